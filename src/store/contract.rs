@@ -1,0 +1,148 @@
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Beside, Change, Claim, Entry, Hint, Key, Lease, Name, StoreError, Swap, Tag, Ttl, Version};
+use crate::clock::{Clock as _, SystemClock, Timestamp};
+
+/// A place for grants: any database with a conditional write, values of bytes and a time to live.
+///
+/// An implementation **must** keep to what each method promises; the feature `store-tests` has the whole contract as
+/// tests to run over it. Write the methods as plain `async fn`.
+///
+/// Every call may be sent twice (by a client library that repeats what timed out), and **must** then have the effect
+/// of one. Every call **must** end in bounded time, with [`StoreError::Unavailable`] if need be. A call that fails may
+/// have taken effect. What has expired is absent.
+pub trait Store: Send + Sync + 'static {
+    /// The entry under `key`, as the last completed [`swap`](Store::swap) left it: never a stale one.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`], and never "absent" for what cannot be read.
+    fn get(&self, key: &Key) -> impl Future<Output = Result<Option<Entry>, StoreError>> + Send;
+
+    /// Makes `change` if the entry under `key` has the version `expected` (or, if `None`, is absent), and with it, if
+    /// given, writes `also` beside it: all of it or nothing, at once for every reader.
+    ///
+    /// To be safe to send twice, an entry that already has the version of the new one counts as [`Swap::Swapped`], and
+    /// so does the removal of what is absent.
+    ///
+    /// With [`Ttl::Keep`] the entry **must** keep the end that it had. `also` outlives nothing: it may go when its
+    /// entry goes, and must go when its own time is over.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; the change may then have been made or not.
+    fn swap(
+        &self,
+        key: &Key,
+        expected: Option<Version>,
+        change: Change,
+        also: Option<Beside>,
+    ) -> impl Future<Output = Result<Swap, StoreError>> + Send;
+
+    /// The value called `name` beside the entry under `key`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`], and never "absent" for what cannot be read.
+    fn beside(&self, key: &Key, name: &Name) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send;
+
+    /// Reads the entry under `key` and, if it has this `tag` and nobody holds a lease on it, takes a lease of length
+    /// `lease` under the new `version`. Value, tag and end of the entry stay as they are. `None` if it is absent.
+    ///
+    /// To be safe to send twice, an entry that already has the version `version` counts as [`Lease::Taken`]. A lease
+    /// is measured by the store's own clock alone.
+    ///
+    /// Provided over [`get`](Store::get) and [`swap`](Store::swap); a store that can do it in one trip should.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; the lease may then have been taken or not.
+    fn claim(
+        &self,
+        key: &Key,
+        tag: &Tag,
+        version: Version,
+        lease: Duration,
+    ) -> impl Future<Output = Result<Option<Claim>, StoreError>> + Send {
+        async move {
+            let mut found = self.get(key).await?;
+            loop {
+                let Some(entry) = found else { return Ok(None) };
+                if entry.version == version {
+                    return Ok(Some(Claim::new(Lease::Taken, entry)));
+                }
+                let now = self.now();
+                let held = entry.lease.map(|end| end.saturating_since(now)).filter(|left| !left.is_zero());
+                if entry.tag != *tag {
+                    return Ok(Some(Claim::new(Lease::OtherTag(held), entry)));
+                }
+                if let Some(left) = held {
+                    return Ok(Some(Claim::new(Lease::Held(left), entry)));
+                }
+                let expected = Some(entry.version);
+                let claimed = Entry { version, lease: Some(now.saturating_add(lease)), ..entry };
+                let change = Change::Put { entry: claimed.clone(), ttl: Ttl::Keep };
+                match self.swap(key, expected, change, None).await? {
+                    Swap::Swapped => return Ok(Some(Claim::new(Lease::Taken, claimed))),
+                    Swap::Conflict(current) => found = current,
+                }
+            }
+        }
+    }
+
+    /// What is known of `key` from memory, at once and without waiting for anything.
+    ///
+    /// A hint lets the layer refuse a request without a trip to the store. It **must** never become wrong: see [`Hint`].
+    fn peek(&self, key: &Key) -> Option<Hint> {
+        let _ = key;
+        None
+    }
+
+    /// The clock by which the provided [`claim`](Store::claim) measures leases: by default that of this machine. All
+    /// instances that share a store **must** get about the same time from it.
+    fn now(&self) -> Timestamp {
+        SystemClock.now()
+    }
+}
+
+impl<S: Store> Store for Arc<S> {
+    fn get(&self, key: &Key) -> impl Future<Output = Result<Option<Entry>, StoreError>> + Send {
+        (**self).get(key)
+    }
+
+    fn swap(
+        &self,
+        key: &Key,
+        expected: Option<Version>,
+        change: Change,
+        also: Option<Beside>,
+    ) -> impl Future<Output = Result<Swap, StoreError>> + Send {
+        (**self).swap(key, expected, change, also)
+    }
+
+    fn beside(&self, key: &Key, name: &Name) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send {
+        (**self).beside(key, name)
+    }
+
+    fn claim(
+        &self,
+        key: &Key,
+        tag: &Tag,
+        version: Version,
+        lease: Duration,
+    ) -> impl Future<Output = Result<Option<Claim>, StoreError>> + Send {
+        (**self).claim(key, tag, version, lease)
+    }
+
+    fn peek(&self, key: &Key) -> Option<Hint> {
+        (**self).peek(key)
+    }
+
+    fn now(&self) -> Timestamp {
+        (**self).now()
+    }
+}

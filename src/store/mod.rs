@@ -1,0 +1,11 @@
+//! Where grants live: the [`Store`] trait, what passes through it, and the stores of this crate.
+
+mod contract;
+#[cfg(feature = "memory")]
+mod memory;
+mod types;
+
+pub use self::contract::Store;
+#[cfg(feature = "memory")]
+pub use self::memory::MemoryStore;
+pub use self::types::{Beside, Change, Claim, Entry, Hint, Key, Lease, Name, StoreError, Swap, Tag, Ttl, Version};
