@@ -4,7 +4,32 @@
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-pub mod client;
-pub mod clock;
-pub mod random;
+mod body;
+mod client;
+mod clock;
+mod config;
+mod error;
+mod event;
+mod exchange;
+mod future;
+mod layer;
+mod path;
+mod queue;
+mod random;
+mod running;
+mod service;
+mod shared;
 pub mod store;
+
+pub use self::body::{RequestBody, ResponseBody};
+pub use self::client::{ClientId, InvalidClientId};
+pub use self::clock::{Clock, SystemClock, Timestamp};
+pub use self::error::{ConfigError, Error};
+pub use self::event::{Event, EventKind, GrantName};
+pub use self::future::ResponseFuture;
+pub use self::layer::{RefreshLayer, RefreshLayerBuilder};
+pub use self::random::{OsRandom, RandomUnavailable, SecureRandom};
+pub use self::service::Refresh;
+#[cfg(feature = "memory")]
+pub use self::store::MemoryStore;
+pub use self::store::{Store, StoreError};

@@ -1,0 +1,224 @@
+//! The settings, checked.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::clock::Timestamp;
+use crate::error::ConfigError;
+use crate::path::same_path_normalized;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const HUNDRED_YEARS: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+const LARGEST_LIMIT: usize = 16 << 20;
+
+/// How long the store is given after the inner service's last moment, before a lease runs out.
+const LEASE_MARGIN: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) paths: Paths,
+    pub(crate) prefix: String,
+    pub(crate) windows: Windows,
+    pub(crate) idle_lifetime: Duration,
+    pub(crate) absolute_lifetime: Option<Duration>,
+    pub(crate) rotation_timeout: Duration,
+    pub(crate) adopt_until: Option<Timestamp>,
+    pub(crate) max_request_body: usize,
+    pub(crate) max_response_body: usize,
+    pub(crate) invalid_grant_status: StatusCode,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            paths: Paths::default(),
+            prefix: "rt_".into(),
+            windows: Windows::default(),
+            idle_lifetime: 30 * DAY,
+            absolute_lifetime: None,
+            rotation_timeout: Duration::from_secs(10),
+            adopt_until: None,
+            max_request_body: 64 << 10,
+            max_response_body: 256 << 10,
+            invalid_grant_status: StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+impl Config {
+    /// How long the inner service may take over one request that rotates or revokes.
+    pub(crate) fn upstream_timeout(&self) -> Duration {
+        self.rotation_timeout * 2
+    }
+
+    /// How long a grant is this request's to rotate; it outlives the inner call.
+    pub(crate) fn lease(&self) -> Duration {
+        self.upstream_timeout() + LEASE_MARGIN
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        if self.prefix.len() > 32 || !self.prefix.bytes().all(unreserved) {
+            return Err(ConfigError::Prefix(self.prefix.clone()));
+        }
+        let durations = [
+            ("idle_lifetime", Some(self.idle_lifetime)),
+            ("absolute_lifetime", self.absolute_lifetime),
+            ("rotation_timeout", Some(self.rotation_timeout)),
+        ];
+        for (setting, duration) in durations {
+            if duration.is_some_and(|duration| duration.as_millis() == 0 || duration > HUNDRED_YEARS) {
+                return Err(ConfigError::Duration(setting));
+            }
+        }
+        if self.rotation_timeout > Duration::from_secs(3600) {
+            return Err(ConfigError::RotationTimeout);
+        }
+        for (setting, limit) in
+            [("max_request_body", self.max_request_body), ("max_response_body", self.max_response_body)]
+        {
+            if limit == 0 || limit > LARGEST_LIMIT {
+                return Err(ConfigError::Limit(setting));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Paths {
+    pub(crate) token: String,
+    pub(crate) revocation: String,
+    pub(crate) normalized: bool,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self { token: "/token".into(), revocation: "/revoke".into(), normalized: false }
+    }
+}
+
+impl Paths {
+    pub(crate) fn checked(self) -> Result<Self, ConfigError> {
+        for (setting, path) in [("token_path", &self.token), ("revocation_path", &self.revocation)] {
+            let parsed = path.parse::<http::uri::PathAndQuery>();
+            let absolute = path.starts_with('/') && parsed.is_ok_and(|parsed| parsed.as_str() == parsed.path());
+            if !absolute || path.contains('#') {
+                return Err(ConfigError::Path { setting, path: path.clone() });
+            }
+        }
+        if self.matches(&self.token, &self.revocation) {
+            return Err(ConfigError::SamePath(self.token));
+        }
+        Ok(self)
+    }
+
+    /// Whether `request_path` is the guarded `path`.
+    pub(crate) fn matches(&self, request_path: &str, path: &str) -> bool {
+        request_path == path || (self.normalized && same_path_normalized(request_path, path))
+    }
+}
+
+/// How long after a rotation the previous token is still good for something.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Windows {
+    pub(crate) retry: Duration,
+    pub(crate) recovery: Duration,
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self { retry: Duration::from_secs(60), recovery: DAY }
+    }
+}
+
+impl Windows {
+    pub(crate) fn checked(
+        retry: Option<Duration>,
+        recovery: Option<Duration>,
+        strict: bool,
+    ) -> Result<Self, ConfigError> {
+        let none = Self { retry: Duration::ZERO, recovery: Duration::ZERO };
+        if strict {
+            let set = |window: Option<Duration>| window.is_some_and(|window| !window.is_zero());
+            return if set(retry) || set(recovery) { Err(ConfigError::StrictWithWindow) } else { Ok(none) };
+        }
+        let default = Self::default();
+        let retry = retry.unwrap_or(default.retry);
+        // A longer retry window moves the default recovery along; only what was asked for can contradict.
+        let recovery = recovery.unwrap_or_else(|| default.recovery.max(retry.saturating_mul(2)));
+        for (setting, window) in [("retry_window", retry), ("recovery_window", recovery)] {
+            if window > HUNDRED_YEARS || (!window.is_zero() && window.as_millis() == 0) {
+                return Err(ConfigError::Duration(setting));
+            }
+        }
+        if !recovery.is_zero() && recovery <= retry {
+            return Err(ConfigError::RecoveryWithinRetry);
+        }
+        Ok(Self { retry, recovery })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_sound() {
+        Config::default().check().unwrap();
+        Paths::default().checked().unwrap();
+        Windows::checked(None, None, false).unwrap();
+        Windows::checked(None, None, true).unwrap();
+    }
+
+    #[test]
+    fn a_nonsensical_path_is_refused() {
+        for path in ["", "token", "/token?x=1", "/to ken", "*", "https://as.example/token", "/token#x"] {
+            let paths = Paths { token: path.into(), ..Paths::default() };
+            assert_eq!(
+                paths.checked().unwrap_err(),
+                ConfigError::Path { setting: "token_path", path: path.into() },
+                "{path:?}"
+            );
+        }
+        let same = Paths { token: "/a".into(), revocation: "/a".into(), normalized: false };
+        assert_eq!(same.checked().unwrap_err(), ConfigError::SamePath("/a".into()));
+        let alike = Paths { token: "/a".into(), revocation: "/a/".into(), normalized: true };
+        assert_eq!(alike.checked().unwrap_err(), ConfigError::SamePath("/a".into()));
+    }
+
+    #[test]
+    fn a_nonsensical_setting_is_refused() {
+        let long = Duration::MAX;
+        let zero = Duration::ZERO;
+        let rows: [(&str, ConfigError, fn(&mut Config)); 9] = [
+            ("a prefix with a space", ConfigError::Prefix("r t".into()), |c| c.prefix = "r t".into()),
+            ("a prefix that forms escape", ConfigError::Prefix("r+".into()), |c| c.prefix = "r+".into()),
+            ("a prefix of 33 bytes", ConfigError::Prefix("r".repeat(33)), |c| c.prefix = "r".repeat(33)),
+            ("no idle lifetime", ConfigError::Duration("idle_lifetime"), |c| c.idle_lifetime = Duration::ZERO),
+            ("no absolute lifetime", ConfigError::Duration("absolute_lifetime"), |c| {
+                c.absolute_lifetime = Some(Duration::from_micros(1));
+            }),
+            ("an endless time-out", ConfigError::Duration("rotation_timeout"), |c| c.rotation_timeout = Duration::MAX),
+            ("a time-out of hours", ConfigError::RotationTimeout, |c| c.rotation_timeout = Duration::from_secs(3601)),
+            ("no request body", ConfigError::Limit("max_request_body"), |c| c.max_request_body = 0),
+            ("an answer of gigabytes", ConfigError::Limit("max_response_body"), |c| c.max_response_body = usize::MAX),
+        ];
+        for (name, error, set) in rows {
+            let mut config = Config::default();
+            set(&mut config);
+            assert_eq!(config.check().unwrap_err(), error, "{name}");
+        }
+        let windows = [
+            ("strict with a retry window", Some(DAY), None, true, ConfigError::StrictWithWindow),
+            ("strict with a recovery window", None, Some(DAY), true, ConfigError::StrictWithWindow),
+            ("recovery ends first", Some(DAY), Some(DAY), false, ConfigError::RecoveryWithinRetry),
+            ("an endless retry window", Some(long), Some(long), false, ConfigError::Duration("retry_window")),
+            ("an endless recovery", Some(zero), Some(long), false, ConfigError::Duration("recovery_window")),
+        ];
+        for (name, retry, recovery, strict, error) in windows {
+            assert_eq!(Windows::checked(retry, recovery, strict).unwrap_err(), error, "{name}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What can go wrong, as the embedding program and as the client see it.
+
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode};
+
+use crate::body::ResponseBody;
+use crate::random::RandomUnavailable;
+use crate::store::StoreError;
+
+/// Why the layer itself answered a request with an error.
+///
+/// The client gets the OAuth error of RFC 6749 §5.2. The embedding program finds this in the extensions of that
+/// response:
+///
+/// ```
+/// # use tower_oauth_refresh::Error;
+/// # fn look<B>(response: &http::Response<B>) {
+/// if let Some(Error::Store(cause)) = response.extensions().get::<Error>() {
+///     tracing::error!(%cause, "the store of the grants fails");
+/// }
+/// # }
+/// ```
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// 400 `invalid_request`: the request is malformed (RFC 6749 §5.2).
+    #[error("{0}")]
+    InvalidRequest(&'static str),
+    /// 413 `invalid_request`: the body is over the limit.
+    #[error("the request body is too large")]
+    BodyTooLarge,
+    /// 401 `invalid_client`: the request names no client. With a `WWW-Authenticate: Basic` challenge if it tried that
+    /// scheme (RFC 6749 §5.2).
+    #[error("the request names no client")]
+    InvalidClient {
+        /// Whether the request tried HTTP Basic.
+        basic: bool,
+    },
+    /// 400 `invalid_grant`: the token is refused. Why is in the [`Event`](crate::Event) alone.
+    #[error("the refresh token is invalid, expired or revoked")]
+    InvalidGrant,
+    /// 400 `invalid_scope`: more scope than was granted (RFC 6749 §6).
+    #[error("the requested scope is malformed or exceeds the scope granted")]
+    InvalidScope,
+    /// 400 `invalid_target`: a resource that was not granted (RFC 8707 §2.2).
+    #[error("the requested resource is malformed or was not granted")]
+    InvalidTarget,
+    /// 503 `temporarily_unavailable`: another request rotates the same grant, or this one takes too long. Nothing is lost.
+    #[error("the grant is busy, try again")]
+    Busy,
+    /// 503 `temporarily_unavailable`: the inner service did not answer in time. Nothing of the grant has changed.
+    #[error("the authorization server does not answer, try again")]
+    UpstreamUnavailable,
+    /// 503 `temporarily_unavailable`: no randomness to be had.
+    #[error("the server is unavailable, try again")]
+    Random(#[source] RandomUnavailable),
+    /// 503 `temporarily_unavailable` or, if the store is corrupt, 500 `server_error`.
+    #[error("the server is unavailable")]
+    Store(#[source] StoreError),
+    /// 502 `server_error`: the inner service gave an answer that cannot be read and may not be passed on.
+    #[error("the authorization server gave an answer that cannot be read")]
+    UpstreamUnreadable,
+}
+
+impl From<StoreError> for Error {
+    fn from(source: StoreError) -> Self {
+        Self::Store(source)
+    }
+}
+
+impl From<RandomUnavailable> for Error {
+    fn from(source: RandomUnavailable) -> Self {
+        Self::Random(source)
+    }
+}
+
+impl Error {
+    /// The status that the client gets.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        match self {
+            Self::InvalidRequest(_) | Self::InvalidGrant | Self::InvalidScope | Self::InvalidTarget => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::InvalidClient { .. } => StatusCode::UNAUTHORIZED,
+            Self::Busy | Self::UpstreamUnavailable | Self::Random(_) | Self::Store(StoreError::Unavailable(_)) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Store(StoreError::Corrupt(_)) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::UpstreamUnreadable => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// The `error` that the client gets (RFC 6749 §5.2, RFC 8707 §2).
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidRequest(_) | Self::BodyTooLarge => "invalid_request",
+            Self::InvalidClient { .. } => "invalid_client",
+            Self::InvalidGrant => "invalid_grant",
+            Self::InvalidScope => "invalid_scope",
+            Self::InvalidTarget => "invalid_target",
+            Self::Busy | Self::UpstreamUnavailable | Self::Random(_) | Self::Store(StoreError::Unavailable(_)) => {
+                "temporarily_unavailable"
+            }
+            Self::Store(StoreError::Corrupt(_)) | Self::UpstreamUnreadable => "server_error",
+        }
+    }
+
+    /// The whole answer, with `invalid_grant` under the status `invalid_grant`.
+    pub(crate) fn into_response<B>(self, invalid_grant: StatusCode) -> Response<ResponseBody<B>> {
+        // Neither a code nor a description holds anything that JSON would escape.
+        let body = format!(r#"{{"error":"{}","error_description":"{self}"}}"#, self.code());
+        let status = if matches!(self, Self::InvalidGrant) { invalid_grant } else { self.status() };
+        let length = body.len();
+        let mut response = Response::new(ResponseBody::full(body.into()));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_LENGTH, length.into());
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if let Self::InvalidClient { basic: true } = self {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Basic realm="oauth", charset="UTF-8""#));
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// A setting of [`RefreshLayerBuilder`](crate::RefreshLayerBuilder) that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A path is not one that a request could have.
+    #[error("{setting}: {path:?} is not an absolute path without a query")]
+    Path {
+        /// Which setting.
+        setting: &'static str,
+        /// What it was set to.
+        path: String,
+    },
+    /// The token path and the revocation path are the same.
+    #[error("token_path and revocation_path are both {0:?}")]
+    SamePath(String),
+    /// The prefix has a character that would have to be escaped in a form, or is longer than 32 bytes.
+    #[error("token_prefix: {0:?} is longer than 32 bytes or has characters other than A-Z a-z 0-9 - . _ ~")]
+    Prefix(String),
+    /// A duration is zero, or longer than a hundred years.
+    #[error("{0} must be at least a millisecond and at most a hundred years")]
+    Duration(&'static str),
+    /// The rotation time-out is so long that a dead instance would block a grant for hours.
+    #[error("rotation_timeout must be at most an hour")]
+    RotationTimeout,
+    /// The recovery window ends before the retry window does.
+    #[error("recovery_window must be zero or longer than retry_window")]
+    RecoveryWithinRetry,
+    /// [`strict`](crate::RefreshLayerBuilder::strict) allows neither replay nor recovery.
+    #[error("strict() allows neither a retry_window nor a recovery_window")]
+    StrictWithWindow,
+    /// A limit is zero, or larger than 16 MiB.
+    #[error("{0} must be at least 1 byte and at most 16 MiB")]
+    Limit(&'static str),
+}

@@ -1,0 +1,152 @@
+//! What the operator is told.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::client::ClientId;
+use crate::store::Key;
+
+/// Something that happened to a grant, for logs, metrics and alarms. It never holds a token or a secret.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Event {
+    /// What happened.
+    pub kind: EventKind,
+    /// The client that the request named, if it is known.
+    pub client_id: Option<ClientId>,
+    /// The grant that the presented token belongs to, if it has the layer's format.
+    pub grant: Option<GrantName>,
+    /// The generation of the token that was presented or, for [`EventKind::Issued`] and [`EventKind::Adopted`], issued.
+    pub generation: Option<u32>,
+    /// How long ago the request came in.
+    pub elapsed: Duration,
+}
+
+/// The kinds of [`Event`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// A grant has begun.
+    Issued,
+    /// A refresh token was exchanged for the next one.
+    Rotated,
+    /// The same answer was given again, inside the retry window.
+    Replayed,
+    /// A rotation was done again from the previous token, whose successor had never been presented.
+    Recovered,
+    /// An old token was refused that an honest client may still hold. The grant lives.
+    Late,
+    /// An old token was refused that no honest client sends. The grant has ended: somebody may have stolen a token.
+    ReuseDetected,
+    /// A token was refused because another client presented it. The grant lives.
+    ClientMismatch,
+    /// A token was refused because its grant has expired.
+    Expired,
+    /// A token was refused that belongs to no grant, or to one that has ended.
+    Unknown,
+    /// A grant was ended by its client (RFC 7009).
+    Revoked,
+    /// A grant has begun from a refresh token that the inner service had issued before the layer was there.
+    Adopted,
+    /// The inner service refused the upstream token with `invalid_grant`. The grant has ended.
+    UpstreamRejected,
+    /// The inner service gave a success that cannot be read. It was withheld from the client.
+    UpstreamUnreadable,
+    /// The store could not be reached.
+    StoreUnavailable,
+    /// What lies in the store cannot be read.
+    StoreCorrupt,
+    /// An answer reached nobody's store: the upstream token of this grant is lost, the next refresh will fail.
+    CommitLost,
+    /// A token was refused that is newer than its grant: the store has lost a write, or the token is forged.
+    Ahead,
+    /// A token was refused that was never issued.
+    Forged,
+    /// The inner service issued a refresh token to a request that names no client. It was withheld from the client.
+    Unbound,
+}
+
+impl EventKind {
+    /// The kind in lower case with underscores, as a label for metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Issued => "issued",
+            Self::Rotated => "rotated",
+            Self::Replayed => "replayed",
+            Self::Recovered => "recovered",
+            Self::Late => "late",
+            Self::ReuseDetected => "reuse_detected",
+            Self::ClientMismatch => "client_mismatch",
+            Self::Expired => "expired",
+            Self::Unknown => "unknown",
+            Self::Revoked => "revoked",
+            Self::Adopted => "adopted",
+            Self::UpstreamRejected => "upstream_rejected",
+            Self::UpstreamUnreadable => "upstream_unreadable",
+            Self::StoreUnavailable => "store_unavailable",
+            Self::StoreCorrupt => "store_corrupt",
+            Self::CommitLost => "commit_lost",
+            Self::Ahead => "ahead",
+            Self::Forged => "forged",
+            Self::Unbound => "unbound",
+        }
+    }
+
+    /// Whether an operator should look at it; the layer logs those at `warn`, the others at `debug`.
+    #[must_use]
+    pub const fn is_warning(self) -> bool {
+        match self {
+            Self::ReuseDetected
+            | Self::ClientMismatch
+            | Self::UpstreamUnreadable
+            | Self::StoreUnavailable
+            | Self::StoreCorrupt
+            | Self::CommitLost
+            | Self::Ahead
+            | Self::Forged
+            | Self::Unbound => true,
+            Self::Issued
+            | Self::Rotated
+            | Self::Replayed
+            | Self::Recovered
+            | Self::Late
+            | Self::Expired
+            | Self::Unknown
+            | Self::Revoked
+            | Self::Adopted
+            | Self::UpstreamRejected => false,
+        }
+    }
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The name of a grant in logs and events: the first eight hexadecimal digits of its key, which says nothing of its
+/// tokens.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct GrantName([u8; 4]);
+
+impl From<&Key> for GrantName {
+    fn from(key: &Key) -> Self {
+        let [a, b, c, d, ..] = *key.as_bytes();
+        Self([a, b, c, d])
+    }
+}
+
+impl fmt::Display for GrantName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d] = self.0;
+        write!(f, "{a:02x}{b:02x}{c:02x}{d:02x}")
+    }
+}
+
+impl fmt::Debug for GrantName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

@@ -1,0 +1,161 @@
+//! The future of [`Refresh`](crate::Refresh): the inner one as it is, or an intercepted request that runs to its end.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http::{Response, StatusCode};
+use pin_project_lite::pin_project;
+use tokio::runtime::Handle;
+use tokio::time::Sleep;
+
+use crate::body::ResponseBody;
+use crate::error::Error;
+
+/// An intercepted request, on its way.
+pub(crate) type Exchange<B, E> = Pin<Box<dyn Future<Output = Result<Response<ResponseBody<B>>, E>> + Send>>;
+
+/// Whether an exchange has begun what must be brought to its end, client or not.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    begun: AtomicBool,
+    patient: AtomicBool,
+}
+
+impl Progress {
+    /// From here on the exchange goes on when its client hangs up.
+    pub(crate) fn begin(&self) {
+        self.begun.store(true, Ordering::Relaxed);
+    }
+
+    /// Nothing is under way that could be lost; until the next [`begin`](Self::begin) the exchange ends with its client.
+    pub(crate) fn rest(&self) {
+        self.begun.store(false, Ordering::Relaxed);
+    }
+
+    /// The client is not sent away when the exchange takes long.
+    pub(crate) fn be_patient(&self) {
+        self.patient.store(true, Ordering::Relaxed);
+    }
+
+    fn begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    fn impatient(&self) -> bool {
+        self.begun() && !self.patient.load(Ordering::Relaxed)
+    }
+}
+
+pin_project! {
+    /// Response future of [`Refresh`](crate::Refresh).
+    ///
+    /// Dropped in the middle of a rotation it hands the rest to the tokio runtime that it is dropped in, so that the
+    /// answer of the inner service reaches the store.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<F, B, E> {
+        #[pin]
+        kind: Kind<F, B, E>,
+    }
+}
+
+pin_project! {
+    #[project = KindProj]
+    enum Kind<F, B, E> {
+        PassThrough { #[pin] future: F },
+        Intercepted { intercepted: Intercepted<B, E> },
+    }
+}
+
+impl<F, B, E> ResponseFuture<F, B, E> {
+    pub(crate) fn pass_through(future: F) -> Self {
+        Self { kind: Kind::PassThrough { future } }
+    }
+
+    pub(crate) fn intercepted(intercepted: Intercepted<B, E>) -> Self {
+        Self { kind: Kind::Intercepted { intercepted } }
+    }
+}
+
+impl<F, B, E> Future for ResponseFuture<F, B, E>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+{
+    type Output = Result<Response<ResponseBody<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().kind.project() {
+            KindProj::PassThrough { future } => {
+                Poll::Ready(ready!(future.poll(cx)).map(|response| response.map(ResponseBody::inner)))
+            }
+            KindProj::Intercepted { intercepted } => intercepted.poll(cx),
+        }
+    }
+}
+
+impl<F, B, E> fmt::Debug for ResponseFuture<F, B, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let intercepted = matches!(self.kind, Kind::Intercepted { .. });
+        f.debug_struct("ResponseFuture").field("intercepted", &intercepted).finish_non_exhaustive()
+    }
+}
+
+/// An exchange with the client still there.
+pub(crate) struct Intercepted<B, E> {
+    /// Absent while it is polled, so that a panic leaves nothing to detach, and afterwards.
+    exchange: Option<Exchange<B, E>>,
+    progress: Arc<Progress>,
+    /// Chosen where the types are known to be fit for a task of their own, so that this one needs no bounds.
+    detach: fn(&Handle, Exchange<B, E>),
+    patience: Duration,
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl<B, E> Intercepted<B, E> {
+    pub(crate) fn new(
+        exchange: Exchange<B, E>,
+        progress: Arc<Progress>,
+        patience: Duration,
+        detach: fn(&Handle, Exchange<B, E>),
+    ) -> Self {
+        Self { exchange: Some(exchange), progress, detach, patience, deadline: None }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<ResponseBody<B>>, E>> {
+        let Some(mut exchange) = self.exchange.take() else {
+            panic!("`ResponseFuture` polled after completion");
+        };
+        if let Poll::Ready(result) = exchange.as_mut().poll(cx) {
+            return Poll::Ready(result);
+        }
+        self.exchange = Some(exchange);
+        if !self.progress.impatient() {
+            self.deadline = None;
+            return Poll::Pending;
+        }
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.patience)));
+        ready!(deadline.as_mut().poll(cx));
+        self.detach();
+        Poll::Ready(Ok(Error::Busy.into_response(StatusCode::BAD_REQUEST)))
+    }
+
+    fn detach(&mut self) {
+        let Some(exchange) = self.exchange.take() else { return };
+        // Without a runtime nothing can go on: the lease runs out by itself.
+        if let Ok(handle) = Handle::try_current() {
+            (self.detach)(&handle, exchange);
+        }
+    }
+}
+
+impl<B, E> Drop for Intercepted<B, E> {
+    fn drop(&mut self) {
+        if self.progress.begun() {
+            self.detach();
+        }
+    }
+}

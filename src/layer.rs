@@ -1,0 +1,241 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::StatusCode;
+use tower_layer::Layer;
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::{self, Config, Paths};
+use crate::error::ConfigError;
+use crate::event::Event;
+use crate::random::{OsRandom, SecureRandom};
+use crate::service::Refresh;
+use crate::shared::Shared;
+use crate::store::Store;
+
+/// Layer that applies the [`Refresh`] middleware.
+///
+/// Every service that one layer or a clone of it makes shares the same store, the same queues of requests and the same
+/// [`drain`](RefreshLayer::drain). See the [crate docs](crate) for an example.
+#[must_use = "a layer does nothing until it is applied to a service"]
+pub struct RefreshLayer<St> {
+    shared: Arc<Shared<St>>,
+}
+
+impl<St: Store> RefreshLayer<St> {
+    /// Settings for a layer over this store, all at their defaults.
+    pub fn builder(store: St) -> RefreshLayerBuilder<St> {
+        RefreshLayerBuilder::new(store)
+    }
+
+    /// The layer with every setting at its default.
+    pub fn new(store: St) -> Self {
+        let config = Config::default();
+        Self { shared: Arc::new(Shared::new(store, config, Arc::new(SystemClock), Arc::new(OsRandom), None)) }
+    }
+
+    /// Waits until no rotation, adoption or revocation is under way.
+    ///
+    /// The graceful shutdown of a server waits for connections. What goes on after its client has hung up is on none of
+    /// them: call this after the server has stopped to take requests and before the runtime is shut down. New requests
+    /// are not kept out.
+    pub fn drain(&self) -> impl Future<Output = ()> + Send + use<St> {
+        self.shared.running().drained()
+    }
+}
+
+impl<St> Clone for RefreshLayer<St> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<St> fmt::Debug for RefreshLayer<St> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RefreshLayer").field("config", self.shared.config()).finish_non_exhaustive()
+    }
+}
+
+impl<S, St> Layer<S> for RefreshLayer<St> {
+    type Service = Refresh<S, St>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Refresh::new(inner, Arc::clone(&self.shared))
+    }
+}
+
+/// Settings of a [`RefreshLayer`]; [`build`](RefreshLayerBuilder::build) checks them.
+#[must_use]
+pub struct RefreshLayerBuilder<St> {
+    store: St,
+    config: Config,
+    paths: Paths,
+    retry_window: Option<Duration>,
+    recovery_window: Option<Duration>,
+    strict: bool,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn SecureRandom>,
+    on_event: Option<Arc<dyn Fn(&Event) + Send + Sync>>,
+}
+
+impl<St: Store> RefreshLayerBuilder<St> {
+    fn new(store: St) -> Self {
+        Self {
+            store,
+            config: Config::default(),
+            paths: Paths::default(),
+            retry_window: None,
+            recovery_window: None,
+            strict: false,
+            clock: Arc::new(SystemClock),
+            random: Arc::new(OsRandom),
+            on_event: None,
+        }
+    }
+
+    /// The path of the token endpoint (RFC 6749 §3.2). Default: `/token`.
+    ///
+    /// It is compared with the path that the service sees, byte for byte. Inside a nested axum router that is the
+    /// stripped one.
+    pub fn token_path(mut self, path: impl Into<String>) -> Self {
+        self.paths.token = path.into();
+        self
+    }
+
+    /// The path of the revocation endpoint (RFC 7009 §2). Default: `/revoke`.
+    pub fn revocation_path(mut self, path: impl Into<String>) -> Self {
+        self.paths.revocation = path.into();
+        self
+    }
+
+    /// Also guards every other spelling of the two paths: `/token/`, `//token`, `/%74oken`, `/x/../token`, `/TOKEN`.
+    ///
+    /// For a proxy in front of a server that normalises paths, past which a client could otherwise be led. The request
+    /// goes on with the path as it came.
+    pub fn match_normalized_paths(mut self) -> Self {
+        self.paths.normalized = true;
+        self
+    }
+
+    /// What refresh tokens begin with, so that secret scanners find leaked ones. Default: `rt_`.
+    pub fn token_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.config.prefix = prefix.into();
+        self
+    }
+
+    /// How long after a rotation the previous token is given the same answer again. Default: 60 s. Zero: never.
+    ///
+    /// Two tabs, a retry, a lost answer: whoever sends the same request again within this time is not logged out. The
+    /// answer is sealed under the token and the client secret of the request, and asks for the same scope and resources.
+    pub fn retry_window(mut self, window: Duration) -> Self {
+        self.retry_window = Some(window);
+        self
+    }
+
+    /// How long after a rotation the previous token may be rotated again, as long as its successor has never been
+    /// presented. Default: 24 h. Zero: never.
+    ///
+    /// For clients that lost the answer and come back after the retry window: suspended laptops, phones. It is what
+    /// FAPI 2.0 Security Profile §5.3.2.1 asks of servers that rotate.
+    pub fn recovery_window(mut self, window: Duration) -> Self {
+        self.recovery_window = Some(window);
+        self
+    }
+
+    /// Neither replay nor recovery: an old token ends its grant (RFC 9700 §4.14.2 in its plainest reading).
+    ///
+    /// Requests that arrive together with the one that rotates are refused, but do not end the grant.
+    pub fn strict(mut self) -> Self {
+        self.strict = true;
+        self
+    }
+
+    /// How long a grant lives without a rotation. Default: 30 days.
+    pub fn idle_lifetime(mut self, lifetime: Duration) -> Self {
+        self.config.idle_lifetime = lifetime;
+        self
+    }
+
+    /// How long a grant lives from its beginning, however often it is rotated. Default: no such end.
+    pub fn absolute_lifetime(mut self, lifetime: Duration) -> Self {
+        self.config.absolute_lifetime = Some(lifetime);
+        self
+    }
+
+    /// How long a client waits for a rotation before it gets 503; the rotation goes on without it, and a retry gets its
+    /// answer. Default: 10 s.
+    ///
+    /// The inner service has twice this time, and a dead instance blocks a grant for a little longer than that.
+    pub fn rotation_timeout(mut self, timeout: Duration) -> Self {
+        self.config.rotation_timeout = timeout;
+        self
+    }
+
+    /// Takes in sessions from before the layer was there: until this time, a refresh token that has not the layer's
+    /// format is forwarded as it is, and its session is the layer's from then on. Default: never.
+    pub fn adopt_until(mut self, time: SystemTime) -> Self {
+        self.config.adopt_until = Some(time.into());
+        self
+    }
+
+    /// The largest request body on the two paths, in bytes. Default: 64 KiB. A larger one gets 413.
+    pub fn max_request_body(mut self, bytes: usize) -> Self {
+        self.config.max_request_body = bytes;
+        self
+    }
+
+    /// The largest answer of the inner service on the token path, in bytes. Default: 256 KiB. A larger one is withheld
+    /// from the client, who gets 502.
+    pub fn max_response_body(mut self, bytes: usize) -> Self {
+        self.config.max_response_body = bytes;
+        self
+    }
+
+    /// Answers `invalid_grant` with 401 in place of the 400 of RFC 6749 §5.2, for clients that try again for ever on
+    /// 400 and log in again on 401.
+    pub fn unauthorized_on_invalid_grant(mut self) -> Self {
+        self.config.invalid_grant_status = StatusCode::UNAUTHORIZED;
+        self
+    }
+
+    /// Calls `callback` on every [`Event`]. It runs within the request and must not block.
+    pub fn on_event(mut self, callback: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.on_event = Some(Arc::new(callback));
+        self
+    }
+
+    /// Where the time comes from. Default: [`SystemClock`]. Stores have clocks of their own.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Where the randomness of tokens, nonces and versions comes from. Default: [`OsRandom`].
+    pub fn random(mut self, random: impl SecureRandom) -> Self {
+        self.random = Arc::new(random);
+        self
+    }
+
+    /// The layer with these settings.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for a setting, or two together, that make no sense.
+    pub fn build(self) -> Result<RefreshLayer<St>, ConfigError> {
+        let Self { store, mut config, paths, retry_window, recovery_window, strict, clock, random, on_event } = self;
+        config.paths = paths.checked()?;
+        config.windows = config::Windows::checked(retry_window, recovery_window, strict)?;
+        config.check()?;
+        Ok(RefreshLayer { shared: Arc::new(Shared::new(store, config, clock, random, on_event)) })
+    }
+}
+
+impl<St> fmt::Debug for RefreshLayerBuilder<St> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RefreshLayerBuilder")
+            .field("config", &self.config)
+            .field("paths", &self.paths)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,115 @@
+use std::fmt;
+use std::mem;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body::Body;
+use tower_service::Service;
+
+use crate::body::{RequestBody, ResponseBody};
+use crate::exchange;
+use crate::future::{Intercepted, Progress, ResponseFuture};
+use crate::shared::Shared;
+use crate::store::Store;
+
+/// Middleware that binds refresh tokens to their client and rotates them.
+///
+/// Made by [`RefreshLayer`](crate::RefreshLayer). It answers the POST requests to the token path and to the revocation
+/// path with the help of the inner service; every other request goes through untouched. It has to run in a tokio
+/// runtime with time enabled.
+pub struct Refresh<S, St> {
+    inner: S,
+    shared: Arc<Shared<St>>,
+}
+
+impl<S, St> Refresh<S, St> {
+    pub(crate) fn new(inner: S, shared: Arc<Shared<St>>) -> Self {
+        Self { inner, shared }
+    }
+
+    /// Gets a reference to the underlying service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// Gets a mutable reference to the underlying service.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Consumes `self`, returning the underlying service.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S: Clone, St> Clone for Refresh<S, St> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<S: fmt::Debug, St> fmt::Debug for Refresh<S, St> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refresh").field("inner", &self.inner).field("config", self.shared.config()).finish()
+    }
+}
+
+/// Which of the guarded endpoints a request is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Endpoint {
+    Token,
+    Revocation,
+}
+
+impl<S, St, B, ResBody> Service<Request<B>> for Refresh<S, St>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    St: Store,
+    B: Body<Data = Bytes> + Send + 'static,
+    ResBody: Body<Data = Bytes> + Send + 'static,
+{
+    type Response = Response<ResponseBody<ResBody>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, ResBody, S::Error>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let Some(endpoint) = self.endpoint(&request) else {
+            return ResponseFuture::pass_through(self.inner.call(request.map(RequestBody::inner)));
+        };
+        // The instance that was polled ready may hold a permit of the inner service. The exchange waits for locks and
+        // leases first: it drops that one and asks a clone again when it is about to call.
+        let inner = self.inner.clone();
+        drop(mem::replace(&mut self.inner, inner.clone()));
+        let progress = Arc::new(Progress::default());
+        let exchange = exchange::run(endpoint, Arc::clone(&self.shared), Arc::clone(&progress), inner, request);
+        let patience = self.shared.config().rotation_timeout;
+        ResponseFuture::intercepted(Intercepted::new(Box::pin(exchange), progress, patience, |handle, exchange| {
+            handle.spawn(async move { drop(exchange.await) });
+        }))
+    }
+}
+
+impl<S, St> Refresh<S, St> {
+    fn endpoint<B>(&self, request: &Request<B>) -> Option<Endpoint> {
+        if request.method() != Method::POST {
+            return None;
+        }
+        let (path, paths) = (request.uri().path(), &self.shared.config().paths);
+        if paths.matches(path, &paths.token) {
+            Some(Endpoint::Token)
+        } else if paths.matches(path, &paths.revocation) {
+            Some(Endpoint::Revocation)
+        } else {
+            None
+        }
+    }
+}
