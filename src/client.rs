@@ -3,6 +3,17 @@
 use std::fmt;
 use std::sync::Arc;
 
+use base64::Engine as _;
+// Clients leave out the padding that they should send, and send the one that they should leave out.
+use base64::engine::general_purpose::{STANDARD_PAD_INDIFFERENT, URL_SAFE_NO_PAD_INDIFFERENT};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+use zeroize::Zeroizing;
+
+use crate::form::{self, Param, TokenForm};
+use crate::json;
+use crate::text::Text;
+
 /// The identifier of an OAuth client (RFC 6749 §2.2): what a grant is bound to.
 ///
 /// Put one into the extensions of a request, in a layer outside of this one, where the program knows the client by other
@@ -45,3 +56,155 @@ impl fmt::Display for ClientId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a client identifier must have 1 to 2048 bytes and no control characters")]
 pub struct InvalidClientId;
+
+/// Who sends a request, as far as the request says. Whether it is true is for the inner service to find out.
+#[derive(Debug)]
+pub(crate) struct Client<'a> {
+    /// The client, if any is named.
+    pub(crate) id: Option<ClientId>,
+    /// What it authenticates itself with.
+    pub(crate) credential: Credential<'a>,
+}
+
+/// How a client authenticates itself.
+#[derive(Debug)]
+pub(crate) enum Credential<'a> {
+    /// Not at all, or by means that the layer does not see, such as mutual TLS.
+    None,
+    /// With the client secret, by whichever method it came.
+    Secret(Text<'a>),
+    /// With a `client_assertion` (RFC 7521 §4.2): another one each time.
+    Assertion,
+}
+
+/// Why it cannot be said who the client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClientError {
+    /// Two clients or two secrets are named, or there are two `Authorization` headers.
+    Disagree,
+    /// Basic was tried and cannot be read.
+    Basic,
+    /// What is named is no valid [`ClientId`].
+    Malformed,
+}
+
+impl ClientError {
+    /// A sentence for `error_description`, fit to stand in a JSON string as it is.
+    pub(crate) const fn description(self) -> &'static str {
+        match self {
+            Self::Disagree => "the request names two clients or two credentials",
+            Self::Basic => "the Basic credentials cannot be read",
+            Self::Malformed => "the client identifier is not valid",
+        }
+    }
+}
+
+/// Finds out who the client is. Every place that can name it is looked at, and all must agree: the inner service may
+/// go by another one than the layer.
+pub(crate) fn identify<'a>(
+    extension: Option<&ClientId>,
+    headers: &HeaderMap,
+    form: &'a TokenForm,
+) -> Result<Client<'a>, ClientError> {
+    let mut id = extension.cloned();
+    let mut secret = None;
+    if let Some(basic) = Basic::read(headers)? {
+        agree(&mut id, basic.user.as_str())?;
+        secret = basic.password;
+    }
+    if let Some(named) = form.get(Param::ClientId) {
+        agree(&mut id, named)?;
+    }
+    if let Some(posted) = form.get(Param::ClientSecret) {
+        if secret.as_ref().is_some_and(|secret| **secret != *posted) {
+            return Err(ClientError::Disagree);
+        }
+        secret = Some(Text::Borrowed(posted));
+    }
+    let assertion = form.get(Param::ClientAssertion);
+    if let Some(assertion) = assertion {
+        agree_with_subject(&mut id, assertion)?;
+    }
+    let credential = match (assertion, secret) {
+        (Some(_), _) => Credential::Assertion,
+        (None, Some(secret)) => Credential::Secret(secret),
+        (None, None) => Credential::None,
+    };
+    Ok(Client { id, credential })
+}
+
+/// Whether the client tried HTTP Basic: a refusal then has to carry the challenge (RFC 6749 §5.2).
+pub(crate) fn tried_basic(headers: &HeaderMap) -> bool {
+    headers.get_all(AUTHORIZATION).iter().any(|value| basic_credentials(value).is_some())
+}
+
+fn agree(id: &mut Option<ClientId>, named: &str) -> Result<(), ClientError> {
+    match id {
+        Some(id) if id.as_str() == named => Ok(()),
+        Some(_) => Err(ClientError::Disagree),
+        None => {
+            *id = Some(named.try_into().map_err(|InvalidClientId| ClientError::Malformed)?);
+            Ok(())
+        }
+    }
+}
+
+/// Takes in the `sub` of an assertion that is a JWT (RFC 7523 §3). Its signature is the business of the inner service,
+/// and what is no readable JWT names nobody. A `sub` that is repeated has to agree with itself.
+fn agree_with_subject(id: &mut Option<ClientId>, assertion: &str) -> Result<(), ClientError> {
+    let mut parts = assertion.split('.');
+    let (Some(_), Some(payload), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        return Ok(());
+    };
+    let Ok(payload) = URL_SAFE_NO_PAD_INDIFFERENT.decode(payload) else { return Ok(()) };
+    let Ok(payload) = std::str::from_utf8(&payload) else { return Ok(()) };
+    let Ok(claims) = json::members(payload) else { return Ok(()) };
+    for claim in claims {
+        if json::string(claim.name).is_some_and(|name| &*name == "sub")
+            && let Some(subject) = json::string(claim.value)
+        {
+            agree(id, &subject)?;
+        }
+    }
+    Ok(())
+}
+
+/// What an `Authorization: Basic` header says.
+struct Basic {
+    user: ClientId,
+    password: Option<Text<'static>>,
+}
+
+impl Basic {
+    fn read(headers: &HeaderMap) -> Result<Option<Self>, ClientError> {
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        let first = values.next();
+        if values.next().is_some() {
+            return Err(ClientError::Disagree);
+        }
+        match first.and_then(basic_credentials) {
+            Some(credentials) => Self::decode(credentials).map(Some).ok_or(ClientError::Basic),
+            None => Ok(None),
+        }
+    }
+
+    /// User and password are each encoded as in a form before they are joined (RFC 6749 §2.3.1).
+    fn decode(credentials: &[u8]) -> Option<Self> {
+        let joined = Zeroizing::new(STANDARD_PAD_INDIFFERENT.decode(credentials).ok()?);
+        let (user, password) = std::str::from_utf8(&joined).ok()?.split_once(':')?;
+        let user = ClientId::try_from(&*form::decode(user).ok()?).ok()?;
+        let password = form::decode(password).ok()?;
+        Some(Self { user, password: (!password.is_empty()).then(|| password.into_owned()) })
+    }
+}
+
+/// What follows the scheme, if it is Basic.
+fn basic_credentials(value: &HeaderValue) -> Option<&[u8]> {
+    let value = value.as_bytes().trim_ascii();
+    let (scheme, credentials) = value.split_at_checked("basic".len())?;
+    (scheme.eq_ignore_ascii_case(b"basic") && matches!(credentials, [] | [b' ' | b'\t', ..]))
+        .then(|| credentials.trim_ascii_start())
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod answer;
 mod body;
 mod client;
 mod clock;
@@ -11,7 +12,9 @@ mod config;
 mod error;
 mod event;
 mod exchange;
+mod form;
 mod future;
+mod json;
 mod layer;
 mod path;
 mod queue;
@@ -20,6 +23,7 @@ mod running;
 mod service;
 mod shared;
 pub mod store;
+mod text;
 
 pub use self::body::{RequestBody, ResponseBody};
 pub use self::client::{ClientId, InvalidClientId};

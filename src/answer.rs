@@ -1,0 +1,297 @@
+//! Token answers of the inner service: read, and rewritten byte for byte.
+
+use std::fmt;
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use crate::json;
+use crate::text::TextAt;
+
+/// Why an answer is no token answer that could be read. It must not be passed on: a token may be in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AnswerError {
+    /// It is not JSON.
+    NotJson,
+    /// It is JSON, but no object.
+    NotObject,
+    /// A member that the layer reads occurs twice.
+    Repeated,
+    /// The refresh token is not a string.
+    WrongType,
+}
+
+/// A member that the layer reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Name {
+    AccessToken,
+    RefreshToken,
+    Error,
+    Scope,
+    ExpiresIn,
+    RefreshExpiresIn,
+    RefreshTokenExpiresIn,
+}
+
+impl Name {
+    const ALL: [Self; 7] = [
+        Self::AccessToken,
+        Self::RefreshToken,
+        Self::Error,
+        Self::Scope,
+        Self::ExpiresIn,
+        Self::RefreshExpiresIn,
+        Self::RefreshTokenExpiresIn,
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::AccessToken => "access_token",
+            Self::RefreshToken => "refresh_token",
+            Self::Error => "error",
+            Self::Scope => "scope",
+            Self::ExpiresIn => "expires_in",
+            Self::RefreshExpiresIn => "refresh_expires_in",
+            Self::RefreshTokenExpiresIn => "refresh_token_expires_in",
+        }
+    }
+
+    fn of(name: &RawValue) -> Option<Self> {
+        let name = json::string(name)?;
+        Self::ALL.into_iter().find(|known| known.as_str() == &*name)
+    }
+
+    /// Whether it says how long the refresh token lives. No standard has such a member, servers have these two.
+    const fn is_refresh_lifetime(self) -> bool {
+        matches!(self, Self::RefreshExpiresIn | Self::RefreshTokenExpiresIn)
+    }
+}
+
+/// Where a member lies in the body.
+struct MemberAt {
+    known: Option<Name>,
+    /// Where its name begins.
+    start: usize,
+    value: Range<usize>,
+}
+
+/// The answer to a token request.
+pub(crate) struct TokenAnswer {
+    body: Bytes,
+    members: Vec<MemberAt>,
+    /// Where the closing brace is.
+    brace: usize,
+    error: Option<TextAt>,
+    access_token: Option<TextAt>,
+    refresh_token: Option<TextAt>,
+    scope: Option<TextAt>,
+}
+
+impl TokenAnswer {
+    /// Reads an answer.
+    pub(crate) fn parse(body: Bytes) -> Result<Self, AnswerError> {
+        let text = std::str::from_utf8(&body).map_err(|_| AnswerError::NotJson)?;
+        let found = json::members(text)
+            .map_err(|error| if error.is_data() { AnswerError::NotObject } else { AnswerError::NotJson })?;
+        let range = |raw: &RawValue| {
+            let start = raw.get().as_ptr().addr().saturating_sub(text.as_ptr().addr());
+            start..start + raw.get().len()
+        };
+        let brace = text.rfind('}').ok_or(AnswerError::NotJson)?;
+        let mut members = Vec::with_capacity(found.len());
+        let (mut error, mut access_token, mut refresh_token, mut scope) = (None, None, None, None);
+        for member in found {
+            let value = range(member.value);
+            let known = Name::of(member.name);
+            if known.is_some() && members.iter().any(|member: &MemberAt| member.known == known) {
+                return Err(AnswerError::Repeated);
+            }
+            match known {
+                Some(Name::Error) => error = string_at(member.value, &value),
+                Some(Name::AccessToken) => access_token = string_at(member.value, &value),
+                Some(Name::Scope) => scope = string_at(member.value, &value),
+                Some(Name::RefreshToken) if member.value.get() != "null" => {
+                    refresh_token = Some(string_at(member.value, &value).ok_or(AnswerError::WrongType)?);
+                }
+                _ => {}
+            }
+            members.push(MemberAt { known, start: range(member.name).start, value });
+        }
+        Ok(Self { body, members, brace, error, access_token, refresh_token, scope })
+    }
+
+    /// The error code (RFC 6749 §5.2).
+    pub(crate) fn error(&self) -> Option<&str> {
+        self.read(self.error.as_ref())
+    }
+
+    /// Whether it brings an access token.
+    pub(crate) fn has_access_token(&self) -> bool {
+        self.read(self.access_token.as_ref()).is_some_and(|token| !token.is_empty())
+    }
+
+    /// The refresh token. `null` and `""` are none.
+    pub(crate) fn refresh_token(&self) -> Option<&str> {
+        self.read(self.refresh_token.as_ref()).filter(|token| !token.is_empty())
+    }
+
+    /// The granted scope.
+    pub(crate) fn scope(&self) -> Option<&str> {
+        self.read(self.scope.as_ref())
+    }
+
+    /// How long the refresh token lives, if it says so; the shorter of two.
+    ///
+    /// Zero is what Keycloak says of an offline token: no such end.
+    pub(crate) fn refresh_lifetime(&self) -> Option<Duration> {
+        self.members
+            .iter()
+            .filter(|member| member.known.is_some_and(Name::is_refresh_lifetime))
+            .filter_map(|member| seconds(self.raw(&member.value)).filter(|seconds| *seconds > 0))
+            .min()
+            .map(Duration::from_secs)
+    }
+
+    /// The same bytes with only the refresh token replaced, and what is said of its lifetime. The token is added as
+    /// the last member if there is none, the lifetime is not.
+    pub(crate) fn with_refresh_token(&self, token: &str, refresh_lifetime: Duration) -> Bytes {
+        let mut out = Splice::new(&self.body, token.len() + 96);
+        let mut replaced = false;
+        for MemberAt { known, value, .. } in &self.members {
+            match known {
+                Some(Name::RefreshToken) => {
+                    write_string(out.replace(value.clone()), token);
+                    replaced = true;
+                }
+                Some(known) if known.is_refresh_lifetime() => {
+                    let quoted = self.raw(value).starts_with('"');
+                    write_seconds(out.replace(value.clone()), refresh_lifetime.as_secs(), quoted);
+                }
+                _ => {}
+            }
+        }
+        if !replaced {
+            let (end, comma) = self.members.last().map_or((self.brace, ""), |last| (last.value.end, ","));
+            let out = out.replace(end..end);
+            out.extend_from_slice(comma.as_bytes());
+            out.extend_from_slice(b"\"refresh_token\":");
+            write_string(out, token);
+        }
+        out.finish()
+    }
+
+    /// The same bytes without the refresh token and what is said of its lifetime.
+    pub(crate) fn without_refresh_token(&self) -> Bytes {
+        let mut out = Splice::new(&self.body, 0);
+        // The end of the member before, once one has stayed. From then on the comma before a member goes with it, until
+        // then the one after it.
+        let mut before = None;
+        let mut members = self.members.iter().peekable();
+        while let Some(member) = members.next() {
+            let end = member.value.end;
+            let goes = member.known.is_some_and(|known| known == Name::RefreshToken || known.is_refresh_lifetime());
+            if goes {
+                out.replace(match (before, members.peek()) {
+                    (Some(before), _) => before..end,
+                    (None, Some(next)) => member.start..next.start,
+                    (None, None) => member.start..end,
+                });
+            }
+            if !goes || before.is_some() {
+                before = Some(end);
+            }
+        }
+        out.finish()
+    }
+
+    /// The same bytes with every lifetime lowered by the whole seconds of `age`: what an answer says when it is given
+    /// again.
+    pub(crate) fn aged(&self, age: Duration) -> Bytes {
+        let age = age.as_secs();
+        if age == 0 {
+            return self.body.clone();
+        }
+        let mut out = Splice::new(&self.body, 0);
+        for MemberAt { known, value, .. } in &self.members {
+            if known.is_some_and(|known| known == Name::ExpiresIn || known.is_refresh_lifetime())
+                && let Some(seconds) = seconds(self.raw(value)).filter(|seconds| *seconds > 0)
+            {
+                let quoted = self.raw(value).starts_with('"');
+                write_seconds(out.replace(value.clone()), seconds.saturating_sub(age), quoted);
+            }
+        }
+        out.finish()
+    }
+
+    fn read<'a>(&'a self, text: Option<&'a TextAt>) -> Option<&'a str> {
+        text.map(|text| text.as_str(&self.body))
+    }
+
+    fn raw(&self, at: &Range<usize>) -> &str {
+        self.body.get(at.clone()).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for TokenAnswer {
+    /// The names of the members that the layer knows, and nothing else.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.members.iter().filter_map(|member| member.known).map(Name::as_str)).finish()
+    }
+}
+
+/// The string that lies `at` this range with its quotes; `None` if it is something else.
+fn string_at(raw: &RawValue, at: &Range<usize>) -> Option<TextAt> {
+    Some(TextAt::new(at.start + 1..at.end - 1, json::string(raw)?))
+}
+
+/// Whole seconds of a JSON number, or of a string of digits: some servers send one. Not below 0.
+fn seconds(raw: &str) -> Option<u64> {
+    let number = match raw.strip_prefix('"') {
+        Some(rest) => rest.strip_suffix('"').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?,
+        None => raw,
+    };
+    // The cast rounds down and saturates.
+    number.parse::<u64>().or_else(|_| number.parse::<f64>().map(|seconds| seconds as u64)).ok()
+}
+
+fn write_seconds(out: &mut Vec<u8>, seconds: u64, quoted: bool) {
+    let quote = if quoted { "\"" } else { "" };
+    out.extend_from_slice(format!("{quote}{seconds}{quote}").as_bytes());
+}
+
+fn write_string(out: &mut Vec<u8>, text: &str) {
+    let written = serde_json::to_writer(out, text);
+    debug_assert!(written.is_ok(), "a vector takes every byte");
+}
+
+/// A body that is copied with some ranges of it replaced, in ascending order.
+struct Splice<'a> {
+    body: &'a [u8],
+    /// Up to where it is copied.
+    done: usize,
+    out: Vec<u8>,
+}
+
+impl<'a> Splice<'a> {
+    /// Reserves `more` bytes than the body has: a buffer that grows leaves copies of a token behind.
+    fn new(body: &'a [u8], more: usize) -> Self {
+        Self { body, done: 0, out: Vec::with_capacity(body.len() + more) }
+    }
+
+    /// Leaves that range out; what takes its place is to be written to the result.
+    fn replace(&mut self, range: Range<usize>) -> &mut Vec<u8> {
+        self.out.extend_from_slice(self.body.get(self.done..range.start).unwrap_or_default());
+        self.done = range.end;
+        &mut self.out
+    }
+
+    fn finish(mut self) -> Bytes {
+        self.replace(self.body.len()..self.body.len());
+        self.out.into()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,217 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use proptest::prelude::*;
+
+use super::{Client, ClientError, ClientId, Credential, identify, tried_basic};
+use crate::form::TokenForm;
+
+fn basic(credentials: &str) -> String {
+    format!("Basic {}", STANDARD.encode(credentials))
+}
+
+fn jwt(payload: &str) -> String {
+    format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(payload))
+}
+
+fn assertion(payload: &str) -> String {
+    format!("client_assertion={}", jwt(payload))
+}
+
+fn headers(authorization: &[&str]) -> HeaderMap {
+    authorization.iter().map(|value| (AUTHORIZATION, value.parse().unwrap())).fold(
+        HeaderMap::new(),
+        |mut map, (name, value)| {
+            map.append(name, value);
+            map
+        },
+    )
+}
+
+fn form(body: &str) -> TokenForm {
+    TokenForm::parse(Bytes::copy_from_slice(body.as_bytes())).expect("a form")
+}
+
+/// The client and its credential: `-` for none, `assertion`, or the secret after a colon.
+fn summary(client: &Client<'_>) -> (Option<String>, String) {
+    let credential = match &client.credential {
+        Credential::None => "-".to_owned(),
+        Credential::Secret(secret) => format!(":{}", &**secret),
+        Credential::Assertion => "assertion".to_owned(),
+    };
+    (client.id.as_ref().map(|id| id.as_str().to_owned()), credential)
+}
+
+struct Row {
+    sentence: &'static str,
+    extension: Option<&'static str>,
+    authorization: Vec<String>,
+    body: String,
+    expected: Result<(Option<&'static str>, &'static str), ClientError>,
+}
+
+fn row(
+    sentence: &'static str,
+    authorization: impl AsRef<str>,
+    body: impl AsRef<str>,
+    expected: Result<(Option<&'static str>, &'static str), ClientError>,
+) -> Row {
+    let authorization = Some(authorization.as_ref().to_owned()).filter(|value| !value.is_empty());
+    Row {
+        sentence,
+        extension: None,
+        authorization: authorization.into_iter().collect(),
+        body: body.as_ref().to_owned(),
+        expected,
+    }
+}
+
+impl Row {
+    fn extension(mut self, id: &'static str) -> Self {
+        self.extension = Some(id);
+        self
+    }
+
+    fn check(self) {
+        let Self { sentence, extension, authorization, body, expected } = self;
+        let extension = extension.map(|id| ClientId::try_from(id).unwrap());
+        let authorization: Vec<_> = authorization.iter().map(String::as_str).collect();
+        let form = form(&body);
+        let found = identify(extension.as_ref(), &headers(&authorization), &form);
+        let expected = expected.map(|(id, credential)| (id.map(str::to_owned), credential.to_owned()));
+        assert_eq!(found.map(|client| summary(&client)), expected, "{sentence}");
+    }
+}
+
+#[test]
+fn who_is_named() {
+    let rows = [
+        row("nobody is named", "", "grant_type=refresh_token", Ok((None, "-"))),
+        row("the form names a public client", "", "client_id=a", Ok((Some("a"), "-"))),
+        row("the form names one with a secret", "", "client_id=a&client_secret=s%20s", Ok((Some("a"), ":s s"))),
+        row("a secret alone names nobody", "", "client_secret=s", Ok((None, ":s"))),
+        row("the extension names it", "", "", Ok((Some("a"), "-"))).extension("a"),
+        row("the extension and the form agree", "", "client_id=a", Ok((Some("a"), "-"))).extension("a"),
+        row("the extension and the form disagree", "", "client_id=b", Err(ClientError::Disagree)).extension("a"),
+        row("an identifier with control characters", "", "client_id=a%0A", Err(ClientError::Malformed)),
+        row("the extension does not hide it", "", "client_id=a%0A", Err(ClientError::Disagree)).extension("a"),
+    ];
+    rows.into_iter().for_each(Row::check);
+}
+
+#[test]
+fn basic_credentials() {
+    let unpadded = format!("bASIC  {}", STANDARD_NO_PAD.encode("a:s"));
+    let binary = format!("Basic {}", STANDARD.encode(b"a:\xff"));
+    let rows = [
+        row("Basic names it", basic("a:s"), "", Ok((Some("a"), ":s"))),
+        row("neither case nor padding counts", unpadded, "", Ok((Some("a"), ":s"))),
+        row("it splits at the first colon", basic("a:s:t"), "", Ok((Some("a"), ":s:t"))),
+        row("both parts are form-encoded", basic("a%3Ab+c:%2B%C3%A4"), "", Ok((Some("a:b c"), ":+\u{e4}"))),
+        row("what is UTF-8 already stays", basic("\u{e4}:\u{e4}"), "", Ok((Some("\u{e4}"), ":\u{e4}"))),
+        row("an empty password is no secret", basic("a:"), "", Ok((Some("a"), "-"))),
+        row("its secret may come in the form", basic("a:"), "client_secret=s", Ok((Some("a"), ":s"))),
+        row("twice the same", basic("a:s"), "client_id=a&client_secret=s", Ok((Some("a"), ":s"))),
+        row("two clients", basic("a:s"), "client_id=b", Err(ClientError::Disagree)),
+        row("two secrets", basic("a:s"), "client_secret=t", Err(ClientError::Disagree)),
+        row("against the extension", basic("b:s"), "", Err(ClientError::Disagree)).extension("a"),
+        row("no user", basic(":s"), "", Err(ClientError::Basic)),
+        row("no colon", basic("a"), "", Err(ClientError::Basic)),
+        row("nothing", "Basic", "", Err(ClientError::Basic)),
+        row("no base64", "Basic ?", "", Err(ClientError::Basic)),
+        row("no UTF-8", binary, "", Err(ClientError::Basic)),
+        row("half an escape in the user", basic("a%4:s"), "", Err(ClientError::Basic)),
+        row("half an escape in the password", basic("a:s%"), "", Err(ClientError::Basic)),
+        row("an escaped NUL", basic("a:%00"), "", Err(ClientError::Basic)),
+        row("a user with control characters", basic("a%0A:s"), "", Err(ClientError::Basic)),
+        row("the form does not mend it", "Basic ?", "client_id=a", Err(ClientError::Basic)),
+        row("another scheme names nobody", "Bearer YTpz", "client_id=a", Ok((Some("a"), "-"))),
+        row("a longer scheme is another one", "Basically YTpz", "", Ok((None, "-"))),
+    ];
+    rows.into_iter().for_each(Row::check);
+}
+
+#[test]
+fn two_authorization_headers_are_one_too_many() {
+    let mut row = row("even equal ones", basic("a:s"), "", Err(ClientError::Disagree));
+    row.authorization.push(basic("a:s"));
+    row.check();
+}
+
+#[test]
+fn assertions() {
+    let padded = format!("client_assertion=e30.{}.c2ln", URL_SAFE.encode(r#"{"sub":"ab"}"#).replace('=', "%3D"));
+    let ok = |id: Option<&'static str>| Ok((id, "assertion"));
+    let rows = [
+        row("its subject is the client", "", assertion(r#"{"iss":"x","sub":"a","exp":1e9}"#), ok(Some("a"))),
+        row("JSON escapes are read", "", assertion(r#"{"s\u0075b":"\u0061"}"#), ok(Some("a"))),
+        row("padding is let pass", "", padded, ok(Some("ab"))),
+        row("with the form in agreement", "", assertion(r#"{"sub":"a"}"#) + "&client_id=a", ok(Some("a"))),
+        row("it counts before a secret", "", assertion(r#"{"sub":"a"}"#) + "&client_secret=s", ok(Some("a"))),
+        row("against the form", "", assertion(r#"{"sub":"a"}"#) + "&client_id=b", Err(ClientError::Disagree)),
+        row("against Basic", basic("b:s"), assertion(r#"{"sub":"a"}"#), Err(ClientError::Disagree)),
+        row("against the extension", "", assertion(r#"{"sub":"a"}"#), Err(ClientError::Disagree)).extension("b"),
+        row("against itself", "", assertion(r#"{"sub":"a","sub":"b"}"#), Err(ClientError::Disagree)),
+        row("an empty subject", "", assertion(r#"{"sub":""}"#), Err(ClientError::Malformed)),
+        row("a subject that is no string", "", assertion(r#"{"sub":1}"#), ok(None)),
+        row("no subject", "", assertion("{}"), ok(None)),
+        row("a payload that is no object", "", assertion("[]"), ok(None)),
+        row("a payload that is no JSON", "", assertion("{"), ok(None)),
+        row("a payload that is no base64", "", "client_assertion=a.?.c", ok(None)),
+        row("an encrypted one", "", "client_assertion=a.b.c.d.e", ok(None)),
+        row("no JWT at all", "", "client_assertion=saml&client_id=a", ok(Some("a"))),
+        row("an empty one is none", "", "client_assertion=&client_id=a", Ok((Some("a"), "-"))),
+    ];
+    rows.into_iter().for_each(Row::check);
+}
+
+#[test]
+fn basic_was_tried() {
+    let rows: &[(&str, &[&str], bool)] = &[
+        ("with credentials", &["Basic YTpz"], true),
+        ("in another case", &["bAsIc YTpz"], true),
+        ("unreadably", &["Basic"], true),
+        ("in the second header", &["Bearer a", "Basic YTpz"], true),
+        ("not with another scheme", &["Bearer Basic"], false),
+        ("not with a longer one", &["Basics a"], false),
+        ("not at all", &[], false),
+    ];
+    for (sentence, authorization, expected) in rows {
+        assert_eq!(tried_basic(&headers(authorization)), *expected, "{sentence}");
+    }
+}
+
+#[test]
+fn debug_shows_no_secret() {
+    let form = form("client_id=a&client_secret=hush");
+    let client = identify(None, &HeaderMap::new(), &form).unwrap();
+    assert_eq!(format!("{client:?}"), r#"Client { id: Some("a"), credential: Secret([redacted]) }"#);
+}
+
+#[test]
+fn descriptions_stand_in_a_json_string_as_they_are() {
+    for error in [ClientError::Disagree, ClientError::Basic, ClientError::Malformed] {
+        let sentence = error.description();
+        assert_eq!(serde_json::to_string(sentence).unwrap(), format!("\"{sentence}\""));
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_client_is_found_by_basic(user in "[^\\pC]{1,20}", password in "[^\\pC]{0,20}") {
+        let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+        let authorization = basic(&format!("{}:{}", encode(&user), encode(&password)));
+        let form = form("");
+        let client = identify(None, &headers(&[&authorization]), &form).unwrap();
+        let credential = if password.is_empty() { "-".to_owned() } else { format!(":{password}") };
+        prop_assert_eq!(summary(&client), (Some(user), credential));
+    }
+
+    #[test]
+    fn arbitrary_headers_and_assertions_are_read_or_refused(header in "(Basic )?[ -~]{0,40}", payload in ".{0,40}") {
+        let form = form(&assertion(&payload));
+        let _ = identify(None, &headers(&[&header]), &form);
+    }
+}

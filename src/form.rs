@@ -1,0 +1,240 @@
+//! Token and revocation requests: forms, parsed and rewritten.
+
+use std::fmt;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use percent_encoding::percent_decode_str;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::text::{Text, TextAt};
+
+/// More parameters than any grant type has; it bounds the work on a hostile form.
+const MAX_PIECES: usize = 256;
+
+/// Why a request is no form that could be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FormError {
+    /// The headers do not announce a plain form.
+    ContentType,
+    /// The bytes are not those of a form.
+    Malformed,
+    /// The parameter of this name occurs twice.
+    Repeated(&'static str),
+}
+
+impl FormError {
+    /// A sentence for `error_description`, fit to stand in a JSON string as it is.
+    pub(crate) const fn description(self) -> &'static str {
+        match self {
+            Self::ContentType => "the request must be plain application/x-www-form-urlencoded in utf-8",
+            Self::Malformed => "the form cannot be read",
+            // A `str` cannot be matched in a `const fn`, its bytes can.
+            Self::Repeated(name) => match name.as_bytes() {
+                b"grant_type" => "the parameter grant_type is repeated",
+                b"refresh_token" => "the parameter refresh_token is repeated",
+                b"token" => "the parameter token is repeated",
+                b"client_id" => "the parameter client_id is repeated",
+                b"client_secret" => "the parameter client_secret is repeated",
+                b"client_assertion" => "the parameter client_assertion is repeated",
+                b"client_assertion_type" => "the parameter client_assertion_type is repeated",
+                b"scope" => "the parameter scope is repeated",
+                _ => "a parameter is repeated",
+            },
+        }
+    }
+}
+
+/// A parameter that the layer reads, and that therefore must not be repeated (RFC 6749 §3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Param {
+    /// Which kind of request it is.
+    GrantType,
+    /// The token to be refreshed.
+    RefreshToken,
+    /// The token to be revoked (RFC 7009 §2.1).
+    Token,
+    /// Who the client is.
+    ClientId,
+    /// Its secret.
+    ClientSecret,
+    /// What it authenticates itself with instead (RFC 7521 §4.2).
+    ClientAssertion,
+    /// The format of that.
+    ClientAssertionType,
+    /// The scope that is asked for.
+    Scope,
+}
+
+impl Param {
+    const ALL: [Self; 8] = [
+        Self::GrantType,
+        Self::RefreshToken,
+        Self::Token,
+        Self::ClientId,
+        Self::ClientSecret,
+        Self::ClientAssertion,
+        Self::ClientAssertionType,
+        Self::Scope,
+    ];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::GrantType => "grant_type",
+            Self::RefreshToken => "refresh_token",
+            Self::Token => "token",
+            Self::ClientId => "client_id",
+            Self::ClientSecret => "client_secret",
+            Self::ClientAssertion => "client_assertion",
+            Self::ClientAssertionType => "client_assertion_type",
+            Self::Scope => "scope",
+        }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|param| param.name() == name)
+    }
+}
+
+/// Whether the headers announce a form, in UTF-8 and without a content coding.
+pub(crate) fn check_headers(headers: &HeaderMap) -> Result<(), FormError> {
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(content_type), None) = (types.next(), types.next()) else { return Err(FormError::ContentType) };
+    let plain = content_type.to_str().is_ok_and(is_utf8_form)
+        && headers.get_all(CONTENT_ENCODING).iter().all(|coding| coding.to_str().is_ok_and(is_identity));
+    if plain { Ok(()) } else { Err(FormError::ContentType) }
+}
+
+fn is_utf8_form(content_type: &str) -> bool {
+    let mut parts = content_type.split(';').map(str::trim);
+    parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/x-www-form-urlencoded"))
+        && parts.filter_map(|parameter| parameter.split_once('=')).all(|(name, value)| {
+            !name.trim_end().eq_ignore_ascii_case("charset")
+                || value.trim_start().trim_matches('"').eq_ignore_ascii_case("utf-8")
+        })
+}
+
+fn is_identity(codings: &str) -> bool {
+    codings.split(',').map(str::trim).all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case("identity"))
+}
+
+/// A token or revocation request.
+pub(crate) struct TokenForm {
+    body: Bytes,
+    /// By the number of the [`Param`].
+    params: [Option<TextAt>; Param::ALL.len()],
+    resources: Vec<TextAt>,
+}
+
+impl TokenForm {
+    /// Reads a form, all of it: what the inner service would stumble over, or read in another way, is refused here.
+    pub(crate) fn parse(body: Bytes) -> Result<Self, FormError> {
+        if !body.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+            return Err(FormError::Malformed);
+        }
+        let text = std::str::from_utf8(&body).map_err(|_| FormError::Malformed)?;
+        let mut params = [const { None }; Param::ALL.len()];
+        let mut resources = Vec::new();
+        let mut start = 0;
+        for (count, piece) in text.split('&').enumerate() {
+            if count == MAX_PIECES {
+                return Err(FormError::Malformed);
+            }
+            let end = start + piece.len();
+            let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
+            let at = end - value.len()..end;
+            let (name, value) = (decode(name)?, decode(value)?);
+            if let Some(param) = Param::named(&name) {
+                if let Some(slot) = params.get_mut(param as usize)
+                    && slot.replace(TextAt::new(at, value)).is_some()
+                {
+                    return Err(FormError::Repeated(param.name()));
+                }
+            } else if &*name == "resource" && !value.is_empty() {
+                resources.push(TextAt::new(at, value));
+            }
+            start = end + 1;
+        }
+        Ok(Self { body, params, resources })
+    }
+
+    /// The decoded value of a parameter. One without a value is as if it were omitted (RFC 6749 §3.2).
+    pub(crate) fn get(&self, param: Param) -> Option<&str> {
+        self.find(param).map(|value| value.as_str(&self.body)).filter(|value| !value.is_empty())
+    }
+
+    /// The values of `resource` (RFC 8707), in order.
+    pub(crate) fn resources(&self) -> impl Iterator<Item = &str> {
+        self.resources.iter().map(|value| value.as_str(&self.body))
+    }
+
+    /// The body with only the value of that parameter replaced, and every other byte kept. The parameter is appended
+    /// if it was absent.
+    pub(crate) fn replace(&self, param: Param, value: &str) -> Bytes {
+        let found = self.find(param);
+        let at = found.map_or(self.body.len()..self.body.len(), TextAt::at);
+        let before = self.body.get(..at.start).unwrap_or_default();
+        let after = self.body.get(at.end..).unwrap_or_default();
+        // Room for a value of which every byte is escaped: a buffer that grows leaves copies of a token behind.
+        let mut out = Vec::with_capacity(before.len() + param.name().len() + 2 + value.len() * 3 + after.len());
+        out.extend_from_slice(before);
+        if found.is_none() {
+            if !matches!(before, [] | [.., b'&']) {
+                out.push(b'&');
+            }
+            out.extend_from_slice(param.name().as_bytes());
+        }
+        // A parameter may also be there by its name alone. A name holds no raw `=`, so this one comes after it.
+        if found.is_none() || !before.ends_with(b"=") {
+            out.push(b'=');
+        }
+        out.extend(form_urlencoded::byte_serialize(value.as_bytes()).flat_map(str::bytes));
+        out.extend_from_slice(after);
+        out.into()
+    }
+
+    fn find(&self, param: Param) -> Option<&TextAt> {
+        self.params.get(param as usize).and_then(Option::as_ref)
+    }
+}
+
+impl fmt::Debug for TokenForm {
+    /// The names of the parameters that the layer knows. Others are not shown: a token may stand where a name should.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = Param::ALL.into_iter().filter(|param| self.find(*param).is_some()).map(Param::name);
+        f.debug_set().entries(known).entries(self.resources.iter().map(|_| "resource")).finish()
+    }
+}
+
+/// Decodes the name or the value of a parameter: `+` and percent escapes, strictly.
+///
+/// The libraries let half an escape pass and replace what is not UTF-8; two parsers in a row may then read two things.
+pub(crate) fn decode(raw: &str) -> Result<Text<'_>, FormError> {
+    if !raw.contains(['%', '+', '\0']) {
+        return Ok(Text::Borrowed(raw));
+    }
+    let whole =
+        |escape: &str| matches!(escape.as_bytes(), [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
+    if !raw.split('%').skip(1).all(whole) {
+        return Err(FormError::Malformed);
+    }
+    // Decoding never lengthens, so the buffer never moves and leaves no copy behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(raw.len()));
+    for (count, part) in raw.split('+').enumerate() {
+        if count > 0 {
+            bytes.push(b' ');
+        }
+        bytes.extend(percent_decode_str(part));
+    }
+    if bytes.contains(&0) {
+        return Err(FormError::Malformed);
+    }
+    String::from_utf8(std::mem::take(&mut *bytes)).map(|text| Text::Owned(Zeroizing::new(text))).map_err(|error| {
+        error.into_bytes().zeroize();
+        FormError::Malformed
+    })
+}
+
+#[cfg(test)]
+mod tests;
