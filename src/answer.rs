@@ -137,9 +137,9 @@ impl TokenAnswer {
         self.read(self.refresh_token.as_ref()).filter(|token| !token.is_empty())
     }
 
-    /// The granted scope.
+    /// The granted scope. `""` is none.
     pub(crate) fn scope(&self) -> Option<&str> {
-        self.read(self.scope.as_ref())
+        self.read(self.scope.as_ref()).filter(|scope| !scope.is_empty())
     }
 
     /// How long the refresh token lives, if it says so; the shorter of two.

@@ -133,11 +133,6 @@ pub(crate) fn identify<'a>(
     Ok(Client { id, credential })
 }
 
-/// Whether the client tried HTTP Basic: a refusal then has to carry the challenge (RFC 6749 §5.2).
-pub(crate) fn tried_basic(headers: &HeaderMap) -> bool {
-    headers.get_all(AUTHORIZATION).iter().any(|value| basic_credentials(value).is_some())
-}
-
 fn agree(id: &mut Option<ClientId>, named: &str) -> Result<(), ClientError> {
     match id {
         Some(id) if id.as_str() == named => Ok(()),

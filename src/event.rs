@@ -150,3 +150,10 @@ impl fmt::Debug for GrantName {
         fmt::Display::fmt(self, f)
     }
 }
+
+/// Who and what an event is about: the client, and the key and generation of a token.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subject<'a> {
+    pub(crate) client_id: Option<&'a ClientId>,
+    pub(crate) grant: Option<(&'a Key, u32)>,
+}

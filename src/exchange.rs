@@ -1,23 +1,90 @@
-//! temporary: forwards
-use std::future::poll_fn;
+//! One intercepted request: read, sent where it belongs, and its errors answered.
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
+use tokio::time::Instant;
 use tower_service::Service;
+use tracing::Instrument as _;
 
-use crate::body::{RequestBody, ResponseBody};
+use crate::body::{self, ReadError, RequestBody, ResponseBody};
+use crate::client::{self, Client, ClientError, Credential};
+use crate::error::Error;
+use crate::event::EventKind;
+pub(crate) use crate::event::Subject;
+use crate::form::{self, FormError, Param, TokenForm};
 use crate::future::Progress;
+use crate::random::RandomUnavailable;
+use crate::revocation;
+use crate::rotation;
 use crate::service::Endpoint;
 use crate::shared::Shared;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
+use crate::upstream::Upstream;
 
+/// Why an exchange has no answer of its own.
+#[derive(Debug)]
+pub(crate) enum Failure<E> {
+    /// The layer answers.
+    Refused(Error),
+    /// The inner service failed; so does the layer.
+    Inner(E),
+}
+
+impl<E> From<Error> for Failure<E> {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl<E> From<RandomUnavailable> for Failure<E> {
+    fn from(error: RandomUnavailable) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
+/// The answer to an intercepted request.
+pub(crate) type Outcome<ResBody, E> = Result<Response<ResponseBody<ResBody>>, Failure<E>>;
+
+/// What the steps of one exchange share.
+pub(crate) struct Exchange<St> {
+    pub(crate) shared: Arc<Shared<St>>,
+    pub(crate) progress: Arc<Progress>,
+    started: Instant,
+}
+
+impl<St: Store> Exchange<St> {
+    pub(crate) fn store(&self) -> &St {
+        self.shared.store()
+    }
+
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
+    pub(crate) fn emit(&self, kind: EventKind, subject: Subject<'_>) {
+        self.shared.tell(kind, subject, self.started.elapsed());
+    }
+
+    /// Tells the operator that the store failed, and makes the client's error of it.
+    pub(crate) fn store_failed(&self, error: StoreError, subject: Subject<'_>) -> Error {
+        let kind = match error {
+            StoreError::Unavailable(_) => EventKind::StoreUnavailable,
+            StoreError::Corrupt(_) => EventKind::StoreCorrupt,
+        };
+        self.emit(kind, subject);
+        error.into()
+    }
+}
+
+/// Answers one request to a guarded endpoint.
 pub(crate) async fn run<St, S, B, ResBody>(
-    _endpoint: Endpoint,
-    _shared: Arc<Shared<St>>,
-    _progress: Arc<Progress>,
-    mut inner: S,
+    endpoint: Endpoint,
+    shared: Arc<Shared<St>>,
+    progress: Arc<Progress>,
+    inner: S,
     request: Request<B>,
 ) -> Result<Response<ResponseBody<ResBody>>, S::Error>
 where
@@ -26,7 +93,57 @@ where
     B: Body<Data = Bytes>,
     ResBody: Body<Data = Bytes>,
 {
-    poll_fn(|cx| inner.poll_ready(cx)).await?;
-    let response = inner.call(request.map(RequestBody::inner)).await?;
-    Ok(response.map(ResponseBody::inner))
+    let exchange = Exchange { shared, progress, started: Instant::now() };
+    let span = tracing::debug_span!("oauth_refresh", ?endpoint);
+    match answer(endpoint, &exchange, inner, request).instrument(span).await {
+        Ok(response) => Ok(response),
+        Err(Failure::Inner(error)) => Err(error),
+        Err(Failure::Refused(error)) => Ok(error.into_response(exchange.shared.config().invalid_grant_status)),
+    }
+}
+
+async fn answer<St, S, B, ResBody>(
+    endpoint: Endpoint,
+    exchange: &Exchange<St>,
+    inner: S,
+    request: Request<B>,
+) -> Outcome<ResBody, S::Error>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
+    St: Store,
+    B: Body<Data = Bytes>,
+    ResBody: Body<Data = Bytes>,
+{
+    let (head, body) = request.into_parts();
+    form::check_headers(&head.headers).map_err(malformed)?;
+    let body = body::read(body, exchange.shared.config().max_request_body).await.map_err(unread)?;
+    let form = TokenForm::parse(body.clone()).map_err(malformed)?;
+    let client = client::identify(head.extensions.get(), &head.headers, &form);
+    let refresh = matches!(endpoint, Endpoint::Token) && form.get(Param::GrantType) == Some("refresh_token");
+    let client = match client {
+        Ok(client) => client,
+        // Whether these credentials are any good is for the inner service to say, unless a token hangs on them.
+        Err(ClientError::Basic) if matches!(endpoint, Endpoint::Token) && !refresh => {
+            Client { id: None, credential: Credential::None }
+        }
+        Err(ClientError::Basic) => return Err(Error::InvalidClient { basic: true }.into()),
+        Err(error) => return Err(Error::InvalidRequest(error.description()).into()),
+    };
+    let upstream = Upstream::new(inner, head);
+    match endpoint {
+        Endpoint::Revocation => revocation::revoke(exchange, upstream, body, &form, &client).await,
+        Endpoint::Token if refresh => rotation::refresh(exchange, upstream, body, &form, &client).await,
+        Endpoint::Token => rotation::issue(exchange, upstream, body, &form, &client).await,
+    }
+}
+
+fn malformed(error: FormError) -> Error {
+    Error::InvalidRequest(error.description())
+}
+
+fn unread(error: ReadError) -> Error {
+    match error {
+        ReadError::TooLarge => Error::BodyTooLarge,
+        ReadError::Broken => Error::InvalidRequest("the request body could not be read to its end"),
+    }
 }

@@ -8,7 +8,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use percent_encoding::percent_decode_str;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::text::{Text, TextAt};
+use crate::text::{Text, TextAt, escapes_are_whole};
 
 /// More parameters than any grant type has; it bounds the work on a hostile form.
 const MAX_PIECES: usize = 256;
@@ -214,9 +214,7 @@ pub(crate) fn decode(raw: &str) -> Result<Text<'_>, FormError> {
     if !raw.contains(['%', '+', '\0']) {
         return Ok(Text::Borrowed(raw));
     }
-    let whole =
-        |escape: &str| matches!(escape.as_bytes(), [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
-    if !raw.split('%').skip(1).all(whole) {
+    if !escapes_are_whole(raw) {
         return Err(FormError::Malformed);
     }
     // Decoding never lengthens, so the buffer never moves and leaves no copy behind.

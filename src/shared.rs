@@ -2,13 +2,19 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
-use crate::event::Event;
+use crate::event::{Event, EventKind, GrantName, Subject};
 use crate::queue::Queues;
 use crate::random::{RandomUnavailable, SecureRandom};
 use crate::running::Running;
+
+/// How many commits may wait for the store in the background.
+const BACKGROUND_COMMITS: usize = 4096;
 
 pub(crate) type Callback = Arc<dyn Fn(&Event) + Send + Sync>;
 
@@ -20,6 +26,7 @@ pub(crate) struct Shared<St> {
     on_event: Option<Callback>,
     queues: Queues,
     running: Running,
+    background: Arc<Semaphore>,
 }
 
 impl<St> Shared<St> {
@@ -30,7 +37,16 @@ impl<St> Shared<St> {
         random: Arc<dyn SecureRandom>,
         on_event: Option<Callback>,
     ) -> Self {
-        Self { store, config, clock, random, on_event, queues: Queues::default(), running: Running::new() }
+        Self {
+            store,
+            config,
+            clock,
+            random,
+            on_event,
+            queues: Queues::default(),
+            running: Running::new(),
+            background: Arc::new(Semaphore::new(BACKGROUND_COMMITS)),
+        }
     }
 
     pub(crate) const fn store(&self) -> &St {
@@ -59,15 +75,24 @@ impl<St> Shared<St> {
         Ok(bytes)
     }
 
-    /// Tells the log and the program of `event`.
-    pub(crate) fn emit(&self, event: &Event) {
-        if event.kind.is_warning() {
-            tracing::warn!(kind = %event.kind, client_id = event.client_id.as_ref().map(tracing::field::display), grant = event.grant.as_ref().map(tracing::field::display), generation = event.generation, "grant");
+    /// The right to go on with one more commit in the background; none if there are too many.
+    pub(crate) fn background(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.background).try_acquire_owned().ok()
+    }
+
+    /// Tells the log and the program of an event.
+    pub(crate) fn tell(&self, kind: EventKind, subject: Subject<'_>, elapsed: Duration) {
+        let client_id = subject.client_id.map(tracing::field::display);
+        let grant = subject.grant.map(|(key, _)| GrantName::from(key));
+        let generation = subject.grant.map(|(_, generation)| generation);
+        let name = grant.as_ref().map(tracing::field::display);
+        if kind.is_warning() {
+            tracing::warn!(event = kind.as_str(), client_id, grant = name, generation, "refresh token");
         } else {
-            tracing::debug!(kind = %event.kind, client_id = event.client_id.as_ref().map(tracing::field::display), grant = event.grant.as_ref().map(tracing::field::display), generation = event.generation, "grant");
+            tracing::debug!(event = kind.as_str(), client_id, grant = name, generation, "refresh token");
         }
         if let Some(callback) = &self.on_event {
-            callback(event);
+            callback(&Event { kind, client_id: subject.client_id.cloned(), grant, generation, elapsed });
         }
     }
 }

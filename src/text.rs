@@ -69,3 +69,9 @@ impl TextAt {
         }
     }
 }
+
+/// Whether every `%` begins an escape.
+pub(crate) fn escapes_are_whole(text: &str) -> bool {
+    let whole = |after: &str| matches!(after.as_bytes(), [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
+    text.split('%').skip(1).all(whole)
+}

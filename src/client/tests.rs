@@ -5,7 +5,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use proptest::prelude::*;
 
-use super::{Client, ClientError, ClientId, Credential, identify, tried_basic};
+use super::{Client, ClientError, ClientId, Credential, identify};
 use crate::form::TokenForm;
 
 fn basic(credentials: &str) -> String {
@@ -165,22 +165,6 @@ fn assertions() {
         row("an empty one is none", "", "client_assertion=&client_id=a", Ok((Some("a"), "-"))),
     ];
     rows.into_iter().for_each(Row::check);
-}
-
-#[test]
-fn basic_was_tried() {
-    let rows: &[(&str, &[&str], bool)] = &[
-        ("with credentials", &["Basic YTpz"], true),
-        ("in another case", &["bAsIc YTpz"], true),
-        ("unreadably", &["Basic"], true),
-        ("in the second header", &["Bearer a", "Basic YTpz"], true),
-        ("not with another scheme", &["Bearer Basic"], false),
-        ("not with a longer one", &["Basics a"], false),
-        ("not at all", &[], false),
-    ];
-    for (sentence, authorization, expected) in rows {
-        assert_eq!(tried_basic(&headers(authorization)), *expected, "{sentence}");
-    }
 }
 
 #[test]

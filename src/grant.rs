@@ -1,0 +1,212 @@
+//! The record of a grant, what is decided from it, and what becomes of it: pure.
+
+mod decide;
+mod encoding;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::str;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+pub(crate) use self::decide::{Presented, Standing, Verdict, decide};
+pub(crate) use self::encoding::DecodeError;
+use crate::clock::Timestamp;
+use crate::store::Tag;
+
+/// A piece of UTF-8 that shares the bytes it was read from.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub(crate) struct Utf8(Bytes);
+
+impl Utf8 {
+    /// `None` if the bytes are no UTF-8.
+    pub(crate) fn from_bytes(bytes: Bytes) -> Option<Self> {
+        str::from_utf8(&bytes).is_ok().then_some(Self(bytes))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    pub(crate) const fn as_bytes(&self) -> &Bytes {
+        &self.0
+    }
+}
+
+impl From<&str> for Utf8 {
+    fn from(text: &str) -> Self {
+        Self(Bytes::copy_from_slice(text.as_bytes()))
+    }
+}
+
+impl fmt::Debug for Utf8 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+/// One authorization given to one client. The hash of its current token is the tag of its entry.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) binding: Binding,
+    pub(crate) created_at: Timestamp,
+    /// What the upstream said of the life of the newest upstream token.
+    pub(crate) upstream_end: Option<Timestamp>,
+    pub(crate) expires_at: Timestamp,
+    /// How often the grant was rotated; a recovery counts as two.
+    pub(crate) generation: u32,
+    /// The upstream token, sealed for the current token.
+    pub(crate) sealed: Bytes,
+    pub(crate) previous: Option<Previous>,
+    /// Ended by a revocation that the upstream has not confirmed.
+    pub(crate) ended: bool,
+    /// Fields of later versions, kept as they are.
+    pub(crate) unknown: Vec<(u8, Bytes)>,
+}
+
+/// What is fixed when a grant begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Binding {
+    pub(crate) client_id: Utf8,
+    /// The scope granted, if known (RFC 6749 §3.3).
+    pub(crate) scope: Option<Utf8>,
+    /// The resources granted; none if not known (RFC 8707).
+    pub(crate) resources: Vec<Utf8>,
+    pub(crate) absolute_end: Option<Timestamp>,
+}
+
+/// The token that was rotated away last.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Previous {
+    pub(crate) hash: Tag,
+    pub(crate) retry_until: Timestamp,
+    pub(crate) recover_until: Timestamp,
+    /// The upstream token sealed for it; gone once its successor was presented, and with it replay and recovery.
+    pub(crate) sealed: Option<Bytes>,
+}
+
+/// What a rotation brings to the record.
+#[derive(Debug)]
+pub(crate) struct Rotated {
+    pub(crate) now: Timestamp,
+    pub(crate) generation: u32,
+    pub(crate) sealed: Bytes,
+    pub(crate) previous: Previous,
+    pub(crate) idle_lifetime: Duration,
+    /// Whether the answer brought a new upstream token.
+    pub(crate) renewed: bool,
+    /// What the answer said of its life.
+    pub(crate) upstream_lifetime: Option<Duration>,
+}
+
+impl Binding {
+    /// When a grant ends that is renewed now.
+    fn expires_at(&self, now: Timestamp, idle: Duration, upstream_end: Option<Timestamp>) -> Timestamp {
+        let idle_end = now.saturating_add(idle);
+        [self.absolute_end, upstream_end].into_iter().flatten().fold(idle_end, Timestamp::min)
+    }
+}
+
+impl Record {
+    /// The record of a grant that begins now.
+    pub(crate) fn begin(
+        binding: Binding,
+        sealed: Bytes,
+        now: Timestamp,
+        idle_lifetime: Duration,
+        upstream_lifetime: Option<Duration>,
+    ) -> Self {
+        let upstream_end = upstream_lifetime.map(|lifetime| now.saturating_add(lifetime));
+        let expires_at = binding.expires_at(now, idle_lifetime, upstream_end);
+        Self {
+            binding,
+            created_at: now,
+            upstream_end,
+            expires_at,
+            generation: 0,
+            sealed,
+            previous: None,
+            ended: false,
+            unknown: Vec::new(),
+        }
+    }
+
+    /// The generation of the token that a rotation mints.
+    ///
+    /// A recovery leaves one out: the successor that it drops is then older than the previous token, and whoever
+    /// presents it is taken for what they are.
+    pub(crate) const fn next_generation(&self, recovery: bool) -> u32 {
+        self.generation.saturating_add(if recovery { 2 } else { 1 })
+    }
+
+    /// The record after a rotation.
+    pub(crate) fn rotated(&self, rotated: Rotated) -> Self {
+        let Rotated { now, generation, sealed, previous, idle_lifetime, renewed, upstream_lifetime } = rotated;
+        let upstream_end = match upstream_lifetime {
+            Some(lifetime) => Some(now.saturating_add(lifetime)),
+            None if renewed => None,
+            None => self.upstream_end,
+        };
+        let expires_at = self.binding.expires_at(now, idle_lifetime, upstream_end);
+        Self {
+            binding: self.binding.clone(),
+            created_at: self.created_at,
+            upstream_end,
+            expires_at,
+            generation,
+            sealed,
+            previous: Some(previous),
+            ended: false,
+            unknown: self.unknown.clone(),
+        }
+    }
+
+    /// The record once its current token was presented: the holder of the previous one has the successor.
+    pub(crate) fn presented(mut self) -> Self {
+        if let Some(previous) = &mut self.previous {
+            previous.sealed = None;
+        }
+        self
+    }
+
+    /// The record of a grant whose revocation the upstream has not confirmed, kept until `until` for the client to try
+    /// again.
+    pub(crate) fn ended(mut self, until: Timestamp) -> Self {
+        self.ended = true;
+        self.expires_at = self.expires_at.min(until);
+        self
+    }
+
+    /// Whether the upstream token can be had with the token of this hash, `current` being that of the current one.
+    pub(crate) fn opens_with(&self, hash: &Tag, current: &Tag) -> bool {
+        let previous = || self.previous.as_ref().filter(|previous| previous.sealed.is_some());
+        hash == current || previous().is_some_and(|previous| previous.hash == *hash)
+    }
+
+    /// How long the grant has to live: the time to live of its entry, at least a millisecond.
+    pub(crate) fn time_to_live(&self, now: Timestamp) -> Duration {
+        self.expires_at.saturating_since(now).max(Duration::from_millis(1))
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("binding", &self.binding)
+            .field("generation", &self.generation)
+            .field("expires_at", &self.expires_at)
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Previous {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Previous")
+            .field("retry_until", &self.retry_until)
+            .field("recover_until", &self.recover_until)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,412 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::store::Key;
+
+const KEY: Key = Key::new([9; 32]);
+const RETRY: Duration = Duration::from_secs(60);
+const RECOVERY: Duration = Duration::from_secs(3600);
+const IDLE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+const fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_millis(seconds * 1000)
+}
+
+const fn hash(n: u8) -> Tag {
+    Tag::new([n; 32])
+}
+
+fn binding() -> Binding {
+    Binding { client_id: "app".into(), scope: None, resources: Vec::new(), absolute_end: None }
+}
+
+fn begun() -> Record {
+    Record::begin(binding(), Bytes::from_static(b"sealed 0"), at(0), IDLE, None)
+}
+
+fn rotated(record: &Record, now: Timestamp, generation: u32, previous: Tag) -> Record {
+    record.rotated(Rotated {
+        now,
+        generation,
+        sealed: Bytes::from_static(b"sealed"),
+        previous: Previous {
+            hash: previous,
+            retry_until: now.saturating_add(RETRY),
+            recover_until: now.saturating_add(RECOVERY),
+            sealed: Some(Bytes::from_static(b"for the previous")),
+        },
+        idle_lifetime: IDLE,
+        renewed: true,
+        upstream_lifetime: None,
+    })
+}
+
+/// Generation 7, rotated at 1000 s; the current token has hash 7, the previous one hash 6.
+fn record() -> Record {
+    rotated(&begun(), at(1000), 7, hash(6))
+}
+
+#[test]
+fn the_whole_table() {
+    use Standing::{Free, Held, Ours, RanOut};
+    use Verdict::{Ahead, Busy, ClientMismatch, Ended, Expired, Forged, Late, Recover, Replay, Reuse, Rotate};
+    let in_retry = at(1059);
+    let after_retry = at(1060);
+    let after_recovery = at(1000 + 3600);
+    let expired = at(1000 + 30 * 24 * 3600);
+    let fresh = record();
+    let presented = record().presented();
+    let ended = record().ended(at(9000));
+    let strict = rotated(&begun(), at(1000), 7, hash(6));
+    let strict = Record {
+        previous: strict.previous.map(|previous| Previous {
+            retry_until: at(1000),
+            recover_until: at(1000),
+            sealed: None,
+            ..previous
+        }),
+        ..strict
+    };
+    let rows: &[(&str, &Record, (&str, u32, u8), Standing, bool, Timestamp, Verdict)] = &[
+        ("another client", &fresh, ("other", 7, 7), Free, false, in_retry, ClientMismatch),
+        ("another client, before expiry", &fresh, ("other", 7, 7), Free, false, expired, ClientMismatch),
+        ("another client, of a name that begins alike", &fresh, ("ap", 7, 7), Free, false, in_retry, ClientMismatch),
+        ("another client of an ended grant", &ended, ("other", 7, 7), Free, false, in_retry, ClientMismatch),
+        ("expired", &fresh, ("app", 7, 7), Free, false, expired, Expired),
+        ("expired, even with the lease", &fresh, ("app", 7, 7), Ours, false, expired, Expired),
+        ("expired, before reuse", &fresh, ("app", 1, 1), Free, false, expired, Expired),
+        ("ended", &ended, ("app", 7, 7), Ours, false, in_retry, Ended),
+        ("ended, with an old token", &ended, ("app", 1, 1), Free, false, after_retry, Ended),
+        ("ended, then expired", &ended, ("app", 7, 7), Free, false, at(9000), Expired),
+        ("current, lease free", &fresh, ("app", 7, 7), Free, false, in_retry, Rotate),
+        ("current, lease ran out", &fresh, ("app", 7, 7), RanOut, false, in_retry, Rotate),
+        ("current, lease ours", &fresh, ("app", 7, 7), Ours, false, in_retry, Rotate),
+        ("current, lease held", &fresh, ("app", 7, 7), Held, false, in_retry, Busy),
+        ("current, waited", &fresh, ("app", 7, 7), Ours, true, in_retry, Rotate),
+        ("previous, in the retry window", &fresh, ("app", 6, 6), Free, false, in_retry, Replay),
+        ("previous, in the retry window, lease held", &fresh, ("app", 6, 6), Held, false, in_retry, Replay),
+        (
+            "previous, in the retry window, its successor presented",
+            &presented,
+            ("app", 6, 6),
+            Free,
+            false,
+            in_retry,
+            Late,
+        ),
+        ("previous, in the retry window, a lease ran out", &fresh, ("app", 6, 6), RanOut, false, in_retry, Late),
+        ("previous, in its recovery", &fresh, ("app", 6, 6), Free, false, after_retry, Recover),
+        ("previous, in its recovery, lease ours", &fresh, ("app", 6, 6), Ours, false, after_retry, Recover),
+        ("previous, in its recovery, lease held", &fresh, ("app", 6, 6), Held, false, after_retry, Busy),
+        ("previous, in its recovery, waited", &fresh, ("app", 6, 6), Free, true, after_retry, Recover),
+        ("previous, in its recovery, successor presented", &presented, ("app", 6, 6), Free, false, after_retry, Reuse),
+        ("previous, in its recovery, a lease ran out", &fresh, ("app", 6, 6), RanOut, false, after_retry, Reuse),
+        ("previous, successor presented while it waited", &presented, ("app", 6, 6), Free, true, after_retry, Late),
+        ("previous, after its recovery", &fresh, ("app", 6, 6), Free, false, after_recovery, Reuse),
+        ("previous, after its recovery, waited", &fresh, ("app", 6, 6), Free, true, after_recovery, Late),
+        ("older, in the retry window", &fresh, ("app", 5, 5), Free, false, in_retry, Late),
+        ("older, after it", &fresh, ("app", 5, 5), Free, false, after_retry, Reuse),
+        ("older, after it, waited", &fresh, ("app", 5, 5), Free, true, after_retry, Late),
+        ("much older", &fresh, ("app", 0, 0), Free, false, after_retry, Reuse),
+        ("older, lease held", &fresh, ("app", 5, 5), Held, false, after_retry, Reuse),
+        ("this generation, another hash", &fresh, ("app", 7, 99), Free, false, after_retry, Forged),
+        ("the previous generation, another hash", &fresh, ("app", 6, 99), Free, false, after_retry, Forged),
+        ("newer", &fresh, ("app", 8, 8), Free, false, after_retry, Ahead),
+        ("the newest there can be", &fresh, ("app", u32::MAX, 8), Free, false, after_retry, Ahead),
+        ("strict: previous", &strict, ("app", 6, 6), Free, false, at(1000), Reuse),
+        ("strict: previous, waited", &strict, ("app", 6, 6), Free, true, at(1000), Late),
+        ("strict: older", &strict, ("app", 5, 5), Free, false, at(1000), Reuse),
+    ];
+    for (name, record, (client_id, generation, token), standing, waited, now, verdict) in rows {
+        let presented = Presented { client_id, generation: *generation, hash: &hash(*token) };
+        assert_eq!(decide(Some((record, &hash(7))), presented, *standing, *waited, *now), *verdict, "{name}");
+        assert_eq!(decide(None, presented, *standing, *waited, *now), Verdict::Unknown, "no record: {name}");
+    }
+    let first = begun();
+    let forged = Presented { client_id: "app", generation: 0, hash: &hash(99) };
+    assert_eq!(decide(Some((&first, &hash(0))), forged, Free, false, at(1)), Forged, "never rotated, another hash");
+}
+
+#[test]
+fn a_grant_expires_at_the_earliest_of_its_ends() {
+    let absolute = Binding { absolute_end: Some(at(500)), ..binding() };
+    let day = Duration::from_secs(24 * 3600);
+    let rows = [
+        ("idle alone", binding(), None, at(0).saturating_add(IDLE)),
+        ("absolute", absolute.clone(), None, at(500)),
+        ("upstream", binding(), Some(day), at(24 * 3600)),
+        ("upstream after absolute", absolute.clone(), Some(day), at(500)),
+        ("upstream for ever", absolute, Some(Duration::MAX), at(500)),
+    ];
+    for (name, binding, upstream, end) in rows {
+        let record = Record::begin(binding, Bytes::new(), at(0), IDLE, upstream);
+        assert_eq!(record.expires_at, end, "{name}");
+    }
+}
+
+#[test]
+fn what_the_upstream_said_holds_until_it_issues_another_token() {
+    let record = Record::begin(binding(), Bytes::new(), at(0), IDLE, Some(Duration::from_secs(100)));
+    let rotate = |renewed, upstream_lifetime| {
+        let previous = Previous { hash: hash(0), retry_until: at(0), recover_until: at(0), sealed: None };
+        let rotated = Rotated {
+            now: at(50),
+            generation: 1,
+            sealed: Bytes::new(),
+            previous,
+            idle_lifetime: IDLE,
+            renewed,
+            upstream_lifetime,
+        };
+        record.rotated(rotated).expires_at
+    };
+    assert_eq!(rotate(false, None), at(100), "the same upstream token");
+    assert_eq!(rotate(true, None), at(50).saturating_add(IDLE), "a new one without an end");
+    assert_eq!(rotate(true, Some(Duration::from_secs(20))), at(70), "a new one with its end");
+    assert_eq!(rotate(false, Some(Duration::from_secs(20))), at(70), "the same one with another end");
+}
+
+/// One step of a history of a grant; tokens are named by when they were minted.
+#[derive(Clone, Debug)]
+enum Step {
+    /// A request with a token, whose rotation ends like this.
+    Present(prop::sample::Index, End),
+    Pass(u64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    Committed,
+    GivenBack,
+    Crashed,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let end = prop_oneof![4 => Just(End::Committed), 1 => Just(End::GivenBack), 1 => Just(End::Crashed)];
+    let seconds = prop_oneof![Just(1), Just(59), Just(61), Just(3601), Just(40 * 24 * 3600)];
+    prop_oneof![
+        5 => (any::<prop::sample::Index>(), end).prop_map(|(token, end)| Step::Present(token, end)),
+        1 => seconds.prop_map(Step::Pass),
+    ]
+}
+
+/// A token of the model.
+#[derive(Debug)]
+struct Token {
+    generation: u32,
+    parent: Option<usize>,
+    /// Somebody presented it to rotate it.
+    presented: bool,
+    /// A recovery dropped it.
+    dropped: bool,
+}
+
+/// A grant with everything that ever happened to it.
+struct History {
+    record: Option<Record>,
+    current: usize,
+    tokens: Vec<Token>,
+    /// A crashed rotation left its lease behind, which has run out.
+    ran_out: bool,
+    now: Timestamp,
+}
+
+impl History {
+    fn hash(token: usize) -> Tag {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&(token as u64).to_be_bytes());
+        Tag::new(bytes)
+    }
+
+    fn verdict(&self, token: usize) -> Verdict {
+        let hash = Self::hash(token);
+        let current = Self::hash(self.current);
+        let presented = Presented { client_id: "app", generation: self.tokens[token].generation, hash: &hash };
+        let standing = if self.ran_out { Standing::RanOut } else { Standing::Free };
+        decide(self.record.as_ref().map(|record| (record, &current)), presented, standing, false, self.now)
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Pass(seconds) => self.now = self.now.saturating_add(Duration::from_secs(*seconds)),
+            Step::Present(token, end) => self.present(token.index(self.tokens.len()), *end),
+        }
+    }
+
+    fn present(&mut self, token: usize, end: End) {
+        let verdict = self.verdict(token);
+        match verdict {
+            Verdict::Reuse => self.record = None,
+            Verdict::Rotate | Verdict::Recover => self.rotate(token, verdict == Verdict::Recover, end),
+            _ => {}
+        }
+    }
+
+    fn rotate(&mut self, token: usize, recovery: bool, end: End) {
+        let Some(record) = self.record.take() else { return };
+        if !recovery {
+            self.tokens[token].presented = true;
+        }
+        self.record = Some(match end {
+            End::Committed => {
+                let generation = record.next_generation(recovery);
+                if recovery {
+                    self.tokens[self.current].dropped = true;
+                }
+                let next = Token { generation, parent: Some(token), presented: false, dropped: false };
+                self.tokens.push(next);
+                self.current = self.tokens.len() - 1;
+                self.ran_out = false;
+                rotated(&record, self.now, generation, Self::hash(token))
+            }
+            End::GivenBack if recovery => {
+                self.ran_out = false;
+                record
+            }
+            End::GivenBack => {
+                self.ran_out = false;
+                record.presented()
+            }
+            End::Crashed => {
+                self.ran_out |= !recovery;
+                record
+            }
+        });
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn no_history_makes_two_unrelated_tokens_usable(steps in prop::collection::vec(step(), 1..60)) {
+        let first = Token { generation: 0, parent: None, presented: false, dropped: false };
+        let mut history =
+            History { record: Some(begun()), current: 0, tokens: vec![first], ran_out: false, now: at(0) };
+        for step in &steps {
+            history.step(step);
+            let usable = |token: &usize| matches!(
+                history.verdict(*token),
+                Verdict::Rotate | Verdict::Replay | Verdict::Recover
+            );
+            let usable: Vec<usize> = (0..history.tokens.len()).filter(usable).collect();
+            let parent = history.tokens[history.current].parent;
+            for token in usable {
+                let state = &history.tokens[token];
+                prop_assert!(!state.dropped, "{token} was dropped by a recovery");
+                prop_assert!(token == history.current || Some(token) == parent, "{token} is unrelated");
+                if token != history.current {
+                    prop_assert!(!history.tokens[history.current].presented, "the successor of {token} was presented");
+                }
+            }
+            if let Some(record) = &history.record {
+                prop_assert_eq!(record.generation, history.tokens[history.current].generation);
+                let tag = History::hash(history.current);
+                let value = record.encode(&KEY, &tag);
+                prop_assert_eq!(&Record::decode(&KEY, &tag, &value).unwrap(), record);
+            }
+        }
+    }
+
+    #[test]
+    fn an_encoded_record_is_read_as_it_was(record in any_record(), tag in any::<[u8; 32]>()) {
+        let tag = Tag::new(tag);
+        let value = record.encode(&KEY, &tag);
+        prop_assert_eq!(Record::decode(&KEY, &tag, &value).unwrap(), record.clone());
+        prop_assert_eq!(Binding::decode(&value).unwrap(), record.binding.clone());
+        prop_assert!(Record::decode(&Key::new([8; 32]), &tag, &value).is_err(), "under another key");
+    }
+
+    #[test]
+    fn no_damage_is_taken_for_a_record(
+        record in any_record(),
+        at in any::<prop::sample::Index>(),
+        flip in 1..=u8::MAX,
+        cut in any::<bool>(),
+    ) {
+        let tag = hash(1);
+        let value = record.encode(&KEY, &tag);
+        let at = at.index(value.len());
+        let mut damaged = value.to_vec();
+        if cut { damaged.truncate(at) } else { damaged[at] ^= flip }
+        prop_assert!(Record::decode(&KEY, &tag, &damaged.into()).is_err());
+    }
+
+    #[test]
+    fn no_bytes_make_decoding_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..200), format in any::<bool>()) {
+        if let (true, Some(first)) = (format, bytes.first_mut()) {
+            *first = 1;
+        }
+        let _ = Binding::decode(&bytes.clone().into());
+        prop_assert!(Record::decode(&KEY, &hash(1), &bytes.into()).is_err());
+    }
+}
+
+fn any_record() -> impl Strategy<Value = Record> {
+    let time = || (0..1_u64 << 47).prop_map(Timestamp::from_millis);
+    let bytes = || prop::collection::vec(any::<u8>(), 1..300).prop_map(Bytes::from);
+    let text = || "[ -~äß]{0,40}".prop_map(|text: String| Utf8::from(text.as_str()));
+    let previous = (any::<[u8; 32]>(), time(), time(), prop::option::of(bytes())).prop_map(
+        |(hash, retry_until, recover_until, sealed)| Previous {
+            hash: Tag::new(hash),
+            retry_until,
+            recover_until,
+            sealed,
+        },
+    );
+    let binding = (text(), prop::option::of(text()), prop::collection::vec(text(), 0..3), prop::option::of(time()))
+        .prop_map(|(client_id, scope, resources, absolute_end)| Binding { client_id, scope, resources, absolute_end });
+    let unknown = prop::collection::vec((100..=u8::MAX, bytes()), 0..3);
+    let times = (time(), prop::option::of(time()), time());
+    (binding, times, any::<u32>(), bytes(), prop::option::of(previous), any::<bool>(), unknown).prop_map(
+        |(binding, (created_at, upstream_end, expires_at), generation, sealed, previous, ended, unknown)| Record {
+            binding,
+            created_at,
+            upstream_end,
+            expires_at,
+            generation,
+            sealed,
+            previous,
+            ended,
+            unknown,
+        },
+    )
+}
+
+#[test]
+fn fields_of_a_later_version_survive_a_rotation() {
+    let mut record = record();
+    record.unknown.push((200, Bytes::from_static(b"later")));
+    let next = rotated(&record, at(2000), 8, hash(7));
+    let value = next.encode(&KEY, &hash(8));
+    assert_eq!(Record::decode(&KEY, &hash(8), &value).unwrap().unknown, record.unknown);
+}
+
+#[test]
+fn a_later_format_is_named() {
+    let mut value = record().encode(&KEY, &hash(7)).to_vec();
+    value[0] = 2;
+    assert_eq!(Record::decode(&KEY, &hash(7), &value.into()).unwrap_err(), DecodeError::Format(2));
+}
+
+#[test]
+fn debug_shows_nothing_sealed() {
+    let shown = format!("{:?} {:?}", record(), record().previous);
+    assert!(shown.contains("app") && !shown.contains("sealed"), "{shown}");
+}
+
+#[test]
+fn a_grant_fits_into_its_share_of_the_store() {
+    let mut record = record();
+    record.binding.client_id = "0123456789abcdef0123456789abcdef0123".into();
+    record.binding.scope = Some("openid profile".into());
+    record.sealed = Bytes::from(vec![0; 64 + crate::seal::OVERHEAD]);
+    if let Some(previous) = &mut record.previous {
+        previous.sealed = Some(record.sealed.clone());
+    }
+    let len = record.encode(&KEY, &hash(7)).len();
+    assert!(len <= 330, "{len} bytes");
+}

@@ -1,0 +1,170 @@
+//! What happens on the revocation endpoint (RFC 7009).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH};
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body::Body;
+use tower_service::Service;
+
+use crate::answer::TokenAnswer;
+use crate::body::{self, RequestBody, ResponseBody};
+use crate::client::Client;
+use crate::error::Error;
+use crate::event::EventKind;
+use crate::exchange::{Exchange, Failure, Outcome};
+use crate::form::{Param, TokenForm};
+use crate::grant::{Record, Standing, Verdict, decide};
+use crate::rotation::{Presentation, end, refuse, unreadable, unseal};
+use crate::seal::Sealer;
+use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Ttl, Version};
+use crate::token::RefreshToken;
+use crate::upstream::{Upstream, bounded};
+
+/// How long a client can repeat a revocation that did not reach the upstream.
+const ENDED_FOR: Duration = Duration::from_secs(600);
+
+/// The largest error of the revocation endpoint that is looked into.
+const ERROR_LIMIT: usize = 16 << 10;
+
+/// Answers a revocation request.
+pub(crate) async fn revoke<St, S, B, ResBody>(
+    exchange: &Exchange<St>,
+    upstream: Upstream<S, B>,
+    body: Bytes,
+    form: &TokenForm,
+    client: &Client<'_>,
+) -> Outcome<ResBody, S::Error>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
+    St: Store,
+    B: Body<Data = Bytes>,
+    ResBody: Body<Data = Bytes>,
+{
+    let missing = Error::InvalidRequest("the parameter token is missing");
+    let token = form.get(Param::Token).ok_or(missing)?;
+    let Some(token) = RefreshToken::parse(&exchange.shared.config().prefix, token) else {
+        let response = upstream.call(body).await.map_err(Failure::Inner)?;
+        return Ok(response.map(ResponseBody::inner));
+    };
+    let client_id = client.id.as_ref().ok_or(Error::InvalidClient { basic: false })?;
+    let presentation = Presentation::new(token, client_id);
+
+    exchange.progress.be_patient();
+    exchange.progress.begin();
+    let _running = exchange.shared.running().enter();
+    let Some((entry, record)) = find(exchange, &presentation).await? else {
+        return Ok(revoked());
+    };
+    let sealer = Sealer::new(presentation.token.secret());
+    let Some(token) = unseal(&sealer, &presentation, &record, &entry.tag) else {
+        return Err(unreadable(exchange, &presentation, crate::grant::DecodeError::Damaged).into());
+    };
+    let call = upstream.call(form.replace(Param::Token, &token));
+    let response = match bounded(exchange.shared.config().upstream_timeout(), call).await {
+        Some(Ok(response)) if !response.status().is_server_error() => response,
+        // Whatever the upstream makes of it, here the session is over.
+        _ => {
+            let ended = mark(exchange, &presentation.key, entry, record).await;
+            ended.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
+            exchange.emit(EventKind::Revoked, presentation.subject());
+            return Err(Error::UpstreamUnavailable.into());
+        }
+    };
+    let Confirmed { ended, response } = confirm(response).await;
+    if ended {
+        let removed = end(exchange.store(), &presentation.key, entry).await;
+        removed.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
+        exchange.emit(EventKind::Revoked, presentation.subject());
+    }
+    Ok(response)
+}
+
+/// The grant that is to be revoked; `None` if there is nothing to do, which is no error (RFC 7009 §2.2).
+async fn find<St: Store>(
+    exchange: &Exchange<St>,
+    presentation: &Presentation<'_>,
+) -> Result<Option<(Entry, Record)>, Error> {
+    let found = exchange.store().get(&presentation.key).await;
+    let Some(entry) = found.map_err(|error| exchange.store_failed(error, presentation.subject()))? else {
+        let _ = refuse(exchange, presentation, Verdict::Unknown, None).await;
+        return Ok(None);
+    };
+    let record = Record::decode(&presentation.key, &entry.tag, &entry.value)
+        .map_err(|error| unreadable(exchange, presentation, error))?;
+    let now = exchange.shared.now();
+    let verdict = decide(Some((&record, &entry.tag)), presentation.presented(), Standing::Free, false, now);
+    tracing::trace!(?verdict, grant = ?presentation.key, "decided about a revocation");
+    match verdict {
+        Verdict::Rotate | Verdict::Busy | Verdict::Replay | Verdict::Recover => Ok(Some((entry, record))),
+        // The upstream has not confirmed an earlier revocation by this token.
+        Verdict::Ended if record.opens_with(&presentation.hash, &entry.tag) => Ok(Some((entry, record))),
+        verdict => match refuse(exchange, presentation, verdict, Some(entry)).await {
+            error @ Error::Store(_) => Err(error),
+            _ => Ok(None),
+        },
+    }
+}
+
+/// Marks the grant as ended, whoever changes it meanwhile.
+async fn mark<St: Store>(
+    exchange: &Exchange<St>,
+    key: &Key,
+    mut entry: Entry,
+    mut record: Record,
+) -> Result<(), StoreError> {
+    const ATTEMPTS: usize = 32;
+    let shared = &exchange.shared;
+    for _ in 0..ATTEMPTS {
+        let now = shared.now();
+        let version = Version::new(shared.random().map_err(StoreError::unavailable)?);
+        let ended = record.ended(now.saturating_add(ENDED_FOR));
+        let ttl = Ttl::After(ended.time_to_live(now));
+        let marked = Entry::new(version, entry.tag, ended.encode(key, &entry.tag));
+        match shared.store().swap(key, Some(entry.version), Change::Put { entry: marked, ttl }, None).await? {
+            Swap::Swapped | Swap::Conflict(None) => return Ok(()),
+            Swap::Conflict(Some(current)) => {
+                record = Record::decode(key, &current.tag, &current.value).map_err(StoreError::corrupt)?;
+                entry = current;
+            }
+        }
+    }
+    Err(StoreError::unavailable("the entry changes faster than it can be written"))
+}
+
+/// What the inner service's answer means for the grant.
+struct Confirmed<ResBody> {
+    ended: bool,
+    response: Response<ResponseBody<ResBody>>,
+}
+
+async fn confirm<ResBody: Body<Data = Bytes>>(response: Response<ResBody>) -> Confirmed<ResBody> {
+    match response.status() {
+        status if status.is_success() => Confirmed { ended: true, response: response.map(ResponseBody::inner) },
+        // There is no such endpoint inside, or it revokes no refresh tokens: ending the grant is all there is to do.
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Confirmed { ended: true, response: revoked() },
+        StatusCode::BAD_REQUEST => {
+            let (head, body) = response.into_parts();
+            // An error that cannot be read is passed on without its body.
+            let bytes = body::read(body, ERROR_LIMIT).await.unwrap_or_default();
+            let answer = TokenAnswer::parse(bytes.clone()).ok();
+            if answer.as_ref().and_then(TokenAnswer::error) == Some("unsupported_token_type") {
+                return Confirmed { ended: true, response: revoked() };
+            }
+            let mut response = Response::from_parts(head, ResponseBody::full(bytes.clone()));
+            response.headers_mut().insert(CONTENT_LENGTH, bytes.len().into());
+            Confirmed { ended: false, response }
+        }
+        _ => Confirmed { ended: false, response: response.map(ResponseBody::inner) },
+    }
+}
+
+/// What a client gets whose token is of no use any more (RFC 7009 §2.2).
+fn revoked<ResBody>() -> Response<ResponseBody<ResBody>> {
+    let mut response = Response::new(ResponseBody::default());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,298 @@
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use sha2::{Digest as _, Sha256};
+use tokio::runtime::Handle;
+use tokio::time::{Instant, sleep, timeout_at};
+use tower_service::Service;
+use zeroize::Zeroizing;
+
+use super::ask::Ask;
+use super::issue::{Begun, begin};
+use super::persist::{Write, persist};
+use super::replay;
+use crate::body::RequestBody;
+use crate::client::ClientId;
+use crate::error::Error;
+use crate::event::EventKind;
+use crate::exchange::{Exchange, Failure, Outcome, Subject};
+use crate::running::RunningGuard;
+use crate::seal::{Context, Purpose, Sealer, Secret};
+use crate::shared::Shared;
+use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Tag, Ttl, Version};
+use crate::upstream::{Granted, Reply, Upstream, bounded};
+
+/// Tags of the entry of an adoption: under way, or done with its answer as the value.
+const UNDER_WAY: Tag = Tag::new([0; 32]);
+const DONE: Tag = Tag::new([1; 32]);
+
+/// Answers a refresh with a token that is not of the layer's format.
+pub(crate) async fn adopt<St, S, B, ResBody>(
+    exchange: &Exchange<St>,
+    upstream: Upstream<S, B>,
+    body: Bytes,
+    token: &str,
+    client_id: &ClientId,
+    ask: &Ask<'_>,
+) -> Outcome<ResBody, S::Error>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
+    St: Store,
+    B: Body<Data = Bytes>,
+    ResBody: Body<Data = Bytes>,
+{
+    let (config, stranger) = (exchange.shared.config(), Subject { client_id: Some(client_id), grant: None });
+    if config.adopt_until.is_none_or(|end| exchange.shared.now() >= end) {
+        exchange.emit(EventKind::Unknown, stranger);
+        return Err(Error::InvalidGrant.into());
+    }
+    let foreign = Foreign::new(token, client_id);
+    let deadline = Instant::now() + config.rotation_timeout;
+    let turn = timeout_at(deadline, exchange.shared.queues().enter(Tag::new(*foreign.key.as_bytes())));
+    let _turn = turn.await.map_err(|_| Error::Busy)?;
+    let placeholder = match reserve(exchange, &foreign, deadline).await? {
+        Reserved::Placeholder(placeholder) => placeholder,
+        Reserved::Done(sealed) => {
+            let now = exchange.shared.now();
+            let opened = replay::open(&foreign.sealer, foreign.context(), ask, &sealed, now);
+            let kind = if opened.is_ok() { EventKind::Replayed } else { EventKind::Late };
+            exchange.emit(kind, stranger);
+            return opened.map_err(|_| Error::InvalidGrant.into());
+        }
+    };
+    let call = upstream.token_request(body, config.max_response_body, Some(token));
+    match bounded(config.upstream_timeout(), call).await {
+        Some(Ok(Reply::Granted(granted))) => {
+            complete(exchange, &foreign, placeholder, token, ask, granted).await.map_err(Into::into)
+        }
+        Some(Ok(Reply::Rejected(response))) => {
+            placeholder.remove().await;
+            exchange.emit(EventKind::UpstreamRejected, stranger);
+            Ok(response)
+        }
+        Some(Ok(Reply::Refused(response))) => {
+            placeholder.remove().await;
+            Ok(response)
+        }
+        Some(Ok(Reply::Unreadable)) => {
+            placeholder.remove().await;
+            exchange.emit(EventKind::UpstreamUnreadable, stranger);
+            Err(Error::UpstreamUnreadable.into())
+        }
+        Some(Err(error)) => {
+            placeholder.remove().await;
+            Err(Failure::Inner(error))
+        }
+        None => {
+            placeholder.remove().await;
+            Err(Error::UpstreamUnavailable.into())
+        }
+    }
+}
+
+/// A token of the inner service in the hands of a client.
+struct Foreign<'a> {
+    client_id: &'a ClientId,
+    key: Key,
+    sealer: Sealer,
+}
+
+impl<'a> Foreign<'a> {
+    fn new(token: &str, client_id: &'a ClientId) -> Self {
+        let key = Key::new(Sha256::new().chain_update("adopt").chain_update(token).finalize().into());
+        // Unlike our own secrets this one has structure; hashed it is as good a key as the token was a secret.
+        let secret: [u8; 32] = Sha256::new().chain_update("adopt secret").chain_update(token).finalize().into();
+        Self { client_id, key, sealer: Sealer::new(Secret::new(&Zeroizing::new(secret))) }
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context { purpose: Purpose::Replay, key: &self.key, client_id: self.client_id.as_str() }
+    }
+}
+
+enum Reserved<St: Store> {
+    Placeholder(Placeholder<St>),
+    /// The sealed answer of the adoption that was faster.
+    Done(Bytes),
+}
+
+/// Writes the placeholder that keeps other requests from using the same token.
+async fn reserve<St: Store>(
+    exchange: &Exchange<St>,
+    foreign: &Foreign<'_>,
+    deadline: Instant,
+) -> Result<Reserved<St>, Error> {
+    const PAUSE: Duration = Duration::from_millis(20);
+    let subject = Subject { client_id: Some(foreign.client_id), grant: None };
+    loop {
+        exchange.progress.begin();
+        let version = Version::new(exchange.shared.random()?);
+        let placeholder = Placeholder::new(&exchange.shared, foreign.key, version);
+        let entry = Entry::new(version, UNDER_WAY, Bytes::new());
+        let change = Change::Put { entry, ttl: Ttl::After(exchange.shared.config().lease()) };
+        let swap = exchange.store().swap(&foreign.key, None, change, None).await;
+        match swap.map_err(|error| exchange.store_failed(error, subject))? {
+            Swap::Swapped => return Ok(Reserved::Placeholder(placeholder)),
+            Swap::Conflict(found) => {
+                placeholder.into_commit();
+                if let Some(entry) = found.filter(|entry| entry.tag == DONE) {
+                    return Ok(Reserved::Done(entry.value));
+                }
+            }
+        }
+        exchange.progress.rest();
+        if Instant::now() + PAUSE > deadline {
+            return Err(Error::Busy);
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// Stores what the inner service answered, then answers the client.
+async fn complete<St: Store, ResBody>(
+    exchange: &Exchange<St>,
+    foreign: &Foreign<'_>,
+    placeholder: Placeholder<St>,
+    token: &str,
+    ask: &Ask<'_>,
+    granted: Granted,
+) -> Result<Response<crate::body::ResponseBody<ResBody>>, Error> {
+    let (version, running) = placeholder.into_commit();
+    let stranger = Subject { client_id: Some(foreign.client_id), grant: None };
+    let unavailable = |error: &dyn std::error::Error| {
+        exchange.emit(EventKind::CommitLost, stranger);
+        exchange.store_failed(StoreError::unavailable(error.to_string()), stranger)
+    };
+    // A request for less says nothing of what was granted.
+    let scope = if ask.scope.is_none() { granted.answer.scope() } else { None };
+    let upstream_token = granted.answer.refresh_token().unwrap_or(token);
+    let begun = begin(exchange, foreign.client_id, scope, std::iter::empty(), upstream_token, &granted)
+        .map_err(|error| unavailable(&error))?;
+    let body = begun.body.clone();
+    let done = answer_entry(exchange, foreign, ask, &granted, &body).map_err(|error| unavailable(&*error))?;
+    let mut adoption = Adoption {
+        begun,
+        inserted: false,
+        placeholder: (foreign.key, version),
+        done,
+        client_id: foreign.client_id.clone(),
+    };
+    match adoption.attempt(&exchange.shared).await {
+        Ok(()) => exchange.emit(EventKind::Adopted, adoption.begun.subject(foreign.client_id)),
+        Err(error) => {
+            let inserted = adoption.inserted;
+            let error = exchange.store_failed(error, adoption.begun.subject(foreign.client_id));
+            adoption.settle(exchange, running);
+            // The grant is there: only a retry with the foreign token would miss the replay for a moment.
+            if !inserted {
+                return Err(error);
+            }
+        }
+    }
+    Ok(granted.respond(body))
+}
+
+/// What takes the placeholder's place: the answer for whoever asks the same again, or nothing.
+fn answer_entry<St: Store>(
+    exchange: &Exchange<St>,
+    foreign: &Foreign<'_>,
+    ask: &Ask<'_>,
+    granted: &Granted,
+    body: &[u8],
+) -> Result<Change, Box<dyn std::error::Error + Send + Sync>> {
+    let window = exchange.shared.config().windows.retry;
+    if window.is_zero() || !ask.replayable() {
+        return Ok(Change::Remove);
+    }
+    let (nonce, version) = (exchange.shared.random()?, Version::new(exchange.shared.random()?));
+    let now = exchange.shared.now();
+    let sealed = replay::seal(&foreign.sealer, nonce, foreign.context(), ask, granted, body, now)?;
+    Ok(Change::Put { entry: Entry::new(version, DONE, sealed.into()), ttl: Ttl::After(window) })
+}
+
+/// The two writes of an adoption.
+struct Adoption {
+    begun: Begun,
+    inserted: bool,
+    placeholder: (Key, Version),
+    done: Change,
+    client_id: ClientId,
+}
+
+impl Write for Adoption {
+    type Done = ();
+
+    async fn attempt<St: Store>(&mut self, shared: &Shared<St>) -> Result<(), StoreError> {
+        if !self.inserted {
+            self.begun.insert(shared.store(), shared.now()).await?;
+            self.inserted = true;
+        }
+        let (key, version) = self.placeholder;
+        // A conflict means that the placeholder ran out: the session is stored, only the replay is not.
+        shared.store().swap(&key, Some(version), self.done.clone(), None).await.map(drop)
+    }
+}
+
+impl Adoption {
+    fn settle<St: Store>(mut self, exchange: &Exchange<St>, running: impl Send + 'static) {
+        let (shared, started) = (Arc::clone(&exchange.shared), exchange.started());
+        let permit = shared.background();
+        tokio::spawn(async move {
+            let settled = match &permit {
+                Some(_) => persist(&mut self, &shared).await,
+                None => None,
+            };
+            drop(running);
+            let kind = if settled.is_some() || self.inserted { EventKind::Adopted } else { EventKind::CommitLost };
+            shared.tell(kind, self.begun.subject(&self.client_id), started.elapsed());
+        });
+    }
+}
+
+/// The lease of an adoption; removed when dropped, on whatever path.
+struct Placeholder<St: Store> {
+    shared: Arc<Shared<St>>,
+    key: Key,
+    version: Version,
+    running: Option<RunningGuard>,
+}
+
+impl<St: Store> Placeholder<St> {
+    fn new(shared: &Arc<Shared<St>>, key: Key, version: Version) -> Self {
+        Self { shared: Arc::clone(shared), key, version, running: Some(shared.running().enter()) }
+    }
+
+    async fn remove(mut self) {
+        let running = self.running.take();
+        remove(&self.shared, &self.key, self.version).await;
+        drop(running);
+    }
+
+    /// From here on nobody removes it.
+    fn into_commit(mut self) -> (Version, Option<RunningGuard>) {
+        (self.version, mem::take(&mut self.running))
+    }
+}
+
+impl<St: Store> Drop for Placeholder<St> {
+    fn drop(&mut self) {
+        let Some(running) = self.running.take() else { return };
+        let Ok(handle) = Handle::try_current() else { return };
+        let (shared, key, version) = (Arc::clone(&self.shared), self.key, self.version);
+        handle.spawn(async move {
+            remove(&shared, &key, version).await;
+            drop(running);
+        });
+    }
+}
+
+/// A failure is not told: the placeholder runs out by itself.
+async fn remove<St: Store>(shared: &Shared<St>, key: &Key, version: Version) {
+    if let Err(error) = shared.store().swap(key, Some(version), Change::Remove, None).await {
+        tracing::debug!(%error, "the placeholder of an adoption could not be removed and will run out");
+    }
+}

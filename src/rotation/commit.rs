@@ -1,0 +1,260 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Response;
+use zeroize::Zeroizing;
+
+use super::ask::Ask;
+use super::lease::{LeaseGuard, Purpose as LeasePurpose};
+use super::persist::{Write, persist};
+use super::{Presentation, refresh, replay};
+use crate::body::ResponseBody;
+use crate::client::ClientId;
+use crate::error::Error;
+use crate::event::EventKind;
+use crate::exchange::{Exchange, Failure, Outcome, Subject};
+use crate::grant::{Previous, Record, Rotated, Standing, Verdict, decide};
+use crate::random::RandomUnavailable;
+use crate::seal::{Purpose, SealError, SealNonce, Sealer};
+use crate::shared::Shared;
+use crate::store::{Beside, Change, Entry, Key, Store, StoreError, Swap, Tag, Ttl, Version};
+use crate::token::RefreshToken;
+use crate::upstream::Granted;
+
+/// The next token and all the randomness that storing it takes.
+pub(crate) struct Minted {
+    pub(crate) token: RefreshToken,
+    pub(crate) nonces: [SealNonce; 3],
+    pub(crate) version: Version,
+}
+
+impl Minted {
+    /// The token of `generation` that follows on `token`.
+    pub(crate) fn draw<St>(
+        shared: &Shared<St>,
+        token: &RefreshToken,
+        generation: u32,
+    ) -> Result<Self, RandomUnavailable> {
+        Self::with_id(shared, token.id(), generation)
+    }
+
+    /// The first token of a new grant.
+    pub(crate) fn first<St>(shared: &Shared<St>) -> Result<Self, RandomUnavailable> {
+        Self::with_id(shared, shared.random()?, 0)
+    }
+
+    fn with_id<St>(shared: &Shared<St>, id: [u8; 12], generation: u32) -> Result<Self, RandomUnavailable> {
+        let random = Zeroizing::new(shared.random::<76>()?);
+        let (secret, rest) = random.split_first_chunk::<32>().expect("76 bytes begin with 32");
+        let (nonces, version) = rest.split_last_chunk::<8>().expect("44 bytes end with 8");
+        let mut drawn = [SealNonce::default(); 3];
+        for (nonce, bytes) in drawn.iter_mut().zip(nonces.chunks_exact(12)) {
+            nonce.copy_from_slice(bytes);
+        }
+        let token = RefreshToken::new(id, generation, secret);
+        Ok(Self { token, nonces: drawn, version: Version::new(*version) })
+    }
+}
+
+/// A rotation that the upstream has granted.
+pub(crate) struct Rotation<'a> {
+    pub(crate) presentation: &'a Presentation<'a>,
+    pub(crate) ask: &'a Ask<'a>,
+    pub(crate) sealer: Sealer,
+    pub(crate) record: Record,
+    pub(crate) claimed: Tag,
+    pub(crate) purpose: LeasePurpose,
+    /// The upstream token that was used.
+    pub(crate) token: Zeroizing<String>,
+    pub(crate) minted: Minted,
+}
+
+impl Rotation<'_> {
+    /// Stores the rotation, then answers the client.
+    pub(crate) async fn commit<St: Store, ResBody, E>(
+        self,
+        exchange: &Exchange<St>,
+        lease: LeaseGuard<St>,
+        granted: Granted,
+    ) -> Outcome<ResBody, E> {
+        let (expected, running) = lease.into_commit();
+        let subject = self.presentation.subject();
+        let (mut commit, body) = self.prepare(&exchange.shared, expected, &granted).map_err(|error| {
+            exchange.emit(EventKind::CommitLost, subject);
+            exchange.store_failed(StoreError::unavailable(error), subject)
+        })?;
+        match commit.attempt(&exchange.shared).await {
+            Ok(Committed::Stored) => {
+                exchange.emit(self.event(), subject);
+                Ok(granted.respond(body))
+            }
+            Ok(Committed::Gone) => Err(refresh::refuse(exchange, self.presentation, Verdict::Ended, None).await.into()),
+            Ok(Committed::Overtaken(found)) => Ok(self.decide_again(exchange, *found).await?),
+            Err(error) => {
+                let client_id = self.presentation.client_id.clone();
+                let background = Background {
+                    commit,
+                    kind: self.event(),
+                    client_id,
+                    generation: self.presentation.token.generation(),
+                };
+                background.settle(exchange, running);
+                Err(Failure::Refused(exchange.store_failed(error, subject)))
+            }
+        }
+    }
+
+    fn event(&self) -> EventKind {
+        match self.purpose {
+            LeasePurpose::Rotation => EventKind::Rotated,
+            LeasePurpose::Recovery => EventKind::Recovered,
+        }
+    }
+
+    /// What is to be stored, and the answer to the client.
+    fn prepare<St>(
+        &self,
+        shared: &Shared<St>,
+        expected: Version,
+        granted: &Granted,
+    ) -> Result<(Commit, Bytes), SealError> {
+        let (config, now) = (shared.config(), shared.now());
+        let Minted { token: next, nonces: [nonce, previous_nonce, replay_nonce], version } = &self.minted;
+        let presentation = self.presentation;
+        let hash = next.hash();
+        let brought = granted.answer.refresh_token();
+        let renewed = brought.is_some_and(|token| token != self.token.as_str());
+        let token = brought.unwrap_or(&self.token).as_bytes();
+        let sealed = Sealer::new(next.secret()).seal(*nonce, presentation.context(Purpose::Current), &[], token)?;
+        let windows = config.windows;
+        let kept = !windows.retry.is_zero() || !windows.recovery.is_zero();
+        let for_previous = kept
+            .then(|| self.sealer.seal(*previous_nonce, presentation.context(Purpose::Previous), &[], token))
+            .transpose()?;
+        let record = self.record.rotated(Rotated {
+            now,
+            generation: next.generation(),
+            sealed: sealed.into(),
+            previous: Previous {
+                hash: presentation.hash,
+                retry_until: now.saturating_add(windows.retry),
+                recover_until: now.saturating_add(windows.recovery),
+                sealed: for_previous.map(Bytes::from),
+            },
+            idle_lifetime: config.idle_lifetime,
+            renewed,
+            upstream_lifetime: granted.answer.refresh_lifetime(),
+        });
+        let lifetime = record.time_to_live(now);
+        let body = granted.answer.with_refresh_token(&next.encode(&config.prefix), lifetime);
+        let also = if windows.retry.is_zero() || !self.ask.replayable() {
+            None
+        } else {
+            let context = presentation.context(Purpose::Replay);
+            let sealed = replay::seal(&self.sealer, *replay_nonce, context, self.ask, granted, &body, now)?;
+            Some(Beside::new(replay::name(&hash), sealed.into(), windows.retry.min(lifetime)))
+        };
+        let key = presentation.key;
+        let entry = Entry::new(*version, hash, record.encode(&key, &hash));
+        Ok((Commit { key, expected, claimed: self.claimed, record, entry, also }, body))
+    }
+
+    /// Another request has rotated the grant: what holds for a token that comes too late holds for this one.
+    async fn decide_again<St: Store, ResBody>(
+        &self,
+        exchange: &Exchange<St>,
+        (entry, record): (Entry, Record),
+    ) -> Result<Response<ResponseBody<ResBody>>, Error> {
+        let (presentation, now) = (self.presentation, exchange.shared.now());
+        let verdict = decide(Some((&record, &entry.tag)), presentation.presented(), Standing::Free, true, now);
+        tracing::trace!(?verdict, grant = ?presentation.key, "decided again at the commit");
+        match verdict {
+            Verdict::Replay => replay::replay(exchange, presentation, self.ask, &entry.tag).await,
+            verdict => Err(refresh::refuse(exchange, presentation, verdict, Some(entry)).await),
+        }
+    }
+}
+
+/// A write that must reach the store.
+#[derive(Debug)]
+pub(crate) struct Commit {
+    key: Key,
+    expected: Version,
+    claimed: Tag,
+    record: Record,
+    entry: Entry,
+    also: Option<Beside>,
+}
+
+/// What became of a commit.
+#[derive(Debug)]
+pub(crate) enum Committed {
+    Stored,
+    /// The grant has ended in the meantime: revocation wins.
+    Gone,
+    /// Another request has rotated the grant in the meantime.
+    Overtaken(Box<(Entry, Record)>),
+}
+
+impl Write for Commit {
+    type Done = Committed;
+
+    /// A lease that was merely taken over is overridden.
+    async fn attempt<St: Store>(&mut self, shared: &Shared<St>) -> Result<Committed, StoreError> {
+        const OVERRIDES: usize = 32;
+        for _ in 0..OVERRIDES {
+            let ttl = Ttl::After(self.record.time_to_live(shared.now()));
+            let change = Change::Put { entry: self.entry.clone(), ttl };
+            let found = match shared.store().swap(&self.key, Some(self.expected), change, self.also.clone()).await? {
+                Swap::Swapped => return Ok(Committed::Stored),
+                Swap::Conflict(None) => return Ok(Committed::Gone),
+                Swap::Conflict(Some(found)) => found,
+            };
+            let record = Record::decode(&self.key, &found.tag, &found.value).map_err(StoreError::corrupt)?;
+            if record.ended {
+                return Ok(Committed::Gone);
+            }
+            if found.tag != self.claimed {
+                return Ok(Committed::Overtaken(Box::new((found, record))));
+            }
+            self.expected = found.version;
+        }
+        Err(StoreError::unavailable("the entry changes faster than it can be written"))
+    }
+}
+
+/// A commit that the store has not taken yet: it lives in this process's memory alone.
+struct Background {
+    commit: Commit,
+    kind: EventKind,
+    client_id: ClientId,
+    generation: u32,
+}
+
+impl Background {
+    /// Tries again for a while, in a task of its own.
+    fn settle<St: Store>(mut self, exchange: &Exchange<St>, running: impl Send + 'static) {
+        let shared = Arc::clone(&exchange.shared);
+        let started = exchange.started();
+        let Some(permit) = shared.background() else {
+            self.tell(&shared, EventKind::CommitLost, started.elapsed());
+            return;
+        };
+        tokio::spawn(async move {
+            let _held = (permit, running);
+            let settled = persist(&mut self.commit, &shared).await;
+            let kind = match settled {
+                Some(Committed::Stored) => self.kind,
+                Some(Committed::Gone | Committed::Overtaken(_)) => return,
+                None => EventKind::CommitLost,
+            };
+            self.tell(&shared, kind, started.elapsed());
+        });
+    }
+
+    fn tell<St: Store>(&self, shared: &Shared<St>, kind: EventKind, elapsed: Duration) {
+        let grant = Some((&self.commit.key, self.generation));
+        shared.tell(kind, Subject { client_id: Some(&self.client_id), grant }, elapsed);
+    }
+}

@@ -1,0 +1,137 @@
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use tower_service::Service;
+use zeroize::Zeroizing;
+
+use super::commit::Minted;
+use crate::body::RequestBody;
+use crate::client::{Client, ClientId};
+use crate::clock::Timestamp;
+use crate::error::Error;
+use crate::event::EventKind;
+use crate::exchange::{Exchange, Failure, Outcome, Subject};
+use crate::form::{Param, TokenForm};
+use crate::grant::{Binding, Record, Utf8};
+use crate::seal::{Context, Purpose, SealError, Sealer};
+use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Ttl};
+use crate::upstream::{Granted, Reply, Upstream};
+
+/// Answers a request with any other grant type: forwarded, and the refresh token of the answer replaced.
+pub(crate) async fn issue<St, S, B, ResBody>(
+    exchange: &Exchange<St>,
+    upstream: Upstream<S, B>,
+    body: Bytes,
+    form: &TokenForm,
+    client: &Client<'_>,
+) -> Outcome<ResBody, S::Error>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
+    St: Store,
+    B: Body<Data = Bytes>,
+    ResBody: Body<Data = Bytes>,
+{
+    let client_id = client.id.as_ref();
+    let limit = exchange.shared.config().max_response_body;
+    let granted = match upstream.token_request(body, limit, None).await.map_err(Failure::Inner)? {
+        Reply::Granted(granted) => granted,
+        Reply::Rejected(response) | Reply::Refused(response) => return Ok(response),
+        Reply::Unreadable => {
+            exchange.emit(EventKind::UpstreamUnreadable, Subject { client_id, grant: None });
+            return Err(Error::UpstreamUnreadable.into());
+        }
+    };
+    let Some(token) = granted.answer.refresh_token() else {
+        let body = granted.answer.without_refresh_token();
+        return Ok(granted.respond(body));
+    };
+    let Some(client_id) = client_id else {
+        exchange.emit(EventKind::Unbound, Subject { client_id, grant: None });
+        let body = granted.answer.without_refresh_token();
+        return Ok(granted.respond(body));
+    };
+    // RFC 6749 §5.1: an answer without a scope grants what was asked for.
+    let scope = granted.answer.scope().or_else(|| form.get(Param::Scope));
+    let resources = form.resources();
+    let begun = begin(exchange, client_id, scope, resources, token, &granted);
+    let body = match begun {
+        Ok(grant) => match grant.insert(exchange.store(), exchange.shared.now()).await {
+            Ok(()) => {
+                exchange.emit(EventKind::Issued, grant.subject(client_id));
+                grant.body
+            }
+            Err(error) => withhold(exchange, error, client_id, &granted),
+        },
+        Err(error) => withhold(exchange, StoreError::unavailable(error), client_id, &granted),
+    };
+    Ok(granted.respond(body))
+}
+
+/// The answer without its refresh token: the log-in survives until the access token ends.
+fn withhold<St: Store>(exchange: &Exchange<St>, error: StoreError, client_id: &ClientId, granted: &Granted) -> Bytes {
+    let _ = exchange.store_failed(error, Subject { client_id: Some(client_id), grant: None });
+    granted.answer.without_refresh_token()
+}
+
+/// A grant that begins, before it is stored.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    pub(crate) key: Key,
+    record: Record,
+    entry: Entry,
+    /// The answer to the client.
+    pub(crate) body: Bytes,
+}
+
+/// Why a grant cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BeginError {
+    #[error(transparent)]
+    Random(#[from] crate::random::RandomUnavailable),
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}
+
+/// Begins a grant over the upstream token `token`.
+pub(crate) fn begin<'a, St: Store>(
+    exchange: &Exchange<St>,
+    client_id: &ClientId,
+    scope: Option<&str>,
+    resources: impl Iterator<Item = &'a str>,
+    token: &str,
+    granted: &Granted,
+) -> Result<Begun, BeginError> {
+    let (config, now) = (exchange.shared.config(), exchange.shared.now());
+    let Minted { token: first, nonces: [nonce, ..], version } = Minted::first(&exchange.shared)?;
+    let (key, hash) = (first.key(), first.hash());
+    let context = Context { purpose: Purpose::Current, key: &key, client_id: client_id.as_str() };
+    let sealed = Sealer::new(first.secret()).seal(nonce, context, &[], token.as_bytes())?;
+    let binding = Binding {
+        client_id: client_id.as_str().into(),
+        scope: scope.map(Utf8::from),
+        resources: resources.map(Utf8::from).collect(),
+        absolute_end: config.absolute_lifetime.map(|lifetime| now.saturating_add(lifetime)),
+    };
+    let record = Record::begin(binding, sealed.into(), now, config.idle_lifetime, granted.answer.refresh_lifetime());
+    let text: Zeroizing<String> = first.encode(&config.prefix);
+    let body = granted.answer.with_refresh_token(&text, record.time_to_live(now));
+    let entry = Entry::new(version, hash, record.encode(&key, &hash));
+    Ok(Begun { key, record, entry, body })
+}
+
+impl Begun {
+    /// Stores the grant. Safe to repeat.
+    pub(crate) async fn insert<St: Store>(&self, store: &St, now: Timestamp) -> Result<(), StoreError> {
+        let ttl = Ttl::After(self.record.time_to_live(now));
+        let change = Change::Put { entry: self.entry.clone(), ttl };
+        match store.swap(&self.key, None, change, None).await? {
+            Swap::Swapped => Ok(()),
+            // Twelve random bytes that were there before: the source of randomness is broken.
+            Swap::Conflict(_) => Err(StoreError::unavailable("the key of a new grant is taken")),
+        }
+    }
+
+    pub(crate) fn subject<'a>(&'a self, client_id: &'a ClientId) -> Subject<'a> {
+        Subject { client_id: Some(client_id), grant: Some((&self.key, 0)) }
+    }
+}

@@ -1,0 +1,131 @@
+use std::mem;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+
+use crate::grant::Record;
+use crate::running::RunningGuard;
+use crate::shared::Shared;
+use crate::store::{Change, Entry, Key, Store, Ttl, Version};
+
+/// What a lease was taken for, told by the lowest bit of its version.
+///
+/// A lease that ran out counts the current token as presented if it was taken for that token. One taken to recover from
+/// the previous token says nothing of the current one, and a marker in the record would cost a trip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Rotation,
+    Recovery,
+}
+
+impl Purpose {
+    /// A version that tells this purpose.
+    pub(crate) fn version(self, mut random: [u8; 8]) -> Version {
+        random[7] = match self {
+            Self::Rotation => random[7] & !1,
+            Self::Recovery => random[7] | 1,
+        };
+        Version::new(random)
+    }
+
+    /// What the lease under this version was taken for.
+    pub(crate) fn of(version: Version) -> Self {
+        if version.as_bytes()[7] & 1 == 0 { Self::Rotation } else { Self::Recovery }
+    }
+}
+
+/// The right of this request to rotate a grant; given back when dropped, on whatever path.
+pub(crate) struct LeaseGuard<St: Store> {
+    shared: Arc<Shared<St>>,
+    key: Key,
+    version: Version,
+    state: State,
+    running: Option<RunningGuard>,
+}
+
+enum State {
+    /// The claim is on its way: whether it was granted is not known.
+    Claiming,
+    /// Granted, on this entry; given back, it shall have this value.
+    Held { entry: Entry, value: Bytes },
+    /// Nothing to give back.
+    Over,
+}
+
+impl<St: Store> LeaseGuard<St> {
+    /// To be made before the claim is sent under `version`.
+    pub(crate) fn claiming(shared: &Arc<Shared<St>>, key: Key, version: Version) -> Self {
+        let running = Some(shared.running().enter());
+        Self { shared: Arc::clone(shared), key, version, state: State::Claiming, running }
+    }
+
+    /// The claim was granted.
+    pub(crate) fn granted(&mut self, entry: Entry) {
+        let value = entry.value.clone();
+        self.state = State::Held { entry, value };
+    }
+
+    /// The claim was not granted.
+    pub(crate) fn refused(mut self) {
+        self.state = State::Over;
+    }
+
+    /// From here on, giving the lease back tells that the current token was presented.
+    pub(crate) fn presented(&mut self, record: &Record) {
+        if let State::Held { entry, value } = &mut self.state
+            && record.previous.as_ref().is_some_and(|previous| previous.sealed.is_some())
+        {
+            *value = record.clone().presented().encode(&self.key, &entry.tag);
+        }
+    }
+
+    /// Gives the lease back now.
+    pub(crate) async fn give_back(mut self) {
+        let state = mem::replace(&mut self.state, State::Over);
+        give_back(&self.shared, self.key, self.version, state).await;
+    }
+
+    /// The lease passes to a commit: nobody gives it back.
+    pub(crate) fn into_commit(mut self) -> (Version, Option<RunningGuard>) {
+        self.state = State::Over;
+        (self.version, self.running.take())
+    }
+}
+
+impl<St: Store> Drop for LeaseGuard<St> {
+    fn drop(&mut self) {
+        let state = mem::replace(&mut self.state, State::Over);
+        if matches!(state, State::Over) {
+            return;
+        }
+        // Without a runtime the lease runs out by itself.
+        let Ok(handle) = Handle::try_current() else { return };
+        let (shared, key, version, running) = (Arc::clone(&self.shared), self.key, self.version, self.running.take());
+        handle.spawn(async move {
+            give_back(&shared, key, version, state).await;
+            drop(running);
+        });
+    }
+}
+
+/// A failure is not told: the lease runs out by itself, and nothing is lost.
+async fn give_back<St: Store>(shared: &Shared<St>, key: Key, version: Version, state: State) {
+    let (entry, value) = match state {
+        State::Over => return,
+        State::Held { entry, value } => (entry, value),
+        State::Claiming => match shared.store().get(&key).await {
+            Ok(Some(entry)) if entry.version == version => {
+                let value = entry.value.clone();
+                (entry, value)
+            }
+            _ => return,
+        },
+    };
+    let Ok(random) = shared.random() else { return };
+    let entry = Entry::new(Version::new(random), entry.tag, value);
+    let change = Change::Put { entry, ttl: Ttl::Keep };
+    if let Err(error) = shared.store().swap(&key, Some(version), change, None).await {
+        tracing::debug!(%error, "a lease could not be given back and will run out");
+    }
+}

@@ -1,0 +1,335 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use tokio::time::{Instant, sleep, timeout_at};
+use tower_service::Service;
+
+use super::ask::Ask;
+use super::commit::{self, Minted};
+use super::lease::{LeaseGuard, Purpose as LeasePurpose};
+use super::{Presentation, adopt, replay};
+use crate::body::RequestBody;
+use crate::client::Client;
+use crate::error::Error;
+use crate::event::EventKind;
+use crate::exchange::{Exchange, Failure, Outcome};
+use crate::form::{Param, TokenForm};
+use crate::grant::{Binding, DecodeError, Record, Standing, Verdict, decide};
+use crate::seal::{Purpose, Sealer};
+use crate::store::{Change, Claim, Entry, Hint, Key, Lease, Store, StoreError, Swap, Tag};
+use crate::token::RefreshToken;
+use crate::upstream::{Reply, Upstream, bounded};
+
+/// How often a request looks again at a grant that another one rotates.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+
+/// Answers a request with `grant_type=refresh_token`.
+pub(crate) async fn refresh<St, S, B, ResBody>(
+    exchange: &Exchange<St>,
+    upstream: Upstream<S, B>,
+    body: Bytes,
+    form: &TokenForm,
+    client: &Client<'_>,
+) -> Outcome<ResBody, S::Error>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
+    St: Store,
+    B: Body<Data = Bytes>,
+    ResBody: Body<Data = Bytes>,
+{
+    let missing = Error::InvalidRequest("the parameter refresh_token is missing");
+    let token = form.get(Param::RefreshToken).ok_or(missing)?;
+    let client_id = client.id.as_ref().ok_or(Error::InvalidClient { basic: false })?;
+    let ask = Ask::read(form, client)?;
+    let Some(token) = RefreshToken::parse(&exchange.shared.config().prefix, token) else {
+        return adopt::adopt(exchange, upstream, body, token, client_id, &ask).await;
+    };
+    let presentation = Presentation::new(token, client_id);
+    refuse_by_hint(exchange, &presentation, &ask)?;
+
+    let deadline = Instant::now() + exchange.shared.config().rotation_timeout;
+    let turn = timeout_at(deadline, exchange.shared.queues().enter(presentation.hash));
+    let (_turn, waited) = turn.await.map_err(|_| Error::Busy)?;
+    match acquire(exchange, &presentation, waited, deadline).await? {
+        Acquired::Replay(current) => Ok(replay::replay(exchange, &presentation, &ask, &current).await?),
+        Acquired::Lease(held) => rotate(exchange, upstream, form, &presentation, &ask, held).await,
+    }
+}
+
+/// Refuses without a trip to the store what memory knows to be refused.
+fn refuse_by_hint<St: Store>(
+    exchange: &Exchange<St>,
+    presentation: &Presentation<'_>,
+    ask: &Ask<'_>,
+) -> Result<(), Error> {
+    let kind = match exchange.store().peek(&presentation.key) {
+        None => return Ok(()),
+        Some(Hint::Ended) => EventKind::Unknown,
+        Some(Hint::Value(value)) => {
+            let Ok(binding) = Binding::decode(&value) else { return Ok(()) };
+            if binding.client_id.as_str() != presentation.client_id.as_str() {
+                EventKind::ClientMismatch
+            } else if binding.absolute_end.is_some_and(|end| exchange.shared.now() >= end) {
+                EventKind::Expired
+            } else {
+                return ask.within(&binding);
+            }
+        }
+    };
+    exchange.emit(kind, presentation.subject());
+    Err(Error::InvalidGrant)
+}
+
+/// What a request gets that is not refused.
+#[allow(clippy::large_enum_variant, reason = "made once and matched at once")]
+enum Acquired<St: Store> {
+    /// The right to rotate.
+    Lease(Held<St>),
+    /// The answer of the rotation that minted the token of this hash.
+    Replay(Tag),
+}
+
+struct Held<St: Store> {
+    lease: LeaseGuard<St>,
+    record: Record,
+    /// The hash of the current token: what the claim named.
+    claimed: Tag,
+    purpose: LeasePurpose,
+}
+
+/// Claims the grant and decides, until there is something else to do than to wait.
+async fn acquire<St: Store>(
+    exchange: &Exchange<St>,
+    presentation: &Presentation<'_>,
+    mut waited: bool,
+    deadline: Instant,
+) -> Result<Acquired<St>, Error> {
+    let mut pause = FIRST_PAUSE;
+    let mut goal = (presentation.hash, LeasePurpose::Rotation);
+    loop {
+        let (target, purpose) = goal;
+        exchange.progress.begin();
+        let Some((lease, claim)) = claim(exchange, presentation, &target, purpose).await? else {
+            return Err(refuse(exchange, presentation, Verdict::Unknown, None).await);
+        };
+        let (key, entry) = (presentation.key, &claim.entry);
+        let record = match Record::decode(&key, &entry.tag, &entry.value) {
+            Ok(record) => record,
+            Err(error) => {
+                settle(lease, &claim).await;
+                return Err(unreadable(exchange, presentation, error));
+            }
+        };
+        let now = exchange.shared.now();
+        let verdict = decide(Some((&record, &entry.tag)), presentation.presented(), standing(&claim), waited, now);
+        tracing::trace!(?verdict, grant = ?key, generation = presentation.token.generation(), waited, "decided");
+        match (verdict, claim.lease) {
+            (Verdict::Rotate | Verdict::Recover, Lease::Taken) => {
+                let mut lease = lease;
+                lease.granted(claim.entry);
+                return Ok(Acquired::Lease(Held { lease, record, claimed: target, purpose }));
+            }
+            (Verdict::Recover, Lease::OtherTag(_)) => {
+                lease.refused();
+                goal = (entry.tag, LeasePurpose::Recovery);
+            }
+            (Verdict::Rotate | Verdict::Recover | Verdict::Busy, _) => {
+                lease.refused();
+                exchange.progress.rest();
+                if Instant::now() + pause > deadline {
+                    return Err(Error::Busy);
+                }
+                sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                waited = true;
+                goal = (presentation.hash, LeasePurpose::Rotation);
+            }
+            (Verdict::Replay, _) => {
+                let current = entry.tag;
+                settle(lease, &claim).await;
+                return Ok(Acquired::Replay(current));
+            }
+            (verdict, _) => {
+                settle(lease, &claim).await;
+                return Err(refuse(exchange, presentation, verdict, Some(claim.entry)).await);
+            }
+        }
+    }
+}
+
+/// One trip: reads the grant and takes the lease if it is there to be taken.
+async fn claim<St: Store>(
+    exchange: &Exchange<St>,
+    presentation: &Presentation<'_>,
+    target: &Tag,
+    purpose: LeasePurpose,
+) -> Result<Option<(LeaseGuard<St>, Claim)>, Error> {
+    let version = purpose.version(exchange.shared.random()?);
+    let lease = LeaseGuard::claiming(&exchange.shared, presentation.key, version);
+    let length = exchange.shared.config().lease();
+    match exchange.store().claim(&presentation.key, target, version, length).await {
+        Ok(Some(claim)) => Ok(Some((lease, claim))),
+        Ok(None) => {
+            lease.refused();
+            Ok(None)
+        }
+        // The claim may have been granted all the same: dropping the guard looks, and gives it back.
+        Err(error) => Err(exchange.store_failed(error, presentation.subject())),
+    }
+}
+
+/// Gives back, unchanged, a lease that nothing came of.
+async fn settle<St: Store>(mut lease: LeaseGuard<St>, claim: &Claim) {
+    if claim.lease == Lease::Taken {
+        lease.granted(claim.entry.clone());
+        lease.give_back().await;
+    } else {
+        lease.refused();
+    }
+}
+
+fn standing(claim: &Claim) -> Standing {
+    match claim.lease {
+        Lease::Taken => Standing::Ours,
+        Lease::Held(_) | Lease::OtherTag(Some(_)) => Standing::Held,
+        Lease::OtherTag(None) => match claim.entry.lease {
+            Some(_) if LeasePurpose::of(claim.entry.version) == LeasePurpose::Rotation => Standing::RanOut,
+            _ => Standing::Free,
+        },
+    }
+}
+
+/// The error for a verdict that refuses, told to the operator; what it asks for is done.
+pub(crate) async fn refuse<St: Store>(
+    exchange: &Exchange<St>,
+    presentation: &Presentation<'_>,
+    verdict: Verdict,
+    entry: Option<Entry>,
+) -> Error {
+    let kind = match verdict {
+        Verdict::Unknown | Verdict::Ended => EventKind::Unknown,
+        Verdict::ClientMismatch => EventKind::ClientMismatch,
+        Verdict::Expired => EventKind::Expired,
+        Verdict::Late => EventKind::Late,
+        Verdict::Forged => EventKind::Forged,
+        Verdict::Ahead => EventKind::Ahead,
+        Verdict::Reuse => EventKind::ReuseDetected,
+        Verdict::Rotate | Verdict::Busy | Verdict::Replay | Verdict::Recover => return Error::Busy,
+    };
+    exchange.emit(kind, presentation.subject());
+    if let (Verdict::Reuse, Some(entry)) = (verdict, entry)
+        && let Err(error) = end(exchange.store(), &presentation.key, entry).await
+    {
+        return exchange.store_failed(error, presentation.subject());
+    }
+    Error::InvalidGrant
+}
+
+/// Removes the entry of a grant, whoever changes it meanwhile.
+pub(crate) async fn end<St: Store>(store: &St, key: &Key, mut entry: Entry) -> Result<(), StoreError> {
+    const ATTEMPTS: usize = 32;
+    for _ in 0..ATTEMPTS {
+        match store.swap(key, Some(entry.version), Change::Remove, None).await? {
+            Swap::Swapped | Swap::Conflict(None) => return Ok(()),
+            Swap::Conflict(Some(current)) => entry = current,
+        }
+    }
+    Err(StoreError::unavailable("the entry changes faster than it can be removed"))
+}
+
+pub(crate) fn unreadable<St: Store>(
+    exchange: &Exchange<St>,
+    presentation: &Presentation<'_>,
+    error: DecodeError,
+) -> Error {
+    exchange.store_failed(StoreError::corrupt(error), presentation.subject())
+}
+
+/// Exchanges the token for the next one; the lease is ours.
+async fn rotate<St, S, B, ResBody>(
+    exchange: &Exchange<St>,
+    upstream: Upstream<S, B>,
+    form: &TokenForm,
+    presentation: &Presentation<'_>,
+    ask: &Ask<'_>,
+    held: Held<St>,
+) -> Outcome<ResBody, S::Error>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
+    St: Store,
+    B: Body<Data = Bytes>,
+    ResBody: Body<Data = Bytes>,
+{
+    let Held { mut lease, record, claimed, purpose } = held;
+    if let Err(error) = ask.within(&record.binding) {
+        lease.give_back().await;
+        return Err(error.into());
+    }
+    let sealer = Sealer::new(presentation.token.secret());
+    let Some(token) = unseal(&sealer, presentation, &record, &claimed) else {
+        lease.give_back().await;
+        return Err(unreadable(exchange, presentation, DecodeError::Damaged).into());
+    };
+    if purpose == LeasePurpose::Rotation {
+        lease.presented(&record);
+    }
+    // Drawn before the upstream is asked: nothing may fail any more between its answer and the store.
+    let minted =
+        Minted::draw(&exchange.shared, &presentation.token, record.next_generation(purpose == LeasePurpose::Recovery))?;
+
+    let config = exchange.shared.config();
+    let request = form.replace(Param::RefreshToken, &token);
+    let call = upstream.token_request(request, config.max_response_body, Some(&token));
+    match bounded(config.upstream_timeout(), call).await {
+        Some(Ok(Reply::Granted(granted))) => {
+            let rotation = commit::Rotation { presentation, ask, sealer, record, claimed, purpose, token, minted };
+            rotation.commit(exchange, lease, granted).await
+        }
+        Some(Ok(Reply::Rejected(response))) => {
+            let (version, running) = lease.into_commit();
+            // If this fails or somebody was faster, the next refresh finds out the same.
+            if let Err(error) = exchange.store().swap(&presentation.key, Some(version), Change::Remove, None).await {
+                let _ = exchange.store_failed(error, presentation.subject());
+            }
+            drop(running);
+            exchange.emit(EventKind::UpstreamRejected, presentation.subject());
+            Ok(response)
+        }
+        Some(Ok(Reply::Refused(response))) => {
+            lease.give_back().await;
+            Ok(response)
+        }
+        Some(Ok(Reply::Unreadable)) => {
+            lease.give_back().await;
+            exchange.emit(EventKind::UpstreamUnreadable, presentation.subject());
+            Err(Error::UpstreamUnreadable.into())
+        }
+        Some(Err(error)) => {
+            lease.give_back().await;
+            Err(Failure::Inner(error))
+        }
+        None => {
+            lease.give_back().await;
+            Err(Error::UpstreamUnavailable.into())
+        }
+    }
+}
+
+/// The upstream token, opened with the current token or with the previous one.
+pub(crate) fn unseal(
+    sealer: &Sealer,
+    presentation: &Presentation<'_>,
+    record: &Record,
+    current: &Tag,
+) -> Option<zeroize::Zeroizing<String>> {
+    let (purpose, sealed) = if presentation.hash == *current {
+        (Purpose::Current, &record.sealed)
+    } else {
+        (Purpose::Previous, record.previous.as_ref()?.sealed.as_ref()?)
+    };
+    let mut opened = sealer.open(presentation.context(purpose), &[], sealed).ok()?;
+    String::from_utf8(std::mem::take(&mut *opened)).ok().map(zeroize::Zeroizing::new)
+}

@@ -1,0 +1,107 @@
+use bytes::{Buf as _, BufMut as _, Bytes};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response, StatusCode};
+
+use super::Presentation;
+use super::ask::Ask;
+use crate::answer::TokenAnswer;
+use crate::body::ResponseBody;
+use crate::clock::Timestamp;
+use crate::error::Error;
+use crate::event::EventKind;
+use crate::exchange::Exchange;
+use crate::seal::{Context, Purpose, SealError, SealNonce, Sealer};
+use crate::store::{Name, Store, Tag};
+use crate::upstream::Granted;
+
+const FORMAT: u8 = 1;
+
+/// The name of the replay of the rotation that minted the token of this hash.
+///
+/// It belongs to the next token, so that what a dead rotation writes late is found by nobody.
+pub(crate) fn name(next: &Tag) -> Name {
+    let mut name = [0; 16];
+    name.copy_from_slice(&next.as_bytes()[16..]);
+    Name::new(name)
+}
+
+/// Seals an answer for whoever presents the same token with the same ask.
+pub(crate) fn seal(
+    sealer: &Sealer,
+    nonce: SealNonce,
+    context: Context<'_>,
+    ask: &Ask<'_>,
+    granted: &Granted,
+    body: &[u8],
+    now: Timestamp,
+) -> Result<Vec<u8>, SealError> {
+    let content_type = granted.head.headers.get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
+    let mut message = zeroize::Zeroizing::new(Vec::with_capacity(13 + content_type.len() + body.len()));
+    message.put_u8(FORMAT);
+    message.put_u64(now.as_millis());
+    message.put_u16(granted.head.status.as_u16());
+    message.put_u16(u16::try_from(content_type.len()).map_err(|_| SealError)?);
+    message.extend_from_slice(content_type);
+    message.extend_from_slice(body);
+    sealer.seal(nonce, context, &ask.terms(), &message)
+}
+
+/// Opens what [`seal`] sealed, with the lifetimes in it lowered by its age.
+pub(crate) fn open<ResBody>(
+    sealer: &Sealer,
+    context: Context<'_>,
+    ask: &Ask<'_>,
+    sealed: &[u8],
+    now: Timestamp,
+) -> Result<Response<ResponseBody<ResBody>>, SealError> {
+    let message = sealer.open(context, &ask.terms(), sealed)?;
+    let (sent_at, granted) = read(&message).ok_or(SealError)?;
+    let aged = granted.answer.aged(now.saturating_since(sent_at));
+    Ok(granted.respond(aged))
+}
+
+fn read(mut message: &[u8]) -> Option<(Timestamp, Granted)> {
+    if message.try_get_u8().ok()? != FORMAT {
+        return None;
+    }
+    let sent_at = Timestamp::from_millis(message.try_get_u64().ok()?);
+    let status = StatusCode::from_u16(message.try_get_u16().ok()?).ok()?;
+    let len = message.try_get_u16().ok()?.into();
+    let (content_type, body) = message.split_at_checked(len)?;
+    let (mut head, ()) = Response::new(()).into_parts();
+    head.status = status;
+    if !content_type.is_empty() {
+        head.headers.insert(CONTENT_TYPE, HeaderValue::from_bytes(content_type).ok()?);
+    }
+    let answer = TokenAnswer::parse(Bytes::copy_from_slice(body)).ok()?;
+    Some((sent_at, Granted { head, answer }))
+}
+
+/// Gives the answer of the last rotation again. `current` is the hash of the token that it minted.
+///
+/// What does not open is for another credential, scope or resource, and what is not there cannot be given: both are
+/// refused, and the grant is not touched.
+pub(crate) async fn replay<St: Store, ResBody>(
+    exchange: &Exchange<St>,
+    presentation: &Presentation<'_>,
+    ask: &Ask<'_>,
+    current: &Tag,
+) -> Result<Response<ResponseBody<ResBody>>, Error> {
+    let subject = presentation.subject();
+    let sealed = if ask.replayable() {
+        let found = exchange.store().beside(&presentation.key, &name(current)).await;
+        found.map_err(|error| exchange.store_failed(error, subject))?
+    } else {
+        None
+    };
+    let opened = sealed.and_then(|sealed| {
+        let sealer = Sealer::new(presentation.token.secret());
+        open(&sealer, presentation.context(Purpose::Replay), ask, &sealed, exchange.shared.now()).ok()
+    });
+    let Some(response) = opened else {
+        exchange.emit(EventKind::Late, subject);
+        return Err(Error::InvalidGrant);
+    };
+    exchange.emit(EventKind::Replayed, subject);
+    Ok(response)
+}

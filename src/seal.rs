@@ -1,0 +1,185 @@
+//! Sealing: what the store keeps can be opened with a token alone.
+//!
+//! The key is expanded (HKDF-SHA-256, RFC 5869 §2.3: the secret of a token is uniform, so nothing has to be extracted)
+//! from the secret of the token that the client holds. AES-256-GCM under a random nonce; one token seals a handful of
+//! messages in its life, so nonces cannot be expected to collide.
+
+use std::fmt;
+
+use aes_gcm::aead::AeadInOut as _;
+use aes_gcm::{Aes256Gcm, KeyInit as _, Nonce, Tag};
+use hkdf::Hkdf;
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use crate::store::Key;
+
+const NONCE: usize = 12;
+const TAG: usize = 16;
+const INFO: &[u8] = b"tower-oauth-refresh v1 seal";
+
+/// How much longer a sealed message is.
+pub(crate) const OVERHEAD: usize = NONCE + TAG;
+
+/// The nonce of one sealed message: random.
+pub(crate) type SealNonce = [u8; NONCE];
+
+/// 32 uniformly random bytes that a client holds and the store does not.
+#[derive(Clone, Copy)]
+pub(crate) struct Secret<'a>(&'a [u8; 32]);
+
+impl<'a> Secret<'a> {
+    pub(crate) const fn new(bytes: &'a [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Debug for Secret<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// What a message is for, to which grant and client it belongs: authenticated with it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Context<'a> {
+    pub(crate) purpose: Purpose,
+    pub(crate) key: &'a Key,
+    pub(crate) client_id: &'a str,
+}
+
+/// What a message is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Purpose {
+    /// The upstream token, for whoever holds the current token.
+    Current = 1,
+    /// The upstream token, for whoever holds the previous token.
+    Previous = 2,
+    /// A whole answer, for whoever sends the same request again.
+    Replay = 3,
+}
+
+/// Seals and opens with what is expanded from one secret.
+pub(crate) struct Sealer(Aes256Gcm);
+
+impl Sealer {
+    pub(crate) fn new(secret: Secret<'_>) -> Self {
+        let mut key = Zeroizing::new([0; 32]);
+        Hkdf::<Sha256>::from_prk(secret.0)
+            .expect("32 bytes are a pseudorandom key for SHA-256")
+            .expand(INFO, &mut *key)
+            .expect("32 bytes can be expanded");
+        Self(Aes256Gcm::new((&*key).into()))
+    }
+
+    /// Seals `message`; `extra` is authenticated with the context.
+    pub(crate) fn seal(
+        &self,
+        nonce: SealNonce,
+        context: Context<'_>,
+        extra: &[&[u8]],
+        message: &[u8],
+    ) -> Result<Vec<u8>, SealError> {
+        let mut sealed = Vec::with_capacity(message.len() + OVERHEAD);
+        sealed.extend_from_slice(&nonce);
+        sealed.extend_from_slice(message);
+        let (_, text) = sealed.split_at_mut(NONCE);
+        let tag = self
+            .0
+            .encrypt_inout_detached(&Nonce::from(nonce), &associated_data(context, extra), text.into())
+            .map_err(|_| SealError)?;
+        sealed.extend_from_slice(&tag);
+        Ok(sealed)
+    }
+
+    /// Opens what was sealed under the same secret, context and `extra`.
+    pub(crate) fn open(
+        &self,
+        context: Context<'_>,
+        extra: &[&[u8]],
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        let (nonce, rest) = sealed.split_first_chunk::<NONCE>().ok_or(SealError)?;
+        let (text, tag) = rest.split_last_chunk::<TAG>().ok_or(SealError)?;
+        let mut message = Zeroizing::new(text.to_vec());
+        self.0
+            .decrypt_inout_detached(
+                &Nonce::from(*nonce),
+                &associated_data(context, extra),
+                message.as_mut_slice().into(),
+                &Tag::from(*tag),
+            )
+            .map_err(|_| SealError)?;
+        Ok(message)
+    }
+}
+
+impl fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sealer")
+    }
+}
+
+/// Every part behind its length, so that no two lists of parts read the same.
+fn associated_data(context: Context<'_>, extra: &[&[u8]]) -> Zeroizing<Vec<u8>> {
+    let Context { purpose, key, client_id } = context;
+    let parts = || [key.as_bytes().as_slice(), client_id.as_bytes()].into_iter().chain(extra.iter().copied());
+    let len = parts().map(|part| part.len() + 8).sum::<usize>() + 1;
+    let mut data = Zeroizing::new(Vec::with_capacity(len));
+    data.push(purpose as u8);
+    for part in parts() {
+        data.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        data.extend_from_slice(part);
+    }
+    data
+}
+
+/// It does not open: another secret, another context, or damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("sealed under another secret or for another purpose, or damaged")]
+pub(crate) struct SealError;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: Key = Key::new([1; 32]);
+    const CONTEXT: Context<'_> = Context { purpose: Purpose::Replay, key: &KEY, client_id: "app" };
+
+    fn sealer(secret: u8) -> Sealer {
+        Sealer::new(Secret::new(&[secret; 32]))
+    }
+
+    #[test]
+    fn what_was_sealed_opens() {
+        for message in [b"".as_slice(), b"token", &[0; 70_000]] {
+            let sealed = sealer(1).seal([9; NONCE], CONTEXT, &[b"x"], message).unwrap();
+            assert_eq!(sealed.len(), message.len() + OVERHEAD);
+            assert_eq!(*sealer(1).open(CONTEXT, &[b"x"], &sealed).unwrap(), message);
+        }
+    }
+
+    #[test]
+    fn nothing_else_opens_it() {
+        let sealed = sealer(1).seal([9; NONCE], CONTEXT, &[b"ab", b"c"], b"token").unwrap();
+        let other_key = Key::new([2; 32]);
+        let rows: [(&str, Sealer, Context<'_>, &[&[u8]]); 7] = [
+            ("another secret", sealer(2), CONTEXT, &[b"ab", b"c"]),
+            ("another purpose", sealer(1), Context { purpose: Purpose::Current, ..CONTEXT }, &[b"ab", b"c"]),
+            ("another grant", sealer(1), Context { key: &other_key, ..CONTEXT }, &[b"ab", b"c"]),
+            ("another client", sealer(1), Context { client_id: "ap", ..CONTEXT }, &[b"ab", b"c"]),
+            ("another extra", sealer(1), CONTEXT, &[b"ab", b"d"]),
+            ("extras cut elsewhere", sealer(1), CONTEXT, &[b"a", b"bc"]),
+            ("extras left out", sealer(1), CONTEXT, &[]),
+        ];
+        for (name, sealer, context, extra) in rows {
+            assert_eq!(sealer.open(context, extra, &sealed).unwrap_err(), SealError, "{name}");
+        }
+        for at in 0..sealed.len() {
+            let mut damaged = sealed.clone();
+            damaged[at] ^= 1;
+            assert!(sealer(1).open(CONTEXT, &[b"ab", b"c"], &damaged).is_err(), "byte {at} flipped");
+            assert!(sealer(1).open(CONTEXT, &[b"ab", b"c"], &sealed[..at]).is_err(), "cut at {at}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! A store that does to its calls what a test wants.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tower_oauth_refresh::Timestamp;
+use tower_oauth_refresh::store::{
+    Beside, Change, Claim, Entry, Hint, Key, Name, Store, StoreError, Swap, Tag, Version,
+};
+
+/// A call of the store.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Call {
+    Get,
+    Beside,
+    Claim,
+    Swap { expected: Option<Version>, change: Change, also: Option<Beside> },
+}
+
+impl Call {
+    pub(crate) fn is_swap(&self) -> bool {
+        matches!(self, Self::Swap { .. })
+    }
+
+    /// Whether this is the write that commits a rotation with its replay.
+    pub(crate) fn is_commit(&self) -> bool {
+        matches!(self, Self::Swap { expected: Some(_), also: Some(_), .. })
+    }
+}
+
+/// What becomes of a call.
+pub(crate) enum Plan {
+    Pass,
+    /// Fails as unavailable without having any effect.
+    Lose,
+    /// Takes effect, then fails as unavailable.
+    LoseAnswer,
+    /// Fails as corrupt.
+    Corrupt,
+    /// Waits for this, then passes.
+    After(Pin<Box<dyn Future<Output = ()> + Send>>),
+    /// Takes effect, then waits for this.
+    Before(Pin<Box<dyn Future<Output = ()> + Send>>),
+}
+
+impl Plan {
+    pub(crate) fn after(future: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self::After(Box::pin(future))
+    }
+
+    pub(crate) fn before(future: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self::Before(Box::pin(future))
+    }
+}
+
+type Hook = Box<dyn FnMut(&Key, &Call) -> Plan + Send>;
+
+/// Forwards to `inner` what the hook lets through; clones share hook and log.
+#[derive(Clone)]
+pub(crate) struct Hooked<S> {
+    pub(crate) inner: S,
+    hook: Arc<Mutex<Option<Hook>>>,
+    log: Arc<Mutex<Vec<(Key, Call)>>>,
+}
+
+impl<S: Store> Hooked<S> {
+    pub(crate) fn new(inner: S) -> Self {
+        Self { inner, hook: Arc::default(), log: Arc::default() }
+    }
+
+    pub(crate) fn hook(&self, hook: impl FnMut(&Key, &Call) -> Plan + Send + 'static) {
+        *self.hook.lock().unwrap() = Some(Box::new(hook));
+    }
+
+    /// Does this to the first call that fits, and nothing to the others.
+    pub(crate) fn once(&self, fits: impl Fn(&Call) -> bool + Send + 'static, plan: Plan) {
+        let mut plan = Some(plan);
+        self.hook(move |_, call| if fits(call) { plan.take().unwrap_or(Plan::Pass) } else { Plan::Pass });
+    }
+
+    pub(crate) fn unhook(&self) {
+        *self.hook.lock().unwrap() = None;
+    }
+
+    /// The calls since the last look.
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        self.log.lock().unwrap().drain(..).map(|(_, call)| call).collect()
+    }
+
+    fn plan(&self, key: &Key, call: Call) -> Plan {
+        let plan = self.hook.lock().unwrap().as_mut().map_or(Plan::Pass, |hook| hook(key, &call));
+        self.log.lock().unwrap().push((*key, call));
+        plan
+    }
+
+    async fn run<T>(plan: Plan, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        match plan {
+            Plan::Pass => call.await,
+            Plan::Lose => Err(StoreError::unavailable("lost")),
+            Plan::LoseAnswer => {
+                let _ = call.await;
+                Err(StoreError::unavailable("its answer lost"))
+            }
+            Plan::Corrupt => Err(StoreError::corrupt("damaged")),
+            Plan::After(first) => {
+                first.await;
+                call.await
+            }
+            Plan::Before(then) => {
+                let result = call.await;
+                then.await;
+                result
+            }
+        }
+    }
+}
+
+impl<S: Store> Store for Hooked<S> {
+    async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        Self::run(self.plan(key, Call::Get), self.inner.get(key)).await
+    }
+
+    async fn swap(
+        &self,
+        key: &Key,
+        expected: Option<Version>,
+        change: Change,
+        also: Option<Beside>,
+    ) -> Result<Swap, StoreError> {
+        let plan = self.plan(key, Call::Swap { expected, change: change.clone(), also: also.clone() });
+        Self::run(plan, self.inner.swap(key, expected, change, also)).await
+    }
+
+    async fn beside(&self, key: &Key, name: &Name) -> Result<Option<Bytes>, StoreError> {
+        Self::run(self.plan(key, Call::Beside), self.inner.beside(key, name)).await
+    }
+
+    async fn claim(
+        &self,
+        key: &Key,
+        tag: &Tag,
+        version: Version,
+        lease: Duration,
+    ) -> Result<Option<Claim>, StoreError> {
+        Self::run(self.plan(key, Call::Claim), self.inner.claim(key, tag, version, lease)).await
+    }
+
+    fn peek(&self, key: &Key) -> Option<Hint> {
+        self.inner.peek(key)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.inner.now()
+    }
+}

@@ -1,0 +1,15 @@
+//! What several tests share.
+
+// Every test is a crate of its own, and none uses all of it.
+#![allow(dead_code, unused_imports)]
+
+pub(crate) mod app;
+pub(crate) mod clock;
+pub(crate) mod hooked;
+pub(crate) mod process;
+pub(crate) mod upstream;
+
+pub(crate) use self::app::{Answer, App, TestStore, post, refresh_form, settle};
+pub(crate) use self::clock::ManualClock;
+pub(crate) use self::hooked::{Call, Hooked, Plan};
+pub(crate) use self::upstream::{Act, Upstream};

@@ -1,0 +1,248 @@
+//! An authorization server as strict as real ones: refresh tokens are good once, a second use ends the session.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use tokio::sync::Notify;
+use tower::{BoxError, Service};
+
+/// What the server does with one request instead of serving it.
+#[derive(Clone, Debug)]
+pub(crate) enum Act {
+    /// Answers this without looking at the request.
+    Answer(u16, &'static str, &'static str),
+    /// Serves the request once the gate is open.
+    Wait(Arc<Notify>),
+    /// Serves the request, but the answer has no refresh token, and the old one stays good.
+    KeepToken,
+    /// Serves the request, but adds or overrides these members of the answer.
+    With(&'static str),
+    /// Breaks the connection without having seen the request.
+    Break,
+    /// Serves the request, but never answers.
+    Hang,
+    /// Panics.
+    Panic,
+}
+
+/// A request as the server saw it.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) form: Vec<(String, String)>,
+    pub(crate) raw: Bytes,
+}
+
+impl Seen {
+    pub(crate) fn param(&self, name: &str) -> Option<&str> {
+        self.form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By number: how often refreshed, and whether it is alive.
+    sessions: HashMap<u32, (u32, bool)>,
+    seen: Vec<Seen>,
+    acts: VecDeque<Act>,
+    reuses: u32,
+}
+
+/// The server; clones are the same one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Upstream(Arc<Mutex<State>>);
+
+impl Upstream {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// What to do with the next request that has no act yet.
+    pub(crate) fn then(&self, act: Act) {
+        self.0.lock().unwrap().acts.push_back(act);
+    }
+
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.0.lock().unwrap().seen.clone()
+    }
+
+    /// How many refreshes it has seen.
+    pub(crate) fn refreshes(&self) -> usize {
+        self.seen().iter().filter(|seen| seen.param("grant_type") == Some("refresh_token")).count()
+    }
+
+    /// How often a refresh token came a second time.
+    pub(crate) fn reuses(&self) -> u32 {
+        self.0.lock().unwrap().reuses
+    }
+
+    /// How many sessions are alive.
+    pub(crate) fn alive(&self) -> usize {
+        self.0.lock().unwrap().sessions.values().filter(|(_, alive)| *alive).count()
+    }
+
+    fn take(&self, seen: Seen) -> Option<Act> {
+        let mut state = self.0.lock().unwrap();
+        state.seen.push(seen);
+        state.acts.pop_front()
+    }
+
+    fn serve(&self, seen: &Seen) -> Response<Full<Bytes>> {
+        if let Some(refused) = authenticate(seen) {
+            return refused;
+        }
+        match (seen.path.as_str(), seen.param("grant_type")) {
+            ("/revoke", _) => self.revoke(seen.param("token").unwrap_or_default()),
+            ("/token", Some("refresh_token")) => self.refresh(seen.param("refresh_token").unwrap_or_default()),
+            ("/token", Some("client_credentials")) => {
+                json(200, r#"{"access_token":"at-cc","token_type":"Bearer","expires_in":60}"#.into())
+            }
+            ("/token", Some(_)) => {
+                let mut state = self.0.lock().unwrap();
+                let number = u32::try_from(state.sessions.len()).unwrap();
+                state.sessions.insert(number, (0, true));
+                json(200, tokens(number, 0))
+            }
+            _ => json(400, r#"{"error":"unsupported_grant_type"}"#.into()),
+        }
+    }
+
+    fn refresh(&self, token: &str) -> Response<Full<Bytes>> {
+        let mut state = self.0.lock().unwrap();
+        let Some((number, count)) = read(token) else { return invalid_grant() };
+        let Some(session) = state.sessions.get_mut(&number).filter(|session| session.1) else {
+            return invalid_grant();
+        };
+        if session.0 != count {
+            session.1 = false;
+            state.reuses += 1;
+            return invalid_grant();
+        }
+        session.0 += 1;
+        json(200, tokens(number, count + 1))
+    }
+
+    fn keep(&self, token: &str) -> Response<Full<Bytes>> {
+        let (number, count) = read(token).unwrap();
+        json(200, format!(r#"{{"access_token":"at-{number}-{count}-kept","token_type":"Bearer","expires_in":3600}}"#))
+    }
+
+    fn revoke(&self, token: &str) -> Response<Full<Bytes>> {
+        if let Some((number, _)) = read(token)
+            && let Some(session) = self.0.lock().unwrap().sessions.get_mut(&number)
+        {
+            session.1 = false;
+        }
+        Response::new(Full::default())
+    }
+}
+
+/// Clients whose name begins with `confidential` have a secret: `secret of` their name.
+fn authenticate(seen: &Seen) -> Option<Response<Full<Bytes>>> {
+    use base64::Engine as _;
+    let basic = seen.headers.get("authorization").and_then(|value| value.to_str().ok()?.strip_prefix("Basic "));
+    let basic = basic.map(|basic| {
+        let decoded = base64::engine::general_purpose::STANDARD.decode(basic).unwrap();
+        let (user, password) = std::str::from_utf8(&decoded).unwrap().split_once(':').unwrap();
+        let decode = |text: &str| form_urlencoded::parse(text.as_bytes()).next().map(|(text, _)| text.into_owned());
+        (decode(user).unwrap_or_default(), decode(password).unwrap_or_default())
+    });
+    let (client, secret) = basic.unwrap_or_else(|| {
+        let param = |name| seen.param(name).unwrap_or_default().to_owned();
+        (param("client_id"), param("client_secret"))
+    });
+    let good = !client.starts_with("confidential") || secret == format!("secret of {client}");
+    (!good).then(|| json(401, r#"{"error":"invalid_client"}"#.into()))
+}
+
+fn read(token: &str) -> Option<(u32, u32)> {
+    let (number, count) = token.strip_prefix("upstream-")?.split_once('-')?;
+    Some((number.parse().ok()?, count.parse().ok()?))
+}
+
+fn tokens(number: u32, count: u32) -> String {
+    format!(
+        r#"{{"access_token":"at-{number}-{count}","token_type":"Bearer","expires_in":3600,"refresh_token":"upstream-{number}-{count}","scope":"read write"}}"#
+    )
+}
+
+fn invalid_grant() -> Response<Full<Bytes>> {
+    json(400, r#"{"error":"invalid_grant","error_description":"from upstream"}"#.into())
+}
+
+fn json(status: u16, body: String) -> Response<Full<Bytes>> {
+    answer(status, "application/json", body)
+}
+
+fn answer(status: u16, content_type: &str, body: String) -> Response<Full<Bytes>> {
+    Response::builder()
+        .status(StatusCode::from_u16(status).unwrap())
+        .header("content-type", content_type)
+        .header("x-upstream", "yes")
+        .body(Full::from(body))
+        .unwrap()
+}
+
+impl<B> Service<Request<B>> for Upstream
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: std::fmt::Debug,
+{
+    type Response = Response<Full<Bytes>>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let upstream = self.clone();
+        Box::pin(async move {
+            let (head, body) = request.into_parts();
+            let raw = match body.collect().await {
+                Ok(collected) => collected.to_bytes(),
+                Err(error) => panic!("{error:?}"),
+            };
+            let seen = Seen {
+                method: head.method,
+                path: head.uri.path().to_owned(),
+                headers: head.headers,
+                form: form_urlencoded::parse(&raw).into_owned().collect(),
+                raw,
+            };
+            match upstream.take(seen.clone()) {
+                None => Ok(upstream.serve(&seen)),
+                Some(Act::Answer(status, content_type, body)) => Ok(answer(status, content_type, body.into())),
+                Some(Act::Wait(gate)) => {
+                    gate.notified().await;
+                    Ok(upstream.serve(&seen))
+                }
+                Some(Act::KeepToken) => Ok(upstream.keep(seen.param("refresh_token").unwrap())),
+                Some(Act::With(members)) => {
+                    let served = upstream.serve(&seen).into_body().collect().await.unwrap().to_bytes();
+                    let mut value: serde_json::Value = serde_json::from_slice(&served).unwrap();
+                    let members: serde_json::Value = serde_json::from_str(members).unwrap();
+                    for (name, member) in members.as_object().unwrap() {
+                        value[name] = member.clone();
+                    }
+                    Ok(json(200, value.to_string()))
+                }
+                Some(Act::Break) => Err("the connection broke".into()),
+                Some(Act::Hang) => {
+                    let _ = upstream.serve(&seen);
+                    std::future::pending().await
+                }
+                Some(Act::Panic) => panic!("the inner service panics"),
+            }
+        })
+    }
+}
