@@ -130,7 +130,7 @@ impl Upstream {
         json(200, tokens(number, count + 1))
     }
 
-    fn keep(&self, token: &str) -> Response<Full<Bytes>> {
+    fn keep(token: &str) -> Response<Full<Bytes>> {
         let (number, count) = read(token).unwrap();
         json(200, format!(r#"{{"access_token":"at-{number}-{count}-kept","token_type":"Bearer","expires_in":3600}}"#))
     }
@@ -226,7 +226,7 @@ where
                     gate.notified().await;
                     Ok(upstream.serve(&seen))
                 }
-                Some(Act::KeepToken) => Ok(upstream.keep(seen.param("refresh_token").unwrap())),
+                Some(Act::KeepToken) => Ok(Upstream::keep(seen.param("refresh_token").unwrap())),
                 Some(Act::With(members)) => {
                     let served = upstream.serve(&seen).into_body().collect().await.unwrap().to_bytes();
                     let mut value: serde_json::Value = serde_json::from_slice(&served).unwrap();
