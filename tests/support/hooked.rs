@@ -42,6 +42,8 @@ pub(crate) enum Plan {
     Corrupt,
     /// Waits for this, then passes.
     After(Pin<Box<dyn Future<Output = ()> + Send>>),
+    /// Is suspended once before it takes effect and once after.
+    Slow,
     /// Takes effect, then waits for this.
     Before(Pin<Box<dyn Future<Output = ()> + Send>>),
 }
@@ -90,6 +92,11 @@ impl<S: Store> Hooked<S> {
         self.log.lock().unwrap().drain(..).map(|(_, call)| call).collect()
     }
 
+    /// The calls since the last look, with their keys.
+    pub(crate) fn writes(&self) -> Vec<(Key, Call)> {
+        self.log.lock().unwrap().drain(..).collect()
+    }
+
     fn plan(&self, key: &Key, call: Call) -> Plan {
         let plan = self.hook.lock().unwrap().as_mut().map_or(Plan::Pass, |hook| hook(key, &call));
         self.log.lock().unwrap().push((*key, call));
@@ -108,6 +115,12 @@ impl<S: Store> Hooked<S> {
             Plan::After(first) => {
                 first.await;
                 call.await
+            }
+            Plan::Slow => {
+                tokio::task::yield_now().await;
+                let result = call.await;
+                tokio::task::yield_now().await;
+                result
             }
             Plan::Before(then) => {
                 let result = call.await;

@@ -9,7 +9,7 @@ pub(crate) mod hooked;
 pub(crate) mod process;
 pub(crate) mod upstream;
 
-pub(crate) use self::app::{Answer, App, TestStore, post, refresh_form, settle};
+pub(crate) use self::app::{Answer, App, SECOND, TestStore, post, refresh_form, settle};
 pub(crate) use self::clock::ManualClock;
 pub(crate) use self::hooked::{Call, Hooked, Plan};
 pub(crate) use self::upstream::{Act, Upstream};

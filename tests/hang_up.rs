@@ -1,0 +1,154 @@
+//! A rotation that has begun runs to its end, whether its client is there or not.
+
+mod support;
+
+use std::future::Future as _;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use support::{Act, App, Plan, post, refresh_form, settle};
+use tokio::sync::Notify;
+use tower::Service as _;
+use tower_oauth_refresh::EventKind;
+
+/// Polls a refresh this often, then drops it.
+async fn hang_up_after(app: &App, token: &str, polls: usize) -> bool {
+    let request = post("/token", &refresh_form("app", token));
+    let mut future = pin!(tower::ServiceExt::oneshot(app.service.clone(), request));
+    for _ in 0..polls {
+        if let Poll::Ready(answer) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            assert_eq!(answer.unwrap().status(), 200);
+            return true;
+        }
+        settle().await;
+    }
+    false
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_at_any_step_loses_nothing() {
+    let mut finished = false;
+    let mut polls = 0;
+    while !finished {
+        let app = App::new();
+        let mut token = app.log_in("app").await;
+        app.store.hook(|_, _| Plan::Slow);
+        let gate = Arc::new(Notify::new());
+        app.upstream.then(Act::Wait(Arc::clone(&gate)));
+        tokio::spawn(async move {
+            settle().await;
+            gate.notify_one();
+        });
+        finished = hang_up_after(&app, &token, polls).await;
+        app.layer.drain().await;
+        app.store.unhook();
+        let begun = app.upstream.refreshes();
+        token = app.refresh(&token).await.token();
+        assert_eq!(app.upstream.refreshes(), 1, "after {polls} polls, {begun} of it by the one that hung up");
+        app.refresh(&token).await.token();
+        assert_eq!((app.upstream.reuses(), app.upstream.alive()), (0, 1), "after {polls} polls");
+        polls += 1;
+    }
+    assert!(polls > 5, "there were {polls} steps to hang up at");
+}
+
+#[tokio::test]
+async fn it_goes_on_where_it_was_in_a_task_of_its_own() {
+    let app = App::new();
+    let token = app.log_in("app").await;
+    let gate = Arc::new(Notify::new());
+    app.upstream.then(Act::Wait(Arc::clone(&gate)));
+    assert!(!hang_up_after(&app, &token, 1).await);
+    let drained = Arc::new(AtomicBool::new(false));
+    let drain = tokio::spawn({
+        let (drain, drained) = (app.layer.drain(), Arc::clone(&drained));
+        async move {
+            drain.await;
+            drained.store(true, Ordering::SeqCst);
+        }
+    });
+    settle().await;
+    assert!(!drained.load(Ordering::SeqCst), "a rotation is under way");
+    gate.notify_one();
+    drain.await.unwrap();
+    assert_eq!(app.events(), [EventKind::Issued, EventKind::Rotated]);
+    app.refresh(&token).await.token();
+    assert_eq!(app.events(), [EventKind::Replayed]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_waited_for_the_time_out_is_told_to_come_back_and_gets_the_answer() {
+    let app = App::with(|builder| builder.rotation_timeout(support::SECOND));
+    let token = app.log_in("app").await;
+    let gate = Arc::new(Notify::new());
+    app.upstream.then(Act::Wait(Arc::clone(&gate)));
+    let answer = app.refresh(&token).await;
+    assert_eq!(answer.error(), (503, "temporarily_unavailable".into()));
+    assert_eq!(answer.headers["retry-after"], "1");
+    gate.notify_one();
+    app.refresh(&token).await.token();
+    assert_eq!(app.upstream.refreshes(), 1);
+    assert_eq!(app.events(), [EventKind::Issued, EventKind::Rotated, EventKind::Replayed]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_inner_service_that_never_answers_gives_the_lease_back() {
+    let app = App::with(|builder| builder.rotation_timeout(support::SECOND));
+    let token = app.log_in("app").await;
+    let never = Arc::new(Notify::new());
+    app.upstream.then(Act::Wait(never));
+    assert_eq!(app.refresh(&token).await.status, 503);
+    app.layer.drain().await;
+    app.refresh(&token).await.token();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_in_is_never_cut_short() {
+    let app = App::with(|builder| builder.rotation_timeout(support::SECOND));
+    let gate = Arc::new(Notify::new());
+    app.upstream.then(Act::Wait(Arc::clone(&gate)));
+    let log_in = tokio::spawn({
+        let app = app.clone();
+        async move { app.log_in("app").await }
+    });
+    tokio::time::sleep(support::SECOND * 1000).await;
+    gate.notify_one();
+    assert!(log_in.await.unwrap().starts_with("rt_"));
+}
+
+#[tokio::test]
+async fn a_task_local_holds_while_the_client_is_there() {
+    tokio::task_local! { static NAME: &'static str; }
+    let app = App::new();
+    let token = app.log_in("app").await;
+    let service = tower::service_fn({
+        let upstream = app.upstream.clone();
+        move |request| {
+            assert_eq!(NAME.get(), "here");
+            upstream.clone().call(request)
+        }
+    });
+    let service = tower_layer::Layer::layer(&app.layer, service);
+    let request = post("/token", &refresh_form("app", &token));
+    let answer = NAME.scope("here", tower::ServiceExt::oneshot(service, request)).await;
+    assert_eq!(answer.unwrap().status(), 200);
+}
+
+#[test]
+fn dropped_outside_of_a_runtime_it_ends_without_a_panic() {
+    let app = App::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (token, future) = runtime.block_on(async {
+        let token = app.log_in("app").await;
+        app.upstream.then(Act::Hang);
+        let mut future =
+            Box::pin(tower::ServiceExt::oneshot(app.service.clone(), post("/token", &refresh_form("app", &token))));
+        assert!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        (token, future)
+    });
+    drop(future);
+    runtime.block_on(app.layer.drain());
+    drop(token);
+}

@@ -1,0 +1,128 @@
+//! Inside the retry window the previous token gets the same answer again.
+
+mod support;
+
+use std::time::Duration;
+
+use support::{Act, App, post, refresh_form};
+use tower_oauth_refresh::EventKind;
+
+#[tokio::test]
+async fn a_lost_answer_is_given_again() {
+    let app = App::new();
+    let token = app.log_in("app").await;
+    let first = app.refresh(&token).await;
+    let again = app.refresh(&token).await;
+    assert_eq!(again.status, 200);
+    assert_eq!(again.body, first.body);
+    assert_eq!(again.headers["content-type"], first.headers["content-type"]);
+    assert_eq!(again.headers["cache-control"], "no-store");
+    assert_eq!(app.upstream.refreshes(), 1);
+    assert_eq!(app.events(), [EventKind::Issued, EventKind::Rotated, EventKind::Replayed]);
+    app.refresh(&again.token()).await.token();
+}
+
+#[tokio::test]
+async fn a_replay_tells_the_time_that_is_left() {
+    let app = App::new();
+    app.upstream.then(Act::With(r#"{"refresh_expires_in":1000}"#));
+    let token = app.log_in("app").await;
+    app.upstream.then(Act::With(r#"{"refresh_expires_in":1000}"#));
+    app.refresh(&token).await.token();
+    app.clock.advance_secs(59);
+    let again = app.refresh(&token).await.json();
+    assert_eq!((again["expires_in"].as_u64(), again["refresh_expires_in"].as_u64()), (Some(3541), Some(941)));
+}
+
+#[tokio::test]
+async fn a_replay_is_for_the_same_request_alone() {
+    let app = App::new();
+    let client = "confidential";
+    let token = app.log_in(client).await;
+    let form = |secret: &'static str, more: &[(&'static str, &'static str)]| {
+        let mut form: Vec<_> =
+            refresh_form(client, &token).into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        form.push(("client_secret".into(), secret.into()));
+        form.extend(more.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        form
+    };
+    let send = async |form: Vec<(String, String)>| {
+        let pairs: Vec<_> = form.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        app.post("/token", &pairs).await
+    };
+    let secret = "secret of confidential";
+    let first = send(form(secret, &[("scope", "read")])).await;
+    first.token();
+    let rows: [(&str, Vec<(String, String)>); 5] = [
+        ("another secret", form("guess", &[("scope", "read")])),
+        (
+            "no secret",
+            refresh_form(client, &token)
+                .into_iter()
+                .chain([("scope", "read")])
+                .map(|(k, v)| (k.into(), v.into()))
+                .collect(),
+        ),
+        ("another scope", form(secret, &[("scope", "write")])),
+        ("no scope", form(secret, &[])),
+        ("a resource", form(secret, &[("scope", "read"), ("resource", "https://api.example")])),
+    ];
+    for (name, form) in rows {
+        assert_eq!(send(form).await.error(), (400, "invalid_grant".into()), "{name}");
+    }
+    assert_eq!(send(form(secret, &[("scope", "read")])).await.body, first.body, "and still the same for the same");
+    assert_eq!(app.upstream.refreshes(), 1);
+
+    let mut basic = post("/token", &[("grant_type", "refresh_token"), ("refresh_token", &token), ("scope", "read")]);
+    basic
+        .headers_mut()
+        .insert("authorization", "Basic Y29uZmlkZW50aWFsOnNlY3JldCtvZitjb25maWRlbnRpYWw=".parse().unwrap());
+    assert_eq!(app.send(basic).await.unwrap().body, first.body, "the same secret by another method");
+}
+
+#[tokio::test]
+async fn an_assertion_gets_no_replay_but_ends_nothing() {
+    let app = App::new();
+    let token = app.log_in("app").await;
+    let mut form = refresh_form("app", &token).to_vec();
+    form.push(("client_assertion", "e30.eyJzdWIiOiJhcHAifQ.c2ln"));
+    let next = app.post("/token", &form).await.token();
+    assert_eq!(app.post("/token", &form).await.error(), (400, "invalid_grant".into()));
+    assert_eq!(app.refresh(&token).await.error(), (400, "invalid_grant".into()), "nothing was stored to be replayed");
+    assert_eq!(app.events(), [EventKind::Issued, EventKind::Rotated, EventKind::Late, EventKind::Late]);
+    app.refresh(&next).await.token();
+}
+
+#[tokio::test]
+async fn the_window_ends_when_it_is_over_or_the_successor_was_presented() {
+    let app = App::with(|builder| builder.retry_window(Duration::from_secs(5)).recovery_window(Duration::ZERO));
+    let token = app.log_in("app").await;
+    let second = app.refresh(&token).await.token();
+    app.clock.advance_secs(4);
+    assert_eq!(app.refresh(&token).await.token(), second);
+    let third = app.refresh(&second).await.token();
+    assert_eq!(app.refresh(&token).await.error(), (400, "invalid_grant".into()), "its successor was presented");
+    assert_eq!(app.refresh(&second).await.token(), third, "and the grant lives");
+    app.clock.advance_secs(5);
+    assert_eq!(app.refresh(&second).await.error(), (400, "invalid_grant".into()), "the window is over");
+    assert_eq!(app.refresh(&third).await.error(), (400, "invalid_grant".into()), "that was reuse");
+    assert_eq!(app.events().last_chunk(), Some(&[EventKind::ReuseDetected, EventKind::Unknown]));
+}
+
+#[tokio::test]
+async fn another_instance_gives_the_same_answer() {
+    let app = App::new();
+    let token = app.log_in("app").await;
+    let first = app.refresh(&token).await;
+    assert_eq!(app.another().refresh(&token).await.body, first.body);
+}
+
+#[tokio::test]
+async fn without_a_window_there_is_no_replay_but_late_requests_end_nothing() {
+    let app = App::with(|builder| builder.retry_window(Duration::ZERO));
+    let token = app.log_in("app").await;
+    app.refresh(&token).await.token();
+    let recovered = app.refresh(&token).await;
+    assert_eq!(app.events().last(), Some(&EventKind::Recovered), "recovery is there at once");
+    app.refresh(&recovered.token()).await.token();
+}

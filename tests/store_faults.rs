@@ -1,0 +1,260 @@
+//! A store that fails loses no session: nothing is consumed before it is stored, and what the upstream has answered
+//! is stored as soon as the store is back.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use support::{App, Call, Plan, settle};
+use tokio::sync::Notify;
+use tower_oauth_refresh::EventKind;
+use tower_oauth_refresh::store::{Change, Entry, Key, Lease, Store as _, Swap, Ttl, Version};
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_costs_nothing_but_time() {
+    let app = App::new();
+    let token = app.log_in("app").await;
+    app.store.hook(|_, _| Plan::Lose);
+    for _ in 0..3 {
+        let answer = app.refresh(&token).await;
+        assert_eq!(answer.error(), (503, "temporarily_unavailable".into()));
+        assert_eq!(answer.headers["retry-after"], "1");
+    }
+    assert_eq!(app.upstream.refreshes(), 0);
+    app.store.unhook();
+    app.refresh(&token).await.token();
+    assert_eq!(app.events()[1..], [[EventKind::StoreUnavailable; 3].as_slice(), &[EventKind::Rotated]].concat());
+}
+
+#[tokio::test]
+async fn a_claim_that_was_granted_without_an_answer_is_given_back() {
+    let app = App::new();
+    let token = app.log_in("app").await;
+    app.store.once(|call| *call == Call::Claim, Plan::LoseAnswer);
+    assert_eq!(app.refresh(&token).await.status, 503);
+    app.layer.drain().await;
+    app.refresh(&token).await.token();
+    assert_eq!(app.upstream.refreshes(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_is_lost_is_repeated_in_the_background() {
+    for plan in [|| Plan::Lose, || Plan::LoseAnswer] {
+        let app = App::new();
+        let token = app.log_in("app").await;
+        let mut failures = 3;
+        app.store.hook(move |_, call| {
+            if call.is_commit() && failures > 0 {
+                failures -= 1;
+                return plan();
+            }
+            Plan::Pass
+        });
+        let answer = app.refresh(&token).await;
+        assert_eq!(answer.error(), (503, "temporarily_unavailable".into()));
+        app.layer.drain().await;
+        let next = app.refresh(&token).await.token();
+        assert_eq!(app.upstream.refreshes(), 1, "the retry got the replay");
+        app.refresh(&next).await.token();
+        let expected = [EventKind::StoreUnavailable, EventKind::Rotated, EventKind::Replayed, EventKind::Rotated];
+        assert_eq!(app.events()[1..], expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_waits_for_the_commit_in_the_background() {
+    let app = App::new();
+    let token = app.log_in("app").await;
+    let back = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    app.store.hook({
+        let back = Arc::clone(&back);
+        move |_, call| {
+            if call.is_commit() && !back.load(std::sync::atomic::Ordering::SeqCst) { Plan::Lose } else { Plan::Pass }
+        }
+    });
+    assert_eq!(app.refresh(&token).await.status, 503);
+    let retry = tokio::spawn({
+        let (app, token) = (app.clone(), token.clone());
+        async move { app.refresh(&token).await }
+    });
+    tokio::time::sleep(support::SECOND).await;
+    assert!(!retry.is_finished(), "the lease is not given back");
+    back.store(true, std::sync::atomic::Ordering::SeqCst);
+    retry.await.unwrap().token();
+    assert_eq!(app.upstream.refreshes(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_is_given_up_after_a_while_and_the_operator_is_told() {
+    let app = App::new();
+    let token = app.log_in("app").await;
+    app.store.hook(|_, call| if call.is_commit() { Plan::Lose } else { Plan::Pass });
+    assert_eq!(app.refresh(&token).await.status, 503);
+    app.layer.drain().await;
+    assert_eq!(app.events()[1..], [EventKind::StoreUnavailable, EventKind::CommitLost]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_an_error_and_never_absent() {
+    let app = App::new();
+    let token = app.log_in("app").await;
+    app.store.hook(|_, _| Plan::Corrupt);
+    assert_eq!(app.refresh(&token).await.error(), (500, "server_error".into()));
+    assert_eq!(app.revoke(&token).await.error(), (500, "server_error".into()));
+    app.store.unhook();
+    app.refresh(&token).await.token();
+    app.store.once(|call| *call == Call::Beside, Plan::Corrupt);
+    assert_eq!(app.refresh(&token).await.error(), (500, "server_error".into()));
+    assert!(app.events().contains(&EventKind::StoreCorrupt));
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_a_server_error() {
+    let app = App::new();
+    let token = app.log_in("app").await;
+    let (key, entry) = written(&app);
+    let mut damaged = entry.value.to_vec();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    let put = Entry::new(Version::new([9; 8]), entry.tag, damaged.into());
+    overwrite(&app, &key, &entry, put).await;
+    for _ in 0..2 {
+        assert_eq!(app.refresh(&token).await.error(), (500, "server_error".into()));
+    }
+    assert_eq!(app.revoke(&token).await.error(), (500, "server_error".into()));
+    assert_eq!(app.events()[1..], [EventKind::StoreCorrupt; 3]);
+}
+
+/// The key and the entry of the only grant.
+fn written(app: &App) -> (Key, Entry) {
+    let found = app.store.writes().into_iter().find_map(|(key, call)| match call {
+        Call::Swap { change: Change::Put { entry, .. }, .. } => Some((key, entry)),
+        _ => None,
+    });
+    found.unwrap()
+}
+
+async fn overwrite(app: &App, key: &Key, expected: &Entry, entry: Entry) {
+    let swap = app.store.inner.swap(key, Some(expected.version), Change::Put { entry, ttl: Ttl::Keep }, None).await;
+    assert_eq!(swap.unwrap(), Swap::Swapped);
+}
+
+/// Runs `meanwhile` between the upstream's answer and the commit of a rotation of `token`.
+async fn at_the_commit(app: &App, token: &str, meanwhile: impl Future<Output = ()>) -> support::Answer {
+    let (reached, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    app.store.once(Call::is_commit, {
+        let (reached, go) = (Arc::clone(&reached), Arc::clone(&go));
+        Plan::after(async move {
+            reached.notify_one();
+            go.notified().await;
+        })
+    });
+    let request = tokio::spawn({
+        let (app, token) = (app.clone(), token.to_owned());
+        async move { app.refresh(&token).await }
+    });
+    reached.notified().await;
+    app.store.unhook();
+    meanwhile.await;
+    go.notify_one();
+    request.await.unwrap()
+}
+
+#[tokio::test]
+async fn a_commit_overrides_a_lease_that_was_merely_taken_over() {
+    let app = App::new();
+    let token = app.log_in("app").await;
+    let (key, entry) = written(&app);
+    let answer = at_the_commit(&app, &token, async {
+        app.clock.advance_secs(26);
+        let claim = app.store.inner.claim(&key, &entry.tag, Version::new([2; 8]), Duration::from_secs(25)).await;
+        assert_eq!(claim.unwrap().unwrap().lease, Lease::Taken, "the lease had run out");
+    })
+    .await;
+    let next = answer.token();
+    app.refresh(&next).await.token();
+    assert_eq!(app.upstream.reuses(), 0);
+}
+
+#[tokio::test]
+async fn a_commit_that_was_overtaken_decides_again_and_gives_the_other_answer() {
+    let app = App::new();
+    let token = app.log_in("app").await;
+    let other = app.another();
+    let mut theirs = None;
+    let answer = at_the_commit(&app, &token, async {
+        app.clock.advance_secs(26);
+        // The other instance has taken over the lease; this server forgives the second use.
+        app.upstream.then(support::Act::Answer(
+            200,
+            "application/json",
+            r#"{"access_token":"b","refresh_token":"upstream-0-1"}"#,
+        ));
+        theirs = Some(other.refresh(&token).await);
+    })
+    .await;
+    assert_eq!(answer.body, theirs.unwrap().body);
+    assert_eq!(app.events()[1..], [EventKind::Replayed]);
+    app.refresh(&answer.token()).await.token();
+}
+
+#[tokio::test]
+async fn a_commit_that_was_overtaken_twice_is_late() {
+    let app = App::new();
+    let token = app.log_in("app").await;
+    let other = app.another();
+    let mut newest = String::new();
+    let answer = at_the_commit(&app, &token, async {
+        app.clock.advance_secs(26);
+        app.upstream.then(support::Act::Answer(
+            200,
+            "application/json",
+            r#"{"access_token":"b","refresh_token":"upstream-0-1"}"#,
+        ));
+        let next = other.refresh(&token).await.token();
+        newest = other.refresh(&next).await.token();
+    })
+    .await;
+    assert_eq!(answer.error(), (400, "invalid_grant".into()));
+    assert_eq!(app.events()[1..], [EventKind::Late]);
+    app.refresh(&newest).await.token();
+}
+
+#[tokio::test]
+async fn revocation_wins_over_a_commit() {
+    let app = App::new();
+    let token = app.log_in("app").await;
+    let other = app.another();
+    let answer = at_the_commit(&app, &token, async {
+        assert_eq!(other.revoke(&token).await.status, 200);
+    })
+    .await;
+    assert_eq!(answer.error(), (400, "invalid_grant".into()));
+    assert_eq!(app.refresh(&token).await.error(), (400, "invalid_grant".into()));
+}
+
+#[tokio::test]
+async fn a_revocation_that_the_upstream_has_not_confirmed_wins_over_a_commit() {
+    let app = App::new();
+    let token = app.log_in("app").await;
+    let other = app.another();
+    let answer = at_the_commit(&app, &token, async {
+        app.upstream.then(support::Act::Answer(500, "text/plain", "down"));
+        assert_eq!(other.revoke(&token).await.status, 503);
+    })
+    .await;
+    assert_eq!(answer.error(), (400, "invalid_grant".into()));
+}
+
+#[tokio::test]
+async fn a_give_back_that_is_lost_leaves_a_lease_that_runs_out() {
+    let app = App::new();
+    let token = app.log_in("app").await;
+    app.store.once(Call::is_swap, Plan::Lose);
+    app.upstream.then(support::Act::Answer(500, "text/plain", "down"));
+    assert_eq!(app.refresh(&token).await.status, 500, "the inner answer counts");
+    settle().await;
+    app.clock.advance_secs(26);
+    app.refresh(&token).await.token();
+}
