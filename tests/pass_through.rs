@@ -1,0 +1,102 @@
+//! A request that is not ours costs nothing: no allocation, no copy, no boxing.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use allocation_counter::measure;
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body::Body as _;
+use http_body_util::Full;
+use tower::Service;
+use tower_layer::Layer as _;
+use tower_oauth_refresh::{MemoryStore, RefreshLayer, RequestBody};
+
+static BODY: &[u8] = b"grant_type=refresh_token";
+
+/// Answers without an allocation, with the body that it was sent.
+#[derive(Clone)]
+struct Echo;
+
+impl Service<Request<RequestBody<Full<Bytes>>>> for Echo {
+    type Response = Response<RequestBody<Full<Bytes>>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<RequestBody<Full<Bytes>>>) -> Self::Future {
+        ready(Ok(Response::new(request.into_body())))
+    }
+}
+
+fn request(method: Method, path: &'static str) -> Request<Full<Bytes>> {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .body(Full::new(Bytes::from_static(BODY)))
+        .unwrap()
+}
+
+const NOT_OURS: [(&str, Method, &str); 8] = [
+    ("another path", Method::POST, "/orders"),
+    ("a path that begins alike", Method::POST, "/token2"),
+    ("a path below", Method::POST, "/token/x"),
+    ("another spelling", Method::POST, "/Token"),
+    ("another method", Method::GET, "/token"),
+    ("a preflight", Method::OPTIONS, "/token"),
+    ("HEAD", Method::HEAD, "/revoke"),
+    ("with a query", Method::GET, "/?path=/token"),
+];
+
+#[test]
+fn it_is_not_allocated_for_not_copied_and_not_changed() {
+    let plain = RefreshLayer::new(MemoryStore::new());
+    for (name, method, path) in NOT_OURS {
+        passes(&plain, name, request(method, path));
+    }
+}
+
+#[test]
+fn nor_where_every_spelling_is_guarded() {
+    let layer = RefreshLayer::builder(MemoryStore::new()).match_normalized_paths().build().unwrap();
+    let paths = ["/orders", "/x/../tokens", "/%74oken2", "//orders//", "/a/./b/%2e%2e/c;d=e", "/token/token"];
+    for path in paths {
+        passes(&layer, path, request(Method::POST, path));
+    }
+    passes(&layer, "another method", request(Method::GET, "/token"));
+}
+
+fn passes(layer: &RefreshLayer<MemoryStore>, name: &str, request: Request<Full<Bytes>>) {
+    let mut service = layer.layer(Echo);
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut answer = None;
+    let counted = measure(|| {
+        let ready: Poll<Result<(), Infallible>> = service.poll_ready(&mut cx);
+        assert!(ready.is_ready());
+        let mut future = pin!(service.call(request));
+        if let Poll::Ready(Ok(response)) = future.as_mut().poll(&mut cx) {
+            answer = Some(response);
+        }
+    });
+    assert_eq!(counted.count_total, 0, "{name}");
+    let mut body = pin!(answer.unwrap().into_body());
+    let Poll::Ready(Some(Ok(frame))) = body.as_mut().poll_frame(&mut cx) else { panic!("{name}: no body") };
+    let Ok(data) = frame.into_data() else { panic!("{name}: no data") };
+    assert_eq!(data.as_ptr(), BODY.as_ptr(), "{name}: the very same bytes");
+}
+
+#[test]
+fn what_is_ours_is_seen_by_the_same_counter() {
+    let layer = RefreshLayer::new(MemoryStore::new());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let counted = measure(|| {
+        let answer = runtime.block_on(tower::ServiceExt::oneshot(layer.layer(Echo), request(Method::POST, "/token")));
+        assert_eq!(answer.unwrap().status(), 400);
+    });
+    assert!(counted.count_total > 0);
+}
