@@ -68,7 +68,7 @@ async fn refuse_all(rows: &[Row], status: u16, error: &str, challenge: bool) {
             let name = format!("{path}: {name}");
             let answer = send(&app, spoil(&Good { path, token: parameter })).await;
             answer.assert_refused(&name, status, error, challenge);
-            assert_untouched(&name, &app);
+            assert_untouched(&name, &app, 1);
             assert_eq!(app.upstream.seen().len(), 1, "{name}: the inner service saw the log-in alone");
             app.refresh(&token).await.token();
         }
