@@ -20,7 +20,7 @@ use crate::rotation::{Presentation, end, refuse, unreadable, unseal};
 use crate::seal::Sealer;
 use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Ttl, Version};
 use crate::token::RefreshToken;
-use crate::upstream::{Upstream, bounded};
+use crate::upstream::{Upstream, bounded, mentions};
 
 /// How long a client can repeat a revocation that did not reach the upstream.
 const ENDED_FOR: Duration = Duration::from_secs(600);
@@ -61,18 +61,21 @@ where
     let Some(token) = unseal(&sealer, &presentation, &record, &entry.tag) else {
         return Err(unreadable(exchange, &presentation, crate::grant::DecodeError::Damaged).into());
     };
-    let call = upstream.call(form.replace(Param::Token, &token));
-    let response = match bounded(exchange.shared.config().upstream_timeout(), call).await {
-        Some(Ok(response)) if !response.status().is_server_error() => response,
-        // Whatever the upstream makes of it, here the session is over.
-        _ => {
-            let ended = mark(exchange, &presentation.key, entry, record).await;
-            ended.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
-            exchange.emit(EventKind::Revoked, presentation.subject());
-            return Err(Error::UpstreamUnavailable.into());
-        }
+    let call = async {
+        let response = upstream.call(form.replace(Param::Token, &token)).await.ok()?;
+        if response.status().is_server_error() { None } else { Some(confirm(response, &token).await) }
     };
-    let Confirmed { ended, response } = confirm(response).await;
+    let Some(reply) = bounded(exchange.shared.config().upstream_timeout(), call).await.flatten() else {
+        // Whatever the upstream makes of it, here the session is over.
+        let ended = mark(exchange, &presentation.key, entry, record).await;
+        ended.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
+        exchange.emit(EventKind::Revoked, presentation.subject());
+        return Err(Error::UpstreamUnavailable.into());
+    };
+    let Some(Confirmed { ended, response }) = reply else {
+        exchange.emit(EventKind::UpstreamUnreadable, presentation.subject());
+        return Err(Error::UpstreamUnreadable.into());
+    };
     if ended {
         let removed = end(exchange.store(), &presentation.key, entry).await;
         removed.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
@@ -139,25 +142,30 @@ struct Confirmed<ResBody> {
     response: Response<ResponseBody<ResBody>>,
 }
 
-async fn confirm<ResBody: Body<Data = Bytes>>(response: Response<ResBody>) -> Confirmed<ResBody> {
-    match response.status() {
+/// `None` if it is an error that mentions the upstream `token`.
+async fn confirm<ResBody: Body<Data = Bytes>>(response: Response<ResBody>, token: &str) -> Option<Confirmed<ResBody>> {
+    Some(match response.status() {
         status if status.is_success() => Confirmed { ended: true, response: response.map(ResponseBody::inner) },
         // There is no such endpoint inside, or it revokes no refresh tokens: ending the grant is all there is to do.
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Confirmed { ended: true, response: revoked() },
-        StatusCode::BAD_REQUEST => {
+        StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED => {
             let (head, body) = response.into_parts();
             // An error that cannot be read is passed on without its body.
             let bytes = body::read(body, ERROR_LIMIT).await.unwrap_or_default();
             let answer = TokenAnswer::parse(bytes.clone()).ok();
-            if answer.as_ref().and_then(TokenAnswer::error) == Some("unsupported_token_type") {
-                return Confirmed { ended: true, response: revoked() };
+            let unsupported = answer.as_ref().and_then(TokenAnswer::error) == Some("unsupported_token_type");
+            if unsupported && head.status == StatusCode::BAD_REQUEST {
+                return Some(Confirmed { ended: true, response: revoked() });
+            }
+            if mentions(&bytes, token) {
+                return None;
             }
             let mut response = Response::from_parts(head, ResponseBody::full(bytes.clone()));
             response.headers_mut().insert(CONTENT_LENGTH, bytes.len().into());
             Confirmed { ended: false, response }
         }
         _ => Confirmed { ended: false, response: response.map(ResponseBody::inner) },
-    }
+    })
 }
 
 /// What a client gets whose token is of no use any more (RFC 7009 §2.2).

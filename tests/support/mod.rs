@@ -7,6 +7,7 @@ pub(crate) mod app;
 pub(crate) mod clock;
 pub(crate) mod hooked;
 pub(crate) mod process;
+pub(crate) mod requests;
 pub(crate) mod upstream;
 
 pub(crate) use self::app::{Answer, App, SECOND, TestStore, post, refresh_form, settle};
