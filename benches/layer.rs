@@ -74,7 +74,9 @@ fn pass_through(c: &mut Criterion) {
     let request = || Request::get("/orders").body(Full::<Bytes>::default()).expect("a request");
     group.bench_function("bare", |b| {
         let mut service = Server::new();
-        b.iter(|| runtime.block_on(async { black_box(Service::<Request<Full<Bytes>>>::call(&mut service, request()).await) }));
+        b.iter(|| {
+            runtime.block_on(async { black_box(Service::<Request<Full<Bytes>>>::call(&mut service, request()).await) })
+        });
     });
     group.bench_function("layered", |b| {
         let mut service = RefreshLayer::new(MemoryStore::new()).layer(Server::new());

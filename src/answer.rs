@@ -33,10 +33,11 @@ enum Name {
     ExpiresIn,
     RefreshExpiresIn,
     RefreshTokenExpiresIn,
+    IssuedTokenType,
 }
 
 impl Name {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::AccessToken,
         Self::RefreshToken,
         Self::Error,
@@ -44,6 +45,7 @@ impl Name {
         Self::ExpiresIn,
         Self::RefreshExpiresIn,
         Self::RefreshTokenExpiresIn,
+        Self::IssuedTokenType,
     ];
 
     const fn as_str(self) -> &'static str {
@@ -55,6 +57,7 @@ impl Name {
             Self::ExpiresIn => "expires_in",
             Self::RefreshExpiresIn => "refresh_expires_in",
             Self::RefreshTokenExpiresIn => "refresh_token_expires_in",
+            Self::IssuedTokenType => "issued_token_type",
         }
     }
 
@@ -87,6 +90,7 @@ pub(crate) struct TokenAnswer {
     access_token: Option<TextAt>,
     refresh_token: Option<TextAt>,
     scope: Option<TextAt>,
+    issued_token_type: Option<TextAt>,
 }
 
 impl TokenAnswer {
@@ -102,6 +106,7 @@ impl TokenAnswer {
         let brace = text.rfind('}').ok_or(AnswerError::NotJson)?;
         let mut members = Vec::with_capacity(found.len());
         let (mut error, mut access_token, mut refresh_token, mut scope) = (None, None, None, None);
+        let mut issued_token_type = None;
         for member in found {
             let value = range(member.value);
             let known = Name::of(member.name);
@@ -112,6 +117,7 @@ impl TokenAnswer {
                 Some(Name::Error) => error = string_at(member.value, &value),
                 Some(Name::AccessToken) => access_token = string_at(member.value, &value),
                 Some(Name::Scope) => scope = string_at(member.value, &value),
+                Some(Name::IssuedTokenType) => issued_token_type = string_at(member.value, &value),
                 Some(Name::RefreshToken) if member.value.get() != "null" => {
                     refresh_token = Some(string_at(member.value, &value).ok_or(AnswerError::WrongType)?);
                 }
@@ -119,7 +125,7 @@ impl TokenAnswer {
             }
             members.push(MemberAt { known, start: range(member.name).start, value });
         }
-        Ok(Self { body, members, brace, error, access_token, refresh_token, scope })
+        Ok(Self { body, members, brace, error, access_token, refresh_token, scope, issued_token_type })
     }
 
     /// The error code (RFC 6749 §5.2).
@@ -135,6 +141,11 @@ impl TokenAnswer {
     /// The refresh token. `null` and `""` are none.
     pub(crate) fn refresh_token(&self) -> Option<&str> {
         self.read(self.refresh_token.as_ref()).filter(|token| !token.is_empty())
+    }
+
+    /// Whether what stands as the access token is a refresh token (RFC 8693 §2.2.1).
+    pub(crate) fn is_refresh_token_in_disguise(&self) -> bool {
+        self.read(self.issued_token_type.as_ref()) == Some("urn:ietf:params:oauth:token-type:refresh_token")
     }
 
     /// The granted scope. `""` is none.

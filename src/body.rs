@@ -1,5 +1,6 @@
 //! Request and response bodies.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
@@ -10,7 +11,6 @@ use pin_project_lite::pin_project;
 
 pin_project! {
     #[project = KindProj]
-    #[derive(Debug)]
     enum Kind<B> {
         Inner { #[pin] body: B },
         Full { bytes: Option<Bytes> },
@@ -47,7 +47,6 @@ macro_rules! public_body {
     ($(#[$doc:meta])* $name:ident) => {
         pin_project! {
             $(#[$doc])*
-            #[derive(Debug)]
             pub struct $name<B> {
                 #[pin]
                 kind: Kind<B>,
@@ -61,6 +60,17 @@ macro_rules! public_body {
 
             pub(crate) fn full(bytes: Bytes) -> Self {
                 Self { kind: Kind::Full { bytes: Some(bytes).filter(|bytes| !bytes.is_empty()) } }
+            }
+        }
+
+        impl<B> fmt::Debug for $name<B> {
+            /// Without the bytes: there are tokens in them.
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let len = match &self.kind {
+                    Kind::Inner { .. } => None,
+                    Kind::Full { bytes } => Some(bytes.as_ref().map_or(0, Bytes::len)),
+                };
+                f.debug_struct(stringify!($name)).field("len", &len).finish_non_exhaustive()
             }
         }
 

@@ -75,6 +75,8 @@ pub(crate) enum Credential<'a> {
     Secret(Text<'a>),
     /// With a `client_assertion` (RFC 7521 §4.2): another one each time.
     Assertion,
+    /// By means that the layer knows no secret of: an outer layer has named it, or another scheme of `Authorization`.
+    Outside(Option<HeaderValue>),
 }
 
 /// Why it cannot be said who the client is.
@@ -128,7 +130,11 @@ pub(crate) fn identify<'a>(
     let credential = match (assertion, secret) {
         (Some(_), _) => Credential::Assertion,
         (None, Some(secret)) => Credential::Secret(secret),
-        (None, None) => Credential::None,
+        (None, None) => match headers.get(AUTHORIZATION) {
+            Some(other) if basic_credentials(other).is_none() => Credential::Outside(Some(other.clone())),
+            _ if extension.is_some() => Credential::Outside(None),
+            _ => Credential::None,
+        },
     };
     Ok(Client { id, credential })
 }
@@ -183,12 +189,13 @@ impl Basic {
         }
     }
 
-    /// User and password are each encoded as in a form before they are joined (RFC 6749 §2.3.1).
+    /// User and password are each encoded as in a form before they are joined (RFC 6749 §2.3.1). Many clients do not:
+    /// what cannot be decoded is taken as it is.
     fn decode(credentials: &[u8]) -> Option<Self> {
         let joined = Zeroizing::new(STANDARD_PAD_INDIFFERENT.decode(credentials).ok()?);
         let (user, password) = std::str::from_utf8(&joined).ok()?.split_once(':')?;
-        let user = ClientId::try_from(&*form::decode(user).ok()?).ok()?;
-        let password = form::decode(password).ok()?;
+        let user = ClientId::try_from(&*form::decode(user).unwrap_or(Text::Borrowed(user))).ok()?;
+        let password = form::decode(password).unwrap_or(Text::Borrowed(password));
         Some(Self { user, password: (!password.is_empty()).then(|| password.into_owned()) })
     }
 }

@@ -147,11 +147,17 @@ impl Windows {
         let default = Self::default();
         let retry = retry.unwrap_or(default.retry);
         // A longer retry window moves the default recovery along; only what was asked for can contradict.
-        let recovery = recovery.unwrap_or_else(|| default.recovery.max(retry.saturating_mul(2)));
+        let recovery = recovery.unwrap_or_else(|| match retry {
+            Duration::ZERO => retry,
+            retry => default.recovery.max(retry.saturating_mul(2)),
+        });
         for (setting, window) in [("retry_window", retry), ("recovery_window", recovery)] {
             if window > HUNDRED_YEARS || (!window.is_zero() && window.as_millis() == 0) {
                 return Err(ConfigError::Duration(setting));
             }
+        }
+        if !recovery.is_zero() && retry.is_zero() {
+            return Err(ConfigError::RecoveryWithoutRetry);
         }
         if !recovery.is_zero() && recovery <= retry {
             return Err(ConfigError::RecoveryWithinRetry);
@@ -215,7 +221,8 @@ mod tests {
             ("strict with a recovery window", None, Some(DAY), true, ConfigError::StrictWithWindow),
             ("recovery ends first", Some(DAY), Some(DAY), false, ConfigError::RecoveryWithinRetry),
             ("an endless retry window", Some(long), Some(long), false, ConfigError::Duration("retry_window")),
-            ("an endless recovery", Some(zero), Some(long), false, ConfigError::Duration("recovery_window")),
+            ("an endless recovery", None, Some(long), false, ConfigError::Duration("recovery_window")),
+            ("a recovery alone", Some(zero), Some(DAY), false, ConfigError::RecoveryWithoutRetry),
         ];
         for (name, retry, recovery, strict, error) in windows {
             assert_eq!(Windows::checked(retry, recovery, strict).unwrap_err(), error, "{name}");

@@ -159,6 +159,10 @@ pub enum ConfigError {
     /// The recovery window ends before the retry window does.
     #[error("recovery_window must be zero or longer than retry_window")]
     RecoveryWithinRetry,
+    /// A recovery without a retry window: of two requests at once, the second would recover and so take from the first
+    /// one the token that it has just been given.
+    #[error("recovery_window needs a retry_window")]
+    RecoveryWithoutRetry,
     /// [`strict`](crate::RefreshLayerBuilder::strict) allows neither replay nor recovery.
     #[error("strict() allows neither a retry_window nor a recovery_window")]
     StrictWithWindow,

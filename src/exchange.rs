@@ -64,6 +64,13 @@ impl<St: Store> Exchange<St> {
         self.started
     }
 
+    /// Until when the client is made to wait; from now on it is sent away then.
+    pub(crate) fn deadline(&self) -> Instant {
+        let deadline = Instant::now() + self.shared.config().rotation_timeout;
+        self.progress.set_deadline(deadline);
+        deadline
+    }
+
     pub(crate) fn emit(&self, kind: EventKind, subject: Subject<'_>) {
         self.shared.tell(kind, subject, self.started.elapsed());
     }
@@ -118,22 +125,34 @@ where
     form::check_headers(&head.headers).map_err(malformed)?;
     let body = body::read(body, exchange.shared.config().max_request_body).await.map_err(unread)?;
     let form = TokenForm::parse(body.clone()).map_err(malformed)?;
-    let client = client::identify(head.extensions.get(), &head.headers, &form);
-    let refresh = matches!(endpoint, Endpoint::Token) && form.get(Param::GrantType) == Some("refresh_token");
-    let client = match client {
-        Ok(client) => client,
-        // Whether these credentials are any good is for the inner service to say, unless a token hangs on them.
-        Err(ClientError::Basic) if matches!(endpoint, Endpoint::Token) && !refresh => {
-            Client { id: None, credential: Credential::None }
-        }
-        Err(ClientError::Basic) => return Err(Error::InvalidClient { basic: true }.into()),
-        Err(error) => return Err(Error::InvalidRequest(error.description()).into()),
-    };
+    if head.uri.query().is_some_and(form::names_a_param) {
+        return Err(Error::InvalidRequest("a parameter stands in the query, not in the body").into());
+    }
+    let identified = client::identify(head.extensions.get(), &head.headers, &form);
     let upstream = Upstream::new(inner, head);
-    match endpoint {
-        Endpoint::Revocation => revocation::revoke(exchange, upstream, body, &form, &client).await,
-        Endpoint::Token if refresh => rotation::refresh(exchange, upstream, body, &form, &client).await,
-        Endpoint::Token => rotation::issue(exchange, upstream, body, &form, &client).await,
+    match (endpoint, form.get(Param::GrantType)) {
+        (Endpoint::Revocation, _) => {
+            revocation::revoke(exchange, upstream, body, &form, identified.map_err(unidentified)).await
+        }
+        (Endpoint::Token, Some("refresh_token")) => {
+            let client = identified.map_err(unidentified)?;
+            rotation::refresh(exchange, upstream, body, &form, &client).await
+        }
+        (Endpoint::Token, _) => {
+            let client = match identified {
+                // Whether these credentials are any good is for the inner service to say.
+                Err(ClientError::Basic) => Client { id: None, credential: Credential::None },
+                identified => identified.map_err(unidentified)?,
+            };
+            rotation::issue(exchange, upstream, body, &form, &client).await
+        }
+    }
+}
+
+fn unidentified(error: ClientError) -> Error {
+    match error {
+        ClientError::Basic => Error::InvalidClient { basic: true },
+        error => Error::InvalidRequest(error.description()),
     }
 }
 

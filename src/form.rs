@@ -1,6 +1,7 @@
 //! Token and revocation requests: forms, parsed and rewritten.
 
 use std::fmt;
+use std::ops::Range;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -22,6 +23,8 @@ pub(crate) enum FormError {
     Malformed,
     /// The parameter of this name occurs twice.
     Repeated(&'static str),
+    /// A parameter that some servers take for one that the layer reads.
+    Lookalike,
 }
 
 impl FormError {
@@ -30,6 +33,7 @@ impl FormError {
         match self {
             Self::ContentType => "the request must be plain application/x-www-form-urlencoded in utf-8",
             Self::Malformed => "the form cannot be read",
+            Self::Lookalike => "a parameter can be taken for another one",
             // A `str` cannot be matched in a `const fn`, its bytes can.
             Self::Repeated(name) => match name.as_bytes() {
                 b"grant_type" => "the parameter grant_type is repeated",
@@ -97,21 +101,25 @@ impl Param {
     }
 }
 
-/// Whether the headers announce a form, in UTF-8 and without a content coding.
+/// Whether the headers announce a form without a content coding.
 pub(crate) fn check_headers(headers: &HeaderMap) -> Result<(), FormError> {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let (Some(content_type), None) = (types.next(), types.next()) else { return Err(FormError::ContentType) };
-    let plain = content_type.to_str().is_ok_and(is_utf8_form)
+    let plain = content_type.to_str().is_ok_and(is_form)
         && headers.get_all(CONTENT_ENCODING).iter().all(|coding| coding.to_str().is_ok_and(is_identity));
     if plain { Ok(()) } else { Err(FormError::ContentType) }
 }
 
-fn is_utf8_form(content_type: &str) -> bool {
+/// Charsets in which ASCII is ASCII. Clients name them without a thought and escape in UTF-8 all the same.
+const CHARSETS: [&str; 5] = ["utf-8", "utf8", "us-ascii", "iso-8859-1", "windows-1252"];
+
+fn is_form(content_type: &str) -> bool {
     let mut parts = content_type.split(';').map(str::trim);
     parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/x-www-form-urlencoded"))
         && parts.filter_map(|parameter| parameter.split_once('=')).all(|(name, value)| {
+            let value = value.trim_start().trim_matches('"');
             !name.trim_end().eq_ignore_ascii_case("charset")
-                || value.trim_start().trim_matches('"').eq_ignore_ascii_case("utf-8")
+                || CHARSETS.iter().any(|charset| value.eq_ignore_ascii_case(charset))
         })
 }
 
@@ -125,6 +133,8 @@ pub(crate) struct TokenForm {
     /// By the number of the [`Param`].
     params: [Option<TextAt>; Param::ALL.len()],
     resources: Vec<TextAt>,
+    /// The parameters that are no [`Param`], as they came.
+    others: Vec<Range<usize>>,
 }
 
 impl TokenForm {
@@ -135,7 +145,7 @@ impl TokenForm {
         }
         let text = std::str::from_utf8(&body).map_err(|_| FormError::Malformed)?;
         let mut params = [const { None }; Param::ALL.len()];
-        let mut resources = Vec::new();
+        let (mut resources, mut others) = (Vec::new(), Vec::new());
         let mut start = 0;
         for (count, piece) in text.split('&').enumerate() {
             if count == MAX_PIECES {
@@ -151,12 +161,17 @@ impl TokenForm {
                 {
                     return Err(FormError::Repeated(param.name()));
                 }
-            } else if &*name == "resource" && !value.is_empty() {
-                resources.push(TextAt::new(at, value));
+            } else if is_lookalike(&name) || piece.split(';').skip(1).any(is_lookalike) {
+                return Err(FormError::Lookalike);
+            } else if !piece.is_empty() {
+                others.push(start..end);
+                if &*name == "resource" && !value.is_empty() {
+                    resources.push(TextAt::new(at, value));
+                }
             }
             start = end + 1;
         }
-        Ok(Self { body, params, resources })
+        Ok(Self { body, params, resources, others })
     }
 
     /// The decoded value of a parameter. One without a value is as if it were omitted (RFC 6749 §3.2).
@@ -169,6 +184,11 @@ impl TokenForm {
         self.resources.iter().map(|value| value.as_str(&self.body))
     }
 
+    /// The parameters that the layer does not read, and `resource`, as they came.
+    pub(crate) fn others(&self) -> impl Iterator<Item = &[u8]> {
+        self.others.iter().filter_map(|at| self.body.get(at.clone()))
+    }
+
     /// The body with only the value of that parameter replaced, and every other byte kept. The parameter is appended
     /// if it was absent.
     pub(crate) fn replace(&self, param: Param, value: &str) -> Bytes {
@@ -177,7 +197,8 @@ impl TokenForm {
         let before = self.body.get(..at.start).unwrap_or_default();
         let after = self.body.get(at.end..).unwrap_or_default();
         // Room for a value of which every byte is escaped: a buffer that grows leaves copies of a token behind.
-        let mut out = Vec::with_capacity(before.len() + param.name().len() + 2 + value.len() * 3 + after.len());
+        let room = before.len() + param.name().len() + 2 + value.len() * 3 + after.len();
+        let mut out = Zeroizing::new(Vec::with_capacity(room));
         out.extend_from_slice(before);
         if found.is_none() {
             if !matches!(before, [] | [.., b'&']) {
@@ -191,7 +212,7 @@ impl TokenForm {
         }
         out.extend(form_urlencoded::byte_serialize(value.as_bytes()).flat_map(str::bytes));
         out.extend_from_slice(after);
-        out.into()
+        Bytes::from_owner(out)
     }
 
     fn find(&self, param: Param) -> Option<&TextAt> {
@@ -205,6 +226,28 @@ impl fmt::Debug for TokenForm {
         let known = Param::ALL.into_iter().filter(|param| self.find(*param).is_some()).map(Param::name);
         f.debug_set().entries(known).entries(self.resources.iter().map(|_| "resource")).finish()
     }
+}
+
+/// Whether a query has a parameter of ours, which belongs into the body (RFC 6749 §3.2); a server that reads both would
+/// not know which counts.
+pub(crate) fn names_a_param(query: &str) -> bool {
+    query.split(['&', ';']).any(|piece| {
+        let name = piece.split_once('=').map_or(piece, |(name, _)| name);
+        // What cannot be decoded is no name of ours, whatever a server makes of it.
+        decode(name).is_ok_and(|name| is_lookalike(&name))
+    })
+}
+
+/// Whether there are servers that take a parameter of this name, or a piece that begins with it, for one of ours: those
+/// that separate parameters by `;` too, or fold `.`, space and `[` in a name to `_`.
+fn is_lookalike(name: &str) -> bool {
+    if !name.contains(['.', ' ', '[', '=']) {
+        return Param::named(name).is_some();
+    }
+    let name = name.split_once('=').map_or(name, |(name, _)| name);
+    let folded: String = name.trim_start().chars().map(|c| if matches!(c, '.' | ' ') { '_' } else { c }).collect();
+    let array = folded.split('[').next().unwrap_or_default();
+    Param::named(array).is_some() || Param::named(&folded.replacen('[', "_", 1)).is_some()
 }
 
 /// Decodes the name or the value of a parameter: `+` and percent escapes, strictly.

@@ -3,15 +3,14 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use http::{Response, StatusCode};
 use pin_project_lite::pin_project;
 use tokio::runtime::Handle;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use crate::body::ResponseBody;
 use crate::error::Error;
@@ -23,7 +22,8 @@ pub(crate) type Exchange<B, E> = Pin<Box<dyn Future<Output = Result<Response<Res
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     begun: AtomicBool,
-    patient: AtomicBool,
+    detached: AtomicBool,
+    deadline: OnceLock<Instant>,
 }
 
 impl Progress {
@@ -37,17 +37,18 @@ impl Progress {
         self.begun.store(false, Ordering::Relaxed);
     }
 
-    /// The client is not sent away when the exchange takes long.
-    pub(crate) fn be_patient(&self) {
-        self.patient.store(true, Ordering::Relaxed);
+    /// Sends the client away if its exchange has begun and is not over by then. Without one the client waits.
+    pub(crate) fn set_deadline(&self, deadline: Instant) {
+        let _ = self.deadline.set(deadline);
+    }
+
+    /// Whether the client is gone.
+    pub(crate) fn detached(&self) -> bool {
+        self.detached.load(Ordering::Relaxed)
     }
 
     fn begun(&self) -> bool {
         self.begun.load(Ordering::Relaxed)
-    }
-
-    fn impatient(&self) -> bool {
-        self.begun() && !self.patient.load(Ordering::Relaxed)
     }
 }
 
@@ -111,18 +112,12 @@ pub(crate) struct Intercepted<B, E> {
     progress: Arc<Progress>,
     /// Chosen where the types are known to be fit for a task of their own, so that this one needs no bounds.
     detach: fn(&Handle, Exchange<B, E>),
-    patience: Duration,
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B, E> Intercepted<B, E> {
-    pub(crate) fn new(
-        exchange: Exchange<B, E>,
-        progress: Arc<Progress>,
-        patience: Duration,
-        detach: fn(&Handle, Exchange<B, E>),
-    ) -> Self {
-        Self { exchange: Some(exchange), progress, detach, patience, deadline: None }
+    pub(crate) fn new(exchange: Exchange<B, E>, progress: Arc<Progress>, detach: fn(&Handle, Exchange<B, E>)) -> Self {
+        Self { exchange: Some(exchange), progress, detach, deadline: None }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<ResponseBody<B>>, E>> {
@@ -133,11 +128,10 @@ impl<B, E> Intercepted<B, E> {
             return Poll::Ready(result);
         }
         self.exchange = Some(exchange);
-        if !self.progress.impatient() {
-            self.deadline = None;
+        let Some(deadline) = self.progress.deadline.get().filter(|_| self.progress.begun()) else {
             return Poll::Pending;
-        }
-        let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.patience)));
+        };
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(*deadline)));
         ready!(deadline.as_mut().poll(cx));
         self.detach();
         Poll::Ready(Ok(Error::Busy.into_response(StatusCode::BAD_REQUEST)))
@@ -145,6 +139,7 @@ impl<B, E> Intercepted<B, E> {
 
     fn detach(&mut self) {
         let Some(exchange) = self.exchange.take() else { return };
+        self.progress.detached.store(true, Ordering::Relaxed);
         // Without a runtime nothing can go on: the lease runs out by itself.
         if let Ok(handle) = Handle::try_current() {
             (self.detach)(&handle, exchange);

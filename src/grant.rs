@@ -14,6 +14,7 @@ use bytes::Bytes;
 pub(crate) use self::decide::{Presented, Standing, Verdict, decide};
 pub(crate) use self::encoding::DecodeError;
 use crate::clock::Timestamp;
+use crate::config::Windows;
 use crate::store::Tag;
 
 /// A piece of UTF-8 that shares the bytes it was read from.
@@ -85,6 +86,21 @@ pub(crate) struct Previous {
     pub(crate) recover_until: Timestamp,
     /// The upstream token sealed for it; gone once its successor was presented, and with it replay and recovery.
     pub(crate) sealed: Option<Bytes>,
+}
+
+impl Previous {
+    /// The token that is rotated away now.
+    pub(crate) fn new(hash: Tag, now: Timestamp, windows: Windows, sealed: Option<Bytes>) -> Self {
+        let mut previous = Self { hash, retry_until: now, recover_until: now, sealed };
+        previous.begin(now, windows);
+        previous
+    }
+
+    /// Begins its windows now.
+    pub(crate) fn begin(&mut self, now: Timestamp, windows: Windows) {
+        self.retry_until = now.saturating_add(windows.retry);
+        self.recover_until = now.saturating_add(windows.recovery);
+    }
 }
 
 /// What a rotation brings to the record.

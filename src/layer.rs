@@ -124,7 +124,8 @@ impl<St: Store> RefreshLayerBuilder<St> {
         self
     }
 
-    /// How long after a rotation the previous token is given the same answer again. Default: 60 s. Zero: never.
+    /// How long after a rotation the previous token is given the same answer again. Default: 60 s. Zero: never,
+    /// and no recovery either.
     ///
     /// Two tabs, a retry, a lost answer: whoever sends the same request again within this time is not logged out. The
     /// answer is sealed under the token and the client secret of the request, and asks for the same scope and resources.

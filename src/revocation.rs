@@ -9,7 +9,7 @@ use http_body::Body;
 use tower_service::Service;
 
 use crate::answer::TokenAnswer;
-use crate::body::{self, RequestBody, ResponseBody};
+use crate::body::{RequestBody, ResponseBody};
 use crate::client::Client;
 use crate::error::Error;
 use crate::event::EventKind;
@@ -20,13 +20,10 @@ use crate::rotation::{Presentation, end, refuse, unreadable, unseal};
 use crate::seal::Sealer;
 use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Ttl, Version};
 use crate::token::RefreshToken;
-use crate::upstream::{Upstream, bounded, mentions};
+use crate::upstream::{self, Upstream, bounded, mentions};
 
 /// How long a client can repeat a revocation that did not reach the upstream.
 const ENDED_FOR: Duration = Duration::from_secs(600);
-
-/// The largest error of the revocation endpoint that is looked into.
-const ERROR_LIMIT: usize = 16 << 10;
 
 /// Answers a revocation request.
 pub(crate) async fn revoke<St, S, B, ResBody>(
@@ -34,7 +31,7 @@ pub(crate) async fn revoke<St, S, B, ResBody>(
     upstream: Upstream<S, B>,
     body: Bytes,
     form: &TokenForm,
-    client: &Client<'_>,
+    client: Result<Client<'_>, Error>,
 ) -> Outcome<ResBody, S::Error>
 where
     S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
@@ -48,10 +45,9 @@ where
         let response = upstream.call(body).await.map_err(Failure::Inner)?;
         return Ok(response.map(ResponseBody::inner));
     };
-    let client_id = client.id.as_ref().ok_or(Error::InvalidClient { basic: false })?;
-    let presentation = Presentation::new(token, client_id);
+    let client_id = client?.id.ok_or(Error::InvalidClient { basic: false })?;
+    let presentation = Presentation::new(token, &client_id);
 
-    exchange.progress.be_patient();
     exchange.progress.begin();
     let _running = exchange.shared.running().enter();
     let Some((entry, record)) = find(exchange, &presentation).await? else {
@@ -61,9 +57,10 @@ where
     let Some(token) = unseal(&sealer, &presentation, &record, &entry.tag) else {
         return Err(unreadable(exchange, &presentation, crate::grant::DecodeError::Damaged).into());
     };
+    let limit = exchange.shared.config().max_response_body;
     let call = async {
         let response = upstream.call(form.replace(Param::Token, &token)).await.ok()?;
-        if response.status().is_server_error() { None } else { Some(confirm(response, &token).await) }
+        if response.status().is_server_error() { None } else { Some(confirm(response, limit, &token).await) }
     };
     let Some(reply) = bounded(exchange.shared.config().upstream_timeout(), call).await.flatten() else {
         // Whatever the upstream makes of it, here the session is over.
@@ -142,30 +139,30 @@ struct Confirmed<ResBody> {
     response: Response<ResponseBody<ResBody>>,
 }
 
-/// `None` if it is an error that mentions the upstream `token`.
-async fn confirm<ResBody: Body<Data = Bytes>>(response: Response<ResBody>, token: &str) -> Option<Confirmed<ResBody>> {
-    Some(match response.status() {
-        status if status.is_success() => Confirmed { ended: true, response: response.map(ResponseBody::inner) },
-        // There is no such endpoint inside, or it revokes no refresh tokens: ending the grant is all there is to do.
-        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Confirmed { ended: true, response: revoked() },
-        StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED => {
-            let (head, body) = response.into_parts();
-            // An error that cannot be read is passed on without its body.
-            let bytes = body::read(body, ERROR_LIMIT).await.unwrap_or_default();
+/// `None` if it is an error that cannot be read or mentions the upstream `token`.
+async fn confirm<ResBody: Body<Data = Bytes>>(
+    response: Response<ResBody>,
+    limit: usize,
+    token: &str,
+) -> Option<Confirmed<ResBody>> {
+    match response.status() {
+        status if status.is_success() => Some(Confirmed { ended: true, response: response.map(ResponseBody::inner) }),
+        // There is no such endpoint inside: ending the grant is all there is to do.
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Some(Confirmed { ended: true, response: revoked() }),
+        status => {
+            let (head, bytes) = upstream::read(response, limit).await?;
             let answer = TokenAnswer::parse(bytes.clone()).ok();
-            let unsupported = answer.as_ref().and_then(TokenAnswer::error) == Some("unsupported_token_type");
-            if unsupported && head.status == StatusCode::BAD_REQUEST {
+            let error = answer.as_ref().and_then(TokenAnswer::error);
+            // Nor is there, if it revokes no refresh tokens (RFC 7009 §2.2.1).
+            if status == StatusCode::BAD_REQUEST && error == Some("unsupported_token_type") {
                 return Some(Confirmed { ended: true, response: revoked() });
             }
-            if mentions(&bytes, token) {
+            if mentions(&head.headers, &bytes, token) {
                 return None;
             }
-            let mut response = Response::from_parts(head, ResponseBody::full(bytes.clone()));
-            response.headers_mut().insert(CONTENT_LENGTH, bytes.len().into());
-            Confirmed { ended: false, response }
+            Some(Confirmed { ended: false, response: Response::from_parts(head, ResponseBody::full(bytes)) })
         }
-        _ => Confirmed { ended: false, response: response.map(ResponseBody::inner) },
-    })
+    }
 }
 
 /// What a client gets whose token is of no use any more (RFC 7009 §2.2).

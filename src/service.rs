@@ -91,8 +91,7 @@ where
         drop(mem::replace(&mut self.inner, inner.clone()));
         let progress = Arc::new(Progress::default());
         let exchange = exchange::run(endpoint, Arc::clone(&self.shared), Arc::clone(&progress), inner, request);
-        let patience = self.shared.config().rotation_timeout;
-        ResponseFuture::intercepted(Intercepted::new(Box::pin(exchange), progress, patience, |handle, exchange| {
+        ResponseFuture::intercepted(Intercepted::new(Box::pin(exchange), progress, |handle, exchange| {
             handle.spawn(async move { drop(exchange.await) });
         }))
     }

@@ -69,6 +69,10 @@ impl<St> Shared<St> {
         self.clock.now()
     }
 
+    pub(crate) fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomUnavailable> {
+        self.random.fill(bytes)
+    }
+
     pub(crate) fn random<const N: usize>(&self) -> Result<[u8; N], RandomUnavailable> {
         let mut bytes = [0; N];
         self.random.fill(&mut bytes)?;

@@ -9,12 +9,13 @@ use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, EXPECT, HeaderMap,
     LAST_MODIFIED, PRAGMA, TRAILER, TRANSFER_ENCODING,
 };
-use http::{HeaderValue, Request, Response, StatusCode, request, response};
+use http::{HeaderValue, Request, Response, request, response};
 use http_body::Body;
 use tower_service::Service;
+use zeroize::Zeroizing;
 
 use crate::answer::TokenAnswer;
-use crate::body::{self, ReadError, RequestBody, ResponseBody};
+use crate::body::{self, RequestBody, ResponseBody};
 
 /// One request, to be sent to the inner service with another body.
 pub(crate) struct Upstream<S, B> {
@@ -58,12 +59,13 @@ where
         for header in [TRANSFER_ENCODING, TRAILER, EXPECT] {
             headers.remove(header);
         }
+        forget_digests(headers);
         poll_fn(|cx| self.inner.poll_ready(cx)).await?;
         self.inner.call(Request::from_parts(self.head, RequestBody::full(form))).await
     }
 
     /// Sends `form` as a token request and reads the answer, which may have `limit` bytes. An error that mentions
-    /// `secret` is not passed on.
+    /// `secret` is not passed on; without a secret errors are not read.
     pub(crate) async fn token_request(
         mut self,
         form: Bytes,
@@ -84,40 +86,43 @@ async fn classify<ResBody: Body<Data = Bytes>>(
     limit: usize,
     secret: Option<&str>,
 ) -> Reply<ResBody> {
-    let status = response.status();
-    let readable = status.is_success() || matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED);
-    if !readable {
+    let success = response.status().is_success();
+    if !success && secret.is_none() {
         return Reply::Refused(response.map(ResponseBody::inner));
     }
-    let (mut head, body) = response.into_parts();
-    let encoded =
-        head.headers.get(CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
-    if encoded && !status.is_success() {
-        return Reply::Refused(Response::from_parts(head, ResponseBody::inner(body)));
-    }
-    if encoded {
-        return Reply::Unreadable;
-    }
-    let bytes = match body::read(body, limit).await {
-        Ok(bytes) => bytes,
-        Err(ReadError::TooLarge | ReadError::Broken) => return Reply::Unreadable,
-    };
+    let Some((head, bytes)) = read(response, limit).await else { return Reply::Unreadable };
     let answer = TokenAnswer::parse(bytes.clone()).ok();
     let error = answer.as_ref().filter(|answer| !answer.has_access_token()).and_then(TokenAnswer::error);
-    // Some servers answer errors with 200 (GitHub).
-    let dead = error.is_some_and(|error| matches!(error, "invalid_grant" | "bad_refresh_token"));
-    if status.is_success() && error.is_none() {
-        return match answer {
-            Some(answer) => Reply::Granted(Granted { head, answer }),
-            None => Reply::Unreadable,
-        };
+    match (success && error.is_none(), answer.as_ref()) {
+        (true, None) => return Reply::Unreadable,
+        (true, Some(_)) => {}
+        // An error with a refresh token in it must not reach a client.
+        (false, Some(answer)) if answer.refresh_token().is_some() => return Reply::Unreadable,
+        (false, _) if secret.is_some_and(|secret| mentions(&head.headers, &bytes, secret)) => return Reply::Unreadable,
+        (false, _) => {
+            // Some servers answer errors with 200 (GitHub), some a dead grant with 403 (Auth0).
+            let dead = error.is_some_and(|error| matches!(error, "invalid_grant" | "bad_refresh_token"));
+            let dead = dead && !head.status.is_server_error();
+            let response = Response::from_parts(head, ResponseBody::full(bytes));
+            return if dead { Reply::Rejected(response) } else { Reply::Refused(response) };
+        }
     }
-    if secret.is_some_and(|secret| mentions(&bytes, secret)) {
-        return Reply::Unreadable;
+    answer.map_or(Reply::Unreadable, |answer| Reply::Granted(Granted { head, answer }))
+}
+
+/// Reads an answer whole, and sets its headers right; `None` if it is too large, encoded or broken off.
+pub(crate) async fn read<ResBody: Body<Data = Bytes>>(
+    response: Response<ResBody>,
+    limit: usize,
+) -> Option<(response::Parts, Bytes)> {
+    let (mut head, body) = response.into_parts();
+    let plain = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"identity");
+    if !head.headers.get_all(CONTENT_ENCODING).iter().all(plain) {
+        return None;
     }
+    let bytes = body::read(body, limit).await.ok()?;
     rewritten(&mut head.headers, bytes.len());
-    let response = Response::from_parts(head, ResponseBody::full(bytes));
-    if dead { Reply::Rejected(response) } else { Reply::Refused(response) }
+    Some((head, bytes))
 }
 
 impl Granted {
@@ -136,14 +141,26 @@ fn rewritten(headers: &mut HeaderMap, len: usize) {
     for header in [TRANSFER_ENCODING, TRAILER, CONTENT_ENCODING, ETAG, LAST_MODIFIED, ACCEPT_RANGES] {
         headers.remove(header);
     }
+    forget_digests(headers);
+}
+
+fn forget_digests(headers: &mut HeaderMap) {
     for digest in ["content-md5", "digest", "content-digest", "repr-digest"] {
         headers.remove(digest);
     }
 }
 
-/// Whether an answer would give the secret away.
-pub(crate) fn mentions(bytes: &[u8], secret: &str) -> bool {
-    !secret.is_empty() && bytes.windows(secret.len()).any(|window| window == secret.as_bytes())
+/// Whether an answer would give the secret away: as it is, or as it is written in JSON or in a form.
+pub(crate) fn mentions(headers: &HeaderMap, body: &[u8], secret: &str) -> bool {
+    let in_json = Zeroizing::new(secret.replace('/', "\\/"));
+    let in_form = Zeroizing::new(form_urlencoded::byte_serialize(secret.as_bytes()).collect::<String>());
+    let spellings = [secret, in_json.as_str(), in_form.as_str()];
+    let within = |text: &[u8]| {
+        spellings.iter().any(|spelling| {
+            !spelling.is_empty() && text.windows(spelling.len()).any(|window| window == spelling.as_bytes())
+        })
+    };
+    within(body) || headers.values().any(|value| within(value.as_bytes()))
 }
 
 /// Bounds a call of the inner service in time; `None` if it took longer.

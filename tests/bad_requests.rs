@@ -85,7 +85,7 @@ async fn a_request_that_is_no_plain_form_is_refused() {
         ("a longer type", |good| good.typed(b"application/x-www-form-urlencoded2")),
         ("no type but a charset", |good| good.typed(b"; charset=utf-8")),
         ("a content type that is no text", |good| good.typed(b"application/x-www-form-urlencoded\xff")),
-        ("latin", |good| good.typed(b"application/x-www-form-urlencoded; charset=iso-8859-1")),
+        ("a charset that is not ASCII", |good| good.typed(b"application/x-www-form-urlencoded; charset=ibm037")),
         ("a charset in quotes", |good| good.typed(b"application/x-www-form-urlencoded;a=b; Charset = \"utf-16\"")),
         ("two content types", |good| {
             good.under(&[("content-type", FORM.as_bytes()), ("content-type", FORM.as_bytes())])
@@ -146,7 +146,7 @@ async fn a_parameter_that_the_layer_reads_must_not_be_repeated() {
 
 #[tokio::test(start_paused = true)]
 async fn basic_credentials_that_cannot_be_read_are_answered_with_a_challenge() {
-    let rows: [Row; 15] = [
+    let rows: [Row; 12] = [
         ("nothing behind the scheme", |good| good.authorized("Basic", "")),
         ("spaces behind the scheme", |good| good.authorized("Basic   ", "")),
         ("no base64", |good| good.authorized("Basic !!!", "")),
@@ -157,9 +157,6 @@ async fn basic_credentials_that_cannot_be_read_are_answered_with_a_challenge() {
         ("no user", |good| good.authorized(basic(":secret"), "")),
         ("nothing but a colon", |good| good.authorized(basic(":"), "")),
         ("no UTF-8", |good| good.authorized(basic(b"app:\xff"), "")),
-        ("a user with half an escape", |good| good.authorized(basic("app%4:secret"), "")),
-        ("a password with half an escape", |good| good.authorized(basic("app:100%"), "")),
-        ("an escaped NUL", |good| good.authorized(basic("app:%00"), "")),
         ("a user with a line feed", |good| good.authorized(basic("a%0App:secret"), "")),
         ("unreadable although the form names the client", |good| good.authorized("Basic ?", "&client_id=app")),
     ];

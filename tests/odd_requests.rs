@@ -98,7 +98,7 @@ async fn forms_that_are_odd_but_good_are_served() {
         }),
         ("equals signs in a value", |t| refresh(t, "&client_id=app&x=a=b==")),
         ("letters that are not ASCII, escaped", |t| refresh(t, "&client_id=app&x=%C3%A4%E2%82%AC")),
-        ("a query", |t| form("/token?x=1&client_id=other").body(full(body(t, "&client_id=app"))).unwrap()),
+        ("a query", |t| form("/token?x=1&tenant=other").body(full(body(t, "&client_id=app"))).unwrap()),
         ("a token for revocation beside it", |t| refresh(t, "&client_id=app&token=x&token_type_hint=y")),
     ];
     serve_all(&rows, "client_id=app").await;
@@ -106,7 +106,8 @@ async fn forms_that_are_odd_but_good_are_served() {
 
 #[tokio::test(start_paused = true)]
 async fn bodies_and_headers_that_are_odd_but_good_are_served() {
-    let rows: [Row; 14] = [
+    let rows: [Row; 15] = [
+        ("charset=iso-8859-1", |t| typed(t, "application/x-www-form-urlencoded; charset=ISO-8859-1")),
         ("charset=utf-8", |t| typed(t, "application/x-www-form-urlencoded; charset=utf-8")),
         ("charset in quotes and capitals", |t| typed(t, "application/x-www-form-urlencoded;CHARSET=\"UTF-8\"")),
         ("another parameter of the type", |t| typed(t, "application/x-www-form-urlencoded; v=1;")),

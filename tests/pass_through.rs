@@ -35,11 +35,7 @@ impl Service<Request<RequestBody<Full<Bytes>>>> for Echo {
 }
 
 fn request(method: Method, path: &'static str) -> Request<Full<Bytes>> {
-    Request::builder()
-        .method(method)
-        .uri(path)
-        .body(Full::new(Bytes::from_static(BODY)))
-        .unwrap()
+    Request::builder().method(method).uri(path).body(Full::new(Bytes::from_static(BODY))).unwrap()
 }
 
 const NOT_OURS: [(&str, Method, &str); 8] = [

@@ -48,7 +48,8 @@ impl Fixture {
 }
 
 async fn log_in(app: &App, client: &str) -> String {
-    let form = [("grant_type", "authorization_code"), ("code", "c"), ("client_id", client), ("resource", API)];
+    let form =
+        [("grant_type", "password"), ("username", "u"), ("password", "p"), ("client_id", client), ("resource", API)];
     app.post("/token", &form).await.token()
 }
 

@@ -4,8 +4,9 @@ mod support;
 
 use std::time::Duration;
 
+use http::HeaderValue;
 use support::{Act, App, post, refresh_form};
-use tower_oauth_refresh::EventKind;
+use tower_oauth_refresh::{ClientId, EventKind};
 
 #[tokio::test]
 async fn a_lost_answer_is_given_again() {
@@ -118,11 +119,41 @@ async fn another_instance_gives_the_same_answer() {
 }
 
 #[tokio::test]
-async fn without_a_window_there_is_no_replay_but_late_requests_end_nothing() {
+async fn without_a_window_the_previous_token_is_good_for_nothing() {
     let app = App::with(|builder| builder.retry_window(Duration::ZERO));
     let token = app.log_in("app").await;
     app.refresh(&token).await.token();
-    let recovered = app.refresh(&token).await;
-    assert_eq!(app.events().last(), Some(&EventKind::Recovered), "recovery is there at once");
-    app.refresh(&recovered.token()).await.token();
+    assert_eq!(app.refresh(&token).await.error(), (400, "invalid_grant".into()));
+    assert_eq!(app.events().last(), Some(&EventKind::ReuseDetected));
+}
+
+#[tokio::test]
+async fn a_replay_is_for_the_same_credentials_of_whatever_kind() {
+    let app = App::new();
+    let token = app.log_in("app").await;
+    let request = |by_extension: bool, authorization: Option<&'static str>, audience: &str| {
+        let mut form = refresh_form("app", &token).to_vec();
+        form.push(("audience", audience));
+        let mut request = post("/token", &form);
+        if by_extension {
+            request.extensions_mut().insert(ClientId::try_from("app").unwrap());
+        }
+        if let Some(value) = authorization {
+            request.headers_mut().insert("authorization", HeaderValue::from_static(value));
+        }
+        request
+    };
+    let first = app.send(request(true, Some("Negotiate one"), "a")).await.unwrap();
+    first.token();
+    let rows = [
+        ("neither", request(false, None, "a")),
+        ("without the extension", request(false, Some("Negotiate two"), "a")),
+        ("another header", request(true, Some("Negotiate two"), "a")),
+        ("without the header", request(true, None, "a")),
+        ("another audience", request(true, Some("Negotiate one"), "b")),
+    ];
+    for (name, request) in rows {
+        assert_eq!(app.send(request).await.unwrap().error(), (400, "invalid_grant".into()), "{name}");
+    }
+    assert_eq!(app.send(request(true, Some("Negotiate one"), "a")).await.unwrap().body, first.body);
 }

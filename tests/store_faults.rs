@@ -258,3 +258,70 @@ async fn a_give_back_that_is_lost_leaves_a_lease_that_runs_out() {
     app.clock.advance_secs(26);
     app.refresh(&token).await.token();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_for_longer_than_the_lease_loses_no_session() {
+    let app = App::new();
+    let token = app.log_in("app").await;
+    app.store.hook(|_, call| if call.is_commit() { Plan::Lose } else { Plan::Pass });
+    assert_eq!(app.refresh(&token).await.status, 503);
+    app.store.hook(|_, _| Plan::Lose);
+    let retry = tokio::spawn({
+        let (app, token) = (app.clone(), token.clone());
+        async move {
+            loop {
+                let answer = app.refresh(&token).await;
+                if answer.status != 503 {
+                    return answer;
+                }
+                tokio::time::sleep(support::SECOND).await;
+            }
+        }
+    });
+    for _ in 0..40 {
+        tokio::time::sleep(support::SECOND).await;
+        app.clock.advance(support::SECOND);
+    }
+    app.store.unhook();
+    let next = retry.await.unwrap().token();
+    assert_eq!((app.upstream.refreshes(), app.upstream.reuses()), (1, 0));
+    app.refresh(&next).await.token();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_retry_window_begins_when_the_answer_is_stored() {
+    let app = App::with(|builder| builder.retry_window(support::SECOND * 5).recovery_window(Duration::ZERO));
+    let token = app.log_in("app").await;
+    app.store.hook(|_, call| if call.is_commit() { Plan::Lose } else { Plan::Pass });
+    assert_eq!(app.refresh(&token).await.status, 503);
+    app.clock.advance_secs(7);
+    app.store.unhook();
+    app.layer.drain().await;
+    app.refresh(&token).await.token();
+    assert_eq!(app.events().last(), Some(&EventKind::Replayed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_overtaken_and_refused_upstream_gets_the_other_answer() {
+    let app = App::new();
+    let token = app.log_in("app").await;
+    let other = app.another();
+    let gate = Arc::new(Notify::new());
+    let mut theirs = None;
+    let answer = at_the_commit(&app, &token, async {
+        app.clock.advance_secs(26);
+        app.upstream.then(support::Act::Wait(Arc::clone(&gate)));
+        let request = tokio::spawn({
+            let (other, token) = (other.clone(), token.clone());
+            async move { other.refresh(&token).await }
+        });
+        settle().await;
+        theirs = Some(request);
+    })
+    .await;
+    gate.notify_one();
+    let theirs = theirs.unwrap().await.unwrap();
+    assert_eq!(app.upstream.reuses(), 1, "the upstream has refused the second use");
+    assert_eq!(theirs.token(), answer.token());
+    assert_eq!(other.events(), [EventKind::Replayed]);
+}

@@ -92,6 +92,7 @@ async fn invalid_grant_is_passed_on_and_ends_the_grant() {
     for (status, body) in [
         (400, r#"{"error":"invalid_grant","error_description":"gone"}"#),
         (401, r#"{"error":"invalid_grant"}"#),
+        (403, r#"{"error":"invalid_grant"}"#),
         (200, r#"{"error":"bad_refresh_token"}"#),
     ] {
         let app = App::new();
@@ -108,13 +109,21 @@ async fn invalid_grant_is_passed_on_and_ends_the_grant() {
 }
 
 #[tokio::test]
-async fn an_error_that_names_the_upstream_token_is_not_passed_on() {
-    let app = App::new();
-    let token = app.log_in("app").await;
-    let echo = r#"{"error":"invalid_request","error_description":"what is upstream-0-0 to me"}"#;
-    app.upstream.then(Act::Answer(400, "application/json", echo));
-    assert_eq!(app.refresh(&token).await.error(), (502, "server_error".into()));
-    app.refresh(&token).await.token();
+async fn an_error_that_names_an_upstream_token_is_not_passed_on() {
+    let rows = [
+        (400, r#"{"error":"invalid_request","error_description":"what is upstream-0-0 to me"}"#),
+        (403, "upstream-0-0"),
+        (422, r#"{"detail":[{"input":"upstream-0-0"}]}"#),
+        (500, "in line 7: upstream-0-0"),
+        (200, r#"{"error":"odd","refresh_token":"upstream-0-1"}"#),
+    ];
+    for (status, body) in rows {
+        let app = App::new();
+        let token = app.log_in("app").await;
+        app.upstream.then(Act::Answer(status, "application/json", body));
+        assert_eq!(app.refresh(&token).await.error(), (502, "server_error".into()), "{status}");
+        app.refresh(&token).await.token();
+    }
 }
 
 #[tokio::test]
@@ -156,7 +165,7 @@ async fn the_inner_service_sees_its_own_token_and_everything_else_as_it_came() {
 #[tokio::test]
 async fn scope_and_resources_never_exceed_the_grant() {
     let app = App::new();
-    let mut form = vec![("grant_type", "authorization_code"), ("code", "c"), ("client_id", "app")];
+    let mut form = vec![("grant_type", "password"), ("username", "u"), ("password", "p"), ("client_id", "app")];
     form.push(("resource", "https://api.example/a"));
     let token = app.post("/token", &form).await.token();
     let ask = async |more: &[(&str, &str)]| {
@@ -180,6 +189,23 @@ async fn scope_and_resources_never_exceed_the_grant() {
     let wide = [("scope", "write read")];
     let mut form = refresh_form("app", &next).to_vec();
     form.extend_from_slice(&wide);
+    app.post("/token", &form).await.token();
+}
+
+#[tokio::test]
+async fn a_code_that_was_exchanged_for_a_part_of_the_grant_does_not_narrow_it() {
+    let app = App::new();
+    let mut form = vec![("grant_type", "authorization_code"), ("code", "c"), ("client_id", "app")];
+    form.push(("resource", "https://api.example/calendar"));
+    let mut token = app.post("/token", &form).await.token();
+    for more in [("resource", "https://api.example/contacts"), ("scope", "contacts")] {
+        let mut form = refresh_form("app", &token).to_vec();
+        form.push(more);
+        token = app.post("/token", &form).await.token();
+    }
+    let token = app.log_in("app").await;
+    let mut form = refresh_form("app", &token).to_vec();
+    form.push(("scope", "read offline_access"));
     app.post("/token", &form).await.token();
 }
 

@@ -40,6 +40,9 @@ fn summary(client: &Client<'_>) -> (Option<String>, String) {
         Credential::None => "-".to_owned(),
         Credential::Secret(secret) => format!(":{}", &**secret),
         Credential::Assertion => "assertion".to_owned(),
+        Credential::Outside(header) => {
+            format!("outside {}", header.as_ref().map_or("", |header| header.to_str().unwrap()))
+        }
     };
     (client.id.as_ref().map(|id| id.as_str().to_owned()), credential)
 }
@@ -92,8 +95,8 @@ fn who_is_named() {
         row("the form names a public client", "", "client_id=a", Ok((Some("a"), "-"))),
         row("the form names one with a secret", "", "client_id=a&client_secret=s%20s", Ok((Some("a"), ":s s"))),
         row("a secret alone names nobody", "", "client_secret=s", Ok((None, ":s"))),
-        row("the extension names it", "", "", Ok((Some("a"), "-"))).extension("a"),
-        row("the extension and the form agree", "", "client_id=a", Ok((Some("a"), "-"))).extension("a"),
+        row("the extension names it", "", "", Ok((Some("a"), "outside "))).extension("a"),
+        row("the extension and the form agree", "", "client_id=a", Ok((Some("a"), "outside "))).extension("a"),
         row("the extension and the form disagree", "", "client_id=b", Err(ClientError::Disagree)).extension("a"),
         row("an identifier with control characters", "", "client_id=a%0A", Err(ClientError::Malformed)),
         row("the extension does not hide it", "", "client_id=a%0A", Err(ClientError::Disagree)).extension("a"),
@@ -122,13 +125,13 @@ fn basic_credentials() {
         row("nothing", "Basic", "", Err(ClientError::Basic)),
         row("no base64", "Basic ?", "", Err(ClientError::Basic)),
         row("no UTF-8", binary, "", Err(ClientError::Basic)),
-        row("half an escape in the user", basic("a%4:s"), "", Err(ClientError::Basic)),
-        row("half an escape in the password", basic("a:s%"), "", Err(ClientError::Basic)),
-        row("an escaped NUL", basic("a:%00"), "", Err(ClientError::Basic)),
+        row("half an escape in the user is taken as it is", basic("a%4:s"), "", Ok((Some("a%4"), ":s"))),
+        row("half an escape in the password is taken as it is", basic("a:s%+"), "", Ok((Some("a"), ":s%+"))),
+        row("an escaped NUL is taken as it is", basic("a:%00"), "", Ok((Some("a"), ":%00"))),
         row("a user with control characters", basic("a%0A:s"), "", Err(ClientError::Basic)),
         row("the form does not mend it", "Basic ?", "client_id=a", Err(ClientError::Basic)),
-        row("another scheme names nobody", "Bearer YTpz", "client_id=a", Ok((Some("a"), "-"))),
-        row("a longer scheme is another one", "Basically YTpz", "", Ok((None, "-"))),
+        row("another scheme names nobody", "Bearer YTpz", "client_id=a", Ok((Some("a"), "outside Bearer YTpz"))),
+        row("a longer scheme is another one", "Basically YTpz", "", Ok((None, "outside Basically YTpz"))),
     ];
     rows.into_iter().for_each(Row::check);
 }

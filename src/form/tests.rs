@@ -2,7 +2,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 
-use super::{FormError, MAX_PIECES, Param, TokenForm, check_headers};
+use super::{FormError, MAX_PIECES, Param, TokenForm, check_headers, names_a_param};
 
 fn parse(body: &str) -> Result<TokenForm, FormError> {
     TokenForm::parse(Bytes::copy_from_slice(body.as_bytes()))
@@ -25,7 +25,7 @@ fn headers() {
         ("another charset is refused", &[("content-type", "application/x-www-form-urlencoded; Charset=utf-16")], false),
         (
             "the second of two charsets counts as well",
-            &[("content-type", "application/x-www-form-urlencoded; charset=utf-8; charset=latin1")],
+            &[("content-type", "application/x-www-form-urlencoded; charset=utf-8; charset=utf-7")],
             false,
         ),
         ("a longer name is another type", &[("content-type", "application/x-www-form-urlencoded2")], false),
@@ -225,4 +225,34 @@ proptest! {
         prop_assert_eq!(again.get(Param::RefreshToken), Some(token.as_str()).filter(|token| !token.is_empty()));
         prop_assert_eq!(again.replace(Param::RefreshToken, "x"), form.replace(Param::RefreshToken, "x"));
     }
+}
+
+#[test]
+fn what_some_servers_take_for_ours_is_refused() {
+    let rows = [
+        ("a dot", "client.id=a", true),
+        ("a space", "client+id=a", true),
+        ("a bracket", "client[id=a", true),
+        ("an array", "client_id[]=a", true),
+        ("a space before", "+client_id=a", true),
+        ("a semicolon", "x=1;client_id=a", true),
+        ("a semicolon before a name alone", "x=1;scope", true),
+        ("another name", "client.ids=a", false),
+        ("another array", "authorization_details[]=a", false),
+        ("a semicolon before another name", "x=1;y=2", false),
+        ("ours in a value", "x=client.id", false),
+    ];
+    for (sentence, body, refused) in rows {
+        assert_eq!(parse(body).err(), refused.then_some(FormError::Lookalike), "{sentence}");
+        assert_eq!(names_a_param(body), refused, "{sentence}, in a query");
+    }
+    assert!(names_a_param("a=b&client%5Fid"));
+    assert!(!names_a_param("%zz=1&state=x"));
+}
+
+#[test]
+fn what_is_not_read_is_there_as_it_came() {
+    let form = parse("grant_type=a&x=%41+b&resource=r&&client_id=c&y").unwrap();
+    let others: Vec<_> = form.others().collect();
+    assert_eq!(others, [&b"x=%41+b"[..], b"resource=r", b"y"]);
 }

@@ -1,5 +1,3 @@
-use subtle::ConstantTimeEq as _;
-
 use super::{Previous, Record};
 use crate::clock::Timestamp;
 use crate::store::Tag;
@@ -75,11 +73,11 @@ pub(crate) fn decide(
     if record.ended {
         return Verdict::Ended;
     }
-    if same(presented.hash, current) {
+    if presented.hash == current {
         return if standing == Standing::Held { Verdict::Busy } else { Verdict::Rotate };
     }
     let previous = record.previous.as_ref();
-    let old = if let Some(previous) = previous.filter(|previous| same(presented.hash, &previous.hash)) {
+    let old = if let Some(previous) = previous.filter(|previous| *presented.hash == previous.hash) {
         if let Some(verdict) = second_chance(previous, standing, now) {
             return verdict;
         }
@@ -106,8 +104,4 @@ fn second_chance(previous: &Previous, standing: Standing, now: Timestamp) -> Opt
         return Some(if standing == Standing::Held { Verdict::Busy } else { Verdict::Recover });
     }
     None
-}
-
-fn same(a: &Tag, b: &Tag) -> bool {
-    a.as_bytes().ct_eq(b.as_bytes()).into()
 }

@@ -15,11 +15,12 @@ use super::ask::Ask;
 use super::issue::{Begun, begin};
 use super::persist::{Write, persist};
 use super::replay;
-use crate::body::RequestBody;
+use crate::body::{RequestBody, ResponseBody};
 use crate::client::ClientId;
 use crate::error::Error;
 use crate::event::EventKind;
 use crate::exchange::{Exchange, Failure, Outcome, Subject};
+use crate::queue::Turn;
 use crate::running::RunningGuard;
 use crate::seal::{Context, Purpose, Sealer, Secret};
 use crate::shared::Shared;
@@ -29,6 +30,10 @@ use crate::upstream::{Granted, Reply, Upstream, bounded};
 /// Tags of the entry of an adoption: under way, or done with its answer as the value.
 const UNDER_WAY: Tag = Tag::new([0; 32]);
 const DONE: Tag = Tag::new([1; 32]);
+
+/// Longer than the id of a grant, so that no key of an adoption is the key of a grant.
+const ADOPT: &str = "tower-oauth-refresh adopt key";
+const ADOPT_SECRET: &str = "tower-oauth-refresh adopt secret";
 
 /// Answers a refresh with a token that is not of the layer's format.
 pub(crate) async fn adopt<St, S, B, ResBody>(
@@ -46,28 +51,29 @@ where
     ResBody: Body<Data = Bytes>,
 {
     let (config, stranger) = (exchange.shared.config(), Subject { client_id: Some(client_id), grant: None });
-    if config.adopt_until.is_none_or(|end| exchange.shared.now() >= end) {
-        exchange.emit(EventKind::Unknown, stranger);
-        return Err(Error::InvalidGrant.into());
-    }
+    let Some(end) = config.adopt_until else { return Err(unknown(exchange, stranger).into()) };
     let foreign = Foreign::new(token, client_id);
-    let deadline = Instant::now() + config.rotation_timeout;
+    if exchange.shared.now() >= end {
+        // An answer that was lost at the last moment is still there.
+        let late = exchange.shared.now() < end.saturating_add(config.lease() + config.windows.retry);
+        let found = if late { exchange.store().get(&foreign.key).await } else { Ok(None) };
+        let found = found.map_err(|error| exchange.store_failed(error, stranger))?;
+        let Some(done) = found.filter(|entry| entry.tag == DONE) else {
+            return Err(unknown(exchange, stranger).into());
+        };
+        return Ok(answer_again(exchange, &foreign, ask, &done.value)?);
+    }
+    let deadline = exchange.deadline();
     let turn = timeout_at(deadline, exchange.shared.queues().enter(Tag::new(*foreign.key.as_bytes())));
-    let _turn = turn.await.map_err(|_| Error::Busy)?;
+    let (turn, _) = turn.await.map_err(|_| Error::Busy)?;
     let placeholder = match reserve(exchange, &foreign, deadline).await? {
         Reserved::Placeholder(placeholder) => placeholder,
-        Reserved::Done(sealed) => {
-            let now = exchange.shared.now();
-            let opened = replay::open(&foreign.sealer, foreign.context(), ask, &sealed, now);
-            let kind = if opened.is_ok() { EventKind::Replayed } else { EventKind::Late };
-            exchange.emit(kind, stranger);
-            return opened.map_err(|_| Error::InvalidGrant.into());
-        }
+        Reserved::Done(sealed) => return Ok(answer_again(exchange, &foreign, ask, &sealed)?),
     };
     let call = upstream.token_request(body, config.max_response_body, Some(token));
     match bounded(config.upstream_timeout(), call).await {
         Some(Ok(Reply::Granted(granted))) => {
-            complete(exchange, &foreign, placeholder, token, ask, granted).await.map_err(Into::into)
+            complete(exchange, &foreign, (placeholder, turn), token, ask, granted).await.map_err(Into::into)
         }
         Some(Ok(Reply::Rejected(response))) => {
             placeholder.remove().await;
@@ -94,6 +100,27 @@ where
     }
 }
 
+fn unknown<St: Store>(exchange: &Exchange<St>, stranger: Subject<'_>) -> Error {
+    exchange.emit(EventKind::Unknown, stranger);
+    Error::InvalidGrant
+}
+
+/// Gives the answer of an adoption again, to the same request alone.
+fn answer_again<St: Store, ResBody>(
+    exchange: &Exchange<St>,
+    foreign: &Foreign<'_>,
+    ask: &Ask<'_>,
+    sealed: &[u8],
+) -> Result<Response<ResponseBody<ResBody>>, Error> {
+    let now = exchange.shared.now();
+    let opened = Some(sealed)
+        .filter(|_| ask.replayable())
+        .and_then(|sealed| replay::open(&foreign.sealer, foreign.context(), ask, sealed, now).ok());
+    let kind = if opened.is_some() { EventKind::Replayed } else { EventKind::Late };
+    exchange.emit(kind, Subject { client_id: Some(foreign.client_id), grant: None });
+    opened.ok_or(Error::InvalidGrant)
+}
+
 /// A token of the inner service in the hands of a client.
 struct Foreign<'a> {
     client_id: &'a ClientId,
@@ -103,10 +130,11 @@ struct Foreign<'a> {
 
 impl<'a> Foreign<'a> {
     fn new(token: &str, client_id: &'a ClientId) -> Self {
-        let key = Key::new(Sha256::new().chain_update("adopt").chain_update(token).finalize().into());
+        let key = Key::new(Sha256::new().chain_update(ADOPT).chain_update(token).finalize().into());
         // Unlike our own secrets this one has structure; hashed it is as good a key as the token was a secret.
-        let secret: [u8; 32] = Sha256::new().chain_update("adopt secret").chain_update(token).finalize().into();
-        Self { client_id, key, sealer: Sealer::new(Secret::new(&Zeroizing::new(secret))) }
+        let mut secret = Zeroizing::new([0; 32]);
+        Sha256::new().chain_update(ADOPT_SECRET).chain_update(token).finalize_into((&mut *secret).into());
+        Self { client_id, key, sealer: Sealer::new(Secret::new(&secret)) }
     }
 
     fn context(&self) -> Context<'_> {
@@ -145,7 +173,7 @@ async fn reserve<St: Store>(
             }
         }
         exchange.progress.rest();
-        if Instant::now() + PAUSE > deadline {
+        if exchange.progress.detached() || Instant::now() + PAUSE > deadline {
             return Err(Error::Busy);
         }
         sleep(PAUSE).await;
@@ -156,11 +184,11 @@ async fn reserve<St: Store>(
 async fn complete<St: Store, ResBody>(
     exchange: &Exchange<St>,
     foreign: &Foreign<'_>,
-    placeholder: Placeholder<St>,
+    (placeholder, turn): (Placeholder<St>, Turn),
     token: &str,
     ask: &Ask<'_>,
     granted: Granted,
-) -> Result<Response<crate::body::ResponseBody<ResBody>>, Error> {
+) -> Result<Response<ResponseBody<ResBody>>, Error> {
     let (version, running) = placeholder.into_commit();
     let stranger = Subject { client_id: Some(foreign.client_id), grant: None };
     let unavailable = |error: &dyn std::error::Error| {
@@ -170,7 +198,7 @@ async fn complete<St: Store, ResBody>(
     // A request for less says nothing of what was granted.
     let scope = if ask.scope.is_none() { granted.answer.scope() } else { None };
     let upstream_token = granted.answer.refresh_token().unwrap_or(token);
-    let begun = begin(exchange, foreign.client_id, scope, std::iter::empty(), upstream_token, &granted)
+    let begun = begin(exchange, foreign.client_id, scope, Vec::new(), upstream_token, &granted)
         .map_err(|error| unavailable(&error))?;
     let body = begun.body.clone();
     let done = answer_entry(exchange, foreign, ask, &granted, &body).map_err(|error| unavailable(&*error))?;
@@ -185,8 +213,8 @@ async fn complete<St: Store, ResBody>(
         Ok(()) => exchange.emit(EventKind::Adopted, adoption.begun.subject(foreign.client_id)),
         Err(error) => {
             let inserted = adoption.inserted;
-            let error = exchange.store_failed(error, adoption.begun.subject(foreign.client_id));
-            adoption.settle(exchange, running);
+            adoption.settle(exchange, (running, turn));
+            let error = exchange.store_failed(error, stranger);
             // The grant is there: only a retry with the foreign token would miss the replay for a moment.
             if !inserted {
                 return Err(error);

@@ -11,10 +11,12 @@ use super::persist::{Write, persist};
 use super::{Presentation, refresh, replay};
 use crate::body::ResponseBody;
 use crate::client::ClientId;
+use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::event::EventKind;
 use crate::exchange::{Exchange, Failure, Outcome, Subject};
 use crate::grant::{Previous, Record, Rotated, Standing, Verdict, decide};
+use crate::queue::Turn;
 use crate::random::RandomUnavailable;
 use crate::seal::{Purpose, SealError, SealNonce, Sealer};
 use crate::shared::Shared;
@@ -45,7 +47,8 @@ impl Minted {
     }
 
     fn with_id<St>(shared: &Shared<St>, id: [u8; 12], generation: u32) -> Result<Self, RandomUnavailable> {
-        let random = Zeroizing::new(shared.random::<76>()?);
+        let mut random = Zeroizing::new([0; 76]);
+        shared.fill(&mut *random)?;
         let (secret, rest) = random.split_first_chunk::<32>().expect("76 bytes begin with 32");
         let (nonces, version) = rest.split_last_chunk::<8>().expect("44 bytes end with 8");
         let mut drawn = [SealNonce::default(); 3];
@@ -76,6 +79,7 @@ impl Rotation<'_> {
         self,
         exchange: &Exchange<St>,
         lease: LeaseGuard<St>,
+        turn: Turn,
         granted: Granted,
     ) -> Outcome<ResBody, E> {
         let (expected, running) = lease.into_commit();
@@ -90,7 +94,7 @@ impl Rotation<'_> {
                 Ok(granted.respond(body))
             }
             Ok(Committed::Gone) => Err(refresh::refuse(exchange, self.presentation, Verdict::Ended, None).await.into()),
-            Ok(Committed::Overtaken(found)) => Ok(self.decide_again(exchange, *found).await?),
+            Ok(Committed::Overtaken(found)) => Ok(decide_again(exchange, self.presentation, self.ask, found).await?),
             Err(error) => {
                 let client_id = self.presentation.client_id.clone();
                 let background = Background {
@@ -99,7 +103,8 @@ impl Rotation<'_> {
                     client_id,
                     generation: self.presentation.token.generation(),
                 };
-                background.settle(exchange, running);
+                // The next request with this token on this instance waits for the commit.
+                background.settle(exchange, (running, turn));
                 Err(Failure::Refused(exchange.store_failed(error, subject)))
             }
         }
@@ -128,20 +133,14 @@ impl Rotation<'_> {
         let token = brought.unwrap_or(&self.token).as_bytes();
         let sealed = Sealer::new(next.secret()).seal(*nonce, presentation.context(Purpose::Current), &[], token)?;
         let windows = config.windows;
-        let kept = !windows.retry.is_zero() || !windows.recovery.is_zero();
-        let for_previous = kept
+        let for_previous = (!windows.retry.is_zero())
             .then(|| self.sealer.seal(*previous_nonce, presentation.context(Purpose::Previous), &[], token))
             .transpose()?;
         let record = self.record.rotated(Rotated {
             now,
             generation: next.generation(),
             sealed: sealed.into(),
-            previous: Previous {
-                hash: presentation.hash,
-                retry_until: now.saturating_add(windows.retry),
-                recover_until: now.saturating_add(windows.recovery),
-                sealed: for_previous.map(Bytes::from),
-            },
+            previous: Previous::new(presentation.hash, now, windows, for_previous.map(Bytes::from)),
             idle_lifetime: config.idle_lifetime,
             renewed,
             upstream_lifetime: granted.answer.refresh_lifetime(),
@@ -157,22 +156,25 @@ impl Rotation<'_> {
         };
         let key = presentation.key;
         let entry = Entry::new(*version, hash, record.encode(&key, &hash));
-        Ok((Commit { key, expected, claimed: self.claimed, record, entry, also }, body))
+        Ok((Commit { key, expected, claimed: self.claimed, record, entry, also, prepared_at: now }, body))
     }
+}
 
-    /// Another request has rotated the grant: what holds for a token that comes too late holds for this one.
-    async fn decide_again<St: Store, ResBody>(
-        &self,
-        exchange: &Exchange<St>,
-        (entry, record): (Entry, Record),
-    ) -> Result<Response<ResponseBody<ResBody>>, Error> {
-        let (presentation, now) = (self.presentation, exchange.shared.now());
-        let verdict = decide(Some((&record, &entry.tag)), presentation.presented(), Standing::Free, true, now);
-        tracing::trace!(?verdict, grant = ?presentation.key, "decided again at the commit");
-        match verdict {
-            Verdict::Replay => replay::replay(exchange, presentation, self.ask, &entry.tag).await,
-            verdict => Err(refresh::refuse(exchange, presentation, verdict, Some(entry)).await),
-        }
+/// Another request has rotated the grant: what holds for a token that comes too late holds for this one.
+pub(crate) async fn decide_again<St: Store, ResBody>(
+    exchange: &Exchange<St>,
+    presentation: &Presentation<'_>,
+    ask: &Ask<'_>,
+    entry: Entry,
+) -> Result<Response<ResponseBody<ResBody>>, Error> {
+    let record = Record::decode(&presentation.key, &entry.tag, &entry.value)
+        .map_err(|error| refresh::unreadable(exchange, presentation, error))?;
+    let grant = Some((&record, &entry.tag));
+    let verdict = decide(grant, presentation.presented(), Standing::Free, true, exchange.shared.now());
+    tracing::trace!(?verdict, grant = ?presentation.key, "decided again");
+    match verdict {
+        Verdict::Replay => replay::replay(exchange, presentation, ask, &entry.tag).await,
+        verdict => Err(refresh::refuse(exchange, presentation, verdict, Some(entry)).await),
     }
 }
 
@@ -185,6 +187,7 @@ pub(crate) struct Commit {
     record: Record,
     entry: Entry,
     also: Option<Beside>,
+    prepared_at: Timestamp,
 }
 
 /// What became of a commit.
@@ -194,7 +197,7 @@ pub(crate) enum Committed {
     /// The grant has ended in the meantime: revocation wins.
     Gone,
     /// Another request has rotated the grant in the meantime.
-    Overtaken(Box<(Entry, Record)>),
+    Overtaken(Entry),
 }
 
 impl Write for Commit {
@@ -202,6 +205,7 @@ impl Write for Commit {
 
     /// A lease that was merely taken over is overridden.
     async fn attempt<St: Store>(&mut self, shared: &Shared<St>) -> Result<Committed, StoreError> {
+        self.renew_windows(shared);
         const OVERRIDES: usize = 32;
         for _ in 0..OVERRIDES {
             let ttl = Ttl::After(self.record.time_to_live(shared.now()));
@@ -216,11 +220,26 @@ impl Write for Commit {
                 return Ok(Committed::Gone);
             }
             if found.tag != self.claimed {
-                return Ok(Committed::Overtaken(Box::new((found, record))));
+                return Ok(Committed::Overtaken(found));
             }
             self.expected = found.version;
         }
         Err(StoreError::unavailable("the entry changes faster than it can be written"))
+    }
+}
+
+impl Commit {
+    /// The windows begin when the client can have its answer, which is long after the rotation if the store was away.
+    fn renew_windows<St>(&mut self, shared: &Shared<St>) {
+        let now = shared.now();
+        if now.saturating_since(self.prepared_at) < Duration::from_secs(1) {
+            return;
+        }
+        self.prepared_at = now;
+        if let Some(previous) = &mut self.record.previous {
+            previous.begin(now, shared.config().windows);
+        }
+        self.entry.value = self.record.encode(&self.key, &self.entry.tag);
     }
 }
 
@@ -246,8 +265,7 @@ impl Background {
             let settled = persist(&mut self.commit, &shared).await;
             let kind = match settled {
                 Some(Committed::Stored) => self.kind,
-                Some(Committed::Gone | Committed::Overtaken(_)) => return,
-                None => EventKind::CommitLost,
+                Some(Committed::Gone | Committed::Overtaken(_)) | None => EventKind::CommitLost,
             };
             self.tell(&shared, kind, started.elapsed());
         });

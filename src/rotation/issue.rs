@@ -41,6 +41,11 @@ where
             return Err(Error::UpstreamUnreadable.into());
         }
     };
+    // RFC 8693 §2.2.1: a refresh token in the place of the access token.
+    if granted.answer.is_refresh_token_in_disguise() {
+        exchange.emit(EventKind::UpstreamUnreadable, Subject { client_id, grant: None });
+        return Err(Error::UpstreamUnreadable.into());
+    }
     let Some(token) = granted.answer.refresh_token() else {
         let body = granted.answer.without_refresh_token();
         return Ok(granted.respond(body));
@@ -50,9 +55,7 @@ where
         let body = granted.answer.without_refresh_token();
         return Ok(granted.respond(body));
     };
-    // RFC 6749 §5.1: an answer without a scope grants what was asked for.
-    let scope = granted.answer.scope().or_else(|| form.get(Param::Scope));
-    let resources = form.resources();
+    let (scope, resources) = terms(form, &granted);
     let begun = begin(exchange, client_id, scope, resources, token, &granted);
     let body = match begun {
         Ok(grant) => match grant.insert(exchange.store(), exchange.shared.now()).await {
@@ -67,6 +70,25 @@ where
     Ok(granted.respond(body))
 }
 
+/// The scope and the resources that were granted, as far as they are known.
+///
+/// Where the authorization went before, the token request may ask for a part of it (RFC 8707 §2.2): what the whole was
+/// is then not known. Without a scope in the answer it is the one that was asked for (RFC 6749 §5.1).
+fn terms<'a>(form: &'a TokenForm, granted: &'a Granted) -> (Option<&'a str>, Vec<&'a str>) {
+    let resources: Vec<_> = form.resources().collect();
+    let scope = granted.answer.scope().or_else(|| form.get(Param::Scope));
+    let authorized_before = matches!(
+        form.get(Param::GrantType),
+        None | Some(
+            "authorization_code" | "urn:ietf:params:oauth:grant-type:device_code" | "urn:openid:params:grant-type:ciba"
+        )
+    );
+    match (authorized_before, resources.is_empty()) {
+        (true, false) => (None, Vec::new()),
+        (true, true) | (false, _) => (scope, resources),
+    }
+}
+
 /// The answer without its refresh token: the log-in survives until the access token ends.
 fn withhold<St: Store>(exchange: &Exchange<St>, error: StoreError, client_id: &ClientId, granted: &Granted) -> Bytes {
     let _ = exchange.store_failed(error, Subject { client_id: Some(client_id), grant: None });
@@ -74,7 +96,6 @@ fn withhold<St: Store>(exchange: &Exchange<St>, error: StoreError, client_id: &C
 }
 
 /// A grant that begins, before it is stored.
-#[derive(Debug)]
 pub(crate) struct Begun {
     pub(crate) key: Key,
     record: Record,
@@ -93,11 +114,11 @@ pub(crate) enum BeginError {
 }
 
 /// Begins a grant over the upstream token `token`.
-pub(crate) fn begin<'a, St: Store>(
+pub(crate) fn begin<St: Store>(
     exchange: &Exchange<St>,
     client_id: &ClientId,
     scope: Option<&str>,
-    resources: impl Iterator<Item = &'a str>,
+    resources: Vec<&str>,
     token: &str,
     granted: &Granted,
 ) -> Result<Begun, BeginError> {
@@ -109,7 +130,7 @@ pub(crate) fn begin<'a, St: Store>(
     let binding = Binding {
         client_id: client_id.as_str().into(),
         scope: scope.map(Utf8::from),
-        resources: resources.map(Utf8::from).collect(),
+        resources: resources.into_iter().map(Utf8::from).collect(),
         absolute_end: config.absolute_lifetime.map(|lifetime| now.saturating_add(lifetime)),
     };
     let record = Record::begin(binding, sealed.into(), now, config.idle_lifetime, granted.answer.refresh_lifetime());

@@ -1,13 +1,15 @@
 use std::mem;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
+use tokio::time::sleep;
 
 use crate::grant::Record;
 use crate::running::RunningGuard;
 use crate::shared::Shared;
-use crate::store::{Change, Entry, Key, Store, Ttl, Version};
+use crate::store::{Change, Entry, Key, Store, StoreError, Ttl, Version};
 
 /// What a lease was taken for, told by the lowest bit of its version.
 ///
@@ -82,8 +84,10 @@ impl<St: Store> LeaseGuard<St> {
 
     /// Gives the lease back now.
     pub(crate) async fn give_back(mut self) {
-        let state = mem::replace(&mut self.state, State::Over);
-        give_back(&self.shared, self.key, self.version, state).await;
+        // If the store fails, the state stays, and with it dropping the guard tries again in the background.
+        if give_back(&self.shared, self.key, self.version, &self.state).await.is_ok() {
+            self.state = State::Over;
+        }
     }
 
     /// The lease passes to a commit: nobody gives it back.
@@ -103,29 +107,37 @@ impl<St: Store> Drop for LeaseGuard<St> {
         let Ok(handle) = Handle::try_current() else { return };
         let (shared, key, version, running) = (Arc::clone(&self.shared), self.key, self.version, self.running.take());
         handle.spawn(async move {
-            give_back(&shared, key, version, state).await;
+            for pause in PAUSES {
+                match give_back(&shared, key, version, &state).await {
+                    Ok(()) => break,
+                    Err(error) => tracing::debug!(%error, "a lease could not be given back"),
+                }
+                sleep(pause).await;
+            }
             drop(running);
         });
     }
 }
 
-/// A failure is not told: the lease runs out by itself, and nothing is lost.
-async fn give_back<St: Store>(shared: &Shared<St>, key: Key, version: Version, state: State) {
-    let (entry, value) = match state {
-        State::Over => return,
-        State::Held { entry, value } => (entry, value),
-        State::Claiming => match shared.store().get(&key).await {
-            Ok(Some(entry)) if entry.version == version => {
-                let value = entry.value.clone();
-                (entry, value)
-            }
-            _ => return,
+/// Between attempts to give a lease back. After them it runs out by itself, and nothing is lost.
+const PAUSES: [Duration; 4] =
+    [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(800), Duration::ZERO];
+
+async fn give_back<St: Store>(
+    shared: &Shared<St>,
+    key: Key,
+    version: Version,
+    state: &State,
+) -> Result<(), StoreError> {
+    let (tag, value) = match state {
+        State::Over => return Ok(()),
+        State::Held { entry, value } => (entry.tag, value.clone()),
+        State::Claiming => match shared.store().get(&key).await? {
+            Some(entry) if entry.version == version => (entry.tag, entry.value),
+            _ => return Ok(()),
         },
     };
-    let Ok(random) = shared.random() else { return };
-    let entry = Entry::new(Version::new(random), entry.tag, value);
-    let change = Change::Put { entry, ttl: Ttl::Keep };
-    if let Err(error) = shared.store().swap(&key, Some(version), change, None).await {
-        tracing::debug!(%error, "a lease could not be given back and will run out");
-    }
+    let random = shared.random().map_err(StoreError::unavailable)?;
+    let change = Change::Put { entry: Entry::new(Version::new(random), tag, value), ttl: Ttl::Keep };
+    shared.store().swap(&key, Some(version), change, None).await.map(drop)
 }

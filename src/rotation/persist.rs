@@ -7,7 +7,8 @@ use crate::store::{Store, StoreError};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Shorter than the second after which a client tries again: no other instance shall use the same upstream token first.
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// A write that must reach the store.
 pub(crate) trait Write: Send {

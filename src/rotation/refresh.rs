@@ -10,13 +10,14 @@ use super::ask::Ask;
 use super::commit::{self, Minted};
 use super::lease::{LeaseGuard, Purpose as LeasePurpose};
 use super::{Presentation, adopt, replay};
-use crate::body::RequestBody;
+use crate::body::{RequestBody, ResponseBody};
 use crate::client::Client;
 use crate::error::Error;
 use crate::event::EventKind;
 use crate::exchange::{Exchange, Failure, Outcome};
 use crate::form::{Param, TokenForm};
 use crate::grant::{Binding, DecodeError, Record, Standing, Verdict, decide};
+use crate::queue::Turn;
 use crate::seal::{Purpose, Sealer};
 use crate::store::{Change, Claim, Entry, Hint, Key, Lease, Store, StoreError, Swap, Tag};
 use crate::token::RefreshToken;
@@ -50,12 +51,12 @@ where
     let presentation = Presentation::new(token, client_id);
     refuse_by_hint(exchange, &presentation, &ask)?;
 
-    let deadline = Instant::now() + exchange.shared.config().rotation_timeout;
+    let deadline = exchange.deadline();
     let turn = timeout_at(deadline, exchange.shared.queues().enter(presentation.hash));
-    let (_turn, waited) = turn.await.map_err(|_| Error::Busy)?;
+    let (turn, waited) = turn.await.map_err(|_| Error::Busy)?;
     match acquire(exchange, &presentation, waited, deadline).await? {
         Acquired::Replay(current) => Ok(replay::replay(exchange, &presentation, &ask, &current).await?),
-        Acquired::Lease(held) => rotate(exchange, upstream, form, &presentation, &ask, held).await,
+        Acquired::Lease(held) => rotate(exchange, upstream, form, &presentation, &ask, held, turn).await,
     }
 }
 
@@ -139,7 +140,7 @@ async fn acquire<St: Store>(
             (Verdict::Rotate | Verdict::Recover | Verdict::Busy, _) => {
                 lease.refused();
                 exchange.progress.rest();
-                if Instant::now() + pause > deadline {
+                if exchange.progress.detached() || Instant::now() + pause > deadline {
                     return Err(Error::Busy);
                 }
                 sleep(pause).await;
@@ -219,12 +220,13 @@ pub(crate) async fn refuse<St: Store>(
         Verdict::Reuse => EventKind::ReuseDetected,
         Verdict::Rotate | Verdict::Busy | Verdict::Replay | Verdict::Recover => return Error::Busy,
     };
-    exchange.emit(kind, presentation.subject());
-    if let (Verdict::Reuse, Some(entry)) = (verdict, entry)
-        && let Err(error) = end(exchange.store(), &presentation.key, entry).await
-    {
-        return exchange.store_failed(error, presentation.subject());
+    if let (Verdict::Reuse, Some(entry)) = (verdict, entry) {
+        let _running = exchange.shared.running().enter();
+        if let Err(error) = end(exchange.store(), &presentation.key, entry).await {
+            return exchange.store_failed(error, presentation.subject());
+        }
     }
+    exchange.emit(kind, presentation.subject());
     Error::InvalidGrant
 }
 
@@ -256,6 +258,7 @@ async fn rotate<St, S, B, ResBody>(
     presentation: &Presentation<'_>,
     ask: &Ask<'_>,
     held: Held<St>,
+    turn: Turn,
 ) -> Outcome<ResBody, S::Error>
 where
     S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
@@ -264,6 +267,9 @@ where
     ResBody: Body<Data = Bytes>,
 {
     let Held { mut lease, record, claimed, purpose } = held;
+    if purpose == LeasePurpose::Rotation {
+        lease.presented(&record);
+    }
     if let Err(error) = ask.within(&record.binding) {
         lease.give_back().await;
         return Err(error.into());
@@ -273,9 +279,6 @@ where
         lease.give_back().await;
         return Err(unreadable(exchange, presentation, DecodeError::Damaged).into());
     };
-    if purpose == LeasePurpose::Rotation {
-        lease.presented(&record);
-    }
     // Drawn before the upstream is asked: nothing may fail any more between its answer and the store.
     let minted =
         Minted::draw(&exchange.shared, &presentation.token, record.next_generation(purpose == LeasePurpose::Recovery))?;
@@ -286,18 +289,9 @@ where
     match bounded(config.upstream_timeout(), call).await {
         Some(Ok(Reply::Granted(granted))) => {
             let rotation = commit::Rotation { presentation, ask, sealer, record, claimed, purpose, token, minted };
-            rotation.commit(exchange, lease, granted).await
+            rotation.commit(exchange, lease, turn, granted).await
         }
-        Some(Ok(Reply::Rejected(response))) => {
-            let (version, running) = lease.into_commit();
-            // If this fails or somebody was faster, the next refresh finds out the same.
-            if let Err(error) = exchange.store().swap(&presentation.key, Some(version), Change::Remove, None).await {
-                let _ = exchange.store_failed(error, presentation.subject());
-            }
-            drop(running);
-            exchange.emit(EventKind::UpstreamRejected, presentation.subject());
-            Ok(response)
-        }
+        Some(Ok(Reply::Rejected(response))) => rejected(exchange, presentation, ask, lease, &claimed, response).await,
         Some(Ok(Reply::Refused(response))) => {
             lease.give_back().await;
             Ok(response)
@@ -316,6 +310,30 @@ where
             Err(Error::UpstreamUnavailable.into())
         }
     }
+}
+
+/// The upstream has said that the grant is dead: so it is, unless another request was faster.
+async fn rejected<St: Store, ResBody, E>(
+    exchange: &Exchange<St>,
+    presentation: &Presentation<'_>,
+    ask: &Ask<'_>,
+    lease: LeaseGuard<St>,
+    claimed: &Tag,
+    response: Response<ResponseBody<ResBody>>,
+) -> Outcome<ResBody, E> {
+    let (version, _running) = lease.into_commit();
+    match exchange.store().swap(&presentation.key, Some(version), Change::Remove, None).await {
+        Ok(Swap::Swapped) => exchange.emit(EventKind::UpstreamRejected, presentation.subject()),
+        Ok(Swap::Conflict(Some(found))) if found.tag != *claimed => {
+            return Ok(commit::decide_again(exchange, presentation, ask, found).await?);
+        }
+        Ok(Swap::Conflict(_)) => {}
+        // The next refresh finds out the same.
+        Err(error) => {
+            let _ = exchange.store_failed(error, presentation.subject());
+        }
+    }
+    Ok(response)
 }
 
 /// The upstream token, opened with the current token or with the previous one.

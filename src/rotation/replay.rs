@@ -2,6 +2,8 @@ use bytes::{Buf as _, BufMut as _, Bytes};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
 
+use zeroize::Zeroizing;
+
 use super::Presentation;
 use super::ask::Ask;
 use crate::answer::TokenAnswer;
@@ -36,7 +38,7 @@ pub(crate) fn seal(
     now: Timestamp,
 ) -> Result<Vec<u8>, SealError> {
     let content_type = granted.head.headers.get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
-    let mut message = zeroize::Zeroizing::new(Vec::with_capacity(13 + content_type.len() + body.len()));
+    let mut message = Zeroizing::new(Vec::with_capacity(13 + content_type.len() + body.len()));
     message.put_u8(FORMAT);
     message.put_u64(now.as_millis());
     message.put_u16(granted.head.status.as_u16());
@@ -73,7 +75,7 @@ fn read(mut message: &[u8]) -> Option<(Timestamp, Granted)> {
     if !content_type.is_empty() {
         head.headers.insert(CONTENT_TYPE, HeaderValue::from_bytes(content_type).ok()?);
     }
-    let answer = TokenAnswer::parse(Bytes::copy_from_slice(body)).ok()?;
+    let answer = TokenAnswer::parse(Bytes::from_owner(Zeroizing::new(body.to_vec()))).ok()?;
     Some((sent_at, Granted { head, answer }))
 }
 

@@ -54,7 +54,8 @@ pub trait Store: Send + Sync + 'static {
     /// `lease` under the new `version`. Value, tag and end of the entry stay as they are. `None` if it is absent.
     ///
     /// To be safe to send twice, an entry that already has the version `version` counts as [`Lease::Taken`]. A lease
-    /// is measured by the store's own clock alone.
+    /// is measured by the store's own clock alone. One that has run out stays in [`Entry::lease`] until the entry is
+    /// written again: it tells that somebody took it and never came back.
     ///
     /// Provided over [`get`](Store::get) and [`swap`](Store::swap); a store that can do it in one trip should.
     ///
