@@ -15,6 +15,7 @@ use tower_service::Service;
 
 use crate::answer::TokenAnswer;
 use crate::body::{self, ReadError, RequestBody, ResponseBody};
+use crate::form::has_content_coding;
 
 /// One request, to be sent to the inner service with another body.
 pub(crate) struct Upstream<S, B> {
@@ -90,8 +91,7 @@ async fn classify<ResBody: Body<Data = Bytes>>(
         return Reply::Refused(response.map(ResponseBody::inner));
     }
     let (mut head, body) = response.into_parts();
-    let encoded =
-        head.headers.get(CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
+    let encoded = has_content_coding(&head.headers);
     if encoded && !status.is_success() {
         return Reply::Refused(Response::from_parts(head, ResponseBody::inner(body)));
     }
