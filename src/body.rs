@@ -1,5 +1,6 @@
 //! Request and response bodies.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
@@ -10,10 +11,19 @@ use pin_project_lite::pin_project;
 
 pin_project! {
     #[project = KindProj]
-    #[derive(Debug)]
     enum Kind<B> {
         Inner { #[pin] body: B },
         Full { bytes: Option<Bytes> },
+    }
+}
+
+impl<B: fmt::Debug> fmt::Debug for Kind<B> {
+    /// What the layer wrote has a token in it: only its length is shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inner { body } => f.debug_tuple("Inner").field(body).finish(),
+            Self::Full { bytes } => f.debug_tuple("Full").field(&bytes.as_ref().map_or(0, Bytes::len)).finish(),
+        }
     }
 }
 
