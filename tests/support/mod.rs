@@ -9,6 +9,7 @@ pub(crate) mod foreign;
 pub(crate) mod hooked;
 pub(crate) mod process;
 pub(crate) mod requests;
+pub(crate) mod secrets;
 pub(crate) mod upstream;
 
 pub(crate) use self::app::{Answer, App, TestStore, post, refresh_form, settle};
