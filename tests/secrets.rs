@@ -49,7 +49,7 @@ impl Watched {
             faults.lock().unwrap().map_or(Plan::Pass, |plan| plan(call))
         });
         let app = App::over(ManualClock::new(), store, Upstream::new(), |builder| {
-            let builder = builder.adopt_until(std::time::SystemTime::now() + Duration::from_secs(1 << 31));
+            let builder = builder.adopt_until(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 32));
             show(&shown, &builder);
             builder
         });
