@@ -128,6 +128,11 @@ impl TokenAnswer {
         Ok(Self { body, members, brace, error, access_token, refresh_token, scope, issued_token_type })
     }
 
+    /// As it came.
+    pub(crate) fn body(&self) -> &Bytes {
+        &self.body
+    }
+
     /// The error code (RFC 6749 §5.2).
     pub(crate) fn error(&self) -> Option<&str> {
         self.read(self.error.as_ref())

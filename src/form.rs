@@ -105,8 +105,7 @@ impl Param {
 pub(crate) fn check_headers(headers: &HeaderMap) -> Result<(), FormError> {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let (Some(content_type), None) = (types.next(), types.next()) else { return Err(FormError::ContentType) };
-    let plain = content_type.to_str().is_ok_and(is_form)
-        && headers.get_all(CONTENT_ENCODING).iter().all(|coding| coding.to_str().is_ok_and(is_identity));
+    let plain = content_type.to_str().is_ok_and(is_form) && !has_content_coding(headers);
     if plain { Ok(()) } else { Err(FormError::ContentType) }
 }
 
@@ -121,6 +120,11 @@ fn is_form(content_type: &str) -> bool {
             !name.trim_end().eq_ignore_ascii_case("charset")
                 || CHARSETS.iter().any(|charset| value.eq_ignore_ascii_case(charset))
         })
+}
+
+/// Whether the body is encoded, in whichever of several headers it is said.
+pub(crate) fn has_content_coding(headers: &HeaderMap) -> bool {
+    !headers.get_all(CONTENT_ENCODING).iter().all(|coding| coding.to_str().is_ok_and(is_identity))
 }
 
 fn is_identity(codings: &str) -> bool {

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::answer::TokenAnswer;
 use crate::body::{self, RequestBody, ResponseBody};
+use crate::form::has_content_coding;
 
 /// One request, to be sent to the inner service with another body.
 pub(crate) struct Upstream<S, B> {
@@ -25,6 +26,7 @@ pub(crate) struct Upstream<S, B> {
 }
 
 /// What the inner service answered to a token request.
+#[allow(clippy::large_enum_variant, reason = "made once and matched at once")]
 pub(crate) enum Reply<ResBody> {
     /// A success.
     Granted(Granted),
@@ -116,8 +118,7 @@ pub(crate) async fn read<ResBody: Body<Data = Bytes>>(
     limit: usize,
 ) -> Option<(response::Parts, Bytes)> {
     let (mut head, body) = response.into_parts();
-    let plain = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"identity");
-    if !head.headers.get_all(CONTENT_ENCODING).iter().all(plain) {
+    if has_content_coding(&head.headers) {
         return None;
     }
     let bytes = body::read(body, limit).await.ok()?;

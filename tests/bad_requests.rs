@@ -47,11 +47,11 @@ impl Good<'_> {
     fn asserted(&self, claims: &str, rest: &str) -> Request<AnyBody> {
         self.with(format!("&client_assertion={}{rest}", assertion(claims)))
     }
+}
 
-    fn extended(&self, mut request: Request<AnyBody>, id: &str) -> Request<AnyBody> {
-        request.extensions_mut().insert(ClientId::try_from(id).unwrap());
-        request
-    }
+fn extended(mut request: Request<AnyBody>, id: &str) -> Request<AnyBody> {
+    request.extensions_mut().insert(ClientId::try_from(id).unwrap());
+    request
 }
 
 type Row = (&'static str, fn(&Good<'_>) -> Request<AnyBody>);
@@ -189,9 +189,9 @@ async fn a_request_that_names_two_clients_is_refused() {
         ("assertion and Basic", |good| {
             good.authorized(basic("app:s"), &format!("&client_assertion={}", assertion(r#"{"sub":"other"}"#)))
         }),
-        ("extension and form", |good| good.extended(good.with("&client_id=app"), "other")),
-        ("extension and Basic", |good| good.extended(good.authorized(basic("app:s"), ""), "other")),
-        ("extension and assertion", |good| good.extended(good.asserted(r#"{"sub":"app"}"#, ""), "other")),
+        ("extension and form", |good| extended(good.with("&client_id=app"), "other")),
+        ("extension and Basic", |good| extended(good.authorized(basic("app:s"), ""), "other")),
+        ("extension and assertion", |good| extended(good.asserted(r#"{"sub":"app"}"#, ""), "other")),
         ("two authorizations", |good| {
             let builder =
                 form(good.path).header("authorization", basic("app:s")).header("authorization", basic("app:s"));

@@ -201,7 +201,8 @@ async fn complete<St: Store, ResBody>(
     let begun = begin(exchange, foreign.client_id, scope, Vec::new(), upstream_token, &granted)
         .map_err(|error| unavailable(&error))?;
     let body = begun.body.clone();
-    let done = answer_entry(exchange, foreign, ask, &granted, &body).map_err(|error| unavailable(&*error))?;
+    let renewed = upstream_token != token;
+    let done = answer_entry(exchange, foreign, ask, &granted, &body, renewed).map_err(|error| unavailable(&*error))?;
     let mut adoption = Adoption {
         begun,
         inserted: false,
@@ -224,22 +225,30 @@ async fn complete<St: Store, ResBody>(
     Ok(granted.respond(body))
 }
 
-/// What takes the placeholder's place: the answer for whoever asks the same again, or nothing.
+/// What takes the placeholder's place: the answer for whoever asks the same again, or what keeps them from using the
+/// token inside a second time, which would end the session there.
 fn answer_entry<St: Store>(
     exchange: &Exchange<St>,
     foreign: &Foreign<'_>,
     ask: &Ask<'_>,
     granted: &Granted,
     body: &[u8],
+    renewed: bool,
 ) -> Result<Change, Box<dyn std::error::Error + Send + Sync>> {
-    let window = exchange.shared.config().windows.retry;
-    if window.is_zero() || !ask.replayable() {
+    let config = exchange.shared.config();
+    let window = config.windows.retry;
+    let replayed = !window.is_zero() && ask.replayable();
+    if !replayed && !renewed {
         return Ok(Change::Remove);
     }
     let (nonce, version) = (exchange.shared.random()?, Version::new(exchange.shared.random()?));
-    let now = exchange.shared.now();
-    let sealed = replay::seal(&foreign.sealer, nonce, foreign.context(), ask, granted, body, now)?;
-    Ok(Change::Put { entry: Entry::new(version, DONE, sealed.into()), ttl: Ttl::After(window) })
+    let sealed = if replayed {
+        replay::seal(&foreign.sealer, nonce, foreign.context(), ask, granted, body, exchange.shared.now())?
+    } else {
+        Vec::new()
+    };
+    let ttl = Ttl::After(if window.is_zero() { config.lease() } else { window });
+    Ok(Change::Put { entry: Entry::new(version, DONE, sealed.into()), ttl })
 }
 
 /// The two writes of an adoption.
@@ -260,8 +269,13 @@ impl Write for Adoption {
             self.inserted = true;
         }
         let (key, version) = self.placeholder;
-        // A conflict means that the placeholder ran out: the session is stored, only the replay is not.
-        shared.store().swap(&key, Some(version), self.done.clone(), None).await.map(drop)
+        let swap = shared.store().swap(&key, Some(version), self.done.clone(), None).await?;
+        if matches!(swap, Swap::Conflict(None)) {
+            // The placeholder ran out while the store was down. Another conflict means that somebody was faster: the
+            // session is stored, only the replay is not.
+            let _ = shared.store().swap(&key, None, self.done.clone(), None).await?;
+        }
+        Ok(())
     }
 }
 

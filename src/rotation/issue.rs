@@ -47,7 +47,7 @@ where
         return Err(Error::UpstreamUnreadable.into());
     }
     let Some(token) = granted.answer.refresh_token() else {
-        let body = granted.answer.without_refresh_token();
+        let body = granted.answer.body().clone();
         return Ok(granted.respond(body));
     };
     let Some(client_id) = client_id else {

@@ -5,9 +5,11 @@
 
 pub(crate) mod app;
 pub(crate) mod clock;
+pub(crate) mod foreign;
 pub(crate) mod hooked;
 pub(crate) mod process;
 pub(crate) mod requests;
+pub(crate) mod secrets;
 pub(crate) mod upstream;
 
 pub(crate) use self::app::{Answer, App, SECOND, TestStore, post, refresh_form, settle};

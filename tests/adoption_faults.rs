@@ -1,0 +1,221 @@
+//! An adoption that meets a fault leaves the session as it was, or adopts it.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use support::foreign::{adopting, another, log_in_before};
+use support::requests::send;
+use support::{Act, Call, Plan, post, refresh_form, settle};
+use tokio::runtime;
+use tokio::sync::Notify;
+use tower_oauth_refresh::{EventKind, store::Change};
+
+#[tokio::test(start_paused = true)]
+async fn what_the_inner_service_refuses_is_passed_on_and_can_be_adopted_later() {
+    const GRANT: &str = r#"{"error":"invalid_grant"}"#;
+    let rows = [
+        ("invalid_grant", 400, GRANT, &[EventKind::UpstreamRejected][..]),
+        ("another error", 400, r#"{"error":"invalid_scope"}"#, &[]),
+        ("a client that is not authenticated", 401, r#"{"error":"invalid_client"}"#, &[]),
+        ("too many requests", 429, "slow down", &[]),
+        ("an error inside", 500, "<html>oops</html>", &[]),
+        ("down", 503, "", &[]),
+    ];
+    for (name, status, body, events) in rows {
+        let (app, foreign) = adopting().await;
+        app.upstream.then(Act::Answer(status, "application/json", body));
+        let answer = app.refresh(&foreign).await;
+        assert_eq!((answer.status.as_u16(), &answer.body[..]), (status, body.as_bytes()), "{name}");
+        assert_eq!(app.events(), events, "{name}");
+        app.refresh(&foreign).await.token();
+        assert_eq!(app.upstream.reuses(), 0, "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_is_withheld() {
+    let rows = [
+        ("no JSON", 200, "access_token=a&refresh_token=upstream-0-1"),
+        ("two refresh tokens", 200, r#"{"refresh_token":"upstream-0-1","refresh_token":"upstream-0-2"}"#),
+        ("a number for a token", 200, r#"{"access_token":"a","refresh_token":1}"#),
+        ("an error that quotes the token", 400, r#"{"error":"invalid_grant","error_description":"upstream-0-0"}"#),
+    ];
+    for (name, status, body) in rows {
+        let (app, foreign) = adopting().await;
+        app.upstream.then(Act::Answer(status, "application/json", body));
+        let answer = send(&app, post("/token", &refresh_form("app", &foreign))).await;
+        answer.assert_refused(name, 502, "server_error", false);
+        assert_eq!(app.events(), [EventKind::UpstreamUnreadable], "{name}");
+        app.refresh(&foreign).await.token();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_inner_service_that_breaks_leaves_the_token_to_be_adopted() {
+    let (app, foreign) = adopting().await;
+    app.upstream.then(Act::Break);
+    assert!(app.send(post("/token", &refresh_form("app", &foreign))).await.is_err());
+    app.upstream.then(Act::Panic);
+    let (panicking, request) = (app.clone(), post("/token", &refresh_form("app", &foreign)));
+    assert!(tokio::spawn(async move { panicking.send(request).await }).await.unwrap_err().is_panic());
+    app.refresh(&foreign).await.token();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_inner_service_that_hangs_is_given_up() {
+    let (app, foreign) = adopting().await;
+    app.upstream.then(Act::Hang);
+    let answer = send(&app, post("/token", &refresh_form("app", &foreign))).await;
+    answer.assert_refused("it hangs", 503, "temporarily_unavailable", false);
+    app.layer.drain().await;
+    app.refresh(&foreign).await;
+    assert_eq!(app.upstream.refreshes(), 2, "nobody holds the token any more");
+}
+
+/// What the store does to one call, and what becomes of the adoption.
+struct Fault {
+    name: &'static str,
+    fits: fn(&Call) -> bool,
+    plan: fn() -> Plan,
+    /// What the first request gets.
+    status: u16,
+    /// How many refreshes the inner service sees before the second request.
+    refreshes: usize,
+}
+
+fn placeholder(call: &Call) -> bool {
+    matches!(call, Call::Swap { expected: None, change: Change::Put { entry, .. }, .. } if entry.value.is_empty())
+}
+
+fn insert(call: &Call) -> bool {
+    matches!(call, Call::Swap { expected: None, change: Change::Put { entry, .. }, .. } if !entry.value.is_empty())
+}
+
+fn done(call: &Call) -> bool {
+    matches!(call, Call::Swap { expected: Some(_), change: Change::Put { .. }, .. })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_once_costs_no_session() {
+    let fault = |name, fits, plan, status, refreshes| Fault { name, fits, plan, status, refreshes };
+    let rows = [
+        fault("no placeholder", placeholder, || Plan::Lose, 503, 0),
+        fault("the answer to the placeholder lost", placeholder, || Plan::LoseAnswer, 503, 0),
+        fault("the grant not stored", insert, || Plan::Lose, 503, 1),
+        fault("the answer to the grant lost", insert, || Plan::LoseAnswer, 503, 1),
+        fault("the replay not stored", done, || Plan::Lose, 200, 1),
+        fault("the answer to the replay lost", done, || Plan::LoseAnswer, 200, 1),
+    ];
+    for Fault { name, fits, plan, status, refreshes } in rows {
+        let (app, foreign) = adopting().await;
+        app.store.once(fits, plan());
+        let first = send(&app, post("/token", &refresh_form("app", &foreign))).await;
+        assert_eq!(first.head.status, status, "{name}: {first:?}");
+        if status == 503 {
+            first.assert_refused(name, 503, "temporarily_unavailable", false);
+        }
+        assert_eq!(app.upstream.refreshes(), refreshes, "{name}");
+        let again = app.refresh(&foreign).await;
+        if status == 200 {
+            assert_eq!(again.body, first.body, "{name}");
+        }
+        let next = app.refresh(&again.token()).await.token();
+        app.refresh(&next).await.token();
+        assert_eq!((app.upstream.refreshes(), app.upstream.reuses()), (3, 0), "{name}");
+        app.layer.drain().await;
+        let events = app.events();
+        assert!(events.contains(&EventKind::StoreUnavailable), "{name}: {events:?}");
+        assert_eq!(events.iter().filter(|kind| **kind == EventKind::Adopted).count(), 1, "{name}: {events:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_down_for_longer_than_the_lease_costs_no_session() {
+    let (app, foreign) = adopting().await;
+    let mut reserved = false;
+    app.store.hook(move |_, _| if std::mem::replace(&mut reserved, true) { Plan::Lose } else { Plan::Pass });
+    let first = send(&app, post("/token", &refresh_form("app", &foreign))).await;
+    first.assert_refused("down", 503, "temporarily_unavailable", false);
+    app.clock.advance_secs(40);
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    app.store.unhook();
+    app.layer.drain().await;
+    let token = app.refresh(&foreign).await.token();
+    app.refresh(&token).await.token();
+    assert_eq!((app.upstream.refreshes(), app.upstream.reuses()), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_comes_to_nothing_is_told() {
+    let (app, foreign) = adopting().await;
+    app.store.hook(|_, call| if insert(call) { Plan::Lose } else { Plan::Pass });
+    assert_eq!(app.refresh(&foreign).await.status, 503);
+    app.layer.drain().await;
+    let events = app.events();
+    assert_eq!(events.last(), Some(&EventKind::CommitLost), "{events:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_hangs_up_in_the_middle_finds_its_session_adopted() {
+    let (app, foreign) = adopting().await;
+    let gate = Arc::new(Notify::new());
+    app.upstream.then(Act::Wait(Arc::clone(&gate)));
+    let (hanging, request) = (app.clone(), post("/token", &refresh_form("app", &foreign)));
+    let client = tokio::spawn(async move { hanging.send(request).await });
+    settle().await;
+    client.abort();
+    assert!(client.await.unwrap_err().is_cancelled());
+    gate.notify_one();
+    app.layer.drain().await;
+    assert_eq!(app.events(), [EventKind::Adopted], "a shutdown waits for it");
+    let token = another(&app, 3600).refresh(&foreign).await.token();
+    app.refresh(&token).await.token();
+    assert_eq!((app.upstream.refreshes(), app.upstream.reuses()), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_waited_long_enough_is_told_to_come_again() {
+    let (app, foreign) = adopting().await;
+    let gate = Arc::new(Notify::new());
+    app.upstream.then(Act::Wait(Arc::clone(&gate)));
+    let other = another(&app, 3600);
+    for (name, app) in [("the one that adopts", &app), ("one that waits", &other)] {
+        let answer = send(app, post("/token", &refresh_form("app", &foreign))).await;
+        answer.assert_refused(name, 503, "temporarily_unavailable", false);
+    }
+    // Twenty seconds are over: the answer that comes now comes too late.
+    gate.notify_one();
+    app.layer.drain().await;
+    assert_eq!(app.upstream.refreshes(), 1);
+}
+
+#[test]
+fn a_session_is_adopted_after_the_instance_that_began_to_has_died() {
+    let start = || runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let dying = start();
+    let (app, foreign) = dying.block_on(async {
+        let (app, foreign) = adopting().await;
+        let other = log_in_before(&app, "app").await;
+        app.refresh(&other).await.token();
+        app.upstream.then(Act::Wait(Arc::new(Notify::new())));
+        let (begun, request) = (app.clone(), post("/token", &refresh_form("app", &foreign)));
+        tokio::spawn(async move { begun.send(request).await });
+        settle().await;
+        assert_eq!(app.upstream.refreshes(), 2);
+        (app, foreign)
+    });
+    drop(dying);
+    start().block_on(async {
+        let survivor = another(&app, 3600);
+        let request = || post("/token", &refresh_form("app", &foreign));
+        let answer = send(&survivor, request()).await;
+        answer.assert_refused("within the lease", 503, "temporarily_unavailable", false);
+        assert_eq!(app.upstream.refreshes(), 2, "the token is not used while somebody may be using it");
+        survivor.clock.advance_secs(25);
+        let token = send(&survivor, request()).await.token("after the lease");
+        survivor.refresh(&token).await.token();
+        assert_eq!(survivor.upstream.reuses(), 0);
+    });
+}

@@ -1,0 +1,179 @@
+//! Settings that make no sense are refused when the layer is built, and those that do hold.
+
+mod support;
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use support::requests::{form, full, send};
+use support::{Act, App, post, refresh_form};
+use tower_oauth_refresh::{ConfigError, MemoryStore, RefreshLayer, RefreshLayerBuilder};
+
+type Builder = RefreshLayerBuilder<MemoryStore>;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+const MICROSECOND: Duration = Duration::from_micros(1);
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+fn build(set: fn(Builder) -> Builder) -> Result<RefreshLayer<MemoryStore>, ConfigError> {
+    set(RefreshLayer::builder(MemoryStore::new())).build()
+}
+
+#[test]
+fn a_nonsensical_path_is_refused() {
+    for path in [
+        "",
+        "token",
+        "token/",
+        "*",
+        "/token?",
+        "/token?a=b",
+        "/token#a",
+        "/to ken",
+        "/token\n",
+        "https://as.example/token",
+    ] {
+        let builder = || RefreshLayer::builder(MemoryStore::new());
+        let error = |setting| ConfigError::Path { setting, path: path.to_owned() };
+        assert_eq!(builder().token_path(path).build().unwrap_err(), error("token_path"), "{path:?}");
+        assert_eq!(builder().revocation_path(path).build().unwrap_err(), error("revocation_path"), "{path:?}");
+    }
+}
+
+#[test]
+fn nonsensical_settings_are_refused() {
+    let same = |path: &str| ConfigError::SamePath(path.to_owned());
+    let prefix = |prefix: &str| ConfigError::Prefix(prefix.to_owned());
+    let rows: [(&str, fn(Builder) -> Builder, ConfigError); 31] = [
+        ("one path for both", |b| b.token_path("/a").revocation_path("/a"), same("/a")),
+        ("the default of the other one", |b| b.token_path("/revoke"), same("/revoke")),
+        ("paths that are one to a proxy", |b| b.revocation_path("/x/..//%74oken/").match_normalized_paths(), {
+            same("/token")
+        }),
+        ("a prefix with a space", |b| b.token_prefix("rt "), prefix("rt ")),
+        ("a prefix with a plus", |b| b.token_prefix("rt+"), prefix("rt+")),
+        ("a prefix with a percent sign", |b| b.token_prefix("rt%"), prefix("rt%")),
+        ("a prefix with a slash", |b| b.token_prefix("rt/"), prefix("rt/")),
+        ("a prefix that is not ASCII", |b| b.token_prefix("r\u{e4}_"), prefix("r\u{e4}_")),
+        ("a prefix that is too long", |b| b.token_prefix("r".repeat(33)), prefix(&"r".repeat(33))),
+        ("no idle lifetime", |b| b.idle_lifetime(Duration::ZERO), ConfigError::Duration("idle_lifetime")),
+        ("an idle lifetime that rounds to nothing", |b| b.idle_lifetime(MICROSECOND), {
+            ConfigError::Duration("idle_lifetime")
+        }),
+        ("an endless idle lifetime", |b| b.idle_lifetime(Duration::MAX), ConfigError::Duration("idle_lifetime")),
+        ("an idle lifetime over a century", |b| b.idle_lifetime(CENTURY + MILLISECOND), {
+            ConfigError::Duration("idle_lifetime")
+        }),
+        ("no absolute lifetime", |b| b.absolute_lifetime(Duration::ZERO), ConfigError::Duration("absolute_lifetime")),
+        ("an endless absolute lifetime", |b| b.absolute_lifetime(Duration::MAX), {
+            ConfigError::Duration("absolute_lifetime")
+        }),
+        ("no time-out", |b| b.rotation_timeout(Duration::ZERO), ConfigError::Duration("rotation_timeout")),
+        ("an endless time-out", |b| b.rotation_timeout(Duration::MAX), ConfigError::Duration("rotation_timeout")),
+        ("a time-out over an hour", |b| b.rotation_timeout(HOUR + MILLISECOND), ConfigError::RotationTimeout),
+        ("an endless retry window", |b| b.retry_window(Duration::MAX), ConfigError::Duration("retry_window")),
+        ("a retry window that rounds to nothing", |b| b.retry_window(MICROSECOND), {
+            ConfigError::Duration("retry_window")
+        }),
+        ("an endless recovery", |b| b.recovery_window(Duration::MAX), ConfigError::Duration("recovery_window")),
+        ("a recovery that rounds to nothing", |b| b.retry_window(Duration::ZERO).recovery_window(MICROSECOND), {
+            ConfigError::Duration("recovery_window")
+        }),
+        ("a recovery that ends with the retry window", |b| b.retry_window(HOUR).recovery_window(HOUR), {
+            ConfigError::RecoveryWithinRetry
+        }),
+        ("a recovery shorter than the default retry window", |b| b.recovery_window(Duration::from_secs(60)), {
+            ConfigError::RecoveryWithinRetry
+        }),
+        ("strict with a retry window", |b| b.strict().retry_window(HOUR), ConfigError::StrictWithWindow),
+        ("a retry window and then strict", |b| b.retry_window(HOUR).strict(), ConfigError::StrictWithWindow),
+        ("strict with a recovery", |b| b.strict().recovery_window(HOUR), ConfigError::StrictWithWindow),
+        ("no request body", |b| b.max_request_body(0), ConfigError::Limit("max_request_body")),
+        ("request bodies of gigabytes", |b| b.max_request_body((16 << 20) + 1), ConfigError::Limit("max_request_body")),
+        ("no answer", |b| b.max_response_body(0), ConfigError::Limit("max_response_body")),
+        ("answers of gigabytes", |b| b.max_response_body(usize::MAX), ConfigError::Limit("max_response_body")),
+    ];
+    for (name, set, expected) in rows {
+        let error = build(set).unwrap_err();
+        assert_eq!(error, expected, "{name}");
+        let said = error.to_string();
+        assert!(!said.is_empty() && !said.ends_with('.') && !said.contains('\n'), "{name}: {said:?}");
+        assert!(error.source().is_none(), "{name}");
+    }
+}
+
+#[test]
+fn sensible_settings_are_taken() {
+    let rows: [(&str, fn(Builder) -> Builder); 15] = [
+        ("the defaults", |b| b),
+        ("the root", |b| b.token_path("/")),
+        ("paths that differ in case", |b| b.token_path("/a").revocation_path("/A")),
+        ("an escape in a path", |b| b.token_path("/%74oken")),
+        ("no prefix", |b| b.token_prefix("")),
+        ("every character that needs no escape", |b| b.token_prefix("aZ09-._~")),
+        ("the longest prefix", |b| b.token_prefix("r".repeat(32))),
+        ("a century", |b| b.idle_lifetime(CENTURY).absolute_lifetime(CENTURY)),
+        ("a millisecond", |b| {
+            b.idle_lifetime(MILLISECOND).absolute_lifetime(MILLISECOND).rotation_timeout(MILLISECOND)
+        }),
+        ("the longest time-out", |b| b.rotation_timeout(HOUR)),
+        ("a retry window longer than the default recovery", |b| b.retry_window(48 * HOUR)),
+        ("a retry window of a century", |b| b.retry_window(CENTURY / 2)),
+        ("neither retry nor recovery", |b| b.retry_window(Duration::ZERO).recovery_window(Duration::ZERO)),
+        ("strict, with windows of nothing", |b| {
+            b.strict().retry_window(Duration::ZERO).recovery_window(Duration::ZERO)
+        }),
+        ("the widest limits", |b| b.max_request_body(16 << 20).max_response_body(16 << 20)),
+    ];
+    for (name, set) in rows {
+        if let Err(error) = build(set) {
+            panic!("{name}: {error}");
+        }
+    }
+}
+
+#[test]
+fn debug_says_what_was_set() {
+    let builder = RefreshLayer::builder(MemoryStore::new()).token_path("/oauth/token").token_prefix("acme_");
+    assert!(format!("{builder:?}").contains("/oauth/token"), "{builder:?}");
+    let layer = builder.build().unwrap();
+    for said in ["RefreshLayer", "/oauth/token", "/revoke", "acme_", "idle_lifetime"] {
+        assert!(format!("{layer:?}").contains(said), "{layer:?}");
+    }
+    assert_eq!(format!("{layer:?}"), format!("{:?}", layer.clone()));
+    let defaults = [RefreshLayer::new(MemoryStore::new()), build(|builder| builder).unwrap()];
+    assert_eq!(format!("{:?}", defaults[0]), format!("{:?}", defaults[1]), "new() has the defaults of the builder");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_paths_and_the_prefix_are_those_that_were_set() {
+    let app =
+        App::with(|builder| builder.token_path("/oauth/token").revocation_path("/oauth/revoke").token_prefix("acme_"));
+    let log_in = [("grant_type", "password"), ("client_id", "app")];
+    let then = |body| app.upstream.then(Act::Answer(200, "application/json", body));
+    then(r#"{"access_token":"a","refresh_token":"up"}"#);
+    let answer = app.post("/oauth/token", &log_in).await;
+    let token = answer.token();
+    assert!(token.starts_with("acme_"), "{token}");
+    assert_eq!(app.post("/token", &log_in).await.token(), "upstream-0-0", "the other path is not guarded any more");
+    then(r#"{"access_token":"b"}"#);
+    let next = app.post("/oauth/token", &refresh_form("app", &token)).await.token();
+    assert!(next.starts_with("acme_") && next != token, "{next}");
+    then("");
+    assert_eq!(send(&app, post("/oauth/revoke", &[("token", &next), ("client_id", "app")])).await.head.status, 200);
+    assert_eq!(app.upstream.seen().pop().unwrap().param("token"), Some("up"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_spellings_of_the_paths_are_guarded_only_if_that_was_set() {
+    for path in ["/token/", "//token", "/%74oken", "/x/../token", "/TOKEN", "/token;a=b"] {
+        let malformed = || form(path).body(full("client_id=a&client_id=b")).unwrap();
+        let app = App::new();
+        send(&app, malformed()).await;
+        assert_eq!(app.upstream.seen().len(), 1, "{path}");
+        let app = App::with(|builder| builder.match_normalized_paths());
+        send(&app, malformed()).await.assert_refused(path, 400, "invalid_request", false);
+        assert_eq!(app.upstream.seen().len(), 0, "{path}");
+    }
+}

@@ -1,0 +1,319 @@
+//! A grant begins with every refresh token that the inner service issues, and with nothing else.
+
+mod support;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use support::requests::{assertion, basic, form, generation, send};
+use support::{Act, App, Plan, post, refresh_form};
+use tower_oauth_refresh::{ClientId, EventKind};
+
+// The store in memory gives back what has less than a moment to live.
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+fn log_in(more: &[(&str, &str)]) -> Request<Full<Bytes>> {
+    post("/token", &[&[("grant_type", "authorization_code"), ("code", "c"), ("client_id", "app")], more].concat())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_refresh_token_of_every_grant_type_is_replaced() {
+    for grant_type in [
+        "authorization_code",
+        "password",
+        "urn:ietf:params:oauth:grant-type:device_code",
+        "urn:ietf:params:oauth:grant-type:jwt-bearer",
+        "urn:ietf:params:oauth:grant-type:token-exchange",
+        "urn:openid:params:grant-type:ciba",
+        "REFRESH_TOKEN",
+        "refresh_token ",
+        "something of their own",
+    ] {
+        let app = App::new();
+        let token = app.post("/token", &[("grant_type", grant_type), ("client_id", "app")]).await.token();
+        assert_eq!((&token[..3], token.len(), generation(&token)), ("rt_", 67, 0), "{grant_type}");
+        let events = app.take_events();
+        assert_eq!(
+            (events[0].kind, events[0].generation, events.len()),
+            (EventKind::Issued, Some(0), 1),
+            "{grant_type}"
+        );
+        assert_eq!(events[0].client_id.as_ref().map(ClientId::as_str), Some("app"));
+        app.refresh(&token).await.token();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_form_without_a_grant_type_is_for_the_inner_service_to_refuse() {
+    let app = App::new();
+    let answer = app.post("/token", &[("refresh_token", "x"), ("client_id", "app")]).await;
+    assert_eq!(answer.error(), (400, "unsupported_grant_type".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_other_byte_of_the_answer_is_kept() {
+    let rows = [
+        (
+            "spaces, numbers, order and members of their own",
+            " {\n \"z\" : 1.50e0, \"refresh_token\" :\"up\",\t\"access_token\":\"a\\u0062\", \"n\":{\"refresh_token\":\"x\"} ,\"z\":2 } ",
+            " {\n \"z\" : 1.50e0, \"refresh_token\" :\"{T}\",\t\"access_token\":\"a\\u0062\", \"n\":{\"refresh_token\":\"x\"} ,\"z\":2 } ",
+        ),
+        (
+            "a name that is escaped",
+            r#"{"access_token":"a","refresh\u005ftoken":"up"}"#,
+            r#"{"access_token":"a","refresh\u005ftoken":"{T}"}"#,
+        ),
+        (
+            "a token that is escaped",
+            r#"{"refresh_token":"u\"\\\/\u00e4","expires_in":3600}"#,
+            r#"{"refresh_token":"{T}","expires_in":3600}"#,
+        ),
+        (
+            "what is said of its life",
+            r#"{"refresh_token":"up","refresh_expires_in":1800,"refresh_token_expires_in":"7200"}"#,
+            r#"{"refresh_token":"{T}","refresh_expires_in":1800,"refresh_token_expires_in":"1800"}"#,
+        ),
+        (
+            "what is said of a life without end",
+            r#"{"refresh_token":"up","refresh_expires_in":0}"#,
+            r#"{"refresh_token":"{T}","refresh_expires_in":2592000}"#,
+        ),
+    ];
+    for (name, inner, outer) in rows {
+        let app = App::new();
+        app.upstream.then(Act::Answer(201, "application/json;charset=UTF-8", inner));
+        let answer = send(&app, log_in(&[])).await;
+        let token = answer.json()["refresh_token"].as_str().unwrap_or_default().to_owned();
+        assert!(token.starts_with("rt_"), "{name}: {answer:?}");
+        assert_eq!(std::str::from_utf8(&answer.body).unwrap(), outer.replace("{T}", &token), "{name}");
+        assert_eq!(answer.head.status, 201, "{name}");
+        let headers = answer.headers();
+        assert_eq!(headers["content-type"], "application/json;charset=UTF-8", "{name}");
+        assert_eq!(headers["content-length"], answer.body.len().to_string(), "{name}");
+        assert_eq!(
+            (&headers["cache-control"], &headers["pragma"]),
+            (&"no-store".parse().unwrap(), &"no-cache".parse().unwrap())
+        );
+        assert_eq!(headers["x-upstream"], "yes", "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_without_a_refresh_token_is_left_as_it_is() {
+    let rows = [
+        r#"{"access_token":"at-cc","token_type":"Bearer","expires_in":60}"#,
+        r#" { "access_token" : "a" , "refresh_expires_in" : 0 , "not-before-policy" : 0 } "#,
+        r#"{"access_token":"a","refresh_token":null}"#,
+        r#"{"access_token":"a","refresh_token":""}"#,
+        "{}",
+    ];
+    for body in rows {
+        for client in [Some("app"), None] {
+            let app = App::new();
+            app.upstream.then(Act::Answer(200, "application/json", body));
+            let mut form = vec![("grant_type", "client_credentials")];
+            form.extend(client.map(|client| ("client_id", client)));
+            let answer = app.post("/token", &form).await;
+            assert_eq!(answer.body, body);
+            assert_eq!(answer.headers["cache-control"], "no-store");
+            assert!(app.store.calls().is_empty(), "{body}");
+            assert_eq!(app.events(), [], "{body}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_is_bound_to_the_client_however_it_was_named() {
+    let jwt = assertion(r#"{"sub":"app"}"#);
+    let body = |rest: &str| Full::<Bytes>::from(format!("grant_type=password{rest}"));
+    let mut extended = form("/token").body(body("")).unwrap();
+    extended.extensions_mut().insert(ClientId::try_from("app").unwrap());
+    let rows = [
+        ("form", form("/token").body(body("&client_id=app")).unwrap()),
+        ("Basic", form("/token").header("authorization", basic("app:")).body(body("")).unwrap()),
+        ("assertion", form("/token").body(body(&format!("&client_assertion={jwt}"))).unwrap()),
+        ("extension", extended),
+    ];
+    for (name, request) in rows {
+        let app = App::new();
+        let token = send(&app, request).await.token(name);
+        assert_eq!(app.refresh_as("other", &token).await.error(), (400, "invalid_grant".into()), "{name}");
+        app.refresh(&token).await.token();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_token_for_nobody_is_withheld() {
+    let rows = [
+        ("no client", form("/token").body("grant_type=password&username=u&password=p".into()).unwrap()),
+        ("an empty client", form("/token").body("grant_type=password&client_id=".into()).unwrap()),
+        (
+            "an unreadable one",
+            form("/token").header("authorization", "Basic ?").body("grant_type=password".into()).unwrap(),
+        ),
+        (
+            "another scheme",
+            form("/token").header("authorization", "Bearer x").body("grant_type=password".into()).unwrap(),
+        ),
+    ];
+    for (name, request) in rows {
+        let app = App::new();
+        app.upstream.then(Act::Answer(
+            200,
+            "application/json",
+            r#"{"access_token":"a", "refresh_expires_in":9, "refresh_token":"up", "expires_in":60}"#,
+        ));
+        let request: Request<Full<Bytes>> = request;
+        let answer = send(&app, request).await;
+        assert_eq!(answer.body, r#"{"access_token":"a", "expires_in":60}"#, "{name}");
+        assert_eq!(answer.headers()["content-length"], answer.body.len().to_string(), "{name}");
+        assert_eq!(app.events(), [EventKind::Unbound], "{name}");
+        assert!(app.store.calls().is_empty(), "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_down_costs_the_refresh_token_and_not_the_log_in() {
+    for (name, plan, event) in [
+        ("unavailable", Plan::Lose, EventKind::StoreUnavailable),
+        ("its answer lost", Plan::LoseAnswer, EventKind::StoreUnavailable),
+        ("corrupt", Plan::Corrupt, EventKind::StoreCorrupt),
+    ] {
+        let app = App::new();
+        app.store.once(|_| true, plan);
+        let answer = send(&app, log_in(&[])).await;
+        answer.assert_ok(name);
+        assert_eq!(
+            answer.body, r#"{"access_token":"at-0-0","token_type":"Bearer","expires_in":3600,"scope":"read write"}"#,
+            "{name}"
+        );
+        assert_eq!(app.events(), [event], "{name}");
+        assert_eq!(answer.headers()["cache-control"], "no-store", "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_scope_of_a_grant_is_the_one_that_was_granted() {
+    let rows = [
+        ("that of the answer", Some("read"), r#"{"scope":"read write"}"#, "read write", true),
+        ("not more than the answer's", Some("read write admin"), r#"{"scope":"read write"}"#, "admin", false),
+        ("what was asked for if the answer has none", Some("read"), r#"{"scope":null}"#, "read", true),
+        ("not more than was asked for", Some("read"), r#"{"scope":null}"#, "write", false),
+        ("an empty one is none", Some("read"), r#"{"scope":""}"#, "write", false),
+        ("unknown if nobody says", None, r#"{"scope":null}"#, "whatever", true),
+        ("unknown if it is no string", None, r#"{"scope":["read"]}"#, "whatever", true),
+    ];
+    for (name, requested, members, asked, served) in rows {
+        let app = App::new();
+        app.upstream.then(Act::With(members));
+        let more: Vec<_> = requested.map(|scope| ("scope", scope)).into_iter().collect();
+        let token = send(&app, log_in(&more)).await.token(name);
+        let answer = app.post("/token", &[&refresh_form("app", &token)[..], &[("scope", asked)]].concat()).await;
+        let expected = if served { (200, String::new()) } else { (400, "invalid_scope".into()) };
+        assert_eq!(answer.error(), expected, "{name}");
+        if served {
+            // One access token for less says nothing of the next one.
+            app.refresh(&answer.token()).await.token();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_resources_of_a_grant_are_those_of_the_log_in() {
+    const A: &str = "https://a.example/";
+    const B: &str = "urn:b";
+    let rows: [(&str, &[&str], &[&str], bool); 6] = [
+        ("one of one", &[A], &[A], true),
+        ("one of two", &[A, B], &[B], true),
+        ("both in another order", &[A, B], &[B, A], true),
+        ("none", &[A], &[], true),
+        ("another one", &[A], &[B], false),
+        ("any if none was named", &[], &[A, B], true),
+    ];
+    for (name, granted, asked, served) in rows {
+        let app = App::new();
+        let resources =
+            |names: &'static [&'static str]| names.iter().map(|name| ("resource", *name)).collect::<Vec<_>>();
+        let token = send(&app, log_in(&resources(granted))).await.token(name);
+        let answer = app.post("/token", &[&refresh_form("app", &token)[..], &resources(asked)].concat()).await;
+        let expected = if served { (200, String::new()) } else { (400, "invalid_target".into()) };
+        assert_eq!(answer.error(), expected, "{name}");
+    }
+}
+
+/// What ends when: settings, members of the log-in's answer, and the last moment at which the token is good.
+#[tokio::test(start_paused = true)]
+async fn a_grant_lives_as_long_as_it_was_given() {
+    type Lifetimes = (Option<Duration>, Option<Duration>);
+    let rows: [(&str, Lifetimes, &'static str, Duration); 8] = [
+        ("thirty days by default", (None, None), "{}", 30 * DAY),
+        ("idle", (Some(HOUR), None), "{}", HOUR),
+        ("absolute", (None, Some(2 * HOUR)), "{}", 2 * HOUR),
+        ("idle before absolute", (Some(HOUR), Some(2 * HOUR)), "{}", HOUR),
+        ("what the inner service says", (None, None), r#"{"refresh_expires_in":60}"#, Duration::from_secs(60)),
+        ("in another word", (None, None), r#"{"refresh_token_expires_in":"61"}"#, Duration::from_secs(61)),
+        ("never more than the settings", (Some(HOUR), None), r#"{"refresh_expires_in":9999999}"#, HOUR),
+        ("an hour of more", (None, Some(HOUR)), r#"{"refresh_expires_in":7200}"#, HOUR),
+    ];
+    for (name, (idle, absolute), members, end) in rows {
+        for (passed, good) in [(end - SECOND, true), (end, false)] {
+            let app = App::with(|mut builder| {
+                if let Some(idle) = idle {
+                    builder = builder.idle_lifetime(idle);
+                }
+                if let Some(absolute) = absolute {
+                    builder = builder.absolute_lifetime(absolute);
+                }
+                builder
+            });
+            app.upstream.then(Act::With(members));
+            let answer = send(&app, log_in(&[])).await;
+            let token = answer.token(name);
+            for member in ["refresh_expires_in", "refresh_token_expires_in"] {
+                if let Some(said) = answer.json().get(member) {
+                    let said = said.as_u64().or_else(|| said.as_str()?.parse().ok());
+                    assert_eq!(said, Some(end.as_secs()), "{name}: the client is told what holds");
+                }
+            }
+            app.clock.advance(passed);
+            assert_eq!(app.refresh(&token).await.status == 200, good, "{name}: after {passed:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rotation_renews_the_idle_lifetime_and_not_the_absolute_one() {
+    let app = App::with(|builder| builder.idle_lifetime(2 * HOUR).absolute_lifetime(5 * HOUR));
+    let mut token = app.log_in("app").await;
+    for _ in 0..4 {
+        app.clock.advance(HOUR);
+        token = app.refresh(&token).await.token();
+    }
+    app.clock.advance(HOUR);
+    assert_eq!(app.refresh(&token).await.error(), (400, "invalid_grant".into()));
+    assert_eq!(app.upstream.refreshes(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_inner_service_said_of_its_token_holds_until_it_issues_another() {
+    let app = App::new();
+    app.upstream.then(Act::With(r#"{"refresh_expires_in":7200}"#));
+    let token = app.log_in("app").await;
+    app.clock.advance(HOUR);
+    app.upstream.then(Act::KeepToken);
+    let token = app.refresh(&token).await.token();
+    app.clock.advance(HOUR);
+    assert_eq!(app.refresh(&token).await.status, 400, "the token inside is two hours old");
+
+    let app = App::new();
+    app.upstream.then(Act::With(r#"{"refresh_expires_in":7200}"#));
+    let token = app.log_in("app").await;
+    app.clock.advance(HOUR);
+    let token = app.refresh(&token).await.token();
+    app.clock.advance(DAY);
+    app.refresh(&token).await.token();
+}

@@ -1,0 +1,327 @@
+//! No token and no client secret is in the log, in what Debug shows, or in a dump of the store.
+
+mod support;
+
+use std::collections::HashSet;
+use std::error::Error as _;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use support::foreign::log_in_before;
+use support::requests::{Whole, assertion, basic, forged, form};
+use support::secrets::{Log, Needles, latin, written};
+use support::{Act, App, Hooked, ManualClock, Plan, Upstream, post, refresh_form};
+use tower::util::BoxCloneService;
+use tower::{BoxError, Service as _, service_fn};
+use tower_layer::Layer as _;
+use tower_oauth_refresh::store::{Beside, Change, Entry, Key, Name, Store as _, Tag, Ttl, Version};
+use tower_oauth_refresh::{Error, EventKind, MemoryStore, Refresh, RequestBody};
+
+const CLIENT: &str = "confidential";
+const SECRET: &str = "secret of confidential";
+const HOUR: Duration = Duration::from_secs(3600);
+
+type Inner = BoxCloneService<Request<RequestBody<Full<Bytes>>>, Response<Full<Bytes>>, BoxError>;
+
+/// An instance that notes down whatever can be seen of it.
+struct Watched {
+    app: App,
+    service: Refresh<Inner, support::TestStore>,
+    needles: Needles,
+    shown: Arc<Mutex<String>>,
+    stored: Arc<Mutex<Vec<u8>>>,
+    plan: Arc<Mutex<Option<fn(&support::Call) -> Plan>>>,
+    kinds: HashSet<EventKind>,
+}
+
+impl Watched {
+    fn new() -> Self {
+        let (shown, stored) = (Arc::<Mutex<String>>::default(), Arc::<Mutex<Vec<u8>>>::default());
+        let plan = Arc::<Mutex<Option<fn(&support::Call) -> Plan>>>::default();
+        // Two clocks: what has expired stays in the store and is told as expired.
+        let store = Hooked::new(MemoryStore::with_clock(ManualClock::new()));
+        let (dump, faults) = (Arc::clone(&stored), Arc::clone(&plan));
+        store.hook(move |key, call| {
+            dump.lock().unwrap().extend(written(key, call));
+            faults.lock().unwrap().map_or(Plan::Pass, |plan| plan(call))
+        });
+        let app = App::over(ManualClock::new(), store, Upstream::new(), |builder| {
+            let builder = builder.adopt_until(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 32));
+            show(&shown, &builder);
+            builder
+        });
+        let (inside, upstream) = (Arc::clone(&shown), app.upstream.clone());
+        let inner = BoxCloneService::new(service_fn(move |request: Request<RequestBody<Full<Bytes>>>| {
+            show(&inside, request.body());
+            upstream.clone().call(request)
+        }));
+        let service = app.layer.layer(inner);
+        show(&shown, &app.layer);
+        show(&shown, &service);
+        let mut needles = Needles::default();
+        for secret in [SECRET, "wrong secret", &basic(format!("{CLIENT}:{SECRET}"))[6..]] {
+            needles.text(secret);
+        }
+        Self { app, service, needles, shown, stored, plan, kinds: HashSet::new() }
+    }
+
+    async fn send(&mut self, request: Request<Full<Bytes>>) -> Whole {
+        let future = self.service.call(request);
+        show(&self.shown, &future);
+        let (head, body) = match future.await {
+            Ok(response) => response.into_parts(),
+            Err(error) => {
+                show(&self.shown, &error);
+                Response::new(Default::default()).into_parts()
+            }
+        };
+        show(&self.shown, &body);
+        if let Some(error) = head.extensions.get::<Error>() {
+            show(&self.shown, error);
+            let mut cause: Option<&dyn std::error::Error> = error.source();
+            self.shown.lock().unwrap().push_str(&error.to_string());
+            while let Some(error) = cause {
+                show(&self.shown, &error);
+                self.shown.lock().unwrap().push_str(&error.to_string());
+                cause = error.source();
+            }
+        }
+        let whole = Whole { head, body: body.collect().await.unwrap().to_bytes() };
+        for name in ["refresh_token", "access_token"] {
+            if let Some(token) = whole.json()[name].as_str() {
+                self.needles.token(token);
+            }
+        }
+        for event in self.app.take_events() {
+            self.kinds.insert(event.kind);
+            show(&self.shown, &event);
+        }
+        whole
+    }
+
+    async fn token(&mut self, request: Request<Full<Bytes>>) -> String {
+        self.send(request).await.token("a success")
+    }
+
+    fn fault(&self, plan: fn(&support::Call) -> Plan) {
+        *self.plan.lock().unwrap() = Some(plan);
+    }
+
+    fn no_fault(&self) {
+        *self.plan.lock().unwrap() = None;
+    }
+}
+
+fn show(shown: &Mutex<String>, what: &impl std::fmt::Debug) {
+    let mut shown = shown.lock().unwrap();
+    shown.push_str(&format!("{what:?}\n{what:#?}\n"));
+}
+
+fn log_in(client: &str) -> Request<Full<Bytes>> {
+    let secret = ("client_secret", SECRET);
+    let form = [("grant_type", "password"), ("password", "of a user"), ("client_id", client)];
+    if client == CLIENT { post("/token", &[&form[..], &[secret]].concat()) } else { post("/token", &form) }
+}
+
+fn refresh(client: &str, token: &str) -> Request<Full<Bytes>> {
+    let form = refresh_form(client, token);
+    if client == CLIENT {
+        post("/token", &[&form[..], &[("client_secret", SECRET)]].concat())
+    } else {
+        post("/token", &form)
+    }
+}
+
+fn refresh_by_basic(token: &str, secret: &str) -> Request<Full<Bytes>> {
+    let body = format!("grant_type=refresh_token&refresh_token={token}");
+    form("/token").header("authorization", basic(format!("{CLIENT}:{secret}"))).body(body.into()).unwrap()
+}
+
+fn revoke(token: &str) -> Request<Full<Bytes>> {
+    post("/revoke", &[("token", token), ("client_id", CLIENT), ("client_secret", SECRET)])
+}
+
+async fn the_good_paths(watched: &mut Watched) {
+    for client in ["app", CLIENT] {
+        let first = watched.token(log_in(client)).await;
+        let second = watched.token(refresh(client, &first)).await;
+        watched.token(refresh(client, &first)).await;
+        watched.app.clock.advance(2 * HOUR);
+        watched.token(refresh(client, &first)).await;
+        watched.app.clock.advance(2 * HOUR);
+        watched.send(refresh(client, &second)).await;
+    }
+    let first = watched.token(log_in(CLIENT)).await;
+    let second = watched.token(refresh_by_basic(&first, SECRET)).await;
+    watched.token(refresh_by_basic(&first, SECRET)).await;
+    let assertion = assertion(r#"{"sub":"confidential"}"#);
+    watched.needles.text(&assertion);
+    let form = [&refresh_form(CLIENT, &second)[..], &[("client_secret", SECRET), ("client_assertion", &assertion)]];
+    let third = watched.token(post("/token", &form.concat())).await;
+    watched.send(revoke(&third)).await.assert_ok("revoked");
+
+    let foreign = log_in_before(&watched.app, CLIENT).await;
+    watched.needles.text(&foreign);
+    let adopted = watched.token(refresh(CLIENT, &foreign)).await;
+    watched.token(refresh(CLIENT, &foreign)).await;
+    watched.send(refresh("other", &foreign)).await;
+    watched.token(refresh(CLIENT, &adopted)).await;
+}
+
+async fn the_refusals(watched: &mut Watched) {
+    let first = watched.token(log_in(CLIENT)).await;
+    let token = watched.token(refresh(CLIENT, &first)).await;
+    let with = |rest: &str| form("/token").body(Full::from(format!("refresh_token={token}{rest}"))).unwrap();
+    let authorized = |scheme: &str| {
+        let body = "grant_type=refresh_token&refresh_token=x";
+        form("/token").header("authorization", format!("{scheme} {token}")).body(body.into()).unwrap()
+    };
+    let requests = [
+        refresh("other", &token),
+        refresh_by_basic(&first, "wrong secret"),
+        refresh_by_basic(&token, "wrong secret"),
+        refresh(CLIENT, &forged(&token, 1)),
+        refresh(CLIENT, &forged(&token, 9)),
+        refresh(CLIENT, &token[..60]),
+        revoke(&forged(&token, 9)),
+        post("/token", &[&refresh_form(CLIENT, &token)[..], &[("scope", &token)]].concat()),
+        post("/token", &[&refresh_form(CLIENT, &token)[..], &[("resource", &token)]].concat()),
+        post("/token", &[(&token, &token), ("grant_type", "refresh_token"), ("client_id", CLIENT)]),
+        authorized("Basic"),
+        authorized("Bearer"),
+        with(&format!("&grant_type=refresh_token&refresh_token={token}")),
+        with("&grant_type=refresh_token&client_id=a%"),
+        with("&grant_type=refresh_token"),
+        with("&grant_type=refresh_token&client_id=app&client_secret=a&client_secret=secret+of+confidential"),
+        with(&"&".repeat(70_000)),
+        post("/token", &[("grant_type", "password")]),
+    ];
+    for request in requests {
+        watched.send(request).await;
+    }
+}
+
+async fn the_faults(watched: &mut Watched) {
+    const QUOTED: &str = r#"{"error":"invalid_grant","error_description":"upstream-5-0"}"#;
+    let acts = [
+        Act::Answer(200, "application/json", r#"{"refresh_token":"upstream-9-8","refresh_token":"upstream-9-9"}"#),
+        Act::Answer(200, "text/html", "upstream-9-9"),
+        Act::Answer(400, "application/json", QUOTED),
+        Act::Answer(500, "application/json", r#"{"error":"server_error"}"#),
+        Act::Break,
+        Act::Hang,
+        Act::Answer(400, "application/json", r#"{"error":"invalid_grant"}"#),
+    ];
+    let mut token = watched.token(log_in(CLIENT)).await;
+    for act in acts {
+        watched.app.upstream.then(act);
+        watched.send(refresh(CLIENT, &token)).await;
+        watched.app.layer.drain().await;
+        watched.send(refresh(CLIENT, &token)).await;
+        token = watched.token(log_in(CLIENT)).await;
+    }
+    watched.app.upstream.then(Act::Break);
+    watched.send(revoke(&token)).await.assert_refused("down", 503, "temporarily_unavailable", false);
+
+    let plans: [fn(&support::Call) -> Plan; 4] = [
+        |call| if call.is_commit() { Plan::Lose } else { Plan::Pass },
+        |call| if call.is_commit() { Plan::LoseAnswer } else { Plan::Pass },
+        |call| if call.is_swap() { Plan::Corrupt } else { Plan::Pass },
+        |_| Plan::Lose,
+    ];
+    for plan in plans {
+        let token = watched.token(log_in(CLIENT)).await;
+        watched.fault(plan);
+        for request in [refresh(CLIENT, &token), log_in(CLIENT), revoke(&token), refresh(CLIENT, "foreign")] {
+            watched.send(request).await;
+        }
+        watched.app.layer.drain().await;
+        watched.no_fault();
+        watched.send(refresh(CLIENT, &token)).await;
+    }
+    let token = watched.token(log_in(CLIENT)).await;
+    watched.app.clock.advance(1000 * HOUR);
+    watched.send(refresh(CLIENT, &token)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_secret_is_logged_shown_or_stored_on_any_path() {
+    let (log, _guard) = Log::capture();
+    let mut watched = Watched::new();
+    the_good_paths(&mut watched).await;
+    the_refusals(&mut watched).await;
+    the_faults(&mut watched).await;
+
+    for seen in watched.app.upstream.seen() {
+        for name in ["refresh_token", "token"] {
+            if let Some(token) = seen.param(name).filter(|token| token.starts_with("upstream-")) {
+                watched.needles.text(token);
+            }
+        }
+    }
+    use EventKind::*;
+    let all = [
+        Issued,
+        Rotated,
+        Replayed,
+        Recovered,
+        Late,
+        ReuseDetected,
+        ClientMismatch,
+        Expired,
+        Unknown,
+        Revoked,
+        Adopted,
+        UpstreamRejected,
+        UpstreamUnreadable,
+        StoreUnavailable,
+        StoreCorrupt,
+        CommitLost,
+        Ahead,
+        Forged,
+        Unbound,
+    ];
+    let missing: Vec<_> = all.into_iter().filter(|kind| !watched.kinds.contains(kind)).collect();
+    assert_eq!(missing, [], "a path was not taken");
+
+    let (log, shown, stored) = (log.text(), watched.shown.lock().unwrap(), watched.stored.lock().unwrap());
+    assert!(log.contains("TRACE") && log.contains("recovered") && log.len() > 10_000, "the log was not captured");
+    assert!(shown.contains("RefreshLayerBuilder") && shown.contains("UpstreamUnreadable"), "nothing was shown");
+    assert!(stored.len() > 10_000, "nothing was stored");
+    assert_eq!(watched.needles.find(&log), None, "in the log");
+    assert_eq!(watched.needles.find(&shown), None, "shown by Debug or Display");
+    assert_eq!(watched.needles.find_in_bytes(&stored), None, "in the store");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_is_planted_is_found() {
+    let (log, _guard) = Log::capture();
+    let mut watched = Watched::new();
+    let token = watched.token(log_in(CLIENT)).await;
+    let needles = watched.needles.clone();
+    assert!(needles.iter().count() > 30);
+    assert_eq!(needles.find(&log.text()), None);
+    for (name, needle) in needles.iter() {
+        assert!(needles.find(&format!("before{needle}after")).is_some(), "{name}");
+    }
+    tracing::trace!(%token, "planted");
+    assert!(needles.find(&log.text()).is_some_and(|found| found.contains(&token)), "in the log");
+
+    let secret = SECRET.as_bytes();
+    assert!(needles.find(&format!("{:?}", Bytes::from_static(secret))).is_some(), "a literal");
+    assert!(needles.find(&format!("{secret:?}")).is_some(), "a list");
+    assert!(needles.find_in_bytes(secret).is_some() && needles.find(&latin(secret)).is_some(), "bytes");
+
+    let entry = |value: &'static [u8]| Entry::new(Version::new([1; 8]), Tag::new([0; 32]), Bytes::from_static(value));
+    let put = |value| Change::Put { entry: entry(value), ttl: Ttl::After(HOUR) };
+    let also = Beside::new(Name::new([0; 16]), Bytes::from_static(secret), HOUR);
+    for (place, change, also) in [("an entry", put(secret), None), ("beside one", put(b""), Some(also))] {
+        watched.stored.lock().unwrap().clear();
+        let key = Key::new([place.len() as u8; 32]);
+        let _ = watched.app.store.swap(&key, None, change, also).await.unwrap();
+        assert!(needles.find_in_bytes(&watched.stored.lock().unwrap()).is_some(), "{place}");
+    }
+}

@@ -1,0 +1,134 @@
+//! Looks for secrets where they must not be, in every spelling that a careless line of code would give them.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use tower_oauth_refresh::store::{Change, Key};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::FmtSpan;
+
+use super::Call;
+
+/// The spellings of secrets, each with what it is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Needles(Vec<(String, String)>);
+
+impl Needles {
+    /// A secret that is text: a token of the inner service, a client secret.
+    pub(crate) fn text(&mut self, secret: &str) {
+        let escaped: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+        for (spelling, needle) in [("as it is", secret.to_owned()), ("in a form", escaped)] {
+            self.0.push((format!("{secret} {spelling}"), needle));
+        }
+        self.bytes(secret, secret.as_bytes());
+    }
+
+    /// A refresh token of the layer: the whole of it, its id and its secret.
+    pub(crate) fn token(&mut self, token: &str) {
+        let Some(encoded) = token.strip_prefix("rt_") else { return self.text(token) };
+        let bytes = URL_SAFE_NO_PAD.decode(encoded).unwrap();
+        for (part, text) in [("begin", &encoded[..16]), ("middle", &encoded[24..44]), ("end", &encoded[44..])] {
+            self.0.push((format!("the {part} of {token}"), text.to_owned()));
+        }
+        self.bytes(&format!("the id of {token}"), &bytes[..12]);
+        self.bytes(&format!("the secret of {token}"), &bytes[16..]);
+    }
+
+    fn bytes(&mut self, name: &str, bytes: &[u8]) {
+        let list = format!("{bytes:?}");
+        let literal = format!("{:?}", Bytes::copy_from_slice(bytes));
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        // What is encoded together with something behind it ends in another way.
+        let whole = &bytes[..bytes.len() / 3 * 3];
+        for (spelling, needle) in [
+            ("as bytes", latin(bytes)),
+            ("as a list", list[1..list.len() - 1].to_owned()),
+            ("as a literal", literal[2..literal.len() - 1].to_owned()),
+            ("in HEX", hex.to_uppercase()),
+            ("in hex", hex),
+            ("in base64", STANDARD.encode(bytes)),
+            ("in base64 within more", STANDARD_NO_PAD.encode(whole)),
+            ("in base64url", URL_SAFE_NO_PAD.encode(whole)),
+        ] {
+            self.0.push((format!("{name} {spelling}"), needle));
+        }
+    }
+
+    /// The first secret that is in `text`.
+    pub(crate) fn find(&self, text: &str) -> Option<&str> {
+        self.0.iter().find(|(_, needle)| text.contains(needle.as_str())).map(|(name, _)| name.as_str())
+    }
+
+    pub(crate) fn find_in_bytes(&self, bytes: &[u8]) -> Option<&str> {
+        self.find(&latin(bytes))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &(String, String)> {
+        self.0.iter()
+    }
+}
+
+/// A character for each byte, so that bytes can be looked for as text.
+pub(crate) fn latin(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| char::from(*byte)).collect()
+}
+
+/// Everything that is logged.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// From here on this thread logs to it, all that there is.
+    pub(crate) fn capture() -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_span_events(FmtSpan::FULL)
+            .with_ansi(false)
+            .with_writer(log.clone())
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+/// Everything that a call writes to the store, and under which key.
+pub(crate) fn written(key: &Key, call: &Call) -> Vec<u8> {
+    let Call::Swap { change, also, .. } = call else { return Vec::new() };
+    let mut bytes = key.as_bytes().to_vec();
+    if let Change::Put { entry, .. } = change {
+        bytes.extend_from_slice(entry.version.as_bytes());
+        bytes.extend_from_slice(entry.tag.as_bytes());
+        bytes.extend_from_slice(&entry.value);
+    }
+    if let Some(also) = also {
+        bytes.extend_from_slice(also.name.as_bytes());
+        bytes.extend_from_slice(&also.value);
+    }
+    bytes
+}
