@@ -3,6 +3,8 @@
 mod contract;
 #[cfg(feature = "memory")]
 mod memory;
+#[cfg(feature = "memory")]
+mod slot;
 mod types;
 
 pub use self::contract::Store;
