@@ -5,6 +5,8 @@ mod contract;
 mod memory;
 #[cfg(feature = "memory")]
 mod slot;
+#[cfg(feature = "store-tests")]
+pub mod tests;
 mod types;
 
 pub use self::contract::Store;
