@@ -118,19 +118,21 @@ pub async fn after_sets_another_end<S: Store>(make: impl AsyncFn() -> S) {
     .await;
 }
 
-/// An entry that is renewed before its end each time stays.
+/// An entry that is renewed before its end each time stays, whether that happens seldom or often.
 pub async fn an_entry_that_is_renewed_stays<S: Store>(make: impl AsyncFn() -> S) {
     within_ttl(async |ttl| {
         let store = make().await;
-        let mut current = entry();
-        let key = inserted(&store, &current, Ttl::After(ttl)).await;
-        for _ in 0..8 {
-            tokio::time::sleep(ttl / 4).await;
-            let next = again(&current);
-            if put(&store, &key, Some(current.version), &next, Ttl::After(ttl)).await == Swap::Conflict(None) {
-                return None;
+        for steps in [3, 40] {
+            let mut current = entry();
+            let key = inserted(&store, &current, Ttl::After(ttl)).await;
+            for _ in 0..steps * 2 {
+                tokio::time::sleep(ttl / steps).await;
+                let next = again(&current);
+                if put(&store, &key, Some(current.version), &next, Ttl::After(ttl)).await == Swap::Conflict(None) {
+                    return None;
+                }
+                current = next;
             }
-            current = next;
         }
         Some(())
     })

@@ -2,16 +2,16 @@
 /// `store-tests`).
 ///
 /// Takes an expression, evaluated once a test, for an async closure that opens another handle on the same store each
-/// time it is called; see [`store::tests`](crate::store::tests). Attributes in front of it go to every test:
+/// time it is called; see [`store::tests`](crate::store::tests). Attributes behind it go to every test:
 ///
 /// ```
 /// # use tower_oauth_refresh::store::MemoryStore;
 /// tower_oauth_refresh::store_tests!(
-///     #[ignore = "needs a server"]
 ///     {
 ///         let store = MemoryStore::new();
 ///         async move || store.clone()
-///     }
+///     },
+///     #[ignore = "needs a server"]
 /// );
 /// # fn main() {}
 /// ```
@@ -36,7 +36,7 @@ macro_rules! store_tests {
             $crate::store::tests::run($crate::store::tests::$theme::$name($crate::store::tests::provided($make)));
         }
     };
-    ($(#[$attribute:meta])* $make:expr $(,)?) => {
+    ($make:expr $(, #[$attribute:meta])* $(,)?) => {
         $crate::store_tests! {
             @each own [$(#[$attribute])*] ($make)
             swap:
