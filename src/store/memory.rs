@@ -1,47 +1,121 @@
 use std::fmt;
-use std::hash::RandomState;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use moka::ops::compute::{CompResult, Op};
+use moka::Expiry;
+use moka::ops::compute::Op;
 use moka::sync::Cache;
 
-use super::{Beside, Change, Claim, Entry, Key, Lease, Name, Store, StoreError, Swap, Tag, Ttl, Version};
+use super::slot::{Slot, answer};
+use super::{Beside, Change, Claim, Entry, Key, Name, Store, StoreError, Swap, Tag, Ttl, Version};
 use crate::clock::{Clock, SystemClock, Timestamp};
 
-/// Grants in the memory of this process: for a server that runs as one instance, and for tests.
+/// Grants in the memory of this process: for one instance, for tests, for trying the layer out.
 ///
-/// Every grant is lost when the process ends. There is no bound on their number; each goes away at its end. Clones are
-/// the same store.
+/// A clone is another handle on the same grants. They are gone when the process ends, and no other instance sees them.
+///
+/// Nothing is ever evicted to make room: the memory in use follows the number of live grants. What has expired is
+/// absent at once for every caller; its place is taken back in the course of later calls, from a sixteenth of its time
+/// to live later on.
+///
+/// ```
+/// use tower_oauth_refresh::store::{Key, MemoryStore, Store};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), tower_oauth_refresh::store::StoreError> {
+/// let store = MemoryStore::new();
+/// assert_eq!(store.get(&Key::new([7; 32])).await?, None);
+/// # Ok(())
+/// # }
+/// ```
+// How races are kept right: the cache maps a key to a slot, and a slot has a lock. A change that needs no other slot
+// is made in the slot, under its lock. Every other (a first entry, a much later end, a removal) goes through
+// `and_compute_with`, which runs one at a time for a key: it retires the old slot under its lock before the new one
+// takes its place. Nobody writes into a retired slot. Whoever reads from one got hold of it before it was replaced, and
+// is told what held then.
 #[derive(Clone)]
 pub struct MemoryStore {
-    slots: Cache<Key, Slot, RandomState>,
+    slots: Cache<Key, Kept>,
     clock: Arc<dyn Clock>,
 }
 
 impl MemoryStore {
-    /// An empty store.
+    /// An empty store that goes by the clock of the operating system.
     #[must_use]
     pub fn new() -> Self {
         Self::with_clock(SystemClock)
     }
 
-    /// An empty store that goes by this clock: the ends of entries and of leases move with it.
+    /// An empty store whose times to live and leases go by `clock`, so that a test can move them.
+    ///
+    /// A clock that stands still or runs backwards keeps no entry for much longer than its time to live in real time:
+    /// then its place is taken back.
     #[must_use]
     pub fn with_clock(clock: impl Clock) -> Self {
-        let slots = Cache::builder().expire_after(Reclaim).build();
-        Self { slots, clock: Arc::new(clock) }
+        Self { slots: Cache::builder().expire_after(Reclaim).build(), clock: Arc::new(clock) }
     }
 
-    /// About how many entries there are; expired ones count until they are reclaimed.
+    /// How many entries take up place, for metrics: approximate while others write, and including those that have
+    /// expired but whose place has not been taken back.
+    ///
+    /// Takes back first what is due, which can take a while after a long pause.
     #[must_use]
     pub fn entry_count(&self) -> u64 {
+        self.slots.run_pending_tasks();
         self.slots.entry_count()
     }
 
-    fn live(&self, key: &Key) -> Option<Slot> {
-        self.slots.get(key).filter(|slot| slot.expires_at > self.clock.now())
+    fn swap_entry(&self, key: &Key, expected: Option<Version>, change: &Change, also: Option<&Beside>) -> Swap {
+        let swap = match self.slots.get(key) {
+            None => answer(None, expected, change),
+            Some(kept) => kept.write(|slot| slot.swap(expected, change, also, self.clock.now())).flatten(),
+        };
+        swap.unwrap_or_else(|| self.swap_slot(key, expected, change, also))
+    }
+
+    /// The same where another slot has to take the place of the one that is there.
+    fn swap_slot(&self, key: &Key, expected: Option<Version>, change: &Change, also: Option<&Beside>) -> Swap {
+        let mut swap = Swap::Swapped;
+        self.slots.entry(*key).and_compute_with(|found| {
+            let found = found.map(moka::Entry::into_value);
+            let mut old = found.as_ref().map(Kept::lock);
+            let now = self.clock.now();
+            let answer = match &mut old {
+                None => answer(None, expected, change),
+                Some(slot) => slot.swap(expected, change, also, now),
+            };
+            if let Some(answer) = answer {
+                swap = answer;
+                return Op::Nop;
+            }
+            if let Some(slot) = &mut old {
+                slot.retire();
+            }
+            match change {
+                Change::Put { entry, ttl: Ttl::After(ttl) } => {
+                    let (slot, hold) = Slot::in_place_of(old.as_deref(), entry.clone(), *ttl, also, now);
+                    Op::Put(Kept { slot: Arc::new(Mutex::new(slot)), hold })
+                }
+                // An end that is kept needs no other slot: this is a removal.
+                Change::Put { ttl: Ttl::Keep, .. } | Change::Remove => Op::Remove,
+            }
+        });
+        swap
+    }
+
+    fn claim_entry(&self, key: &Key, tag: &Tag, version: Version, lease: Duration) -> Option<Claim> {
+        let take = |slot: &mut Slot| slot.claim(tag, version, lease, self.clock.now());
+        if let Some(claim) = self.slots.get(key)?.write(take) {
+            return claim;
+        }
+        // Another slot is about to take its place: wait for that one.
+        let mut claim = None;
+        self.slots.entry(*key).and_compute_with(|found| {
+            claim = found.and_then(|found| take(&mut found.into_value().lock()));
+            Op::Nop
+        });
+        claim
     }
 }
 
@@ -53,46 +127,13 @@ impl Default for MemoryStore {
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryStore").field("entry_count", &self.entry_count()).finish_non_exhaustive()
-    }
-}
-
-/// An entry with what lies beside it.
-#[derive(Clone)]
-struct Slot {
-    entry: Entry,
-    expires_at: Timestamp,
-    beside: Vec<(Name, Bytes, Timestamp)>,
-    /// How long the slot had to live when it was written.
-    ttl: Duration,
-}
-
-impl Slot {
-    fn lay_beside(&mut self, also: Option<Beside>, now: Timestamp) {
-        self.beside.retain(|(_, _, end)| *end > now);
-        if let Some(Beside { name, value, ttl }) = also {
-            self.beside.retain(|(other, ..)| *other != name);
-            self.beside.push((name, value, now.saturating_add(ttl)));
-        }
-    }
-}
-
-/// Gives the memory of expired slots back. What has expired is decided by the store's own clock, on every read.
-struct Reclaim;
-
-impl moka::Expiry<Key, Slot> for Reclaim {
-    fn expire_after_create(&self, _: &Key, slot: &Slot, _: Instant) -> Option<Duration> {
-        Some(slot.ttl)
-    }
-
-    fn expire_after_update(&self, _: &Key, slot: &Slot, _: Instant, _: Option<Duration>) -> Option<Duration> {
-        Some(slot.ttl)
+        f.debug_struct("MemoryStore").field("entries", &self.slots.entry_count()).finish_non_exhaustive()
     }
 }
 
 impl Store for MemoryStore {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        Ok(self.live(key).map(|slot| slot.entry))
+        Ok(self.slots.get(key).and_then(|kept| kept.lock().entry(self.clock.now()).cloned()))
     }
 
     async fn swap(
@@ -102,42 +143,11 @@ impl Store for MemoryStore {
         change: Change,
         also: Option<Beside>,
     ) -> Result<Swap, StoreError> {
-        let now = self.clock.now();
-        let mut outcome = Swap::Swapped;
-        self.slots.entry(*key).and_compute_with(|found| {
-            let found = found.map(moka::Entry::into_value).filter(|slot| slot.expires_at > now);
-            let version = found.as_ref().map(|slot| slot.entry.version);
-            let done = match &change {
-                Change::Put { entry, .. } => version == Some(entry.version),
-                Change::Remove => version.is_none(),
-            };
-            if done {
-                return Op::Nop;
-            }
-            if version != expected {
-                outcome = Swap::Conflict(found.map(|slot| slot.entry));
-                return Op::Nop;
-            }
-            let Change::Put { entry, ttl } = change else { return Op::Remove };
-            let kept = found.as_ref().map(|slot| slot.expires_at);
-            let expires_at = match (ttl, kept) {
-                (Ttl::Keep, Some(kept)) => kept,
-                (Ttl::Keep, None) => return Op::Nop,
-                (Ttl::After(ttl), _) => now.saturating_add(ttl),
-            };
-            let beside = found.map(|slot| slot.beside).unwrap_or_default();
-            let mut slot = Slot { entry, expires_at, beside, ttl: expires_at.saturating_since(now) };
-            slot.lay_beside(also, now);
-            Op::Put(slot)
-        });
-        Ok(outcome)
+        Ok(self.swap_entry(key, expected, &change, also.as_ref()))
     }
 
     async fn beside(&self, key: &Key, name: &Name) -> Result<Option<Bytes>, StoreError> {
-        let now = self.clock.now();
-        let slot = self.live(key);
-        let found = slot.and_then(|slot| slot.beside.into_iter().find(|(other, _, end)| other == name && *end > now));
-        Ok(found.map(|(_, value, _)| value))
+        Ok(self.slots.get(key).and_then(|kept| kept.lock().beside(name, self.clock.now())))
     }
 
     async fn claim(
@@ -147,39 +157,43 @@ impl Store for MemoryStore {
         version: Version,
         lease: Duration,
     ) -> Result<Option<Claim>, StoreError> {
-        let now = self.clock.now();
-        let mut outcome = Lease::Taken;
-        let result = self.slots.entry(*key).and_compute_with(|found| {
-            let Some(mut slot) = found.map(moka::Entry::into_value).filter(|slot| slot.expires_at > now) else {
-                return Op::Nop;
-            };
-            if slot.entry.version == version {
-                return Op::Nop;
-            }
-            let left = slot.entry.lease.map(|end| end.saturating_since(now)).filter(|left| !left.is_zero());
-            outcome = match left {
-                _ if slot.entry.tag != *tag => Lease::OtherTag(left),
-                Some(left) => Lease::Held(left),
-                None => Lease::Taken,
-            };
-            if outcome != Lease::Taken {
-                return Op::Nop;
-            }
-            slot.entry.version = version;
-            slot.entry.lease = Some(now.saturating_add(lease));
-            slot.ttl = slot.expires_at.saturating_since(now);
-            Op::Put(slot)
-        });
-        let slot = match result {
-            CompResult::Inserted(found) | CompResult::ReplacedWith(found) | CompResult::Unchanged(found) => {
-                found.into_value()
-            }
-            CompResult::StillNone(_) | CompResult::Removed(_) => return Ok(None),
-        };
-        Ok(Some(slot).filter(|slot| slot.expires_at > now).map(|slot| Claim::new(outcome, slot.entry)))
+        Ok(self.claim_entry(key, tag, version, lease))
     }
 
     fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+}
+
+/// What the cache holds, and how long it has to.
+#[derive(Clone)]
+struct Kept {
+    slot: Arc<Mutex<Slot>>,
+    hold: Duration,
+}
+
+impl Kept {
+    /// Runs `write` on the slot, unless it is retired.
+    fn write<T>(&self, write: impl FnOnce(&mut Slot) -> T) -> Option<T> {
+        let mut slot = self.lock();
+        (!slot.is_retired()).then(|| write(&mut slot))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slot> {
+        // Nothing that can panic stands between two writes that belong together.
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes back the place of what has expired. Whether an entry is there, its own end decides.
+struct Reclaim;
+
+impl Expiry<Key, Kept> for Reclaim {
+    fn expire_after_create(&self, _: &Key, kept: &Kept, _: Instant) -> Option<Duration> {
+        Some(kept.hold)
+    }
+
+    fn expire_after_update(&self, _: &Key, kept: &Kept, _: Instant, _: Option<Duration>) -> Option<Duration> {
+        Some(kept.hold)
     }
 }

@@ -3,6 +3,10 @@
 mod contract;
 #[cfg(feature = "memory")]
 mod memory;
+#[cfg(feature = "memory")]
+mod slot;
+#[cfg(feature = "store-tests")]
+pub mod tests;
 mod types;
 
 pub use self::contract::Store;

@@ -1,0 +1,141 @@
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::{Beside, Change, Claim, Entry, Lease, Name, Swap, Tag, Ttl, Version};
+use crate::clock::Timestamp;
+
+/// How many values lie beside an entry, so that a client that rotates in a loop does not fill the memory.
+const BESIDES: usize = 8;
+
+/// An entry in memory with all that lies beside it.
+pub(super) struct Slot {
+    entry: Entry,
+    end: Timestamp,
+    besides: Vec<(Name, Bytes, Timestamp)>,
+    /// When its place is taken back, by the clock of the cache.
+    reclaimed_at: Instant,
+    /// Whether it has lost its place to another, or to nothing. What it shows is then what held until that moment.
+    retired: bool,
+}
+
+impl Slot {
+    /// The slot that takes the place of `old`, and how long the cache has to hold it.
+    pub(super) fn in_place_of(
+        old: Option<&Self>,
+        entry: Entry,
+        ttl: Duration,
+        also: Option<&Beside>,
+        now: Timestamp,
+    ) -> (Self, Duration) {
+        let hold = hold(ttl);
+        let besides = old.filter(|old| old.is_live(now)).map(|old| old.besides.clone()).unwrap_or_default();
+        let end = now.saturating_add(ttl);
+        let mut slot = Self { entry, end, besides, reclaimed_at: Instant::now() + hold, retired: false };
+        slot.put_beside(also, now);
+        (slot, hold)
+    }
+
+    pub(super) fn retire(&mut self) {
+        self.retired = true;
+    }
+
+    pub(super) const fn is_retired(&self) -> bool {
+        self.retired
+    }
+
+    pub(super) fn entry(&self, now: Timestamp) -> Option<&Entry> {
+        self.is_live(now).then_some(&self.entry)
+    }
+
+    pub(super) fn beside(&self, name: &Name, now: Timestamp) -> Option<Bytes> {
+        let beside = self.besides.iter().find(|(known, _, end)| known == name && *end > now);
+        beside.filter(|_| self.is_live(now)).map(|(_, value, _)| value.clone())
+    }
+
+    pub(super) fn claim(&mut self, tag: &Tag, version: Version, lease: Duration, now: Timestamp) -> Option<Claim> {
+        if !self.is_live(now) {
+            return None;
+        }
+        let held = self.entry.lease.map(|end| end.saturating_since(now)).filter(|left| !left.is_zero());
+        let outcome = if self.entry.version == version {
+            Lease::Taken
+        } else if self.entry.tag != *tag {
+            Lease::OtherTag(held)
+        } else if let Some(left) = held {
+            Lease::Held(left)
+        } else {
+            self.entry.version = version;
+            self.entry.lease = Some(now.saturating_add(lease));
+            Lease::Taken
+        };
+        Some(Claim::new(outcome, self.entry.clone()))
+    }
+
+    /// The answer to a swap, if it can be given without another slot in this one's place; the change is then made.
+    pub(super) fn swap(
+        &mut self,
+        expected: Option<Version>,
+        change: &Change,
+        also: Option<&Beside>,
+        now: Timestamp,
+    ) -> Option<Swap> {
+        if let Some(answer) = answer(self.entry(now), expected, change) {
+            return Some(answer);
+        }
+        let Change::Put { entry, ttl } = change else { return None };
+        if !self.is_live(now) {
+            return None;
+        }
+        if let Ttl::After(ttl) = *ttl {
+            if !self.outlasts(ttl) {
+                return None;
+            }
+            self.end = now.saturating_add(ttl);
+        }
+        self.entry = entry.clone();
+        self.put_beside(also, now);
+        Some(Swap::Swapped)
+    }
+
+    /// Whether the place of the slot is held for as long as an entry needs that lives for `ttl` from now, and not for
+    /// much longer.
+    fn outlasts(&self, ttl: Duration) -> bool {
+        let left = self.reclaimed_at.saturating_duration_since(Instant::now());
+        ttl <= left && left / 2 <= ttl
+    }
+
+    fn is_live(&self, now: Timestamp) -> bool {
+        self.end > now
+    }
+
+    fn put_beside(&mut self, also: Option<&Beside>, now: Timestamp) {
+        self.besides.retain(|(_, _, end)| *end > now);
+        if let Some(Beside { name, value, ttl }) = also {
+            self.besides.retain(|(known, ..)| known != name);
+            if self.besides.len() == BESIDES {
+                self.besides.remove(0);
+            }
+            self.besides.push((*name, value.clone(), now.saturating_add(*ttl)));
+        }
+    }
+}
+
+/// The answer to a swap that finds `current`, unless the change is to be made.
+pub(super) fn answer(current: Option<&Entry>, expected: Option<Version>, change: &Change) -> Option<Swap> {
+    match (current, change) {
+        (None, Change::Remove) => Some(Swap::Swapped),
+        // Where nothing is, there is no end to keep.
+        (None, Change::Put { ttl, .. }) => (expected.is_some() || *ttl == Ttl::Keep).then_some(Swap::Conflict(None)),
+        (Some(current), Change::Put { entry, .. }) if current.version == entry.version => Some(Swap::Swapped),
+        (Some(current), _) => (expected != Some(current.version)).then(|| Swap::Conflict(Some(current.clone()))),
+    }
+}
+
+/// How long the cache holds an entry that lives for `ttl`: somewhat longer, so that an entry that is renewed again and
+/// again seldom has to move. Bounded, because an [`Instant`] is.
+fn hold(ttl: Duration) -> Duration {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    let ttl = ttl.min(CENTURY);
+    ttl + ttl / 16
+}

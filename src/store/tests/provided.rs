@@ -1,0 +1,45 @@
+use bytes::Bytes;
+
+use super::super::{Beside, Change, Entry, Key, Name, Store, StoreError, Swap, Version};
+use crate::clock::Timestamp;
+
+/// A store with the [`claim`](Store::claim) that the trait provides, whatever the store's own is: the suite tests that
+/// `get` and `swap` are fit for it.
+#[derive(Clone, Debug)]
+pub struct Provided<S>(S);
+
+impl<S: Store> Provided<S> {
+    /// Hides the own `claim` of `store`.
+    pub const fn new(store: S) -> Self {
+        Self(store)
+    }
+}
+
+impl<S: Store> Store for Provided<S> {
+    async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        self.0.get(key).await
+    }
+
+    async fn swap(
+        &self,
+        key: &Key,
+        expected: Option<Version>,
+        change: Change,
+        also: Option<Beside>,
+    ) -> Result<Swap, StoreError> {
+        self.0.swap(key, expected, change, also).await
+    }
+
+    async fn beside(&self, key: &Key, name: &Name) -> Result<Option<Bytes>, StoreError> {
+        self.0.beside(key, name).await
+    }
+
+    fn now(&self) -> Timestamp {
+        self.0.now()
+    }
+}
+
+/// The same factory, for [`Provided`] stores.
+pub fn provided<S: Store>(make: impl AsyncFn() -> S) -> impl AsyncFn() -> Provided<S> {
+    async move || Provided::new(make().await)
+}
