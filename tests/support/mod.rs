@@ -6,6 +6,8 @@
 pub(crate) mod app;
 pub(crate) mod clock;
 pub(crate) mod hooked;
+pub(crate) mod http;
+pub(crate) mod oauth;
 pub(crate) mod process;
 pub(crate) mod requests;
 pub(crate) mod upstream;
