@@ -52,7 +52,8 @@ struct Args {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let args = Args::parse();
-    let targets = Targets::new().with_default(Level::INFO).with_target("tower_oauth_refresh", Level::DEBUG);
+    let targets = [("tower_oauth_refresh", Level::DEBUG), (module_path!(), Level::DEBUG)];
+    let targets = Targets::new().with_default(Level::INFO).with_targets(targets);
     tracing_subscriber::registry().with(targets).with(fmt::layer().with_writer(std::io::stderr)).init();
 
     let refresh = RefreshLayer::builder(MemoryStore::new()).build()?;
@@ -87,9 +88,8 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         let connection = server.serve_connection(TokioIo::new(stream), service.clone()).into_owned();
         let connection = connections.watch(connection);
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error, "connection");
-            }
+            let error = connection.await.err();
+            tracing::debug!(error, "connection ended");
         });
     }
 
