@@ -10,6 +10,7 @@ pub(crate) mod http;
 pub(crate) mod oauth;
 pub(crate) mod process;
 pub(crate) mod requests;
+pub(crate) mod session;
 pub(crate) mod upstream;
 
 pub(crate) use self::app::{Answer, App, SECOND, TestStore, post, refresh_form, settle};
