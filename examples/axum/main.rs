@@ -60,6 +60,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let targets = Targets::new().with_default(Level::INFO).with_target("tower_oauth_refresh", Level::DEBUG);
     tracing_subscriber::registry().with(targets).with(fmt::layer().with_writer(std::io::stderr)).init();
 
+    // In an app that has users already, `adopt_until` takes in the sessions that they have.
     let refresh = RefreshLayer::builder(MemoryStore::new()).token_path("/token").revocation_path("/revoke").build()?;
 
     let app = app(Provider::new()); // before
