@@ -7,9 +7,12 @@ pub(crate) mod app;
 pub(crate) mod clock;
 pub(crate) mod foreign;
 pub(crate) mod hooked;
+pub(crate) mod http;
+pub(crate) mod oauth;
 pub(crate) mod process;
 pub(crate) mod requests;
 pub(crate) mod secrets;
+pub(crate) mod session;
 pub(crate) mod upstream;
 
 pub(crate) use self::app::{Answer, App, SECOND, TestStore, post, refresh_form, settle};

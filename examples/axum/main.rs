@@ -1,0 +1,86 @@
+//! An axum app that issues its own tokens, before and after one line.
+//!
+//! The modules beside this file are the app as it was: log-in with PKCE, one-time refresh tokens, revocation, a guarded
+//! route. They know nothing of this crate. As it stands the app logs a user out when a refresh is sent twice: two tabs, a retry, a lost
+//! answer. With the layer in front of it, that gets the same answer again.
+//!
+//! ```text
+//! cargo run --example axum                        # with the layer
+//! cargo run --example axum -- --without-layer     # as it was
+//! ```
+//!
+//! To try it, log in as the client `app` (`demo` / `demo`), with the challenge of RFC 7636, appendix B:
+//!
+//! ```text
+//! curl -si http://127.0.0.1:3000/authorize -d response_type=code -d client_id=app \
+//!   -d redirect_uri=http://127.0.0.1:7777/callback -d state=xyz -d code_challenge_method=S256 \
+//!   -d code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM -d username=demo -d password=demo
+//! curl -s http://127.0.0.1:3000/token -d grant_type=authorization_code -d client_id=app \
+//!   -d redirect_uri=http://127.0.0.1:7777/callback \
+//!   -d code_verifier=dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk -d code=CODE_FROM_THE_REDIRECT
+//! curl -s http://127.0.0.1:3000/me -H 'Authorization: Bearer ACCESS_TOKEN'
+//! ```
+//!
+//! and then send this one twice. Without the layer, the second takes the whole session with it:
+//!
+//! ```text
+//! curl -s http://127.0.0.1:3000/token -d grant_type=refresh_token -d client_id=app -d refresh_token=REFRESH_TOKEN
+//! ```
+
+mod app;
+mod client;
+mod provider;
+
+use std::error::Error;
+use std::net::SocketAddr;
+
+use clap::Parser;
+use tokio::net::TcpListener;
+use tower_oauth_refresh::{MemoryStore, RefreshLayer};
+use tracing::Level;
+use tracing_subscriber::prelude::*;
+use tracing_subscriber::{filter::Targets, fmt};
+
+use crate::app::app;
+use crate::provider::Provider;
+
+#[derive(Parser)]
+struct Args {
+    /// Where to listen.
+    #[arg(env = "LISTEN", default_value = "127.0.0.1:3000")]
+    listen: SocketAddr,
+    /// Run the app as it was.
+    #[arg(long)]
+    without_layer: bool,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let args = Args::parse();
+    let targets = Targets::new().with_default(Level::INFO).with_target("tower_oauth_refresh", Level::DEBUG);
+    tracing_subscriber::registry().with(targets).with(fmt::layer().with_writer(std::io::stderr)).init();
+
+    // In an app that has users already, `adopt_until` takes in the sessions that they have.
+    let refresh = RefreshLayer::builder(MemoryStore::new()).token_path("/token").revocation_path("/revoke").build()?;
+
+    let app = app(Provider::new()); // before
+    let app = if args.without_layer {
+        app
+    } else {
+        app.layer(refresh.clone()) // after
+    };
+
+    let listener = TcpListener::bind(args.listen).await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    axum::serve(listener, app).with_graceful_shutdown(interrupted()).await?;
+    // A rotation whose client has hung up is on no connection: it is brought to its end here.
+    refresh.drain().await;
+    Ok(())
+}
+
+async fn interrupted() {
+    if let Err(error) = tokio::signal::ctrl_c().await {
+        tracing::error!(%error, "no signals: the server runs until it is killed");
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,310 @@
+//! The example `axum` as a process, and the crate `oauth2` as its client.
+
+mod support;
+
+use http::StatusCode;
+use oauth2::basic::{BasicClient, BasicErrorResponseType, BasicRequestTokenError, BasicTokenResponse};
+use oauth2::{
+    AuthType, AuthUrl, AuthorizationCode, ClientId, ClientSecret, CsrfToken, EndpointNotSet, EndpointSet,
+    PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RefreshToken, RevocationUrl, Scope, StandardRevocableToken,
+    TokenResponse as _, TokenUrl,
+};
+use support::http::{Answer, get, post, send};
+use support::oauth::{basic, error, oauth_http, post_form};
+use support::process::Example;
+use url::Url;
+
+type Client = BasicClient<EndpointSet, EndpointNotSet, EndpointNotSet, EndpointSet, EndpointSet>;
+type Failure = BasicRequestTokenError<std::io::Error>;
+
+const WEB_SECRET: &str = "s3cret of web";
+const APP_CALLBACK: &str = "http://127.0.0.1:7777/callback";
+
+fn start(flags: &[&str]) -> Example {
+    Example::start("axum", &[&["127.0.0.1:0"], flags].concat(), &[] as &[(&str, &str)])
+}
+
+fn client(server: &Example, id: &str, redirect_uri: &str) -> Client {
+    // See `oauth_http` for why that one is https.
+    let revocation = server.url("/revoke").replacen("http", "https", 1);
+    BasicClient::new(ClientId::new(id.into()))
+        .set_auth_uri(AuthUrl::new(server.url("/authorize")).unwrap())
+        .set_token_uri(TokenUrl::new(server.url("/token")).unwrap())
+        .set_revocation_url(RevocationUrl::new(revocation).unwrap())
+        .set_redirect_uri(RedirectUrl::new(redirect_uri.into()).unwrap())
+}
+
+/// A public client.
+fn app(server: &Example) -> Client {
+    client(server, "app", APP_CALLBACK)
+}
+
+/// A confidential client.
+fn web(server: &Example, secret: &str, auth_type: AuthType) -> Client {
+    client(server, "web", "https://web.example/callback")
+        .set_client_secret(ClientSecret::new(secret.into()))
+        .set_auth_type(auth_type)
+}
+
+/// What a user does with a browser: the code that the redirect brings.
+async fn authorize(client: &Client) -> (AuthorizationCode, PkceCodeVerifier) {
+    let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
+    let (url, state) = client
+        .authorize_url(CsrfToken::new_random)
+        .add_scope(Scope::new("profile".into()))
+        .set_pkce_challenge(challenge)
+        .url();
+    let page = get(url.as_str()).await;
+    assert_eq!(page.status, StatusCode::OK, "{page:?}");
+    let mut form = hidden_fields(page.text());
+    form.extend([("username", "demo"), ("password", "demo")]);
+    let redirect = redirect(&post(url.join("/authorize").unwrap().as_str(), &form).await);
+    assert!(redirect.as_str().starts_with(client.redirect_uri().unwrap().as_str()), "{redirect}");
+    assert_eq!(query(&redirect, "state").as_ref(), Some(state.secret()));
+    (AuthorizationCode::new(query(&redirect, "code").unwrap()), verifier)
+}
+
+fn hidden_fields(page: &str) -> Vec<(&str, &str)> {
+    let inputs = page.split(r#"<input type="hidden" name=""#).skip(1);
+    inputs
+        .map(|input| input.split_once('"').and_then(|(name, rest)| Some((name, rest.split('"').nth(1)?))).unwrap())
+        .collect()
+}
+
+fn redirect(answer: &Answer) -> Url {
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{answer:?}");
+    Url::parse(answer.headers["location"].to_str().unwrap()).unwrap()
+}
+
+fn query(url: &Url, name: &str) -> Option<String> {
+    url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}
+
+async fn log_in(client: &Client) -> BasicTokenResponse {
+    let (code, verifier) = authorize(client).await;
+    client.exchange_code(code).set_pkce_verifier(verifier).request_async(&oauth_http).await.unwrap()
+}
+
+async fn refresh(client: &Client, token: &RefreshToken) -> Result<BasicTokenResponse, Failure> {
+    client.exchange_refresh_token(token).request_async(&oauth_http).await
+}
+
+/// The `error` of an answer.
+#[track_caller]
+fn refused<T: std::fmt::Debug>(result: Result<T, Failure>) -> BasicErrorResponseType {
+    match result {
+        Err(Failure::ServerResponse(answer)) => answer.error().clone(),
+        other => panic!("no OAuth error: {other:?}"),
+    }
+}
+
+async fn me(server: &Example, tokens: &BasicTokenResponse) -> Answer {
+    let bearer = format!("Bearer {}", tokens.access_token().secret());
+    send("GET", &server.url("/me"), &[("authorization", &bearer)], "").await
+}
+
+#[tokio::test]
+async fn a_user_logs_in_stays_logged_in_by_refreshing_and_reaches_the_guarded_route() {
+    let server = start(&[]);
+    let client = app(&server);
+    let mut tokens = log_in(&client).await;
+    for _ in 0..3 {
+        assert_eq!(me(&server, &tokens).await.json(), serde_json::json!({ "user": "demo", "client_id": "app" }));
+        assert_eq!(tokens.scopes().unwrap(), &[Scope::new("profile".into())]);
+        let old = tokens.refresh_token().unwrap().clone();
+        assert!(old.secret().starts_with("rt_"), "the client holds the layer's token");
+        tokens = refresh(&client, &old).await.unwrap();
+        assert_ne!(tokens.refresh_token().unwrap().secret(), old.secret());
+    }
+    assert_eq!(get(&server.url("/me")).await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_retry_gets_the_same_tokens_with_the_layer_and_logs_the_user_out_without_it() {
+    let with = start(&[]);
+    let client = app(&with);
+    let old = log_in(&client).await.refresh_token().unwrap().clone();
+    let first = refresh(&client, &old).await.unwrap();
+    let second = refresh(&client, &old).await.unwrap();
+    assert_eq!(second.refresh_token().unwrap().secret(), first.refresh_token().unwrap().secret());
+    assert_eq!(second.access_token().secret(), first.access_token().secret());
+    assert_eq!(me(&with, &first).await.status, StatusCode::OK);
+    refresh(&client, first.refresh_token().unwrap()).await.unwrap();
+
+    let without = start(&["--without-layer"]);
+    let client = app(&without);
+    let old = log_in(&client).await.refresh_token().unwrap().clone();
+    assert!(!old.secret().starts_with("rt_"));
+    let first = refresh(&client, &old).await.unwrap();
+    assert_eq!(refused(refresh(&client, &old).await), BasicErrorResponseType::InvalidGrant);
+    assert_eq!(me(&without, &first).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(refused(refresh(&client, first.refresh_token().unwrap()).await), BasicErrorResponseType::InvalidGrant);
+}
+
+#[tokio::test]
+async fn tabs_that_refresh_at_once_get_the_same_tokens() {
+    let server = start(&[]);
+    let client = app(&server);
+    let old = log_in(&client).await.refresh_token().unwrap().clone();
+    let (a, b, c) = tokio::join!(refresh(&client, &old), refresh(&client, &old), refresh(&client, &old));
+    let tokens = [a.unwrap(), b.unwrap(), c.unwrap()];
+    let next = tokens[0].refresh_token().unwrap();
+    assert!(tokens.iter().all(|tokens| tokens.refresh_token().unwrap().secret() == next.secret()), "{tokens:?}");
+    refresh(&client, next).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_confidential_client_refreshes_with_its_secret_in_the_header_or_in_the_form() {
+    let server = start(&[]);
+    for auth_type in [AuthType::BasicAuth, AuthType::RequestBody] {
+        let client = web(&server, WEB_SECRET, auth_type);
+        let old = log_in(&client).await.refresh_token().unwrap().clone();
+        let first = refresh(&client, &old).await.unwrap();
+        let again = refresh(&client, &old).await.unwrap();
+        assert_eq!(again.refresh_token().unwrap().secret(), first.refresh_token().unwrap().secret());
+    }
+}
+
+#[tokio::test]
+async fn the_wrong_client_and_the_wrong_secret_are_refused_and_cost_nobody_the_session() {
+    let server = start(&[]);
+    let client = web(&server, WEB_SECRET, AuthType::BasicAuth);
+    let token = log_in(&client).await.refresh_token().unwrap().clone();
+
+    assert_eq!(refused(refresh(&app(&server), &token).await), BasicErrorResponseType::InvalidGrant);
+    for auth_type in [AuthType::BasicAuth, AuthType::RequestBody] {
+        let thief = web(&server, "guessed", auth_type);
+        assert_eq!(refused(refresh(&thief, &token).await), BasicErrorResponseType::InvalidClient);
+    }
+    // Nor does a replay need less than the rotation did.
+    let next = refresh(&client, &token).await.unwrap();
+    let thief = web(&server, "guessed", AuthType::BasicAuth);
+    refused(refresh(&thief, &token).await);
+    assert_eq!(me(&server, &next).await.status, StatusCode::OK);
+    refresh(&client, next.refresh_token().unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_revoked_token_ends_the_session_inside_and_outside() {
+    let server = start(&[]);
+    let client = app(&server);
+    let tokens = log_in(&client).await;
+    let token = tokens.refresh_token().unwrap().clone();
+    let revoked = StandardRevocableToken::RefreshToken(token.clone());
+    // Once more is no error (RFC 7009 §2.2).
+    for _ in 0..2 {
+        client.revoke_token(revoked.clone()).unwrap().request_async(&oauth_http).await.unwrap();
+    }
+    assert_eq!(refused(refresh(&client, &token).await), BasicErrorResponseType::InvalidGrant);
+    assert_eq!(me(&server, &tokens).await.status, StatusCode::UNAUTHORIZED, "the app knows of it");
+}
+
+#[tokio::test]
+async fn an_access_token_can_be_revoked_past_the_layer() {
+    let server = start(&[]);
+    let client = app(&server);
+    let tokens = log_in(&client).await;
+    let revoked = StandardRevocableToken::AccessToken(tokens.access_token().clone());
+    client.revoke_token(revoked).unwrap().request_async(&oauth_http).await.unwrap();
+    assert_eq!(me(&server, &tokens).await.status, StatusCode::UNAUTHORIZED);
+    // The app has ended the session: that reaches the client as well.
+    let token = tokens.refresh_token().unwrap();
+    assert_eq!(refused(refresh(&client, token).await), BasicErrorResponseType::InvalidGrant);
+}
+
+#[tokio::test]
+async fn a_code_is_good_for_one_use_by_the_one_who_asked_for_it() {
+    let server = start(&[]);
+    let client = app(&server);
+
+    let (code, _) = authorize(&client).await;
+    let (_, other) = PkceCodeChallenge::new_random_sha256();
+    let answer = client.exchange_code(code).set_pkce_verifier(other).request_async(&oauth_http).await;
+    assert_eq!(refused(answer), BasicErrorResponseType::InvalidGrant);
+
+    let (code, verifier) = authorize(&client).await;
+    let again = PkceCodeVerifier::new(verifier.secret().clone());
+    let exchange = client.exchange_code(code.clone()).set_pkce_verifier(verifier);
+    let tokens = exchange.request_async(&oauth_http).await.unwrap();
+    let answer = client.exchange_code(code).set_pkce_verifier(again).request_async(&oauth_http).await;
+    assert_eq!(refused(answer), BasicErrorResponseType::InvalidGrant);
+    let token = tokens.refresh_token().unwrap();
+    assert_eq!(refused(refresh(&client, token).await), BasicErrorResponseType::InvalidGrant);
+}
+
+#[tokio::test]
+async fn the_token_endpoint_refuses_with_the_same_errors_with_and_without_the_layer() {
+    let secret = basic("web", WEB_SECRET);
+    type Pairs<'a> = &'a [(&'a str, &'a str)];
+    let cases: &[(&str, Pairs<'_>, Pairs<'_>, (u16, &str))] = &[
+        ("no parameters", &[], &[], (400, "invalid_request")),
+        ("no such grant type", &[("grant_type", "magic"), ("client_id", "app")], &[], (400, "unsupported_grant_type")),
+        ("no client", &[("grant_type", "authorization_code"), ("code", "c")], &[], (401, "invalid_client")),
+        (
+            "an unknown client",
+            &[("grant_type", "authorization_code"), ("client_id", "nobody"), ("code", "c")],
+            &[],
+            (401, "invalid_client"),
+        ),
+        ("no secret", &[("grant_type", "authorization_code"), ("client_id", "web")], &[], (401, "invalid_client")),
+        (
+            "two clients",
+            &[("grant_type", "authorization_code"), ("client_id", "app")],
+            &[("authorization", &secret)],
+            (400, "invalid_request"),
+        ),
+        (
+            "an unknown code",
+            &[("grant_type", "authorization_code"), ("client_id", "app"), ("code", "c")],
+            &[],
+            (400, "invalid_grant"),
+        ),
+        (
+            "an unknown refresh token",
+            &[("grant_type", "refresh_token"), ("client_id", "app"), ("refresh_token", "r")],
+            &[],
+            (400, "invalid_grant"),
+        ),
+    ];
+    for flags in [&[][..], &["--without-layer"]] {
+        let server = start(flags);
+        for (name, fields, headers, expected) in cases {
+            let answer = post_form(&server.url("/token"), fields, headers).await;
+            assert_eq!(error(&answer), *expected, "{name} {flags:?}");
+            assert_eq!(answer.1["cache-control"], "no-store", "{name} {flags:?}");
+            assert_eq!(answer.1.contains_key("www-authenticate"), expected.0 == 401, "{name} {flags:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_log_in_page_redirects_nobody_astray() {
+    let server = start(&[]);
+    let base = server.url("/authorize?response_type=code&code_challenge_method=S256");
+    let challenge = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+
+    for (name, parameters) in [
+        ("an unknown client", format!("client_id=nobody&redirect_uri={APP_CALLBACK}&code_challenge={challenge}")),
+        ("another address", format!("client_id=app&redirect_uri=https://evil.example&code_challenge={challenge}")),
+    ] {
+        let answer = get(&format!("{base}&{parameters}")).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{name}");
+        assert!(!answer.headers.contains_key("location"), "{name}");
+    }
+    let known = format!("{base}&client_id=app&redirect_uri={APP_CALLBACK}");
+    for (parameters, error) in
+        [("state=s", "invalid_request"), (&format!("state=s&code_challenge={challenge}&scope=admin"), "invalid_scope")]
+    {
+        let redirect = redirect(&get(&format!("{known}&{parameters}")).await);
+        assert_eq!(query(&redirect, "error").as_deref(), Some(error));
+        assert_eq!(query(&redirect, "state").as_deref(), Some("s"));
+    }
+
+    let page = get(&format!("{known}&code_challenge={challenge}&state=%22%3E%3Cscript%3E")).await;
+    assert_eq!(page.status, StatusCode::OK);
+    assert!(!page.text().contains("<script"), "{}", page.text());
+
+    let mut form = hidden_fields(page.text());
+    form.extend([("username", "demo"), ("password", "guessed")]);
+    assert_eq!(post(&server.url("/authorize"), &form).await.status, StatusCode::FORBIDDEN);
+}

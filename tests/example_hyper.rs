@@ -1,0 +1,137 @@
+//! The example `hyper` as a process: the layer without axum, over HTTP/1 and HTTP/2, and its stop.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, StatusCode};
+use serde_json::Value;
+use support::http::get;
+use support::oauth::{error, post_form, post_form_http2, refresh_token};
+use support::process::Example;
+
+type Answer = (StatusCode, HeaderMap, Value);
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+#[derive(Clone, Copy, Debug)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+use Protocol::{Http1, Http2};
+
+impl Protocol {
+    async fn post(self, url: &str, form: &[(&str, &str)]) -> Answer {
+        match self {
+            Http1 => post_form(url, form, &[]).await,
+            Http2 => post_form_http2(url, form, &[]).await,
+        }
+    }
+
+    async fn log_in(self, server: &Example) -> String {
+        let form = [("grant_type", "password"), ("client_id", "app"), ("username", "demo"), ("password", "demo")];
+        refresh_token(&self.post(&server.url("/token"), &form).await)
+    }
+
+    async fn refresh(self, server: &Example, client: &str, token: &str) -> Answer {
+        let form = [("grant_type", "refresh_token"), ("client_id", client), ("refresh_token", token)];
+        self.post(&server.url("/token"), &form).await
+    }
+}
+
+fn start() -> Example {
+    Example::start("hyper", &["127.0.0.1:0"], &[] as &[(&str, &str)])
+}
+
+fn slow_refresh(token: &str) -> [(&str, &str); 4] {
+    [("grant_type", "refresh_token"), ("client_id", "app"), ("refresh_token", token), ("pause", "2")]
+}
+
+#[tokio::test]
+async fn a_session_lives_and_ends_over_either_protocol() {
+    let server = start();
+    for protocol in [Http1, Http2] {
+        let first = protocol.log_in(&server).await;
+        let second = refresh_token(&protocol.refresh(&server, "app", &first).await);
+        let replayed = refresh_token(&protocol.refresh(&server, "app", &first).await);
+        assert_eq!(replayed, second, "{protocol:?}");
+        let stolen = protocol.refresh(&server, "thief", &second).await;
+        assert_eq!(error(&stolen), (400, "invalid_grant"), "{protocol:?}");
+        let third = refresh_token(&protocol.refresh(&server, "app", &second).await);
+
+        let revoked = protocol.post(&server.url("/revoke"), &[("token", &third), ("client_id", "app")]).await;
+        assert_eq!(revoked.0, StatusCode::OK, "{protocol:?}");
+        let ended = protocol.refresh(&server, "app", &third).await;
+        assert_eq!(error(&ended), (400, "invalid_grant"), "{protocol:?}");
+    }
+}
+
+#[tokio::test]
+async fn both_protocols_refresh_one_session_even_at_once() {
+    let server = start();
+    let token = Http1.log_in(&server).await;
+    let (one, two) = tokio::join!(Http1.refresh(&server, "app", &token), Http2.refresh(&server, "app", &token));
+    let next = refresh_token(&one);
+    assert_eq!(next, refresh_token(&two));
+    refresh_token(&Http2.refresh(&server, "app", &next).await);
+}
+
+#[tokio::test]
+async fn what_is_not_the_layers_is_answered_by_the_function() {
+    let server = start();
+    assert_eq!(get(&server.url("/token")).await.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(get(&server.url("/elsewhere")).await.string("error"), "not_found");
+    let answer = post_form(&server.url("/token"), &[("grant_type", "magic"), ("client_id", "app")], &[]).await;
+    assert_eq!(error(&answer), (400, "unsupported_grant_type"));
+}
+
+#[tokio::test]
+async fn a_stop_lets_a_rotation_end_whose_client_waits() {
+    for protocol in [Http1, Http2] {
+        let mut server = start();
+        let token = protocol.log_in(&server).await;
+        let url = server.url("/token");
+        let client = tokio::spawn(async move { protocol.post(&url, &slow_refresh(&token)).await });
+        server.written("the answer is slow").await;
+        server.terminate();
+        refresh_token(&client.await.unwrap());
+        assert!(server.ended(LIMIT).await.success(), "{server:?}");
+        server.wait_for("drained");
+    }
+}
+
+#[test]
+fn a_stop_lets_a_rotation_end_whose_client_is_gone() {
+    for protocol in [Http1, Http2] {
+        let mut server = start();
+        // A client that can die with all its connections.
+        let client = tokio::runtime::Runtime::new().unwrap();
+        let token = client.block_on(protocol.log_in(&server));
+        let url = server.url("/token");
+        client.spawn(async move { protocol.post(&url, &slow_refresh(&token)).await });
+        server.wait_for("the answer is slow");
+        client.shutdown_timeout(LIMIT);
+        // That of the log-in, and this one.
+        let end = Instant::now() + LIMIT;
+        while server.stderr().matches("connection ended").count() < 2 {
+            assert!(Instant::now() < end, "the server does not see that its client is gone: {server:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+
+        server.terminate();
+        assert!(server.wait(LIMIT).success(), "{server:?}");
+        server.wait_for("rotated");
+        server.wait_for("drained");
+    }
+}
+
+#[tokio::test]
+async fn a_stop_with_nothing_under_way_is_immediate() {
+    let mut server = start();
+    Http1.log_in(&server).await;
+    server.terminate();
+    assert!(server.ended(LIMIT).await.success(), "{server:?}");
+    server.wait_for("drained");
+}
