@@ -124,20 +124,18 @@ fn refuse<B>(request: &Request<B>) -> Option<(StatusCode, &'static str)> {
         return Some((StatusCode::NOT_IMPLEMENTED, "this is not a proxy for clients"));
     }
     // RFC 9112 §3.2.
-    let mut hosts = request.headers().get_all(HOST).iter();
-    if request.uri().authority().is_none() && hosts.next().is_none() && request.version() == Version::HTTP_11 {
-        return Some((StatusCode::BAD_REQUEST, "the request names no host"));
+    match request.headers().get_all(HOST).iter().count() {
+        0 if request.uri().authority().is_none() && request.version() == Version::HTTP_11 => {
+            Some((StatusCode::BAD_REQUEST, "the request names no host"))
+        }
+        0 | 1 => None,
+        _ => Some((StatusCode::BAD_REQUEST, "the request names more than one host")),
     }
-    hosts.next().map(|_| (StatusCode::BAD_REQUEST, "the request names more than one host"))
 }
 
 fn failed(error: &ForwardError) -> Response<Full<Bytes>> {
     tracing::warn!(error = answer::causes(error), "a request failed");
-    let description = match error {
-        ForwardError::Path(error) => error.to_string(),
-        error => error.to_string(),
-    };
-    answer::error(error.status(), &description)
+    answer::error(error.status(), &error.to_string())
 }
 
 pin_project! {

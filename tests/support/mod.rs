@@ -6,7 +6,9 @@
 pub(crate) mod app;
 pub(crate) mod clock;
 pub(crate) mod hooked;
+pub(crate) mod http;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod requests;
 pub(crate) mod upstream;
 

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// How long an example may take until it listens.
@@ -38,8 +38,10 @@ impl Example {
         command.args(args).envs(envs.iter().map(|(name, value)| (name, value)));
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let seen = Arc::new(Seen::default());
-        seen.follow(child.stdout.take().unwrap(), |text| &mut text.stdout);
-        seen.follow(child.stderr.take().unwrap(), |text| &mut text.stderr);
+        let readers = [
+            seen.follow(child.stdout.take().unwrap(), |text| &mut text.stdout),
+            seen.follow(child.stderr.take().unwrap(), |text| &mut text.stderr),
+        ];
         // From here on a panic kills the child.
         let mut example = Self { name: name.into(), child, seen, addr: SocketAddr::from(([0, 0, 0, 0], 0)) };
         let end = Instant::now() + START;
@@ -49,6 +51,7 @@ impl Example {
                 return example;
             }
             if let Some(status) = example.child.try_wait().unwrap() {
+                readers.map(JoinHandle::join).map(Result::unwrap);
                 panic!("the example `{name}` ended with {status} and never listened: {example:?}");
             }
             assert!(Instant::now() < end, "the example `{name}` does not listen: {example:?}");
@@ -107,6 +110,15 @@ impl Example {
         }
     }
 
+    /// [`wait_for`](Self::wait_for) for tests in whose runtime a server of theirs has to go on meanwhile.
+    pub(crate) async fn written(&self, words: &str) {
+        let end = Instant::now() + Duration::from_secs(10);
+        while !self.seen.text().either(|text| text.contains(words)) {
+            assert!(Instant::now() < end, "{words:?} was never written: {self:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Sends it SIGTERM.
     pub(crate) fn terminate(&self) {
         // A builtin of every shell; the command of that name is not on every machine.
@@ -124,6 +136,18 @@ impl Example {
             }
             assert!(Instant::now() < end, "the example does not end: {self:?}");
             thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// [`wait`](Self::wait) for tests in whose runtime a server of theirs has to go on meanwhile.
+    pub(crate) async fn ended(&mut self, limit: Duration) -> ExitStatus {
+        let end = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < end, "the example does not end: {self:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
@@ -192,7 +216,11 @@ impl Seen {
     }
 
     /// Reads `pipe` to its end in a thread, so that the example never waits for a reader.
-    fn follow(self: &Arc<Self>, pipe: impl Read + Send + 'static, part: fn(&mut Text) -> &mut String) {
+    fn follow(
+        self: &Arc<Self>,
+        pipe: impl Read + Send + 'static,
+        part: fn(&mut Text) -> &mut String,
+    ) -> JoinHandle<()> {
         let seen = Arc::clone(self);
         thread::spawn(move || {
             let mut pipe = BufReader::new(pipe);
@@ -202,6 +230,6 @@ impl Seen {
                 seen.more.notify_all();
                 line.clear();
             }
-        });
+        })
     }
 }
