@@ -55,27 +55,27 @@ pub(crate) struct Cli {
     pub(crate) revocation_path: Option<String>,
 
     /// How long a repeated refresh gets the same answer again; 0: never [default: 60, in the demo 5]
-    #[arg(long, env = "PROXY_RETRY_WINDOW", value_name = "SECS", value_parser = seconds)]
+    #[arg(long, env = "PROXY_RETRY_WINDOW", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) retry_window: Option<Duration>,
 
     /// How long a client that lost the answer can refresh with its old token; 0: never [default: 86400]
-    #[arg(long, env = "PROXY_RECOVERY_WINDOW", value_name = "SECS", value_parser = seconds)]
+    #[arg(long, env = "PROXY_RECOVERY_WINDOW", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) recovery_window: Option<Duration>,
 
     /// How long a session lives without a refresh [default: 2592000, 30 days]
-    #[arg(long, env = "PROXY_IDLE_LIFETIME", value_name = "SECS", value_parser = seconds)]
+    #[arg(long, env = "PROXY_IDLE_LIFETIME", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) idle_lifetime: Option<Duration>,
 
     /// How long a session lives from its log-in, however often it is refreshed [default: no such end]
-    #[arg(long, env = "PROXY_ABSOLUTE_LIFETIME", value_name = "SECS", value_parser = seconds)]
+    #[arg(long, env = "PROXY_ABSOLUTE_LIFETIME", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) absolute_lifetime: Option<Duration>,
 
     /// How long a client waits for a refresh before it gets 503; the upstream has twice this time [default: 10]
-    #[arg(long, env = "PROXY_ROTATION_TIMEOUT", value_name = "SECS", value_parser = seconds)]
+    #[arg(long, env = "PROXY_ROTATION_TIMEOUT", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) rotation_timeout: Option<Duration>,
 
     /// Until when refresh tokens from before the proxy was there are taken in [default: never]
-    #[arg(long, env = "PROXY_ADOPT_UNTIL", value_name = "UNIX_SECS", value_parser = unix_time)]
+    #[arg(long, env = "PROXY_ADOPT_UNTIL", value_name = "UNIX_SECS", value_parser = unix_time, allow_negative_numbers = true)]
     pub(crate) adopt_until: Option<SystemTime>,
 
     /// Neither repeated answers nor recovery: any old token ends its session

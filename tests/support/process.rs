@@ -51,7 +51,9 @@ impl Example {
                 return example;
             }
             if let Some(status) = example.child.try_wait().unwrap() {
-                readers.map(JoinHandle::join).map(Result::unwrap);
+                for reader in readers {
+                    reader.join().unwrap();
+                }
                 panic!("the example `{name}` ended with {status} and never listened: {example:?}");
             }
             assert!(Instant::now() < end, "the example `{name}` does not listen: {example:?}");
