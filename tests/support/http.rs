@@ -9,10 +9,16 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tower::ServiceExt as _;
+
+use super::upstream::Upstream;
 
 /// Serves `router` on a free loopback port until the test ends.
 pub(crate) async fn serve(router: Router) -> SocketAddr {
@@ -141,4 +147,35 @@ pub(crate) async fn raw(addr: SocketAddr, request: &str) -> String {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
     String::from_utf8(answer).unwrap()
+}
+
+/// Serves the strict server over HTTP. What is asked for discovery is not there.
+pub(crate) async fn serve_upstream(upstream: Upstream) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    serve_upstream_at(listener, upstream);
+    addr
+}
+
+pub(crate) fn serve_upstream_at(listener: TcpListener, upstream: Upstream) {
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let upstream = upstream.clone();
+            let service = tower::service_fn(move |request: hyper::Request<Incoming>| {
+                let upstream = upstream.clone();
+                async move {
+                    if request.uri().path().contains("/.well-known/") {
+                        let mut response = hyper::Response::new(Full::default());
+                        *response.status_mut() = StatusCode::NOT_FOUND;
+                        return Ok(response);
+                    }
+                    upstream.oneshot(request).await
+                }
+            });
+            let io = TokioIo::new(stream);
+            // Whatever fails breaks the connection.
+            tokio::spawn(http1::Builder::new().serve_connection(io, TowerToHyperService::new(service)));
+        }
+    });
 }
