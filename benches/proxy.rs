@@ -16,8 +16,11 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Barrier;
 
 const CLIENTS: usize = 32;
+/// Of each connection, so that a grant is refreshed every few seconds and not every millisecond.
+const GRANTS: usize = 2000;
 const WARM_UP: Duration = Duration::from_secs(2);
 const MEASURED: Duration = Duration::from_secs(10);
 
@@ -37,9 +40,11 @@ async fn measure() {
     tokio::spawn(serve(upstream));
     let proxy = Proxy::start(address);
     let rotations = Arc::new(AtomicU64::new(0));
+    let warm = Arc::new(Barrier::new(CLIENTS + 1));
     for _ in 0..CLIENTS {
-        tokio::spawn(rotate(proxy.address, Arc::clone(&rotations)));
+        tokio::spawn(rotate(proxy.address, Arc::clone(&warm), Arc::clone(&rotations)));
     }
+    warm.wait().await;
     tokio::time::sleep(WARM_UP).await;
     let (time, before, count) = (Instant::now(), proxy.processor_time(), rotations.load(Ordering::Relaxed));
     tokio::time::sleep(MEASURED).await;
@@ -50,23 +55,35 @@ async fn measure() {
     println!("{micros:.1} µs of processor time per rotation, {rate:.0} rotations a second, {CLIENTS} in flight");
 }
 
-/// One client with a grant of its own, which it rotates without end.
-async fn rotate(proxy: SocketAddr, rotations: Arc<AtomicU64>) {
+/// One connection on which clients log in, and then refresh in turn without end.
+async fn rotate(proxy: SocketAddr, warm: Arc<Barrier>, rotations: Arc<AtomicU64>) {
     let mut stream = TcpStream::connect(proxy).await.expect("the proxy");
     stream.set_nodelay(true).expect("an option");
     let mut buffer = Vec::with_capacity(8192);
-    let mut form = "grant_type=authorization_code&client_id=bench&code=x".to_owned();
-    loop {
-        let head = "POST /token HTTP/1.1\r\nHost: login.example.com\r\nContent-Type: application/x-www-form-urlencoded";
-        let request = format!("{head}\r\nAccept: application/json\r\nContent-Length: {}\r\n\r\n{form}", form.len());
-        stream.write_all(request.as_bytes()).await.expect("a request");
-        let answer = message(&mut stream, &mut buffer).await.expect("an answer");
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-        let token = answer.split_once(r#""refresh_token":""#).and_then(|(_, rest)| rest.split_once('"'));
-        let (token, _) = token.expect("a refresh token");
-        form = format!("grant_type=refresh_token&client_id=bench&refresh_token={token}");
+    let mut tokens = Vec::with_capacity(GRANTS);
+    for _ in 0..GRANTS {
+        let form = "grant_type=authorization_code&client_id=bench&code=x";
+        tokens.push(exchange(&mut stream, &mut buffer, form).await.expect("an answer"));
+    }
+    warm.wait().await;
+    for turn in (0..GRANTS).cycle() {
+        let form = format!("grant_type=refresh_token&client_id=bench&refresh_token={}", tokens[turn]);
+        // The proxy is gone when all is measured.
+        let Some(token) = exchange(&mut stream, &mut buffer, &form).await else { return };
+        tokens[turn] = token;
         rotations.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// The refresh token of the answer to this form.
+async fn exchange(stream: &mut TcpStream, buffer: &mut Vec<u8>, form: &str) -> Option<String> {
+    let head = "POST /token HTTP/1.1\r\nHost: login.example.com\r\nContent-Type: application/x-www-form-urlencoded";
+    let request = format!("{head}\r\nAccept: application/json\r\nContent-Length: {}\r\n\r\n{form}", form.len());
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let answer = message(stream, buffer).await?;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let token = answer.split_once(r#""refresh_token":""#).and_then(|(_, rest)| rest.split_once('"'));
+    Some(token.expect("a refresh token").0.to_owned())
 }
 
 /// An authorization server that says yes to everything, in 1 KB.
