@@ -10,6 +10,7 @@ pub(crate) mod hooked;
 pub(crate) mod http;
 pub(crate) mod oauth;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod requests;
 pub(crate) mod secrets;
 pub(crate) mod session;

@@ -1,0 +1,173 @@
+//! How much processor time the example proxy takes for a rotation, forwarding included.
+//!
+//! ```sh
+//! cargo build --release --example proxy && cargo bench --bench proxy
+//! ```
+//!
+//! The proxy is a process of its own, on one processor where `taskset` is there; clients and upstream are this one. What is
+//! measured is what the kernel says that the proxy has used, so that a busy machine only makes it last longer.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Barrier;
+
+const CLIENTS: usize = 32;
+/// Of each connection, so that a grant is refreshed every few seconds and not every millisecond.
+const GRANTS: usize = 2000;
+const WARM_UP: Duration = Duration::from_secs(2);
+const MEASURED: Duration = Duration::from_secs(10);
+
+fn main() -> ExitCode {
+    // `cargo test --benches` runs this, too.
+    if !std::env::args().any(|arg| arg == "--bench") {
+        return ExitCode::SUCCESS;
+    }
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(measure());
+    ExitCode::SUCCESS
+}
+
+async fn measure() {
+    let upstream = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = upstream.local_addr().expect("an address");
+    tokio::spawn(serve(upstream));
+    let proxy = Proxy::start(address);
+    let rotations = Arc::new(AtomicU64::new(0));
+    let warm = Arc::new(Barrier::new(CLIENTS + 1));
+    for _ in 0..CLIENTS {
+        tokio::spawn(rotate(proxy.address, Arc::clone(&warm), Arc::clone(&rotations)));
+    }
+    warm.wait().await;
+    tokio::time::sleep(WARM_UP).await;
+    let (time, before, count) = (Instant::now(), proxy.processor_time(), rotations.load(Ordering::Relaxed));
+    tokio::time::sleep(MEASURED).await;
+    let count = rotations.load(Ordering::Relaxed) - count;
+    let used = proxy.processor_time() - before;
+    let micros = used.as_secs_f64() * 1e6 / count as f64;
+    let rate = count as f64 / time.elapsed().as_secs_f64();
+    println!("{micros:.1} µs of processor time per rotation, {rate:.0} rotations a second, {CLIENTS} in flight");
+}
+
+/// One connection on which clients log in, and then refresh in turn without end.
+async fn rotate(proxy: SocketAddr, warm: Arc<Barrier>, rotations: Arc<AtomicU64>) {
+    let mut stream = TcpStream::connect(proxy).await.expect("the proxy");
+    stream.set_nodelay(true).expect("an option");
+    let mut buffer = Vec::with_capacity(8192);
+    let mut tokens = Vec::with_capacity(GRANTS);
+    for _ in 0..GRANTS {
+        let form = "grant_type=authorization_code&client_id=bench&code=x";
+        tokens.push(exchange(&mut stream, &mut buffer, form).await.expect("an answer"));
+    }
+    warm.wait().await;
+    for turn in (0..GRANTS).cycle() {
+        let form = format!("grant_type=refresh_token&client_id=bench&refresh_token={}", tokens[turn]);
+        // The proxy is gone when all is measured.
+        let Some(token) = exchange(&mut stream, &mut buffer, &form).await else { return };
+        tokens[turn] = token;
+        rotations.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The refresh token of the answer to this form.
+async fn exchange(stream: &mut TcpStream, buffer: &mut Vec<u8>, form: &str) -> Option<String> {
+    let head = "POST /token HTTP/1.1\r\nHost: login.example.com\r\nContent-Type: application/x-www-form-urlencoded";
+    let request = format!("{head}\r\nAccept: application/json\r\nContent-Length: {}\r\n\r\n{form}", form.len());
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let answer = message(stream, buffer).await?;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let token = answer.split_once(r#""refresh_token":""#).and_then(|(_, rest)| rest.split_once('"'));
+    Some(token.expect("a refresh token").0.to_owned())
+}
+
+/// An authorization server that says yes to everything, in 1 KB.
+async fn serve(listener: TcpListener) {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    while let Ok((mut stream, _)) = listener.accept().await {
+        stream.set_nodelay(true).expect("an option");
+        tokio::spawn(async move {
+            let mut buffer = Vec::with_capacity(8192);
+            while message(&mut stream, &mut buffer).await.is_some() {
+                let next = NEXT.fetch_add(1, Ordering::Relaxed);
+                let access = "a".repeat(800);
+                let body = format!(
+                    r#"{{"access_token":"{access}","token_type":"Bearer","expires_in":300,"refresh_token":"{next:064}","scope":"profile"}}"#
+                );
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: no-store";
+                let answer = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+                if stream.write_all(answer.as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+/// The next message with its body, which must say how long it is.
+async fn message(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<String> {
+    buffer.clear();
+    loop {
+        if stream.read_buf(buffer).await.ok()? == 0 {
+            return None;
+        }
+        let text = std::str::from_utf8(buffer).ok()?;
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let length = head
+            .lines()
+            .find_map(|line| line.split_once(": ").filter(|(name, _)| name.eq_ignore_ascii_case("content-length")));
+        if body.len() >= length.map_or(0, |(_, length)| length.parse().unwrap_or(0)) {
+            return Some(text.to_owned());
+        }
+    }
+}
+
+struct Proxy {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Proxy {
+    fn start(upstream: SocketAddr) -> Self {
+        let mut path = std::env::current_exe().expect("this program");
+        path.pop();
+        path.set_file_name("examples");
+        path.push("proxy");
+        assert!(path.exists(), "{} is not there: build it first", path.display());
+        let pinned = Command::new("taskset").args(["-c", "0", "true"]).status().is_ok_and(|status| status.success());
+        let mut command = if pinned { Command::new("taskset") } else { Command::new(&path) };
+        if pinned {
+            command.args(["-c", "0"]).arg(&path);
+        }
+        let upstream = format!("http://{upstream}");
+        command.args(["--listen", "127.0.0.1:0", "--upstream", &upstream]).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the proxy");
+        let mut log = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+        let line = log.find_map(|line| line.ok()?.split_once("listening on http://").map(|(_, rest)| rest.to_owned()));
+        let line = line.expect("the proxy listens");
+        let address = line.split(' ').next().and_then(|address| address.parse().ok()).expect("an address");
+        std::thread::spawn(move || log.for_each(drop));
+        Self { child, address }
+    }
+
+    /// User and system time, by `/proc`.
+    fn processor_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("Linux");
+        let fields: Vec<_> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
+        let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
+        // Linux counts in hundredths of a second, whatever its own clock does.
+        Duration::from_millis(ticks * 10)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

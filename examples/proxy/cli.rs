@@ -1,0 +1,231 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::num::ParseIntError;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
+use tower_oauth_refresh::{ConfigError, RefreshLayerBuilder, Store};
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::upstream::{PublicUrl, Upstream};
+
+/// A reverse proxy that keeps the refresh tokens of an authorization server safe and its sessions alive.
+///
+/// It forwards every request to the upstream. On the way, the refresh tokens that the upstream issues are replaced by
+/// the proxy's own: bound to one client, rotated on every use, and forgiving to clients that retry.
+///
+/// Without --upstream it starts a small demo authorization server and prints a whole session as curl commands.
+#[derive(Debug, clap::Parser)]
+#[command(name = "proxy", version)]
+pub(crate) struct Cli {
+    /// Where to listen for clients, in plain HTTP/1.1 and HTTP/2; port 0 picks a free one
+    #[arg(long, env = "PROXY_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+
+    /// The authorization server: an http or https URL; if it has a path, that is put before the path of each request
+    ///
+    /// Certificates of https upstreams are checked against the platform's roots (or SSL_CERT_FILE, SSL_CERT_DIR).
+    #[arg(long, env = "PROXY_UPSTREAM", value_name = "URL")]
+    pub(crate) upstream: Option<Upstream>,
+
+    /// The URL under which clients reach this proxy
+    ///
+    /// The token, revocation and introspection endpoints in the upstream's discovery documents that point at the
+    /// upstream are rewritten to it, and its scheme is what X-Forwarded-Proto and Forwarded say. Set it whenever TLS
+    /// ends in front of this proxy.
+    #[arg(long, env = "PROXY_PUBLIC_URL", value_name = "URL")]
+    pub(crate) public_url: Option<PublicUrl>,
+
+    /// Send the Host that the client sent, instead of the upstream's
+    #[arg(long, env = "PROXY_PRESERVE_HOST", value_parser = BoolishValueParser::new())]
+    pub(crate) preserve_host: bool,
+
+    /// Where grants live: `memory` (this process alone; they end with it)
+    #[arg(long, env = "PROXY_STORE", value_name = "STORE", default_value = "memory", hide_env_values = true)]
+    store: String,
+
+    /// Path of the token endpoint, as clients call it here; guarded in every spelling [default: /token]
+    #[arg(long, env = "PROXY_TOKEN_PATH", value_name = "PATH")]
+    pub(crate) token_path: Option<String>,
+
+    /// Path of the revocation endpoint, as clients call it here; guarded in every spelling [default: /revoke]
+    #[arg(long, env = "PROXY_REVOCATION_PATH", value_name = "PATH")]
+    pub(crate) revocation_path: Option<String>,
+
+    /// How long a repeated refresh gets the same answer again; 0: never [default: 60, in the demo 5]
+    #[arg(long, env = "PROXY_RETRY_WINDOW", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
+    pub(crate) retry_window: Option<Duration>,
+
+    /// How long a client that lost the answer can refresh with its old token; 0: never [default: 86400]
+    #[arg(long, env = "PROXY_RECOVERY_WINDOW", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
+    pub(crate) recovery_window: Option<Duration>,
+
+    /// How long a session lives without a refresh [default: 2592000, 30 days]
+    #[arg(long, env = "PROXY_IDLE_LIFETIME", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
+    pub(crate) idle_lifetime: Option<Duration>,
+
+    /// How long a session lives from its log-in, however often it is refreshed [default: no such end]
+    #[arg(long, env = "PROXY_ABSOLUTE_LIFETIME", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
+    pub(crate) absolute_lifetime: Option<Duration>,
+
+    /// How long a client waits for a refresh before it gets 503; the upstream has twice this time [default: 10]
+    #[arg(long, env = "PROXY_ROTATION_TIMEOUT", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
+    pub(crate) rotation_timeout: Option<Duration>,
+
+    /// Until when refresh tokens from before the proxy was there are taken in [default: never]
+    #[arg(long, env = "PROXY_ADOPT_UNTIL", value_name = "UNIX_SECS", value_parser = unix_time, allow_negative_numbers = true)]
+    pub(crate) adopt_until: Option<SystemTime>,
+
+    /// Neither repeated answers nor recovery: any old token ends its session
+    #[arg(long, env = "PROXY_STRICT", value_parser = BoolishValueParser::new())]
+    pub(crate) strict: bool,
+
+    /// Where to answer GET /healthz and GET /metrics (Prometheus) [default: nowhere]
+    #[arg(long, env = "PROXY_ADMIN", value_name = "ADDR")]
+    pub(crate) admin: Option<SocketAddr>,
+
+    /// How the log is written, to standard error
+    #[arg(long, env = "PROXY_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub(crate) log_format: LogFormat,
+
+    /// How much is logged; at `trace` every decision, at no level a token or a secret
+    #[arg(long, env = "PROXY_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = level())]
+    pub(crate) log_level: LevelFilter,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Cli {
+    /// What no single flag shows.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        self.store()?;
+        if self.admin == Some(self.listen) && self.listen.port() != 0 {
+            return Err(format!("--admin and --listen are both {}", self.listen));
+        }
+        if self.upstream.is_none() {
+            let flags = [
+                ("--preserve-host", self.preserve_host),
+                ("--token-path", self.token_path.is_some()),
+                ("--revocation-path", self.revocation_path.is_some()),
+                ("--adopt-until", self.adopt_until.is_some()),
+            ];
+            if let Some((flag, _)) = flags.iter().find(|(_, set)| *set) {
+                return Err(format!("{flag} needs --upstream"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Which store. Not left to clap, whose message would repeat the password of a URL.
+    pub(crate) fn store(&self) -> Result<StoreChoice, String> {
+        self.store.parse().map_err(|error| format!("--store: {error}"))
+    }
+
+    pub(crate) fn token_path(&self) -> &str {
+        self.token_path.as_deref().unwrap_or("/token")
+    }
+
+    pub(crate) fn revocation_path(&self) -> &str {
+        self.revocation_path.as_deref().unwrap_or("/revoke")
+    }
+
+    pub(crate) fn rotation_timeout(&self) -> Duration {
+        self.rotation_timeout.unwrap_or(Duration::from_secs(10))
+    }
+
+    /// The retry window of the demo: short, so that its session need not sleep for a minute.
+    pub(crate) fn demo_retry_window(&self) -> Duration {
+        if self.strict { Duration::ZERO } else { self.retry_window.unwrap_or(Duration::from_secs(5)) }
+    }
+
+    /// Makes these the settings of the layer.
+    pub(crate) fn configure<S: Store>(&self, builder: RefreshLayerBuilder<S>) -> RefreshLayerBuilder<S> {
+        let mut builder = builder
+            .match_normalized_paths()
+            .token_path(self.token_path())
+            .revocation_path(self.revocation_path())
+            .rotation_timeout(self.rotation_timeout());
+        if self.strict {
+            builder = builder.strict();
+        }
+        if let Some(window) = self.retry_window {
+            builder = builder.retry_window(window);
+        } else if self.upstream.is_none() && !self.strict {
+            builder = builder.retry_window(self.demo_retry_window());
+        }
+        if let Some(window) = self.recovery_window {
+            builder = builder.recovery_window(window);
+        }
+        if let Some(lifetime) = self.idle_lifetime {
+            builder = builder.idle_lifetime(lifetime);
+        }
+        if let Some(lifetime) = self.absolute_lifetime {
+            builder = builder.absolute_lifetime(lifetime);
+        }
+        if let Some(time) = self.adopt_until {
+            builder = builder.adopt_until(time);
+        }
+        builder
+    }
+}
+
+/// What the layer has against its settings, by the names of the flags.
+pub(crate) fn config_error(error: &ConfigError) -> String {
+    let flag = |setting: &str| format!("--{}", setting.replace('_', "-"));
+    match error {
+        ConfigError::Path { setting, path } => format!("{}: {path:?} is not a path such as /token", flag(setting)),
+        ConfigError::SamePath(path) => format!("--token-path and --revocation-path are both {path:?}"),
+        ConfigError::Duration(setting) => format!("{} must be more than 0 and at most a hundred years", flag(setting)),
+        ConfigError::RotationTimeout => "--rotation-timeout must be at most an hour (3600)".into(),
+        ConfigError::RecoveryWithinRetry => "--recovery-window must be 0 or longer than --retry-window".into(),
+        ConfigError::StrictWithWindow => "--strict allows neither a --retry-window nor a --recovery-window".into(),
+        other => other.to_string(),
+    }
+}
+
+/// Which store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum StoreChoice {
+    Memory,
+}
+
+impl FromStr for StoreChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let scheme = text.split_once(':').map_or(text, |(scheme, _)| scheme);
+        match (text, scheme) {
+            ("memory", _) => Ok(Self::Memory),
+            (_, "memory") => Err("`memory` takes no address".into()),
+            (_, "redis" | "rediss" | "redb") => Err(format!("`{scheme}` is not supported yet: use `memory`")),
+            _ if scheme == text && text.contains(['@', '/']) => Err("no such store: use `memory`".into()),
+            _ => Err(format!("no store is called `{scheme}`: use `memory`")),
+        }
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let not = || "not a number of seconds".to_owned();
+    // Digits only: `inf`, `1e9` and `-1` are numbers too.
+    if !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        return Err(not());
+    }
+    let seconds = text.parse::<f64>().map_err(|_| not())?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| "too many seconds".to_owned())
+}
+
+fn unix_time(text: &str) -> Result<SystemTime, String> {
+    let seconds = text.parse::<u64>().map_err(|error: ParseIntError| format!("not seconds since 1970: {error}"))?;
+    UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).ok_or_else(|| "too far away".to_owned())
+}
+
+fn level() -> impl TypedValueParser<Value = LevelFilter> {
+    PossibleValuesParser::new(["off", "error", "warn", "info", "debug", "trace"])
+        .try_map(|level| level.parse::<LevelFilter>())
+}

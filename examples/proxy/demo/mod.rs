@@ -1,0 +1,89 @@
+//! A small authorization server for those who have none at hand: authorization code with PKCE (RFC 7636), one-time
+//! refresh tokens, revocation (RFC 7009), userinfo and discovery. Its one user is always logged in.
+//!
+//! It is as strict as many real ones: a refresh token that is used twice ends its session. That clients in front of the
+//! proxy keep theirs is what the demo shows.
+
+mod authorize;
+mod client;
+mod script;
+mod state;
+mod token;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, HeaderMap, WWW_AUTHENTICATE};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+pub(crate) use self::script::session;
+use self::state::Sessions;
+
+/// The server, as its handlers see it.
+#[derive(Clone, Debug)]
+struct Demo {
+    sessions: Arc<Sessions>,
+    issuer: Arc<str>,
+}
+
+/// Starts it on a free loopback port, for as long as the process runs.
+pub(crate) async fn start() -> io::Result<SocketAddr> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let address = listener.local_addr()?;
+    let demo = Demo { sessions: Arc::default(), issuer: format!("http://{address}").into() };
+    let router = Router::new()
+        .route("/authorize", get(authorize::authorize))
+        .route("/token", post(token::token))
+        .route("/revoke", post(token::revoke))
+        .route("/userinfo", get(userinfo))
+        .route("/.well-known/openid-configuration", get(metadata))
+        .route("/.well-known/oauth-authorization-server", get(metadata))
+        .with_state(demo);
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "the demo authorization server ended");
+        }
+    });
+    Ok(address)
+}
+
+async fn metadata(State(demo): State<Demo>) -> Json<serde_json::Value> {
+    let issuer = &demo.issuer;
+    Json(json!({
+        "issuer": **issuer,
+        "authorization_endpoint": format!("{issuer}/authorize"),
+        "token_endpoint": format!("{issuer}/token"),
+        "revocation_endpoint": format!("{issuer}/revoke"),
+        "userinfo_endpoint": format!("{issuer}/userinfo"),
+        "response_types_supported": ["code"],
+        "grant_types_supported": ["authorization_code", "refresh_token"],
+        "code_challenge_methods_supported": ["S256"],
+        "token_endpoint_auth_methods_supported": ["none", "client_secret_basic", "client_secret_post"],
+        "scopes_supported": ["profile", "email"],
+    }))
+}
+
+async fn userinfo(State(demo): State<Demo>, headers: HeaderMap) -> Response {
+    let token = headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok()?.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim());
+    let Some(token) = token else {
+        return (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")]).into_response();
+    };
+    match demo.sessions.access(token) {
+        Some(access) => {
+            let user = json!({ "sub": "demo-user", "client_id": access.client, "scope": access.scope });
+            ([(CACHE_CONTROL, "no-store")], Json(user)).into_response()
+        }
+        None => (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, r#"Bearer error="invalid_token""#)]).into_response(),
+    }
+}

@@ -1,0 +1,133 @@
+//! What the demo remembers: bounded in number and in time.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use moka::sync::Cache;
+
+use super::client::OauthError;
+
+pub(super) const ACCESS_LIFETIME: Duration = Duration::from_secs(300);
+const CODE_LIFETIME: Duration = Duration::from_secs(60);
+const SESSION_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+const MOST: u64 = 10_000;
+
+/// Codes, sessions and access tokens.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    codes: Cache<String, Code>,
+    sessions: Cache<String, Arc<Session>>,
+    access: Cache<String, Access>,
+}
+
+/// What an authorization code was issued for.
+#[derive(Clone, Debug)]
+pub(super) struct Code {
+    pub(super) client: &'static str,
+    pub(super) redirect_uri: String,
+    pub(super) challenge: String,
+    pub(super) scope: String,
+}
+
+#[derive(Debug)]
+struct Session {
+    client: &'static str,
+    scope: String,
+    /// The second part of the one refresh token that is good.
+    current: Mutex<String>,
+}
+
+/// What an access token stands for.
+#[derive(Clone, Debug)]
+pub(super) struct Access {
+    pub(super) client: &'static str,
+    pub(super) scope: String,
+    session: String,
+}
+
+/// A token answer.
+#[derive(Debug)]
+pub(super) struct Tokens {
+    pub(super) access: String,
+    pub(super) refresh: String,
+    pub(super) scope: String,
+}
+
+const GONE: OauthError = OauthError("invalid_grant", "the grant is invalid, expired or revoked");
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self { codes: cache(CODE_LIFETIME), sessions: cache(SESSION_LIFETIME), access: cache(ACCESS_LIFETIME) }
+    }
+}
+
+fn cache<V: Clone + Send + Sync + 'static>(lifetime: Duration) -> Cache<String, V> {
+    Cache::builder().max_capacity(MOST).time_to_live(lifetime).build()
+}
+
+impl Sessions {
+    pub(super) fn add_code(&self, code: Code) -> Result<String, OauthError> {
+        let name = random()?;
+        self.codes.insert(name.clone(), code);
+        Ok(name)
+    }
+
+    /// Takes a code, so that it is good once.
+    pub(super) fn take_code(&self, code: &str) -> Result<Code, OauthError> {
+        self.codes.remove(code).ok_or(GONE)
+    }
+
+    pub(super) fn begin(&self, client: &'static str, scope: String) -> Result<Tokens, OauthError> {
+        let (id, current) = (random()?, random()?);
+        let session = Arc::new(Session { client, scope: scope.clone(), current: Mutex::new(current.clone()) });
+        self.sessions.insert(id.clone(), session);
+        self.tokens(&id, &current, client, scope)
+    }
+
+    /// Exchanges a refresh token; one that was used before ends its session.
+    pub(super) fn refresh(&self, token: &str, client: &'static str, scope: Option<&str>) -> Result<Tokens, OauthError> {
+        let (id, presented) = token.split_once('.').ok_or(GONE)?;
+        let session = self.sessions.get(id).filter(|session| session.client == client).ok_or(GONE)?;
+        let scope = scope.unwrap_or(&session.scope);
+        if !scope.split(' ').all(|wanted| session.scope.split(' ').any(|granted| granted == wanted)) {
+            return Err(OauthError("invalid_scope", "more scope than was granted"));
+        }
+        let mut current = session.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if *current != presented {
+            self.sessions.invalidate(id);
+            return Err(GONE);
+        }
+        *current = random()?;
+        self.tokens(id, &current, client, scope.to_owned())
+    }
+
+    fn tokens(&self, id: &str, current: &str, client: &'static str, scope: String) -> Result<Tokens, OauthError> {
+        let access = random()?;
+        self.access.insert(access.clone(), Access { client, scope: scope.clone(), session: id.to_owned() });
+        Ok(Tokens { access, refresh: format!("{id}.{current}"), scope })
+    }
+
+    pub(super) fn access(&self, token: &str) -> Option<Access> {
+        self.access.get(token).filter(|access| self.sessions.contains_key(&access.session))
+    }
+
+    /// Ends what the token stands for, if it is this client's.
+    pub(super) fn revoke(&self, token: &str, client: &'static str) {
+        let session = token.split_once('.').and_then(|(id, _)| Some((id, self.sessions.get(id)?)));
+        if let Some((id, session)) = session {
+            if session.client == client {
+                self.sessions.invalidate(id);
+            }
+        } else if self.access.get(token).is_some_and(|access| access.client == client) {
+            self.access.invalidate(token);
+        }
+    }
+}
+
+fn random() -> Result<String, OauthError> {
+    let mut bytes = [0; 24];
+    getrandom::fill(&mut bytes).map_err(|_| OauthError("server_error", "no randomness to be had"))?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}

@@ -1,0 +1,137 @@
+//! Reading and changing a document, byte by byte where it is not changed.
+
+use std::fmt;
+use std::ops::Range;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use url::Url;
+
+use super::ENDPOINTS;
+
+/// The endpoints for clients that authenticate by mutual TLS (RFC 8705 §5).
+const MTLS_ALIASES: &str = "mtls_endpoint_aliases";
+
+/// A member of the document that holds the URL of an endpoint.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) name: String,
+    pub(super) url: Url,
+    /// Where its value stands, quotes included.
+    span: Range<usize>,
+}
+
+/// What is of interest in a document.
+#[derive(Debug, Default)]
+pub(super) struct Document {
+    pub(super) endpoints: Vec<Endpoint>,
+    /// Whether it repeats its members in a signed form, which nobody can rewrite (RFC 8414 §2.1).
+    pub(super) signed: bool,
+}
+
+impl Document {
+    /// Reads a JSON object; what else there may be has no endpoints.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let Members(members) = serde_json::from_str(text).ok()?;
+        let mut document = Self::default();
+        for (key, value) in members {
+            match key.as_str() {
+                MTLS_ALIASES => {
+                    let Ok(Members(aliases)) = serde_json::from_str(value.get()) else { continue };
+                    for (key, value) in aliases {
+                        document.add(text, &key, value, MTLS_ALIASES);
+                    }
+                }
+                "signed_metadata" => document.signed = true,
+                _ => document.add(text, &key, value, ""),
+            }
+        }
+        Some(document)
+    }
+
+    fn add(&mut self, text: &str, key: &str, value: &RawValue, within: &str) {
+        if !ENDPOINTS.contains(&key) {
+            return;
+        }
+        let Ok(Ok(url)) = serde_json::from_str::<String>(value.get()).map(|url| Url::parse(&url)) else { return };
+        // The value is a part of the text.
+        let start = value.get().as_ptr().addr() - text.as_ptr().addr();
+        let name = if within.is_empty() { key.to_owned() } else { format!("{within}.{key}") };
+        self.endpoints.push(Endpoint { name, url, span: start..start + value.get().len() });
+    }
+
+    /// The text with other URLs, where `change` has one; none if it has none at all.
+    pub(super) fn rewrite(&self, text: &str, change: impl Fn(&Url) -> Option<String>) -> Option<String> {
+        let mut out = String::with_capacity(text.len() + 128);
+        let mut copied = 0;
+        for endpoint in &self.endpoints {
+            let Some(url) = change(&endpoint.url) else { continue };
+            out.push_str(&text[copied..endpoint.span.start]);
+            out.push_str(&serde_json::Value::String(url).to_string());
+            copied = endpoint.span.end;
+        }
+        if copied == 0 {
+            return None;
+        }
+        out.push_str(&text[copied..]);
+        Some(out)
+    }
+}
+
+/// The members of a JSON object in their order, repeated ones too.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rewritten(text: &str) -> Option<String> {
+        let move_it = |url: &Url| (url.host_str() == Some("up")).then(|| format!("https://pub{}", url.path()));
+        Document::parse(text).unwrap().rewrite(text, move_it)
+    }
+
+    #[test]
+    fn only_the_urls_are_changed() {
+        let text = "{ \"n\":1.50e3,\"token_endpoint\" : \"http://up/t\",\n \"x\":{\"token_endpoint\":\"http://up/t\"},\
+                    \"revocation_endpoint\":\"http:\\/\\/up\\/r\", \"n\":2,\"mtls_endpoint_aliases\": {\"a\":0,\
+                    \"token_endpoint\":\"http://up/m\"}, \"introspection_endpoint\":\"http://other/i\"}\n";
+        let want = "{ \"n\":1.50e3,\"token_endpoint\" : \"https://pub/t\",\n \"x\":{\"token_endpoint\":\"http://up/t\"},\
+                    \"revocation_endpoint\":\"https://pub/r\", \"n\":2,\"mtls_endpoint_aliases\": {\"a\":0,\
+                    \"token_endpoint\":\"https://pub/m\"}, \"introspection_endpoint\":\"http://other/i\"}\n";
+        assert_eq!(rewritten(text).as_deref(), Some(want));
+    }
+
+    #[test]
+    fn a_document_without_such_urls_stays() {
+        for text in ["{}", r#"{"token_endpoint":null}"#, r#"{"token_endpoint":"/t","mtls_endpoint_aliases":[]}"#] {
+            assert_eq!(rewritten(text), None, "{text}");
+        }
+        for text in ["", "[]", "{", "no", r#"{"token_endpoint":"http://up/t"} x"#] {
+            assert!(Document::parse(text).is_none(), "{text}");
+        }
+    }
+}

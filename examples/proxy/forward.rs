@@ -1,0 +1,193 @@
+//! The inner service: sends a request to the upstream.
+
+use std::error::Error as StdError;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::HOST;
+use http::{Request, Response, StatusCode, Version};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper_util::client::legacy::{self, Client};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tower::Service;
+
+use crate::connect::Connector;
+use crate::headers;
+use crate::upstream::{PathError, Upstream};
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// Shorter than what common servers keep an idle connection for (5 s is the shortest that is widely used), so that
+/// seldom a request meets a connection that is just being closed.
+const IDLE_CONNECTION: Duration = Duration::from_secs(4);
+
+/// The service, for the requests of one connection.
+pub(crate) struct Forward<B> {
+    shared: Arc<Shared<B>>,
+    client: Arc<headers::Client>,
+}
+
+/// What the services of all connections share.
+struct Shared<B> {
+    pooled: Client<Connector, B>,
+    /// The same without a pool.
+    fresh: Client<Connector, B>,
+    upstream: Upstream,
+    preserve_host: bool,
+    proto: &'static str,
+}
+
+/// Why the upstream gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ForwardError {
+    #[error(transparent)]
+    Path(#[from] PathError),
+    #[error("the upstream cannot be reached")]
+    Unreachable(#[source] legacy::Error),
+    #[error("the upstream gave no answer")]
+    NoAnswer(#[source] legacy::Error),
+    #[error("the upstream changed the protocol, which it was not asked to")]
+    Switched,
+}
+
+impl ForwardError {
+    /// What the client is told.
+    pub(crate) const fn status(&self) -> StatusCode {
+        match self {
+            Self::Path(PathError::TooLong) => StatusCode::URI_TOO_LONG,
+            Self::Path(PathError::Escapes | PathError::Invalid(_)) => StatusCode::BAD_REQUEST,
+            Self::Unreachable(_) | Self::NoAnswer(_) | Self::Switched => StatusCode::BAD_GATEWAY,
+        }
+    }
+}
+
+impl<B> Forward<B>
+where
+    B: Body<Data = Bytes> + Default + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    /// `proto` is the scheme that clients use, as far as is known.
+    pub(crate) fn new(upstream: Upstream, preserve_host: bool, proto: &'static str) -> io::Result<Self> {
+        let connector = Connector::new(upstream.is_https())?;
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder.timer(TokioTimer::new()).pool_timer(TokioTimer::new()).set_host(false);
+        let pooled = builder.pool_idle_timeout(IDLE_CONNECTION).build(connector.clone());
+        let fresh = builder.pool_max_idle_per_host(0).build(connector);
+        let shared = Arc::new(Shared { pooled, fresh, upstream, preserve_host, proto });
+        let nobody = SocketAddr::from(([127, 0, 0, 1], 0));
+        Ok(Self { shared, client: Arc::new(headers::Client::new(nobody, proto)) })
+    }
+
+    /// The service for a connection from there.
+    pub(crate) fn for_client(&self, address: SocketAddr) -> Self {
+        let client = Arc::new(headers::Client::new(address, self.shared.proto));
+        Self { shared: Arc::clone(&self.shared), client }
+    }
+
+    fn prepare(&self, request: &mut Request<B>) -> Result<(), PathError> {
+        let host = headers::requested_host(request.uri(), request.headers());
+        let version = std::mem::replace(request.version_mut(), Version::HTTP_11);
+        *request.uri_mut() = self.shared.upstream.uri(request.uri())?;
+        let headers = request.headers_mut();
+        headers::remove_hop_by_hop(headers);
+        self.client.announce(headers, host.as_ref(), version);
+        let host = host.filter(|_| self.shared.preserve_host);
+        headers.insert(HOST, host.unwrap_or_else(|| self.shared.upstream.host().clone()));
+        Ok(())
+    }
+}
+
+impl<B> Clone for Forward<B> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), client: Arc::clone(&self.client) }
+    }
+}
+
+impl<B> Service<Request<B>> for Forward<B>
+where
+    B: Body<Data = Bytes> + Default + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Incoming>;
+    type Error = ForwardError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ForwardError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ForwardError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        if let Err(error) = self.prepare(&mut request) {
+            return Box::pin(std::future::ready(Err(error.into())));
+        }
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            let mut response = shared.send(request).await?;
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                return Err(ForwardError::Switched);
+            }
+            *response.version_mut() = Version::HTTP_11;
+            headers::remove_hop_by_hop(response.headers_mut());
+            Ok(response)
+        })
+    }
+}
+
+impl<B> Shared<B>
+where
+    B: Body<Data = Bytes> + Default + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    async fn send(&self, request: Request<B>) -> Result<Response<Incoming>, ForwardError> {
+        let again = repeatable(&request);
+        // The pool itself takes another connection for a request of which nothing had been sent.
+        let error = match self.pooled.request(request).await {
+            Ok(response) => return Ok(response),
+            Err(error) if error.is_connect() => return Err(ForwardError::Unreachable(error)),
+            Err(error) => error,
+        };
+        match again {
+            Some(again) if connection_lost(&error) => self.fresh.request(again).await.map_err(|error| {
+                if error.is_connect() { ForwardError::Unreachable(error) } else { ForwardError::NoAnswer(error) }
+            }),
+            _ => Err(ForwardError::NoAnswer(error)),
+        }
+    }
+}
+
+/// The request once more, if it may be sent twice (RFC 9110 §9.2.2) and has no body.
+fn repeatable<B: Body + Default>(request: &Request<B>) -> Option<Request<B>> {
+    if !request.method().is_idempotent() || !request.body().is_end_stream() {
+        return None;
+    }
+    let mut again = Request::new(B::default());
+    *again.method_mut() = request.method().clone();
+    *again.uri_mut() = request.uri().clone();
+    *again.headers_mut() = request.headers().clone();
+    Some(again)
+}
+
+/// Whether the upstream closed the connection instead of answering.
+fn connection_lost(error: &legacy::Error) -> bool {
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref().is_some_and(hyper::Error::is_incomplete_message) {
+            return true;
+        }
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
+            return matches!(
+                error.kind(),
+                BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof
+            );
+        }
+        cause = error.source();
+    }
+    false
+}

@@ -1,0 +1,24 @@
+//! The log.
+
+use std::io;
+
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+
+use crate::cli::LogFormat;
+
+/// Logs to standard error.
+pub(crate) fn init(format: LogFormat, level: LevelFilter) -> Result<(), TryInitError> {
+    // What the HTTP libraries say at the lower levels is much, and of use to their authors alone.
+    let targets = Targets::new()
+        .with_default(level.min(LevelFilter::WARN))
+        .with_target("proxy", level)
+        .with_target("tower_oauth_refresh", level);
+    let registry = tracing_subscriber::registry().with(targets);
+    match format {
+        LogFormat::Text => registry.with(fmt::layer().with_ansi(false).with_writer(io::stderr)).try_init(),
+        LogFormat::Json => registry.with(fmt::layer().json().flatten_event(true).with_writer(io::stderr)).try_init(),
+    }
+}

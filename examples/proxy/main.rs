@@ -1,0 +1,181 @@
+//! A reverse proxy that anyone can put in front of any authorization server: it guards the token and revocation
+//! endpoints with [`tower_oauth_refresh::RefreshLayer`] and forwards everything else as it is.
+//!
+//! ```sh
+//! cargo run --example proxy                                      # a demo to play with
+//! cargo run --example proxy -- --upstream http://127.0.0.1:9000  # in front of your server
+//! cargo run --example proxy -- --help
+//! ```
+
+mod admin;
+mod answer;
+mod cli;
+mod connect;
+mod demo;
+mod discovery;
+mod forward;
+mod headers;
+mod logging;
+mod metrics;
+mod server;
+mod shutdown;
+mod store;
+mod upstream;
+
+use std::error::Error;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser as _;
+use hyper_util::server::graceful::GracefulShutdown;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio::runtime;
+use tokio::time::timeout;
+use tower_oauth_refresh::{MemoryStore, RefreshLayer, Store};
+
+use crate::cli::{Cli, StoreChoice};
+use crate::discovery::Discovery;
+use crate::forward::Forward;
+use crate::metrics::Metrics;
+use crate::server::Server;
+use crate::shutdown::Signals;
+use crate::store::Metered;
+use crate::upstream::{PublicUrl, Upstream};
+
+/// How long requests under way have at a shutdown.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// What a rotation needs beyond twice its time-out: to reach the store, again and again if that fails.
+const DRAIN_MARGIN: Duration = Duration::from_secs(15);
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match start(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage(message)) => {
+            eprintln!("error: {message}\n\nFor more information, try '--help'.");
+            ExitCode::from(2)
+        }
+        Err(Failure::Other(error)) => {
+            eprintln!("error: {}", answer::causes(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why the proxy did not start, or not end well.
+enum Failure {
+    Usage(String),
+    Other(Box<dyn Error>),
+}
+
+impl<E: Into<Box<dyn Error>>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+fn start(cli: &Cli) -> Result<(), Failure> {
+    let store = cli.check().and_then(|()| cli.store()).map_err(Failure::Usage)?;
+    logging::init(cli.log_format, cli.log_level)?;
+    let (metrics, handle) = match cli.admin {
+        Some(_) => Metrics::prometheus().map(|(metrics, handle)| (metrics, Some(handle)))?,
+        None => Default::default(),
+    };
+    let StoreChoice::Memory = store;
+    let layer = layer(cli, MemoryStore::new(), &metrics)?;
+    let runtime = runtime()?;
+    let result = runtime.block_on(serve(cli, layer, metrics, handle));
+    // Name resolution may hang, which nobody waits for any more.
+    runtime.shutdown_background();
+    result
+}
+
+fn layer<S: Store>(cli: &Cli, store: S, metrics: &Metrics) -> Result<RefreshLayer<Metered<S>>, Failure> {
+    let builder = RefreshLayer::builder(Metered::new(store, metrics.clone()));
+    let metrics = metrics.clone();
+    let builder = cli.configure(builder).on_event(move |event| metrics.event(event));
+    builder.build().map_err(|error| Failure::Usage(cli::config_error(&error)))
+}
+
+/// One thread if there is one processor: what wakes up others is not for nothing.
+fn runtime() -> std::io::Result<runtime::Runtime> {
+    let single = std::thread::available_parallelism().is_ok_and(|processors| processors.get() == 1);
+    let mut builder =
+        if single { runtime::Builder::new_current_thread() } else { runtime::Builder::new_multi_thread() };
+    builder.enable_all().build()
+}
+
+async fn serve<S: Store>(
+    cli: &Cli,
+    layer: RefreshLayer<S>,
+    metrics: Metrics,
+    handle: Option<PrometheusHandle>,
+) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
+    if let (Some(address), Some(handle)) = (cli.admin, handle) {
+        let listener = bind("--admin", address).await?;
+        tracing::info!("admin listening on http://{}", listener.local_addr()?);
+        tokio::spawn(metrics::upkeep(handle.clone()));
+        tokio::spawn(admin::serve(listener, handle));
+    }
+    let listener = bind("--listen", cli.listen).await?;
+    let listen = listener.local_addr()?;
+    let (upstream, public) = match &cli.upstream {
+        Some(upstream) => (upstream.clone(), cli.public_url.clone()),
+        None => start_demo(cli, listen).await?,
+    };
+    let proto = match &public {
+        Some(public) if public.scheme() == "https" => "https",
+        _ => "http",
+    };
+    let forward = Forward::new(upstream.clone(), cli.preserve_host, proto)?;
+    let inner = Discovery::new(forward.clone(), &upstream, public.as_ref());
+    tracing::info!(%upstream, store = "memory", "listening on http://{listen}");
+    let expected = discovery::Expected {
+        upstream,
+        public,
+        listen,
+        token_path: cli.token_path().to_owned(),
+        revocation_path: cli.revocation_path().to_owned(),
+    };
+    tokio::spawn(discovery::warn_of_detours(forward, expected));
+
+    let server = Server { layer: layer.clone(), inner, metrics };
+    let connections = server.run(listener, signals.next()).await;
+    tracing::info!("shutting down");
+    tokio::select! {
+        result = finish(connections, layer, cli.rotation_timeout()) => result,
+        () = signals.next() => Err("a second signal: what was under way may be lost".into()),
+    }
+}
+
+/// Lets come to an end what is under way: requests first, then rotations whose clients have hung up.
+async fn finish<S: Store>(
+    connections: GracefulShutdown,
+    layer: RefreshLayer<S>,
+    rotation_timeout: Duration,
+) -> Result<(), Failure> {
+    if timeout(GRACE, connections.shutdown()).await.is_err() {
+        tracing::warn!("some requests did not come to their end");
+    }
+    let drained = timeout(rotation_timeout * 2 + DRAIN_MARGIN, layer.drain()).await;
+    drained.map_err(|_| "some rotations did not come to their end".into())
+}
+
+async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| format!("{flag} {address}: {error}").into())
+}
+
+/// The demo's server and the URL of this proxy.
+async fn start_demo(cli: &Cli, listen: SocketAddr) -> Result<(Upstream, Option<PublicUrl>), Failure> {
+    let here = format!("http://{listen}");
+    let upstream = demo::start().await?;
+    // Whoever closes it does not want to see it.
+    let _ = writeln!(std::io::stdout(), "{}", demo::session(&here, upstream, cli.demo_retry_window()));
+    let upstream = format!("http://{upstream}").parse()?;
+    Ok((upstream, cli.public_url.clone().or_else(|| here.parse().ok())))
+}

@@ -1,0 +1,73 @@
+//! Times the calls of a store.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tower_oauth_refresh::Timestamp;
+use tower_oauth_refresh::store::{
+    Beside, Change, Claim, Entry, Hint, Key, Name, Store, StoreError, Swap, Tag, Version,
+};
+
+use crate::metrics::{Metrics, StoreOp};
+
+/// A store of which every call is measured.
+#[derive(Debug)]
+pub(crate) struct Metered<S> {
+    inner: S,
+    metrics: Metrics,
+}
+
+impl<S> Metered<S> {
+    pub(crate) const fn new(inner: S, metrics: Metrics) -> Self {
+        Self { inner, metrics }
+    }
+
+    async fn measured<T>(
+        &self,
+        op: StoreOp,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let start = Instant::now();
+        let result = call.await;
+        self.metrics.store_call(op, start.elapsed(), result.is_err());
+        result
+    }
+}
+
+impl<S: Store> Store for Metered<S> {
+    async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        self.measured(StoreOp::Get, self.inner.get(key)).await
+    }
+
+    async fn swap(
+        &self,
+        key: &Key,
+        expected: Option<Version>,
+        change: Change,
+        also: Option<Beside>,
+    ) -> Result<Swap, StoreError> {
+        self.measured(StoreOp::Swap, self.inner.swap(key, expected, change, also)).await
+    }
+
+    async fn beside(&self, key: &Key, name: &Name) -> Result<Option<Bytes>, StoreError> {
+        self.measured(StoreOp::Beside, self.inner.beside(key, name)).await
+    }
+
+    async fn claim(
+        &self,
+        key: &Key,
+        tag: &Tag,
+        version: Version,
+        lease: Duration,
+    ) -> Result<Option<Claim>, StoreError> {
+        self.measured(StoreOp::Claim, self.inner.claim(key, tag, version, lease)).await
+    }
+
+    fn peek(&self, key: &Key) -> Option<Hint> {
+        self.inner.peek(key)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.inner.now()
+    }
+}

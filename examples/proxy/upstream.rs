@@ -1,0 +1,171 @@
+//! The two ends that the proxy stands between, by their URLs.
+
+use std::fmt;
+use std::str::FromStr;
+
+use http::uri::{Authority, InvalidUriParts, Parts, PathAndQuery, Scheme};
+use http::{HeaderValue, Uri};
+use percent_encoding::percent_decode_str;
+use url::{Origin, Position, Url};
+
+/// The authorization server.
+#[derive(Clone, Debug)]
+pub(crate) struct Upstream {
+    url: Url,
+    scheme: Scheme,
+    authority: Authority,
+    host: HeaderValue,
+    /// Without its last slash: empty, or `/auth`.
+    base: String,
+}
+
+/// What is wrong with the path of a request.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PathError {
+    #[error("the path leaves the part of the upstream that is served here")]
+    Escapes,
+    #[error("the path is not valid behind that of the upstream")]
+    Invalid(#[from] InvalidUriParts),
+    #[error("the path is too long")]
+    TooLong,
+}
+
+impl Upstream {
+    /// Where a request with this URI goes.
+    pub(crate) fn uri(&self, request: &Uri) -> Result<Uri, PathError> {
+        let mut parts = Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(self.path_and_query(request)?);
+        Ok(Uri::from_parts(parts)?)
+    }
+
+    fn path_and_query(&self, request: &Uri) -> Result<PathAndQuery, PathError> {
+        let Some(path) = request.path_and_query() else { return Ok(PathAndQuery::from_static("/")) };
+        // `OPTIONS *` is about the server as a whole.
+        if path.as_str() == "*" || (self.base.is_empty() && path.as_str().starts_with('/')) {
+            return Ok(path.clone());
+        }
+        if climbs_out(path.path()) {
+            return Err(PathError::Escapes);
+        }
+        let slash = if path.as_str().starts_with('/') { "" } else { "/" };
+        format!("{}{slash}{path}", self.base).parse().map_err(|_| PathError::TooLong)
+    }
+
+    /// What to send as `Host`.
+    pub(crate) const fn host(&self) -> &HeaderValue {
+        &self.host
+    }
+
+    pub(crate) fn is_https(&self) -> bool {
+        self.scheme == Scheme::HTTPS
+    }
+
+    pub(crate) fn origin(&self) -> Origin {
+        self.url.origin()
+    }
+
+    /// Path, query and fragment by which clients of the proxy reach `url` of the upstream, if they can.
+    pub(crate) fn seen_through_proxy<'a>(&self, url: &'a Url) -> Option<&'a str> {
+        if url.origin() != self.origin() || !url.username().is_empty() || url.password().is_some() {
+            return None;
+        }
+        let rest = url[Position::BeforePath..].strip_prefix(&self.base)?;
+        rest.starts_with('/').then_some(rest)
+    }
+}
+
+impl FromStr for Upstream {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let url = http_url(text)?;
+        let scheme = if url.scheme() == "https" { Scheme::HTTPS } else { Scheme::HTTP };
+        let authority = &url[Position::BeforeHost..Position::AfterPort];
+        let host = HeaderValue::from_str(authority).map_err(|error| error.to_string())?;
+        let authority = Authority::from_str(authority).map_err(|error| error.to_string())?;
+        let base = url.path().trim_end_matches('/').to_owned();
+        Ok(Self { scheme, authority, host, base, url })
+    }
+}
+
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.url.as_str())
+    }
+}
+
+/// Where clients find the proxy.
+#[derive(Clone, Debug)]
+pub(crate) struct PublicUrl(Url);
+
+impl PublicUrl {
+    /// The URL of what has this path (with its query) at the proxy.
+    pub(crate) fn join(&self, path: &str) -> String {
+        format!("{}{path}", self.0.as_str().trim_end_matches('/'))
+    }
+
+    /// What a client that uses this URL sends as `Host`.
+    pub(crate) fn authority(&self) -> &str {
+        &self.0[Position::BeforeHost..Position::AfterPort]
+    }
+
+    pub(crate) fn scheme(&self) -> &str {
+        self.0.scheme()
+    }
+
+    /// The path of `url` at the proxy, if it is one of the proxy's.
+    pub(crate) fn path_of<'a>(&self, url: &'a Url) -> Option<&'a str> {
+        if url.origin() != self.0.origin() {
+            return None;
+        }
+        let rest = url.path().strip_prefix(self.0.path().trim_end_matches('/'))?;
+        rest.starts_with('/').then_some(rest)
+    }
+}
+
+impl FromStr for PublicUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        http_url(text).map(Self)
+    }
+}
+
+impl fmt::Display for PublicUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str())
+    }
+}
+
+/// An absolute http or https URL of which nothing would be ignored.
+fn http_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("not a URL such as https://login.example.com: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("the scheme must be http or https, not `{}`", url.scheme()));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("it must not hold a user or a password".into());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("it must not have a query or a fragment".into());
+    }
+    Ok(url)
+}
+
+/// Whether a server that resolves `..`, also in its percent-encoded spellings, would leave the directory that this path
+/// is put behind.
+fn climbs_out(path: &str) -> bool {
+    let path = percent_decode_str(path).decode_utf8_lossy();
+    let mut depth = 0_usize;
+    for segment in path.split(['/', '\\']) {
+        match segment {
+            "" | "." => {}
+            ".." if depth == 0 => return true,
+            ".." => depth -= 1,
+            _ => depth += 1,
+        }
+    }
+    false
+}

@@ -1,0 +1,146 @@
+//! The example proxy checks its flags before it does anything.
+
+mod support;
+
+use self::support::http::get;
+use self::support::process::Example;
+
+fn refused(args: &[&str], envs: &[(&str, &str)]) -> String {
+    let output = Example::run("proxy", args, envs);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{args:?} {envs:?}: {stderr}");
+    assert!(stderr.starts_with("error: "), "{args:?} {envs:?}: {stderr}");
+    stderr
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_status_2_and_says_why() {
+    let rows: &[(&[&str], &str)] = &[
+        (&["--listen", "8080"], "--listen"),
+        (&["--listen", "localhost"], "--listen"),
+        (&["--upstream", "localhost:9000"], "the scheme must be http or https"),
+        (&["--upstream", "127.0.0.1:9000"], "not a URL such as"),
+        (&["--upstream", "ftp://a"], "the scheme must be http or https, not `ftp`"),
+        (&["--upstream", "http://"], "not a URL such as"),
+        (&["--upstream", "http://a:99999"], "invalid port"),
+        (&["--upstream", "http://u:p@a"], "must not hold a user or a password"),
+        (&["--upstream", "http://a/?x"], "must not have a query"),
+        (&["--upstream", "http://a/#x"], "must not have a query or a fragment"),
+        (&["--public-url", "login.example.com"], "--public-url"),
+        (&["--public-url", "https://a/?x"], "must not have a query"),
+        (&["--store", "redis://:secret@a"], "--store: `redis` is not supported yet: use `memory`"),
+        (&["--store", "redb:grants"], "--store: `redb` is not supported yet"),
+        (&["--store", "memory:x"], "--store: `memory` takes no address"),
+        (&["--store", "mysql"], "--store: no store is called `mysql`"),
+        (&["--store", ""], "--store: no store is called ``"),
+        (&["--upstream", "http://a", "--token-path", "token"], "--token-path: \"token\" is not a path such as /token"),
+        (&["--upstream", "http://a", "--token-path", "/token?x"], "--token-path"),
+        (&["--upstream", "http://a", "--revocation-path", ""], "--revocation-path"),
+        (&["--upstream", "http://a", "--revocation-path", "/token"], "--token-path and --revocation-path are both"),
+        (&["--upstream", "http://a", "--revocation-path", "//TOKEN/"], "--token-path and --revocation-path are both"),
+        (&["--retry-window", "x"], "not a number of seconds"),
+        (&["--retry-window", "-1"], "--retry-window"),
+        (&["--retry-window", "1e9"], "not a number of seconds"),
+        (&["--retry-window", "inf"], "not a number of seconds"),
+        (&["--retry-window", "99999999999999999999999"], "too many seconds"),
+        (&["--retry-window", "9999999999"], "--retry-window must be"),
+        (
+            &["--retry-window", "60", "--recovery-window", "60"],
+            "--recovery-window must be 0 or longer than --retry-window",
+        ),
+        (&["--recovery-window", "9999999999"], "--recovery-window must be"),
+        (&["--idle-lifetime", "0"], "--idle-lifetime must be"),
+        (&["--absolute-lifetime", "0"], "--absolute-lifetime must be"),
+        (&["--rotation-timeout", "0"], "--rotation-timeout must be"),
+        (&["--rotation-timeout", "3601"], "--rotation-timeout must be at most an hour"),
+        (&["--upstream", "http://a", "--adopt-until", "tomorrow"], "not seconds since 1970"),
+        (&["--upstream", "http://a", "--adopt-until", "99999999999999999999"], "not seconds since 1970"),
+        (&["--upstream", "http://a", "--adopt-until", "18446744073709551615"], "too far away"),
+        (&["--strict", "--retry-window", "5"], "--strict allows neither a --retry-window nor a --recovery-window"),
+        (&["--strict", "--recovery-window", "5"], "--strict allows neither"),
+        (&["--log-format", "xml"], "possible values: text, json"),
+        (&["--log-level", "loud"], "possible values: off, error, warn, info, debug, trace"),
+        (&["--admin", "9090"], "--admin"),
+        (&["--admin", "127.0.0.1:8080"], "--admin and --listen are both 127.0.0.1:8080"),
+        (&["--preserve-host"], "--preserve-host needs --upstream"),
+        (&["--token-path", "/x"], "--token-path needs --upstream"),
+        (&["--revocation-path", "/x"], "--revocation-path needs --upstream"),
+        (&["--adopt-until", "1"], "--adopt-until needs --upstream"),
+        (&["--upstreams", "http://a"], "unexpected argument"),
+        (&["http://a"], "unexpected argument"),
+    ];
+    for (args, why) in rows {
+        let stderr = refused(args, &[]);
+        assert!(stderr.contains(why), "{args:?} should say {why:?}, but says {stderr}");
+        assert!(!stderr.contains("secret"), "{stderr}");
+    }
+}
+
+#[test]
+fn the_environment_is_checked_like_the_flags() {
+    for (name, value, why) in [
+        ("PROXY_LISTEN", "8080", "--listen"),
+        ("PROXY_UPSTREAM", "ftp://a", "the scheme must be"),
+        ("PROXY_STRICT", "perhaps", "--strict"),
+        ("PROXY_STORE", "mysql", "no store is called"),
+        ("PROXY_ROTATION_TIMEOUT", "0", "--rotation-timeout must be"),
+    ] {
+        let stderr = refused(&[], &[(name, value)]);
+        assert!(stderr.contains(why), "{name}={value} should say {why:?}, but says {stderr}");
+    }
+}
+
+#[test]
+fn every_flag_has_an_environment_variable_and_help() {
+    let output = Example::run::<&str>("proxy", &["--help"], &[]);
+    let help = String::from_utf8(output.stdout).unwrap();
+    let flags =
+        help.lines().filter_map(|line| line.trim().strip_prefix("--")).map(|line| line.split(' ').next().unwrap());
+    let flags: Vec<_> = flags.collect();
+    assert_eq!(flags.len(), 17, "{flags:?}");
+    for flag in flags {
+        let variable = format!("[env: PROXY_{}", flag.to_uppercase().replace('-', "_"));
+        assert!(help.contains(&variable), "--{flag} has no {variable}]");
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_said() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    for flags in [&["--listen", &address][..], &["--listen", "127.0.0.1:0", "--admin", &address]] {
+        let output = Example::run("proxy", flags, &[]);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains(&format!("{} {address}", flags[flags.len() - 2])), "{stderr}");
+    }
+}
+
+#[tokio::test]
+async fn the_environment_is_as_good_as_the_flags() {
+    let envs = [
+        ("PROXY_LISTEN", "127.0.0.1:0"),
+        ("PROXY_ADMIN", "127.0.0.1:0"),
+        ("PROXY_UPSTREAM", "http://127.0.0.1:1"),
+        ("PROXY_PUBLIC_URL", "https://login.example.com"),
+        ("PROXY_PRESERVE_HOST", "true"),
+        ("PROXY_STORE", "memory"),
+        ("PROXY_TOKEN_PATH", "/t"),
+        ("PROXY_REVOCATION_PATH", "/r"),
+        ("PROXY_RETRY_WINDOW", "0.5"),
+        ("PROXY_RECOVERY_WINDOW", "0"),
+        ("PROXY_IDLE_LIFETIME", "60"),
+        ("PROXY_ABSOLUTE_LIFETIME", "60"),
+        ("PROXY_ROTATION_TIMEOUT", "1"),
+        ("PROXY_ADOPT_UNTIL", "4102444800"),
+        ("PROXY_STRICT", "no"),
+        ("PROXY_LOG_FORMAT", "json"),
+        ("PROXY_LOG_LEVEL", "trace"),
+    ];
+    let proxy = tokio::task::spawn_blocking(move || Example::start::<&str, _, _>("proxy", &[], &envs)).await.unwrap();
+    assert_eq!(get(&format!("http://{}/healthz", proxy.admin_addr())).await.text(), "ok");
+    let log = proxy.stderr();
+    let line: serde_json::Value = log.lines().map(|line| serde_json::from_str(line).unwrap()).nth(1).unwrap();
+    assert_eq!(line["message"], format!("listening on http://{}", proxy.addr()));
+    assert_eq!((&line["upstream"], &line["store"]), (&"http://127.0.0.1:1/".into(), &"memory".into()));
+}

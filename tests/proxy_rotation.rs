@@ -1,0 +1,301 @@
+//! The example proxy rotates tokens between real clients and a real server, over real sockets.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+
+use self::support::http::{Answer, Recorder, post, raw, send, serve_upstream, serve_upstream_at};
+use self::support::process::Example;
+use self::support::{Act, Upstream, proxy, refresh_form};
+
+const END: Duration = Duration::from_secs(20);
+
+/// The proxy in front of the strict server.
+struct Setup {
+    upstream: Upstream,
+    proxy: Example,
+}
+
+impl Setup {
+    async fn start(flags: &[&str]) -> Self {
+        let upstream = Upstream::new();
+        let addr = serve_upstream(upstream.clone()).await;
+        let flags: Vec<_> = ["--log-level", "debug"].iter().chain(flags).copied().collect();
+        let proxy = proxy::start(&format!("http://{addr}"), &flags).await;
+        Self { upstream, proxy }
+    }
+
+    async fn log_in(&self) -> String {
+        let form = [("grant_type", "authorization_code"), ("code", "c"), ("client_id", "app")];
+        post(&self.proxy.url("/token"), &form).await.string("refresh_token")
+    }
+
+    async fn refresh(&self, token: &str) -> Answer {
+        self.refresh_as("app", token).await
+    }
+
+    async fn refresh_as(&self, client: &str, token: &str) -> Answer {
+        post(&self.proxy.url("/token"), &refresh_form(client, token)).await
+    }
+
+    /// A client that sends a refresh and does not wait for the answer.
+    async fn refresh_and_stay(&self, token: &str) -> TcpStream {
+        let count = self.upstream.seen().len();
+        let form = format!("grant_type=refresh_token&client_id=app&refresh_token={token}");
+        let head = "POST /token HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded";
+        let mut stream = TcpStream::connect(self.proxy.addr()).await.unwrap();
+        let request = format!("{head}\r\nContent-Length: {}\r\n\r\n{form}", form.len());
+        stream.write_all(request.as_bytes()).await.unwrap();
+        while self.upstream.seen().len() == count {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        stream
+    }
+}
+
+fn refused(answer: &Answer) {
+    assert_eq!((answer.status, &*answer.string("error")), (StatusCode::BAD_REQUEST, "invalid_grant"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn clients_and_server_never_see_each_others_tokens() {
+    let setup = Setup::start(&[]).await;
+    let mut token = setup.log_in().await;
+    for _ in 0..3 {
+        assert!(token.starts_with("rt_"), "{token}");
+        let answer = setup.refresh(&token).await;
+        assert_eq!(answer.status, StatusCode::OK);
+        assert!(!answer.text().contains("upstream-"), "{answer:?}");
+        let next = answer.string("refresh_token");
+        assert_ne!(next, token);
+        token = next;
+    }
+    let seen = setup.upstream.seen();
+    assert!(seen.iter().all(|seen| !String::from_utf8_lossy(&seen.raw).contains("rt_")), "{seen:?}");
+    assert_eq!((setup.upstream.refreshes(), setup.upstream.reuses()), (3, 0));
+}
+
+#[tokio::test]
+async fn requests_at_once_get_one_answer() {
+    let setup = Setup::start(&[]).await;
+    let token = setup.log_in().await;
+    let form = refresh_form("app", &token);
+    let url = setup.proxy.url("/token");
+    let (a, b, c, d) = tokio::join!(post(&url, &form), post(&url, &form), post(&url, &form), post(&url, &form));
+    let next = a.string("refresh_token");
+    for answer in [b, c, d] {
+        assert_eq!(answer.string("refresh_token"), next);
+    }
+    assert_eq!(setup.upstream.refreshes(), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_hung_up_finds_its_answer_when_it_comes_again() {
+    let setup = Setup::start(&[]).await;
+    let token = setup.log_in().await;
+    let gate = Arc::new(Notify::new());
+    setup.upstream.then(Act::Wait(Arc::clone(&gate)));
+    drop(setup.refresh_and_stay(&token).await);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    gate.notify_one();
+    setup.proxy.written("rotated").await;
+    let answer = setup.refresh(&token).await;
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    assert_eq!(setup.refresh(&answer.string("refresh_token")).await.status, StatusCode::OK);
+    assert_eq!((setup.upstream.refreshes(), setup.upstream.reuses()), (2, 0));
+}
+
+#[tokio::test]
+async fn a_slow_server_is_waited_for_no_longer_than_allowed_and_its_answer_is_kept() {
+    let setup = Setup::start(&["--rotation-timeout", "0.3"]).await;
+    let token = setup.log_in().await;
+    let gate = Arc::new(Notify::new());
+    setup.upstream.then(Act::Wait(Arc::clone(&gate)));
+    let answer = setup.refresh(&token).await;
+    assert_eq!((answer.status, &*answer.string("error")), (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"));
+    assert!(answer.headers.contains_key("retry-after"));
+    gate.notify_one();
+    setup.proxy.written("rotated").await;
+    assert_eq!(setup.refresh(&token).await.status, StatusCode::OK);
+    assert_eq!(setup.upstream.refreshes(), 1);
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_down_consumes_no_token() {
+    let setup = Setup::start(&[]).await;
+    let token = setup.log_in().await;
+    setup.upstream.then(Act::Break);
+    let answer = setup.refresh(&token).await;
+    assert_eq!((answer.status, &*answer.string("error")), (StatusCode::BAD_GATEWAY, "server_error"));
+    let answer = setup.refresh(&token).await;
+    assert_eq!(answer.status, StatusCode::OK, "the same token again: {answer:?}");
+
+    // Not reachable at all, then there.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    drop(listener);
+    let upstream = Upstream::new();
+    let adopt = ["--adopt-until", "4102444800"];
+    let setup = Setup { proxy: proxy::start(&format!("http://{addr}"), &adopt).await, upstream: upstream.clone() };
+    assert_eq!(setup.refresh("upstream-0-0").await.status, StatusCode::BAD_GATEWAY);
+    serve_upstream_at(TcpListener::bind(addr).await.unwrap(), upstream);
+    let token = setup.log_in().await;
+    assert_eq!(setup.refresh(&token).await.status, StatusCode::OK);
+    assert_eq!(setup.upstream.reuses(), 0);
+}
+
+#[tokio::test]
+async fn a_stolen_token_is_of_no_use() {
+    let setup = Setup::start(&["--retry-window", "0.5"]).await;
+    let first = setup.log_in().await;
+    refused(&setup.refresh_as("other", &first).await);
+    let second = setup.refresh(&first).await.string("refresh_token");
+    let third = setup.refresh(&second).await.string("refresh_token");
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    refused(&setup.refresh(&first).await);
+    refused(&setup.refresh(&third).await);
+    assert_eq!(setup.upstream.refreshes(), 2);
+}
+
+#[tokio::test]
+async fn strict_allows_no_second_use() {
+    let setup = Setup::start(&["--strict"]).await;
+    let first = setup.log_in().await;
+    let second = setup.refresh(&first).await.string("refresh_token");
+    refused(&setup.refresh(&first).await);
+    refused(&setup.refresh(&second).await);
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_revoked_at_the_server_too() {
+    let setup = Setup::start(&["--revocation-path", "/revoke"]).await;
+    let token = setup.log_in().await;
+    let answer = post(&setup.proxy.url("/revoke"), &[("token", &token), ("client_id", "app")]).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(setup.upstream.alive(), 0);
+    refused(&setup.refresh(&token).await);
+}
+
+#[tokio::test]
+async fn sessions_from_before_the_proxy_are_taken_in() {
+    let setup = Setup::start(&["--adopt-until", "4102444800"]).await;
+    setup.log_in().await;
+    let answer = setup.refresh("upstream-0-0").await;
+    assert!(answer.string("refresh_token").starts_with("rt_"), "{answer:?}");
+    let late = Setup::start(&["--adopt-until", "1000000000"]).await;
+    late.log_in().await;
+    refused(&late.refresh("upstream-0-0").await);
+}
+
+#[tokio::test]
+async fn http2_clients_rotate_as_well() {
+    let setup = Setup::start(&[]).await;
+    let token = setup.log_in().await;
+    let body = format!("grant_type=refresh_token&client_id=app&refresh_token={token}");
+    let client: hyper_util::client::legacy::Client<_, http_body_util::Full<bytes::Bytes>> =
+        hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).http2_only(true).build_http();
+    let request = hyper::Request::post(setup.proxy.url("/token"))
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(body.into())
+        .unwrap();
+    let response = client.request(request).await.unwrap();
+    assert_eq!((response.status(), setup.upstream.refreshes()), (StatusCode::OK, 1));
+}
+
+#[tokio::test]
+async fn every_spelling_of_the_paths_is_guarded() {
+    let spellings =
+        ["/token", "/token/", "//token", "/%74oken", "/x/../token", "/./token", "/x/%2e%2e/token", "/TOKEN"];
+    // A server that takes all of them for its token endpoint.
+    let upstream = Recorder::start(|_| {
+        let body = r#"{"access_token":"a","token_type":"Bearer","refresh_token":"upstream-token"}"#;
+        ([("content-type", "application/json")], body)
+    })
+    .await;
+    let proxy = proxy::start(&upstream.url(), &[]).await;
+    for path in spellings {
+        let answer = form(&proxy, path, "grant_type=authorization_code&client_id=app&code=c").await;
+        let (_, token) = answer.split_once(r#""refresh_token":""#).unwrap_or_else(|| panic!("{path}: {answer}"));
+        let (token, _) = token.split_once('"').unwrap();
+        assert!(token.starts_with("rt_"), "{path} leads around the layer: {answer}");
+        form(&proxy, path, &format!("grant_type=refresh_token&client_id=app&refresh_token={token}")).await;
+        let seen = upstream.all().pop().unwrap();
+        assert_eq!(seen.target, path, "the path goes on as it came");
+        assert_eq!(seen.form("refresh_token").as_deref(), Some("upstream-token"), "{path}");
+    }
+    for path in ["/revoke/", "//revoke", "/%72evoke", "/x/../revoke"] {
+        let answer = form(&proxy, path, "token=rt_AAAA&client_id=app").await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+    }
+    let others = ["/tokens", "/token/x", "/x/token", "/token%2f..%2fx"];
+    for path in others {
+        let answer = form(&proxy, path, "grant_type=authorization_code&client_id=app").await;
+        assert!(answer.contains("upstream-token"), "{path} is not the layer's: {answer}");
+    }
+    let get = send("GET", &proxy.url("/token"), &[], "").await;
+    assert!(get.text().contains("upstream-token"), "only POST is");
+}
+
+/// Posts a form to a path that clients would not let through as it is.
+async fn form(proxy: &Example, path: &str, form: &str) -> String {
+    let head = "Host: a\r\nContent-Type: application/x-www-form-urlencoded\r\nConnection: close";
+    raw(proxy.addr(), &format!("POST {path} HTTP/1.1\r\n{head}\r\nContent-Length: {}\r\n\r\n{form}", form.len())).await
+}
+
+#[tokio::test]
+async fn sigterm_lets_a_rotation_come_to_its_end() {
+    let mut setup = Setup::start(&[]).await;
+    let token = setup.log_in().await;
+    let gate = Arc::new(Notify::new());
+    setup.upstream.then(Act::Wait(Arc::clone(&gate)));
+    let stream = setup.refresh_and_stay(&token).await;
+    setup.proxy.terminate();
+    setup.proxy.written("shutting down").await;
+    assert!(TcpStream::connect(setup.proxy.addr()).await.is_err(), "it takes no more");
+    gate.notify_one();
+    let answer = read(stream).await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("rt_"), "{answer}");
+    assert_eq!(setup.proxy.ended(END).await.code(), Some(0), "{:?}", setup.proxy);
+}
+
+#[tokio::test]
+async fn sigterm_lets_a_rotation_come_to_its_end_whose_client_hung_up() {
+    let mut setup = Setup::start(&[]).await;
+    let token = setup.log_in().await;
+    let gate = Arc::new(Notify::new());
+    setup.upstream.then(Act::Wait(Arc::clone(&gate)));
+    drop(setup.refresh_and_stay(&token).await);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    setup.proxy.terminate();
+    setup.proxy.written("shutting down").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!setup.proxy.stderr().contains("rotated"));
+    gate.notify_one();
+    assert_eq!(setup.proxy.ended(END).await.code(), Some(0), "{:?}", setup.proxy);
+    setup.proxy.written("rotated").await;
+}
+
+#[tokio::test]
+async fn a_second_signal_does_not_wait() {
+    let mut setup = Setup::start(&[]).await;
+    let token = setup.log_in().await;
+    setup.upstream.then(Act::Hang);
+    let _stream = setup.refresh_and_stay(&token).await;
+    setup.proxy.terminate();
+    setup.proxy.written("shutting down").await;
+    setup.proxy.terminate();
+    assert_eq!(setup.proxy.ended(END).await.code(), Some(1), "{:?}", setup.proxy);
+}
+
+async fn read(mut stream: TcpStream) -> String {
+    use tokio::io::AsyncReadExt as _;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
