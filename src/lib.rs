@@ -1,5 +1,63 @@
-//! One `tower::Layer` that binds OAuth refresh tokens to their client and rotates them without losing a session.
-
+//! One [`tower::Layer`](tower_layer::Layer) that ends the ways in which OAuth servers lose their users' sessions.
+//!
+//! Put [`RefreshLayer`] in front of any token endpoint that speaks HTTP through a [`tower::Service`]: an axum app that
+//! issues its own tokens, a reverse proxy to an identity provider, a bare hyper server. The inner service needs no
+//! change. It goes on issuing and accepting *its* refresh tokens, the upstream tokens; clients see only the layer's own:
+//! opaque, rotated on every use (RFC 9700 §4.14.2), bound to one client, and worth nothing in a dump of the store.
+//!
+//! [`tower::Service`]: tower_service::Service
+//!
+//! ```
+//! use axum::{Form, Json, Router, routing::post};
+//! use serde_json::{Value, json};
+//! use tower_oauth_refresh::{MemoryStore, RefreshLayer};
+//!
+//! /// The token endpoint of an app, as it was.
+//! async fn token(Form(form): Form<Vec<(String, String)>>) -> Json<Value> {
+//!     // ... looks the code or the refresh token up, and issues ...
+//! #   let _ = form;
+//!     Json(json!({ "access_token": "a", "token_type": "Bearer", "refresh_token": "the app's own" }))
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let refresh = RefreshLayer::builder(MemoryStore::new()).token_path("/oauth/token").build()?;
+//! let app: Router = Router::new().route("/oauth/token", post(token)).layer(refresh);
+//!
+//! let log_in = http::Request::post("/oauth/token")
+//!     .header("content-type", "application/x-www-form-urlencoded")
+//!     .body(axum::body::Body::from("grant_type=authorization_code&code=c&client_id=spa"))?;
+//! let answer = tower::ServiceExt::oneshot(app, log_in).await?;
+//! let answer: Value = serde_json::from_slice(&axum::body::to_bytes(answer.into_body(), 4096).await?)?;
+//! assert!(answer["refresh_token"].as_str().is_some_and(|token| token.starts_with("rt_")));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it does to a request
+//!
+//! - **`POST` to the token path, `grant_type=refresh_token`**: the token is looked up and its client checked, the request
+//!   goes on with the upstream token in its place, the answer comes back with the next token. The same request again
+//!   gets the same answer for a while ([`retry_window`](RefreshLayerBuilder::retry_window)); an old token that no honest
+//!   client sends ends the grant.
+//! - **`POST` to the token path, any other grant type**: goes on as it is; the refresh token of the answer is replaced.
+//! - **`POST` to the revocation path** (RFC 7009): goes on with the upstream token, then the grant ends.
+//! - **Everything else**: goes through untouched, without a copy or an allocation.
+//!
+//! # Where to put it
+//!
+//! Outside of whatever handles the two paths, inside of compression, CORS, tracing and request limits: it reads the
+//! inner service's answers as plain JSON. `Router::layer` of axum covers the routes that were added before it, and a
+//! nested router sees the stripped path. A time-out outside of it may cut the client's wait short, the rotation goes on;
+//! one inside of it counts as an error of the inner service, which costs the client nothing.
+//!
+//! It binds tokens to clients, it does not authenticate clients: the inner service does that on every request, before
+//! anything is committed.
+//!
+//! # Features
+//!
+//! - `memory` (default): [`MemoryStore`].
+//! - `store-tests`: [`store_tests!`], the contract of [`Store`] as tests.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -44,3 +102,8 @@ pub use self::service::Refresh;
 #[cfg(feature = "memory")]
 pub use self::store::MemoryStore;
 pub use self::store::{Store, StoreError};
+
+/// The code of the README, compiled and run.
+#[cfg(all(doctest, feature = "memory"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

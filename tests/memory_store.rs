@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tower_oauth_refresh::clock::{Clock, Timestamp};
+use tower_oauth_refresh::{Clock, Timestamp};
 use tower_oauth_refresh::store::{
     Beside, Change, Claim, Entry, Key, Lease, MemoryStore, Name, Store, Swap, Tag, Ttl, Version,
 };
