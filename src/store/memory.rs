@@ -16,8 +16,8 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 /// A clone is another handle on the same grants. They are gone when the process ends, and no other instance sees them.
 ///
 /// Nothing is ever evicted to make room: the memory in use follows the number of live grants. What has expired is
-/// absent at once for every caller; its place is taken back in the course of later calls, from a sixteenth of its time
-/// to live later on.
+/// absent at once for every caller; its place is taken back in the course of later calls, when at most twice its time
+/// to live has passed.
 ///
 /// ```
 /// use tower_oauth_refresh::store::{Key, MemoryStore, Store};
@@ -49,7 +49,7 @@ impl MemoryStore {
 
     /// An empty store whose times to live and leases go by `clock`, so that a test can move them.
     ///
-    /// A clock that stands still or runs backwards keeps no entry for much longer than its time to live in real time:
+    /// A clock that stands still or runs backwards keeps no entry for more than twice its time to live in real time: by
     /// then its place is taken back.
     #[must_use]
     pub fn with_clock(clock: impl Clock) -> Self {
