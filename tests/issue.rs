@@ -238,7 +238,8 @@ async fn the_resources_of_a_grant_are_those_of_the_log_in() {
         let app = App::new();
         let resources =
             |names: &'static [&'static str]| names.iter().map(|name| ("resource", *name)).collect::<Vec<_>>();
-        let token = send(&app, log_in(&resources(granted))).await.token(name);
+        let form = [("grant_type", "password"), ("username", "u"), ("password", "p"), ("client_id", "app")];
+        let token = send(&app, post("/token", &[&form[..], &resources(granted)].concat())).await.token(name);
         let answer = app.post("/token", &[&refresh_form("app", &token)[..], &resources(asked)].concat()).await;
         let expected = if served { (200, String::new()) } else { (400, "invalid_target".into()) };
         assert_eq!(answer.error(), expected, "{name}");

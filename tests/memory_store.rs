@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tower_oauth_refresh::{Clock, Timestamp};
 use tower_oauth_refresh::store::{
     Beside, Change, Claim, Entry, Key, Lease, MemoryStore, Name, Store, Swap, Tag, Ttl, Version,
 };
+use tower_oauth_refresh::{Clock, Timestamp};
 
 tower_oauth_refresh::store_tests!({
     let store = MemoryStore::new();

@@ -54,10 +54,11 @@ async fn endpoints_at_the_upstream_become_the_proxys_and_all_else_stays() {
             for name in ["etag", "content-md5", "digest"] {
                 assert_eq!(answer.headers.get(name), None, "{name} is of the other bytes");
             }
-            let seen = upstream.last(path);
+            // The proxy reads some of these documents for itself when it starts.
+            let ours = |seen: &Seen| seen.target == path && seen.header("x-other") == Some("1");
+            let seen = upstream.all().into_iter().rfind(ours).expect("the request was forwarded");
             assert_eq!(seen.header("accept-encoding"), None);
             assert_eq!(seen.header("range"), None);
-            assert_eq!(seen.header("x-other"), Some("1"));
             let head = send("HEAD", &proxy.url(path), &[], "").await;
             assert_eq!((head.status, head.headers.get("content-length")), (StatusCode::OK, None));
         }

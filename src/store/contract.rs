@@ -29,8 +29,8 @@ pub trait Store: Send + Sync + 'static {
     /// To be safe to send twice, an entry that already has the version of the new one counts as [`Swap::Swapped`], and
     /// so does the removal of what is absent.
     ///
-    /// With [`Ttl::Keep`] the entry **must** keep the end that it had. `also` outlives nothing: it may go when its
-    /// entry goes, and must go when its own time is over. A store may bound how many values lie beside one entry, to
+    /// With [`Ttl::Keep`] the entry **must** keep the end that it had. `also` comes with a [`Change::Put`] alone; it may
+    /// go when its entry goes, and must go when its own time is over. A store may bound how many values lie beside one entry, to
     /// eight or more, and then drops first what was written first.
     ///
     /// # Errors

@@ -73,7 +73,7 @@ opaque_bytes! {
 }
 
 /// What a store keeps under a [`Key`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Entry {
     /// Which write this comes from.
@@ -101,6 +101,17 @@ impl Entry {
     }
 }
 
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("version", &self.version)
+            .field("tag", &self.tag)
+            .field("lease", &self.lease)
+            .field("len", &self.value.len())
+            .finish_non_exhaustive()
+    }
+}
+
 /// What [`Store::swap`](super::Store::swap) makes of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -125,7 +136,7 @@ pub enum Ttl {
 }
 
 /// A value beside an entry, with a name and an end of its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Beside {
     /// Tells it from other values beside the same entry.
@@ -141,6 +152,16 @@ impl Beside {
     #[must_use]
     pub const fn new(name: Name, value: Bytes, ttl: Duration) -> Self {
         Self { name, value, ttl }
+    }
+}
+
+impl fmt::Debug for Beside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Beside")
+            .field("name", &self.name)
+            .field("len", &self.value.len())
+            .field("ttl", &self.ttl)
+            .finish_non_exhaustive()
     }
 }
 
