@@ -1,35 +1,35 @@
 //! What a proxy must do to headers.
 
-use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::BytesMut;
-use http::header::{
-    CONNECTION, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
-};
+use http::header::{CONNECTION, Entry, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, VIA};
 use http::{Uri, Version};
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-const HOP_BY_HOP: [HeaderName; 8] =
-    [CONNECTION, KEEP_ALIVE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
-
 /// Removes what is meant for the next hop alone (RFC 9110 §7.6.1).
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    // Most messages have none.
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
+    }
     for name in nominated(headers) {
         headers.remove(name);
     }
-    for name in &HOP_BY_HOP {
+    let names: Vec<_> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
+    for name in names {
         headers.remove(name);
     }
-    let of_proxies = |name: &&HeaderName| name.as_str().starts_with("proxy-") && *name != "proxy-status";
-    let rest: Vec<_> = headers.keys().filter(of_proxies).cloned().collect();
-    for name in rest {
-        headers.remove(name);
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    match name.as_str() {
+        "connection" | "keep-alive" | "te" | "trailer" | "transfer-encoding" | "upgrade" => true,
+        "proxy-status" => false,
+        name => name.starts_with("proxy-"),
     }
 }
 
@@ -74,6 +74,7 @@ impl Client {
 
     /// Adds what an upstream wants to know of the client, and that the request came through here.
     pub(crate) fn announce(&self, headers: &mut HeaderMap, host: Option<&HeaderValue>, version: Version) {
+        headers.reserve(6);
         append(headers, X_FORWARDED_FOR, self.address.clone());
         headers.insert(X_FORWARDED_PROTO, self.proto.clone());
         if let Some(host) = host {
@@ -94,13 +95,17 @@ impl Client {
     fn forwarded(&self, host: Option<&HeaderValue>) -> HeaderValue {
         let mut element = BytesMut::with_capacity(self.forwarded.len() + 64);
         element.extend_from_slice(self.forwarded.as_bytes());
-        if let Some(host) = host.and_then(|host| host.to_str().ok()) {
+        if let Some(host) = host {
             // Quoted, as a port makes it more than a token.
             element.extend_from_slice(b";host=\"");
-            for character in host.chars() {
-                let escape = if matches!(character, '"' | '\\') { "\\" } else { "" };
-                // Memory cannot fail.
-                let _ = write!(element, "{escape}{character}");
+            for part in host.as_bytes().split_inclusive(|byte| matches!(byte, b'"' | b'\\')) {
+                match part {
+                    [plain @ .., special @ (b'"' | b'\\')] => {
+                        element.extend_from_slice(plain);
+                        element.extend_from_slice(&[b'\\', *special]);
+                    }
+                    plain => element.extend_from_slice(plain),
+                }
             }
             element.extend_from_slice(b"\"");
         }
@@ -110,17 +115,20 @@ impl Client {
 
 /// Adds `value` to the end of a list; one line, for those who read the first one only.
 fn append(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
-    if !headers.contains_key(&name) {
-        headers.insert(name, value);
-        return;
-    }
+    let mut entry = match headers.entry(name) {
+        Entry::Vacant(entry) => {
+            entry.insert(value);
+            return;
+        }
+        Entry::Occupied(entry) => entry,
+    };
     let mut list = BytesMut::new();
-    for part in headers.get_all(&name).iter().filter(|part| !part.is_empty()) {
+    for part in entry.iter().filter(|part| !part.is_empty()) {
         list.extend_from_slice(part.as_bytes());
         list.extend_from_slice(b", ");
     }
     list.extend_from_slice(value.as_bytes());
-    headers.insert(name, HeaderValue::from_maybe_shared(list.freeze()).unwrap_or(value));
+    entry.insert(HeaderValue::from_maybe_shared(list.freeze()).unwrap_or(value));
 }
 
 /// The host that the client asked for, by HTTP/2 or HTTP/1.

@@ -96,6 +96,10 @@ impl Metrics {
         Ok((Self(Some(Arc::new(handles))), recorder.handle()))
     }
 
+    pub(crate) const fn enabled(&self) -> bool {
+        self.0.is_some()
+    }
+
     pub(crate) fn event(&self, event: &Event) {
         let Some(handles) = &self.0 else { return };
         if let Some((_, counter)) = handles.events.iter().find(|(kind, _)| *kind == event.kind) {

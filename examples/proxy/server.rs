@@ -100,10 +100,9 @@ async fn answer<S: Store>(
     in_flight: InFlight,
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
-    let start = Instant::now();
     // The query may hold an authorization code.
-    let logged =
-        tracing::enabled!(tracing::Level::DEBUG).then(|| (request.method().clone(), request.uri().path().to_owned()));
+    let logged = tracing::enabled!(tracing::Level::DEBUG)
+        .then(|| (Instant::now(), request.method().clone(), request.uri().path().to_owned()));
     let response = match refuse(&request) {
         Some((status, why)) => answer::error(status, why).map(Either::Right),
         None => match service.oneshot(request).await {
@@ -111,7 +110,7 @@ async fn answer<S: Store>(
             Err(error) => failed(&error).map(Either::Right),
         },
     };
-    if let Some((method, path)) = logged {
+    if let Some((start, method, path)) = logged {
         let status = response.status().as_u16();
         tracing::debug!(%method, path, status, elapsed = ?start.elapsed(), "request");
     }

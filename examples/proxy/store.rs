@@ -27,6 +27,9 @@ impl<S> Metered<S> {
         op: StoreOp,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
+        if !self.metrics.enabled() {
+            return call.await;
+        }
         let start = Instant::now();
         let result = call.await;
         self.metrics.store_call(op, start.elapsed(), result.is_err());
