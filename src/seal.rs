@@ -60,7 +60,8 @@ pub(crate) enum Purpose {
 }
 
 /// Seals and opens with what is expanded from one secret.
-pub(crate) struct Sealer(Aes256Gcm);
+// In a box, for its key schedule is a kilobyte, and would be copied with every future that holds it.
+pub(crate) struct Sealer(Box<Aes256Gcm>);
 
 impl Sealer {
     pub(crate) fn new(secret: Secret<'_>) -> Self {
@@ -69,7 +70,7 @@ impl Sealer {
             .expect("32 bytes are a pseudorandom key for SHA-256")
             .expand(INFO, &mut *key)
             .expect("32 bytes can be expanded");
-        Self(Aes256Gcm::new((&*key).into()))
+        Self(Box::new(Aes256Gcm::new((&*key).into())))
     }
 
     /// Seals `message`; `extra` is authenticated with the context.

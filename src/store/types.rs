@@ -10,23 +10,10 @@ use subtle::ConstantTimeEq as _;
 use crate::clock::Timestamp;
 
 macro_rules! opaque_bytes {
-    ($(#[$doc:meta])* $name:ident, $len:literal) => {
+    ($(#[$doc:meta])* $name:ident, $len:literal, $($derived:ident),*) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Eq)]
+        #[derive(Clone, Copy, $($derived),*)]
         pub struct $name([u8; $len]);
-
-        impl PartialEq for $name {
-            /// In constant time: some of these are hashes of secrets.
-            fn eq(&self, other: &Self) -> bool {
-                self.0.ct_eq(&other.0).into()
-            }
-        }
-
-        impl Hash for $name {
-            fn hash<H: Hasher>(&self, state: &mut H) {
-                self.0.hash(state);
-            }
-        }
 
         impl $name {
             /// Wraps the bytes.
@@ -56,20 +43,33 @@ macro_rules! opaque_bytes {
 
 opaque_bytes! {
     /// The key of an entry: a SHA-256, never a token or a part of one.
-    Key, 32
+    Key, 32, PartialEq, Eq, PartialOrd, Ord, Hash
 }
 opaque_bytes! {
     /// Which write an entry comes from: random bytes, chosen anew by the writer of every change.
-    Version, 8
+    Version, 8, PartialEq, Eq, PartialOrd, Ord, Hash
 }
 opaque_bytes! {
     /// What an entry is about right now (the hash of a grant's current token): a [`claim`](super::Store::claim) must
     /// name it.
-    Tag, 32
+    Tag, 32, Eq
 }
+impl PartialEq for Tag {
+    /// In constant time: it may be the hash of a secret.
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Hash for Tag {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
 opaque_bytes! {
     /// The name of a value that lies beside an entry.
-    Name, 16
+    Name, 16, PartialEq, Eq, PartialOrd, Ord, Hash
 }
 
 /// What a store keeps under a [`Key`].

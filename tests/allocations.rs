@@ -1,0 +1,74 @@
+//! What a rotation allocates, inner service and store included.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::task::{Context, Poll};
+
+use allocation_counter::measure;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use tower::Service;
+use tower_layer::Layer as _;
+use tower_oauth_refresh::{MemoryStore, Refresh, RefreshLayer};
+
+/// Answers every request with the same token answer of 1 KB.
+#[derive(Clone)]
+struct Server(Bytes);
+
+impl<B> Service<Request<B>> for Server {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<B>) -> Self::Future {
+        ready(Ok(Response::new(Full::new(self.0.clone()))))
+    }
+}
+
+fn post(form: String) -> Request<Full<Bytes>> {
+    let request = Request::post("/token").header("content-type", "application/x-www-form-urlencoded");
+    request.body(Full::from(form)).unwrap()
+}
+
+async fn token(response: Response<tower_oauth_refresh::ResponseBody<Full<Bytes>>>) -> String {
+    let Ok(body) = response.into_body().collect().await;
+    let answer: serde_json::Value = serde_json::from_slice(&body.to_bytes()).unwrap();
+    answer["refresh_token"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_rotation_allocates_at_most_sixty_times() {
+    let answer = format!(
+        r#"{{"access_token":"{}","token_type":"Bearer","expires_in":3600,"refresh_token":"{}"}}"#,
+        "a".repeat(850),
+        "u".repeat(64)
+    );
+    let layer = RefreshLayer::new(MemoryStore::new());
+    let mut service: Refresh<Server, MemoryStore> = layer.layer(Server(answer.into()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let log_in = post("grant_type=authorization_code&code=c&client_id=app".into());
+        let mut current = token(service.call(log_in).await.unwrap()).await;
+        // The first rotations fill what is kept for later ones.
+        for round in 0..20 {
+            let request = post(format!("grant_type=refresh_token&refresh_token={current}&client_id=app"));
+            let mut response = None;
+            let counted = measure(|| {
+                let waker = std::task::Waker::noop();
+                let mut future = std::pin::pin!(service.call(request));
+                let Poll::Ready(answer) = future.as_mut().poll(&mut Context::from_waker(waker)) else {
+                    panic!("nothing here waits")
+                };
+                response = Some(answer.unwrap());
+            });
+            println!("{} allocations", counted.count_total);
+            assert!(counted.count_total > 0 && (round < 10 || counted.count_total <= 60), "{counted:?}");
+            current = token(response.take().unwrap()).await;
+        }
+    });
+}
