@@ -52,6 +52,8 @@ pub(crate) enum ForwardError {
     Unreachable(#[source] legacy::Error),
     #[error("the upstream gave no answer")]
     NoAnswer(#[source] legacy::Error),
+    #[error("the body of the request could not be read")]
+    Upload(#[source] legacy::Error),
     #[error("the upstream changed the protocol, which it was not asked to")]
     Switched,
 }
@@ -61,7 +63,7 @@ impl ForwardError {
     pub(crate) const fn status(&self) -> StatusCode {
         match self {
             Self::Path(PathError::TooLong) => StatusCode::URI_TOO_LONG,
-            Self::Path(PathError::Escapes | PathError::Invalid(_)) => StatusCode::BAD_REQUEST,
+            Self::Path(PathError::Escapes | PathError::Invalid(_)) | Self::Upload(_) => StatusCode::BAD_REQUEST,
             Self::Unreachable(_) | Self::NoAnswer(_) | Self::Switched => StatusCode::BAD_GATEWAY,
         }
     }
@@ -149,14 +151,23 @@ where
         // The pool itself takes another connection for a request of which nothing had been sent.
         let error = match self.pooled.request(request).await {
             Ok(response) => return Ok(response),
-            Err(error) if error.is_connect() => return Err(ForwardError::Unreachable(error)),
             Err(error) => error,
         };
         match again {
-            Some(again) if connection_lost(&error) => self.fresh.request(again).await.map_err(|error| {
-                if error.is_connect() { ForwardError::Unreachable(error) } else { ForwardError::NoAnswer(error) }
-            }),
-            _ => Err(ForwardError::NoAnswer(error)),
+            Some(again) if connection_lost(&error) => self.fresh.request(again).await.map_err(ForwardError::from),
+            _ => Err(error.into()),
+        }
+    }
+}
+
+impl From<legacy::Error> for ForwardError {
+    fn from(error: legacy::Error) -> Self {
+        if error.is_connect() {
+            Self::Unreachable(error)
+        } else if cause(&error).is_some_and(hyper::Error::is_user) {
+            Self::Upload(error)
+        } else {
+            Self::NoAnswer(error)
         }
     }
 }
@@ -175,19 +186,22 @@ fn repeatable<B: Body + Default>(request: &Request<B>) -> Option<Request<B>> {
 
 /// Whether the upstream closed the connection instead of answering.
 fn connection_lost(error: &legacy::Error) -> bool {
-    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
+    let broken = |error: &io::Error| {
+        matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof)
+    };
+    !error.is_connect()
+        && (cause(error).is_some_and(hyper::Error::is_incomplete_message) || cause(error).is_some_and(broken))
+}
+
+/// The first error of this type among the causes of `error`.
+fn cause<T: StdError + 'static>(error: &legacy::Error) -> Option<&T> {
+    let mut cause = error.source();
     while let Some(error) = cause {
-        if error.downcast_ref().is_some_and(hyper::Error::is_incomplete_message) {
-            return true;
-        }
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
-            return matches!(
-                error.kind(),
-                BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof
-            );
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
         }
         cause = error.source();
     }
-    false
+    None
 }

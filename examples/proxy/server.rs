@@ -133,8 +133,13 @@ fn refuse<B>(request: &Request<B>) -> Option<(StatusCode, &'static str)> {
 }
 
 fn failed(error: &ForwardError) -> Response<Full<Bytes>> {
-    tracing::warn!(error = answer::causes(error), "a request failed");
-    answer::error(error.status(), &error.to_string())
+    let status = error.status();
+    if status.is_server_error() {
+        tracing::warn!(error = answer::causes(error), "a request failed");
+    } else {
+        tracing::debug!(error = answer::causes(error), "a request was refused");
+    }
+    answer::error(status, &error.to_string())
 }
 
 pin_project! {

@@ -1,0 +1,310 @@
+//! The example proxy streams both ways, and is careful with its connections.
+
+mod support;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{StatusCode, Version};
+use bytes::Bytes;
+use http_body_util::channel::Channel;
+use http_body_util::{BodyExt as _, Empty, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use self::support::http::{Recorder, get, raw, send, serve};
+use self::support::proxy;
+
+const SOON: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn options_for_the_whole_server_are_passed_on() {
+    let upstream = Script::start(|_, _| Reply::Ok).await;
+    let proxy = proxy::start(&upstream.url(), &[]).await;
+    let answer = raw(proxy.addr(), "OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(upstream.count("OPTIONS * "), 1);
+}
+
+#[tokio::test]
+async fn an_answer_arrives_while_it_is_being_sent() {
+    let (started, mut senders) = mpsc::unbounded_channel();
+    let router = Router::new().route(
+        "/trickle",
+        axum::routing::get(async move || {
+            let (sender, body) = Channel::<Bytes>::new(1);
+            started.send(sender).unwrap();
+            Body::new(body)
+        }),
+    );
+    let proxy = proxy::start(&format!("http://{}", serve(router).await), &[]).await;
+    let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+    let mut response = client.get(proxy.url("/trickle").parse().unwrap()).await.unwrap();
+    let mut sender = senders.recv().await.unwrap();
+    for piece in ["one", "two", "three"] {
+        sender.send_data(Bytes::from(piece)).await.unwrap();
+        let frame = timeout(SOON, response.body_mut().frame()).await.expect("held back").unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap(), piece);
+    }
+    drop(sender);
+    assert!(timeout(SOON, response.body_mut().frame()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn an_upload_arrives_while_it_is_being_sent() {
+    let (arrived, mut pieces) = mpsc::unbounded_channel();
+    let handler = async move |request: Request| {
+        let mut body = request.into_body();
+        while let Some(frame) = body.frame().await {
+            arrived.send(frame.unwrap().into_data().unwrap()).unwrap();
+        }
+        "done"
+    };
+    let router = Router::new().route("/upload", axum::routing::put(handler));
+    let proxy = proxy::start(&format!("http://{}", serve(router).await), &[]).await;
+    let (mut sender, body) = Channel::<Bytes>::new(1);
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let request = hyper::Request::put(proxy.url("/upload")).body(body).unwrap();
+    let response = tokio::spawn(client.request(request));
+    for piece in ["one", "two", "three"] {
+        sender.send_data(Bytes::from(piece)).await.unwrap();
+        let seen = timeout(SOON, pieces.recv()).await.expect("held back").unwrap();
+        assert_eq!(seen, piece);
+    }
+    drop(sender);
+    let body = response.await.unwrap().unwrap().into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(body, "done");
+}
+
+#[tokio::test]
+async fn an_upload_that_nobody_reads_is_not_taken_in() {
+    let (arrived, mut uploads) = mpsc::unbounded_channel();
+    // Keeps the body, and reads none of it.
+    let handler = async move |request: Request| {
+        arrived.send(request.into_body()).unwrap();
+        std::future::pending::<()>().await;
+    };
+    let router = Router::new().route("/upload", axum::routing::put(handler));
+    let proxy = proxy::start(&format!("http://{}", serve(router).await), &[]).await;
+    let mut stream = TcpStream::connect(proxy.addr()).await.unwrap();
+    stream.write_all(b"PUT /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n").await.unwrap();
+    let chunk = vec![0; 1 << 20];
+    let mut sent = 0;
+    while sent < 256 && timeout(Duration::from_secs(2), stream.write_all(&chunk)).await.is_ok_and(|r| r.is_ok()) {
+        sent += 1;
+    }
+    assert!(uploads.recv().await.is_some());
+    assert!(sent < 64, "the proxy took {sent} MiB that nobody had asked for");
+}
+
+#[tokio::test]
+async fn http2_clients_are_served() {
+    let upstream = Recorder::start(|_| "body").await;
+    let proxy = proxy::start(&upstream.url(), &[]).await;
+    let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    let request = hyper::Request::post(proxy.url("/two?x=1")).header("te", "trailers");
+    let response = client.request(request.body(Full::from("upload")).unwrap()).await.unwrap();
+    assert_eq!((response.version(), response.status()), (Version::HTTP_2, StatusCode::OK));
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "body");
+    let (seen, host) = (upstream.last("/two?x=1"), proxy.addr().to_string());
+    assert_eq!(seen.body, "upload");
+    assert_eq!(seen.header("te"), None);
+    assert_eq!(seen.header("via"), Some("2 tower-oauth-refresh"));
+    assert_eq!(seen.header("x-forwarded-host"), Some(&*host), "from :authority");
+    assert_eq!(seen.header("host"), Some(&*upstream.addr.to_string()));
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_down_gets_the_client_a_502() {
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let proxy = proxy::start(&format!("http://{nobody}"), &[]).await;
+    for (method, path) in [("GET", "/x"), ("POST", "/x"), ("POST", "/token"), ("POST", "/revoke")] {
+        let form = [("content-type", "application/x-www-form-urlencoded")];
+        let body = "grant_type=authorization_code&client_id=c&code=x&token=foreign";
+        let answer = send(method, &proxy.url(path), &form, body).await;
+        assert_eq!(answer.status, StatusCode::BAD_GATEWAY, "{method} {path}");
+        assert_eq!(answer.headers["content-type"], "application/json");
+        assert_eq!(answer.headers["cache-control"], "no-store");
+        assert_eq!(answer.string("error"), "server_error");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_may_be_repeated_survives_a_connection_that_is_being_closed() {
+    // Each connection answers one request, and is closed at the next.
+    let upstream = Script::start(|count, _| if count == 0 { Reply::Ok } else { Reply::Hangup }).await;
+    let proxy = proxy::start(&upstream.url(), &[]).await;
+    proxy.written("the upstream has no discovery document").await;
+    for (method, path, body, status, times) in [
+        ("GET", "/again", "", StatusCode::OK, 2),
+        ("DELETE", "/again", "", StatusCode::OK, 2),
+        ("POST", "/once", "body", StatusCode::BAD_GATEWAY, 1),
+        ("PUT", "/once", "body", StatusCode::BAD_GATEWAY, 1),
+    ] {
+        assert_eq!(get(&proxy.url("/warm")).await.status, StatusCode::OK);
+        assert_eq!(send(method, &proxy.url(path), &[], body).await.status, status, "{method}");
+        assert_eq!(upstream.count(&format!("{method} {path} ")), times, "{method}");
+    }
+}
+
+#[tokio::test]
+async fn no_request_is_lost_to_a_connection_that_was_closed_while_idle() {
+    let upstream = Script::start(|_, _| Reply::OkAndClose).await;
+    let proxy = proxy::start(&upstream.url(), &[]).await;
+    for round in 0..20 {
+        let answer = send("POST", &proxy.url("/idle"), &[], "body").await;
+        assert_eq!(answer.status, StatusCode::OK, "round {round}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(upstream.count("POST /idle "), 20);
+}
+
+#[tokio::test]
+async fn a_request_has_one_length() {
+    let upstream = Recorder::start(|_| "ok").await;
+    let proxy = proxy::start(&upstream.url(), &[]).await;
+    let head = "Host: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\nConnection: close, content-length";
+    raw(proxy.addr(), &format!("POST /two HTTP/1.1\r\n{head}\r\n\r\n5\r\nhello\r\n0\r\n\r\n")).await;
+    let seen = upstream.last("/two");
+    assert_eq!((seen.header("content-length"), &*seen.body), (None, &b"hello"[..]), "RFC 9112 §6.3");
+    let answer = raw(proxy.addr(), "POST /bad HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nno\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(!proxy.stderr().contains("a request failed"), "that is the client's fault: {proxy:?}");
+}
+
+#[tokio::test]
+async fn an_upstream_that_switches_protocols_unasked_is_cut_off() {
+    let upstream = Script::start(|_, _| Reply::Switch).await;
+    let proxy = proxy::start(&upstream.url(), &[]).await;
+    let headers = [("connection", "upgrade"), ("upgrade", "websocket")];
+    assert_eq!(send("GET", &proxy.url("/ws"), &headers, "").await.status, StatusCode::BAD_GATEWAY);
+}
+
+#[tokio::test]
+async fn an_https_upstream_is_checked_against_the_roots_of_the_platform() {
+    let ca_key = rcgen::KeyPair::generate().unwrap();
+    let mut ca = rcgen::CertificateParams::new([]).unwrap();
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca_cert = ca.self_signed(&ca_key).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let issuer = rcgen::Issuer::from_params(&ca, &ca_key);
+    let cert = rcgen::CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
+    let roots = format!("{}/roots-{}.pem", env!("CARGO_TARGET_TMPDIR"), std::process::id());
+    std::fs::write(&roots, ca_cert.pem()).unwrap();
+    let other = format!("{}/other-{}.pem", env!("CARGO_TARGET_TMPDIR"), std::process::id());
+    let other_key = rcgen::KeyPair::generate().unwrap();
+    std::fs::write(&other, ca.self_signed(&other_key).unwrap().pem()).unwrap();
+
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], key.into())
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                while read_head(&mut stream).await.is_some() {
+                    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecure").await.unwrap();
+                }
+            });
+        }
+    });
+    for host in ["localhost", "127.0.0.1"] {
+        let upstream = format!("https://{host}:{}", addr.port());
+        let trusting = proxy::start_with(&upstream, &[], &[("SSL_CERT_FILE", &roots)]).await;
+        assert_eq!(get(&trusting.url("/")).await.text(), "secure", "{trusting:?}");
+        let wary = proxy::start_with(&upstream, &[], &[("SSL_CERT_FILE", &other)]).await;
+        assert_eq!(get(&wary.url("/")).await.status, StatusCode::BAD_GATEWAY);
+    }
+}
+
+/// What a [`Script`] does on a request.
+enum Reply {
+    Ok,
+    /// Answers, and closes the connection without having said so.
+    OkAndClose,
+    /// Closes the connection without an answer.
+    Hangup,
+    Switch,
+}
+
+/// An upstream that is careless with its connections.
+struct Script {
+    addr: SocketAddr,
+    heads: Arc<Mutex<Vec<String>>>,
+}
+
+impl Script {
+    /// `reply` gets how many requests the connection has had, and the head of this one.
+    async fn start(reply: fn(usize, &str) -> Reply) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&heads);
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let log = Arc::clone(&log);
+                tokio::spawn(async move {
+                    let mut count = 0;
+                    while let Some(head) = read_head(&mut stream).await {
+                        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                        let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+                        stream.read_exact(&mut body).await.unwrap();
+                        let reply = reply(count, &head);
+                        log.lock().unwrap().push(head.clone());
+                        // Whatever is asked for discovery is not there.
+                        let status = if head.contains("/.well-known/") { "404 Not Found" } else { "200 OK" };
+                        let ok = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+                        match reply {
+                            Reply::Ok => stream.write_all(ok.as_bytes()).await.unwrap(),
+                            Reply::OkAndClose => return stream.write_all(ok.as_bytes()).await.unwrap(),
+                            Reply::Hangup => return,
+                            Reply::Switch => {
+                                let switch =
+                                    b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+                                stream.write_all(switch).await.unwrap();
+                            }
+                        }
+                        count += 1;
+                    }
+                });
+            }
+        });
+        Self { addr, heads }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// How many requests began so.
+    fn count(&self, beginning: &str) -> usize {
+        self.heads.lock().unwrap().iter().filter(|head| head.starts_with(beginning)).count()
+    }
+}
+
+/// The next head, if the client has not hung up.
+async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    Some(String::from_utf8(head).unwrap())
+}
