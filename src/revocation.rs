@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
+use tokio::time::timeout;
 use tower_service::Service;
 
 use crate::answer::TokenAnswer;
@@ -20,7 +21,7 @@ use crate::rotation::{Presentation, end, refuse, unreadable, unseal};
 use crate::seal::Sealer;
 use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Ttl, Version};
 use crate::token::RefreshToken;
-use crate::upstream::{self, Upstream, bounded, mentions};
+use crate::upstream::{self, Upstream, mentions};
 
 /// How long a client can repeat a revocation that did not reach the upstream.
 const ENDED_FOR: Duration = Duration::from_secs(600);
@@ -28,7 +29,7 @@ const ENDED_FOR: Duration = Duration::from_secs(600);
 /// Answers a revocation request.
 pub(crate) async fn revoke<St, S, B, ResBody>(
     exchange: &Exchange<St>,
-    upstream: Upstream<S, B>,
+    upstream: Box<Upstream<S, B>>,
     body: Bytes,
     form: &TokenForm,
     client: Result<Client<'_>, Error>,
@@ -62,7 +63,7 @@ where
         let response = upstream.call(form.replace(Param::Token, &token)).await.ok()?;
         if response.status().is_server_error() { None } else { Some(confirm(response, limit, &token).await) }
     };
-    let Some(reply) = bounded(exchange.shared.config().upstream_timeout(), call).await.flatten() else {
+    let Some(reply) = timeout(exchange.shared.config().upstream_timeout(), call).await.ok().flatten() else {
         // Whatever the upstream makes of it, here the session is over.
         let ended = mark(exchange, &presentation.key, entry, record).await;
         ended.map_err(|error| exchange.store_failed(error, presentation.subject()))?;

@@ -2,14 +2,13 @@
 
 use std::future::poll_fn;
 use std::marker::PhantomData;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, EXPECT, HeaderMap,
     LAST_MODIFIED, PRAGMA, TRAILER, TRANSFER_ENCODING,
 };
-use http::{HeaderValue, Request, Response, request, response};
+use http::{HeaderName, HeaderValue, Request, Response, request, response};
 use http_body::Body;
 use tower_service::Service;
 use zeroize::Zeroizing;
@@ -50,12 +49,13 @@ where
     S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
     ResBody: Body<Data = Bytes>,
 {
-    pub(crate) fn new(inner: S, head: request::Parts) -> Self {
-        Self { inner, head, body: PhantomData }
+    // In a box, for it is handed from future to future.
+    pub(crate) fn new(inner: S, head: request::Parts) -> Box<Self> {
+        Box::new(Self { inner, head, body: PhantomData })
     }
 
     /// Sends `form` in place of the original body.
-    pub(crate) async fn call(mut self, form: Bytes) -> Result<Response<ResBody>, S::Error> {
+    pub(crate) async fn call(mut self: Box<Self>, form: Bytes) -> Result<Response<ResBody>, S::Error> {
         let headers = &mut self.head.headers;
         headers.insert(CONTENT_LENGTH, form.len().into());
         for header in [TRANSFER_ENCODING, TRAILER, EXPECT] {
@@ -63,13 +63,14 @@ where
         }
         forget_digests(headers);
         poll_fn(|cx| self.inner.poll_ready(cx)).await?;
-        self.inner.call(Request::from_parts(self.head, RequestBody::full(form))).await
+        let Self { mut inner, head, .. } = *self;
+        inner.call(Request::from_parts(head, RequestBody::full(form))).await
     }
 
     /// Sends `form` as a token request and reads the answer, which may have `limit` bytes. An error that mentions
     /// `secret` is not passed on; without a secret errors are not read.
     pub(crate) async fn token_request(
-        mut self,
+        mut self: Box<Self>,
         form: Bytes,
         limit: usize,
         secret: Option<&str>,
@@ -146,7 +147,13 @@ fn rewritten(headers: &mut HeaderMap, len: usize) {
 }
 
 fn forget_digests(headers: &mut HeaderMap) {
-    for digest in ["content-md5", "digest", "content-digest", "repr-digest"] {
+    static DIGESTS: [HeaderName; 4] = [
+        HeaderName::from_static("content-md5"),
+        HeaderName::from_static("digest"),
+        HeaderName::from_static("content-digest"),
+        HeaderName::from_static("repr-digest"),
+    ];
+    for digest in &DIGESTS {
         headers.remove(digest);
     }
 }
@@ -162,9 +169,4 @@ pub(crate) fn mentions(headers: &HeaderMap, body: &[u8], secret: &str) -> bool {
         })
     };
     within(body) || headers.values().any(|value| within(value.as_bytes()))
-}
-
-/// Bounds a call of the inner service in time; `None` if it took longer.
-pub(crate) async fn bounded<F: Future>(limit: Duration, call: F) -> Option<F::Output> {
-    tokio::time::timeout(limit, call).await.ok()
 }

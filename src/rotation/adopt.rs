@@ -7,7 +7,7 @@ use http::{Request, Response};
 use http_body::Body;
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tower_service::Service;
 use zeroize::Zeroizing;
 
@@ -25,7 +25,7 @@ use crate::running::RunningGuard;
 use crate::seal::{Context, Purpose, Sealer, Secret};
 use crate::shared::Shared;
 use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Tag, Ttl, Version};
-use crate::upstream::{Granted, Reply, Upstream, bounded};
+use crate::upstream::{Granted, Reply, Upstream};
 
 /// Tags of the entry of an adoption: under way, or done with its answer as the value.
 const UNDER_WAY: Tag = Tag::new([0; 32]);
@@ -38,7 +38,7 @@ const ADOPT_SECRET: &str = "tower-oauth-refresh adopt secret";
 /// Answers a refresh with a token that is not of the layer's format.
 pub(crate) async fn adopt<St, S, B, ResBody>(
     exchange: &Exchange<St>,
-    upstream: Upstream<S, B>,
+    upstream: Box<Upstream<S, B>>,
     body: Bytes,
     token: &str,
     client_id: &ClientId,
@@ -71,29 +71,29 @@ where
         Reserved::Done(sealed) => return Ok(answer_again(exchange, &foreign, ask, &sealed)?),
     };
     let call = upstream.token_request(body, config.max_response_body, Some(token));
-    match bounded(config.upstream_timeout(), call).await {
-        Some(Ok(Reply::Granted(granted))) => {
+    match timeout(config.upstream_timeout(), call).await {
+        Ok(Ok(Reply::Granted(granted))) => {
             complete(exchange, &foreign, (placeholder, turn), token, ask, granted).await.map_err(Into::into)
         }
-        Some(Ok(Reply::Rejected(response))) => {
+        Ok(Ok(Reply::Rejected(response))) => {
             placeholder.remove().await;
             exchange.emit(EventKind::UpstreamRejected, stranger);
             Ok(response)
         }
-        Some(Ok(Reply::Refused(response))) => {
+        Ok(Ok(Reply::Refused(response))) => {
             placeholder.remove().await;
             Ok(response)
         }
-        Some(Ok(Reply::Unreadable)) => {
+        Ok(Ok(Reply::Unreadable)) => {
             placeholder.remove().await;
             exchange.emit(EventKind::UpstreamUnreadable, stranger);
             Err(Error::UpstreamUnreadable.into())
         }
-        Some(Err(error)) => {
+        Ok(Err(error)) => {
             placeholder.remove().await;
             Err(Failure::Inner(error))
         }
-        None => {
+        Err(_) => {
             placeholder.remove().await;
             Err(Error::UpstreamUnavailable.into())
         }

@@ -20,7 +20,7 @@ use crate::upstream::{Granted, Reply, Upstream};
 /// Answers a request with any other grant type: forwarded, and the refresh token of the answer replaced.
 pub(crate) async fn issue<St, S, B, ResBody>(
     exchange: &Exchange<St>,
-    upstream: Upstream<S, B>,
+    upstream: Box<Upstream<S, B>>,
     body: Bytes,
     form: &TokenForm,
     client: &Client<'_>,

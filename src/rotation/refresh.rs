@@ -3,7 +3,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tower_service::Service;
 
 use super::ask::Ask;
@@ -21,7 +21,7 @@ use crate::queue::Turn;
 use crate::seal::{Purpose, Sealer};
 use crate::store::{Change, Claim, Entry, Hint, Key, Lease, Store, StoreError, Swap, Tag};
 use crate::token::RefreshToken;
-use crate::upstream::{Reply, Upstream, bounded};
+use crate::upstream::{Reply, Upstream};
 
 /// How often a request looks again at a grant that another one rotates.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
@@ -30,7 +30,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// Answers a request with `grant_type=refresh_token`.
 pub(crate) async fn refresh<St, S, B, ResBody>(
     exchange: &Exchange<St>,
-    upstream: Upstream<S, B>,
+    upstream: Box<Upstream<S, B>>,
     body: Bytes,
     form: &TokenForm,
     client: &Client<'_>,
@@ -46,7 +46,8 @@ where
     let client_id = client.id.as_ref().ok_or(Error::InvalidClient { basic: false })?;
     let ask = Ask::read(form, client)?;
     let Some(token) = RefreshToken::parse(&exchange.shared.config().prefix, token) else {
-        return adopt::adopt(exchange, upstream, body, token, client_id, &ask).await;
+        // In a box, for it is rare: every request would carry the room for it.
+        return Box::pin(adopt::adopt(exchange, upstream, body, token, client_id, &ask)).await;
     };
     let presentation = Presentation::new(token, client_id);
     refuse_by_hint(exchange, &presentation, &ask)?;
@@ -253,7 +254,7 @@ pub(crate) fn unreadable<St: Store>(
 /// Exchanges the token for the next one; the lease is ours.
 async fn rotate<St, S, B, ResBody>(
     exchange: &Exchange<St>,
-    upstream: Upstream<S, B>,
+    upstream: Box<Upstream<S, B>>,
     form: &TokenForm,
     presentation: &Presentation<'_>,
     ask: &Ask<'_>,
@@ -286,26 +287,26 @@ where
     let config = exchange.shared.config();
     let request = form.replace(Param::RefreshToken, &token);
     let call = upstream.token_request(request, config.max_response_body, Some(&token));
-    match bounded(config.upstream_timeout(), call).await {
-        Some(Ok(Reply::Granted(granted))) => {
+    match timeout(config.upstream_timeout(), call).await {
+        Ok(Ok(Reply::Granted(granted))) => {
             let rotation = commit::Rotation { presentation, ask, sealer, record, claimed, purpose, token, minted };
             rotation.commit(exchange, lease, turn, granted).await
         }
-        Some(Ok(Reply::Rejected(response))) => rejected(exchange, presentation, ask, lease, &claimed, response).await,
-        Some(Ok(Reply::Refused(response))) => {
+        Ok(Ok(Reply::Rejected(response))) => rejected(exchange, presentation, ask, lease, &claimed, response).await,
+        Ok(Ok(Reply::Refused(response))) => {
             lease.give_back().await;
             Ok(response)
         }
-        Some(Ok(Reply::Unreadable)) => {
+        Ok(Ok(Reply::Unreadable)) => {
             lease.give_back().await;
             exchange.emit(EventKind::UpstreamUnreadable, presentation.subject());
             Err(Error::UpstreamUnreadable.into())
         }
-        Some(Err(error)) => {
+        Ok(Err(error)) => {
             lease.give_back().await;
             Err(Failure::Inner(error))
         }
-        None => {
+        Err(_) => {
             lease.give_back().await;
             Err(Error::UpstreamUnavailable.into())
         }
