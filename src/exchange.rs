@@ -102,7 +102,8 @@ where
 {
     let exchange = Exchange { shared, progress, started: Instant::now() };
     let span = tracing::debug_span!("oauth_refresh", ?endpoint);
-    match answer(endpoint, &exchange, inner, request).instrument(span).await {
+    // In a box, for it is large, and `instrument` takes it by value.
+    match Box::pin(answer(endpoint, &exchange, inner, request)).instrument(span).await {
         Ok(response) => Ok(response),
         Err(Failure::Inner(error)) => Err(error),
         Err(Failure::Refused(error)) => Ok(error.into_response(exchange.shared.config().invalid_grant_status)),

@@ -6,6 +6,7 @@ use http::Response;
 use zeroize::Zeroizing;
 
 use super::ask::Ask;
+use super::draw::Minted;
 use super::lease::{LeaseGuard, Purpose as LeasePurpose};
 use super::persist::{Write, persist};
 use super::{Presentation, refresh, replay};
@@ -17,48 +18,10 @@ use crate::event::EventKind;
 use crate::exchange::{Exchange, Failure, Outcome, Subject};
 use crate::grant::{Previous, Record, Rotated, Standing, Verdict, decide};
 use crate::queue::Turn;
-use crate::random::RandomUnavailable;
-use crate::seal::{Purpose, SealError, SealNonce, Sealer};
+use crate::seal::{Purpose, SealError, Sealer};
 use crate::shared::Shared;
 use crate::store::{Beside, Change, Entry, Key, Store, StoreError, Swap, Tag, Ttl, Version};
-use crate::token::RefreshToken;
 use crate::upstream::Granted;
-
-/// The next token and all the randomness that storing it takes.
-pub(crate) struct Minted {
-    pub(crate) token: RefreshToken,
-    pub(crate) nonces: [SealNonce; 3],
-    pub(crate) version: Version,
-}
-
-impl Minted {
-    /// The token of `generation` that follows on `token`.
-    pub(crate) fn draw<St>(
-        shared: &Shared<St>,
-        token: &RefreshToken,
-        generation: u32,
-    ) -> Result<Self, RandomUnavailable> {
-        Self::with_id(shared, token.id(), generation)
-    }
-
-    /// The first token of a new grant.
-    pub(crate) fn first<St>(shared: &Shared<St>) -> Result<Self, RandomUnavailable> {
-        Self::with_id(shared, shared.random()?, 0)
-    }
-
-    fn with_id<St>(shared: &Shared<St>, id: [u8; 12], generation: u32) -> Result<Self, RandomUnavailable> {
-        let mut random = Zeroizing::new([0; 76]);
-        shared.fill(&mut *random)?;
-        let (secret, rest) = random.split_first_chunk::<32>().expect("76 bytes begin with 32");
-        let (nonces, version) = rest.split_last_chunk::<8>().expect("44 bytes end with 8");
-        let mut drawn = [SealNonce::default(); 3];
-        for (nonce, bytes) in drawn.iter_mut().zip(nonces.chunks_exact(12)) {
-            nonce.copy_from_slice(bytes);
-        }
-        let token = RefreshToken::new(id, generation, secret);
-        Ok(Self { token, nonces: drawn, version: Version::new(*version) })
-    }
-}
 
 /// A rotation that the upstream has granted.
 pub(crate) struct Rotation<'a> {
@@ -93,8 +56,12 @@ impl Rotation<'_> {
                 exchange.emit(self.event(), subject);
                 Ok(granted.respond(body))
             }
-            Ok(Committed::Gone) => Err(refresh::refuse(exchange, self.presentation, Verdict::Ended, None).await.into()),
-            Ok(Committed::Overtaken(found)) => Ok(decide_again(exchange, self.presentation, self.ask, found).await?),
+            Ok(Committed::Gone) => {
+                Err(Box::pin(refresh::refuse(exchange, self.presentation, Verdict::Ended, None)).await.into())
+            }
+            Ok(Committed::Overtaken(found)) => {
+                Ok(Box::pin(decide_again(exchange, self.presentation, self.ask, found)).await?)
+            }
             Err(error) => {
                 let client_id = self.presentation.client_id.clone();
                 let background = Background {

@@ -4,7 +4,7 @@ use http_body::Body;
 use tower_service::Service;
 use zeroize::Zeroizing;
 
-use super::commit::Minted;
+use super::draw::{Draw, Minted};
 use crate::body::RequestBody;
 use crate::client::{Client, ClientId};
 use crate::clock::Timestamp;
@@ -123,7 +123,7 @@ pub(crate) fn begin<St: Store>(
     granted: &Granted,
 ) -> Result<Begun, BeginError> {
     let (config, now) = (exchange.shared.config(), exchange.shared.now());
-    let Minted { token: first, nonces: [nonce, ..], version } = Minted::first(&exchange.shared)?;
+    let Minted { token: first, nonces: [nonce, ..], version } = Draw::new(&exchange.shared)?.first();
     let (key, hash) = (first.key(), first.hash());
     let context = Context { purpose: Purpose::Current, key: &key, client_id: client_id.as_str() };
     let sealed = Sealer::new(first.secret()).seal(nonce, context, &[], token.as_bytes())?;

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use crate::grant::Record;
 use crate::running::RunningGuard;
 use crate::shared::Shared;
-use crate::store::{Change, Entry, Key, Store, StoreError, Ttl, Version};
+use crate::store::{Change, Entry, Key, Store, StoreError, Tag, Ttl, Version};
 
 /// What a lease was taken for, told by the lowest bit of its version.
 ///
@@ -49,10 +49,27 @@ pub(crate) struct LeaseGuard<St: Store> {
 enum State {
     /// The claim is on its way: whether it was granted is not known.
     Claiming,
-    /// Granted, on this entry; given back, it shall have this value.
-    Held { entry: Entry, value: Bytes },
+    /// Granted, on an entry of this tag; given back, it shall have this value.
+    Held { tag: Tag, value: Value },
     /// Nothing to give back.
     Over,
+}
+
+/// What an entry shall have when its lease is given back.
+enum Value {
+    /// What it had.
+    Unchanged(Bytes),
+    /// This record, its current token presented. Encoded only if it comes to that.
+    Presented(Box<Record>),
+}
+
+impl Value {
+    fn encode(&self, key: &Key, tag: &Tag) -> Bytes {
+        match self {
+            Self::Unchanged(value) => value.clone(),
+            Self::Presented(record) => Record::clone(record).presented().encode(key, tag),
+        }
+    }
 }
 
 impl<St: Store> LeaseGuard<St> {
@@ -64,8 +81,7 @@ impl<St: Store> LeaseGuard<St> {
 
     /// The claim was granted.
     pub(crate) fn granted(&mut self, entry: Entry) {
-        let value = entry.value.clone();
-        self.state = State::Held { entry, value };
+        self.state = State::Held { tag: entry.tag, value: Value::Unchanged(entry.value) };
     }
 
     /// The claim was not granted.
@@ -75,10 +91,10 @@ impl<St: Store> LeaseGuard<St> {
 
     /// From here on, giving the lease back tells that the current token was presented.
     pub(crate) fn presented(&mut self, record: &Record) {
-        if let State::Held { entry, value } = &mut self.state
+        if let State::Held { value, .. } = &mut self.state
             && record.previous.as_ref().is_some_and(|previous| previous.sealed.is_some())
         {
-            *value = record.clone().presented().encode(&self.key, &entry.tag);
+            *value = Value::Presented(Box::new(record.clone()));
         }
     }
 
@@ -131,7 +147,7 @@ async fn give_back<St: Store>(
 ) -> Result<(), StoreError> {
     let (tag, value) = match state {
         State::Over => return Ok(()),
-        State::Held { entry, value } => (entry.tag, value.clone()),
+        State::Held { tag, value } => (*tag, value.encode(&key, tag)),
         State::Claiming => match shared.store().get(&key).await? {
             Some(entry) if entry.version == version => (entry.tag, entry.value),
             _ => return Ok(()),

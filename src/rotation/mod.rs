@@ -6,6 +6,7 @@
 mod adopt;
 mod ask;
 mod commit;
+mod draw;
 mod issue;
 mod lease;
 mod persist;

@@ -7,7 +7,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tower_service::Service;
 
 use super::ask::Ask;
-use super::commit::{self, Minted};
+use super::commit;
+use super::draw::Draw;
 use super::lease::{LeaseGuard, Purpose as LeasePurpose};
 use super::{Presentation, adopt, replay};
 use crate::body::{RequestBody, ResponseBody};
@@ -56,7 +57,7 @@ where
     let turn = timeout_at(deadline, exchange.shared.queues().enter(presentation.hash));
     let (turn, waited) = turn.await.map_err(|_| Error::Busy)?;
     match acquire(exchange, &presentation, waited, deadline).await? {
-        Acquired::Replay(current) => Ok(replay::replay(exchange, &presentation, &ask, &current).await?),
+        Acquired::Replay(current) => Ok(Box::pin(replay::replay(exchange, &presentation, &ask, &current)).await?),
         Acquired::Lease(held) => rotate(exchange, upstream, form, &presentation, &ask, held, turn).await,
     }
 }
@@ -100,6 +101,8 @@ struct Held<St: Store> {
     /// The hash of the current token: what the claim named.
     claimed: Tag,
     purpose: LeasePurpose,
+    /// For the next token.
+    draw: Draw,
 }
 
 /// Claims the grant and decides, until there is something else to do than to wait.
@@ -114,8 +117,8 @@ async fn acquire<St: Store>(
     loop {
         let (target, purpose) = goal;
         exchange.progress.begin();
-        let Some((lease, claim)) = claim(exchange, presentation, &target, purpose).await? else {
-            return Err(refuse(exchange, presentation, Verdict::Unknown, None).await);
+        let Some((lease, claim, draw)) = claim(exchange, presentation, &target, purpose).await? else {
+            return Err(Box::pin(refuse(exchange, presentation, Verdict::Unknown, None)).await);
         };
         let (key, entry) = (presentation.key, &claim.entry);
         let record = match Record::decode(&key, &entry.tag, &entry.value) {
@@ -132,7 +135,7 @@ async fn acquire<St: Store>(
             (Verdict::Rotate | Verdict::Recover, Lease::Taken) => {
                 let mut lease = lease;
                 lease.granted(claim.entry);
-                return Ok(Acquired::Lease(Held { lease, record, claimed: target, purpose }));
+                return Ok(Acquired::Lease(Held { lease, record, claimed: target, purpose, draw }));
             }
             (Verdict::Recover, Lease::OtherTag(_)) => {
                 lease.refused();
@@ -156,7 +159,7 @@ async fn acquire<St: Store>(
             }
             (verdict, _) => {
                 settle(lease, &claim).await;
-                return Err(refuse(exchange, presentation, verdict, Some(claim.entry)).await);
+                return Err(Box::pin(refuse(exchange, presentation, verdict, Some(claim.entry))).await);
             }
         }
     }
@@ -168,12 +171,13 @@ async fn claim<St: Store>(
     presentation: &Presentation<'_>,
     target: &Tag,
     purpose: LeasePurpose,
-) -> Result<Option<(LeaseGuard<St>, Claim)>, Error> {
-    let version = purpose.version(exchange.shared.random()?);
+) -> Result<Option<(LeaseGuard<St>, Claim, Draw)>, Error> {
+    let draw = Draw::new(&exchange.shared)?;
+    let version = purpose.version(draw.claim());
     let lease = LeaseGuard::claiming(&exchange.shared, presentation.key, version);
     let length = exchange.shared.config().lease();
     match exchange.store().claim(&presentation.key, target, version, length).await {
-        Ok(Some(claim)) => Ok(Some((lease, claim))),
+        Ok(Some(claim)) => Ok(Some((lease, claim, draw))),
         Ok(None) => {
             lease.refused();
             Ok(None)
@@ -267,7 +271,7 @@ where
     B: Body<Data = Bytes>,
     ResBody: Body<Data = Bytes>,
 {
-    let Held { mut lease, record, claimed, purpose } = held;
+    let Held { mut lease, record, claimed, purpose, draw } = held;
     if purpose == LeasePurpose::Rotation {
         lease.presented(&record);
     }
@@ -280,9 +284,8 @@ where
         lease.give_back().await;
         return Err(unreadable(exchange, presentation, DecodeError::Damaged).into());
     };
-    // Drawn before the upstream is asked: nothing may fail any more between its answer and the store.
-    let minted =
-        Minted::draw(&exchange.shared, &presentation.token, record.next_generation(purpose == LeasePurpose::Recovery))?;
+    let generation = record.next_generation(purpose == LeasePurpose::Recovery);
+    let minted = draw.next(&presentation.token, generation);
 
     let config = exchange.shared.config();
     let request = form.replace(Param::RefreshToken, &token);
@@ -292,7 +295,9 @@ where
             let rotation = commit::Rotation { presentation, ask, sealer, record, claimed, purpose, token, minted };
             rotation.commit(exchange, lease, turn, granted).await
         }
-        Ok(Ok(Reply::Rejected(response))) => rejected(exchange, presentation, ask, lease, &claimed, response).await,
+        Ok(Ok(Reply::Rejected(response))) => {
+            Box::pin(rejected(exchange, presentation, ask, lease, &claimed, response)).await
+        }
         Ok(Ok(Reply::Refused(response))) => {
             lease.give_back().await;
             Ok(response)

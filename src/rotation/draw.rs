@@ -1,0 +1,68 @@
+use zeroize::Zeroizing;
+
+use crate::random::RandomUnavailable;
+use crate::seal::SealNonce;
+use crate::shared::Shared;
+use crate::store::Version;
+use crate::token::RefreshToken;
+
+const SECRET: usize = 32;
+const NONCE: usize = 12;
+const VERSION: usize = 8;
+const ID: usize = 12;
+
+/// The randomness of one rotation or one new grant, all of it: asking the operating system once is cheaper than twice,
+/// and nothing can be missing after the upstream was asked.
+pub(crate) struct Draw {
+    secret: Zeroizing<[u8; SECRET]>,
+    nonces: [SealNonce; 3],
+    version: Version,
+    claim: [u8; VERSION],
+    id: [u8; ID],
+}
+
+impl Draw {
+    pub(crate) fn new<St>(shared: &Shared<St>) -> Result<Self, RandomUnavailable> {
+        let mut random = Zeroizing::new([0; SECRET + 3 * NONCE + 2 * VERSION + ID]);
+        shared.fill(&mut *random)?;
+        let mut rest = random.iter().copied();
+        let secret = Zeroizing::new(take(&mut rest));
+        let nonces = [take(&mut rest), take(&mut rest), take(&mut rest)];
+        let (version, claim, id) = (Version::new(take(&mut rest)), take(&mut rest), take(&mut rest));
+        Ok(Self { secret, nonces, version, claim, id })
+    }
+
+    /// For the version of the claim.
+    pub(crate) const fn claim(&self) -> [u8; VERSION] {
+        self.claim
+    }
+
+    /// The token of `generation` that follows on `token`.
+    pub(crate) fn next(self, token: &RefreshToken, generation: u32) -> Minted {
+        self.mint(token.id(), generation)
+    }
+
+    /// The first token of a new grant.
+    pub(crate) fn first(self) -> Minted {
+        let id = self.id;
+        self.mint(id, 0)
+    }
+
+    fn mint(self, id: [u8; ID], generation: u32) -> Minted {
+        let Self { secret, nonces, version, .. } = self;
+        Minted { token: RefreshToken::new(id, generation, &secret), nonces, version }
+    }
+}
+
+fn take<const N: usize>(random: &mut impl Iterator<Item = u8>) -> [u8; N] {
+    let mut part = [0; N];
+    part.iter_mut().zip(random).for_each(|(byte, drawn)| *byte = drawn);
+    part
+}
+
+/// The next token, and what storing it takes.
+pub(crate) struct Minted {
+    pub(crate) token: RefreshToken,
+    pub(crate) nonces: [SealNonce; 3],
+    pub(crate) version: Version,
+}
