@@ -11,7 +11,7 @@
 ///         let store = MemoryStore::new();
 ///         async move || store.clone()
 ///     },
-///     #[ignore = "needs a server"]
+///     #[cfg(unix)]
 /// );
 /// # fn main() {}
 /// ```
