@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use crate::clock::Timestamp;
 use crate::error::ConfigError;
+pub(crate) use crate::grant::Windows;
 use crate::path::same_path_normalized;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -118,13 +119,6 @@ impl Paths {
     pub(crate) fn matches(&self, request_path: &str, path: &str) -> bool {
         request_path == path || (self.normalized && same_path_normalized(request_path, path))
     }
-}
-
-/// How long after a rotation the previous token is still good for something.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Windows {
-    pub(crate) retry: Duration,
-    pub(crate) recovery: Duration,
 }
 
 impl Default for Windows {

@@ -14,7 +14,6 @@ use bytes::Bytes;
 pub(crate) use self::decide::{Presented, Standing, Verdict, decide};
 pub(crate) use self::encoding::DecodeError;
 use crate::clock::Timestamp;
-use crate::config::Windows;
 use crate::store::Tag;
 
 /// A piece of UTF-8 that shares the bytes it was read from.
@@ -101,6 +100,13 @@ impl Previous {
         self.retry_until = now.saturating_add(windows.retry);
         self.recover_until = now.saturating_add(windows.recovery);
     }
+}
+
+/// How long after a rotation the previous token is still good for something.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Windows {
+    pub(crate) retry: Duration,
+    pub(crate) recovery: Duration,
 }
 
 /// What a rotation brings to the record.
