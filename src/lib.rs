@@ -57,6 +57,8 @@
 //! # Features
 //!
 //! - `memory` (default): [`MemoryStore`].
+//! - `redis`: `RedisStore`, grants in Redis or Valkey: one server, Sentinel or Cluster.
+//! - `redis-tls`: the same over TLS, with rustls.
 //! - `store-tests`: [`store_tests!`], the contract of [`Store`] as tests.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -101,6 +103,8 @@ pub use self::random::{OsRandom, RandomUnavailable, SecureRandom};
 pub use self::service::Refresh;
 #[cfg(feature = "memory")]
 pub use self::store::MemoryStore;
+#[cfg(feature = "redis")]
+pub use self::store::{RedisConnectError, RedisStore, RedisStoreBuilder, RedisUrlError};
 pub use self::store::{Store, StoreError};
 
 /// The code of the README, compiled and run.

@@ -3,6 +3,8 @@
 mod contract;
 #[cfg(feature = "memory")]
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(feature = "memory")]
 mod slot;
 #[cfg(feature = "store-tests")]
@@ -12,4 +14,6 @@ mod types;
 pub use self::contract::Store;
 #[cfg(feature = "memory")]
 pub use self::memory::MemoryStore;
+#[cfg(feature = "redis")]
+pub use self::redis::{RedisConnectError, RedisStore, RedisStoreBuilder, RedisUrlError};
 pub use self::types::{Beside, Change, Claim, Entry, Hint, Key, Lease, Name, StoreError, Swap, Tag, Ttl, Version};

@@ -1,0 +1,11 @@
+//! Real `redis-server` processes on the loopback, and a wire on which requests are seen and tampered with.
+
+mod builder;
+mod certificates;
+mod server;
+mod wire;
+
+pub(crate) use self::builder::Builder;
+pub(crate) use self::certificates::Certificates;
+pub(crate) use self::server::RedisServer;
+pub(crate) use self::wire::{Fault, Wire};
