@@ -57,6 +57,7 @@
 //! # Features
 //!
 //! - `memory` (default): [`MemoryStore`].
+//! - `redb`: `RedbStore`, for one process that keeps its grants in a file. Needs Rust 1.90.
 //! - `store-tests`: [`store_tests!`], the contract of [`Store`] as tests.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -101,6 +102,8 @@ pub use self::random::{OsRandom, RandomUnavailable, SecureRandom};
 pub use self::service::Refresh;
 #[cfg(feature = "memory")]
 pub use self::store::MemoryStore;
+#[cfg(feature = "redb")]
+pub use self::store::{RedbOpenError, RedbStore, RedbStoreBuilder};
 pub use self::store::{Store, StoreError};
 
 /// The code of the README, compiled and run.

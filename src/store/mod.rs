@@ -3,6 +3,10 @@
 mod contract;
 #[cfg(feature = "memory")]
 mod memory;
+#[cfg(feature = "redb")]
+mod redb;
+#[cfg(any(feature = "memory", feature = "redb"))]
+mod rules;
 #[cfg(feature = "memory")]
 mod slot;
 #[cfg(feature = "store-tests")]
@@ -12,4 +16,6 @@ mod types;
 pub use self::contract::Store;
 #[cfg(feature = "memory")]
 pub use self::memory::MemoryStore;
+#[cfg(feature = "redb")]
+pub use self::redb::{RedbOpenError, RedbStore, RedbStoreBuilder};
 pub use self::types::{Beside, Change, Claim, Entry, Hint, Key, Lease, Name, StoreError, Swap, Tag, Ttl, Version};
