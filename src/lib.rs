@@ -59,6 +59,7 @@
 //! - `memory` (default): [`MemoryStore`].
 //! - `redis`: `RedisStore`, grants in Redis or Valkey: one server, Sentinel or Cluster.
 //! - `redis-tls`: the same over TLS, with rustls.
+//! - `redb`: `RedbStore`, for one process that keeps its grants in a file. Needs Rust 1.90.
 //! - `store-tests`: [`store_tests!`], the contract of [`Store`] as tests.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -105,6 +106,8 @@ pub use self::service::Refresh;
 pub use self::store::MemoryStore;
 #[cfg(feature = "redis")]
 pub use self::store::{RedisConnectError, RedisStore, RedisStoreBuilder, RedisUrlError};
+#[cfg(feature = "redb")]
+pub use self::store::{RedbOpenError, RedbStore, RedbStoreBuilder};
 pub use self::store::{Store, StoreError};
 
 /// The code of the README, compiled and run.

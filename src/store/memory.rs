@@ -7,7 +7,8 @@ use moka::Expiry;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
 
-use super::slot::{Slot, answer};
+use super::rules::answer;
+use super::slot::Slot;
 use super::{Beside, Change, Claim, Entry, Key, Name, Store, StoreError, Swap, Tag, Ttl, Version};
 use crate::clock::{Clock, SystemClock, Timestamp};
 

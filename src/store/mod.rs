@@ -5,6 +5,10 @@ mod contract;
 mod memory;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "redb")]
+mod redb;
+#[cfg(any(feature = "memory", feature = "redb"))]
+mod rules;
 #[cfg(feature = "memory")]
 mod slot;
 #[cfg(feature = "store-tests")]
@@ -16,4 +20,6 @@ pub use self::contract::Store;
 pub use self::memory::MemoryStore;
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisConnectError, RedisStore, RedisStoreBuilder, RedisUrlError};
+#[cfg(feature = "redb")]
+pub use self::redb::{RedbOpenError, RedbStore, RedbStoreBuilder};
 pub use self::types::{Beside, Change, Claim, Entry, Hint, Key, Lease, Name, StoreError, Swap, Tag, Ttl, Version};
