@@ -57,6 +57,7 @@
 //! # Features
 //!
 //! - `memory` (default): [`MemoryStore`].
+//! - `tiered` (default): [`TieredStore`], a cache in front of another store.
 //! - `store-tests`: [`store_tests!`], the contract of [`Store`] as tests.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -101,6 +102,8 @@ pub use self::random::{OsRandom, RandomUnavailable, SecureRandom};
 pub use self::service::Refresh;
 #[cfg(feature = "memory")]
 pub use self::store::MemoryStore;
+#[cfg(feature = "tiered")]
+pub use self::store::TieredStore;
 pub use self::store::{Store, StoreError};
 
 /// The code of the README, compiled and run.

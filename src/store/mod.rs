@@ -1,15 +1,21 @@
 //! Where grants live: the [`Store`] trait, what passes through it, and the stores of this crate.
 
 mod contract;
+#[cfg(feature = "tiered")]
+mod known;
 #[cfg(feature = "memory")]
 mod memory;
 #[cfg(feature = "memory")]
 mod slot;
 #[cfg(feature = "store-tests")]
 pub mod tests;
+#[cfg(feature = "tiered")]
+mod tiered;
 mod types;
 
 pub use self::contract::Store;
 #[cfg(feature = "memory")]
 pub use self::memory::MemoryStore;
+#[cfg(feature = "tiered")]
+pub use self::tiered::{CacheStats, TieredStore, TieredStoreBuilder};
 pub use self::types::{Beside, Change, Claim, Entry, Hint, Key, Lease, Name, StoreError, Swap, Tag, Ttl, Version};
