@@ -60,6 +60,7 @@
 //! - `redis`: `RedisStore`, grants in Redis or Valkey: one server, Sentinel or Cluster.
 //! - `redis-tls`: the same over TLS, with rustls.
 //! - `redb`: `RedbStore`, for one process that keeps its grants in a file. Needs Rust 1.90.
+//! - `tiered` (default): [`TieredStore`], a cache in front of another store.
 //! - `store-tests`: [`store_tests!`], the contract of [`Store`] as tests.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -108,6 +109,8 @@ pub use self::store::MemoryStore;
 pub use self::store::{RedisConnectError, RedisStore, RedisStoreBuilder, RedisUrlError};
 #[cfg(feature = "redb")]
 pub use self::store::{RedbOpenError, RedbStore, RedbStoreBuilder};
+#[cfg(feature = "tiered")]
+pub use self::store::TieredStore;
 pub use self::store::{Store, StoreError};
 
 /// The code of the README, compiled and run.

@@ -17,7 +17,7 @@ use crate::event::EventKind;
 use crate::exchange::{Exchange, Failure, Outcome};
 use crate::form::{Param, TokenForm};
 use crate::grant::{Record, Standing, Verdict, decide};
-use crate::rotation::{Presentation, end, refuse, unreadable, unseal};
+use crate::rotation::{Presentation, end, refuse, refuse_by_hint, unreadable, unseal};
 use crate::seal::Sealer;
 use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Ttl, Version};
 use crate::token::RefreshToken;
@@ -87,6 +87,9 @@ async fn find<St: Store>(
     exchange: &Exchange<St>,
     presentation: &Presentation<'_>,
 ) -> Result<Option<(Entry, Record)>, Error> {
+    if refuse_by_hint(exchange, presentation).is_err() {
+        return Ok(None);
+    }
     let found = exchange.store().get(&presentation.key).await;
     let Some(entry) = found.map_err(|error| exchange.store_failed(error, presentation.subject()))? else {
         let _ = refuse(exchange, presentation, Verdict::Unknown, None).await;

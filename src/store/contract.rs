@@ -98,7 +98,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// What is known of `key` from memory, at once and without waiting for anything.
     ///
-    /// A hint lets the layer refuse a request without a trip to the store. It **must** never become wrong: see [`Hint`].
+    /// A hint lets the layer refuse a request without a trip to the store. For keys that are used once, as those of
+    /// grants are, it **must** never become wrong: see [`Hint`]. Nobody asks about keys that come and go.
     fn peek(&self, key: &Key) -> Option<Hint> {
         let _ = key;
         None

@@ -1,6 +1,8 @@
 //! Where grants live: the [`Store`] trait, what passes through it, and the stores of this crate.
 
 mod contract;
+#[cfg(feature = "tiered")]
+mod known;
 #[cfg(feature = "memory")]
 mod memory;
 #[cfg(feature = "redis")]
@@ -13,6 +15,8 @@ mod rules;
 mod slot;
 #[cfg(feature = "store-tests")]
 pub mod tests;
+#[cfg(feature = "tiered")]
+mod tiered;
 mod types;
 
 pub use self::contract::Store;
@@ -22,4 +26,6 @@ pub use self::memory::MemoryStore;
 pub use self::redis::{RedisConnectError, RedisStore, RedisStoreBuilder, RedisUrlError};
 #[cfg(feature = "redb")]
 pub use self::redb::{RedbOpenError, RedbStore, RedbStoreBuilder};
+#[cfg(feature = "tiered")]
+pub use self::tiered::{CacheStats, TieredStore, TieredStoreBuilder};
 pub use self::types::{Beside, Change, Claim, Entry, Hint, Key, Lease, Name, StoreError, Swap, Tag, Ttl, Version};
