@@ -8,7 +8,7 @@ use super::known::Known;
 use super::{Beside, Change, Claim, Entry, Hint, Key, Name, Store, StoreError, Swap, Tag, Version};
 use crate::clock::Timestamp;
 
-/// 64 MiB: 80,000 grants and more.
+/// 64 MiB: about 75,000 grants.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 const TTL: Duration = Duration::from_secs(10);
 
@@ -106,7 +106,7 @@ impl<S> TieredStoreBuilder<S> {
     /// How much memory the cache may take up, in bytes, its own overhead included: 64 MiB by default. Above it, what is
     /// asked for least goes first; for a moment it may be somewhat more.
     ///
-    /// A grant takes up about 800 bytes, one that has ended about half of that. Zero turns the cache off.
+    /// A grant takes up about 850 bytes, one that has ended about 500. Zero turns the cache off.
     pub const fn max_bytes(mut self, max_bytes: u64) -> Self {
         self.max_bytes = max_bytes;
         self

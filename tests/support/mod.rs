@@ -14,6 +14,7 @@ pub(crate) mod proxy;
 pub(crate) mod requests;
 pub(crate) mod secrets;
 pub(crate) mod session;
+pub(crate) mod tiered;
 pub(crate) mod upstream;
 
 pub(crate) use self::app::{Answer, App, SECOND, TestStore, post, refresh_form, settle};
