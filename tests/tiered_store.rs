@@ -326,6 +326,9 @@ async fn debug_shows_no_value() {
     let change = Change::Put { entry: secret, ttl: Ttl::After(HOUR) };
     assert_eq!(tier.swap(&KEY, None, change, None).await.unwrap(), Swap::Swapped);
     let shown = format!("{tier:?}");
-    assert!(shown.starts_with("TieredStore { inner: MemoryStore {") && shown.ends_with("cached: true, .. }"), "{shown}");
+    assert!(
+        shown.starts_with("TieredStore { inner: MemoryStore {") && shown.ends_with("cached: true, .. }"),
+        "{shown}"
+    );
     assert!(!shown.contains("sealed"), "{shown}");
 }
