@@ -56,7 +56,6 @@ impl<S> TieredStore<S> {
     }
 
     /// A cache in front of `store`, with settings.
-    #[must_use]
     pub const fn builder(store: S) -> TieredStoreBuilder<S> {
         TieredStoreBuilder { inner: store, max_bytes: MAX_BYTES, ttl: TTL }
     }
