@@ -111,8 +111,8 @@ impl<S> TieredStoreBuilder<S> {
         self
     }
 
-    /// How long the cache holds what it has learnt, counted from when it learnt it last: 10 seconds by default. As often
-    /// the store is asked about a token that is presented without an end.
+    /// How long the cache holds what it has learnt, counted from when it learnt it last: 10 seconds by default. A dead
+    /// token that is presented over and over again costs one trip to the store in this time.
     ///
     /// Nothing becomes wrong with time. It bounds how long an end stays known that a store reported which had lost the
     /// grant for a while. Zero turns the cache off: every call goes to the store, and only what the store itself has a
