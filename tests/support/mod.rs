@@ -16,6 +16,7 @@ pub(crate) mod redis;
 pub(crate) mod requests;
 pub(crate) mod secrets;
 pub(crate) mod session;
+pub(crate) mod tiered;
 pub(crate) mod upstream;
 
 pub(crate) use self::app::{Answer, App, SECOND, TestStore, post, refresh_form, settle};
