@@ -3,19 +3,16 @@
 mod support;
 
 use std::fs;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use redb::{Database, ReadableDatabase as _, ReadableTableMetadata as _, TableDefinition};
 use support::ManualClock;
+use support::redb::{HOUR, TAG, TestFile, beside, entry, has_beside, key, put, put_with, version};
 use support::session::{infallible, log_in, refresh};
-use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tower_layer::Layer as _;
-use tower_oauth_refresh::store::{Beside, Change, Claim, Entry, Key, Lease, Name, Store, Swap, Tag, Ttl, Version};
-use tower_oauth_refresh::{RedbOpenError, RedbStore, RefreshLayer, StoreError};
+use tower_oauth_refresh::store::{Change, Claim, Lease, Store, Swap, Ttl};
+use tower_oauth_refresh::{RedbStore, RefreshLayer};
 
 tower_oauth_refresh::store_tests!({
     let file = TestFile::new();
@@ -25,85 +22,12 @@ tower_oauth_refresh::store_tests!({
     async move || Arc::clone(&kept).0.clone()
 });
 
-const HOUR: Duration = Duration::from_secs(3600);
 /// How long what must happen some time is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
-const TAG: Tag = Tag::new([1; 32]);
-const GRANTS: TableDefinition<'static, &[u8; 32], &[u8]> = TableDefinition::new("grants");
-const BESIDES: TableDefinition<'static, &[u8; 48], &[u8]> = TableDefinition::new("besides");
-const ENDS: TableDefinition<'static, &[u8], ()> = TableDefinition::new("ends");
-const FORMAT: TableDefinition<'static, &str, u64> = TableDefinition::new("tower_oauth_refresh");
-
-/// A file in a directory of its own, which goes when it is dropped.
-struct TestFile(TempDir);
-
-impl TestFile {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self) -> PathBuf {
-        self.0.path().join("grants.redb")
-    }
-
-    fn open(&self) -> RedbStore {
-        RedbStore::open(self.path()).unwrap()
-    }
-
-    fn open_error(&self) -> RedbOpenError {
-        RedbStore::open(self.path()).expect_err("it can be opened")
-    }
-
-    /// How many rows the tables have; the store must be closed.
-    fn rows(&self) -> [u64; 3] {
-        let database = Database::open(self.path()).unwrap();
-        let read = database.begin_read().unwrap();
-        let grants = read.open_table(GRANTS).unwrap().len().unwrap();
-        let besides = read.open_table(BESIDES).unwrap().len().unwrap();
-        [grants, besides, read.open_table(ENDS).unwrap().len().unwrap()]
-    }
-}
-
-fn key(number: u64) -> Key {
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&number.to_be_bytes());
-    Key::new(bytes)
-}
-
-fn version(number: u64) -> Version {
-    Version::new(number.to_be_bytes())
-}
-
-fn entry(number: u64) -> Entry {
-    Entry::new(version(number), TAG, Bytes::from_static(b"a value of the layer"))
-}
-
-fn beside(number: u8, ttl: Duration) -> Beside {
-    Beside::new(Name::new([number; 16]), Bytes::from(vec![number; 40]), ttl)
-}
-
-async fn put(store: &RedbStore, key: &Key, expected: Option<u64>, number: u64, ttl: Ttl) -> Swap {
-    put_with(store, key, expected, number, ttl, None).await
-}
-
-async fn put_with(
-    store: &RedbStore,
-    key: &Key,
-    expected: Option<u64>,
-    number: u64,
-    ttl: Ttl,
-    also: Option<Beside>,
-) -> Swap {
-    store.swap(key, expected.map(version), Change::Put { entry: entry(number), ttl }, also).await.unwrap()
-}
 
 async fn claim(store: &RedbStore, number: u64, lease: Duration) -> Option<Lease> {
     let claim = store.claim(&key(1), &TAG, version(number), lease).await.unwrap();
     claim.map(|Claim { lease, .. }| lease)
-}
-
-async fn has_beside(store: &RedbStore, key: &Key, number: u8) -> bool {
-    store.beside(key, &Name::new([number; 16])).await.unwrap().is_some()
 }
 
 #[tokio::test]
@@ -248,20 +172,6 @@ async fn the_place_of_what_has_expired_is_taken_back() {
 }
 
 #[test]
-fn a_file_belongs_to_one_store() {
-    let file = TestFile::new();
-    let store = file.open();
-    let error = file.open_error();
-    assert!(matches!(error, RedbOpenError::InUse(_)), "{error:?}");
-    let clone = store.clone();
-    drop(store);
-    let error = file.open_error();
-    assert!(matches!(error, RedbOpenError::InUse(_)), "a clone keeps it open: {error:?}");
-    drop(clone);
-    drop(file.open());
-}
-
-#[test]
 fn what_is_asked_for_when_the_last_handle_goes_is_done() {
     let file = TestFile::new();
     for round in 0..20 {
@@ -279,134 +189,6 @@ fn what_is_asked_for_when_the_last_handle_goes_is_done() {
         drop(store);
         assert_eq!(file.rows()[0], (round + 1) * 20);
     }
-}
-
-#[tokio::test]
-async fn what_is_no_database_of_ours_is_refused_and_left_alone() {
-    type Make = fn(&PathBuf);
-    type Fits = fn(&RedbOpenError) -> bool;
-    let rows: [(&str, Make, Fits); 6] = [
-        (
-            "text",
-            |path| fs::write(path, "grants ".repeat(10_000)).unwrap(),
-            |e| matches!(e, RedbOpenError::Unreadable(_)),
-        ),
-        ("one byte", |path| fs::write(path, "g").unwrap(), |e| matches!(e, RedbOpenError::Unreadable(_))),
-        ("a directory", |path| fs::create_dir(path).unwrap(), |e| matches!(e, RedbOpenError::Io(_))),
-        (
-            "another program's",
-            |path| write_table(path, TableDefinition::new("theirs"), 1),
-            |e| matches!(e, RedbOpenError::Foreign),
-        ),
-        (
-            "a newer layout",
-            |path| write_table(path, FORMAT, 2),
-            |e| matches!(e, RedbOpenError::OtherLayout { found: 2, known: 1, .. }),
-        ),
-        (
-            "cut in half",
-            |path| {
-                drop(RedbStore::open(path.clone()).unwrap());
-                let bytes = fs::read(path).unwrap();
-                fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
-            },
-            |e| matches!(e, RedbOpenError::Unreadable(_)),
-        ),
-    ];
-    for (row, make, fits) in rows {
-        let file = TestFile::new();
-        make(&file.path());
-        let before = fs::read(file.path()).ok();
-        let error = file.open_error();
-        assert!(fits(&error), "{row}: {error:?}");
-        if !row.contains("program") && !row.contains("layout") {
-            assert_eq!(fs::read(file.path()).ok(), before, "{row}: it is left as it was");
-        }
-    }
-    let file = TestFile::new();
-    let error = RedbStore::open(file.path().join("grants.redb")).expect_err("there is no such directory");
-    assert!(matches!(error, RedbOpenError::Io(_)), "{error:?}");
-    fs::write(file.path(), "").unwrap();
-    assert_eq!(put(&file.open(), &key(1), None, 1, Ttl::After(HOUR)).await, Swap::Swapped, "an empty file");
-}
-
-fn write_table(path: &PathBuf, table: TableDefinition<'static, &str, u64>, layout: u64) {
-    let database = Database::create(path).unwrap();
-    let write = database.begin_write().unwrap();
-    write.open_table(table).unwrap().insert("layout", layout).unwrap();
-    write.commit().unwrap();
-}
-
-#[tokio::test]
-async fn damage_is_found_when_the_file_is_opened() {
-    let file = TestFile::new();
-    let store = file.open();
-    for number in 0..200 {
-        assert_eq!(put(&store, &key(number), None, 1, Ttl::After(HOUR)).await, Swap::Swapped);
-    }
-    drop(store);
-    let whole = fs::read(file.path()).unwrap();
-    let mut refused = 0;
-    for place in (0..whole.len()).step_by(1531) {
-        let mut damaged = whole.clone();
-        damaged[place] ^= 0x10;
-        fs::write(file.path(), &damaged).unwrap();
-        match RedbStore::open(file.path()) {
-            Err(error) => {
-                assert!(matches!(error, RedbOpenError::Unreadable(_)), "byte {place}: {error:?}");
-                refused += 1;
-            }
-            // Not every byte is in use.
-            Ok(store) => {
-                for number in 0..200 {
-                    assert_eq!(store.get(&key(number)).await.unwrap(), Some(entry(1)), "byte {place}, entry {number}");
-                }
-            }
-        }
-    }
-    assert!(refused > 0, "some of the bytes are in use");
-}
-
-#[tokio::test]
-async fn a_record_that_cannot_be_read_is_corrupt_and_alone() {
-    let file = TestFile::new();
-    let store = file.open();
-    for number in 0..2 {
-        let also = Some(beside(1, HOUR));
-        assert_eq!(put_with(&store, &key(number), None, 1, Ttl::After(HOUR), also).await, Swap::Swapped);
-    }
-    drop(store);
-    for damaged in [&b""[..], b"\0", &[9; 60], &[1; 50]] {
-        let database = Database::open(file.path()).unwrap();
-        let write = database.begin_write().unwrap();
-        write.open_table(GRANTS).unwrap().insert(key(0).as_bytes(), damaged).unwrap();
-        write.commit().unwrap();
-        drop(database);
-        let store = file.open();
-        let put = Change::Put { entry: entry(2), ttl: Ttl::After(HOUR) };
-        let (version, name) = (Some(version(1)), Name::new([1; 16]));
-        let errors = [
-            store.get(&key(0)).await.err(),
-            store.beside(&key(0), &name).await.err(),
-            store.claim(&key(0), &TAG, entry(2).version, HOUR).await.err(),
-            store.swap(&key(0), None, put.clone(), None).await.err(),
-            store.swap(&key(0), version, put, None).await.err(),
-            store.swap(&key(0), version, Change::Remove, None).await.err(),
-        ];
-        for (number, error) in errors.iter().enumerate() {
-            assert!(matches!(error, Some(StoreError::Corrupt(_))), "call {number}, {damaged:?}: {error:?}");
-        }
-        assert_eq!(store.get(&key(1)).await.unwrap(), Some(entry(1)), "the other is not concerned");
-    }
-}
-
-#[cfg(unix)]
-#[test]
-fn the_file_is_for_its_owner_alone() {
-    use std::os::unix::fs::PermissionsExt as _;
-    let file = TestFile::new();
-    drop(file.open());
-    assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
 #[tokio::test]

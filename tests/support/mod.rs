@@ -11,6 +11,8 @@ pub(crate) mod http;
 pub(crate) mod oauth;
 pub(crate) mod process;
 pub(crate) mod proxy;
+#[cfg(feature = "redb")]
+pub(crate) mod redb;
 pub(crate) mod requests;
 pub(crate) mod secrets;
 pub(crate) mod session;
