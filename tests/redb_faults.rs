@@ -8,14 +8,17 @@ use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
 use support::redb::{HOUR, TAG, TestFile, beside, entry, key, put, version};
+use tokio::task::JoinSet;
 use tower_oauth_refresh::store::{Beside, Change, Entry, Lease, Name, Store, Swap, Ttl};
-use tower_oauth_refresh::{RedbStore, StoreError};
+use tower_oauth_refresh::{Clock, RedbStore, StoreError, SystemClock, Timestamp};
 
 const PATH: &str = "TEST_REDB_PATH";
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -227,6 +230,60 @@ async fn fill(path: PathBuf) {
     let change = Change::Put { entry: entry(2), ttl: Ttl::Keep };
     assert_eq!(store.swap(&key(0), Some(version(7)), change, Some(beside(1, HOUR))).await.unwrap(), Swap::Swapped);
     say("goes on");
+}
+
+/// A clock that holds up whoever asks for the time, or panics: whatever can go wrong in a thread of the store.
+#[derive(Clone, Default)]
+struct BadClock(Arc<AtomicU8>);
+
+const GOOD: u8 = 0;
+const HANGS: u8 = 1;
+const PANICS: u8 = 2;
+
+impl Clock for BadClock {
+    fn now(&self) -> Timestamp {
+        while self.0.load(Ordering::SeqCst) == HANGS {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_ne!(self.0.load(Ordering::SeqCst), PANICS, "the clock is broken");
+        SystemClock.now()
+    }
+}
+
+#[test]
+fn a_call_ends_in_time_whatever_holds_up_the_threads_of_the_store() {
+    runtime().block_on(async {
+        let (file, clock) = (TestFile::new(), BadClock::default());
+        let builder = RedbStore::builder(file.path()).clock(clock.clone());
+        let store = builder.timeout(Duration::from_millis(200)).open().unwrap();
+        eventually("the store works", async || try_put(&store, 0).await.is_ok()).await;
+
+        for (row, state) in [("hangs", HANGS), ("panics", PANICS)] {
+            clock.0.store(state, Ordering::SeqCst);
+            // More than can wait.
+            let mut calls = JoinSet::new();
+            for number in 1..=1_500 {
+                let store = store.clone();
+                calls.spawn(async move {
+                    let read = store.get(&key(0)).await.map(drop);
+                    [try_put(&store, number).await.map(drop), read]
+                });
+            }
+            while let Some(ended) = calls.join_next().await {
+                for result in ended.unwrap() {
+                    assert!(matches!(result, Err(StoreError::Unavailable(_))), "{row}: {result:?}");
+                }
+            }
+            clock.0.store(GOOD, Ordering::SeqCst);
+            eventually("the store goes on", async || try_put(&store, 2_000 + u64::from(state)).await.is_ok()).await;
+            eventually("the store is read", async || matches!(store.get(&key(0)).await, Ok(Some(_)))).await;
+        }
+    });
+}
+
+async fn try_put(store: &RedbStore, number: u64) -> Result<Swap, StoreError> {
+    let change = Change::Put { entry: entry(1), ttl: Ttl::After(HOUR) };
+    store.swap(&key(number), None, change, None).await
 }
 
 async fn eventually(what: &str, mut ask: impl AsyncFnMut() -> bool) {
