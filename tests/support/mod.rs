@@ -13,6 +13,8 @@ pub(crate) mod process;
 pub(crate) mod proxy;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
+#[cfg(feature = "redb")]
+pub(crate) mod redb;
 pub(crate) mod requests;
 pub(crate) mod secrets;
 pub(crate) mod session;
