@@ -20,7 +20,7 @@ else
         redis.pcall('SETRANGE', KEYS[1], 0, head)
         return 1
     end
-    if head ~= ARGV[1] then return found end
+    if ARGV[1] == '' or head ~= ARGV[1] then return found end
 end
 
 if remove then
