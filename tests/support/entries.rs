@@ -25,6 +25,12 @@ pub(crate) fn entry(number: u64) -> Entry {
     Entry::new(version(number), TAG, Bytes::from(format!("value {number}")))
 }
 
+/// Puts entry 1 where nothing is, and a value beside it.
+pub(crate) async fn insert<S: Store>(store: &S, key: &Key) {
+    let swap = put_with(store, key, None, 1, HOUR, Some("beside")).await;
+    assert_eq!(swap.unwrap(), Swap::Swapped);
+}
+
 /// Puts entry `number` in the place of entry `expected`.
 pub(crate) async fn put<S: Store>(
     store: &S,
