@@ -51,6 +51,24 @@ mod tls {
     });
 }
 
+mod cluster {
+    use super::support::redis::Cluster;
+    use super::*;
+
+    static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
+
+    tower_oauth_refresh::store_tests!(async || connect(&CLUSTER.get_or_init(Cluster::start).await.url()).await);
+}
+
+mod sentinel {
+    use super::support::redis::Sentinels;
+    use super::*;
+
+    static SENTINELS: OnceCell<Sentinels> = OnceCell::const_new();
+
+    tower_oauth_refresh::store_tests!(async || connect(&SENTINELS.get_or_init(Sentinels::start).await.url()).await);
+}
+
 fn text(key: &[u8]) -> String {
     String::from_utf8(key.to_vec()).unwrap()
 }
