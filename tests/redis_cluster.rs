@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use support::entries::{LEASE, NAME, TAG, entry, every_call, insert, put, random_key, remove, version};
-use support::redis::{Cluster, RedisServer};
+use support::redis::{Certificates, Cluster, RedisServer};
 use support::secrets::Log;
 use tower_oauth_refresh::store::{Key, Lease, Store, StoreError, Swap};
 use tower_oauth_refresh::{RedisConnectError, RedisStore, RedisStoreBuilder};
@@ -15,8 +15,7 @@ use tower_oauth_refresh::{RedisConnectError, RedisStore, RedisStoreBuilder};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the documentation says a user needs, and on a cluster besides.
-const RIGHTS: &str =
-    "~rt:* +ping +info +get +set +setrange +unlink +time +eval +evalsha +script|load +cluster|slots";
+const RIGHTS: &str = "~rt:* +get +set +setrange +unlink +time +eval +evalsha +script|load +info +cluster|slots +ping";
 
 fn builder(url: &str) -> RedisStoreBuilder {
     RedisStore::builder(url).command_timeout(PATIENCE)
@@ -140,12 +139,12 @@ async fn a_slot_that_moves_is_followed() {
     let slot = slot.to_string();
     to.command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]).await;
     from.command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]).await;
-    // An entry and what lies beside it move one by one, and a call for both is to be repeated meanwhile.
     for (name, _) in from.dump().await {
-        let words = [b"MIGRATE", &b"127.0.0.1"[..], to.port().to_string().as_bytes(), &name, b"0", b"60000"].map(Vec::from);
+        let words =
+            [b"MIGRATE", &b"127.0.0.1"[..], to.port().to_string().as_bytes(), &name, b"0", b"60000"].map(Vec::from);
         let auth = [b"AUTH2".to_vec(), b"fixture".to_vec(), b"fixture".to_vec()];
         from.command(&words.into_iter().chain(auth).collect::<Vec<_>>()).await;
-        assert_eq!(store.get(&key).await.unwrap().is_some(), true, "it is on either node");
+        assert!(store.get(&key).await.unwrap().is_some(), "it is on either node");
     }
     let claim = store.claim(&key, &TAG, version(2), LEASE).await.unwrap().unwrap();
     assert_eq!(claim.lease, Lease::Taken);
@@ -171,6 +170,25 @@ async fn a_user_needs_little_more_than_on_one_server() {
     }
     let error = builder(&cluster.url_with("app:wrong@")).connect().await.unwrap_err();
     assert!(matches!(error, RedisConnectError::Authentication(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_cluster_can_be_reached_over_tls() {
+    let certificates = Certificates::generate();
+    let file = |name| certificates.file(name).display().to_string();
+    let cluster = Cluster::start_with(|node| {
+        // Nodes are clients of each other.
+        let node = node.tls(&certificates).config("tls-cluster", "yes");
+        node.config("tls-client-cert-file", &file("client.pem")).config("tls-client-key-file", &file("client.key"))
+    })
+    .await;
+    let url = cluster.url().replace("redis-cluster", "rediss-cluster");
+    let store = builder(&url).tls_root_certificates(certificates.ca.as_str()).connect().await.unwrap();
+    for _ in 0..12 {
+        insert(&store, &random_key()).await;
+    }
+    let error = builder(&url).connect().await.unwrap_err();
+    assert!(matches!(error, RedisConnectError::Unreachable(_)), "an authority that is not known: {error:?}");
 }
 
 /// A write waits for the replicas of the node that holds its key: here there are none.

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::Value;
-use support::entries::{LEASE, TAG, entry, every_call, put, random_key, version};
+use support::entries::{LEASE, TAG, entry, every_call, put, random_key, remove, version};
 use support::redis::{Fault, RedisServer, Wire};
 use tokio::sync::Notify;
 use tower_oauth_refresh::RedisStore;
-use tower_oauth_refresh::store::{Key, Lease, Store, StoreError, Swap};
+use tower_oauth_refresh::store::{Key, Lease, Store, StoreError, Swap, Tag};
 
 /// When to give up what comes with certainty.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -208,6 +208,38 @@ async fn a_server_that_became_a_replica_is_unavailable_until_it_is_master_again(
     let swap = eventually("it writes again", async || put(&store, &key, None, 1).await.ok()).await;
     assert_eq!(swap, Swap::Swapped);
     assert_eq!(store.get(&key).await.unwrap(), Some(entry(1)));
+}
+
+/// A replica may lack what its master has: it is not asked whether a grant is gone.
+#[tokio::test]
+async fn a_server_that_became_a_replica_is_not_believed() {
+    let (server, other) = (RedisServer::start().await, RedisServer::start().await);
+    // One for each row: none is refused because the server is known to be of no use.
+    let mut stores = Vec::new();
+    for _ in 0..7 {
+        stores.push(connect(&server.url(), NEVER).await);
+    }
+    let [a, b, c, d, e, f, g] = &*stores else { panic!("there are seven") };
+    let (there, gone) = (random_key(), random_key());
+    server.command(&["REPLICAOF", "127.0.0.1", &other.port().to_string()]).await;
+    eventually("it follows", async || {
+        server.info("replication").await.get("master_link_status").is_some_and(|status| status == "up").then_some(())
+    })
+    .await;
+    assert_eq!(put(&connect(&other.url(), NEVER).await, &there, None, 1).await.unwrap(), Swap::Swapped);
+    eventually("it has the entry", async || (!server.dump().await.is_empty()).then_some(())).await;
+    let other_tag = Tag::new([9; 32]);
+    for (row, outcome) in [
+        ("a claim of nothing", a.claim(&gone, &TAG, version(2), LEASE).await.map(drop)),
+        ("a claim of another tag", b.claim(&there, &other_tag, version(2), LEASE).await.map(drop)),
+        ("a swap of nothing", put(c, &gone, Some(1), 2).await.map(drop)),
+        ("a swap of another version", put(d, &there, Some(2), 3).await.map(drop)),
+        ("a swap that is there", put(e, &there, None, 1).await.map(drop)),
+        ("a removal of nothing", remove(f, &gone, 1).await.map(drop)),
+        ("a removal of another version", remove(g, &there, 2).await.map(drop)),
+    ] {
+        assert!(is_unavailable(&outcome), "{row}: {outcome:?}");
+    }
 }
 
 /// Nothing stays behind a store that is dropped, whether its server is there or not.

@@ -13,6 +13,9 @@ use tower_oauth_refresh::{RedisConnectError, RedisStore};
 /// When to give up what comes with certainty.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What the documentation says a user needs, with Sentinel and to wait for replicas.
+const RIGHTS: &str = "~rt:* +get +set +setrange +unlink +time +eval +evalsha +script|load +info +role +wait";
+
 async fn connect(url: &str, command_timeout: Duration) -> RedisStore {
     RedisStore::builder(url).command_timeout(command_timeout).connect().await.unwrap()
 }
@@ -88,15 +91,19 @@ async fn one_sentinel_is_enough() {
     eventually_put(&store, &key, Some(1), 2).await;
 }
 
-/// The user of the URL is for the master, and the sentinels know another.
+/// The user of the URL is for the master, and the sentinels know another. Both have the documented rights alone.
 #[tokio::test]
 async fn master_and_sentinels_have_passwords_of_their_own() {
-    let sentinels = Sentinels::start_with(|server| server.user("app on >secret ~* &* +@all")).await;
+    let sentinels = Sentinels::start_with(|server| server.user(&format!("app on >secret {RIGHTS}"))).await;
     for sentinel in sentinels.sentinels() {
-        sentinel.command(&["ACL", "SETUSER", "watcher", "on", ">watch", "&*", "+@all"]).await;
+        let rights = "+sentinel|get-master-addr-by-name";
+        sentinel.command(&["ACL", "SETUSER", "watcher", "on", ">watch", rights]).await;
         sentinel.command(&["ACL", "SETUSER", "default", "resetpass"]).await;
     }
-    let builder = || RedisStore::builder(&sentinels.url_with("app:secret@")).command_timeout(PATIENCE);
+    let builder = || {
+        let builder = RedisStore::builder(&sentinels.url_with("app:secret@")).command_timeout(PATIENCE);
+        builder.wait_for_replicas(1, PATIENCE / 2)
+    };
     let store = builder().sentinel_credentials("watcher", "watch").connect().await.unwrap();
     for (call, outcome) in every_call(&store, &random_key()).await {
         outcome.unwrap_or_else(|error| panic!("{call}: {error:?}"));
