@@ -5,6 +5,7 @@
 
 pub(crate) mod app;
 pub(crate) mod clock;
+pub(crate) mod entries;
 pub(crate) mod foreign;
 pub(crate) mod hooked;
 pub(crate) mod http;

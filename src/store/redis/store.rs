@@ -62,14 +62,13 @@ impl RedisStore {
         let key = self.key(&Key::new(random));
         let name = self.beside_key(&key, &Name::new([0; 16]));
         let entry = encode(&Entry::new(Version::new([0; 8]), Tag::new([0; 32]), Bytes::new()));
-        let (first, second) = (beginning(Version::new([0; 8])), beginning(Version::new([1; 8])));
+        let first = beginning(Version::new([0; 8]));
         let rewritten = encode(&Entry::new(Version::new([1; 8]), Tag::new([0; 32]), Bytes::new()));
-        let steps: [(&_, &[&[u8]], &[&[u8]]); 5] = [
-            (&SWAP, &[&key, &name], &[b"", &entry, b"10000", b"", b"10000"]),
+        let steps: [(&_, &[&[u8]], &[&[u8]]); 4] = [
+            (&SWAP, &[&key, &name], &[b"", &entry, b"60000", b"", b"1"]),
             (&SWAP, &[&key], &[&first, &rewritten, b""]),
             (&CLAIM, &[&key], &[&[0; 32], &[2; 8], b"1"]),
             (&SWAP, &[&key], &[&beginning(Version::new([2; 8])), b"", b""]),
-            (&SWAP, &[&key], &[&second, b"", b""]),
         ];
         for (script, keys, args) in steps {
             self.shared.link.call(&Call::Run { script, keys, args, replicas: None }).await?;
@@ -203,8 +202,9 @@ fn unexpected() -> Failure {
     Failure::new(Kind::Other, "Redis has answered with something else than was asked for")
 }
 
-/// A time as Redis takes it: at least a millisecond, and not so long that its arithmetic overflows.
+/// A time as Redis takes it: at least a millisecond, and no longer than two thousand years, so that neither its
+/// arithmetic overflows nor the end of a lease in an entry.
 fn millis(time: Duration) -> String {
-    const LONGEST: u128 = 1 << 52;
+    const LONGEST: u128 = 1 << 46;
     time.as_millis().clamp(1, LONGEST).to_string()
 }
