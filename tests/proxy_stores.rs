@@ -82,7 +82,7 @@ async fn while_redis_is_away_clients_are_told_to_come_back() {
     let addr = format!("http://{}", serve_upstream(upstream.clone()).await);
     let proxy = proxy::start(&addr, &["--store", &redis.url()]).await;
     let token = log_in(&proxy).await;
-    redis.stop();
+    redis.stop().await;
     let answer = refresh(&proxy, &token).await;
     assert_eq!((answer.status, &*answer.string("error")), (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"));
     assert!(answer.headers.contains_key("retry-after"), "{answer:?}");

@@ -12,10 +12,10 @@ pub(crate) mod http;
 pub(crate) mod oauth;
 pub(crate) mod process;
 pub(crate) mod proxy;
-#[cfg(feature = "redis")]
-pub(crate) mod redis;
 #[cfg(feature = "redb")]
 pub(crate) mod redb;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
 pub(crate) mod requests;
 pub(crate) mod secrets;
 pub(crate) mod session;
