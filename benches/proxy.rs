@@ -21,7 +21,7 @@ use tokio::sync::Barrier;
 
 const CLIENTS: usize = 32;
 /// Of each connection, so that a grant is refreshed every few seconds and not every millisecond.
-const GRANTS: usize = 2000;
+const GRANTS: usize = 500;
 const TOKEN: &str = "/token";
 const UNGUARDED: &str = "/other";
 const WARM_UP: Duration = Duration::from_secs(2);
@@ -113,7 +113,7 @@ impl Cost {
     }
 }
 
-/// One connection on which clients log in, and then refresh in turn without end.
+/// One connection on which clients log in, and then send their refresh tokens in turn without end.
 async fn rotate(proxy: SocketAddr, warm: Arc<Barrier>, load: Arc<Load>) {
     let mut stream = TcpStream::connect(proxy).await.expect("the proxy");
     stream.set_nodelay(true).expect("an option");
@@ -123,9 +123,13 @@ async fn rotate(proxy: SocketAddr, warm: Arc<Barrier>, load: Arc<Load>) {
         let form = "grant_type=authorization_code&client_id=bench&code=x";
         tokens.push(exchange(&mut stream, &mut buffer, TOKEN, form).await.expect("an answer"));
     }
+    // Once each beforehand: a first rotation needs new memory, every later one that of the one before.
+    for token in &mut tokens {
+        *token = exchange(&mut stream, &mut buffer, TOKEN, &refresh(token)).await.expect("an answer");
+    }
     warm.wait().await;
     for turn in (0..GRANTS).cycle() {
-        let form = format!("grant_type=refresh_token&client_id=bench&refresh_token={}", tokens[turn]);
+        let form = refresh(&tokens[turn]);
         let forward = load.forward.load(Ordering::Relaxed);
         let path = if forward { UNGUARDED } else { TOKEN };
         // The proxy is gone when all is measured.
@@ -135,6 +139,10 @@ async fn rotate(proxy: SocketAddr, warm: Arc<Barrier>, load: Arc<Load>) {
         }
         load.answered.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+fn refresh(token: &str) -> String {
+    format!("grant_type=refresh_token&client_id=bench&refresh_token={token}")
 }
 
 /// The refresh token of the answer to this form.
