@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use hyper_util::server::graceful::GracefulShutdown;
+use mimalloc::MiMalloc;
 use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::time::timeout;
@@ -43,6 +44,10 @@ use crate::server::Server;
 use crate::shutdown::Signals;
 use crate::store::{Metered, StoreChoice};
 use crate::upstream::{PublicUrl, Upstream};
+
+/// What a rotation allocates is much, small and short-lived.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// How long requests under way have at a shutdown.
 const GRACE: Duration = Duration::from_secs(30);
