@@ -70,6 +70,7 @@ mod config;
 mod error;
 mod event;
 mod exchange;
+mod fields;
 mod form;
 mod future;
 mod grant;

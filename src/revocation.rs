@@ -15,6 +15,7 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::event::EventKind;
 use crate::exchange::{Exchange, Failure, Outcome};
+use crate::fields::DecodeError;
 use crate::form::{Param, TokenForm};
 use crate::grant::{Record, Standing, Verdict, decide};
 use crate::rotation::{Presentation, end, refuse, unreadable, unseal};
@@ -56,7 +57,7 @@ where
     };
     let sealer = Sealer::new(presentation.token.secret());
     let Some(token) = unseal(&sealer, &presentation, &record, &entry.tag) else {
-        return Err(unreadable(exchange, &presentation, crate::grant::DecodeError::Damaged).into());
+        return Err(unreadable(exchange, &presentation, DecodeError::Damaged).into());
     };
     let limit = exchange.shared.config().max_response_body;
     let call = async {
