@@ -64,6 +64,7 @@
 
 mod answer;
 mod body;
+mod both;
 mod client;
 mod clock;
 mod config;

@@ -1,5 +1,6 @@
 //! Where grants live: the [`Store`] trait, what passes through it, and the stores of this crate.
 
+mod announce;
 mod contract;
 #[cfg(feature = "memory")]
 mod memory;
@@ -9,6 +10,7 @@ mod slot;
 pub mod tests;
 mod types;
 
+pub use self::announce::{Announcement, Announcements, Announcer};
 pub use self::contract::Store;
 #[cfg(feature = "memory")]
 pub use self::memory::MemoryStore;
