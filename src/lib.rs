@@ -62,6 +62,7 @@
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod access;
 mod answer;
 mod body;
 mod both;

@@ -68,6 +68,7 @@ where
         // Whatever the upstream makes of it, here the session is over.
         let ended = mark(exchange, &presentation.key, entry, record).await;
         ended.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
+        exchange.announce(&presentation.key).await;
         exchange.emit(EventKind::Revoked, presentation.subject());
         return Err(Error::UpstreamUnavailable.into());
     };
@@ -78,6 +79,7 @@ where
     if ended {
         let removed = end(exchange.store(), &presentation.key, entry).await;
         removed.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
+        exchange.announce(&presentation.key).await;
         exchange.emit(EventKind::Revoked, presentation.subject());
     }
     Ok(response)

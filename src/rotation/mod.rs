@@ -14,6 +14,7 @@ mod presented;
 mod refresh;
 mod replay;
 
+pub(crate) use self::draw::AccessDraw;
 pub(crate) use self::issue::issue;
 pub(crate) use self::presented::Presentation;
 pub(crate) use self::refresh::{end, refresh, refuse, unreadable, unseal};

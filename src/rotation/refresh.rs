@@ -231,6 +231,7 @@ pub(crate) async fn refuse<St: Store>(
         if let Err(error) = end(exchange.store(), &presentation.key, entry).await {
             return exchange.store_failed(error, presentation.subject());
         }
+        exchange.announce(&presentation.key).await;
     }
     exchange.emit(kind, presentation.subject());
     Error::InvalidGrant
@@ -290,7 +291,7 @@ where
 
     let config = exchange.shared.config();
     let request = form.replace(Param::RefreshToken, &token);
-    let call = upstream.token_request(request, config.max_response_body, Some(&token));
+    let call = upstream.token_request(request, exchange.reading(Some(&token)));
     match timeout(config.upstream_timeout(), call).await {
         Ok(Ok(Reply::Granted(granted))) => {
             let rotation = commit::Rotation { presentation, ask, sealer, record, claimed, purpose, token, minted };
@@ -330,7 +331,10 @@ async fn rejected<St: Store, ResBody, E>(
 ) -> Outcome<ResBody, E> {
     let (version, _running) = lease.into_commit();
     match exchange.store().swap(&presentation.key, Some(version), Change::Remove, None).await {
-        Ok(Swap::Swapped) => exchange.emit(EventKind::UpstreamRejected, presentation.subject()),
+        Ok(Swap::Swapped) => {
+            exchange.announce(&presentation.key).await;
+            exchange.emit(EventKind::UpstreamRejected, presentation.subject());
+        }
         Ok(Swap::Conflict(Some(found))) if found.tag != *claimed => {
             return Ok(commit::decide_again(exchange, presentation, ask, found).await?);
         }
