@@ -16,6 +16,7 @@ use crate::event::EventKind;
 pub(crate) use crate::event::Subject;
 use crate::form::{self, FormError, Param, TokenForm};
 use crate::future::Progress;
+use crate::introspection;
 use crate::random::RandomUnavailable;
 use crate::revocation;
 use crate::rotation;
@@ -152,6 +153,8 @@ where
         (Endpoint::Revocation, _) => {
             revocation::revoke(exchange, upstream, body, &form, identified.map_err(unidentified)).await
         }
+        // Whoever asks is a resource server, and no client of the grant.
+        (Endpoint::Introspection, _) => introspection::introspect(exchange, upstream, body, &form).await,
         (Endpoint::Token, Some("refresh_token")) => {
             let client = identified.map_err(unidentified)?;
             rotation::refresh(exchange, upstream, body, &form, &client).await

@@ -76,6 +76,7 @@ mod fields;
 mod form;
 mod future;
 mod grant;
+mod introspection;
 mod json;
 mod layer;
 mod path;

@@ -146,12 +146,17 @@ pub(crate) async fn read<ResBody: Body<Data = Bytes>>(
 
 impl Granted {
     /// The answer to the client: that of the inner service with another body.
-    pub(crate) fn respond<ResBody>(mut self, body: Bytes) -> Response<ResponseBody<ResBody>> {
-        rewritten(&mut self.head.headers, body.len());
-        self.head.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        self.head.headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
-        Response::from_parts(self.head, ResponseBody::full(body))
+    pub(crate) fn respond<ResBody>(self, body: Bytes) -> Response<ResponseBody<ResBody>> {
+        respond(self.head, body)
     }
+}
+
+/// An answer with another body, which nobody may keep.
+pub(crate) fn respond<ResBody>(mut head: response::Parts, body: Bytes) -> Response<ResponseBody<ResBody>> {
+    rewritten(&mut head.headers, body.len());
+    head.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    head.headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    Response::from_parts(head, ResponseBody::full(body))
 }
 
 /// Sets right what the inner service said of the body that is no longer sent.

@@ -274,6 +274,7 @@ async fn no_secret_is_logged_shown_or_stored_on_any_path() {
         Expired,
         Unknown,
         Revoked,
+        AccessRevoked,
         Adopted,
         UpstreamRejected,
         UpstreamUnreadable,

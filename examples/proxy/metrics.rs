@@ -15,7 +15,7 @@ const UPKEEP: Duration = Duration::from_secs(5);
 const ROTATIONS: &str = "oauth_refresh_rotation_duration_seconds";
 const STORE_CALLS: &str = "oauth_refresh_store_call_duration_seconds";
 
-const KINDS: [EventKind; 19] = [
+const KINDS: [EventKind; 20] = [
     EventKind::Issued,
     EventKind::Rotated,
     EventKind::Replayed,
@@ -26,6 +26,7 @@ const KINDS: [EventKind; 19] = [
     EventKind::Expired,
     EventKind::Unknown,
     EventKind::Revoked,
+    EventKind::AccessRevoked,
     EventKind::Adopted,
     EventKind::UpstreamRejected,
     EventKind::UpstreamUnreadable,

@@ -5,7 +5,7 @@
 //! [`listener`] empties; [`present`] reads what a request presents, [`challenge`] refuses it, [`grant`] is what the
 //! routes are told.
 
-//pub(crate) mod check;
+pub(crate) mod check;
 pub(crate) mod mint;
 pub(crate) mod record;
-//pub(crate) mod revocation;
+pub(crate) mod revocation;
