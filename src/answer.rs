@@ -141,7 +141,17 @@ impl TokenAnswer {
             }
             members.push(MemberAt { known, start: range(member.name).start, value });
         }
-        Ok(Self { body, members, brace, error, access_token, has_access_token, refresh_token, scope, issued_token_type })
+        Ok(Self {
+            body,
+            members,
+            brace,
+            error,
+            access_token,
+            has_access_token,
+            refresh_token,
+            scope,
+            issued_token_type,
+        })
     }
 
     /// As it came.

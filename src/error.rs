@@ -197,6 +197,9 @@ pub enum ConfigError {
     /// [`strict`](crate::RefreshLayerBuilder::strict) allows neither replay nor recovery.
     #[error("strict() allows neither a retry_window nor a recovery_window")]
     StrictWithWindow,
+    /// Access tokens would be remembered for longer than a day.
+    #[error("cache_ttl must be at most a day")]
+    CacheTtl,
     /// A limit is zero, or larger than 16 MiB.
     #[error("{0} must be at least 1 byte and at most 16 MiB")]
     Limit(&'static str),

@@ -35,6 +35,13 @@ impl<St: Store> RefreshLayer<St> {
         Self { shared: Arc::new(Shared::new(store, config, Arc::new(SystemClock), Arc::new(OsRandom), None)) }
     }
 
+    /// Settings for a layer that guards the routes of a resource server in the same process: over the same store, with
+    /// the same clock and the same prefix of access tokens.
+    #[cfg(feature = "tiered")]
+    pub fn access(&self) -> crate::AccessLayerBuilder<St> {
+        crate::AccessLayerBuilder::over(&self.shared)
+    }
+
     /// Waits until no rotation, adoption or revocation is under way.
     ///
     /// The graceful shutdown of a server waits for connections. What goes on after its client has hung up is on none of

@@ -62,7 +62,7 @@
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod access;
+pub mod access;
 mod answer;
 mod body;
 mod both;
@@ -94,6 +94,8 @@ mod text;
 mod token;
 mod upstream;
 
+#[cfg(feature = "tiered")]
+pub use self::access::{AccessError, AccessGrant, AccessLayer, AccessLayerBuilder};
 pub use self::body::{RequestBody, ResponseBody};
 pub use self::client::{ClientId, InvalidClientId};
 pub use self::clock::{Clock, SystemClock, Timestamp};

@@ -187,9 +187,8 @@ pub(crate) fn mentions(headers: &HeaderMap, body: &[u8], secret: &str) -> bool {
 
 /// Takes out the headers that would give the secret away.
 pub(crate) fn forget_mentions(headers: &mut HeaderMap, secret: &str) {
-    let mention = |(name, value): (&HeaderName, &HeaderValue)| {
-        text::mentions(value.as_bytes(), secret).then(|| name.clone())
-    };
+    let mention =
+        |(name, value): (&HeaderName, &HeaderValue)| text::mentions(value.as_bytes(), secret).then(|| name.clone());
     for name in headers.iter().filter_map(mention).collect::<Vec<_>>() {
         headers.remove(name);
     }

@@ -43,9 +43,8 @@ fn a_nonsensical_path_is_refused() {
 
 #[test]
 fn nonsensical_settings_are_refused() {
-    let same = |path: &str| {
-        ConfigError::SamePath { settings: ["token_path", "revocation_path"], path: path.to_owned() }
-    };
+    let same =
+        |path: &str| ConfigError::SamePath { settings: ["token_path", "revocation_path"], path: path.to_owned() };
     let prefix = |prefix: &str| ConfigError::Prefix { setting: "token_prefix", prefix: prefix.to_owned() };
     let rows: [(&str, fn(Builder) -> Builder, ConfigError); 31] = [
         ("one path for both", |b| b.token_path("/a").revocation_path("/a"), same("/a")),

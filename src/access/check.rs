@@ -109,7 +109,12 @@ mod tests {
             ("its grant is gone", token(20_000, true, false), None, Err(Dead::Ended)),
             ("its grant was revoked", token(20_000, true, false), grant("app", 30_000, true), Err(Dead::Ended)),
             ("its grant has expired", token(20_000, true, false), grant("app", 10_000, false), Err(Dead::Ended)),
-            ("its grant is another client's", token(20_000, true, false), grant("b", 30_000, false), Err(Dead::Unknown)),
+            (
+                "its grant is another client's",
+                token(20_000, true, false),
+                grant("b", 30_000, false),
+                Err(Dead::Unknown),
+            ),
         ];
         for (name, record, grant, expected) in rows {
             assert_eq!(judge(&record, grant.as_ref(), NOW), expected.map(Timestamp::from_millis), "{name}");

@@ -158,7 +158,8 @@ mod tests {
 
     #[test]
     fn a_record_is_read_as_it_was_written() {
-        let bare = AccessRecord { scope: None, resources: Vec::new(), has_grant: false, unknown: Vec::new(), ..record() };
+        let bare =
+            AccessRecord { scope: None, resources: Vec::new(), has_grant: false, unknown: Vec::new(), ..record() };
         for record in [record(), bare, record().ended(Timestamp::from_millis(5_000))] {
             assert_eq!(AccessRecord::decode(&KEY, &record.entry(&KEY, VERSION)).unwrap(), record);
         }

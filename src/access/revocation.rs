@@ -87,11 +87,7 @@ where
 }
 
 /// The upstream's access token.
-pub(crate) fn unseal(
-    token: &AccessToken,
-    key: &Key,
-    record: &AccessRecord,
-) -> Result<Zeroizing<String>, StoreError> {
+pub(crate) fn unseal(token: &AccessToken, key: &Key, record: &AccessRecord) -> Result<Zeroizing<String>, StoreError> {
     let context = Context { purpose: Purpose::Access, key, client_id: record.client_id.as_str() };
     let mut opened = Sealer::new(token.secret()).open(context, &[], &record.sealed).map_err(StoreError::corrupt)?;
     String::from_utf8(std::mem::take(&mut *opened)).map(Zeroizing::new).map_err(|error| {

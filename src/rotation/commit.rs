@@ -63,9 +63,7 @@ impl Rotation<'_> {
             Ok(Committed::Gone) => {
                 Err(Box::pin(refresh::refuse(exchange, presentation, Verdict::Ended, None)).await.into())
             }
-            Ok(Committed::Overtaken(found)) => {
-                Ok(Box::pin(decide_again(exchange, presentation, ask, found)).await?)
-            }
+            Ok(Committed::Overtaken(found)) => Ok(Box::pin(decide_again(exchange, presentation, ask, found)).await?),
             Err(error) => {
                 let client_id = presentation.client_id.clone();
                 let generation = presentation.token.generation();

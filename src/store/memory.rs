@@ -8,7 +8,9 @@ use moka::ops::compute::Op;
 use moka::sync::Cache;
 
 use super::slot::{Slot, answer};
-use super::{Announcements, Announcer, Beside, Change, Claim, Entry, Key, Name, Store, StoreError, Swap, Tag, Ttl, Version};
+use super::{
+    Announcements, Announcer, Beside, Change, Claim, Entry, Key, Name, Store, StoreError, Swap, Tag, Ttl, Version,
+};
 use crate::clock::{Clock, SystemClock, Timestamp};
 
 /// Grants in the memory of this process: for one instance, for tests, for trying the layer out.
