@@ -57,14 +57,14 @@ where
     };
     let found = found.map_err(|error| exchange.store_failed(error, Subject { client_id: None, grant: None }))?;
     upstream.ask_for_json();
-    let Some((ours, secret)) = found else {
-        let nobodys = RefreshToken::new(exchange.shared.random()?, 0, &exchange.shared.random()?).encode("");
-        let response = upstream.call(form.replace(Param::Token, &nobodys)).await.map_err(Failure::Inner)?;
-        return Ok(if response.status().is_success() { inactive() } else { response.map(ResponseBody::inner) });
+    let (ours, secret) = match found {
+        Some((ours, secret)) => (Some(ours), secret),
+        None => (None, RefreshToken::new(exchange.shared.random()?, 0, &exchange.shared.random()?).encode("")),
     };
     let response = upstream.call(form.replace(Param::Token, &secret)).await.map_err(Failure::Inner)?;
-    rewrite(response, config.max_response_body, &ours, &secret).await.ok_or_else(|| {
-        exchange.emit(EventKind::UpstreamUnreadable, Subject { client_id: Some(&ours.client_id), grant: None });
+    rewrite(response, config.max_response_body, ours.as_ref(), &secret).await.ok_or_else(|| {
+        let client_id = ours.as_ref().map(|ours| &ours.client_id);
+        exchange.emit(EventKind::UpstreamUnreadable, Subject { client_id, grant: None });
         Error::UpstreamUnreadable.into()
     })
 }
@@ -121,20 +121,24 @@ async fn find_access<St: Store>(exchange: &Exchange<St>, token: &AccessToken) ->
     Ok(Some((ours, secret)))
 }
 
-/// What the inner service said of its token as an answer about ours; `None` if it cannot be read, or is an error that
+/// What the inner service said of its token as an answer about ours, if that is alive. Errors are treated alike, for
+/// they must not tell whether it is. `None` if it cannot be read, or is an error that
 /// mentions the upstream token.
 async fn rewrite<ResBody: Body<Data = Bytes>>(
     response: Response<ResBody>,
     limit: usize,
-    ours: &Ours,
+    ours: Option<&Ours>,
     secret: &str,
 ) -> Option<Response<ResponseBody<ResBody>>> {
+    if ours.is_none() && response.status().is_success() {
+        return Some(inactive());
+    }
     let (mut head, bytes) = upstream::read(response, limit).await?;
     if !head.status.is_success() {
         let harmless = !mentions(&head.headers, &bytes, secret);
         return harmless.then(|| Response::from_parts(head, ResponseBody::full(bytes)));
     }
-    let Some(body) = active(&bytes, ours, secret)? else { return Some(inactive()) };
+    let Some(body) = active(&bytes, ours?, secret)? else { return Some(inactive()) };
     forget_mentions(&mut head.headers, secret);
     Some(upstream::respond(head, body))
 }
