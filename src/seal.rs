@@ -105,6 +105,7 @@ impl Sealer {
 }
 
 /// Opens what was sealed under this secret and context, behind `lead`. One allocation, of just the size.
+#[cfg_attr(not(feature = "tiered"), allow(dead_code, reason = "for `AccessLayer`"))]
 pub(crate) fn open_behind(
     lead: &[u8],
     secret: Secret<'_>,

@@ -21,6 +21,7 @@ pub(crate) enum Dead {
 pub(crate) struct Alive {
     pub(crate) record: AccessRecord,
     /// Until when that is certain: its own end, or that of its grant, which a rotation may put off.
+    #[cfg_attr(not(feature = "tiered"), allow(dead_code, reason = "for `AccessLayer`"))]
     pub(crate) until: Timestamp,
 }
 

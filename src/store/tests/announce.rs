@@ -7,6 +7,7 @@ use super::{LONG, entry, get, inserted, key};
 use crate::store::{Announcement, Announcements, Key, Store};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+const QUIET: Duration = Duration::from_secs(1);
 
 /// Either every handle has a channel or none has.
 pub async fn a_store_has_a_channel_or_not<S: Store>(make: impl AsyncFn() -> S) {
@@ -63,18 +64,24 @@ pub async fn an_announcement_changes_no_entry<S: Store>(make: impl AsyncFn() -> 
     assert_eq!(get(&store, &key).await, Some(there));
 }
 
-/// Waits until all of `keys` were heard. What was lost on the way is announced again.
+/// Waits until all of `keys` were heard. What was lost on the way is announced again, when nothing more comes.
 async fn hear<S: Store>(store: &S, announcements: &mut Announcements, keys: &[Key]) {
     let started = Instant::now();
     let mut missing: HashSet<_> = keys.iter().copied().collect();
+    let mut lost = false;
     store.announce(keys).await.expect("announce");
     while !missing.is_empty() {
         assert!(started.elapsed() < PATIENCE, "never heard: {missing:?}");
-        match within(announcements, PATIENCE).await.expect("what is announced is heard") {
-            Announcement::Ended(key) => {
+        match within(announcements, QUIET).await {
+            Some(Announcement::Ended(key)) => {
                 missing.remove(&key);
             }
-            Announcement::Lost => store.announce(keys).await.expect("announce again"),
+            Some(Announcement::Lost) => lost = true,
+            None if lost => {
+                lost = false;
+                store.announce(keys).await.expect("announce again");
+            }
+            None => {}
         }
     }
 }
