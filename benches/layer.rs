@@ -227,7 +227,10 @@ fn access(c: &mut Criterion) {
             start.elapsed()
         };
         time(&mut call, 10_000);
-        group.bench_function(name, |b| b.iter_custom(|times| time(&mut call, times)));
+        group.bench_function(format!("{name}, 10000 tokens"), |b| b.iter_custom(|times| time(&mut call, times)));
+        group.bench_function(format!("{name}, one token"), |b| {
+            b.iter_custom(|times| (0..times).map(|_| call(request(&tokens[0]))).sum::<Duration>());
+        });
     }
     group.finish();
 }

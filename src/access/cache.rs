@@ -10,6 +10,7 @@
 //! If anything may have been missed, what was loaded or begins to be loaded before that counts no more: it has an older
 //! epoch.
 
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -32,10 +33,28 @@ const MOST_ENDED: u64 = 100_000;
 /// What remembering one token takes beside its [`AccessGrant`]: measured, the allocator's share included.
 const OVERHEAD: usize = 420;
 
+/// A key is the hash of a secret. Nobody can choose many that collide and are alive.
+type Hashed = BuildHasherDefault<FirstBytes>;
+
+#[derive(Default)]
+struct FirstBytes(u64);
+
+impl Hasher for FirstBytes {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk::<32>().and_then(|bytes| bytes.first_chunk()) {
+            self.0 = u64::from_ne_bytes(*first);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Cache {
-    alive: sync::Cache<Key, Remembered>,
-    ended: sync::Cache<Key, ()>,
+    alive: sync::Cache<Key, Remembered, Hashed>,
+    ended: sync::Cache<Key, (), Hashed>,
     epoch: Arc<AtomicU64>,
     ttl: Duration,
 }
@@ -72,7 +91,7 @@ impl Cache {
             .max_capacity(bytes)
             .weigher(|_, remembered: &Remembered| u32::try_from(remembered.grant.size() + OVERHEAD).unwrap_or(u32::MAX))
             .time_to_live(ttl)
-            .build();
+            .build_with_hasher(Hashed::default());
         let epoch = Arc::new(AtomicU64::new(0));
         let overflow = Arc::clone(&epoch);
         let ended = sync::Cache::builder()
@@ -85,7 +104,7 @@ impl Cache {
                 }
             })
             .time_to_live(ttl.saturating_add(MARGIN))
-            .build();
+            .build_with_hasher(Hashed::default());
         Self { alive, ended, epoch, ttl }
     }
 
