@@ -138,13 +138,20 @@ async fn rewrite<ResBody: Body<Data = Bytes>>(
         let harmless = !mentions(&head.headers, &bytes, secret);
         return harmless.then(|| Response::from_parts(head, ResponseBody::full(bytes)));
     }
-    let Some(body) = active(&bytes, ours?, secret)? else { return Some(inactive()) };
+    let Said::Active(body) = said(&bytes, ours?, secret)? else { return Some(inactive()) };
     forget_mentions(&mut head.headers, secret);
     Some(upstream::respond(head, body))
 }
 
-/// The members of an answer that says that the token is active, with ours in their places.
-fn active(body: &[u8], ours: &Ours, secret: &str) -> Option<Option<Bytes>> {
+/// What the inner service says of a token.
+enum Said {
+    Inactive,
+    /// What else it says, with our members in the places of its own.
+    Active(Bytes),
+}
+
+/// Reads an answer; `None` if it does not say whether the token is active.
+fn said(body: &[u8], ours: &Ours, secret: &str) -> Option<Said> {
     let members = json::members(std::str::from_utf8(body).ok()?).ok()?;
     let mut active = None;
     let mut out = String::from(r#"{"active":true"#);
@@ -157,7 +164,7 @@ fn active(body: &[u8], ours: &Ours, secret: &str) -> Option<Option<Bytes>> {
         }
     }
     if !active? {
-        return Some(None);
+        return Some(Said::Inactive);
     }
     let text = |text: &str| serde_json::to_string(text).ok();
     let seconds = |time: Timestamp| (time.as_millis() / 1000).to_string();
@@ -173,7 +180,7 @@ fn active(body: &[u8], ours: &Ours, secret: &str) -> Option<Option<Bytes>> {
         }
     }
     out.push('}');
-    Some(Some(out.into()))
+    Some(Said::Active(out.into()))
 }
 
 /// All that is said of a token that is not alive (RFC 7662 §2.2).

@@ -42,6 +42,8 @@
 //!   client sends ends the grant.
 //! - **`POST` to the token path, any other grant type**: goes on as it is; the refresh token of the answer is replaced.
 //! - **`POST` to the revocation path** (RFC 7009): goes on with the upstream token, then the grant ends.
+//! - **`POST` to the introspection path** (RFC 7662), if there is [one](RefreshLayerBuilder::introspection_path): goes on
+//!   with the upstream token, the answer is about the layer's.
 //! - **Everything else**: goes through untouched, without a copy or an allocation.
 //!
 //! # Where to put it
@@ -54,9 +56,16 @@
 //! It binds tokens to clients, it does not authenticate clients: the inner service does that on every request, before
 //! anything is committed.
 //!
+//! # Access tokens
+//!
+//! Some servers must not hand the upstream's access token to the client either. With
+//! [`reference_access_tokens`](RefreshLayerBuilder::reference_access_tokens) clients get one of the layer's own, which an
+//! `AccessLayer` on the routes of the resource server turns back into the upstream's, and which ends with its grant.
+//!
 //! # Features
 //!
 //! - `memory` (default): [`MemoryStore`].
+//! - `tiered` (default): `AccessLayer`, and what it remembers.
 //! - `store-tests`: [`store_tests!`], the contract of [`Store`] as tests.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]

@@ -1,7 +1,7 @@
 //! Access tokens by reference: what clients hold in the place of the upstream's.
 //!
 //! The token endpoint has a `RefreshLayer` with `reference_access_tokens()`; the routes of the resource server, in the
-//! same process or in another one over the same store, have an [`AccessLayer`](crate::AccessLayer) (feature `tiered`).
+//! same process or in another one over the same store, have an `AccessLayer` (feature `tiered`).
 
 // `record` is what the store keeps of a token, `mint` makes one, `check` says whether one is alive, `revocation` ends
 // one. `layer`, `service` and `future` guard routes: `present` reads what a request presents, `guard` decides over a
