@@ -194,7 +194,9 @@ pub(crate) fn config_error(error: &ConfigError) -> String {
     let flag = |setting: &str| format!("--{}", setting.replace('_', "-"));
     match error {
         ConfigError::Path { setting, path } => format!("{}: {path:?} is not a path such as /token", flag(setting)),
-        ConfigError::SamePath(path) => format!("--token-path and --revocation-path are both {path:?}"),
+        ConfigError::SamePath { settings: [one, other], path } => {
+            format!("{} and {} are both {path:?}", flag(one), flag(other))
+        }
         ConfigError::Duration(setting) => format!("{} must be more than 0 and at most a hundred years", flag(setting)),
         ConfigError::RotationTimeout => "--rotation-timeout must be at most an hour (3600)".into(),
         ConfigError::RecoveryWithinRetry => "--recovery-window must be 0 or longer than --retry-window".into(),

@@ -18,7 +18,7 @@ const ROTATIONS: &str = "oauth_refresh_rotation_duration_seconds";
 const CACHE_LOOKUPS: &str = "oauth_refresh_cache_lookups_total";
 const STORE_CALLS: &str = "oauth_refresh_store_call_duration_seconds";
 
-const KINDS: [EventKind; 19] = [
+const KINDS: [EventKind; 20] = [
     EventKind::Issued,
     EventKind::Rotated,
     EventKind::Replayed,
@@ -29,6 +29,7 @@ const KINDS: [EventKind; 19] = [
     EventKind::Expired,
     EventKind::Unknown,
     EventKind::Revoked,
+    EventKind::AccessRevoked,
     EventKind::Adopted,
     EventKind::UpstreamRejected,
     EventKind::UpstreamUnreadable,

@@ -3,6 +3,7 @@
 // Every test is a crate of its own, and none uses all of it.
 #![allow(dead_code, unused_imports)]
 
+pub(crate) mod access;
 pub(crate) mod app;
 pub(crate) mod clock;
 pub(crate) mod entries;
