@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::known::Known;
-use super::{Beside, Change, Claim, Entry, Hint, Key, Name, Store, StoreError, Swap, Tag, Version};
+use super::{Announcements, Beside, Change, Claim, Entry, Hint, Key, Name, Store, StoreError, Swap, Tag, Version};
 use crate::clock::Timestamp;
 
 /// 64 MiB: about 75,000 grants.
@@ -200,6 +200,14 @@ impl<S: Store> Store for TieredStore<S> {
     fn peek(&self, key: &Key) -> Option<Hint> {
         let hint = self.known.as_ref().and_then(|known| known.hint(key));
         hint.or_else(|| self.inner.peek(key))
+    }
+
+    async fn announce(&self, ended: &[Key]) -> Result<(), StoreError> {
+        self.inner.announce(ended).await
+    }
+
+    fn announcements(&self) -> Option<Announcements> {
+        self.inner.announcements()
     }
 
     fn now(&self) -> Timestamp {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 #[cfg(feature = "redb")]
 use tower_oauth_refresh::store::RedbStore;
 use tower_oauth_refresh::store::{
-    Beside, Change, Claim, Entry, Hint, Key, Name, Store, StoreError, Swap, Tag, Version,
+    Announcements, Beside, Change, Claim, Entry, Hint, Key, Name, Store, StoreError, Swap, Tag, Version,
 };
 #[cfg(feature = "redis")]
 use tower_oauth_refresh::store::{RedisStore, TieredStore};
@@ -87,6 +87,14 @@ impl Store for AnyStore {
 
     fn peek(&self, key: &Key) -> Option<Hint> {
         each!(self, store => store.peek(key))
+    }
+
+    async fn announce(&self, ended: &[Key]) -> Result<(), StoreError> {
+        each!(self, store => store.announce(ended).await)
+    }
+
+    fn announcements(&self) -> Option<Announcements> {
+        each!(self, store => store.announcements())
     }
 
     fn now(&self) -> Timestamp {

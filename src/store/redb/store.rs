@@ -7,7 +7,9 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::super::{Beside, Change, Claim, Entry, Key, Name, Store, StoreError, Swap, Tag, Version};
+use super::super::{
+    Announcements, Announcer, Beside, Change, Claim, Entry, Key, Name, Store, StoreError, Swap, Tag, Version,
+};
 use super::builder::RedbStoreBuilder;
 use super::error::{NoAnswer, RedbOpenError};
 use super::file::Opened;
@@ -59,6 +61,7 @@ struct Handle {
     writer: Worker<Job>,
     reader: Worker<Read>,
     shared: Arc<Shared>,
+    announcer: Announcer,
     timeout: Duration,
 }
 
@@ -94,7 +97,7 @@ impl RedbStore {
         let writer = Worker::start("redb-writer", move |jobs| writer.run(&jobs))?;
         let for_reader = Arc::clone(&shared);
         let reader = Worker::start("redb-reader", move |jobs| reader::run(&for_reader, &jobs))?;
-        Ok(Self(Arc::new(Handle { writer, reader, shared, timeout })))
+        Ok(Self(Arc::new(Handle { writer, reader, shared, announcer: Announcer::new(), timeout })))
     }
 
     async fn answer<T>(&self, answer: oneshot::Receiver<Result<T, StoreError>>) -> Result<T, StoreError> {
@@ -147,6 +150,17 @@ impl Store for RedbStore {
         let (reply, answer) = oneshot::channel();
         self.0.writer.send(Job::Claim(AskedClaim { key: *key, tag: *tag, version, lease }, reply))?;
         self.answer(answer).await
+    }
+
+    async fn announce(&self, ended: &[Key]) -> Result<(), StoreError> {
+        for key in ended {
+            self.0.announcer.ended(*key);
+        }
+        Ok(())
+    }
+
+    fn announcements(&self) -> Option<Announcements> {
+        Some(self.0.announcer.subscribe())
     }
 
     fn now(&self) -> Timestamp {
