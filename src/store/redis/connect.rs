@@ -5,8 +5,8 @@ use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterClientBuilder;
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo, Value,
-    cmd,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo,
+    RedisResult, Value, cmd,
 };
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -85,16 +85,9 @@ impl Connector {
     }
 
     async fn join(&self, nodes: &[Host], limit: Duration) -> Result<Connection, Failure> {
-        let nodes: Result<Vec<_>, _> = nodes
-            .iter()
-            .map(|node| {
-                let info = self.address(node).into_connection_info()?;
-                Ok(info
-                    .set_redis_settings(settings(self.target.credentials.as_ref(), 0))
-                    .set_tcp_settings(TcpSettings::default().set_nodelay(true)))
-            })
-            .collect();
-        let mut builder = ClusterClientBuilder::new(nodes.map_err(|error: redis::RedisError| error)?)
+        let nodes = nodes.iter().map(|node| info(self.address(node), self.target.credentials.as_ref(), 0));
+        let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
+        let mut builder = ClusterClientBuilder::new(nodes)
             .tcp_settings(TcpSettings::default().set_nodelay(true))
             .connection_timeout(limit)
             .response_timeout(self.limit)
@@ -169,16 +162,19 @@ async fn dial(
     credentials: Option<&Credentials>,
     database: i64,
 ) -> Result<MultiplexedConnection, Failure> {
-    let info: ConnectionInfo = address
-        .into_connection_info()?
-        .set_redis_settings(settings(credentials, database))
-        .set_tcp_settings(TcpSettings::default().set_nodelay(true));
     // Time is measured by the caller.
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(None)
         .set_response_timeout(None)
         .set_pipeline_buffer_size(QUEUE);
-    Ok(Client::open(info)?.get_multiplexed_async_connection_with_config(&config).await?)
+    Ok(Client::open(info(address, credentials, database)?)?
+        .get_multiplexed_async_connection_with_config(&config)
+        .await?)
+}
+
+fn info(address: ConnectionAddr, credentials: Option<&Credentials>, database: i64) -> RedisResult<ConnectionInfo> {
+    let info = address.into_connection_info()?.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+    Ok(info.set_redis_settings(settings(credentials, database)))
 }
 
 fn settings(credentials: Option<&Credentials>, database: i64) -> RedisConnectionInfo {

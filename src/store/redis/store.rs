@@ -60,7 +60,7 @@ impl RedisStore {
         let mut random = [0; 32];
         OsRandom.fill(&mut random).map_err(|error| RedisConnectError::Unusable(Arc::new(error)))?;
         let key = self.key(&Key::new(random));
-        let name = Self::beside_key(&key, &Name::new([0; 16]));
+        let name = beside_key(&key, &Name::new([0; 16]));
         let entry = encode(&Entry::new(Version::new([0; 8]), Tag::new([0; 32]), Bytes::new()));
         let first = beginning(Version::new([0; 8]));
         let rewritten = encode(&Entry::new(Version::new([1; 8]), Tag::new([0; 32]), Bytes::new()));
@@ -84,14 +84,6 @@ impl RedisStore {
         URL_SAFE_NO_PAD.encode_string(key.as_bytes(), &mut text);
         text.push('}');
         text.into_bytes()
-    }
-
-    /// In the same slot of a cluster: the braces say so.
-    fn beside_key(key: &[u8], name: &Name) -> Vec<u8> {
-        let mut bytes = key.to_vec();
-        bytes.push(b':');
-        bytes.extend_from_slice(URL_SAFE_NO_PAD.encode(name.as_bytes()).as_bytes());
-        bytes
     }
 
     async fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
@@ -136,7 +128,7 @@ impl Store for RedisStore {
             Change::Put { entry, ttl: Ttl::Keep } => (encode(entry), String::new()),
             Change::Remove => (Vec::new(), String::new()),
         };
-        let beside = also.map(|also| (Self::beside_key(&key, &also.name), also.value, millis(also.ttl)));
+        let beside = also.map(|also| (beside_key(&key, &also.name), also.value, millis(also.ttl)));
         let mut keys: Vec<&[u8]> = vec![&key];
         let mut args: Vec<&[u8]> =
             vec![expected.as_ref().map_or(&[], |expected| &expected[..]), &entry, ttl.as_bytes()];
@@ -153,7 +145,7 @@ impl Store for RedisStore {
     }
 
     async fn beside(&self, key: &Key, name: &Name) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.read(&Self::beside_key(&self.key(key), name)).await?.map(Bytes::from))
+        Ok(self.read(&beside_key(&self.key(key), name)).await?.map(Bytes::from))
     }
 
     async fn claim(
@@ -196,6 +188,14 @@ impl fmt::Debug for RedisStore {
             .field("wait_for_replicas", &self.shared.writes.as_ref().map(|(_, replicas)| replicas))
             .finish_non_exhaustive()
     }
+}
+
+/// In the same slot of a cluster as `key`: the braces say so.
+fn beside_key(key: &[u8], name: &Name) -> Vec<u8> {
+    let mut bytes = key.to_vec();
+    bytes.push(b':');
+    bytes.extend_from_slice(URL_SAFE_NO_PAD.encode(name.as_bytes()).as_bytes());
+    bytes
 }
 
 fn unexpected() -> Failure {
