@@ -70,7 +70,11 @@ impl Builder {
             server.launch();
             if server.answers(end).await {
                 if self.master.is_some() {
-                    server.until_info("replication", "its master", |info| info["master_link_status"] == "up").await;
+                    server
+                        .until_info("replication", "its master", |info| {
+                            info.get("master_link_status").is_some_and(|link| link == "up")
+                        })
+                        .await;
                 }
                 return server;
             }

@@ -2,10 +2,14 @@
 
 mod builder;
 mod certificates;
+mod cluster;
+mod sentinels;
 mod server;
 mod wire;
 
 pub(crate) use self::builder::Builder;
 pub(crate) use self::certificates::Certificates;
+pub(crate) use self::cluster::Cluster;
+pub(crate) use self::sentinels::Sentinels;
 pub(crate) use self::server::RedisServer;
 pub(crate) use self::wire::{Fault, Wire};

@@ -21,7 +21,7 @@ pub(super) const HOST: &str = "127.0.0.1";
 /// When to give a server up that does not come to be what it should.
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
 
-const POLL: Duration = Duration::from_millis(20);
+pub(super) const POLL: Duration = Duration::from_millis(20);
 
 pub(super) const CONFIG: &str = "redis.conf";
 const LOG: &str = "log";
@@ -152,8 +152,8 @@ impl RedisServer {
         Ok(fields.map(|(name, value)| (name.into(), value.into())).collect())
     }
 
-    /// Waits until `INFO section` fits.
-    pub(super) async fn until_info(&self, section: &str, what: &str, fits: impl Fn(&HashMap<String, String>) -> bool) {
+    /// Waits until `INFO section` fits; meanwhile it may be away, or close connections as one does that changes its role.
+    pub(crate) async fn until_info(&self, section: &str, what: &str, fits: impl Fn(&HashMap<String, String>) -> bool) {
         let end = Instant::now() + LIMIT;
         while !self.try_info(section).await.is_ok_and(|info| fits(&info)) {
             assert!(Instant::now() < end, "it does not get to {what}: {self:?}");
@@ -285,11 +285,11 @@ impl Drop for RedisServer {
 }
 
 /// A port that is free now. Below those that the system gives to outgoing connections: a client that knocks at the
-/// port of a server that is away would some day be given that very port, and be connected to itself.
+/// port of a server that is away would some day be given that very port, and be connected to itself. The same goes for
+/// the port of a cluster's node for other nodes, 10,000 above.
 pub(super) fn free_port() -> u16 {
     loop {
-        let random = getrandom::u32().unwrap() % 20_000;
-        let port = 10_000 + u16::try_from(random).unwrap();
+        let port = 10_000 + u16::try_from(getrandom::u32().unwrap() % 10_000).unwrap();
         if TcpListener::bind((HOST, port)).is_ok() {
             return port;
         }
