@@ -105,12 +105,12 @@ pub use self::random::{OsRandom, RandomUnavailable, SecureRandom};
 pub use self::service::Refresh;
 #[cfg(feature = "memory")]
 pub use self::store::MemoryStore;
-#[cfg(feature = "redis")]
-pub use self::store::{RedisConnectError, RedisStore, RedisStoreBuilder, RedisUrlError};
-#[cfg(feature = "redb")]
-pub use self::store::{RedbOpenError, RedbStore, RedbStoreBuilder};
 #[cfg(feature = "tiered")]
 pub use self::store::TieredStore;
+#[cfg(feature = "redb")]
+pub use self::store::{RedbOpenError, RedbStore, RedbStoreBuilder};
+#[cfg(feature = "redis")]
+pub use self::store::{RedisConnectError, RedisStore, RedisStoreBuilder, RedisUrlError};
 pub use self::store::{Store, StoreError};
 
 /// The code of the README, compiled and run.

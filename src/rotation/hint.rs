@@ -9,10 +9,7 @@ use crate::store::{Hint, Store};
 ///
 /// A scope or a resource beyond the grant's is not among it, though the binding tells it: the token may be an old one,
 /// whose reuse ends the grant, or the current one, after which the previous one is forgotten.
-pub(crate) fn refuse_by_hint<St: Store>(
-    exchange: &Exchange<St>,
-    presentation: &Presentation<'_>,
-) -> Result<(), Error> {
+pub(crate) fn refuse_by_hint<St: Store>(exchange: &Exchange<St>, presentation: &Presentation<'_>) -> Result<(), Error> {
     let kind = match exchange.store().peek(&presentation.key) {
         None => return Ok(()),
         Some(Hint::Ended) => EventKind::Unknown,

@@ -5,10 +5,10 @@ mod contract;
 mod known;
 #[cfg(feature = "memory")]
 mod memory;
-#[cfg(feature = "redis")]
-mod redis;
 #[cfg(feature = "redb")]
 mod redb;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(any(feature = "memory", feature = "redb"))]
 mod rules;
 #[cfg(feature = "memory")]
@@ -22,10 +22,10 @@ mod types;
 pub use self::contract::Store;
 #[cfg(feature = "memory")]
 pub use self::memory::MemoryStore;
-#[cfg(feature = "redis")]
-pub use self::redis::{RedisConnectError, RedisStore, RedisStoreBuilder, RedisUrlError};
 #[cfg(feature = "redb")]
 pub use self::redb::{RedbOpenError, RedbStore, RedbStoreBuilder};
+#[cfg(feature = "redis")]
+pub use self::redis::{RedisConnectError, RedisStore, RedisStoreBuilder, RedisUrlError};
 #[cfg(feature = "tiered")]
 pub use self::tiered::{CacheStats, TieredStore, TieredStoreBuilder};
 pub use self::types::{Beside, Change, Claim, Entry, Hint, Key, Lease, Name, StoreError, Swap, Tag, Ttl, Version};

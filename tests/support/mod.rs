@@ -5,6 +5,8 @@
 
 pub(crate) mod app;
 pub(crate) mod clock;
+#[cfg(feature = "redis")]
+pub(crate) mod faults;
 pub(crate) mod foreign;
 pub(crate) mod hooked;
 pub(crate) mod http;
