@@ -65,7 +65,7 @@ impl RedisStore {
         let (first, second) = (beginning(Version::new([0; 8])), beginning(Version::new([1; 8])));
         let rewritten = encode(&Entry::new(Version::new([1; 8]), Tag::new([0; 32]), Bytes::new()));
         let steps: [(&_, &[&[u8]], &[&[u8]]); 5] = [
-            (&SWAP, &[&key, &name], &[b"", &entry, b"10000", b"", b"10000"]),
+            (&SWAP, &[&key, &name], &[b"", &entry, b"10000", b"", b"1"]),
             (&SWAP, &[&key], &[&first, &rewritten, b""]),
             (&CLAIM, &[&key], &[&[0; 32], &[2; 8], b"1"]),
             (&SWAP, &[&key], &[&beginning(Version::new([2; 8])), b"", b""]),
