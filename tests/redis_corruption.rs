@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use redis::aio::MultiplexedConnection;
-use support::faults::{LIMIT, RedisApp, go_on, instance_over, log_in_many, refresh_each};
+use support::faults::{LIMIT, RedisApp, go_on, instance_over, log_in_many, refresh_each, refresh_patiently};
 use support::redis::RedisServer;
 use support::{Answer, Upstream};
 use tokio::task::JoinSet;
@@ -131,7 +131,13 @@ async fn session(number: usize, app: RedisApp, mut redis: MultiplexedConnection,
                 previous = std::mem::replace(&mut token, answer.token());
                 whole = get(&mut redis, &key).await;
             }
-            Outcome::Busy => put(&mut redis, &key, Some(&whole)).await,
+            Outcome::Busy => {
+                put(&mut redis, &key, Some(&whole)).await;
+                // Its last claim may have been under way when the time was over, and now be granted.
+                let answer = refresh_patiently(std::slice::from_ref(&app), 0, &token).await;
+                previous = std::mem::replace(&mut token, answer.token());
+                whole = get(&mut redis, &key).await;
+            }
             Outcome::Corrupt => {
                 // It is left as it lies, for whoever can mend it. A lease may have been taken and given back.
                 if let Some(damaged) = damaged {
@@ -174,7 +180,8 @@ async fn ten_thousand_damaged_grants_are_errors_and_mended_they_go_on() {
     let rotated = count(EventKind::Rotated);
     assert!(rotated > SESSIONS, "some damage decides nothing: {rotated}");
     assert_eq!(app.upstream.refreshes(), rotated);
-    assert_eq!(count(EventKind::Issued) + rotated + count(EventKind::StoreCorrupt), events.len(), "others: {events:?}");
+    let expected = [EventKind::Issued, EventKind::Rotated, EventKind::Replayed, EventKind::StoreCorrupt];
+    assert!(events.iter().all(|kind| expected.contains(kind)), "others: {events:?}");
     let (lost, _) = go_on(&[app.clone()], &tokens).await;
     assert_eq!((lost, app.upstream.reuses(), app.upstream.alive()), (0, 0, SESSIONS));
 }

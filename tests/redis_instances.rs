@@ -6,7 +6,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use support::faults::{
-    Asked, RedisApp, asked, assert_nothing_lost, go_on, instance, instance_over, log_in_many, refresh_each,
+    Asked, RedisApp, asked, assert_nothing_lost, count, events, go_on, instance, instance_over, log_in_many,
+    refresh_each,
 };
 use support::redis::{RedisServer, Wire};
 use support::requests::{forged, patched};
@@ -30,10 +31,9 @@ async fn sixty_four_refreshes_of_one_token_get_one_answer() {
         token = answers[0].token();
         assert_eq!(upstream.refreshes(), round);
     }
-    let events: Vec<_> = instances.iter().flat_map(App::events).collect();
-    let count = |kind| events.iter().filter(|event| **event == kind).count();
-    assert_eq!((count(EventKind::Rotated), count(EventKind::Replayed)), (10, 630), "{events:?}");
-    assert_nothing_lost("64 at once", &instances, &upstream, &[token]);
+    let events = events(&instances);
+    assert_eq!((count(&events, EventKind::Rotated), count(&events, EventKind::Replayed)), (10, 630), "{events:?}");
+    assert_nothing_lost("64 at once", &upstream, &[token], &events);
 }
 
 /// An instance that waits as long as a busy machine takes.
@@ -150,7 +150,7 @@ async fn a_clock_that_is_ten_seconds_off_loses_nothing() {
         tokens = newest;
     }
     assert_eq!((upstream.reuses(), upstream.alive()), (0, SESSIONS));
-    let events: Vec<_> = instances.iter().flat_map(App::events).collect();
+    let events = events(&instances);
     for kind in [EventKind::Late, EventKind::ReuseDetected, EventKind::Expired] {
         assert!(!events.contains(&kind), "{kind}");
     }

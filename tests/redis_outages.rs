@@ -4,9 +4,11 @@ mod support;
 
 use std::time::Duration;
 
-use support::faults::{RedisApp, Stage, Step, assert_away, durable_server, go_on, instance, log_in_many, refresh_each};
+use support::Upstream;
+use support::faults::{
+    RedisApp, Stage, Step, assert_away, durable_server, events, go_on, instance, log_in_many, refresh_each,
+};
 use support::redis::{RedisServer, Wire};
-use support::{App, Upstream};
 use tokio::task::JoinSet;
 use tower_oauth_refresh::EventKind;
 
@@ -110,7 +112,7 @@ async fn at_step(outage: Outage, step: Step, length: Duration) -> usize {
     }
     let (idle_lost, rest) = go_on(&instances, &idle).await;
     tokens.extend(rest);
-    let told: Vec<_> = instances.iter().flat_map(App::events).collect();
+    let told = events(&instances);
     assert!(told.contains(&EventKind::StoreUnavailable), "{case}: {told:?}");
     assert!(!told.contains(&EventKind::CommitLost), "{case}: {told:?}");
     // Those that log in while it is away go without; the upstream has their session all the same.

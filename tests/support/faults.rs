@@ -293,10 +293,18 @@ pub(crate) async fn go_on(instances: &[RedisApp], tokens: &[String]) -> (usize, 
 
 /// Panics if the upstream has done more than one refresh for each token that a client has now, or a commit was lost.
 #[track_caller]
-pub(crate) fn assert_nothing_lost(case: &str, instances: &[RedisApp], upstream: &Upstream, tokens: &[String]) {
+pub(crate) fn assert_nothing_lost(case: &str, upstream: &Upstream, tokens: &[String], events: &[EventKind]) {
     assert_eq!((upstream.reuses(), upstream.alive()), (0, tokens.len()), "{case}: (reuses, sessions alive)");
     let rotations: usize = tokens.iter().map(|token| usize::try_from(generation(token)).unwrap()).sum();
     assert_eq!((upstream.rotations(), upstream.refreshes()), (rotations, rotations), "{case}: what the upstream saw");
-    let events: Vec<_> = instances.iter().flat_map(App::events).collect();
     assert!(!events.contains(&EventKind::CommitLost), "{case}: {events:?}");
+}
+
+/// Of all of them, since the last look.
+pub(crate) fn events(instances: &[RedisApp]) -> Vec<EventKind> {
+    instances.iter().flat_map(App::events).collect()
+}
+
+pub(crate) fn count(events: &[EventKind], kind: EventKind) -> usize {
+    events.iter().filter(|event| **event == kind).count()
 }
