@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::cluster::ClusterClientBuilder;
 use redis::sentinel::{Sentinel, SentinelNodeConnectionInfo};
@@ -97,11 +97,17 @@ async fn a_failover_lets_master_and_replica_change_places() {
     let (old, new) = (sentinels.master(), sentinels.replica());
     assert_eq!(master_of(&sentinels).await, old.port());
     set(old, "a", "b").await;
+    // It is acknowledged before the replica has it, and a failover may be faster.
+    let end = Instant::now() + LIMIT;
+    while get(new, "a").await.is_none() {
+        assert!(Instant::now() < end, "it is not replicated: {new:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     for (master, replica) in [(new, old), (old, new)] {
         sentinels.failover().await;
         assert_eq!((sentinels.master().port(), sentinels.replica().port()), (master.port(), replica.port()));
         assert_eq!(master_of(&sentinels).await, master.port());
-        assert_eq!(get(master, "a").await.as_deref(), Some("b"));
+        assert_eq!(get(master, "a").await.as_deref(), Some("b"), "{master:?}");
         assert!(replica.try_command(&["SET", "a", "c"]).await.is_err(), "a replica takes writes");
     }
 }

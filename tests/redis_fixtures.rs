@@ -3,6 +3,7 @@
 mod support;
 
 use std::io::{BufRead as _, BufReader};
+use std::net::UdpSocket;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -125,6 +126,7 @@ async fn a_killed_server_comes_back_where_it_was_with_what_it_kept() {
         server.kill();
         assert!(!server.runs() && !runs(id));
         server.try_command(&["PING"]).await.unwrap_err();
+        UdpSocket::bind(("127.0.0.1", port)).expect_err("its port is still claimed");
         server.restart().await;
         assert_ne!(server.pid(), id);
         assert_eq!(server.port(), port);

@@ -15,6 +15,7 @@ mod presented;
 mod refresh;
 mod replay;
 
+pub(crate) use self::draw::AccessDraw;
 pub(crate) use self::hint::refuse_by_hint;
 pub(crate) use self::issue::issue;
 pub(crate) use self::presented::Presentation;

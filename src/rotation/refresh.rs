@@ -17,8 +17,9 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::event::EventKind;
 use crate::exchange::{Exchange, Failure, Outcome};
+use crate::fields::DecodeError;
 use crate::form::{Param, TokenForm};
-use crate::grant::{DecodeError, Record, Standing, Verdict, decide};
+use crate::grant::{Record, Standing, Verdict, decide};
 use crate::queue::Turn;
 use crate::seal::{Purpose, Sealer};
 use crate::store::{Change, Claim, Entry, Key, Lease, Store, StoreError, Swap, Tag};
@@ -211,6 +212,7 @@ pub(crate) async fn refuse<St: Store>(
         if let Err(error) = end(exchange.store(), &presentation.key, entry).await {
             return exchange.store_failed(error, presentation.subject());
         }
+        exchange.announce(&presentation.key).await;
     }
     exchange.emit(kind, presentation.subject());
     Error::InvalidGrant
@@ -270,7 +272,7 @@ where
 
     let config = exchange.shared.config();
     let request = form.replace(Param::RefreshToken, &token);
-    let call = upstream.token_request(request, config.max_response_body, Some(&token));
+    let call = upstream.token_request(request, exchange.reading(Some(&token)));
     match timeout(config.upstream_timeout(), call).await {
         Ok(Ok(Reply::Granted(granted))) => {
             let rotation = commit::Rotation { presentation, ask, sealer, record, claimed, purpose, token, minted };
@@ -310,7 +312,10 @@ async fn rejected<St: Store, ResBody, E>(
 ) -> Outcome<ResBody, E> {
     let (version, _running) = lease.into_commit();
     match exchange.store().swap(&presentation.key, Some(version), Change::Remove, None).await {
-        Ok(Swap::Swapped) => exchange.emit(EventKind::UpstreamRejected, presentation.subject()),
+        Ok(Swap::Swapped) => {
+            exchange.announce(&presentation.key).await;
+            exchange.emit(EventKind::UpstreamRejected, presentation.subject());
+        }
         Ok(Swap::Conflict(Some(found))) if found.tag != *claimed => {
             return Ok(commit::decide_again(exchange, presentation, ask, found).await?);
         }

@@ -8,8 +8,8 @@ use moka::sync::Cache;
 use super::{Entry, Hint, Key, Tag};
 
 /// What a fact takes up beside the bytes of its value: its place in the cache's table and queues, and the allocations
-/// of both. Measured, and rounded up.
-const OVERHEAD: u32 = 448;
+/// of both. Measured as resident memory, and rounded up.
+const OVERHEAD: u32 = 512;
 
 /// The cache takes no longer time to live than a thousand years.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);

@@ -1,5 +1,6 @@
 //! Where grants live: the [`Store`] trait, what passes through it, and the stores of this crate.
 
+mod announce;
 mod contract;
 #[cfg(feature = "tiered")]
 mod known;
@@ -19,6 +20,7 @@ pub mod tests;
 mod tiered;
 mod types;
 
+pub use self::announce::{Announcement, Announcements, Announcer};
 pub use self::contract::Store;
 #[cfg(feature = "memory")]
 pub use self::memory::MemoryStore;

@@ -94,3 +94,39 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], Unreadable> {
 fn take_time(bytes: &mut &[u8]) -> Result<Timestamp, Unreadable> {
     Ok(Timestamp::from_millis(u64::from_be_bytes(take(bytes)?)))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_was_encoded_can_be_decoded(
+            version: [u8; 8],
+            tag: [u8; 32],
+            lease: Option<u64>,
+            end: u64,
+            order: u64,
+            value: Vec<u8>,
+        ) {
+            let entry = Entry::new(Version::new(version), Tag::new(tag), Bytes::from(value.clone()));
+            let entry = entry.with_lease(lease.map(Timestamp::from_millis));
+            let end = Timestamp::from_millis(end);
+            let decoded = Record::decode(&Record { entry: entry.clone(), end }.encode()).unwrap();
+            prop_assert_eq!((decoded.entry, decoded.end), (entry, end));
+            let bytes = BesideRecord { end, order, value: &value }.encode();
+            let decoded = BesideRecord::decode(&bytes).unwrap();
+            prop_assert_eq!((decoded.end, decoded.order, decoded.value), (end, order, value.as_slice()));
+        }
+
+        #[test]
+        fn whatever_lies_there_is_read_or_refused(bytes: Vec<u8>, kind in 0..3_u8) {
+            let bytes = [&[kind][..], &bytes].concat();
+            let head = if kind == LEASED { 57 } else { 49 };
+            prop_assert_eq!(Record::decode(&bytes).is_ok(), kind <= LEASED && bytes.len() >= head);
+            prop_assert_eq!(BesideRecord::decode(&bytes).is_ok(), kind == FREE && bytes.len() >= 17);
+        }
+    }
+}

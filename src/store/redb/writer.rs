@@ -78,8 +78,9 @@ impl Writer {
                     let claim = without_panic(|| self.claim(&asked));
                     let _ = reply.send(claim);
                 }
-                Job::Swap(asked, reply) if !reply.is_closed() => swaps.push((asked, reply)),
-                Job::Claim(..) | Job::Swap(..) => {}
+                Job::Claim(..) => {}
+                // What it carries may be nowhere else, so it is written whether its caller waits or not.
+                Job::Swap(asked, reply) => swaps.push((asked, reply)),
             }
         }
         let Err(error) = without_panic(|| self.write(&mut swaps)) else { return };

@@ -3,12 +3,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::check;
 use super::connect::Connector;
 use super::connection::Connection;
-use super::error::RedisConnectError;
+use super::error::{Failure, RedisConnectError};
 use super::link::{Link, PATIENCE};
 use super::store::RedisStore;
 use super::target::{Credentials, Target};
@@ -107,9 +108,11 @@ impl RedisStoreBuilder {
         });
         let limit = self.command_timeout.max(PATIENCE);
         let scout = Connection::Server(connector.scout(limit).await?);
-        check::check(&scout, &connector.target.place).await?;
+        let checked = timeout(limit, check::check(&scout, &connector.target.place)).await;
+        checked.unwrap_or_else(|_| Err(Failure::slow().into()))?;
         let connection = connector.connect(limit).await?;
-        check::warn(&connection).await;
+        // What cannot be told in time is not told.
+        let _ = timeout(limit, check::warn(&connection)).await;
         let writes = match self.replicas {
             Some(replicas) => {
                 let own = connector.connect(limit).await?;

@@ -1,5 +1,10 @@
 -- KEYS: the entry. ARGV: the tag, the version of the claim, the length of the lease in milliseconds.
 -- Answers nil if there is no entry, or how long the lease found has to run (0: none) and the entry as it is now.
+
+-- Writes nothing, and fails where nothing may be written: a replica, or a master that is cut off from its own, must not
+-- say that a grant is gone.
+redis.call('SETRANGE', KEYS[1], 0, '')
+
 local entry = redis.call('GET', KEYS[1])
 if not entry then return false end
 if #entry < 47 or string.byte(entry) ~= 1 then return {0, entry} end

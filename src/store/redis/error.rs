@@ -169,6 +169,7 @@ fn kind(error: &RedisError) -> Kind {
         ("NOAUTH", Kind::Authentication),
         ("WRONGPASS", Kind::Authentication),
         ("NOPERM", Kind::Permission),
+        ("The user executing the script can't", Kind::Permission),
         ("NOSCRIPT", Kind::NoScript),
         ("MOVED", Kind::Moved),
         ("cluster support disabled", Kind::NotACluster),

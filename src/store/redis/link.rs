@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -25,7 +26,11 @@ enum State {
     Up(Line),
     /// The connection is lost, and the first attempt to open another has just begun: a call that was under way waits
     /// for it. So a server that closes idle connections, or is restarted, costs no call.
-    Opening(Failure),
+    Opening {
+        failure: Failure,
+        /// Whether the one that is lost was good for something.
+        served: bool,
+    },
     Down(Failure),
 }
 
@@ -36,13 +41,20 @@ struct Line {
     number: u64,
     /// Whether there is reason to open another. This one serves until then: the calls under way may yet be answered.
     suspect: bool,
+    served: Arc<AtomicBool>,
+}
+
+impl Line {
+    fn new(connection: Connection, number: u64) -> Self {
+        Self { connection, number, suspect: false, served: Arc::default() }
+    }
 }
 
 impl Link {
     /// Keeps `connection`, in a task that ends when this is dropped.
     pub(super) fn new(connection: Connection, connector: Arc<Connector>) -> Self {
         let limit = connector.limit;
-        let state = Arc::new(watch::Sender::new(State::Up(Line { connection, number: 0, suspect: false })));
+        let state = Arc::new(watch::Sender::new(State::Up(Line::new(connection, 0))));
         let keeper = tokio::spawn(keep(connector, Arc::clone(&state))).abort_handle();
         Self { state, limit, keeper }
     }
@@ -52,7 +64,7 @@ impl Link {
         let deadline = Instant::now() + self.limit;
         let line = match &*self.state.borrow() {
             State::Up(line) => line.clone(),
-            State::Opening(failure) | State::Down(failure) => return Err(failure.clone()),
+            State::Opening { failure, .. } | State::Down(failure) => return Err(failure.clone()),
         };
         match self.attempt(&line, call, deadline).await {
             Err(failure) if failure.wants_another_connection() => match self.another(&line, deadline).await {
@@ -67,8 +79,9 @@ impl Link {
     async fn attempt(&self, line: &Line, call: &Call<'_>, deadline: Instant) -> Result<Answer, Failure> {
         let answer = timeout_at(deadline, line.connection.send(call)).await;
         let answer = answer.unwrap_or_else(|_| Err(Failure::slow()));
-        if let Err(failure) = &answer {
-            self.report(line.number, failure);
+        match &answer {
+            Ok(_) => line.served.store(true, Ordering::Relaxed),
+            Err(failure) => self.report(line.number, failure),
         }
         answer
     }
@@ -86,7 +99,9 @@ impl Link {
             }
             // Of a cluster, the other nodes may be well.
             if lost && matches!(line.connection, Connection::Server(_)) {
-                *state = State::Opening(failure.clone());
+                // A replica reads well, and will be found at the same place again.
+                let served = failure.kind() == Kind::Gone && line.served.load(Ordering::Relaxed);
+                *state = State::Opening { failure: failure.clone(), served };
                 return true;
             }
             !std::mem::replace(&mut line.suspect, true)
@@ -96,11 +111,11 @@ impl Link {
     /// The connection that takes the place of `lost`, if it comes in time.
     async fn another(&self, lost: &Line, deadline: Instant) -> Result<Line, Option<Failure>> {
         let mut seen = self.state.subscribe();
-        let settled = timeout_at(deadline, seen.wait_for(|state| !matches!(state, State::Opening(_)))).await;
+        let settled = timeout_at(deadline, seen.wait_for(|state| !matches!(state, State::Opening { .. }))).await;
         let Ok(Ok(state)) = settled else { return Err(None) };
         match &*state {
             State::Up(line) if line.number != lost.number => Ok(line.clone()),
-            State::Up(_) | State::Opening(_) => Err(None),
+            State::Up(_) | State::Opening { .. } => Err(None),
             State::Down(failure) => Err(Some(failure.clone())),
         }
     }
@@ -119,23 +134,23 @@ async fn keep(connector: Arc<Connector>, state: Arc<watch::Sender<State>>) {
     let mut number = 0;
     loop {
         let up_since = Instant::now();
-        let Ok(in_use) = seen
+        let Ok((in_use, served)) = seen
             .wait_for(|state| !matches!(state, State::Up(Line { suspect: false, .. })))
             .await
-            .map(|state| matches!(*state, State::Up(_)))
+            .map(|state| (matches!(*state, State::Up(_)), matches!(*state, State::Opening { served: true, .. })))
         else {
             return;
         };
         // Calls still go to a connection that is merely suspect: to find out that the server is frozen must not take long.
         let mut limit = if in_use { connector.limit } else { connector.limit.max(PATIENCE) };
-        if up_since.elapsed() > Pauses::STEADY {
+        if served || up_since.elapsed() > Pauses::STEADY {
             pauses = Pauses::default();
         }
         loop {
             let pause = pauses.next();
             if !pause.is_zero() {
                 state.send_if_modified(|state| match state {
-                    State::Opening(failure) => {
+                    State::Opening { failure, .. } => {
                         *state = State::Down(failure.clone());
                         true
                     }
@@ -147,7 +162,7 @@ async fn keep(connector: Arc<Connector>, state: Arc<watch::Sender<State>>) {
                 Ok(connection) => {
                     number += 1;
                     tracing::debug!(number, "another connection to Redis");
-                    if let State::Down(_) = state.send_replace(State::Up(Line { connection, number, suspect: false })) {
+                    if let State::Down(_) = state.send_replace(State::Up(Line::new(connection, number))) {
                         tracing::info!(server = ?connector.target, "Redis is back");
                     }
                     break;

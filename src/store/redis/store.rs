@@ -60,16 +60,15 @@ impl RedisStore {
         let mut random = [0; 32];
         OsRandom.fill(&mut random).map_err(|error| RedisConnectError::Unusable(Arc::new(error)))?;
         let key = self.key(&Key::new(random));
-        let name = self.beside_key(&key, &Name::new([0; 16]));
+        let name = Self::beside_key(&key, &Name::new([0; 16]));
         let entry = encode(&Entry::new(Version::new([0; 8]), Tag::new([0; 32]), Bytes::new()));
-        let (first, second) = (beginning(Version::new([0; 8])), beginning(Version::new([1; 8])));
+        let first = beginning(Version::new([0; 8]));
         let rewritten = encode(&Entry::new(Version::new([1; 8]), Tag::new([0; 32]), Bytes::new()));
-        let steps: [(&_, &[&[u8]], &[&[u8]]); 5] = [
-            (&SWAP, &[&key, &name], &[b"", &entry, b"10000", b"", b"1"]),
+        let steps: [(&_, &[&[u8]], &[&[u8]]); 4] = [
+            (&SWAP, &[&key, &name], &[b"", &entry, b"60000", b"", b"1"]),
             (&SWAP, &[&key], &[&first, &rewritten, b""]),
             (&CLAIM, &[&key], &[&[0; 32], &[2; 8], b"1"]),
             (&SWAP, &[&key], &[&beginning(Version::new([2; 8])), b"", b""]),
-            (&SWAP, &[&key], &[&second, b"", b""]),
         ];
         for (script, keys, args) in steps {
             self.shared.link.call(&Call::Run { script, keys, args, replicas: None }).await?;
@@ -88,7 +87,7 @@ impl RedisStore {
     }
 
     /// In the same slot of a cluster: the braces say so.
-    fn beside_key(&self, key: &[u8], name: &Name) -> Vec<u8> {
+    fn beside_key(key: &[u8], name: &Name) -> Vec<u8> {
         let mut bytes = key.to_vec();
         bytes.push(b':');
         bytes.extend_from_slice(URL_SAFE_NO_PAD.encode(name.as_bytes()).as_bytes());
@@ -137,7 +136,7 @@ impl Store for RedisStore {
             Change::Put { entry, ttl: Ttl::Keep } => (encode(entry), String::new()),
             Change::Remove => (Vec::new(), String::new()),
         };
-        let beside = also.map(|also| (self.beside_key(&key, &also.name), also.value, millis(also.ttl)));
+        let beside = also.map(|also| (Self::beside_key(&key, &also.name), also.value, millis(also.ttl)));
         let mut keys: Vec<&[u8]> = vec![&key];
         let mut args: Vec<&[u8]> =
             vec![expected.as_ref().map_or(&[], |expected| &expected[..]), &entry, ttl.as_bytes()];
@@ -154,7 +153,7 @@ impl Store for RedisStore {
     }
 
     async fn beside(&self, key: &Key, name: &Name) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.read(&self.beside_key(&self.key(key), name)).await?.map(Bytes::from))
+        Ok(self.read(&Self::beside_key(&self.key(key), name)).await?.map(Bytes::from))
     }
 
     async fn claim(
@@ -203,8 +202,9 @@ fn unexpected() -> Failure {
     Failure::new(Kind::Other, "Redis has answered with something else than was asked for")
 }
 
-/// A time as Redis takes it: at least a millisecond, and not so long that its arithmetic overflows.
+/// A time as Redis takes it: at least a millisecond, and no longer than two thousand years, so that neither its
+/// arithmetic overflows nor the end of a lease in an entry.
 fn millis(time: Duration) -> String {
-    const LONGEST: u128 = 1 << 52;
+    const LONGEST: u128 = 1 << 46;
     time.as_millis().clamp(1, LONGEST).to_string()
 }

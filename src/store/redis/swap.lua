@@ -5,6 +5,9 @@
 local found = redis.call('GET', KEYS[1])
 local remove = ARGV[2] == ''
 
+-- As in claim.lua: to be called before it is said that another write was there first.
+local function assert_writable() redis.call('SETRANGE', KEYS[1], 0, '') end
+
 if not found then
     if remove then
         -- Perhaps it has just been removed. A WAIT behind this call waits for what its own connection has written.
@@ -12,15 +15,21 @@ if not found then
         redis.call('UNLINK', KEYS[1])
         return 1
     end
-    if ARGV[1] ~= '' or ARGV[3] == '' then return 0 end
+    if ARGV[1] ~= '' or ARGV[3] == '' then
+        assert_writable()
+        return 0
+    end
 else
     local head = string.sub(found, 1, 9)
     if not remove and head == string.sub(ARGV[2], 1, 9) then
         -- This very call has been made before. Written again for the sake of a WAIT, as above.
-        redis.pcall('SETRANGE', KEYS[1], 0, head)
+        redis.call('SETRANGE', KEYS[1], 0, head)
         return 1
     end
-    if head ~= ARGV[1] then return found end
+    if ARGV[1] == '' or head ~= ARGV[1] then
+        assert_writable()
+        return found
+    end
 end
 
 if remove then

@@ -16,6 +16,8 @@ use crate::store::{Beside, Change, Entry, Lease, Name, Store, Swap, Ttl};
 
 const TASKS: usize = 16;
 const ROUNDS: usize = 20;
+/// How many values beside one entry every store keeps.
+const BESIDES: usize = 8;
 
 /// Several handles on the store.
 async fn handles<S: Store>(make: impl AsyncFn() -> S) -> Vec<Arc<S>> {
@@ -248,48 +250,42 @@ pub async fn inserts_and_removals_take_turns<S: Store>(make: impl AsyncFn() -> S
     assert_eq!(get(&*handles[0], &key).await, None, "everybody has removed what they inserted");
 }
 
-/// Who sees an entry sees what was written beside it with the same swap, until eight more were written.
+/// Who sees an entry sees what was written beside it with the same swap.
 pub async fn an_entry_is_never_seen_without_what_is_beside_it<S: Store>(make: impl AsyncFn() -> S) {
     fn beside_of(entry: &Entry) -> Name {
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&entry.value[..16]);
         Name::new(bytes)
     }
-    fn number_of(entry: &Entry) -> u8 {
-        entry.value[16]
-    }
-    fn pair(number: u8) -> (Entry, Beside) {
+    fn pair() -> (Entry, Beside) {
         let also = Beside { name: name(), ..long_beside(b"beside") };
-        let value = [also.name.as_bytes(), &[number][..]].concat();
-        (Entry { value: Bytes::from(value), ..entry() }, also)
+        (Entry { value: Bytes::copy_from_slice(also.name.as_bytes()), ..entry() }, also)
     }
 
     let handles = handles(make).await;
-    let (key, (first, also)) = (key(), pair(0));
-    assert_eq!(put_with(&*handles[0], &key, None, &first, &also).await, Swap::Swapped);
-    let first = Arc::new(first);
-    at_once(&handles, |store, number| {
-        let first = Arc::clone(&first);
-        async move {
-            let mut current = Entry::clone(&first);
-            for _ in 0..ROUNDS {
-                if number == 0 {
-                    let (next, also) = pair(number_of(&current) + 1);
-                    let swap = put_with(&*store, &key, Some(current.version), &next, &also).await;
-                    assert_eq!(swap, Swap::Swapped, "there is one writer");
-                    current = next;
-                } else {
-                    let seen = get(&*store, &key).await.expect("nobody removes it");
-                    if let Some(beside) = read_beside(&*store, &key, &beside_of(&seen)).await {
-                        assert_eq!(beside, &b"beside"[..], "with the entry comes what is beside it");
-                        continue;
+    for _ in 0..5 {
+        let (key, (first, also)) = (key(), pair());
+        assert_eq!(put_with(&*handles[0], &key, None, &first, &also).await, Swap::Swapped);
+        let first = Arc::new(first);
+        at_once(&handles, |store, number| {
+            let first = Arc::clone(&first);
+            async move {
+                let mut current = Entry::clone(&first);
+                // No more than a store has to keep beside one entry: a reader may be slow to ask.
+                for _ in 1..BESIDES {
+                    if number == 0 {
+                        let (next, also) = pair();
+                        let swap = put_with(&*store, &key, Some(current.version), &next, &also).await;
+                        assert_eq!(swap, Swap::Swapped, "there is one writer");
+                        current = next;
+                    } else {
+                        let seen = get(&*store, &key).await.expect("nobody removes it");
+                        let beside = read_beside(&*store, &key, &beside_of(&seen)).await;
+                        assert_eq!(beside.as_deref(), Some(&b"beside"[..]), "with the entry comes what is beside it");
                     }
-                    let now = get(&*store, &key).await.expect("nobody removes it");
-                    let later = number_of(&now) - number_of(&seen);
-                    assert!(later >= 8, "with the entry comes what is beside it, which is gone {later} swaps later");
                 }
             }
-        }
-    })
-    .await;
+        })
+        .await;
+    }
 }

@@ -3,7 +3,8 @@
 use std::fs;
 use std::time::Instant;
 
-use super::server::{CONFIG, FIXTURE, HOST, LIMIT, free_port};
+use super::port::Port;
+use super::server::{CONFIG, FIXTURE, HOST, LIMIT};
 use super::{Certificates, RedisServer};
 
 /// What a server shall be.
@@ -66,7 +67,7 @@ impl Builder {
     pub(crate) async fn start(self) -> RedisServer {
         let end = Instant::now() + LIMIT;
         loop {
-            let server = self.lay_out(free_port());
+            let server = self.lay_out(Port::free());
             server.launch();
             if server.answers(end).await {
                 if self.master.is_some() {
@@ -82,16 +83,16 @@ impl Builder {
         }
     }
 
-    fn lay_out(&self, port: u16) -> RedisServer {
+    fn lay_out(&self, port: Port) -> RedisServer {
         let directory = tempfile::tempdir().unwrap();
         let mut lines = vec![format!("bind {HOST}"), format!("user {FIXTURE} on >{FIXTURE} ~* &* +@all")];
         match &self.tls {
-            None => lines.push(format!("port {port}")),
+            None => lines.push(format!("port {}", port.number())),
             Some(certificates) => {
                 let file = |name| certificates.file(name).display().to_string();
                 lines.extend([
                     "port 0".into(),
-                    format!("tls-port {port}"),
+                    format!("tls-port {}", port.number()),
                     format!("tls-ca-cert-file {}", file("ca.pem")),
                     format!("tls-cert-file {}", file("server.pem")),
                     format!("tls-key-file {}", file("server.key")),

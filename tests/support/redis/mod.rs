@@ -3,6 +3,7 @@
 mod builder;
 mod certificates;
 mod cluster;
+mod port;
 mod sentinels;
 mod server;
 mod wire;

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, mpsc};
 use std::thread;
@@ -14,6 +13,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ClientTlsConfig, RedisResult, TlsCertificates, Value};
 use tempfile::TempDir;
 
+use super::port::Port;
 use super::{Builder, Certificates};
 
 pub(super) const HOST: &str = "127.0.0.1";
@@ -31,7 +31,7 @@ pub(super) const FIXTURE: &str = "fixture";
 
 /// A running server, or one that was killed and may be started again; killed and removed when dropped.
 pub(crate) struct RedisServer {
-    port: u16,
+    port: Port,
     tls: Option<Certificates>,
     sentinel: bool,
     process: Mutex<Option<Child>>,
@@ -49,7 +49,7 @@ impl RedisServer {
     }
 
     /// Not started yet.
-    pub(super) fn new(port: u16, tls: Option<Certificates>, sentinel: bool, directory: TempDir) -> Self {
+    pub(super) fn new(port: Port, tls: Option<Certificates>, sentinel: bool, directory: TempDir) -> Self {
         Self { port, tls, sentinel, process: Mutex::default(), directory }
     }
 
@@ -61,11 +61,11 @@ impl RedisServer {
     /// [`url`](Self::url) with credentials, such as `user:password@`.
     pub(crate) fn url_with(&self, credentials: &str) -> String {
         let scheme = if self.tls.is_some() { "rediss" } else { "redis" };
-        format!("{scheme}://{credentials}{HOST}:{}", self.port)
+        format!("{scheme}://{credentials}{HOST}:{}", self.port())
     }
 
     pub(crate) const fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// Panics if it does not run.
@@ -274,25 +274,13 @@ impl RedisServer {
 
 impl fmt::Debug for RedisServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "redis-server on port {}\n--- log\n{}", self.port, self.log())
+        write!(f, "redis-server on port {}\n--- log\n{}", self.port(), self.log())
     }
 }
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
-    }
-}
-
-/// A port that is free now. Below those that the system gives to outgoing connections: a client that knocks at the
-/// port of a server that is away would some day be given that very port, and be connected to itself. The same goes for
-/// the port of a cluster's node for other nodes, 10,000 above.
-pub(super) fn free_port() -> u16 {
-    loop {
-        let port = 10_000 + u16::try_from(getrandom::u32().unwrap() % 10_000).unwrap();
-        if TcpListener::bind((HOST, port)).is_ok() {
-            return port;
-        }
     }
 }
 

@@ -13,7 +13,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::server::{HOST, LIMIT, free_port};
+use super::port::Port;
+use super::server::{HOST, LIMIT};
 
 /// What becomes of a request.
 #[derive(Clone, Debug)]
@@ -37,7 +38,7 @@ type Hook = Box<dyn FnMut(&[Bytes]) -> Fault + Send>;
 
 /// A TCP proxy in front of a server without TLS; gone when dropped.
 pub(crate) struct Wire {
-    port: u16,
+    port: Port,
     shared: Arc<Shared>,
     listening: Mutex<Option<Listening>>,
 }
@@ -64,8 +65,8 @@ impl Wire {
     pub(crate) async fn in_front_of(server: u16) -> Self {
         let shared = Arc::new(Shared { server, hook: Mutex::default(), log: Mutex::default() });
         loop {
-            let port = free_port();
-            if let Ok(listener) = TcpListener::bind((HOST, port)).await {
+            let port = Port::free();
+            if let Ok(listener) = TcpListener::bind((HOST, port.number())).await {
                 let listening = Mutex::new(Some(listen(&shared, listener)));
                 return Self { port, shared, listening };
             }
@@ -78,11 +79,11 @@ impl Wire {
 
     /// [`url`](Self::url) with credentials, such as `user:password@`.
     pub(crate) fn url_with(&self, credentials: &str) -> String {
-        format!("redis://{credentials}{HOST}:{}", self.port)
+        format!("redis://{credentials}{HOST}:{}", self.port())
     }
 
     pub(crate) const fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// Asks this of each request, of the name of its command and its arguments, before it goes on.
@@ -127,7 +128,7 @@ impl Wire {
     pub(crate) async fn mend(&self) {
         let end = Instant::now() + LIMIT;
         let listener = loop {
-            match TcpListener::bind((HOST, self.port)).await {
+            match TcpListener::bind((HOST, self.port())).await {
                 Ok(listener) => break listener,
                 Err(error) => assert!(Instant::now() < end, "its port is gone: {error}"),
             }
