@@ -63,6 +63,23 @@ async fn a_commit_that_is_lost_is_repeated_in_the_background() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_commit_that_others_have_built_upon_is_not_told_as_lost() {
+    let app = App::new();
+    let mut token = app.log_in("app").await;
+    app.store.once(Call::is_commit, Plan::LoseAnswer);
+    assert_eq!(app.refresh(&token).await.status, 503);
+    let other = app.another();
+    app.events();
+    for _ in 0..2 {
+        token = other.refresh(&token).await.token();
+    }
+    app.layer.drain().await;
+    assert_eq!(other.events(), [EventKind::Replayed, EventKind::Rotated]);
+    assert_eq!(app.events(), [EventKind::Rotated]);
+    other.refresh(&token).await.token();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_retry_waits_for_the_commit_in_the_background() {
     let app = App::new();
     let token = app.log_in("app").await;

@@ -242,6 +242,13 @@ impl Commit {
         Err(StoreError::unavailable("the entry changes faster than it can be written"))
     }
 
+    /// Whether `found` was made from what this write had stored before its answer was lost.
+    fn underlies(&self, found: &Entry) -> bool {
+        let Ok(found) = Record::decode(&self.key, &found.tag, &found.value) else { return false };
+        let next = self.record.generation.saturating_add(1);
+        found.generation > next || found.previous.is_some_and(|previous| previous.hash == self.entry.tag)
+    }
+
     /// The windows begin when the client can have its answer, which is long after the rotation if the store was away.
     fn renew_windows<St>(&mut self, shared: &Shared<St>) {
         let now = shared.now();
@@ -278,6 +285,7 @@ impl Background {
             let settled = persist(&mut self.commit, &shared).await;
             let kind = match settled {
                 Some(Committed::Stored) => self.kind,
+                Some(Committed::Overtaken(found)) if self.commit.underlies(&found) => self.kind,
                 Some(Committed::Gone | Committed::Overtaken(_)) | None => EventKind::CommitLost,
             };
             self.tell(&shared, kind, started.elapsed());
