@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
@@ -105,10 +106,14 @@ async fn get(redis: &mut MultiplexedConnection, key: &[u8]) -> Vec<u8> {
 }
 
 /// Damages the grant of one session again and again, and mends it.
-async fn session(number: usize, app: RedisApp, mut redis: MultiplexedConnection, corrupt: Arc<AtomicUsize>) -> String {
+async fn session(
+    number: usize,
+    (key, mut token): (Vec<u8>, String),
+    app: RedisApp,
+    mut redis: MultiplexedConnection,
+    corrupt: Arc<AtomicUsize>,
+) -> String {
     let mut random = StdRng::seed_from_u64(number as u64);
-    let mut token = app.log_in("app").await;
-    let key = key_of(&token);
     let mut previous = token.clone();
     token = app.refresh(&token).await.token();
     let mut whole = get(&mut redis, &key).await;
@@ -153,23 +158,22 @@ async fn session(number: usize, app: RedisApp, mut redis: MultiplexedConnection,
     token
 }
 
-/// The key under which the grant of a token lies.
-fn key_of(token: &str) -> Vec<u8> {
-    use base64::Engine as _;
-    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-    use sha2::Digest as _;
-    let bytes = URL_SAFE_NO_PAD.decode(token.strip_prefix("rt_").unwrap()).unwrap();
-    format!("rt:{{{}}}", URL_SAFE_NO_PAD.encode(sha2::Sha256::digest(&bytes[..12]))).into_bytes()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_damaged_grants_are_errors_and_mended_they_go_on() {
     let server = RedisServer::start().await;
     let (app, redis) = start(&server).await;
     let corrupt = Arc::<AtomicUsize>::default();
+    let (mut begun, mut known) = (Vec::new(), HashSet::new());
+    for _ in 0..SESSIONS {
+        let token = app.log_in("app").await;
+        let keys = server.dump().await.into_iter().map(|(key, _)| key);
+        let key = keys.filter(|key| known.insert(key.clone())).last().unwrap();
+        begun.push((key, token));
+    }
+    assert_eq!(known.len(), SESSIONS);
     let mut sessions = JoinSet::new();
-    for number in 0..SESSIONS {
-        sessions.spawn(session(number, app.clone(), redis.clone(), Arc::clone(&corrupt)));
+    for (number, begun) in begun.into_iter().enumerate() {
+        sessions.spawn(session(number, begun, app.clone(), redis.clone(), Arc::clone(&corrupt)));
     }
     let tokens = sessions.join_all().await;
     app.layer.drain().await;
