@@ -1,0 +1,106 @@
+//! Runs of whole worlds: instances, a store, an authorization server, clients and a thief, with everything that can go
+//! wrong between them, all from one seed.
+//!
+//! `SIMULATION_SEEDS=1000000` runs more of them, `SIMULATION_SEED=7` one, with its trace. See `docs/simulation.md`.
+
+mod simulation {
+    pub(crate) mod broken;
+    pub(crate) mod check;
+    pub(crate) mod client;
+    pub(crate) mod cluster;
+    pub(crate) mod plan;
+    pub(crate) mod request;
+    pub(crate) mod run;
+    pub(crate) mod store;
+    pub(crate) mod thief;
+    pub(crate) mod upstream;
+    pub(crate) mod world;
+}
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use simulation::broken::Breakage;
+use simulation::run::run;
+
+/// How many runs there are by default.
+const SEEDS: u64 = 20_000;
+
+fn variable(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name} is not a number: {value}")))
+}
+
+/// The first seed below `end` whose run is not as promised.
+fn first_failure(end: u64, breakage: Option<Breakage>) -> Option<u64> {
+    let (next, failed) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= end.min(failed.load(Ordering::Relaxed)) {
+                return;
+            }
+            if !run(seed, breakage, false).violations.is_empty() {
+                failed.fetch_min(seed, Ordering::Relaxed);
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    Some(failed.into_inner()).filter(|seed| *seed != u64::MAX)
+}
+
+/// Runs the seed again and tells all that happened.
+fn explain(seed: u64) -> String {
+    let outcome = run(seed, None, true);
+    let mut text = outcome.trace.join("\n");
+    for violation in outcome.violations {
+        write!(text, "\nseed {seed}: {violation}").unwrap();
+    }
+    write!(text, "\nSIMULATION_SEED={seed} cargo test --all-features --test simulation every_run -- --nocapture")
+        .unwrap();
+    text
+}
+
+#[test]
+fn every_run_keeps_every_promise() {
+    if let Some(seed) = variable("SIMULATION_SEED") {
+        let outcome = run(seed, None, true);
+        println!("{}", outcome.trace.join("\n"));
+        assert!(outcome.violations.is_empty(), "{:#?}", outcome.violations);
+        return;
+    }
+    let seeds = variable("SIMULATION_SEEDS").unwrap_or(SEEDS);
+    if let Some(seed) = first_failure(seeds, None) {
+        panic!("{}", explain(seed));
+    }
+}
+
+#[test]
+fn a_seed_always_comes_to_the_same() {
+    for seed in 0..60 {
+        let (one, other) = (run(seed, None, true), run(seed, None, true));
+        assert!(one.trace.len() > 5, "seed {seed} has a trace");
+        assert_eq!(one.trace, other.trace, "seed {seed}");
+        assert_eq!(one.violations, other.violations, "seed {seed}");
+    }
+}
+
+#[test]
+fn every_breakage_is_found() {
+    const PATIENCE: u64 = 5_000;
+    let mut missed = Vec::new();
+    for breakage in Breakage::ALL {
+        match first_failure(PATIENCE, Some(breakage)) {
+            Some(seed) => {
+                println!("{breakage:?}: found by seed {seed}: {:?}", run(seed, Some(breakage), false).violations)
+            }
+            None => missed.push(breakage),
+        }
+    }
+    assert!(missed.is_empty(), "not found in {PATIENCE} runs: {missed:?}");
+}
