@@ -104,3 +104,26 @@ fn every_breakage_is_found() {
     }
     assert!(missed.is_empty(), "not found in {PATIENCE} runs: {missed:?}");
 }
+
+#[test]
+#[ignore]
+fn zz_stats() {
+    let mut counts = std::collections::BTreeMap::<String, usize>::new();
+    for seed in 0..300 {
+        for line in run(seed, None, true).trace {
+            let words: Vec<_> = line.split_whitespace().skip(2).collect();
+            let word = words
+                .iter()
+                .take(3)
+                .map(|w| w.split(['(', '0', '1', '2', '3', '4', ':']).next().unwrap())
+                .collect::<Vec<_>>()
+                .join(" ");
+            *counts.entry(word).or_default() += 1;
+        }
+    }
+    for (word, count) in counts {
+        if count > 30 {
+            println!("{word}: {}", count as f64 / 300.0);
+        }
+    }
+}

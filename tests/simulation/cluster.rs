@@ -1,7 +1,6 @@
 //! The instances of the layer: they start, crash and start again with nothing.
 
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use tokio::sync::Notify;
 use tower_layer::Layer as _;
@@ -118,10 +117,10 @@ pub(crate) fn crash(world: &Arc<World>, life: Life) {
 
 /// Crashes instances at moments when they make no call: while they wait for a lock, a lease or their patience.
 pub(crate) async fn crash_at_random(world: Arc<World>) {
-    while !world.is_calm() {
-        tokio::time::sleep(world.millis(1, 40_000) + Duration::from_micros(500)).await;
+    for _ in 0..world.plan.crashes {
+        tokio::time::sleep(world.millis(1, 20_000)).await;
         let instances = world.cluster.instances();
-        if let Some(instance) = world.pick(&instances).filter(|_| world.strikes(world.plan.crashes * 10)) {
+        if let Some(instance) = world.pick(&instances).filter(|_| world.strikes(200)) {
             crash(&world, instance.life);
         }
     }

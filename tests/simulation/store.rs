@@ -177,6 +177,15 @@ impl Shelf {
 
 /// What becomes of a call on its way.
 #[derive(Debug)]
+enum Fate {
+    /// Served at once.
+    Prompt,
+    Travels(Journey),
+    /// The store cannot be reached.
+    Refused,
+}
+
+#[derive(Debug)]
 struct Journey {
     /// How long the call takes to the store; none if it is lost.
     out: Option<Duration>,
@@ -188,16 +197,18 @@ struct Journey {
     crash: Option<bool>,
 }
 
-impl Journey {
-    fn draw(world: &World, call: &Call) -> Option<Self> {
-        let delay = || world.millis(0, if world.one_in(20, 1) { 300 } else { 12 });
-        let mut journey = Self { out: Some(delay()), back: Some(delay()), again: None, crash: None };
-        if world.strikes(world.plan.crashes) {
-            journey.crash = Some(world.one_in(2, 1));
+impl Fate {
+    fn draw(world: &World, call: &Call) -> Self {
+        let crash = world.strikes(world.plan.crashes).then(|| world.one_in(2, 1));
+        let faulty = world.strikes(world.plan.store_faults);
+        if crash.is_none() && !faulty && world.one_in(2, 1) {
+            return Self::Prompt;
         }
-        if world.strikes(world.plan.store_faults) {
+        let delay = || world.millis(0, if world.one_in(20, 1) { 300 } else { 12 });
+        let mut journey = Journey { out: Some(delay()), back: Some(delay()), again: None, crash };
+        if faulty {
             match world.below(6) {
-                0 => return None,
+                0 => return Self::Refused,
                 1 => journey.out = None,
                 2 => journey.back = None,
                 3 => journey.out = Some(world.millis(1, 3000)),
@@ -208,9 +219,11 @@ impl Journey {
                 _ => journey.again = Some(world.millis(0, 3000)),
             }
         }
-        Some(journey)
+        Self::Travels(journey)
     }
+}
 
+impl Journey {
     /// Runs apart from the caller: what was sent arrives though nobody waits for the answer.
     async fn run(self, world: Arc<World>, life: Life, call: Call, answer: oneshot::Sender<Answer>) {
         if self.crash == Some(true) {
@@ -225,9 +238,7 @@ impl Journey {
         if self.crash == Some(false) {
             cluster::crash(&world, life);
         }
-        if let Some(again) = self.again {
-            sleep(again).await;
-            world.note(|| format!("i{} once more:", life.instance));
+        if self.again == Some(Duration::ZERO) {
             arrive(&world, life, &call);
         }
         match self.back {
@@ -236,6 +247,11 @@ impl Journey {
         }
         if let Some(served) = served {
             let _ = answer.send(served);
+        }
+        if let Some(again) = self.again.filter(|again| !again.is_zero()) {
+            sleep(again).await;
+            world.note(|| format!("i{} once more:", life.instance));
+            arrive(&world, life, &call);
         }
     }
 }
@@ -299,9 +315,10 @@ impl Link {
         let key = match call {
             Call::Get(key) | Call::Swap(key, ..) | Call::Beside(key, _) | Call::Claim(key, ..) => key,
         };
-        let answer = match Journey::draw(world, &call) {
-            None => None,
-            Some(journey) => {
+        let answer = match Fate::draw(world, &call) {
+            Fate::Refused => None,
+            Fate::Prompt => arrive(world, *life, &call),
+            Fate::Travels(journey) => {
                 let (answer, arrives) = oneshot::channel();
                 tokio::spawn(journey.run(Arc::clone(world), *life, call, answer));
                 timeout(TIME_OUT, arrives).await.ok().and_then(Result::ok)
