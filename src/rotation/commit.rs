@@ -23,6 +23,10 @@ use crate::shared::Shared;
 use crate::store::{Beside, Change, Entry, Key, Store, StoreError, Swap, Tag, Ttl, Version};
 use crate::upstream::Granted;
 
+/// How much longer than its window a replay is kept. The clocks of two instances differ, and between the decision to
+/// replay and the read some time passes: who is told to replay must find the replay.
+const REPLAY_MARGIN: Duration = Duration::from_secs(30);
+
 /// A rotation that the upstream has granted.
 pub(crate) struct Rotation<'a> {
     pub(crate) presentation: &'a Presentation<'a>,
@@ -119,7 +123,8 @@ impl Rotation<'_> {
         } else {
             let context = presentation.context(Purpose::Replay);
             let sealed = replay::seal(&self.sealer, *replay_nonce, context, self.ask, granted, &body, now)?;
-            Some(Beside::new(replay::name(&hash), sealed.into(), windows.retry.min(lifetime)))
+            let kept = windows.retry.saturating_add(REPLAY_MARGIN).min(lifetime);
+            Some(Beside::new(replay::name(&hash), sealed.into(), kept))
         };
         let key = presentation.key;
         let entry = Entry::new(*version, hash, record.encode(&key, &hash));
