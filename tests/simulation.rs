@@ -107,23 +107,24 @@ fn every_breakage_is_found() {
 
 #[test]
 #[ignore]
-fn zz_stats() {
-    let mut counts = std::collections::BTreeMap::<String, usize>::new();
-    for seed in 0..300 {
-        for line in run(seed, None, true).trace {
-            let words: Vec<_> = line.split_whitespace().skip(2).collect();
-            let word = words
-                .iter()
-                .take(3)
-                .map(|w| w.split(['(', '0', '1', '2', '3', '4', ':']).next().unwrap())
-                .collect::<Vec<_>>()
-                .join(" ");
-            *counts.entry(word).or_default() += 1;
+fn zz_survey() {
+    let begin = variable("FROM").unwrap_or(0);
+    let end = variable("TO").unwrap_or(1000);
+    let next = AtomicU64::new(begin);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        return;
+                    }
+                    let v = run(seed, None, false).violations;
+                    if !v.is_empty() {
+                        println!("seed {seed}: {v:?}");
+                    }
+                }
+            });
         }
-    }
-    for (word, count) in counts {
-        if count > 30 {
-            println!("{word}: {}", count as f64 / 300.0);
-        }
-    }
+    });
 }

@@ -81,6 +81,7 @@ struct Line {
     begun: u32,
     touched: Duration,
     commit_lost: bool,
+    removed: bool,
 }
 
 impl Line {
@@ -137,7 +138,7 @@ impl Ledger {
     }
 
     pub(crate) fn violations(&mut self) -> Vec<String> {
-        let unexplained = self.lines.values().filter(|line| line.commit_lost && line.dead.is_none());
+        let unexplained = self.lines.values().filter(|line| line.commit_lost && line.dead.is_none() && !line.removed);
         let unexplained = unexplained.filter_map(|line| line.session).filter(|session| !self.is_excused(*session));
         for session in unexplained.collect::<Vec<_>>() {
             self.violation(format!("a commit of session {session} was lost, and the store was there"));
@@ -232,6 +233,7 @@ impl Ledger {
                     session.pending.retain(|(pending, _)| *pending != life);
                 }
             }
+            Effect::Removed(key) => self.lines.entry(key).or_default().removed = true,
             Effect::TakenOver(key) => {
                 let Some(number) = self.lines.get(&key).and_then(|line| line.session) else { return };
                 let session = self.sessions.entry(number).or_default();
@@ -313,7 +315,9 @@ impl Ledger {
         let silence = self.silence;
         let line = self.lines.entry(token.key).or_default();
         let superseded = line.is_superseded(&token.tag);
-        let reuse = superseded && line.open == 0 && line.touched + silence < now;
+        // What the store has lost is forged to the layer, which ends nothing.
+        let known = line.undone_at(&token.tag).is_none();
+        let reuse = superseded && known && line.open == 0 && line.touched + silence < now;
         line.open += 1;
         line.begun += 1;
         line.touched = now;
@@ -371,7 +375,12 @@ impl Ledger {
     }
 
     /// A revocation of the newest token of a client that has one tab was confirmed.
-    pub(crate) fn revoked(&mut self, token: &Token, now: Duration) {
+    pub(crate) fn revoked(&mut self, session: usize, token: &Token, now: Duration) {
+        // A thief may have the newest token in the meantime, and a failover none that its client knows.
+        let excuses = self.sessions.get(&session).map(|session| session.excuses.as_slice());
+        if excuses != Some(&[Excuse::Left]) {
+            return;
+        }
         if let Some(line) = self.lines.get_mut(&token.key) {
             line.dead.get_or_insert((now, "its revocation was confirmed"));
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::time::sleep;
 
-use super::check::Token;
+use super::check::{Excuse, Token};
 use super::plan::User;
 use super::request::{Ask, Caller, Learned, send};
 use super::world::World;
@@ -125,14 +125,13 @@ pub(crate) async fn refresh(world: &Arc<World>, jar: &Jar) -> bool {
 
 /// Revokes; from then on it holds no token.
 async fn leave(world: &Arc<World>, jar: &Jar, held: &Held) {
-    use super::check::Excuse;
     world.ledger().excuse(held.session, Excuse::Left);
     for _ in 0..10 {
         match send(world, &jar.caller, &Ask::Revoke(held.token.clone())).await {
             Learned::Done => {
                 // With more tabs the token may have been too old to end anything.
                 if jar.tabs == 1 {
-                    world.ledger().revoked(&held.token, world.elapsed());
+                    world.ledger().revoked(held.session, &held.token, world.elapsed());
                 }
                 break;
             }

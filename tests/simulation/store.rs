@@ -40,6 +40,8 @@ enum Answer {
 pub(crate) enum Effect {
     /// It has another tag now: a grant has begun, or was rotated.
     Committed(Key, Tag),
+    /// It is gone: its grant has ended.
+    Removed(Key),
     /// A lease that had run out was taken by another request.
     TakenOver(Key),
 }
@@ -138,7 +140,7 @@ impl Shelf {
             _ if found.as_ref().map(|found| found.version) != expected => return (Swap::Conflict(found), None),
             (Some(_), Change::Remove) => {
                 self.write(*key, None, now);
-                return (Swap::Swapped, None);
+                return (Swap::Swapped, Some(Effect::Removed(*key)));
             }
             (_, Change::Put { entry, ttl }) => (entry.clone(), *ttl),
         };
