@@ -66,7 +66,7 @@ pub(crate) async fn tab(world: Arc<World>, jar: Arc<Jar>, steps: usize, first: b
         match jar.read(&world) {
             None if first => log_in(&world, &jar).await,
             None => {}
-            Some(held) if first && world.one_in(14, 1) => leave(&world, &jar, &held).await,
+            Some(held) if first && world.one_in(10, 1) => leave(&world, &jar, &held).await,
             Some(_) => {
                 refresh(&world, &jar).await;
             }

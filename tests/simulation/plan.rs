@@ -74,15 +74,15 @@ impl Plan {
             let length = if rng.random_ratio(1, 5) { 50..90 } else { 1..20 };
             (secs(0..120, &mut rng), secs(length, &mut rng))
         });
-        let instances = rng.random_range(1..=4);
+        let instances = [1, 2, 2, 2, 3, 4][rng.random_range(0..6)];
         let skewed = rng.random_ratio(1, 2);
         let skews = (0..instances)
             .map(|_| if skewed { rng.random_range(Duration::ZERO..=Self::SKEW) } else { Duration::ZERO })
             .collect();
-        let users = (0..rng.random_range(1..=2)).map(|number| user(number, &mut rng)).collect();
+        let users = (0..if rng.random_ratio(1, 5) { 2 } else { 1 }).map(|number| user(number, &mut rng)).collect();
         Self {
             users,
-            thefts: if rng.random_ratio(1, 2) { rng.random_range(1..=3) } else { 0 },
+            thefts: if rng.random_ratio(1, 2) { rng.random_range(1..=2) } else { 0 },
             rotates: [Rotates::Always, Rotates::Always, Rotates::Sometimes, Rotates::Never][rng.random_range(0..4)],
             rotation_timeout: Duration::from_secs(if rng.random_ratio(1, 2) { 2 } else { 10 }),
             retry_window: Duration::from_secs(if rng.random_ratio(1, 2) { 45 } else { 60 }),
@@ -110,6 +110,6 @@ fn user(number: usize, rng: &mut StdRng) -> User {
         client: format!("client-{number}"),
         secret: confidential.then(|| format!("secret-{number}")),
         tabs: if rng.random_ratio(1, 3) { 2 } else { 1 },
-        steps: rng.random_range(2..=6),
+        steps: rng.random_range(2..=4),
     }
 }

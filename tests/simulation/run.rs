@@ -82,7 +82,7 @@ async fn aftermath(world: &Arc<World>, jars: &[Arc<Jar>]) {
     cluster::start(world);
     sleep(Duration::from_secs(300)).await;
     refresh_all(world, jars).await;
-    if world.one_in(2, 1) {
+    if world.one_in(3, 1) {
         sleep(Duration::from_secs(400)).await;
         thief::last_theft(world, jars).await;
         refresh_all(world, jars).await;

@@ -30,7 +30,7 @@ pub(crate) async fn theft(world: Arc<World>, jars: Vec<Arc<Jar>>) {
         1 => world.pause(300, 60_000).await,
         _ => world.pause(60_000, 400_000).await,
     }
-    let loot = [Loot::Token, Loot::OtherClient, Loot::Name, Loot::Everything, Loot::Everything];
+    let loot = [Loot::Token, Loot::OtherClient, Loot::Name, Loot::Name, Loot::Everything, Loot::Everything];
     let Some(loot) = world.pick(&loot).copied() else { return };
     let honest = &jar.caller;
     let caller = Caller {
@@ -44,7 +44,7 @@ pub(crate) async fn theft(world: Arc<World>, jars: Vec<Arc<Jar>>) {
         entitled: loot == Loot::Everything || (loot == Loot::Name && honest.secret.is_none()),
         named: matches!(loot, Loot::Name | Loot::Everything),
     };
-    for _ in 0..1 + world.below(4) {
+    for _ in 0..1 + world.below(if caller.entitled { 3 } else { 1 }) {
         // Without the secret the token that its client holds is of no use, nor does it harm. An older one ends the
         // grant.
         let held = jar.newest().is_some_and(|held| held.token.tag == token.tag);
