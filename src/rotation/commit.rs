@@ -192,7 +192,8 @@ impl Write for Commit {
                 return Ok(Committed::Gone);
             }
             if found.tag != self.claimed {
-                return Ok(Committed::Overtaken(found));
+                let stored = self.precedes(&found, &record);
+                return Ok(if stored { Committed::Stored } else { Committed::Overtaken(found) });
             }
             self.expected = found.version;
         }
@@ -201,6 +202,12 @@ impl Write for Commit {
 }
 
 impl Commit {
+    /// Whether an earlier attempt was stored, whose answer was lost: the token is there, or was rotated since.
+    fn precedes(&self, found: &Entry, record: &Record) -> bool {
+        let previous = record.previous.as_ref().map(|previous| &previous.hash);
+        [Some(&found.tag), previous].contains(&Some(&self.entry.tag))
+    }
+
     /// The windows begin when the client can have its answer, which is long after the rotation if the store was away.
     fn renew_windows<St>(&mut self, shared: &Shared<St>) {
         let now = shared.now();
