@@ -27,6 +27,12 @@ impl Token {
         let key = Key::new(Sha256::digest(bytes.get(..12)?).into());
         Some(Self { text: text.to_owned(), key, tag: Tag::new(Sha256::digest(&bytes).into()) })
     }
+
+    /// The same with a secret that somebody has made up.
+    pub(crate) fn forged(&self) -> Option<Self> {
+        let (known, _) = self.text.split_at_checked("rt_".len() + 22)?;
+        Self::parse(&format!("{known}{}", "A".repeat(42)))
+    }
 }
 
 /// What nobody can make good for: a session that it happened to may be lost.
@@ -315,8 +321,8 @@ impl Ledger {
         let silence = self.silence;
         let line = self.lines.entry(token.key).or_default();
         let superseded = line.is_superseded(&token.tag);
-        // What the store has lost is forged to the layer, which ends nothing.
-        let known = line.undone_at(&token.tag).is_none();
+        // What the store has lost is forged to the layer, as is what never was: neither ends anything.
+        let known = line.place(&token.tag).is_some();
         let reuse = superseded && known && line.open == 0 && line.touched + silence < now;
         line.open += 1;
         line.begun += 1;
@@ -341,6 +347,9 @@ impl Ledger {
         }
         if let Some((since, why)) = line.dead.filter(|(since, _)| *since < ticket.at) {
             wrong.push(format!("though it had ended {} ms before ({why})", (ticket.at - since).as_millis()));
+        }
+        if line.place(&ticket.token.tag).is_none() && line.undone_at(&ticket.token.tag).is_none() {
+            wrong.push("for a token that was never issued".into());
         }
         if ticket.superseded {
             wrong.push("for a token that was over".into());

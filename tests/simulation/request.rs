@@ -82,15 +82,9 @@ fn request(world: &World, caller: &Caller, ask: &Ask) -> Request<Full<Bytes>> {
     let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
     let mut request =
         Request::post(path).header("content-type", "application/x-www-form-urlencoded").body(Full::from(body)).unwrap();
-    request.extensions_mut().extend(
-        hidden
-            .map(|hidden| {
-                let mut extensions = http::Extensions::new();
-                extensions.insert(hidden);
-                extensions
-            })
-            .unwrap_or_default(),
-    );
+    if let Some(hidden) = hidden {
+        request.extensions_mut().insert(hidden);
+    }
     request
 }
 
@@ -144,7 +138,7 @@ fn judge(world: &World, caller: &Caller, ticket: Option<Ticket>, answer: Option<
     let next = Token::parse(text("refresh_token"));
     let session = text("access_token").split('-').nth(1).and_then(|number| number.parse().ok());
     if session.is_some() && !caller.entitled {
-        ledger.violation(format!("somebody without the client's credentials got an answer: {body}"));
+        ledger.violation(format!("somebody without the client's credentials got an answer of session {session:?}"));
     }
     match (&ticket, &next) {
         (Some(ticket), Some(next)) => ledger.granted(ticket, next, session, now),

@@ -51,7 +51,9 @@ pub(crate) async fn theft(world: Arc<World>, jars: Vec<Arc<Jar>>) {
         if caller.named && (caller.entitled || !held) {
             world.ledger().robbed(&token);
         }
-        if let Learned::Token(next, _) = send(&world, &caller, &Ask::Refresh(token.clone())).await {
+        let forged = if world.one_in(8, 1) { token.forged() } else { None };
+        let presented = forged.unwrap_or_else(|| token.clone());
+        if let Learned::Token(next, _) = send(&world, &caller, &Ask::Refresh(presented)).await {
             token = next;
         }
         match world.below(3) {
