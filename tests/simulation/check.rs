@@ -3,37 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use sha2::{Digest as _, Sha256};
 use tower_oauth_refresh::store::{Key, Tag};
 use tower_oauth_refresh::{Event, EventKind, GrantName};
 
 use super::cluster::Life;
 use super::plan::Plan;
 use super::store::Effect;
-
-/// A refresh token of the layer, as its holder has it, and as the store knows it.
-#[derive(Clone, Debug)]
-pub(crate) struct Token {
-    pub(crate) text: String,
-    pub(crate) key: Key,
-    pub(crate) tag: Tag,
-}
-
-impl Token {
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix("rt_")?).ok()?;
-        let key = Key::new(Sha256::digest(bytes.get(..12)?).into());
-        Some(Self { text: text.to_owned(), key, tag: Tag::new(Sha256::digest(&bytes).into()) })
-    }
-
-    /// The same with a secret that somebody has made up.
-    pub(crate) fn forged(&self) -> Option<Self> {
-        let (known, _) = self.text.split_at_checked("rt_".len() + 22)?;
-        Self::parse(&format!("{known}{}", "A".repeat(42)))
-    }
-}
+use super::token::Token;
 
 /// What nobody can make good for: a session that it happened to may be lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +136,12 @@ impl Ledger {
 
     pub(crate) fn has_excuse(&self, session: usize) -> bool {
         self.strict || self.sessions.get(&session).is_some_and(|session| !session.excuses.is_empty())
+    }
+
+    /// How many sessions there were, and for how many of them there is an excuse.
+    pub(crate) fn sessions(&self) -> (usize, usize) {
+        let excused = self.sessions.values().filter(|session| !session.excuses.is_empty()).count();
+        (self.sessions.len(), excused)
     }
 
     pub(crate) fn excuse(&mut self, session: usize, excuse: Excuse) {

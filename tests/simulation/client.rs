@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::check::{Excuse, Token};
+use super::check::Excuse;
 use super::plan::User;
 use super::request::{Ask, Caller, Learned, send};
+use super::token::Token;
 use super::world::World;
 
 /// Where the tabs of a client keep its token.

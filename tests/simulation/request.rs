@@ -10,8 +10,9 @@ use tokio::time::sleep;
 use tower::ServiceExt as _;
 
 use super::broken;
-use super::check::{Ticket, Token};
+use super::check::Ticket;
 use super::cluster::Instance;
+use super::token::Token;
 use super::upstream::MARK;
 use super::world::World;
 

@@ -19,6 +19,9 @@ use super::world::World;
 pub(crate) struct Outcome {
     pub(crate) violations: Vec<String>,
     pub(crate) trace: Vec<String>,
+    /// How many sessions there were, and for how many of them there is an excuse.
+    pub(crate) sessions: usize,
+    pub(crate) excused: usize,
 }
 
 thread_local! {
@@ -46,7 +49,8 @@ pub(crate) fn run(seed: u64, breakage: Option<Breakage>, traced: bool) -> Outcom
     drop(runtime);
     let mut violations = world.ledger().violations();
     violations.extend(PANICS.take().into_iter().map(|panic| format!("something panicked: {panic}")));
-    Outcome { violations, trace: world.take_trace() }
+    let (sessions, excused) = world.ledger().sessions();
+    Outcome { violations, trace: world.take_trace(), sessions, excused }
 }
 
 async fn play(world: &Arc<World>) {

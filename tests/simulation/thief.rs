@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::check::Token;
 use super::client::Jar;
 use super::request::{Ask, Caller, Learned, send};
+use super::token::Token;
 use super::world::World;
 
 /// What the thief has besides the token.
