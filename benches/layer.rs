@@ -21,7 +21,12 @@ struct Server(Bytes);
 
 impl Server {
     fn new() -> Self {
-        let access_token = "a".repeat(850);
+        Self::of(850)
+    }
+
+    /// With an access token of so many bytes.
+    fn of(len: usize) -> Self {
+        let access_token = "a".repeat(len);
         let refresh_token = "u".repeat(64);
         Self(Bytes::from(format!(
             r#"{{"access_token":"{access_token}","token_type":"Bearer","expires_in":3600,"refresh_token":"{refresh_token}","scope":"read"}}"#
@@ -178,7 +183,68 @@ fn parts(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, pass_through, rotation, parts);
+/// An access token is looked up in the cache of the layer, or in the store with its grant. Time is taken around the
+/// layer alone, as for a rotation.
+fn access(c: &mut Criterion) {
+    let runtime = Runtime::new().expect("a runtime");
+    let layer = RefreshLayer::builder(MemoryStore::new()).reference_access_tokens().build().expect("settings");
+    let issue = async |layer: &RefreshLayer<MemoryStore>| {
+        let form = "grant_type=authorization_code&code=c&client_id=0123456789abcdef0123456789abcdef0123";
+        let Ok(response) = layer.layer(Server::of(64)).oneshot(post(form.into())).await;
+        let Ok(body) = response.into_body().collect().await;
+        let value: serde_json::Value = serde_json::from_slice(&body.to_bytes()).expect("an answer");
+        format!("Bearer {}", value["access_token"].as_str().expect("an access token"))
+    };
+    let tokens = runtime.block_on(futures(10_000, async || issue(&layer).await));
+    let request = |token: &str| {
+        let mut request = Request::get("/orders").header("authorization", token).body(()).expect("a request");
+        request.extensions_mut().insert(7_u8);
+        request
+    };
+    let mut group = c.benchmark_group("access");
+    group.throughput(Throughput::Elements(1));
+    let time = |service: &mut dyn FnMut(Request<()>) -> Duration, times: u64| {
+        let tokens = tokens.iter().cycle();
+        tokens.take(usize::try_from(times).expect("few")).map(|token| service(request(token))).sum::<Duration>()
+    };
+    let _guard = runtime.enter();
+    let mut bare = Server::of(64);
+    group.bench_function("bare", |b| {
+        let mut call = |request: Request<()>| {
+            let start = Instant::now();
+            black_box(now(&mut bare, request));
+            start.elapsed()
+        };
+        b.iter_custom(|times| time(&mut call, times));
+    });
+    let long = Duration::from_secs(3600);
+    for (name, ttl) in [("hit", long), ("miss", Duration::ZERO)] {
+        let guard = layer.access().cache_ttl(ttl).build().expect("settings");
+        let mut service = guard.layer(Server::of(64));
+        let mut call = |request: Request<()>| {
+            let start = Instant::now();
+            black_box(now(&mut service, request));
+            start.elapsed()
+        };
+        time(&mut call, 10_000);
+        group.bench_function(format!("{name}, 10000 tokens"), |b| b.iter_custom(|times| time(&mut call, times)));
+        group.bench_function(format!("{name}, one token"), |b| {
+            b.iter_custom(|times| (0..times).map(|_| call(request(&tokens[0]))).sum::<Duration>());
+        });
+    }
+    group.finish();
+}
+
+/// Runs a request to its end that waits for nothing.
+fn now<S: Service<Request<()>, Error = Infallible>>(service: &mut S, request: Request<()>) -> S::Response {
+    let future = std::pin::pin!(service.call(request));
+    match future.poll(&mut Context::from_waker(std::task::Waker::noop())) {
+        Poll::Ready(Ok(response)) => response,
+        Poll::Pending => unreachable!("nothing here waits"),
+    }
+}
+
+criterion_group!(benches, pass_through, rotation, parts, access);
 criterion_main!(benches);
 
 // The inner service gets the layer's body type; this says that it takes any.

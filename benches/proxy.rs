@@ -1,17 +1,18 @@
-//! How much processor time the example proxy takes for a rotation, forwarding included.
+//! How much processor time the example proxy takes for a rotation, and for forwarding the same request as it is.
 //!
 //! ```sh
 //! cargo build --release --example proxy && cargo bench --bench proxy
 //! ```
 //!
 //! The proxy is a process of its own, on one processor where `taskset` is there; clients and upstream are this one. What is
-//! measured is what the kernel says that the proxy has used, so that a busy machine only makes it last longer.
+//! measured is what the kernel says that the proxy has used, so that a busy machine only makes it last longer. The two take
+//! turns, so that what else disturbs the machine disturbs both.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -20,9 +21,15 @@ use tokio::sync::Barrier;
 
 const CLIENTS: usize = 32;
 /// Of each connection, so that a grant is refreshed every few seconds and not every millisecond.
-const GRANTS: usize = 2000;
+const GRANTS: usize = 500;
+const TOKEN: &str = "/token";
+const UNGUARDED: &str = "/other";
 const WARM_UP: Duration = Duration::from_secs(2);
-const MEASURED: Duration = Duration::from_secs(10);
+const ROUNDS: usize = 10;
+/// Of each kind in each round.
+const MEASURED: Duration = Duration::from_secs(1);
+/// Between the kinds, until what is under way is of the next one.
+const SETTLE: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {
     // `cargo test --benches` runs this, too.
@@ -39,46 +46,110 @@ async fn measure() {
     let address = upstream.local_addr().expect("an address");
     tokio::spawn(serve(upstream));
     let proxy = Proxy::start(address);
-    let rotations = Arc::new(AtomicU64::new(0));
+    let load = Arc::new(Load::default());
     let warm = Arc::new(Barrier::new(CLIENTS + 1));
     for _ in 0..CLIENTS {
-        tokio::spawn(rotate(proxy.address, Arc::clone(&warm), Arc::clone(&rotations)));
+        tokio::spawn(rotate(proxy.address, Arc::clone(&warm), Arc::clone(&load)));
     }
     warm.wait().await;
     tokio::time::sleep(WARM_UP).await;
-    let (time, before, count) = (Instant::now(), proxy.processor_time(), rotations.load(Ordering::Relaxed));
-    tokio::time::sleep(MEASURED).await;
-    let count = rotations.load(Ordering::Relaxed) - count;
-    let used = proxy.processor_time() - before;
-    let micros = used.as_secs_f64() * 1e6 / count as f64;
-    let rate = count as f64 / time.elapsed().as_secs_f64();
-    println!("{micros:.1} µs of processor time per rotation, {rate:.0} rotations a second, {CLIENTS} in flight");
+    let (mut forwarding, mut rotation) = (Cost::default(), Cost::default());
+    for _ in 0..ROUNDS {
+        for (forward, cost) in [(true, &mut forwarding), (false, &mut rotation)] {
+            load.forward.store(forward, Ordering::Relaxed);
+            tokio::time::sleep(SETTLE).await;
+            let (started, (user, system), count) = (Instant::now(), proxy.processor_time(), load.answered());
+            tokio::time::sleep(MEASURED).await;
+            let (user_after, system_after) = proxy.processor_time();
+            cost.count += load.answered() - count;
+            cost.user += user_after - user;
+            cost.system += system_after - system;
+            cost.elapsed += started.elapsed();
+        }
+    }
+    println!("µs of processor time, {CLIENTS} in flight       user  system   total   a second");
+    forwarding.print("the same POST, forwarded as it is");
+    rotation.print("a rotation");
+    println!("ratio {:.2}", rotation.per_request(|cost| cost.total()) / forwarding.per_request(|cost| cost.total()));
 }
 
-/// One connection on which clients log in, and then refresh in turn without end.
-async fn rotate(proxy: SocketAddr, warm: Arc<Barrier>, rotations: Arc<AtomicU64>) {
+/// What the clients do, and how often they have done it.
+#[derive(Default)]
+struct Load {
+    /// Whether they send their forms where the layer does not look.
+    forward: AtomicBool,
+    answered: AtomicU64,
+}
+
+impl Load {
+    fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+}
+
+/// What requests of one kind have cost.
+#[derive(Default)]
+struct Cost {
+    count: u64,
+    user: Duration,
+    system: Duration,
+    elapsed: Duration,
+}
+
+impl Cost {
+    fn total(&self) -> Duration {
+        self.user + self.system
+    }
+
+    /// In microseconds.
+    fn per_request(&self, time: impl Fn(&Self) -> Duration) -> f64 {
+        time(self).as_secs_f64() * 1e6 / self.count as f64
+    }
+
+    fn print(&self, name: &str) {
+        let [user, system] = [self.per_request(|cost| cost.user), self.per_request(|cost| cost.system)];
+        let (total, rate) = (user + system, self.count as f64 / self.elapsed.as_secs_f64());
+        println!("{name:36}{user:8.1}{system:8.1}{total:8.1}{rate:11.0}");
+    }
+}
+
+/// One connection on which clients log in, and then send their refresh tokens in turn without end.
+async fn rotate(proxy: SocketAddr, warm: Arc<Barrier>, load: Arc<Load>) {
     let mut stream = TcpStream::connect(proxy).await.expect("the proxy");
     stream.set_nodelay(true).expect("an option");
     let mut buffer = Vec::with_capacity(8192);
     let mut tokens = Vec::with_capacity(GRANTS);
     for _ in 0..GRANTS {
         let form = "grant_type=authorization_code&client_id=bench&code=x";
-        tokens.push(exchange(&mut stream, &mut buffer, form).await.expect("an answer"));
+        tokens.push(exchange(&mut stream, &mut buffer, TOKEN, form).await.expect("an answer"));
+    }
+    // Once each beforehand: a first rotation needs new memory, every later one that of the one before.
+    for token in &mut tokens {
+        *token = exchange(&mut stream, &mut buffer, TOKEN, &refresh(token)).await.expect("an answer");
     }
     warm.wait().await;
     for turn in (0..GRANTS).cycle() {
-        let form = format!("grant_type=refresh_token&client_id=bench&refresh_token={}", tokens[turn]);
+        let form = refresh(&tokens[turn]);
+        let forward = load.forward.load(Ordering::Relaxed);
+        let path = if forward { UNGUARDED } else { TOKEN };
         // The proxy is gone when all is measured.
-        let Some(token) = exchange(&mut stream, &mut buffer, &form).await else { return };
-        tokens[turn] = token;
-        rotations.fetch_add(1, Ordering::Relaxed);
+        let Some(token) = exchange(&mut stream, &mut buffer, path, &form).await else { return };
+        if !forward {
+            tokens[turn] = token;
+        }
+        load.answered.fetch_add(1, Ordering::Relaxed);
     }
 }
 
+fn refresh(token: &str) -> String {
+    format!("grant_type=refresh_token&client_id=bench&refresh_token={token}")
+}
+
 /// The refresh token of the answer to this form.
-async fn exchange(stream: &mut TcpStream, buffer: &mut Vec<u8>, form: &str) -> Option<String> {
-    let head = "POST /token HTTP/1.1\r\nHost: login.example.com\r\nContent-Type: application/x-www-form-urlencoded";
-    let request = format!("{head}\r\nAccept: application/json\r\nContent-Length: {}\r\n\r\n{form}", form.len());
+async fn exchange(stream: &mut TcpStream, buffer: &mut Vec<u8>, path: &str, form: &str) -> Option<String> {
+    let head = "HTTP/1.1\r\nHost: login.example.com\r\nContent-Type: application/x-www-form-urlencoded";
+    let request =
+        format!("POST {path} {head}\r\nAccept: application/json\r\nContent-Length: {}\r\n\r\n{form}", form.len());
     stream.write_all(request.as_bytes()).await.ok()?;
     let answer = message(stream, buffer).await?;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
@@ -156,12 +227,12 @@ impl Proxy {
     }
 
     /// User and system time, by `/proc`.
-    fn processor_time(&self) -> Duration {
+    fn processor_time(&self) -> (Duration, Duration) {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("Linux");
         let fields: Vec<_> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
-        let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
         // Linux counts in hundredths of a second, whatever its own clock does.
-        Duration::from_millis(ticks * 10)
+        let time = |field: &str| Duration::from_millis(field.parse::<u64>().expect("a number") * 10);
+        (time(fields[11]), time(fields[12]))
     }
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use crate::json;
-use crate::text::TextAt;
+use crate::text::{TextAt, mentions};
 
 /// Why an answer is no token answer that could be read. It must not be passed on: a token may be in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,10 +34,12 @@ enum Name {
     RefreshExpiresIn,
     RefreshTokenExpiresIn,
     IssuedTokenType,
+    TokenType,
+    IdToken,
 }
 
 impl Name {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::AccessToken,
         Self::RefreshToken,
         Self::Error,
@@ -46,6 +48,8 @@ impl Name {
         Self::RefreshExpiresIn,
         Self::RefreshTokenExpiresIn,
         Self::IssuedTokenType,
+        Self::TokenType,
+        Self::IdToken,
     ];
 
     const fn as_str(self) -> &'static str {
@@ -58,12 +62,19 @@ impl Name {
             Self::RefreshExpiresIn => "refresh_expires_in",
             Self::RefreshTokenExpiresIn => "refresh_token_expires_in",
             Self::IssuedTokenType => "issued_token_type",
+            Self::TokenType => "token_type",
+            Self::IdToken => "id_token",
         }
     }
 
     fn of(name: &RawValue) -> Option<Self> {
         let name = json::string(name)?;
         Self::ALL.into_iter().find(|known| known.as_str() == &*name)
+    }
+
+    /// Whether its value is read, so that it may stand there once only.
+    const fn is_read(self) -> bool {
+        !matches!(self, Self::TokenType | Self::IdToken)
     }
 
     /// Whether it says how long the refresh token lives. No standard has such a member, servers have these two.
@@ -87,6 +98,7 @@ pub(crate) struct TokenAnswer {
     /// Where the closing brace is.
     brace: usize,
     error: Option<TextAt>,
+    access_token: Option<TextAt>,
     has_access_token: bool,
     refresh_token: Option<TextAt>,
     scope: Option<TextAt>,
@@ -106,18 +118,20 @@ impl TokenAnswer {
         let brace = text.rfind('}').ok_or(AnswerError::NotJson)?;
         let mut members = Vec::with_capacity(found.len());
         let (mut error, mut refresh_token, mut scope) = (None, None, None);
-        let mut has_access_token = false;
+        let (mut access_token, mut has_access_token) = (None, false);
         let mut issued_token_type = None;
         for member in found {
             let value = range(member.value);
             let known = Name::of(member.name);
-            if known.is_some() && members.iter().any(|member: &MemberAt| member.known == known) {
+            if known.is_some_and(Name::is_read) && members.iter().any(|member: &MemberAt| member.known == known) {
                 return Err(AnswerError::Repeated);
             }
             match known {
                 Some(Name::Error) => error = string_at(member.value, &value),
-                // Long, and never read: a string of some length is all that counts.
-                Some(Name::AccessToken) => has_access_token = member.value.get().starts_with('"') && value.len() > 2,
+                Some(Name::AccessToken) => {
+                    has_access_token = member.value.get().starts_with('"') && value.len() > 2;
+                    access_token = string_at(member.value, &value);
+                }
                 Some(Name::Scope) => scope = string_at(member.value, &value),
                 Some(Name::IssuedTokenType) => issued_token_type = string_at(member.value, &value),
                 Some(Name::RefreshToken) if member.value.get() != "null" => {
@@ -127,7 +141,17 @@ impl TokenAnswer {
             }
             members.push(MemberAt { known, start: range(member.name).start, value });
         }
-        Ok(Self { body, members, brace, error, has_access_token, refresh_token, scope, issued_token_type })
+        Ok(Self {
+            body,
+            members,
+            brace,
+            error,
+            access_token,
+            has_access_token,
+            refresh_token,
+            scope,
+            issued_token_type,
+        })
     }
 
     /// As it came.
@@ -143,6 +167,24 @@ impl TokenAnswer {
     /// Whether it brings an access token.
     pub(crate) fn has_access_token(&self) -> bool {
         self.has_access_token
+    }
+
+    /// The access token, if it is text. `""` is none.
+    pub(crate) fn access_token(&self) -> Option<&str> {
+        self.read(self.access_token.as_ref()).filter(|token| !token.is_empty())
+    }
+
+    /// Whether something stands as the access token that is neither text nor nothing.
+    pub(crate) fn has_odd_access_token(&self) -> bool {
+        let nothing = |member: &MemberAt| matches!(self.raw(&member.value), "null" | "\"\"");
+        let mut members = self.members.iter().filter(|member| member.known == Some(Name::AccessToken));
+        self.access_token().is_none() && members.any(|member| !nothing(member))
+    }
+
+    /// How long the access token lives, if it says so.
+    pub(crate) fn lifetime(&self) -> Option<Duration> {
+        let member = self.members.iter().find(|member| member.known == Some(Name::ExpiresIn))?;
+        seconds(self.raw(&member.value)).map(Duration::from_secs)
     }
 
     /// The refresh token. `null` and `""` are none.
@@ -200,8 +242,33 @@ impl TokenAnswer {
         out.finish()
     }
 
+    /// The same answer with another access token, and without whatever tells the one that it came with: an `id_token`,
+    /// which some resource servers take for one, unless it is to be kept, and members of no standard that mention it or
+    /// have tokens within.
+    pub(crate) fn with_access_token(&self, token: &str, keep_id_token: bool) -> Result<Self, AnswerError> {
+        let secret = self.access_token().unwrap_or_default();
+        let tells = |member: &MemberAt| match member.known {
+            Some(Name::IdToken) if keep_id_token => mentions(self.raw(&member.value).as_bytes(), secret),
+            Some(Name::IdToken) => true,
+            Some(_) => false,
+            None => tells(self.raw(&member.value), secret),
+        };
+        let without = Self::parse(self.without(tells))?;
+        let mut out = Splice::new(&without.body, token.len());
+        for member in without.members.iter().filter(|member| member.known == Some(Name::AccessToken)) {
+            write_string(out.replace(member.value.clone()), token);
+        }
+        Self::parse(out.finish())
+    }
+
     /// The same bytes without the refresh token and what is said of its lifetime.
     pub(crate) fn without_refresh_token(&self) -> Bytes {
+        self.without(|member| {
+            member.known.is_some_and(|known| known == Name::RefreshToken || known.is_refresh_lifetime())
+        })
+    }
+
+    fn without(&self, goes: impl Fn(&MemberAt) -> bool) -> Bytes {
         let mut out = Splice::new(&self.body, 0);
         // The end of the member before, once one has stayed. From then on the comma before a member goes with it, until
         // then the one after it.
@@ -209,7 +276,7 @@ impl TokenAnswer {
         let mut members = self.members.iter().peekable();
         while let Some(member) = members.next() {
             let end = member.value.end;
-            let goes = member.known.is_some_and(|known| known == Name::RefreshToken || known.is_refresh_lifetime());
+            let goes = goes(member);
             if goes {
                 out.replace(match (before, members.peek()) {
                     (Some(before), _) => before..end,
@@ -257,6 +324,13 @@ impl fmt::Debug for TokenAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.members.iter().filter_map(|member| member.known).map(Name::as_str)).finish()
     }
+}
+
+/// Whether a member that no standard has would give the access token away, or another one beside it.
+pub(crate) fn tells(raw: &str, secret: &str) -> bool {
+    let within = || ["access_token", "refresh_token", "id_token"].iter().any(|name| raw.contains(name));
+    let decoded = || serde_json::from_str::<String>(raw).is_ok_and(|text| mentions(text.as_bytes(), secret));
+    mentions(raw.as_bytes(), secret) || (raw.starts_with(['{', '[']) && within()) || (raw.contains('\\') && decoded())
 }
 
 /// The string that lies `at` this range with its quotes; `None` if it is something else.

@@ -9,6 +9,9 @@ use crate::error::ConfigError;
 pub(crate) use crate::grant::Windows;
 use crate::path::same_path_normalized;
 
+/// What access tokens of the layer begin with, if nothing else was set.
+pub(crate) const ACCESS_PREFIX: &str = "at_";
+
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const HUNDRED_YEARS: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 const LARGEST_LIMIT: usize = 16 << 20;
@@ -20,6 +23,10 @@ const LEASE_MARGIN: Duration = Duration::from_secs(5);
 pub(crate) struct Config {
     pub(crate) paths: Paths,
     pub(crate) prefix: String,
+    /// Whether clients get access tokens of the layer's own.
+    pub(crate) reference: bool,
+    pub(crate) access_prefix: String,
+    pub(crate) keep_id_token: bool,
     pub(crate) windows: Windows,
     pub(crate) idle_lifetime: Duration,
     pub(crate) absolute_lifetime: Option<Duration>,
@@ -35,6 +42,9 @@ impl Default for Config {
         Self {
             paths: Paths::default(),
             prefix: "rt_".into(),
+            reference: false,
+            access_prefix: ACCESS_PREFIX.into(),
+            keep_id_token: false,
             windows: Windows::default(),
             idle_lifetime: 30 * DAY,
             absolute_lifetime: None,
@@ -59,9 +69,13 @@ impl Config {
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-        if self.prefix.len() > 32 || !self.prefix.bytes().all(unreserved) {
-            return Err(ConfigError::Prefix(self.prefix.clone()));
+        check_prefix("token_prefix", &self.prefix)?;
+        check_prefix("access_token_prefix", &self.access_prefix)?;
+        if self.prefix == self.access_prefix {
+            return Err(ConfigError::SamePrefix(self.prefix.clone()));
+        }
+        if self.keep_id_token && !self.reference {
+            return Err(ConfigError::IdTokenWithoutReference);
         }
         let durations = [
             ("idle_lifetime", Some(self.idle_lifetime)),
@@ -87,30 +101,44 @@ impl Config {
     }
 }
 
+/// Refuses a prefix that a form would have to escape.
+pub(crate) fn check_prefix(setting: &'static str, prefix: &str) -> Result<(), ConfigError> {
+    let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    if prefix.len() > 32 || !prefix.bytes().all(unreserved) {
+        return Err(ConfigError::Prefix { setting, prefix: prefix.to_owned() });
+    }
+    Ok(())
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Paths {
     pub(crate) token: String,
     pub(crate) revocation: String,
+    pub(crate) introspection: Option<String>,
     pub(crate) normalized: bool,
 }
 
 impl Default for Paths {
     fn default() -> Self {
-        Self { token: "/token".into(), revocation: "/revoke".into(), normalized: false }
+        Self { token: "/token".into(), revocation: "/revoke".into(), introspection: None, normalized: false }
     }
 }
 
 impl Paths {
     pub(crate) fn checked(self) -> Result<Self, ConfigError> {
-        for (setting, path) in [("token_path", &self.token), ("revocation_path", &self.revocation)] {
+        let introspection = self.introspection.iter().map(|path| ("introspection_path", path));
+        let paths = [("token_path", &self.token), ("revocation_path", &self.revocation)].into_iter();
+        let mut before: Vec<(&'static str, &String)> = Vec::new();
+        for (setting, path) in paths.chain(introspection) {
             let parsed = path.parse::<http::uri::PathAndQuery>();
             let absolute = path.starts_with('/') && parsed.is_ok_and(|parsed| parsed.as_str() == parsed.path());
             if !absolute || path.contains('#') {
                 return Err(ConfigError::Path { setting, path: path.clone() });
             }
-        }
-        if self.matches(&self.token, &self.revocation) {
-            return Err(ConfigError::SamePath(self.token));
+            if let Some((other, path)) = before.iter().find(|(_, other)| self.matches(path, other)) {
+                return Err(ConfigError::SamePath { settings: [*other, setting], path: (*path).clone() });
+            }
+            before.push((setting, path));
         }
         Ok(self)
     }
@@ -182,20 +210,29 @@ mod tests {
                 "{path:?}"
             );
         }
-        let same = Paths { token: "/a".into(), revocation: "/a".into(), normalized: false };
-        assert_eq!(same.checked().unwrap_err(), ConfigError::SamePath("/a".into()));
-        let alike = Paths { token: "/a".into(), revocation: "/a/".into(), normalized: true };
-        assert_eq!(alike.checked().unwrap_err(), ConfigError::SamePath("/a".into()));
+        let [token, revocation, introspection] = ["token_path", "revocation_path", "introspection_path"];
+        let rows = [
+            ("/a", "/a", None, false, [token, revocation], "/a"),
+            ("/a", "/a/", None, true, [token, revocation], "/a"),
+            ("/a", "/b", Some("/a"), false, [token, introspection], "/a"),
+            ("/a", "/b", Some("//b"), true, [revocation, introspection], "/b"),
+        ];
+        for (token, revocation, introspection, normalized, settings, path) in rows {
+            let introspection = introspection.map(str::to_owned);
+            let paths = Paths { token: token.into(), revocation: revocation.into(), introspection, normalized };
+            assert_eq!(paths.checked().unwrap_err(), ConfigError::SamePath { settings, path: path.into() });
+        }
     }
 
     #[test]
     fn a_nonsensical_setting_is_refused() {
         let long = Duration::MAX;
         let zero = Duration::ZERO;
+        let prefix = |prefix: &str| ConfigError::Prefix { setting: "token_prefix", prefix: prefix.into() };
         let rows: [(&str, ConfigError, fn(&mut Config)); 9] = [
-            ("a prefix with a space", ConfigError::Prefix("r t".into()), |c| c.prefix = "r t".into()),
-            ("a prefix that forms escape", ConfigError::Prefix("r+".into()), |c| c.prefix = "r+".into()),
-            ("a prefix of 33 bytes", ConfigError::Prefix("r".repeat(33)), |c| c.prefix = "r".repeat(33)),
+            ("a prefix with a space", prefix("r t"), |c| c.prefix = "r t".into()),
+            ("a prefix that forms escape", prefix("r+"), |c| c.prefix = "r+".into()),
+            ("a prefix of 33 bytes", prefix(&"r".repeat(33)), |c| c.prefix = "r".repeat(33)),
             ("no idle lifetime", ConfigError::Duration("idle_lifetime"), |c| c.idle_lifetime = Duration::ZERO),
             ("no absolute lifetime", ConfigError::Duration("absolute_lifetime"), |c| {
                 c.absolute_lifetime = Some(Duration::from_micros(1));

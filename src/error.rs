@@ -144,12 +144,43 @@ pub enum ConfigError {
         /// What it was set to.
         path: String,
     },
-    /// The token path and the revocation path are the same.
-    #[error("token_path and revocation_path are both {0:?}")]
-    SamePath(String),
-    /// The prefix has a character that would have to be escaped in a form, or is longer than 32 bytes.
-    #[error("token_prefix: {0:?} is longer than 32 bytes or has characters other than A-Z a-z 0-9 - . _ ~")]
-    Prefix(String),
+    /// Two of the guarded paths are the same.
+    #[error("{} and {} are both {path:?}", settings[0], settings[1])]
+    SamePath {
+        /// Which settings.
+        settings: [&'static str; 2],
+        /// What the first one was set to.
+        path: String,
+    },
+    /// A prefix has a character that would have to be escaped in a form, or is longer than 32 bytes.
+    #[error("{setting}: {prefix:?} is longer than 32 bytes or has characters other than A-Z a-z 0-9 - . _ ~")]
+    Prefix {
+        /// Which setting.
+        setting: &'static str,
+        /// What it was set to.
+        prefix: String,
+    },
+    /// Refresh tokens and access tokens have the same prefix: nobody could tell them apart.
+    #[error("token_prefix and access_token_prefix are both {0:?}")]
+    SamePrefix(String),
+    /// [`keep_id_token`](crate::RefreshLayerBuilder::keep_id_token) without
+    /// [`reference_access_tokens`](crate::RefreshLayerBuilder::reference_access_tokens): every `id_token` is kept then.
+    #[error("keep_id_token() needs reference_access_tokens()")]
+    IdTokenWithoutReference,
+    /// What is required as a scope is none, or is several (RFC 6749 §3.3).
+    #[error("require_scope: {0:?} is not one scope token")]
+    Scope(String),
+    /// A resource or the address of its metadata is no absolute URI without a fragment (RFC 8707 §2, RFC 9728 §3).
+    #[error("{setting}: {uri:?} is not an absolute URI without a fragment")]
+    Uri {
+        /// Which setting.
+        setting: &'static str,
+        /// What it was set to.
+        uri: String,
+    },
+    /// The realm has a character that cannot stand in a quoted string (RFC 9110 §5.6.4), or none at all.
+    #[error("realm: {0:?} is empty or has characters other than printable ASCII")]
+    Realm(String),
     /// A duration is zero, or longer than a hundred years.
     #[error("{0} must be at least a millisecond and at most a hundred years")]
     Duration(&'static str),
@@ -166,6 +197,9 @@ pub enum ConfigError {
     /// [`strict`](crate::RefreshLayerBuilder::strict) allows neither replay nor recovery.
     #[error("strict() allows neither a retry_window nor a recovery_window")]
     StrictWithWindow,
+    /// Access tokens would be remembered for longer than a day.
+    #[error("cache_ttl must be at most a day")]
+    CacheTtl,
     /// A limit is zero, or larger than 16 MiB.
     #[error("{0} must be at least 1 byte and at most 16 MiB")]
     Limit(&'static str),

@@ -46,6 +46,8 @@ pub enum EventKind {
     Unknown,
     /// A grant was ended by its client (RFC 7009).
     Revoked,
+    /// An access token was ended by its client (RFC 7009). Its grant lives.
+    AccessRevoked,
     /// A grant has begun from a refresh token that the inner service had issued before the layer was there.
     Adopted,
     /// The inner service refused the upstream token with `invalid_grant`. The grant has ended.
@@ -81,6 +83,7 @@ impl EventKind {
             Self::Expired => "expired",
             Self::Unknown => "unknown",
             Self::Revoked => "revoked",
+            Self::AccessRevoked => "access_revoked",
             Self::Adopted => "adopted",
             Self::UpstreamRejected => "upstream_rejected",
             Self::UpstreamUnreadable => "upstream_unreadable",
@@ -114,6 +117,7 @@ impl EventKind {
             | Self::Expired
             | Self::Unknown
             | Self::Revoked
+            | Self::AccessRevoked
             | Self::Adopted
             | Self::UpstreamRejected => false,
         }

@@ -16,13 +16,14 @@ use crate::event::EventKind;
 pub(crate) use crate::event::Subject;
 use crate::form::{self, FormError, Param, TokenForm};
 use crate::future::Progress;
+use crate::introspection;
 use crate::random::RandomUnavailable;
 use crate::revocation;
 use crate::rotation;
 use crate::service::Endpoint;
 use crate::shared::Shared;
-use crate::store::{Store, StoreError};
-use crate::upstream::Upstream;
+use crate::store::{Key, Store, StoreError};
+use crate::upstream::{Reading, Upstream};
 
 /// Why an exchange has no answer of its own.
 #[derive(Debug)]
@@ -73,6 +74,23 @@ impl<St: Store> Exchange<St> {
 
     pub(crate) fn emit(&self, kind: EventKind, subject: Subject<'_>) {
         self.shared.tell(kind, subject, self.started.elapsed());
+    }
+
+    /// How the answer to a token request is read, in which an error may not mention `secret`.
+    pub(crate) fn reading<'a>(&self, secret: Option<&'a str>) -> Reading<'a> {
+        let config = self.shared.config();
+        Reading { limit: config.max_response_body, secret, reference: config.reference }
+    }
+
+    /// Tells whoever remembers access tokens that what is under `key` has ended. If they cannot be told, they forget
+    /// by themselves, a little later.
+    pub(crate) async fn announce(&self, key: &Key) {
+        if !self.shared.config().reference {
+            return;
+        }
+        if let Err(error) = self.store().announce(&[*key]).await {
+            tracing::debug!(%error, grant = ?key, "an end could not be announced");
+        }
     }
 
     /// Tells the operator that the store failed, and makes the client's error of it.
@@ -135,6 +153,8 @@ where
         (Endpoint::Revocation, _) => {
             revocation::revoke(exchange, upstream, body, &form, identified.map_err(unidentified)).await
         }
+        // Whoever asks is a resource server, and no client of the grant.
+        (Endpoint::Introspection, _) => introspection::introspect(exchange, upstream, body, &form).await,
         (Endpoint::Token, Some("refresh_token")) => {
             let client = identified.map_err(unidentified)?;
             rotation::refresh(exchange, upstream, body, &form, &client).await

@@ -6,46 +6,14 @@ mod encoding;
 mod tests;
 
 use std::fmt;
-use std::str;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 pub(crate) use self::decide::{Presented, Standing, Verdict, decide};
-pub(crate) use self::encoding::DecodeError;
 use crate::clock::Timestamp;
+use crate::fields::Utf8;
 use crate::store::Tag;
-
-/// A piece of UTF-8 that shares the bytes it was read from.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub(crate) struct Utf8(Bytes);
-
-impl Utf8 {
-    /// `None` if the bytes are no UTF-8.
-    pub(crate) fn from_bytes(bytes: Bytes) -> Option<Self> {
-        str::from_utf8(&bytes).is_ok().then_some(Self(bytes))
-    }
-
-    pub(crate) fn as_str(&self) -> &str {
-        str::from_utf8(&self.0).unwrap_or_default()
-    }
-
-    pub(crate) const fn as_bytes(&self) -> &Bytes {
-        &self.0
-    }
-}
-
-impl From<&str> for Utf8 {
-    fn from(text: &str) -> Self {
-        Self(Bytes::copy_from_slice(text.as_bytes()))
-    }
-}
-
-impl fmt::Debug for Utf8 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self.as_str(), f)
-    }
-}
 
 /// One authorization given to one client. The hash of its current token is the tag of its entry.
 #[derive(Clone, PartialEq, Eq)]

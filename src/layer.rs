@@ -35,6 +35,13 @@ impl<St: Store> RefreshLayer<St> {
         Self { shared: Arc::new(Shared::new(store, config, Arc::new(SystemClock), Arc::new(OsRandom), None)) }
     }
 
+    /// Settings for a layer that guards the routes of a resource server in the same process: over the same store, with
+    /// the same clock and the same prefix of access tokens.
+    #[cfg(feature = "tiered")]
+    pub fn access(&self) -> crate::AccessLayerBuilder<St> {
+        crate::AccessLayerBuilder::over(&self.shared)
+    }
+
     /// Waits until no rotation, adoption or revocation is under way.
     ///
     /// The graceful shutdown of a server waits for connections. What goes on after its client has hung up is on none of
@@ -109,7 +116,18 @@ impl<St: Store> RefreshLayerBuilder<St> {
         self
     }
 
-    /// Also guards every other spelling of the two paths: `/token/`, `//token`, `/%74oken`, `/x/../token`, `/TOKEN`.
+    /// The path of the introspection endpoint (RFC 7662 §2). Default: none, requests for it go through untouched.
+    ///
+    /// A token of the layer is introspected by the inner service under its upstream token, so that the caller is
+    /// authenticated there; `client_id`, `scope`, `exp`, `iat` and `token_type` of the answer are those of the layer's
+    /// token, or absent where they are not known. Of whatever is not alive the answer is `{"active":false}` and nothing
+    /// else. Tokens of another format are forwarded as they are.
+    pub fn introspection_path(mut self, path: impl Into<String>) -> Self {
+        self.paths.introspection = Some(path.into());
+        self
+    }
+
+    /// Also guards every other spelling of these paths: `/token/`, `//token`, `/%74oken`, `/x/../token`, `/TOKEN`.
     ///
     /// For a proxy in front of a server that normalises paths, past which a client could otherwise be led. The request
     /// goes on with the path as it came.
@@ -121,6 +139,43 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// What refresh tokens begin with, so that secret scanners find leaked ones. Default: `rt_`.
     pub fn token_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.config.prefix = prefix.into();
+        self
+    }
+
+    /// Replaces `access_token` in every token answer as well, by an opaque one of the layer's own. Default: the inner
+    /// service's goes to the client.
+    ///
+    /// An [`AccessLayer`](crate::AccessLayer) on the routes of the resource server turns it back into the upstream's, or
+    /// takes it away. It lives as long as the answer's `expires_in` says (an hour if that is missing), and no longer than
+    /// its grant: when that is revoked, expires or ends for reuse, its access tokens end with it.
+    ///
+    /// The upstream's access token reaches no client then, in no answer: an `id_token` is dropped
+    /// (see [`keep_id_token`](Self::keep_id_token)), and so are members of no standard that mention the access token or
+    /// hold tokens, and headers that mention it. A token request that names no client gets `invalid_client` before the
+    /// inner service is asked, for nobody could be given its answer. If the store fails when a grant begins there is
+    /// nothing to hand out: 503.
+    ///
+    /// The token is a bearer token (RFC 6750), whatever `token_type` says: tokens that the inner service binds to a key
+    /// (DPoP, mutual TLS) are not for this.
+    pub fn reference_access_tokens(mut self) -> Self {
+        self.config.reference = true;
+        self
+    }
+
+    /// What access tokens begin with, if they are the layer's own. Default: `at_`. Another one than that of refresh
+    /// tokens.
+    pub fn access_token_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.config.access_prefix = prefix.into();
+        self
+    }
+
+    /// Leaves the `id_token` in the answers although the access tokens are the layer's own.
+    ///
+    /// It tells the client who the user is (OpenID Connect Core §2), and is no access token; but there are resource
+    /// servers that take it for one. Its `at_hash` is that of the upstream's access token: a client that compares it
+    /// with the one it gets will refuse the answer.
+    pub fn keep_id_token(mut self) -> Self {
+        self.config.keep_id_token = true;
         self
     }
 

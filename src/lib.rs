@@ -42,6 +42,8 @@
 //!   client sends ends the grant.
 //! - **`POST` to the token path, any other grant type**: goes on as it is; the refresh token of the answer is replaced.
 //! - **`POST` to the revocation path** (RFC 7009): goes on with the upstream token, then the grant ends.
+//! - **`POST` to the introspection path** (RFC 7662), if there is [one](RefreshLayerBuilder::introspection_path): goes on
+//!   with the upstream token, the answer is about the layer's.
 //! - **Everything else**: goes through untouched, without a copy or an allocation.
 //!
 //! # Where to put it
@@ -54,25 +56,39 @@
 //! It binds tokens to clients, it does not authenticate clients: the inner service does that on every request, before
 //! anything is committed.
 //!
+//! # Access tokens
+//!
+//! Some servers must not hand the upstream's access token to the client either. With
+//! [`reference_access_tokens`](RefreshLayerBuilder::reference_access_tokens) clients get one of the layer's own, which an
+//! `AccessLayer` on the routes of the resource server turns back into the upstream's, and which ends with its grant.
+//!
 //! # Features
 //!
 //! - `memory` (default): [`MemoryStore`].
+//! - `redis`: `RedisStore`, grants in Redis or Valkey: one server, Sentinel or Cluster.
+//! - `redis-tls`: the same over TLS, with rustls.
+//! - `redb`: `RedbStore`, for one process that keeps its grants in a file. Needs Rust 1.90.
+//! - `tiered` (default): [`TieredStore`], a cache in front of another store, and [`AccessLayer`] with its cache.
 //! - `store-tests`: [`store_tests!`], the contract of [`Store`] as tests.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod access;
 mod answer;
 mod body;
+mod both;
 mod client;
 mod clock;
 mod config;
 mod error;
 mod event;
 mod exchange;
+mod fields;
 mod form;
 mod future;
 mod grant;
+mod introspection;
 mod json;
 mod layer;
 mod path;
@@ -90,6 +106,8 @@ mod text;
 mod token;
 mod upstream;
 
+#[cfg(feature = "tiered")]
+pub use self::access::{AccessError, AccessGrant, AccessLayer, AccessLayerBuilder};
 pub use self::body::{RequestBody, ResponseBody};
 pub use self::client::{ClientId, InvalidClientId};
 pub use self::clock::{Clock, SystemClock, Timestamp};
@@ -101,6 +119,12 @@ pub use self::random::{OsRandom, RandomUnavailable, SecureRandom};
 pub use self::service::Refresh;
 #[cfg(feature = "memory")]
 pub use self::store::MemoryStore;
+#[cfg(feature = "tiered")]
+pub use self::store::TieredStore;
+#[cfg(feature = "redb")]
+pub use self::store::{RedbOpenError, RedbStore, RedbStoreBuilder};
+#[cfg(feature = "redis")]
+pub use self::store::{RedisConnectError, RedisStore, RedisStoreBuilder, RedisUrlError};
 pub use self::store::{Store, StoreError};
 
 /// The code of the README, compiled and run.

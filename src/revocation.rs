@@ -9,22 +9,24 @@ use http_body::Body;
 use tokio::time::timeout;
 use tower_service::Service;
 
+use crate::access;
 use crate::answer::TokenAnswer;
 use crate::body::{RequestBody, ResponseBody};
 use crate::client::Client;
 use crate::error::Error;
 use crate::event::EventKind;
 use crate::exchange::{Exchange, Failure, Outcome};
+use crate::fields::DecodeError;
 use crate::form::{Param, TokenForm};
 use crate::grant::{Record, Standing, Verdict, decide};
-use crate::rotation::{Presentation, end, refuse, unreadable, unseal};
+use crate::rotation::{Presentation, end, refuse, refuse_by_hint, unreadable, unseal};
 use crate::seal::Sealer;
 use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Ttl, Version};
-use crate::token::RefreshToken;
+use crate::token::{AccessToken, RefreshToken};
 use crate::upstream::{self, Upstream, mentions};
 
 /// How long a client can repeat a revocation that did not reach the upstream.
-const ENDED_FOR: Duration = Duration::from_secs(600);
+pub(crate) const ENDED_FOR: Duration = Duration::from_secs(600);
 
 /// Answers a revocation request.
 pub(crate) async fn revoke<St, S, B, ResBody>(
@@ -42,7 +44,12 @@ where
 {
     let missing = Error::InvalidRequest("the parameter token is missing");
     let token = form.get(Param::Token).ok_or(missing)?;
-    let Some(token) = RefreshToken::parse(&exchange.shared.config().prefix, token) else {
+    let config = exchange.shared.config();
+    if let Some(token) = AccessToken::parse(&config.access_prefix, token).filter(|_| config.reference) {
+        let client_id = client?.id.ok_or(Error::InvalidClient { basic: false })?;
+        return Box::pin(access::revocation::revoke(exchange, upstream, form, &token, &client_id)).await;
+    }
+    let Some(token) = RefreshToken::parse(&config.prefix, token) else {
         let response = upstream.call(body).await.map_err(Failure::Inner)?;
         return Ok(response.map(ResponseBody::inner));
     };
@@ -56,7 +63,7 @@ where
     };
     let sealer = Sealer::new(presentation.token.secret());
     let Some(token) = unseal(&sealer, &presentation, &record, &entry.tag) else {
-        return Err(unreadable(exchange, &presentation, crate::grant::DecodeError::Damaged).into());
+        return Err(unreadable(exchange, &presentation, DecodeError::Damaged).into());
     };
     let limit = exchange.shared.config().max_response_body;
     let call = async {
@@ -67,6 +74,7 @@ where
         // Whatever the upstream makes of it, here the session is over.
         let ended = mark(exchange, &presentation.key, entry, record).await;
         ended.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
+        exchange.announce(&presentation.key).await;
         exchange.emit(EventKind::Revoked, presentation.subject());
         return Err(Error::UpstreamUnavailable.into());
     };
@@ -77,6 +85,7 @@ where
     if ended {
         let removed = end(exchange.store(), &presentation.key, entry).await;
         removed.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
+        exchange.announce(&presentation.key).await;
         exchange.emit(EventKind::Revoked, presentation.subject());
     }
     Ok(response)
@@ -87,6 +96,9 @@ async fn find<St: Store>(
     exchange: &Exchange<St>,
     presentation: &Presentation<'_>,
 ) -> Result<Option<(Entry, Record)>, Error> {
+    if refuse_by_hint(exchange, presentation).is_err() {
+        return Ok(None);
+    }
     let found = exchange.store().get(&presentation.key).await;
     let Some(entry) = found.map_err(|error| exchange.store_failed(error, presentation.subject()))? else {
         let _ = refuse(exchange, presentation, Verdict::Unknown, None).await;
@@ -135,13 +147,13 @@ async fn mark<St: Store>(
 }
 
 /// What the inner service's answer means for the grant.
-struct Confirmed<ResBody> {
-    ended: bool,
-    response: Response<ResponseBody<ResBody>>,
+pub(crate) struct Confirmed<ResBody> {
+    pub(crate) ended: bool,
+    pub(crate) response: Response<ResponseBody<ResBody>>,
 }
 
 /// `None` if it is an error that cannot be read or mentions the upstream `token`.
-async fn confirm<ResBody: Body<Data = Bytes>>(
+pub(crate) async fn confirm<ResBody: Body<Data = Bytes>>(
     response: Response<ResBody>,
     limit: usize,
     token: &str,
@@ -167,7 +179,7 @@ async fn confirm<ResBody: Body<Data = Bytes>>(
 }
 
 /// What a client gets whose token is of no use any more (RFC 7009 §2.2).
-fn revoked<ResBody>() -> Response<ResponseBody<ResBody>> {
+pub(crate) fn revoked<ResBody>() -> Response<ResponseBody<ResBody>> {
     let mut response = Response::new(ResponseBody::default());
     let headers = response.headers_mut();
     headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));

@@ -16,8 +16,8 @@ use crate::store::Store;
 
 /// Middleware that binds refresh tokens to their client and rotates them.
 ///
-/// Made by [`RefreshLayer`](crate::RefreshLayer). It answers the POST requests to the token path and to the revocation
-/// path with the help of the inner service; every other request goes through untouched. It has to run in a tokio
+/// Made by [`RefreshLayer`](crate::RefreshLayer). It answers the POST requests to the token path, to the revocation
+/// path and, if there is one, to the introspection path with the help of the inner service; every other request goes through untouched. It has to run in a tokio
 /// runtime with time enabled.
 pub struct Refresh<S, St> {
     inner: S,
@@ -62,6 +62,7 @@ impl<S: fmt::Debug, St> fmt::Debug for Refresh<S, St> {
 pub(crate) enum Endpoint {
     Token,
     Revocation,
+    Introspection,
 }
 
 impl<S, St, B, ResBody> Service<Request<B>> for Refresh<S, St>
@@ -108,7 +109,8 @@ impl<S, St> Refresh<S, St> {
         } else if paths.matches(path, &paths.revocation) {
             Some(Endpoint::Revocation)
         } else {
-            None
+            let introspection = paths.introspection.as_ref()?;
+            paths.matches(path, introspection).then_some(Endpoint::Introspection)
         }
     }
 }

@@ -65,6 +65,11 @@ impl<St> Shared<St> {
         &self.running
     }
 
+    #[cfg(feature = "tiered")]
+    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }

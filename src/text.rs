@@ -70,6 +70,15 @@ impl TextAt {
     }
 }
 
+/// Whether a text would give the secret away: as it is, or as it is written in JSON or in a form.
+pub(crate) fn mentions(text: &[u8], secret: &str) -> bool {
+    let in_json = Zeroizing::new(secret.replace('/', "\\/"));
+    let in_form = Zeroizing::new(form_urlencoded::byte_serialize(secret.as_bytes()).collect::<String>());
+    [secret, in_json.as_str(), in_form.as_str()].into_iter().any(|spelling| {
+        !spelling.is_empty() && text.windows(spelling.len()).any(|window| window == spelling.as_bytes())
+    })
+}
+
 /// Whether every `%` begins an escape.
 pub(crate) fn escapes_are_whole(text: &str) -> bool {
     let whole = |after: &str| matches!(after.as_bytes(), [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());

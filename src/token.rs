@@ -1,4 +1,4 @@
-//! The layer's own refresh tokens.
+//! The layer's own tokens.
 
 use std::fmt;
 
@@ -16,13 +16,15 @@ const SECRET: usize = 32;
 const LEN: usize = ID + GENERATION + SECRET;
 const ENCODED_LEN: usize = LEN / 3 * 4;
 
-/// A refresh token of the layer: `id ‖ generation ‖ secret`, base64url behind a prefix.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct RefreshToken(Zeroizing<[u8; LEN]>);
+/// The first bytes of a token: they lead to its grant.
+pub(crate) type TokenId = [u8; ID];
 
-impl RefreshToken {
-    /// Puts a token together; `id` and `secret` are random.
-    pub(crate) fn new(id: [u8; ID], generation: u32, secret: &[u8; SECRET]) -> Self {
+/// `id ‖ generation ‖ secret`, base64url behind a prefix.
+#[derive(Clone, PartialEq, Eq)]
+struct Opaque(Zeroizing<[u8; LEN]>);
+
+impl Opaque {
+    fn new(id: TokenId, generation: u32, secret: &[u8; SECRET]) -> Self {
         let mut bytes = Zeroizing::new([0; LEN]);
         bytes[..ID].copy_from_slice(&id);
         bytes[ID..ID + GENERATION].copy_from_slice(&generation.to_be_bytes());
@@ -30,50 +32,147 @@ impl RefreshToken {
         Self(bytes)
     }
 
-    /// The token that `text` is, if it has the layer's format.
-    pub(crate) fn parse(prefix: &str, text: &str) -> Option<Self> {
+    fn parse(prefix: &str, text: &str) -> Option<Self> {
         let encoded = text.strip_prefix(prefix).filter(|encoded| encoded.len() == ENCODED_LEN)?;
         let mut token = Self(Zeroizing::new([0; LEN]));
         let len = URL_SAFE_NO_PAD.decode_slice(encoded, &mut *token.0).ok()?;
         (len == LEN).then_some(token)
     }
 
-    /// The token as its client gets it.
-    pub(crate) fn encode(&self, prefix: &str) -> Zeroizing<String> {
+    fn encode(&self, prefix: &str) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(prefix.len() + ENCODED_LEN));
         text.push_str(prefix);
         URL_SAFE_NO_PAD.encode_string(*self.0, &mut text);
         text
     }
 
-    pub(crate) fn id(&self) -> [u8; ID] {
+    fn id(&self) -> TokenId {
         *self.0.first_chunk().expect("a token is longer than its id")
     }
 
-    pub(crate) fn generation(&self) -> u32 {
+    fn generation(&self) -> u32 {
         let [_, _, _, _, _, _, _, _, _, _, _, _, a, b, c, d, ..] = *self.0;
         u32::from_be_bytes([a, b, c, d])
     }
 
+    fn secret(&self) -> Secret<'_> {
+        Secret::new(self.0.last_chunk().expect("a token is longer than its secret"))
+    }
+
+    fn hash(&self) -> [u8; 32] {
+        Sha256::digest(*self.0).into()
+    }
+}
+
+/// A refresh token of the layer.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct RefreshToken(Opaque);
+
+impl RefreshToken {
+    /// Puts a token together; `id` and `secret` are random.
+    pub(crate) fn new(id: TokenId, generation: u32, secret: &[u8; SECRET]) -> Self {
+        Self(Opaque::new(id, generation, secret))
+    }
+
+    /// The token that `text` is, if it has the layer's format.
+    pub(crate) fn parse(prefix: &str, text: &str) -> Option<Self> {
+        Opaque::parse(prefix, text).map(Self)
+    }
+
+    /// The token as its client gets it.
+    pub(crate) fn encode(&self, prefix: &str) -> Zeroizing<String> {
+        self.0.encode(prefix)
+    }
+
+    pub(crate) fn id(&self) -> TokenId {
+        self.0.id()
+    }
+
+    pub(crate) fn generation(&self) -> u32 {
+        self.0.generation()
+    }
+
     /// What the token seals with.
     pub(crate) fn secret(&self) -> Secret<'_> {
-        Secret::new(self.0.last_chunk().expect("a token is longer than its secret"))
+        self.0.secret()
+    }
+
+    /// The id of the access tokens of the same grant.
+    ///
+    /// Nothing leads from it back to the id of a refresh token. Resource servers see access tokens: whoever could make a
+    /// refresh token of an older generation out of one could have the grant ended for reuse.
+    pub(crate) fn access_id(&self) -> TokenId {
+        let digest = Sha256::digest(&self.0.0[..ID]);
+        let mut id = [0; ID];
+        id.copy_from_slice(&digest[..ID]);
+        id
     }
 
     /// The key of the grant that the token belongs to.
     pub(crate) fn key(&self) -> Key {
-        Key::new(Sha256::digest(&self.0[..ID]).into())
+        grant_key(self.access_id())
     }
 
     /// The hash by which the store knows the token.
     pub(crate) fn hash(&self) -> Tag {
-        Tag::new(Sha256::digest(*self.0).into())
+        Tag::new(self.0.hash())
     }
+}
+
+/// An access token of the layer, in the place of one of the inner service.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct AccessToken(Opaque);
+
+impl AccessToken {
+    /// Puts a token together; `id` is that of its grant or random, `secret` is random.
+    pub(crate) fn new(id: TokenId, generation: u32, secret: &[u8; SECRET]) -> Self {
+        Self(Opaque::new(id, generation, secret))
+    }
+
+    /// The token that `text` is, if it has the layer's format.
+    pub(crate) fn parse(prefix: &str, text: &str) -> Option<Self> {
+        Opaque::parse(prefix, text).map(Self)
+    }
+
+    /// The token as its client gets it.
+    pub(crate) fn encode(&self, prefix: &str) -> Zeroizing<String> {
+        self.0.encode(prefix)
+    }
+
+    /// That of the refresh token that it was issued with.
+    pub(crate) fn generation(&self) -> u32 {
+        self.0.generation()
+    }
+
+    /// What its record is sealed with.
+    pub(crate) fn secret(&self) -> Secret<'_> {
+        self.0.secret()
+    }
+
+    /// The key of its record.
+    pub(crate) fn key(&self) -> Key {
+        Key::new(self.0.hash())
+    }
+
+    /// The key of the grant that it belongs to, if its record says that it does.
+    pub(crate) fn grant_key(&self) -> Key {
+        grant_key(self.0.id())
+    }
+}
+
+fn grant_key(access_id: TokenId) -> Key {
+    Key::new(Sha256::digest(access_id).into())
 }
 
 impl fmt::Debug for RefreshToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RefreshToken").field("generation", &self.generation()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for AccessToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessToken").field("generation", &self.generation()).finish_non_exhaustive()
     }
 }
 
@@ -118,8 +217,20 @@ mod tests {
     }
 
     #[test]
+    fn an_access_token_leads_to_its_grant_and_to_no_refresh_token() {
+        let access = AccessToken::new(token().access_id(), 7, &[1; SECRET]);
+        let text = access.encode("at_");
+        assert_eq!(AccessToken::parse("at_", &text).unwrap(), access);
+        assert_eq!((access.generation(), access.grant_key()), (7, token().key()));
+        let refresh = RefreshToken::parse("rt_", &text.replace("at_", "rt_")).unwrap();
+        assert_ne!(refresh.key(), token().key(), "it is of no use on the token path");
+        assert_ne!(access.key(), access.grant_key());
+    }
+
+    #[test]
     fn debug_shows_no_secret() {
-        let shown = format!("{:?}", token());
+        let access = AccessToken::new([0xfb; ID], 3, &[0xff; SECRET]);
+        let shown = format!("{:?} {access:?}", token());
         assert!(shown.contains("generation") && !shown.contains("255") && !shown.contains("251"), "{shown}");
     }
 }

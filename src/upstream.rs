@@ -11,11 +11,11 @@ use http::header::{
 use http::{HeaderName, HeaderValue, Request, Response, request, response};
 use http_body::Body;
 use tower_service::Service;
-use zeroize::Zeroizing;
 
 use crate::answer::TokenAnswer;
 use crate::body::{self, RequestBody, ResponseBody};
 use crate::form::has_content_coding;
+use crate::text;
 
 /// One request, to be sent to the inner service with another body.
 pub(crate) struct Upstream<S, B> {
@@ -35,6 +35,17 @@ pub(crate) enum Reply<ResBody> {
     Refused(Response<ResponseBody<ResBody>>),
     /// A success that cannot be read, or an error that may not be passed on.
     Unreadable,
+}
+
+/// How the answer to a token request is read.
+#[derive(Clone, Copy)]
+pub(crate) struct Reading<'a> {
+    /// How many bytes it may have.
+    pub(crate) limit: usize,
+    /// An error that mentions this is not passed on.
+    pub(crate) secret: Option<&'a str>,
+    /// Whether no access token of the inner service may reach the client.
+    pub(crate) reference: bool,
 }
 
 /// A token answer that was read.
@@ -67,40 +78,43 @@ where
         inner.call(Request::from_parts(head, RequestBody::full(form))).await
     }
 
-    /// Sends `form` as a token request and reads the answer, which may have `limit` bytes. An error that mentions
-    /// `secret` is not passed on; without a secret errors are not read.
-    pub(crate) async fn token_request(
-        mut self: Box<Self>,
-        form: Bytes,
-        limit: usize,
-        secret: Option<&str>,
-    ) -> Result<Reply<ResBody>, S::Error> {
-        // Only what can be read can be rewritten.
+    /// Only what can be read can be rewritten.
+    pub(crate) fn ask_for_json(&mut self) {
         let headers = &mut self.head.headers;
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.remove(ACCEPT_ENCODING);
+    }
+
+    /// Sends `form` as a token request and reads the answer. An error that could not give anything away is not read.
+    pub(crate) async fn token_request(
+        mut self: Box<Self>,
+        form: Bytes,
+        reading: Reading<'_>,
+    ) -> Result<Reply<ResBody>, S::Error> {
+        self.ask_for_json();
         let response = self.call(form).await?;
-        Ok(classify(response, limit, secret).await)
+        Ok(classify(response, reading).await)
     }
 }
 
-async fn classify<ResBody: Body<Data = Bytes>>(
-    response: Response<ResBody>,
-    limit: usize,
-    secret: Option<&str>,
-) -> Reply<ResBody> {
+async fn classify<ResBody: Body<Data = Bytes>>(response: Response<ResBody>, reading: Reading<'_>) -> Reply<ResBody> {
+    let Reading { limit, secret, reference } = reading;
     let success = response.status().is_success();
-    if !success && secret.is_none() {
+    if !success && secret.is_none() && !reference {
         return Reply::Refused(response.map(ResponseBody::inner));
     }
-    let Some((head, bytes)) = read(response, limit).await else { return Reply::Unreadable };
+    let Some((mut head, bytes)) = read(response, limit).await else { return Reply::Unreadable };
     let answer = TokenAnswer::parse(bytes.clone()).ok();
     let error = answer.as_ref().filter(|answer| !answer.has_access_token()).and_then(TokenAnswer::error);
     match (success && error.is_none(), answer.as_ref()) {
         (true, None) => return Reply::Unreadable,
+        (true, Some(answer)) if reference && answer.has_odd_access_token() => return Reply::Unreadable,
         (true, Some(_)) => {}
-        // An error with a refresh token in it must not reach a client.
+        // An error with a token in it must not reach a client.
         (false, Some(answer)) if answer.refresh_token().is_some() => return Reply::Unreadable,
+        (false, Some(answer)) if reference && (answer.has_access_token() || answer.has_odd_access_token()) => {
+            return Reply::Unreadable;
+        }
         (false, _) if secret.is_some_and(|secret| mentions(&head.headers, &bytes, secret)) => return Reply::Unreadable,
         (false, _) => {
             // Some servers answer errors with 200 (GitHub), some a dead grant with 403 (Auth0).
@@ -109,6 +123,9 @@ async fn classify<ResBody: Body<Data = Bytes>>(
             let response = Response::from_parts(head, ResponseBody::full(bytes));
             return if dead { Reply::Rejected(response) } else { Reply::Refused(response) };
         }
+    }
+    if reference && let Some(token) = answer.as_ref().and_then(TokenAnswer::access_token) {
+        forget_mentions(&mut head.headers, token);
     }
     answer.map_or(Reply::Unreadable, |answer| Reply::Granted(Granted { head, answer }))
 }
@@ -129,12 +146,17 @@ pub(crate) async fn read<ResBody: Body<Data = Bytes>>(
 
 impl Granted {
     /// The answer to the client: that of the inner service with another body.
-    pub(crate) fn respond<ResBody>(mut self, body: Bytes) -> Response<ResponseBody<ResBody>> {
-        rewritten(&mut self.head.headers, body.len());
-        self.head.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        self.head.headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
-        Response::from_parts(self.head, ResponseBody::full(body))
+    pub(crate) fn respond<ResBody>(self, body: Bytes) -> Response<ResponseBody<ResBody>> {
+        respond(self.head, body)
     }
+}
+
+/// An answer with another body, which nobody may keep.
+pub(crate) fn respond<ResBody>(mut head: response::Parts, body: Bytes) -> Response<ResponseBody<ResBody>> {
+    rewritten(&mut head.headers, body.len());
+    head.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    head.headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    Response::from_parts(head, ResponseBody::full(body))
 }
 
 /// Sets right what the inner service said of the body that is no longer sent.
@@ -158,15 +180,16 @@ fn forget_digests(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether an answer would give the secret away: as it is, or as it is written in JSON or in a form.
+/// Whether an answer would give the secret away.
 pub(crate) fn mentions(headers: &HeaderMap, body: &[u8], secret: &str) -> bool {
-    let in_json = Zeroizing::new(secret.replace('/', "\\/"));
-    let in_form = Zeroizing::new(form_urlencoded::byte_serialize(secret.as_bytes()).collect::<String>());
-    let spellings = [secret, in_json.as_str(), in_form.as_str()];
-    let within = |text: &[u8]| {
-        spellings.iter().any(|spelling| {
-            !spelling.is_empty() && text.windows(spelling.len()).any(|window| window == spelling.as_bytes())
-        })
-    };
-    within(body) || headers.values().any(|value| within(value.as_bytes()))
+    text::mentions(body, secret) || headers.values().any(|value| text::mentions(value.as_bytes(), secret))
+}
+
+/// Takes out the headers that would give the secret away.
+pub(crate) fn forget_mentions(headers: &mut HeaderMap, secret: &str) {
+    let mention =
+        |(name, value): (&HeaderName, &HeaderValue)| text::mentions(value.as_bytes(), secret).then(|| name.clone());
+    for name in headers.iter().filter_map(mention).collect::<Vec<_>>() {
+        headers.remove(name);
+    }
 }

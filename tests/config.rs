@@ -38,14 +38,28 @@ fn a_nonsensical_path_is_refused() {
         let error = |setting| ConfigError::Path { setting, path: path.to_owned() };
         assert_eq!(builder().token_path(path).build().unwrap_err(), error("token_path"), "{path:?}");
         assert_eq!(builder().revocation_path(path).build().unwrap_err(), error("revocation_path"), "{path:?}");
+        assert_eq!(builder().introspection_path(path).build().unwrap_err(), error("introspection_path"), "{path:?}");
     }
 }
 
 #[test]
 fn nonsensical_settings_are_refused() {
-    let same = |path: &str| ConfigError::SamePath(path.to_owned());
-    let prefix = |prefix: &str| ConfigError::Prefix(prefix.to_owned());
-    let rows: [(&str, fn(Builder) -> Builder, ConfigError); 31] = [
+    let same =
+        |path: &str| ConfigError::SamePath { settings: ["token_path", "revocation_path"], path: path.to_owned() };
+    let prefix = |prefix: &str| ConfigError::Prefix { setting: "token_prefix", prefix: prefix.to_owned() };
+    let rows: [(&str, fn(Builder) -> Builder, ConfigError); 36] = [
+        ("a prefix of access tokens with a space", |b| b.access_token_prefix("a t"), {
+            ConfigError::Prefix { setting: "access_token_prefix", prefix: "a t".into() }
+        }),
+        ("one prefix for both", |b| b.token_prefix("x_").access_token_prefix("x_"), {
+            ConfigError::SamePrefix("x_".into())
+        }),
+        ("the default of the other prefix", |b| b.token_prefix("at_"), ConfigError::SamePrefix("at_".into())),
+        ("an id token that would be kept anyway", |b| b.keep_id_token(), ConfigError::IdTokenWithoutReference),
+        ("tokens introspected where they are revoked", |b| b.introspection_path("/revoke"), {
+            let settings = ["revocation_path", "introspection_path"];
+            ConfigError::SamePath { settings, path: "/revoke".into() }
+        }),
         ("one path for both", |b| b.token_path("/a").revocation_path("/a"), same("/a")),
         ("the default of the other one", |b| b.token_path("/revoke"), same("/revoke")),
         ("paths that are one to a proxy", |b| b.revocation_path("/x/..//%74oken/").match_normalized_paths(), {

@@ -28,8 +28,17 @@ fn what_makes_no_sense_is_refused_with_status_2_and_says_why() {
         (&["--upstream", "http://a/#x"], "must not have a query or a fragment"),
         (&["--public-url", "login.example.com"], "--public-url"),
         (&["--public-url", "https://a/?x"], "must not have a query"),
-        (&["--store", "redis://:secret@a"], "--store: `redis` is not supported yet: use `memory`"),
-        (&["--store", "redb:grants"], "--store: `redb` is not supported yet"),
+        (&["--store", "redis://:secret@"], "--store: the URL of Redis makes no sense: it names no host"),
+        (&["--store", "redis://:secret@a,b"], "--store: the URL of Redis makes no sense: it names several hosts"),
+        (&["--store", "redis-sentinel://:secret@a:1"], "--store: the URL of Redis makes no sense: it should end in"),
+        (
+            &["--store", "rediss-cluster://u:secret@a:1/3"],
+            "--store: the URL of Redis makes no sense: Redis Cluster has",
+        ),
+        (&["--store", "redb:"], "--store: `redb` needs the path of a file: redb:PATH"),
+        (&["--store", "redb"], "--store: `redb` needs the path of a file: redb:PATH"),
+        (&["--cache-size", "64M"], "--cache-size"),
+        (&["--cache-ttl", "-1"], "--cache-ttl"),
         (&["--store", "memory:x"], "--store: `memory` takes no address"),
         (&["--store", "mysql"], "--store: no store is called `mysql`"),
         (&["--store", ""], "--store: no store is called ``"),
@@ -97,7 +106,7 @@ fn every_flag_has_an_environment_variable_and_help() {
     let flags =
         help.lines().filter_map(|line| line.trim().strip_prefix("--")).map(|line| line.split(' ').next().unwrap());
     let flags: Vec<_> = flags.collect();
-    assert_eq!(flags.len(), 17, "{flags:?}");
+    assert_eq!(flags.len(), 19, "{flags:?}");
     for flag in flags {
         let variable = format!("[env: PROXY_{}", flag.to_uppercase().replace('-', "_"));
         assert!(help.contains(&variable), "--{flag} has no {variable}]");
@@ -125,6 +134,8 @@ async fn the_environment_is_as_good_as_the_flags() {
         ("PROXY_PUBLIC_URL", "https://login.example.com"),
         ("PROXY_PRESERVE_HOST", "true"),
         ("PROXY_STORE", "memory"),
+        ("PROXY_CACHE_SIZE", "0"),
+        ("PROXY_CACHE_TTL", "0"),
         ("PROXY_TOKEN_PATH", "/t"),
         ("PROXY_REVOCATION_PATH", "/r"),
         ("PROXY_RETRY_WINDOW", "0.5"),

@@ -62,7 +62,7 @@ async fn every_series_is_there_before_anything_happens() {
     assert_eq!(value(&metrics, "proxy_requests_in_flight"), 0.0);
     let helped = metrics.lines().filter(|line| line.starts_with("# HELP ")).count();
     let typed = metrics.lines().filter(|line| line.starts_with("# TYPE ")).count();
-    assert_eq!((helped, typed), (5, 5), "{metrics}");
+    assert_eq!((helped, typed), (6, 6), "{metrics}");
 }
 
 #[tokio::test]

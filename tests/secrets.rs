@@ -37,8 +37,14 @@ struct Watched {
     kinds: HashSet<EventKind>,
 }
 
+type Builder = tower_oauth_refresh::RefreshLayerBuilder<support::TestStore>;
+
 impl Watched {
     fn new() -> Self {
+        Self::with(|builder| builder)
+    }
+
+    fn with(settings: fn(Builder) -> Builder) -> Self {
         let (shown, stored) = (Arc::<Mutex<String>>::default(), Arc::<Mutex<Vec<u8>>>::default());
         let plan = Arc::<Mutex<Option<fn(&support::Call) -> Plan>>>::default();
         // Two clocks: what has expired stays in the store and is told as expired.
@@ -50,6 +56,7 @@ impl Watched {
         });
         let app = App::over(ManualClock::new(), store, Upstream::new(), |builder| {
             let builder = builder.adopt_until(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 32));
+            let builder = settings(builder);
             show(&shown, &builder);
             builder
         });
@@ -291,6 +298,68 @@ async fn no_secret_is_logged_shown_or_stored_on_any_path() {
     assert!(log.contains("TRACE") && log.contains("recovered") && log.len() > 10_000, "the log was not captured");
     assert!(shown.contains("RefreshLayerBuilder") && shown.contains("UpstreamUnreadable"), "nothing was shown");
     assert!(stored.len() > 10_000, "nothing was stored");
+    assert_eq!(watched.needles.find(&log), None, "in the log");
+    assert_eq!(watched.needles.find(&shown), None, "shown by Debug or Display");
+    assert_eq!(watched.needles.find_in_bytes(&stored), None, "in the store");
+}
+
+#[cfg(feature = "tiered")]
+#[tokio::test(start_paused = true)]
+async fn no_access_token_is_logged_shown_or_stored_on_any_path() {
+    use support::access::Guarded;
+    let (log, _guard) = Log::capture();
+    let mut watched = Watched::with(|builder| builder.reference_access_tokens().introspection_path("/introspect"));
+    let guarded = Guarded::with(&watched.app, |builder| {
+        show(&watched.shown, &builder);
+        builder.require_scope("read")
+    });
+    let access = |whole: &Whole| whole.json()["access_token"].as_str().unwrap().to_owned();
+    let first = watched.send(log_in(CLIENT)).await;
+    let second = watched.send(refresh(CLIENT, &first.token("first"))).await;
+    watched.send(refresh(CLIENT, &first.token("first"))).await.assert_ok("a replay");
+    for number in 0..2 {
+        for kind in ["at-0", "upstream-0"] {
+            watched.needles.text(&format!("{kind}-{number}"));
+        }
+    }
+    for whole in [&first, &second] {
+        for _ in 0..2 {
+            let (answer, _) = guarded.send(&[&format!("Bearer {}", access(whole))]).await;
+            assert_eq!(answer.status, 200);
+        }
+        for token in [access(whole), whole.token("a success")] {
+            let form = [("token", token.as_str()), ("client_id", CLIENT), ("client_secret", SECRET)];
+            let answer = watched.send(post("/introspect", &form)).await;
+            assert_eq!(answer.json()["active"], true);
+        }
+    }
+    show(&watched.shown, &guarded.layer);
+    show(&watched.shown, &guarded.service);
+    let request = Request::get("/").header("authorization", format!("Bearer {}", access(&first))).body(()).unwrap();
+    show(&watched.shown, &guarded.service.clone().call(request));
+
+    watched.app.upstream.then(Act::Break);
+    watched.send(revoke(&access(&first))).await.assert_refused("down", 503, "temporarily_unavailable", false);
+    watched.send(revoke(&access(&first))).await.assert_ok("revoked");
+    support::settle().await;
+    let (plans, forms): ([fn(&support::Call) -> Plan; 2], _) = ([|_| Plan::Lose, |_| Plan::Corrupt], access(&second));
+    for plan in plans {
+        watched.fault(plan);
+        let fresh = Guarded::new(&watched.app);
+        let (_, cause) = fresh.send(&[&format!("Bearer {forms}")]).await;
+        show(&watched.shown, &cause.unwrap());
+        for request in [revoke(&forms), log_in(CLIENT)] {
+            watched.send(request).await;
+        }
+        watched.no_fault();
+    }
+    let (_, cause) = guarded.send(&[&format!("Bearer {}", access(&first))]).await;
+    show(&watched.shown, &cause.unwrap());
+    watched.send(revoke(&second.token("second"))).await.assert_ok("revoked");
+
+    assert!(watched.kinds.contains(&EventKind::AccessRevoked));
+    let (log, shown, stored) = (log.text(), watched.shown.lock().unwrap(), watched.stored.lock().unwrap());
+    assert!(log.contains("an access token was refused") && shown.contains("AccessLayer") && stored.len() > 1_000);
     assert_eq!(watched.needles.find(&log), None, "in the log");
     assert_eq!(watched.needles.find(&shown), None, "shown by Debug or Display");
     assert_eq!(watched.needles.find_in_bytes(&stored), None, "in the store");

@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 use std::num::ParseIntError;
-use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
 use tower_oauth_refresh::{ConfigError, RefreshLayerBuilder, Store};
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::store::{Cache, StoreChoice};
 use crate::upstream::{PublicUrl, Upstream};
 
 /// A reverse proxy that keeps the refresh tokens of an authorization server safe and its sessions alive.
@@ -42,9 +42,19 @@ pub(crate) struct Cli {
     #[arg(long, env = "PROXY_PRESERVE_HOST", value_parser = BoolishValueParser::new())]
     pub(crate) preserve_host: bool,
 
-    /// Where grants live: `memory` (this process alone; they end with it)
+    /// Where grants live: `memory` (this process alone; they end with it), `redb:PATH` (a file of this process alone),
+    /// or any number of proxies share redis://[USER:PASSWORD@]HOST[:PORT][/DB], redis-cluster://HOST:PORT,HOST:PORT or
+    /// redis-sentinel://HOST:PORT,HOST:PORT/SERVICE; rediss…: over TLS
     #[arg(long, env = "PROXY_STORE", value_name = "STORE", default_value = "memory", hide_env_values = true)]
     store: String,
+
+    /// How much memory the cache in front of Redis takes up, in bytes; 0: no cache
+    #[arg(long, env = "PROXY_CACHE_SIZE", value_name = "BYTES", default_value_t = 64 << 20)]
+    cache_size: u64,
+
+    /// How long the cache in front of Redis holds what it has learnt; 0: no cache
+    #[arg(long, env = "PROXY_CACHE_TTL", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true, default_value = "10")]
+    cache_ttl: Duration,
 
     /// Path of the token endpoint, as clients call it here; guarded in every spelling [default: /token]
     #[arg(long, env = "PROXY_TOKEN_PATH", value_name = "PATH")]
@@ -127,6 +137,10 @@ impl Cli {
         self.store.parse().map_err(|error| format!("--store: {error}"))
     }
 
+    pub(crate) const fn cache(&self) -> Cache {
+        Cache { bytes: self.cache_size, ttl: self.cache_ttl }
+    }
+
     pub(crate) fn token_path(&self) -> &str {
         self.token_path.as_deref().unwrap_or("/token")
     }
@@ -180,33 +194,14 @@ pub(crate) fn config_error(error: &ConfigError) -> String {
     let flag = |setting: &str| format!("--{}", setting.replace('_', "-"));
     match error {
         ConfigError::Path { setting, path } => format!("{}: {path:?} is not a path such as /token", flag(setting)),
-        ConfigError::SamePath(path) => format!("--token-path and --revocation-path are both {path:?}"),
+        ConfigError::SamePath { settings: [one, other], path } => {
+            format!("{} and {} are both {path:?}", flag(one), flag(other))
+        }
         ConfigError::Duration(setting) => format!("{} must be more than 0 and at most a hundred years", flag(setting)),
         ConfigError::RotationTimeout => "--rotation-timeout must be at most an hour (3600)".into(),
         ConfigError::RecoveryWithinRetry => "--recovery-window must be 0 or longer than --retry-window".into(),
         ConfigError::StrictWithWindow => "--strict allows neither a --retry-window nor a --recovery-window".into(),
         other => other.to_string(),
-    }
-}
-
-/// Which store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum StoreChoice {
-    Memory,
-}
-
-impl FromStr for StoreChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let scheme = text.split_once(':').map_or(text, |(scheme, _)| scheme);
-        match (text, scheme) {
-            ("memory", _) => Ok(Self::Memory),
-            (_, "memory") => Err("`memory` takes no address".into()),
-            (_, "redis" | "rediss" | "redb") => Err(format!("`{scheme}` is not supported yet: use `memory`")),
-            _ if scheme == text && text.contains(['@', '/']) => Err("no such store: use `memory`".into()),
-            _ => Err(format!("no store is called `{scheme}`: use `memory`")),
-        }
     }
 }
 

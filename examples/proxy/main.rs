@@ -30,20 +30,24 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use hyper_util::server::graceful::GracefulShutdown;
-use metrics_exporter_prometheus::PrometheusHandle;
+use mimalloc::MiMalloc;
 use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::time::timeout;
-use tower_oauth_refresh::{MemoryStore, RefreshLayer, Store};
+use tower_oauth_refresh::{RefreshLayer, Store};
 
-use crate::cli::{Cli, StoreChoice};
+use crate::cli::Cli;
 use crate::discovery::Discovery;
 use crate::forward::Forward;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Scrape};
 use crate::server::Server;
 use crate::shutdown::Signals;
-use crate::store::Metered;
+use crate::store::{Metered, StoreChoice};
 use crate::upstream::{PublicUrl, Upstream};
+
+/// What a rotation allocates is much, small and short-lived.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// How long requests under way have at a shutdown.
 const GRACE: Duration = Duration::from_secs(30);
@@ -81,14 +85,17 @@ impl<E: Into<Box<dyn Error>>> From<E> for Failure {
 fn start(cli: &Cli) -> Result<(), Failure> {
     let store = cli.check().and_then(|()| cli.store()).map_err(Failure::Usage)?;
     logging::init(cli.log_format, cli.log_level)?;
-    let (metrics, handle) = match cli.admin {
-        Some(_) => Metrics::prometheus().map(|(metrics, handle)| (metrics, Some(handle)))?,
+    let (metrics, exporter) = match cli.admin {
+        Some(_) => Metrics::prometheus().map(|(metrics, exporter)| (metrics, Some(exporter)))?,
         None => Default::default(),
     };
-    let StoreChoice::Memory = store;
-    let layer = layer(cli, MemoryStore::new(), &metrics)?;
     let runtime = runtime()?;
-    let result = runtime.block_on(serve(cli, layer, metrics, handle));
+    let result = runtime.block_on(async {
+        let opened = store.open(cli.cache()).await?;
+        let admin = exporter.map(|exporter| exporter.over(opened.clone()));
+        let layer = layer(cli, opened, &metrics)?;
+        serve(cli, layer, &store, metrics, admin).await
+    });
     // Name resolution may hang, which nobody waits for any more.
     runtime.shutdown_background();
     result
@@ -112,15 +119,16 @@ fn runtime() -> std::io::Result<runtime::Runtime> {
 async fn serve<S: Store>(
     cli: &Cli,
     layer: RefreshLayer<S>,
+    store: &StoreChoice,
     metrics: Metrics,
-    handle: Option<PrometheusHandle>,
+    admin: Option<Scrape>,
 ) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
-    if let (Some(address), Some(handle)) = (cli.admin, handle) {
+    if let (Some(address), Some(scrape)) = (cli.admin, admin) {
         let listener = bind("--admin", address).await?;
         tracing::info!("admin listening on http://{}", listener.local_addr()?);
-        tokio::spawn(metrics::upkeep(handle.clone()));
-        tokio::spawn(admin::serve(listener, handle));
+        tokio::spawn(metrics::upkeep(scrape.clone()));
+        tokio::spawn(admin::serve(listener, scrape));
     }
     let listener = bind("--listen", cli.listen).await?;
     let listen = listener.local_addr()?;
@@ -134,7 +142,7 @@ async fn serve<S: Store>(
     };
     let forward = Forward::new(upstream.clone(), cli.preserve_host, proto)?;
     let inner = Discovery::new(forward.clone(), &upstream, public.as_ref());
-    tracing::info!(%upstream, store = "memory", "listening on http://{listen}");
+    tracing::info!(%upstream, %store, "listening on http://{listen}");
     let expected = discovery::Expected {
         upstream,
         public,

@@ -9,13 +9,16 @@ use metrics::{
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tower_oauth_refresh::{Event, EventKind};
 
+use crate::store::{AnyStore, CacheLookups};
+
 /// How often what was recorded is taken out of the buffers that it lies in.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 const ROTATIONS: &str = "oauth_refresh_rotation_duration_seconds";
+const CACHE_LOOKUPS: &str = "oauth_refresh_cache_lookups_total";
 const STORE_CALLS: &str = "oauth_refresh_store_call_duration_seconds";
 
-const KINDS: [EventKind; 19] = [
+const KINDS: [EventKind; 20] = [
     EventKind::Issued,
     EventKind::Rotated,
     EventKind::Replayed,
@@ -26,6 +29,7 @@ const KINDS: [EventKind; 19] = [
     EventKind::Expired,
     EventKind::Unknown,
     EventKind::Revoked,
+    EventKind::AccessRevoked,
     EventKind::Adopted,
     EventKind::UpstreamRejected,
     EventKind::UpstreamUnreadable,
@@ -63,11 +67,12 @@ struct Handles {
     /// In the order of [`STORE_OPS`].
     store_calls: [(Histogram, Counter); STORE_OPS.len()],
     in_flight: Gauge,
+    cache: CacheCounters,
 }
 
 impl Metrics {
     /// Counts, and gives out what was counted.
-    pub(crate) fn prometheus() -> Result<(Self, PrometheusHandle), BuildError> {
+    pub(crate) fn prometheus() -> Result<(Self, Exporter), BuildError> {
         let rotations = Matcher::Full(ROTATIONS.into());
         let store_calls = Matcher::Full(STORE_CALLS.into());
         let recorder = PrometheusBuilder::new()
@@ -90,10 +95,15 @@ impl Metrics {
                     (histogram!(STORE_CALLS, "op" => op), errors)
                 }),
                 in_flight: gauge!("proxy_requests_in_flight"),
+                cache: CacheCounters {
+                    hits: counter!(CACHE_LOOKUPS, "result" => "hit"),
+                    misses: counter!(CACHE_LOOKUPS, "result" => "miss"),
+                },
             }
         });
         handles.start_at_zero();
-        Ok((Self(Some(Arc::new(handles))), recorder.handle()))
+        let lookups = handles.cache.clone();
+        Ok((Self(Some(Arc::new(handles))), Exporter { handle: recorder.handle(), lookups }))
     }
 
     pub(crate) const fn enabled(&self) -> bool {
@@ -138,6 +148,8 @@ impl Handles {
             errors.absolute(0);
         }
         self.in_flight.set(0.0);
+        self.cache.hits.absolute(0);
+        self.cache.misses.absolute(0);
     }
 }
 
@@ -153,12 +165,51 @@ impl Drop for InFlight {
     }
 }
 
+/// What gives out what was counted.
+#[derive(Clone, Debug)]
+pub(crate) struct Exporter {
+    handle: PrometheusHandle,
+    lookups: CacheCounters,
+}
+
+impl Exporter {
+    /// Also what `store` has counted by itself.
+    pub(crate) const fn over(self, store: AnyStore) -> Scrape {
+        Scrape { exporter: self, store }
+    }
+}
+
+/// What is given out at each scrape.
+#[derive(Clone, Debug)]
+pub(crate) struct Scrape {
+    exporter: Exporter,
+    store: AnyStore,
+}
+
+impl Scrape {
+    /// In the text format of Prometheus.
+    pub(crate) fn render(&self) -> String {
+        if let Some(CacheLookups { hits, misses }) = self.store.cache_lookups() {
+            self.exporter.lookups.hits.absolute(hits);
+            self.exporter.lookups.misses.absolute(misses);
+        }
+        self.exporter.handle.render()
+    }
+}
+
+/// How often the cache in front of the store knew something, and how often nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct CacheCounters {
+    hits: Counter,
+    misses: Counter,
+}
+
 /// Empties the buffers of the histograms from time to time; for ever.
-pub(crate) async fn upkeep(handle: PrometheusHandle) {
+pub(crate) async fn upkeep(scrape: Scrape) {
     let mut interval = tokio::time::interval(UPKEEP);
     loop {
         interval.tick().await;
-        handle.run_upkeep();
+        scrape.exporter.handle.run_upkeep();
     }
 }
 
@@ -167,5 +218,6 @@ fn describe() {
     describe_histogram!(ROTATIONS, Unit::Seconds, "From a refresh request to its answer, by how it was answered");
     describe_histogram!(STORE_CALLS, Unit::Seconds, "How long the store took, by operation");
     describe_counter!("oauth_refresh_store_call_errors_total", Unit::Count, "Calls of the store that failed");
+    describe_counter!(CACHE_LOOKUPS, Unit::Count, "Whether the cache in front of the store knew something of a grant");
     describe_gauge!("proxy_requests_in_flight", Unit::Count, "Requests whose answer is not at its end");
 }

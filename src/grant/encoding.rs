@@ -1,19 +1,13 @@
-//! A record as bytes: `format ‖ checksum ‖ fields`, a field being `id ‖ length ‖ bytes`.
-//!
-//! The checksum covers the key and the tag of the entry too, so that no damage and no mix-up is taken for a decision. It
-//! is no protection against whoever can write to the store; sealing is.
+//! A record of a grant as bytes, by [`crate::fields`].
 
 use bytes::{Buf as _, Bytes};
-use sha2::{Digest as _, Sha256};
 
-use super::{Binding, Previous, Record, Utf8};
+use super::{Binding, Previous, Record};
 use crate::clock::Timestamp;
+use crate::fields::{DecodeError, TIMESTAMP, Writer, checked, next, once, read_timestamp, split, text, timestamp};
 use crate::store::{Key, Tag};
 
 const FORMAT: u8 = 1;
-const CHECKSUM: usize = 4;
-const HEAD: usize = 1 + CHECKSUM;
-const TIMESTAMP: usize = 6;
 
 const CLIENT_ID: u8 = 1;
 const SCOPE: u8 = 2;
@@ -27,27 +21,16 @@ const SEALED: u8 = 9;
 const PREVIOUS: u8 = 10;
 const ENDED: u8 = 11;
 
-/// Why bytes are no record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum DecodeError {
-    #[error("the record is of format {0}, which this version does not know")]
-    Format(u8),
-    #[error("the record is damaged")]
-    Damaged,
-}
-
 impl Record {
     pub(crate) fn encode(&self, key: &Key, tag: &Tag) -> Bytes {
-        let mut out = Vec::with_capacity(512);
-        out.push(FORMAT);
-        out.extend_from_slice(&[0; CHECKSUM]);
+        let mut out = Writer::new(FORMAT);
         let Binding { client_id, scope, resources, absolute_end } = &self.binding;
-        put(&mut out, CLIENT_ID, client_id.as_bytes());
+        out.put(CLIENT_ID, client_id.as_bytes());
         if let Some(scope) = scope {
-            put(&mut out, SCOPE, scope.as_bytes());
+            out.put(SCOPE, scope.as_bytes());
         }
         for resource in resources {
-            put(&mut out, RESOURCE, resource.as_bytes());
+            out.put(RESOURCE, resource.as_bytes());
         }
         let times = [
             (CREATED_AT, Some(self.created_at)),
@@ -57,53 +40,35 @@ impl Record {
         ];
         for (field, time) in times {
             if let Some(time) = time {
-                put(&mut out, field, &timestamp(time));
+                out.put_time(field, time);
             }
         }
-        put(&mut out, GENERATION, &self.generation.to_be_bytes());
-        put(&mut out, SEALED, &self.sealed);
+        out.put(GENERATION, &self.generation.to_be_bytes());
+        out.put(SEALED, &self.sealed);
         if let Some(Previous { hash, retry_until, recover_until, sealed }) = &self.previous {
             let sealed = sealed.as_deref().unwrap_or_default();
-            put_len(&mut out, PREVIOUS, hash.as_bytes().len() + 2 * TIMESTAMP + sealed.len());
-            out.extend_from_slice(hash.as_bytes());
-            out.extend_from_slice(&timestamp(*retry_until));
-            out.extend_from_slice(&timestamp(*recover_until));
-            out.extend_from_slice(sealed);
+            let windows = [timestamp(*retry_until), timestamp(*recover_until)];
+            out.put_parts(PREVIOUS, &[hash.as_bytes(), windows.as_flattened(), sealed]);
         }
         if self.ended {
-            put(&mut out, ENDED, &[]);
+            out.put(ENDED, &[]);
         }
         for (field, bytes) in &self.unknown {
-            put(&mut out, *field, bytes);
+            out.put(*field, bytes);
         }
-        let sum = checksum(key, tag, &out[HEAD..]);
-        out[1..HEAD].copy_from_slice(&sum);
-        out.into()
+        out.finish(key, tag)
     }
 
     pub(crate) fn decode(key: &Key, tag: &Tag, value: &Bytes) -> Result<Self, DecodeError> {
-        let (head, fields) = split(value)?;
-        if head[..] != checksum(key, tag, &fields) {
-            return Err(DecodeError::Damaged);
-        }
-        read(fields)
+        read(checked(FORMAT, key, tag, value)?)
     }
 }
 
 impl Binding {
     /// The part of a record that never changes, from any version of its value.
     pub(crate) fn decode(value: &Bytes) -> Result<Self, DecodeError> {
-        let (_, fields) = split(value)?;
+        let (_, fields) = split(FORMAT, value)?;
         read(fields).map(|record| record.binding)
-    }
-}
-
-fn split(value: &Bytes) -> Result<(Bytes, Bytes), DecodeError> {
-    match value.first() {
-        None => Err(DecodeError::Damaged),
-        Some(&FORMAT) if value.len() >= HEAD => Ok((value.slice(1..HEAD), value.slice(HEAD..))),
-        Some(&FORMAT) => Err(DecodeError::Damaged),
-        Some(&format) => Err(DecodeError::Format(format)),
     }
 }
 
@@ -159,67 +124,4 @@ fn read_previous(mut bytes: Bytes) -> Result<Previous, DecodeError> {
     let (retry_until, recover_until) = (time()?, time()?);
     let sealed = Some(bytes).filter(|bytes| !bytes.is_empty());
     Ok(Previous { hash: Tag::new(hash), retry_until, recover_until, sealed })
-}
-
-fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), DecodeError> {
-    match slot.replace(value) {
-        None => Ok(()),
-        Some(_) => Err(DecodeError::Damaged),
-    }
-}
-
-fn text(bytes: Bytes) -> Result<Utf8, DecodeError> {
-    Utf8::from_bytes(bytes).ok_or(DecodeError::Damaged)
-}
-
-/// Milliseconds in 48 bits, enough until the year 10889; later is never.
-fn timestamp(time: Timestamp) -> [u8; TIMESTAMP] {
-    let [_, _, bytes @ ..] = time.as_millis().min((1 << 48) - 1).to_be_bytes();
-    bytes
-}
-
-fn read_timestamp(mut bytes: &[u8]) -> Result<Timestamp, DecodeError> {
-    if bytes.len() != TIMESTAMP {
-        return Err(DecodeError::Damaged);
-    }
-    Ok(Timestamp::from_millis(bytes.get_uint(TIMESTAMP)))
-}
-
-fn put(out: &mut Vec<u8>, field: u8, bytes: &[u8]) {
-    put_len(out, field, bytes.len());
-    out.extend_from_slice(bytes);
-}
-
-/// The length in groups of seven bits, the lowest first, each but the last with the high bit set.
-fn put_len(out: &mut Vec<u8>, field: u8, mut len: usize) {
-    out.push(field);
-    while len >= 0x80 {
-        out.push((len & 0x7f) as u8 | 0x80);
-        len >>= 7;
-    }
-    out.push(len as u8);
-}
-
-fn next(fields: &mut Bytes) -> Result<Option<(u8, Bytes)>, DecodeError> {
-    let Ok(field) = fields.try_get_u8() else { return Ok(None) };
-    let mut len = 0_usize;
-    for shift in [0, 7, 14, 21] {
-        let byte = fields.try_get_u8().map_err(|_| DecodeError::Damaged)?;
-        len |= usize::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            if len > fields.len() {
-                return Err(DecodeError::Damaged);
-            }
-            return Ok(Some((field, fields.split_to(len))));
-        }
-    }
-    Err(DecodeError::Damaged)
-}
-
-fn checksum(key: &Key, tag: &Tag, fields: &[u8]) -> [u8; CHECKSUM] {
-    let digest =
-        Sha256::new().chain_update(key.as_bytes()).chain_update(tag.as_bytes()).chain_update(fields).finalize();
-    let mut sum = [0; CHECKSUM];
-    sum.copy_from_slice(&digest[..CHECKSUM]);
-    sum
 }

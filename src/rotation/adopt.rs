@@ -15,7 +15,10 @@ use super::ask::Ask;
 use super::issue::{Begun, begin};
 use super::persist::{Write, persist};
 use super::replay;
+use crate::access;
+use crate::access::mint::Terms;
 use crate::body::{RequestBody, ResponseBody};
+use crate::both::both;
 use crate::client::ClientId;
 use crate::error::Error;
 use crate::event::EventKind;
@@ -70,7 +73,7 @@ where
         Reserved::Placeholder(placeholder) => placeholder,
         Reserved::Done(sealed) => return Ok(answer_again(exchange, &foreign, ask, &sealed)?),
     };
-    let call = upstream.token_request(body, config.max_response_body, Some(token));
+    let call = upstream.token_request(body, exchange.reading(Some(token)));
     match timeout(config.upstream_timeout(), call).await {
         Ok(Ok(Reply::Granted(granted))) => {
             complete(exchange, &foreign, (placeholder, turn), token, ask, granted).await.map_err(Into::into)
@@ -197,8 +200,13 @@ async fn complete<St: Store, ResBody>(
     };
     // A request for less says nothing of what was granted.
     let scope = if ask.scope.is_none() { granted.answer.scope() } else { None };
+    let terms = Terms {
+        client_id: foreign.client_id.as_str(),
+        scope: granted.answer.scope().or(ask.scope),
+        resources: ask.resources.clone(),
+    };
     let upstream_token = granted.answer.refresh_token().unwrap_or(token);
-    let begun = begin(exchange, foreign.client_id, scope, Vec::new(), upstream_token, &granted)
+    let begun = begin(exchange, foreign.client_id, scope, Vec::new(), upstream_token, &granted, &terms)
         .map_err(|error| unavailable(&error))?;
     let body = begun.body.clone();
     let renewed = upstream_token != token;
@@ -265,7 +273,10 @@ impl Write for Adoption {
 
     async fn attempt<St: Store>(&mut self, shared: &Shared<St>) -> Result<(), StoreError> {
         if !self.inserted {
-            self.begun.insert(shared.store(), shared.now()).await?;
+            let access = access::mint::insert(self.begun.access_write(), shared);
+            let (grant, access) = both(self.begun.insert(shared.store(), shared.now()), access).await;
+            grant?;
+            access?;
             self.inserted = true;
         }
         let (key, version) = self.placeholder;

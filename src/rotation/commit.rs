@@ -10,15 +10,18 @@ use super::draw::Minted;
 use super::lease::{LeaseGuard, Purpose as LeasePurpose};
 use super::persist::{Write, persist};
 use super::{Presentation, refresh, replay};
+use crate::access::mint::{AccessWrite, Home, MintError, Terms, mint};
 use crate::body::ResponseBody;
+use crate::both::both;
 use crate::client::ClientId;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::event::EventKind;
 use crate::exchange::{Exchange, Failure, Outcome, Subject};
+use crate::fields::Utf8;
 use crate::grant::{Previous, Record, Rotated, Standing, Verdict, decide};
 use crate::queue::Turn;
-use crate::seal::{Purpose, SealError, Sealer};
+use crate::seal::{Purpose, Sealer};
 use crate::shared::Shared;
 use crate::store::{Beside, Change, Entry, Key, Store, StoreError, Swap, Tag, Ttl, Version};
 use crate::upstream::Granted;
@@ -50,30 +53,25 @@ impl Rotation<'_> {
         granted: Granted,
     ) -> Outcome<ResBody, E> {
         let (expected, running) = lease.into_commit();
-        let subject = self.presentation.subject();
+        let (presentation, ask, event) = (self.presentation, self.ask, self.event());
+        let subject = presentation.subject();
         let (mut commit, body) = self.prepare(&exchange.shared, expected, &granted).map_err(|error| {
             exchange.emit(EventKind::CommitLost, subject);
             exchange.store_failed(StoreError::unavailable(error), subject)
         })?;
         match commit.attempt(&exchange.shared).await {
             Ok(Committed::Stored) => {
-                exchange.emit(self.event(), subject);
+                exchange.emit(event, subject);
                 Ok(granted.respond(body))
             }
             Ok(Committed::Gone) => {
-                Err(Box::pin(refresh::refuse(exchange, self.presentation, Verdict::Ended, None)).await.into())
+                Err(Box::pin(refresh::refuse(exchange, presentation, Verdict::Ended, None)).await.into())
             }
-            Ok(Committed::Overtaken(found)) => {
-                Ok(Box::pin(decide_again(exchange, self.presentation, self.ask, found)).await?)
-            }
+            Ok(Committed::Overtaken(found)) => Ok(Box::pin(decide_again(exchange, presentation, ask, found)).await?),
             Err(error) => {
-                let client_id = self.presentation.client_id.clone();
-                let background = Background {
-                    commit,
-                    kind: self.event(),
-                    client_id,
-                    generation: self.presentation.token.generation(),
-                };
+                let client_id = presentation.client_id.clone();
+                let generation = presentation.token.generation();
+                let background = Background { commit, kind: event, client_id, generation };
                 // The next request with this token on this instance waits for the commit.
                 background.settle(exchange, (running, turn));
                 Err(Failure::Refused(exchange.store_failed(error, subject)))
@@ -90,22 +88,22 @@ impl Rotation<'_> {
 
     /// What is to be stored, and the answer to the client.
     fn prepare<St>(
-        &self,
+        self,
         shared: &Shared<St>,
         expected: Version,
         granted: &Granted,
-    ) -> Result<(Commit, Bytes), SealError> {
+    ) -> Result<(Commit, Bytes), MintError> {
         let (config, now) = (shared.config(), shared.now());
-        let Minted { token: next, nonces: [nonce, previous_nonce, replay_nonce], version } = &self.minted;
+        let Minted { token: next, nonces: [nonce, previous_nonce, replay_nonce], version, access } = self.minted;
         let presentation = self.presentation;
         let hash = next.hash();
         let brought = granted.answer.refresh_token();
         let renewed = brought.is_some_and(|token| token != self.token.as_str());
         let token = brought.unwrap_or(&self.token).as_bytes();
-        let sealed = Sealer::new(next.secret()).seal(*nonce, presentation.context(Purpose::Current), &[], token)?;
+        let sealed = Sealer::new(next.secret()).seal(nonce, presentation.context(Purpose::Current), &[], token)?;
         let windows = config.windows;
         let for_previous = (!windows.retry.is_zero())
-            .then(|| self.sealer.seal(*previous_nonce, presentation.context(Purpose::Previous), &[], token))
+            .then(|| self.sealer.seal(previous_nonce, presentation.context(Purpose::Previous), &[], token))
             .transpose()?;
         let record = self.record.rotated(Rotated {
             now,
@@ -117,19 +115,43 @@ impl Rotation<'_> {
             upstream_lifetime: granted.answer.refresh_lifetime(),
         });
         let lifetime = record.time_to_live(now);
-        let body = granted.answer.with_refresh_token(&next.encode(&config.prefix), lifetime);
+        let terms = access_terms(&self.record, self.ask, presentation, granted);
+        let home = Home::Grant(next.access_id(), next.generation());
+        let reference = mint(shared, home, access, &terms, &granted.answer)?;
+        let answer = reference.as_ref().map_or(&granted.answer, |reference| &reference.answer);
+        let body = answer.with_refresh_token(&next.encode(&config.prefix), lifetime);
         let also = if windows.retry.is_zero() || !self.ask.replayable() {
             None
         } else {
             let context = presentation.context(Purpose::Replay);
-            let sealed = replay::seal(&self.sealer, *replay_nonce, context, self.ask, granted, &body, now)?;
+            let sealed = replay::seal(&self.sealer, replay_nonce, context, self.ask, granted, &body, now)?;
             let kept = windows.retry.saturating_add(REPLAY_MARGIN).min(lifetime);
             Some(Beside::new(replay::name(&hash), sealed.into(), kept))
         };
         let key = presentation.key;
-        let entry = Entry::new(*version, hash, record.encode(&key, &hash));
-        Ok((Commit { key, expected, claimed: self.claimed, record, entry, also, prepared_at: now }, body))
+        let entry = Entry::new(version, hash, record.encode(&key, &hash));
+        let access = reference.map(|reference| reference.write);
+        let claimed = self.claimed;
+        let stored = false;
+        Ok((Commit { key, expected, claimed, record, entry, also, access, stored, prepared_at: now }, body))
     }
+}
+
+/// What the access token of this answer is good for: what the answer says, or else what was asked for, or else what was
+/// granted (RFC 6749 §6, RFC 8707 §2.2).
+fn access_terms<'a>(
+    record: &'a Record,
+    ask: &'a Ask<'_>,
+    presentation: &'a Presentation<'_>,
+    granted: &'a Granted,
+) -> Terms<'a> {
+    let binding = &record.binding;
+    let scope = granted.answer.scope().or(ask.scope).or_else(|| binding.scope.as_ref().map(Utf8::as_str));
+    let resources = match ask.resources.as_slice() {
+        [] => binding.resources.iter().map(Utf8::as_str).collect(),
+        asked => asked.to_vec(),
+    };
+    Terms { client_id: presentation.client_id.as_str(), scope, resources }
 }
 
 /// Another request has rotated the grant: what holds for a token that comes too late holds for this one.
@@ -159,6 +181,10 @@ pub(crate) struct Commit {
     record: Record,
     entry: Entry,
     also: Option<Beside>,
+    /// The record of the access token, until it is stored.
+    access: Option<AccessWrite>,
+    /// Whether the rotation is stored, and its access token alone is missing.
+    stored: bool,
     prepared_at: Timestamp,
 }
 
@@ -175,15 +201,37 @@ pub(crate) enum Committed {
 impl Write for Commit {
     type Done = Committed;
 
-    /// A lease that was merely taken over is overridden.
+    /// The rotation and its access token are two entries, sent together. The client gets its answer when both are
+    /// there; an access token whose rotation came to nothing is nobody's.
     async fn attempt<St: Store>(&mut self, shared: &Shared<St>) -> Result<Committed, StoreError> {
+        let Some(access) = self.access.take() else { return self.swap(shared).await };
+        let (committed, inserted) = both(self.swap(shared), access.insert(shared.store(), shared.now())).await;
+        if inserted.is_err() {
+            self.access = Some(access);
+        }
+        match committed? {
+            Committed::Stored => inserted.map(|()| Committed::Stored),
+            overtaken => Ok(overtaken),
+        }
+    }
+}
+
+impl Commit {
+    /// A lease that was merely taken over is overridden.
+    async fn swap<St: Store>(&mut self, shared: &Shared<St>) -> Result<Committed, StoreError> {
+        if self.stored {
+            return Ok(Committed::Stored);
+        }
         self.renew_windows(shared);
         const OVERRIDES: usize = 32;
         for _ in 0..OVERRIDES {
             let ttl = Ttl::After(self.record.time_to_live(shared.now()));
             let change = Change::Put { entry: self.entry.clone(), ttl };
             let found = match shared.store().swap(&self.key, Some(self.expected), change, self.also.clone()).await? {
-                Swap::Swapped => return Ok(Committed::Stored),
+                Swap::Swapped => {
+                    self.stored = true;
+                    return Ok(Committed::Stored);
+                }
                 Swap::Conflict(None) => return Ok(Committed::Gone),
                 Swap::Conflict(Some(found)) => found,
             };
@@ -192,16 +240,14 @@ impl Write for Commit {
                 return Ok(Committed::Gone);
             }
             if found.tag != self.claimed {
-                let stored = self.precedes(&found, &record);
-                return Ok(if stored { Committed::Stored } else { Committed::Overtaken(found) });
+                self.stored = self.precedes(&found, &record);
+                return Ok(if self.stored { Committed::Stored } else { Committed::Overtaken(found) });
             }
             self.expected = found.version;
         }
         Err(StoreError::unavailable("the entry changes faster than it can be written"))
     }
-}
 
-impl Commit {
     /// Whether an earlier attempt was stored, whose answer was lost: the token is there, or was rotated since.
     fn precedes(&self, found: &Entry, record: &Record) -> bool {
         let previous = record.previous.as_ref().map(|previous| &previous.hash);

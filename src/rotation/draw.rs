@@ -4,7 +4,7 @@ use crate::random::RandomUnavailable;
 use crate::seal::SealNonce;
 use crate::shared::Shared;
 use crate::store::Version;
-use crate::token::RefreshToken;
+use crate::token::{RefreshToken, TokenId};
 
 const SECRET: usize = 32;
 const NONCE: usize = 12;
@@ -18,18 +18,31 @@ pub(crate) struct Draw {
     nonces: [SealNonce; 3],
     version: Version,
     claim: [u8; VERSION],
-    id: [u8; ID],
+    id: TokenId,
+    access: AccessDraw,
+}
+
+/// The randomness of one access token.
+pub(crate) struct AccessDraw {
+    pub(crate) secret: Zeroizing<[u8; SECRET]>,
+    pub(crate) nonce: SealNonce,
+    pub(crate) version: Version,
 }
 
 impl Draw {
     pub(crate) fn new<St>(shared: &Shared<St>) -> Result<Self, RandomUnavailable> {
-        let mut random = Zeroizing::new([0; SECRET + 3 * NONCE + 2 * VERSION + ID]);
+        let mut random = Zeroizing::new([0; 2 * SECRET + 4 * NONCE + 3 * VERSION + ID]);
         shared.fill(&mut *random)?;
         let mut rest = random.iter().copied();
         let secret = Zeroizing::new(take(&mut rest));
         let nonces = [take(&mut rest), take(&mut rest), take(&mut rest)];
         let (version, claim, id) = (Version::new(take(&mut rest)), take(&mut rest), take(&mut rest));
-        Ok(Self { secret, nonces, version, claim, id })
+        let access = AccessDraw {
+            secret: Zeroizing::new(take(&mut rest)),
+            nonce: take(&mut rest),
+            version: Version::new(take(&mut rest)),
+        };
+        Ok(Self { secret, nonces, version, claim, id, access })
     }
 
     /// For the version of the claim.
@@ -48,9 +61,14 @@ impl Draw {
         self.mint(id, 0)
     }
 
-    fn mint(self, id: [u8; ID], generation: u32) -> Minted {
-        let Self { secret, nonces, version, .. } = self;
-        Minted { token: RefreshToken::new(id, generation, &secret), nonces, version }
+    /// For an access token without a grant.
+    pub(crate) fn alone(self) -> (TokenId, AccessDraw) {
+        (self.id, self.access)
+    }
+
+    fn mint(self, id: TokenId, generation: u32) -> Minted {
+        let Self { secret, nonces, version, access, .. } = self;
+        Minted { token: RefreshToken::new(id, generation, &secret), nonces, version, access }
     }
 }
 
@@ -65,4 +83,6 @@ pub(crate) struct Minted {
     pub(crate) token: RefreshToken,
     pub(crate) nonces: [SealNonce; 3],
     pub(crate) version: Version,
+    /// For the access token beside it, if it is to have one of the layer's.
+    pub(crate) access: AccessDraw,
 }

@@ -5,14 +5,17 @@ use tower_service::Service;
 use zeroize::Zeroizing;
 
 use super::draw::{Draw, Minted};
+use crate::access::mint::{self, AccessWrite, Home, MintError, Reference, Terms, mint};
 use crate::body::RequestBody;
+use crate::both::both;
 use crate::client::{Client, ClientId};
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::event::EventKind;
 use crate::exchange::{Exchange, Failure, Outcome, Subject};
+use crate::fields::Utf8;
 use crate::form::{Param, TokenForm};
-use crate::grant::{Binding, Record, Utf8};
+use crate::grant::{Binding, Record};
 use crate::seal::{Context, Purpose, SealError, Sealer};
 use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Ttl};
 use crate::upstream::{Granted, Reply, Upstream};
@@ -32,8 +35,11 @@ where
     ResBody: Body<Data = Bytes>,
 {
     let client_id = client.id.as_ref();
-    let limit = exchange.shared.config().max_response_body;
-    let granted = match upstream.token_request(body, limit, None).await.map_err(Failure::Inner)? {
+    if exchange.shared.config().reference && client_id.is_none() {
+        // Nobody could be given an access token, and the grant would be lost.
+        return Err(Error::InvalidClient { basic: false }.into());
+    }
+    let granted = match upstream.token_request(body, exchange.reading(None)).await.map_err(Failure::Inner)? {
         Reply::Granted(granted) => granted,
         Reply::Rejected(response) | Reply::Refused(response) => return Ok(response),
         Reply::Unreadable => {
@@ -47,7 +53,10 @@ where
         return Err(Error::UpstreamUnreadable.into());
     }
     let Some(token) = granted.answer.refresh_token() else {
-        let body = granted.answer.body().clone();
+        let body = match client_id {
+            Some(client_id) => issue_alone(exchange, form, client_id, &granted).await?,
+            None => granted.answer.body().clone(),
+        };
         return Ok(granted.respond(body));
     };
     let Some(client_id) = client_id else {
@@ -56,18 +65,71 @@ where
         return Ok(granted.respond(body));
     };
     let (scope, resources) = terms(form, &granted);
-    let begun = begin(exchange, client_id, scope, resources, token, &granted);
-    let body = match begun {
-        Ok(grant) => match grant.insert(exchange.store(), exchange.shared.now()).await {
-            Ok(()) => {
-                exchange.emit(EventKind::Issued, grant.subject(client_id));
-                grant.body
-            }
-            Err(error) => withhold(exchange, error, client_id, &granted),
-        },
-        Err(error) => withhold(exchange, StoreError::unavailable(error), client_id, &granted),
+    let access = access_terms(form, client_id, &granted);
+    let body = match begin(exchange, client_id, scope, resources, token, &granted, &access) {
+        Ok(begun) => store(exchange, begun, client_id, &granted).await?,
+        // The upstream's access token is all there is to hand out.
+        Err(error) if exchange.shared.config().reference => return Err(failed(exchange, error, client_id).into()),
+        Err(error) => {
+            let _ = failed(exchange, error, client_id);
+            granted.answer.without_refresh_token()
+        }
     };
     Ok(granted.respond(body))
+}
+
+/// Stores a grant that begins, and its access token if that is one of the layer's; the answer to the client.
+///
+/// If the grant cannot be stored the client gets no refresh token: the log-in survives until the access token ends.
+async fn store<St: Store>(
+    exchange: &Exchange<St>,
+    begun: Begun,
+    client_id: &ClientId,
+    granted: &Granted,
+) -> Result<Bytes, Error> {
+    let (shared, subject) = (&exchange.shared, Subject { client_id: Some(client_id), grant: None });
+    let access = mint::insert(begun.access_write(), shared);
+    let (grant, access) = both(begun.insert(shared.store(), shared.now()), access).await;
+    access.map_err(|error| exchange.store_failed(error, subject))?;
+    let Err(error) = grant else {
+        exchange.emit(EventKind::Issued, begun.subject(client_id));
+        return Ok(begun.body);
+    };
+    let _ = exchange.store_failed(error, subject);
+    let Some(Reference { answer, write }) = begun.access else { return Ok(granted.answer.without_refresh_token()) };
+    write.forsake(shared).await.map_err(|error| exchange.store_failed(error, subject))?;
+    Ok(answer.without_refresh_token())
+}
+
+/// The answer without a refresh token, its access token replaced by one that belongs to no grant.
+async fn issue_alone<St: Store>(
+    exchange: &Exchange<St>,
+    form: &TokenForm,
+    client_id: &ClientId,
+    granted: &Granted,
+) -> Result<Bytes, Error> {
+    let shared = &exchange.shared;
+    if !shared.config().reference {
+        return Ok(granted.answer.body().clone());
+    }
+    let (id, draw) = Draw::new(shared)?.alone();
+    let access = mint(shared, Home::Alone(id), draw, &access_terms(form, client_id, granted), &granted.answer);
+    let Some(Reference { answer, write }) = access.map_err(|error| failed(exchange, error.into(), client_id))? else {
+        return Ok(granted.answer.body().clone());
+    };
+    let stored = write.insert(shared.store(), shared.now()).await;
+    stored.map_err(|error| exchange.store_failed(error, Subject { client_id: Some(client_id), grant: None }))?;
+    Ok(answer.body().clone())
+}
+
+fn failed<St: Store>(exchange: &Exchange<St>, error: BeginError, client_id: &ClientId) -> Error {
+    exchange.store_failed(StoreError::unavailable(error), Subject { client_id: Some(client_id), grant: None })
+}
+
+/// What the access token of this answer is good for: what the answer says, or else what was asked for.
+fn access_terms<'a>(form: &'a TokenForm, client_id: &'a ClientId, granted: &'a Granted) -> Terms<'a> {
+    let scope = granted.answer.scope().or_else(|| form.get(Param::Scope));
+    Terms { client_id: client_id.as_str(), scope, resources: form.resources().collect() }
 }
 
 /// The scope and the resources that were granted, as far as they are known.
@@ -89,12 +151,6 @@ fn terms<'a>(form: &'a TokenForm, granted: &'a Granted) -> (Option<&'a str>, Vec
     }
 }
 
-/// The answer without its refresh token: the log-in survives until the access token ends.
-fn withhold<St: Store>(exchange: &Exchange<St>, error: StoreError, client_id: &ClientId, granted: &Granted) -> Bytes {
-    let _ = exchange.store_failed(error, Subject { client_id: Some(client_id), grant: None });
-    granted.answer.without_refresh_token()
-}
-
 /// A grant that begins, before it is stored.
 pub(crate) struct Begun {
     pub(crate) key: Key,
@@ -102,6 +158,8 @@ pub(crate) struct Begun {
     entry: Entry,
     /// The answer to the client.
     pub(crate) body: Bytes,
+    /// The access token, if it is one of the layer's.
+    access: Option<Reference>,
 }
 
 /// Why a grant cannot begin.
@@ -111,6 +169,8 @@ pub(crate) enum BeginError {
     Random(#[from] crate::random::RandomUnavailable),
     #[error(transparent)]
     Seal(#[from] SealError),
+    #[error(transparent)]
+    Mint(#[from] MintError),
 }
 
 /// Begins a grant over the upstream token `token`.
@@ -121,9 +181,10 @@ pub(crate) fn begin<St: Store>(
     resources: Vec<&str>,
     token: &str,
     granted: &Granted,
+    terms: &Terms<'_>,
 ) -> Result<Begun, BeginError> {
     let (config, now) = (exchange.shared.config(), exchange.shared.now());
-    let Minted { token: first, nonces: [nonce, ..], version } = Draw::new(&exchange.shared)?.first();
+    let Minted { token: first, nonces: [nonce, ..], version, access } = Draw::new(&exchange.shared)?.first();
     let (key, hash) = (first.key(), first.hash());
     let context = Context { purpose: Purpose::Current, key: &key, client_id: client_id.as_str() };
     let sealed = Sealer::new(first.secret()).seal(nonce, context, &[], token.as_bytes())?;
@@ -134,10 +195,12 @@ pub(crate) fn begin<St: Store>(
         absolute_end: config.absolute_lifetime.map(|lifetime| now.saturating_add(lifetime)),
     };
     let record = Record::begin(binding, sealed.into(), now, config.idle_lifetime, granted.answer.refresh_lifetime());
+    let access = mint(&exchange.shared, Home::Grant(first.access_id(), 0), access, terms, &granted.answer)?;
+    let answer = access.as_ref().map_or(&granted.answer, |access| &access.answer);
     let text: Zeroizing<String> = first.encode(&config.prefix);
-    let body = granted.answer.with_refresh_token(&text, record.time_to_live(now));
+    let body = answer.with_refresh_token(&text, record.time_to_live(now));
     let entry = Entry::new(version, hash, record.encode(&key, &hash));
-    Ok(Begun { key, record, entry, body })
+    Ok(Begun { key, record, entry, body, access })
 }
 
 impl Begun {
@@ -150,6 +213,10 @@ impl Begun {
             // Twelve random bytes that were there before: the source of randomness is broken.
             Swap::Conflict(_) => Err(StoreError::unavailable("the key of a new grant is taken")),
         }
+    }
+
+    pub(crate) fn access_write(&self) -> Option<&AccessWrite> {
+        self.access.as_ref().map(|access| &access.write)
     }
 
     pub(crate) fn subject<'a>(&'a self, client_id: &'a ClientId) -> Subject<'a> {

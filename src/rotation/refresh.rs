@@ -9,6 +9,7 @@ use tower_service::Service;
 use super::ask::Ask;
 use super::commit;
 use super::draw::Draw;
+use super::hint::refuse_by_hint;
 use super::lease::{LeaseGuard, Purpose as LeasePurpose};
 use super::{Presentation, adopt, replay};
 use crate::body::{RequestBody, ResponseBody};
@@ -16,11 +17,12 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::event::EventKind;
 use crate::exchange::{Exchange, Failure, Outcome};
+use crate::fields::DecodeError;
 use crate::form::{Param, TokenForm};
-use crate::grant::{Binding, DecodeError, Record, Standing, Verdict, decide};
+use crate::grant::{Record, Standing, Verdict, decide};
 use crate::queue::Turn;
 use crate::seal::{Purpose, Sealer};
-use crate::store::{Change, Claim, Entry, Hint, Key, Lease, Store, StoreError, Swap, Tag};
+use crate::store::{Change, Claim, Entry, Key, Lease, Store, StoreError, Swap, Tag};
 use crate::token::RefreshToken;
 use crate::upstream::{Reply, Upstream};
 
@@ -51,39 +53,19 @@ where
         return Box::pin(adopt::adopt(exchange, upstream, body, token, client_id, &ask)).await;
     };
     let presentation = Presentation::new(token, client_id);
-    refuse_by_hint(exchange, &presentation, &ask)?;
+    refuse_by_hint(exchange, &presentation)?;
 
     let deadline = exchange.deadline();
     let turn = timeout_at(deadline, exchange.shared.queues().enter(presentation.hash));
     let (turn, waited) = turn.await.map_err(|_| Error::Busy)?;
+    if waited {
+        // Whoever was first may have found that the grant has ended: the others need not find out each for itself.
+        refuse_by_hint(exchange, &presentation)?;
+    }
     match acquire(exchange, &presentation, waited, deadline).await? {
         Acquired::Replay(current) => Ok(Box::pin(replay::replay(exchange, &presentation, &ask, &current)).await?),
         Acquired::Lease(held) => rotate(exchange, upstream, form, &presentation, &ask, held, turn).await,
     }
-}
-
-/// Refuses without a trip to the store what memory knows to be refused.
-fn refuse_by_hint<St: Store>(
-    exchange: &Exchange<St>,
-    presentation: &Presentation<'_>,
-    ask: &Ask<'_>,
-) -> Result<(), Error> {
-    let kind = match exchange.store().peek(&presentation.key) {
-        None => return Ok(()),
-        Some(Hint::Ended) => EventKind::Unknown,
-        Some(Hint::Value(value)) => {
-            let Ok(binding) = Binding::decode(&value) else { return Ok(()) };
-            if binding.client_id.as_str() != presentation.client_id.as_str() {
-                EventKind::ClientMismatch
-            } else if binding.absolute_end.is_some_and(|end| exchange.shared.now() >= end) {
-                EventKind::Expired
-            } else {
-                return ask.within(&binding);
-            }
-        }
-    };
-    exchange.emit(kind, presentation.subject());
-    Err(Error::InvalidGrant)
 }
 
 /// What a request gets that is not refused.
@@ -230,6 +212,7 @@ pub(crate) async fn refuse<St: Store>(
         if let Err(error) = end(exchange.store(), &presentation.key, entry).await {
             return exchange.store_failed(error, presentation.subject());
         }
+        exchange.announce(&presentation.key).await;
     }
     exchange.emit(kind, presentation.subject());
     Error::InvalidGrant
@@ -289,7 +272,7 @@ where
 
     let config = exchange.shared.config();
     let request = form.replace(Param::RefreshToken, &token);
-    let call = upstream.token_request(request, config.max_response_body, Some(&token));
+    let call = upstream.token_request(request, exchange.reading(Some(&token)));
     match timeout(config.upstream_timeout(), call).await {
         Ok(Ok(Reply::Granted(granted))) => {
             let rotation = commit::Rotation { presentation, ask, sealer, record, claimed, purpose, token, minted };
@@ -329,7 +312,10 @@ async fn rejected<St: Store, ResBody, E>(
 ) -> Outcome<ResBody, E> {
     let (version, _running) = lease.into_commit();
     match exchange.store().swap(&presentation.key, Some(version), Change::Remove, None).await {
-        Ok(Swap::Swapped) => exchange.emit(EventKind::UpstreamRejected, presentation.subject()),
+        Ok(Swap::Swapped) => {
+            exchange.announce(&presentation.key).await;
+            exchange.emit(EventKind::UpstreamRejected, presentation.subject());
+        }
         Ok(Swap::Conflict(Some(found))) if found.tag != *claimed => {
             return Ok(commit::decide_again(exchange, presentation, ask, found).await?);
         }

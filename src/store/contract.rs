@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Beside, Change, Claim, Entry, Hint, Key, Lease, Name, StoreError, Swap, Tag, Ttl, Version};
+use super::{Announcements, Beside, Change, Claim, Entry, Hint, Key, Lease, Name, StoreError, Swap, Tag, Ttl, Version};
 use crate::clock::{Clock as _, SystemClock, Timestamp};
 
 /// A place for grants: any database with a conditional write, values of bytes and a time to live.
@@ -98,9 +98,34 @@ pub trait Store: Send + Sync + 'static {
 
     /// What is known of `key` from memory, at once and without waiting for anything.
     ///
-    /// A hint lets the layer refuse a request without a trip to the store. It **must** never become wrong: see [`Hint`].
+    /// A hint lets the layer refuse a request without a trip to the store. For keys that are used once, as those of
+    /// grants are, it **must** never become wrong: see [`Hint`]. Nobody asks about keys that come and go.
     fn peek(&self, key: &Key) -> Option<Hint> {
         let _ = key;
+        None
+    }
+
+    /// Tells every instance that shares the store that what is under these keys has ended for good, so that it is
+    /// forgotten where it was remembered. To be called once it has ended in the store.
+    ///
+    /// Whoever subscribed before gets each of them from its [`announcements`](Store::announcements) in bounded time, the
+    /// caller's own instance included, or is told that something was lost. By default nobody is told: what is remembered
+    /// then goes by its time to live.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if it is known that not everybody can be told. What has ended has ended all the same.
+    fn announce(&self, ended: &[Key]) -> impl Future<Output = Result<(), StoreError>> + Send {
+        let _ = ended;
+        std::future::ready(Ok(()))
+    }
+
+    /// Subscribes to what ends, from here on; none, which is the default, if the store has no channel for it. Always the
+    /// one or always the other.
+    ///
+    /// A channel that breaks **must** say [`Announcement::Lost`](super::Announcement::Lost) when it is back, before
+    /// anything else, and should say so when it breaks. An [`Announcer`](super::Announcer) does the rest.
+    fn announcements(&self) -> Option<Announcements> {
         None
     }
 
@@ -142,6 +167,14 @@ impl<S: Store> Store for Arc<S> {
 
     fn peek(&self, key: &Key) -> Option<Hint> {
         (**self).peek(key)
+    }
+
+    fn announce(&self, ended: &[Key]) -> impl Future<Output = Result<(), StoreError>> + Send {
+        (**self).announce(ended)
+    }
+
+    fn announcements(&self) -> Option<Announcements> {
+        (**self).announcements()
     }
 
     fn now(&self) -> Timestamp {

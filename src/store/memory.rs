@@ -7,8 +7,11 @@ use moka::Expiry;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
 
-use super::slot::{Slot, answer};
-use super::{Beside, Change, Claim, Entry, Key, Name, Store, StoreError, Swap, Tag, Ttl, Version};
+use super::rules::answer;
+use super::slot::Slot;
+use super::{
+    Announcements, Announcer, Beside, Change, Claim, Entry, Key, Name, Store, StoreError, Swap, Tag, Ttl, Version,
+};
 use crate::clock::{Clock, SystemClock, Timestamp};
 
 /// Grants in the memory of this process: for one instance, for tests, for trying the layer out.
@@ -38,6 +41,7 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 pub struct MemoryStore {
     slots: Cache<Key, Kept>,
     clock: Arc<dyn Clock>,
+    announcer: Announcer,
 }
 
 impl MemoryStore {
@@ -53,7 +57,8 @@ impl MemoryStore {
     /// then its place is taken back.
     #[must_use]
     pub fn with_clock(clock: impl Clock) -> Self {
-        Self { slots: Cache::builder().expire_after(Reclaim).build(), clock: Arc::new(clock) }
+        let slots = Cache::builder().expire_after(Reclaim).build();
+        Self { slots, clock: Arc::new(clock), announcer: Announcer::new() }
     }
 
     /// How many entries take up place, for metrics: approximate while others write, and including those that have
@@ -158,6 +163,15 @@ impl Store for MemoryStore {
         lease: Duration,
     ) -> Result<Option<Claim>, StoreError> {
         Ok(self.claim_entry(key, tag, version, lease))
+    }
+
+    async fn announce(&self, ended: &[Key]) -> Result<(), StoreError> {
+        ended.iter().for_each(|key| self.announcer.ended(*key));
+        Ok(())
+    }
+
+    fn announcements(&self) -> Option<Announcements> {
+        Some(self.announcer.subscribe())
     }
 
     fn now(&self) -> Timestamp {

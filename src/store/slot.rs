@@ -2,11 +2,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{Beside, Change, Claim, Entry, Lease, Name, Swap, Tag, Ttl, Version};
+use super::rules::{self, BESIDES, answer};
+use super::{Beside, Change, Claim, Entry, Name, Swap, Tag, Ttl, Version};
 use crate::clock::Timestamp;
-
-/// How many values lie beside an entry, so that a client that rotates in a loop does not fill the memory.
-const BESIDES: usize = 8;
 
 /// An entry in memory with all that lies beside it.
 pub(super) struct Slot {
@@ -57,18 +55,7 @@ impl Slot {
         if !self.is_live(now) {
             return None;
         }
-        let held = self.entry.lease.map(|end| end.saturating_since(now)).filter(|left| !left.is_zero());
-        let outcome = if self.entry.version == version {
-            Lease::Taken
-        } else if self.entry.tag != *tag {
-            Lease::OtherTag(held)
-        } else if let Some(left) = held {
-            Lease::Held(left)
-        } else {
-            self.entry.version = version;
-            self.entry.lease = Some(now.saturating_add(lease));
-            Lease::Taken
-        };
+        let outcome = rules::claim(&mut self.entry, tag, version, lease, now);
         Some(Claim::new(outcome, self.entry.clone()))
     }
 
@@ -118,17 +105,6 @@ impl Slot {
             }
             self.besides.push((*name, value.clone(), now.saturating_add(*ttl)));
         }
-    }
-}
-
-/// The answer to a swap that finds `current`, unless the change is to be made.
-pub(super) fn answer(current: Option<&Entry>, expected: Option<Version>, change: &Change) -> Option<Swap> {
-    match (current, change) {
-        (None, Change::Remove) => Some(Swap::Swapped),
-        // Where nothing is, there is no end to keep.
-        (None, Change::Put { ttl, .. }) => (expected.is_some() || *ttl == Ttl::Keep).then_some(Swap::Conflict(None)),
-        (Some(current), Change::Put { entry, .. }) if current.version == entry.version => Some(Swap::Swapped),
-        (Some(current), _) => (expected != Some(current.version)).then(|| Swap::Conflict(Some(current.clone()))),
     }
 }
 

@@ -205,14 +205,22 @@ pub enum Lease {
 }
 
 /// What a store knows of a key from memory: enough to refuse a request, never to grant one.
+///
+/// It is about keys that are used once, as those of grants are: random, not known to anybody before their entry is
+/// there, and never written again once it is gone. The layer asks about no others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Hint {
-    /// There is no such entry, and there never will be again.
+    /// There is no such entry, and, since its key is used once, there never will be again.
     Ended,
-    /// Some version of the entry's value. What never changes in it (the client, the scope, the end of the grant) can
-    /// be relied upon, and nothing else.
-    Value(Bytes),
+    /// Some version of the entry, which may be gone by now. What never changes in it (the client, the scope, the
+    /// absolute end of the grant) can be relied upon, and nothing else.
+    Value {
+        /// The tag that the entry had with this value.
+        tag: Tag,
+        /// The bytes of the layer.
+        value: Bytes,
+    },
 }
 
 /// Why a store could not do what it was asked to.

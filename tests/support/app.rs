@@ -18,12 +18,12 @@ pub(crate) type TestStore = Hooked<MemoryStore>;
 
 /// One instance of the layer with everything around it.
 #[derive(Clone)]
-pub(crate) struct App {
+pub(crate) struct App<St = TestStore> {
     pub(crate) clock: ManualClock,
-    pub(crate) store: TestStore,
+    pub(crate) store: St,
     pub(crate) upstream: Upstream,
-    pub(crate) layer: RefreshLayer<TestStore>,
-    pub(crate) service: Refresh<Upstream, TestStore>,
+    pub(crate) layer: RefreshLayer<St>,
+    pub(crate) service: Refresh<Upstream, St>,
     events: Arc<Mutex<Vec<Event>>>,
 }
 
@@ -75,12 +75,14 @@ impl App {
     pub(crate) fn another(&self) -> Self {
         Self::over(self.clock.clone(), self.store.clone(), self.upstream.clone(), |builder| builder)
     }
+}
 
+impl<St: Store + Clone> App<St> {
     pub(crate) fn over(
         clock: ManualClock,
-        store: TestStore,
+        store: St,
         upstream: Upstream,
-        settings: impl FnOnce(RefreshLayerBuilder<TestStore>) -> RefreshLayerBuilder<TestStore>,
+        settings: impl FnOnce(RefreshLayerBuilder<St>) -> RefreshLayerBuilder<St>,
     ) -> Self {
         let events = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&events);

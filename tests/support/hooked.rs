@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tower_oauth_refresh::Timestamp;
 use tower_oauth_refresh::store::{
-    Beside, Change, Claim, Entry, Hint, Key, Name, Store, StoreError, Swap, Tag, Version,
+    Announcements, Beside, Change, Claim, Entry, Hint, Key, Name, Store, StoreError, Swap, Tag, Version,
 };
 
 /// A call of the store.
@@ -18,6 +18,7 @@ pub(crate) enum Call {
     Beside,
     Claim,
     Swap { expected: Option<Version>, change: Change, also: Option<Beside> },
+    Announce,
 }
 
 impl Call {
@@ -159,6 +160,17 @@ impl<S: Store> Store for Hooked<S> {
         lease: Duration,
     ) -> Result<Option<Claim>, StoreError> {
         Self::run(self.plan(key, Call::Claim), self.inner.claim(key, tag, version, lease)).await
+    }
+
+    async fn announce(&self, ended: &[Key]) -> Result<(), StoreError> {
+        for key in ended {
+            Self::run(self.plan(key, Call::Announce), self.inner.announce(&[*key])).await?;
+        }
+        Ok(())
+    }
+
+    fn announcements(&self) -> Option<Announcements> {
+        self.inner.announcements()
     }
 
     fn peek(&self, key: &Key) -> Option<Hint> {

@@ -3,17 +3,24 @@
 // Every test is a crate of its own, and none uses all of it.
 #![allow(dead_code, unused_imports)]
 
+pub(crate) mod access;
 pub(crate) mod app;
 pub(crate) mod clock;
+pub(crate) mod entries;
 pub(crate) mod foreign;
 pub(crate) mod hooked;
 pub(crate) mod http;
 pub(crate) mod oauth;
 pub(crate) mod process;
 pub(crate) mod proxy;
+#[cfg(feature = "redb")]
+pub(crate) mod redb;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
 pub(crate) mod requests;
 pub(crate) mod secrets;
 pub(crate) mod session;
+pub(crate) mod tiered;
 pub(crate) mod upstream;
 
 pub(crate) use self::app::{Answer, App, SECOND, TestStore, post, refresh_form, settle};

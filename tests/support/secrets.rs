@@ -26,9 +26,10 @@ impl Needles {
         self.bytes(secret, secret.as_bytes());
     }
 
-    /// A refresh token of the layer: the whole of it, its id and its secret.
+    /// A token of the layer, of either kind: the whole of it, its id and its secret.
     pub(crate) fn token(&mut self, token: &str) {
-        let Some(encoded) = token.strip_prefix("rt_") else { return self.text(token) };
+        let encoded = token.strip_prefix("rt_").or_else(|| token.strip_prefix("at_"));
+        let Some(encoded) = encoded else { return self.text(token) };
         let bytes = URL_SAFE_NO_PAD.decode(encoded).unwrap();
         for (part, text) in [("begin", &encoded[..16]), ("middle", &encoded[24..44]), ("end", &encoded[44..])] {
             self.0.push((format!("the {part} of {token}"), text.to_owned()));

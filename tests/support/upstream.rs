@@ -101,6 +101,7 @@ impl Upstream {
         }
         match (seen.path.as_str(), seen.param("grant_type")) {
             ("/revoke", _) => self.revoke(seen.param("token").unwrap_or_default()),
+            ("/introspect", _) => self.introspect(seen.param("token").unwrap_or_default()),
             ("/token", Some("refresh_token")) => self.refresh(seen.param("refresh_token").unwrap_or_default()),
             ("/token", Some("client_credentials")) => {
                 json(200, r#"{"access_token":"at-cc","token_type":"Bearer","expires_in":60}"#.into())
@@ -133,6 +134,23 @@ impl Upstream {
     fn keep(token: &str) -> Response<Full<Bytes>> {
         let (number, count) = read(token).unwrap();
         json(200, format!(r#"{{"access_token":"at-{number}-{count}-kept","token_type":"Bearer","expires_in":3600}}"#))
+    }
+
+    /// Knows its own tokens by either kind; what it says of them is its own too.
+    fn introspect(&self, token: &str) -> Response<Full<Bytes>> {
+        let own = token.strip_prefix("at-").map(|numbers| format!("upstream-{numbers}"));
+        let state = self.0.lock().unwrap();
+        let alive = read(own.as_deref().unwrap_or(token))
+            .is_some_and(|(number, _)| state.sessions.get(&number).is_some_and(|(_, alive)| *alive));
+        if !alive {
+            return json(200, r#"{"active":false,"hint":"of upstream"}"#.into());
+        }
+        json(
+            200,
+            format!(
+                r#"{{"active":true,"sub":"user-7","client_id":"of upstream","scope":"all of it","exp":1,"iat":2,"token_type":"upstream","jti":"{token}","aud":["x","{token}"],"act":{{"n":1.0}}}}"#
+            ),
+        )
     }
 
     fn revoke(&self, token: &str) -> Response<Full<Bytes>> {

@@ -105,6 +105,12 @@ macro_rules! store_tests {
                 inserts_and_removals_take_turns,
                 an_entry_is_never_seen_without_what_is_beside_it,
             ;
+            announce:
+                a_store_has_a_channel_or_not,
+                every_handle_hears_what_is_announced,
+                who_falls_behind_is_told,
+                an_announcement_changes_no_entry,
+            ;
         }
 
         /// The same with the `claim` that the trait provides.

@@ -26,6 +26,7 @@ use bytes::Bytes;
 use super::{Beside, Change, Claim, Entry, Key, Name, Store, Swap, Tag, Ttl, Version};
 use crate::random::{OsRandom, SecureRandom as _};
 
+pub mod announce;
 pub mod beside;
 pub mod claim;
 pub mod expiry;

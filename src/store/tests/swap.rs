@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{LONG, LONG_LEASE, again, entry, get, inserted, key, put, random, remove, take};
-use crate::store::{Entry, Hint, Key, Store, Swap, Tag, Ttl, Version};
+use super::{LONG, LONG_LEASE, again, entry, get, inserted, key, put, random, remove, tag, take};
+use crate::store::{Entry, Hint, Key, Lease, Store, Swap, Tag, Ttl, Version};
 
 /// Nothing is under a key that nobody has written to.
 pub async fn what_nobody_wrote_is_absent<S: Store>(make: impl AsyncFn() -> S) {
@@ -201,23 +201,44 @@ pub async fn a_removal_can_be_sent_twice<S: Store>(make: impl AsyncFn() -> S) {
     }
 }
 
-/// A hint about an entry that is there is nothing, or a value that it has had: never that it has ended.
+/// A hint about an entry that is there is nothing, or a value that it has had under its tag: never that it has ended.
+/// The key is used once.
 pub async fn a_hint_is_never_wrong<S: Store>(make: impl AsyncFn() -> S) {
-    let store = make().await;
+    let (store, other) = (make().await, make().await);
     let values = [entry(), entry(), entry()];
-    let check = |key: &Key, written: &[Entry], row: &str| match store.peek(key) {
-        None => {}
-        Some(Hint::Ended) => panic!("{row}: the entry is said to have ended"),
-        Some(Hint::Value(value)) => assert!(written.iter().any(|entry| entry.value == value), "{row}: {value:?}"),
+    let check = |key: &Key, written: &[Entry], row: &str| {
+        for (handle, hint) in [("this handle", store.peek(key)), ("another handle", other.peek(key))] {
+            match hint {
+                None => {}
+                Some(Hint::Ended) => panic!("{row}, {handle}: the entry is said to have ended"),
+                Some(Hint::Value { tag, value }) => {
+                    let had = written.iter().any(|entry| entry.tag == tag && entry.value == value);
+                    assert!(had, "{row}, {handle}: {value:?}");
+                }
+            }
+        }
     };
     let key = inserted(&store, &values[0], LONG).await;
     check(&key, &values[..1], "an insert");
+    assert_eq!(get(&other, &key).await.as_ref(), Some(&values[0]));
+    check(&key, &values[..1], "a read");
     assert_eq!(put(&store, &key, Some(values[0].version), &values[1], LONG).await, Swap::Swapped);
     check(&key, &values[..2], "a swap");
+    let probe = take(&other, &key, &tag(), LONG_LEASE).await.expect("there is an entry");
+    assert_eq!(probe.lease, Lease::OtherTag(None));
+    check(&key, &values[..2], "a claim of another tag");
     let claim = take(&store, &key, &values[1].tag, LONG_LEASE).await.expect("there is an entry");
     check(&key, &values[..2], "a claim");
+    let held = take(&other, &key, &values[1].tag, LONG_LEASE).await.expect("there is an entry");
+    assert!(matches!(held.lease, Lease::Held(_)), "{:?}", held.lease);
+    check(&key, &values[..2], "a claim of what is held");
+    for expected in [None, Some(values[0].version)] {
+        assert!(matches!(put(&other, &key, expected, &entry(), LONG).await, Swap::Conflict(Some(_))), "{expected:?}");
+        assert!(matches!(remove(&other, &key, expected).await, Swap::Conflict(Some(_))), "{expected:?}");
+        check(&key, &values[..2], "a conflict");
+    }
     assert_eq!(put(&store, &key, Some(claim.entry.version), &values[2], Ttl::Keep).await, Swap::Swapped);
     check(&key, &values, "another swap");
     assert_eq!(get(&store, &key).await.as_ref(), Some(&values[2]));
-    check(&key, &values, "a read");
+    check(&key, &values, "another read");
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tower_oauth_refresh::Timestamp;
 use tower_oauth_refresh::store::{
-    Beside, Change, Claim, Entry, Hint, Key, Name, Store, StoreError, Swap, Tag, Version,
+    Announcements, Beside, Change, Claim, Entry, Hint, Key, Name, Store, StoreError, Swap, Tag, Version,
 };
 
 use crate::metrics::{Metrics, StoreOp};
@@ -64,6 +64,14 @@ impl<S: Store> Store for Metered<S> {
         lease: Duration,
     ) -> Result<Option<Claim>, StoreError> {
         self.measured(StoreOp::Claim, self.inner.claim(key, tag, version, lease)).await
+    }
+
+    async fn announce(&self, ended: &[Key]) -> Result<(), StoreError> {
+        self.inner.announce(ended).await
+    }
+
+    fn announcements(&self) -> Option<Announcements> {
+        self.inner.announcements()
     }
 
     fn peek(&self, key: &Key) -> Option<Hint> {

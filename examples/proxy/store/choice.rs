@@ -1,0 +1,102 @@
+//! The store that `--store` names.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use tower_oauth_refresh::MemoryStore;
+#[cfg(feature = "redb")]
+use tower_oauth_refresh::RedbStore;
+#[cfg(feature = "redis")]
+use tower_oauth_refresh::{RedisConnectError, RedisStore, TieredStore};
+
+use super::AnyStore;
+use crate::Failure;
+#[cfg(feature = "redb")]
+use crate::answer::causes;
+
+/// Which store, its address checked as far as that goes without opening it.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum StoreChoice {
+    Memory,
+    /// The URL, which may hold a password.
+    Redis(String),
+    Redb(PathBuf),
+}
+
+/// How large and how lasting the cache in front of Redis is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cache {
+    pub(crate) bytes: u64,
+    pub(crate) ttl: Duration,
+}
+
+impl StoreChoice {
+    /// Opens it; within a runtime.
+    pub(crate) async fn open(&self, cache: Cache) -> Result<AnyStore, Failure> {
+        match self {
+            Self::Memory => Ok(AnyStore::Memory(MemoryStore::new())),
+            #[cfg(feature = "redis")]
+            Self::Redis(url) => {
+                let store = RedisStore::connect(url).await.map_err(|error| match error {
+                    RedisConnectError::Url(_) | RedisConnectError::TlsFeature => {
+                        Failure::Usage(format!("--store: {error}"))
+                    }
+                    error => Failure::Other(error.into()),
+                })?;
+                Ok(AnyStore::Redis(TieredStore::builder(store).max_bytes(cache.bytes).ttl(cache.ttl).build()))
+            }
+            #[cfg(not(feature = "redis"))]
+            Self::Redis(_) => Err(self.left_out(cache)),
+            #[cfg(feature = "redb")]
+            Self::Redb(path) => RedbStore::open(path)
+                .map(AnyStore::Redb)
+                .map_err(|error| format!("--store redb:{}: {}", path.display(), causes(&error)).into()),
+            #[cfg(not(feature = "redb"))]
+            Self::Redb(_) => Err(self.left_out(cache)),
+        }
+    }
+
+    /// What is said where this program was built without the store.
+    #[cfg(not(all(feature = "redis", feature = "redb")))]
+    fn left_out(&self, _: Cache) -> Failure {
+        Failure::Usage(format!("--store: `{self}` needs this program to be built with `--all-features`"))
+    }
+}
+
+impl fmt::Display for StoreChoice {
+    /// The kind of store: an address may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str("memory"),
+            Self::Redis(url) => f.write_str(url.split_once(':').map_or("redis", |(scheme, _)| scheme)),
+            Self::Redb(_) => f.write_str("redb"),
+        }
+    }
+}
+
+impl fmt::Debug for StoreChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for StoreChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const STORES: &str = "use `memory`, redis://…, rediss://…, redis-cluster://…, redis-sentinel://… or redb:PATH";
+        let (scheme, rest) = text.split_once(':').unwrap_or((text, ""));
+        match scheme {
+            "memory" if scheme == text => Ok(Self::Memory),
+            "memory" => Err("`memory` takes no address".into()),
+            "redis" | "rediss" | "redis-cluster" | "rediss-cluster" | "redis-sentinel" | "rediss-sentinel"
+            | "redis+unix" => Ok(Self::Redis(text.to_owned())),
+            "redb" if rest.is_empty() => Err("`redb` needs the path of a file: redb:PATH".into()),
+            "redb" => Ok(Self::Redb(rest.into())),
+            _ if scheme == text && text.contains(['@', '/']) => Err(format!("no such store: {STORES}")),
+            _ => Err(format!("no store is called `{scheme}`: {STORES}")),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What one process remembers of access tokens.
+//!
+//! Two things are remembered: tokens that were found alive, for a short time, and keys of grants and tokens that have
+//! ended. Every look at the first is followed by one at the second, so that it makes no difference in which order an end
+//! is heard of and a load that was begun before it is finished: what the load brings is entered, and refused. The memory
+//! of an end therefore has to last as long as anything that was read before it, and does: what is found alive is good for
+//! the time to live *from the beginning of its load*, an end is remembered for longer from when it is heard of, and
+//! whatever is read afterwards is read from a store in which it has ended.
+//!
+//! If anything may have been missed, what was loaded or begins to be loaded before that counts no more: it has an older
+//! epoch.
+
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use moka::notification::RemovalCause;
+use moka::policy::EvictionPolicy;
+use moka::sync;
+
+use super::check::Alive;
+use super::grant::AccessGrant;
+use crate::clock::Timestamp;
+use crate::store::Key;
+
+/// How much longer an end is remembered than what it puts an end to: two clocks of one process differ by less.
+const MARGIN: Duration = Duration::from_secs(1);
+
+/// How many ends are remembered. If there are more in that short time, everything is forgotten instead.
+const MOST_ENDED: u64 = 100_000;
+
+/// What remembering one token takes beside its [`AccessGrant`]: measured, the allocator's share included.
+const OVERHEAD: usize = 420;
+
+/// A key is the hash of a secret. Nobody can choose many that collide and are alive.
+type Hashed = BuildHasherDefault<FirstBytes>;
+
+#[derive(Default)]
+struct FirstBytes(u64);
+
+impl Hasher for FirstBytes {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk::<32>().and_then(|bytes| bytes.first_chunk()) {
+            self.0 = u64::from_ne_bytes(*first);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Cache {
+    alive: sync::Cache<Key, Remembered, Hashed>,
+    ended: sync::Cache<Key, (), Hashed>,
+    epoch: Arc<AtomicU64>,
+    ttl: Duration,
+}
+
+#[derive(Clone, Debug)]
+struct Remembered {
+    grant: AccessGrant,
+    /// The key of the grant that it ends with.
+    home: Option<Key>,
+    until: Timestamp,
+    fresh_until: Instant,
+    epoch: u64,
+}
+
+/// What is remembered of a token.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Nothing,
+    Ended,
+    Alive(AccessGrant),
+}
+
+/// A read from the store that has begun.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    began: Instant,
+    epoch: u64,
+}
+
+impl Cache {
+    /// Remembers as many tokens as fit into so many bytes, for so long.
+    pub(crate) fn new(bytes: u64, ttl: Duration) -> Self {
+        let alive = sync::Cache::builder()
+            .max_capacity(bytes)
+            .weigher(|_, remembered: &Remembered| u32::try_from(remembered.grant.size() + OVERHEAD).unwrap_or(u32::MAX))
+            .time_to_live(ttl)
+            .build_with_hasher(Hashed::default());
+        let epoch = Arc::new(AtomicU64::new(0));
+        let overflow = Arc::clone(&epoch);
+        let ended = sync::Cache::builder()
+            .max_capacity(MOST_ENDED)
+            // The default policy would rather not admit what is new.
+            .eviction_policy(EvictionPolicy::lru())
+            .eviction_listener(move |_, (), cause| {
+                if cause == RemovalCause::Size {
+                    overflow.fetch_add(1, Ordering::AcqRel);
+                }
+            })
+            .time_to_live(ttl.saturating_add(MARGIN))
+            .build_with_hasher(Hashed::default());
+        Self { alive, ended, epoch, ttl }
+    }
+
+    /// What is remembered of the token under `key`.
+    pub(crate) fn find(&self, key: &Key, now: Timestamp) -> Found {
+        if let Some(found) = self.alive.get(key)
+            && found.epoch == self.epoch.load(Ordering::Acquire)
+            && now < found.until
+            && Instant::now() < found.fresh_until
+        {
+            if self.has_ended(key) || found.home.is_some_and(|grant| self.has_ended(&grant)) {
+                return Found::Ended;
+            }
+            return Found::Alive(found.grant);
+        }
+        if self.has_ended(key) { Found::Ended } else { Found::Nothing }
+    }
+
+    /// Whether it is remembered that what is under `key` has ended.
+    pub(crate) fn has_ended(&self, key: &Key) -> bool {
+        self.ended.contains_key(key)
+    }
+
+    /// To be called before a read from the store.
+    pub(crate) fn begin(&self) -> Load {
+        Load { began: Instant::now(), epoch: self.epoch.load(Ordering::Acquire) }
+    }
+
+    /// Remembers what was read.
+    pub(crate) fn enter(&self, load: Load, key: Key, home: Option<Key>, grant: AccessGrant, alive: &Alive) {
+        let fresh_until = load.began + self.ttl;
+        if Instant::now() < fresh_until {
+            let remembered = Remembered { grant, home, until: alive.until, fresh_until, epoch: load.epoch };
+            self.alive.insert(key, remembered);
+        }
+    }
+
+    /// What is under `key` has ended.
+    pub(crate) fn end(&self, key: Key) {
+        self.ended.insert(key, ());
+        self.alive.invalidate(&key);
+    }
+
+    /// Anything may have been missed.
+    pub(crate) fn forget(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.alive.invalidate_all();
+    }
+}

@@ -1,0 +1,124 @@
+use super::record::AccessRecord;
+use crate::both::both;
+use crate::clock::Timestamp;
+use crate::grant::Record;
+use crate::store::{Key, Store, StoreError};
+use crate::token::AccessToken;
+
+/// Why an access token is of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dead {
+    /// There is no such token.
+    Unknown,
+    /// Its time is over.
+    Expired,
+    /// It was revoked, or its grant has ended.
+    Ended,
+}
+
+/// An access token that is good.
+#[derive(Debug)]
+pub(crate) struct Alive {
+    pub(crate) record: AccessRecord,
+    /// Until when that is certain: its own end, or that of its grant, which a rotation may put off.
+    #[cfg_attr(not(feature = "tiered"), allow(dead_code, reason = "for `AccessLayer`"))]
+    pub(crate) until: Timestamp,
+}
+
+/// Reads an access token and its grant, in the time of one trip, and decides.
+pub(crate) async fn check<St: Store>(
+    store: &St,
+    token: &AccessToken,
+    key: &Key,
+    now: Timestamp,
+) -> Result<Result<Alive, Dead>, StoreError> {
+    let grant_key = token.grant_key();
+    let (access, grant) = both(store.get(key), store.get(&grant_key)).await;
+    let Some(entry) = access? else { return Ok(Err(Dead::Unknown)) };
+    let record = AccessRecord::decode(key, &entry).map_err(StoreError::corrupt)?;
+    let grant = match record.has_grant {
+        true => grant?.map(|entry| Record::decode(&grant_key, &entry.tag, &entry.value)).transpose(),
+        false => Ok(None),
+    };
+    let grant = grant.map_err(StoreError::corrupt)?;
+    Ok(judge(&record, grant.as_ref(), now).map(|until| Alive { record, until }))
+}
+
+/// Until when an access token is good.
+fn judge(record: &AccessRecord, grant: Option<&Record>, now: Timestamp) -> Result<Timestamp, Dead> {
+    if now >= record.expires_at {
+        return Err(Dead::Expired);
+    }
+    if record.ended {
+        return Err(Dead::Ended);
+    }
+    if !record.has_grant {
+        return Ok(record.expires_at);
+    }
+    match grant {
+        None => Err(Dead::Ended),
+        Some(grant) if grant.ended || now >= grant.expires_at => Err(Dead::Ended),
+        // The key is a hash of random bytes: this cannot come to pass, and would be no grant of this token.
+        Some(grant) if grant.binding.client_id != record.client_id => Err(Dead::Unknown),
+        Some(grant) => Ok(record.expires_at.min(grant.expires_at)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::grant::Binding;
+
+    const NOW: Timestamp = Timestamp::from_millis(10_000);
+
+    fn token(expires_at: u64, has_grant: bool, ended: bool) -> AccessRecord {
+        AccessRecord {
+            client_id: "app".into(),
+            scope: None,
+            resources: Vec::new(),
+            issued_at: Timestamp::from_millis(0),
+            expires_at: Timestamp::from_millis(expires_at),
+            has_grant,
+            sealed: Bytes::new(),
+            ended,
+            unknown: Vec::new(),
+        }
+    }
+
+    fn grant(client: &str, expires_at: u64, ended: bool) -> Option<Record> {
+        let binding = Binding { client_id: client.into(), scope: None, resources: Vec::new(), absolute_end: None };
+        let lifetime = Duration::from_millis(expires_at);
+        let record = Record::begin(binding, Bytes::new(), Timestamp::from_millis(0), lifetime, None);
+        Some(Record { ended, ..record })
+    }
+
+    #[test]
+    fn every_case() {
+        let rows = [
+            ("alive with its grant", token(20_000, true, false), grant("app", 30_000, false), Ok(20_000)),
+            ("the grant ends first", token(20_000, true, false), grant("app", 15_000, false), Ok(15_000)),
+            ("alive without a grant", token(20_000, false, false), None, Ok(20_000)),
+            ("a grant that is none of its own", token(20_000, false, false), grant("app", 1, true), Ok(20_000)),
+            ("expired", token(10_000, true, false), grant("app", 30_000, false), Err(Dead::Expired)),
+            ("expired without a grant", token(9_000, false, false), None, Err(Dead::Expired)),
+            ("revoked", token(20_000, true, true), grant("app", 30_000, false), Err(Dead::Ended)),
+            ("revoked without a grant", token(20_000, false, true), None, Err(Dead::Ended)),
+            ("its grant is gone", token(20_000, true, false), None, Err(Dead::Ended)),
+            ("its grant was revoked", token(20_000, true, false), grant("app", 30_000, true), Err(Dead::Ended)),
+            ("its grant has expired", token(20_000, true, false), grant("app", 10_000, false), Err(Dead::Ended)),
+            (
+                "its grant is another client's",
+                token(20_000, true, false),
+                grant("b", 30_000, false),
+                Err(Dead::Unknown),
+            ),
+        ];
+        for (name, record, grant, expected) in rows {
+            assert_eq!(judge(&record, grant.as_ref(), NOW), expected.map(Timestamp::from_millis), "{name}");
+        }
+    }
+}

@@ -1,0 +1,231 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tower_layer::Layer;
+
+use super::cache::Cache;
+use super::guard::{Guard, Rules, Source};
+use super::listener::Listener;
+use super::service::Access;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{ACCESS_PREFIX, check_prefix};
+use crate::error::ConfigError;
+use crate::scope::valid_resource;
+use crate::shared::Shared;
+use crate::store::Store;
+
+const LONGEST_TTL: Duration = Duration::from_secs(24 * 3600);
+
+/// Layer that applies the [`Access`] middleware: for the routes of a resource server whose clients hold access tokens of
+/// a [`RefreshLayer`](crate::RefreshLayer) with
+/// [`reference_access_tokens`](crate::RefreshLayerBuilder::reference_access_tokens).
+///
+/// Every request must present an access token in its `Authorization` header (RFC 6750 §2.1). The inner service gets the
+/// upstream's in its place or, with [`strip`](AccessLayerBuilder::strip), none; either way it finds an
+/// [`AccessGrant`](crate::AccessGrant) in the extensions of the request. Every other request is refused with the
+/// challenge of RFC 6750 §3; answer what must need no token (the preflights of CORS) outside of it.
+///
+/// What was read from the store is remembered for a short time: a request with such a token does no I/O. A token is
+/// refused when it or its grant has ended: at once where the store has a channel for that
+/// ([`Store::announcements`]), and when the time to live of what is remembered is over whatever happens to the channel.
+///
+/// ```
+/// use axum::{Extension, Router, routing::get};
+/// use tower_oauth_refresh::{AccessGrant, AccessLayer, MemoryStore, RefreshLayer};
+///
+/// # fn main() -> Result<(), tower_oauth_refresh::ConfigError> {
+/// let refresh = RefreshLayer::builder(MemoryStore::new()).reference_access_tokens().build()?;
+/// let access = refresh.access().require_scope("orders").build()?;
+/// let orders = get(async |Extension(grant): Extension<AccessGrant>| format!("orders of {}", grant.client_id()));
+/// let app: Router = Router::new().route("/orders", orders.layer(access)).layer(refresh);
+/// # drop(app);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A clone shares what is remembered, and so does a layer with [more scopes](AccessLayer::and_scope).
+#[must_use = "a layer does nothing until it is applied to a service"]
+pub struct AccessLayer<St> {
+    guard: Arc<Guard<St>>,
+    rules: Arc<Rules>,
+}
+
+impl<St: Store> AccessLayer<St> {
+    /// Settings for a layer over the store of the [`RefreshLayer`](crate::RefreshLayer), wherever that runs, all at
+    /// their defaults.
+    ///
+    /// In one process with it, [`RefreshLayer::access`](crate::RefreshLayer::access) takes over what it was set to.
+    pub fn builder(store: St) -> AccessLayerBuilder<St> {
+        AccessLayerBuilder::new(Source::Own(store), Arc::new(SystemClock), ACCESS_PREFIX.to_owned())
+    }
+
+    /// The same layer for routes that require one more scope. It shares what is remembered with this one.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Scope`] if this is not one scope token.
+    pub fn and_scope(&self, scope: impl Into<String>) -> Result<Self, ConfigError> {
+        let rules = self.rules.and_scope(scope.into())?;
+        Ok(Self { guard: Arc::clone(&self.guard), rules: Arc::new(rules) })
+    }
+}
+
+impl<St> Clone for AccessLayer<St> {
+    fn clone(&self) -> Self {
+        Self { guard: Arc::clone(&self.guard), rules: Arc::clone(&self.rules) }
+    }
+}
+
+impl<St> fmt::Debug for AccessLayer<St> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessLayer").field("rules", &self.rules).finish_non_exhaustive()
+    }
+}
+
+impl<S, St> Layer<S> for AccessLayer<St> {
+    type Service = Access<S, St>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Access::new(inner, Arc::clone(&self.guard), Arc::clone(&self.rules))
+    }
+}
+
+/// Settings of an [`AccessLayer`]; [`build`](AccessLayerBuilder::build) checks them.
+#[must_use]
+pub struct AccessLayerBuilder<St> {
+    store: Source<St>,
+    clock: Arc<dyn Clock>,
+    prefix: String,
+    strip: bool,
+    realm: String,
+    scopes: Vec<String>,
+    resource: Option<String>,
+    metadata: Option<String>,
+    cache_size: u64,
+    cache_ttl: Duration,
+}
+
+impl<St: Store> AccessLayerBuilder<St> {
+    fn new(store: Source<St>, clock: Arc<dyn Clock>, prefix: String) -> Self {
+        Self {
+            store,
+            clock,
+            prefix,
+            strip: false,
+            realm: "oauth".into(),
+            scopes: Vec::new(),
+            resource: None,
+            metadata: None,
+            cache_size: 64 << 20,
+            cache_ttl: Duration::from_secs(10),
+        }
+    }
+
+    pub(crate) fn over(shared: &Arc<Shared<St>>) -> Self {
+        let prefix = shared.config().access_prefix.clone();
+        Self::new(Source::Shared(Arc::clone(shared)), shared.clock(), prefix)
+    }
+
+    /// Takes the token away in place of putting the upstream's there: for services that need the
+    /// [`AccessGrant`](crate::AccessGrant) and nothing else. Default: the inner service gets the upstream's.
+    pub fn strip(mut self) -> Self {
+        self.strip = true;
+        self
+    }
+
+    /// A scope token that must have been granted (RFC 6749 §3.3); called several times, all of them must. Without it
+    /// the answer is 403 `insufficient_scope`, also where it is not known what was granted. Default: none.
+    pub fn require_scope(mut self, scope: impl Into<String>) -> Self {
+        self.scopes.push(scope.into());
+        self
+    }
+
+    /// The resource that the routes belong to (RFC 8707): tokens that are not for this one are refused as
+    /// `invalid_token`. Default: tokens for any.
+    ///
+    /// Those whose client named no resource in its token requests are refused as well, for nobody knows what they are
+    /// for. It is compared byte for byte.
+    pub fn resource(mut self, resource: impl Into<String>) -> Self {
+        self.resource = Some(resource.into());
+        self
+    }
+
+    /// Where the metadata of the resource are, for the `resource_metadata` of every challenge (RFC 9728 §5.1).
+    pub fn resource_metadata(mut self, url: impl Into<String>) -> Self {
+        self.metadata = Some(url.into());
+        self
+    }
+
+    /// The `realm` of every challenge (RFC 9110 §11.5). Default: `oauth`.
+    pub fn realm(mut self, realm: impl Into<String>) -> Self {
+        self.realm = realm.into();
+        self
+    }
+
+    /// What access tokens begin with: as the [`RefreshLayer`](crate::RefreshLayer) was
+    /// [set to](crate::RefreshLayerBuilder::access_token_prefix). Default: `at_`.
+    pub fn access_token_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// How many bytes of access tokens are remembered. Default: 64 MiB, which is 100,000 tokens. Zero: none, and every
+    /// request asks the store.
+    pub fn cache_size(mut self, bytes: u64) -> Self {
+        self.cache_size = bytes;
+        self
+    }
+
+    /// For how long an access token is remembered, at most a day. Default: 10 s. Zero: not at all, and every request asks
+    /// the store.
+    ///
+    /// It is also the longest that a token outlives its grant, should the channel of the store fail.
+    pub fn cache_ttl(mut self, ttl: Duration) -> Self {
+        self.cache_ttl = ttl;
+        self
+    }
+
+    /// Where the time comes from by which tokens expire. Default: [`SystemClock`].
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// The layer with these settings.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for a setting that makes no sense.
+    pub fn build(self) -> Result<AccessLayer<St>, ConfigError> {
+        let Self { store, clock, prefix, strip, realm, scopes, resource, metadata, cache_size, cache_ttl } = self;
+        check_prefix("access_token_prefix", &prefix)?;
+        if realm.is_empty() || !realm.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return Err(ConfigError::Realm(realm));
+        }
+        for (setting, uri) in [("resource", &resource), ("resource_metadata", &metadata)] {
+            if let Some(uri) = uri.as_ref().filter(|uri| !valid_resource(uri)) {
+                return Err(ConfigError::Uri { setting, uri: uri.clone() });
+            }
+        }
+        if cache_ttl > LONGEST_TTL {
+            return Err(ConfigError::CacheTtl);
+        }
+        let rules = Rules::new(strip, realm, scopes, resource, metadata)?;
+        let cache = (cache_size > 0 && !cache_ttl.is_zero()).then(|| Arc::new(Cache::new(cache_size, cache_ttl)));
+        let guard = Guard { store, clock, prefix, cache, listener: Listener::default() };
+        Ok(AccessLayer { guard: Arc::new(guard), rules: Arc::new(rules) })
+    }
+}
+
+impl<St> fmt::Debug for AccessLayerBuilder<St> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessLayerBuilder")
+            .field("strip", &self.strip)
+            .field("scopes", &self.scopes)
+            .field("resource", &self.resource)
+            .field("cache_size", &self.cache_size)
+            .field("cache_ttl", &self.cache_ttl)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,136 @@
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use tokio::time::timeout;
+use tower_service::Service;
+use zeroize::Zeroizing;
+
+use super::record::AccessRecord;
+use crate::body::{RequestBody, ResponseBody};
+use crate::client::ClientId;
+use crate::error::Error;
+use crate::event::EventKind;
+use crate::exchange::{Exchange, Outcome, Subject};
+use crate::form::{Param, TokenForm};
+use crate::revocation::{Confirmed, ENDED_FOR, confirm, revoked};
+use crate::rotation::end;
+use crate::seal::{Context, Purpose, Sealer};
+use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Ttl, Version};
+use crate::token::AccessToken;
+use crate::upstream::{self, Upstream, mentions};
+
+/// Answers the revocation of an access token: it ends alone, its grant lives.
+pub(crate) async fn revoke<St, S, B, ResBody>(
+    exchange: &Exchange<St>,
+    upstream: Box<Upstream<S, B>>,
+    form: &TokenForm,
+    token: &AccessToken,
+    client_id: &ClientId,
+) -> Outcome<ResBody, S::Error>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
+    St: Store,
+    B: Body<Data = Bytes>,
+    ResBody: Body<Data = Bytes>,
+{
+    let (key, grant) = (token.key(), token.grant_key());
+    exchange.progress.begin();
+    let _running = exchange.shared.running().enter();
+    let stranger = Subject { client_id: Some(client_id), grant: None };
+    let found = exchange.store().get(&key).await.map_err(|error| exchange.store_failed(error, stranger))?;
+    let Some(entry) = found else {
+        exchange.emit(EventKind::Unknown, stranger);
+        return Ok(revoked());
+    };
+    let damaged = |error| exchange.store_failed(StoreError::corrupt(error), stranger);
+    let record = AccessRecord::decode(&key, &entry).map_err(damaged)?;
+    let subject = Subject { grant: record.has_grant.then_some((&grant, token.generation())), ..stranger };
+    let refused = match () {
+        () if record.client_id.as_str() != client_id.as_str() => Some(EventKind::ClientMismatch),
+        () if exchange.shared.now() >= record.expires_at => Some(EventKind::Expired),
+        () => None,
+    };
+    if let Some(kind) = refused {
+        exchange.emit(kind, subject);
+        return Ok(revoked());
+    }
+    let secret = unseal(token, &key, &record).map_err(|error| exchange.store_failed(error, subject))?;
+    let limit = exchange.shared.config().max_response_body;
+    let call = async {
+        let response = upstream.call(form.replace(Param::Token, &secret)).await.ok()?;
+        match response.status() {
+            status if status.is_server_error() => None,
+            status if status.is_success() => {
+                Some(Some(Confirmed { ended: true, response: harmless(response, limit, &secret).await }))
+            }
+            _ => Some(confirm(response, limit, &secret).await),
+        }
+    };
+    let Some(reply) = timeout(exchange.shared.config().upstream_timeout(), call).await.ok().flatten() else {
+        // Whatever the upstream makes of it, here the token is of no use any more.
+        let ended = mark(exchange, &key, entry, record.clone()).await;
+        ended.map_err(|error| exchange.store_failed(error, subject))?;
+        exchange.announce(&key).await;
+        exchange.emit(EventKind::AccessRevoked, subject);
+        return Err(Error::UpstreamUnavailable.into());
+    };
+    let Some(Confirmed { ended, response }) = reply else {
+        exchange.emit(EventKind::UpstreamUnreadable, subject);
+        return Err(Error::UpstreamUnreadable.into());
+    };
+    if ended {
+        end(exchange.store(), &key, entry).await.map_err(|error| exchange.store_failed(error, subject))?;
+        exchange.announce(&key).await;
+        exchange.emit(EventKind::AccessRevoked, subject);
+    }
+    Ok(response)
+}
+
+/// The upstream's access token.
+pub(crate) fn unseal(token: &AccessToken, key: &Key, record: &AccessRecord) -> Result<Zeroizing<String>, StoreError> {
+    let context = Context { purpose: Purpose::Access, key, client_id: record.client_id.as_str() };
+    let mut opened = Sealer::new(token.secret()).open(context, &[], &record.sealed).map_err(StoreError::corrupt)?;
+    String::from_utf8(std::mem::take(&mut *opened)).map(Zeroizing::new).map_err(|error| {
+        // The error would show the bytes.
+        StoreError::corrupt(error.utf8_error())
+    })
+}
+
+/// The answer of the inner service, unless it gives the upstream's token away or cannot be read.
+async fn harmless<ResBody: Body<Data = Bytes>>(
+    response: Response<ResBody>,
+    limit: usize,
+    secret: &str,
+) -> Response<ResponseBody<ResBody>> {
+    match upstream::read(response, limit).await {
+        Some((head, bytes)) if !mentions(&head.headers, &bytes, secret) => {
+            Response::from_parts(head, ResponseBody::full(bytes))
+        }
+        _ => revoked(),
+    }
+}
+
+/// Marks the token as ended, for the client to try again.
+async fn mark<St: Store>(
+    exchange: &Exchange<St>,
+    key: &Key,
+    mut entry: Entry,
+    mut record: AccessRecord,
+) -> Result<(), StoreError> {
+    const ATTEMPTS: usize = 32;
+    let shared = &exchange.shared;
+    for _ in 0..ATTEMPTS {
+        let now = shared.now();
+        let version = Version::new(shared.random().map_err(StoreError::unavailable)?);
+        record = record.ended(now.saturating_add(ENDED_FOR));
+        let change = Change::Put { entry: record.entry(key, version), ttl: Ttl::After(record.time_to_live(now)) };
+        match shared.store().swap(key, Some(entry.version), change, None).await? {
+            Swap::Swapped | Swap::Conflict(None) => return Ok(()),
+            Swap::Conflict(Some(current)) => {
+                record = AccessRecord::decode(key, &current).map_err(StoreError::corrupt)?;
+                entry = current;
+            }
+        }
+    }
+    Err(StoreError::unavailable("the entry changes faster than it can be written"))
+}

@@ -1,0 +1,102 @@
+use std::fmt;
+use std::future::poll_fn;
+use std::mem;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use tower_service::Service;
+
+use super::future::ResponseFuture;
+use super::guard::{First, Guard, Rules};
+use crate::body::ResponseBody;
+use crate::store::Store;
+
+/// Middleware that lets requests through that present an access token of the layer.
+///
+/// Made by [`AccessLayer`](crate::AccessLayer). A request whose token is remembered goes straight to the inner service;
+/// for another one the store is asked, in a tokio runtime if the store needs one.
+pub struct Access<S, St> {
+    inner: S,
+    guard: Arc<Guard<St>>,
+    rules: Arc<Rules>,
+}
+
+impl<S, St> Access<S, St> {
+    pub(crate) fn new(inner: S, guard: Arc<Guard<St>>, rules: Arc<Rules>) -> Self {
+        Self { inner, guard, rules }
+    }
+
+    /// Gets a reference to the underlying service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// Gets a mutable reference to the underlying service.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Consumes `self`, returning the underlying service.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S: Clone, St> Clone for Access<S, St> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), guard: Arc::clone(&self.guard), rules: Arc::clone(&self.rules) }
+    }
+}
+
+impl<S: fmt::Debug, St> fmt::Debug for Access<S, St> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Access").field("inner", &self.inner).field("rules", &self.rules).finish_non_exhaustive()
+    }
+}
+
+impl<S, St, B, ResBody> Service<Request<B>> for Access<S, St>
+where
+    S: Service<Request<B>, Response = Response<ResBody>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    St: Store,
+    B: Send + 'static,
+    ResBody: Send + 'static,
+{
+    type Response = Response<ResponseBody<ResBody>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, ResBody, S::Error>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let first = self.guard.look(&request);
+        let admitted = match first {
+            Ok(First::Unknown(ticket)) => {
+                // The instance that was polled ready may hold a permit of the inner service, and the store may be slow.
+                let mut inner = self.inner.clone();
+                drop(mem::replace(&mut self.inner, inner.clone()));
+                let (guard, rules) = (Arc::clone(&self.guard), Arc::clone(&self.rules));
+                return ResponseFuture::loading(Box::pin(async move {
+                    let loaded = guard.load(&ticket).await;
+                    let admitted = loaded.and_then(|grant| rules.admit(&mut request, &ticket, grant));
+                    drop((guard, ticket));
+                    if let Err(error) = admitted {
+                        return Ok(error.into_response(rules.challenges()));
+                    }
+                    poll_fn(|cx| inner.poll_ready(cx)).await?;
+                    inner.call(request).await.map(|response| response.map(ResponseBody::inner))
+                }));
+            }
+            Ok(First::Alive(ticket, grant)) => self.rules.admit(&mut request, &ticket, grant),
+            Err(error) => Err(error),
+        };
+        match admitted {
+            Ok(()) => ResponseFuture::inner(self.inner.call(request)),
+            Err(error) => ResponseFuture::refused(error.into_response(self.rules.challenges())),
+        }
+    }
+}

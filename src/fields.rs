@@ -1,0 +1,168 @@
+//! The fields of a record as bytes: `format ‖ checksum ‖ fields`, a field being `id ‖ length ‖ bytes`.
+//!
+//! The checksum covers the key and the tag of the entry too, so that no damage and no mix-up is taken for a decision. It
+//! is no protection against whoever can write to the store; sealing is.
+
+use std::fmt;
+use std::str;
+
+use bytes::{Buf as _, Bytes};
+use sha2::{Digest as _, Sha256};
+
+use crate::clock::Timestamp;
+use crate::store::{Key, Tag};
+
+const CHECKSUM: usize = 4;
+const HEAD: usize = 1 + CHECKSUM;
+pub(crate) const TIMESTAMP: usize = 6;
+
+/// Why bytes are no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum DecodeError {
+    #[error("the record is of format {0}, which this version does not know")]
+    Format(u8),
+    #[error("the record is damaged")]
+    Damaged,
+}
+
+/// A record that is written.
+pub(crate) struct Writer(Vec<u8>);
+
+impl Writer {
+    pub(crate) fn new(format: u8) -> Self {
+        let mut out = Vec::with_capacity(512);
+        out.push(format);
+        out.extend_from_slice(&[0; CHECKSUM]);
+        Self(out)
+    }
+
+    pub(crate) fn put(&mut self, field: u8, bytes: &[u8]) {
+        self.put_parts(field, &[bytes]);
+    }
+
+    /// A field of several parts, one behind the other.
+    pub(crate) fn put_parts(&mut self, field: u8, parts: &[&[u8]]) {
+        self.put_len(field, parts.iter().map(|part| part.len()).sum());
+        parts.iter().for_each(|part| self.0.extend_from_slice(part));
+    }
+
+    pub(crate) fn put_time(&mut self, field: u8, time: Timestamp) {
+        self.put(field, &timestamp(time));
+    }
+
+    /// The length in groups of seven bits, the lowest first, each but the last with the high bit set.
+    fn put_len(&mut self, field: u8, mut len: usize) {
+        self.0.push(field);
+        while len >= 0x80 {
+            self.0.push((len & 0x7f) as u8 | 0x80);
+            len >>= 7;
+        }
+        self.0.push(len as u8);
+    }
+
+    pub(crate) fn finish(self, key: &Key, tag: &Tag) -> Bytes {
+        let Self(mut out) = self;
+        let sum = checksum(key, tag, &out[HEAD..]);
+        out[1..HEAD].copy_from_slice(&sum);
+        out.into()
+    }
+}
+
+/// The fields of a record, unharmed.
+pub(crate) fn checked(format: u8, key: &Key, tag: &Tag, value: &Bytes) -> Result<Bytes, DecodeError> {
+    let (head, fields) = split(format, value)?;
+    if head[..] != checksum(key, tag, &fields) {
+        return Err(DecodeError::Damaged);
+    }
+    Ok(fields)
+}
+
+/// The checksum and the fields.
+pub(crate) fn split(format: u8, value: &Bytes) -> Result<(Bytes, Bytes), DecodeError> {
+    match value.first() {
+        None => Err(DecodeError::Damaged),
+        Some(&found) if found != format => Err(DecodeError::Format(found)),
+        Some(_) if value.len() >= HEAD => Ok((value.slice(1..HEAD), value.slice(HEAD..))),
+        Some(_) => Err(DecodeError::Damaged),
+    }
+}
+
+/// Takes the next field off.
+pub(crate) fn next(fields: &mut Bytes) -> Result<Option<(u8, Bytes)>, DecodeError> {
+    let Ok(field) = fields.try_get_u8() else { return Ok(None) };
+    let mut len = 0_usize;
+    for shift in [0, 7, 14, 21] {
+        let byte = fields.try_get_u8().map_err(|_| DecodeError::Damaged)?;
+        len |= usize::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            if len > fields.len() {
+                return Err(DecodeError::Damaged);
+            }
+            return Ok(Some((field, fields.split_to(len))));
+        }
+    }
+    Err(DecodeError::Damaged)
+}
+
+pub(crate) fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), DecodeError> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(DecodeError::Damaged),
+    }
+}
+
+pub(crate) fn text(bytes: Bytes) -> Result<Utf8, DecodeError> {
+    Utf8::from_bytes(bytes).ok_or(DecodeError::Damaged)
+}
+
+/// Milliseconds in 48 bits, enough until the year 10889; later is never.
+pub(crate) fn timestamp(time: Timestamp) -> [u8; TIMESTAMP] {
+    let [_, _, bytes @ ..] = time.as_millis().min((1 << 48) - 1).to_be_bytes();
+    bytes
+}
+
+pub(crate) fn read_timestamp(mut bytes: &[u8]) -> Result<Timestamp, DecodeError> {
+    if bytes.len() != TIMESTAMP {
+        return Err(DecodeError::Damaged);
+    }
+    Ok(Timestamp::from_millis(bytes.get_uint(TIMESTAMP)))
+}
+
+fn checksum(key: &Key, tag: &Tag, fields: &[u8]) -> [u8; CHECKSUM] {
+    let digest =
+        Sha256::new().chain_update(key.as_bytes()).chain_update(tag.as_bytes()).chain_update(fields).finalize();
+    let mut sum = [0; CHECKSUM];
+    sum.copy_from_slice(&digest[..CHECKSUM]);
+    sum
+}
+
+/// A piece of UTF-8 that shares the bytes it was read from.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub(crate) struct Utf8(Bytes);
+
+impl Utf8 {
+    /// `None` if the bytes are no UTF-8.
+    pub(crate) fn from_bytes(bytes: Bytes) -> Option<Self> {
+        str::from_utf8(&bytes).is_ok().then_some(Self(bytes))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    pub(crate) const fn as_bytes(&self) -> &Bytes {
+        &self.0
+    }
+}
+
+impl From<&str> for Utf8 {
+    fn from(text: &str) -> Self {
+        Self(Bytes::copy_from_slice(text.as_bytes()))
+    }
+}
+
+impl fmt::Debug for Utf8 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}

@@ -1,0 +1,192 @@
+//! What happens on the introspection endpoint (RFC 7662).
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body::Body;
+use tower_service::Service;
+use zeroize::Zeroizing;
+
+use crate::access::check::check;
+use crate::access::revocation::unseal as unseal_access;
+use crate::answer::tells;
+use crate::body::{RequestBody, ResponseBody};
+use crate::client::ClientId;
+use crate::clock::Timestamp;
+use crate::error::Error;
+use crate::event::EventKind;
+use crate::exchange::{Exchange, Failure, Outcome, Subject};
+use crate::fields::{DecodeError, Utf8};
+use crate::form::{Param, TokenForm};
+use crate::grant::{Record, Standing, Verdict, decide};
+use crate::json;
+use crate::rotation::{Presentation, unseal};
+use crate::seal::Sealer;
+use crate::store::{Store, StoreError};
+use crate::token::{AccessToken, RefreshToken};
+use crate::upstream::{self, Upstream, forget_mentions, mentions};
+
+const INACTIVE: &[u8] = br#"{"active":false}"#;
+
+/// Answers an introspection request.
+///
+/// The inner service is asked in every case, about its own token or about one that was never issued: it is there that
+/// the caller is authenticated, and whoever is not learns nothing of a token (RFC 7662 §2.1).
+pub(crate) async fn introspect<St, S, B, ResBody>(
+    exchange: &Exchange<St>,
+    mut upstream: Box<Upstream<S, B>>,
+    body: Bytes,
+    form: &TokenForm,
+) -> Outcome<ResBody, S::Error>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
+    St: Store,
+    B: Body<Data = Bytes>,
+    ResBody: Body<Data = Bytes>,
+{
+    let missing = Error::InvalidRequest("the parameter token is missing");
+    let token = form.get(Param::Token).ok_or(missing)?;
+    let config = exchange.shared.config();
+    let found = if let Some(token) = RefreshToken::parse(&config.prefix, token) {
+        find_refresh(exchange, token).await
+    } else if let Some(token) = AccessToken::parse(&config.access_prefix, token).filter(|_| config.reference) {
+        find_access(exchange, &token).await
+    } else {
+        let response = upstream.call(body).await.map_err(Failure::Inner)?;
+        return Ok(response.map(ResponseBody::inner));
+    };
+    let found = found.map_err(|error| exchange.store_failed(error, Subject { client_id: None, grant: None }))?;
+    upstream.ask_for_json();
+    let (ours, secret) = match found {
+        Some((ours, secret)) => (Some(ours), secret),
+        None => (None, RefreshToken::new(exchange.shared.random()?, 0, &exchange.shared.random()?).encode("")),
+    };
+    let response = upstream.call(form.replace(Param::Token, &secret)).await.map_err(Failure::Inner)?;
+    rewrite(response, config.max_response_body, ours.as_ref(), &secret).await.ok_or_else(|| {
+        let client_id = ours.as_ref().map(|ours| &ours.client_id);
+        exchange.emit(EventKind::UpstreamUnreadable, Subject { client_id, grant: None });
+        Error::UpstreamUnreadable.into()
+    })
+}
+
+/// What is known here of a token that is alive, and takes the place of what the inner service says.
+struct Ours {
+    client_id: ClientId,
+    scope: Option<Utf8>,
+    expires_at: Timestamp,
+    issued_at: Option<Timestamp>,
+    token_type: Option<&'static str>,
+}
+
+/// A token that is alive, with the upstream's.
+type Found = Option<(Ours, Zeroizing<String>)>;
+
+/// Nothing of the grant changes, whatever token it is: who introspects a token does not present it.
+async fn find_refresh<St: Store>(exchange: &Exchange<St>, token: RefreshToken) -> Result<Found, StoreError> {
+    let key = token.key();
+    let Some(entry) = exchange.store().get(&key).await? else { return Ok(None) };
+    let record = Record::decode(&key, &entry.tag, &entry.value).map_err(StoreError::corrupt)?;
+    let client_id = ClientId::try_from(record.binding.client_id.as_str()).map_err(StoreError::corrupt)?;
+    let presentation = Presentation::new(token, &client_id);
+    let grant = Some((&record, &entry.tag));
+    match decide(grant, presentation.presented(), Standing::Free, false, exchange.shared.now()) {
+        Verdict::Rotate | Verdict::Busy | Verdict::Replay | Verdict::Recover => {}
+        _ => return Ok(None),
+    }
+    let sealer = Sealer::new(presentation.token.secret());
+    let secret = unseal(&sealer, &presentation, &record, &entry.tag);
+    let secret = secret.ok_or_else(|| StoreError::corrupt(DecodeError::Damaged))?;
+    let first = presentation.token.generation() == 0;
+    let ours = Ours {
+        scope: record.binding.scope.clone(),
+        expires_at: record.expires_at,
+        issued_at: first.then_some(record.created_at),
+        token_type: None,
+        client_id: client_id.clone(),
+    };
+    Ok(Some((ours, secret)))
+}
+
+async fn find_access<St: Store>(exchange: &Exchange<St>, token: &AccessToken) -> Result<Found, StoreError> {
+    let key = token.key();
+    let Ok(alive) = check(exchange.store(), token, &key, exchange.shared.now()).await? else { return Ok(None) };
+    let secret = unseal_access(token, &key, &alive.record)?;
+    let ours = Ours {
+        client_id: ClientId::try_from(alive.record.client_id.as_str()).map_err(StoreError::corrupt)?,
+        scope: alive.record.scope,
+        expires_at: alive.record.expires_at,
+        issued_at: Some(alive.record.issued_at),
+        token_type: Some("Bearer"),
+    };
+    Ok(Some((ours, secret)))
+}
+
+/// What the inner service said of its token as an answer about ours, if that is alive. Errors are treated alike, for
+/// they must not tell whether it is. `None` if it cannot be read, or is an error that
+/// mentions the upstream token.
+async fn rewrite<ResBody: Body<Data = Bytes>>(
+    response: Response<ResBody>,
+    limit: usize,
+    ours: Option<&Ours>,
+    secret: &str,
+) -> Option<Response<ResponseBody<ResBody>>> {
+    if ours.is_none() && response.status().is_success() {
+        return Some(inactive());
+    }
+    let (mut head, bytes) = upstream::read(response, limit).await?;
+    if !head.status.is_success() {
+        let harmless = !mentions(&head.headers, &bytes, secret);
+        return harmless.then(|| Response::from_parts(head, ResponseBody::full(bytes)));
+    }
+    let Said::Active(body) = said(&bytes, ours?, secret)? else { return Some(inactive()) };
+    forget_mentions(&mut head.headers, secret);
+    Some(upstream::respond(head, body))
+}
+
+/// What the inner service says of a token.
+enum Said {
+    Inactive,
+    /// What else it says, with our members in the places of its own.
+    Active(Bytes),
+}
+
+/// Reads an answer; `None` if it does not say whether the token is active.
+fn said(body: &[u8], ours: &Ours, secret: &str) -> Option<Said> {
+    let members = json::members(std::str::from_utf8(body).ok()?).ok()?;
+    let mut active = None;
+    let mut out = String::from(r#"{"active":true"#);
+    for member in members {
+        match json::string(member.name).as_deref() {
+            Some("active") if active.replace(member.value.get() == "true").is_some() => return None,
+            Some("active" | "client_id" | "scope" | "exp" | "iat" | "token_type") => {}
+            _ if tells(member.value.get(), secret) => {}
+            _ => out.extend([",", member.name.get(), ":", member.value.get()]),
+        }
+    }
+    if !active? {
+        return Some(Said::Inactive);
+    }
+    let text = |text: &str| serde_json::to_string(text).ok();
+    let seconds = |time: Timestamp| (time.as_millis() / 1000).to_string();
+    for (name, value) in [
+        ("client_id", text(ours.client_id.as_str())),
+        ("scope", ours.scope.as_ref().and_then(|scope| text(scope.as_str()))),
+        ("exp", Some(seconds(ours.expires_at))),
+        ("iat", ours.issued_at.map(seconds)),
+        ("token_type", ours.token_type.and_then(text)),
+    ] {
+        if let Some(value) = value {
+            out.extend([",\"", name, "\":", &value]);
+        }
+    }
+    out.push('}');
+    Some(Said::Active(out.into()))
+}
+
+/// All that is said of a token that is not alive (RFC 7662 §2.2).
+fn inactive<ResBody>() -> Response<ResponseBody<ResBody>> {
+    let (mut head, ()) = Response::new(()).into_parts();
+    head.status = StatusCode::OK;
+    head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    upstream::respond(head, Bytes::from_static(INACTIVE))
+}

@@ -1,0 +1,135 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use moka::ops::compute::Op;
+use moka::sync::Cache;
+
+use super::{Entry, Hint, Key, Tag};
+
+/// What a fact takes up beside the bytes of its value: its place in the cache's table and queues, and the allocations
+/// of both. Measured as resident memory, and rounded up.
+const OVERHEAD: u32 = 512;
+
+/// The cache takes no longer time to live than a thousand years.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// What one process knows of the keys of a store, bounded by bytes and by age.
+// In whatever order the answers of the store arrive, an end may be known only of what has ended, since it refuses; a
+// value refuses nobody who would be let in, however old it is. So a value always takes an end back, and an end takes
+// the place of a value only if the value was known before the call that found nothing had begun: an answer that has
+// been on its way since before an insert cannot hide what was inserted. Every learning goes through `and_compute_with`,
+// which runs one at a time for a key.
+//
+// What this does not see is what another instance inserts, an insert whose answer was lost, and a value that was
+// evicted while a call was under way. None of it can happen to the key of a grant: it is random, nobody knows it before
+// its one insert has succeeded, and once it is absent nobody inserts it again.
+//
+// A server that has lost writes (a failover, a backup played back) may report a grant as absent and have it again
+// later: the end stays known for one time to live at most. One that has lost a removal is contradicted for as long, and
+// rightly.
+pub(super) struct Known {
+    facts: Cache<Key, Fact>,
+    /// How many values were learnt: the only time that matters here.
+    learnt: AtomicU64,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+#[derive(Clone)]
+enum Fact {
+    Ended,
+    Value { learnt: u64, tag: Tag, value: Bytes },
+}
+
+impl Fact {
+    fn weight(&self) -> u32 {
+        let value = match self {
+            Self::Ended => 0,
+            Self::Value { value, .. } => value.len(),
+        };
+        u32::try_from(value).unwrap_or(u32::MAX).saturating_add(OVERHEAD)
+    }
+}
+
+/// When a call of the store began.
+#[derive(Clone, Copy)]
+pub(super) struct Began(u64);
+
+impl Known {
+    /// `None` if nothing can be known for any time or in any space.
+    pub(super) fn new(max_bytes: u64, ttl: Duration) -> Option<Self> {
+        if max_bytes == 0 || ttl.is_zero() {
+            return None;
+        }
+        let facts = Cache::builder()
+            .max_capacity(max_bytes)
+            .weigher(|_, fact: &Fact| fact.weight())
+            .time_to_live(ttl.min(LONGEST))
+            .build();
+        Some(Self { facts, learnt: AtomicU64::new(0), hits: AtomicU64::new(0), misses: AtomicU64::new(0) })
+    }
+
+    pub(super) fn hint(&self, key: &Key) -> Option<Hint> {
+        let hint = self.facts.get(key).map(|fact| match fact {
+            Fact::Ended => Hint::Ended,
+            Fact::Value { tag, value, .. } => Hint::Value { tag, value },
+        });
+        let count = if hint.is_some() { &self.hits } else { &self.misses };
+        count.fetch_add(1, Ordering::Relaxed);
+        hint
+    }
+
+    /// To be called before a call of the store is made.
+    pub(super) fn begin(&self) -> Began {
+        Began(self.learnt.load(Ordering::Relaxed))
+    }
+
+    /// Takes in what a call that began then has shown under `key`.
+    pub(super) fn learn(&self, key: &Key, shown: Option<&Entry>, began: Began) {
+        match shown {
+            Some(entry) => self.learn_value(key, entry),
+            None => self.learn_end(key, began),
+        }
+    }
+
+    fn learn_value(&self, key: &Key, entry: &Entry) {
+        // A copy, for the value may be a small part of a large buffer, which it would keep alive.
+        let value = Bytes::copy_from_slice(&entry.value);
+        let learnt = self.learnt.fetch_add(1, Ordering::Relaxed) + 1;
+        let fact = Fact::Value { learnt, tag: entry.tag, value };
+        self.facts.entry(*key).and_compute_with(|_| Op::Put(fact));
+    }
+
+    fn learn_end(&self, key: &Key, began: Began) {
+        self.facts.entry(*key).and_compute_with(|found| match found.map(moka::Entry::into_value) {
+            Some(Fact::Value { learnt, .. }) if learnt > began.0 => Op::Nop,
+            Some(_) | None => Op::Put(Fact::Ended),
+        });
+    }
+
+    /// To be called before something is put under `key`: from then on it may be there, whatever the answer.
+    pub(super) fn forget_end(&self, key: &Key) {
+        if !matches!(self.facts.get(key), Some(Fact::Ended)) {
+            return;
+        }
+        self.facts.entry(*key).and_compute_with(|found| match found.map(moka::Entry::into_value) {
+            Some(Fact::Ended) => Op::Remove,
+            Some(Fact::Value { .. }) | None => Op::Nop,
+        });
+    }
+
+    pub(super) fn hits(&self) -> u64 {
+        self.hits.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn misses(&self) -> u64 {
+        self.misses.load(Ordering::Relaxed)
+    }
+
+    /// How many facts there are and what they weigh, once what is due has been dropped.
+    pub(super) fn size(&self) -> (u64, u64) {
+        self.facts.run_pending_tasks();
+        (self.facts.entry_count(), self.facts.weighted_size())
+    }
+}

@@ -1,0 +1,132 @@
+//! What lies in the tables, as bytes. Numbers are big-endian.
+
+use bytes::Bytes;
+
+use super::super::{Entry, Key, Name, Tag, Version};
+use super::error::Unreadable;
+use crate::clock::Timestamp;
+
+const FREE: u8 = 0;
+const LEASED: u8 = 1;
+
+/// An entry with its end: kind (1), version (8), tag (32), end (8), the end of the lease (8, if leased), value.
+#[derive(Clone)]
+pub(super) struct Record {
+    pub(super) entry: Entry,
+    pub(super) end: Timestamp,
+}
+
+impl Record {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let Entry { version, tag, lease, value } = &self.entry;
+        let mut bytes = Vec::with_capacity(57 + value.len());
+        bytes.push(if lease.is_some() { LEASED } else { FREE });
+        bytes.extend_from_slice(version.as_bytes());
+        bytes.extend_from_slice(tag.as_bytes());
+        bytes.extend_from_slice(&self.end.as_millis().to_be_bytes());
+        if let Some(end) = lease {
+            bytes.extend_from_slice(&end.as_millis().to_be_bytes());
+        }
+        bytes.extend_from_slice(value);
+        bytes
+    }
+
+    pub(super) fn decode(mut bytes: &[u8]) -> Result<Self, Unreadable> {
+        let [kind] = take(&mut bytes)?;
+        let (version, tag) = (Version::new(take(&mut bytes)?), Tag::new(take(&mut bytes)?));
+        let end = take_time(&mut bytes)?;
+        let lease = match kind {
+            FREE => None,
+            LEASED => Some(take_time(&mut bytes)?),
+            _ => return Err(Unreadable),
+        };
+        Ok(Self { entry: Entry::new(version, tag, Bytes::copy_from_slice(bytes)).with_lease(lease), end })
+    }
+}
+
+/// A value beside an entry: kind (1), end (8), how many were written before it (8), value.
+pub(super) struct BesideRecord<'a> {
+    pub(super) end: Timestamp,
+    pub(super) order: u64,
+    pub(super) value: &'a [u8],
+}
+
+impl<'a> BesideRecord<'a> {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(17 + self.value.len());
+        bytes.push(FREE);
+        bytes.extend_from_slice(&self.end.as_millis().to_be_bytes());
+        bytes.extend_from_slice(&self.order.to_be_bytes());
+        bytes.extend_from_slice(self.value);
+        bytes
+    }
+
+    pub(super) fn decode(mut bytes: &'a [u8]) -> Result<Self, Unreadable> {
+        let [FREE] = take(&mut bytes)? else { return Err(Unreadable) };
+        let (end, order) = (take_time(&mut bytes)?, u64::from_be_bytes(take(&mut bytes)?));
+        Ok(Self { end, order, value: bytes })
+    }
+}
+
+/// The key of a value beside an entry: that of the entry, its name.
+pub(super) fn beside_key(key: &Key, name: &Name) -> [u8; 48] {
+    let mut bytes = [0; 48];
+    let (head, tail) = bytes.split_at_mut(32);
+    head.copy_from_slice(key.as_bytes());
+    tail.copy_from_slice(name.as_bytes());
+    bytes
+}
+
+/// The row of the table of ends for what lies under `key` (32 bytes for an entry, 48 for a value beside one).
+pub(super) fn end_row(end: Timestamp, key: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(8 + key.len());
+    bytes.extend_from_slice(&end.as_millis().to_be_bytes());
+    bytes.extend_from_slice(key);
+    bytes
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], Unreadable> {
+    let (head, rest) = bytes.split_first_chunk().ok_or(Unreadable)?;
+    *bytes = rest;
+    Ok(*head)
+}
+
+fn take_time(bytes: &mut &[u8]) -> Result<Timestamp, Unreadable> {
+    Ok(Timestamp::from_millis(u64::from_be_bytes(take(bytes)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_was_encoded_can_be_decoded(
+            version: [u8; 8],
+            tag: [u8; 32],
+            lease: Option<u64>,
+            end: u64,
+            order: u64,
+            value: Vec<u8>,
+        ) {
+            let entry = Entry::new(Version::new(version), Tag::new(tag), Bytes::from(value.clone()));
+            let entry = entry.with_lease(lease.map(Timestamp::from_millis));
+            let end = Timestamp::from_millis(end);
+            let decoded = Record::decode(&Record { entry: entry.clone(), end }.encode()).unwrap();
+            prop_assert_eq!((decoded.entry, decoded.end), (entry, end));
+            let bytes = BesideRecord { end, order, value: &value }.encode();
+            let decoded = BesideRecord::decode(&bytes).unwrap();
+            prop_assert_eq!((decoded.end, decoded.order, decoded.value), (end, order, value.as_slice()));
+        }
+
+        #[test]
+        fn whatever_lies_there_is_read_or_refused(bytes: Vec<u8>, kind in 0..3_u8) {
+            let bytes = [&[kind][..], &bytes].concat();
+            let head = if kind == LEASED { 57 } else { 49 };
+            prop_assert_eq!(Record::decode(&bytes).is_ok(), kind <= LEASED && bytes.len() >= head);
+            prop_assert_eq!(BesideRecord::decode(&bytes).is_ok(), kind == FREE && bytes.len() >= 17);
+        }
+    }
+}

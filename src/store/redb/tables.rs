@@ -1,0 +1,238 @@
+use redb::{ReadTransaction, ReadableTable, StorageError, Table, TableDefinition, WriteTransaction};
+
+use super::super::rules::{BESIDES, answer};
+use super::super::{Beside, Change, Entry, Key, Name, Swap, Ttl, Version};
+use super::error::Failure;
+use super::leases::Claimed;
+use super::record::{BesideRecord, Record, beside_key, end_row};
+use crate::clock::Timestamp;
+
+type Grants = TableDefinition<'static, &'static [u8; 32], &'static [u8]>;
+type Besides = TableDefinition<'static, &'static [u8; 48], &'static [u8]>;
+type Ends = TableDefinition<'static, &'static [u8], ()>;
+
+/// Entries by their key.
+const GRANTS: Grants = TableDefinition::new("grants");
+/// Values beside entries, by the key of the entry and their name.
+const BESIDES_TABLE: Besides = TableDefinition::new("besides");
+/// When what ends: the end, then the key of an entry or of a value beside one. What is due lies in front.
+const ENDS: Ends = TableDefinition::new("ends");
+
+/// How much of what has expired is taken back with one commit, so that nobody waits long for it.
+const PORTION: usize = 256;
+
+/// The record under `key`, as it is committed.
+pub(super) fn read_record(read: &ReadTransaction, key: &Key) -> Result<Option<Record>, Failure> {
+    record(&read.open_table(GRANTS)?, key)
+}
+
+/// The value called `name` beside the entry under `key`, as it is committed, with its end.
+pub(super) fn read_beside<T>(
+    read: &ReadTransaction,
+    key: &Key,
+    name: &Name,
+    take: impl FnOnce(&BesideRecord<'_>) -> T,
+) -> Result<Option<T>, Failure> {
+    let besides = read.open_table(BESIDES_TABLE)?;
+    let found = besides.get(&beside_key(key, name))?;
+    found.map(|found| Ok(take(&BesideRecord::decode(found.value())?))).transpose()
+}
+
+/// Whether something that has expired takes up place.
+pub(super) fn is_sweep_due(read: &ReadTransaction, now: Timestamp) -> Result<bool, redb::Error> {
+    let ends = read.open_table(ENDS)?;
+    let Some((row, _)) = ends.first()? else { return Ok(false) };
+    Ok(row.value() < after(now).as_slice())
+}
+
+/// A change of an entry, as it was asked for.
+pub(super) struct Asked {
+    pub(super) key: Key,
+    pub(super) expected: Option<Version>,
+    pub(super) change: Change,
+    pub(super) also: Option<Beside>,
+}
+
+/// The tables within one transaction.
+pub(super) struct Tables<'txn> {
+    grants: Table<'txn, &'static [u8; 32], &'static [u8]>,
+    besides: Table<'txn, &'static [u8; 48], &'static [u8]>,
+    ends: Table<'txn, &'static [u8], ()>,
+}
+
+impl<'txn> Tables<'txn> {
+    pub(super) fn open(write: &'txn WriteTransaction) -> Result<Self, redb::Error> {
+        Ok(Self {
+            grants: write.open_table(GRANTS)?,
+            besides: write.open_table(BESIDES_TABLE)?,
+            ends: write.open_table(ENDS)?,
+        })
+    }
+
+    /// Makes a change, if it is to be made: whether it was, and the answer.
+    pub(super) fn swap(
+        &mut self,
+        asked: &Asked,
+        claimed: Option<Claimed>,
+        now: Timestamp,
+    ) -> Result<(bool, Swap), Failure> {
+        let Asked { key, expected, change, also } = asked;
+        let old = record(&self.grants, key)?;
+        let live = old.as_ref().filter(|old| old.end > now);
+        let current = live.map(|live| with_lease(live.entry.clone(), claimed));
+        if let Some(answer) = answer(current.as_ref(), *expected, change) {
+            return Ok((false, answer));
+        }
+        let end = match (change, live) {
+            (Change::Put { ttl: Ttl::After(ttl), .. }, _) => now.saturating_add(*ttl),
+            (Change::Put { ttl: Ttl::Keep, .. }, Some(live)) => live.end,
+            // Where nothing is, there is no end to keep.
+            (Change::Put { ttl: Ttl::Keep, .. }, None) => return Ok((false, Swap::Conflict(None))),
+            (Change::Remove, _) => {
+                self.remove(key, old.map(|old| old.end))?;
+                return Ok((true, Swap::Swapped));
+            }
+        };
+        // Before anything is written: a swap that fails for an unreadable value must leave no trace.
+        let besides = if live.is_some() && also.is_some() { self.besides_of(key)? } else { Vec::new() };
+        let old_end = old.as_ref().map(|old| old.end);
+        if live.is_none() {
+            self.remove(key, old_end)?;
+        } else if let Some(old_end) = old_end.filter(|old_end| *old_end != end) {
+            self.ends.remove(end_row(old_end, key.as_bytes()).as_slice())?;
+        }
+        if live.is_none() || old_end != Some(end) {
+            self.ends.insert(end_row(end, key.as_bytes()).as_slice(), ())?;
+        }
+        if let Change::Put { entry, .. } = change {
+            let record = Record { entry: entry.clone(), end };
+            self.grants.insert(key.as_bytes(), record.encode().as_slice())?;
+        }
+        if let Some(also) = also {
+            self.put_beside(key, also, besides, now)?;
+        }
+        Ok((true, Swap::Swapped))
+    }
+
+    /// Takes back the place of what has expired, as much as one commit may carry: the entries that have gone, and
+    /// whether there may be more.
+    pub(super) fn sweep(&mut self, now: Timestamp) -> Result<(Vec<Key>, bool), StorageError> {
+        let mut due = Vec::new();
+        for row in self.ends.range::<&[u8]>(..after(now).as_slice())?.take(PORTION) {
+            due.push(row?.0.value().to_vec());
+        }
+        let mut gone = Vec::new();
+        for row in &due {
+            self.ends.remove(row.as_slice())?;
+            let Some((_, key)) = row.split_first_chunk::<8>() else { continue };
+            // What cannot be read has had its time as well.
+            if let Ok(key) = <&[u8; 32]>::try_from(key) {
+                let key = Key::new(*key);
+                let record = self.grants.get(key.as_bytes())?.map(|found| Record::decode(found.value()));
+                if !record.is_some_and(|record| record.is_ok_and(|record| record.end > now)) {
+                    self.remove(&key, None)?;
+                    gone.push(key);
+                }
+            } else if let Ok(key) = <&[u8; 48]>::try_from(key) {
+                let beside = self.besides.get(key)?.map(|found| BesideRecord::decode(found.value()).map(|it| it.end));
+                if !beside.is_some_and(|end| end.is_ok_and(|end| end > now)) {
+                    self.besides.remove(key)?;
+                }
+            }
+        }
+        Ok((gone, due.len() == PORTION))
+    }
+
+    /// Removes an entry with all that lies beside it, and its row in the table of ends if the end is given.
+    fn remove(&mut self, key: &Key, end: Option<Timestamp>) -> Result<(), StorageError> {
+        self.grants.remove(key.as_bytes())?;
+        if let Some(end) = end {
+            self.ends.remove(end_row(end, key.as_bytes()).as_slice())?;
+        }
+        let mut besides = Vec::new();
+        for beside in self.besides.range::<&[u8; 48]>(&first_beside(key)..=&last_beside(key))? {
+            let (name, value) = beside?;
+            besides.push((*name.value(), BesideRecord::decode(value.value()).map(|beside| beside.end)));
+        }
+        for (beside, end) in besides {
+            self.besides.remove(&beside)?;
+            // The row of an unreadable one goes when it is due.
+            if let Ok(end) = end {
+                self.ends.remove(end_row(end, &beside).as_slice())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn besides_of(&self, key: &Key) -> Result<Vec<Neighbour>, Failure> {
+        let mut besides = Vec::new();
+        for beside in self.besides.range::<&[u8; 48]>(&first_beside(key)..=&last_beside(key))? {
+            let (key, value) = beside?;
+            let BesideRecord { end, order, .. } = BesideRecord::decode(value.value())?;
+            besides.push(Neighbour { key: *key.value(), end, order });
+        }
+        besides.sort_unstable_by_key(|beside| beside.order);
+        Ok(besides)
+    }
+
+    /// Writes a value beside an entry that has `others`, oldest first.
+    fn put_beside(
+        &mut self,
+        key: &Key,
+        also: &Beside,
+        mut others: Vec<Neighbour>,
+        now: Timestamp,
+    ) -> Result<(), StorageError> {
+        let beside = beside_key(key, &also.name);
+        let order = others.last().map_or(0, |last| last.order.saturating_add(1));
+        let mut dropped: Vec<Neighbour> =
+            others.extract_if(.., |other| other.key == beside || other.end <= now).collect();
+        let surplus = (others.len() + 1).saturating_sub(BESIDES);
+        dropped.extend(others.drain(..surplus));
+        for Neighbour { key, end, .. } in dropped {
+            self.besides.remove(&key)?;
+            self.ends.remove(end_row(end, &key).as_slice())?;
+        }
+        let end = now.saturating_add(also.ttl);
+        self.besides.insert(&beside, BesideRecord { end, order, value: &also.value }.encode().as_slice())?;
+        self.ends.insert(end_row(end, &beside).as_slice(), ())?;
+        Ok(())
+    }
+}
+
+/// A value beside an entry, without its bytes.
+struct Neighbour {
+    key: [u8; 48],
+    end: Timestamp,
+    order: u64,
+}
+
+/// The entry of a record with what a claim has made of it.
+pub(super) fn with_lease(mut entry: Entry, claimed: Option<Claimed>) -> Entry {
+    if let Some(claimed) = claimed {
+        claimed.apply(&mut entry);
+    }
+    entry
+}
+
+fn record(grants: &impl ReadableTable<&'static [u8; 32], &'static [u8]>, key: &Key) -> Result<Option<Record>, Failure> {
+    let found = grants.get(key.as_bytes())?;
+    Ok(found.map(|found| Record::decode(found.value())).transpose()?)
+}
+
+fn first_beside(key: &Key) -> [u8; 48] {
+    beside_key(key, &Name::new([0; 16]))
+}
+
+fn last_beside(key: &Key) -> [u8; 48] {
+    beside_key(key, &Name::new([0xff; 16]))
+}
+
+/// What is greater than every row that has expired at `now`, and not than any other.
+fn after(now: Timestamp) -> Vec<u8> {
+    match now.as_millis().checked_add(1) {
+        Some(next) => next.to_be_bytes().to_vec(),
+        // At the end of time everything has expired.
+        None => vec![0xff; 57],
+    }
+}

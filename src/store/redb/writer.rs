@@ -1,0 +1,178 @@
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use redb::Database;
+use tokio::sync::oneshot;
+
+use super::super::rules;
+use super::super::{Claim, Key, Lease, StoreError, Swap, Tag, Version};
+use super::error::{Failure, store_error};
+use super::store::Shared;
+use super::tables::{Asked, Tables, is_sweep_due, read_record, with_lease};
+use super::threads::without_panic;
+
+/// How many jobs one commit is for at most.
+const BATCH: usize = 512;
+
+/// How often an idle writer looks for what has expired.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// How long after a failed attempt the file is opened again at the earliest.
+const RETRY: Duration = Duration::from_secs(1);
+
+type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// What the writer is asked to do, and whom it answers.
+pub(super) enum Job {
+    Swap(Asked, Reply<Swap>),
+    Claim(AskedClaim, Reply<Option<Claim>>),
+}
+
+/// A lease, as it was asked for.
+pub(super) struct AskedClaim {
+    pub(super) key: Key,
+    pub(super) tag: Tag,
+    pub(super) version: Version,
+    pub(super) lease: Duration,
+}
+
+/// The only one who changes anything: batches of swaps, each in one transaction with one durable commit, and leases.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    /// When the file, if it is not open, may be opened again.
+    retry_at: Instant,
+    /// Whether more has expired than the last commit could carry.
+    behind: bool,
+}
+
+impl Writer {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, retry_at: Instant::now(), behind: false }
+    }
+
+    /// Works until nobody can send jobs any more and all that were sent are done.
+    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+        loop {
+            let patience = if self.behind { Duration::ZERO } else { IDLE };
+            let first = match jobs.recv_timeout(patience) {
+                Ok(job) => Some(job),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            self.round(first.into_iter().chain(jobs.try_iter()).take(BATCH));
+        }
+    }
+
+    /// All of these jobs wait at the same time, so any order of them is right. Claims come first: they are decided by
+    /// what is committed, and need not wait for the commit of the swaps.
+    fn round(&mut self, jobs: impl Iterator<Item = Job>) {
+        if !self.shared.file.is_open() && self.retry_at <= Instant::now() {
+            self.reopen();
+        }
+        let mut swaps = Vec::new();
+        for job in jobs {
+            match job {
+                // Nobody would give back the lease of a caller who has gone.
+                Job::Claim(asked, reply) if !reply.is_closed() => {
+                    let claim = without_panic(|| self.claim(&asked));
+                    let _ = reply.send(claim);
+                }
+                Job::Claim(..) => {}
+                // What it carries may be nowhere else, so it is written whether its caller waits or not.
+                Job::Swap(asked, reply) => swaps.push((asked, reply)),
+            }
+        }
+        let Err(error) = without_panic(|| self.write(&mut swaps)) else { return };
+        for (_, reply) in swaps {
+            let _ = reply.send(Err(error.clone()));
+        }
+        self.behind = false;
+        if self.shared.file.is_open() {
+            tracing::error!(%error, cause = %source(&error), "the store cannot write its file");
+            self.reopen();
+        }
+    }
+
+    fn claim(&self, asked: &AskedClaim) -> Result<Option<Claim>, StoreError> {
+        let AskedClaim { key, tag, version, lease } = asked;
+        let Shared { leases, clock, .. } = &*self.shared;
+        let claimed = leases.get(key);
+        let record = self.shared.read(|read| Ok(read_record(read, key)?))?;
+        let now = clock.now();
+        let Some(record) = record.filter(|record| record.end > now) else { return Ok(None) };
+        let written = record.entry.version;
+        let mut entry = with_lease(record.entry, claimed);
+        let before = entry.version;
+        let outcome = rules::claim(&mut entry, tag, *version, *lease, now);
+        if outcome == Lease::Taken && before != entry.version {
+            leases.take(key, written, &entry);
+        }
+        Ok(Some(Claim::new(outcome, entry)))
+    }
+
+    /// Makes the swaps, takes back some of what has expired, commits, and answers. Whom it has not answered when it
+    /// fails is left in `swaps`.
+    fn write(&mut self, swaps: &mut Vec<(Asked, Reply<Swap>)>) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let due = |now| shared.read(|read| is_sweep_due(read, now).map_err(store_error));
+        if swaps.is_empty() && !due(shared.clock.now())? {
+            self.behind = false;
+            return Ok(());
+        }
+        let round = shared.file.with(|database| commit(&shared, database, swaps).map_err(store_error))?;
+        shared.leases.forget(&round.written);
+        self.behind = round.behind;
+        for ((_, reply), answer) in swaps.drain(..).zip(round.answers) {
+            let _ = reply.send(answer);
+        }
+        Ok(())
+    }
+
+    fn reopen(&mut self) {
+        self.shared.file.reopen();
+        self.retry_at = Instant::now() + RETRY;
+    }
+}
+
+/// What a commit has brought about.
+struct Round {
+    answers: Vec<Result<Swap, StoreError>>,
+    /// The entries that were written or removed.
+    written: Vec<Key>,
+    behind: bool,
+}
+
+fn commit(shared: &Shared, database: &Database, swaps: &[(Asked, Reply<Swap>)]) -> Result<Round, redb::Error> {
+    let write = database.begin_write()?;
+    let mut round = Round { answers: Vec::with_capacity(swaps.len()), written: Vec::new(), behind: false };
+    let mut tables = Tables::open(&write)?;
+    for (asked, _) in swaps {
+        let answer = match tables.swap(asked, shared.leases.get(&asked.key), shared.clock.now()) {
+            Ok((changed, swap)) => {
+                if changed {
+                    round.written.push(asked.key);
+                }
+                Ok(swap)
+            }
+            Err(Failure::Database(error)) => return Err(error),
+            Err(failure @ Failure::Record(_)) => Err(failure.into()),
+        };
+        round.answers.push(answer);
+    }
+    let (gone, behind) = tables.sweep(shared.clock.now())?;
+    drop(tables);
+    round.behind = behind;
+    if round.written.is_empty() && gone.is_empty() && !behind {
+        write.abort()?;
+        return Ok(round);
+    }
+    round.written.extend(gone);
+    write.commit()?;
+    Ok(round)
+}
+
+/// What lies behind an error, for the log.
+fn source(error: &StoreError) -> String {
+    std::error::Error::source(error).map(ToString::to_string).unwrap_or_default()
+}

@@ -1,0 +1,174 @@
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use super::check;
+use super::connect::Connector;
+use super::connection::Connection;
+use super::error::{Failure, RedisConnectError};
+use super::link::{Link, PATIENCE};
+use super::store::RedisStore;
+use super::target::{Credentials, Target};
+use super::tls::Tls;
+
+/// The settings of a [`RedisStore`].
+#[must_use = "the store is there when it is connected"]
+pub struct RedisStoreBuilder {
+    url: Zeroizing<String>,
+    key_prefix: String,
+    command_timeout: Duration,
+    replicas: Option<(u32, Duration)>,
+    sentinel_credentials: Option<Credentials>,
+    roots: Option<Vec<u8>>,
+    client: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
+}
+
+impl RedisStoreBuilder {
+    pub(super) fn new(url: &str) -> Self {
+        Self {
+            url: Zeroizing::new(url.to_owned()),
+            key_prefix: "rt:".to_owned(),
+            command_timeout: Duration::from_secs(1),
+            replicas: None,
+            sentinel_credentials: None,
+            roots: None,
+            client: None,
+        }
+    }
+
+    /// What every key begins with: "rt:" by default. Servers that share a database and not their sessions need
+    /// different ones. It can have no braces, which mean something to Redis Cluster.
+    pub fn key_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.key_prefix = prefix.into();
+        self
+    }
+
+    /// How long a call of the store may take, all in all: 1 s by default. A call that takes longer fails with
+    /// [`StoreError::Unavailable`](crate::StoreError::Unavailable), and may have taken effect.
+    pub fn command_timeout(mut self, timeout: Duration) -> Self {
+        self.command_timeout = timeout;
+        self
+    }
+
+    /// Makes every write wait until `count` replicas have it, for at most `timeout`, which must be shorter than
+    /// [`command_timeout`](Self::command_timeout). By default none is waited for.
+    ///
+    /// Redis replicates behind its clients' backs: a master that dies takes the last writes with it. With this, a
+    /// write that a failover could lose fails with [`StoreError::Unavailable`](crate::StoreError::Unavailable), and the
+    /// layer repeats it. That makes the loss rare, not impossible: Redis may promote another replica. On a cluster the
+    /// replicas are those of the node that holds the key.
+    pub fn wait_for_replicas(mut self, count: u32, timeout: Duration) -> Self {
+        self.replicas = Some((count, timeout));
+        self
+    }
+
+    /// Whom to be towards the sentinels, an empty `user` being the default one. The user of the URL is for the master.
+    pub fn sentinel_credentials(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
+        let user = Some(user.into()).filter(|user| !user.is_empty());
+        self.sentinel_credentials = Some(Credentials { user, password: Zeroizing::new(password.into()) });
+        self
+    }
+
+    /// Whom to trust, as PEM, instead of the authorities that the operating system trusts.
+    #[cfg(feature = "redis-tls")]
+    pub fn tls_root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.roots = Some(pem.into());
+        self
+    }
+
+    /// Who to be towards a server that asks for a certificate: the chain and its key, as PEM.
+    #[cfg(feature = "redis-tls")]
+    pub fn tls_client_certificate(mut self, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
+        self.client = Some((certificate.into(), Zeroizing::new(key.into())));
+        self
+    }
+
+    /// Connects, and makes sure that the server can do what the store needs: it writes, claims and removes one entry.
+    ///
+    /// Warns through `tracing` of settings that lose sessions: a `maxmemory-policy` other than `noeviction`, no
+    /// append-only file. A server whose `INFO` the user may not read is not asked.
+    ///
+    /// # Errors
+    ///
+    /// [`RedisConnectError`], also if the server cannot be reached: nothing is tried again before the store is there.
+    pub async fn connect(self) -> Result<RedisStore, RedisConnectError> {
+        let target = Target::parse(&self.url)?;
+        self.check()?;
+        let tls = self.tls(&target)?;
+        let connector = Arc::new(Connector {
+            target,
+            sentinel_credentials: self.sentinel_credentials,
+            tls,
+            limit: self.command_timeout,
+            first_sentinel: AtomicUsize::new(0),
+        });
+        let limit = self.command_timeout.max(PATIENCE);
+        let scout = Connection::Server(connector.scout(limit).await?);
+        let checked = timeout(limit, check::check(&scout, &connector.target.place)).await;
+        checked.unwrap_or_else(|_| Err(Failure::slow().into()))?;
+        let connection = connector.connect(limit).await?;
+        // What cannot be told in time is not told.
+        let _ = timeout(limit, check::warn(&connection)).await;
+        let writes = match self.replicas {
+            Some(replicas) => {
+                let own = connector.connect(limit).await?;
+                Some((Link::new(own, Arc::clone(&connector)), replicas))
+            }
+            None => None,
+        };
+        let link = Link::new(connection, Arc::clone(&connector));
+        let store = RedisStore::new(connector, self.key_prefix, link, writes);
+        store.rehearse().await?;
+        Ok(store)
+    }
+
+    fn check(&self) -> Result<(), RedisConnectError> {
+        let wrong = |setting, reason| Err(RedisConnectError::Setting { setting, reason });
+        if self.key_prefix.contains(['{', '}']) {
+            return wrong("key_prefix", "braces would put all keys into one slot of a cluster");
+        }
+        if self.command_timeout < Duration::from_millis(1) {
+            return wrong("command_timeout", "it must be at least a millisecond");
+        }
+        match self.replicas {
+            Some((0, _)) => wrong("wait_for_replicas", "to wait for no replica is not to set it"),
+            Some((_, timeout)) if timeout < Duration::from_millis(1) || timeout >= self.command_timeout => {
+                wrong("wait_for_replicas", "the time must be at least a millisecond and less than command_timeout")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    #[cfg(feature = "redis-tls")]
+    fn tls(&self, target: &Target) -> Result<Option<Tls>, RedisConnectError> {
+        if !target.tls {
+            let given = self.roots.is_some() || self.client.is_some();
+            let reason = "certificates need a URL that begins with rediss";
+            return if given { Err(RedisConnectError::Setting { setting: "tls", reason }) } else { Ok(None) };
+        }
+        Tls::new(self.roots.clone(), self.client.as_ref().map(|(chain, key)| (chain.clone(), key.to_vec()))).map(Some)
+    }
+
+    #[cfg(not(feature = "redis-tls"))]
+    fn tls(&self, target: &Target) -> Result<Option<Tls>, RedisConnectError> {
+        if target.tls { Err(RedisConnectError::TlsFeature) } else { Ok(None) }
+    }
+}
+
+impl fmt::Debug for RedisStoreBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStoreBuilder")
+            .field("server", &Target::parse(&self.url))
+            .field("key_prefix", &self.key_prefix)
+            .field("command_timeout", &self.command_timeout)
+            .field("wait_for_replicas", &self.replicas)
+            .field("sentinel_credentials", &self.sentinel_credentials.is_some())
+            .field("tls_root_certificates", &self.roots.is_some())
+            .field("tls_client_certificate", &self.client.is_some())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,76 @@
+use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
+use redis::{Value, cmd};
+
+use super::connection::Connection;
+use super::error::{Failure, Kind, RedisConnectError};
+use super::target::Place;
+
+/// `SET … KEEPTTL`, and the ACL.
+const OLDEST: (u32, u32) = (6, 0);
+
+/// Makes sure, of one server, that it is of the right kind and not too old. Of a server that does not say, nothing.
+pub(super) async fn check(connection: &Connection, place: &Place) -> Result<(), RedisConnectError> {
+    let info = match connection.query(&cmd("INFO")).await.map_err(Failure::from) {
+        Ok(Value::BulkString(text)) => String::from_utf8_lossy(&text).into_owned(),
+        Ok(_) => return Ok(()),
+        Err(failure) if matches!(failure.kind(), Kind::Permission | Kind::Other) => {
+            tracing::debug!(%failure, "Redis does not tell about itself");
+            return Ok(());
+        }
+        Err(failure) => return Err(failure.into()),
+    };
+    if let Some(version) = field(&info, "redis_version") {
+        let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+        if (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < OLDEST {
+            return Err(RedisConnectError::TooOld { found: version.to_owned() });
+        }
+    }
+    match (field(&info, "cluster_enabled"), place) {
+        (Some("0"), Place::Cluster(_)) => Err(RedisConnectError::NotACluster),
+        (Some("1"), Place::Server(_) | Place::Socket(_)) => Err(RedisConnectError::PartOfACluster),
+        _ => Ok(()),
+    }
+}
+
+/// Warns of what loses sessions, on every master.
+pub(super) async fn warn(connection: &Connection) {
+    let info = cmd("INFO");
+    let told = match connection {
+        Connection::Server(_) => connection.query(&info).await,
+        Connection::Cluster(nodes) => {
+            let masters = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+            nodes.clone().route_command(info, masters).await
+        }
+    };
+    let servers = match told.map_err(Failure::from) {
+        Ok(Value::BulkString(text)) => vec![(None, text)],
+        Ok(Value::Map(nodes)) => nodes.into_iter().filter_map(of_a_node).collect(),
+        Ok(_) => return,
+        Err(failure) => return tracing::debug!(%failure, "Redis does not tell about itself"),
+    };
+    for (node, text) in servers {
+        let info = String::from_utf8_lossy(&text);
+        if let Some(policy) = field(&info, "maxmemory_policy").filter(|policy| *policy != "noeviction") {
+            tracing::warn!(
+                node,
+                policy,
+                "Redis evicts sessions when its memory is full: set maxmemory-policy to noeviction"
+            );
+        }
+        if field(&info, "aof_enabled") == Some("0") {
+            tracing::warn!(
+                node,
+                "Redis loses the sessions of the last seconds or minutes when it stops: set appendonly to yes"
+            );
+        }
+    }
+}
+
+fn of_a_node((node, info): (Value, Value)) -> Option<(Option<String>, Vec<u8>)> {
+    let (Value::BulkString(node), Value::BulkString(info)) = (node, info) else { return None };
+    Some((Some(String::from_utf8_lossy(&node).into_owned()), info))
+}
+
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}

@@ -1,0 +1,22 @@
+-- KEYS: the entry. ARGV: the tag, the version of the claim, the length of the lease in milliseconds.
+-- Answers nil if there is no entry, or how long the lease found has to run (0: none) and the entry as it is now.
+
+-- Writes nothing, and fails where nothing may be written: a replica, or a master that is cut off from its own, must not
+-- say that a grant is gone.
+redis.call('SETRANGE', KEYS[1], 0, '')
+
+local entry = redis.call('GET', KEYS[1])
+if not entry then return false end
+if #entry < 47 or string.byte(entry) ~= 1 then return {0, entry} end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local left = math.max(struct.unpack('>I6', entry, 10) - now, 0)
+if left > 0 or string.sub(entry, 2, 9) == ARGV[2] or string.sub(entry, 16, 47) ~= ARGV[1] then
+    return {left, entry}
+end
+
+-- Not the whole entry: its time to live stays, and replicas and the append-only file get 14 bytes.
+local head = ARGV[2] .. struct.pack('>I6', now + ARGV[3])
+redis.call('SETRANGE', KEYS[1], 1, head)
+return {0, string.sub(entry, 1, 1) .. head .. string.sub(entry, 16)}

@@ -1,0 +1,193 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::cluster::ClusterClientBuilder;
+use redis::io::tcp::TcpSettings;
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo, Value,
+    cmd,
+};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::connection::Connection;
+use super::error::{Failure, Kind};
+use super::scripts::{CLAIM, SWAP};
+use super::target::{Credentials, Host, Place, Target};
+use super::tls::Tls;
+
+/// How many commands may wait to be written before a caller has to wait with its own.
+const QUEUE: usize = 1024;
+
+/// Opens connections to one target.
+pub(super) struct Connector {
+    pub(super) target: Target,
+    pub(super) sentinel_credentials: Option<Credentials>,
+    pub(super) tls: Option<Tls>,
+    /// How long a command may take.
+    pub(super) limit: Duration,
+    /// Which of the sentinels is asked first.
+    pub(super) first_sentinel: AtomicUsize,
+}
+
+impl Connector {
+    /// Opens a connection that is ready for use, within `limit`.
+    pub(super) async fn connect(&self, limit: Duration) -> Result<Connection, Failure> {
+        let connection = timeout(limit, async {
+            let connection = match &self.target.place {
+                Place::Server(host) => Connection::Server(self.dial(self.address(host)).await?),
+                Place::Socket(path) => Connection::Server(self.dial(ConnectionAddr::Unix(path.clone())).await?),
+                Place::Cluster(nodes) => self.join(nodes, limit).await?,
+                Place::Sentinels { sentinels, service } => {
+                    Connection::Server(self.master(sentinels, service, limit).await?)
+                }
+            };
+            connection.load(&[&CLAIM, &SWAP]).await?;
+            Ok(connection)
+        });
+        connection.await.unwrap_or_else(|_| Err(Failure::slow()))
+    }
+
+    /// A connection to the one server that decides what kind of thing this is: the server itself, or the first node of
+    /// the cluster that answers.
+    pub(super) async fn scout(&self, limit: Duration) -> Result<MultiplexedConnection, Failure> {
+        let scouting = async {
+            match &self.target.place {
+                Place::Server(host) => self.dial(self.address(host)).await,
+                Place::Socket(path) => self.dial(ConnectionAddr::Unix(path.clone())).await,
+                Place::Sentinels { sentinels, service } => self.master(sentinels, service, limit).await,
+                Place::Cluster(nodes) => {
+                    let mut found = Err(Failure::slow());
+                    let share = limit / u32::try_from(nodes.len()).unwrap_or(u32::MAX);
+                    for node in nodes {
+                        let dialled = timeout(share, self.dial(self.address(node))).await;
+                        found = dialled.unwrap_or_else(|_| Err(Failure::slow()));
+                        if found.is_ok() {
+                            break;
+                        }
+                    }
+                    found
+                }
+            }
+        };
+        timeout(limit, scouting).await.unwrap_or_else(|_| Err(Failure::slow()))
+    }
+
+    async fn dial(&self, address: ConnectionAddr) -> Result<MultiplexedConnection, Failure> {
+        dial(address, self.target.credentials.as_ref(), self.target.database).await
+    }
+
+    fn address(&self, host: &Host) -> ConnectionAddr {
+        match &self.tls {
+            Some(tls) => tls.address(host),
+            None => ConnectionAddr::Tcp(host.name.clone(), host.port),
+        }
+    }
+
+    async fn join(&self, nodes: &[Host], limit: Duration) -> Result<Connection, Failure> {
+        let nodes: Result<Vec<_>, _> = nodes
+            .iter()
+            .map(|node| {
+                let info = self.address(node).into_connection_info()?;
+                Ok(info
+                    .set_redis_settings(settings(self.target.credentials.as_ref(), 0))
+                    .set_tcp_settings(TcpSettings::default().set_nodelay(true)))
+            })
+            .collect();
+        let mut builder = ClusterClientBuilder::new(nodes.map_err(|error: redis::RedisError| error)?)
+            .tcp_settings(TcpSettings::default().set_nodelay(true))
+            .connection_timeout(limit)
+            .response_timeout(self.limit)
+            // A redirection or two, and one connection that was lost: the rest is for our caller.
+            .retries(3)
+            .min_retry_wait(10)
+            .max_retry_wait(100);
+        if let Some(tls) = &self.tls {
+            builder = tls.apply(builder);
+        }
+        Ok(Connection::Cluster(builder.build()?.get_async_connection().await?))
+    }
+
+    /// Asks the sentinels, one after the other, who is master, and makes sure that it thinks so too.
+    async fn master(
+        &self,
+        sentinels: &[Host],
+        service: &str,
+        limit: Duration,
+    ) -> Result<MultiplexedConnection, Failure> {
+        let deadline = Instant::now() + limit;
+        let first = self.first_sentinel.load(Ordering::Relaxed);
+        let mut found = Err(Failure::slow());
+        for number in 0..sentinels.len() {
+            let at = first.wrapping_add(number) % sentinels.len();
+            let Some(sentinel) = sentinels.get(at) else { continue };
+            let asked = timeout(limit / 2, self.ask(sentinel, service)).await;
+            let master = match asked.unwrap_or_else(|_| Err(Failure::slow())) {
+                Ok(master) => {
+                    self.first_sentinel.store(at, Ordering::Relaxed);
+                    master
+                }
+                Err(failure) => {
+                    self.first_sentinel.store(at.wrapping_add(1), Ordering::Relaxed);
+                    found = Err(failure);
+                    continue;
+                }
+            };
+            let dialled = timeout_at(deadline, async {
+                let connection = self.dial(self.address(&master)).await?;
+                is_master(connection.clone()).await?;
+                Ok(connection)
+            });
+            found = dialled.await.unwrap_or_else(|_| Err(Failure::slow()));
+            if found.is_ok() {
+                break;
+            }
+        }
+        found
+    }
+
+    async fn ask(&self, sentinel: &Host, service: &str) -> Result<Host, Failure> {
+        let mut connection = dial(self.address(sentinel), self.sentinel_credentials.as_ref(), 0).await?;
+        let mut question = cmd("SENTINEL");
+        question.arg("GET-MASTER-ADDR-BY-NAME").arg(service);
+        let answer: Option<(String, u16)> = question.query_async(&mut connection).await?;
+        let (name, port) = answer.ok_or_else(|| Failure::new(Kind::Other, "Sentinel knows no service of this name"))?;
+        Ok(Host { name, port })
+    }
+}
+
+async fn is_master(mut connection: MultiplexedConnection) -> Result<(), Failure> {
+    let role: Value = cmd("ROLE").query_async(&mut connection).await?;
+    match role {
+        Value::Array(parts) if matches!(parts.first(), Some(Value::BulkString(role)) if role == b"master") => Ok(()),
+        _ => Err(Failure::new(Kind::Standby, "the server that Sentinel names is no master")),
+    }
+}
+
+async fn dial(
+    address: ConnectionAddr,
+    credentials: Option<&Credentials>,
+    database: i64,
+) -> Result<MultiplexedConnection, Failure> {
+    let info: ConnectionInfo = address
+        .into_connection_info()?
+        .set_redis_settings(settings(credentials, database))
+        .set_tcp_settings(TcpSettings::default().set_nodelay(true));
+    // Time is measured by the caller.
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(None)
+        .set_response_timeout(None)
+        .set_pipeline_buffer_size(QUEUE);
+    Ok(Client::open(info)?.get_multiplexed_async_connection_with_config(&config).await?)
+}
+
+fn settings(credentials: Option<&Credentials>, database: i64) -> RedisConnectionInfo {
+    // The name of the library would need one more right.
+    let settings = RedisConnectionInfo::default().set_db(database).set_skip_set_lib_name();
+    let Some(Credentials { user, password }) = credentials else { return settings };
+    let settings = settings.set_password(password.as_str());
+    match user {
+        Some(user) => settings.set_username(user),
+        None => settings,
+    }
+}

@@ -1,0 +1,102 @@
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster_async::ClusterConnection;
+use redis::{Cmd, RedisResult, Value};
+use std::time::Duration;
+
+use super::error::{Failure, Kind};
+use super::scripts::Script;
+
+/// One connection to Redis, or one to each node of a cluster. A clone is another handle on it.
+#[derive(Clone)]
+pub(super) enum Connection {
+    Server(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+/// What can be sent over a connection. All of it has the same effect once and twice.
+pub(super) enum Call<'a> {
+    Read(Cmd),
+    Run {
+        script: &'static Script,
+        keys: &'a [&'a [u8]],
+        args: &'a [&'a [u8]],
+        /// For how many replicas to wait after it, and for how long.
+        replicas: Option<(u32, Duration)>,
+    },
+}
+
+/// What comes back.
+pub(super) struct Answer {
+    pub(super) value: Value,
+    /// How many replicas are known to have it, if they were waited for.
+    pub(super) replicas: Option<i64>,
+}
+
+impl Connection {
+    pub(super) async fn send(&self, call: &Call<'_>) -> Result<Answer, Failure> {
+        match self {
+            Self::Server(connection) => send(connection.clone(), call).await,
+            Self::Cluster(connection) => send(connection.clone(), call).await,
+        }
+    }
+
+    /// Makes the servers know the scripts. Where that fails, for want of rights or because a node is away, they are
+    /// sent when they are needed.
+    pub(super) async fn load(&self, scripts: &[&Script]) -> Result<(), Failure> {
+        for script in scripts {
+            let loaded = self.query(&script.load()).await.map_err(Failure::from);
+            match loaded {
+                Ok(_) => {}
+                Err(failure) if failure.kind() == Kind::Permission || matches!(self, Self::Cluster(_)) => {
+                    tracing::debug!(%failure, "Redis has not loaded a script");
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn query(&self, cmd: &Cmd) -> RedisResult<Value> {
+        match self {
+            Self::Server(connection) => cmd.query_async(&mut connection.clone()).await,
+            Self::Cluster(connection) => cmd.query_async(&mut connection.clone()).await,
+        }
+    }
+}
+
+async fn send(mut connection: impl ConnectionLike, call: &Call<'_>) -> Result<Answer, Failure> {
+    match *call {
+        Call::Read(ref cmd) => Ok(Answer { value: cmd.query_async(&mut connection).await?, replicas: None }),
+        Call::Run { script, keys, args, replicas } => {
+            match run(&mut connection, script.by_hash(keys, args), replicas).await {
+                Err(failure) if failure.kind() == Kind::NoScript => {
+                    run(&mut connection, script.by_code(keys, args), replicas).await
+                }
+                answer => answer,
+            }
+        }
+    }
+}
+
+async fn run(
+    connection: &mut impl ConnectionLike,
+    script: Cmd,
+    replicas: Option<(u32, Duration)>,
+) -> Result<Answer, Failure> {
+    let Some((count, patience)) = replicas else {
+        return Ok(Answer { value: script.query_async(connection).await?, replicas: None });
+    };
+    let mut pipeline = redis::pipe();
+    let patience = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+    pipeline.add_command(script).cmd("WAIT").arg(count).arg(patience).ignore_errors();
+    let answers: Vec<RedisResult<Value>> = pipeline.query_async(connection).await?;
+    let mut answers = answers.into_iter();
+    let (Some(value), Some(replicas)) = (answers.next(), answers.next()) else {
+        return Err(Failure::new(Kind::Gone, "Redis has left a command without an answer"));
+    };
+    let value = value?;
+    match replicas? {
+        Value::Int(replicas) => Ok(Answer { value, replicas: Some(replicas) }),
+        _ => Err(Failure::new(Kind::Other, "Redis has answered a WAIT with something else than a number")),
+    }
+}

@@ -1,0 +1,220 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::connect::Connector;
+use super::connection::{Answer, Call, Connection};
+use super::error::{Failure, Kind};
+use crate::random::{OsRandom, SecureRandom as _};
+
+/// How long an attempt to connect may take, at least. Longer than a command may: nobody waits for it.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A connection that is opened again, for ever, when it is lost. As long as there is none, every call fails at once.
+pub(super) struct Link {
+    state: Arc<watch::Sender<State>>,
+    limit: Duration,
+    keeper: AbortHandle,
+}
+
+#[derive(Clone)]
+enum State {
+    Up(Line),
+    /// The connection is lost, and the first attempt to open another has just begun: a call that was under way waits
+    /// for it. So a server that closes idle connections, or is restarted, costs no call.
+    Opening {
+        failure: Failure,
+        /// Whether the one that is lost was good for something.
+        served: bool,
+    },
+    Down(Failure),
+}
+
+#[derive(Clone)]
+struct Line {
+    connection: Connection,
+    /// Which connection this is, so that nobody reports the one that has taken its place.
+    number: u64,
+    /// Whether there is reason to open another. This one serves until then: the calls under way may yet be answered.
+    suspect: bool,
+    served: Arc<AtomicBool>,
+}
+
+impl Line {
+    fn new(connection: Connection, number: u64) -> Self {
+        Self { connection, number, suspect: false, served: Arc::default() }
+    }
+}
+
+impl Link {
+    /// Keeps `connection`, in a task that ends when this is dropped.
+    pub(super) fn new(connection: Connection, connector: Arc<Connector>) -> Self {
+        let limit = connector.limit;
+        let state = Arc::new(watch::Sender::new(State::Up(Line::new(connection, 0))));
+        let keeper = tokio::spawn(keep(connector, Arc::clone(&state))).abort_handle();
+        Self { state, limit, keeper }
+    }
+
+    /// Makes a call that takes no longer than a command may, all in all.
+    pub(super) async fn call(&self, call: &Call<'_>) -> Result<Answer, Failure> {
+        let deadline = Instant::now() + self.limit;
+        let line = match &*self.state.borrow() {
+            State::Up(line) => line.clone(),
+            State::Opening { failure, .. } | State::Down(failure) => return Err(failure.clone()),
+        };
+        match self.attempt(&line, call, deadline).await {
+            Err(failure) if failure.wants_another_connection() => match self.another(&line, deadline).await {
+                Ok(line) => self.attempt(&line, call, deadline).await,
+                Err(None) => Err(failure),
+                Err(Some(failure)) => Err(failure),
+            },
+            answer => answer,
+        }
+    }
+
+    async fn attempt(&self, line: &Line, call: &Call<'_>, deadline: Instant) -> Result<Answer, Failure> {
+        let answer = timeout_at(deadline, line.connection.send(call)).await;
+        let answer = answer.unwrap_or_else(|_| Err(Failure::slow()));
+        match &answer {
+            Ok(_) => line.served.store(true, Ordering::Relaxed),
+            Err(failure) => self.report(line.number, failure),
+        }
+        answer
+    }
+
+    /// Tells the keeper what happened on the connection of this number.
+    fn report(&self, number: u64, failure: &Failure) {
+        let lost = failure.wants_another_connection();
+        if !lost && !matches!(failure.kind(), Kind::Slow | Kind::Authentication) {
+            return;
+        }
+        self.state.send_if_modified(|state| {
+            let State::Up(line) = state else { return false };
+            if line.number != number {
+                return false;
+            }
+            // Of a cluster, the other nodes may be well.
+            if lost && matches!(line.connection, Connection::Server(_)) {
+                // A replica reads well, and will be found at the same place again.
+                let served = failure.kind() == Kind::Gone && line.served.load(Ordering::Relaxed);
+                *state = State::Opening { failure: failure.clone(), served };
+                return true;
+            }
+            !std::mem::replace(&mut line.suspect, true)
+        });
+    }
+
+    /// The connection that takes the place of `lost`, if it comes in time.
+    async fn another(&self, lost: &Line, deadline: Instant) -> Result<Line, Option<Failure>> {
+        let mut seen = self.state.subscribe();
+        let settled = timeout_at(deadline, seen.wait_for(|state| !matches!(state, State::Opening { .. }))).await;
+        let Ok(Ok(state)) = settled else { return Err(None) };
+        match &*state {
+            State::Up(line) if line.number != lost.number => Ok(line.clone()),
+            State::Up(_) | State::Opening { .. } => Err(None),
+            State::Down(failure) => Err(Some(failure.clone())),
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
+
+/// Opens another connection whenever there is reason to, one at a time.
+async fn keep(connector: Arc<Connector>, state: Arc<watch::Sender<State>>) {
+    let mut seen = state.subscribe();
+    let mut pauses = Pauses::default();
+    let mut number = 0;
+    loop {
+        let up_since = Instant::now();
+        let Ok((in_use, served)) = seen
+            .wait_for(|state| !matches!(state, State::Up(Line { suspect: false, .. })))
+            .await
+            .map(|state| (matches!(*state, State::Up(_)), matches!(*state, State::Opening { served: true, .. })))
+        else {
+            return;
+        };
+        // Calls still go to a connection that is merely suspect: to find out that the server is frozen must not take long.
+        let mut limit = if in_use { connector.limit } else { connector.limit.max(PATIENCE) };
+        if served || up_since.elapsed() > Pauses::STEADY {
+            pauses = Pauses::default();
+        }
+        loop {
+            let pause = pauses.next();
+            if !pause.is_zero() {
+                state.send_if_modified(|state| match state {
+                    State::Opening { failure, .. } => {
+                        *state = State::Down(failure.clone());
+                        true
+                    }
+                    State::Up(_) | State::Down(_) => false,
+                });
+                sleep(pause).await;
+            }
+            match connector.connect(limit).await {
+                Ok(connection) => {
+                    number += 1;
+                    tracing::debug!(number, "another connection to Redis");
+                    if let State::Down(_) = state.send_replace(State::Up(Line::new(connection, number))) {
+                        tracing::info!(server = ?connector.target, "Redis is back");
+                    }
+                    break;
+                }
+                Err(failure) => {
+                    if !matches!(state.send_replace(State::Down(failure.clone())), State::Down(_)) {
+                        tracing::warn!(server = ?connector.target, %failure, "Redis is away");
+                    }
+                    limit = connector.limit.max(PATIENCE);
+                }
+            }
+        }
+    }
+}
+
+/// None before the first attempt, then longer and longer.
+#[derive(Default)]
+struct Pauses(u32);
+
+impl Pauses {
+    const FIRST: Duration = Duration::from_millis(50);
+    const LONGEST: Duration = Duration::from_secs(2);
+    /// A connection that has served for so long was a good one.
+    const STEADY: Duration = Duration::from_secs(5);
+
+    /// Between half and the whole of what is due, so that instances that lost the server together come back one by one.
+    fn next(&mut self) -> Duration {
+        let number = self.0;
+        self.0 = number.saturating_add(1);
+        if number == 0 {
+            return Duration::ZERO;
+        }
+        let due = Self::FIRST.saturating_mul(1 << (number - 1).min(10)).min(Self::LONGEST);
+        let mut random = [0];
+        // Without randomness it is half of it.
+        let _ = OsRandom.fill(&mut random);
+        due / 2 + (due / 2) * u32::from(random[0]) / 255
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_bound() {
+        let mut pauses = Pauses::default();
+        assert_eq!(pauses.next(), Duration::ZERO);
+        for number in 0..100 {
+            let due = Duration::from_millis(50 << number.min(6)).min(Pauses::LONGEST);
+            let pause = pauses.next();
+            assert!(pause >= due / 2 && pause <= due, "{pause:?} for {due:?}");
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! [`RedisStore`]: grants in Redis or Valkey.
+
+mod builder;
+mod check;
+mod connect;
+mod connection;
+mod entry;
+mod error;
+mod link;
+mod scripts;
+mod store;
+mod target;
+mod tls;
+
+pub use self::builder::RedisStoreBuilder;
+pub use self::error::RedisConnectError;
+pub use self::store::RedisStore;
+pub use self::target::RedisUrlError;

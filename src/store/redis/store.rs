@@ -1,0 +1,210 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use redis::{Value, cmd};
+
+use super::builder::RedisStoreBuilder;
+use super::connect::Connector;
+use super::connection::{Answer, Call};
+use super::entry::{beginning, decode, encode};
+use super::error::{Failure, Kind, RedisConnectError};
+use super::link::Link;
+use super::scripts::{CLAIM, SWAP};
+use crate::random::{OsRandom, SecureRandom as _};
+use crate::store::{Beside, Change, Claim, Entry, Key, Lease, Name, Store, StoreError, Swap, Tag, Ttl, Version};
+
+#[doc = include_str!("redis.md")]
+#[derive(Clone)]
+pub struct RedisStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    connector: Arc<Connector>,
+    key_prefix: String,
+    link: Link,
+    /// The connection for writes, if they wait for replicas: a `WAIT` holds up all that comes behind it.
+    writes: Option<(Link, (u32, Duration))>,
+}
+
+impl RedisStore {
+    /// Connects with the default settings.
+    ///
+    /// # Errors
+    ///
+    /// [`RedisConnectError`], also if the server cannot be reached: nothing is tried again before the store is there.
+    pub async fn connect(url: &str) -> Result<Self, RedisConnectError> {
+        Self::builder(url).connect().await
+    }
+
+    /// Sets up a connection; the URL is read when it is made.
+    pub fn builder(url: &str) -> RedisStoreBuilder {
+        RedisStoreBuilder::new(url)
+    }
+
+    pub(super) fn new(
+        connector: Arc<Connector>,
+        key_prefix: String,
+        link: Link,
+        writes: Option<(Link, (u32, Duration))>,
+    ) -> Self {
+        Self { shared: Arc::new(Shared { connector, key_prefix, link, writes }) }
+    }
+
+    /// Does once all that the store ever does, with an entry of its own.
+    pub(super) async fn rehearse(&self) -> Result<(), RedisConnectError> {
+        let mut random = [0; 32];
+        OsRandom.fill(&mut random).map_err(|error| RedisConnectError::Unusable(Arc::new(error)))?;
+        let key = self.key(&Key::new(random));
+        let name = Self::beside_key(&key, &Name::new([0; 16]));
+        let entry = encode(&Entry::new(Version::new([0; 8]), Tag::new([0; 32]), Bytes::new()));
+        let first = beginning(Version::new([0; 8]));
+        let rewritten = encode(&Entry::new(Version::new([1; 8]), Tag::new([0; 32]), Bytes::new()));
+        let steps: [(&_, &[&[u8]], &[&[u8]]); 4] = [
+            (&SWAP, &[&key, &name], &[b"", &entry, b"60000", b"", b"1"]),
+            (&SWAP, &[&key], &[&first, &rewritten, b""]),
+            (&CLAIM, &[&key], &[&[0; 32], &[2; 8], b"1"]),
+            (&SWAP, &[&key], &[&beginning(Version::new([2; 8])), b"", b""]),
+        ];
+        for (script, keys, args) in steps {
+            self.shared.link.call(&Call::Run { script, keys, args, replicas: None }).await?;
+        }
+        self.read(&key).await?;
+        Ok(())
+    }
+
+    fn key(&self, key: &Key) -> Vec<u8> {
+        let mut text = String::with_capacity(self.shared.key_prefix.len() + 68);
+        text.push_str(&self.shared.key_prefix);
+        text.push('{');
+        URL_SAFE_NO_PAD.encode_string(key.as_bytes(), &mut text);
+        text.push('}');
+        text.into_bytes()
+    }
+
+    /// In the same slot of a cluster: the braces say so.
+    fn beside_key(key: &[u8], name: &Name) -> Vec<u8> {
+        let mut bytes = key.to_vec();
+        bytes.push(b':');
+        bytes.extend_from_slice(URL_SAFE_NO_PAD.encode(name.as_bytes()).as_bytes());
+        bytes
+    }
+
+    async fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
+        let mut get = cmd("GET");
+        get.arg(key);
+        match self.shared.link.call(&Call::Read(get)).await?.value {
+            Value::Nil => Ok(None),
+            Value::BulkString(bytes) => Ok(Some(bytes)),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn write(&self, keys: &[&[u8]], args: &[&[u8]]) -> Result<Value, Failure> {
+        let Some((link, replicas)) = &self.shared.writes else {
+            return Ok(self.shared.link.call(&Call::Run { script: &SWAP, keys, args, replicas: None }).await?.value);
+        };
+        let call = Call::Run { script: &SWAP, keys, args, replicas: Some(*replicas) };
+        let Answer { value, replicas: reached } = link.call(&call).await?;
+        if value == Value::Int(1) && reached.is_none_or(|reached| reached < i64::from(replicas.0)) {
+            return Err(Failure::new(Kind::Other, "too few replicas have the write: a failover could lose it"));
+        }
+        Ok(value)
+    }
+}
+
+impl Store for RedisStore {
+    async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        self.read(&self.key(key)).await?.map(decode).transpose()
+    }
+
+    async fn swap(
+        &self,
+        key: &Key,
+        expected: Option<Version>,
+        change: Change,
+        also: Option<Beside>,
+    ) -> Result<Swap, StoreError> {
+        let key = self.key(key);
+        let expected = expected.map(beginning);
+        let (entry, ttl) = match &change {
+            Change::Put { entry, ttl: Ttl::After(ttl) } => (encode(entry), millis(*ttl)),
+            Change::Put { entry, ttl: Ttl::Keep } => (encode(entry), String::new()),
+            Change::Remove => (Vec::new(), String::new()),
+        };
+        let beside = also.map(|also| (Self::beside_key(&key, &also.name), also.value, millis(also.ttl)));
+        let mut keys: Vec<&[u8]> = vec![&key];
+        let mut args: Vec<&[u8]> =
+            vec![expected.as_ref().map_or(&[], |expected| &expected[..]), &entry, ttl.as_bytes()];
+        if let Some((key, value, ttl)) = &beside {
+            keys.push(key);
+            args.extend([value.as_ref(), ttl.as_bytes()]);
+        }
+        match self.write(&keys, &args).await? {
+            Value::Int(1) => Ok(Swap::Swapped),
+            Value::Int(0) => Ok(Swap::Conflict(None)),
+            Value::BulkString(found) => Ok(Swap::Conflict(Some(decode(found)?))),
+            _ => Err(unexpected().into()),
+        }
+    }
+
+    async fn beside(&self, key: &Key, name: &Name) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.read(&Self::beside_key(&self.key(key), name)).await?.map(Bytes::from))
+    }
+
+    async fn claim(
+        &self,
+        key: &Key,
+        tag: &Tag,
+        version: Version,
+        lease: Duration,
+    ) -> Result<Option<Claim>, StoreError> {
+        let (key, lease) = (self.key(key), millis(lease));
+        let (keys, args): ([&[u8]; 1], [&[u8]; 3]) = ([&key], [tag.as_bytes(), version.as_bytes(), lease.as_bytes()]);
+        let call = Call::Run { script: &CLAIM, keys: &keys, args: &args, replicas: None };
+        let parts = match self.shared.link.call(&call).await.map_err(StoreError::from)?.value {
+            Value::Nil => return Ok(None),
+            Value::Array(parts) => parts,
+            _ => return Err(unexpected().into()),
+        };
+        let (left, bytes) = match <[Value; 2]>::try_from(parts) {
+            Ok([Value::Int(left), Value::BulkString(bytes)]) => (left, bytes),
+            _ => return Err(unexpected().into()),
+        };
+        let entry = decode(bytes)?;
+        let left = u64::try_from(left).ok().filter(|left| *left > 0).map(Duration::from_millis);
+        let lease = match left {
+            _ if entry.version == version => Lease::Taken,
+            left if entry.tag != *tag => Lease::OtherTag(left),
+            Some(left) => Lease::Held(left),
+            None => return Err(unexpected().into()),
+        };
+        Ok(Some(Claim::new(lease, entry)))
+    }
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore")
+            .field("server", &self.shared.connector.target)
+            .field("key_prefix", &self.shared.key_prefix)
+            .field("command_timeout", &self.shared.connector.limit)
+            .field("wait_for_replicas", &self.shared.writes.as_ref().map(|(_, replicas)| replicas))
+            .finish_non_exhaustive()
+    }
+}
+
+fn unexpected() -> Failure {
+    Failure::new(Kind::Other, "Redis has answered with something else than was asked for")
+}
+
+/// A time as Redis takes it: at least a millisecond, and no longer than two thousand years, so that neither its
+/// arithmetic overflows nor the end of a lease in an entry.
+fn millis(time: Duration) -> String {
+    const LONGEST: u128 = 1 << 46;
+    time.as_millis().clamp(1, LONGEST).to_string()
+}

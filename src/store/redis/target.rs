@@ -1,0 +1,302 @@
+use std::fmt;
+use std::path::PathBuf;
+
+use percent_encoding::percent_decode_str;
+use zeroize::Zeroizing;
+
+/// What is wrong with a URL of Redis. Nothing of the URL is part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RedisUrlError {
+    /// It begins with none of the schemes.
+    #[error(
+        "it should begin with redis://, rediss://, redis-cluster://, rediss-cluster://, redis-sentinel://, \
+         rediss-sentinel:// or redis+unix://"
+    )]
+    Scheme,
+    /// It names no server.
+    #[error("it names no host")]
+    NoHost,
+    /// The name of a host has characters that none can have, or an IPv6 address is not in brackets.
+    #[error("a host has characters that are not allowed; an IPv6 address goes in brackets")]
+    Host,
+    /// A port is no number from 1 to 65535.
+    #[error("a port is not a number from 1 to 65535")]
+    Port,
+    /// Only Cluster and Sentinel have several servers.
+    #[error("it names several hosts, which redis-cluster:// and redis-sentinel:// alone can")]
+    SeveralHosts,
+    /// User and password are not percent-encoded UTF-8, or there is a user without a password.
+    #[error("it needs user:password@ or :password@, percent-encoded")]
+    Credentials,
+    /// The database is not a number.
+    #[error("the database is not a number from 0 to 2147483647")]
+    Database,
+    /// Redis Cluster has one database.
+    #[error("Redis Cluster has database 0 alone")]
+    ClusterDatabase,
+    /// A Sentinel URL names no service.
+    #[error("it should end in the name of the service that Sentinel watches: /SERVICE or /SERVICE/DATABASE")]
+    NoService,
+    /// A Unix socket needs an absolute path, and no host.
+    #[error("a Unix socket needs an absolute path, as in redis+unix:///run/redis.sock?db=0")]
+    SocketPath,
+    /// It has a query or a fragment that means nothing.
+    #[error("it has a query or a fragment that means nothing here")]
+    Trailer,
+}
+
+/// Where the server is, who asks, and for which database.
+#[derive(Clone)]
+pub(super) struct Target {
+    pub(super) place: Place,
+    pub(super) tls: bool,
+    pub(super) credentials: Option<Credentials>,
+    pub(super) database: i64,
+}
+
+/// A user, or the default one, and its password.
+#[derive(Clone)]
+pub(super) struct Credentials {
+    pub(super) user: Option<String>,
+    pub(super) password: Zeroizing<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Server(Host),
+    Socket(PathBuf),
+    Cluster(Vec<Host>),
+    Sentinels { sentinels: Vec<Host>, service: String },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Host {
+    pub(super) name: String,
+    pub(super) port: u16,
+}
+
+const PORT: u16 = 6379;
+const SENTINEL_PORT: u16 = 26379;
+
+impl Target {
+    pub(super) fn parse(url: &str) -> Result<Self, RedisUrlError> {
+        let (scheme, rest) = url.split_once("://").ok_or(RedisUrlError::Scheme)?;
+        let (rest, query) = match rest.split_once('?') {
+            Some((rest, query)) => (rest, Some(query)),
+            None => (rest, None),
+        };
+        if rest.contains('#') || query.is_some_and(|query| query.contains('#')) {
+            return Err(RedisUrlError::Trailer);
+        }
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (credentials, hosts) = match authority.rsplit_once('@') {
+            Some((credentials, hosts)) => (Some(Credentials::parse(credentials)?), hosts),
+            None => (None, authority),
+        };
+        let path = path.strip_prefix('/').unwrap_or_default();
+        let tls = scheme.starts_with("rediss");
+        let (place, database) = match scheme {
+            "redis+unix" | "unix" => {
+                let place = socket(hosts, path)?;
+                let database = query.map_or(Ok(""), |query| query.strip_prefix("db=").ok_or(RedisUrlError::Trailer))?;
+                return Ok(Self { place, tls: false, credentials, database: number(database)? });
+            }
+            "redis" | "rediss" => {
+                let mut hosts = Host::parse_all(hosts, PORT)?.into_iter();
+                let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(RedisUrlError::SeveralHosts) };
+                (Place::Server(host), number(path)?)
+            }
+            "redis-cluster" | "rediss-cluster" => {
+                let hosts = Host::parse_all(hosts, PORT)?;
+                if number(path)? != 0 {
+                    return Err(RedisUrlError::ClusterDatabase);
+                }
+                (Place::Cluster(hosts), 0)
+            }
+            "redis-sentinel" | "rediss-sentinel" => {
+                let sentinels = Host::parse_all(hosts, SENTINEL_PORT)?;
+                let (service, database) = path.split_once('/').unwrap_or((path, ""));
+                let service = decoded(service).filter(|service| !service.is_empty()).ok_or(RedisUrlError::NoService)?;
+                (Place::Sentinels { sentinels, service }, number(database)?)
+            }
+            _ => return Err(RedisUrlError::Scheme),
+        };
+        if query.is_some() {
+            return Err(RedisUrlError::Trailer);
+        }
+        Ok(Self { place, tls, credentials, database })
+    }
+}
+
+impl fmt::Debug for Target {
+    /// As a URL, without the user and the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let s = if self.tls { "s" } else { "" };
+        let hosts = |hosts: &[Host]| hosts.iter().map(Host::to_string).collect::<Vec<_>>().join(",");
+        match &self.place {
+            Place::Server(host) => write!(f, "redis{s}://{host}/{}", self.database),
+            Place::Socket(path) => write!(f, "redis+unix://{}?db={}", path.display(), self.database),
+            Place::Cluster(nodes) => write!(f, "redis{s}-cluster://{}", hosts(nodes)),
+            Place::Sentinels { sentinels, service } => {
+                write!(f, "redis{s}-sentinel://{}/{service}/{}", hosts(sentinels), self.database)
+            }
+        }
+    }
+}
+
+impl Credentials {
+    fn parse(text: &str) -> Result<Self, RedisUrlError> {
+        let (user, password) = text.split_once(':').ok_or(RedisUrlError::Credentials)?;
+        let (user, password) = decoded(user).zip(decoded(password)).ok_or(RedisUrlError::Credentials)?;
+        if password.is_empty() {
+            return Err(RedisUrlError::Credentials);
+        }
+        Ok(Self { user: Some(user).filter(|user| !user.is_empty()), password: Zeroizing::new(password) })
+    }
+}
+
+impl Host {
+    fn parse_all(text: &str, default_port: u16) -> Result<Vec<Self>, RedisUrlError> {
+        if text.is_empty() {
+            return Err(RedisUrlError::NoHost);
+        }
+        text.split(',').map(|host| Self::parse(host, default_port)).collect()
+    }
+
+    fn parse(text: &str, default_port: u16) -> Result<Self, RedisUrlError> {
+        let (name, port) = if let Some(address) = text.strip_prefix('[') {
+            let (address, port) = address.split_once(']').ok_or(RedisUrlError::Host)?;
+            address.parse::<std::net::Ipv6Addr>().map_err(|_| RedisUrlError::Host)?;
+            (address, port)
+        } else {
+            text.split_at(text.find(':').unwrap_or(text.len()))
+        };
+        if name.is_empty() {
+            return Err(RedisUrlError::NoHost);
+        }
+        if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte)) {
+            return Err(RedisUrlError::Host);
+        }
+        let port = match port.strip_prefix(':') {
+            Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or(RedisUrlError::Port)?,
+            None if port.is_empty() => default_port,
+            None => return Err(RedisUrlError::Port),
+        };
+        Ok(Self { name: name.to_owned(), port })
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.name.contains(':') {
+            write!(f, "[{}]:{}", self.name, self.port)
+        } else {
+            write!(f, "{}:{}", self.name, self.port)
+        }
+    }
+}
+
+fn socket(hosts: &str, path: &str) -> Result<Place, RedisUrlError> {
+    let path = decoded(path).filter(|path| hosts.is_empty() && !path.is_empty()).ok_or(RedisUrlError::SocketPath)?;
+    Ok(Place::Socket(PathBuf::from(format!("/{path}"))))
+}
+
+fn number(database: &str) -> Result<i64, RedisUrlError> {
+    if database.is_empty() {
+        return Ok(0);
+    }
+    let digits = database.bytes().all(|byte| byte.is_ascii_digit());
+    let number = database.parse::<i32>().ok().filter(|_| digits).ok_or(RedisUrlError::Database)?;
+    Ok(number.into())
+}
+
+fn decoded(text: &str) -> Option<String> {
+    percent_decode_str(text).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_says_where_redis_is() {
+        let rows = [
+            ("redis://localhost", "redis://localhost:6379/0"),
+            ("redis://localhost/", "redis://localhost:6379/0"),
+            ("redis://u:p@10.0.0.1:7000/12", "redis://10.0.0.1:7000/12"),
+            ("rediss://[::1]:7000", "rediss://[::1]:7000/0"),
+            ("redis://[fe80::1]", "redis://[fe80::1]:6379/0"),
+            ("redis+unix:///run/redis.sock", "redis+unix:///run/redis.sock?db=0"),
+            ("unix:///run/a%20b.sock?db=3", "redis+unix:///run/a b.sock?db=3"),
+            ("redis-cluster://a,b:7001/0", "redis-cluster://a:6379,b:7001"),
+            ("rediss-cluster://:p@a", "rediss-cluster://a:6379"),
+            ("redis-sentinel://a,b:7001/main", "redis-sentinel://a:26379,b:7001/main/0"),
+            ("rediss-sentinel://u:p@a/main/4", "rediss-sentinel://a:26379/main/4"),
+        ];
+        for (url, read) in rows {
+            assert_eq!(format!("{:?}", Target::parse(url).unwrap()), read, "{url}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_percent_decoded() {
+        let rows = [
+            ("redis://:p%40ss%2F@h", None, "p@ss/"),
+            ("redis://us%3Aer:p:q@h", Some("us:er"), "p:q"),
+            ("redis-cluster://u:p@q@a,b", Some("u"), "p@q"),
+        ];
+        for (url, user, password) in rows {
+            let credentials = Target::parse(url).unwrap().credentials.unwrap();
+            assert_eq!((credentials.user.as_deref(), credentials.password.as_str()), (user, password), "{url}");
+        }
+        assert!(Target::parse("redis://h").unwrap().credentials.is_none());
+    }
+
+    #[test]
+    fn a_url_that_makes_no_sense_is_refused() {
+        use RedisUrlError::*;
+        let rows = [
+            ("", Scheme),
+            ("localhost:6379", Scheme),
+            ("http://localhost", Scheme),
+            ("redis-cluster:a", Scheme),
+            ("redis://", NoHost),
+            ("redis:///0", NoHost),
+            ("redis://:6379", NoHost),
+            ("redis-cluster://a,,b", NoHost),
+            ("redis://under the bridge", Host),
+            ("redis://[::1", Host),
+            ("redis://[localhost]", Host),
+            ("redis://h:", Port),
+            ("redis://h:0", Port),
+            ("redis://h:65536", Port),
+            ("redis://::1", NoHost),
+            ("redis://fe80::1", Port),
+            ("redis://[::1]7000", Port),
+            ("redis://a,b", SeveralHosts),
+            ("redis://user@h", Credentials),
+            ("redis://user:@h", Credentials),
+            ("redis://:%ff@h", Credentials),
+            ("redis://h/one", Database),
+            ("redis://h/-1", Database),
+            ("redis://h/+1", Database),
+            ("redis://h/0/1", Database),
+            ("redis://h/4294967296", Database),
+            ("redis-cluster://a,b/1", ClusterDatabase),
+            ("redis-sentinel://a,b", NoService),
+            ("redis-sentinel://a,b/", NoService),
+            ("redis-sentinel://a,b//1", NoService),
+            ("redis-sentinel://a/main/x", Database),
+            ("redis+unix://h/run/redis.sock", SocketPath),
+            ("redis+unix://", SocketPath),
+            ("redis+unix:///", SocketPath),
+            ("redis+unix:///s?user=u", Trailer),
+            ("redis://h?protocol=3", Trailer),
+            ("rediss://h/#insecure", Trailer),
+        ];
+        for (url, error) in rows {
+            assert_eq!(Target::parse(url).unwrap_err(), error, "{url:?}");
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What the stores of this crate that decide by themselves have in common.
+
+use std::time::Duration;
+
+use super::{Change, Entry, Lease, Swap, Tag, Ttl, Version};
+use crate::clock::Timestamp;
+
+/// How many values lie beside an entry, so that a client that rotates in a loop does not fill the store.
+pub(super) const BESIDES: usize = 8;
+
+/// The answer to a swap that finds `current`, unless the change is to be made.
+pub(super) fn answer(current: Option<&Entry>, expected: Option<Version>, change: &Change) -> Option<Swap> {
+    match (current, change) {
+        (None, Change::Remove) => Some(Swap::Swapped),
+        // Where nothing is, there is no end to keep.
+        (None, Change::Put { ttl, .. }) => (expected.is_some() || *ttl == Ttl::Keep).then_some(Swap::Conflict(None)),
+        (Some(current), Change::Put { entry, .. }) if current.version == entry.version => Some(Swap::Swapped),
+        (Some(current), _) => (expected != Some(current.version)).then(|| Swap::Conflict(Some(current.clone()))),
+    }
+}
+
+/// What becomes of the lease that a claim asks for, and changes `entry` if it is taken now.
+pub(super) fn claim(entry: &mut Entry, tag: &Tag, version: Version, lease: Duration, now: Timestamp) -> Lease {
+    let held = entry.lease.map(|end| end.saturating_since(now)).filter(|left| !left.is_zero());
+    if entry.version == version {
+        Lease::Taken
+    } else if entry.tag != *tag {
+        Lease::OtherTag(held)
+    } else if let Some(left) = held {
+        Lease::Held(left)
+    } else {
+        entry.version = version;
+        entry.lease = Some(now.saturating_add(lease));
+        Lease::Taken
+    }
+}

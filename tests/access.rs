@@ -1,0 +1,201 @@
+//! What a resource server's routes see behind an `AccessLayer`, and how everybody else is refused.
+
+#![cfg(feature = "tiered")]
+
+mod support;
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use http::Request;
+use support::access::{Guarded, LOG_IN, access_token, referencing};
+use support::{Act, Answer, App, post};
+use tower_oauth_refresh::{AccessError, AccessLayer, AccessLayerBuilder, ConfigError, MemoryStore};
+
+const ONE: &str = "https://one.example/api";
+const TWO: &str = "https://two.example/";
+const METADATA: &str = "https://one.example/.well-known/oauth-protected-resource";
+
+/// An access token for this scope and these resources.
+async fn issued(app: &App, scope: &'static str, resources: &[&str]) -> String {
+    app.upstream.then(Act::With(scope));
+    let mut form = LOG_IN.to_vec();
+    form.extend(resources.iter().map(|resource| ("resource", *resource)));
+    access_token(&app.send(post("/token", &form)).await.unwrap())
+}
+
+fn header(answer: &Answer, name: &str) -> Vec<String> {
+    answer.headers.get_all(name).iter().map(|value| value.to_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn the_inner_service_gets_the_upstreams_token_or_none_and_the_grant() {
+    let app = referencing();
+    let token = issued(&app, r#"{"scope":"read write"}"#, &[ONE, TWO]).await;
+    let expected = |authorization: &[&str]| {
+        serde_json::json!({
+            "authorization": authorization,
+            "client": "app",
+            "scopes": ["read", "write"],
+            "resources": [ONE, TWO],
+            "expires_at": 1_800_003_600_000_u64,
+        })
+    };
+    let (swapping, stripping) = (Guarded::new(&app), Guarded::with(&app, |builder| builder.strip()));
+    for time in ["loaded", "remembered"] {
+        for scheme in ["Bearer", "bearer", "BEARER"] {
+            let header = format!("{scheme} {token}");
+            let swapped = swapping.send(&[&header]).await.0;
+            assert_eq!(swapped.json(), expected(&["Bearer at-0-0"]), "{time}, {scheme}");
+            assert_eq!(stripping.send(&[&header]).await.0.json(), expected(&[]), "{time}, {scheme}");
+        }
+    }
+    assert!(swapping.resource.seen().iter().all(|headers| headers["authorization"].is_sensitive()));
+}
+
+#[tokio::test]
+async fn every_refusal_has_its_challenge() {
+    let app = referencing();
+    let good = issued(&app, r#"{"scope":"read"}"#, &[ONE]).await;
+    let other = issued(&app, r#"{"scope":"read write"}"#, &[TWO]).await;
+    let anywhere = issued(&app, r#"{"scope":"read write"}"#, &[]).await;
+    let unknown = issued(&app, r#"{"scope":null}"#, &[ONE]).await;
+    let full = Guarded::with(&app, |builder| {
+        let builder = builder.require_scope("read").require_scope("write").resource(ONE);
+        builder.realm(r#"a "realm" \"#).resource_metadata(METADATA)
+    });
+    let plain = Guarded::new(&app);
+    let bearer = |token: &str| format!("Bearer {token}");
+    let made_up = bearer(&format!("at_{}", "A".repeat(64)));
+    let realm = r#"Bearer realm="a \"realm\" \\""#;
+    let metadata = format!(r#", resource_metadata="{METADATA}""#);
+    let invalid = r#", error="invalid_token", error_description="the access token is invalid, expired or revoked""#;
+    let malformed =
+        r#", error="invalid_request", error_description="the Authorization header is repeated or malformed""#;
+    let scope = r#", error="insufficient_scope", error_description="the access token has not the scope that is required", scope="read write""#;
+    type Row<'a> = (&'a str, Vec<String>, u16, &'a str, String, String);
+    let all = |middle: &str| format!("{realm}{middle}{metadata}");
+    let short = |middle: &str| format!(r#"Bearer realm="oauth"{middle}"#);
+    let rows: [Row<'_>; 11] = [
+        ("nothing", vec![], 401, "unauthorized", all(r#", scope="read write""#), short("")),
+        ("another scheme", vec!["Basic YTpi".into()], 401, "unauthorized", all(r#", scope="read write""#), short("")),
+        ("not of the format", vec![bearer("abc")], 401, "invalid_token", all(invalid), short(invalid)),
+        ("the upstream's own", vec![bearer("at-0-0")], 401, "invalid_token", all(invalid), short(invalid)),
+        ("never issued", vec![made_up], 401, "invalid_token", all(invalid), short(invalid)),
+        ("no token", vec!["Bearer".into()], 400, "invalid_request", all(malformed), short(malformed)),
+        ("twice", vec![bearer(&good), bearer(&good)], 400, "invalid_request", all(malformed), short(malformed)),
+        ("for another resource", vec![bearer(&other)], 401, "invalid_token", all(invalid), String::new()),
+        ("for nobody knows what", vec![bearer(&anywhere)], 401, "invalid_token", all(invalid), String::new()),
+        ("a scope is missing", vec![bearer(&good)], 403, "insufficient_scope", all(scope), String::new()),
+        ("no scope is known", vec![bearer(&unknown)], 403, "insufficient_scope", all(scope), String::new()),
+    ];
+    for (name, values, status, error, of_full, of_plain) in rows {
+        let values: Vec<_> = values.iter().map(String::as_str).collect();
+        for time in 1..=2 {
+            for (guarded, challenge) in [(&full, &of_full), (&plain, &of_plain)] {
+                let (answer, cause) = guarded.send(&values).await;
+                if challenge.is_empty() {
+                    assert_eq!(answer.status, 200, "{name}: nothing is required");
+                    continue;
+                }
+                assert_eq!(answer.error(), (status, error.into()), "{name}, time {time}");
+                assert_eq!(header(&answer, "www-authenticate"), [challenge.as_str()], "{name}, time {time}");
+                assert_eq!(header(&answer, "content-type"), ["application/json"], "{name}");
+                assert_eq!(header(&answer, "cache-control"), ["no-store"], "{name}");
+                assert_eq!(header(&answer, "content-length"), [answer.body.len().to_string()], "{name}");
+                let cause = cause.unwrap();
+                assert_eq!((cause.status().as_u16(), cause.code()), (status, error), "{name}");
+                assert_eq!(answer.get("error_description"), Some(cause.to_string()), "{name}");
+                assert!(cause.source().is_none() && !matches!(cause, AccessError::Store(_)), "{name}");
+            }
+        }
+    }
+    assert!(full.resource.seen().is_empty(), "nobody got through");
+}
+
+#[tokio::test]
+async fn layers_with_more_scopes_share_what_is_remembered() {
+    let app = referencing();
+    let token = issued(&app, r#"{"scope":"read write"}"#, &[]).await;
+    let read = Guarded::with(&app, |builder| builder.require_scope("read"));
+    let write = Guarded::of(read.layer.and_scope("write").unwrap());
+    let admin = Guarded::of(write.layer.and_scope("admin").unwrap());
+    assert_eq!(read.status(&token).await, 200);
+    app.store.calls();
+    assert_eq!((write.status(&token).await, admin.status(&token).await), (200, 403));
+    assert_eq!(app.store.calls(), []);
+    let challenge = header(&admin.get(&token).await, "www-authenticate").remove(0);
+    assert!(challenge.contains(r#"scope="read write admin""#), "{challenge}");
+    assert_eq!(read.layer.and_scope("a b").unwrap_err(), ConfigError::Scope("a b".into()));
+}
+
+#[tokio::test]
+async fn a_resource_server_can_be_another_process_with_another_prefix() {
+    let app = App::with(|builder| builder.reference_access_tokens().access_token_prefix("acme-at_"));
+    let answer = app.post("/token", &LOG_IN).await;
+    let token = answer.get("access_token").unwrap();
+    assert!(token.starts_with("acme-at_"), "{token}");
+    assert_eq!(Guarded::new(&app).status(&token).await, 200);
+    let elsewhere = |prefix: &str| {
+        let builder = AccessLayer::builder(app.store.clone()).clock(app.clock.clone());
+        Guarded::of(builder.access_token_prefix(prefix).build().unwrap())
+    };
+    assert_eq!(elsewhere("acme-at_").status(&token).await, 200);
+    assert_eq!(elsewhere("at_").status(&token).await, 401);
+}
+
+#[test]
+fn nonsensical_settings_are_refused() {
+    type Builder = AccessLayerBuilder<MemoryStore>;
+    let scope = |scope: &str| ConfigError::Scope(scope.into());
+    let realm = |realm: &str| ConfigError::Realm(realm.into());
+    let uri = |setting: &'static str, uri: &str| ConfigError::Uri { setting, uri: uri.into() };
+    let prefix = |prefix: &str| ConfigError::Prefix { setting: "access_token_prefix", prefix: prefix.into() };
+    let rows: [(&str, fn(Builder) -> Builder, ConfigError); 10] = [
+        ("no scope", |b| b.require_scope(""), scope("")),
+        ("two scopes in one", |b| b.require_scope("a b"), scope("a b")),
+        ("a scope with a quote", |b| b.require_scope("a\""), scope("a\"")),
+        ("no realm", |b| b.realm(""), realm("")),
+        ("a realm with a line end", |b| b.realm("a\r\nb"), realm("a\r\nb")),
+        ("a realm that is not ASCII", |b| b.realm("r\u{e4}"), realm("r\u{e4}")),
+        ("a resource without a scheme", |b| b.resource("/api"), uri("resource", "/api")),
+        ("metadata with a fragment", |b| b.resource_metadata("https://a/#b"), uri("resource_metadata", "https://a/#b")),
+        ("a prefix with a space", |b| b.access_token_prefix("a t"), prefix("a t")),
+        ("a cache for weeks", |b| b.cache_ttl(Duration::from_secs(24 * 3600 + 1)), ConfigError::CacheTtl),
+    ];
+    for (name, set, error) in rows {
+        assert_eq!(set(AccessLayer::builder(MemoryStore::new())).build().unwrap_err(), error, "{name}");
+    }
+    assert!(AccessLayer::builder(MemoryStore::new()).cache_ttl(Duration::ZERO).cache_size(0).build().is_ok());
+}
+
+#[tokio::test]
+async fn the_instance_that_was_ready_is_called_and_the_permit_is_not_held_while_the_store_is_asked() {
+    use tower::{Layer as _, Service as _, ServiceExt, limit::ConcurrencyLimitLayer};
+    let app = referencing();
+    let token = access_token(&app.post("/token", &LOG_IN).await);
+    let resource = support::access::Resource::default();
+    let limited = ConcurrencyLimitLayer::new(1).layer(resource);
+    let mut service = app.layer.access().build().unwrap().layer(limited);
+    let request = || Request::get("/").header("authorization", format!("Bearer {token}")).body(()).unwrap();
+    let gate = std::sync::Arc::new(tokio::sync::Notify::new());
+    let opened = std::sync::Arc::clone(&gate);
+    app.store.once(|call| *call == support::Call::Get, support::Plan::after(async move { opened.notified().await }));
+    let loading = ServiceExt::<Request<()>>::ready(&mut service).await.unwrap().call(request());
+    let loading = tokio::spawn(loading);
+    support::settle().await;
+    let other = access_token(&app.post("/token", &LOG_IN).await);
+    let through = Request::get("/").header("authorization", format!("Bearer {other}")).body(()).unwrap();
+    assert_eq!(
+        ServiceExt::<Request<()>>::ready(&mut service).await.unwrap().call(through).await.unwrap().status(),
+        200,
+        "the permit was free"
+    );
+    gate.notify_one();
+    assert_eq!(loading.await.unwrap().unwrap().status(), 200);
+    assert_eq!(
+        ServiceExt::<Request<()>>::ready(&mut service).await.unwrap().call(request()).await.unwrap().status(),
+        200,
+        "remembered"
+    );
+}

@@ -1,0 +1,188 @@
+//! What a request with a remembered access token costs, and what remembering a hundred thousand of them does.
+
+#![cfg(feature = "tiered")]
+
+mod support;
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use allocation_counter::{AllocationInfo, measure};
+use bytes::Bytes;
+use http::{Extensions, HeaderValue, Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use support::access::{Guarded, LOG_IN, access_token, pair, referencing};
+use support::{Call, post};
+use tower::{Service, ServiceExt as _};
+use tower_layer::Layer as _;
+use tower_oauth_refresh::access::Access;
+use tower_oauth_refresh::{AccessGrant, AccessLayer, MemoryStore, RefreshLayer};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A token endpoint whose access tokens have 64 bytes, and a resource server that does nothing.
+#[derive(Clone)]
+struct Server;
+
+impl<B> Service<Request<B>> for Server {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        if request.extensions().get::<AccessGrant>().is_some() {
+            return ready(Ok(Response::new(Full::default())));
+        }
+        let (access, refresh) = ("a".repeat(64), "r".repeat(64));
+        let body = format!(
+            r#"{{"access_token":"{access}","token_type":"Bearer","expires_in":3600,"refresh_token":"{refresh}","scope":"read"}}"#
+        );
+        ready(Ok(Response::new(body.into())))
+    }
+}
+
+async fn issue(layer: &RefreshLayer<MemoryStore>) -> String {
+    let client = "0123456789abcdef0123456789abcdef0123";
+    let form = [("grant_type", "authorization_code"), ("code", "c"), ("client_id", client)];
+    let response = layer.layer(Server).oneshot(post("/token", &form)).await.unwrap();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let answer: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    answer["access_token"].as_str().unwrap().to_owned()
+}
+
+fn request(token: &str) -> Request<()> {
+    let mut request = Request::get("/orders").header("authorization", format!("Bearer {token}")).body(()).unwrap();
+    // A server has put something into the extensions before; the first one would pay for the map.
+    request.extensions_mut().insert(7_u8);
+    request.extensions_mut().insert(7_u16);
+    request
+}
+
+/// Runs a request that waits for nothing, and counts.
+fn count(service: &mut Access<Server, MemoryStore>, request: Request<()>) -> AllocationInfo {
+    let mut status = None;
+    let counted = measure(|| {
+        let mut future = std::pin::pin!(service.call(request));
+        let Poll::Ready(answer) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+            panic!("nothing here waits")
+        };
+        status = Some(answer.unwrap().status());
+    });
+    assert_eq!(status.unwrap(), 200);
+    counted
+}
+
+#[test]
+fn a_hit_allocates_the_header_value_and_what_the_extensions_take_for_the_grant() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let layer = RefreshLayer::builder(MemoryStore::new()).reference_access_tokens().build().unwrap();
+        let token = issue(&layer).await;
+        let swap: AccessLayer<MemoryStore> = layer.access().cache_ttl(HOUR).build().unwrap();
+        let strip = layer.access().cache_ttl(HOUR).strip().build().unwrap();
+        for (name, layer, header) in [("swap", &swap, 1), ("strip", &strip, 0)] {
+            let mut service = layer.layer(Server);
+            assert_eq!(service.call(request(&token)).await.unwrap().status(), 200);
+            // The box in which the extensions keep a value, whatever it is.
+            let grant = 1;
+            let counts: Vec<_> = (0..200).map(|_| count(&mut service, request(&token)).count_total).collect();
+            // Every now and then the cache tidies up in passing.
+            let usual = counts.iter().filter(|count| **count == header + grant).count();
+            assert!(usual >= 190, "{name}: {counts:?}");
+        }
+    });
+}
+
+#[test]
+fn extensions_allocate_more_for_the_first_value_alone() {
+    let mut extensions = Extensions::new();
+    let first = measure(|| assert!(extensions.insert(7_u8).is_none())).count_total;
+    let second = measure(|| assert!(extensions.insert(7_u16).is_none())).count_total;
+    assert_eq!((first, second), (3, 1), "the map, its table and the box of the value; the box alone");
+    let bytes = vec![b'a'; 64];
+    let value = measure(|| drop(HeaderValue::from_maybe_shared(Bytes::from(bytes)).unwrap())).count_total;
+    assert_eq!(value, 0, "a header value takes over the bytes that it is made of");
+}
+
+#[tokio::test]
+async fn a_hit_asks_the_store_nothing() {
+    let app = referencing();
+    let guarded = Guarded::with(&app, |builder| builder.cache_ttl(HOUR));
+    let (_, token) = pair(&app.post("/token", &LOG_IN).await);
+    app.store.calls();
+    assert_eq!(guarded.status(&token).await, 200);
+    assert_eq!(app.store.calls(), [Call::Get, Call::Get], "the token and its grant, sent together");
+    for _ in 0..100 {
+        assert_eq!(guarded.status(&token).await, 200);
+        let (answer, _) = guarded.send(&["Bearer nonsense"]).await;
+        assert_eq!(answer.status, 401);
+    }
+    assert_eq!(app.store.calls(), []);
+}
+
+#[tokio::test]
+async fn the_two_reads_of_a_miss_are_sent_together() {
+    let app = referencing();
+    let guarded = Guarded::new(&app);
+    let (_, token) = pair(&app.post("/token", &LOG_IN).await);
+    // Both wait until both have been sent: one after the other would wait for ever.
+    let barrier = std::sync::Arc::new(tokio::sync::Barrier::new(2));
+    app.store.hook(move |_, _| {
+        let barrier = std::sync::Arc::clone(&barrier);
+        support::Plan::after(async move {
+            barrier.wait().await;
+        })
+    });
+    assert_eq!(guarded.status(&token).await, 200);
+}
+
+#[tokio::test]
+async fn nothing_is_remembered_where_that_is_turned_off() {
+    for off in [true, false] {
+        let app = referencing();
+        let guarded =
+            Guarded::with(&app, |builder| if off { builder.cache_ttl(Duration::ZERO) } else { builder.cache_size(0) });
+        let token = access_token(&app.post("/token", &LOG_IN).await);
+        app.store.calls();
+        for _ in 0..3 {
+            assert_eq!(guarded.status(&token).await, 200);
+            assert_eq!(app.store.calls(), [Call::Get, Call::Get]);
+        }
+    }
+}
+
+#[test]
+fn a_hundred_thousand_tokens_fit_into_64_mib() {
+    // A tenth of both: to issue them takes most of the time.
+    const TOKENS: usize = 10_000;
+    const SIZE: u64 = (64 << 20) / 10;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let layer = RefreshLayer::builder(MemoryStore::new()).reference_access_tokens().build().unwrap();
+        let mut tokens = Vec::with_capacity(TOKENS);
+        for _ in 0..TOKENS {
+            tokens.push(issue(&layer).await);
+        }
+        let access = layer.access().cache_ttl(HOUR).cache_size(SIZE).build().unwrap();
+        let mut service = access.layer(Server);
+        // What is allocated here and still there when it is over.
+        let taken = measure(|| {
+            for token in &tokens {
+                count(&mut service, request(token));
+            }
+        });
+        // An allocator takes eight bytes and more beside what it gives, and a token is in a dozen pieces.
+        let taken = u64::try_from(taken.bytes_current).unwrap() + 12 * 8 * TOKENS as u64;
+        println!("{} bytes a token", taken / TOKENS as u64);
+        assert!((SIZE / 4..=SIZE).contains(&taken), "{taken}");
+        let mut hit = |token: &String| format!("{:?}", service.call(request(token))).contains("inner");
+        let hits = tokens.iter().filter(|token| hit(token)).count();
+        assert_eq!(hits, TOKENS, "all of them are remembered");
+    });
+}

@@ -1,0 +1,141 @@
+//! The example proxy over stores that outlive it and that several proxies share.
+
+mod support;
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+
+use self::support::http::{Answer, get, post, serve_upstream};
+use self::support::process::Example;
+use self::support::redis::RedisServer;
+use self::support::{Upstream, proxy, refresh_form};
+
+const END: Duration = Duration::from_secs(20);
+
+async fn log_in(proxy: &Example) -> String {
+    let form = [("grant_type", "authorization_code"), ("code", "c"), ("client_id", "app")];
+    post(&proxy.url("/token"), &form).await.string("refresh_token")
+}
+
+async fn refresh(proxy: &Example, token: &str) -> Answer {
+    post(&proxy.url("/token"), &refresh_form("app", token)).await
+}
+
+/// The value of one series.
+async fn metric(proxy: &Example, series: &str) -> f64 {
+    let metrics = get(&format!("http://{}/metrics", proxy.admin_addr())).await;
+    let line = metrics.text().lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {series} in {}", metrics.text())).parse().unwrap()
+}
+
+#[tokio::test]
+async fn proxies_share_their_grants_in_redis() {
+    let (upstream, redis) = (Upstream::new(), RedisServer::builder().password("of-redis").start().await);
+    let addr = format!("http://{}", serve_upstream(upstream.clone()).await);
+    let (url, with) = (redis.url_with(":of-redis@"), ["--admin", "127.0.0.1:0", "--log-level", "trace", "--store"]);
+    let one = proxy::start(&addr, &[&with[..], &[&url]].concat()).await;
+    let two = proxy::start(&addr, &[&with[..], &[&url]].concat()).await;
+
+    let first = log_in(&one).await;
+    let second = refresh(&two, &first).await.string("refresh_token");
+    assert_eq!(refresh(&one, &first).await.string("refresh_token"), second, "a retry, on the other proxy");
+    let third = refresh(&one, &second).await.string("refresh_token");
+    let stolen = post(&two.url("/token"), &refresh_form("thief", &third)).await;
+    assert_eq!((stolen.status, &*stolen.string("error")), (StatusCode::BAD_REQUEST, "invalid_grant"));
+    assert_eq!(post(&two.url("/revoke"), &[("token", &third), ("client_id", "app")]).await.status, StatusCode::OK);
+    for _ in 0..5 {
+        assert_eq!(refresh(&two, &third).await.string("error"), "invalid_grant");
+    }
+    assert_eq!((upstream.refreshes(), upstream.reuses(), upstream.alive()), (2, 0, 0));
+
+    assert!(metric(&two, "oauth_refresh_cache_lookups_total{result=\"hit\"}").await >= 5.0, "a dead token is known");
+    assert!(metric(&two, "oauth_refresh_cache_lookups_total{result=\"miss\"}").await >= 1.0);
+    for proxy in [&one, &two] {
+        let log = proxy.stderr() + &proxy.stdout();
+        assert!(log.contains("store=redis"), "{log}");
+        assert!(!log.contains("of-redis"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_cache_every_dead_token_is_asked_about() {
+    let (upstream, redis) = (Upstream::new(), RedisServer::start().await);
+    let addr = format!("http://{}", serve_upstream(upstream.clone()).await);
+    let url = redis.url();
+    for off in [["--cache-size", "0"], ["--cache-ttl", "0"]] {
+        let flags = [&["--admin", "127.0.0.1:0", "--store", &url][..], &off].concat();
+        let proxy = proxy::start(&addr, &flags).await;
+        let token = log_in(&proxy).await;
+        post(&proxy.url("/revoke"), &[("token", &token), ("client_id", "app")]).await;
+        for _ in 0..3 {
+            assert_eq!(refresh(&proxy, &token).await.string("error"), "invalid_grant");
+        }
+        assert_eq!(metric(&proxy, "oauth_refresh_cache_lookups_total{result=\"hit\"}").await, 0.0);
+        assert_eq!(metric(&proxy, "oauth_refresh_store_call_duration_seconds_count{op=\"claim\"}").await, 3.0);
+    }
+}
+
+#[tokio::test]
+async fn while_redis_is_away_clients_are_told_to_come_back() {
+    let (upstream, redis) = (Upstream::new(), RedisServer::builder().config("appendonly", "yes").start().await);
+    let addr = format!("http://{}", serve_upstream(upstream.clone()).await);
+    let proxy = proxy::start(&addr, &["--store", &redis.url()]).await;
+    let token = log_in(&proxy).await;
+    redis.stop().await;
+    let answer = refresh(&proxy, &token).await;
+    assert_eq!((answer.status, &*answer.string("error")), (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"));
+    assert!(answer.headers.contains_key("retry-after"), "{answer:?}");
+    redis.restart().await;
+    let end = std::time::Instant::now() + END;
+    loop {
+        let answer = refresh(&proxy, &token).await;
+        if answer.status == StatusCode::OK {
+            break;
+        }
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
+        assert!(std::time::Instant::now() < end, "Redis is back, and the proxy does not see it: {proxy:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!((upstream.refreshes(), upstream.reuses()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_file_keeps_the_grants_when_the_proxy_is_killed() {
+    let (upstream, folder) = (Upstream::new(), tempfile::tempdir().unwrap());
+    let addr = format!("http://{}", serve_upstream(upstream.clone()).await);
+    let store = format!("redb:{}", folder.path().join("grants.redb").display());
+    let proxy = proxy::start(&addr, &["--store", &store]).await;
+    let first = log_in(&proxy).await;
+    let second = refresh(&proxy, &first).await.string("refresh_token");
+
+    let args = ["--upstream", &addr, "--listen", "127.0.0.1:0", "--store", &store];
+    let output = Example::run("proxy", &args, &[]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("the file is in use by another store"), "{stderr}");
+
+    drop(proxy); // by SIGKILL
+    let proxy = proxy::start(&addr, &["--store", &store]).await;
+    assert_eq!(refresh(&proxy, &first).await.string("refresh_token"), second, "a retry, after the restart");
+    refresh(&proxy, &second).await.string("refresh_token");
+    assert_eq!((upstream.refreshes(), upstream.reuses()), (2, 0));
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_opened_is_said_without_its_password() {
+    let redis = RedisServer::builder().password("right").start().await;
+    let rows = [
+        (redis.url_with(":secret@"), "Redis refuses the user or the password"),
+        ("redis://:secret@127.0.0.1:1".to_owned(), "Redis cannot be reached"),
+        ("redb:/nowhere/grants.redb".to_owned(), "the file cannot be opened"),
+    ];
+    for (store, why) in rows {
+        let args = ["--upstream", "http://127.0.0.1:1", "--listen", "127.0.0.1:0", "--store", &store];
+        let output = Example::run("proxy", &args, &[]);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains(why), "{store} should say {why:?}, but says {stderr}");
+        assert!(!stderr.contains("secret"), "{stderr}");
+    }
+}

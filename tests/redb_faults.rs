@@ -1,0 +1,299 @@
+//! `RedbStore` through `kill -9` and a full disk. The processes are this test itself, started again with a path to work
+//! on.
+#![cfg(target_os = "linux")]
+
+mod support;
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rand::RngExt as _;
+use rand::rngs::SmallRng;
+use support::redb::{HOUR, TAG, TestFile, beside, entry, key, put, version};
+use tokio::task::JoinSet;
+use tower_oauth_refresh::store::{Beside, Change, Entry, Lease, Name, Store, Swap, Ttl};
+use tower_oauth_refresh::{Clock, RedbStore, StoreError, SystemClock, Timestamp};
+
+const PATH: &str = "TEST_REDB_PATH";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A process of its own, which runs one of these tests with [`PATH`] set; killed when dropped.
+struct Process {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Process {
+    /// Runs `shell`, which has to run `"$0" "$@"` in the end.
+    fn start(shell: &str, test: &str, path: &Path) -> Self {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(shell).arg(std::env::current_exe().unwrap());
+        command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(PATH, path);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    /// The next line that it says, without what the harness says; none if it has ended.
+    fn hear(&mut self) -> Option<String> {
+        loop {
+            // The harness leaves its line open.
+            let line = self.lines.next()?.unwrap();
+            if let Some((_, words)) = line.split_once("said: ") {
+                return Some(words.to_owned());
+            }
+        }
+    }
+
+    #[track_caller]
+    fn expect(&mut self, words: &str) {
+        assert_eq!(self.hear().as_deref(), Some(words));
+    }
+
+    fn kill(&mut self) {
+        // SIGKILL; it may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// What a process that works on a path says; one write, so that a killed one never leaves half a line behind another.
+fn say(words: &str) {
+    std::io::stdout().write_all(format!("said: {words}\n").as_bytes()).unwrap();
+}
+
+fn path_to_work_on() -> Option<PathBuf> {
+    std::env::var_os(PATH).map(PathBuf::from)
+}
+
+/// How many grants are rotated at the same time.
+const GRANTS: u64 = 8;
+
+#[test]
+fn a_killed_process_loses_nothing_that_it_was_told_is_stored() {
+    if let Some(path) = path_to_work_on() {
+        return runtime().block_on(rotate_for_ever(path));
+    }
+    let file = TestFile::new();
+    let mut random: SmallRng = rand::make_rng();
+    let mut stored = HashMap::new();
+    let mut rotations = 0;
+    for round in 0..25 {
+        let mut process = Process::start("exec \"$0\" \"$@\"", test_name(), &file.path());
+        process.expect("open");
+        // Some are killed early, some in full flight.
+        for _ in 0..random.random_range(0..200) {
+            note(&mut stored, &process.hear().expect("it goes on for ever"));
+        }
+        std::thread::sleep(Duration::from_micros(random.random_range(0..3_000)));
+        process.kill();
+        while let Some(line) = process.hear() {
+            note(&mut stored, &line);
+        }
+        rotations += stored.len();
+        runtime().block_on(check(&file.path(), &stored, round));
+    }
+    assert!(rotations > 0);
+}
+
+fn test_name() -> &'static str {
+    "a_killed_process_loses_nothing_that_it_was_told_is_stored"
+}
+
+/// Notes that a grant has been told to be at this generation.
+fn note(stored: &mut HashMap<u64, u64>, line: &str) {
+    let (grant, generation) = line.split_once(' ').unwrap();
+    let (grant, generation) = (grant.parse().unwrap(), generation.parse().unwrap());
+    let before = stored.insert(grant, generation);
+    assert!(before.is_none_or(|before| before < generation), "grant {grant}: {generation} after {before:?}");
+}
+
+async fn check(path: &Path, stored: &HashMap<u64, u64>, round: u32) {
+    let store = RedbStore::open(path).unwrap();
+    for (&grant, &generation) in stored {
+        let entry = store.get(&key(grant)).await.unwrap().expect("it was stored");
+        let found = generation_of(&entry);
+        // One more may have been stored that nobody was told of.
+        assert!(
+            (generation..=generation + 1).contains(&found),
+            "round {round}, grant {grant}: {found} instead of {generation}"
+        );
+        let name = Name::new([u8::try_from(found % 256).unwrap(); 16]);
+        let beside = store.beside(&key(grant), &name).await.unwrap();
+        assert_eq!(beside, Some(entry.value), "round {round}, grant {grant}: with it came what is beside it");
+    }
+}
+
+fn generation_of(entry: &Entry) -> u64 {
+    u64::from_be_bytes(entry.value.as_ref().try_into().unwrap())
+}
+
+/// The work of the process that is killed.
+async fn rotate_for_ever(path: PathBuf) {
+    let store = RedbStore::open(path).unwrap();
+    say("open");
+    let rotating: Vec<_> = (0..GRANTS).map(|grant| tokio::spawn(rotate(store.clone(), grant))).collect();
+    for grant in rotating {
+        grant.await.unwrap();
+    }
+}
+
+async fn rotate(store: RedbStore, grant: u64) {
+    let mut current = store.get(&key(grant)).await.unwrap();
+    loop {
+        let (expected, generation) = match current {
+            None => (None, 1),
+            Some(entry) => {
+                let claim = store.claim(&key(grant), &TAG, fresh(), HOUR).await.unwrap().unwrap();
+                assert_eq!(claim.lease, Lease::Taken, "a lease is forgotten by a crash");
+                (Some(claim.entry.version), generation_of(&entry) + 1)
+            }
+        };
+        let value = Bytes::copy_from_slice(&generation.to_be_bytes());
+        let next = Entry::new(fresh(), TAG, value.clone());
+        let also = Beside::new(Name::new([u8::try_from(generation % 256).unwrap(); 16]), value, HOUR);
+        let change = Change::Put { entry: next.clone(), ttl: Ttl::After(HOUR) };
+        assert_eq!(store.swap(&key(grant), expected, change, Some(also)).await.unwrap(), Swap::Swapped);
+        say(&format!("{grant} {generation}"));
+        current = Some(next);
+    }
+}
+
+fn fresh() -> tower_oauth_refresh::store::Version {
+    version(rand::random())
+}
+
+#[test]
+fn a_full_disk_is_unavailable_and_the_store_goes_on_when_there_is_room() {
+    const TEST: &str = "a_full_disk_is_unavailable_and_the_store_goes_on_when_there_is_room";
+    if let Some(path) = path_to_work_on() {
+        return runtime().block_on(fill(path));
+    }
+    let file = TestFile::new();
+    // No file of this process may grow over this many blocks of 512 bytes, and no signal ends it for that.
+    let shell = "trap '' XFSZ; ulimit -S -f 2048; exec \"$0\" \"$@\"";
+    let mut process = Process::start(shell, TEST, &file.path());
+    process.expect("full");
+    let id = process.child.id().to_string();
+    let status = Command::new("prlimit").args(["--pid", &id, "--fsize=unlimited"]).status().unwrap();
+    assert!(status.success(), "the limit cannot be lifted");
+    process.expect("goes on");
+    assert!(process.child.wait().unwrap().success());
+    runtime().block_on(async {
+        let store = file.open();
+        assert_eq!(store.get(&key(0)).await.unwrap(), Some(entry(2)), "and what was stored is there");
+    });
+}
+
+/// The work of the process whose file may not grow.
+async fn fill(path: PathBuf) {
+    let store = RedbStore::open(path).unwrap();
+    assert_eq!(put(&store, &key(0), None, 1, Ttl::After(HOUR)).await, Swap::Swapped);
+    let lease = async |number| store.claim(&key(0), &TAG, version(number), HOUR).await;
+    assert_eq!(lease(7).await.unwrap().unwrap().lease, Lease::Taken);
+    let large = Bytes::from(vec![7; 16 * 1024]);
+    let put_large = async |number: u64| {
+        let entry = Entry::new(version(number), TAG, large.clone());
+        store.swap(&key(number), None, Change::Put { entry, ttl: Ttl::After(HOUR) }, None).await
+    };
+    let mut number = 0;
+    let error = loop {
+        number += 1;
+        assert!(number < 1_000, "the disk is never full");
+        match put_large(number).await {
+            Ok(swap) => assert_eq!(swap, Swap::Swapped),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+    eventually("what is stored can be read on a full disk", async || {
+        let entry = store.get(&key(number - 1)).await;
+        assert!(!matches!(entry, Ok(None)), "what is stored is never absent");
+        entry.is_ok()
+    })
+    .await;
+    assert!(matches!(lease(8).await.unwrap().unwrap().lease, Lease::Held(_)), "a lease stays with who took it");
+    say("full");
+    eventually("the store goes on", async || matches!(put_large(number).await, Ok(Swap::Swapped))).await;
+    let change = Change::Put { entry: entry(2), ttl: Ttl::Keep };
+    assert_eq!(store.swap(&key(0), Some(version(7)), change, Some(beside(1, HOUR))).await.unwrap(), Swap::Swapped);
+    say("goes on");
+}
+
+/// A clock that holds up whoever asks for the time, or panics: whatever can go wrong in a thread of the store.
+#[derive(Clone, Default)]
+struct BadClock(Arc<AtomicU8>);
+
+const GOOD: u8 = 0;
+const HANGS: u8 = 1;
+const PANICS: u8 = 2;
+
+impl Clock for BadClock {
+    fn now(&self) -> Timestamp {
+        while self.0.load(Ordering::SeqCst) == HANGS {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_ne!(self.0.load(Ordering::SeqCst), PANICS, "the clock is broken");
+        SystemClock.now()
+    }
+}
+
+#[test]
+fn a_call_ends_in_time_whatever_holds_up_the_threads_of_the_store() {
+    runtime().block_on(async {
+        let (file, clock) = (TestFile::new(), BadClock::default());
+        let builder = RedbStore::builder(file.path()).clock(clock.clone());
+        let store = builder.timeout(Duration::from_millis(200)).open().unwrap();
+        eventually("the store works", async || try_put(&store, 0).await.is_ok()).await;
+
+        for (row, state) in [("hangs", HANGS), ("panics", PANICS)] {
+            clock.0.store(state, Ordering::SeqCst);
+            // More than can wait.
+            let mut calls = JoinSet::new();
+            for number in 1..=1_500 {
+                let store = store.clone();
+                calls.spawn(async move {
+                    let read = store.get(&key(0)).await.map(drop);
+                    [try_put(&store, number).await.map(drop), read]
+                });
+            }
+            while let Some(ended) = calls.join_next().await {
+                for result in ended.unwrap() {
+                    assert!(matches!(result, Err(StoreError::Unavailable(_))), "{row}: {result:?}");
+                }
+            }
+            clock.0.store(GOOD, Ordering::SeqCst);
+            eventually("the store goes on", async || try_put(&store, 2_000 + u64::from(state)).await.is_ok()).await;
+            eventually("the store is read", async || matches!(store.get(&key(0)).await, Ok(Some(_)))).await;
+        }
+    });
+}
+
+async fn try_put(store: &RedbStore, number: u64) -> Result<Swap, StoreError> {
+    let change = Change::Put { entry: entry(1), ttl: Ttl::After(HOUR) };
+    store.swap(&key(number), None, change, None).await
+}
+
+async fn eventually(what: &str, mut ask: impl AsyncFnMut() -> bool) {
+    let started = Instant::now();
+    while !ask().await {
+        assert!(started.elapsed() < PATIENCE, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}

@@ -1,0 +1,153 @@
+//! What `RedbStore` opens and what it refuses, and what it makes of damage.
+
+mod support;
+
+use std::fs;
+use std::path::PathBuf;
+
+use redb::{Database, TableDefinition};
+use support::redb::{FORMAT, GRANTS, HOUR, TAG, TestFile, beside, entry, key, put, put_with, version};
+use tower_oauth_refresh::store::{Change, Name, Store, Swap, Ttl};
+use tower_oauth_refresh::{RedbOpenError, RedbStore, StoreError};
+
+#[test]
+fn a_file_belongs_to_one_store() {
+    let file = TestFile::new();
+    let store = file.open();
+    let error = file.open_error();
+    assert!(matches!(error, RedbOpenError::InUse(_)), "{error:?}");
+    let clone = store.clone();
+    drop(store);
+    let error = file.open_error();
+    assert!(matches!(error, RedbOpenError::InUse(_)), "a clone keeps it open: {error:?}");
+    drop(clone);
+    drop(file.open());
+}
+
+#[tokio::test]
+async fn what_is_no_database_of_ours_is_refused_and_left_alone() {
+    type Make = fn(&PathBuf);
+    type Fits = fn(&RedbOpenError) -> bool;
+    let rows: [(&str, Make, Fits); 6] = [
+        (
+            "text",
+            |path| fs::write(path, "grants ".repeat(10_000)).unwrap(),
+            |e| matches!(e, RedbOpenError::Unreadable(_)),
+        ),
+        ("one byte", |path| fs::write(path, "g").unwrap(), |e| matches!(e, RedbOpenError::Unreadable(_))),
+        ("a directory", |path| fs::create_dir(path).unwrap(), |e| matches!(e, RedbOpenError::Io(_))),
+        (
+            "another program's",
+            |path| write_table(path, TableDefinition::new("theirs"), 1),
+            |e| matches!(e, RedbOpenError::Foreign),
+        ),
+        (
+            "a newer layout",
+            |path| write_table(path, FORMAT, 2),
+            |e| matches!(e, RedbOpenError::OtherLayout { found: 2, known: 1, .. }),
+        ),
+        (
+            "cut in half",
+            |path| {
+                drop(RedbStore::open(path.clone()).unwrap());
+                let bytes = fs::read(path).unwrap();
+                fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+            },
+            |e| matches!(e, RedbOpenError::Unreadable(_)),
+        ),
+    ];
+    for (row, make, fits) in rows {
+        let file = TestFile::new();
+        make(&file.path());
+        let before = fs::read(file.path()).ok();
+        let error = file.open_error();
+        assert!(fits(&error), "{row}: {error:?}");
+        if !row.contains("program") && !row.contains("layout") {
+            assert_eq!(fs::read(file.path()).ok(), before, "{row}: it is left as it was");
+        }
+    }
+    let file = TestFile::new();
+    let error = RedbStore::open(file.path().join("grants.redb")).expect_err("there is no such directory");
+    assert!(matches!(error, RedbOpenError::Io(_)), "{error:?}");
+    fs::write(file.path(), "").unwrap();
+    assert_eq!(put(&file.open(), &key(1), None, 1, Ttl::After(HOUR)).await, Swap::Swapped, "an empty file");
+}
+
+fn write_table(path: &PathBuf, table: TableDefinition<'static, &str, u64>, layout: u64) {
+    let database = Database::create(path).unwrap();
+    let write = database.begin_write().unwrap();
+    write.open_table(table).unwrap().insert("layout", layout).unwrap();
+    write.commit().unwrap();
+}
+
+#[tokio::test]
+async fn damage_is_found_when_the_file_is_opened() {
+    let file = TestFile::new();
+    let store = file.open();
+    for number in 0..200 {
+        assert_eq!(put(&store, &key(number), None, 1, Ttl::After(HOUR)).await, Swap::Swapped);
+    }
+    drop(store);
+    let whole = fs::read(file.path()).unwrap();
+    let mut refused = 0;
+    for place in (0..whole.len()).step_by(1531) {
+        let mut damaged = whole.clone();
+        damaged[place] ^= 0x10;
+        fs::write(file.path(), &damaged).unwrap();
+        match RedbStore::open(file.path()) {
+            Err(error) => {
+                assert!(matches!(error, RedbOpenError::Unreadable(_)), "byte {place}: {error:?}");
+                refused += 1;
+            }
+            // Not every byte is in use.
+            Ok(store) => {
+                for number in 0..200 {
+                    assert_eq!(store.get(&key(number)).await.unwrap(), Some(entry(1)), "byte {place}, entry {number}");
+                }
+            }
+        }
+    }
+    assert!(refused > 0, "some of the bytes are in use");
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_is_corrupt_and_alone() {
+    let file = TestFile::new();
+    let store = file.open();
+    for number in 0..2 {
+        let also = Some(beside(1, HOUR));
+        assert_eq!(put_with(&store, &key(number), None, 1, Ttl::After(HOUR), also).await, Swap::Swapped);
+    }
+    drop(store);
+    for damaged in [&b""[..], b"\0", &[9; 60], &[1; 50]] {
+        let database = Database::open(file.path()).unwrap();
+        let write = database.begin_write().unwrap();
+        write.open_table(GRANTS).unwrap().insert(key(0).as_bytes(), damaged).unwrap();
+        write.commit().unwrap();
+        drop(database);
+        let store = file.open();
+        let put = Change::Put { entry: entry(2), ttl: Ttl::After(HOUR) };
+        let (version, name) = (Some(version(1)), Name::new([1; 16]));
+        let errors = [
+            store.get(&key(0)).await.err(),
+            store.beside(&key(0), &name).await.err(),
+            store.claim(&key(0), &TAG, entry(2).version, HOUR).await.err(),
+            store.swap(&key(0), None, put.clone(), None).await.err(),
+            store.swap(&key(0), version, put, None).await.err(),
+            store.swap(&key(0), version, Change::Remove, None).await.err(),
+        ];
+        for (number, error) in errors.iter().enumerate() {
+            assert!(matches!(error, Some(StoreError::Corrupt(_))), "call {number}, {damaged:?}: {error:?}");
+        }
+        assert_eq!(store.get(&key(1)).await.unwrap(), Some(entry(1)), "the other is not concerned");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn the_file_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let file = TestFile::new();
+    drop(file.open());
+    assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
+}

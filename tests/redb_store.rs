@@ -1,0 +1,225 @@
+//! `RedbStore` keeps the contract of `Store`, and what it promises besides.
+
+mod support;
+
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use support::ManualClock;
+use support::redb::{HOUR, TAG, TestFile, beside, entry, has_beside, key, put, put_with, version};
+use support::session::{infallible, log_in, refresh};
+use tokio::task::JoinSet;
+use tower_layer::Layer as _;
+use tower_oauth_refresh::store::{Change, Claim, Lease, Store, Swap, Ttl};
+use tower_oauth_refresh::{RedbStore, RefreshLayer};
+
+tower_oauth_refresh::store_tests!({
+    let file = TestFile::new();
+    let store = file.open();
+    // The directory goes with the last handle of the test.
+    let kept = Arc::new((store, file));
+    async move || Arc::clone(&kept).0.clone()
+});
+
+/// How long what must happen some time is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn claim(store: &RedbStore, number: u64, lease: Duration) -> Option<Lease> {
+    let claim = store.claim(&key(1), &TAG, version(number), lease).await.unwrap();
+    claim.map(|Claim { lease, .. }| lease)
+}
+
+#[tokio::test]
+async fn what_was_answered_is_there_after_close_and_open() {
+    let file = TestFile::new();
+    let store = file.open();
+    for number in 0..100 {
+        let also = Some(beside(7, HOUR));
+        assert_eq!(put_with(&store, &key(number), None, 1, Ttl::After(HOUR), also).await, Swap::Swapped);
+    }
+    for number in 0..50 {
+        assert_eq!(put(&store, &key(number), Some(1), 2, Ttl::Keep).await, Swap::Swapped);
+    }
+    for number in 50..60 {
+        let removed = store.swap(&key(number), Some(version(1)), Change::Remove, None).await.unwrap();
+        assert_eq!(removed, Swap::Swapped);
+    }
+    drop(store);
+    let store = file.open();
+    for number in 0..100 {
+        let expected = match number {
+            0..50 => Some(entry(2)),
+            50..60 => None,
+            _ => Some(entry(1)),
+        };
+        assert_eq!(store.get(&key(number)).await.unwrap(), expected, "entry {number}");
+        assert_eq!(has_beside(&store, &key(number), 7).await, expected.is_some(), "beside entry {number}");
+    }
+    drop(store);
+    assert_eq!(file.rows(), [90, 90, 180], "a removal leaves nothing");
+}
+
+#[tokio::test]
+async fn a_lease_does_not_outlive_its_process() {
+    let file = TestFile::new();
+    let store = file.open();
+    assert_eq!(put(&store, &key(1), None, 1, Ttl::After(HOUR)).await, Swap::Swapped);
+    assert_eq!(claim(&store, 2, HOUR).await, Some(Lease::Taken));
+    assert!(matches!(claim(&store, 3, HOUR).await, Some(Lease::Held(_))));
+    drop(store);
+    let store = file.open();
+    assert_eq!(store.get(&key(1)).await.unwrap(), Some(entry(1)));
+    assert_eq!(claim(&store, 3, HOUR).await, Some(Lease::Taken));
+}
+
+#[tokio::test]
+async fn times_go_by_the_clock_of_the_store() {
+    let (file, clock) = (TestFile::new(), ManualClock::new());
+    let store = RedbStore::builder(file.path()).clock(clock.clone()).open().unwrap();
+    let also = Some(beside(2, HOUR / 2));
+    assert_eq!(put_with(&store, &key(1), None, 1, Ttl::After(HOUR), also).await, Swap::Swapped);
+    assert_eq!(claim(&store, 2, HOUR / 4).await, Some(Lease::Taken));
+    let millisecond = Duration::from_millis(1);
+    clock.advance(HOUR / 4 - millisecond);
+    assert_eq!(claim(&store, 3, HOUR).await, Some(Lease::Held(millisecond)));
+    clock.advance(millisecond);
+    assert_eq!(claim(&store, 3, HOUR).await, Some(Lease::Taken));
+
+    clock.advance(HOUR / 4 - millisecond);
+    assert!(has_beside(&store, &key(1), 2).await);
+    clock.advance(millisecond);
+    assert!(!has_beside(&store, &key(1), 2).await);
+    assert_eq!(put(&store, &key(1), Some(3), 4, Ttl::Keep).await, Swap::Swapped);
+    clock.advance(HOUR / 2 - millisecond);
+    assert_eq!(store.get(&key(1)).await.unwrap(), Some(entry(4)));
+    clock.advance(millisecond);
+    assert_eq!(store.get(&key(1)).await.unwrap(), None);
+    assert_eq!(claim(&store, 5, HOUR).await, None);
+    assert_eq!(put(&store, &key(1), Some(4), 5, Ttl::Keep).await, Swap::Conflict(None));
+}
+
+#[tokio::test]
+async fn what_takes_the_place_of_an_expired_entry_has_nothing_beside_it() {
+    let (file, clock) = (TestFile::new(), ManualClock::new());
+    let store = RedbStore::builder(file.path()).clock(clock.clone()).open().unwrap();
+    for number in 1..=3 {
+        // At once after the end, and after the writer has had the time to sweep.
+        let also = Some(beside(2, HOUR * 9));
+        assert_eq!(put_with(&store, &key(number), None, 1, Ttl::After(HOUR), also).await, Swap::Swapped);
+        clock.advance(HOUR);
+        tokio::time::sleep(Duration::from_millis(number * 300)).await;
+        assert!(!has_beside(&store, &key(number), 2).await, "it goes with its entry");
+        assert_eq!(put(&store, &key(number), None, 2, Ttl::After(HOUR)).await, Swap::Swapped);
+        assert!(!has_beside(&store, &key(number), 2).await);
+    }
+}
+
+#[tokio::test]
+async fn the_oldest_of_nine_values_beside_an_entry_is_dropped() {
+    let file = TestFile::new();
+    let store = file.open();
+    // Names in falling order, so that the order of the table is not that of time.
+    for number in 1..=8 {
+        let expected = (number > 1).then(|| number - 1);
+        let also = Some(beside(100 - u8::try_from(number).unwrap(), HOUR));
+        assert_eq!(put_with(&store, &key(1), expected, number, Ttl::After(HOUR), also).await, Swap::Swapped);
+    }
+    // The oldest is written again, and is then the youngest.
+    assert_eq!(put_with(&store, &key(1), Some(8), 9, Ttl::Keep, Some(beside(99, HOUR))).await, Swap::Swapped);
+    assert_eq!(put_with(&store, &key(1), Some(9), 10, Ttl::Keep, Some(beside(1, HOUR))).await, Swap::Swapped);
+    for (number, there) in [(99, true), (98, false), (97, true), (92, true), (1, true)] {
+        assert_eq!(has_beside(&store, &key(1), number).await, there, "value {number}");
+    }
+    drop(store);
+    assert_eq!(file.rows(), [1, 8, 9]);
+}
+
+#[tokio::test]
+async fn the_place_of_what_has_expired_is_taken_back() {
+    const ENTRIES: u64 = 2_000;
+    let (file, clock) = (TestFile::new(), ManualClock::new());
+    let mut sizes = Vec::new();
+    for round in 0..5 {
+        let store = RedbStore::builder(file.path()).clock(clock.clone()).open().unwrap();
+        let mut writes = JoinSet::new();
+        for number in 0..ENTRIES {
+            let store = store.clone();
+            // Of two rounds, one ends with its values beside it, the other after them.
+            let also = Some(beside(1, HOUR / 2 * (1 + round % 2)));
+            let key = key(u64::from(round) * ENTRIES + number);
+            writes.spawn(async move { put_with(&store, &key, None, 1, Ttl::After(HOUR), also).await });
+            if writes.len() == 500 {
+                assert_eq!(writes.join_next().await.unwrap().unwrap(), Swap::Swapped);
+            }
+        }
+        while let Some(swap) = writes.join_next().await {
+            assert_eq!(swap.unwrap(), Swap::Swapped);
+        }
+        clock.advance(HOUR);
+        drop(store);
+        let started = Instant::now();
+        while file.rows() != [0; 3] {
+            assert!(started.elapsed() < PATIENCE, "round {round}: never taken back: {:?}", file.rows());
+            // Nobody calls: the writer does it by itself.
+            let store = RedbStore::builder(file.path()).clock(clock.clone()).open().unwrap();
+            tokio::time::sleep(Duration::from_millis(1_500)).await;
+            drop(store);
+        }
+        sizes.push(fs::metadata(file.path()).unwrap().len());
+    }
+    assert!(sizes[4] <= sizes[1], "the file grows: {sizes:?}");
+}
+
+#[test]
+fn what_is_asked_for_when_the_last_handle_goes_is_done() {
+    let file = TestFile::new();
+    for round in 0..20 {
+        let store = file.open();
+        // The runtime ends with its tasks in the middle of their call.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            for number in 0..20 {
+                let store = store.clone();
+                tokio::spawn(async move { put(&store, &key(round * 20 + number), None, 1, Ttl::After(HOUR)).await });
+            }
+            tokio::task::yield_now().await;
+        });
+        drop(runtime);
+        drop(store);
+        assert_eq!(file.rows()[0], (round + 1) * 20);
+    }
+}
+
+#[tokio::test]
+async fn debug_shows_no_value() {
+    let file = TestFile::new();
+    let store = file.open();
+    assert_eq!(put(&store, &key(1), None, 1, Ttl::After(HOUR)).await, Swap::Swapped);
+    assert_eq!(format!("{store:?}"), format!("RedbStore {{ path: {:?}, .. }}", file.path()));
+    let builder = format!("{:?}", RedbStore::builder(file.path()));
+    assert!(builder.starts_with("RedbStoreBuilder { path: "), "{builder}");
+}
+
+#[tokio::test]
+async fn a_session_goes_on_after_a_restart() {
+    let (file, upstream) = (TestFile::new(), support::Upstream::new());
+    let serve = || {
+        let layer = RefreshLayer::builder(file.open()).build().unwrap();
+        layer.layer(infallible(&upstream))
+    };
+    let first = {
+        let service = serve();
+        log_in(&service).await
+    };
+    let second = {
+        let service = serve();
+        refresh(&service, &first).await.token()
+    };
+    let service = serve();
+    assert_eq!(refresh(&service, &first).await.token(), second, "the replay is there as well");
+    let third = refresh(&service, &second).await.token();
+    drop(service);
+    assert_ne!(refresh(&serve(), &third).await.token(), third);
+    assert_eq!((upstream.refreshes(), upstream.reuses(), upstream.alive()), (3, 0, 1));
+}

@@ -1,0 +1,317 @@
+//! What `RedisStore` says when it connects: a clear error for what cannot work, a warning of what loses sessions, and
+//! never a password.
+
+mod support;
+
+use std::error::Error;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use support::entries::{NAME, TAG, every_call, put, random_key};
+use support::redis::{Certificates, RedisServer};
+use support::secrets::{Log, Needles};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tower_oauth_refresh::store::{Store, Swap};
+use tower_oauth_refresh::{RedisConnectError, RedisStore, RedisStoreBuilder, RedisUrlError};
+
+const PATIENT: Duration = Duration::from_secs(60);
+
+/// The rights that the documentation says a user needs.
+const RIGHTS: &str = "~rt:* +get +set +setrange +unlink +time +eval +evalsha +script|load +info";
+
+fn builder(url: &str) -> RedisStoreBuilder {
+    RedisStore::builder(url).command_timeout(PATIENT)
+}
+
+async fn refused(url: &str) -> RedisConnectError {
+    builder(url).connect().await.expect_err(url)
+}
+
+/// The error and all that it comes from, in every form.
+fn in_full(error: &dyn Error) -> String {
+    let mut text = format!("{error:?}");
+    let mut next = Some(error);
+    while let Some(error) = next {
+        text += &format!(": {error}");
+        next = error.source();
+    }
+    text
+}
+
+#[tokio::test]
+async fn a_url_that_makes_no_sense_is_an_error() {
+    let rows = [
+        ("localhost", RedisUrlError::Scheme),
+        ("redis://", RedisUrlError::NoHost),
+        ("redis://a b", RedisUrlError::Host),
+        ("redis://h:port", RedisUrlError::Port),
+        ("redis://a,b", RedisUrlError::SeveralHosts),
+        ("redis://user@h", RedisUrlError::Credentials),
+        ("redis://h/name", RedisUrlError::Database),
+        ("redis-cluster://h/1", RedisUrlError::ClusterDatabase),
+        ("redis-sentinel://h", RedisUrlError::NoService),
+        ("redis+unix://h/s", RedisUrlError::SocketPath),
+        ("redis://h?x=y", RedisUrlError::Trailer),
+    ];
+    for (url, expected) in rows {
+        let RedisConnectError::Url(error) = refused(url).await else { panic!("{url} is no error of the URL") };
+        assert_eq!(error, expected, "{url}");
+    }
+}
+
+#[tokio::test]
+async fn a_setting_that_makes_no_sense_is_an_error() {
+    let second = Duration::from_secs(1);
+    let of = || RedisStore::builder("redis://127.0.0.1:1");
+    let rows = [
+        ("key_prefix", of().key_prefix("a{b")),
+        ("key_prefix", of().key_prefix("}")),
+        ("command_timeout", of().command_timeout(Duration::ZERO)),
+        ("wait_for_replicas", of().wait_for_replicas(0, second / 2)),
+        ("wait_for_replicas", of().wait_for_replicas(1, Duration::ZERO)),
+        ("wait_for_replicas", of().wait_for_replicas(1, second)),
+        ("tls", of().tls_root_certificates("")),
+    ];
+    for (name, builder) in rows {
+        let row = format!("{builder:?}");
+        let error = builder.connect().await.unwrap_err();
+        assert!(matches!(error, RedisConnectError::Setting { setting, .. } if setting == name), "{row}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_unreachable() {
+    let server = RedisServer::start().await;
+    server.kill();
+    let error = refused(&server.url()).await;
+    assert!(matches!(error, RedisConnectError::Unreachable(_)), "{error:?}");
+}
+
+/// A server that takes connections and answers nothing does not keep an app from ending its start.
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_unreachable() {
+    let server = RedisServer::start().await;
+    server.freeze();
+    let store = RedisStore::builder(&server.url()).command_timeout(Duration::from_millis(100));
+    let error = tokio::time::timeout(PATIENT, store.connect()).await.expect("in bounded time").unwrap_err();
+    assert!(matches!(error, RedisConnectError::Unreachable(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_user_or_password_that_is_wrong_is_refused() {
+    let server = RedisServer::builder().password("right").user("alice on >hers ~* &* +@all").start().await;
+    for credentials in ["", ":wrong@", "alice:right@", "bob:right@"] {
+        let error = refused(&server.url_with(credentials)).await;
+        assert!(matches!(error, RedisConnectError::Authentication(_)), "{credentials}: {error:?}");
+    }
+    for credentials in [":right@", "default:right@", "alice:hers@"] {
+        builder(&server.url_with(credentials)).connect().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_password_may_have_any_character() {
+    let server = RedisServer::builder().user("al:ice on >p@/?#%:é ~* &* +@all").start().await;
+    builder(&server.url_with("al%3Aice:p%40%2F%3F%23%25%3A%C3%A9@")).connect().await.unwrap();
+}
+
+/// The rights of the documentation are enough for every call, and each of them is needed.
+#[tokio::test]
+async fn a_user_needs_the_rights_that_are_documented_and_no_more() {
+    let server = RedisServer::builder().user(&format!("app on >secret {RIGHTS}")).start().await;
+    let log = Log::capture();
+    let store = builder(&server.url_with("app:secret@")).connect().await.unwrap();
+    let key = random_key();
+    for _ in 0..2 {
+        for (call, outcome) in every_call(&store, &key).await {
+            outcome.unwrap_or_else(|error| panic!("{call}: {}", in_full(&error)));
+        }
+        server.command(&["SCRIPT", "FLUSH"]).await;
+    }
+    assert_eq!(server.command(&["ACL", "LOG"]).await, redis::Value::Array(Vec::new()), "nothing was denied");
+    drop(log);
+
+    for right in RIGHTS.split(' ').filter(|right| !["+info", "+script|load", "+eval"].contains(right)) {
+        let rules = ["ACL", "SETUSER", "less", "reset", "on", ">secret"];
+        let rights = RIGHTS.split(' ').filter(|kept| *kept != right);
+        server.command(&rules.into_iter().chain(rights).collect::<Vec<_>>()).await;
+        let error = refused(&server.url_with("less:secret@")).await;
+        assert!(matches!(error, RedisConnectError::Permission(_)), "without {right}: {}", in_full(&error));
+    }
+}
+
+/// A user that may not look at the server is not in the way of a start.
+#[tokio::test]
+async fn a_server_that_does_not_tell_about_itself_is_taken() {
+    let rights = RIGHTS.replace(" +info", "").replace(" +script|load", "");
+    let server = RedisServer::builder().user(&format!("app on >secret {rights}")).start().await;
+    let (log, guard) = Log::capture();
+    builder(&server.url_with("app:secret@")).connect().await.unwrap();
+    drop(guard);
+    assert!(!log.text().contains("WARN"), "{}", log.text());
+}
+
+#[tokio::test]
+async fn a_server_of_the_wrong_kind_is_an_error() {
+    let alone = RedisServer::start().await;
+    let error = refused(&alone.url().replace("redis://", "redis-cluster://")).await;
+    assert!(matches!(error, RedisConnectError::NotACluster), "{error:?}");
+
+    let clustered = RedisServer::builder().config("cluster-enabled", "yes").start().await;
+    let error = refused(&clustered.url()).await;
+    assert!(matches!(error, RedisConnectError::PartOfACluster), "{error:?}");
+
+    let replica = RedisServer::builder().replica_of(alone.port()).start().await;
+    let error = refused(&replica.url()).await;
+    assert!(matches!(error, RedisConnectError::Unusable(_)), "{error:?}");
+
+    let error = refused(&format!("{}/99", alone.url())).await;
+    assert!(matches!(error, RedisConnectError::Unusable(_)), "{error:?}");
+}
+
+/// Answers every command as a server of that version would.
+async fn server_of_version(version: &'static str) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let info = format!("# Server\r\nredis_version:{version}\r\nredis_mode:standalone\r\n");
+                let answer = format!("${}\r\n{info}\r\n", info.len());
+                let mut request = [0; 1024];
+                while socket.read(&mut request).await.is_ok_and(|read| read > 0) {
+                    if socket.write_all(answer.as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_server_that_is_too_old_is_an_error() {
+    for version in ["5.0.14", "2.8.0", "4.9"] {
+        let error = refused(&format!("redis://127.0.0.1:{}", server_of_version(version).await)).await;
+        assert!(matches!(&error, RedisConnectError::TooOld { found } if found == version), "{version}: {error:?}");
+        assert!(error.to_string().contains("6.0"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn tls_needs_certificates_that_fit() {
+    let (certificates, others) = (Certificates::generate(), Certificates::generate());
+    let server = RedisServer::builder().tls(&certificates).config("tls-auth-clients", "yes").start().await;
+    let (ca, client) = (certificates.ca.as_str(), certificates.client.clone());
+    let of = || builder(&server.url());
+    let trusting = || of().tls_root_certificates(ca);
+    let rows = [
+        ("an authority that is not known", of(), "Unreachable"),
+        ("another authority", of().tls_root_certificates(others.ca.as_str()), "Unreachable"),
+        ("no certificate of a client", trusting(), "Unreachable"),
+        ("no PEM", of().tls_root_certificates("no certificate"), "Certificate"),
+        ("no key", trusting().tls_client_certificate(client.certificate.as_str(), "no key"), "Certificate"),
+        ("no chain", trusting().tls_client_certificate("", client.key.as_str()), "Certificate"),
+        ("TCP", builder(&server.url().replace("rediss", "redis")), "Unreachable"),
+    ];
+    for (row, builder, expected) in rows {
+        let error = builder.connect().await.expect_err(row);
+        let kind = format!("{error:?}");
+        assert!(kind.starts_with(expected), "{row}: {}", in_full(&error));
+    }
+    let store = trusting().tls_client_certificate(client.certificate.as_str(), client.key.as_str());
+    let store = store.connect().await.unwrap();
+    let key = random_key();
+    assert_eq!(put(&store, &key, None, 1).await.unwrap(), Swap::Swapped);
+    assert!(store.claim(&key, &TAG, support::entries::version(2), PATIENT).await.unwrap().is_some());
+    assert!(store.beside(&key, &NAME).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_socket_is_as_good_as_a_port() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("redis.sock").display().to_string();
+    let server = RedisServer::builder().config("unixsocket", &path).password("secret").start().await;
+    let store = builder(&format!("redis+unix://:secret@{path}?db=2")).connect().await.unwrap();
+    assert_eq!(put(&store, &random_key(), None, 1).await.unwrap(), Swap::Swapped);
+    assert!(server.info("keyspace").await.contains_key("db2"));
+}
+
+/// Both settings that lose sessions are warned of, and neither keeps an app from starting.
+#[tokio::test]
+async fn what_loses_sessions_is_warned_of() {
+    let lines = ["appendonly", "maxmemory-policy"];
+    let rows = [
+        ("no", "noeviction", [true, false]),
+        ("yes", "allkeys-lru", [false, true]),
+        ("no", "volatile-ttl", [true, true]),
+        ("yes", "noeviction", [false, false]),
+    ];
+    for (append_only, policy, expected) in rows {
+        let server = RedisServer::builder().config(lines[0], append_only).config(lines[1], policy).start().await;
+        let (log, guard) = Log::capture();
+        builder(&server.url()).connect().await.unwrap();
+        drop(guard);
+        let text = log.text();
+        let warnings: Vec<_> = text.lines().filter(|line| line.contains("WARN")).collect();
+        let warned = lines.map(|name| warnings.iter().any(|line| line.contains(name)));
+        assert_eq!(warned, expected, "appendonly {append_only}, {policy}: {warnings:#?}");
+        assert_eq!(warnings.len(), expected.into_iter().filter(|expected| *expected).count());
+    }
+}
+
+/// Neither the store nor its builder, nor an error, nor the log at its most talkative, has a password in it.
+#[tokio::test]
+async fn a_password_is_nowhere_to_be_seen() {
+    let password = "correct-horse-battery";
+    let mut needles = Needles::default();
+    needles.text(password);
+    let server = RedisServer::builder().user(&format!("app on >{password} ~* &* +@all")).start().await;
+    let (log, guard) = Log::capture();
+    let mut seen = Vec::new();
+    let mut look = |thing: &dyn Debug| seen.push(format!("{thing:?} {thing:#?}"));
+
+    let url = server.url_with(&format!("app:{password}@"));
+    let building = builder(&url).sentinel_credentials("app", password);
+    look(&building);
+    let store = building.connect().await.unwrap();
+    look(&store);
+    for url in ["nothing://app:{}@h", "redis://app:{}", "redis://app:{}@h:x", "redis://app:{}@a,b", "redis://h/{}"] {
+        look(&in_full(&refused(&url.replace("{}", password)).await));
+        look(&builder(&url.replace("{}", password)));
+    }
+    look(&in_full(&refused(&server.url_with(&format!("nobody:{password}@"))).await));
+    // A server without AUTH quotes what came with it.
+    let quoting = server_that_quotes().await;
+    look(&in_full(&refused(&format!("redis://app:{password}@127.0.0.1:{quoting}")).await));
+    server.kill();
+    for (_, outcome) in every_call(&store, &random_key()).await {
+        look(&in_full(&outcome.unwrap_err()));
+    }
+    drop(guard);
+    seen.push(log.text());
+    for text in seen {
+        assert_eq!(needles.find(&text), None, "{text}");
+    }
+}
+
+/// Knows no command, and says so as Redis does.
+async fn server_that_quotes() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut request = [0; 1024];
+            while let Ok(read @ 1..) = socket.read(&mut request).await {
+                let words = String::from_utf8_lossy(&request[..read]).replace("\r\n", "' '");
+                let answer = format!("-ERR unknown command 'AUTH', with args beginning with: '{words}'\r\n");
+                if socket.write_all(answer.as_bytes()).await.is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    port
+}

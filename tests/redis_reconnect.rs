@@ -1,0 +1,262 @@
+//! A `RedisStore` whose server goes away: fails at once, takes nothing down with it, and comes back by itself.
+
+mod support;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use redis::Value;
+use support::entries::{LEASE, TAG, entry, every_call, put, random_key, remove, version};
+use support::redis::{Fault, RedisServer, Wire};
+use tokio::sync::Notify;
+use tower_oauth_refresh::RedisStore;
+use tower_oauth_refresh::store::{Key, Lease, Store, StoreError, Swap, Tag};
+
+/// When to give up what comes with certainty.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Longer than any test runs: what fails before has not waited for it.
+const NEVER: Duration = Duration::from_secs(3600);
+
+async fn connect(url: &str, command_timeout: Duration) -> RedisStore {
+    RedisStore::builder(url).command_timeout(command_timeout).connect().await.unwrap()
+}
+
+async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("not in time: {what}"))
+}
+
+async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < end, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn is_back(store: &RedisStore, key: &Key) {
+    eventually("it comes back", async || store.get(key).await.ok()).await;
+}
+
+fn is_unavailable<T>(outcome: &Result<T, StoreError>) -> bool {
+    matches!(outcome, Err(StoreError::Unavailable(_)))
+}
+
+/// How many connections other than the one that asks.
+async fn connections(server: &RedisServer) -> usize {
+    let Value::BulkString(list) = server.command(&["CLIENT", "LIST", "TYPE", "normal"]).await else {
+        panic!("no list")
+    };
+    list.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count() - 1
+}
+
+async fn close_connections(server: &RedisServer) {
+    server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+}
+
+#[tokio::test]
+async fn a_server_that_was_restarted_is_found_again() {
+    let server = RedisServer::builder().config("appendonly", "yes").config("appendfsync", "always").start().await;
+    let store = connect(&server.url(), NEVER).await;
+    let key = random_key();
+    assert_eq!(put(&store, &key, None, 1).await.unwrap(), Swap::Swapped);
+    for _ in 0..3 {
+        server.kill();
+        for (call, outcome) in in_time("calls fail at once", every_call(&store, &key)).await {
+            assert!(is_unavailable(&outcome), "{call}: {outcome:?}");
+        }
+        server.restart().await;
+        is_back(&store, &key).await;
+        assert_eq!(store.get(&key).await.unwrap(), Some(entry(1)));
+    }
+}
+
+/// A server that closes idle connections, and one that was restarted while nobody asked, cost no call.
+#[tokio::test]
+async fn a_connection_that_was_closed_costs_no_call() {
+    let server = RedisServer::start().await;
+    let store = connect(&server.url(), NEVER).await;
+    let key = random_key();
+    assert_eq!(put(&store, &key, None, 1).await.unwrap(), Swap::Swapped);
+    for number in 2..6 {
+        close_connections(&server).await;
+        let claim = store.claim(&key, &TAG, version(number), LEASE).await.unwrap().unwrap();
+        assert!(number > 2 || claim.lease == Lease::Taken, "{claim:?}");
+    }
+    server.kill();
+    server.restart().await;
+    assert_eq!(store.get(&key).await.unwrap(), None, "this server keeps nothing");
+}
+
+/// However many calls lose a connection, one takes its place.
+#[tokio::test]
+async fn one_reconnects_for_all() {
+    let server = RedisServer::start().await;
+    let store = connect(&server.url(), NEVER).await;
+    let key = random_key();
+    for _ in 0..5 {
+        close_connections(&server).await;
+        let calls: Vec<_> = (0..64)
+            .map(|_| {
+                let (store, key) = (store.clone(), key);
+                tokio::spawn(async move { store.get(&key).await })
+            })
+            .collect();
+        for call in calls {
+            let outcome = call.await.unwrap();
+            assert!(outcome.is_ok() || is_unavailable(&outcome), "{outcome:?}");
+        }
+        is_back(&store, &key).await;
+        assert_eq!(connections(&server).await, 1);
+    }
+}
+
+/// A frozen server costs each call its time-out only until that is found out, then calls fail at once.
+#[tokio::test]
+async fn a_frozen_server_is_found_out() {
+    let server = RedisServer::start().await;
+    let limit = Duration::from_secs(2);
+    let store = connect(&server.url(), limit).await;
+    let key = random_key();
+    assert_eq!(put(&store, &key, None, 1).await.unwrap(), Swap::Swapped);
+    server.freeze();
+    let outcome = in_time("a call is bounded", store.get(&key)).await;
+    assert!(is_unavailable(&outcome), "{outcome:?}");
+    eventually("calls fail at once", async || {
+        let started = Instant::now();
+        for (call, outcome) in every_call(&store, &key).await {
+            assert!(is_unavailable(&outcome), "{call}: {outcome:?}");
+        }
+        (started.elapsed() < limit).then_some(())
+    })
+    .await;
+    server.thaw();
+    is_back(&store, &key).await;
+    assert!(store.get(&key).await.unwrap().is_some());
+}
+
+/// A call that takes too long ends alone: another one under way on the same connection is answered.
+#[tokio::test]
+async fn a_call_that_is_too_slow_takes_no_other_with_it() {
+    let server = RedisServer::start().await;
+    let wire = Wire::in_front_of(server.port()).await;
+    let store = connect(&wire.url(), Duration::from_secs(8)).await;
+    let key = random_key();
+    assert_eq!(put(&store, &key, None, 1).await.unwrap(), Swap::Swapped);
+    let held = Arc::new(Notify::new());
+    wire.once("GET", Fault::Hold(Arc::clone(&held)));
+    let slow = tokio::spawn({
+        let store = store.clone();
+        async move { store.get(&key).await }
+    });
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let other = tokio::spawn({
+        let store = store.clone();
+        async move { store.claim(&key, &TAG, version(2), LEASE).await }
+    });
+    let slow = slow.await.unwrap();
+    assert!(is_unavailable(&slow), "{slow:?}");
+    held.notify_one();
+    let claim = other.await.unwrap().unwrap().unwrap();
+    assert_eq!(claim.lease, Lease::Taken);
+    assert_eq!(store.get(&key).await.unwrap(), Some(claim.entry));
+}
+
+/// A server that answers no more, behind a wire that still stands, is asked over another connection.
+#[tokio::test]
+async fn a_connection_that_is_dead_is_replaced() {
+    let server = RedisServer::start().await;
+    let wire = Wire::in_front_of(server.port()).await;
+    let store = connect(&wire.url(), Duration::from_secs(2)).await;
+    let key = random_key();
+    wire.once("GET", Fault::Hold(Arc::new(Notify::new())));
+    let dead = store.get(&key).await;
+    assert!(is_unavailable(&dead), "{dead:?}");
+    is_back(&store, &key).await;
+}
+
+#[tokio::test]
+async fn a_network_that_was_cut_is_mended() {
+    let server = RedisServer::start().await;
+    let wire = Wire::in_front_of(server.port()).await;
+    let store = connect(&wire.url(), NEVER).await;
+    let key = random_key();
+    assert_eq!(put(&store, &key, None, 1).await.unwrap(), Swap::Swapped);
+    wire.cut().await;
+    for (call, outcome) in in_time("calls fail at once", every_call(&store, &key)).await {
+        assert!(is_unavailable(&outcome), "{call}: {outcome:?}");
+    }
+    wire.mend().await;
+    is_back(&store, &key).await;
+    assert_eq!(store.get(&key).await.unwrap(), Some(entry(1)));
+}
+
+/// A server that has become a replica refuses writes, for as long as it is one.
+#[tokio::test]
+async fn a_server_that_became_a_replica_is_unavailable_until_it_is_master_again() {
+    let (server, other) = (RedisServer::start().await, RedisServer::start().await);
+    let store = connect(&server.url(), NEVER).await;
+    let key = random_key();
+    server.command(&["REPLICAOF", "127.0.0.1", &other.port().to_string()]).await;
+    let outcome = in_time("it fails", put(&store, &key, None, 1)).await;
+    assert!(is_unavailable(&outcome), "{outcome:?}");
+    server.command(&["REPLICAOF", "NO", "ONE"]).await;
+    let swap = eventually("it writes again", async || put(&store, &key, None, 1).await.ok()).await;
+    assert_eq!(swap, Swap::Swapped);
+    assert_eq!(store.get(&key).await.unwrap(), Some(entry(1)));
+}
+
+/// A replica may lack what its master has: it is not asked whether a grant is gone.
+#[tokio::test]
+async fn a_server_that_became_a_replica_is_not_believed() {
+    let (server, other) = (RedisServer::start().await, RedisServer::start().await);
+    // One for each row: none is refused because the server is known to be of no use.
+    let mut stores = Vec::new();
+    for _ in 0..7 {
+        stores.push(connect(&server.url(), NEVER).await);
+    }
+    let [a, b, c, d, e, f, g] = &*stores else { panic!("there are seven") };
+    let (there, gone) = (random_key(), random_key());
+    server.command(&["REPLICAOF", "127.0.0.1", &other.port().to_string()]).await;
+    eventually("it follows", async || {
+        server.info("replication").await.get("master_link_status").is_some_and(|status| status == "up").then_some(())
+    })
+    .await;
+    assert_eq!(put(&connect(&other.url(), NEVER).await, &there, None, 1).await.unwrap(), Swap::Swapped);
+    eventually("it has the entry", async || (!server.dump().await.is_empty()).then_some(())).await;
+    let other_tag = Tag::new([9; 32]);
+    for (row, outcome) in [
+        ("a claim of nothing", a.claim(&gone, &TAG, version(2), LEASE).await.map(drop)),
+        ("a claim of another tag", b.claim(&there, &other_tag, version(2), LEASE).await.map(drop)),
+        ("a swap of nothing", put(c, &gone, Some(1), 2).await.map(drop)),
+        ("a swap of another version", put(d, &there, Some(2), 3).await.map(drop)),
+        ("a swap that is there", put(e, &there, None, 1).await.map(drop)),
+        ("a removal of nothing", remove(f, &gone, 1).await.map(drop)),
+        ("a removal of another version", remove(g, &there, 2).await.map(drop)),
+    ] {
+        assert!(is_unavailable(&outcome), "{row}: {outcome:?}");
+    }
+}
+
+/// Nothing stays behind a store that is dropped, whether its server is there or not.
+#[tokio::test]
+async fn a_store_that_is_dropped_leaves_nothing_behind() {
+    let server = RedisServer::start().await;
+    let store = connect(&server.url(), NEVER).await;
+    let clone = store.clone();
+    drop(store);
+    clone.get(&random_key()).await.unwrap();
+    drop(clone);
+    eventually("its connection is closed", async || (connections(&server).await == 0).then_some(())).await;
+
+    let store = connect(&server.url(), NEVER).await;
+    server.kill();
+    assert!(is_unavailable(&store.get(&random_key()).await));
+    drop(store);
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    eventually("its task ends", async || (tasks() == 0).then_some(())).await;
+}

@@ -1,0 +1,84 @@
+//! `RedisStore::wait_for_replicas`: a write that a failover could lose is not taken for one that stands.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use support::entries::{HOUR, LEASE, NAME, TAG, entry, put, put_with, random_key, remove, version};
+use support::redis::RedisServer;
+use tower_oauth_refresh::RedisStore;
+use tower_oauth_refresh::store::{Lease, Store, StoreError, Swap};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn connect(server: &RedisServer, replicas: u32, wait: Duration) -> RedisStore {
+    let builder = RedisStore::builder(&server.url()).command_timeout(PATIENCE);
+    builder.wait_for_replicas(replicas, wait).connect().await.unwrap()
+}
+
+fn is_unavailable<T>(outcome: &Result<T, StoreError>) -> bool {
+    matches!(outcome, Err(StoreError::Unavailable(_)))
+}
+
+#[tokio::test]
+async fn a_write_that_has_reached_its_replicas_stands() {
+    let master = RedisServer::start().await;
+    let replica = RedisServer::builder().replica_of(master.port()).start().await;
+    let store = connect(&master, 1, PATIENCE / 2).await;
+    let key = random_key();
+    assert_eq!(put_with(&store, &key, None, 1, HOUR, Some("beside")).await.unwrap(), Swap::Swapped);
+    assert_eq!(replica.dump().await.len(), 2, "it is there, and what lies beside it");
+    assert_eq!(store.beside(&key, &NAME).await.unwrap(), Some(Bytes::from_static(b"beside")));
+    let claim = store.claim(&key, &TAG, version(2), LEASE).await.unwrap().unwrap();
+    assert_eq!(claim.lease, Lease::Taken);
+    assert_eq!(put(&store, &key, Some(7), 3).await.unwrap(), Swap::Conflict(Some(claim.entry)));
+    assert_eq!(put(&store, &key, Some(2), 3).await.unwrap(), Swap::Swapped);
+    assert_eq!(store.get(&key).await.unwrap(), Some(entry(3)));
+    assert_eq!(remove(&store, &key, 3).await.unwrap(), Swap::Swapped);
+    assert_eq!(replica.dump().await.len(), 1, "what lay beside stays for its own time");
+    master.command(&["SCRIPT", "FLUSH"]).await;
+    assert_eq!(put(&store, &key, None, 4).await.unwrap(), Swap::Swapped, "without the script");
+}
+
+/// The same write again, be it over another connection, does not stand before the replicas have it.
+#[tokio::test]
+async fn a_write_that_a_failover_could_lose_is_unavailable() {
+    let master = RedisServer::start().await;
+    let replica = RedisServer::builder().replica_of(master.port()).start().await;
+    let store = connect(&master, 1, Duration::from_millis(100)).await;
+    let key = random_key();
+    replica.freeze();
+    for time in 1..=3 {
+        let outcome = put(&store, &key, None, 1).await;
+        assert!(is_unavailable(&outcome), "time {time}: {outcome:?}");
+        assert_eq!(store.get(&key).await.unwrap(), Some(entry(1)), "it has taken effect nevertheless");
+        master.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+    }
+    replica.thaw();
+    let end = Instant::now() + PATIENCE;
+    while is_unavailable(&put(&store, &key, None, 1).await) {
+        assert!(Instant::now() < end, "it never stands");
+    }
+    replica.freeze();
+    for time in 1..=3 {
+        let outcome = remove(&store, &key, 1).await;
+        assert!(is_unavailable(&outcome), "removal, time {time}: {outcome:?}");
+        assert_eq!(store.get(&key).await.unwrap(), None);
+        master.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+    }
+    replica.thaw();
+    let end = Instant::now() + PATIENCE;
+    while is_unavailable(&remove(&store, &key, 1).await) {
+        assert!(Instant::now() < end, "it never stands");
+    }
+}
+
+#[tokio::test]
+async fn without_enough_replicas_nothing_stands() {
+    let master = RedisServer::start().await;
+    let _replica = RedisServer::builder().replica_of(master.port()).start().await;
+    let store = connect(&master, 2, Duration::from_millis(50)).await;
+    let outcome = put(&store, &random_key(), None, 1).await;
+    assert!(is_unavailable(&outcome), "{outcome:?}");
+}

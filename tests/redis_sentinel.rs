@@ -1,0 +1,128 @@
+//! `RedisStore` behind Sentinel: it finds the master, and follows it.
+
+mod support;
+
+use std::error::Error as _;
+use std::time::{Duration, Instant};
+
+use support::entries::{entry, every_call, insert, put, random_key};
+use support::redis::Sentinels;
+use tower_oauth_refresh::store::{Key, Store, StoreError, Swap};
+use tower_oauth_refresh::{RedisConnectError, RedisStore};
+
+/// When to give up what comes with certainty.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the documentation says a user needs, with Sentinel and to wait for replicas.
+const RIGHTS: &str = "~rt:* +get +set +setrange +unlink +time +eval +evalsha +script|load +info +role +wait";
+
+async fn connect(url: &str, command_timeout: Duration) -> RedisStore {
+    RedisStore::builder(url).command_timeout(command_timeout).connect().await.unwrap()
+}
+
+/// Writes entry `number` as soon as that can be done.
+async fn eventually_put(store: &RedisStore, key: &Key, expected: Option<u64>, number: u64) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match put(store, key, expected, number).await {
+            Ok(swap) => return assert_eq!(swap, Swap::Swapped),
+            Err(StoreError::Unavailable(error)) => assert!(Instant::now() < end, "not in time: {error}"),
+            Err(error) => panic!("{error:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Where an entry lies.
+async fn is_on(server: &support::redis::RedisServer) -> bool {
+    !server.dump().await.is_empty()
+}
+
+#[tokio::test]
+async fn the_master_is_followed_when_it_changes_places() {
+    let sentinels = Sentinels::start().await;
+    let store = connect(&sentinels.url(), PATIENCE).await;
+    let key = random_key();
+    insert(&store, &key).await;
+    for number in 2..4 {
+        sentinels.failover().await;
+        eventually_put(&store, &key, Some(number - 1), number).await;
+        assert_eq!(store.get(&key).await.unwrap(), Some(entry(number)));
+        assert!(is_on(sentinels.master()).await, "it is written where the sentinels say");
+    }
+}
+
+#[tokio::test]
+async fn the_master_is_followed_when_it_was_killed() {
+    let sentinels = Sentinels::start().await;
+    let store = connect(&sentinels.url(), PATIENCE).await;
+    let key = random_key();
+    insert(&store, &key).await;
+    sentinels.kill_master_and_wait().await;
+    eventually_put(&store, &random_key(), None, 1).await;
+    assert!(is_on(sentinels.master()).await);
+}
+
+/// A master that neither answers nor closes its connections is left when another has taken its place.
+#[tokio::test]
+async fn the_master_is_followed_when_it_was_frozen() {
+    let sentinels = Sentinels::start().await;
+    let store = connect(&sentinels.url(), Duration::from_secs(2)).await;
+    let old = sentinels.master();
+    old.freeze();
+    sentinels.promoted().await;
+    eventually_put(&store, &random_key(), None, 1).await;
+    assert!(is_on(sentinels.master()).await);
+    old.thaw();
+    eventually_put(&store, &random_key(), None, 1).await;
+}
+
+/// Sentinels that are away or frozen are passed over, as long as one answers.
+#[tokio::test]
+async fn one_sentinel_is_enough() {
+    let sentinels = Sentinels::start().await;
+    let [first, second, _] = sentinels.sentinels() else { panic!("there are three") };
+    first.kill();
+    second.freeze();
+    let store = connect(&sentinels.url(), PATIENCE / 6).await;
+    let key = random_key();
+    insert(&store, &key).await;
+    sentinels.master().command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+    eventually_put(&store, &key, Some(1), 2).await;
+}
+
+/// The user of the URL is for the master, and the sentinels know another. Both have the documented rights alone.
+#[tokio::test]
+async fn master_and_sentinels_have_passwords_of_their_own() {
+    let sentinels = Sentinels::start_with(|server| server.user(&format!("app on >secret {RIGHTS}"))).await;
+    for sentinel in sentinels.sentinels() {
+        let rights = "+sentinel|get-master-addr-by-name";
+        sentinel.command(&["ACL", "SETUSER", "watcher", "on", ">watch", rights]).await;
+        sentinel.command(&["ACL", "SETUSER", "default", "resetpass"]).await;
+    }
+    let builder = || {
+        let builder = RedisStore::builder(&sentinels.url_with("app:secret@")).command_timeout(PATIENCE);
+        builder.wait_for_replicas(1, PATIENCE / 2)
+    };
+    let store = builder().sentinel_credentials("watcher", "watch").connect().await.unwrap();
+    for (call, outcome) in every_call(&store, &random_key()).await {
+        outcome.unwrap_or_else(|error| panic!("{call}: {error:?}"));
+    }
+    for (row, refused) in [
+        ("none", builder().connect().await),
+        ("wrong", builder().sentinel_credentials("watcher", "other").connect().await),
+        ("of the master", builder().sentinel_credentials("app", "secret").connect().await),
+    ] {
+        let error = refused.unwrap_err();
+        assert!(matches!(error, RedisConnectError::Authentication(_)), "{row}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_the_sentinels_do_not_know_is_an_error() {
+    let sentinels = Sentinels::start().await;
+    let url = sentinels.url().replace("/main", "/other");
+    let error = RedisStore::builder(&url).command_timeout(PATIENCE).connect().await.unwrap_err();
+    let RedisConnectError::Unusable(_) = &error else { panic!("{error:?}") };
+    assert!(error.source().unwrap().to_string().contains("no service of this name"), "{error:?}");
+}

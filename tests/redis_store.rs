@@ -1,0 +1,261 @@
+//! `RedisStore` keeps the contract of `Store` over real servers, and what it promises of what it writes.
+
+mod support;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::Value;
+use support::entries::{HOUR, LEASE, NAME, TAG, entry, every_call, insert, put, put_with, random_key, remove, version};
+use support::redis::{Fault, RedisServer, Wire};
+use tokio::sync::OnceCell;
+use tower_oauth_refresh::store::{Beside, Change, Entry, Lease, Store, StoreError, Swap, Ttl};
+use tower_oauth_refresh::{RedisConnectError, RedisStore};
+
+/// A command may take this long on a machine that is busy with other tests.
+const PATIENT: Duration = Duration::from_secs(60);
+
+async fn connect(url: &str) -> RedisStore {
+    RedisStore::builder(url).command_timeout(PATIENT).connect().await.unwrap()
+}
+
+mod standalone {
+    use super::*;
+
+    static SERVER: OnceCell<RedisServer> = OnceCell::const_new();
+
+    tower_oauth_refresh::store_tests!(async || connect(&SERVER.get_or_init(RedisServer::start).await.url()).await);
+}
+
+mod tls {
+    use super::support::redis::Certificates;
+    use super::*;
+
+    static SERVER: OnceCell<(RedisServer, Certificates)> = OnceCell::const_new();
+
+    async fn start() -> (RedisServer, Certificates) {
+        let certificates = Certificates::generate();
+        let builder = RedisServer::builder().tls(&certificates).config("tls-auth-clients", "yes");
+        (builder.start().await, certificates)
+    }
+
+    tower_oauth_refresh::store_tests!(async || {
+        let (server, Certificates { ca, client, .. }) = SERVER.get_or_init(start).await;
+        RedisStore::builder(&server.url())
+            .command_timeout(PATIENT)
+            .tls_root_certificates(ca.as_str())
+            .tls_client_certificate(client.certificate.as_str(), client.key.as_str())
+            .connect()
+            .await
+            .unwrap()
+    });
+}
+
+mod cluster {
+    use super::support::redis::Cluster;
+    use super::*;
+
+    static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
+
+    tower_oauth_refresh::store_tests!(async || connect(&CLUSTER.get_or_init(Cluster::start).await.url()).await);
+}
+
+mod sentinel {
+    use super::support::redis::Sentinels;
+    use super::*;
+
+    static SENTINELS: OnceCell<Sentinels> = OnceCell::const_new();
+
+    tower_oauth_refresh::store_tests!(async || connect(&SENTINELS.get_or_init(Sentinels::start).await.url()).await);
+}
+
+fn text(key: &[u8]) -> String {
+    String::from_utf8(key.to_vec()).unwrap()
+}
+
+async fn keys(server: &RedisServer) -> Vec<String> {
+    let mut keys: Vec<_> = server.dump().await.into_iter().map(|(key, _)| text(&key)).collect();
+    keys.sort();
+    keys
+}
+
+async fn number(server: &RedisServer, command: &[&str]) -> i64 {
+    let Value::Int(number) = server.command(command).await else { panic!("{command:?} gives no number") };
+    number
+}
+
+/// One key a grant, one a value beside it in the same slot of a cluster, each with its own end; nothing else, from the
+/// connection on.
+#[tokio::test]
+async fn every_key_has_the_prefix_and_an_end() {
+    let server = RedisServer::start().await;
+    let store = RedisStore::builder(&server.url()).key_prefix("app:").command_timeout(PATIENT).connect().await.unwrap();
+    assert_eq!(keys(&server).await, Vec::<String>::new(), "to connect leaves nothing behind");
+    let key = random_key();
+    insert(&store, &key).await;
+    let keys = keys(&server).await;
+    let [entry, beside] = &*keys else { panic!("{keys:?}") };
+    assert!(entry.starts_with("app:{") && entry.ends_with('}'), "{entry}");
+    assert_eq!(*beside, format!("{entry}:AgICAgICAgICAgICAgICAg"));
+    for key in [entry, beside] {
+        let left = number(&server, &["PTTL", key]).await;
+        assert!((1..=3_600_000).contains(&left), "{key} has {left} ms left");
+    }
+}
+
+/// Stores with different prefixes, or in different databases, know nothing of each other.
+#[tokio::test]
+async fn prefixes_and_databases_keep_stores_apart() {
+    let server = RedisServer::start().await;
+    let one = connect(&server.url()).await;
+    let other = RedisStore::builder(&server.url()).key_prefix("").command_timeout(PATIENT).connect().await.unwrap();
+    let third = connect(&format!("{}/3", server.url())).await;
+    let key = random_key();
+    for (number, store) in [&one, &other, &third].into_iter().enumerate() {
+        let number = u64::try_from(number).unwrap();
+        assert_eq!(put(store, &key, None, number).await.unwrap(), Swap::Swapped);
+        assert_eq!(store.get(&key).await.unwrap(), Some(entry(number)));
+    }
+}
+
+/// A time to live beyond what Redis can count is as long as it can.
+#[tokio::test]
+async fn no_time_is_too_long_for_redis() {
+    let server = RedisServer::start().await;
+    let store = connect(&server.url()).await;
+    let key = random_key();
+    let change = Change::Put { entry: entry(1), ttl: Ttl::After(Duration::MAX) };
+    let also = Beside::new(NAME, Bytes::from_static(b"beside"), Duration::MAX);
+    assert_eq!(store.swap(&key, None, change, Some(also)).await.unwrap(), Swap::Swapped);
+    let claim = store.claim(&key, &TAG, version(2), Duration::MAX).await.unwrap().unwrap();
+    assert_eq!(claim.lease, Lease::Taken);
+    assert_eq!(store.get(&key).await.unwrap(), Some(claim.entry));
+    let held = store.claim(&key, &TAG, version(3), LEASE).await.unwrap().unwrap();
+    assert!(matches!(held.lease, Lease::Held(left) if left > Duration::from_secs(3600)), "{held:?}");
+}
+
+/// The record of a grant with a 64-byte upstream token and a 36-byte client id has about 330 bytes.
+#[tokio::test]
+async fn an_entry_takes_at_most_512_bytes_of_redis() {
+    let server = RedisServer::start().await;
+    let store = connect(&server.url()).await;
+    let key = random_key();
+    let entry = Entry::new(version(1), TAG, Bytes::from(vec![7; 330]));
+    let swap = store.swap(&key, None, Change::Put { entry, ttl: HOUR }, None).await;
+    assert_eq!(swap.unwrap(), Swap::Swapped);
+    let name = keys(&server).await.remove(0);
+    let written = number(&server, &["MEMORY", "USAGE", &name]).await;
+    assert!(written <= 512, "{written} bytes");
+    store.claim(&key, &TAG, version(2), LEASE).await.unwrap();
+    let claimed = number(&server, &["MEMORY", "USAGE", &name]).await;
+    assert!(claimed <= 512, "{claimed} bytes once it is claimed");
+}
+
+/// What lies there and is no entry is an error, never "absent", and stays as it is.
+#[tokio::test]
+async fn what_is_no_entry_is_corrupt() {
+    let server = RedisServer::start().await;
+    let store = connect(&server.url()).await;
+    let key = random_key();
+    insert(&store, &key).await;
+    let names = keys(&server).await;
+    let (name, beside) = (names[0].as_bytes(), names[1].as_bytes());
+    let Value::BulkString(whole) = server.command(&[b"GET", name]).await else { panic!("no entry") };
+    let mut newer = whole.clone();
+    newer[0] = 2;
+    let rows: [(&str, Vec<&[u8]>); 6] = [
+        ("empty", vec![b"SET", name, b""]),
+        ("one byte", vec![b"SET", name, b"\x01"]),
+        ("a byte too short", vec![b"SET", name, &whole[..46]]),
+        ("of a newer format", vec![b"SET", name, &newer]),
+        ("a list", vec![b"RPUSH", name, &whole]),
+        ("a hash", vec![b"HSET", name, b"field", &whole]),
+    ];
+    for (row, command) in rows {
+        server.command(&[b"DEL", name]).await;
+        server.command(&command).await;
+        let before = server.dump().await;
+        for (call, outcome) in every_call(&store, &key).await {
+            match call {
+                "beside" => outcome.unwrap(),
+                _ => assert!(matches!(outcome, Err(StoreError::Corrupt(_))), "{row}: {call} gives {outcome:?}"),
+            }
+        }
+        assert_eq!(server.dump().await, before, "{row}: it stays as it is");
+    }
+    server.command(&[b"DEL", beside]).await;
+    server.command(&[b"RPUSH", beside, b"value"]).await;
+    let outcome = store.beside(&key, &NAME).await;
+    assert!(matches!(outcome, Err(StoreError::Corrupt(_))), "a list beside gives {outcome:?}");
+}
+
+/// Every call, when it reaches the server twice and when its answer is lost, is as good as one.
+#[tokio::test]
+async fn what_is_sent_twice_has_the_effect_of_one() {
+    let server = RedisServer::start().await;
+    let wire = Wire::in_front_of(server.port()).await;
+    let store = connect(&wire.url()).await;
+    for fault in [Fault::Repeat, Fault::LoseAnswer, Fault::Drop] {
+        let key = random_key();
+        let inject = || wire.once("EVALSHA", fault.clone());
+        inject();
+        assert_eq!(put_with(&store, &key, None, 1, HOUR, Some("beside")).await.unwrap(), Swap::Swapped, "{fault:?}");
+        inject();
+        let claim = store.claim(&key, &TAG, version(2), LEASE).await.unwrap().unwrap();
+        assert_eq!(claim.lease, Lease::Taken, "{fault:?}");
+        assert_eq!(store.get(&key).await.unwrap(), Some(claim.entry), "{fault:?}");
+        inject();
+        assert_eq!(put_with(&store, &key, Some(2), 3, Ttl::Keep, None).await.unwrap(), Swap::Swapped, "{fault:?}");
+        assert_eq!(store.get(&key).await.unwrap(), Some(entry(3)), "{fault:?}");
+        wire.once("GET", fault.clone());
+        assert_eq!(store.beside(&key, &NAME).await.unwrap(), Some(Bytes::from_static(b"beside")), "{fault:?}");
+        inject();
+        assert_eq!(remove(&store, &key, 3).await.unwrap(), Swap::Swapped, "{fault:?}");
+        assert_eq!(store.get(&key).await.unwrap(), None, "{fault:?}");
+    }
+}
+
+/// A claim, a swap with a value beside, a read: one round trip each, and one command.
+#[tokio::test]
+async fn every_call_is_one_round_trip() {
+    let server = RedisServer::start().await;
+    let wire = Wire::in_front_of(server.port()).await;
+    let store = connect(&wire.url()).await;
+    let key = random_key();
+    wire.commands();
+    wire.round_trips();
+    insert(&store, &key).await;
+    assert_eq!((wire.round_trips(), wire.commands().len()), (1, 1), "an insert");
+    for (call, outcome) in every_call(&store, &key).await {
+        outcome.unwrap_or_else(|error| panic!("{call}: {error:?}"));
+    }
+    assert_eq!((wire.round_trips(), wire.commands().len()), (5, 5), "every call");
+}
+
+/// A server that has forgotten the scripts is told them again, whatever the call.
+#[tokio::test]
+async fn scripts_that_are_flushed_cost_no_call() {
+    let server = RedisServer::start().await;
+    let store = connect(&server.url()).await;
+    let key = random_key();
+    server.command(&["SCRIPT", "FLUSH"]).await;
+    assert_eq!(put(&store, &key, None, 1).await.unwrap(), Swap::Swapped);
+    server.command(&["SCRIPT", "FLUSH"]).await;
+    assert_eq!(store.claim(&key, &TAG, version(2), LEASE).await.unwrap().unwrap().lease, Lease::Taken);
+}
+
+/// What Redis refuses for want of memory can be tried again later: it is not lost.
+#[tokio::test]
+async fn a_server_that_is_full_is_unavailable() {
+    let server = RedisServer::builder().config("maxmemory-policy", "noeviction").start().await;
+    let store = connect(&server.url()).await;
+    let key = random_key();
+    insert(&store, &key).await;
+    server.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    let full = put(&store, &key, Some(1), 2).await;
+    assert!(matches!(full, Err(StoreError::Unavailable(_))), "{full:?}");
+    assert_eq!(store.get(&key).await.unwrap(), Some(entry(1)));
+    assert_eq!(remove(&store, &key, 1).await.unwrap(), Swap::Swapped, "what makes room can be done");
+    let error = RedisStore::connect(&server.url()).await.unwrap_err();
+    assert!(matches!(error, RedisConnectError::Unusable(_)), "{error:?}");
+}

@@ -1,0 +1,274 @@
+//! With reference tokens on, the upstream's access token reaches no client, in no answer, and the one that does is good
+//! for as long as it says.
+
+#![cfg(feature = "tiered")]
+
+mod support;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use support::access::{Guarded, LOG_IN, access_token, pair, referencing};
+use support::{Act, Answer, App, Call, Plan, foreign, post, refresh_form, settle};
+use tower_oauth_refresh::EventKind;
+use tower_oauth_refresh::store::{Change, Ttl};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// The upstream's access tokens begin with `at-`, and nothing else here does.
+#[track_caller]
+fn assert_withheld(name: &str, answer: &Answer) {
+    let text = format!("{:?} {}", answer.headers, String::from_utf8_lossy(&answer.body));
+    assert!(!text.contains("at-"), "{name}: {text}");
+}
+
+/// Sends a request whose answer must bring an access token of the layer, and none of the upstream's.
+async fn granted(name: &str, app: &App, request: Request<Full<Bytes>>) -> Answer {
+    let answer = app.send(request).await.unwrap();
+    access_token(&answer);
+    assert_withheld(name, &answer);
+    answer
+}
+
+fn refresh(token: &str) -> Request<Full<Bytes>> {
+    post("/token", &refresh_form("app", token))
+}
+
+#[tokio::test]
+async fn every_answer_brings_one_of_the_layers_and_it_turns_into_the_upstreams() {
+    let app = referencing();
+    let guarded = Guarded::new(&app);
+    let swapped = async |answer: &Answer| Guarded::swapped(&guarded.get(&access_token(answer)).await);
+
+    let first = granted("a log-in", &app, post("/token", &LOG_IN)).await;
+    assert_eq!(swapped(&first).await, "at-0-0");
+    assert_eq!(first.json()["token_type"], "Bearer");
+    assert_eq!(first.json()["expires_in"], 3600);
+
+    let second = granted("a refresh", &app, refresh(&first.token())).await;
+    assert_eq!(swapped(&second).await, "at-0-1");
+    assert_eq!(swapped(&first).await, "at-0-0", "the one before goes on");
+
+    let again = granted("a replay", &app, refresh(&first.token())).await;
+    assert_eq!(again.body, second.body);
+
+    app.clock.advance_secs(61);
+    let recovered = granted("a recovery", &app, refresh(&first.token())).await;
+    assert_eq!(swapped(&recovered).await, "at-0-2");
+    assert_eq!(app.upstream.reuses(), 0);
+
+    let own = granted(
+        "client credentials",
+        &app,
+        post("/token", &[("grant_type", "client_credentials"), ("client_id", "m")]),
+    );
+    let own = own.await;
+    assert_eq!(swapped(&own).await, "at-cc");
+    assert_eq!(own.get("refresh_token"), None);
+
+    app.upstream.then(Act::KeepToken);
+    let kept = granted("an answer without a refresh token", &app, refresh(&recovered.token())).await;
+    assert_eq!(swapped(&kept).await, "at-0-2-kept");
+    kept.token();
+}
+
+#[tokio::test]
+async fn an_adoption_brings_one_too() {
+    let app = referencing();
+    let until = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(10_000_000_000);
+    let adopting = App::over(app.clock.clone(), app.store.clone(), app.upstream.clone(), |builder| {
+        builder.reference_access_tokens().adopt_until(until)
+    });
+    let guarded = Guarded::new(&adopting);
+    let before = foreign::log_in_before(&adopting, "app").await;
+    let adopted = granted("an adoption", &adopting, refresh(&before)).await;
+    assert_eq!(Guarded::swapped(&guarded.get(&access_token(&adopted)).await), "at-0-1");
+    assert_eq!(granted("its replay", &adopting, refresh(&before)).await.body, adopted.body);
+    let next = granted("a refresh", &adopting, refresh(&adopted.token())).await;
+    adopting.revoke(&next.token()).await;
+    settle().await;
+    assert_eq!(guarded.status(&access_token(&adopted)).await, 401, "it ends with its grant");
+}
+
+#[tokio::test]
+async fn what_tells_the_upstreams_token_is_left_out() {
+    type Member = (&'static str, &'static str, bool);
+    let rows: [Member; 9] = [
+        ("an id token", r#"{"id_token":"a.b.c"}"#, false),
+        ("the same token under another name", r#"{"token":"at-0-0"}"#, false),
+        ("within a text", r#"{"note":"use at-0-0 from now on"}"#, false),
+        ("within a list", r#"{"all":["x",["at-0-0"]]}"#, false),
+        ("escaped", r#"{"note":"at\u002d0-0"}"#, false),
+        ("a token beside it", r#"{"authed_user":{"id":"u","access_token":"xoxp"}}"#, false),
+        ("a number", r#"{"created_at":1.50}"#, true),
+        ("a text", r#"{"instance_url":"https://x"}"#, true),
+        ("an object", r#"{"user":{"id":1}}"#, true),
+    ];
+    for (name, members, stays) in rows {
+        let app = referencing();
+        app.upstream.then(Act::With(members));
+        let answer = granted(name, &app, post("/token", &LOG_IN)).await;
+        let member: serde_json::Value = serde_json::from_str(members).unwrap();
+        let (key, value) = member.as_object().unwrap().iter().next().unwrap();
+        let expected = if stays { value.clone() } else { serde_json::Value::Null };
+        assert_eq!(answer.json()[key], expected, "{name}");
+        answer.token();
+    }
+}
+
+#[tokio::test]
+async fn an_id_token_is_kept_if_that_is_asked_for() {
+    let app = App::with(|builder| builder.reference_access_tokens().keep_id_token());
+    app.upstream.then(Act::With(r#"{"id_token":"a.b.c"}"#));
+    let answer = granted("kept", &app, post("/token", &LOG_IN)).await;
+    assert_eq!(answer.json()["id_token"], "a.b.c");
+    app.upstream.then(Act::With(r#"{"id_token":"a.at-0-1.c"}"#));
+    let answer = granted("it holds the access token", &app, refresh(&answer.token())).await;
+    assert_eq!(answer.get("id_token"), None);
+}
+
+#[tokio::test]
+async fn an_error_that_brings_a_token_is_withheld() {
+    let rows = [
+        ("a token beside an error", 400, r#"{"error":"invalid_request","access_token":"at-9-9"}"#, 502),
+        ("one that is no text", 400, r#"{"error":"invalid_request","access_token":{"v":"at-9-9"}}"#, 502),
+        ("with a server error", 500, r#"{"access_token":"at-9-9"}"#, 502),
+        ("a success that is no text", 200, r#"{"access_token":["at-9-9"]}"#, 502),
+        ("a success that is a form", 200, "access_token=at-9-9&token_type=bearer", 502),
+        ("an error alone", 400, r#"{"error":"invalid_request","access_token":null}"#, 400),
+        ("an error that is no JSON", 503, "down", 503),
+    ];
+    for (name, status, body, expected) in rows {
+        let app = referencing();
+        let token = app.log_in("app").await;
+        for request in [post("/token", &LOG_IN), refresh(&token)] {
+            app.upstream.then(Act::Answer(status, "application/json", body));
+            let answer = app.send(request).await.unwrap();
+            assert_eq!(answer.status.as_u16(), expected, "{name}: {answer:?}");
+            assert_withheld(name, &answer);
+        }
+    }
+}
+
+#[tokio::test]
+async fn headers_that_mention_it_are_left_out() {
+    use std::convert::Infallible;
+    use tower::{Layer as _, ServiceExt as _, service_fn};
+    let app = referencing();
+    let inner = service_fn(async |_: Request<tower_oauth_refresh::RequestBody<Full<Bytes>>>| {
+        let body = Full::from(r#"{"access_token":"at-9-9/x","token_type":"Bearer"}"#);
+        let response = http::Response::builder()
+            .header("set-cookie", "session=at-9-9%2Fx; Secure")
+            .header("x-token", "at-9-9/x")
+            .header("x-other", "stays");
+        Ok::<_, Infallible>(response.body(body).unwrap())
+    });
+    let (head, _) = app.layer.layer(inner).oneshot(post("/token", &LOG_IN)).await.unwrap().into_parts();
+    assert!(!format!("{:?}", head.headers).contains("at-9-9"), "{:?}", head.headers);
+    assert_eq!(head.headers["x-other"], "stays");
+}
+
+#[tokio::test]
+async fn a_request_that_names_no_client_is_refused_before_anything_is_forwarded() {
+    let app = referencing();
+    for grant in ["authorization_code", "client_credentials", "refresh_token"] {
+        let answer = app.post("/token", &[("grant_type", grant), ("code", "c"), ("refresh_token", "x")]).await;
+        assert_eq!(answer.error(), (401, "invalid_client".into()), "{grant}");
+    }
+    assert!(app.upstream.seen().is_empty());
+}
+
+#[tokio::test]
+async fn it_lives_as_long_as_the_answer_says_and_so_does_its_record() {
+    let rows: [(&str, &'static str, Duration); 5] = [
+        ("as always", r#"{"expires_in":3600}"#, HOUR),
+        ("a minute", r#"{"expires_in":60}"#, HOUR / 60),
+        ("as text", r#"{"expires_in":"60"}"#, HOUR / 60),
+        ("nothing is said", r#"{"expires_in":null}"#, HOUR),
+        ("nonsense is said", r#"{"expires_in":"soon"}"#, HOUR),
+    ];
+    for (name, members, lifetime) in rows {
+        let app = referencing();
+        let guarded = Guarded::new(&app);
+        app.upstream.then(Act::With(members));
+        app.store.writes();
+        let token = access_token(&granted(name, &app, post("/token", &LOG_IN)).await);
+        let ttls = app.store.writes().into_iter().filter_map(|(_, call)| match call {
+            Call::Swap { change: Change::Put { ttl: Ttl::After(ttl), .. }, .. } => Some(ttl),
+            _ => None,
+        });
+        let ttls = ttls.collect::<Vec<_>>();
+        assert!(ttls.len() == 2 && ttls.contains(&lifetime), "{name}: {ttls:?}");
+        app.clock.advance(lifetime - Duration::from_millis(1));
+        assert_eq!(guarded.status(&token).await, 200, "{name}");
+        app.clock.advance(Duration::from_millis(1));
+        assert_eq!(guarded.status(&token).await, 401, "{name}: it is remembered, and over");
+        assert_eq!(Guarded::new(&app).status(&token).await, 401, "{name}: it is not remembered");
+    }
+}
+
+#[tokio::test]
+async fn what_is_known_of_scope_and_resources_goes_with_the_token() {
+    let app = referencing();
+    let guarded = Guarded::new(&app);
+    let told = async |answer: &Answer| {
+        let told = guarded.get(&access_token(answer)).await.json();
+        (told["scopes"].clone(), told["resources"].clone())
+    };
+    let (one, two) = ("https://one.example", "https://two.example");
+    let bare =
+        [("grant_type", "password"), ("client_id", "app"), ("scope", "a b"), ("resource", one), ("resource", two)];
+    let first = granted("said by the server", &app, post("/token", &bare)).await;
+    assert_eq!(told(&first).await, (serde_json::json!(["read", "write"]), serde_json::json!([one, two])));
+
+    app.upstream.then(Act::With(r#"{"scope":null}"#));
+    let token = first.token();
+    let less = [&refresh_form("app", &token)[..], &[("scope", "read"), ("resource", two)]].concat();
+    let second = granted("asked for by the client", &app, post("/token", &less)).await;
+    assert_eq!(told(&second).await, (serde_json::json!(["read"]), serde_json::json!([two])));
+
+    app.upstream.then(Act::With(r#"{"scope":null}"#));
+    let third = granted("granted before", &app, refresh(&second.token())).await;
+    assert_eq!(told(&third).await, (serde_json::json!(["read", "write"]), serde_json::json!([one, two])));
+
+    app.upstream.then(Act::With(r#"{"scope":null}"#));
+    let nothing = granted("nothing is known", &app, post("/token", &LOG_IN)).await;
+    assert_eq!(told(&nothing).await, (serde_json::json!([]), serde_json::json!([])));
+    let answer = guarded.get(&access_token(&nothing)).await.json();
+    assert_eq!(answer["client"], "app");
+    assert!(answer["expires_at"].as_u64().unwrap() > 1_800_000_000_000);
+}
+
+#[tokio::test]
+async fn neither_kind_of_token_is_taken_for_the_other() {
+    let app = referencing();
+    let guarded = Guarded::new(&app);
+    let (refresh_token, access) = pair(&app.post("/token", &LOG_IN).await);
+    let (_, later) = pair(&app.refresh(&refresh_token).await);
+    app.clock.advance_secs(120);
+    app.events();
+    for token in [&access, &later] {
+        let disguised = token.replacen("at_", "rt_", 1);
+        assert_eq!(app.refresh(&disguised).await.error(), (400, "invalid_grant".into()));
+        assert_eq!(app.events(), [EventKind::Unknown], "it leads to no grant, which could be ended for reuse");
+    }
+    assert_eq!(guarded.status(&refresh_token).await, 401);
+    assert_eq!(guarded.status(&refresh_token.replacen("rt_", "at_", 1)).await, 401);
+    assert_eq!(guarded.status(&access).await, 200);
+}
+
+#[tokio::test]
+async fn without_the_setting_nothing_is_replaced() {
+    let app = App::new();
+    app.upstream.then(Act::With(r#"{"id_token":"a.b.c","note":"at-0-0"}"#));
+    let answer = app.post("/token", &LOG_IN).await;
+    let json = answer.json();
+    assert_eq!(
+        (&json["access_token"], &json["id_token"], &json["note"]),
+        (&"at-0-0".into(), &"a.b.c".into(), &"at-0-0".into())
+    );
+    app.store.hook(|_, call| if matches!(call, Call::Announce) { panic!("announced for nobody") } else { Plan::Pass });
+    app.revoke(&answer.token()).await;
+}

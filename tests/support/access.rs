@@ -1,0 +1,136 @@
+//! A resource server behind an `AccessLayer`.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use tower::{Service, ServiceExt as _};
+use tower_layer::Layer as _;
+use tower_oauth_refresh::access::Access;
+use tower_oauth_refresh::{AccessError, AccessGrant, AccessLayer, AccessLayerBuilder};
+
+use super::{Answer, App, TestStore};
+
+/// Tells what it was sent, and remembers the headers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Resource(Arc<Mutex<Vec<HeaderMap>>>);
+
+impl Resource {
+    /// The headers of the requests that have reached it.
+    pub(crate) fn seen(&self) -> Vec<HeaderMap> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl<B> Service<Request<B>> for Resource {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        self.0.lock().unwrap().push(request.headers().clone());
+        let grant = request.extensions().get::<AccessGrant>().unwrap();
+        let values = request.headers().get_all("authorization").iter().map(|value| value.to_str().unwrap());
+        let body = serde_json::json!({
+            "authorization": values.collect::<Vec<_>>(),
+            "client": grant.client_id(),
+            "scopes": grant.scopes().collect::<Vec<_>>(),
+            "resources": grant.resources().collect::<Vec<_>>(),
+            "expires_at": grant.expires_at().as_millis(),
+        });
+        ready(Ok(Response::new(body.to_string().into())))
+    }
+}
+
+/// The resource server with its layer.
+#[derive(Clone)]
+pub(crate) struct Guarded {
+    pub(crate) layer: AccessLayer<TestStore>,
+    pub(crate) service: Access<Resource, TestStore>,
+    pub(crate) resource: Resource,
+}
+
+impl Guarded {
+    pub(crate) fn new(app: &App) -> Self {
+        Self::with(app, |builder| builder)
+    }
+
+    pub(crate) fn with(
+        app: &App,
+        settings: impl FnOnce(AccessLayerBuilder<TestStore>) -> AccessLayerBuilder<TestStore>,
+    ) -> Self {
+        Self::of(settings(app.layer.access()).build().unwrap())
+    }
+
+    pub(crate) fn of(layer: AccessLayer<TestStore>) -> Self {
+        let resource = Resource::default();
+        let service = layer.layer(resource.clone());
+        Self { layer, service, resource }
+    }
+
+    /// A request with these values of `Authorization`, and the cause if it was refused.
+    pub(crate) async fn send(&self, values: &[&str]) -> (Answer, Option<AccessError>) {
+        let mut request = Request::get("/orders");
+        for value in values {
+            request = request.header("authorization", *value);
+        }
+        let request = request.body(Full::<Bytes>::default()).unwrap();
+        let Ok(response) = self.service.clone().oneshot(request).await;
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let cause = head.extensions.get::<AccessError>().cloned();
+        (Answer { status: head.status, headers: head.headers, body }, cause)
+    }
+
+    pub(crate) async fn get(&self, token: &str) -> Answer {
+        self.send(&[&format!("Bearer {token}")]).await.0
+    }
+
+    /// The upstream's token that the resource server got.
+    #[track_caller]
+    pub(crate) fn swapped(answer: &Answer) -> String {
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let values = answer.json()["authorization"].as_array().unwrap().clone();
+        assert_eq!(values.len(), 1, "{answer:?}");
+        values[0].as_str().unwrap().strip_prefix("Bearer ").unwrap().to_owned()
+    }
+
+    pub(crate) async fn status(&self, token: &str) -> u16 {
+        self.get(token).await.status.as_u16()
+    }
+}
+
+/// An instance that hands out access tokens of its own.
+pub(crate) fn referencing() -> App {
+    App::with(|builder| builder.reference_access_tokens())
+}
+
+/// One more instance over the same store, in front of the same server.
+pub(crate) fn another(app: &App) -> App {
+    App::over(app.clock.clone(), app.store.clone(), app.upstream.clone(), |builder| builder.reference_access_tokens())
+}
+
+/// Refresh token and access token of a success.
+#[track_caller]
+pub(crate) fn pair(answer: &Answer) -> (String, String) {
+    (answer.token(), access_token(answer))
+}
+
+#[track_caller]
+pub(crate) fn access_token(answer: &Answer) -> String {
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let token = answer.get("access_token").unwrap_or_else(|| panic!("no access token in {answer:?}"));
+    assert!(token.starts_with("at_") && token.len() == 67, "{token}");
+    token
+}
+
+pub(crate) const LOG_IN: [(&str, &str); 3] =
+    [("grant_type", "authorization_code"), ("code", "c"), ("client_id", "app")];

@@ -1,0 +1,70 @@
+//! Entries of a store, for tests that talk to it without the layer.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tower_oauth_refresh::store::{Beside, Change, Entry, Key, Name, Store, StoreError, Swap, Tag, Ttl, Version};
+
+pub(crate) const TAG: Tag = Tag::new([1; 32]);
+pub(crate) const NAME: Name = Name::new([2; 16]);
+pub(crate) const HOUR: Ttl = Ttl::After(Duration::from_secs(3600));
+pub(crate) const LEASE: Duration = Duration::from_secs(600);
+
+/// Another each time.
+pub(crate) fn random_key() -> Key {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).unwrap();
+    Key::new(bytes)
+}
+
+pub(crate) const fn version(number: u64) -> Version {
+    Version::new(number.to_be_bytes())
+}
+
+pub(crate) fn entry(number: u64) -> Entry {
+    Entry::new(version(number), TAG, Bytes::from(format!("value {number}")))
+}
+
+/// Puts entry 1 where nothing is, and a value beside it.
+pub(crate) async fn insert<S: Store>(store: &S, key: &Key) {
+    let swap = put_with(store, key, None, 1, HOUR, Some("beside")).await;
+    assert_eq!(swap.unwrap(), Swap::Swapped);
+}
+
+/// Puts entry `number` in the place of entry `expected`.
+pub(crate) async fn put<S: Store>(
+    store: &S,
+    key: &Key,
+    expected: Option<u64>,
+    number: u64,
+) -> Result<Swap, StoreError> {
+    put_with(store, key, expected, number, HOUR, None).await
+}
+
+pub(crate) async fn put_with<S: Store>(
+    store: &S,
+    key: &Key,
+    expected: Option<u64>,
+    number: u64,
+    ttl: Ttl,
+    also: Option<&'static str>,
+) -> Result<Swap, StoreError> {
+    let change = Change::Put { entry: entry(number), ttl };
+    let also = also.map(|value| Beside::new(NAME, Bytes::from_static(value.as_bytes()), Duration::from_secs(3600)));
+    store.swap(key, expected.map(version), change, also).await
+}
+
+pub(crate) async fn remove<S: Store>(store: &S, key: &Key, expected: u64) -> Result<Swap, StoreError> {
+    store.swap(key, Some(version(expected)), Change::Remove, None).await
+}
+
+/// Every call that a store has, on an entry that may be there or not.
+pub(crate) async fn every_call<S: Store>(store: &S, key: &Key) -> [(&'static str, Result<(), StoreError>); 5] {
+    [
+        ("get", store.get(key).await.map(drop)),
+        ("beside", store.beside(key, &NAME).await.map(drop)),
+        ("claim", store.claim(key, &TAG, version(u64::MAX), LEASE).await.map(drop)),
+        ("swap", put(store, key, None, u64::MAX).await.map(drop)),
+        ("removal", remove(store, key, u64::MAX).await.map(drop)),
+    ]
+}

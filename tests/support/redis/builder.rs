@@ -1,0 +1,109 @@
+//! What a server is to be, before it is started.
+
+use std::fs;
+use std::time::Instant;
+
+use super::port::Port;
+use super::server::{CONFIG, FIXTURE, HOST, LIMIT};
+use super::{Certificates, RedisServer};
+
+/// What a server shall be.
+#[derive(Clone)]
+#[must_use]
+pub(crate) struct Builder {
+    lines: Vec<String>,
+    master: Option<u16>,
+    tls: Option<Certificates>,
+    sentinel: bool,
+}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        let lines = [
+            "protected-mode no",
+            "save \"\"",
+            "appendonly no",
+            "repl-diskless-sync-delay 0",
+            &format!("masteruser {FIXTURE}"),
+            &format!("masterauth {FIXTURE}"),
+        ];
+        Self { lines: lines.map(Into::into).into(), master: None, tls: None, sentinel: false }
+    }
+
+    /// A sentinel, which refuses most of what a server may be told.
+    pub(super) const fn sentinel() -> Self {
+        Self { lines: Vec::new(), master: None, tls: None, sentinel: true }
+    }
+
+    /// The password of the user `default`.
+    pub(crate) fn password(self, password: &str) -> Self {
+        self.config("requirepass", password)
+    }
+
+    /// A line of the configuration; a later one counts. Values with blanks need quotes as in `redis.conf`.
+    pub(crate) fn config(mut self, name: &str, value: &str) -> Self {
+        self.lines.push(format!("{name} {value}"));
+        self
+    }
+
+    /// A user, as `ACL SETUSER` would be told: `alice on >password ~prefix* +get`.
+    pub(crate) fn user(self, rules: &str) -> Self {
+        self.config("user", rules)
+    }
+
+    /// TLS alone. Clients need no certificate, unless `.config("tls-auth-clients", "yes")` says so.
+    pub(crate) fn tls(mut self, certificates: &Certificates) -> Self {
+        self.tls = Some(certificates.clone());
+        self
+    }
+
+    /// A replica of the server on this port; it has started once it holds what that one holds.
+    pub(crate) fn replica_of(mut self, port: u16) -> Self {
+        self.master = Some(port);
+        self
+    }
+
+    /// Starts it on a free port and waits until it answers.
+    pub(crate) async fn start(self) -> RedisServer {
+        let end = Instant::now() + LIMIT;
+        loop {
+            let server = self.lay_out(Port::free());
+            server.launch();
+            if server.answers(end).await {
+                if self.master.is_some() {
+                    server
+                        .until_info("replication", "its master", |info| {
+                            info.get("master_link_status").is_some_and(|link| link == "up")
+                        })
+                        .await;
+                }
+                return server;
+            }
+            // Somebody else was faster to take the port.
+        }
+    }
+
+    fn lay_out(&self, port: Port) -> RedisServer {
+        let directory = tempfile::tempdir().unwrap();
+        let mut lines = vec![format!("bind {HOST}"), format!("user {FIXTURE} on >{FIXTURE} ~* &* +@all")];
+        match &self.tls {
+            None => lines.push(format!("port {}", port.number())),
+            Some(certificates) => {
+                let file = |name| certificates.file(name).display().to_string();
+                lines.extend([
+                    "port 0".into(),
+                    format!("tls-port {}", port.number()),
+                    format!("tls-ca-cert-file {}", file("ca.pem")),
+                    format!("tls-cert-file {}", file("server.pem")),
+                    format!("tls-key-file {}", file("server.key")),
+                    "tls-auth-clients no".into(),
+                    "tls-replication yes".into(),
+                ]);
+            }
+        }
+        lines.extend(self.master.map(|port| format!("replicaof {HOST} {port}")));
+        lines.extend(self.lines.iter().cloned());
+        fs::write(directory.path().join(CONFIG), lines.join("\n") + "\n").unwrap();
+        RedisServer::new(port, self.tls.clone(), self.sentinel, directory)
+    }
+}

@@ -1,0 +1,75 @@
+//! Certificates for TLS between a test and a server.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
+use tempfile::TempDir;
+
+/// An authority, a server's certificate for `localhost` and 127.0.0.1, and a client's; clones share the files.
+#[derive(Clone)]
+pub(crate) struct Certificates {
+    pub(crate) ca: String,
+    pub(crate) server: Identity,
+    pub(crate) client: Identity,
+    directory: Arc<TempDir>,
+}
+
+/// A certificate and its key, both PEM.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
+impl Certificates {
+    pub(crate) fn generate() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut ca = params(&[], "Authority of a test");
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let certificate = ca.self_signed(&key).unwrap().pem();
+        let issuer = Issuer::new(ca, key);
+        let certificates = Self {
+            ca: certificate,
+            server: issue(&issuer, &["localhost", "127.0.0.1"], ExtendedKeyUsagePurpose::ServerAuth),
+            client: issue(&issuer, &["client.test"], ExtendedKeyUsagePurpose::ClientAuth),
+            directory: Arc::new(tempfile::tempdir().unwrap()),
+        };
+        let Self { ca, server, client, .. } = &certificates;
+        let files = [
+            ("ca.pem", ca),
+            ("server.pem", &server.certificate),
+            ("server.key", &server.key),
+            ("client.pem", &client.certificate),
+            ("client.key", &client.key),
+        ];
+        for (name, text) in files {
+            std::fs::write(certificates.file(name), text).unwrap();
+        }
+        certificates
+    }
+
+    /// Where `ca.pem`, `server.pem`, `server.key`, `client.pem` or `client.key` lies.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+}
+
+/// Each with a name of its own: OpenSSL takes a certificate whose issuer has its name for a self-signed one.
+fn params(names: &[&str], common_name: &str) -> CertificateParams {
+    let names = names.iter().map(|&name| name.into()).collect::<Vec<String>>();
+    let mut params = CertificateParams::new(names).unwrap();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params
+}
+
+fn issue(issuer: &Issuer<'_, KeyPair>, names: &[&str], usage: ExtendedKeyUsagePurpose) -> Identity {
+    let key = KeyPair::generate().unwrap();
+    let mut params = params(names, names[0]);
+    params.extended_key_usages = vec![usage];
+    let certificate = params.signed_by(&key, issuer).unwrap().pem();
+    Identity { certificate, key: key.serialize_pem() }
+}

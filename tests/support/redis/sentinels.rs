@@ -1,0 +1,167 @@
+//! A master and its replica, watched by three sentinels.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use redis::RedisResult;
+
+use super::server::{FIXTURE, HOST, LIMIT, POLL};
+use super::{Builder, RedisServer};
+
+const SERVICE: &str = "main";
+
+/// In milliseconds. By default a sentinel looks round in seconds, and takes a busy machine for a clock that was set.
+const PERIODS: [(&str, &str); 6] = [
+    ("INFO-PERIOD", "300"),
+    ("PING-PERIOD", "300"),
+    ("ASK-PERIOD", "300"),
+    ("PUBLISH-PERIOD", "300"),
+    ("ELECTION-TIMEOUT", "2000"),
+    ("TILT-TRIGGER", "60000"),
+];
+
+/// A master, a replica and three sentinels of which two must agree; gone when dropped.
+pub(crate) struct Sentinels {
+    servers: [RedisServer; 2],
+    sentinels: Vec<RedisServer>,
+    master: AtomicUsize,
+}
+
+impl Sentinels {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|builder| builder).await
+    }
+
+    /// Starts one whose master and replica are more than servers, such as `|server| server.password("x")`.
+    pub(crate) async fn start_with(build: impl Fn(Builder) -> Builder) -> Self {
+        let master = build(RedisServer::builder()).start().await;
+        let replica = build(RedisServer::builder()).replica_of(master.port()).start().await;
+        let mut sentinels = Vec::new();
+        for _ in 0..3 {
+            let sentinel = Builder::sentinel()
+                .config("sentinel", &format!("monitor {SERVICE} {HOST} {} 2", master.port()))
+                .config("sentinel", &format!("auth-user {SERVICE} {FIXTURE}"))
+                .config("sentinel", &format!("auth-pass {SERVICE} {FIXTURE}"))
+                .config("sentinel", &format!("down-after-milliseconds {SERVICE} 2000"))
+                .config("sentinel", &format!("failover-timeout {SERVICE} 5000"))
+                .start()
+                .await;
+            for (name, period) in PERIODS {
+                sentinel.command(&["SENTINEL", "DEBUG", name, period]).await;
+            }
+            sentinels.push(sentinel);
+        }
+        let started = Self { servers: [master, replica], sentinels, master: AtomicUsize::new(0) };
+        started.settled().await;
+        started
+    }
+
+    /// `redis-sentinel://127.0.0.1:PORT,…/main`, with the ports of the sentinels.
+    pub(crate) fn url(&self) -> String {
+        self.url_with("")
+    }
+
+    /// [`url`](Self::url) with credentials, such as `user:password@`.
+    pub(crate) fn url_with(&self, credentials: &str) -> String {
+        let sentinels = self.sentinels.iter().map(|sentinel| format!("{HOST}:{}", sentinel.port()));
+        format!("redis-sentinel://{credentials}{}/{SERVICE}", sentinels.collect::<Vec<_>>().join(","))
+    }
+
+    /// Who is the master now, or was when it was killed.
+    pub(crate) fn master(&self) -> &RedisServer {
+        &self.servers[self.master.load(Ordering::SeqCst)]
+    }
+
+    /// The other one.
+    pub(crate) fn replica(&self) -> &RedisServer {
+        &self.servers[1 - self.master.load(Ordering::SeqCst)]
+    }
+
+    pub(crate) fn sentinels(&self) -> &[RedisServer] {
+        &self.sentinels
+    }
+
+    /// Lets the two change places, and waits until they have and every sentinel has seen it.
+    ///
+    /// For a second or two both are masters, and what is written to the old one meanwhile is lost.
+    pub(crate) async fn failover(&self) {
+        let (sentinel, old) = (&self.sentinels[0], self.master().port());
+        until("it fails over", sentinel, async || {
+            let about = about_master(sentinel).await?;
+            // It may give up on the way, and is told again.
+            if about.has("port", &old.to_string()) && about.has("flags", "master") {
+                sentinel.try_command(&["SENTINEL", "FAILOVER", SERVICE]).await?;
+            }
+            Ok(!about.has("port", &old.to_string()))
+        })
+        .await;
+        self.promoted().await;
+        self.settled().await;
+    }
+
+    /// Kills the master, and waits until its replica is one. Started again, it becomes the replica of that one.
+    pub(crate) async fn kill_master_and_wait(&self) {
+        self.master().kill();
+        self.promoted().await;
+    }
+
+    /// Waits until the replica is master and every sentinel says so, as after the master was frozen; from then on
+    /// [`master`](Self::master) is that one.
+    pub(crate) async fn promoted(&self) {
+        let new = self.replica();
+        new.until_info("replication", "being master", |info| info.get("role").is_some_and(|role| role == "master"))
+            .await;
+        for sentinel in &self.sentinels {
+            until("it follows", sentinel, async || {
+                Ok(about_master(sentinel).await?.has("port", &new.port().to_string()))
+            })
+            .await;
+        }
+        self.master.fetch_xor(1, Ordering::SeqCst);
+    }
+
+    /// Waits until master and replica run as such, and every sentinel knows the others and has seen both so: told of
+    /// the next change before, it might take it for a mistake and undo it.
+    pub(crate) async fn settled(&self) {
+        let master = self.master().port().to_string();
+        let replica = self.replica().port().to_string();
+        for sentinel in &self.sentinels {
+            until("it has settled", sentinel, async || {
+                let about = about_master(sentinel).await?;
+                let others = [("num-other-sentinels", "2"), ("num-slaves", "1")];
+                let roles = [("port", &*master), ("flags", "master"), ("role-reported", "master")];
+                let knows = others.into_iter().chain(roles).all(|(name, value)| about.has(name, value));
+                let replicas = sentinel.try_command(&["SENTINEL", "REPLICAS", SERVICE]).await?;
+                let replicas = redis::from_redis_value::<Vec<Vec<String>>>(replicas)?;
+                let link = [("master-port", &*master), ("master-link-status", "ok")];
+                let roles = [("port", &*replica), ("flags", "slave"), ("role-reported", "slave")];
+                let follows = |about: About| link.into_iter().chain(roles).all(|(name, value)| about.has(name, value));
+                Ok(knows && replicas.into_iter().map(About).all(follows))
+            })
+            .await;
+        }
+    }
+}
+
+/// What a sentinel says about a server: names and values in turn.
+struct About(Vec<String>);
+
+impl About {
+    fn has(&self, name: &str, value: &str) -> bool {
+        self.0.chunks(2).any(|pair| pair == [name, value])
+    }
+}
+
+async fn about_master(sentinel: &RedisServer) -> RedisResult<About> {
+    redis::from_redis_value(sentinel.try_command(&["SENTINEL", "MASTER", SERVICE]).await?)
+        .map(About)
+        .map_err(Into::into)
+}
+
+async fn until(what: &str, sentinel: &RedisServer, holds: impl AsyncFn() -> RedisResult<bool>) {
+    let end = Instant::now() + LIMIT;
+    while !holds().await.is_ok_and(|holds| holds) {
+        assert!(Instant::now() < end, "not in time: {what}: {sentinel:?}");
+        tokio::time::sleep(POLL).await;
+    }
+}

@@ -1,0 +1,327 @@
+//! A wire between a client and a server, on which requests are counted, lost, repeated and held.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use redis::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::port::Port;
+use super::server::{HOST, LIMIT};
+
+/// What becomes of a request.
+#[derive(Clone, Debug)]
+pub(crate) enum Fault {
+    Pass,
+    /// The connection is closed, and the request never reaches the server.
+    Drop,
+    /// It takes effect; then the connection is closed in place of an answer.
+    LoseAnswer,
+    /// It takes effect twice, and the client gets the second answer: as if the first had been lost on its way.
+    Repeat,
+    /// It reaches the server this much later, and so do those behind it.
+    Delay(Duration),
+    /// It reaches the server when notified, even if the client has gone by then.
+    Hold(Arc<Notify>),
+    /// It takes effect; its answer goes on when notified.
+    HoldAnswer(Arc<Notify>),
+}
+
+type Hook = Box<dyn FnMut(&[Bytes]) -> Fault + Send>;
+
+/// A TCP proxy in front of a server without TLS; gone when dropped.
+pub(crate) struct Wire {
+    port: Port,
+    shared: Arc<Shared>,
+    listening: Mutex<Option<Listening>>,
+}
+
+struct Listening {
+    task: JoinHandle<()>,
+    stop: oneshot::Sender<()>,
+}
+
+struct Shared {
+    server: u16,
+    hook: Mutex<Option<Hook>>,
+    log: Mutex<Log>,
+}
+
+#[derive(Default)]
+struct Log {
+    commands: Vec<Vec<Bytes>>,
+    unanswered: usize,
+    round_trips: usize,
+}
+
+impl Wire {
+    pub(crate) async fn in_front_of(server: u16) -> Self {
+        let shared = Arc::new(Shared { server, hook: Mutex::default(), log: Mutex::default() });
+        loop {
+            let port = Port::free();
+            if let Ok(listener) = TcpListener::bind((HOST, port.number())).await {
+                let listening = Mutex::new(Some(listen(&shared, listener)));
+                return Self { port, shared, listening };
+            }
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.url_with("")
+    }
+
+    /// [`url`](Self::url) with credentials, such as `user:password@`.
+    pub(crate) fn url_with(&self, credentials: &str) -> String {
+        format!("redis://{credentials}{HOST}:{}", self.port())
+    }
+
+    pub(crate) const fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// Asks this of each request, of the name of its command and its arguments, before it goes on.
+    pub(crate) fn hook(&self, hook: impl FnMut(&[Bytes]) -> Fault + Send + 'static) {
+        *self.shared.hook.lock().unwrap() = Some(Box::new(hook));
+    }
+
+    /// Does this to the first request with a command of this name, and nothing to the others.
+    pub(crate) fn once(&self, command: &'static str, fault: Fault) {
+        let mut fault = Some(fault);
+        self.hook(move |words| {
+            let fits = words[0].eq_ignore_ascii_case(command.as_bytes());
+            if fits { fault.take().unwrap_or(Fault::Pass) } else { Fault::Pass }
+        });
+    }
+
+    pub(crate) fn unhook(&self) {
+        *self.shared.hook.lock().unwrap() = None;
+    }
+
+    /// The requests since the last look, those of a client that says who it is among them.
+    pub(crate) fn commands(&self) -> Vec<Vec<Bytes>> {
+        std::mem::take(&mut self.shared.log().commands)
+    }
+
+    /// How often since the last look a request came when all before it had been answered: of a caller that does one
+    /// thing at a time, how often it waited. Requests that come in one piece are waited for once.
+    pub(crate) fn round_trips(&self) -> usize {
+        std::mem::take(&mut self.shared.log().round_trips)
+    }
+
+    /// Closes all connections, and refuses new ones.
+    pub(crate) async fn cut(&self) {
+        let listening = self.listening.lock().unwrap().take();
+        if let Some(Listening { task, stop }) = listening {
+            let _ = stop.send(());
+            task.await.unwrap();
+        }
+    }
+
+    /// Takes connections again.
+    pub(crate) async fn mend(&self) {
+        let end = Instant::now() + LIMIT;
+        let listener = loop {
+            match TcpListener::bind((HOST, self.port())).await {
+                Ok(listener) => break listener,
+                Err(error) => assert!(Instant::now() < end, "its port is gone: {error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        *self.listening.lock().unwrap() = Some(listen(&self.shared, listener));
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        if let Some(Listening { task, .. }) = self.listening.lock().unwrap().take() {
+            task.abort();
+        }
+    }
+}
+
+fn listen(shared: &Arc<Shared>, listener: TcpListener) -> Listening {
+    let (stop, mut stopped) = oneshot::channel();
+    let shared = Arc::clone(shared);
+    let task = tokio::spawn(async move {
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                _ = &mut stopped => break,
+                Some(_) = connections.join_next() => {}
+                accepted = listener.accept() => if let Ok((client, _)) = accepted {
+                    let connection = Connection { shared: Arc::clone(&shared), unanswered: AtomicUsize::new(0) };
+                    connections.spawn(connection.serve(client));
+                },
+            }
+        }
+        drop(listener);
+        connections.shutdown().await;
+    });
+    Listening { task, stop }
+}
+
+impl Shared {
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap()
+    }
+}
+
+/// What becomes of an answer.
+enum Fate {
+    Deliver,
+    Swallow,
+    Close,
+    Hold(Arc<Notify>),
+}
+
+struct Connection {
+    shared: Arc<Shared>,
+    unanswered: AtomicUsize,
+}
+
+impl Connection {
+    async fn serve(self, client: TcpStream) {
+        let Ok(server) = TcpStream::connect((HOST, self.shared.server)).await else { return };
+        // A wire that waits for more to send would be slower than what it stands for.
+        let _ = (client.set_nodelay(true), server.set_nodelay(true));
+        let (from_client, to_client) = client.into_split();
+        let (from_server, to_server) = server.into_split();
+        let fates = Mutex::default();
+        let requests = async {
+            if self.requests(from_client, to_server, &fates).await {
+                // What has come shall take effect, and be answered if anybody is there.
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = requests => {}
+            () = self.answers(from_server, to_client, &fates) => {}
+        }
+    }
+
+    /// Passes requests on to their end; `false` if the connection shall be closed at once.
+    async fn requests(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, fates: &Mutex<VecDeque<Fate>>) -> bool {
+        let mut buffer = BytesMut::new();
+        while from.read_buf(&mut buffer).await.is_ok_and(|read| read > 0) {
+            let mut requests = Vec::new();
+            while let Some(length) = value_length(&buffer) {
+                let request = buffer.split_to(length).freeze();
+                requests.push((words(&request), request));
+            }
+            self.count(&requests);
+            for (words, request) in requests {
+                let fault = self.shared.hook.lock().unwrap().as_mut().map_or(Fault::Pass, |hook| hook(&words));
+                let fate = match &fault {
+                    Fault::Drop => return false,
+                    Fault::Pass | Fault::Delay(_) | Fault::Hold(_) | Fault::Repeat => Fate::Deliver,
+                    Fault::LoseAnswer => Fate::Close,
+                    Fault::HoldAnswer(notify) => Fate::Hold(Arc::clone(notify)),
+                };
+                match &fault {
+                    Fault::Delay(time) => tokio::time::sleep(*time).await,
+                    Fault::Hold(notify) => notify.notified().await,
+                    _ => {}
+                }
+                let mut bytes = request.clone();
+                if is_answered(&words) {
+                    let mut fates = fates.lock().unwrap();
+                    if matches!(fault, Fault::Repeat) {
+                        fates.push_back(Fate::Swallow);
+                        bytes = [&request[..], &request].concat().into();
+                    }
+                    fates.push_back(fate);
+                }
+                if to.write_all(&bytes).await.is_err() {
+                    return true;
+                }
+            }
+        }
+        // The server is told by the drop of `to`, and hangs up once it has answered what came before.
+        true
+    }
+
+    async fn answers(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, fates: &Mutex<VecDeque<Fate>>) {
+        let mut buffer = BytesMut::new();
+        while from.read_buf(&mut buffer).await.is_ok_and(|read| read > 0) {
+            while let Some(length) = value_length(&buffer) {
+                let answer = buffer.split_to(length).freeze();
+                // What a server says unasked is no answer.
+                let fate = if answer.starts_with(b">") { None } else { fates.lock().unwrap().pop_front() };
+                match fate {
+                    Some(Fate::Swallow) => continue,
+                    Some(Fate::Close) => return,
+                    Some(Fate::Hold(notify)) => {
+                        notify.notified().await;
+                        self.answered();
+                    }
+                    Some(Fate::Deliver) => self.answered(),
+                    None => {}
+                }
+                // A client that has gone misses it, and the next one may still be waited for by the server.
+                let _ = to.write_all(&answer).await;
+            }
+        }
+    }
+
+    fn count(&self, requests: &[(Vec<Bytes>, Bytes)]) {
+        let mut log = self.shared.log();
+        for (words, _) in requests {
+            log.commands.push(words.clone());
+            if is_answered(words) {
+                log.round_trips += usize::from(log.unanswered == 0);
+                log.unanswered += 1;
+                self.unanswered.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Before the client can know of it, and send the next.
+    fn answered(&self) {
+        self.shared.log().unanswered -= 1;
+        self.unanswered.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.shared.log().unanswered -= *self.unanswered.get_mut();
+    }
+}
+
+/// Subscriptions are answered by messages, as many as there are channels.
+fn is_answered(words: &[Bytes]) -> bool {
+    !words[0].to_ascii_uppercase().ends_with(b"SUBSCRIBE")
+}
+
+fn words(request: &[u8]) -> Vec<Bytes> {
+    let value = redis::parse_redis_value(request).unwrap();
+    let Value::Array(words) = value else { panic!("no request: {value:?}") };
+    words.into_iter().map(|word| redis::from_redis_value::<Vec<u8>>(word).unwrap().into()).collect()
+}
+
+/// How long the value at the start of these bytes is; `None` if it has not come in full.
+///
+/// The parser of the client would say what it is, but not where it ends.
+fn value_length(bytes: &[u8]) -> Option<usize> {
+    let line = bytes.windows(2).position(|pair| pair == b"\r\n")?;
+    let start = line + 2;
+    let number = || std::str::from_utf8(&bytes[1..line]).unwrap().parse::<i64>().unwrap();
+    let parts = match bytes[0] {
+        b'$' | b'!' | b'=' => {
+            let length = usize::try_from(number()).map_or(start, |length| start + length + 2);
+            return (length <= bytes.len()).then_some(length);
+        }
+        b'*' | b'~' | b'>' => number(),
+        b'%' => 2 * number(),
+        b'|' => 2 * number() + 1,
+        _ => 0,
+    };
+    (0..parts).try_fold(start, |at, _| Some(at + value_length(&bytes[at..])?))
+}

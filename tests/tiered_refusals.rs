@@ -1,0 +1,284 @@
+//! What an instance knows to be refused costs no trip to the store; everything else is decided there.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use support::requests::forged;
+use support::tiered::{Tier, tiered, tiered_with};
+use support::{Act, App, Call, Plan, refresh_form};
+use tokio::task::JoinSet;
+use tower_oauth_refresh::EventKind;
+use tower_oauth_refresh::store::{Change, Entry, Key, Store as _, Swap, Ttl, Version};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+type Tiered = App<Tier>;
+
+fn refused() -> (u16, String) {
+    (400, "invalid_grant".into())
+}
+
+/// A grant with its tokens in order, made on this instance.
+async fn grant(app: &Tiered, rotations: usize) -> Vec<String> {
+    let mut tokens = vec![app.log_in("app").await];
+    for _ in 0..rotations {
+        let next = app.refresh(tokens.last().unwrap()).await.token();
+        tokens.push(next);
+    }
+    app.events();
+    tokens
+}
+
+/// How many calls have reached the store since the last look.
+fn trips(app: &Tiered) -> usize {
+    app.store.get_ref().calls().len()
+}
+
+/// The key of the grant whose tokens are the only ones that the store was asked about since the last look.
+fn key(app: &Tiered) -> Key {
+    app.store.get_ref().writes().last().unwrap().0
+}
+
+#[tokio::test]
+async fn the_wrong_client_of_a_known_grant_costs_no_trip() {
+    let base = App::new();
+    let (app, other) = (tiered(&base), tiered(&base));
+    let tokens = grant(&app, 2).await;
+    trips(&app);
+    for token in tokens.iter().chain([&forged(&tokens[2], 2), &forged(&tokens[2], 9)]) {
+        for _ in 0..10 {
+            assert_eq!(app.refresh_as("thief", token).await.error(), refused());
+            let answer = app.post("/revoke", &[("token", token), ("client_id", "thief")]).await;
+            assert_eq!((answer.status.as_u16(), answer.body.len()), (200, 0));
+        }
+    }
+    assert_eq!(trips(&app), 0);
+    assert_eq!(app.events(), [EventKind::ClientMismatch; 100], "the operator is told of each");
+    app.refresh(&tokens[2]).await.token();
+    assert_eq!(trips(&app), 2, "a rotation costs what it costs");
+
+    for _ in 0..10 {
+        assert_eq!(other.refresh_as("thief", &tokens[2]).await.error(), refused());
+    }
+    assert_eq!(trips(&other), 1, "an instance that does not know the grant looks it up once");
+}
+
+#[tokio::test]
+async fn a_refresh_on_an_instance_makes_the_grant_known_there() {
+    let base = App::new();
+    let (one, two) = (tiered(&base), tiered(&base));
+    let token = one.log_in("app").await;
+    let token = two.refresh(&token).await.token();
+    trips(&two);
+    assert_eq!(two.refresh_as("thief", &token).await.error(), refused());
+    assert_eq!(trips(&two), 0);
+}
+
+#[tokio::test]
+async fn no_token_of_a_grant_that_has_ended_costs_a_trip() {
+    type End = fn(Tiered, Vec<String>) -> std::pin::Pin<Box<dyn Future<Output = ()>>>;
+    let rows: [(&str, End); 4] = [
+        ("revoked", |app, tokens| {
+            Box::pin(async move {
+                app.revoke(&tokens[2]).await;
+            })
+        }),
+        ("ended by reuse", |app, tokens| {
+            Box::pin(async move {
+                app.clock.advance_secs(61);
+                app.refresh(&tokens[0]).await;
+                assert_eq!(app.events(), [EventKind::ReuseDetected]);
+            })
+        }),
+        ("dead inside", |app, tokens| {
+            Box::pin(async move {
+                app.upstream.then(Act::Answer(400, "application/json", r#"{"error":"invalid_grant"}"#));
+                app.refresh(&tokens[2]).await;
+            })
+        }),
+        ("found to have expired", |app, tokens| {
+            Box::pin(async move {
+                app.clock.advance_secs(31 * 24 * 3600);
+                app.refresh(&tokens[2]).await;
+            })
+        }),
+    ];
+    for (name, end) in rows {
+        let base = App::new();
+        let (app, other) = (tiered(&base), tiered(&base));
+        let mut tokens = grant(&app, 2).await;
+        end(app.clone(), tokens.clone()).await;
+        tokens.push(forged(&tokens[0], 1));
+        for (instance, expected) in [(&app, 0), (&other, 1)] {
+            instance.events();
+            trips(instance);
+            for token in &tokens {
+                for client in ["app", "thief"] {
+                    assert_eq!(instance.refresh_as(client, token).await.error(), refused(), "{name}");
+                    let answer = instance.post("/revoke", &[("token", token), ("client_id", client)]).await;
+                    assert_eq!((answer.status.as_u16(), answer.body.len()), (200, 0), "{name}");
+                }
+            }
+            assert_eq!(trips(instance), expected, "{name}");
+            assert_eq!(instance.events(), [EventKind::Unknown; 16], "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_absolute_end_of_a_grant_is_known() {
+    let base = App::new();
+    let app = tiered_with(&base, |builder| builder.absolute_lifetime(HOUR));
+    let tokens = grant(&app, 1).await;
+    trips(&app);
+    app.clock.advance(HOUR);
+    assert_eq!(app.refresh(&tokens[1]).await.error(), refused());
+    assert_eq!(app.revoke(&tokens[1]).await.status, 200);
+    assert_eq!((trips(&app), app.events()), (0, vec![EventKind::Expired; 2]));
+}
+
+#[tokio::test]
+async fn an_old_end_of_a_grant_refuses_nobody() {
+    let base = App::new();
+    let (app, other) = (tiered(&base), tiered(&base));
+    let mut token = app.log_in("app").await;
+    for _ in 0..5 {
+        base.clock.advance(20 * 24 * HOUR);
+        token = other.refresh(&token).await.token();
+    }
+    app.refresh(&token).await.token();
+}
+
+#[tokio::test]
+async fn a_scope_or_a_resource_beyond_the_grant_hides_no_reuse() {
+    for beyond in [("scope", "admin"), ("resource", "https://other.example/")] {
+        let app = tiered(&App::new());
+        let log_in = [
+            ("grant_type", "password"),
+            ("client_id", "app"),
+            ("scope", "read write"),
+            ("resource", "https://api.example/"),
+        ];
+        let first = app.post("/token", &log_in).await.token();
+        let second = app.refresh(&first).await.token();
+        let third = app.refresh(&second).await.token();
+        app.clock.advance_secs(61);
+        app.events();
+
+        let ask = async |token: &str| app.post("/token", &[&refresh_form("app", token)[..], &[beyond]].concat()).await;
+        let error = if beyond.0 == "scope" { "invalid_scope" } else { "invalid_target" };
+        assert_eq!(ask(&third).await.error(), (400, error.into()));
+        assert_eq!(app.refresh(&second).await.error(), refused(), "its successor was presented");
+        assert_eq!(app.events(), [EventKind::ReuseDetected], "{beyond:?}");
+
+        let first = app.post("/token", &log_in).await.token();
+        let second = app.refresh(&first).await.token();
+        app.refresh(&second).await.token();
+        app.clock.advance_secs(61);
+        app.events();
+        assert_eq!(ask(&first).await.error(), refused());
+        assert_eq!(app.events(), [EventKind::ReuseDetected], "{beyond:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_never_taken_for_a_refusal() {
+    let app = tiered(&App::new());
+    let token = app.log_in("app").await;
+    let (key, store) = (key(&app), app.store.get_ref().inner.clone());
+    let entry = store.get(&key).await.unwrap().unwrap();
+    let mut value = entry.value.to_vec();
+    let at = value.windows(3).position(|bytes| bytes == b"app").unwrap();
+    value[at] = b'b';
+    let damaged = Entry::new(Version::new([9; 8]), entry.tag, Bytes::from(value));
+    let change = Change::Put { entry: damaged, ttl: Ttl::Keep };
+    assert_eq!(store.swap(&key, Some(entry.version), change, None).await.unwrap(), Swap::Swapped);
+    app.store.get(&key).await.unwrap();
+    app.events();
+    for client in ["app", "bpp", "thief"] {
+        assert_eq!(app.refresh_as(client, &token).await.error(), (500, "server_error".into()), "{client}");
+        assert_eq!(app.events(), [EventKind::StoreCorrupt], "{client}");
+        let answer = app.post("/revoke", &[("token", &token), ("client_id", client)]).await;
+        assert_eq!(answer.error(), (500, "server_error".into()), "{client}");
+        assert_eq!(app.events(), [EventKind::StoreCorrupt], "{client}");
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_that_was_not_confirmed_can_be_sent_again() {
+    let app = tiered(&App::new());
+    let token = app.log_in("app").await;
+    app.upstream.then(Act::Answer(500, "text/plain", "down"));
+    assert_eq!(app.revoke(&token).await.error(), (503, "temporarily_unavailable".into()));
+    assert_eq!(app.refresh(&token).await.error(), refused());
+    assert_eq!(app.upstream.alive(), 1);
+    assert_eq!(app.revoke(&token).await.status, 200);
+    assert_eq!(app.upstream.alive(), 0, "the inner service has been told");
+}
+
+#[tokio::test]
+async fn when_the_store_is_away_what_is_known_is_refused_and_nothing_else() {
+    let app = tiered(&App::new());
+    let (dead, alive) = (grant(&app, 1).await, grant(&app, 1).await);
+    app.revoke(&dead[1]).await;
+    app.store.get_ref().hook(|_, _| Plan::Lose);
+    assert_eq!(app.refresh(&dead[1]).await.error(), refused());
+    assert_eq!(app.refresh_as("thief", &alive[1]).await.error(), refused());
+    assert_eq!(app.refresh(&alive[1]).await.error(), (503, "temporarily_unavailable".into()));
+    app.store.get_ref().unhook();
+    app.layer.drain().await;
+    app.refresh(&alive[1]).await.token();
+}
+
+/// The dead tokens of one grant, and an instance that has not heard of its end.
+async fn dead(tokens: usize) -> (Tiered, Vec<String>) {
+    let base = App::new();
+    let (app, other) = (tiered(&base), tiered(&base));
+    let tokens = grant(&app, tokens - 1).await;
+    app.revoke(tokens.last().unwrap()).await;
+    trips(&app);
+    (other, tokens)
+}
+
+#[tokio::test]
+async fn a_storm_of_dead_tokens_costs_one_trip_one_after_the_other() {
+    for tokens in [1, 8] {
+        let (app, tokens) = dead(tokens).await;
+        for n in 0..10_000 {
+            assert_eq!(app.refresh(&tokens[n % tokens.len()]).await.error(), refused());
+        }
+        assert_eq!(trips(&app), 1, "{} tokens", tokens.len());
+        assert_eq!(app.events(), vec![EventKind::Unknown; 10_000]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storm_of_dead_tokens_at_once_costs_a_trip_a_token_at_most() {
+    const AT_ONCE: usize = 256;
+    const THREADS: usize = 2;
+    for (tokens, slow) in [(1, true), (8, true), (1, false), (8, false)] {
+        let (app, tokens) = dead(tokens).await;
+        let tokens = Arc::new(tokens);
+        if slow {
+            let pause = || Plan::before(tokio::time::sleep(Duration::from_millis(50)));
+            app.store.get_ref().hook(move |_, call| if *call == Call::Claim { pause() } else { Plan::Pass });
+        }
+        let mut storm = JoinSet::new();
+        for n in 0..AT_ONCE {
+            let (app, tokens) = (app.clone(), Arc::clone(&tokens));
+            storm.spawn(async move {
+                for round in 0..40 {
+                    assert_eq!(app.refresh(&tokens[(n + round) % tokens.len()]).await.error(), refused());
+                }
+            });
+        }
+        storm.join_all().await;
+        // A request that looked before the end was known, and had not to wait in the queue, asks as well: one a thread.
+        let trips = trips(&app);
+        assert!((1..=tokens.len() + THREADS).contains(&trips), "{} tokens: {trips} trips", tokens.len());
+        assert_eq!(app.events(), vec![EventKind::Unknown; AT_ONCE * 40]);
+    }
+}

@@ -1,0 +1,334 @@
+//! `TieredStore` keeps the contract of `Store`, and what it promises besides.
+
+mod support;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use support::{Call, Hooked, Plan};
+use tower_oauth_refresh::store::{
+    Beside, CacheStats, Change, Entry, Hint, Key, MemoryStore, Name, Store, StoreError, Swap, Tag, TieredStore, Ttl,
+    Version,
+};
+
+// Every handle is an instance of its own, with a cache of its own.
+tower_oauth_refresh::store_tests!({
+    let store = MemoryStore::new();
+    async move || TieredStore::new(store.clone())
+});
+
+type Tier = TieredStore<Hooked<MemoryStore>>;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const TAG: Tag = Tag::new([1; 32]);
+const OTHER: Tag = Tag::new([2; 32]);
+const KEY: Key = Key::new([7; 32]);
+
+fn key(number: u64) -> Key {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&number.to_be_bytes());
+    Key::new(bytes)
+}
+
+fn version(number: u64) -> Version {
+    Version::new(number.to_be_bytes())
+}
+
+fn entry(number: u64) -> Entry {
+    Entry::new(version(number), TAG, Bytes::copy_from_slice(&number.to_be_bytes()))
+}
+
+fn value(number: u64) -> Option<Hint> {
+    Some(Hint::Value { tag: TAG, value: entry(number).value })
+}
+
+/// Forgets nothing while a test runs.
+fn over<S>(store: S) -> TieredStore<S> {
+    TieredStore::builder(store).ttl(HOUR * 24).build()
+}
+
+fn tier() -> Tier {
+    over(Hooked::new(MemoryStore::new()))
+}
+
+async fn put<S: Store>(store: &S, expected: Option<u64>, number: u64) -> Swap {
+    let change = Change::Put { entry: entry(number), ttl: Ttl::After(HOUR) };
+    store.swap(&KEY, expected.map(version), change, None).await.unwrap()
+}
+
+async fn remove<S: Store>(store: &S, expected: u64) -> Swap {
+    store.swap(&KEY, Some(version(expected)), Change::Remove, None).await.unwrap()
+}
+
+async fn claim<S: Store>(store: &S, tag: Tag) {
+    store.claim(&KEY, &tag, version(1000), HOUR).await.unwrap();
+}
+
+#[tokio::test]
+async fn it_learns_from_every_answer_that_passes() {
+    let tier = tier();
+    let store = tier.get_ref().clone();
+    assert_eq!(tier.peek(&KEY), None, "nothing has passed");
+    assert_eq!(put(&tier, None, 1).await, Swap::Swapped);
+    assert_eq!(tier.peek(&KEY), value(1), "an insert");
+
+    assert_eq!(put(&store, Some(1), 2).await, Swap::Swapped);
+    assert_eq!(tier.peek(&KEY), value(1), "what passes by is not seen");
+    tier.get(&KEY).await.unwrap();
+    assert_eq!(tier.peek(&KEY), value(2), "a read");
+    assert_eq!(put(&store, Some(2), 3).await, Swap::Swapped);
+    assert!(matches!(put(&tier, Some(2), 4).await, Swap::Conflict(Some(_))));
+    assert_eq!(tier.peek(&KEY), value(3), "a conflict");
+    assert_eq!(put(&store, Some(3), 4).await, Swap::Swapped);
+    assert!(matches!(remove(&tier, 3).await, Swap::Conflict(Some(_))));
+    assert_eq!(tier.peek(&KEY), value(4), "a removal of another version");
+    assert_eq!(put(&store, Some(4), 5).await, Swap::Swapped);
+    claim(&tier, OTHER).await;
+    assert_eq!(tier.peek(&KEY), value(5), "a claim of another tag");
+    assert_eq!(put(&store, Some(5), 6).await, Swap::Swapped);
+    claim(&tier, TAG).await;
+    assert_eq!(tier.peek(&KEY), value(6), "a claim");
+    assert_eq!(remove(&tier, 1000).await, Swap::Swapped);
+    assert_eq!(tier.peek(&KEY), Some(Hint::Ended), "a removal");
+
+    type Look = fn(&Tier) -> Pin<Box<dyn Future<Output = ()> + '_>>;
+    let looks: [(&str, Look); 4] = [
+        ("a read", |tier| Box::pin(async { assert_eq!(tier.get(&KEY).await.unwrap(), None) })),
+        ("a claim", |tier| Box::pin(claim(tier, TAG))),
+        ("a conflict", |tier| Box::pin(async { assert_eq!(put(tier, Some(9), 10).await, Swap::Conflict(None)) })),
+        ("a removal", |tier| Box::pin(async { assert_eq!(remove(tier, 9).await, Swap::Swapped) })),
+    ];
+    for (name, look) in looks {
+        let tier = over(store.clone());
+        look(&tier).await;
+        assert_eq!(tier.peek(&KEY), Some(Hint::Ended), "{name} of what is absent");
+    }
+}
+
+#[tokio::test]
+async fn what_lies_beside_an_entry_teaches_nothing() {
+    let tier = tier();
+    assert_eq!(tier.beside(&KEY, &Name::new([3; 16])).await.unwrap(), None);
+    assert_eq!(tier.peek(&KEY), None);
+    let change = Change::Put { entry: entry(1), ttl: Ttl::After(HOUR) };
+    let also = Beside::new(Name::new([3; 16]), Bytes::from_static(b"beside"), HOUR);
+    assert_eq!(tier.swap(&KEY, None, change, Some(also)).await.unwrap(), Swap::Swapped);
+    assert_eq!(tier.beside(&KEY, &Name::new([3; 16])).await.unwrap().as_deref(), Some(&b"beside"[..]));
+}
+
+#[tokio::test]
+async fn a_call_that_fails_teaches_nothing() {
+    for (name, plan) in [
+        ("lost", (|| Plan::Lose) as fn() -> Plan),
+        ("with its answer lost", || Plan::LoseAnswer),
+        ("corrupt", || Plan::Corrupt),
+    ] {
+        let tier = tier();
+        tier.get_ref().hook(move |_, _| plan());
+        assert!(tier.get(&KEY).await.is_err(), "{name}");
+        assert!(tier.claim(&KEY, &TAG, version(1), HOUR).await.is_err(), "{name}");
+        assert!(tier.swap(&KEY, Some(version(1)), Change::Remove, None).await.is_err(), "{name}");
+        assert_eq!(tier.peek(&KEY), None, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_put_takes_an_end_back_whatever_becomes_of_its_answer() {
+    for (name, plan) in [("answered", Plan::Pass), ("not answered", Plan::LoseAnswer)] {
+        let tier = tier();
+        assert_eq!(tier.get(&KEY).await.unwrap(), None);
+        assert_eq!(tier.peek(&KEY), Some(Hint::Ended));
+        tier.get_ref().once(Call::is_swap, plan);
+        let change = Change::Put { entry: entry(1), ttl: Ttl::After(HOUR) };
+        let _ = tier.swap(&KEY, None, change, None).await;
+        assert_ne!(tier.peek(&KEY), Some(Hint::Ended), "{name}");
+        assert!(tier.get(&KEY).await.unwrap().is_some(), "{name}: it is there");
+    }
+}
+
+#[tokio::test]
+async fn a_slow_answer_from_before_an_insert_does_not_hide_it() {
+    let tier = tier();
+    tier.get_ref().hook(|_, call| if matches!(call, Call::Get) { Plan::Slow } else { Plan::Pass });
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut slow = [Box::pin(tier.get(&KEY)), Box::pin(tier.get(&KEY))];
+    for read in &mut slow {
+        assert!(read.as_mut().poll(&mut cx).is_pending(), "before it takes effect");
+        assert!(read.as_mut().poll(&mut cx).is_pending(), "nothing was found, and the answer is on its way");
+    }
+    assert_eq!(put(&tier, None, 1).await, Swap::Swapped);
+    for read in &mut slow {
+        assert!(matches!(read.as_mut().poll(&mut cx), Poll::Ready(Ok(None))));
+        assert_eq!(tier.peek(&KEY), value(1));
+    }
+}
+
+#[tokio::test]
+async fn what_the_store_itself_has_a_hint_of_is_known_too() {
+    let first = over(MemoryStore::new());
+    assert_eq!(put(&first, None, 1).await, Swap::Swapped);
+    let second = TieredStore::builder(first.clone()).max_bytes(0).build();
+    let third = over(second);
+    assert_eq!(third.peek(&KEY), value(1));
+    assert_eq!(third.peek(&key(8)), None);
+}
+
+#[tokio::test]
+async fn no_bytes_or_no_time_turn_it_off() {
+    for (name, tier) in [
+        ("bytes", TieredStore::builder(MemoryStore::new()).max_bytes(0).build()),
+        ("time", TieredStore::builder(MemoryStore::new()).ttl(Duration::ZERO).build()),
+    ] {
+        assert_eq!(put(&tier, None, 1).await, Swap::Swapped, "{name}");
+        assert_eq!(tier.get(&KEY).await.unwrap(), Some(entry(1)), "{name}");
+        claim(&tier, TAG).await;
+        assert_eq!(tier.peek(&KEY), None, "{name}");
+        assert_eq!(remove(&tier, 1000).await, Swap::Swapped, "{name}");
+        assert_eq!(tier.peek(&KEY), None, "{name}");
+        assert_eq!(tier.cache_stats(), CacheStats::default(), "{name}");
+    }
+    let tier = TieredStore::builder(MemoryStore::new()).max_bytes(u64::MAX).ttl(Duration::MAX).build();
+    assert_eq!(put(&tier, None, 1).await, Swap::Swapped);
+    assert_eq!(tier.peek(&KEY), value(1), "all that there is of both");
+}
+
+#[tokio::test]
+async fn what_it_knows_is_forgotten_when_its_time_is_over() {
+    let tier = TieredStore::builder(MemoryStore::new()).ttl(Duration::from_millis(100)).build();
+    assert_eq!(put(&tier, None, 1).await, Swap::Swapped);
+    assert_eq!(tier.get(&key(8)).await.unwrap(), None);
+    let started = Instant::now();
+    while tier.peek(&KEY).is_some() || tier.peek(&key(8)).is_some() || tier.cache_stats().bytes > 0 {
+        assert!(started.elapsed() < Duration::from_secs(30), "never forgotten");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(tier.get(&KEY).await.unwrap(), Some(entry(1)), "the store has not forgotten");
+    assert_eq!(tier.peek(&KEY), value(1));
+}
+
+#[tokio::test]
+async fn hits_and_misses_are_counted_and_clones_share_them() {
+    let tier = over(MemoryStore::new());
+    let clone = tier.clone();
+    let (_, _) = (tier.peek(&KEY), clone.peek(&KEY));
+    assert_eq!(put(&tier, None, 1).await, Swap::Swapped);
+    assert_eq!(clone.get(&key(8)).await.unwrap(), None);
+    let (_, _, _) = (tier.peek(&KEY), clone.peek(&KEY), clone.peek(&key(8)));
+    let stats = tier.cache_stats();
+    assert_eq!((stats.hits, stats.misses, stats.entries), (3, 2, 2));
+    assert_eq!(stats, clone.cache_stats());
+    let other = over(tier.into_inner());
+    assert_eq!(other.cache_stats(), CacheStats::default(), "a tier of its own");
+    assert_eq!(other.get_ref().get(&KEY).await.unwrap(), Some(entry(1)));
+}
+
+/// Has this value under every key.
+struct Everywhere(Bytes);
+
+impl Store for Everywhere {
+    async fn get(&self, _: &Key) -> Result<Option<Entry>, StoreError> {
+        Ok((!self.0.is_empty()).then(|| Entry::new(version(1), TAG, self.0.clone())))
+    }
+
+    async fn swap(&self, _: &Key, _: Option<Version>, _: Change, _: Option<Beside>) -> Result<Swap, StoreError> {
+        Err(StoreError::unavailable("nothing can be written here"))
+    }
+
+    async fn beside(&self, _: &Key, _: &Name) -> Result<Option<Bytes>, StoreError> {
+        Ok(None)
+    }
+}
+
+/// Reads that many keys, and looks at them.
+fn read(tier: &TieredStore<Everywhere>, keys: u64) {
+    for number in 0..keys {
+        let key = key(number);
+        let read = std::pin::pin!(tier.get(&key));
+        assert!(read.poll(&mut Context::from_waker(Waker::noop())).is_ready(), "nothing here waits");
+        let _ = tier.peek(&key);
+    }
+}
+
+#[test]
+fn the_memory_is_bounded() {
+    for (name, len) in [("values", 330), ("ends", 0)] {
+        const BYTES: u64 = 1024 * 1024;
+        let tier = TieredStore::builder(Everywhere(vec![7; len].into())).max_bytes(BYTES).ttl(HOUR * 24).build();
+        for _ in 0..3 {
+            read(&tier, 20_000);
+            let CacheStats { bytes, entries, .. } = tier.cache_stats();
+            assert!(bytes <= BYTES && entries > 0, "{name}: {bytes} bytes for {entries}");
+        }
+        assert!(tier.cache_stats().entries >= 1000, "{name}: the room is used: {:?}", tier.cache_stats());
+    }
+}
+
+#[test]
+fn a_value_larger_than_the_cache_is_not_kept() {
+    let tier = TieredStore::builder(Everywhere(vec![7; 2 * 1024 * 1024].into())).max_bytes(1024 * 1024).build();
+    read(&tier, 10);
+    assert_eq!((tier.cache_stats().bytes, tier.cache_stats().entries), (0, 0));
+}
+
+#[test]
+fn what_it_reckons_is_what_it_takes_up() {
+    const KEYS: u64 = 100_000;
+    for (name, len) in [("values", 330), ("ends", 0)] {
+        let everywhere = Everywhere(vec![7; len].into());
+        let tier = TieredStore::builder(everywhere).max_bytes(u64::MAX).ttl(HOUR * 24).build();
+        let taken = allocation_counter::measure(|| {
+            read(&tier, KEYS);
+            assert_eq!(tier.cache_stats().entries, KEYS);
+        });
+        let (taken, reckoned) = (u64::try_from(taken.bytes_current).unwrap(), tier.cache_stats().bytes);
+        println!("{name}: {taken} bytes taken, {reckoned} reckoned; a key: {} and {}", taken / KEYS, reckoned / KEYS);
+        assert!(taken <= reckoned, "{name}: {taken} bytes taken, {reckoned} reckoned");
+        assert!(taken >= reckoned / 2, "{name}: {taken} bytes taken, {reckoned} reckoned");
+    }
+}
+
+#[tokio::test]
+async fn a_small_value_does_not_keep_a_large_buffer_alive() {
+    struct Large(Vec<u8>, Arc<AtomicUsize>);
+    impl AsRef<[u8]> for Large {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    impl Drop for Large {
+        fn drop(&mut self) {
+            self.1.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    let freed = Arc::new(AtomicUsize::new(0));
+    let buffer = Bytes::from_owner(Large(vec![7; 1024 * 1024], Arc::clone(&freed)));
+    let tier = over(MemoryStore::new());
+    let small = Entry::new(version(1), TAG, buffer.slice(..8));
+    let change = Change::Put { entry: small, ttl: Ttl::After(HOUR) };
+    assert_eq!(tier.swap(&KEY, None, change, None).await.unwrap(), Swap::Swapped);
+    drop(buffer);
+    // The store behind keeps what it was given; the cache does not.
+    assert_eq!(put(tier.get_ref(), Some(1), 2).await, Swap::Swapped);
+    assert_eq!(tier.peek(&KEY), Some(Hint::Value { tag: TAG, value: Bytes::from_static(&[7; 8]) }));
+    assert_eq!(freed.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn debug_shows_no_value() {
+    let tier = over(MemoryStore::new());
+    let secret = Entry::new(version(1), TAG, Bytes::from_static(b"sealed"));
+    let change = Change::Put { entry: secret, ttl: Ttl::After(HOUR) };
+    assert_eq!(tier.swap(&KEY, None, change, None).await.unwrap(), Swap::Swapped);
+    let shown = format!("{tier:?}");
+    assert!(
+        shown.starts_with("TieredStore { inner: MemoryStore {") && shown.ends_with("cached: true, .. }"),
+        "{shown}"
+    );
+    assert!(!shown.contains("sealed"), "{shown}");
+}
