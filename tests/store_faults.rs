@@ -4,6 +4,7 @@
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use support::{App, Call, Plan, settle};
@@ -77,6 +78,45 @@ async fn a_commit_that_others_have_built_upon_is_not_told_as_lost() {
     assert_eq!(other.events(), [EventKind::Replayed, EventKind::Rotated]);
     assert_eq!(app.events(), [EventKind::Rotated]);
     other.refresh(&token).await.token();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_was_stored_without_an_answer_is_no_lost_one() {
+    for rotated_since in [false, true] {
+        let app = App::new();
+        let other = app.another();
+        let token = app.log_in("app").await;
+        let away = Arc::new(AtomicBool::new(true));
+        let mut stored = None;
+        app.store.hook({
+            let away = Arc::clone(&away);
+            move |_, call| match call {
+                Call::Swap { change: Change::Put { entry, .. }, .. } if call.is_commit() => {
+                    let first = *stored.get_or_insert(entry.version);
+                    match entry.version == first && away.load(Ordering::Relaxed) {
+                        true => Plan::LoseAnswer,
+                        false => Plan::Pass,
+                    }
+                }
+                _ => Plan::Pass,
+            }
+        });
+        assert_eq!(app.refresh(&token).await.status, 503);
+        let next = other.refresh(&token).await.token();
+        if rotated_since {
+            other.refresh(&next).await.token();
+        } else {
+            let claimed = app.store.writes();
+            let (key, _) = claimed.last().unwrap();
+            let tag = app.store.get(key).await.unwrap().unwrap().tag;
+            let claim = app.store.claim(key, &tag, Version::new([2; 8]), Duration::from_secs(25)).await;
+            assert_eq!(claim.unwrap().unwrap().lease, Lease::Taken);
+        }
+        away.store(false, Ordering::Relaxed);
+        app.layer.drain().await;
+        let told = [EventKind::Issued, EventKind::StoreUnavailable, EventKind::Rotated];
+        assert_eq!(app.events(), told, "rotated since: {rotated_since}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
