@@ -242,8 +242,11 @@ impl Commit {
         Err(StoreError::unavailable("the entry changes faster than it can be written"))
     }
 
-    /// Whether `found` was made from what this write had stored before its answer was lost.
+    /// Whether `found` is, or was made from, what this write had stored before its answer was lost.
     fn underlies(&self, found: &Entry) -> bool {
+        if found.tag == self.entry.tag {
+            return true;
+        }
         let Ok(found) = Record::decode(&self.key, &found.tag, &found.value) else { return false };
         let next = self.record.generation.saturating_add(1);
         found.generation > next || found.previous.is_some_and(|previous| previous.hash == self.entry.tag)
