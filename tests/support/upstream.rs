@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -55,6 +56,7 @@ struct State {
     acts: VecDeque<Act>,
     reuses: u32,
     forgiving: bool,
+    time: Duration,
 }
 
 /// The server; clones are the same one.
@@ -83,6 +85,11 @@ impl Upstream {
     /// How many refreshes it has granted.
     pub(crate) fn rotations(&self) -> usize {
         self.0.lock().unwrap().sessions.values().map(|(count, _)| *count as usize).sum()
+    }
+
+    /// From now on every answer takes this long.
+    pub(crate) fn slow_down(&self, time: Duration) {
+        self.0.lock().unwrap().time = time;
     }
 
     /// From now on the last token of a session may come again, and gets the answer that was lost.
@@ -252,6 +259,10 @@ where
                 form: form_urlencoded::parse(&raw).into_owned().collect(),
                 raw,
             };
+            let time = upstream.0.lock().unwrap().time;
+            if !time.is_zero() {
+                tokio::time::sleep(time).await;
+            }
             match upstream.take(seen.clone()) {
                 None => Ok(upstream.serve(&seen)),
                 Some(Act::Answer(status, content_type, body)) => Ok(answer(status, content_type, body.into())),

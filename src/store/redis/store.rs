@@ -13,7 +13,7 @@ use super::connection::{Answer, Call};
 use super::entry::{beginning, decode, encode};
 use super::error::{Failure, Kind, RedisConnectError};
 use super::link::Link;
-use super::scripts::{CLAIM, SWAP};
+use super::scripts::{CLAIM, SWAP, Script};
 use crate::random::{OsRandom, SecureRandom as _};
 use crate::store::{Beside, Change, Claim, Entry, Key, Lease, Name, Store, StoreError, Swap, Tag, Ttl, Version};
 
@@ -27,7 +27,7 @@ struct Shared {
     connector: Arc<Connector>,
     key_prefix: String,
     link: Link,
-    /// The connection for writes, if they wait for replicas: a `WAIT` holds up all that comes behind it.
+    /// The connection for claims and swaps, if they wait for replicas: a `WAIT` holds up all that comes behind it.
     writes: Option<(Link, (u32, Duration))>,
 }
 
@@ -96,16 +96,23 @@ impl RedisStore {
         }
     }
 
-    async fn write(&self, keys: &[&[u8]], args: &[&[u8]]) -> Result<Value, Failure> {
-        let Some((link, replicas)) = &self.shared.writes else {
-            return Ok(self.shared.link.call(&Call::Run { script: &SWAP, keys, args, replicas: None }).await?.value);
+    /// Runs a script that may write. Whether a write of it stands, replicas and all, is to be asked of the answer.
+    async fn run(&self, script: &'static Script, keys: &[&[u8]], args: &[&[u8]]) -> Result<Answer, Failure> {
+        let (link, replicas) = match &self.shared.writes {
+            Some((link, replicas)) => (link, Some(*replicas)),
+            None => (&self.shared.link, None),
         };
-        let call = Call::Run { script: &SWAP, keys, args, replicas: Some(*replicas) };
-        let Answer { value, replicas: reached } = link.call(&call).await?;
-        if value == Value::Int(1) && reached.is_none_or(|reached| reached < i64::from(replicas.0)) {
-            return Err(Failure::new(Kind::Other, "too few replicas have the write: a failover could lose it"));
+        link.call(&Call::Run { script, keys, args, replicas }).await
+    }
+
+    /// Fails unless as many replicas have what was written as shall have it.
+    fn assert_replicated(&self, reached: Option<i64>) -> Result<(), Failure> {
+        match &self.shared.writes {
+            Some((_, (count, _))) if reached.is_none_or(|reached| reached < i64::from(*count)) => {
+                Err(Failure::new(Kind::Other, "too few replicas have the write: a failover could lose it"))
+            }
+            _ => Ok(()),
         }
-        Ok(value)
     }
 }
 
@@ -136,8 +143,12 @@ impl Store for RedisStore {
             keys.push(key);
             args.extend([value.as_ref(), ttl.as_bytes()]);
         }
-        match self.write(&keys, &args).await? {
-            Value::Int(1) => Ok(Swap::Swapped),
+        let Answer { value, replicas } = self.run(&SWAP, &keys, &args).await?;
+        match value {
+            Value::Int(1) => {
+                self.assert_replicated(replicas)?;
+                Ok(Swap::Swapped)
+            }
             Value::Int(0) => Ok(Swap::Conflict(None)),
             Value::BulkString(found) => Ok(Swap::Conflict(Some(decode(found)?))),
             _ => Err(unexpected().into()),
@@ -157,8 +168,8 @@ impl Store for RedisStore {
     ) -> Result<Option<Claim>, StoreError> {
         let (key, lease) = (self.key(key), millis(lease));
         let (keys, args): ([&[u8]; 1], [&[u8]; 3]) = ([&key], [tag.as_bytes(), version.as_bytes(), lease.as_bytes()]);
-        let call = Call::Run { script: &CLAIM, keys: &keys, args: &args, replicas: None };
-        let parts = match self.shared.link.call(&call).await.map_err(StoreError::from)?.value {
+        let Answer { value, replicas } = self.run(&CLAIM, &keys, &args).await?;
+        let parts = match value {
             Value::Nil => return Ok(None),
             Value::Array(parts) => parts,
             _ => return Err(unexpected().into()),
@@ -170,7 +181,11 @@ impl Store for RedisStore {
         let entry = decode(bytes)?;
         let left = u64::try_from(left).ok().filter(|left| *left > 0).map(Duration::from_millis);
         let lease = match left {
-            _ if entry.version == version => Lease::Taken,
+            _ if entry.version == version => {
+                // A lease that a failover loses would let another request use the same upstream token.
+                self.assert_replicated(replicas)?;
+                Lease::Taken
+            }
             left if entry.tag != *tag => Lease::OtherTag(left),
             Some(left) => Lease::Held(left),
             None => return Err(unexpected().into()),
