@@ -48,10 +48,14 @@ fn web(server: &Example, secret: &str, auth_type: AuthType) -> Client {
 
 /// What a user does with a browser: the code that the redirect brings.
 async fn authorize(client: &Client) -> (AuthorizationCode, PkceCodeVerifier) {
+    authorize_for(client, "profile").await
+}
+
+async fn authorize_for(client: &Client, scope: &str) -> (AuthorizationCode, PkceCodeVerifier) {
     let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
     let (url, state) = client
         .authorize_url(CsrfToken::new_random)
-        .add_scope(Scope::new("profile".into()))
+        .add_scope(Scope::new(scope.into()))
         .set_pkce_challenge(challenge)
         .url();
     let page = get(url.as_str()).await;
@@ -99,9 +103,28 @@ fn refused<T: std::fmt::Debug>(result: Result<T, Failure>) -> BasicErrorResponse
 }
 
 async fn me(server: &Example, tokens: &BasicTokenResponse) -> Answer {
-    let bearer = format!("Bearer {}", tokens.access_token().secret());
-    send("GET", &server.url("/me"), &[("authorization", &bearer)], "").await
+    call(server, "/me", tokens).await
 }
+
+async fn call(server: &Example, path: &str, tokens: &BasicTokenResponse) -> Answer {
+    let bearer = format!("Bearer {}", tokens.access_token().secret());
+    send("GET", &server.url(path), &[("authorization", &bearer)], "").await
+}
+
+/// The status and the challenge of an answer.
+fn challenge(answer: &Answer) -> (StatusCode, &str) {
+    (answer.status, answer.headers["www-authenticate"].to_str().unwrap())
+}
+
+const MISSING: &str = r#"Bearer realm="oauth", scope="profile""#;
+const INVALID: &str = concat!(
+    r#"Bearer realm="oauth", error="invalid_token", "#,
+    r#"error_description="the access token is invalid, expired or revoked""#
+);
+const INSUFFICIENT: &str = concat!(
+    r#"Bearer realm="oauth", error="insufficient_scope", "#,
+    r#"error_description="the access token has not the scope that is required", scope="profile""#
+);
 
 #[tokio::test]
 async fn a_user_logs_in_stays_logged_in_by_refreshing_and_reaches_the_guarded_route() {
@@ -117,6 +140,55 @@ async fn a_user_logs_in_stays_logged_in_by_refreshing_and_reaches_the_guarded_ro
         assert_ne!(tokens.refresh_token().unwrap().secret(), old.secret());
     }
     assert_eq!(get(&server.url("/me")).await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn guarded_routes_know_the_client_and_its_scope_until_the_token_ends_or_is_revoked() {
+    let server = start(&[]);
+    let client = app(&server);
+    let first = log_in(&client).await;
+    assert!(first.access_token().secret().starts_with("at_"), "the client holds the layer's token");
+    let second = refresh(&client, first.refresh_token().unwrap()).await.unwrap();
+    assert_ne!(second.access_token().secret(), first.access_token().secret());
+    for tokens in [&first, &second] {
+        let expected = serde_json::json!({ "client_id": "app", "scopes": ["profile"] });
+        assert_eq!(call(&server, "/grant", tokens).await.json(), expected);
+        assert_eq!(me(&server, tokens).await.status, StatusCode::OK, "the app gets its own token");
+    }
+    let revoked = StandardRevocableToken::RefreshToken(second.refresh_token().unwrap().clone());
+    client.revoke_token(revoked).unwrap().request_async(&oauth_http).await.unwrap();
+    for path in ["/grant", "/me"] {
+        for tokens in [&first, &second] {
+            assert_eq!(challenge(&call(&server, path, tokens).await), (StatusCode::UNAUTHORIZED, INVALID), "{path}");
+        }
+        let answer = get(&server.url(path)).await;
+        assert_eq!(challenge(&answer), (StatusCode::UNAUTHORIZED, MISSING), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_access_token_of_the_apps_own_is_none_of_the_layers() {
+    let without = start(&["--without-layer"]);
+    let own = log_in(&app(&without)).await;
+    assert_eq!(me(&without, &own).await.status, StatusCode::OK);
+    assert_eq!(call(&without, "/grant", &own).await.status, StatusCode::NOT_FOUND, "it was not there before");
+    let server = start(&[]);
+    for path in ["/grant", "/me"] {
+        assert_eq!(challenge(&call(&server, path, &own).await), (StatusCode::UNAUTHORIZED, INVALID), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_without_the_scope_is_refused() {
+    let server = start(&[]);
+    let client = app(&server);
+    let (code, verifier) = authorize_for(&client, "email").await;
+    let exchange = client.exchange_code(code).set_pkce_verifier(verifier);
+    let tokens = exchange.request_async(&oauth_http).await.unwrap();
+    for path in ["/grant", "/me"] {
+        let answer = call(&server, path, &tokens).await;
+        assert_eq!(challenge(&answer), (StatusCode::FORBIDDEN, INSUFFICIENT), "{path}");
+    }
 }
 
 #[tokio::test]
@@ -200,7 +272,7 @@ async fn a_revoked_token_ends_the_session_inside_and_outside() {
 }
 
 #[tokio::test]
-async fn an_access_token_can_be_revoked_past_the_layer() {
+async fn an_access_token_can_be_revoked() {
     let server = start(&[]);
     let client = app(&server);
     let tokens = log_in(&client).await;

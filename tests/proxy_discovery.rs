@@ -84,7 +84,9 @@ async fn without_a_public_url_nothing_is_rewritten() {
     let answer = send("GET", &proxy.url(OPENID), &[("accept-encoding", "gzip")], "").await;
     assert_eq!(answer.text(), format!(r#"{{"token_endpoint":"{}/token"}}"#, upstream.url()));
     assert_eq!(answer.headers["etag"], "\"1\"");
-    assert_eq!(upstream.last(OPENID).header("accept-encoding"), Some("gzip"));
+    // The proxy reads the document for itself when it starts.
+    let ours = |seen: &Seen| seen.target == OPENID && seen.header("accept-encoding") == Some("gzip");
+    assert!(upstream.all().iter().any(ours), "{:?}", upstream.all());
 }
 
 #[tokio::test]

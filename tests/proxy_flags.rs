@@ -47,6 +47,29 @@ fn what_makes_no_sense_is_refused_with_status_2_and_says_why() {
         (&["--upstream", "http://a", "--revocation-path", ""], "--revocation-path"),
         (&["--upstream", "http://a", "--revocation-path", "/token"], "--token-path and --revocation-path are both"),
         (&["--upstream", "http://a", "--revocation-path", "//TOKEN/"], "--token-path and --revocation-path are both"),
+        (
+            &["--upstream", "http://a", "--introspection-path", "i"],
+            "--introspection-path: \"i\" is not a path such as /token",
+        ),
+        (
+            &["--upstream", "http://a", "--introspection-path", "/token/"],
+            "--token-path and --introspection-path are both",
+        ),
+        (&["--keep-id-token"], "--keep-id-token needs --reference-access-tokens"),
+        (&["--resource-prefix", "/api"], "--resource-prefix needs --reference-access-tokens"),
+        (&["--reference-access-tokens", "--resource-prefix", "api"], "'--resource-prefix <PATH>': not a path such as"),
+        (&["--reference-access-tokens", "--resource-prefix", "/api?x"], "--resource-prefix"),
+        (&["--reference-access-tokens", "--resource-prefix", "/api,"], "--resource-prefix"),
+        (&["--reference-access-tokens", "--resource-prefix", "/api/../x"], "it must not hold `..`"),
+        (
+            &["--reference-access-tokens", "--resource-prefix", "/api", "--resource-prefix", "//Revoke"],
+            "--revocation-path /revoke is below --resource-prefix //Revoke",
+        ),
+        (&["--reference-access-tokens", "--resource-prefix", "/"], "--token-path /token is below --resource-prefix /"),
+        (
+            &["--reference-access-tokens", "--resource-prefix", "/api", "--cache-ttl", "86401"],
+            "--cache-ttl must be at most a day",
+        ),
         (&["--retry-window", "x"], "not a number of seconds"),
         (&["--retry-window", "-1"], "--retry-window"),
         (&["--retry-window", "1e9"], "not a number of seconds"),
@@ -74,6 +97,7 @@ fn what_makes_no_sense_is_refused_with_status_2_and_says_why() {
         (&["--preserve-host"], "--preserve-host needs --upstream"),
         (&["--token-path", "/x"], "--token-path needs --upstream"),
         (&["--revocation-path", "/x"], "--revocation-path needs --upstream"),
+        (&["--introspection-path", "/x"], "--introspection-path needs --upstream"),
         (&["--adopt-until", "1"], "--adopt-until needs --upstream"),
         (&["--upstreams", "http://a"], "unexpected argument"),
         (&["http://a"], "unexpected argument"),
@@ -91,6 +115,8 @@ fn the_environment_is_checked_like_the_flags() {
         ("PROXY_LISTEN", "8080", "--listen"),
         ("PROXY_UPSTREAM", "ftp://a", "the scheme must be"),
         ("PROXY_STRICT", "perhaps", "--strict"),
+        ("PROXY_KEEP_ID_TOKEN", "yes", "--keep-id-token needs"),
+        ("PROXY_RESOURCE_PREFIX", "/api,/v2", "--resource-prefix needs"),
         ("PROXY_STORE", "mysql", "no store is called"),
         ("PROXY_ROTATION_TIMEOUT", "0", "--rotation-timeout must be"),
     ] {
@@ -106,7 +132,7 @@ fn every_flag_has_an_environment_variable_and_help() {
     let flags =
         help.lines().filter_map(|line| line.trim().strip_prefix("--")).map(|line| line.split(' ').next().unwrap());
     let flags: Vec<_> = flags.collect();
-    assert_eq!(flags.len(), 19, "{flags:?}");
+    assert_eq!(flags.len(), 23, "{flags:?}");
     for flag in flags {
         let variable = format!("[env: PROXY_{}", flag.to_uppercase().replace('-', "_"));
         assert!(help.contains(&variable), "--{flag} has no {variable}]");
@@ -138,6 +164,10 @@ async fn the_environment_is_as_good_as_the_flags() {
         ("PROXY_CACHE_TTL", "0"),
         ("PROXY_TOKEN_PATH", "/t"),
         ("PROXY_REVOCATION_PATH", "/r"),
+        ("PROXY_INTROSPECTION_PATH", "/i"),
+        ("PROXY_REFERENCE_ACCESS_TOKENS", "yes"),
+        ("PROXY_KEEP_ID_TOKEN", "no"),
+        ("PROXY_RESOURCE_PREFIX", "/api,/v2"),
         ("PROXY_RETRY_WINDOW", "0.5"),
         ("PROXY_RECOVERY_WINDOW", "0"),
         ("PROXY_IDLE_LIFETIME", "60"),
@@ -153,5 +183,8 @@ async fn the_environment_is_as_good_as_the_flags() {
     let log = proxy.stderr();
     let line: serde_json::Value = log.lines().map(|line| serde_json::from_str(line).unwrap()).nth(1).unwrap();
     assert_eq!(line["message"], format!("listening on http://{}", proxy.addr()));
+    for path in ["/api", "/v2/x"] {
+        assert_eq!(get(&proxy.url(path)).await.status, 401, "{path}");
+    }
     assert_eq!((&line["upstream"], &line["store"]), (&"http://127.0.0.1:1/".into(), &"memory".into()));
 }

@@ -225,7 +225,7 @@ async fn every_spelling_of_the_paths_is_guarded() {
         let (token, _) = token.split_once('"').unwrap();
         assert!(token.starts_with("rt_"), "{path} leads around the layer: {answer}");
         form(&proxy, path, &format!("grant_type=refresh_token&client_id=app&refresh_token={token}")).await;
-        let seen = upstream.all().pop().unwrap();
+        let seen = upstream.last(path);
         assert_eq!(seen.target, path, "the path goes on as it came");
         assert_eq!(seen.form("refresh_token").as_deref(), Some("upstream-token"), "{path}");
     }

@@ -13,14 +13,18 @@ use serde_json::json;
 use crate::client::{self, Client};
 use crate::provider::{Authorization, OAuthError, Provider, Session, Tokens, oauth_error};
 
-/// The whole app, ready to be served.
-pub(crate) fn app(provider: Provider) -> Router {
+/// Where clients get their tokens.
+pub(crate) fn oauth(provider: Provider) -> Router {
     Router::new()
         .route("/authorize", get(show_login).post(login))
         .route("/token", post(token))
         .route("/revoke", post(revoke))
-        .route("/me", get(me))
         .with_state(provider)
+}
+
+/// What they get them for.
+pub(crate) fn api(provider: Provider) -> Router {
+    Router::new().route("/me", get(me)).with_state(provider)
 }
 
 /// The parameters of RFC 6749 §4.1.1 and RFC 7636 §4.3, and those of the log-in page.

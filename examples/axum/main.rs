@@ -1,8 +1,10 @@
-//! An axum app that issues its own tokens, before and after one line.
+//! An axum app that issues its own tokens, before and after two layers.
 //!
-//! The modules beside this file are the app as it was: log-in with PKCE, one-time refresh tokens, revocation, a guarded
-//! route. They know nothing of this crate. As it stands the app logs a user out when a refresh is sent twice: two tabs, a retry, a lost
-//! answer. With the layer in front of it, that gets the same answer again.
+//! The modules beside this file, `guarded` apart, are the app as it was: log-in with PKCE, one-time refresh tokens,
+//! revocation, a route that needs a token. They know nothing of this crate. As it stands the app logs a user out when a
+//! refresh is sent twice: two tabs, a retry, a lost answer. With the layer in front of it, that gets the same answer
+//! again. And the app's access tokens no longer leave it: clients hold the layer's own, and the second layer, in front of
+//! the routes that need one, turns them back into the app's.
 //!
 //! ```text
 //! cargo run --example axum                        # with the layer
@@ -19,6 +21,7 @@
 //!   -d redirect_uri=http://127.0.0.1:7777/callback \
 //!   -d code_verifier=dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk -d code=CODE_FROM_THE_REDIRECT
 //! curl -s http://127.0.0.1:3000/me -H 'Authorization: Bearer ACCESS_TOKEN'
+//! curl -s http://127.0.0.1:3000/grant -H 'Authorization: Bearer ACCESS_TOKEN'
 //! ```
 //!
 //! and then send this one twice. Without the layer, the second takes the whole session with it:
@@ -29,11 +32,13 @@
 
 mod app;
 mod client;
+mod guarded;
 mod provider;
 
 use std::error::Error;
 use std::net::SocketAddr;
 
+use axum::routing::get;
 use clap::Parser;
 use tokio::net::TcpListener;
 use tower_oauth_refresh::{MemoryStore, RefreshLayer};
@@ -41,7 +46,6 @@ use tracing::Level;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{filter::Targets, fmt};
 
-use crate::app::app;
 use crate::provider::Provider;
 
 #[derive(Parser)]
@@ -60,14 +64,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let targets = Targets::new().with_default(Level::INFO).with_target("tower_oauth_refresh", Level::DEBUG);
     tracing_subscriber::registry().with(targets).with(fmt::layer().with_writer(std::io::stderr)).init();
 
-    // In an app that has users already, `adopt_until` takes in the sessions that they have.
-    let refresh = RefreshLayer::builder(MemoryStore::new()).token_path("/token").revocation_path("/revoke").build()?;
+    let provider = Provider::new();
+    let (oauth, api) = (app::oauth(provider.clone()), app::api(provider)); // before
 
-    let app = app(Provider::new()); // before
+    // In an app that has users already, `adopt_until` takes in the sessions that they have.
+    let refresh = RefreshLayer::builder(MemoryStore::new()).token_path("/token").revocation_path("/revoke");
+    let refresh = refresh.reference_access_tokens().build()?;
+    let access = refresh.access().require_scope("profile").build()?;
     let app = if args.without_layer {
-        app
+        oauth.merge(api)
     } else {
-        app.layer(refresh.clone()) // after
+        let api = api.route("/grant", get(guarded::grant)).layer(access); // after
+        oauth.merge(api).layer(refresh.clone()) // after
     };
 
     let listener = TcpListener::bind(args.listen).await?;

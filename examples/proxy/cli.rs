@@ -5,9 +5,10 @@ use std::num::ParseIntError;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
-use tower_oauth_refresh::{ConfigError, RefreshLayerBuilder, Store};
+use tower_oauth_refresh::{AccessLayerBuilder, ConfigError, RefreshLayerBuilder, Store};
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::prefix::Prefix;
 use crate::store::{Cache, StoreChoice};
 use crate::upstream::{PublicUrl, Upstream};
 
@@ -48,11 +49,11 @@ pub(crate) struct Cli {
     #[arg(long, env = "PROXY_STORE", value_name = "STORE", default_value = "memory", hide_env_values = true)]
     store: String,
 
-    /// How much memory the cache in front of Redis takes up, in bytes; 0: no cache
+    /// How much memory the cache in front of Redis takes up, and that of access tokens, in bytes; 0: no cache
     #[arg(long, env = "PROXY_CACHE_SIZE", value_name = "BYTES", default_value_t = 64 << 20)]
     cache_size: u64,
 
-    /// How long the cache in front of Redis holds what it has learnt; 0: no cache
+    /// How long the cache in front of Redis holds what it has learnt, and that of access tokens; 0: no cache
     #[arg(long, env = "PROXY_CACHE_TTL", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true, default_value = "10")]
     cache_ttl: Duration,
 
@@ -63,6 +64,25 @@ pub(crate) struct Cli {
     /// Path of the revocation endpoint, as clients call it here; guarded in every spelling [default: /revoke]
     #[arg(long, env = "PROXY_REVOCATION_PATH", value_name = "PATH")]
     pub(crate) revocation_path: Option<String>,
+
+    /// Path of the introspection endpoint, as clients call it here; guarded in every spelling [default: none]
+    #[arg(long, env = "PROXY_INTROSPECTION_PATH", value_name = "PATH")]
+    pub(crate) introspection_path: Option<String>,
+
+    /// Hand out access tokens of the proxy's own, and no id_token: the upstream's reach no client
+    ///
+    /// Clients use them below --resource-prefix. They end with their session.
+    #[arg(long, env = "PROXY_REFERENCE_ACCESS_TOKENS", value_parser = BoolishValueParser::new())]
+    pub(crate) reference_access_tokens: bool,
+
+    /// Hand out the upstream's id_token all the same; needs --reference-access-tokens
+    #[arg(long, env = "PROXY_KEEP_ID_TOKEN", value_parser = BoolishValueParser::new())]
+    pub(crate) keep_id_token: bool,
+
+    /// Require an access token of the proxy's own for this path and what is below it, in every spelling, and send the
+    /// upstream its own in its place; may be repeated; needs --reference-access-tokens
+    #[arg(long, env = "PROXY_RESOURCE_PREFIX", value_name = "PATH", value_delimiter = ',')]
+    pub(crate) resource_prefix: Vec<Prefix>,
 
     /// How long a repeated refresh gets the same answer again; 0: never [default: 60, in the demo 5]
     #[arg(long, env = "PROXY_RETRY_WINDOW", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
@@ -123,10 +143,30 @@ impl Cli {
                 ("--preserve-host", self.preserve_host),
                 ("--token-path", self.token_path.is_some()),
                 ("--revocation-path", self.revocation_path.is_some()),
+                ("--introspection-path", self.introspection_path.is_some()),
                 ("--adopt-until", self.adopt_until.is_some()),
             ];
             if let Some((flag, _)) = flags.iter().find(|(_, set)| *set) {
                 return Err(format!("{flag} needs --upstream"));
+            }
+        }
+        self.check_resources()
+    }
+
+    fn check_resources(&self) -> Result<(), String> {
+        if !self.reference_access_tokens && !self.resource_prefix.is_empty() {
+            return Err("--resource-prefix needs --reference-access-tokens".into());
+        }
+        // Whoever asks for a token has none yet.
+        let endpoints = [
+            ("--token-path", Some(self.token_path())),
+            ("--revocation-path", Some(self.revocation_path())),
+            ("--introspection-path", self.introspection_path.as_deref()),
+        ];
+        for (flag, path) in endpoints {
+            let Some(path) = path else { continue };
+            if let Some(prefix) = self.resource_prefix.iter().find(|prefix| prefix.covers(path)) {
+                return Err(format!("{flag} {path} is below --resource-prefix {prefix}"));
             }
         }
         Ok(())
@@ -165,6 +205,15 @@ impl Cli {
             .token_path(self.token_path())
             .revocation_path(self.revocation_path())
             .rotation_timeout(self.rotation_timeout());
+        if let Some(path) = &self.introspection_path {
+            builder = builder.introspection_path(path);
+        }
+        if self.reference_access_tokens {
+            builder = builder.reference_access_tokens();
+        }
+        if self.keep_id_token {
+            builder = builder.keep_id_token();
+        }
         if self.strict {
             builder = builder.strict();
         }
@@ -187,6 +236,11 @@ impl Cli {
         }
         builder
     }
+
+    /// The same for the layer in front of resources.
+    pub(crate) fn configure_access<S: Store>(&self, builder: AccessLayerBuilder<S>) -> AccessLayerBuilder<S> {
+        builder.cache_size(self.cache_size).cache_ttl(self.cache_ttl)
+    }
 }
 
 /// What the layer has against its settings, by the names of the flags.
@@ -201,6 +255,8 @@ pub(crate) fn config_error(error: &ConfigError) -> String {
         ConfigError::RotationTimeout => "--rotation-timeout must be at most an hour (3600)".into(),
         ConfigError::RecoveryWithinRetry => "--recovery-window must be 0 or longer than --retry-window".into(),
         ConfigError::StrictWithWindow => "--strict allows neither a --retry-window nor a --recovery-window".into(),
+        ConfigError::IdTokenWithoutReference => "--keep-id-token needs --reference-access-tokens".into(),
+        ConfigError::CacheTtl => "--cache-ttl must be at most a day (86400) with --resource-prefix".into(),
         other => other.to_string(),
     }
 }

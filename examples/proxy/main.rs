@@ -1,5 +1,6 @@
 //! A reverse proxy that anyone can put in front of any authorization server: it guards the token and revocation
-//! endpoints with [`tower_oauth_refresh::RefreshLayer`] and forwards everything else as it is.
+//! endpoints with [`tower_oauth_refresh::RefreshLayer`], resources with [`tower_oauth_refresh::AccessLayer`] if it is told
+//! to, and forwards everything else as it is.
 //!
 //! ```sh
 //! cargo run --example proxy                                      # a demo to play with
@@ -17,6 +18,8 @@ mod forward;
 mod headers;
 mod logging;
 mod metrics;
+mod prefix;
+mod resources;
 mod server;
 mod shutdown;
 mod store;
@@ -40,6 +43,7 @@ use crate::cli::Cli;
 use crate::discovery::Discovery;
 use crate::forward::Forward;
 use crate::metrics::{Metrics, Scrape};
+use crate::resources::Resources;
 use crate::server::Server;
 use crate::shutdown::Signals;
 use crate::store::{Metered, StoreChoice};
@@ -108,6 +112,15 @@ fn layer<S: Store>(cli: &Cli, store: S, metrics: &Metrics) -> Result<RefreshLaye
     builder.build().map_err(|error| Failure::Usage(cli::config_error(&error)))
 }
 
+fn resources<S: Store>(cli: &Cli, layer: &RefreshLayer<S>) -> Result<Resources<S>, Failure> {
+    if cli.resource_prefix.is_empty() {
+        return Ok(Resources::none());
+    }
+    let access = cli.configure_access(layer.access()).build();
+    let access = access.map_err(|error| Failure::Usage(cli::config_error(&error)))?;
+    Ok(Resources::below(cli.resource_prefix.clone(), access))
+}
+
 /// One thread if there is one processor: what wakes up others is not for nothing.
 fn runtime() -> std::io::Result<runtime::Runtime> {
     let single = std::thread::available_parallelism().is_ok_and(|processors| processors.get() == 1);
@@ -124,6 +137,7 @@ async fn serve<S: Store>(
     admin: Option<Scrape>,
 ) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
+    let resources = resources(cli, &layer)?;
     if let (Some(address), Some(scrape)) = (cli.admin, admin) {
         let listener = bind("--admin", address).await?;
         tracing::info!("admin listening on http://{}", listener.local_addr()?);
@@ -149,10 +163,11 @@ async fn serve<S: Store>(
         listen,
         token_path: cli.token_path().to_owned(),
         revocation_path: cli.revocation_path().to_owned(),
+        introspection_path: cli.introspection_path.clone(),
     };
     tokio::spawn(discovery::warn_of_detours(forward, expected));
 
-    let server = Server { layer: layer.clone(), inner, metrics };
+    let server = Server { layer: layer.clone(), resources, inner, metrics };
     let connections = server.run(listener, signals.next()).await;
     tracing::info!("shutting down");
     tokio::select! {

@@ -27,6 +27,7 @@ use crate::answer;
 use crate::discovery::Discovery;
 use crate::forward::{Forward, ForwardError};
 use crate::metrics::{InFlight, Metrics};
+use crate::resources::{Guarded, Resources};
 
 /// How long a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -35,9 +36,13 @@ const MOST_STREAMS: u32 = 256;
 
 type Inner = Discovery<Forward<RequestBody<Incoming>>>;
 
+/// What the upstream sends, unless it is a document that was rewritten.
+type InnerBody = Either<Incoming, Full<Bytes>>;
+
 /// The server of one proxy.
 pub(crate) struct Server<S> {
     pub(crate) layer: RefreshLayer<S>,
+    pub(crate) resources: Resources<S>,
     pub(crate) inner: Inner,
     pub(crate) metrics: Metrics,
 }
@@ -77,7 +82,8 @@ impl<S: Store> Server<S> {
             // It is gone already.
             return tracing::debug!(%error, "a connection could not be set up");
         }
-        let service = self.layer.layer(self.inner.around(self.inner.get_ref().for_client(address)));
+        let inner = self.inner.around(self.inner.get_ref().for_client(address));
+        let service = self.layer.layer(self.resources.layer(inner));
         let metrics = self.metrics.clone();
         let service = service_fn(move |request| answer(service.clone(), metrics.in_flight(), request));
         let (builder, watcher) = (builder.clone(), connections.watcher());
@@ -96,7 +102,7 @@ impl<S: Store> Server<S> {
 
 /// Answers one request, always.
 async fn answer<S: Store>(
-    service: Refresh<Inner, S>,
+    service: Refresh<Guarded<Inner, S>, S>,
     in_flight: InFlight,
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
@@ -146,7 +152,7 @@ pin_project! {
     /// The body of an answer; until it is dropped its request is under way.
     struct AnswerBody {
         #[pin]
-        body: Either<ResponseBody<Either<Incoming, Full<Bytes>>>, Full<Bytes>>,
+        body: Either<ResponseBody<Either<InnerBody, ResponseBody<InnerBody>>>, Full<Bytes>>,
         _in_flight: InFlight,
     }
 }

@@ -32,6 +32,7 @@ pub(crate) struct Expected {
     pub(crate) listen: SocketAddr,
     pub(crate) token_path: String,
     pub(crate) revocation_path: String,
+    pub(crate) introspection_path: Option<String>,
 }
 
 /// Asks `upstream` for its documents as a client would, and warns in the log of what would lead clients around the proxy.
@@ -118,6 +119,8 @@ impl Expected {
                 ("--token-path", &self.token_path)
             } else if endpoint.name.ends_with("revocation_endpoint") {
                 ("--revocation-path", &self.revocation_path)
+            } else if let Some(path) = &self.introspection_path {
+                ("--introspection-path", path)
             } else {
                 continue;
             };

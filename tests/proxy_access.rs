@@ -1,0 +1,339 @@
+//! The example proxy hands out access tokens of its own, and turns them back for the resources behind it.
+
+mod support;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::routing::{get as on_get, post as on_post, put as on_put};
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use http_body_util::channel::Channel;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use serde_json::json;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use self::support::access::LOG_IN;
+use self::support::http::{Answer, Recorder, post, raw, send, serve, serve_upstream};
+use self::support::process::Example;
+use self::support::{Act, Upstream, proxy, refresh_form};
+
+const SOON: Duration = Duration::from_secs(10);
+const GUARDED: [&str; 3] = ["--reference-access-tokens", "--resource-prefix", "/api"];
+const ID_TOKEN: &str = r#"{"id_token":"e30.e30.e30"}"#;
+
+const MISSING: &str = r#"Bearer realm="oauth""#;
+const MALFORMED: &str = concat!(
+    r#"Bearer realm="oauth", error="invalid_request", "#,
+    r#"error_description="the Authorization header is repeated or malformed""#
+);
+const INVALID: &str = concat!(
+    r#"Bearer realm="oauth", error="invalid_token", "#,
+    r#"error_description="the access token is invalid, expired or revoked""#
+);
+
+/// The proxy in front of the strict server.
+struct Setup {
+    upstream: Upstream,
+    proxy: Example,
+}
+
+impl Setup {
+    async fn start(flags: &[&str]) -> Self {
+        let upstream = Upstream::new();
+        let addr = serve_upstream(upstream.clone()).await;
+        let flags = [&GUARDED[..], flags].concat();
+        Self { proxy: proxy::start(&format!("http://{addr}"), &flags).await, upstream }
+    }
+
+    async fn log_in(&self) -> Answer {
+        post(&self.proxy.url("/token"), &LOG_IN).await
+    }
+
+    async fn refresh(&self, token: &str) -> Answer {
+        post(&self.proxy.url("/token"), &refresh_form("app", token)).await
+    }
+
+    async fn revoke(&self, token: &str) {
+        let answer = post(&self.proxy.url("/revoke"), &[("token", token), ("client_id", "app")]).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    }
+
+    async fn introspect(&self, path: &str, token: &str) -> Answer {
+        let form = format!("token={token}&client_id=app");
+        let head = "Content-Type: application/x-www-form-urlencoded\r\nConnection: close";
+        let request =
+            format!("POST {path} HTTP/1.1\r\nHost: a\r\n{head}\r\nContent-Length: {}\r\n\r\n{form}", form.len());
+        parse(&raw(self.proxy.addr(), &request).await)
+    }
+
+    /// What the resource has got as `Authorization`, with this token presented.
+    async fn reached(&self, path: &str, token: &str) -> Vec<String> {
+        let before = self.upstream.seen().len();
+        self.upstream.then(Act::Answer(200, "text/plain", "orders"));
+        let answer = request(&self.proxy, path, &[&format!("Bearer {token}")]).await;
+        assert_eq!((answer.status, answer.text()), (StatusCode::OK, "orders"), "{path}");
+        let seen = self.upstream.seen();
+        assert_eq!(seen.len(), before + 1, "{path}: {seen:?}");
+        let values = seen[before].headers.get_all("authorization").iter();
+        values.map(|value| value.to_str().unwrap().to_owned()).collect()
+    }
+
+    /// The status and the challenge of a request that does not reach the resource.
+    async fn refused(&self, path: &str, values: &[&str]) -> (StatusCode, String) {
+        let before = self.upstream.seen().len();
+        let answer = request(&self.proxy, path, values).await;
+        assert_eq!(self.upstream.seen().len(), before, "{path} {values:?} leads around the guard: {answer:?}");
+        let challenge = answer.headers.get("www-authenticate").map(|value| value.to_str().unwrap());
+        (answer.status, challenge.unwrap_or_default().to_owned())
+    }
+
+    async fn is_dead(&self, token: &str) {
+        let refused = self.refused("/api/orders", &[&format!("Bearer {token}")]).await;
+        assert_eq!(refused, (StatusCode::UNAUTHORIZED, INVALID.into()));
+    }
+}
+
+/// A request for a path as it is, which clients would tidy up.
+async fn request(proxy: &Example, path: &str, authorization: &[&str]) -> Answer {
+    let headers: String = authorization.iter().map(|value| format!("Authorization: {value}\r\n")).collect();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n{headers}Connection: close\r\n\r\n");
+    parse(&raw(proxy.addr(), &request).await)
+}
+
+/// An answer in one piece.
+fn parse(answer: &str) -> Answer {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let (status, headers) = head.split_once("\r\n").unwrap();
+    let headers = headers.split("\r\n").map(|line| {
+        let (name, value) = line.split_once(": ").unwrap();
+        (name.parse().unwrap(), value.parse().unwrap())
+    });
+    let status = status.split(' ').nth(1).unwrap().parse().unwrap();
+    Answer { status, headers: headers.collect(), body: body.to_owned().into() }
+}
+
+/// The access token of an answer that tells nothing of the upstream's.
+#[track_caller]
+fn access_token(answer: &Answer) -> String {
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    for secret in ["at-", "upstream-", "id_token"] {
+        assert!(!answer.text().contains(secret), "{secret} in {answer:?}");
+    }
+    let token = answer.string("access_token");
+    assert!(token.starts_with("at_"), "{token}");
+    token
+}
+
+#[tokio::test]
+async fn a_whole_session_shows_no_client_the_upstreams_access_token() {
+    let setup = Setup::start(&[]).await;
+    setup.upstream.then(Act::With(ID_TOKEN));
+    let first = setup.log_in().await;
+    let refresh_token = first.string("refresh_token");
+    setup.upstream.then(Act::With(ID_TOKEN));
+    let second = setup.refresh(&refresh_token).await;
+    let again = setup.refresh(&refresh_token).await;
+    assert_eq!(access_token(&again), access_token(&second), "a retry gets the same answer");
+    let (first, last) = (access_token(&first), access_token(&second));
+    for _ in 0..2 {
+        assert_eq!(setup.reached("/api/orders?page=2", &first).await, ["Bearer at-0-0"]);
+        assert_eq!(setup.reached("/api", &last).await, ["Bearer at-0-1"]);
+    }
+    setup.revoke(&second.string("refresh_token")).await;
+    setup.is_dead(&first).await;
+    setup.is_dead(&last).await;
+}
+
+#[tokio::test]
+async fn an_access_token_that_is_revoked_ends_alone() {
+    let setup = Setup::start(&[]).await;
+    let first = setup.log_in().await;
+    let second = setup.refresh(&first.string("refresh_token")).await;
+    assert_eq!(setup.reached("/api", &access_token(&first)).await, ["Bearer at-0-0"]);
+    setup.revoke(&access_token(&first)).await;
+    setup.is_dead(&access_token(&first)).await;
+    assert_eq!(setup.reached("/api", &access_token(&second)).await, ["Bearer at-0-1"]);
+}
+
+#[tokio::test]
+async fn whoever_presents_no_token_of_the_proxys_is_challenged() {
+    let setup = Setup::start(&[]).await;
+    let answer = setup.log_in().await;
+    let (token, refresh_token) = (access_token(&answer), answer.string("refresh_token"));
+    let damaged = format!("Bearer {}A", token.split_at(token.len() - 1).0);
+    let damaged = if damaged.ends_with(&token) { damaged.replace("at_", "at_A") } else { damaged };
+    let good = format!("Bearer {token}");
+    let (unauthorized, bad) = (StatusCode::UNAUTHORIZED, StatusCode::BAD_REQUEST);
+    let rows: [(&str, &[&str], StatusCode, &str); 7] = [
+        ("none", &[], unauthorized, MISSING),
+        ("another scheme", &["Basic YTpi"], unauthorized, MISSING),
+        ("the upstream's own", &["Bearer at-0-0"], unauthorized, INVALID),
+        ("a refresh token", &[&format!("Bearer {refresh_token}")], unauthorized, INVALID),
+        ("one that was never issued", &[&damaged], unauthorized, INVALID),
+        ("nothing behind the scheme", &["Bearer"], bad, MALFORMED),
+        ("two", &[&good, &good], bad, MALFORMED),
+    ];
+    for (name, values, status, challenge) in rows {
+        assert_eq!(setup.refused("/api/orders", values).await, (status, challenge.to_owned()), "{name}");
+    }
+    assert_eq!(setup.reached("/api/orders", &token).await, ["Bearer at-0-0"]);
+}
+
+#[tokio::test]
+async fn every_spelling_of_a_resource_is_guarded_and_nothing_else_is() {
+    let setup = Setup::start(&["--resource-prefix", "/v2/items/"]).await;
+    let token = access_token(&setup.log_in().await);
+    let spellings = [
+        "/api",
+        "/api/",
+        "//api/x",
+        "/API/x",
+        "/%61pi/x",
+        "/api%2Fx",
+        "/./api/x",
+        "/x/../api",
+        "/x/%2e%2e/api/x",
+        "/x/..;/api",
+        "/api/../x",
+        "/api;a=b/x",
+        "http://a/api/x",
+        "/v2/items",
+        "/v2//items/7",
+    ];
+    for path in spellings {
+        assert_eq!(setup.refused(path, &[]).await, (StatusCode::UNAUTHORIZED, MISSING.into()), "{path}");
+        assert_eq!(setup.reached(path, &token).await, ["Bearer at-0-0"], "{path}");
+        let way = path.strip_prefix("http://a").unwrap_or(path);
+        assert_eq!(setup.upstream.seen().pop().unwrap().path, way, "the path goes on as it came");
+    }
+    for path in ["/", "/apis", "/x/api", "/v2", "/v2/x/items", "/userinfo"] {
+        assert_eq!(setup.reached(path, "at-0-0").await, ["Bearer at-0-0"], "{path} is no resource");
+        assert_eq!(setup.reached(path, &token).await, [format!("Bearer {token}")], "{path} is no resource");
+    }
+}
+
+#[tokio::test]
+async fn tokens_of_the_proxys_own_are_introspected_in_every_spelling_of_the_path() {
+    let setup = Setup::start(&["--introspection-path", "/introspect"]).await;
+    let answer = setup.log_in().await;
+    let (token, refresh_token) = (access_token(&answer), answer.string("refresh_token"));
+    for (path, token) in [
+        ("/introspect", &token),
+        ("/introspect", &refresh_token),
+        ("//introspect", &token),
+        ("/%69ntrospect/", &token),
+        ("/x/../introspect", &token),
+    ] {
+        setup.upstream.then(Act::Answer(200, "application/json", r#"{"active":true,"sub":"user-7","client_id":"x"}"#));
+        let answer = setup.introspect(path, token).await;
+        let said = answer.json();
+        assert_eq!((&said["active"], &said["client_id"]), (&json!(true), &json!("app")), "{path}");
+        assert_eq!((&said["scope"], &said["sub"]), (&json!("read write"), &json!("user-7")), "{path}");
+        let asked = setup.upstream.seen().pop().unwrap();
+        assert!(["at-0-0", "upstream-0-0"].contains(&asked.param("token").unwrap()), "{path}: {asked:?}");
+    }
+    let unknown = format!("at_{}", "A".repeat(64));
+    assert_eq!(setup.introspect("/introspect", &unknown).await.text(), r#"{"active":false}"#);
+    setup.revoke(&refresh_token).await;
+    for token in [&token, &refresh_token] {
+        assert_eq!(setup.introspect("/introspect", token).await.text(), r#"{"active":false}"#);
+    }
+    let without = Setup::start(&[]).await;
+    without.introspect("/introspect", &unknown).await;
+    assert_eq!(without.upstream.seen().pop().unwrap().param("token"), Some(&*unknown), "it goes through untouched");
+}
+
+#[tokio::test]
+async fn an_id_token_is_kept_if_that_is_asked_for() {
+    let setup = Setup::start(&["--keep-id-token"]).await;
+    setup.upstream.then(Act::With(ID_TOKEN));
+    let answer = setup.log_in().await;
+    assert_eq!(answer.string("id_token"), "e30.e30.e30");
+    assert!(answer.string("access_token").starts_with("at_"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn the_upstream_is_sent_the_same_headers_as_without_a_guard() {
+    let upstream = Recorder::start(|_| {
+        let body = r#"{"access_token":"own","token_type":"Bearer","expires_in":60}"#;
+        ([("content-type", "application/json"), ("connection", "x-hop"), ("x-hop", "1"), ("x-end", "1")], body)
+    })
+    .await;
+    let proxy = proxy::start(&upstream.url(), &GUARDED).await;
+    let token = post(&proxy.url("/token"), &LOG_IN).await.string("access_token");
+    let bearer = format!("Bearer {token}");
+    let headers = [
+        ("authorization", &*bearer),
+        ("connection", "x-hop, keep-alive"),
+        ("x-hop", "1"),
+        ("keep-alive", "timeout=5"),
+        ("te", "trailers"),
+        ("x-forwarded-for", "192.0.2.1"),
+        ("x-end", "1"),
+    ];
+    let guarded = send("POST", &proxy.url("/api/x"), &headers, "body").await;
+    let open = send("POST", &proxy.url("/open/x"), &headers, "body").await;
+    for answer in [&guarded, &open] {
+        assert_eq!((answer.status, answer.headers.get("x-hop")), (StatusCode::OK, None), "{answer:?}");
+        assert_eq!(answer.headers["x-end"], "1");
+    }
+    let (mut guarded, mut open) = (upstream.last("/api/x"), upstream.last("/open/x"));
+    assert_eq!(guarded.headers.remove("authorization").unwrap(), "Bearer own");
+    assert_eq!(open.headers.remove("authorization").unwrap(), *bearer);
+    assert_eq!((&guarded.headers, &guarded.body), (&open.headers, &open.body));
+    assert!(!guarded.headers.contains_key("x-hop") && guarded.headers.contains_key("x-end"), "{guarded:?}");
+}
+
+#[tokio::test]
+async fn a_resource_streams_both_ways() {
+    let (started, mut senders) = mpsc::unbounded_channel();
+    let trickle = async move || {
+        let (sender, body) = Channel::<Bytes>::new(1);
+        started.send(sender).unwrap();
+        Body::new(body)
+    };
+    let (arrived, mut pieces) = mpsc::unbounded_channel();
+    let upload = async move |request: Request| {
+        let mut body = request.into_body();
+        while let Some(frame) = body.frame().await {
+            arrived.send(frame.unwrap().into_data().unwrap()).unwrap();
+        }
+        "done"
+    };
+    let tokens = async || axum::Json(json!({ "access_token": "own", "token_type": "Bearer", "expires_in": 60 }));
+    let router = Router::new()
+        .route("/token", on_post(tokens))
+        .route("/api/trickle", on_get(trickle))
+        .route("/api/upload", on_put(upload));
+    let proxy = proxy::start(&format!("http://{}", serve(router).await), &GUARDED).await;
+    let bearer = format!("Bearer {}", post(&proxy.url("/token"), &LOG_IN).await.string("access_token"));
+    let client = Client::builder(TokioExecutor::new()).build_http();
+
+    // The first of the two waits for the store before it is passed on.
+    let (mut sender, body) = Channel::<Bytes>::new(1);
+    let request = hyper::Request::put(proxy.url("/api/upload")).header("authorization", &bearer);
+    let response = tokio::spawn(client.request(request.body(body).unwrap()));
+    for piece in ["one", "two", "three"] {
+        sender.send_data(Bytes::from(piece)).await.unwrap();
+        assert_eq!(timeout(SOON, pieces.recv()).await.expect("held back").unwrap(), piece);
+    }
+    drop(sender);
+    assert_eq!(response.await.unwrap().unwrap().into_body().collect().await.unwrap().to_bytes(), "done");
+
+    let request = hyper::Request::get(proxy.url("/api/trickle")).header("authorization", &bearer);
+    let (_, body) = Channel::<Bytes>::new(1);
+    let mut response = client.request(request.body(body).unwrap()).await.unwrap();
+    let mut sender = senders.recv().await.unwrap();
+    for piece in ["one", "two", "three"] {
+        sender.send_data(Bytes::from(piece)).await.unwrap();
+        let frame = timeout(SOON, response.body_mut().frame()).await.expect("held back").unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap(), piece);
+    }
+    drop(sender);
+    assert!(timeout(SOON, response.body_mut().frame()).await.unwrap().is_none());
+}
