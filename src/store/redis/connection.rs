@@ -15,7 +15,7 @@ pub(super) enum Connection {
 
 /// What can be sent over a connection. All of it has the same effect once and twice.
 pub(super) enum Call<'a> {
-    Read(Cmd),
+    Plain(Cmd),
     Run {
         script: &'static Script,
         keys: &'a [&'a [u8]],
@@ -66,7 +66,7 @@ impl Connection {
 
 async fn send(mut connection: impl ConnectionLike, call: &Call<'_>) -> Result<Answer, Failure> {
     match *call {
-        Call::Read(ref cmd) => Ok(Answer { value: cmd.query_async(&mut connection).await?, replicas: None }),
+        Call::Plain(ref cmd) => Ok(Answer { value: cmd.query_async(&mut connection).await?, replicas: None }),
         Call::Run { script, keys, args, replicas } => {
             match run(&mut connection, script.by_hash(keys, args), replicas).await {
                 Err(failure) if failure.kind() == Kind::NoScript => {
