@@ -5,7 +5,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use support::entries::{every_call, random_key};
-use support::redis::{Fault, RedisServer, Wire};
+use support::redis::{Cluster, Fault, RedisServer, Sentinels, Wire};
 use support::secrets::Log;
 use tokio::sync::Notify;
 use tower_oauth_refresh::store::{Announcement, Announcements, Key, Store, StoreError};
@@ -13,6 +13,9 @@ use tower_oauth_refresh::{RedisStore, RedisStoreBuilder};
 
 /// When to give up what comes with certainty.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a call may take where servers do not answer.
+const LIMIT: Duration = Duration::from_secs(5);
 
 /// How long to wait for an announcement before it is made again.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -78,6 +81,46 @@ async fn a_break_is_noticed_and_the_channel_comes_back() {
         }
         let before = heard(&other, &mut announcements, name).await;
         assert_eq!(before.first(), Some(&Announcement::Lost), "{name}: {before:?}");
+    }
+}
+
+/// A channel that was broken is back when `other` is heard, and that something was lost before.
+async fn broken_and_back(other: &RedisStore, announcements: &mut Announcements, what: &str) {
+    while next(announcements, what).await != Some(Announcement::Lost) {}
+    let before = heard(other, announcements, what).await;
+    assert_eq!(before.first(), Some(&Announcement::Lost), "{what}: {before:?}");
+}
+
+#[tokio::test]
+async fn the_channel_follows_the_master() {
+    let sentinels = Sentinels::start().await;
+    let limited = async || builder(&sentinels.url()).command_timeout(LIMIT).connect().await.unwrap();
+    let (store, other) = (limited().await, limited().await);
+    let mut announcements = store.announcements().unwrap();
+    heard(&other, &mut announcements, "what ends").await;
+    sentinels.failover().await;
+    broken_and_back(&other, &mut announcements, "the master has changed places").await;
+    sentinels.master().freeze();
+    sentinels.promoted().await;
+    broken_and_back(&other, &mut announcements, "the master is frozen").await;
+}
+
+/// Every node hears what is published on any other; one that is away is passed over.
+#[tokio::test]
+async fn the_channel_of_a_cluster_needs_no_node_that_is_away() {
+    let cluster = Cluster::start().await;
+    for (at, node) in cluster.nodes().iter().enumerate() {
+        let limited = async || builder(&cluster.url()).command_timeout(LIMIT).connect().await.unwrap();
+        let (store, other) = (limited().await, limited().await);
+        let mut announcements = store.announcements().unwrap();
+        heard(&other, &mut announcements, "what ends").await;
+        node.kill();
+        if at == 0 {
+            broken_and_back(&other, &mut announcements, "the node that was listened to is away").await;
+        }
+        heard(&other, &mut announcements, "a node is away").await;
+        node.restart().await;
+        cluster.ready().await;
     }
 }
 

@@ -195,7 +195,7 @@ impl Store for RedisStore {
         if ended.is_empty() {
             return Ok(());
         }
-        let published = self.shared.link.call(&Call::Plain(self.shared.channel.announce(ended))).await;
+        let published = self.shared.link.call(&Call::Anywhere(self.shared.channel.announce(ended))).await;
         published.map(drop).inspect_err(|failure| self.shared.channel.failed(failure)).map_err(StoreError::from)
     }
 
