@@ -8,6 +8,7 @@ use bytes::Bytes;
 use redis::{Value, cmd};
 
 use super::builder::RedisStoreBuilder;
+use super::channel::Channel;
 use super::connect::Connector;
 use super::connection::{Answer, Call};
 use super::entry::{beginning, decode, encode};
@@ -15,7 +16,9 @@ use super::error::{Failure, Kind, RedisConnectError};
 use super::link::Link;
 use super::scripts::{CLAIM, SWAP, Script};
 use crate::random::{OsRandom, SecureRandom as _};
-use crate::store::{Beside, Change, Claim, Entry, Key, Lease, Name, Store, StoreError, Swap, Tag, Ttl, Version};
+use crate::store::{
+    Announcements, Beside, Change, Claim, Entry, Key, Lease, Name, Store, StoreError, Swap, Tag, Ttl, Version,
+};
 
 #[doc = include_str!("redis.md")]
 #[derive(Clone)]
@@ -29,6 +32,7 @@ struct Shared {
     link: Link,
     /// The connection for claims and swaps, if they wait for replicas: a `WAIT` holds up all that comes behind it.
     writes: Option<(Link, (u32, Duration))>,
+    channel: Channel,
 }
 
 impl RedisStore {
@@ -52,7 +56,8 @@ impl RedisStore {
         link: Link,
         writes: Option<(Link, (u32, Duration))>,
     ) -> Self {
-        Self { shared: Arc::new(Shared { connector, key_prefix, link, writes }) }
+        let channel = Channel::new(Arc::clone(&connector), &key_prefix);
+        Self { shared: Arc::new(Shared { connector, key_prefix, link, writes, channel }) }
     }
 
     /// Does once all that the store ever does, with an entry of its own.
@@ -89,7 +94,7 @@ impl RedisStore {
     async fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
         let mut get = cmd("GET");
         get.arg(key);
-        match self.shared.link.call(&Call::Read(get)).await?.value {
+        match self.shared.link.call(&Call::Plain(get)).await?.value {
             Value::Nil => Ok(None),
             Value::BulkString(bytes) => Ok(Some(bytes)),
             _ => Err(unexpected()),
@@ -191,6 +196,18 @@ impl Store for RedisStore {
             None => return Err(unexpected().into()),
         };
         Ok(Some(Claim::new(lease, entry)))
+    }
+
+    async fn announce(&self, ended: &[Key]) -> Result<(), StoreError> {
+        if ended.is_empty() {
+            return Ok(());
+        }
+        let published = self.shared.link.call(&Call::Anywhere(self.shared.channel.announce(ended))).await;
+        published.map(drop).inspect_err(|failure| self.shared.channel.failed(failure)).map_err(StoreError::from)
+    }
+
+    fn announcements(&self) -> Option<Announcements> {
+        Some(self.shared.channel.subscribe())
     }
 }
 
