@@ -16,7 +16,8 @@ pub(crate) struct Token {
 impl Token {
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix("rt_")?).ok()?;
-        let key = Key::new(Sha256::digest(bytes.get(..12)?).into());
+        let id = Sha256::digest(bytes.get(..12)?);
+        let key = Key::new(Sha256::digest(id.get(..12)?).into());
         Some(Self { text: text.to_owned(), key, tag: Tag::new(Sha256::digest(&bytes).into()) })
     }
 

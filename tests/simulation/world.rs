@@ -25,6 +25,8 @@ pub(crate) struct World {
     sessions: Mutex<Sessions>,
     ledger: Mutex<Ledger>,
     rng: Mutex<StdRng>,
+    /// Apart, so that what happens does not hang on how much randomness a token takes.
+    secrets: Mutex<StdRng>,
     began: Instant,
     calm: AtomicBool,
     trace: Option<Mutex<Vec<String>>>,
@@ -40,6 +42,7 @@ impl World {
             sessions: Mutex::default(),
             ledger: Mutex::new(Ledger::new(&plan)),
             rng: Mutex::new(StdRng::seed_from_u64(seed)),
+            secrets: Mutex::new(StdRng::seed_from_u64(seed ^ 0x5ec2_0000_0000_0000)),
             began: Instant::now(),
             calm: AtomicBool::new(false),
             trace: traced.then(Mutex::default),
@@ -140,7 +143,7 @@ pub(crate) struct Seeded(pub(crate) Arc<World>);
 
 impl SecureRandom for Seeded {
     fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomUnavailable> {
-        self.0.rng.lock().unwrap().fill_bytes(bytes);
+        self.0.secrets.lock().unwrap().fill_bytes(bytes);
         Ok(())
     }
 }
