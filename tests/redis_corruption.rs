@@ -186,7 +186,7 @@ async fn ten_thousand_damaged_grants_are_errors_and_mended_they_go_on() {
     assert_eq!(app.upstream.refreshes(), rotated);
     let expected = [EventKind::Issued, EventKind::Rotated, EventKind::Replayed, EventKind::StoreCorrupt];
     assert!(events.iter().all(|kind| expected.contains(kind)), "others: {events:?}");
-    let (lost, _) = go_on(&[app.clone()], &tokens).await;
+    let (lost, _) = go_on(std::slice::from_ref(&app), &tokens).await;
     assert_eq!((lost, app.upstream.reuses(), app.upstream.alive()), (0, 0, SESSIONS));
 }
 

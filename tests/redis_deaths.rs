@@ -2,10 +2,19 @@
 
 mod support;
 
-use support::Upstream;
-use support::faults::{LIMIT, RedisApp, Stage, Step, count, events, go_on, instance, log_in_many, refresh_each};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use support::faults::{LIMIT, RedisApp, Stage, Step, count, events, go_on, instance, log_in_many, refresh_each, until};
+use support::http::serve_upstream;
+use support::oauth::oauth_http;
+use support::process::Example;
 use support::redis::{RedisServer, Wire};
 use support::requests::generation;
+use support::{Upstream, proxy, refresh_form};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tower_oauth_refresh::EventKind;
@@ -111,4 +120,74 @@ async fn at_step(step: Step, last: Last, upstream: Upstream) -> usize {
     assert!(left.iter().all(|token| generation(token) == 2), "{step:?}, {last:?}: {left:?}");
     println!("{step:?}, the last request {last:?}: {SESSIONS} sessions, {lost} lost");
     lost
+}
+
+/// What a proxy answers; an error if there is none.
+async fn ask(proxy: SocketAddr, form: &[(&str, &str)]) -> io::Result<(u16, serde_json::Value)> {
+    let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+    let request = http::Request::post(format!("http://{proxy}/token"));
+    let request = request.header("content-type", "application/x-www-form-urlencoded").body(body.into_bytes());
+    let response = oauth_http(request.map_err(io::Error::other)?).await?;
+    Ok((response.status().as_u16(), serde_json::from_slice(response.body()).unwrap_or_default()))
+}
+
+/// A client that refreshes until `over`, at one proxy after the other; `None` if its session is lost.
+async fn client(proxies: Vec<SocketAddr>, mut round: usize, over: Arc<AtomicBool>) -> Option<String> {
+    let form = [("grant_type", "password"), ("client_id", "app")];
+    let (_, answer) = ask(proxies[round % proxies.len()], &form).await.unwrap();
+    let mut token = answer["refresh_token"].as_str().unwrap().to_owned();
+    let end = Instant::now() + LIMIT;
+    while !over.load(Ordering::SeqCst) {
+        round += 1;
+        match ask(proxies[round % proxies.len()], &refresh_form("app", &token)).await {
+            Ok((200, answer)) => answer["refresh_token"].as_str().unwrap().clone_into(&mut token),
+            Ok((400, _)) => return None,
+            // It is told to come back, or there is nobody.
+            Ok((503, _)) | Err(_) => assert!(Instant::now() < end, "nobody answers"),
+            Ok(answer) => panic!("{answer:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Some(token)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_is_killed_under_load_loses_nothing_of_an_upstream_that_forgives() {
+    let (server, upstream) = (RedisServer::start().await, Upstream::new());
+    upstream.forgive();
+    upstream.slow_down(Duration::from_millis(20));
+    let address = format!("http://{}", serve_upstream(upstream.clone()).await);
+    let url = server.url();
+    let flags = ["--rotation-timeout", "1", "--store", &url];
+    let mut proxies: Vec<Example> = Vec::new();
+    for _ in 0..3 {
+        proxies.push(proxy::start(&address, &flags).await);
+    }
+    let addresses: Vec<_> = proxies.iter().map(Example::addr).collect();
+    let (mut clients, over) = (JoinSet::new(), Arc::new(AtomicBool::new(false)));
+    for number in 0..SESSIONS {
+        clients.spawn(client(addresses.clone(), number, Arc::clone(&over)));
+    }
+    for _ in 0..2 {
+        let begun = upstream.refreshes();
+        until("there is load", || upstream.refreshes() > begun + 2 * SESSIONS).await;
+        // Dropped, it is killed.
+        drop(proxies.pop());
+    }
+    over.store(true, Ordering::SeqCst);
+    let (mut left, end) = (0, Instant::now() + LIMIT);
+    for token in clients.join_all().await.into_iter().flatten() {
+        // Until the lease has run out that was a dead one's.
+        let (status, answer) = loop {
+            let (status, answer) = ask(proxies[0].addr(), &refresh_form("app", &token)).await.unwrap();
+            if status != 503 {
+                break (status, answer);
+            }
+            assert!(Instant::now() < end, "{answer}");
+        };
+        assert_eq!(status, 200, "{answer}");
+        left += 1;
+    }
+    println!("two processes killed: {SESSIONS} sessions, {} lost, {} refreshes", SESSIONS - left, upstream.refreshes());
+    assert_eq!((left, upstream.reuses(), upstream.alive()), (SESSIONS, 0, SESSIONS));
 }

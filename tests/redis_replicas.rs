@@ -82,3 +82,33 @@ async fn without_enough_replicas_nothing_stands() {
     let outcome = put(&store, &random_key(), None, 1).await;
     assert!(is_unavailable(&outcome), "{outcome:?}");
 }
+
+/// Without its lease, a rotation must not begin: after a failover another request would use the same upstream token.
+#[tokio::test]
+async fn a_lease_that_a_failover_could_lose_is_unavailable() {
+    let master = RedisServer::start().await;
+    let replica = RedisServer::builder().replica_of(master.port()).start().await;
+    let store = connect(&master, 1, Duration::from_millis(100)).await;
+    let key = random_key();
+    let end = Instant::now() + PATIENCE;
+    while is_unavailable(&put(&store, &key, None, 1).await) {
+        assert!(Instant::now() < end, "it never stands");
+    }
+    replica.freeze();
+    for time in 1..=3 {
+        let outcome = store.claim(&key, &TAG, version(2), LEASE).await;
+        assert!(is_unavailable(&outcome), "time {time}: {outcome:?}");
+        assert_eq!(store.get(&key).await.unwrap().unwrap().version, version(2), "it was taken nevertheless");
+        master.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+    }
+    replica.thaw();
+    let end = Instant::now() + PATIENCE;
+    let claim = loop {
+        match store.claim(&key, &TAG, version(2), LEASE).await {
+            Ok(claim) => break claim.unwrap(),
+            Err(error) => assert!(Instant::now() < end, "it never stands: {error}"),
+        }
+    };
+    assert_eq!(claim.lease, Lease::Taken);
+    assert_eq!(replica.dump().await.len(), 1);
+}
