@@ -65,7 +65,7 @@
 //! # Features
 //!
 //! - `memory` (default): [`MemoryStore`].
-//! - `redis`: `RedisStore`, grants in Redis or Valkey: one server, Sentinel or Cluster.
+//! - `redis`: `RedisStore`, grants in Redis: one server, Sentinel or Cluster.
 //! - `redis-tls`: the same over TLS, with rustls.
 //! - `redb`: `RedbStore`, for one process that keeps its grants in a file. Needs Rust 1.90.
 //! - `tiered` (default): [`TieredStore`], a cache in front of another store, and [`AccessLayer`] with its cache.
@@ -128,6 +128,6 @@ pub use self::store::{RedisConnectError, RedisStore, RedisStoreBuilder, RedisUrl
 pub use self::store::{Store, StoreError};
 
 /// The code of the README, compiled and run.
-#[cfg(all(doctest, feature = "memory"))]
+#[cfg(all(doctest, feature = "memory", feature = "tiered", feature = "redis"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

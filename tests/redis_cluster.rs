@@ -15,7 +15,8 @@ use tower_oauth_refresh::{RedisConnectError, RedisStore, RedisStoreBuilder};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the documentation says a user needs, and on a cluster besides.
-const RIGHTS: &str = "~rt:* +get +set +setrange +unlink +time +eval +evalsha +script|load +info +cluster|slots +ping";
+const RIGHTS: &str = "~rt:* +get +set +setrange +unlink +time +eval +evalsha +script|load +info +cluster|slots +ping \
+                      &rt:ended +publish +subscribe";
 
 fn builder(url: &str) -> RedisStoreBuilder {
     RedisStore::builder(url).command_timeout(PATIENCE)

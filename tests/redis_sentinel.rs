@@ -38,10 +38,12 @@ async fn is_on(server: &support::redis::RedisServer) -> bool {
     !server.dump().await.is_empty()
 }
 
+/// What its replica has is still there: without the wait, a failover takes with it what was written just before.
 #[tokio::test]
 async fn the_master_is_followed_when_it_changes_places() {
     let sentinels = Sentinels::start().await;
-    let store = connect(&sentinels.url(), PATIENCE).await;
+    let builder = RedisStore::builder(&sentinels.url()).command_timeout(PATIENCE);
+    let store = builder.wait_for_replicas(1, PATIENCE / 2).connect().await.unwrap();
     let key = random_key();
     insert(&store, &key).await;
     for number in 2..4 {

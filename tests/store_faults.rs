@@ -4,6 +4,7 @@
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use support::{App, Call, Plan, settle};
@@ -59,6 +60,67 @@ async fn a_commit_that_is_lost_is_repeated_in_the_background() {
         app.refresh(&next).await.token();
         let expected = [EventKind::StoreUnavailable, EventKind::Rotated, EventKind::Replayed, EventKind::Rotated];
         assert_eq!(app.events()[1..], expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_others_have_built_upon_is_not_told_as_lost() {
+    for rotations in 0..3 {
+        let app = App::new();
+        let token = app.log_in("app").await;
+        app.store.once(Call::is_commit, Plan::LoseAnswer);
+        assert_eq!(app.refresh(&token).await.status, 503);
+        let other = app.another();
+        let mut token = other.refresh(&token).await.token();
+        for _ in 0..rotations {
+            token = other.refresh(&token).await.token();
+        }
+        // The lease is taken and given back: the same token under another version.
+        app.upstream.then(support::Act::Answer(500, "text/plain", "down"));
+        assert_eq!(other.refresh(&token).await.status, 500);
+        app.layer.drain().await;
+        let expected = [EventKind::Issued, EventKind::StoreUnavailable, EventKind::Rotated];
+        assert_eq!(app.events(), expected, "after {rotations} more rotations");
+        other.refresh(&token).await.token();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_was_stored_without_an_answer_is_no_lost_one() {
+    for rotated_since in [false, true] {
+        let app = App::new();
+        let other = app.another();
+        let token = app.log_in("app").await;
+        let away = Arc::new(AtomicBool::new(true));
+        let mut stored = None;
+        app.store.hook({
+            let away = Arc::clone(&away);
+            move |_, call| match call {
+                Call::Swap { change: Change::Put { entry, .. }, .. } if call.is_commit() => {
+                    let first = *stored.get_or_insert(entry.version);
+                    match entry.version == first && away.load(Ordering::Relaxed) {
+                        true => Plan::LoseAnswer,
+                        false => Plan::Pass,
+                    }
+                }
+                _ => Plan::Pass,
+            }
+        });
+        assert_eq!(app.refresh(&token).await.status, 503);
+        let next = other.refresh(&token).await.token();
+        if rotated_since {
+            other.refresh(&next).await.token();
+        } else {
+            let claimed = app.store.writes();
+            let (key, _) = claimed.last().unwrap();
+            let tag = app.store.get(key).await.unwrap().unwrap().tag;
+            let claim = app.store.claim(key, &tag, Version::new([2; 8]), Duration::from_secs(25)).await;
+            assert_eq!(claim.unwrap().unwrap().lease, Lease::Taken);
+        }
+        away.store(false, Ordering::Relaxed);
+        app.layer.drain().await;
+        let told = [EventKind::Issued, EventKind::StoreUnavailable, EventKind::Rotated];
+        assert_eq!(app.events(), told, "rotated since: {rotated_since}");
     }
 }
 

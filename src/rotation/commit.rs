@@ -26,6 +26,10 @@ use crate::shared::Shared;
 use crate::store::{Beside, Change, Entry, Key, Store, StoreError, Swap, Tag, Ttl, Version};
 use crate::upstream::Granted;
 
+/// How much longer than its window a replay is kept. The clocks of two instances differ, and between the decision to
+/// replay and the read some time passes: who is told to replay must find the replay.
+const REPLAY_MARGIN: Duration = Duration::from_secs(30);
+
 /// A rotation that the upstream has granted.
 pub(crate) struct Rotation<'a> {
     pub(crate) presentation: &'a Presentation<'a>,
@@ -121,7 +125,8 @@ impl Rotation<'_> {
         } else {
             let context = presentation.context(Purpose::Replay);
             let sealed = replay::seal(&self.sealer, replay_nonce, context, self.ask, granted, &body, now)?;
-            Some(Beside::new(replay::name(&hash), sealed.into(), windows.retry.min(lifetime)))
+            let kept = windows.retry.saturating_add(REPLAY_MARGIN).min(lifetime);
+            Some(Beside::new(replay::name(&hash), sealed.into(), kept))
         };
         let key = presentation.key;
         let entry = Entry::new(version, hash, record.encode(&key, &hash));
@@ -235,11 +240,18 @@ impl Commit {
                 return Ok(Committed::Gone);
             }
             if found.tag != self.claimed {
-                return Ok(Committed::Overtaken(found));
+                self.stored = self.precedes(&found, &record);
+                return Ok(if self.stored { Committed::Stored } else { Committed::Overtaken(found) });
             }
             self.expected = found.version;
         }
         Err(StoreError::unavailable("the entry changes faster than it can be written"))
+    }
+
+    /// Whether an earlier attempt was stored, whose answer was lost: the token is there, or was rotated since.
+    fn precedes(&self, found: &Entry, record: &Record) -> bool {
+        let previous = record.previous.as_ref().map(|previous| &previous.hash);
+        [Some(&found.tag), previous].contains(&Some(&self.entry.tag))
     }
 
     /// The windows begin when the client can have its answer, which is long after the rotation if the store was away.

@@ -7,7 +7,7 @@ use http_body_util::Full;
 use tower::ServiceExt as _;
 use tower_oauth_refresh::Clock as _;
 
-use super::{App, post};
+use super::{App, Upstream, post};
 
 /// An instance that adopts for an hour, and the refresh token of a session that the server began by itself.
 pub(crate) async fn adopting() -> (App, String) {
@@ -27,9 +27,13 @@ pub(crate) fn another(app: &App, seconds: u64) -> App {
 
 /// Logs in past the layer.
 pub(crate) async fn log_in_before(app: &App, client: &str) -> String {
+    log_in_before_at(&app.upstream, client).await
+}
+
+pub(crate) async fn log_in_before_at(upstream: &Upstream, client: &str) -> String {
     let secret = format!("secret of {client}");
     let form = [("grant_type", "password"), ("client_id", client), ("client_secret", &secret)];
-    let answer = app.upstream.clone().oneshot(post("/token", &form)).await.unwrap();
+    let answer = upstream.clone().oneshot(post("/token", &form)).await.unwrap();
     let body: Bytes = collect(answer.into_body()).await;
     let answer: serde_json::Value = serde_json::from_slice(&body).unwrap();
     answer["refresh_token"].as_str().unwrap().to_owned()

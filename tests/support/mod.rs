@@ -7,6 +7,8 @@ pub(crate) mod access;
 pub(crate) mod app;
 pub(crate) mod clock;
 pub(crate) mod entries;
+#[cfg(feature = "redis")]
+pub(crate) mod faults;
 pub(crate) mod foreign;
 pub(crate) mod hooked;
 pub(crate) mod http;

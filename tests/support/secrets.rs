@@ -42,8 +42,15 @@ impl Needles {
         let list = format!("{bytes:?}");
         let literal = format!("{:?}", Bytes::copy_from_slice(bytes));
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        // What is encoded together with something behind it ends in another way.
-        let whole = &bytes[..bytes.len() / 3 * 3];
+        // What is encoded together with something before it or behind it begins or ends in another way.
+        for shift in 0..bytes.len().min(3) {
+            let whole = &bytes[shift..];
+            let whole = &whole[..whole.len() / 3 * 3];
+            if !whole.is_empty() {
+                self.0.push((format!("{name} in base64 within more ({shift})"), STANDARD_NO_PAD.encode(whole)));
+                self.0.push((format!("{name} in base64url ({shift})"), URL_SAFE_NO_PAD.encode(whole)));
+            }
+        }
         for (spelling, needle) in [
             ("as bytes", latin(bytes)),
             ("as a list", list[1..list.len() - 1].to_owned()),
@@ -51,8 +58,6 @@ impl Needles {
             ("in HEX", hex.to_uppercase()),
             ("in hex", hex),
             ("in base64", STANDARD.encode(bytes)),
-            ("in base64 within more", STANDARD_NO_PAD.encode(whole)),
-            ("in base64url", URL_SAFE_NO_PAD.encode(whole)),
         ] {
             self.0.push((format!("{name} {spelling}"), needle));
         }

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -54,6 +55,8 @@ struct State {
     seen: Vec<Seen>,
     acts: VecDeque<Act>,
     reuses: u32,
+    forgiving: bool,
+    time: Duration,
 }
 
 /// The server; clones are the same one.
@@ -77,6 +80,21 @@ impl Upstream {
     /// How many refreshes it has seen.
     pub(crate) fn refreshes(&self) -> usize {
         self.seen().iter().filter(|seen| seen.param("grant_type") == Some("refresh_token")).count()
+    }
+
+    /// How many refreshes it has granted.
+    pub(crate) fn rotations(&self) -> usize {
+        self.0.lock().unwrap().sessions.values().map(|(count, _)| *count as usize).sum()
+    }
+
+    /// From now on every answer takes this long.
+    pub(crate) fn slow_down(&self, time: Duration) {
+        self.0.lock().unwrap().time = time;
+    }
+
+    /// From now on the last token of a session may come again, and gets the answer that was lost.
+    pub(crate) fn forgive(&self) {
+        self.0.lock().unwrap().forgiving = true;
     }
 
     /// How often a refresh token came a second time.
@@ -118,10 +136,14 @@ impl Upstream {
 
     fn refresh(&self, token: &str) -> Response<Full<Bytes>> {
         let mut state = self.0.lock().unwrap();
+        let forgiving = state.forgiving;
         let Some((number, count)) = read(token) else { return invalid_grant() };
         let Some(session) = state.sessions.get_mut(&number).filter(|session| session.1) else {
             return invalid_grant();
         };
+        if forgiving && session.0 == count + 1 {
+            return json(200, tokens(number, session.0));
+        }
         if session.0 != count {
             session.1 = false;
             state.reuses += 1;
@@ -237,6 +259,10 @@ where
                 form: form_urlencoded::parse(&raw).into_owned().collect(),
                 raw,
             };
+            let time = upstream.0.lock().unwrap().time;
+            if !time.is_zero() {
+                tokio::time::sleep(time).await;
+            }
             match upstream.take(seen.clone()) {
                 None => Ok(upstream.serve(&seen)),
                 Some(Act::Answer(status, content_type, body)) => Ok(answer(status, content_type, body.into())),

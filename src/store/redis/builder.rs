@@ -54,13 +54,14 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// Makes every write wait until `count` replicas have it, for at most `timeout`, which must be shorter than
-    /// [`command_timeout`](Self::command_timeout). By default none is waited for.
+    /// Makes every write, that of a lease among them, wait until `count` replicas have it, for at most `timeout`, which
+    /// must be shorter than [`command_timeout`](Self::command_timeout). By default none is waited for.
     ///
     /// Redis replicates behind its clients' backs: a master that dies takes the last writes with it. With this, a
-    /// write that a failover could lose fails with [`StoreError::Unavailable`](crate::StoreError::Unavailable), and the
-    /// layer repeats it. That makes the loss rare, not impossible: Redis may promote another replica. On a cluster the
-    /// replicas are those of the node that holds the key.
+    /// write that a failover could lose fails with [`StoreError::Unavailable`](crate::StoreError::Unavailable): a
+    /// rotation whose lease has not reached the replicas does not begin, and one that was made is stored again until it
+    /// has. That makes the loss rare, not impossible: Redis may promote another replica. On a cluster the replicas are
+    /// those of the node that holds the key. As long as too few replicas are there, no token is refreshed.
     pub fn wait_for_replicas(mut self, count: u32, timeout: Duration) -> Self {
         self.replicas = Some((count, timeout));
         self

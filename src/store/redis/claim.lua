@@ -12,9 +12,12 @@ if #entry < 47 or string.byte(entry) ~= 1 then return {0, entry} end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local left = math.max(struct.unpack('>I6', entry, 10) - now, 0)
-if left > 0 or string.sub(entry, 2, 9) == ARGV[2] or string.sub(entry, 16, 47) ~= ARGV[1] then
+if string.sub(entry, 2, 9) == ARGV[2] then
+    -- This very call has been made before. Written again: a WAIT waits for what its own connection has written.
+    redis.call('SETRANGE', KEYS[1], 1, ARGV[2])
     return {left, entry}
 end
+if left > 0 or string.sub(entry, 16, 47) ~= ARGV[1] then return {left, entry} end
 
 -- Not the whole entry: its time to live stays, and replicas and the append-only file get 14 bytes.
 local head = ARGV[2] .. struct.pack('>I6', now + ARGV[3])

@@ -1,12 +1,13 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
+use redis::aio::{AsyncPushSender, MultiplexedConnection};
 use redis::cluster::ClusterClientBuilder;
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo, Value,
-    cmd,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion,
+    RedisConnectionInfo, RedisResult, Value, cmd,
 };
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -18,6 +19,9 @@ use super::tls::Tls;
 
 /// How many commands may wait to be written before a caller has to wait with its own.
 const QUEUE: usize = 1024;
+
+/// What hears what a server says unasked.
+type Ear = Arc<dyn AsyncPushSender>;
 
 /// Opens connections to one target.
 pub(super) struct Connector {
@@ -35,11 +39,11 @@ impl Connector {
     pub(super) async fn connect(&self, limit: Duration) -> Result<Connection, Failure> {
         let connection = timeout(limit, async {
             let connection = match &self.target.place {
-                Place::Server(host) => Connection::Server(self.dial(self.address(host)).await?),
-                Place::Socket(path) => Connection::Server(self.dial(ConnectionAddr::Unix(path.clone())).await?),
+                Place::Server(host) => Connection::Server(self.dial(self.address(host), None).await?),
+                Place::Socket(path) => Connection::Server(self.dial(ConnectionAddr::Unix(path.clone()), None).await?),
                 Place::Cluster(nodes) => self.join(nodes, limit).await?,
                 Place::Sentinels { sentinels, service } => {
-                    Connection::Server(self.master(sentinels, service, limit).await?)
+                    Connection::Server(self.master(sentinels, service, limit, None).await?)
                 }
             };
             connection.load(&[&CLAIM, &SWAP]).await?;
@@ -51,16 +55,25 @@ impl Connector {
     /// A connection to the one server that decides what kind of thing this is: the server itself, or the first node of
     /// the cluster that answers.
     pub(super) async fn scout(&self, limit: Duration) -> Result<MultiplexedConnection, Failure> {
-        let scouting = async {
+        self.reach(limit, None).await
+    }
+
+    /// A connection to one server, any node of a cluster, that hears what it says unasked.
+    pub(super) async fn listener(&self, limit: Duration, ear: Ear) -> Result<MultiplexedConnection, Failure> {
+        self.reach(limit, Some(&ear)).await
+    }
+
+    async fn reach(&self, limit: Duration, ear: Option<&Ear>) -> Result<MultiplexedConnection, Failure> {
+        let reaching = async {
             match &self.target.place {
-                Place::Server(host) => self.dial(self.address(host)).await,
-                Place::Socket(path) => self.dial(ConnectionAddr::Unix(path.clone())).await,
-                Place::Sentinels { sentinels, service } => self.master(sentinels, service, limit).await,
+                Place::Server(host) => self.dial(self.address(host), ear).await,
+                Place::Socket(path) => self.dial(ConnectionAddr::Unix(path.clone()), ear).await,
+                Place::Sentinels { sentinels, service } => self.master(sentinels, service, limit, ear).await,
                 Place::Cluster(nodes) => {
                     let mut found = Err(Failure::slow());
                     let share = limit / u32::try_from(nodes.len()).unwrap_or(u32::MAX);
                     for node in nodes {
-                        let dialled = timeout(share, self.dial(self.address(node))).await;
+                        let dialled = timeout(share, self.dial(self.address(node), ear)).await;
                         found = dialled.unwrap_or_else(|_| Err(Failure::slow()));
                         if found.is_ok() {
                             break;
@@ -70,11 +83,11 @@ impl Connector {
                 }
             }
         };
-        timeout(limit, scouting).await.unwrap_or_else(|_| Err(Failure::slow()))
+        timeout(limit, reaching).await.unwrap_or_else(|_| Err(Failure::slow()))
     }
 
-    async fn dial(&self, address: ConnectionAddr) -> Result<MultiplexedConnection, Failure> {
-        dial(address, self.target.credentials.as_ref(), self.target.database).await
+    async fn dial(&self, address: ConnectionAddr, ear: Option<&Ear>) -> Result<MultiplexedConnection, Failure> {
+        dial(address, self.target.credentials.as_ref(), self.target.database, ear).await
     }
 
     fn address(&self, host: &Host) -> ConnectionAddr {
@@ -85,16 +98,9 @@ impl Connector {
     }
 
     async fn join(&self, nodes: &[Host], limit: Duration) -> Result<Connection, Failure> {
-        let nodes: Result<Vec<_>, _> = nodes
-            .iter()
-            .map(|node| {
-                let info = self.address(node).into_connection_info()?;
-                Ok(info
-                    .set_redis_settings(settings(self.target.credentials.as_ref(), 0))
-                    .set_tcp_settings(TcpSettings::default().set_nodelay(true)))
-            })
-            .collect();
-        let mut builder = ClusterClientBuilder::new(nodes.map_err(|error: redis::RedisError| error)?)
+        let nodes = nodes.iter().map(|node| info(self.address(node), self.target.credentials.as_ref(), 0));
+        let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
+        let mut builder = ClusterClientBuilder::new(nodes)
             .tcp_settings(TcpSettings::default().set_nodelay(true))
             .connection_timeout(limit)
             .response_timeout(self.limit)
@@ -114,6 +120,7 @@ impl Connector {
         sentinels: &[Host],
         service: &str,
         limit: Duration,
+        ear: Option<&Ear>,
     ) -> Result<MultiplexedConnection, Failure> {
         let deadline = Instant::now() + limit;
         let first = self.first_sentinel.load(Ordering::Relaxed);
@@ -134,7 +141,7 @@ impl Connector {
                 }
             };
             let dialled = timeout_at(deadline, async {
-                let connection = self.dial(self.address(&master)).await?;
+                let connection = self.dial(self.address(&master), ear).await?;
                 is_master(connection.clone()).await?;
                 Ok(connection)
             });
@@ -147,7 +154,7 @@ impl Connector {
     }
 
     async fn ask(&self, sentinel: &Host, service: &str) -> Result<Host, Failure> {
-        let mut connection = dial(self.address(sentinel), self.sentinel_credentials.as_ref(), 0).await?;
+        let mut connection = dial(self.address(sentinel), self.sentinel_credentials.as_ref(), 0, None).await?;
         let mut question = cmd("SENTINEL");
         question.arg("GET-MASTER-ADDR-BY-NAME").arg(service);
         let answer: Option<(String, u16)> = question.query_async(&mut connection).await?;
@@ -168,17 +175,27 @@ async fn dial(
     address: ConnectionAddr,
     credentials: Option<&Credentials>,
     database: i64,
+    ear: Option<&Ear>,
 ) -> Result<MultiplexedConnection, Failure> {
-    let info: ConnectionInfo = address
-        .into_connection_info()?
-        .set_redis_settings(settings(credentials, database))
-        .set_tcp_settings(TcpSettings::default().set_nodelay(true));
+    let mut info = info(address, credentials, database)?;
+    if ear.is_some() {
+        // Before it, a connection with a subscription is good for nothing else.
+        info = info.set_redis_settings(settings(credentials, database).set_protocol(ProtocolVersion::RESP3));
+    }
     // Time is measured by the caller.
-    let config = AsyncConnectionConfig::new()
+    let mut config = AsyncConnectionConfig::new()
         .set_connection_timeout(None)
         .set_response_timeout(None)
         .set_pipeline_buffer_size(QUEUE);
+    if let Some(ear) = ear {
+        config = config.set_push_sender(Arc::clone(ear));
+    }
     Ok(Client::open(info)?.get_multiplexed_async_connection_with_config(&config).await?)
+}
+
+fn info(address: ConnectionAddr, credentials: Option<&Credentials>, database: i64) -> RedisResult<ConnectionInfo> {
+    let info = address.into_connection_info()?.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+    Ok(info.set_redis_settings(settings(credentials, database)))
 }
 
 fn settings(credentials: Option<&Credentials>, database: i64) -> RedisConnectionInfo {

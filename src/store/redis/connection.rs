@@ -1,5 +1,6 @@
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::{Cmd, RedisResult, Value};
 use std::time::Duration;
 
@@ -15,7 +16,9 @@ pub(super) enum Connection {
 
 /// What can be sent over a connection. All of it has the same effect once and twice.
 pub(super) enum Call<'a> {
-    Read(Cmd),
+    Plain(Cmd),
+    /// What any node of a cluster can do.
+    Anywhere(Cmd),
     Run {
         script: &'static Script,
         keys: &'a [&'a [u8]],
@@ -36,7 +39,14 @@ impl Connection {
     pub(super) async fn send(&self, call: &Call<'_>) -> Result<Answer, Failure> {
         match self {
             Self::Server(connection) => send(connection.clone(), call).await,
-            Self::Cluster(connection) => send(connection.clone(), call).await,
+            Self::Cluster(connection) => match call {
+                Call::Anywhere(cmd) => {
+                    let anywhere = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
+                    let value = connection.clone().route_command(cmd.clone(), anywhere).await?;
+                    Ok(Answer { value, replicas: None })
+                }
+                call => send(connection.clone(), call).await,
+            },
         }
     }
 
@@ -66,7 +76,9 @@ impl Connection {
 
 async fn send(mut connection: impl ConnectionLike, call: &Call<'_>) -> Result<Answer, Failure> {
     match *call {
-        Call::Read(ref cmd) => Ok(Answer { value: cmd.query_async(&mut connection).await?, replicas: None }),
+        Call::Plain(ref cmd) | Call::Anywhere(ref cmd) => {
+            Ok(Answer { value: cmd.query_async(&mut connection).await?, replicas: None })
+        }
         Call::Run { script, keys, args, replicas } => {
             match run(&mut connection, script.by_hash(keys, args), replicas).await {
                 Err(failure) if failure.kind() == Kind::NoScript => {

@@ -179,8 +179,16 @@ async fn keep(connector: Arc<Connector>, state: Arc<watch::Sender<State>>) {
 }
 
 /// None before the first attempt, then longer and longer.
-#[derive(Default)]
-struct Pauses(u32);
+pub(super) struct Pauses {
+    number: u32,
+    longest: Duration,
+}
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self::up_to(Self::LONGEST)
+    }
+}
 
 impl Pauses {
     const FIRST: Duration = Duration::from_millis(50);
@@ -188,14 +196,18 @@ impl Pauses {
     /// A connection that has served for so long was a good one.
     const STEADY: Duration = Duration::from_secs(5);
 
+    pub(super) fn up_to(longest: Duration) -> Self {
+        Self { number: 0, longest }
+    }
+
     /// Between half and the whole of what is due, so that instances that lost the server together come back one by one.
-    fn next(&mut self) -> Duration {
-        let number = self.0;
-        self.0 = number.saturating_add(1);
+    pub(super) fn next(&mut self) -> Duration {
+        let number = self.number;
+        self.number = number.saturating_add(1);
         if number == 0 {
             return Duration::ZERO;
         }
-        let due = Self::FIRST.saturating_mul(1 << (number - 1).min(10)).min(Self::LONGEST);
+        let due = Self::FIRST.saturating_mul(1 << (number - 1).min(10)).min(self.longest);
         let mut random = [0];
         // Without randomness it is half of it.
         let _ = OsRandom.fill(&mut random);

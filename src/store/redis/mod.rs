@@ -1,6 +1,7 @@
 //! [`RedisStore`]: grants in Redis or Valkey.
 
 mod builder;
+mod channel;
 mod check;
 mod connect;
 mod connection;

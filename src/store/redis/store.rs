@@ -8,14 +8,17 @@ use bytes::Bytes;
 use redis::{Value, cmd};
 
 use super::builder::RedisStoreBuilder;
+use super::channel::Channel;
 use super::connect::Connector;
 use super::connection::{Answer, Call};
 use super::entry::{beginning, decode, encode};
 use super::error::{Failure, Kind, RedisConnectError};
 use super::link::Link;
-use super::scripts::{CLAIM, SWAP};
+use super::scripts::{CLAIM, SWAP, Script};
 use crate::random::{OsRandom, SecureRandom as _};
-use crate::store::{Beside, Change, Claim, Entry, Key, Lease, Name, Store, StoreError, Swap, Tag, Ttl, Version};
+use crate::store::{
+    Announcements, Beside, Change, Claim, Entry, Key, Lease, Name, Store, StoreError, Swap, Tag, Ttl, Version,
+};
 
 #[doc = include_str!("redis.md")]
 #[derive(Clone)]
@@ -27,8 +30,9 @@ struct Shared {
     connector: Arc<Connector>,
     key_prefix: String,
     link: Link,
-    /// The connection for writes, if they wait for replicas: a `WAIT` holds up all that comes behind it.
+    /// The connection for claims and swaps, if they wait for replicas: a `WAIT` holds up all that comes behind it.
     writes: Option<(Link, (u32, Duration))>,
+    channel: Channel,
 }
 
 impl RedisStore {
@@ -52,7 +56,8 @@ impl RedisStore {
         link: Link,
         writes: Option<(Link, (u32, Duration))>,
     ) -> Self {
-        Self { shared: Arc::new(Shared { connector, key_prefix, link, writes }) }
+        let channel = Channel::new(Arc::clone(&connector), &key_prefix);
+        Self { shared: Arc::new(Shared { connector, key_prefix, link, writes, channel }) }
     }
 
     /// Does once all that the store ever does, with an entry of its own.
@@ -60,7 +65,7 @@ impl RedisStore {
         let mut random = [0; 32];
         OsRandom.fill(&mut random).map_err(|error| RedisConnectError::Unusable(Arc::new(error)))?;
         let key = self.key(&Key::new(random));
-        let name = Self::beside_key(&key, &Name::new([0; 16]));
+        let name = beside_key(&key, &Name::new([0; 16]));
         let entry = encode(&Entry::new(Version::new([0; 8]), Tag::new([0; 32]), Bytes::new()));
         let first = beginning(Version::new([0; 8]));
         let rewritten = encode(&Entry::new(Version::new([1; 8]), Tag::new([0; 32]), Bytes::new()));
@@ -86,34 +91,33 @@ impl RedisStore {
         text.into_bytes()
     }
 
-    /// In the same slot of a cluster: the braces say so.
-    fn beside_key(key: &[u8], name: &Name) -> Vec<u8> {
-        let mut bytes = key.to_vec();
-        bytes.push(b':');
-        bytes.extend_from_slice(URL_SAFE_NO_PAD.encode(name.as_bytes()).as_bytes());
-        bytes
-    }
-
     async fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
         let mut get = cmd("GET");
         get.arg(key);
-        match self.shared.link.call(&Call::Read(get)).await?.value {
+        match self.shared.link.call(&Call::Plain(get)).await?.value {
             Value::Nil => Ok(None),
             Value::BulkString(bytes) => Ok(Some(bytes)),
             _ => Err(unexpected()),
         }
     }
 
-    async fn write(&self, keys: &[&[u8]], args: &[&[u8]]) -> Result<Value, Failure> {
-        let Some((link, replicas)) = &self.shared.writes else {
-            return Ok(self.shared.link.call(&Call::Run { script: &SWAP, keys, args, replicas: None }).await?.value);
+    /// Runs a script that may write. Whether a write of it stands, replicas and all, is to be asked of the answer.
+    async fn run(&self, script: &'static Script, keys: &[&[u8]], args: &[&[u8]]) -> Result<Answer, Failure> {
+        let (link, replicas) = match &self.shared.writes {
+            Some((link, replicas)) => (link, Some(*replicas)),
+            None => (&self.shared.link, None),
         };
-        let call = Call::Run { script: &SWAP, keys, args, replicas: Some(*replicas) };
-        let Answer { value, replicas: reached } = link.call(&call).await?;
-        if value == Value::Int(1) && reached.is_none_or(|reached| reached < i64::from(replicas.0)) {
-            return Err(Failure::new(Kind::Other, "too few replicas have the write: a failover could lose it"));
+        link.call(&Call::Run { script, keys, args, replicas }).await
+    }
+
+    /// Fails unless as many replicas have what was written as shall have it.
+    fn assert_replicated(&self, reached: Option<i64>) -> Result<(), Failure> {
+        match &self.shared.writes {
+            Some((_, (count, _))) if reached.is_none_or(|reached| reached < i64::from(*count)) => {
+                Err(Failure::new(Kind::Other, "too few replicas have the write: a failover could lose it"))
+            }
+            _ => Ok(()),
         }
-        Ok(value)
     }
 }
 
@@ -136,7 +140,7 @@ impl Store for RedisStore {
             Change::Put { entry, ttl: Ttl::Keep } => (encode(entry), String::new()),
             Change::Remove => (Vec::new(), String::new()),
         };
-        let beside = also.map(|also| (Self::beside_key(&key, &also.name), also.value, millis(also.ttl)));
+        let beside = also.map(|also| (beside_key(&key, &also.name), also.value, millis(also.ttl)));
         let mut keys: Vec<&[u8]> = vec![&key];
         let mut args: Vec<&[u8]> =
             vec![expected.as_ref().map_or(&[], |expected| &expected[..]), &entry, ttl.as_bytes()];
@@ -144,8 +148,12 @@ impl Store for RedisStore {
             keys.push(key);
             args.extend([value.as_ref(), ttl.as_bytes()]);
         }
-        match self.write(&keys, &args).await? {
-            Value::Int(1) => Ok(Swap::Swapped),
+        let Answer { value, replicas } = self.run(&SWAP, &keys, &args).await?;
+        match value {
+            Value::Int(1) => {
+                self.assert_replicated(replicas)?;
+                Ok(Swap::Swapped)
+            }
             Value::Int(0) => Ok(Swap::Conflict(None)),
             Value::BulkString(found) => Ok(Swap::Conflict(Some(decode(found)?))),
             _ => Err(unexpected().into()),
@@ -153,7 +161,7 @@ impl Store for RedisStore {
     }
 
     async fn beside(&self, key: &Key, name: &Name) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.read(&Self::beside_key(&self.key(key), name)).await?.map(Bytes::from))
+        Ok(self.read(&beside_key(&self.key(key), name)).await?.map(Bytes::from))
     }
 
     async fn claim(
@@ -165,8 +173,8 @@ impl Store for RedisStore {
     ) -> Result<Option<Claim>, StoreError> {
         let (key, lease) = (self.key(key), millis(lease));
         let (keys, args): ([&[u8]; 1], [&[u8]; 3]) = ([&key], [tag.as_bytes(), version.as_bytes(), lease.as_bytes()]);
-        let call = Call::Run { script: &CLAIM, keys: &keys, args: &args, replicas: None };
-        let parts = match self.shared.link.call(&call).await.map_err(StoreError::from)?.value {
+        let Answer { value, replicas } = self.run(&CLAIM, &keys, &args).await?;
+        let parts = match value {
             Value::Nil => return Ok(None),
             Value::Array(parts) => parts,
             _ => return Err(unexpected().into()),
@@ -178,12 +186,28 @@ impl Store for RedisStore {
         let entry = decode(bytes)?;
         let left = u64::try_from(left).ok().filter(|left| *left > 0).map(Duration::from_millis);
         let lease = match left {
-            _ if entry.version == version => Lease::Taken,
+            _ if entry.version == version => {
+                // A lease that a failover loses would let another request use the same upstream token.
+                self.assert_replicated(replicas)?;
+                Lease::Taken
+            }
             left if entry.tag != *tag => Lease::OtherTag(left),
             Some(left) => Lease::Held(left),
             None => return Err(unexpected().into()),
         };
         Ok(Some(Claim::new(lease, entry)))
+    }
+
+    async fn announce(&self, ended: &[Key]) -> Result<(), StoreError> {
+        if ended.is_empty() {
+            return Ok(());
+        }
+        let published = self.shared.link.call(&Call::Anywhere(self.shared.channel.announce(ended))).await;
+        published.map(drop).inspect_err(|failure| self.shared.channel.failed(failure)).map_err(StoreError::from)
+    }
+
+    fn announcements(&self) -> Option<Announcements> {
+        Some(self.shared.channel.subscribe())
     }
 }
 
@@ -196,6 +220,14 @@ impl fmt::Debug for RedisStore {
             .field("wait_for_replicas", &self.shared.writes.as_ref().map(|(_, replicas)| replicas))
             .finish_non_exhaustive()
     }
+}
+
+/// In the same slot of a cluster as `key`: the braces say so.
+fn beside_key(key: &[u8], name: &Name) -> Vec<u8> {
+    let mut bytes = key.to_vec();
+    bytes.push(b':');
+    bytes.extend_from_slice(URL_SAFE_NO_PAD.encode(name.as_bytes()).as_bytes());
+    bytes
 }
 
 fn unexpected() -> Failure {

@@ -1,0 +1,212 @@
+//! What ends on one instance ends on every other: soon over the channel of Redis, within the time to live without it.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::access::{LOG_IN, Resource, pair};
+use support::redis::{Fault, RedisServer, Wire};
+use support::{Act, App, ManualClock, Upstream, settle};
+use tower::Layer as _;
+use tower_oauth_refresh::store::TieredStore;
+use tower_oauth_refresh::{AccessLayer, RedisStore};
+
+/// When to give up what comes with certainty.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const POLL: Duration = Duration::from_millis(20);
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+type Tier = TieredStore<RedisStore>;
+
+/// One instance, the wire between it and Redis, and a resource server of its own.
+struct Instance {
+    app: App<Tier>,
+    wire: Wire,
+    access: AccessLayer<Tier>,
+}
+
+impl Instance {
+    async fn status(&self, token: &str) -> u16 {
+        use tower::ServiceExt as _;
+        let request = http::Request::get("/").header("authorization", format!("Bearer {token}")).body(()).unwrap();
+        let Ok(response) = self.access.layer(Resource::default()).oneshot(request).await;
+        response.status().as_u16()
+    }
+
+    /// Waits until the token is refused.
+    async fn refuses(&self, token: &str, what: &str) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match self.status(token).await {
+                401 => return,
+                // A server that is away refuses nothing.
+                200 | 503 => {}
+                status => panic!("{what}: {status}"),
+            }
+            assert!(Instant::now() < end, "{what}: it never ends");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}
+
+/// Three instances that remember an access token for so long.
+async fn three(server: &RedisServer, cache_ttl: Duration) -> [Instance; 3] {
+    let (clock, upstream) = (ManualClock::new(), Upstream::new());
+    let mut instances = Vec::new();
+    for _ in 0..3 {
+        let wire = Wire::in_front_of(server.port()).await;
+        let store =
+            TieredStore::new(RedisStore::builder(&wire.url()).command_timeout(PATIENCE).connect().await.unwrap());
+        let app = App::over(clock.clone(), store, upstream.clone(), |builder| builder.reference_access_tokens());
+        let access = app.layer.access().cache_ttl(cache_ttl).build().unwrap();
+        instances.push(Instance { app, wire, access });
+    }
+    instances.try_into().unwrap_or_else(|_| panic!("there are three"))
+}
+
+/// Waits until so many instances listen.
+async fn listened_to(server: &RedisServer, by: i64) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let count = server.command(&["PUBSUB", "NUMSUB", "rt:ended"]).await;
+        if matches!(&count, redis::Value::Array(parts) if parts.get(1) == Some(&redis::Value::Int(by))) {
+            break;
+        }
+        assert!(Instant::now() < end, "never listened to by {by}: {count:?}");
+        tokio::time::sleep(POLL).await;
+    }
+    // What they say to that, they have said.
+    tokio::time::sleep(POLL).await;
+    settle().await;
+}
+
+#[tokio::test]
+async fn whatever_ends_an_access_token_ends_it_on_every_instance() {
+    let server = RedisServer::start().await;
+    let instances = three(&server, HOUR).await;
+    let app = &instances[1].app;
+    for name in ["revoked", "revoked alone", "reused", "dead upstream"] {
+        let (first, one) = pair(&app.post("/token", &LOG_IN).await);
+        let (second, two) = pair(&app.refresh(&first).await);
+        let (_, elsewhere) = pair(&app.post("/token", &LOG_IN).await);
+        for instance in &instances {
+            for token in [&one, &two, &elsewhere] {
+                assert_eq!(instance.status(token).await, 200, "{name}");
+            }
+        }
+        listened_to(&server, 3).await;
+        for instance in &instances {
+            for token in [&one, &two, &elsewhere] {
+                assert_eq!(instance.status(token).await, 200, "{name}, remembered");
+            }
+        }
+        let mut ended = vec![&one, &two];
+        match name {
+            "revoked" => assert_eq!(app.revoke(&second).await.status, 200),
+            "revoked alone" => {
+                assert_eq!(app.revoke(&two).await.status, 200);
+                ended = vec![&two];
+            }
+            "reused" => {
+                let third = app.refresh(&second).await.token();
+                app.clock.advance_secs(61);
+                assert_eq!(app.refresh(&first).await.status, 400);
+                assert_eq!(app.refresh(&third).await.status, 400, "{name}: the grant has ended");
+            }
+            _ => {
+                app.upstream.then(Act::Answer(400, "application/json", r#"{"error":"invalid_grant"}"#));
+                assert_eq!(app.refresh(&second).await.status, 400);
+            }
+        }
+        for instance in &instances {
+            for token in &ended {
+                instance.refuses(token, name).await;
+            }
+            assert_eq!(instance.status(&elsewhere).await, 200, "{name}: another grant lives");
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_the_channel_they_end_within_the_time_to_live() {
+    let server = RedisServer::start().await;
+    for (ttl, ends) in [(Duration::from_millis(500), true), (HOUR, false)] {
+        let instances = three(&server, ttl).await;
+        for instance in &instances {
+            instance.wire.hook(|words| if words[0] == "SUBSCRIBE" { Fault::Drop } else { Fault::Pass });
+        }
+        let app = &instances[0].app;
+        let (token, access) = pair(&app.post("/token", &LOG_IN).await);
+        for instance in &instances {
+            assert_eq!(instance.status(&access).await, 200);
+        }
+        assert_eq!(app.revoke(&token).await.status, 200);
+        instances[0].refuses(&access, "the instance that has ended it").await;
+        for instance in &instances[1..] {
+            match ends {
+                true => instance.refuses(&access, "another instance").await,
+                false => assert_eq!(instance.status(&access).await, 200, "nobody has told, and the hour is not over"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_subscriber_that_reconnects_has_its_cache_emptied() {
+    let server = RedisServer::start().await;
+    let instances = three(&server, HOUR).await;
+    let [ending, other, _] = &instances;
+    let (token, access) = pair(&ending.app.post("/token", &LOG_IN).await);
+    assert_eq!(other.status(&access).await, 200);
+    listened_to(&server, 1).await;
+    other.wire.commands();
+    other.wire.hook(|words| if words[0] == "SUBSCRIBE" { Fault::Drop } else { Fault::Pass });
+    server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+    let end = Instant::now() + PATIENCE;
+    while !other.wire.commands().iter().any(|words| words[0] == "SUBSCRIBE") {
+        assert!(Instant::now() < end, "it never tries again");
+        tokio::time::sleep(POLL).await;
+    }
+    settle().await;
+    assert_eq!(other.status(&access).await, 200, "it is read anew, and remembered");
+    assert_eq!(ending.app.revoke(&token).await.status, 200);
+    assert_eq!(other.status(&access).await, 200, "nobody has told");
+    other.wire.unhook();
+    other.refuses(&access, "a subscriber that is back").await;
+}
+
+/// What ends while a server is away for some, or was away for all, ends everywhere when it is back.
+#[tokio::test]
+async fn what_ends_after_a_server_was_away_ends_on_every_instance() {
+    let server = RedisServer::builder().config("appendonly", "yes").config("appendfsync", "always").start().await;
+    let instances = three(&server, HOUR).await;
+    let app = &instances[2].app;
+    for name in ["killed", "frozen"] {
+        let (token, access) = pair(&app.post("/token", &LOG_IN).await);
+        for instance in &instances {
+            assert_eq!(instance.status(&access).await, 200, "{name}");
+        }
+        listened_to(&server, 3).await;
+        match name {
+            "killed" => {
+                server.kill();
+                server.restart().await;
+            }
+            _ => {
+                server.freeze();
+                tokio::time::sleep(Duration::from_secs(3)).await;
+                server.thaw();
+            }
+        }
+        let end = Instant::now() + PATIENCE;
+        while app.revoke(&token).await.status != 200 {
+            assert!(Instant::now() < end, "{name}: it is never back");
+            tokio::time::sleep(POLL).await;
+        }
+        for instance in &instances {
+            instance.refuses(&access, name).await;
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Whoever shares a Redis hears what ends, or that something was lost: whatever becomes of the connection.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::entries::{every_call, random_key};
+use support::redis::{Cluster, Fault, RedisServer, Sentinels, Wire};
+use support::secrets::Log;
+use tokio::sync::Notify;
+use tower_oauth_refresh::store::{Announcement, Announcements, Key, Store, StoreError};
+use tower_oauth_refresh::{RedisStore, RedisStoreBuilder};
+
+/// When to give up what comes with certainty.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a call may take where servers do not answer.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// How long to wait for an announcement before it is made again.
+const AGAIN: Duration = Duration::from_millis(200);
+
+const RIGHTS: &str = "~rt:* +get +set +setrange +unlink +time +eval +evalsha +script|load +info";
+
+/// The rights that the documentation says the channel needs.
+const CHANNEL_RIGHTS: &str = "&rt:ended +publish +subscribe +ping";
+
+fn builder(url: &str) -> RedisStoreBuilder {
+    RedisStore::builder(url).command_timeout(PATIENCE)
+}
+
+async fn connect(url: &str) -> RedisStore {
+    builder(url).connect().await.unwrap()
+}
+
+async fn next(announcements: &mut Announcements, what: &str) -> Option<Announcement> {
+    tokio::time::timeout(PATIENCE, announcements.next()).await.unwrap_or_else(|_| panic!("never heard: {what}"))
+}
+
+/// Waits until something that `other` announces is heard; what was heard before it.
+async fn heard(other: &RedisStore, announcements: &mut Announcements, what: &str) -> Vec<Announcement> {
+    let end = Instant::now() + PATIENCE;
+    let key = random_key();
+    let mut before = Vec::new();
+    loop {
+        assert!(Instant::now() < end, "never heard: {what}");
+        // The one who announces may have to come back as well.
+        let _ = other.announce(&[key]).await;
+        while let Ok(next) = tokio::time::timeout(AGAIN, announcements.next()).await {
+            match next.expect("the channel stays open") {
+                Announcement::Ended(ended) if ended == key => return before,
+                other => before.push(other),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_break_is_noticed_and_the_channel_comes_back() {
+    let server = RedisServer::start().await;
+    for name in ["frozen", "killed", "closed", "cut", "half open"] {
+        let wire = Wire::in_front_of(server.port()).await;
+        let store = connect(&wire.url()).await;
+        let other = RedisStore::builder(&server.url()).connect().await.unwrap();
+        let mut announcements = store.announcements().unwrap();
+        assert_eq!(next(&mut announcements, name).await, Some(Announcement::Lost), "{name}: nobody listened before");
+        heard(&other, &mut announcements, name).await;
+        match name {
+            "frozen" => server.freeze(),
+            "killed" => server.kill(),
+            "closed" => drop(server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await),
+            "cut" => wire.cut().await,
+            _ => wire.once("PING", Fault::Hold(Notify::new().into())),
+        }
+        while next(&mut announcements, name).await != Some(Announcement::Lost) {}
+        match name {
+            "frozen" => server.thaw(),
+            "killed" => server.restart().await,
+            "cut" => wire.mend().await,
+            _ => {}
+        }
+        let before = heard(&other, &mut announcements, name).await;
+        assert_eq!(before.first(), Some(&Announcement::Lost), "{name}: {before:?}");
+    }
+}
+
+/// A channel that was broken is back when `other` is heard, and that something was lost before.
+async fn broken_and_back(other: &RedisStore, announcements: &mut Announcements, what: &str) {
+    while next(announcements, what).await != Some(Announcement::Lost) {}
+    let before = heard(other, announcements, what).await;
+    assert_eq!(before.first(), Some(&Announcement::Lost), "{what}: {before:?}");
+}
+
+#[tokio::test]
+async fn the_channel_follows_the_master() {
+    let sentinels = Sentinels::start().await;
+    let limited = async || builder(&sentinels.url()).command_timeout(LIMIT).connect().await.unwrap();
+    let (store, other) = (limited().await, limited().await);
+    let mut announcements = store.announcements().unwrap();
+    heard(&other, &mut announcements, "what ends").await;
+    sentinels.failover().await;
+    broken_and_back(&other, &mut announcements, "the master has changed places").await;
+    sentinels.master().freeze();
+    sentinels.promoted().await;
+    broken_and_back(&other, &mut announcements, "the master is frozen").await;
+}
+
+/// Every node hears what is published on any other; one that is away is passed over.
+#[tokio::test]
+async fn the_channel_of_a_cluster_needs_no_node_that_is_away() {
+    let cluster = Cluster::start().await;
+    for (at, node) in cluster.nodes().iter().enumerate() {
+        let limited = async || builder(&cluster.url()).command_timeout(LIMIT).connect().await.unwrap();
+        let (store, other) = (limited().await, limited().await);
+        let mut announcements = store.announcements().unwrap();
+        heard(&other, &mut announcements, "what ends").await;
+        node.kill();
+        if at == 0 {
+            broken_and_back(&other, &mut announcements, "the node that was listened to is away").await;
+        }
+        heard(&other, &mut announcements, "a node is away").await;
+        node.restart().await;
+        cluster.ready().await;
+    }
+}
+
+/// To be asked whether it is there is one more right, which the channel can do without.
+#[tokio::test]
+async fn a_server_that_refuses_to_answer_is_there() {
+    let server = RedisServer::builder().user("app on >secret ~* &* +@all -ping").start().await;
+    let store = connect(&server.url_with("app:secret@")).await;
+    let other = connect(&server.url()).await;
+    let mut announcements = store.announcements().unwrap();
+    assert_eq!(next(&mut announcements, "that it listens").await, Some(Announcement::Lost));
+    let denied = async || format!("{:?}", server.command(&["ACL", "LOG"]).await).contains("ping");
+    let end = Instant::now() + PATIENCE;
+    while !denied().await {
+        assert!(Instant::now() < end, "nobody asks whether it is there");
+        tokio::time::sleep(AGAIN).await;
+    }
+    heard(&other, &mut announcements, "what ends").await;
+}
+
+#[tokio::test]
+async fn a_message_is_keys_and_nothing_else() {
+    let server = RedisServer::start().await;
+    let store = builder(&server.url()).key_prefix("app:").connect().await.unwrap();
+    let mut announcements = store.announcements().unwrap();
+    assert_eq!(next(&mut announcements, "that it listens").await, Some(Announcement::Lost));
+    let [one, two] = [[1; 32], [2; 32]].map(|key| Announcement::Ended(Key::new(key)));
+    let whole = [[1; 32], [2; 32]].concat();
+    let rows: [(&str, Vec<u8>, &[Announcement]); 4] = [
+        ("two keys", whole.clone(), &[one, two]),
+        ("two keys and a byte", [&whole[..], &[3]].concat(), &[one, two, Announcement::Lost]),
+        ("no key", b"no key".to_vec(), &[Announcement::Lost]),
+        ("a key", vec![1; 32], &[one]),
+    ];
+    for (name, message, expected) in rows {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            server.command(&[b"PUBLISH", &b"app:ended"[..], &message]).await;
+            let mut told = Vec::new();
+            while let Ok(Some(next)) = tokio::time::timeout(AGAIN, announcements.next()).await {
+                told.push(next);
+            }
+            if told == expected {
+                break;
+            }
+            // On a busy machine the server may have been silent for so long that it was given up.
+            assert!(told.is_empty() || told.contains(&Announcement::Lost), "{name}: {told:?}");
+            assert!(Instant::now() < end, "{name}: {told:?}");
+        }
+    }
+}
+
+/// One message a call, of whatever length, and none for nothing.
+#[tokio::test]
+async fn what_ends_together_is_one_message() {
+    let server = RedisServer::start().await;
+    let wire = Wire::in_front_of(server.port()).await;
+    let store = connect(&wire.url()).await;
+    wire.commands();
+    store.announce(&[]).await.unwrap();
+    store.announce(&[[1; 32], [2; 32], [3; 32]].map(Key::new)).await.unwrap();
+    let commands = wire.commands();
+    let [command] = &*commands else { panic!("{commands:?}") };
+    let message = [[1; 32], [2; 32], [3; 32]].concat();
+    assert_eq!(command[..], [&b"PUBLISH"[..], b"rt:ended", &message]);
+}
+
+/// A process whose channel is away knows at once what it has ended itself.
+#[tokio::test]
+async fn ones_own_announcements_need_no_channel() {
+    let server = RedisServer::start().await;
+    let store = connect(&server.url()).await;
+    let mut announcements = store.announcements().unwrap();
+    server.kill();
+    let key = random_key();
+    assert!(matches!(store.announce(&[key]).await, Err(StoreError::Unavailable(_))));
+    while next(&mut announcements, "its own").await != Some(Announcement::Ended(key)) {}
+}
+
+#[tokio::test]
+async fn nothing_stays_behind_when_the_last_handle_is_dropped() {
+    let server = RedisServer::start().await;
+    let store = connect(&server.url()).await;
+    let mut announcements = [store.announcements().unwrap(), store.clone().announcements().unwrap()];
+    let [first, second] = &mut announcements;
+    assert_eq!(next(first, "that it listens").await, Some(Announcement::Lost));
+    assert_eq!(next(second, "that it listens").await, Some(Announcement::Lost));
+    let list = async || format!("{:?}", server.command(&["CLIENT", "LIST", "TYPE", "pubsub"]).await);
+    let end = Instant::now() + PATIENCE;
+    while list().await.matches(" name=").count() != 1 {
+        assert!(Instant::now() < end, "one connection for all subscribers: {}", list().await);
+        tokio::time::sleep(AGAIN).await;
+    }
+    drop(store);
+    for announcements in &mut announcements {
+        while next(announcements, "that there will be no more").await.is_some() {}
+    }
+    let end = Instant::now() + PATIENCE;
+    while list().await.contains(" name=") {
+        assert!(Instant::now() < end, "its connection stays open");
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+#[test]
+fn who_subscribes_may_be_outside_of_a_runtime() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (_server, store, other) = runtime.block_on(async {
+        let server = RedisServer::start().await;
+        let (store, other) = (connect(&server.url()).await, connect(&server.url()).await);
+        (server, store, other)
+    });
+    let mut announcements = store.announcements().unwrap();
+    runtime.block_on(heard(&other, &mut announcements, "what ends"));
+}
+
+/// The documented rights are enough, and without them the store does everything else.
+#[tokio::test]
+async fn a_user_needs_the_rights_of_the_channel_for_the_channel_alone() {
+    let server = RedisServer::builder().user(&format!("app on >secret {RIGHTS} {CHANNEL_RIGHTS}")).start().await;
+    let (store, other) =
+        (connect(&server.url_with("app:secret@")).await, connect(&server.url_with("app:secret@")).await);
+    let mut announcements = store.announcements().unwrap();
+    heard(&other, &mut announcements, "what ends").await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(server.command(&["ACL", "LOG"]).await, redis::Value::Array(Vec::new()), "nothing was denied");
+
+    let server = RedisServer::builder().user(&format!("app on >secret {RIGHTS}")).start().await;
+    let (log, guard) = Log::capture();
+    let store = connect(&server.url_with("app:secret@")).await;
+    let _announcements = store.announcements().unwrap();
+    let end = Instant::now() + PATIENCE;
+    while !log.text().contains("does not tell what ends") {
+        assert!(Instant::now() < end, "nobody warns");
+        tokio::time::sleep(AGAIN).await;
+    }
+    for _ in 0..3 {
+        let outcome = store.announce(&[random_key()]).await;
+        assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
+        for (call, outcome) in every_call(&store, &random_key()).await {
+            outcome.unwrap_or_else(|error| panic!("{call}: {error:?}"));
+        }
+    }
+    drop(guard);
+    for warning in ["does not tell what ends", "lets nobody be told what ends"] {
+        assert_eq!(log.text().matches(warning).count(), 1, "once: {}", log.text());
+    }
+}

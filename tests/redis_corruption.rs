@@ -1,0 +1,221 @@
+//! What is damaged in Redis is an error, and never taken for a decision.
+
+mod support;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use redis::aio::MultiplexedConnection;
+use support::faults::{LIMIT, RedisApp, go_on, instance_over, log_in_many, refresh_each, refresh_patiently};
+use support::redis::RedisServer;
+use support::{Answer, Upstream};
+use tokio::task::JoinSet;
+use tower_oauth_refresh::EventKind;
+use tower_oauth_refresh::store::RedisStore;
+
+const SESSIONS: usize = 50;
+const DAMAGES: usize = 200;
+
+/// Where an entry has what: its format, its version and lease, then its tag and value.
+const LEASE: std::ops::Range<usize> = 9..15;
+const TAG: usize = 15;
+
+/// A stored string, damaged; `None` stands for a value of another type.
+fn damage(whole: &[u8], random: &mut StdRng) -> Option<Vec<u8>> {
+    let mut bytes = whole.to_vec();
+    match random.random_range(0..8) {
+        0..3 => {
+            for _ in 0..random.random_range(1..4) {
+                let at = random.random_range(0..bytes.len());
+                bytes[at] ^= 1 << random.random_range(0..8);
+            }
+        }
+        3 => {
+            let at = random.random_range(0..TAG + 32);
+            bytes[at] ^= 1 << random.random_range(0..8);
+        }
+        4 => bytes.truncate(random.random_range(0..whole.len())),
+        5 => bytes.extend((0..random.random_range(1..100)).map(|_| random.random::<u8>())),
+        6 => {
+            // The format of the entry, or that of the record.
+            let at = if random.random() { 0 } else { TAG + 32 };
+            bytes[at] = random.random();
+        }
+        _ => return None,
+    }
+    Some(bytes)
+}
+
+/// What has to come of a refresh with the current token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Outcome {
+    /// Nothing that decides was damaged.
+    Rotated,
+    /// The lease is somebody's, or seems to be.
+    Busy,
+    Corrupt,
+}
+
+impl Outcome {
+    fn of(whole: &[u8], damaged: Option<&[u8]>) -> Self {
+        let Some(damaged) = damaged else { return Self::Corrupt };
+        let same = damaged.len() == whole.len() && damaged[0] == whole[0] && damaged[TAG..] == whole[TAG..];
+        if !same {
+            return Self::Corrupt;
+        }
+        let end = damaged[LEASE].iter().fold(0, |millis, byte| millis << 8 | u128::from(*byte));
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
+        if end > now { Self::Busy } else { Self::Rotated }
+    }
+
+    #[track_caller]
+    fn check(self, answer: &Answer, case: &str) {
+        let expected = match self {
+            Self::Rotated => (200, ""),
+            Self::Busy => (503, "temporarily_unavailable"),
+            Self::Corrupt => (500, "server_error"),
+        };
+        assert_eq!(answer.error(), (expected.0, expected.1.into()), "{case}: {answer:?}");
+    }
+}
+
+async fn start(server: &RedisServer) -> (RedisApp, MultiplexedConnection) {
+    let store = RedisStore::builder(&server.url()).command_timeout(LIMIT).connect().await.unwrap();
+    let app = instance_over(store, &Upstream::new(), |builder| builder.rotation_timeout(Duration::from_secs(2)));
+    let client = redis::Client::open(server.url()).unwrap();
+    let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(LIMIT));
+    (app, client.get_multiplexed_async_connection_with_config(&config).await.unwrap())
+}
+
+/// Puts something else under a key.
+async fn put(redis: &mut MultiplexedConnection, key: &[u8], value: Option<&[u8]>) {
+    let mut pipeline = redis::pipe();
+    match value {
+        Some(value) => pipeline.cmd("SET").arg(key).arg(value).arg("KEEPTTL"),
+        None => pipeline.atomic().cmd("DEL").arg(key).cmd("RPUSH").arg(key).arg("1").cmd("EXPIRE").arg(key).arg(86400),
+    };
+    pipeline.query_async::<redis::Value>(redis).await.unwrap();
+}
+
+async fn get(redis: &mut MultiplexedConnection, key: &[u8]) -> Vec<u8> {
+    redis::cmd("GET").arg(key).query_async(redis).await.unwrap()
+}
+
+/// Damages the grant of one session again and again, and mends it.
+async fn session(
+    number: usize,
+    (key, mut token): (Vec<u8>, String),
+    app: RedisApp,
+    mut redis: MultiplexedConnection,
+    corrupt: Arc<AtomicUsize>,
+) -> String {
+    let mut random = StdRng::seed_from_u64(number as u64);
+    let mut previous = token.clone();
+    token = app.refresh(&token).await.token();
+    let mut whole = get(&mut redis, &key).await;
+    for round in 0..DAMAGES {
+        let damaged = damage(&whole, &mut random);
+        if damaged.as_ref() == Some(&whole) {
+            continue;
+        }
+        put(&mut redis, &key, damaged.as_deref()).await;
+        let outcome = Outcome::of(&whole, damaged.as_deref());
+        let case = format!("session {number}, round {round}: {outcome:?}: {damaged:02x?}, and was {whole:02x?}");
+        let answer = match random.random_range(0..8) {
+            0 if outcome == Outcome::Corrupt => app.revoke(&token).await,
+            1 if outcome == Outcome::Corrupt => app.refresh(&previous).await,
+            _ => app.refresh(&token).await,
+        };
+        outcome.check(&answer, &case);
+        match outcome {
+            Outcome::Rotated => {
+                previous = std::mem::replace(&mut token, answer.token());
+                whole = get(&mut redis, &key).await;
+            }
+            Outcome::Busy => {
+                put(&mut redis, &key, Some(&whole)).await;
+                // Its last claim may have been under way when the time was over, and now be granted.
+                let answer = refresh_patiently(std::slice::from_ref(&app), 0, &token).await;
+                previous = std::mem::replace(&mut token, answer.token());
+                whole = get(&mut redis, &key).await;
+            }
+            Outcome::Corrupt => {
+                // It is left as it lies, for whoever can mend it. A lease may have been taken and given back.
+                if let Some(damaged) = damaged {
+                    let left = get(&mut redis, &key).await;
+                    assert_eq!(left.len(), damaged.len(), "{case}");
+                    assert_eq!((left.first(), left.get(TAG..)), (damaged.first(), damaged.get(TAG..)), "{case}");
+                }
+                put(&mut redis, &key, Some(&whole)).await;
+                corrupt.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    }
+    token
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_damaged_grants_are_errors_and_mended_they_go_on() {
+    let server = RedisServer::start().await;
+    let (app, redis) = start(&server).await;
+    let corrupt = Arc::<AtomicUsize>::default();
+    let (mut begun, mut known) = (Vec::new(), HashSet::new());
+    for _ in 0..SESSIONS {
+        let token = app.log_in("app").await;
+        let keys = server.dump().await.into_iter().map(|(key, _)| key);
+        let key = keys.filter(|key| known.insert(key.clone())).last().unwrap();
+        begun.push((key, token));
+    }
+    assert_eq!(known.len(), SESSIONS);
+    let mut sessions = JoinSet::new();
+    for (number, begun) in begun.into_iter().enumerate() {
+        sessions.spawn(session(number, begun, app.clone(), redis.clone(), Arc::clone(&corrupt)));
+    }
+    let tokens = sessions.join_all().await;
+    app.layer.drain().await;
+    let events = app.events();
+    let count = |kind| events.iter().filter(|event| **event == kind).count();
+    assert_eq!(count(EventKind::StoreCorrupt), corrupt.load(Ordering::SeqCst));
+    assert!(corrupt.load(Ordering::SeqCst) > 7000, "{corrupt:?}");
+    let rotated = count(EventKind::Rotated);
+    assert!(rotated > SESSIONS, "some damage decides nothing: {rotated}");
+    assert_eq!(app.upstream.refreshes(), rotated);
+    let expected = [EventKind::Issued, EventKind::Rotated, EventKind::Replayed, EventKind::StoreCorrupt];
+    assert!(events.iter().all(|kind| expected.contains(kind)), "others: {events:?}");
+    let (lost, _) = go_on(&[app.clone()], &tokens).await;
+    assert_eq!((lost, app.upstream.reuses(), app.upstream.alive()), (0, 0, SESSIONS));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_replay_is_given_to_nobody_and_costs_no_session() {
+    let server = RedisServer::start().await;
+    let (app, mut redis) = start(&server).await;
+    let apps = [app.clone()];
+    let mut random = StdRng::seed_from_u64(7);
+    let tokens = log_in_many(&apps, SESSIONS).await;
+    let mut newest = Vec::new();
+    for token in &tokens {
+        newest.push(app.refresh(token).await.token());
+    }
+    for (key, whole) in server.dump().await {
+        if !key.windows(2).any(|pair| pair == b"}:") {
+            continue;
+        }
+        let damaged = damage(&whole, &mut random).filter(|damaged| *damaged != whole);
+        put(&mut redis, &key, damaged.as_deref()).await;
+    }
+    app.events();
+    let answers = refresh_each(&apps, &tokens).join_all().await;
+    let refused = answers.iter().filter(|answer| answer.error() == (400, "invalid_grant".into())).count();
+    let corrupt = answers.iter().filter(|answer| answer.error() == (500, "server_error".into())).count();
+    assert_eq!(refused + corrupt, SESSIONS, "{answers:?}");
+    assert!(refused > 0 && corrupt > 0, "what does not open is Late, what is of another type is an error");
+    let events = app.events();
+    assert!(events.iter().all(|kind| matches!(kind, EventKind::Late | EventKind::StoreCorrupt)), "{events:?}");
+    let (lost, _) = go_on(&apps, &newest).await;
+    assert_eq!((lost, app.upstream.reuses(), app.upstream.alive()), (0, 0, SESSIONS));
+}

@@ -1,0 +1,114 @@
+//! An instance dies at every step of a rotation, and another one takes its sessions over.
+
+mod support;
+
+use support::Upstream;
+use support::faults::{LIMIT, RedisApp, Stage, Step, count, events, go_on, instance, log_in_many, refresh_each};
+use support::redis::{RedisServer, Wire};
+use support::requests::generation;
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
+use tower_oauth_refresh::EventKind;
+
+const SESSIONS: usize = 30;
+
+/// An instance in a runtime of its own, with which it dies.
+struct Mortal {
+    runtime: Runtime,
+    app: RedisApp,
+}
+
+impl Mortal {
+    async fn start(url: String, upstream: &Upstream) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let upstream = upstream.clone();
+        let app = runtime.spawn(async move { instance(&url, &upstream).await }).await.unwrap();
+        Self { runtime, app }
+    }
+
+    /// Nothing of it runs any more, and its connections are closed.
+    async fn die(self) {
+        let Self { runtime, app } = self;
+        tokio::task::spawn_blocking(move || runtime.shutdown_timeout(LIMIT)).await.unwrap();
+        drop(app);
+    }
+}
+
+/// What becomes of what the dead instance had sent last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Last {
+    Arrives,
+    /// It is lost on its way, with the connection.
+    IsLost,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_is_lost_between_the_answer_of_a_strict_upstream_and_the_commit_alone() {
+    let rows = [
+        (Step::Claim, Last::IsLost, 0),
+        (Step::Claim, Last::Arrives, 0),
+        (Step::Claimed, Last::IsLost, 0),
+        (Step::Upstream, Last::IsLost, 0),
+        (Step::Commit, Last::IsLost, SESSIONS),
+        (Step::Commit, Last::Arrives, 0),
+        (Step::Committed, Last::IsLost, 0),
+        (Step::Replay, Last::IsLost, 0),
+    ];
+    at_every_step(&rows, Upstream::new).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn none_is_lost_with_an_upstream_that_lets_its_last_token_be_used_again() {
+    let rows = [(Step::Upstream, Last::IsLost, 0), (Step::Commit, Last::IsLost, 0), (Step::Commit, Last::Arrives, 0)];
+    let forgiving = || {
+        let upstream = Upstream::new();
+        upstream.forgive();
+        upstream
+    };
+    at_every_step(&rows, forgiving).await;
+}
+
+async fn at_every_step(rows: &[(Step, Last, usize)], upstream: fn() -> Upstream) {
+    let mut steps = JoinSet::new();
+    for &(step, last, expected) in rows {
+        steps.spawn(async move { (step, last, at_step(step, last, upstream()).await == expected) });
+    }
+    for (step, last, as_expected) in steps.join_all().await {
+        assert!(as_expected, "{step:?}, the last request: {last:?}");
+    }
+}
+
+/// How many sessions are lost.
+async fn at_step(step: Step, last: Last, upstream: Upstream) -> usize {
+    let server = RedisServer::start().await;
+    let wire = Wire::in_front_of(server.port()).await;
+    let dying = Mortal::start(wire.url(), &upstream).await;
+    let others = [instance(&server.url(), &upstream).await, instance(&server.url(), &upstream).await];
+    let tokens = log_in_many(&others, SESSIONS).await;
+    if step == Step::Replay {
+        for answer in refresh_each(&others, &tokens).join_all().await {
+            answer.token();
+        }
+    }
+    let stage = Stage { server: &server, wire: &wire, upstream: &upstream, connections: 1 };
+    let start = || {
+        for token in tokens.clone() {
+            let app = dying.app.clone();
+            dying.runtime.spawn(async move { app.refresh(&token).await });
+        }
+    };
+    let gate = stage.halt(step, SESSIONS, start).await;
+    dying.die().await;
+    if last == Last::IsLost {
+        wire.cut().await;
+    }
+    gate.open();
+
+    let (lost, left) = go_on(&others, &tokens).await;
+    let events = events(&others);
+    assert_eq!(count(&events, EventKind::UpstreamRejected), lost, "{step:?}, {last:?}: {events:?}");
+    assert_eq!((upstream.reuses() as usize, upstream.alive()), (lost, SESSIONS - lost), "{step:?}, {last:?}");
+    assert!(left.iter().all(|token| generation(token) == 2), "{step:?}, {last:?}: {left:?}");
+    println!("{step:?}, the last request {last:?}: {SESSIONS} sessions, {lost} lost");
+    lost
+}

@@ -1,0 +1,191 @@
+//! A failover of Redis costs time, and no session that its replicas knew of.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use redis::Value;
+use support::Upstream;
+use support::faults::{
+    LIMIT, RedisApp, count, events, go_on, instance_over, log_in_many, refresh_each, refresh_patiently, until,
+};
+use support::redis::{Builder, Cluster, RedisServer, Sentinels};
+use tokio::task::JoinSet;
+use tower_oauth_refresh::EventKind;
+use tower_oauth_refresh::store::{RedisStore, RedisStoreBuilder};
+
+const SESSIONS: usize = 40;
+
+fn durable(builder: Builder) -> Builder {
+    builder.config("appendonly", "yes").config("appendfsync", "always")
+}
+
+async fn two_instances(
+    url: &str,
+    upstream: &Upstream,
+    settings: impl Fn(RedisStoreBuilder) -> RedisStoreBuilder,
+) -> [RedisApp; 2] {
+    let one = async || {
+        let builder = settings(RedisStore::builder(url).command_timeout(Duration::from_secs(1)));
+        instance_over(builder.connect().await.unwrap(), upstream, |builder| {
+            builder.rotation_timeout(Duration::from_secs(1))
+        })
+    };
+    [one().await, one().await]
+}
+
+/// Clients that refresh all the time, each at one instance after the other.
+struct Load {
+    clients: JoinSet<Option<String>>,
+    over: Arc<AtomicBool>,
+}
+
+impl Load {
+    fn begin(instances: &[RedisApp], tokens: Vec<String>) -> Self {
+        let (mut clients, over) = (JoinSet::new(), Arc::new(AtomicBool::new(false)));
+        for (number, mut token) in tokens.into_iter().enumerate() {
+            let (instances, over) = (instances.to_vec(), Arc::clone(&over));
+            clients.spawn(async move {
+                let mut round = number;
+                while !over.load(Ordering::SeqCst) {
+                    round += 1;
+                    let answer = refresh_patiently(&instances, round, &token).await;
+                    if answer.error() == (400, "invalid_grant".into()) {
+                        return None;
+                    }
+                    token = answer.token();
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Some(token)
+            });
+        }
+        Self { clients, over }
+    }
+
+    /// The tokens of those that are left.
+    async fn end(self) -> Vec<String> {
+        self.over.store(true, Ordering::SeqCst);
+        self.clients.join_all().await.into_iter().flatten().collect()
+    }
+}
+
+/// Runs `fault` under load; how many sessions are lost.
+async fn under_load(case: &str, instances: &[RedisApp], upstream: &Upstream, fault: impl Future<Output = ()>) {
+    // In most rotations the lease was there before the fault, and the answer comes after it.
+    upstream.slow_down(Duration::from_millis(30));
+    let load = Load::begin(instances, log_in_many(instances, SESSIONS).await);
+    let begun = upstream.refreshes();
+    until("there is load", || upstream.refreshes() > begun + SESSIONS).await;
+    fault.await;
+    let after = upstream.refreshes();
+    until("it goes on", || upstream.refreshes() > after + SESSIONS).await;
+    let tokens = load.end().await;
+    let events = events(instances);
+    let (lost, left) = go_on(instances, &tokens).await;
+    let rotated = count(&events, EventKind::Rotated);
+    println!("{case}: {SESSIONS} sessions, {rotated} rotations, {} lost", SESSIONS - left.len());
+    let kinds = [EventKind::CommitLost, EventKind::UpstreamRejected, EventKind::Ahead, EventKind::ReuseDetected];
+    assert_eq!(kinds.map(|kind| count(&events, kind)), [0; 4], "{case}: {kinds:?}");
+    assert_eq!((lost, left.len(), upstream.reuses()), (0, SESSIONS, 0), "{case}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_planned_failover_loses_nothing_that_a_replica_has() {
+    let (sentinels, upstream) = (Sentinels::start().await, Upstream::new());
+    let replicas = |builder: RedisStoreBuilder| builder.wait_for_replicas(1, Duration::from_millis(500));
+    let instances = two_instances(&sentinels.url(), &upstream, replicas).await;
+    under_load("a planned failover", &instances, &upstream, sentinels.failover()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_that_is_killed_loses_nothing_that_a_replica_has() {
+    let (sentinels, upstream) = (Sentinels::start().await, Upstream::new());
+    let replicas = |builder: RedisStoreBuilder| builder.wait_for_replicas(1, Duration::from_millis(500));
+    let instances = two_instances(&sentinels.url(), &upstream, replicas).await;
+    let killed = async {
+        sentinels.kill_master_and_wait().await;
+        // Nobody waits for the replica that is missing for longer than it takes to come back.
+        sentinels.replica().restart().await;
+    };
+    under_load("a master killed", &instances, &upstream, killed).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_of_a_cluster_that_is_killed_and_comes_back_loses_nothing() {
+    let (cluster, upstream) = (Cluster::start_with(durable).await, Upstream::new());
+    let instances = two_instances(&cluster.url(), &upstream, |builder| builder).await;
+    let killed = async {
+        cluster.nodes()[1].kill();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        cluster.nodes()[1].restart().await;
+        cluster.ready().await;
+    };
+    under_load("a node of a cluster killed", &instances, &upstream, killed).await;
+}
+
+/// Keeps what is written to the master from the replica.
+async fn hold_replication_back(replica: &RedisServer) {
+    replica.command(&["CONFIG", "SET", "masterauth", "wrong"]).await;
+    replica.command(&["CLIENT", "KILL", "TYPE", "master"]).await;
+    let end = Instant::now() + LIMIT;
+    while replica.info("replication").await["master_link_status"] != "down" {
+        assert!(Instant::now() < end, "the link stays up: {replica:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_of_writes_that_a_failover_has_lost_are_refused_and_told() {
+    let (sentinels, upstream) = (Sentinels::start().await, Upstream::new());
+    let instances = two_instances(&sentinels.url(), &upstream, |builder| builder).await;
+    let first = log_in_many(&instances, SESSIONS).await;
+    let master = sentinels.master();
+    assert!(matches!(master.command(&["WAIT", "1", "60000"]).await, Value::Int(_)));
+    let end = Instant::now() + LIMIT;
+    while sentinels.replica().dump().await.len() < SESSIONS {
+        assert!(Instant::now() < end, "they are not replicated");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    hold_replication_back(sentinels.replica()).await;
+    let mut newer = Vec::new();
+    for answer in refresh_each(&instances, &first).join_all().await {
+        newer.push(answer.token());
+    }
+    sentinels.kill_master_and_wait().await;
+    let promoted = sentinels.master();
+    let refreshes = upstream.refreshes();
+    events(&instances);
+
+    for (number, token) in newer.iter().enumerate() {
+        let answer = refresh_patiently(&instances, number, token).await;
+        assert_eq!(answer.error(), (400, "invalid_grant".into()), "{answer:?}");
+    }
+    let told = events(&instances);
+    assert_eq!(count(&told, EventKind::Ahead), SESSIONS, "{told:?}");
+    assert_eq!(upstream.refreshes(), refreshes, "none of them is used");
+    assert_eq!(promoted.dump().await.len(), SESSIONS, "and no grant is touched");
+    assert_eq!(upstream.alive(), SESSIONS);
+
+    // Of the tokens that the store knows of, the upstream has seen its own before.
+    let (lost, _) = go_on(&instances, &first).await;
+    assert_eq!((lost, upstream.reuses() as usize, upstream.alive()), (SESSIONS, SESSIONS, 0), "a strict upstream");
+    assert_eq!(count(&events(&instances), EventKind::UpstreamRejected), SESSIONS);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_waits_for_replicas_consumes_nothing_that_a_failover_would_lose() {
+    let (sentinels, upstream) = (Sentinels::start().await, Upstream::new());
+    let replicas = |builder: RedisStoreBuilder| builder.wait_for_replicas(1, Duration::from_millis(200));
+    let instances = two_instances(&sentinels.url(), &upstream, replicas).await;
+    let tokens = log_in_many(&instances, SESSIONS).await;
+    hold_replication_back(sentinels.replica()).await;
+    let answers = refresh_each(&instances, &tokens).join_all().await;
+    answers.iter().for_each(support::faults::assert_away);
+    assert_eq!(upstream.refreshes(), 0, "without a lease that stands, nothing begins");
+    sentinels.kill_master_and_wait().await;
+    sentinels.replica().restart().await;
+    let (lost, _) = go_on(&instances, &tokens).await;
+    assert_eq!((lost, upstream.reuses(), upstream.alive()), (0, 0, SESSIONS));
+}

@@ -1,0 +1,158 @@
+//! Several instances over one Redis: one rotation, one answer for all, in two round trips.
+
+mod support;
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use support::faults::{
+    Asked, RedisApp, asked, assert_nothing_lost, count, events, go_on, instance, instance_over, log_in_many,
+    refresh_each,
+};
+use support::redis::{RedisServer, Wire};
+use support::requests::{forged, patched};
+use support::{App, ManualClock, Upstream};
+use tokio::task::JoinSet;
+use tower_oauth_refresh::EventKind;
+use tower_oauth_refresh::store::{RedisStore, TieredStore};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixty_four_refreshes_of_one_token_get_one_answer() {
+    let (server, upstream) = (RedisServer::start().await, Upstream::new());
+    let mut instances = Vec::new();
+    for _ in 0..4 {
+        instances.push(patient(&server, &upstream).await);
+    }
+    let mut token = instances[0].log_in("app").await;
+    for round in 1..=10 {
+        let answers = refresh_each(&instances, &vec![token; 64]).join_all().await;
+        let bodies: HashSet<_> = answers.iter().map(|answer| answer.body.clone()).collect();
+        assert_eq!(bodies.len(), 1, "{bodies:?}");
+        token = answers[0].token();
+        assert_eq!(upstream.refreshes(), round);
+    }
+    let events = events(&instances);
+    assert_eq!((count(&events, EventKind::Rotated), count(&events, EventKind::Replayed)), (10, 630), "{events:?}");
+    assert_nothing_lost("64 at once", &upstream, &[token], &events);
+}
+
+/// An instance that waits as long as a busy machine takes.
+async fn patient(server: &RedisServer, upstream: &Upstream) -> RedisApp {
+    let builder = RedisStore::builder(&server.url()).command_timeout(support::faults::LIMIT);
+    instance_over(builder.connect().await.unwrap(), upstream, |builder| {
+        builder.rotation_timeout(support::faults::LIMIT)
+    })
+}
+
+/// What went over the wire since the last look, and in how many round trips.
+fn traffic(wire: &Wire) -> (Vec<Asked>, usize) {
+    (wire.commands().iter().map(|words| asked(words)).collect(), wire.round_trips())
+}
+
+#[tokio::test]
+async fn a_rotation_takes_two_round_trips_wherever_it_is_made() {
+    let (server, upstream) = (RedisServer::start().await, Upstream::new());
+    let wires = [(); 3].map(|()| Wire::in_front_of(server.port()));
+    let [issuer, other, uncached] = wires;
+    let (issuer, other, uncached) = (issuer.await, other.await, uncached.await);
+    let store = RedisStore::connect(&uncached.url()).await.unwrap();
+    let store = TieredStore::builder(store).ttl(Duration::ZERO).build();
+    let without = App::over(ManualClock::new(), store, upstream.clone(), |builder| builder);
+    let (first, second) = (instance(&issuer.url(), &upstream).await, instance(&other.url(), &upstream).await);
+    let rows = [("where it was issued", &first, &issuer), ("elsewhere", &second, &other)];
+    let rows = [&rows[..], &[("without a cache", &without, &uncached)], &rows].concat();
+
+    traffic(&issuer);
+    let mut token = first.log_in("app").await;
+    assert_eq!(traffic(&issuer), (vec![Asked::Insert], 1));
+    for wire in [&issuer, &other, &uncached] {
+        traffic(wire);
+    }
+    for (row, instance, wire) in rows {
+        // The second time, this instance knows the grant from its cache.
+        for cached in [false, true] {
+            token = instance.refresh(&token).await.token();
+            let commands = wire.commands();
+            assert!(commands.iter().all(|words| words[0] == "EVALSHA"), "{row}: {commands:?}");
+            let asked: Vec<_> = commands.iter().map(|words| asked(words)).collect();
+            assert_eq!(asked, [Asked::Claim, Asked::Commit], "{row}, cached: {cached}");
+            assert_eq!(wire.round_trips(), 2, "{row}, cached: {cached}");
+        }
+    }
+    assert_eq!((upstream.reuses(), upstream.alive()), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_clients_and_dead_tokens_hardly_reach_redis() {
+    let (server, upstream) = (RedisServer::start().await, Upstream::new());
+    let wire = Wire::in_front_of(server.port()).await;
+    let store = RedisStore::connect(&wire.url()).await.unwrap();
+    let app = instance_over(store, &upstream, |builder| builder);
+    let token = app.log_in("app").await;
+    traffic(&wire);
+    for _ in 0..1000 {
+        assert_eq!(app.refresh_as("thief", &token).await.error(), (400, "invalid_grant".into()));
+    }
+    assert_eq!(traffic(&wire), (vec![], 0), "the wrong client of a known grant");
+
+    let first = token.clone();
+    let token = app.refresh(&token).await.token();
+    let token = app.refresh(&token).await.token();
+    assert_eq!(app.revoke(&token).await.status, 200);
+    let mut dead = vec![first, token.clone()];
+    dead.extend((0..4).map(|generation| forged(&token, generation)));
+    // Another grant, of which nothing was ever known here.
+    dead.extend((0..2).map(|n| patched(&token, |bytes| bytes[0] ^= 1 + n)));
+    traffic(&wire);
+    let mut requests = JoinSet::new();
+    for n in 0..256 {
+        let (app, dead) = (app.clone(), dead.clone());
+        requests.spawn(async move {
+            for request in 0..40 {
+                let answer = app.refresh(&dead[(n + request) % dead.len()]).await;
+                assert_eq!(answer.error(), (400, "invalid_grant".into()));
+            }
+        });
+    }
+    assert_eq!(requests.join_all().await.len(), 256);
+    let (commands, _) = traffic(&wire);
+    assert!(commands.len() <= dead.len(), "10,240 requests with dead tokens cost {} commands", commands.len());
+    assert_eq!(upstream.refreshes(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_ten_seconds_off_loses_nothing() {
+    const SESSIONS: usize = 60;
+    let (server, upstream) = (RedisServer::start().await, Upstream::new());
+    let mut instances = Vec::new();
+    for _ in 0..3 {
+        instances.push(patient(&server, &upstream).await);
+    }
+    // Behind, right, ahead.
+    instances[1].clock.advance_secs(10);
+    instances[2].clock.advance_secs(20);
+    let mut tokens = log_in_many(&instances, SESSIONS).await;
+    for pause in [0, 5, 45, 25, 3600] {
+        // Half of the answers are lost, and those clients ask again elsewhere, at once or when some time has passed.
+        let (retry, wait) = tokens.split_at(SESSIONS / 2);
+        for answer in refresh_each(&instances[..2], retry).join_all().await {
+            answer.token();
+        }
+        for instance in &instances {
+            instance.clock.advance_secs(pause);
+        }
+        let mut newest = Vec::new();
+        for tokens in [retry, wait] {
+            let (lost, tokens) = go_on(&instances, tokens).await;
+            assert_eq!(lost, 0, "after {pause} s");
+            newest.extend(tokens);
+        }
+        tokens = newest;
+    }
+    assert_eq!((upstream.reuses(), upstream.alive()), (0, SESSIONS));
+    let events = events(&instances);
+    for kind in [EventKind::Late, EventKind::ReuseDetected, EventKind::Expired] {
+        assert!(!events.contains(&kind), "{kind}");
+    }
+    assert!(events.contains(&EventKind::Recovered) && events.contains(&EventKind::Replayed));
+}

@@ -1,0 +1,223 @@
+//! What a grant costs Redis, and when it goes away there.
+
+mod support;
+
+use std::future::ready;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use redis::Value;
+use support::faults::{LIMIT, RedisApp, instance_over};
+use support::redis::RedisServer;
+use support::session::send;
+use support::{Answer, Upstream, post, refresh_form};
+use tower::util::BoxCloneService;
+use tower::{BoxError, service_fn};
+use tower_layer::Layer as _;
+use tower_oauth_refresh::store::{RedisStore, TieredStore};
+use tower_oauth_refresh::{Refresh, RefreshLayer, RefreshLayerBuilder, RequestBody};
+
+/// As long as the UUIDs that clients are often called by.
+const CLIENT: &str = "6f1c9b4e-0d2f-4a3b-9c5d-7e8f90a1b2c3";
+const UPSTREAM_TOKEN: &str = "an-upstream-token-of-sixty-four-characters-0123456789abcdefghijk";
+
+const MOST: i64 = 512;
+const MOST_REAL: usize = 560;
+
+type Settings = RefreshLayerBuilder<TieredStore<RedisStore>>;
+
+type Inner = BoxCloneService<Request<RequestBody<Full<Bytes>>>, Response<Full<Bytes>>, BoxError>;
+
+/// The layer, by the clock of this machine, over a service that answers with an upstream token of 64 bytes.
+struct Subject {
+    service: Refresh<Inner, TieredStore<RedisStore>>,
+    /// The status that the service answers with.
+    status: Arc<AtomicU16>,
+}
+
+impl Subject {
+    async fn over(server: &RedisServer, settings: impl FnOnce(Settings) -> Settings) -> Self {
+        let store = RedisStore::builder(&server.url()).command_timeout(LIMIT).connect().await.unwrap();
+        let layer = settings(RefreshLayer::builder(TieredStore::new(store))).build().unwrap();
+        let status = Arc::new(AtomicU16::new(200));
+        let answered = Arc::clone(&status);
+        let inner = service_fn(move |_: Request<RequestBody<Full<Bytes>>>| {
+            let status = answered.load(Ordering::SeqCst);
+            let token = format!(r#"{{"access_token":"at","token_type":"Bearer","refresh_token":"{UPSTREAM_TOKEN}"}}"#);
+            let answer = if status == 200 { token } else { r#"{"error":"server_error"}"#.into() };
+            let response = Response::builder().status(status).header("content-type", "application/json");
+            ready(response.body(Full::from(answer)).map_err(BoxError::from))
+        });
+        Self { service: layer.layer(BoxCloneService::new(inner)), status }
+    }
+
+    async fn log_in(&self) -> String {
+        send(&self.service, post("/token", &[("grant_type", "password"), ("client_id", CLIENT)])).await.token()
+    }
+
+    async fn refresh(&self, client: &str, token: &str) -> Answer {
+        send(&self.service, post("/token", &refresh_form(client, token))).await
+    }
+}
+
+async fn integer(server: &RedisServer, words: &[&[u8]]) -> i64 {
+    match server.command(words).await {
+        Value::Int(number) => number,
+        other => panic!("no number: {other:?}"),
+    }
+}
+
+async fn used_memory(server: &RedisServer) -> usize {
+    server.info("memory").await["used_memory"].trim().parse().unwrap()
+}
+
+/// What lies there now, each with its `MEMORY USAGE`.
+async fn usages(server: &RedisServer) -> Vec<i64> {
+    let mut usages = Vec::new();
+    for (key, _) in server.dump().await {
+        usages.push(integer(server, &[b"MEMORY", b"USAGE", &key]).await);
+    }
+    usages
+}
+
+#[tokio::test]
+async fn a_grant_is_one_key_of_at_most_512_bytes() {
+    const GRANTS: usize = 50;
+    assert_eq!((CLIENT.len(), UPSTREAM_TOKEN.len()), (36, 64));
+    let server = RedisServer::start().await;
+    let subject = Subject::over(&server, |builder| builder.retry_window(Duration::from_millis(300))).await;
+    let mut tokens = Vec::new();
+    for _ in 0..GRANTS {
+        tokens.push(subject.log_in().await);
+    }
+    check(&server, GRANTS, "just issued").await;
+    for token in &mut tokens {
+        *token = subject.refresh(CLIENT, token).await.token();
+    }
+    check(&server, GRANTS, "with the previous token").await;
+    for token in &mut tokens {
+        *token = subject.refresh(CLIENT, token).await.token();
+    }
+    check(&server, GRANTS, "rotated twice").await;
+    // The previous token is forgotten when the current one was presented, also if nothing came of it.
+    subject.status.store(500, Ordering::SeqCst);
+    for token in &tokens {
+        assert_eq!(subject.refresh(CLIENT, token).await.status, 500);
+    }
+    check(&server, GRANTS, "without the previous token").await;
+}
+
+/// Waits until the replays are gone.
+async fn check(server: &RedisServer, grants: usize, case: &str) {
+    let end = Instant::now() + LIMIT;
+    while server.dump().await.len() > grants {
+        assert!(Instant::now() < end, "{case}: more than one key a grant");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let usages = usages(server).await;
+    assert_eq!(usages.len(), grants, "{case}");
+    let most = usages.iter().max().unwrap();
+    println!("{case}: {most} bytes");
+    assert!(*most <= MOST, "{case}: {usages:?}");
+}
+
+#[tokio::test]
+async fn fifty_thousand_grants_take_at_most_560_bytes_each() {
+    const GRANTS: usize = 50_000;
+    let server = RedisServer::start().await;
+    let subject = Subject::over(&server, |builder| builder).await;
+    // With the previous token: as large as they get.
+    let token = subject.log_in().await;
+    subject.refresh(CLIENT, &token).await.token();
+    let real = server.dump().await;
+    let (key, value) = real.iter().find(|(key, _)| !key.windows(2).any(|pair| pair == b"}:")).unwrap();
+    let ttl = integer(&server, &[b"PTTL", key]).await;
+
+    let before = used_memory(&server).await;
+    let mut connection = redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    for batch in 0..GRANTS / 1000 {
+        let mut pipeline = redis::pipe();
+        for number in 0..1000 {
+            // Another grant, of the same length.
+            let mut key = key.clone();
+            let (at, digits) = (key.len() - 10, format!("{:08}", batch * 1000 + number));
+            key[at..at + 8].copy_from_slice(digits.as_bytes());
+            pipeline.cmd("SET").arg(key).arg(value).arg("PX").arg(ttl).ignore();
+        }
+        pipeline.query_async::<()>(&mut connection).await.unwrap();
+    }
+    assert_eq!(integer(&server, &[b"DBSIZE"]).await, i64::try_from(GRANTS + real.len()).unwrap());
+    let each = (used_memory(&server).await - before) / GRANTS;
+    println!("{each} bytes of real memory a grant");
+    assert!(each <= MOST_REAL, "{each} bytes of real memory a grant");
+}
+
+/// The `expires_at` of a record, read where the store keeps it: behind 47 bytes of its own, a format and a checksum.
+fn expires_at(entry: &[u8]) -> u64 {
+    let mut fields = &entry[47 + 5..];
+    while let [field, rest @ ..] = fields {
+        let bytes = rest.iter().position(|byte| byte & 0x80 == 0).unwrap();
+        let length = rest[..=bytes].iter().rev().fold(0, |length, byte| length << 7 | usize::from(byte & 0x7f));
+        let (value, rest) = rest[bytes + 1..].split_at(length);
+        if *field == 7 {
+            return value.iter().fold(0, |time, byte| time << 8 | u64::from(*byte));
+        }
+        fields = rest;
+    }
+    panic!("no end in {entry:?}");
+}
+
+#[tokio::test]
+async fn every_key_goes_away_when_its_record_says_so() {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let settings: [(&str, fn(Settings) -> Settings); 4] = [
+        ("thirty days", |builder| builder),
+        ("an hour", |builder| builder.idle_lifetime(Duration::from_secs(3600))),
+        ("an absolute end", |builder| builder.absolute_lifetime(5 * DAY)),
+        ("a hundred years", |builder| builder.idle_lifetime(36500 * DAY)),
+    ];
+    for (case, settings) in settings {
+        let server = RedisServer::start().await;
+        let subject = Subject::over(&server, settings).await;
+        let mut token = subject.log_in().await;
+        for round in 0..4 {
+            let began = Instant::now();
+            token = if round == 0 { token } else { subject.refresh(CLIENT, &token).await.token() };
+            // A claim that comes to nothing renews neither.
+            assert_eq!(subject.refresh("thief", &token).await.error(), (400, "invalid_grant".into()));
+            let took = i64::try_from(began.elapsed().as_millis()).unwrap() + 5000;
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+            let now = i64::try_from(now.as_millis()).unwrap();
+            for (key, value) in server.dump().await {
+                let end = integer(&server, &[b"PEXPIRETIME", &key]).await;
+                if key.windows(2).any(|pair| pair == b"}:") {
+                    assert!(end > now && end <= now + 120_000, "{case}: a replay goes away at {end}, it is {now}");
+                } else {
+                    let said = i64::try_from(expires_at(&value)).unwrap();
+                    assert!(end >= said && end - said <= took, "{case}: it goes away at {end}, and says {said}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_lease_renews_nothing() {
+    let server = RedisServer::start().await;
+    let store = RedisStore::builder(&server.url()).command_timeout(LIMIT).connect().await.unwrap();
+    let app: RedisApp = instance_over(store, &Upstream::new(), |builder| builder);
+    let token = app.log_in("app").await;
+    let [(key, before)] = &server.dump().await[..] else { panic!("more than a grant") };
+    let end = integer(&server, &[b"PEXPIRETIME", key]).await;
+    app.upstream.then(support::Act::Answer(500, "text/plain", "down"));
+    assert_eq!(app.refresh(&token).await.status, 500);
+    app.layer.drain().await;
+    let [(_, after)] = &server.dump().await[..] else { panic!("more than a grant") };
+    assert_ne!(before, after, "there was a lease, and it was given back");
+    assert_eq!(expires_at(before), expires_at(after));
+    assert_eq!(integer(&server, &[b"PEXPIRETIME", key]).await, end);
+}

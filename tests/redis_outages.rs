@@ -1,0 +1,136 @@
+//! Redis goes away at every step of a rotation and comes back: it costs time, and no session.
+
+mod support;
+
+use std::time::Duration;
+
+use support::Upstream;
+use support::faults::{
+    RedisApp, Stage, Step, assert_away, durable_server, events, go_on, instance, log_in_many, refresh_each,
+};
+use support::redis::{RedisServer, Wire};
+use tokio::task::JoinSet;
+use tower_oauth_refresh::EventKind;
+
+/// How many sessions are in the middle of a rotation when Redis goes away.
+const SESSIONS: usize = 30;
+
+/// How Redis goes away, and comes back.
+#[derive(Clone, Copy, Debug)]
+enum Outage {
+    Stopped,
+    Frozen,
+    Killed,
+    /// The network between.
+    Cut,
+}
+
+impl Outage {
+    async fn begin(self, server: &RedisServer, wire: &Wire) {
+        match self {
+            Self::Stopped => server.stop().await,
+            Self::Frozen => server.freeze(),
+            Self::Killed => server.kill(),
+            Self::Cut => wire.cut().await,
+        }
+    }
+
+    async fn end(self, server: &RedisServer, wire: &Wire) {
+        match self {
+            Self::Stopped | Self::Killed => server.restart().await,
+            Self::Frozen => server.thaw(),
+            Self::Cut => wire.mend().await,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopped() {
+    at_every_step(Outage::Stopped).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frozen() {
+    at_every_step(Outage::Frozen).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed() {
+    at_every_step(Outage::Killed).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cut_off() {
+    at_every_step(Outage::Cut).await;
+}
+
+/// Each step over a server of its own, all at once: most of the time is waiting.
+async fn at_every_step(outage: Outage) {
+    let mut steps = JoinSet::new();
+    for (step, length) in Step::ALL.into_iter().zip([300, 2000, 600, 1200, 800, 400]) {
+        steps.spawn(at_step(outage, step, Duration::from_millis(length)));
+    }
+    assert_eq!(steps.join_all().await, [0; Step::ALL.len()], "{outage:?}: sessions lost, by step");
+}
+
+/// How many sessions are lost.
+async fn at_step(outage: Outage, step: Step, length: Duration) -> usize {
+    let case = format!("{outage:?} for {length:?} at {step:?}");
+    let (server, upstream) = (durable_server().await, Upstream::new());
+    let wire = Wire::in_front_of(server.port()).await;
+    let instances = [instance(&wire.url(), &upstream).await, instance(&wire.url(), &upstream).await];
+    let tokens = log_in_many(&instances, SESSIONS).await;
+    let idle = log_in_many(&instances, 2).await;
+    if step == Step::Replay {
+        for answer in refresh_each(&instances, &tokens).join_all().await {
+            answer.token();
+        }
+    }
+    let stage = Stage { server: &server, wire: &wire, upstream: &upstream, connections: instances.len() };
+    let mut requests = None;
+    let gate = stage.halt(step, SESSIONS, || requests = Some(refresh_each(&instances, &tokens))).await;
+
+    outage.begin(&server, &wire).await;
+    if matches!(step, Step::Claimed | Step::Committed) && !matches!(outage, Outage::Cut) {
+        // What the wire still has of its answers is lost with it.
+        wire.cut().await;
+        wire.mend().await;
+    }
+    gate.open();
+    while_away(&case, &instances, &upstream, &idle).await;
+    tokio::time::sleep(length).await;
+    wire.unhook();
+    outage.end(&server, &wire).await;
+
+    // Those that were under way are answered, and whatever they were told, all go on.
+    let answers = requests.unwrap().join_all().await;
+    assert_eq!(answers.len(), SESSIONS);
+    answers.iter().filter(|answer| answer.status != 200).for_each(assert_away);
+    let (lost, mut tokens) = go_on(&instances, &tokens).await;
+    for instance in &instances {
+        instance.layer.drain().await;
+    }
+    let (idle_lost, rest) = go_on(&instances, &idle).await;
+    tokens.extend(rest);
+    let told = events(&instances);
+    assert!(told.contains(&EventKind::StoreUnavailable), "{case}: {told:?}");
+    assert!(!told.contains(&EventKind::CommitLost), "{case}: {told:?}");
+    // Those that log in while it is away go without; the upstream has their session all the same.
+    assert_eq!((upstream.reuses(), upstream.alive()), (0, tokens.len() + instances.len()), "{case}");
+    lost + idle_lost
+}
+
+/// Nothing is consumed, and everybody is told to come back.
+async fn while_away(case: &str, instances: &[RedisApp], upstream: &Upstream, idle: &[String]) {
+    let seen = upstream.refreshes();
+    for (instance, token) in instances.iter().zip(idle) {
+        for _ in 0..2 {
+            assert_away(&instance.refresh(token).await);
+        }
+        let form = [("grant_type", "password"), ("client_id", "app")];
+        let answer = instance.post("/token", &form).await;
+        assert_eq!(answer.status, 200, "{case}: {answer:?}");
+        assert!(answer.get("access_token").is_some() && answer.get("refresh_token").is_none(), "{case}: {answer:?}");
+    }
+    assert_eq!(upstream.refreshes(), seen, "{case}: nobody else got as far as the upstream");
+}

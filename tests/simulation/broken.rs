@@ -1,0 +1,209 @@
+//! The layer, broken in ways that it must not be: each of them a bug that the simulation has to find.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tower_oauth_refresh::Timestamp;
+use tower_oauth_refresh::store::{
+    Beside, Change, Claim, Entry, Key, Lease, Name, Store, StoreError, Swap, Tag, Ttl, Version,
+};
+
+/// What is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Breakage {
+    /// A claim takes the lease of another request.
+    NoLease,
+    /// A swap writes whatever it finds.
+    NoVersionCheck,
+    /// A request whose client hangs up ends there.
+    NoDetach,
+    /// A commit that the store did not take gives the lease back, and the answer of the upstream is forgotten.
+    GiveBackAfterFailure,
+    /// A replay opens without the client's secret.
+    ReplayWithoutCredential,
+    /// An instance replays by what it last saw of a grant, not by what the store has.
+    ReplayFromHint,
+    /// The store forgets what was to be written beside a commit.
+    NoReplay,
+    /// The end of a grant is not written.
+    NoEnd,
+}
+
+impl Breakage {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::NoLease,
+        Self::NoVersionCheck,
+        Self::NoDetach,
+        Self::GiveBackAfterFailure,
+        Self::ReplayWithoutCredential,
+        Self::ReplayFromHint,
+        Self::NoReplay,
+        Self::NoEnd,
+    ];
+}
+
+/// The secret of a client, where the layer does not look.
+#[derive(Clone)]
+pub(crate) struct Secret(pub(crate) String);
+
+/// What stands between the client and the layer: [`Breakage::ReplayWithoutCredential`] hides the secret from it.
+pub(crate) fn outside(breakage: Option<Breakage>, form: &mut Vec<(&str, &str)>) -> Option<Secret> {
+    if breakage != Some(Breakage::ReplayWithoutCredential) {
+        return None;
+    }
+    let at = form.iter().position(|(name, _)| *name == "client_secret")?;
+    Some(Secret(form.remove(at).1.to_owned()))
+}
+
+/// Drops the future of a request whose client has hung up.
+///
+/// [`Breakage::NoDetach`] does so where there is no runtime that could go on with it.
+pub(crate) fn hang_up<F: Future + Send + 'static>(breakage: Option<Breakage>, request: F) {
+    if breakage == Some(Breakage::NoDetach) {
+        std::thread::spawn(move || drop(request)).join().unwrap();
+    }
+}
+
+/// A store that is broken, or not.
+pub(crate) struct Broken<S> {
+    breakage: Option<Breakage>,
+    store: S,
+    memory: Arc<Mutex<Memory>>,
+}
+
+/// What an instance remembers that should not.
+#[derive(Default)]
+struct Memory {
+    seen: HashMap<Key, Entry>,
+    besides: HashMap<(Key, Name), Bytes>,
+    given_up: Vec<Version>,
+}
+
+impl<S> Broken<S> {
+    pub(crate) fn new(breakage: Option<Breakage>, store: S) -> Self {
+        Self { breakage, store, memory: Arc::default() }
+    }
+
+    fn is(&self, breakage: Breakage) -> bool {
+        self.breakage == Some(breakage)
+    }
+}
+
+impl<S: Store> Broken<S> {
+    async fn claim_anyway(&self, key: &Key, tag: &Tag, version: Version, lease: Duration) -> ClaimResult {
+        loop {
+            let Some(entry) = self.store.get(key).await? else { return Ok(None) };
+            if entry.tag != *tag {
+                return Ok(Some(Claim::new(Lease::OtherTag(None), entry)));
+            }
+            let end = self.store.now().saturating_add(lease);
+            let claimed = Entry::new(version, entry.tag, entry.value.clone()).with_lease(Some(end));
+            let change = Change::Put { entry: claimed.clone(), ttl: Ttl::Keep };
+            if self.store.swap(key, Some(entry.version), change, None).await? == Swap::Swapped {
+                return Ok(Some(Claim::new(Lease::Taken, claimed)));
+            }
+        }
+    }
+
+    async fn swap_anyway(&self, key: &Key, change: Change, also: Option<Beside>) -> Result<Swap, StoreError> {
+        loop {
+            let found = self.store.get(key).await?.map(|entry| entry.version);
+            if let Swap::Swapped = self.store.swap(key, found, change.clone(), also.clone()).await? {
+                return Ok(Swap::Swapped);
+            }
+        }
+    }
+
+    /// A commit that fails once is given up: what it claimed is free for the next request.
+    async fn swap_once(
+        &self,
+        key: &Key,
+        expected: Option<Version>,
+        change: Change,
+        also: Option<Beside>,
+    ) -> Result<Swap, StoreError> {
+        let version = match &change {
+            Change::Put { entry, .. } if also.is_some() => entry.version,
+            Change::Put { .. } | Change::Remove => return self.store.swap(key, expected, change, also).await,
+        };
+        if self.memory.lock().unwrap().given_up.contains(&version) {
+            return Err(StoreError::corrupt("given up"));
+        }
+        let swapped = self.store.swap(key, expected, change, also).await;
+        if swapped.is_err() {
+            self.memory.lock().unwrap().given_up.push(version);
+            if let Ok(Some(entry)) = self.store.get(key).await
+                && Some(entry.version) == expected
+            {
+                let mut other = *version.as_bytes();
+                other[0] ^= 0xff;
+                let freed = Entry::new(Version::new(other), entry.tag, entry.value);
+                let change = Change::Put { entry: freed, ttl: Ttl::Keep };
+                let _ = self.store.swap(key, expected, change, None).await;
+            }
+        }
+        swapped
+    }
+}
+
+type ClaimResult = Result<Option<Claim>, StoreError>;
+
+impl<S: Store> Store for Broken<S> {
+    async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        self.store.get(key).await
+    }
+
+    async fn swap(
+        &self,
+        key: &Key,
+        expected: Option<Version>,
+        change: Change,
+        also: Option<Beside>,
+    ) -> Result<Swap, StoreError> {
+        match (self.breakage, &change) {
+            (Some(Breakage::NoVersionCheck), _) => self.swap_anyway(key, change, also).await,
+            (Some(Breakage::GiveBackAfterFailure), _) => self.swap_once(key, expected, change, also).await,
+            (Some(Breakage::NoReplay), _) => self.store.swap(key, expected, change, None).await,
+            (Some(Breakage::NoEnd), Change::Remove) => Ok(Swap::Swapped),
+            _ => self.store.swap(key, expected, change, also).await,
+        }
+    }
+
+    async fn beside(&self, key: &Key, name: &Name) -> Result<Option<Bytes>, StoreError> {
+        if !self.is(Breakage::ReplayFromHint) {
+            return self.store.beside(key, name).await;
+        }
+        if let Some(value) = self.memory.lock().unwrap().besides.get(&(*key, *name)) {
+            return Ok(Some(value.clone()));
+        }
+        let found = self.store.beside(key, name).await?;
+        if let Some(value) = &found {
+            self.memory.lock().unwrap().besides.insert((*key, *name), value.clone());
+        }
+        Ok(found)
+    }
+
+    async fn claim(&self, key: &Key, tag: &Tag, version: Version, lease: Duration) -> ClaimResult {
+        if self.is(Breakage::NoLease) {
+            return self.claim_anyway(key, tag, version, lease).await;
+        }
+        if self.is(Breakage::ReplayFromHint) {
+            let seen = self.memory.lock().unwrap().seen.get(key).cloned();
+            if let Some(seen) = seen.filter(|seen| seen.tag != *tag) {
+                return Ok(Some(Claim::new(Lease::OtherTag(None), seen)));
+            }
+        }
+        let claim = self.store.claim(key, tag, version, lease).await?;
+        if let Some(Claim { lease: Lease::OtherTag(_), entry, .. }) = &claim {
+            self.memory.lock().unwrap().seen.insert(*key, entry.clone());
+        }
+        Ok(claim)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.store.now()
+    }
+}

@@ -1,0 +1,380 @@
+//! The promises, checked while a run goes on.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tower_oauth_refresh::store::{Key, Tag};
+use tower_oauth_refresh::{Event, EventKind, GrantName};
+
+use super::cluster::Life;
+use super::plan::Plan;
+use super::store::Effect;
+use super::token::Token;
+
+/// What nobody can make good for: a session that it happened to may be lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Excuse {
+    /// An instance crashed between the answer of the upstream and the commit.
+    Crashed,
+    /// The answer of the upstream never reached the layer.
+    AnswerLost,
+    /// The store failed over and lost writes.
+    RolledBack,
+    /// The store did not take a commit while its lease ran, though it was tried several times.
+    LeaseRanOut,
+    /// The store was away for longer than commits are held in the background.
+    StoreAway,
+    /// A thief used a token of it.
+    Robbed,
+    /// Its client has revoked it.
+    Left,
+}
+
+/// A session of the upstream.
+#[derive(Debug, Default)]
+struct Session {
+    excuses: Vec<Excuse>,
+    /// Lives that the upstream has given a new token to which the store has not, and how often the store failed them.
+    pending: Vec<(Life, u32)>,
+}
+
+/// A request that got the next token for the one that it presented.
+#[derive(Debug)]
+struct Use {
+    presented: Tag,
+    next: Tag,
+}
+
+/// A grant of the layer.
+#[derive(Debug, Default)]
+struct Line {
+    session: Option<usize>,
+    /// The hashes of its current tokens, in the order in which the store got them.
+    order: Vec<Tag>,
+    /// Those of them that a failover undid, and when.
+    undone: Vec<(Tag, Duration)>,
+    /// All its tokens that some client was given.
+    tokens: Vec<Token>,
+    uses: Vec<Use>,
+    /// Since when, and why, nothing of it works.
+    dead: Option<(Duration, &'static str)>,
+    /// Requests that are under way, and how many there have been.
+    open: u32,
+    begun: u32,
+    touched: Duration,
+    commit_lost: bool,
+    removed: bool,
+}
+
+impl Line {
+    fn place(&self, tag: &Tag) -> Option<usize> {
+        self.order.iter().rposition(|known| known == tag)
+    }
+
+    fn undone_at(&self, tag: &Tag) -> Option<Duration> {
+        self.undone.iter().rfind(|(undone, _)| undone == tag).map(|(_, at)| *at)
+    }
+
+    /// Whether a use tells that this token is over: its successor was presented, or it was dropped for another one.
+    fn is_superseded(&self, tag: &Tag) -> bool {
+        self.uses.iter().any(|used| used.presented != *tag && self.place(tag) < self.place(&used.next))
+    }
+}
+
+/// A refresh under way.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    token: Token,
+    at: Duration,
+    superseded: bool,
+    /// Superseded, and no honest client can hold it any more: presented now, it ends the grant.
+    reuse: bool,
+    begun: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    sessions: BTreeMap<usize, Session>,
+    lines: BTreeMap<Key, Line>,
+    violations: Vec<String>,
+    strict: bool,
+    long_outage: bool,
+    /// How long after the last sign of life of a grant an old token has nothing to hope for.
+    silence: Duration,
+}
+
+impl Ledger {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        Self {
+            sessions: BTreeMap::new(),
+            lines: BTreeMap::new(),
+            violations: Vec::new(),
+            strict: plan.strict,
+            long_outage: plan.long_outage(),
+            silence: plan.retry_window + Plan::SKEW + plan.rotation_timeout * 3 + Duration::from_secs(70),
+        }
+    }
+
+    pub(crate) fn violation(&mut self, what: impl Into<String>) {
+        self.violations.push(what.into());
+    }
+
+    pub(crate) fn violations(&mut self) -> Vec<String> {
+        let unexplained = self.lines.values().filter(|line| line.commit_lost && line.dead.is_none() && !line.removed);
+        let unexplained = unexplained.filter_map(|line| line.session).filter(|session| !self.is_excused(*session));
+        for session in unexplained.collect::<Vec<_>>() {
+            self.violation(format!("a commit of session {session} was lost, and the store was there"));
+        }
+        std::mem::take(&mut self.violations)
+    }
+
+    /// Whether an excuse stands for the session, other than that somebody ended it.
+    fn is_excused(&self, session: usize) -> bool {
+        let fate = |excuse: &Excuse| !matches!(excuse, Excuse::Robbed | Excuse::Left);
+        self.sessions.get(&session).is_some_and(|session| session.excuses.iter().any(fate))
+    }
+
+    pub(crate) fn has_excuse(&self, session: usize) -> bool {
+        self.strict || self.sessions.get(&session).is_some_and(|session| !session.excuses.is_empty())
+    }
+
+    /// How many sessions there were, and for how many of them there is an excuse.
+    pub(crate) fn sessions(&self) -> (usize, usize) {
+        let excused = self.sessions.values().filter(|session| !session.excuses.is_empty()).count();
+        (self.sessions.len(), excused)
+    }
+
+    pub(crate) fn excuse(&mut self, session: usize, excuse: Excuse) {
+        let excuses = &mut self.sessions.entry(session).or_default().excuses;
+        if !excuses.contains(&excuse) {
+            excuses.push(excuse);
+        }
+    }
+
+    fn excuse_line(&mut self, key: &Key, excuse: Excuse) {
+        if let Some(session) = self.lines.get(key).and_then(|line| line.session) {
+            self.excuse(session, excuse);
+        }
+    }
+
+    /// A thief who names the right client uses a token of this grant.
+    pub(crate) fn robbed(&mut self, token: &Token) {
+        self.excuse_line(&token.key, Excuse::Robbed);
+    }
+
+    pub(crate) fn tokens(&self) -> Vec<Vec<Token>> {
+        self.lines.values().filter(|line| line.session.is_some()).map(|line| line.tokens.clone()).collect()
+    }
+
+    pub(crate) fn session(&self, token: &Token) -> Option<usize> {
+        self.lines.get(&token.key).and_then(|line| line.session)
+    }
+
+    /// Tokens whose use ends their grant.
+    pub(crate) fn superseded(&self) -> Vec<Token> {
+        let lines = self.lines.values().filter(|line| line.dead.is_none());
+        lines.flat_map(|line| line.tokens.iter().filter(|token| line.is_superseded(&token.tag)).cloned()).collect()
+    }
+}
+
+/// What the upstream tells.
+impl Ledger {
+    /// It has replaced the token of a session.
+    pub(crate) fn replaced(&mut self, number: usize, life: Life, alive: bool) {
+        if alive {
+            self.sessions.entry(number).or_default().pending.push((life, 0));
+        } else {
+            self.excuse(number, Excuse::Crashed);
+        }
+    }
+
+    pub(crate) fn answer_lost(&mut self, number: usize) {
+        self.excuse(number, Excuse::AnswerLost);
+        self.sessions.entry(number).or_default().pending.clear();
+    }
+
+    /// A token that it had replaced has shown up again.
+    pub(crate) fn reused(&mut self, number: usize) {
+        if !self.is_excused(number) {
+            self.violation(format!("the upstream saw a token of session {number} twice"));
+        }
+    }
+
+    pub(crate) fn used_at_once(&mut self, number: usize) {
+        if !self.is_excused(number) {
+            self.violation(format!("two instances used the same upstream token of session {number} at once"));
+        }
+    }
+}
+
+/// What the store and the instances tell.
+impl Ledger {
+    pub(crate) fn stored(&mut self, effect: Effect, life: Life, now: Duration) {
+        match effect {
+            Effect::Committed(key, tag) => {
+                let line = self.lines.entry(key).or_default();
+                line.order.push(tag);
+                line.undone.retain(|(undone, _)| *undone != tag);
+                line.touched = now;
+                let session = line.session.and_then(|number| self.sessions.get_mut(&number));
+                if let Some(session) = session {
+                    session.pending.retain(|(pending, _)| *pending != life);
+                }
+            }
+            Effect::Removed(key) => self.lines.entry(key).or_default().removed = true,
+            Effect::TakenOver(key) => {
+                let Some(number) = self.lines.get(&key).and_then(|line| line.session) else { return };
+                let session = self.sessions.entry(number).or_default();
+                if session.pending.iter().any(|(_, failed)| *failed >= 3) {
+                    self.excuse(number, Excuse::LeaseRanOut);
+                }
+            }
+        }
+    }
+
+    /// The store could not say that it took a write of this life.
+    pub(crate) fn commit_failed(&mut self, key: &Key, life: Life) {
+        let session = self.lines.get(key).and_then(|line| line.session);
+        if let Some(session) = session.and_then(|number| self.sessions.get_mut(&number)) {
+            session.pending.iter_mut().filter(|(pending, _)| *pending == life).for_each(|(_, failed)| *failed += 1);
+        }
+    }
+
+    /// The store has lost writes of a grant whose tag is now this one.
+    pub(crate) fn rolled_back(&mut self, key: &Key, tag: Option<Tag>, now: Duration) {
+        self.excuse_line(key, Excuse::RolledBack);
+        let line = self.lines.entry(*key).or_default();
+        let kept = tag.and_then(|tag| line.place(&tag)).map_or(0, |place| place + 1);
+        line.undone.extend(line.order.drain(kept..).map(|tag| (tag, now)));
+        line.uses.clear();
+        line.dead = None;
+    }
+
+    pub(crate) fn crashed(&mut self, life: Life) {
+        for session in self.sessions.values_mut() {
+            if session.pending.iter().any(|(pending, _)| *pending == life) {
+                session.pending.retain(|(pending, _)| *pending != life);
+                session.excuses.push(Excuse::Crashed);
+            }
+        }
+    }
+
+    pub(crate) fn told(&mut self, event: &Event, now: Duration) {
+        let why = match event.kind {
+            EventKind::ReuseDetected => "a token was reused",
+            EventKind::Revoked => "it was revoked",
+            EventKind::UpstreamRejected => "the upstream rejected it",
+            EventKind::CommitLost => "",
+            _ => return,
+        };
+        let Some(name) = event.grant else { return };
+        let line = self.lines.iter_mut().find(|(key, _)| GrantName::from(*key) == name);
+        let Some((key, line)) = line else { return };
+        let key = *key;
+        if event.kind == EventKind::CommitLost {
+            line.commit_lost = true;
+            if self.long_outage {
+                self.excuse_line(&key, Excuse::StoreAway);
+            }
+        } else {
+            line.dead.get_or_insert((now, why));
+        }
+    }
+}
+
+/// What clients tell.
+impl Ledger {
+    /// A log-in of the session was answered with this token.
+    pub(crate) fn logged_in(&mut self, session: usize, token: &Token) {
+        self.sessions.entry(session).or_default();
+        let line = self.lines.entry(token.key).or_default();
+        if line.place(&token.tag).is_none() && line.undone_at(&token.tag).is_none() {
+            self.violations.push(format!("session {session} began with a token that is not stored"));
+        }
+        line.session = Some(session);
+        line.tokens.push(token.clone());
+        if line.order.is_empty() {
+            self.excuse(session, Excuse::RolledBack);
+        }
+    }
+
+    /// A token is about to be presented by somebody who names the right client.
+    pub(crate) fn present(&mut self, token: &Token, now: Duration) -> Ticket {
+        let silence = self.silence;
+        let line = self.lines.entry(token.key).or_default();
+        let superseded = line.is_superseded(&token.tag);
+        // What the store has lost is forged to the layer, as is what never was: neither ends anything.
+        let known = line.place(&token.tag).is_some();
+        let reuse = superseded && known && line.open == 0 && line.touched + silence < now;
+        line.open += 1;
+        line.begun += 1;
+        line.touched = now;
+        Ticket { token: token.clone(), at: now, superseded, reuse, begun: line.begun }
+    }
+
+    /// The client of a request is gone; what becomes of the request nobody is told.
+    pub(crate) fn gave_up(&mut self, ticket: &Ticket, now: Duration) {
+        let line = self.lines.entry(ticket.token.key).or_default();
+        line.open -= 1;
+        line.touched = now;
+    }
+
+    /// A refresh was granted, with an access token of this session.
+    pub(crate) fn granted(&mut self, ticket: &Ticket, next: &Token, session: Option<usize>, now: Duration) {
+        self.gave_up(ticket, now);
+        let line = self.lines.entry(ticket.token.key).or_default();
+        let mut wrong = Vec::new();
+        if next.key != ticket.token.key || line.session != session {
+            wrong.push("the answer to another grant".to_owned());
+        }
+        if let Some((since, why)) = line.dead.filter(|(since, _)| *since < ticket.at) {
+            wrong.push(format!("though it had ended {} ms before ({why})", (ticket.at - since).as_millis()));
+        }
+        if line.place(&ticket.token.tag).is_none() && line.undone_at(&ticket.token.tag).is_none() {
+            wrong.push("for a token that was never issued".into());
+        }
+        if ticket.superseded {
+            wrong.push("for a token that was over".into());
+        }
+        if line.undone_at(&ticket.token.tag).is_some_and(|at| at < ticket.at) {
+            wrong.push("for a token that the store had lost".into());
+        }
+        if line.place(&next.tag).is_none() && line.undone_at(&next.tag).is_none() {
+            wrong.push("with a token that is not stored".into());
+        }
+        if !line.tokens.iter().any(|known| known.tag == next.tag) {
+            line.tokens.push(next.clone());
+        }
+        line.uses.push(Use { presented: ticket.token.tag, next: next.tag });
+        self.violations.extend(wrong.into_iter().map(|wrong| format!("a refresh was granted {wrong}: {session:?}")));
+    }
+
+    /// A refresh was refused with `invalid_grant`.
+    pub(crate) fn refused(&mut self, ticket: &Ticket, now: Duration) {
+        self.gave_up(ticket, now);
+        let line = self.lines.entry(ticket.token.key).or_default();
+        if ticket.reuse && line.begun == ticket.begun && line.session.is_some() {
+            line.dead.get_or_insert((now, "an old token was presented"));
+        }
+    }
+
+    /// A client has found out that its newest token is refused.
+    pub(crate) fn logged_out(&mut self, session: usize) {
+        if !self.has_excuse(session) {
+            self.violation(format!("an honest client was logged out of session {session}"));
+        }
+    }
+
+    /// A revocation of the newest token of a client that has one tab was confirmed.
+    pub(crate) fn revoked(&mut self, session: usize, token: &Token, now: Duration) {
+        // A thief may have the newest token in the meantime, and a failover none that its client knows.
+        let excuses = self.sessions.get(&session).map(|session| session.excuses.as_slice());
+        // A strict layer takes a token for late that was rotated away a moment ago, and ends nothing.
+        if self.strict || excuses != Some(&[Excuse::Left]) {
+            return;
+        }
+        if let Some(line) = self.lines.get_mut(&token.key) {
+            line.dead.get_or_insert((now, "its revocation was confirmed"));
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Honest clients: they keep the newest token, and try again with it when they got no answer.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::check::Excuse;
+use super::plan::User;
+use super::request::{Ask, Caller, Learned, send};
+use super::token::Token;
+use super::world::World;
+
+/// Where the tabs of a client keep its token.
+///
+/// A tab may read what was there a moment ago. It writes the next token only if the one that it presented is still
+/// there: otherwise another tab was faster.
+pub(crate) struct Jar {
+    pub(crate) caller: Caller,
+    tabs: usize,
+    kept: Mutex<Vec<(Duration, Option<Held>)>>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) token: Token,
+    pub(crate) session: usize,
+}
+
+impl Jar {
+    pub(crate) fn new(user: &User) -> Self {
+        let caller = Caller {
+            name: "client",
+            client: Some(user.client.clone()),
+            secret: user.secret.clone(),
+            entitled: true,
+            named: true,
+        };
+        Self { caller, tabs: user.tabs, kept: Mutex::default() }
+    }
+
+    pub(crate) fn newest(&self) -> Option<Held> {
+        self.kept.lock().unwrap().last().and_then(|(_, held)| held.clone())
+    }
+
+    /// What a tab reads.
+    fn read(&self, world: &World) -> Option<Held> {
+        let delay = if self.tabs > 1 && !world.is_calm() { world.millis(0, 1500) } else { Duration::ZERO };
+        let seen = world.elapsed().saturating_sub(delay);
+        let kept = self.kept.lock().unwrap();
+        kept.iter().rfind(|(at, _)| *at <= seen).and_then(|(_, held)| held.clone())
+    }
+
+    fn write(&self, world: &World, presented: Option<&Token>, held: Option<Held>) {
+        let newest = self.newest();
+        if newest.as_ref().map(|held| held.token.tag) == presented.map(|token| token.tag) {
+            self.kept.lock().unwrap().push((world.elapsed(), held));
+        }
+    }
+}
+
+/// Uses the client for as long as its user does.
+pub(crate) async fn tab(world: Arc<World>, jar: Arc<Jar>, steps: usize, first: bool) {
+    for _ in 0..steps {
+        think(&world).await;
+        match jar.read(&world) {
+            None if first => log_in(&world, &jar).await,
+            None => {}
+            Some(held) if first && world.one_in(10, 1) => leave(&world, &jar, &held).await,
+            Some(_) => {
+                refresh(&world, &jar).await;
+            }
+        }
+    }
+}
+
+/// Until the access token is needed again: at once, after a while, or when the laptop is opened again.
+async fn think(world: &World) {
+    match world.below(10) {
+        0..=2 => world.pause(0, 300).await,
+        3..=6 => world.pause(500, 20_000).await,
+        7..=8 => world.pause(50_000, 200_000).await,
+        _ => world.pause(1_000_000, 20_000_000).await,
+    }
+}
+
+async fn log_in(world: &Arc<World>, jar: &Jar) {
+    for _ in 0..10 {
+        if let Learned::Token(token, session) = send(world, &jar.caller, &Ask::LogIn).await {
+            return jar.write(world, None, Some(Held { token, session }));
+        }
+        world.pause(100, 3000).await;
+    }
+}
+
+/// Refreshes, and tries again until there is an answer or the user has lost patience; whether there was a good one.
+pub(crate) async fn refresh(world: &Arc<World>, jar: &Jar) -> bool {
+    for _ in 0..60 {
+        let Some(held) = jar.read(world) else { return false };
+        match send(world, &jar.caller, &Ask::Refresh(held.token.clone())).await {
+            Learned::Token(token, session) => {
+                jar.write(world, Some(&held.token), Some(Held { token, session }));
+                return true;
+            }
+            Learned::Refused(StatusCode::BAD_REQUEST, error) if error == "invalid_grant" => {
+                if jar.newest().is_some_and(|newest| newest.token.tag == held.token.tag) {
+                    world.ledger().logged_out(held.session);
+                    jar.write(world, Some(&held.token), None);
+                    return false;
+                }
+            }
+            Learned::Refused(status, error) if !status.is_server_error() => {
+                world.ledger().violation(format!("an honest client was refused: {status} {error}"));
+            }
+            Learned::Nothing | Learned::Done | Learned::Refused(..) => {}
+        }
+        // It comes back later, perhaps with the answer lost for ever.
+        if !world.is_calm() && world.one_in(12, 1) {
+            return false;
+        }
+        world.pause(50, 2500).await;
+    }
+    false
+}
+
+/// Revokes, perhaps while a refresh is under way; from then on it holds no token.
+async fn leave(world: &Arc<World>, jar: &Arc<Jar>, held: &Held) {
+    world.ledger().excuse(held.session, Excuse::Left);
+    if world.one_in(2, 1) {
+        let (world, jar, token) = (Arc::clone(world), Arc::clone(jar), held.token.clone());
+        tokio::spawn(async move { send(&world, &jar.caller, &Ask::Refresh(token)).await });
+    }
+    for _ in 0..10 {
+        match send(world, &jar.caller, &Ask::Revoke(held.token.clone())).await {
+            Learned::Done => {
+                // With more tabs the token may have been too old to end anything.
+                if jar.tabs == 1 {
+                    world.ledger().revoked(held.session, &held.token, world.elapsed());
+                }
+                break;
+            }
+            Learned::Nothing | Learned::Token(..) | Learned::Refused(..) => world.pause(100, 3000).await,
+        }
+    }
+    jar.write(world, Some(&held.token), None);
+    // A page that was left open: it gets nothing any more, the ledger sees to that.
+    if world.one_in(2, 1) {
+        world.pause(0, 5000).await;
+        send(world, &jar.caller, &Ask::Refresh(held.token.clone())).await;
+    }
+}

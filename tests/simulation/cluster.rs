@@ -1,0 +1,127 @@
+//! The instances of the layer: they start, crash and start again with nothing.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::sync::Notify;
+use tower_layer::Layer as _;
+use tower_oauth_refresh::{Refresh, RefreshLayer};
+
+use super::broken::Broken;
+use super::store::Link;
+use super::upstream::Upstream;
+use super::world::{Seeded, Skewed, World};
+
+/// One life of one instance, from its start to its crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Life {
+    pub(crate) instance: usize,
+    number: u32,
+}
+
+#[derive(Clone)]
+pub(crate) struct Instance {
+    pub(crate) life: Life,
+    pub(crate) layer: RefreshLayer<Broken<Link>>,
+    pub(crate) service: Refresh<Upstream, Broken<Link>>,
+    /// Told when it crashes: whoever waits for an answer sees the connection close.
+    pub(crate) crashed: Arc<Notify>,
+}
+
+pub(crate) struct Cluster(Mutex<Vec<Seat>>);
+
+#[derive(Clone, Default)]
+struct Seat {
+    lives: u32,
+    instance: Option<Instance>,
+}
+
+impl Cluster {
+    pub(crate) fn new(instances: usize) -> Self {
+        Self(Mutex::new(vec![Seat::default(); instances]))
+    }
+
+    fn seats(&self) -> MutexGuard<'_, Vec<Seat>> {
+        self.0.lock().unwrap()
+    }
+
+    /// Those that are up.
+    pub(crate) fn instances(&self) -> Vec<Instance> {
+        self.seats().iter().filter_map(|seat| seat.instance.clone()).collect()
+    }
+
+    /// Whether that life goes on.
+    ///
+    /// A task of a dead instance may still be polled, but whatever it calls never answers, and nobody listens to it.
+    pub(crate) fn is_alive(&self, life: Life) -> bool {
+        self.seats()[life.instance].instance.as_ref().is_some_and(|instance| instance.life == life)
+    }
+
+    /// Drops all that refers back to the world.
+    pub(crate) fn clear(&self) {
+        self.seats().clear();
+    }
+}
+
+/// Starts what is not up.
+pub(crate) fn start(world: &Arc<World>) {
+    for index in 0..world.plan.skews.len() {
+        let life = {
+            let mut seats = world.cluster.seats();
+            let seat = &mut seats[index];
+            if seat.instance.is_some() {
+                continue;
+            }
+            seat.lives += 1;
+            Life { instance: index, number: seat.lives }
+        };
+        let instance = begin(world, life);
+        world.cluster.seats()[index].instance = Some(instance);
+        world.note(|| format!("i{index} starts"));
+    }
+}
+
+fn begin(world: &Arc<World>, life: Life) -> Instance {
+    let plan = &world.plan;
+    let store = Broken::new(world.breakage, Link::new(world, life));
+    let told = Arc::clone(world);
+    let mut builder = RefreshLayer::builder(store)
+        .clock(Skewed { world: Arc::clone(world), ahead: plan.skews[life.instance] })
+        .random(Seeded(Arc::clone(world)))
+        .rotation_timeout(plan.rotation_timeout)
+        .on_event(move |event| {
+            if told.cluster.is_alive(life) {
+                told.note(|| format!("i{} tells {} {:?}", life.instance, event.kind, event.grant));
+                told.ledger().told(event, told.elapsed());
+            }
+        });
+    builder = if plan.strict { builder.strict() } else { builder.retry_window(plan.retry_window) };
+    let layer = builder.build().unwrap();
+    let service = layer.layer(Upstream::new(world, life));
+    Instance { life, layer, service, crashed: Arc::default() }
+}
+
+/// Ends that life, with everything that is under way in it, and starts another one after a while.
+pub(crate) fn crash(world: &Arc<World>, life: Life) {
+    let Some(instance) = world.cluster.seats()[life.instance].instance.take_if(|instance| instance.life == life) else {
+        return;
+    };
+    world.note(|| format!("i{} crashes", life.instance));
+    world.ledger().crashed(life);
+    instance.crashed.notify_waiters();
+    let (world, down) = (Arc::clone(world), world.millis(0, 5000));
+    tokio::spawn(async move {
+        tokio::time::sleep(down).await;
+        start(&world);
+    });
+}
+
+/// Crashes instances at moments when they make no call: while they wait for a lock, a lease or their patience.
+pub(crate) async fn crash_at_random(world: Arc<World>) {
+    for _ in 0..world.plan.crashes {
+        tokio::time::sleep(world.millis(1, 20_000)).await;
+        let instances = world.cluster.instances();
+        if let Some(instance) = world.pick(&instances).filter(|_| world.strikes(200)) {
+            crash(&world, instance.life);
+        }
+    }
+}

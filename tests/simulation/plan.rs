@@ -1,0 +1,115 @@
+//! What a seed makes of a run before it begins: who takes part, and what may go wrong.
+
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+/// A user, with one client on one device.
+#[derive(Clone, Debug)]
+pub(crate) struct User {
+    pub(crate) client: String,
+    /// Of a confidential client.
+    pub(crate) secret: Option<String>,
+    /// How many tabs share its token.
+    pub(crate) tabs: usize,
+    /// How often each of them refreshes.
+    pub(crate) steps: usize,
+}
+
+/// Whether the authorization server gives a new refresh token with every answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rotates {
+    Always,
+    Sometimes,
+    Never,
+}
+
+/// Rates are out of a thousand.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) users: Vec<User>,
+    pub(crate) thefts: usize,
+    pub(crate) rotates: Rotates,
+    pub(crate) rotation_timeout: Duration,
+    pub(crate) retry_window: Duration,
+    pub(crate) strict: bool,
+    /// How far the clock of each instance is ahead.
+    pub(crate) skews: Vec<Duration>,
+    /// Store calls that are lost, delayed, repeated or refused.
+    pub(crate) store_faults: u32,
+    /// Calls of the authorization server that fail before they have an effect, or take long.
+    pub(crate) upstream_faults: u32,
+    /// Calls of the authorization server whose answer is lost once they have had their effect: nobody can make good for
+    /// those.
+    pub(crate) lost_answers: u32,
+    /// Requests whose client hangs up, or gets no answer.
+    pub(crate) client_faults: u32,
+    /// Calls at which an instance dies.
+    pub(crate) crashes: u32,
+    /// Writes after which the store fails over and loses the last ones.
+    pub(crate) failovers: u32,
+    /// When the store is away altogether.
+    pub(crate) outage: Option<(Duration, Duration)>,
+}
+
+impl Plan {
+    /// How far apart two clocks may be.
+    pub(crate) const SKEW: Duration = Duration::from_secs(12);
+
+    pub(crate) fn new(seed: u64) -> Self {
+        // Not the stream of the run itself: the same events shall not follow from the same settings.
+        let mut rng = StdRng::seed_from_u64(seed ^ 0x5eed_0000_0000_0000);
+        let mut rate = |percent: u32, rates: &[u32]| {
+            if rng.random_ratio(percent, 100) { rates[rng.random_range(0..rates.len())] } else { 0 }
+        };
+        let store_faults = rate(60, &[20, 80, 250]);
+        let upstream_faults = rate(50, &[50, 200]);
+        let lost_answers = rate(8, &[60]);
+        let client_faults = rate(75, &[100, 300]);
+        let crashes = rate(30, &[10, 40]);
+        let failovers = rate(15, &[40, 150]);
+        let secs = |range: std::ops::Range<u64>, rng: &mut StdRng| Duration::from_secs(rng.random_range(range));
+        let outage = rng.random_ratio(15, 100).then(|| {
+            let length = if rng.random_ratio(1, 5) { 50..90 } else { 1..20 };
+            (secs(0..120, &mut rng), secs(length, &mut rng))
+        });
+        let instances = [1, 2, 2, 2, 3, 4][rng.random_range(0..6)];
+        let skewed = rng.random_ratio(1, 2);
+        let skews = (0..instances)
+            .map(|_| if skewed { rng.random_range(Duration::ZERO..=Self::SKEW) } else { Duration::ZERO })
+            .collect();
+        let users = (0..if rng.random_ratio(1, 5) { 2 } else { 1 }).map(|number| user(number, &mut rng)).collect();
+        Self {
+            users,
+            thefts: if rng.random_ratio(1, 2) { rng.random_range(1..=2) } else { 0 },
+            rotates: [Rotates::Always, Rotates::Always, Rotates::Sometimes, Rotates::Never][rng.random_range(0..4)],
+            rotation_timeout: Duration::from_secs(if rng.random_ratio(1, 2) { 2 } else { 10 }),
+            retry_window: Duration::from_secs(if rng.random_ratio(1, 2) { 45 } else { 60 }),
+            strict: rng.random_ratio(1, 12),
+            skews,
+            store_faults,
+            upstream_faults,
+            lost_answers,
+            client_faults,
+            crashes,
+            failovers,
+            outage,
+        }
+    }
+
+    /// Whether the store is away for longer than a commit is held in the background.
+    pub(crate) fn long_outage(&self) -> bool {
+        self.outage.is_some_and(|(_, length)| length > Duration::from_secs(45))
+    }
+}
+
+fn user(number: usize, rng: &mut StdRng) -> User {
+    let confidential = rng.random_ratio(1, 3);
+    User {
+        client: format!("client-{number}"),
+        secret: confidential.then(|| format!("secret-{number}")),
+        tabs: if rng.random_ratio(1, 3) { 2 } else { 1 },
+        steps: rng.random_range(2..=4),
+    }
+}

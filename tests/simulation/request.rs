@@ -1,0 +1,168 @@
+//! One request on its way from a client to an instance, and what its client learns of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use tokio::time::sleep;
+use tower::ServiceExt as _;
+
+use super::broken;
+use super::check::Ticket;
+use super::cluster::Instance;
+use super::token::Token;
+use super::upstream::MARK;
+use super::world::World;
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub(crate) enum Ask {
+    LogIn,
+    Refresh(Token),
+    Revoke(Token),
+}
+
+/// Who asks, and with what.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    /// For the trace.
+    pub(crate) name: &'static str,
+    pub(crate) client: Option<String>,
+    pub(crate) secret: Option<String>,
+    /// Whether client and secret are those of the token.
+    pub(crate) entitled: bool,
+    /// Whether the client is the right one.
+    pub(crate) named: bool,
+}
+
+/// What the client learns.
+#[derive(Clone, Debug)]
+pub(crate) enum Learned {
+    /// No answer: it hung up, the connection broke, the answer was lost.
+    Nothing,
+    /// The next token, of this session.
+    Token(Token, usize),
+    /// A success without a token.
+    Done,
+    /// An error.
+    Refused(StatusCode, String),
+}
+
+/// Sends a request to some instance.
+pub(crate) async fn send(world: &Arc<World>, caller: &Caller, ask: &Ask) -> Learned {
+    world.pause(0, 15).await;
+    let instances = world.cluster.instances();
+    let Some(instance) = world.pick(&instances) else {
+        world.pause(50, 500).await;
+        return Learned::Nothing;
+    };
+    let ticket = match ask {
+        Ask::Refresh(token) if caller.named => Some(world.ledger().present(token, world.elapsed())),
+        Ask::Refresh(_) | Ask::Revoke(_) | Ask::LogIn => None,
+    };
+    world.note(|| format!("{} asks i{}: {ask:?}", caller.name, instance.life.instance));
+    let answer = answer(world, instance, request(world, caller, ask)).await;
+    world.note(|| format!("{} of i{} is answered {answer:?}", caller.name, instance.life.instance));
+    let learned = judge(world, caller, ticket, answer);
+    if world.strikes(world.plan.client_faults / 2) { Learned::Nothing } else { learned }
+}
+
+fn request(world: &World, caller: &Caller, ask: &Ask) -> Request<Full<Bytes>> {
+    let (path, mut form) = match ask {
+        Ask::LogIn => ("/token", vec![("grant_type", "authorization_code"), ("code", "c")]),
+        Ask::Refresh(token) => {
+            ("/token", vec![("grant_type", "refresh_token"), ("refresh_token", token.text.as_str())])
+        }
+        Ask::Revoke(token) => ("/revoke", vec![("token", token.text.as_str())]),
+    };
+    form.extend(caller.client.iter().map(|client| ("client_id", client.as_str())));
+    form.extend(caller.secret.iter().map(|secret| ("client_secret", secret.as_str())));
+    let hidden = broken::outside(world.breakage, &mut form);
+    let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+    let mut request =
+        Request::post(path).header("content-type", "application/x-www-form-urlencoded").body(Full::from(body)).unwrap();
+    if let Some(hidden) = hidden {
+        request.extensions_mut().insert(hidden);
+    }
+    request
+}
+
+/// The answer; none if the instance crashes or the client hangs up.
+async fn answer(world: &World, instance: &Instance, request: Request<Full<Bytes>>) -> Option<(StatusCode, String)> {
+    let patience = if world.strikes(world.plan.client_faults) {
+        let most = if world.one_in(2, 1) { 40 } else { 8000 };
+        world.millis(0, most)
+    } else {
+        Duration::from_secs(600)
+    };
+    let crashed = instance.crashed.notified();
+    let mut exchange = Box::pin(instance.service.clone().oneshot(request));
+    let response = tokio::select! {
+        biased;
+        response = &mut exchange => Some(response),
+        () = crashed => None,
+        () = sleep(patience) => None,
+    };
+    let Some(response) = response else {
+        broken::hang_up(world.breakage, exchange);
+        return None;
+    };
+    if !world.cluster.is_alive(instance.life) {
+        return None;
+    }
+    // The inner service failed; a server would close the connection or answer 502.
+    let response = response.ok()?;
+    let head = format!("{:?}", response.headers());
+    let status = response.status();
+    let body = response.into_body().collect().await.ok()?.to_bytes();
+    let body = String::from_utf8_lossy(&body).into_owned();
+    if body.contains(MARK) || head.contains(MARK) {
+        world.ledger().violation(format!("an upstream token was in an answer: {body}"));
+    }
+    Some((status, body))
+}
+
+/// Tells the ledger of an answer, and its client what it says.
+fn judge(world: &World, caller: &Caller, ticket: Option<Ticket>, answer: Option<(StatusCode, String)>) -> Learned {
+    let now = world.elapsed();
+    let mut ledger = world.ledger();
+    let Some((status, body)) = answer else {
+        if let Some(ticket) = &ticket {
+            ledger.gave_up(ticket, now);
+        }
+        return Learned::Nothing;
+    };
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
+    let text = |member: &str| body[member].as_str().unwrap_or_default();
+    let next = Token::parse(text("refresh_token"));
+    let session = text("access_token").split('-').nth(1).and_then(|number| number.parse().ok());
+    if session.is_some() && !caller.entitled {
+        ledger.violation(format!("somebody without the client's credentials got an answer of session {session:?}"));
+    }
+    match (&ticket, &next) {
+        (Some(ticket), Some(next)) => ledger.granted(ticket, next, session, now),
+        (Some(ticket), None) if text("error") == "invalid_grant" => ledger.refused(ticket, now),
+        (Some(ticket), None) => {
+            ledger.gave_up(ticket, now);
+            if status.is_success() {
+                ledger.violation("a refresh was answered without a refresh token");
+            }
+        }
+        (None, Some(next)) => {
+            if let Some(session) = session {
+                ledger.logged_in(session, next);
+            }
+        }
+        (None, None) => {}
+    }
+    if status == StatusCode::INTERNAL_SERVER_ERROR {
+        ledger.violation(format!("the layer could not read what it stored: {body}"));
+    }
+    match (next, session) {
+        (Some(next), Some(session)) => Learned::Token(next, session),
+        _ if status.is_success() => Learned::Done,
+        _ => Learned::Refused(status, text("error").to_owned()),
+    }
+}

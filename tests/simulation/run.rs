@@ -1,0 +1,108 @@
+//! One run, from its seed to its verdict.
+
+use std::cell::RefCell;
+use std::panic;
+use std::sync::{Arc, Once};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::broken::Breakage;
+use super::client::{self, Jar};
+use super::cluster;
+use super::thief;
+use super::world::World;
+
+/// What came of a run.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) violations: Vec<String>,
+    pub(crate) trace: Vec<String>,
+    /// How many sessions there were, and for how many of them there is an excuse.
+    pub(crate) sessions: usize,
+    pub(crate) excused: usize,
+}
+
+thread_local! {
+    /// Panics of the run on this thread, in whatever task.
+    static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs the seed: the same seed always comes to the same.
+pub(crate) fn run(seed: u64, breakage: Option<Breakage>, traced: bool) -> Outcome {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let default = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            PANICS.with_borrow_mut(|panics| panics.push(info.to_string()));
+            default(info);
+        }));
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let world = runtime.block_on(async {
+        let world = World::new(seed, breakage, traced);
+        play(&world).await;
+        world
+    });
+    world.cluster.clear();
+    drop(runtime);
+    let mut violations = world.ledger().violations();
+    violations.extend(PANICS.take().into_iter().map(|panic| format!("something panicked: {panic}")));
+    let (sessions, excused) = world.ledger().sessions();
+    Outcome { violations, trace: world.take_trace(), sessions, excused }
+}
+
+async fn play(world: &Arc<World>) {
+    cluster::start(world);
+    let jars: Vec<_> = world.plan.users.iter().map(|user| Arc::new(Jar::new(user))).collect();
+    let mut actors = JoinSet::new();
+    for (user, jar) in world.plan.users.iter().zip(&jars) {
+        for tab in 0..user.tabs {
+            actors.spawn(client::tab(Arc::clone(world), Arc::clone(jar), user.steps, tab == 0));
+        }
+    }
+    for _ in 0..world.plan.thefts {
+        actors.spawn(thief::theft(Arc::clone(world), jars.clone()));
+    }
+    let crashes = tokio::spawn(cluster::crash_at_random(Arc::clone(world)));
+    let all = timeout(Duration::from_secs(30 * 24 * 3600), async {
+        while let Some(ended) = actors.join_next().await {
+            if let Err(error) = ended {
+                world.ledger().violation(format!("an actor broke off: {error}"));
+            }
+        }
+    });
+    if all.await.is_err() {
+        world.ledger().violation("somebody waits for ever");
+    }
+    crashes.abort();
+    aftermath(world, &jars).await;
+}
+
+/// When nothing goes wrong any more, everything that was promised comes true.
+async fn aftermath(world: &Arc<World>, jars: &[Arc<Jar>]) {
+    world.calm_down();
+    cluster::start(world);
+    sleep(Duration::from_secs(300)).await;
+    refresh_all(world, jars).await;
+    if world.one_in(3, 1) {
+        sleep(Duration::from_secs(400)).await;
+        thief::last_theft(world, jars).await;
+        refresh_all(world, jars).await;
+    }
+    for instance in world.cluster.instances() {
+        if timeout(Duration::from_secs(300), instance.layer.drain()).await.is_err() {
+            world.ledger().violation(format!("i{} does not drain", instance.life.instance));
+        }
+    }
+}
+
+async fn refresh_all(world: &Arc<World>, jars: &[Arc<Jar>]) {
+    for jar in jars {
+        let Some(held) = jar.newest() else { continue };
+        if !client::refresh(world, jar).await && !world.ledger().has_excuse(held.session) {
+            world.ledger().violation(format!("session {} is stuck", held.session));
+        }
+    }
+}

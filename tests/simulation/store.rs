@@ -1,0 +1,383 @@
+//! The store that all instances share, and the network between it and them.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
+use tower_oauth_refresh::Timestamp;
+use tower_oauth_refresh::store::{
+    Beside, Change, Claim, Entry, Key, Lease, Name, Store, StoreError, Swap, Tag, Ttl, Version,
+};
+
+use super::cluster::{self, Life};
+use super::world::World;
+
+/// After this a call of the store has failed, whatever becomes of it there.
+const TIME_OUT: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Debug)]
+enum Call {
+    Get(Key),
+    Swap(Key, Option<Version>, Change, Option<Beside>),
+    Beside(Key, Name),
+    Claim(Key, Tag, Version, Duration),
+}
+
+#[derive(Debug)]
+enum Answer {
+    Entry(Option<Entry>),
+    Swap(Swap),
+    Beside(Option<Bytes>),
+    Claim(Option<Claim>),
+}
+
+/// What happened to an entry, for the ledger.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Effect {
+    /// It has another tag now: a grant has begun, or was rotated.
+    Committed(Key, Tag),
+    /// It is gone: its grant has ended.
+    Removed(Key),
+    /// A lease that had run out was taken by another request.
+    TakenOver(Key),
+}
+
+#[derive(Clone, Debug)]
+struct Slot {
+    entry: Entry,
+    end: Timestamp,
+    besides: BTreeMap<Name, (Bytes, Timestamp)>,
+}
+
+/// What the store holds, by the letter of `Store`.
+#[derive(Debug, Default)]
+pub(crate) struct Shelf {
+    slots: BTreeMap<Key, Slot>,
+    /// What was there before each write, for a replica that has not seen it.
+    journal: Vec<(Timestamp, Key, Option<Slot>)>,
+    /// How far the clock of the store is ahead.
+    ahead: Duration,
+}
+
+impl Shelf {
+    fn now(&self, elapsed: Duration) -> Timestamp {
+        Timestamp::from_millis(1_700_000_000_000).saturating_add(elapsed + self.ahead)
+    }
+
+    fn serve(&mut self, call: &Call, now: Timestamp) -> (Answer, Option<Effect>) {
+        match call {
+            Call::Get(key) => (Answer::Entry(self.live(key, now).map(|slot| slot.entry.clone())), None),
+            Call::Beside(key, name) => {
+                let found = self.live(key, now).and_then(|slot| slot.besides.get(name));
+                (Answer::Beside(found.filter(|(_, end)| *end > now).map(|(value, _)| value.clone())), None)
+            }
+            Call::Claim(key, tag, version, lease) => {
+                let (claim, effect) = self.claim(key, tag, *version, *lease, now);
+                (Answer::Claim(claim), effect)
+            }
+            Call::Swap(key, expected, change, also) => {
+                let (swap, effect) = self.swap(key, *expected, change, also.as_ref(), now);
+                (Answer::Swap(swap), effect)
+            }
+        }
+    }
+
+    fn live(&self, key: &Key, now: Timestamp) -> Option<&Slot> {
+        self.slots.get(key).filter(|slot| slot.end > now)
+    }
+
+    fn write(&mut self, key: Key, slot: Option<Slot>, now: Timestamp) {
+        let old = match slot {
+            Some(slot) => self.slots.insert(key, slot),
+            None => self.slots.remove(&key),
+        };
+        self.journal.push((now, key, old));
+    }
+
+    fn claim(
+        &mut self,
+        key: &Key,
+        tag: &Tag,
+        version: Version,
+        lease: Duration,
+        now: Timestamp,
+    ) -> (Option<Claim>, Option<Effect>) {
+        let Some(slot) = self.live(key, now) else { return (None, None) };
+        let entry = slot.entry.clone();
+        let held = entry.lease.map(|end| end.saturating_since(now)).filter(|left| !left.is_zero());
+        let outcome = match held {
+            _ if entry.version == version => Lease::Taken,
+            held if entry.tag != *tag => Lease::OtherTag(held),
+            Some(left) => Lease::Held(left),
+            None => {
+                let ran_out = entry.lease.is_some().then_some(Effect::TakenOver(*key));
+                let entry = Entry::new(version, *tag, entry.value).with_lease(Some(now.saturating_add(lease)));
+                let slot = Slot { entry: entry.clone(), ..slot.clone() };
+                self.write(*key, Some(slot), now);
+                return (Some(Claim::new(Lease::Taken, entry)), ran_out);
+            }
+        };
+        (Some(Claim::new(outcome, entry)), None)
+    }
+
+    fn swap(
+        &mut self,
+        key: &Key,
+        expected: Option<Version>,
+        change: &Change,
+        also: Option<&Beside>,
+        now: Timestamp,
+    ) -> (Swap, Option<Effect>) {
+        let current = self.live(key, now);
+        let found = current.map(|slot| slot.entry.clone());
+        let (entry, ttl) = match (&found, change) {
+            (None, Change::Remove) => return (Swap::Swapped, None),
+            (Some(found), Change::Put { entry, .. }) if found.version == entry.version => return (Swap::Swapped, None),
+            _ if found.as_ref().map(|found| found.version) != expected => return (Swap::Conflict(found), None),
+            (Some(_), Change::Remove) => {
+                self.write(*key, None, now);
+                return (Swap::Swapped, Some(Effect::Removed(*key)));
+            }
+            (_, Change::Put { entry, ttl }) => (entry.clone(), *ttl),
+        };
+        let end = match (ttl, current) {
+            (Ttl::After(ttl), _) => now.saturating_add(ttl),
+            (Ttl::Keep, Some(slot)) => slot.end,
+            (Ttl::Keep, None) => return (Swap::Conflict(None), None),
+        };
+        let mut besides = current.map(|slot| slot.besides.clone()).unwrap_or_default();
+        besides.retain(|_, (_, end)| *end > now);
+        if let Some(Beside { name, value, ttl, .. }) = also {
+            besides.insert(*name, (value.clone(), now.saturating_add(*ttl)));
+        }
+        let tag = entry.tag;
+        self.write(*key, Some(Slot { entry, end, besides }), now);
+        let committed = found.is_none_or(|found| found.tag != tag);
+        (Swap::Swapped, committed.then_some(Effect::Committed(*key, tag)))
+    }
+
+    /// A replica takes over that has not seen the last writes; its clock is another. Of which entries, and the tag that
+    /// each has now.
+    fn fail_over(&mut self, writes: usize, since: Timestamp, ahead: Duration) -> Vec<(Key, Option<Tag>)> {
+        let mut keys = Vec::new();
+        for _ in 0..writes {
+            let Some((_, key, old)) = self.journal.pop_if(|(at, ..)| *at >= since) else { break };
+            match old {
+                Some(slot) => self.slots.insert(key, slot),
+                None => self.slots.remove(&key),
+            };
+            keys.push(key);
+        }
+        self.ahead = ahead;
+        keys.into_iter().map(|key| (key, self.slots.get(&key).map(|slot| slot.entry.tag))).collect()
+    }
+}
+
+/// What becomes of a call on its way.
+#[derive(Debug)]
+enum Fate {
+    /// Served at once.
+    Prompt,
+    Travels(Journey),
+    /// The store cannot be reached.
+    Refused,
+}
+
+#[derive(Debug)]
+struct Journey {
+    /// How long the call takes to the store; none if it is lost.
+    out: Option<Duration>,
+    /// How long its answer takes; none if it is lost.
+    back: Option<Duration>,
+    /// How long after it the same call comes in once more.
+    again: Option<Duration>,
+    /// Whether the instance dies: before the store has seen the call, or after it.
+    crash: Option<bool>,
+}
+
+impl Fate {
+    fn draw(world: &World, call: &Call) -> Self {
+        let crash = world.strikes(world.plan.crashes).then(|| world.one_in(2, 1));
+        let faulty = world.strikes(world.plan.store_faults);
+        if crash.is_none() && !faulty && world.one_in(2, 1) {
+            return Self::Prompt;
+        }
+        let delay = || world.millis(0, if world.one_in(20, 1) { 300 } else { 12 });
+        let mut journey = Journey { out: Some(delay()), back: Some(delay()), again: None, crash };
+        if faulty {
+            match world.below(6) {
+                0 => return Self::Refused,
+                1 => journey.out = None,
+                2 => journey.back = None,
+                3 => journey.out = Some(world.millis(1, 3000)),
+                4 => journey.back = Some(world.millis(1, 3000)),
+                // A new grant that is inserted again when it has ended would be there again: no store can tell. Such a
+                // call comes again at once.
+                _ if matches!(call, Call::Swap(_, None, ..)) => journey.again = Some(Duration::ZERO),
+                _ => journey.again = Some(world.millis(0, 3000)),
+            }
+        }
+        Self::Travels(journey)
+    }
+}
+
+impl Journey {
+    /// Runs apart from the caller: what was sent arrives though nobody waits for the answer.
+    async fn run(self, world: Arc<World>, life: Life, call: Call, answer: oneshot::Sender<Answer>) {
+        if self.crash == Some(true) {
+            cluster::crash(&world, life);
+        }
+        let Some(out) = self.out else {
+            world.note(|| format!("i{} {call:?} is lost", life.instance));
+            return sleep(TIME_OUT * 2).await;
+        };
+        sleep(out).await;
+        let served = arrive(&world, life, &call);
+        if self.crash == Some(false) {
+            cluster::crash(&world, life);
+        }
+        if self.again == Some(Duration::ZERO) {
+            arrive(&world, life, &call);
+        }
+        match self.back {
+            Some(back) => sleep(back).await,
+            None => return sleep(TIME_OUT * 2).await,
+        }
+        if let Some(served) = served {
+            let _ = answer.send(served);
+        }
+        if let Some(again) = self.again.filter(|again| !again.is_zero()) {
+            sleep(again).await;
+            world.note(|| format!("i{} once more:", life.instance));
+            arrive(&world, life, &call);
+        }
+    }
+}
+
+/// The store sees the call; `None` if it is away.
+fn arrive(world: &Arc<World>, life: Life, call: &Call) -> Option<Answer> {
+    let away = world.plan.outage.is_some_and(|(begin, length)| (begin..begin + length).contains(&world.elapsed()));
+    if away && !world.is_calm() {
+        return None;
+    }
+    let (served, effect) = {
+        let mut shelf = world.shelf();
+        let now = shelf.now(world.elapsed());
+        shelf.serve(call, now)
+    };
+    world.note(|| format!("i{} {call:?} -> {served:?}", life.instance));
+    if let Some(effect) = effect {
+        world.ledger().stored(effect, life, world.elapsed());
+        if world.strikes(world.plan.failovers) {
+            let (world, delay) = (Arc::clone(world), world.millis(0, 500));
+            tokio::spawn(async move {
+                sleep(delay).await;
+                fail_over(&world);
+            });
+        }
+    }
+    Some(served)
+}
+
+fn fail_over(world: &World) {
+    let (writes, ahead) = (1 + world.below(4) as usize, world.millis(0, 2000));
+    let lost = {
+        let mut shelf = world.shelf();
+        let since = Timestamp::from_millis(shelf.now(world.elapsed()).as_millis().saturating_sub(1000));
+        shelf.fail_over(writes, since, ahead)
+    };
+    world.note(|| format!("the store fails over and loses {lost:?}"));
+    for (key, tag) in lost {
+        world.ledger().rolled_back(&key, tag, world.elapsed());
+    }
+}
+
+/// The store as one life of an instance sees it.
+#[derive(Clone)]
+pub(crate) struct Link {
+    world: Arc<World>,
+    life: Life,
+}
+
+impl Link {
+    pub(crate) fn new(world: &Arc<World>, life: Life) -> Self {
+        Self { world: Arc::clone(world), life }
+    }
+
+    async fn call(&self, call: Call) -> Result<Answer, StoreError> {
+        let Self { world, life } = self;
+        if !world.cluster.is_alive(*life) {
+            return pending().await;
+        }
+        let commits = matches!(call, Call::Swap(_, Some(_), Change::Put { ttl: Ttl::After(_), .. }, _));
+        let key = match call {
+            Call::Get(key) | Call::Swap(key, ..) | Call::Beside(key, _) | Call::Claim(key, ..) => key,
+        };
+        let answer = match Fate::draw(world, &call) {
+            Fate::Refused => None,
+            Fate::Prompt => arrive(world, *life, &call),
+            Fate::Travels(journey) => {
+                let (answer, arrives) = oneshot::channel();
+                tokio::spawn(journey.run(Arc::clone(world), *life, call, answer));
+                timeout(TIME_OUT, arrives).await.ok().and_then(Result::ok)
+            }
+        };
+        if !world.cluster.is_alive(*life) {
+            return pending().await;
+        }
+        if answer.is_none() && commits {
+            world.ledger().commit_failed(&key, *life);
+        }
+        answer.ok_or_else(|| StoreError::unavailable("the simulation has it so"))
+    }
+}
+
+impl Store for Link {
+    async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        match self.call(Call::Get(*key)).await? {
+            Answer::Entry(entry) => Ok(entry),
+            other => unreachable!("{other:?}"),
+        }
+    }
+
+    async fn swap(
+        &self,
+        key: &Key,
+        expected: Option<Version>,
+        change: Change,
+        also: Option<Beside>,
+    ) -> Result<Swap, StoreError> {
+        match self.call(Call::Swap(*key, expected, change, also)).await? {
+            Answer::Swap(swap) => Ok(swap),
+            other => unreachable!("{other:?}"),
+        }
+    }
+
+    async fn beside(&self, key: &Key, name: &Name) -> Result<Option<Bytes>, StoreError> {
+        match self.call(Call::Beside(*key, *name)).await? {
+            Answer::Beside(value) => Ok(value),
+            other => unreachable!("{other:?}"),
+        }
+    }
+
+    async fn claim(
+        &self,
+        key: &Key,
+        tag: &Tag,
+        version: Version,
+        lease: Duration,
+    ) -> Result<Option<Claim>, StoreError> {
+        match self.call(Call::Claim(*key, *tag, version, lease)).await? {
+            Answer::Claim(claim) => Ok(claim),
+            other => unreachable!("{other:?}"),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.world.shelf().now(self.world.elapsed())
+    }
+}

@@ -1,0 +1,29 @@
+//! The refresh tokens of the layer.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest as _, Sha256};
+use tower_oauth_refresh::store::{Key, Tag};
+
+/// A refresh token of the layer, as its holder has it, and as the store knows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Token {
+    pub(crate) text: String,
+    pub(crate) key: Key,
+    pub(crate) tag: Tag,
+}
+
+impl Token {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix("rt_")?).ok()?;
+        let id = Sha256::digest(bytes.get(..12)?);
+        let key = Key::new(Sha256::digest(id.get(..12)?).into());
+        Some(Self { text: text.to_owned(), key, tag: Tag::new(Sha256::digest(&bytes).into()) })
+    }
+
+    /// The same with a secret that somebody has made up.
+    pub(crate) fn forged(&self) -> Option<Self> {
+        let (known, _) = self.text.split_at_checked("rt_".len() + 22)?;
+        Self::parse(&format!("{known}{}", "A".repeat(42)))
+    }
+}

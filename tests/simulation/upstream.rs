@@ -1,0 +1,283 @@
+//! An authorization server as strict as real ones: a refresh token that it has replaced ends the session when it shows
+//! up again.
+
+use std::future::{Future, pending};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+use tower::{BoxError, Service};
+use tower_oauth_refresh::RequestBody;
+
+use super::broken;
+use super::cluster::{self, Life};
+use super::plan::Rotates;
+use super::world::World;
+
+/// In every refresh token of this server, and in nothing that a client may see.
+pub(crate) const MARK: &str = "UPSTREAM";
+
+/// What the server knows of its sessions, by number.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions(Vec<Session>);
+
+#[derive(Debug)]
+struct Session {
+    client: String,
+    secret: Option<String>,
+    generation: u32,
+    answers: u32,
+    alive: bool,
+    /// Who waits for an answer to its current token.
+    asking: Vec<Life>,
+}
+
+/// What a client sent, as far as it matters here.
+#[derive(Debug)]
+struct Form(Vec<(String, String)>);
+
+impl Form {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+type Served = (StatusCode, String);
+
+fn refused(status: StatusCode, error: &str) -> Served {
+    (status, format!(r#"{{"error":"{error}"}}"#))
+}
+
+/// A refresh that the server has begun to look at: of which session, and whether it replaces the token.
+#[derive(Clone, Copy, Debug)]
+struct Refreshed {
+    session: usize,
+    replaced: bool,
+}
+
+impl Sessions {
+    fn log_in(&mut self, form: &Form) -> Served {
+        let client = form.get("client_id").unwrap_or_default().to_owned();
+        let secret = form.get("client_secret").map(str::to_owned);
+        let session = self.0.len();
+        self.0.push(Session { client, secret, generation: 0, answers: 0, alive: true, asking: Vec::new() });
+        (StatusCode::OK, self.answer(session, true))
+    }
+
+    fn answer(&mut self, number: usize, with_token: bool) -> String {
+        let session = &mut self.0[number];
+        let (count, generation) = (session.answers, session.generation);
+        session.answers += 1;
+        let token = format!(r#","refresh_token":"{MARK}-{number}-{generation}""#);
+        let token = if with_token { token.as_str() } else { "" };
+        format!(r#"{{"access_token":"access-{number}-{count}","token_type":"Bearer","expires_in":3600{token}}}"#)
+    }
+
+    /// The session and the generation of a token, and whether this client may use it.
+    fn find(&self, token: &str, form: &Form) -> Result<(usize, u32), Served> {
+        let dead = || refused(StatusCode::BAD_REQUEST, "invalid_grant");
+        let numbers = token.strip_prefix(MARK).and_then(|rest| rest.strip_prefix('-')?.split_once('-'));
+        let (number, generation) = numbers.ok_or_else(dead)?;
+        let (Ok(number), Ok(generation)) = (number.parse::<usize>(), generation.parse()) else { return Err(dead()) };
+        let session = self.0.get(number).ok_or_else(dead)?;
+        if form.get("client_id") != Some(&session.client) || form.get("client_secret") != session.secret.as_deref() {
+            return Err(refused(StatusCode::UNAUTHORIZED, "invalid_client"));
+        }
+        Ok((number, generation))
+    }
+}
+
+/// Serves a request; what it did to a session is for the journey of the answer.
+fn serve(world: &World, life: Life, path: &str, form: &Form) -> (Served, Option<Refreshed>) {
+    let mut sessions = world.sessions();
+    if path == "/revoke" {
+        return match sessions.find(form.get("token").unwrap_or_default(), form) {
+            Ok((number, _)) => {
+                sessions.0[number].alive = false;
+                ((StatusCode::OK, String::new()), None)
+            }
+            Err(refused) if refused.0 == StatusCode::UNAUTHORIZED => (refused, None),
+            Err(_) => ((StatusCode::OK, String::new()), None),
+        };
+    }
+    if form.get("grant_type") != Some("refresh_token") {
+        return (sessions.log_in(form), None);
+    }
+    let (number, generation) = match sessions.find(form.get("refresh_token").unwrap_or_default(), form) {
+        Ok(found) => found,
+        Err(refused) => return (refused, None),
+    };
+    let session = &mut sessions.0[number];
+    if !session.alive {
+        return (refused(StatusCode::BAD_REQUEST, "invalid_grant"), None);
+    }
+    if session.generation != generation {
+        session.alive = false;
+        world.ledger().reused(number);
+        return (refused(StatusCode::BAD_REQUEST, "invalid_grant"), None);
+    }
+    if session.asking.iter().any(|other| world.cluster.is_alive(*other)) {
+        world.ledger().used_at_once(number);
+    }
+    let replaced = match world.plan.rotates {
+        Rotates::Always => true,
+        Rotates::Sometimes => world.one_in(2, 1),
+        Rotates::Never => false,
+    };
+    if replaced {
+        session.generation += 1;
+        session.asking.clear();
+        world.ledger().replaced(number, life, world.cluster.is_alive(life));
+    } else {
+        session.asking.push(life);
+    }
+    let answer = sessions.answer(number, replaced);
+    ((StatusCode::OK, answer), Some(Refreshed { session: number, replaced }))
+}
+
+/// What becomes of a request to the server on its way.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// The server answers that it cannot, and has done nothing.
+    Unavailable,
+    /// The connection breaks before the request is there.
+    Broken,
+    /// The answer is lost, late or cannot be read, when all is done.
+    Lost,
+    Late,
+    Garbled,
+}
+
+#[derive(Debug)]
+struct Journey {
+    out: Duration,
+    back: Duration,
+    fault: Option<Fault>,
+    /// Whether the instance dies: before the server has seen the request, or after it.
+    crash: Option<bool>,
+}
+
+impl Journey {
+    fn draw(world: &World) -> Self {
+        let mut journey = Self { out: world.millis(0, 20), back: world.millis(0, 20), fault: None, crash: None };
+        // Less than the layer waits for it, with what stands above.
+        let long = u32::try_from(world.plan.rotation_timeout.as_millis()).unwrap() * 2 - 500;
+        if world.strikes(world.plan.upstream_faults) {
+            match world.below(4) {
+                0 => journey.fault = Some(Fault::Unavailable),
+                1 => journey.fault = Some(Fault::Broken),
+                2 => journey.out = world.millis(100, long),
+                _ => journey.back = world.millis(100, long),
+            }
+        }
+        if world.strikes(world.plan.lost_answers) {
+            journey.fault = world.pick(&[Fault::Lost, Fault::Late, Fault::Garbled]).copied();
+        }
+        if world.strikes(world.plan.crashes) {
+            journey.crash = Some(world.one_in(2, 1));
+        }
+        journey
+    }
+
+    /// Runs apart from the caller: the server serves what has reached it, whoever still waits.
+    async fn run(
+        self,
+        world: Arc<World>,
+        life: Life,
+        path: String,
+        form: Form,
+        answer: oneshot::Sender<Result<Served, BoxError>>,
+    ) {
+        if self.crash == Some(true) {
+            cluster::crash(&world, life);
+        }
+        sleep(self.out).await;
+        let broken = || Err(BoxError::from("the connection broke"));
+        let nothing_done = match self.fault {
+            Some(Fault::Broken) => Some(broken()),
+            Some(Fault::Unavailable) => Some(Ok(refused(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"))),
+            _ => None,
+        };
+        if let Some(nothing_done) = nothing_done {
+            world.note(|| format!("i{} {path} fails at the server", life.instance));
+            let _ = answer.send(nothing_done);
+            return;
+        }
+        let (served, refreshed) = serve(&world, life, &path, &form);
+        world.note(|| format!("i{} {path} {form:?} -> {served:?}, then {:?}", life.instance, self.fault));
+        if self.crash == Some(false) {
+            cluster::crash(&world, life);
+        }
+        let lost = matches!(self.fault, Some(Fault::Lost | Fault::Late | Fault::Garbled));
+        if let Some(Refreshed { session, replaced: true }) = refreshed.filter(|_| lost) {
+            world.ledger().answer_lost(session);
+        }
+        sleep(self.back).await;
+        if let Some(Refreshed { session, .. }) = refreshed {
+            world.sessions().0[session].asking.retain(|other| *other != life);
+        }
+        let _ = answer.send(match self.fault {
+            Some(Fault::Lost) => broken(),
+            Some(Fault::Late) => {
+                sleep(world.plan.rotation_timeout * 3).await;
+                Ok(served)
+            }
+            Some(Fault::Garbled) => Ok((StatusCode::OK, format!("<p>{}</p>", served.1))),
+            _ => Ok(served),
+        });
+    }
+}
+
+/// The server as one life of an instance sees it: the inner service of its layer.
+#[derive(Clone)]
+pub(crate) struct Upstream {
+    world: Arc<World>,
+    life: Life,
+}
+
+impl Upstream {
+    pub(crate) fn new(world: &Arc<World>, life: Life) -> Self {
+        Self { world: Arc::clone(world), life }
+    }
+
+    async fn answer(self, request: Request<RequestBody<Full<Bytes>>>) -> Result<Response<Full<Bytes>>, BoxError> {
+        let Self { world, life } = self;
+        if !world.cluster.is_alive(life) {
+            return pending().await;
+        }
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.map_err(|_| "the body of the layer broke off")?.to_bytes();
+        let mut form = Form(form_urlencoded::parse(&body).into_owned().collect());
+        form.0.extend(head.extensions.get::<broken::Secret>().map(|secret| ("client_secret".into(), secret.0.clone())));
+        let (answer, arrives) = oneshot::channel();
+        let path = head.uri.path().to_owned();
+        tokio::spawn(Journey::draw(&world).run(Arc::clone(&world), life, path, form, answer));
+        let served = arrives.await;
+        if !world.cluster.is_alive(life) {
+            return pending().await;
+        }
+        let (status, body) = served??;
+        let response = Response::builder().status(status).header("content-type", "application/json");
+        Ok(response.body(Full::from(body))?)
+    }
+}
+
+impl Service<Request<RequestBody<Full<Bytes>>>> for Upstream {
+    type Response = Response<Full<Bytes>>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<RequestBody<Full<Bytes>>>) -> Self::Future {
+        Box::pin(self.clone().answer(request))
+    }
+}

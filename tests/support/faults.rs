@@ -1,0 +1,310 @@
+//! Several instances over one Redis, many sessions brought to one step of a rotation at once, and what becomes of them.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tower_oauth_refresh::store::{RedisStore, TieredStore};
+use tower_oauth_refresh::{EventKind, RefreshLayerBuilder};
+
+use super::redis::{Fault, RedisServer, Wire};
+use super::requests::generation;
+use super::{Act, Answer, App, ManualClock, Upstream};
+
+pub(crate) type RedisApp = App<TieredStore<RedisStore>>;
+type Settings = RefreshLayerBuilder<TieredStore<RedisStore>>;
+
+/// When to give up what comes with certainty.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+/// When a client comes back that was told to. Sooner than `Retry-After` says, which only makes it harder.
+const PAUSE: Duration = Duration::from_millis(150);
+
+/// Whom requests are sent through: an instance with a connection and a cache of its own.
+///
+/// Its lease is a short one, so that tests need not wait for long where one has to run out.
+pub(crate) async fn instance(url: &str, upstream: &Upstream) -> RedisApp {
+    let store = RedisStore::builder(url).command_timeout(Duration::from_millis(500)).connect().await.unwrap();
+    instance_over(store, upstream, |builder| builder.rotation_timeout(Duration::from_secs(1)))
+}
+
+pub(crate) fn instance_over(
+    store: RedisStore,
+    upstream: &Upstream,
+    settings: impl FnOnce(Settings) -> Settings,
+) -> RedisApp {
+    App::over(ManualClock::new(), TieredStore::new(store), upstream.clone(), settings)
+}
+
+/// A server that has on disk what it has acknowledged.
+pub(crate) async fn durable_server() -> RedisServer {
+    RedisServer::builder().config("appendonly", "yes").config("appendfsync", "always").start().await
+}
+
+/// What the store asks of Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Asked {
+    Insert,
+    Claim,
+    /// The swap of a rotation, with its replay.
+    Commit,
+    GiveBack,
+    Remove,
+    Get,
+    Replay,
+    /// What a connection says of itself, and what loads the scripts.
+    Other,
+}
+
+/// What a request is for, told from the shape of its arguments.
+pub(crate) fn asked(words: &[Bytes]) -> Asked {
+    match (words[0].to_ascii_uppercase().as_slice(), words.get(2).map(|keys| &keys[..])) {
+        (b"GET", _) if words[1].windows(2).any(|pair| pair == b"}:") => Asked::Replay,
+        (b"GET", _) => Asked::Get,
+        (b"EVALSHA" | b"EVAL", Some(b"2")) => Asked::Commit,
+        (b"EVALSHA" | b"EVAL", Some(b"1")) => match (words[4].len(), words[5].is_empty()) {
+            (32, _) => Asked::Claim,
+            (_, true) => Asked::Remove,
+            (0, false) => Asked::Insert,
+            (_, false) => Asked::GiveBack,
+        },
+        _ => Asked::Other,
+    }
+}
+
+/// Holds whatever comes to it until it is opened, and nothing from then on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gate(Arc<Mutex<GateState>>);
+
+#[derive(Debug, Default)]
+struct GateState {
+    open: bool,
+    held: Vec<Arc<Notify>>,
+}
+
+impl Gate {
+    pub(crate) fn hold(&self) -> Option<Arc<Notify>> {
+        let mut state = self.0.lock().unwrap();
+        if state.open {
+            return None;
+        }
+        let notify = Arc::<Notify>::default();
+        state.held.push(Arc::clone(&notify));
+        Some(notify)
+    }
+
+    pub(crate) fn held(&self) -> usize {
+        self.0.lock().unwrap().held.len()
+    }
+
+    pub(crate) fn open(&self) {
+        let mut state = self.0.lock().unwrap();
+        state.open = true;
+        for held in &state.held {
+            held.notify_one();
+        }
+    }
+}
+
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + LIMIT;
+    while !holds() {
+        assert!(Instant::now() < end, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// How far a rotation has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The claim is on its way to Redis.
+    Claim,
+    /// The lease is taken, and nobody knows yet.
+    Claimed,
+    /// The upstream has the request, and has done nothing.
+    Upstream,
+    /// The upstream has answered; the commit is on its way to Redis.
+    Commit,
+    /// The rotation is stored, and nobody knows yet.
+    Committed,
+    /// The rotation is stored, its answer was lost; the client asks again, and the replay is on its way.
+    Replay,
+}
+
+impl Step {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Claim, Self::Claimed, Self::Upstream, Self::Commit, Self::Committed, Self::Replay];
+}
+
+/// What requests pass through on their way.
+#[derive(Clone, Copy)]
+pub(crate) struct Stage<'a> {
+    pub(crate) server: &'a RedisServer,
+    /// Through which the instances reach it that are to be halted.
+    pub(crate) wire: &'a Wire,
+    pub(crate) upstream: &'a Upstream,
+    /// How many connections go through the wire, each of which has a part of the refreshes.
+    pub(crate) connections: usize,
+}
+
+impl Stage<'_> {
+    /// Brings the refreshes that `start` begins to `step`, where they stay until the gate is opened.
+    pub(crate) async fn halt(&self, step: Step, refreshes: usize, start: impl FnOnce()) -> Gate {
+        let gate = Gate::default();
+        match step {
+            Step::Claim => {
+                self.hold(Asked::Claim, &gate, Fault::Hold);
+                start();
+                // The others are behind the first of their connection.
+                until("a claim on each connection", || gate.held() == self.connections).await;
+            }
+            Step::Claimed => {
+                self.hold(Asked::Claim, &gate, Fault::HoldAnswer);
+                self.applied(refreshes, start, || gate.held() == refreshes).await;
+            }
+            Step::Upstream => self.at_upstream(refreshes, &gate, start).await,
+            Step::Commit => {
+                let (granted, doors) = (self.upstream.rotations(), Gate::default());
+                self.at_upstream(refreshes, &doors, start).await;
+                self.hold(Asked::Commit, &gate, Fault::Hold);
+                doors.open();
+                until("the upstream has answered", || self.upstream.rotations() == granted + refreshes).await;
+                until("a commit on each connection", || gate.held() == self.connections).await;
+            }
+            Step::Committed => {
+                let doors = Gate::default();
+                self.at_upstream(refreshes, &doors, start).await;
+                self.hold(Asked::Commit, &gate, Fault::HoldAnswer);
+                self.applied(refreshes, || doors.open(), || gate.held() == refreshes).await;
+            }
+            Step::Replay => {
+                self.hold(Asked::Replay, &gate, Fault::Hold);
+                start();
+                until("a replay on each connection", || gate.held() == self.connections).await;
+            }
+        }
+        gate
+    }
+
+    fn hold(&self, kind: Asked, gate: &Gate, fault: fn(Arc<Notify>) -> Fault) {
+        let gate = gate.clone();
+        self.wire.hook(move |words| match (asked(words) == kind).then(|| gate.hold()).flatten() {
+            Some(held) => fault(held),
+            None => Fault::Pass,
+        });
+    }
+
+    async fn at_upstream(&self, refreshes: usize, gate: &Gate, start: impl FnOnce()) {
+        let seen = self.upstream.refreshes();
+        for _ in 0..refreshes {
+            self.upstream.then(Act::Wait(gate.hold().unwrap()));
+        }
+        start();
+        until("the upstream has them all", || self.upstream.refreshes() == seen + refreshes).await;
+    }
+
+    /// Waits until the server has run as many scripts as `start` makes it run.
+    async fn applied(&self, scripts: usize, start: impl FnOnce(), sent: impl FnMut() -> bool) {
+        let before = self.scripts().await;
+        start();
+        until("all were sent", sent).await;
+        let end = Instant::now() + LIMIT;
+        while self.scripts().await < before + scripts {
+            assert!(Instant::now() < end, "not all have run: {:?}", self.server);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn scripts(&self) -> usize {
+        let stats = self.server.info("commandstats").await;
+        let calls = |name: &str| {
+            let counted = stats.get(name)?.strip_prefix("calls=")?.split(',').next()?;
+            counted.parse::<usize>().ok()
+        };
+        calls("cmdstat_evalsha").unwrap_or_default() + calls("cmdstat_eval").unwrap_or_default()
+    }
+}
+
+/// Logs this many clients in, at one instance after the other.
+pub(crate) async fn log_in_many(instances: &[RedisApp], count: usize) -> Vec<String> {
+    let mut tokens = Vec::with_capacity(count);
+    for (instance, _) in instances.iter().cycle().zip(0..count) {
+        tokens.push(instance.log_in("app").await);
+    }
+    tokens
+}
+
+/// A refresh with each of the tokens, at one instance after the other.
+pub(crate) fn refresh_each(instances: &[RedisApp], tokens: &[String]) -> JoinSet<Answer> {
+    let mut requests = JoinSet::new();
+    for (instance, token) in instances.iter().cycle().zip(tokens) {
+        let (instance, token) = (instance.clone(), token.clone());
+        requests.spawn(async move { instance.refresh(&token).await });
+    }
+    requests
+}
+
+/// Panics unless it says, as it must, that the client is to come back.
+#[track_caller]
+pub(crate) fn assert_away(answer: &Answer) {
+    assert_eq!(answer.error(), (503, "temporarily_unavailable".into()), "{answer:?}");
+    assert_eq!(answer.headers["retry-after"], "1", "{answer:?}");
+}
+
+/// What a client gets that keeps the protocol: it comes back when told to, each time to another instance.
+pub(crate) async fn refresh_patiently(instances: &[RedisApp], first: usize, token: &str) -> Answer {
+    let end = Instant::now() + LIMIT;
+    for instance in instances.iter().cycle().skip(first) {
+        let answer = instance.refresh(token).await;
+        if answer.status != 503 {
+            return answer;
+        }
+        assert_away(&answer);
+        assert!(Instant::now() < end, "not in time: {answer:?}");
+        tokio::time::sleep(PAUSE).await;
+    }
+    unreachable!("there are instances")
+}
+
+/// Lets every client go on from its token: it gets the next one, and with that one more. How many get `invalid_grant`
+/// instead; the tokens of the others.
+pub(crate) async fn go_on(instances: &[RedisApp], tokens: &[String]) -> (usize, Vec<String>) {
+    let mut clients = JoinSet::new();
+    for (number, token) in tokens.iter().enumerate() {
+        let (instances, token) = (instances.to_vec(), token.clone());
+        clients.spawn(async move {
+            let mut token = token;
+            for round in 0..2 {
+                // To the instance first that it was not at before.
+                let answer = refresh_patiently(&instances, number + 1 + round, &token).await;
+                if answer.error() == (400, "invalid_grant".into()) {
+                    return None;
+                }
+                token = answer.token();
+            }
+            Some(token)
+        });
+    }
+    let left: Vec<_> = clients.join_all().await.into_iter().flatten().collect();
+    (tokens.len() - left.len(), left)
+}
+
+/// Panics if the upstream has done more than one refresh for each token that a client has now, or a commit was lost.
+#[track_caller]
+pub(crate) fn assert_nothing_lost(case: &str, upstream: &Upstream, tokens: &[String], events: &[EventKind]) {
+    assert_eq!((upstream.reuses(), upstream.alive()), (0, tokens.len()), "{case}: (reuses, sessions alive)");
+    let rotations: usize = tokens.iter().map(|token| usize::try_from(generation(token)).unwrap()).sum();
+    assert_eq!((upstream.rotations(), upstream.refreshes()), (rotations, rotations), "{case}: what the upstream saw");
+    assert!(!events.contains(&EventKind::CommitLost), "{case}: {events:?}");
+}
+
+/// Of all of them, since the last look.
+pub(crate) fn events(instances: &[RedisApp]) -> Vec<EventKind> {
+    instances.iter().flat_map(App::events).collect()
+}
+
+pub(crate) fn count(events: &[EventKind], kind: EventKind) -> usize {
+    events.iter().filter(|event| **event == kind).count()
+}
