@@ -34,8 +34,9 @@ async fn metric(proxy: &Example, series: &str) -> f64 {
 async fn an_access_token_ends_on_every_proxy_when_its_session_does() {
     let (upstream, redis) = (Upstream::new(), RedisServer::builder().start().await);
     let addr = format!("http://{}", serve_upstream(upstream.clone()).await);
+    // What is remembered for an hour is forgotten because it is told.
     let url = redis.url();
-    let flags = ["--reference-access-tokens", "--resource-prefix", "/api", "--cache-ttl", "1", "--store", &url];
+    let flags = ["--reference-access-tokens", "--resource-prefix", "/api", "--cache-ttl", "3600", "--store", &url];
     let (one, two) = (proxy::start(&addr, &flags).await, proxy::start(&addr, &flags).await);
     let tokens = post(&one.url("/token"), &LOG_IN).await;
     let bearer = format!("Bearer {}", tokens.string("access_token"));
