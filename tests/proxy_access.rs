@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
@@ -13,7 +15,6 @@ use http_body_util::channel::Channel;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::json;
-use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -92,8 +93,14 @@ impl Setup {
         (answer.status, challenge.unwrap_or_default().to_owned())
     }
 
+    /// Waits until the token is refused: the guard hears of an end by a task of its own.
     async fn is_dead(&self, token: &str) {
-        let refused = self.refused("/api/orders", &[&format!("Bearer {token}")]).await;
+        let (bearer, end) = (format!("Bearer {token}"), Instant::now() + SOON);
+        while request(&self.proxy, "/api/orders", &[&bearer]).await.status != StatusCode::UNAUTHORIZED {
+            assert!(Instant::now() < end, "the token is not dead");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let refused = self.refused("/api/orders", &[&bearer]).await;
         assert_eq!(refused, (StatusCode::UNAUTHORIZED, INVALID.into()));
     }
 }

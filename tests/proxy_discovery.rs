@@ -162,15 +162,17 @@ async fn no_detour_is_reported_where_there_is_none() {
 
 #[tokio::test]
 async fn another_path_than_the_guarded_one_is_reported_at_start() {
-    let document = r#"{"token_endpoint":"UP/oauth/token","revocation_endpoint":"UP/revoke"}"#;
+    let document = r#"{"token_endpoint":"UP/oauth/token","revocation_endpoint":"UP/revoke","introspection_endpoint":"UP/inspect"}"#;
     let upstream = upstream(move |_| document.into()).await;
     let words = "the proxy guards other paths than those of the endpoints";
-    for flags in [&[][..], &["--public-url", PUBLIC]] {
+    for flags in [&[][..], &["--public-url", PUBLIC], &["--introspection-path", "/introspect"]] {
         let proxy = proxy::start(&upstream.url(), flags).await;
         proxy.written(words).await;
         let log = proxy.stderr();
         assert!(log.contains("/oauth/token is not --token-path /token"), "{log}");
         assert!(!log.contains("--revocation-path"), "{log}");
+        let asked = flags.contains(&"--introspection-path");
+        assert_eq!(log.contains("/inspect is not --introspection-path /introspect"), asked, "{log}");
     }
 }
 

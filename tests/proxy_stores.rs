@@ -2,11 +2,12 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 
-use self::support::http::{Answer, get, post, serve_upstream};
+use self::support::access::LOG_IN;
+use self::support::http::{Answer, get, post, send, serve_upstream};
 use self::support::process::Example;
 use self::support::redis::RedisServer;
 use self::support::{Upstream, proxy, refresh_form};
@@ -27,6 +28,37 @@ async fn metric(proxy: &Example, series: &str) -> f64 {
     let metrics = get(&format!("http://{}/metrics", proxy.admin_addr())).await;
     let line = metrics.text().lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("no {series} in {}", metrics.text())).parse().unwrap()
+}
+
+#[tokio::test]
+async fn an_access_token_ends_on_every_proxy_when_its_session_does() {
+    let (upstream, redis) = (Upstream::new(), RedisServer::builder().start().await);
+    let addr = format!("http://{}", serve_upstream(upstream.clone()).await);
+    // What is remembered for an hour is forgotten because it is told.
+    let url = redis.url();
+    let flags = ["--reference-access-tokens", "--resource-prefix", "/api", "--cache-ttl", "3600", "--store", &url];
+    let (one, two) = (proxy::start(&addr, &flags).await, proxy::start(&addr, &flags).await);
+    let tokens = post(&one.url("/token"), &LOG_IN).await;
+    let bearer = format!("Bearer {}", tokens.string("access_token"));
+    let status = async |proxy: &Example| {
+        send("GET", &proxy.url("/api"), &[("authorization", &bearer)], "").await.status.as_u16()
+    };
+    for proxy in [&one, &two] {
+        for _ in 0..3 {
+            // What the strict server makes of a path that it does not know.
+            assert_eq!(status(proxy).await, 400);
+            assert_eq!(upstream.seen().pop().unwrap().headers["authorization"], "Bearer at-0-0");
+        }
+    }
+    let form = [("token", &*tokens.string("refresh_token")), ("client_id", "app")];
+    assert_eq!(post(&one.url("/revoke"), &form).await.status, StatusCode::OK);
+    let end = Instant::now() + END;
+    for proxy in [&one, &two] {
+        while status(proxy).await != 401 {
+            assert!(Instant::now() < end, "the access token outlives its session");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
 }
 
 #[tokio::test]
