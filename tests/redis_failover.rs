@@ -28,7 +28,7 @@ async fn two_instances(
     settings: impl Fn(RedisStoreBuilder) -> RedisStoreBuilder,
 ) -> [RedisApp; 2] {
     let one = async || {
-        let builder = settings(RedisStore::builder(url).command_timeout(Duration::from_secs(1)));
+        let builder = settings(RedisStore::builder(url).command_timeout(Duration::from_secs(3)));
         instance_over(builder.connect().await.unwrap(), upstream, |builder| {
             builder.rotation_timeout(Duration::from_secs(1))
         })
@@ -94,7 +94,7 @@ async fn under_load(case: &str, instances: &[RedisApp], upstream: &Upstream, fau
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_planned_failover_loses_nothing_that_a_replica_has() {
     let (sentinels, upstream) = (Sentinels::start().await, Upstream::new());
-    let replicas = |builder: RedisStoreBuilder| builder.wait_for_replicas(1, Duration::from_millis(500));
+    let replicas = |builder: RedisStoreBuilder| builder.wait_for_replicas(1, Duration::from_secs(2));
     let instances = two_instances(&sentinels.url(), &upstream, replicas).await;
     under_load("a planned failover", &instances, &upstream, sentinels.failover()).await;
 }
@@ -102,7 +102,7 @@ async fn a_planned_failover_loses_nothing_that_a_replica_has() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_master_that_is_killed_loses_nothing_that_a_replica_has() {
     let (sentinels, upstream) = (Sentinels::start().await, Upstream::new());
-    let replicas = |builder: RedisStoreBuilder| builder.wait_for_replicas(1, Duration::from_millis(500));
+    let replicas = |builder: RedisStoreBuilder| builder.wait_for_replicas(1, Duration::from_secs(2));
     let instances = two_instances(&sentinels.url(), &upstream, replicas).await;
     let killed = async {
         sentinels.kill_master_and_wait().await;
@@ -177,7 +177,7 @@ async fn tokens_of_writes_that_a_failover_has_lost_are_refused_and_told() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_waits_for_replicas_consumes_nothing_that_a_failover_would_lose() {
     let (sentinels, upstream) = (Sentinels::start().await, Upstream::new());
-    let replicas = |builder: RedisStoreBuilder| builder.wait_for_replicas(1, Duration::from_millis(200));
+    let replicas = |builder: RedisStoreBuilder| builder.wait_for_replicas(1, Duration::from_secs(1));
     let instances = two_instances(&sentinels.url(), &upstream, replicas).await;
     let tokens = log_in_many(&instances, SESSIONS).await;
     hold_replication_back(sentinels.replica()).await;
