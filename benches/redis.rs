@@ -29,7 +29,7 @@ const ROUNDS: usize = 21;
 /// Of each kind in each round.
 const SLICE: Duration = Duration::from_millis(250);
 /// For so long every rotation leaves a kilobyte behind.
-const RETRY_WINDOW: Duration = Duration::from_secs(2);
+const RETRY_WINDOW: Duration = Duration::from_secs(5);
 /// As the store sets it.
 const QUEUE: usize = 1024;
 

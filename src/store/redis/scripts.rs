@@ -2,6 +2,9 @@ use std::sync::LazyLock;
 
 use redis::{Cmd, cmd};
 
+/// How many digits the count of keys has.
+const COUNT_OF_KEYS: usize = 1;
+
 /// What Redis runs in one piece.
 pub(super) struct Script {
     code: &'static str,
@@ -39,7 +42,9 @@ impl Script {
 }
 
 fn invocation(name: &str, script: &str, keys: &[&[u8]], args: &[&[u8]]) -> Cmd {
-    let mut invocation = cmd(name);
-    invocation.arg(script).arg(keys.len()).arg(keys).arg(args);
+    let bytes = |parts: &[&[u8]]| parts.iter().map(|part| part.len()).sum::<usize>();
+    let size = name.len() + script.len() + COUNT_OF_KEYS + bytes(keys) + bytes(args);
+    let mut invocation = Cmd::with_capacity(3 + keys.len() + args.len(), size);
+    invocation.arg(name).arg(script).arg(keys.len()).arg(keys).arg(args);
     invocation
 }
