@@ -254,6 +254,12 @@ impl Commit {
         [Some(&found.tag), previous].contains(&Some(&self.entry.tag))
     }
 
+    /// Whether the grant has been rotated twice and more beyond this write.
+    fn is_history_of(&self, found: &Entry) -> bool {
+        let next = self.record.generation.saturating_add(1);
+        Record::decode(&self.key, &found.tag, &found.value).is_ok_and(|found| found.generation > next)
+    }
+
     /// The windows begin when the client can have its answer, which is long after the rotation if the store was away.
     fn renew_windows<St>(&mut self, shared: &Shared<St>) {
         let now = shared.now();
@@ -290,6 +296,8 @@ impl Background {
             let settled = persist(&mut self.commit, &shared).await;
             let kind = match settled {
                 Some(Committed::Stored) => self.kind,
+                // It was stored before its answer was lost, or others have gone on without it: the session lives.
+                Some(Committed::Overtaken(found)) if self.commit.is_history_of(&found) => self.kind,
                 Some(Committed::Gone | Committed::Overtaken(_)) | None => EventKind::CommitLost,
             };
             self.tell(&shared, kind, started.elapsed());
