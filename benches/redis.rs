@@ -11,18 +11,18 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use fixture::RedisServer;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Value, cmd};
-use server::RedisServer;
 use tower::{Service, ServiceExt as _};
 use tower_layer::Layer as _;
 use tower_oauth_refresh::{RedisStore, Refresh, RefreshLayer, TieredStore};
 
 #[allow(dead_code, unused_imports)]
 #[path = "../tests/support/redis/mod.rs"]
-mod server;
+mod fixture;
 
 const IN_FLIGHT: [usize; 3] = [1, 32, 256];
 const ROUNDS: usize = 21;
