@@ -16,7 +16,7 @@ use crate::client::ClientId;
 use crate::clock::Clock;
 use crate::error::ConfigError;
 use crate::event::{self, Callback, EventKind, Subject};
-use crate::scope::valid_scope;
+use crate::scope::{valid_resource, valid_scope};
 use crate::seal::{Context, Purpose, open_behind};
 use crate::shared::Shared;
 use crate::store::{Key, Store, StoreError};
@@ -138,37 +138,46 @@ impl<St> fmt::Debug for Guard<St> {
 }
 
 /// What a token must be good for, and what becomes of the request that presents it.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    pub(crate) strip: bool,
+    pub(crate) realm: String,
+    pub(crate) scopes: Vec<String>,
+    pub(crate) resource: Option<String>,
+    pub(crate) metadata: Option<String>,
+}
+
+/// The same, checked, with the challenges for whoever does not keep to it.
 #[derive(Debug)]
 pub(crate) struct Rules {
-    strip: bool,
-    realm: String,
-    scopes: Vec<String>,
-    resource: Option<String>,
-    metadata: Option<String>,
+    terms: Terms,
     challenges: Challenges,
 }
 
 impl Rules {
-    pub(crate) fn new(
-        strip: bool,
-        realm: String,
-        scopes: Vec<String>,
-        resource: Option<String>,
-        metadata: Option<String>,
-    ) -> Result<Self, ConfigError> {
+    pub(crate) fn new(terms: Terms) -> Result<Self, ConfigError> {
+        let Terms { realm, scopes, resource, metadata, .. } = &terms;
+        if realm.is_empty() || !realm.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return Err(ConfigError::Realm(realm.clone()));
+        }
+        for (setting, uri) in [("resource", resource), ("resource_metadata", metadata)] {
+            if let Some(uri) = uri.as_ref().filter(|uri| !valid_resource(uri)) {
+                return Err(ConfigError::Uri { setting, uri: uri.clone() });
+            }
+        }
         if let Some(scope) = scopes.iter().find(|scope| !valid_scope(scope) || scope.contains(' ')) {
             return Err(ConfigError::Scope(scope.clone()));
         }
         let scope = (!scopes.is_empty()).then(|| scopes.join(" "));
-        let challenges = Challenges::new(&realm, scope.as_deref(), metadata.as_deref())?;
-        Ok(Self { strip, realm, scopes, resource, metadata, challenges })
+        let challenges = Challenges::new(realm, scope.as_deref(), metadata.as_deref())?;
+        Ok(Self { terms, challenges })
     }
 
-    /// The same with one more scope.
-    pub(crate) fn and_scope(&self, scope: String) -> Result<Self, ConfigError> {
-        let mut scopes = self.scopes.clone();
-        scopes.push(scope);
-        Self::new(self.strip, self.realm.clone(), scopes, self.resource.clone(), self.metadata.clone())
+    /// Others that begin with these.
+    pub(crate) fn but(&self, change: impl FnOnce(&mut Terms)) -> Result<Self, ConfigError> {
+        let mut terms = self.terms.clone();
+        change(&mut terms);
+        Self::new(terms)
     }
 
     pub(crate) const fn challenges(&self) -> &Challenges {
@@ -182,16 +191,16 @@ impl Rules {
         ticket: &Ticket,
         grant: AccessGrant,
     ) -> Result<(), AccessError> {
-        if let Some(resource) = &self.resource
+        if let Some(resource) = &self.terms.resource
             && !grant.resources().any(|known| known == resource)
         {
             tracing::debug!("an access token was refused that is for another resource");
             return Err(AccessError::InvalidToken);
         }
-        if !self.scopes.iter().all(|scope| grant.has_scope(scope)) {
+        if !self.terms.scopes.iter().all(|scope| grant.has_scope(scope)) {
             return Err(AccessError::InsufficientScope);
         }
-        if self.strip {
+        if self.terms.strip {
             request.headers_mut().remove(AUTHORIZATION);
         } else {
             request.headers_mut().insert(AUTHORIZATION, bearer(ticket, &grant).map_err(AccessError::Store)?);
