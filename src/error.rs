@@ -32,8 +32,8 @@ pub enum Error {
     /// 401 `invalid_client`: the request names no client. With a `WWW-Authenticate: Basic` challenge if it tried that
     /// scheme (RFC 6749 §5.2), and without one if it did not.
     ///
-    /// RFC 9110 §15.5.2 wants a challenge in every 401. But there is no scheme for a client that authenticates itself in
-    /// the body, or not at all, and a browser that is offered Basic asks its user for a password. Most authorization
+    /// RFC 9110 §15.5.2 wants a challenge in every 401. But there is no scheme for a client that authenticates itself
+    /// in the body, or not at all, and a browser that is offered Basic asks its user for a password. Most authorization
     /// servers leave it out as well.
     #[error("the request names no client")]
     InvalidClient {

@@ -18,7 +18,8 @@ pub struct Event {
     pub client_id: Option<ClientId>,
     /// The grant that the presented token belongs to, if it has the layer's format.
     pub grant: Option<GrantName>,
-    /// The handle of the same grant, whether there is one or not: for [`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant).
+    /// The handle of the same grant, whether there is one or not: for
+    /// [`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant).
     pub grant_key: Option<GrantKey>,
     /// The generation of the token that was presented or, for [`EventKind::Issued`] and [`EventKind::Adopted`], issued;
     /// for [`EventKind::Ended`], that of the grant.

@@ -44,27 +44,28 @@ impl<St: Store> RefreshLayer<St> {
         crate::AccessLayerBuilder::over(&self.shared)
     }
 
-    /// Ends a grant, and its access tokens on every instance, as the reuse of an old token does: for a page of sessions,
-    /// to log a user out everywhere, or when an authorization code is used twice (RFC 6749 §4.1.2).
+    /// Ends a grant, and its access tokens on every instance, as the reuse of an old token does: for a page of
+    /// sessions, to log a user out everywhere, or when an authorization code is used twice (RFC 6749 §4.1.2).
     ///
-    /// `true` if there was a grant to end; once it has ended, `false`, however often it is called again. What begins from
-    /// then on finds no grant, and a rotation that is under way gets `invalid_grant`: it has no answer yet, and will find
-    /// nothing to commit it to. An [`AccessLayer`](crate::AccessLayer) refuses the access tokens as soon as it hears of the
-    /// end, and within its [`cache_ttl`](crate::AccessLayerBuilder::cache_ttl) whatever happens; that they end with it
-    /// depends on no setting of this layer, so that a program which has none to serve may make one over the same store.
+    /// `true` if there was a grant to end; once it has ended, `false`, however often it is called again. What begins
+    /// from then on finds no grant, and a rotation that is under way gets `invalid_grant`: it has no answer yet, and
+    /// will find nothing to commit it to. An [`AccessLayer`](crate::AccessLayer) refuses the access tokens as soon as
+    /// it hears of the end, and within its [`cache_ttl`](crate::AccessLayerBuilder::cache_ttl) whatever happens; that
+    /// they end with it depends on no setting of this layer, so that a program which has none to serve may make one
+    /// over the same store.
     ///
-    /// The inner service hears nothing of it. Its token can be opened by nobody but the client, so it is revoked there by a
-    /// client's revocation request (RFC 7009) alone; until it expires the inner service keeps a session that nobody
-    /// reaches. Nor do access tokens of the inner service end, where clients hold those.
+    /// The inner service hears nothing of it. Its token can be opened by nobody but the client, so it is revoked there
+    /// by a client's revocation request (RFC 7009) alone; until it expires the inner service keeps a session that
+    /// nobody reaches. Nor do access tokens of the inner service end, where clients hold those.
     ///
     /// From its first poll it runs to its end, also when the future is dropped in a tokio runtime, and
-    /// [`drain`](Self::drain) waits for it. A grant that its client has revoked while the inner service was away has ended:
-    /// it is left there for the client to repeat that.
+    /// [`drain`](Self::drain) waits for it. A grant that its client has revoked while the inner service was away has
+    /// ended: it is left there for the client to repeat that.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; the grant may have ended or not, and calling again is safe. The end is as lasting as a write of the
-    /// store is.
+    /// [`StoreError`]; the grant may have ended or not, and calling again is safe. The end is as lasting as a write of
+    /// the store is.
     ///
     /// # Example
     ///

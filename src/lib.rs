@@ -56,6 +56,12 @@
 //! It binds tokens to clients, it does not authenticate clients: the inner service does that on every request, before
 //! anything is committed.
 //!
+//! # Sessions
+//!
+//! Every token answer of the layer carries the [`GrantKey`] of its grant in the extensions of the response, for a layer
+//! outside that notes which session a log-in began. With it the program ends a grant itself, by
+//! [`RefreshLayer::end_grant`]: on a page of sessions, or when a user is to be logged out everywhere.
+//!
 //! # Access tokens
 //!
 //! Some servers must not hand the upstream's access token to the client either. With

@@ -83,17 +83,18 @@ pub(crate) struct Cli {
     /// Require an access token of the proxy's own for this path and what is below it, in every spelling, and send the
     /// upstream its own in its place; may be repeated; needs --reference-access-tokens
     ///
-    /// The preflights of CORS reach the upstream without one, and without any Authorization.
+    /// Below a prefix that lies below another, what is asked for there holds as well. The preflights of CORS reach the
+    /// upstream without a token, and without any Authorization.
     #[arg(long, env = "PROXY_RESOURCE_PREFIX", value_name = "PATH", value_delimiter = ',')]
     pub(crate) resource_prefix: Vec<Prefix>,
 
-    /// A scope that is required below every --resource-prefix, or as PATH=SCOPE below that one; may be repeated, and then
-    /// all of them are
+    /// A scope that is required below every --resource-prefix, or as PATH=SCOPE below that one; may be repeated, and
+    /// then all of them are
     #[arg(long, env = "PROXY_RESOURCE_SCOPE", value_name = "[PATH=]SCOPE", value_delimiter = ',')]
     resource_scope: Vec<String>,
 
-    /// The resource that an access token must be for (RFC 8707) below every --resource-prefix, or as PATH=URI below that
-    /// one; may be repeated
+    /// The resource that an access token must be for (RFC 8707) below every --resource-prefix, or as PATH=URI below
+    /// that one; may be repeated
     #[arg(long, env = "PROXY_RESOURCE", value_name = "[PATH=]URI", value_delimiter = ',')]
     resource: Vec<String>,
 

@@ -75,8 +75,8 @@ impl<St> Guard<St> {
     }
 }
 
-/// Whether this is a preflight of CORS (Fetch §3.3.2), which a browser sends without credentials before it asks for what
-/// needs some.
+/// Whether this is a preflight of CORS (Fetch §3.3.2), which a browser sends without credentials before it asks for
+/// what needs some.
 fn is_preflight<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     *request.method() == Method::OPTIONS

@@ -80,8 +80,8 @@ impl<St: Store> AccessLayer<St> {
         self.but(|terms| terms.resource = Some(resource.into()))
     }
 
-    /// The same layer with this [`resource_metadata`](AccessLayerBuilder::resource_metadata) in its challenges. It shares
-    /// what is remembered with this one.
+    /// The same layer with this [`resource_metadata`](AccessLayerBuilder::resource_metadata) in its challenges. It
+    /// shares what is remembered with this one.
     ///
     /// # Errors
     ///
@@ -206,11 +206,11 @@ impl<St: Store> AccessLayerBuilder<St> {
     }
 
     /// Calls `callback` on what an operator wants to know, in the place of the callback of the
-    /// [`RefreshLayer`](crate::RefreshLayer) that this one comes from, if it does: [`AccessRefused`], [`StoreUnavailable`]
-    /// and [`StoreCorrupt`]. It runs within the request and must not block.
+    /// [`RefreshLayer`](crate::RefreshLayer) that this one comes from, if it does: [`AccessRefused`],
+    /// [`StoreUnavailable`] and [`StoreCorrupt`]. It runs within the request and must not block.
     ///
-    /// A request that is let through tells nothing, and nor does one whose token nobody knows, or whose scope or resource
-    /// is another: those are the client's to put right.
+    /// A request that is let through tells nothing, and nor does one whose token nobody knows, or whose scope or
+    /// resource is another: those are the client's to put right.
     ///
     /// [`AccessRefused`]: crate::EventKind::AccessRefused
     /// [`StoreUnavailable`]: crate::EventKind::StoreUnavailable

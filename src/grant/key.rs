@@ -16,8 +16,8 @@ const ENCODED_LEN: usize = 43;
 /// response with which a grant begins, is adopted or rotated, or that is given again; an
 /// [`Event`](crate::Event) and an [`AccessGrant`](crate::AccessGrant) name it as well.
 ///
-/// It is no secret: a hash of random bytes, of which no token can be made. It is the key under which the store keeps the
-/// grant, and its first digits are the [`GrantName`](crate::GrantName) of logs.
+/// It is no secret: a hash of random bytes, of which no token can be made. It is the key under which the store keeps
+/// the grant, and its first digits are the [`GrantName`](crate::GrantName) of logs.
 ///
 /// As text it is base64url of 43 characters:
 ///
