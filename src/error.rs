@@ -30,7 +30,11 @@ pub enum Error {
     #[error("the request body is too large")]
     BodyTooLarge,
     /// 401 `invalid_client`: the request names no client. With a `WWW-Authenticate: Basic` challenge if it tried that
-    /// scheme (RFC 6749 §5.2).
+    /// scheme (RFC 6749 §5.2), and without one if it did not.
+    ///
+    /// RFC 9110 §15.5.2 wants a challenge in every 401. But there is no scheme for a client that authenticates itself
+    /// in the body, or not at all, and a browser that is offered Basic asks its user for a password. Other
+    /// authorization servers (Ory's fosite, Spring's) send none either.
     #[error("the request names no client")]
     InvalidClient {
         /// Whether the request tried HTTP Basic.

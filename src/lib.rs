@@ -56,6 +56,12 @@
 //! It binds tokens to clients, it does not authenticate clients: the inner service does that on every request, before
 //! anything is committed.
 //!
+//! # Sessions
+//!
+//! Every token answer of the layer carries the [`GrantKey`] of its grant in the extensions of the response, for a layer
+//! outside that notes which session a log-in began. With it the program ends a grant itself, by
+//! [`RefreshLayer::end_grant`]: on a page of sessions, or when a user is to be logged out everywhere.
+//!
 //! # Access tokens
 //!
 //! Some servers must not hand the upstream's access token to the client either. With
@@ -81,6 +87,7 @@ mod both;
 mod client;
 mod clock;
 mod config;
+mod ending;
 mod error;
 mod event;
 mod exchange;
@@ -114,6 +121,7 @@ pub use self::clock::{Clock, SystemClock, Timestamp};
 pub use self::error::{ConfigError, Error};
 pub use self::event::{Event, EventKind, GrantName};
 pub use self::future::ResponseFuture;
+pub use self::grant::{GrantKey, InvalidGrantKey};
 pub use self::layer::{RefreshLayer, RefreshLayerBuilder};
 pub use self::random::{OsRandom, RandomUnavailable, SecureRandom};
 pub use self::service::Refresh;

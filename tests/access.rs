@@ -130,6 +130,27 @@ async fn layers_with_more_scopes_share_what_is_remembered() {
 }
 
 #[tokio::test]
+async fn layers_of_several_resources_share_what_is_remembered() {
+    let app = referencing();
+    let token = issued(&app, r#"{"scope":"read"}"#, &["https://one"]).await;
+    let one = Guarded::with(&app, |builder| builder.resource("https://one").require_scope("read"));
+    let two = Guarded::of(one.layer.with_resource("https://two").unwrap());
+    let told = Guarded::of(two.layer.with_resource_metadata("https://two/meta").unwrap());
+    assert_eq!(one.status(&token).await, 200);
+    app.store.calls();
+    assert_eq!((two.status(&token).await, told.status(&token).await), (401, 401));
+    assert_eq!(app.store.calls(), []);
+    let challenges = [&one, &two, &told].map(async |guarded: &Guarded| guarded.send(&[]).await.0);
+    let [one_says, two_says, told_says] = challenges;
+    assert_eq!(header(&one_says.await, "www-authenticate"), header(&two_says.await, "www-authenticate"));
+    let challenge = header(&told_says.await, "www-authenticate").remove(0);
+    assert_eq!(challenge, r#"Bearer realm="oauth", scope="read", resource_metadata="https://two/meta""#);
+    let uri = |setting: &'static str| ConfigError::Uri { setting, uri: "two".into() };
+    assert_eq!(one.layer.with_resource("two").unwrap_err(), uri("resource"));
+    assert_eq!(one.layer.with_resource_metadata("two").unwrap_err(), uri("resource_metadata"));
+}
+
+#[tokio::test]
 async fn a_resource_server_can_be_another_process_with_another_prefix() {
     let app = App::with(|builder| builder.reference_access_tokens().access_token_prefix("acme-at_"));
     let answer = app.post("/token", &LOG_IN).await;

@@ -224,6 +224,104 @@ async fn every_spelling_of_a_resource_is_guarded_and_nothing_else_is() {
     }
 }
 
+/// A token for these resources, whose scope is `read write`.
+async fn token_for(setup: &Setup, resources: &[&str]) -> String {
+    let form: Vec<_> = LOG_IN.into_iter().chain(resources.iter().map(|resource| ("resource", *resource))).collect();
+    access_token(&post(&setup.proxy.url("/token"), &form).await)
+}
+
+#[tokio::test]
+async fn below_each_prefix_its_own_rules_hold() {
+    let setup = Setup::start(&[
+        "--resource-prefix=/api/admin,/v2,/v3",
+        "--resource-scope=read",
+        "--resource-scope=/api/admin=write admin",
+        "--resource-scope=/v3=write",
+        "--resource=/v2=https://v2.example",
+        "--resource-metadata=https://a.example/meta",
+        "--resource-metadata=/v2=https://v2.example/meta",
+    ])
+    .await;
+    let (anywhere, second) = (token_for(&setup, &[]).await, token_for(&setup, &["https://v2.example"]).await);
+    for (path, token) in [("/api/x", &anywhere), ("/api", &second), ("/v2/x", &second), ("/v3", &anywhere)] {
+        assert_eq!(setup.reached(path, token).await.len(), 1, "{path}");
+    }
+    let invalid = |metadata: &str| format!(r#"{INVALID}, resource_metadata="{metadata}""#);
+    let insufficient = r#"Bearer realm="oauth", error="insufficient_scope", error_description="the access token has not the scope that is required", scope="read write admin", resource_metadata="https://a.example/meta""#;
+    let missing = r#"Bearer realm="oauth", scope="read write", resource_metadata="https://a.example/meta""#;
+    let refused = [
+        ("/api/admin", Some(&anywhere), 403, insufficient.to_owned()),
+        ("/API/Admin/x", Some(&second), 403, insufficient.to_owned()),
+        ("/v2", Some(&anywhere), 401, invalid("https://v2.example/meta")),
+        ("/v3/x", None, 401, missing.to_owned()),
+    ];
+    for (path, token, status, challenge) in refused {
+        let bearer = token.map(|token| format!("Bearer {token}"));
+        let values: Vec<_> = bearer.iter().map(String::as_str).collect();
+        let answer = setup.refused(path, &values).await;
+        assert_eq!(answer, (StatusCode::from_u16(status).unwrap(), challenge), "{path}");
+    }
+}
+
+/// Of two servers one may take such a path for the one resource and one for the other.
+#[tokio::test]
+async fn a_path_that_could_be_below_several_prefixes_needs_what_each_of_them_does() {
+    let setup = Setup::start(&[
+        "--resource-prefix=/api/admin,/v2,/v3",
+        "--resource-scope=/api/admin=admin",
+        "--resource=/v2=https://v2.example,/v3=https://v3.example",
+    ])
+    .await;
+    let both = token_for(&setup, &["https://v2.example", "https://v3.example"]).await;
+    let bearer = format!("Bearer {both}");
+    for (path, status) in [("/api/admin/../x", 403), ("/api%2Fadmin", 403), ("/v2/../v3", 400), ("/v3/..;/v2", 400)] {
+        let (refused, _) = setup.refused(path, &[&bearer]).await;
+        assert_eq!(refused, status, "{path}");
+    }
+    let answer = request(&setup.proxy, "/v2/../v3", &[&bearer]).await;
+    assert_eq!(answer.json()["error"], "invalid_request", "{answer:?}");
+    for (path, token) in [("/v2/../api", &both), ("/api/../v2", &both), ("/v3", &both)] {
+        assert_eq!(setup.reached(path, token).await, ["Bearer at-0-0"], "{path}");
+    }
+    let (anywhere, path) = (token_for(&setup, &[]).await, "/v2/../api");
+    let refused = setup.refused(path, &[&format!("Bearer {anywhere}")]).await;
+    assert_eq!(refused.0, StatusCode::UNAUTHORIZED, "{path} may be below /v2");
+}
+
+#[tokio::test]
+async fn a_preflight_reaches_the_upstream_without_credentials() {
+    const ORIGIN: &str = "Origin: https://app.example\r\n";
+    const METHOD: &str = "Access-Control-Request-Method: GET\r\n";
+    let both = [ORIGIN, METHOD].concat();
+    let setup = Setup::start(&["--resource-prefix=/v2,/v3", "--resource=/v2=https://v2,/v3=https://v3"]).await;
+    let token = access_token(&setup.log_in().await);
+    let ask = async |method: &str, path: &str, headers: &str| {
+        let before = setup.upstream.seen().len();
+        let bearer = format!("Authorization: Bearer {token}\r\nAuthorization: Basic YTpi\r\n");
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: a\r\n{headers}{bearer}Connection: close\r\n\r\n");
+        let answer = parse(&raw(setup.proxy.addr(), &head).await);
+        (answer, setup.upstream.seen().get(before).cloned())
+    };
+    for path in ["/api", "/api/orders", "/%61PI/x", "/v2/../v3"] {
+        setup.upstream.then(Act::Answer(200, "text/plain", "of upstream"));
+        let (answer, seen) = ask("OPTIONS", path, &both).await;
+        assert_eq!((answer.status, answer.text()), (StatusCode::OK, "of upstream"), "{path}");
+        let seen = seen.unwrap();
+        assert_eq!((seen.method.as_str(), seen.path.as_str()), ("OPTIONS", path));
+        assert_eq!(seen.headers["access-control-request-method"], "GET", "{path}");
+        assert_eq!(seen.headers.get("authorization"), None, "{path}");
+    }
+    for (name, method, headers) in
+        [("no origin", "OPTIONS", METHOD), ("asks for no method", "OPTIONS", ORIGIN), ("no preflight", "GET", &both)]
+    {
+        let (answer, seen) = ask(method, "/api", headers).await;
+        assert_eq!((answer.status, seen.is_none()), (StatusCode::BAD_REQUEST, true), "{name}: it has two tokens");
+    }
+    setup.upstream.then(Act::Answer(200, "text/plain", "of upstream"));
+    let (_, seen) = ask("OPTIONS", "/open", &both).await;
+    assert_eq!(seen.unwrap().headers.get_all("authorization").iter().count(), 2, "what is not guarded is not touched");
+}
+
 #[tokio::test]
 async fn tokens_of_the_proxys_own_are_introspected_in_every_spelling_of_the_path() {
     let setup = Setup::start(&["--introspection-path", "/introspect"]).await;

@@ -66,6 +66,37 @@ fn what_makes_no_sense_is_refused_with_status_2_and_says_why() {
             "--revocation-path /revoke is below --resource-prefix //Revoke",
         ),
         (&["--reference-access-tokens", "--resource-prefix", "/"], "--token-path /token is below --resource-prefix /"),
+        (&["--resource-scope", "read"], "--resource-scope needs --resource-prefix"),
+        (&["--resource", "https://a"], "--resource needs --resource-prefix"),
+        (&["--resource-metadata", "https://a"], "--resource-metadata needs --resource-prefix"),
+        (
+            &["--reference-access-tokens", "--resource-prefix", "/api", "--resource-scope", "/apo=read"],
+            "--resource-scope: /apo is no --resource-prefix",
+        ),
+        (
+            &["--reference-access-tokens", "--resource-prefix", "/api", "--resource-scope", "a\"b"],
+            r#"--resource-scope: "a\"b" is not a scope"#,
+        ),
+        (
+            &["--reference-access-tokens", "--resource-prefix", "/api", "--resource", "/api=api"],
+            r#"--resource: "api" is not a URI such as"#,
+        ),
+        (
+            &["--reference-access-tokens", "--resource-prefix", "/api", "--resource", "https://a,https://b"],
+            "--resource: https://a and https://b are both for /api",
+        ),
+        (
+            &[
+                "--reference-access-tokens",
+                "--resource-prefix=/api,/api/x",
+                "--resource=/api=https://a,/api/x=https://b",
+            ],
+            "--resource: /api/x is below /api, which is for another",
+        ),
+        (
+            &["--reference-access-tokens", "--resource-prefix", "/api", "--resource-metadata", "meta"],
+            r#"--resource-metadata: "meta" is not a URI such as"#,
+        ),
         (
             &["--reference-access-tokens", "--resource-prefix", "/api", "--cache-ttl", "86401"],
             "--cache-ttl must be at most a day",
@@ -117,6 +148,9 @@ fn the_environment_is_checked_like_the_flags() {
         ("PROXY_STRICT", "perhaps", "--strict"),
         ("PROXY_KEEP_ID_TOKEN", "yes", "--keep-id-token needs"),
         ("PROXY_RESOURCE_PREFIX", "/api,/v2", "--resource-prefix needs"),
+        ("PROXY_RESOURCE_SCOPE", "read", "--resource-scope needs"),
+        ("PROXY_RESOURCE", "https://a", "--resource needs"),
+        ("PROXY_RESOURCE_METADATA", "https://a", "--resource-metadata needs"),
         ("PROXY_STORE", "mysql", "no store is called"),
         ("PROXY_ROTATION_TIMEOUT", "0", "--rotation-timeout must be"),
     ] {
@@ -132,7 +166,7 @@ fn every_flag_has_an_environment_variable_and_help() {
     let flags =
         help.lines().filter_map(|line| line.trim().strip_prefix("--")).map(|line| line.split(' ').next().unwrap());
     let flags: Vec<_> = flags.collect();
-    assert_eq!(flags.len(), 23, "{flags:?}");
+    assert_eq!(flags.len(), 26, "{flags:?}");
     for flag in flags {
         let variable = format!("[env: PROXY_{}", flag.to_uppercase().replace('-', "_"));
         assert!(help.contains(&variable), "--{flag} has no {variable}]");
@@ -168,6 +202,9 @@ async fn the_environment_is_as_good_as_the_flags() {
         ("PROXY_REFERENCE_ACCESS_TOKENS", "yes"),
         ("PROXY_KEEP_ID_TOKEN", "no"),
         ("PROXY_RESOURCE_PREFIX", "/api,/v2"),
+        ("PROXY_RESOURCE_SCOPE", "read,/v2=write"),
+        ("PROXY_RESOURCE", "/v2=https://v2.example"),
+        ("PROXY_RESOURCE_METADATA", "https://meta.example"),
         ("PROXY_RETRY_WINDOW", "0.5"),
         ("PROXY_RECOVERY_WINDOW", "0"),
         ("PROXY_IDLE_LIFETIME", "60"),
@@ -184,7 +221,12 @@ async fn the_environment_is_as_good_as_the_flags() {
     let line: serde_json::Value = log.lines().map(|line| serde_json::from_str(line).unwrap()).nth(1).unwrap();
     assert_eq!(line["message"], format!("listening on http://{}", proxy.addr()));
     for path in ["/api", "/v2/x"] {
-        assert_eq!(get(&proxy.url(path)).await.status, 401, "{path}");
+        let answer = get(&proxy.url(path)).await;
+        assert_eq!(answer.status, 401, "{path}");
+        let challenge = answer.headers["www-authenticate"].to_str().unwrap();
+        let scope = if path == "/api" { "read" } else { "read write" };
+        let expected = format!(r#"Bearer realm="oauth", scope="{scope}", resource_metadata="https://meta.example""#);
+        assert_eq!(challenge, expected, "{path}");
     }
     assert_eq!((&line["upstream"], &line["store"]), (&"http://127.0.0.1:1/".into(), &"memory".into()));
 }

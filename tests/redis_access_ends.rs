@@ -2,13 +2,15 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use support::access::{LOG_IN, Resource, pair};
 use support::redis::{Fault, RedisServer, Wire};
 use support::{Act, App, ManualClock, Upstream, settle};
+use tokio::sync::Notify;
 use tower::Layer as _;
-use tower_oauth_refresh::store::TieredStore;
+use tower_oauth_refresh::store::{Announcement, Announcements, Key, Store as _, TieredStore};
 use tower_oauth_refresh::{AccessLayer, RedisStore};
 
 /// When to give up what comes with certainty.
@@ -82,12 +84,29 @@ async fn listened_to(server: &RedisServer, by: i64) {
     settle().await;
 }
 
+/// The next key of which an instance hears that it has ended.
+async fn ended(announcements: &mut Announcements, what: &str) -> Key {
+    let heard = async {
+        loop {
+            match announcements.next().await {
+                Some(Announcement::Ended(key)) => return key,
+                Some(_) => {}
+                None => panic!("{what}: the channel is closed"),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, heard).await.unwrap_or_else(|_| panic!("{what}: nobody has told"))
+}
+
+/// An hour is longer than anybody waits here: what ends is heard of, or is remembered.
 #[tokio::test]
 async fn whatever_ends_an_access_token_ends_it_on_every_instance() {
     let server = RedisServer::start().await;
     let instances = three(&server, HOUR).await;
+    let mut ears = instances.each_ref().map(|instance| instance.app.store.announcements().unwrap());
     let app = &instances[1].app;
-    for name in ["revoked", "revoked alone", "reused", "dead upstream"] {
+    for name in ["revoked", "revoked alone", "reused", "ended by the program", "dead upstream"] {
+        app.events();
         let (first, one) = pair(&app.post("/token", &LOG_IN).await);
         let (second, two) = pair(&app.refresh(&first).await);
         let (_, elsewhere) = pair(&app.post("/token", &LOG_IN).await);
@@ -102,12 +121,13 @@ async fn whatever_ends_an_access_token_ends_it_on_every_instance() {
                 assert_eq!(instance.status(token).await, 200, "{name}, remembered");
             }
         }
-        let mut ended = vec![&one, &two];
+        let mut over = vec![&one, &two];
+        instances[1].wire.commands();
         match name {
             "revoked" => assert_eq!(app.revoke(&second).await.status, 200),
             "revoked alone" => {
                 assert_eq!(app.revoke(&two).await.status, 200);
-                ended = vec![&two];
+                over = vec![&two];
             }
             "reused" => {
                 let third = app.refresh(&second).await.token();
@@ -115,13 +135,24 @@ async fn whatever_ends_an_access_token_ends_it_on_every_instance() {
                 assert_eq!(app.refresh(&first).await.status, 400);
                 assert_eq!(app.refresh(&third).await.status, 400, "{name}: the grant has ended");
             }
+            "ended by the program" => {
+                let grant = app.take_events()[0].grant_key.unwrap();
+                assert!(app.layer.end_grant(&grant).await.unwrap());
+            }
             _ => {
                 app.upstream.then(Act::Answer(400, "application/json", r#"{"error":"invalid_grant"}"#));
                 assert_eq!(app.refresh(&second).await.status, 400);
             }
         }
+        let sent = instances[1].wire.commands();
+        assert!(sent.iter().any(|words| words[0] == "PUBLISH"), "{name}: it is on its way before the client knows");
+        let [here, ears @ ..] = ears.each_mut();
+        let key = ended(here, name).await;
+        for ear in ears {
+            while ended(ear, name).await != key {}
+        }
         for instance in &instances {
-            for token in &ended {
+            for token in &over {
                 instance.refuses(token, name).await;
             }
             assert_eq!(instance.status(&elsewhere).await, 200, "{name}: another grant lives");
@@ -175,6 +206,31 @@ async fn a_subscriber_that_reconnects_has_its_cache_emptied() {
     assert_eq!(other.status(&access).await, 200, "nobody has told");
     other.wire.unhook();
     other.refuses(&access, "a subscriber that is back").await;
+}
+
+/// Nobody tells it what ends, and what it remembers is good for an hour.
+#[tokio::test]
+async fn an_instance_that_loses_the_channel_trusts_nothing_that_it_remembers() {
+    let server = RedisServer::start().await;
+    for name in ["closed", "silent"] {
+        let [ending, other, _] = three(&server, HOUR).await;
+        let (token, access) = pair(&ending.app.post("/token", &LOG_IN).await);
+        assert_eq!(other.status(&access).await, 200, "{name}");
+        listened_to(&server, 1).await;
+        assert_eq!(other.status(&access).await, 200, "{name}, remembered");
+        let never = Arc::new(Notify::new());
+        other.wire.hook(move |words| match &*words[0] {
+            b"SUBSCRIBE" => Fault::Drop,
+            b"PING" => Fault::Hold(Arc::clone(&never)),
+            _ => Fault::Pass,
+        });
+        ending.wire.hook(|words| if words[0] == "PUBLISH" { Fault::Drop } else { Fault::Pass });
+        assert_eq!(ending.app.revoke(&token).await.status, 200, "{name}");
+        if name == "closed" {
+            server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+        }
+        other.refuses(&access, name).await;
+    }
 }
 
 /// What ends while a server is away for some, or was away for all, ends everywhere when it is back.

@@ -9,6 +9,7 @@ use tower_oauth_refresh::{AccessLayerBuilder, ConfigError, RefreshLayerBuilder, 
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::prefix::Prefix;
+use crate::rules::{Rule, rules};
 use crate::store::{Cache, StoreChoice};
 use crate::upstream::{PublicUrl, Upstream};
 
@@ -81,8 +82,26 @@ pub(crate) struct Cli {
 
     /// Require an access token of the proxy's own for this path and what is below it, in every spelling, and send the
     /// upstream its own in its place; may be repeated; needs --reference-access-tokens
+    ///
+    /// Below a prefix that lies below another, what is asked for there holds as well. The preflights of CORS reach the
+    /// upstream without a token, and without any Authorization.
     #[arg(long, env = "PROXY_RESOURCE_PREFIX", value_name = "PATH", value_delimiter = ',')]
     pub(crate) resource_prefix: Vec<Prefix>,
+
+    /// A scope that is required below every --resource-prefix, or as PATH=SCOPE below that one; may be repeated, and
+    /// then all of them are
+    #[arg(long, env = "PROXY_RESOURCE_SCOPE", value_name = "[PATH=]SCOPE", value_delimiter = ',')]
+    resource_scope: Vec<String>,
+
+    /// The resource that an access token must be for (RFC 8707) below every --resource-prefix, or as PATH=URI below
+    /// that one; may be repeated
+    #[arg(long, env = "PROXY_RESOURCE", value_name = "[PATH=]URI", value_delimiter = ',')]
+    resource: Vec<String>,
+
+    /// Where the metadata of the resource are (RFC 9728), for the challenges below every --resource-prefix, or as
+    /// PATH=URL below that one; may be repeated
+    #[arg(long, env = "PROXY_RESOURCE_METADATA", value_name = "[PATH=]URL", value_delimiter = ',')]
+    resource_metadata: Vec<String>,
 
     /// How long a repeated refresh gets the same answer again; 0: never [default: 60, in the demo 5]
     #[arg(long, env = "PROXY_RETRY_WINDOW", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
@@ -157,6 +176,7 @@ impl Cli {
         if !self.reference_access_tokens && !self.resource_prefix.is_empty() {
             return Err("--resource-prefix needs --reference-access-tokens".into());
         }
+        self.rules()?;
         // Whoever asks for a token has none yet.
         let endpoints = [
             ("--token-path", Some(self.token_path())),
@@ -170,6 +190,11 @@ impl Cli {
             }
         }
         Ok(())
+    }
+
+    /// What is asked for below each of the prefixes.
+    pub(crate) fn rules(&self) -> Result<Vec<Rule>, String> {
+        rules(&self.resource_prefix, &self.resource_scope, &self.resource, &self.resource_metadata)
     }
 
     /// Which store. Not left to clap, whose message would repeat the password of a URL.
@@ -256,6 +281,8 @@ pub(crate) fn config_error(error: &ConfigError) -> String {
         ConfigError::RecoveryWithinRetry => "--recovery-window must be 0 or longer than --retry-window".into(),
         ConfigError::StrictWithWindow => "--strict allows neither a --retry-window nor a --recovery-window".into(),
         ConfigError::IdTokenWithoutReference => "--keep-id-token needs --reference-access-tokens".into(),
+        ConfigError::Scope(scope) => format!("--resource-scope: {scope:?} is not a scope"),
+        ConfigError::Uri { setting, uri } => format!("{}: {uri:?} is not a URI such as https://a/b", flag(setting)),
         ConfigError::CacheTtl => "--cache-ttl must be at most a day (86400) with --resource-prefix".into(),
         other => other.to_string(),
     }

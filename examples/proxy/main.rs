@@ -20,6 +20,7 @@ mod logging;
 mod metrics;
 mod prefix;
 mod resources;
+mod rules;
 mod server;
 mod shutdown;
 mod store;
@@ -113,12 +114,13 @@ fn layer<S: Store>(cli: &Cli, store: S, metrics: &Metrics) -> Result<RefreshLaye
 }
 
 fn resources<S: Store>(cli: &Cli, layer: &RefreshLayer<S>) -> Result<Resources<S>, Failure> {
-    if cli.resource_prefix.is_empty() {
+    let rules = cli.rules().map_err(Failure::Usage)?;
+    if rules.is_empty() {
         return Ok(Resources::none());
     }
     let access = cli.configure_access(layer.access()).build();
-    let access = access.map_err(|error| Failure::Usage(cli::config_error(&error)))?;
-    Ok(Resources::below(cli.resource_prefix.clone(), access))
+    let resources = access.and_then(|access| Resources::below(rules, &access));
+    resources.map_err(|error| Failure::Usage(cli::config_error(&error)))
 }
 
 /// One thread if there is one processor: what wakes up others is not for nothing.

@@ -7,13 +7,27 @@ use http::uri::PathAndQuery;
 use percent_encoding::percent_decode;
 
 /// Where resources begin.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Prefix {
     text: String,
     names: Vec<Vec<u8>>,
 }
 
 impl Prefix {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// How many names it has.
+    pub(crate) fn depth(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether the other one is this one or below it.
+    pub(crate) fn encloses(&self, other: &Self) -> bool {
+        other.names.starts_with(&self.names)
+    }
+
     /// Whether any server could take `path` for this one or for one below it.
     ///
     /// It is read as the most obliging of servers would: escapes are decoded, slashes in escapes and backslashes

@@ -27,7 +27,7 @@ use crate::answer;
 use crate::discovery::Discovery;
 use crate::forward::{Forward, ForwardError};
 use crate::metrics::{InFlight, Metrics};
-use crate::resources::{Guarded, Resources};
+use crate::resources::{self, Guarded, Resources};
 
 /// How long a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -152,7 +152,7 @@ pin_project! {
     /// The body of an answer; until it is dropped its request is under way.
     struct AnswerBody {
         #[pin]
-        body: Either<ResponseBody<Either<InnerBody, ResponseBody<InnerBody>>>, Full<Bytes>>,
+        body: Either<ResponseBody<resources::Body<InnerBody>>, Full<Bytes>>,
         _in_flight: InFlight,
     }
 }

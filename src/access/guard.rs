@@ -1,18 +1,22 @@
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Request};
 
 use super::cache::{Cache, Found};
 use super::challenge::{AccessError, Challenges};
-use super::check::{Dead, check};
+use super::check::{Dead, Refused, check};
 use super::grant::AccessGrant;
 use super::listener::Listener;
 use super::present::{Presented, presented};
+use super::record::AccessRecord;
+use crate::client::ClientId;
 use crate::clock::Clock;
 use crate::error::ConfigError;
-use crate::scope::valid_scope;
+use crate::event::{self, Callback, EventKind, Subject};
+use crate::scope::{valid_resource, valid_scope};
 use crate::seal::{Context, Purpose, open_behind};
 use crate::shared::Shared;
 use crate::store::{Key, Store, StoreError};
@@ -25,6 +29,7 @@ pub(crate) struct Guard<St> {
     pub(crate) prefix: String,
     pub(crate) cache: Option<Arc<Cache>>,
     pub(crate) listener: Listener,
+    pub(crate) on_event: Option<Callback>,
 }
 
 /// Where the store is.
@@ -69,7 +74,7 @@ impl<St: Store> Guard<St> {
         self.listener.ensure(self.store.get(), cache);
         match cache.find(&ticket.key, self.clock.now()) {
             Found::Nothing => Ok(First::Unknown(ticket)),
-            Found::Ended => Err(refused(Dead::Ended)),
+            Found::Ended(grant) => Err(self.ended(&ticket, grant.as_ref(), Duration::ZERO)),
             Found::Alive(grant) => Ok(First::Alive(ticket, grant)),
         }
     }
@@ -77,30 +82,53 @@ impl<St: Store> Guard<St> {
     /// What the store says.
     pub(crate) async fn load(&self, ticket: &Ticket) -> Result<AccessGrant, AccessError> {
         let Ticket { token, key } = ticket;
+        let started = Instant::now();
         let load = self.cache.as_ref().map(|cache| (cache, cache.begin()));
         let checked = check(self.store.get(), token, key, self.clock.now()).await;
-        let alive = checked.map_err(store_failed)?.map_err(refused)?;
-        let grant = AccessGrant::new(&alive.record);
-        let home = alive.record.has_grant.then(|| token.grant_key());
+        let told = |record: &AccessRecord| AccessGrant::new(record, record.has_grant.then(|| token.grant_key().into()));
+        let alive = match checked.map_err(AccessError::Store)? {
+            Ok(alive) => alive,
+            Err(Refused { dead: Dead::Ended, record }) => {
+                return Err(self.ended(ticket, record.as_ref().map(told).as_ref(), started.elapsed()));
+            }
+            Err(Refused { dead, .. }) => {
+                tracing::debug!(?dead, "an access token was refused");
+                return Err(AccessError::InvalidToken);
+            }
+        };
+        let grant = told(&alive.record);
         if let Some((cache, load)) = load {
-            cache.enter(load, *key, home, grant.clone(), &alive);
+            cache.enter(load, *key, grant.clone(), &alive);
             // It may have ended while it was read.
-            if cache.has_ended(key) || home.is_some_and(|home| cache.has_ended(&home)) {
-                return Err(refused(Dead::Ended));
+            if cache.has_ended(key) || cache.home_has_ended(&grant) {
+                return Err(self.ended(ticket, Some(&grant), started.elapsed()));
             }
         }
         Ok(grant)
     }
-}
 
-fn refused(dead: Dead) -> AccessError {
-    tracing::debug!(?dead, "an access token was refused");
-    AccessError::InvalidToken
-}
+    /// Tells the operator that a token was presented that has ended.
+    fn ended(&self, ticket: &Ticket, grant: Option<&AccessGrant>, elapsed: Duration) -> AccessError {
+        let client_id = grant.and_then(|grant| ClientId::try_from(grant.client_id()).ok());
+        let home = grant.and_then(AccessGrant::grant);
+        let grant = home.as_ref().map(|home| (home.key(), Some(ticket.token.generation())));
+        self.tell(EventKind::AccessRefused, Subject { client_id: client_id.as_ref(), grant }, elapsed);
+        AccessError::InvalidToken
+    }
 
-fn store_failed(error: StoreError) -> AccessError {
-    tracing::warn!(%error, "an access token could not be looked up");
-    AccessError::Store(error)
+    /// Tells the operator of what is no fault of the client.
+    pub(crate) fn told(&self, error: AccessError, ticket: &Ticket, elapsed: Duration) -> AccessError {
+        if let AccessError::Store(cause) = &error {
+            let key = ticket.token.grant_key();
+            let grant = Some((&key, Some(ticket.token.generation())));
+            self.tell(EventKind::of_failure(cause), Subject { client_id: None, grant }, elapsed);
+        }
+        error
+    }
+
+    fn tell(&self, kind: EventKind, subject: Subject<'_>, elapsed: Duration) {
+        event::tell(self.on_event.as_ref(), "access token", kind, subject, elapsed);
+    }
 }
 
 impl<St> fmt::Debug for Guard<St> {
@@ -110,37 +138,46 @@ impl<St> fmt::Debug for Guard<St> {
 }
 
 /// What a token must be good for, and what becomes of the request that presents it.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    pub(crate) strip: bool,
+    pub(crate) realm: String,
+    pub(crate) scopes: Vec<String>,
+    pub(crate) resource: Option<String>,
+    pub(crate) metadata: Option<String>,
+}
+
+/// The same, checked, with the challenges for whoever does not keep to it.
 #[derive(Debug)]
 pub(crate) struct Rules {
-    strip: bool,
-    realm: String,
-    scopes: Vec<String>,
-    resource: Option<String>,
-    metadata: Option<String>,
+    terms: Terms,
     challenges: Challenges,
 }
 
 impl Rules {
-    pub(crate) fn new(
-        strip: bool,
-        realm: String,
-        scopes: Vec<String>,
-        resource: Option<String>,
-        metadata: Option<String>,
-    ) -> Result<Self, ConfigError> {
+    pub(crate) fn new(terms: Terms) -> Result<Self, ConfigError> {
+        let Terms { realm, scopes, resource, metadata, .. } = &terms;
+        if realm.is_empty() || !realm.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return Err(ConfigError::Realm(realm.clone()));
+        }
+        for (setting, uri) in [("resource", resource), ("resource_metadata", metadata)] {
+            if let Some(uri) = uri.as_ref().filter(|uri| !valid_resource(uri)) {
+                return Err(ConfigError::Uri { setting, uri: uri.clone() });
+            }
+        }
         if let Some(scope) = scopes.iter().find(|scope| !valid_scope(scope) || scope.contains(' ')) {
             return Err(ConfigError::Scope(scope.clone()));
         }
         let scope = (!scopes.is_empty()).then(|| scopes.join(" "));
-        let challenges = Challenges::new(&realm, scope.as_deref(), metadata.as_deref())?;
-        Ok(Self { strip, realm, scopes, resource, metadata, challenges })
+        let challenges = Challenges::new(realm, scope.as_deref(), metadata.as_deref())?;
+        Ok(Self { terms, challenges })
     }
 
-    /// The same with one more scope.
-    pub(crate) fn and_scope(&self, scope: String) -> Result<Self, ConfigError> {
-        let mut scopes = self.scopes.clone();
-        scopes.push(scope);
-        Self::new(self.strip, self.realm.clone(), scopes, self.resource.clone(), self.metadata.clone())
+    /// Others that begin with these.
+    pub(crate) fn but(&self, change: impl FnOnce(&mut Terms)) -> Result<Self, ConfigError> {
+        let mut terms = self.terms.clone();
+        change(&mut terms);
+        Self::new(terms)
     }
 
     pub(crate) const fn challenges(&self) -> &Challenges {
@@ -154,19 +191,19 @@ impl Rules {
         ticket: &Ticket,
         grant: AccessGrant,
     ) -> Result<(), AccessError> {
-        if let Some(resource) = &self.resource
+        if let Some(resource) = &self.terms.resource
             && !grant.resources().any(|known| known == resource)
         {
             tracing::debug!("an access token was refused that is for another resource");
             return Err(AccessError::InvalidToken);
         }
-        if !self.scopes.iter().all(|scope| grant.has_scope(scope)) {
+        if !self.terms.scopes.iter().all(|scope| grant.has_scope(scope)) {
             return Err(AccessError::InsufficientScope);
         }
-        if self.strip {
+        if self.terms.strip {
             request.headers_mut().remove(AUTHORIZATION);
         } else {
-            request.headers_mut().insert(AUTHORIZATION, bearer(ticket, &grant).map_err(store_failed)?);
+            request.headers_mut().insert(AUTHORIZATION, bearer(ticket, &grant).map_err(AccessError::Store)?);
         }
         request.extensions_mut().insert(grant);
         Ok(())

@@ -5,13 +5,13 @@ use std::time::Duration;
 use tower_layer::Layer;
 
 use super::cache::Cache;
-use super::guard::{Guard, Rules, Source};
+use super::guard::{Guard, Rules, Source, Terms};
 use super::listener::Listener;
 use super::service::Access;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{ACCESS_PREFIX, check_prefix};
 use crate::error::ConfigError;
-use crate::scope::valid_resource;
+use crate::event::{Callback, Event};
 use crate::shared::Shared;
 use crate::store::Store;
 
@@ -44,7 +44,8 @@ const LONGEST_TTL: Duration = Duration::from_secs(24 * 3600);
 /// # }
 /// ```
 ///
-/// A clone shares what is remembered, and so does a layer with [more scopes](AccessLayer::and_scope).
+/// A clone shares what is remembered, and so does a layer with [more scopes](AccessLayer::and_scope) or for
+/// [another resource](AccessLayer::with_resource).
 #[must_use = "a layer does nothing until it is applied to a service"]
 pub struct AccessLayer<St> {
     guard: Arc<Guard<St>>,
@@ -66,8 +67,31 @@ impl<St: Store> AccessLayer<St> {
     ///
     /// [`ConfigError::Scope`] if this is not one scope token.
     pub fn and_scope(&self, scope: impl Into<String>) -> Result<Self, ConfigError> {
-        let rules = self.rules.and_scope(scope.into())?;
-        Ok(Self { guard: Arc::clone(&self.guard), rules: Arc::new(rules) })
+        self.but(|terms| terms.scopes.push(scope.into()))
+    }
+
+    /// The same layer for the routes of this [`resource`](AccessLayerBuilder::resource) in the place of that of this
+    /// layer. It shares what is remembered with this one.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Uri`] if this is no absolute URI without a fragment.
+    pub fn with_resource(&self, resource: impl Into<String>) -> Result<Self, ConfigError> {
+        self.but(|terms| terms.resource = Some(resource.into()))
+    }
+
+    /// The same layer with this [`resource_metadata`](AccessLayerBuilder::resource_metadata) in its challenges. It
+    /// shares what is remembered with this one.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Uri`] if this is no absolute URI without a fragment.
+    pub fn with_resource_metadata(&self, url: impl Into<String>) -> Result<Self, ConfigError> {
+        self.but(|terms| terms.metadata = Some(url.into()))
+    }
+
+    fn but(&self, change: impl FnOnce(&mut Terms)) -> Result<Self, ConfigError> {
+        Ok(Self { guard: Arc::clone(&self.guard), rules: Arc::new(self.rules.but(change)?) })
     }
 }
 
@@ -97,13 +121,10 @@ pub struct AccessLayerBuilder<St> {
     store: Source<St>,
     clock: Arc<dyn Clock>,
     prefix: String,
-    strip: bool,
-    realm: String,
-    scopes: Vec<String>,
-    resource: Option<String>,
-    metadata: Option<String>,
+    terms: Terms,
     cache_size: u64,
     cache_ttl: Duration,
+    on_event: Option<Callback>,
 }
 
 impl<St: Store> AccessLayerBuilder<St> {
@@ -112,32 +133,30 @@ impl<St: Store> AccessLayerBuilder<St> {
             store,
             clock,
             prefix,
-            strip: false,
-            realm: "oauth".into(),
-            scopes: Vec::new(),
-            resource: None,
-            metadata: None,
+            terms: Terms { strip: false, realm: "oauth".into(), scopes: Vec::new(), resource: None, metadata: None },
             cache_size: 64 << 20,
             cache_ttl: Duration::from_secs(10),
+            on_event: None,
         }
     }
 
     pub(crate) fn over(shared: &Arc<Shared<St>>) -> Self {
         let prefix = shared.config().access_prefix.clone();
-        Self::new(Source::Shared(Arc::clone(shared)), shared.clock(), prefix)
+        let builder = Self::new(Source::Shared(Arc::clone(shared)), shared.clock(), prefix);
+        Self { on_event: shared.on_event(), ..builder }
     }
 
     /// Takes the token away in place of putting the upstream's there: for services that need the
     /// [`AccessGrant`](crate::AccessGrant) and nothing else. Default: the inner service gets the upstream's.
     pub fn strip(mut self) -> Self {
-        self.strip = true;
+        self.terms.strip = true;
         self
     }
 
     /// A scope token that must have been granted (RFC 6749 §3.3); called several times, all of them must. Without it
     /// the answer is 403 `insufficient_scope`, also where it is not known what was granted. Default: none.
     pub fn require_scope(mut self, scope: impl Into<String>) -> Self {
-        self.scopes.push(scope.into());
+        self.terms.scopes.push(scope.into());
         self
     }
 
@@ -147,19 +166,19 @@ impl<St: Store> AccessLayerBuilder<St> {
     /// Those whose client named no resource in its token requests are refused as well, for nobody knows what they are
     /// for. It is compared byte for byte.
     pub fn resource(mut self, resource: impl Into<String>) -> Self {
-        self.resource = Some(resource.into());
+        self.terms.resource = Some(resource.into());
         self
     }
 
     /// Where the metadata of the resource are, for the `resource_metadata` of every challenge (RFC 9728 §5.1).
     pub fn resource_metadata(mut self, url: impl Into<String>) -> Self {
-        self.metadata = Some(url.into());
+        self.terms.metadata = Some(url.into());
         self
     }
 
     /// The `realm` of every challenge (RFC 9110 §11.5). Default: `oauth`.
     pub fn realm(mut self, realm: impl Into<String>) -> Self {
-        self.realm = realm.into();
+        self.terms.realm = realm.into();
         self
     }
 
@@ -186,6 +205,21 @@ impl<St: Store> AccessLayerBuilder<St> {
         self
     }
 
+    /// Calls `callback` on what an operator wants to know, in the place of the callback of the
+    /// [`RefreshLayer`](crate::RefreshLayer) that this one comes from, if it does: [`AccessRefused`],
+    /// [`StoreUnavailable`] and [`StoreCorrupt`]. It runs within the request and must not block.
+    ///
+    /// A request that is let through tells nothing, and nor does one whose token nobody knows, or whose scope or
+    /// resource is another: those are the client's to put right.
+    ///
+    /// [`AccessRefused`]: crate::EventKind::AccessRefused
+    /// [`StoreUnavailable`]: crate::EventKind::StoreUnavailable
+    /// [`StoreCorrupt`]: crate::EventKind::StoreCorrupt
+    pub fn on_event(mut self, callback: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.on_event = Some(Arc::new(callback));
+        self
+    }
+
     /// Where the time comes from by which tokens expire. Default: [`SystemClock`].
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
@@ -198,22 +232,14 @@ impl<St: Store> AccessLayerBuilder<St> {
     ///
     /// [`ConfigError`] for a setting that makes no sense.
     pub fn build(self) -> Result<AccessLayer<St>, ConfigError> {
-        let Self { store, clock, prefix, strip, realm, scopes, resource, metadata, cache_size, cache_ttl } = self;
+        let Self { store, clock, prefix, terms, cache_size, cache_ttl, on_event } = self;
         check_prefix("access_token_prefix", &prefix)?;
-        if realm.is_empty() || !realm.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
-            return Err(ConfigError::Realm(realm));
-        }
-        for (setting, uri) in [("resource", &resource), ("resource_metadata", &metadata)] {
-            if let Some(uri) = uri.as_ref().filter(|uri| !valid_resource(uri)) {
-                return Err(ConfigError::Uri { setting, uri: uri.clone() });
-            }
-        }
         if cache_ttl > LONGEST_TTL {
             return Err(ConfigError::CacheTtl);
         }
-        let rules = Rules::new(strip, realm, scopes, resource, metadata)?;
+        let rules = Rules::new(terms)?;
         let cache = (cache_size > 0 && !cache_ttl.is_zero()).then(|| Arc::new(Cache::new(cache_size, cache_ttl)));
-        let guard = Guard { store, clock, prefix, cache, listener: Listener::default() };
+        let guard = Guard { store, clock, prefix, cache, listener: Listener::default(), on_event };
         Ok(AccessLayer { guard: Arc::new(guard), rules: Arc::new(rules) })
     }
 }
@@ -221,9 +247,7 @@ impl<St: Store> AccessLayerBuilder<St> {
 impl<St> fmt::Debug for AccessLayerBuilder<St> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AccessLayerBuilder")
-            .field("strip", &self.strip)
-            .field("scopes", &self.scopes)
-            .field("resource", &self.resource)
+            .field("terms", &self.terms)
             .field("cache_size", &self.cache_size)
             .field("cache_ttl", &self.cache_ttl)
             .finish_non_exhaustive()

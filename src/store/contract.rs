@@ -15,6 +15,27 @@ use crate::clock::{Clock as _, SystemClock, Timestamp};
 /// Every call may be sent twice (by a client library that repeats what timed out), and **must** then have the effect
 /// of one. Every call **must** end in bounded time, with [`StoreError::Unavailable`] if need be. A call that fails may
 /// have taken effect. What has expired is absent.
+///
+/// # What comes late
+///
+/// A copy of a call may still be on its way when another one has been answered: in a buffer of the network, in the
+/// queue of a server that was frozen. It **must not** undo what has become of the entry since. Of almost every call a
+/// store need do nothing for that: the call names the version that it expects, none is used twice, and so a late copy
+/// finds another one and has no effect.
+///
+/// The exception is the insert, a [`swap`](Store::swap) that expects nothing. It fits again once what it inserted has
+/// been removed: a copy that comes then brings back a grant that was revoked or ended for reuse, and the token that it
+/// began with is good until its time to live is over. (That of an access token does the same for a token that was
+/// revoked alone.) Nothing in the call tells it from the insert of a new grant, and no test of the suite can show it.
+/// So whoever implements this **must** see to it that no copy of an insert takes effect after one has been answered:
+///
+/// - Send an insert again only when the copy before cannot come any more, because the server has closed that
+///   connection, or has answered what was sent behind it over the same one. Otherwise it is
+///   [`StoreError::Unavailable`].
+/// - The layer, too, repeats some inserts, for about a minute. Where a call that timed out may be held up for long, let
+///   the server refuse it: by a deadline in the call that the server's clock is compared with, or by keeping the
+///   versions of what was removed for longer than any copy can be on its way.
+/// - Turn off what repeats by itself between here and the server (a client library, a proxy), or bound it likewise.
 pub trait Store: Send + Sync + 'static {
     /// The entry under `key`, as the last completed [`swap`](Store::swap) left it: never a stale one.
     ///
