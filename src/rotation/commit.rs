@@ -205,7 +205,9 @@ impl Write for Commit {
     /// there; an access token whose rotation came to nothing is nobody's.
     async fn attempt<St: Store>(&mut self, shared: &Shared<St>) -> Result<Committed, StoreError> {
         let Some(access) = self.access.take() else { return self.swap(shared).await };
-        let (committed, inserted) = both(self.swap(shared), access.insert(shared.store(), shared.now())).await;
+        // In boxes, for few have two: every rotation would carry the room for it.
+        let insert = Box::pin(access.insert(shared.store(), shared.now()));
+        let (committed, inserted) = both(Box::pin(self.swap(shared)), insert).await;
         if inserted.is_err() {
             self.access = Some(access);
         }

@@ -33,7 +33,7 @@ impl Draw {
     pub(crate) fn new<St>(shared: &Shared<St>) -> Result<Self, RandomUnavailable> {
         let mut random = Zeroizing::new([0; 2 * SECRET + 4 * NONCE + 3 * VERSION + ID]);
         shared.fill(&mut *random)?;
-        let mut rest = random.iter().copied();
+        let mut rest = &random[..];
         let secret = Zeroizing::new(take(&mut rest));
         let nonces = [take(&mut rest), take(&mut rest), take(&mut rest)];
         let (version, claim, id) = (Version::new(take(&mut rest)), take(&mut rest), take(&mut rest));
@@ -72,10 +72,11 @@ impl Draw {
     }
 }
 
-fn take<const N: usize>(random: &mut impl Iterator<Item = u8>) -> [u8; N] {
-    let mut part = [0; N];
-    part.iter_mut().zip(random).for_each(|(byte, drawn)| *byte = drawn);
-    part
+fn take<const N: usize>(random: &mut &[u8]) -> [u8; N] {
+    // What is drawn is as long as all parts together.
+    let Some((part, rest)) = random.split_first_chunk() else { return [0; N] };
+    *random = rest;
+    *part
 }
 
 /// The next token, and what storing it takes.

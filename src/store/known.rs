@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -18,8 +19,8 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 // In whatever order the answers of the store arrive, an end may be known only of what has ended, since it refuses; a
 // value refuses nobody who would be let in, however old it is. So a value always takes an end back, and an end takes
 // the place of a value only if the value was known before the call that found nothing had begun: an answer that has
-// been on its way since before an insert cannot hide what was inserted. Every learning goes through `and_compute_with`,
-// which runs one at a time for a key.
+// been on its way since before an insert cannot hide what was inserted. Every change goes through `and_compute_with`,
+// which runs one at a time for a key; that a value is still there is noted in the value, unless an end has been decided on.
 //
 // What this does not see is what another instance inserts, an insert whose answer was lost, and a value that was
 // evicted while a call was under way. None of it can happen to the key of a grant: it is random, nobody knows it before
@@ -39,14 +40,38 @@ pub(super) struct Known {
 #[derive(Clone)]
 enum Fact {
     Ended,
-    Value { learnt: u64, tag: Tag, value: Bytes },
+    Value(Arc<Value>),
+}
+
+struct Value {
+    /// When it was shown last; [`ENDING`]: an end is about to take its place.
+    learnt: AtomicU64,
+    tag: Tag,
+    value: Bytes,
+}
+
+/// No value is learnt so late.
+const ENDING: u64 = u64::MAX;
+
+impl Value {
+    /// Notes that the entry was there at that time, unless an end is about to take the place of this.
+    fn is_there(&self, learnt: u64) -> bool {
+        let later = |last| (last != ENDING).then(|| learnt.max(last));
+        self.learnt.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later).is_ok()
+    }
+
+    /// Whether it was not shown any more once a call had begun that found nothing.
+    fn ends(&self, began: Began) -> bool {
+        let end = |last| (last <= began.0 || last == ENDING).then_some(ENDING);
+        self.learnt.fetch_update(Ordering::Relaxed, Ordering::Relaxed, end).is_ok()
+    }
 }
 
 impl Fact {
     fn weight(&self) -> u32 {
         let value = match self {
             Self::Ended => 0,
-            Self::Value { value, .. } => value.len(),
+            Self::Value(known) => known.value.len(),
         };
         u32::try_from(value).unwrap_or(u32::MAX).saturating_add(OVERHEAD)
     }
@@ -73,7 +98,7 @@ impl Known {
     pub(super) fn hint(&self, key: &Key) -> Option<Hint> {
         let hint = self.facts.get(key).map(|fact| match fact {
             Fact::Ended => Hint::Ended,
-            Fact::Value { tag, value, .. } => Hint::Value { tag, value },
+            Fact::Value(known) => Hint::Value { tag: known.tag, value: known.value.clone() },
         });
         let count = if hint.is_some() { &self.hits } else { &self.misses };
         count.fetch_add(1, Ordering::Relaxed);
@@ -94,16 +119,22 @@ impl Known {
     }
 
     fn learn_value(&self, key: &Key, entry: &Entry) {
+        let learnt = self.learnt.fetch_add(1, Ordering::Relaxed) + 1;
+        // What never changes is known already, as a rule: to write it again would be most of what the cache costs.
+        if let Some(Fact::Value(known)) = self.facts.get(key)
+            && known.is_there(learnt)
+        {
+            return;
+        }
         // A copy, for the value may be a small part of a large buffer, which it would keep alive.
         let value = Bytes::copy_from_slice(&entry.value);
-        let learnt = self.learnt.fetch_add(1, Ordering::Relaxed) + 1;
-        let fact = Fact::Value { learnt, tag: entry.tag, value };
+        let fact = Fact::Value(Arc::new(Value { learnt: AtomicU64::new(learnt), tag: entry.tag, value }));
         self.facts.entry(*key).and_compute_with(|_| Op::Put(fact));
     }
 
     fn learn_end(&self, key: &Key, began: Began) {
         self.facts.entry(*key).and_compute_with(|found| match found.map(moka::Entry::into_value) {
-            Some(Fact::Value { learnt, .. }) if learnt > began.0 => Op::Nop,
+            Some(Fact::Value(known)) if !known.ends(began) => Op::Nop,
             Some(_) | None => Op::Put(Fact::Ended),
         });
     }
@@ -115,7 +146,7 @@ impl Known {
         }
         self.facts.entry(*key).and_compute_with(|found| match found.map(moka::Entry::into_value) {
             Some(Fact::Ended) => Op::Remove,
-            Some(Fact::Value { .. }) | None => Op::Nop,
+            Some(Fact::Value(_)) | None => Op::Nop,
         });
     }
 

@@ -111,7 +111,7 @@ impl<S> TieredStoreBuilder<S> {
         self
     }
 
-    /// How long the cache holds what it has learnt, counted from when it learnt it last: 10 seconds by default. A dead
+    /// How long the cache holds what it has learnt, counted from when it learnt it: 10 seconds by default. A dead
     /// token that is presented over and over again costs one trip to the store in this time.
     ///
     /// Nothing becomes wrong with time. It bounds how long an end stays known that a store reported which had lost the

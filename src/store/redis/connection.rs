@@ -36,17 +36,11 @@ pub(super) struct Answer {
 }
 
 impl Connection {
-    pub(super) async fn send(&self, call: &Call<'_>) -> Result<Answer, Failure> {
+    pub(super) async fn send(&mut self, call: &Call<'_>) -> Result<Answer, Failure> {
         match self {
-            Self::Server(connection) => send(connection.clone(), call).await,
-            Self::Cluster(connection) => match call {
-                Call::Anywhere(cmd) => {
-                    let anywhere = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
-                    let value = connection.clone().route_command(cmd.clone(), anywhere).await?;
-                    Ok(Answer { value, replicas: None })
-                }
-                call => send(connection.clone(), call).await,
-            },
+            Self::Server(connection) => send(connection, call).await,
+            // In a box, so that nobody else carries the room for it.
+            Self::Cluster(connection) => Box::pin(send_to_cluster(connection, call)).await,
         }
     }
 
@@ -74,15 +68,27 @@ impl Connection {
     }
 }
 
-async fn send(mut connection: impl ConnectionLike, call: &Call<'_>) -> Result<Answer, Failure> {
+async fn send_to_cluster(connection: &mut ClusterConnection, call: &Call<'_>) -> Result<Answer, Failure> {
+    match call {
+        Call::Anywhere(cmd) => {
+            let anywhere = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
+            let value = connection.route_command(cmd.clone(), anywhere).await?;
+            Ok(Answer { value, replicas: None })
+        }
+        call => send(connection, call).await,
+    }
+}
+
+async fn send(connection: &mut impl ConnectionLike, call: &Call<'_>) -> Result<Answer, Failure> {
     match *call {
         Call::Plain(ref cmd) | Call::Anywhere(ref cmd) => {
-            Ok(Answer { value: cmd.query_async(&mut connection).await?, replicas: None })
+            Ok(Answer { value: cmd.query_async(connection).await?, replicas: None })
         }
         Call::Run { script, keys, args, replicas } => {
-            match run(&mut connection, script.by_hash(keys, args), replicas).await {
+            match run(connection, script.by_hash(keys, args), replicas).await {
                 Err(failure) if failure.kind() == Kind::NoScript => {
-                    run(&mut connection, script.by_code(keys, args), replicas).await
+                    // In a box, for it is rare.
+                    Box::pin(run(connection, script.by_code(keys, args), replicas)).await
                 }
                 answer => answer,
             }
@@ -95,9 +101,18 @@ async fn run(
     script: Cmd,
     replicas: Option<(u32, Duration)>,
 ) -> Result<Answer, Failure> {
-    let Some((count, patience)) = replicas else {
-        return Ok(Answer { value: script.query_async(connection).await?, replicas: None });
-    };
+    match replicas {
+        None => Ok(Answer { value: script.query_async(connection).await?, replicas: None }),
+        Some((count, patience)) => Box::pin(run_and_wait(connection, script, count, patience)).await,
+    }
+}
+
+async fn run_and_wait(
+    connection: &mut impl ConnectionLike,
+    script: Cmd,
+    count: u32,
+    patience: Duration,
+) -> Result<Answer, Failure> {
     let mut pipeline = redis::pipe();
     let patience = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
     pipeline.add_command(script).cmd("WAIT").arg(count).arg(patience).ignore_errors();

@@ -62,21 +62,27 @@ impl Link {
     /// Makes a call that takes no longer than a command may, all in all.
     pub(super) async fn call(&self, call: &Call<'_>) -> Result<Answer, Failure> {
         let deadline = Instant::now() + self.limit;
-        let line = match &*self.state.borrow() {
+        let mut line = match &*self.state.borrow() {
             State::Up(line) => line.clone(),
             State::Opening { failure, .. } | State::Down(failure) => return Err(failure.clone()),
         };
-        match self.attempt(&line, call, deadline).await {
-            Err(failure) if failure.wants_another_connection() => match self.another(&line, deadline).await {
-                Ok(line) => self.attempt(&line, call, deadline).await,
-                Err(None) => Err(failure),
-                Err(Some(failure)) => Err(failure),
-            },
+        match self.attempt(&mut line, call, deadline).await {
+            Err(failure) if failure.wants_another_connection() => {
+                // In a box, for it is rare: every rotation would carry the room for it.
+                Box::pin(async move {
+                    match self.another(&line, deadline).await {
+                        Ok(mut line) => self.attempt(&mut line, call, deadline).await,
+                        Err(None) => Err(failure),
+                        Err(Some(failure)) => Err(failure),
+                    }
+                })
+                .await
+            }
             answer => answer,
         }
     }
 
-    async fn attempt(&self, line: &Line, call: &Call<'_>, deadline: Instant) -> Result<Answer, Failure> {
+    async fn attempt(&self, line: &mut Line, call: &Call<'_>, deadline: Instant) -> Result<Answer, Failure> {
         let answer = timeout_at(deadline, line.connection.send(call)).await;
         let answer = answer.unwrap_or_else(|_| Err(Failure::slow()));
         match &answer {
