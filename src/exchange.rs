@@ -1,5 +1,6 @@
 //! One intercepted request: read, sent where it belongs, and its errors answered.
 
+use std::error::Error as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -99,7 +100,7 @@ impl<St: Store> Exchange<St> {
             StoreError::Unavailable(_) => EventKind::StoreUnavailable,
             StoreError::Corrupt(_) => EventKind::StoreCorrupt,
         };
-        self.emit(kind, subject);
+        self.shared.tell_why(kind, subject, self.started.elapsed(), error.source());
         error.into()
     }
 }

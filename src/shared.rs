@@ -1,5 +1,6 @@
 //! What all services of one layer share.
 
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,12 +92,24 @@ impl<St> Shared<St> {
 
     /// Tells the log and the program of an event.
     pub(crate) fn tell(&self, kind: EventKind, subject: Subject<'_>, elapsed: Duration) {
+        self.tell_why(kind, subject, elapsed, None);
+    }
+
+    /// The same with its cause, which is for the log alone.
+    pub(crate) fn tell_why(
+        &self,
+        kind: EventKind,
+        subject: Subject<'_>,
+        elapsed: Duration,
+        cause: Option<&(dyn Error + 'static)>,
+    ) {
+        let cause = cause.map(tracing::field::display);
         let client_id = subject.client_id.map(tracing::field::display);
         let grant = subject.grant.map(|(key, _)| GrantName::from(key));
         let generation = subject.grant.map(|(_, generation)| generation);
         let name = grant.as_ref().map(tracing::field::display);
         if kind.is_warning() {
-            tracing::warn!(event = kind.as_str(), client_id, grant = name, generation, "refresh token");
+            tracing::warn!(event = kind.as_str(), client_id, grant = name, generation, cause, "refresh token");
         } else {
             tracing::debug!(event = kind.as_str(), client_id, grant = name, generation, "refresh token");
         }

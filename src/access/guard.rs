@@ -1,3 +1,4 @@
+use std::error::Error as _;
 use std::fmt;
 use std::sync::Arc;
 
@@ -99,7 +100,8 @@ fn refused(dead: Dead) -> AccessError {
 }
 
 fn store_failed(error: StoreError) -> AccessError {
-    tracing::warn!(%error, "an access token could not be looked up");
+    let cause = error.source().map(tracing::field::display);
+    tracing::warn!(%error, cause, "an access token could not be looked up");
     AccessError::Store(error)
 }
 
