@@ -89,7 +89,7 @@ fn missing(file: &str, name: &str) -> Option<String> {
 #[test]
 fn every_test_that_is_named_is_there() {
     let mut wrong = Vec::new();
-    for (document, least) in [("README.md", 60), ("docs/threat-model.md", 35)] {
+    for (document, least) in [("README.md", 40), ("docs/threat-model.md", 35)] {
         let named = named(&read(document));
         let names = named.iter().filter(|(_, name)| !name.is_empty()).count();
         assert!(names >= least, "{document} names {names} tests");
@@ -201,7 +201,7 @@ fn every_event_is_on_the_page_with_what_to_do() {
     let warnings = between(&source, "pub const fn is_warning", "=> true");
     let warns = |name: &str| {
         let camel: String = name.split('_').map(|word| word[..1].to_uppercase() + &word[1..]).collect();
-        warnings.lines().any(|line| line.ends_with(&format!("Self::{camel}")))
+        warnings.split_whitespace().any(|word| word == format!("Self::{camel}"))
     };
     let rows: Vec<_> = names
         .iter()
