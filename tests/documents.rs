@@ -46,7 +46,7 @@ fn pieces(line: &str) -> impl Iterator<Item = (bool, &str)> {
     line.split('`').enumerate().map(|(number, piece)| (number % 2 == 1, piece))
 }
 
-/// The tests that a document names as `file.rs` · `name`, `name`: file and name, the name empty if it is the whole file.
+/// The tests that a document names as `file.rs` · `name`, `name`: file and name, no name if it is the whole file.
 fn named(text: &str) -> Vec<(String, String)> {
     let mut named = Vec::new();
     for line in text.lines() {

@@ -98,8 +98,7 @@ fn listed(begin: &str) -> Vec<String> {
     list.lines().filter_map(first).collect()
 }
 
-/// Whether a licence can be chosen that is allowed. What binds `OR` less than `AND` without parentheses is refused rather
-/// than misread.
+/// Whether a licence can be chosen that is allowed. An `OR` of `AND`s is refused rather than misread.
 fn allowed(expression: &str, allow: &[String]) -> bool {
     let expression = expression.replace(['(', ')'], "").replace('/', " OR ");
     expression.split(" AND ").all(|part| part.split(" OR ").any(|one| allow.iter().any(|known| known == one.trim())))
