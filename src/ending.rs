@@ -1,5 +1,6 @@
 //! What happens when the embedding program ends a grant.
 
+use std::error::Error as _;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ pub(crate) async fn end<St: Store>(shared: Arc<Shared<St>>, key: Key) -> Ended {
     let _running = shared.running().enter();
     remove(&shared, key, started).await.inspect_err(|error| {
         let subject = Subject { client_id: None, grant: Some((&key, None)) };
-        shared.tell(EventKind::of_failure(error), subject, started.elapsed());
+        shared.tell_why(EventKind::of_failure(error), subject, started.elapsed(), error.source());
     })
 }
 

@@ -1,5 +1,6 @@
 //! What the operator is told.
 
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -194,20 +195,22 @@ pub(crate) struct Subject<'a> {
 
 pub(crate) type Callback = Arc<dyn Fn(&Event) + Send + Sync>;
 
-/// Tells the log and, if it asks for it, the program of an event about a token of this kind.
+/// Tells the log and, if it asks for it, the program of an event about a token of this kind; the cause is for the log.
 pub(crate) fn tell(
     callback: Option<&Callback>,
     token: &'static str,
     kind: EventKind,
     subject: Subject<'_>,
     elapsed: Duration,
+    cause: Option<&(dyn Error + 'static)>,
 ) {
+    let cause = cause.map(tracing::field::display);
     let client_id = subject.client_id.map(tracing::field::display);
     let grant = subject.grant.map(|(key, _)| GrantName::from(key));
     let generation = subject.grant.and_then(|(_, generation)| generation);
     let name = grant.as_ref().map(tracing::field::display);
     if kind.is_warning() {
-        tracing::warn!(event = kind.as_str(), client_id, grant = name, generation, "{token}");
+        tracing::warn!(event = kind.as_str(), client_id, grant = name, generation, cause, "{token}");
     } else {
         tracing::debug!(event = kind.as_str(), client_id, grant = name, generation, "{token}");
     }

@@ -1,5 +1,6 @@
 //! One intercepted request: read, sent where it belongs, and its errors answered.
 
+use std::error::Error as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -91,7 +92,7 @@ impl<St: Store> Exchange<St> {
 
     /// Tells the operator that the store failed, and makes the client's error of it.
     pub(crate) fn store_failed(&self, error: StoreError, subject: Subject<'_>) -> Error {
-        self.emit(EventKind::of_failure(&error), subject);
+        self.shared.tell_why(EventKind::of_failure(&error), subject, self.started.elapsed(), error.source());
         error.into()
     }
 }

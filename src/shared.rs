@@ -1,5 +1,6 @@
 //! What all services of one layer share.
 
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,7 +96,18 @@ impl<St> Shared<St> {
 
     /// Tells the log and the program of an event.
     pub(crate) fn tell(&self, kind: EventKind, subject: Subject<'_>, elapsed: Duration) {
-        event::tell(self.on_event.as_ref(), "refresh token", kind, subject, elapsed);
+        self.tell_why(kind, subject, elapsed, None);
+    }
+
+    /// The same with its cause, which is for the log alone.
+    pub(crate) fn tell_why(
+        &self,
+        kind: EventKind,
+        subject: Subject<'_>,
+        elapsed: Duration,
+        cause: Option<&(dyn Error + 'static)>,
+    ) {
+        event::tell(self.on_event.as_ref(), "refresh token", kind, subject, elapsed, cause);
     }
 }
 

@@ -1,3 +1,4 @@
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -112,22 +113,22 @@ impl<St: Store> Guard<St> {
         let client_id = grant.and_then(|grant| ClientId::try_from(grant.client_id()).ok());
         let home = grant.and_then(AccessGrant::grant);
         let grant = home.as_ref().map(|home| (home.key(), Some(ticket.token.generation())));
-        self.tell(EventKind::AccessRefused, Subject { client_id: client_id.as_ref(), grant }, elapsed);
+        self.tell(EventKind::AccessRefused, Subject { client_id: client_id.as_ref(), grant }, elapsed, None);
         AccessError::InvalidToken
     }
 
     /// Tells the operator of what is no fault of the client.
     pub(crate) fn told(&self, error: AccessError, ticket: &Ticket, elapsed: Duration) -> AccessError {
-        if let AccessError::Store(cause) = &error {
+        if let AccessError::Store(failure) = &error {
             let key = ticket.token.grant_key();
-            let grant = Some((&key, Some(ticket.token.generation())));
-            self.tell(EventKind::of_failure(cause), Subject { client_id: None, grant }, elapsed);
+            let subject = Subject { client_id: None, grant: Some((&key, Some(ticket.token.generation()))) };
+            self.tell(EventKind::of_failure(failure), subject, elapsed, failure.source());
         }
         error
     }
 
-    fn tell(&self, kind: EventKind, subject: Subject<'_>, elapsed: Duration) {
-        event::tell(self.on_event.as_ref(), "access token", kind, subject, elapsed);
+    fn tell(&self, kind: EventKind, subject: Subject<'_>, elapsed: Duration, cause: Option<&(dyn Error + 'static)>) {
+        event::tell(self.on_event.as_ref(), "access token", kind, subject, elapsed, cause);
     }
 }
 

@@ -155,6 +155,7 @@ impl RedisStoreBuilder {
     }
 
     #[cfg(not(feature = "redis-tls"))]
+    #[allow(clippy::unused_self, reason = "the one above needs it")]
     fn tls(&self, target: &Target) -> Result<Option<Tls>, RedisConnectError> {
         if target.tls { Err(RedisConnectError::TlsFeature) } else { Ok(None) }
     }

@@ -1,0 +1,73 @@
+//! What the operations page tells an operator to look at and to do, done on a real Redis.
+
+mod support;
+
+use std::process::Stdio;
+
+use support::redis::RedisServer;
+use support::secrets::Log;
+use support::{Upstream, faults};
+use tokio::process::Command;
+use tower_oauth_refresh::EventKind;
+
+/// The block of shell on the page that has `words` in it.
+fn block(words: &str) -> String {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md")).unwrap();
+    let mut blocks = page.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.find(|block| block.contains(words)).unwrap().to_owned()
+}
+
+/// What bash says to `script`, in which `redis-cli` talks to `server`.
+async fn shell(server: &RedisServer, script: &str) -> Vec<String> {
+    let script = format!("set -e\nredis-cli() {{ command redis-cli -p {} \"$@\"; }}\n{script}", server.port());
+    let output = Command::new("bash").args(["-c", &script]).stdin(Stdio::null()).output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_session_is_ended_by_the_name_of_its_grant() {
+    let (server, upstream) = (RedisServer::start().await, Upstream::new());
+    let app = faults::instance(&server.url(), &upstream).await;
+    let others = app.log_in("app").await;
+    app.events();
+    let token = app.log_in("app").await;
+    let [issued] = &app.take_events()[..] else { panic!("one event") };
+    let grant = issued.grant.unwrap().to_string();
+
+    let block = block("--scan");
+    let (look, end) = block.trim_end().rsplit_once('\n').unwrap();
+    let look = look.replace("5f3a91c2", &grant);
+    assert!(look.contains(&format!("grant={grant}")), "{look}");
+    let found = shell(&server, &look).await;
+    assert_eq!(found.len(), 1, "{found:?}");
+    let token = app.refresh(&token).await.token();
+    let found = shell(&server, &look).await;
+    assert_eq!(found.len(), 2, "with the last answer: {found:?}");
+
+    for key in &found {
+        assert_eq!(shell(&server, &end.replace("rt:{…}", key)).await, ["1"], "{key}");
+    }
+    app.events();
+    assert_eq!(app.refresh(&token).await.error(), (400, "invalid_grant".into()));
+    assert_eq!(app.events(), [EventKind::Unknown]);
+    app.refresh(&others).await.token();
+}
+
+#[tokio::test]
+async fn the_log_says_why_the_store_fails() {
+    let (server, upstream) = (RedisServer::start().await, Upstream::new());
+    let app = faults::instance(&server.url(), &upstream).await;
+    let token = app.log_in("app").await;
+    server.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await;
+    server.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    let (log, guard) = Log::capture();
+    assert_eq!(app.refresh(&token).await.error(), (503, "temporarily_unavailable".into()));
+    drop(guard);
+    let text = log.text();
+    let why = |line: &str| line.contains("WARN") && line.contains("store_unavailable") && line.contains("OOM");
+    assert!(text.lines().any(why), "{text}");
+
+    server.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    app.refresh(&token).await.token();
+}

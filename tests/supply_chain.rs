@@ -1,0 +1,182 @@
+//! What comes with the crate: from crates.io alone, under licences that `deny.toml` allows, once each, and built by the
+//! Rust that the crate promises. For the platform of the test; cargo-deny looks at all of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde::Deserialize;
+
+const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
+
+/// Features that need a newer Rust than the crate, by the crate that they bring, as the README says.
+const NEWER: [(&str, &str); 1] = [("redb", "1.90")];
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+    resolve: Resolve,
+}
+
+#[derive(Clone, Deserialize)]
+struct Package {
+    id: String,
+    name: String,
+    version: String,
+    source: Option<String>,
+    license: Option<String>,
+    rust_version: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Resolve {
+    root: String,
+    nodes: Vec<Node>,
+}
+
+#[derive(Deserialize)]
+struct Node {
+    id: String,
+    deps: Vec<Dependency>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    pkg: String,
+    dep_kinds: Vec<Kind>,
+}
+
+#[derive(Deserialize)]
+struct Kind {
+    kind: Option<String>,
+}
+
+fn run(program: &str, arguments: &[&str]) -> Vec<u8> {
+    let output = Command::new(program).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+/// All that this test was built from, without a look at the network.
+fn metadata() -> Metadata {
+    let cargo = env!("CARGO");
+    let version = String::from_utf8(run(cargo, &["-vV"])).unwrap();
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+    let arguments =
+        ["metadata", "--format-version=1", "--locked", "--offline", "--all-features", "--filter-platform", host];
+    serde_json::from_slice(&run(cargo, &arguments)).unwrap()
+}
+
+impl Metadata {
+    /// The crate itself and what its users build with it.
+    fn of_users(&self) -> Vec<&Package> {
+        let nodes: BTreeMap<_, _> = self.resolve.nodes.iter().map(|node| (&node.id, node)).collect();
+        let mut found = BTreeSet::from([&self.resolve.root]);
+        let mut open = vec![&self.resolve.root];
+        while let Some(id) = open.pop() {
+            for dependency in &nodes[id].deps {
+                let for_tests = |kind: &Kind| kind.kind.as_deref() == Some("dev");
+                if !dependency.dep_kinds.iter().all(for_tests) && found.insert(&dependency.pkg) {
+                    open.push(&dependency.pkg);
+                }
+            }
+        }
+        let packages: Vec<_> = self.packages.iter().filter(|package| found.contains(&package.id)).collect();
+        let names: Vec<_> = packages.iter().map(|package| package.name.as_str()).collect();
+        assert!(names.contains(&"redis") && names.contains(&"moka") && !names.contains(&"axum"), "{names:?}");
+        packages
+    }
+}
+
+/// The strings of the list that begins so in `deny.toml`.
+fn listed(begin: &str) -> Vec<String> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deny.toml")).unwrap();
+    let (_, rest) = text.split_once(&format!("\n{begin} = [\n")).unwrap();
+    let (list, _) = rest.split_once("\n]").unwrap();
+    let first = |line: &str| line.split('"').nth(1).map(str::to_owned);
+    list.lines().filter_map(first).collect()
+}
+
+/// Whether a licence can be chosen that is allowed. An `OR` of `AND`s is refused rather than misread.
+fn allowed(expression: &str, allow: &[String]) -> bool {
+    let expression = expression.replace(['(', ')'], "").replace('/', " OR ");
+    expression.split(" AND ").all(|part| part.split(" OR ").any(|one| allow.iter().any(|known| known == one.trim())))
+}
+
+#[test]
+fn everything_is_from_crates_io() {
+    let metadata = metadata();
+    let strangers = metadata.packages.iter().filter(|package| package.id != metadata.resolve.root);
+    let strangers: Vec<_> = strangers
+        .filter(|package| package.source.as_deref() != Some(CRATES_IO))
+        .map(|package| (&package.name, &package.source))
+        .collect();
+    assert!(strangers.is_empty(), "{strangers:?}");
+}
+
+#[test]
+fn every_licence_is_allowed() {
+    let (metadata, allow) = (metadata(), listed("allow"));
+    let refused: Vec<_> = metadata
+        .of_users()
+        .iter()
+        .filter(|package| !package.license.as_deref().is_some_and(|licence| allowed(licence, &allow)))
+        .map(|package| (&package.name, &package.license))
+        .collect();
+    assert!(refused.is_empty(), "{refused:?}");
+    let rows = [
+        ("MIT", true),
+        ("MIT/Apache-2.0", true),
+        ("GPL-3.0 OR MIT", true),
+        ("(MIT OR Apache-2.0) AND Unicode-3.0", true),
+        ("GPL-3.0", false),
+        ("(MIT OR Apache-2.0) AND GPL-3.0", false),
+        ("MIT-0", false),
+    ];
+    for (expression, expected) in rows {
+        assert_eq!(allowed(expression, &allow), expected, "{expression}");
+    }
+}
+
+#[test]
+fn nothing_is_there_twice_but_what_is_listed() {
+    let (metadata, skip) = (metadata(), listed("skip"));
+    let mut versions: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for package in metadata.of_users() {
+        let listed = |known: &String| {
+            let (name, version) = known.split_once('@').unwrap();
+            package.name == name && package.version.starts_with(&format!("{version}."))
+        };
+        if !skip.iter().any(listed) {
+            versions.entry(&package.name).or_default().insert(&package.version);
+        }
+    }
+    versions.retain(|_, versions| versions.len() > 1);
+    assert!(versions.is_empty(), "{versions:?}");
+}
+
+#[test]
+fn the_minimum_supported_rust_builds_all_of_it() {
+    fn parsed(version: &str) -> (u32, u32) {
+        let mut parts = version.split('.').map(|part| part.parse().unwrap());
+        (parts.next().unwrap(), parts.next().unwrap_or(0))
+    }
+    let metadata = metadata();
+    let packages = metadata.of_users();
+    let own = packages.iter().find(|package| package.id == metadata.resolve.root).unwrap();
+    let own = own.rust_version.as_deref().unwrap();
+    let too_new = |package: &&&Package| {
+        let exception = NEWER.iter().find(|(name, _)| *name == package.name).map(|(_, version)| *version);
+        let limit = parsed(exception.unwrap_or(own));
+        package.rust_version.as_deref().is_some_and(|version| parsed(version) > limit)
+    };
+    let too_new: Vec<_> =
+        packages.iter().filter(too_new).map(|package| (&package.name, &package.rust_version)).collect();
+    assert!(too_new.is_empty(), "newer than {own}: {too_new:?}");
+
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    for stated in [format!("Minimum supported Rust: {own}"), format!("`redb` (Rust {})", NEWER[0].1)] {
+        assert!(readme.contains(&stated), "the README does not say: {stated}");
+    }
+}
