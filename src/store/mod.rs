@@ -26,6 +26,8 @@ pub use self::contract::Store;
 pub use self::memory::MemoryStore;
 #[cfg(feature = "redb")]
 pub use self::redb::{RedbOpenError, RedbStore, RedbStoreBuilder};
+#[cfg(all(feature = "redis", fuzzing))]
+pub(crate) use self::redis::entry as redis_entry;
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisConnectError, RedisStore, RedisStoreBuilder, RedisUrlError};
 #[cfg(feature = "tiered")]

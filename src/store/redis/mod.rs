@@ -5,7 +5,7 @@ mod channel;
 mod check;
 mod connect;
 mod connection;
-mod entry;
+pub(crate) mod entry;
 mod error;
 mod link;
 mod scripts;
