@@ -9,8 +9,7 @@ mod form;
 mod input;
 mod json;
 mod record;
-#[cfg(feature = "redis")]
-mod redis;
+mod redis_entry;
 mod token;
 
 pub use self::answer::answer;
@@ -18,6 +17,5 @@ pub use self::client::client;
 pub use self::form::form;
 use self::input::split_line;
 pub use self::record::{access_record, record};
-#[cfg(feature = "redis")]
-pub use self::redis::redis_entry;
+pub use self::redis_entry::redis_entry;
 pub use self::token::token;

@@ -10,6 +10,10 @@ mod memory;
 mod redb;
 #[cfg(feature = "redis")]
 mod redis;
+// The head of an entry alone, so that the fuzzer need not build the client.
+#[cfg(fuzzing)]
+#[path = "redis/entry.rs"]
+pub(crate) mod redis_entry;
 #[cfg(any(feature = "memory", feature = "redb"))]
 mod rules;
 #[cfg(feature = "memory")]
@@ -26,8 +30,6 @@ pub use self::contract::Store;
 pub use self::memory::MemoryStore;
 #[cfg(feature = "redb")]
 pub use self::redb::{RedbOpenError, RedbStore, RedbStoreBuilder};
-#[cfg(all(feature = "redis", fuzzing))]
-pub(crate) use self::redis::entry as redis_entry;
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisConnectError, RedisStore, RedisStoreBuilder, RedisUrlError};
 #[cfg(feature = "tiered")]

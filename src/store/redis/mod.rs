@@ -5,7 +5,7 @@ mod channel;
 mod check;
 mod connect;
 mod connection;
-pub(crate) mod entry;
+mod entry;
 mod error;
 mod link;
 mod scripts;
