@@ -121,6 +121,11 @@ pub(crate) fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), DecodeError>
     }
 }
 
+/// A field that has said everything by being there. What a later version may put into it would be lost on the way back.
+pub(crate) fn flag(bytes: &Bytes) -> Result<(), DecodeError> {
+    if bytes.is_empty() { Ok(()) } else { Err(DecodeError::Damaged) }
+}
+
 pub(crate) fn text(bytes: Bytes) -> Result<Utf8, DecodeError> {
     Utf8::from_bytes(bytes).ok_or(DecodeError::Damaged)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::clock::Timestamp;
-use crate::fields::{DecodeError, Utf8, Writer, checked, next, once, read_timestamp, text};
+use crate::fields::{DecodeError, Utf8, Writer, checked, flag, next, once, read_timestamp, text};
 use crate::store::{Entry, Key, Tag, Version};
 
 /// Another one than that of a grant: neither is ever taken for the other.
@@ -87,9 +87,9 @@ impl AccessRecord {
                 RESOURCE => resources.push(text(bytes)?),
                 ISSUED_AT => once(&mut issued_at, read_timestamp(&bytes)?)?,
                 EXPIRES_AT => once(&mut expires_at, read_timestamp(&bytes)?)?,
-                GRANT => once(&mut grant, ())?,
+                GRANT => once(&mut grant, flag(&bytes)?)?,
                 SEALED => once(&mut sealed, bytes)?,
-                ENDED => once(&mut ended, ())?,
+                ENDED => once(&mut ended, flag(&bytes)?)?,
                 field => unknown.push((field, bytes)),
             }
         }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_core::de::IgnoredAny;
 use serde_json::Value;
 
-use super::json::{Object, strings};
+use super::json::{Object, is_space, strings};
 use super::split_line;
 use crate::answer::{AnswerError, TokenAnswer};
 
@@ -46,6 +46,7 @@ pub fn answer(input: &[u8]) {
             removed(&answer, &object);
             aged(&answer, &object, seconds);
             by_reference(&answer, &object, token);
+            spelled_otherwise(&answer, &object, token, seconds);
         }
         (Ok(_), None) => panic!("an answer is a JSON object"),
         (Err(error), object) => refused(error, object, body),
@@ -148,6 +149,26 @@ fn by_reference(answer: &TokenAnswer, object: &Object<'_>, token: &str) {
             assert!(!told, "{name:?} tells the upstream's access token");
         }
     }
+}
+
+/// A member that has the access token in it goes, however it is spelled: each bit of the number escapes a character.
+fn spelled_otherwise(answer: &TokenAnswer, object: &Object<'_>, token: &str, escaped: u64) {
+    let Some(secret) = answer.access_token() else { return };
+    let spell = |(at, unit): (usize, u16)| {
+        match escaped.checked_shr(at as u32).unwrap_or(escaped) & 1 {
+            0 => char::from_u32(unit.into()).filter(|char| !matches!(char, '"' | '\\' | '\0'..=' ')).map(String::from),
+            _ => None,
+        }
+        .unwrap_or_else(|| format!("\\u{unit:04x}"))
+    };
+    let spelled: String = secret.encode_utf16().enumerate().map(spell).collect();
+    let Some(inner) = object.text.trim_start_matches(is_space).strip_prefix('{') else { return };
+    let comma = if object.names().next().is_some() { "," } else { "" };
+    let body = format!("{{\"tells\":{{\"of\":[\"it: {spelled}\"]}}{comma}{inner}");
+    let answer = TokenAnswer::parse(body.into()).expect("one member more does no harm");
+    let written = answer.with_access_token(token, true).expect("what was written is read");
+    let after = Object::from_bytes(written.body());
+    assert!(after.value("tells").is_none_or(|raw| !raw.contains("it: ")), "{spelled:?} tells the upstream's token");
 }
 
 /// What is refused is refused for a reason that is there.

@@ -141,6 +141,6 @@ pub(super) fn strings(value: &str) -> impl Iterator<Item = String> {
     })
 }
 
-fn is_space(char: char) -> bool {
+pub(super) fn is_space(char: char) -> bool {
     matches!(char, ' ' | '\t' | '\n' | '\r')
 }
