@@ -146,3 +146,30 @@ pub(crate) fn escapes_are_whole(text: &str) -> bool {
     let whole = |after: &str| matches!(after.as_bytes(), [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
     text.split('%').skip(1).all(whole)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::mentions;
+
+    #[test]
+    fn a_secret_is_found_however_it_is_spelled() {
+        let rows = [
+            ("as it is", "x a/+=ä y", true),
+            ("a slash escaped", r"a\/+=ä", true),
+            ("what some encoders escape for HTML", r"a/\u002B\u003dä", true),
+            ("every character", r"\u0061\u002f\u002b\u003d\u00e4", true),
+            ("in a form", "t=a%2F%2B%3D%C3%A4&x=y", true),
+            ("in a link, where a plus is a plus", "?t=a/+%3d%c3%a4", true),
+            ("in a link in JSON", r"?t=a\/%2B%3D%C3%A4", true),
+            ("a part of it", r"a\/+=", false),
+            ("half an escape", r"\u006/+=ä", false),
+            ("half a pair", r"\ud83da/+=", false),
+            ("nothing", "", false),
+        ];
+        for (sentence, text, expected) in rows {
+            assert_eq!(mentions(text.as_bytes(), "a/+=ä"), expected, "{sentence}: {text}");
+        }
+        assert!(mentions(r"\ud83d\ude00\n".as_bytes(), "\u{1f600}\n") && mentions(b"a+b", "a b"));
+        assert!(!mentions(b"anything", ""), "no secret is in no text");
+    }
+}

@@ -166,6 +166,15 @@ mod tests {
     }
 
     #[test]
+    fn what_a_later_version_puts_into_a_flag_is_not_lost_unseen() {
+        for flag in [GRANT, ENDED] {
+            let unknown = vec![(flag, Bytes::from_static(b"later"))];
+            let entry = AccessRecord { has_grant: false, unknown, ..record() }.entry(&KEY, VERSION);
+            assert_eq!(AccessRecord::decode(&KEY, &entry), Err(DecodeError::Damaged), "field {flag}");
+        }
+    }
+
+    #[test]
     fn an_end_is_never_put_off() {
         let ended = |until| record().ended(Timestamp::from_millis(until)).expires_at.as_millis();
         assert_eq!((ended(5_000), ended(9_000_000)), (5_000, 3_601_000));

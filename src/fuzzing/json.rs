@@ -61,7 +61,8 @@ impl<'a> Object<'a> {
                 _ => {}
             }
             // The brace that opens it is no part of the first name.
-            if !(byte == b'{' && depth == 1) && !is_space(char::from(byte)) {
+            let opens = byte == b'{' && depth == 1;
+            if !opens && !is_space(char::from(byte)) {
                 tokens.push(at);
             }
         }
