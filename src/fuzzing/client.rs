@@ -1,8 +1,9 @@
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
+use percent_encoding::percent_decode_str;
 
 use super::split_line;
 use crate::client::{Client, ClientError, ClientId, Credential, identify};
@@ -23,6 +24,7 @@ pub fn client(input: &[u8]) {
     match identify(extension.as_ref(), &headers, &form) {
         Ok(client) => {
             agreed(&client, extension.as_ref(), &form);
+            named_in_header(&client, headers.get(AUTHORIZATION));
             shows_nothing(&client);
             if let Some(id) = &client.id {
                 written_as_basic(id, &client.credential);
@@ -58,6 +60,22 @@ fn agreed(client: &Client<'_>, extension: Option<&ClientId>, form: &TokenForm) {
             assert!(posted.is_none() && form.get(Param::ClientAssertion).is_none(), "a credential is not overlooked");
         }
     }
+}
+
+/// It is the client of the header: the part before the first colon, decoded if it can be.
+fn named_in_header(client: &Client<'_>, authorization: Option<&HeaderValue>) {
+    let Some((scheme, rest)) = authorization.and_then(|value| value.to_str().ok()?.split_once(' ')) else { return };
+    let Ok(joined) = STANDARD_NO_PAD.decode(rest.trim().trim_end_matches('=')) else { return };
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return;
+    }
+    let Some((user, _)) = std::str::from_utf8(&joined).ok().and_then(|joined| joined.split_once(':')) else {
+        panic!("what names nobody is refused");
+    };
+    let spaced = user.replace('+', " ");
+    let decoded = percent_decode_str(&spaced).decode_utf8();
+    let id = client.id.as_ref().map(ClientId::as_str);
+    assert!(id == Some(user) || decoded.is_ok_and(|user| id == Some(&*user)), "{id:?} is the user of the header");
 }
 
 /// `Debug` shows the client, and how it authenticates itself, but not with what.

@@ -24,9 +24,8 @@ pub fn form(input: &[u8]) {
     match TokenForm::parse(Bytes::copy_from_slice(body)) {
         Ok(form) => {
             read_by_others(&form, body);
-            for (param, name) in PARAMS {
-                rewritten(&form, body, param, name, value);
-            }
+            rewritten(&form, body, Param::RefreshToken, "refresh_token", value);
+            rewritten(&form, body, Param::Token, "token", value);
         }
         Err(error) => refused(error, body),
     }
