@@ -9,6 +9,7 @@ mod form;
 mod input;
 mod json;
 mod record;
+#[cfg(not(feature = "redis"))]
 mod redis_entry;
 mod token;
 
@@ -17,5 +18,6 @@ pub use self::client::client;
 pub use self::form::form;
 use self::input::split_line;
 pub use self::record::{access_record, record};
+#[cfg(not(feature = "redis"))]
 pub use self::redis_entry::redis_entry;
 pub use self::token::token;
