@@ -131,12 +131,19 @@ pub(crate) fn identify<'a>(
         (Some(_), _) => Credential::Assertion,
         (None, Some(secret)) => Credential::Secret(secret),
         (None, None) => match headers.get(AUTHORIZATION) {
-            Some(other) if basic_credentials(other).is_none() => Credential::Outside(Some(other.clone())),
+            Some(other) if basic_credentials(other).is_none() => Credential::Outside(Some(hidden(other))),
             _ if extension.is_some() => Credential::Outside(None),
             _ => Credential::None,
         },
     };
     Ok(Client { id, credential })
+}
+
+/// The same value, of which `Debug` shows nothing.
+fn hidden(value: &HeaderValue) -> HeaderValue {
+    let mut value = value.clone();
+    value.set_sensitive(true);
+    value
 }
 
 fn agree(id: &mut Option<ClientId>, named: &str) -> Result<(), ClientError> {

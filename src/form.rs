@@ -159,14 +159,16 @@ impl TokenForm {
             let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
             let at = end - value.len()..end;
             let (name, value) = (decode(name)?, decode(value)?);
-            if let Some(param) = Param::named(&name) {
+            let param = Param::named(&name);
+            if piece.split(';').skip(usize::from(param.is_some())).any(is_named_like_a_param) {
+                return Err(FormError::Lookalike);
+            }
+            if let Some(param) = param {
                 if let Some(slot) = params.get_mut(param as usize)
                     && slot.replace(TextAt::new(at, value)).is_some()
                 {
                     return Err(FormError::Repeated(param.name()));
                 }
-            } else if is_lookalike(&name) || piece.split(';').skip(1).any(is_lookalike) {
-                return Err(FormError::Lookalike);
             } else if !piece.is_empty() {
                 others.push(start..end);
                 if &*name == "resource" && !value.is_empty() {
@@ -235,15 +237,19 @@ impl fmt::Debug for TokenForm {
 /// Whether a query has a parameter of ours, which belongs into the body (RFC 6749 §3.2); a server that reads both would
 /// not know which counts.
 pub(crate) fn names_a_param(query: &str) -> bool {
-    query.split(['&', ';']).any(|piece| {
-        let name = piece.split_once('=').map_or(piece, |(name, _)| name);
-        // What cannot be decoded is no name of ours, whatever a server makes of it.
-        decode(name).is_ok_and(|name| is_lookalike(&name))
-    })
+    query.split(['&', ';']).any(is_named_like_a_param)
 }
 
-/// Whether there are servers that take a parameter of this name, or a piece that begins with it, for one of ours: those
-/// that separate parameters by `;` too, or fold `.`, space and `[` in a name to `_`.
+/// Whether there are servers that take this piece of a form for a parameter of ours. Those that separate parameters by
+/// `;` as well find several in what lies between two `&`.
+fn is_named_like_a_param(piece: &str) -> bool {
+    let name = piece.split_once('=').map_or(piece, |(name, _)| name);
+    // What cannot be decoded is no name of ours, whatever a server makes of it.
+    decode(name).is_ok_and(|name| is_lookalike(&name))
+}
+
+/// Whether there are servers that take a parameter of this name for one of ours: those that fold `.`, space and `[` in a
+/// name to `_`.
 fn is_lookalike(name: &str) -> bool {
     if !name.contains(['.', ' ', '[', '=']) {
         return Param::named(name).is_some();

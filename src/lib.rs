@@ -94,6 +94,9 @@ mod exchange;
 mod fields;
 mod form;
 mod future;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod grant;
 mod introspection;
 mod json;

@@ -4,7 +4,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::clock::Timestamp;
-use crate::fields::{DecodeError, Utf8, Writer, checked, next, once, read_timestamp, text};
+use crate::fields::{DecodeError, Utf8, Writer, checked, flag, next, once, read_timestamp, text};
 use crate::store::{Entry, Key, Tag, Version};
 
 /// Another one than that of a grant: neither is ever taken for the other.
@@ -87,9 +87,9 @@ impl AccessRecord {
                 RESOURCE => resources.push(text(bytes)?),
                 ISSUED_AT => once(&mut issued_at, read_timestamp(&bytes)?)?,
                 EXPIRES_AT => once(&mut expires_at, read_timestamp(&bytes)?)?,
-                GRANT => once(&mut grant, ())?,
+                GRANT => once(&mut grant, flag(&bytes)?)?,
                 SEALED => once(&mut sealed, bytes)?,
-                ENDED => once(&mut ended, ())?,
+                ENDED => once(&mut ended, flag(&bytes)?)?,
                 field => unknown.push((field, bytes)),
             }
         }
@@ -162,6 +162,15 @@ mod tests {
             AccessRecord { scope: None, resources: Vec::new(), has_grant: false, unknown: Vec::new(), ..record() };
         for record in [record(), bare, record().ended(Timestamp::from_millis(5_000))] {
             assert_eq!(AccessRecord::decode(&KEY, &record.entry(&KEY, VERSION)).unwrap(), record);
+        }
+    }
+
+    #[test]
+    fn what_a_later_version_puts_into_a_flag_is_not_lost_unseen() {
+        for flag in [GRANT, ENDED] {
+            let unknown = vec![(flag, Bytes::from_static(b"later"))];
+            let entry = AccessRecord { has_grant: false, unknown, ..record() }.entry(&KEY, VERSION);
+            assert_eq!(AccessRecord::decode(&KEY, &entry), Err(DecodeError::Damaged), "field {flag}");
         }
     }
 

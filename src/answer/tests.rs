@@ -178,6 +178,28 @@ fn without_the_refresh_token() {
 }
 
 #[test]
+fn what_tells_the_access_token_goes() {
+    let rows = [
+        ("as it is", r#""x":"is a=/b+""#, true),
+        ("deep down", r#""x":[{"y":"a=/b+"}]"#, true),
+        ("in a name", r#""x":{"a=/b+":1}"#, true),
+        ("escaped", r#""x":"a\u003d\/b\u002B""#, true),
+        ("escaped deep down", r#""x":[["\u0061=/b+"]]"#, true),
+        ("in a link", r#""x":"https:\/\/a.example\/?t=a%3D%2fb%2B""#, true),
+        ("another token deep down", r#""x":{"access_token":"b"}"#, true),
+        ("under an escaped name", r#""x":{"access\u005ftoken":"b"}"#, true),
+        ("what does not", r#""x":"a=\/b""#, false),
+        ("what is of a standard", r#""token_type":"a=/b+""#, false),
+    ];
+    for (sentence, member, goes) in rows {
+        let body = |token: &str, member: &str| format!(r#"{{"access_token":"{token}"{member}}}"#);
+        let member = format!(",{member}");
+        let written = answer(&body("a=/b+", &member)).with_access_token("at_new", false).unwrap();
+        assert_eq!(written.body(), &body("at_new", if goes { "" } else { &member }), "{sentence}");
+    }
+}
+
+#[test]
 fn ageing() {
     let rows = [
         ("a number", r#"{"expires_in": 60 }"#, r#"{"expires_in": 50 }"#),

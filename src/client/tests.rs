@@ -175,6 +175,9 @@ fn debug_shows_no_secret() {
     let form = form("client_id=a&client_secret=hush");
     let client = identify(None, &HeaderMap::new(), &form).unwrap();
     assert_eq!(format!("{client:?}"), r#"Client { id: Some("a"), credential: Secret([redacted]) }"#);
+    let (headers, form) = (headers(&["Bearer hush"]), self::form("client_id=a"));
+    let client = identify(None, &headers, &form).unwrap();
+    assert_eq!(format!("{:?}", client.credential), "Outside(Some(Sensitive))");
 }
 
 #[test]

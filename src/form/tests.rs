@@ -237,6 +237,10 @@ fn what_some_servers_take_for_ours_is_refused() {
         ("a space before", "+client_id=a", true),
         ("a semicolon", "x=1;client_id=a", true),
         ("a semicolon before a name alone", "x=1;scope", true),
+        ("a semicolon before an escaped name", "x=1;client%5Fid=a", true),
+        ("a semicolon after a name alone", "client_id;x=1", true),
+        ("a semicolon in a value of ours", "scope=a;client_id=b", true),
+        ("a semicolon in a value of ours, twice", "refresh_token=a;refresh_token=b", true),
         ("another name", "client.ids=a", false),
         ("another array", "authorization_details[]=a", false),
         ("a semicolon before another name", "x=1;y=2", false),
@@ -246,6 +250,7 @@ fn what_some_servers_take_for_ours_is_refused() {
         assert_eq!(parse(body).err(), refused.then_some(FormError::Lookalike), "{sentence}");
         assert_eq!(names_a_param(body), refused, "{sentence}, in a query");
     }
+    assert!(parse("client_secret=a;b;c=d").is_ok(), "a secret may have a semicolon in it");
     assert!(names_a_param("a=b&client%5Fid"));
     assert!(!names_a_param("%zz=1&state=x"));
 }

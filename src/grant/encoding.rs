@@ -4,7 +4,9 @@ use bytes::{Buf as _, Bytes};
 
 use super::{Binding, Previous, Record};
 use crate::clock::Timestamp;
-use crate::fields::{DecodeError, TIMESTAMP, Writer, checked, next, once, read_timestamp, split, text, timestamp};
+use crate::fields::{
+    DecodeError, TIMESTAMP, Writer, checked, flag, next, once, read_timestamp, split, text, timestamp,
+};
 use crate::store::{Key, Tag};
 
 const FORMAT: u8 = 1;
@@ -100,7 +102,7 @@ fn read(mut fields: Bytes) -> Result<Record, DecodeError> {
             }
             SEALED => once(&mut sealed, bytes)?,
             PREVIOUS => once(&mut previous, read_previous(bytes)?)?,
-            ENDED => once(&mut ended, ())?,
+            ENDED => once(&mut ended, flag(&bytes)?)?,
             field => unknown.push((field, bytes)),
         }
     }

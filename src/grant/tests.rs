@@ -387,6 +387,14 @@ fn fields_of_a_later_version_survive_a_rotation() {
 }
 
 #[test]
+fn what_a_later_version_puts_into_a_flag_is_not_lost_unseen() {
+    let mut record = record();
+    record.unknown.push((11, Bytes::from_static(b"later")));
+    let value = record.encode(&KEY, &hash(7));
+    assert_eq!(Record::decode(&KEY, &hash(7), &value), Err(DecodeError::Damaged));
+}
+
+#[test]
 fn a_later_format_is_named() {
     let mut value = record().encode(&KEY, &hash(7)).to_vec();
     value[0] = 2;

@@ -10,6 +10,10 @@ mod memory;
 mod redb;
 #[cfg(feature = "redis")]
 mod redis;
+// The head of an entry alone: the fuzzer is built without the client.
+#[cfg(all(fuzzing, not(feature = "redis")))]
+#[path = "redis/entry.rs"]
+pub(crate) mod redis_entry;
 #[cfg(any(feature = "memory", feature = "redb"))]
 mod rules;
 #[cfg(feature = "memory")]

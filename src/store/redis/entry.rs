@@ -15,13 +15,13 @@ const VALUE: usize = 47;
 const LAST: u64 = (1 << 48) - 1;
 
 /// How the bytes of an entry of this version begin.
-pub(super) fn beginning(version: Version) -> [u8; LEASE] {
+pub(crate) fn beginning(version: Version) -> [u8; LEASE] {
     let mut bytes = [FORMAT; LEASE];
     bytes[VERSION..].copy_from_slice(version.as_bytes());
     bytes
 }
 
-pub(super) fn encode(entry: &Entry) -> Vec<u8> {
+pub(crate) fn encode(entry: &Entry) -> Vec<u8> {
     let lease = entry.lease.map_or(0, |end| end.as_millis().clamp(1, LAST));
     let mut bytes = Vec::with_capacity(VALUE + entry.value.len());
     bytes.extend_from_slice(&beginning(entry.version));
@@ -40,7 +40,7 @@ enum Unreadable {
     Format(u8),
 }
 
-pub(super) fn decode(bytes: Vec<u8>) -> Result<Entry, StoreError> {
+pub(crate) fn decode(bytes: Vec<u8>) -> Result<Entry, StoreError> {
     let bytes = Bytes::from(bytes);
     let (Some(&format), Some(version), Some(lease), Some(tag)) =
         (bytes.first(), field(&bytes, VERSION), field::<6>(&bytes, LEASE), field(&bytes, TAG))

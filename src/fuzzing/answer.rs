@@ -1,0 +1,196 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_core::de::IgnoredAny;
+use serde_json::Value;
+
+use super::json::{Object, is_space, strings};
+use super::split_line;
+use crate::answer::{AnswerError, TokenAnswer};
+
+const LIFETIMES: [&str; 2] = ["refresh_expires_in", "refresh_token_expires_in"];
+const READ_ONCE: [&str; 8] = [
+    "access_token",
+    "refresh_token",
+    "error",
+    "scope",
+    "expires_in",
+    "refresh_expires_in",
+    "refresh_token_expires_in",
+    "issued_token_type",
+];
+/// What stays in an answer whatever it says.
+const STANDARD: [&str; 9] = [
+    "access_token",
+    "refresh_token",
+    "error",
+    "scope",
+    "expires_in",
+    "refresh_expires_in",
+    "refresh_token_expires_in",
+    "issued_token_type",
+    "token_type",
+];
+
+/// Input: a line with the next token, a line with a number of seconds, then the answer of the inner service.
+pub fn answer(input: &[u8]) {
+    let (token, rest) = split_line(input);
+    let (seconds, body) = split_line(rest);
+    let Ok(token) = std::str::from_utf8(token) else { return };
+    let seconds = std::str::from_utf8(seconds).ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(77);
+    let object = std::str::from_utf8(body).ok().and_then(Object::read);
+    match (TokenAnswer::parse(Bytes::copy_from_slice(body)), object) {
+        (Ok(answer), Some(object)) => {
+            read(&answer, &object);
+            replaced(&answer, &object, token, seconds);
+            removed(&answer, &object);
+            aged(&answer, &object, seconds);
+            by_reference(&answer, &object, token);
+            spelled_otherwise(&answer, &object, token, seconds);
+        }
+        (Ok(_), None) => panic!("an answer is a JSON object"),
+        (Err(error), object) => refused(error, object, body),
+    }
+}
+
+fn read(answer: &TokenAnswer, object: &Object<'_>) {
+    let text = |name| object.text(name).filter(|text| !text.is_empty());
+    assert_eq!(answer.refresh_token(), text("refresh_token").as_deref());
+    assert_eq!(answer.access_token(), text("access_token").as_deref());
+    assert_eq!(answer.scope(), text("scope").as_deref());
+    assert_eq!(answer.error(), object.text("error").as_deref());
+    assert_eq!(answer.body(), object.text.as_bytes(), "an answer is kept as it came");
+    let odd = object.value("access_token").is_some_and(|raw| !matches!(raw, "null" | "\"\""));
+    assert_eq!(answer.has_odd_access_token(), odd && answer.access_token().is_none());
+    let known = object.names().filter_map(|name| {
+        let name = name.as_deref()?;
+        (STANDARD.contains(&name) || name == "id_token").then(|| format!("{name:?}"))
+    });
+    assert_eq!(
+        format!("{answer:?}"),
+        format!("{{{}}}", known.collect::<Vec<_>>().join(", ")),
+        "Debug shows names alone"
+    );
+}
+
+/// Another refresh token and its lifetime; every other byte stays.
+fn replaced(answer: &TokenAnswer, object: &Object<'_>, token: &str, seconds: u64) {
+    let written = answer.with_refresh_token(token, Duration::from_secs(seconds));
+    let after = Object::from_bytes(&written);
+    let is_replaced = |name: &str| name == "refresh_token" || LIFETIMES.contains(&name);
+    let mut expected = object.blanked(is_replaced);
+    if object.value("refresh_token").is_none() {
+        expected.append("refresh_token");
+    }
+    assert_eq!(after.blanked(is_replaced), expected, "every other byte stays");
+    assert_eq!(after.text("refresh_token").as_deref(), Some(token), "the token is the next one");
+    for name in LIFETIMES {
+        let lifetime = after.value(name).map(|raw| raw.trim_matches('"').to_owned());
+        assert_eq!(lifetime, object.value(name).map(|_| seconds.to_string()), "its lifetime is the layer's");
+    }
+    let again = TokenAnswer::parse(written.clone()).expect("what was written is read");
+    assert_eq!(again.refresh_token(), Some(token).filter(|token| !token.is_empty()));
+    assert_eq!(again.with_refresh_token(token, Duration::from_secs(seconds)), written, "and is written as it is");
+    assert_eq!(again.without_refresh_token(), answer.without_refresh_token(), "nothing of the old one is left");
+}
+
+/// No refresh token; every other member stays, byte for byte and in order.
+fn removed(answer: &TokenAnswer, object: &Object<'_>) {
+    let written = answer.without_refresh_token();
+    let after = Object::from_bytes(&written);
+    let goes = |name: &str| name == "refresh_token" || LIFETIMES.contains(&name);
+    let stays: Vec<_> = object.members().filter(|(name, _)| !name.as_deref().is_some_and(goes)).collect();
+    assert!(after.members().eq(stays.iter().cloned()), "every other member stays as it is");
+    if stays.len() == object.names().count() {
+        assert_eq!(written, object.text, "with nothing to remove, every byte stays");
+    }
+}
+
+/// Lifetimes are lowered; every other byte stays.
+fn aged(answer: &TokenAnswer, object: &Object<'_>, seconds: u64) {
+    let written = answer.aged(Duration::from_secs(seconds));
+    let after = Object::from_bytes(&written);
+    let is_lifetime = |name: &str| name == "expires_in" || LIFETIMES.contains(&name);
+    assert_eq!(after.blanked(is_lifetime), object.blanked(is_lifetime), "every other byte stays");
+    let is_digits = |text: &&str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = |object: &Object<'_>, name: &str| {
+        object.value(name).map(|raw| raw.trim_matches('"')).filter(is_digits)?.parse::<u64>().ok()
+    };
+    for name in ["expires_in"].into_iter().chain(LIFETIMES) {
+        if let Some(before) = number(object, name) {
+            assert_eq!(number(&after, name), Some(before.saturating_sub(seconds)), "{name} is lowered");
+        }
+    }
+    let Ok(once) = TokenAnswer::parse(written.clone()) else { panic!("what was written is read") };
+    let twice = once.aged(Duration::from_secs(3));
+    assert_eq!(twice, answer.aged(Duration::from_secs(seconds.saturating_add(3))), "age adds up");
+    assert_eq!(answer.aged(Duration::from_millis(999)), object.text, "less than a second is none");
+}
+
+/// Another access token; what tells the old one goes, everything else stays.
+fn by_reference(answer: &TokenAnswer, object: &Object<'_>, token: &str) {
+    let Some(secret) = answer.access_token().filter(|_| !answer.has_odd_access_token()) else { return };
+    for keep_id_token in [true, false] {
+        let written = answer.with_access_token(token, keep_id_token).expect("what was written is read");
+        let after = Object::from_bytes(written.body());
+        assert_eq!(after.text("access_token").as_deref(), Some(token));
+        let mut left = after.members().filter(|(name, _)| name.as_deref() != Some("access_token")).peekable();
+        for member in object.members().filter(|(name, _)| name.as_deref() != Some("access_token")) {
+            let stays = left.next_if_eq(&member).is_some();
+            let name = member.0.as_deref().unwrap_or_default();
+            assert!(stays || !STANDARD.contains(&name), "{name} stays as it is");
+        }
+        assert!(left.next().is_none(), "nothing is there that was not there");
+        assert!(keep_id_token || after.value("id_token").is_none(), "an id_token goes, unless it is to be kept");
+        for (name, value) in
+            after.members().filter(|(name, _)| !name.as_deref().is_some_and(|name| STANDARD.contains(&name)))
+        {
+            let told = strings(value).any(|text| text.contains(secret));
+            assert!(!told, "{name:?} tells the upstream's access token");
+        }
+    }
+}
+
+/// A member that has the access token in it goes, however it is spelled: each bit of the number escapes a character.
+fn spelled_otherwise(answer: &TokenAnswer, object: &Object<'_>, token: &str, escaped: u64) {
+    let Some(secret) = answer.access_token() else { return };
+    let spell = |(at, unit): (usize, u16)| {
+        match escaped.checked_shr(at as u32).unwrap_or(escaped) & 1 {
+            0 => char::from_u32(unit.into()).filter(|char| !matches!(char, '"' | '\\' | '\0'..=' ')).map(String::from),
+            _ => None,
+        }
+        .unwrap_or_else(|| format!("\\u{unit:04x}"))
+    };
+    let spelled: String = secret.encode_utf16().enumerate().map(spell).collect();
+    let Some(inner) = object.text.trim_start_matches(is_space).strip_prefix('{') else { return };
+    let comma = if object.names().next().is_some() { "," } else { "" };
+    let body = format!("{{\"tells\":{{\"of\":[\"it: {spelled}\"]}}{comma}{inner}");
+    let answer = TokenAnswer::parse(body.into()).expect("one member more does no harm");
+    let written = answer.with_access_token(token, true).expect("what was written is read");
+    let after = Object::from_bytes(written.body());
+    assert!(after.value("tells").is_none_or(|raw| !raw.contains("it: ")), "{spelled:?} tells the upstream's token");
+}
+
+/// What is refused is refused for a reason that is there.
+fn refused(error: AnswerError, object: Option<Object<'_>>, body: &[u8]) {
+    match error {
+        AnswerError::NotJson => assert!(object.is_none(), "an object is read"),
+        AnswerError::NotObject => {
+            // What is no object need not be JSON to its end.
+            assert!(object.is_none(), "an object is read");
+        }
+        AnswerError::Repeated => {
+            let object = object.expect("it is an object");
+            let count = |name: &str| object.names().filter(|found| found.as_deref() == Some(name)).count();
+            assert!(READ_ONCE.iter().any(|name| count(name) > 1), "something is repeated");
+        }
+        AnswerError::WrongType => {
+            let raw = object.as_ref().and_then(|object| object.value("refresh_token")).unwrap_or_default();
+            let is_text = serde_json::from_str::<Value>(raw).is_ok_and(|value| value.is_string() || value.is_null());
+            assert!(!raw.is_empty() && !is_text, "the refresh token is no text");
+        }
+    }
+    if serde_json::from_slice::<IgnoredAny>(body).is_err() {
+        assert!(matches!(error, AnswerError::NotJson | AnswerError::NotObject), "what is no JSON is named so");
+    }
+}

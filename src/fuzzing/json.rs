@@ -1,0 +1,147 @@
+//! Another reading of a JSON object than the layer's, to compare with: by hand, byte by byte.
+
+use std::iter;
+use std::ops::Range;
+
+use serde_core::de::IgnoredAny;
+
+/// The members of a JSON object, in order.
+pub(super) struct Object<'a> {
+    pub(super) text: &'a str,
+    /// Names, quotes included, and values.
+    members: Vec<(Range<usize>, Range<usize>)>,
+}
+
+/// A text of which some values are left out: the pieces between them, and the names of whose values they are.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Blanked {
+    pieces: Vec<String>,
+    names: Vec<String>,
+    /// Where the last member ends in the last piece.
+    end: usize,
+    has_members: bool,
+}
+
+impl<'a> Object<'a> {
+    /// `None` if the text is no JSON object.
+    pub(super) fn read(text: &'a str) -> Option<Self> {
+        serde_json::from_str::<IgnoredAny>(text).ok()?;
+        if !text.trim_start_matches(is_space).starts_with('{') {
+            return None;
+        }
+        // It is sound JSON, so that strings and brackets are all there is to follow.
+        let (mut members, mut tokens, mut name) = (Vec::new(), Vec::new(), None);
+        let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+        for (at, byte) in text.bytes().enumerate() {
+            if in_string {
+                match byte {
+                    _ if escaped => escaped = false,
+                    b'\\' => escaped = true,
+                    b'"' => in_string = false,
+                    _ => {}
+                }
+                tokens.push(at);
+                continue;
+            }
+            if depth == 1 && matches!(byte, b':' | b',' | b'}') {
+                let token = tokens.first().zip(tokens.last()).map(|(first, last)| *first..*last + 1);
+                match (byte, token, name.take()) {
+                    (b':', Some(token), None) => name = Some(token),
+                    (_, Some(value), Some(name)) => members.push((name, value)),
+                    _ => {}
+                }
+                tokens.clear();
+                depth -= usize::from(byte == b'}');
+                continue;
+            }
+            match byte {
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => depth -= 1,
+                b'"' => in_string = true,
+                _ => {}
+            }
+            // The brace that opens it is no part of the first name.
+            let opens = byte == b'{' && depth == 1;
+            if !opens && !is_space(char::from(byte)) {
+                tokens.push(at);
+            }
+        }
+        Some(Self { text, members })
+    }
+
+    pub(super) fn from_bytes(bytes: &'a [u8]) -> Self {
+        let object = std::str::from_utf8(bytes).ok().and_then(Self::read);
+        object.expect("what was written is a JSON object")
+    }
+
+    /// The decoded names; `None` is one that is no text.
+    pub(super) fn names(&self) -> impl Iterator<Item = Option<String>> {
+        self.members().map(|(name, _)| name)
+    }
+
+    /// The decoded names, and the bytes of the values.
+    pub(super) fn members(&self) -> impl Iterator<Item = (Option<String>, &'a str)> {
+        self.members
+            .iter()
+            .map(|(name, value)| (serde_json::from_str(&self.text[name.clone()]).ok(), &self.text[value.clone()]))
+    }
+
+    /// The bytes of the first value of this name.
+    pub(super) fn value(&self, name: &str) -> Option<&'a str> {
+        self.members().find(|(found, _)| found.as_deref() == Some(name)).map(|(_, value)| value)
+    }
+
+    /// The first value of this name, if it is text.
+    pub(super) fn text(&self, name: &str) -> Option<String> {
+        self.value(name).and_then(|raw| serde_json::from_str(raw).ok())
+    }
+
+    /// The text without the values of these names.
+    pub(super) fn blanked(&self, goes: impl Fn(&str) -> bool) -> Blanked {
+        let (mut pieces, mut names, mut done) = (Vec::new(), Vec::new(), 0);
+        for ((name, _), (_, value)) in self.members().zip(&self.members) {
+            if let Some(name) = name.filter(|name| goes(name)) {
+                pieces.push(self.text[done..value.start].to_owned());
+                names.push(name);
+                done = value.end;
+            }
+        }
+        pieces.push(self.text[done..].to_owned());
+        let end = self.members.last().map_or(self.text.rfind('}').unwrap_or_default(), |(_, value)| value.end);
+        Blanked { pieces, names, end: end - done, has_members: !self.members.is_empty() }
+    }
+}
+
+impl Blanked {
+    /// Adds a member without its value behind the last one.
+    pub(super) fn append(&mut self, name: &str) {
+        let last = self.pieces.pop().unwrap_or_default();
+        let (before, after) = last.split_at(self.end);
+        let comma = if self.has_members { "," } else { "" };
+        self.pieces.push(format!("{before}{comma}\"{name}\":"));
+        self.pieces.push(after.to_owned());
+        self.names.push(name.to_owned());
+        (self.end, self.has_members) = (0, true);
+    }
+}
+
+/// All strings in a JSON value that are text, decoded, however deep they lie.
+pub(super) fn strings(value: &str) -> impl Iterator<Item = String> {
+    let mut rest = value;
+    iter::from_fn(move || {
+        let (_, after) = rest.split_once('"')?;
+        let mut escaped = false;
+        let end = after.find(|char| {
+            let ends = char == '"' && !escaped;
+            escaped = char == '\\' && !escaped;
+            ends
+        })?;
+        let (inner, next) = after.split_at(end);
+        rest = next.get(1..).unwrap_or_default();
+        Some(serde_json::from_str(&format!("\"{inner}\"")).unwrap_or_default())
+    })
+}
+
+pub(super) fn is_space(char: char) -> bool {
+    matches!(char, ' ' | '\t' | '\n' | '\r')
+}
