@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::Value;
-use support::Upstream;
 use support::faults::{
-    LIMIT, RedisApp, count, events, go_on, instance_over, log_in_many, refresh_each, refresh_patiently, until,
+    Gate, LIMIT, RedisApp, assert_away, assert_nothing_lost, count, events, go_on, instance_over, log_in_many,
+    refresh_each, refresh_patiently, until,
 };
 use support::redis::{Builder, Cluster, RedisServer, Sentinels};
+use support::{Act, Upstream};
 use tokio::task::JoinSet;
 use tower_oauth_refresh::EventKind;
 use tower_oauth_refresh::store::{RedisStore, RedisStoreBuilder};
@@ -27,11 +28,18 @@ async fn two_instances(
     upstream: &Upstream,
     settings: impl Fn(RedisStoreBuilder) -> RedisStoreBuilder,
 ) -> [RedisApp; 2] {
+    instances(url, upstream, Duration::from_secs(1), settings).await
+}
+
+async fn instances(
+    url: &str,
+    upstream: &Upstream,
+    rotation_timeout: Duration,
+    settings: impl Fn(RedisStoreBuilder) -> RedisStoreBuilder,
+) -> [RedisApp; 2] {
     let one = async || {
         let builder = settings(RedisStore::builder(url).command_timeout(Duration::from_secs(3)));
-        instance_over(builder.connect().await.unwrap(), upstream, |builder| {
-            builder.rotation_timeout(Duration::from_secs(1))
-        })
+        instance_over(builder.connect().await.unwrap(), upstream, |builder| builder.rotation_timeout(rotation_timeout))
     };
     [one().await, one().await]
 }
@@ -182,10 +190,41 @@ async fn whoever_waits_for_replicas_consumes_nothing_that_a_failover_would_lose(
     let tokens = log_in_many(&instances, SESSIONS).await;
     hold_replication_back(sentinels.replica()).await;
     let answers = refresh_each(&instances, &tokens).join_all().await;
-    answers.iter().for_each(support::faults::assert_away);
+    answers.iter().for_each(assert_away);
     assert_eq!(upstream.refreshes(), 0, "without a lease that stands, nothing begins");
     sentinels.kill_master_and_wait().await;
     sentinels.replica().restart().await;
     let (lost, _) = go_on(&instances, &tokens).await;
     assert_eq!((lost, upstream.reuses(), upstream.alive()), (0, 0, SESSIONS));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_gets_a_token_that_a_failover_would_lose() {
+    let (sentinels, upstream) = (Sentinels::start().await, Upstream::new());
+    let replicas = |builder: RedisStoreBuilder| builder.wait_for_replicas(1, Duration::from_secs(1));
+    // Their leases outlive the failover.
+    let instances = instances(&sentinels.url(), &upstream, LIMIT, replicas).await;
+    let tokens = log_in_many(&instances, SESSIONS).await;
+    let gate = Gate::default();
+    for _ in 0..SESSIONS {
+        upstream.then(Act::Wait(gate.hold().unwrap()));
+    }
+    let requests = refresh_each(&instances, &tokens);
+    until("the upstream has them all", || upstream.refreshes() == SESSIONS).await;
+    hold_replication_back(sentinels.replica()).await;
+    gate.open();
+    // The master has the commits, and nobody else.
+    for answer in requests.join_all().await {
+        assert_away(&answer);
+    }
+    let others: Vec<_> = instances.iter().rev().cloned().collect();
+    for answer in refresh_each(&others, &tokens).join_all().await {
+        assert_away(&answer);
+    }
+    sentinels.kill_master_and_wait().await;
+    sentinels.replica().restart().await;
+    let (lost, left) = go_on(&instances, &tokens).await;
+    let told = events(&instances);
+    assert_eq!((lost, upstream.reuses(), upstream.alive()), (0, 0, SESSIONS), "{told:?}");
+    assert_nothing_lost("commits that the old master alone has", &upstream, &left, &told);
 }

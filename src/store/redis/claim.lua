@@ -1,4 +1,4 @@
--- KEYS: the entry. ARGV: the tag, the version of the claim, the length of the lease in milliseconds.
+-- KEYS: the entry. ARGV: the tag, the version of the claim, the length of the lease in milliseconds, 1 if a WAIT follows.
 -- Answers nil if there is no entry, or how long the lease found has to run (0: none) and the entry as it is now.
 
 -- Writes nothing, and fails where nothing may be written: a replica, or a master that is cut off from its own, must not
@@ -17,7 +17,12 @@ if string.sub(entry, 2, 9) == ARGV[2] then
     redis.call('SETRANGE', KEYS[1], 1, ARGV[2])
     return {left, entry}
 end
-if left > 0 or string.sub(entry, 16, 47) ~= ARGV[1] then return {left, entry} end
+if string.sub(entry, 16, 47) ~= ARGV[1] then
+    -- What another call has written decides about this one: the WAIT is for that write, whoever made it.
+    if ARGV[4] == '1' then redis.call('SETRANGE', KEYS[1], 1, string.sub(entry, 2, 9)) end
+    return {left, entry}
+end
+if left > 0 then return {left, entry} end
 
 -- Not the whole entry: its time to live stays, and replicas and the append-only file get 14 bytes.
 local head = ARGV[2] .. struct.pack('>I6', now + ARGV[3])
