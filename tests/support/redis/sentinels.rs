@@ -1,7 +1,8 @@
 //! A master and its replica, watched by three sentinels.
 
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use redis::RedisResult;
 
@@ -99,6 +100,23 @@ impl Sentinels {
         self.settled().await;
     }
 
+    /// Like [`failover`](Self::failover), but with sentinels that stop for `pause` as soon as there is a new master: for so
+    /// long the old one is told nothing, and goes on to take writes.
+    pub(crate) async fn slow_failover(&self, pause: Duration) {
+        let (sentinel, new) = (&self.sentinels[0], self.replica());
+        until("it begins to fail over", sentinel, async || {
+            sentinel.try_command(&["SENTINEL", "FAILOVER", SERVICE]).await.map(|_| true)
+        })
+        .await;
+        new.until_info("replication", "being master", |info| info.get("role").is_some_and(|role| role == "master"))
+            .await;
+        self.sentinels.iter().for_each(RedisServer::freeze);
+        tokio::time::sleep(pause).await;
+        self.sentinels.iter().for_each(RedisServer::thaw);
+        self.promoted().await;
+        self.settled().await;
+    }
+
     /// Kills the master, and waits until its replica is one. Started again, it becomes the replica of that one.
     pub(crate) async fn kill_master_and_wait(&self) {
         self.master().kill();
@@ -140,6 +158,13 @@ impl Sentinels {
             })
             .await;
         }
+    }
+}
+
+impl fmt::Debug for Sentinels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "the master is on port {}", self.master().port())?;
+        self.servers.iter().chain(&self.sentinels).try_for_each(|server| writeln!(f, "{server:?}"))
     }
 }
 
