@@ -194,6 +194,7 @@ impl Store for RedisStore {
             _ => return Err(unexpected().into()),
         };
         let entry = decode(bytes)?;
+        let taken_over = left < 0;
         let left = u64::try_from(left).ok().filter(|left| *left > 0).map(Duration::from_millis);
         let lease = match left {
             _ if entry.version == version => {
@@ -210,7 +211,7 @@ impl Store for RedisStore {
             Some(left) => Lease::Held(left),
             None => return Err(unexpected().into()),
         };
-        Ok(Some(Claim::new(lease, entry)))
+        Ok(Some(Claim::new(lease, entry).taking_over(taken_over)))
     }
 
     async fn announce(&self, ended: &[Key]) -> Result<(), StoreError> {
