@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use support::faults::{LIMIT, RedisApp, Stage, Step, count, events, go_on, instance, log_in_many, refresh_each, until};
+use support::faults::{
+    LIMIT, RedisApp, Stage, Step, count, events, go_on, instance_over, log_in_many, refresh_each, until,
+};
 use support::http::serve_upstream;
 use support::oauth::oauth_http;
 use support::process::Example;
@@ -18,8 +20,15 @@ use support::{Upstream, proxy, refresh_form};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tower_oauth_refresh::EventKind;
+use tower_oauth_refresh::store::RedisStore;
 
 const SESSIONS: usize = 30;
+
+/// Nothing but death is to fail here: Redis may take its time, and so may the upstream as far as leases stay short.
+async fn instance(url: &str, upstream: &Upstream) -> RedisApp {
+    let store = RedisStore::builder(url).command_timeout(LIMIT).connect().await.unwrap();
+    instance_over(store, upstream, |builder| builder.rotation_timeout(Duration::from_secs(4)))
+}
 
 /// An instance in a runtime of its own, with which it dies.
 struct Mortal {

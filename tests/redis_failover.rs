@@ -2,19 +2,22 @@
 
 mod support;
 
+use std::collections::HashSet;
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::Value;
-use support::Upstream;
 use support::faults::{
-    LIMIT, RedisApp, count, events, go_on, instance_over, log_in_many, refresh_each, refresh_patiently, until,
+    Gate, LIMIT, RedisApp, assert_away, assert_nothing_lost, count, events, go_on, instance_over, log_in_many,
+    refresh_each, refresh_patiently, until,
 };
 use support::redis::{Builder, Cluster, RedisServer, Sentinels};
+use support::{Act, App, Upstream};
 use tokio::task::JoinSet;
-use tower_oauth_refresh::EventKind;
 use tower_oauth_refresh::store::{RedisStore, RedisStoreBuilder};
+use tower_oauth_refresh::{Event, EventKind};
 
 const SESSIONS: usize = 40;
 
@@ -27,11 +30,18 @@ async fn two_instances(
     upstream: &Upstream,
     settings: impl Fn(RedisStoreBuilder) -> RedisStoreBuilder,
 ) -> [RedisApp; 2] {
+    instances(url, upstream, Duration::from_secs(1), settings).await
+}
+
+async fn instances(
+    url: &str,
+    upstream: &Upstream,
+    rotation_timeout: Duration,
+    settings: impl Fn(RedisStoreBuilder) -> RedisStoreBuilder,
+) -> [RedisApp; 2] {
     let one = async || {
         let builder = settings(RedisStore::builder(url).command_timeout(Duration::from_secs(3)));
-        instance_over(builder.connect().await.unwrap(), upstream, |builder| {
-            builder.rotation_timeout(Duration::from_secs(1))
-        })
+        instance_over(builder.connect().await.unwrap(), upstream, |builder| builder.rotation_timeout(rotation_timeout))
     };
     [one().await, one().await]
 }
@@ -71,24 +81,41 @@ impl Load {
     }
 }
 
-/// Runs `fault` under load; how many sessions are lost.
-async fn under_load(case: &str, instances: &[RedisApp], upstream: &Upstream, fault: impl Future<Output = ()>) {
+/// Runs `fault` under load, and expects that no session is lost. What fails tells of `servers`.
+async fn under_load(
+    case: &str,
+    (instances, upstream, servers): (&[RedisApp], &Upstream, &impl Debug),
+    tokens: Vec<String>,
+    fault: impl Future<Output = ()>,
+) {
     // In most rotations the lease was there before the fault, and the answer comes after it.
     upstream.slow_down(Duration::from_millis(30));
-    let load = Load::begin(instances, log_in_many(instances, SESSIONS).await);
+    let load = Load::begin(instances, tokens);
     let begun = upstream.refreshes();
     until("there is load", || upstream.refreshes() > begun + SESSIONS).await;
     fault.await;
     let after = upstream.refreshes();
     until("it goes on", || upstream.refreshes() > after + SESSIONS).await;
     let tokens = load.end().await;
-    let events = events(instances);
     let (lost, left) = go_on(instances, &tokens).await;
-    let rotated = count(&events, EventKind::Rotated);
+    let told: Vec<_> = instances.iter().map(App::take_events).collect();
+    let rotated = told.iter().flatten().filter(|event| event.kind == EventKind::Rotated).count();
     println!("{case}: {SESSIONS} sessions, {rotated} rotations, {} lost", SESSIONS - left.len());
     let kinds = [EventKind::CommitLost, EventKind::UpstreamRejected, EventKind::Ahead, EventKind::ReuseDetected];
-    assert_eq!(kinds.map(|kind| count(&events, kind)), [0; 4], "{case}: {kinds:?}");
-    assert_eq!((lost, left.len(), upstream.reuses()), (0, SESSIONS, 0), "{case}");
+    let wrong = told.iter().flatten().filter(|event| kinds.contains(&event.kind)).count();
+    let outcome = (wrong, lost, left.len(), upstream.reuses());
+    assert_eq!(outcome, (0, 0, SESSIONS, 0), "{case}\n{}\n{servers:?}", histories(&told));
+}
+
+/// All that the instances have told of the grants to which something has happened that should not.
+fn histories(told: &[Vec<Event>]) -> String {
+    let usual = [EventKind::Issued, EventKind::Rotated, EventKind::Replayed, EventKind::StoreUnavailable];
+    let odd = told.iter().flatten().filter(|event| !usual.contains(&event.kind));
+    let grants: HashSet<_> = odd.map(|event| event.grant).collect();
+    let of_each = told.iter().enumerate();
+    let all = of_each.flat_map(|(number, events)| events.iter().map(move |event| (number, event)));
+    let theirs = all.filter(|(_, event)| grants.contains(&event.grant));
+    theirs.map(|(number, event)| format!("instance {number}: {event:?}\n")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -96,7 +123,21 @@ async fn a_planned_failover_loses_nothing_that_a_replica_has() {
     let (sentinels, upstream) = (Sentinels::start().await, Upstream::new());
     let replicas = |builder: RedisStoreBuilder| builder.wait_for_replicas(1, Duration::from_secs(2));
     let instances = two_instances(&sentinels.url(), &upstream, replicas).await;
-    under_load("a planned failover", &instances, &upstream, sentinels.failover()).await;
+    let tokens = log_in_many(&instances, SESSIONS).await;
+    under_load("a planned failover", (&instances, &upstream, &sentinels), tokens, sentinels.failover()).await;
+}
+
+/// Longer than anybody waits for replicas: what the old master still takes, and no replica has, is given to nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_master_that_goes_on_for_a_while_loses_nothing_that_a_replica_has() {
+    let (sentinels, upstream) = (Sentinels::start().await, Upstream::new());
+    let replicas = |wait| move |builder: RedisStoreBuilder| builder.wait_for_replicas(1, wait);
+    let patient = two_instances(&sentinels.url(), &upstream, replicas(Duration::from_secs(2))).await;
+    let tokens = log_in_many(&patient, SESSIONS).await;
+    // The sooner a call gives up waiting, the more of them come through to the old master.
+    let instances = two_instances(&sentinels.url(), &upstream, replicas(Duration::from_millis(100))).await;
+    let failover = sentinels.slow_failover(Duration::from_secs(4));
+    under_load("an old master that goes on", (&instances, &upstream, &sentinels), tokens, failover).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -109,7 +150,8 @@ async fn a_master_that_is_killed_loses_nothing_that_a_replica_has() {
         // Nobody waits for the replica that is missing for longer than it takes to come back.
         sentinels.replica().restart().await;
     };
-    under_load("a master killed", &instances, &upstream, killed).await;
+    let tokens = log_in_many(&instances, SESSIONS).await;
+    under_load("a master killed", (&instances, &upstream, &sentinels), tokens, killed).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -122,7 +164,8 @@ async fn a_node_of_a_cluster_that_is_killed_and_comes_back_loses_nothing() {
         cluster.nodes()[1].restart().await;
         cluster.ready().await;
     };
-    under_load("a node of a cluster killed", &instances, &upstream, killed).await;
+    let tokens = log_in_many(&instances, SESSIONS).await;
+    under_load("a node of a cluster killed", (&instances, &upstream, &cluster), tokens, killed).await;
 }
 
 /// Keeps what is written to the master from the replica.
@@ -182,10 +225,41 @@ async fn whoever_waits_for_replicas_consumes_nothing_that_a_failover_would_lose(
     let tokens = log_in_many(&instances, SESSIONS).await;
     hold_replication_back(sentinels.replica()).await;
     let answers = refresh_each(&instances, &tokens).join_all().await;
-    answers.iter().for_each(support::faults::assert_away);
+    answers.iter().for_each(assert_away);
     assert_eq!(upstream.refreshes(), 0, "without a lease that stands, nothing begins");
     sentinels.kill_master_and_wait().await;
     sentinels.replica().restart().await;
     let (lost, _) = go_on(&instances, &tokens).await;
     assert_eq!((lost, upstream.reuses(), upstream.alive()), (0, 0, SESSIONS));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_gets_a_token_that_a_failover_would_lose() {
+    let (sentinels, upstream) = (Sentinels::start().await, Upstream::new());
+    let replicas = |builder: RedisStoreBuilder| builder.wait_for_replicas(1, Duration::from_secs(1));
+    // Their leases outlive the failover.
+    let instances = instances(&sentinels.url(), &upstream, LIMIT, replicas).await;
+    let tokens = log_in_many(&instances, SESSIONS).await;
+    let gate = Gate::default();
+    for _ in 0..SESSIONS {
+        upstream.then(Act::Wait(gate.hold().unwrap()));
+    }
+    let requests = refresh_each(&instances, &tokens);
+    until("the upstream has them all", || upstream.refreshes() == SESSIONS).await;
+    hold_replication_back(sentinels.replica()).await;
+    gate.open();
+    // The master has the commits, and nobody else.
+    for answer in requests.join_all().await {
+        assert_away(&answer);
+    }
+    let others: Vec<_> = instances.iter().rev().cloned().collect();
+    for answer in refresh_each(&others, &tokens).join_all().await {
+        assert_away(&answer);
+    }
+    sentinels.kill_master_and_wait().await;
+    sentinels.replica().restart().await;
+    let (lost, left) = go_on(&instances, &tokens).await;
+    let told = events(&instances);
+    assert_eq!((lost, upstream.reuses(), upstream.alive()), (0, 0, SESSIONS), "{told:?}");
+    assert_nothing_lost("commits that the old master alone has", &upstream, &left, &told);
 }

@@ -8,17 +8,23 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use support::Upstream;
 use support::faults::{
-    RedisApp, Stage, Step, assert_nothing_lost, count, events, go_on, instance, log_in_many, refresh_each,
+    LIMIT, RedisApp, Stage, Step, assert_nothing_lost, count, events, go_on, instance_over, log_in_many, refresh_each,
     refresh_patiently,
 };
 use support::redis::{RedisServer, Wire};
 use tokio::task::JoinSet;
 use tower_oauth_refresh::EventKind;
+use tower_oauth_refresh::store::RedisStore;
 
 const SESSIONS: usize = 50;
 
+/// Nothing is to fail here for want of time.
 async fn two_instances(wire: &Wire, upstream: &Upstream) -> [RedisApp; 2] {
-    [instance(&wire.url(), upstream).await, instance(&wire.url(), upstream).await]
+    let one = async || {
+        let store = RedisStore::builder(&wire.url()).command_timeout(LIMIT).connect().await.unwrap();
+        instance_over(store, upstream, |builder| builder.rotation_timeout(LIMIT))
+    };
+    [one().await, one().await]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

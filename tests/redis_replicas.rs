@@ -8,7 +8,7 @@ use bytes::Bytes;
 use support::entries::{HOUR, LEASE, NAME, TAG, entry, put, put_with, random_key, remove, version};
 use support::redis::RedisServer;
 use tower_oauth_refresh::RedisStore;
-use tower_oauth_refresh::store::{Lease, Store, StoreError, Swap};
+use tower_oauth_refresh::store::{Claim, Lease, Store, StoreError, Swap, Tag};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -111,4 +111,55 @@ async fn a_lease_that_a_failover_could_lose_is_unavailable() {
     };
     assert_eq!(claim.lease, Lease::Taken);
     assert_eq!(replica.dump().await.len(), 1);
+}
+
+/// Neither a replay may be given for it nor a request refused: after a failover it has not happened.
+#[tokio::test]
+async fn what_is_found_and_a_failover_could_lose_is_unavailable() {
+    let master = RedisServer::start().await;
+    let replica = RedisServer::builder().replica_of(master.port()).start().await;
+    let store = connect(&master, 1, Duration::from_millis(100)).await;
+    let key = random_key();
+    let end = Instant::now() + PATIENCE;
+    while is_unavailable(&put(&store, &key, None, 1).await) {
+        assert!(Instant::now() < end, "it never stands");
+    }
+    let old = Tag::new([9; 32]);
+    replica.freeze();
+    let outcome = put(&store, &key, Some(1), 2).await;
+    assert!(is_unavailable(&outcome), "{outcome:?}");
+    for time in 1..=2 {
+        let outcome = store.claim(&key, &old, version(3), LEASE).await;
+        assert!(is_unavailable(&outcome), "a claim with another tag, time {time}: {outcome:?}");
+        let outcome = put(&store, &key, Some(1), 4).await;
+        assert!(is_unavailable(&outcome), "a swap that meets a conflict, time {time}: {outcome:?}");
+        // Over another connection, which has written nothing itself.
+        master.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+    }
+    replica.thaw();
+    let end = Instant::now() + PATIENCE;
+    let claim = loop {
+        match store.claim(&key, &old, version(3), LEASE).await {
+            Ok(claim) => break claim.unwrap(),
+            Err(error) => assert!(Instant::now() < end, "it never stands: {error}"),
+        }
+    };
+    assert_eq!(claim, Claim::new(Lease::OtherTag(None), entry(2)));
+    assert_eq!(put(&store, &key, Some(1), 4).await.unwrap(), Swap::Conflict(Some(entry(2))));
+}
+
+/// It would say that a grant is gone, or is not there yet, which lives on the one that has taken its place.
+#[tokio::test]
+async fn a_master_whose_replicas_have_gone_says_nothing() {
+    let master = RedisServer::start().await;
+    let replica = RedisServer::builder().replica_of(master.port()).start().await;
+    let store = connect(&master, 1, Duration::from_millis(100)).await;
+    replica.command(&["REPLICAOF", "NO", "ONE"]).await;
+    let key = random_key();
+    let outcome = store.claim(&key, &TAG, version(2), LEASE).await;
+    assert!(is_unavailable(&outcome), "{outcome:?}");
+    let outcome = put(&store, &key, Some(1), 2).await;
+    assert!(is_unavailable(&outcome), "{outcome:?}");
+    let outcome = remove(&store, &key, 1).await;
+    assert!(is_unavailable(&outcome), "{outcome:?}");
 }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use redis::Value;
@@ -132,6 +132,31 @@ async fn no_time_is_too_long_for_redis() {
     assert_eq!(store.get(&key).await.unwrap(), Some(claim.entry));
     let held = store.claim(&key, &TAG, version(3), LEASE).await.unwrap().unwrap();
     assert!(matches!(held.lease, Lease::Held(left) if left > Duration::from_secs(3600)), "{held:?}");
+}
+
+/// Who takes the place of a lease that has run out is told so again when the claim is sent again.
+#[tokio::test]
+async fn a_claim_that_is_sent_again_is_told_of_the_lease_that_had_run_out() {
+    let server = RedisServer::start().await;
+    let store = connect(&server.url()).await;
+    for lease in [1, 2, 3, 4].map(Duration::from_millis) {
+        let key = random_key();
+        assert_eq!(put(&store, &key, None, 1).await.unwrap(), Swap::Swapped);
+        for _ in 0..2 {
+            let claim = store.claim(&key, &TAG, version(2), lease).await.unwrap().unwrap();
+            assert_eq!((claim.lease, claim.taken_over), (Lease::Taken, false), "it was free: {lease:?}");
+        }
+        let end = Instant::now() + PATIENT;
+        let claim = loop {
+            let claim = store.claim(&key, &TAG, version(3), LEASE + lease).await.unwrap().unwrap();
+            if claim.lease == Lease::Taken {
+                break claim;
+            }
+            assert!(Instant::now() < end, "it does not run out: {claim:?}");
+        };
+        assert!(claim.taken_over, "{lease:?}");
+        assert_eq!(store.claim(&key, &TAG, version(3), LEASE).await.unwrap(), Some(claim), "{lease:?}");
+    }
 }
 
 /// The record of a grant with a 64-byte upstream token and a 36-byte client id has about 330 bytes.

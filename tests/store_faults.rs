@@ -377,7 +377,9 @@ async fn whoever_is_overtaken_and_refused_upstream_gets_the_other_answer() {
             let (other, token) = (other.clone(), token.clone());
             async move { other.refresh(&token).await }
         });
-        settle().await;
+        // Longer than it leaves the commit to come.
+        tokio::time::sleep(support::SECOND * 4).await;
+        assert_eq!(app.upstream.refreshes(), 2);
         theirs = Some(request);
     })
     .await;

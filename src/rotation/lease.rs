@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 
+use crate::clock::Timestamp;
 use crate::grant::Record;
 use crate::running::RunningGuard;
 use crate::shared::Shared;
@@ -50,7 +51,7 @@ enum State {
     /// The claim is on its way: whether it was granted is not known.
     Claiming,
     /// Granted, on an entry of this tag; given back, it shall have this value.
-    Held { tag: Tag, value: Value },
+    Held { tag: Tag, value: Value, overdue: bool },
     /// Nothing to give back.
     Over,
 }
@@ -79,9 +80,10 @@ impl<St: Store> LeaseGuard<St> {
         Self { shared: Arc::clone(shared), key, version, state: State::Claiming, running }
     }
 
-    /// The claim was granted.
-    pub(crate) fn granted(&mut self, entry: Entry) {
-        self.state = State::Held { tag: entry.tag, value: Value::Unchanged(entry.value) };
+    /// The claim was granted; `overdue` in the place of a lease that had run out, on which a commit may yet come. Then it
+    /// is given back as one that has run out, too.
+    pub(crate) fn granted(&mut self, entry: Entry, overdue: bool) {
+        self.state = State::Held { tag: entry.tag, value: Value::Unchanged(entry.value), overdue };
     }
 
     /// The claim was not granted.
@@ -135,6 +137,9 @@ impl<St: Store> Drop for LeaseGuard<St> {
     }
 }
 
+/// The end of a lease that has run out.
+const LONG_AGO: Timestamp = Timestamp::from_millis(1);
+
 /// Between attempts to give a lease back. After them it runs out by itself, and nothing is lost.
 const PAUSES: [Duration; 4] =
     [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(800), Duration::ZERO];
@@ -145,15 +150,18 @@ async fn give_back<St: Store>(
     version: Version,
     state: &State,
 ) -> Result<(), StoreError> {
-    let (tag, value) = match state {
+    let (tag, value, ran_out) = match state {
         State::Over => return Ok(()),
-        State::Held { tag, value } => (*tag, value.encode(&key, tag)),
+        State::Held { tag, value, overdue } => (*tag, value.encode(&key, tag), overdue.then(|| Purpose::of(version))),
         State::Claiming => match shared.store().get(&key).await? {
-            Some(entry) if entry.version == version => (entry.tag, entry.value),
+            // Perhaps it took the place of one that had run out. It tells nothing of the current token.
+            Some(entry) if entry.version == version => (entry.tag, entry.value, Some(Purpose::Recovery)),
             _ => return Ok(()),
         },
     };
     let random = shared.random().map_err(StoreError::unavailable)?;
-    let change = Change::Put { entry: Entry::new(Version::new(random), tag, value), ttl: Ttl::Keep };
+    let next = ran_out.map_or(Version::new(random), |purpose| purpose.version(random));
+    let entry = Entry::new(next, tag, value).with_lease(ran_out.map(|_| LONG_AGO));
+    let change = Change::Put { entry, ttl: Ttl::Keep };
     shared.store().swap(&key, Some(version), change, None).await.map(drop)
 }

@@ -30,6 +30,12 @@ use crate::upstream::{Reply, Upstream};
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
+/// How long a lease that was taken over is held before it is used.
+///
+/// Whoever let it run out may have the upstream's answer, and only wait for the store to be there again: its commit then
+/// comes within a few seconds and overrides the lease. To use the same upstream token first would end the session.
+const TAKEOVER_PAUSE: Duration = Duration::from_secs(3);
+
 /// Answers a request with `grant_type=refresh_token`.
 pub(crate) async fn refresh<St, S, B, ResBody>(
     exchange: &Exchange<St>,
@@ -96,10 +102,13 @@ async fn acquire<St: Store>(
 ) -> Result<Acquired<St>, Error> {
     let mut pause = FIRST_PAUSE;
     let mut goal = (presentation.hash, LeasePurpose::Rotation);
+    let mut taken_over = None;
     loop {
         let (target, purpose) = goal;
         exchange.progress.begin();
-        let Some((lease, claim, draw)) = claim(exchange, presentation, &target, purpose).await? else {
+        let again = taken_over.is_some();
+        let claimed = claim(exchange, presentation, &target, purpose, taken_over.take()).await?;
+        let Some((mut lease, claim, draw)) = claimed else {
             return Err(Box::pin(refuse(exchange, presentation, Verdict::Unknown, None)).await);
         };
         let (key, entry) = (presentation.key, &claim.entry);
@@ -114,9 +123,14 @@ async fn acquire<St: Store>(
         let verdict = decide(Some((&record, &entry.tag)), presentation.presented(), standing(&claim), waited, now);
         tracing::trace!(?verdict, grant = ?key, generation = presentation.token.generation(), waited, "decided");
         match (verdict, claim.lease) {
+            (Verdict::Rotate | Verdict::Recover, Lease::Taken) if claim.taken_over && !again => {
+                lease.granted(claim.entry, true);
+                sleep(TAKEOVER_PAUSE).await;
+                taken_over = Some((lease, draw));
+                waited = true;
+            }
             (Verdict::Rotate | Verdict::Recover, Lease::Taken) => {
-                let mut lease = lease;
-                lease.granted(claim.entry);
+                lease.granted(claim.entry, false);
                 return Ok(Acquired::Lease(Held { lease, record, claimed: target, purpose, draw }));
             }
             (Verdict::Recover, Lease::OtherTag(_)) => {
@@ -147,16 +161,23 @@ async fn acquire<St: Store>(
     }
 }
 
-/// One trip: reads the grant and takes the lease if it is there to be taken.
+/// One trip: reads the grant and takes the lease if it is there to be taken, or looks at one that was taken before.
 async fn claim<St: Store>(
     exchange: &Exchange<St>,
     presentation: &Presentation<'_>,
     target: &Tag,
     purpose: LeasePurpose,
+    taken: Option<(LeaseGuard<St>, Draw)>,
 ) -> Result<Option<(LeaseGuard<St>, Claim, Draw)>, Error> {
-    let draw = Draw::new(&exchange.shared)?;
+    let (lease, draw) = match taken {
+        Some(taken) => taken,
+        None => {
+            let draw = Draw::new(&exchange.shared)?;
+            let version = purpose.version(draw.claim());
+            (LeaseGuard::claiming(&exchange.shared, presentation.key, version), draw)
+        }
+    };
     let version = purpose.version(draw.claim());
-    let lease = LeaseGuard::claiming(&exchange.shared, presentation.key, version);
     let length = exchange.shared.config().lease();
     match exchange.store().claim(&presentation.key, target, version, length).await {
         Ok(Some(claim)) => Ok(Some((lease, claim, draw))),
@@ -172,7 +193,7 @@ async fn claim<St: Store>(
 /// Gives back, unchanged, a lease that nothing came of.
 async fn settle<St: Store>(mut lease: LeaseGuard<St>, claim: &Claim) {
     if claim.lease == Lease::Taken {
-        lease.granted(claim.entry.clone());
+        lease.granted(claim.entry.clone(), claim.taken_over);
         lease.give_back().await;
     } else {
         lease.refused();

@@ -77,7 +77,8 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// To be safe to send twice, an entry that already has the version `version` counts as [`Lease::Taken`]. A lease
     /// is measured by the store's own clock alone. One that has run out stays in [`Entry::lease`] until the entry is
-    /// written again: it tells that somebody took it and never came back.
+    /// written again: it tells that somebody took it and never came back. Who takes its place **must** be told so by
+    /// [`Claim::taken_over`], and should be when the same call is sent again.
     ///
     /// Provided over [`get`](Store::get) and [`swap`](Store::swap); a store that can do it in one trip should.
     ///
@@ -106,11 +107,11 @@ pub trait Store: Send + Sync + 'static {
                 if let Some(left) = held {
                     return Ok(Some(Claim::new(Lease::Held(left), entry)));
                 }
-                let expected = Some(entry.version);
+                let (expected, ran_out) = (Some(entry.version), entry.lease.is_some());
                 let claimed = Entry { version, lease: Some(now.saturating_add(lease)), ..entry };
                 let change = Change::Put { entry: claimed.clone(), ttl: Ttl::Keep };
                 match self.swap(key, expected, change, None).await? {
-                    Swap::Swapped => return Ok(Some(Claim::new(Lease::Taken, claimed))),
+                    Swap::Swapped => return Ok(Some(Claim::new(Lease::Taken, claimed).taking_over(ran_out))),
                     Swap::Conflict(current) => found = current,
                 }
             }

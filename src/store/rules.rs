@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Change, Entry, Lease, Swap, Tag, Ttl, Version};
+use super::{Change, Claim, Entry, Lease, Swap, Tag, Ttl, Version};
 use crate::clock::Timestamp;
 
 /// How many values lie beside an entry, so that a client that rotates in a loop does not fill the store.
@@ -20,17 +20,20 @@ pub(super) fn answer(current: Option<&Entry>, expected: Option<Version>, change:
 }
 
 /// What becomes of the lease that a claim asks for, and changes `entry` if it is taken now.
-pub(super) fn claim(entry: &mut Entry, tag: &Tag, version: Version, lease: Duration, now: Timestamp) -> Lease {
+pub(super) fn claim(entry: &mut Entry, tag: &Tag, version: Version, lease: Duration, now: Timestamp) -> Claim {
     let held = entry.lease.map(|end| end.saturating_since(now)).filter(|left| !left.is_zero());
-    if entry.version == version {
+    let mut ran_out = false;
+    let outcome = if entry.version == version {
         Lease::Taken
     } else if entry.tag != *tag {
         Lease::OtherTag(held)
     } else if let Some(left) = held {
         Lease::Held(left)
     } else {
+        ran_out = entry.lease.is_some();
         entry.version = version;
         entry.lease = Some(now.saturating_add(lease));
         Lease::Taken
-    }
+    };
+    Claim::new(outcome, entry.clone()).taking_over(ran_out)
 }

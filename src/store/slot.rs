@@ -55,8 +55,7 @@ impl Slot {
         if !self.is_live(now) {
             return None;
         }
-        let outcome = rules::claim(&mut self.entry, tag, version, lease, now);
-        Some(Claim::new(outcome, self.entry.clone()))
+        Some(rules::claim(&mut self.entry, tag, version, lease, now))
     }
 
     /// The answer to a swap, if it can be given without another slot in this one's place; the change is then made.

@@ -183,13 +183,23 @@ pub struct Claim {
     pub lease: Lease,
     /// The entry as it is now: with the new version and lease, if the lease was taken.
     pub entry: Entry,
+    /// Whether the lease that was taken takes the place of one that had run out, so that a write of whoever held that one
+    /// may yet come.
+    pub taken_over: bool,
 }
 
 impl Claim {
-    /// Puts the two together.
+    /// Puts the two together, of an entry that nobody's lease had run out on.
     #[must_use]
     pub const fn new(lease: Lease, entry: Entry) -> Self {
-        Self { lease, entry }
+        Self { lease, entry, taken_over: false }
+    }
+
+    /// The same with a word on whether the lease was taken over from one that had run out.
+    #[must_use]
+    pub const fn taking_over(mut self, taken_over: bool) -> Self {
+        self.taken_over = taken_over;
+        self
     }
 }
 

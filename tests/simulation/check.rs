@@ -20,7 +20,8 @@ pub(crate) enum Excuse {
     AnswerLost,
     /// The store failed over and lost writes.
     RolledBack,
-    /// The store did not take a commit while its lease ran, though it was tried several times.
+    /// The store did not take a commit while its lease ran, nor when it was tried again in the time that whoever took the
+    /// lease over leaves it.
     LeaseRanOut,
     /// The store was away for longer than commits are held in the background.
     StoreAway,
@@ -34,8 +35,9 @@ pub(crate) enum Excuse {
 #[derive(Debug, Default)]
 struct Session {
     excuses: Vec<Excuse>,
-    /// Lives that the upstream has given a new token to which the store has not, and how often the store failed them.
-    pending: Vec<(Life, u32)>,
+    /// Lives that the upstream has given a new token to which the store has not, and how often the store has failed them
+    /// since their lease was taken over, if it was.
+    pending: Vec<(Life, Option<u32>)>,
 }
 
 /// A request that got the next token for the one that it presented.
@@ -182,7 +184,7 @@ impl Ledger {
     /// It has replaced the token of a session.
     pub(crate) fn replaced(&mut self, number: usize, life: Life, alive: bool) {
         if alive {
-            self.sessions.entry(number).or_default().pending.push((life, 0));
+            self.sessions.entry(number).or_default().pending.push((life, None));
         } else {
             self.excuse(number, Excuse::Crashed);
         }
@@ -225,18 +227,23 @@ impl Ledger {
             Effect::TakenOver(key) => {
                 let Some(number) = self.lines.get(&key).and_then(|line| line.session) else { return };
                 let session = self.sessions.entry(number).or_default();
-                if session.pending.iter().any(|(_, failed)| *failed >= 3) {
-                    self.excuse(number, Excuse::LeaseRanOut);
-                }
+                session.pending.iter_mut().for_each(|(_, failed)| *failed = Some(0));
             }
         }
     }
 
     /// The store could not say that it took a write of this life.
     pub(crate) fn commit_failed(&mut self, key: &Key, life: Life) {
-        let session = self.lines.get(key).and_then(|line| line.session);
-        if let Some(session) = session.and_then(|number| self.sessions.get_mut(&number)) {
-            session.pending.iter_mut().filter(|(pending, _)| *pending == life).for_each(|(_, failed)| *failed += 1);
+        let Some(number) = self.lines.get(key).and_then(|line| line.session) else { return };
+        let Some(session) = self.sessions.get_mut(&number) else { return };
+        let mut failures = 0;
+        for (_, failed) in session.pending.iter_mut().filter(|(pending, _)| *pending == life) {
+            *failed = failed.map(|failed| failed + 1);
+            failures = failures.max(failed.unwrap_or_default());
+        }
+        // One attempt may have been under way before; a third could come too late.
+        if failures >= 2 {
+            self.excuse(number, Excuse::LeaseRanOut);
         }
     }
 

@@ -118,7 +118,7 @@ impl Shelf {
                 let entry = Entry::new(version, *tag, entry.value).with_lease(Some(now.saturating_add(lease)));
                 let slot = Slot { entry: entry.clone(), ..slot.clone() };
                 self.write(*key, Some(slot), now);
-                return (Some(Claim::new(Lease::Taken, entry)), ran_out);
+                return (Some(Claim::new(Lease::Taken, entry).taking_over(ran_out.is_some())), ran_out);
             }
         };
         (Some(Claim::new(outcome, entry)), None)

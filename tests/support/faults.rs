@@ -1,6 +1,7 @@
 //! Several instances over one Redis, many sessions brought to one step of a rotation at once, and what becomes of them.
 
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -236,12 +237,17 @@ pub(crate) async fn log_in_many(instances: &[RedisApp], count: usize) -> Vec<Str
     tokens
 }
 
-/// A refresh with each of the tokens, at one instance after the other.
+/// A refresh with each of the tokens, at one instance after the other. Each has begun, its claim sent.
 pub(crate) fn refresh_each(instances: &[RedisApp], tokens: &[String]) -> JoinSet<Answer> {
     let mut requests = JoinSet::new();
     for (instance, token) in instances.iter().cycle().zip(tokens) {
         let (instance, token) = (instance.clone(), token.clone());
-        requests.spawn(async move { instance.refresh(&token).await });
+        // Of a task that was spawned and is aborted nobody knows whether it ran at all.
+        let mut request = Box::pin(tokio::task::unconstrained(async move { instance.refresh(&token).await }));
+        match request.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(answer) => requests.spawn(std::future::ready(answer)),
+            Poll::Pending => requests.spawn(request),
+        };
     }
     requests
 }

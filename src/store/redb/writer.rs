@@ -104,11 +104,11 @@ impl Writer {
         let written = record.entry.version;
         let mut entry = with_lease(record.entry, claimed);
         let before = entry.version;
-        let outcome = rules::claim(&mut entry, tag, *version, *lease, now);
-        if outcome == Lease::Taken && before != entry.version {
-            leases.take(key, written, &entry);
+        let claim = rules::claim(&mut entry, tag, *version, *lease, now);
+        if claim.lease == Lease::Taken && before != claim.entry.version {
+            leases.take(key, written, &claim.entry);
         }
-        Ok(Some(Claim::new(outcome, entry)))
+        Ok(Some(claim))
     }
 
     /// Makes the swaps, takes back some of what has expired, commits, and answers. Whom it has not answered when it

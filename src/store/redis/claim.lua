@@ -1,5 +1,7 @@
--- KEYS: the entry. ARGV: the tag, the version of the claim, the length of the lease in milliseconds.
--- Answers nil if there is no entry, or how long the lease found has to run (0: none) and the entry as it is now.
+-- KEYS: the entry. ARGV: the tag, the version of the claim, the length of the lease in milliseconds, 1 if a WAIT follows.
+-- Answers nil if there is no entry, or how long the lease found has to run (0: none; -1: it is taken, and takes the place
+-- of one that had run out) and the entry as it is now. A lease that does so ends at an odd millisecond, any other that is
+-- taken at an even one: thus the same call is told the same again.
 
 -- Writes nothing, and fails where nothing may be written: a replica, or a master that is cut off from its own, must not
 -- say that a grant is gone.
@@ -11,15 +13,23 @@ if #entry < 47 or string.byte(entry) ~= 1 then return {0, entry} end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local left = math.max(struct.unpack('>I6', entry, 10) - now, 0)
+local last = struct.unpack('>I6', entry, 10)
+local left = math.max(last - now, 0)
 if string.sub(entry, 2, 9) == ARGV[2] then
     -- This very call has been made before. Written again: a WAIT waits for what its own connection has written.
     redis.call('SETRANGE', KEYS[1], 1, ARGV[2])
+    return {last % 2 == 1 and -1 or 0, entry}
+end
+if string.sub(entry, 16, 47) ~= ARGV[1] then
+    -- What another call has written decides about this one: the WAIT is for that write, whoever made it.
+    if ARGV[4] == '1' then redis.call('SETRANGE', KEYS[1], 1, string.sub(entry, 2, 9)) end
     return {left, entry}
 end
-if left > 0 or string.sub(entry, 16, 47) ~= ARGV[1] then return {left, entry} end
+if left > 0 then return {left, entry} end
 
 -- Not the whole entry: its time to live stays, and replicas and the append-only file get 14 bytes.
-local head = ARGV[2] .. struct.pack('>I6', now + ARGV[3])
+local over = last > 0 and 1 or 0
+local finish = now + ARGV[3]
+local head = ARGV[2] .. struct.pack('>I6', finish - finish % 2 + over)
 redis.call('SETRANGE', KEYS[1], 1, head)
-return {0, string.sub(entry, 1, 1) .. head .. string.sub(entry, 16)}
+return {-over, string.sub(entry, 1, 1) .. head .. string.sub(entry, 16)}

@@ -30,7 +30,8 @@ struct Shared {
     connector: Arc<Connector>,
     key_prefix: String,
     link: Link,
-    /// The connection for claims and swaps, if they wait for replicas: a `WAIT` holds up all that comes behind it.
+    /// The connection for claims and swaps and what follows from them, if they wait for replicas: a `WAIT` holds up all
+    /// that comes behind it.
     writes: Option<(Link, (u32, Duration))>,
     channel: Channel,
 }
@@ -72,13 +73,13 @@ impl RedisStore {
         let steps: [(&_, &[&[u8]], &[&[u8]]); 4] = [
             (&SWAP, &[&key, &name], &[b"", &entry, b"60000", b"", b"1"]),
             (&SWAP, &[&key], &[&first, &rewritten, b""]),
-            (&CLAIM, &[&key], &[&[0; 32], &[2; 8], b"1"]),
+            (&CLAIM, &[&key], &[&[0; 32], &[2; 8], b"1", b""]),
             (&SWAP, &[&key], &[&beginning(Version::new([2; 8])), b"", b""]),
         ];
         for (script, keys, args) in steps {
             self.shared.link.call(&Call::Run { script, keys, args, replicas: None }).await?;
         }
-        self.read(&key).await?;
+        self.read(&self.shared.link, &key).await?;
         Ok(())
     }
 
@@ -91,17 +92,17 @@ impl RedisStore {
         text.into_bytes()
     }
 
-    async fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
+    async fn read(&self, link: &Link, key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
         let mut get = cmd("GET");
         get.arg(key);
-        match self.shared.link.call(&Call::Plain(get)).await?.value {
+        match link.call(&Call::Plain(get)).await?.value {
             Value::Nil => Ok(None),
             Value::BulkString(bytes) => Ok(Some(bytes)),
             _ => Err(unexpected()),
         }
     }
 
-    /// Runs a script that may write. Whether a write of it stands, replicas and all, is to be asked of the answer.
+    /// Runs a script that may write. Whether its answer stands, replicas and all, is to be asked of it.
     async fn run(&self, script: &'static Script, keys: &[&[u8]], args: &[&[u8]]) -> Result<Answer, Failure> {
         let (link, replicas) = match &self.shared.writes {
             Some((link, replicas)) => (link, Some(*replicas)),
@@ -110,11 +111,15 @@ impl RedisStore {
         link.call(&Call::Run { script, keys, args, replicas }).await
     }
 
-    /// Fails unless as many replicas have what was written as shall have it.
+    /// Fails unless as many replicas have what was written, or was found, as shall have it.
+    ///
+    /// What was found is another call's write. To refuse a request or to give it a token for the sake of a write that a
+    /// failover loses ends a session, and so does the answer of a master that has been replaced and does not know it:
+    /// its replicas have gone.
     fn assert_replicated(&self, reached: Option<i64>) -> Result<(), Failure> {
         match &self.shared.writes {
             Some((_, (count, _))) if reached.is_none_or(|reached| reached < i64::from(*count)) => {
-                Err(Failure::new(Kind::Other, "too few replicas have the write: a failover could lose it"))
+                Err(Failure::new(Kind::Other, "too few replicas have it: a failover could lose it"))
             }
             _ => Ok(()),
         }
@@ -123,7 +128,7 @@ impl RedisStore {
 
 impl Store for RedisStore {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        self.read(&self.key(key)).await?.map(decode).transpose()
+        self.read(&self.shared.link, &self.key(key)).await?.map(decode).transpose()
     }
 
     async fn swap(
@@ -149,11 +154,9 @@ impl Store for RedisStore {
             args.extend([value.as_ref(), ttl.as_bytes()]);
         }
         let Answer { value, replicas } = self.run(&SWAP, &keys, &args).await?;
+        self.assert_replicated(replicas)?;
         match value {
-            Value::Int(1) => {
-                self.assert_replicated(replicas)?;
-                Ok(Swap::Swapped)
-            }
+            Value::Int(1) => Ok(Swap::Swapped),
             Value::Int(0) => Ok(Swap::Conflict(None)),
             Value::BulkString(found) => Ok(Swap::Conflict(Some(decode(found)?))),
             _ => Err(unexpected().into()),
@@ -161,7 +164,9 @@ impl Store for RedisStore {
     }
 
     async fn beside(&self, key: &Key, name: &Name) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.read(&beside_key(&self.key(key), name)).await?.map(Bytes::from))
+        // Where the claim has found that it is there: another connection may yet lead to a server that lags behind.
+        let link = self.shared.writes.as_ref().map_or(&self.shared.link, |(link, _)| link);
+        Ok(self.read(link, &beside_key(&self.key(key), name)).await?.map(Bytes::from))
     }
 
     async fn claim(
@@ -172,10 +177,15 @@ impl Store for RedisStore {
         lease: Duration,
     ) -> Result<Option<Claim>, StoreError> {
         let (key, lease) = (self.key(key), millis(lease));
-        let (keys, args): ([&[u8]; 1], [&[u8]; 3]) = ([&key], [tag.as_bytes(), version.as_bytes(), lease.as_bytes()]);
+        let waits: &[u8] = if self.shared.writes.is_some() { b"1" } else { b"" };
+        let (keys, args): ([&[u8]; 1], [&[u8]; 4]) =
+            ([&key], [tag.as_bytes(), version.as_bytes(), lease.as_bytes(), waits]);
         let Answer { value, replicas } = self.run(&CLAIM, &keys, &args).await?;
         let parts = match value {
-            Value::Nil => return Ok(None),
+            Value::Nil => {
+                self.assert_replicated(replicas)?;
+                return Ok(None);
+            }
             Value::Array(parts) => parts,
             _ => return Err(unexpected().into()),
         };
@@ -184,6 +194,7 @@ impl Store for RedisStore {
             _ => return Err(unexpected().into()),
         };
         let entry = decode(bytes)?;
+        let taken_over = left < 0;
         let left = u64::try_from(left).ok().filter(|left| *left > 0).map(Duration::from_millis);
         let lease = match left {
             _ if entry.version == version => {
@@ -191,11 +202,16 @@ impl Store for RedisStore {
                 self.assert_replicated(replicas)?;
                 Lease::Taken
             }
-            left if entry.tag != *tag => Lease::OtherTag(left),
+            left if entry.tag != *tag => {
+                // A token that a failover loses must not be handed out as a replay, nor be the reason to refuse another.
+                self.assert_replicated(replicas)?;
+                Lease::OtherTag(left)
+            }
+            // To wait and ask again does no harm.
             Some(left) => Lease::Held(left),
             None => return Err(unexpected().into()),
         };
-        Ok(Some(Claim::new(lease, entry)))
+        Ok(Some(Claim::new(lease, entry).taking_over(taken_over)))
     }
 
     async fn announce(&self, ended: &[Key]) -> Result<(), StoreError> {

@@ -28,6 +28,7 @@ pub async fn a_claim_takes_the_lease<S: Store>(make: impl AsyncFn() -> S) {
     let before = store.now();
     let claim = claim_as(&store, &key, &first.tag, version, LONG_LEASE).await.expect("there is an entry");
     assert_eq!(claim.lease, Lease::Taken);
+    assert!(!claim.taken_over, "nobody's lease had run out");
     let end = claim.entry.lease.expect("a lease that was taken has an end");
     assert!(end > before, "{end:?} is not after {before:?}");
     assert_eq!((claim.entry.version, claim.entry.tag, &claim.entry.value), (version, first.tag, &first.value));
@@ -95,6 +96,7 @@ pub async fn a_swap_says_who_holds_the_lease<S: Store>(make: impl AsyncFn() -> S
     assert_eq!(put(&store, &key, Some(taken.entry.version), &free, Ttl::Keep).await, Swap::Swapped);
     let taken = take(&store, &key, &first.tag, LONG_LEASE).await.expect("there is an entry");
     assert_eq!(taken.lease, Lease::Taken, "the lease was given back");
+    assert!(!taken.taken_over, "it had not run out");
 
     let held = again(&first).with_lease(Some(store.now().saturating_add(LONG_LEASE)));
     assert_eq!(put(&store, &key, Some(taken.entry.version), &held, Ttl::Keep).await, Swap::Swapped);
@@ -153,6 +155,7 @@ pub async fn a_lease_runs_out<S: Store>(make: impl AsyncFn() -> S) {
     .await;
     assert_not_before(started, lease, "the lease was taken by another");
     assert_eq!(next.entry.value, first.value);
+    assert!(next.taken_over, "who takes the place of a lease that has run out is told so");
 
     let late = put(&store, &key, Some(taken.entry.version), &entry(), LONG).await;
     assert_eq!(late, Swap::Conflict(Some(next.entry)), "who lost the lease cannot swap what it had claimed");

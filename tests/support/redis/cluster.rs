@@ -14,6 +14,7 @@ const SLOTS: [(u16, u16); 3] = [(0, 5460), (5461, 10922), (10923, 16383)];
 const BUS: u16 = 10_000;
 
 /// Three masters between which all slots are divided; gone when dropped.
+#[derive(Debug)]
 pub(crate) struct Cluster {
     nodes: Vec<RedisServer>,
 }

@@ -1,7 +1,8 @@
 //! A master and its replica, watched by three sentinels.
 
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use redis::RedisResult;
 
@@ -85,6 +86,23 @@ impl Sentinels {
     ///
     /// For a second or two both are masters, and what is written to the old one meanwhile is lost.
     pub(crate) async fn failover(&self) {
+        self.change_places().await;
+        self.settled().await;
+    }
+
+    /// Like [`failover`](Self::failover), but with sentinels that stop for `pause` as soon as they all know the new master:
+    /// for so long the old one is told nothing, and goes on to take writes.
+    ///
+    /// Stopped any sooner, those that have not heard of it yet would make it a replica again afterwards.
+    pub(crate) async fn slow_failover(&self, pause: Duration) {
+        self.change_places().await;
+        self.sentinels.iter().for_each(RedisServer::freeze);
+        tokio::time::sleep(pause).await;
+        self.sentinels.iter().for_each(RedisServer::thaw);
+        self.settled().await;
+    }
+
+    async fn change_places(&self) {
         let (sentinel, old) = (&self.sentinels[0], self.master().port());
         until("it fails over", sentinel, async || {
             let about = about_master(sentinel).await?;
@@ -96,7 +114,6 @@ impl Sentinels {
         })
         .await;
         self.promoted().await;
-        self.settled().await;
     }
 
     /// Kills the master, and waits until its replica is one. Started again, it becomes the replica of that one.
@@ -140,6 +157,13 @@ impl Sentinels {
             })
             .await;
         }
+    }
+}
+
+impl fmt::Debug for Sentinels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "the master is on port {}", self.master().port())?;
+        self.servers.iter().chain(&self.sentinels).try_for_each(|server| writeln!(f, "{server:?}"))
     }
 }
 

@@ -1,0 +1,113 @@
+//! A lease that has run out is taken over, and not used before whoever let it run out has had time to commit.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use support::{App, Call, Plan, settle};
+use tower_oauth_refresh::EventKind;
+use tower_oauth_refresh::store::{Change, Claim, Entry, Key, Lease, Store as _, Version};
+
+const LEASE: Duration = Duration::from_secs(25);
+
+/// What the layer has written last.
+fn written(app: &App) -> (Key, Entry) {
+    let found = app.store.writes().into_iter().find_map(|(key, call)| match call {
+        Call::Swap { change: Change::Put { entry, .. }, .. } => Some((key, entry)),
+        _ => None,
+    });
+    found.unwrap()
+}
+
+/// A claim as another instance makes it.
+async fn claim(app: &App, (key, entry): &(Key, Entry), version: u8) -> Claim {
+    let claim = app.store.inner.claim(key, &entry.tag, Version::new([version; 8]), LEASE).await;
+    claim.unwrap().unwrap()
+}
+
+/// An instance takes the lease, and dies.
+async fn let_run_out(app: &App, entry: &(Key, Entry)) {
+    assert_eq!(claim(app, entry, 2).await.lease, Lease::Taken);
+    app.clock.advance_secs(26);
+}
+
+/// Another instance takes the lease over when it has run out, and the commit comes through a moment later.
+#[tokio::test(start_paused = true)]
+async fn whoever_takes_a_lease_over_gives_the_commit_time_to_come() {
+    let app = App::new();
+    let other = app.another();
+    let token = app.log_in("app").await;
+    let claimed = Arc::new(AtomicBool::new(false));
+    let mut failures = 4;
+    app.store.hook({
+        let claimed = Arc::clone(&claimed);
+        move |_, call| {
+            if !call.is_commit() || (claimed.load(Ordering::SeqCst) && failures == 0) {
+                return Plan::Pass;
+            }
+            failures -= usize::from(claimed.load(Ordering::SeqCst));
+            Plan::Lose
+        }
+    });
+    assert_eq!(app.refresh(&token).await.status, 503);
+    app.clock.advance_secs(26);
+    let request = tokio::spawn(async move { (other.refresh(&token).await, other) });
+    settle().await;
+    claimed.store(true, Ordering::SeqCst);
+    let (answer, other) = request.await.unwrap();
+    app.layer.drain().await;
+    assert_eq!(app.upstream.refreshes(), 1, "the upstream token was used already");
+    assert_eq!((app.events().last(), other.events().last()), (Some(&EventKind::Rotated), Some(&EventKind::Replayed)));
+    other.refresh(&answer.token()).await.token();
+    assert_eq!(app.upstream.reuses(), 0);
+}
+
+/// Nobody comes back for a lease whose instance has died.
+#[tokio::test(start_paused = true)]
+async fn whoever_takes_a_lease_over_that_nobody_commits_on_rotates() {
+    let app = App::new();
+    let token = app.log_in("app").await;
+    let entry = written(&app);
+    let_run_out(&app, &entry).await;
+    app.refresh(&token).await.token();
+    let calls = app.store.calls();
+    assert!(matches!(calls[..], [Call::Claim, Call::Claim, Call::Swap { .. }]), "it looks twice: {calls:?}");
+    assert_eq!(app.upstream.refreshes(), 1);
+}
+
+/// A lease that was taken over, or perhaps was, is as one that has run out when nothing came of it.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_taken_over_is_given_back_as_it_was_found() {
+    let rows: [(&str, bool, fn() -> Plan, usize); 3] = [
+        ("its first claim unanswered", true, || Plan::LoseAnswer, 0),
+        ("a lease that was free, its claim unanswered", false, || Plan::LoseAnswer, 0),
+        ("its second look failed", true, || Plan::Lose, 1),
+    ];
+    for (row, ran_out, plan, before) in rows {
+        let app = App::new();
+        let token = app.log_in("app").await;
+        let entry = written(&app);
+        if ran_out {
+            let_run_out(&app, &entry).await;
+        }
+        let mut claims = 0;
+        app.store.hook(move |_, call| {
+            claims += usize::from(*call == Call::Claim);
+            if *call == Call::Claim && claims == before + 1 { plan() } else { Plan::Pass }
+        });
+        assert_eq!(app.refresh(&token).await.status, 503, "{row}");
+        app.layer.drain().await;
+        let next = claim(&app, &entry, 4).await;
+        assert_eq!((next.lease, next.taken_over), (Lease::Taken, true), "{row}");
+        assert_eq!(app.upstream.refreshes(), 0, "{row}");
+    }
+    // A request that is refused has held it for a moment.
+    let app = App::new();
+    let token = app.log_in("app").await;
+    let entry = written(&app);
+    let_run_out(&app, &entry).await;
+    assert_eq!(app.refresh_as("another", &token).await.error(), (400, "invalid_grant".into()));
+    assert!(claim(&app, &entry, 4).await.taken_over);
+}
