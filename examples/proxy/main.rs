@@ -17,11 +17,13 @@ mod discovery;
 mod forward;
 mod headers;
 mod logging;
+mod metered;
 mod metrics;
 mod prefix;
 mod resources;
 mod server;
 mod shutdown;
+#[path = "../store/mod.rs"]
 mod store;
 mod upstream;
 
@@ -42,11 +44,12 @@ use tower_oauth_refresh::{RefreshLayer, Store};
 use crate::cli::Cli;
 use crate::discovery::Discovery;
 use crate::forward::Forward;
+use crate::metered::Metered;
 use crate::metrics::{Metrics, Scrape};
 use crate::resources::Resources;
 use crate::server::Server;
 use crate::shutdown::Signals;
-use crate::store::{Metered, StoreChoice};
+use crate::store::{OpenError, StoreChoice};
 use crate::upstream::{PublicUrl, Upstream};
 
 /// What a rotation allocates is much, small and short-lived.
@@ -95,7 +98,7 @@ fn start(cli: &Cli) -> Result<(), Failure> {
     };
     let runtime = runtime()?;
     let result = runtime.block_on(async {
-        let opened = store.open(cli.cache()).await?;
+        let opened = store.open(cli.cache()).await.map_err(opening)?;
         let admin = exporter.map(|exporter| exporter.over(opened.clone()));
         let layer = layer(cli, opened, &metrics)?;
         serve(cli, layer, &store, metrics, admin).await
@@ -103,6 +106,13 @@ fn start(cli: &Cli) -> Result<(), Failure> {
     // Name resolution may hang, which nobody waits for any more.
     runtime.shutdown_background();
     result
+}
+
+fn opening(error: OpenError) -> Failure {
+    match error {
+        OpenError::Usage(message) => Failure::Usage(message),
+        error => Failure::Other(error.into()),
+    }
 }
 
 fn layer<S: Store>(cli: &Cli, store: S, metrics: &Metrics) -> Result<RefreshLayer<Metered<S>>, Failure> {

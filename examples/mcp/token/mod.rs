@@ -1,0 +1,9 @@
+//! The token and revocation endpoints, as the layer calls them: with the provider's tokens.
+
+use axum::Router;
+
+use crate::app::App;
+
+pub(crate) fn routes() -> Router<App> {
+    Router::new()
+}
