@@ -9,9 +9,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::event::{Event, EventKind, GrantName, Subject};
+use crate::grant::GrantKey;
 use crate::queue::Queues;
 use crate::random::{RandomUnavailable, SecureRandom};
 use crate::running::Running;
+use crate::store::{Key, Store};
 
 /// How many commits may wait for the store in the background.
 const BACKGROUND_COMMITS: usize = 4096;
@@ -93,7 +95,8 @@ impl<St> Shared<St> {
     pub(crate) fn tell(&self, kind: EventKind, subject: Subject<'_>, elapsed: Duration) {
         let client_id = subject.client_id.map(tracing::field::display);
         let grant = subject.grant.map(|(key, _)| GrantName::from(key));
-        let generation = subject.grant.map(|(_, generation)| generation);
+        let grant_key = subject.grant.map(|(key, _)| GrantKey::from(*key));
+        let generation = subject.grant.and_then(|(_, generation)| generation);
         let name = grant.as_ref().map(tracing::field::display);
         if kind.is_warning() {
             tracing::warn!(event = kind.as_str(), client_id, grant = name, generation, "refresh token");
@@ -101,7 +104,18 @@ impl<St> Shared<St> {
             tracing::debug!(event = kind.as_str(), client_id, grant = name, generation, "refresh token");
         }
         if let Some(callback) = &self.on_event {
-            callback(&Event { kind, client_id: subject.client_id.cloned(), grant, generation, elapsed });
+            let client_id = subject.client_id.cloned();
+            callback(&Event { kind, client_id, grant, grant_key, generation, elapsed });
+        }
+    }
+}
+
+impl<St: Store> Shared<St> {
+    /// Tells whoever remembers access tokens that what is under `key` has ended. If they cannot be told, they forget
+    /// by themselves, a little later.
+    pub(crate) async fn announce(&self, key: &Key) {
+        if let Err(error) = self.store.announce(&[*key]).await {
+            tracing::debug!(%error, grant = ?key, "an end could not be announced");
         }
     }
 }

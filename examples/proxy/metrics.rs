@@ -30,6 +30,7 @@ const KINDS: [EventKind; 20] = [
     EventKind::Unknown,
     EventKind::Revoked,
     EventKind::AccessRevoked,
+    EventKind::Ended,
     EventKind::Adopted,
     EventKind::UpstreamRejected,
     EventKind::UpstreamUnreadable,

@@ -80,12 +80,12 @@ impl<St: Store> Guard<St> {
         let load = self.cache.as_ref().map(|cache| (cache, cache.begin()));
         let checked = check(self.store.get(), token, key, self.clock.now()).await;
         let alive = checked.map_err(store_failed)?.map_err(refused)?;
-        let grant = AccessGrant::new(&alive.record);
-        let home = alive.record.has_grant.then(|| token.grant_key());
+        let home = alive.record.has_grant.then(|| token.grant_key().into());
+        let grant = AccessGrant::new(&alive.record, home);
         if let Some((cache, load)) = load {
-            cache.enter(load, *key, home, grant.clone(), &alive);
+            cache.enter(load, *key, grant.clone(), &alive);
             // It may have ended while it was read.
-            if cache.has_ended(key) || home.is_some_and(|home| cache.has_ended(&home)) {
+            if cache.has_ended(key) || cache.home_has_ended(&grant) {
                 return Err(refused(Dead::Ended));
             }
         }
