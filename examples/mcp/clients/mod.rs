@@ -1,29 +1,12 @@
 //! The clients of this server: registered ones, and those whose client id is the URL of a document about them.
 
-use serde::{Deserialize, Serialize};
+mod client;
+mod redirect;
+
 use tower_oauth_refresh::store::StoreError;
 
+pub(crate) use self::client::{Client, SecretHash};
 use crate::records::{Kind, Records};
-
-/// A client, as far as this server knows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Client {
-    pub(crate) client_id: String,
-    /// What it calls itself: nobody has checked that.
-    pub(crate) client_name: Option<String>,
-    pub(crate) client_uri: Option<String>,
-    pub(crate) redirect_uris: Vec<String>,
-    pub(crate) scope: Option<String>,
-    /// The hash of its secret; none: a public client.
-    pub(crate) secret: Option<[u8; 32]>,
-}
-
-impl Client {
-    /// Whether the client may be answered there (RFC 6749 §3.1.2.3; RFC 8252 §7.3: a loopback address with any port).
-    pub(crate) fn allows_redirect(&self, uri: &str) -> bool {
-        self.redirect_uris.iter().any(|allowed| allowed == uri)
-    }
-}
 
 /// Why a client cannot be told.
 #[derive(Debug, thiserror::Error)]
