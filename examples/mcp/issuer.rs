@@ -20,6 +20,21 @@ impl Issuer {
         self.0.path().trim_end_matches('/')
     }
 
+    /// Whether browsers reach it over TLS.
+    pub(crate) fn is_https(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+
+    /// Its host, and its port if that is not the usual one.
+    pub(crate) fn host(&self) -> &str {
+        &self.0[Position::BeforeHost..Position::AfterPort]
+    }
+
+    /// What a browser calls the origin of its pages.
+    pub(crate) fn origin(&self) -> String {
+        self.0.origin().ascii_serialization()
+    }
+
     /// The URL of an endpoint that has this path below the issuer: `/token`.
     pub(crate) fn join(&self, path: &str) -> String {
         format!("{}{path}", self.as_str())

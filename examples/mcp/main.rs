@@ -16,6 +16,7 @@ mod clients;
 mod discovery;
 mod error;
 mod issuer;
+mod parameters;
 mod provider;
 mod records;
 mod register;

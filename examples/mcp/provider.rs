@@ -144,18 +144,7 @@ impl Provider {
     }
 
     async fn post(&self, endpoint: &Url, fields: &[(&str, &str)]) -> Result<ProviderAnswer, ProviderError> {
-        let mut form = form_urlencoded::Serializer::new(String::new());
-        form.extend_pairs(fields);
-        let mut request = self.http.post(endpoint.clone()).header("accept", "application/json");
-        let (id, secret) = (&self.settings.client_id, &self.settings.client_secret);
-        match self.settings.auth {
-            ClientAuth::Post => {
-                form.append_pair("client_id", id).append_pair("client_secret", secret);
-            }
-            // Each form-encoded first (RFC 6749 §2.3.1).
-            ClientAuth::Basic => request = request.basic_auth(form_encoded(id), Some(form_encoded(secret))),
-        }
-        let request = request.header("content-type", "application/x-www-form-urlencoded").body(form.finish());
+        let request = self.request(endpoint, fields);
         let mut response = request.send().await.map_err(|error| ProviderError::Unreachable(error.without_url()))?;
         let status = response.status();
         let mut body = Vec::new();
@@ -168,6 +157,21 @@ impl Provider {
             body.extend_from_slice(&chunk);
         }
         Ok(ProviderAnswer { status, body: body.into() })
+    }
+
+    fn request(&self, endpoint: &Url, fields: &[(&str, &str)]) -> reqwest::RequestBuilder {
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.extend_pairs(fields);
+        let mut request = self.http.post(endpoint.clone()).header("accept", "application/json");
+        let (id, secret) = (&self.settings.client_id, &self.settings.client_secret);
+        match self.settings.auth {
+            ClientAuth::Post => {
+                form.append_pair("client_id", id).append_pair("client_secret", secret);
+            }
+            // Each form-encoded first (RFC 6749 §2.3.1).
+            ClientAuth::Basic => request = request.basic_auth(form_encoded(id), Some(form_encoded(secret))),
+        }
+        request.header("content-type", "application/x-www-form-urlencoded").body(form.finish())
     }
 }
 
