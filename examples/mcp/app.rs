@@ -48,7 +48,7 @@ pub(crate) async fn serve(cli: &Cli, store: AnyStore) -> Result<(), Failure> {
     };
     let provider = Provider::new(cli.provider()?)?;
     let records = Records::new(store.clone());
-    let clients = Clients::new(records.clone());
+    let clients = Clients::new(&records, &cli.clients, cli.scopes())?;
     let app = App(Arc::new(State { issuer, scopes: cli.scopes(), records, clients, provider }));
     let layer = RefreshLayer::builder(store).reference_access_tokens().match_normalized_paths().build()?;
     let routes = Router::new().merge(authorize::routes()).merge(register::routes()).merge(token::routes());

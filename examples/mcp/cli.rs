@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::clients::ClientFlags;
 use crate::issuer::Issuer;
 use crate::provider::{ClientAuth, ProviderSettings};
 use crate::store::{Cache, StoreChoice};
@@ -66,6 +67,9 @@ pub(crate) struct Cli {
     /// How long the cache in front of Redis holds what it has learnt, and that of access tokens; 0: no cache
     #[arg(long, env = "MCP_CACHE_TTL", value_name = "SECS", default_value_t = 10)]
     cache_ttl: u64,
+
+    #[command(flatten)]
+    pub(crate) clients: ClientFlags,
 }
 
 impl Cli {

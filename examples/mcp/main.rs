@@ -13,6 +13,7 @@ mod app;
 mod authorize;
 mod cli;
 mod clients;
+mod cors;
 mod discovery;
 mod error;
 mod issuer;
