@@ -20,6 +20,16 @@ impl Issuer {
         self.0.path().trim_end_matches('/')
     }
 
+    /// Its host, with a port if that is not the usual one.
+    pub(crate) fn authority(&self) -> &str {
+        &self.0[Position::BeforeHost..Position::AfterPort]
+    }
+
+    /// As browsers send it in `Origin`.
+    pub(crate) fn origin(&self) -> String {
+        self.0.origin().ascii_serialization()
+    }
+
     /// The URL of an endpoint that has this path below the issuer: `/token`.
     pub(crate) fn join(&self, path: &str) -> String {
         format!("{}{path}", self.as_str())

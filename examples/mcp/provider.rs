@@ -143,6 +143,14 @@ impl Provider {
         Some(self.post(endpoint, &fields).await)
     }
 
+    /// Who an access token of the provider's is about; None if the provider has no such endpoint.
+    pub(crate) async fn userinfo(&self, token: &str) -> Option<Result<ProviderAnswer, ProviderError>> {
+        let endpoint = self.settings.userinfo_endpoint.as_ref()?;
+        let request = self.http.get(endpoint.clone()).bearer_auth(token).header("accept", "application/json");
+        // GitHub answers nobody who does not say what he is.
+        Some(send(request.header("user-agent", "tower-oauth-refresh")).await)
+    }
+
     async fn post(&self, endpoint: &Url, fields: &[(&str, &str)]) -> Result<ProviderAnswer, ProviderError> {
         let mut form = form_urlencoded::Serializer::new(String::new());
         form.extend_pairs(fields);
@@ -156,19 +164,23 @@ impl Provider {
             ClientAuth::Basic => request = request.basic_auth(form_encoded(id), Some(form_encoded(secret))),
         }
         let request = request.header("content-type", "application/x-www-form-urlencoded").body(form.finish());
-        let mut response = request.send().await.map_err(|error| ProviderError::Unreachable(error.without_url()))?;
-        let status = response.status();
-        let mut body = Vec::new();
-        while let Some(chunk) =
-            response.chunk().await.map_err(|error| ProviderError::Unreachable(error.without_url()))?
-        {
-            if body.len() + chunk.len() > MOST_BYTES {
-                return Err(ProviderError::TooLarge);
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(ProviderAnswer { status, body: body.into() })
+        send(request).await
     }
+}
+
+/// Sends a request and reads the answer, up to a limit.
+async fn send(request: reqwest::RequestBuilder) -> Result<ProviderAnswer, ProviderError> {
+    let unreachable = |error: reqwest::Error| ProviderError::Unreachable(error.without_url());
+    let mut response = request.send().await.map_err(unreachable)?;
+    let status = response.status();
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+        if body.len() + chunk.len() > MOST_BYTES {
+            return Err(ProviderError::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(ProviderAnswer { status, body: body.into() })
 }
 
 fn form_encoded(text: &str) -> String {
