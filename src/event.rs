@@ -1,6 +1,7 @@
 //! What the operator is told.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::ClientId;
@@ -54,6 +55,10 @@ pub enum EventKind {
     AccessRevoked,
     /// A grant was ended by the embedding program ([`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant)).
     Ended,
+    /// An access token was refused whose own time is not over: it was revoked, or its grant has ended. An
+    /// [`AccessLayer`](crate::AccessLayer) tells this, as long as anybody knows of the token; of one whose time is over
+    /// it tells nothing.
+    AccessRefused,
     /// A grant has begun from a refresh token that the inner service had issued before the layer was there.
     Adopted,
     /// The inner service refused the upstream token with `invalid_grant`. The grant has ended.
@@ -91,6 +96,7 @@ impl EventKind {
             Self::Revoked => "revoked",
             Self::AccessRevoked => "access_revoked",
             Self::Ended => "ended",
+            Self::AccessRefused => "access_refused",
             Self::Adopted => "adopted",
             Self::UpstreamRejected => "upstream_rejected",
             Self::UpstreamUnreadable => "upstream_unreadable",
@@ -134,6 +140,7 @@ impl EventKind {
             | Self::Revoked
             | Self::AccessRevoked
             | Self::Ended
+            | Self::AccessRefused
             | Self::Adopted
             | Self::UpstreamRejected => false,
         }
@@ -182,4 +189,30 @@ impl fmt::Debug for GrantName {
 pub(crate) struct Subject<'a> {
     pub(crate) client_id: Option<&'a ClientId>,
     pub(crate) grant: Option<(&'a Key, Option<u32>)>,
+}
+
+pub(crate) type Callback = Arc<dyn Fn(&Event) + Send + Sync>;
+
+/// Tells the log and, if it asks for it, the program of an event about a token of this kind.
+pub(crate) fn tell(
+    callback: Option<&Callback>,
+    token: &'static str,
+    kind: EventKind,
+    subject: Subject<'_>,
+    elapsed: Duration,
+) {
+    let client_id = subject.client_id.map(tracing::field::display);
+    let grant = subject.grant.map(|(key, _)| GrantName::from(key));
+    let generation = subject.grant.and_then(|(_, generation)| generation);
+    let name = grant.as_ref().map(tracing::field::display);
+    if kind.is_warning() {
+        tracing::warn!(event = kind.as_str(), client_id, grant = name, generation, "{token}");
+    } else {
+        tracing::debug!(event = kind.as_str(), client_id, grant = name, generation, "{token}");
+    }
+    if let Some(callback) = callback {
+        let grant_key = subject.grant.map(|(key, _)| GrantKey::from(*key));
+        let client_id = subject.client_id.cloned();
+        callback(&Event { kind, client_id, grant, grant_key, generation, elapsed });
+    }
 }

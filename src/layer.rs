@@ -38,7 +38,7 @@ impl<St: Store> RefreshLayer<St> {
     }
 
     /// Settings for a layer that guards the routes of a resource server in the same process: over the same store, with
-    /// the same clock and the same prefix of access tokens.
+    /// the same clock, the same prefix of access tokens and the same callback for events.
     #[cfg(feature = "tiered")]
     pub fn access(&self) -> crate::AccessLayerBuilder<St> {
         crate::AccessLayerBuilder::over(&self.shared)

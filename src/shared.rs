@@ -8,8 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
-use crate::event::{Event, EventKind, GrantName, Subject};
-use crate::grant::GrantKey;
+use crate::event::{self, Callback, EventKind, Subject};
 use crate::queue::Queues;
 use crate::random::{RandomUnavailable, SecureRandom};
 use crate::running::Running;
@@ -17,8 +16,6 @@ use crate::store::{Key, Store};
 
 /// How many commits may wait for the store in the background.
 const BACKGROUND_COMMITS: usize = 4096;
-
-pub(crate) type Callback = Arc<dyn Fn(&Event) + Send + Sync>;
 
 pub(crate) struct Shared<St> {
     store: St,
@@ -68,6 +65,11 @@ impl<St> Shared<St> {
     }
 
     #[cfg(feature = "tiered")]
+    pub(crate) fn on_event(&self) -> Option<Callback> {
+        self.on_event.clone()
+    }
+
+    #[cfg(feature = "tiered")]
     pub(crate) fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.clock)
     }
@@ -93,20 +95,7 @@ impl<St> Shared<St> {
 
     /// Tells the log and the program of an event.
     pub(crate) fn tell(&self, kind: EventKind, subject: Subject<'_>, elapsed: Duration) {
-        let client_id = subject.client_id.map(tracing::field::display);
-        let grant = subject.grant.map(|(key, _)| GrantName::from(key));
-        let grant_key = subject.grant.map(|(key, _)| GrantKey::from(*key));
-        let generation = subject.grant.and_then(|(_, generation)| generation);
-        let name = grant.as_ref().map(tracing::field::display);
-        if kind.is_warning() {
-            tracing::warn!(event = kind.as_str(), client_id, grant = name, generation, "refresh token");
-        } else {
-            tracing::debug!(event = kind.as_str(), client_id, grant = name, generation, "refresh token");
-        }
-        if let Some(callback) = &self.on_event {
-            let client_id = subject.client_id.cloned();
-            callback(&Event { kind, client_id, grant, grant_key, generation, elapsed });
-        }
+        event::tell(self.on_event.as_ref(), "refresh token", kind, subject, elapsed);
     }
 }
 

@@ -71,7 +71,8 @@ struct Remembered {
 #[derive(Debug)]
 pub(crate) enum Found {
     Nothing,
-    Ended,
+    /// It has ended; with what it was good for, if that is remembered as well.
+    Ended(Option<AccessGrant>),
     Alive(AccessGrant),
 }
 
@@ -114,11 +115,11 @@ impl Cache {
             && Instant::now() < found.fresh_until
         {
             if self.has_ended(key) || self.home_has_ended(&found.grant) {
-                return Found::Ended;
+                return Found::Ended(Some(found.grant));
             }
             return Found::Alive(found.grant);
         }
-        if self.has_ended(key) { Found::Ended } else { Found::Nothing }
+        if self.has_ended(key) { Found::Ended(None) } else { Found::Nothing }
     }
 
     /// Whether it is remembered that what is under `key` has ended.
