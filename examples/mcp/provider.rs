@@ -66,6 +66,14 @@ pub(crate) struct ProviderAnswer {
     pub(crate) body: Bytes,
 }
 
+impl ProviderAnswer {
+    /// The error code in it (RFC 6749 §5.2).
+    pub(crate) fn error(&self) -> Option<String> {
+        let body = serde_json::from_slice::<serde_json::Value>(&self.body).ok()?;
+        body.get("error")?.as_str().map(str::to_owned)
+    }
+}
+
 impl fmt::Debug for ProviderAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProviderAnswer").field("status", &self.status).finish_non_exhaustive()
@@ -152,18 +160,18 @@ impl Provider {
     }
 
     async fn post(&self, endpoint: &Url, fields: &[(&str, &str)]) -> Result<ProviderAnswer, ProviderError> {
-        let mut form = form_urlencoded::Serializer::new(String::new());
-        form.extend_pairs(fields);
+        let mut fields = fields.to_vec();
         let mut request = self.http.post(endpoint.clone()).header("accept", "application/json");
         let (id, secret) = (&self.settings.client_id, &self.settings.client_secret);
         match self.settings.auth {
             ClientAuth::Post => {
-                form.append_pair("client_id", id).append_pair("client_secret", secret);
+                fields.extend([("client_id", id.as_str()), ("client_secret", secret.as_str())]);
             }
             // Each form-encoded first (RFC 6749 §2.3.1).
             ClientAuth::Basic => request = request.basic_auth(form_encoded(id), Some(form_encoded(secret))),
         }
-        let request = request.header("content-type", "application/x-www-form-urlencoded").body(form.finish());
+        let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        let request = request.header("content-type", "application/x-www-form-urlencoded").body(form);
         send(request).await
     }
 }
