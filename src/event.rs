@@ -1,10 +1,12 @@
 //! What the operator is told.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::ClientId;
-use crate::store::Key;
+use crate::grant::GrantKey;
+use crate::store::{Key, StoreError};
 
 /// Something that happened to a grant, for logs, metrics and alarms. It never holds a token or a secret.
 #[derive(Clone, Debug)]
@@ -16,7 +18,10 @@ pub struct Event {
     pub client_id: Option<ClientId>,
     /// The grant that the presented token belongs to, if it has the layer's format.
     pub grant: Option<GrantName>,
-    /// The generation of the token that was presented or, for [`EventKind::Issued`] and [`EventKind::Adopted`], issued.
+    /// The handle of the same grant, whether there is one or not: for [`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant).
+    pub grant_key: Option<GrantKey>,
+    /// The generation of the token that was presented or, for [`EventKind::Issued`] and [`EventKind::Adopted`], issued;
+    /// for [`EventKind::Ended`], that of the grant.
     pub generation: Option<u32>,
     /// How long ago the request came in.
     pub elapsed: Duration,
@@ -48,6 +53,12 @@ pub enum EventKind {
     Revoked,
     /// An access token was ended by its client (RFC 7009). Its grant lives.
     AccessRevoked,
+    /// A grant was ended by the embedding program ([`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant)).
+    Ended,
+    /// An access token was refused whose own time is not over: it was revoked, or its grant has ended. An
+    /// [`AccessLayer`](crate::AccessLayer) tells this, as long as anybody knows of the token; of one whose time is over
+    /// it tells nothing.
+    AccessRefused,
     /// A grant has begun from a refresh token that the inner service had issued before the layer was there.
     Adopted,
     /// The inner service refused the upstream token with `invalid_grant`. The grant has ended.
@@ -84,6 +95,8 @@ impl EventKind {
             Self::Unknown => "unknown",
             Self::Revoked => "revoked",
             Self::AccessRevoked => "access_revoked",
+            Self::Ended => "ended",
+            Self::AccessRefused => "access_refused",
             Self::Adopted => "adopted",
             Self::UpstreamRejected => "upstream_rejected",
             Self::UpstreamUnreadable => "upstream_unreadable",
@@ -93,6 +106,14 @@ impl EventKind {
             Self::Ahead => "ahead",
             Self::Forged => "forged",
             Self::Unbound => "unbound",
+        }
+    }
+
+    /// What a failure of the store is told as.
+    pub(crate) const fn of_failure(error: &StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) => Self::StoreUnavailable,
+            StoreError::Corrupt(_) => Self::StoreCorrupt,
         }
     }
 
@@ -118,6 +139,8 @@ impl EventKind {
             | Self::Unknown
             | Self::Revoked
             | Self::AccessRevoked
+            | Self::Ended
+            | Self::AccessRefused
             | Self::Adopted
             | Self::UpstreamRejected => false,
         }
@@ -142,6 +165,12 @@ impl From<&Key> for GrantName {
     }
 }
 
+impl From<&GrantKey> for GrantName {
+    fn from(grant: &GrantKey) -> Self {
+        grant.key().into()
+    }
+}
+
 impl fmt::Display for GrantName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a, b, c, d] = self.0;
@@ -155,9 +184,35 @@ impl fmt::Debug for GrantName {
     }
 }
 
-/// Who and what an event is about: the client, and the key and generation of a token.
+/// Who and what an event is about: the client, and the key and the generation of a grant.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Subject<'a> {
     pub(crate) client_id: Option<&'a ClientId>,
-    pub(crate) grant: Option<(&'a Key, u32)>,
+    pub(crate) grant: Option<(&'a Key, Option<u32>)>,
+}
+
+pub(crate) type Callback = Arc<dyn Fn(&Event) + Send + Sync>;
+
+/// Tells the log and, if it asks for it, the program of an event about a token of this kind.
+pub(crate) fn tell(
+    callback: Option<&Callback>,
+    token: &'static str,
+    kind: EventKind,
+    subject: Subject<'_>,
+    elapsed: Duration,
+) {
+    let client_id = subject.client_id.map(tracing::field::display);
+    let grant = subject.grant.map(|(key, _)| GrantName::from(key));
+    let generation = subject.grant.and_then(|(_, generation)| generation);
+    let name = grant.as_ref().map(tracing::field::display);
+    if kind.is_warning() {
+        tracing::warn!(event = kind.as_str(), client_id, grant = name, generation, "{token}");
+    } else {
+        tracing::debug!(event = kind.as_str(), client_id, grant = name, generation, "{token}");
+    }
+    if let Some(callback) = callback {
+        let grant_key = subject.grant.map(|(key, _)| GrantKey::from(*key));
+        let client_id = subject.client_id.cloned();
+        callback(&Event { kind, client_id, grant, grant_key, generation, elapsed });
+    }
 }

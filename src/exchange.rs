@@ -82,24 +82,16 @@ impl<St: Store> Exchange<St> {
         Reading { limit: config.max_response_body, secret, reference: config.reference }
     }
 
-    /// Tells whoever remembers access tokens that what is under `key` has ended. If they cannot be told, they forget
-    /// by themselves, a little later.
+    /// Tells that what is under `key` has ended, if there is anybody who remembers access tokens.
     pub(crate) async fn announce(&self, key: &Key) {
-        if !self.shared.config().reference {
-            return;
-        }
-        if let Err(error) = self.store().announce(&[*key]).await {
-            tracing::debug!(%error, grant = ?key, "an end could not be announced");
+        if self.shared.config().reference {
+            self.shared.announce(key).await;
         }
     }
 
     /// Tells the operator that the store failed, and makes the client's error of it.
     pub(crate) fn store_failed(&self, error: StoreError, subject: Subject<'_>) -> Error {
-        let kind = match error {
-            StoreError::Unavailable(_) => EventKind::StoreUnavailable,
-            StoreError::Corrupt(_) => EventKind::StoreCorrupt,
-        };
-        self.emit(kind, subject);
+        self.emit(EventKind::of_failure(&error), subject);
         error.into()
     }
 }

@@ -2,6 +2,7 @@
 
 mod decide;
 mod encoding;
+mod key;
 #[cfg(test)]
 mod tests;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub(crate) use self::decide::{Presented, Standing, Verdict, decide};
+pub use self::key::{GrantKey, InvalidGrantKey};
 use crate::clock::Timestamp;
 use crate::fields::Utf8;
 use crate::store::Tag;

@@ -7,12 +7,14 @@ use tower_layer::Layer;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Paths};
+use crate::ending::{self, Ending};
 use crate::error::ConfigError;
 use crate::event::Event;
+use crate::grant::GrantKey;
 use crate::random::{OsRandom, SecureRandom};
 use crate::service::Refresh;
 use crate::shared::Shared;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Layer that applies the [`Refresh`] middleware.
 ///
@@ -36,13 +38,101 @@ impl<St: Store> RefreshLayer<St> {
     }
 
     /// Settings for a layer that guards the routes of a resource server in the same process: over the same store, with
-    /// the same clock and the same prefix of access tokens.
+    /// the same clock, the same prefix of access tokens and the same callback for events.
     #[cfg(feature = "tiered")]
     pub fn access(&self) -> crate::AccessLayerBuilder<St> {
         crate::AccessLayerBuilder::over(&self.shared)
     }
 
-    /// Waits until no rotation, adoption or revocation is under way.
+    /// Ends a grant, and its access tokens on every instance, as the reuse of an old token does: for a page of sessions,
+    /// to log a user out everywhere, or when an authorization code is used twice (RFC 6749 §4.1.2).
+    ///
+    /// `true` if there was a grant to end; once it has ended, `false`, however often it is called again. What begins from
+    /// then on finds no grant, and a rotation that is under way gets `invalid_grant`: it has no answer yet, and will find
+    /// nothing to commit it to. An [`AccessLayer`](crate::AccessLayer) refuses the access tokens as soon as it hears of the
+    /// end, and within its [`cache_ttl`](crate::AccessLayerBuilder::cache_ttl) whatever happens; that they end with it
+    /// depends on no setting of this layer, so that a program which has none to serve may make one over the same store.
+    ///
+    /// The inner service hears nothing of it. Its token can be opened by nobody but the client, so it is revoked there by a
+    /// client's revocation request (RFC 7009) alone; until it expires the inner service keeps a session that nobody
+    /// reaches. Nor do access tokens of the inner service end, where clients hold those.
+    ///
+    /// From its first poll it runs to its end, also when the future is dropped in a tokio runtime, and
+    /// [`drain`](Self::drain) waits for it. A grant that its client has revoked while the inner service was away has ended:
+    /// it is left there for the client to repeat that.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; the grant may have ended or not, and calling again is safe. The end is as lasting as a write of the
+    /// store is.
+    ///
+    /// # Example
+    ///
+    /// Every session of a user is noted when it begins, and all of them end when the password is changed:
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    ///
+    /// use axum::response::Response;
+    /// use axum::{Extension, Router, middleware::map_response, routing::post};
+    /// use tower_oauth_refresh::{GrantKey, MemoryStore, RefreshLayer, StoreError};
+    ///
+    /// /// Who has logged in: the app's token endpoint says so in the extensions of its response.
+    /// #[derive(Clone)]
+    /// struct User(u64);
+    ///
+    /// /// The table of sessions.
+    /// type Sessions = Arc<Mutex<Vec<(u64, GrantKey)>>>;
+    ///
+    /// async fn note(sessions: Sessions, response: Response) -> Response {
+    ///     let found = response.extensions();
+    ///     if let (Some(User(user)), Some(grant)) = (found.get(), found.get::<GrantKey>()) {
+    ///         sessions.lock().unwrap().push((*user, *grant));
+    ///     }
+    ///     response
+    /// }
+    ///
+    /// async fn password_changed(
+    ///     user: u64,
+    ///     sessions: &Sessions,
+    ///     refresh: &RefreshLayer<MemoryStore>,
+    /// ) -> Result<(), StoreError> {
+    ///     let all = sessions.lock().unwrap().clone();
+    ///     for (_, grant) in all.into_iter().filter(|(whose, _)| *whose == user) {
+    ///         refresh.end_grant(&grant).await?;
+    ///     }
+    ///     Ok(())
+    /// }
+    ///
+    /// # async fn token() -> impl axum::response::IntoResponse {
+    /// #     let answer = r#"{"access_token":"a","token_type":"Bearer","refresh_token":"r"}"#;
+    /// #     (Extension(User(7)), answer)
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let sessions = Sessions::default();
+    /// let noted = Arc::clone(&sessions);
+    /// let refresh = RefreshLayer::new(MemoryStore::new());
+    /// let app: Router = Router::new()
+    ///     .route("/token", post(token))
+    ///     .layer(refresh.clone())
+    ///     .layer(map_response(move |response| note(Arc::clone(&noted), response)));
+    /// # let log_in = http::Request::post("/token")
+    /// #     .header("content-type", "application/x-www-form-urlencoded")
+    /// #     .body(axum::body::Body::from("grant_type=authorization_code&code=c&client_id=spa"))?;
+    /// # let answer = tower::ServiceExt::oneshot(app, log_in).await?;
+    /// # assert_eq!(answer.status(), 200);
+    /// # let grant = sessions.lock().unwrap()[0].1;
+    /// # password_changed(7, &sessions, &refresh).await?;
+    /// # assert!(!refresh.end_grant(&grant).await?, "it has ended");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn end_grant(&self, grant: &GrantKey) -> impl Future<Output = Result<bool, StoreError>> + Send + use<St> {
+        Ending::new(ending::end(Arc::clone(&self.shared), *grant.key()))
+    }
+
+    /// Waits until no rotation, adoption or revocation is under way, and no end of a grant.
     ///
     /// The graceful shutdown of a server waits for connections. What goes on after its client has hung up is on none of
     /// them: call this after the server has stopped to take requests and before the runtime is shut down. New requests

@@ -8,15 +8,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
-use crate::event::{Event, EventKind, GrantName, Subject};
+use crate::event::{self, Callback, EventKind, Subject};
 use crate::queue::Queues;
 use crate::random::{RandomUnavailable, SecureRandom};
 use crate::running::Running;
+use crate::store::{Key, Store};
 
 /// How many commits may wait for the store in the background.
 const BACKGROUND_COMMITS: usize = 4096;
-
-pub(crate) type Callback = Arc<dyn Fn(&Event) + Send + Sync>;
 
 pub(crate) struct Shared<St> {
     store: St,
@@ -66,6 +65,11 @@ impl<St> Shared<St> {
     }
 
     #[cfg(feature = "tiered")]
+    pub(crate) fn on_event(&self) -> Option<Callback> {
+        self.on_event.clone()
+    }
+
+    #[cfg(feature = "tiered")]
     pub(crate) fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.clock)
     }
@@ -91,17 +95,16 @@ impl<St> Shared<St> {
 
     /// Tells the log and the program of an event.
     pub(crate) fn tell(&self, kind: EventKind, subject: Subject<'_>, elapsed: Duration) {
-        let client_id = subject.client_id.map(tracing::field::display);
-        let grant = subject.grant.map(|(key, _)| GrantName::from(key));
-        let generation = subject.grant.map(|(_, generation)| generation);
-        let name = grant.as_ref().map(tracing::field::display);
-        if kind.is_warning() {
-            tracing::warn!(event = kind.as_str(), client_id, grant = name, generation, "refresh token");
-        } else {
-            tracing::debug!(event = kind.as_str(), client_id, grant = name, generation, "refresh token");
-        }
-        if let Some(callback) = &self.on_event {
-            callback(&Event { kind, client_id: subject.client_id.cloned(), grant, generation, elapsed });
+        event::tell(self.on_event.as_ref(), "refresh token", kind, subject, elapsed);
+    }
+}
+
+impl<St: Store> Shared<St> {
+    /// Tells whoever remembers access tokens that what is under `key` has ended. If they cannot be told, they forget
+    /// by themselves, a little later.
+    pub(crate) async fn announce(&self, key: &Key) {
+        if let Err(error) = self.store.announce(&[*key]).await {
+            tracing::debug!(%error, grant = ?key, "an end could not be announced");
         }
     }
 }

@@ -15,6 +15,8 @@ use tower_service::Service;
 use crate::answer::TokenAnswer;
 use crate::body::{self, RequestBody, ResponseBody};
 use crate::form::has_content_coding;
+use crate::grant::GrantKey;
+use crate::store::Key;
 use crate::text;
 
 /// One request, to be sent to the inner service with another body.
@@ -148,6 +150,13 @@ impl Granted {
     /// The answer to the client: that of the inner service with another body.
     pub(crate) fn respond<ResBody>(self, body: Bytes) -> Response<ResponseBody<ResBody>> {
         respond(self.head, body)
+    }
+
+    /// The same, about the grant under `key`: for layers outside of this one.
+    pub(crate) fn respond_for<ResBody>(self, key: &Key, body: Bytes) -> Response<ResponseBody<ResBody>> {
+        let mut response = self.respond(body);
+        response.extensions_mut().insert(GrantKey::from(*key));
+        response
     }
 }
 

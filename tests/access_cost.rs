@@ -18,7 +18,7 @@ use support::{Call, post};
 use tower::{Service, ServiceExt as _};
 use tower_layer::Layer as _;
 use tower_oauth_refresh::access::Access;
-use tower_oauth_refresh::{AccessGrant, AccessLayer, MemoryStore, RefreshLayer};
+use tower_oauth_refresh::{AccessGrant, AccessLayer, Event, MemoryStore, RefreshLayer};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -84,8 +84,10 @@ fn a_hit_allocates_the_header_value_and_what_the_extensions_take_for_the_grant()
     runtime.block_on(async {
         let layer = RefreshLayer::builder(MemoryStore::new()).reference_access_tokens().build().unwrap();
         let token = issue(&layer).await;
-        let swap: AccessLayer<MemoryStore> = layer.access().cache_ttl(HOUR).build().unwrap();
-        let strip = layer.access().cache_ttl(HOUR).strip().build().unwrap();
+        let told = |event: &Event| panic!("nothing has happened that an operator would want to know: {event:?}");
+        let builder = || layer.access().cache_ttl(HOUR).on_event(told);
+        let swap: AccessLayer<MemoryStore> = builder().build().unwrap();
+        let strip = builder().strip().build().unwrap();
         for (name, layer, header) in [("swap", &swap, 1), ("strip", &strip, 0)] {
             let mut service = layer.layer(Server);
             assert_eq!(service.call(request(&token)).await.unwrap().status(), 200);

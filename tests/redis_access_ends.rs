@@ -87,7 +87,8 @@ async fn whatever_ends_an_access_token_ends_it_on_every_instance() {
     let server = RedisServer::start().await;
     let instances = three(&server, HOUR).await;
     let app = &instances[1].app;
-    for name in ["revoked", "revoked alone", "reused", "dead upstream"] {
+    for name in ["revoked", "revoked alone", "reused", "ended by the program", "dead upstream"] {
+        app.events();
         let (first, one) = pair(&app.post("/token", &LOG_IN).await);
         let (second, two) = pair(&app.refresh(&first).await);
         let (_, elsewhere) = pair(&app.post("/token", &LOG_IN).await);
@@ -114,6 +115,10 @@ async fn whatever_ends_an_access_token_ends_it_on_every_instance() {
                 app.clock.advance_secs(61);
                 assert_eq!(app.refresh(&first).await.status, 400);
                 assert_eq!(app.refresh(&third).await.status, 400, "{name}: the grant has ended");
+            }
+            "ended by the program" => {
+                let grant = app.take_events()[0].grant_key.unwrap();
+                assert!(app.layer.end_grant(&grant).await.unwrap());
             }
             _ => {
                 app.upstream.then(Act::Answer(400, "application/json", r#"{"error":"invalid_grant"}"#));

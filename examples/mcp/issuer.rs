@@ -25,12 +25,12 @@ impl Issuer {
         self.0.scheme() == "https"
     }
 
-    /// Its host, and its port if that is not the usual one.
-    pub(crate) fn host(&self) -> &str {
+    /// Its host, with a port if that is not the usual one.
+    pub(crate) fn authority(&self) -> &str {
         &self.0[Position::BeforeHost..Position::AfterPort]
     }
 
-    /// What a browser calls the origin of its pages.
+    /// As browsers send it in `Origin`.
     pub(crate) fn origin(&self) -> String {
         self.0.origin().ascii_serialization()
     }

@@ -13,18 +13,36 @@ mod app;
 mod authorize;
 mod cli;
 mod clients;
+#[path = "../proxy/connect.rs"]
+mod connect;
+mod demo;
 mod discovery;
 mod error;
+#[path = "../proxy/flags.rs"]
+mod flags;
+#[path = "../proxy/forward.rs"]
+mod forward;
+mod hardening;
+#[path = "../proxy/headers.rs"]
+mod headers;
 mod issuer;
+#[path = "../proxy/logging.rs"]
+mod logging;
+mod mcp;
 mod parameters;
 mod provider;
 mod records;
 mod register;
+mod server;
 #[path = "../proxy/shutdown.rs"]
 mod shutdown;
+#[allow(dead_code, reason = "the other examples need more of it")]
 #[path = "../store/mod.rs"]
 mod store;
 mod token;
+#[allow(dead_code, reason = "the proxy needs more of it")]
+#[path = "../proxy/upstream.rs"]
+mod upstream;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -70,6 +88,7 @@ fn opening(error: OpenError) -> Failure {
 fn start(cli: &Cli) -> Result<(), Failure> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let choice = cli.store().map_err(Failure::Usage)?;
+    logging::init("mcp", cli.log_format, cli.log_level)?;
     let runtime = tokio::runtime::Runtime::new()?;
     let result = runtime.block_on(async {
         let store = choice.open(cli.cache()).await.map_err(opening)?;

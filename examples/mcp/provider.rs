@@ -143,20 +143,16 @@ impl Provider {
         Some(self.post(endpoint, &fields).await)
     }
 
+    /// Who an access token of the provider's is about; None if the provider has no such endpoint.
+    pub(crate) async fn userinfo(&self, token: &str) -> Option<Result<ProviderAnswer, ProviderError>> {
+        let endpoint = self.settings.userinfo_endpoint.as_ref()?;
+        let request = self.http.get(endpoint.clone()).bearer_auth(token).header("accept", "application/json");
+        // GitHub answers nobody who does not say what he is.
+        Some(send(request.header("user-agent", "tower-oauth-refresh")).await)
+    }
+
     async fn post(&self, endpoint: &Url, fields: &[(&str, &str)]) -> Result<ProviderAnswer, ProviderError> {
-        let request = self.request(endpoint, fields);
-        let mut response = request.send().await.map_err(|error| ProviderError::Unreachable(error.without_url()))?;
-        let status = response.status();
-        let mut body = Vec::new();
-        while let Some(chunk) =
-            response.chunk().await.map_err(|error| ProviderError::Unreachable(error.without_url()))?
-        {
-            if body.len() + chunk.len() > MOST_BYTES {
-                return Err(ProviderError::TooLarge);
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(ProviderAnswer { status, body: body.into() })
+        send(self.request(endpoint, fields)).await
     }
 
     fn request(&self, endpoint: &Url, fields: &[(&str, &str)]) -> reqwest::RequestBuilder {
@@ -173,6 +169,21 @@ impl Provider {
         }
         request.header("content-type", "application/x-www-form-urlencoded").body(form.finish())
     }
+}
+
+/// Sends a request and reads the answer, up to a limit.
+async fn send(request: reqwest::RequestBuilder) -> Result<ProviderAnswer, ProviderError> {
+    let unreachable = |error: reqwest::Error| ProviderError::Unreachable(error.without_url());
+    let mut response = request.send().await.map_err(unreachable)?;
+    let status = response.status();
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+        if body.len() + chunk.len() > MOST_BYTES {
+            return Err(ProviderError::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(ProviderAnswer { status, body: body.into() })
 }
 
 fn form_encoded(text: &str) -> String {

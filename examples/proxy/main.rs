@@ -14,6 +14,7 @@ mod cli;
 mod connect;
 mod demo;
 mod discovery;
+mod flags;
 mod forward;
 mod headers;
 mod logging;
@@ -91,7 +92,7 @@ impl<E: Into<Box<dyn Error>>> From<E> for Failure {
 
 fn start(cli: &Cli) -> Result<(), Failure> {
     let store = cli.check().and_then(|()| cli.store()).map_err(Failure::Usage)?;
-    logging::init(cli.log_format, cli.log_level)?;
+    logging::init("proxy", cli.log_format, cli.log_level)?;
     let (metrics, exporter) = match cli.admin {
         Some(_) => Metrics::prometheus().map(|(metrics, exporter)| (metrics, Some(exporter)))?,
         None => Default::default(),
@@ -119,7 +120,7 @@ fn layer<S: Store>(cli: &Cli, store: S, metrics: &Metrics) -> Result<RefreshLaye
     let builder = RefreshLayer::builder(Metered::new(store, metrics.clone()));
     let metrics = metrics.clone();
     let builder = cli.configure(builder).on_event(move |event| metrics.event(event));
-    builder.build().map_err(|error| Failure::Usage(cli::config_error(&error)))
+    builder.build().map_err(|error| Failure::Usage(flags::config_error(&error)))
 }
 
 fn resources<S: Store>(cli: &Cli, layer: &RefreshLayer<S>) -> Result<Resources<S>, Failure> {
@@ -127,7 +128,7 @@ fn resources<S: Store>(cli: &Cli, layer: &RefreshLayer<S>) -> Result<Resources<S
         return Ok(Resources::none());
     }
     let access = cli.configure_access(layer.access()).build();
-    let access = access.map_err(|error| Failure::Usage(cli::config_error(&error)))?;
+    let access = access.map_err(|error| Failure::Usage(flags::config_error(&error)))?;
     Ok(Resources::below(cli.resource_prefix.clone(), access))
 }
 

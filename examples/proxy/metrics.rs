@@ -18,7 +18,7 @@ const ROTATIONS: &str = "oauth_refresh_rotation_duration_seconds";
 const CACHE_LOOKUPS: &str = "oauth_refresh_cache_lookups_total";
 const STORE_CALLS: &str = "oauth_refresh_store_call_duration_seconds";
 
-const KINDS: [EventKind; 20] = [
+const KINDS: [EventKind; 22] = [
     EventKind::Issued,
     EventKind::Rotated,
     EventKind::Replayed,
@@ -30,6 +30,8 @@ const KINDS: [EventKind; 20] = [
     EventKind::Unknown,
     EventKind::Revoked,
     EventKind::AccessRevoked,
+    EventKind::Ended,
+    EventKind::AccessRefused,
     EventKind::Adopted,
     EventKind::UpstreamRejected,
     EventKind::UpstreamUnreadable,

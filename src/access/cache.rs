@@ -31,7 +31,7 @@ const MARGIN: Duration = Duration::from_secs(1);
 const MOST_ENDED: u64 = 100_000;
 
 /// What remembering one token takes beside its [`AccessGrant`]: measured, the allocator's share included.
-const OVERHEAD: usize = 420;
+const OVERHEAD: usize = 385;
 
 /// A key is the hash of a secret. Nobody can choose many that collide and are alive.
 type Hashed = BuildHasherDefault<FirstBytes>;
@@ -62,8 +62,6 @@ pub(crate) struct Cache {
 #[derive(Clone, Debug)]
 struct Remembered {
     grant: AccessGrant,
-    /// The key of the grant that it ends with.
-    home: Option<Key>,
     until: Timestamp,
     fresh_until: Instant,
     epoch: u64,
@@ -73,7 +71,8 @@ struct Remembered {
 #[derive(Debug)]
 pub(crate) enum Found {
     Nothing,
-    Ended,
+    /// It has ended; with what it was good for, if that is remembered as well.
+    Ended(Option<AccessGrant>),
     Alive(AccessGrant),
 }
 
@@ -115,17 +114,22 @@ impl Cache {
             && now < found.until
             && Instant::now() < found.fresh_until
         {
-            if self.has_ended(key) || found.home.is_some_and(|grant| self.has_ended(&grant)) {
-                return Found::Ended;
+            if self.has_ended(key) || self.home_has_ended(&found.grant) {
+                return Found::Ended(Some(found.grant));
             }
             return Found::Alive(found.grant);
         }
-        if self.has_ended(key) { Found::Ended } else { Found::Nothing }
+        if self.has_ended(key) { Found::Ended(None) } else { Found::Nothing }
     }
 
     /// Whether it is remembered that what is under `key` has ended.
     pub(crate) fn has_ended(&self, key: &Key) -> bool {
         self.ended.contains_key(key)
+    }
+
+    /// Whether it is remembered that the grant has ended that this token belongs to.
+    pub(crate) fn home_has_ended(&self, grant: &AccessGrant) -> bool {
+        grant.grant().is_some_and(|grant| self.has_ended(grant.key()))
     }
 
     /// To be called before a read from the store.
@@ -134,10 +138,10 @@ impl Cache {
     }
 
     /// Remembers what was read.
-    pub(crate) fn enter(&self, load: Load, key: Key, home: Option<Key>, grant: AccessGrant, alive: &Alive) {
+    pub(crate) fn enter(&self, load: Load, key: Key, grant: AccessGrant, alive: &Alive) {
         let fresh_until = load.began + self.ttl;
         if Instant::now() < fresh_until {
-            let remembered = Remembered { grant, home, until: alive.until, fresh_until, epoch: load.epoch };
+            let remembered = Remembered { grant, until: alive.until, fresh_until, epoch: load.epoch };
             self.alive.insert(key, remembered);
         }
     }

@@ -25,23 +25,35 @@ pub(crate) struct Alive {
     pub(crate) until: Timestamp,
 }
 
+/// An access token that is refused.
+#[derive(Debug)]
+#[cfg_attr(not(feature = "tiered"), allow(dead_code, reason = "for `AccessLayer`"))]
+pub(crate) struct Refused {
+    pub(crate) dead: Dead,
+    /// What is known of it.
+    pub(crate) record: Option<AccessRecord>,
+}
+
 /// Reads an access token and its grant, in the time of one trip, and decides.
 pub(crate) async fn check<St: Store>(
     store: &St,
     token: &AccessToken,
     key: &Key,
     now: Timestamp,
-) -> Result<Result<Alive, Dead>, StoreError> {
+) -> Result<Result<Alive, Refused>, StoreError> {
     let grant_key = token.grant_key();
     let (access, grant) = both(store.get(key), store.get(&grant_key)).await;
-    let Some(entry) = access? else { return Ok(Err(Dead::Unknown)) };
+    let Some(entry) = access? else { return Ok(Err(Refused { dead: Dead::Unknown, record: None })) };
     let record = AccessRecord::decode(key, &entry).map_err(StoreError::corrupt)?;
     let grant = match record.has_grant {
         true => grant?.map(|entry| Record::decode(&grant_key, &entry.tag, &entry.value)).transpose(),
         false => Ok(None),
     };
     let grant = grant.map_err(StoreError::corrupt)?;
-    Ok(judge(&record, grant.as_ref(), now).map(|until| Alive { record, until }))
+    Ok(match judge(&record, grant.as_ref(), now) {
+        Ok(until) => Ok(Alive { record, until }),
+        Err(dead) => Err(Refused { dead, record: Some(record) }),
+    })
 }
 
 /// Until when an access token is good.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use super::record::AccessRecord;
 use crate::clock::Timestamp;
 use crate::fields::Utf8;
+use crate::grant::GrantKey;
 
 /// Between resources: no form can have it in a value.
 const SEPARATOR: char = '\0';
@@ -30,12 +31,14 @@ struct Parts {
     client_end: usize,
     scope_end: usize,
     expires_at: Timestamp,
+    /// What it ends with.
+    grant: Option<GrantKey>,
     /// The upstream's access token, as sealed as it is in the store.
     sealed: Box<[u8]>,
 }
 
 impl AccessGrant {
-    pub(crate) fn new(record: &AccessRecord) -> Self {
+    pub(crate) fn new(record: &AccessRecord, grant: Option<GrantKey>) -> Self {
         let mut text = String::from(record.client_id.as_str());
         let client_end = text.len();
         text.push_str(record.scope.as_ref().map(Utf8::as_str).unwrap_or_default());
@@ -46,7 +49,7 @@ impl AccessGrant {
         }
         let sealed = record.sealed.as_ref().into();
         let expires_at = record.expires_at;
-        Self(Arc::new(Parts { text: text.into(), client_end, scope_end, expires_at, sealed }))
+        Self(Arc::new(Parts { text: text.into(), client_end, scope_end, expires_at, grant, sealed }))
     }
 
     /// The client that the token was issued to.
@@ -79,6 +82,13 @@ impl AccessGrant {
         self.0.expires_at
     }
 
+    /// The grant that the token belongs to, and ends with: to be ended with
+    /// [`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant). None if the token came without a refresh token.
+    #[must_use]
+    pub fn grant(&self) -> Option<GrantKey> {
+        self.0.grant
+    }
+
     pub(crate) fn sealed(&self) -> &[u8] {
         &self.0.sealed
     }
@@ -96,6 +106,7 @@ impl fmt::Debug for AccessGrant {
             .field("scopes", &self.scopes().collect::<Vec<_>>())
             .field("resources", &self.resources().collect::<Vec<_>>())
             .field("expires_at", &self.expires_at())
+            .field("grant", &self.grant())
             .finish_non_exhaustive()
     }
 }

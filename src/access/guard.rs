@@ -1,17 +1,21 @@
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Request};
 
 use super::cache::{Cache, Found};
 use super::challenge::{AccessError, Challenges};
-use super::check::{Dead, check};
+use super::check::{Dead, Refused, check};
 use super::grant::AccessGrant;
 use super::listener::Listener;
 use super::present::{Presented, presented};
+use super::record::AccessRecord;
+use crate::client::ClientId;
 use crate::clock::Clock;
 use crate::error::ConfigError;
+use crate::event::{self, Callback, EventKind, Subject};
 use crate::scope::valid_scope;
 use crate::seal::{Context, Purpose, open_behind};
 use crate::shared::Shared;
@@ -25,6 +29,7 @@ pub(crate) struct Guard<St> {
     pub(crate) prefix: String,
     pub(crate) cache: Option<Arc<Cache>>,
     pub(crate) listener: Listener,
+    pub(crate) on_event: Option<Callback>,
 }
 
 /// Where the store is.
@@ -69,7 +74,7 @@ impl<St: Store> Guard<St> {
         self.listener.ensure(self.store.get(), cache);
         match cache.find(&ticket.key, self.clock.now()) {
             Found::Nothing => Ok(First::Unknown(ticket)),
-            Found::Ended => Err(refused(Dead::Ended)),
+            Found::Ended(grant) => Err(self.ended(&ticket, grant.as_ref(), Duration::ZERO)),
             Found::Alive(grant) => Ok(First::Alive(ticket, grant)),
         }
     }
@@ -77,30 +82,53 @@ impl<St: Store> Guard<St> {
     /// What the store says.
     pub(crate) async fn load(&self, ticket: &Ticket) -> Result<AccessGrant, AccessError> {
         let Ticket { token, key } = ticket;
+        let started = Instant::now();
         let load = self.cache.as_ref().map(|cache| (cache, cache.begin()));
         let checked = check(self.store.get(), token, key, self.clock.now()).await;
-        let alive = checked.map_err(store_failed)?.map_err(refused)?;
-        let grant = AccessGrant::new(&alive.record);
-        let home = alive.record.has_grant.then(|| token.grant_key());
+        let told = |record: &AccessRecord| AccessGrant::new(record, record.has_grant.then(|| token.grant_key().into()));
+        let alive = match checked.map_err(AccessError::Store)? {
+            Ok(alive) => alive,
+            Err(Refused { dead: Dead::Ended, record }) => {
+                return Err(self.ended(ticket, record.as_ref().map(told).as_ref(), started.elapsed()));
+            }
+            Err(Refused { dead, .. }) => {
+                tracing::debug!(?dead, "an access token was refused");
+                return Err(AccessError::InvalidToken);
+            }
+        };
+        let grant = told(&alive.record);
         if let Some((cache, load)) = load {
-            cache.enter(load, *key, home, grant.clone(), &alive);
+            cache.enter(load, *key, grant.clone(), &alive);
             // It may have ended while it was read.
-            if cache.has_ended(key) || home.is_some_and(|home| cache.has_ended(&home)) {
-                return Err(refused(Dead::Ended));
+            if cache.has_ended(key) || cache.home_has_ended(&grant) {
+                return Err(self.ended(ticket, Some(&grant), started.elapsed()));
             }
         }
         Ok(grant)
     }
-}
 
-fn refused(dead: Dead) -> AccessError {
-    tracing::debug!(?dead, "an access token was refused");
-    AccessError::InvalidToken
-}
+    /// Tells the operator that a token was presented that has ended.
+    fn ended(&self, ticket: &Ticket, grant: Option<&AccessGrant>, elapsed: Duration) -> AccessError {
+        let client_id = grant.and_then(|grant| ClientId::try_from(grant.client_id()).ok());
+        let home = grant.and_then(AccessGrant::grant);
+        let grant = home.as_ref().map(|home| (home.key(), Some(ticket.token.generation())));
+        self.tell(EventKind::AccessRefused, Subject { client_id: client_id.as_ref(), grant }, elapsed);
+        AccessError::InvalidToken
+    }
 
-fn store_failed(error: StoreError) -> AccessError {
-    tracing::warn!(%error, "an access token could not be looked up");
-    AccessError::Store(error)
+    /// Tells the operator of what is no fault of the client.
+    pub(crate) fn told(&self, error: AccessError, ticket: &Ticket, elapsed: Duration) -> AccessError {
+        if let AccessError::Store(cause) = &error {
+            let key = ticket.token.grant_key();
+            let grant = Some((&key, Some(ticket.token.generation())));
+            self.tell(EventKind::of_failure(cause), Subject { client_id: None, grant }, elapsed);
+        }
+        error
+    }
+
+    fn tell(&self, kind: EventKind, subject: Subject<'_>, elapsed: Duration) {
+        event::tell(self.on_event.as_ref(), "access token", kind, subject, elapsed);
+    }
 }
 
 impl<St> fmt::Debug for Guard<St> {
@@ -166,7 +194,7 @@ impl Rules {
         if self.strip {
             request.headers_mut().remove(AUTHORIZATION);
         } else {
-            request.headers_mut().insert(AUTHORIZATION, bearer(ticket, &grant).map_err(store_failed)?);
+            request.headers_mut().insert(AUTHORIZATION, bearer(ticket, &grant).map_err(AccessError::Store)?);
         }
         request.extensions_mut().insert(grant);
         Ok(())

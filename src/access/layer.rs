@@ -11,6 +11,7 @@ use super::service::Access;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{ACCESS_PREFIX, check_prefix};
 use crate::error::ConfigError;
+use crate::event::{Callback, Event};
 use crate::scope::valid_resource;
 use crate::shared::Shared;
 use crate::store::Store;
@@ -104,6 +105,7 @@ pub struct AccessLayerBuilder<St> {
     metadata: Option<String>,
     cache_size: u64,
     cache_ttl: Duration,
+    on_event: Option<Callback>,
 }
 
 impl<St: Store> AccessLayerBuilder<St> {
@@ -119,12 +121,14 @@ impl<St: Store> AccessLayerBuilder<St> {
             metadata: None,
             cache_size: 64 << 20,
             cache_ttl: Duration::from_secs(10),
+            on_event: None,
         }
     }
 
     pub(crate) fn over(shared: &Arc<Shared<St>>) -> Self {
         let prefix = shared.config().access_prefix.clone();
-        Self::new(Source::Shared(Arc::clone(shared)), shared.clock(), prefix)
+        let builder = Self::new(Source::Shared(Arc::clone(shared)), shared.clock(), prefix);
+        Self { on_event: shared.on_event(), ..builder }
     }
 
     /// Takes the token away in place of putting the upstream's there: for services that need the
@@ -186,6 +190,21 @@ impl<St: Store> AccessLayerBuilder<St> {
         self
     }
 
+    /// Calls `callback` on what an operator wants to know, in the place of the callback of the
+    /// [`RefreshLayer`](crate::RefreshLayer) that this one comes from, if it does: [`AccessRefused`], [`StoreUnavailable`]
+    /// and [`StoreCorrupt`]. It runs within the request and must not block.
+    ///
+    /// A request that is let through tells nothing, and nor does one whose token nobody knows, or whose scope or resource
+    /// is another: those are the client's to put right.
+    ///
+    /// [`AccessRefused`]: crate::EventKind::AccessRefused
+    /// [`StoreUnavailable`]: crate::EventKind::StoreUnavailable
+    /// [`StoreCorrupt`]: crate::EventKind::StoreCorrupt
+    pub fn on_event(mut self, callback: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.on_event = Some(Arc::new(callback));
+        self
+    }
+
     /// Where the time comes from by which tokens expire. Default: [`SystemClock`].
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
@@ -198,7 +217,8 @@ impl<St: Store> AccessLayerBuilder<St> {
     ///
     /// [`ConfigError`] for a setting that makes no sense.
     pub fn build(self) -> Result<AccessLayer<St>, ConfigError> {
-        let Self { store, clock, prefix, strip, realm, scopes, resource, metadata, cache_size, cache_ttl } = self;
+        let Self { store, clock, prefix, strip, realm, scopes, resource, metadata, cache_size, cache_ttl, on_event } =
+            self;
         check_prefix("access_token_prefix", &prefix)?;
         if realm.is_empty() || !realm.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
             return Err(ConfigError::Realm(realm));
@@ -213,7 +233,7 @@ impl<St: Store> AccessLayerBuilder<St> {
         }
         let rules = Rules::new(strip, realm, scopes, resource, metadata)?;
         let cache = (cache_size > 0 && !cache_ttl.is_zero()).then(|| Arc::new(Cache::new(cache_size, cache_ttl)));
-        let guard = Guard { store, clock, prefix, cache, listener: Listener::default() };
+        let guard = Guard { store, clock, prefix, cache, listener: Listener::default(), on_event };
         Ok(AccessLayer { guard: Arc::new(guard), rules: Arc::new(rules) })
     }
 }

@@ -44,7 +44,7 @@ where
     };
     let damaged = |error| exchange.store_failed(StoreError::corrupt(error), stranger);
     let record = AccessRecord::decode(&key, &entry).map_err(damaged)?;
-    let subject = Subject { grant: record.has_grant.then_some((&grant, token.generation())), ..stranger };
+    let subject = Subject { grant: record.has_grant.then_some((&grant, Some(token.generation()))), ..stranger };
     let refused = match () {
         () if record.client_id.as_str() != client_id.as_str() => Some(EventKind::ClientMismatch),
         () if exchange.shared.now() >= record.expires_at => Some(EventKind::Expired),

@@ -3,6 +3,7 @@ use std::future::poll_fn;
 use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use tower_service::Service;
@@ -81,8 +82,10 @@ where
                 drop(mem::replace(&mut self.inner, inner.clone()));
                 let (guard, rules) = (Arc::clone(&self.guard), Arc::clone(&self.rules));
                 return ResponseFuture::loading(Box::pin(async move {
+                    let started = Instant::now();
                     let loaded = guard.load(&ticket).await;
                     let admitted = loaded.and_then(|grant| rules.admit(&mut request, &ticket, grant));
+                    let admitted = admitted.map_err(|error| guard.told(error, &ticket, started.elapsed()));
                     drop((guard, ticket));
                     if let Err(error) = admitted {
                         return Ok(error.into_response(rules.challenges()));
@@ -91,7 +94,10 @@ where
                     inner.call(request).await.map(|response| response.map(ResponseBody::inner))
                 }));
             }
-            Ok(First::Alive(ticket, grant)) => self.rules.admit(&mut request, &ticket, grant),
+            Ok(First::Alive(ticket, grant)) => {
+                let admitted = self.rules.admit(&mut request, &ticket, grant);
+                admitted.map_err(|error| self.guard.told(error, &ticket, Duration::ZERO))
+            }
             Err(error) => Err(error),
         };
         match admitted {

@@ -28,6 +28,7 @@ use crate::running::RunningGuard;
 use crate::seal::{Context, Purpose, Sealer, Secret};
 use crate::shared::Shared;
 use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Tag, Ttl, Version};
+use crate::token::RefreshToken;
 use crate::upstream::{Granted, Reply, Upstream};
 
 /// Tags of the entry of an adoption: under way, or done with its answer as the value.
@@ -121,7 +122,12 @@ fn answer_again<St: Store, ResBody>(
         .and_then(|sealed| replay::open(&foreign.sealer, foreign.context(), ask, sealed, now).ok());
     let kind = if opened.is_some() { EventKind::Replayed } else { EventKind::Late };
     exchange.emit(kind, Subject { client_id: Some(foreign.client_id), grant: None });
-    opened.ok_or(Error::InvalidGrant)
+    let (granted, body) = opened.ok_or(Error::InvalidGrant)?;
+    let given = granted.answer.refresh_token();
+    match given.and_then(|token| RefreshToken::parse(&exchange.shared.config().prefix, token)) {
+        Some(token) => Ok(granted.respond_for(&token.key(), body)),
+        None => Ok(granted.respond(body)),
+    }
 }
 
 /// A token of the inner service in the hands of a client.
@@ -208,7 +214,7 @@ async fn complete<St: Store, ResBody>(
     let upstream_token = granted.answer.refresh_token().unwrap_or(token);
     let begun = begin(exchange, foreign.client_id, scope, Vec::new(), upstream_token, &granted, &terms)
         .map_err(|error| unavailable(&error))?;
-    let body = begun.body.clone();
+    let (key, body) = (begun.key, begun.body.clone());
     let renewed = upstream_token != token;
     let done = answer_entry(exchange, foreign, ask, &granted, &body, renewed).map_err(|error| unavailable(&*error))?;
     let mut adoption = Adoption {
@@ -230,7 +236,7 @@ async fn complete<St: Store, ResBody>(
             }
         }
     }
-    Ok(granted.respond(body))
+    Ok(granted.respond_for(&key, body))
 }
 
 /// What takes the placeholder's place: the answer for whoever asks the same again, or what keeps them from using the

@@ -62,7 +62,7 @@ impl Rotation<'_> {
         match commit.attempt(&exchange.shared).await {
             Ok(Committed::Stored) => {
                 exchange.emit(event, subject);
-                Ok(granted.respond(body))
+                Ok(granted.respond_for(&presentation.key, body))
             }
             Ok(Committed::Gone) => {
                 Err(Box::pin(refresh::refuse(exchange, presentation, Verdict::Ended, None)).await.into())
@@ -305,7 +305,7 @@ impl Background {
     }
 
     fn tell<St: Store>(&self, shared: &Shared<St>, kind: EventKind, elapsed: Duration) {
-        let grant = Some((&self.commit.key, self.generation));
+        let grant = Some((&self.commit.key, Some(self.generation)));
         shared.tell(kind, Subject { client_id: Some(&self.client_id), grant }, elapsed);
     }
 }

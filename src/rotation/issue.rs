@@ -67,7 +67,13 @@ where
     let (scope, resources) = terms(form, &granted);
     let access = access_terms(form, client_id, &granted);
     let body = match begin(exchange, client_id, scope, resources, token, &granted, &access) {
-        Ok(begun) => store(exchange, begun, client_id, &granted).await?,
+        Ok(begun) => {
+            let key = begun.key;
+            match store(exchange, begun, client_id, &granted).await? {
+                Stored::Grant(body) => return Ok(granted.respond_for(&key, body)),
+                Stored::Nothing(body) => body,
+            }
+        }
         // The upstream's access token is all there is to hand out.
         Err(error) if exchange.shared.config().reference => return Err(failed(exchange, error, client_id).into()),
         Err(error) => {
@@ -78,6 +84,12 @@ where
     Ok(granted.respond(body))
 }
 
+/// The answer to the client, by what has come of a grant.
+enum Stored {
+    Grant(Bytes),
+    Nothing(Bytes),
+}
+
 /// Stores a grant that begins, and its access token if that is one of the layer's; the answer to the client.
 ///
 /// If the grant cannot be stored the client gets no refresh token: the log-in survives until the access token ends.
@@ -86,19 +98,21 @@ async fn store<St: Store>(
     begun: Begun,
     client_id: &ClientId,
     granted: &Granted,
-) -> Result<Bytes, Error> {
+) -> Result<Stored, Error> {
     let (shared, subject) = (&exchange.shared, Subject { client_id: Some(client_id), grant: None });
     let access = mint::insert(begun.access_write(), shared);
     let (grant, access) = both(begun.insert(shared.store(), shared.now()), access).await;
     access.map_err(|error| exchange.store_failed(error, subject))?;
     let Err(error) = grant else {
         exchange.emit(EventKind::Issued, begun.subject(client_id));
-        return Ok(begun.body);
+        return Ok(Stored::Grant(begun.body));
     };
     let _ = exchange.store_failed(error, subject);
-    let Some(Reference { answer, write }) = begun.access else { return Ok(granted.answer.without_refresh_token()) };
+    let Some(Reference { answer, write }) = begun.access else {
+        return Ok(Stored::Nothing(granted.answer.without_refresh_token()));
+    };
     write.forsake(shared).await.map_err(|error| exchange.store_failed(error, subject))?;
-    Ok(answer.without_refresh_token())
+    Ok(Stored::Nothing(answer.without_refresh_token()))
 }
 
 /// The answer without a refresh token, its access token replaced by one that belongs to no grant.
@@ -220,6 +234,6 @@ impl Begun {
     }
 
     pub(crate) fn subject<'a>(&'a self, client_id: &'a ClientId) -> Subject<'a> {
-        Subject { client_id: Some(client_id), grant: Some((&self.key, 0)) }
+        Subject { client_id: Some(client_id), grant: Some((&self.key, Some(0))) }
     }
 }

@@ -21,7 +21,7 @@ impl<'a> Presentation<'a> {
     }
 
     pub(crate) fn subject(&self) -> Subject<'_> {
-        Subject { client_id: Some(self.client_id), grant: Some((&self.key, self.token.generation())) }
+        Subject { client_id: Some(self.client_id), grant: Some((&self.key, Some(self.token.generation()))) }
     }
 
     pub(crate) fn presented(&self) -> Presented<'_> {

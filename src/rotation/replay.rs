@@ -48,18 +48,18 @@ pub(crate) fn seal(
     sealer.seal(nonce, context, &ask.terms(), &message)
 }
 
-/// Opens what [`seal`] sealed, with the lifetimes in it lowered by its age.
-pub(crate) fn open<ResBody>(
+/// Opens what [`seal`] sealed: the answer, and the body of it with the lifetimes lowered by its age.
+pub(crate) fn open(
     sealer: &Sealer,
     context: Context<'_>,
     ask: &Ask<'_>,
     sealed: &[u8],
     now: Timestamp,
-) -> Result<Response<ResponseBody<ResBody>>, SealError> {
+) -> Result<(Granted, Bytes), SealError> {
     let message = sealer.open(context, &ask.terms(), sealed)?;
     let (sent_at, granted) = read(&message).ok_or(SealError)?;
     let aged = granted.answer.aged(now.saturating_since(sent_at));
-    Ok(granted.respond(aged))
+    Ok((granted, aged))
 }
 
 fn read(mut message: &[u8]) -> Option<(Timestamp, Granted)> {
@@ -100,10 +100,10 @@ pub(crate) async fn replay<St: Store, ResBody>(
         let sealer = Sealer::new(presentation.token.secret());
         open(&sealer, presentation.context(Purpose::Replay), ask, &sealed, exchange.shared.now()).ok()
     });
-    let Some(response) = opened else {
+    let Some((granted, body)) = opened else {
         exchange.emit(EventKind::Late, subject);
         return Err(Error::InvalidGrant);
     };
     exchange.emit(EventKind::Replayed, subject);
-    Ok(response)
+    Ok(granted.respond_for(&presentation.key, body))
 }

@@ -17,12 +17,12 @@ use super::{Answer, App, TestStore};
 
 /// Tells what it was sent, and remembers the headers.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Resource(Arc<Mutex<Vec<HeaderMap>>>);
+pub(crate) struct Resource(Arc<Mutex<Vec<(HeaderMap, AccessGrant)>>>);
 
 impl Resource {
     /// The headers of the requests that have reached it.
     pub(crate) fn seen(&self) -> Vec<HeaderMap> {
-        self.0.lock().unwrap().clone()
+        self.0.lock().unwrap().iter().map(|(headers, _)| headers.clone()).collect()
     }
 }
 
@@ -36,8 +36,8 @@ impl<B> Service<Request<B>> for Resource {
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        self.0.lock().unwrap().push(request.headers().clone());
         let grant = request.extensions().get::<AccessGrant>().unwrap();
+        self.0.lock().unwrap().push((request.headers().clone(), grant.clone()));
         let values = request.headers().get_all("authorization").iter().map(|value| value.to_str().unwrap());
         let body = serde_json::json!({
             "authorization": values.collect::<Vec<_>>(),
@@ -101,6 +101,13 @@ impl Guarded {
         let values = answer.json()["authorization"].as_array().unwrap().clone();
         assert_eq!(values.len(), 1, "{answer:?}");
         values[0].as_str().unwrap().strip_prefix("Bearer ").unwrap().to_owned()
+    }
+
+    /// What a request with this token is told of it, if it is let through.
+    pub(crate) async fn grant(&self, token: &str) -> Option<AccessGrant> {
+        let let_through = self.status(token).await == 200;
+        let seen = self.resource.0.lock().unwrap().last().map(|(_, grant)| grant.clone());
+        seen.filter(|_| let_through)
     }
 
     pub(crate) async fn status(&self, token: &str) -> u16 {

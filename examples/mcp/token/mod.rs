@@ -4,6 +4,6 @@ use axum::Router;
 
 use crate::app::App;
 
-pub(crate) fn routes() -> Router<App> {
+pub(crate) fn routes(_: &App) -> Router<App> {
     Router::new()
 }

@@ -15,8 +15,8 @@ use crate::records::Handle;
 pub(in crate::authorize) fn consent(app: &App, login: &Login, handle: &Handle, token: &Handle) -> Response {
     let (client, asked) = (&login.client, &login.asked);
     let name = Name::of(client);
-    let here = app.issuer.host();
-    let provider = app.provider.settings().authorization_endpoint;
+    let here = app.issuer.authority();
+    let provider = &app.provider.settings().authorization_endpoint;
     let provider = host(provider.as_str()).unwrap_or_default();
     page(
         StatusCode::OK,

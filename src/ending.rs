@@ -1,0 +1,87 @@
+//! What happens when the embedding program ends a grant.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use crate::client::ClientId;
+use crate::event::{EventKind, Subject};
+use crate::grant::Record;
+use crate::rotation;
+use crate::shared::Shared;
+use crate::store::{Key, Store, StoreError};
+
+type Ended = Result<bool, StoreError>;
+
+/// Ends the grant under `key`, whoever changes it meanwhile.
+pub(crate) async fn end<St: Store>(shared: Arc<Shared<St>>, key: Key) -> Ended {
+    let started = Instant::now();
+    let _running = shared.running().enter();
+    remove(&shared, key, started).await.inspect_err(|error| {
+        let subject = Subject { client_id: None, grant: Some((&key, None)) };
+        shared.tell(EventKind::of_failure(error), subject, started.elapsed());
+    })
+}
+
+async fn remove<St: Store>(shared: &Shared<St>, key: Key, started: Instant) -> Ended {
+    let found = shared.store().get(&key).await?;
+    // What cannot be read is removed as well: nobody could use it, and nothing in it could say that it may stay.
+    let record = found.as_ref().and_then(|entry| Record::decode(&key, &entry.tag, &entry.value).ok());
+    // A grant that waits for its client to repeat a revocation has ended, and whatever waits for that is still there.
+    let entry = found.filter(|_| !record.as_ref().is_some_and(|record| record.ended));
+    let there = entry.is_some();
+    if let Some(entry) = entry {
+        rotation::end(shared.store(), &key, entry).await?;
+    }
+    // Also of what has ended before: whoever did it may not have come as far as this.
+    shared.announce(&key).await;
+    if there {
+        let client_id = record.as_ref().and_then(|record| ClientId::try_from(record.binding.client_id.as_str()).ok());
+        let grant = Some((&key, record.as_ref().map(|record| record.generation)));
+        let subject = Subject { client_id: client_id.as_ref(), grant };
+        shared.tell(EventKind::Ended, subject, started.elapsed());
+    }
+    Ok(there)
+}
+
+/// The end of a grant under way. Dropped once it has begun, it goes on in the tokio runtime that it is dropped in:
+/// whoever asks for it may be a request whose client hangs up.
+pub(crate) struct Ending {
+    /// Absent while it is polled, so that a panic leaves nothing to go on with, and afterwards.
+    rest: Option<Pin<Box<dyn Future<Output = Ended> + Send>>>,
+    begun: bool,
+}
+
+impl Ending {
+    pub(crate) fn new(end: impl Future<Output = Ended> + Send + 'static) -> Self {
+        Self { rest: Some(Box::pin(end)), begun: false }
+    }
+}
+
+impl Future for Ending {
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+        let Some(mut rest) = self.rest.take() else { panic!("a future was polled after completion") };
+        self.begun = true;
+        let polled = rest.as_mut().poll(cx);
+        if polled.is_pending() {
+            self.rest = Some(rest);
+        }
+        polled
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if let Some(rest) = self.rest.take().filter(|_| self.begun)
+            && let Ok(handle) = Handle::try_current()
+        {
+            handle.spawn(rest);
+        }
+    }
+}

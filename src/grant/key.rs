@@ -1,0 +1,118 @@
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::store::Key;
+
+const LEN: usize = 32;
+const ENCODED_LEN: usize = 43;
+
+/// A handle on a grant, for the embedding program: what it notes beside a session so as to end it later with
+/// [`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant).
+///
+/// It stays the same for as long as the grant lives. [`Refresh`](crate::Refresh) puts it into the extensions of every
+/// response with which a grant begins, is adopted or rotated, or that is given again; an
+/// [`Event`](crate::Event) and an [`AccessGrant`](crate::AccessGrant) name it as well.
+///
+/// It is no secret: a hash of random bytes, of which no token can be made. It is the key under which the store keeps the
+/// grant, and its first digits are the [`GrantName`](crate::GrantName) of logs.
+///
+/// As text it is base64url of 43 characters:
+///
+/// ```
+/// use tower_oauth_refresh::GrantKey;
+///
+/// # fn main() -> Result<(), tower_oauth_refresh::InvalidGrantKey> {
+/// let text = "gdJWPe9Yw2EqLm5d8BqXy5hVgT0n1vZ7jQhM4cXr0kA";
+/// let grant: GrantKey = text.parse()?;
+/// assert_eq!(grant.to_string(), text);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GrantKey(Key);
+
+impl GrantKey {
+    pub(crate) const fn key(&self) -> &Key {
+        &self.0
+    }
+}
+
+impl From<Key> for GrantKey {
+    /// The handle of the grant that a store keeps under this key.
+    fn from(key: Key) -> Self {
+        Self(key)
+    }
+}
+
+impl FromStr for GrantKey {
+    type Err = InvalidGrantKey;
+
+    fn from_str(text: &str) -> Result<Self, InvalidGrantKey> {
+        let mut key = [0; LEN];
+        let encoded = Some(text).filter(|text| text.len() == ENCODED_LEN).ok_or(InvalidGrantKey)?;
+        match URL_SAFE_NO_PAD.decode_slice(encoded, &mut key) {
+            Ok(LEN) => Ok(Self(Key::new(key))),
+            _ => Err(InvalidGrantKey),
+        }
+    }
+}
+
+impl fmt::Display for GrantKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut encoded = [0; ENCODED_LEN];
+        let encoded = match URL_SAFE_NO_PAD.encode_slice(self.0.as_bytes(), &mut encoded) {
+            Ok(len) => encoded.get(..len),
+            Err(_) => None,
+        };
+        f.pad(encoded.and_then(|encoded| std::str::from_utf8(encoded).ok()).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for GrantKey {
+    /// As its [`GrantName`](crate::GrantName): enough to tell two apart in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// A text is no [`GrantKey`]: it is not the unpadded base64url of 32 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a grant key is 43 characters of base64url")]
+pub struct InvalidGrantKey;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_read_as_it_was_written() {
+        for bytes in [[0; LEN], [0xff; LEN], std::array::from_fn(|n| n as u8)] {
+            let key = GrantKey::from(Key::new(bytes));
+            let text = key.to_string();
+            assert_eq!(text.len(), ENCODED_LEN);
+            assert_eq!(text.parse(), Ok(key));
+            assert_eq!(format!("{key:?}"), format!("{}", crate::GrantName::from(&key)));
+        }
+    }
+
+    #[test]
+    fn every_key_has_one_text() {
+        let good = GrantKey::from(Key::new([0xfb; LEN])).to_string();
+        let rows = [
+            ("empty", String::new()),
+            ("a character short", good[..42].into()),
+            ("a character long", format!("{good}A")),
+            ("padding", format!("{good}=")),
+            ("the other alphabet", good.replace('-', "+").replace('_', "/")),
+            ("a space", format!(" {}", &good[1..])),
+            ("bits beyond the last byte", format!("{}9", &good[..42])),
+            ("43 bytes that are not ASCII", format!("{}A", "ä".repeat(21))),
+        ];
+        for (name, text) in rows {
+            assert_eq!(text.parse::<GrantKey>(), Err(InvalidGrantKey), "{name}: {text}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The operator hears of access tokens that have ended and of a store that fails, and of nothing else that happens on
+//! the routes of a resource server.
+
+#![cfg(feature = "tiered")]
+
+mod support;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use support::access::{Guarded, LOG_IN, access_token, pair, referencing};
+use support::{App, Plan, settle};
+use tower_oauth_refresh::{Event, EventKind, GrantKey};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Logs in; refresh token, access token and grant.
+async fn log_in(app: &App) -> (String, String, GrantKey) {
+    let (token, access) = pair(&app.post("/token", &LOG_IN).await);
+    let grant = app.take_events().pop().unwrap().grant_key.unwrap();
+    (token, access, grant)
+}
+
+type Told<'a> = (EventKind, Option<&'a str>, Option<GrantKey>, Option<u32>);
+
+fn told(event: &Event) -> Told<'_> {
+    (event.kind, event.client_id.as_ref().map(|client| client.as_str()), event.grant_key, event.generation)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_has_ended_is_told_with_its_client_and_its_grant() {
+    let app = referencing();
+    for (name, ttl, ends) in [
+        ("remembered, and heard of", HOUR, "grant"),
+        ("not remembered", Duration::ZERO, "grant"),
+        ("marked, the inner service away", Duration::ZERO, "token, unconfirmed"),
+    ] {
+        let guarded = Guarded::with(&app, |builder| builder.cache_ttl(ttl));
+        let (_, access, grant) = log_in(&app).await;
+        assert_eq!(guarded.status(&access).await, 200, "{name}");
+        match ends {
+            "grant" => assert!(app.layer.end_grant(&grant).await.unwrap(), "{name}"),
+            _ => {
+                app.upstream.then(support::Act::Break);
+                assert_eq!(app.revoke(&access).await.status, 503, "{name}");
+            }
+        }
+        settle().await;
+        app.events();
+        for _ in 0..2 {
+            assert_eq!(guarded.status(&access).await, 401, "{name}");
+        }
+        let events = app.take_events();
+        let expected = (EventKind::AccessRefused, Some("app"), Some(grant), Some(0));
+        assert_eq!(events.iter().map(told).collect::<Vec<_>>(), [expected; 2], "{name}");
+        assert!(!EventKind::AccessRefused.is_warning(), "a page that is still open does it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_that_an_end_overtakes_is_told() {
+    let app = referencing();
+    let guarded = Guarded::with(&app, |builder| builder.cache_ttl(HOUR));
+    // Somebody listens from here on.
+    let other = access_token(&app.post("/token", &LOG_IN).await);
+    assert_eq!(guarded.status(&other).await, 200);
+    let (_, access, grant) = log_in(&app).await;
+    let gate = Arc::new(tokio::sync::Notify::new());
+    let opened = Arc::clone(&gate);
+    let fits = |call: &support::Call| *call == support::Call::Get;
+    app.store.once(fits, Plan::before(async move { opened.notified().await }));
+    let slow = tokio::spawn({
+        let (guarded, access) = (guarded.clone(), access.clone());
+        async move { guarded.status(&access).await }
+    });
+    settle().await;
+    assert!(app.layer.end_grant(&grant).await.unwrap());
+    settle().await;
+    app.events();
+    gate.notify_one();
+    assert_eq!(slow.await.unwrap(), 401);
+    let events = app.take_events();
+    assert_eq!(
+        events.iter().map(told).collect::<Vec<_>>(),
+        [(EventKind::AccessRefused, Some("app"), Some(grant), Some(0))]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_is_told_as_often_as_it_fails_a_request() {
+    let app = referencing();
+    let guarded = Guarded::with(&app, |builder| builder.cache_ttl(HOUR));
+    let (_, access, grant) = log_in(&app).await;
+    for (plan, status, kind) in [
+        ((|| Plan::Lose) as fn() -> Plan, 503, EventKind::StoreUnavailable),
+        (|| Plan::Corrupt, 500, EventKind::StoreCorrupt),
+    ] {
+        app.store.hook(move |_, _| plan());
+        assert_eq!(guarded.status(&access).await, status);
+        let events = app.take_events();
+        assert_eq!(events.iter().map(told).collect::<Vec<_>>(), [(kind, None, Some(grant), Some(0))]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_client_can_put_right_is_not_told() {
+    let app = referencing();
+    let guarded = Guarded::with(&app, |builder| builder.cache_ttl(HOUR).require_scope("read"));
+    let picky = Guarded::with(&app, |builder| builder.require_scope("admin"));
+    let elsewhere = Guarded::with(&app, |builder| builder.resource("https://api.example"));
+    let (_, access, _) = log_in(&app).await;
+    let unknown = format!("at_{}", "A".repeat(64));
+    for _ in 0..2 {
+        assert_eq!(guarded.status(&access).await, 200, "and remembered");
+        assert_eq!(guarded.send(&[]).await.0.status, 401);
+        assert_eq!(guarded.send(&["Bearer"]).await.0.status, 400);
+        assert_eq!(guarded.status("of somebody else").await, 400);
+        assert_eq!(guarded.status(&unknown).await, 401);
+        assert_eq!(picky.status(&access).await, 403);
+        assert_eq!(elsewhere.status(&access).await, 401);
+    }
+    app.clock.advance_secs(3600);
+    assert_eq!(guarded.status(&access).await, 401, "its time is over");
+    assert_eq!(app.events(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_has_its_own_callback_or_that_of_the_token_endpoint() {
+    let app = referencing();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&heard);
+    let own = Guarded::with(&app, |builder| {
+        builder.cache_ttl(Duration::ZERO).on_event(move |event| sink.lock().unwrap().push(event.kind))
+    });
+    let (_, access, grant) = log_in(&app).await;
+    assert!(app.layer.end_grant(&grant).await.unwrap());
+    app.events();
+    assert_eq!(own.status(&access).await, 401);
+    assert_eq!((app.events(), heard.lock().unwrap().as_slice()), (vec![], &[EventKind::AccessRefused][..]));
+    let narrower = Guarded::of(own.layer.and_scope("read").unwrap());
+    assert_eq!(narrower.status(&access).await, 401);
+    assert_eq!(heard.lock().unwrap().len(), 2, "a layer made from it has the same");
+}
