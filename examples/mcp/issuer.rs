@@ -20,6 +20,11 @@ impl Issuer {
         self.0.path().trim_end_matches('/')
     }
 
+    /// Whether browsers reach it over TLS.
+    pub(crate) fn is_https(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+
     /// Its host, with a port if that is not the usual one.
     pub(crate) fn authority(&self) -> &str {
         &self.0[Position::BeforeHost..Position::AfterPort]

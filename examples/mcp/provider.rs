@@ -160,19 +160,22 @@ impl Provider {
     }
 
     async fn post(&self, endpoint: &Url, fields: &[(&str, &str)]) -> Result<ProviderAnswer, ProviderError> {
-        let mut fields = fields.to_vec();
+        send(self.request(endpoint, fields)).await
+    }
+
+    fn request(&self, endpoint: &Url, fields: &[(&str, &str)]) -> reqwest::RequestBuilder {
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.extend_pairs(fields);
         let mut request = self.http.post(endpoint.clone()).header("accept", "application/json");
         let (id, secret) = (&self.settings.client_id, &self.settings.client_secret);
         match self.settings.auth {
             ClientAuth::Post => {
-                fields.extend([("client_id", id.as_str()), ("client_secret", secret.as_str())]);
+                form.append_pair("client_id", id).append_pair("client_secret", secret);
             }
             // Each form-encoded first (RFC 6749 §2.3.1).
             ClientAuth::Basic => request = request.basic_auth(form_encoded(id), Some(form_encoded(secret))),
         }
-        let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
-        let request = request.header("content-type", "application/x-www-form-urlencoded").body(form);
-        send(request).await
+        request.header("content-type", "application/x-www-form-urlencoded").body(form.finish())
     }
 }
 

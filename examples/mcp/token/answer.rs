@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use serde_json::{Map, Value};
 
 use super::kept::{Kept, KeptToken};
+use crate::authorize;
 use crate::error::{OauthError, causes};
 use crate::provider::{ProviderAnswer, ProviderError};
 
@@ -86,8 +87,8 @@ fn text<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
 }
 
 /// The scope that an answer states.
-pub(super) fn scope(answer: &Answer) -> Option<&str> {
-    text(answer, "scope")
+pub(super) fn scope(answer: &Answer) -> Option<String> {
+    authorize::scope(text(answer, "scope")?)
 }
 
 /// The refresh token of an answer.

@@ -23,7 +23,7 @@ pub(super) async fn refresh(app: &App, form: &Parameters) -> Result<Answer, Oaut
         KeptToken::Refresh(token) => answer::read(app.provider.refresh(token, wanted).await)?,
         KeptToken::Access(token) => again(app, token).await?,
     };
-    let scope = answer::scope(&answer).or(wanted).unwrap_or(&kept.scope).to_owned();
+    let scope = answer::scope(&answer).unwrap_or_else(|| wanted.unwrap_or(&kept.scope).to_owned());
     // A provider that brings no new token means the old one.
     let renewed = answer::refresh_token(&answer).map(|token| KeptToken::Refresh(token.to_owned()));
     let kept = Kept { scope: kept.scope, token: renewed.unwrap_or(kept.token) };
