@@ -18,7 +18,7 @@ const ALWAYS: [(HeaderName, HeaderValue); 4] = [
 
 /// Adds them where an answer has none of its own.
 pub(crate) fn layer(issuer: &Issuer) -> MapResponseLayer<impl Fn(Response) -> Response + Clone + use<>> {
-    let https = issuer.as_str().starts_with("https:");
+    let https = issuer.is_https();
     MapResponseLayer::new(move |mut response: Response| {
         let headers = response.headers_mut();
         for (name, value) in ALWAYS {

@@ -176,6 +176,47 @@ pub(crate) async fn register_public(server: &Example, name: &str, redirect_uri: 
     register(server, &metadata).await["client_id"].as_str().unwrap().to_owned()
 }
 
+/// A request for authorization in order, but for these parameters, of which an empty one is left out.
+pub(crate) fn request(server: &Example, client_id: &str, redirect_uri: &str, changes: &[(&str, &str)]) -> String {
+    let usual = [
+        ("response_type", "code"),
+        ("client_id", client_id),
+        ("redirect_uri", redirect_uri),
+        ("state", "the client's"),
+        ("code_challenge", CHALLENGE),
+        ("code_challenge_method", "S256"),
+    ];
+    let changed = |name: &str| changes.iter().any(|(other, _)| *other == name);
+    let parameters = usual.into_iter().filter(|(name, _)| !changed(name)).chain(changes.iter().copied());
+    let parameters = parameters.filter(|(_, value)| !value.is_empty());
+    Url::parse_with_params(&server.url("/authorize"), parameters).unwrap().into()
+}
+
+/// Asserts what all pages have in common.
+pub(crate) fn assert_is_page(answer: &Answer) {
+    for (name, value) in [
+        ("content-type", "text/html; charset=utf-8"),
+        ("cache-control", "no-store"),
+        ("referrer-policy", "no-referrer"),
+        ("x-frame-options", "DENY"),
+        ("x-content-type-options", "nosniff"),
+    ] {
+        assert_eq!(answer.headers[name], value, "{name}");
+    }
+    let policy = answer.headers["content-security-policy"].to_str().unwrap();
+    for directive in ["default-src 'none'", "style-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"] {
+        assert!(policy.split("; ").any(|other| other == directive), "{policy}");
+    }
+    assert!(policy.contains("form-action ") && !policy.contains("unsafe"), "{policy}");
+    let page = answer.text();
+    for needed in ["<!DOCTYPE html>", "<html lang=\"en\">", "<title>", "name=\"viewport\"", "<main>", "<h1>"] {
+        assert!(page.contains(needed), "{needed}: {page}");
+    }
+    for banned in ["<script", "<style", " style=", " onclick="] {
+        assert!(!page.contains(banned), "{banned}: {page}");
+    }
+}
+
 /// A browser: what it does with cookies, and no more. It stays where it is told to go, until the test has it follow.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Browser {

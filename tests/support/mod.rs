@@ -12,6 +12,7 @@ pub(crate) mod faults;
 pub(crate) mod foreign;
 pub(crate) mod hooked;
 pub(crate) mod http;
+pub(crate) mod identity;
 pub(crate) mod mcp;
 pub(crate) mod oauth;
 pub(crate) mod process;
@@ -24,6 +25,7 @@ pub(crate) mod requests;
 pub(crate) mod secrets;
 pub(crate) mod session;
 pub(crate) mod tiered;
+pub(crate) mod tls;
 pub(crate) mod upstream;
 
 pub(crate) use self::app::{Answer, App, SECOND, TestStore, post, refresh_form, settle};

@@ -54,22 +54,22 @@ pub(super) async fn answer(
     let asked = &login.value.asked;
     let remember = form.one("remember").is_ok_and(|remember| remember.is_some())
         && remembered::may_be(&login.value.client, &asked.reply.redirect_uri);
-    let url = match form.one("decision") {
+    let (url, keep) = match form.one("decision") {
         Ok(Some("approve")) => {
             if remember {
                 remembered::remember(&app, &browser, asked).await?;
             }
-            AtProvider::begin(&app, &browser, asked.clone()).await?
+            (AtProvider::begin(&app, &browser, asked.clone()).await?, remember.then_some(remembered::KEPT))
         }
         Ok(Some("deny")) => {
-            asked.reply.error(&app.issuer, &OauthError::new("access_denied", "the person did not agree"))?
+            let denied = OauthError::new("access_denied", "the person did not agree");
+            (asked.reply.error(&app.issuer, &denied)?, None)
         }
         _ => return Err(Problem::bad_request("it says neither yes nor no")),
     };
-    let url = Login::answer(&app, &browser, &handle, login, url).await?;
-    let mut response = pages::onward(&url);
-    if remember {
-        browser.remember(&app.issuer, Some(remembered::KEPT), &mut response);
+    let mut response = pages::onward(&Login::answer(&app, &browser, &handle, login, url).await?);
+    if keep.is_some() {
+        browser.remember(&app.issuer, keep, &mut response);
     }
     Ok(response)
 }

@@ -16,7 +16,8 @@ pub(in crate::authorize) fn consent(app: &App, login: &Login, handle: &Handle, t
     let (client, asked) = (&login.client, &login.asked);
     let name = Name::of(client);
     let here = app.issuer.authority();
-    let provider = app.provider.settings().authorization_endpoint.host_str().unwrap_or_default();
+    let provider = &app.provider.settings().authorization_endpoint;
+    let provider = host(provider.as_str()).unwrap_or_default();
     page(
         StatusCode::OK,
         "Allow access?",
