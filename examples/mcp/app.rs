@@ -74,7 +74,7 @@ pub(crate) async fn serve(cli: &Cli, store: AnyStore) -> Result<(), Failure> {
     let app = App(Arc::new(State {
         issuer,
         scopes: cli.scopes(),
-        clients: Clients::new(records.clone()),
+        clients: Clients::new(&records, &cli.clients, cli.scopes())?,
         records,
         provider: Provider::new(settings)?,
         refresh: refresh.clone(),

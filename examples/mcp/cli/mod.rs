@@ -14,6 +14,7 @@ use url::Url;
 pub(crate) use self::demo::DemoFlags;
 pub(crate) use self::endpoint::{EndpointFlags, McpUpstream, TokenUse};
 use self::sessions::SessionFlags;
+use crate::clients::ClientFlags;
 use crate::flags::{level, seconds};
 use crate::issuer::Issuer;
 use crate::logging::LogFormat;
@@ -91,6 +92,9 @@ pub(crate) struct Cli {
 
     #[command(flatten)]
     pub(crate) endpoint: EndpointFlags,
+
+    #[command(flatten)]
+    pub(crate) clients: ClientFlags,
 
     #[command(flatten)]
     pub(crate) demo: DemoFlags,
