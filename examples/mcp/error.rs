@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::http::StatusCode;
-use axum::http::header::CACHE_CONTROL;
+use axum::http::header::{CACHE_CONTROL, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use tower_oauth_refresh::store::StoreError;
@@ -29,6 +29,16 @@ impl OauthError {
         Self::new("invalid_grant", description)
     }
 
+    /// With 503: the client can try again.
+    pub(crate) fn unavailable(description: impl Into<String>) -> Self {
+        Self::new("temporarily_unavailable", description).with_status(StatusCode::SERVICE_UNAVAILABLE)
+    }
+
+    /// With 502: the provider is at fault, or what this server was told of it.
+    pub(crate) fn server_error(description: impl Into<String>) -> Self {
+        Self::new("server_error", description).with_status(StatusCode::BAD_GATEWAY)
+    }
+
     pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self
@@ -39,8 +49,7 @@ impl From<StoreError> for OauthError {
     fn from(error: StoreError) -> Self {
         tracing::error!(error = causes(&error), "the store failed");
         match error {
-            StoreError::Unavailable(_) => Self::new("temporarily_unavailable", "try again in a moment")
-                .with_status(StatusCode::SERVICE_UNAVAILABLE),
+            StoreError::Unavailable(_) => Self::unavailable("try again in a moment"),
             _ => Self::new("server_error", "this server cannot go on").with_status(StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
@@ -49,7 +58,15 @@ impl From<StoreError> for OauthError {
 impl IntoResponse for OauthError {
     fn into_response(self) -> Response {
         let body = json!({ "error": self.code, "error_description": self.description });
-        (self.status, [(CACHE_CONTROL, "no-store")], Json(body)).into_response()
+        let mut response = (self.status, [(CACHE_CONTROL, "no-store")], Json(body)).into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            // RFC 6749 §5.2.
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Basic realm="mcp""#));
+        }
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
     }
 }
 

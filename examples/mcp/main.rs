@@ -37,7 +37,7 @@ mod register;
 mod server;
 #[path = "../proxy/shutdown.rs"]
 mod shutdown;
-#[allow(dead_code, reason = "the other examples need more of it")]
+#[allow(dead_code, unused_imports, reason = "the proxy needs more of it")]
 #[path = "../store/mod.rs"]
 mod store;
 mod token;

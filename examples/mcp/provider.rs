@@ -66,6 +66,14 @@ pub(crate) struct ProviderAnswer {
     pub(crate) body: Bytes,
 }
 
+impl ProviderAnswer {
+    /// The error code in it (RFC 6749 §5.2).
+    pub(crate) fn error(&self) -> Option<String> {
+        let body = serde_json::from_slice::<serde_json::Value>(&self.body).ok()?;
+        body.get("error")?.as_str().map(str::to_owned)
+    }
+}
+
 impl fmt::Debug for ProviderAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProviderAnswer").field("status", &self.status).finish_non_exhaustive()

@@ -12,6 +12,7 @@ pub(crate) mod faults;
 pub(crate) mod foreign;
 pub(crate) mod hooked;
 pub(crate) mod http;
+pub(crate) mod identity;
 pub(crate) mod mcp;
 pub(crate) mod oauth;
 pub(crate) mod process;

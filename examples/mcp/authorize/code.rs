@@ -11,14 +11,19 @@ pub(crate) const CODE_LIFETIME: Duration = Duration::from_secs(300);
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Code {
     Fresh(Fresh),
-    /// Exchanged; by the grant that began with it, which ends if the code is seen once more (RFC 6749 §4.1.2).
+    /// Exchanged: the grant that began with it ends if the code is seen once more (RFC 6749 §4.1.2).
     Used {
+        /// By which request.
+        attempt: String,
+        /// None until it is known.
         grant: Option<String>,
     },
+    /// Seen once more before the grant was known.
+    Replayed,
 }
 
 /// A code that nobody has exchanged.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Fresh {
     pub(crate) client_id: String,
     pub(crate) redirect_uri: String,

@@ -46,7 +46,7 @@ impl Granted {
 }
 
 /// Scopes as OAuth writes them; GitHub puts commas between them.
-fn scope(text: &str) -> Option<String> {
+pub(crate) fn scope(text: &str) -> Option<String> {
     let scopes: Vec<_> = text.split([' ', ',']).filter(|scope| !scope.is_empty()).collect();
     let allowed = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
     (!scopes.is_empty() && scopes.iter().all(|scope| scope.bytes().all(allowed))).then(|| scopes.join(" "))

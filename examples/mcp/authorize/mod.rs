@@ -22,6 +22,7 @@ use axum::routing::get;
 use crate::app::App;
 
 pub(crate) use self::code::{CODE_LIFETIME, Code, Fresh};
+pub(crate) use self::granted::scope;
 
 /// The form of the consent page has a few short fields.
 const LONGEST_FORM: usize = 16 * 1024;
