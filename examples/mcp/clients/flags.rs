@@ -2,6 +2,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::rules::{AllowedRedirects, RedirectPattern};
+use crate::flags::seconds;
 
 /// What the command line says about clients.
 #[derive(Clone, Debug, clap::Args)]
@@ -13,12 +14,9 @@ pub(crate) struct ClientFlags {
     #[arg(long = "allowed-redirect", env = "MCP_ALLOWED_REDIRECTS", value_name = "PATTERN", value_delimiter = ' ')]
     allowed_redirects: Vec<RedirectPattern>,
 
-    /// How long a registration is kept after its last use, and how long a client secret is good, in seconds
-    #[arg(
-        long, env = "MCP_CLIENT_LIFETIME", value_name = "SECS", default_value_t = 90 * 24 * 60 * 60,
-        value_parser = clap::value_parser!(u64).range(1..)
-    )]
-    client_lifetime: u64,
+    /// How long a registration is kept after its last use, and how long a client secret is good; by default 90 days
+    #[arg(long, env = "MCP_CLIENT_LIFETIME", value_name = "SECS", value_parser = lifetime, default_value = "7776000")]
+    client_lifetime: Duration,
 
     /// Know registered clients only, not those whose client id is the URL of a document about them
     #[arg(long, env = "MCP_NO_METADATA_DOCUMENTS")]
@@ -39,10 +37,19 @@ impl ClientFlags {
     }
 
     pub(super) const fn lifetime(&self) -> Duration {
-        Duration::from_secs(self.client_lifetime)
+        self.client_lifetime
     }
 
     pub(super) const fn documents(&self) -> bool {
         !self.no_metadata_documents
     }
+}
+
+fn lifetime(text: &str) -> Result<Duration, String> {
+    const HUNDRED_YEARS: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    let lifetime = seconds(text)?;
+    if lifetime < Duration::from_secs(1) || lifetime > HUNDRED_YEARS {
+        return Err("it must be at least a second and at most a hundred years".into());
+    }
+    Ok(lifetime)
 }
