@@ -60,6 +60,6 @@ fn unknown(error: ClientError) -> OauthError {
     match error {
         ClientError::Store(error) => error.into(),
         // It may be there again in a moment, and the client keeps its tokens meanwhile.
-        ClientError::Document(why) => OauthError::unavailable(why),
+        ClientError::Document(why) => OauthError::unavailable(why.to_string()),
     }
 }
