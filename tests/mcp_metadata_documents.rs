@@ -302,12 +302,13 @@ async fn many_that_ask_at_once_ask_once() {
         while host.requests() == before {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        // Time for the others. Whoever comes later finds a document all the same, and an error anew.
-        tokio::time::sleep(Duration::from_millis(if known { 50 } else { 2000 })).await;
+        // Time for the others. Whoever comes later finds a document all the same, but asks anew after an error.
+        tokio::time::sleep(Duration::from_millis(1000)).await;
         host.state.held.send_replace(false);
         let status = if known { StatusCode::SEE_OTHER } else { StatusCode::BAD_REQUEST };
         assert!(asking.join_all().await.iter().all(|answer| *answer == status));
-        assert_eq!(host.requests(), before + 1, "{path}");
+        let asked = host.requests() - before;
+        assert!(asked == 1 || (!known && asked < 20), "{path}: {asked}");
     }
 }
 

@@ -97,9 +97,6 @@ pub(crate) struct Cli {
     pub(crate) endpoint: EndpointFlags,
 
     #[command(flatten)]
-    pub(crate) clients: ClientFlags,
-
-    #[command(flatten)]
     pub(crate) demo: DemoFlags,
 
     /// How the log is written, to standard error
