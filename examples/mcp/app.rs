@@ -15,6 +15,7 @@ use tower_oauth_refresh::{AccessLayer, RefreshLayer};
 
 use crate::cli::{Cli, TokenUse};
 use crate::clients::Clients;
+use crate::cors::cors;
 use crate::error::OauthError;
 use crate::flags::config_error;
 use crate::issuer::Issuer;
@@ -74,7 +75,7 @@ pub(crate) async fn serve(cli: &Cli, store: AnyStore) -> Result<(), Failure> {
     let app = App(Arc::new(State {
         issuer,
         scopes: cli.scopes(),
-        clients: Clients::new(records.clone()),
+        clients: Clients::new(&records, &cli.clients, cli.scopes())?,
         records,
         provider: Provider::new(settings)?,
         refresh: refresh.clone(),
@@ -120,9 +121,9 @@ fn router(app: &App, mcp: Router<App>) -> Router {
     let endpoints = Router::new()
         .merge(authorize::routes())
         .merge(register::routes())
-        .merge(token::routes(app))
+        .merge(token::routes(app).layer(cors()))
         .layer(DefaultBodyLimit::max(MOST_BYTES))
-        .merge(mcp);
+        .merge(mcp.layer(cors()));
     let router = discovery::routes(app);
     let router = match app.issuer.path() {
         "" => router.merge(endpoints),

@@ -15,6 +15,7 @@ mod cli;
 mod clients;
 #[path = "../proxy/connect.rs"]
 mod connect;
+mod cors;
 mod demo;
 mod discovery;
 mod error;

@@ -14,6 +14,7 @@ use url::Url;
 pub(crate) use self::demo::DemoFlags;
 pub(crate) use self::endpoint::{EndpointFlags, McpUpstream, TokenUse};
 use self::sessions::SessionFlags;
+use crate::clients::ClientFlags;
 use crate::flags::{level, seconds};
 use crate::issuer::Issuer;
 use crate::logging::LogFormat;
@@ -88,6 +89,9 @@ pub(crate) struct Cli {
 
     #[command(flatten)]
     pub(crate) sessions: SessionFlags,
+
+    #[command(flatten)]
+    pub(crate) clients: ClientFlags,
 
     #[command(flatten)]
     pub(crate) endpoint: EndpointFlags,

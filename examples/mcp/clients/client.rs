@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::redirect;
+use super::rules;
 
 /// A client, as far as this server knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,7 +22,7 @@ pub(crate) struct Client {
 impl Client {
     /// Whether the client may be answered there (RFC 6749 §3.1.2.3; RFC 8252 §7.3: a loopback address with any port).
     pub(crate) fn allows_redirect(&self, uri: &str) -> bool {
-        self.redirect_uris.iter().any(|registered| redirect::same(registered, uri))
+        self.redirect_uris.iter().any(|registered| rules::same(registered, uri))
     }
 
     /// Whether this is the client's secret; never, if it has none.

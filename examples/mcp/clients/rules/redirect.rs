@@ -10,7 +10,7 @@ const LOOPBACK: [&str; 3] = ["127.0.0.1", "[::1]", "localhost"];
 
 /// Schemes that run something, read something or show something in the name of whoever wrote the URI: no operator can
 /// allow them.
-const NEVER: [&str; 24] = [
+pub(super) const NEVER: [&str; 24] = [
     "about",
     "blob",
     "chrome",
@@ -109,10 +109,6 @@ impl RedirectUri {
     pub(crate) const fn url(&self) -> &Url {
         &self.url
     }
-
-    pub(crate) fn is_loopback(&self) -> bool {
-        self.url.scheme() == "http"
-    }
 }
 
 /// Whether a client that has registered the one may be answered at the other: they are the same, except that a program on
@@ -141,8 +137,12 @@ impl<'a> Loopback<'a> {
     }
 }
 
+pub(super) fn is_loopback_host(host: &str) -> bool {
+    LOOPBACK.contains(&host)
+}
+
 /// Of the characters that RFC 3986 §2 knows, each `%` with two digits.
-fn of_uri_characters(text: &[u8]) -> bool {
+pub(super) fn of_uri_characters(text: &[u8]) -> bool {
     let mut rest = text;
     while let Some((&byte, after)) = rest.split_first() {
         rest = match (byte, after) {
@@ -154,7 +154,7 @@ fn of_uri_characters(text: &[u8]) -> bool {
     true
 }
 
-fn has_dot_segments(path: &str) -> bool {
+pub(super) fn has_dot_segments(path: &str) -> bool {
     let path = path.split('?').next().unwrap_or(path).to_ascii_lowercase().replace("%2e", ".");
     path.split('/').any(|segment| segment == "." || segment == "..")
 }
