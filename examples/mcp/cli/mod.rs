@@ -91,9 +91,6 @@ pub(crate) struct Cli {
     pub(crate) sessions: SessionFlags,
 
     #[command(flatten)]
-    pub(crate) clients: ClientFlags,
-
-    #[command(flatten)]
     pub(crate) endpoint: EndpointFlags,
 
     #[command(flatten)]
