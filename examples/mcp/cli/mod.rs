@@ -91,6 +91,9 @@ pub(crate) struct Cli {
     pub(crate) sessions: SessionFlags,
 
     #[command(flatten)]
+    pub(crate) clients: ClientFlags,
+
+    #[command(flatten)]
     pub(crate) endpoint: EndpointFlags,
 
     #[command(flatten)]
