@@ -279,4 +279,40 @@ mod tests {
             assert!(pattern.parse::<RedirectPattern>().is_err(), "{pattern}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_passes_for_a_host_that_it_is_not(
+            parts in proptest::collection::vec(proptest::sample::select(PARTS.to_vec()), 0..8)
+        ) {
+            let text = format!("https://{}", parts.concat());
+            let Ok(uri) = RedirectUri::parse(&text) else { return Ok(()) };
+            if "https://*.example.com/ok/*".parse::<RedirectPattern>().unwrap().matches(&uri) {
+                // As a browser reads it.
+                let url = Url::parse(&text).unwrap();
+                let host = url.host_str().unwrap();
+                assert!(host.ends_with(".example.com") && host.matches('.').count() == 2, "{text}");
+                assert!(url.path().starts_with("/ok/") && url.port().is_none(), "{text}");
+            }
+        }
+    }
+
+    const PARTS: [&str; 16] = [
+        "a",
+        ".example.com",
+        "example.com",
+        ".",
+        "/ok/",
+        "/",
+        "..",
+        "%2e%2e",
+        "%2F",
+        "\\",
+        "@",
+        ":",
+        "8443",
+        "?",
+        "#",
+        "evil",
+    ];
 }

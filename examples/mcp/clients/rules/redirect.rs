@@ -278,4 +278,55 @@ mod tests {
             assert!(!same(registered, asked_for), "{asked_for}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_the_same_leads_a_browser_to_the_same_place(
+            parts in proptest::collection::vec(proptest::sample::select(PARTS.to_vec()), 0..7)
+        ) {
+            let asked_for = format!("http://127.0.0.1{}", parts.concat());
+            if same("http://127.0.0.1/cb", &asked_for) {
+                let mut url = Url::parse(&asked_for).unwrap();
+                url.set_port(None).unwrap();
+                assert_eq!(url.as_str(), "http://127.0.0.1/cb", "{asked_for}");
+            }
+        }
+
+        #[test]
+        fn what_is_taken_is_read_alike_by_all(
+            parts in proptest::collection::vec(proptest::sample::select(PARTS.to_vec()), 0..7)
+        ) {
+            for start in ["https://", "http://localhost", "https:", "cursor://", "com.example:"] {
+                let uri = format!("{start}{}", parts.concat());
+                let Ok(parsed) = RedirectUri::parse(&uri) else { continue };
+                let url = parsed.url();
+                assert!(url.username().is_empty() && url.password().is_none() && url.fragment().is_none(), "{uri}");
+                assert!(url.scheme() != "http" || url.host_str() == Some("localhost"), "{uri}");
+                // Nothing was left out or read as something else.
+                let plain = |text: &str| text.trim_end_matches('/').replace(":443", "").replace(":80", "");
+                assert_eq!(plain(&url.as_str().replace("/?", "?")), plain(&uri.replace("/?", "?")), "{uri}");
+            }
+        }
+    }
+
+    const PARTS: [&str; 18] = [
+        ":",
+        "80",
+        "443",
+        "8080",
+        "/",
+        "/cb",
+        "@",
+        "evil.example",
+        "\\",
+        "?",
+        "#",
+        ".",
+        "..",
+        "%2e",
+        "%40",
+        "\t",
+        "a",
+        "localhost",
+    ];
 }
