@@ -122,8 +122,8 @@ async fn an_agreement_is_remembered() {
     let mut flags = provider.flags();
     flags.extend(["--public-url".to_owned(), public.clone()]);
     let server = mcp::start(&flags).await;
-    tls::terminate(front, &["mcp.test"], server.addr());
-    tls::terminate(web, &["client.test"], client().await);
+    tls::terminate(front, "mcp.test", server.addr());
+    tls::terminate(web, "client.test", client().await);
     let metadata = json!({
         "client_name": "A client",
         "redirect_uris": [redirect_uri],

@@ -49,6 +49,11 @@ impl Issuer {
     pub(crate) fn resource(&self) -> String {
         self.join("/mcp")
     }
+
+    /// Whether this is that one, however its URL is written.
+    pub(crate) fn is_resource(&self, text: &str) -> bool {
+        Url::parse(text).is_ok_and(|url| url.as_str().trim_end_matches('/') == self.resource())
+    }
 }
 
 impl FromStr for Issuer {

@@ -15,6 +15,7 @@ pub(crate) mod hooked;
 pub(crate) mod http;
 pub(crate) mod identity;
 pub(crate) mod mcp;
+pub(crate) mod mcp_client;
 pub(crate) mod oauth;
 pub(crate) mod process;
 pub(crate) mod proxy;

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
-use url::Url;
 
 use super::reply::Reply;
 use crate::app::App;
@@ -94,16 +93,14 @@ fn scopes(app: &App, client: &Client, asked: Option<&str>) -> Result<BTreeSet<St
     Ok([asked, registered].into_iter().find(|scopes| !scopes.is_empty()).unwrap_or(known))
 }
 
-/// The one resource there is, however its URL is written.
+/// The one resource there is.
 fn resource(app: &App, query: &Parameters) -> Result<Option<String>, OauthError> {
-    let ours = app.issuer.resource();
     let mut asked = query.all("resource").peekable();
     if asked.peek().is_none() {
         return Ok(None);
     }
-    let same = |text: &str| Url::parse(text).is_ok_and(|url| url.as_str().trim_end_matches('/') == ours);
-    if asked.all(same) {
-        Ok(Some(ours))
+    if asked.all(|text| app.issuer.is_resource(text)) {
+        Ok(Some(app.issuer.resource()))
     } else {
         Err(OauthError::new("invalid_target", "this server has no access to give to that resource"))
     }

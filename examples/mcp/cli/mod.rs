@@ -91,10 +91,10 @@ pub(crate) struct Cli {
     pub(crate) sessions: SessionFlags,
 
     #[command(flatten)]
-    pub(crate) endpoint: EndpointFlags,
+    pub(crate) clients: ClientFlags,
 
     #[command(flatten)]
-    pub(crate) clients: ClientFlags,
+    pub(crate) endpoint: EndpointFlags,
 
     #[command(flatten)]
     pub(crate) demo: DemoFlags,

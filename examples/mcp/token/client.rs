@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_PAD_INDIFFERENT;
 
 use crate::app::App;
-use crate::clients::{Client, ClientError};
+use crate::clients::{Client, ClientError, DocumentError};
 use crate::error::OauthError;
 use crate::parameters::Parameters;
 
@@ -60,6 +60,12 @@ fn unknown(error: ClientError) -> OauthError {
     match error {
         ClientError::Store(error) => error.into(),
         // It may be there again in a moment, and the client keeps its tokens meanwhile.
-        ClientError::Document(why) => OauthError::unavailable(why.to_string()),
+        ClientError::Document(why @ (DocumentError::Unreachable(_) | DocumentError::Timeout(_))) => {
+            OauthError::unavailable(why.to_string())
+        }
+        ClientError::Document(DocumentError::Status(status)) if status.is_server_error() => {
+            OauthError::unavailable(DocumentError::Status(status).to_string())
+        }
+        ClientError::Document(why) => OauthError { description: why.to_string(), ..invalid() },
     }
 }

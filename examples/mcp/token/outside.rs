@@ -13,6 +13,7 @@ use super::consumed::Slot;
 use super::{MOST_BYTES, is_form, too_large};
 use crate::app::App;
 use crate::error::OauthError;
+use crate::issuer::Issuer;
 use crate::parameters::Parameters;
 
 /// Around the token endpoint.
@@ -21,7 +22,7 @@ pub(super) async fn token(State(app): State<App>, request: Request, next: Next) 
         return Ok(next.run(request).await);
     }
     let (mut head, body) = request.into_parts();
-    let body = with_resource(&app.issuer.resource(), whole(body).await?)?;
+    let body = with_resource(&app.issuer, &whole(body).await?)?;
     let slot = Slot::default();
     head.extensions.insert(slot.clone());
     head.headers.insert(CONTENT_LENGTH, body.len().into());
@@ -65,17 +66,17 @@ async fn whole(body: Body) -> Result<Bytes, OauthError> {
     to_bytes(body, MOST_BYTES).await.map_err(|_| too_large())
 }
 
-/// The same form with the one resource that there is, for clients that name none: their access tokens are for that one.
-fn with_resource(resource: &str, form: Bytes) -> Result<Bytes, OauthError> {
-    let parameters = Parameters::parse(&form);
-    let mut named = parameters.all("resource").peekable();
-    if named.peek().is_none() {
-        let encoded: String = form_urlencoded::byte_serialize(resource.as_bytes()).collect();
-        return Ok([&form[..], b"&resource=", encoded.as_bytes()].concat().into());
+/// The same form with the one resource that there is: the access token is for that one, whether the client names it or
+/// not, and however it writes it.
+fn with_resource(issuer: &Issuer, form: &[u8]) -> Result<Bytes, OauthError> {
+    let resource = issuer.resource();
+    if !Parameters::parse(form).all("resource").all(|named| issuer.is_resource(named)) {
+        return Err(OauthError::new("invalid_target", format!("the resource of this server is {resource}")));
     }
-    if named.all(|named| named == resource) {
-        Ok(form)
-    } else {
-        Err(OauthError::new("invalid_target", format!("the resource of this server is {resource}")))
-    }
+    let encoded: String = form_urlencoded::byte_serialize(resource.as_bytes()).collect();
+    let named = |piece: &&[u8]| form_urlencoded::parse(piece).next().is_some_and(|(name, _)| name == "resource");
+    let mut pieces: Vec<_> = form.split(|byte| *byte == b'&').filter(|piece| !named(piece)).collect();
+    let piece = [b"resource=", encoded.as_bytes()].concat();
+    pieces.push(&piece);
+    Ok(pieces.join(&b'&').into())
 }
