@@ -2,12 +2,28 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
 use axum::http::StatusCode;
 
+use self::support::http::Answer;
 use self::support::mcp::{self, Browser, Provider, one, onward, query};
 use self::support::redis::RedisServer;
 
 const REDIRECT: &str = "http://127.0.0.1:7777/callback";
+
+/// Does as the page says, until the server has found the store again.
+async fn again(mut load: impl AsyncFnMut() -> Answer) -> Answer {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let answer = load().await;
+        if answer.status != StatusCode::SERVICE_UNAVAILABLE {
+            return answer;
+        }
+        assert!(Instant::now() < end, "the store is never found again");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
 
 #[tokio::test]
 async fn a_log_in_survives_an_outage_of_the_store() {
@@ -38,12 +54,12 @@ async fn a_log_in_survives_an_outage_of_the_store() {
     assert!(provider.requests().is_empty());
 
     redis.restart().await;
-    let answer = browser.submit(&consent, &page, &approve).await;
+    let answer = again(async || browser.submit(&consent, &page, &approve).await).await;
     let callback = browser.follow(answer, &server.url("/callback?")).await;
     redis.kill();
     assert_eq!(browser.get(&callback).await.status, StatusCode::SERVICE_UNAVAILABLE);
     redis.restart().await;
-    let client = onward(&browser.get(&callback).await);
+    let client = onward(&again(async || browser.get(&callback).await).await);
     assert!(one(&query(&client), "code").is_some(), "{client}");
     assert_eq!(provider.exchanged(), 1);
 }
