@@ -418,4 +418,12 @@ async fn the_consent_page_says_which_host_vouches_for_a_client() {
         assert!(page.text().contains(words), "{words:?} is missing: {}", page.text());
     }
     assert!(!page.text().contains("Nobody has checked it"), "its host is known");
+
+    let asked = browser.get(&mcp::request(&server, &client_id, "http://127.0.0.1:7777/callback", &[])).await;
+    let page = browser.get(&onward(&asked)).await;
+    let lead = format!("A program that says it comes from <bdi><strong>{authority}</strong></bdi> wants to use ");
+    for words in [&*lead, "any program on this device can pass itself off as it"] {
+        assert!(page.text().contains(words), "{words:?} is missing: {}", page.text());
+    }
+    assert!(!page.text().contains("name=\"remember\""), "it may not be the client");
 }

@@ -11,15 +11,24 @@ pub(crate) const CODE_LIFETIME: Duration = Duration::from_secs(300);
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Code {
     Fresh(Fresh),
-    /// Exchanged: the grant that began with it ends if the code is seen once more (RFC 6749 §4.1.2).
+    /// In use by a request of which it is not known yet what becomes of it.
+    InUse(InUse),
+    /// Exchanged: the grant of this key began with it, and ends if the code is seen once more (RFC 6749 §4.1.2). None
+    /// began if the provider gave an access token alone, which soon ends by itself.
     Used {
-        /// By which request.
-        attempt: String,
-        /// None until it is known.
         grant: Option<String>,
     },
-    /// Seen once more before the grant was known.
-    Replayed,
+}
+
+/// The use of a code.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct InUse {
+    /// By which request.
+    pub(crate) attempt: String,
+    /// Since when, in milliseconds since 1970.
+    pub(crate) since: u64,
+    /// Whether it was seen once more.
+    pub(crate) again: bool,
 }
 
 /// A code that nobody has exchanged.

@@ -21,7 +21,7 @@ use axum::routing::get;
 
 use crate::app::App;
 
-pub(crate) use self::code::{CODE_LIFETIME, Code, Fresh};
+pub(crate) use self::code::{CODE_LIFETIME, Code, Fresh, InUse};
 pub(crate) use self::granted::scope;
 
 /// The form of the consent page has a few short fields.

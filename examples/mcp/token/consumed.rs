@@ -17,17 +17,13 @@ use crate::error::{OauthError, causes};
 use crate::records::{Handle, Kind};
 
 /// The pauses between attempts to write what has become of a code.
-const PAUSES: [Duration; 6] = [
-    Duration::ZERO,
+const PAUSES: [Duration; 5] = [
     Duration::from_millis(100),
     Duration::from_millis(400),
     Duration::from_secs(2),
     Duration::from_secs(5),
     Duration::from_secs(10),
 ];
-
-/// How many of them a client is made to wait for.
-const WAITED_FOR: usize = 3;
 
 /// A code that this request has used. When the client has its tokens, it is noted which grant began with it; if it gets
 /// none, whatever the reason, it can try again with the same code.
@@ -54,6 +50,13 @@ impl Slot {
     pub(super) fn take(&self) -> Option<Consumed> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+
+    /// It was not this request that used the code.
+    pub(super) fn empty(&self) {
+        if let Some(mut consumed) = self.take() {
+            consumed.0 = None;
+        }
+    }
 }
 
 impl Consumed {
@@ -68,40 +71,42 @@ impl Consumed {
         self.0.as_ref().map_or("", |attempt| &attempt.name)
     }
 
-    /// It was not this request that used it.
-    pub(super) fn forget(mut self) {
-        self.0 = None;
-    }
-
     /// Makes of the layer's answer the one that the client gets.
     pub(super) async fn settle(mut self, response: Response) -> Response {
+        let Some(attempt) = self.0.clone() else { return response };
         if !response.status().is_success() {
-            // Dropping it gives the code back.
+            // If that fails it goes on when this is dropped.
+            if attempt.give_back().await.is_ok() {
+                self.0 = None;
+            }
             return response;
         }
-        let Some(grant) = response.extensions().get::<GrantKey>().copied() else {
-            // There is no grant to be ended later.
-            self.0 = None;
-            return response;
-        };
-        let Some(attempt) = self.0.clone() else { return response };
-        for pause in PAUSES.into_iter().take(WAITED_FOR) {
-            sleep(pause).await;
-            match attempt.note(&grant).await {
-                Ok(true) => {
-                    self.0 = None;
-                    return response;
-                }
-                Ok(false) => {
-                    self.0 = None;
-                    return OauthError::invalid_grant("the code was used before").into_response();
-                }
-                Err(error) => tracing::warn!(error = causes(&error), "it could not be noted what a code was used for"),
+        let grant = response.extensions().get::<GrantKey>().copied();
+        let noted = attempt.note(grant).await;
+        self.0 = None;
+        match noted {
+            Ok(true) => response,
+            Ok(false) => OauthError::invalid_grant("the code was used before").into_response(),
+            Err(error) => {
+                // Better a log-in that a repeated code does not end for a while than none.
+                tracing::warn!(error = causes(&error), "it could not be noted what a code was used for");
+                tokio::spawn(persist("it could not be noted what a code was used for", async move || {
+                    attempt.note(grant).await.map(drop)
+                }));
+                response
             }
         }
-        // Better a log-in that a repeated code does not end than none.
-        self.0 = None;
-        response
+    }
+}
+
+/// Tries again and again, for a while.
+async fn persist(failure: &'static str, write: impl AsyncFn() -> Result<(), StoreError>) {
+    for pause in PAUSES {
+        sleep(pause).await;
+        match write().await {
+            Ok(()) => return,
+            Err(error) => tracing::warn!(error = causes(&error), "{failure}"),
+        }
     }
 }
 
@@ -110,44 +115,51 @@ impl Drop for Consumed {
         if let Some(attempt) = self.0.take()
             && let Ok(runtime) = runtime::Handle::try_current()
         {
-            runtime.spawn(attempt.give_back());
+            runtime.spawn(persist("a code could not be given back", async move || attempt.give_back().await));
         }
     }
 }
 
 impl Attempt {
-    /// Notes the grant; false if the code has been used once more in the meantime, and the grant has ended for it.
-    async fn note(&self, grant: &GrantKey) -> Result<bool, StoreError> {
-        let Some(stored) = self.app.records.open::<Code>(Kind::Code, &self.code).await? else { return Ok(true) };
-        if matches!(&stored.value, Code::Used { attempt, .. } if *attempt == self.name) {
-            let used = Code::Used { attempt: self.name.clone(), grant: Some(grant.to_string()) };
+    /// Notes the grant, if there is one; false if the code has been used once more in the meantime, and the grant has
+    /// ended for it.
+    async fn note(&self, grant: Option<GrantKey>) -> Result<bool, StoreError> {
+        let name = grant.map(|grant| grant.to_string());
+        let used = Code::Used { grant: name.clone() };
+        while let Some(stored) = self.app.records.open::<Code>(Kind::Code, &self.code).await? {
+            match &stored.value {
+                Code::InUse(used) if used.attempt == self.name && !used.again => {}
+                // An earlier attempt whose answer was lost.
+                Code::Used { grant: noted } if *noted == name => return Ok(true),
+                _ => {
+                    if let Some(grant) = &grant {
+                        self.app.refresh.end_grant(grant).await?;
+                    }
+                    self.app.records.reseal(Kind::Code, &self.code, &stored, &used, CODE_LIFETIME).await?;
+                    tracing::warn!("an authorization code was used twice at once: nothing is granted for it");
+                    return Ok(false);
+                }
+            }
             if self.app.records.reseal(Kind::Code, &self.code, &stored, &used, CODE_LIFETIME).await? {
                 return Ok(true);
             }
         }
-        self.app.refresh.end_grant(grant).await?;
-        Ok(false)
+        // It is long past its time.
+        Ok(true)
     }
 
     /// Makes the code one that nobody has used.
-    async fn give_back(self) {
-        for pause in PAUSES {
-            sleep(pause).await;
-            match self.try_give_back().await {
-                Ok(()) => return,
-                Err(error) => tracing::warn!(error = causes(&error), "a code could not be given back"),
+    async fn give_back(&self) -> Result<(), StoreError> {
+        let fresh = Code::Fresh(self.fresh.clone());
+        while let Some(stored) = self.app.records.open::<Code>(Kind::Code, &self.code).await? {
+            let left = CODE_LIFETIME.saturating_sub(age(&self.fresh));
+            let ours = matches!(&stored.value, Code::InUse(used) if used.attempt == self.name);
+            if left.is_zero() || !ours || self.app.records.reseal(Kind::Code, &self.code, &stored, &fresh, left).await?
+            {
+                break;
             }
         }
-    }
-
-    async fn try_give_back(&self) -> Result<(), StoreError> {
-        let left = CODE_LIFETIME.saturating_sub(age(&self.fresh));
-        let Some(stored) = self.app.records.open::<Code>(Kind::Code, &self.code).await? else { return Ok(()) };
-        if left.is_zero() || !matches!(&stored.value, Code::Used { attempt, .. } if *attempt == self.name) {
-            return Ok(());
-        }
-        let fresh = Code::Fresh(self.fresh.clone());
-        self.app.records.reseal(Kind::Code, &self.code, &stored, &fresh, left).await.map(drop)
+        Ok(())
     }
 }
 

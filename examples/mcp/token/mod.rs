@@ -46,7 +46,10 @@ async fn token(State(app): State<App>, request: Request) -> Result<Response, Oau
     let (head, form) = read(request).await?;
     let client = client::authenticate(&app, &head.headers, &form).await?;
     let answer = match form.one("grant_type")? {
-        Some("authorization_code") => code::exchange(&app, &client, &form, head.extensions.get()).await?,
+        Some("authorization_code") => {
+            let slot = head.extensions.get().cloned().unwrap_or_default();
+            code::exchange(&app, &client, &form, &slot).await?
+        }
         Some("refresh_token") => refresh::refresh(&app, &form).await?,
         Some(_) => {
             return Err(OauthError::new("unsupported_grant_type", "use authorization_code or refresh_token"));
