@@ -6,15 +6,19 @@ mod certificates;
 mod support;
 
 use std::sync::Once;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
+use oauth2::TokenResponse as _;
 use rmcp::model::CallToolRequestParams;
 use rmcp::service::RunningService;
 use rmcp::transport::StreamableHttpClientTransport;
-use rmcp::transport::auth::{AuthClient, AuthError, AuthorizationRequest, OAuthState, OAuthTokenResponse};
+use rmcp::transport::auth::{
+    AuthClient, AuthError, AuthorizationManager, AuthorizationRequest, CredentialStore as _, InMemoryCredentialStore,
+    OAuthState, OAuthTokenResponse, StoredCredentials,
+};
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use rmcp::{RoleClient, ServiceExt as _};
 use serde_json::{Value, json};
@@ -83,7 +87,10 @@ async fn log_in(server: &Example) -> OAuthState {
 
 /// Opens the connection for tool calls.
 async fn connect(server: String, state: OAuthState) -> Result<Client, String> {
-    let manager = state.into_authorization_manager().expect("a log-in");
+    connect_with(server, state.into_authorization_manager().expect("a log-in")).await
+}
+
+async fn connect_with(server: String, manager: AuthorizationManager) -> Result<Client, String> {
     let client = AuthClient::new(reqwest::Client::new(), manager);
     let config = StreamableHttpClientTransportConfig::with_uri(server);
     let transport = StreamableHttpClientTransport::with_client(client, config);
@@ -214,10 +221,23 @@ async fn twenty_calls_of_one_client_refresh_once() {
     let identity = Identity::with(Manners { expires_in: Some(json!(5)), ..Manners::default() }).await;
     let server = start(&identity).await;
     let state = log_in(&server).await;
-    let token = Session::of(&state).await.part("access_token");
-    let client = connect(server.url("/mcp"), state).await.unwrap();
+    let session = Session::of(&state).await;
+    let kept = InMemoryCredentialStore::new();
+    // Only a client that knows when its token ends does not learn it from twenty refusals.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let credentials = StoredCredentials::new(session.client_id, Some(session.tokens), Vec::new(), Some(now));
+    kept.save(credentials).await.unwrap();
+    let mut manager = state.into_authorization_manager().unwrap();
+    manager.set_credential_store(kept.clone());
+    let client = connect_with(server.url("/mcp"), manager).await.unwrap();
     tool(&client, "whoami").await.unwrap();
-    ended(&server, &token).await;
+    // On a slow machine it may have refreshed already.
+    let current = async || kept.load().await.unwrap().unwrap().token_response.unwrap();
+    let mut token = String::new();
+    while token != *current().await.access_token().secret() {
+        token.clone_from(current().await.access_token().secret());
+        ended(&server, &token).await;
+    }
     let before = identity.counts().refreshed;
     identity.change(|manners| manners.expires_in = Some(json!(3600)));
 

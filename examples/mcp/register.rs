@@ -22,7 +22,8 @@ pub(crate) fn routes() -> Router<App> {
     with_cors(Router::new().route("/register", post(register)).layer(DefaultBodyLimit::max(LARGEST)))
 }
 
-/// Anybody may register: a registration opens nothing, a person decides at each log-in.
+/// Anybody may register: a registration opens nothing, a person decides at each log-in. How often one may is for whatever
+/// stands in front of this server to say.
 async fn register(
     State(app): State<App>,
     headers: HeaderMap,

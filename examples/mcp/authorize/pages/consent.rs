@@ -66,7 +66,10 @@ pub(in crate::authorize) fn consent(app: &App, login: &Login, handle: &Handle, t
 /// What a client is called, and whether that is known to be true.
 enum Name {
     /// The host that its document lies on: only who runs that host can have put it there.
-    Host { host: String, says: Option<String> },
+    Host {
+        host: String,
+        says: Option<String>,
+    },
     /// The same of a client that is answered on the person's device, where any program can name this document.
     Claimed(String),
     /// What it says itself.
