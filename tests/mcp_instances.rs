@@ -2,12 +2,16 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use self::support::http::Answer;
@@ -261,6 +265,57 @@ async fn a_store_that_fails_in_the_middle_of_an_exchange_costs_nobody_a_log_in()
         }
     }
     assert!(failed > 0, "the faults were met");
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_in_the_middle_of_an_exchange_can_use_its_code_again() {
+    let site = Site::start().await;
+    let wire = Wire::in_front_of(site.redis.port()).await;
+    let server = site.instance_over(&wire.url()).await;
+    let client = McpClient::register(&server).await;
+    // The last write notes which grant it was: from then on the client has its tokens, as far as the server knows.
+    for victim in 0..3 {
+        let code = code(&server, &client).await;
+        let (gate, held) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+        let mut writes = 0;
+        let (hold, met) = (Arc::clone(&gate), Arc::clone(&held));
+        wire.hook(move |words| {
+            writes += usize::from(words[0].eq_ignore_ascii_case(b"EVALSHA"));
+            if writes == victim + 1 && met.fetch_add(1, Ordering::SeqCst) == 0 {
+                return Fault::HoldAnswer(Arc::clone(&hold));
+            }
+            Fault::Pass
+        });
+        let body = format!(
+            "grant_type=authorization_code&client_id={}&code={code}&code_verifier={}",
+            client.id,
+            mcp::VERIFIER
+        );
+        let head = format!(
+            "POST /token HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-www-form-urlencoded\r\n\
+             content-length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut stream = TcpStream::connect(server.addr()).await.unwrap();
+        stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        let end = Instant::now() + LIMIT;
+        while held.load(Ordering::SeqCst) == 0 {
+            assert!(Instant::now() < end, "write {victim} never came");
+            sleep(Duration::from_millis(5)).await;
+        }
+        wire.commands();
+        drop(stream);
+        // When the server has seen that, it looks at the code.
+        while !wire.commands().iter().any(|words| words[0].eq_ignore_ascii_case(b"GET")) {
+            assert!(Instant::now() < end, "write {victim}: the server never noticed");
+            sleep(Duration::from_millis(5)).await;
+        }
+        wire.unhook();
+        gate.notify_one();
+        let tokens = patiently(async || client.exchange(&server, &code, &[]).await).await;
+        assert_eq!(tokens.status, 200, "write {victim}: {}", tokens.text());
+        structured(&patiently(async || call(&server, &tokens.string("access_token"), "whoami").await).await);
+    }
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use self::support::documents::{CALLBACK, DocumentHost, answer, authorize, authorize_at, is_known, is_refused};
+use self::support::mcp::{self, onward};
 
 #[tokio::test]
 async fn a_client_is_known_by_its_document() {
@@ -146,4 +147,29 @@ async fn who_gives_up_leaves_the_others_their_answer() {
     assert!(first.await.unwrap_err().is_cancelled());
     host.hold(false);
     assert_eq!(second.await.unwrap(), StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn the_consent_page_says_which_host_vouches_for_a_client() {
+    let host = DocumentHost::start().await;
+    let server = host.mcp(&[]).await;
+    let client_id = host.document("/client", &json!({ "client_name": "Nice <b>client" }), &[]);
+    let mut browser = mcp::Browser::default();
+    let asked = browser.get(&mcp::request(&server, &client_id, CALLBACK, &[])).await;
+    let page = browser.get(&onward(&asked)).await;
+    mcp::assert_is_page(&page);
+    let authority = &host.url("")["https://".len()..];
+    let lead = format!("<bdi><strong>{authority}</strong></bdi> wants to use ");
+    for words in [&*lead, "The program is published by", "It calls itself “<bdi>Nice &lt;b&gt;client</bdi>”"] {
+        assert!(page.text().contains(words), "{words:?} is missing: {}", page.text());
+    }
+    assert!(!page.text().contains("Nobody has checked it"), "its host is known");
+
+    let asked = browser.get(&mcp::request(&server, &client_id, "http://127.0.0.1:7777/callback", &[])).await;
+    let page = browser.get(&onward(&asked)).await;
+    let lead = format!("A program that says it comes from <bdi><strong>{authority}</strong></bdi> wants to use ");
+    for words in [&*lead, "any program on this device can pass itself off as it"] {
+        assert!(page.text().contains(words), "{words:?} is missing: {}", page.text());
+    }
+    assert!(!page.text().contains("name=\"remember\""), "it may not be the client");
 }

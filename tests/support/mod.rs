@@ -7,6 +7,7 @@ pub(crate) mod access;
 pub(crate) mod app;
 #[path = "redis/certificates.rs"]
 pub(crate) mod certificates;
+pub(crate) mod chromium;
 pub(crate) mod clock;
 pub(crate) mod documents;
 pub(crate) mod entries;

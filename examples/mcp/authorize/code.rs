@@ -13,7 +13,8 @@ pub(crate) enum Code {
     Fresh(Fresh),
     /// In use by a request of which it is not known yet what becomes of it.
     InUse(InUse),
-    /// Exchanged: the grant of this key began with it, and ends if the code is seen once more (RFC 6749 §4.1.2).
+    /// Exchanged: the grant of this key began with it, and ends if the code is seen once more (RFC 6749 §4.1.2). None
+    /// began if the provider gave an access token alone, which soon ends by itself.
     Used {
         grant: Option<String>,
     },

@@ -81,21 +81,17 @@ impl Consumed {
             }
             return response;
         }
-        let Some(grant) = response.extensions().get::<GrantKey>().copied() else {
-            // There is no grant to be ended later.
-            self.0 = None;
-            return response;
-        };
-        // Whatever comes of it, the client has its tokens, or nobody will have them.
+        let grant = response.extensions().get::<GrantKey>().copied();
+        let noted = attempt.note(grant).await;
         self.0 = None;
-        match attempt.note(&grant).await {
+        match noted {
             Ok(true) => response,
             Ok(false) => OauthError::invalid_grant("the code was used before").into_response(),
             Err(error) => {
                 // Better a log-in that a repeated code does not end for a while than none.
                 tracing::warn!(error = causes(&error), "it could not be noted what a code was used for");
                 tokio::spawn(persist("it could not be noted what a code was used for", async move || {
-                    attempt.note(&grant).await.map(drop)
+                    attempt.note(grant).await.map(drop)
                 }));
                 response
             }
@@ -125,16 +121,20 @@ impl Drop for Consumed {
 }
 
 impl Attempt {
-    /// Notes the grant; false if the code has been used once more in the meantime, and the grant has ended for it.
-    async fn note(&self, grant: &GrantKey) -> Result<bool, StoreError> {
-        let used = Code::Used { grant: Some(grant.to_string()) };
+    /// Notes the grant, if there is one; false if the code has been used once more in the meantime, and the grant has
+    /// ended for it.
+    async fn note(&self, grant: Option<GrantKey>) -> Result<bool, StoreError> {
+        let name = grant.map(|grant| grant.to_string());
+        let used = Code::Used { grant: name.clone() };
         while let Some(stored) = self.app.records.open::<Code>(Kind::Code, &self.code).await? {
             match &stored.value {
                 Code::InUse(used) if used.attempt == self.name && !used.again => {}
                 // An earlier attempt whose answer was lost.
-                Code::Used { grant: Some(noted) } if *noted == grant.to_string() => return Ok(true),
+                Code::Used { grant: noted } if *noted == name => return Ok(true),
                 _ => {
-                    self.app.refresh.end_grant(grant).await?;
+                    if let Some(grant) = &grant {
+                        self.app.refresh.end_grant(grant).await?;
+                    }
                     self.app.records.reseal(Kind::Code, &self.code, &stored, &used, CODE_LIFETIME).await?;
                     tracing::warn!("an authorization code was used twice at once: nothing is granted for it");
                     return Ok(false);
