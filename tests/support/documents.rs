@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use url::Url;
 
-use super::certificates::Certificates;
 use super::http::{Answer, get};
 use super::mcp::{self, CHALLENGE, onward};
 use super::process::Example;
+use super::redis::Certificates;
 use super::tls::TlsServer;
 
 pub(crate) const CALLBACK: &str = "https://client.example/callback";

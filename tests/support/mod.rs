@@ -5,10 +5,9 @@
 
 pub(crate) mod access;
 pub(crate) mod app;
-#[path = "redis/certificates.rs"]
-pub(crate) mod certificates;
 pub(crate) mod chromium;
 pub(crate) mod clock;
+#[cfg(feature = "redis")]
 pub(crate) mod documents;
 pub(crate) mod entries;
 #[cfg(feature = "redis")]
