@@ -15,7 +15,7 @@ use tower_oauth_refresh::{AccessLayer, RefreshLayer};
 
 use crate::cli::{Cli, TokenUse};
 use crate::clients::Clients;
-use crate::cors::cors;
+use crate::cors::with_cors;
 use crate::error::OauthError;
 use crate::flags::config_error;
 use crate::issuer::Issuer;
@@ -23,7 +23,7 @@ use crate::provider::Provider;
 use crate::records::Records;
 use crate::shutdown::Signals;
 use crate::store::AnyStore;
-use crate::{Failure, authorize, demo, discovery, hardening, mcp, register, server, token};
+use crate::{Failure, authorize, demo, discovery, error, hardening, mcp, register, server, token};
 
 /// Of the body of a request, at most; the MCP endpoint has a limit of its own.
 const MOST_BYTES: usize = 64 << 10;
@@ -121,9 +121,9 @@ fn router(app: &App, mcp: Router<App>) -> Router {
     let endpoints = Router::new()
         .merge(authorize::routes())
         .merge(register::routes())
-        .merge(token::routes(app).layer(cors()))
+        .merge(with_cors(token::routes(app)))
         .layer(DefaultBodyLimit::max(MOST_BYTES))
-        .merge(mcp.layer(cors()));
+        .merge(with_cors(mcp));
     let router = discovery::routes(app);
     let router = match app.issuer.path() {
         "" => router.merge(endpoints),
@@ -131,9 +131,7 @@ fn router(app: &App, mcp: Router<App>) -> Router {
     };
     router
         .fallback(async || OauthError::new("not_found", "there is nothing here").with_status(StatusCode::NOT_FOUND))
-        .method_not_allowed_fallback(async || {
-            OauthError::invalid_request("not by this method").with_status(StatusCode::METHOD_NOT_ALLOWED)
-        })
+        .method_not_allowed_fallback(error::method_not_allowed)
         .layer(hardening::layer(&app.issuer))
         .with_state(app.clone())
 }

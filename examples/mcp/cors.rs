@@ -2,16 +2,25 @@
 
 use std::time::Duration;
 
+use axum::Router;
 use axum::http::Method;
 use axum::http::header::{HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
+use crate::app::App;
+use crate::error;
+
 /// How long a browser remembers that it may ask.
 const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// For what clients call themselves, and never for pages that people see. Without credentials: a client shows its token,
-/// no cookie of a browser counts.
-pub(crate) fn cors() -> CorsLayer {
+/// Lets web pages call what clients call, and never what people see. Without credentials: a client shows its token, no
+/// cookie of a browser counts.
+pub(crate) fn with_cors(router: Router<App>) -> Router<App> {
+    // An answer to every method: what is added later would not be asked whether a page may.
+    router.method_not_allowed_fallback(error::method_not_allowed).layer(cors())
+}
+
+fn cors() -> CorsLayer {
     CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::POST, Method::DELETE])

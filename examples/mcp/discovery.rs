@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::clients::{AUTH_METHODS, GRANT_TYPES, RESPONSE_TYPES};
-use crate::cors::cors;
+use crate::cors::with_cors;
 
 /// They change when the server is started with other flags: soon enough for that.
 const AGE: &str = "public, max-age=300";
@@ -29,7 +29,7 @@ pub(crate) fn routes(app: &App) -> Router<App> {
         // OpenID Connect Discovery §4 appends it.
         router = router.route(&format!("{path}/.well-known/openid-configuration"), get(server));
     }
-    router.layer(cors())
+    with_cors(router)
 }
 
 /// What never changes while the server runs.

@@ -70,6 +70,11 @@ impl IntoResponse for OauthError {
     }
 }
 
+/// For a method that there is not.
+pub(crate) async fn method_not_allowed() -> OauthError {
+    OauthError::invalid_request("not by this method").with_status(StatusCode::METHOD_NOT_ALLOWED)
+}
+
 /// An error and its causes, in one line.
 pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();

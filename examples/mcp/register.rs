@@ -12,17 +12,18 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::clients::{GRANT_TYPES, InvalidMetadata, Metadata, RESPONSE_TYPES, Registration};
-use crate::cors::cors;
+use crate::cors::with_cors;
 use crate::error::OauthError;
 
 /// Of what a client says about itself, in bytes.
 const LARGEST: usize = 16 * 1024;
 
 pub(crate) fn routes() -> Router<App> {
-    Router::new().route("/register", post(register)).layer(DefaultBodyLimit::max(LARGEST)).layer(cors())
+    with_cors(Router::new().route("/register", post(register)).layer(DefaultBodyLimit::max(LARGEST)))
 }
 
-/// Anybody may register: a registration opens nothing, a person decides at each log-in.
+/// Anybody may register: a registration opens nothing, a person decides at each log-in. How often one may is for whatever
+/// stands in front of this server to say.
 async fn register(
     State(app): State<App>,
     headers: HeaderMap,

@@ -134,6 +134,11 @@ impl Identity {
         self.lock().forms.last().expect("a request").clone()
     }
 
+    /// From now on its token answers are so.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Manners)) {
+        change(&mut self.lock().manners);
+    }
+
     /// From now on `path` answers this.
     pub(crate) fn answer(&self, path: &'static str, status: u16, body: impl Into<String>) {
         self.lock().instead.insert(path, (StatusCode::from_u16(status).unwrap(), body.into()));

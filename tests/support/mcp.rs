@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use super::http::{Answer, send, serve};
+use super::http::{Answer, post as post_form, send, serve};
 use super::process::Example;
 
 /// The pair of RFC 7636, appendix B.
@@ -190,6 +190,19 @@ pub(crate) fn request(server: &Example, client_id: &str, redirect_uri: &str, cha
     let parameters = usual.into_iter().filter(|(name, _)| !changed(name)).chain(changes.iter().copied());
     let parameters = parameters.filter(|(_, value)| !value.is_empty());
     Url::parse_with_params(&server.url("/authorize"), parameters).unwrap().into()
+}
+
+/// Exchanges the code that answers a request of a public client; what it gets.
+pub(crate) async fn exchange(server: &Example, request: &str, code: &str) -> Answer {
+    let request = query(request);
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("client_id", one(&request, "client_id").unwrap()),
+        ("redirect_uri", one(&request, "redirect_uri").unwrap()),
+        ("code_verifier", VERIFIER),
+        ("code", code),
+    ];
+    post_form(&server.url("/token"), &form).await
 }
 
 /// Asserts what all pages have in common.

@@ -26,6 +26,7 @@ pub(crate) mod requests;
 pub(crate) mod secrets;
 pub(crate) mod session;
 pub(crate) mod tiered;
+pub(crate) mod tls;
 pub(crate) mod upstream;
 
 pub(crate) use self::app::{Answer, App, SECOND, TestStore, post, refresh_form, settle};

@@ -49,6 +49,8 @@ impl Fetcher {
             .https_only(true)
             .redirect(Policy::none())
             .referer(false)
+            // Some hosts answer nobody who does not say what he is.
+            .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
             // A proxy would look up the name anew.
             .no_proxy()
             .dns_resolver(resolver)

@@ -56,6 +56,8 @@ pub(crate) enum InvalidRedirectUri {
     Fragment,
     #[error("it holds a user or a password")]
     Userinfo,
+    #[error("its host or its port is written in an unusual way")]
+    Host,
     #[error("its path has dot segments")]
     DotSegments,
     #[error("its scheme is not allowed")]
@@ -98,9 +100,10 @@ impl RedirectUri {
         }
         match scheme {
             "https" if authority.is_empty() => Err(NotAbsolute),
-            "https" => Ok(Self { url }),
+            "https" if has_plain_host(authority, &url) => Ok(Self { url }),
             "http" if Loopback::parse(text).is_some() => Ok(Self { url }),
             "http" => Err(Http),
+            _ if !authority.is_empty() && !has_plain_host(authority, &url) => Err(Host),
             _ if authority.is_empty() && !(path.starts_with('/') && path.len() > 1) => Err(NotAbsolute),
             _ => Ok(Self { url }),
         }
@@ -154,128 +157,18 @@ pub(super) fn of_uri_characters(text: &[u8]) -> bool {
     true
 }
 
+/// Whether the host is written as it is read: a number is read as an address, `%65` as a letter.
+fn has_plain_host(authority: &str, url: &Url) -> bool {
+    let host = url.host_str().unwrap_or("");
+    let Some((written, port)) = authority.split_at_checked(host.len()) else { return false };
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    written.eq_ignore_ascii_case(host) && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
+}
+
 pub(super) fn has_dot_segments(path: &str) -> bool {
     let path = path.split('?').next().unwrap_or(path).to_ascii_lowercase().replace("%2e", ".");
     path.split('/').any(|segment| segment == "." || segment == "..")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_may_be_registered() {
-        for uri in [
-            "https://client.example/callback",
-            "https://client.example",
-            "https://client.example:8443/callback?to=%2Fhome&x=1",
-            "https://[2001:db8::1]/callback",
-            "http://127.0.0.1/callback",
-            "http://127.0.0.1:33418",
-            "http://[::1]:7000/callback",
-            "http://localhost:6274/oauth/callback/debug",
-            "com.example.app:/callback",
-            "com.example.app://callback",
-            "cursor://anysphere.cursor-retrieval/oauth/user-x/callback",
-        ] {
-            assert!(
-                RedirectUri::parse(uri).is_ok_and(|parsed| parsed.url().scheme() == uri.split(':').next().unwrap()),
-                "{uri}"
-            );
-        }
-    }
-
-    #[test]
-    fn what_may_not() {
-        use InvalidRedirectUri::*;
-        let long = format!("https://client.example/{}", "a".repeat(LONGEST));
-        for (uri, error) in [
-            (&*long, TooLong),
-            ("", NotAbsolute),
-            ("/callback", NotAbsolute),
-            ("//client.example/callback", NotAbsolute),
-            ("https:", NotAbsolute),
-            ("https:client.example/callback", NotAbsolute),
-            ("https:///client.example/callback", NotAbsolute),
-            ("https://client.example:99999/", NotAbsolute),
-            ("com.example.app:callback", NotAbsolute),
-            ("com.example.app:/", NotAbsolute),
-            ("https://client.example/callback#", Fragment),
-            ("https://client.example/callback#x", Fragment),
-            ("https://user@client.example/callback", Userinfo),
-            ("https://user:password@client.example/callback", Userinfo),
-            ("https://@client.example/callback", Userinfo),
-            ("http://localhost:80@evil.example/callback", Userinfo),
-            ("cursor://user@host/callback", Userinfo),
-            ("https://client.example/a/../b", DotSegments),
-            ("https://client.example/./b", DotSegments),
-            ("https://client.example/a/%2E%2e/b", DotSegments),
-            ("https://client.example/a/.%2e", DotSegments),
-            ("https://client.example\\@evil.example/", Character),
-            ("https://client.example/a b", Character),
-            ("https://client.example/\u{0}", Character),
-            ("https://client.example/\t", Character),
-            ("https://client.example/\r\nlocation: x", Character),
-            ("https://client.example/%zz", Character),
-            ("https://client.example/%2", Character),
-            ("https://client.example/<script>", Character),
-            ("https://client.example/\"", Character),
-            ("https://bücher.example/", Character),
-            (" https://client.example/", Character),
-            ("javascript:alert(1)", Scheme),
-            ("JavaScript://client.example/%0aalert(1)", Scheme),
-            ("data:text/html,x", Scheme),
-            ("file:///etc/passwd", Scheme),
-            ("blob:https://client.example/x", Scheme),
-            ("about:blank", Scheme),
-            ("vbscript:x", Scheme),
-            ("view-source:https://client.example/", Scheme),
-            ("ws://client.example/", Scheme),
-            ("HTTPS://client.example/", Scheme),
-            ("http://client.example/callback", Http),
-            ("http://127.0.0.2/callback", Http),
-            ("http://127.0.0.1.evil.example/callback", Http),
-            ("http://127.1/callback", Http),
-            ("http://2130706433/callback", Http),
-            ("http://localhost.evil.example/callback", Http),
-            ("http://localhost./callback", Http),
-            ("http://LOCALHOST/callback", Http),
-            ("http://localhost:/callback", Http),
-            ("http://0.0.0.0/callback", Http),
-            ("http://[::ffff:127.0.0.1]/callback", Http),
-        ] {
-            assert_eq!(RedirectUri::parse(uri), Err(error), "{uri}");
-        }
-    }
-
-    #[test]
-    fn only_the_port_of_a_loopback_address_may_differ() {
-        let registered = ["http://127.0.0.1/callback", "http://localhost:1/callback", "http://[::1]:1/callback?a=b"];
-        for (registered, asked_for) in registered.into_iter().zip([
-            "http://127.0.0.1:51004/callback",
-            "http://localhost/callback",
-            "http://[::1]:65535/callback?a=b",
-        ]) {
-            assert!(same(registered, registered) && same(registered, asked_for), "{asked_for}");
-        }
-        for (registered, asked_for) in [
-            ("http://127.0.0.1/callback", "http://localhost/callback"),
-            ("http://127.0.0.1/callback", "https://127.0.0.1/callback"),
-            ("http://127.0.0.1/callback", "http://127.0.0.1:1/callback/"),
-            ("http://127.0.0.1/callback", "http://127.0.0.1:1/callback?x"),
-            ("http://127.0.0.1/callback", "http://127.0.0.1:1/callback#x"),
-            ("http://127.0.0.1/callback", "http://127.0.0.1:x/callback"),
-            ("http://127.0.0.1/callback", "http://127.0.0.1:+1/callback"),
-            ("http://127.0.0.1/callback", "http://127.0.0.1:99999/callback"),
-            ("http://127.0.0.1/callback", "http://127.0.0.1:1@evil.example/callback"),
-            ("http://127.0.0.1/callback", "http://127.0.0.1.evil.example/callback"),
-            ("http://127.0.0.1/callback", "http://127.0.0.1\\@evil.example/callback"),
-            ("https://client.example/callback", "https://client.example:443/callback"),
-            ("https://client.example/callback", "https://client.example/Callback"),
-            ("https://client.example/callback", "https://client.example/callback/"),
-            ("https://localhost/callback", "https://localhost:1/callback"),
-        ] {
-            assert!(!same(registered, asked_for), "{asked_for}");
-        }
-    }
-}
+mod tests;
