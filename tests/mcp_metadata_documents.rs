@@ -402,3 +402,20 @@ async fn what_is_no_url_of_a_document_is_not_asked() {
     assert_eq!(authorize(&off, &good).await.status, StatusCode::BAD_REQUEST);
     assert_eq!(host.requests(), 0);
 }
+
+#[tokio::test]
+async fn the_consent_page_says_which_host_vouches_for_a_client() {
+    let host = Host::start().await;
+    let server = host.mcp(&[]).await;
+    let client_id = host.document("/client", &json!({ "client_name": "Nice <b>client" }), &[]);
+    let mut browser = mcp::Browser::default();
+    let asked = browser.get(&mcp::request(&server, &client_id, CALLBACK, &[])).await;
+    let page = browser.get(&onward(&asked)).await;
+    mcp::assert_is_page(&page);
+    let authority = &host.url("")["https://".len()..];
+    let lead = format!("<bdi><strong>{authority}</strong></bdi> wants to use ");
+    for words in [&*lead, "The program is published by", "It calls itself “<bdi>Nice &lt;b&gt;client</bdi>”"] {
+        assert!(page.text().contains(words), "{words:?} is missing: {}", page.text());
+    }
+    assert!(!page.text().contains("Nobody has checked it"), "its host is known");
+}

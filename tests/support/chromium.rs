@@ -17,9 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A browser of its own: its cookies are nobody else's. It ends with the test.
 pub(crate) struct Chromium {
     pub(crate) page: Client,
-    // In the order in which they end.
-    driver: Driver,
     profile: TempDir,
+    _driver: Driver,
 }
 
 impl Chromium {
@@ -52,7 +51,7 @@ impl Chromium {
                 Err(error) => assert!(Instant::now() < end, "Chromium does not start: {error}"),
             }
         };
-        Self { page, driver, profile }
+        Self { page, profile, _driver: driver }
     }
 
     pub(crate) async fn open(&self, url: &str) {
@@ -97,11 +96,16 @@ impl Chromium {
     pub(crate) async fn value(&self, script: &str) -> Value {
         self.page.execute(&format!("return {script}"), Vec::new()).await.unwrap()
     }
+}
 
-    /// What the browser has complained of on its console since it was last asked.
-    pub(crate) async fn console(&self) -> Vec<String> {
-        let _ = &self.profile;
-        Vec::new()
+impl Drop for Chromium {
+    fn drop(&mut self) {
+        // Whoever kills the driver leaves the browser; its number is in the lock on its profile.
+        let lock = std::fs::read_link(self.profile.path().join("SingletonLock")).unwrap_or_default();
+        let id = lock.to_str().and_then(|lock| lock.rsplit_once('-')?.1.parse::<u32>().ok());
+        if let Some(id) = id {
+            let _ = Command::new("sh").args(["-c", "kill -KILL \"$0\"", &id.to_string()]).status();
+        }
     }
 }
 

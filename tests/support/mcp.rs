@@ -163,8 +163,11 @@ pub(crate) async fn start(flags: &[String]) -> Example {
 
 /// Registers a client; what the server says of it.
 pub(crate) async fn register(server: &Example, metadata: &Value) -> Value {
-    let headers = [("content-type", "application/json")];
-    let answer = send("POST", &server.url("/register"), &headers, metadata.to_string()).await;
+    register_at(&server.url("/register"), metadata).await
+}
+
+pub(crate) async fn register_at(endpoint: &str, metadata: &Value) -> Value {
+    let answer = send("POST", endpoint, &[("content-type", "application/json")], metadata.to_string()).await;
     assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text());
     answer.json()
 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod access;
 pub(crate) mod app;
+pub(crate) mod chromium;
 pub(crate) mod clock;
 pub(crate) mod entries;
 #[cfg(feature = "redis")]

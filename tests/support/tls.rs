@@ -1,4 +1,4 @@
-//! A web server that speaks TLS.
+//! Web servers that speak TLS.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,10 +8,12 @@ use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::net::TcpListener;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 /// Where it is, and whether anybody has been there.
@@ -49,6 +51,25 @@ impl TlsServer {
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
+}
+
+/// Takes connections for a name, with a certificate that nobody has reason to trust, and passes them on to a server that
+/// speaks no TLS; until the test ends.
+pub(crate) fn terminate(listener: TcpListener, name: &str, target: SocketAddr) {
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed([name.to_owned()]).unwrap();
+    let acceptor = acceptor(&cert.pem(), &signing_key.serialize_pem());
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let acceptor = acceptor.clone();
+            // Browsers open connections that they do not use, and end them as they like.
+            tokio::spawn(async move {
+                let mut outside = acceptor.accept(stream).await?;
+                let mut inside = TcpStream::connect(target).await?;
+                copy_bidirectional(&mut outside, &mut inside).await
+            });
+        }
+    });
 }
 
 fn acceptor(certificate: &str, key: &str) -> TlsAcceptor {

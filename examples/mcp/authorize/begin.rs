@@ -9,7 +9,7 @@ use super::browser::Browser;
 use super::login::{AtProvider, Login};
 use super::pages::Problem;
 use super::remembered;
-use super::reply::{Reply, redirect};
+use super::reply::{self, Reply, redirect};
 use super::request::Asked;
 use crate::app::App;
 use crate::clients::Client;
@@ -36,7 +36,7 @@ pub(super) async fn begin(
     let reply = Reply { redirect_uri, state };
     match on(&app, &headers, client, reply.clone(), &query).await {
         Ok(response) => Ok(response),
-        Err(error) => Ok(redirect(&reply.error(&app.issuer, &error)?)),
+        Err(error) => Ok(reply::send(&reply.error(&app.issuer, &error)?)),
     }
 }
 

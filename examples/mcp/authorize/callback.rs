@@ -11,7 +11,7 @@ use super::code::{CODE_LIFETIME, Code, Fresh};
 use super::granted::Granted;
 use super::login::AtProvider;
 use super::pages::Problem;
-use super::reply::redirect;
+use super::reply;
 use crate::app::App;
 use crate::error::{OauthError, causes};
 use crate::parameters::Parameters;
@@ -28,7 +28,7 @@ pub(super) async fn callback(
     let browser = Browser::find(&headers, &app.issuer);
     // Whatever comes of it: there is one answer to a log-in.
     let AtProvider { asked, verifier, .. } = AtProvider::take(&app, browser.as_ref(), &state).await?;
-    let reply = asked.reply.clone();
+    let client = asked.reply.clone();
     let fresh = match provider_code(&app, &query) {
         Ok(code) => exchange(&app, code, &verifier).await.map(|(granted, received_at)| Fresh {
             scope: granted.scope.unwrap_or_else(|| asked.scope()),
@@ -45,9 +45,9 @@ pub(super) async fn callback(
         Ok(fresh) => seal(&app, fresh).await,
         Err(error) => Err(error),
     };
-    Ok(redirect(&match code {
-        Ok(code) => reply.code(&app.issuer, &code)?,
-        Err(error) => reply.error(&app.issuer, &error)?,
+    Ok(reply::send(&match code {
+        Ok(code) => client.code(&app.issuer, &code)?,
+        Err(error) => client.error(&app.issuer, &error)?,
     }))
 }
 

@@ -4,6 +4,7 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::pages;
 use crate::error::OauthError;
 use crate::issuer::Issuer;
 use crate::records::Handle;
@@ -40,6 +41,11 @@ impl Reply {
         drop(query);
         Ok(url)
     }
+}
+
+/// Answers a client. Browsers ask, or wait, before they open an app: meanwhile a person needs a page, with a link.
+pub(super) fn send(url: &Url) -> Response {
+    if matches!(url.scheme(), "http" | "https") { redirect(url) } else { pages::onward(url) }
 }
 
 /// Sends the browser on, by GET whatever it came with (RFC 9700 §4.12).

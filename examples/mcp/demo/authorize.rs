@@ -27,7 +27,7 @@ pub(super) async fn ask(State(demo): State<Demo>, RawQuery(query): RawQuery) -> 
     let query = query.unwrap_or_default();
     let parameters = read(&demo, &query)?;
     match wanted(&parameters) {
-        Ok(wanted) => Ok(page::log_in(&wanted.scope, &query, &demo.redirect_uri, StatusCode::OK)),
+        Ok(wanted) => Ok(page::log_in(&wanted.scope, &query, StatusCode::OK)),
         Err(error) => Ok(back(&demo, &parameters, Err(error))),
     }
 }
@@ -49,7 +49,7 @@ pub(super) async fn log_in(
     }
     let user = form.get("other").or_else(|| form.get("user")).map(str::trim).unwrap_or_default();
     if user.is_empty() || user.len() > LONGEST_NAME || user.chars().any(char::is_control) {
-        return Ok(page::log_in(&wanted.scope, &query, &demo.redirect_uri, StatusCode::BAD_REQUEST));
+        return Ok(page::log_in(&wanted.scope, &query, StatusCode::BAD_REQUEST));
     }
     let code = Code {
         client: CLIENT,

@@ -4,7 +4,6 @@ use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY};
 use axum::response::{Html, IntoResponse, Response};
 use maud::{DOCTYPE, PreEscaped, html};
-use url::Url;
 
 const USERS: [&str; 2] = ["ada", "grace"];
 
@@ -18,7 +17,7 @@ button { margin: 1rem .5rem 0 0; }
 ";
 
 /// The page; what is chosen there is posted to the same address.
-pub(super) fn log_in(scope: &str, query: &str, redirect_uri: &str, status: StatusCode) -> Response {
+pub(super) fn log_in(scope: &str, query: &str, status: StatusCode) -> Response {
     let refused = status.is_client_error();
     let page = html! {
         (DOCTYPE)
@@ -55,11 +54,8 @@ pub(super) fn log_in(scope: &str, query: &str, redirect_uri: &str, status: Statu
             }
         }
     };
-    // Chromium applies form-action to the redirect that answers the form as well.
-    let origin = Url::parse(redirect_uri).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
-    let policy = format!(
-        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self' {origin}; frame-ancestors 'none'; base-uri 'none'"
-    );
-    let headers = [(CACHE_CONTROL, "no-store".to_owned()), (CONTENT_SECURITY_POLICY, policy)];
+    // No `form-action`: Chromium applies it to all redirects that follow upon the form, down to the client of the server.
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'";
+    let headers = [(CACHE_CONTROL, "no-store"), (CONTENT_SECURITY_POLICY, policy)];
     (status, headers, Html(page.into_string())).into_response()
 }

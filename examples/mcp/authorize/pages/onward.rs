@@ -11,19 +11,18 @@ use crate::authorize::remembered::is_loopback;
 
 /// Sends the browser on by itself, and by a link where it does not go: it may ask before it opens another program.
 pub(in crate::authorize) fn onward(url: &Url) -> Response {
-    let place = match (url.scheme(), url.host_str()) {
-        ("http" | "https", Some(_)) if is_loopback(url) => "the program on your computer".to_owned(),
-        ("http" | "https", Some(host)) => host.to_owned(),
-        _ => "the program on your device".to_owned(),
+    let host = url.host_str().filter(|_| matches!(url.scheme(), "http" | "https") && !is_loopback(url));
+    let content = html! {
+        p {
+            "You are being sent on to "
+            @match host {
+                Some(host) => { bdi { strong { (host) } } "." },
+                None => "the program that you want to connect. When it has taken over, you can close this page.",
+            }
+        }
+        p { a class="button" href=(url) { "Go there now" } }
     };
-    let mut response = page(
-        StatusCode::OK,
-        "One moment",
-        &html! {
-            p { "You are being sent on to " bdi { strong { (place) } } "." }
-            p { a class="button" href=(url) { "Go there now" } }
-        },
-    );
+    let mut response = page(StatusCode::OK, "One moment", &content);
     // Not in quotes: then it would end at one in the URL.
     if let Ok(mut refresh) = HeaderValue::try_from(format!("0;url={url}")) {
         refresh.set_sensitive(true);

@@ -42,8 +42,8 @@ impl Problem {
 
     pub(in crate::authorize) fn bad_redirect(uri: &str) -> Self {
         let uri: String = uri.chars().take(200).collect();
-        let what = format!("You would be sent to an address that this program has not registered: {uri}");
-        let advice = "Nothing has been sent there. In that program, remove this server and add it again. If somebody else sent \
+        let what = format!("Nothing was sent: this program has not registered the address that you would go to, {uri}");
+        let advice = "In that program, remove this server and add it again. If somebody else sent \
                       you a link to this page, close it: they may be trying to get at your account.";
         Self::new(StatusCode::BAD_REQUEST, "You cannot be sent there", what, advice)
     }
