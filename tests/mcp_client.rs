@@ -1,16 +1,11 @@
 //! The example `mcp` through the client of rmcp, which does all of OAuth by itself: what real clients of MCP do.
 
-#[path = "support/redis/certificates.rs"]
-#[allow(dead_code, reason = "other tests need a client's certificate too")]
-mod certificates;
 mod support;
 
 use std::sync::Once;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::Router;
 use axum::http::StatusCode;
-use axum::routing::get;
 use oauth2::TokenResponse as _;
 use rmcp::model::CallToolRequestParams;
 use rmcp::service::RunningService;
@@ -24,13 +19,12 @@ use rmcp::{RoleClient, ServiceExt as _};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use self::certificates::Certificates;
+use self::support::documents::DocumentHost;
 use self::support::http::send;
 use self::support::identity::{Identity, Manners};
 use self::support::mcp::{self, Browser, onward, query};
 use self::support::mcp_client::{REDIRECT, call};
 use self::support::process::Example;
-use self::support::tls::TlsServer;
 
 type Client = RunningService<RoleClient, ()>;
 
@@ -255,18 +249,10 @@ async fn twenty_calls_of_one_client_refresh_once() {
 
 #[tokio::test]
 async fn a_client_with_a_document_registers_nowhere() {
-    let certificates = Certificates::generate();
-    let (identity, own) = (&certificates.server, Identity::start().await);
-    let document = std::sync::Arc::new(std::sync::OnceLock::<Value>::new());
-    let served = std::sync::Arc::clone(&document);
-    let router = Router::new().route("/client.json", get(async move || axum::Json(served.get().cloned())));
-    let host = TlsServer::start(&identity.certificate, &identity.key, router).await;
-    let client_id = format!("https://localhost:{}/client.json", host.addr.port());
-    document.set(json!({ "client_id": client_id, "client_name": "rmcp", "redirect_uris": [REDIRECT] })).unwrap();
-
-    let ca = certificates.file("ca.pem").display().to_string();
-    let flags = ["--metadata-loopback".into(), "--metadata-ca".into(), ca];
-    let server = mcp::start(&[own.flags(), flags.to_vec()].concat()).await;
+    let (host, identity) = (DocumentHost::start().await, Identity::start().await);
+    let client_id = host.document("/client.json", &json!({ "redirect_uris": [REDIRECT] }), &[]);
+    let flags = identity.flags();
+    let server = host.mcp(&flags.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let mut state =
         begin(&server, AuthorizationRequest::new(REDIRECT).with_client_metadata_url(client_id.clone())).await;
     let url = state.get_authorization_url().await.unwrap();
@@ -277,5 +263,5 @@ async fn a_client_with_a_document_registers_nowhere() {
     let client = connect(server.url("/mcp"), state).await.unwrap();
     assert_eq!(tool(&client, "whoami").await.unwrap()["client_id"], client_id.as_str());
     session.resume(&server.url("/mcp")).await.refresh_token().await.unwrap();
-    assert_eq!(own.counts().refreshed, 1);
+    assert_eq!(identity.counts().refreshed, 1);
 }

@@ -5,8 +5,11 @@
 
 pub(crate) mod access;
 pub(crate) mod app;
+#[path = "redis/certificates.rs"]
+pub(crate) mod certificates;
 pub(crate) mod chromium;
 pub(crate) mod clock;
+pub(crate) mod documents;
 pub(crate) mod entries;
 #[cfg(feature = "redis")]
 pub(crate) mod faults;

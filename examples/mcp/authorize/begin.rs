@@ -34,7 +34,7 @@ pub(super) async fn begin(
     let redirect_uri = redirect_uri(&client, &query)?;
     let state = query.one("state").unwrap_or_default().map(str::to_owned);
     let reply = Reply { redirect_uri, state };
-    match on(&app, &headers, client, reply.clone(), &query).await {
+    match proceed(&app, &headers, client, reply.clone(), &query).await {
         Ok(response) => Ok(response),
         Err(error) => Ok(reply::send(&reply.error(&app.issuer, &error)?)),
     }
@@ -69,7 +69,7 @@ fn redirect_uri(client: &Client, query: &Parameters) -> Result<String, Problem> 
 }
 
 /// To the consent page, or past it if the person has agreed before.
-async fn on(
+async fn proceed(
     app: &App,
     headers: &HeaderMap,
     client: Client,
@@ -85,7 +85,7 @@ async fn on(
     }
     let browser = Browser::new()?;
     let mut response = to_consent(app, &browser, client, asked).await?;
-    browser.remember(&app.issuer, None, &mut response);
+    browser.set_cookie(&app.issuer, None, &mut response);
     Ok(response)
 }
 

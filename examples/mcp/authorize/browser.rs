@@ -39,7 +39,7 @@ impl Browser {
     }
 
     /// Adds the cookie to a response: to be kept for so long, or until the browser is closed.
-    pub(super) fn remember(&self, issuer: &Issuer, keep: Option<Duration>, response: &mut Response) {
+    pub(super) fn set_cookie(&self, issuer: &Issuer, keep: Option<Duration>, response: &mut Response) {
         let (name, secure) = (cookie_name(issuer), if issuer.is_https() { "; Secure" } else { "" });
         let keep = keep.map(|keep| format!("; Max-Age={}", keep.as_secs())).unwrap_or_default();
         // `Lax`: it has to come along when the provider sends the browser back.

@@ -12,6 +12,7 @@ use super::granted::Granted;
 use super::login::AtProvider;
 use super::pages::Problem;
 use super::reply;
+use super::request::Asked;
 use crate::app::App;
 use crate::error::{OauthError, causes};
 use crate::parameters::Parameters;
@@ -29,26 +30,27 @@ pub(super) async fn callback(
     // Whatever comes of it: there is one answer to a log-in.
     let AtProvider { asked, verifier, .. } = AtProvider::take(&app, browser.as_ref(), &state).await?;
     let client = asked.reply.clone();
-    let fresh = match provider_code(&app, &query) {
-        Ok(code) => exchange(&app, code, &verifier).await.map(|(granted, received_at)| Fresh {
-            scope: granted.scope.unwrap_or_else(|| asked.scope()),
-            client_id: asked.client_id,
-            redirect_uri: asked.reply.redirect_uri,
-            code_challenge: asked.code_challenge,
-            resource: asked.resource,
-            answer: granted.answer,
-            received_at,
-        }),
-        Err(error) => Err(error),
-    };
-    let code = match fresh {
-        Ok(fresh) => seal(&app, fresh).await,
-        Err(error) => Err(error),
-    };
-    Ok(reply::send(&match code {
+    Ok(reply::send(&match code(&app, &query, asked, &verifier).await {
         Ok(code) => client.code(&app.issuer, &code)?,
         Err(error) => client.error(&app.issuer, &error)?,
     }))
+}
+
+/// A code for the client, for that of the provider.
+async fn code(app: &App, query: &Parameters, asked: Asked, verifier: &str) -> Result<Handle, OauthError> {
+    let (granted, received_at) = exchange(app, provider_code(app, query)?, verifier).await?;
+    let fresh = Fresh {
+        scope: granted.scope.unwrap_or_else(|| asked.scope()),
+        client_id: asked.client_id,
+        redirect_uri: asked.reply.redirect_uri,
+        code_challenge: asked.code_challenge,
+        resource: asked.resource,
+        answer: granted.answer,
+        received_at,
+    };
+    let code = Handle::random()?;
+    app.records.seal(Kind::Code, &code, &Code::Fresh(fresh), CODE_LIFETIME).await?;
+    Ok(code)
 }
 
 /// The code in the answer of the provider, if it is its answer and holds one.
@@ -96,12 +98,6 @@ async fn exchange(app: &App, code: &str, verifier: &str) -> Result<(Granted, u64
     Ok((granted, asked_at))
 }
 
-async fn seal(app: &App, fresh: Fresh) -> Result<Handle, OauthError> {
-    let code = Handle::random()?;
-    app.records.seal(Kind::Code, &code, &Code::Fresh(fresh), CODE_LIFETIME).await?;
-    Ok(code)
-}
-
 /// What the client is told of a failure at the provider: nothing that came from there.
 fn at_provider(code: &'static str) -> OauthError {
     OauthError::new(code, "the log-in failed at the identity provider")
@@ -109,5 +105,5 @@ fn at_provider(code: &'static str) -> OauthError {
 
 /// For the log, which is no place for as much as somebody likes to send; it escapes what it must.
 fn shortened(text: &str) -> &str {
-    text.get(..64).unwrap_or(if text.len() < 64 { text } else { "(too long)" })
+    if text.len() <= 64 { text } else { "(too long)" }
 }

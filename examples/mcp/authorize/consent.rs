@@ -69,7 +69,7 @@ pub(super) async fn answer(
     };
     let mut response = pages::onward(&Login::answer(&app, &browser, &handle, login, url).await?);
     if keep.is_some() {
-        browser.remember(&app.issuer, keep, &mut response);
+        browser.set_cookie(&app.issuer, keep, &mut response);
     }
     Ok(response)
 }

@@ -14,7 +14,7 @@ use crate::records::Handle;
 
 pub(in crate::authorize) fn consent(app: &App, login: &Login, handle: &Handle, token: &Handle) -> Response {
     let (client, asked) = (&login.client, &login.asked);
-    let name = Name::of(client);
+    let name = Name::of(client, &asked.reply.redirect_uri);
     let here = app.issuer.authority();
     let provider = &app.provider.settings().authorization_endpoint;
     let provider = host(provider.as_str()).unwrap_or_default();
@@ -70,16 +70,19 @@ enum Name {
         host: String,
         says: Option<String>,
     },
+    /// The same of a client that is answered on the person's device, where any program can name this document.
+    Claimed(String),
     /// What it says itself.
     Own(String),
     None,
 }
 
 impl Name {
-    fn of(client: &Client) -> Self {
+    fn of(client: &Client, redirect_uri: &str) -> Self {
         let says = client.client_name.as_deref().map(tame).filter(|name| !name.is_empty());
         match (host(&client.client_id), says) {
-            (Some(host), says) => Self::Host { host, says },
+            (Some(host), says) if remembered::may_be(client, redirect_uri) => Self::Host { host, says },
+            (Some(host), _) => Self::Claimed(host),
             (None, Some(says)) => Self::Own(says),
             (None, None) => Self::None,
         }
@@ -89,10 +92,11 @@ impl Name {
         html! {
             p {
                 @match self {
-                    Self::Host { host, says: Some(says) } => {
-                        "The program is published by " bdi { (host) } ". It calls itself “" bdi { (says) } "”."
+                    Self::Host { host, says } => {
+                        "The program is published by " bdi { (host) } "."
+                        @if let Some(says) = says { " It calls itself “" bdi { (says) } "”." }
                     }
-                    Self::Host { host, says: None } => { "The program is published by " bdi { (host) } "." },
+                    Self::Claimed(_) => "There is such a program, but any program on this device can pass itself off as it.",
                     Self::Own(_) => "That is what the program calls itself. Nobody has checked it.",
                     Self::None => "It has not said what it is called.",
                 }
@@ -106,6 +110,7 @@ impl maud::Render for Name {
         html! {
             @match self {
                 Self::Host { host, .. } => bdi { strong { (host) } },
+                Self::Claimed(host) => { "A program that says it comes from " bdi { strong { (host) } } },
                 Self::Own(name) => { "A program that calls itself “" bdi { strong { (name) } } "”" },
                 Self::None => "A program without a name",
             }
