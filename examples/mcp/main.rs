@@ -8,6 +8,8 @@
 //! cargo run --example mcp            # with a demo identity provider: connect a client to http://127.0.0.1:8000/mcp
 //! cargo run --example mcp -- --help
 //! ```
+//!
+//! `examples/mcp.md` says how to set it up with a provider, and how to connect clients.
 
 mod app;
 mod authorize;

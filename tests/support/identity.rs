@@ -193,7 +193,8 @@ impl Inner {
         answer.to_string().into_response()
     }
 
-    fn authenticate(&self, headers: &HeaderMap, form: &Pairs) -> Result<(), Response> {
+    /// The answer to whoever is not the one client.
+    fn refuse(&self, headers: &HeaderMap, form: &Pairs) -> Option<Response> {
         let encoded = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
         let pair = format!("{}:{}", encoded(PROVIDER_CLIENT), encoded(PROVIDER_SECRET));
         let basic = format!("Basic {}", STANDARD.encode(pair));
@@ -206,7 +207,7 @@ impl Inner {
                 && one(form, "client_id").is_none()
                 && one(form, "client_secret").is_none()
         };
-        if right { Ok(()) } else { Err(error(StatusCode::UNAUTHORIZED, "invalid_client")) }
+        (!right).then(|| error(StatusCode::UNAUTHORIZED, "invalid_client"))
     }
 }
 
@@ -228,7 +229,7 @@ async fn token(State(inner): Shared, headers: HeaderMap, body: Bytes) -> Respons
     let form: Pairs = url::form_urlencoded::parse(&body).into_owned().collect();
     let mut inner = inner.lock().unwrap();
     inner.forms.push(form.clone());
-    if let Err(response) = inner.authenticate(&headers, &form) {
+    if let Some(response) = inner.refuse(&headers, &form) {
         return response;
     }
     match one(&form, "grant_type") {
@@ -274,7 +275,7 @@ async fn revoke(State(inner): Shared, headers: HeaderMap, body: Bytes) -> Respon
     let form: Pairs = url::form_urlencoded::parse(&body).into_owned().collect();
     let mut inner = inner.lock().unwrap();
     inner.forms.push(form.clone());
-    if let Err(response) = inner.authenticate(&headers, &form) {
+    if let Some(response) = inner.refuse(&headers, &form) {
         return response;
     }
     inner.counts.revoked += 1;

@@ -344,7 +344,7 @@ pub(crate) fn form(page: &Answer) -> (String, Pairs) {
     let page = page.text();
     let attribute = |tag: &str, name: &str| {
         let (_, value) = tag.split_once(&format!("{name}=\""))?;
-        Some(value.split_once('"')?.0.to_owned())
+        Some(unescaped(value.split_once('"')?.0))
     };
     let (_, rest) = page.split_once("<form").expect("a form");
     let (tag, rest) = rest.split_once('>').unwrap();
@@ -352,4 +352,10 @@ pub(crate) fn form(page: &Answer) -> (String, Pairs) {
     let hidden = inputs.filter(|input| input.contains("type=\"hidden\""));
     let fields = hidden.map(|input| (attribute(input, "name").unwrap(), attribute(input, "value").unwrap())).collect();
     (attribute(tag, "action").unwrap(), fields)
+}
+
+/// What a browser makes of the value of an attribute.
+fn unescaped(value: &str) -> String {
+    let pairs = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];
+    pairs.iter().fold(value.to_owned(), |value, (escape, character)| value.replace(escape, character))
 }

@@ -1,6 +1,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
+
 use crate::flags::seconds;
 
 /// How the demo identity provider behaves, which is there if no other one is configured.
@@ -16,7 +18,7 @@ pub(crate) struct DemoFlags {
     pub(crate) demo_access_lifetime: Duration,
 
     /// It does not say how long they live
-    #[arg(long, env = "MCP_DEMO_NO_EXPIRES_IN")]
+    #[arg(long, env = "MCP_DEMO_NO_EXPIRES_IN", value_parser = BoolishValueParser::new())]
     pub(crate) demo_no_expires_in: bool,
 
     /// It says that its refresh tokens live so long [default: it does not say]
@@ -24,6 +26,6 @@ pub(crate) struct DemoFlags {
     pub(crate) demo_refresh_lifetime: Option<Duration>,
 
     /// Its refresh tokens stay the same
-    #[arg(long, env = "MCP_DEMO_NO_ROTATION")]
+    #[arg(long, env = "MCP_DEMO_NO_ROTATION", value_parser = BoolishValueParser::new())]
     pub(crate) demo_no_rotation: bool,
 }

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use tower_oauth_refresh::{RefreshLayerBuilder, Store};
 
 use crate::flags::seconds;
@@ -29,7 +30,7 @@ pub(crate) struct SessionFlags {
     pub(crate) rotation_timeout: Duration,
 
     /// Neither repeated answers nor recovery: any old token ends its session
-    #[arg(long, env = "MCP_STRICT")]
+    #[arg(long, env = "MCP_STRICT", value_parser = BoolishValueParser::new())]
     strict: bool,
 }
 
