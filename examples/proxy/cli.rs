@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::num::ParseIntError;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
-use tower_oauth_refresh::{AccessLayerBuilder, ConfigError, RefreshLayerBuilder, Store};
+use clap::builder::BoolishValueParser;
+use tower_oauth_refresh::{AccessLayerBuilder, RefreshLayerBuilder, Store};
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::flags::{level, seconds};
+use crate::logging::LogFormat;
 use crate::prefix::Prefix;
 use crate::rules::{Rule, rules};
 use crate::store::{Cache, StoreChoice};
@@ -144,12 +146,6 @@ pub(crate) struct Cli {
     pub(crate) log_level: LevelFilter,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum LogFormat {
-    Text,
-    Json,
-}
-
 impl Cli {
     /// What no single flag shows.
     pub(crate) fn check(&self) -> Result<(), String> {
@@ -268,42 +264,7 @@ impl Cli {
     }
 }
 
-/// What the layer has against its settings, by the names of the flags.
-pub(crate) fn config_error(error: &ConfigError) -> String {
-    let flag = |setting: &str| format!("--{}", setting.replace('_', "-"));
-    match error {
-        ConfigError::Path { setting, path } => format!("{}: {path:?} is not a path such as /token", flag(setting)),
-        ConfigError::SamePath { settings: [one, other], path } => {
-            format!("{} and {} are both {path:?}", flag(one), flag(other))
-        }
-        ConfigError::Duration(setting) => format!("{} must be more than 0 and at most a hundred years", flag(setting)),
-        ConfigError::RotationTimeout => "--rotation-timeout must be at most an hour (3600)".into(),
-        ConfigError::RecoveryWithinRetry => "--recovery-window must be 0 or longer than --retry-window".into(),
-        ConfigError::StrictWithWindow => "--strict allows neither a --retry-window nor a --recovery-window".into(),
-        ConfigError::IdTokenWithoutReference => "--keep-id-token needs --reference-access-tokens".into(),
-        ConfigError::Scope(scope) => format!("--resource-scope: {scope:?} is not a scope"),
-        ConfigError::Uri { setting, uri } => format!("{}: {uri:?} is not a URI such as https://a/b", flag(setting)),
-        ConfigError::CacheTtl => "--cache-ttl must be at most a day (86400) with --resource-prefix".into(),
-        other => other.to_string(),
-    }
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let not = || "not a number of seconds".to_owned();
-    // Digits only: `inf`, `1e9` and `-1` are numbers too.
-    if !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
-        return Err(not());
-    }
-    let seconds = text.parse::<f64>().map_err(|_| not())?;
-    Duration::try_from_secs_f64(seconds).map_err(|_| "too many seconds".to_owned())
-}
-
 fn unix_time(text: &str) -> Result<SystemTime, String> {
     let seconds = text.parse::<u64>().map_err(|error: ParseIntError| format!("not seconds since 1970: {error}"))?;
     UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).ok_or_else(|| "too far away".to_owned())
-}
-
-fn level() -> impl TypedValueParser<Value = LevelFilter> {
-    PossibleValuesParser::new(["off", "error", "warn", "info", "debug", "trace"])
-        .try_map(|level| level.parse::<LevelFilter>())
 }

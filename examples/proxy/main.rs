@@ -14,15 +14,18 @@ mod cli;
 mod connect;
 mod demo;
 mod discovery;
+mod flags;
 mod forward;
 mod headers;
 mod logging;
+mod metered;
 mod metrics;
 mod prefix;
 mod resources;
 mod rules;
 mod server;
 mod shutdown;
+#[path = "../store/mod.rs"]
 mod store;
 mod upstream;
 
@@ -43,11 +46,12 @@ use tower_oauth_refresh::{RefreshLayer, Store};
 use crate::cli::Cli;
 use crate::discovery::Discovery;
 use crate::forward::Forward;
+use crate::metered::Metered;
 use crate::metrics::{Metrics, Scrape};
 use crate::resources::Resources;
 use crate::server::Server;
 use crate::shutdown::Signals;
-use crate::store::{Metered, StoreChoice};
+use crate::store::{OpenError, StoreChoice};
 use crate::upstream::{PublicUrl, Upstream};
 
 /// What a rotation allocates is much, small and short-lived.
@@ -89,14 +93,14 @@ impl<E: Into<Box<dyn Error>>> From<E> for Failure {
 
 fn start(cli: &Cli) -> Result<(), Failure> {
     let store = cli.check().and_then(|()| cli.store()).map_err(Failure::Usage)?;
-    logging::init(cli.log_format, cli.log_level)?;
+    logging::init("proxy", cli.log_format, cli.log_level)?;
     let (metrics, exporter) = match cli.admin {
         Some(_) => Metrics::prometheus().map(|(metrics, exporter)| (metrics, Some(exporter)))?,
         None => Default::default(),
     };
     let runtime = runtime()?;
     let result = runtime.block_on(async {
-        let opened = store.open(cli.cache()).await?;
+        let opened = store.open(cli.cache()).await.map_err(opening)?;
         let admin = exporter.map(|exporter| exporter.over(opened.clone()));
         let layer = layer(cli, opened, &metrics)?;
         serve(cli, layer, &store, metrics, admin).await
@@ -106,11 +110,18 @@ fn start(cli: &Cli) -> Result<(), Failure> {
     result
 }
 
+fn opening(error: OpenError) -> Failure {
+    match error {
+        OpenError::Usage(message) => Failure::Usage(message),
+        error => Failure::Other(error.into()),
+    }
+}
+
 fn layer<S: Store>(cli: &Cli, store: S, metrics: &Metrics) -> Result<RefreshLayer<Metered<S>>, Failure> {
     let builder = RefreshLayer::builder(Metered::new(store, metrics.clone()));
     let metrics = metrics.clone();
     let builder = cli.configure(builder).on_event(move |event| metrics.event(event));
-    builder.build().map_err(|error| Failure::Usage(cli::config_error(&error)))
+    builder.build().map_err(|error| Failure::Usage(flags::config_error(&error)))
 }
 
 fn resources<S: Store>(cli: &Cli, layer: &RefreshLayer<S>) -> Result<Resources<S>, Failure> {
@@ -120,7 +131,7 @@ fn resources<S: Store>(cli: &Cli, layer: &RefreshLayer<S>) -> Result<Resources<S
     }
     let access = cli.configure_access(layer.access()).build();
     let resources = access.and_then(|access| Resources::below(rules, &access));
-    resources.map_err(|error| Failure::Usage(cli::config_error(&error)))
+    resources.map_err(|error| Failure::Usage(flags::config_error(&error)))
 }
 
 /// One thread if there is one processor: what wakes up others is not for nothing.

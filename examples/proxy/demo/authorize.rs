@@ -7,22 +7,25 @@ use axum::response::{IntoResponse, Response};
 use url::{Host, Url};
 
 use super::Demo;
-use super::client::{self, OauthError, Parameters};
+use super::client::{OauthError, Parameters};
+use super::clients;
 use super::state::Code;
 
+const USER: &str = "demo-user";
 const SCOPES: [&str; 2] = ["profile", "email"];
 
 /// Sends the user, who is logged in and agrees to everything, back to the client with a code.
 pub(super) async fn authorize(State(demo): State<Demo>, RawQuery(query): RawQuery) -> Result<Response, OauthError> {
     let query = Parameters::parse(query.unwrap_or_default().as_bytes())?;
-    let client = query.get("client_id").and_then(client::known);
+    let client = query.get("client_id").and_then(clients::known);
     let client = client.ok_or(OauthError("invalid_request", "unknown client"))?;
     // Whatever is wrong with these two is not told to the address that they name (RFC 6749 §4.1.2.1).
     let redirect_uri = query.need("redirect_uri")?;
     let mut target = loopback(redirect_uri).ok_or(OauthError("invalid_request", "redirect_uri is not registered"))?;
     let code = match read(&query) {
         Ok((challenge, scope)) => {
-            demo.sessions.add_code(Code { client, redirect_uri: redirect_uri.to_owned(), challenge, scope })
+            let (user, redirect_uri) = (USER.to_owned(), redirect_uri.to_owned());
+            demo.sessions.add_code(Code { client, user, redirect_uri, challenge, scope })
         }
         Err(error) => Err(error),
     };

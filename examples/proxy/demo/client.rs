@@ -1,4 +1,4 @@
-//! The clients of the demo, and how they say who they are.
+//! What clients send, and how they say who they are.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -7,11 +7,9 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
-use subtle::ConstantTimeEq as _;
 
-pub(super) const PUBLIC: &str = "demo";
-pub(super) const CONFIDENTIAL: &str = "demo-confidential";
-pub(super) const SECRET: &str = "demo-secret";
+/// Whoever is not who he says.
+pub(super) const WRONG: OauthError = OauthError("invalid_client", "unknown client or wrong secret");
 
 /// An error of RFC 6749 §5.2.
 #[derive(Debug)]
@@ -50,25 +48,18 @@ impl Parameters {
     }
 }
 
-/// The client that a name stands for.
-pub(super) fn known(client_id: &str) -> Option<&'static str> {
-    [PUBLIC, CONFIDENTIAL].into_iter().find(|known| *known == client_id)
-}
-
-/// Who sends a request to the token or revocation endpoint: by HTTP Basic or by the form.
-pub(super) fn authenticate(headers: &HeaderMap, form: &Parameters) -> Result<&'static str, OauthError> {
-    let wrong = || OauthError("invalid_client", "unknown client or wrong secret");
-    let basic = headers.get(AUTHORIZATION).map(|value| basic(value.as_bytes()).ok_or_else(wrong)).transpose()?;
-    let (client_id, secret) = match &basic {
-        Some((client_id, secret)) => (Some(client_id.as_str()), Some(secret.as_str())),
-        None => (form.get("client_id"), form.get("client_secret")),
-    };
-    let client = client_id.and_then(known).ok_or_else(wrong)?;
-    let right = match secret {
-        None => client == PUBLIC,
-        Some(secret) => client == CONFIDENTIAL && bool::from(secret.as_bytes().ct_eq(SECRET.as_bytes())),
-    };
-    right.then_some(client).ok_or_else(wrong)
+/// Name and secret of whoever sends a request to the token or revocation endpoint: by HTTP Basic or by the form.
+pub(super) fn credentials(
+    headers: &HeaderMap,
+    form: &Parameters,
+) -> Result<(Option<String>, Option<String>), OauthError> {
+    match headers.get(AUTHORIZATION) {
+        Some(value) => {
+            let (client_id, secret) = basic(value.as_bytes()).ok_or(WRONG)?;
+            Ok((Some(client_id), Some(secret)))
+        }
+        None => Ok((form.get("client_id").map(str::to_owned), form.get("client_secret").map(str::to_owned))),
+    }
 }
 
 /// Name and secret, each form-encoded (RFC 6749 §2.3.1).

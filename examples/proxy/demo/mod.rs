@@ -6,6 +6,7 @@
 
 mod authorize;
 mod client;
+mod clients;
 mod script;
 mod state;
 mod token;
@@ -24,7 +25,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 pub(crate) use self::script::session;
-use self::state::Sessions;
+use self::state::{Sessions, Settings};
 
 /// The server, as its handlers see it.
 #[derive(Clone, Debug)]
@@ -37,7 +38,8 @@ struct Demo {
 pub(crate) async fn start() -> io::Result<SocketAddr> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let address = listener.local_addr()?;
-    let demo = Demo { sessions: Arc::default(), issuer: format!("http://{address}").into() };
+    let demo =
+        Demo { sessions: Arc::new(Sessions::new(Settings::default())), issuer: format!("http://{address}").into() };
     let router = Router::new()
         .route("/authorize", get(authorize::authorize))
         .route("/token", post(token::token))
@@ -81,7 +83,7 @@ async fn userinfo(State(demo): State<Demo>, headers: HeaderMap) -> Response {
     };
     match demo.sessions.access(token) {
         Some(access) => {
-            let user = json!({ "sub": "demo-user", "client_id": access.client, "scope": access.scope });
+            let user = json!({ "sub": access.user, "client_id": access.client, "scope": access.scope });
             ([(CACHE_CONTROL, "no-store")], Json(user)).into_response()
         }
         None => (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, r#"Bearer error="invalid_token""#)]).into_response(),

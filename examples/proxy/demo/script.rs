@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::client::{CONFIDENTIAL, PUBLIC, SECRET};
+use super::clients::{CONFIDENTIAL, PUBLIC, SECRET};
 
 /// The pair of RFC 7636, appendix B.
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";

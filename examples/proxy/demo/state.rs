@@ -9,14 +9,32 @@ use moka::sync::Cache;
 
 use super::client::OauthError;
 
-pub(super) const ACCESS_LIFETIME: Duration = Duration::from_secs(300);
 const CODE_LIFETIME: Duration = Duration::from_secs(60);
 const SESSION_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 const MOST: u64 = 10_000;
 
+/// How its tokens are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    pub(super) access_lifetime: Duration,
+    /// Whether it says so.
+    pub(super) expires_in: bool,
+    /// How long it says that refresh tokens live.
+    pub(super) refresh_lifetime: Option<Duration>,
+    /// Whether refresh tokens are good once only.
+    pub(super) rotates: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { access_lifetime: Duration::from_secs(300), expires_in: true, refresh_lifetime: None, rotates: true }
+    }
+}
+
 /// Codes, sessions and access tokens.
 #[derive(Debug)]
 pub(super) struct Sessions {
+    settings: Settings,
     codes: Cache<String, Code>,
     sessions: Cache<String, Arc<Session>>,
     access: Cache<String, Access>,
@@ -26,6 +44,7 @@ pub(super) struct Sessions {
 #[derive(Clone, Debug)]
 pub(super) struct Code {
     pub(super) client: &'static str,
+    pub(super) user: String,
     pub(super) redirect_uri: String,
     pub(super) challenge: String,
     pub(super) scope: String,
@@ -34,6 +53,7 @@ pub(super) struct Code {
 #[derive(Debug)]
 struct Session {
     client: &'static str,
+    user: String,
     scope: String,
     /// The second part of the one refresh token that is good.
     current: Mutex<String>,
@@ -43,6 +63,7 @@ struct Session {
 #[derive(Clone, Debug)]
 pub(super) struct Access {
     pub(super) client: &'static str,
+    pub(super) user: String,
     pub(super) scope: String,
     session: String,
 }
@@ -57,17 +78,20 @@ pub(super) struct Tokens {
 
 const GONE: OauthError = OauthError("invalid_grant", "the grant is invalid, expired or revoked");
 
-impl Default for Sessions {
-    fn default() -> Self {
-        Self { codes: cache(CODE_LIFETIME), sessions: cache(SESSION_LIFETIME), access: cache(ACCESS_LIFETIME) }
-    }
-}
-
 fn cache<V: Clone + Send + Sync + 'static>(lifetime: Duration) -> Cache<String, V> {
     Cache::builder().max_capacity(MOST).time_to_live(lifetime).build()
 }
 
 impl Sessions {
+    pub(super) fn new(settings: Settings) -> Self {
+        let access = cache(settings.access_lifetime);
+        Self { settings, codes: cache(CODE_LIFETIME), sessions: cache(SESSION_LIFETIME), access }
+    }
+
+    pub(super) const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     pub(super) fn add_code(&self, code: Code) -> Result<String, OauthError> {
         let name = random()?;
         self.codes.insert(name.clone(), code);
@@ -79,11 +103,11 @@ impl Sessions {
         self.codes.remove(code).ok_or(GONE)
     }
 
-    pub(super) fn begin(&self, client: &'static str, scope: String) -> Result<Tokens, OauthError> {
+    pub(super) fn begin(&self, client: &'static str, user: String, scope: String) -> Result<Tokens, OauthError> {
         let (id, current) = (random()?, random()?);
-        let session = Arc::new(Session { client, scope: scope.clone(), current: Mutex::new(current.clone()) });
-        self.sessions.insert(id.clone(), session);
-        self.tokens(&id, &current, client, scope)
+        let session = Arc::new(Session { client, user, scope: scope.clone(), current: Mutex::new(current.clone()) });
+        self.sessions.insert(id.clone(), Arc::clone(&session));
+        self.tokens(&id, &current, &session, scope)
     }
 
     /// Exchanges a refresh token; one that was used before ends its session.
@@ -99,13 +123,16 @@ impl Sessions {
             self.sessions.invalidate(id);
             return Err(GONE);
         }
-        *current = random()?;
-        self.tokens(id, &current, client, scope.to_owned())
+        if self.settings.rotates {
+            *current = random()?;
+        }
+        self.tokens(id, &current, &session, scope.to_owned())
     }
 
-    fn tokens(&self, id: &str, current: &str, client: &'static str, scope: String) -> Result<Tokens, OauthError> {
+    fn tokens(&self, id: &str, current: &str, session: &Session, scope: String) -> Result<Tokens, OauthError> {
         let access = random()?;
-        self.access.insert(access.clone(), Access { client, scope: scope.clone(), session: id.to_owned() });
+        let (client, user) = (session.client, session.user.clone());
+        self.access.insert(access.clone(), Access { client, user, scope: scope.clone(), session: id.to_owned() });
         Ok(Tokens { access, refresh: format!("{id}.{current}"), scope })
     }
 

@@ -12,8 +12,8 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::Demo;
-use super::client::{OauthError, Parameters, authenticate};
-use super::state::ACCESS_LIFETIME;
+use super::client::{OauthError, Parameters};
+use super::clients::authenticate;
 
 pub(super) async fn token(State(demo): State<Demo>, headers: HeaderMap, body: Bytes) -> Result<Response, OauthError> {
     let form = form(&headers, &body)?;
@@ -25,18 +25,24 @@ pub(super) async fn token(State(demo): State<Demo>, headers: HeaderMap, body: By
             if code.client != client || code.redirect_uri != form.need("redirect_uri")? || code.challenge != verifier {
                 return Err(OauthError("invalid_grant", "the code was not issued for this request"));
             }
-            demo.sessions.begin(client, code.scope)?
+            demo.sessions.begin(client, code.user, code.scope)?
         }
         "refresh_token" => demo.sessions.refresh(form.need("refresh_token")?, client, form.get("scope"))?,
         _ => return Err(OauthError("unsupported_grant_type", "authorization_code or refresh_token")),
     };
-    let answer = json!({
+    let settings = demo.sessions.settings();
+    let mut answer = json!({
         "access_token": tokens.access,
         "token_type": "Bearer",
-        "expires_in": ACCESS_LIFETIME.as_secs(),
         "refresh_token": tokens.refresh,
         "scope": tokens.scope,
     });
+    if settings.expires_in {
+        answer["expires_in"] = settings.access_lifetime.as_secs().into();
+    }
+    if let Some(lifetime) = settings.refresh_lifetime {
+        answer["refresh_expires_in"] = lifetime.as_secs().into();
+    }
     Ok(([(CACHE_CONTROL, "no-store")], Json(answer)).into_response())
 }
 

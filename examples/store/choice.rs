@@ -1,5 +1,6 @@
 //! The store that `--store` names.
 
+use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -8,13 +9,12 @@ use std::time::Duration;
 use tower_oauth_refresh::MemoryStore;
 #[cfg(feature = "redb")]
 use tower_oauth_refresh::RedbStore;
+#[cfg(feature = "redb")]
+use tower_oauth_refresh::store::RedbOpenError;
 #[cfg(feature = "redis")]
 use tower_oauth_refresh::{RedisConnectError, RedisStore, TieredStore};
 
 use super::AnyStore;
-use crate::Failure;
-#[cfg(feature = "redb")]
-use crate::answer::causes;
 
 /// Which store, its address checked as far as that goes without opening it.
 #[derive(Clone, PartialEq, Eq)]
@@ -32,27 +32,40 @@ pub(crate) struct Cache {
     pub(crate) ttl: Duration,
 }
 
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    /// The command line asks for what cannot be.
+    #[error("{0}")]
+    Usage(String),
+    #[cfg(feature = "redb")]
+    #[error("--store redb:{}", .0.display())]
+    File(PathBuf, #[source] RedbOpenError),
+    #[error(transparent)]
+    Other(#[from] Box<dyn Error + Send + Sync>),
+}
+
 impl StoreChoice {
     /// Opens it; within a runtime.
-    pub(crate) async fn open(&self, cache: Cache) -> Result<AnyStore, Failure> {
+    pub(crate) async fn open(&self, cache: Cache) -> Result<AnyStore, OpenError> {
         match self {
             Self::Memory => Ok(AnyStore::Memory(MemoryStore::new())),
             #[cfg(feature = "redis")]
             Self::Redis(url) => {
                 let store = RedisStore::connect(url).await.map_err(|error| match error {
                     RedisConnectError::Url(_) | RedisConnectError::TlsFeature => {
-                        Failure::Usage(format!("--store: {error}"))
+                        OpenError::Usage(format!("--store: {error}"))
                     }
-                    error => Failure::Other(error.into()),
+                    error => OpenError::Other(error.into()),
                 })?;
                 Ok(AnyStore::Redis(TieredStore::builder(store).max_bytes(cache.bytes).ttl(cache.ttl).build()))
             }
             #[cfg(not(feature = "redis"))]
             Self::Redis(_) => Err(self.left_out(cache)),
             #[cfg(feature = "redb")]
-            Self::Redb(path) => RedbStore::open(path)
-                .map(AnyStore::Redb)
-                .map_err(|error| format!("--store redb:{}: {}", path.display(), causes(&error)).into()),
+            Self::Redb(path) => {
+                RedbStore::open(path).map(AnyStore::Redb).map_err(|error| OpenError::File(path.clone(), error))
+            }
             #[cfg(not(feature = "redb"))]
             Self::Redb(_) => Err(self.left_out(cache)),
         }
@@ -60,8 +73,8 @@ impl StoreChoice {
 
     /// What is said where this program was built without the store.
     #[cfg(not(all(feature = "redis", feature = "redb")))]
-    fn left_out(&self, _: Cache) -> Failure {
-        Failure::Usage(format!("--store: `{self}` needs this program to be built with `--all-features`"))
+    fn left_out(&self, _: Cache) -> OpenError {
+        OpenError::Usage(format!("--store: `{self}` needs this program to be built with `--all-features`"))
     }
 }
 

@@ -1,0 +1,154 @@
+//! The server, put together.
+
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+use tower_oauth_refresh::{AccessLayer, RefreshLayer};
+
+use crate::cli::{Cli, TokenUse};
+use crate::clients::Clients;
+use crate::cors::with_cors;
+use crate::error::OauthError;
+use crate::flags::config_error;
+use crate::issuer::Issuer;
+use crate::provider::Provider;
+use crate::records::Records;
+use crate::shutdown::Signals;
+use crate::store::AnyStore;
+use crate::{Failure, authorize, demo, discovery, error, hardening, mcp, register, server, token};
+
+/// Of the body of a request, at most; the MCP endpoint has a limit of its own.
+const MOST_BYTES: usize = 64 << 10;
+
+/// How long requests under way have at a shutdown.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// What a rotation needs beyond twice its time-out: to reach the store, again and again if that fails.
+const DRAIN_MARGIN: Duration = Duration::from_secs(15);
+
+/// What the handlers work with.
+#[derive(Clone, Debug)]
+pub(crate) struct App(Arc<State>);
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) issuer: Issuer,
+    /// What clients may ask for, and get if they ask for nothing.
+    pub(crate) scopes: Vec<String>,
+    pub(crate) records: Records,
+    pub(crate) clients: Clients,
+    pub(crate) provider: Provider,
+    pub(crate) refresh: RefreshLayer<AnyStore>,
+}
+
+impl Deref for App {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.0
+    }
+}
+
+/// Serves until a signal ends it.
+pub(crate) async fn serve(cli: &Cli, store: AnyStore) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
+    let listener = bind("--listen", cli.listen).await?;
+    let listen = listener.local_addr()?;
+    let issuer = match &cli.public_url {
+        Some(url) => url.clone(),
+        None => format!("http://{listen}").parse()?,
+    };
+    let settings = match cli.provider().map_err(Failure::Usage)? {
+        Some(settings) => settings,
+        None => demo::start(&cli.demo, bind("--demo-listen", cli.demo.demo_listen).await?, &issuer)?,
+    };
+    let (refresh, access) = layers(cli, store.clone(), &issuer)?;
+    let records = Records::new(store);
+    let app = App(Arc::new(State {
+        issuer,
+        scopes: cli.scopes(),
+        clients: Clients::new(&records, &cli.clients, cli.scopes())?,
+        records,
+        provider: Provider::new(settings)?,
+        refresh: refresh.clone(),
+    }));
+    let endpoint = mcp::endpoint(&cli.endpoint, &app, listen)?;
+    let router = router(&app, endpoint.router.clone().layer(access));
+    tracing::info!(issuer = %app.issuer, "listening on http://{listen}");
+
+    let connections = server::run(router, listener, signals.next()).await;
+    tracing::info!("shutting down");
+    endpoint.end();
+    tokio::select! {
+        result = finish(connections, refresh, cli.sessions.rotation_timeout) => result,
+        () = signals.next() => Err("a second signal: what was under way may be lost".into()),
+    }
+}
+
+/// The layer over the token routes, and the one over the MCP endpoint.
+fn layers(
+    cli: &Cli,
+    store: AnyStore,
+    issuer: &Issuer,
+) -> Result<(RefreshLayer<AnyStore>, AccessLayer<AnyStore>), Failure> {
+    let usage = |error| Failure::Usage(config_error(&error));
+    let refresh = RefreshLayer::builder(store).reference_access_tokens().match_normalized_paths();
+    let refresh = cli.sessions.configure(refresh).build().map_err(usage)?;
+    let mut access = cli
+        .configure_access(refresh.access())
+        .realm("mcp")
+        .resource(issuer.resource())
+        .resource_metadata(issuer.well_known("oauth-protected-resource", "/mcp"));
+    for scope in &cli.endpoint.require_scope {
+        access = access.require_scope(scope);
+    }
+    if cli.endpoint.mcp_upstream.is_some() && cli.endpoint.mcp_token == TokenUse::Strip {
+        access = access.strip();
+    }
+    Ok((refresh, access.build().map_err(usage)?))
+}
+
+/// Everything below the path of the issuer but the well-known documents, which lie at the root of the host.
+fn router(app: &App, mcp: Router<App>) -> Router {
+    let endpoints = Router::new()
+        .merge(authorize::routes())
+        .merge(register::routes())
+        .merge(with_cors(token::routes(app)))
+        .layer(DefaultBodyLimit::max(MOST_BYTES))
+        .merge(with_cors(mcp));
+    let router = discovery::routes(app);
+    let router = match app.issuer.path() {
+        "" => router.merge(endpoints),
+        path => router.nest(path, endpoints),
+    };
+    router
+        .fallback(async || OauthError::new("not_found", "there is nothing here").with_status(StatusCode::NOT_FOUND))
+        .method_not_allowed_fallback(error::method_not_allowed)
+        .layer(hardening::layer(&app.issuer))
+        .with_state(app.clone())
+}
+
+/// Lets come to an end what is under way: requests first, then rotations whose clients have hung up.
+async fn finish(
+    connections: GracefulShutdown,
+    refresh: RefreshLayer<AnyStore>,
+    rotation_timeout: Duration,
+) -> Result<(), Failure> {
+    if timeout(GRACE, connections.shutdown()).await.is_err() {
+        tracing::warn!("some requests did not come to their end");
+    }
+    let drained = timeout(rotation_timeout * 2 + DRAIN_MARGIN, refresh.drain()).await;
+    drained.map_err(|_| "some rotations did not come to their end".into())
+}
+
+async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| format!("{flag} {address}: {error}").into())
+}

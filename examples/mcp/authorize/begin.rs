@@ -1,0 +1,98 @@
+//! `GET /authorize`: the authorization endpoint (RFC 6749 §3.1).
+
+use axum::extract::{RawQuery, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use url::Url;
+
+use super::browser::Browser;
+use super::login::{AtProvider, Login};
+use super::pages::Problem;
+use super::remembered;
+use super::reply::{self, Reply, redirect};
+use super::request::Asked;
+use crate::app::App;
+use crate::clients::Client;
+use crate::error::OauthError;
+use crate::parameters::Parameters;
+
+/// How long a request may be, in bytes.
+const LONGEST_QUERY: usize = 16 * 1024;
+
+pub(super) async fn begin(
+    State(app): State<App>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let query = query.unwrap_or_default();
+    if query.len() > LONGEST_QUERY {
+        return Err(Problem::bad_request("it is too long"));
+    }
+    let query = Parameters::parse(query.as_bytes());
+    let client = client(&app, &query).await?;
+    // Until this is settled nobody may be sent anywhere (RFC 6749 §4.1.2.1).
+    let redirect_uri = redirect_uri(&client, &query)?;
+    let state = query.one("state").unwrap_or_default().map(str::to_owned);
+    let reply = Reply { redirect_uri, state };
+    match proceed(&app, &headers, client, reply.clone(), &query).await {
+        Ok(response) => Ok(response),
+        Err(error) => Ok(reply::send(&reply.error(&app.issuer, &error)?)),
+    }
+}
+
+async fn client(app: &App, query: &Parameters) -> Result<Client, Problem> {
+    let client_id = match query.one("client_id") {
+        Ok(Some(client_id)) => client_id,
+        Ok(None) => return Err(Problem::bad_request("it does not say which program it comes from (client_id)")),
+        Err(_) => return Err(Problem::bad_request("it names more than one program (client_id)")),
+    };
+    app.clients.find(client_id).await?.ok_or_else(Problem::unknown_client)
+}
+
+fn redirect_uri(client: &Client, query: &Parameters) -> Result<String, Problem> {
+    let uri = match (query.one("redirect_uri"), &client.redirect_uris[..]) {
+        (Ok(Some(uri)), _) => uri,
+        // Which one is meant is clear (RFC 6749 §3.1.2.3).
+        (Ok(None), [uri]) => uri,
+        (Ok(None), _) => {
+            return Err(Problem::bad_request("it does not say where to send you afterwards (redirect_uri)"));
+        }
+        (Err(_), _) => {
+            return Err(Problem::bad_request("it names more than one address to send you to (redirect_uri)"));
+        }
+    };
+    if client.allows_redirect(uri) && Url::parse(uri).is_ok() {
+        Ok(uri.to_owned())
+    } else {
+        Err(Problem::bad_redirect(uri))
+    }
+}
+
+/// To the consent page, or past it if the person has agreed before.
+async fn proceed(
+    app: &App,
+    headers: &HeaderMap,
+    client: Client,
+    reply: Reply,
+    query: &Parameters,
+) -> Result<Response, OauthError> {
+    let asked = Asked::read(app, &client, reply, query)?;
+    if let Some(browser) = Browser::find(headers, &app.issuer) {
+        if remembered::has_agreed(app, &browser, &client, &asked).await? {
+            return Ok(redirect(&AtProvider::begin(app, &browser, asked).await?));
+        }
+        return to_consent(app, &browser, client, asked).await;
+    }
+    let browser = Browser::new()?;
+    let mut response = to_consent(app, &browser, client, asked).await?;
+    browser.set_cookie(&app.issuer, None, &mut response);
+    Ok(response)
+}
+
+async fn to_consent(app: &App, browser: &Browser, client: Client, asked: Asked) -> Result<Response, OauthError> {
+    let login = Login::begin(app, browser, client, asked).await?;
+    let page = format!("{}?login={login}", app.issuer.join("/consent"));
+    let url =
+        Url::parse(&page).map_err(|_| OauthError::new("server_error", "this server does not know its own URL"))?;
+    Ok(redirect(&url))
+}

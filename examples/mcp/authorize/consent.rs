@@ -1,0 +1,102 @@
+//! `/consent`: the person says whether a client may go on.
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{RawQuery, State};
+use axum::http::header::{CONTENT_TYPE, HeaderMap, ORIGIN};
+use axum::response::Response;
+use tower_oauth_refresh::store::StoreError;
+
+use super::browser::Browser;
+use super::login::{AtProvider, Login};
+use super::pages::{self, Problem};
+use super::remembered;
+use crate::app::App;
+use crate::error::OauthError;
+use crate::issuer::Issuer;
+use crate::parameters::Parameters;
+use crate::records::Handle;
+
+/// Asks.
+pub(super) async fn ask(
+    State(app): State<App>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let query = Parameters::parse(query.unwrap_or_default().as_bytes());
+    let handle = handle(&query)?;
+    let browser = Browser::find(&headers, &app.issuer);
+    let login = Login::find(&app, browser.as_ref(), &handle).await?.value;
+    let browser = browser.filter(|_| login.answered.is_none()).ok_or_else(Problem::login_is_over)?;
+    Ok(pages::consent(&app, &login, &handle, &form_token(&browser, &handle)?))
+}
+
+/// Does what the person says. Who says it twice, by a second click or by loading the page again, gets the same answer.
+pub(super) async fn answer(
+    State(app): State<App>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    if !comes_from_here(&headers, &app.issuer) {
+        return Err(Problem::forged());
+    }
+    let form = form(&headers, body)?;
+    let handle = handle(&form)?;
+    let browser = Browser::find(&headers, &app.issuer).ok_or_else(Problem::other_browser)?;
+    let login = Login::find(&app, Some(&browser), &handle).await?;
+    let token: Option<Handle> = form.one("token").ok().flatten().and_then(|token| token.parse().ok());
+    if token != Some(form_token(&browser, &handle)?) {
+        return Err(Problem::forged());
+    }
+    if let Some(url) = login.value.answered {
+        return Ok(pages::onward(&url));
+    }
+    let asked = &login.value.asked;
+    let remember = form.one("remember").is_ok_and(|remember| remember.is_some())
+        && remembered::may_be(&login.value.client, &asked.reply.redirect_uri);
+    let (url, keep) = match form.one("decision") {
+        Ok(Some("approve")) => {
+            if remember {
+                remembered::remember(&app, &browser, asked).await?;
+            }
+            (AtProvider::begin(&app, &browser, asked.clone()).await?, remember.then_some(remembered::KEPT))
+        }
+        Ok(Some("deny")) => {
+            let denied = OauthError::new("access_denied", "the person did not agree");
+            (asked.reply.error(&app.issuer, &denied)?, None)
+        }
+        _ => return Err(Problem::bad_request("it says neither yes nor no")),
+    };
+    let mut response = pages::onward(&Login::answer(&app, &browser, &handle, login, url).await?);
+    if keep.is_some() {
+        browser.set_cookie(&app.issuer, keep, &mut response);
+    }
+    Ok(response)
+}
+
+fn handle(parameters: &Parameters) -> Result<Handle, Problem> {
+    let login = parameters.one("login").ok().flatten().and_then(|login| login.parse().ok());
+    login.ok_or_else(Problem::login_is_over)
+}
+
+/// Of the log-in and the browser.
+fn form_token(browser: &Browser, login: &Handle) -> Result<Handle, StoreError> {
+    browser.token(&format!("consent to {login}"))
+}
+
+/// What browsers say about the page that a request comes from, where they do. The token in the form does not depend on it.
+fn comes_from_here(headers: &HeaderMap, issuer: &Issuer) -> bool {
+    // It is `null` when that page wants no referrer sent, as ours do.
+    let origin =
+        headers.get(ORIGIN).is_none_or(|origin| origin == "null" || origin.as_bytes() == issuer.origin().as_bytes());
+    origin && headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin")
+}
+
+fn form(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Parameters, Problem> {
+    let content_type = headers.get(CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
+    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    if !essence.eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {
+        return Err(Problem::bad_request("it is not the form that was shown"));
+    }
+    Ok(Parameters::parse(&body.map_err(|_| Problem::bad_request("it is too long"))?))
+}

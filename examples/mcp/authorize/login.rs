@@ -1,0 +1,107 @@
+//! A log-in between the request of a client and the code that answers it.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use tower_oauth_refresh::store::StoreError;
+use url::Url;
+
+use super::browser::Browser;
+use super::pages::Problem;
+use super::request::Asked;
+use crate::app::App;
+use crate::clients::Client;
+use crate::records::{Handle, Kind, Stored};
+
+/// How long a person may take for the consent page, and once more at the provider.
+const LOGIN_LIFETIME: Duration = Duration::from_secs(600);
+
+/// A log-in at the consent page; sealed under the handle in the URL of that.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Login {
+    /// The name of the browser that it was begun in.
+    browser: [u8; 32],
+    pub(super) client: Client,
+    pub(super) asked: Asked,
+    /// Where the person was sent after an answer; there is no second one.
+    pub(super) answered: Option<Url>,
+}
+
+impl Login {
+    /// Begins one; the handle that it is found by.
+    pub(super) async fn begin(
+        app: &App,
+        browser: &Browser,
+        client: Client,
+        asked: Asked,
+    ) -> Result<Handle, StoreError> {
+        let handle = Handle::random()?;
+        let login = Self { browser: browser.name(), client, asked, answered: None };
+        app.records.seal(Kind::Login, &handle, &login, LOGIN_LIFETIME).await?;
+        Ok(handle)
+    }
+
+    /// The log-in with this handle, if it is this browser's.
+    pub(super) async fn find(app: &App, browser: Option<&Browser>, handle: &Handle) -> Result<Stored<Self>, Problem> {
+        let login: Option<Stored<Self>> = app.records.open(Kind::Login, handle).await?;
+        let login = login.ok_or_else(Problem::login_is_over)?;
+        if browser.is_none_or(|browser| browser.name() != login.value.browser) {
+            return Err(Problem::other_browser());
+        }
+        Ok(login)
+    }
+
+    /// Writes down where an answer leads, and where it does: a first answer stands.
+    pub(super) async fn answer(
+        app: &App,
+        browser: &Browser,
+        handle: &Handle,
+        mut login: Stored<Self>,
+        url: Url,
+    ) -> Result<Url, Problem> {
+        login.value.answered = Some(url.clone());
+        if app.records.reseal(Kind::Login, handle, &login, &login.value, LOGIN_LIFETIME).await? {
+            return Ok(url);
+        }
+        let login = Self::find(app, Some(browser), handle).await?;
+        login.value.answered.ok_or_else(Problem::login_is_over)
+    }
+}
+
+/// A log-in at the provider; sealed under the `state` that was sent there.
+#[derive(Serialize, Deserialize)]
+pub(super) struct AtProvider {
+    browser: [u8; 32],
+    pub(super) asked: Asked,
+    /// Of the PKCE pair between this server and the provider.
+    pub(super) verifier: String,
+}
+
+impl AtProvider {
+    /// Sends a person there.
+    pub(super) async fn begin(app: &App, browser: &Browser, asked: Asked) -> Result<Url, StoreError> {
+        let state = Handle::random()?;
+        let verifier = Handle::random()?.to_string();
+        let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(&verifier));
+        let scope = asked.scope();
+        let login = Self { browser: browser.name(), asked, verifier };
+        app.records.seal(Kind::AtProvider, &state, &login, LOGIN_LIFETIME).await?;
+        Ok(app.provider.authorization_url(&state.to_string(), &challenge, &app.issuer.join("/callback"), &scope))
+    }
+
+    /// Takes the log-in that comes back with this state, if it is this browser's.
+    pub(super) async fn take(app: &App, browser: Option<&Browser>, state: &Handle) -> Result<Self, Problem> {
+        let login: Option<Stored<Self>> = app.records.open(Kind::AtProvider, state).await?;
+        let login = login.ok_or_else(Problem::login_is_over)?;
+        if browser.is_none_or(|browser| browser.name() != login.value.browser) {
+            return Err(Problem::other_browser());
+        }
+        if !app.records.take(Kind::AtProvider, state, &login).await? {
+            return Err(Problem::login_is_over());
+        }
+        Ok(login.value)
+    }
+}

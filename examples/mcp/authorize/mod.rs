@@ -1,0 +1,37 @@
+//! From the authorization request to the authorization code.
+//!
+//! `GET /authorize` leads to the consent page, that to the identity provider, that back to `GET /callback`, and that to the
+//! client. Between these steps a log-in is a record that the next request names; all of them have to come from one browser.
+
+mod begin;
+mod browser;
+mod callback;
+mod code;
+mod consent;
+mod granted;
+mod login;
+mod pages;
+mod remembered;
+mod reply;
+mod request;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::get;
+
+use crate::app::App;
+
+pub(crate) use self::code::{CODE_LIFETIME, Code, Fresh, InUse};
+pub(crate) use self::granted::scope;
+
+/// The form of the consent page has a few short fields.
+const LONGEST_FORM: usize = 16 * 1024;
+
+pub(crate) fn routes() -> Router<App> {
+    let consent = get(consent::ask).post(consent::answer).layer(DefaultBodyLimit::max(LONGEST_FORM));
+    Router::new()
+        .route("/authorize", get(begin::begin))
+        .route("/consent", consent)
+        .route("/callback", get(callback::callback))
+        .route("/style.css", get(pages::style))
+}

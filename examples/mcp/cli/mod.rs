@@ -1,0 +1,164 @@
+//! The command line.
+
+mod demo;
+mod endpoint;
+mod sessions;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tower_oauth_refresh::{AccessLayerBuilder, Store};
+use tracing_subscriber::filter::LevelFilter;
+use url::Url;
+
+pub(crate) use self::demo::DemoFlags;
+pub(crate) use self::endpoint::{EndpointFlags, McpUpstream, TokenUse};
+use self::sessions::SessionFlags;
+use crate::clients::ClientFlags;
+use crate::flags::{level, seconds};
+use crate::issuer::Issuer;
+use crate::logging::LogFormat;
+use crate::provider::{ClientAuth, ProviderSettings};
+use crate::store::{Cache, StoreChoice};
+
+/// An OAuth 2.1 authorization server for MCP servers, in front of an identity provider that knows no dynamic registration.
+///
+/// Without a provider it starts a small one of its own, with a log-in page, to try it out.
+#[derive(Debug, clap::Parser)]
+#[command(name = "mcp", version)]
+pub(crate) struct Cli {
+    /// Where to listen for clients, in plain HTTP; port 0 picks a free one
+    #[arg(long, env = "MCP_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8000")]
+    pub(crate) listen: SocketAddr,
+
+    /// The URL under which clients and people reach this server: its issuer; may have a path [default: http://LISTEN]
+    #[arg(long, env = "MCP_PUBLIC_URL", value_name = "URL")]
+    pub(crate) public_url: Option<Issuer>,
+
+    /// Where people log in at the provider
+    #[arg(long, env = "MCP_AUTHORIZATION_ENDPOINT", value_name = "URL")]
+    authorization_endpoint: Option<Url>,
+
+    /// The token endpoint of the provider
+    #[arg(long, env = "MCP_TOKEN_ENDPOINT", value_name = "URL")]
+    token_endpoint: Option<Url>,
+
+    /// The revocation endpoint of the provider, if it has one
+    #[arg(long, env = "MCP_REVOCATION_ENDPOINT", value_name = "URL")]
+    revocation_endpoint: Option<Url>,
+
+    /// The userinfo endpoint of the provider, if it has one
+    #[arg(long, env = "MCP_USERINFO_ENDPOINT", value_name = "URL")]
+    userinfo_endpoint: Option<Url>,
+
+    /// How the provider names itself in `iss`, if it does (RFC 9207)
+    #[arg(long, env = "MCP_PROVIDER_ISSUER", value_name = "URL")]
+    provider_issuer: Option<String>,
+
+    /// What else its authorization endpoint is told, NAME=VALUE; may be repeated (Google: access_type=offline)
+    #[arg(long, env = "MCP_AUTHORIZATION_PARAM", value_name = "NAME=VALUE", value_delimiter = ',', value_parser = pair)]
+    authorization_param: Vec<(String, String)>,
+
+    /// What the provider knows this server as
+    #[arg(long, env = "MCP_CLIENT_ID", value_name = "ID")]
+    client_id: Option<String>,
+
+    /// The secret that goes with it; better set in the environment
+    #[arg(long, env = "MCP_CLIENT_SECRET", value_name = "SECRET", hide_env_values = true)]
+    client_secret: Option<String>,
+
+    /// How to show it to the provider
+    #[arg(long, env = "MCP_CLIENT_AUTH", value_enum, default_value = "client_secret_basic")]
+    client_auth: ClientAuth,
+
+    /// The scopes to ask the provider for, separated by spaces
+    #[arg(long, env = "MCP_SCOPE", value_name = "SCOPES", default_value = "openid profile")]
+    scope: String,
+
+    /// Where grants, clients and codes live: `memory`, `redb:PATH`, redis://…, redis-cluster://… or redis-sentinel://…
+    #[arg(long, env = "MCP_STORE", value_name = "STORE", default_value = "memory", hide_env_values = true)]
+    store: String,
+
+    /// How much memory the cache in front of Redis takes up, and that of access tokens, in bytes; 0: no cache
+    #[arg(long, env = "MCP_CACHE_SIZE", value_name = "BYTES", default_value_t = 64 << 20)]
+    cache_size: u64,
+
+    /// How long the cache in front of Redis holds what it has learnt, and that of access tokens; 0: no cache
+    #[arg(long, env = "MCP_CACHE_TTL", value_name = "SECS", value_parser = seconds, default_value = "10")]
+    cache_ttl: Duration,
+
+    #[command(flatten)]
+    pub(crate) sessions: SessionFlags,
+
+    #[command(flatten)]
+    pub(crate) clients: ClientFlags,
+
+    #[command(flatten)]
+    pub(crate) endpoint: EndpointFlags,
+
+    #[command(flatten)]
+    pub(crate) demo: DemoFlags,
+
+    /// How the log is written, to standard error
+    #[arg(long, env = "MCP_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub(crate) log_format: LogFormat,
+
+    /// How much is logged; at no level a token or a secret
+    #[arg(long, env = "MCP_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = level())]
+    pub(crate) log_level: LevelFilter,
+}
+
+impl Cli {
+    /// Which store. Not left to clap, whose message would repeat the password of a URL.
+    pub(crate) fn store(&self) -> Result<StoreChoice, String> {
+        self.store.parse().map_err(|error| format!("--store: {error}"))
+    }
+
+    pub(crate) const fn cache(&self) -> Cache {
+        Cache { bytes: self.cache_size, ttl: self.cache_ttl }
+    }
+
+    pub(crate) fn scopes(&self) -> Vec<String> {
+        self.scope.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// The provider; none: the demo.
+    pub(crate) fn provider(&self) -> Result<Option<ProviderSettings>, String> {
+        let flags = [
+            ("--authorization-endpoint", self.authorization_endpoint.is_some()),
+            ("--token-endpoint", self.token_endpoint.is_some()),
+            ("--client-id", self.client_id.is_some()),
+            ("--client-secret", self.client_secret.is_some()),
+        ];
+        let (Some(authorization_endpoint), Some(token_endpoint), Some(client_id), Some(client_secret)) =
+            (&self.authorization_endpoint, &self.token_endpoint, &self.client_id, &self.client_secret)
+        else {
+            let missing = flags.iter().find(|(_, set)| !set).map_or("", |(flag, _)| flag);
+            return match flags.iter().find(|(_, set)| *set) {
+                Some((flag, _)) => Err(format!("{flag} needs {missing}")),
+                None => Ok(None),
+            };
+        };
+        Ok(Some(ProviderSettings {
+            authorization_endpoint: authorization_endpoint.clone(),
+            token_endpoint: token_endpoint.clone(),
+            revocation_endpoint: self.revocation_endpoint.clone(),
+            userinfo_endpoint: self.userinfo_endpoint.clone(),
+            issuer: self.provider_issuer.clone(),
+            client_id: client_id.clone(),
+            client_secret: client_secret.clone(),
+            auth: self.client_auth,
+            extra: self.authorization_param.clone(),
+        }))
+    }
+
+    /// Makes these the settings of the layer in front of the MCP endpoint.
+    pub(crate) fn configure_access<S: Store>(&self, builder: AccessLayerBuilder<S>) -> AccessLayerBuilder<S> {
+        builder.cache_size(self.cache_size).cache_ttl(self.cache_ttl)
+    }
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("it must be NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}

@@ -1,0 +1,58 @@
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use tower_oauth_refresh::{RefreshLayerBuilder, Store};
+
+use crate::flags::seconds;
+
+/// How long sessions live, and how forgiving they are.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Sessions")]
+pub(crate) struct SessionFlags {
+    /// How long a repeated refresh gets the same answer again; 0: never [default: 60]
+    #[arg(long, env = "MCP_RETRY_WINDOW", value_name = "SECS", value_parser = seconds)]
+    retry_window: Option<Duration>,
+
+    /// How long a client that lost the answer can refresh with its old token; 0: never [default: 86400]
+    #[arg(long, env = "MCP_RECOVERY_WINDOW", value_name = "SECS", value_parser = seconds)]
+    recovery_window: Option<Duration>,
+
+    /// How long a session lives without a refresh [default: 2592000, 30 days]
+    #[arg(long, env = "MCP_IDLE_LIFETIME", value_name = "SECS", value_parser = seconds)]
+    idle_lifetime: Option<Duration>,
+
+    /// How long a session lives from its log-in, however often it is refreshed [default: no such end]
+    #[arg(long, env = "MCP_ABSOLUTE_LIFETIME", value_name = "SECS", value_parser = seconds)]
+    absolute_lifetime: Option<Duration>,
+
+    /// How long a client waits for a refresh before it gets 503; the provider has twice this time
+    #[arg(long, env = "MCP_ROTATION_TIMEOUT", value_name = "SECS", value_parser = seconds, default_value = "10")]
+    pub(crate) rotation_timeout: Duration,
+
+    /// Neither repeated answers nor recovery: any old token ends its session
+    #[arg(long, env = "MCP_STRICT", value_parser = BoolishValueParser::new())]
+    strict: bool,
+}
+
+impl SessionFlags {
+    /// Makes these the settings of the layer.
+    pub(crate) fn configure<S: Store>(&self, builder: RefreshLayerBuilder<S>) -> RefreshLayerBuilder<S> {
+        let mut builder = builder.rotation_timeout(self.rotation_timeout);
+        if self.strict {
+            builder = builder.strict();
+        }
+        if let Some(window) = self.retry_window {
+            builder = builder.retry_window(window);
+        }
+        if let Some(window) = self.recovery_window {
+            builder = builder.recovery_window(window);
+        }
+        if let Some(lifetime) = self.idle_lifetime {
+            builder = builder.idle_lifetime(lifetime);
+        }
+        if let Some(lifetime) = self.absolute_lifetime {
+            builder = builder.absolute_lifetime(lifetime);
+        }
+        builder
+    }
+}

@@ -1,0 +1,110 @@
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use axum::http::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
+use reqwest::Certificate;
+use reqwest::redirect::Policy;
+
+use super::DocumentError;
+use super::client_id::ClientIdUrl;
+use super::resolver::{CheckedResolver, NotPublic};
+
+/// From the name of the host to the last byte.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Of a document, in bytes (draft-ietf-oauth-client-id-metadata-document, "Maximum Response Size").
+const LARGEST: usize = 5 * 1024;
+
+/// Gets documents.
+#[derive(Clone, Debug)]
+pub(super) struct Fetcher {
+    http: reqwest::Client,
+    resolver: CheckedResolver,
+}
+
+/// Why no documents can be fetched.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FetcherError {
+    #[error("--metadata-ca {}", .0.display())]
+    File(PathBuf, #[source] std::io::Error),
+    #[error("--metadata-ca {}: it holds no certificate in PEM", .0.display())]
+    NoCertificate(PathBuf),
+    #[error(transparent)]
+    Http(#[from] reqwest::Error),
+}
+
+/// A document, as it came.
+pub(super) struct Fetched {
+    pub(super) headers: HeaderMap,
+    pub(super) body: Vec<u8>,
+}
+
+impl Fetcher {
+    pub(super) fn new(ca: Option<&Path>, loopback: bool) -> Result<Self, FetcherError> {
+        let resolver = CheckedResolver { loopback };
+        let http = reqwest::Client::builder()
+            .tls_certs_merge(ca.map(certificates).transpose()?.unwrap_or_default())
+            .https_only(true)
+            .redirect(Policy::none())
+            .referer(false)
+            // Some hosts answer nobody who does not say what he is.
+            .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
+            // A proxy would look up the name anew.
+            .no_proxy()
+            .dns_resolver(resolver)
+            .timeout(TIMEOUT)
+            .build()?;
+        Ok(Self { http, resolver })
+    }
+
+    pub(super) async fn fetch(&self, url: &ClientIdUrl) -> Result<Fetched, DocumentError> {
+        // No name to look up: no resolver is asked.
+        if url.address().is_some_and(|address| !self.resolver.allows(address)) {
+            return Err(DocumentError::NotPublic);
+        }
+        let request = self.http.get(url.url().clone()).header(ACCEPT, "application/json");
+        let mut response = request.send().await.map_err(unreachable)?;
+        if response.status() != StatusCode::OK {
+            return Err(DocumentError::Status(response.status()));
+        }
+        if !is_json(response.headers()) {
+            return Err(DocumentError::ContentType);
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+            if body.len() + chunk.len() > LARGEST {
+                return Err(DocumentError::TooLarge(LARGEST));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Fetched { headers: std::mem::take(response.headers_mut()), body })
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<Certificate>, FetcherError> {
+    let pem = std::fs::read(path).map_err(|error| FetcherError::File(path.to_owned(), error))?;
+    match Certificate::from_pem_bundle(&pem) {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        _ => Err(FetcherError::NoCertificate(path.to_owned())),
+    }
+}
+
+fn unreachable(error: reqwest::Error) -> DocumentError {
+    let mut cause: Option<&dyn Error> = Some(&error);
+    while let Some(error) = cause {
+        if error.is::<NotPublic>() {
+            return DocumentError::NotPublic;
+        }
+        cause = error.source();
+    }
+    if error.is_timeout() { DocumentError::Timeout(TIMEOUT) } else { DocumentError::unreachable(error.without_url()) }
+}
+
+/// `application/json`, or of its kin: `application/x+json`.
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let essence = value.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    essence.strip_prefix("application/").is_some_and(|kind| kind == "json" || kind.ends_with("+json"))
+}

@@ -1,0 +1,83 @@
+//! The clients of this server: registered ones, and those whose client id is the URL of a document about them.
+
+mod client;
+mod document;
+mod flags;
+mod registered;
+mod rules;
+
+use std::sync::Arc;
+
+use tower_oauth_refresh::store::StoreError;
+
+pub(crate) use self::client::Client;
+use self::document::Documents;
+pub(crate) use self::document::{DocumentError, FetcherError};
+pub(crate) use self::flags::ClientFlags;
+use self::registered::Registered;
+pub(crate) use self::registered::Registration;
+use self::rules::RedirectUri;
+pub(crate) use self::rules::{AUTH_METHODS, GRANT_TYPES, InvalidMetadata, Metadata, RESPONSE_TYPES, Rules};
+use crate::records::Records;
+
+/// Why a client cannot be told.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// In words for the person who meets it.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+}
+
+/// All clients.
+#[derive(Clone, Debug)]
+pub(crate) struct Clients {
+    registered: Registered,
+    /// None: the operator wants none.
+    documents: Option<Documents>,
+    rules: Arc<Rules>,
+}
+
+impl Clients {
+    pub(crate) fn new(records: &Records, flags: &ClientFlags, scopes: Vec<String>) -> Result<Self, FetcherError> {
+        let documents = || Documents::new(records.clone(), flags.metadata_ca.as_deref(), flags.metadata_loopback);
+        Ok(Self {
+            registered: Registered::new(records.clone(), flags.lifetime()),
+            documents: flags.documents().then(documents).transpose()?,
+            rules: Arc::new(Rules { redirects: flags.redirects(), scopes }),
+        })
+    }
+
+    /// What is asked of every client.
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Whether a client id may be the URL of a document.
+    pub(crate) const fn knows_documents(&self) -> bool {
+        self.documents.is_some()
+    }
+
+    pub(crate) async fn register(&self, metadata: Metadata) -> Result<Registration, StoreError> {
+        self.registered.register(metadata).await
+    }
+
+    /// The client with this id, wherever it is known from.
+    pub(crate) async fn find(&self, client_id: &str) -> Result<Option<Client>, ClientError> {
+        let found = match &self.documents {
+            Some(documents) if Documents::is_named_by(client_id) => {
+                Some(documents.find(client_id, &self.rules).await??)
+            }
+            _ => self.registered.find(client_id).await?,
+        };
+        Ok(found.map(|client| self.as_allowed(client)))
+    }
+
+    /// With the redirect URIs that are allowed now: it may be known from when others were.
+    fn as_allowed(&self, mut client: Client) -> Client {
+        let redirects = &self.rules.redirects;
+        client.redirect_uris.retain(|uri| RedirectUri::parse(uri).is_ok_and(|uri| redirects.contains(&uri)));
+        client
+    }
+}

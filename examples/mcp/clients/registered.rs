@@ -1,0 +1,85 @@
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use tower_oauth_refresh::store::StoreError;
+
+use super::client::{Client, SecretHash};
+use super::rules::{AUTH_METHODS, Metadata};
+use crate::records::{Handle, Kind, Records};
+
+/// How often a registration in use is renewed, at most; or ten times in its lifetime, if that is shorter.
+const RENEWAL: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The clients that have registered.
+///
+/// A registration ends a lifetime after it was last used. One with a secret ends when its client was told that the secret
+/// would.
+#[derive(Clone, Debug)]
+pub(super) struct Registered {
+    records: Records,
+    lifetime: Duration,
+}
+
+/// A client that has just registered. Nobody will know its secret but the client.
+pub(crate) struct Registration {
+    pub(crate) client: Client,
+    pub(crate) secret: Option<String>,
+    /// In seconds since 1970.
+    pub(crate) issued_at: u64,
+    /// When the secret ends, in seconds since 1970.
+    pub(crate) expires_at: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    client: Client,
+    /// When it was written, in seconds since 1970.
+    written_at: u64,
+}
+
+impl Registered {
+    pub(super) const fn new(records: Records, lifetime: Duration) -> Self {
+        Self { records, lifetime }
+    }
+
+    pub(super) async fn register(&self, metadata: Metadata) -> Result<Registration, StoreError> {
+        let secret = match metadata.auth_method == AUTH_METHODS[0] {
+            true => None,
+            false => Some(Handle::random()?.to_string()),
+        };
+        let client = Client {
+            client_id: Handle::random()?.to_string(),
+            client_name: metadata.client_name,
+            client_uri: metadata.client_uri,
+            redirect_uris: metadata.redirect_uris,
+            scope: metadata.scope,
+            secret: secret.as_deref().map(SecretHash::of),
+        };
+        let issued_at = now();
+        self.write(&client, issued_at).await?;
+        let expires_at = issued_at.saturating_add(self.lifetime.as_secs());
+        Ok(Registration { client, secret, issued_at, expires_at })
+    }
+
+    pub(super) async fn find(&self, client_id: &str) -> Result<Option<Client>, StoreError> {
+        let Some(stored) = self.records.get::<Record>(Kind::Client, client_id).await? else { return Ok(None) };
+        let Record { client, written_at } = stored.value;
+        let age = Duration::from_secs(now().saturating_sub(written_at));
+        if client.secret.is_none() && age >= RENEWAL.min(self.lifetime / 10) {
+            // Whoever asks for the client has it: the next one may renew it.
+            if let Err(error) = self.write(&client, now()).await {
+                tracing::warn!(error = crate::error::causes(&error), "a registration could not be renewed");
+            }
+        }
+        Ok(Some(client))
+    }
+
+    async fn write(&self, client: &Client, written_at: u64) -> Result<(), StoreError> {
+        let record = Record { client: client.clone(), written_at };
+        self.records.put(Kind::Client, &client.client_id, &record, self.lifetime).await
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,175 @@
+//! What a client says about itself, when it registers or in a document of its own (RFC 7591 §2).
+
+use serde::Deserialize;
+use url::Url;
+
+use super::allowed::AllowedRedirects;
+use super::redirect::{InvalidRedirectUri, RedirectUri};
+
+/// Of the name of a client, in characters.
+const LONGEST_NAME: usize = 100;
+
+/// Of the redirect URIs of one client.
+const MOST_REDIRECT_URIS: usize = 20;
+
+/// What this server grants.
+pub(crate) const GRANT_TYPES: [&str; 2] = ["authorization_code", "refresh_token"];
+
+/// What it answers at its authorization endpoint.
+pub(crate) const RESPONSE_TYPES: [&str; 1] = ["code"];
+
+/// How a client can authenticate at the token endpoint.
+pub(crate) const AUTH_METHODS: [&str; 3] = ["none", "client_secret_basic", "client_secret_post"];
+
+/// What this server holds the metadata of clients against.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    pub(crate) redirects: AllowedRedirects,
+    pub(crate) scopes: Vec<String>,
+}
+
+/// Metadata that break no rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Metadata {
+    pub(crate) client_name: Option<String>,
+    pub(crate) client_uri: Option<String>,
+    pub(crate) redirect_uris: Vec<String>,
+    /// Those of the scopes asked for that there are; none: it asked for none.
+    pub(crate) scope: Option<String>,
+    /// One of [`AUTH_METHODS`].
+    pub(crate) auth_method: &'static str,
+}
+
+/// What is wrong with metadata.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InvalidMetadata {
+    #[error("the metadata must be a JSON object")]
+    NoObject,
+    #[error("the metadata cannot be read: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("redirect_uris must hold at least one")]
+    NoRedirectUri,
+    #[error("redirect_uris must not hold more than {MOST_REDIRECT_URIS}")]
+    TooManyRedirectUris,
+    #[error("redirect_uris, number {number}: {error}")]
+    RedirectUri { number: usize, error: InvalidRedirectUri },
+    #[error("redirect_uris, number {number}: this server does not allow it")]
+    RedirectUriNotAllowed { number: usize },
+    #[error("{field} {why}")]
+    Field { field: &'static str, why: String },
+}
+
+impl InvalidMetadata {
+    /// As RFC 7591 §3.2.2 names it.
+    pub(crate) const fn code(&self) -> &'static str {
+        match self {
+            Self::NoRedirectUri
+            | Self::TooManyRedirectUris
+            | Self::RedirectUri { .. }
+            | Self::RedirectUriNotAllowed { .. } => "invalid_redirect_uri",
+            Self::NoObject | Self::Json(_) | Self::Field { .. } => "invalid_client_metadata",
+        }
+    }
+}
+
+/// The members that this server knows. Others are ignored (RFC 7591 §2), repeated ones are an error.
+#[derive(Deserialize)]
+struct Members {
+    redirect_uris: Option<Vec<String>>,
+    client_name: Option<String>,
+    client_uri: Option<String>,
+    scope: Option<String>,
+    token_endpoint_auth_method: Option<String>,
+    grant_types: Option<Vec<String>>,
+    response_types: Option<Vec<String>>,
+}
+
+impl Metadata {
+    pub(crate) fn parse(json: &[u8], rules: &Rules) -> Result<Self, InvalidMetadata> {
+        // Serde would take an array for an object.
+        if !json.trim_ascii_start().starts_with(b"{") {
+            return Err(InvalidMetadata::NoObject);
+        }
+        let members: Members = serde_json::from_slice(json)?;
+        let redirect_uris = redirect_uris(members.redirect_uris.unwrap_or_default(), rules)?;
+        // A client may ask for more than it gets (RFC 7591 §2): some list every grant that they know.
+        must_hold("grant_types", members.grant_types.as_deref(), GRANT_TYPES[0])?;
+        must_hold("response_types", members.response_types.as_deref(), RESPONSE_TYPES[0])?;
+        Ok(Self {
+            client_name: members.client_name.map(name).transpose()?.filter(|name| !name.is_empty()),
+            client_uri: members.client_uri.map(web_page).transpose()?,
+            redirect_uris,
+            scope: members.scope.map(|scope| known_scopes(&scope, rules)).transpose()?,
+            auth_method: auth_method(members.token_endpoint_auth_method.as_deref())?,
+        })
+    }
+}
+
+fn wrong(field: &'static str, why: impl Into<String>) -> InvalidMetadata {
+    InvalidMetadata::Field { field, why: why.into() }
+}
+
+fn redirect_uris(uris: Vec<String>, rules: &Rules) -> Result<Vec<String>, InvalidMetadata> {
+    match uris.len() {
+        0 => return Err(InvalidMetadata::NoRedirectUri),
+        1..=MOST_REDIRECT_URIS => {}
+        _ => return Err(InvalidMetadata::TooManyRedirectUris),
+    }
+    for (number, uri) in (1..).zip(&uris) {
+        let uri = RedirectUri::parse(uri).map_err(|error| InvalidMetadata::RedirectUri { number, error })?;
+        if !rules.redirects.contains(&uri) {
+            return Err(InvalidMetadata::RedirectUriNotAllowed { number });
+        }
+    }
+    Ok(uris)
+}
+
+fn must_hold(field: &'static str, values: Option<&[String]>, needed: &str) -> Result<(), InvalidMetadata> {
+    match values {
+        Some(values) if !values.iter().any(|value| value == needed) => Err(wrong(field, format!("must hold {needed}"))),
+        _ => Ok(()),
+    }
+}
+
+/// A person reads it where they decide: it must not be able to rearrange what stands around it.
+fn name(name: String) -> Result<String, InvalidMetadata> {
+    if name.chars().count() > LONGEST_NAME {
+        return Err(wrong("client_name", format!("must not be longer than {LONGEST_NAME} characters")));
+    }
+    if name.chars().any(|c| c.is_control() || is_format(c)) {
+        return Err(wrong("client_name", "must not hold control characters"));
+    }
+    Ok(name.trim().to_owned())
+}
+
+/// Line separators, and what changes the direction of text.
+const fn is_format(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+fn web_page(uri: String) -> Result<String, InvalidMetadata> {
+    let url = Url::parse(&uri).ok().filter(|url| url.scheme() == "https" && uri.len() <= 2048);
+    match url {
+        Some(url) if url.username().is_empty() && url.password().is_none() => Ok(url.into()),
+        _ => Err(wrong("client_uri", "must be an https URL without a user")),
+    }
+}
+
+fn known_scopes(scope: &str, rules: &Rules) -> Result<String, InvalidMetadata> {
+    let known: Vec<_> = scope.split(' ').filter(|scope| rules.scopes.iter().any(|known| known == scope)).collect();
+    if known.is_empty() && !scope.trim().is_empty() {
+        return Err(wrong("scope", format!("must hold some of: {}", rules.scopes.join(" "))));
+    }
+    Ok(known.join(" "))
+}
+
+/// A client that says nothing is a public one. RFC 7591 §2 would have it authenticate, but lets a server choose; and who
+/// can keep a secret can also ask for one.
+fn auth_method(method: Option<&str>) -> Result<&'static str, InvalidMetadata> {
+    let method = method.unwrap_or(AUTH_METHODS[0]);
+    let known = AUTH_METHODS.into_iter().find(|known| *known == method);
+    known.ok_or_else(|| wrong("token_endpoint_auth_method", format!("must be one of: {}", AUTH_METHODS.join(", "))))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,11 @@
+//! What a client may say about itself. Nothing here knows a store or a network.
+
+mod allowed;
+mod metadata;
+mod pattern;
+mod redirect;
+
+pub(super) use self::allowed::AllowedRedirects;
+pub(crate) use self::metadata::{AUTH_METHODS, GRANT_TYPES, InvalidMetadata, Metadata, RESPONSE_TYPES, Rules};
+pub(super) use self::pattern::RedirectPattern;
+pub(super) use self::redirect::{RedirectUri, same};

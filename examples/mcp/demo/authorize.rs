@@ -1,0 +1,107 @@
+//! The authorization endpoint: a page on which a person says who he is.
+
+use axum::body::Bytes;
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use axum::http::header::LOCATION;
+use axum::response::{IntoResponse, Response};
+use url::Url;
+
+use super::client::{OauthError, Parameters};
+use super::clients::CLIENT;
+use super::state::Code;
+use super::{Demo, page};
+
+const SCOPES: [&str; 4] = ["openid", "profile", "email", "offline_access"];
+
+/// A name is no longer than that.
+const LONGEST_NAME: usize = 64;
+
+/// What the client asks for; the page sends it back in the query.
+struct Wanted {
+    challenge: String,
+    scope: String,
+}
+
+pub(super) async fn ask(State(demo): State<Demo>, RawQuery(query): RawQuery) -> Result<Response, OauthError> {
+    let query = query.unwrap_or_default();
+    let parameters = read(&demo, &query)?;
+    match wanted(&parameters) {
+        Ok(wanted) => Ok(page::log_in(&wanted.scope, &query, StatusCode::OK)),
+        Err(error) => Ok(back(&demo, &parameters, Err(error))),
+    }
+}
+
+pub(super) async fn log_in(
+    State(demo): State<Demo>,
+    RawQuery(query): RawQuery,
+    body: Bytes,
+) -> Result<Response, OauthError> {
+    let query = query.unwrap_or_default();
+    let parameters = read(&demo, &query)?;
+    let form = Parameters::parse(&body)?;
+    let wanted = match wanted(&parameters) {
+        Ok(wanted) => wanted,
+        Err(error) => return Ok(back(&demo, &parameters, Err(error))),
+    };
+    if form.get("cancel").is_some() {
+        return Ok(back(&demo, &parameters, Err(OauthError("access_denied", "the person does not want to log in"))));
+    }
+    let user = form.get("other").or_else(|| form.get("user")).map(str::trim).unwrap_or_default();
+    if user.is_empty() || user.len() > LONGEST_NAME || user.chars().any(char::is_control) {
+        return Ok(page::log_in(&wanted.scope, &query, StatusCode::BAD_REQUEST));
+    }
+    let code = Code {
+        client: CLIENT,
+        user: user.to_owned(),
+        redirect_uri: demo.redirect_uri.as_ref().to_owned(),
+        challenge: wanted.challenge,
+        scope: wanted.scope,
+    };
+    Ok(back(&demo, &parameters, demo.sessions.add_code(code)))
+}
+
+/// The query of a request by the one client, to be answered at its one address.
+fn read(demo: &Demo, query: &str) -> Result<Parameters, OauthError> {
+    let parameters = Parameters::parse(query.as_bytes())?;
+    if parameters.get("client_id") != Some(CLIENT) {
+        return Err(OauthError("invalid_request", "unknown client"));
+    }
+    if parameters.get("redirect_uri") != Some(&demo.redirect_uri) {
+        return Err(OauthError("invalid_request", "redirect_uri is not registered"));
+    }
+    Ok(parameters)
+}
+
+fn wanted(query: &Parameters) -> Result<Wanted, OauthError> {
+    if query.need("response_type")? != "code" {
+        return Err(OauthError("unsupported_response_type", "only code is supported"));
+    }
+    let challenge = query.need("code_challenge")?;
+    if query.get("code_challenge_method") != Some("S256") || challenge.len() != 43 {
+        return Err(OauthError("invalid_request", "a code_challenge by S256 is required"));
+    }
+    let scope = query.get("scope").unwrap_or("openid");
+    if !scope.split(' ').all(|scope| SCOPES.contains(&scope)) {
+        return Err(OauthError("invalid_scope", "there is no such scope"));
+    }
+    Ok(Wanted { challenge: challenge.to_owned(), scope: scope.to_owned() })
+}
+
+/// Sends the person back to the client.
+fn back(demo: &Demo, query: &Parameters, code: Result<String, OauthError>) -> Response {
+    let Ok(mut target) = Url::parse(&demo.redirect_uri) else {
+        return OauthError("server_error", "the redirect URI is none").into_response();
+    };
+    let mut answer = target.query_pairs_mut();
+    match code {
+        Ok(code) => answer.append_pair("code", &code),
+        Err(OauthError(code, why)) => answer.append_pair("error", code).append_pair("error_description", why),
+    };
+    if let Some(state) = query.get("state") {
+        answer.append_pair("state", state);
+    }
+    answer.append_pair("iss", &demo.issuer);
+    drop(answer);
+    (StatusCode::SEE_OTHER, [(LOCATION, String::from(target))]).into_response()
+}

@@ -1,0 +1,97 @@
+//! An identity provider for those who have none at hand: a log-in page without passwords, authorization code with PKCE,
+//! one-time refresh tokens whose reuse ends the session, revocation, userinfo. It knows one client, this server, and
+//! registers no others: such is what this server is for.
+
+mod authorize;
+#[path = "../../proxy/demo/client.rs"]
+mod client;
+mod clients;
+mod page;
+#[path = "../../proxy/demo/state.rs"]
+mod state;
+#[path = "../../proxy/demo/token.rs"]
+mod token;
+
+use std::io;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, HeaderMap, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::json;
+use tokio::net::TcpListener;
+use url::Url;
+
+use self::clients::{CLIENT, SECRET};
+use self::state::{Sessions, Settings};
+use crate::Failure;
+use crate::cli::DemoFlags;
+use crate::issuer::Issuer;
+use crate::provider::{ClientAuth, ProviderSettings};
+
+/// The provider, as its handlers see it.
+#[derive(Clone, Debug)]
+struct Demo {
+    sessions: Arc<Sessions>,
+    issuer: Arc<str>,
+    /// Of its one client.
+    redirect_uri: Arc<str>,
+}
+
+/// Starts it, for as long as the process runs; what the server that `issuer` names is to know of it.
+pub(crate) fn start(flags: &DemoFlags, listener: TcpListener, issuer: &Issuer) -> Result<ProviderSettings, Failure> {
+    let here = Url::parse(&format!("http://{}", listener.local_addr()?))?;
+    let settings = Settings {
+        access_lifetime: flags.demo_access_lifetime,
+        expires_in: !flags.demo_no_expires_in,
+        refresh_lifetime: flags.demo_refresh_lifetime,
+        rotates: !flags.demo_no_rotation,
+    };
+    let name = here.origin().ascii_serialization();
+    tracing::info!("no identity provider is configured: a demo of one is at {name}");
+    let demo = Demo {
+        sessions: Arc::new(Sessions::new(settings)),
+        issuer: name.as_str().into(),
+        redirect_uri: issuer.join("/callback").into(),
+    };
+    tokio::spawn(async move {
+        if let Err(error) = serve(listener, demo).await {
+            tracing::error!(%error, "the demo identity provider ended");
+        }
+    });
+    Ok(ProviderSettings {
+        authorization_endpoint: here.join("/authorize")?,
+        token_endpoint: here.join("/token")?,
+        revocation_endpoint: Some(here.join("/revoke")?),
+        userinfo_endpoint: Some(here.join("/userinfo")?),
+        issuer: Some(name),
+        client_id: CLIENT.into(),
+        client_secret: SECRET.into(),
+        auth: ClientAuth::Basic,
+        extra: Vec::new(),
+    })
+}
+
+async fn serve(listener: TcpListener, demo: Demo) -> io::Result<()> {
+    let router = Router::new()
+        .route("/authorize", get(authorize::ask).post(authorize::log_in))
+        .route("/token", post(token::token))
+        .route("/revoke", post(token::revoke))
+        .route("/userinfo", get(userinfo))
+        .with_state(demo);
+    axum::serve(listener, router).await
+}
+
+async fn userinfo(State(demo): State<Demo>, headers: HeaderMap) -> Response {
+    let token = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let access = token.and_then(|token| demo.sessions.access(token));
+    let Some(access) = access else {
+        let challenge = HeaderValue::from_static(r#"Bearer error="invalid_token""#);
+        return (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, challenge)]).into_response();
+    };
+    let user = json!({ "sub": access.user, "client_id": access.client, "scope": access.scope });
+    ([(CACHE_CONTROL, "no-store")], Json(user)).into_response()
+}

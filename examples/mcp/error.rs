@@ -1,0 +1,92 @@
+//! Errors in the form of OAuth (RFC 6749 §5.2, RFC 7591 §3.2.2), and how they are put into words.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::http::header::{CACHE_CONTROL, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use tower_oauth_refresh::store::StoreError;
+
+/// An error that a client gets as JSON.
+#[derive(Debug)]
+pub(crate) struct OauthError {
+    pub(crate) status: StatusCode,
+    pub(crate) code: &'static str,
+    pub(crate) description: String,
+}
+
+impl OauthError {
+    /// With 400.
+    pub(crate) fn new(code: &'static str, description: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, code, description: description.into() }
+    }
+
+    pub(crate) fn invalid_request(description: impl Into<String>) -> Self {
+        Self::new("invalid_request", description)
+    }
+
+    pub(crate) fn invalid_grant(description: impl Into<String>) -> Self {
+        Self::new("invalid_grant", description)
+    }
+
+    /// With 503: the client can try again.
+    pub(crate) fn unavailable(description: impl Into<String>) -> Self {
+        Self::new("temporarily_unavailable", description).with_status(StatusCode::SERVICE_UNAVAILABLE)
+    }
+
+    /// With 502: the provider is at fault, or what this server was told of it.
+    pub(crate) fn server_error(description: impl Into<String>) -> Self {
+        Self::new("server_error", description).with_status(StatusCode::BAD_GATEWAY)
+    }
+
+    pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+}
+
+impl From<StoreError> for OauthError {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(error = causes(&error), "the store failed");
+        match error {
+            StoreError::Unavailable(_) => Self::unavailable("try again in a moment"),
+            _ => Self::new("server_error", "this server cannot go on").with_status(StatusCode::INTERNAL_SERVER_ERROR),
+        }
+    }
+}
+
+impl IntoResponse for OauthError {
+    fn into_response(self) -> Response {
+        let body = json!({ "error": self.code, "error_description": self.description });
+        let mut response = (self.status, [(CACHE_CONTROL, "no-store")], Json(body)).into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            // RFC 6749 §5.2.
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Basic realm="mcp""#));
+        }
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+/// For a method that there is not.
+pub(crate) async fn method_not_allowed() -> OauthError {
+    OauthError::invalid_request("not by this method").with_status(StatusCode::METHOD_NOT_ALLOWED)
+}
+
+/// An error and its causes, in one line.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // Some repeat their cause themselves.
+        if !line.ends_with(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        cause = error.source();
+    }
+    line
+}

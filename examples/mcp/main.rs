@@ -1,0 +1,102 @@
+//! An OAuth 2.1 authorization server for MCP servers, in front of an identity provider that knows no dynamic registration
+//! (GitHub, Google, Entra): clients register here, people log in there.
+//!
+//! Every token route goes through [`tower_oauth_refresh::RefreshLayer`] with access tokens by reference, the MCP endpoint
+//! through [`tower_oauth_refresh::AccessLayer`]: no token of the provider reaches a client, none lies readable in a store.
+//!
+//! ```sh
+//! cargo run --example mcp            # with a demo identity provider: connect a client to http://127.0.0.1:8000/mcp
+//! cargo run --example mcp -- --help
+//! ```
+//!
+//! `examples/mcp.md` says how to set it up with a provider, and how to connect clients.
+
+mod app;
+mod authorize;
+mod cli;
+mod clients;
+#[path = "../proxy/connect.rs"]
+mod connect;
+mod cors;
+mod demo;
+mod discovery;
+mod error;
+#[path = "../proxy/flags.rs"]
+mod flags;
+#[path = "../proxy/forward.rs"]
+mod forward;
+mod hardening;
+#[path = "../proxy/headers.rs"]
+mod headers;
+mod issuer;
+#[path = "../proxy/logging.rs"]
+mod logging;
+mod mcp;
+mod parameters;
+mod provider;
+mod records;
+mod register;
+mod server;
+#[path = "../proxy/shutdown.rs"]
+mod shutdown;
+#[allow(dead_code, unused_imports, reason = "the proxy needs more of it")]
+#[path = "../store/mod.rs"]
+mod store;
+mod token;
+#[allow(dead_code, reason = "the proxy needs more of it")]
+#[path = "../proxy/upstream.rs"]
+mod upstream;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::Cli;
+use crate::store::OpenError;
+
+fn main() -> ExitCode {
+    match start(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage(message)) => {
+            eprintln!("error: {message}\n\nFor more information, try '--help'.");
+            ExitCode::from(2)
+        }
+        Err(Failure::Other(error)) => {
+            eprintln!("error: {}", error::causes(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why the server did not start, or not end well.
+pub(crate) enum Failure {
+    Usage(String),
+    Other(Box<dyn Error>),
+}
+
+impl<E: Into<Box<dyn Error>>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+fn opening(error: OpenError) -> Failure {
+    match error {
+        OpenError::Usage(message) => Failure::Usage(message),
+        error => Failure::Other(error.into()),
+    }
+}
+
+fn start(cli: &Cli) -> Result<(), Failure> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let choice = cli.store().map_err(Failure::Usage)?;
+    logging::init("mcp", cli.log_format, cli.log_level)?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let result = runtime.block_on(async {
+        let store = choice.open(cli.cache()).await.map_err(opening)?;
+        app::serve(cli, store).await
+    });
+    runtime.shutdown_background();
+    result
+}

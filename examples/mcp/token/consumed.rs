@@ -1,0 +1,170 @@
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::response::{IntoResponse as _, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use tokio::runtime;
+use tokio::time::sleep;
+use tower_oauth_refresh::GrantKey;
+use tower_oauth_refresh::store::StoreError;
+
+use super::code::age;
+use crate::app::App;
+use crate::authorize::{CODE_LIFETIME, Code, Fresh};
+use crate::error::{OauthError, causes};
+use crate::records::{Handle, Kind};
+
+/// The pauses between attempts to write what has become of a code.
+const PAUSES: [Duration; 5] = [
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+];
+
+/// A code that this request has used. When the client has its tokens, it is noted which grant began with it; if it gets
+/// none, whatever the reason, it can try again with the same code.
+pub(super) struct Consumed(Option<Attempt>);
+
+#[derive(Clone)]
+struct Attempt {
+    app: App,
+    code: Handle,
+    fresh: Fresh,
+    /// By which the record says that it was this request.
+    name: String,
+}
+
+/// Where the handler leaves it, within the layer, for the middleware outside.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Slot(Arc<Mutex<Option<Consumed>>>);
+
+impl Slot {
+    pub(super) fn fill(&self, consumed: Consumed) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(consumed);
+    }
+
+    pub(super) fn take(&self) -> Option<Consumed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// It was not this request that used the code.
+    pub(super) fn empty(&self) {
+        if let Some(mut consumed) = self.take() {
+            consumed.0 = None;
+        }
+    }
+}
+
+impl Consumed {
+    pub(super) fn new(app: &App, code: Handle, fresh: Fresh) -> Result<Self, StoreError> {
+        let mut bytes = [0; 12];
+        getrandom::fill(&mut bytes).map_err(|_| StoreError::unavailable("no randomness to be had"))?;
+        let name = URL_SAFE_NO_PAD.encode(bytes);
+        Ok(Self(Some(Attempt { app: app.clone(), code, fresh, name })))
+    }
+
+    pub(super) fn attempt(&self) -> &str {
+        self.0.as_ref().map_or("", |attempt| &attempt.name)
+    }
+
+    /// Makes of the layer's answer the one that the client gets.
+    pub(super) async fn settle(mut self, response: Response) -> Response {
+        let Some(attempt) = self.0.clone() else { return response };
+        if !response.status().is_success() {
+            // If that fails it goes on when this is dropped.
+            if attempt.give_back().await.is_ok() {
+                self.0 = None;
+            }
+            return response;
+        }
+        let grant = response.extensions().get::<GrantKey>().copied();
+        let noted = attempt.note(grant).await;
+        self.0 = None;
+        match noted {
+            Ok(true) => response,
+            Ok(false) => OauthError::invalid_grant("the code was used before").into_response(),
+            Err(error) => {
+                // Better a log-in that a repeated code does not end for a while than none.
+                tracing::warn!(error = causes(&error), "it could not be noted what a code was used for");
+                tokio::spawn(persist("it could not be noted what a code was used for", async move || {
+                    attempt.note(grant).await.map(drop)
+                }));
+                response
+            }
+        }
+    }
+}
+
+/// Tries again and again, for a while.
+async fn persist(failure: &'static str, write: impl AsyncFn() -> Result<(), StoreError>) {
+    for pause in PAUSES {
+        sleep(pause).await;
+        match write().await {
+            Ok(()) => return,
+            Err(error) => tracing::warn!(error = causes(&error), "{failure}"),
+        }
+    }
+}
+
+impl Drop for Consumed {
+    fn drop(&mut self) {
+        if let Some(attempt) = self.0.take()
+            && let Ok(runtime) = runtime::Handle::try_current()
+        {
+            runtime.spawn(persist("a code could not be given back", async move || attempt.give_back().await));
+        }
+    }
+}
+
+impl Attempt {
+    /// Notes the grant, if there is one; false if the code has been used once more in the meantime, and the grant has
+    /// ended for it.
+    async fn note(&self, grant: Option<GrantKey>) -> Result<bool, StoreError> {
+        let name = grant.map(|grant| grant.to_string());
+        let used = Code::Used { grant: name.clone() };
+        while let Some(stored) = self.app.records.open::<Code>(Kind::Code, &self.code).await? {
+            match &stored.value {
+                Code::InUse(used) if used.attempt == self.name && !used.again => {}
+                // An earlier attempt whose answer was lost.
+                Code::Used { grant: noted } if *noted == name => return Ok(true),
+                _ => {
+                    if let Some(grant) = &grant {
+                        self.app.refresh.end_grant(grant).await?;
+                    }
+                    self.app.records.reseal(Kind::Code, &self.code, &stored, &used, CODE_LIFETIME).await?;
+                    tracing::warn!("an authorization code was used twice at once: nothing is granted for it");
+                    return Ok(false);
+                }
+            }
+            if self.app.records.reseal(Kind::Code, &self.code, &stored, &used, CODE_LIFETIME).await? {
+                return Ok(true);
+            }
+        }
+        // It is long past its time.
+        Ok(true)
+    }
+
+    /// Makes the code one that nobody has used.
+    async fn give_back(&self) -> Result<(), StoreError> {
+        let fresh = Code::Fresh(self.fresh.clone());
+        while let Some(stored) = self.app.records.open::<Code>(Kind::Code, &self.code).await? {
+            let left = CODE_LIFETIME.saturating_sub(age(&self.fresh));
+            let ours = matches!(&stored.value, Code::InUse(used) if used.attempt == self.name);
+            if left.is_zero() || !ours || self.app.records.reseal(Kind::Code, &self.code, &stored, &fresh, left).await?
+            {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Consumed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Consumed")
+    }
+}

@@ -1,0 +1,82 @@
+//! What happens to a request before the layer sees it, and to the answer after that.
+
+use std::fmt;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::header::CONTENT_LENGTH;
+use axum::middleware::Next;
+use axum::response::Response;
+use bytes::Bytes;
+
+use super::consumed::Slot;
+use super::{MOST_BYTES, is_form, too_large};
+use crate::app::App;
+use crate::error::OauthError;
+use crate::issuer::Issuer;
+use crate::parameters::Parameters;
+
+/// Around the token endpoint.
+pub(super) async fn token(State(app): State<App>, request: Request, next: Next) -> Result<Response, OauthError> {
+    if !is_form(&request) {
+        return Ok(next.run(request).await);
+    }
+    let (mut head, body) = request.into_parts();
+    let body = with_resource(&app.issuer, &whole(body).await?)?;
+    let slot = Slot::default();
+    head.extensions.insert(slot.clone());
+    head.headers.insert(CONTENT_LENGTH, body.len().into());
+    let response = next.run(Request::from_parts(head, Body::from(body))).await;
+    match slot.take() {
+        Some(consumed) => Ok(consumed.settle(response).await),
+        None => Ok(response),
+    }
+}
+
+/// Around the revocation endpoint.
+pub(super) async fn revoke(State(_): State<App>, request: Request, next: Next) -> Result<Response, OauthError> {
+    if !is_form(&request) {
+        return Ok(next.run(request).await);
+    }
+    let (mut head, body) = request.into_parts();
+    let body = whole(body).await?;
+    if let Ok(Some(token)) = Parameters::parse(&body).one("token") {
+        head.extensions.insert(Presented(token.to_owned()));
+    }
+    Ok(next.run(Request::from_parts(head, Body::from(body))).await)
+}
+
+/// What a client asks to be revoked, as it came.
+#[derive(Clone)]
+pub(super) struct Presented(String);
+
+impl Presented {
+    pub(super) fn is(&self, token: &str) -> bool {
+        self.0 == token
+    }
+}
+
+impl fmt::Debug for Presented {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Presented")
+    }
+}
+
+async fn whole(body: Body) -> Result<Bytes, OauthError> {
+    to_bytes(body, MOST_BYTES).await.map_err(|_| too_large())
+}
+
+/// The same form with the one resource that there is: the access token is for that one, whether the client names it or
+/// not, and however it writes it.
+fn with_resource(issuer: &Issuer, form: &[u8]) -> Result<Bytes, OauthError> {
+    let resource = issuer.resource();
+    if !Parameters::parse(form).all("resource").all(|named| issuer.is_resource(named)) {
+        return Err(OauthError::new("invalid_target", format!("the resource of this server is {resource}")));
+    }
+    let encoded: String = form_urlencoded::byte_serialize(resource.as_bytes()).collect();
+    let named = |piece: &&[u8]| form_urlencoded::parse(piece).next().is_some_and(|(name, _)| name == "resource");
+    let mut pieces: Vec<_> = form.split(|byte| *byte == b'&').filter(|piece| !named(piece)).collect();
+    let piece = [b"resource=", encoded.as_bytes()].concat();
+    pieces.push(&piece);
+    Ok(pieces.join(&b'&').into())
+}

@@ -1,0 +1,44 @@
+//! What the command lines of the examples have in common.
+
+use std::time::Duration;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use tower_oauth_refresh::ConfigError;
+use tracing_subscriber::filter::LevelFilter;
+
+/// What the layer has against its settings, by the names of the flags.
+pub(crate) fn config_error(error: &ConfigError) -> String {
+    let flag = |setting: &str| format!("--{}", setting.replace('_', "-"));
+    match error {
+        ConfigError::Path { setting, path } => format!("{}: {path:?} is not a path such as /token", flag(setting)),
+        ConfigError::SamePath { settings: [one, other], path } => {
+            format!("{} and {} are both {path:?}", flag(one), flag(other))
+        }
+        ConfigError::Duration(setting) => format!("{} must be more than 0 and at most a hundred years", flag(setting)),
+        ConfigError::RotationTimeout => "--rotation-timeout must be at most an hour (3600)".into(),
+        ConfigError::RecoveryWithinRetry => "--recovery-window must be 0 or longer than --retry-window".into(),
+        ConfigError::StrictWithWindow => "--strict allows neither a --retry-window nor a --recovery-window".into(),
+        ConfigError::IdTokenWithoutReference => "--keep-id-token needs --reference-access-tokens".into(),
+        ConfigError::Scope(scope) => format!("--resource-scope: {scope:?} is not a scope"),
+        ConfigError::Uri { setting, uri } => format!("{}: {uri:?} is not a URI such as https://a/b", flag(setting)),
+        ConfigError::CacheTtl => "--cache-ttl must be at most a day (86400) with --resource-prefix".into(),
+        other => other.to_string(),
+    }
+}
+
+/// A number of seconds, whole or not.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    let not = || "not a number of seconds".to_owned();
+    // Digits only: `inf`, `1e9` and `-1` are numbers too.
+    if !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        return Err(not());
+    }
+    let seconds = text.parse::<f64>().map_err(|_| not())?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| "too many seconds".to_owned())
+}
+
+/// How much is logged.
+pub(crate) fn level() -> impl TypedValueParser<Value = LevelFilter> {
+    PossibleValuesParser::new(["off", "error", "warn", "info", "debug", "trace"])
+        .try_map(|level| level.parse::<LevelFilter>())
+}

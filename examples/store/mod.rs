@@ -1,0 +1,7 @@
+//! Where the examples keep what they know: which store a command line names, and how it is opened.
+
+mod any;
+mod choice;
+
+pub(crate) use self::any::{AnyStore, CacheLookups};
+pub(crate) use self::choice::{Cache, OpenError, StoreChoice};

@@ -1,0 +1,278 @@
+//! The consent page of the example `mcp`: what it says, whose answer counts, and what is remembered.
+
+mod support;
+
+use axum::http::StatusCode;
+use serde_json::json;
+use url::Url;
+
+use self::support::mcp::{self, Browser, Provider, one, onward, query};
+use self::support::process::Example;
+
+const LOOPBACK: &str = "http://127.0.0.1:7777/callback";
+const WEB: &str = "https://client.example/callback";
+
+async fn start() -> (Provider, Example) {
+    let provider = Provider::start().await;
+    let server = mcp::start(&provider.flags()).await;
+    (provider, server)
+}
+
+/// The text of a page as it is seen.
+fn seen(page: &str) -> String {
+    let (_, body) = page.split_once("<body>").unwrap();
+    let text: String = body.split('<').map(|part| part.split_once('>').map_or("", |(_, text)| text)).collect();
+    text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&")
+}
+
+#[tokio::test]
+async fn it_says_who_asks_for_what_and_where_that_goes() {
+    let (provider, server) = start().await;
+    let host = server.addr().to_string();
+    let rows = [
+        (
+            "Nice  \u{ad}\u{200b}Client\u{2060}",
+            LOOPBACK,
+            "a program on this computer (127.0.0.1:7777)",
+            "“Nice Client”",
+        ),
+        ("Client", "http://localhost/cb", "a program on this computer (localhost)", "“Client”"),
+        ("Client", WEB, "client.example", "“Client”"),
+        ("Client", "https://bücher.example:8443/cb", "xn--bcher-kva.example:8443", "“Client”"),
+        ("Client", "com.example.app:/callback", "opens links which begin with com.example.app:", "“Client”"),
+        ("", LOOPBACK, "127.0.0.1", "A program without a name"),
+    ];
+    for (name, redirect_uri, target, called) in rows {
+        let redirect_uri = Url::parse(redirect_uri).unwrap();
+        let metadata = json!({
+            "redirect_uris": [redirect_uri.as_str()],
+            "token_endpoint_auth_method": "none",
+            "client_uri": "https://about.example/client",
+        });
+        let mut metadata = metadata;
+        if !name.is_empty() {
+            metadata["client_name"] = name.into();
+        }
+        let client = mcp::register(&server, &metadata).await;
+        let request = mcp::request(&server, client["client_id"].as_str().unwrap(), redirect_uri.as_str(), &[]);
+        let mut browser = Browser::default();
+        let answer = browser.get(&request).await;
+        let page = browser.get(&onward(&answer)).await;
+        assert_eq!(page.status, StatusCode::OK);
+        mcp::assert_is_page(&page);
+        let text = seen(page.text());
+        let provider = provider.addr.to_string();
+        for words in [target, called, &host, &provider, "about.example", "openid", "profile", "Approve", "Deny"] {
+            assert!(text.contains(words), "{words:?} is missing: {text}");
+        }
+        assert_eq!(text.contains("Nobody has checked it"), !name.is_empty(), "{text}");
+        assert!(!text.contains(['\u{ad}', '\u{200b}', '\u{2060}']), "{text:?}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_others_have_written_becomes_part_of_a_page() {
+    let (_, server) = start().await;
+    let attack = r#""'><script>alert(1)</script><img src=x onerror=alert(1)>&lt;"#;
+    let escaped = "&lt;script&gt;alert(1)&lt;/script&gt;";
+    let metadata = json!({
+        "client_name": attack,
+        "client_uri": "https://about.example/%22%3E%3Cscript%3Ealert(1)%3C/script%3E",
+        "redirect_uris": ["https://client.example/callback?%22%3E%3Cscript%3E'\u{2d}"],
+        "token_endpoint_auth_method": "none",
+    });
+    let client = mcp::register(&server, &metadata).await;
+    let client_id = client["client_id"].as_str().unwrap();
+    let redirect_uri = metadata["redirect_uris"][0].as_str().unwrap();
+    let mut browser = Browser::default();
+    let request = mcp::request(&server, client_id, redirect_uri, &[("state", attack)]);
+    let consent = onward(&browser.get(&request).await);
+    let page = browser.get(&consent).await;
+    assert!(page.text().contains(escaped), "{}", page.text());
+    let denied = browser.submit(&consent, &page, &[("decision", "deny")]).await;
+    let other = [
+        browser.get(&mcp::request(&server, attack, redirect_uri, &[])).await,
+        browser.get(&mcp::request(&server, client_id, attack, &[])).await,
+        browser.get(&server.url(&format!("/consent?login={}", "%22%3E%3Cscript%3E"))).await,
+        browser.get(&server.url(&format!("/callback?state={0}&error={0}", "%22%3E%3Cscript%3E"))).await,
+        browser.post(&server.url("/consent"), &[("login", attack), ("token", attack), ("decision", attack)]).await,
+    ];
+    for page in other.iter().chain([&page, &denied]) {
+        mcp::assert_is_page(page);
+        assert!(!page.text().contains("<img") && !page.text().contains("\"'>"), "{}", page.text());
+    }
+    let denied = query(&onward(&denied));
+    assert_eq!((one(&denied, "error"), one(&denied, "state")), (Some("access_denied"), Some(attack)));
+}
+
+#[tokio::test]
+async fn a_first_answer_stands() {
+    let (provider, server) = start().await;
+    let client_id = mcp::register_public(&server, "A client", LOOPBACK).await;
+    for (first, second) in [("approve", "deny"), ("deny", "approve")] {
+        let mut browser = Browser::default();
+        let consent = onward(&browser.get(&mcp::request(&server, &client_id, LOOPBACK, &[])).await);
+        let page = browser.get(&consent).await;
+        let answer = browser.submit(&consent, &page, &[("decision", first)]).await;
+        mcp::assert_is_page(&answer);
+        for decision in [first, second] {
+            // By a second click, or by the page loaded again.
+            let again = browser.submit(&consent, &page, &[("decision", decision)]).await;
+            assert_eq!(onward(&again), onward(&answer), "{first}, then {decision}");
+        }
+        let again = browser.get(&consent).await;
+        assert_eq!(again.status, StatusCode::BAD_REQUEST);
+        assert!(again.text().contains("This log-in is over"), "{}", again.text());
+        let client = browser.follow(answer, LOOPBACK).await;
+        let name = if first == "approve" { "code" } else { "error" };
+        assert!(one(&query(&client), name).is_some(), "{client}");
+    }
+    assert_eq!(provider.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn the_log_in_of_another_browser_is_refused() {
+    let (provider, server) = start().await;
+    let client_id = mcp::register_public(&server, "A client", LOOPBACK).await;
+    let request = mcp::request(&server, &client_id, LOOPBACK, &[]);
+    let mut owner = Browser::default();
+    let answer = owner.get(&request).await;
+    let consent = onward(&answer);
+    let page = owner.get(&consent).await;
+    let mut thief = Browser::default();
+    thief.get(&request).await;
+    for mut thief in [thief, Browser::default()] {
+        for refused in [
+            thief.get(&consent).await,
+            // Even with all that is on the page.
+            thief.submit(&consent, &page, &[("decision", "approve")]).await,
+        ] {
+            assert_eq!(refused.status, StatusCode::FORBIDDEN);
+            assert!(refused.text().contains("belongs to another browser"), "{}", refused.text());
+            assert!(!refused.text().contains("A client") && !refused.headers.contains_key("refresh"));
+            mcp::assert_is_page(&refused);
+        }
+    }
+    assert!(provider.requests().is_empty());
+    let answer = owner.submit(&consent, &page, &[("decision", "approve")]).await;
+    assert!(one(&query(&owner.follow(answer, LOOPBACK).await), "code").is_some(), "it is still the owner's");
+}
+
+#[tokio::test]
+async fn an_answer_from_anywhere_but_the_page_does_not_count() {
+    let (provider, server) = start().await;
+    let client_id = mcp::register_public(&server, "A client", LOOPBACK).await;
+    let request = mcp::request(&server, &client_id, LOOPBACK, &[]);
+    let mut browser = Browser::default();
+    let consent = onward(&browser.get(&request).await);
+    let page = browser.get(&consent).await;
+    let hidden = mcp::form(&page).1;
+    let (login, token) = (one(&hidden, "login").unwrap(), one(&hidden, "token").unwrap());
+    let other = onward(&browser.get(&request).await);
+    let other = mcp::form(&browser.get(&other).await).1;
+    let other = one(&other, "token").unwrap();
+
+    let form = "application/x-www-form-urlencoded";
+    let (here, approve) = (server.url(""), ("decision", "approve"));
+    let right = [("login", login), ("token", token), approve];
+    let rows: [(&str, &[(&str, &str)], &[(&str, &str)], StatusCode); 12] = [
+        ("no token", &[("login", login), approve], &[], StatusCode::FORBIDDEN),
+        ("an empty token", &[("login", login), ("token", ""), approve], &[], StatusCode::FORBIDDEN),
+        ("the token of another log-in", &[("login", login), ("token", other), approve], &[], StatusCode::FORBIDDEN),
+        ("the handle as token", &[("login", login), ("token", login), approve], &[], StatusCode::FORBIDDEN),
+        ("two tokens", &[("login", login), ("token", token), ("token", token), approve], &[], StatusCode::FORBIDDEN),
+        ("another origin", &right, &[("origin", "https://evil.example")], StatusCode::FORBIDDEN),
+        ("another port", &right, &[("origin", "http://127.0.0.1:1")], StatusCode::FORBIDDEN),
+        ("another site", &right, &[("sec-fetch-site", "cross-site")], StatusCode::FORBIDDEN),
+        ("a sibling site", &right, &[("origin", &here), ("sec-fetch-site", "same-site")], StatusCode::FORBIDDEN),
+        ("no decision", &right[..2], &[], StatusCode::BAD_REQUEST),
+        ("two decisions", &[right[0], right[1], approve, ("decision", "deny")], &[], StatusCode::BAD_REQUEST),
+        ("another decision", &[right[0], right[1], ("decision", "x")], &[], StatusCode::BAD_REQUEST),
+    ];
+    for (name, fields, headers, status) in rows {
+        let headers: Vec<_> = [("content-type", form)].into_iter().chain(headers.iter().copied()).collect();
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        let answer = browser.send("POST", &server.url("/consent"), &headers, body).await;
+        assert_eq!(answer.status, status, "{name}: {}", answer.text());
+        mcp::assert_is_page(&answer);
+    }
+    let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(right).finish();
+    let long = format!("{body}&x={}", "x".repeat(20_000));
+    for (name, content_type, body) in [("no form", "text/plain", body.clone()), ("a long form", form, long)] {
+        let answer = browser.send("POST", &server.url("/consent"), &[("content-type", content_type)], body).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{name}");
+        mcp::assert_is_page(&answer);
+    }
+    assert!(provider.requests().is_empty());
+    let headers = [("content-type", form), ("origin", &here), ("sec-fetch-site", "same-origin")];
+    let answer = browser.send("POST", &server.url("/consent"), &headers, body).await;
+    assert!(onward(&answer).starts_with(&format!("http://{}/authorize?", provider.addr)));
+}
+
+#[tokio::test]
+async fn an_agreement_is_remembered_where_nobody_can_pass_for_the_client() {
+    let (provider, server) = start().await;
+    let metadata = |uri: &str, method: &str| json!({ "client_name": "A client", "redirect_uris": [uri], "token_endpoint_auth_method": method });
+    let rows = [
+        ("a web client", WEB, "none", true),
+        ("a program with a secret", LOOPBACK, "client_secret_basic", true),
+        ("a program", LOOPBACK, "none", false),
+        ("a program by TLS", "https://localhost:7777/callback", "none", false),
+        ("an app", "com.example.app:/callback", "none", false),
+    ];
+    let at_provider = format!("http://{}/authorize?", provider.addr);
+    for (name, uri, method, may_be) in rows {
+        let client = mcp::register(&server, &metadata(uri, method)).await;
+        let client_id = client["client_id"].as_str().unwrap();
+        let request = |changes: &[(&str, &str)]| mcp::request(&server, client_id, uri, changes);
+        let mut browser = Browser::default();
+        let consent = onward(&browser.get(&request(&[])).await);
+        let page = browser.get(&consent).await;
+        assert_eq!(page.text().contains("name=\"remember\""), may_be, "{name}");
+        let answer = browser.submit(&consent, &page, &[("remember", "yes"), ("decision", "approve")]).await;
+        assert_eq!(answer.headers.contains_key("set-cookie"), may_be, "{name}");
+        if may_be {
+            assert!(answer.headers["set-cookie"].to_str().unwrap().ends_with("; Max-Age=2592000"), "{answer:?}");
+        }
+        assert!(one(&query(&browser.follow(answer, uri).await), "code").is_some(), "{name}");
+
+        let again = browser.get(&request(&[])).await;
+        assert_eq!(onward(&again).starts_with(&at_provider), may_be, "{name}: {again:?}");
+        if may_be {
+            assert!(one(&query(&browser.follow(again, uri).await), "code").is_some(), "{name}");
+        }
+        for (name, changes) in [("other scopes", [("scope", "openid")]), ("to be asked", [("prompt", "login consent")])]
+        {
+            assert!(onward(&browser.get(&request(&changes)).await).contains("/consent?"), "{name}");
+        }
+        assert!(onward(&Browser::default().get(&request(&[])).await).contains("/consent?"), "another browser");
+        let other = mcp::register(&server, &metadata(uri, method)).await;
+        let other = mcp::request(&server, other["client_id"].as_str().unwrap(), uri, &[]);
+        assert!(onward(&browser.get(&other).await).contains("/consent?"), "another client");
+    }
+}
+
+#[tokio::test]
+async fn an_agreement_is_not_remembered_unasked() {
+    let (_, server) = start().await;
+    let client_id = mcp::register_public(&server, "A client", WEB).await;
+    let request = mcp::request(&server, &client_id, WEB, &[]);
+    let mut browser = Browser::default();
+    browser.log_in(&request, WEB).await;
+    let answer = browser.get(&request).await;
+    assert!(onward(&answer).contains("/consent?"), "{answer:?}");
+    let answer = browser.decide(&answer, &[("remember", "yes"), ("decision", "deny")]).await;
+    assert!(!answer.headers.contains_key("set-cookie"), "{answer:?}");
+    assert!(onward(&browser.get(&request).await).contains("/consent?"), "a refusal is not remembered");
+}
+
+#[tokio::test]
+async fn the_pages_find_their_style() {
+    let (_, server) = start().await;
+    let style = Browser::default().get(&server.url("/style.css")).await;
+    assert_eq!(
+        (style.status, &style.headers["content-type"]),
+        (StatusCode::OK, &"text/css; charset=utf-8".parse().unwrap())
+    );
+    assert_eq!(style.headers["x-content-type-options"], "nosniff");
+}

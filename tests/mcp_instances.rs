@@ -1,0 +1,343 @@
+//! Several instances of the example `mcp` over one Redis: any of them serves any step, and Redis knows no secret.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+use self::support::http::Answer;
+use self::support::identity::Identity;
+use self::support::mcp::{self, Browser, Pairs, one, onward, query};
+use self::support::mcp_client::{McpClient, REDIRECT, assert_error, call, structured};
+use self::support::process::Example;
+use self::support::redis::{Fault, RedisServer, Wire};
+use self::support::secrets::{Needles, latin};
+
+/// How long what comes soon may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(30);
+
+const PUBLIC: &str = "https://mcp.example.com";
+
+/// What all instances have in common.
+struct Site {
+    identity: Identity,
+    redis: RedisServer,
+}
+
+impl Site {
+    async fn start() -> Self {
+        Self { identity: Identity::start().await, redis: RedisServer::start().await }
+    }
+
+    async fn instance(&self) -> Example {
+        self.instance_over(&self.redis.url()).await
+    }
+
+    async fn instance_over(&self, url: &str) -> Example {
+        let mut flags = self.identity.flags();
+        // What is remembered for an hour is forgotten because it is told.
+        let more = ["--public-url", PUBLIC, "--store", url, "--cache-ttl", "3600", "--log-level", "trace"];
+        flags.extend(more.map(str::to_owned));
+        mcp::start(&flags).await
+    }
+}
+
+/// The same browser, at another instance.
+fn at<'a>(browser: &'a mut Browser, server: &Example) -> &'a mut Browser {
+    browser.through = Some((PUBLIC.to_owned(), server.url("")));
+    browser
+}
+
+fn request(client: &McpClient) -> String {
+    let parameters = [
+        ("response_type", "code"),
+        ("client_id", client.id.as_str()),
+        ("redirect_uri", REDIRECT),
+        ("state", "the client's"),
+        ("code_challenge", mcp::CHALLENGE),
+        ("code_challenge_method", "S256"),
+    ];
+    url::Url::parse_with_params(&format!("{PUBLIC}/authorize"), parameters).unwrap().into()
+}
+
+/// Waits until an access token is refused there.
+async fn until_refused(server: &Example, token: &str) {
+    let end = Instant::now() + LIMIT;
+    while call(server, token, "whoami").await.status != 401 {
+        assert!(Instant::now() < end, "the access token outlives its session");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Everything that was ever in Redis, and what must not be.
+#[derive(Default)]
+struct Watch {
+    needles: Needles,
+    stored: Vec<u8>,
+}
+
+impl Watch {
+    async fn note(&mut self, site: &Site) {
+        for (key, value) in site.redis.dump().await {
+            self.stored.extend([key, value].concat());
+        }
+    }
+
+    fn tokens(&mut self, answer: &Answer) {
+        for name in ["access_token", "refresh_token"] {
+            self.needles.token(&answer.string(name));
+        }
+    }
+
+    fn assert_nothing_is_told(&self, site: &Site, logs: &[&Example]) {
+        let mut needles = self.needles.clone();
+        for secret in site.identity.secrets() {
+            needles.text(&secret);
+        }
+        for secret in [mcp::PROVIDER_SECRET, mcp::VERIFIER, "the client's"] {
+            needles.text(secret);
+        }
+        assert!(self.stored.len() > 1000, "something was stored");
+        assert_eq!(needles.find_in_bytes(&self.stored), None, "in Redis");
+        for server in logs {
+            assert_eq!(needles.find(&server.stderr()), None, "in the log: {server:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_step_is_served_by_another_instance_and_redis_knows_no_secret() {
+    let site = Site::start().await;
+    let (a, b, c) = (site.instance().await, site.instance().await, site.instance().await);
+    let (mut watch, mut browser) = (Watch::default(), Browser::default());
+
+    let metadata = json!({ "redirect_uris": [REDIRECT], "token_endpoint_auth_method": "client_secret_post" });
+    let registered = mcp::register(&a, &metadata).await;
+    let client = McpClient { id: registered["client_id"].as_str().unwrap().to_owned() };
+    let secret = registered["client_secret"].as_str().unwrap().to_owned();
+    watch.needles.text(&secret);
+    watch.note(&site).await;
+
+    let answer = at(&mut browser, &b).get(&request(&client)).await;
+    let consent = onward(&answer);
+    watch.note(&site).await;
+    let page = at(&mut browser, &c).get(&consent).await;
+    watch.note(&site).await;
+    let to_provider =
+        at(&mut browser, &a).submit(&consent, &page, &[("decision", "approve"), ("remember", "on")]).await;
+    watch.note(&site).await;
+    let callback = onward(&browser.get(&onward(&to_provider)).await);
+    assert!(callback.starts_with(&format!("{PUBLIC}/callback?")), "{callback}");
+    let to_client = at(&mut browser, &b).get(&callback).await;
+    watch.note(&site).await;
+    let answer = query(&onward(&to_client));
+    let code = one(&answer, "code").unwrap_or_else(|| panic!("{answer:?}")).to_owned();
+
+    let raw = |handle: &String| URL_SAFE_NO_PAD.decode(handle).map(|bytes| latin(&bytes)).ok();
+    let steps: [Pairs; 3] = [query(&consent), query(&onward(&to_provider)), mcp::form(&page).1];
+    let names = ["login", "state", "code", "csrf", "token"];
+    let fields = steps.iter().flatten().filter(|(name, _)| names.contains(&name.as_str()));
+    let handles: Vec<_> = fields.map(|(_, value)| value.clone()).chain([code.clone()]).collect();
+    assert!(handles.len() >= 4, "the log-in, the state, the token of the form and the code: {steps:?}");
+    for handle in handles.iter().chain(browser.cookies.values()) {
+        watch.needles.text(handle);
+        watch.needles.text(&raw(handle).expect("a handle"));
+    }
+
+    let with_secret = [("client_secret", secret.as_str())];
+    let first = client.exchange(&c, &code, &with_secret).await;
+    assert_eq!(first.status, 200, "{}", first.text());
+    watch.tokens(&first);
+    watch.note(&site).await;
+    let second = client.refresh(&a, &first.string("refresh_token"), &with_secret).await;
+    assert_eq!(second.status, 200, "{}", second.text());
+    watch.tokens(&second);
+    watch.note(&site).await;
+    for server in [&a, &b, &c] {
+        for answer in [&first, &second] {
+            let me = structured(&call(server, &answer.string("access_token"), "whoami").await);
+            assert_eq!(me["resources"], json!([format!("{PUBLIC}/mcp")]));
+        }
+    }
+
+    let replayed = client.exchange(&b, &code, &with_secret).await;
+    assert_error(&replayed, 400, "invalid_grant", "the code again, elsewhere");
+    for server in [&a, &b, &c] {
+        for answer in [&first, &second] {
+            until_refused(server, &answer.string("access_token")).await;
+        }
+        let refused = client.refresh(server, &second.string("refresh_token"), &with_secret).await;
+        assert_error(&refused, 400, "invalid_grant", "its session has ended");
+    }
+    watch.note(&site).await;
+    watch.assert_nothing_is_told(&site, &[&a, &b, &c]);
+}
+
+#[tokio::test]
+async fn an_instance_that_dies_between_two_steps_takes_nothing_with_it() {
+    let site = Site::start().await;
+    let mut browser = Browser::default();
+    // Dropping an instance kills it.
+    let client = McpClient::register(&site.instance().await).await;
+    let answer = at(&mut browser, &site.instance().await).get(&request(&client)).await;
+    let to_provider = at(&mut browser, &site.instance().await).approve(&answer).await;
+    let callback = onward(&browser.get(&onward(&to_provider)).await);
+    let to_client = at(&mut browser, &site.instance().await).get(&callback).await;
+    let answer = query(&onward(&to_client));
+    let code = one(&answer, "code").unwrap_or_else(|| panic!("{answer:?}"));
+    let first = client.exchange(&site.instance().await, code, &[]).await;
+    assert_eq!(first.status, 200, "{}", first.text());
+    let second = client.refresh(&site.instance().await, &first.string("refresh_token"), &[]).await;
+    assert_eq!(second.status, 200, "{}", second.text());
+    let server = site.instance().await;
+    structured(&call(&server, &first.string("access_token"), "whoami").await);
+    structured(&call(&server, &second.string("access_token"), "upstream").await);
+    assert_eq!(client.revoke(&server, &second.string("refresh_token")).await.status, 200);
+    let refused = client.refresh(&site.instance().await, &second.string("refresh_token"), &[]).await;
+    assert_error(&refused, 400, "invalid_grant", "revoked");
+}
+
+/// Does as `Retry-After` says, until the answer is another one.
+async fn patiently(request: impl AsyncFn() -> Answer) -> Answer {
+    let end = Instant::now() + LIMIT;
+    loop {
+        let answer = request().await;
+        if answer.status != 503 {
+            return answer;
+        }
+        assert!(Instant::now() < end, "{}", answer.text());
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// A code by way of this instance.
+async fn code(server: &Example, client: &McpClient) -> String {
+    let mut browser = Browser::default();
+    let answer = query(&at(&mut browser, server).log_in(&request(client), REDIRECT).await);
+    one(&answer, "code").unwrap_or_else(|| panic!("{answer:?}")).to_owned()
+}
+
+#[tokio::test]
+async fn a_store_that_fails_in_the_middle_of_an_exchange_costs_nobody_a_log_in() {
+    static WRITES: AtomicUsize = AtomicUsize::new(0);
+    let site = Site::start().await;
+    let wire = Wire::in_front_of(site.redis.port()).await;
+    let server = site.instance_over(&wire.url()).await;
+    let client = McpClient::register(&server).await;
+    let mut failed = 0;
+    for fault in [Fault::Drop, Fault::LoseAnswer] {
+        // The code is used, then the grant and its access token are stored, then it is noted which grant it was.
+        for victim in 0..4 {
+            let code = code(&server, &client).await;
+            WRITES.store(0, Ordering::SeqCst);
+            let hooked = fault.clone();
+            wire.hook(move |words| {
+                let write = words[0].eq_ignore_ascii_case(b"EVALSHA");
+                let number = if write { WRITES.fetch_add(1, Ordering::SeqCst) } else { WRITES.load(Ordering::SeqCst) };
+                if number >= victim && (write || number > victim) { hooked.clone() } else { Fault::Pass }
+            });
+            let name = format!("{fault:?} from write {victim} on");
+            let first = client.exchange(&server, &code, &[]).await;
+            wire.unhook();
+            failed += usize::from(first.status == 503);
+            let tokens = if first.status == 200 {
+                first
+            } else {
+                assert_error(&first, 503, "temporarily_unavailable", &name);
+                patiently(async || client.exchange(&server, &code, &[]).await).await
+            };
+            assert_eq!(tokens.status, 200, "{name}: {}", tokens.text());
+            let (access, refresh) = (tokens.string("access_token"), tokens.string("refresh_token"));
+            structured(&patiently(async || call(&server, &access, "whoami").await).await);
+            let again = patiently(async || client.exchange(&server, &code, &[]).await).await;
+            assert_error(&again, 400, "invalid_grant", &name);
+            let refused = patiently(async || client.refresh(&server, &refresh, &[]).await).await;
+            assert_error(&refused, 400, "invalid_grant", &format!("{name}: the code was used twice"));
+        }
+    }
+    assert!(failed > 0, "the faults were met");
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_in_the_middle_of_an_exchange_can_use_its_code_again() {
+    let site = Site::start().await;
+    let wire = Wire::in_front_of(site.redis.port()).await;
+    let server = site.instance_over(&wire.url()).await;
+    let client = McpClient::register(&server).await;
+    // The last write notes which grant it was: from then on the client has its tokens, as far as the server knows.
+    for victim in 0..3 {
+        let code = code(&server, &client).await;
+        let (gate, held) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+        let mut writes = 0;
+        let (hold, met) = (Arc::clone(&gate), Arc::clone(&held));
+        wire.hook(move |words| {
+            writes += usize::from(words[0].eq_ignore_ascii_case(b"EVALSHA"));
+            if writes == victim + 1 && met.fetch_add(1, Ordering::SeqCst) == 0 {
+                return Fault::HoldAnswer(Arc::clone(&hold));
+            }
+            Fault::Pass
+        });
+        let body = format!(
+            "grant_type=authorization_code&client_id={}&code={code}&code_verifier={}",
+            client.id,
+            mcp::VERIFIER
+        );
+        let head = format!(
+            "POST /token HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-www-form-urlencoded\r\n\
+             content-length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut stream = TcpStream::connect(server.addr()).await.unwrap();
+        stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        let end = Instant::now() + LIMIT;
+        while held.load(Ordering::SeqCst) == 0 {
+            assert!(Instant::now() < end, "write {victim} never came");
+            sleep(Duration::from_millis(5)).await;
+        }
+        wire.commands();
+        drop(stream);
+        // When the server has seen that, it looks at the code.
+        while !wire.commands().iter().any(|words| words[0].eq_ignore_ascii_case(b"GET")) {
+            assert!(Instant::now() < end, "write {victim}: the server never noticed");
+            sleep(Duration::from_millis(5)).await;
+        }
+        wire.unhook();
+        gate.notify_one();
+        let tokens = patiently(async || client.exchange(&server, &code, &[]).await).await;
+        assert_eq!(tokens.status, 200, "write {victim}: {}", tokens.text());
+        structured(&patiently(async || call(&server, &tokens.string("access_token"), "whoami").await).await);
+    }
+}
+
+#[tokio::test]
+async fn an_outage_of_the_store_costs_nobody_a_session() {
+    let site = Site::start().await;
+    let server = site.instance().await;
+    let client = McpClient::register(&server).await;
+    let (fresh, session) = (code(&server, &client).await, code(&server, &client).await);
+    let tokens = client.exchange(&server, &session, &[]).await;
+    let token = tokens.string("refresh_token");
+
+    site.redis.freeze();
+    let answer = client.exchange(&server, &fresh, &[]).await;
+    assert_error(&answer, 503, "temporarily_unavailable", "a code");
+    assert_eq!(answer.headers["retry-after"], "1");
+    assert_error(&client.refresh(&server, &token, &[]).await, 503, "temporarily_unavailable", "a refresh");
+    assert_error(&client.revoke(&server, &token).await, 503, "temporarily_unavailable", "a revocation");
+    site.redis.thaw();
+
+    let answer = patiently(async || client.exchange(&server, &fresh, &[]).await).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let answer = patiently(async || client.refresh(&server, &token, &[]).await).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(site.identity.counts().reused, 0);
+}

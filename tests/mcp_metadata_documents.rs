@@ -1,0 +1,175 @@
+//! Clients of the example `mcp` that are known by a document of their own, fetched over TLS from a real server
+//! (draft-ietf-oauth-client-id-metadata-document).
+
+mod support;
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use axum::response::IntoResponse as _;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use self::support::documents::{CALLBACK, DocumentHost, answer, authorize, authorize_at, is_known, is_refused};
+use self::support::mcp::{self, onward};
+
+#[tokio::test]
+async fn a_client_is_known_by_its_document() {
+    let host = DocumentHost::start().await;
+    let server = host.mcp(&[]).await;
+    let client_id = host.document("/client.json", &json!({}), &[]);
+    is_known(&server, &client_id).await;
+    for (uri, allowed) in [
+        ("http://127.0.0.1:51004/callback", true),
+        ("http://localhost:51004/callback", false),
+        ("https://evil.example/callback", false),
+    ] {
+        let answer = authorize_at(server.url("/authorize"), &client_id, uri).await;
+        assert_eq!(answer.status == StatusCode::SEE_OTHER, allowed, "{uri}: {answer:?}");
+    }
+    is_known(&server, &host.document("/query.json?v=1", &json!({}), &[])).await;
+    is_known(&server, &host.document("/own", &json!({}), &[("content-type", "application/client+json; x=y")])).await;
+    is_known(&server, &host.document("/plain", &json!({ "token_endpoint_auth_method": null }), &[])).await;
+}
+
+#[tokio::test]
+async fn what_is_no_document_of_the_client_is_refused() {
+    let host = DocumentHost::start().await;
+    let server = host.mcp(&[]).await;
+    let good = host.document("/good", &json!({}), &[]);
+    let of = |path: &str, changes: Value| host.document(path, &changes, &[]);
+    let rows = [
+        (host.url("/nowhere"), "status 404"),
+        (host.serve("/broken", || StatusCode::INTERNAL_SERVER_ERROR.into_response()), "status 500"),
+        (host.serve("/made", || (StatusCode::CREATED, answer(&[], "{}")).into_response()), "status 201"),
+        (host.document("/page", &json!({}), &[("content-type", "text/html")]), "not JSON by its Content-Type"),
+        (host.document("/form", &json!({}), &[("content-type", "application/jsonp")]), "not JSON by its Content-Type"),
+        (host.serve("/no-json", || answer(&[], "redirect_uris=x")), "must be a JSON object"),
+        (host.serve("/list", || answer(&[], "[]")), "must be a JSON object"),
+        (host.serve("/cut", || answer(&[], "{\"client_id\":")), "cannot be read"),
+        (of("/other", json!({ "client_id": good })), "of another client"),
+        (of("/none", json!({ "client_id": null })), "of another client"),
+        (of("/slash", json!({ "client_id": host.url("/slash/") })), "of another client"),
+        (of("/case", json!({ "client_id": host.url("/CASE") })), "of another client"),
+        (of("/secret", json!({ "client_secret": "x" })), "holds a secret"),
+        (of("/expiry", json!({ "client_secret_expires_at": 0 })), "holds a secret"),
+        (of("/basic", json!({ "token_endpoint_auth_method": "client_secret_basic" })), "asks for a secret"),
+        (of("/post", json!({ "token_endpoint_auth_method": "client_secret_post" })), "asks for a secret"),
+        (of("/key", json!({ "token_endpoint_auth_method": "private_key_jwt" })), "must be one of"),
+        (of("/no-uris", json!({ "redirect_uris": [] })), "must hold at least one"),
+        (of("/script", json!({ "redirect_uris": ["javascript:alert(1)"] })), "scheme is not allowed"),
+        (of("/http", json!({ "redirect_uris": ["http://client.example/"] })), "use https"),
+        (of("/grants", json!({ "grant_types": ["client_credentials"] })), "grant_types must hold"),
+    ];
+    for (client_id, words) in rows {
+        is_refused(&server, &client_id, words).await;
+    }
+}
+
+#[tokio::test]
+async fn a_document_is_remembered_but_no_error() {
+    let host = DocumentHost::start().await;
+    let server = host.mcp(&[]).await;
+    let client_id = host.document("/client", &json!({}), &[("cache-control", "no-store")]);
+    for _ in 0..3 {
+        is_known(&server, &client_id).await;
+    }
+    assert_eq!(host.requests(), 1, "for a minute at least");
+    host.serve("/late", || StatusCode::SERVICE_UNAVAILABLE.into_response());
+    let late = host.url("/late");
+    is_refused(&server, &late, "status 503").await;
+    host.document("/late", &json!({}), &[]);
+    is_known(&server, &late).await;
+}
+
+#[cfg(feature = "redb")]
+#[tokio::test]
+async fn a_document_is_remembered_by_the_store() {
+    let host = DocumentHost::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let store = format!("redb:{}", directory.path().join("store").display());
+    let client_id = host.document("/client", &json!({}), &[("cache-control", "max-age=3600")]);
+    for _ in 0..2 {
+        let mut server = host.mcp(&["--store", &store]).await;
+        is_known(&server, &client_id).await;
+        server.terminate();
+        server.ended(Duration::from_secs(30)).await;
+    }
+    assert_eq!(host.requests(), 1);
+    // What is allowed is what is allowed now.
+    let server = host.mcp(&["--store", &store, "--allowed-redirect", "https://other.example/*"]).await;
+    assert_eq!(authorize(&server, &client_id).await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(host.requests(), 1);
+}
+
+#[tokio::test]
+async fn many_that_ask_at_once_ask_once() {
+    let host = DocumentHost::start().await;
+    let server = host.mcp(&[]).await;
+    for (path, known) in [("/client", true), ("/nowhere", false)] {
+        let before = host.requests();
+        host.hold(true);
+        let client_id = if known { host.document(path, &json!({}), &[]) } else { host.url(path) };
+        let mut asking = JoinSet::new();
+        for _ in 0..20 {
+            let (server, client_id) = (server.url("/authorize"), client_id.clone());
+            asking.spawn(async move { authorize_at(server, &client_id, CALLBACK).await.status });
+        }
+        while host.requests() == before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // Time for the others. Whoever comes later finds a document all the same, but asks anew after an error.
+        tokio::time::sleep(Duration::from_millis(1000)).await;
+        host.hold(false);
+        let status = if known { StatusCode::SEE_OTHER } else { StatusCode::BAD_REQUEST };
+        assert!(asking.join_all().await.iter().all(|answer| *answer == status));
+        let asked = host.requests() - before;
+        assert!(asked == 1 || (!known && asked < 20), "{path}: {asked}");
+    }
+}
+
+#[tokio::test]
+async fn who_gives_up_leaves_the_others_their_answer() {
+    let host = DocumentHost::start().await;
+    let server = host.mcp(&[]).await;
+    host.hold(true);
+    let client_id = host.document("/client", &json!({}), &[]);
+    let ask = || {
+        let (server, client_id) = (server.url("/authorize"), client_id.clone());
+        tokio::spawn(async move { authorize_at(server, &client_id, CALLBACK).await.status })
+    };
+    let first = ask();
+    while host.requests() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let second = ask();
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    host.hold(false);
+    assert_eq!(second.await.unwrap(), StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn the_consent_page_says_which_host_vouches_for_a_client() {
+    let host = DocumentHost::start().await;
+    let server = host.mcp(&[]).await;
+    let client_id = host.document("/client", &json!({ "client_name": "Nice <b>client" }), &[]);
+    let mut browser = mcp::Browser::default();
+    let asked = browser.get(&mcp::request(&server, &client_id, CALLBACK, &[])).await;
+    let page = browser.get(&onward(&asked)).await;
+    mcp::assert_is_page(&page);
+    let authority = &host.url("")["https://".len()..];
+    let lead = format!("<bdi><strong>{authority}</strong></bdi> wants to use ");
+    for words in [&*lead, "The program is published by", "It calls itself “<bdi>Nice &lt;b&gt;client</bdi>”"] {
+        assert!(page.text().contains(words), "{words:?} is missing: {}", page.text());
+    }
+    assert!(!page.text().contains("Nobody has checked it"), "its host is known");
+
+    let asked = browser.get(&mcp::request(&server, &client_id, "http://127.0.0.1:7777/callback", &[])).await;
+    let page = browser.get(&onward(&asked)).await;
+    let lead = format!("A program that says it comes from <bdi><strong>{authority}</strong></bdi> wants to use ");
+    for words in [&*lead, "any program on this device can pass itself off as it"] {
+        assert!(page.text().contains(words), "{words:?} is missing: {}", page.text());
+    }
+    assert!(!page.text().contains("name=\"remember\""), "it may not be the client");
+}

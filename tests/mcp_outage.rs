@@ -1,0 +1,65 @@
+//! The example `mcp` while its store is away: people are told, and nothing is lost.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use axum::http::StatusCode;
+
+use self::support::http::Answer;
+use self::support::mcp::{self, Browser, Provider, one, onward, query};
+use self::support::redis::RedisServer;
+
+const REDIRECT: &str = "http://127.0.0.1:7777/callback";
+
+/// Does as the page says, until the server has found the store again.
+async fn again(mut load: impl AsyncFnMut() -> Answer) -> Answer {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let answer = load().await;
+        if answer.status != StatusCode::SERVICE_UNAVAILABLE {
+            return answer;
+        }
+        assert!(Instant::now() < end, "the store is never found again");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_log_in_survives_an_outage_of_the_store() {
+    let redis = RedisServer::builder().config("appendonly", "yes").config("appendfsync", "always").start().await;
+    let provider = Provider::start().await;
+    let mut flags = provider.flags();
+    flags.extend(["--store".to_owned(), redis.url(), "--cache-size".to_owned(), "0".to_owned()]);
+    let server = mcp::start(&flags).await;
+    let client_id = mcp::register_public(&server, "A client", REDIRECT).await;
+    let request = mcp::request(&server, &client_id, REDIRECT, &[]);
+    let mut browser = Browser::default();
+    let consent = onward(&browser.get(&request).await);
+    let page = browser.get(&consent).await;
+    let approve = [("decision", "approve")];
+
+    redis.kill();
+    let away = [
+        browser.get(&request).await,
+        browser.get(&consent).await,
+        browser.submit(&consent, &page, &approve).await,
+        browser.get(&server.url(&format!("/callback?code=x&state={}", "A".repeat(43)))).await,
+    ];
+    for away in away {
+        assert_eq!(away.status, StatusCode::SERVICE_UNAVAILABLE, "{}", away.text());
+        assert!(away.text().contains("Wait a moment and load this page again"), "{}", away.text());
+        mcp::assert_is_page(&away);
+    }
+    assert!(provider.requests().is_empty());
+
+    redis.restart().await;
+    let answer = again(async || browser.submit(&consent, &page, &approve).await).await;
+    let callback = browser.follow(answer, &server.url("/callback?")).await;
+    redis.kill();
+    assert_eq!(browser.get(&callback).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    redis.restart().await;
+    let client = onward(&again(async || browser.get(&callback).await).await);
+    assert!(one(&query(&client), "code").is_some(), "{client}");
+    assert_eq!(provider.exchanged(), 1);
+}

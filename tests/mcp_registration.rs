@@ -1,0 +1,283 @@
+//! Dynamic client registration at the example `mcp` (RFC 7591).
+
+mod support;
+
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+use url::Url;
+
+use self::support::http::{Answer, get, send};
+use self::support::mcp::{self, CHALLENGE, onward};
+use self::support::process::Example;
+
+const CALLBACK: &str = "https://client.example/callback";
+
+async fn start(flags: &[&str]) -> Example {
+    mcp::start(&flags.iter().map(|&flag| flag.to_owned()).collect::<Vec<_>>()).await
+}
+
+async fn post(server: &Example, content_type: &str, body: impl Into<String>) -> Answer {
+    send("POST", &server.url("/register"), &[("content-type", content_type)], body.into()).await
+}
+
+async fn register(server: &Example, metadata: &Value) -> Answer {
+    post(server, "application/json", metadata.to_string()).await
+}
+
+/// Asks for a log-in.
+async fn authorize(server: &Example, client_id: &str, redirect_uri: &str) -> Answer {
+    let query = [
+        ("response_type", "code"),
+        ("client_id", client_id),
+        ("redirect_uri", redirect_uri),
+        ("code_challenge", CHALLENGE),
+        ("code_challenge_method", "S256"),
+    ];
+    get(Url::parse_with_params(&server.url("/authorize"), query).unwrap().as_str()).await
+}
+
+/// Whether a log-in for the client begins, and would end there.
+async fn may_log_in(server: &Example, client_id: &str, redirect_uri: &str) -> bool {
+    let answer = authorize(server, client_id, redirect_uri).await;
+    if answer.status == StatusCode::BAD_REQUEST {
+        assert!(!answer.headers.contains_key("location"), "{answer:?}");
+        return false;
+    }
+    onward(&answer).contains("/consent")
+}
+
+#[tokio::test]
+async fn a_public_client_is_told_all_that_is_registered() {
+    let server = start(&["--scope", "openid profile email"]).await;
+    let redirect_uris = json!([CALLBACK, "http://127.0.0.1/callback", "cursor://host/callback"]);
+    let answer = register(
+        &server,
+        &json!({
+            "client_name": "Tool <b>",
+            "client_uri": "https://client.example/about",
+            "redirect_uris": redirect_uris,
+            "grant_types": ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"],
+            "response_types": ["code"],
+            "token_endpoint_auth_method": "none",
+            "scope": "email profile else",
+            "application_type": "native",
+            "client_id": "as I like",
+        }),
+    )
+    .await;
+    assert_eq!((answer.status, &answer.headers["cache-control"]), (StatusCode::CREATED, &"no-store".parse().unwrap()));
+    let mut said = answer.json();
+    let client_id = said["client_id"].take();
+    let client_id = client_id.as_str().unwrap();
+    assert!(client_id.len() >= 22 && client_id != "as I like", "{client_id}");
+    assert!(said["client_id_issued_at"].take().as_u64().is_some_and(|seconds| seconds > 1_700_000_000));
+    let want = json!({
+        "client_id": null,
+        "client_id_issued_at": null,
+        "client_name": "Tool <b>",
+        "client_uri": "https://client.example/about",
+        "redirect_uris": redirect_uris,
+        "grant_types": ["authorization_code", "refresh_token"],
+        "response_types": ["code"],
+        "token_endpoint_auth_method": "none",
+        "scope": "email profile",
+    });
+    assert_eq!(said, want, "no client_secret above all");
+    for uri in [CALLBACK, "http://127.0.0.1:51004/callback", "cursor://host/callback"] {
+        assert!(may_log_in(&server, client_id, uri).await, "{uri}");
+    }
+    for uri in ["https://client.example/callback/", "http://localhost/callback", "https://evil.example/"] {
+        assert!(!may_log_in(&server, client_id, uri).await, "{uri}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_says_little_gets_what_there_is() {
+    let server = start(&["--scope", "openid profile"]).await;
+    let answer = register(&server, &json!({ "redirect_uris": [CALLBACK] })).await;
+    assert_eq!(answer.status, StatusCode::CREATED);
+    let mut said = answer.json();
+    for random in ["client_id", "client_id_issued_at"] {
+        said[random].take();
+    }
+    let want = json!({
+        "client_id": null,
+        "client_id_issued_at": null,
+        "redirect_uris": [CALLBACK],
+        "grant_types": ["authorization_code", "refresh_token"],
+        "response_types": ["code"],
+        "token_endpoint_auth_method": "none",
+        "scope": "openid profile",
+    });
+    assert_eq!(said, want);
+    let again = register(&server, &json!({ "redirect_uris": [CALLBACK] })).await;
+    assert_ne!(answer.string("client_id"), again.string("client_id"));
+}
+
+#[tokio::test]
+async fn who_asks_for_a_secret_gets_one_that_ends() {
+    let server = start(&["--client-lifetime", "5000"]).await;
+    let mut secrets = Vec::new();
+    for method in ["client_secret_basic", "client_secret_post"] {
+        let metadata = json!({ "redirect_uris": [CALLBACK], "token_endpoint_auth_method": method });
+        let answer = register(&server, &metadata).await;
+        let said = answer.json();
+        assert_eq!((answer.status, &said["token_endpoint_auth_method"]), (StatusCode::CREATED, &json!(method)));
+        let [issued, expires] = ["client_id_issued_at", "client_secret_expires_at"].map(|name| said[name].as_u64());
+        assert_eq!(expires, issued.map(|issued| issued + 5000));
+        secrets.push(answer.string("client_secret"));
+    }
+    assert!(secrets.iter().all(|secret| secret.len() >= 43) && secrets[0] != secrets[1], "{secrets:?}");
+}
+
+#[cfg(feature = "redb")]
+#[tokio::test]
+async fn neither_the_store_nor_the_log_holds_a_secret() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("store");
+    let mut server = start(&["--store", &format!("redb:{}", file.display()), "--log-level", "trace"]).await;
+    let metadata = json!({
+        "redirect_uris": [CALLBACK],
+        "client_name": "Found in the store",
+        "token_endpoint_auth_method": "client_secret_post",
+    });
+    let secret = register(&server, &metadata).await.string("client_secret");
+    server.terminate();
+    server.ended(std::time::Duration::from_secs(30)).await;
+    let stored = std::fs::read(&file).unwrap();
+    let holds = |text: &str| stored.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(holds("Found in the store") && !holds(&secret));
+    assert!(!format!("{server:?}").contains(&secret));
+}
+
+#[tokio::test]
+async fn bad_metadata_get_an_error_of_rfc_7591() {
+    let server = start(&[]).await;
+    let json = "application/json";
+    let (redirect, metadata) = ("invalid_redirect_uri", "invalid_client_metadata");
+    let with = |name: &str, value: Value| {
+        let mut metadata = json!({ "redirect_uris": [CALLBACK] });
+        metadata[name] = value;
+        metadata.to_string()
+    };
+    let uri = |uri: &str| with("redirect_uris", json!([uri]));
+    let rows = [
+        ("no redirect URI", json, "{}".to_owned(), redirect),
+        ("a fragment", json, uri("https://client.example/#x"), redirect),
+        ("a user", json, uri("https://user@client.example/"), redirect),
+        ("a script", json, uri("javascript:alert(1)"), redirect),
+        ("data", json, uri("data:text/html,x"), redirect),
+        ("http elsewhere", json, uri("http://client.example/"), redirect),
+        ("a backslash", json, uri("https://client.example\\@evil.example/"), redirect),
+        ("a scheme of nobody's", json, uri("steam://run/1"), redirect),
+        ("one bad one among others", json, with("redirect_uris", json!([CALLBACK, "file:///x"])), redirect),
+        ("a name in two lines", json, with("client_name", json!("a\nb")), metadata),
+        ("a page that is none", json, with("client_uri", json!("javascript:alert(1)")), metadata),
+        ("no scope of ours", json, with("scope", json!("admin")), metadata),
+        ("another authentication", json, with("token_endpoint_auth_method", json!("private_key_jwt")), metadata),
+        ("another grant", json, with("grant_types", json!(["client_credentials"])), metadata),
+        ("another response", json, with("response_types", json!(["token"])), metadata),
+        ("no JSON", json, "redirect_uris=x".to_owned(), metadata),
+        ("nothing", json, String::new(), metadata),
+        ("a list", json, format!("[[{CALLBACK:?}]]"), metadata),
+        ("another type", "text/plain", uri(CALLBACK), metadata),
+        ("a form", "application/x-www-form-urlencoded", "redirect_uris=x".to_owned(), metadata),
+    ];
+    for (name, content_type, body, code) in rows {
+        let answer = post(&server, content_type, body).await;
+        assert_eq!((answer.status, &*answer.string("error")), (StatusCode::BAD_REQUEST, code), "{name}: {answer:?}");
+        assert!(!answer.string("error_description").is_empty(), "{name}");
+        assert_eq!(answer.headers["content-type"], json, "{name}");
+        assert_eq!(answer.headers["cache-control"], "no-store", "{name}");
+    }
+    assert_eq!(post(&server, "application/json; charset=utf-8", uri(CALLBACK)).await.status, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn the_body_has_a_limit_and_the_endpoint_one_method() {
+    let server = start(&[]).await;
+    let metadata = |padding: usize| json!({ "redirect_uris": [CALLBACK], "x": "x".repeat(padding) });
+    assert_eq!(register(&server, &metadata(15_000)).await.status, StatusCode::CREATED);
+    let answer = register(&server, &metadata(17_000)).await;
+    assert_eq!((answer.status, &*answer.string("error")), (StatusCode::PAYLOAD_TOO_LARGE, "invalid_client_metadata"));
+    for method in ["GET", "PUT", "DELETE"] {
+        let answer = send(method, &server.url("/register"), &[], "").await;
+        assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED, "{method}");
+        assert_eq!(answer.string("error"), "invalid_request", "{method}");
+    }
+}
+
+#[tokio::test]
+async fn only_what_the_operator_allows_is_registered() {
+    let server = start(&[
+        "--allowed-redirect",
+        "https://*.client.example/oauth/*",
+        "--allowed-redirect",
+        "http://localhost/callback",
+    ])
+    .await;
+    for (uri, allowed) in [
+        ("https://a.client.example/oauth/callback", true),
+        ("http://localhost:4711/callback", true),
+        ("https://client.example/oauth/callback", false),
+        ("https://a.client.example/callback", false),
+        ("https://evil.example/.client.example/oauth/x", false),
+        ("https://a.client.example.evil.example/oauth/x", false),
+        ("http://127.0.0.1/callback", false),
+        ("cursor://host/callback", false),
+    ] {
+        let answer = register(&server, &json!({ "redirect_uris": [uri] })).await;
+        let status = if allowed { StatusCode::CREATED } else { StatusCode::BAD_REQUEST };
+        assert_eq!(answer.status, status, "{uri}");
+        assert!(allowed || answer.string("error") == "invalid_redirect_uri", "{uri}");
+    }
+}
+
+#[cfg(feature = "redb")]
+#[tokio::test]
+async fn a_registration_outlives_a_restart_but_not_what_was_allowed() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = format!("redb:{}", directory.path().join("store").display());
+    let mut server = start(&["--store", &store]).await;
+    let other = "https://other.example/callback";
+    let client_id = register(&server, &json!({ "redirect_uris": [CALLBACK, other] })).await.string("client_id");
+    assert!(may_log_in(&server, &client_id, CALLBACK).await && may_log_in(&server, &client_id, other).await);
+    server.terminate();
+    server.ended(std::time::Duration::from_secs(30)).await;
+    let server = start(&["--store", &store, "--allowed-redirect", "https://client.example/*"]).await;
+    assert!(may_log_in(&server, &client_id, CALLBACK).await);
+    assert!(!may_log_in(&server, &client_id, other).await, "no longer allowed");
+}
+
+#[tokio::test]
+async fn a_registration_that_nobody_uses_ends() {
+    let server = start(&["--client-lifetime", "1"]).await;
+    let client_id = register(&server, &json!({ "redirect_uris": [CALLBACK] })).await.string("client_id");
+    // Longer than the lifetime from one look to the next: a look is a use.
+    for _ in 0..10 {
+        tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+        if !may_log_in(&server, &client_id, CALLBACK).await {
+            return;
+        }
+    }
+    panic!("it is still there: {server:?}");
+}
+
+#[tokio::test]
+async fn bad_flags_are_refused() {
+    let run = |flags: [&str; 2]| Example::run("mcp", &flags, &[]);
+    for (flag, value, message) in [
+        ("--allowed-redirect", "https://*.com/", "more than one label"),
+        ("--allowed-redirect", "https://a.*.example.com/", "wildcard"),
+        ("--allowed-redirect", "javascript:*", "never allowed"),
+        ("--allowed-redirect", "http://example.com/", "http is for"),
+        ("--client-lifetime", "0", "at least a second"),
+        ("--client-lifetime", "99999999999", "a hundred years"),
+        ("--metadata-ca", "/nowhere", "--metadata-ca /nowhere"),
+        ("--metadata-ca", "Cargo.toml", "no certificate"),
+    ] {
+        let output = run([flag, value]);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && stderr.contains(message), "{flag} {value}: {stderr}");
+    }
+}

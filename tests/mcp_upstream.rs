@@ -1,0 +1,183 @@
+//! `--mcp-upstream` of the example `mcp`: somebody's MCP server, guarded.
+
+mod support;
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Channel};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use self::support::http::{Recorder, send, serve};
+use self::support::identity::Identity;
+use self::support::mcp;
+use self::support::mcp_client::{McpClient, assert_error};
+use self::support::process::Example;
+
+/// How long what must come at once may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(20);
+
+struct Fixture {
+    identity: Identity,
+    server: Example,
+    access: String,
+}
+
+impl Fixture {
+    async fn start(upstream: &str, more: &[&str]) -> Self {
+        let identity = Identity::start().await;
+        let mut flags = identity.flags();
+        flags.extend(["--mcp-upstream", upstream].into_iter().chain(more.iter().copied()).map(str::to_owned));
+        let server = mcp::start(&flags).await;
+        let client = McpClient::register(&server).await;
+        let access = client.log_in(&server).await.string("access_token");
+        Self { identity, server, access }
+    }
+}
+
+#[tokio::test]
+async fn it_gets_the_providers_token_and_nothing_else_of_the_client() {
+    for (name, flags, swapped) in [("by default", &[][..], true), ("strip", &["--mcp-token", "strip"], false)] {
+        let upstream = Recorder::start(|_| (StatusCode::ACCEPTED, [("mcp-session-id", "s1")], "taken")).await;
+        let fixture = Fixture::start(&format!("{}/some/mcp", upstream.url()), flags).await;
+        let authorization = format!("Bearer {}", fixture.access);
+        let headers = [
+            ("authorization", authorization.as_str()),
+            ("content-type", "application/json"),
+            ("mcp-session-id", "s1"),
+            ("cookie", "__Host-browser=secret"),
+            ("connection", "x-hop"),
+            ("x-hop", "1"),
+        ];
+        let answer = send("POST", &fixture.server.url("/mcp?a=b"), &headers, r#"{"jsonrpc":"2.0"}"#).await;
+        assert_eq!((answer.status, answer.text()), (StatusCode::ACCEPTED, "taken"), "{name}");
+        assert_eq!(answer.headers["mcp-session-id"], "s1", "{name}");
+
+        let seen = upstream.last("/some/mcp");
+        assert_eq!((seen.method.as_str(), seen.target.as_str()), ("POST", "/some/mcp?a=b"), "{name}");
+        assert_eq!(&seen.body[..], br#"{"jsonrpc":"2.0"}"#, "{name}");
+        assert_eq!(seen.header("mcp-session-id"), Some("s1"), "{name}");
+        assert_eq!(seen.header("host"), Some(upstream.addr.to_string().as_str()), "{name}");
+        for gone in ["cookie", "x-hop", "connection"] {
+            assert_eq!(seen.header(gone), None, "{name}: {gone}");
+        }
+        assert_eq!(seen.header("x-forwarded-for"), Some("127.0.0.1"), "{name}");
+        let token = seen.header("authorization");
+        let providers = fixture.identity.secrets().into_iter().find(|secret| secret.starts_with("identity-access-"));
+        let expected = providers.filter(|_| swapped).map(|token| format!("Bearer {token}"));
+        assert_eq!(token, expected.as_deref(), "{name}");
+        for method in ["GET", "DELETE"] {
+            let answer = send(method, &fixture.server.url("/mcp"), &headers[..1], "").await;
+            assert_eq!(answer.status, StatusCode::ACCEPTED, "{name}: {method}");
+            assert_eq!(upstream.last("/some/mcp").method.as_str(), method, "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nobody_reaches_it_without_an_access_token() {
+    let upstream = Recorder::start(|_| "reached").await;
+    let fixture = Fixture::start(&format!("{}/mcp", upstream.url()), &["--require-scope", "openid"]).await;
+    let metadata = fixture.server.url("/.well-known/oauth-protected-resource/mcp");
+    for (name, authorization) in [
+        ("none", None),
+        ("another scheme", Some("Basic eDp5".to_owned())),
+        ("an unknown one", Some(format!("Bearer at_{}", "A".repeat(64)))),
+        ("the provider's", Some(format!("Bearer {}", fixture.identity.secrets().pop().unwrap()))),
+    ] {
+        let headers: Vec<_> = authorization.iter().map(|value| ("authorization", value.as_str())).collect();
+        for method in ["POST", "GET", "DELETE"] {
+            let answer = send(method, &fixture.server.url("/mcp"), &headers, "").await;
+            assert_eq!(answer.status, 401, "{name}: {}", answer.text());
+            let challenge = answer.headers["www-authenticate"].to_str().unwrap();
+            assert!(challenge.contains(&format!("resource_metadata=\"{metadata}\"")), "{name}: {challenge}");
+        }
+    }
+    for path in ["/mcp/", "/mcp/../mcp", "//mcp", "/%6dcp", "/mcp/x", "/MCP"] {
+        let authorization = format!("Bearer {}", fixture.access);
+        let answer = send("POST", &fixture.server.url(path), &[("authorization", &authorization)], "").await;
+        assert_ne!(answer.text(), "reached", "{path}");
+    }
+    assert!(upstream.all().is_empty(), "{:?}", upstream.all());
+
+    let strict = Fixture::start(&format!("{}/mcp", upstream.url()), &["--require-scope", "admin"]).await;
+    let authorization = format!("Bearer {}", strict.access);
+    let answer = send("POST", &strict.server.url("/mcp"), &[("authorization", &authorization)], "").await;
+    assert_error(&answer, 403, "insufficient_scope", "a scope that was not granted");
+    assert!(answer.headers["www-authenticate"].to_str().unwrap().contains(r#"scope="admin""#));
+    assert!(upstream.all().is_empty(), "{:?}", upstream.all());
+}
+
+#[tokio::test]
+async fn bodies_stream_both_ways() {
+    // Sends each part of the body back as it comes.
+    let echo = async |request: Request| -> Response {
+        let (sender, receiver) = mpsc::channel::<Bytes>(1);
+        let (mut into, body) = Channel::<Bytes, Infallible>::new(1);
+        tokio::spawn(async move {
+            let mut body = request.into_body();
+            while let Some(Ok(frame)) = body.frame().await {
+                if let Ok(data) = frame.into_data() {
+                    sender.send(data).await.unwrap();
+                }
+            }
+        });
+        tokio::spawn(async move {
+            let mut receiver = receiver;
+            while let Some(data) = receiver.recv().await {
+                into.send_data(data).await.unwrap();
+            }
+        });
+        ([("content-type", "text/event-stream")], Body::new(body)).into_response()
+    };
+    let upstream = serve(Router::new().route("/mcp", axum::routing::post(echo))).await;
+    let fixture = Fixture::start(&format!("http://{upstream}/mcp"), &[]).await;
+
+    let (mut sender, body) = Channel::<Bytes, Infallible>::new(1);
+    let request = hyper::Request::post(fixture.server.url("/mcp"))
+        .header("authorization", format!("Bearer {}", fixture.access))
+        .body(body)
+        .unwrap();
+    let client: Client<_, _> = Client::builder(TokioExecutor::new()).build_http();
+    let response = timeout(LIMIT, client.request(request)).await.expect("before the request has ended").unwrap();
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let mut body = response.into_body();
+    for part in ["data: one\n\n", "data: two\n\n"] {
+        sender.send_data(part.into()).await.unwrap();
+        let frame = timeout(LIMIT, body.frame()).await.expect("part by part").unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap(), part);
+    }
+    drop(sender);
+    assert!(timeout(LIMIT, body.frame()).await.expect("the end").is_none());
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_no_fault_of_the_clients() {
+    // Nobody listens at port 1.
+    let fixture = Fixture::start("http://127.0.0.1:1/mcp", &[]).await;
+    let authorization = format!("Bearer {}", fixture.access);
+    let answer = send("POST", &fixture.server.url("/mcp"), &[("authorization", &authorization)], "{}").await;
+    assert_error(&answer, 502, "server_error", "it is away");
+}
+
+#[tokio::test]
+async fn an_address_that_is_none_is_refused_at_the_start() {
+    for url in ["example.com/mcp", "ftp://example.com/mcp", "http://user@example.com/mcp", "http://example.com/mcp?x"] {
+        let output = tokio::task::spawn_blocking(move || {
+            Example::run("mcp", &["--listen", "127.0.0.1:0", "--mcp-upstream", url], &[])
+        });
+        let output = output.await.unwrap();
+        assert_eq!(output.status.code(), Some(2), "{url}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.contains("--mcp-upstream"), "{url}: {stderr}");
+    }
+}

@@ -1,0 +1,140 @@
+//! A real browser: Debian's Chromium, driven by its WebDriver.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use fantoccini::elements::Element;
+use fantoccini::error::CmdError;
+use fantoccini::{Client, ClientBuilder, Locator};
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// How long the browser may take for a step; it is for machines that do much else.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A browser of its own: its cookies are nobody else's. It ends with the test.
+pub(crate) struct Chromium {
+    pub(crate) page: Client,
+    profile: TempDir,
+    _driver: Driver,
+}
+
+impl Chromium {
+    /// A browser that finds `*.test` on this machine, and takes any certificate.
+    pub(crate) async fn start() -> Self {
+        let driver = tokio::task::spawn_blocking(Driver::start).await.unwrap();
+        let profile = tempfile::tempdir().unwrap();
+        let mut args: Vec<_> = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--ignore-certificate-errors",
+            "--host-resolver-rules=MAP *.test 127.0.0.1",
+        ]
+        .map(str::to_owned)
+        .into();
+        args.push(format!("--user-data-dir={}", profile.path().display()));
+        let Value::Object(capabilities) = json!({ "goog:chromeOptions": { "args": args } }) else { unreachable!() };
+        let end = Instant::now() + PATIENCE;
+        let page = loop {
+            let mut builder = ClientBuilder::new(HttpConnector::new());
+            match builder.capabilities(capabilities.clone()).connect(&driver.url).await {
+                Ok(page) => break page,
+                Err(error) => assert!(Instant::now() < end, "Chromium does not start: {error}"),
+            }
+        };
+        Self { page, profile, _driver: driver }
+    }
+
+    pub(crate) async fn open(&self, url: &str) {
+        self.page.goto(url).await.unwrap();
+    }
+
+    /// Waits until it is at an address that begins so, and its page is there in full; the address.
+    pub(crate) async fn reach(&self, begin: &str) -> String {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let url = self.page.current_url().await.map(String::from);
+            if let Ok(url) = &url
+                && url.starts_with(begin)
+            {
+                let state = self.page.execute("return document.readyState", Vec::new()).await;
+                if state.is_ok_and(|state| state == "complete") {
+                    return url.clone();
+                }
+            }
+            assert!(Instant::now() < end, "{begin} is never reached: {url:?} {:?}", self.text().await);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    pub(crate) async fn find(&self, css: &str) -> Option<Element> {
+        self.page.find(Locator::Css(css)).await.ok()
+    }
+
+    /// Clicks on an element, which must be there.
+    pub(crate) async fn click(&self, css: &str) {
+        let element = self.page.wait().at_most(PATIENCE).for_element(Locator::Css(css)).await;
+        let element = element.unwrap_or_else(|error| panic!("no {css}: {error}"));
+        element.click().await.unwrap_or_else(|error| panic!("{css}: {error}"));
+    }
+
+    /// What is to be read on the page.
+    pub(crate) async fn text(&self) -> Result<String, CmdError> {
+        self.page.find(Locator::Css("body")).await?.text().await
+    }
+
+    /// The value of an expression in the page.
+    pub(crate) async fn value(&self, script: &str) -> Value {
+        self.page.execute(&format!("return {script}"), Vec::new()).await.unwrap()
+    }
+}
+
+impl Drop for Chromium {
+    fn drop(&mut self) {
+        // Whoever kills the driver leaves the browser; its number is in the lock on its profile.
+        let lock = std::fs::read_link(self.profile.path().join("SingletonLock")).unwrap_or_default();
+        let id = lock.to_str().and_then(|lock| lock.rsplit_once('-')?.1.parse::<u32>().ok());
+        if let Some(id) = id {
+            let _ = Command::new("sh").args(["-c", "kill -KILL \"$0\"", &id.to_string()]).status();
+        }
+    }
+}
+
+/// The WebDriver, on a port that it picks; killed when dropped, and its browser with it.
+struct Driver {
+    child: Child,
+    url: String,
+}
+
+impl Driver {
+    fn start() -> Self {
+        let command = Command::new("chromedriver").arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let mut child = command.expect("chromedriver: `tests/run` installs it");
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut driver = Self { child, url: String::new() };
+        let port = lines.by_ref().map_while(Result::ok).find_map(|line| {
+            let (_, port) = line.split_once("started successfully on port ")?;
+            port.trim_end_matches('.').parse::<u16>().ok()
+        });
+        driver.url = format!("http://127.0.0.1:{}", port.expect("chromedriver says its port"));
+        // It must not wait for a reader.
+        std::thread::spawn(move || lines.for_each(drop));
+        driver
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

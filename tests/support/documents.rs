@@ -1,0 +1,140 @@
+//! A host of client id metadata documents, and what the example `mcp` makes of them.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use url::Url;
+
+use super::http::{Answer, get};
+use super::mcp::{self, CHALLENGE, onward};
+use super::process::Example;
+use super::redis::Certificates;
+use super::tls::TlsServer;
+
+pub(crate) const CALLBACK: &str = "https://client.example/callback";
+
+/// A host of documents, by their paths.
+#[derive(Clone)]
+pub(crate) struct DocumentHost {
+    pub(crate) certificates: Certificates,
+    pub(crate) server: TlsServer,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    documents: Mutex<HashMap<String, Arc<dyn Fn() -> Response + Send + Sync>>>,
+    requests: AtomicUsize,
+    /// Whether answers are kept back.
+    held: watch::Sender<bool>,
+}
+
+impl DocumentHost {
+    pub(crate) async fn start() -> Self {
+        let certificates = Certificates::generate();
+        let state = Arc::new(State::default());
+        let answering = Arc::clone(&state);
+        let router = Router::new().fallback(move |request: Request| async move {
+            answering.requests.fetch_add(1, Ordering::SeqCst);
+            let _ = answering.held.subscribe().wait_for(|held| !held).await;
+            let path = request.uri().path_and_query().unwrap().as_str();
+            let document = answering.documents.lock().unwrap().get(path).cloned();
+            document.map_or_else(|| StatusCode::NOT_FOUND.into_response(), |document| document())
+        });
+        let identity = &certificates.server;
+        let server = TlsServer::start(&identity.certificate, &identity.key, router).await;
+        Self { certificates, server, state }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("https://localhost:{}{path}", self.server.addr.port())
+    }
+
+    /// From now on this is the answer there; the URL.
+    pub(crate) fn serve(&self, path: &str, answer: impl Fn() -> Response + Send + Sync + 'static) -> String {
+        self.state.documents.lock().unwrap().insert(path.to_owned(), Arc::new(answer));
+        self.url(path)
+    }
+
+    /// From now on a good document lies there, but for these members and with these headers; its URL.
+    pub(crate) fn document(&self, path: &str, changes: &Value, headers: &'static [(&str, &str)]) -> String {
+        let mut document = json!({
+            "client_id": self.url(path),
+            "client_name": "Client with a document",
+            "client_uri": "https://client.example/",
+            "redirect_uris": [CALLBACK, "http://127.0.0.1/callback"],
+            "token_endpoint_auth_method": "none",
+        });
+        for (name, value) in changes.as_object().unwrap() {
+            document[name] = value.clone();
+        }
+        let document = document.to_string();
+        self.serve(path, move || answer(headers, document.clone()))
+    }
+
+    pub(crate) fn requests(&self) -> usize {
+        self.state.requests.load(Ordering::SeqCst)
+    }
+
+    /// From now on it keeps its answers back, or does not any longer.
+    pub(crate) fn hold(&self, held: bool) {
+        self.state.held.send_replace(held);
+    }
+
+    /// Starts the server so that it may ask this host, and trusts it.
+    pub(crate) async fn mcp(&self, flags: &[&str]) -> Example {
+        let ca = self.certificates.file("ca.pem");
+        start(&[&["--metadata-loopback", "--metadata-ca", ca.to_str().unwrap()], flags].concat()).await
+    }
+}
+
+pub(crate) async fn start(flags: &[&str]) -> Example {
+    mcp::start(&flags.iter().map(|&flag| flag.to_owned()).collect::<Vec<_>>()).await
+}
+
+/// With these headers, JSON if they say nothing else.
+pub(crate) fn answer(headers: &[(&'static str, &'static str)], body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    response.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
+    for (name, value) in headers {
+        response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    response
+}
+
+pub(crate) async fn authorize_at(server: String, client_id: &str, redirect_uri: &str) -> Answer {
+    let query = [
+        ("response_type", "code"),
+        ("client_id", client_id),
+        ("redirect_uri", redirect_uri),
+        ("code_challenge", CHALLENGE),
+        ("code_challenge_method", "S256"),
+    ];
+    get(Url::parse_with_params(&server, query).unwrap().as_str()).await
+}
+
+pub(crate) async fn authorize(server: &Example, client_id: &str) -> Answer {
+    authorize_at(server.url("/authorize"), client_id, CALLBACK).await
+}
+
+/// Panics unless a log-in for the client begins.
+pub(crate) async fn is_known(server: &Example, client_id: &str) {
+    let answer = authorize(server, client_id).await;
+    assert!(answer.status == StatusCode::SEE_OTHER && onward(&answer).contains("/consent"), "{client_id}: {answer:?}");
+}
+
+/// Panics unless a page says this of the client, and sends nobody anywhere.
+pub(crate) async fn is_refused(server: &Example, client_id: &str, words: &str) {
+    let answer = authorize(server, client_id).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{client_id}: {answer:?}");
+    assert!(answer.text().contains(words), "{client_id}: {words:?} is not said: {}", answer.text());
+    assert!(!answer.headers.contains_key("location") && !answer.headers.contains_key("refresh"), "{answer:?}");
+}
