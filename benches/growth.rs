@@ -109,7 +109,9 @@ impl Cost {
 
 fn print_all(most: usize) {
     println!("### As grants grow\n");
-    println!("| store | grants | processor time of a rotation | of it in Redis | memory of the process for a grant | in Redis or the file |");
+    println!(
+        "| store | grants | processor time of a rotation | of it in Redis | memory of the process for a grant | in Redis or the file |"
+    );
     println!("| --- | ---: | ---: | ---: | ---: | ---: |");
     let (mut rotations, mut memory) = (Vec::new(), Vec::new());
     for kind in Kind::ALL {
@@ -117,7 +119,8 @@ fn print_all(most: usize) {
         for size in SIZES.into_iter().filter(|size| *size <= most) {
             let cost = in_a_process(kind, size);
             let total = cost.rotation + cost.rotation_in_redis;
-            let redis = if matches!(kind, Kind::Redis) { format!("{:.0} µs", cost.rotation_in_redis) } else { "".into() };
+            let redis =
+                if matches!(kind, Kind::Redis) { format!("{:.0} µs", cost.rotation_in_redis) } else { "".into() };
             let stored = if matches!(kind, Kind::Memory) { String::new() } else { grouped(cost.stored as u64) };
             let (name, grants, held) = (kind.name(), grouped(size as u64), grouped(cost.memory.max(0.0) as u64));
             println!("| {name} | {grants} | {total:.0} µs | {redis} | {held} bytes | {stored} |");

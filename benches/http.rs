@@ -52,7 +52,9 @@ fn main() -> ExitCode {
 
 async fn measure() {
     println!("### HTTP end to end\n");
-    println!("| endpoint | store | in flight | requests/s without | with the layer | ratio | p50 | ratio | p99 | ratio |");
+    println!(
+        "| endpoint | store | in flight | requests/s without | with the layer | ratio | p50 | ratio | p99 | ratio |"
+    );
     println!("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     let redis = RedisServer::start().await;
     let key = Arc::new(KeyPair::generate().expect("a key"));
@@ -118,10 +120,7 @@ fn print(endpoint: &str, store: &str, in_flight: usize, without: &Measured, with
         format!("{} → {} | {ratio:.1}", short(without), short(with))
     });
     let in_flight = grouped(in_flight as u64);
-    println!(
-        "| {endpoint} | {store} | {in_flight} | {rate} | {rate_with} | {:.0} % | {p50} | {p99} |",
-        ratio * 100.0
-    );
+    println!("| {endpoint} | {store} | {in_flight} | {rate} | {rate_with} | {:.0} % | {p50} | {p99} |", ratio * 100.0);
 }
 
 /// The token endpoint of an app that lets everybody in.

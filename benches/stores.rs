@@ -152,7 +152,8 @@ struct Visitor<St> {
 impl<St: Store> Work for Visitor<St> {
     async fn once(&mut self) {
         let request = Request::get("/orders").header("authorization", &self.authorization);
-        let Ok(response) = self.service.clone().oneshot(request.body(Full::<Bytes>::default()).expect("a request")).await;
+        let Ok(response) =
+            self.service.clone().oneshot(request.body(Full::<Bytes>::default()).expect("a request")).await;
         assert_eq!(response.status(), StatusCode::OK);
     }
 }

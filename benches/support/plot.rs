@@ -8,12 +8,8 @@ use plotters::prelude::*;
 /// Axes and text: of as much contrast on white as on black, because a reader may have either.
 const INK: RGBColor = RGBColor(0x80, 0x86, 0x8e);
 /// Likewise, and apart for those who see no red or no green.
-const COLOURS: [RGBColor; 4] = [
-    RGBColor(0x2f, 0x81, 0xf7),
-    RGBColor(0xd9, 0x73, 0x0d),
-    RGBColor(0x1a, 0x9e, 0x77),
-    RGBColor(0xb8, 0x5c, 0xc8),
-];
+const COLOURS: [RGBColor; 4] =
+    [RGBColor(0x2f, 0x81, 0xf7), RGBColor(0xd9, 0x73, 0x0d), RGBColor(0x1a, 0x9e, 0x77), RGBColor(0xb8, 0x5c, 0xc8)];
 const SIZE: (u32, u32) = (480, 340);
 
 /// One pair of axes.
