@@ -13,10 +13,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Parser;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use support::{
-    Endpoint, Line, Panel, Process, RedisServer, Work, draw, field, grouped, log_in, refresh, resident, send, slice,
+    Endpoint, Line, Panel, Process, RedisServer, Work, directory, draw, field, grouped, log_in, redis_store, refresh,
+    resident, send, slice,
 };
 use tower_layer::Layer as _;
-use tower_oauth_refresh::{MemoryStore, RedbStore, RedisStore, Refresh, RefreshLayer, Store, TieredStore};
+use tower_oauth_refresh::{MemoryStore, RedbStore, Refresh, RefreshLayer, Store, TieredStore};
 
 #[allow(dead_code, unused_imports)]
 mod support;
@@ -157,14 +158,13 @@ async fn measure(kind: Kind, grants: usize) -> Cost {
     match kind {
         Kind::Memory => grow(MemoryStore::new(), grants, None, None).await,
         Kind::Redb => {
-            // Where files are certain to reach a disk.
-            let files = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+            let files = directory();
             let path = files.path().join("grants.redb");
             grow(RedbStore::open(&path).expect("a file"), grants, None, Some(&path)).await
         }
         Kind::Redis => {
             let redis = RedisServer::start().await;
-            let store = RedisStore::connect(&redis.url()).await.expect("a server");
+            let store = redis_store(&redis).await;
             grow(TieredStore::new(store), grants, Some(&redis), None).await
         }
     }

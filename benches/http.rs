@@ -26,10 +26,12 @@ use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use rcgen::{KeyPair, SigningKey as _};
 use serde_json::json;
-use support::{RedisServer, Slice, Work, field, grouped, log_in, median, percentile, refresh, rounded, short, slice};
+use support::{
+    RedisServer, Slice, Work, field, grouped, log_in, median, percentile, redis_store, refresh, rounded, short, slice,
+};
 use tokio::net::{TcpListener, TcpStream};
 use tower::{Layer as _, Service};
-use tower_oauth_refresh::{MemoryStore, RedisStore, RefreshLayer, TieredStore};
+use tower_oauth_refresh::{MemoryStore, RefreshLayer, TieredStore};
 
 #[allow(dead_code, unused_imports)]
 mod support;
@@ -60,7 +62,7 @@ async fn measure() {
     let key = Arc::new(KeyPair::generate().expect("a key"));
     for (name, key) in [("reads the form", None), ("signs with ES256 as well", Some(key))] {
         let endpoint = Endpoint { key };
-        let store = RedisStore::connect(&redis.url()).await.expect("a server");
+        let store = redis_store(&redis).await;
         let over_memory = RefreshLayer::builder(MemoryStore::new()).retry_window(RETRY_WINDOW).build();
         let over_redis = RefreshLayer::builder(TieredStore::new(store)).retry_window(RETRY_WINDOW).build();
         let servers = [

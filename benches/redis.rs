@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Value, cmd};
-use support::{Endpoint, Line, Panel, RedisServer, Session, Work, draw, grouped, median, rounded, slice};
+use support::{Endpoint, Line, Panel, RedisServer, Session, Work, draw, grouped, median, redis_store, rounded, slice};
 use tower_layer::Layer as _;
 use tower_oauth_refresh::{RedisStore, Refresh, RefreshLayer, TieredStore};
 
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 
 async fn measure() {
     let server = RedisServer::start().await;
-    let store = RedisStore::connect(&server.url()).await.expect("a server");
+    let store = redis_store(&server).await;
     let layer = RefreshLayer::builder(TieredStore::new(store)).retry_window(RETRY_WINDOW).build().expect("settings");
     let service = layer.layer(Endpoint::new());
     let written = Written::by_a_rotation(&service, &server).await;

@@ -10,13 +10,13 @@ use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::Full;
 use support::{
-    Endpoint, RedisServer, Session, Work, field, grouped, log_in, median, percentile, refresh, rounded, send, short,
-    slice,
+    Endpoint, RedisServer, Session, Work, directory, field, grouped, log_in, median, percentile, redis_store, refresh,
+    rounded, send, short, slice,
 };
 use tower::ServiceExt as _;
 use tower_layer::Layer as _;
 use tower_oauth_refresh::access::Access;
-use tower_oauth_refresh::{MemoryStore, RedbStore, RedisStore, Refresh, RefreshLayer, Store, TieredStore};
+use tower_oauth_refresh::{MemoryStore, RedbStore, Refresh, RefreshLayer, Store, TieredStore};
 
 #[allow(dead_code, unused_imports)]
 mod support;
@@ -40,14 +40,13 @@ fn main() -> ExitCode {
 
 async fn measure() {
     let redis = RedisServer::start().await;
-    // Where files are certain to reach a disk.
-    let files = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let files = directory();
     let mut count = 0;
     let mut file = || {
         count += 1;
         RedbStore::open(files.path().join(count.to_string())).expect("a file")
     };
-    let connect = async || RedisStore::connect(&redis.url()).await.expect("a server");
+    let connect = async || redis_store(&redis).await;
     let mut tables = Tables::default();
     tables.add("memory", [MemoryStore::new(), MemoryStore::new(), MemoryStore::new()]).await;
     tables.add("redb", [file(), file(), file()]).await;

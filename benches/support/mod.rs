@@ -9,6 +9,8 @@ mod process;
 #[path = "../../tests/support/redis/mod.rs"]
 mod servers;
 mod statistics;
+#[cfg(feature = "redis")]
+mod stores;
 
 pub(crate) use self::clients::{CLIENT, Session, field, log_in, post, refresh, send};
 pub(crate) use self::endpoint::Endpoint;
@@ -18,6 +20,8 @@ pub(crate) use self::process::{Process, resident};
 #[cfg(feature = "redis")]
 pub(crate) use self::servers::RedisServer;
 pub(crate) use self::statistics::{grouped, median, percentile, rounded, short};
+#[cfg(feature = "redis")]
+pub(crate) use self::stores::{directory, redis_store};
 
 /// Whether figures are wanted: `cargo test --benches` runs the benches, too.
 pub(crate) fn wanted() -> bool {
