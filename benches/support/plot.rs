@@ -51,7 +51,8 @@ fn draw_panel<'a>(area: &Area<'a>, panel: &Panel) -> Drawn<'a> {
     let points = || panel.lines.iter().flat_map(|line| &line.points);
     let left = points().map(|point| point.0).fold(f64::INFINITY, f64::min);
     let right = points().map(|point| point.0).fold(left * 2.0, f64::max);
-    let top = points().map(|point| point.1).fold(0.0, f64::max) * 1.15;
+    // Above the lines there is room for their names.
+    let top = points().map(|point| point.1).fold(0.0, f64::max) * (1.1 + 0.12 * panel.lines.len() as f64);
     let text = |size: i32| ("sans-serif", size).into_font().color(&INK);
     // Its own would be the powers of ten alone.
     let mut ticks: Vec<_> = points().map(|point| point.0).collect();
@@ -60,7 +61,7 @@ fn draw_panel<'a>(area: &Area<'a>, panel: &Panel) -> Drawn<'a> {
     let mut chart = ChartBuilder::on(area)
         .margin(12)
         .margin_right(32)
-        .caption(panel.title, text(16))
+        .caption(panel.title, text(20))
         .x_label_area_size(44)
         .y_label_area_size(66)
         .build_cartesian_2d((left..right).log_scale().with_key_points(ticks), 0.0..top)?;
@@ -71,8 +72,8 @@ fn draw_panel<'a>(area: &Area<'a>, panel: &Panel) -> Drawn<'a> {
         .max_light_lines(0)
         .bold_line_style(INK.mix(0.25))
         .axis_style(INK)
-        .label_style(text(13))
-        .axis_desc_style(text(14))
+        .label_style(text(16))
+        .axis_desc_style(text(17))
         .x_desc(panel.x)
         .y_desc(panel.y)
         .x_label_formatter(&|x| super::grouped(x.round() as u64))
@@ -87,7 +88,7 @@ fn draw_panel<'a>(area: &Area<'a>, panel: &Panel) -> Drawn<'a> {
     chart
         .configure_series_labels()
         .position(SeriesLabelPosition::UpperLeft)
-        .label_font(text(13))
+        .label_font(text(16))
         .margin(6)
         .legend_area_size(24)
         .draw()
