@@ -1,33 +1,27 @@
 //! A token endpoint over HTTP, without the layer and with it: `benches/run http`.
 //!
 //! hyper serves and hyper asks, in one process on all processors, and `redis-server` is beside it: a request costs both
-//! sides. The endpoint is one of an app: it reads the form and answers 1 KB of JSON; and once more with an access token
-//! that it signs, as most do. The servers take turns in short slices and share everything else, so that what disturbs the
+//! sides. The endpoint is one of an app: it reads the form and answers 1 KB of JSON; then it also signs its access tokens, and
+//! then it keeps its refresh tokens in the same Redis, too, as apps of several instances do. The servers take turns in short slices and share everything else, so that what disturbs the
 //! machine disturbs all of them.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::header::{CONTENT_TYPE, HOST};
+use http::{Request, Response};
 use http_body::Body;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use rcgen::{KeyPair, SigningKey as _};
-use serde_json::json;
 use support::{
-    RedisServer, Slice, Work, field, grouped, log_in, median, percentile, redis_store, refresh, rounded, short, slice,
+    App, RedisServer, Slice, Work, field, grouped, log_in, median, percentile, redis_store, refresh, rounded, short,
+    slice,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tower::{Layer as _, Service};
@@ -59,9 +53,15 @@ async fn measure() {
     );
     println!("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     let redis = RedisServer::start().await;
-    let key = Arc::new(KeyPair::generate().expect("a key"));
-    for (name, key) in [("reads the form", None), ("signs with ES256 as well", Some(key))] {
-        let endpoint = Endpoint { key };
+    let plain = App::default();
+    let signing = App::default().signing();
+    let keeping = signing.clone().keeping_tokens(&redis).await;
+    let endpoints = [
+        ("reads the form", plain, &IN_FLIGHT[..]),
+        ("and signs (ES256)", signing, &[32]),
+        ("and keeps its refresh tokens in Redis", keeping, &IN_FLIGHT),
+    ];
+    for (name, endpoint, in_flight) in endpoints {
         let store = redis_store(&redis).await;
         let over_memory = RefreshLayer::builder(MemoryStore::new()).retry_window(RETRY_WINDOW).build();
         let over_redis = RefreshLayer::builder(TieredStore::new(store)).retry_window(RETRY_WINDOW).build();
@@ -70,10 +70,10 @@ async fn measure() {
             serve(over_memory.expect("settings").layer(endpoint.clone())).await,
             serve(over_redis.expect("settings").layer(endpoint)).await,
         ];
-        for in_flight in IN_FLIGHT {
-            let [without, memory, redis] = compare(servers, in_flight).await;
+        for in_flight in in_flight {
+            let [without, memory, redis] = compare(servers, *in_flight).await;
             for (store, with) in [("memory", memory), ("Redis", redis)] {
-                print(name, store, in_flight, &without, &with);
+                print(name, store, *in_flight, &without, &with);
             }
         }
     }
@@ -123,88 +123,6 @@ fn print(endpoint: &str, store: &str, in_flight: usize, without: &Measured, with
     });
     let in_flight = grouped(in_flight as u64);
     println!("| {endpoint} | {store} | {in_flight} | {rate} | {rate_with} | {:.0} % | {p50} | {p99} |", ratio * 100.0);
-}
-
-/// The token endpoint of an app that lets everybody in.
-#[derive(Clone)]
-struct Endpoint {
-    /// What access tokens are signed with, if they are.
-    key: Option<Arc<KeyPair>>,
-}
-
-impl Endpoint {
-    async fn answer<B: Body>(&self, request: Request<B>) -> Response<Full<Bytes>> {
-        let Ok(body) = request.into_body().collect().await else { return refuse() };
-        let body = body.to_bytes();
-        let (mut grant, mut client, mut credential) = (None, None, None);
-        for (name, value) in form_urlencoded::parse(&body) {
-            match &*name {
-                "grant_type" => grant = Some(value),
-                "client_id" => client = Some(value),
-                "code" | "refresh_token" => credential = Some(value),
-                _ => {}
-            }
-        }
-        let (Some(_), Some(client), Some(_)) = (grant, client, credential) else { return refuse() };
-        let answer = json!({
-            "access_token": self.access_token(&client),
-            "token_type": "Bearer",
-            "expires_in": 3600,
-            "refresh_token": URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()),
-            "scope": "openid profile email offline_access",
-        });
-        let mut response = Response::new(Full::from(answer.to_string()));
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        response
-    }
-
-    /// A JWT of the usual size.
-    fn access_token(&self, client: &str) -> String {
-        let claims = json!({
-            "iss": "https://login.example.com/",
-            "aud": "https://api.example.com/",
-            "sub": "0123456789",
-            "client_id": client,
-            "jti": URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>()),
-            "permissions": "orders:read ".repeat(28),
-        });
-        let mut token = format!("{}.{}", URL_SAFE_NO_PAD.encode(HEADER), URL_SAFE_NO_PAD.encode(claims.to_string()));
-        let signature = match &self.key {
-            Some(key) => key.sign(token.as_bytes()).expect("a signature"),
-            None => vec![0; 64],
-        };
-        token.push('.');
-        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
-        token
-    }
-}
-
-impl<B> Service<Request<B>> for Endpoint
-where
-    B: Body + Send + 'static,
-    B::Data: Send,
-{
-    type Response = Response<Full<Bytes>>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let endpoint = self.clone();
-        Box::pin(async move { Ok(endpoint.answer(request).await) })
-    }
-}
-
-const HEADER: &str = r#"{"alg":"ES256","kid":"0123456789abcdef","typ":"at+jwt"}"#;
-
-fn refuse() -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(r#"{"error":"invalid_request"}"#));
-    *response.status_mut() = StatusCode::BAD_REQUEST;
-    response
 }
 
 /// Serves as many connections as there are, for as long as the program runs.

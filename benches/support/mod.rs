@@ -1,5 +1,7 @@
 //! What the benches share: a token endpoint, its clients, load, statistics and plots.
 
+#[cfg(feature = "redis")]
+mod app;
 mod clients;
 mod endpoint;
 mod load;
@@ -12,6 +14,8 @@ mod statistics;
 #[cfg(feature = "redis")]
 mod stores;
 
+#[cfg(feature = "redis")]
+pub(crate) use self::app::App;
 pub(crate) use self::clients::{CLIENT, Session, field, log_in, post, refresh, send};
 pub(crate) use self::endpoint::Endpoint;
 pub(crate) use self::load::{Slice, Work, slice};
