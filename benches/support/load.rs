@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::task::yield_now;
+
 pub(crate) trait Work: Send + 'static {
     /// Once.
     fn once(&mut self) -> impl Future<Output = ()> + Send;
@@ -26,9 +28,10 @@ pub(crate) async fn slice<W: Work>(all: Vec<W>, length: Duration) -> (Vec<W>, Sl
                 let mut began = Instant::now();
                 while started.elapsed() < length {
                     one.once().await;
-                    let ended = Instant::now();
-                    latencies.push(ended - began);
-                    began = ended;
+                    latencies.push(began.elapsed());
+                    // Work that waits for nothing would keep the others from beginning.
+                    yield_now().await;
+                    began = Instant::now();
                 }
                 (one, latencies)
             })

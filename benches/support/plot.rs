@@ -63,7 +63,7 @@ fn draw_panel<'a>(area: &Area<'a>, panel: &Panel) -> Drawn<'a> {
         .margin_right(32)
         .caption(panel.title, text(20))
         .x_label_area_size(44)
-        .y_label_area_size(66)
+        .y_label_area_size(84)
         .build_cartesian_2d((left..right).log_scale().with_key_points(ticks), 0.0..top)?;
     chart
         .configure_mesh()
