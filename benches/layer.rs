@@ -1,76 +1,76 @@
-//! What the layer costs in one process, with an inner service that does nothing: `cargo bench --bench layer`.
+//! What the layer costs in one process, with an inner service that does nothing: `benches/run layer`.
 
 use std::convert::Infallible;
-use std::future::{Ready, ready};
 use std::hint::black_box;
+use std::path::Path;
+use std::sync::LazyLock;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use http::{Request, Response};
+use criterion::{BenchmarkId, Criterion, Throughput};
+use http::Request;
 use http_body_util::{BodyExt as _, Full};
+use support::{Endpoint, field, log_in, post, refresh, send, short};
 use tokio::runtime::Runtime;
-use tower::{Service, ServiceExt as _};
+use tower::Service;
 use tower_layer::Layer as _;
-use tower_oauth_refresh::{MemoryStore, Refresh, RefreshLayer, RequestBody};
+use tower_oauth_refresh::{MemoryStore, Refresh, RefreshLayer};
 
-/// Answers every request with the same token answer of 1 KB.
-#[derive(Clone)]
-struct Server(Bytes);
+#[allow(dead_code, unused_imports)]
+mod support;
 
-impl Server {
-    fn new() -> Self {
-        Self::of(850)
-    }
+/// When this began: what is older was not measured by it.
+static BEGAN: LazyLock<SystemTime> = LazyLock::new(SystemTime::now);
 
-    /// With an access token of so many bytes.
-    fn of(len: usize) -> Self {
-        let access_token = "a".repeat(len);
-        let refresh_token = "u".repeat(64);
-        Self(Bytes::from(format!(
-            r#"{{"access_token":"{access_token}","token_type":"Bearer","expires_in":3600,"refresh_token":"{refresh_token}","scope":"read"}}"#
-        )))
-    }
-}
-
-impl<B> Service<Request<B>> for Server {
-    type Response = Response<Full<Bytes>>;
-    type Error = Infallible;
-    type Future = Ready<Result<Self::Response, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Request<B>) -> Self::Future {
-        ready(Ok(Response::new(Full::new(self.0.clone()))))
+fn main() {
+    LazyLock::force(&BEGAN);
+    let figures = Path::new(env!("CARGO_TARGET_TMPDIR")).join("criterion");
+    let mut criterion = Criterion::default().output_directory(&figures).configure_from_args();
+    pass_through(&mut criterion);
+    rotation(&mut criterion);
+    parts(&mut criterion);
+    access(&mut criterion);
+    criterion.final_summary();
+    if support::wanted() {
+        println!("\n### In one process\n\n| | median | allocations |\n| --- | ---: | ---: |");
+        for (name, path, counted) in ROWS {
+            if let Some(time) = median(&figures.join(path)) {
+                let count = counted.map(|count| count().to_string()).unwrap_or_default();
+                println!("| {name} | {} | {count} |", short(time));
+            }
+        }
+        println!();
     }
 }
 
-type Guarded = Refresh<Server, MemoryStore>;
+/// What it is called, where criterion keeps it, and how its allocations are counted.
+type Row = (&'static str, &'static str, Option<fn() -> u64>);
 
-fn post(body: String) -> Request<Full<Bytes>> {
-    Request::post("/token")
-        .header("content-type", "application/x-www-form-urlencoded")
-        .body(Full::from(body))
-        .expect("a request")
-}
+const ROWS: [Row; 11] = [
+    ("a request that is not for the layer, without the layer", "pass through/bare", None),
+    ("the same with the layer", "pass through/layered", Some(allocations_of_pass_through)),
+    ("a rotation over `MemoryStore`, one grant", "memory store/rotation/1", Some(allocations_of_a_rotation)),
+    ("the same, 10,000 grants in turn", "memory store/rotation/10000", None),
+    ("`claim` and `swap` of `MemoryStore`, of that", "memory store/claim and swap", None),
+    ("a replay", "memory store/replay", None),
+    ("a request without `AccessLayer`", "access/bare", None),
+    ("the same with a remembered access token", "access/hit, one token", Some(allocations_of_a_hit)),
+    ("the same, 10,000 tokens in turn", "access/hit, 10000 tokens", None),
+    ("an access token that is not remembered", "access/miss, one token", None),
+    ("the same, 10,000 tokens in turn", "access/miss, 10000 tokens", None),
+];
 
-/// Sends a token request; the refresh token of the answer.
-async fn send(service: &Guarded, body: String) -> String {
-    let Ok(response) = service.clone().oneshot(post(body)).await;
-    let Ok(body) = response.into_body().collect().await;
-    let value: serde_json::Value = serde_json::from_slice(&body.to_bytes()).expect("an answer");
-    value["refresh_token"].as_str().expect("a refresh token").to_owned()
-}
-
-async fn log_in(service: &Guarded) -> String {
-    send(service, "grant_type=authorization_code&code=c&client_id=0123456789abcdef0123456789abcdef0123".into()).await
-}
-
-fn refresh(token: &str) -> String {
-    format!("grant_type=refresh_token&refresh_token={token}&client_id=0123456789abcdef0123456789abcdef0123")
+/// What criterion has found, if it was in this run.
+fn median(path: &Path) -> Option<Duration> {
+    let path = path.join("new/estimates.json");
+    let written = std::fs::metadata(&path).and_then(|file| file.modified()).ok()?;
+    if written < *BEGAN {
+        return None;
+    }
+    let estimates: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
+    let nanoseconds = estimates.get("median")?.get("point_estimate")?.as_f64()?;
+    Some(Duration::from_secs_f64(nanoseconds / 1e9))
 }
 
 fn pass_through(c: &mut Criterion) {
@@ -78,13 +78,13 @@ fn pass_through(c: &mut Criterion) {
     let mut group = c.benchmark_group("pass through");
     let request = || Request::get("/orders").body(Full::<Bytes>::default()).expect("a request");
     group.bench_function("bare", |b| {
-        let mut service = Server::new();
+        let mut service = Endpoint::new();
         b.iter(|| {
             runtime.block_on(async { black_box(Service::<Request<Full<Bytes>>>::call(&mut service, request()).await) })
         });
     });
     group.bench_function("layered", |b| {
-        let mut service = RefreshLayer::new(MemoryStore::new()).layer(Server::new());
+        let mut service = RefreshLayer::new(MemoryStore::new()).layer(Endpoint::new());
         b.iter(|| runtime.block_on(async { black_box(service.call(request()).await) }));
     });
     group.finish();
@@ -93,12 +93,12 @@ fn pass_through(c: &mut Criterion) {
 /// Time is taken around the layer alone: the answer is read to find the next token while the clock stands.
 fn rotation(c: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
-    let service = RefreshLayer::new(MemoryStore::new()).layer(Server::new());
+    let service = RefreshLayer::new(MemoryStore::new()).layer(Endpoint::new());
     let mut group = c.benchmark_group("memory store");
     group.throughput(Throughput::Elements(1));
     for grants in [1, 10_000] {
         let mut tokens: Vec<String> =
-            runtime.block_on(async { futures(grants, async || log_in(&service).await).await });
+            runtime.block_on(async { futures(grants, async || session(&service).await).await });
         group.bench_function(BenchmarkId::new("rotation", grants), |b| {
             b.iter_custom(|times| {
                 runtime.block_on(async {
@@ -111,15 +111,16 @@ fn rotation(c: &mut Criterion) {
                         let Ok(response) = service.call(request).await;
                         spent += start.elapsed();
                         let Ok(body) = response.into_body().collect().await;
-                        let value: serde_json::Value = serde_json::from_slice(&body.to_bytes()).expect("an answer");
-                        tokens[at] = value["refresh_token"].as_str().expect("a token").to_owned();
+                        let body = body.to_bytes();
+                        let answer = std::str::from_utf8(&body).expect("text");
+                        tokens[at].replace_range(.., field(answer, "refresh_token"));
                     }
                     spent
                 })
             });
         });
     }
-    let token = runtime.block_on(log_in(&service));
+    let token = runtime.block_on(session(&service));
     runtime.block_on(send(&service, refresh(&token)));
     group.bench_function("replay", |b| {
         b.iter_custom(|times| {
@@ -137,6 +138,11 @@ fn rotation(c: &mut Criterion) {
         });
     });
     group.finish();
+}
+
+/// The refresh token of a client that has logged in.
+async fn session(service: &Refresh<Endpoint, MemoryStore>) -> String {
+    field(&send(service, log_in()).await, "refresh_token").to_owned()
 }
 
 async fn futures<T>(count: usize, mut make: impl AsyncFnMut() -> T) -> Vec<T> {
@@ -164,7 +170,8 @@ fn parts(c: &mut Criterion) {
     let tag = Tag::new([2; 32]);
     let insert = Change::Put { entry: Entry::new(version(), tag, value.clone()), ttl: Ttl::After(ttl) };
     runtime.block_on(store.swap(&key, None, insert, None)).map(drop).expect("stored");
-    c.bench_function("memory store/claim and swap", |b| {
+    let mut group = c.benchmark_group("memory store");
+    group.bench_function("claim and swap", |b| {
         b.iter_custom(|times| {
             runtime.block_on(async {
                 let start = Instant::now();
@@ -188,14 +195,10 @@ fn parts(c: &mut Criterion) {
 fn access(c: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
     let layer = RefreshLayer::builder(MemoryStore::new()).reference_access_tokens().build().expect("settings");
-    let issue = async |layer: &RefreshLayer<MemoryStore>| {
-        let form = "grant_type=authorization_code&code=c&client_id=0123456789abcdef0123456789abcdef0123";
-        let Ok(response) = layer.layer(Server::of(64)).oneshot(post(form.into())).await;
-        let Ok(body) = response.into_body().collect().await;
-        let value: serde_json::Value = serde_json::from_slice(&body.to_bytes()).expect("an answer");
-        format!("Bearer {}", value["access_token"].as_str().expect("an access token"))
-    };
-    let tokens = runtime.block_on(futures(10_000, async || issue(&layer).await));
+    let service = layer.layer(Endpoint::with_access_token(64));
+    let tokens = runtime.block_on(futures(10_000, async || {
+        format!("Bearer {}", field(&send(&service, log_in()).await, "access_token"))
+    }));
     let request = |token: &str| {
         let mut request = Request::get("/orders").header("authorization", token).body(()).expect("a request");
         request.extensions_mut().insert(7_u8);
@@ -208,7 +211,7 @@ fn access(c: &mut Criterion) {
         tokens.take(usize::try_from(times).expect("few")).map(|token| service(request(token))).sum::<Duration>()
     };
     let _guard = runtime.enter();
-    let mut bare = Server::of(64);
+    let mut bare = Endpoint::with_access_token(64);
     group.bench_function("bare", |b| {
         let mut call = |request: Request<()>| {
             let start = Instant::now();
@@ -220,7 +223,7 @@ fn access(c: &mut Criterion) {
     let long = Duration::from_secs(3600);
     for (name, ttl) in [("hit", long), ("miss", Duration::ZERO)] {
         let guard = layer.access().cache_ttl(ttl).build().expect("settings");
-        let mut service = guard.layer(Server::of(64));
+        let mut service = guard.layer(Endpoint::with_access_token(64));
         let mut call = |request: Request<()>| {
             let start = Instant::now();
             black_box(now(&mut service, request));
@@ -236,7 +239,7 @@ fn access(c: &mut Criterion) {
 }
 
 /// Runs a request to its end that waits for nothing.
-fn now<S: Service<Request<()>, Error = Infallible>>(service: &mut S, request: Request<()>) -> S::Response {
+fn now<S: Service<Request<B>, Error = Infallible>, B>(service: &mut S, request: Request<B>) -> S::Response {
     let future = std::pin::pin!(service.call(request));
     match future.poll(&mut Context::from_waker(std::task::Waker::noop())) {
         Poll::Ready(Ok(response)) => response,
@@ -244,8 +247,49 @@ fn now<S: Service<Request<()>, Error = Infallible>>(service: &mut S, request: Re
     }
 }
 
-criterion_group!(benches, pass_through, rotation, parts, access);
-criterion_main!(benches);
+/// How many allocations it takes to answer this.
+fn allocations<S: Service<Request<B>, Error = Infallible>, B>(
+    service: &mut S,
+    request: Request<B>,
+) -> (u64, S::Response) {
+    let mut response = None;
+    let counted = allocation_counter::measure(|| response = Some(now(service, request)));
+    (counted.count_total, response.expect("it was run"))
+}
 
-// The inner service gets the layer's body type; this says that it takes any.
-const _: fn(Server, Request<RequestBody<Full<Bytes>>>) = |mut server, request| drop(server.call(request));
+fn allocations_of_pass_through() -> u64 {
+    let mut service = RefreshLayer::new(MemoryStore::new()).layer(Endpoint::new());
+    allocations(&mut service, Request::get("/orders").body(Full::<Bytes>::default()).expect("a request")).0
+}
+
+fn allocations_of_a_rotation() -> u64 {
+    let runtime = Runtime::new().expect("a runtime");
+    let mut service = RefreshLayer::new(MemoryStore::new()).layer(Endpoint::new());
+    let mut token = runtime.block_on(session(&service));
+    let _guard = runtime.enter();
+    let mut last = 0;
+    // The first rotations fill what is kept for later ones.
+    for _ in 0..20 {
+        let (count, response) = allocations(&mut service, post(refresh(&token)));
+        let Ok(body) = runtime.block_on(response.into_body().collect());
+        token = field(std::str::from_utf8(&body.to_bytes()).expect("text"), "refresh_token").to_owned();
+        last = count;
+    }
+    last
+}
+
+fn allocations_of_a_hit() -> u64 {
+    let runtime = Runtime::new().expect("a runtime");
+    let layer = RefreshLayer::builder(MemoryStore::new()).reference_access_tokens().build().expect("settings");
+    let service = layer.layer(Endpoint::with_access_token(64));
+    let token = format!("Bearer {}", field(&runtime.block_on(send(&service, log_in())), "access_token"));
+    let mut service = layer.access().build().expect("settings").layer(Endpoint::new());
+    let _guard = runtime.enter();
+    let mut last = 0;
+    for _ in 0..20 {
+        let mut request = Request::get("/orders").header("authorization", &token).body(()).expect("a request");
+        request.extensions_mut().insert(7_u8);
+        last = allocations(&mut service, request).0;
+    }
+    last
+}

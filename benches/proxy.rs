@@ -1,8 +1,6 @@
 //! How much processor time the example proxy takes for a rotation, and for forwarding the same request as it is.
 //!
-//! ```sh
-//! cargo build --release --example proxy && cargo bench --bench proxy
-//! ```
+//! `benches/run proxy`, which builds the proxy beforehand.
 //!
 //! The proxy is a process of its own, on one processor where `taskset` is there; clients and upstream are this one. What is
 //! measured is what the kernel says that the proxy has used, so that a busy machine only makes it last longer. The two take
@@ -13,11 +11,15 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use support::Process;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Barrier;
+
+#[allow(dead_code, unused_imports)]
+mod support;
 
 const CLIENTS: usize = 32;
 /// Of each connection, so that a grant is refreshed every few seconds and not every millisecond.
@@ -32,8 +34,7 @@ const MEASURED: Duration = Duration::from_secs(1);
 const SETTLE: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {
-    // `cargo test --benches` runs this, too.
-    if !std::env::args().any(|arg| arg == "--bench") {
+    if !support::wanted() {
         return ExitCode::SUCCESS;
     }
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -58,19 +59,21 @@ async fn measure() {
         for (forward, cost) in [(true, &mut forwarding), (false, &mut rotation)] {
             load.forward.store(forward, Ordering::Relaxed);
             tokio::time::sleep(SETTLE).await;
-            let (started, (user, system), count) = (Instant::now(), proxy.processor_time(), load.answered());
+            let (before, count) = (Process::of(proxy.child.id()), load.answered());
             tokio::time::sleep(MEASURED).await;
-            let (user_after, system_after) = proxy.processor_time();
+            let used = Process::of(proxy.child.id()).since(before);
             cost.count += load.answered() - count;
-            cost.user += user_after - user;
-            cost.system += system_after - system;
-            cost.elapsed += started.elapsed();
+            cost.user += used.user;
+            cost.system += used.system;
         }
     }
-    println!("µs of processor time, {CLIENTS} in flight       user  system   total   a second");
-    forwarding.print("the same POST, forwarded as it is");
-    rotation.print("a rotation");
-    println!("ratio {:.2}", rotation.per_request(|cost| cost.total()) / forwarding.per_request(|cost| cost.total()));
+    println!("### The example proxy\n");
+    println!("| processor time, {CLIENTS} in flight | user | system | together |");
+    println!("| --- | ---: | ---: | ---: |");
+    forwarding.print("the same `POST`, forwarded as it is");
+    rotation.print("a rotation over `MemoryStore`");
+    let ratio = rotation.per_request(Cost::total) / forwarding.per_request(Cost::total);
+    println!("\nA rotation takes {ratio:.1} times as much as forwarding.\n");
 }
 
 /// What the clients do, and how often they have done it.
@@ -93,7 +96,6 @@ struct Cost {
     count: u64,
     user: Duration,
     system: Duration,
-    elapsed: Duration,
 }
 
 impl Cost {
@@ -107,9 +109,10 @@ impl Cost {
     }
 
     fn print(&self, name: &str) {
-        let [user, system] = [self.per_request(|cost| cost.user), self.per_request(|cost| cost.system)];
-        let (total, rate) = (user + system, self.count as f64 / self.elapsed.as_secs_f64());
-        println!("{name:36}{user:8.1}{system:8.1}{total:8.1}{rate:11.0}");
+        let user = self.per_request(|cost| cost.user);
+        let system = self.per_request(|cost| cost.system);
+        let total = self.per_request(Self::total);
+        println!("| {name} | {user:.0} µs | {system:.0} µs | {total:.0} µs |");
     }
 }
 
@@ -224,15 +227,6 @@ impl Proxy {
         let address = line.split(' ').next().and_then(|address| address.parse().ok()).expect("an address");
         std::thread::spawn(move || log.for_each(drop));
         Self { child, address }
-    }
-
-    /// User and system time, by `/proc`.
-    fn processor_time(&self) -> (Duration, Duration) {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("Linux");
-        let fields: Vec<_> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
-        // Linux counts in hundredths of a second, whatever its own clock does.
-        let time = |field: &str| Duration::from_millis(field.parse::<u64>().expect("a number") * 10);
-        (time(fields[11]), time(fields[12]))
     }
 }
 

@@ -1,30 +1,22 @@
-//! Rotations a second through the layer over Redis, beside those of the scripts alone: `cargo bench --bench redis`.
+//! Rotations a second through the layer over Redis, beside those of the scripts alone: `benches/run redis`.
 //!
 //! A rotation is a `claim` and a `swap` with its replay. Without the layer, the same scripts run on entries of the same size
 //! through the same Redis client. The two take turns in short slices, and the ratio is the median over the rounds, so that
 //! what else disturbs the machine disturbs both.
 
-use std::convert::Infallible;
-use std::future::{Ready, ready};
 use std::process::ExitCode;
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
-use fixture::RedisServer;
-use http::{Request, Response};
-use http_body_util::{BodyExt as _, Full};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Value, cmd};
-use tower::{Service, ServiceExt as _};
+use support::{Endpoint, Line, Panel, RedisServer, Session, Work, draw, grouped, median, redis_store, rounded, slice};
 use tower_layer::Layer as _;
 use tower_oauth_refresh::{RedisStore, Refresh, RefreshLayer, TieredStore};
 
 #[allow(dead_code, unused_imports)]
-#[path = "../tests/support/redis/mod.rs"]
-mod fixture;
+mod support;
 
-const IN_FLIGHT: [usize; 3] = [1, 32, 256];
+const IN_FLIGHT: [usize; 4] = [1, 32, 256, 1024];
 const ROUNDS: usize = 21;
 /// Of each kind in each round.
 const SLICE: Duration = Duration::from_millis(250);
@@ -34,8 +26,7 @@ const RETRY_WINDOW: Duration = Duration::from_secs(5);
 const QUEUE: usize = 1024;
 
 fn main() -> ExitCode {
-    // `cargo test --benches` runs this, too.
-    if !std::env::args().any(|arg| arg == "--bench") {
+    if !support::wanted() {
         return ExitCode::SUCCESS;
     }
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -45,140 +36,55 @@ fn main() -> ExitCode {
 
 async fn measure() {
     let server = RedisServer::start().await;
-    let store = RedisStore::connect(&server.url()).await.expect("a server");
+    let store = redis_store(&server).await;
     let layer = RefreshLayer::builder(TieredStore::new(store)).retry_window(RETRY_WINDOW).build().expect("settings");
-    let service = layer.layer(Upstream::new());
+    let service = layer.layer(Endpoint::new());
     let written = Written::by_a_rotation(&service, &server).await;
     let connection = connect(&server).await;
 
+    println!("### Beside Redis alone\n");
     println!("| in flight | rotations/s | scripts alone/s | ratio |");
     println!("| ---: | ---: | ---: | ---: |");
+    let (mut of_layer, mut of_scripts) = (Vec::new(), Vec::new());
     for in_flight in IN_FLIGHT {
         let (mut layered, mut bare) = (Vec::new(), Vec::new());
         for _ in 0..in_flight {
-            layered.push(Layered::log_in(&service).await);
+            layered.push(Session::begin(&service).await);
             bare.push(Bare::insert(&connection, &written).await);
         }
-        (layered, _) = slice(layered).await;
-        (bare, _) = slice(bare).await;
+        (layered, _) = slice(layered, SLICE).await;
+        (bare, _) = slice(bare, SLICE).await;
         let (mut with, mut without, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            let (of_layer, of_scripts);
-            (layered, of_layer) = slice(layered).await;
-            (bare, of_scripts) = slice(bare).await;
-            with.push(of_layer);
-            without.push(of_scripts);
-            ratios.push(of_layer / of_scripts);
+            let (layer, scripts);
+            (layered, layer) = slice(layered, SLICE).await;
+            (bare, scripts) = slice(bare, SLICE).await;
+            with.push(layer.rate);
+            without.push(scripts.rate);
+            ratios.push(layer.rate / scripts.rate);
         }
         let (with, without, ratio) = (median(with), median(without), median(ratios));
-        println!("| {in_flight} | {with:.0} | {without:.0} | {:.0} % |", ratio * 100.0);
+        let [with_text, without_text] = [with, without].map(|rate| grouped(rounded(rate)));
+        println!("| {} | {with_text} | {without_text} | {:.0} % |", grouped(in_flight as u64), ratio * 100.0);
+        of_layer.push((in_flight as f64, with));
+        of_scripts.push((in_flight as f64, without));
     }
     println!(
-        "\nRedis takes {} bytes for the grant, and {} for its replay.",
-        written.grant_memory, written.replay_memory
+        "\n`MEMORY USAGE` of the grant, which has been rotated, is {} bytes, and of its replay {}.\n",
+        grouped(written.grant_memory),
+        grouped(written.replay_memory)
+    );
+    let lines = vec![
+        Line { name: "the two scripts alone".into(), points: of_scripts },
+        Line { name: "the layer".into(), points: of_layer },
+    ];
+    draw(
+        "rotations.svg",
+        &[Panel { title: "Rotations over one Redis", x: "requests in flight", y: "rotations per second", lines }],
     );
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-trait Rotate: Send + 'static {
-    /// Once.
-    fn rotate(&mut self) -> impl Future<Output = ()> + Send;
-}
-
-/// Lets all of them rotate, each as fast as it can; and how often they did so in a second.
-async fn slice<R: Rotate>(all: Vec<R>) -> (Vec<R>, f64) {
-    let started = Instant::now();
-    let tasks: Vec<_> = all
-        .into_iter()
-        .map(|mut one| {
-            tokio::spawn(async move {
-                let mut count = 0_u32;
-                while started.elapsed() < SLICE {
-                    one.rotate().await;
-                    count += 1;
-                }
-                (one, count)
-            })
-        })
-        .collect();
-    let (mut back, mut total) = (Vec::with_capacity(tasks.len()), 0);
-    for task in tasks {
-        let (one, count) = task.await.expect("a task that ends");
-        back.push(one);
-        total += count;
-    }
-    (back, f64::from(total) / started.elapsed().as_secs_f64())
-}
-
-/// Answers every request with the same token answer of 1 KB.
-#[derive(Clone)]
-struct Upstream(Bytes);
-
-impl Upstream {
-    fn new() -> Self {
-        let (access_token, refresh_token) = ("a".repeat(850), "u".repeat(64));
-        Self(Bytes::from(format!(
-            r#"{{"access_token":"{access_token}","token_type":"Bearer","expires_in":3600,"refresh_token":"{refresh_token}","scope":"read"}}"#
-        )))
-    }
-}
-
-impl<B> Service<Request<B>> for Upstream {
-    type Response = Response<Full<Bytes>>;
-    type Error = Infallible;
-    type Future = Ready<Result<Self::Response, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Request<B>) -> Self::Future {
-        ready(Ok(Response::new(Full::new(self.0.clone()))))
-    }
-}
-
-type Guarded = Refresh<Upstream, TieredStore<RedisStore>>;
-
-const CLIENT: &str = "0123456789abcdef0123456789abcdef0123";
-
-/// A client behind the layer.
-struct Layered {
-    service: Guarded,
-    token: String,
-}
-
-impl Layered {
-    async fn log_in(service: &Guarded) -> Self {
-        let form = format!("grant_type=authorization_code&code=c&client_id={CLIENT}");
-        Self { service: service.clone(), token: send(service, form).await }
-    }
-}
-
-impl Rotate for Layered {
-    async fn rotate(&mut self) {
-        let form = format!("grant_type=refresh_token&refresh_token={}&client_id={CLIENT}", self.token);
-        self.token = send(&self.service, form).await;
-    }
-}
-
-/// The refresh token of the answer to this form.
-async fn send(service: &Guarded, form: String) -> String {
-    let request = Request::post("/token")
-        .header("content-type", "application/x-www-form-urlencoded")
-        .body(Full::from(form))
-        .expect("a request");
-    let Ok(response) = service.clone().oneshot(request).await;
-    let status = response.status();
-    let Ok(body) = response.into_body().collect().await;
-    let body = body.to_bytes();
-    let answer = std::str::from_utf8(&body).expect("text");
-    let token = answer.split_once(r#""refresh_token":""#).and_then(|(_, rest)| rest.split_once('"'));
-    token.unwrap_or_else(|| panic!("{status}: {answer}")).0.to_owned()
-}
+type Guarded = Refresh<Endpoint, TieredStore<RedisStore>>;
 
 async fn connect(server: &RedisServer) -> MultiplexedConnection {
     let config = AsyncConnectionConfig::new()
@@ -195,15 +101,15 @@ struct Written {
     entry_ttl: String,
     replay: Vec<u8>,
     replay_ttl: String,
-    grant_memory: i64,
-    replay_memory: i64,
+    grant_memory: u64,
+    replay_memory: u64,
     claim: String,
     swap: String,
 }
 
 impl Written {
     async fn by_a_rotation(service: &Guarded, server: &RedisServer) -> Self {
-        Layered::log_in(service).await.rotate().await;
+        Session::begin(service).await.once().await;
         let found = server.dump().await;
         assert_eq!(found.len(), 2, "a grant and its replay");
         let (grants, replays): (Vec<_>, Vec<_>) = found.into_iter().partition(|(key, _)| key.ends_with(b"}"));
@@ -211,7 +117,7 @@ impl Written {
             panic!("a grant and its replay")
         };
         let number = async |words: &[&[u8]]| match server.command(words).await {
-            Value::Int(number) => number,
+            Value::Int(number) => u64::try_from(number).expect("a size"),
             other => panic!("a number, not {other:?}"),
         };
         Self {
@@ -272,8 +178,8 @@ impl Bare {
     }
 }
 
-impl Rotate for Bare {
-    async fn rotate(&mut self) {
+impl Work for Bare {
+    async fn once(&mut self) {
         let claimed = self.next_version();
         let mut claim = cmd("EVALSHA");
         claim.arg(&self.scripts[0]).arg(1).arg(&self.key).arg(&self.entry[TAG]).arg(&claimed).arg("60000");

@@ -1,0 +1,185 @@
+//! A token endpoint over HTTP, without the layer and with it: `benches/run http`.
+//!
+//! hyper serves and hyper asks, in one process on all processors, and `redis-server` is beside it: a request costs both
+//! sides. The endpoint is one of an app: it reads the form and answers 1 KB of JSON; then it also signs its access tokens, and
+//! then it keeps its refresh tokens in the same Redis, too, as apps of several instances do. The servers take turns in short slices and share everything else, so that what disturbs the
+//! machine disturbs all of them.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST};
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use support::{
+    App, RedisServer, Slice, Work, field, grouped, log_in, median, percentile, redis_store, refresh, rounded, short,
+    slice,
+};
+use tokio::net::{TcpListener, TcpStream};
+use tower::{Layer as _, Service};
+use tower_oauth_refresh::{MemoryStore, RefreshLayer, TieredStore};
+
+#[allow(dead_code, unused_imports)]
+mod support;
+
+const IN_FLIGHT: [usize; 4] = [1, 32, 256, 1024];
+const ROUNDS: usize = 15;
+/// Of each server in each round.
+const SLICE: Duration = Duration::from_millis(300);
+/// For so long every rotation leaves a kilobyte behind.
+const RETRY_WINDOW: Duration = Duration::from_secs(5);
+
+fn main() -> ExitCode {
+    if !support::wanted() {
+        return ExitCode::SUCCESS;
+    }
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(measure());
+    ExitCode::SUCCESS
+}
+
+async fn measure() {
+    println!("### HTTP end to end\n");
+    println!(
+        "| endpoint | store | in flight | requests/s without | with the layer | ratio | p50 | ratio | p99 | ratio |"
+    );
+    println!("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    let redis = RedisServer::start().await;
+    let plain = App::default();
+    let signing = App::default().signing();
+    let keeping = signing.clone().keeping_tokens(&redis).await;
+    let endpoints = [
+        ("reads the form", plain, &IN_FLIGHT[..]),
+        ("and signs (ES256)", signing, &[32]),
+        ("and keeps its refresh tokens in Redis", keeping, &IN_FLIGHT),
+    ];
+    for (name, endpoint, in_flight) in endpoints {
+        let store = redis_store(&redis).await;
+        let over_memory = RefreshLayer::builder(MemoryStore::new()).retry_window(RETRY_WINDOW).build();
+        let over_redis = RefreshLayer::builder(TieredStore::new(store)).retry_window(RETRY_WINDOW).build();
+        let servers = [
+            serve(endpoint.clone()).await,
+            serve(over_memory.expect("settings").layer(endpoint.clone())).await,
+            serve(over_redis.expect("settings").layer(endpoint)).await,
+        ];
+        for in_flight in in_flight {
+            let [without, memory, redis] = compare(servers, *in_flight).await;
+            for (store, with) in [("memory", memory), ("Redis", redis)] {
+                print(name, store, *in_flight, &without, &with);
+            }
+        }
+    }
+    println!();
+}
+
+/// What a server did in all rounds.
+#[derive(Default)]
+struct Measured {
+    rates: Vec<f64>,
+    latencies: Vec<Duration>,
+}
+
+impl Measured {
+    fn percentile(&self, per_cent: usize) -> Duration {
+        percentile(&mut self.latencies.clone(), per_cent)
+    }
+}
+
+async fn compare(servers: [SocketAddr; 3], in_flight: usize) -> [Measured; 3] {
+    let mut clients = [Vec::new(), Vec::new(), Vec::new()];
+    for (clients, server) in clients.iter_mut().zip(servers) {
+        for _ in 0..in_flight {
+            clients.push(Client::connect(server).await);
+        }
+        (*clients, _) = slice(std::mem::take(clients), SLICE).await;
+    }
+    let mut measured = [Measured::default(), Measured::default(), Measured::default()];
+    for _ in 0..ROUNDS {
+        for (clients, measured) in clients.iter_mut().zip(&mut measured) {
+            let done: Slice;
+            (*clients, done) = slice(std::mem::take(clients), SLICE).await;
+            measured.rates.push(done.rate);
+            measured.latencies.extend(done.latencies);
+        }
+    }
+    measured
+}
+
+fn print(endpoint: &str, store: &str, in_flight: usize, without: &Measured, with: &Measured) {
+    let ratio = median(with.rates.iter().zip(&without.rates).map(|(with, without)| with / without).collect());
+    let [rate, rate_with] = [without, with].map(|measured| grouped(rounded(median(measured.rates.clone()))));
+    let [p50, p99] = [50, 99].map(|per_cent| {
+        let [without, with] = [without, with].map(|measured| measured.percentile(per_cent));
+        let ratio = with.as_secs_f64() / without.as_secs_f64();
+        format!("{} → {} | {ratio:.1}", short(without), short(with))
+    });
+    let in_flight = grouped(in_flight as u64);
+    println!("| {endpoint} | {store} | {in_flight} | {rate} | {rate_with} | {:.0} % | {p50} | {p99} |", ratio * 100.0);
+}
+
+/// Serves as many connections as there are, for as long as the program runs.
+async fn serve<S, R>(service: S) -> SocketAddr
+where
+    S: Service<Request<Incoming>, Response = Response<R>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    R: Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        let service = TowerToHyperService::new(service);
+        while let Ok((stream, _)) = listener.accept().await {
+            stream.set_nodelay(true).expect("an option");
+            let http = hyper::server::conn::http1::Builder::new();
+            tokio::spawn(http.serve_connection(TokioIo::new(stream), service.clone()));
+        }
+    });
+    address
+}
+
+/// A client that is logged in, on a connection of its own.
+struct Client {
+    connection: SendRequest<Full<Bytes>>,
+    token: String,
+}
+
+impl Client {
+    async fn connect(server: SocketAddr) -> Self {
+        let stream = TcpStream::connect(server).await.expect("the server");
+        stream.set_nodelay(true).expect("an option");
+        let (connection, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
+        tokio::spawn(driver);
+        let mut client = Self { connection, token: String::new() };
+        client.send(log_in()).await;
+        client
+    }
+
+    /// Keeps the refresh token of the answer to this form.
+    async fn send(&mut self, form: String) {
+        let request = Request::post("/token")
+            .header(HOST, "login.example.com")
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(Full::from(form))
+            .expect("a request");
+        self.connection.ready().await.expect("a connection that stays");
+        let response = self.connection.send_request(request).await.expect("an answer");
+        let body = response.into_body().collect().await.expect("an answer").to_bytes();
+        let answer = std::str::from_utf8(&body).expect("text");
+        self.token.replace_range(.., field(answer, "refresh_token"));
+    }
+}
+
+impl Work for Client {
+    async fn once(&mut self) {
+        self.send(refresh(&self.token)).await;
+    }
+}

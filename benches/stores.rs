@@ -1,0 +1,158 @@
+//! Rotations, replays and looks at access tokens that are not remembered, over every store: `benches/run stores`.
+//!
+//! The inner service does nothing and there is no HTTP: what is measured is the layer with its store.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::Full;
+use support::{
+    Endpoint, RedisServer, Session, Work, directory, field, grouped, log_in, median, percentile, redis_store, refresh,
+    rounded, send, short, slice,
+};
+use tower::ServiceExt as _;
+use tower_layer::Layer as _;
+use tower_oauth_refresh::access::Access;
+use tower_oauth_refresh::{MemoryStore, RedbStore, Refresh, RefreshLayer, Store, TieredStore};
+
+#[allow(dead_code, unused_imports)]
+mod support;
+
+const IN_FLIGHT: [usize; 4] = [1, 32, 256, 1024];
+const ROUNDS: usize = 5;
+const SLICE: Duration = Duration::from_millis(500);
+/// Of what rotates: for so long every rotation leaves a kilobyte behind.
+const RETRY_WINDOW: Duration = Duration::from_secs(5);
+/// Of what is replayed.
+const LONG: Duration = Duration::from_secs(3600);
+
+fn main() -> ExitCode {
+    if !support::wanted() {
+        return ExitCode::SUCCESS;
+    }
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(measure());
+    ExitCode::SUCCESS
+}
+
+async fn measure() {
+    let redis = RedisServer::start().await;
+    let files = directory();
+    let mut count = 0;
+    let mut file = || {
+        count += 1;
+        RedbStore::open(files.path().join(count.to_string())).expect("a file")
+    };
+    let connect = async || redis_store(&redis).await;
+    let mut tables = Tables::default();
+    tables.add("memory", [MemoryStore::new(), MemoryStore::new(), MemoryStore::new()]).await;
+    tables.add("redb", [file(), file(), file()]).await;
+    tables.add("Redis", [connect().await, connect().await, connect().await]).await;
+    let tiered = async || TieredStore::new(connect().await);
+    tables.add("Redis, tiered", [tiered().await, tiered().await, tiered().await]).await;
+    tables.print();
+}
+
+/// Rows of Markdown.
+#[derive(Default)]
+struct Tables {
+    rates: [String; 3],
+    latencies: [String; 3],
+}
+
+const OPERATIONS: [&str; 3] = ["rotation", "replay", "access token, not remembered"];
+
+impl Tables {
+    async fn add<St: Store>(&mut self, name: &str, [rotating, replaying, guarding]: [St; 3]) {
+        let layer = RefreshLayer::builder(rotating).retry_window(RETRY_WINDOW).build().expect("settings");
+        let service = layer.layer(Endpoint::new());
+        self.row(0, name, async || Session::begin(&service).await).await;
+
+        let layer = RefreshLayer::builder(replaying).retry_window(LONG).build().expect("settings");
+        let service = layer.layer(Endpoint::new());
+        self.row(1, name, async || Retrying::begin(&service).await).await;
+
+        let layer = RefreshLayer::builder(guarding).reference_access_tokens().build().expect("settings");
+        let guard = layer.access().cache_ttl(Duration::ZERO).build().expect("settings");
+        let service = layer.layer(Endpoint::with_access_token(64));
+        let guarded = guard.layer(Endpoint::new());
+        let visitor = async || Visitor {
+            service: guarded.clone(),
+            authorization: format!("Bearer {}", field(&send(&service, log_in()).await, "access_token")),
+        };
+        self.row(2, name, visitor).await;
+    }
+
+    async fn row<W: Work>(&mut self, operation: usize, store: &str, one: impl AsyncFn() -> W) {
+        let name = OPERATIONS[operation];
+        let (rates, latencies) = (&mut self.rates[operation], &mut self.latencies[operation]);
+        write!(rates, "| {name} | {store} |").expect("a string");
+        write!(latencies, "| {name} | {store} |").expect("a string");
+        for in_flight in IN_FLIGHT {
+            let mut all = Vec::with_capacity(in_flight);
+            for _ in 0..in_flight {
+                all.push(one().await);
+            }
+            (all, _) = slice(all, SLICE).await;
+            let (mut rate, mut times) = (Vec::new(), Vec::new());
+            for _ in 0..ROUNDS {
+                let done;
+                (all, done) = slice(all, SLICE).await;
+                rate.push(done.rate);
+                times.extend(done.latencies);
+            }
+            let [p50, p99] = [50, 99].map(|per_cent| short(percentile(&mut times, per_cent)));
+            write!(rates, " {} |", grouped(rounded(median(rate)))).expect("a string");
+            write!(latencies, " {p50} / {p99} |").expect("a string");
+        }
+        rates.push('\n');
+        latencies.push('\n');
+    }
+
+    fn print(&self) {
+        let in_flight = IN_FLIGHT.map(|in_flight| grouped(in_flight as u64)).join(" | ");
+        println!("### Stores\n\nA second, by requests in flight:\n");
+        println!("| | store | {in_flight} |\n| --- | --- | ---: | ---: | ---: | ---: |\n{}", self.rates.concat());
+        println!("How long each took, p50 / p99:\n");
+        println!("| | store | {in_flight} |\n| --- | --- | ---: | ---: | ---: | ---: |\n{}", self.latencies.concat());
+    }
+}
+
+/// A client that lost its answer, and asks for it again and again.
+struct Retrying<St: Store> {
+    service: Refresh<Endpoint, St>,
+    token: String,
+}
+
+impl<St: Store> Retrying<St> {
+    async fn begin(service: &Refresh<Endpoint, St>) -> Self {
+        let mut session = Session::begin(service).await;
+        let token = session.token.clone();
+        session.once().await;
+        Self { service: service.clone(), token }
+    }
+}
+
+impl<St: Store> Work for Retrying<St> {
+    async fn once(&mut self) {
+        send(&self.service, refresh(&self.token)).await;
+    }
+}
+
+/// A client of the resource server.
+struct Visitor<St> {
+    service: Access<Endpoint, St>,
+    authorization: String,
+}
+
+impl<St: Store> Work for Visitor<St> {
+    async fn once(&mut self) {
+        let request = Request::get("/orders").header("authorization", &self.authorization);
+        let Ok(response) =
+            self.service.clone().oneshot(request.body(Full::<Bytes>::default()).expect("a request")).await;
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+}

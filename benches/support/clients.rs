@@ -1,0 +1,63 @@
+//! OAuth clients that call the layer in this process.
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt as _, Full};
+use tower::ServiceExt as _;
+use tower_oauth_refresh::{Refresh, Store};
+
+use super::{Endpoint, Work};
+
+/// Of 36 bytes, as a UUID has them.
+pub(crate) const CLIENT: &str = "0123456789abcdef0123456789abcdef0123";
+
+pub(crate) fn log_in() -> String {
+    format!("grant_type=authorization_code&code=c&client_id={CLIENT}")
+}
+
+pub(crate) fn refresh(token: &str) -> String {
+    format!("grant_type=refresh_token&refresh_token={token}&client_id={CLIENT}")
+}
+
+pub(crate) fn post(form: String) -> Request<Full<Bytes>> {
+    Request::post("/token")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(Full::from(form))
+        .expect("a request")
+}
+
+/// The answer to this form, of which it asks that it has a refresh token.
+pub(crate) async fn send<St: Store>(service: &Refresh<Endpoint, St>, form: String) -> String {
+    let Ok(response) = service.clone().oneshot(post(form)).await;
+    let status = response.status();
+    let Ok(body) = response.into_body().collect().await;
+    let answer = String::from_utf8(body.to_bytes().into()).expect("text");
+    assert!(answer.contains(r#""refresh_token":""#), "{status}: {answer}");
+    answer
+}
+
+/// The value of this field of an answer; it is found without parsing, which costs the client next to nothing.
+pub(crate) fn field<'a>(answer: &'a str, name: &str) -> &'a str {
+    let value = answer.split_once(&format!(r#""{name}":""#)).and_then(|(_, rest)| rest.split_once('"'));
+    value.unwrap_or_else(|| panic!("no {name} in {answer}")).0
+}
+
+/// A client that is logged in and refreshes.
+pub(crate) struct Session<St: Store> {
+    service: Refresh<Endpoint, St>,
+    pub(crate) token: String,
+}
+
+impl<St: Store> Session<St> {
+    pub(crate) async fn begin(service: &Refresh<Endpoint, St>) -> Self {
+        let token = field(&send(service, log_in()).await, "refresh_token").to_owned();
+        Self { service: service.clone(), token }
+    }
+}
+
+impl<St: Store> Work for Session<St> {
+    async fn once(&mut self) {
+        let answer = send(&self.service, refresh(&self.token)).await;
+        self.token.replace_range(.., field(&answer, "refresh_token"));
+    }
+}

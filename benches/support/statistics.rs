@@ -1,0 +1,48 @@
+//! Numbers, made and written.
+
+use std::time::Duration;
+
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// The time within which so many per cent of these were done.
+pub(crate) fn percentile(latencies: &mut [Duration], per_cent: usize) -> Duration {
+    let at = (latencies.len() * per_cent / 100).min(latencies.len() - 1);
+    *latencies.select_nth_unstable(at).1
+}
+
+/// To three digits that count: more are noise.
+pub(crate) fn rounded(value: f64) -> u64 {
+    let mut unit = 1.0;
+    while value / unit >= 1000.0 {
+        unit *= 10.0;
+    }
+    ((value / unit).round() * unit) as u64
+}
+
+/// `1,234,567`.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// With a unit that fits.
+pub(crate) fn short(time: Duration) -> String {
+    let nanoseconds = time.as_nanos() as f64;
+    let (value, unit) = match nanoseconds {
+        ..1e3 => return format!("{nanoseconds:.0} ns"),
+        ..1e6 => (nanoseconds / 1e3, "µs"),
+        ..1e9 => (nanoseconds / 1e6, "ms"),
+        _ => (nanoseconds / 1e9, "s"),
+    };
+    if value < 10.0 { format!("{value:.1} {unit}") } else { format!("{value:.0} {unit}") }
+}
