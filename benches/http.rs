@@ -30,6 +30,10 @@ use tower_oauth_refresh::{MemoryStore, RefreshLayer, TieredStore};
 #[allow(dead_code, unused_imports)]
 mod support;
 
+/// As the proxy: what a rotation allocates is much, small and short-lived.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const IN_FLIGHT: [usize; 4] = [1, 32, 256, 1024];
 const ROUNDS: usize = 15;
 /// Of each server in each round.

@@ -1,6 +1,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
+
 use super::rules::{AllowedRedirects, RedirectPattern};
 use crate::flags::seconds;
 
@@ -19,7 +21,7 @@ pub(crate) struct ClientFlags {
     client_lifetime: Duration,
 
     /// Know registered clients only, not those whose client id is the URL of a document about them
-    #[arg(long, env = "MCP_NO_METADATA_DOCUMENTS")]
+    #[arg(long, env = "MCP_NO_METADATA_DOCUMENTS", value_parser = BoolishValueParser::new())]
     no_metadata_documents: bool,
 
     /// A certificate authority to trust for these documents besides those of the system, in PEM
