@@ -111,6 +111,10 @@ impl Cost {
 fn print_all(most: usize) {
     println!("### As grants grow\n");
     println!(
+        "Any of so many grants are rotated, {IN_FLIGHT} at once; each store and number in a process of its own. Memory is that"
+    );
+    println!("of grants as they were issued.\n");
+    println!(
         "| store | grants | processor time of a rotation | of it in Redis | memory of the process for a grant | in Redis or the file |"
     );
     println!("| --- | ---: | ---: | ---: | ---: | ---: |");
@@ -132,7 +136,7 @@ fn print_all(most: usize) {
         rotations.push(Line { name: kind.name().into(), points: time });
         memory.push(Line { name: kind.name().into(), points: bytes });
     }
-    println!();
+    println!("\n![Processor time of a rotation and bytes of a grant by the number of grants](docs/growth.svg)\n");
     let x = "grants";
     draw(
         "growth.svg",

@@ -33,7 +33,10 @@ fn main() {
     access(&mut criterion);
     criterion.final_summary();
     if support::wanted() {
-        println!("\n### In one process\n\n| | median | allocations |\n| --- | ---: | ---: |");
+        println!("\n### In one process\n");
+        println!(
+            "The inner service does nothing, and answers 1 KB. Allocations are those of the layer.\n\n| | median | allocations |\n| --- | ---: | ---: |"
+        );
         for (name, path, counted) in ROWS {
             if let Some(time) = median(&figures.join(path)) {
                 let count = counted.map(|count| count().to_string()).unwrap_or_default();

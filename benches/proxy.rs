@@ -68,6 +68,9 @@ async fn measure() {
         }
     }
     println!("### The example proxy\n");
+    println!(
+        "What the kernel says that it used: a process of its own on one processor, with its connections on both sides.\n"
+    );
     println!("| processor time, {CLIENTS} in flight | user | system | together |");
     println!("| --- | ---: | ---: | ---: |");
     forwarding.print("the same `POST`, forwarded as it is");

@@ -48,6 +48,7 @@ async fn measure() {
     let connection = connect(&server).await;
 
     println!("### Beside Redis alone\n");
+    println!("Rotations through the layer, and the same two scripts through the same Redis client without it.\n");
     println!("| in flight | rotations/s | scripts alone/s | ratio |");
     println!("| ---: | ---: | ---: | ---: |");
     let (mut of_layer, mut of_scripts) = (Vec::new(), Vec::new());
@@ -79,6 +80,7 @@ async fn measure() {
         grouped(written.grant_memory),
         grouped(written.replay_memory)
     );
+    println!("![Rotations per second by requests in flight](docs/rotations.svg)\n");
     let lines = vec![
         Line { name: "the two scripts alone".into(), points: of_scripts },
         Line { name: "the layer".into(), points: of_layer },

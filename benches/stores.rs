@@ -114,7 +114,8 @@ impl Tables {
 
     fn print(&self) {
         let in_flight = IN_FLIGHT.map(|in_flight| grouped(in_flight as u64)).join(" | ");
-        println!("### Stores\n\nA second, by requests in flight:\n");
+        println!("### Stores\n\nThe layer with its store alone, in front of an inner service that does nothing.");
+        println!("How often a second, by requests in flight:\n");
         println!("| | store | {in_flight} |\n| --- | --- | ---: | ---: | ---: | ---: |\n{}", self.rates.concat());
         println!("How long each took, p50 / p99:\n");
         println!("| | store | {in_flight} |\n| --- | --- | ---: | ---: | ---: | ---: |\n{}", self.latencies.concat());
