@@ -216,7 +216,7 @@ async fn a_command_line_that_makes_no_sense_is_refused() {
         (&["--token-endpoint", "https://id.example.com/token"], "--token-endpoint needs --authorization-endpoint"),
         (&["--strict", "--retry-window", "5"], "--strict"),
         (&["--rotation-timeout", "7200"], "--rotation-timeout"),
-        (&["--require-scope", "two scopes"], "require_scope"),
+        (&["--require-scope", "two scopes"], "two scopes"),
         (&["--public-url", "https://example.com/?x"], "--public-url"),
         (&["--authorization-param", "x"], "--authorization-param"),
         (&["--cache-ttl", "1e3"], "--cache-ttl"),

@@ -50,6 +50,16 @@ fn damage(whole: &[u8], random: &mut StdRng) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+fn lease(entry: &[u8]) -> u128 {
+    entry[LEASE].iter().fold(0, |millis, byte| millis << 8 | u128::from(*byte))
+}
+
+/// Whether the lease has run out: who takes it over waits for seconds, of which tests/takeover.rs tells.
+fn has_run_out(damaged: Option<&[u8]>) -> bool {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
+    damaged.is_some_and(|entry| entry.len() >= LEASE.end && (1..=now).contains(&lease(entry)))
+}
+
 /// What has to come of a refresh with the current token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Outcome {
@@ -67,9 +77,10 @@ impl Outcome {
         if !same {
             return Self::Corrupt;
         }
-        let end = damaged[LEASE].iter().fold(0, |millis, byte| millis << 8 | u128::from(*byte));
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
-        if end > now { Self::Busy } else { Self::Rotated }
+        match lease(damaged) {
+            0 => Self::Rotated,
+            _ => Self::Busy,
+        }
     }
 
     #[track_caller]
@@ -119,7 +130,7 @@ async fn session(
     let mut whole = get(&mut redis, &key).await;
     for round in 0..DAMAGES {
         let damaged = damage(&whole, &mut random);
-        if damaged.as_ref() == Some(&whole) {
+        if damaged.as_ref() == Some(&whole) || has_run_out(damaged.as_deref()) {
             continue;
         }
         put(&mut redis, &key, damaged.as_deref()).await;

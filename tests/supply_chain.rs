@@ -32,24 +32,6 @@ struct Package {
 #[derive(Deserialize)]
 struct Resolve {
     root: String,
-    nodes: Vec<Node>,
-}
-
-#[derive(Deserialize)]
-struct Node {
-    id: String,
-    deps: Vec<Dependency>,
-}
-
-#[derive(Deserialize)]
-struct Dependency {
-    pkg: String,
-    dep_kinds: Vec<Kind>,
-}
-
-#[derive(Deserialize)]
-struct Kind {
-    kind: Option<String>,
 }
 
 fn run(program: &str, arguments: &[&str]) -> Vec<u8> {
@@ -69,20 +51,18 @@ fn metadata() -> Metadata {
 }
 
 impl Metadata {
-    /// The crate itself and what its users build with it.
+    /// The crate itself and what its users build with it. Of the metadata alone that cannot be told: there, what tests
+    /// want of a dependency counts for users, too.
     fn of_users(&self) -> Vec<&Package> {
-        let nodes: BTreeMap<_, _> = self.resolve.nodes.iter().map(|node| (&node.id, node)).collect();
-        let mut found = BTreeSet::from([&self.resolve.root]);
-        let mut open = vec![&self.resolve.root];
-        while let Some(id) = open.pop() {
-            for dependency in &nodes[id].deps {
-                let for_tests = |kind: &Kind| kind.kind.as_deref() == Some("dev");
-                if !dependency.dep_kinds.iter().all(for_tests) && found.insert(&dependency.pkg) {
-                    open.push(&dependency.pkg);
-                }
-            }
-        }
-        let packages: Vec<_> = self.packages.iter().filter(|package| found.contains(&package.id)).collect();
+        let arguments = ["--locked", "--offline", "--all-features", "--edges=normal,build", "--prefix=none"];
+        let tree = run(env!("CARGO"), &[&["tree"][..], &arguments, &["--format={p}"]].concat());
+        let tree = String::from_utf8(tree).unwrap();
+        let found: BTreeSet<_> = tree.lines().filter_map(|line| line.split_once(" v")).collect();
+        let found: BTreeSet<_> =
+            found.iter().map(|(name, rest)| (*name, rest.split(' ').next().unwrap_or_default())).collect();
+        let is_there = |package: &&Package| found.contains(&(package.name.as_str(), package.version.as_str()));
+        let packages: Vec<_> = self.packages.iter().filter(is_there).collect();
+        assert_eq!(packages.len(), found.len(), "{found:?}");
         let names: Vec<_> = packages.iter().map(|package| package.name.as_str()).collect();
         assert!(names.contains(&"redis") && names.contains(&"moka") && !names.contains(&"axum"), "{names:?}");
         packages
