@@ -164,7 +164,8 @@ async fn measure(kind: Kind, grants: usize) -> Cost {
         Kind::Redb => {
             let files = directory();
             let path = files.path().join("grants.redb");
-            grow(RedbStore::open(&path).expect("a file"), grants, None, Some(&path)).await
+            let store = RedbStore::builder(&path).timeout(Duration::from_secs(60)).open().expect("a file");
+            grow(store, grants, None, Some(&path)).await
         }
         Kind::Redis => {
             let redis = RedisServer::start().await;

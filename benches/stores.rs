@@ -44,7 +44,8 @@ async fn measure() {
     let mut count = 0;
     let mut file = || {
         count += 1;
-        RedbStore::open(files.path().join(count.to_string())).expect("a file")
+        let path = files.path().join(count.to_string());
+        RedbStore::builder(path).timeout(LONG).open().expect("a file")
     };
     let connect = async || redis_store(&redis).await;
     let mut tables = Tables::default();
