@@ -118,14 +118,18 @@ impl Known {
         }
     }
 
+    /// Takes in what a rotation has left there. What never changes is known already, as a rule: to write it again would
+    /// be most of what the cache costs.
+    pub(super) fn learn_again(&self, key: &Key, entry: &Entry) {
+        let learnt = self.learnt.fetch_add(1, Ordering::Relaxed) + 1;
+        match self.facts.get(key) {
+            Some(Fact::Value(known)) if known.is_there(learnt) => {}
+            _ => self.learn_value(key, entry),
+        }
+    }
+
     fn learn_value(&self, key: &Key, entry: &Entry) {
         let learnt = self.learnt.fetch_add(1, Ordering::Relaxed) + 1;
-        // What never changes is known already, as a rule: to write it again would be most of what the cache costs.
-        if let Some(Fact::Value(known)) = self.facts.get(key)
-            && known.is_there(learnt)
-        {
-            return;
-        }
         // A copy, for the value may be a small part of a large buffer, which it would keep alive.
         let value = Bytes::copy_from_slice(&entry.value);
         let fact = Fact::Value(Arc::new(Value { learnt: AtomicU64::new(learnt), tag: entry.tag, value }));

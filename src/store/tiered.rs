@@ -5,7 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::known::Known;
-use super::{Announcements, Beside, Change, Claim, Entry, Hint, Key, Name, Store, StoreError, Swap, Tag, Version};
+use super::{
+    Announcements, Beside, Change, Claim, Entry, Hint, Key, Lease, Name, Store, StoreError, Swap, Tag, Version,
+};
 use crate::clock::Timestamp;
 
 /// 64 MiB: about 75,000 grants.
@@ -171,11 +173,11 @@ impl<S: Store> Store for TieredStore<S> {
         };
         let began = known.begin();
         let swap = self.inner.swap(key, expected, change, also).await?;
-        let shown = match &swap {
-            Swap::Swapped => left.as_ref(),
-            Swap::Conflict(found) => found.as_ref(),
-        };
-        known.learn(key, shown, began);
+        match (&swap, &left) {
+            (Swap::Swapped, Some(entry)) if expected.is_some() => known.learn_again(key, entry),
+            (Swap::Swapped, left) => known.learn(key, left.as_ref(), began),
+            (Swap::Conflict(found), _) => known.learn(key, found.as_ref(), began),
+        }
         Ok(swap)
     }
 
@@ -193,7 +195,10 @@ impl<S: Store> Store for TieredStore<S> {
         let Some(known) = &self.known else { return self.inner.claim(key, tag, version, lease).await };
         let began = known.begin();
         let claim = self.inner.claim(key, tag, version, lease).await?;
-        known.learn(key, claim.as_ref().map(|claim| &claim.entry), began);
+        match &claim {
+            Some(claim) if claim.lease == Lease::Taken => known.learn_again(key, &claim.entry),
+            claim => known.learn(key, claim.as_ref().map(|claim| &claim.entry), began),
+        }
         Ok(claim)
     }
 
