@@ -8,7 +8,7 @@ use bytes::Bytes;
 use support::entries::{HOUR, LEASE, NAME, TAG, entry, put, put_with, random_key, remove, version};
 use support::redis::RedisServer;
 use tower_oauth_refresh::RedisStore;
-use tower_oauth_refresh::store::{Claim, Lease, Store, StoreError, Swap, Tag};
+use tower_oauth_refresh::store::{Claim, Key, Lease, Store, StoreError, Swap, Tag};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -19,6 +19,14 @@ async fn connect(server: &RedisServer, replicas: u32, wait: Duration) -> RedisSt
 
 fn is_unavailable<T>(outcome: &Result<T, StoreError>) -> bool {
     matches!(outcome, Err(StoreError::Unavailable(_)))
+}
+
+/// Inserts an entry, once the replicas are there to have it.
+async fn inserted(store: &RedisStore, key: &Key) {
+    let end = Instant::now() + PATIENCE;
+    while is_unavailable(&put(store, key, None, 1).await) {
+        assert!(Instant::now() < end, "it never stands");
+    }
 }
 
 #[tokio::test]
@@ -56,10 +64,7 @@ async fn a_write_that_a_failover_could_lose_is_unavailable() {
         master.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
     }
     replica.thaw();
-    let end = Instant::now() + PATIENCE;
-    while is_unavailable(&put(&store, &key, None, 1).await) {
-        assert!(Instant::now() < end, "it never stands");
-    }
+    inserted(&store, &key).await;
     replica.freeze();
     for time in 1..=3 {
         let outcome = remove(&store, &key, 1).await;
@@ -90,10 +95,7 @@ async fn a_lease_that_a_failover_could_lose_is_unavailable() {
     let replica = RedisServer::builder().replica_of(master.port()).start().await;
     let store = connect(&master, 1, Duration::from_millis(100)).await;
     let key = random_key();
-    let end = Instant::now() + PATIENCE;
-    while is_unavailable(&put(&store, &key, None, 1).await) {
-        assert!(Instant::now() < end, "it never stands");
-    }
+    inserted(&store, &key).await;
     replica.freeze();
     for time in 1..=3 {
         let outcome = store.claim(&key, &TAG, version(2), LEASE).await;
@@ -120,10 +122,7 @@ async fn what_is_found_and_a_failover_could_lose_is_unavailable() {
     let replica = RedisServer::builder().replica_of(master.port()).start().await;
     let store = connect(&master, 1, Duration::from_millis(100)).await;
     let key = random_key();
-    let end = Instant::now() + PATIENCE;
-    while is_unavailable(&put(&store, &key, None, 1).await) {
-        assert!(Instant::now() < end, "it never stands");
-    }
+    inserted(&store, &key).await;
     let old = Tag::new([9; 32]);
     replica.freeze();
     let outcome = put(&store, &key, Some(1), 2).await;

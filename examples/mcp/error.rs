@@ -7,6 +7,8 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use tower_oauth_refresh::store::StoreError;
 
+use crate::causes::causes;
+
 /// An error that a client gets as JSON.
 #[derive(Debug)]
 pub(crate) struct OauthError {
@@ -73,20 +75,4 @@ impl IntoResponse for OauthError {
 /// For a method that there is not.
 pub(crate) async fn method_not_allowed() -> OauthError {
     OauthError::invalid_request("not by this method").with_status(StatusCode::METHOD_NOT_ALLOWED)
-}
-
-/// An error and its causes, in one line.
-pub(crate) fn causes(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        // Some repeat their cause themselves.
-        if !line.ends_with(&text) {
-            line.push_str(": ");
-            line.push_str(&text);
-        }
-        cause = error.source();
-    }
-    line
 }

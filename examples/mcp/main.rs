@@ -13,6 +13,8 @@
 
 mod app;
 mod authorize;
+#[path = "../proxy/causes.rs"]
+mod causes;
 mod cli;
 mod clients;
 #[path = "../proxy/connect.rs"]
@@ -63,7 +65,7 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
         Err(Failure::Other(error)) => {
-            eprintln!("error: {}", error::causes(&*error));
+            eprintln!("error: {}", causes::causes(&*error));
             ExitCode::FAILURE
         }
     }

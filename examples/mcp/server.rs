@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 use tower::ServiceExt as _;
 
-use crate::error::causes;
+use crate::causes::causes;
 
 /// How long a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);

@@ -10,6 +10,7 @@
 
 mod admin;
 mod answer;
+mod causes;
 mod cli;
 mod connect;
 mod demo;
@@ -73,7 +74,7 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
         Err(Failure::Other(error)) => {
-            eprintln!("error: {}", answer::causes(&*error));
+            eprintln!("error: {}", causes::causes(&*error));
             ExitCode::FAILURE
         }
     }

@@ -23,11 +23,11 @@ use tokio::time::{sleep, timeout};
 use tower::{Layer as _, ServiceExt as _};
 use tower_oauth_refresh::{Refresh, RefreshLayer, RequestBody, ResponseBody, Store};
 
-use crate::answer;
 use crate::discovery::Discovery;
 use crate::forward::{Forward, ForwardError};
 use crate::metrics::{InFlight, Metrics};
 use crate::resources::{self, Guarded, Resources};
+use crate::{answer, causes};
 
 /// How long a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -94,7 +94,7 @@ impl<S: Store> Server<S> {
             }
             let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
             if let Err(error) = watcher.watch(connection).await {
-                tracing::debug!(error = answer::causes(&*error), "a connection ended early");
+                tracing::debug!(error = causes::causes(&*error), "a connection ended early");
             }
         });
     }
@@ -141,9 +141,9 @@ fn refuse<B>(request: &Request<B>) -> Option<(StatusCode, &'static str)> {
 fn failed(error: &ForwardError) -> Response<Full<Bytes>> {
     let status = error.status();
     if status.is_server_error() {
-        tracing::warn!(error = answer::causes(error), "a request failed");
+        tracing::warn!(error = causes::causes(error), "a request failed");
     } else {
-        tracing::debug!(error = answer::causes(error), "a request was refused");
+        tracing::debug!(error = causes::causes(error), "a request was refused");
     }
     answer::error(status, &error.to_string())
 }

@@ -34,13 +34,13 @@ impl Draw {
         let mut random = Zeroizing::new([0; 2 * SECRET + 4 * NONCE + 3 * VERSION + ID]);
         shared.fill(&mut *random)?;
         let mut rest = &random[..];
-        let secret = Zeroizing::new(take(&mut rest));
-        let nonces = [take(&mut rest), take(&mut rest), take(&mut rest)];
-        let (version, claim, id) = (Version::new(take(&mut rest)), take(&mut rest), take(&mut rest));
+        let secret = Zeroizing::new(take(&mut rest)?);
+        let nonces = [take(&mut rest)?, take(&mut rest)?, take(&mut rest)?];
+        let (version, claim, id) = (Version::new(take(&mut rest)?), take(&mut rest)?, take(&mut rest)?);
         let access = AccessDraw {
-            secret: Zeroizing::new(take(&mut rest)),
-            nonce: take(&mut rest),
-            version: Version::new(take(&mut rest)),
+            secret: Zeroizing::new(take(&mut rest)?),
+            nonce: take(&mut rest)?,
+            version: Version::new(take(&mut rest)?),
         };
         Ok(Self { secret, nonces, version, claim, id, access })
     }
@@ -72,11 +72,11 @@ impl Draw {
     }
 }
 
-fn take<const N: usize>(random: &mut &[u8]) -> [u8; N] {
-    // What is drawn is as long as all parts together.
-    let Some((part, rest)) = random.split_first_chunk() else { return [0; N] };
+/// The next bytes of what was drawn. If it were too short, an error and no secret of zeros.
+fn take<const N: usize>(random: &mut &[u8]) -> Result<[u8; N], RandomUnavailable> {
+    let (part, rest) = random.split_first_chunk().ok_or_else(|| RandomUnavailable::new("too little was drawn"))?;
     *random = rest;
-    *part
+    Ok(*part)
 }
 
 /// The next token, and what storing it takes.

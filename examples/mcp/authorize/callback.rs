@@ -14,7 +14,8 @@ use super::pages::Problem;
 use super::reply;
 use super::request::Asked;
 use crate::app::App;
-use crate::error::{OauthError, causes};
+use crate::causes::causes;
+use crate::error::OauthError;
 use crate::parameters::Parameters;
 use crate::records::{Handle, Kind};
 

@@ -68,7 +68,7 @@ impl Registered {
         if client.secret.is_none() && age >= RENEWAL.min(self.lifetime / 10) {
             // Whoever asks for the client has it: the next one may renew it.
             if let Err(error) = self.write(&client, now()).await {
-                tracing::warn!(error = crate::error::causes(&error), "a registration could not be renewed");
+                tracing::warn!(error = crate::causes::causes(&error), "a registration could not be renewed");
             }
         }
         Ok(Some(client))

@@ -14,8 +14,9 @@ use axum::response::{IntoResponse, Response};
 use tower::{Service, ServiceExt as _};
 
 use crate::Failure;
+use crate::causes::causes;
 use crate::cli::McpUpstream;
-use crate::error::{OauthError, causes};
+use crate::error::OauthError;
 use crate::forward::{Forward, ForwardError};
 use crate::issuer::Issuer;
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tower_oauth_refresh::AccessGrant;
 
 use crate::app::App;
-use crate::error::causes;
+use crate::causes::causes;
 use crate::provider::ProviderError;
 
 #[derive(Clone, Debug)]

@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 
 use super::kept::{Kept, KeptToken};
 use crate::authorize;
-use crate::error::{OauthError, causes};
+use crate::causes::causes;
+use crate::error::OauthError;
 use crate::provider::{ProviderAnswer, ProviderError};
 
 /// How long an access token of this server lives if the provider does not say how long its own does: as the layer has

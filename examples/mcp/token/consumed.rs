@@ -13,7 +13,8 @@ use tower_oauth_refresh::store::StoreError;
 use super::code::age;
 use crate::app::App;
 use crate::authorize::{CODE_LIFETIME, Code, Fresh};
-use crate::error::{OauthError, causes};
+use crate::causes::causes;
+use crate::error::OauthError;
 use crate::records::{Handle, Kind};
 
 /// The pauses between attempts to write what has become of a code.

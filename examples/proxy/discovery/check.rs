@@ -97,7 +97,7 @@ where
     *request.uri_mut() = path.parse().map_err(|error| format!("{error}"))?;
     request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
     request.headers_mut().insert(HOST, HeaderValue::from_str(here.authority()).map_err(|error| error.to_string())?);
-    let response = upstream.oneshot(request).await.map_err(|error| crate::answer::causes(&*error.into()))?;
+    let response = upstream.oneshot(request).await.map_err(|error| crate::causes::causes(&*error.into()))?;
     if response.status() != StatusCode::OK {
         return Ok(None);
     }

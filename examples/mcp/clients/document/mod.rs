@@ -109,11 +109,14 @@ impl Documents {
             Ok((client, age)) => {
                 // It is as good without.
                 if let Err(error) = self.records.put(Kind::MetadataDocument, url.as_str(), client, *age).await {
-                    tracing::warn!(error = crate::error::causes(&error), "a client's document could not be remembered");
+                    tracing::warn!(
+                        error = crate::causes::causes(&error),
+                        "a client's document could not be remembered"
+                    );
                 }
             }
             Err(error) => {
-                tracing::info!(client_id = url.as_str(), error = crate::error::causes(error), "a client is not known");
+                tracing::info!(client_id = url.as_str(), error = crate::causes::causes(error), "a client is not known");
             }
         }
         taken
