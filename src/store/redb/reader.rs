@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 
 use bytes::Bytes;
 use redb::{ReadTransaction, ReadableDatabase as _};
@@ -9,7 +8,7 @@ use super::super::{Entry, Key, Name, StoreError};
 use super::error::store_error;
 use super::store::Shared;
 use super::tables::{read_beside, read_record, with_lease};
-use super::threads::without_panic;
+use super::threads::{Jobs, without_panic};
 
 /// What the reader is asked, and where to.
 pub(super) enum Read {
@@ -21,8 +20,8 @@ pub(super) enum Read {
 ///
 /// A thread of its own, and not `spawn_blocking`: a read takes some microseconds as a rule, less than it takes to wake a
 /// pool; it needs no runtime, and does not queue behind the blocking work of the rest of the program.
-pub(super) fn run(shared: &Arc<Shared>, jobs: &Receiver<Read>) {
-    for job in jobs {
+pub(super) fn run(shared: &Arc<Shared>, jobs: &Jobs<Read>) {
+    for job in jobs.all() {
         match job {
             Read::Entry(key, reply) => answer(reply, || entry(shared, &key)),
             Read::Beside(key, name, reply) => answer(reply, || beside(shared, &key, &name)),

@@ -33,7 +33,8 @@ use crate::clock::{Clock, Timestamp};
 /// What has expired is absent at once for every caller. Its place is taken back in the background, in portions that stall
 /// nobody, and used again; the file does not shrink. At most eight values lie beside an entry.
 ///
-/// A call takes no longer than [`timeout`](RedbStoreBuilder::timeout) allows. A disk that is full or fails is
+/// A call takes no longer than [`timeout`](RedbStoreBuilder::timeout) allows, however many come at once: they wait for
+/// each other. A disk that is full or fails is
 /// [`StoreError::Unavailable`]; the store then opens the file anew, and goes on when that succeeds. A record that cannot be
 /// read is [`StoreError::Corrupt`]. Calls need a tokio runtime with its timer.
 ///
@@ -100,12 +101,19 @@ impl RedbStore {
         Ok(Self(Arc::new(Handle { writer, reader, shared, announcer: Announcer::new(), timeout })))
     }
 
-    async fn answer<T>(&self, answer: oneshot::Receiver<Result<T, StoreError>>) -> Result<T, StoreError> {
-        match timeout(self.0.timeout, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(NoAnswer::Stopped.into()),
-            Err(_) => Err(NoAnswer::TimedOut.into()),
-        }
+    /// What the worker answers, within the time that a call may take.
+    async fn ask<J: Send + 'static, T>(
+        &self,
+        worker: &Worker<J>,
+        job: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> J,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let job = job(reply);
+        let answered = async {
+            worker.send(job).await?;
+            answer.await.map_err(|_| NoAnswer::Stopped)?
+        };
+        timeout(self.0.timeout, answered).await.map_err(|_| NoAnswer::TimedOut)?
     }
 }
 
@@ -117,9 +125,7 @@ impl fmt::Debug for RedbStore {
 
 impl Store for RedbStore {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.0.reader.send(Read::Entry(*key, reply))?;
-        self.answer(answer).await
+        self.ask(&self.0.reader, |reply| Read::Entry(*key, reply)).await
     }
 
     async fn swap(
@@ -129,15 +135,11 @@ impl Store for RedbStore {
         change: Change,
         also: Option<Beside>,
     ) -> Result<Swap, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.0.writer.send(Job::Swap(Asked { key: *key, expected, change, also }, reply))?;
-        self.answer(answer).await
+        self.ask(&self.0.writer, |reply| Job::Swap(Asked { key: *key, expected, change, also }, reply)).await
     }
 
     async fn beside(&self, key: &Key, name: &Name) -> Result<Option<Bytes>, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.0.reader.send(Read::Beside(*key, *name, reply))?;
-        self.answer(answer).await
+        self.ask(&self.0.reader, |reply| Read::Beside(*key, *name, reply)).await
     }
 
     async fn claim(
@@ -147,9 +149,7 @@ impl Store for RedbStore {
         version: Version,
         lease: Duration,
     ) -> Result<Option<Claim>, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.0.writer.send(Job::Claim(AskedClaim { key: *key, tag: *tag, version, lease }, reply))?;
-        self.answer(answer).await
+        self.ask(&self.0.writer, |reply| Job::Claim(AskedClaim { key: *key, tag: *tag, version, lease }, reply)).await
     }
 
     async fn announce(&self, ended: &[Key]) -> Result<(), StoreError> {

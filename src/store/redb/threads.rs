@@ -1,34 +1,61 @@
 use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::super::StoreError;
 use super::error::NoAnswer;
 
-/// How many calls wait for one thread at most.
+/// How many calls are queued for one thread at most. Who comes when there are more waits.
 const QUEUE: usize = 1024;
 
 /// A thread with a bounded queue. When it is dropped, what is queued is done first, then the thread has ended.
 pub(super) struct Worker<J> {
-    jobs: Option<SyncSender<J>>,
+    jobs: Option<Sender<Queued<J>>>,
+    room: Arc<Semaphore>,
     thread: Option<JoinHandle<()>>,
 }
 
+/// A job, and its place in the queue.
+type Queued<J> = (J, OwnedSemaphorePermit);
+
 impl<J: Send + 'static> Worker<J> {
-    pub(super) fn start(name: &str, run: impl FnOnce(Receiver<J>) + Send + 'static) -> io::Result<Self> {
-        let (sender, receiver) = sync_channel(QUEUE);
-        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || run(receiver))?;
-        Ok(Self { jobs: Some(sender), thread: Some(thread) })
+    pub(super) fn start(name: &str, run: impl FnOnce(Jobs<J>) + Send + 'static) -> io::Result<Self> {
+        let (sender, receiver) = channel();
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || run(Jobs(receiver)))?;
+        Ok(Self { jobs: Some(sender), room: Arc::new(Semaphore::new(QUEUE)), thread: Some(thread) })
     }
 
-    pub(super) fn send(&self, job: J) -> Result<(), NoAnswer> {
+    /// Queues the job as soon as there is room.
+    pub(super) async fn send(&self, job: J) -> Result<(), NoAnswer> {
         let jobs = self.jobs.as_ref().ok_or(NoAnswer::Stopped)?;
-        jobs.try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) => NoAnswer::QueueFull,
-            TrySendError::Disconnected(_) => NoAnswer::Stopped,
-        })
+        let place = Arc::clone(&self.room).acquire_owned().await.map_err(|_| NoAnswer::Stopped)?;
+        jobs.send((job, place)).map_err(|_| NoAnswer::Stopped)
+    }
+}
+
+/// The jobs of a thread, in the order in which they came.
+pub(super) struct Jobs<J>(Receiver<Queued<J>>);
+
+impl<J> Jobs<J> {
+    /// The next one, within this time.
+    pub(super) fn recv_timeout(&self, patience: Duration) -> Result<J, RecvTimeoutError> {
+        self.0.recv_timeout(patience).map(|(job, _)| job)
+    }
+
+    /// Those that wait now.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = J> {
+        self.0.try_iter().map(|(job, _)| job)
+    }
+
+    /// All, until nobody can send any more.
+    pub(super) fn all(&self) -> impl Iterator<Item = J> {
+        self.0.iter().map(|(job, _)| job)
     }
 }
 

@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use redb::Database;
@@ -10,7 +10,7 @@ use super::super::{Claim, Key, Lease, StoreError, Swap, Tag, Version};
 use super::error::{Failure, store_error};
 use super::store::Shared;
 use super::tables::{Asked, Tables, is_sweep_due, read_record, with_lease};
-use super::threads::without_panic;
+use super::threads::{Jobs, without_panic};
 
 /// How many jobs one commit is for at most.
 const BATCH: usize = 512;
@@ -52,7 +52,7 @@ impl Writer {
     }
 
     /// Works until nobody can send jobs any more and all that were sent are done.
-    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+    pub(super) fn run(mut self, jobs: &Jobs<Job>) {
         loop {
             let patience = if self.behind { Duration::ZERO } else { IDLE };
             let first = match jobs.recv_timeout(patience) {
@@ -60,7 +60,7 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            self.round(first.into_iter().chain(jobs.try_iter()).take(BATCH));
+            self.round(first.into_iter().chain(jobs.waiting()).take(BATCH));
         }
     }
 
