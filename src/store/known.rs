@@ -118,18 +118,25 @@ impl Known {
         }
     }
 
-    /// Takes in what a rotation has left there. What never changes is known already, as a rule: to write it again would
-    /// be most of what the cache costs.
+    /// Takes in what a rotation has left there. What never changes is known already, as a rule, and what does is not worth
+    /// what it costs to write it again: that would be most of what the cache costs.
     pub(super) fn learn_again(&self, key: &Key, entry: &Entry) {
-        let learnt = self.learnt.fetch_add(1, Ordering::Relaxed) + 1;
-        match self.facts.get(key) {
-            Some(Fact::Value(known)) if known.is_there(learnt) => {}
-            _ => self.learn_value(key, entry),
-        }
+        self.learn_unless(key, entry, |_| true);
     }
 
     fn learn_value(&self, key: &Key, entry: &Entry) {
+        self.learn_unless(key, entry, |known| known.tag == entry.tag && known.value == entry.value);
+    }
+
+    /// Writes the value down, unless one is known that will do.
+    fn learn_unless(&self, key: &Key, entry: &Entry, will_do: impl FnOnce(&Value) -> bool) {
         let learnt = self.learnt.fetch_add(1, Ordering::Relaxed) + 1;
+        if let Some(Fact::Value(known)) = self.facts.get(key)
+            && will_do(&known)
+            && known.is_there(learnt)
+        {
+            return;
+        }
         // A copy, for the value may be a small part of a large buffer, which it would keep alive.
         let value = Bytes::copy_from_slice(&entry.value);
         let fact = Fact::Value(Arc::new(Value { learnt: AtomicU64::new(learnt), tag: entry.tag, value }));
