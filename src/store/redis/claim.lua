@@ -3,13 +3,16 @@
 -- of one that had run out) and the entry as it is now. A lease that does so ends at an odd millisecond, any other that is
 -- taken at an even one: thus the same call is told the same again.
 
--- Writes nothing, and fails where nothing may be written: a replica, or a master that is cut off from its own, must not
--- say that a grant is gone.
-redis.call('SETRANGE', KEYS[1], 0, '')
+-- Every call ends with a write, or fails where nothing may be written: a replica, or a master that is cut off from its
+-- own, must not say that a grant is gone, nor whose it is.
+local function as_master(answer)
+    redis.call('SETRANGE', KEYS[1], 0, '')
+    return answer
+end
 
 local entry = redis.call('GET', KEYS[1])
-if not entry then return false end
-if #entry < 47 or string.byte(entry) ~= 1 then return {0, entry} end
+if not entry then return as_master(false) end
+if #entry < 47 or string.byte(entry) ~= 1 then return as_master({0, entry}) end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -23,9 +26,9 @@ end
 if string.sub(entry, 16, 47) ~= ARGV[1] then
     -- What another call has written decides about this one: the WAIT is for that write, whoever made it.
     if ARGV[4] == '1' then redis.call('SETRANGE', KEYS[1], 1, string.sub(entry, 2, 9)) end
-    return {left, entry}
+    return as_master({left, entry})
 end
-if left > 0 then return {left, entry} end
+if left > 0 then return as_master({left, entry}) end
 
 -- Not the whole entry: its time to live stays, and replicas and the append-only file get 14 bytes.
 local over = last > 0 and 1 or 0
