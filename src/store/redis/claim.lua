@@ -1,12 +1,13 @@
 -- KEYS: the entry. ARGV: the tag, the version of the claim, the length of the lease in milliseconds, 1 if a WAIT follows.
 -- Answers nil if there is no entry, or how long the lease found has to run (0: none; -1: it is taken, and takes the place
--- of one that had run out) and the entry as it is now. A lease that does so ends at an odd millisecond, any other that is
--- taken at an even one: thus the same call is told the same again.
+-- of one that had run out), the entry, and how it begins now if that has changed. A lease that takes the place of another
+-- ends at an odd millisecond, any other that is taken at an even one: thus the same call is told the same again.
+-- Numbers for commands are strings, and no string is made twice: Redis prints the ones and hashes the others.
 
 -- Every call ends with a write, or fails where nothing may be written: a replica, or a master that is cut off from its
 -- own, must not say that a grant is gone, nor whose it is.
 local function as_master(answer)
-    redis.call('SETRANGE', KEYS[1], 0, '')
+    redis.call('SETRANGE', KEYS[1], '0', '')
     return answer
 end
 
@@ -18,15 +19,17 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local last = struct.unpack('>I6', entry, 10)
 local left = math.max(last - now, 0)
-if string.sub(entry, 2, 9) == ARGV[2] then
+local version = string.sub(entry, 2, 9)
+if version == ARGV[2] then
     -- This very call has been made before. Written again: a WAIT waits for what its own connection has written.
-    redis.call('SETRANGE', KEYS[1], 1, ARGV[2])
+    redis.call('SETRANGE', KEYS[1], '1', version)
     return {last % 2 == 1 and -1 or 0, entry}
 end
 if string.sub(entry, 16, 47) ~= ARGV[1] then
     -- What another call has written decides about this one: the WAIT is for that write, whoever made it.
-    if ARGV[4] == '1' then redis.call('SETRANGE', KEYS[1], 1, string.sub(entry, 2, 9)) end
-    return as_master({left, entry})
+    if ARGV[4] ~= '1' then return as_master({left, entry}) end
+    redis.call('SETRANGE', KEYS[1], '1', version)
+    return {left, entry}
 end
 if left > 0 then return as_master({left, entry}) end
 
@@ -34,5 +37,5 @@ if left > 0 then return as_master({left, entry}) end
 local over = last > 0 and 1 or 0
 local finish = now + ARGV[3]
 local head = ARGV[2] .. struct.pack('>I6', finish - finish % 2 + over)
-redis.call('SETRANGE', KEYS[1], 1, head)
-return {-over, string.sub(entry, 1, 1) .. head .. string.sub(entry, 16)}
+redis.call('SETRANGE', KEYS[1], '1', head)
+return {-over, entry, head}

@@ -21,6 +21,13 @@ pub(crate) fn beginning(version: Version) -> [u8; LEASE] {
     bytes
 }
 
+/// The entry, with what a claim has written into it: version and lease. `None` if they do not fit into it.
+pub(crate) fn with_head(mut entry: Vec<u8>, head: &[u8]) -> Option<Vec<u8>> {
+    let place = entry.get_mut(VERSION..TAG).filter(|place| place.len() == head.len())?;
+    place.copy_from_slice(head);
+    Some(entry)
+}
+
 pub(crate) fn encode(entry: &Entry) -> Vec<u8> {
     let lease = entry.lease.map_or(0, |end| end.as_millis().clamp(1, LAST));
     let mut bytes = Vec::with_capacity(VALUE + entry.value.len());
@@ -78,6 +85,16 @@ mod tests {
     #[test]
     fn a_lease_without_an_end_lasts_as_long_as_fits() {
         assert_eq!(decode(encode(&entry(Some(u64::MAX)))).unwrap(), entry(Some(LAST)));
+    }
+
+    #[test]
+    fn what_a_claim_has_written_takes_its_place() {
+        let claimed = Entry::new(Version::new([8; 8]), Tag::new([9; 32]), Bytes::from_static(b"a value"))
+            .with_lease(Some(Timestamp::from_millis(1_700_000_000_000)));
+        let head = &encode(&claimed)[VERSION..TAG];
+        assert_eq!(decode(with_head(encode(&entry(None)), head).unwrap()).unwrap(), claimed);
+        assert_eq!(with_head(encode(&entry(None)), &head[1..]), None, "too short");
+        assert_eq!(with_head(vec![FORMAT; TAG - 1], head), None, "no room for it");
     }
 
     #[test]

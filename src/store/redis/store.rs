@@ -11,7 +11,7 @@ use super::builder::RedisStoreBuilder;
 use super::channel::Channel;
 use super::connect::Connector;
 use super::connection::{Answer, Call};
-use super::entry::{beginning, decode, encode};
+use super::entry::{beginning, decode, encode, with_head};
 use super::error::{Failure, Kind, RedisConnectError};
 use super::link::Link;
 use super::scripts::{CLAIM, SWAP, Script};
@@ -189,11 +189,15 @@ impl Store for RedisStore {
             Value::Array(parts) => parts,
             _ => return Err(unexpected().into()),
         };
-        let (left, bytes) = match <[Value; 2]>::try_from(parts) {
-            Ok([Value::Int(left), Value::BulkString(bytes)]) => (left, bytes),
+        let mut parts = parts.into_iter();
+        let (left, entry) = match (parts.next(), parts.next(), parts.next()) {
+            (Some(Value::Int(left)), Some(Value::BulkString(entry)), None) => (left, entry),
+            (Some(Value::Int(left)), Some(Value::BulkString(entry)), Some(Value::BulkString(head))) => {
+                (left, with_head(entry, &head).ok_or_else(unexpected)?)
+            }
             _ => return Err(unexpected().into()),
         };
-        let entry = decode(bytes)?;
+        let entry = decode(entry)?;
         let taken_over = left < 0;
         let left = u64::try_from(left).ok().filter(|left| *left > 0).map(Duration::from_millis);
         let lease = match left {

@@ -8,25 +8,25 @@ local remove = ARGV[2] == ''
 if not found then
     if remove then
         -- Perhaps it has just been removed. A WAIT behind this call waits for what its own connection has written.
-        redis.pcall('SET', KEYS[1], '', 'PX', 1)
+        redis.pcall('SET', KEYS[1], '', 'PX', '1')
         redis.call('UNLINK', KEYS[1])
         return 1
     end
     if ARGV[1] ~= '' or ARGV[3] == '' then
         -- Fails where nothing may be written, as in claim.lua.
-        redis.call('SETRANGE', KEYS[1], 0, '')
+        redis.call('SETRANGE', KEYS[1], '0', '')
         return 0
     end
 else
     local head = string.sub(found, 1, 9)
     if not remove and head == string.sub(ARGV[2], 1, 9) then
         -- This very call has been made before. Written again for the sake of a WAIT, as above.
-        redis.call('SETRANGE', KEYS[1], 0, head)
+        redis.call('SETRANGE', KEYS[1], '0', head)
         return 1
     end
     if ARGV[1] == '' or head ~= ARGV[1] then
         -- Another write was here first. Written again as well: it counts once the replicas have it.
-        redis.call('SETRANGE', KEYS[1], 0, head)
+        redis.call('SETRANGE', KEYS[1], '0', head)
         return found
     end
 end
