@@ -1,9 +1,10 @@
 //! A token endpoint over HTTP, without the layer and with it: `benches/run http`.
 //!
 //! hyper serves and hyper asks, in one process on all processors, and `redis-server` is beside it: a request costs both
-//! sides. The endpoint is one of an app: it reads the form and answers 1 KB of JSON; then it also signs its access tokens, and
-//! then it keeps its refresh tokens in the same Redis, too, as apps of several instances do. The servers take turns in short slices and share everything else, so that what disturbs the
-//! machine disturbs all of them.
+//! sides. The endpoint is one of an app: it reads the form and answers 1 KB of JSON; then it also signs its access tokens,
+//! with ES256 or with RS256, and then it keeps its refresh tokens in the same Redis, too, as apps of several instances do.
+//! The servers take turns in short slices and share everything else, so that what disturbs the machine disturbs all of
+//! them.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -54,21 +55,22 @@ async fn measure() {
     println!("### HTTP end to end\n");
     println!("A token endpoint without the layer and with it, with hyper on both sides: requests a second,");
     println!(
-        "and how long one took. The endpoint reads the form and answers 1 KB; then it signs its access tokens as well, and"
+        "and how long one took. The endpoint reads the form and answers 1 KB; then it signs its access tokens as well (RS256 is"
     );
-    println!("then keeps its own refresh tokens in the same Redis, too.\n");
+    println!("what every OpenID provider must offer), and then keeps its own refresh tokens in the same Redis, too.\n");
     println!(
         "| endpoint | store | in flight | requests/s without | with the layer | ratio | p50 | ratio | p99 | ratio |"
     );
     println!("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     let redis = RedisServer::start().await;
     let plain = App::default();
-    let signing = App::default().signing();
+    let signing = App::default().signing_es256();
     let keeping = signing.clone().keeping_tokens(&redis).await;
     let endpoints = [
         ("reads the form", plain, &IN_FLIGHT[..]),
-        ("and signs (ES256)", signing, &[32]),
-        ("and keeps its refresh tokens in Redis", keeping, &IN_FLIGHT),
+        ("and signs, ES256", signing, &[32]),
+        ("and signs, RS256", App::default().signing_rs256(), &[32]),
+        ("signs, ES256, and keeps its refresh tokens in Redis", keeping, &IN_FLIGHT),
     ];
     for (name, endpoint, in_flight) in endpoints {
         let store = redis_store(&redis).await;

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::process::Command;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -22,17 +23,33 @@ use super::RedisServer;
 /// Reads the form and answers 1 KB of JSON; any client may have a token.
 #[derive(Clone, Default)]
 pub(crate) struct App {
-    key: Option<Arc<KeyPair>>,
+    signer: Option<Signer>,
     tokens: Option<MultiplexedConnection>,
 }
 
-const HEADER: &str = r#"{"alg":"ES256","kid":"0123456789abcdef","typ":"at+jwt"}"#;
+/// What signs access tokens, and what JWTs call its algorithm.
+#[derive(Clone)]
+struct Signer {
+    key: Arc<KeyPair>,
+    algorithm: &'static str,
+}
+
 const MONTH: u32 = 30 * 24 * 3600;
 
 impl App {
     /// Signs its access tokens with ES256.
-    pub(crate) fn signing(mut self) -> Self {
-        self.key = Some(Arc::new(KeyPair::generate().expect("a key")));
+    pub(crate) fn signing_es256(mut self) -> Self {
+        self.signer = Some(Signer { key: Arc::new(KeyPair::generate().expect("a key")), algorithm: "ES256" });
+        self
+    }
+
+    /// Signs its access tokens with RS256 and a key of 2,048 bits, as every OpenID provider must be able to.
+    pub(crate) fn signing_rs256(mut self) -> Self {
+        let mut openssl = Command::new("openssl");
+        openssl.args(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-outform", "DER"]);
+        let made = openssl.output().expect("openssl");
+        let key = KeyPair::try_from(made.stdout.as_slice()).expect("a key");
+        self.signer = Some(Signer { key: Arc::new(key), algorithm: "RS256" });
         self
     }
 
@@ -99,9 +116,11 @@ impl App {
             "jti": URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>()),
             "permissions": "orders:read ".repeat(28),
         });
-        let mut token = format!("{}.{}", URL_SAFE_NO_PAD.encode(HEADER), URL_SAFE_NO_PAD.encode(claims.to_string()));
-        let signature = match &self.key {
-            Some(key) => key.sign(token.as_bytes()).expect("a signature"),
+        let algorithm = self.signer.as_ref().map_or("none", |signer| signer.algorithm);
+        let header = json!({ "alg": algorithm, "kid": "0123456789abcdef", "typ": "at+jwt" });
+        let mut token = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string())).join(".");
+        let signature = match &self.signer {
+            Some(signer) => signer.key.sign(token.as_bytes()).expect("a signature"),
             None => vec![0; 64],
         };
         token.push('.');
