@@ -7,7 +7,8 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use url::Url;
 
-use super::ENDPOINTS;
+/// Members that clients of the guarded endpoints go by.
+const ENDPOINTS: [&str; 3] = ["token_endpoint", "revocation_endpoint", "introspection_endpoint"];
 
 /// The endpoints for clients that authenticate by mutual TLS (RFC 8705 §5).
 const MTLS_ALIASES: &str = "mtls_endpoint_aliases";

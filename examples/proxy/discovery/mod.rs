@@ -11,9 +11,6 @@ pub(crate) use self::rewrite::Discovery;
 /// The last part of the two well-known paths.
 const DOCUMENTS: [&str; 2] = ["openid-configuration", "oauth-authorization-server"];
 
-/// Members that clients of the guarded endpoints go by.
-const ENDPOINTS: [&str; 3] = ["token_endpoint", "revocation_endpoint", "introspection_endpoint"];
-
 /// The largest document that is read, in bytes.
 const LARGEST: usize = 1 << 20;
 

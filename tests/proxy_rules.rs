@@ -1,0 +1,11 @@
+//! What the example `proxy` reads, without a server: each is tested where it stands.
+
+// Of each, what its tests use.
+#![allow(dead_code, unused_imports)]
+
+#[path = "../examples/proxy/discovery/document.rs"]
+mod document;
+#[path = "../examples/proxy/prefix.rs"]
+mod prefix;
+#[path = "../examples/proxy/rules.rs"]
+mod rules;
