@@ -69,7 +69,7 @@ async fn a_write_that_a_failover_could_lose_is_unavailable() {
     for time in 1..=3 {
         let outcome = remove(&store, &key, 1).await;
         assert!(is_unavailable(&outcome), "removal, time {time}: {outcome:?}");
-        assert_eq!(store.get(&key).await.unwrap(), None);
+        assert_eq!(master.dump().await.len(), 0, "it has taken effect nevertheless");
         master.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
     }
     replica.thaw();
@@ -155,10 +155,33 @@ async fn a_master_whose_replicas_have_gone_says_nothing() {
     let store = connect(&master, 1, Duration::from_millis(100)).await;
     replica.command(&["REPLICAOF", "NO", "ONE"]).await;
     let key = random_key();
+    let outcome = store.get(&key).await;
+    assert!(is_unavailable(&outcome), "{outcome:?}");
     let outcome = store.claim(&key, &TAG, version(2), LEASE).await;
     assert!(is_unavailable(&outcome), "{outcome:?}");
     let outcome = put(&store, &key, Some(1), 2).await;
     assert!(is_unavailable(&outcome), "{outcome:?}");
     let outcome = remove(&store, &key, 1).await;
     assert!(is_unavailable(&outcome), "{outcome:?}");
+}
+
+/// Until the connection to a replica counts as lost, the master takes it for there.
+#[tokio::test]
+async fn a_master_that_has_not_noticed_that_its_replicas_have_gone_says_nothing() {
+    let master = RedisServer::start().await;
+    let replica = RedisServer::builder().replica_of(master.port()).start().await;
+    let store = connect(&master, 1, Duration::from_millis(100)).await;
+    inserted(&store, &random_key()).await;
+    let key = random_key();
+    assert_eq!(store.get(&key).await.unwrap(), None);
+    assert_eq!(store.claim(&key, &TAG, version(2), LEASE).await.unwrap(), None);
+    assert_eq!(put(&store, &key, Some(1), 2).await.unwrap(), Swap::Conflict(None));
+    replica.freeze();
+    let outcome = store.get(&key).await;
+    assert!(is_unavailable(&outcome), "{outcome:?}");
+    let outcome = store.claim(&key, &TAG, version(2), LEASE).await;
+    assert!(is_unavailable(&outcome), "{outcome:?}");
+    let outcome = put(&store, &key, Some(1), 2).await;
+    assert!(is_unavailable(&outcome), "{outcome:?}");
+    assert_eq!(master.dump().await.len(), 1, "nothing is left of it");
 }

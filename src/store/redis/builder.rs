@@ -61,9 +61,11 @@ impl RedisStoreBuilder {
     /// write that a failover could lose fails with [`StoreError::Unavailable`](crate::StoreError::Unavailable): a
     /// rotation whose lease has not reached the replicas does not begin, and one that was made is stored again until it
     /// has. Nor is an answer given again or a token refused for the sake of what a failover could lose, or by a master
-    /// that has been replaced and does not know it yet: that is unavailable, too. That makes the loss rare, not
-    /// impossible: Redis may promote another replica. On a cluster the replicas are those of the node that holds the
-    /// key. As long as too few replicas are there, no token is refreshed.
+    /// that has been replaced and does not know it yet: that is unavailable, too. So that "there is no such grant" comes
+    /// from a master that has its replicas, it is written to them (an empty value, removed at once), and a token that is
+    /// unknown costs as much as one that is rotated. That makes the loss rare, not impossible: Redis may promote another
+    /// replica. On a cluster the replicas are those of the node that holds the key. As long as too few replicas are
+    /// there, no token is refreshed.
     pub fn wait_for_replicas(mut self, count: u32, timeout: Duration) -> Self {
         self.replicas = Some((count, timeout));
         self

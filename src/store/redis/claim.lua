@@ -12,7 +12,13 @@ local function as_master(answer)
 end
 
 local entry = redis.call('GET', KEYS[1])
-if not entry then return as_master(false) end
+if not entry then
+    if ARGV[4] ~= '1' then return as_master(false) end
+    -- A WAIT waits for what its own connection has written: that there is nothing must be told to the replicas as well.
+    redis.call('SET', KEYS[1], '', 'PX', '1')
+    redis.call('UNLINK', KEYS[1])
+    return false
+end
 if #entry < 47 or string.byte(entry) ~= 1 then return as_master({0, entry}) end
 
 local time = redis.call('TIME')

@@ -13,8 +13,9 @@ if not found then
         return 1
     end
     if ARGV[1] ~= '' or ARGV[3] == '' then
-        -- Fails where nothing may be written, as in claim.lua.
-        redis.call('SETRANGE', KEYS[1], '0', '')
+        -- The same, and it fails where nothing may be written.
+        redis.call('SET', KEYS[1], '', 'PX', '1')
+        redis.call('UNLINK', KEYS[1])
         return 0
     end
 else
