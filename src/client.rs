@@ -17,7 +17,7 @@ use crate::text::Text;
 /// The identifier of an OAuth client (RFC 6749 §2.2): what a grant is bound to.
 ///
 /// Put one into the extensions of a request, in a layer outside of this one, where the program knows the client by other
-/// means (mutual TLS, a gateway); it then counts before whatever the request says.
+/// means (mutual TLS, a gateway). A request that names another client as well is refused with `invalid_request`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ClientId(Arc<str>);
 

@@ -52,7 +52,9 @@ pub enum Error {
     /// 503 `temporarily_unavailable`: another request rotates the same grant, or this one takes too long. Nothing is lost.
     #[error("the grant is busy, try again")]
     Busy,
-    /// 503 `temporarily_unavailable`: the inner service did not answer in time. Nothing of the grant has changed.
+    /// 503 `temporarily_unavailable`: the inner service did not answer in time. A refresh has changed nothing here, but
+    /// an inner service that replaces its tokens may have done so. A revocation has ended the grant here; for ten minutes
+    /// the same request can be sent again to reach the inner service.
     #[error("the authorization server does not answer, try again")]
     UpstreamUnavailable,
     /// 503 `temporarily_unavailable`: no randomness to be had.
@@ -79,7 +81,8 @@ impl From<RandomUnavailable> for Error {
 }
 
 impl Error {
-    /// The status that the client gets.
+    /// The status that the client gets; for [`InvalidGrant`](Self::InvalidGrant) it is 401 if
+    /// [`unauthorized_on_invalid_grant`](crate::RefreshLayerBuilder::unauthorized_on_invalid_grant) is set.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self {

@@ -49,7 +49,7 @@ pub enum EventKind {
     ClientMismatch,
     /// A token was refused because its grant has expired.
     Expired,
-    /// A token was refused that belongs to no grant, or to one that has ended.
+    /// A token was refused that is not of the layer's format, belongs to no grant, or to one that has ended.
     Unknown,
     /// A grant was ended by its client (RFC 7009).
     Revoked,
@@ -71,7 +71,8 @@ pub enum EventKind {
     StoreUnavailable,
     /// What lies in the store cannot be read.
     StoreCorrupt,
-    /// An answer reached nobody's store: the upstream token of this grant is lost, the next refresh will fail.
+    /// The inner service has answered, and the store did not take the answer: if the inner service replaces its tokens, the
+    /// session is lost.
     CommitLost,
     /// A token was refused that is newer than its grant: the store has lost a write, or the token is forged.
     Ahead,

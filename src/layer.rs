@@ -136,7 +136,7 @@ impl<St: Store> RefreshLayer<St> {
     /// Waits until no rotation, adoption or revocation is under way, and no end of a grant.
     ///
     /// The graceful shutdown of a server waits for connections. What goes on after its client has hung up is on none of
-    /// them: call this after the server has stopped to take requests and before the runtime is shut down. New requests
+    /// them: call this after the server has stopped taking requests and before the runtime is shut down. New requests
     /// are not kept out.
     pub fn drain(&self) -> impl Future<Output = ()> + Send + use<St> {
         self.shared.running().drained()
@@ -202,6 +202,10 @@ impl<St: Store> RefreshLayerBuilder<St> {
     }
 
     /// The path of the revocation endpoint (RFC 7009 §2). Default: `/revoke`.
+    ///
+    /// The grant ends when the inner service has confirmed it, has no such endpoint (404, 405, `unsupported_token_type`)
+    /// or cannot be reached. In the last case the client gets 503 and can send the same again for ten minutes, so that the
+    /// inner service learns of it.
     pub fn revocation_path(mut self, path: impl Into<String>) -> Self {
         self.paths.revocation = path.into();
         self
@@ -281,7 +285,7 @@ impl<St: Store> RefreshLayerBuilder<St> {
     }
 
     /// How long after a rotation the previous token may be rotated again, as long as its successor has never been
-    /// presented. Default: 24 h. Zero: never.
+    /// presented. Default: 24 h, or twice the [`retry_window`](Self::retry_window) if that is longer. Zero: never.
     ///
     /// For clients that lost the answer and come back after the retry window: suspended laptops, phones. It is what
     /// FAPI 2.0 Security Profile §5.3.2.1 asks of servers that rotate.
@@ -299,12 +303,17 @@ impl<St: Store> RefreshLayerBuilder<St> {
     }
 
     /// How long a grant lives without a rotation. Default: 30 days.
+    ///
+    /// It is shorter where the inner service says so, by `refresh_expires_in` or `refresh_token_expires_in` (0: no such
+    /// end). A change holds for a grant from its next rotation on.
     pub fn idle_lifetime(mut self, lifetime: Duration) -> Self {
         self.config.idle_lifetime = lifetime;
         self
     }
 
     /// How long a grant lives from its beginning, however often it is rotated. Default: no such end.
+    ///
+    /// It is fixed when a grant begins: a change holds for new ones.
     pub fn absolute_lifetime(mut self, lifetime: Duration) -> Self {
         self.config.absolute_lifetime = Some(lifetime);
         self
@@ -319,14 +328,14 @@ impl<St: Store> RefreshLayerBuilder<St> {
         self
     }
 
-    /// Takes in sessions from before the layer was there: until this time, a refresh token that has not the layer's
+    /// Takes in sessions from before the layer was there: until this time, a refresh token that does not have the layer's
     /// format is forwarded as it is, and its session is the layer's from then on. Default: never.
     pub fn adopt_until(mut self, time: SystemTime) -> Self {
         self.config.adopt_until = Some(time.into());
         self
     }
 
-    /// The largest request body on the two paths, in bytes. Default: 64 KiB. A larger one gets 413.
+    /// The largest request body on the guarded paths, in bytes. Default: 64 KiB. A larger one gets 413.
     pub fn max_request_body(mut self, bytes: usize) -> Self {
         self.config.max_request_body = bytes;
         self

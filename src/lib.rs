@@ -48,13 +48,16 @@
 //!
 //! # Where to put it
 //!
-//! Outside of whatever handles the two paths, inside of compression, CORS, tracing and request limits: it reads the
+//! Outside of whatever handles the guarded paths, inside of compression, CORS, tracing and request limits: it reads the
 //! inner service's answers as plain JSON. `Router::layer` of axum covers the routes that were added before it, and a
 //! nested router sees the stripped path. A time-out outside of it may cut the client's wait short, the rotation goes on;
-//! one inside of it counts as an error of the inner service, which costs the client nothing.
+//! one inside of it counts as an error of the inner service: the client's token stays good here, but what the inner
+//! service has issued by then is lost, and the session with it if each of its tokens is good once. Better have none: the
+//! layer bounds the call by itself.
 //!
-//! It binds tokens to clients, it does not authenticate clients: the inner service does that on every request, before
-//! anything is committed.
+//! It binds tokens to clients, it does not authenticate clients: the inner service does that on every rotation, before
+//! anything is committed. An answer that is given again does not reach the inner service; it is sealed under the client
+//! secret or the `Authorization` of the first request.
 //!
 //! # Sessions
 //!

@@ -37,6 +37,8 @@ fn what_makes_no_sense_is_refused_with_status_2_and_says_why() {
         ),
         (&["--store", "redb:"], "--store: `redb` needs the path of a file: redb:PATH"),
         (&["--store", "redb"], "--store: `redb` needs the path of a file: redb:PATH"),
+        (&["--wait-for-replicas", "some"], "--wait-for-replicas"),
+        (&["--wait-for-replicas", "1"], "--wait-for-replicas needs --store with Redis"),
         (&["--cache-size", "64M"], "--cache-size"),
         (&["--cache-ttl", "-1"], "--cache-ttl"),
         (&["--store", "memory:x"], "--store: `memory` takes no address"),
@@ -166,7 +168,7 @@ fn every_flag_has_an_environment_variable_and_help() {
     let flags =
         help.lines().filter_map(|line| line.trim().strip_prefix("--")).map(|line| line.split(' ').next().unwrap());
     let flags: Vec<_> = flags.collect();
-    assert_eq!(flags.len(), 26, "{flags:?}");
+    assert_eq!(flags.len(), 27, "{flags:?}");
     for flag in flags {
         let variable = format!("[env: PROXY_{}", flag.to_uppercase().replace('-', "_"));
         assert!(help.contains(&variable), "--{flag} has no {variable}]");

@@ -109,6 +109,25 @@ async fn without_a_cache_every_dead_token_is_asked_about() {
 }
 
 #[tokio::test]
+async fn what_the_replicas_do_not_have_does_not_count() {
+    let (upstream, master) = (Upstream::new(), RedisServer::start().await);
+    let replica = RedisServer::builder().replica_of(master.port()).start().await;
+    let addr = format!("http://{}", serve_upstream(upstream.clone()).await);
+    let proxy = proxy::start(&addr, &["--store", &master.url(), "--wait-for-replicas", "1"]).await;
+    let token = log_in(&proxy).await;
+    replica.freeze();
+    let answer = refresh(&proxy, &token).await;
+    assert_eq!((answer.status, upstream.refreshes()), (StatusCode::SERVICE_UNAVAILABLE, 0), "{answer:?}");
+    replica.thaw();
+    let end = std::time::Instant::now() + END;
+    while refresh(&proxy, &token).await.status != StatusCode::OK {
+        assert!(std::time::Instant::now() < end, "the replica is back, and the proxy does not see it: {proxy:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!((upstream.refreshes(), upstream.reuses()), (1, 0));
+}
+
+#[tokio::test]
 async fn while_redis_is_away_clients_are_told_to_come_back() {
     let (upstream, redis) = (Upstream::new(), RedisServer::builder().config("appendonly", "yes").start().await);
     let addr = format!("http://{}", serve_upstream(upstream.clone()).await);

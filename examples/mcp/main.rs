@@ -96,7 +96,7 @@ fn start(cli: &Cli) -> Result<(), Failure> {
     logging::init("mcp", cli.log_format, cli.log_level)?;
     let runtime = tokio::runtime::Runtime::new()?;
     let result = runtime.block_on(async {
-        let store = choice.open(cli.cache()).await.map_err(opening)?;
+        let store = choice.open(cli.store_settings()).await.map_err(opening)?;
         app::serve(cli, store).await
     });
     runtime.shutdown_background();

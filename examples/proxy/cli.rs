@@ -12,7 +12,7 @@ use crate::flags::{level, seconds};
 use crate::logging::LogFormat;
 use crate::prefix::Prefix;
 use crate::rules::{Rule, rules};
-use crate::store::{Cache, StoreChoice};
+use crate::store::{Settings, StoreChoice};
 use crate::upstream::{PublicUrl, Upstream};
 
 /// A reverse proxy that keeps the refresh tokens of an authorization server safe and its sessions alive.
@@ -51,6 +51,11 @@ pub(crate) struct Cli {
     /// redis-sentinel://HOST:PORT,HOST:PORT/SERVICE; rediss…: over TLS
     #[arg(long, env = "PROXY_STORE", value_name = "STORE", default_value = "memory", hide_env_values = true)]
     store: String,
+
+    /// How many replicas of Redis must have a write before it counts: with 1 or more a failover loses nothing that they
+    /// have, and with fewer replicas than that nobody is refreshed
+    #[arg(long, env = "PROXY_WAIT_FOR_REPLICAS", value_name = "COUNT", default_value_t = 0)]
+    wait_for_replicas: u32,
 
     /// How much memory the cache in front of Redis takes up, and that of access tokens, in bytes; 0: no cache
     #[arg(long, env = "PROXY_CACHE_SIZE", value_name = "BYTES", default_value_t = 64 << 20)]
@@ -100,7 +105,7 @@ pub(crate) struct Cli {
     #[arg(long, env = "PROXY_RESOURCE", value_name = "[PATH=]URI", value_delimiter = ',')]
     resource: Vec<String>,
 
-    /// Where the metadata of the resource are (RFC 9728), for the challenges below every --resource-prefix, or as
+    /// Where the metadata of the resource is (RFC 9728), for the challenges below every --resource-prefix, or as
     /// PATH=URL below that one; may be repeated
     #[arg(long, env = "PROXY_RESOURCE_METADATA", value_name = "[PATH=]URL", value_delimiter = ',')]
     resource_metadata: Vec<String>,
@@ -198,8 +203,8 @@ impl Cli {
         self.store.parse().map_err(|error| format!("--store: {error}"))
     }
 
-    pub(crate) const fn cache(&self) -> Cache {
-        Cache { bytes: self.cache_size, ttl: self.cache_ttl }
+    pub(crate) const fn store_settings(&self) -> Settings {
+        Settings { cache_bytes: self.cache_size, cache_ttl: self.cache_ttl, replicas: self.wait_for_replicas }
     }
 
     pub(crate) fn token_path(&self) -> &str {

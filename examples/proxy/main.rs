@@ -101,7 +101,7 @@ fn start(cli: &Cli) -> Result<(), Failure> {
     };
     let runtime = runtime()?;
     let result = runtime.block_on(async {
-        let opened = store.open(cli.cache()).await.map_err(opening)?;
+        let opened = store.open(cli.store_settings()).await.map_err(opening)?;
         let admin = exporter.map(|exporter| exporter.over(opened.clone()));
         let layer = layer(cli, opened, &metrics)?;
         serve(cli, layer, &store, metrics, admin).await

@@ -10,7 +10,7 @@ pub(crate) struct Rule {
     pub(crate) scopes: Vec<String>,
     /// RFC 8707.
     pub(crate) resource: Option<String>,
-    /// Where the metadata of the resource are (RFC 9728).
+    /// Where the metadata of the resource is (RFC 9728).
     pub(crate) metadata: Option<String>,
 }
 

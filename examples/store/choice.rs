@@ -25,12 +25,18 @@ pub(crate) enum StoreChoice {
     Redb(PathBuf),
 }
 
-/// How large and how lasting the cache in front of Redis is.
+/// What is asked of Redis, and of the cache in front of it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Cache {
-    pub(crate) bytes: u64,
-    pub(crate) ttl: Duration,
+pub(crate) struct Settings {
+    pub(crate) cache_bytes: u64,
+    pub(crate) cache_ttl: Duration,
+    /// How many replicas must have a write.
+    pub(crate) replicas: u32,
 }
+
+/// How long replicas have for it.
+#[cfg(feature = "redis")]
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -47,33 +53,42 @@ pub(crate) enum OpenError {
 
 impl StoreChoice {
     /// Opens it; within a runtime.
-    pub(crate) async fn open(&self, cache: Cache) -> Result<AnyStore, OpenError> {
+    pub(crate) async fn open(&self, settings: Settings) -> Result<AnyStore, OpenError> {
+        if settings.replicas > 0 && !matches!(self, Self::Redis(_)) {
+            return Err(OpenError::Usage("--wait-for-replicas needs --store with Redis".into()));
+        }
         match self {
             Self::Memory => Ok(AnyStore::Memory(MemoryStore::new())),
             #[cfg(feature = "redis")]
             Self::Redis(url) => {
-                let store = RedisStore::connect(url).await.map_err(|error| match error {
+                let mut store = RedisStore::builder(url);
+                if settings.replicas > 0 {
+                    store = store.wait_for_replicas(settings.replicas, PATIENCE);
+                }
+                let store = store.connect().await.map_err(|error| match error {
                     RedisConnectError::Url(_) | RedisConnectError::TlsFeature => {
                         OpenError::Usage(format!("--store: {error}"))
                     }
                     error => OpenError::Other(error.into()),
                 })?;
-                Ok(AnyStore::Redis(TieredStore::builder(store).max_bytes(cache.bytes).ttl(cache.ttl).build()))
+                Ok(AnyStore::Redis(
+                    TieredStore::builder(store).max_bytes(settings.cache_bytes).ttl(settings.cache_ttl).build(),
+                ))
             }
             #[cfg(not(feature = "redis"))]
-            Self::Redis(_) => Err(self.left_out(cache)),
+            Self::Redis(_) => Err(self.left_out(settings)),
             #[cfg(feature = "redb")]
             Self::Redb(path) => {
                 RedbStore::open(path).map(AnyStore::Redb).map_err(|error| OpenError::File(path.clone(), error))
             }
             #[cfg(not(feature = "redb"))]
-            Self::Redb(_) => Err(self.left_out(cache)),
+            Self::Redb(_) => Err(self.left_out(settings)),
         }
     }
 
     /// What is said where this program was built without the store.
     #[cfg(not(all(feature = "redis", feature = "redb")))]
-    fn left_out(&self, _: Cache) -> OpenError {
+    fn left_out(&self, _: Settings) -> OpenError {
         OpenError::Usage(format!("--store: `{self}` needs this program to be built with `--all-features`"))
     }
 }

@@ -4,4 +4,4 @@ mod any;
 mod choice;
 
 pub(crate) use self::any::{AnyStore, CacheLookups};
-pub(crate) use self::choice::{Cache, OpenError, StoreChoice};
+pub(crate) use self::choice::{OpenError, Settings, StoreChoice};

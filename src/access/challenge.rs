@@ -22,7 +22,7 @@ pub enum AccessError {
     #[error("the access token is invalid, expired or revoked")]
     InvalidToken,
     /// 403 `insufficient_scope`: the scope required was not granted.
-    #[error("the access token has not the scope that is required")]
+    #[error("the access token does not have the required scope")]
     InsufficientScope,
     /// 503 `temporarily_unavailable` or, if the store is corrupt, 500 `server_error`.
     #[error("the server is unavailable")]

@@ -170,7 +170,7 @@ impl<St: Store> AccessLayerBuilder<St> {
         self
     }
 
-    /// Where the metadata of the resource are, for the `resource_metadata` of every challenge (RFC 9728 §5.1).
+    /// Where the metadata of the resource is, for the `resource_metadata` of every challenge (RFC 9728 §5.1).
     pub fn resource_metadata(mut self, url: impl Into<String>) -> Self {
         self.terms.metadata = Some(url.into());
         self

@@ -19,7 +19,7 @@ use crate::flags::{level, seconds};
 use crate::issuer::Issuer;
 use crate::logging::LogFormat;
 use crate::provider::{ClientAuth, ProviderSettings};
-use crate::store::{Cache, StoreChoice};
+use crate::store::{Settings, StoreChoice};
 
 /// An OAuth 2.1 authorization server for MCP servers, in front of an identity provider that knows no dynamic registration.
 ///
@@ -79,6 +79,11 @@ pub(crate) struct Cli {
     #[arg(long, env = "MCP_STORE", value_name = "STORE", default_value = "memory", hide_env_values = true)]
     store: String,
 
+    /// How many replicas of Redis must have a write before it counts: with 1 or more a failover loses nothing that they
+    /// have, and with fewer replicas than that nobody is refreshed
+    #[arg(long, env = "MCP_WAIT_FOR_REPLICAS", value_name = "COUNT", default_value_t = 0)]
+    wait_for_replicas: u32,
+
     /// How much memory the cache in front of Redis takes up, and that of access tokens, in bytes; 0: no cache
     #[arg(long, env = "MCP_CACHE_SIZE", value_name = "BYTES", default_value_t = 64 << 20)]
     cache_size: u64,
@@ -114,8 +119,8 @@ impl Cli {
         self.store.parse().map_err(|error| format!("--store: {error}"))
     }
 
-    pub(crate) const fn cache(&self) -> Cache {
-        Cache { bytes: self.cache_size, ttl: self.cache_ttl }
+    pub(crate) const fn store_settings(&self) -> Settings {
+        Settings { cache_bytes: self.cache_size, cache_ttl: self.cache_ttl, replicas: self.wait_for_replicas }
     }
 
     pub(crate) fn scopes(&self) -> Vec<String> {

@@ -71,21 +71,21 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// Whom to be towards the sentinels, an empty `user` being the default one. The user of the URL is for the master.
+    /// User and password for the sentinels; an empty `user` is the default one. The user of the URL is for the master.
     pub fn sentinel_credentials(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
         let user = Some(user.into()).filter(|user| !user.is_empty());
         self.sentinel_credentials = Some(Credentials { user, password: Zeroizing::new(password.into()) });
         self
     }
 
-    /// Whom to trust, as PEM, instead of the authorities that the operating system trusts.
+    /// The authorities to trust, as PEM, instead of the authorities that the operating system trusts.
     #[cfg(feature = "redis-tls")]
     pub fn tls_root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.roots = Some(pem.into());
         self
     }
 
-    /// Who to be towards a server that asks for a certificate: the chain and its key, as PEM.
+    /// What to show a server that asks for a client certificate: the chain and its key, as PEM.
     #[cfg(feature = "redis-tls")]
     pub fn tls_client_certificate(mut self, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
         self.client = Some((certificate.into(), Zeroizing::new(key.into())));
