@@ -110,10 +110,11 @@ impl Cost {
 
 fn print_all(most: usize) {
     println!("### As grants grow\n");
+    println!("Any of so many grants are rotated, {IN_FLIGHT} at once; each store and number in a process of its own.");
     println!(
-        "Any of so many grants are rotated, {IN_FLIGHT} at once; each store and number in a process of its own. Memory is that"
+        "Memory is that of grants as they were issued. The first thousand find much of theirs where the process has used"
     );
-    println!("of grants as they were issued.\n");
+    println!("some before, and the caches of redb and of the tier take up 64 MiB each and no more.\n");
     println!(
         "| store | grants | processor time of a rotation | of it in Redis | memory of the process for a grant | in Redis or the file |"
     );
