@@ -53,6 +53,24 @@ async fn the_inner_service_gets_the_upstreams_token_or_none_and_the_grant() {
     assert!(swapping.resource.seen().iter().all(|headers| headers["authorization"].is_sensitive()));
 }
 
+/// An inner service that knows no scopes ignores what is asked for, and says nothing: that grants nothing.
+#[tokio::test]
+async fn nobody_gets_a_scope_by_asking_where_it_means_nothing() {
+    let app = referencing();
+    let asking = || LOG_IN.iter().copied().chain([("scope", "orders")]).collect::<Vec<_>>();
+    app.upstream.then(Act::With(r#"{"scope":null}"#));
+    let log_in = app.send(post("/token", &asking())).await.unwrap();
+    app.upstream.then(Act::With(r#"{"scope":null}"#));
+    let refresh = [("scope", "orders"), ("client_id", "app"), ("grant_type", "refresh_token")];
+    let refresh_token = log_in.token();
+    let refreshed = app.post("/token", &[&refresh[..], &[("refresh_token", &refresh_token)]].concat()).await;
+    let guarded = Guarded::with(&app, |builder| builder.require_scope("orders"));
+    for (name, answer) in [("a code with a scope", log_in), ("a refresh with a scope", refreshed)] {
+        let refused = guarded.send(&[&format!("Bearer {}", access_token(&answer))]).await.0;
+        assert_eq!(refused.status, 403, "{name}");
+    }
+}
+
 #[tokio::test]
 async fn every_refusal_has_its_challenge() {
     let app = referencing();
@@ -72,7 +90,7 @@ async fn every_refusal_has_its_challenge() {
     let invalid = r#", error="invalid_token", error_description="the access token is invalid, expired or revoked""#;
     let malformed =
         r#", error="invalid_request", error_description="the Authorization header is repeated or malformed""#;
-    let scope = r#", error="insufficient_scope", error_description="the access token has not the scope that is required", scope="read write""#;
+    let scope = r#", error="insufficient_scope", error_description="the access token does not have the required scope", scope="read write""#;
     type Row<'a> = (&'a str, Vec<String>, u16, &'a str, String, String);
     let all = |middle: &str| format!("{realm}{middle}{metadata}");
     let short = |middle: &str| format!(r#"Bearer realm="oauth"{middle}"#);

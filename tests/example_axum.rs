@@ -141,7 +141,7 @@ const INVALID: &str = concat!(
 );
 const INSUFFICIENT: &str = concat!(
     r#"Bearer realm="oauth", error="insufficient_scope", "#,
-    r#"error_description="the access token has not the scope that is required", scope="profile""#
+    r#"error_description="the access token does not have the required scope", scope="profile""#
 );
 
 #[tokio::test]

@@ -198,20 +198,25 @@ async fn a_store_that_is_down_costs_the_refresh_token_and_not_the_log_in() {
 
 #[tokio::test(start_paused = true)]
 async fn the_scope_of_a_grant_is_the_one_that_was_granted() {
+    const CODE: &str = "authorization_code";
+    const DEVICE: &str = "urn:ietf:params:oauth:grant-type:device_code";
     let rows = [
-        ("that of the answer", Some("read"), r#"{"scope":"read write"}"#, "read write", true),
-        ("not more than the answer's", Some("read write admin"), r#"{"scope":"read write"}"#, "admin", false),
-        ("what was asked for if the answer has none", Some("read"), r#"{"scope":null}"#, "read", true),
-        ("not more than was asked for", Some("read"), r#"{"scope":null}"#, "write", false),
-        ("an empty one is none", Some("read"), r#"{"scope":""}"#, "write", false),
-        ("unknown if nobody says", None, r#"{"scope":null}"#, "whatever", true),
-        ("unknown if it is no string", None, r#"{"scope":["read"]}"#, "whatever", true),
+        ("that of the answer", CODE, Some("read"), r#"{"scope":"read write"}"#, "read write", true),
+        ("not more than the answer's", CODE, Some("read write admin"), r#"{"scope":"read write"}"#, "admin", false),
+        ("what was asked for if the answer has none", "password", Some("read"), r#"{"scope":null}"#, "read", true),
+        ("not more than was asked for", "password", Some("read"), r#"{"scope":null}"#, "write", false),
+        ("an empty one is none", "password", Some("read"), r#"{"scope":""}"#, "write", false),
+        ("unknown if nobody says", "password", None, r#"{"scope":null}"#, "whatever", true),
+        ("unknown if it is no string", "password", None, r#"{"scope":["read"]}"#, "whatever", true),
+        ("unknown if a code is exchanged with one", CODE, Some("read"), r#"{"scope":null}"#, "whatever", true),
+        ("unknown if a device asks for one", DEVICE, Some("read"), r#"{"scope":null}"#, "whatever", true),
     ];
-    for (name, requested, members, asked, served) in rows {
+    for (name, grant_type, requested, members, asked, served) in rows {
         let app = App::new();
         app.upstream.then(Act::With(members));
-        let more: Vec<_> = requested.map(|scope| ("scope", scope)).into_iter().collect();
-        let token = send(&app, log_in(&more)).await.token(name);
+        let mut form = vec![("grant_type", grant_type), ("client_id", "app")];
+        form.extend(requested.map(|scope| ("scope", scope)));
+        let token = send(&app, post("/token", &form)).await.token(name);
         let answer = app.post("/token", &[&refresh_form("app", &token)[..], &[("scope", asked)]].concat()).await;
         let expected = if served { (200, String::new()) } else { (400, "invalid_scope".into()) };
         assert_eq!(answer.error(), expected, "{name}");

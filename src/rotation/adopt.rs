@@ -208,7 +208,8 @@ async fn complete<St: Store, ResBody>(
     let scope = if ask.scope.is_none() { granted.answer.scope() } else { None };
     let terms = Terms {
         client_id: foreign.client_id.as_str(),
-        scope: granted.answer.scope().or(ask.scope),
+        // What was granted is not known, nor whether the inner service has looked at what is asked for.
+        scope: granted.answer.scope(),
         resources: ask.resources.clone(),
     };
     let upstream_token = granted.answer.refresh_token().unwrap_or(token);

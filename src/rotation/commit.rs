@@ -139,6 +139,9 @@ impl Rotation<'_> {
 
 /// What the access token of this answer is good for: what the answer says, or else what was asked for, or else what was
 /// granted (RFC 6749 §6, RFC 8707 §2.2).
+///
+/// Of a grant whose scope is not known nothing can be asked for: whether an inner service that says nothing has looked at
+/// it, nobody knows.
 fn access_terms<'a>(
     record: &'a Record,
     ask: &'a Ask<'_>,
@@ -146,7 +149,8 @@ fn access_terms<'a>(
     granted: &'a Granted,
 ) -> Terms<'a> {
     let binding = &record.binding;
-    let scope = granted.answer.scope().or(ask.scope).or_else(|| binding.scope.as_ref().map(Utf8::as_str));
+    let known = binding.scope.as_ref().map(Utf8::as_str);
+    let scope = granted.answer.scope().or_else(|| known.map(|known| ask.scope.unwrap_or(known)));
     let resources = match ask.resources.as_slice() {
         [] => binding.resources.iter().map(Utf8::as_str).collect(),
         asked => asked.to_vec(),

@@ -140,29 +140,39 @@ fn failed<St: Store>(exchange: &Exchange<St>, error: BeginError, client_id: &Cli
     exchange.store_failed(StoreError::unavailable(error), Subject { client_id: Some(client_id), grant: None })
 }
 
-/// What the access token of this answer is good for: what the answer says, or else what was asked for.
+/// What the access token of this answer is good for.
 fn access_terms<'a>(form: &'a TokenForm, client_id: &'a ClientId, granted: &'a Granted) -> Terms<'a> {
-    let scope = granted.answer.scope().or_else(|| form.get(Param::Scope));
-    Terms { client_id: client_id.as_str(), scope, resources: form.resources().collect() }
+    Terms { client_id: client_id.as_str(), scope: scope(form, granted), resources: form.resources().collect() }
+}
+
+/// The scope of this answer: what it says, or else what was asked for (RFC 6749 §5.1).
+///
+/// Where the authorization went before, the token request has no scope (RFC 6749 §4.1.3): the inner service ignores
+/// what a client writes there, and does not vouch for it by its silence.
+fn scope<'a>(form: &'a TokenForm, granted: &'a Granted) -> Option<&'a str> {
+    let asked = || form.get(Param::Scope).filter(|_| !is_authorized_before(form));
+    granted.answer.scope().or_else(asked)
+}
+
+fn is_authorized_before(form: &TokenForm) -> bool {
+    matches!(
+        form.get(Param::GrantType),
+        None | Some(
+            "authorization_code" | "urn:ietf:params:oauth:grant-type:device_code" | "urn:openid:params:grant-type:ciba"
+        )
+    )
 }
 
 /// The scope and the resources that were granted, as far as they are known.
 ///
 /// Where the authorization went before, the token request may ask for a part of it (RFC 8707 §2.2): what the whole was
-/// is then not known. Without a scope in the answer it is the one that was asked for (RFC 6749 §5.1).
+/// is then not known.
 fn terms<'a>(form: &'a TokenForm, granted: &'a Granted) -> (Option<&'a str>, Vec<&'a str>) {
     let resources: Vec<_> = form.resources().collect();
-    let scope = granted.answer.scope().or_else(|| form.get(Param::Scope));
-    let authorized_before = matches!(
-        form.get(Param::GrantType),
-        None | Some(
-            "authorization_code" | "urn:ietf:params:oauth:grant-type:device_code" | "urn:openid:params:grant-type:ciba"
-        )
-    );
-    match (authorized_before, resources.is_empty()) {
-        (true, false) => (None, Vec::new()),
-        (true, true) | (false, _) => (scope, resources),
+    if is_authorized_before(form) && !resources.is_empty() {
+        return (None, Vec::new());
     }
+    (scope(form, granted), resources)
 }
 
 /// A grant that begins, before it is stored.
