@@ -101,6 +101,9 @@ impl Param {
     }
 }
 
+/// RFC 8707 §2.2: the one that may be repeated.
+const RESOURCE: &str = "resource";
+
 /// Whether the headers announce a form without a content coding.
 pub(crate) fn check_headers(headers: &HeaderMap) -> Result<(), FormError> {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
@@ -160,7 +163,7 @@ impl TokenForm {
             let at = end - value.len()..end;
             let (name, value) = (decode(name)?, decode(value)?);
             let param = Param::named(&name);
-            if piece.split(';').skip(usize::from(param.is_some())).any(is_named_like_a_param) {
+            if piece.split(';').skip(usize::from(is_ours(&name))).any(is_named_like_a_param) {
                 return Err(FormError::Lookalike);
             }
             if let Some(param) = param {
@@ -171,7 +174,7 @@ impl TokenForm {
                 }
             } else if !piece.is_empty() {
                 others.push(start..end);
-                if &*name == "resource" && !value.is_empty() {
+                if &*name == RESOURCE && !value.is_empty() {
                     resources.push(TextAt::new(at, value));
                 }
             }
@@ -249,15 +252,22 @@ fn is_named_like_a_param(piece: &str) -> bool {
 }
 
 /// Whether there are servers that take a parameter of this name for one of ours: those that fold `.`, space and `[` in a
-/// name to `_`.
+/// name to `_`, and those to whom upper and lower case are the same.
 fn is_lookalike(name: &str) -> bool {
+    let lower = name.bytes().any(|byte| byte.is_ascii_uppercase()).then(|| name.to_ascii_lowercase());
+    let name = lower.as_deref().unwrap_or(name);
     if !name.contains(['.', ' ', '[', '=']) {
-        return Param::named(name).is_some();
+        return is_ours(name);
     }
     let name = name.split_once('=').map_or(name, |(name, _)| name);
     let folded: String = name.trim_start().chars().map(|c| if matches!(c, '.' | ' ') { '_' } else { c }).collect();
     let array = folded.split('[').next().unwrap_or_default();
-    Param::named(array).is_some() || Param::named(&folded.replacen('[', "_", 1)).is_some()
+    is_ours(array) || is_ours(&folded.replacen('[', "_", 1))
+}
+
+/// Whether the layer reads a parameter of this name.
+fn is_ours(name: &str) -> bool {
+    name == RESOURCE || Param::named(name).is_some()
 }
 
 /// Decodes the name or the value of a parameter: `+` and percent escapes, strictly.

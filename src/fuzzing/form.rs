@@ -66,12 +66,13 @@ fn pairs_name(piece: &[u8]) -> Option<String> {
     form_urlencoded::parse(piece).next().map(|(name, _)| name.into_owned())
 }
 
-/// The names as a server finds them that separates by `;` as well and makes variables of them, as PHP does.
+/// The names as a server finds them that separates by `;` as well, makes variables of them, as PHP does, and does not tell
+/// upper from lower case.
 fn folded(body: &[u8]) -> impl Iterator<Item = String> {
     body.split(|byte| matches!(byte, b'&' | b';')).filter_map(pairs_name).map(|name| {
         let name = name.trim_start_matches(' ');
         let end = name.find('[').filter(|start| name[*start..].contains(']')).unwrap_or(name.len());
-        name[..end].replace(['.', ' ', '['], "_")
+        name[..end].replace(['.', ' ', '['], "_").to_ascii_lowercase()
     })
 }
 
@@ -124,9 +125,10 @@ fn refused(error: FormError, body: &[u8]) {
         FormError::Lookalike => {
             let pieces = body.split(|byte| matches!(byte, b'&' | b';' | b'=')).filter_map(pairs_name);
             let mut names = pieces.flat_map(|piece| piece.split('=').map(str::to_owned).collect::<Vec<_>>());
-            let fold = |name: &str| name.trim_start().replace(['.', ' ', '['], "_");
+            let fold = |name: &str| name.trim_start().replace(['.', ' ', '['], "_").to_ascii_lowercase();
+            let known = || PARAMS.iter().map(|(_, name)| *name).chain(["resource"]);
             assert!(
-                names.any(|found| PARAMS.iter().any(|(_, name)| fold(&found).starts_with(name))),
+                names.any(|found| known().any(|name| fold(&found).starts_with(name))),
                 "there is something like a name of ours"
             );
         }
