@@ -261,6 +261,16 @@ impl TokenAnswer {
         Self::parse(out.finish())
     }
 
+    /// The same answer without members of no standard that mention its refresh token, or the one that it was asked with.
+    pub(crate) fn without_mentions_of_refresh_tokens(self, used: Option<&str>) -> Result<Self, AnswerError> {
+        let tells = |member: &MemberAt| {
+            let tokens = [self.refresh_token(), used];
+            let whole = self.raw(&(member.start..member.value.end)).as_bytes();
+            member.known.is_none() && tokens.into_iter().flatten().any(|token| mentions(whole, token))
+        };
+        if self.members.iter().any(tells) { Self::parse(self.without(tells)) } else { Ok(self) }
+    }
+
     /// The same bytes without the refresh token and what is said of its lifetime.
     pub(crate) fn without_refresh_token(&self) -> Bytes {
         self.without(|member| {

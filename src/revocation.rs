@@ -31,7 +31,7 @@ pub(crate) const ENDED_FOR: Duration = Duration::from_secs(600);
 /// Answers a revocation request.
 pub(crate) async fn revoke<St, S, B, ResBody>(
     exchange: &Exchange<St>,
-    upstream: Box<Upstream<S, B>>,
+    mut upstream: Box<Upstream<S, B>>,
     body: Bytes,
     form: &TokenForm,
     client: Result<Client<'_>, Error>,
@@ -65,6 +65,7 @@ where
     let Some(token) = unseal(&sealer, &presentation, &record, &entry.tag) else {
         return Err(unreadable(exchange, &presentation, DecodeError::Damaged).into());
     };
+    upstream.ask_for_plain();
     let limit = exchange.shared.config().max_response_body;
     let call = async {
         let response = upstream.call(form.replace(Param::Token, &token)).await.ok()?;

@@ -44,7 +44,7 @@ pub(crate) enum Reply<ResBody> {
 pub(crate) struct Reading<'a> {
     /// How many bytes it may have.
     pub(crate) limit: usize,
-    /// An error that mentions this is not passed on.
+    /// The upstream token of the request, if it has one. An error that mentions it is not passed on.
     pub(crate) secret: Option<&'a str>,
     /// Whether no access token of the inner service may reach the client.
     pub(crate) reference: bool,
@@ -82,9 +82,13 @@ where
 
     /// Only what can be read can be rewritten.
     pub(crate) fn ask_for_json(&mut self) {
-        let headers = &mut self.head.headers;
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        headers.remove(ACCEPT_ENCODING);
+        self.head.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        self.ask_for_plain();
+    }
+
+    /// What is compressed cannot be read.
+    pub(crate) fn ask_for_plain(&mut self) {
+        self.head.headers.remove(ACCEPT_ENCODING);
     }
 
     /// Sends `form` as a token request and reads the answer. An error that could not give anything away is not read.
@@ -126,10 +130,15 @@ async fn classify<ResBody: Body<Data = Bytes>>(response: Response<ResBody>, read
             return if dead { Reply::Rejected(response) } else { Reply::Refused(response) };
         }
     }
-    if reference && let Some(token) = answer.as_ref().and_then(TokenAnswer::access_token) {
+    let Some(answer) = answer else { return Reply::Unreadable };
+    let access_token = answer.access_token().filter(|_| reference);
+    for token in [access_token, answer.refresh_token(), secret].into_iter().flatten() {
         forget_mentions(&mut head.headers, token);
     }
-    answer.map_or(Reply::Unreadable, |answer| Reply::Granted(Granted { head, answer }))
+    match answer.without_mentions_of_refresh_tokens(secret) {
+        Ok(answer) => Reply::Granted(Granted { head, answer }),
+        Err(_) => Reply::Unreadable,
+    }
 }
 
 /// Reads an answer whole, and sets its headers right; `None` if it is too large, encoded or broken off.

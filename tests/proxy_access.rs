@@ -247,7 +247,7 @@ async fn below_each_prefix_its_own_rules_hold() {
         assert_eq!(setup.reached(path, token).await.len(), 1, "{path}");
     }
     let invalid = |metadata: &str| format!(r#"{INVALID}, resource_metadata="{metadata}""#);
-    let insufficient = r#"Bearer realm="oauth", error="insufficient_scope", error_description="the access token has not the scope that is required", scope="read write admin", resource_metadata="https://a.example/meta""#;
+    let insufficient = r#"Bearer realm="oauth", error="insufficient_scope", error_description="the access token does not have the required scope", scope="read write admin", resource_metadata="https://a.example/meta""#;
     let missing = r#"Bearer realm="oauth", scope="read write", resource_metadata="https://a.example/meta""#;
     let refused = [
         ("/api/admin", Some(&anywhere), 403, insufficient.to_owned()),

@@ -172,10 +172,8 @@ async fn the_rest_of_the_form_and_the_headers_reach_the_inner_service_as_they_ar
     let expected = "x=%7e&token_type_hint=refresh_token&token=upstream-0-0&resource=a&resource=b&audience=+&";
     assert_eq!(seen.raw, expected);
     assert_eq!(seen.headers["content-length"], expected.len().to_string());
-    assert_eq!(
-        (&seen.headers["accept-encoding"], &seen.headers["x-trace"]),
-        (&"gzip".parse().unwrap(), &"7".parse().unwrap())
-    );
+    assert_eq!(seen.headers["x-trace"], "7");
+    assert!(!seen.headers.contains_key("accept-encoding"), "an error that is compressed could not be read");
     assert_eq!(app.upstream.alive(), 0);
 }
 

@@ -22,7 +22,7 @@ use crate::upstream::{self, Upstream, mentions};
 /// Answers the revocation of an access token: it ends alone, its grant lives.
 pub(crate) async fn revoke<St, S, B, ResBody>(
     exchange: &Exchange<St>,
-    upstream: Box<Upstream<S, B>>,
+    mut upstream: Box<Upstream<S, B>>,
     form: &TokenForm,
     token: &AccessToken,
     client_id: &ClientId,
@@ -55,6 +55,7 @@ where
         return Ok(revoked());
     }
     let secret = unseal(token, &key, &record).map_err(|error| exchange.store_failed(error, subject))?;
+    upstream.ask_for_plain();
     let limit = exchange.shared.config().max_response_body;
     let call = async {
         let response = upstream.call(form.replace(Param::Token, &secret)).await.ok()?;
