@@ -222,7 +222,8 @@ impl<St: Store> RefreshLayerBuilder<St> {
         self
     }
 
-    /// Also guards every other spelling of these paths: `/token/`, `//token`, `/%74oken`, `/x/../token`, `/TOKEN`.
+    /// Also guards every other spelling of these paths: `/token/`, `//token`, `/%74oken`, `/x/../token`, `/TOKEN`,
+    /// `/token.json`.
     ///
     /// For a proxy in front of a server that normalises paths, past which a client could otherwise be led. The request
     /// goes on with the path as it came.

@@ -5,9 +5,15 @@ use percent_encoding::percent_decode;
 /// Whether a server that tidies up its paths could take `request_path` for `path`.
 ///
 /// Both are read as the most obliging of servers would: escapes are decoded, slashes in escapes and backslashes
-/// separate, `.` and `..` are resolved, empty segments, `;parameters` and case do not count.
+/// separate, `.` and `..` are resolved, empty segments, `;parameters`, case and a format behind the last segment
+/// (`/token.json`, as routes of Rails have it) do not count.
 pub(crate) fn same_path_normalized(request_path: &str, path: &str) -> bool {
     let (mut left, mut right) = (Segments::of(request_path), Segments::of(path));
+    match (left.next(), right.next()) {
+        (None, None) => return true,
+        (Some(left), Some(right)) if same_name_but_format(left, right) => {}
+        _ => return false,
+    }
     loop {
         match (left.next(), right.next()) {
             (None, None) => return true,
@@ -18,8 +24,16 @@ pub(crate) fn same_path_normalized(request_path: &str, path: &str) -> bool {
 }
 
 fn same_name(left: &[u8], right: &[u8]) -> bool {
-    let fold = |byte: u8| byte.to_ascii_lowercase();
-    decoded(left).map(fold).eq(decoded(right).map(fold))
+    folded(left).eq(folded(right))
+}
+
+fn same_name_but_format(left: &[u8], right: &[u8]) -> bool {
+    let mut left = folded(left);
+    folded(right).all(|byte| left.next() == Some(byte)) && left.next().is_none_or(|byte| byte == b'.')
+}
+
+fn folded(segment: &[u8]) -> impl Iterator<Item = u8> {
+    decoded(segment).map(|byte| byte.to_ascii_lowercase())
 }
 
 /// The bytes of a segment without its parameters.
@@ -113,6 +127,11 @@ mod tests {
             ("a way back with parameters", "/oauth/x/..;a/token", true),
             ("parameters alone", "/;a/oauth/token", true),
             ("without a slash before", "oauth/token", true),
+            ("a format", "/oauth/token.json", true),
+            ("an escaped format, in capitals", "/oauth/TOKEN%2EXML/", true),
+            ("a dot behind", "/oauth/token.", true),
+            ("a format within", "/oauth.json/token", false),
+            ("a format of a longer name", "/oauth/tokens.json", false),
             ("another one", "/oauth/authorize", false),
             ("a longer name", "/oauth/tokens", false),
             ("a shorter name", "/oauth/toke", false),
@@ -148,6 +167,13 @@ mod tests {
         names
     }
 
+    fn is_same(request_path: &str, path: &str) -> bool {
+        let (mut request, mut path) = (normalized(request_path), normalized(path));
+        let (asked, last) = (request.pop(), path.pop());
+        let (Some(asked), Some(last)) = (&asked, &last) else { return asked == last };
+        request == path && asked.strip_prefix(&last[..]).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"."))
+    }
+
     fn any_path() -> impl Strategy<Value = String> {
         const PIECES: &[&str] = &[
             "/",
@@ -165,6 +191,7 @@ mod tests {
             "%2e",
             "%2E.",
             "token",
+            "token.x",
             "TOKEN",
             "%74oken",
             "oauth",
@@ -185,7 +212,7 @@ mod tests {
         #[test]
         fn it_is_what_normalising_would_say(request_path in any_path(), path in any_path()) {
             for path in [&*path, "/oauth/token", "/token", "/"] {
-                let expected = normalized(&request_path) == normalized(path);
+                let expected = is_same(&request_path, path);
                 prop_assert_eq!(same_path_normalized(&request_path, path), expected, "{}", path);
             }
         }
@@ -201,7 +228,7 @@ mod tests {
 
         #[test]
         fn any_text_is_judged(left in "\\PC{0,40}", right in "\\PC{0,40}") {
-            prop_assert_eq!(same_path_normalized(&left, &right), normalized(&left) == normalized(&right));
+            prop_assert_eq!(same_path_normalized(&left, &right), is_same(&left, &right));
         }
     }
 }

@@ -210,8 +210,17 @@ async fn http2_clients_rotate_as_well() {
 
 #[tokio::test]
 async fn every_spelling_of_the_paths_is_guarded() {
-    let spellings =
-        ["/token", "/token/", "//token", "/%74oken", "/x/../token", "/./token", "/x/%2e%2e/token", "/TOKEN"];
+    let spellings = [
+        "/token",
+        "/token/",
+        "//token",
+        "/%74oken",
+        "/x/../token",
+        "/./token",
+        "/x/%2e%2e/token",
+        "/TOKEN",
+        "/token.json",
+    ];
     // A server that takes all of them for its token endpoint.
     let upstream = Recorder::start(|_| {
         let body = r#"{"access_token":"a","token_type":"Bearer","refresh_token":"upstream-token"}"#;
