@@ -47,6 +47,7 @@ pub fn answer(input: &[u8]) {
             aged(&answer, &object, seconds);
             by_reference(&answer, &object, token);
             spelled_otherwise(&answer, &object, token, seconds);
+            untold(answer, &object, token);
         }
         (Ok(_), None) => panic!("an answer is a JSON object"),
         (Err(error), object) => refused(error, object, body),
@@ -149,6 +150,30 @@ fn by_reference(answer: &TokenAnswer, object: &Object<'_>, token: &str) {
             assert!(!told, "{name:?} tells the upstream's access token");
         }
     }
+}
+
+/// What tells the refresh token, or the one that was used, goes, and nothing else does.
+fn untold(answer: TokenAnswer, object: &Object<'_>, used: &str) {
+    let current = answer.refresh_token().map(str::to_owned);
+    let written = answer.without_mentions_of_refresh_tokens(Some(used)).expect("what was written is read");
+    assert_eq!(written.refresh_token(), current.as_deref(), "the token itself is to be replaced");
+    let after = Object::from_bytes(written.body());
+    let mut left = after.members().peekable();
+    let is_known = |name: &str| STANDARD.contains(&name) || name == "id_token";
+    for member in object.members() {
+        let name = member.0.as_deref().unwrap_or_default();
+        let tells = |text: &str| {
+            [current.as_deref(), Some(used)]
+                .into_iter()
+                .flatten()
+                .any(|token| !token.is_empty() && text.contains(token))
+        };
+        match left.next_if_eq(&member) {
+            Some((_, value)) => assert!(is_known(name) || !strings(value).any(|text| tells(&text)), "{name} tells it"),
+            None => assert!(!is_known(name), "{name} stays as it is"),
+        }
+    }
+    assert!(left.next().is_none(), "nothing is there that was not there");
 }
 
 /// A member that has the access token in it goes, however it is spelled: each bit of the number escapes a character.
