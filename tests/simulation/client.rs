@@ -4,10 +4,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::StatusCode;
+use tokio::time::sleep;
 
 use super::check::Excuse;
 use super::plan::User;
 use super::request::{Ask, Caller, Learned, send};
+use super::store;
 use super::token::Token;
 use super::world::World;
 
@@ -118,9 +120,18 @@ pub(crate) async fn refresh(world: &Arc<World>, jar: &Jar) -> bool {
         if !world.is_calm() && world.one_in(12, 1) {
             return false;
         }
-        world.pause(50, 2500).await;
+        wait(world).await;
     }
     false
+}
+
+/// Until it tries again: after a while, or as soon as the store is there again, like those whom a load balancer lets in
+/// when instances are well again.
+async fn wait(world: &World) {
+    match store::back_in(world).filter(|_| world.one_in(2, 1)) {
+        Some(left) => sleep(left + world.millis(0, 250)).await,
+        None => world.pause(50, 2500).await,
+    }
 }
 
 /// Revokes, perhaps while a refresh is under way; from then on it holds no token.

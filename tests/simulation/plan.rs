@@ -25,6 +25,21 @@ pub(crate) enum Rotates {
     Never,
 }
 
+/// When the store goes away altogether.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begins {
+    At(Duration),
+    /// Right after the authorization server has replaced so many tokens: what the last of them was replaced by cannot be
+    /// stored.
+    AfterReplacing(u32),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outage {
+    pub(crate) begins: Begins,
+    pub(crate) length: Duration,
+}
+
 /// Rates are out of a thousand.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -49,8 +64,7 @@ pub(crate) struct Plan {
     pub(crate) crashes: u32,
     /// Writes after which the store fails over and loses the last ones.
     pub(crate) failovers: u32,
-    /// When the store is away altogether.
-    pub(crate) outage: Option<(Duration, Duration)>,
+    pub(crate) outage: Option<Outage>,
 }
 
 impl Plan {
@@ -72,19 +86,25 @@ impl Plan {
         let secs = |range: std::ops::Range<u64>, rng: &mut StdRng| Duration::from_secs(rng.random_range(range));
         let outage = rng.random_ratio(15, 100).then(|| {
             let length = if rng.random_ratio(1, 5) { 50..90 } else { 1..20 };
-            (secs(0..120, &mut rng), secs(length, &mut rng))
+            Outage { begins: Begins::At(secs(0..120, &mut rng)), length: secs(length, &mut rng) }
         });
         let instances = [1, 2, 2, 2, 3, 4][rng.random_range(0..6)];
         let skewed = rng.random_ratio(1, 2);
         let skews = (0..instances)
             .map(|_| if skewed { rng.random_range(Duration::ZERO..=Self::SKEW) } else { Duration::ZERO })
             .collect();
-        let users = (0..if rng.random_ratio(1, 5) { 2 } else { 1 }).map(|number| user(number, &mut rng)).collect();
+        let users: Vec<_> = (0..if rng.random_ratio(1, 5) { 2 } else { 1 }).map(|number| user(number, &mut rng)).collect();
+        let rotation_timeout = Duration::from_secs(if rng.random_ratio(1, 2) { 2 } else { 10 });
+        // For longer than a lease, and for less than a commit is held in the background.
+        let badly_timed = rng.random_ratio(10, 100).then(|| {
+            let lease = rotation_timeout * 2 + Duration::from_secs(5);
+            Outage { begins: Begins::AfterReplacing(rng.random_range(1..=3)), length: lease + secs(0..8, &mut rng) }
+        });
         Self {
             users,
             thefts: if rng.random_ratio(1, 2) { rng.random_range(1..=2) } else { 0 },
             rotates: [Rotates::Always, Rotates::Always, Rotates::Sometimes, Rotates::Never][rng.random_range(0..4)],
-            rotation_timeout: Duration::from_secs(if rng.random_ratio(1, 2) { 2 } else { 10 }),
+            rotation_timeout,
             retry_window: Duration::from_secs(if rng.random_ratio(1, 2) { 45 } else { 60 }),
             strict: rng.random_ratio(1, 12),
             skews,
@@ -94,13 +114,13 @@ impl Plan {
             client_faults,
             crashes,
             failovers,
-            outage,
+            outage: outage.or(badly_timed),
         }
     }
 
     /// Whether the store is away for longer than a commit is held in the background.
     pub(crate) fn long_outage(&self) -> bool {
-        self.outage.is_some_and(|(_, length)| length > Duration::from_secs(45))
+        self.outage.is_some_and(|outage| outage.length > Duration::from_secs(45))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::pending;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,9 +62,16 @@ pub(crate) struct Shelf {
     journal: Vec<(Timestamp, Key, Option<Slot>)>,
     /// How far the clock of the store is ahead.
     ahead: Duration,
+    /// When it is away.
+    away: Option<Range<Duration>>,
 }
 
 impl Shelf {
+    /// Nobody reaches it from then on, for so long.
+    pub(crate) fn go_away(&mut self, from: Duration, length: Duration) {
+        self.away = Some(from..from + length);
+    }
+
     fn now(&self, elapsed: Duration) -> Timestamp {
         Timestamp::from_millis(1_700_000_000_000).saturating_add(elapsed + self.ahead)
     }
@@ -258,10 +266,15 @@ impl Journey {
     }
 }
 
+/// How long the store will yet be away, if it is.
+pub(crate) fn back_in(world: &World) -> Option<Duration> {
+    let away = world.shelf().away.clone()?;
+    (away.contains(&world.elapsed()) && !world.is_calm()).then(|| away.end - world.elapsed())
+}
+
 /// The store sees the call; `None` if it is away.
 fn arrive(world: &Arc<World>, life: Life, call: &Call) -> Option<Answer> {
-    let away = world.plan.outage.is_some_and(|(begin, length)| (begin..begin + length).contains(&world.elapsed()));
-    if away && !world.is_calm() {
+    if back_in(world).is_some() {
         return None;
     }
     let (served, effect) = {

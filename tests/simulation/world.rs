@@ -13,7 +13,7 @@ use tower_oauth_refresh::{Clock, RandomUnavailable, SecureRandom, Timestamp};
 use super::broken::Breakage;
 use super::check::Ledger;
 use super::cluster::Cluster;
-use super::plan::Plan;
+use super::plan::{Begins, Outage, Plan};
 use super::store::Shelf;
 use super::upstream::Sessions;
 
@@ -36,9 +36,13 @@ impl World {
     /// To be made inside of the runtime of the run, for its clock.
     pub(crate) fn new(seed: u64, breakage: Option<Breakage>, traced: bool) -> Arc<Self> {
         let plan = Plan::new(seed);
+        let mut shelf = Shelf::default();
+        if let Some(Outage { begins: Begins::At(from), length }) = plan.outage {
+            shelf.go_away(from, length);
+        }
         let world = Self {
             cluster: Cluster::new(plan.skews.len()),
-            shelf: Mutex::default(),
+            shelf: Mutex::new(shelf),
             sessions: Mutex::default(),
             ledger: Mutex::new(Ledger::new(&plan)),
             rng: Mutex::new(StdRng::seed_from_u64(seed)),
