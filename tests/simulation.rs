@@ -116,7 +116,7 @@ fn everything_happens_that_can_happen() {
     for kind in KINDS {
         assert!(happened(&format!(" tells {kind} ")), "{kind} never happened");
     }
-    for what in [" crashes", "fails over", " once more:", " is lost", "is answered None"] {
+    for what in [" crashes", "fails over", " once more:", " is lost", "is answered None", " had hints"] {
         assert!(happened(what), "{what} never happened");
     }
 }

@@ -1,6 +1,6 @@
 //! The layer, broken in ways that it must not be: each of them a bug that the simulation has to find.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tower_oauth_refresh::Timestamp;
 use tower_oauth_refresh::store::{
-    Beside, Change, Claim, Entry, Key, Lease, Name, Store, StoreError, Swap, Tag, Ttl, Version,
+    Announcements, Beside, Change, Claim, Entry, Hint, Key, Lease, Name, Store, StoreError, Swap, Tag, Ttl, Version,
 };
 
 /// What is broken.
@@ -32,10 +32,14 @@ pub(crate) enum Breakage {
     NoEnd,
     /// A claim does not say that it takes the place of one that had run out: nobody waits for the commit of that one.
     SilentTakeover,
+    /// The cache takes what the store could not answer for an end.
+    EndFromFailure,
+    /// The cache keeps whole entries, and answers from them whatever other instances have done.
+    StaleTier,
 }
 
 impl Breakage {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::NoLease,
         Self::NoVersionCheck,
         Self::NoDetach,
@@ -45,7 +49,14 @@ impl Breakage {
         Self::NoReplay,
         Self::NoEnd,
         Self::SilentTakeover,
+        Self::EndFromFailure,
+        Self::StaleTier,
     ];
+
+    /// Whether it is the cache in front of the store that is broken.
+    pub(crate) const fn is_of_tier(self) -> bool {
+        matches!(self, Self::EndFromFailure | Self::StaleTier)
+    }
 }
 
 /// The secret of a client, where the layer does not look.
@@ -83,6 +94,8 @@ struct Memory {
     seen: HashMap<Key, Entry>,
     besides: HashMap<(Key, Name), Bytes>,
     given_up: Vec<Version>,
+    ended: HashSet<Key>,
+    read: HashMap<Key, Entry>,
 }
 
 impl<S> Broken<S> {
@@ -156,7 +169,16 @@ type ClaimResult = Result<Option<Claim>, StoreError>;
 
 impl<S: Store> Store for Broken<S> {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        self.store.get(key).await
+        if !self.is(Breakage::StaleTier) {
+            return self.store.get(key).await;
+        }
+        let read = self.memory.lock().unwrap().read.get(key).cloned();
+        if read.is_some() {
+            return Ok(read);
+        }
+        let found = self.store.get(key).await?;
+        self.memory.lock().unwrap().read.extend(found.iter().map(|entry| (*key, entry.clone())));
+        Ok(found)
     }
 
     async fn swap(
@@ -171,6 +193,14 @@ impl<S: Store> Store for Broken<S> {
             (Some(Breakage::GiveBackAfterFailure), _) => self.swap_once(key, expected, change, also).await,
             (Some(Breakage::NoReplay), _) => self.store.swap(key, expected, change, None).await,
             (Some(Breakage::NoEnd), Change::Remove) => Ok(Swap::Swapped),
+            (Some(Breakage::StaleTier), _) => {
+                let swap = self.store.swap(key, expected, change.clone(), also).await?;
+                match change {
+                    Change::Put { entry, .. } => self.memory.lock().unwrap().read.insert(*key, entry),
+                    Change::Remove => self.memory.lock().unwrap().read.remove(key),
+                };
+                Ok(swap)
+            }
             _ => self.store.swap(key, expected, change, also).await,
         }
     }
@@ -199,7 +229,11 @@ impl<S: Store> Store for Broken<S> {
                 return Ok(Some(Claim::new(Lease::OtherTag(None), seen)));
             }
         }
-        let claim = self.store.claim(key, tag, version, lease).await?;
+        let claim = self.store.claim(key, tag, version, lease).await;
+        if claim.is_err() && self.is(Breakage::EndFromFailure) {
+            self.memory.lock().unwrap().ended.insert(*key);
+        }
+        let claim = claim?;
         if self.is(Breakage::SilentTakeover) {
             return Ok(claim.map(|claim| claim.taking_over(false)));
         }
@@ -207,6 +241,21 @@ impl<S: Store> Store for Broken<S> {
             self.memory.lock().unwrap().seen.insert(*key, entry.clone());
         }
         Ok(claim)
+    }
+
+    fn peek(&self, key: &Key) -> Option<Hint> {
+        if self.memory.lock().unwrap().ended.contains(key) {
+            return Some(Hint::Ended);
+        }
+        self.store.peek(key)
+    }
+
+    async fn announce(&self, ended: &[Key]) -> Result<(), StoreError> {
+        self.store.announce(ended).await
+    }
+
+    fn announcements(&self) -> Option<Announcements> {
+        self.store.announcements()
     }
 
     fn now(&self) -> Timestamp {

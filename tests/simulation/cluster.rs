@@ -1,9 +1,12 @@
 //! The instances of the layer: they start, crash and start again with nothing.
 
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::sleep;
 use tower_layer::Layer as _;
+use tower_oauth_refresh::store::TieredStore;
 use tower_oauth_refresh::{Refresh, RefreshLayer};
 
 use super::broken::Broken;
@@ -18,13 +21,24 @@ pub(crate) struct Life {
     number: u32,
 }
 
+/// The store of an instance.
+type Shop = Broken<TieredStore<Link>>;
+
 #[derive(Clone)]
 pub(crate) struct Instance {
     pub(crate) life: Life,
-    pub(crate) layer: RefreshLayer<Broken<Link>>,
-    pub(crate) service: Refresh<Upstream, Broken<Link>>,
+    pub(crate) layer: RefreshLayer<Shop>,
+    pub(crate) service: Refresh<Upstream, Shop>,
+    tier: TieredStore<Link>,
     /// Told when it crashes: whoever waits for an answer sees the connection close.
     pub(crate) crashed: Arc<Notify>,
+}
+
+impl Instance {
+    /// How often memory told something of a key.
+    pub(crate) fn hints(&self) -> u64 {
+        self.tier.cache_stats().hits
+    }
 }
 
 pub(crate) struct Cluster(Mutex<Vec<Seat>>);
@@ -82,7 +96,10 @@ pub(crate) fn start(world: &Arc<World>) {
 
 fn begin(world: &Arc<World>, life: Life) -> Instance {
     let plan = &world.plan;
-    let store = Broken::new(world.breakage, Link::new(world, life));
+    // The cache goes by real time, of which a run takes a few milliseconds: nothing of it is ever out of date.
+    let tier = TieredStore::builder(Link::new(world, life)).ttl(Duration::from_secs(24 * 3600));
+    let tier = if plan.tiered { tier } else { tier.max_bytes(0) }.build();
+    let store = Broken::new(world.breakage.filter(|breakage| plan.tiered || !breakage.is_of_tier()), tier.clone());
     let told = Arc::clone(world);
     let mut builder = RefreshLayer::builder(store)
         .clock(Skewed { world: Arc::clone(world), ahead: plan.skews[life.instance] })
@@ -97,7 +114,7 @@ fn begin(world: &Arc<World>, life: Life) -> Instance {
     builder = if plan.strict { builder.strict() } else { builder.retry_window(plan.retry_window) };
     let layer = builder.build().unwrap();
     let service = layer.layer(Upstream::new(world, life));
-    Instance { life, layer, service, crashed: Arc::default() }
+    Instance { life, layer, service, tier, crashed: Arc::default() }
 }
 
 /// Ends that life, with everything that is under way in it, and starts another one after a while.
@@ -110,7 +127,7 @@ pub(crate) fn crash(world: &Arc<World>, life: Life) {
     instance.crashed.notify_waiters();
     let (world, down) = (Arc::clone(world), world.millis(0, 5000));
     tokio::spawn(async move {
-        tokio::time::sleep(down).await;
+        sleep(down).await;
         start(&world);
     });
 }
@@ -118,7 +135,7 @@ pub(crate) fn crash(world: &Arc<World>, life: Life) {
 /// Crashes instances at moments when they make no call: while they wait for a lock, a lease or their patience.
 pub(crate) async fn crash_at_random(world: Arc<World>) {
     for _ in 0..world.plan.crashes {
-        tokio::time::sleep(world.millis(1, 20_000)).await;
+        sleep(world.millis(1, 20_000)).await;
         let instances = world.cluster.instances();
         if let Some(instance) = world.pick(&instances).filter(|_| world.strikes(200)) {
             crash(&world, instance.life);

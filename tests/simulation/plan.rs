@@ -49,6 +49,8 @@ pub(crate) struct Plan {
     pub(crate) rotation_timeout: Duration,
     pub(crate) retry_window: Duration,
     pub(crate) strict: bool,
+    /// Whether every instance has a cache in front of the store.
+    pub(crate) tiered: bool,
     /// How far the clock of each instance is ahead.
     pub(crate) skews: Vec<Duration>,
     /// Store calls that are lost, delayed, repeated or refused.
@@ -107,6 +109,7 @@ impl Plan {
             rotation_timeout,
             retry_window: Duration::from_secs(if rng.random_ratio(1, 2) { 45 } else { 60 }),
             strict: rng.random_ratio(1, 12),
+            tiered: rng.random_ratio(1, 2),
             skews,
             store_faults,
             upstream_faults,

@@ -92,6 +92,9 @@ async fn aftermath(world: &Arc<World>, jars: &[Arc<Jar>]) {
         refresh_all(world, jars).await;
     }
     for instance in world.cluster.instances() {
+        if instance.hints() > 0 {
+            world.note(|| format!("i{} had hints", instance.life.instance));
+        }
         if timeout(Duration::from_secs(300), instance.layer.drain()).await.is_err() {
             world.ledger().violation(format!("i{} does not drain", instance.life.instance));
         }
