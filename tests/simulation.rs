@@ -95,7 +95,7 @@ fn a_seed_always_comes_to_the_same() {
 /// A promise that nothing tries holds by itself: whatever can happen to a grant does happen.
 #[test]
 fn everything_happens_that_can_happen() {
-    const KINDS: [EventKind; 14] = [
+    const KINDS: [EventKind; 15] = [
         EventKind::Issued,
         EventKind::Rotated,
         EventKind::Replayed,
@@ -110,6 +110,7 @@ fn everything_happens_that_can_happen() {
         EventKind::CommitLost,
         EventKind::Ahead,
         EventKind::Forged,
+        EventKind::Adopted,
     ];
     let happened =
         |what: &str| (0..3000).any(|seed| run(seed, None, true).trace.iter().any(|line| line.contains(what)));

@@ -11,6 +11,8 @@ use tower_oauth_refresh::store::{
     Announcements, Beside, Change, Claim, Entry, Hint, Key, Lease, Name, Store, StoreError, Swap, Tag, Ttl, Version,
 };
 
+use super::store::UNDER_WAY;
+
 /// What is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Breakage {
@@ -36,10 +38,12 @@ pub(crate) enum Breakage {
     EndFromFailure,
     /// The cache keeps whole entries, and answers from them whatever other instances have done.
     StaleTier,
+    /// Those who adopt the same token do not wait for each other.
+    NoPlaceholder,
 }
 
 impl Breakage {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::NoLease,
         Self::NoVersionCheck,
         Self::NoDetach,
@@ -51,6 +55,7 @@ impl Breakage {
         Self::SilentTakeover,
         Self::EndFromFailure,
         Self::StaleTier,
+        Self::NoPlaceholder,
     ];
 
     /// Whether it is the cache in front of the store that is broken.
@@ -192,6 +197,11 @@ impl<S: Store> Store for Broken<S> {
             (Some(Breakage::NoVersionCheck), _) => self.swap_anyway(key, change, also).await,
             (Some(Breakage::GiveBackAfterFailure), _) => self.swap_once(key, expected, change, also).await,
             (Some(Breakage::NoReplay), _) => self.store.swap(key, expected, change, None).await,
+            (Some(Breakage::NoPlaceholder), Change::Put { entry, .. }) if entry.tag == UNDER_WAY => {
+                let swap = self.store.swap(key, expected, change, also).await?;
+                let under_way = |found: &Entry| found.tag == UNDER_WAY;
+                Ok(if matches!(&swap, Swap::Conflict(Some(found)) if under_way(found)) { Swap::Swapped } else { swap })
+            }
             (Some(Breakage::NoEnd), Change::Remove) => Ok(Swap::Swapped),
             (Some(Breakage::StaleTier), _) => {
                 let swap = self.store.swap(key, expected, change.clone(), also).await?;

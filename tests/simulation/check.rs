@@ -1,5 +1,7 @@
 //! The promises, checked while a run goes on.
 
+mod adoption;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -29,6 +31,10 @@ pub(crate) enum Excuse {
     Robbed,
     /// Its client has revoked it.
     Left,
+    /// Its token from before the layer was presented again, when the answer to it was no longer there.
+    AdoptedBefore,
+    /// Its token from before the layer was presented when none was taken in any more.
+    AdoptedTooLate,
 }
 
 /// A session of the upstream.
@@ -66,6 +72,8 @@ struct Line {
     touched: Duration,
     commit_lost: bool,
     removed: bool,
+    /// Of a token from before the layer: when its answer was stored.
+    adopted: Option<Duration>,
 }
 
 impl Line {
@@ -103,6 +111,7 @@ pub(crate) struct Ledger {
     long_outage: bool,
     /// How long after the last sign of life of a grant an old token has nothing to hope for.
     silence: Duration,
+    adoption: adoption::Terms,
 }
 
 impl Ledger {
@@ -114,6 +123,7 @@ impl Ledger {
             strict: plan.strict,
             long_outage: plan.long_outage(),
             silence: plan.retry_window + Plan::SKEW + plan.rotation_timeout * 3 + Duration::from_secs(70),
+            adoption: adoption::Terms::new(plan),
         }
     }
 
@@ -223,6 +233,14 @@ impl Ledger {
                     session.pending.retain(|(pending, _)| *pending != life);
                 }
             }
+            Effect::Adopted(key) => {
+                let line = self.lines.entry(key).or_default();
+                line.adopted = Some(now);
+                let session = line.session.and_then(|number| self.sessions.get_mut(&number));
+                if let Some(session) = session {
+                    session.pending.retain(|(pending, _)| *pending != life);
+                }
+            }
             Effect::Removed(key) => self.lines.entry(key).or_default().removed = true,
             Effect::TakenOver(key) => {
                 let Some(number) = self.lines.get(&key).and_then(|line| line.session) else { return };
@@ -299,7 +317,9 @@ impl Ledger {
             self.violations.push(format!("session {session} began with a token that is not stored"));
         }
         line.session = Some(session);
-        line.tokens.push(token.clone());
+        if !line.tokens.iter().any(|known| known.tag == token.tag) {
+            line.tokens.push(token.clone());
+        }
         if line.order.is_empty() {
             self.excuse(session, Excuse::RolledBack);
         }

@@ -11,6 +11,7 @@ use super::plan::User;
 use super::request::{Ask, Caller, Learned, send};
 use super::store;
 use super::token::Token;
+use super::upstream::Sessions;
 use super::world::World;
 
 /// Where the tabs of a client keep its token.
@@ -30,7 +31,7 @@ pub(crate) struct Held {
 }
 
 impl Jar {
-    pub(crate) fn new(user: &User) -> Self {
+    pub(crate) fn new(world: &World, user: &User) -> Self {
         let caller = Caller {
             name: "client",
             client: Some(user.client.clone()),
@@ -38,7 +39,13 @@ impl Jar {
             entitled: true,
             named: true,
         };
-        Self { caller, tabs: user.tabs, kept: Mutex::default() }
+        let held = user.foreign.then(|| {
+            let session = world.sessions().begin(user.client.clone(), user.secret.clone());
+            let token = Token::foreign(Sessions::first(session));
+            world.ledger().began_before(session, &token);
+            Held { token, session }
+        });
+        Self { caller, tabs: user.tabs, kept: Mutex::new(vec![(Duration::ZERO, held)]) }
     }
 
     pub(crate) fn newest(&self) -> Option<Held> {
@@ -145,7 +152,7 @@ async fn leave(world: &Arc<World>, jar: &Arc<Jar>, held: &Held) {
         match send(world, &jar.caller, &Ask::Revoke(held.token.clone())).await {
             Learned::Done => {
                 // With more tabs the token may have been too old to end anything.
-                if jar.tabs == 1 {
+                if jar.tabs == 1 && !held.token.is_foreign() {
                     world.ledger().revoked(held.session, &held.token, world.elapsed());
                 }
                 break;

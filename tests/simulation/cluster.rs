@@ -1,7 +1,7 @@
 //! The instances of the layer: they start, crash and start again with nothing.
 
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -104,6 +104,7 @@ fn begin(world: &Arc<World>, life: Life) -> Instance {
     let mut builder = RefreshLayer::builder(store)
         .clock(Skewed { world: Arc::clone(world), ahead: plan.skews[life.instance] })
         .random(Seeded(Arc::clone(world)))
+        .adopt_until(UNIX_EPOCH + Duration::from_millis(Skewed::BEGIN) + plan.adopt_until)
         .rotation_timeout(plan.rotation_timeout)
         .on_event(move |event| {
             if told.cluster.is_alive(life) {

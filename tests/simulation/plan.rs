@@ -13,6 +13,8 @@ pub(crate) struct User {
     pub(crate) secret: Option<String>,
     /// How many tabs share its token.
     pub(crate) tabs: usize,
+    /// Whether it was logged in before the layer was there.
+    pub(crate) foreign: bool,
     /// How often each of them refreshes.
     pub(crate) steps: usize,
 }
@@ -51,6 +53,8 @@ pub(crate) struct Plan {
     pub(crate) strict: bool,
     /// Whether every instance has a cache in front of the store.
     pub(crate) tiered: bool,
+    /// Until when sessions are taken in that were there before the layer.
+    pub(crate) adopt_until: Duration,
     /// How far the clock of each instance is ahead.
     pub(crate) skews: Vec<Duration>,
     /// Store calls that are lost, delayed, repeated or refused.
@@ -109,6 +113,7 @@ impl Plan {
             rotation_timeout,
             retry_window: Duration::from_secs(if rng.random_ratio(1, 2) { 45 } else { 60 }),
             strict: rng.random_ratio(1, 12),
+            adopt_until: if rng.random_ratio(1, 4) { secs(1..400, &mut rng) } else { Duration::from_secs(1 << 30) },
             tiered: rng.random_ratio(1, 2),
             skews,
             store_faults,
@@ -132,6 +137,7 @@ fn user(number: usize, rng: &mut StdRng) -> User {
     User {
         client: format!("client-{number}"),
         secret: confidential.then(|| format!("secret-{number}")),
+        foreign: rng.random_ratio(1, 6),
         tabs: if rng.random_ratio(1, 3) { 2 } else { 1 },
         steps: rng.random_range(2..=4),
     }

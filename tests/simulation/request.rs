@@ -59,13 +59,19 @@ pub(crate) async fn send(world: &Arc<World>, caller: &Caller, ask: &Ask) -> Lear
         return Learned::Nothing;
     };
     let ticket = match ask {
+        Ask::Refresh(token) if token.is_foreign() => {
+            if caller.entitled {
+                world.ledger().present_foreign(token, world.elapsed());
+            }
+            None
+        }
         Ask::Refresh(token) if caller.named => Some(world.ledger().present(token, world.elapsed())),
         Ask::Refresh(_) | Ask::Revoke(_) | Ask::LogIn => None,
     };
     world.note(|| format!("{} asks i{}: {ask:?}", caller.name, instance.life.instance));
     let answer = answer(world, instance, request(world, caller, ask)).await;
     world.note(|| format!("{} of i{} is answered {answer:?}", caller.name, instance.life.instance));
-    let learned = judge(world, caller, ticket, answer);
+    let learned = judge(world, caller, ask, ticket, answer);
     if world.strikes(world.plan.client_faults / 2) { Learned::Nothing } else { learned }
 }
 
@@ -125,7 +131,7 @@ async fn answer(world: &World, instance: &Instance, request: Request<Full<Bytes>
 }
 
 /// Tells the ledger of an answer, and its client what it says.
-fn judge(world: &World, caller: &Caller, ticket: Option<Ticket>, answer: Option<(StatusCode, String)>) -> Learned {
+fn judge(world: &World, caller: &Caller, ask: &Ask, ticket: Option<Ticket>, answer: Option<(StatusCode, String)>) -> Learned {
     let now = world.elapsed();
     let mut ledger = world.ledger();
     let Some((status, body)) = answer else {
@@ -151,6 +157,9 @@ fn judge(world: &World, caller: &Caller, ticket: Option<Ticket>, answer: Option<
             }
         }
         (None, Some(next)) => {
+            if let Ask::Refresh(presented) = ask {
+                ledger.adopted(presented, session);
+            }
             if let Some(session) = session {
                 ledger.logged_in(session, next);
             }

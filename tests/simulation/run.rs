@@ -55,7 +55,7 @@ pub(crate) fn run(seed: u64, breakage: Option<Breakage>, traced: bool) -> Outcom
 
 async fn play(world: &Arc<World>) {
     cluster::start(world);
-    let jars: Vec<_> = world.plan.users.iter().map(|user| Arc::new(Jar::new(user))).collect();
+    let jars: Vec<_> = world.plan.users.iter().map(|user| Arc::new(Jar::new(world, user))).collect();
     let mut actors = JoinSet::new();
     for (user, jar) in world.plan.users.iter().zip(&jars) {
         for tab in 0..user.tabs {

@@ -41,11 +41,17 @@ enum Answer {
 pub(crate) enum Effect {
     /// It has another tag now: a grant has begun, or was rotated.
     Committed(Key, Tag),
+    /// The answer to a token from before the layer was stored.
+    Adopted(Key),
     /// It is gone: its grant has ended.
     Removed(Key),
     /// A lease that had run out was taken by another request.
     TakenOver(Key),
 }
+
+/// Tags of entries that are no grants: of an adoption that is under way, and of one that is done.
+pub(crate) const UNDER_WAY: Tag = Tag::new([0; 32]);
+const DONE: Tag = Tag::new([1; 32]);
 
 #[derive(Clone, Debug)]
 struct Slot {
@@ -146,9 +152,9 @@ impl Shelf {
             (None, Change::Remove) => return (Swap::Swapped, None),
             (Some(found), Change::Put { entry, .. }) if found.version == entry.version => return (Swap::Swapped, None),
             _ if found.as_ref().map(|found| found.version) != expected => return (Swap::Conflict(found), None),
-            (Some(_), Change::Remove) => {
+            (Some(found), Change::Remove) => {
                 self.write(*key, None, now);
-                return (Swap::Swapped, Some(Effect::Removed(*key)));
+                return (Swap::Swapped, (found.tag != UNDER_WAY).then_some(Effect::Removed(*key)));
             }
             (_, Change::Put { entry, ttl }) => (entry.clone(), *ttl),
         };
@@ -164,8 +170,12 @@ impl Shelf {
         }
         let tag = entry.tag;
         self.write(*key, Some(Slot { entry, end, besides }), now);
-        let committed = found.is_none_or(|found| found.tag != tag);
-        (Swap::Swapped, committed.then_some(Effect::Committed(*key, tag)))
+        let effect = match tag {
+            tag if tag == UNDER_WAY => None,
+            tag if tag == DONE => Some(Effect::Adopted(*key)),
+            tag => found.is_none_or(|found| found.tag != tag).then_some(Effect::Committed(*key, tag)),
+        };
+        (Swap::Swapped, effect)
     }
 
     /// A replica takes over that has not seen the last writes; its clock is another. Of which entries, and the tag that

@@ -21,6 +21,16 @@ impl Token {
         Some(Self { text: text.to_owned(), key, tag: Tag::new(Sha256::digest(&bytes).into()) })
     }
 
+    /// A token of the authorization server in the hands of a client. Its key is that of its adoption.
+    pub(crate) fn foreign(text: String) -> Self {
+        let key = Sha256::new().chain_update("tower-oauth-refresh adopt key").chain_update(&text).finalize();
+        Self { key: Key::new(key.into()), tag: Tag::new(Sha256::digest(&text).into()), text }
+    }
+
+    pub(crate) fn is_foreign(&self) -> bool {
+        !self.text.starts_with("rt_")
+    }
+
     /// The same with a secret that somebody has made up.
     pub(crate) fn forged(&self) -> Option<Self> {
         let (known, _) = self.text.split_at_checked("rt_".len() + 22)?;

@@ -68,10 +68,18 @@ struct Refreshed {
 impl Sessions {
     fn log_in(&mut self, form: &Form) -> Served {
         let client = form.get("client_id").unwrap_or_default().to_owned();
-        let secret = form.get("client_secret").map(str::to_owned);
-        let session = self.all.len();
-        self.all.push(Session { client, secret, generation: 0, answers: 0, alive: true, asking: Vec::new() });
+        let session = self.begin(client, form.get("client_secret").map(str::to_owned));
         (StatusCode::OK, self.answer(session, true))
+    }
+
+    /// A session that begins; its first token is that of [`Sessions::first`].
+    pub(crate) fn begin(&mut self, client: String, secret: Option<String>) -> usize {
+        self.all.push(Session { client, secret, generation: 0, answers: 0, alive: true, asking: Vec::new() });
+        self.all.len() - 1
+    }
+
+    pub(crate) fn first(session: usize) -> String {
+        format!("{MARK}-{session}-0")
     }
 
     fn answer(&mut self, number: usize, with_token: bool) -> String {
