@@ -39,7 +39,7 @@ pub(crate) enum Breakage {
     /// The cache keeps whole entries, and answers from them whatever other instances have done.
     StaleTier,
     /// Those who adopt the same token do not wait for each other.
-    NoPlaceholder,
+    NoWaitToAdopt,
 }
 
 impl Breakage {
@@ -55,7 +55,7 @@ impl Breakage {
         Self::SilentTakeover,
         Self::EndFromFailure,
         Self::StaleTier,
-        Self::NoPlaceholder,
+        Self::NoWaitToAdopt,
     ];
 
     /// Whether it is the cache in front of the store that is broken.
@@ -197,11 +197,6 @@ impl<S: Store> Store for Broken<S> {
             (Some(Breakage::NoVersionCheck), _) => self.swap_anyway(key, change, also).await,
             (Some(Breakage::GiveBackAfterFailure), _) => self.swap_once(key, expected, change, also).await,
             (Some(Breakage::NoReplay), _) => self.store.swap(key, expected, change, None).await,
-            (Some(Breakage::NoPlaceholder), Change::Put { entry, .. }) if entry.tag == UNDER_WAY => {
-                let swap = self.store.swap(key, expected, change, also).await?;
-                let under_way = |found: &Entry| found.tag == UNDER_WAY;
-                Ok(if matches!(&swap, Swap::Conflict(Some(found)) if under_way(found)) { Swap::Swapped } else { swap })
-            }
             (Some(Breakage::NoEnd), Change::Remove) => Ok(Swap::Swapped),
             (Some(Breakage::StaleTier), _) => {
                 let swap = self.store.swap(key, expected, change.clone(), also).await?;
@@ -230,7 +225,7 @@ impl<S: Store> Store for Broken<S> {
     }
 
     async fn claim(&self, key: &Key, tag: &Tag, version: Version, lease: Duration) -> ClaimResult {
-        if self.is(Breakage::NoLease) {
+        if self.is(Breakage::NoLease) || (self.is(Breakage::NoWaitToAdopt) && *tag == UNDER_WAY) {
             return self.claim_anyway(key, tag, version, lease).await;
         }
         if self.is(Breakage::ReplayFromHint) {

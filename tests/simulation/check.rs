@@ -250,18 +250,20 @@ impl Ledger {
         }
     }
 
-    /// The store could not say that it took a write of this life.
+    /// The store could not say that it took a write of this life. Of a grant that begins nobody knows the session.
     pub(crate) fn commit_failed(&mut self, key: &Key, life: Life) {
-        let Some(number) = self.lines.get(key).and_then(|line| line.session) else { return };
-        let Some(session) = self.sessions.get_mut(&number) else { return };
-        let mut failures = 0;
-        for (_, failed) in session.pending.iter_mut().filter(|(pending, _)| *pending == life) {
-            *failed = failed.map(|failed| failed + 1);
-            failures = failures.max(failed.unwrap_or_default());
-        }
-        // One attempt may have been under way before; a third could come too late.
-        if failures >= 2 {
-            self.excuse(number, Excuse::LeaseRanOut);
+        let known = self.lines.get(key).and_then(|line| line.session);
+        for (number, session) in &mut self.sessions {
+            if known.is_some_and(|known| known != *number) {
+                continue;
+            }
+            for (_, failed) in session.pending.iter_mut().filter(|(pending, _)| *pending == life) {
+                *failed = failed.map(|failed| failed + 1);
+                // One attempt may have been under way before; a third could come too late.
+                if failed.is_some_and(|failed| failed >= 2) && !session.excuses.contains(&Excuse::LeaseRanOut) {
+                    session.excuses.push(Excuse::LeaseRanOut);
+                }
+            }
         }
     }
 

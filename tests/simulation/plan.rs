@@ -99,7 +99,8 @@ impl Plan {
         let skews = (0..instances)
             .map(|_| if skewed { rng.random_range(Duration::ZERO..=Self::SKEW) } else { Duration::ZERO })
             .collect();
-        let users: Vec<_> = (0..if rng.random_ratio(1, 5) { 2 } else { 1 }).map(|number| user(number, &mut rng)).collect();
+        let users: Vec<_> =
+            (0..if rng.random_ratio(1, 5) { 2 } else { 1 }).map(|number| user(number, &mut rng)).collect();
         let rotation_timeout = Duration::from_secs(if rng.random_ratio(1, 2) { 2 } else { 10 });
         // For longer than a lease, and for less than a commit is held in the background.
         let badly_timed = rng.random_ratio(10, 100).then(|| {

@@ -131,7 +131,13 @@ async fn answer(world: &World, instance: &Instance, request: Request<Full<Bytes>
 }
 
 /// Tells the ledger of an answer, and its client what it says.
-fn judge(world: &World, caller: &Caller, ask: &Ask, ticket: Option<Ticket>, answer: Option<(StatusCode, String)>) -> Learned {
+fn judge(
+    world: &World,
+    caller: &Caller,
+    ask: &Ask,
+    ticket: Option<Ticket>,
+    answer: Option<(StatusCode, String)>,
+) -> Learned {
     let now = world.elapsed();
     let mut ledger = world.ledger();
     let Some((status, body)) = answer else {

@@ -336,7 +336,8 @@ impl Link {
         if !world.cluster.is_alive(*life) {
             return pending().await;
         }
-        let commits = matches!(call, Call::Swap(_, Some(_), Change::Put { ttl: Ttl::After(_), .. }, _));
+        let commits = matches!(&call, Call::Swap(_, _, Change::Put { entry, ttl: Ttl::After(_) }, _)
+            if entry.tag != UNDER_WAY);
         let key = match call {
             Call::Get(key) | Call::Swap(key, ..) | Call::Beside(key, _) | Call::Claim(key, ..) => key,
         };
