@@ -4,6 +4,7 @@
 //! `SIMULATION_SEEDS=1000000` runs more of them, `SIMULATION_SEED=7` one, with its trace. See `docs/simulation.md`.
 
 mod simulation {
+    pub(crate) mod access;
     pub(crate) mod broken;
     pub(crate) mod check;
     pub(crate) mod client;

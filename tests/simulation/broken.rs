@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tower_oauth_refresh::Timestamp;
 use tower_oauth_refresh::store::{
-    Announcements, Beside, Change, Claim, Entry, Hint, Key, Lease, Name, Store, StoreError, Swap, Tag, Ttl, Version,
+    Announcements, Announcer, Beside, Change, Claim, Entry, Hint, Key, Lease, Name, Store, StoreError, Swap, Tag, Ttl, Version,
 };
 
 use super::store::UNDER_WAY;
@@ -40,10 +40,12 @@ pub(crate) enum Breakage {
     StaleTier,
     /// Those who adopt the same token do not wait for each other.
     NoWaitToAdopt,
+    /// An instance hears nothing of what ends, nor that it may have missed something.
+    Deaf,
 }
 
 impl Breakage {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::NoLease,
         Self::NoVersionCheck,
         Self::NoDetach,
@@ -56,6 +58,7 @@ impl Breakage {
         Self::EndFromFailure,
         Self::StaleTier,
         Self::NoWaitToAdopt,
+        Self::Deaf,
     ];
 
     /// Whether it is the cache in front of the store that is broken.
@@ -91,6 +94,7 @@ pub(crate) struct Broken<S> {
     breakage: Option<Breakage>,
     store: S,
     memory: Arc<Mutex<Memory>>,
+    silence: Announcer,
 }
 
 /// What an instance remembers that should not.
@@ -105,7 +109,7 @@ struct Memory {
 
 impl<S> Broken<S> {
     pub(crate) fn new(breakage: Option<Breakage>, store: S) -> Self {
-        Self { breakage, store, memory: Arc::default() }
+        Self { breakage, store, memory: Arc::default(), silence: Announcer::new() }
     }
 
     fn is(&self, breakage: Breakage) -> bool {
@@ -260,6 +264,9 @@ impl<S: Store> Store for Broken<S> {
     }
 
     fn announcements(&self) -> Option<Announcements> {
+        if self.is(Breakage::Deaf) {
+            return Some(self.silence.subscribe());
+        }
         self.store.announcements()
     }
 

@@ -1,15 +1,17 @@
 //! The promises, checked while a run goes on.
 
+mod access;
 mod adoption;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tower_oauth_refresh::store::{Key, Tag};
 use tower_oauth_refresh::{Event, EventKind, GrantName};
 
+use super::access::{Pass, REMEMBERED};
 use super::cluster::Life;
-use super::plan::Plan;
+use super::plan::{Guard, Plan};
 use super::store::Effect;
 use super::token::Token;
 
@@ -112,6 +114,11 @@ pub(crate) struct Ledger {
     /// How long after the last sign of life of a grant an old token has nothing to hope for.
     silence: Duration,
     adoption: adoption::Terms,
+    /// All access tokens of the layer that some client was given, the entries that the store has lost (among them those of
+    /// access tokens), and for how long one is remembered.
+    passes: Vec<Pass>,
+    lost: BTreeSet<Key>,
+    remembered: Duration,
 }
 
 impl Ledger {
@@ -124,6 +131,9 @@ impl Ledger {
             long_outage: plan.long_outage(),
             silence: plan.retry_window + Plan::SKEW + plan.rotation_timeout * 3 + Duration::from_secs(70),
             adoption: adoption::Terms::new(plan),
+            passes: Vec::new(),
+            lost: BTreeSet::new(),
+            remembered: if plan.access == Guard::Remembers { REMEMBERED } else { Duration::ZERO },
         }
     }
 
@@ -270,6 +280,10 @@ impl Ledger {
     /// The store has lost writes of a grant whose tag is now this one.
     pub(crate) fn rolled_back(&mut self, key: &Key, tag: Option<Tag>, now: Duration) {
         self.excuse_line(key, Excuse::RolledBack);
+        self.lost.insert(*key);
+        if !self.lines.contains_key(key) {
+            return;
+        }
         let line = self.lines.entry(*key).or_default();
         let kept = tag.and_then(|tag| line.place(&tag)).map_or(0, |place| place + 1);
         line.undone.extend(line.order.drain(kept..).map(|tag| (tag, now)));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::time::sleep;
 
+use super::access::{self, Pass};
 use super::check::Excuse;
 use super::plan::User;
 use super::request::{Ask, Caller, Learned, send};
@@ -28,6 +29,8 @@ pub(crate) struct Jar {
 pub(crate) struct Held {
     pub(crate) token: Token,
     pub(crate) session: usize,
+    /// The access token that came with it, if it is one of the layer's.
+    pub(crate) pass: Option<Pass>,
 }
 
 impl Jar {
@@ -43,7 +46,7 @@ impl Jar {
             let session = world.sessions().begin(user.client.clone(), user.secret.clone());
             let token = Token::foreign(Sessions::first(session));
             world.ledger().began_before(session, &token);
-            Held { token, session }
+            Held { token, session, pass: None }
         });
         Self { caller, tabs: user.tabs, kept: Mutex::new(vec![(Duration::ZERO, held)]) }
     }
@@ -77,9 +80,18 @@ pub(crate) async fn tab(world: Arc<World>, jar: Arc<Jar>, steps: usize, first: b
             None => {}
             Some(held) if first && world.one_in(10, 1) => leave(&world, &jar, &held).await,
             Some(_) => {
-                refresh(&world, &jar).await;
+                if refresh(&world, &jar).await && world.one_in(2, 1) {
+                    visit(&world, &jar).await;
+                }
             }
         }
+    }
+}
+
+/// Does what the access token is for.
+pub(crate) async fn visit(world: &World, jar: &Jar) {
+    if let Some(pass) = jar.newest().and_then(|held| held.pass) {
+        access::present(world, jar.caller.name, &pass).await;
     }
 }
 
@@ -95,8 +107,8 @@ async fn think(world: &World) {
 
 async fn log_in(world: &Arc<World>, jar: &Jar) {
     for _ in 0..10 {
-        if let Learned::Token(token, session) = send(world, &jar.caller, &Ask::LogIn).await {
-            return jar.write(world, None, Some(Held { token, session }));
+        if let Learned::Token(held) = send(world, &jar.caller, &Ask::LogIn).await {
+            return jar.write(world, None, Some(held));
         }
         world.pause(100, 3000).await;
     }
@@ -107,8 +119,8 @@ pub(crate) async fn refresh(world: &Arc<World>, jar: &Jar) -> bool {
     for _ in 0..60 {
         let Some(held) = jar.read(world) else { return false };
         match send(world, &jar.caller, &Ask::Refresh(held.token.clone())).await {
-            Learned::Token(token, session) => {
-                jar.write(world, Some(&held.token), Some(Held { token, session }));
+            Learned::Token(next) => {
+                jar.write(world, Some(&held.token), Some(next));
                 return true;
             }
             Learned::Refused(StatusCode::BAD_REQUEST, error) if error == "invalid_grant" => {
@@ -157,10 +169,14 @@ async fn leave(world: &Arc<World>, jar: &Arc<Jar>, held: &Held) {
                 }
                 break;
             }
-            Learned::Nothing | Learned::Token(..) | Learned::Refused(..) => world.pause(100, 3000).await,
+            Learned::Nothing | Learned::Token(_) | Learned::Refused(..) => world.pause(100, 3000).await,
         }
     }
     jar.write(world, Some(&held.token), None);
+    if let Some(pass) = held.pass.as_ref().filter(|_| world.one_in(2, 1)) {
+        world.pause(0, 20_000).await;
+        access::present(world, jar.caller.name, pass).await;
+    }
     // A page that was left open: it gets nothing any more, the ledger sees to that.
     if world.one_in(2, 1) {
         world.pause(0, 5000).await;

@@ -6,10 +6,13 @@ use std::time::{Duration, UNIX_EPOCH};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 use tower_layer::Layer as _;
-use tower_oauth_refresh::store::TieredStore;
+use tower_oauth_refresh::access::Access;
+use tower_oauth_refresh::store::{Key, TieredStore};
 use tower_oauth_refresh::{Refresh, RefreshLayer};
 
+use super::access::{Ear, Resource};
 use super::broken::Broken;
+use super::plan::Guard;
 use super::store::Link;
 use super::upstream::Upstream;
 use super::world::{Seeded, Skewed, World};
@@ -30,6 +33,9 @@ pub(crate) struct Instance {
     pub(crate) layer: RefreshLayer<Shop>,
     pub(crate) service: Refresh<Upstream, Shop>,
     tier: TieredStore<Link>,
+    /// Its resource server, if clients hold access tokens of the layer.
+    pub(crate) guarded: Option<Access<Resource, Shop>>,
+    pub(crate) ear: Ear,
     /// Told when it crashes: whoever waits for an answer sees the connection close.
     pub(crate) crashed: Arc<Notify>,
 }
@@ -96,8 +102,9 @@ pub(crate) fn start(world: &Arc<World>) {
 
 fn begin(world: &Arc<World>, life: Life) -> Instance {
     let plan = &world.plan;
+    let ear = Ear::default();
     // The cache goes by real time, of which a run takes a few milliseconds: nothing of it is ever out of date.
-    let tier = TieredStore::builder(Link::new(world, life)).ttl(Duration::from_secs(24 * 3600));
+    let tier = TieredStore::builder(Link::new(world, life, ear.clone())).ttl(Duration::from_secs(24 * 3600));
     let tier = if plan.tiered { tier } else { tier.max_bytes(0) }.build();
     let store = Broken::new(world.breakage.filter(|breakage| plan.tiered || !breakage.is_of_tier()), tier.clone());
     let told = Arc::clone(world);
@@ -113,9 +120,16 @@ fn begin(world: &Arc<World>, life: Life) -> Instance {
             }
         });
     builder = if plan.strict { builder.strict() } else { builder.retry_window(plan.retry_window) };
+    builder = if plan.access == Guard::None { builder } else { builder.reference_access_tokens() };
     let layer = builder.build().unwrap();
+    let guarded = match plan.access {
+        Guard::None => None,
+        Guard::Asks => Some(layer.access().cache_ttl(Duration::ZERO)),
+        Guard::Remembers => Some(layer.access().cache_ttl(Duration::from_secs(24 * 3600))),
+    };
+    let guarded = guarded.map(|guarded| guarded.build().unwrap().layer(Resource));
     let service = layer.layer(Upstream::new(world, life));
-    Instance { life, layer, service, tier, crashed: Arc::default() }
+    Instance { life, layer, service, tier, guarded, ear, crashed: Arc::default() }
 }
 
 /// Ends that life, with everything that is under way in it, and starts another one after a while.
@@ -131,6 +145,22 @@ pub(crate) fn crash(world: &Arc<World>, life: Life) {
         sleep(down).await;
         start(&world);
     });
+}
+
+/// Tells every instance of what has ended, or that something was lost.
+pub(crate) fn announce(world: &Arc<World>, ended: &[Key]) {
+    if world.plan.access != Guard::Remembers {
+        return;
+    }
+    for instance in world.cluster.instances() {
+        let (ended, lost) = (ended.to_vec(), world.strikes(world.plan.store_faults));
+        let delay = world.millis(0, if lost { 5000 } else { 500 });
+        tokio::spawn(async move {
+            sleep(delay).await;
+            let announcer = instance.ear.announcer();
+            if lost { announcer.lost() } else { ended.into_iter().for_each(|key| announcer.ended(key)) }
+        });
+    }
 }
 
 /// Crashes instances at moments when they make no call: while they wait for a lock, a lease or their patience.

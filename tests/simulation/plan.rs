@@ -42,6 +42,17 @@ pub(crate) struct Outage {
     pub(crate) length: Duration,
 }
 
+/// Which access tokens clients hold, and how an instance looks at those of the layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Guard {
+    /// Those of the authorization server, at which no instance looks.
+    None,
+    /// It asks the store about each.
+    Asks,
+    /// It remembers them for a while, and hears of what ends.
+    Remembers,
+}
+
 /// Rates are out of a thousand.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -53,6 +64,7 @@ pub(crate) struct Plan {
     pub(crate) strict: bool,
     /// Whether every instance has a cache in front of the store.
     pub(crate) tiered: bool,
+    pub(crate) access: Guard,
     /// Until when sessions are taken in that were there before the layer.
     pub(crate) adopt_until: Duration,
     /// How far the clock of each instance is ahead.
@@ -114,7 +126,8 @@ impl Plan {
             rotation_timeout,
             retry_window: Duration::from_secs(if rng.random_ratio(1, 2) { 45 } else { 60 }),
             strict: rng.random_ratio(1, 12),
-            adopt_until: if rng.random_ratio(1, 4) { secs(1..400, &mut rng) } else { Duration::from_secs(1 << 30) },
+            access: [Guard::None, Guard::None, Guard::Asks, Guard::Remembers][rng.random_range(0..4)],
+            adopt_until: if rng.random_ratio(1, 8) { secs(1..400, &mut rng) } else { Duration::from_secs(1 << 30) },
             tiered: rng.random_ratio(1, 2),
             skews,
             store_faults,

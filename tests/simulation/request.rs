@@ -9,11 +9,14 @@ use http_body_util::{BodyExt as _, Full};
 use tokio::time::sleep;
 use tower::ServiceExt as _;
 
+use super::access::Pass;
 use super::broken;
 use super::check::Ticket;
+use super::client::Held;
 use super::cluster::Instance;
-use super::token::Token;
-use super::upstream::MARK;
+use super::plan::Guard;
+use super::token::{Token, keys_of_access};
+use super::upstream::{MARK, PASS};
 use super::world::World;
 
 /// What is asked for.
@@ -42,8 +45,8 @@ pub(crate) struct Caller {
 pub(crate) enum Learned {
     /// No answer: it hung up, the connection broke, the answer was lost.
     Nothing,
-    /// The next token, of this session.
-    Token(Token, usize),
+    /// The next token.
+    Token(Held),
     /// A success without a token.
     Done,
     /// An error.
@@ -124,7 +127,8 @@ async fn answer(world: &World, instance: &Instance, request: Request<Full<Bytes>
     let status = response.status();
     let body = response.into_body().collect().await.ok()?.to_bytes();
     let body = String::from_utf8_lossy(&body).into_owned();
-    if body.contains(MARK) || head.contains(MARK) {
+    let forbidden = |mark: &str| body.contains(mark) || head.contains(mark);
+    if forbidden(MARK) || (world.plan.access != Guard::None && forbidden(PASS)) {
         world.ledger().violation(format!("an upstream token was in an answer: {body}"));
     }
     Some((status, body))
@@ -149,7 +153,14 @@ fn judge(
     let body: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
     let text = |member: &str| body[member].as_str().unwrap_or_default();
     let next = Token::parse(text("refresh_token"));
-    let session = text("access_token").split('-').nth(1).and_then(|number| number.parse().ok());
+    let session = body["session"].as_u64().and_then(|number| usize::try_from(number).ok());
+    let pass = session.zip(keys_of_access(text("access_token"))).map(|(session, (key, grant))| {
+        let left = Duration::from_secs(body["expires_in"].as_u64().unwrap_or_default());
+        Pass { text: text("access_token").to_owned(), key, grant, session, until: now + left }
+    });
+    if let Some(pass) = &pass {
+        ledger.issued(pass.clone());
+    }
     if session.is_some() && !caller.entitled {
         ledger.violation(format!("somebody without the client's credentials got an answer of session {session:?}"));
     }
@@ -176,7 +187,7 @@ fn judge(
         ledger.violation(format!("the layer could not read what it stored: {body}"));
     }
     match (next, session) {
-        (Some(next), Some(session)) => Learned::Token(next, session),
+        (Some(token), Some(session)) => Learned::Token(Held { token, session, pass }),
         _ if status.is_success() => Learned::Done,
         _ => Learned::Refused(status, text("error").to_owned()),
     }

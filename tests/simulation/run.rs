@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::access::{self, REMEMBERED};
 use super::broken::Breakage;
 use super::client::{self, Jar};
 use super::cluster;
@@ -90,6 +91,8 @@ async fn aftermath(world: &Arc<World>, jars: &[Arc<Jar>]) {
         sleep(Duration::from_secs(400)).await;
         thief::last_theft(world, jars).await;
         refresh_all(world, jars).await;
+        sleep(REMEMBERED).await;
+        access::present_old(world, "thief", 4).await;
     }
     for instance in world.cluster.instances() {
         if instance.hints() > 0 {
@@ -107,5 +110,6 @@ async fn refresh_all(world: &Arc<World>, jars: &[Arc<Jar>]) {
         if !client::refresh(world, jar).await && !world.ledger().has_excuse(held.session) {
             world.ledger().violation(format!("session {} is stuck", held.session));
         }
+        client::visit(world, jar).await;
     }
 }

@@ -11,9 +11,10 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tower_oauth_refresh::Timestamp;
 use tower_oauth_refresh::store::{
-    Beside, Change, Claim, Entry, Key, Lease, Name, Store, StoreError, Swap, Tag, Ttl, Version,
+    Announcements, Beside, Change, Claim, Entry, Key, Lease, Name, Store, StoreError, Swap, Tag, Ttl, Version,
 };
 
+use super::access::Ear;
 use super::cluster::{self, Life};
 use super::world::World;
 
@@ -52,6 +53,8 @@ pub(crate) enum Effect {
 /// Tags of entries that are no grants: of an adoption that is under way, and of one that is done.
 pub(crate) const UNDER_WAY: Tag = Tag::new([0; 32]);
 const DONE: Tag = Tag::new([1; 32]);
+/// That of every access token.
+const ACCESS: Tag = Tag::new([2; 32]);
 
 #[derive(Clone, Debug)]
 struct Slot {
@@ -154,7 +157,7 @@ impl Shelf {
             _ if found.as_ref().map(|found| found.version) != expected => return (Swap::Conflict(found), None),
             (Some(found), Change::Remove) => {
                 self.write(*key, None, now);
-                return (Swap::Swapped, (found.tag != UNDER_WAY).then_some(Effect::Removed(*key)));
+                return (Swap::Swapped, (![UNDER_WAY, ACCESS].contains(&found.tag)).then_some(Effect::Removed(*key)));
             }
             (_, Change::Put { entry, ttl }) => (entry.clone(), *ttl),
         };
@@ -171,7 +174,7 @@ impl Shelf {
         let tag = entry.tag;
         self.write(*key, Some(Slot { entry, end, besides }), now);
         let effect = match tag {
-            tag if tag == UNDER_WAY => None,
+            tag if tag == UNDER_WAY || tag == ACCESS => None,
             tag if tag == DONE => Some(Effect::Adopted(*key)),
             tag => found.is_none_or(|found| found.tag != tag).then_some(Effect::Committed(*key, tag)),
         };
@@ -324,20 +327,21 @@ fn fail_over(world: &World) {
 pub(crate) struct Link {
     world: Arc<World>,
     life: Life,
+    ear: Ear,
 }
 
 impl Link {
-    pub(crate) fn new(world: &Arc<World>, life: Life) -> Self {
-        Self { world: Arc::clone(world), life }
+    pub(crate) fn new(world: &Arc<World>, life: Life, ear: Ear) -> Self {
+        Self { world: Arc::clone(world), life, ear }
     }
 
     async fn call(&self, call: Call) -> Result<Answer, StoreError> {
-        let Self { world, life } = self;
+        let Self { world, life, .. } = self;
         if !world.cluster.is_alive(*life) {
             return pending().await;
         }
         let commits = matches!(&call, Call::Swap(_, _, Change::Put { entry, ttl: Ttl::After(_) }, _)
-            if entry.tag != UNDER_WAY);
+            if ![UNDER_WAY, ACCESS].contains(&entry.tag));
         let key = match call {
             Call::Get(key) | Call::Swap(key, ..) | Call::Beside(key, _) | Call::Claim(key, ..) => key,
         };
@@ -399,6 +403,15 @@ impl Store for Link {
             Answer::Claim(claim) => Ok(claim),
             other => unreachable!("{other:?}"),
         }
+    }
+
+    async fn announce(&self, ended: &[Key]) -> Result<(), StoreError> {
+        cluster::announce(&self.world, ended);
+        Ok(())
+    }
+
+    fn announcements(&self) -> Option<Announcements> {
+        Some(self.ear.announcer().subscribe())
     }
 
     fn now(&self) -> Timestamp {

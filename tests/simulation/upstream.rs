@@ -23,6 +23,9 @@ use super::world::World;
 /// In every refresh token of this server, and in nothing that a client may see.
 pub(crate) const MARK: &str = "UPSTREAM";
 
+/// In every access token of this server.
+pub(crate) const PASS: &str = "PASS";
+
 /// What the server knows of its sessions, by number.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
@@ -88,7 +91,8 @@ impl Sessions {
         session.answers += 1;
         let token = format!(r#","refresh_token":"{MARK}-{number}-{generation}""#);
         let token = if with_token { token.as_str() } else { "" };
-        format!(r#"{{"access_token":"access-{number}-{count}","token_type":"Bearer","expires_in":3600{token}}}"#)
+        let access = format!(r#""access_token":"{PASS}-{number}-{count}","session":{number}"#);
+        format!(r#"{{{access},"token_type":"Bearer","expires_in":3600{token}}}"#)
     }
 
     /// The session and the generation of a token, and whether this client may use it.
