@@ -11,7 +11,6 @@ use http_body_util::{BodyExt as _, Full};
 use tower::{BoxError, Service, ServiceExt as _};
 use tower_oauth_refresh::store::{Announcer, Key};
 
-use super::cluster::Instance;
 use super::upstream::PASS;
 use super::world::World;
 
@@ -49,6 +48,7 @@ pub(crate) struct Pass {
     /// That of its own entry, and of the grant that it ends with.
     pub(crate) key: Key,
     pub(crate) grant: Key,
+    pub(crate) generation: u32,
     pub(crate) session: usize,
     /// When its time is over, by a clock that is right within [`Pass::MARGIN`].
     pub(crate) until: Duration,
@@ -87,8 +87,10 @@ pub(crate) async fn present(world: &World, name: &str, pass: &Pass) {
     let Some(guarded) = instance.guarded.clone() else { return };
     instance.ear.forget(world.elapsed());
     world.pause(1, 15).await;
-    let at = world.elapsed();
-    world.note(|| format!("{name} shows i{} the access token {:?} of {}", instance.life.instance, pass.key, pass.session));
+    let (at, calm) = (world.elapsed(), world.is_calm());
+    world.note(|| {
+        format!("{name} shows i{} the access token {:?} of {}", instance.life.instance, pass.key, pass.session)
+    });
     let request = Request::get("/orders").header("authorization", format!("Bearer {}", pass.text));
     let request = guarded.oneshot(request.body(Full::default()).unwrap());
     let answer = tokio::select! {
@@ -102,15 +104,11 @@ pub(crate) async fn present(world: &World, name: &str, pass: &Pass) {
     let (head, body) = answer.unwrap().into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     world.note(|| format!("{name} of i{} is let in: {} {body:?}", instance.life.instance, head.status));
-    judge(world, instance, pass, at, head.status, &body);
-}
-
-fn judge(world: &World, instance: &Instance, pass: &Pass, at: Duration, status: StatusCode, body: &[u8]) {
     let mut ledger = world.ledger();
-    match status {
-        StatusCode::OK if body == pass.session.to_string().as_bytes() => ledger.let_in(pass, at),
+    match head.status {
+        StatusCode::OK if body == pass.session.to_string() => ledger.let_in(pass, at),
         StatusCode::UNAUTHORIZED => ledger.kept_out(pass, world.elapsed()),
-        StatusCode::SERVICE_UNAVAILABLE if !world.is_calm() => {}
+        StatusCode::SERVICE_UNAVAILABLE if !calm => {}
         status => {
             let who = instance.life.instance;
             ledger.violation(format!("an access token of session {} got {status} {body:?} from i{who}", pass.session));

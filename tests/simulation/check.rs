@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tower_oauth_refresh::store::{Key, Tag};
-use tower_oauth_refresh::{Event, EventKind, GrantName};
+use tower_oauth_refresh::{Event, EventKind, GrantKey, GrantName};
 
 use super::access::{Pass, REMEMBERED};
 use super::cluster::Life;
@@ -119,6 +119,9 @@ pub(crate) struct Ledger {
     passes: Vec<Pass>,
     lost: BTreeSet<Key>,
     remembered: Duration,
+    /// Access tokens that were stored, and rotations that were told to be.
+    minted: BTreeSet<Key>,
+    complete: BTreeSet<(GrantKey, u32)>,
 }
 
 impl Ledger {
@@ -133,6 +136,8 @@ impl Ledger {
             adoption: adoption::Terms::new(plan),
             passes: Vec::new(),
             lost: BTreeSet::new(),
+            minted: BTreeSet::new(),
+            complete: BTreeSet::new(),
             remembered: if plan.access == Guard::Remembers { REMEMBERED } else { Duration::ZERO },
         }
     }
@@ -251,6 +256,9 @@ impl Ledger {
                     session.pending.retain(|(pending, _)| *pending != life);
                 }
             }
+            Effect::Minted(key) => {
+                self.minted.insert(key);
+            }
             Effect::Removed(key) => self.lines.entry(key).or_default().removed = true,
             Effect::TakenOver(key) => {
                 let Some(number) = self.lines.get(&key).and_then(|line| line.session) else { return };
@@ -301,6 +309,7 @@ impl Ledger {
     }
 
     pub(crate) fn told(&mut self, event: &Event, now: Duration) {
+        self.complete.extend(access::minted(event));
         let why = match event.kind {
             EventKind::ReuseDetected => "a token was reused",
             EventKind::Revoked => "it was revoked",

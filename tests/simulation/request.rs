@@ -15,7 +15,7 @@ use super::check::Ticket;
 use super::client::Held;
 use super::cluster::Instance;
 use super::plan::Guard;
-use super::token::{Token, keys_of_access};
+use super::token::{Token, read_access};
 use super::upstream::{MARK, PASS};
 use super::world::World;
 
@@ -154,9 +154,9 @@ fn judge(
     let text = |member: &str| body[member].as_str().unwrap_or_default();
     let next = Token::parse(text("refresh_token"));
     let session = body["session"].as_u64().and_then(|number| usize::try_from(number).ok());
-    let pass = session.zip(keys_of_access(text("access_token"))).map(|(session, (key, grant))| {
+    let pass = session.zip(read_access(text("access_token"))).map(|(session, (key, grant, generation))| {
         let left = Duration::from_secs(body["expires_in"].as_u64().unwrap_or_default());
-        Pass { text: text("access_token").to_owned(), key, grant, session, until: now + left }
+        Pass { text: text("access_token").to_owned(), key, grant, generation, session, until: now + left }
     });
     if let Some(pass) = &pass {
         ledger.issued(pass.clone());

@@ -44,6 +44,8 @@ pub(crate) enum Effect {
     Committed(Key, Tag),
     /// The answer to a token from before the layer was stored.
     Adopted(Key),
+    /// An access token was stored.
+    Minted(Key),
     /// It is gone: its grant has ended.
     Removed(Key),
     /// A lease that had run out was taken by another request.
@@ -174,7 +176,8 @@ impl Shelf {
         let tag = entry.tag;
         self.write(*key, Some(Slot { entry, end, besides }), now);
         let effect = match tag {
-            tag if tag == UNDER_WAY || tag == ACCESS => None,
+            tag if tag == UNDER_WAY => None,
+            tag if tag == ACCESS => Some(Effect::Minted(*key)),
             tag if tag == DONE => Some(Effect::Adopted(*key)),
             tag => found.is_none_or(|found| found.tag != tag).then_some(Effect::Committed(*key, tag)),
         };

@@ -5,10 +5,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 use tower_oauth_refresh::store::{Key, Tag};
 
-/// The keys of the entry of an access token and of the grant that it ends with.
-pub(crate) fn keys_of_access(text: &str) -> Option<(Key, Key)> {
+/// The keys of the entry of an access token and of the grant that it ends with, and its generation.
+pub(crate) fn read_access(text: &str) -> Option<(Key, Key, u32)> {
     let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix("at_")?).ok()?;
-    Some((Key::new(Sha256::digest(&bytes).into()), Key::new(Sha256::digest(bytes.get(..12)?).into())))
+    let (id, rest) = bytes.split_at_checked(12)?;
+    let generation = u32::from_be_bytes(*rest.first_chunk()?);
+    Some((Key::new(Sha256::digest(&bytes).into()), Key::new(Sha256::digest(id).into()), generation))
 }
 
 /// A refresh token of the layer, as its holder has it, and as the store knows it.

@@ -2,8 +2,20 @@
 
 use std::time::Duration;
 
+use tower_oauth_refresh::{Event, EventKind, GrantKey};
+
 use super::Ledger;
 use crate::simulation::access::Pass;
+
+/// The grant and the generation of which there must be an access token by now, if there is one at all.
+pub(super) fn minted(event: &Event) -> Option<(GrantKey, u32)> {
+    let (grant, generation) = event.grant_key.zip(event.generation)?;
+    match event.kind {
+        EventKind::Issued | EventKind::Adopted => Some((grant, generation)),
+        EventKind::Rotated => Some((grant, generation + 1)),
+        _ => None,
+    }
+}
 
 impl Ledger {
     /// A client was given this access token, perhaps not for the first time.
@@ -30,10 +42,14 @@ impl Ledger {
     }
 
     /// A request was refused that presented this token.
+    ///
+    /// A rotation and its access token are two writes. Until both are there, another instance may give the answer again
+    /// by the one of them alone.
     pub(crate) fn kept_out(&mut self, pass: &Pass, now: Duration) {
         let over = now + Pass::MARGIN > pass.until || self.lost.contains(&pass.key);
         let ended = self.lines.get(&pass.grant).is_none_or(|line| line.dead.is_some());
-        if !over && !ended && !self.has_excuse(pass.session) {
+        let whole = self.minted.contains(&pass.key) || self.complete.contains(&(pass.grant.into(), pass.generation));
+        if whole && !over && !ended && !self.has_excuse(pass.session) {
             self.violation(format!("an access token of session {} was refused that is good", pass.session));
         }
     }
