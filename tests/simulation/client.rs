@@ -73,8 +73,13 @@ impl Jar {
 
 /// Uses the client for as long as its user does.
 pub(crate) async fn tab(world: Arc<World>, jar: Arc<Jar>, steps: usize, first: bool) {
-    for _ in 0..steps {
-        think(&world).await;
+    for step in 0..steps {
+        // A page that is open when the layer comes, and needs an access token.
+        if step == 0 && jar.newest().is_some_and(|held| held.token.is_foreign()) && world.one_in(2, 1) {
+            world.pause(0, 200).await;
+        } else {
+            think(&world).await;
+        }
         match jar.read(&world) {
             None if first => log_in(&world, &jar).await,
             None => {}

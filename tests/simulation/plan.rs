@@ -121,14 +121,18 @@ impl Plan {
         });
         Self {
             users,
-            thefts: if rng.random_ratio(1, 2) { rng.random_range(1..=2) } else { 0 },
+            thefts: if rng.random_ratio(2, 5) { rng.random_range(1..=2) } else { 0 },
             rotates: [Rotates::Always, Rotates::Always, Rotates::Sometimes, Rotates::Never][rng.random_range(0..4)],
             rotation_timeout,
             retry_window: Duration::from_secs(if rng.random_ratio(1, 2) { 45 } else { 60 }),
             strict: rng.random_ratio(1, 12),
-            access: [Guard::None, Guard::None, Guard::Asks, Guard::Remembers][rng.random_range(0..4)],
+            access: match rng.random_range(0..8) {
+                0 => Guard::Remembers,
+                1 => Guard::Asks,
+                _ => Guard::None,
+            },
             adopt_until: if rng.random_ratio(1, 8) { secs(1..400, &mut rng) } else { Duration::from_secs(1 << 30) },
-            tiered: rng.random_ratio(1, 2),
+            tiered: rng.random_ratio(2, 5),
             skews,
             store_faults,
             upstream_faults,

@@ -123,11 +123,12 @@ async fn answer(world: &World, instance: &Instance, request: Request<Full<Bytes>
     }
     // The inner service failed; a server would close the connection or answer 502.
     let response = response.ok()?;
-    let head = format!("{:?}", response.headers());
+    let head = response.headers().clone();
     let status = response.status();
     let body = response.into_body().collect().await.ok()?.to_bytes();
     let body = String::from_utf8_lossy(&body).into_owned();
-    let forbidden = |mark: &str| body.contains(mark) || head.contains(mark);
+    let in_head = |mark: &str| head.values().any(|value| String::from_utf8_lossy(value.as_bytes()).contains(mark));
+    let forbidden = |mark: &str| body.contains(mark) || in_head(mark);
     if forbidden(MARK) || (world.plan.access != Guard::None && forbidden(PASS)) {
         world.ledger().violation(format!("an upstream token was in an answer: {body}"));
     }
