@@ -103,7 +103,7 @@ pub(crate) async fn present(world: &World, name: &str, pass: &Pass) {
     }
     let (head, body) = answer.unwrap().into_parts();
     let body = body.collect().await.unwrap().to_bytes();
-    world.note(|| format!("{name} of i{} is let in: {} {body:?}", instance.life.instance, head.status));
+    world.note(|| format!("{name} of i{} sees {} {body:?}", instance.life.instance, head.status));
     let mut ledger = world.ledger();
     match head.status {
         StatusCode::OK if body == pass.session.to_string() => ledger.let_in(pass, at),

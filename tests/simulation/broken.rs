@@ -12,7 +12,7 @@ use tower_oauth_refresh::store::{
     Version,
 };
 
-use super::store::UNDER_WAY;
+use super::shelf::UNDER_WAY;
 
 /// What is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use super::broken::Breakage;
 use super::check::Ledger;
 use super::cluster::Cluster;
 use super::plan::{Begins, Outage, Plan};
-use super::store::Shelf;
+use super::shelf::Shelf;
 use super::upstream::Sessions;
 
 pub(crate) struct World {
