@@ -87,6 +87,10 @@ pub(crate) async fn present(world: &World, name: &str, pass: &Pass) {
     let Some(guarded) = instance.guarded.clone() else { return };
     instance.ear.forget(world.elapsed());
     world.pause(1, 15).await;
+    let crashed = instance.crashed.notified();
+    if !world.cluster.is_alive(instance.life) {
+        return;
+    }
     let (at, calm) = (world.elapsed(), world.is_calm());
     world.note(|| {
         format!("{name} shows i{} the access token {:?} of {}", instance.life.instance, pass.key, pass.session)
@@ -96,7 +100,7 @@ pub(crate) async fn present(world: &World, name: &str, pass: &Pass) {
     let answer = tokio::select! {
         biased;
         answer = request => answer,
-        () = instance.crashed.notified() => return,
+        () = crashed => return,
     };
     if !world.cluster.is_alive(instance.life) {
         return;

@@ -85,7 +85,8 @@ pub(crate) async fn tab(world: Arc<World>, jar: Arc<Jar>, steps: usize, first: b
             None => {}
             Some(held) if first && world.one_in(10, 1) => leave(&world, &jar, &held).await,
             Some(_) => {
-                if refresh(&world, &jar).await && world.one_in(2, 1) {
+                let refreshed = refresh(&world, &jar).await;
+                if refreshed && world.one_in(2, 1) {
                     visit(&world, &jar).await;
                 }
             }
