@@ -3,6 +3,7 @@
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use support::foreign::{adopting, another, log_in_before};
@@ -10,7 +11,11 @@ use support::requests::send;
 use support::{Act, Call, Plan, post, refresh_form, settle};
 use tokio::runtime;
 use tokio::sync::Notify;
-use tower_oauth_refresh::{EventKind, store::Change};
+use tower_oauth_refresh::EventKind;
+use tower_oauth_refresh::store::{Change, Lease, Store as _, Version};
+
+/// How long a lease lasts by default.
+const LEASE: Duration = Duration::from_secs(25);
 
 #[tokio::test(start_paused = true)]
 async fn what_the_inner_service_refuses_is_passed_on_and_can_be_adopted_later() {
@@ -135,7 +140,11 @@ async fn a_store_that_fails_once_costs_no_session() {
 async fn a_store_that_is_down_for_longer_than_the_lease_costs_no_session() {
     let (app, foreign) = adopting().await;
     let mut reserved = false;
-    app.store.hook(move |_, _| if std::mem::replace(&mut reserved, true) { Plan::Lose } else { Plan::Pass });
+    app.store.hook(move |_, call| {
+        let lost = reserved;
+        reserved |= *call == Call::Claim;
+        if lost { Plan::Lose } else { Plan::Pass }
+    });
     let first = send(&app, post("/token", &refresh_form("app", &foreign))).await;
     first.assert_refused("down", 503, "temporarily_unavailable", false);
     app.clock.advance_secs(40);
@@ -218,4 +227,63 @@ fn a_session_is_adopted_after_the_instance_that_began_to_has_died() {
         survivor.refresh(&token).await.token();
         assert_eq!(survivor.upstream.reuses(), 0);
     });
+}
+
+/// Another instance takes the lease of an adoption over when it has run out, and the store takes the answer a moment
+/// later.
+#[tokio::test(start_paused = true)]
+async fn whoever_takes_an_adoption_over_gives_the_answer_time_to_come() {
+    let (app, foreign) = adopting().await;
+    let other = another(&app, 3600);
+    let claimed = Arc::new(AtomicBool::new(false));
+    let mut failures = 4;
+    app.store.hook({
+        let claimed = Arc::clone(&claimed);
+        move |_, call| {
+            if !(insert(call) || done(call)) || (claimed.load(Ordering::SeqCst) && failures == 0) {
+                return Plan::Pass;
+            }
+            failures -= usize::from(claimed.load(Ordering::SeqCst));
+            Plan::Lose
+        }
+    });
+    let first = send(&app, post("/token", &refresh_form("app", &foreign))).await;
+    first.assert_refused("the store is away", 503, "temporarily_unavailable", false);
+    app.clock.advance_secs(26);
+    let request = tokio::spawn(async move { (other.refresh(&foreign).await, other) });
+    settle().await;
+    claimed.store(true, Ordering::SeqCst);
+    let (answer, other) = request.await.unwrap();
+    app.layer.drain().await;
+    assert_eq!(app.upstream.refreshes(), 1, "the token was used already");
+    assert_eq!((app.events().last(), other.events().last()), (Some(&EventKind::Adopted), Some(&EventKind::Replayed)));
+    other.refresh(&answer.token()).await.token();
+    assert_eq!(app.upstream.reuses(), 0);
+}
+
+/// The lease of an adoption that was taken over is as one that has run out when nothing came of it.
+#[tokio::test(start_paused = true)]
+async fn an_adoption_that_was_taken_over_is_left_as_it_was_found() {
+    let rows: [(&str, fn() -> Plan, usize); 2] =
+        [("its first claim unanswered", || Plan::LoseAnswer, 1), ("its second look failed", || Plan::Lose, 2)];
+    for (row, plan, at) in rows {
+        let (app, foreign) = adopting().await;
+        app.store.once(|call| *call == Call::Claim, Plan::Lose);
+        assert_eq!(app.refresh(&foreign).await.status, 503, "{row}");
+        let key = app.store.writes().into_iter().find_map(|(key, call)| placeholder(&call).then_some(key)).unwrap();
+        let under_way = app.store.inner.get(&key).await.unwrap().unwrap().tag;
+        let claim = |version: u8| app.store.inner.claim(&key, &under_way, Version::new([version; 8]), LEASE);
+        assert_eq!(claim(1).await.unwrap().unwrap().lease, Lease::Taken, "{row}: an instance takes it, and dies");
+        app.clock.advance_secs(26);
+        let mut claims = 0;
+        app.store.hook(move |_, call| {
+            claims += usize::from(*call == Call::Claim);
+            if *call == Call::Claim && claims == at { plan() } else { Plan::Pass }
+        });
+        assert_eq!(app.refresh(&foreign).await.status, 503, "{row}");
+        app.layer.drain().await;
+        let next = claim(2).await.unwrap().unwrap();
+        assert_eq!((next.lease, next.taken_over), (Lease::Taken, true), "{row}");
+        assert_eq!(app.upstream.refreshes(), 0, "{row}");
+    }
 }

@@ -4,6 +4,7 @@
 //! `SIMULATION_SEEDS=1000000` runs more of them, `SIMULATION_SEED=7` one, with its trace. See `docs/simulation.md`.
 
 mod simulation {
+    pub(crate) mod access;
     pub(crate) mod broken;
     pub(crate) mod check;
     pub(crate) mod client;
@@ -11,6 +12,7 @@ mod simulation {
     pub(crate) mod plan;
     pub(crate) mod request;
     pub(crate) mod run;
+    pub(crate) mod shelf;
     pub(crate) mod store;
     pub(crate) mod thief;
     pub(crate) mod token;
@@ -95,7 +97,7 @@ fn a_seed_always_comes_to_the_same() {
 /// A promise that nothing tries holds by itself: whatever can happen to a grant does happen.
 #[test]
 fn everything_happens_that_can_happen() {
-    const KINDS: [EventKind; 14] = [
+    const KINDS: [EventKind; 16] = [
         EventKind::Issued,
         EventKind::Rotated,
         EventKind::Replayed,
@@ -110,13 +112,24 @@ fn everything_happens_that_can_happen() {
         EventKind::CommitLost,
         EventKind::Ahead,
         EventKind::Forged,
+        EventKind::Adopted,
+        EventKind::AccessRefused,
     ];
     let happened =
         |what: &str| (0..3000).any(|seed| run(seed, None, true).trace.iter().any(|line| line.contains(what)));
     for kind in KINDS {
         assert!(happened(&format!(" tells {kind} ")), "{kind} never happened");
     }
-    for what in [" crashes", "fails over", " once more:", " is lost", "is answered None"] {
+    for what in [
+        " crashes",
+        "fails over",
+        " once more:",
+        " is lost",
+        "is answered None",
+        " had hints",
+        " sees 200 OK",
+        " sees 401",
+    ] {
         assert!(happened(what), "{what} never happened");
     }
 }

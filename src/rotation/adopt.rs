@@ -13,7 +13,9 @@ use zeroize::Zeroizing;
 
 use super::ask::Ask;
 use super::issue::{Begun, begin};
+use super::lease::LONG_AGO;
 use super::persist::{Write, persist};
+use super::refresh::TAKEOVER_PAUSE;
 use super::replay;
 use crate::access;
 use crate::access::mint::Terms;
@@ -27,13 +29,17 @@ use crate::queue::Turn;
 use crate::running::RunningGuard;
 use crate::seal::{Context, Purpose, Sealer, Secret};
 use crate::shared::Shared;
-use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Tag, Ttl, Version};
+use crate::store::{Change, Entry, Key, Lease, Store, StoreError, Swap, Tag, Ttl, Version};
 use crate::token::RefreshToken;
 use crate::upstream::{Granted, Reply, Upstream};
 
 /// Tags of the entry of an adoption: under way, or done with its answer as the value.
 const UNDER_WAY: Tag = Tag::new([0; 32]);
 const DONE: Tag = Tag::new([1; 32]);
+
+/// How much longer than its lease the entry of an adoption under way is there: for longer than a commit is held in the
+/// background, so that whoever takes the lease over knows that somebody had it.
+const KEPT: Duration = Duration::from_secs(3600);
 
 /// Longer than the id of a grant, so that no key of an adoption is the key of a grant.
 const ADOPT: &str = "tower-oauth-refresh adopt key";
@@ -157,7 +163,9 @@ enum Reserved<St: Store> {
     Done(Bytes),
 }
 
-/// Writes the placeholder that keeps other requests from using the same token.
+/// Takes the lease that keeps other requests from using the same token: on the placeholder, which is written first.
+///
+/// As with a rotation, whoever let a lease run out may have the answer and only wait for the store.
 async fn reserve<St: Store>(
     exchange: &Exchange<St>,
     foreign: &Foreign<'_>,
@@ -165,21 +173,37 @@ async fn reserve<St: Store>(
 ) -> Result<Reserved<St>, Error> {
     const PAUSE: Duration = Duration::from_millis(20);
     let subject = Subject { client_id: Some(foreign.client_id), grant: None };
+    let failed = |error| exchange.store_failed(error, subject);
+    let (key, length) = (&foreign.key, exchange.shared.config().lease());
+    let mut absent = true;
     loop {
         exchange.progress.begin();
-        let version = Version::new(exchange.shared.random()?);
-        let placeholder = Placeholder::new(&exchange.shared, foreign.key, version);
-        let entry = Entry::new(version, UNDER_WAY, Bytes::new());
-        let change = Change::Put { entry, ttl: Ttl::After(exchange.shared.config().lease()) };
-        let swap = exchange.store().swap(&foreign.key, None, change, None).await;
-        match swap.map_err(|error| exchange.store_failed(error, subject))? {
-            Swap::Swapped => return Ok(Reserved::Placeholder(placeholder)),
-            Swap::Conflict(found) => {
-                placeholder.into_commit();
-                if let Some(entry) = found.filter(|entry| entry.tag == DONE) {
-                    return Ok(Reserved::Done(entry.value));
-                }
+        if absent {
+            let entry = Entry::new(Version::new(exchange.shared.random()?), UNDER_WAY, Bytes::new());
+            let change = Change::Put { entry, ttl: Ttl::After(length.saturating_add(KEPT)) };
+            let swap = exchange.store().swap(key, None, change, None).await.map_err(failed)?;
+            if let Swap::Conflict(Some(entry)) = swap
+                && entry.tag == DONE
+            {
+                return Ok(Reserved::Done(entry.value));
             }
+        }
+        let version = Version::new(exchange.shared.random()?);
+        let mut placeholder = Placeholder::new(&exchange.shared, *key, version);
+        let claim = || exchange.store().claim(key, &UNDER_WAY, version, length);
+        let mut claimed = claim().await.map_err(failed)?;
+        if claimed.as_ref().is_some_and(|claim| claim.lease == Lease::Taken && claim.taken_over) {
+            sleep(TAKEOVER_PAUSE).await;
+            claimed = claim().await.map_err(failed)?;
+        }
+        if claimed.as_ref().is_some_and(|claim| claim.lease == Lease::Taken) {
+            placeholder.overdue = false;
+            return Ok(Reserved::Placeholder(placeholder));
+        }
+        placeholder.into_commit();
+        absent = claimed.is_none();
+        if let Some(entry) = claimed.map(|claim| claim.entry).filter(|entry| entry.tag == DONE) {
+            return Ok(Reserved::Done(entry.value));
         }
         exchange.progress.rest();
         if exchange.progress.detached() || Instant::now() + PAUSE > deadline {
@@ -286,14 +310,19 @@ impl Write for Adoption {
             access?;
             self.inserted = true;
         }
+        const OVERRIDES: usize = 32;
         let (key, version) = self.placeholder;
-        let swap = shared.store().swap(&key, Some(version), self.done.clone(), None).await?;
-        if matches!(swap, Swap::Conflict(None)) {
-            // The placeholder ran out while the store was down. Another conflict means that somebody was faster: the
-            // session is stored, only the replay is not.
-            let _ = shared.store().swap(&key, None, self.done.clone(), None).await?;
+        let (mut expected, answered) = (Some(version), matches!(self.done, Change::Put { .. }));
+        for _ in 0..OVERRIDES {
+            match shared.store().swap(&key, expected, self.done.clone(), None).await? {
+                // A lease that was merely taken over is overridden, so that the token is not used again.
+                Swap::Conflict(Some(found)) if answered && found.tag == UNDER_WAY => expected = Some(found.version),
+                Swap::Conflict(None) => expected = None,
+                // Somebody was faster: the session is stored, only the replay is not.
+                Swap::Swapped | Swap::Conflict(Some(_)) => return Ok(()),
+            }
         }
-        Ok(())
+        Err(StoreError::unavailable("the entry changes faster than it can be written"))
     }
 }
 
@@ -313,22 +342,25 @@ impl Adoption {
     }
 }
 
-/// The lease of an adoption; removed when dropped, on whatever path.
+/// The lease of an adoption, with its entry; removed when dropped, on whatever path.
 struct Placeholder<St: Store> {
     shared: Arc<Shared<St>>,
     key: Key,
     version: Version,
+    /// Whether it may have taken the place of a lease that had run out, on which an answer may yet come. Then it is left
+    /// as one that has run out, too.
+    overdue: bool,
     running: Option<RunningGuard>,
 }
 
 impl<St: Store> Placeholder<St> {
     fn new(shared: &Arc<Shared<St>>, key: Key, version: Version) -> Self {
-        Self { shared: Arc::clone(shared), key, version, running: Some(shared.running().enter()) }
+        Self { shared: Arc::clone(shared), key, version, overdue: true, running: Some(shared.running().enter()) }
     }
 
     async fn remove(mut self) {
         let running = self.running.take();
-        remove(&self.shared, &self.key, self.version).await;
+        remove(&self.shared, &self.key, self.version, self.overdue).await;
         drop(running);
     }
 
@@ -342,17 +374,25 @@ impl<St: Store> Drop for Placeholder<St> {
     fn drop(&mut self) {
         let Some(running) = self.running.take() else { return };
         let Ok(handle) = Handle::try_current() else { return };
-        let (shared, key, version) = (Arc::clone(&self.shared), self.key, self.version);
+        let (shared, key, version, overdue) = (Arc::clone(&self.shared), self.key, self.version, self.overdue);
         handle.spawn(async move {
-            remove(&shared, &key, version).await;
+            remove(&shared, &key, version, overdue).await;
             drop(running);
         });
     }
 }
 
-/// A failure is not told: the placeholder runs out by itself.
-async fn remove<St: Store>(shared: &Shared<St>, key: &Key, version: Version) {
-    if let Err(error) = shared.store().swap(key, Some(version), Change::Remove, None).await {
+/// A failure is not told: the lease runs out by itself.
+async fn remove<St: Store>(shared: &Shared<St>, key: &Key, version: Version, overdue: bool) {
+    let change = match shared.random().map(Version::new) {
+        Ok(next) if overdue => {
+            let entry = Entry::new(next, UNDER_WAY, Bytes::new()).with_lease(Some(LONG_AGO));
+            Change::Put { entry, ttl: Ttl::Keep }
+        }
+        Err(_) if overdue => return,
+        Ok(_) | Err(_) => Change::Remove,
+    };
+    if let Err(error) = shared.store().swap(key, Some(version), change, None).await {
         tracing::debug!(%error, "the placeholder of an adoption could not be removed and will run out");
     }
 }

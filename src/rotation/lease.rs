@@ -138,7 +138,7 @@ impl<St: Store> Drop for LeaseGuard<St> {
 }
 
 /// The end of a lease that has run out.
-const LONG_AGO: Timestamp = Timestamp::from_millis(1);
+pub(super) const LONG_AGO: Timestamp = Timestamp::from_millis(1);
 
 /// Between attempts to give a lease back. After them it runs out by itself, and nothing is lost.
 const PAUSES: [Duration; 4] =

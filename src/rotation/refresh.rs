@@ -34,7 +34,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 ///
 /// Whoever let it run out may have the upstream's answer, and only wait for the store to be there again: its commit then
 /// comes within a few seconds and overrides the lease. To use the same upstream token first would end the session.
-const TAKEOVER_PAUSE: Duration = Duration::from_secs(3);
+pub(super) const TAKEOVER_PAUSE: Duration = Duration::from_secs(3);
 
 /// Answers a request with `grant_type=refresh_token`.
 pub(crate) async fn refresh<St, S, B, ResBody>(

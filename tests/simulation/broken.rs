@@ -1,6 +1,6 @@
 //! The layer, broken in ways that it must not be: each of them a bug that the simulation has to find.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,8 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tower_oauth_refresh::Timestamp;
 use tower_oauth_refresh::store::{
-    Beside, Change, Claim, Entry, Key, Lease, Name, Store, StoreError, Swap, Tag, Ttl, Version,
+    Announcements, Announcer, Beside, Change, Claim, Entry, Hint, Key, Lease, Name, Store, StoreError, Swap, Tag, Ttl,
+    Version,
 };
+
+use super::shelf::UNDER_WAY;
 
 /// What is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +33,20 @@ pub(crate) enum Breakage {
     NoReplay,
     /// The end of a grant is not written.
     NoEnd,
+    /// A claim does not say that it takes the place of one that had run out: nobody waits for the commit of that one.
+    SilentTakeover,
+    /// The cache takes what the store could not answer for an end.
+    EndFromFailure,
+    /// The cache keeps whole entries, and answers from them whatever other instances have done.
+    StaleTier,
+    /// Those who adopt the same token do not wait for each other.
+    NoWaitToAdopt,
+    /// An instance hears nothing of what ends, nor that it may have missed something.
+    Deaf,
 }
 
 impl Breakage {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::NoLease,
         Self::NoVersionCheck,
         Self::NoDetach,
@@ -42,7 +55,17 @@ impl Breakage {
         Self::ReplayFromHint,
         Self::NoReplay,
         Self::NoEnd,
+        Self::SilentTakeover,
+        Self::EndFromFailure,
+        Self::StaleTier,
+        Self::NoWaitToAdopt,
+        Self::Deaf,
     ];
+
+    /// Whether it is the cache in front of the store that is broken.
+    pub(crate) const fn is_of_tier(self) -> bool {
+        matches!(self, Self::EndFromFailure | Self::StaleTier)
+    }
 }
 
 /// The secret of a client, where the layer does not look.
@@ -72,6 +95,7 @@ pub(crate) struct Broken<S> {
     breakage: Option<Breakage>,
     store: S,
     memory: Arc<Mutex<Memory>>,
+    silence: Announcer,
 }
 
 /// What an instance remembers that should not.
@@ -80,11 +104,13 @@ struct Memory {
     seen: HashMap<Key, Entry>,
     besides: HashMap<(Key, Name), Bytes>,
     given_up: Vec<Version>,
+    ended: HashSet<Key>,
+    read: HashMap<Key, Entry>,
 }
 
 impl<S> Broken<S> {
     pub(crate) fn new(breakage: Option<Breakage>, store: S) -> Self {
-        Self { breakage, store, memory: Arc::default() }
+        Self { breakage, store, memory: Arc::default(), silence: Announcer::new() }
     }
 
     fn is(&self, breakage: Breakage) -> bool {
@@ -153,7 +179,16 @@ type ClaimResult = Result<Option<Claim>, StoreError>;
 
 impl<S: Store> Store for Broken<S> {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        self.store.get(key).await
+        if !self.is(Breakage::StaleTier) {
+            return self.store.get(key).await;
+        }
+        let read = self.memory.lock().unwrap().read.get(key).cloned();
+        if read.is_some() {
+            return Ok(read);
+        }
+        let found = self.store.get(key).await?;
+        self.memory.lock().unwrap().read.extend(found.iter().map(|entry| (*key, entry.clone())));
+        Ok(found)
     }
 
     async fn swap(
@@ -168,6 +203,14 @@ impl<S: Store> Store for Broken<S> {
             (Some(Breakage::GiveBackAfterFailure), _) => self.swap_once(key, expected, change, also).await,
             (Some(Breakage::NoReplay), _) => self.store.swap(key, expected, change, None).await,
             (Some(Breakage::NoEnd), Change::Remove) => Ok(Swap::Swapped),
+            (Some(Breakage::StaleTier), _) => {
+                let swap = self.store.swap(key, expected, change.clone(), also).await?;
+                match change {
+                    Change::Put { entry, .. } => self.memory.lock().unwrap().read.insert(*key, entry),
+                    Change::Remove => self.memory.lock().unwrap().read.remove(key),
+                };
+                Ok(swap)
+            }
             _ => self.store.swap(key, expected, change, also).await,
         }
     }
@@ -187,7 +230,7 @@ impl<S: Store> Store for Broken<S> {
     }
 
     async fn claim(&self, key: &Key, tag: &Tag, version: Version, lease: Duration) -> ClaimResult {
-        if self.is(Breakage::NoLease) {
+        if self.is(Breakage::NoLease) || (self.is(Breakage::NoWaitToAdopt) && *tag == UNDER_WAY) {
             return self.claim_anyway(key, tag, version, lease).await;
         }
         if self.is(Breakage::ReplayFromHint) {
@@ -196,11 +239,36 @@ impl<S: Store> Store for Broken<S> {
                 return Ok(Some(Claim::new(Lease::OtherTag(None), seen)));
             }
         }
-        let claim = self.store.claim(key, tag, version, lease).await?;
+        let claim = self.store.claim(key, tag, version, lease).await;
+        if claim.is_err() && self.is(Breakage::EndFromFailure) {
+            self.memory.lock().unwrap().ended.insert(*key);
+        }
+        let claim = claim?;
+        if self.is(Breakage::SilentTakeover) {
+            return Ok(claim.map(|claim| claim.taking_over(false)));
+        }
         if let Some(Claim { lease: Lease::OtherTag(_), entry, .. }) = &claim {
             self.memory.lock().unwrap().seen.insert(*key, entry.clone());
         }
         Ok(claim)
+    }
+
+    fn peek(&self, key: &Key) -> Option<Hint> {
+        if self.memory.lock().unwrap().ended.contains(key) {
+            return Some(Hint::Ended);
+        }
+        self.store.peek(key)
+    }
+
+    async fn announce(&self, ended: &[Key]) -> Result<(), StoreError> {
+        self.store.announce(ended).await
+    }
+
+    fn announcements(&self) -> Option<Announcements> {
+        if self.is(Breakage::Deaf) {
+            return Some(self.silence.subscribe());
+        }
+        self.store.announcements()
     }
 
     fn now(&self) -> Timestamp {

@@ -1,14 +1,18 @@
 //! The promises, checked while a run goes on.
 
-use std::collections::BTreeMap;
+mod access;
+mod adoption;
+mod store;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use tower_oauth_refresh::GrantKey;
 use tower_oauth_refresh::store::{Key, Tag};
-use tower_oauth_refresh::{Event, EventKind, GrantName};
 
+use super::access::{Pass, REMEMBERED};
 use super::cluster::Life;
-use super::plan::Plan;
-use super::store::Effect;
+use super::plan::{Guard, Plan};
 use super::token::Token;
 
 /// What nobody can make good for: a session that it happened to may be lost.
@@ -29,6 +33,10 @@ pub(crate) enum Excuse {
     Robbed,
     /// Its client has revoked it.
     Left,
+    /// Its token from before the layer was presented again, when the answer to it was no longer there.
+    AdoptedBefore,
+    /// Its token from before the layer was presented when none was taken in any more.
+    AdoptedTooLate,
 }
 
 /// A session of the upstream.
@@ -66,11 +74,14 @@ struct Line {
     touched: Duration,
     commit_lost: bool,
     removed: bool,
+    /// Of a token from before the layer: when its answer was stored.
+    adopted: Option<Duration>,
 }
 
 impl Line {
     fn place(&self, tag: &Tag) -> Option<usize> {
-        self.order.iter().rposition(|known| known == tag)
+        // Tags compare in constant time, which takes its time.
+        self.order.iter().rposition(|known| known.as_bytes() == tag.as_bytes())
     }
 
     fn undone_at(&self, tag: &Tag) -> Option<Duration> {
@@ -103,6 +114,15 @@ pub(crate) struct Ledger {
     long_outage: bool,
     /// How long after the last sign of life of a grant an old token has nothing to hope for.
     silence: Duration,
+    adoption: adoption::Terms,
+    /// All access tokens of the layer that some client was given, the entries that the store has lost (among them those of
+    /// access tokens), and for how long one is remembered.
+    passes: Vec<Pass>,
+    lost: BTreeSet<Key>,
+    remembered: Duration,
+    /// Access tokens that were stored, and rotations that were told to be.
+    minted: BTreeSet<Key>,
+    complete: BTreeSet<(GrantKey, u32)>,
 }
 
 impl Ledger {
@@ -114,6 +134,12 @@ impl Ledger {
             strict: plan.strict,
             long_outage: plan.long_outage(),
             silence: plan.retry_window + Plan::SKEW + plan.rotation_timeout * 3 + Duration::from_secs(70),
+            adoption: adoption::Terms::new(plan),
+            passes: Vec::new(),
+            lost: BTreeSet::new(),
+            minted: BTreeSet::new(),
+            complete: BTreeSet::new(),
+            remembered: if plan.access == Guard::Remembers { REMEMBERED } else { Duration::ZERO },
         }
     }
 
@@ -209,86 +235,6 @@ impl Ledger {
     }
 }
 
-/// What the store and the instances tell.
-impl Ledger {
-    pub(crate) fn stored(&mut self, effect: Effect, life: Life, now: Duration) {
-        match effect {
-            Effect::Committed(key, tag) => {
-                let line = self.lines.entry(key).or_default();
-                line.order.push(tag);
-                line.undone.retain(|(undone, _)| *undone != tag);
-                line.touched = now;
-                let session = line.session.and_then(|number| self.sessions.get_mut(&number));
-                if let Some(session) = session {
-                    session.pending.retain(|(pending, _)| *pending != life);
-                }
-            }
-            Effect::Removed(key) => self.lines.entry(key).or_default().removed = true,
-            Effect::TakenOver(key) => {
-                let Some(number) = self.lines.get(&key).and_then(|line| line.session) else { return };
-                let session = self.sessions.entry(number).or_default();
-                session.pending.iter_mut().for_each(|(_, failed)| *failed = Some(0));
-            }
-        }
-    }
-
-    /// The store could not say that it took a write of this life.
-    pub(crate) fn commit_failed(&mut self, key: &Key, life: Life) {
-        let Some(number) = self.lines.get(key).and_then(|line| line.session) else { return };
-        let Some(session) = self.sessions.get_mut(&number) else { return };
-        let mut failures = 0;
-        for (_, failed) in session.pending.iter_mut().filter(|(pending, _)| *pending == life) {
-            *failed = failed.map(|failed| failed + 1);
-            failures = failures.max(failed.unwrap_or_default());
-        }
-        // One attempt may have been under way before; a third could come too late.
-        if failures >= 2 {
-            self.excuse(number, Excuse::LeaseRanOut);
-        }
-    }
-
-    /// The store has lost writes of a grant whose tag is now this one.
-    pub(crate) fn rolled_back(&mut self, key: &Key, tag: Option<Tag>, now: Duration) {
-        self.excuse_line(key, Excuse::RolledBack);
-        let line = self.lines.entry(*key).or_default();
-        let kept = tag.and_then(|tag| line.place(&tag)).map_or(0, |place| place + 1);
-        line.undone.extend(line.order.drain(kept..).map(|tag| (tag, now)));
-        line.uses.clear();
-        line.dead = None;
-    }
-
-    pub(crate) fn crashed(&mut self, life: Life) {
-        for session in self.sessions.values_mut() {
-            if session.pending.iter().any(|(pending, _)| *pending == life) {
-                session.pending.retain(|(pending, _)| *pending != life);
-                session.excuses.push(Excuse::Crashed);
-            }
-        }
-    }
-
-    pub(crate) fn told(&mut self, event: &Event, now: Duration) {
-        let why = match event.kind {
-            EventKind::ReuseDetected => "a token was reused",
-            EventKind::Revoked => "it was revoked",
-            EventKind::UpstreamRejected => "the upstream rejected it",
-            EventKind::CommitLost => "",
-            _ => return,
-        };
-        let Some(name) = event.grant else { return };
-        let line = self.lines.iter_mut().find(|(key, _)| GrantName::from(*key) == name);
-        let Some((key, line)) = line else { return };
-        let key = *key;
-        if event.kind == EventKind::CommitLost {
-            line.commit_lost = true;
-            if self.long_outage {
-                self.excuse_line(&key, Excuse::StoreAway);
-            }
-        } else {
-            line.dead.get_or_insert((now, why));
-        }
-    }
-}
-
 /// What clients tell.
 impl Ledger {
     /// A log-in of the session was answered with this token.
@@ -299,7 +245,9 @@ impl Ledger {
             self.violations.push(format!("session {session} began with a token that is not stored"));
         }
         line.session = Some(session);
-        line.tokens.push(token.clone());
+        if !line.tokens.iter().any(|known| known.tag == token.tag) {
+            line.tokens.push(token.clone());
+        }
         if line.order.is_empty() {
             self.excuse(session, Excuse::RolledBack);
         }

@@ -4,11 +4,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::StatusCode;
+use tokio::time::sleep;
 
+use super::access::{self, Pass};
 use super::check::Excuse;
 use super::plan::User;
 use super::request::{Ask, Caller, Learned, send};
+use super::store;
 use super::token::Token;
+use super::upstream::Sessions;
 use super::world::World;
 
 /// Where the tabs of a client keep its token.
@@ -25,10 +29,12 @@ pub(crate) struct Jar {
 pub(crate) struct Held {
     pub(crate) token: Token,
     pub(crate) session: usize,
+    /// The access token that came with it, if it is one of the layer's.
+    pub(crate) pass: Option<Pass>,
 }
 
 impl Jar {
-    pub(crate) fn new(user: &User) -> Self {
+    pub(crate) fn new(world: &World, user: &User) -> Self {
         let caller = Caller {
             name: "client",
             client: Some(user.client.clone()),
@@ -36,7 +42,13 @@ impl Jar {
             entitled: true,
             named: true,
         };
-        Self { caller, tabs: user.tabs, kept: Mutex::default() }
+        let held = user.foreign.then(|| {
+            let session = world.sessions().begin(user.client.clone(), user.secret.clone());
+            let token = Token::foreign(Sessions::first(session));
+            world.ledger().began_before(session, &token);
+            Held { token, session, pass: None }
+        });
+        Self { caller, tabs: user.tabs, kept: Mutex::new(vec![(Duration::ZERO, held)]) }
     }
 
     pub(crate) fn newest(&self) -> Option<Held> {
@@ -61,16 +73,31 @@ impl Jar {
 
 /// Uses the client for as long as its user does.
 pub(crate) async fn tab(world: Arc<World>, jar: Arc<Jar>, steps: usize, first: bool) {
-    for _ in 0..steps {
-        think(&world).await;
+    for step in 0..steps {
+        // A page that is open when the layer comes, and needs an access token.
+        if step == 0 && jar.newest().is_some_and(|held| held.token.is_foreign()) && world.one_in(2, 1) {
+            world.pause(0, 200).await;
+        } else {
+            think(&world).await;
+        }
         match jar.read(&world) {
             None if first => log_in(&world, &jar).await,
             None => {}
             Some(held) if first && world.one_in(10, 1) => leave(&world, &jar, &held).await,
             Some(_) => {
-                refresh(&world, &jar).await;
+                let refreshed = refresh(&world, &jar).await;
+                if refreshed && world.one_in(2, 1) {
+                    visit(&world, &jar).await;
+                }
             }
         }
+    }
+}
+
+/// Does what the access token is for.
+pub(crate) async fn visit(world: &World, jar: &Jar) {
+    if let Some(pass) = jar.newest().and_then(|held| held.pass) {
+        access::present(world, jar.caller.name, &pass).await;
     }
 }
 
@@ -86,8 +113,8 @@ async fn think(world: &World) {
 
 async fn log_in(world: &Arc<World>, jar: &Jar) {
     for _ in 0..10 {
-        if let Learned::Token(token, session) = send(world, &jar.caller, &Ask::LogIn).await {
-            return jar.write(world, None, Some(Held { token, session }));
+        if let Learned::Token(held) = send(world, &jar.caller, &Ask::LogIn).await {
+            return jar.write(world, None, Some(held));
         }
         world.pause(100, 3000).await;
     }
@@ -98,8 +125,8 @@ pub(crate) async fn refresh(world: &Arc<World>, jar: &Jar) -> bool {
     for _ in 0..60 {
         let Some(held) = jar.read(world) else { return false };
         match send(world, &jar.caller, &Ask::Refresh(held.token.clone())).await {
-            Learned::Token(token, session) => {
-                jar.write(world, Some(&held.token), Some(Held { token, session }));
+            Learned::Token(next) => {
+                jar.write(world, Some(&held.token), Some(next));
                 return true;
             }
             Learned::Refused(StatusCode::BAD_REQUEST, error) if error == "invalid_grant" => {
@@ -118,9 +145,18 @@ pub(crate) async fn refresh(world: &Arc<World>, jar: &Jar) -> bool {
         if !world.is_calm() && world.one_in(12, 1) {
             return false;
         }
-        world.pause(50, 2500).await;
+        wait(world).await;
     }
     false
+}
+
+/// Until it tries again: after a while, or as soon as the store is there again, like those whom a load balancer lets in
+/// when instances are well again.
+async fn wait(world: &World) {
+    match store::back_in(world).filter(|_| world.one_in(2, 1)) {
+        Some(left) => sleep(left + world.millis(0, 250)).await,
+        None => world.pause(50, 2500).await,
+    }
 }
 
 /// Revokes, perhaps while a refresh is under way; from then on it holds no token.
@@ -134,15 +170,19 @@ async fn leave(world: &Arc<World>, jar: &Arc<Jar>, held: &Held) {
         match send(world, &jar.caller, &Ask::Revoke(held.token.clone())).await {
             Learned::Done => {
                 // With more tabs the token may have been too old to end anything.
-                if jar.tabs == 1 {
+                if jar.tabs == 1 && !held.token.is_foreign() {
                     world.ledger().revoked(held.session, &held.token, world.elapsed());
                 }
                 break;
             }
-            Learned::Nothing | Learned::Token(..) | Learned::Refused(..) => world.pause(100, 3000).await,
+            Learned::Nothing | Learned::Token(_) | Learned::Refused(..) => world.pause(100, 3000).await,
         }
     }
     jar.write(world, Some(&held.token), None);
+    if let Some(pass) = held.pass.as_ref().filter(|_| world.one_in(2, 1)) {
+        world.pause(0, 20_000).await;
+        access::present(world, jar.caller.name, pass).await;
+    }
     // A page that was left open: it gets nothing any more, the ledger sees to that.
     if world.one_in(2, 1) {
         world.pause(0, 5000).await;

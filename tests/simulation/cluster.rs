@@ -1,12 +1,18 @@
 //! The instances of the layer: they start, crash and start again with nothing.
 
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::sync::Notify;
+use tokio::time::sleep;
 use tower_layer::Layer as _;
+use tower_oauth_refresh::access::Access;
+use tower_oauth_refresh::store::{Key, TieredStore};
 use tower_oauth_refresh::{Refresh, RefreshLayer};
 
+use super::access::{Ear, Resource};
 use super::broken::Broken;
+use super::plan::Guard;
 use super::store::Link;
 use super::upstream::Upstream;
 use super::world::{Seeded, Skewed, World};
@@ -18,13 +24,27 @@ pub(crate) struct Life {
     number: u32,
 }
 
+/// The store of an instance.
+type Shop = Broken<TieredStore<Link>>;
+
 #[derive(Clone)]
 pub(crate) struct Instance {
     pub(crate) life: Life,
-    pub(crate) layer: RefreshLayer<Broken<Link>>,
-    pub(crate) service: Refresh<Upstream, Broken<Link>>,
+    pub(crate) layer: RefreshLayer<Shop>,
+    pub(crate) service: Refresh<Upstream, Shop>,
+    tier: TieredStore<Link>,
+    /// Its resource server, if clients hold access tokens of the layer.
+    pub(crate) guarded: Option<Access<Resource, Shop>>,
+    pub(crate) ear: Ear,
     /// Told when it crashes: whoever waits for an answer sees the connection close.
     pub(crate) crashed: Arc<Notify>,
+}
+
+impl Instance {
+    /// How often memory told something of a key.
+    pub(crate) fn hints(&self) -> u64 {
+        self.tier.cache_stats().hits
+    }
 }
 
 pub(crate) struct Cluster(Mutex<Vec<Seat>>);
@@ -82,11 +102,16 @@ pub(crate) fn start(world: &Arc<World>) {
 
 fn begin(world: &Arc<World>, life: Life) -> Instance {
     let plan = &world.plan;
-    let store = Broken::new(world.breakage, Link::new(world, life));
+    let ear = Ear::default();
+    // The cache goes by real time, of which a run takes a few milliseconds: nothing of it is ever out of date.
+    let tier = TieredStore::builder(Link::new(world, life, ear.clone())).ttl(Duration::from_secs(24 * 3600));
+    let tier = if plan.tiered { tier } else { tier.max_bytes(0) }.build();
+    let store = Broken::new(world.breakage.filter(|breakage| plan.tiered || !breakage.is_of_tier()), tier.clone());
     let told = Arc::clone(world);
     let mut builder = RefreshLayer::builder(store)
         .clock(Skewed { world: Arc::clone(world), ahead: plan.skews[life.instance] })
         .random(Seeded(Arc::clone(world)))
+        .adopt_until(UNIX_EPOCH + Duration::from_millis(Skewed::BEGIN) + plan.adopt_until)
         .rotation_timeout(plan.rotation_timeout)
         .on_event(move |event| {
             if told.cluster.is_alive(life) {
@@ -95,9 +120,16 @@ fn begin(world: &Arc<World>, life: Life) -> Instance {
             }
         });
     builder = if plan.strict { builder.strict() } else { builder.retry_window(plan.retry_window) };
+    builder = if plan.access == Guard::None { builder } else { builder.reference_access_tokens() };
     let layer = builder.build().unwrap();
+    let guarded = match plan.access {
+        Guard::None => None,
+        Guard::Asks => Some(layer.access().cache_ttl(Duration::ZERO)),
+        Guard::Remembers => Some(layer.access().cache_ttl(Duration::from_secs(24 * 3600))),
+    };
+    let guarded = guarded.map(|guarded| guarded.build().unwrap().layer(Resource));
     let service = layer.layer(Upstream::new(world, life));
-    Instance { life, layer, service, crashed: Arc::default() }
+    Instance { life, layer, service, tier, guarded, ear, crashed: Arc::default() }
 }
 
 /// Ends that life, with everything that is under way in it, and starts another one after a while.
@@ -110,15 +142,31 @@ pub(crate) fn crash(world: &Arc<World>, life: Life) {
     instance.crashed.notify_waiters();
     let (world, down) = (Arc::clone(world), world.millis(0, 5000));
     tokio::spawn(async move {
-        tokio::time::sleep(down).await;
+        sleep(down).await;
         start(&world);
     });
+}
+
+/// Tells every instance of what has ended, or that something was lost.
+pub(crate) fn announce(world: &Arc<World>, ended: &[Key]) {
+    if world.plan.access != Guard::Remembers {
+        return;
+    }
+    for instance in world.cluster.instances() {
+        let (ended, lost) = (ended.to_vec(), world.strikes(world.plan.store_faults));
+        let delay = world.millis(0, if lost { 5000 } else { 500 });
+        tokio::spawn(async move {
+            sleep(delay).await;
+            let announcer = instance.ear.announcer();
+            if lost { announcer.lost() } else { ended.into_iter().for_each(|key| announcer.ended(key)) }
+        });
+    }
 }
 
 /// Crashes instances at moments when they make no call: while they wait for a lock, a lease or their patience.
 pub(crate) async fn crash_at_random(world: Arc<World>) {
     for _ in 0..world.plan.crashes {
-        tokio::time::sleep(world.millis(1, 20_000)).await;
+        sleep(world.millis(1, 20_000)).await;
         let instances = world.cluster.instances();
         if let Some(instance) = world.pick(&instances).filter(|_| world.strikes(200)) {
             crash(&world, instance.life);

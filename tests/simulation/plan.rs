@@ -13,6 +13,8 @@ pub(crate) struct User {
     pub(crate) secret: Option<String>,
     /// How many tabs share its token.
     pub(crate) tabs: usize,
+    /// Whether it was logged in before the layer was there.
+    pub(crate) foreign: bool,
     /// How often each of them refreshes.
     pub(crate) steps: usize,
 }
@@ -25,6 +27,32 @@ pub(crate) enum Rotates {
     Never,
 }
 
+/// When the store goes away altogether.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begins {
+    At(Duration),
+    /// Right after the authorization server has replaced so many tokens: what the last of them was replaced by cannot be
+    /// stored.
+    AfterReplacing(u32),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outage {
+    pub(crate) begins: Begins,
+    pub(crate) length: Duration,
+}
+
+/// Which access tokens clients hold, and how an instance looks at those of the layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Guard {
+    /// Those of the authorization server, at which no instance looks.
+    None,
+    /// It asks the store about each.
+    Asks,
+    /// It remembers them for a while, and hears of what ends.
+    Remembers,
+}
+
 /// Rates are out of a thousand.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -34,6 +62,11 @@ pub(crate) struct Plan {
     pub(crate) rotation_timeout: Duration,
     pub(crate) retry_window: Duration,
     pub(crate) strict: bool,
+    /// Whether every instance has a cache in front of the store.
+    pub(crate) tiered: bool,
+    pub(crate) access: Guard,
+    /// Until when sessions are taken in that were there before the layer.
+    pub(crate) adopt_until: Duration,
     /// How far the clock of each instance is ahead.
     pub(crate) skews: Vec<Duration>,
     /// Store calls that are lost, delayed, repeated or refused.
@@ -49,8 +82,7 @@ pub(crate) struct Plan {
     pub(crate) crashes: u32,
     /// Writes after which the store fails over and loses the last ones.
     pub(crate) failovers: u32,
-    /// When the store is away altogether.
-    pub(crate) outage: Option<(Duration, Duration)>,
+    pub(crate) outage: Option<Outage>,
 }
 
 impl Plan {
@@ -72,21 +104,35 @@ impl Plan {
         let secs = |range: std::ops::Range<u64>, rng: &mut StdRng| Duration::from_secs(rng.random_range(range));
         let outage = rng.random_ratio(15, 100).then(|| {
             let length = if rng.random_ratio(1, 5) { 50..90 } else { 1..20 };
-            (secs(0..120, &mut rng), secs(length, &mut rng))
+            Outage { begins: Begins::At(secs(0..120, &mut rng)), length: secs(length, &mut rng) }
         });
         let instances = [1, 2, 2, 2, 3, 4][rng.random_range(0..6)];
         let skewed = rng.random_ratio(1, 2);
         let skews = (0..instances)
             .map(|_| if skewed { rng.random_range(Duration::ZERO..=Self::SKEW) } else { Duration::ZERO })
             .collect();
-        let users = (0..if rng.random_ratio(1, 5) { 2 } else { 1 }).map(|number| user(number, &mut rng)).collect();
+        let users: Vec<_> =
+            (0..if rng.random_ratio(1, 5) { 2 } else { 1 }).map(|number| user(number, &mut rng)).collect();
+        let rotation_timeout = Duration::from_secs(if rng.random_ratio(1, 2) { 2 } else { 10 });
+        // For longer than a lease, and for less than a commit is held in the background.
+        let badly_timed = rng.random_ratio(10, 100).then(|| {
+            let lease = rotation_timeout * 2 + Duration::from_secs(5);
+            Outage { begins: Begins::AfterReplacing(rng.random_range(1..=3)), length: lease + secs(0..8, &mut rng) }
+        });
         Self {
             users,
-            thefts: if rng.random_ratio(1, 2) { rng.random_range(1..=2) } else { 0 },
+            thefts: if rng.random_ratio(2, 5) { rng.random_range(1..=2) } else { 0 },
             rotates: [Rotates::Always, Rotates::Always, Rotates::Sometimes, Rotates::Never][rng.random_range(0..4)],
-            rotation_timeout: Duration::from_secs(if rng.random_ratio(1, 2) { 2 } else { 10 }),
+            rotation_timeout,
             retry_window: Duration::from_secs(if rng.random_ratio(1, 2) { 45 } else { 60 }),
             strict: rng.random_ratio(1, 12),
+            access: match rng.random_range(0..8) {
+                0 => Guard::Remembers,
+                1 => Guard::Asks,
+                _ => Guard::None,
+            },
+            adopt_until: if rng.random_ratio(1, 8) { secs(1..400, &mut rng) } else { Duration::from_secs(1 << 30) },
+            tiered: rng.random_ratio(2, 5),
             skews,
             store_faults,
             upstream_faults,
@@ -94,13 +140,13 @@ impl Plan {
             client_faults,
             crashes,
             failovers,
-            outage,
+            outage: outage.or(badly_timed),
         }
     }
 
     /// Whether the store is away for longer than a commit is held in the background.
     pub(crate) fn long_outage(&self) -> bool {
-        self.outage.is_some_and(|(_, length)| length > Duration::from_secs(45))
+        self.outage.is_some_and(|outage| outage.length > Duration::from_secs(45))
     }
 }
 
@@ -109,6 +155,7 @@ fn user(number: usize, rng: &mut StdRng) -> User {
     User {
         client: format!("client-{number}"),
         secret: confidential.then(|| format!("secret-{number}")),
+        foreign: rng.random_ratio(1, 6),
         tabs: if rng.random_ratio(1, 3) { 2 } else { 1 },
         steps: rng.random_range(2..=4),
     }

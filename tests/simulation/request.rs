@@ -9,11 +9,14 @@ use http_body_util::{BodyExt as _, Full};
 use tokio::time::sleep;
 use tower::ServiceExt as _;
 
+use super::access::Pass;
 use super::broken;
 use super::check::Ticket;
+use super::client::Held;
 use super::cluster::Instance;
-use super::token::Token;
-use super::upstream::MARK;
+use super::plan::Guard;
+use super::token::{Token, read_access};
+use super::upstream::{MARK, PASS};
 use super::world::World;
 
 /// What is asked for.
@@ -42,8 +45,8 @@ pub(crate) struct Caller {
 pub(crate) enum Learned {
     /// No answer: it hung up, the connection broke, the answer was lost.
     Nothing,
-    /// The next token, of this session.
-    Token(Token, usize),
+    /// The next token.
+    Token(Held),
     /// A success without a token.
     Done,
     /// An error.
@@ -59,13 +62,19 @@ pub(crate) async fn send(world: &Arc<World>, caller: &Caller, ask: &Ask) -> Lear
         return Learned::Nothing;
     };
     let ticket = match ask {
+        Ask::Refresh(token) if token.is_foreign() => {
+            if caller.entitled {
+                world.ledger().present_foreign(token, world.elapsed());
+            }
+            None
+        }
         Ask::Refresh(token) if caller.named => Some(world.ledger().present(token, world.elapsed())),
         Ask::Refresh(_) | Ask::Revoke(_) | Ask::LogIn => None,
     };
     world.note(|| format!("{} asks i{}: {ask:?}", caller.name, instance.life.instance));
     let answer = answer(world, instance, request(world, caller, ask)).await;
     world.note(|| format!("{} of i{} is answered {answer:?}", caller.name, instance.life.instance));
-    let learned = judge(world, caller, ticket, answer);
+    let learned = judge(world, caller, ask, ticket, answer);
     if world.strikes(world.plan.client_faults / 2) { Learned::Nothing } else { learned }
 }
 
@@ -114,18 +123,26 @@ async fn answer(world: &World, instance: &Instance, request: Request<Full<Bytes>
     }
     // The inner service failed; a server would close the connection or answer 502.
     let response = response.ok()?;
-    let head = format!("{:?}", response.headers());
+    let head = response.headers().clone();
     let status = response.status();
     let body = response.into_body().collect().await.ok()?.to_bytes();
     let body = String::from_utf8_lossy(&body).into_owned();
-    if body.contains(MARK) || head.contains(MARK) {
+    let in_head = |mark: &str| head.values().any(|value| String::from_utf8_lossy(value.as_bytes()).contains(mark));
+    let forbidden = |mark: &str| body.contains(mark) || in_head(mark);
+    if forbidden(MARK) || (world.plan.access != Guard::None && forbidden(PASS)) {
         world.ledger().violation(format!("an upstream token was in an answer: {body}"));
     }
     Some((status, body))
 }
 
 /// Tells the ledger of an answer, and its client what it says.
-fn judge(world: &World, caller: &Caller, ticket: Option<Ticket>, answer: Option<(StatusCode, String)>) -> Learned {
+fn judge(
+    world: &World,
+    caller: &Caller,
+    ask: &Ask,
+    ticket: Option<Ticket>,
+    answer: Option<(StatusCode, String)>,
+) -> Learned {
     let now = world.elapsed();
     let mut ledger = world.ledger();
     let Some((status, body)) = answer else {
@@ -137,7 +154,14 @@ fn judge(world: &World, caller: &Caller, ticket: Option<Ticket>, answer: Option<
     let body: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
     let text = |member: &str| body[member].as_str().unwrap_or_default();
     let next = Token::parse(text("refresh_token"));
-    let session = text("access_token").split('-').nth(1).and_then(|number| number.parse().ok());
+    let session = body["session"].as_u64().and_then(|number| usize::try_from(number).ok());
+    let pass = session.zip(read_access(text("access_token"))).map(|(session, (key, grant, generation))| {
+        let left = Duration::from_secs(body["expires_in"].as_u64().unwrap_or_default());
+        Pass { text: text("access_token").to_owned(), key, grant, generation, session, until: now + left }
+    });
+    if let Some(pass) = &pass {
+        ledger.issued(pass.clone());
+    }
     if session.is_some() && !caller.entitled {
         ledger.violation(format!("somebody without the client's credentials got an answer of session {session:?}"));
     }
@@ -151,6 +175,9 @@ fn judge(world: &World, caller: &Caller, ticket: Option<Ticket>, answer: Option<
             }
         }
         (None, Some(next)) => {
+            if let Ask::Refresh(presented) = ask {
+                ledger.adopted(presented, session);
+            }
             if let Some(session) = session {
                 ledger.logged_in(session, next);
             }
@@ -161,7 +188,7 @@ fn judge(world: &World, caller: &Caller, ticket: Option<Ticket>, answer: Option<
         ledger.violation(format!("the layer could not read what it stored: {body}"));
     }
     match (next, session) {
-        (Some(next), Some(session)) => Learned::Token(next, session),
+        (Some(token), Some(session)) => Learned::Token(Held { token, session, pass }),
         _ if status.is_success() => Learned::Done,
         _ => Learned::Refused(status, text("error").to_owned()),
     }

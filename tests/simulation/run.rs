@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::access::{self, REMEMBERED};
 use super::broken::Breakage;
 use super::client::{self, Jar};
 use super::cluster;
@@ -55,7 +56,7 @@ pub(crate) fn run(seed: u64, breakage: Option<Breakage>, traced: bool) -> Outcom
 
 async fn play(world: &Arc<World>) {
     cluster::start(world);
-    let jars: Vec<_> = world.plan.users.iter().map(|user| Arc::new(Jar::new(user))).collect();
+    let jars: Vec<_> = world.plan.users.iter().map(|user| Arc::new(Jar::new(world, user))).collect();
     let mut actors = JoinSet::new();
     for (user, jar) in world.plan.users.iter().zip(&jars) {
         for tab in 0..user.tabs {
@@ -90,8 +91,13 @@ async fn aftermath(world: &Arc<World>, jars: &[Arc<Jar>]) {
         sleep(Duration::from_secs(400)).await;
         thief::last_theft(world, jars).await;
         refresh_all(world, jars).await;
+        sleep(REMEMBERED).await;
+        access::present_old(world, "thief", 4).await;
     }
     for instance in world.cluster.instances() {
+        if instance.hints() > 0 {
+            world.note(|| format!("i{} had hints", instance.life.instance));
+        }
         if timeout(Duration::from_secs(300), instance.layer.drain()).await.is_err() {
             world.ledger().violation(format!("i{} does not drain", instance.life.instance));
         }
@@ -104,5 +110,6 @@ async fn refresh_all(world: &Arc<World>, jars: &[Arc<Jar>]) {
         if !client::refresh(world, jar).await && !world.ledger().has_excuse(held.session) {
             world.ledger().violation(format!("session {} is stuck", held.session));
         }
+        client::visit(world, jar).await;
     }
 }

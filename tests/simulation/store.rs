@@ -1,6 +1,5 @@
 //! The store that all instances share, and the network between it and them.
 
-use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,172 +9,16 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tower_oauth_refresh::Timestamp;
 use tower_oauth_refresh::store::{
-    Beside, Change, Claim, Entry, Key, Lease, Name, Store, StoreError, Swap, Tag, Ttl, Version,
+    Announcements, Beside, Change, Claim, Entry, Key, Name, Store, StoreError, Swap, Tag, Ttl, Version,
 };
 
+use super::access::Ear;
 use super::cluster::{self, Life};
+use super::shelf::{ACCESS, Answer, Call, UNDER_WAY};
 use super::world::World;
 
 /// After this a call of the store has failed, whatever becomes of it there.
 const TIME_OUT: Duration = Duration::from_secs(1);
-
-#[derive(Clone, Debug)]
-enum Call {
-    Get(Key),
-    Swap(Key, Option<Version>, Change, Option<Beside>),
-    Beside(Key, Name),
-    Claim(Key, Tag, Version, Duration),
-}
-
-#[derive(Debug)]
-enum Answer {
-    Entry(Option<Entry>),
-    Swap(Swap),
-    Beside(Option<Bytes>),
-    Claim(Option<Claim>),
-}
-
-/// What happened to an entry, for the ledger.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Effect {
-    /// It has another tag now: a grant has begun, or was rotated.
-    Committed(Key, Tag),
-    /// It is gone: its grant has ended.
-    Removed(Key),
-    /// A lease that had run out was taken by another request.
-    TakenOver(Key),
-}
-
-#[derive(Clone, Debug)]
-struct Slot {
-    entry: Entry,
-    end: Timestamp,
-    besides: BTreeMap<Name, (Bytes, Timestamp)>,
-}
-
-/// What the store holds, by the letter of `Store`.
-#[derive(Debug, Default)]
-pub(crate) struct Shelf {
-    slots: BTreeMap<Key, Slot>,
-    /// What was there before each write, for a replica that has not seen it.
-    journal: Vec<(Timestamp, Key, Option<Slot>)>,
-    /// How far the clock of the store is ahead.
-    ahead: Duration,
-}
-
-impl Shelf {
-    fn now(&self, elapsed: Duration) -> Timestamp {
-        Timestamp::from_millis(1_700_000_000_000).saturating_add(elapsed + self.ahead)
-    }
-
-    fn serve(&mut self, call: &Call, now: Timestamp) -> (Answer, Option<Effect>) {
-        match call {
-            Call::Get(key) => (Answer::Entry(self.live(key, now).map(|slot| slot.entry.clone())), None),
-            Call::Beside(key, name) => {
-                let found = self.live(key, now).and_then(|slot| slot.besides.get(name));
-                (Answer::Beside(found.filter(|(_, end)| *end > now).map(|(value, _)| value.clone())), None)
-            }
-            Call::Claim(key, tag, version, lease) => {
-                let (claim, effect) = self.claim(key, tag, *version, *lease, now);
-                (Answer::Claim(claim), effect)
-            }
-            Call::Swap(key, expected, change, also) => {
-                let (swap, effect) = self.swap(key, *expected, change, also.as_ref(), now);
-                (Answer::Swap(swap), effect)
-            }
-        }
-    }
-
-    fn live(&self, key: &Key, now: Timestamp) -> Option<&Slot> {
-        self.slots.get(key).filter(|slot| slot.end > now)
-    }
-
-    fn write(&mut self, key: Key, slot: Option<Slot>, now: Timestamp) {
-        let old = match slot {
-            Some(slot) => self.slots.insert(key, slot),
-            None => self.slots.remove(&key),
-        };
-        self.journal.push((now, key, old));
-    }
-
-    fn claim(
-        &mut self,
-        key: &Key,
-        tag: &Tag,
-        version: Version,
-        lease: Duration,
-        now: Timestamp,
-    ) -> (Option<Claim>, Option<Effect>) {
-        let Some(slot) = self.live(key, now) else { return (None, None) };
-        let entry = slot.entry.clone();
-        let held = entry.lease.map(|end| end.saturating_since(now)).filter(|left| !left.is_zero());
-        let outcome = match held {
-            _ if entry.version == version => Lease::Taken,
-            held if entry.tag != *tag => Lease::OtherTag(held),
-            Some(left) => Lease::Held(left),
-            None => {
-                let ran_out = entry.lease.is_some().then_some(Effect::TakenOver(*key));
-                let entry = Entry::new(version, *tag, entry.value).with_lease(Some(now.saturating_add(lease)));
-                let slot = Slot { entry: entry.clone(), ..slot.clone() };
-                self.write(*key, Some(slot), now);
-                return (Some(Claim::new(Lease::Taken, entry).taking_over(ran_out.is_some())), ran_out);
-            }
-        };
-        (Some(Claim::new(outcome, entry)), None)
-    }
-
-    fn swap(
-        &mut self,
-        key: &Key,
-        expected: Option<Version>,
-        change: &Change,
-        also: Option<&Beside>,
-        now: Timestamp,
-    ) -> (Swap, Option<Effect>) {
-        let current = self.live(key, now);
-        let found = current.map(|slot| slot.entry.clone());
-        let (entry, ttl) = match (&found, change) {
-            (None, Change::Remove) => return (Swap::Swapped, None),
-            (Some(found), Change::Put { entry, .. }) if found.version == entry.version => return (Swap::Swapped, None),
-            _ if found.as_ref().map(|found| found.version) != expected => return (Swap::Conflict(found), None),
-            (Some(_), Change::Remove) => {
-                self.write(*key, None, now);
-                return (Swap::Swapped, Some(Effect::Removed(*key)));
-            }
-            (_, Change::Put { entry, ttl }) => (entry.clone(), *ttl),
-        };
-        let end = match (ttl, current) {
-            (Ttl::After(ttl), _) => now.saturating_add(ttl),
-            (Ttl::Keep, Some(slot)) => slot.end,
-            (Ttl::Keep, None) => return (Swap::Conflict(None), None),
-        };
-        let mut besides = current.map(|slot| slot.besides.clone()).unwrap_or_default();
-        besides.retain(|_, (_, end)| *end > now);
-        if let Some(Beside { name, value, ttl, .. }) = also {
-            besides.insert(*name, (value.clone(), now.saturating_add(*ttl)));
-        }
-        let tag = entry.tag;
-        self.write(*key, Some(Slot { entry, end, besides }), now);
-        let committed = found.is_none_or(|found| found.tag != tag);
-        (Swap::Swapped, committed.then_some(Effect::Committed(*key, tag)))
-    }
-
-    /// A replica takes over that has not seen the last writes; its clock is another. Of which entries, and the tag that
-    /// each has now.
-    fn fail_over(&mut self, writes: usize, since: Timestamp, ahead: Duration) -> Vec<(Key, Option<Tag>)> {
-        let mut keys = Vec::new();
-        for _ in 0..writes {
-            let Some((_, key, old)) = self.journal.pop_if(|(at, ..)| *at >= since) else { break };
-            match old {
-                Some(slot) => self.slots.insert(key, slot),
-                None => self.slots.remove(&key),
-            };
-            keys.push(key);
-        }
-        self.ahead = ahead;
-        keys.into_iter().map(|key| (key, self.slots.get(&key).map(|slot| slot.entry.tag))).collect()
-    }
-}
 
 /// What becomes of a call on its way.
 #[derive(Debug)]
@@ -258,10 +101,14 @@ impl Journey {
     }
 }
 
+/// How long the store will yet be away, if it is.
+pub(crate) fn back_in(world: &World) -> Option<Duration> {
+    if world.is_calm() { None } else { world.shelf().back_in(world.elapsed()) }
+}
+
 /// The store sees the call; `None` if it is away.
 fn arrive(world: &Arc<World>, life: Life, call: &Call) -> Option<Answer> {
-    let away = world.plan.outage.is_some_and(|(begin, length)| (begin..begin + length).contains(&world.elapsed()));
-    if away && !world.is_calm() {
+    if back_in(world).is_some() {
         return None;
     }
     let (served, effect) = {
@@ -301,19 +148,21 @@ fn fail_over(world: &World) {
 pub(crate) struct Link {
     world: Arc<World>,
     life: Life,
+    ear: Ear,
 }
 
 impl Link {
-    pub(crate) fn new(world: &Arc<World>, life: Life) -> Self {
-        Self { world: Arc::clone(world), life }
+    pub(crate) fn new(world: &Arc<World>, life: Life, ear: Ear) -> Self {
+        Self { world: Arc::clone(world), life, ear }
     }
 
     async fn call(&self, call: Call) -> Result<Answer, StoreError> {
-        let Self { world, life } = self;
+        let Self { world, life, .. } = self;
         if !world.cluster.is_alive(*life) {
             return pending().await;
         }
-        let commits = matches!(call, Call::Swap(_, Some(_), Change::Put { ttl: Ttl::After(_), .. }, _));
+        let commits = matches!(&call, Call::Swap(_, _, Change::Put { entry, ttl: Ttl::After(_) }, _)
+            if ![UNDER_WAY, ACCESS].contains(&entry.tag));
         let key = match call {
             Call::Get(key) | Call::Swap(key, ..) | Call::Beside(key, _) | Call::Claim(key, ..) => key,
         };
@@ -375,6 +224,15 @@ impl Store for Link {
             Answer::Claim(claim) => Ok(claim),
             other => unreachable!("{other:?}"),
         }
+    }
+
+    async fn announce(&self, ended: &[Key]) -> Result<(), StoreError> {
+        cluster::announce(&self.world, ended);
+        Ok(())
+    }
+
+    fn announcements(&self) -> Option<Announcements> {
+        Some(self.ear.announcer().subscribe())
     }
 
     fn now(&self) -> Timestamp {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::access;
 use super::client::Jar;
 use super::request::{Ask, Caller, Learned, send};
 use super::token::Token;
@@ -53,14 +54,15 @@ pub(crate) async fn theft(world: Arc<World>, jars: Vec<Arc<Jar>>) {
         }
         let forged = if world.one_in(8, 1) { token.forged() } else { None };
         let presented = forged.unwrap_or_else(|| token.clone());
-        if let Learned::Token(next, _) = send(&world, &caller, &Ask::Refresh(presented)).await {
-            token = next;
+        if let Learned::Token(next) = send(&world, &caller, &Ask::Refresh(presented)).await {
+            token = next.token;
         }
         match world.below(3) {
             0 => world.pause(0, 2000).await,
             1 => world.pause(2000, 30_000).await,
             _ => world.pause(60_000, 200_000).await,
         }
+        access::present_old(&world, "thief", 1).await;
     }
 }
 

@@ -17,15 +17,22 @@ use tower_oauth_refresh::RequestBody;
 
 use super::broken;
 use super::cluster::{self, Life};
-use super::plan::Rotates;
+use super::plan::{Begins, Outage, Rotates};
 use super::world::World;
 
 /// In every refresh token of this server, and in nothing that a client may see.
 pub(crate) const MARK: &str = "UPSTREAM";
 
+/// In every access token of this server.
+pub(crate) const PASS: &str = "PASS";
+
 /// What the server knows of its sessions, by number.
 #[derive(Debug, Default)]
-pub(crate) struct Sessions(Vec<Session>);
+pub(crate) struct Sessions {
+    all: Vec<Session>,
+    /// How many tokens were replaced.
+    replaced: u32,
+}
 
 #[derive(Debug)]
 struct Session {
@@ -64,19 +71,28 @@ struct Refreshed {
 impl Sessions {
     fn log_in(&mut self, form: &Form) -> Served {
         let client = form.get("client_id").unwrap_or_default().to_owned();
-        let secret = form.get("client_secret").map(str::to_owned);
-        let session = self.0.len();
-        self.0.push(Session { client, secret, generation: 0, answers: 0, alive: true, asking: Vec::new() });
+        let session = self.begin(client, form.get("client_secret").map(str::to_owned));
         (StatusCode::OK, self.answer(session, true))
     }
 
+    /// A session that begins; its first token is that of [`Sessions::first`].
+    pub(crate) fn begin(&mut self, client: String, secret: Option<String>) -> usize {
+        self.all.push(Session { client, secret, generation: 0, answers: 0, alive: true, asking: Vec::new() });
+        self.all.len() - 1
+    }
+
+    pub(crate) fn first(session: usize) -> String {
+        format!("{MARK}-{session}-0")
+    }
+
     fn answer(&mut self, number: usize, with_token: bool) -> String {
-        let session = &mut self.0[number];
+        let session = &mut self.all[number];
         let (count, generation) = (session.answers, session.generation);
         session.answers += 1;
         let token = format!(r#","refresh_token":"{MARK}-{number}-{generation}""#);
         let token = if with_token { token.as_str() } else { "" };
-        format!(r#"{{"access_token":"access-{number}-{count}","token_type":"Bearer","expires_in":3600{token}}}"#)
+        let access = format!(r#""access_token":"{PASS}-{number}-{count}","session":{number}"#);
+        format!(r#"{{{access},"token_type":"Bearer","expires_in":3600{token}}}"#)
     }
 
     /// The session and the generation of a token, and whether this client may use it.
@@ -85,7 +101,7 @@ impl Sessions {
         let numbers = token.strip_prefix(MARK).and_then(|rest| rest.strip_prefix('-')?.split_once('-'));
         let (number, generation) = numbers.ok_or_else(dead)?;
         let (Ok(number), Ok(generation)) = (number.parse::<usize>(), generation.parse()) else { return Err(dead()) };
-        let session = self.0.get(number).ok_or_else(dead)?;
+        let session = self.all.get(number).ok_or_else(dead)?;
         if form.get("client_id") != Some(&session.client) || form.get("client_secret") != session.secret.as_deref() {
             return Err(refused(StatusCode::UNAUTHORIZED, "invalid_client"));
         }
@@ -99,7 +115,7 @@ fn serve(world: &World, life: Life, path: &str, form: &Form) -> (Served, Option<
     if path == "/revoke" {
         return match sessions.find(form.get("token").unwrap_or_default(), form) {
             Ok((number, _)) => {
-                sessions.0[number].alive = false;
+                sessions.all[number].alive = false;
                 ((StatusCode::OK, String::new()), None)
             }
             Err(refused) if refused.0 == StatusCode::UNAUTHORIZED => (refused, None),
@@ -113,7 +129,7 @@ fn serve(world: &World, life: Life, path: &str, form: &Form) -> (Served, Option<
         Ok(found) => found,
         Err(refused) => return (refused, None),
     };
-    let session = &mut sessions.0[number];
+    let session = &mut sessions.all[number];
     if !session.alive {
         return (refused(StatusCode::BAD_REQUEST, "invalid_grant"), None);
     }
@@ -133,6 +149,13 @@ fn serve(world: &World, life: Life, path: &str, form: &Form) -> (Served, Option<
     if replaced {
         session.generation += 1;
         session.asking.clear();
+        sessions.replaced += 1;
+        if let Some(Outage { begins: Begins::AfterReplacing(count), length }) = world.plan.outage
+            && sessions.replaced == count
+        {
+            world.note(|| "the store goes away".into());
+            world.shelf().go_away(world.elapsed(), length);
+        }
         world.ledger().replaced(number, life, world.cluster.is_alive(life));
     } else {
         session.asking.push(life);
@@ -220,7 +243,7 @@ impl Journey {
         }
         sleep(self.back).await;
         if let Some(Refreshed { session, .. }) = refreshed {
-            world.sessions().0[session].asking.retain(|other| *other != life);
+            world.sessions().all[session].asking.retain(|other| *other != life);
         }
         let _ = answer.send(match self.fault {
             Some(Fault::Lost) => broken(),

@@ -13,8 +13,8 @@ use tower_oauth_refresh::{Clock, RandomUnavailable, SecureRandom, Timestamp};
 use super::broken::Breakage;
 use super::check::Ledger;
 use super::cluster::Cluster;
-use super::plan::Plan;
-use super::store::Shelf;
+use super::plan::{Begins, Outage, Plan};
+use super::shelf::Shelf;
 use super::upstream::Sessions;
 
 pub(crate) struct World {
@@ -36,9 +36,13 @@ impl World {
     /// To be made inside of the runtime of the run, for its clock.
     pub(crate) fn new(seed: u64, breakage: Option<Breakage>, traced: bool) -> Arc<Self> {
         let plan = Plan::new(seed);
+        let mut shelf = Shelf::default();
+        if let Some(Outage { begins: Begins::At(from), length }) = plan.outage {
+            shelf.go_away(from, length);
+        }
         let world = Self {
             cluster: Cluster::new(plan.skews.len()),
-            shelf: Mutex::default(),
+            shelf: Mutex::new(shelf),
             sessions: Mutex::default(),
             ledger: Mutex::new(Ledger::new(&plan)),
             rng: Mutex::new(StdRng::seed_from_u64(seed)),
@@ -132,9 +136,14 @@ pub(crate) struct Skewed {
     pub(crate) ahead: Duration,
 }
 
+impl Skewed {
+    /// When every run begins, by a clock that is right, in milliseconds since 1970.
+    pub(crate) const BEGIN: u64 = 1_800_000_000_000;
+}
+
 impl Clock for Skewed {
     fn now(&self) -> Timestamp {
-        Timestamp::from_millis(1_800_000_000_000).saturating_add(self.world.elapsed()).saturating_add(self.ahead)
+        Timestamp::from_millis(Self::BEGIN).saturating_add(self.world.elapsed()).saturating_add(self.ahead)
     }
 }
 

@@ -1,0 +1,58 @@
+//! What is promised to those who were logged in before the layer was there.
+
+use std::time::Duration;
+
+use super::{Excuse, Ledger};
+use crate::simulation::plan::Plan;
+use crate::simulation::token::Token;
+
+/// When the tokens from before the layer are taken in, and for how long an answer to one of them is there.
+#[derive(Debug)]
+pub(super) struct Terms {
+    until: Duration,
+    window: Duration,
+    /// How long before it takes effect a request may have been sent, and how far its clock may be off.
+    slack: Duration,
+}
+
+impl Terms {
+    pub(super) fn new(plan: &Plan) -> Self {
+        Self {
+            until: plan.adopt_until,
+            window: if plan.strict { Duration::ZERO } else { plan.retry_window },
+            slack: plan.rotation_timeout + Duration::from_secs(8),
+        }
+    }
+}
+
+impl Ledger {
+    /// A session of the upstream was there before the layer, and its client holds this token.
+    pub(crate) fn began_before(&mut self, session: usize, token: &Token) {
+        self.sessions.entry(session).or_default();
+        let line = self.lines.entry(token.key).or_default();
+        line.session = Some(session);
+        line.tokens.push(token.clone());
+    }
+
+    /// A token from before the layer is about to be presented by its client, or by somebody with all that it takes.
+    pub(crate) fn present_foreign(&mut self, token: &Token, now: Duration) {
+        let Terms { until, window, slack } = self.adoption;
+        let Some(line) = self.lines.get_mut(&token.key) else { return };
+        let again = line.begun > 0;
+        line.begun += 1;
+        let excuse = match line.adopted {
+            Some(at) if now + slack >= at + window => Excuse::AdoptedBefore,
+            None if self.strict && again => Excuse::AdoptedBefore,
+            None if now + slack + Plan::SKEW >= until => Excuse::AdoptedTooLate,
+            Some(_) | None => return,
+        };
+        self.excuse_line(&token.key, excuse);
+    }
+
+    /// Such a token was answered, with an access token of that session.
+    pub(crate) fn adopted(&mut self, presented: &Token, session: Option<usize>) {
+        if self.session(presented) != session {
+            self.violation(format!("an adoption got the answer of another session: {session:?}"));
+        }
+    }
+}

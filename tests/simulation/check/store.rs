@@ -1,0 +1,107 @@
+//! What the store and the instances tell.
+
+use std::time::Duration;
+
+use tower_oauth_refresh::store::{Key, Tag};
+use tower_oauth_refresh::{Event, EventKind, GrantName};
+
+use super::{Excuse, Ledger, access};
+use crate::simulation::cluster::Life;
+use crate::simulation::shelf::Effect;
+
+impl Ledger {
+    pub(crate) fn stored(&mut self, effect: Effect, life: Life, now: Duration) {
+        match effect {
+            Effect::Committed(key, tag) => {
+                let line = self.lines.entry(key).or_default();
+                line.order.push(tag);
+                line.undone.retain(|(undone, _)| *undone != tag);
+                line.touched = now;
+                let session = line.session.and_then(|number| self.sessions.get_mut(&number));
+                if let Some(session) = session {
+                    session.pending.retain(|(pending, _)| *pending != life);
+                }
+            }
+            Effect::Adopted(key) => {
+                let line = self.lines.entry(key).or_default();
+                line.adopted = Some(now);
+                let session = line.session.and_then(|number| self.sessions.get_mut(&number));
+                if let Some(session) = session {
+                    session.pending.retain(|(pending, _)| *pending != life);
+                }
+            }
+            Effect::Minted(key) => {
+                self.minted.insert(key);
+            }
+            Effect::Removed(key) => self.lines.entry(key).or_default().removed = true,
+            Effect::TakenOver(key) => {
+                let Some(number) = self.lines.get(&key).and_then(|line| line.session) else { return };
+                let session = self.sessions.entry(number).or_default();
+                session.pending.iter_mut().for_each(|(_, failed)| *failed = Some(0));
+            }
+        }
+    }
+
+    /// The store could not say that it took a write of this life. Of a grant that begins nobody knows the session.
+    pub(crate) fn commit_failed(&mut self, key: &Key, life: Life) {
+        let known = self.lines.get(key).and_then(|line| line.session);
+        for (number, session) in &mut self.sessions {
+            if known.is_some_and(|known| known != *number) {
+                continue;
+            }
+            for (_, failed) in session.pending.iter_mut().filter(|(pending, _)| *pending == life) {
+                *failed = failed.map(|failed| failed + 1);
+                // One attempt may have been under way before; a third could come too late.
+                if failed.is_some_and(|failed| failed >= 2) && !session.excuses.contains(&Excuse::LeaseRanOut) {
+                    session.excuses.push(Excuse::LeaseRanOut);
+                }
+            }
+        }
+    }
+
+    /// The store has lost writes of a grant whose tag is now this one.
+    pub(crate) fn rolled_back(&mut self, key: &Key, tag: Option<Tag>, now: Duration) {
+        self.excuse_line(key, Excuse::RolledBack);
+        self.lost.insert(*key);
+        if !self.lines.contains_key(key) {
+            return;
+        }
+        let line = self.lines.entry(*key).or_default();
+        let kept = tag.and_then(|tag| line.place(&tag)).map_or(0, |place| place + 1);
+        line.undone.extend(line.order.drain(kept..).map(|tag| (tag, now)));
+        line.uses.clear();
+        line.dead = None;
+    }
+
+    pub(crate) fn crashed(&mut self, life: Life) {
+        for session in self.sessions.values_mut() {
+            if session.pending.iter().any(|(pending, _)| *pending == life) {
+                session.pending.retain(|(pending, _)| *pending != life);
+                session.excuses.push(Excuse::Crashed);
+            }
+        }
+    }
+
+    pub(crate) fn told(&mut self, event: &Event, now: Duration) {
+        self.complete.extend(access::minted(event));
+        let why = match event.kind {
+            EventKind::ReuseDetected => "a token was reused",
+            EventKind::Revoked => "it was revoked",
+            EventKind::UpstreamRejected => "the upstream rejected it",
+            EventKind::CommitLost => "",
+            _ => return,
+        };
+        let Some(name) = event.grant else { return };
+        let line = self.lines.iter_mut().find(|(key, _)| GrantName::from(*key) == name);
+        let Some((key, line)) = line else { return };
+        let key = *key;
+        if event.kind == EventKind::CommitLost {
+            line.commit_lost = true;
+            if self.long_outage {
+                self.excuse_line(&key, Excuse::StoreAway);
+            }
+        } else {
+            line.dead.get_or_insert((now, why));
+        }
+    }
+}

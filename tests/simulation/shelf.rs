@@ -1,0 +1,194 @@
+//! What the store holds.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tower_oauth_refresh::Timestamp;
+use tower_oauth_refresh::store::{Beside, Change, Claim, Entry, Key, Lease, Name, Swap, Tag, Ttl, Version};
+
+#[derive(Clone, Debug)]
+pub(crate) enum Call {
+    Get(Key),
+    Swap(Key, Option<Version>, Change, Option<Beside>),
+    Beside(Key, Name),
+    Claim(Key, Tag, Version, Duration),
+}
+
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Entry(Option<Entry>),
+    Swap(Swap),
+    Beside(Option<Bytes>),
+    Claim(Option<Claim>),
+}
+
+/// What happened to an entry, for the ledger.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Effect {
+    /// It has another tag now: a grant has begun, or was rotated.
+    Committed(Key, Tag),
+    /// The answer to a token from before the layer was stored.
+    Adopted(Key),
+    /// An access token was stored.
+    Minted(Key),
+    /// It is gone: its grant has ended.
+    Removed(Key),
+    /// A lease that had run out was taken by another request.
+    TakenOver(Key),
+}
+
+/// Tags of entries that are no grants: of an adoption that is under way, and of one that is done.
+pub(crate) const UNDER_WAY: Tag = Tag::new([0; 32]);
+const DONE: Tag = Tag::new([1; 32]);
+/// That of every access token.
+pub(crate) const ACCESS: Tag = Tag::new([2; 32]);
+
+#[derive(Clone, Debug)]
+struct Slot {
+    entry: Entry,
+    end: Timestamp,
+    besides: BTreeMap<Name, (Bytes, Timestamp)>,
+}
+
+/// What the store holds, by the letter of `Store`.
+#[derive(Debug, Default)]
+pub(crate) struct Shelf {
+    slots: BTreeMap<Key, Slot>,
+    /// What was there before each write, for a replica that has not seen it.
+    journal: Vec<(Timestamp, Key, Option<Slot>)>,
+    /// How far the clock of the store is ahead.
+    ahead: Duration,
+    /// When it is away.
+    away: Option<Range<Duration>>,
+}
+
+impl Shelf {
+    /// Nobody reaches it from then on, for so long.
+    pub(crate) fn go_away(&mut self, from: Duration, length: Duration) {
+        self.away = Some(from..from + length);
+    }
+
+    /// How long it will yet be away, if it is.
+    pub(crate) fn back_in(&self, elapsed: Duration) -> Option<Duration> {
+        self.away.as_ref().filter(|away| away.contains(&elapsed)).map(|away| away.end - elapsed)
+    }
+
+    pub(crate) fn now(&self, elapsed: Duration) -> Timestamp {
+        Timestamp::from_millis(1_700_000_000_000).saturating_add(elapsed + self.ahead)
+    }
+
+    pub(crate) fn serve(&mut self, call: &Call, now: Timestamp) -> (Answer, Option<Effect>) {
+        match call {
+            Call::Get(key) => (Answer::Entry(self.live(key, now).map(|slot| slot.entry.clone())), None),
+            Call::Beside(key, name) => {
+                let found = self.live(key, now).and_then(|slot| slot.besides.get(name));
+                (Answer::Beside(found.filter(|(_, end)| *end > now).map(|(value, _)| value.clone())), None)
+            }
+            Call::Claim(key, tag, version, lease) => {
+                let (claim, effect) = self.claim(key, tag, *version, *lease, now);
+                (Answer::Claim(claim), effect)
+            }
+            Call::Swap(key, expected, change, also) => {
+                let (swap, effect) = self.swap(key, *expected, change, also.as_ref(), now);
+                (Answer::Swap(swap), effect)
+            }
+        }
+    }
+
+    fn live(&self, key: &Key, now: Timestamp) -> Option<&Slot> {
+        self.slots.get(key).filter(|slot| slot.end > now)
+    }
+
+    fn write(&mut self, key: Key, slot: Option<Slot>, now: Timestamp) {
+        let old = match slot {
+            Some(slot) => self.slots.insert(key, slot),
+            None => self.slots.remove(&key),
+        };
+        self.journal.push((now, key, old));
+    }
+
+    fn claim(
+        &mut self,
+        key: &Key,
+        tag: &Tag,
+        version: Version,
+        lease: Duration,
+        now: Timestamp,
+    ) -> (Option<Claim>, Option<Effect>) {
+        let Some(slot) = self.live(key, now) else { return (None, None) };
+        let entry = slot.entry.clone();
+        let held = entry.lease.map(|end| end.saturating_since(now)).filter(|left| !left.is_zero());
+        let outcome = match held {
+            _ if entry.version == version => Lease::Taken,
+            held if entry.tag != *tag => Lease::OtherTag(held),
+            Some(left) => Lease::Held(left),
+            None => {
+                let ran_out = entry.lease.is_some().then_some(Effect::TakenOver(*key));
+                let entry = Entry::new(version, *tag, entry.value).with_lease(Some(now.saturating_add(lease)));
+                let slot = Slot { entry: entry.clone(), ..slot.clone() };
+                self.write(*key, Some(slot), now);
+                return (Some(Claim::new(Lease::Taken, entry).taking_over(ran_out.is_some())), ran_out);
+            }
+        };
+        (Some(Claim::new(outcome, entry)), None)
+    }
+
+    fn swap(
+        &mut self,
+        key: &Key,
+        expected: Option<Version>,
+        change: &Change,
+        also: Option<&Beside>,
+        now: Timestamp,
+    ) -> (Swap, Option<Effect>) {
+        let current = self.live(key, now);
+        let found = current.map(|slot| slot.entry.clone());
+        let (entry, ttl) = match (&found, change) {
+            (None, Change::Remove) => return (Swap::Swapped, None),
+            (Some(found), Change::Put { entry, .. }) if found.version == entry.version => return (Swap::Swapped, None),
+            _ if found.as_ref().map(|found| found.version) != expected => return (Swap::Conflict(found), None),
+            (Some(found), Change::Remove) => {
+                self.write(*key, None, now);
+                return (Swap::Swapped, (![UNDER_WAY, ACCESS].contains(&found.tag)).then_some(Effect::Removed(*key)));
+            }
+            (_, Change::Put { entry, ttl }) => (entry.clone(), *ttl),
+        };
+        let end = match (ttl, current) {
+            (Ttl::After(ttl), _) => now.saturating_add(ttl),
+            (Ttl::Keep, Some(slot)) => slot.end,
+            (Ttl::Keep, None) => return (Swap::Conflict(None), None),
+        };
+        let mut besides = current.map(|slot| slot.besides.clone()).unwrap_or_default();
+        besides.retain(|_, (_, end)| *end > now);
+        if let Some(Beside { name, value, ttl, .. }) = also {
+            besides.insert(*name, (value.clone(), now.saturating_add(*ttl)));
+        }
+        let tag = entry.tag;
+        self.write(*key, Some(Slot { entry, end, besides }), now);
+        let effect = match tag {
+            tag if tag == UNDER_WAY => None,
+            tag if tag == ACCESS => Some(Effect::Minted(*key)),
+            tag if tag == DONE => Some(Effect::Adopted(*key)),
+            tag => found.is_none_or(|found| found.tag != tag).then_some(Effect::Committed(*key, tag)),
+        };
+        (Swap::Swapped, effect)
+    }
+
+    /// A replica takes over that has not seen the last writes; its clock is another. Of which entries, and the tag that
+    /// each has now.
+    pub(crate) fn fail_over(&mut self, writes: usize, since: Timestamp, ahead: Duration) -> Vec<(Key, Option<Tag>)> {
+        let mut keys = Vec::new();
+        for _ in 0..writes {
+            let Some((_, key, old)) = self.journal.pop_if(|(at, ..)| *at >= since) else { break };
+            match old {
+                Some(slot) => self.slots.insert(key, slot),
+                None => self.slots.remove(&key),
+            };
+            keys.push(key);
+        }
+        self.ahead = ahead;
+        keys.into_iter().map(|key| (key, self.slots.get(&key).map(|slot| slot.entry.tag))).collect()
+    }
+}
