@@ -120,7 +120,7 @@ mod token;
 mod upstream;
 
 #[cfg(feature = "tiered")]
-pub use self::access::{AccessError, AccessGrant, AccessLayer, AccessLayerBuilder};
+pub use self::access::{AccessError, AccessGrant, AccessGrantBuilder, AccessLayer, AccessLayerBuilder};
 pub use self::body::{RequestBody, ResponseBody};
 pub use self::client::{ClientId, InvalidClientId};
 pub use self::clock::{Clock, SystemClock, Timestamp};
