@@ -52,7 +52,11 @@ mod tests {
 
     impl SecureRandom for Sevens {
         fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomUnavailable> {
-            if bytes.is_empty() { Err(RandomUnavailable::new("nothing to fill")) } else { Ok(bytes.fill(7)) }
+            if bytes.is_empty() {
+                return Err(RandomUnavailable::new("nothing to fill"));
+            }
+            bytes.fill(7);
+            Ok(())
         }
     }
 
