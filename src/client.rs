@@ -1,6 +1,7 @@
 //! Who the client is.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -37,6 +38,28 @@ impl TryFrom<&str> for ClientId {
             return Err(InvalidClientId);
         }
         Ok(Self(id.into()))
+    }
+}
+
+impl TryFrom<String> for ClientId {
+    type Error = InvalidClientId;
+
+    fn try_from(id: String) -> Result<Self, InvalidClientId> {
+        id.as_str().try_into()
+    }
+}
+
+impl FromStr for ClientId {
+    type Err = InvalidClientId;
+
+    fn from_str(id: &str) -> Result<Self, InvalidClientId> {
+        id.try_into()
+    }
+}
+
+impl AsRef<str> for ClientId {
+    fn as_ref(&self) -> &str {
+        self.as_str()
     }
 }
 

@@ -41,6 +41,20 @@ impl From<SystemTime> for Timestamp {
     }
 }
 
+impl From<Timestamp> for SystemTime {
+    /// What is past the last time that the operating system knows (Windows: in the year 30828) becomes that one.
+    fn from(time: Timestamp) -> Self {
+        saturating_add(UNIX_EPOCH, time.0)
+    }
+}
+
+/// `time` plus `millis`, or the last whole millisecond from `time` on that can be told.
+fn saturating_add(time: SystemTime, millis: u64) -> SystemTime {
+    let bits = || (0..u64::BITS).rev().map(|bit| Duration::from_millis(1 << bit));
+    let sum = time.checked_add(Duration::from_millis(millis));
+    sum.unwrap_or_else(|| bits().fold(time, |time, bit| time.checked_add(bit).unwrap_or(time)))
+}
+
 impl fmt::Debug for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}ms", self.0)
@@ -69,5 +83,35 @@ impl Clock for SystemClock {
 impl<C: Clock + ?Sized> Clock for std::sync::Arc<C> {
     fn now(&self) -> Timestamp {
         (**self).now()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timestamp_becomes_the_time_that_it_came_from() {
+        let now = SystemTime::now();
+        assert!(now.duration_since(Timestamp::from(now).into()).is_ok_and(|cut| cut < Duration::from_millis(1)));
+        for millis in [0, 1, 999, 1_800_000_000_123, 1 << 48, (1 << 48) + 1] {
+            let time = SystemTime::from(Timestamp::from_millis(millis));
+            assert_eq!(time.duration_since(UNIX_EPOCH).unwrap(), Duration::from_millis(millis));
+            assert_eq!(Timestamp::from(time), Timestamp::from_millis(millis));
+        }
+    }
+
+    #[test]
+    fn no_timestamp_is_too_late_for_a_system_time() {
+        let times = [1 << 48, 1 << 60, u64::MAX - 1, u64::MAX].map(|millis| SystemTime::from(Timestamp(millis)));
+        assert!(times.is_sorted(), "{times:?}");
+
+        let mut last = UNIX_EPOCH;
+        while let Some(later) = last.checked_add(Duration::from_millis(u64::MAX)) {
+            last = later;
+        }
+        let last = saturating_add(last, u64::MAX);
+        assert_eq!(last.checked_add(Duration::from_millis(1)), None, "a millisecond later could be told");
+        assert_eq!(saturating_add(last, 1), last);
     }
 }

@@ -120,7 +120,7 @@ mod token;
 mod upstream;
 
 #[cfg(feature = "tiered")]
-pub use self::access::{AccessError, AccessGrant, AccessLayer, AccessLayerBuilder};
+pub use self::access::{AccessError, AccessGrant, AccessGrantBuilder, AccessLayer, AccessLayerBuilder};
 pub use self::body::{RequestBody, ResponseBody};
 pub use self::client::{ClientId, InvalidClientId};
 pub use self::clock::{Clock, SystemClock, Timestamp};
@@ -135,11 +135,11 @@ pub use self::service::Refresh;
 pub use self::store::MemoryStore;
 #[cfg(feature = "tiered")]
 pub use self::store::TieredStore;
+pub use self::store::{BoxStore, Store, StoreError};
 #[cfg(feature = "redb")]
 pub use self::store::{RedbOpenError, RedbStore, RedbStoreBuilder};
 #[cfg(feature = "redis")]
 pub use self::store::{RedisConnectError, RedisStore, RedisStoreBuilder, RedisUrlError};
-pub use self::store::{Store, StoreError};
 
 /// The code of the README, compiled and run.
 #[cfg(all(doctest, feature = "memory", feature = "tiered", feature = "redis"))]

@@ -2,8 +2,10 @@
 
 mod support;
 
+use std::error::Error as _;
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use redb::{Database, TableDefinition};
 use support::redb::{FORMAT, GRANTS, HOUR, TAG, TestFile, beside, entry, key, put, put_with, version};
@@ -71,6 +73,57 @@ async fn what_is_no_database_of_ours_is_refused_and_left_alone() {
     assert!(matches!(error, RedbOpenError::Io(_)), "{error:?}");
     fs::write(file.path(), "").unwrap();
     assert_eq!(put(&file.open(), &key(1), None, 1, Ttl::After(HOUR)).await, Swap::Swapped, "an empty file");
+}
+
+#[test]
+fn an_error_keeps_its_cause_and_can_be_cloned() {
+    let in_use = TestFile::new();
+    let held = in_use.open();
+    let text = TestFile::new();
+    fs::write(text.path(), "grants ".repeat(10_000)).unwrap();
+    let directory = TestFile::new();
+    fs::create_dir(directory.path()).unwrap();
+    for (row, message, file) in [
+        ("in use", "the file is in use by another store", &in_use),
+        ("text", "the file is no database, or it is damaged", &text),
+        ("a directory", "the file cannot be opened", &directory),
+    ] {
+        let error = file.open_error();
+        assert_eq!(error.to_string(), message, "{row}");
+        let cause = error.source().unwrap_or_else(|| panic!("{row}: no cause")).to_string();
+        let clone = error.clone();
+        drop(error);
+        assert_eq!(clone.to_string(), message, "{row}");
+        assert_eq!(clone.source().map(ToString::to_string), Some(cause), "{row}");
+    }
+    drop(held);
+}
+
+#[test]
+fn a_timeout_in_which_nothing_can_be_done_is_refused_before_the_file_is_touched() {
+    for timeout in [Duration::ZERO, Duration::from_nanos(1), Duration::from_micros(999)] {
+        let file = TestFile::new();
+        let error = RedbStore::builder(file.path()).timeout(timeout).open().expect_err("it was taken");
+        assert!(matches!(error, RedbOpenError::Setting { setting: "timeout", .. }), "{timeout:?}: {error:?}");
+        assert_eq!(error.to_string(), "timeout: it must be at least a millisecond");
+        assert!(!file.path().exists(), "{timeout:?}");
+    }
+    let file = TestFile::new();
+    drop(RedbStore::builder(file.path()).timeout(Duration::from_millis(1)).open().expect("the shortest"));
+}
+
+#[tokio::test]
+async fn no_timeout_is_too_long() {
+    let (file, year) = (TestFile::new(), Duration::from_secs(365 * 24 * 3600));
+    let most = i64::MAX.unsigned_abs();
+    let rows = [year * 1000, Duration::from_millis(u64::MAX), Duration::from_secs(most), Duration::MAX];
+    for (number, timeout) in rows.into_iter().enumerate() {
+        let store = RedbStore::builder(file.path()).timeout(timeout).open().unwrap();
+        let key = key(u64::try_from(number).unwrap());
+        assert_eq!(put(&store, &key, None, 1, Ttl::After(HOUR)).await, Swap::Swapped, "{timeout:?}");
+        assert_eq!(store.get(&key).await.unwrap(), Some(entry(1)), "{timeout:?}");
+        assert!(store.claim(&key, &TAG, version(2), timeout).await.unwrap().is_some(), "{timeout:?}");
+    }
 }
 
 fn write_table(path: &PathBuf, table: TableDefinition<'static, &str, u64>, layout: u64) {

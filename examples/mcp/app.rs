@@ -11,6 +11,7 @@ use axum::http::StatusCode;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
+use tower_oauth_refresh::store::BoxStore;
 use tower_oauth_refresh::{AccessLayer, RefreshLayer};
 
 use crate::cli::{Cli, TokenUse};
@@ -22,7 +23,6 @@ use crate::issuer::Issuer;
 use crate::provider::Provider;
 use crate::records::Records;
 use crate::shutdown::Signals;
-use crate::store::AnyStore;
 use crate::{Failure, authorize, demo, discovery, error, hardening, mcp, register, server, token};
 
 /// Of the body of a request, at most; the MCP endpoint has a limit of its own.
@@ -46,7 +46,7 @@ pub(crate) struct State {
     pub(crate) records: Records,
     pub(crate) clients: Clients,
     pub(crate) provider: Provider,
-    pub(crate) refresh: RefreshLayer<AnyStore>,
+    pub(crate) refresh: RefreshLayer<BoxStore>,
 }
 
 impl Deref for App {
@@ -58,7 +58,7 @@ impl Deref for App {
 }
 
 /// Serves until a signal ends it.
-pub(crate) async fn serve(cli: &Cli, store: AnyStore) -> Result<(), Failure> {
+pub(crate) async fn serve(cli: &Cli, store: BoxStore) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let listener = bind("--listen", cli.listen).await?;
     let listen = listener.local_addr()?;
@@ -96,9 +96,9 @@ pub(crate) async fn serve(cli: &Cli, store: AnyStore) -> Result<(), Failure> {
 /// The layer over the token routes, and the one over the MCP endpoint.
 fn layers(
     cli: &Cli,
-    store: AnyStore,
+    store: BoxStore,
     issuer: &Issuer,
-) -> Result<(RefreshLayer<AnyStore>, AccessLayer<AnyStore>), Failure> {
+) -> Result<(RefreshLayer<BoxStore>, AccessLayer<BoxStore>), Failure> {
     let usage = |error| Failure::Usage(config_error(&error));
     let refresh = RefreshLayer::builder(store).reference_access_tokens().match_normalized_paths();
     let refresh = cli.sessions.configure(refresh).build().map_err(usage)?;
@@ -139,7 +139,7 @@ fn router(app: &App, mcp: Router<App>) -> Router {
 /// Lets come to an end what is under way: requests first, then rotations whose clients have hung up.
 async fn finish(
     connections: GracefulShutdown,
-    refresh: RefreshLayer<AnyStore>,
+    refresh: RefreshLayer<BoxStore>,
     rotation_timeout: Duration,
 ) -> Result<(), Failure> {
     if timeout(GRACE, connections.shutdown()).await.is_err() {

@@ -96,8 +96,8 @@ fn start(cli: &Cli) -> Result<(), Failure> {
     logging::init("mcp", cli.log_format, cli.log_level)?;
     let runtime = tokio::runtime::Runtime::new()?;
     let result = runtime.block_on(async {
-        let store = choice.open(cli.store_settings()).await.map_err(opening)?;
-        app::serve(cli, store).await
+        let opened = choice.open(cli.store_settings()).await.map_err(opening)?;
+        app::serve(cli, opened.store).await
     });
     runtime.shutdown_background();
     result

@@ -103,7 +103,7 @@ fn start(cli: &Cli) -> Result<(), Failure> {
     let result = runtime.block_on(async {
         let opened = store.open(cli.store_settings()).await.map_err(opening)?;
         let admin = exporter.map(|exporter| exporter.over(opened.clone()));
-        let layer = layer(cli, opened, &metrics)?;
+        let layer = layer(cli, opened.store, &metrics)?;
         serve(cli, layer, &store, metrics, admin).await
     });
     // Name resolution may hang, which nobody waits for any more.

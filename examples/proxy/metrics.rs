@@ -9,7 +9,7 @@ use metrics::{
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tower_oauth_refresh::{Event, EventKind};
 
-use crate::store::{AnyStore, CacheLookups};
+use crate::store::{CacheLookups, OpenStore};
 
 /// How often what was recorded is taken out of the buffers that it lies in.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -176,7 +176,7 @@ pub(crate) struct Exporter {
 
 impl Exporter {
     /// Also what `store` has counted by itself.
-    pub(crate) const fn over(self, store: AnyStore) -> Scrape {
+    pub(crate) const fn over(self, store: OpenStore) -> Scrape {
         Scrape { exporter: self, store }
     }
 }
@@ -185,7 +185,7 @@ impl Exporter {
 #[derive(Clone, Debug)]
 pub(crate) struct Scrape {
     exporter: Exporter,
-    store: AnyStore,
+    store: OpenStore,
 }
 
 impl Scrape {

@@ -14,7 +14,7 @@ use tower_oauth_refresh::store::RedbOpenError;
 #[cfg(feature = "redis")]
 use tower_oauth_refresh::{RedisConnectError, RedisStore, TieredStore};
 
-use super::AnyStore;
+use super::OpenStore;
 
 /// Which store, its address checked as far as that goes without opening it.
 #[derive(Clone, PartialEq, Eq)]
@@ -53,12 +53,12 @@ pub(crate) enum OpenError {
 
 impl StoreChoice {
     /// Opens it; within a runtime.
-    pub(crate) async fn open(&self, settings: Settings) -> Result<AnyStore, OpenError> {
+    pub(crate) async fn open(&self, settings: Settings) -> Result<OpenStore, OpenError> {
         if settings.replicas > 0 && !matches!(self, Self::Redis(_)) {
             return Err(OpenError::Usage("--wait-for-replicas needs --store with Redis".into()));
         }
         match self {
-            Self::Memory => Ok(AnyStore::Memory(MemoryStore::new())),
+            Self::Memory => Ok(OpenStore::plain(MemoryStore::new())),
             #[cfg(feature = "redis")]
             Self::Redis(url) => {
                 let mut store = RedisStore::builder(url);
@@ -71,7 +71,7 @@ impl StoreChoice {
                     }
                     error => OpenError::Other(error.into()),
                 })?;
-                Ok(AnyStore::Redis(
+                Ok(OpenStore::cached(
                     TieredStore::builder(store).max_bytes(settings.cache_bytes).ttl(settings.cache_ttl).build(),
                 ))
             }
@@ -79,7 +79,7 @@ impl StoreChoice {
             Self::Redis(_) => Err(self.left_out(settings)),
             #[cfg(feature = "redb")]
             Self::Redb(path) => {
-                RedbStore::open(path).map(AnyStore::Redb).map_err(|error| OpenError::File(path.clone(), error))
+                RedbStore::open(path).map(OpenStore::plain).map_err(|error| OpenError::File(path.clone(), error))
             }
             #[cfg(not(feature = "redb"))]
             Self::Redb(_) => Err(self.left_out(settings)),

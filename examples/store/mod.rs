@@ -1,7 +1,7 @@
 //! Where the examples keep what they know: which store a command line names, and how it is opened.
 
-mod any;
 mod choice;
+mod opened;
 
-pub(crate) use self::any::{AnyStore, CacheLookups};
 pub(crate) use self::choice::{OpenError, Settings, StoreChoice};
+pub(crate) use self::opened::{CacheLookups, OpenStore};

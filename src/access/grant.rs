@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::record::AccessRecord;
+use crate::client::ClientId;
 use crate::clock::Timestamp;
 use crate::fields::Utf8;
 use crate::grant::GrantKey;
@@ -20,7 +21,7 @@ const SEPARATOR: char = '\0';
 /// }
 /// ```
 ///
-/// A clone is another handle on the same grant.
+/// A clone is another handle on the same grant. A test of a route makes one by [`builder`](AccessGrant::builder).
 #[derive(Clone)]
 pub struct AccessGrant(Arc<Parts>);
 
@@ -39,17 +40,54 @@ struct Parts {
 
 impl AccessGrant {
     pub(crate) fn new(record: &AccessRecord, grant: Option<GrantKey>) -> Self {
-        let mut text = String::from(record.client_id.as_str());
+        let scope = record.scope.as_ref().map(Utf8::as_str).unwrap_or_default();
+        let resources = record.resources.iter().map(Utf8::as_str);
+        Self::of(record.client_id.as_str(), scope, resources, record.expires_at, grant, &record.sealed)
+    }
+
+    fn of<'a>(
+        client_id: &str,
+        scope: &str,
+        resources: impl Iterator<Item = &'a str>,
+        expires_at: Timestamp,
+        grant: Option<GrantKey>,
+        sealed: &[u8],
+    ) -> Self {
+        let mut text = String::from(client_id);
         let client_end = text.len();
-        text.push_str(record.scope.as_ref().map(Utf8::as_str).unwrap_or_default());
+        text.push_str(scope);
         let scope_end = text.len();
-        for resource in &record.resources {
-            text.push_str(resource.as_str());
+        for resource in resources {
+            text.push_str(resource);
             text.push(SEPARATOR);
         }
-        let sealed = record.sealed.as_ref().into();
-        let expires_at = record.expires_at;
+        let sealed = sealed.into();
         Self(Arc::new(Parts { text: text.into(), client_end, scope_end, expires_at, grant, sealed }))
+    }
+
+    /// The grant of a client, as a test of a route needs one in the place of the whole stack: put into the extensions of
+    /// the request, or handed to the handler.
+    ///
+    /// By default it has no scope and no resource, belongs to no grant and never expires. There is no token behind it.
+    ///
+    /// ```
+    /// use axum::{Extension, http::StatusCode};
+    /// use tower_oauth_refresh::AccessGrant;
+    ///
+    /// async fn delete(Extension(grant): Extension<AccessGrant>) -> StatusCode {
+    ///     if grant.has_scope("files:write") { StatusCode::NO_CONTENT } else { StatusCode::FORBIDDEN }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tower_oauth_refresh::InvalidClientId> {
+    /// let reader = AccessGrant::builder("app".parse()?).scope("files:read").build();
+    /// assert_eq!(delete(Extension(reader)).await, StatusCode::FORBIDDEN);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder(client_id: ClientId) -> AccessGrantBuilder {
+        let expires_at = Timestamp::from_millis(u64::MAX);
+        AccessGrantBuilder { client_id, scope: String::new(), resources: Vec::new(), expires_at, grant: None }
     }
 
     /// The client that the token was issued to.
@@ -108,5 +146,102 @@ impl fmt::Debug for AccessGrant {
             .field("expires_at", &self.expires_at())
             .field("grant", &self.grant())
             .finish_non_exhaustive()
+    }
+}
+
+/// What an [`AccessGrant`] of a test says, from [`AccessGrant::builder`].
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until it is built"]
+pub struct AccessGrantBuilder {
+    client_id: ClientId,
+    scope: String,
+    resources: Vec<String>,
+    expires_at: Timestamp,
+    grant: Option<GrantKey>,
+}
+
+impl AccessGrantBuilder {
+    /// The scope that was granted: scope tokens with spaces between them (RFC 6749 §3.3).
+    pub fn scope(mut self, scope: impl Into<String>) -> Self {
+        self.scope = scope.into();
+        self
+    }
+
+    /// One more resource that the token is for (RFC 8707).
+    pub fn resource(mut self, uri: impl Into<String>) -> Self {
+        self.resources.push(uri.into());
+        self
+    }
+
+    /// When the token ends.
+    pub const fn expires_at(mut self, end: Timestamp) -> Self {
+        self.expires_at = end;
+        self
+    }
+
+    /// The grant that the token belongs to.
+    pub const fn grant(mut self, grant: GrantKey) -> Self {
+        self.grant = Some(grant);
+        self
+    }
+
+    /// The grant, as the route gets it.
+    #[must_use]
+    pub fn build(self) -> AccessGrant {
+        let resources = self.resources.iter().map(String::as_str);
+        AccessGrant::of(self.client_id.as_str(), &self.scope, resources, self.expires_at, self.grant, &[])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::store::Key;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+    fn record(scope: Option<&str>, resources: &[&str]) -> AccessRecord {
+        AccessRecord {
+            client_id: "app".into(),
+            scope: scope.map(Into::into),
+            resources: resources.iter().map(|&resource| resource.into()).collect(),
+            issued_at: Timestamp::default(),
+            expires_at: NOW,
+            has_grant: false,
+            sealed: Bytes::from_static(b"sealed"),
+            ended: false,
+            unknown: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn one_that_was_built_says_the_same_as_one_of_a_token() {
+        let client = || AccessGrant::builder("app".parse().unwrap()).expires_at(NOW);
+        let key = GrantKey::from(Key::new([7; 32]));
+        let (one, two) = ("https://one.example/api", "https://two.example/");
+        for (row, record, key, built) in [
+            ("bare", record(None, &[]), None, client()),
+            ("a scope", record(Some("read write"), &[]), None, client().scope("read write")),
+            ("a resource", record(None, &[one]), None, client().resource(one)),
+            ("a grant", record(None, &[]), Some(key), client().grant(key)),
+            (
+                "everything",
+                record(Some("read"), &[one, two]),
+                Some(key),
+                client().scope("read").resource(one).resource(two).grant(key),
+            ),
+        ] {
+            let (real, built) = (AccessGrant::new(&record, key), built.build());
+            assert_eq!(format!("{built:?}"), format!("{real:?}"), "{row}");
+            assert_eq!(built.client_id(), "app", "{row}");
+            assert!(built.scopes().eq(real.scopes()), "{row}");
+            assert!(built.resources().eq(record.resources.iter().map(Utf8::as_str)), "{row}");
+            assert_eq!((built.grant(), built.expires_at()), (key, NOW), "{row}");
+            assert!(built.sealed().is_empty(), "{row}: there is no token behind it");
+        }
+        let endless = AccessGrant::builder("app".parse().unwrap()).build();
+        assert_eq!(endless.expires_at().as_millis(), u64::MAX);
     }
 }

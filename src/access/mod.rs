@@ -34,7 +34,7 @@ mod service;
 pub use self::{
     challenge::AccessError,
     future::ResponseFuture,
-    grant::AccessGrant,
+    grant::{AccessGrant, AccessGrantBuilder},
     layer::{AccessLayer, AccessLayerBuilder},
     service::Access,
 };

@@ -5,7 +5,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use proptest::prelude::*;
 
-use super::{Client, ClientError, ClientId, Credential, identify};
+use super::{Client, ClientError, ClientId, Credential, InvalidClientId, identify};
 use crate::form::TokenForm;
 
 fn basic(credentials: &str) -> String {
@@ -168,6 +168,25 @@ fn assertions() {
         row("an empty one is none", "", "client_assertion=&client_id=a", Ok((Some("a"), "-"))),
     ];
     rows.into_iter().for_each(Row::check);
+}
+
+#[test]
+fn every_conversion_into_a_client_id_has_the_same_rule() {
+    let longest = "a".repeat(2048);
+    for (text, good) in [
+        ("app", true),
+        ("https://app.example/client.json", true),
+        (" ä", true),
+        (&*longest, true),
+        ("", false),
+        ("a\nb", false),
+        (&*format!("{longest}a"), false),
+    ] {
+        let id = ClientId::try_from(text);
+        assert_eq!(id.as_ref().map(AsRef::as_ref), if good { Ok(text) } else { Err(&InvalidClientId) }, "{text:?}");
+        assert_eq!(ClientId::try_from(text.to_owned()), id, "{text:?}");
+        assert_eq!(text.parse::<ClientId>(), id, "{text:?}");
+    }
 }
 
 #[test]

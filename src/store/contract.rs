@@ -10,7 +10,8 @@ use crate::clock::{Clock as _, SystemClock, Timestamp};
 /// A place for grants: any database with a conditional write, values of bytes and a time to live.
 ///
 /// An implementation **must** keep to what each method promises; the feature `store-tests` has the whole contract as
-/// tests to run over it. Write the methods as plain `async fn`.
+/// tests to run over it. Write the methods as plain `async fn`. A program that chooses between stores when it runs has
+/// [`BoxStore`](super::BoxStore).
 ///
 /// Every call may be sent twice (by a client library that repeats what timed out), and **must** then have the effect
 /// of one. Every call **must** end in bounded time, with [`StoreError::Unavailable`] if need be. A call that fails may

@@ -1,6 +1,7 @@
 //! Where grants live: the [`Store`] trait, what passes through it, and the stores of this crate.
 
 mod announce;
+mod boxed;
 mod contract;
 #[cfg(feature = "tiered")]
 mod known;
@@ -25,6 +26,7 @@ mod tiered;
 mod types;
 
 pub use self::announce::{Announcement, Announcements, Announcer};
+pub use self::boxed::BoxStore;
 pub use self::contract::Store;
 #[cfg(feature = "memory")]
 pub use self::memory::MemoryStore;

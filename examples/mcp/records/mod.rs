@@ -10,10 +10,9 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
-use tower_oauth_refresh::store::{Change, Entry, Key, Store as _, StoreError, Swap, Tag, Ttl, Version};
+use tower_oauth_refresh::store::{BoxStore, Change, Entry, Key, Store as _, StoreError, Swap, Tag, Ttl, Version};
 
 pub(crate) use self::handle::Handle;
-use crate::store::AnyStore;
 
 /// What a record is about: records of two kinds never meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,11 +61,11 @@ pub(crate) struct Stored<T> {
 /// All records.
 #[derive(Clone, Debug)]
 pub(crate) struct Records {
-    store: AnyStore,
+    store: BoxStore,
 }
 
 impl Records {
-    pub(crate) const fn new(store: AnyStore) -> Self {
+    pub(crate) const fn new(store: BoxStore) -> Self {
         Self { store }
     }
 

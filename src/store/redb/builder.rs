@@ -35,7 +35,8 @@ impl RedbStoreBuilder {
     }
 
     /// How long a call waits for the disk until it ends with [`StoreError::Unavailable`](crate::StoreError). By default
-    /// 5 seconds: a disk that is busy can need some for one commit.
+    /// 5 seconds: a disk that is busy can need some for one commit. At least a millisecond. One that is too long to
+    /// come to its end, as [`Duration::MAX`] is, gives up the bound that the contract of [`Store`](crate::Store) wants.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -47,8 +48,13 @@ impl RedbStoreBuilder {
     ///
     /// # Errors
     ///
-    /// [`RedbOpenError`]: the file is in use, damaged, not ours, of a newer layout, or cannot be read and written.
+    /// [`RedbOpenError`]: a setting makes no sense, or the file is in use, damaged, not ours, of a newer layout, or
+    /// cannot be read and written.
     pub fn open(self) -> Result<RedbStore, RedbOpenError> {
+        if self.timeout < Duration::from_millis(1) {
+            let reason = "it must be at least a millisecond";
+            return Err(RedbOpenError::Setting { setting: "timeout", reason });
+        }
         RedbStore::start(self)
     }
 }

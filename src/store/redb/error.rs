@@ -1,19 +1,29 @@
+use std::error::Error;
 use std::io;
+use std::sync::Arc;
 
-use redb::{DatabaseError, StorageError, TableError};
+use redb::{StorageError, TableError};
 
 use super::super::StoreError;
 
 /// Why a file could not be opened as a [`RedbStore`](super::RedbStore).
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RedbOpenError {
+    /// A setting of the builder makes no sense. Nothing has been touched.
+    #[error("{setting}: {reason}")]
+    Setting {
+        /// Which setting.
+        setting: &'static str,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// Another process, or another store of this one, has the file open: a file belongs to one at a time.
     #[error("the file is in use by another store")]
-    InUse(#[source] DatabaseError),
+    InUse(#[source] Arc<dyn Error + Send + Sync>),
     /// The file is no database, or a damaged one. It has not been touched.
     #[error("the file is no database, or it is damaged")]
-    Unreadable(#[source] redb::Error),
+    Unreadable(#[source] Arc<dyn Error + Send + Sync>),
     /// The file is a database, but none of this crate. It has not been touched.
     #[error("the file is the database of another program")]
     Foreign,
@@ -28,33 +38,30 @@ pub enum RedbOpenError {
     },
     /// The file could not be created, read or written, or a thread not be started.
     #[error("the file cannot be opened")]
-    Io(#[source] io::Error),
+    Io(#[source] Arc<io::Error>),
     /// Anything else that redb has to say.
     #[error("the database cannot be opened")]
-    Database(#[source] redb::Error),
+    Database(#[source] Arc<dyn Error + Send + Sync>),
 }
 
 impl From<io::Error> for RedbOpenError {
     fn from(error: io::Error) -> Self {
-        Self::Io(error)
+        Self::Io(Arc::new(error))
     }
 }
 
-impl From<DatabaseError> for RedbOpenError {
-    fn from(error: DatabaseError) -> Self {
-        match error {
-            DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => Self::InUse(error),
-            other => redb::Error::from(other).into(),
-        }
-    }
-}
-
-impl From<redb::Error> for RedbOpenError {
-    fn from(error: redb::Error) -> Self {
-        match error {
-            redb::Error::Io(error) if error.kind() != io::ErrorKind::InvalidData => Self::Io(error),
-            redb::Error::Io(_) | redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) => Self::Unreadable(error),
-            error => Self::Database(error),
+impl RedbOpenError {
+    /// For what redb says. No `From`: which redb this is, is nobody else's business.
+    pub(super) fn of(error: impl Into<redb::Error>) -> Self {
+        match error.into() {
+            error @ (redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch) => {
+                Self::InUse(Arc::new(error))
+            }
+            redb::Error::Io(error) if error.kind() != io::ErrorKind::InvalidData => error.into(),
+            error @ (redb::Error::Io(_) | redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_)) => {
+                Self::Unreadable(Arc::new(error))
+            }
+            error => Self::Database(Arc::new(error)),
         }
     }
 }

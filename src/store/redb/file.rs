@@ -27,7 +27,7 @@ impl Opened {
     /// Opens the file, or creates it, readable for its owner alone.
     pub(super) fn create(path: PathBuf, cache_size: usize) -> Result<Self, RedbOpenError> {
         let created = create_file(&path)?;
-        let database = builder(cache_size).create(&path)?;
+        let database = builder(cache_size).create(&path).map_err(RedbOpenError::of)?;
         if created {
             sync_directory(&path)?;
         }
@@ -71,7 +71,7 @@ impl Opened {
 
     fn open_existing(&self) -> Result<Database, RedbOpenError> {
         // Never an empty database in the place of one that has gone: its grants would count as absent.
-        let database = builder(self.cache_size).open(&self.path)?;
+        let database = builder(self.cache_size).open(&self.path).map_err(RedbOpenError::of)?;
         if !layout_is_known(&database)? {
             return Err(RedbOpenError::Foreign);
         }
@@ -98,7 +98,7 @@ fn prepare(database: &Database) -> Result<(), RedbOpenError> {
         write.commit()?;
         Ok(())
     };
-    Ok(create()?)
+    create().map_err(RedbOpenError::of)
 }
 
 /// Whether the database has our layout. False if it is empty.
@@ -116,7 +116,7 @@ fn layout_is_known(database: &Database) -> Result<bool, RedbOpenError> {
         };
         Ok((false, found))
     };
-    match look()? {
+    match look().map_err(RedbOpenError::of)? {
         (true, _) => Ok(false),
         (false, None) => Err(RedbOpenError::Foreign),
         (false, Some(KNOWN)) => Ok(true),

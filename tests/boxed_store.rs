@@ -1,0 +1,177 @@
+//! `BoxStore` keeps the contract of `Store` over any store, and passes on everything that the store has itself.
+
+mod support;
+
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use allocation_counter::measure;
+use bytes::Bytes;
+use support::{Call, Hooked, ManualClock, Plan};
+use tower_oauth_refresh::store::{
+    Announcement, Beside, BoxStore, Change, Claim, Entry, Hint, Key, Lease, MemoryStore, Name, Store, StoreError, Swap,
+    Tag, TieredStore, Ttl, Version,
+};
+use tower_oauth_refresh::{AccessLayer, Clock as _, RefreshLayer, Timestamp};
+
+tower_oauth_refresh::store_tests!({
+    let store = BoxStore::new(MemoryStore::new());
+    async move || store.clone()
+});
+
+const HOUR: Duration = Duration::from_secs(3600);
+const KEY: Key = Key::new([7; 32]);
+const TAG: Tag = Tag::new([1; 32]);
+const NAME: Name = Name::new([2; 16]);
+
+fn version(number: u8) -> Version {
+    Version::new([number; 8])
+}
+
+fn put(number: u8) -> Change {
+    let entry = Entry::new(version(number), TAG, Bytes::from_static(b"a value of the layer"));
+    Change::Put { entry, ttl: Ttl::After(HOUR) }
+}
+
+fn also() -> Beside {
+    Beside::new(NAME, Bytes::from_static(b"beside"), HOUR)
+}
+
+#[tokio::test]
+async fn every_call_goes_through_as_it_is() {
+    let clock = ManualClock::new();
+    let hooked = Hooked::new(MemoryStore::with_clock(clock.clone()));
+    let store = BoxStore::new(TieredStore::new(hooked.clone()));
+
+    assert_eq!(store.peek(&KEY), None);
+    assert_eq!(store.get(&KEY).await.unwrap(), None);
+    assert_eq!(hooked.calls(), [Call::Get]);
+    assert_eq!(store.peek(&KEY), Some(Hint::Ended), "what the cache knows");
+
+    assert_eq!(store.swap(&KEY, None, put(1), Some(also())).await.unwrap(), Swap::Swapped);
+    assert_eq!(hooked.calls(), [Call::Swap { expected: None, change: put(1), also: Some(also()) }]);
+    assert!(matches!(store.peek(&KEY), Some(Hint::Value { .. })), "what the cache has learnt");
+
+    assert_eq!(store.beside(&KEY, &NAME).await.unwrap(), Some(also().value));
+    assert_eq!(hooked.calls(), [Call::Beside]);
+
+    let claim = store.claim(&KEY, &TAG, version(2), HOUR).await.unwrap();
+    assert!(
+        matches!(&claim, Some(Claim { lease: Lease::Taken, entry, .. }) if entry.version == version(2)),
+        "{claim:?}"
+    );
+    assert_eq!(hooked.calls(), [Call::Claim], "the store's own claim, in one trip");
+    assert_eq!(claim.and_then(|claim| claim.entry.lease), Some(clock.now().saturating_add(HOUR)));
+
+    let mut announcements = store.announcements().expect("the channel of the store");
+    store.announce(&[KEY]).await.unwrap();
+    assert_eq!(hooked.calls(), [Call::Announce]);
+    assert_eq!(announcements.next().await, Some(Announcement::Ended(KEY)));
+    assert!(hooked.inner.announcements().is_some());
+
+    for seconds in [0, 10] {
+        clock.advance_secs(seconds);
+        assert_eq!(store.now(), clock.now(), "the clock of the store");
+    }
+}
+
+#[tokio::test]
+async fn an_error_goes_through_with_its_cause() {
+    let hooked = Hooked::new(MemoryStore::new());
+    let store = BoxStore::new(hooked.clone());
+    hooked.hook(|_, _| Plan::Lose);
+    let unavailable = |result: Result<(), StoreError>| {
+        assert!(matches!(&result, Err(StoreError::Unavailable(cause)) if cause.to_string() == "lost"), "{result:?}");
+    };
+    unavailable(store.get(&KEY).await.map(drop));
+    unavailable(store.swap(&KEY, None, put(1), None).await.map(drop));
+    unavailable(store.beside(&KEY, &NAME).await.map(drop));
+    unavailable(store.claim(&KEY, &TAG, version(1), HOUR).await.map(drop));
+    unavailable(store.announce(&[KEY]).await);
+}
+
+#[tokio::test]
+async fn clones_are_handles_on_one_store_and_layers_over_any_store_have_one_type() {
+    let memory = MemoryStore::new();
+    let boxed = BoxStore::new(memory.clone());
+    assert_eq!(boxed.clone().swap(&KEY, None, put(1), None).await.unwrap(), Swap::Swapped);
+    assert!(boxed.get(&KEY).await.unwrap().is_some());
+    assert!(memory.get(&KEY).await.unwrap().is_some());
+
+    let stores = [boxed.clone(), BoxStore::new(TieredStore::new(memory)), BoxStore::new(boxed)];
+    let layers: Vec<(RefreshLayer<BoxStore>, AccessLayer<BoxStore>)> = stores
+        .into_iter()
+        .map(|store| {
+            let layer = RefreshLayer::builder(store).reference_access_tokens().build().unwrap();
+            let access = layer.access().build().unwrap();
+            (layer, access)
+        })
+        .collect();
+    assert_eq!(layers.len(), 3);
+}
+
+#[test]
+fn debug_names_the_type_of_the_store_and_nothing_in_it() {
+    let shown = format!("{:?}", BoxStore::new(Silent));
+    assert!(shown.starts_with("BoxStore(") && shown.contains("Silent"), "{shown}");
+}
+
+/// Allocates nothing, and has nothing to show.
+struct Silent;
+
+impl Store for Silent {
+    async fn get(&self, _: &Key) -> Result<Option<Entry>, StoreError> {
+        Ok(None)
+    }
+
+    async fn swap(&self, _: &Key, _: Option<Version>, _: Change, _: Option<Beside>) -> Result<Swap, StoreError> {
+        Ok(Swap::Conflict(None))
+    }
+
+    async fn beside(&self, _: &Key, _: &Name) -> Result<Option<Bytes>, StoreError> {
+        Ok(None)
+    }
+
+    async fn claim(&self, _: &Key, _: &Tag, _: Version, _: Duration) -> Result<Option<Claim>, StoreError> {
+        Ok(None)
+    }
+
+    async fn announce(&self, _: &[Key]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::default()
+    }
+}
+
+/// How often `call` allocates until it is done, which it is at once.
+fn allocations<T>(call: impl Future<Output = T>) -> u64 {
+    let mut call = pin!(call);
+    let counted = measure(|| {
+        let Poll::Ready(_) = call.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+            panic!("nothing here waits")
+        };
+    });
+    counted.count_total
+}
+
+#[test]
+fn a_call_allocates_once() {
+    let store = BoxStore::new(Silent);
+    let rows = [
+        ("get", allocations(store.get(&KEY))),
+        ("swap", allocations(store.swap(&KEY, None, Change::Remove, None))),
+        ("beside", allocations(store.beside(&KEY, &NAME))),
+        ("claim", allocations(store.claim(&KEY, &TAG, version(1), HOUR))),
+        ("announce", allocations(store.announce(&[KEY]))),
+    ];
+    for (row, count) in rows {
+        assert_eq!(count, 1, "{row}");
+    }
+    let counted = measure(|| {
+        let _ = (store.peek(&KEY), store.announcements(), store.now());
+    });
+    assert_eq!(counted.count_total, 0, "what answers at once");
+}
