@@ -48,7 +48,7 @@ impl RedisStoreBuilder {
     }
 
     /// How long a call of the store may take, all in all: 1 s by default. A call that takes longer fails with
-    /// [`StoreError::Unavailable`](crate::StoreError::Unavailable), and may have taken effect.
+    /// [`StoreError::Unavailable`](crate::StoreError::Unavailable), and may have taken effect. It can be at most an hour.
     pub fn command_timeout(mut self, timeout: Duration) -> Self {
         self.command_timeout = timeout;
         self
@@ -138,6 +138,9 @@ impl RedisStoreBuilder {
         }
         if self.command_timeout < Duration::from_millis(1) {
             return wrong("command_timeout", "it must be at least a millisecond");
+        }
+        if self.command_timeout > Duration::from_secs(3600) {
+            return wrong("command_timeout", "it must be at most an hour");
         }
         match self.replicas {
             Some((0, _)) => wrong("wait_for_replicas", "to wait for no replica is not to set it"),
