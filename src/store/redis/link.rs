@@ -14,7 +14,8 @@ use crate::random::{OsRandom, SecureRandom as _};
 /// How long an attempt to connect may take, at least. Longer than a command may: nobody waits for it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A connection that is opened again, for ever, when it is lost. As long as there is none, every call fails at once.
+/// A connection that is opened again, for ever, when it is lost. When that does not succeed at once, every call fails at
+/// once until it does.
 pub(super) struct Link {
     state: Arc<watch::Sender<State>>,
     limit: Duration,
@@ -24,8 +25,8 @@ pub(super) struct Link {
 #[derive(Clone)]
 enum State {
     Up(Line),
-    /// The connection is lost, and the first attempt to open another has just begun: a call that was under way waits
-    /// for it. So a server that closes idle connections, or is restarted, costs no call.
+    /// The connection is lost, and the first attempt to open another has just begun: the calls that were under way wait
+    /// for it, and so do those that come. So a server that closes idle connections, or is restarted, costs no call.
     Opening {
         failure: Failure,
         /// Whether the one that is lost was good for something.
@@ -62,9 +63,22 @@ impl Link {
     /// Makes a call that takes no longer than a command may, all in all.
     pub(super) async fn call(&self, call: &Call<'_>) -> Result<Answer, Failure> {
         let deadline = Instant::now() + self.limit;
-        let mut line = match &*self.state.borrow() {
-            State::Up(line) => line.clone(),
-            State::Opening { failure, .. } | State::Down(failure) => return Err(failure.clone()),
+        let line = match &*self.state.borrow() {
+            State::Up(line) => Ok(line.clone()),
+            State::Opening { failure, .. } => Err(failure.clone()),
+            State::Down(failure) => return Err(failure.clone()),
+        };
+        let mut line = match line {
+            Ok(line) => line,
+            // In a box, as below.
+            Err(failure) => {
+                return Box::pin(async move {
+                    let opened = self.settled(deadline).await;
+                    let mut line = opened.map_err(|down| down.unwrap_or(failure))?;
+                    self.attempt(&mut line, call, deadline).await
+                })
+                .await;
+            }
         };
         match self.attempt(&mut line, call, deadline).await {
             Err(failure) if failure.wants_another_connection() => {
@@ -116,12 +130,17 @@ impl Link {
 
     /// The connection that takes the place of `lost`, if it comes in time.
     async fn another(&self, lost: &Line, deadline: Instant) -> Result<Line, Option<Failure>> {
+        self.settled(deadline).await.and_then(|line| if line.number == lost.number { Err(None) } else { Ok(line) })
+    }
+
+    /// The connection that is there when none is being opened, or why there is none; nothing if that is not known in time.
+    async fn settled(&self, deadline: Instant) -> Result<Line, Option<Failure>> {
         let mut seen = self.state.subscribe();
         let settled = timeout_at(deadline, seen.wait_for(|state| !matches!(state, State::Opening { .. }))).await;
         let Ok(Ok(state)) = settled else { return Err(None) };
         match &*state {
-            State::Up(line) if line.number != lost.number => Ok(line.clone()),
-            State::Up(_) | State::Opening { .. } => Err(None),
+            State::Up(line) => Ok(line.clone()),
+            State::Opening { .. } => Err(None),
             State::Down(failure) => Err(Some(failure.clone())),
         }
     }
