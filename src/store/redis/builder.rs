@@ -15,6 +15,9 @@ use super::store::RedisStore;
 use super::target::{Credentials, Target};
 use super::tls::Tls;
 
+/// How many entries are tried on a cluster until one is on a node that can be reached.
+const REHEARSALS: u32 = 16;
+
 /// The settings of a [`RedisStore`].
 #[must_use = "the store is there when it is connected"]
 pub struct RedisStoreBuilder {
@@ -126,9 +129,17 @@ impl RedisStoreBuilder {
             None => None,
         };
         let link = Link::new(connection, Arc::clone(&connector));
+        let chances = if connector.joins() { REHEARSALS } else { 1 };
         let store = RedisStore::new(connector, self.key_prefix, link, writes);
-        store.rehearse().await?;
-        Ok(store)
+        let mut rehearsed = store.rehearse().await;
+        for _ in 1..chances {
+            // One node of a cluster may be away: another entry, another node.
+            if !matches!(rehearsed, Err(RedisConnectError::Unreachable(_))) {
+                break;
+            }
+            rehearsed = store.rehearse().await;
+        }
+        rehearsed.map(|()| store)
     }
 
     fn check(&self) -> Result<(), RedisConnectError> {

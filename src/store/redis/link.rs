@@ -2,9 +2,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use redis::cmd;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::connect::Connector;
 use super::connection::{Answer, Call, Connection};
@@ -167,7 +168,9 @@ async fn keep(connector: Arc<Connector>, state: Arc<watch::Sender<State>>) {
             return;
         };
         // Calls still go to a connection that is merely suspect: to find out that the server is frozen must not take long.
-        let mut limit = if in_use { connector.limit } else { connector.limit.max(PATIENCE) };
+        // Those of a cluster can wait, since the other nodes answer meanwhile.
+        let hurry = in_use && !connector.joins();
+        let mut limit = if hurry { connector.limit } else { connector.limit.max(PATIENCE) };
         if served || up_since.elapsed() > Pauses::STEADY {
             pauses = Pauses::default();
         }
@@ -193,6 +196,10 @@ async fn keep(connector: Arc<Connector>, state: Arc<watch::Sender<State>>) {
                     break;
                 }
                 Err(failure) => {
+                    if keeps(&connector, &state).await {
+                        tracing::debug!(%failure, "no other connection to the cluster: this one serves on");
+                        break;
+                    }
                     if !matches!(state.send_replace(State::Down(failure.clone())), State::Down(_)) {
                         tracing::warn!(server = ?connector.target, %failure, "Redis is away");
                     }
@@ -201,6 +208,30 @@ async fn keep(connector: Arc<Connector>, state: Arc<watch::Sender<State>>) {
             }
         }
     }
+}
+
+/// Whether the connection in use serves on, although it is suspect and none can take its place: of a cluster, as long as
+/// any node answers. The next failure has another attempt made, after a pause.
+async fn keeps(connector: &Connector, state: &watch::Sender<State>) -> bool {
+    let mut connection = match &*state.borrow() {
+        State::Up(Line { connection: connection @ Connection::Cluster(_), .. }) => connection.clone(),
+        State::Up(_) | State::Opening { .. } | State::Down(_) => return false,
+    };
+    let ping = Call::Anywhere(cmd("PING"));
+    // More than once: it may be the node that hangs that is asked.
+    for _ in 0..4 {
+        let answer = timeout(connector.share(), connection.send(&ping)).await;
+        if answer.is_ok_and(|answer| answer.is_ok()) {
+            return state.send_if_modified(|state| match state {
+                State::Up(line) => {
+                    line.suspect = false;
+                    true
+                }
+                State::Opening { .. } | State::Down(_) => false,
+            });
+        }
+    }
+    false
 }
 
 /// None before the first attempt, then longer and longer.
