@@ -63,7 +63,16 @@ impl Link {
 
     /// Makes a call that takes no longer than a command may, all in all.
     pub(super) async fn call(&self, call: &Call<'_>) -> Result<Answer, Failure> {
-        let deadline = Instant::now() + self.limit;
+        self.call_until(call, self.deadline()).await
+    }
+
+    /// By when a call of the store that begins now has to end.
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.limit
+    }
+
+    /// Makes a call that is one of several.
+    pub(super) async fn call_until(&self, call: &Call<'_>, deadline: Instant) -> Result<Answer, Failure> {
         let line = match &*self.state.borrow() {
             State::Up(line) => Ok(line.clone()),
             State::Opening { failure, .. } => Err(failure.clone()),
