@@ -124,7 +124,9 @@ impl Connector {
     async fn join(&self, nodes: &[Host], limit: Duration) -> Result<Connection, Failure> {
         match self.join_within(nodes, self.share()).await {
             // Perhaps none was quick enough.
-            Err(failure) if matches!(failure.kind(), Kind::Gone | Kind::Slow) => self.join_within(nodes, limit).await,
+            Err(failure) if matches!(failure.kind(), Kind::Gone | Kind::Slow) => {
+                self.join_within(nodes, limit / 4).await
+            }
             joined => joined,
         }
     }
