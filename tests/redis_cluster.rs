@@ -119,6 +119,48 @@ async fn a_node_that_is_away_takes_no_other_with_it() {
     }
 }
 
+/// One node that takes connections and answers nothing: the others go on, and a store can be connected, whether the URL
+/// names it or not. Where it names no other, no connection takes the place of the one that there is.
+#[tokio::test]
+async fn a_node_that_hangs_takes_no_other_with_it() {
+    for named in [0..3, 1..3, 0..1] {
+        let cluster = Cluster::start_with(|node| node.config("cluster-require-full-coverage", "no")).await;
+        let nodes: Vec<_> =
+            cluster.nodes()[named.clone()].iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
+        let url = format!("redis-cluster://{}", nodes.join(","));
+        let connect = || RedisStore::builder(&url).command_timeout(Duration::from_secs(2)).connect();
+        let store = connect().await.unwrap();
+        let keys = a_key_on_each_node(&cluster, &store).await;
+        for key in &keys {
+            assert_eq!(put(&store, key, None, 1).await.unwrap(), Swap::Swapped);
+        }
+        let [first, others @ ..] = &*keys else { panic!("there are three") };
+        cluster.nodes()[0].freeze();
+        let (mut stores, mut number) = (vec![store], 1);
+        for round in 0..4 {
+            if round == 2 && named.end == 3 {
+                stores.push(connect().await.unwrap_or_else(|error| panic!("{named:?}: {error:?}")));
+            }
+            for store in &stores {
+                let outcome = tokio::time::timeout(PATIENCE, store.get(first)).await.expect("it fails in time");
+                assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
+                for key in others {
+                    let claim = async || store.claim(key, &TAG, version(number + 1), LEASE).await;
+                    let claim = eventually("a claim on another node", claim).await.unwrap();
+                    assert_eq!(claim.lease, Lease::Taken);
+                    let swap = async || put(store, key, Some(number + 1), number + 2).await;
+                    assert_eq!(eventually("a swap on another node", swap).await, Swap::Swapped);
+                }
+                number += 2;
+            }
+        }
+        cluster.nodes()[0].thaw();
+        for store in &stores {
+            assert_eq!(eventually("the node that is back", async || store.get(first).await).await, Some(entry(1)));
+        }
+    }
+}
+
 /// A slot that moves to another node is followed.
 #[tokio::test]
 async fn a_slot_that_moves_is_followed() {

@@ -68,6 +68,8 @@ async fn a_setting_that_makes_no_sense_is_an_error() {
         ("key_prefix", of().key_prefix("a{b")),
         ("key_prefix", of().key_prefix("}")),
         ("command_timeout", of().command_timeout(Duration::ZERO)),
+        ("command_timeout", of().command_timeout(Duration::MAX)),
+        ("command_timeout", of().command_timeout(Duration::from_secs(3601))),
         ("wait_for_replicas", of().wait_for_replicas(0, second / 2)),
         ("wait_for_replicas", of().wait_for_replicas(1, Duration::ZERO)),
         ("wait_for_replicas", of().wait_for_replicas(1, second)),

@@ -2,11 +2,13 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use support::entries::{HOUR, LEASE, NAME, TAG, entry, put, put_with, random_key, remove, version};
-use support::redis::RedisServer;
+use support::redis::{Fault, RedisServer, Wire};
+use tokio::sync::Notify;
 use tower_oauth_refresh::RedisStore;
 use tower_oauth_refresh::store::{Claim, Key, Lease, Store, StoreError, Swap, Tag};
 
@@ -184,4 +186,103 @@ async fn a_master_that_has_not_noticed_that_its_replicas_have_gone_says_nothing(
     let outcome = put(&store, &key, Some(1), 2).await;
     assert!(is_unavailable(&outcome), "{outcome:?}");
     assert_eq!(master.dump().await.len(), 1, "nothing is left of it");
+}
+
+/// Anybody can send tokens that are unknown. What makes sure of them, and takes for ever here, holds up nobody else.
+#[tokio::test]
+async fn what_is_not_there_holds_up_nothing_that_is() {
+    let master = RedisServer::start().await;
+    let _replica = RedisServer::builder().replica_of(master.port()).start().await;
+    let wire = Wire::in_front_of(master.port()).await;
+    let builder = RedisStore::builder(&wire.url()).command_timeout(PATIENCE);
+    let store = builder.wait_for_replicas(1, PATIENCE / 2).connect().await.unwrap();
+    let key = random_key();
+    inserted(&store, &key).await;
+    let known = key_in(&master).await;
+
+    let (asked, goes_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    wire.hook({
+        let (asked, goes_on) = (Arc::clone(&asked), Arc::clone(&goes_on));
+        move |words| {
+            if !words[0].starts_with(b"EVAL") || words[3] == known {
+                return Fault::Pass;
+            }
+            asked.notify_one();
+            Fault::Hold(Arc::clone(&goes_on))
+        }
+    });
+    let probes: Vec<_> = (0..64_u64)
+        .map(|number| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                match number % 2 {
+                    0 => store.get(&random_key()).await.map(|found| found.is_none()),
+                    _ => store.claim(&random_key(), &TAG, version(2), LEASE).await.map(|found| found.is_none()),
+                }
+            })
+        })
+        .collect();
+    asked.notified().await;
+    assert_eq!(store.get(&key).await.unwrap(), Some(entry(1)));
+    let claim = store.claim(&key, &TAG, version(2), LEASE).await.unwrap().unwrap();
+    assert_eq!(claim.lease, Lease::Taken);
+    assert_eq!(put(&store, &key, Some(2), 3).await.unwrap(), Swap::Swapped);
+    assert!(probes.iter().all(|probe| !probe.is_finished()), "they are still being made sure of");
+    wire.unhook();
+    goes_on.notify_one();
+    for probe in probes {
+        assert!(probe.await.unwrap().unwrap(), "there is nothing");
+    }
+}
+
+/// The name of the one key that there is.
+async fn key_in(server: &RedisServer) -> Vec<u8> {
+    let [(name, _)] = &*server.dump().await else { panic!("there is one") };
+    name.clone()
+}
+
+/// Where one server has nothing and the next has it, as around a failover: what is there is found, and is not claimed.
+#[tokio::test]
+async fn what_has_come_to_be_there_is_not_said_to_be_gone() {
+    let master = RedisServer::start().await;
+    let _replica = RedisServer::builder().replica_of(master.port()).start().await;
+    let wire = Wire::in_front_of(master.port()).await;
+    let builder = RedisStore::builder(&wire.url()).command_timeout(PATIENCE);
+    let store = builder.wait_for_replicas(1, PATIENCE / 2).connect().await.unwrap();
+    let other = connect(&master, 1, PATIENCE / 2).await;
+    for claims in [false, true] {
+        let key = random_key();
+        let (asked, goes_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        wire.hook({
+            let (asked, goes_on) = (Arc::clone(&asked), Arc::clone(&goes_on));
+            move |words| {
+                if !words[0].starts_with(b"EVAL") {
+                    return Fault::Pass;
+                }
+                asked.notify_one();
+                Fault::Hold(Arc::clone(&goes_on))
+            }
+        });
+        let asking = tokio::spawn({
+            let store = store.clone();
+            async move {
+                match claims {
+                    false => store.get(&key).await,
+                    true => {
+                        store.claim(&key, &TAG, version(2), LEASE).await.map(|claim| claim.map(|claim| claim.entry))
+                    }
+                }
+            }
+        });
+        asked.notified().await;
+        inserted(&other, &key).await;
+        wire.unhook();
+        goes_on.notify_one();
+        let outcome = asking.await.unwrap();
+        match claims {
+            false => assert_eq!(outcome.unwrap(), Some(entry(1))),
+            true => assert!(is_unavailable(&outcome), "{outcome:?}"),
+        }
+        assert_eq!(other.get(&key).await.unwrap(), Some(entry(1)), "nobody has claimed it");
+    }
 }

@@ -11,9 +11,12 @@ use super::connect::Connector;
 use super::connection::Connection;
 use super::error::{Failure, RedisConnectError};
 use super::link::{Link, PATIENCE};
-use super::store::RedisStore;
+use super::store::{RedisStore, Replicated};
 use super::target::{Credentials, Target};
 use super::tls::Tls;
+
+/// How many entries are tried on a cluster until one is on a node that can be reached.
+const REHEARSALS: u32 = 16;
 
 /// The settings of a [`RedisStore`].
 #[must_use = "the store is there when it is connected"]
@@ -48,7 +51,7 @@ impl RedisStoreBuilder {
     }
 
     /// How long a call of the store may take, all in all: 1 s by default. A call that takes longer fails with
-    /// [`StoreError::Unavailable`](crate::StoreError::Unavailable), and may have taken effect.
+    /// [`StoreError::Unavailable`](crate::StoreError::Unavailable), and may have taken effect. It can be at most an hour.
     pub fn command_timeout(mut self, timeout: Duration) -> Self {
         self.command_timeout = timeout;
         self
@@ -62,10 +65,13 @@ impl RedisStoreBuilder {
     /// rotation whose lease has not reached the replicas does not begin, and one that was made is stored again until it
     /// has. Nor is an answer given again or a token refused for the sake of what a failover could lose, or by a master
     /// that has been replaced and does not know it yet: that is unavailable, too. So that "there is no such grant" comes
-    /// from a master that has its replicas, it is written to them (an empty value, removed at once), and a token that is
-    /// unknown costs as much as one that is rotated. That makes the loss rare, not impossible: Redis may promote another
-    /// replica. On a cluster the replicas are those of the node that holds the key. As long as too few replicas are
-    /// there, no token is refreshed.
+    /// from a master that has its replicas, it is written to them (an empty value, removed at once). That makes the loss
+    /// rare, not impossible: Redis may promote another replica. On a cluster the replicas are those of the node that holds
+    /// the key. As long as too few replicas are there, no token is refreshed.
+    ///
+    /// What waits for replicas holds up what comes behind it on the same connection. So there are two connections more: one
+    /// for writes, and one to make sure that an unknown token is unknown, so that whoever sends such tokens holds up
+    /// nobody else. For that, a claim asks first whether there is anything to claim: one more command for a rotation.
     pub fn wait_for_replicas(mut self, count: u32, timeout: Duration) -> Self {
         self.replicas = Some((count, timeout));
         self
@@ -118,17 +124,26 @@ impl RedisStoreBuilder {
         let connection = connector.connect(limit).await?;
         // What cannot be told in time is not told.
         let _ = timeout(limit, check::warn(&connection)).await;
-        let writes = match self.replicas {
+        let replicated = match self.replicas {
             Some(replicas) => {
-                let own = connector.connect(limit).await?;
-                Some((Link::new(own, Arc::clone(&connector)), replicas))
+                let (writes, probes) = (connector.connect(limit).await?, connector.connect(limit).await?);
+                let [writes, probes] = [writes, probes].map(|own| Link::new(own, Arc::clone(&connector)));
+                Some(Replicated { replicas, writes, probes })
             }
             None => None,
         };
         let link = Link::new(connection, Arc::clone(&connector));
-        let store = RedisStore::new(connector, self.key_prefix, link, writes);
-        store.rehearse().await?;
-        Ok(store)
+        let chances = if connector.joins() { REHEARSALS } else { 1 };
+        let store = RedisStore::new(connector, self.key_prefix, link, replicated);
+        let mut rehearsed = store.rehearse().await;
+        for _ in 1..chances {
+            // One node of a cluster may be away: another entry, another node.
+            if !matches!(rehearsed, Err(RedisConnectError::Unreachable(_))) {
+                break;
+            }
+            rehearsed = store.rehearse().await;
+        }
+        rehearsed.map(|()| store)
     }
 
     fn check(&self) -> Result<(), RedisConnectError> {
@@ -138,6 +153,9 @@ impl RedisStoreBuilder {
         }
         if self.command_timeout < Duration::from_millis(1) {
             return wrong("command_timeout", "it must be at least a millisecond");
+        }
+        if self.command_timeout > Duration::from_secs(3600) {
+            return wrong("command_timeout", "it must be at most an hour");
         }
         match self.replicas {
             Some((0, _)) => wrong("wait_for_replicas", "to wait for no replica is not to set it"),

@@ -43,13 +43,12 @@ pub(super) async fn warn(connection: &Connection) {
         }
     };
     let servers = match told.map_err(Failure::from) {
-        Ok(Value::BulkString(text)) => vec![(None, text)],
+        Ok(Value::BulkString(text)) => vec![(None, String::from_utf8_lossy(&text).into_owned())],
         Ok(Value::Map(nodes)) => nodes.into_iter().filter_map(of_a_node).collect(),
         Ok(_) => return,
         Err(failure) => return tracing::debug!(%failure, "Redis does not tell about itself"),
     };
-    for (node, text) in servers {
-        let info = String::from_utf8_lossy(&text);
+    for (node, info) in servers {
         if let Some(policy) = field(&info, "maxmemory_policy").filter(|policy| *policy != "noeviction") {
             tracing::warn!(
                 node,
@@ -66,8 +65,13 @@ pub(super) async fn warn(connection: &Connection) {
     }
 }
 
-fn of_a_node((node, info): (Value, Value)) -> Option<(Option<String>, Vec<u8>)> {
-    let (Value::BulkString(node), Value::BulkString(info)) = (node, info) else { return None };
+fn of_a_node((node, info): (Value, Value)) -> Option<(Option<String>, String)> {
+    let Value::BulkString(node) = node else { return None };
+    let info = match info {
+        Value::BulkString(text) => String::from_utf8_lossy(&text).into_owned(),
+        Value::VerbatimString { text, .. } => text,
+        _ => return None,
+    };
     Some((Some(String::from_utf8_lossy(&node).into_owned()), info))
 }
 

@@ -13,11 +13,8 @@ end
 
 local entry = redis.call('GET', KEYS[1])
 if not entry then
-    if ARGV[4] ~= '1' then return as_master(false) end
-    -- A WAIT waits for what its own connection has written: that there is nothing must be told to the replicas as well.
-    redis.call('SET', KEYS[1], '', 'PX', '1')
-    redis.call('UNLINK', KEYS[1])
-    return false
+    -- Anybody can ask for what is not there: a write that is waited for would hold up the claims behind this one.
+    return as_master(false)
 end
 if #entry < 47 or string.byte(entry) ~= 1 then return as_master({0, entry}) end
 

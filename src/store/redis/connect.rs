@@ -46,7 +46,14 @@ impl Connector {
                     Connection::Server(self.master(sentinels, service, limit, None).await?)
                 }
             };
-            connection.load(&[&CLAIM, &SWAP]).await?;
+            match &connection {
+                Connection::Server(_) => connection.load(&[&CLAIM, &SWAP]).await?,
+                // A node that hangs is not waited for: it is sent them when they are needed.
+                Connection::Cluster(_) => {
+                    let loaded = timeout(self.share(), connection.load(&[&CLAIM, &SWAP])).await;
+                    loaded.unwrap_or(Ok(()))?;
+                }
+            }
             Ok(connection)
         });
         connection.await.unwrap_or_else(|_| Err(Failure::slow()))
@@ -73,7 +80,12 @@ impl Connector {
                     let mut found = Err(Failure::slow());
                     let share = limit / u32::try_from(nodes.len()).unwrap_or(u32::MAX);
                     for node in nodes {
-                        let dialled = timeout(share, self.dial(self.address(node), ear)).await;
+                        let dialled = timeout(share, async {
+                            let connection = self.dial(self.address(node), ear).await?;
+                            answers(connection.clone()).await?;
+                            Ok(connection)
+                        });
+                        let dialled = dialled.await;
                         found = dialled.unwrap_or_else(|_| Err(Failure::slow()));
                         if found.is_ok() {
                             break;
@@ -97,12 +109,40 @@ impl Connector {
         }
     }
 
+    /// Whether this is a cluster.
+    pub(super) fn joins(&self) -> bool {
+        matches!(self.target.place, Place::Cluster(_))
+    }
+
+    /// How long one node of a cluster may keep a connection to it waiting: for one that hangs it is waited twice while
+    /// joining, first among the nodes of the URL and then among all, and once whenever the cluster is asked where its
+    /// slots are, by all calls.
+    pub(super) fn share(&self) -> Duration {
+        (self.limit / 4).max(Duration::from_millis(250))
+    }
+
     async fn join(&self, nodes: &[Host], limit: Duration) -> Result<Connection, Failure> {
-        let nodes = nodes.iter().map(|node| info(self.address(node), self.target.credentials.as_ref(), 0));
-        let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
+        match self.join_within(nodes, self.share()).await {
+            // Perhaps none was quick enough.
+            Err(failure) if matches!(failure.kind(), Kind::Gone | Kind::Slow) => {
+                self.join_within(nodes, limit / 4).await
+            }
+            joined => joined,
+        }
+    }
+
+    /// Connects to the nodes, each of which has this time to take the connection and answer.
+    async fn join_within(&self, nodes: &[Host], share: Duration) -> Result<Connection, Failure> {
+        let nodes = nodes.iter().map(|node| {
+            // With it, every connection begins with a question. Without it, a node that hangs has taken the connection
+            // at once, and has as long for its first answer as a call may take.
+            let settings = settings(self.target.credentials.as_ref(), 0).set_protocol(ProtocolVersion::RESP3);
+            Ok(info(self.address(node), None, 0)?.set_redis_settings(settings))
+        });
+        let nodes = nodes.collect::<RedisResult<Vec<_>>>()?;
         let mut builder = ClusterClientBuilder::new(nodes)
             .tcp_settings(TcpSettings::default().set_nodelay(true))
-            .connection_timeout(limit)
+            .connection_timeout(share)
             .response_timeout(self.limit)
             // A redirection or two, and one connection that was lost: the rest is for our caller.
             .retries(3)
@@ -161,6 +201,15 @@ impl Connector {
         let (name, port) = answer.ok_or_else(|| Failure::new(Kind::Other, "Sentinel knows no service of this name"))?;
         Ok(Host { name, port })
     }
+}
+
+/// A node that hangs takes connections and says nothing. One that refuses to answer is there.
+async fn answers(mut connection: MultiplexedConnection) -> Result<(), Failure> {
+    let answer = cmd("PING").query_async::<Value>(&mut connection).await.map_err(Failure::from);
+    answer.map(drop).or_else(|failure| match failure.kind() {
+        Kind::Gone | Kind::Slow => Err(failure),
+        _ => Ok(()),
+    })
 }
 
 async fn is_master(mut connection: MultiplexedConnection) -> Result<(), Failure> {

@@ -2,9 +2,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use redis::cmd;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::connect::Connector;
 use super::connection::{Answer, Call, Connection};
@@ -14,7 +15,8 @@ use crate::random::{OsRandom, SecureRandom as _};
 /// How long an attempt to connect may take, at least. Longer than a command may: nobody waits for it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A connection that is opened again, for ever, when it is lost. As long as there is none, every call fails at once.
+/// A connection that is opened again, for ever, when it is lost. When that does not succeed at once, every call fails at
+/// once until it does.
 pub(super) struct Link {
     state: Arc<watch::Sender<State>>,
     limit: Duration,
@@ -24,8 +26,8 @@ pub(super) struct Link {
 #[derive(Clone)]
 enum State {
     Up(Line),
-    /// The connection is lost, and the first attempt to open another has just begun: a call that was under way waits
-    /// for it. So a server that closes idle connections, or is restarted, costs no call.
+    /// The connection is lost, and the first attempt to open another has just begun: the calls that were under way wait
+    /// for it, and so do those that come. So a server that closes idle connections, or is restarted, costs no call.
     Opening {
         failure: Failure,
         /// Whether the one that is lost was good for something.
@@ -61,10 +63,32 @@ impl Link {
 
     /// Makes a call that takes no longer than a command may, all in all.
     pub(super) async fn call(&self, call: &Call<'_>) -> Result<Answer, Failure> {
-        let deadline = Instant::now() + self.limit;
-        let mut line = match &*self.state.borrow() {
-            State::Up(line) => line.clone(),
-            State::Opening { failure, .. } | State::Down(failure) => return Err(failure.clone()),
+        self.call_until(call, self.deadline()).await
+    }
+
+    /// By when a call of the store that begins now has to end.
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.limit
+    }
+
+    /// Makes a call that is one of several.
+    pub(super) async fn call_until(&self, call: &Call<'_>, deadline: Instant) -> Result<Answer, Failure> {
+        let line = match &*self.state.borrow() {
+            State::Up(line) => Ok(line.clone()),
+            State::Opening { failure, .. } => Err(failure.clone()),
+            State::Down(failure) => return Err(failure.clone()),
+        };
+        let mut line = match line {
+            Ok(line) => line,
+            // In a box, as below.
+            Err(failure) => {
+                return Box::pin(async move {
+                    let opened = self.settled(deadline).await;
+                    let mut line = opened.map_err(|down| down.unwrap_or(failure))?;
+                    self.attempt(&mut line, call, deadline).await
+                })
+                .await;
+            }
         };
         match self.attempt(&mut line, call, deadline).await {
             Err(failure) if failure.wants_another_connection() => {
@@ -116,12 +140,17 @@ impl Link {
 
     /// The connection that takes the place of `lost`, if it comes in time.
     async fn another(&self, lost: &Line, deadline: Instant) -> Result<Line, Option<Failure>> {
+        self.settled(deadline).await.and_then(|line| if line.number == lost.number { Err(None) } else { Ok(line) })
+    }
+
+    /// The connection that is there when none is being opened, or why there is none; nothing if that is not known in time.
+    async fn settled(&self, deadline: Instant) -> Result<Line, Option<Failure>> {
         let mut seen = self.state.subscribe();
         let settled = timeout_at(deadline, seen.wait_for(|state| !matches!(state, State::Opening { .. }))).await;
         let Ok(Ok(state)) = settled else { return Err(None) };
         match &*state {
-            State::Up(line) if line.number != lost.number => Ok(line.clone()),
-            State::Up(_) | State::Opening { .. } => Err(None),
+            State::Up(line) => Ok(line.clone()),
+            State::Opening { .. } => Err(None),
             State::Down(failure) => Err(Some(failure.clone())),
         }
     }
@@ -148,7 +177,9 @@ async fn keep(connector: Arc<Connector>, state: Arc<watch::Sender<State>>) {
             return;
         };
         // Calls still go to a connection that is merely suspect: to find out that the server is frozen must not take long.
-        let mut limit = if in_use { connector.limit } else { connector.limit.max(PATIENCE) };
+        // Those of a cluster can wait, since the other nodes answer meanwhile.
+        let hurry = in_use && !connector.joins();
+        let mut limit = if hurry { connector.limit } else { connector.limit.max(PATIENCE) };
         if served || up_since.elapsed() > Pauses::STEADY {
             pauses = Pauses::default();
         }
@@ -174,6 +205,10 @@ async fn keep(connector: Arc<Connector>, state: Arc<watch::Sender<State>>) {
                     break;
                 }
                 Err(failure) => {
+                    if keeps(&connector, &state).await {
+                        tracing::debug!(%failure, "no other connection to the cluster: this one serves on");
+                        break;
+                    }
                     if !matches!(state.send_replace(State::Down(failure.clone())), State::Down(_)) {
                         tracing::warn!(server = ?connector.target, %failure, "Redis is away");
                     }
@@ -182,6 +217,30 @@ async fn keep(connector: Arc<Connector>, state: Arc<watch::Sender<State>>) {
             }
         }
     }
+}
+
+/// Whether the connection in use serves on, although it is suspect and none can take its place: of a cluster, as long as
+/// any node answers. The next failure has another attempt made, after a pause.
+async fn keeps(connector: &Connector, state: &watch::Sender<State>) -> bool {
+    let mut connection = match &*state.borrow() {
+        State::Up(Line { connection: connection @ Connection::Cluster(_), .. }) => connection.clone(),
+        State::Up(_) | State::Opening { .. } | State::Down(_) => return false,
+    };
+    let ping = Call::Anywhere(cmd("PING"));
+    // More than once: it may be the node that hangs that is asked.
+    for _ in 0..4 {
+        let answer = timeout(connector.share(), connection.send(&ping)).await;
+        if answer.is_ok_and(|answer| answer.is_ok()) {
+            return state.send_if_modified(|state| match state {
+                State::Up(line) => {
+                    line.suspect = false;
+                    true
+                }
+                State::Opening { .. } | State::Down(_) => false,
+            });
+        }
+    }
+    false
 }
 
 /// None before the first attempt, then longer and longer.

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use redis::{Value, cmd};
+use tokio::time::Instant;
 
 use super::builder::RedisStoreBuilder;
 use super::channel::Channel;
@@ -30,10 +31,19 @@ struct Shared {
     connector: Arc<Connector>,
     key_prefix: String,
     link: Link,
-    /// The connection for claims and swaps and what follows from them, if they wait for replicas: a `WAIT` holds up all
-    /// that comes behind it.
-    writes: Option<(Link, (u32, Duration))>,
+    replicated: Option<Replicated>,
     channel: Channel,
+}
+
+/// What there is besides if replicas are waited for: a `WAIT` holds up all that comes behind it on its connection.
+pub(super) struct Replicated {
+    /// How many replicas, and how long.
+    pub(super) replicas: (u32, Duration),
+    /// The connection for claims and swaps and what follows from them.
+    pub(super) writes: Link,
+    /// The connection to make sure that there is nothing: anybody can ask for that, as often as they like, and shall hold
+    /// up nobody who has a grant.
+    pub(super) probes: Link,
 }
 
 impl RedisStore {
@@ -55,10 +65,10 @@ impl RedisStore {
         connector: Arc<Connector>,
         key_prefix: String,
         link: Link,
-        writes: Option<(Link, (u32, Duration))>,
+        replicated: Option<Replicated>,
     ) -> Self {
         let channel = Channel::new(Arc::clone(&connector), &key_prefix);
-        Self { shared: Arc::new(Shared { connector, key_prefix, link, writes, channel }) }
+        Self { shared: Arc::new(Shared { connector, key_prefix, link, replicated, channel }) }
     }
 
     /// Does once all that the store ever does, with an entry of its own.
@@ -79,7 +89,7 @@ impl RedisStore {
         for (script, keys, args) in steps {
             self.shared.link.call(&Call::Run { script, keys, args, replicas: None }).await?;
         }
-        self.read(&self.shared.link, &key).await?;
+        self.read(&self.shared.link, &key, self.shared.link.deadline()).await?;
         Ok(())
     }
 
@@ -92,10 +102,10 @@ impl RedisStore {
         text.into_bytes()
     }
 
-    async fn read(&self, link: &Link, key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
+    async fn read(&self, link: &Link, key: &[u8], deadline: Instant) -> Result<Option<Vec<u8>>, Failure> {
         let mut get = cmd("GET");
         get.arg(key);
-        match link.call(&Call::Plain(get)).await?.value {
+        match link.call_until(&Call::Plain(get), deadline).await?.value {
             Value::Nil => Ok(None),
             Value::BulkString(bytes) => Ok(Some(bytes)),
             _ => Err(unexpected()),
@@ -103,12 +113,43 @@ impl RedisStore {
     }
 
     /// Runs a script that may write. Whether its answer stands, replicas and all, is to be asked of it.
-    async fn run(&self, script: &'static Script, keys: &[&[u8]], args: &[&[u8]]) -> Result<Answer, Failure> {
-        let (link, replicas) = match &self.shared.writes {
-            Some((link, replicas)) => (link, Some(*replicas)),
+    async fn run(
+        &self,
+        script: &'static Script,
+        keys: &[&[u8]],
+        args: &[&[u8]],
+        deadline: Instant,
+    ) -> Result<Answer, Failure> {
+        let (link, replicas) = match &self.shared.replicated {
+            Some(Replicated { writes, replicas, .. }) => (writes, Some(*replicas)),
             None => (&self.shared.link, None),
         };
-        link.call(&Call::Run { script, keys, args, replicas }).await
+        link.call_until(&Call::Run { script, keys, args, replicas }, deadline).await
+    }
+
+    /// What is under a key where nothing was found: nothing, and its replicas say so too, or what has come to be there.
+    ///
+    /// Only its replicas can tell that a server has not been replaced by one that has a grant there.
+    async fn probe(&self, key: &[u8], deadline: Instant) -> Result<Option<Vec<u8>>, Failure> {
+        let Some(Replicated { probes, replicas, .. }) = &self.shared.replicated else { return Ok(None) };
+        // No entry begins like this: nothing is swapped, and where nothing is, something is written and removed.
+        let nobody = [0; 9];
+        let (keys, args): ([&[u8]; 1], [&[u8]; 3]) = ([key], [&nobody, &nobody, b""]);
+        let call = Call::Run { script: &SWAP, keys: &keys, args: &args, replicas: Some(*replicas) };
+        let Answer { value, replicas } = probes.call_until(&call, deadline).await?;
+        match value {
+            Value::Int(0) => self.assert_replicated(replicas).map(|()| None),
+            Value::BulkString(found) => Ok(Some(found)),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Makes sure that there is nothing under a key, where somebody wanted to claim what is there.
+    async fn assert_absent(&self, key: &[u8], deadline: Instant) -> Result<(), Failure> {
+        match self.probe(key, deadline).await? {
+            None => Ok(()),
+            Some(_) => Err(Failure::new(Kind::Other, "the servers disagree about whether it is there")),
+        }
     }
 
     /// Fails unless as many replicas have what was written, or was found, as shall have it.
@@ -117,8 +158,10 @@ impl RedisStore {
     /// failover loses ends a session, and so does the answer of a master that has been replaced and does not know it:
     /// its replicas have gone.
     fn assert_replicated(&self, reached: Option<i64>) -> Result<(), Failure> {
-        match &self.shared.writes {
-            Some((_, (count, _))) if reached.is_none_or(|reached| reached < i64::from(*count)) => {
+        match &self.shared.replicated {
+            Some(Replicated { replicas: (count, _), .. })
+                if reached.is_none_or(|reached| reached < i64::from(*count)) =>
+            {
                 Err(Failure::new(Kind::Other, "too few replicas have it: a failover could lose it"))
             }
             _ => Ok(()),
@@ -128,18 +171,13 @@ impl RedisStore {
 
 impl Store for RedisStore {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        match self.read(&self.shared.link, &self.key(key)).await? {
-            Some(bytes) => decode(bytes).map(Some),
-            // Only its replicas can tell that a server has not been replaced by one that has it. No grant has this tag, so
-            // nothing is claimed.
-            None if self.shared.writes.is_some() => {
-                let nobody = Tag::new([0; 32]);
-                // In a box, for it is rare.
-                let claim = Box::pin(self.claim(key, &nobody, Version::new([0; 8]), Duration::from_millis(1)));
-                Ok(claim.await?.map(|claim| claim.entry))
-            }
-            None => Ok(None),
-        }
+        let (key, deadline) = (self.key(key), self.shared.link.deadline());
+        let found = match self.read(&self.shared.link, &key, deadline).await? {
+            // In a box, for it is rare.
+            None if self.shared.replicated.is_some() => Box::pin(self.probe(&key, deadline)).await?,
+            found => found,
+        };
+        found.map(decode).transpose()
     }
 
     async fn swap(
@@ -164,7 +202,7 @@ impl Store for RedisStore {
             keys.push(key);
             args.extend([value.as_ref(), ttl.as_bytes()]);
         }
-        let Answer { value, replicas } = self.run(&SWAP, &keys, &args).await?;
+        let Answer { value, replicas } = self.run(&SWAP, &keys, &args, self.shared.link.deadline()).await?;
         self.assert_replicated(replicas)?;
         match value {
             Value::Int(1) => Ok(Swap::Swapped),
@@ -176,8 +214,8 @@ impl Store for RedisStore {
 
     async fn beside(&self, key: &Key, name: &Name) -> Result<Option<Bytes>, StoreError> {
         // Where the claim has found that it is there: another connection may yet lead to a server that lags behind.
-        let link = self.shared.writes.as_ref().map_or(&self.shared.link, |(link, _)| link);
-        Ok(self.read(link, &beside_key(&self.key(key), name)).await?.map(Bytes::from))
+        let link = self.shared.replicated.as_ref().map_or(&self.shared.link, |replicated| &replicated.writes);
+        Ok(self.read(link, &beside_key(&self.key(key), name), link.deadline()).await?.map(Bytes::from))
     }
 
     async fn claim(
@@ -187,14 +225,20 @@ impl Store for RedisStore {
         version: Version,
         lease: Duration,
     ) -> Result<Option<Claim>, StoreError> {
-        let (key, lease) = (self.key(key), millis(lease));
-        let waits: &[u8] = if self.shared.writes.is_some() { b"1" } else { b"" };
+        let (key, lease, deadline) = (self.key(key), millis(lease), self.shared.link.deadline());
+        let waits: &[u8] = if self.shared.replicated.is_some() { b"1" } else { b"" };
+        // Even behind a script that writes nothing, a WAIT waits for what others have written. So what is not there is not
+        // claimed: it would hold up the claims behind it.
+        if self.shared.replicated.is_some() && self.read(&self.shared.link, &key, deadline).await?.is_none() {
+            Box::pin(self.assert_absent(&key, deadline)).await?;
+            return Ok(None);
+        }
         let (keys, args): ([&[u8]; 1], [&[u8]; 4]) =
             ([&key], [tag.as_bytes(), version.as_bytes(), lease.as_bytes(), waits]);
-        let Answer { value, replicas } = self.run(&CLAIM, &keys, &args).await?;
+        let Answer { value, replicas } = self.run(&CLAIM, &keys, &args, deadline).await?;
         let parts = match value {
             Value::Nil => {
-                self.assert_replicated(replicas)?;
+                Box::pin(self.assert_absent(&key, deadline)).await?;
                 return Ok(None);
             }
             Value::Array(parts) => parts,
@@ -248,7 +292,7 @@ impl fmt::Debug for RedisStore {
             .field("server", &self.shared.connector.target)
             .field("key_prefix", &self.shared.key_prefix)
             .field("command_timeout", &self.shared.connector.limit)
-            .field("wait_for_replicas", &self.shared.writes.as_ref().map(|(_, replicas)| replicas))
+            .field("wait_for_replicas", &self.shared.replicated.as_ref().map(|replicated| replicated.replicas))
             .finish_non_exhaustive()
     }
 }
