@@ -46,9 +46,9 @@ impl App {
     /// Signs its access tokens with RS256 and a key of 2,048 bits, as every OpenID provider must be able to.
     pub(crate) fn signing_rs256(mut self) -> Self {
         let mut openssl = Command::new("openssl");
-        openssl.args(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-outform", "DER"]);
-        let made = openssl.output().expect("openssl");
-        let key = KeyPair::try_from(made.stdout.as_slice()).expect("a key");
+        openssl.args(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]);
+        let made = String::from_utf8(openssl.output().expect("openssl").stdout).expect("PEM");
+        let key = KeyPair::from_pem(&made).expect("a key");
         self.signer = Some(Signer { key: Arc::new(key), algorithm: "RS256" });
         self
     }
