@@ -48,6 +48,10 @@ fn what_makes_no_sense_is_refused_with_status_2_and_says_why() {
         (&["--upstream", "http://a", "--token-path", "/token?x"], "--token-path"),
         (&["--upstream", "http://a", "--revocation-path", ""], "--revocation-path"),
         (&["--upstream", "http://a", "--revocation-path", "/token"], "--token-path and --revocation-path are both"),
+        (
+            &["--upstream", "http://a", "--revocation-path", "/token.json"],
+            "--token-path and --revocation-path are both",
+        ),
         (&["--upstream", "http://a", "--revocation-path", "//TOKEN/"], "--token-path and --revocation-path are both"),
         (
             &["--upstream", "http://a", "--introspection-path", "i"],

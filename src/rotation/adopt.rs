@@ -13,9 +13,8 @@ use zeroize::Zeroizing;
 
 use super::ask::Ask;
 use super::issue::{Begun, begin};
-use super::lease::LONG_AGO;
-use super::persist::{Write, persist};
-use super::refresh::TAKEOVER_PAUSE;
+use super::lease::{LONG_AGO, TAKEOVER_PAUSE};
+use super::persist::{OVERRIDES, Write, persist};
 use super::replay;
 use crate::access;
 use crate::access::mint::Terms;
@@ -310,7 +309,6 @@ impl Write for Adoption {
             access?;
             self.inserted = true;
         }
-        const OVERRIDES: usize = 32;
         let (key, version) = self.placeholder;
         let (mut expected, answered) = (Some(version), matches!(self.done, Change::Put { .. }));
         for _ in 0..OVERRIDES {

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::ask::Ask;
 use super::draw::Minted;
 use super::lease::{LeaseGuard, Purpose as LeasePurpose};
-use super::persist::{Write, persist};
+use super::persist::{OVERRIDES, Write, persist};
 use super::{Presentation, refresh, replay};
 use crate::access::mint::{AccessWrite, Home, MintError, Terms, mint};
 use crate::body::ResponseBody;
@@ -229,7 +229,6 @@ impl Commit {
             return Ok(Committed::Stored);
         }
         self.renew_windows(shared);
-        const OVERRIDES: usize = 32;
         for _ in 0..OVERRIDES {
             let ttl = Ttl::After(self.record.time_to_live(shared.now()));
             let change = Change::Put { entry: self.entry.clone(), ttl };

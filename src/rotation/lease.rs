@@ -137,6 +137,12 @@ impl<St: Store> Drop for LeaseGuard<St> {
     }
 }
 
+/// How long a lease that was taken over is held before it is used.
+///
+/// Whoever let it run out may have the upstream's answer, and only wait for the store to be there again: its commit then
+/// comes within a few seconds and overrides the lease. To use the same upstream token first would end the session.
+pub(super) const TAKEOVER_PAUSE: Duration = Duration::from_secs(3);
+
 /// The end of a lease that has run out.
 pub(super) const LONG_AGO: Timestamp = Timestamp::from_millis(1);
 

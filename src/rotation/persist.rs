@@ -10,6 +10,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// Shorter than the second after which a client tries again: no other instance shall use the same upstream token first.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
+/// How often one attempt overrides a lease that was merely taken over.
+pub(super) const OVERRIDES: usize = 32;
+
 /// A write that must reach the store.
 pub(crate) trait Write: Send {
     /// What became of it.

@@ -10,7 +10,7 @@ use super::ask::Ask;
 use super::commit;
 use super::draw::Draw;
 use super::hint::refuse_by_hint;
-use super::lease::{LeaseGuard, Purpose as LeasePurpose};
+use super::lease::{LeaseGuard, Purpose as LeasePurpose, TAKEOVER_PAUSE};
 use super::{Presentation, adopt, replay};
 use crate::body::{RequestBody, ResponseBody};
 use crate::client::Client;
@@ -29,12 +29,6 @@ use crate::upstream::{Reply, Upstream};
 /// How often a request looks again at a grant that another one rotates.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
-
-/// How long a lease that was taken over is held before it is used.
-///
-/// Whoever let it run out may have the upstream's answer, and only wait for the store to be there again: its commit then
-/// comes within a few seconds and overrides the lease. To use the same upstream token first would end the session.
-pub(super) const TAKEOVER_PAUSE: Duration = Duration::from_secs(3);
 
 /// Answers a request with `grant_type=refresh_token`.
 pub(crate) async fn refresh<St, S, B, ResBody>(
