@@ -113,7 +113,7 @@ async fn a_client_that_hung_up_finds_its_answer_when_it_comes_again() {
 
 #[tokio::test]
 async fn a_slow_server_is_waited_for_no_longer_than_allowed_and_its_answer_is_kept() {
-    let setup = Setup::start(&["--rotation-timeout", "0.3"]).await;
+    let setup = Setup::start(&["--rotation-timeout", "3"]).await;
     let token = setup.log_in().await;
     let gate = Arc::new(Notify::new());
     setup.upstream.then(Act::Wait(Arc::clone(&gate)));

@@ -2,16 +2,22 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::io::{BufRead, BufReader, Read};
+use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use tempfile::NamedTempFile;
+
 /// How long an example may take until it listens.
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(60);
+
+/// How long a line may take to appear that a test waits for.
+const WRITTEN: Duration = Duration::from_secs(60);
+
+const POLL: Duration = Duration::from_millis(10);
 
 const LISTENING: &str = "listening on http://";
 const ADMIN: &str = "admin listening on http://";
@@ -20,7 +26,8 @@ const ADMIN: &str = "admin listening on http://";
 pub(crate) struct Example {
     name: String,
     child: Child,
-    seen: Arc<Seen>,
+    stdout: Transcript,
+    stderr: Transcript,
     addr: SocketAddr,
 }
 
@@ -36,28 +43,24 @@ impl Example {
     {
         let mut command = Self::command(name);
         command.args(args).envs(envs.iter().map(|(name, value)| (name, value)));
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let seen = Arc::new(Seen::default());
-        let readers = [
-            seen.follow(child.stdout.take().unwrap(), |text| &mut text.stdout),
-            seen.follow(child.stderr.take().unwrap(), |text| &mut text.stderr),
-        ];
+        let (stdout, stderr) = (Transcript::new(), Transcript::new());
+        let child = command.stdin(Stdio::null()).stdout(stdout.writer()).stderr(stderr.writer()).spawn().unwrap();
         // From here on a panic kills the child.
-        let mut example = Self { name: name.into(), child, seen, addr: SocketAddr::from(([0, 0, 0, 0], 0)) };
+        let addr = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut example = Self { name: name.into(), child, stdout, stderr, addr };
         let end = Instant::now() + START;
         loop {
+            // Asked first: everything that an ended process has written is in its transcripts.
+            let status = example.child.try_wait().unwrap();
             if let Some(addr) = example.find_addr(LISTENING, Some(ADMIN)) {
                 example.addr = addr;
                 return example;
             }
-            if let Some(status) = example.child.try_wait().unwrap() {
-                for reader in readers {
-                    reader.join().unwrap();
-                }
+            if let Some(status) = status {
                 panic!("the example `{name}` ended with {status} and never listened: {example:?}");
             }
             assert!(Instant::now() < end, "the example `{name}` does not listen: {example:?}");
-            example.seen.wait_for_more(Duration::from_millis(20));
+            thread::sleep(POLL);
         }
     }
 
@@ -93,31 +96,36 @@ impl Example {
         self.child.id()
     }
 
-    /// What it has written to its standard output so far.
+    /// Everything that it has written to its standard output so far.
     pub(crate) fn stdout(&self) -> String {
-        self.seen.text().stdout.clone()
+        self.stdout.read()
     }
 
-    /// What it has written to its standard error so far.
+    /// Everything that it has written to its standard error so far: a line that it wrote before it answered is there
+    /// when the answer is.
     pub(crate) fn stderr(&self) -> String {
-        self.seen.text().stderr.clone()
+        self.stderr.read()
     }
 
-    /// Waits until it has written `words` to one of the two; panics if it does not within ten seconds.
+    fn has_written(&self, words: &str) -> bool {
+        self.stdout().contains(words) || self.stderr().contains(words)
+    }
+
+    /// Waits until it has written `words` to one of the two; panics if it does not within a minute.
     pub(crate) fn wait_for(&self, words: &str) {
-        let end = Instant::now() + Duration::from_secs(10);
-        while !self.seen.text().either(|text| text.contains(words)) {
+        let end = Instant::now() + WRITTEN;
+        while !self.has_written(words) {
             assert!(Instant::now() < end, "{words:?} was never written: {self:?}");
-            self.seen.wait_for_more(Duration::from_millis(20));
+            thread::sleep(POLL);
         }
     }
 
     /// [`wait_for`](Self::wait_for) for tests in whose runtime a server of theirs has to go on meanwhile.
     pub(crate) async fn written(&self, words: &str) {
-        let end = Instant::now() + Duration::from_secs(10);
-        while !self.seen.text().either(|text| text.contains(words)) {
+        let end = Instant::now() + WRITTEN;
+        while !self.has_written(words) {
             assert!(Instant::now() < end, "{words:?} was never written: {self:?}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(POLL).await;
         }
     }
 
@@ -154,9 +162,9 @@ impl Example {
     }
 
     fn find_addr(&self, words: &str, but_not: Option<&str>) -> Option<SocketAddr> {
-        let text = self.seen.text();
+        let text = [self.stdout(), self.stderr()];
         // The last line may not be there in full.
-        let lines = [&text.stdout, &text.stderr].map(|text| text.rsplit_once('\n').map_or("", |(whole, _)| whole));
+        let lines = text.each_ref().map(|text| text.rsplit_once('\n').map_or("", |(whole, _)| whole));
         let mut lines = lines.iter().flat_map(|text| text.lines());
         let line = lines.find(|line| line.contains(words) && !but_not.is_some_and(|other| line.contains(other)))?;
         let (_, addr) = line.split_once(words)?;
@@ -167,8 +175,7 @@ impl Example {
 
 impl fmt::Debug for Example {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.seen.text();
-        write!(f, "`{}`\n--- stdout\n{}\n--- stderr\n{}", self.name, text.stdout, text.stderr)
+        write!(f, "`{}`\n--- stdout\n{}\n--- stderr\n{}", self.name, self.stdout(), self.stderr())
     }
 }
 
@@ -190,48 +197,20 @@ fn example_path(name: &str) -> PathBuf {
     path.join("examples").join(name).with_extension(std::env::consts::EXE_EXTENSION)
 }
 
-#[derive(Default)]
-struct Seen {
-    text: Mutex<Text>,
-    more: Condvar,
-}
+/// A file that a process writes to. Unlike a pipe, which a thread has to read, it holds a line from the moment at which
+/// the process has written it.
+struct Transcript(NamedTempFile);
 
-#[derive(Default)]
-struct Text {
-    stdout: String,
-    stderr: String,
-}
-
-impl Text {
-    fn either(&self, test: impl Fn(&str) -> bool) -> bool {
-        test(&self.stdout) || test(&self.stderr)
-    }
-}
-
-impl Seen {
-    fn text(&self) -> MutexGuard<'_, Text> {
-        self.text.lock().unwrap()
+impl Transcript {
+    fn new() -> Self {
+        Self(NamedTempFile::new().unwrap())
     }
 
-    fn wait_for_more(&self, limit: Duration) {
-        drop(self.more.wait_timeout(self.text(), limit).unwrap());
+    fn writer(&self) -> Stdio {
+        self.0.reopen().unwrap().into()
     }
 
-    /// Reads `pipe` to its end in a thread, so that the example never waits for a reader.
-    fn follow(
-        self: &Arc<Self>,
-        pipe: impl Read + Send + 'static,
-        part: fn(&mut Text) -> &mut String,
-    ) -> JoinHandle<()> {
-        let seen = Arc::clone(self);
-        thread::spawn(move || {
-            let mut pipe = BufReader::new(pipe);
-            let mut line = Vec::new();
-            while pipe.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
-                part(&mut seen.text()).push_str(&String::from_utf8_lossy(&line));
-                seen.more.notify_all();
-                line.clear();
-            }
-        })
+    fn read(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.0.path()).unwrap()).into_owned()
     }
 }
