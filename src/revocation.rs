@@ -114,6 +114,17 @@ async fn find<St: Store>(
         Verdict::Rotate | Verdict::Busy | Verdict::Replay | Verdict::Recover => Ok(Some((entry, record))),
         // The upstream has not confirmed an earlier revocation by this token.
         Verdict::Ended if record.opens_with(&presentation.hash, &entry.tag) => Ok(Some((entry, record))),
+        // An older token of the grant, within the retry window. A refresh with it is refused without a consequence, because
+        // an honest client may still send one. A revocation says what the client wants, whichever token it names. It shows
+        // what ends a grant by reuse as well: the grant's id, its client and an older generation. The token opens nothing that
+        // the inner service could be sent.
+        Verdict::Late => {
+            let ended = end(exchange.store(), &presentation.key, entry).await;
+            ended.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
+            exchange.announce(&presentation.key).await;
+            exchange.emit(EventKind::Revoked, presentation.subject());
+            Ok(None)
+        }
         verdict => match refuse(exchange, presentation, verdict, Some(entry)).await {
             error @ Error::Store(_) => Err(error),
             _ => Ok(None),

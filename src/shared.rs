@@ -3,10 +3,14 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+#[cfg(feature = "tiered")]
+use std::sync::{Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+#[cfg(feature = "tiered")]
+use crate::access::Cache;
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::event::{self, Callback, EventKind, Subject};
@@ -27,6 +31,9 @@ pub(crate) struct Shared<St> {
     queues: Queues,
     running: Running,
     background: Arc<Semaphore>,
+    /// The caches of the access layers made from this layer.
+    #[cfg(feature = "tiered")]
+    caches: Mutex<Vec<Weak<Cache>>>,
 }
 
 impl<St> Shared<St> {
@@ -46,7 +53,17 @@ impl<St> Shared<St> {
             queues: Queues::default(),
             running: Running::new(),
             background: Arc::new(Semaphore::new(BACKGROUND_COMMITS)),
+            #[cfg(feature = "tiered")]
+            caches: Mutex::default(),
         }
+    }
+
+    /// Registers a cache that [`announce`](Self::announce) updates before it returns.
+    #[cfg(feature = "tiered")]
+    pub(crate) fn register(&self, cache: &Arc<Cache>) {
+        let mut caches = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
+        caches.retain(|cache| cache.strong_count() > 0);
+        caches.push(Arc::downgrade(cache));
     }
 
     pub(crate) const fn store(&self) -> &St {
@@ -112,9 +129,16 @@ impl<St> Shared<St> {
 }
 
 impl<St: Store> Shared<St> {
-    /// Tells whoever remembers access tokens that what is under `key` has ended. If they cannot be told, they forget
-    /// by themselves, a little later.
+    /// Publishes that the entry under `key` has ended.
+    ///
+    /// The caches of this layer are updated first and without the store's channel: its listener is a task of its own, and a
+    /// client that has its answer must not be able to use the token once more until that task has run. Other instances
+    /// depend on the channel; if it fails, they accept the token until their cache entry expires.
     pub(crate) async fn announce(&self, key: &Key) {
+        #[cfg(feature = "tiered")]
+        for cache in self.caches.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade) {
+            cache.end(*key);
+        }
         if let Err(error) = self.store.announce(&[*key]).await {
             tracing::debug!(%error, grant = ?key, "an end could not be announced");
         }

@@ -95,7 +95,8 @@ async fn a_grant_that_expires_takes_its_access_tokens_with_it() {
 async fn without_the_channel_they_end_within_the_time_to_live() {
     let app = referencing();
     let ttl = Duration::from_millis(500);
-    let guarded = Guarded::with(&app, |builder| builder.cache_ttl(ttl));
+    // A layer updates its own caches without the channel.
+    let guarded = Guarded::with(&another(&app), |builder| builder.cache_ttl(ttl));
     app.store.hook(|_, call| if *call == Call::Announce { Plan::Lose } else { Plan::Pass });
     let (token, access) = pair(&app.post("/token", &LOG_IN).await);
     assert_eq!(guarded.status(&access).await, 200);
@@ -106,6 +107,34 @@ async fn without_the_channel_they_end_within_the_time_to_live() {
         tokio::time::sleep(ttl / 10).await;
     }
     assert_eq!(guarded.status(&access).await, 401);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_reaches_the_cache_of_its_own_layer_before_the_client_has_its_answer() {
+    for name in ["revoked", "revoked by an older token", "an access token revoked", "reused", "ended by the program"] {
+        let app = referencing();
+        let guarded = Guarded::with(&app, |builder| builder.cache_ttl(HOUR));
+        // Nothing is heard through the channel: what is refused is refused because the layer itself has updated its cache.
+        app.store.hook(|_, call| if *call == Call::Announce { Plan::Lose } else { Plan::Pass });
+        let (first, _) = pair(&app.post("/token", &LOG_IN).await);
+        let (second, _) = pair(&app.refresh(&first).await);
+        let (third, access) = pair(&app.refresh(&second).await);
+        assert_eq!(guarded.status(&access).await, 200, "{name}");
+        match name {
+            "revoked" => assert_eq!(app.revoke(&third).await.status, 200),
+            "revoked by an older token" => assert_eq!(app.revoke(&first).await.status, 200),
+            "an access token revoked" => assert_eq!(app.revoke(&access).await.status, 200),
+            "reused" => {
+                app.clock.advance_secs(61);
+                assert_eq!(app.refresh(&first).await.status, 400);
+            }
+            _ => {
+                let grant = guarded.grant(&access).await.unwrap().grant().unwrap();
+                assert!(app.layer.end_grant(&grant).await.unwrap());
+            }
+        }
+        assert_eq!(guarded.status(&access).await, 401, "{name}");
+    }
 }
 
 /// A store whose channel a test can cut.

@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::Request;
 use http_body_util::Full;
 use support::requests::{Whole, basic, forged, form, patched, send};
 use support::{App, post, refresh_form};
@@ -89,7 +89,13 @@ async fn a_token_that_opens_nothing_revokes_nothing() {
         ("with a previous secret made up", "app", |t| forged(&t[2], 1), 2 * HOUR, EventKind::Forged),
         ("ahead of the grant", "app", |t| forged(&t[2], 3), Duration::ZERO, EventKind::Ahead),
         ("far ahead of the grant", "app", |t| forged(&t[2], u32::MAX), 2 * HOUR, EventKind::Ahead),
-        ("old, in the retry window of the last rotation", "app", |t| t[0].clone(), Duration::ZERO, EventKind::Late),
+        (
+            "old, of another client, in the retry window",
+            "other",
+            |t| t[0].clone(),
+            Duration::ZERO,
+            EventKind::ClientMismatch,
+        ),
     ];
     for (name, client, presented, passed, event) in rows {
         let app = App::new();
@@ -126,8 +132,7 @@ async fn an_old_token_that_no_honest_client_sends_ends_the_grant() {
 
 #[tokio::test(start_paused = true)]
 async fn the_previous_token_opens_nothing_once_its_successor_was_presented() {
-    for (passed, event, lives) in [(Duration::ZERO, EventKind::Late, true), (2 * HOUR, EventKind::ReuseDetected, false)]
-    {
+    for (passed, event) in [(Duration::ZERO, EventKind::Revoked), (2 * HOUR, EventKind::ReuseDetected)] {
         let app = App::new();
         let tokens = grant(&app, 1).await;
         app.upstream.then(support::Act::Answer(500, "text/plain", "down"));
@@ -135,7 +140,30 @@ async fn the_previous_token_opens_nothing_once_its_successor_was_presented() {
         app.clock.advance(passed);
         assert_revoked_here("the successor was presented", &send(&app, revocation("app", &tokens[0])).await);
         assert_eq!(app.events(), [event], "after {passed:?}");
-        assert_eq!(app.refresh(&tokens[1]).await.status == StatusCode::OK, lives, "after {passed:?}");
+        assert_eq!(revoked_inside(&app), [""; 0], "after {passed:?}");
+        assert_eq!(app.refresh(&tokens[1]).await.error(), (400, "invalid_grant".into()), "after {passed:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_older_token_of_the_grant_ends_it_within_the_retry_window() {
+    for (rotations, presented) in [(2, 0), (3, 0), (3, 1), (7, 0), (7, 5)] {
+        for passed in [Duration::ZERO, Duration::from_secs(59)] {
+            let name = format!("token {presented} after {rotations} rotations and {passed:?}");
+            let app = App::new();
+            let tokens = grant(&app, rotations).await;
+            app.clock.advance(passed);
+            let refresh = app.refresh(&tokens[presented]).await;
+            assert_eq!(refresh.error(), (400, "invalid_grant".into()), "{name}");
+            assert_eq!(app.events(), [EventKind::Late], "{name}: a refresh with it ends nothing");
+            assert_revoked_here(&name, &send(&app, revocation("app", &tokens[presented])).await);
+            assert_eq!(app.events(), [EventKind::Revoked], "{name}");
+            assert_eq!(revoked_inside(&app), [""; 0], "{name}: the older token opens nothing to be sent");
+            for token in &tokens {
+                assert_eq!(app.refresh(token).await.error(), (400, "invalid_grant".into()), "{name}");
+                assert_revoked_here(&name, &send(&app, revocation("app", token)).await);
+            }
+        }
     }
 }
 

@@ -239,6 +239,9 @@ impl<St: Store> AccessLayerBuilder<St> {
         }
         let rules = Rules::new(terms)?;
         let cache = (cache_size > 0 && !cache_ttl.is_zero()).then(|| Arc::new(Cache::new(cache_size, cache_ttl)));
+        if let (Source::Shared(shared), Some(cache)) = (&store, &cache) {
+            shared.register(cache);
+        }
         let guard = Guard { store, clock, prefix, cache, listener: Listener::default(), on_event };
         Ok(AccessLayer { guard: Arc::new(guard), rules: Arc::new(rules) })
     }

@@ -31,6 +31,8 @@ pub(crate) mod revocation;
 mod service;
 
 #[cfg(feature = "tiered")]
+pub(crate) use self::cache::Cache;
+#[cfg(feature = "tiered")]
 pub use self::{
     challenge::AccessError,
     future::ResponseFuture,
