@@ -55,8 +55,13 @@ async fn it_gets_the_providers_token_and_nothing_else_of_the_client() {
             ("content-type", "application/json"),
             ("mcp-session-id", "s1"),
             ("cookie", "__Host-browser=secret"),
-            ("connection", "x-hop"),
+            ("connection", "x-hop, Authorization,content-type , x-forwarded-for,mcp-session-id"),
             ("x-hop", "1"),
+            ("x-forwarded-for", "192.0.2.1"),
+            ("x_forwarded_host", "forged.example"),
+            ("forwarded", "for=192.0.2.1"),
+            ("x-http-method-override", "DELETE"),
+            ("x-original-url", "/admin"),
         ];
         let answer = send("POST", &fixture.server.url("/mcp?a=b"), &headers, r#"{"jsonrpc":"2.0"}"#).await;
         assert_eq!((answer.status, answer.text()), (StatusCode::ACCEPTED, "taken"), "{name}");
@@ -67,10 +72,14 @@ async fn it_gets_the_providers_token_and_nothing_else_of_the_client() {
         assert_eq!(&seen.body[..], br#"{"jsonrpc":"2.0"}"#, "{name}");
         assert_eq!(seen.header("mcp-session-id"), Some("s1"), "{name}");
         assert_eq!(seen.header("host"), Some(upstream.addr.to_string().as_str()), "{name}");
-        for gone in ["cookie", "x-hop", "connection"] {
+        for gone in ["cookie", "x-hop", "connection", "x_forwarded_host", "x-http-method-override", "x-original-url"] {
             assert_eq!(seen.header(gone), None, "{name}: {gone}");
         }
+        assert_eq!(seen.header("content-type"), Some("application/json"), "{name}");
+        let here = fixture.server.addr().to_string();
         assert_eq!(seen.header("x-forwarded-for"), Some("127.0.0.1"), "{name}");
+        assert_eq!(seen.header("x-forwarded-host"), Some(&*here), "{name}");
+        assert_eq!(seen.header("forwarded"), Some(&*format!("for=127.0.0.1;proto=http;host=\"{here}\"")), "{name}");
         let token = seen.header("authorization");
         let providers = fixture.identity.secrets().into_iter().find(|secret| secret.starts_with("identity-access-"));
         let expected = providers.filter(|_| swapped).map(|token| format!("Bearer {token}"));
@@ -81,6 +90,20 @@ async fn it_gets_the_providers_token_and_nothing_else_of_the_client() {
             assert_eq!(upstream.last("/some/mcp").method.as_str(), method, "{name}");
         }
     }
+}
+
+#[tokio::test]
+async fn it_learns_what_a_trusted_network_says_of_the_client() {
+    let upstream = Recorder::start(|_| "ok").await;
+    let fixture = Fixture::start(&upstream.url(), &["--trust-forwarded", "10.0.0.0/8,127.0.0.0/8"]).await;
+    let authorization = format!("Bearer {}", fixture.access);
+    let headers =
+        [("authorization", &*authorization), ("x-forwarded-for", "192.0.2.1"), ("forwarded", "for=192.0.2.1")];
+    send("POST", &fixture.server.url("/mcp"), &headers, "{}").await;
+    let seen = upstream.last("/");
+    assert_eq!(seen.header("x-forwarded-for"), Some("192.0.2.1, 127.0.0.1"));
+    assert_eq!(seen.header("x-real-ip"), Some("192.0.2.1"));
+    assert!(seen.header("forwarded").unwrap().starts_with("for=192.0.2.1, for=127.0.0.1;"), "{seen:?}");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 mod support;
 
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::net::TcpListener;
 
 use self::support::http::{Recorder, get, raw, send};
@@ -79,8 +79,119 @@ async fn what_concerns_one_connection_alone_is_not_passed_on() {
     }
     assert_eq!(seen.header("x-public"), Some("1"));
     assert_eq!(answer.headers["x-public"], "1");
-    assert_eq!(seen.header("x-forwarded-for"), Some("192.0.2.1, 127.0.0.1"), "a client may not remove it");
     assert_eq!(seen.body, "body");
+}
+
+/// Headers that a message cannot lose because `Connection` nominates them.
+const END_TO_END: [(&str, &str); 22] = [
+    ("authorization", "Basic eDp5"),
+    ("content-type", "application/x-www-form-urlencoded"),
+    ("content-encoding", "identity"),
+    ("content-disposition", "inline"),
+    ("cookie", "a=b"),
+    ("dpop", "proof"),
+    ("origin", "https://app.example.com"),
+    ("referer", "https://app.example.com/x"),
+    ("accept", "application/json"),
+    ("accept-language", "de"),
+    ("access-control-request-method", "POST"),
+    ("sec-fetch-site", "cross-site"),
+    ("if-none-match", "\"x\""),
+    ("client-cert", ":YQ==:"),
+    ("signature-input", "sig1=()"),
+    ("x-api-key", "k"),
+    ("x-auth-request-user", "u"),
+    ("x-csrf-token", "t"),
+    ("x-amz-security-token", "t"),
+    ("oauth-client-attestation", "jwt"),
+    ("cache-control", "no-store"),
+    ("mcp-protocol-version", "2025-06-18"),
+];
+
+#[tokio::test]
+async fn connection_does_not_remove_what_is_meant_for_the_recipient() {
+    let sent =
+        ["set-cookie", "www-authenticate", "content-type", "location", "dpop-nonce", "access-control-allow-origin"];
+    let upstream = Recorder::start(move |_| {
+        let mut headers = HeaderMap::new();
+        for name in sent {
+            headers.insert(name, HeaderValue::from_static("v"));
+        }
+        headers.insert("connection", format!("x-private,{}", sent.join(" , ")).parse().unwrap());
+        headers.insert("x-private", HeaderValue::from_static("1"));
+        headers
+    })
+    .await;
+    let proxy = proxy::start(&upstream.url(), &[]).await;
+    let names: Vec<_> = END_TO_END.iter().map(|(name, _)| *name).collect();
+    // In one header, in many, in odd case and with odd spaces.
+    let lists = [
+        vec![names.join(",")],
+        names.iter().map(|name| (*name).to_owned()).collect(),
+        vec![names.join("\t ,,\t").to_uppercase()],
+        vec![format!("close, x-private, host, content-length, transfer-encoding, {}", names.join(", "))],
+    ];
+    for (path, list) in ["/one", "/token"].iter().flat_map(|path| lists.iter().map(move |list| (path, list))) {
+        let mut headers = END_TO_END.to_vec();
+        headers.extend(list.iter().map(|value| ("connection", value.as_str())));
+        headers.push(("x-private", "1"));
+        let body = "grant_type=authorization_code&code=x";
+        let answer = send("POST", &proxy.url(path), &headers, body).await;
+        let seen = upstream.last(path);
+        for (name, value) in END_TO_END {
+            assert_eq!(seen.header(name), Some(value), "{path}: {name} with {list:?}");
+        }
+        assert_eq!(seen.header("host"), Some(&*upstream.addr.to_string()), "{path}: {list:?}");
+        assert_eq!(seen.header("connection"), None, "{path}: {list:?}");
+        assert_eq!(seen.body, body, "{path}: {list:?}");
+        for name in sent {
+            assert!(*path == "/token" || answer.headers.contains_key(name), "the client lost {name}");
+        }
+        assert_eq!(answer.headers.get("x-private"), None);
+    }
+}
+
+#[tokio::test]
+async fn headers_that_replace_the_path_or_the_method_are_removed() {
+    let upstream = Recorder::start(|_| "ok").await;
+    let misleading = [
+        "x-original-url",
+        "X-Original-URL",
+        "x_original_url",
+        "x-original_uri",
+        "x-rewrite-url",
+        "X_Rewrite-URL",
+        "x-http-method-override",
+        "X_HTTP_METHOD_OVERRIDE",
+        "x.http.method.override",
+        "x-http-method",
+        "x_http_method",
+        "x-method-override",
+        "X_METHOD_OVERRIDE",
+        // Other spellings of what was checked, and of what ends at the proxy.
+        "content_type",
+        "content_length",
+        "transfer_encoding",
+        "proxy_authorization",
+        "x_forwarded_for",
+        "x_real_ip",
+        "proxy",
+    ];
+    for flags in [&[][..], &["--trust-forwarded", "127.0.0.0/8"]] {
+        let proxy = proxy::start(&upstream.url(), flags).await;
+        for name in misleading {
+            let target = format!("/x?{name}");
+            let headers = [(name, "DELETE"), (name, "/token"), ("x-kept", "1"), ("client_id", "kept")];
+            send("POST", &proxy.url(&target), &headers, "body").await;
+            let seen = upstream.last(&target);
+            assert!(!seen.headers.contains_key(name.to_ascii_lowercase()), "{flags:?}: {seen:?}");
+            assert_eq!(
+                (seen.header("x-kept"), seen.header("client_id")),
+                (Some("1"), Some("kept")),
+                "{flags:?}: {name}"
+            );
+        }
+    }
 }
 
 #[tokio::test]
@@ -95,25 +206,106 @@ async fn the_upstream_is_told_of_the_client() {
     assert_eq!(seen.header("forwarded"), Some(&*format!("for=127.0.0.1;proto=http;host=\"{host}\"")));
     assert_eq!(seen.header("via"), Some("1.1 tower-oauth-refresh"));
     assert_eq!(seen.header("host"), Some(&*upstream.addr.to_string()));
+    assert_eq!(seen.header("x-forwarded-server"), Some("127.0.0.1"));
+    assert_eq!(seen.header("x-forwarded-port"), Some(&*proxy.addr().port().to_string()));
+    assert_eq!(seen.header("x-forwarded-prefix"), None);
+    assert_eq!(seen.header("x-real-ip"), Some("127.0.0.1"));
 
-    let headers = [
-        ("x-forwarded-for", "192.0.2.1"),
-        ("x-forwarded-for", "192.0.2.2, 192.0.2.3"),
-        ("x-forwarded-host", "forged"),
-        ("x-forwarded-proto", "forged"),
-        ("forwarded", "for=192.0.2.1"),
-        ("host", r#"a"b\c"#),
-    ];
-    send("GET", &proxy.url("/chain"), &headers, "").await;
-    let seen = upstream.last("/chain");
-    assert_eq!(seen.header("x-forwarded-for"), Some("192.0.2.1, 192.0.2.2, 192.0.2.3, 127.0.0.1"));
-    assert_eq!(seen.header("x-forwarded-host"), Some(r#"a"b\c"#));
-    assert_eq!(seen.header("x-forwarded-proto"), Some("http"));
+    let headers = [("host", r#"a"b\c"#)];
+    send("GET", &proxy.url("/quoted"), &headers, "").await;
     assert_eq!(
-        seen.header("forwarded"),
-        Some(r#"for=192.0.2.1, for=127.0.0.1;proto=http;host="a\"b\\c""#),
+        upstream.last("/quoted").header("forwarded"),
+        Some(r#"for=127.0.0.1;proto=http;host="a\"b\\c""#),
         "quoted, so that it cannot break out of its element"
     );
+}
+
+/// What a client may send to pass for another one, with what is kept of it from a trusted network in front.
+const FORGED: [(&str, &str); 15] = [
+    ("x-forwarded-for", "192.0.2.1"),
+    ("x-forwarded-for", "192.0.2.2, 127.0.0.9"),
+    ("x-forwarded-host", "forged.example"),
+    ("x-forwarded-proto", "https"),
+    ("x-forwarded-port", "8443"),
+    ("x-forwarded-prefix", "/forged"),
+    ("x-forwarded-server", "forged.example"),
+    ("x-forwarded-ssl", "on"),
+    ("x-forwarded-client-cert", "Subject=forged"),
+    ("forwarded", "for=192.0.2.1"),
+    ("forwarded", "for=192.0.2.2;proto=https"),
+    ("x-real-ip", "192.0.2.9"),
+    ("true-client-ip", "192.0.2.9"),
+    ("cf-connecting-ip", "192.0.2.9"),
+    ("front-end-https", "on"),
+];
+
+#[tokio::test]
+async fn what_a_client_says_of_itself_is_replaced() {
+    let upstream = Recorder::start(|_| "ok").await;
+    for (name, flags) in [("by default", &[][..]), ("elsewhere", &["--trust-forwarded", "10.0.0.0/8,::1"])] {
+        let proxy = proxy::start(&upstream.url(), flags).await;
+        send("GET", &proxy.url("/forged"), &FORGED, "").await;
+        get(&proxy.url("/honest")).await;
+        let of = |target: &str| {
+            let headers = upstream.last(target).headers;
+            let lines = headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()));
+            lines.collect::<std::collections::BTreeSet<_>>()
+        };
+        assert_eq!(of("/forged"), of("/honest"), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_trusted_network_in_front_is_believed() {
+    let upstream = Recorder::start(|_| "ok").await;
+    for (listen, network) in [
+        ("127.0.0.1:0", "127.0.0.1"),
+        ("127.0.0.1:0", "10.0.0.0/8,127.0.0.0/8,fd00::/8"),
+        ("[::]:0", "127.0.0.0/8"),
+        ("127.0.0.1:0", "::ffff:127.0.0.0/104"),
+    ] {
+        let flags = ["--listen", listen, "--trust-forwarded", network];
+        let proxy = proxy::start(&upstream.url(), &flags).await;
+        // By IPv4, which the dual socket sees as mapped addresses.
+        let url = format!("http://127.0.0.1:{}/chain", proxy.addr().port());
+        send("GET", &url, &FORGED, "").await;
+        let seen = upstream.last("/chain");
+        let kept = [
+            ("x-forwarded-for", "192.0.2.1, 192.0.2.2, 127.0.0.9, 127.0.0.1"),
+            ("x-forwarded-host", "forged.example"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-port", "8443"),
+            ("x-forwarded-prefix", "/forged"),
+            ("x-forwarded-client-cert", "Subject=forged"),
+            ("true-client-ip", "192.0.2.9"),
+        ];
+        for (name, value) in kept {
+            assert_eq!(seen.header(name), Some(value), "{flags:?}");
+        }
+        let chain = format!(
+            "for=192.0.2.1, for=192.0.2.2;proto=https, for=127.0.0.1;proto=http;host=\"{}\"",
+            &url[7..url.len() - 6]
+        );
+        assert_eq!(seen.header("forwarded"), Some(&*chain), "{flags:?}");
+        let real = if network == "127.0.0.1" { "127.0.0.9" } else { "192.0.2.2" };
+        assert_eq!(seen.header("x-real-ip"), Some(real), "the last address that is not trusted: {flags:?}");
+
+        send("GET", &url, &[("x-forwarded-proto", "https"), ("x-real-ip", "192.0.2.9")], "").await;
+        let seen = upstream.last("/chain");
+        assert_eq!(seen.header("x-real-ip"), Some("192.0.2.9"), "{flags:?}");
+        assert_eq!(seen.header("x-forwarded-proto"), Some("https"), "{flags:?}");
+        assert_eq!(
+            seen.header("x-forwarded-port"),
+            None,
+            "unknown, since the port here is not that of https: {flags:?}"
+        );
+    }
+    let flags = ["--public-url", "https://login.example.com/auth", "--trust-forwarded", "127.0.0.0/8"];
+    let proxy = proxy::start(&upstream.url(), &flags).await;
+    send("GET", &proxy.url("/public"), &FORGED, "").await;
+    let seen = upstream.last("/public");
+    assert_eq!(seen.header("x-forwarded-for"), Some("192.0.2.1, 192.0.2.2, 127.0.0.9, 127.0.0.1"));
+    assert_eq!(seen.header("x-forwarded-host"), Some("login.example.com"), "the public URL decides");
 }
 
 #[tokio::test]
@@ -134,10 +326,22 @@ async fn an_ipv6_client_is_quoted() {
 async fn the_public_url_gives_the_scheme_that_clients_use() {
     let upstream = Recorder::start(|_| "ok").await;
     let proxy = proxy::start(&upstream.url(), &["--public-url", "https://login.example.com"]).await;
-    send("GET", &proxy.url("/tls"), &[("host", "login.example.com")], "").await;
-    let seen = upstream.last("/tls");
-    assert_eq!(seen.header("x-forwarded-proto"), Some("https"));
-    assert_eq!(seen.header("forwarded"), Some("for=127.0.0.1;proto=https;host=\"login.example.com\""));
+    for host in ["login.example.com", "forged.example"] {
+        send("GET", &proxy.url("/tls"), &[("host", host)], "").await;
+        let seen = upstream.last("/tls");
+        assert_eq!(seen.header("x-forwarded-proto"), Some("https"));
+        assert_eq!(seen.header("x-forwarded-host"), Some("login.example.com"));
+        assert_eq!(seen.header("x-forwarded-server"), Some("login.example.com"));
+        assert_eq!(seen.header("x-forwarded-port"), Some("443"));
+        assert_eq!(seen.header("forwarded"), Some("for=127.0.0.1;proto=https;host=\"login.example.com\""));
+    }
+    let proxy = proxy::start(&upstream.url(), &["--public-url", "http://[2001:db8::1]:8080/tools/"]).await;
+    send("GET", &proxy.url("/six"), &[], "").await;
+    let seen = upstream.last("/six");
+    assert_eq!(seen.header("x-forwarded-host"), Some("[2001:db8::1]:8080"));
+    assert_eq!(seen.header("x-forwarded-server"), Some("[2001:db8::1]"));
+    assert_eq!(seen.header("x-forwarded-port"), Some("8080"));
+    assert_eq!(seen.header("x-forwarded-prefix"), Some("/tools"));
 }
 
 #[tokio::test]

@@ -15,6 +15,10 @@ impl Issuer {
         self.0.as_str().trim_end_matches('/')
     }
 
+    pub(crate) const fn as_url(&self) -> &Url {
+        &self.0
+    }
+
     /// Its path: empty, or `/tools`.
     pub(crate) fn path(&self) -> &str {
         self.0.path().trim_end_matches('/')

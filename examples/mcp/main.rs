@@ -17,6 +17,8 @@ mod authorize;
 mod causes;
 mod cli;
 mod clients;
+#[path = "../common/mod.rs"]
+mod common;
 #[path = "../proxy/connect.rs"]
 mod connect;
 mod cors;
@@ -28,8 +30,6 @@ mod flags;
 #[path = "../proxy/forward.rs"]
 mod forward;
 mod hardening;
-#[path = "../proxy/headers.rs"]
-mod headers;
 mod issuer;
 #[path = "../proxy/logging.rs"]
 mod logging;

@@ -8,6 +8,7 @@ use clap::builder::BoolishValueParser;
 use tower_oauth_refresh::{AccessLayerBuilder, RefreshLayerBuilder, Store};
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::common::networks::Network;
 use crate::flags::{level, seconds};
 use crate::logging::LogFormat;
 use crate::prefix::Prefix;
@@ -37,10 +38,19 @@ pub(crate) struct Cli {
     /// The URL under which clients reach this proxy
     ///
     /// The token, revocation and introspection endpoints in the upstream's discovery documents that point at the
-    /// upstream are rewritten to it, and its scheme is what X-Forwarded-Proto and Forwarded say. Set it whenever TLS
-    /// ends in front of this proxy.
+    /// upstream are rewritten to it, and the upstream gets it in X-Forwarded-Proto, -Host, -Port, -Prefix and -Server and
+    /// in Forwarded. Set it whenever TLS ends in front of this proxy.
     #[arg(long, env = "PROXY_PUBLIC_URL", value_name = "URL")]
     pub(crate) public_url: Option<PublicUrl>,
+
+    /// A network of reverse proxies in front, in CIDR notation: the X-Forwarded-… headers and Forwarded that come from
+    /// there are kept, and the chains of addresses appended to; may be repeated [default: none]
+    ///
+    /// From all other addresses these headers are removed, together with X-Real-IP and its relatives: the upstream gets
+    /// what the connection and --public-url say. Name only networks whose servers overwrite or append to every such
+    /// header that a client sends. --public-url, if set, still decides scheme, host, port and prefix.
+    #[arg(long, env = "PROXY_TRUST_FORWARDED", value_name = "NETWORK", value_delimiter = ',')]
+    pub(crate) trust_forwarded: Vec<Network>,
 
     /// Send the Host that the client sent, instead of the upstream's
     #[arg(long, env = "PROXY_PRESERVE_HOST", value_parser = BoolishValueParser::new())]

@@ -17,8 +17,9 @@ use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower::Service;
 
+use crate::common::forwarded::{self, Edge};
+use crate::common::headers;
 use crate::connect::Connector;
-use crate::headers;
 use crate::upstream::{PathError, Upstream};
 
 type BoxError = Box<dyn StdError + Send + Sync>;
@@ -30,7 +31,7 @@ const IDLE_CONNECTION: Duration = Duration::from_secs(4);
 /// The service, for the requests of one connection.
 pub(crate) struct Forward<B> {
     shared: Arc<Shared<B>>,
-    client: Arc<headers::Client>,
+    client: Arc<forwarded::Client>,
 }
 
 /// What the services of all connections share.
@@ -38,9 +39,17 @@ struct Shared<B> {
     pooled: Client<Connector, B>,
     /// The same without a pool.
     fresh: Client<Connector, B>,
-    upstream: Upstream,
-    preserve_host: bool,
-    proto: &'static str,
+    settings: Settings,
+    edge: Arc<Edge>,
+}
+
+/// How requests are forwarded.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) upstream: Upstream,
+    /// Whether the upstream gets the `Host` of the client instead of its own.
+    pub(crate) preserve_host: bool,
+    pub(crate) edge: Edge,
 }
 
 /// Why the upstream gave no answer.
@@ -74,33 +83,34 @@ where
     B: Body<Data = Bytes> + Default + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    /// `proto` is the scheme that clients use, as far as is known.
-    pub(crate) fn new(upstream: Upstream, preserve_host: bool, proto: &'static str) -> io::Result<Self> {
-        let connector = Connector::new(upstream.is_https())?;
+    pub(crate) fn new(settings: Settings) -> io::Result<Self> {
+        let connector = Connector::new(settings.upstream.is_https())?;
         let mut builder = Client::builder(TokioExecutor::new());
         builder.timer(TokioTimer::new()).pool_timer(TokioTimer::new()).set_host(false);
         let pooled = builder.pool_idle_timeout(IDLE_CONNECTION).build(connector.clone());
         let fresh = builder.pool_max_idle_per_host(0).build(connector);
-        let shared = Arc::new(Shared { pooled, fresh, upstream, preserve_host, proto });
-        let nobody = SocketAddr::from(([127, 0, 0, 1], 0));
-        Ok(Self { shared, client: Arc::new(headers::Client::new(nobody, proto)) })
+        let edge = Arc::new(settings.edge.clone());
+        let this_server = SocketAddr::from(([127, 0, 0, 1], 0));
+        let client = Arc::new(forwarded::Client::new(Arc::clone(&edge), this_server));
+        Ok(Self { shared: Arc::new(Shared { pooled, fresh, settings, edge }), client })
     }
 
-    /// The service for a connection from there.
+    /// Returns the service for a connection from `address`.
     pub(crate) fn for_client(&self, address: SocketAddr) -> Self {
-        let client = Arc::new(headers::Client::new(address, self.shared.proto));
+        let client = Arc::new(forwarded::Client::new(Arc::clone(&self.shared.edge), address));
         Self { shared: Arc::clone(&self.shared), client }
     }
 
     fn prepare(&self, request: &mut Request<B>) -> Result<(), PathError> {
-        let host = headers::requested_host(request.uri(), request.headers());
+        let Settings { upstream, preserve_host, .. } = &self.shared.settings;
+        let host = forwarded::requested_host(request.uri(), request.headers());
         let version = std::mem::replace(request.version_mut(), Version::HTTP_11);
-        *request.uri_mut() = self.shared.upstream.uri(request.uri())?;
+        *request.uri_mut() = upstream.uri(request.uri())?;
         let headers = request.headers_mut();
         headers::remove_hop_by_hop(headers);
         self.client.announce(headers, host.as_ref(), version);
-        let host = host.filter(|_| self.shared.preserve_host);
-        headers.insert(HOST, host.unwrap_or_else(|| self.shared.upstream.host().clone()));
+        let host = host.filter(|_| *preserve_host);
+        headers.insert(HOST, host.unwrap_or_else(|| upstream.host().clone()));
         Ok(())
     }
 }

@@ -12,12 +12,13 @@ mod admin;
 mod answer;
 mod causes;
 mod cli;
+#[path = "../common/mod.rs"]
+mod common;
 mod connect;
 mod demo;
 mod discovery;
 mod flags;
 mod forward;
-mod headers;
 mod logging;
 mod metered;
 mod metrics;
@@ -45,6 +46,7 @@ use tokio::time::timeout;
 use tower_oauth_refresh::{RefreshLayer, Store};
 
 use crate::cli::Cli;
+use crate::common::forwarded::Edge;
 use crate::discovery::Discovery;
 use crate::forward::Forward;
 use crate::metered::Metered;
@@ -164,11 +166,9 @@ async fn serve<S: Store>(
         Some(upstream) => (upstream.clone(), cli.public_url.clone()),
         None => start_demo(cli, listen).await?,
     };
-    let proto = match &public {
-        Some(public) if public.scheme() == "https" => "https",
-        _ => "http",
-    };
-    let forward = Forward::new(upstream.clone(), cli.preserve_host, proto)?;
+    let edge = Edge::new(public.as_ref().map(PublicUrl::as_url), &cli.trust_forwarded);
+    let settings = forward::Settings { upstream: upstream.clone(), preserve_host: cli.preserve_host, edge };
+    let forward = Forward::new(settings)?;
     let inner = Discovery::new(forward.clone(), &upstream, public.as_ref());
     tracing::info!(%upstream, %store, "listening on http://{listen}");
     let expected = discovery::Expected {

@@ -111,8 +111,8 @@ impl PublicUrl {
         &self.0[Position::BeforeHost..Position::AfterPort]
     }
 
-    pub(crate) fn scheme(&self) -> &str {
-        self.0.scheme()
+    pub(crate) const fn as_url(&self) -> &Url {
+        &self.0
     }
 
     /// The path of `url` at the proxy, if it is one of the proxy's.

@@ -2,6 +2,7 @@ use std::str::FromStr;
 
 use url::Url;
 
+use crate::common::networks::Network;
 use crate::upstream::Upstream;
 
 /// What stands behind `/mcp`.
@@ -24,6 +25,13 @@ pub(crate) struct EndpointFlags {
     /// computer: https://app.example.com; may be repeated
     #[arg(long, env = "MCP_ALLOWED_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
     pub(crate) allowed_origin: Vec<String>,
+
+    /// A network of reverse proxies in front, in CIDR notation: X-Forwarded-For and Forwarded from there are kept and
+    /// appended to for --mcp-upstream; may be repeated [default: none]
+    ///
+    /// From all other addresses such headers are removed: the upstream gets what the connection and --public-url say.
+    #[arg(long, env = "MCP_TRUST_FORWARDED", value_name = "NETWORK", value_delimiter = ',')]
+    pub(crate) trust_forwarded: Vec<Network>,
 }
 
 /// What becomes of the access token of a request that is let through.

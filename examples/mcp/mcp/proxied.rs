@@ -16,8 +16,10 @@ use tower::{Service, ServiceExt as _};
 use crate::Failure;
 use crate::causes::causes;
 use crate::cli::McpUpstream;
+use crate::common::forwarded::Edge;
+use crate::common::networks::Network;
 use crate::error::OauthError;
-use crate::forward::{Forward, ForwardError};
+use crate::forward::{Forward, ForwardError, Settings};
 use crate::issuer::Issuer;
 
 /// The service at `/mcp`.
@@ -29,9 +31,12 @@ pub(super) struct Proxied {
 }
 
 impl Proxied {
-    pub(super) fn new(upstream: &McpUpstream, issuer: &Issuer) -> Result<Self, Failure> {
-        let proto = if issuer.as_str().starts_with("https:") { "https" } else { "http" };
-        let forward = Forward::new(upstream.origin.clone(), false, proto)?;
+    pub(super) fn new(upstream: &McpUpstream, issuer: &Issuer, trusted: &[Network]) -> Result<Self, Failure> {
+        // The path of the endpoint is replaced as a whole, so that no prefix of it was removed.
+        let mut public = issuer.as_url().clone();
+        public.set_path("");
+        let edge = Edge::new(Some(&public), trusted);
+        let forward = Forward::new(Settings { upstream: upstream.origin.clone(), preserve_host: false, edge })?;
         Ok(Self { forward, path: upstream.path.clone() })
     }
 

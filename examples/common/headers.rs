@@ -1,0 +1,188 @@
+//! Headers that a reverse proxy removes before it passes a message on.
+//!
+//! 1. Hop-by-hop headers, and what `Connection` nominates (RFC 9110 §7.6.1). A nomination is an instruction of a stranger:
+//!    it is ignored for headers that are meant for the recipient of the message. Otherwise a client could have the layer
+//!    check one request and the upstream serve another, without the credentials or the content type that were checked.
+//! 2. Headers that replace the path or the method of a request. The proxy guards what the request line says, and must not
+//!    forward a header that tells the upstream to serve something else.
+//! 3. Headers that describe the client and the URL that it used, unless they come from a trusted network.
+//! 4. Other spellings of all of them: CGI, WSGI and their successors take `Content_Type` for `Content-Type`.
+
+use http::header::{CONNECTION, HeaderMap, HeaderName};
+
+/// Headers that replace the path or the method. A trusted network has no use for them either.
+const REWRITING: [&str; 20] = [
+    "http-method-override",
+    "method-override",
+    "x-envoy-original-method",
+    "x-envoy-original-path",
+    "x-http-method",
+    "x-http-method-override",
+    "x-http-path-override",
+    "x-method",
+    "x-method-override",
+    "x-original-method",
+    "x-original-path",
+    "x-original-uri",
+    "x-original-url",
+    "x-override-method",
+    "x-override-uri",
+    "x-override-url",
+    "x-rewrite-path",
+    "x-rewrite-uri",
+    "x-rewrite-url",
+    "x-tunnel-method",
+];
+
+/// Headers that describe the client or the URL that it used, beside `X-Forwarded-…`.
+const FORWARDING: [&str; 25] = [
+    "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "client-ip",
+    "fastly-client-ip",
+    "fly-client-ip",
+    "forwarded",
+    "forwarded-for",
+    "front-end-https",
+    "remote-addr",
+    "true-client-ip",
+    "x-azure-clientip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-envoy-external-address",
+    "x-host",
+    "x-original-forwarded-for",
+    "x-original-host",
+    "x-proxyuser-ip",
+    "x-real-ip",
+    "x-remote-addr",
+    "x-remote-ip",
+    "x-scheme",
+    "x-script-name",
+    "x-url-scheme",
+    "x-true-client-ip",
+];
+
+/// Headers for the recipient of a message, which `Connection` cannot nominate.
+const END_TO_END: [&str; 32] = [
+    "age",
+    "allow",
+    "alt-svc",
+    "cache-control",
+    "clear-site-data",
+    "date",
+    "etag",
+    "expect",
+    "expires",
+    "forwarded",
+    "from",
+    "host",
+    "idempotency-key",
+    "last-event-id",
+    "last-modified",
+    "link",
+    "location",
+    "max-forwards",
+    "mcp-method",
+    "mcp-protocol-version",
+    "origin",
+    "pragma",
+    "prefer",
+    "range",
+    "referer",
+    "refresh",
+    "retry-after",
+    "server",
+    "traceparent",
+    "vary",
+    "via",
+    "x-requested-with",
+];
+
+/// The same by how their names begin.
+const END_TO_END_PREFIXES: [&str; 7] =
+    ["accept", "access-control-", "content-", "cross-origin-", "if-", "sec-", "x-forwarded"];
+
+/// The same by a part of their names: whatever may carry an identity or a credential, in the many dialects of gateways.
+const IDENTITY_PARTS: [&str; 16] = [
+    "account", "api-key", "apikey", "assert", "auth", "cert", "client", "cookie", "csrf", "dpop", "ident", "secret",
+    "session", "sign", "token", "user",
+];
+
+/// Removes hop-by-hop headers, and those that `Connection` nominates as such, from a request or a response.
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    // Most messages have none.
+    if !headers.keys().any(|name| is_hop_by_hop(name.as_str())) {
+        return;
+    }
+    for name in nominated(headers) {
+        headers.remove(name);
+    }
+    remove_if(headers, |name| is_hop_by_hop(name));
+}
+
+/// Removes headers of a request that could make the upstream serve another request than the one that was checked. Those
+/// that describe the client stay if they come from a trusted network.
+pub(crate) fn remove_misleading(headers: &mut HeaderMap, trusted: bool) {
+    remove_if(headers, |name| {
+        is_any(name, &REWRITING) || (!trusted && is_forwarding(name)) || name == "proxy" || is_other_spelling(name)
+    });
+}
+
+fn remove_if(headers: &mut HeaderMap, test: impl Fn(&str) -> bool) {
+    let names: Vec<_> = headers.keys().filter(|name| test(name.as_str())).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+fn is_hop_by_hop(name: &str) -> bool {
+    match name {
+        "connection" | "keep-alive" | "te" | "trailer" | "transfer-encoding" | "upgrade" => true,
+        "proxy-status" => false,
+        name => name.starts_with("proxy-"),
+    }
+}
+
+/// The headers that `Connection` nominates, without those that it cannot.
+fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(CONNECTION).iter();
+    let options = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let names = options.filter_map(|option| HeaderName::from_bytes(option).ok());
+    names.filter(|name| !is_end_to_end(name.as_str())).collect()
+}
+
+fn is_end_to_end(name: &str) -> bool {
+    is_standard(name) || is_forwarding(name) || IDENTITY_PARTS.iter().any(|part| name.contains(part))
+}
+
+fn is_standard(name: &str) -> bool {
+    END_TO_END.contains(&name) || END_TO_END_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+fn is_forwarding(name: &str) -> bool {
+    const PREFIX: &str = "x-forwarded";
+    name.get(..PREFIX.len()).is_some_and(|start| is_same(start, PREFIX)) || is_any(name, &FORWARDING)
+}
+
+/// Returns whether a server that folds punctuation takes this name for that of a header with a meaning here.
+fn is_other_spelling(name: &str) -> bool {
+    if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        return false;
+    }
+    let folded: String = name.bytes().map(|byte| char::from(folded(byte))).collect();
+    is_hop_by_hop(&folded) || is_standard(&folded) || is_forwarding(&folded)
+}
+
+fn is_any(name: &str, known: &[&str]) -> bool {
+    known.iter().any(|known| is_same(name, known))
+}
+
+/// Compares two names as a server does that folds punctuation. Both are in lower case.
+fn is_same(left: &str, right: &str) -> bool {
+    left.len() == right.len() && left.bytes().zip(right.bytes()).all(|(left, right)| folded(left) == right)
+}
+
+const fn folded(byte: u8) -> u8 {
+    if byte.is_ascii_alphanumeric() { byte } else { b'-' }
+}

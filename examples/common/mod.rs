@@ -1,0 +1,5 @@
+//! Modules that the example servers share.
+
+pub(crate) mod forwarded;
+pub(crate) mod headers;
+pub(crate) mod networks;
