@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
+use zeroize::Zeroizing;
 
+use crate::disclosure::{Disclosed, Undisclosable, Withheld};
 use crate::json;
-use crate::text::{TextAt, mentions};
+use crate::text::{TextAt, any_decoding};
 
 /// Why an answer is no token answer that could be read. It must not be passed on: a token may be in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub(crate) enum AnswerError {
     Repeated,
     /// The refresh token is not a string.
     WrongType,
+    /// It discloses a token that must not reach the client, where nothing can be removed.
+    Undisclosable,
 }
 
 /// A member that the layer reads.
@@ -192,9 +196,16 @@ impl TokenAnswer {
         self.read(self.refresh_token.as_ref()).filter(|token| !token.is_empty())
     }
 
-    /// Whether what stands as the access token is a refresh token (RFC 8693 §2.2.1).
-    pub(crate) fn is_refresh_token_in_disguise(&self) -> bool {
-        self.read(self.issued_token_type.as_ref()) == Some("urn:ietf:params:oauth:token-type:refresh_token")
+    /// Whether the access token may be a refresh token (RFC 8693 §2.2.1).
+    ///
+    /// `requested` is whether the request asked for one: a server that ignores the rule to say what it issued is then
+    /// taken at the client's word. A type that is not a string could mean anything.
+    pub(crate) fn is_refresh_token_in_disguise(&self, requested: bool) -> bool {
+        let mut types = self.members.iter().filter(|member| member.known == Some(Name::IssuedTokenType));
+        match types.next().map(|member| self.raw(&member.value)) {
+            None | Some("null") => requested,
+            Some(_) => self.read(self.issued_token_type.as_ref()).is_none_or(is_refresh_token_type),
+        }
     }
 
     /// The granted scope. `""` is none.
@@ -242,33 +253,34 @@ impl TokenAnswer {
         out.finish()
     }
 
-    /// The same answer with another access token, and without whatever tells the one that it came with: an `id_token`,
-    /// which some resource servers take for one, unless it is to be kept, and members of no standard that mention it or
-    /// have tokens within.
-    pub(crate) fn with_access_token(&self, token: &str, keep_id_token: bool) -> Result<Self, AnswerError> {
-        let secret = self.access_token().unwrap_or_default();
-        let tells = |member: &MemberAt| match member.known {
-            Some(Name::IdToken) if keep_id_token => mentions(self.raw(&member.value).as_bytes(), secret),
-            Some(Name::IdToken) => true,
-            Some(_) => false,
-            None => tells(self.raw(&member.value), secret),
-        };
-        let without = Self::parse(self.without(tells))?;
-        let mut out = Splice::new(&without.body, token.len());
-        for member in without.members.iter().filter(|member| member.known == Some(Name::AccessToken)) {
+    /// The same answer with another access token.
+    pub(crate) fn with_access_token(&self, token: &str) -> Result<Self, AnswerError> {
+        let mut out = Splice::new(&self.body, token.len());
+        for member in self.members.iter().filter(|member| member.known == Some(Name::AccessToken)) {
             write_string(out.replace(member.value.clone()), token);
         }
         Self::parse(out.finish())
     }
 
-    /// The same answer without members of no standard that mention its refresh token, or the one that it was asked with.
-    pub(crate) fn without_mentions_of_refresh_tokens(self, used: Option<&str>) -> Result<Self, AnswerError> {
-        let tells = |member: &MemberAt| {
-            let tokens = [self.refresh_token(), used];
-            let whole = self.raw(&(member.start..member.value.end)).as_bytes();
-            member.known.is_none() && tokens.into_iter().flatten().any(|token| mentions(whole, token))
-        };
-        if self.members.iter().any(tells) { Self::parse(self.without(tells)) } else { Ok(self) }
+    /// The same answer without the tokens that are withheld, but for the two that the layer replaces; and every token
+    /// that was found, `used` and those two included, so that headers can be searched for them.
+    ///
+    /// Every byte that is not part of a removed member is kept.
+    pub(crate) fn disclosed(
+        self,
+        withheld: Withheld,
+        used: Option<&str>,
+    ) -> Result<(Self, Vec<Zeroizing<String>>), AnswerError> {
+        let access_token = self.access_token().filter(|_| withheld != Withheld::RefreshTokens);
+        let known = [access_token, self.refresh_token(), used];
+        let known = known.into_iter().flatten().map(|token| Zeroizing::new(token.to_owned())).collect();
+        let text = std::str::from_utf8(&self.body).map_err(|_| AnswerError::NotJson)?;
+        let found = withheld.in_token_answer(text, known).map_err(|Undisclosable| AnswerError::Undisclosable)?;
+        let Disclosed { cuts, secrets } = found;
+        if cuts.is_empty() {
+            return Ok((self, secrets));
+        }
+        Ok((Self::parse(cut(&self.body, cuts))?, secrets))
     }
 
     /// The same bytes without the refresh token and what is said of its lifetime.
@@ -336,10 +348,25 @@ impl fmt::Debug for TokenAnswer {
     }
 }
 
-/// Whether a member that no standard has would give the access token away, or another one beside it.
-pub(crate) fn tells(raw: &str, secret: &str) -> bool {
-    let within = || ["access_token", "refresh_token", "id_token"].iter().any(|name| mentions(raw.as_bytes(), name));
-    mentions(raw.as_bytes(), secret) || (raw.starts_with(['{', '[']) && within())
+/// Whether this is the token type of refresh tokens (RFC 8693 §3), or another spelling of it.
+///
+/// URNs of IETF are equal without regard to case (RFC 2648 §2.2), and components behind the name do not count
+/// (RFC 8141 §3.1). Percent-encoding does count there; it is decoded all the same, because a client may do so.
+pub(crate) fn is_refresh_token_type(uri: &str) -> bool {
+    const TYPE: &[u8] = b"urn:ietf:params:oauth:token-type:refresh_token";
+    any_decoding(uri.as_bytes(), |uri| {
+        let name = uri.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
+        name.trim_ascii().eq_ignore_ascii_case(TYPE)
+    })
+}
+
+/// The same bytes without these ranges, which are in ascending order.
+pub(crate) fn cut(body: &[u8], ranges: Vec<Range<usize>>) -> Bytes {
+    let mut out = Splice::new(body, 0);
+    for range in ranges {
+        out.replace(range);
+    }
+    out.finish()
 }
 
 /// The string that lies `at` this range with its quotes; `None` if it is something else.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::clock::Timestamp;
+use crate::disclosure::Withheld;
 use crate::error::ConfigError;
 pub(crate) use crate::grant::Windows;
 use crate::path::same_path_normalized;
@@ -61,6 +62,11 @@ impl Config {
     /// How long the inner service may take over one request that rotates or revokes.
     pub(crate) fn upstream_timeout(&self) -> Duration {
         self.rotation_timeout * 2
+    }
+
+    /// Which tokens of the inner service must not reach a client.
+    pub(crate) const fn withheld(&self) -> Withheld {
+        if self.reference { Withheld::AllTokens { keep_id_token: self.keep_id_token } } else { Withheld::RefreshTokens }
     }
 
     /// How long a grant is this request's to rotate; it outlives the inner call.

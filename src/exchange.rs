@@ -12,6 +12,7 @@ use tracing::Instrument as _;
 
 use crate::body::{self, ReadError, RequestBody, ResponseBody};
 use crate::client::{self, Client, ClientError, Credential};
+use crate::disclosure::Withheld;
 use crate::error::Error;
 use crate::event::EventKind;
 pub(crate) use crate::event::Subject;
@@ -24,7 +25,7 @@ use crate::rotation;
 use crate::service::Endpoint;
 use crate::shared::Shared;
 use crate::store::{Key, Store, StoreError};
-use crate::upstream::{Reading, Upstream};
+use crate::upstream::{self, Reading, Upstream};
 
 /// Why an exchange has no answer of its own.
 #[derive(Debug)]
@@ -80,7 +81,33 @@ impl<St: Store> Exchange<St> {
     /// How the answer to a token request is read, in which an error may not mention `secret`.
     pub(crate) fn reading<'a>(&self, secret: Option<&'a str>) -> Reading<'a> {
         let config = self.shared.config();
-        Reading { limit: config.max_response_body, secret, reference: config.reference }
+        Reading { limit: config.max_response_body, secret, withheld: config.withheld(), requests_refresh_token: false }
+    }
+
+    /// Sends a request about a token that is not one of the layer's, and returns the answer without tokens that are
+    /// withheld.
+    pub(crate) async fn pass<S, B, ResBody>(
+        &self,
+        mut upstream: Box<Upstream<S, B>>,
+        body: Bytes,
+    ) -> Outcome<ResBody, S::Error>
+    where
+        S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
+        ResBody: Body<Data = Bytes>,
+    {
+        let config = self.shared.config();
+        if !config.reference {
+            // The client presents a token of the inner service: there is nothing to hide from it.
+            let response = upstream.call(body).await.map_err(Failure::Inner)?;
+            return Ok(response.map(ResponseBody::inner));
+        }
+        upstream.ask_for_plain();
+        let response = upstream.call(body).await.map_err(Failure::Inner)?;
+        let checked = upstream::checked(response, config.max_response_body, Withheld::ALL, None).await;
+        checked.ok_or_else(|| {
+            self.emit(EventKind::UpstreamUnreadable, Subject { client_id: None, grant: None });
+            Error::UpstreamUnreadable.into()
+        })
     }
 
     /// Tells that what is under `key` has ended, if there is anybody who remembers access tokens.

@@ -101,6 +101,8 @@ impl Param {
     }
 }
 
+const REQUESTED_TOKEN_TYPE: &str = "requested_token_type";
+
 /// RFC 8707 §2.2: the one that may be repeated.
 const RESOURCE: &str = "resource";
 
@@ -196,6 +198,14 @@ impl TokenForm {
     /// The parameters that the layer does not read, and `resource`, as they came.
     pub(crate) fn others(&self) -> impl Iterator<Item = &[u8]> {
         self.others.iter().filter_map(|at| self.body.get(at.clone()))
+    }
+
+    /// The values of `requested_token_type` (RFC 8693 §2.1), which should be at most one.
+    pub(crate) fn requested_token_types(&self) -> impl Iterator<Item = Text<'_>> {
+        self.others().filter_map(|piece| {
+            let (name, value) = std::str::from_utf8(piece).ok()?.split_once('=')?;
+            decode(name).is_ok_and(|name| &*name == REQUESTED_TOKEN_TYPE).then(|| decode(value).ok())?
+        })
     }
 
     /// The body with only the value of that parameter replaced, and every other byte kept. The parameter is appended

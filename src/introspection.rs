@@ -9,10 +9,11 @@ use zeroize::Zeroizing;
 
 use crate::access::check::check;
 use crate::access::revocation::unseal as unseal_access;
-use crate::answer::tells;
+use crate::answer::cut;
 use crate::body::{RequestBody, ResponseBody};
 use crate::client::ClientId;
 use crate::clock::Timestamp;
+use crate::disclosure::Withheld;
 use crate::error::Error;
 use crate::event::EventKind;
 use crate::exchange::{Exchange, Failure, Outcome, Subject};
@@ -24,7 +25,7 @@ use crate::rotation::{Presentation, unseal};
 use crate::seal::Sealer;
 use crate::store::{Store, StoreError};
 use crate::token::{AccessToken, RefreshToken};
-use crate::upstream::{self, Upstream, forget_mentions, mentions};
+use crate::upstream::{self, Upstream};
 
 const INACTIVE: &[u8] = br#"{"active":false}"#;
 
@@ -52,8 +53,7 @@ where
     } else if let Some(token) = AccessToken::parse(&config.access_prefix, token).filter(|_| config.reference) {
         find_access(exchange, &token).await
     } else {
-        let response = upstream.call(body).await.map_err(Failure::Inner)?;
-        return Ok(response.map(ResponseBody::inner));
+        return exchange.pass(upstream, body).await;
     };
     let found = found.map_err(|error| exchange.store_failed(error, Subject { client_id: None, grant: None }))?;
     upstream.ask_for_json();
@@ -135,11 +135,11 @@ async fn rewrite<ResBody: Body<Data = Bytes>>(
     }
     let (mut head, bytes) = upstream::read(response, limit).await?;
     if !head.status.is_success() {
-        let harmless = !mentions(&head.headers, &bytes, secret);
+        let harmless = !Withheld::ALL.discloses(&head.headers, &bytes, &[secret]);
         return harmless.then(|| Response::from_parts(head, ResponseBody::full(bytes)));
     }
     let Said::Active(body) = said(&bytes, ours?, secret)? else { return Some(inactive()) };
-    forget_mentions(&mut head.headers, secret);
+    Withheld::ALL.strip(&mut head.headers, &[Zeroizing::new(secret.to_owned())]);
     Some(upstream::respond(head, body))
 }
 
@@ -151,15 +151,20 @@ enum Said {
 }
 
 /// Reads an answer; `None` if it does not say whether the token is active.
+///
+/// Members that disclose a token of the inner service are left out.
 fn said(body: &[u8], ours: &Ours, secret: &str) -> Option<Said> {
-    let members = json::members(std::str::from_utf8(body).ok()?).ok()?;
+    let text = std::str::from_utf8(body).ok()?;
+    json::members(text).ok()?;
+    let found = Withheld::ALL.in_json(text, vec![Zeroizing::new(secret.to_owned())]).ok()?;
+    let body = cut(body, found.cuts);
+    let members = json::members(std::str::from_utf8(&body).ok()?).ok()?;
     let mut active = None;
     let mut out = String::from(r#"{"active":true"#);
     for member in members {
         match json::string(member.name).as_deref() {
             Some("active") if active.replace(member.value.get() == "true").is_some() => return None,
             Some("active" | "client_id" | "scope" | "exp" | "iat" | "token_type") => {}
-            _ if tells(member.value.get(), secret) => {}
             _ => out.extend([",", member.name.get(), ":", member.value.get()]),
         }
     }

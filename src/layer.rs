@@ -245,11 +245,18 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// takes it away. It lives as long as the answer's `expires_in` says (an hour if that is missing), and no longer than
     /// its grant: when that is revoked, expires or ends for reuse, its access tokens end with it.
     ///
-    /// The upstream's access token reaches no client then, in no answer: an `id_token` is dropped
-    /// (see [`keep_id_token`](Self::keep_id_token)), and so are members of no standard that mention the access token or
-    /// hold tokens, and headers that mention it. A token request that names no client gets `invalid_client` before the
-    /// inner service is asked, for nobody could be given its answer. If the store fails when a grant begins there is
-    /// nothing to hand out: 503.
+    /// No token of the inner service reaches a client in an answer of the token, revocation or introspection endpoint:
+    ///
+    /// - An `id_token` is removed (see [`keep_id_token`](Self::keep_id_token)), and so is every member at any depth whose
+    ///   name is that of a token (`accessToken`, `user_token`, `jwt`; case, `_` and `-` do not count), whose text assigns
+    ///   a value to such a name (JSON in a string, a query), which is a JWT, or which mentions a token that was removed.
+    ///   Headers likewise, `Set-Cookie` among them. Every other byte of the answer is kept.
+    /// - An error that would disclose a token, and an answer that cannot be inspected, is withheld: 502.
+    ///
+    /// A token under a name that says nothing of it, which is neither a JWT nor mentioned elsewhere, is not recognized.
+    ///
+    /// A token request that names no client gets `invalid_client` before the inner service is asked, because its answer
+    /// could not be bound to a client. If the store fails when a grant begins there is nothing to hand out: 503.
     ///
     /// The token is a bearer token (RFC 6750), whatever `token_type` says: tokens that the inner service binds to a key
     /// (DPoP, mutual TLS) are not for this.
@@ -342,8 +349,8 @@ impl<St: Store> RefreshLayerBuilder<St> {
         self
     }
 
-    /// The largest answer of the inner service on the token path, in bytes. Default: 256 KiB. A larger one is withheld
-    /// from the client, who gets 502.
+    /// The largest answer of the inner service on the token path, in bytes, errors included. Default: 256 KiB. A larger
+    /// one is withheld from the client, who gets 502.
     pub fn max_response_body(mut self, bytes: usize) -> Self {
         self.config.max_response_body = bytes;
         self

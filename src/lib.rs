@@ -90,6 +90,7 @@ mod both;
 mod client;
 mod clock;
 mod config;
+mod disclosure;
 mod ending;
 mod error;
 mod event;

@@ -15,7 +15,7 @@ use crate::body::{RequestBody, ResponseBody};
 use crate::client::Client;
 use crate::error::Error;
 use crate::event::EventKind;
-use crate::exchange::{Exchange, Failure, Outcome};
+use crate::exchange::{Exchange, Outcome};
 use crate::fields::DecodeError;
 use crate::form::{Param, TokenForm};
 use crate::grant::{Record, Standing, Verdict, decide};
@@ -23,7 +23,7 @@ use crate::rotation::{Presentation, end, refuse, refuse_by_hint, unreadable, uns
 use crate::seal::Sealer;
 use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Ttl, Version};
 use crate::token::{AccessToken, RefreshToken};
-use crate::upstream::{self, Upstream, mentions};
+use crate::upstream::{self, Reading, Upstream};
 
 /// How long a client can repeat a revocation that did not reach the upstream.
 pub(crate) const ENDED_FOR: Duration = Duration::from_secs(600);
@@ -50,8 +50,7 @@ where
         return Box::pin(access::revocation::revoke(exchange, upstream, form, &token, &client_id)).await;
     }
     let Some(token) = RefreshToken::parse(&config.prefix, token) else {
-        let response = upstream.call(body).await.map_err(Failure::Inner)?;
-        return Ok(response.map(ResponseBody::inner));
+        return exchange.pass(upstream, body).await;
     };
     let client_id = client?.id.ok_or(Error::InvalidClient { basic: false })?;
     let presentation = Presentation::new(token, &client_id);
@@ -66,10 +65,10 @@ where
         return Err(unreadable(exchange, &presentation, DecodeError::Damaged).into());
     };
     upstream.ask_for_plain();
-    let limit = exchange.shared.config().max_response_body;
     let call = async {
         let response = upstream.call(form.replace(Param::Token, &token)).await.ok()?;
-        if response.status().is_server_error() { None } else { Some(confirm(response, limit, &token).await) }
+        let unavailable = response.status().is_server_error();
+        if unavailable { None } else { Some(confirm(response, exchange.reading(Some(&token))).await) }
     };
     let Some(reply) = timeout(exchange.shared.config().upstream_timeout(), call).await.ok().flatten() else {
         // Whatever the upstream makes of it, here the session is over.
@@ -164,14 +163,17 @@ pub(crate) struct Confirmed<ResBody> {
     pub(crate) response: Response<ResponseBody<ResBody>>,
 }
 
-/// `None` if it is an error that cannot be read or mentions the upstream `token`.
+/// Returns `None` for an error that cannot be read or would disclose a token. A success that would is replaced.
 pub(crate) async fn confirm<ResBody: Body<Data = Bytes>>(
     response: Response<ResBody>,
-    limit: usize,
-    token: &str,
+    reading: Reading<'_>,
 ) -> Option<Confirmed<ResBody>> {
+    let Reading { limit, secret, withheld, .. } = reading;
     match response.status() {
-        status if status.is_success() => Some(Confirmed { ended: true, response: response.map(ResponseBody::inner) }),
+        status if status.is_success() => {
+            let response = upstream::checked(response, limit, withheld, secret).await.unwrap_or_else(revoked);
+            Some(Confirmed { ended: true, response })
+        }
         // There is no such endpoint inside: ending the grant is all there is to do.
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Some(Confirmed { ended: true, response: revoked() }),
         status => {
@@ -182,7 +184,7 @@ pub(crate) async fn confirm<ResBody: Body<Data = Bytes>>(
             if status == StatusCode::BAD_REQUEST && error == Some("unsupported_token_type") {
                 return Some(Confirmed { ended: true, response: revoked() });
             }
-            if mentions(&head.headers, &bytes, token) {
+            if withheld.discloses(&head.headers, &bytes, secret.as_slice()) {
                 return None;
             }
             Some(Confirmed { ended: false, response: Response::from_parts(head, ResponseBody::full(bytes)) })

@@ -71,31 +71,113 @@ impl TextAt {
     }
 }
 
-/// Whether a text would give the secret away: as it is, or however its characters are escaped in JSON or in a form.
+/// How often a text is decoded in search of something. A text that has still more layers counts as a finding.
+const MOST_ROUNDS: usize = 16;
+
+/// Whether a text contains the secret, in any spelling that [`any_decoding`] knows.
 ///
-/// Which of them an encoder escapes is its own affair: some write `=`, `+` and `/` as `\u003d`, `\u002B` and `\/`.
+/// Which characters an encoder escapes is its own affair: some write `=`, `+` and `/` as `\u003d`, `\u002B` and `\/`.
 pub(crate) fn mentions(text: &[u8], secret: &str) -> bool {
-    if secret.is_empty() {
+    let found = |text: &[u8]| text.windows(secret.len()).any(|window| window == secret.as_bytes());
+    !secret.is_empty() && any_decoding(text, found)
+}
+
+/// Whether `found` is true of a text, or of what it decodes to: JSON escapes, percent-encoding, forms and character
+/// references, in any order and nested.
+pub(crate) fn any_decoding(text: &[u8], found: impl Fn(&[u8]) -> bool) -> bool {
+    if found(text) {
+        return true;
+    }
+    if !text.iter().any(|byte| matches!(byte, b'\\' | b'%' | b'+' | b'&')) {
         return false;
     }
-    let found = |text: &[u8]| text.windows(secret.len()).any(|window| window == secret.as_bytes());
-    let in_form = |text: &[u8]| {
-        // Decoding never lengthens, so the buffer never moves.
-        let decoded = |text: &[u8]| {
-            let mut out = Zeroizing::new(Vec::with_capacity(text.len()));
-            out.extend(percent_decode(text));
-            out
-        };
-        let space = |byte: &u8| if *byte == b'+' { b' ' } else { *byte };
-        let spaced = Zeroizing::new(text.iter().map(space).collect::<Vec<_>>());
-        found(&decoded(text)) || found(&decoded(&spaced))
+    let mut text = Zeroizing::new(text.to_vec());
+    for _ in 0..MOST_ROUNDS {
+        let length = text.len();
+        if text.contains(&b'+') {
+            // In a form a plus is a space, in a link it is a plus.
+            let space = |byte: &u8| if *byte == b'+' { b' ' } else { *byte };
+            let spaced = Zeroizing::new(text.iter().map(space).collect::<Vec<_>>());
+            if found(&spaced) || found(&percent_decoded(&spaced)) {
+                return true;
+            }
+        }
+        for (marker, decode) in DECODERS {
+            if !text.contains(&marker) {
+                continue;
+            }
+            let decoded = decode(&text);
+            // Every encoding is longer than what it stands for.
+            if decoded.len() < text.len() {
+                if found(&decoded) {
+                    return true;
+                }
+                text = decoded;
+            }
+        }
+        if text.len() == length {
+            return false;
+        }
+    }
+    true
+}
+
+type Decoder = fn(&[u8]) -> Zeroizing<Vec<u8>>;
+
+/// The decoders, and the byte without which a text has nothing for them.
+const DECODERS: [(u8, Decoder); 3] = [(b'\\', unescaped), (b'%', percent_decoded), (b'&', dereferenced)];
+
+fn percent_decoded(text: &[u8]) -> Zeroizing<Vec<u8>> {
+    // Decoding never lengthens, so the buffer never moves.
+    let mut out = Zeroizing::new(Vec::with_capacity(text.len()));
+    out.extend(percent_decode(text));
+    out
+}
+
+/// A text with its character references decoded (HTML §13.5, the five of XML and numeric ones).
+fn dereferenced(text: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut out = Zeroizing::new(Vec::with_capacity(text.len()));
+    let mut rest = text;
+    while let Some((byte, after)) = rest.split_first() {
+        if let Some((char, after)) = reference(rest) {
+            out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
+            rest = after;
+        } else {
+            out.push(*byte);
+            rest = after;
+        }
+    }
+    out
+}
+
+/// The character that a reference at the beginning stands for, and what follows.
+fn reference(text: &[u8]) -> Option<(char, &[u8])> {
+    /// Long enough for any character, zeros in front included.
+    const LONGEST: usize = 16;
+    let text = text.strip_prefix(b"&")?;
+    let end = text.iter().take(LONGEST).position(|byte| *byte == b';')?;
+    let (name, rest) = text.split_at_checked(end)?;
+    let name = std::str::from_utf8(name).ok()?;
+    let char = match name {
+        "quot" => '"',
+        "apos" => '\'',
+        "amp" => '&',
+        "lt" => '<',
+        "gt" => '>',
+        name => {
+            let number = name.strip_prefix('#')?;
+            let code = match number.strip_prefix(['x', 'X']) {
+                Some(digits) => u32::from_str_radix(digits, 16),
+                None => number.parse(),
+            };
+            char::from_u32(code.ok()?).filter(|char| char.len_utf8() < name.len() + 2)?
+        }
     };
-    let in_text = |text: &[u8]| found(text) || (text.contains(&b'%') || text.contains(&b'+')) && in_form(text);
-    in_text(text) || text.contains(&b'\\') && in_text(&unescaped(text))
+    Some((char, rest.get(1..)?))
 }
 
 /// A piece of JSON with the escapes in it decoded, wherever they stand.
-fn unescaped(json: &[u8]) -> Zeroizing<Vec<u8>> {
+pub(crate) fn unescaped(json: &[u8]) -> Zeroizing<Vec<u8>> {
     // An escape is never shorter than what it stands for, so the buffer never moves.
     let mut out = Zeroizing::new(Vec::with_capacity(json.len()));
     let mut rest = json;
@@ -129,7 +211,8 @@ fn escape(json: &[u8]) -> Option<(char, &[u8])> {
         b'n' => '\n',
         b'r' => '\r',
         b't' => '\t',
-        other => char::from(*other),
+        other if other.is_ascii() => char::from(*other),
+        _ => return None,
     };
     Some((char, rest))
 }
@@ -162,7 +245,14 @@ mod tests {
             ("in a link, where a plus is a plus", "?t=a/+%3d%c3%a4", true),
             ("in a link in JSON", r"?t=a\/%2B%3D%C3%A4", true),
             ("a part of it", r"a\/+=", false),
+            ("escaped twice", r"\\u0061\\/\\u002b\\u003d\\u00e4", true),
+            ("escaped three times", r"\\\\u0061/+=ä", true),
+            ("percent-encoded twice", "a%252F%252B%253D%25C3%25A4", true),
+            ("percent-encoded in JSON in a form", "%5Cu0061/+=ä", true),
+            ("as references", "&#x61;&#47;&#43;=&#228;", true),
+            ("in an attribute of an attribute", "&amp;#97;/+=ä", true),
             ("half an escape", r"\u006/+=ä", false),
+            ("half a reference", "&#97/+=ä", false),
             ("half a pair", r"\ud83da/+=", false),
             ("nothing", "", false),
         ];

@@ -11,13 +11,15 @@ use http::header::{
 use http::{HeaderName, HeaderValue, Request, Response, request, response};
 use http_body::Body;
 use tower_service::Service;
+use zeroize::Zeroizing;
 
-use crate::answer::TokenAnswer;
+use crate::answer::{TokenAnswer, cut};
 use crate::body::{self, RequestBody, ResponseBody};
+use crate::disclosure::{Disclosed, Withheld};
 use crate::form::has_content_coding;
 use crate::grant::GrantKey;
+use crate::json;
 use crate::store::Key;
-use crate::text;
 
 /// One request, to be sent to the inner service with another body.
 pub(crate) struct Upstream<S, B> {
@@ -46,8 +48,10 @@ pub(crate) struct Reading<'a> {
     pub(crate) limit: usize,
     /// The upstream token of the request, if it has one. An error that mentions it is not passed on.
     pub(crate) secret: Option<&'a str>,
-    /// Whether no access token of the inner service may reach the client.
-    pub(crate) reference: bool,
+    /// Which tokens of the inner service may not reach the client.
+    pub(crate) withheld: Withheld,
+    /// Whether the request asks for a refresh token where the access token stands (RFC 8693 §2.1).
+    pub(crate) requests_refresh_token: bool,
 }
 
 /// A token answer that was read.
@@ -91,7 +95,7 @@ where
         self.head.headers.remove(ACCEPT_ENCODING);
     }
 
-    /// Sends `form` as a token request and reads the answer. An error that could not give anything away is not read.
+    /// Sends `form` as a token request and reads the answer.
     pub(crate) async fn token_request(
         mut self: Box<Self>,
         form: Bytes,
@@ -104,41 +108,52 @@ where
 }
 
 async fn classify<ResBody: Body<Data = Bytes>>(response: Response<ResBody>, reading: Reading<'_>) -> Reply<ResBody> {
-    let Reading { limit, secret, reference } = reading;
+    let Reading { limit, secret, withheld, requests_refresh_token } = reading;
+    let reference = withheld != Withheld::RefreshTokens;
     let success = response.status().is_success();
-    if !success && secret.is_none() && !reference {
-        return Reply::Refused(response.map(ResponseBody::inner));
-    }
     let Some((mut head, bytes)) = read(response, limit).await else { return Reply::Unreadable };
     let answer = TokenAnswer::parse(bytes.clone()).ok();
     let error = answer.as_ref().filter(|answer| !answer.has_access_token()).and_then(TokenAnswer::error);
-    match (success && error.is_none(), answer.as_ref()) {
-        (true, None) => return Reply::Unreadable,
-        (true, Some(answer)) if reference && answer.has_odd_access_token() => return Reply::Unreadable,
-        (true, Some(_)) => {}
-        // An error with a token in it must not reach a client.
-        (false, Some(answer)) if answer.refresh_token().is_some() => return Reply::Unreadable,
-        (false, Some(answer)) if reference && (answer.has_access_token() || answer.has_odd_access_token()) => {
+    if !success || error.is_some() {
+        // An error is passed on as it is, or not at all.
+        if withheld.discloses(&head.headers, &bytes, secret.as_slice()) {
             return Reply::Unreadable;
         }
-        (false, _) if secret.is_some_and(|secret| mentions(&head.headers, &bytes, secret)) => return Reply::Unreadable,
-        (false, _) => {
-            // Some servers answer errors with 200 (GitHub), some a dead grant with 403 (Auth0).
-            let dead = error.is_some_and(|error| matches!(error, "invalid_grant" | "bad_refresh_token"));
-            let dead = dead && !head.status.is_server_error();
-            let response = Response::from_parts(head, ResponseBody::full(bytes));
-            return if dead { Reply::Rejected(response) } else { Reply::Refused(response) };
-        }
+        // Some servers answer errors with 200 (GitHub), some a dead grant with 403 (Auth0).
+        let dead = error.is_some_and(|error| matches!(error, "invalid_grant" | "bad_refresh_token"));
+        let dead = dead && !head.status.is_server_error();
+        let response = Response::from_parts(head, ResponseBody::full(bytes));
+        return if dead { Reply::Rejected(response) } else { Reply::Refused(response) };
     }
     let Some(answer) = answer else { return Reply::Unreadable };
-    let access_token = answer.access_token().filter(|_| reference);
-    for token in [access_token, answer.refresh_token(), secret].into_iter().flatten() {
-        forget_mentions(&mut head.headers, token);
+    if answer.is_refresh_token_in_disguise(requests_refresh_token) || (reference && answer.has_odd_access_token()) {
+        return Reply::Unreadable;
     }
-    match answer.without_mentions_of_refresh_tokens(secret) {
-        Ok(answer) => Reply::Granted(Granted { head, answer }),
-        Err(_) => Reply::Unreadable,
-    }
+    let Ok((answer, secrets)) = answer.disclosed(withheld, secret) else { return Reply::Unreadable };
+    withheld.strip(&mut head.headers, &secrets);
+    Reply::Granted(Granted { head, answer })
+}
+
+/// An answer that the layer passes on as it is, but for tokens that are withheld: they are removed from a JSON success,
+/// and `None` stands for any other answer that would disclose one, or that cannot be read.
+pub(crate) async fn checked<ResBody: Body<Data = Bytes>>(
+    response: Response<ResBody>,
+    limit: usize,
+    withheld: Withheld,
+    secret: Option<&str>,
+) -> Option<Response<ResponseBody<ResBody>>> {
+    let (mut head, bytes) = read(response, limit).await?;
+    let text = std::str::from_utf8(&bytes).ok().filter(|text| head.status.is_success() && json::members(text).is_ok());
+    let Some(text) = text else {
+        let harmless = !withheld.discloses(&head.headers, &bytes, secret.as_slice());
+        return harmless.then(|| Response::from_parts(head, ResponseBody::full(bytes)));
+    };
+    let secrets = secret.map(|secret| Zeroizing::new(secret.to_owned())).into_iter().collect();
+    let Disclosed { cuts, secrets } = withheld.in_json(text, secrets).ok()?;
+    withheld.strip(&mut head.headers, &secrets);
+    let body = if cuts.is_empty() { bytes } else { cut(&bytes, cuts) };
+    rewritten(&mut head.headers, body.len());
+    Some(Response::from_parts(head, ResponseBody::full(body)))
 }
 
 /// Reads an answer whole, and sets its headers right; `None` if it is too large, encoded or broken off.
@@ -195,19 +210,5 @@ fn forget_digests(headers: &mut HeaderMap) {
     ];
     for digest in &DIGESTS {
         headers.remove(digest);
-    }
-}
-
-/// Whether an answer would give the secret away.
-pub(crate) fn mentions(headers: &HeaderMap, body: &[u8], secret: &str) -> bool {
-    text::mentions(body, secret) || headers.values().any(|value| text::mentions(value.as_bytes(), secret))
-}
-
-/// Takes out the headers that would give the secret away.
-pub(crate) fn forget_mentions(headers: &mut HeaderMap, secret: &str) {
-    let mention =
-        |(name, value): (&HeaderName, &HeaderValue)| text::mentions(value.as_bytes(), secret).then(|| name.clone());
-    for name in headers.iter().filter_map(mention).collect::<Vec<_>>() {
-        headers.remove(name);
     }
 }

@@ -86,7 +86,7 @@ pub(crate) fn mint<St>(
         unknown: Vec::new(),
     };
     let text = token.encode(&config.access_prefix);
-    let answer = answer.with_access_token(&text, config.keep_id_token).map_err(MintError::Answer)?;
+    let answer = answer.with_access_token(&text).map_err(MintError::Answer)?;
     let entry = record.entry(&key, draw.version);
     Ok(Some(Reference { answer, write: AccessWrite { key, record, entry } }))
 }

@@ -6,7 +6,7 @@ use tower_service::Service;
 use zeroize::Zeroizing;
 
 use super::record::AccessRecord;
-use crate::body::{RequestBody, ResponseBody};
+use crate::body::RequestBody;
 use crate::client::ClientId;
 use crate::error::Error;
 use crate::event::EventKind;
@@ -17,7 +17,7 @@ use crate::rotation::end;
 use crate::seal::{Context, Purpose, Sealer};
 use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Ttl, Version};
 use crate::token::AccessToken;
-use crate::upstream::{self, Upstream, mentions};
+use crate::upstream::Upstream;
 
 /// Answers the revocation of an access token: it ends alone, its grant lives.
 pub(crate) async fn revoke<St, S, B, ResBody>(
@@ -56,16 +56,10 @@ where
     }
     let secret = unseal(token, &key, &record).map_err(|error| exchange.store_failed(error, subject))?;
     upstream.ask_for_plain();
-    let limit = exchange.shared.config().max_response_body;
     let call = async {
         let response = upstream.call(form.replace(Param::Token, &secret)).await.ok()?;
-        match response.status() {
-            status if status.is_server_error() => None,
-            status if status.is_success() => {
-                Some(Some(Confirmed { ended: true, response: harmless(response, limit, &secret).await }))
-            }
-            _ => Some(confirm(response, limit, &secret).await),
-        }
+        let unavailable = response.status().is_server_error();
+        if unavailable { None } else { Some(confirm(response, exchange.reading(Some(&secret))).await) }
     };
     let Some(reply) = timeout(exchange.shared.config().upstream_timeout(), call).await.ok().flatten() else {
         // Whatever the upstream makes of it, here the token is of no use any more.
@@ -95,20 +89,6 @@ pub(crate) fn unseal(token: &AccessToken, key: &Key, record: &AccessRecord) -> R
         // The error would show the bytes.
         StoreError::corrupt(error.utf8_error())
     })
-}
-
-/// The answer of the inner service, unless it gives the upstream's token away or cannot be read.
-async fn harmless<ResBody: Body<Data = Bytes>>(
-    response: Response<ResBody>,
-    limit: usize,
-    secret: &str,
-) -> Response<ResponseBody<ResBody>> {
-    match upstream::read(response, limit).await {
-        Some((head, bytes)) if !mentions(&head.headers, &bytes, secret) => {
-            Response::from_parts(head, ResponseBody::full(bytes))
-        }
-        _ => revoked(),
-    }
 }
 
 /// Marks the token as ended, for the client to try again.

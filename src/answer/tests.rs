@@ -4,7 +4,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{AnswerError, TokenAnswer};
+use super::{AnswerError, TokenAnswer, is_refresh_token_type};
+use crate::disclosure::Withheld;
 
 const LIFETIME: Duration = Duration::from_millis(77_900);
 
@@ -178,24 +179,60 @@ fn without_the_refresh_token() {
 }
 
 #[test]
-fn what_tells_the_access_token_goes() {
+fn the_access_token_is_replaced_and_what_discloses_it_is_removed() {
     let rows = [
         ("as it is", r#""x":"is a=/b+""#, true),
-        ("deep down", r#""x":[{"y":"a=/b+"}]"#, true),
-        ("in a name", r#""x":{"a=/b+":1}"#, true),
+        ("deep down", r#""x":[["a=/b+"]]"#, true),
         ("escaped", r#""x":"a\u003d\/b\u002B""#, true),
-        ("escaped deep down", r#""x":[["\u0061=/b+"]]"#, true),
         ("in a link", r#""x":"https:\/\/a.example\/?t=a%3D%2fb%2B""#, true),
-        ("another token deep down", r#""x":{"access_token":"b"}"#, true),
-        ("under an escaped name", r#""x":{"access\u005ftoken":"b"}"#, true),
         ("what does not", r#""x":"a=\/b""#, false),
-        ("what is of a standard", r#""token_type":"a=/b+""#, false),
+        ("a short token in a standard member", r#""token_type":"a=/b+""#, false),
     ];
     for (sentence, member, goes) in rows {
         let body = |token: &str, member: &str| format!(r#"{{"access_token":"{token}"{member}}}"#);
         let member = format!(",{member}");
-        let written = answer(&body("a=/b+", &member)).with_access_token("at_new", false).unwrap();
+        let (disclosed, secrets) = answer(&body("a=/b+", &member)).disclosed(Withheld::ALL, Some("used")).unwrap();
+        let written = disclosed.with_access_token("at_new").unwrap();
         assert_eq!(written.body(), &body("at_new", if goes { "" } else { &member }), "{sentence}");
+        let secrets: Vec<_> = secrets.iter().map(|secret| secret.as_str()).collect();
+        assert_eq!(secrets, ["a=/b+", "used"], "{sentence}");
+    }
+    let both = r#"{"access_token":"same","refresh_token":"same"}"#;
+    assert_eq!(answer(both).disclosed(Withheld::RefreshTokens, None).err(), Some(AnswerError::Undisclosable));
+    assert!(answer(both).disclosed(Withheld::ALL, None).is_ok(), "both are replaced");
+}
+
+#[test]
+fn spellings_of_the_type_of_refresh_tokens() {
+    let rows = [
+        ("urn:ietf:params:oauth:token-type:refresh_token", true),
+        ("URN:IETF:params:oauth:token-type:refresh_token", true),
+        ("urn:ietf:params:oauth:token-type:REFRESH_TOKEN", true),
+        ("urn:ietf:params:oauth:token-type:refresh%5ftoken", true),
+        ("urn:ietf:params:oauth:token-type:refresh%255Ftoken", true),
+        ("urn:ietf:params:oauth:token-type:refresh_token?+x", true),
+        ("urn:ietf:params:oauth:token-type:refresh_token?=x#y", true),
+        (" urn:ietf:params:oauth:token-type:refresh_token\t", true),
+        ("urn:ietf:params:oauth:token-type:access_token", false),
+        ("urn:ietf:params:oauth:token-type:refresh_tokens", false),
+        ("urn:ietf:params:oauth:token-type:jwt", false),
+        ("", false),
+    ];
+    for (uri, expected) in rows {
+        assert_eq!(is_refresh_token_type(uri), expected, "{uri:?}");
+        let issued = answer(&json!({"access_token": "a", "issued_token_type": uri}).to_string());
+        assert_eq!(issued.is_refresh_token_in_disguise(false), expected, "{uri:?}");
+        assert_eq!(issued.is_refresh_token_in_disguise(true), expected, "{uri:?}: what was issued counts");
+    }
+    for (body, requested, expected) in [
+        (r#"{"issued_token_type":["urn:ietf:params:oauth:token-type:refresh_token"]}"#, false, true),
+        (r#"{"issued_token_type":1}"#, false, true),
+        (r#"{"issued_token_type":null}"#, false, false),
+        (r#"{"issued_token_type":null}"#, true, true),
+        ("{}", false, false),
+        ("{}", true, true),
+    ] {
+        assert_eq!(answer(body).is_refresh_token_in_disguise(requested), expected, "{body} {requested}");
     }
 }
 

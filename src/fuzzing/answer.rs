@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::json::{Object, is_space, strings};
 use super::split_line;
 use crate::answer::{AnswerError, TokenAnswer};
+use crate::disclosure::Withheld;
 
 const LIFETIMES: [&str; 2] = ["refresh_expires_in", "refresh_token_expires_in"];
 const READ_ONCE: [&str; 8] = [
@@ -46,8 +47,8 @@ pub fn answer(input: &[u8]) {
             removed(&answer, &object);
             aged(&answer, &object, seconds);
             by_reference(&answer, &object, token);
-            spelled_otherwise(&answer, &object, token, seconds);
-            untold(answer, &object, token);
+            spelled_otherwise(&answer, &object, seconds);
+            disclosed(answer, &object, token);
         }
         (Ok(_), None) => panic!("an answer is a JSON object"),
         (Err(error), object) => refused(error, object, body),
@@ -128,56 +129,84 @@ fn aged(answer: &TokenAnswer, object: &Object<'_>, seconds: u64) {
     assert_eq!(answer.aged(Duration::from_millis(999)), object.text, "less than a second is none");
 }
 
-/// Another access token; what tells the old one goes, everything else stays.
-fn by_reference(answer: &TokenAnswer, object: &Object<'_>, token: &str) {
-    let Some(secret) = answer.access_token().filter(|_| !answer.has_odd_access_token()) else { return };
-    for keep_id_token in [true, false] {
-        let written = answer.with_access_token(token, keep_id_token).expect("what was written is read");
+/// No token is left under any name at any depth but where the layer replaces it, and no known one anywhere; every other
+/// member stays as it is. Names are judged in another way than the layer's, on the parsed value.
+fn disclosed(answer: TokenAnswer, object: &Object<'_>, used: &str) {
+    let (access, refresh) = (answer.access_token().map(str::to_owned), answer.refresh_token().map(str::to_owned));
+    let body = answer.body().clone();
+    for withheld in [
+        Withheld::RefreshTokens,
+        Withheld::AllTokens { keep_id_token: true },
+        Withheld::AllTokens { keep_id_token: false },
+    ] {
+        let all = withheld != Withheld::RefreshTokens;
+        let keeps_id_token = withheld == Withheld::AllTokens { keep_id_token: true };
+        let answer = TokenAnswer::parse(body.clone()).expect("it was read before");
+        let Ok((written, secrets)) = answer.disclosed(withheld, Some(used)) else { continue };
+        assert_eq!(written.refresh_token(), refresh.as_deref(), "the token itself is to be replaced");
+        assert_eq!(written.access_token(), access.as_deref());
+        let known = [access.as_deref().filter(|_| all), refresh.as_deref(), Some(used)];
+        let known: Vec<_> = known.into_iter().flatten().filter(|token| !token.is_empty()).collect();
+        assert!(known.iter().all(|token| secrets.iter().any(|secret| secret.as_str() == *token)), "each is a secret");
         let after = Object::from_bytes(written.body());
-        assert_eq!(after.text("access_token").as_deref(), Some(token));
-        let mut left = after.members().filter(|(name, _)| name.as_deref() != Some("access_token")).peekable();
-        for member in object.members().filter(|(name, _)| name.as_deref() != Some("access_token")) {
-            let stays = left.next_if_eq(&member).is_some();
+        let is_known = |name: &str| STANDARD.contains(&name) || (name == "id_token" && keeps_id_token);
+        for (name, value) in after.members() {
+            let name = name.unwrap_or_default();
+            let Ok(value) = serde_json::from_str::<Value>(value) else { continue };
+            let is_replaced = matches!(&*name, "access_token" | "refresh_token");
+            assert!(is_known(&name) || is_replaced || !is_token(&name, &value, all), "{name} is a token");
+            no_tokens_within(&value, all);
+            if !is_known(&name) {
+                let mut strings = strings(value_of(&after, &name));
+                assert!(!strings.any(|text| known.iter().any(|token| text.contains(token))), "{name} tells a token");
+            }
+        }
+        // What goes is a member that has a token in it; what is left is left as it was.
+        let mut left = after.members().peekable();
+        for member in object.members() {
             let name = member.0.as_deref().unwrap_or_default();
-            assert!(stays || !STANDARD.contains(&name), "{name} stays as it is");
+            if left.next_if_eq(&member).is_none() {
+                let changed = left.next_if(|(left, _)| *left == member.0).is_some();
+                assert!(changed || !is_known(name), "{name} stays");
+            }
         }
         assert!(left.next().is_none(), "nothing is there that was not there");
-        assert!(keep_id_token || after.value("id_token").is_none(), "an id_token goes, unless it is to be kept");
-        for (name, value) in
-            after.members().filter(|(name, _)| !name.as_deref().is_some_and(|name| STANDARD.contains(&name)))
-        {
-            let told = strings(value).any(|text| text.contains(secret));
-            assert!(!told, "{name:?} tells the upstream's access token");
+        if secrets.len() == known.len() && after.text == object.text {
+            assert_eq!(written.body(), &body, "with nothing to remove, every byte stays");
         }
     }
 }
 
-/// What tells the refresh token, or the one that was used, goes, and nothing else does.
-fn untold(answer: TokenAnswer, object: &Object<'_>, used: &str) {
-    let current = answer.refresh_token().map(str::to_owned);
-    let written = answer.without_mentions_of_refresh_tokens(Some(used)).expect("what was written is read");
-    assert_eq!(written.refresh_token(), current.as_deref(), "the token itself is to be replaced");
-    let after = Object::from_bytes(written.body());
-    let mut left = after.members().peekable();
-    let is_known = |name: &str| STANDARD.contains(&name) || name == "id_token";
-    for member in object.members() {
-        let name = member.0.as_deref().unwrap_or_default();
-        let tells = |text: &str| {
-            [current.as_deref(), Some(used)]
-                .into_iter()
-                .flatten()
-                .any(|token| !token.is_empty() && text.contains(token))
-        };
-        match left.next_if_eq(&member) {
-            Some((_, value)) => assert!(is_known(name) || !strings(value).any(|text| tells(&text)), "{name} tells it"),
-            None => assert!(!is_known(name), "{name} stays as it is"),
+fn value_of<'a>(object: &Object<'a>, name: &str) -> &'a str {
+    object.value(name).unwrap_or_default()
+}
+
+/// The names that are tokens for certain; the layer may know more.
+fn is_token(name: &str, value: &Value, all: bool) -> bool {
+    let name: String =
+        name.chars().filter(|char| !matches!(char, '_' | '-')).map(|char| char.to_ascii_lowercase()).collect();
+    let names =
+        if all { &["accesstoken", "refreshtoken", "idtoken", "token", "jwt"][..] } else { &["refreshtoken"][..] };
+    let is_empty = matches!(value, Value::Null | Value::Bool(_)) || value.as_str() == Some("");
+    !is_empty && names.contains(&&*name)
+}
+
+/// Also in texts that are JSON.
+fn no_tokens_within(value: &Value, all: bool) {
+    match value {
+        Value::Array(values) => values.iter().for_each(|value| no_tokens_within(value, all)),
+        Value::Object(members) => {
+            for (name, value) in members {
+                assert!(!is_token(name, value, all), "{name} is a token");
+                no_tokens_within(value, all);
+            }
         }
+        _ => {}
     }
-    assert!(left.next().is_none(), "nothing is there that was not there");
 }
 
 /// A member that has the access token in it goes, however it is spelled: each bit of the number escapes a character.
-fn spelled_otherwise(answer: &TokenAnswer, object: &Object<'_>, token: &str, escaped: u64) {
+fn spelled_otherwise(answer: &TokenAnswer, object: &Object<'_>, escaped: u64) {
     let Some(secret) = answer.access_token() else { return };
     let spell = |(at, unit): (usize, u16)| {
         match escaped.checked_shr(at as u32).unwrap_or(escaped) & 1 {
@@ -191,9 +220,21 @@ fn spelled_otherwise(answer: &TokenAnswer, object: &Object<'_>, token: &str, esc
     let comma = if object.names().next().is_some() { "," } else { "" };
     let body = format!("{{\"tells\":{{\"of\":[\"it: {spelled}\"]}}{comma}{inner}");
     let answer = TokenAnswer::parse(body.into()).expect("one member more does no harm");
-    let written = answer.with_access_token(token, true).expect("what was written is read");
+    let Ok((written, _)) = answer.disclosed(Withheld::ALL, None) else { return };
     let after = Object::from_bytes(written.body());
     assert!(after.value("tells").is_none_or(|raw| !raw.contains("it: ")), "{spelled:?} tells the upstream's token");
+}
+
+/// Another access token; everything else stays.
+fn by_reference(answer: &TokenAnswer, object: &Object<'_>, token: &str) {
+    if answer.access_token().is_none() || answer.has_odd_access_token() {
+        return;
+    }
+    let written = answer.with_access_token(token).expect("what was written is read");
+    let after = Object::from_bytes(written.body());
+    assert_eq!(after.text("access_token").as_deref(), Some(token));
+    let is_replaced = |name: &str| name == "access_token";
+    assert_eq!(after.blanked(is_replaced), object.blanked(is_replaced), "every other byte stays");
 }
 
 /// What is refused is refused for a reason that is there.
@@ -209,6 +250,7 @@ fn refused(error: AnswerError, object: Option<Object<'_>>, body: &[u8]) {
             let count = |name: &str| object.names().filter(|found| found.as_deref() == Some(name)).count();
             assert!(READ_ONCE.iter().any(|name| count(name) > 1), "something is repeated");
         }
+        AnswerError::Undisclosable => panic!("reading removes nothing"),
         AnswerError::WrongType => {
             let raw = object.as_ref().and_then(|object| object.value("refresh_token")).unwrap_or_default();
             let is_text = serde_json::from_str::<Value>(raw).is_ok_and(|value| value.is_string() || value.is_null());

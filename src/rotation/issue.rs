@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use super::draw::{Draw, Minted};
 use crate::access::mint::{self, AccessWrite, Home, MintError, Reference, Terms, mint};
+use crate::answer::is_refresh_token_type;
 use crate::body::RequestBody;
 use crate::both::both;
 use crate::client::{Client, ClientId};
@@ -18,7 +19,7 @@ use crate::form::{Param, TokenForm};
 use crate::grant::{Binding, Record};
 use crate::seal::{Context, Purpose, SealError, Sealer};
 use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Ttl};
-use crate::upstream::{Granted, Reply, Upstream};
+use crate::upstream::{Granted, Reading, Reply, Upstream};
 
 /// Answers a request with any other grant type: forwarded, and the refresh token of the answer replaced.
 pub(crate) async fn issue<St, S, B, ResBody>(
@@ -39,7 +40,9 @@ where
         // Nobody could be given an access token, and the grant would be lost.
         return Err(Error::InvalidClient { basic: false }.into());
     }
-    let granted = match upstream.token_request(body, exchange.reading(None)).await.map_err(Failure::Inner)? {
+    let requests_refresh_token = form.requested_token_types().any(|requested| is_refresh_token_type(&requested));
+    let reading = Reading { requests_refresh_token, ..exchange.reading(None) };
+    let granted = match upstream.token_request(body, reading).await.map_err(Failure::Inner)? {
         Reply::Granted(granted) => granted,
         Reply::Rejected(response) | Reply::Refused(response) => return Ok(response),
         Reply::Unreadable => {
@@ -47,11 +50,6 @@ where
             return Err(Error::UpstreamUnreadable.into());
         }
     };
-    // RFC 8693 §2.2.1: a refresh token in the place of the access token.
-    if granted.answer.is_refresh_token_in_disguise() {
-        exchange.emit(EventKind::UpstreamUnreadable, Subject { client_id, grant: None });
-        return Err(Error::UpstreamUnreadable.into());
-    }
     let Some(token) = granted.answer.refresh_token() else {
         let body = match client_id {
             Some(client_id) => issue_alone(exchange, form, client_id, &granted).await?,

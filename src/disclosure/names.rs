@@ -1,0 +1,103 @@
+//! Names of tokens.
+
+/// Names that end with one of these hold a token. Case and everything but letters and digits is ignored.
+const TOKENS: [&str; 10] = [
+    "token",
+    "tokens",
+    "tokensecret",
+    "tokenvalue",
+    "tokenstring",
+    "jwt",
+    "jwts",
+    "authorization",
+    "bearer",
+    "assertion",
+];
+
+/// Names that contain one of these hold a token, whatever follows, unless that is in [`ABOUT`].
+const STANDARD: [&str; 3] = ["accesstoken", "refreshtoken", "idtoken"];
+
+/// How the rest of a name begins that only describes a token: `access_token_type`, `refresh_token_expires_in`.
+const ABOUT: [&str; 18] = [
+    "expir", "type", "lifetime", "ttl", "valid", "issued", "created", "updated", "format", "scope", "hash", "version",
+    "status", "endpoint", "uri", "url", "alg", "signing",
+];
+
+/// Tokens against request forgery authorize nothing by themselves.
+const FORGERY: [&str; 4] = ["csrf", "xsrf", "forgery", "verificationtoken"];
+
+/// Whether a member of this name holds a token of any kind.
+pub(super) fn is_token(name: &str) -> bool {
+    is_folded_token(&folded(name))
+}
+
+fn is_folded_token(name: &str) -> bool {
+    let name = without_version(name);
+    if FORGERY.iter().any(|forgery| name.contains(forgery)) {
+        return false;
+    }
+    let known = |token: &&str| name.rsplit_once(*token).is_some_and(|(_, rest)| !describes(rest));
+    TOKENS.iter().any(|token| name.ends_with(token)) || STANDARD.iter().any(known)
+}
+
+/// Whether a member of this name holds a refresh token.
+pub(super) fn is_refresh_token(name: &str) -> bool {
+    let name = folded(name);
+    name.contains("refreshtoken") && is_folded_token(&name)
+}
+
+fn folded(name: &str) -> String {
+    let mut folded = String::with_capacity(name.len());
+    folded.extend(name.chars().filter(|char| char.is_alphanumeric()).flat_map(char::to_lowercase));
+    folded
+}
+
+/// `access_token_v2` and `token1` are tokens, too.
+fn without_version(name: &str) -> &str {
+    let bare = name.trim_end_matches(|char: char| char.is_ascii_digit());
+    if bare.len() < name.len() { bare.strip_suffix('v').unwrap_or(bare) } else { bare }
+}
+
+fn describes(rest: &str) -> bool {
+    ABOUT.iter().any(|about| rest.starts_with(about))
+}
+
+/// Whether a text gives a value to a name of which `names` is true: as a form, a query, a cookie, JSON or XML do.
+pub(super) fn is_assigned(text: &str, names: impl Fn(&str) -> bool) -> bool {
+    let mut start = 0;
+    for word in text.split(|char: char| !is_in_name(char)) {
+        let end = start + word.len();
+        let (before, after) = (text.get(..start).unwrap_or_default(), text.get(end..).unwrap_or_default());
+        if !word.is_empty() && assigns(before, word, after) && names(word) {
+            return true;
+        }
+        start = end + after.chars().next().map_or(0, char::len_utf8);
+    }
+    false
+}
+
+fn assigns(before: &str, word: &str, after: &str) -> bool {
+    let quoted = after.starts_with(['"', '\'']);
+    let behind = after.trim_start_matches(|char: char| char.is_whitespace() || matches!(char, '"' | '\'' | ']'));
+    if let Some(value) = behind.strip_prefix('=') {
+        let value = value.trim_start_matches(['"', '\'', ' ']);
+        return value.starts_with(|first| !matches!(first, '&' | ';' | ',' | '<' | '>'));
+    }
+    if behind.starts_with(':') {
+        // Without quotes it may be prose: "invalid token: expired".
+        return quoted || STANDARD.iter().any(|token| folded(word).ends_with(token));
+    }
+    let tag = before.rsplit(|char: char| !is_in_name(char) && char != ':').next().unwrap_or_default();
+    before.strip_suffix(tag).unwrap_or_default().ends_with('<')
+}
+
+fn is_in_name(char: char) -> bool {
+    char.is_alphanumeric() || matches!(char, '_' | '-' | '.')
+}
+
+/// Whether a word of the text is a JWT: three parts or more, of which the first is an encoded JSON object.
+pub(super) fn has_jwt(text: &str) -> bool {
+    text.split(|char: char| !is_in_name(char)).any(|word| {
+        word.rfind("eyJ").is_some() && word.split('.').skip_while(|part| !part.starts_with("eyJ")).count() >= 3
+    })
+}
