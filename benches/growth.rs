@@ -218,7 +218,7 @@ async fn grow<St: Store>(store: St, grants: usize, redis: Option<&RedisServer>, 
 /// A share of the clients, as small as their tokens can be kept.
 struct Holder<St: Store> {
     service: Refresh<Endpoint, St>,
-    tokens: Vec<[u8; 48]>,
+    tokens: Vec<[u8; 54]>,
     random: StdRng,
 }
 
@@ -227,7 +227,7 @@ const PREFIX: &str = "rt_";
 impl<St: Store> Holder<St> {
     fn new(service: &Refresh<Endpoint, St>, count: usize) -> Self {
         // Not zeros, which would take up no memory yet.
-        Self { service: service.clone(), tokens: vec![[1; 48]; count], random: StdRng::seed_from_u64(count as u64) }
+        Self { service: service.clone(), tokens: vec![[1; 54]; count], random: StdRng::seed_from_u64(count as u64) }
     }
 
     async fn send(&mut self, at: usize, form: String) {

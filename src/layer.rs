@@ -232,7 +232,15 @@ impl<St: Store> RefreshLayerBuilder<St> {
         self
     }
 
-    /// What refresh tokens begin with, so that secret scanners find leaked ones. Default: `rt_`.
+    /// The prefix of refresh tokens, by which secret scanners find leaked ones. Default: `rt_`. At most 32 bytes.
+    ///
+    /// A token is the prefix and 72 characters of base64url, of which the last eight are a checksum over the prefix and
+    /// the rest: the first six bytes of SHA-256 over `tower-oauth-refresh checksum`, the prefix and the 48 bytes that
+    /// the 64 characters before encode. The checksum is no protection, since anyone can compute it. It tells the layer's
+    /// tokens from foreign or damaged ones without a trip to the store, also where those look alike.
+    ///
+    /// A changed prefix makes every token issued before a foreign one. If the inner service has a `RefreshLayer` of its
+    /// own and tokens are [adopted](Self::adopt_until), the two layers need different prefixes.
     pub fn token_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.config.prefix = prefix.into();
         self

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use http::Request;
 use support::access::{Guarded, LOG_IN, access_token, referencing};
+use support::tokens::{made_up, payload};
 use support::{Act, Answer, App, post};
 use tower_oauth_refresh::{AccessError, AccessLayer, AccessLayerBuilder, ConfigError, MemoryStore};
 
@@ -84,7 +85,7 @@ async fn every_refusal_has_its_challenge() {
     });
     let plain = Guarded::new(&app);
     let bearer = |token: &str| format!("Bearer {token}");
-    let made_up = bearer(&format!("at_{}", "A".repeat(64)));
+    let made_up = bearer(&made_up("at_"));
     let realm = r#"Bearer realm="a \"realm\" \\""#;
     let metadata = format!(r#", resource_metadata="{METADATA}""#);
     let invalid = r#", error="invalid_token", error_description="the access token is invalid, expired or revoked""#;
@@ -166,6 +167,26 @@ async fn layers_of_several_resources_share_what_is_remembered() {
     let uri = |setting: &'static str| ConfigError::Uri { setting, uri: "two".into() };
     assert_eq!(one.layer.with_resource("two").unwrap_err(), uri("resource"));
     assert_eq!(one.layer.with_resource_metadata("two").unwrap_err(), uri("resource_metadata"));
+}
+
+#[tokio::test]
+async fn a_token_with_a_wrong_checksum_is_refused_without_the_store() {
+    let app = referencing();
+    let token = issued(&app, r#"{"scope":"read"}"#, &[]).await;
+    let guarded = Guarded::with(&app, |builder| builder.cache_ttl(Duration::ZERO));
+    assert!(payload("at_", &token).is_some(), "the format is the documented one: {token}");
+    app.store.calls();
+    for (name, text) in [
+        ("no checksum", token[..67].to_owned()),
+        ("another checksum", format!("{}AAAAAAAA", &token[..67])),
+        ("a character changed", token.replacen("at_", "at_A", 1)[..75].to_owned()),
+        ("the checksum of another prefix", made_up("rt_").replacen("rt_", "at_", 1)),
+    ] {
+        assert_eq!(guarded.status(&text).await, 401, "{name}");
+        assert_eq!(app.store.calls(), [], "{name}");
+    }
+    assert_eq!(guarded.status(&made_up("at_")).await, 401);
+    assert_ne!(app.store.calls(), [], "the store is asked about a well-formed token");
 }
 
 #[tokio::test]

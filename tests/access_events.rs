@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use support::access::{Guarded, LOG_IN, access_token, pair, referencing};
+use support::tokens::made_up;
 use support::{App, Plan, settle};
 use tower_oauth_refresh::{Event, EventKind, GrantKey};
 
@@ -109,7 +110,7 @@ async fn what_a_client_can_put_right_is_not_told() {
     let picky = Guarded::with(&app, |builder| builder.require_scope("admin"));
     let elsewhere = Guarded::with(&app, |builder| builder.resource("https://api.example"));
     let (_, access, _) = log_in(&app).await;
-    let unknown = format!("at_{}", "A".repeat(64));
+    let unknown = made_up("at_");
     for _ in 0..2 {
         assert_eq!(guarded.status(&access).await, 200, "and remembered");
         assert_eq!(guarded.send(&[]).await.0.status, 401);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::StatusCode;
 use support::access::{Guarded, LOG_IN, another, pair, referencing};
 use support::requests::send;
+use support::tokens::made_up;
 use support::{Act, Answer, App, Call, post, settle};
 use tower_oauth_refresh::EventKind;
 
@@ -75,7 +76,7 @@ async fn a_token_without_a_grant_can_be_revoked() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_not_the_clients_own_is_left_alone() {
-    let made_up = format!("at_{}", "A".repeat(64));
+    let made_up = made_up("at_");
     let rows = [
         ("another client's", Some("other"), None, 0, EventKind::ClientMismatch),
         ("never issued", Some("app"), Some(made_up.as_str()), 0, EventKind::Unknown),
@@ -173,7 +174,7 @@ async fn it_is_kept_for_ten_minutes_for_that() {
 #[tokio::test(start_paused = true)]
 async fn without_the_setting_it_is_a_token_of_another_format() {
     let app = App::new();
-    let token = format!("at_{}", "A".repeat(64));
+    let token = made_up("at_");
     app.upstream.then(Act::Answer(418, "text/plain", "teapot"));
     assert_eq!(revoke(&app, "app", &token).await.status.as_u16(), 418);
     assert_eq!(revoked_inside(&app), [token]);

@@ -10,6 +10,7 @@ use http::Request;
 use http_body_util::Full;
 use serde_json::{Value, json};
 use support::requests::form;
+use support::tokens::{made_up, retyped};
 use support::{Act, Answer, App, Call, Plan, post};
 use tower_oauth_refresh::EventKind;
 
@@ -109,9 +110,9 @@ async fn nothing_that_mentions_the_upstreams_token_is_passed_on() {
 async fn what_is_not_alive_is_inactive_and_nothing_else() {
     type Presented = fn(&Answer, &Answer) -> String;
     let rows: [(&str, Presented, Duration, bool); 8] = [
-        ("never issued", |_, _| format!("at_{}", "A".repeat(64)), Duration::ZERO, false),
-        ("a refresh token never issued", |_, _| format!("rt_{}", "A".repeat(64)), Duration::ZERO, false),
-        ("an access token made up", |_, b| access(b).replacen("at_", "rt_", 1), Duration::ZERO, false),
+        ("never issued", |_, _| made_up("at_"), Duration::ZERO, false),
+        ("a refresh token never issued", |_, _| made_up("rt_"), Duration::ZERO, false),
+        ("an access token made up", |_, b| retyped(&access(b)), Duration::ZERO, false),
         ("an access token that has expired", |_, b| access(b), HOUR, false),
         ("an access token whose grant has ended", |_, b| access(b), Duration::ZERO, true),
         ("a refresh token whose grant has ended", |_, b| b.token(), Duration::ZERO, true),
@@ -141,9 +142,9 @@ async fn what_is_not_alive_is_inactive_and_nothing_else() {
 async fn whoever_is_not_authenticated_inside_learns_nothing() {
     let app = introspecting();
     let first = log_in(&app).await;
-    let dead = format!("at_{}", "A".repeat(64));
+    let dead = made_up("at_");
     let mut answers = Vec::new();
-    for token in [access(&first), first.token(), dead.clone(), dead.replacen("at_", "rt_", 1)] {
+    for token in [access(&first), first.token(), dead.clone(), made_up("rt_")] {
         let form = [("token", token.as_str()), ("client_id", "confidential-rs"), ("client_secret", "wrong")];
         answers.push(app.post("/introspect", &form).await);
     }
@@ -181,7 +182,7 @@ async fn the_inner_services_word_counts_where_it_has_one() {
     let app = introspecting();
     for (status, expected) in [(200, 200), (201, 200), (401, 401), (503, 503)] {
         app.upstream.then(Act::Answer(status, "application/json", r#"{"active":true}"#));
-        let answer = introspect(&app, &format!("at_{}", "A".repeat(64))).await;
+        let answer = introspect(&app, &made_up("at_")).await;
         assert_eq!(answer.status.as_u16(), expected);
         assert_eq!(answer.body == INACTIVE, expected == 200, "it is never said that a dead token is active");
     }

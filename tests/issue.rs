@@ -35,7 +35,7 @@ async fn the_refresh_token_of_every_grant_type_is_replaced() {
     ] {
         let app = App::new();
         let token = app.post("/token", &[("grant_type", grant_type), ("client_id", "app")]).await.token();
-        assert_eq!((&token[..3], token.len(), generation(&token)), ("rt_", 67, 0), "{grant_type}");
+        assert_eq!((&token[..3], token.len(), generation(&token)), ("rt_", 75, 0), "{grant_type}");
         let events = app.take_events();
         assert_eq!(
             (events[0].kind, events[0].generation, events.len()),

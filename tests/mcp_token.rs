@@ -16,6 +16,7 @@ use self::support::identity::{Identity, Manners};
 use self::support::mcp::{self, VERIFIER, one};
 use self::support::mcp_client::{McpClient, REDIRECT, assert_error, call, structured};
 use self::support::process::Example;
+use self::support::tokens::made_up;
 
 struct Fixture {
     identity: Identity,
@@ -298,7 +299,7 @@ async fn a_provider_that_cannot_be_reached_costs_nobody_a_session() {
     let url = mcp::request(&server, &client.id, REDIRECT, &[]);
     let answer = mcp::query(&mcp::Browser::default().log_in(&url, REDIRECT).await);
     assert_eq!(one(&answer, "error"), Some("temporarily_unavailable"), "{answer:?}");
-    let answer = client.refresh(&server, &format!("rt_{}", "A".repeat(64)), &[]).await;
+    let answer = client.refresh(&server, &made_up("rt_"), &[]).await;
     assert_error(&answer, 400, "invalid_grant", "an unknown token is not a matter of the provider's");
 }
 

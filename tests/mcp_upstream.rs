@@ -22,6 +22,7 @@ use self::support::identity::Identity;
 use self::support::mcp;
 use self::support::mcp_client::{McpClient, assert_error};
 use self::support::process::Example;
+use self::support::tokens::made_up;
 
 /// How long what must come at once may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -114,7 +115,7 @@ async fn nobody_reaches_it_without_an_access_token() {
     for (name, authorization) in [
         ("none", None),
         ("another scheme", Some("Basic eDp5".to_owned())),
-        ("an unknown one", Some(format!("Bearer at_{}", "A".repeat(64)))),
+        ("an unknown one", Some(format!("Bearer {}", made_up("at_")))),
         ("the provider's", Some(format!("Bearer {}", fixture.identity.secrets().pop().unwrap()))),
     ] {
         let headers: Vec<_> = authorization.iter().map(|value| ("authorization", value.as_str())).collect();

@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use self::support::access::LOG_IN;
 use self::support::http::{Answer, Recorder, post, raw, send, serve, serve_upstream};
 use self::support::process::Example;
+use self::support::tokens::made_up;
 use self::support::{Act, Upstream, proxy, refresh_form};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -342,7 +343,7 @@ async fn tokens_of_the_proxys_own_are_introspected_in_every_spelling_of_the_path
         let asked = setup.upstream.seen().pop().unwrap();
         assert!(["at-0-0", "upstream-0-0"].contains(&asked.param("token").unwrap()), "{path}: {asked:?}");
     }
-    let unknown = format!("at_{}", "A".repeat(64));
+    let unknown = made_up("at_");
     assert_eq!(setup.introspect("/introspect", &unknown).await.text(), r#"{"active":false}"#);
     setup.revoke(&refresh_token).await;
     for token in [&token, &refresh_token] {

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use support::access::{Guarded, LOG_IN, access_token, pair, referencing};
+use support::tokens::retyped;
 use support::{Act, Answer, App, Call, Plan, foreign, post, refresh_form, settle};
 use tower_oauth_refresh::EventKind;
 use tower_oauth_refresh::store::{Change, Ttl};
@@ -363,12 +364,12 @@ async fn neither_kind_of_token_is_taken_for_the_other() {
     app.clock.advance_secs(120);
     app.events();
     for token in [&access, &later] {
-        let disguised = token.replacen("at_", "rt_", 1);
+        let disguised = retyped(token);
         assert_eq!(app.refresh(&disguised).await.error(), (400, "invalid_grant".into()));
         assert_eq!(app.events(), [EventKind::Unknown], "it leads to no grant, which could be ended for reuse");
     }
     assert_eq!(guarded.status(&refresh_token).await, 401);
-    assert_eq!(guarded.status(&refresh_token.replacen("rt_", "at_", 1)).await, 401);
+    assert_eq!(guarded.status(&retyped(&refresh_token)).await, 401);
     assert_eq!(guarded.status(&access).await, 200);
 }
 

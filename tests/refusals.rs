@@ -59,7 +59,7 @@ const GRANT: &str = "invalid_grant";
 
 #[tokio::test(start_paused = true)]
 async fn a_token_that_is_not_the_clients_own_is_refused_and_nothing_is_consumed() {
-    let rows: [Row; 22] = [
+    let rows: [Row; 24] = [
         ("of nobody", |f| present(patched(&f.token, |bytes| bytes[..12].fill(9))), GRANT, Some(EventKind::Unknown)),
         ("all zeros", |f| present(patched(&f.token, |bytes| bytes.fill(0))), GRANT, Some(EventKind::Unknown)),
         ("of another client", |f| present(&f.others), GRANT, Some(EventKind::ClientMismatch)),
@@ -85,17 +85,19 @@ async fn a_token_that_is_not_the_clients_own_is_refused_and_nothing_is_consumed(
         ),
         ("with the last generation made up", |f| present(forged(&f.token, u32::MAX)), GRANT, Some(EventKind::Ahead)),
         ("of the inner service", |_| present("upstream-0-0"), GRANT, Some(EventKind::Unknown)),
-        ("a character short", |f| present(&f.token[..66]), GRANT, Some(EventKind::Unknown)),
+        ("a character short", |f| present(&f.token[..74]), GRANT, Some(EventKind::Unknown)),
         ("a character long", |f| present(format!("{}A", f.token)), GRANT, Some(EventKind::Unknown)),
         ("of another prefix", |f| present(f.token.replacen("rt_", "at_", 1)), GRANT, Some(EventKind::Unknown)),
+        ("without its checksum", |f| present(&f.token[..67]), GRANT, Some(EventKind::Unknown)),
+        ("with another checksum", |f| present(format!("{}AAAAAAAA", &f.token[..67])), GRANT, Some(EventKind::Unknown)),
         ("without its prefix", |f| present(&f.token[3..]), GRANT, Some(EventKind::Unknown)),
         ("with its prefix in capitals", |f| present(f.token.replacen("rt_", "RT_", 1)), GRANT, {
             Some(EventKind::Unknown)
         }),
         ("with a space behind it", |f| present(format!("{} ", f.token)), GRANT, Some(EventKind::Unknown)),
         ("with a line feed before it", |f| present(format!("\n{}", f.token)), GRANT, Some(EventKind::Unknown)),
-        ("padded", |f| present(format!("{}==", &f.token[..65])), GRANT, Some(EventKind::Unknown)),
-        ("in another alphabet", |f| present(format!("{}/+", &f.token[..65])), GRANT, Some(EventKind::Unknown)),
+        ("padded", |f| present(format!("{}==", &f.token[..73])), GRANT, Some(EventKind::Unknown)),
+        ("in another alphabet", |f| present(format!("{}/+", &f.token[..73])), GRANT, Some(EventKind::Unknown)),
         ("very long", |_| present("rt_".repeat(10_000)), GRANT, Some(EventKind::Unknown)),
     ];
     refuse_all(&rows).await;

@@ -2,9 +2,8 @@
 
 mod support;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use support::App;
+use support::requests::patched;
 use tower_oauth_refresh::EventKind;
 
 fn refused(answer: &support::Answer) {
@@ -94,9 +93,7 @@ async fn what_was_never_issued_is_refused_and_breaks_nothing() {
         ("another grant", 0, 1, EventKind::Unknown),
     ];
     for (name, at, change, kind) in rows {
-        let mut bytes = URL_SAFE_NO_PAD.decode(&second[3..]).unwrap();
-        bytes[at] = bytes[at].wrapping_add(change);
-        let forged = format!("rt_{}", URL_SAFE_NO_PAD.encode(bytes));
+        let forged = patched(&second, |bytes| bytes[at] = bytes[at].wrapping_add(change));
         app.events();
         refused(&app.refresh(&forged).await);
         assert_eq!(app.events(), [kind], "{name}");

@@ -18,7 +18,7 @@ async fn a_client_sees_the_layers_tokens_alone_and_rotates_them() {
     let app = App::new();
     let mut token = app.log_in("app").await;
     for count in 1..=3 {
-        assert!(token.starts_with("rt_") && token.len() == 67, "{token}");
+        assert!(token.starts_with("rt_") && token.len() == 75, "{token}");
         let answer = app.refresh(&token).await;
         let next = answer.token();
         assert_ne!(next, token);

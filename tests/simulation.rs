@@ -16,6 +16,9 @@ mod simulation {
     pub(crate) mod store;
     pub(crate) mod thief;
     pub(crate) mod token;
+    #[allow(dead_code, reason = "shared with the other tests")]
+    #[path = "../support/tokens.rs"]
+    pub(crate) mod tokens;
     pub(crate) mod upstream;
     pub(crate) mod world;
 }

@@ -51,7 +51,8 @@ mod tests {
 
     #[test]
     fn headers() {
-        let token = format!("at_{}", "A".repeat(64));
+        let token = AccessToken::new([0; 12], 0, &[0; 32]).encode("at_");
+        let token = token.as_str();
         let rows: [(&str, Vec<String>, &str); 17] = [
             ("none", vec![], "Nothing"),
             ("basic", vec!["Basic YTpi".into()], "Nothing"),

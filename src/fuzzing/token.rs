@@ -1,3 +1,7 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest as _, Sha256};
+
 use crate::token::{AccessToken, RefreshToken};
 
 /// Prefixes as they are configured: the defaults, none, and one beyond ASCII.
@@ -15,19 +19,27 @@ pub fn token(input: &[u8]) {
     }
 }
 
-/// What is read is written as it was, and what is not read has another form.
+/// A text that is parsed is encoded to the same text; a text that is refused has another form or a wrong checksum.
 fn read(prefix: &str, text: &str) {
     let refresh = RefreshToken::parse(prefix, text);
     let access = AccessToken::parse(prefix, text);
-    let has_form = text.strip_prefix(prefix).is_some_and(|encoded| {
-        encoded.len() == 64 && encoded.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    let valid = text.strip_prefix(prefix).is_some_and(|encoded| {
+        let in_alphabet = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        encoded.len() == 72 && encoded.bytes().all(in_alphabet) && encoded.ends_with(&checksum(prefix, encoded))
     });
-    assert_eq!((refresh.is_some(), access.is_some()), (has_form, has_form), "a token is what has the form of one");
+    assert_eq!((refresh.is_some(), access.is_some()), (valid, valid), "a token has the form and the checksum of one");
     if let (Some(refresh), Some(access)) = (refresh, access) {
         assert_eq!(refresh.encode(prefix).as_str(), text, "one token, one spelling");
         assert_eq!(access.encode(prefix).as_str(), text, "of either kind");
         shows_nothing(&refresh, &access);
     }
+}
+
+/// Returns the checksum that a token of 72 characters must end with.
+fn checksum(prefix: &str, encoded: &str) -> String {
+    let payload = URL_SAFE_NO_PAD.decode(&encoded[..64]).expect("64 characters of the alphabet");
+    let hash = Sha256::digest([b"tower-oauth-refresh checksum", prefix.as_bytes(), &payload].concat());
+    URL_SAFE_NO_PAD.encode(&hash[..6])
 }
 
 /// What is written is read as it was, and leads where it should and nowhere else.
@@ -40,6 +52,8 @@ fn write(id: [u8; 12], generation: u32, secret: &[u8; 32]) {
         assert!((read.hash(), read.key()) == (refresh.hash(), refresh.key()), "it is known by the same names");
         for other in PREFIXES.into_iter().filter(|other| *other != prefix) {
             assert!(RefreshToken::parse(other, &text).is_none(), "the prefix tells kinds of tokens apart");
+            let renamed = text.replacen(prefix, other, 1);
+            assert!(RefreshToken::parse(other, &renamed).is_none(), "the checksum covers the prefix");
         }
     }
     let access = AccessToken::new(refresh.access_id(), generation, secret);

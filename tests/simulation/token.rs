@@ -1,13 +1,13 @@
 //! The refresh tokens of the layer.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 use tower_oauth_refresh::store::{Key, Tag};
 
+use super::tokens;
+
 /// The keys of the entry of an access token and of the grant that it ends with, and its generation.
 pub(crate) fn read_access(text: &str) -> Option<(Key, Key, u32)> {
-    let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix("at_")?).ok()?;
+    let bytes = tokens::payload("at_", text)?;
     let (id, rest) = bytes.split_at_checked(12)?;
     let generation = u32::from_be_bytes(*rest.first_chunk()?);
     Some((Key::new(Sha256::digest(&bytes).into()), Key::new(Sha256::digest(id).into()), generation))
@@ -23,7 +23,7 @@ pub(crate) struct Token {
 
 impl Token {
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix("rt_")?).ok()?;
+        let bytes = tokens::payload("rt_", text)?;
         let id = Sha256::digest(bytes.get(..12)?);
         let key = Key::new(Sha256::digest(id.get(..12)?).into());
         Some(Self { text: text.to_owned(), key, tag: Tag::new(Sha256::digest(&bytes).into()) })
@@ -41,7 +41,8 @@ impl Token {
 
     /// The same with a secret that somebody has made up.
     pub(crate) fn forged(&self) -> Option<Self> {
-        let (known, _) = self.text.split_at_checked("rt_".len() + 22)?;
-        Self::parse(&format!("{known}{}", "A".repeat(42)))
+        let mut bytes = tokens::payload("rt_", &self.text)?;
+        bytes.get_mut(16..)?.fill(0);
+        Self::parse(&tokens::encode("rt_", &bytes))
     }
 }

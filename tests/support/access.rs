@@ -135,7 +135,7 @@ pub(crate) fn pair(answer: &Answer) -> (String, String) {
 pub(crate) fn access_token(answer: &Answer) -> String {
     assert_eq!(answer.status, 200, "{answer:?}");
     let token = answer.get("access_token").unwrap_or_else(|| panic!("no access token in {answer:?}"));
-    assert!(token.starts_with("at_") && token.len() == 67, "{token}");
+    assert!(token.starts_with("at_") && token.len() == 75, "{token}");
     token
 }
 

@@ -30,6 +30,7 @@ pub(crate) mod secrets;
 pub(crate) mod session;
 pub(crate) mod tiered;
 pub(crate) mod tls;
+pub(crate) mod tokens;
 pub(crate) mod upstream;
 
 pub(crate) use self::app::{Answer, App, SECOND, TestStore, post, refresh_form, settle};

@@ -16,7 +16,7 @@ use http_body_util::{BodyExt as _, Full};
 use tower::ServiceExt as _;
 use tower_oauth_refresh::Error;
 
-use super::App;
+use super::{App, tokens};
 
 pub(crate) type AnyBody = BoxBody<Bytes, io::Error>;
 
@@ -67,11 +67,11 @@ pub(crate) fn assertion(claims: &str) -> String {
     format!("{}.{}.{}", part(r#"{"alg":"none"}"#), part(claims), part("signature"))
 }
 
-/// The token with this change made to its 48 bytes: 12 of id, 4 of generation, 32 of secret.
+/// Returns the token with this change made to its payload, and the checksum to match.
 pub(crate) fn patched(token: &str, change: impl FnOnce(&mut [u8])) -> String {
-    let mut bytes = URL_SAFE_NO_PAD.decode(token.strip_prefix("rt_").unwrap()).unwrap();
+    let mut bytes = tokens::payload("rt_", token).unwrap();
     change(&mut bytes);
-    format!("rt_{}", URL_SAFE_NO_PAD.encode(bytes))
+    tokens::encode("rt_", &bytes)
 }
 
 /// The token with another secret and this generation: what somebody makes up who has seen an older one.
@@ -83,7 +83,7 @@ pub(crate) fn forged(token: &str, generation: u32) -> String {
 }
 
 pub(crate) fn generation(token: &str) -> u32 {
-    let bytes = URL_SAFE_NO_PAD.decode(token.strip_prefix("rt_").unwrap()).unwrap();
+    let bytes = tokens::payload("rt_", token).unwrap();
     u32::from_be_bytes(bytes[12..16].try_into().unwrap())
 }
 

@@ -11,6 +11,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
 use super::Call;
+use super::tokens::PAYLOAD;
 
 /// The spellings of secrets, each with what it is.
 #[derive(Clone, Debug, Default)]
@@ -31,11 +32,11 @@ impl Needles {
         let encoded = token.strip_prefix("rt_").or_else(|| token.strip_prefix("at_"));
         let Some(encoded) = encoded else { return self.text(token) };
         let bytes = URL_SAFE_NO_PAD.decode(encoded).unwrap();
-        for (part, text) in [("begin", &encoded[..16]), ("middle", &encoded[24..44]), ("end", &encoded[44..])] {
+        for (part, text) in [("begin", &encoded[..16]), ("middle", &encoded[24..44]), ("end", &encoded[44..64])] {
             self.0.push((format!("the {part} of {token}"), text.to_owned()));
         }
         self.bytes(&format!("the id of {token}"), &bytes[..12]);
-        self.bytes(&format!("the secret of {token}"), &bytes[16..]);
+        self.bytes(&format!("the secret of {token}"), &bytes[16..PAYLOAD]);
     }
 
     fn bytes(&mut self, name: &str, bytes: &[u8]) {
