@@ -194,6 +194,18 @@ async fn a_server_that_is_away_is_no_fault_of_the_clients() {
 }
 
 #[tokio::test]
+async fn a_server_that_does_not_answer_gets_the_client_a_504() {
+    let router = Router::new().fallback(async || std::future::pending::<()>().await);
+    let upstream = serve(router).await;
+    let fixture = Fixture::start(&format!("http://{upstream}/mcp"), &["--mcp-upstream-timeout", "0.2"]).await;
+    let authorization = format!("Bearer {}", fixture.access);
+    for (method, body) in [("POST", "{}"), ("GET", "")] {
+        let answer = send(method, &fixture.server.url("/mcp"), &[("authorization", &authorization)], body).await;
+        assert_error(&answer, 504, "server_error", method);
+    }
+}
+
+#[tokio::test]
 async fn an_address_that_is_none_is_refused_at_the_start() {
     for url in ["example.com/mcp", "ftp://example.com/mcp", "http://user@example.com/mcp", "http://example.com/mcp?x"] {
         let output = tokio::task::spawn_blocking(move || {

@@ -28,6 +28,9 @@ fn what_makes_no_sense_is_refused_with_status_2_and_says_why() {
         (&["--upstream", "http://a/#x"], "must not have a query or a fragment"),
         (&["--public-url", "login.example.com"], "--public-url"),
         (&["--public-url", "https://a/?x"], "must not have a query"),
+        (&["--upstream-timeout", "0"], "must be more than 0 and at most a day"),
+        (&["--upstream-timeout", "86401"], "must be more than 0 and at most a day"),
+        (&["--upstream-timeout", "-1"], "not a number of seconds"),
         (&["--trust-forwarded", "localhost"], "not a network such as 10.0.0.0/8"),
         (&["--trust-forwarded", "10.0.0.0/8,10.0.0.0/33"], "not a network such as"),
         (&["--store", "redis://:secret@"], "--store: the URL of Redis makes no sense: it names no host"),
@@ -174,7 +177,8 @@ fn every_flag_has_an_environment_variable_and_help() {
     let flags =
         help.lines().filter_map(|line| line.trim().strip_prefix("--")).map(|line| line.split(' ').next().unwrap());
     let flags: Vec<_> = flags.collect();
-    assert_eq!(flags.len(), 28, "{flags:?}");
+    assert!(help.contains("response_type with `token` or `id_token`"), "of --reference-access-tokens: {help}");
+    assert_eq!(flags.len(), 29, "{flags:?}");
     for flag in flags {
         let variable = format!("[env: PROXY_{}", flag.to_uppercase().replace('-', "_"));
         assert!(help.contains(&variable), "--{flag} has no {variable}]");
@@ -201,6 +205,7 @@ async fn the_environment_is_as_good_as_the_flags() {
         ("PROXY_UPSTREAM", "http://127.0.0.1:1"),
         ("PROXY_PUBLIC_URL", "https://login.example.com"),
         ("PROXY_PRESERVE_HOST", "true"),
+        ("PROXY_UPSTREAM_TIMEOUT", "1.5"),
         ("PROXY_TRUST_FORWARDED", "10.0.0.0/8,fd00::/8"),
         ("PROXY_STORE", "memory"),
         ("PROXY_CACHE_SIZE", "0"),

@@ -5,6 +5,8 @@
 
 #[path = "../examples/proxy/discovery/document.rs"]
 mod document;
+#[path = "../examples/common/front_channel.rs"]
+mod front_channel;
 #[path = "../examples/common/networks.rs"]
 mod networks;
 #[path = "../examples/proxy/prefix.rs"]

@@ -1,5 +1,7 @@
 //! Modules that the example servers share.
 
 pub(crate) mod forwarded;
+pub(crate) mod front_channel;
 pub(crate) mod headers;
 pub(crate) mod networks;
+pub(crate) mod upload;

@@ -9,7 +9,7 @@ use tower_oauth_refresh::{AccessLayerBuilder, RefreshLayerBuilder, Store};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::common::networks::Network;
-use crate::flags::{level, seconds};
+use crate::flags::{level, seconds, timeout};
 use crate::logging::LogFormat;
 use crate::prefix::Prefix;
 use crate::rules::{Rule, rules};
@@ -56,6 +56,14 @@ pub(crate) struct Cli {
     #[arg(long, env = "PROXY_PRESERVE_HOST", value_parser = BoolishValueParser::new())]
     pub(crate) preserve_host: bool,
 
+    /// How long the upstream may take to begin a response, before the client gets 504
+    ///
+    /// The time runs from the end of the request or from the last part of it that the upstream took, and does not include
+    /// the body of the response. It does not apply to the token, revocation and introspection endpoints:
+    /// --rotation-timeout bounds those.
+    #[arg(long, env = "PROXY_UPSTREAM_TIMEOUT", value_name = "SECS", value_parser = timeout, allow_negative_numbers = true, default_value = "60")]
+    pub(crate) upstream_timeout: Duration,
+
     /// Where grants live: `memory` (this process alone; they end with it), `redb:PATH` (a file of this process alone),
     /// or any number of proxies share redis://[USER:PASSWORD@]HOST[:PORT][/DB], redis-cluster://HOST:PORT,HOST:PORT or
     /// redis-sentinel://HOST:PORT,HOST:PORT/SERVICE; rediss…: over TLS
@@ -90,6 +98,11 @@ pub(crate) struct Cli {
     /// Hand out access tokens of the proxy's own, and no id_token: the upstream's reach no client
     ///
     /// Clients use them below --resource-prefix. They end with their session.
+    ///
+    /// Authorization requests that return tokens without the token endpoint are refused on every path, since the proxy
+    /// cannot replace those tokens: a response_type with `token` or `id_token` in a query, a form, a pushed authorization
+    /// request or a request object; request objects that are encrypted; and a request_uri that does not come from a
+    /// pushed authorization request. Clients use response_type=code.
     #[arg(long, env = "PROXY_REFERENCE_ACCESS_TOKENS", value_parser = BoolishValueParser::new())]
     pub(crate) reference_access_tokens: bool,
 
@@ -223,6 +236,11 @@ impl Cli {
 
     pub(crate) fn revocation_path(&self) -> &str {
         self.revocation_path.as_deref().unwrap_or("/revoke")
+    }
+
+    /// The paths whose requests the layer answers.
+    pub(crate) fn guarded_paths(&self) -> impl Iterator<Item = &str> {
+        [self.token_path(), self.revocation_path()].into_iter().chain(self.introspection_path.as_deref())
     }
 
     pub(crate) fn rotation_timeout(&self) -> Duration {

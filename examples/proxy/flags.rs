@@ -37,6 +37,15 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|_| "too many seconds".to_owned())
 }
 
+/// A time limit: a number of seconds, more than 0 and at most a day.
+pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
+    let limit = seconds(text)?;
+    if limit.is_zero() || limit > Duration::from_secs(86_400) {
+        return Err("must be more than 0 and at most a day (86400)".into());
+    }
+    Ok(limit)
+}
+
 /// How much is logged.
 pub(crate) fn level() -> impl TypedValueParser<Value = LevelFilter> {
     PossibleValuesParser::new(["off", "error", "warn", "info", "debug", "trace"])

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HOST;
-use http::{Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{self, Client};
@@ -18,7 +18,9 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower::Service;
 
 use crate::common::forwarded::{self, Edge};
+use crate::common::front_channel::{FormCheck, Refusal, check_query};
 use crate::common::headers;
+use crate::common::upload::Upload;
 use crate::connect::Connector;
 use crate::upstream::{PathError, Upstream};
 
@@ -36,9 +38,9 @@ pub(crate) struct Forward<B> {
 
 /// What the services of all connections share.
 struct Shared<B> {
-    pooled: Client<Connector, B>,
+    pooled: Client<Connector, Upload<B>>,
     /// The same without a pool.
-    fresh: Client<Connector, B>,
+    fresh: Client<Connector, Upload<B>>,
     settings: Settings,
     edge: Arc<Edge>,
 }
@@ -50,6 +52,12 @@ pub(crate) struct Settings {
     /// Whether the upstream gets the `Host` of the client instead of its own.
     pub(crate) preserve_host: bool,
     pub(crate) edge: Edge,
+    /// The time limit until the head of a response, from the end or the last progress of the request body.
+    pub(crate) timeout: Duration,
+    /// Paths to which POST requests have no such limit, because the layer has one.
+    pub(crate) unlimited: Vec<String>,
+    /// Whether authorization requests that return tokens on the front channel are refused.
+    pub(crate) refuse_front_channel: bool,
 }
 
 /// Why the upstream gave no answer.
@@ -63,6 +71,10 @@ pub(crate) enum ForwardError {
     NoAnswer(#[source] legacy::Error),
     #[error("the body of the request could not be read")]
     Upload(#[source] legacy::Error),
+    #[error("the upstream did not answer in time")]
+    TimedOut,
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     #[error("the upstream changed the protocol, which it was not asked to")]
     Switched,
 }
@@ -72,8 +84,20 @@ impl ForwardError {
     pub(crate) const fn status(&self) -> StatusCode {
         match self {
             Self::Path(PathError::TooLong) => StatusCode::URI_TOO_LONG,
-            Self::Path(PathError::Escapes | PathError::Invalid(_)) | Self::Upload(_) => StatusCode::BAD_REQUEST,
+            Self::Path(PathError::Escapes | PathError::Invalid(_)) | Self::Upload(_) | Self::Refused(_) => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
             Self::Unreachable(_) | Self::NoAnswer(_) | Self::Switched => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// The error code of OAuth for the client.
+    pub(crate) const fn code(&self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => refusal.code(),
+            Self::Path(_) | Self::Upload(_) => "invalid_request",
+            Self::Unreachable(_) | Self::NoAnswer(_) | Self::TimedOut | Self::Switched => "server_error",
         }
     }
 }
@@ -101,8 +125,17 @@ where
         Self { shared: Arc::clone(&self.shared), client }
     }
 
-    fn prepare(&self, request: &mut Request<B>) -> Result<(), PathError> {
-        let Settings { upstream, preserve_host, .. } = &self.shared.settings;
+    /// Makes the request one to the upstream. Returns it and its time limit.
+    fn prepare(&self, mut request: Request<B>) -> Result<(Request<Upload<B>>, Option<Duration>), ForwardError> {
+        let Settings { upstream, preserve_host, timeout, unlimited, refuse_front_channel, .. } = &self.shared.settings;
+        let is_limited = *request.method() != Method::POST || unlimited.iter().all(|path| path != request.uri().path());
+        let mut form = None;
+        if *refuse_front_channel {
+            check_query(request.uri().query().unwrap_or_default())?;
+            if is_limited && !request.body().is_end_stream() {
+                form = FormCheck::new(request.headers())?;
+            }
+        }
         let host = forwarded::requested_host(request.uri(), request.headers());
         let version = std::mem::replace(request.version_mut(), Version::HTTP_11);
         *request.uri_mut() = upstream.uri(request.uri())?;
@@ -111,7 +144,7 @@ where
         self.client.announce(headers, host.as_ref(), version);
         let host = host.filter(|_| *preserve_host);
         headers.insert(HOST, host.unwrap_or_else(|| upstream.host().clone()));
-        Ok(())
+        Ok((request.map(|body| Upload::new(body, form)), is_limited.then_some(*timeout)))
     }
 }
 
@@ -134,13 +167,24 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        if let Err(error) = self.prepare(&mut request) {
-            return Box::pin(std::future::ready(Err(error.into())));
-        }
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (request, limit) = match self.prepare(request) {
+            Ok(prepared) => prepared,
+            Err(error) => return Box::pin(std::future::ready(Err(error))),
+        };
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
-            let mut response = shared.send(request).await?;
+            let mut response = match limit {
+                Some(limit) => {
+                    let progress = request.body().progress();
+                    tokio::select! {
+                        biased;
+                        response = shared.send(request) => response?,
+                        () = progress.stalled(limit) => return Err(ForwardError::TimedOut),
+                    }
+                }
+                None => shared.send(request).await?,
+            };
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 return Err(ForwardError::Switched);
             }
@@ -156,7 +200,7 @@ where
     B: Body<Data = Bytes> + Default + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    async fn send(&self, request: Request<B>) -> Result<Response<Incoming>, ForwardError> {
+    async fn send(&self, request: Request<Upload<B>>) -> Result<Response<Incoming>, ForwardError> {
         let again = repeatable(&request);
         // The pool itself takes another connection for a request of which nothing had been sent.
         let error = match self.pooled.request(request).await {
@@ -174,6 +218,8 @@ impl From<legacy::Error> for ForwardError {
     fn from(error: legacy::Error) -> Self {
         if error.is_connect() {
             Self::Unreachable(error)
+        } else if let Some(refusal) = cause::<Refusal>(&error) {
+            Self::Refused(*refusal)
         } else if cause(&error).is_some_and(hyper::Error::is_user) {
             Self::Upload(error)
         } else {

@@ -167,8 +167,14 @@ async fn serve<S: Store>(
         None => start_demo(cli, listen).await?,
     };
     let edge = Edge::new(public.as_ref().map(PublicUrl::as_url), &cli.trust_forwarded);
-    let settings = forward::Settings { upstream: upstream.clone(), preserve_host: cli.preserve_host, edge };
-    let forward = Forward::new(settings)?;
+    let forward = Forward::new(forward::Settings {
+        upstream: upstream.clone(),
+        preserve_host: cli.preserve_host,
+        edge,
+        timeout: cli.upstream_timeout,
+        unlimited: cli.guarded_paths().map(str::to_owned).collect(),
+        refuse_front_channel: cli.reference_access_tokens,
+    })?;
     let inner = Discovery::new(forward.clone(), &upstream, public.as_ref());
     tracing::info!(%upstream, %store, "listening on http://{listen}");
     let expected = discovery::Expected {

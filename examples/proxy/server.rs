@@ -145,7 +145,7 @@ fn failed(error: &ForwardError) -> Response<Full<Bytes>> {
     } else {
         tracing::debug!(error = causes::causes(error), "a request was refused");
     }
-    answer::error(status, &error.to_string())
+    answer::error_with_code(status, error.code(), &error.to_string())
 }
 
 pin_project! {

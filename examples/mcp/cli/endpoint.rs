@@ -1,8 +1,10 @@
 use std::str::FromStr;
+use std::time::Duration;
 
 use url::Url;
 
 use crate::common::networks::Network;
+use crate::flags::timeout;
 use crate::upstream::Upstream;
 
 /// What stands behind `/mcp`.
@@ -12,6 +14,13 @@ pub(crate) struct EndpointFlags {
     /// The MCP endpoint to guard: an http or https URL [default: one of this server's own, with two tools to try]
     #[arg(long, env = "MCP_UPSTREAM", value_name = "URL")]
     pub(crate) mcp_upstream: Option<McpUpstream>,
+
+    /// How long it may take to begin a response, before the client gets 504
+    ///
+    /// The time runs from the end of the request, and does not include the body of the response. A tool call whose answer
+    /// does not stream takes as long as the tool.
+    #[arg(long, env = "MCP_UPSTREAM_TIMEOUT", value_name = "SECS", value_parser = timeout, default_value = "300")]
+    pub(crate) mcp_upstream_timeout: Duration,
 
     /// What that gets in place of the client's access token
     #[arg(long, env = "MCP_TOKEN", value_enum, default_value = "swap")]

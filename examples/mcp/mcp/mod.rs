@@ -41,7 +41,7 @@ impl fmt::Debug for Endpoint {
 pub(crate) fn endpoint(flags: &EndpointFlags, app: &App, listen: SocketAddr) -> Result<Endpoint, Failure> {
     match &flags.mcp_upstream {
         Some(upstream) => {
-            let proxied = Proxied::new(upstream, &app.issuer, &flags.trust_forwarded)?;
+            let proxied = Proxied::new(upstream, &app.issuer, flags)?;
             Ok(Endpoint { router: Router::new().route_service("/mcp", proxied), end: Box::new(|| {}) })
         }
         None => Ok(own(flags, app, listen)),

@@ -15,9 +15,8 @@ use tower::{Service, ServiceExt as _};
 
 use crate::Failure;
 use crate::causes::causes;
-use crate::cli::McpUpstream;
+use crate::cli::{EndpointFlags, McpUpstream};
 use crate::common::forwarded::Edge;
-use crate::common::networks::Network;
 use crate::error::OauthError;
 use crate::forward::{Forward, ForwardError, Settings};
 use crate::issuer::Issuer;
@@ -31,12 +30,18 @@ pub(super) struct Proxied {
 }
 
 impl Proxied {
-    pub(super) fn new(upstream: &McpUpstream, issuer: &Issuer, trusted: &[Network]) -> Result<Self, Failure> {
+    pub(super) fn new(upstream: &McpUpstream, issuer: &Issuer, flags: &EndpointFlags) -> Result<Self, Failure> {
         // The path of the endpoint is replaced as a whole, so that no prefix of it was removed.
         let mut public = issuer.as_url().clone();
         public.set_path("");
-        let edge = Edge::new(Some(&public), trusted);
-        let forward = Forward::new(Settings { upstream: upstream.origin.clone(), preserve_host: false, edge })?;
+        let forward = Forward::new(Settings {
+            upstream: upstream.origin.clone(),
+            preserve_host: false,
+            edge: Edge::new(Some(&public), &flags.trust_forwarded),
+            timeout: flags.mcp_upstream_timeout,
+            unlimited: Vec::new(),
+            refuse_front_channel: false,
+        })?;
         Ok(Self { forward, path: upstream.path.clone() })
     }
 
@@ -70,6 +75,5 @@ impl Service<Request> for Proxied {
 fn failed(error: &ForwardError) -> Response {
     let status = error.status();
     tracing::warn!(error = causes(error), "a request to the MCP server failed");
-    let code = if status.is_server_error() { "server_error" } else { "invalid_request" };
-    OauthError::new(code, error.to_string()).with_status(status).into_response()
+    OauthError::new(error.code(), error.to_string()).with_status(status).into_response()
 }

@@ -1,0 +1,147 @@
+//! The body of a request on its way to the upstream.
+
+use std::error::Error as StdError;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, sleep_until};
+
+use super::front_channel::FormCheck;
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// A body that records its progress, and is checked if it is a form.
+#[derive(Debug)]
+pub(crate) struct Upload<B> {
+    body: B,
+    progress: Arc<Progress>,
+    form: Option<FormCheck>,
+    trailers: Option<HeaderMap>,
+}
+
+impl<B: Body> Upload<B> {
+    pub(crate) fn new(body: B, form: Option<FormCheck>) -> Self {
+        Self { body, progress: Arc::default(), form, trailers: None }
+    }
+
+    pub(crate) fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Upload<B>
+where
+    B::Error: Into<BoxError>,
+{
+    fn poll_checked(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        loop {
+            let frame = match self.trailers.take() {
+                Some(trailers) => return Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+                None => ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose().map_err(Into::into)?,
+            };
+            let Some(form) = &mut self.form else { return Poll::Ready(frame.map(Ok)) };
+            let data = match frame.map(Frame::into_data) {
+                Some(Ok(data)) => form.feed(&data)?,
+                Some(Err(other)) => {
+                    self.trailers = other.into_trailers().ok();
+                    form.finish()?
+                }
+                None => {
+                    let held = form.finish()?;
+                    return Poll::Ready((!held.is_empty()).then(|| Ok(Frame::data(held))));
+                }
+            };
+            if !data.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
+        }
+    }
+}
+
+impl<B: Body + Default> Default for Upload<B> {
+    fn default() -> Self {
+        Self::new(B::default(), None)
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Upload<B>
+where
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = self.poll_checked(cx);
+        self.progress.record(frame.is_pending());
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream() && self.trailers.is_none() && self.form.as_ref().is_none_or(|form| form.held() == 0)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let held = self.form.as_ref().map_or(0, FormCheck::held) as u64;
+        let rest = self.body.size_hint();
+        let mut hint = SizeHint::new();
+        // The upper bound first: the lower one must not exceed it.
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper.saturating_add(held));
+        }
+        hint.set_lower(rest.lower().saturating_add(held));
+        hint
+    }
+}
+
+/// When the upstream last took a part of an upload.
+#[derive(Debug)]
+pub(crate) struct Progress(Mutex<State>);
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// The client has not sent the next part yet.
+    WaitsForClient,
+    /// The upstream has had everything that arrived, since then.
+    WaitsForUpstream(Instant),
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self(Mutex::new(State::WaitsForUpstream(Instant::now())))
+    }
+}
+
+impl Progress {
+    fn record(&self, waits_for_client: bool) {
+        let state = if waits_for_client { State::WaitsForClient } else { State::WaitsForUpstream(Instant::now()) };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    fn last(&self) -> Instant {
+        match *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::WaitsForClient => Instant::now(),
+            State::WaitsForUpstream(since) => since,
+        }
+    }
+
+    /// Completes when the upstream has made no progress for `limit`. The time in which the client sends nothing does not
+    /// count: the server ends bodies that stall.
+    pub(crate) async fn stalled(&self, limit: Duration) {
+        let mut since = self.last();
+        while let Some(end) = since.checked_add(limit) {
+            sleep_until(end).await;
+            let last = self.last();
+            if last <= since {
+                return;
+            }
+            since = last;
+        }
+        std::future::pending().await
+    }
+}
