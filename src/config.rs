@@ -8,7 +8,8 @@ use crate::clock::Timestamp;
 use crate::disclosure::Withheld;
 use crate::error::ConfigError;
 pub(crate) use crate::grant::Windows;
-use crate::path::same_path_normalized;
+use crate::path::{InvalidPath, PathMatch, PathPrefix, PathRules, is_pattern};
+use crate::service::Endpoint;
 
 /// What access tokens of the layer begin with, if nothing else was set.
 pub(crate) const ACCESS_PREFIX: &str = "at_";
@@ -116,43 +117,131 @@ pub(crate) fn check_prefix(setting: &'static str, prefix: &str) -> Result<(), Co
     Ok(())
 }
 
+/// The guarded paths, checked by [`checked`](Paths::checked).
 #[derive(Clone, Debug)]
 pub(crate) struct Paths {
     pub(crate) token: String,
     pub(crate) revocation: String,
     pub(crate) introspection: Option<String>,
     pub(crate) normalized: bool,
+    /// Prefixes below which ambiguous paths are let through.
+    pub(crate) allowed: Vec<String>,
+    /// The same, in the order of [`endpoints`](Self::endpoints), if other spellings are guarded as well.
+    rules: Option<PathRules>,
+}
+
+/// What the path of a POST request is to the layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Endpoint(Endpoint),
+    /// The path must not reach the inner service.
+    Refused,
+    /// Not ours.
+    Other,
 }
 
 impl Default for Paths {
     fn default() -> Self {
-        Self { token: "/token".into(), revocation: "/revoke".into(), introspection: None, normalized: false }
+        Self {
+            token: "/token".into(),
+            revocation: "/revoke".into(),
+            introspection: None,
+            normalized: false,
+            allowed: Vec::new(),
+            rules: None,
+        }
     }
 }
 
 impl Paths {
-    pub(crate) fn checked(self) -> Result<Self, ConfigError> {
-        let introspection = self.introspection.iter().map(|path| ("introspection_path", path));
-        let paths = [("token_path", &self.token), ("revocation_path", &self.revocation)].into_iter();
-        let mut before: Vec<(&'static str, &String)> = Vec::new();
-        for (setting, path) in paths.chain(introspection) {
-            let parsed = path.parse::<http::uri::PathAndQuery>();
-            let absolute = path.starts_with('/') && parsed.is_ok_and(|parsed| parsed.as_str() == parsed.path());
-            if !absolute || path.contains('#') {
-                return Err(ConfigError::Path { setting, path: path.clone() });
-            }
-            if let Some((other, path)) = before.iter().find(|(_, other)| self.matches(path, other)) {
-                return Err(ConfigError::SamePath { settings: [*other, setting], path: (*path).clone() });
+    pub(crate) fn checked(mut self) -> Result<Self, ConfigError> {
+        let mut before: Vec<(&'static str, &str)> = Vec::new();
+        for (endpoint, path) in self.endpoints() {
+            let setting = endpoint.setting();
+            check_path(setting, path)?;
+            if let Some((other, path)) = before.iter().find(|(_, other)| *other == path) {
+                return Err(ConfigError::SamePath { settings: [*other, setting], path: (*path).to_owned() });
             }
             before.push((setting, path));
+        }
+        if self.normalized {
+            self.rules = Some(self.rules()?);
+        } else if !self.allowed.is_empty() {
+            return Err(ConfigError::AllowedWithoutNormalized);
         }
         Ok(self)
     }
 
-    /// Whether `request_path` is the guarded `path`.
-    pub(crate) fn matches(&self, request_path: &str, path: &str) -> bool {
-        request_path == path || (self.normalized && same_path_normalized(request_path, path))
+    /// The rules for every spelling. No two of the paths may enclose one another.
+    fn rules(&self) -> Result<PathRules, ConfigError> {
+        let mut guarded: Vec<(&'static str, PathPrefix)> = Vec::new();
+        for (endpoint, path) in self.endpoints() {
+            let (setting, prefix) = (endpoint.setting(), prefix(endpoint.setting(), path)?);
+            let related = |other: &PathPrefix| other.encloses(&prefix) || prefix.encloses(other);
+            if let Some((other, related)) = guarded.iter().find(|(_, other)| related(other)) {
+                let path = related.as_str().to_owned();
+                return Err(ConfigError::SamePath { settings: [*other, setting], path });
+            }
+            guarded.push((setting, prefix));
+        }
+        let mut allowed = Vec::new();
+        for path in &self.allowed {
+            let prefix = prefix(ALLOWED, path)?;
+            if let Some((other, guarded)) = guarded.iter().find(|(_, guarded)| guarded.encloses(&prefix)) {
+                let path = guarded.as_str().to_owned();
+                return Err(ConfigError::SamePath { settings: [*other, ALLOWED], path });
+            }
+            allowed.push(prefix);
+        }
+        Ok(PathRules::new(guarded.into_iter().map(|(_, prefix)| prefix), allowed))
     }
+
+    fn endpoints(&self) -> impl Iterator<Item = (Endpoint, &str)> {
+        let paths = [(Endpoint::Token, self.token.as_str()), (Endpoint::Revocation, self.revocation.as_str())];
+        paths.into_iter().chain(self.introspection.iter().map(|path| (Endpoint::Introspection, path.as_str())))
+    }
+
+    /// The configured path of an endpoint, under which its requests go to the inner service.
+    pub(crate) fn of(&self, endpoint: Endpoint) -> Option<&str> {
+        self.endpoints().find_map(|(one, path)| (one == endpoint).then_some(path))
+    }
+
+    /// What the path of a POST request is.
+    pub(crate) fn target(&self, path: &str) -> Target {
+        if let Some((endpoint, _)) = self.endpoints().find(|(_, guarded)| *guarded == path) {
+            return Target::Endpoint(endpoint);
+        }
+        match self.rules.as_ref().map_or(PathMatch::Open, |rules| rules.find(path)) {
+            PathMatch::Open => Target::Other,
+            PathMatch::Guarded(index) => {
+                self.endpoints().nth(index).map_or(Target::Refused, |(endpoint, _)| Target::Endpoint(endpoint))
+            }
+            PathMatch::Refused => Target::Refused,
+        }
+    }
+}
+
+const ALLOWED: &str = "allow_ambiguous_paths";
+
+fn check_path(setting: &'static str, path: &str) -> Result<(), ConfigError> {
+    let parsed = path.parse::<http::uri::PathAndQuery>();
+    let absolute = path.starts_with('/') && parsed.is_ok_and(|parsed| parsed.as_str() == parsed.path());
+    if !absolute || path.contains('#') {
+        return Err(ConfigError::Path { setting, path: path.to_owned() });
+    }
+    if is_pattern(path) {
+        return Err(ConfigError::PathPattern { setting, path: path.to_owned() });
+    }
+    Ok(())
+}
+
+fn prefix(setting: &'static str, path: &str) -> Result<PathPrefix, ConfigError> {
+    let path_owned = || path.to_owned();
+    path.parse().map_err(|error| match error {
+        InvalidPath::NotAbsolute => ConfigError::Path { setting, path: path_owned() },
+        InvalidPath::Pattern => ConfigError::PathPattern { setting, path: path_owned() },
+        InvalidPath::Ambiguous => ConfigError::AmbiguousPath { setting, path: path_owned() },
+    })
 }
 
 impl Default for Windows {
@@ -222,10 +311,19 @@ mod tests {
             ("/a", "/a/", None, true, [token, revocation], "/a"),
             ("/a", "/b", Some("/a"), false, [token, introspection], "/a"),
             ("/a", "/b", Some("//b"), true, [revocation, introspection], "/b"),
+            ("/a", "/a/b", None, true, [token, revocation], "/a"),
+            ("/a/b", "/a", None, true, [token, revocation], "/a/b"),
+            ("/x", "/A.json", Some("/a"), true, [revocation, introspection], "/A.json"),
         ];
         for (token, revocation, introspection, normalized, settings, path) in rows {
             let introspection = introspection.map(str::to_owned);
-            let paths = Paths { token: token.into(), revocation: revocation.into(), introspection, normalized };
+            let paths = Paths {
+                token: token.into(),
+                revocation: revocation.into(),
+                introspection,
+                normalized,
+                ..Paths::default()
+            };
             assert_eq!(paths.checked().unwrap_err(), ConfigError::SamePath { settings, path: path.into() });
         }
     }

@@ -151,8 +151,31 @@ pub enum ConfigError {
         /// What it was set to.
         path: String,
     },
-    /// Two of the guarded paths are the same.
-    #[error("{} and {} are both {path:?}", settings[0], settings[1])]
+    /// A path looks like the pattern of a route: it has `{`, `}` or `*`, or a segment that begins with `:`. The layer
+    /// compares paths literally and would guard nothing.
+    #[error("{setting}: {path:?} is not a route pattern: paths are compared literally, without {{parameters}} or `*`")]
+    PathPattern {
+        /// Which setting.
+        setting: &'static str,
+        /// What it was set to.
+        path: String,
+    },
+    /// With [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths) a path must have one reading
+    /// (see [`InvalidPath::Ambiguous`](crate::path::InvalidPath::Ambiguous)).
+    #[error("{setting}: {path:?} can be read in more than one way, which match_normalized_paths() does not allow")]
+    AmbiguousPath {
+        /// Which setting.
+        setting: &'static str,
+        /// What it was set to.
+        path: String,
+    },
+    /// [`allow_ambiguous_paths`](crate::RefreshLayerBuilder::allow_ambiguous_paths) without
+    /// [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths), which alone refuses such paths.
+    #[error("allow_ambiguous_paths() needs match_normalized_paths()")]
+    AllowedWithoutNormalized,
+    /// Two of the guarded paths are the same or, with
+    /// [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths), one is below the other.
+    #[error("{} and {} are both {path:?} or below it", settings[0], settings[1])]
     SamePath {
         /// Which settings.
         settings: [&'static str; 2],

@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body::Body;
 use tokio::time::Instant;
 use tower_service::Service;
@@ -19,6 +19,7 @@ pub(crate) use crate::event::Subject;
 use crate::form::{self, FormError, Param, TokenForm};
 use crate::future::Progress;
 use crate::introspection;
+use crate::path::replace_path;
 use crate::random::RandomUnavailable;
 use crate::revocation;
 use crate::rotation;
@@ -160,9 +161,14 @@ where
     B: Body<Data = Bytes>,
     ResBody: Body<Data = Bytes>,
 {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    let config = exchange.shared.config();
+    head.method = Method::POST;
+    if let Some(path) = config.paths.of(endpoint) {
+        head.uri = replace_path(head.uri, path).map_err(|_| Error::InvalidRequest("the request target is too long"))?;
+    }
     form::check_headers(&head.headers).map_err(malformed)?;
-    let body = body::read(body, exchange.shared.config().max_request_body).await.map_err(unread)?;
+    let body = body::read(body, config.max_request_body).await.map_err(unread)?;
     let form = TokenForm::parse(body.clone()).map_err(malformed)?;
     if head.uri.query().is_some_and(form::names_a_param) {
         return Err(Error::InvalidRequest("a parameter stands in the query, not in the body").into());

@@ -69,12 +69,19 @@ pin_project! {
     enum Kind<F, B, E> {
         PassThrough { #[pin] future: F },
         Intercepted { intercepted: Intercepted<B, E> },
+        // In a box, so that the future of a request that passes through stays small.
+        Refused { response: Option<Box<Response<ResponseBody<B>>>> },
     }
 }
 
 impl<F, B, E> ResponseFuture<F, B, E> {
     pub(crate) fn pass_through(future: F) -> Self {
         Self { kind: Kind::PassThrough { future } }
+    }
+
+    /// The layer answers with an error, at once.
+    pub(crate) fn refused(error: Error) -> Self {
+        Self { kind: Kind::Refused { response: Some(Box::new(error.into_response(StatusCode::BAD_REQUEST))) } }
     }
 
     pub(crate) fn intercepted(intercepted: Intercepted<B, E>) -> Self {
@@ -94,6 +101,10 @@ where
                 Poll::Ready(ready!(future.poll(cx)).map(|response| response.map(ResponseBody::inner)))
             }
             KindProj::Intercepted { intercepted } => intercepted.poll(cx),
+            KindProj::Refused { response } => match response.take() {
+                Some(response) => Poll::Ready(Ok(*response)),
+                None => panic!("`ResponseFuture` polled after completion"),
+            },
         }
     }
 }

@@ -195,7 +195,7 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// The path of the token endpoint (RFC 6749 §3.2). Default: `/token`.
     ///
     /// It is compared with the path that the service sees, byte for byte. Inside a nested axum router that is the
-    /// stripped one.
+    /// stripped one. It is not a route pattern: `{`, `}`, `*` and segments that begin with `:` are a [`ConfigError`].
     pub fn token_path(mut self, path: impl Into<String>) -> Self {
         self.paths.token = path.into();
         self
@@ -222,13 +222,38 @@ impl<St: Store> RefreshLayerBuilder<St> {
         self
     }
 
-    /// Also guards every other spelling of these paths: `/token/`, `//token`, `/%74oken`, `/x/../token`, `/TOKEN`,
-    /// `/token.json`.
+    /// Also guards every other spelling of the guarded paths, and everything below them. Default: off, paths are
+    /// compared byte for byte.
     ///
-    /// For a proxy in front of a server that normalises paths, past which a client could otherwise be led. The request
-    /// goes on with the path as it came.
+    /// Set it where the inner service may read paths in another way than this layer, which every proxy has to expect.
+    /// Then
+    ///
+    /// - a POST request to `/token/`, `//token`, `/%74oken`, `/TOKEN`, `/token;a=b`, `/token.json` or `/token/x` is
+    ///   handled like one to `/token`, and reaches the inner service as `/token` with its query;
+    /// - a POST request to any path that servers resolve to different places (`/x/../token`, `/token%2f`, `/a\b`) gets
+    ///   400 `invalid_request`. [`path`](crate::path) lists what is ambiguous, and
+    ///   [`allow_ambiguous_paths`](Self::allow_ambiguous_paths) makes exceptions.
+    ///
+    /// No guarded path may be below another one, and each must have one reading itself.
     pub fn match_normalized_paths(mut self) -> Self {
         self.paths.normalized = true;
+        self
+    }
+
+    /// Lets POST requests with an ambiguous path through below `prefix`. May be called several times. Default: none.
+    ///
+    /// For routes of the inner service that need an encoded slash, backslash or percent sign, such as
+    /// `/api/v4/projects/group%2Fname` of GitLab. The path must begin with the prefix byte for byte. A path with a dot
+    /// segment, an invalid escape or a control character in any encoding is refused there too, and so is one that some
+    /// server could take for a guarded path.
+    ///
+    /// The risk: if the inner service resolves such a path to a place outside of the prefix in a way that is not
+    /// considered here, and serves tokens there, they reach the client unguarded. Name the routes that need it, not `/`.
+    ///
+    /// [`build`](Self::build) fails without [`match_normalized_paths`](Self::match_normalized_paths), and for a prefix
+    /// that is a guarded path or below one.
+    pub fn allow_ambiguous_paths(mut self, prefix: impl Into<String>) -> Self {
+        self.paths.allowed.push(prefix.into());
         self
     }
 

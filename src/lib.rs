@@ -44,7 +44,9 @@
 //! - **`POST` to the revocation path** (RFC 7009): goes on with the upstream token, then the grant ends.
 //! - **`POST` to the introspection path** (RFC 7662), if there is [one](RefreshLayerBuilder::introspection_path): goes on
 //!   with the upstream token, the answer is about the layer's.
-//! - **Everything else**: goes through untouched, without a copy or an allocation.
+//! - **Everything else**: goes through untouched, without a copy or an allocation. With
+//!   [`match_normalized_paths`](RefreshLayerBuilder::match_normalized_paths), `POST` requests with an ambiguous
+//!   [`path`] are refused.
 //!
 //! # Where to put it
 //!
@@ -105,7 +107,7 @@ mod grant;
 mod introspection;
 mod json;
 mod layer;
-mod path;
+pub mod path;
 mod queue;
 mod random;
 mod revocation;

@@ -4,21 +4,28 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
 use crate::body::{RequestBody, ResponseBody};
+use crate::config::Target;
+use crate::error::Error;
 use crate::exchange;
 use crate::future::{Intercepted, Progress, ResponseFuture};
 use crate::shared::Shared;
 use crate::store::Store;
 
+const AMBIGUOUS: &str = "the path of the request can be read in more than one way";
+
 /// Middleware that binds refresh tokens to their client and rotates them.
 ///
 /// Made by [`RefreshLayer`](crate::RefreshLayer). It answers the POST requests to the token path, to the revocation
-/// path and, if there is one, to the introspection path with the help of the inner service; every other request goes through untouched. It has to run in a tokio
-/// runtime with time enabled.
+/// path and, if there is one, to the introspection path with the help of the inner service. The method is compared
+/// without case, and the inner service gets such a request as `POST` and under the configured path. Every other request
+/// goes through untouched, except that
+/// [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths) refuses POST requests with an
+/// ambiguous path. It has to run in a tokio runtime with time enabled.
 pub struct Refresh<S, St> {
     inner: S,
     shared: Arc<Shared<St>>,
@@ -58,11 +65,22 @@ impl<S: fmt::Debug, St> fmt::Debug for Refresh<S, St> {
 }
 
 /// Which of the guarded endpoints a request is for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Endpoint {
     Token,
     Revocation,
     Introspection,
+}
+
+impl Endpoint {
+    /// The builder method that sets its path.
+    pub(crate) const fn setting(self) -> &'static str {
+        match self {
+            Self::Token => "token_path",
+            Self::Revocation => "revocation_path",
+            Self::Introspection => "introspection_path",
+        }
+    }
 }
 
 impl<S, St, B, ResBody> Service<Request<B>> for Refresh<S, St>
@@ -83,8 +101,10 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let Some(endpoint) = self.endpoint(&request) else {
-            return ResponseFuture::pass_through(self.inner.call(request.map(RequestBody::inner)));
+        let endpoint = match self.target(&request) {
+            Target::Endpoint(endpoint) => endpoint,
+            Target::Refused => return ResponseFuture::refused(Error::InvalidRequest(AMBIGUOUS)),
+            Target::Other => return ResponseFuture::pass_through(self.inner.call(request.map(RequestBody::inner))),
         };
         // The instance that was polled ready may hold a permit of the inner service. The exchange waits for locks and
         // leases first: it drops that one and asks a clone again when it is about to call.
@@ -99,18 +119,11 @@ where
 }
 
 impl<S, St> Refresh<S, St> {
-    fn endpoint<B>(&self, request: &Request<B>) -> Option<Endpoint> {
-        if request.method() != Method::POST {
-            return None;
+    fn target<B>(&self, request: &Request<B>) -> Target {
+        // Some servers ignore the case of methods, although it counts (RFC 9110 §9.1).
+        if !request.method().as_str().eq_ignore_ascii_case("POST") {
+            return Target::Other;
         }
-        let (path, paths) = (request.uri().path(), &self.shared.config().paths);
-        if paths.matches(path, &paths.token) {
-            Some(Endpoint::Token)
-        } else if paths.matches(path, &paths.revocation) {
-            Some(Endpoint::Revocation)
-        } else {
-            let introspection = paths.introspection.as_ref()?;
-            paths.matches(path, introspection).then_some(Endpoint::Introspection)
-        }
+        self.shared.config().paths.target(request.uri().path())
     }
 }

@@ -43,11 +43,31 @@ fn a_nonsensical_path_is_refused() {
 }
 
 #[test]
+fn a_route_pattern_is_refused() {
+    for path in ["/{tenant}/token", "/t/{id", "/t}", "/*", "/{*rest}", "/oauth/*/token", "/:tenant/token"] {
+        for normalized in [false, true] {
+            let builder = || {
+                let builder = RefreshLayer::builder(MemoryStore::new());
+                if normalized { builder.match_normalized_paths() } else { builder }
+            };
+            let error = |setting| ConfigError::PathPattern { setting, path: path.to_owned() };
+            assert_eq!(builder().token_path(path).build().unwrap_err(), error("token_path"), "{path:?}");
+            assert_eq!(builder().revocation_path(path).build().unwrap_err(), error("revocation_path"), "{path:?}");
+            assert_eq!(
+                builder().introspection_path(path).build().unwrap_err(),
+                error("introspection_path"),
+                "{path:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn nonsensical_settings_are_refused() {
     let same =
         |path: &str| ConfigError::SamePath { settings: ["token_path", "revocation_path"], path: path.to_owned() };
     let prefix = |prefix: &str| ConfigError::Prefix { setting: "token_prefix", prefix: prefix.to_owned() };
-    let rows: [(&str, fn(Builder) -> Builder, ConfigError); 36] = [
+    let rows: [(&str, fn(Builder) -> Builder, ConfigError); 43] = [
         ("a prefix of access tokens with a space", |b| b.access_token_prefix("a t"), {
             ConfigError::Prefix { setting: "access_token_prefix", prefix: "a t".into() }
         }),
@@ -62,8 +82,21 @@ fn nonsensical_settings_are_refused() {
         }),
         ("one path for both", |b| b.token_path("/a").revocation_path("/a"), same("/a")),
         ("the default of the other one", |b| b.token_path("/revoke"), same("/revoke")),
-        ("paths that are one to a proxy", |b| b.revocation_path("/x/..//%74oken/").match_normalized_paths(), {
-            same("/token")
+        ("paths that are one to a proxy", |b| b.revocation_path("//%74oken/").match_normalized_paths(), same("/token")),
+        ("a path below another to a proxy", |b| b.revocation_path("/Token/x").match_normalized_paths(), same("/token")),
+        ("a path around another to a proxy", |b| b.token_path("/revoke/x").match_normalized_paths(), same("/revoke/x")),
+        ("a path with two readings", |b| b.token_path("/x/../t").match_normalized_paths(), {
+            ConfigError::AmbiguousPath { setting: "token_path", path: "/x/../t".into() }
+        }),
+        ("an exception without a rule", |b| b.allow_ambiguous_paths("/api"), ConfigError::AllowedWithoutNormalized),
+        ("an exception with two readings", |b| b.allow_ambiguous_paths("/a%2fb").match_normalized_paths(), {
+            ConfigError::AmbiguousPath { setting: "allow_ambiguous_paths", path: "/a%2fb".into() }
+        }),
+        ("an exception that is no path", |b| b.allow_ambiguous_paths("api").match_normalized_paths(), {
+            ConfigError::Path { setting: "allow_ambiguous_paths", path: "api".into() }
+        }),
+        ("an exception that is guarded", |b| b.allow_ambiguous_paths("/Revoke/x").match_normalized_paths(), {
+            ConfigError::SamePath { settings: ["revocation_path", "allow_ambiguous_paths"], path: "/revoke".into() }
         }),
         ("a prefix with a space", |b| b.token_prefix("rt "), prefix("rt ")),
         ("a prefix with a plus", |b| b.token_prefix("rt+"), prefix("rt+")),
@@ -119,10 +152,12 @@ fn nonsensical_settings_are_refused() {
 
 #[test]
 fn sensible_settings_are_taken() {
-    let rows: [(&str, fn(Builder) -> Builder); 15] = [
+    let rows: [(&str, fn(Builder) -> Builder); 17] = [
         ("the defaults", |b| b),
         ("the root", |b| b.token_path("/")),
         ("paths that differ in case", |b| b.token_path("/a").revocation_path("/A")),
+        ("a path below another, byte for byte", |b| b.token_path("/a").revocation_path("/a/b")),
+        ("a colon in a path", |b| b.token_path("/v1/token:issue").match_normalized_paths().allow_ambiguous_paths("/")),
         ("an escape in a path", |b| b.token_path("/%74oken")),
         ("no prefix", |b| b.token_prefix("")),
         ("every character that needs no escape", |b| b.token_prefix("aZ09-._~")),
@@ -181,7 +216,7 @@ async fn the_paths_and_the_prefix_are_those_that_were_set() {
 
 #[tokio::test(start_paused = true)]
 async fn other_spellings_of_the_paths_are_guarded_only_if_that_was_set() {
-    for path in ["/token/", "//token", "/%74oken", "/x/../token", "/TOKEN", "/token;a=b"] {
+    for path in ["/token/", "//token", "/%74oken", "/x/../token", "/TOKEN", "/token;a=b", "/token/x", "/token%2f"] {
         let malformed = || form(path).body(full("client_id=a&client_id=b")).unwrap();
         let app = App::new();
         send(&app, malformed()).await;

@@ -60,11 +60,20 @@ fn it_is_not_allocated_for_not_copied_and_not_changed() {
 #[test]
 fn nor_where_every_spelling_is_guarded() {
     let layer = RefreshLayer::builder(MemoryStore::new()).match_normalized_paths().build().unwrap();
-    let paths = ["/orders", "/x/../tokens", "/%74oken2", "//orders//", "/a/./b/%2e%2e/c;d=e", "/token/token"];
+    let paths = [
+        "/orders",
+        "/%74oken2",
+        "//orders//",
+        "/a/b.c/.d;e=f",
+        "/x/token",
+        "//x/y/z",
+        "/caf%C3%A9/%E6%97%A5%E6%9C%AC/a%20b+c?d=/../token%2f",
+    ];
     for path in paths {
         passes(&layer, path, request(Method::POST, path));
     }
     passes(&layer, "another method", request(Method::GET, "/token"));
+    passes(&layer, "another method", request(Method::PUT, "/x/../token"));
 }
 
 fn passes(layer: &RefreshLayer<MemoryStore>, name: &str, request: Request<Full<Bytes>>) {

@@ -1,0 +1,145 @@
+//! Paths that servers read in different ways, and the prefixes that a guard protects.
+//!
+//! A guard compares the path of a request with the paths that it protects. The server behind it may read the same path
+//! in another way: it resolves `..` before or after decoding, takes `\` or `%2f` for a slash, ignores case or
+//! `;parameters`. A client that finds a spelling which the guard reads in one way and the server in another gets around
+//! the guard. The rules here leave no such spelling:
+//!
+//! 1. A path that servers resolve to **different places** is [`Ambiguous`](PathClass::Ambiguous), and a guard must
+//!    refuse it: no reading that the guard could choose is the right one for every server.
+//! 2. Every other path has one reading, up to differences that do not move it: case, one level of percent-encoding,
+//!    empty segments, a trailing slash, `;parameters`, a `.format`. [`PathPrefix::covers`] ignores these differences,
+//!    and covers everything below the prefix, because servers mount handlers by prefix.
+//! 3. A guarded request goes on under the **configured** spelling, never under the one that came in
+//!    ([`PathRules::canonical`], [`replace_path`]).
+//!
+//! [`RefreshLayer`](crate::RefreshLayer) applies these rules if
+//! [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths) is set. They are public for programs
+//! that guard other paths beside it, as `examples/proxy` does.
+//!
+//! # What is ambiguous
+//!
+//! - dot segments in any encoding, also with parameters or blanks: `/../`, `/%2e%2e/`, `/..;a/`, `/.. /`;
+//! - `\`, `%5c`, `%2f` and `%25` (what is behind it may be decoded a second time);
+//! - an invalid escape (`%`, `%zz`, `%u002f`);
+//! - control characters, raw or encoded;
+//! - bytes that are not UTF-8, overlong forms such as `%c0%af` among them;
+//! - characters that Unicode normalization turns into one of these or into another delimiter (`／`, `．`, `‥`), and
+//!   segments of invisible characters alone;
+//! - every path that does not begin with `/`: `*`, and the empty path of the authority form (RFC 9112 §3.2).
+//!
+//! The path does not include the query, which may hold anything. Other non-ASCII characters and encoded spaces are not
+//! ambiguous.
+//!
+//! ```
+//! use tower_oauth_refresh::path::{PathClass, PathMatch, PathPrefix, PathRules, classify};
+//!
+//! # fn main() -> Result<(), tower_oauth_refresh::path::InvalidPath> {
+//! assert_eq!(classify("/caf%C3%A9//menu;v=2"), PathClass::Unambiguous);
+//! assert_eq!(classify("/x%2f..%2fapi"), PathClass::Ambiguous);
+//!
+//! let api: PathPrefix = "/api".parse()?;
+//! assert!(api.covers("/API/orders") && !api.covers("/apis"));
+//!
+//! let rules = PathRules::new([api], []);
+//! assert_eq!(rules.find("/login"), PathMatch::Open);
+//! assert_eq!(rules.find("//%61pi/orders/7"), PathMatch::Guarded(0));
+//! assert_eq!(rules.find("/x/../api/orders"), PathMatch::Refused);
+//! assert_eq!(rules.canonical(0, "//%61pi/orders/7").as_deref(), Some("/api/orders/7"));
+//! # Ok(())
+//! # }
+//! ```
+
+mod fold;
+mod prefix;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod readings;
+mod rules;
+mod scan;
+#[cfg(test)]
+mod tests;
+
+use http::Uri;
+use http::uri::{InvalidUri, InvalidUriParts, PathAndQuery};
+
+pub(crate) use self::prefix::is_pattern;
+pub use self::prefix::{InvalidPath, PathPrefix};
+pub use self::rules::{PathMatch, PathRules};
+use self::scan::{Scan, scan, stays_below};
+
+/// Whether servers agree on where a path leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PathClass {
+    /// Servers agree, up to the differences that [`PathPrefix::covers`] ignores.
+    Unambiguous,
+    /// Servers resolve the path to different places.
+    Ambiguous,
+}
+
+/// Classifies the path of a request, by the [rules of this module](self#what-is-ambiguous).
+///
+/// `path` is what [`Uri::path`] returns: without the query. The scan reads the path once and does not allocate.
+#[must_use]
+pub fn classify(path: &str) -> PathClass {
+    match scan(path.as_bytes()) {
+        Scan::Plain if path.starts_with('/') => PathClass::Unambiguous,
+        _ => PathClass::Ambiguous,
+    }
+}
+
+/// Returns whether some server could resolve `path` outside of the directory that it is appended to.
+///
+/// This is for a proxy that puts the path of a request behind a base path. It is stricter than resolving `..`: any dot
+/// segment leaves, in up to four levels of encoding, because servers disagree on what it removes. So does everything
+/// else that is ambiguous, except an encoded slash, backslash or percent sign behind which no dot segment appears.
+///
+/// ```
+/// use tower_oauth_refresh::path::leaves_base;
+///
+/// assert!(leaves_base("/x%5cy/../../b") && leaves_base("/%252e%252e/b"));
+/// assert!(!leaves_base("/projects/group%2Fname") && !leaves_base("/"));
+/// ```
+#[must_use]
+pub fn leaves_base(path: &str) -> bool {
+    !path.starts_with('/') || !stays_below(path.as_bytes())
+}
+
+/// Why [`replace_path`] failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplacePathError {
+    /// Path and query together are not valid in a URI, or are longer than one may be (65,534 bytes).
+    #[error("the path and the query together are not valid or too long")]
+    PathAndQuery(#[from] InvalidUri),
+    /// The URI cannot have a path.
+    #[error("the URI cannot have a path")]
+    Parts(#[from] InvalidUriParts),
+}
+
+/// Returns `uri` with another path. Scheme, authority and query stay.
+///
+/// # Errors
+///
+/// [`ReplacePathError`] if the result is not a valid URI.
+///
+/// ```
+/// use tower_oauth_refresh::path::replace_path;
+///
+/// let uri = replace_path("http://as.example/%74oken?tenant=a".parse()?, "/token")?;
+/// assert_eq!(uri, "http://as.example/token?tenant=a");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn replace_path(uri: Uri, path: &str) -> Result<Uri, ReplacePathError> {
+    if uri.path() == path {
+        return Ok(uri);
+    }
+    let mut parts = uri.into_parts();
+    let query = parts.path_and_query.as_ref().and_then(PathAndQuery::query);
+    let replaced = match query {
+        Some(query) => PathAndQuery::try_from(format!("{path}?{query}"))?,
+        None => PathAndQuery::try_from(path)?,
+    };
+    parts.path_and_query = Some(replaced);
+    Ok(Uri::from_parts(parts)?)
+}

@@ -1,0 +1,253 @@
+use std::fmt;
+use std::str::FromStr;
+
+use http::uri::PathAndQuery;
+
+use super::fold::{Folded, Unit, Units, fold};
+use super::scan::{Scan, scan};
+
+/// Why a text is not a [`PathPrefix`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidPath {
+    /// It does not begin with `/`, has a query or a fragment, or a character that a URI cannot have.
+    #[error("not an absolute path without a query")]
+    NotAbsolute,
+    /// It looks like the pattern of a route (`/{tenant}/token`, `/*rest`, `/:tenant/token`). Paths are compared
+    /// literally, so that it would cover nothing.
+    #[error("paths are compared literally: `{{`, `}}`, `*` and segments that begin with `:` are not supported")]
+    Pattern,
+    /// It can be read in more than one way, has `;parameters`, an encoded delimiter or a non-ASCII character, or a
+    /// segment that begins with a blank or ends with a blank or a dot.
+    #[error("the path can be read in more than one way")]
+    Ambiguous,
+}
+
+/// A path and everything below it, in every spelling that is not [ambiguous](super::PathClass::Ambiguous).
+///
+/// The spelling that it was made from is kept: requests are forwarded under it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathPrefix {
+    text: String,
+    /// The segments, decoded and in lower case.
+    names: Vec<Vec<u8>>,
+}
+
+impl PathPrefix {
+    /// Returns the path as it was configured.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Returns the number of segments.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Returns whether `other` is this path or below it.
+    #[must_use]
+    pub fn encloses(&self, other: &Self) -> bool {
+        self.covers(&other.text)
+    }
+
+    /// Returns whether some server could take `path` for this path or for one below it.
+    ///
+    /// `path` is the path of a request, without its query. Ignored are: case, one level of percent-encoding, empty
+    /// segments, a trailing slash, `;parameters`, blanks and dots at the end of a segment, whatever follows a `.`, `:`,
+    /// `%3f` or `%23` in the last segment of the prefix, and Unicode forms of ASCII letters.
+    ///
+    /// The answer means nothing for an ambiguous path. Use [`PathRules::find`](super::PathRules::find), which refuses
+    /// those.
+    ///
+    /// ```
+    /// # use tower_oauth_refresh::path::PathPrefix;
+    /// let token: PathPrefix = "/oauth/token".parse().unwrap();
+    /// for path in ["/oauth/token/", "//OAuth/%74oken", "/oauth;v=1/token.json", "/oauth/token/x"] {
+    ///     assert!(token.covers(path));
+    /// }
+    /// assert!(!token.covers("/oauth/tokens") && !token.covers("/oauth"));
+    /// ```
+    #[must_use]
+    pub fn covers(&self, path: &str) -> bool {
+        self.rest_of(path).is_some()
+    }
+
+    /// The configured path without a trailing slash.
+    pub(super) fn trimmed(&self) -> &str {
+        self.text.trim_end_matches('/')
+    }
+
+    /// What `path` has behind this prefix: nothing, or a text that begins with `/`. `None` if it is not covered.
+    fn rest_of<'p>(&self, path: &'p str) -> Option<&'p str> {
+        let mut rest = path;
+        let mut names = self.names.as_slice();
+        while let [name, following @ ..] = names {
+            let segments = rest.strip_prefix('/')?;
+            let (segment, after) = segments.split_at_checked(segments.find('/').unwrap_or(segments.len()))?;
+            rest = after;
+            if is_nothing(segment) {
+                continue;
+            }
+            if !is_name(segment.as_bytes(), name, following.is_empty()) {
+                return None;
+            }
+            names = following;
+        }
+        Some(rest)
+    }
+
+    /// Respells a covered path: the prefix as it is configured, the rest in the normal form of RFC 3986 §6.2.2, without
+    /// empty segments.
+    pub(super) fn respell(&self, path: &str) -> Option<String> {
+        let rest = self.rest_of(path)?;
+        let mut respelled = String::with_capacity(self.text.len() + rest.len());
+        respelled.push_str(self.trimmed());
+        for segment in rest.split('/').filter(|segment| !is_nothing(segment)) {
+            respelled.push('/');
+            push_segment(&mut respelled, segment);
+        }
+        if rest.ends_with('/') || respelled.is_empty() {
+            respelled.push('/');
+        }
+        Some(respelled)
+    }
+
+    /// Whether the path that was allowed to be ambiguous could be read as one that is covered.
+    ///
+    /// `allowed` begins the path literally, and `rest`, decoded to its end, follows without dot segments: so every
+    /// reading is below `allowed`. Below it, every choice of segments in this order is a possible reading.
+    pub(super) fn may_cover(&self, allowed: &Self, rest: &[u8]) -> bool {
+        if self.encloses(allowed) {
+            return true;
+        }
+        let above = allowed.names.iter().zip(&self.names);
+        if allowed.depth() > self.depth() || !above.clone().all(|(one, other)| is_name(one, other, true)) {
+            return false;
+        }
+        let mut names = self.names.iter().skip(allowed.depth()).peekable();
+        for fragment in rest.split(|byte| matches!(byte, b'/' | b'\\' | b';')) {
+            names.next_if(|name| is_name(fragment, name, true));
+        }
+        names.peek().is_none()
+    }
+}
+
+impl FromStr for PathPrefix {
+    type Err = InvalidPath;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPath> {
+        let parsed = text.parse::<PathAndQuery>();
+        let is_path = text.starts_with('/') && parsed.is_ok_and(|parsed| parsed.as_str() == parsed.path());
+        if !is_path || text.contains('#') {
+            return Err(InvalidPath::NotAbsolute);
+        }
+        if is_pattern(text) {
+            return Err(InvalidPath::Pattern);
+        }
+        let names = text.split('/').filter(|segment| !segment.is_empty()).map(name).collect::<Option<_>>();
+        match names {
+            Some(names) if scan(text.as_bytes()) == Scan::Plain => Ok(Self { text: text.to_owned(), names }),
+            _ => Err(InvalidPath::Ambiguous),
+        }
+    }
+}
+
+impl TryFrom<&str> for PathPrefix {
+    type Error = InvalidPath;
+
+    fn try_from(text: &str) -> Result<Self, InvalidPath> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for PathPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Whether a router would take the path for a pattern.
+pub(crate) fn is_pattern(path: &str) -> bool {
+    path.contains(['{', '}', '*']) || path.split('/').any(|segment| segment.len() > 1 && segment.starts_with(':'))
+}
+
+/// The name that a configured segment stands for. `None` if it stands for several, or needs characters that are ignored
+/// in requests.
+fn name(segment: &str) -> Option<Vec<u8>> {
+    let name: Vec<u8> = Units::of(segment.as_bytes())
+        .map(|unit| match unit {
+            Unit::Char { char, .. } if char.is_ascii_graphic() && !"/\\;?#%".contains(char) => {
+                u8::try_from(char.to_ascii_lowercase()).ok()
+            }
+            Unit::Char { char: ' ', .. } => Some(b' '),
+            _ => None,
+        })
+        .collect::<Option<_>>()?;
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'+'));
+    let odd = blank(name.first()) || blank(name.last()) || name.last() == Some(&b'.');
+    (!odd).then_some(name)
+}
+
+/// Whether some server ignores the segment: it is empty, or has parameters alone.
+fn is_nothing(segment: &str) -> bool {
+    let mut folded = Units::of(segment.as_bytes()).map(folded).skip_while(is_blank);
+    matches!(folded.next(), None | Some(Folded::Ascii(b';')))
+}
+
+/// Whether some server takes the segment for `name`, which is in lower case.
+fn is_name(segment: &[u8], name: &[u8], last: bool) -> bool {
+    let visible = Units::of(segment).map(folded).filter(|folded| *folded != Folded::Invisible);
+    let mut found = visible.skip_while(is_blank);
+    for wanted in name {
+        match found.next() {
+            Some(Folded::Ascii(byte)) if byte == *wanted => {}
+            Some(Folded::Letters) => return true,
+            _ => return false,
+        }
+    }
+    for folded in found {
+        match folded {
+            Folded::Ascii(b' ' | b'+') => {}
+            // A format, as routes of Rails have it, or an alternate data stream.
+            Folded::Ascii(b'.' | b':') if last => return true,
+            Folded::Ascii(b'.') => {}
+            Folded::Ascii(b';' | b'?' | b'#') | Folded::Letters => return true,
+            _ => return false,
+        }
+    }
+    true
+}
+
+fn folded(unit: Unit) -> Folded {
+    match unit {
+        Unit::Char { char, .. } => fold(char),
+        Unit::BadEscape { .. } | Unit::BadUtf8 => Folded::Other,
+    }
+}
+
+const fn is_blank(folded: &Folded) -> bool {
+    matches!(folded, Folded::Ascii(b' ' | b'+'))
+}
+
+/// Appends a segment in the normal form: unreserved characters are decoded, escapes have capital letters, and what may
+/// not stand in a path is escaped.
+fn push_segment(path: &mut String, segment: &str) {
+    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
+    let mut buffer = [0; 4];
+    for unit in Units::of(segment.as_bytes()) {
+        // An unambiguous path holds nothing else.
+        let Unit::Char { char, escaped } = unit else { continue };
+        let kept =
+            char.is_ascii_alphanumeric() || "-._~".contains(char) || (!escaped && "!$&'()*+,;=:@".contains(char));
+        if kept {
+            path.push(char);
+            continue;
+        }
+        for byte in char.encode_utf8(&mut buffer).bytes() {
+            path.push('%');
+            path.extend([byte >> 4, byte & 0xf].iter().filter_map(|digit| DIGITS.get(usize::from(*digit))));
+        }
+    }
+}

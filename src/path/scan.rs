@@ -1,0 +1,116 @@
+//! The classification of a path.
+
+use percent_encoding::percent_decode;
+
+use super::fold::{Folded, Unit, Units, fold};
+
+/// How many levels of encoding [`stays_below`] looks through. A path with more of them does not stay.
+const LEVELS: usize = 4;
+
+/// What a path holds that servers read in different ways, in order of severity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scan {
+    /// Nothing.
+    Plain,
+    /// A backslash, or an encoded slash, backslash or percent sign. What servers make of it stays below the segments in
+    /// front of it, as long as no dot segment appears behind it.
+    Delimiters,
+    /// Anything else, dot segments above all.
+    Hard,
+}
+
+/// A segment that is being scanned.
+#[derive(Default)]
+struct Segment {
+    /// It holds a dot or an invisible character.
+    suspect: bool,
+    /// It holds something that is not a dot, not blank and not invisible.
+    named: bool,
+    /// What comes now is a parameter, a query or a fragment for some servers.
+    closed: bool,
+}
+
+impl Segment {
+    /// Whether some server takes it for `.`, for `..`, or for nothing although it is not empty.
+    const fn is_hard(&self) -> bool {
+        self.suspect && !self.named
+    }
+}
+
+/// Scans a path that has not been decoded yet.
+pub(super) fn scan(path: &[u8]) -> Scan {
+    if is_plain(path) { Scan::Plain } else { scan_units(path, false) }
+}
+
+/// Whether the path is made of characters that no server reads in two ways. Most paths are, so this comes first.
+fn is_plain(path: &[u8]) -> bool {
+    let mut before = b'/';
+    path.iter().all(|byte| {
+        let before = std::mem::replace(&mut before, *byte);
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'~' | b':' | b'@' | b'=' | b',' => true,
+            b'.' => !matches!(before, b'/' | b'.'),
+            _ => false,
+        }
+    })
+}
+
+/// Scans a path; `decoded` says that it was decoded already, so that a lone `%` is a character and not an error.
+fn scan_units(path: &[u8], decoded: bool) -> Scan {
+    let mut found = Scan::Plain;
+    let mut segment = Segment::default();
+    for unit in Units::of(path) {
+        let (char, escaped) = match unit {
+            Unit::Char { char, escaped } => (char, escaped),
+            Unit::BadEscape { unicode: false } if decoded => ('-', false),
+            Unit::BadEscape { .. } | Unit::BadUtf8 => return Scan::Hard,
+        };
+        match fold(char) {
+            Folded::Ascii(byte @ (b'/' | b'\\')) => {
+                if segment.is_hard() {
+                    return Scan::Hard;
+                }
+                segment = Segment::default();
+                if escaped || byte == b'\\' {
+                    found = Scan::Delimiters;
+                }
+            }
+            Folded::Delimiter | Folded::Ascii(..=0x1f | 0x7f) => return Scan::Hard,
+            Folded::Ascii(b'%') => {
+                found = Scan::Delimiters;
+                segment.named |= !segment.closed;
+            }
+            Folded::Ascii(b';' | b'?' | b'#') => segment.closed = true,
+            Folded::Ascii(b' ' | b'+') => {}
+            Folded::Ascii(b'.') | Folded::Invisible => segment.suspect |= !segment.closed,
+            Folded::Ascii(_) | Folded::Letters | Folded::Other => segment.named |= !segment.closed,
+        }
+    }
+    if segment.is_hard() { Scan::Hard } else { found }
+}
+
+/// Returns whether every server keeps `path` below the segments in front of it.
+pub(super) fn stays_below(path: &[u8]) -> bool {
+    fully_decoded(path).is_some()
+}
+
+/// Decodes a path until nothing changes, and returns it if no level holds anything [hard](Scan::Hard).
+///
+/// Returns `None` for a path with more than [`LEVELS`] levels, so that the work is bounded.
+pub(super) fn fully_decoded(path: &[u8]) -> Option<Vec<u8>> {
+    let mut text = match scan(path) {
+        Scan::Hard => return None,
+        Scan::Plain | Scan::Delimiters => path.to_vec(),
+    };
+    for _ in 0..LEVELS {
+        let next: Vec<u8> = percent_decode(&text).collect();
+        if next == text {
+            return Some(text);
+        }
+        if scan_units(&next, true) == Scan::Hard {
+            return None;
+        }
+        text = next;
+    }
+    None
+}

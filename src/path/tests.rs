@@ -1,0 +1,364 @@
+use proptest::prelude::*;
+use url::Url;
+
+use super::readings::{is_served, readings};
+use super::*;
+
+fn prefix(text: &str) -> PathPrefix {
+    text.parse().unwrap()
+}
+
+/// The pathname that Node's `new URL(path, base)` has.
+fn whatwg(path: &str) -> Option<String> {
+    Url::parse("http://localhost").ok()?.join(path).ok().map(|url| url.path().to_owned())
+}
+
+#[test]
+fn spellings_of_a_guarded_path_are_guarded_or_refused() {
+    let guarded = [
+        "/oauth/token",
+        "/oauth/token/",
+        "//oauth//token//",
+        "/OAuth/TOKEN",
+        "/oauth/%74oken",
+        "/oauth/%54oken",
+        "/oauth;v=1/token;a=b;c",
+        "/oauth/token%3Ba",
+        "/;a/oauth/token",
+        "/%3ba/oauth/token",
+        "/oauth/token.json",
+        "/oauth/TOKEN%2EXML/",
+        "/oauth/token.",
+        "/oauth./token",
+        "/oauth%20/token%20",
+        "/oauth/%20token",
+        "/oauth/token+",
+        "/oauth/token%C2%A0",
+        "/oauth/token::$DATA",
+        "/oauth/token%3fa=b",
+        "/oauth/token%23a",
+        "/oauth/token/x",
+        "/oauth/token.json/x/y",
+        "/oauth/to%E2%84%AAen",
+        "/oauth/to\u{212a}en",
+        "/oauth/\u{ff54}oken",
+        "/oauth/toke%C2%ADn",
+        "/oauth/token%CC%81",
+    ];
+    let rules = PathRules::new([prefix("/oauth/token")], []);
+    for path in guarded {
+        assert_eq!(rules.find(path), PathMatch::Guarded(0), "{path}");
+    }
+    let refused = [
+        "/./oauth/token",
+        "/oauth/x/../token",
+        "/oauth/%2e/token",
+        "/oauth/x/%2E./token",
+        "/oauth/x/..;a/token",
+        "/oauth/x/..%3b/token",
+        "/oauth/x/..%20/token",
+        "/oauth/x/..%3f/token",
+        "/oauth/.../token",
+        "/oauth//../token",
+        "/oauth/;/../token",
+        "/a%5cb/../oauth/token",
+        "/a\\b",
+        "/oauth\\token",
+        "/oauth%2Ftoken",
+        "/oauth/%2574oken",
+        "/oauth/token%",
+        "/oauth/token%zz",
+        "/oauth%u002ftoken",
+        "/oauth/token%00",
+        "/oauth/to%09ken",
+        "/oauth/token\n",
+        "/oauth/token%7f",
+        "/oauth/token%c2%85",
+        "/oauth%c0%aftoken",
+        "/oauth/%c1%b4oken",
+        "/oauth/token%ff",
+        "/oauth/%ed%a0%80",
+        "/oauth\u{ff0f}token",
+        "/oauth%ef%bc%8ftoken",
+        "/x/\u{ff0e}\u{ff0e}/token",
+        "/x/\u{2025}/token",
+        "/x/.%e2%80%8b./token",
+        "/%e2%80%8b/oauth/token",
+        "/oauth\u{2215}token",
+        "//x/oauth/token",
+        "///x//oauth/token",
+        "oauth/token",
+        "",
+        "*",
+        "example.com:80",
+    ];
+    for path in refused {
+        assert_eq!(rules.find(path), PathMatch::Refused, "{path}");
+    }
+    let open = [
+        "/",
+        "/oauth",
+        "/oauth/tokens",
+        "/oauth/toke",
+        "/oauth/authorize",
+        "/oauth.json/token",
+        "/x/oauth/token",
+        "//x/y",
+        "/oauth/..token",
+        "/oauth/token-x",
+        "/oauth/t%C3%B6ken",
+        "/m%C3%BCnchen/stra\u{df}e",
+        "/%E6%97%A5%E6%9C%AC%E8%AA%9E",
+        "/a%20b/c+d",
+        "/c%23/what%3f",
+        "/a;b=c/d",
+        "/.well-known/openid-configuration",
+        "/caf\u{e9}/a\u{2122}",
+        "/\u{2764}\u{fe0f}",
+        "/%e2%80%8dx/token",
+    ];
+    for path in open {
+        assert_eq!(rules.find(path), PathMatch::Open, "{path}");
+    }
+}
+
+#[test]
+fn a_prefix_is_a_literal_path_with_one_reading() {
+    for path in ["", "api", "*", "/a?x", "/a b", "/a#x", "https://a/b"] {
+        assert_eq!(path.parse::<PathPrefix>(), Err(InvalidPath::NotAbsolute), "{path:?}");
+    }
+    for path in ["/{tenant}/token", "/a/*", "/*rest", "/:tenant/token", "/a}"] {
+        assert_eq!(path.parse::<PathPrefix>(), Err(InvalidPath::Pattern), "{path:?}");
+    }
+    for path in
+        ["/a/../b", "/a/%2E.", "/a%2fb", "/a;b", "/a%3bb", "/a%3f", "/%25", "/a.", "/a+", "/%20a", "/ä", "/%c3%a4"]
+    {
+        assert_eq!(path.parse::<PathPrefix>(), Err(InvalidPath::Ambiguous), "{path:?}");
+    }
+    for path in
+        ["/", "/token", "//API/v1/", "/%61pi", "/.well-known/x", "/a/b.c", "/v1/token:exchange", "/a+b", "/a%20b"]
+    {
+        let prefix = prefix(path);
+        assert_eq!((prefix.as_str(), prefix.covers(path)), (path, true));
+    }
+}
+
+#[test]
+fn a_guarded_path_goes_on_in_one_spelling() {
+    let rules = PathRules::new(["/api/admin", "/api", "/v2/items/"].map(prefix), []);
+    let rows = [
+        ("/api", Some("/api")),
+        ("/api/", Some("/api/")),
+        ("//API//orders//7", Some("/api/orders/7")),
+        ("/%61pi;v=1/%6frders%2d7/a%c3%a4\u{e4}/", Some("/api/orders-7/a%C3%A4%C3%A4/")),
+        ("/api.json/x;a=b", Some("/api/x;a=b")),
+        ("/api/;a/b|c/", Some("/api/b%7Cc/")),
+        ("/API/Admin.xml", Some("/api/admin")),
+        ("/V2/items", Some("/v2/items")),
+        ("/v2/items/7", Some("/v2/items/7")),
+        ("/api.json/admin", None),
+        ("/api%3f/admin/x", Some("/api/admin/x")),
+        ("/api:x/Admin", None),
+    ];
+    for (path, expected) in rows {
+        let PathMatch::Guarded(index) = rules.find(path) else { panic!("{path}") };
+        assert_eq!(rules.canonical(index, path).as_deref(), expected, "{path}");
+    }
+}
+
+#[test]
+fn an_allowed_path_may_be_ambiguous_but_not_guarded() {
+    let allowed = || ["/api/v4/projects", "/oauth"].map(prefix);
+    let rules = PathRules::new(["/token", "/oauth/token", "/oauth/token-info/x"].map(prefix), allowed());
+    let open = [
+        "/api/v4/projects/group%2Fname/issues",
+        "/api/v4/projects/group%2fname%5cx/files/100%25.txt",
+        "/api/v4/projects/src%2Ftoken.rs",
+        "/api/v4/projects/a%252fb",
+        "/oauth/clients/a%2Fb",
+    ];
+    for path in open {
+        assert_eq!((rules.find(path), classify(path)), (PathMatch::Open, PathClass::Ambiguous), "{path}");
+    }
+    let refused = [
+        "/api/v4/other/a%2Fb",
+        "/api/v4/projectsx/a%2Fb",
+        "/API/v4/projects/a%2Fb",
+        "//api/v4/projects/a%2Fb",
+        "/api/v4/projects%2Fa",
+        "/api/v4/projects/a%2F../../../../token",
+        "/api/v4/projects/..%2F..%2F..%2Ftoken",
+        "/api/v4/projects/..%252Ftoken",
+        "/api/v4/projects/a%2f%252e%252e%2ftoken",
+        "/api/v4/projects/a%2f%25252e%25252e%2ftoken",
+        "/api/v4/projects/a%2f.;x%2fb",
+        "/api/v4/projects/a%2fb%00",
+        "/api/v4/projects/a%2fb%2500",
+        "/api/v4/projects/a%2fb%zz",
+        "/api/v4/projects/a%2fb%25u002f",
+        "/api/v4/projects/%c0%af",
+        "/api/v4/projects/%25c0%25af",
+        "/api/v4/projects/a%2525252525252f",
+        "/oauth/%2ftoken",
+        "/oauth/%5ctoken",
+        "/oauth/x%2ftoken",
+        "/oauth/to%25%36%62en",
+        "/oauth/%2574oken",
+        "/oauth/%2f%252574oken.json",
+        "/oauth/a;b%2ftoken",
+        "/oauth/TOKEN-info%2fx",
+    ];
+    for path in refused {
+        assert_eq!(rules.find(path), PathMatch::Refused, "{path}");
+    }
+    assert_eq!(rules.find("/oauth/token/a"), PathMatch::Guarded(1), "an allowed prefix does not open a guarded path");
+    let rules = PathRules::new([prefix("/api")], allowed());
+    assert_eq!(rules.find("/api/v4/projects/a%2Fb"), PathMatch::Refused, "nor one around it");
+    let rules = PathRules::new([prefix("/token")], [prefix("/")]);
+    assert_eq!(rules.find("/a%2fb"), PathMatch::Open);
+    assert_eq!(rules.find("/a%2ftoken"), PathMatch::Refused);
+}
+
+#[test]
+fn only_paths_without_dot_segments_stay_behind_a_base() {
+    for path in ["/", "/a/b", "//a", "/a%2Fb", "/100%25", "/a\\b", "/caf%C3%A9", "/a/..b/c...", "/%25%32%35"] {
+        assert!(!leaves_base(path), "{path}");
+    }
+    let leaving = [
+        "/..",
+        "/a/../b",
+        "/a/../../b",
+        "/%2e%2E/x",
+        "/..%2fx",
+        "/.%2e%5cx",
+        "/x%5cy/../../b",
+        "/%252e%252e%252fb",
+        "/a/..;/..;/b",
+        "/%c0%ae%c0%ae/b",
+        "/\u{ff0e}\u{ff0e}/b",
+        "/..%00/b",
+        "/.%09./b",
+        "/%u002e%u002e/b",
+        "",
+        "x",
+        "*",
+    ];
+    for path in leaving {
+        assert!(leaves_base(path), "{path}");
+    }
+}
+
+#[test]
+fn a_path_of_many_levels_is_refused_in_bounded_work() {
+    let path = format!("/a/%{}2f", "25".repeat(30_000));
+    assert_eq!(PathRules::new([], [prefix("/a")]).find(&path), PathMatch::Refused);
+    assert!(leaves_base(&path));
+}
+
+#[test]
+fn replacing_a_path_keeps_the_rest() {
+    for (uri, path, expected) in [
+        ("/%74oken?a=b%2f..", "/token", "/token?a=b%2f.."),
+        ("/x", "/token", "/token"),
+        ("http://as.example:80/x?", "/token", "http://as.example:80/token?"),
+        ("http://as.example", "/token", "http://as.example/token"),
+    ] {
+        assert_eq!(replace_path(uri.parse().unwrap(), path).unwrap().to_string(), expected);
+    }
+    let long = format!("/x?{}", "a".repeat(65_000));
+    assert!(replace_path(long.parse().unwrap(), &format!("/{}", "a".repeat(1000))).is_err());
+}
+
+fn any_path() -> impl Strategy<Value = String> {
+    const PIECES: &[&str] = &[
+        "/",
+        "/",
+        "/",
+        "//",
+        "\\",
+        "%2f",
+        "%2F",
+        "%5c",
+        "%5C",
+        "..",
+        "/../",
+        "/..",
+        "../",
+        ".",
+        "%2e",
+        "%2E.",
+        "token",
+        "TOKEN",
+        "%74oken",
+        "%2574oken",
+        "oauth",
+        "oauth/token",
+        "/oauth/token",
+        ";",
+        ";a=b",
+        "%3b",
+        "%",
+        "%2",
+        "%25",
+        "%00",
+        "%09",
+        "\t",
+        "x",
+        "x/",
+        ".json",
+        "\u{e4}",
+        "%c3%a4",
+        "%c0%af",
+        "\u{ff0f}",
+        "?",
+        "#",
+        "%3f",
+        "%20",
+        "+",
+        "@",
+        ":80",
+        "localhost",
+    ];
+    let pieces = proptest::collection::vec(proptest::sample::select(PIECES), 0..10);
+    pieces.prop_map(|pieces| format!("/{}", pieces.concat()))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn no_reading_of_an_open_path_is_guarded(path in any_path(), allowed in proptest::sample::select(&["", "/x", "/oauth"])) {
+        // In a request the path ends there.
+        let path = path.split(['?', '#']).next().unwrap_or_default();
+        let allowed = (!allowed.is_empty()).then(|| prefix(allowed));
+        for guarded in ["/oauth/token", "/token"] {
+            let rules = PathRules::new([prefix(guarded)], allowed.clone());
+            let found = rules.find(path);
+            for (name, reading) in readings(path, whatwg(path)) {
+                let served = is_served(&reading, guarded);
+                prop_assert!(!(served && found == PathMatch::Open), "{name}: {path:?} is {reading:?}, below {guarded}");
+            }
+            if found == PathMatch::Guarded(0) && let Some(path) = rules.canonical(0, path) {
+                prop_assert!(path.starts_with(guarded), "{path}");
+                prop_assert_eq!(rules.canonical(0, &path), Some(path.clone()));
+            }
+        }
+    }
+
+    #[test]
+    fn no_reading_of_a_path_that_stays_leaves_the_base(path in any_path()) {
+        let path = path.split(['?', '#']).next().unwrap_or_default();
+        if !leaves_base(path) {
+            let whole = format!("/base/a{path}");
+            for (name, reading) in readings(&whole, whatwg(&whole)) {
+                prop_assert!(is_served(&reading, "/base/a"), "{name}: {whole:?} is {reading:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn any_text_is_classified(path in "\\PC{0,40}") {
+        let rules = PathRules::new([prefix("/oauth/token")], [prefix("/")]);
+        let _ = (classify(&path), leaves_base(&path), rules.find(&path), rules.canonical(0, &path));
+    }
+}
