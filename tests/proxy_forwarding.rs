@@ -13,7 +13,11 @@ async fn method_path_query_headers_and_body_arrive_as_they_were_sent() {
     let upstream = Recorder::start(|seen| (StatusCode::IM_A_TEAPOT, [("x-answer", "yes")], seen.body.clone())).await;
     let proxy = proxy::start(&upstream.url(), &[]).await;
     for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"] {
-        let target = "/a%2Fb/../c;d=1?x=%20y&x=2&&z";
+        // Of a POST only the query may be ambiguous.
+        let target = match method {
+            "POST" => "//a%20b/c%C3%A9;d=1/?x=%2F..%20y&x=2&&z",
+            _ => "/a%2Fb/../c;d=1?x=%20y&x=2&&z",
+        };
         let answer = send(method, &proxy.url(target), &[("x-request", "1"), ("x-request", "2")], method).await;
         assert_eq!(answer.status, StatusCode::IM_A_TEAPOT, "{method}");
         assert_eq!(answer.headers["x-answer"], "yes");
@@ -378,12 +382,23 @@ async fn the_path_of_the_upstream_comes_first() {
     for base in ["/auth", "/auth/"] {
         let proxy = proxy::start(&format!("{}{base}", upstream.url()), &[]).await;
         for (path, want) in
-            [("/", "/auth/"), ("/x?y=1", "/auth/x?y=1"), ("//x", "/auth//x"), ("/a/../b", "/auth/a/../b")]
+            [("/", "/auth/"), ("/x?y=/../z", "/auth/x?y=/../z"), ("//x", "/auth//x"), ("/a%2Fb", "/auth/a%2Fb")]
         {
             get(&proxy.url(path)).await;
             assert_eq!(requests(&upstream).last().unwrap(), want, "{path} behind {base}");
         }
-        for path in ["/../x", "/a/../../x", "/%2e%2E/x", "/..%2fx", "/.%2e%5cx"] {
+        for path in [
+            "/../x",
+            "/a/../../x",
+            "/a/../x",
+            "/%2e%2E/x",
+            "/..%2fx",
+            "/.%2e%5cx",
+            "/x%5cy/../../b/token",
+            "/;/../x",
+            "/%252e%252e/x",
+            "/%c0%ae%c0%ae/x",
+        ] {
             let count = requests(&upstream).len();
             let answer = get(&proxy.url(path)).await;
             assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}");

@@ -215,11 +215,15 @@ async fn every_spelling_of_the_paths_is_guarded() {
         "/token/",
         "//token",
         "/%74oken",
-        "/x/../token",
-        "/./token",
-        "/x/%2e%2e/token",
         "/TOKEN",
         "/token.json",
+        "/token;a=b",
+        "/;a/token",
+        "/token%20",
+        "/token%3fx",
+        "/token/x",
+        "/token?tenant=a%2f..",
+        "http://a/Token",
     ];
     // A server that takes all of them for its token endpoint.
     let upstream = Recorder::start(|_| {
@@ -234,16 +238,16 @@ async fn every_spelling_of_the_paths_is_guarded() {
         let (token, _) = token.split_once('"').unwrap();
         assert!(token.starts_with("rt_"), "{path} leads around the layer: {answer}");
         form(&proxy, path, &format!("grant_type=refresh_token&client_id=app&refresh_token={token}")).await;
-        let seen = upstream.last(path);
-        assert_eq!(seen.target, path, "the path goes on as it came");
+        let seen = upstream.last("/token");
+        let query = path.split_once('?').map_or(String::new(), |(_, query)| format!("?{query}"));
+        assert_eq!(seen.target, format!("/token{query}"), "{path}");
         assert_eq!(seen.form("refresh_token").as_deref(), Some("upstream-token"), "{path}");
     }
-    for path in ["/revoke/", "//revoke", "/%72evoke", "/x/../revoke"] {
+    for path in ["/revoke/", "//revoke", "/%72evoke", "/revoke/x"] {
         let answer = form(&proxy, path, "token=rt_AAAA&client_id=app").await;
         assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
     }
-    let others = ["/tokens", "/token/x", "/x/token", "/token%2f..%2fx"];
-    for path in others {
+    for path in ["/tokens", "/x/token", "/a%20b/token.x"] {
         let answer = form(&proxy, path, "grant_type=authorization_code&client_id=app").await;
         assert!(answer.contains("upstream-token"), "{path} is not the layer's: {answer}");
     }

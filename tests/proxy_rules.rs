@@ -9,7 +9,5 @@ mod document;
 mod front_channel;
 #[path = "../examples/common/networks.rs"]
 mod networks;
-#[path = "../examples/proxy/prefix.rs"]
-mod prefix;
 #[path = "../examples/proxy/rules.rs"]
 mod rules;

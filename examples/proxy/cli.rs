@@ -5,13 +5,13 @@ use std::num::ParseIntError;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::builder::BoolishValueParser;
+use tower_oauth_refresh::path::PathPrefix;
 use tower_oauth_refresh::{AccessLayerBuilder, RefreshLayerBuilder, Store};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::common::networks::Network;
 use crate::flags::{level, seconds, timeout};
 use crate::logging::LogFormat;
-use crate::prefix::Prefix;
 use crate::rules::{Rule, rules};
 use crate::store::{Settings, StoreChoice};
 use crate::upstream::{PublicUrl, Upstream};
@@ -110,13 +110,27 @@ pub(crate) struct Cli {
     #[arg(long, env = "PROXY_KEEP_ID_TOKEN", value_parser = BoolishValueParser::new())]
     pub(crate) keep_id_token: bool,
 
+    /// Let requests with an ambiguous path through below this one, for routes of the upstream that need an encoded slash,
+    /// backslash or percent sign (/api/v4/projects/group%2Fname of GitLab); may be repeated
+    ///
+    /// Otherwise POST requests with a path that servers resolve to different places get 400, and with --resource-prefix
+    /// requests of every method. Dot segments, invalid escapes and control characters in any encoding stay refused, and
+    /// so does every path that some server could take for a guarded one. The risk: if the upstream resolves such a path
+    /// to its token endpoint in a way that the proxy does not consider, clients get the upstream's own tokens. Name the
+    /// routes that need it, never /.
+    #[arg(long, env = "PROXY_ALLOW_AMBIGUOUS_PATH", value_name = "PATH", value_delimiter = ',')]
+    pub(crate) allow_ambiguous_path: Vec<PathPrefix>,
+
     /// Require an access token of the proxy's own for this path and what is below it, in every spelling, and send the
     /// upstream its own in its place; may be repeated; needs --reference-access-tokens
+    ///
+    /// The upstream gets these requests with the path as it is spelled here. An ambiguous path gets 400 with every
+    /// method (see --allow-ambiguous-path).
     ///
     /// Below a prefix that lies below another, what is asked for there holds as well. The preflights of CORS reach the
     /// upstream without a token, and without any Authorization.
     #[arg(long, env = "PROXY_RESOURCE_PREFIX", value_name = "PATH", value_delimiter = ',')]
-    pub(crate) resource_prefix: Vec<Prefix>,
+    pub(crate) resource_prefix: Vec<PathPrefix>,
 
     /// A scope that is required below every --resource-prefix, or as PATH=SCOPE below that one; may be repeated, and
     /// then all of them are
@@ -201,6 +215,11 @@ impl Cli {
             return Err("--resource-prefix needs --reference-access-tokens".into());
         }
         self.rules()?;
+        for allowed in &self.allow_ambiguous_path {
+            if let Some(prefix) = self.resource_prefix.iter().find(|prefix| prefix.encloses(allowed)) {
+                return Err(format!("--allow-ambiguous-path {allowed} is below --resource-prefix {prefix}"));
+            }
+        }
         // Whoever asks for a token has none yet.
         let endpoints = [
             ("--token-path", Some(self.token_path())),
@@ -211,6 +230,11 @@ impl Cli {
             let Some(path) = path else { continue };
             if let Some(prefix) = self.resource_prefix.iter().find(|prefix| prefix.covers(path)) {
                 return Err(format!("{flag} {path} is below --resource-prefix {prefix}"));
+            }
+            // The layer guards everything below an endpoint. It refuses a path that is none itself.
+            let Ok(endpoint) = path.parse::<PathPrefix>() else { continue };
+            if let Some(prefix) = self.resource_prefix.iter().find(|prefix| endpoint.encloses(prefix)) {
+                return Err(format!("--resource-prefix {prefix} is below {flag} {path}"));
             }
         }
         Ok(())
@@ -261,6 +285,9 @@ impl Cli {
             .rotation_timeout(self.rotation_timeout());
         if let Some(path) = &self.introspection_path {
             builder = builder.introspection_path(path);
+        }
+        for prefix in &self.allow_ambiguous_path {
+            builder = builder.allow_ambiguous_paths(prefix.as_str());
         }
         if self.reference_access_tokens {
             builder = builder.reference_access_tokens();

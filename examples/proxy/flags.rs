@@ -8,11 +8,21 @@ use tracing_subscriber::filter::LevelFilter;
 
 /// What the layer has against its settings, by the names of the flags.
 pub(crate) fn config_error(error: &ConfigError) -> String {
-    let flag = |setting: &str| format!("--{}", setting.replace('_', "-"));
+    let flag = |setting: &str| match setting {
+        // May be repeated, and names one each time.
+        "allow_ambiguous_paths" => "--allow-ambiguous-path".to_owned(),
+        setting => format!("--{}", setting.replace('_', "-")),
+    };
     match error {
         ConfigError::Path { setting, path } => format!("{}: {path:?} is not a path such as /token", flag(setting)),
         ConfigError::SamePath { settings: [one, other], path } => {
-            format!("{} and {} are both {path:?}", flag(one), flag(other))
+            format!("{} and {} are both {path:?} or below it", flag(one), flag(other))
+        }
+        ConfigError::PathPattern { setting, path } => {
+            format!("{}: {path:?} is not a route pattern: paths are compared literally", flag(setting))
+        }
+        ConfigError::AmbiguousPath { setting, path } => {
+            format!("{}: {path:?} can be read in more than one way", flag(setting))
         }
         ConfigError::Duration(setting) => format!("{} must be more than 0 and at most a hundred years", flag(setting)),
         ConfigError::RotationTimeout => "--rotation-timeout must be at most an hour (3600)".into(),

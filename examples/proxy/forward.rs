@@ -84,9 +84,9 @@ impl ForwardError {
     pub(crate) const fn status(&self) -> StatusCode {
         match self {
             Self::Path(PathError::TooLong) => StatusCode::URI_TOO_LONG,
-            Self::Path(PathError::Escapes | PathError::Invalid(_)) | Self::Upload(_) | Self::Refused(_) => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::Path(PathError::Escapes | PathError::NotAPath | PathError::Invalid(_))
+            | Self::Upload(_)
+            | Self::Refused(_) => StatusCode::BAD_REQUEST,
             Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
             Self::Unreachable(_) | Self::NoAnswer(_) | Self::Switched => StatusCode::BAD_GATEWAY,
         }

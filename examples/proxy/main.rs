@@ -22,7 +22,6 @@ mod forward;
 mod logging;
 mod metered;
 mod metrics;
-mod prefix;
 mod resources;
 mod rules;
 mod server;
@@ -133,7 +132,7 @@ fn resources<S: Store>(cli: &Cli, layer: &RefreshLayer<S>) -> Result<Resources<S
         return Ok(Resources::none());
     }
     let access = cli.configure_access(layer.access()).build();
-    let resources = access.and_then(|access| Resources::below(rules, &access));
+    let resources = access.and_then(|access| Resources::below(rules, &cli.allow_ambiguous_path, &access));
     resources.map_err(|error| Failure::Usage(flags::config_error(&error)))
 }
 

@@ -8,30 +8,38 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, ORIGIN};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{Either, Full};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 use tower_oauth_refresh::access::{self, Access};
+use tower_oauth_refresh::path::{PathMatch, PathPrefix, PathRules, replace_path};
 use tower_oauth_refresh::{AccessLayer, ConfigError, ResponseBody, Store};
 
 use crate::answer;
 use crate::rules::Rule;
 
+const AMBIGUOUS: &str = "the path of the request can be read in more than one way";
+
 /// Puts an [`AccessLayer`] in front of some paths.
 pub(crate) struct Resources<St>(Option<Arc<Guard<St>>>);
 
 struct Guard<St> {
-    /// The innermost first.
-    places: Vec<(Rule, AccessLayer<St>)>,
+    rules: PathRules,
+    /// One for each guarded prefix.
+    layers: Vec<AccessLayer<St>>,
 }
 
-/// What a path is.
+/// What the path of a request is.
 enum Place<'a, St> {
     Open,
-    Guarded(&'a AccessLayer<St>),
-    /// There are servers that take it for a resource of one rule, and servers that take it for one of another.
-    Unclear,
+    Guarded {
+        layer: &'a AccessLayer<St>,
+        /// Where the upstream finds the resource: in the configured spelling of the prefix.
+        uri: Uri,
+    },
+    /// Servers could take it for another resource, or for one although it is none.
+    Refused,
 }
 
 impl<St: Store> Resources<St> {
@@ -40,9 +48,15 @@ impl<St: Store> Resources<St> {
         Self(None)
     }
 
-    /// Everything below the prefixes of these rules, which share what `access` remembers.
-    pub(crate) fn below(rules: Vec<Rule>, access: &AccessLayer<St>) -> Result<Self, ConfigError> {
-        let place = |rule: Rule| {
+    /// Everything below the prefixes of these rules, which share what `access` remembers. Ambiguous paths are let
+    /// through below the prefixes in `allowed` alone.
+    pub(crate) fn below(
+        rules: Vec<Rule>,
+        allowed: &[PathPrefix],
+        access: &AccessLayer<St>,
+    ) -> Result<Self, ConfigError> {
+        let prefixes: Vec<_> = rules.iter().map(|rule| rule.prefix.clone()).collect();
+        let layer = |rule: Rule| {
             let mut layer = access.clone();
             for scope in &rule.scopes {
                 layer = layer.and_scope(scope)?;
@@ -53,25 +67,32 @@ impl<St: Store> Resources<St> {
             if let Some(metadata) = &rule.metadata {
                 layer = layer.with_resource_metadata(metadata)?;
             }
-            Ok((rule, layer))
+            Ok(layer)
         };
-        let places = rules.into_iter().map(place).collect::<Result<_, _>>()?;
-        Ok(Self(Some(Arc::new(Guard { places }))))
+        let layers = rules.into_iter().map(layer).collect::<Result<_, _>>()?;
+        let rules = PathRules::new(prefixes, allowed.iter().cloned());
+        Ok(Self(Some(Arc::new(Guard { rules, layers }))))
     }
 }
 
 impl<St> Guard<St> {
-    /// What the path is below. A path in an odd spelling may be below several: then a token must be good enough for
-    /// whichever the upstream takes it for.
-    fn place(&self, path: &str) -> Place<'_, St> {
-        let mut below = self.places.iter().filter(|(rule, _)| rule.prefix.covers(path));
-        let Some((rule, layer)) = below.next() else { return Place::Open };
-        if below.all(|(other, _)| rule.includes(other)) {
-            return Place::Guarded(layer);
+    fn place<B>(&self, request: &Request<B>) -> Place<'_, St> {
+        let path = request.uri().path();
+        // It is about the server as a whole (RFC 9110 §9.3.7).
+        if *request.method() == Method::OPTIONS && path == "*" {
+            return Place::Open;
         }
-        let below = || self.places.iter().filter(|(rule, _)| rule.prefix.covers(path));
-        let strictest = below().find(|(rule, _)| below().all(|(other, _)| rule.includes(other)));
-        strictest.map_or(Place::Unclear, |(_, layer)| Place::Guarded(layer))
+        let index = match self.rules.find(path) {
+            PathMatch::Open => return Place::Open,
+            PathMatch::Guarded(index) => index,
+            _ => return Place::Refused,
+        };
+        let canonical = self.rules.canonical(index, path);
+        let uri = canonical.and_then(|path| replace_path(request.uri().clone(), &path).ok());
+        match (self.layers.get(index), uri) {
+            (Some(layer), Some(uri)) => Place::Guarded { layer, uri },
+            _ => Place::Refused,
+        }
     }
 }
 
@@ -122,20 +143,22 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let place = self.guard.as_ref().map_or(Place::Open, |guard| guard.place(request.uri().path()));
+        let place = self.guard.as_ref().map_or(Place::Open, |guard| guard.place(&request));
         match place {
             Place::Open => Answer::Open { answer: self.inner.call(request) },
-            Place::Guarded(_) | Place::Unclear if is_preflight(&request) => {
+            Place::Guarded { uri, .. } if is_preflight(&request) => {
+                *request.uri_mut() = uri;
                 request.headers_mut().remove(AUTHORIZATION);
                 Answer::Open { answer: self.inner.call(request) }
             }
-            Place::Guarded(layer) => {
+            Place::Guarded { layer, uri } => {
+                *request.uri_mut() = uri;
                 // The instance that was polled ready is the one to be called.
                 let next = self.inner.clone();
                 let mut access: Access<S, St> = layer.layer(mem::replace(&mut self.inner, next));
                 Answer::Guarded { answer: access.call(request) }
             }
-            Place::Unclear => Answer::Unclear,
+            Place::Refused => Answer::Refused,
         }
     }
 }
@@ -149,7 +172,7 @@ pin_project! {
     pub(crate) enum Answer<F, B, E> {
         Open { #[pin] answer: F },
         Guarded { #[pin] answer: access::ResponseFuture<F, B, E> },
-        Unclear,
+        Refused,
     }
 }
 
@@ -167,8 +190,8 @@ where
             AnswerProj::Guarded { answer } => {
                 Poll::Ready(ready!(answer.poll(cx)).map(|response| response.map(Either::Left).map(Either::Right)))
             }
-            AnswerProj::Unclear => {
-                let refused = answer::error(StatusCode::BAD_REQUEST, "the path could be that of several resources");
+            AnswerProj::Refused => {
+                let refused = answer::error(StatusCode::BAD_REQUEST, AMBIGUOUS);
                 Poll::Ready(Ok(refused.map(Either::Right).map(Either::Right)))
             }
         }

@@ -1,11 +1,11 @@
 //! What is asked of a request below each `--resource-prefix`.
 
-use crate::prefix::Prefix;
+use tower_oauth_refresh::path::PathPrefix;
 
 /// What an access token must be good for below one prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rule {
-    pub(crate) prefix: Prefix,
+    pub(crate) prefix: PathPrefix,
     /// All of them.
     pub(crate) scopes: Vec<String>,
     /// RFC 8707.
@@ -25,11 +25,11 @@ impl Rule {
 /// The values of one flag, each for every prefix, or behind `PATH=` for that one.
 struct Flag<'a> {
     name: &'static str,
-    values: Vec<(Option<&'a Prefix>, &'a str)>,
+    values: Vec<(Option<&'a PathPrefix>, &'a str)>,
 }
 
 impl<'a> Flag<'a> {
-    fn read(name: &'static str, values: &'a [String], prefixes: &'a [Prefix]) -> Result<Self, String> {
+    fn read(name: &'static str, values: &'a [String], prefixes: &'a [PathPrefix]) -> Result<Self, String> {
         if prefixes.is_empty() && !values.is_empty() {
             return Err(format!("{name} needs --resource-prefix"));
         }
@@ -51,14 +51,14 @@ impl<'a> Flag<'a> {
     }
 
     /// Everything that holds below this prefix, the values of those around it included.
-    fn all(&self, prefix: &Prefix) -> impl Iterator<Item = &'a str> {
-        let holds = |named: &Option<&Prefix>| named.is_none_or(|named| named.encloses(prefix));
+    fn all(&self, prefix: &PathPrefix) -> impl Iterator<Item = &'a str> {
+        let holds = |named: &Option<&PathPrefix>| named.is_none_or(|named| named.encloses(prefix));
         self.values.iter().filter(move |(named, _)| holds(named)).map(|(_, value)| *value)
     }
 
     /// What holds below this prefix if that can be one thing only: what names the innermost prefix around it.
-    fn one(&self, prefix: &Prefix) -> Result<Option<&'a str>, String> {
-        let depth = |named: Option<&Prefix>| named.map(Prefix::depth);
+    fn one(&self, prefix: &PathPrefix) -> Result<Option<&'a str>, String> {
+        let depth = |named: Option<&PathPrefix>| named.map(PathPrefix::depth);
         let holding = || self.values.iter().filter(|(named, _)| named.is_none_or(|named| named.encloses(prefix)));
         let Some((innermost, value)) = holding().max_by_key(|(named, _)| depth(*named)) else { return Ok(None) };
         let mut rivals = holding().filter(|(named, _)| depth(*named) == depth(*innermost));
@@ -74,7 +74,7 @@ impl<'a> Flag<'a> {
 /// What is asked for around a prefix is asked for below it as well: a server that reads a path otherwise than the proxy
 /// does serves nothing for a token that is not good enough for it.
 pub(crate) fn rules(
-    prefixes: &[Prefix],
+    prefixes: &[PathPrefix],
     scopes: &[String],
     resources: &[String],
     metadata: &[String],
@@ -82,7 +82,7 @@ pub(crate) fn rules(
     let scopes = Flag::read("--resource-scope", scopes, prefixes)?;
     let resources = Flag::read("--resource", resources, prefixes)?;
     let metadata = Flag::read("--resource-metadata", metadata, prefixes)?;
-    let rule = |prefix: &Prefix| {
+    let rule = |prefix: &PathPrefix| {
         let mut rule = Rule {
             prefix: prefix.clone(),
             scopes: Vec::new(),
@@ -107,7 +107,8 @@ pub(crate) fn rules(
             return Err(format!("--resource: {prefix} is below {}, which is for another", outer.prefix));
         }
     }
-    rules.sort_by_key(|rule| std::cmp::Reverse(rule.prefix.depth()));
+    // Of two that are equally deep the longer one may be below the other: `/api.v2` is a format of `/api`.
+    rules.sort_by_key(|rule| std::cmp::Reverse((rule.prefix.depth(), rule.prefix.as_str().len())));
     Ok(rules)
 }
 
@@ -116,7 +117,7 @@ mod tests {
     use super::*;
 
     fn read(prefixes: &[&str], flags: [&[&str]; 3]) -> Result<Vec<Rule>, String> {
-        let prefixes: Vec<Prefix> = prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect();
+        let prefixes: Vec<PathPrefix> = prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect();
         let [scopes, resources, metadata] =
             flags.map(|values| values.iter().map(|value| (*value).to_owned()).collect::<Vec<_>>());
         rules(&prefixes, &scopes, &resources, &metadata)
@@ -145,8 +146,8 @@ mod tests {
             [
                 "/api/admin read+write+admin https://api https://api/admin-meta",
                 "/api read https://api https://api/meta",
-                "/v2 read https://v2?a=b ",
                 "/a=b read+x=y https://all ",
+                "/v2 read https://v2?a=b ",
             ]
         );
     }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use http::uri::{Authority, InvalidUriParts, Parts, PathAndQuery, Scheme};
 use http::{HeaderValue, Uri};
-use percent_encoding::percent_decode_str;
+use tower_oauth_refresh::path::leaves_base;
 use url::{Origin, Position, Url};
 
 /// The authorization server.
@@ -22,8 +22,10 @@ pub(crate) struct Upstream {
 /// What is wrong with the path of a request.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PathError {
-    #[error("the path leaves the part of the upstream that is served here")]
+    #[error("the path can be read as one outside of the upstream's base path")]
     Escapes,
+    #[error("the request target is not a path")]
+    NotAPath,
     #[error("the path is not valid behind that of the upstream")]
     Invalid(#[from] InvalidUriParts),
     #[error("the path is too long")]
@@ -41,16 +43,15 @@ impl Upstream {
     }
 
     fn path_and_query(&self, request: &Uri) -> Result<PathAndQuery, PathError> {
-        let Some(path) = request.path_and_query() else { return Ok(PathAndQuery::from_static("/")) };
+        let path = request.path_and_query().ok_or(PathError::NotAPath)?;
         // `OPTIONS *` is about the server as a whole.
-        if path.as_str() == "*" || (self.base.is_empty() && path.as_str().starts_with('/')) {
+        if path.as_str() == "*" || self.base.is_empty() {
             return Ok(path.clone());
         }
-        if climbs_out(path.path()) {
+        if leaves_base(path.path()) {
             return Err(PathError::Escapes);
         }
-        let slash = if path.as_str().starts_with('/') { "" } else { "/" };
-        format!("{}{slash}{path}", self.base).parse().map_err(|_| PathError::TooLong)
+        format!("{}{path}", self.base).parse().map_err(|_| PathError::TooLong)
     }
 
     /// What to send as `Host`.
@@ -152,20 +153,4 @@ fn http_url(text: &str) -> Result<Url, String> {
         return Err("it must not have a query or a fragment".into());
     }
     Ok(url)
-}
-
-/// Whether a server that resolves `..`, also in its percent-encoded spellings, would leave the directory that this path
-/// is put behind.
-fn climbs_out(path: &str) -> bool {
-    let path = percent_decode_str(path).decode_utf8_lossy();
-    let mut depth = 0_usize;
-    for segment in path.split(['/', '\\']) {
-        match segment {
-            "" | "." => {}
-            ".." if depth == 0 => return true,
-            ".." => depth -= 1,
-            _ => depth += 1,
-        }
-    }
-    false
 }

@@ -1,0 +1,153 @@
+//! Whatever way the upstream reads a path, it leads no client around the example proxy: every spelling over real sockets,
+//! against six readings.
+
+mod support;
+
+#[path = "../src/path/readings.rs"]
+mod readings;
+
+use self::readings::{is_served, readings};
+use self::support::http::{Recorder, raw};
+use self::support::process::Example;
+use self::support::proxy;
+
+/// A server that answers every request as if it were one for tokens.
+async fn tokens_for_everything() -> Recorder {
+    Recorder::start(|_| {
+        let body = r#"{"access_token":"a","token_type":"Bearer","refresh_token":"upstream-token"}"#;
+        ([("content-type", "application/json")], body)
+    })
+    .await
+}
+
+/// Paths that some server takes for one below `name`, and ones that none does.
+fn spelled(name: &str) -> Vec<String> {
+    let heads = ["", "/x", "/", "//", "/;", "/a%5cb", "/a\\b", "/a%2fb", "/x/y/", "/x;a", "/%2e", "//x", "/x%00"];
+    let backs = ["", "/..", "/../..", "/%2e%2E", "/..;a", "%2f..", "\\..", "/..%5c", "/.%09.", "/..%20"];
+    let upper = name.to_uppercase();
+    let escaped = format!("%{:02x}{}", name.as_bytes()[0], &name[1..]);
+    let tails = [
+        format!("/{name}"),
+        format!("%2f{name}"),
+        format!("\\{name}"),
+        format!("/{upper}"),
+        format!("/{escaped}/x"),
+        format!("//{name};a"),
+        format!("/{name}.json"),
+        format!("/./{name}s"),
+    ];
+    let mut paths = Vec::new();
+    for head in heads {
+        for back in backs {
+            paths.extend(tails.iter().map(|tail| format!("{head}{back}{tail}")));
+        }
+    }
+    paths.retain(|path| path.starts_with('/'));
+    paths
+}
+
+/// Whether some server takes `path` for one below `guarded`.
+fn some_server_serves(path: &str, guarded: &str) -> bool {
+    let whatwg = url::Url::parse("http://localhost").unwrap().join(path).ok().map(|url| url.path().to_owned());
+    readings(path, whatwg).iter().any(|(_, reading)| is_served(reading, guarded))
+}
+
+#[tokio::test]
+async fn no_spelling_of_the_token_path_shows_a_client_the_upstreams_token() {
+    let upstream = tokens_for_everything().await;
+    let proxy = proxy::start(&upstream.url(), &["--allow-ambiguous-path", "/x,/a"]).await;
+    let log_in = "grant_type=authorization_code&client_id=app&code=c";
+    let (mut guarded, mut open) = (0, 0);
+    for path in spelled("token") {
+        let answer = form(&proxy, &path, log_in).await;
+        let leaks = answer.contains("upstream-token");
+        if some_server_serves(&path, "/token") {
+            guarded += 1;
+            assert!(!leaks, "{path} leads around the layer: {answer}");
+        } else if leaks {
+            open += 1;
+        } else {
+            assert!(answer.starts_with("HTTP/1.1 400 ") || answer.contains("rt_"), "{path}: {answer}");
+        }
+    }
+    assert!(guarded > 300 && open > 10, "{guarded} paths lead to tokens, {open} do not");
+    for method in ["post", "Post", "pOST"] {
+        for path in ["/token", "/a/../token", "/token/x"] {
+            let answer = form_by(method, &proxy, path, log_in).await;
+            assert!(!answer.contains("upstream-token"), "{method} {path}: {answer}");
+        }
+    }
+    assert!(upstream.all().iter().all(|seen| seen.target != "/token" || seen.method == "POST"));
+}
+
+#[tokio::test]
+async fn no_spelling_of_a_resource_shows_an_upstream_its_own_access_token_elsewhere() {
+    let upstream = tokens_for_everything().await;
+    let flags = ["--reference-access-tokens", "--resource-prefix=/API/v1", "--allow-ambiguous-path=/x"];
+    let proxy = proxy::start(&upstream.url(), &flags).await;
+    let answer = form(&proxy, "/token", "grant_type=authorization_code&client_id=app&code=c").await;
+    let (_, token) = answer.split_once(r#""access_token":""#).unwrap();
+    let (token, _) = token.split_once('"').unwrap();
+    let mut guarded = 0;
+    for path in spelled("api/v1") {
+        for (method, bearer) in [("GET", true), ("GET", false), ("OPTIONS", false), ("POST", true)] {
+            let before = upstream.all().len();
+            let token = if bearer { token } else { "" };
+            let head = format!("Host: a\r\nAuthorization: Bearer {token}\r\nConnection: close");
+            let answer = raw(proxy.addr(), &format!("{method} {path} HTTP/1.1\r\n{head}\r\n\r\n")).await;
+            let seen = upstream.all().into_iter().nth(before);
+            let served = some_server_serves(&path, "/api/v1");
+            guarded += usize::from(served);
+            let Some(seen) = seen else { continue };
+            let target = seen.target.as_str();
+            if seen.header("authorization") == Some("Bearer a") {
+                let below = target.strip_prefix("/API/v1");
+                assert!(
+                    below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+                    "{method} {path}: {target}"
+                );
+                assert!(!target.contains(['%', '\\', ';']) && !target.contains("//"), "{method} {path}: {target}");
+            } else {
+                assert!(!served, "{method} {path} leads around the guard: {answer}");
+                assert_eq!(target, path, "what is not guarded goes on as it came");
+            }
+        }
+    }
+    assert!(guarded > 1000, "{guarded}");
+}
+
+#[tokio::test]
+async fn no_spelling_leaves_the_base_path_of_the_upstream() {
+    let upstream = tokens_for_everything().await;
+    let proxy = proxy::start(&format!("{}/realms/a", upstream.url()), &["--allow-ambiguous-path", "/x,/a"]).await;
+    let mut arrived = 0;
+    for path in spelled("b/token").iter().chain(&["/x%5cy/../../b/token".to_owned(), "b".to_owned()]) {
+        for method in ["GET", "POST", "get"] {
+            let before = upstream.all().len();
+            form_by(method, &proxy, path, "a=b").await;
+            for seen in upstream.all().iter().skip(before).filter(|seen| !seen.target.contains("/.well-known/")) {
+                arrived += 1;
+                let whatwg = url::Url::parse("http://localhost").unwrap().join(&seen.target).unwrap();
+                for (name, reading) in readings(&seen.target, Some(whatwg.path().to_owned())) {
+                    assert!(
+                        is_served(&reading, "/realms/a"),
+                        "{name}: {method} {path} is {reading} in {}",
+                        seen.target
+                    );
+                }
+            }
+        }
+    }
+    assert!(arrived > 50, "{arrived}");
+}
+
+/// Posts a form to a path that clients would not let through as it is.
+async fn form(proxy: &Example, path: &str, form: &str) -> String {
+    form_by("POST", proxy, path, form).await
+}
+
+async fn form_by(method: &str, proxy: &Example, path: &str, form: &str) -> String {
+    let head = "Host: a\r\nContent-Type: application/x-www-form-urlencoded\r\nConnection: close";
+    let head = format!("{method} {path} HTTP/1.1\r\n{head}\r\nContent-Length: {}\r\n\r\n{form}", form.len());
+    raw(proxy.addr(), &head).await
+}
