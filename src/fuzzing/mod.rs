@@ -8,6 +8,7 @@ mod client;
 mod form;
 mod input;
 mod json;
+mod path;
 mod record;
 #[cfg(not(feature = "redis"))]
 mod redis_entry;
@@ -17,6 +18,7 @@ pub use self::answer::answer;
 pub use self::client::client;
 pub use self::form::form;
 use self::input::split_line;
+pub use self::path::path;
 pub use self::record::{access_record, record};
 #[cfg(not(feature = "redis"))]
 pub use self::redis_entry::redis_entry;
