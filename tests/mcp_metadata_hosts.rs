@@ -9,8 +9,11 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
 use http_body_util::Channel;
 use serde_json::json;
+use tokio::task::JoinSet;
 
-use self::support::documents::{CALLBACK, DocumentHost, answer, authorize, is_known, is_refused, start};
+use self::support::documents::{CALLBACK, DocumentHost, answer, authorize, authorize_at, is_known, is_refused, start};
+use self::support::http::post;
+use self::support::mcp;
 
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
@@ -60,10 +63,10 @@ async fn a_host_that_does_not_come_to_an_end_is_given_up() {
         });
         answer(&[], Body::new(body))
     });
-    is_refused(&server, &stuck, "did not come within 10 seconds").await;
+    is_refused(&server, &stuck, "cannot be fetched").await;
     host.hold(true);
     let silent = host.document("/silent", &json!({}), &[]);
-    is_refused(&server, &silent, "did not come within 10 seconds").await;
+    is_refused(&server, &silent, "cannot be fetched").await;
 }
 
 #[tokio::test]
@@ -76,7 +79,7 @@ async fn nothing_private_is_asked() {
     let locals = ["127.0.0.1", "127.0.0.2", "[::1]", "[::ffff:7f00:1]", "0.0.0.0", "[::]"];
     let locals = locals.map(|host| format!("https://{host}:{port}/client"));
     for local in locals.iter().chain([&client_id]) {
-        is_refused(&server, local, "its host is not public").await;
+        is_refused(&server, local, "cannot be fetched").await;
     }
     assert_eq!(host.server.connections(), 0);
     // Neither where this machine may be asked.
@@ -95,9 +98,113 @@ async fn nothing_private_is_asked() {
         "[2002:a9fe:a9fe::]",
     ] {
         for server in [&server, &loopback] {
-            is_refused(server, &format!("https://{address}/latest/meta-data"), "its host is not public").await;
+            is_refused(server, &format!("https://{address}/latest/meta-data"), "cannot be fetched").await;
         }
     }
+}
+
+#[tokio::test]
+async fn no_answer_tells_why_there_is_no_document() {
+    let host = DocumentHost::start().await;
+    let ca = host.certificates.file("ca.pem");
+    let server = start(&["--metadata-ca", ca.to_str().unwrap()]).await;
+    let loopback = host.mcp(&[]).await;
+    let untrusting = start(&["--metadata-loopback"]).await;
+    host.hold(true);
+    let port = host.server.addr.port();
+    let rows = [
+        ("a private name", &server, "https://localhost/client".to_owned()),
+        ("a name that is none", &server, "https://nowhere.invalid/client".to_owned()),
+        ("a private address", &server, "https://10.0.0.1/client".to_owned()),
+        ("this machine", &server, "https://127.0.0.1/client".to_owned()),
+        ("a private name, another port", &server, format!("https://localhost:{port}/client")),
+        ("a name that is none, another port", &server, "https://nowhere.invalid:22/client".to_owned()),
+        ("a private address, another port", &server, "https://10.0.0.1:6379/client".to_owned()),
+        ("nobody listens", &loopback, "https://localhost:1/client".to_owned()),
+        ("no answer", &loopback, host.url("/client")),
+        ("a certificate of nobody's", &untrusting, host.url("/client")),
+    ];
+    let mut pages = Vec::new();
+    for (name, server, client_id) in &rows {
+        let page = authorize(server, client_id).await;
+        assert!(page.text().contains("cannot be fetched"), "{name}: {}", page.text());
+        pages.push((name, page.status, page.body));
+    }
+    for (name, status, body) in &pages {
+        assert_eq!((status, body), (&pages[0].1, &pages[0].2), "{name}");
+    }
+    let token = async |client_id: &str| {
+        let form = [("grant_type", "authorization_code"), ("code", "x"), ("client_id", client_id)];
+        let answer = post(&server.url("/token"), &form).await;
+        (answer.status, answer.body)
+    };
+    let unresolved = token("https://nowhere.invalid/client").await;
+    assert_eq!(unresolved.0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(token("https://localhost/client").await, unresolved, "a private name");
+}
+
+#[tokio::test]
+async fn other_ports_than_that_of_https_are_not_asked() {
+    let host = DocumentHost::start().await;
+    let ca = host.certificates.file("ca.pem");
+    let server = start(&["--metadata-ca", ca.to_str().unwrap()]).await;
+    // Not even looked up.
+    for client_id in ["https://nowhere.invalid:8443/x", "https://nowhere.invalid:80/x", "https://1.1.1.1:22/x"] {
+        is_refused(&server, client_id, "cannot be fetched").await;
+        server.written(&format!("a client is not known client_id=\"{client_id}\"")).await;
+    }
+    assert!(!server.stderr().contains("dns error"), "{server:?}");
+    assert_eq!(host.server.connections(), 0);
+}
+
+#[tokio::test]
+async fn one_host_is_asked_for_few_documents_at_once() {
+    let host = DocumentHost::start().await;
+    let server = host.mcp(&[]).await;
+    host.hold(true);
+    let mut asking = JoinSet::new();
+    for number in 0..24 {
+        let client_id = host.document(&format!("/client/{number}"), &json!({}), &[]);
+        let url = server.url("/authorize");
+        asking.spawn(async move { authorize_at(url, &client_id, CALLBACK).await.status });
+    }
+    // When the first one has waited for as long as it may, all have come.
+    let first = asking.join_next().await.unwrap().unwrap();
+    assert!([StatusCode::BAD_REQUEST, StatusCode::SERVICE_UNAVAILABLE].contains(&first), "{first}");
+    assert_eq!(host.most_at_once(), 4);
+    host.hold(false);
+    while let Some(status) = asking.join_next().await {
+        assert!(matches!(status.unwrap().as_u16(), 303 | 400 | 503));
+    }
+    is_known(&server, &host.document("/later", &json!({}), &[])).await;
+    assert_eq!(host.most_at_once(), 4);
+}
+
+#[tokio::test]
+async fn one_host_is_asked_for_so_many_documents_in_a_minute() {
+    let host = DocumentHost::start().await;
+    let server = host.mcp(&[]).await;
+    let mut known = Vec::new();
+    let refused = loop {
+        let number = known.len();
+        assert!(number < 1000, "there is no limit");
+        let client_id = host.document(&format!("/client/{number}"), &json!({}), &[]);
+        let answer = authorize(&server, &client_id).await;
+        if answer.status != StatusCode::SEE_OTHER {
+            break answer;
+        }
+        known.push(client_id);
+    };
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{}", refused.text());
+    mcp::assert_is_page(&refused);
+    assert!(refused.text().contains("Wait a moment"), "{}", refused.text());
+    assert!(known.len() >= 60 && host.requests() == known.len(), "{} {}", known.len(), host.requests());
+    // What is remembered costs no fetch.
+    is_known(&server, &known[0]).await;
+    let form = [("grant_type", "authorization_code"), ("code", "x"), ("client_id", &*host.url("/another"))];
+    let answer = post(&server.url("/token"), &form).await;
+    assert_eq!((answer.status, &*answer.string("error")), (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"));
+    assert_eq!(host.requests(), known.len());
 }
 
 #[tokio::test]

@@ -33,8 +33,27 @@ pub(crate) struct DocumentHost {
 struct State {
     documents: Mutex<HashMap<String, Arc<dyn Fn() -> Response + Send + Sync>>>,
     requests: AtomicUsize,
+    at_once: AtomicUsize,
+    most_at_once: AtomicUsize,
     /// Whether answers are kept back.
     held: watch::Sender<bool>,
+}
+
+/// A request that has no answer yet.
+struct Present<'a>(&'a State);
+
+impl<'a> Present<'a> {
+    fn of(state: &'a State) -> Self {
+        let now = state.at_once.fetch_add(1, Ordering::SeqCst) + 1;
+        state.most_at_once.fetch_max(now, Ordering::SeqCst);
+        Self(state)
+    }
+}
+
+impl Drop for Present<'_> {
+    fn drop(&mut self) {
+        self.0.at_once.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl DocumentHost {
@@ -44,6 +63,7 @@ impl DocumentHost {
         let answering = Arc::clone(&state);
         let router = Router::new().fallback(move |request: Request| async move {
             answering.requests.fetch_add(1, Ordering::SeqCst);
+            let _present = Present::of(&answering);
             let _ = answering.held.subscribe().wait_for(|held| !held).await;
             let path = request.uri().path_and_query().unwrap().as_str();
             let document = answering.documents.lock().unwrap().get(path).cloned();
@@ -82,6 +102,11 @@ impl DocumentHost {
 
     pub(crate) fn requests(&self) -> usize {
         self.state.requests.load(Ordering::SeqCst)
+    }
+
+    /// How many requests it has had at the same time.
+    pub(crate) fn most_at_once(&self) -> usize {
+        self.state.most_at_once.load(Ordering::SeqCst)
     }
 
     /// From now on it keeps its answers back, or does not any longer.

@@ -60,7 +60,7 @@ fn unknown(error: ClientError) -> OauthError {
     match error {
         ClientError::Store(error) => error.into(),
         // It may be there again in a moment, and the client keeps its tokens meanwhile.
-        ClientError::Document(why @ (DocumentError::Unreachable(_) | DocumentError::Timeout(_))) => {
+        ClientError::Document(why @ (DocumentError::Unreachable(_) | DocumentError::Busy)) => {
             OauthError::unavailable(why.to_string())
         }
         ClientError::Document(DocumentError::Status(status)) if status.is_server_error() => {

@@ -6,7 +6,7 @@ use maud::html;
 use tower_oauth_refresh::store::StoreError;
 
 use super::page;
-use crate::clients::ClientError;
+use crate::clients::{ClientError, DocumentError};
 use crate::error::OauthError;
 
 const AGAIN: &str = "Go back to the program that you want to connect, and log in from there again.";
@@ -79,6 +79,7 @@ impl From<ClientError> for Problem {
     fn from(error: ClientError) -> Self {
         match error {
             ClientError::Store(error) => error.into(),
+            ClientError::Document(why @ DocumentError::Busy) => OauthError::unavailable(why.to_string()).into(),
             ClientError::Document(why) => {
                 let what = format!("What the program that sent you here says about itself cannot be used: {why}");
                 let advice = format!("{AGAIN} If this page comes again, tell those who make that program.");

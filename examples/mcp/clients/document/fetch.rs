@@ -1,5 +1,5 @@
-use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -9,7 +9,8 @@ use reqwest::redirect::Policy;
 
 use super::DocumentError;
 use super::client_id::ClientIdUrl;
-use super::resolver::{CheckedResolver, NotPublic};
+use super::limits::{Limits, TooMany};
+use super::resolver::CheckedResolver;
 
 /// From the name of the host to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -22,6 +23,7 @@ const LARGEST: usize = 5 * 1024;
 pub(super) struct Fetcher {
     http: reqwest::Client,
     resolver: CheckedResolver,
+    limits: Limits,
 }
 
 /// Why no documents can be fetched.
@@ -56,14 +58,16 @@ impl Fetcher {
             .dns_resolver(resolver)
             .timeout(TIMEOUT)
             .build()?;
-        Ok(Self { http, resolver })
+        Ok(Self { http, resolver, limits: Limits::default() })
     }
 
     pub(super) async fn fetch(&self, url: &ClientIdUrl) -> Result<Fetched, DocumentError> {
         // No name to look up: no resolver is asked.
-        if url.address().is_some_and(|address| !self.resolver.allows(address)) {
+        if url.address().is_some_and(|address| !self.resolver.allows(address)) || !self.allows_port(url) {
             return Err(DocumentError::NotPublic);
         }
+        let host = url.url().host_str().unwrap_or_default();
+        let _permit = self.limits.acquire(host, TIMEOUT).await.map_err(|TooMany| DocumentError::Busy)?;
         let request = self.http.get(url.url().clone()).header(ACCEPT, "application/json");
         let mut response = request.send().await.map_err(unreachable)?;
         if response.status() != StatusCode::OK {
@@ -81,6 +85,11 @@ impl Fetcher {
         }
         Ok(Fetched { headers: std::mem::take(response.headers_mut()), body })
     }
+
+    /// Any other port may be that of something which is no web server.
+    fn allows_port(&self, url: &ClientIdUrl) -> bool {
+        self.resolver.loopback || url.url().port_or_known_default() == Some(443)
+    }
 }
 
 fn certificates(path: &Path) -> Result<Vec<Certificate>, FetcherError> {
@@ -92,14 +101,7 @@ fn certificates(path: &Path) -> Result<Vec<Certificate>, FetcherError> {
 }
 
 fn unreachable(error: reqwest::Error) -> DocumentError {
-    let mut cause: Option<&dyn Error> = Some(&error);
-    while let Some(error) = cause {
-        if error.is::<NotPublic>() {
-            return DocumentError::NotPublic;
-        }
-        cause = error.source();
-    }
-    if error.is_timeout() { DocumentError::Timeout(TIMEOUT) } else { DocumentError::unreachable(error.without_url()) }
+    DocumentError::Unreachable(Arc::new(error.without_url()))
 }
 
 /// `application/json`, or of its kin: `application/x+json`.

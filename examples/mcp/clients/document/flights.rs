@@ -19,18 +19,71 @@ impl<T: Clone> Flights<T> {
     /// What `run` gives, or what that of another gives who has begun and not ended. If that one gives up, the next runs
     /// its own.
     pub(super) async fn join(&self, name: &str, run: impl Future<Output = T>) -> T {
-        let cell = self.cell(name);
-        cell.get_or_init(|| run).await.clone()
+        let flight = self.board(name);
+        match &flight.cell {
+            Some(cell) => cell.get_or_init(|| run).await.clone(),
+            None => run.await,
+        }
     }
 
-    fn cell(&self, name: &str) -> Arc<OnceCell<T>> {
+    fn board<'a>(&'a self, name: &'a str) -> Flight<'a, T> {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(cell) = under_way.get(name).and_then(Weak::upgrade) {
-            return cell;
+        let cell = under_way.get(name).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let cell = Arc::default();
+            under_way.insert(name.to_owned(), Arc::downgrade(&cell));
+            cell
+        });
+        Flight { flights: self, name, cell: Some(cell) }
+    }
+}
+
+/// One that takes part in a flight. The last one to leave removes it, so that nobody has to search for flights that are over.
+struct Flight<'a, T> {
+    flights: &'a Flights<T>,
+    name: &'a str,
+    /// Absent once it has left.
+    cell: Option<Arc<OnceCell<T>>>,
+}
+
+impl<T> Drop for Flight<'_, T> {
+    fn drop(&mut self) {
+        let mut under_way = self.flights.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock: of two that leave at once, the second one must see that it is the last.
+        drop(self.cell.take());
+        if under_way.get(self.name).is_some_and(|cell| cell.strong_count() == 0) {
+            under_way.remove(self.name);
         }
-        under_way.retain(|_, cell| cell.strong_count() > 0);
-        let cell = Arc::default();
-        under_way.insert(name.to_owned(), Arc::downgrade(&cell));
-        cell
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+    use std::pin::Pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_flight_that_is_over_leaves_nothing_behind() {
+        let flights = Flights::<u32>::default();
+        let count = || flights.under_way.lock().unwrap().len();
+        for number in 0..100 {
+            let name = number.to_string();
+            assert_eq!(poll(Box::pin(flights.join(&name, ready(number))).as_mut()), Poll::Ready(number));
+            assert_eq!(count(), 0);
+        }
+        let mut first = Box::pin(flights.join("a", pending()));
+        let mut second = Box::pin(flights.join("a", ready(2)));
+        assert_eq!((poll(first.as_mut()), poll(second.as_mut())), (Poll::Pending, Poll::Pending));
+        assert_eq!(count(), 1, "the second one waits for the first");
+        drop(first);
+        assert_eq!(poll(second.as_mut()), Poll::Ready(2), "the first one has given up");
+        drop(second);
+        assert_eq!(count(), 0);
     }
 }

@@ -6,6 +6,7 @@ mod age;
 mod client_id;
 mod fetch;
 mod flights;
+mod limits;
 mod resolver;
 
 use std::error::Error;
@@ -32,12 +33,15 @@ use crate::records::{Kind, Records};
 pub(crate) enum DocumentError {
     #[error("the client id is no URL of a client id metadata document")]
     ClientId,
-    #[error("the client's document is not fetched: its host is not public")]
+    /// Its URL alone says so: an address that is not public, or another port.
+    #[error("the client's document cannot be fetched")]
     NotPublic,
+    /// No answer, for whatever reason. The reason is for the log: whoever sends the URL must not learn from it what a name stands
+    /// for here, and which addresses and ports there are.
     #[error("the client's document cannot be fetched")]
     Unreachable(#[source] Arc<dyn Error + Send + Sync>),
-    #[error("the client's document did not come within {} seconds", .0.as_secs())]
-    Timeout(Duration),
+    #[error("too many documents of clients are being fetched: try again in a moment")]
+    Busy,
     #[error("the client's document cannot be fetched: its host answers with status {}", .0.as_u16())]
     Status(StatusCode),
     #[error("the client's document is not JSON by its Content-Type")]
@@ -52,12 +56,6 @@ pub(crate) enum DocumentError {
     AuthMethod,
     #[error("the client's document cannot be used: {0}")]
     Metadata(Arc<InvalidMetadata>),
-}
-
-impl DocumentError {
-    fn unreachable(error: reqwest::Error) -> Self {
-        Self::Unreachable(Arc::new(error))
-    }
 }
 
 /// What a document says beside its metadata.

@@ -16,7 +16,7 @@ pub(super) struct CheckedResolver {
 /// A host that must not be asked.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("its host has an address that is not public")]
-pub(super) struct NotPublic;
+struct NotPublic;
 
 impl CheckedResolver {
     pub(super) fn allows(self, address: IpAddr) -> bool {

@@ -1,0 +1,161 @@
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+/// In which fetches are counted.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// How many fetches may begin in this time, in all and from one host.
+const MOST: [u32; 2] = [600, 60];
+
+/// How many fetches may be under way, in all and from one host.
+const MOST_AT_ONCE: [usize; 2] = [32, 4];
+
+/// How much this server fetches at the word of strangers: from all hosts, so that it stays a small tool in anybody's hands, and
+/// from each host, so that nobody can have it attack one.
+#[derive(Clone, Debug)]
+pub(super) struct Limits {
+    all: Arc<Semaphore>,
+    counts: Arc<Mutex<Counts>>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// When the present window of all hosts began, and the fetches since.
+    all: Option<(Instant, u32)>,
+    hosts: HashMap<String, Host>,
+    /// The hosts by the beginning of their windows, so that finding those that are over is no search. There is one for each
+    /// entry of `hosts`, and no more of them than fetches in two windows.
+    by_age: VecDeque<(Instant, String)>,
+}
+
+#[derive(Debug)]
+struct Host {
+    fetches: u32,
+    permits: Arc<Semaphore>,
+}
+
+/// The right to fetch one document.
+#[derive(Debug)]
+pub(super) struct Permit(#[expect(dead_code, reason = "held until it is dropped")] [OwnedSemaphorePermit; 2]);
+
+/// There are too many fetches at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TooMany;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { all: Arc::new(Semaphore::new(MOST_AT_ONCE[0])), counts: Arc::default() }
+    }
+}
+
+impl Limits {
+    /// Waits for the right to fetch from `host`, for so long at most.
+    pub(super) async fn acquire(&self, host: &str, patience: Duration) -> Result<Permit, TooMany> {
+        let permits = self.counts.lock().unwrap_or_else(PoisonError::into_inner).count(host, Instant::now())?;
+        let both = async {
+            // The host's first: who waits for a busy host takes nothing from the others.
+            let own = permits.acquire_owned().await.map_err(|_| TooMany)?;
+            let all = Arc::clone(&self.all).acquire_owned().await.map_err(|_| TooMany)?;
+            Ok(Permit([own, all]))
+        };
+        timeout(patience, both).await.map_err(|_| TooMany)?
+    }
+}
+
+impl Counts {
+    /// Counts a fetch, unless there have been too many.
+    fn count(&mut self, host: &str, now: Instant) -> Result<Arc<Semaphore>, TooMany> {
+        self.forget(now);
+        // The same host with and without the dot at its end.
+        let name = host.trim_end_matches('.');
+        let [most, most_of_host] = MOST;
+        let all = self.all.filter(|(began, _)| now.saturating_duration_since(*began) < WINDOW).unwrap_or((now, 0));
+        self.all = Some(all);
+        if all.1 >= most || self.hosts.get(name).is_some_and(|host| host.fetches >= most_of_host) {
+            return Err(TooMany);
+        }
+        self.all = Some((all.0, all.1 + 1));
+        if !self.hosts.contains_key(name) {
+            self.by_age.push_back((now, name.to_owned()));
+        }
+        let host = self
+            .hosts
+            .entry(name.to_owned())
+            .or_insert_with(|| Host { fetches: 0, permits: Arc::new(Semaphore::new(MOST_AT_ONCE[1])) });
+        host.fetches += 1;
+        Ok(Arc::clone(&host.permits))
+    }
+
+    /// Forgets hosts whose window is over. One from which something is being fetched begins another window.
+    fn forget(&mut self, now: Instant) {
+        while let Some((began, _)) = self.by_age.front()
+            && now.saturating_duration_since(*began) >= WINDOW
+            && let Some((_, name)) = self.by_age.pop_front()
+        {
+            let Some(host) = self.hosts.get_mut(&name) else { continue };
+            // A permit holds the semaphore, and so does who waits for one.
+            if Arc::strong_count(&host.permits) > 1 {
+                host.fetches = 0;
+                self.by_age.push_back((now, name));
+            } else {
+                self.hosts.remove(&name);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn a_host_and_all_hosts_have_a_rate() {
+        let (mut counts, start) = (Counts::default(), Instant::now());
+        for _ in 0..MOST[1] {
+            counts.count("a.example", start).unwrap();
+        }
+        for host in ["a.example", "a.example."] {
+            assert_eq!(counts.count(host, start).err(), Some(TooMany), "{host}");
+        }
+        for number in MOST[1]..MOST[0] {
+            counts.count(&format!("{number}.example"), start).unwrap();
+        }
+        assert_eq!(counts.count("b.example", start).err(), Some(TooMany));
+        let later = start + WINDOW;
+        counts.count("a.example", later).unwrap();
+        assert_eq!((counts.hosts.len(), counts.by_age.len()), (1, 1), "the others are forgotten");
+    }
+
+    #[test]
+    fn a_host_in_use_is_not_forgotten() {
+        let (mut counts, start) = (Counts::default(), Instant::now());
+        let used = counts.count("a.example", start).unwrap();
+        let again = counts.count("a.example", start + WINDOW).unwrap();
+        assert!(Arc::ptr_eq(&used, &again));
+        drop((used, again));
+        counts.count("b.example", start + WINDOW * 2).unwrap();
+        assert_eq!(counts.hosts.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_host_holds_up_nobody_else() {
+        let limits = Limits::default();
+        let mut held = Vec::new();
+        for _ in 0..MOST_AT_ONCE[1] {
+            held.push(limits.acquire("a.example", LONG).await.unwrap());
+        }
+        assert_eq!(limits.acquire("a.example", LONG).await.err(), Some(TooMany));
+        for number in 0..MOST_AT_ONCE[0] - MOST_AT_ONCE[1] {
+            held.push(limits.acquire(&format!("{number}.example"), LONG).await.unwrap());
+        }
+        assert_eq!(limits.acquire("b.example", LONG).await.err(), Some(TooMany), "there are too many in all");
+        held.pop();
+        limits.acquire("b.example", LONG).await.unwrap();
+    }
+}
