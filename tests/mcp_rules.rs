@@ -11,5 +11,13 @@ mod age;
 mod client;
 #[path = "../examples/mcp/clients/document/client_id.rs"]
 mod client_id;
+#[path = "../examples/mcp/clients/document/flights.rs"]
+mod flights;
+#[path = "../examples/mcp/mcp/host.rs"]
+mod host;
+#[path = "../examples/mcp/clients/document/limits.rs"]
+mod limits;
+#[path = "../examples/mcp/cli/origin.rs"]
+mod origin;
 #[path = "../examples/mcp/clients/rules/mod.rs"]
 mod rules;

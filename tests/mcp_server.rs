@@ -169,7 +169,7 @@ async fn pages_of_strangers_do_not_reach_the_mcp_endpoint() {
     };
     let port = server.addr().port();
     let (here, localhost) = (server.url(""), format!("localhost:{port}"));
-    let rows: [(&str, &[(&str, &str)], u16); 9] = [
+    let rows: [(&str, &[(&str, &str)], u16); 12] = [
         ("a program", &[], 200),
         ("by another name of this computer", &[("host", &localhost)], 200),
         ("a page of its own", &[("origin", &here)], 200),
@@ -179,6 +179,9 @@ async fn pages_of_strangers_do_not_reach_the_mcp_endpoint() {
         ("a page of nowhere", &[("origin", "null")], 403),
         ("a name that was pointed here", &[("host", "evil.example")], 403),
         ("that with the port", &[("host", &format!("evil.example:{port}"))], 403),
+        ("a user before a name of this computer", &[("host", &format!("evil@127.0.0.1:{port}"))], 403),
+        ("a page whose name begins like this computer", &[("origin", "http://localhost:1234.evil.example")], 403),
+        ("another port of a page that is allowed", &[("origin", "https://app.example.com:8443")], 403),
     ];
     for (name, headers, status) in rows {
         let answer = ask(headers).await;

@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{AppendHeaders, IntoResponse as _, Response};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Channel};
 use hyper_util::client::legacy::Client;
@@ -17,7 +17,7 @@ use hyper_util::rt::TokioExecutor;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use self::support::http::{Recorder, send, serve};
+use self::support::http::{Recorder, raw, send, serve};
 use self::support::identity::Identity;
 use self::support::mcp;
 use self::support::mcp_client::{McpClient, assert_error};
@@ -139,6 +139,224 @@ async fn nobody_reaches_it_without_an_access_token() {
     assert_error(&answer, 403, "insufficient_scope", "a scope that was not granted");
     assert!(answer.headers["www-authenticate"].to_str().unwrap().contains(r#"scope="admin""#));
     assert!(upstream.all().is_empty(), "{:?}", upstream.all());
+}
+
+/// Sends a request as it is written; the status of the answer.
+async fn status_of(server: &Example, request: &str) -> u16 {
+    let answer = timeout(LIMIT, raw(server.addr(), request)).await.expect("an answer");
+    let status = answer.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
+    status.unwrap_or_else(|| panic!("{request:?}: {answer:?}"))
+}
+
+#[tokio::test]
+async fn hosts_and_origins_are_checked_whoever_serves_the_endpoint() {
+    const PUBLIC: &str = "https://mcp.example.com";
+    let upstream = Recorder::start(|_| "reached").await;
+    let identity = Identity::start().await;
+    let endpoint = format!("{}/mcp", upstream.url());
+    for more in [&[][..], &["--mcp-upstream", &endpoint], &["--mcp-upstream", &endpoint, "--mcp-token", "strip"]] {
+        let own = more.is_empty();
+        let mut flags = identity.flags();
+        flags.extend(["--public-url", PUBLIC, "--allowed-origin", "https://app.example.com"].map(str::to_owned));
+        flags.extend(more.iter().map(|flag| (*flag).to_owned()));
+        let server = mcp::start(&flags).await;
+        let (port, before) = (server.addr().port(), upstream.all().len());
+        let here = format!("127.0.0.1:{port}");
+        let request = |target: &str, headers: &str| {
+            let json = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+            format!(
+                "POST {target} HTTP/1.1\r\n{headers}connection: close\r\naccept: application/json, text/event-stream\r\n\
+                 content-type: application/json\r\ncontent-length: {}\r\n\r\n{json}",
+                json.len()
+            )
+        };
+        // Without an access token: 401 is what comes after these checks.
+        let good = [
+            format!("host: {here}\r\n"),
+            format!("host: localhost:{port}\r\n"),
+            format!("host: LOCALHOST:{port}\r\n"),
+            format!("host: [::1]:{port}\r\n"),
+            "host: mcp.example.com\r\n".into(),
+            "host: MCP.example.COM:443\r\n".into(),
+            format!("host: {here}\r\norigin: {PUBLIC}\r\n"),
+            format!("host: {here}\r\norigin: {PUBLIC}:443\r\n"),
+            format!("host: {here}\r\norigin: https://app.example.com\r\n"),
+            format!("host: {here}\r\norigin: http://localhost\r\n"),
+            format!("host: {here}\r\norigin: http://localhost:1234\r\n"),
+            format!("host: {here}\r\norigin: http://[::1]:6274\r\n"),
+        ];
+        for headers in good {
+            assert_eq!(status_of(&server, &request("/mcp", &headers)).await, 401, "{more:?}: {headers:?}");
+        }
+        let hosts = [
+            "evil.example".to_owned(),
+            format!("evil.example:{port}"),
+            "evil@127.0.0.1".into(),
+            format!("evil@{here}"),
+            "evil@mcp.example.com".into(),
+            format!("{here}@evil.example"),
+            "127.0.0.1".into(),
+            format!("{here}.evil.example"),
+            format!("localhost.evil.example:{port}"),
+            format!("localhost.:{port}"),
+            "mcp.example.com.".into(),
+            "mcp.example.com:80".into(),
+            "mcp.example.com:".into(),
+            "mcp.example.com evil.example".into(),
+            "mcp.example.com, evil.example".into(),
+            "mcp.example.com/x".into(),
+            format!("[::1%25lo]:{port}"),
+            format!("[::ffff:127.0.0.1]:{port}"),
+            format!("127.1:{port}"),
+            format!("2130706433:{port}"),
+            "\u{fc}.example".into(),
+            String::new(),
+        ];
+        for host in hosts {
+            let status = status_of(&server, &request("/mcp", &format!("host: {host}\r\n"))).await;
+            assert!([400, 403].contains(&status), "{more:?}: {host:?}: {status}");
+        }
+        let origins = [
+            "null",
+            "",
+            "*",
+            "https://evil.example",
+            "http://localhost:1234.evil.example",
+            "http://localhost.evil.example",
+            "http://evil@localhost:1234",
+            "http://localhost@evil.example",
+            "http://localhost:1234/",
+            "http://localhost:99999",
+            "http://localhost.",
+            "https://localhost:1234",
+            "http://127.1",
+            "https://app.example.com:8443",
+            "http://app.example.com",
+            "https://app.example.com.",
+            "https://app.example.com.evil.example",
+            "https://app.example.com:443@evil.example",
+            "https://mcp.example.com:8443",
+            "http://mcp.example.com",
+            "https://app.example.com https://evil.example",
+            "file://",
+            "moz-extension://app.example.com",
+        ];
+        for origin in origins {
+            let headers = format!("host: {here}\r\norigin: {origin}\r\n");
+            assert_eq!(status_of(&server, &request("/mcp", &headers)).await, 403, "{more:?}: {origin:?}");
+        }
+        let twice = [
+            ("/mcp", String::new()),
+            ("/mcp", format!("host: {here}\r\nhost: {here}\r\n")),
+            ("/mcp", format!("host: {here}\r\nhost: evil.example\r\n")),
+            ("/mcp", format!("host: {here}\r\norigin: {PUBLIC}\r\norigin: https://evil.example\r\n")),
+            ("http://evil.example/mcp", format!("host: {here}\r\n")),
+            ("http://evil@127.0.0.1/mcp", format!("host: {here}\r\n")),
+        ];
+        for (target, headers) in twice {
+            let status = status_of(&server, &request(target, &headers)).await;
+            assert!([400, 403].contains(&status), "{more:?}: {target} {headers:?}: {status}");
+        }
+        assert_eq!(upstream.all().len(), before, "{more:?}");
+        if own {
+            let log = server.stderr();
+            let warnings = log.lines().filter(|line| line.contains("WARN"));
+            assert_eq!(warnings.collect::<Vec<_>>(), [""; 0], "a public URL over https is nothing to warn of");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_is_allowed_reaches_it_and_others_do_not() {
+    let upstream = Recorder::start(|_| "reached").await;
+    let fixture =
+        Fixture::start(&format!("{}/mcp", upstream.url()), &["--allowed-origin", "https://app.example.com"]).await;
+    let authorization = format!("Bearer {}", fixture.access);
+    for (origin, status) in [("https://app.example.com", 200), ("https://other.example.com", 403), ("null", 403)] {
+        let headers = [("authorization", authorization.as_str()), ("origin", origin)];
+        let answer = send("POST", &fixture.server.url("/mcp"), &headers, "{}").await;
+        assert_eq!(answer.status, status, "{origin}: {}", answer.text());
+    }
+    assert_eq!(upstream.all().len(), 1);
+}
+
+#[tokio::test]
+async fn an_allowed_origin_that_is_none_is_refused_at_the_start() {
+    for origin in ["app.example.com", "https://app.example.com/x", "https://*.example.com", "null", "*"] {
+        let output = tokio::task::spawn_blocking(move || {
+            Example::run("mcp", &["--listen", "127.0.0.1:0", "--allowed-origin", origin], &[])
+        });
+        let output = output.await.unwrap();
+        assert_eq!(output.status.code(), Some(2), "{origin}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.contains("--allowed-origin"), "{origin}: {stderr}");
+    }
+}
+
+#[tokio::test]
+async fn its_challenge_never_reaches_a_client() {
+    for (status, ours) in [(401, true), (403, false), (200, false), (407, false)] {
+        let upstream = Recorder::start(move |_| {
+            let inner = r#"Bearer realm="inner", resource_metadata="http://inner.internal/.well-known/x""#;
+            let challenges = AppendHeaders([
+                ("www-authenticate", inner),
+                ("www-authenticate", "Basic realm=\"inner\""),
+                ("clear-site-data", "\"cookies\""),
+            ]);
+            (StatusCode::from_u16(status).unwrap(), challenges, "x")
+        })
+        .await;
+        let fixture = Fixture::start(&format!("{}/mcp", upstream.url()), &[]).await;
+        let authorization = format!("Bearer {}", fixture.access);
+        let headers = [("authorization", authorization.as_str())];
+        let answer = send("POST", &fixture.server.url("/mcp"), &headers, "{}").await;
+        assert_eq!(answer.status, status);
+        let challenges: Vec<_> = answer.headers.get_all("www-authenticate").iter().collect();
+        assert!(!format!("{:?}", answer.headers).contains("inner"), "{status}: {:?}", answer.headers);
+        assert!(!answer.headers.contains_key("clear-site-data"), "{status}");
+        assert_eq!(challenges.len(), usize::from(ours), "{status}: {challenges:?}");
+        if let [challenge] = &challenges[..] {
+            let metadata = fixture.server.url("/.well-known/oauth-protected-resource/mcp");
+            let challenge = challenge.to_str().unwrap();
+            for words in
+                ["Bearer realm=\"mcp\"", "error=\"invalid_token\"", &format!("resource_metadata=\"{metadata}\"")]
+            {
+                assert!(challenge.contains(words), "{challenge}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn its_cookies_never_pass_for_those_of_this_server() {
+    const OURS: [&str; 14] = [
+        "mcp-browser=x",
+        "mcp-browser=x; Path=/; Domain=example.com",
+        "__Host-mcp-browser=x; Secure; Path=/",
+        "__host-MCP-Browser=x; Secure; Path=/",
+        "__HOST-mcp-browser=x",
+        "__Secure-mcp-browser=x; Secure",
+        "__Http-mcp-browser=x",
+        "__Host-Http-mcp-browser=x",
+        " mcp-browser =x",
+        "\"mcp-browser\"=x",
+        "mcp-browser",
+        "=mcp-browser=x",
+        " = mcp-browser=x",
+        "mcp-browser; Path=/",
+    ];
+    const OTHERS: [&str; 3] = ["session=1; Path=/", "__Host-x=mcp-browser; Secure; Path=/", "browser=2"];
+    let upstream = Recorder::start(|_| {
+        let cookies: Vec<_> = OTHERS[..1].iter().chain(&OURS).chain(&OTHERS[1..]).map(|c| ("set-cookie", *c)).collect();
+        (AppendHeaders(cookies), "x")
+    })
+    .await;
+    let fixture = Fixture::start(&format!("{}/mcp", upstream.url()), &[]).await;
+    let authorization = format!("Bearer {}", fixture.access);
+    let answer = send("POST", &fixture.server.url("/mcp"), &[("authorization", &authorization)], "{}").await;
+    assert_eq!(answer.status, StatusCode::OK);
+    let cookies: Vec<_> = answer.headers.get_all("set-cookie").iter().map(|cookie| cookie.to_str().unwrap()).collect();
+    assert_eq!(cookies, OTHERS);
 }
 
 #[tokio::test]

@@ -80,8 +80,9 @@ pub(crate) async fn serve(cli: &Cli, store: BoxStore) -> Result<(), Failure> {
         provider: Provider::new(settings)?,
         refresh: refresh.clone(),
     }));
-    let endpoint = mcp::endpoint(&cli.endpoint, &app, listen)?;
-    let router = router(&app, endpoint.router.clone().layer(access));
+    let endpoint = mcp::endpoint(&cli.endpoint, &app)?;
+    let allowed = mcp::Allowed::new(&app.issuer, listen, &cli.endpoint.allowed_origin);
+    let router = router(&app, mcp::guarded(endpoint.router.clone().layer(access), allowed));
     tracing::info!(issuer = %app.issuer, "listening on http://{listen}");
 
     let connections = server::run(router, listener, signals.next()).await;

@@ -51,8 +51,11 @@ impl Browser {
     }
 }
 
+/// The name of the cookie, without a prefix.
+pub(crate) const COOKIE_NAME: &str = "mcp-browser";
+
 /// The prefix has browsers take the cookie over TLS from this very host alone (RFC 6265bis §4.1.3.2). In plain HTTP, as to
 /// try things out, some take no cookie of that name.
-fn cookie_name(issuer: &Issuer) -> &'static str {
-    if issuer.is_https() { "__Host-mcp-browser" } else { "mcp-browser" }
+fn cookie_name(issuer: &Issuer) -> String {
+    format!("{}{COOKIE_NAME}", if issuer.is_https() { "__Host-" } else { "" })
 }

@@ -21,6 +21,7 @@ use axum::routing::get;
 
 use crate::app::App;
 
+pub(crate) use self::browser::COOKIE_NAME;
 pub(crate) use self::code::{CODE_LIFETIME, Code, Fresh, InUse};
 pub(crate) use self::granted::scope;
 

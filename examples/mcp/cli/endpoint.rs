@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::origin::AllowedOrigin;
 use crate::common::networks::Network;
 use crate::flags::timeout;
 use crate::upstream::Upstream;
@@ -31,9 +32,9 @@ pub(crate) struct EndpointFlags {
     pub(crate) require_scope: Vec<String>,
 
     /// An origin whose pages may call the MCP endpoint from a browser, beside this server's own and those of this
-    /// computer: https://app.example.com; may be repeated
+    /// computer: https://app.example.com, without a port the default one, with `:*` any; may be repeated
     #[arg(long, env = "MCP_ALLOWED_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
-    pub(crate) allowed_origin: Vec<String>,
+    pub(crate) allowed_origin: Vec<AllowedOrigin>,
 
     /// A network of reverse proxies in front, in CIDR notation: X-Forwarded-For and Forwarded from there are kept and
     /// appended to for --mcp-upstream; may be repeated [default: none]

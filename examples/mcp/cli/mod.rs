@@ -2,6 +2,7 @@
 
 mod demo;
 mod endpoint;
+mod origin;
 mod sessions;
 
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use url::Url;
 
 pub(crate) use self::demo::DemoFlags;
 pub(crate) use self::endpoint::{EndpointFlags, McpUpstream, TokenUse};
+pub(crate) use self::origin::AllowedOrigin;
 use self::sessions::SessionFlags;
 use crate::clients::ClientFlags;
 use crate::flags::{level, seconds};

@@ -1,17 +1,19 @@
 //! The MCP endpoint, as the access layer calls it: with the provider's access token in place of the client's.
 
+mod host;
 mod hosts;
 mod proxied;
 mod tools;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 
+pub(crate) use self::hosts::Allowed;
 use self::proxied::Proxied;
 use self::tools::Tools;
 use crate::Failure;
@@ -37,24 +39,30 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// Somebody's MCP server if the flags name one, or else one of our own.
-pub(crate) fn endpoint(flags: &EndpointFlags, app: &App, listen: SocketAddr) -> Result<Endpoint, Failure> {
+/// The MCP server that the flags name, or else one of our own.
+pub(crate) fn endpoint(flags: &EndpointFlags, app: &App) -> Result<Endpoint, Failure> {
     match &flags.mcp_upstream {
         Some(upstream) => {
             let proxied = Proxied::new(upstream, &app.issuer, flags)?;
             Ok(Endpoint { router: Router::new().route_service("/mcp", proxied), end: Box::new(|| {}) })
         }
-        None => Ok(own(flags, app, listen)),
+        None => Ok(own(app)),
     }
 }
 
+/// Guards the endpoint against pages that a browser must not let through, whoever serves it.
+pub(crate) fn guarded(router: Router<App>, allowed: Allowed) -> Router<App> {
+    router.layer(from_fn_with_state(allowed, hosts::check))
+}
+
 /// Without sessions, so that any instance can serve any request.
-fn own(flags: &EndpointFlags, app: &App, listen: SocketAddr) -> Endpoint {
+fn own(app: &App) -> Endpoint {
     let config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
         .with_json_response(true)
-        .with_allowed_hosts(hosts::allowed_hosts(&app.issuer, listen))
-        .with_allowed_origins(hosts::allowed_origins(&app.issuer, &flags.allowed_origin));
+        // `guarded` checks both, more strictly.
+        .disable_allowed_hosts()
+        .disable_allowed_origins();
     let end = config.cancellation_token.clone();
     let tools = Tools::new(app.clone());
     let service =

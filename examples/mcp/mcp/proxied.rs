@@ -8,12 +8,14 @@ use std::task::{Context, Poll};
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
-use axum::http::header::COOKIE;
+use axum::http::StatusCode;
+use axum::http::header::{COOKIE, HeaderValue, SET_COOKIE, WWW_AUTHENTICATE};
 use axum::http::uri::PathAndQuery;
 use axum::response::{IntoResponse, Response};
 use tower::{Service, ServiceExt as _};
 
 use crate::Failure;
+use crate::authorize::COOKIE_NAME;
 use crate::causes::causes;
 use crate::cli::{EndpointFlags, McpUpstream};
 use crate::common::forwarded::Edge;
@@ -27,6 +29,8 @@ pub(super) struct Proxied {
     forward: Forward<Body>,
     /// The path of the endpoint there.
     path: String,
+    /// What a client is told whose token the endpoint refuses.
+    challenge: HeaderValue,
 }
 
 impl Proxied {
@@ -42,7 +46,10 @@ impl Proxied {
             unlimited: Vec::new(),
             refuse_front_channel: false,
         })?;
-        Ok(Self { forward, path: upstream.path.clone() })
+        let metadata = issuer.well_known("oauth-protected-resource", "/mcp");
+        let challenge = format!(r#"Bearer realm="mcp", error="invalid_token", resource_metadata="{metadata}""#);
+        let challenge = challenge.parse().map_err(|_| format!("--public-url: not fit for a header: {metadata}"))?;
+        Ok(Self { forward, path: upstream.path.clone(), challenge })
     }
 
     async fn send(self, mut request: Request) -> Result<Response, ForwardError> {
@@ -53,8 +60,41 @@ impl Proxied {
         // Those of this server are none of its business.
         request.headers_mut().remove(COOKIE);
         let forward = peer.map_or_else(|| self.forward.clone(), |peer| self.forward.for_client(peer));
-        Ok(forward.oneshot(request).await?.into_response())
+        let mut response = forward.oneshot(request).await?.into_response();
+        self.disown(&mut response);
+        Ok(response)
     }
+
+    /// Removes what the endpoint may not say in the name of this server's host.
+    ///
+    /// Its challenges name a realm, scopes and metadata of its own, and a client would look for its authorization server there
+    /// (RFC 9728 §5.1). A cookie of the name that this server uses would take the place of a browser's.
+    fn disown(&self, response: &mut Response) {
+        let refused = response.status() == StatusCode::UNAUTHORIZED;
+        let headers = response.headers_mut();
+        headers.remove(WWW_AUTHENTICATE);
+        if refused {
+            headers.insert(WWW_AUTHENTICATE, self.challenge.clone());
+        }
+        headers.remove("clear-site-data");
+        let cookies: Vec<_> = headers.get_all(SET_COOKIE).iter().filter(|cookie| !is_ours(cookie)).cloned().collect();
+        headers.remove(SET_COOKIE);
+        for cookie in cookies {
+            headers.append(SET_COOKIE, cookie);
+        }
+    }
+}
+
+/// Returns whether a browser may send a cookie back in a way that this server takes for its own. A cookie without a name is sent
+/// as its value alone, which may hold a name.
+fn is_ours(cookie: &HeaderValue) -> bool {
+    let pair = cookie.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+    let name = match pair.iter().position(|byte| *byte == b'=') {
+        Some(end) if !pair[..end].trim_ascii().is_empty() => &pair[..end],
+        _ => return true,
+    };
+    let ours = COOKIE_NAME.as_bytes();
+    name.windows(ours.len()).any(|part| part.eq_ignore_ascii_case(ours))
 }
 
 impl Service<Request> for Proxied {
