@@ -39,11 +39,12 @@ impl Site {
     }
 
     async fn instance(&self) -> Example {
-        self.instance_over(&self.redis.url()).await
+        self.instance_over(&self.redis.url(), &[]).await
     }
 
-    async fn instance_over(&self, url: &str) -> Example {
+    async fn instance_over(&self, url: &str, more: &[&str]) -> Example {
         let mut flags = self.identity.flags();
+        flags.extend(more.iter().map(|flag| (*flag).to_owned()));
         // What is remembered for an hour is forgotten because it is told.
         let more = ["--public-url", PUBLIC, "--store", url, "--cache-ttl", "3600", "--log-level", "trace"];
         flags.extend(more.map(str::to_owned));
@@ -170,7 +171,10 @@ async fn each_step_is_served_by_another_instance_and_redis_knows_no_secret() {
     }
 
     let replayed = client.exchange(&b, &code, &with_secret).await;
-    assert_error(&replayed, 400, "invalid_grant", "the code again, elsewhere");
+    assert!(replayed.status != 200 || replayed.body == first.body, "{}", replayed.text());
+    watch.note(&site).await;
+    let late = until_late(async || client.exchange(&b, &code, &with_secret).await).await;
+    assert_error(&late, 400, "invalid_grant", "the code again, elsewhere");
     for server in [&a, &b, &c] {
         for answer in [&first, &second] {
             until_refused(server, &answer.string("access_token")).await;
@@ -219,6 +223,19 @@ async fn patiently(request: impl AsyncFn() -> Answer) -> Answer {
     }
 }
 
+/// Repeats an exchange, until its answer is no longer offered; the answer after that.
+async fn until_late(exchange: impl AsyncFn() -> Answer) -> Answer {
+    let end = Instant::now() + LIMIT;
+    loop {
+        let answer = patiently(&exchange).await;
+        if answer.status != 200 {
+            return answer;
+        }
+        assert!(Instant::now() < end, "the answer is offered for ever");
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
 /// A code by way of this instance.
 async fn code(server: &Example, client: &McpClient) -> String {
     let mut browser = Browser::default();
@@ -231,12 +248,13 @@ async fn a_store_that_fails_in_the_middle_of_an_exchange_costs_nobody_a_log_in()
     static WRITES: AtomicUsize = AtomicUsize::new(0);
     let site = Site::start().await;
     let wire = Wire::in_front_of(site.redis.port()).await;
-    let server = site.instance_over(&wire.url()).await;
+    // A repeated exchange is late after a second.
+    let server = site.instance_over(&wire.url(), &["--retry-window", "1"]).await;
     let client = McpClient::register(&server).await;
     let mut failed = 0;
     for fault in [Fault::Drop, Fault::LoseAnswer] {
-        // The code is used, then the grant and its access token are stored, then it is noted which grant it was.
-        for victim in 0..4 {
+        // The code is used, then the grant and its access token are stored, then the answer, and then which grant it was.
+        for victim in 0..5 {
             let code = code(&server, &client).await;
             WRITES.store(0, Ordering::SeqCst);
             let hooked = fault.clone();
@@ -258,7 +276,7 @@ async fn a_store_that_fails_in_the_middle_of_an_exchange_costs_nobody_a_log_in()
             assert_eq!(tokens.status, 200, "{name}: {}", tokens.text());
             let (access, refresh) = (tokens.string("access_token"), tokens.string("refresh_token"));
             structured(&patiently(async || call(&server, &access, "whoami").await).await);
-            let again = patiently(async || client.exchange(&server, &code, &[]).await).await;
+            let again = until_late(async || client.exchange(&server, &code, &[]).await).await;
             assert_error(&again, 400, "invalid_grant", &name);
             let refused = patiently(async || client.refresh(&server, &refresh, &[]).await).await;
             assert_error(&refused, 400, "invalid_grant", &format!("{name}: the code was used twice"));
@@ -271,7 +289,7 @@ async fn a_store_that_fails_in_the_middle_of_an_exchange_costs_nobody_a_log_in()
 async fn a_client_that_hangs_up_in_the_middle_of_an_exchange_can_use_its_code_again() {
     let site = Site::start().await;
     let wire = Wire::in_front_of(site.redis.port()).await;
-    let server = site.instance_over(&wire.url()).await;
+    let server = site.instance_over(&wire.url(), &[]).await;
     let client = McpClient::register(&server).await;
     // The last write notes which grant it was: from then on the client has its tokens, as far as the server knows.
     for victim in 0..3 {
@@ -316,6 +334,45 @@ async fn a_client_that_hangs_up_in_the_middle_of_an_exchange_can_use_its_code_ag
         assert_eq!(tokens.status, 200, "write {victim}: {}", tokens.text());
         structured(&patiently(async || call(&server, &tokens.string("access_token"), "whoami").await).await);
     }
+}
+
+#[tokio::test]
+async fn a_code_presented_to_all_instances_at_once_gets_the_same_tokens_from_each() {
+    let site = Site::start().await;
+    let instances = [site.instance().await, site.instance().await, site.instance().await];
+    let client = McpClient::register(&instances[0]).await;
+    let other = McpClient::register(&instances[0]).await;
+    let mut watch = Watch::default();
+    for round in 0..3 {
+        let code = code(&instances[round], &client).await;
+        let exchange = |server| client.exchange(server, &code, &[]);
+        let [a, b, c] = instances.each_ref();
+        let answers = tokio::join!(exchange(a), exchange(b), exchange(c), exchange(a), exchange(b), exchange(c));
+        let answers = <[Answer; 6]>::from(answers);
+        for answer in &answers {
+            assert_eq!(answer.status, 200, "{round}: {}", answer.text());
+            assert_eq!(answer.body, answers[0].body, "{round}");
+        }
+        watch.tokens(&answers[0]);
+        watch.needles.text(&code);
+        watch.note(&site).await;
+        for server in &instances {
+            let wrong = client.exchange(server, &code, &[("code_verifier", mcp::CHALLENGE)]).await;
+            assert_error(&wrong, 400, "invalid_grant", "a wrong verifier");
+            let wrong = other.exchange(server, &code, &[]).await;
+            assert_error(&wrong, 400, "invalid_grant", "another client");
+            structured(&call(server, &answers[0].string("access_token"), "whoami").await);
+        }
+        let refreshed = client.refresh(&instances[1], &answers[0].string("refresh_token"), &[]).await;
+        assert_eq!(refreshed.status, 200, "{round}: {}", refreshed.text());
+        watch.tokens(&refreshed);
+        let late = until_late(async || client.exchange(&instances[2], &code, &[]).await).await;
+        assert_error(&late, 400, "invalid_grant", "the code again");
+        for server in &instances {
+            until_refused(server, &refreshed.string("access_token")).await;
+        }
+    }
+    watch.assert_nothing_is_told(&site, &instances.each_ref());
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 mod support;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use self::support::http::{post, send};
+use self::support::http::{Answer, post, send};
 use self::support::identity::{Identity, Manners};
 use self::support::mcp::{self, VERIFIER, one};
 use self::support::mcp_client::{McpClient, REDIRECT, assert_error, call, structured};
@@ -30,8 +30,14 @@ impl Fixture {
     }
 
     async fn with(manners: Manners) -> Self {
+        Self::with_flags(manners, &[]).await
+    }
+
+    async fn with_flags(manners: Manners, more: &[&str]) -> Self {
         let identity = Identity::with(manners).await;
-        let server = mcp::start(&identity.flags()).await;
+        let mut flags = identity.flags();
+        flags.extend(more.iter().map(|flag| (*flag).to_owned()));
+        let server = mcp::start(&flags).await;
         let client = McpClient::register(&server).await;
         Self { identity, server, client }
     }
@@ -158,50 +164,137 @@ async fn what_is_no_token_request_gets_an_oauth_error() {
     assert_error(&nowhere, 404, "not_found", "nowhere");
 }
 
-#[tokio::test]
-async fn a_code_that_is_used_twice_ends_what_was_granted_for_it() {
-    let fixture = Fixture::start().await;
-    let Fixture { server, client, .. } = &fixture;
-    let bystander = client.log_in(server).await;
-    let code = fixture.code().await;
-    let tokens = client.exchange(server, &code, &[]).await;
-    structured(&call(server, &tokens.string("access_token"), "whoami").await);
-    let rotated = client.refresh(server, &tokens.string("refresh_token"), &[]).await;
-    assert_eq!(rotated.status, 200, "{}", rotated.text());
-
-    assert_error(&client.exchange(server, &code, &[]).await, 400, "invalid_grant", "the code again");
-    for answer in [&tokens, &rotated] {
-        let refresh = client.refresh(server, &answer.string("refresh_token"), &[]).await;
-        assert_error(&refresh, 400, "invalid_grant", "its refresh tokens");
-        assert_eq!(call(server, &answer.string("access_token"), "whoami").await.status, 401, "its access tokens");
+/// Repeats an exchange until its answer is no longer offered; the answer after that.
+async fn when_it_is_late(first: &Answer, repeat: impl AsyncFn() -> Answer) -> Answer {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let again = repeat().await;
+        if again.status != 200 {
+            return again;
+        }
+        assert_eq!(again.body, first.body, "the same answer for as long as there is one");
+        assert!(Instant::now() < end, "the answer is offered for ever");
+        sleep(Duration::from_millis(100)).await;
     }
-    assert_error(&client.exchange(server, &code, &[]).await, 400, "invalid_grant", "the code a third time");
-    structured(&call(server, &bystander.string("access_token"), "whoami").await);
-    assert_eq!(client.refresh(server, &bystander.string("refresh_token"), &[]).await.status, 200, "others live");
-    server.written("used twice").await;
 }
 
 #[tokio::test]
-async fn of_many_exchanges_at_once_none_gives_tokens_that_last() {
+async fn a_code_that_is_used_twice_ends_what_was_granted_for_it() {
+    // Never, for a while, and by default: until then a repeated exchange gets the same answer.
+    for (flags, window) in
+        [(&["--strict"][..], false), (&["--retry-window", "0"], false), (&["--retry-window", "1"], true), (&[], true)]
+    {
+        let fixture = Fixture::with_flags(Manners::default(), flags).await;
+        let Fixture { server, client, .. } = &fixture;
+        let bystander = client.log_in(server).await;
+        let code = fixture.code().await;
+        let tokens = client.exchange(server, &code, &[]).await;
+        structured(&call(server, &tokens.string("access_token"), "whoami").await);
+        let again = client.exchange(server, &code, &[]).await;
+        assert_eq!(again.status == 200, window, "{flags:?}: {}", again.text());
+        if window {
+            assert_eq!(again.body, tokens.body, "{flags:?}");
+            for name in ["content-type", "cache-control"] {
+                assert_eq!(again.headers[name], tokens.headers[name], "{flags:?}: {name}");
+            }
+            structured(&call(server, &tokens.string("access_token"), "whoami").await);
+            let rotated = client.refresh(server, &tokens.string("refresh_token"), &[]).await;
+            assert_eq!(rotated.status, 200, "{flags:?}: {}", rotated.text());
+            let late = when_it_is_late(&tokens, async || client.exchange(server, &code, &[]).await).await;
+            assert_error(&late, 400, "invalid_grant", "the code again, late");
+            let refused = client.refresh(server, &rotated.string("refresh_token"), &[]).await;
+            assert_error(&refused, 400, "invalid_grant", "what it was rotated to");
+            assert_eq!(call(server, &rotated.string("access_token"), "whoami").await.status, 401, "{flags:?}");
+        }
+        let refused = client.refresh(server, &tokens.string("refresh_token"), &[]).await;
+        assert_error(&refused, 400, "invalid_grant", "its refresh tokens");
+        assert_eq!(call(server, &tokens.string("access_token"), "whoami").await.status, 401, "{flags:?}");
+        assert_error(&client.exchange(server, &code, &[]).await, 400, "invalid_grant", "the code once more");
+        structured(&call(server, &bystander.string("access_token"), "whoami").await);
+        assert_eq!(client.refresh(server, &bystander.string("refresh_token"), &[]).await.status, 200, "others live");
+        server.written("used twice").await;
+    }
+}
+
+#[tokio::test]
+async fn a_used_code_ends_nothing_in_the_hands_of_anybody_else() {
+    for flags in [&[][..], &["--retry-window", "0"]] {
+        let fixture = Fixture::with_flags(Manners::default(), flags).await;
+        let Fixture { server, client, .. } = &fixture;
+        let code = fixture.code().await;
+        let tokens = client.exchange(server, &code, &[]).await;
+        assert_eq!(tokens.status, 200, "{}", tokens.text());
+        let other = McpClient::register(server).await;
+        let metadata = json!({ "redirect_uris": [REDIRECT], "token_endpoint_auth_method": "client_secret_post" });
+        let confidential = mcp::register(server, &metadata).await;
+        let [id, secret] = ["client_id", "client_secret"].map(|name| confidential[name].as_str().unwrap().to_owned());
+        let wrong_verifier = VERIFIER.replace('d', "D");
+        let rows: [(&str, &[(&str, &str)], u16, &str); 11] = [
+            ("another client", &[("client_id", &other.id)], 400, "invalid_grant"),
+            ("one with a secret", &[("client_id", &id), ("client_secret", &secret)], 400, "invalid_grant"),
+            ("one with a wrong secret", &[("client_id", &id), ("client_secret", "x")], 401, "invalid_client"),
+            ("an unknown client", &[("client_id", "nobody")], 401, "invalid_client"),
+            ("no client", &[("client_id", "")], 401, "invalid_client"),
+            ("another verifier", &[("code_verifier", &wrong_verifier)], 400, "invalid_grant"),
+            ("the challenge for the verifier", &[("code_verifier", mcp::CHALLENGE)], 400, "invalid_grant"),
+            ("no verifier", &[("code_verifier", "")], 400, "invalid_request"),
+            ("another redirect URI", &[("redirect_uri", "http://127.0.0.1:7777/")], 400, "invalid_grant"),
+            ("another resource", &[("resource", "https://example.com/mcp")], 400, "invalid_target"),
+            ("both", &[("client_id", &other.id), ("code_verifier", &wrong_verifier)], 400, "invalid_grant"),
+        ];
+        for (name, changes, status, error) in rows {
+            for _ in 0..2 {
+                assert_error(&client.exchange(server, &code, changes).await, status, error, name);
+            }
+            structured(&call(server, &tokens.string("access_token"), "whoami").await);
+        }
+        let refreshed = client.refresh(server, &tokens.string("refresh_token"), &[]).await;
+        assert_eq!(refreshed.status, 200, "{flags:?}: {}", refreshed.text());
+        assert!(!server.stderr().contains("used twice"), "{server:?}");
+    }
+}
+
+#[tokio::test]
+async fn of_many_exchanges_at_once_all_get_the_same_tokens() {
     let fixture = Arc::new(Fixture::start().await);
     let Fixture { server, client, .. } = &*fixture;
-    let code = fixture.code().await;
-    let requests = (0..8).map(|_| {
-        let (fixture, code) = (Arc::clone(&fixture), code.clone());
-        async move { fixture.client.exchange(&fixture.server, &code, &[]).await }
-    });
-    let answers = requests.collect::<JoinSet<_>>().join_all().await;
-    let granted: Vec<_> = answers.iter().filter(|answer| answer.status == 200).collect();
-    assert!(granted.len() <= 1, "{answers:#?}");
-    for answer in answers.iter().filter(|answer| answer.status != 200) {
-        let in_use = answer.status == 503;
-        let (status, error) = if in_use { (503, "temporarily_unavailable") } else { (400, "invalid_grant") };
-        assert_error(answer, status, error, "too late");
+    for parallel in [2, 4, 8] {
+        let code = fixture.code().await;
+        let requests = (0..parallel).map(|_| {
+            let (fixture, code) = (Arc::clone(&fixture), code.clone());
+            async move { fixture.client.exchange(&fixture.server, &code, &[]).await }
+        });
+        let answers = requests.collect::<JoinSet<_>>().join_all().await;
+        for answer in &answers {
+            assert_eq!(answer.status, 200, "{parallel}: {}", answer.text());
+            assert_eq!(answer.body, answers[0].body, "{parallel}");
+        }
+        structured(&call(server, &answers[0].string("access_token"), "whoami").await);
+        let refreshed = client.refresh(server, &answers[0].string("refresh_token"), &[]).await;
+        assert_eq!(refreshed.status, 200, "{parallel}: {}", refreshed.text());
     }
-    assert_error(&client.exchange(server, &code, &[]).await, 400, "invalid_grant", "once more");
-    for answer in granted {
-        let refresh = client.refresh(server, &answer.string("refresh_token"), &[]).await;
-        assert_error(&refresh, 400, "invalid_grant", "the code was used twice");
+}
+
+#[tokio::test]
+async fn a_token_two_generations_back_revokes_the_session() {
+    for flags in [&[][..], &["--strict"]] {
+        let fixture = Fixture::with_flags(Manners::default(), flags).await;
+        let Fixture { server, client, .. } = &fixture;
+        let first = client.log_in(server).await;
+        let second = client.refresh(server, &first.string("refresh_token"), &[]).await;
+        let third = client.refresh(server, &second.string("refresh_token"), &[]).await;
+        for answer in [&first, &second, &third] {
+            structured(&call(server, &answer.string("access_token"), "whoami").await);
+        }
+        let other = McpClient::register(server).await;
+        assert_eq!(other.revoke(server, &first.string("refresh_token")).await.status, 200, "{flags:?}");
+        structured(&call(server, &third.string("access_token"), "whoami").await);
+        assert_eq!(client.revoke(server, &first.string("refresh_token")).await.status, 200, "{flags:?}");
+        for answer in [&first, &second, &third] {
+            assert_eq!(call(server, &answer.string("access_token"), "whoami").await.status, 401, "{flags:?}: at once");
+        }
+        let refused = client.refresh(server, &third.string("refresh_token"), &[]).await;
+        assert_error(&refused, 400, "invalid_grant", "it was revoked");
     }
 }
 
@@ -382,7 +475,8 @@ async fn a_session_without_refresh_tokens_ends_with_its_access_token() {
     let answer = client.exchange(server, &code, &[]).await;
     assert_eq!(answer.json().get("refresh_token"), None, "{}", answer.text());
     structured(&call(server, &answer.string("access_token"), "whoami").await);
-    assert_error(&client.exchange(server, &code, &[]).await, 400, "invalid_grant", "the code again");
+    let late = when_it_is_late(&answer, async || client.exchange(server, &code, &[]).await).await;
+    assert_error(&late, 400, "invalid_grant", "the code again");
 }
 
 #[tokio::test]

@@ -47,6 +47,8 @@ pub(crate) struct State {
     pub(crate) clients: Clients,
     pub(crate) provider: Provider,
     pub(crate) refresh: RefreshLayer<BoxStore>,
+    /// How long a repeated exchange of an authorization code gets the same answer.
+    pub(crate) code_window: Duration,
 }
 
 impl Deref for App {
@@ -79,6 +81,7 @@ pub(crate) async fn serve(cli: &Cli, store: BoxStore) -> Result<(), Failure> {
         records,
         provider: Provider::new(settings)?,
         refresh: refresh.clone(),
+        code_window: cli.sessions.code_window(),
     }));
     let endpoint = mcp::endpoint(&cli.endpoint, &app)?;
     let allowed = mcp::Allowed::new(&app.issuer, listen, &cli.endpoint.allowed_origin);

@@ -7,7 +7,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 
 use super::browser::Browser;
-use super::code::{CODE_LIFETIME, Code, Fresh};
+use super::code::{CODE_LIFETIME, Code, CodeBinding, Fresh};
 use super::granted::Granted;
 use super::login::AtProvider;
 use super::pages::Problem;
@@ -42,9 +42,11 @@ async fn code(app: &App, query: &Parameters, asked: Asked, verifier: &str) -> Re
     let (granted, received_at) = exchange(app, provider_code(app, query)?, verifier).await?;
     let fresh = Fresh {
         scope: granted.scope.unwrap_or_else(|| asked.scope()),
-        client_id: asked.client_id,
-        redirect_uri: asked.reply.redirect_uri,
-        code_challenge: asked.code_challenge,
+        binding: CodeBinding {
+            client_id: asked.client_id,
+            redirect_uri: asked.reply.redirect_uri,
+            code_challenge: asked.code_challenge,
+        },
         resource: asked.resource,
         answer: granted.answer,
         received_at,

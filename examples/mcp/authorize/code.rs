@@ -11,33 +11,56 @@ pub(crate) const CODE_LIFETIME: Duration = Duration::from_secs(300);
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Code {
     Fresh(Fresh),
-    /// In use by a request of which it is not known yet what becomes of it.
+    /// Being exchanged by a request that has no answer yet.
     InUse(InUse),
-    /// Exchanged: the grant of this key began with it, and ends if the code is seen once more (RFC 6749 §4.1.2). None
-    /// began if the provider gave an access token alone, which soon ends by itself.
-    Used {
-        grant: Option<String>,
-    },
+    Used(Used),
 }
 
-/// The use of a code.
+impl Code {
+    /// What a request must match in every state, so that nobody else can change or end anything with the code.
+    pub(crate) const fn binding(&self) -> &CodeBinding {
+        match self {
+            Self::Fresh(fresh) => &fresh.binding,
+            Self::InUse(used) => &used.binding,
+            Self::Used(used) => &used.binding,
+        }
+    }
+}
+
+/// Whose code it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CodeBinding {
+    pub(crate) client_id: String,
+    pub(crate) redirect_uri: String,
+    /// The client's (RFC 7636, S256).
+    pub(crate) code_challenge: String,
+}
+
+/// The exchange of a code under way.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct InUse {
-    /// By which request.
+    pub(crate) binding: CodeBinding,
+    /// The request that exchanges it.
     pub(crate) attempt: String,
-    /// Since when, in milliseconds since 1970.
+    /// When that began, in milliseconds since 1970.
     pub(crate) since: u64,
-    /// Whether it was seen once more.
-    pub(crate) again: bool,
+}
+
+/// The exchange of a code that has succeeded.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Used {
+    pub(crate) binding: CodeBinding,
+    /// The request that has exchanged it.
+    pub(crate) attempt: String,
+    /// The grant that began with it. It ends if the client uses the code once more, later than a repeated request would come
+    /// (RFC 6749 §4.1.2). Absent if the provider gave an access token alone, which soon ends by itself.
+    pub(crate) grant: Option<String>,
 }
 
 /// A code that nobody has exchanged.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Fresh {
-    pub(crate) client_id: String,
-    pub(crate) redirect_uri: String,
-    /// The client's (RFC 7636, S256).
-    pub(crate) code_challenge: String,
+    pub(crate) binding: CodeBinding,
     /// What the person has agreed to.
     pub(crate) scope: String,
     /// The resource that was asked for, if one was (RFC 8707).
@@ -50,6 +73,6 @@ pub(crate) struct Fresh {
 
 impl std::fmt::Debug for Fresh {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Fresh").field("client_id", &self.client_id).finish_non_exhaustive()
+        f.debug_struct("Fresh").field("client_id", &self.binding.client_id).finish_non_exhaustive()
     }
 }

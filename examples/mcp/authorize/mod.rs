@@ -22,7 +22,7 @@ use axum::routing::get;
 use crate::app::App;
 
 pub(crate) use self::browser::COOKIE_NAME;
-pub(crate) use self::code::{CODE_LIFETIME, Code, Fresh, InUse};
+pub(crate) use self::code::{CODE_LIFETIME, Code, CodeBinding, Fresh, InUse, Used};
 pub(crate) use self::granted::scope;
 
 /// The form of the consent page has a few short fields.

@@ -5,11 +5,18 @@ use tower_oauth_refresh::{RefreshLayerBuilder, Store};
 
 use crate::flags::seconds;
 
+/// How long a repeated exchange of an authorization code gets the same answer, at most.
+const CODE_WINDOW: Duration = Duration::from_secs(5);
+
+/// The default of the layer.
+const RETRY_WINDOW: Duration = Duration::from_secs(60);
+
 /// How long sessions live, and how forgiving they are.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Sessions")]
 pub(crate) struct SessionFlags {
-    /// How long a repeated refresh gets the same answer again; 0: never [default: 60]
+    /// How long a repeated refresh gets the same answer again, and the repeated exchange of an authorization code, that for
+    /// 5 seconds at most; 0: never [default: 60]
     #[arg(long, env = "MCP_RETRY_WINDOW", value_name = "SECS", value_parser = seconds)]
     retry_window: Option<Duration>,
 
@@ -35,6 +42,12 @@ pub(crate) struct SessionFlags {
 }
 
 impl SessionFlags {
+    /// How long a repeated exchange of an authorization code gets the same answer; zero: never.
+    pub(crate) fn code_window(&self) -> Duration {
+        let default = if self.strict { Duration::ZERO } else { RETRY_WINDOW };
+        self.retry_window.unwrap_or(default).min(CODE_WINDOW)
+    }
+
     /// Makes these the settings of the layer.
     pub(crate) fn configure<S: Store>(&self, builder: RefreshLayerBuilder<S>) -> RefreshLayerBuilder<S> {
         let mut builder = builder.rotation_timeout(self.rotation_timeout);

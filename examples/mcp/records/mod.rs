@@ -27,6 +27,9 @@ pub(crate) enum Kind {
     AtProvider,
     /// An authorization code, sealed.
     Code,
+    /// The answer to an authorization code, sealed under what its client derives from the code, for as long as a repeated
+    /// exchange gets it again.
+    CodeAnswer,
     /// That a browser has agreed to a client before.
     Consent,
 }
@@ -39,6 +42,7 @@ impl Kind {
             Self::Login => b"mcp login",
             Self::AtProvider => b"mcp at provider",
             Self::Code => b"mcp code",
+            Self::CodeAnswer => b"mcp code answer",
             Self::Consent => b"mcp consent",
         }
     }

@@ -1,52 +1,98 @@
 //! `grant_type=authorization_code`.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
+use tokio::time::sleep;
 use tower_oauth_refresh::Timestamp;
+use tower_oauth_refresh::store::StoreError;
 
 use super::answer::{self, Answer};
 use super::consumed::{Consumed, Slot};
 use super::need;
 use crate::app::App;
-use crate::authorize::{CODE_LIFETIME, Code, Fresh, InUse};
+use crate::authorize::{CODE_LIFETIME, Code, CodeBinding, Fresh, InUse, Used};
 use crate::clients::Client;
 use crate::error::OauthError;
 use crate::parameters::Parameters;
-use crate::records::{Handle, Kind, Stored};
+use crate::records::{Handle, Kind};
 
-/// How often a code is looked at again that others change.
-const ATTEMPTS: usize = 8;
+/// How long a request waits for another one that exchanges the same code.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The pauses between two looks at a code that another request exchanges: the first, and the longest.
+const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(250)];
 
 /// After so many milliseconds it is known what has become of the use of a code, if it ever will be.
 const LONGEST_USE: u64 = 60_000;
 
 /// Exchanges a code for the token answer of the provider that it stands for.
+///
+/// The first request that matches the code wins. The same request again waits for its answer and gets the same one, for a few
+/// seconds: clients repeat what was cut off. Later it ends what was granted, because then somebody else has code and verifier.
+/// A request that does not match, which is that of another client or one with a wrong verifier, changes nothing.
 pub(super) async fn exchange(app: &App, client: &Client, form: &Parameters, slot: &Slot) -> Result<Answer, OauthError> {
     let verifier = need(form, "code_verifier")?;
     let code: Handle = need(form, "code")?.parse().map_err(|_| no_such_code())?;
-    for _ in 0..ATTEMPTS {
+    let deadline = Instant::now() + PATIENCE;
+    let [mut pause, longest_pause] = PAUSES;
+    loop {
         let Some(stored) = app.records.open::<Code>(Kind::Code, &code).await? else { return Err(no_such_code()) };
-        let Code::Fresh(fresh) = &stored.value else {
-            match used_again(app, &code, &stored).await? {
-                Some(error) => return Err(error),
-                None => continue,
+        check(stored.value.binding(), client, form, verifier)?;
+        match &stored.value {
+            Code::Fresh(fresh) => {
+                let consumed = Consumed::new(app, code.clone(), fresh.clone())?;
+                let used = Code::InUse(InUse {
+                    binding: fresh.binding.clone(),
+                    attempt: consumed.attempt().to_owned(),
+                    since: now_ms(),
+                });
+                // Settled with the answer of the layer, for the store may have written what it does not confirm.
+                slot.consume(consumed);
+                if app.records.reseal(Kind::Code, &code, &stored, &used, CODE_LIFETIME).await? {
+                    return answer(fresh);
+                }
+                slot.empty();
             }
-        };
-        check(fresh, client, form, verifier)?;
-        let consumed = Consumed::new(app, code.clone(), fresh.clone())?;
-        let used = Code::InUse(InUse { attempt: consumed.attempt().to_owned(), since: now_ms(), again: false });
-        // Settled with the answer of the layer, for the store may have written what it does not confirm.
-        slot.fill(consumed);
-        if app.records.reseal(Kind::Code, &code, &stored, &used, CODE_LIFETIME).await? {
-            return answer(fresh);
+            // Its instance has died: nobody has got anything for it.
+            Code::InUse(used) if now_ms().saturating_sub(used.since) > LONGEST_USE => return Err(no_such_code()),
+            Code::InUse(_) => {}
+            Code::Used(used) => {
+                repeat(app, &code, used, slot).await?;
+                return Err(no_such_code());
+            }
         }
-        slot.empty();
+        if Instant::now() >= deadline {
+            return Err(in_use());
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(longest_pause);
     }
-    Err(in_use())
+}
+
+/// Leaves the answer of the exchange in `slot` if it is still offered, and ends the grant otherwise (RFC 6749 §4.1.2).
+///
+/// It is offered for as long as the store has it: no clock of an instance decides.
+async fn repeat(app: &App, code: &Handle, used: &Used, slot: &Slot) -> Result<(), OauthError> {
+    let handle = answer_handle(code, &used.attempt)?;
+    if let Some(answer) = app.records.open::<String>(Kind::CodeAnswer, &handle).await? {
+        slot.repeat(answer.value);
+        return Ok(());
+    }
+    if let Some(grant) = &used.grant {
+        let unreadable = |_| OauthError::server_error("a record cannot be read");
+        app.refresh.end_grant(&grant.parse().map_err(unreadable)?).await?;
+        tracing::warn!("an authorization code was used twice: what was granted for it has ended");
+    }
+    Ok(())
+}
+
+/// What the answer to a code is sealed under: only who has the code can derive it.
+pub(super) fn answer_handle(code: &Handle, attempt: &str) -> Result<Handle, StoreError> {
+    code.derive(&format!("answer to {attempt}"))
 }
 
 fn in_use() -> OauthError {
@@ -57,13 +103,13 @@ fn no_such_code() -> OauthError {
     OauthError::invalid_grant("the code is invalid, expired or was used before")
 }
 
-/// Whether the request may use the code. A wrong one leaves it to whom it belongs.
-fn check(fresh: &Fresh, client: &Client, form: &Parameters, verifier: &str) -> Result<(), OauthError> {
+/// Checks that the request is of the client that the code was issued to. If it is not, the code stays as it is.
+fn check(binding: &CodeBinding, client: &Client, form: &Parameters, verifier: &str) -> Result<(), OauthError> {
     let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier));
-    let right = bool::from(challenge.as_bytes().ct_eq(fresh.code_challenge.as_bytes()));
+    let right = bool::from(challenge.as_bytes().ct_eq(binding.code_challenge.as_bytes()));
     // OAuth 2.1 §4.1.3 has no redirect URI here, RFC 6749 §4.1.3 has.
-    let same_place = form.one("redirect_uri")?.is_none_or(|uri| uri == fresh.redirect_uri);
-    if fresh.client_id != client.client_id || !right || !same_place {
+    let same_place = form.one("redirect_uri")?.is_none_or(|uri| uri == binding.redirect_uri);
+    if binding.client_id != client.client_id || !right || !same_place {
         return Err(OauthError::invalid_grant("the code was not issued for this request"));
     }
     Ok(())
@@ -83,26 +129,4 @@ pub(super) fn age(fresh: &Fresh) -> Duration {
 
 fn now_ms() -> u64 {
     Timestamp::from(SystemTime::now()).as_millis()
-}
-
-/// Ends the grant of a code that is used once more (RFC 6749 §4.1.2), or sees to it that it is ended when it is known.
-/// None if the code has changed in the meantime.
-async fn used_again(app: &App, code: &Handle, stored: &Stored<Code>) -> Result<Option<OauthError>, OauthError> {
-    match &stored.value {
-        Code::Fresh(_) | Code::Used { grant: None } => Ok(Some(no_such_code())),
-        Code::Used { grant: Some(grant) } => {
-            let unreadable = |_| OauthError::server_error("a record cannot be read");
-            app.refresh.end_grant(&grant.parse().map_err(unreadable)?).await?;
-            tracing::warn!("an authorization code was used twice: what was granted for it has ended");
-            Ok(Some(no_such_code()))
-        }
-        // Its instance has died: nobody has got anything for it.
-        Code::InUse(InUse { since, .. }) if now_ms().saturating_sub(*since) > LONGEST_USE => Ok(Some(no_such_code())),
-        Code::InUse(InUse { again: true, .. }) => Ok(Some(in_use())),
-        Code::InUse(used) => {
-            let used = Code::InUse(InUse { again: true, ..used.clone() });
-            let marked = app.records.reseal(Kind::Code, code, stored, &used, CODE_LIFETIME).await?;
-            Ok(marked.then(in_use))
-        }
-    }
 }

@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::body::{Body, to_bytes};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,9 +11,10 @@ use tokio::time::sleep;
 use tower_oauth_refresh::GrantKey;
 use tower_oauth_refresh::store::StoreError;
 
-use super::code::age;
+use super::MOST_BYTES;
+use super::code::{age, answer_handle};
 use crate::app::App;
-use crate::authorize::{CODE_LIFETIME, Code, Fresh};
+use crate::authorize::{CODE_LIFETIME, Code, Fresh, Used};
 use crate::causes::causes;
 use crate::error::OauthError;
 use crate::records::{Handle, Kind};
@@ -39,22 +41,39 @@ struct Attempt {
     name: String,
 }
 
+/// What the middleware outside of the layer does with the answer to a code.
+pub(super) enum Outcome {
+    /// This request has used the code: the answer of the layer is stored for the client's next attempt.
+    Consumed(Consumed),
+    /// The code was exchanged before: this answer takes the place of the layer's. It passes the layer by, which would take the
+    /// tokens in it for the provider's.
+    Repeated(String),
+}
+
 /// Where the handler leaves it, within the layer, for the middleware outside.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Slot(Arc<Mutex<Option<Consumed>>>);
+pub(super) struct Slot(Arc<Mutex<Option<Outcome>>>);
 
 impl Slot {
-    pub(super) fn fill(&self, consumed: Consumed) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(consumed);
+    pub(super) fn consume(&self, consumed: Consumed) {
+        self.put(Outcome::Consumed(consumed));
     }
 
-    pub(super) fn take(&self) -> Option<Consumed> {
+    pub(super) fn repeat(&self, answer: String) {
+        self.put(Outcome::Repeated(answer));
+    }
+
+    fn put(&self, outcome: Outcome) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+    }
+
+    pub(super) fn take(&self) -> Option<Outcome> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// It was not this request that used the code.
     pub(super) fn empty(&self) {
-        if let Some(mut consumed) = self.take() {
+        if let Some(Outcome::Consumed(mut consumed)) = self.take() {
             consumed.0 = None;
         }
     }
@@ -83,8 +102,14 @@ impl Consumed {
             return response;
         }
         let grant = response.extensions().get::<GrantKey>().copied();
-        let noted = attempt.note(grant).await;
+        let (head, body) = response.into_parts();
+        // If this fails the code is given back when `self` is dropped.
+        let unreadable = || OauthError::server_error("the token answer cannot be read").into_response();
+        let Ok(body) = to_bytes(body, MOST_BYTES).await else { return unreadable() };
+        let Ok(answer) = String::from_utf8(body.to_vec()) else { return unreadable() };
+        let noted = attempt.note(grant, &answer).await;
         self.0 = None;
+        let response = Response::from_parts(head, Body::from(body));
         match noted {
             Ok(true) => response,
             Ok(false) => OauthError::invalid_grant("the code was used before").into_response(),
@@ -92,7 +117,7 @@ impl Consumed {
                 // Better a log-in that a repeated code does not end for a while than none.
                 tracing::warn!(error = causes(&error), "it could not be noted what a code was used for");
                 tokio::spawn(persist("it could not be noted what a code was used for", async move || {
-                    attempt.note(grant).await.map(drop)
+                    attempt.note(grant, &answer).await.map(drop)
                 }));
                 response
             }
@@ -122,22 +147,31 @@ impl Drop for Consumed {
 }
 
 impl Attempt {
-    /// Notes the grant, if there is one; false if the code has been used once more in the meantime, and the grant has
-    /// ended for it.
-    async fn note(&self, grant: Option<GrantKey>) -> Result<bool, StoreError> {
-        let name = grant.map(|grant| grant.to_string());
-        let used = Code::Used { grant: name.clone() };
+    /// Stores the answer for a repeated request, and then that the code is used and which grant began with it. Returns false,
+    /// and ends the grant, if the code is no longer this attempt's.
+    ///
+    /// In this order: who finds the code used and no answer takes the request for a late one.
+    async fn note(&self, grant: Option<GrantKey>, answer: &str) -> Result<bool, StoreError> {
+        let window = self.app.code_window;
+        if !window.is_zero() {
+            let handle = answer_handle(&self.code, &self.name)?;
+            self.app.records.seal(Kind::CodeAnswer, &handle, &answer, window).await?;
+        }
+        let used = Code::Used(Used {
+            binding: self.fresh.binding.clone(),
+            attempt: self.name.clone(),
+            grant: grant.map(|grant| grant.to_string()),
+        });
         while let Some(stored) = self.app.records.open::<Code>(Kind::Code, &self.code).await? {
             match &stored.value {
-                Code::InUse(used) if used.attempt == self.name && !used.again => {}
-                // An earlier attempt whose answer was lost.
-                Code::Used { grant: noted } if *noted == name => return Ok(true),
+                Code::InUse(used) if used.attempt == self.name => {}
+                // An earlier write whose confirmation was lost.
+                Code::Used(used) if used.attempt == self.name => return Ok(true),
                 _ => {
                     if let Some(grant) = &grant {
                         self.app.refresh.end_grant(grant).await?;
                     }
-                    self.app.records.reseal(Kind::Code, &self.code, &stored, &used, CODE_LIFETIME).await?;
-                    tracing::warn!("an authorization code was used twice at once: nothing is granted for it");
+                    tracing::warn!("an authorization code was taken by another request: nothing is granted for it");
                     return Ok(false);
                 }
             }
@@ -167,5 +201,14 @@ impl Attempt {
 impl fmt::Debug for Consumed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Consumed")
+    }
+}
+
+impl fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Consumed(_) => "Consumed",
+            Self::Repeated(_) => "Repeated",
+        })
     }
 }

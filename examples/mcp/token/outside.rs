@@ -4,12 +4,12 @@ use std::fmt;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::header::CONTENT_LENGTH;
+use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 
-use super::consumed::Slot;
+use super::consumed::{Outcome, Slot};
 use super::{MOST_BYTES, is_form, too_large};
 use crate::app::App;
 use crate::error::OauthError;
@@ -28,7 +28,10 @@ pub(super) async fn token(State(app): State<App>, request: Request, next: Next) 
     head.headers.insert(CONTENT_LENGTH, body.len().into());
     let response = next.run(Request::from_parts(head, Body::from(body))).await;
     match slot.take() {
-        Some(consumed) => Ok(consumed.settle(response).await),
+        Some(Outcome::Consumed(consumed)) => Ok(consumed.settle(response).await),
+        Some(Outcome::Repeated(answer)) => {
+            Ok(([(CACHE_CONTROL, "no-store"), (CONTENT_TYPE, "application/json")], answer).into_response())
+        }
         None => Ok(response),
     }
 }
