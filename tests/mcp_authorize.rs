@@ -94,8 +94,26 @@ async fn what_can_be_made_sense_of_is_accepted() {
     }
 }
 
+/// The link on the page that explains an error: where it leads, and what it says.
+fn way_back(page: &Answer) -> (String, String) {
+    let (_, link) = page.text().split_once("<a ").expect("a link");
+    let (tag, rest) = link.split_once('>').unwrap();
+    let (_, href) = tag.split_once("href=\"").unwrap();
+    let href = href.split_once('"').unwrap().0.replace("&amp;", "&");
+    (href, rest.split_once("</a>").unwrap().0.to_owned())
+}
+
+/// Asserts that nothing but a click leads anywhere.
+fn assert_stays(name: &str, page: &Answer) {
+    mcp::assert_is_page(page);
+    for header in ["location", "refresh", "set-cookie"] {
+        assert!(!page.headers.contains_key(header), "{name}: {:?}", page.headers);
+    }
+    assert!(!page.text().contains("http-equiv"), "{name}: {}", page.text());
+}
+
 #[tokio::test]
-async fn what_is_wrong_with_a_request_is_told_to_the_client() {
+async fn what_is_wrong_with_a_request_is_explained_on_a_page_that_leads_back_by_a_click() {
     let fixture = Fixture::start().await;
     let long = "s".repeat(2049);
     let rows: [(&str, &[(&str, &str)], &str); 21] = [
@@ -126,9 +144,14 @@ async fn what_is_wrong_with_a_request_is_told_to_the_client() {
         ),
     ];
     for (name, changes, error) in rows {
-        let answer = fixture.ask(changes).await;
-        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{name}");
-        let url = onward(&answer);
+        let page = fixture.ask(changes).await;
+        assert_eq!(page.status, StatusCode::BAD_REQUEST, "{name}: {}", page.text());
+        assert_stays(name, &page);
+        for words in ["“<bdi><strong>A client</strong></bdi>”", "Nobody has checked it", "127.0.0.1:7777", error] {
+            assert!(page.text().contains(words), "{name}: {words:?} is missing: {}", page.text());
+        }
+        let (url, words) = way_back(&page);
+        assert!(words.contains("Return to ") && words.contains("127.0.0.1:7777"), "{name}: {words}");
         assert!(url.starts_with(REDIRECT), "{name}: {url}");
         let answer = query(&url);
         assert_eq!(one(&answer, "error"), Some(error), "{name}");
@@ -141,9 +164,63 @@ async fn what_is_wrong_with_a_request_is_told_to_the_client() {
         assert_eq!(one(&answer, "code"), None, "{name}");
     }
     let state = fixture.ask(&[("state", "1"), ("state", "2")]).await;
-    let state = query(&onward(&state));
+    let state = query(&way_back(&state).0);
     assert_eq!((one(&state, "error"), one(&state, "state")), (Some("invalid_request"), None), "which one would it be?");
     assert!(fixture.provider.requests().is_empty());
+}
+
+#[tokio::test]
+async fn no_registration_makes_a_redirector_of_this_server() {
+    let fixture = Fixture::start().await;
+    for (redirect_uri, method, host) in [
+        ("https://evil.example/phish", "none", "evil.example"),
+        ("https://evil.example:8443/phish?a=b", "client_secret_basic", "evil.example:8443"),
+        ("https://evil.example", "client_secret_post", "evil.example"),
+        ("http://127.0.0.1/cb", "none", "127.0.0.1"),
+        ("com.example.evil:/cb", "none", "the program"),
+        ("vscode://evil/cb", "none", "the program"),
+    ] {
+        let metadata = json!({
+            "client_name": "Sign in <b>again",
+            "redirect_uris": [redirect_uri],
+            "token_endpoint_auth_method": method,
+        });
+        let client_id = mcp::register(&fixture.server, &metadata).await["client_id"].as_str().unwrap().to_owned();
+        let request = |changes: &[(&str, &str)]| mcp::request(&fixture.server, &client_id, redirect_uri, changes);
+        // The browser has agreed to this client before, and has it remembered where that is possible.
+        let mut browser = Browser::default();
+        let answer = browser.get(&request(&[])).await;
+        browser.decide(&answer, &[("remember", "yes"), ("decision", "approve")]).await;
+        let wrong: [&[(&str, &str)]; 9] = [
+            &[("response_type", "token")],
+            &[("response_type", "")],
+            &[("response_mode", "fragment")],
+            &[("scope", "unknown")],
+            &[("resource", "https://evil.example/")],
+            &[("code_challenge", "")],
+            &[("code_challenge_method", "plain")],
+            &[("x", "1"), ("x", "2")],
+            &[("prompt", "none"), ("prompt", "none")],
+        ];
+        for changes in wrong {
+            let name = format!("{redirect_uri} {changes:?}");
+            for headers in [&[][..], &[("sec-fetch-site", "cross-site")], &[("sec-fetch-site", "none")]] {
+                for method in ["GET", "HEAD"] {
+                    let page = Browser::default().send(method, &request(changes), headers, "").await;
+                    assert_eq!(page.status, StatusCode::BAD_REQUEST, "{name}");
+                    for header in ["location", "refresh"] {
+                        assert!(!page.headers.contains_key(header), "{name}: {:?}", page.headers);
+                    }
+                }
+                let page = browser.send("GET", &request(changes), headers, "").await;
+                assert_eq!(page.status, StatusCode::BAD_REQUEST, "{name}");
+                assert_stays(&name, &page);
+                assert!(page.text().contains("Sign in &lt;b&gt;again"), "{name}: {}", page.text());
+                let (url, words) = way_back(&page);
+                assert!(url.starts_with(redirect_uri) && words.contains(host), "{name}: {url} {words}");
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -98,6 +98,26 @@ async fn a_person_denies() {
     assert!(browser.find("button").await.is_none());
 }
 
+/// A request that is wrong leads to a page, and from there to the client by a click alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_reaches_the_client_by_a_click_and_not_before() {
+    let local = Local::start(&[]).await;
+    let browser = Chromium::start().await;
+    browser.open(&local.request.replace("response_type=code", "response_type=token")).await;
+    browser.reach(&local.server.url("/authorize?")).await;
+    let text = browser.text().await.unwrap();
+    for words in ["This request is not in order", "A client", "Nobody has checked it", "unsupported_response_type"] {
+        assert!(text.contains(words), "{words:?} is missing: {text}");
+    }
+    assert_eq!(browser.value("getComputedStyle(document.querySelector('main')).maxWidth").await, "544px", "no style");
+    assert_eq!(browser.value("document.querySelectorAll('form, meta[http-equiv], script').length").await, 0);
+    browser.click("a.button").await;
+    let told = told(&browser, &local.redirect_uri).await;
+    assert_eq!((one(&told, "error"), one(&told, "code")), (Some("unsupported_response_type"), None));
+    assert_eq!(one(&told, "state"), Some("the client's"));
+    assert_eq!(browser.value("document.referrer").await, "", "the request stays here");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_click_does_no_harm() {
     let provider = Provider::start().await;
@@ -152,6 +172,13 @@ async fn an_agreement_is_remembered() {
     assert_eq!((cookie.secure(), cookie.http_only(), cookie.path()), (Some(true), Some(true), Some("/")));
     assert!(cookie.same_site().is_some_and(|site| site.is_lax()));
     assert!(cookie.expires().is_some(), "it outlives the session of the browser");
+
+    // A page of another site sends the browser here: it may not even know.
+    let elsewhere =
+        format!("https://evil.test:{}/callback", redirect_uri.split(':').nth(2).unwrap().split('/').next().unwrap());
+    browser.open(&elsewhere).await;
+    browser.page.execute("location.href = arguments[0]", vec![json!(request)]).await.unwrap();
+    browser.reach(&format!("{public}/consent?login=")).await;
 
     // Another program asks in its name, with other scopes: that was not agreed to.
     browser.open(&format!("{request}&scope=openid")).await;

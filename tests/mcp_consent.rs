@@ -12,6 +12,9 @@ use self::support::process::Example;
 const LOOPBACK: &str = "http://127.0.0.1:7777/callback";
 const WEB: &str = "https://client.example/callback";
 
+/// What a browser says of an address that its user has typed.
+const TYPED: &[(&str, &str)] = &[("sec-fetch-site", "none")];
+
 async fn start() -> (Provider, Example) {
     let provider = Provider::start().await;
     let server = mcp::start(&provider.flags()).await;
@@ -31,7 +34,7 @@ async fn it_says_who_asks_for_what_and_where_that_goes() {
     let host = server.addr().to_string();
     let rows = [
         (
-            "Nice  \u{ad}\u{200b}Client\u{2060}",
+            "Nice  \u{ad}\u{200b}Client\u{2060}\u{e0041}\u{3164}",
             LOOPBACK,
             "a program on this computer (127.0.0.1:7777)",
             "“Nice Client”",
@@ -66,7 +69,7 @@ async fn it_says_who_asks_for_what_and_where_that_goes() {
             assert!(text.contains(words), "{words:?} is missing: {text}");
         }
         assert_eq!(text.contains("Nobody has checked it"), !name.is_empty(), "{text}");
-        assert!(!text.contains(['\u{ad}', '\u{200b}', '\u{2060}']), "{text:?}");
+        assert!(!text.contains(['\u{ad}', '\u{200b}', '\u{2060}', '\u{e0041}', '\u{3164}']), "{text:?}");
     }
 }
 
@@ -236,19 +239,39 @@ async fn an_agreement_is_remembered_where_nobody_can_pass_for_the_client() {
         }
         assert!(one(&query(&browser.follow(answer, uri).await), "code").is_some(), "{name}");
 
-        let again = browser.get(&request(&[])).await;
+        for site in ["same-origin", "same-site"] {
+            let again = browser.send("GET", &request(&[]), &[("sec-fetch-site", site)], "").await;
+            assert_eq!(onward(&again).starts_with(&at_provider), may_be, "{name}: {site}: {again:?}");
+        }
+        let asked: [(&str, &[(&str, &str)]); 7] = [
+            ("a page of another site", &[("sec-fetch-site", "cross-site")]),
+            ("a browser that does not say", &[]),
+            ("an empty word", &[("sec-fetch-site", "")]),
+            ("another word", &[("sec-fetch-site", "any")]),
+            ("upper case", &[("sec-fetch-site", "NONE")]),
+            ("a list", &[("sec-fetch-site", "none, cross-site")]),
+            ("two words", &[("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")]),
+        ];
+        for (from, headers) in asked {
+            let page = browser.send("GET", &request(&[]), headers, "").await;
+            assert!(onward(&page).contains("/consent?"), "{name}: {from}: {page:?}");
+        }
+        let again = browser.send("GET", &request(&[]), TYPED, "").await;
         assert_eq!(onward(&again).starts_with(&at_provider), may_be, "{name}: {again:?}");
         if may_be {
             assert!(one(&query(&browser.follow(again, uri).await), "code").is_some(), "{name}");
         }
         for (name, changes) in [("other scopes", [("scope", "openid")]), ("to be asked", [("prompt", "login consent")])]
         {
-            assert!(onward(&browser.get(&request(&changes)).await).contains("/consent?"), "{name}");
+            let answer = browser.send("GET", &request(&changes), TYPED, "").await;
+            assert!(onward(&answer).contains("/consent?"), "{name}");
         }
-        assert!(onward(&Browser::default().get(&request(&[])).await).contains("/consent?"), "another browser");
+        let another = Browser::default().send("GET", &request(&[]), TYPED, "").await;
+        assert!(onward(&another).contains("/consent?"), "another browser");
         let other = mcp::register(&server, &metadata(uri, method)).await;
         let other = mcp::request(&server, other["client_id"].as_str().unwrap(), uri, &[]);
-        assert!(onward(&browser.get(&other).await).contains("/consent?"), "another client");
+        let other = browser.send("GET", &other, TYPED, "").await;
+        assert!(onward(&other).contains("/consent?"), "another client");
     }
 }
 
@@ -259,11 +282,12 @@ async fn an_agreement_is_not_remembered_unasked() {
     let request = mcp::request(&server, &client_id, WEB, &[]);
     let mut browser = Browser::default();
     browser.log_in(&request, WEB).await;
-    let answer = browser.get(&request).await;
+    let answer = browser.send("GET", &request, TYPED, "").await;
     assert!(onward(&answer).contains("/consent?"), "{answer:?}");
     let answer = browser.decide(&answer, &[("remember", "yes"), ("decision", "deny")]).await;
     assert!(!answer.headers.contains_key("set-cookie"), "{answer:?}");
-    assert!(onward(&browser.get(&request).await).contains("/consent?"), "a refusal is not remembered");
+    let answer = browser.send("GET", &request, TYPED, "").await;
+    assert!(onward(&answer).contains("/consent?"), "a refusal is not remembered");
 }
 
 #[tokio::test]

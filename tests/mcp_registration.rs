@@ -9,6 +9,7 @@ use url::Url;
 use self::support::http::{Answer, get, send};
 use self::support::mcp::{self, CHALLENGE, onward};
 use self::support::process::Example;
+use self::support::redis::RedisServer;
 
 const CALLBACK: &str = "https://client.example/callback";
 
@@ -191,6 +192,117 @@ async fn bad_metadata_get_an_error_of_rfc_7591() {
         assert_eq!(answer.headers["cache-control"], "no-store", "{name}");
     }
     assert_eq!(post(&server, "application/json; charset=utf-8", uri(CALLBACK)).await.status, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn a_registration_takes_four_kibibytes_at_most() {
+    let redis = RedisServer::start().await;
+    let server = start(&["--store", &redis.url()]).await;
+    let page = |length: usize| format!("https://client.example/{}", "a".repeat(length - 23));
+    let mut statuses = Vec::new();
+    for (name, uris, length, scope) in [
+        ("x".repeat(100), 1, 2048, "openid"),
+        ("\u{1d11e}".repeat(100), 20, 100, "openid"),
+        ("\"".repeat(100), 20, 150, "openid"),
+        ("\u{1d11e}".repeat(100), 10, 300, "openid"),
+        ("\u{1d11e}".repeat(100), 9, 320, &"openid ".repeat(1000)),
+        ("x".into(), 20, 200, "openid"),
+        ("x".into(), 20, 500, "openid"),
+        ("x".into(), 2, 2048, "openid"),
+        ("x".into(), 1, 3600, "openid"),
+    ] {
+        let metadata = json!({
+            "client_name": name,
+            "client_uri": page(64),
+            "redirect_uris": vec![page(length); uris],
+            "scope": scope,
+            "token_endpoint_auth_method": "client_secret_basic",
+        });
+        let answer = register(&server, &metadata).await;
+        statuses.push(answer.status.as_u16());
+        if answer.status != StatusCode::CREATED {
+            assert!(answer.string("error").starts_with("invalid_"), "{}", answer.text());
+            assert!(answer.string("error_description").contains("longer than"), "{}", answer.text());
+        }
+    }
+    assert_eq!(statuses, [201, 201, 201, 201, 201, 400, 400, 400, 400]);
+    let stored: Vec<_> = redis.dump().await.into_iter().map(|(_, value)| value.len()).collect();
+    assert!(stored.len() >= 5 && stored.iter().all(|length| *length <= 4096), "{stored:?}");
+}
+
+#[tokio::test]
+async fn a_name_holds_nothing_that_cannot_be_seen() {
+    let server = start(&[]).await;
+    for (name, seen) in [
+        ("Git\u{ad}Hub\u{200b}\u{200d}", Some("GitHub")),
+        ("a\u{2060}\u{2063}\u{180e}\u{e0041}\u{1d173}\u{fff9}\u{600}b", Some("ab")),
+        ("a\u{e000}\u{378}\u{f0000}\u{3164}\u{115f}b", Some("ab")),
+        ("a \u{a0}\u{3000} b", Some("a b")),
+        ("\u{200b}\u{200c}", None),
+        ("Émile 名前 🦀", Some("Émile 名前 🦀")),
+    ] {
+        let answer = register(&server, &json!({ "redirect_uris": [CALLBACK], "client_name": name })).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{name:?}: {}", answer.text());
+        assert_eq!(answer.json().get("client_name").map(|name| name.as_str().unwrap()), seen, "{name:?}");
+    }
+    for name in
+        ["a\u{202e}b", "a\u{2066}b", "a\u{200f}b", "a\u{2028}b", "a\u{2029}b", "a\u{85}b", "a\u{feff}b", "a\u{7f}b"]
+    {
+        let answer = register(&server, &json!({ "redirect_uris": [CALLBACK], "client_name": name })).await;
+        assert_eq!(
+            (answer.status, &*answer.string("error")),
+            (StatusCode::BAD_REQUEST, "invalid_client_metadata"),
+            "{name:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn schemes_that_the_system_handles_are_for_the_operator_to_allow() {
+    let server = start(&[]).await;
+    let explicit = start(&[
+        "--allowed-redirect",
+        "x-apple.systempreferences:/*",
+        "--allowed-redirect",
+        "ms-settings://cb",
+        "--allowed-redirect",
+        "com.example.app:/*",
+    ])
+    .await;
+    for (uri, default, allowed) in [
+        ("com.example.app:/cb", true, true),
+        ("cursor://host/cb", true, false),
+        ("x-apple.systempreferences:/cb", false, true),
+        ("x-apple.systempreferences://cb", false, false),
+        ("ms-settings://cb", false, true),
+        ("x-apple-helpbasic://cb", false, false),
+        ("ms-word:/cb", false, false),
+        ("ms-msdt.x:/cb", false, false),
+        ("intent://cb", false, false),
+        ("intent.x:/cb", false, false),
+        ("shell:/cb", false, false),
+        ("shell.x:/cb", false, false),
+        ("search-ms://x", false, false),
+        ("search-ms.x:/cb", false, false),
+        ("file:///cb", false, false),
+        ("file.x:/cb", false, false),
+        ("com.apple.systempreferences:/cb", false, false),
+        ("itms-apps://cb", false, false),
+        ("facetime-audio://cb", false, false),
+        ("android-app://cb/x", false, false),
+        ("microsoft-edge:/cb", false, false),
+        ("view-source:/cb", false, false),
+        ("ldap://cb", false, false),
+        ("smb://cb/x", false, false),
+        ("ssh://cb/x", false, false),
+        ("X-Apple.SystemPreferences:/cb", false, false),
+    ] {
+        for (server, allowed) in [(&server, default), (&explicit, allowed)] {
+            let answer = register(server, &json!({ "redirect_uris": [uri] })).await;
+            assert_eq!(answer.status == StatusCode::CREATED, allowed, "{uri}: {}", answer.text());
+            assert!(allowed || answer.string("error") == "invalid_redirect_uri", "{uri}: {}", answer.text());
+        }
+    }
 }
 
 #[tokio::test]

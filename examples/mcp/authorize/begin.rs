@@ -1,15 +1,15 @@
 //! `GET /authorize`: the authorization endpoint (RFC 6749 §3.1).
 
 use axum::extract::{RawQuery, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use url::Url;
 
 use super::browser::Browser;
 use super::login::{AtProvider, Login};
-use super::pages::Problem;
+use super::pages::{self, Problem};
 use super::remembered;
-use super::reply::{self, Reply, redirect};
+use super::reply::{Reply, redirect};
 use super::request::Asked;
 use crate::app::App;
 use crate::clients::Client;
@@ -30,13 +30,19 @@ pub(super) async fn begin(
     }
     let query = Parameters::parse(query.as_bytes());
     let client = client(&app, &query).await?;
-    // Until this is settled nobody may be sent anywhere (RFC 6749 §4.1.2.1).
+    // Until this is known there is no address to offer (RFC 6749 §4.1.2.1).
     let redirect_uri = redirect_uri(&client, &query)?;
     let state = query.one("state").unwrap_or_default().map(str::to_owned);
     let reply = Reply { redirect_uri, state };
-    match proceed(&app, &headers, client, reply.clone(), &query).await {
+    match proceed(&app, &headers, &client, reply.clone(), &query).await {
         Ok(response) => Ok(response),
-        Err(error) => Ok(reply::send(&reply.error(&app.issuer, &error)?)),
+        // Anybody can register a client. A redirect before the user has agreed to anything would make this server send its users
+        // wherever a stranger likes (RFC 9700 §4.11.2).
+        Err(error) if error.status == StatusCode::BAD_REQUEST => {
+            let back = reply.error(&app.issuer, &error)?;
+            Ok(pages::refused(&client, &reply.redirect_uri, &error, &back))
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -72,19 +78,19 @@ fn redirect_uri(client: &Client, query: &Parameters) -> Result<String, Problem> 
 async fn proceed(
     app: &App,
     headers: &HeaderMap,
-    client: Client,
+    client: &Client,
     reply: Reply,
     query: &Parameters,
 ) -> Result<Response, OauthError> {
-    let asked = Asked::read(app, &client, reply, query)?;
+    let asked = Asked::read(app, client, reply, query)?;
     if let Some(browser) = Browser::find(headers, &app.issuer) {
-        if remembered::has_agreed(app, &browser, &client, &asked).await? {
+        if remembered::may_skip_the_page(headers) && remembered::has_agreed(app, &browser, client, &asked).await? {
             return Ok(redirect(&AtProvider::begin(app, &browser, asked).await?));
         }
-        return to_consent(app, &browser, client, asked).await;
+        return to_consent(app, &browser, client.clone(), asked).await;
     }
     let browser = Browser::new()?;
-    let mut response = to_consent(app, &browser, client, asked).await?;
+    let mut response = to_consent(app, &browser, client.clone(), asked).await?;
     browser.set_cookie(&app.issuer, None, &mut response);
     Ok(response)
 }

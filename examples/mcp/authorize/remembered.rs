@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::http::HeaderMap;
 use tower_oauth_refresh::store::StoreError;
 use url::{Host, Url};
 
@@ -35,6 +36,17 @@ pub(super) fn is_loopback(url: &Url) -> bool {
         Some(Host::Ipv6(address)) => address.is_loopback(),
         None => false,
     }
+}
+
+/// Returns whether a request may be answered by a remembered consent, without a page.
+///
+/// A page of another site can send the browser here at any time, and would start a log-in that the user does not know of. The
+/// browser says where a navigation comes from in `Sec-Fetch-Site` (Fetch Metadata §2.4): from this site, or from the user, who
+/// has typed or opened the address. A browser that does not say gets the page.
+pub(super) fn may_skip_the_page(headers: &HeaderMap) -> bool {
+    let mut sites = headers.get_all("sec-fetch-site").iter();
+    let (Some(site), None) = (sites.next(), sites.next()) else { return false };
+    ["same-origin", "same-site", "none"].iter().any(|allowed| site == allowed)
 }
 
 /// Whether the person at this browser has agreed to just that, and had it remembered.

@@ -17,7 +17,7 @@ pub(crate) use self::flags::ClientFlags;
 use self::registered::Registered;
 pub(crate) use self::registered::Registration;
 use self::rules::RedirectUri;
-pub(crate) use self::rules::{AUTH_METHODS, GRANT_TYPES, InvalidMetadata, Metadata, RESPONSE_TYPES, Rules};
+pub(crate) use self::rules::{AUTH_METHODS, GRANT_TYPES, InvalidMetadata, Metadata, RESPONSE_TYPES, Rules, visible};
 use crate::records::Records;
 
 /// Why a client cannot be told.

@@ -51,7 +51,7 @@ pub(in crate::authorize) fn consent(app: &App, login: &Login, handle: &Handle, t
                 @if remembered::may_be(client, &asked.reply.redirect_uri) {
                     p class="remember" {
                         input type="checkbox" id="remember" name="remember" value="yes";
-                        label for="remember" { "Do not ask again in this browser for 30 days" }
+                        label for="remember" { "Do not ask again in this browser for 30 days, unless another website sends you here" }
                     }
                 }
                 p class="choice" {
@@ -64,7 +64,7 @@ pub(in crate::authorize) fn consent(app: &App, login: &Login, handle: &Handle, t
 }
 
 /// What a client is called, and whether that is known to be true.
-enum Name {
+pub(super) enum Name {
     /// The host that its document lies on: only who runs that host can have put it there.
     Host {
         host: String,
@@ -78,7 +78,7 @@ enum Name {
 }
 
 impl Name {
-    fn of(client: &Client, redirect_uri: &str) -> Self {
+    pub(super) fn of(client: &Client, redirect_uri: &str) -> Self {
         let says = client.client_name.as_deref().map(tame).filter(|name| !name.is_empty());
         match (host(&client.client_id), says) {
             (Some(host), says) if remembered::may_be(client, redirect_uri) => Self::Host { host, says },
@@ -88,7 +88,7 @@ impl Name {
         }
     }
 
-    fn proof(&self) -> Markup {
+    pub(super) fn proof(&self) -> Markup {
         html! {
             p {
                 @match self {
@@ -119,13 +119,13 @@ impl maud::Render for Name {
 }
 
 /// The host of a web address: in full, with its port, and foreign letters in the form that tells them apart.
-fn host(url: &str) -> Option<String> {
+pub(super) fn host(url: &str) -> Option<String> {
     let url = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
     let host = url.host_str()?;
     Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
 }
 
-fn target(redirect_uri: &str) -> Markup {
+pub(super) fn target(redirect_uri: &str) -> Markup {
     let url = Url::parse(redirect_uri).ok();
     let loopback = url.as_ref().is_some_and(is_loopback);
     let scheme = url.as_ref().map(Url::scheme).unwrap_or_default();

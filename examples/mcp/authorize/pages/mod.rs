@@ -3,6 +3,7 @@
 mod consent;
 mod onward;
 mod problem;
+mod refused;
 
 use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
@@ -12,6 +13,8 @@ use maud::{DOCTYPE, Markup, html};
 pub(super) use self::consent::consent;
 pub(super) use self::onward::onward;
 pub(super) use self::problem::Problem;
+pub(super) use self::refused::refused;
+use crate::clients::visible;
 
 /// No script, no style in the page, no frame around it; its forms go to this server. Chromium holds whatever follows upon a
 /// form to `form-action`, redirects and all, and where a provider redirects to nobody knows: [`onward`] answers forms.
@@ -60,17 +63,10 @@ pub(super) async fn style() -> Response {
     (headers, include_str!("style.css")).into_response()
 }
 
-/// A name from elsewhere, fit to stand in a sentence: in one line, not too long, and with nothing in it that turns the text
-/// around it or cannot be seen. [`Clients`](crate::clients::Clients) refuse the worst; here nothing depends on that.
+/// Makes a client's name fit to stand in a sentence: one line of visible text, not too long.
 fn tame(name: &str) -> String {
     const LONGEST: usize = 80;
-    let unseen = |c: &char| {
-        c.is_control()
-            || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e0fff}')
-    };
-    let seen: String = name.chars().filter(|c| !unseen(c)).collect();
-    let name = seen.split_whitespace().collect::<Vec<_>>().join(" ");
+    let name = visible(name);
     match name.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}…", &name[..end]),
         None => name,

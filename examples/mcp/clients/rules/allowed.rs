@@ -4,6 +4,42 @@ use super::redirect::RedirectUri;
 /// Private-use schemes of MCP clients that are not named as RFC 8252 §7.1 wants it, after a domain.
 const KNOWN_SCHEMES: [&str; 5] = ["cursor", "vscode", "vscode-insiders", "vscodium", "windsurf"];
 
+/// What no app's scheme begins with: systems, browsers and their tools handle such schemes themselves.
+const SYSTEM: [&str; 18] = [
+    "about",
+    "android",
+    "applescript",
+    "chrome",
+    "com.android.",
+    "com.apple.",
+    "edge",
+    "facetime",
+    "file",
+    "help",
+    "intent",
+    "itms",
+    "market",
+    "ms",
+    "opera",
+    "search",
+    "shell",
+    "steam",
+];
+
+/// Returns whether a scheme is named after a domain, as an app's has to be (RFC 8252 §7.1): `com.example.app`.
+///
+/// Top-level domains are letters alone, which excludes all that is named like `x-apple.systempreferences` or `ms-settings.x`.
+fn is_named_after_a_domain(scheme: &str) -> bool {
+    let Some((top, rest)) = scheme.split_once('.') else { return false };
+    let is_top = top.len() >= 2 && top.bytes().all(|byte| byte.is_ascii_lowercase());
+    let labels = rest.split('.').all(|label| !label.is_empty());
+    is_top
+        && labels
+        && !SYSTEM
+            .iter()
+            .any(|prefix| if prefix.ends_with('.') { scheme.starts_with(prefix) } else { top.starts_with(prefix) })
+}
+
 /// Which redirect URIs the operator allows, of those that break no rule.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AllowedRedirects(Vec<RedirectPattern>);
@@ -17,7 +53,9 @@ impl AllowedRedirects {
     pub(crate) fn contains(&self, uri: &RedirectUri) -> bool {
         if self.0.is_empty() {
             let scheme = uri.url().scheme();
-            return matches!(scheme, "https" | "http") || scheme.contains('.') || KNOWN_SCHEMES.contains(&scheme);
+            return matches!(scheme, "https" | "http")
+                || is_named_after_a_domain(scheme)
+                || KNOWN_SCHEMES.contains(&scheme);
         }
         self.0.iter().any(|pattern| pattern.matches(uri))
     }
@@ -33,8 +71,71 @@ mod tests {
         for uri in ["https://a.example/", "http://localhost/", "com.example.app:/cb", "cursor://host/cb"] {
             assert!(allows(uri), "{uri}");
         }
-        for uri in ["steam://run/1", "ms-settings:/x", "search-ms://x"] {
-            assert!(!allows(uri), "{uri}");
+        for uri in ["io.example:/cb", "org.example.some-app://cb", "com.googleusercontent.apps.1-x:/cb"] {
+            assert!(allows(uri), "{uri}");
+        }
+        for scheme in [
+            "steam",
+            "ms-settings",
+            "ms-settings.x",
+            "ms-word",
+            "ms-msdt",
+            "ms.x",
+            "msteams",
+            "search-ms",
+            "search-ms.x",
+            "search.x",
+            "shell",
+            "shell.x",
+            "shell-x.y",
+            "file.x",
+            "files",
+            "intent.x",
+            "intents",
+            "x-apple.systempreferences",
+            "x-apple-reminderkit",
+            "x-apple-helpbasic.x",
+            "com.apple.systempreferences",
+            "com.android.settings",
+            "android-app",
+            "facetime-audio.x",
+            "itms-services",
+            "itms-apps.x",
+            "market",
+            "help",
+            "ssh",
+            "telnet",
+            "smb",
+            "afp",
+            "nfs",
+            "vnc",
+            "rdp",
+            "ldap",
+            "x.example",
+            "com.",
+            "com..x",
+            "1com.x",
+        ] {
+            for rest in [":/x", "://x", "://x/y?z"] {
+                let uri = format!("{scheme}{rest}");
+                assert!(
+                    RedirectUri::parse(&uri).is_ok_and(|uri| !AllowedRedirects::default().contains(&uri))
+                        || RedirectUri::parse(&uri).is_err(),
+                    "{uri}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_scheme_of_the_system_can_be_allowed_explicitly() {
+        for (pattern, uri) in [
+            ("x-apple.systempreferences:/*", "x-apple.systempreferences:/x"),
+            ("ms-settings://cb", "ms-settings://cb"),
+            ("search-ms:/*", "search-ms:/x"),
+        ] {
+            let allowed = AllowedRedirects::new(vec![pattern.parse().unwrap()]);
+            assert!(allowed.contains(&RedirectUri::parse(uri).unwrap()), "{uri}");
         }
     }
 

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::allowed::AllowedRedirects;
+use super::name::visible;
 use super::redirect::{InvalidRedirectUri, RedirectUri};
 
 /// Of the name of a client, in characters.
@@ -11,6 +12,9 @@ const LONGEST_NAME: usize = 100;
 
 /// Of the redirect URIs of one client.
 const MOST_REDIRECT_URIS: usize = 20;
+
+/// Of all that is stored of a client's metadata, in bytes of JSON. What this server adds has room up to 4 KiB.
+const LARGEST: usize = 3584;
 
 /// What this server grants.
 pub(crate) const GRANT_TYPES: [&str; 2] = ["authorization_code", "refresh_token"];
@@ -55,6 +59,8 @@ pub(crate) enum InvalidMetadata {
     RedirectUri { number: usize, error: InvalidRedirectUri },
     #[error("redirect_uris, number {number}: this server does not allow it")]
     RedirectUriNotAllowed { number: usize },
+    #[error("client_name, client_uri, redirect_uris and scope together must not be longer than {LARGEST} bytes")]
+    TooLarge,
     #[error("{field} {why}")]
     Field { field: &'static str, why: String },
 }
@@ -67,7 +73,7 @@ impl InvalidMetadata {
             | Self::TooManyRedirectUris
             | Self::RedirectUri { .. }
             | Self::RedirectUriNotAllowed { .. } => "invalid_redirect_uri",
-            Self::NoObject | Self::Json(_) | Self::Field { .. } => "invalid_client_metadata",
+            Self::NoObject | Self::Json(_) | Self::TooLarge | Self::Field { .. } => "invalid_client_metadata",
         }
     }
 }
@@ -95,13 +101,20 @@ impl Metadata {
         // A client may ask for more than it gets (RFC 7591 §2): some list every grant that they know.
         must_hold("grant_types", members.grant_types.as_deref(), GRANT_TYPES[0])?;
         must_hold("response_types", members.response_types.as_deref(), RESPONSE_TYPES[0])?;
-        Ok(Self {
+        let metadata = Self {
             client_name: members.client_name.map(name).transpose()?.filter(|name| !name.is_empty()),
             client_uri: members.client_uri.map(web_page).transpose()?,
             redirect_uris,
             scope: members.scope.map(|scope| known_scopes(&scope, rules)).transpose()?,
             auth_method: auth_method(members.token_endpoint_auth_method.as_deref())?,
-        })
+        };
+        if metadata.size()? > LARGEST { Err(InvalidMetadata::TooLarge) } else { Ok(metadata) }
+    }
+
+    /// Returns how many bytes a record of it takes, as JSON.
+    fn size(&self) -> Result<usize, InvalidMetadata> {
+        let all = (&self.client_name, &self.client_uri, &self.redirect_uris, &self.scope);
+        Ok(serde_json::to_vec(&all)?.len())
     }
 }
 
@@ -131,7 +144,8 @@ fn must_hold(field: &'static str, values: Option<&[String]>, needed: &str) -> Re
     }
 }
 
-/// A person reads it where they decide: it must not be able to rearrange what stands around it.
+/// Checks the name that a user reads when they decide about the client. It must not rearrange the text around it, nor look like
+/// another one by what it hides: line breaks and changes of direction are refused, other invisible characters are left out.
 fn name(name: String) -> Result<String, InvalidMetadata> {
     if name.chars().count() > LONGEST_NAME {
         return Err(wrong("client_name", format!("must not be longer than {LONGEST_NAME} characters")));
@@ -139,7 +153,7 @@ fn name(name: String) -> Result<String, InvalidMetadata> {
     if name.chars().any(|c| c.is_control() || is_format(c)) {
         return Err(wrong("client_name", "must not hold control characters"));
     }
-    Ok(name.trim().to_owned())
+    Ok(visible(&name))
 }
 
 /// Line separators, and what changes the direction of text.
@@ -156,7 +170,12 @@ fn web_page(uri: String) -> Result<String, InvalidMetadata> {
 }
 
 fn known_scopes(scope: &str, rules: &Rules) -> Result<String, InvalidMetadata> {
-    let known: Vec<_> = scope.split(' ').filter(|scope| rules.scopes.iter().any(|known| known == scope)).collect();
+    let mut known: Vec<_> = Vec::new();
+    for scope in scope.split(' ').filter(|scope| rules.scopes.iter().any(|known| known == scope)) {
+        if !known.contains(&scope) {
+            known.push(scope);
+        }
+    }
     if known.is_empty() && !scope.trim().is_empty() {
         return Err(wrong("scope", format!("must hold some of: {}", rules.scopes.join(" "))));
     }

@@ -10,23 +10,30 @@ const LOOPBACK: [&str; 3] = ["127.0.0.1", "[::1]", "localhost"];
 
 /// Schemes that run something, read something or show something in the name of whoever wrote the URI: no operator can
 /// allow them.
-pub(super) const NEVER: [&str; 24] = [
+pub(super) const NEVER: [&str; 32] = [
     "about",
     "blob",
     "chrome",
     "chrome-extension",
     "content",
     "data",
+    "edge",
     "file",
     "filesystem",
     "ftp",
     "intent",
+    "its",
     "jar",
     "javascript",
     "livescript",
     "mailto",
+    "mhtml",
+    "microsoft-edge",
+    "mk",
     "mocha",
     "moz-extension",
+    "ms-its",
+    "res",
     "resource",
     "sms",
     "tel",
@@ -34,6 +41,7 @@ pub(super) const NEVER: [&str; 24] = [
     "view-source",
     "ws",
     "wss",
+    "wyciwyg",
     "xmpp",
 ];
 

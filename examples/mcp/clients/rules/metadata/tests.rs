@@ -20,12 +20,15 @@ fn what_is_taken() {
         json!({ "application_type": "native", "software_id": 1, "logo_uri": "javascript:x", "x": [{}] }),
         json!({ "client_name": null, "client_uri": null, "scope": null, "grant_types": null }),
         json!({ "client_name": "  " }),
+        json!({ "client_name": "\u{200b}\u{ad}" }),
         json!({ "client_id": "mine", "client_secret": "mine" }),
         json!({ "grant_types": ["urn:ietf:params:oauth:grant-type:device_code", "authorization_code"] }),
         json!({ "response_types": ["code", "code id_token"] }),
     ] {
         assert_eq!(parse(&ignored).unwrap(), plain, "{ignored}");
     }
+    let repeated = parse(&json!({ "scope": "profile openid profile ".repeat(100) })).unwrap();
+    assert_eq!(repeated.scope.as_deref(), Some("profile openid"));
     let full = parse(&json!({
         "client_name": " Bücher & <Co> 👩‍🔬 ",
         "client_uri": "https://client.example",
@@ -33,7 +36,7 @@ fn what_is_taken() {
         "token_endpoint_auth_method": "client_secret_post",
     }));
     let full = full.unwrap();
-    assert_eq!(full.client_name.as_deref(), Some("Bücher & <Co> 👩‍🔬"));
+    assert_eq!(full.client_name.as_deref(), Some("Bücher & <Co> 👩🔬"), "without the joiner");
     assert_eq!(full.client_uri.as_deref(), Some("https://client.example/"));
     assert_eq!((full.scope.as_deref(), full.auth_method), (Some("profile openid"), "client_secret_post"));
 }
@@ -43,6 +46,7 @@ fn what_is_not() {
     let metadata = "invalid_client_metadata";
     let redirect = "invalid_redirect_uri";
     let uris = |count: usize| vec!["https://client.example/cb"; count];
+    let long = |length: usize| format!("https://client.example/{}", "a".repeat(length - 23));
     for (changes, code) in [
         (json!({ "redirect_uris": null }), redirect),
         (json!({ "redirect_uris": [] }), redirect),
@@ -57,6 +61,9 @@ fn what_is_not() {
         (json!({ "client_name": "a\u{202e}b" }), metadata),
         (json!({ "client_name": "a\u{2066}b" }), metadata),
         (json!({ "client_name": ["a"] }), metadata),
+        (json!({ "redirect_uris": [long(2048), long(1600)] }), metadata),
+        (json!({ "client_uri": long(2048), "redirect_uris": [long(1600)] }), metadata),
+        (json!({ "client_name": "\"".repeat(100), "client_uri": long(2000), "redirect_uris": [long(1400)] }), metadata),
         (json!({ "client_uri": "http://client.example/" }), metadata),
         (json!({ "client_uri": "javascript:alert(1)" }), metadata),
         (json!({ "client_uri": "https://user@client.example/" }), metadata),
