@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use support::entries::{NAME, TAG, every_call, put, random_key};
-use support::redis::{Certificates, RedisServer};
+use support::redis::{Certificates, Cluster, RedisServer, Sentinels};
 use support::secrets::{Log, Needles};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -262,6 +262,35 @@ async fn what_loses_sessions_is_warned_of() {
         assert_eq!(warned, expected, "appendonly {append_only}, {policy}: {warnings:#?}");
         assert_eq!(warnings.len(), expected.into_iter().filter(|expected| *expected).count());
     }
+}
+
+/// A master without enough replicas is warned of when the store connects, and does not keep an app from starting: the
+/// replicas may be on their way.
+#[tokio::test]
+async fn too_few_replicas_are_warned_of() {
+    let (alone, followed) = (RedisServer::start().await, RedisServer::start().await);
+    let replica = RedisServer::builder().replica_of(followed.port()).start().await;
+    let cluster = Cluster::start().await;
+    let sentinels = Sentinels::start().await;
+    let rows = [
+        ("no replica", alone.url(), 1, vec!["connected=0 wanted=1"]),
+        ("one of two", followed.url(), 2, vec!["connected=1 wanted=2"]),
+        ("one of one", followed.url(), 1, vec![]),
+        ("Sentinel", sentinels.url(), 9, vec!["wanted=9"]),
+        ("each master of a cluster", cluster.url(), 1, vec!["connected=0 wanted=1"; 3]),
+    ];
+    for (row, url, wanted, expected) in rows {
+        let (log, guard) = Log::capture();
+        builder(&url).wait_for_replicas(wanted, PATIENT / 2).connect().await.unwrap();
+        drop(guard);
+        let text = log.text();
+        let warnings: Vec<_> = text.lines().filter(|line| line.contains("fewer replicas are connected")).collect();
+        assert_eq!(warnings.len(), expected.len(), "{row}: {warnings:#?}");
+        for (warning, expected) in warnings.iter().zip(expected) {
+            assert!(warning.contains("WARN") && warning.contains(expected), "{row}: {warning}");
+        }
+    }
+    drop(replica);
 }
 
 /// Neither the store nor its builder, nor an error, nor the log at its most talkative, has a password in it.

@@ -3,12 +3,14 @@
 mod support;
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use support::redis::RedisServer;
 use support::secrets::Log;
 use support::{Upstream, faults};
 use tokio::process::Command;
 use tower_oauth_refresh::EventKind;
+use tower_oauth_refresh::store::RedisStore;
 
 /// The block of shell on the page that has `words` in it.
 fn block(words: &str) -> String {
@@ -70,4 +72,21 @@ async fn the_log_says_why_the_store_fails() {
 
     server.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
     app.refresh(&token).await.token();
+}
+
+/// A log-in whose grant too few replicas have gives the client no refresh token: the event says why.
+#[tokio::test]
+async fn the_log_says_that_too_few_replicas_have_a_grant() {
+    let (server, upstream) = (RedisServer::start().await, Upstream::new());
+    let builder = RedisStore::builder(&server.url()).command_timeout(faults::LIMIT);
+    let store = builder.wait_for_replicas(1, Duration::from_millis(50)).connect().await.unwrap();
+    let app = faults::instance_over(store, &upstream, |builder| builder);
+    let (log, guard) = Log::capture();
+    let form = [("grant_type", "authorization_code"), ("code", "c"), ("client_id", "app")];
+    let answer = app.post("/token", &form).await;
+    drop(guard);
+    assert!(!String::from_utf8_lossy(&answer.body).contains("refresh_token"), "{answer:?}");
+    let text = log.text();
+    let why = |line: &str| line.contains("store_unavailable") && line.contains("0 of 1 acknowledged the write in time");
+    assert!(text.lines().any(why), "{text}");
 }

@@ -101,7 +101,8 @@ impl RedisStoreBuilder {
     /// Connects, and makes sure that the server can do what the store needs: it writes, claims and removes one entry.
     ///
     /// Warns through `tracing` of settings that lose sessions: a `maxmemory-policy` other than `noeviction`, no
-    /// append-only file. A server whose `INFO` the user may not read is not asked.
+    /// append-only file. Warns also if fewer replicas are connected than [`wait_for_replicas`](Self::wait_for_replicas) waits
+    /// for. A server whose `INFO` the user may not read is not asked.
     ///
     /// # Errors
     ///
@@ -123,7 +124,7 @@ impl RedisStoreBuilder {
         checked.unwrap_or_else(|_| Err(Failure::slow().into()))?;
         let connection = connector.connect(limit).await?;
         // What cannot be told in time is not told.
-        let _ = timeout(limit, check::warn(&connection)).await;
+        let _ = timeout(limit, check::warn(&connection, self.replicas.map(|(count, _)| count))).await;
         let replicated = match self.replicas {
             Some(replicas) => {
                 let (writes, probes) = (connector.connect(limit).await?, connector.connect(limit).await?);

@@ -1,13 +1,13 @@
 //! How the instances hear from each other what has ended: Redis pub/sub, on a connection of its own.
 //!
-//! A message is the keys that have ended, 32 bytes each. Redis delivers it at most once, and to whoever listens at that
+//! A message is the keys that have ended, 32 bytes each, and not more than [`MOST_KEYS`] of them. Redis delivers it at most once, and to whoever listens at that
 //! moment: so every break is a loss, and a break that nobody notices has to be looked for.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use redis::aio::{AsyncPushSender, MultiplexedConnection, SendError};
+use redis::aio::{AsyncPushSender, SendError};
 use redis::{Cmd, PushInfo, PushKind, Value, cmd};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -15,12 +15,16 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use super::connect::Connector;
+use super::connection::Server;
 use super::error::{Failure, Kind};
 use super::link::{PATIENCE, Pauses};
 use crate::store::{Announcements, Announcer, Key};
 
 /// How often the server is asked whether it is still there, and how long it may take to say so.
 const BEAT: Duration = Duration::from_secs(1);
+
+/// How many keys one message has at most: 32 KiB of them. A longer message is not one of ours.
+const MOST_KEYS: usize = 1024;
 
 /// The longest pause between two attempts to subscribe.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -63,11 +67,13 @@ impl Channel {
     }
 
     /// Tells the subscribers of this process, who need no server for it, and says what tells the others.
-    pub(super) fn announce(&self, ended: &[Key]) -> Cmd {
+    pub(super) fn announce(&self, ended: &[Key]) -> impl Iterator<Item = Cmd> {
         ended.iter().for_each(|key| self.announcer.ended(*key));
-        let mut publish = cmd("PUBLISH");
-        publish.arg(&self.name).arg(ended.iter().flat_map(Key::as_bytes).copied().collect::<Vec<_>>());
-        publish
+        ended.chunks(MOST_KEYS).map(|ended| {
+            let mut publish = cmd("PUBLISH");
+            publish.arg(&self.name).arg(ended.iter().flat_map(Key::as_bytes).copied().collect::<Vec<_>>());
+            publish
+        })
     }
 
     /// Warns, once, that the user may not publish.
@@ -126,7 +132,7 @@ async fn listen(connector: Arc<Connector>, name: String, announcer: Announcer) {
 }
 
 struct Subscription {
-    connection: MultiplexedConnection,
+    connection: Server,
     /// Notified when the connection is closed.
     closed: Arc<Notify>,
 }
@@ -135,7 +141,8 @@ impl Subscription {
     async fn open(connector: &Connector, name: &str, announcer: &Announcer) -> Result<Self, Failure> {
         let limit = connector.limit.max(PATIENCE);
         let closed = Arc::new(Notify::new());
-        let mut connection = connector.listener(limit, ear(announcer.clone(), Arc::clone(&closed))).await?;
+        let ear = ear(name.to_owned(), announcer.clone(), Arc::clone(&closed));
+        let connection = connector.listener(limit, ear).await?;
         timeout(limit, connection.subscribe(name)).await.map_err(|_| Failure::slow())??;
         Ok(Self { connection, closed })
     }
@@ -143,28 +150,42 @@ impl Subscription {
     /// Waits until it is lost: why, and whether the server has been there at all.
     async fn broken(self) -> (Failure, bool) {
         let mut steady = false;
+        let mut beat = 0_u64;
         loop {
+            beat = beat.wrapping_add(1);
             if timeout(BEAT, self.closed.notified()).await.is_ok() {
-                return (Failure::new(Kind::Gone, "the connection was closed"), steady);
+                return (Failure::new(Kind::Gone, "the connection was closed, or is out of step"), steady);
             }
-            let ping = cmd("PING");
-            let mut connection = self.connection.clone();
-            let answer = timeout(BEAT, ping.query_async::<Value>(&mut connection)).await;
+            let echo = beat.to_string();
+            let mut ping = cmd("PING");
+            ping.arg(&echo);
+            let answer = timeout(BEAT, self.connection.query(&ping)).await;
             // A server that refuses to answer is there.
             match answer.map_or_else(|_| Err(Failure::slow()), |answer| answer.map_err(Failure::from)) {
+                Ok(Value::BulkString(pong)) if pong == echo.as_bytes() => steady = true,
+                Ok(_) => return (Failure::out_of_step(), false),
                 Err(failure) if matches!(failure.kind(), Kind::Gone | Kind::Slow) => return (failure, steady),
-                Ok(_) | Err(_) => steady = true,
+                Err(_) => steady = true,
             }
         }
     }
 }
 
-/// Hears what comes over one connection, in its order: that something may have been missed before anything else.
-fn ear(announcer: Announcer, closed: Arc<Notify>) -> Arc<dyn AsyncPushSender> {
+/// Receives what comes over one connection, in its order: that something may have been missed before anything else.
+fn ear(name: String, announcer: Announcer, closed: Arc<Notify>) -> Arc<dyn AsyncPushSender> {
     Arc::new(move |PushInfo { kind, data }| {
         match kind {
             PushKind::Subscribe => announcer.lost(),
-            PushKind::Message => hear(&announcer, &data),
+            PushKind::Message => match data.as_slice() {
+                [Value::BulkString(channel), Value::BulkString(message)] if channel == name.as_bytes() => {
+                    receive(&announcer, message);
+                }
+                // Nothing else was subscribed to: the connection is replaced.
+                _ => {
+                    announcer.lost();
+                    closed.notify_one();
+                }
+            },
             PushKind::Disconnection => closed.notify_one(),
             _ => {}
         }
@@ -172,10 +193,12 @@ fn ear(announcer: Announcer, closed: Arc<Notify>) -> Arc<dyn AsyncPushSender> {
     })
 }
 
-/// Passes on a message, which follows the name of its channel.
-fn hear(announcer: &Announcer, data: &[Value]) {
-    let Some(Value::BulkString(message)) = data.get(1) else { return announcer.lost() };
+/// Passes on a message. Nothing is taken from one that is longer than those of the store.
+fn receive(announcer: &Announcer, message: &[u8]) {
     let (keys, rest) = message.as_chunks();
+    if keys.len() > MOST_KEYS {
+        return announcer.lost();
+    }
     keys.iter().for_each(|key| announcer.ended(Key::new(*key)));
     if !rest.is_empty() {
         announcer.lost();

@@ -2,7 +2,7 @@ use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
 use redis::{Value, cmd};
 
 use super::connection::Connection;
-use super::error::{Failure, Kind, RedisConnectError};
+use super::error::{Failure, Kind, RedisConnectError, printable};
 use super::target::Place;
 
 /// `SET … KEEPTTL`, and the ACL.
@@ -22,7 +22,7 @@ pub(super) async fn check(connection: &Connection, place: &Place) -> Result<(), 
     if let Some(version) = field(&info, "redis_version") {
         let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
         if (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < OLDEST {
-            return Err(RedisConnectError::TooOld { found: version.to_owned() });
+            return Err(RedisConnectError::TooOld { found: printable(version) });
         }
     }
     match (field(&info, "cluster_enabled"), place) {
@@ -32,8 +32,8 @@ pub(super) async fn check(connection: &Connection, place: &Place) -> Result<(), 
     }
 }
 
-/// Warns of what loses sessions, on every master.
-pub(super) async fn warn(connection: &Connection) {
+/// Warns of what loses sessions, and of writes that wait for more `replicas` than are connected, on every master.
+pub(super) async fn warn(connection: &Connection, replicas: Option<u32>) {
     let info = cmd("INFO");
     let told = match connection {
         Connection::Server(_) => connection.query(&info).await,
@@ -52,8 +52,19 @@ pub(super) async fn warn(connection: &Connection) {
         if let Some(policy) = field(&info, "maxmemory_policy").filter(|policy| *policy != "noeviction") {
             tracing::warn!(
                 node,
-                policy,
+                policy = printable(policy),
                 "Redis evicts sessions when its memory is full: set maxmemory-policy to noeviction"
+            );
+        }
+        let connected = field(&info, "connected_slaves").and_then(|connected| connected.parse::<u32>().ok());
+        if let (Some(connected), Some(wanted)) = (connected, replicas)
+            && connected < wanted
+        {
+            tracing::warn!(
+                node,
+                connected,
+                wanted,
+                "fewer replicas are connected than wait_for_replicas needs: no refresh token is issued or accepted"
             );
         }
         if field(&info, "aof_enabled") == Some("0") {
@@ -72,7 +83,7 @@ fn of_a_node((node, info): (Value, Value)) -> Option<(Option<String>, String)> {
         Value::VerbatimString { text, .. } => text,
         _ => return None,
     };
-    Some((Some(String::from_utf8_lossy(&node).into_owned()), info))
+    Some((Some(printable(&String::from_utf8_lossy(&node))), info))
 }
 
 fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {

@@ -6,14 +6,15 @@ use redis::aio::{AsyncPushSender, MultiplexedConnection};
 use redis::cluster::ClusterClientBuilder;
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion,
-    RedisConnectionInfo, RedisResult, Value, cmd,
+    AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, FromRedisValue as _, IntoConnectionInfo as _,
+    ProtocolVersion, RedisConnectionInfo, RedisError, RedisResult, Value, cmd,
 };
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::connection::Connection;
+use super::connection::{Connection, Server};
 use super::error::{Failure, Kind};
-use super::scripts::{CLAIM, SWAP};
+use super::scripts::{CLAIM, READ, SWAP, Script};
+use super::stream::Endpoint;
 use super::target::{Credentials, Host, Place, Target};
 use super::tls::Tls;
 
@@ -39,18 +40,18 @@ impl Connector {
     pub(super) async fn connect(&self, limit: Duration) -> Result<Connection, Failure> {
         let connection = timeout(limit, async {
             let connection = match &self.target.place {
-                Place::Server(host) => Connection::Server(self.dial(self.address(host), None).await?),
-                Place::Socket(path) => Connection::Server(self.dial(ConnectionAddr::Unix(path.clone()), None).await?),
+                Place::Server(host) => Connection::Server(self.dial(Endpoint::Host(host), None).await?),
+                Place::Socket(path) => Connection::Server(self.dial(Endpoint::Socket(path), None).await?),
                 Place::Cluster(nodes) => self.join(nodes, limit).await?,
                 Place::Sentinels { sentinels, service } => {
                     Connection::Server(self.master(sentinels, service, limit, None).await?)
                 }
             };
             match &connection {
-                Connection::Server(_) => connection.load(&[&CLAIM, &SWAP]).await?,
+                Connection::Server(_) => connection.load(&scripts()).await?,
                 // A node that hangs is not waited for: it is sent them when they are needed.
                 Connection::Cluster(_) => {
-                    let loaded = timeout(self.share(), connection.load(&[&CLAIM, &SWAP])).await;
+                    let loaded = timeout(self.share(), connection.load(&scripts())).await;
                     loaded.unwrap_or(Ok(()))?;
                 }
             }
@@ -61,28 +62,28 @@ impl Connector {
 
     /// A connection to the one server that decides what kind of thing this is: the server itself, or the first node of
     /// the cluster that answers.
-    pub(super) async fn scout(&self, limit: Duration) -> Result<MultiplexedConnection, Failure> {
+    pub(super) async fn scout(&self, limit: Duration) -> Result<Server, Failure> {
         self.reach(limit, None).await
     }
 
     /// A connection to one server, any node of a cluster, that hears what it says unasked.
-    pub(super) async fn listener(&self, limit: Duration, ear: Ear) -> Result<MultiplexedConnection, Failure> {
+    pub(super) async fn listener(&self, limit: Duration, ear: Ear) -> Result<Server, Failure> {
         self.reach(limit, Some(&ear)).await
     }
 
-    async fn reach(&self, limit: Duration, ear: Option<&Ear>) -> Result<MultiplexedConnection, Failure> {
+    async fn reach(&self, limit: Duration, ear: Option<&Ear>) -> Result<Server, Failure> {
         let reaching = async {
             match &self.target.place {
-                Place::Server(host) => self.dial(self.address(host), ear).await,
-                Place::Socket(path) => self.dial(ConnectionAddr::Unix(path.clone()), ear).await,
+                Place::Server(host) => self.dial(Endpoint::Host(host), ear).await,
+                Place::Socket(path) => self.dial(Endpoint::Socket(path), ear).await,
                 Place::Sentinels { sentinels, service } => self.master(sentinels, service, limit, ear).await,
                 Place::Cluster(nodes) => {
                     let mut found = Err(Failure::slow());
                     let share = limit / u32::try_from(nodes.len()).unwrap_or(u32::MAX);
                     for node in nodes {
                         let dialled = timeout(share, async {
-                            let connection = self.dial(self.address(node), ear).await?;
-                            answers(connection.clone()).await?;
+                            let connection = self.dial(Endpoint::Host(node), ear).await?;
+                            answers(&connection).await?;
                             Ok(connection)
                         });
                         let dialled = dialled.await;
@@ -98,8 +99,31 @@ impl Connector {
         timeout(limit, reaching).await.unwrap_or_else(|_| Err(Failure::slow()))
     }
 
-    async fn dial(&self, address: ConnectionAddr, ear: Option<&Ear>) -> Result<MultiplexedConnection, Failure> {
-        dial(address, self.target.credentials.as_ref(), self.target.database, ear).await
+    async fn dial(&self, endpoint: Endpoint<'_>, ear: Option<&Ear>) -> Result<Server, Failure> {
+        self.dial_as(endpoint, self.target.credentials.as_ref(), self.target.database, ear).await
+    }
+
+    async fn dial_as(
+        &self,
+        endpoint: Endpoint<'_>,
+        credentials: Option<&Credentials>,
+        database: i64,
+        ear: Option<&Ear>,
+    ) -> Result<Server, Failure> {
+        let stream = endpoint.open(self.tls.as_ref()).await.map_err(RedisError::from)?;
+        let mut settings = settings(credentials, database);
+        // Time is measured by the caller.
+        let mut config = AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(QUEUE);
+        if let Some(ear) = ear {
+            // In RESP2 a connection with a subscription accepts no other command.
+            settings = settings.set_protocol(ProtocolVersion::RESP3);
+            config = config.set_push_sender(Arc::clone(ear));
+        }
+        let (connection, driver) = MultiplexedConnection::new_with_config(&settings, stream, config).await?;
+        Ok(Server::new(connection, driver))
     }
 
     fn address(&self, host: &Host) -> ConnectionAddr {
@@ -137,7 +161,7 @@ impl Connector {
             // With it, every connection begins with a question. Without it, a node that hangs has taken the connection
             // at once, and has as long for its first answer as a call may take.
             let settings = settings(self.target.credentials.as_ref(), 0).set_protocol(ProtocolVersion::RESP3);
-            Ok(info(self.address(node), None, 0)?.set_redis_settings(settings))
+            info(self.address(node), settings)
         });
         let nodes = nodes.collect::<RedisResult<Vec<_>>>()?;
         let mut builder = ClusterClientBuilder::new(nodes)
@@ -161,7 +185,7 @@ impl Connector {
         service: &str,
         limit: Duration,
         ear: Option<&Ear>,
-    ) -> Result<MultiplexedConnection, Failure> {
+    ) -> Result<Server, Failure> {
         let deadline = Instant::now() + limit;
         let first = self.first_sentinel.load(Ordering::Relaxed);
         let mut found = Err(Failure::slow());
@@ -181,8 +205,8 @@ impl Connector {
                 }
             };
             let dialled = timeout_at(deadline, async {
-                let connection = self.dial(self.address(&master), ear).await?;
-                is_master(connection.clone()).await?;
+                let connection = self.dial(Endpoint::Host(&master), ear).await?;
+                is_master(&connection).await?;
                 Ok(connection)
             });
             found = dialled.await.unwrap_or_else(|_| Err(Failure::slow()));
@@ -194,57 +218,40 @@ impl Connector {
     }
 
     async fn ask(&self, sentinel: &Host, service: &str) -> Result<Host, Failure> {
-        let mut connection = dial(self.address(sentinel), self.sentinel_credentials.as_ref(), 0, None).await?;
+        let sentinel = Endpoint::Host(sentinel);
+        let connection = self.dial_as(sentinel, self.sentinel_credentials.as_ref(), 0, None).await?;
         let mut question = cmd("SENTINEL");
         question.arg("GET-MASTER-ADDR-BY-NAME").arg(service);
-        let answer: Option<(String, u16)> = question.query_async(&mut connection).await?;
+        let answer = connection.query(&question).await?;
+        let answer = Option::<(String, u16)>::from_redis_value(answer).map_err(|_| Failure::out_of_step())?;
         let (name, port) = answer.ok_or_else(|| Failure::new(Kind::Other, "Sentinel knows no service of this name"))?;
         Ok(Host { name, port })
     }
 }
 
 /// A node that hangs takes connections and says nothing. One that refuses to answer is there.
-async fn answers(mut connection: MultiplexedConnection) -> Result<(), Failure> {
-    let answer = cmd("PING").query_async::<Value>(&mut connection).await.map_err(Failure::from);
+async fn answers(connection: &Server) -> Result<(), Failure> {
+    let answer = connection.query(&cmd("PING")).await.map_err(Failure::from);
     answer.map(drop).or_else(|failure| match failure.kind() {
         Kind::Gone | Kind::Slow => Err(failure),
         _ => Ok(()),
     })
 }
 
-async fn is_master(mut connection: MultiplexedConnection) -> Result<(), Failure> {
-    let role: Value = cmd("ROLE").query_async(&mut connection).await?;
-    match role {
+async fn is_master(connection: &Server) -> Result<(), Failure> {
+    match connection.query(&cmd("ROLE")).await? {
         Value::Array(parts) if matches!(parts.first(), Some(Value::BulkString(role)) if role == b"master") => Ok(()),
         _ => Err(Failure::new(Kind::Standby, "the server that Sentinel names is no master")),
     }
 }
 
-async fn dial(
-    address: ConnectionAddr,
-    credentials: Option<&Credentials>,
-    database: i64,
-    ear: Option<&Ear>,
-) -> Result<MultiplexedConnection, Failure> {
-    let mut info = info(address, credentials, database)?;
-    if ear.is_some() {
-        // Before it, a connection with a subscription is good for nothing else.
-        info = info.set_redis_settings(settings(credentials, database).set_protocol(ProtocolVersion::RESP3));
-    }
-    // Time is measured by the caller.
-    let mut config = AsyncConnectionConfig::new()
-        .set_connection_timeout(None)
-        .set_response_timeout(None)
-        .set_pipeline_buffer_size(QUEUE);
-    if let Some(ear) = ear {
-        config = config.set_push_sender(Arc::clone(ear));
-    }
-    Ok(Client::open(info)?.get_multiplexed_async_connection_with_config(&config).await?)
+fn scripts() -> [&'static Script; 3] {
+    [&CLAIM, &SWAP, &READ]
 }
 
-fn info(address: ConnectionAddr, credentials: Option<&Credentials>, database: i64) -> RedisResult<ConnectionInfo> {
+fn info(address: ConnectionAddr, settings: RedisConnectionInfo) -> RedisResult<ConnectionInfo> {
     let info = address.into_connection_info()?.set_tcp_settings(TcpSettings::default().set_nodelay(true));
-    Ok(info.set_redis_settings(settings(credentials, database)))
+    Ok(info.set_redis_settings(settings))
 }
 
 fn settings(credentials: Option<&Credentials>, database: i64) -> RedisConnectionInfo {

@@ -1,24 +1,63 @@
+use std::sync::Arc;
+use std::time::Duration;
+
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::{Cmd, RedisResult, Value};
-use std::time::Duration;
+use tokio::task::AbortHandle;
 
 use super::error::{Failure, Kind};
-use super::scripts::Script;
+use super::scripts::{Nonce, Script};
 
 /// One connection to Redis, or one to each node of a cluster. A clone is another handle on it.
 #[derive(Clone)]
 pub(super) enum Connection {
-    Server(MultiplexedConnection),
+    Server(Server),
     Cluster(ClusterConnection),
+}
+
+/// A connection to one server. It is closed with its last handle.
+#[derive(Clone)]
+pub(super) struct Server {
+    connection: MultiplexedConnection,
+    driver: Arc<Driver>,
+}
+
+/// The task that moves bytes over the connection.
+struct Driver(AbortHandle);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Server {
+    pub(super) fn new(connection: MultiplexedConnection, driver: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self { connection, driver: Arc::new(Driver(tokio::spawn(driver).abort_handle())) }
+    }
+
+    /// Closes the connection, for all handles. The calls in flight fail at once.
+    pub(super) fn close(&self) {
+        self.driver.0.abort();
+    }
+
+    pub(super) async fn query(&self, cmd: &Cmd) -> RedisResult<Value> {
+        cmd.query_async(&mut self.connection.clone()).await
+    }
+
+    pub(super) async fn subscribe(&self, channel: &str) -> RedisResult<()> {
+        self.connection.clone().subscribe(channel).await
+    }
 }
 
 /// What can be sent over a connection. All of it has the same effect once and twice.
 pub(super) enum Call<'a> {
-    Plain(Cmd),
-    /// What any node of a cluster can do.
-    Anywhere(Cmd),
+    /// To any node of a cluster.
+    Ping,
+    /// A `PUBLISH`, to any node of a cluster.
+    Publish(Cmd),
     Run {
         script: &'static Script,
         keys: &'a [&'a [u8]],
@@ -30,7 +69,8 @@ pub(super) enum Call<'a> {
 
 /// What comes back.
 pub(super) struct Answer {
-    pub(super) value: Value,
+    /// What the script returned after the nonce; what a command returned.
+    pub(super) values: Vec<Value>,
     /// How many replicas are known to have it, if they were waited for.
     pub(super) replicas: Option<i64>,
 }
@@ -38,7 +78,7 @@ pub(super) struct Answer {
 impl Connection {
     pub(super) async fn send(&mut self, call: &Call<'_>) -> Result<Answer, Failure> {
         match self {
-            Self::Server(connection) => send(connection, call).await,
+            Self::Server(server) => send(&mut server.connection, call).await,
             // In a box, so that nobody else carries the room for it.
             Self::Cluster(connection) => Box::pin(send_to_cluster(connection, call)).await,
         }
@@ -62,37 +102,52 @@ impl Connection {
 
     pub(super) async fn query(&self, cmd: &Cmd) -> RedisResult<Value> {
         match self {
-            Self::Server(connection) => cmd.query_async(&mut connection.clone()).await,
+            Self::Server(server) => server.query(cmd).await,
             Self::Cluster(connection) => cmd.query_async(&mut connection.clone()).await,
         }
     }
 }
 
 async fn send_to_cluster(connection: &mut ClusterConnection, call: &Call<'_>) -> Result<Answer, Failure> {
-    match call {
-        Call::Anywhere(cmd) => {
-            let anywhere = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
-            let value = connection.route_command(cmd.clone(), anywhere).await?;
-            Ok(Answer { value, replicas: None })
-        }
-        call => send(connection, call).await,
-    }
+    let cmd = match call {
+        Call::Ping => redis::cmd("PING"),
+        Call::Publish(cmd) => cmd.clone(),
+        Call::Run { .. } => return send(connection, call).await,
+    };
+    let anywhere = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
+    let value = connection.route_command(cmd, anywhere).await?;
+    call.command_answer(value)
 }
 
 async fn send(connection: &mut impl ConnectionLike, call: &Call<'_>) -> Result<Answer, Failure> {
     match *call {
-        Call::Plain(ref cmd) | Call::Anywhere(ref cmd) => {
-            Ok(Answer { value: cmd.query_async(connection).await?, replicas: None })
-        }
+        Call::Ping => call.command_answer(redis::cmd("PING").query_async(connection).await?),
+        Call::Publish(ref cmd) => call.command_answer(cmd.query_async(connection).await?),
         Call::Run { script, keys, args, replicas } => {
-            match run(connection, script.by_hash(keys, args), replicas).await {
+            let nonce = Nonce::next();
+            let answer = match run(connection, script.by_hash(keys, args, &nonce), replicas).await {
                 Err(failure) if failure.kind() == Kind::NoScript => {
                     // In a box, for it is rare.
-                    Box::pin(run(connection, script.by_code(keys, args), replicas)).await
+                    Box::pin(run(connection, script.by_code(keys, args, &nonce), replicas)).await
                 }
                 answer => answer,
-            }
+            };
+            let (reply, replicas) = answer?;
+            let values = script.values(reply, &nonce).ok_or_else(Failure::out_of_step)?;
+            Ok(Answer { values, replicas })
         }
+    }
+}
+
+impl Call<'_> {
+    /// Accepts what a command can return.
+    fn command_answer(&self, value: Value) -> Result<Answer, Failure> {
+        let fits = match (self, &value) {
+            (Self::Ping, Value::SimpleString(pong)) => pong == "PONG",
+            (Self::Publish(_), Value::Int(_)) => true,
+            _ => false,
+        };
+        if fits { Ok(Answer { values: vec![value], replicas: None }) } else { Err(Failure::out_of_step()) }
     }
 }
 
@@ -100,9 +155,9 @@ async fn run(
     connection: &mut impl ConnectionLike,
     script: Cmd,
     replicas: Option<(u32, Duration)>,
-) -> Result<Answer, Failure> {
+) -> Result<(Value, Option<i64>), Failure> {
     match replicas {
-        None => Ok(Answer { value: script.query_async(connection).await?, replicas: None }),
+        None => Ok((script.query_async(connection).await?, None)),
         Some((count, patience)) => Box::pin(run_and_wait(connection, script, count, patience)).await,
     }
 }
@@ -112,18 +167,18 @@ async fn run_and_wait(
     script: Cmd,
     count: u32,
     patience: Duration,
-) -> Result<Answer, Failure> {
+) -> Result<(Value, Option<i64>), Failure> {
     let mut pipeline = redis::pipe();
     let patience = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
     pipeline.add_command(script).cmd("WAIT").arg(count).arg(patience).ignore_errors();
     let answers: Vec<RedisResult<Value>> = pipeline.query_async(connection).await?;
     let mut answers = answers.into_iter();
     let (Some(value), Some(replicas)) = (answers.next(), answers.next()) else {
-        return Err(Failure::new(Kind::Gone, "Redis has left a command without an answer"));
+        return Err(Failure::out_of_step());
     };
     let value = value?;
     match replicas? {
-        Value::Int(replicas) => Ok(Answer { value, replicas: Some(replicas) }),
-        _ => Err(Failure::new(Kind::Other, "Redis has answered a WAIT with something else than a number")),
+        Value::Int(replicas) => Ok((value, Some(replicas))),
+        _ => Err(Failure::out_of_step()),
     }
 }

@@ -14,6 +14,9 @@ const VALUE: usize = 47;
 /// The last end of a lease that fits: in the year 10889.
 const LAST: u64 = (1 << 48) - 1;
 
+/// The most bytes of an entry. The layer reads bodies of up to 16 MiB, and stores no more than their tokens.
+const LARGEST: usize = 17 << 20;
+
 /// How the bytes of an entry of this version begin.
 pub(crate) fn beginning(version: Version) -> [u8; LEASE] {
     let mut bytes = [FORMAT; LEASE];
@@ -43,6 +46,8 @@ pub(crate) fn encode(entry: &Entry) -> Vec<u8> {
 enum Unreadable {
     #[error("an entry of {0} bytes is too short to be one")]
     Short(usize),
+    #[error("an entry of {0} bytes is larger than the layer writes")]
+    Long(usize),
     #[error("an entry has format {0}, and this release knows {FORMAT} alone")]
     Format(u8),
 }
@@ -54,6 +59,9 @@ pub(crate) fn decode(bytes: Vec<u8>) -> Result<Entry, StoreError> {
     else {
         return Err(StoreError::corrupt(Unreadable::Short(bytes.len())));
     };
+    if bytes.len() > LARGEST {
+        return Err(StoreError::corrupt(Unreadable::Long(bytes.len())));
+    }
     if format != FORMAT {
         return Err(StoreError::corrupt(Unreadable::Format(format)));
     }
@@ -102,7 +110,14 @@ mod tests {
         let whole = encode(&entry(None));
         let mut newer = whole.clone();
         newer[0] = 2;
-        let rows = [("empty", vec![]), ("short", whole[..VALUE - 1].to_vec()), ("of a newer format", newer)];
+        let mut large = whole.clone();
+        large.resize(LARGEST + 1, 0);
+        let rows = [
+            ("empty", vec![]),
+            ("short", whole[..VALUE - 1].to_vec()),
+            ("of a newer format", newer),
+            ("too large", large),
+        ];
         for (row, bytes) in rows {
             assert!(matches!(decode(bytes), Err(StoreError::Corrupt(_))), "{row}");
         }

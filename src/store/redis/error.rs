@@ -72,7 +72,7 @@ impl From<Failure> for RedisConnectError {
             Kind::Permission => Self::Permission(source),
             Kind::Moved => Self::PartOfACluster,
             Kind::NotACluster => Self::NotACluster,
-            Kind::NoScript | Kind::Standby | Kind::WrongType | Kind::Other => Self::Unusable(source),
+            Kind::OutOfStep | Kind::NoScript | Kind::Standby | Kind::WrongType | Kind::Other => Self::Unusable(source),
         }
     }
 }
@@ -91,6 +91,8 @@ pub(super) enum Kind {
     Gone,
     /// No answer in time.
     Slow,
+    /// A reply that cannot be the reply to this call: what follows it belongs to other calls, too.
+    OutOfStep,
     /// The server cannot be written to now, and perhaps another should be: a replica, or one that loads its data.
     Standby,
     Authentication,
@@ -107,6 +109,10 @@ impl Failure {
         Self { kind, message: message.into() }
     }
 
+    pub(super) fn out_of_step() -> Self {
+        Self::new(Kind::OutOfStep, "a reply from Redis does not belong to the command that was sent: reconnecting")
+    }
+
     pub(super) fn slow() -> Self {
         Self::new(Kind::Slow, "Redis did not answer in time")
     }
@@ -117,7 +123,7 @@ impl Failure {
 
     /// Whether another connection could do better.
     pub(super) fn wants_another_connection(&self) -> bool {
-        matches!(self.kind, Kind::Gone | Kind::Standby)
+        matches!(self.kind, Kind::Gone | Kind::Standby | Kind::OutOfStep)
     }
 }
 
@@ -127,7 +133,7 @@ impl From<RedisError> for Failure {
         let message = match error.kind() {
             // These quote what came.
             ErrorKind::Parse | ErrorKind::UnexpectedReturnType => error.category().to_owned(),
-            _ => without_arguments(error.to_string()),
+            _ => printable(without_arguments(&error.to_string())),
         };
         Self { kind, message }
     }
@@ -143,12 +149,31 @@ impl From<Failure> for StoreError {
 }
 
 /// A server that does not know a command quotes what came with it, a password for instance.
-fn without_arguments(mut message: String) -> String {
-    if let Some(at) = message.find("with args") {
-        message.truncate(at);
-        message.truncate(message.trim_end_matches([' ', ',']).len());
+fn without_arguments(message: &str) -> &str {
+    match message.find("with args") {
+        Some(at) => message.get(..at).unwrap_or_default().trim_end_matches([' ', ',']),
+        None => message,
     }
-    message
+}
+
+/// Returns the text of a server for a log: not longer than 200 characters, and nothing but printable ASCII.
+pub(super) fn printable(text: &str) -> String {
+    const LONGEST: usize = 200;
+    let mut printable = String::new();
+    for character in text.chars() {
+        let plain = character == ' ' || character.is_ascii_graphic();
+        let length = if plain { 1 } else { character.escape_default().len() };
+        if printable.len() + length > LONGEST {
+            printable.push_str("...");
+            break;
+        }
+        if plain {
+            printable.push(character);
+        } else {
+            printable.extend(character.escape_default());
+        }
+    }
+    printable
 }
 
 fn kind(error: &RedisError) -> Kind {
@@ -179,5 +204,21 @@ fn kind(error: &RedisError) -> Kind {
         Some((_, kind)) => *kind,
         None if error.is_unrecoverable_error() => Kind::Gone,
         None => Kind::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_of_a_server_is_cut_and_escaped() {
+        assert_eq!(printable("ERR wrong 'get' \\ x"), "ERR wrong 'get' \\ x");
+        assert_eq!(printable("a\nlevel=error\u{202e}\u{1b}[2J\0"), "a\\nlevel=error\\u{202e}\\u{1b}[2J\\u{0}");
+        for long in ["a".repeat(100_000), "\u{202e}".repeat(100_000)] {
+            let cut = printable(&long);
+            assert!(cut.len() <= 203 && cut.len() > 190 && cut.ends_with("..."), "{cut}");
+        }
+        assert_eq!(printable(&"a".repeat(200)).len(), 200);
     }
 }

@@ -1,8 +1,10 @@
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
-use redis::cmd;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -44,11 +46,13 @@ struct Line {
     /// Whether there is reason to open another. This one serves until then: the calls under way may yet be answered.
     suspect: bool,
     served: Arc<AtomicBool>,
+    /// Whether a call has got the reply to another one, of a cluster: the calls in flight must not wait for theirs.
+    out_of_step: Arc<AtomicBool>,
 }
 
 impl Line {
     fn new(connection: Connection, number: u64) -> Self {
-        Self { connection, number, suspect: false, served: Arc::default() }
+        Self { connection, number, suspect: false, served: Arc::default(), out_of_step: Arc::default() }
     }
 }
 
@@ -94,7 +98,7 @@ impl Link {
             Err(failure) if failure.wants_another_connection() => {
                 // In a box, for it is rare: every rotation would carry the room for it.
                 Box::pin(async move {
-                    match self.another(&line, deadline).await {
+                    match self.another(&line, &failure, deadline).await {
                         Ok(mut line) => self.attempt(&mut line, call, deadline).await,
                         Err(None) => Err(failure),
                         Err(Some(failure)) => Err(failure),
@@ -107,13 +111,34 @@ impl Link {
     }
 
     async fn attempt(&self, line: &mut Line, call: &Call<'_>, deadline: Instant) -> Result<Answer, Failure> {
-        let answer = timeout_at(deadline, line.connection.send(call)).await;
+        let answer = match line.connection {
+            Connection::Server(_) => timeout_at(deadline, line.connection.send(call)).await,
+            // In a box, so that calls of a single server do not carry the room for it.
+            Connection::Cluster(_) => timeout_at(deadline, Box::pin(self.attempt_on_cluster(line, call))).await,
+        };
         let answer = answer.unwrap_or_else(|_| Err(Failure::slow()));
         match &answer {
             Ok(_) => line.served.store(true, Ordering::Relaxed),
             Err(failure) => self.report(line.number, failure),
         }
         answer
+    }
+
+    /// Makes a call of a cluster, and gives it up when its connection was replaced because it is out of step: the reply may
+    /// have gone to another call. (To close the connection of a single server does the same.)
+    async fn attempt_on_cluster(&self, line: &mut Line, call: &Call<'_>) -> Result<Answer, Failure> {
+        let (number, out_of_step) = (line.number, Arc::clone(&line.out_of_step));
+        let mut seen = self.state.subscribe();
+        let is_given_up = |state: &State| {
+            out_of_step.load(Ordering::Relaxed) && !matches!(state, State::Up(line) if line.number == number)
+        };
+        let mut given_up = pin!(seen.wait_for(is_given_up));
+        let mut sent = pin!(line.connection.send(call));
+        poll_fn(|cx| match sent.as_mut().poll(cx) {
+            Poll::Ready(answer) => Poll::Ready(answer),
+            Poll::Pending => given_up.as_mut().poll(cx).map(|_| Err(Failure::out_of_step())),
+        })
+        .await
     }
 
     /// Tells the keeper what happened on the connection of this number.
@@ -128,18 +153,29 @@ impl Link {
                 return false;
             }
             // Of a cluster, the other nodes may be well.
-            if lost && matches!(line.connection, Connection::Server(_)) {
+            if lost && let Connection::Server(server) = &line.connection {
+                // What is still to come over it belongs to calls that nobody can tell. Those in flight are made again.
+                server.close();
                 // A replica reads well, and will be found at the same place again.
-                let served = failure.kind() == Kind::Gone && line.served.load(Ordering::Relaxed);
+                let served = failure.kind() != Kind::Standby && line.served.load(Ordering::Relaxed);
                 *state = State::Opening { failure: failure.clone(), served };
                 return true;
+            }
+            if failure.kind() == Kind::OutOfStep {
+                line.out_of_step.store(true, Ordering::Relaxed);
             }
             !std::mem::replace(&mut line.suspect, true)
         });
     }
 
     /// The connection that takes the place of `lost`, if it comes in time.
-    async fn another(&self, lost: &Line, deadline: Instant) -> Result<Line, Option<Failure>> {
+    async fn another(&self, lost: &Line, failure: &Failure, deadline: Instant) -> Result<Line, Option<Failure>> {
+        if failure.kind() == Kind::OutOfStep {
+            // That of a cluster stays in use until the next one is there.
+            let mut seen = self.state.subscribe();
+            let replaced = seen.wait_for(|state| !matches!(state, State::Up(line) if line.number == lost.number));
+            let _ = timeout_at(deadline, replaced).await;
+        }
         self.settled(deadline).await.and_then(|line| if line.number == lost.number { Err(None) } else { Ok(line) })
     }
 
@@ -169,11 +205,12 @@ async fn keep(connector: Arc<Connector>, state: Arc<watch::Sender<State>>) {
     let mut number = 0;
     loop {
         let up_since = Instant::now();
-        let Ok((in_use, served)) = seen
-            .wait_for(|state| !matches!(state, State::Up(Line { suspect: false, .. })))
-            .await
-            .map(|state| (matches!(*state, State::Up(_)), matches!(*state, State::Opening { served: true, .. })))
-        else {
+        let wanted = seen.wait_for(|state| !matches!(state, State::Up(Line { suspect: false, .. }))).await;
+        let Ok((in_use, served)) = wanted.map(|state| match &*state {
+            State::Up(line) => (true, line.out_of_step.load(Ordering::Relaxed) && line.served.load(Ordering::Relaxed)),
+            State::Opening { served, .. } => (false, *served),
+            State::Down(_) => (false, false),
+        }) else {
             return;
         };
         // Calls still go to a connection that is merely suspect: to find out that the server is frozen must not take long.
@@ -226,10 +263,9 @@ async fn keeps(connector: &Connector, state: &watch::Sender<State>) -> bool {
         State::Up(Line { connection: connection @ Connection::Cluster(_), .. }) => connection.clone(),
         State::Up(_) | State::Opening { .. } | State::Down(_) => return false,
     };
-    let ping = Call::Anywhere(cmd("PING"));
     // More than once: it may be the node that hangs that is asked.
     for _ in 0..4 {
-        let answer = timeout(connector.share(), connection.send(&ping)).await;
+        let answer = timeout(connector.share(), connection.send(&Call::Ping)).await;
         if answer.is_ok_and(|answer| answer.is_ok()) {
             return state.send_if_modified(|state| match state {
                 State::Up(line) => {

@@ -10,6 +10,7 @@ mod error;
 mod link;
 mod scripts;
 mod store;
+mod stream;
 mod target;
 mod tls;
 

@@ -1,36 +1,57 @@
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use redis::{Cmd, cmd};
+use redis::{Cmd, Value, cmd};
 
-/// How many digits the count of keys has.
+use crate::random::{OsRandom, SecureRandom as _};
+
+/// The number of digits in the count of keys.
 const COUNT_OF_KEYS: usize = 1;
 
-/// What Redis runs in one piece.
+/// A Lua script that Redis runs atomically. Its reply begins with the nonce of the call.
 pub(super) struct Script {
     code: &'static str,
     hash: String,
+    /// Whether the script can return these values, after the nonce.
+    returns: fn(&[Value]) -> bool,
 }
 
 /// [`Store::claim`](crate::store::Store::claim).
-pub(super) static CLAIM: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("claim.lua")));
+pub(super) static CLAIM: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(include_str!("claim.lua"), |values| {
+        matches!(
+            values,
+            [Value::Nil]
+                | [Value::Int(_), Value::BulkString(_)]
+                | [Value::Int(_), Value::BulkString(_), Value::BulkString(_)]
+        )
+    })
+});
 
 /// [`Store::swap`](crate::store::Store::swap).
-pub(super) static SWAP: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("swap.lua")));
+pub(super) static SWAP: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(include_str!("swap.lua"), |values| matches!(values, [Value::Int(0 | 1) | Value::BulkString(_)]))
+});
+
+/// Reads one value. It is a script because the reply to a `GET` does not say which `GET` it belongs to.
+pub(super) static READ: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(include_str!("read.lua"), |values| matches!(values, [Value::Nil | Value::BulkString(_)]))
+});
 
 impl Script {
-    fn new(code: &'static str) -> Self {
+    fn new(code: &'static str, returns: fn(&[Value]) -> bool) -> Self {
         let hash = redis::Script::new(code).get_hash().to_owned();
-        Self { code, hash }
+        Self { code, hash, returns }
     }
 
     /// Runs it, if the server knows it.
-    pub(super) fn by_hash(&self, keys: &[&[u8]], args: &[&[u8]]) -> Cmd {
-        invocation("EVALSHA", &self.hash, keys, args)
+    pub(super) fn by_hash(&self, keys: &[&[u8]], args: &[&[u8]], nonce: &Nonce) -> Cmd {
+        invocation("EVALSHA", &self.hash, keys, args, nonce)
     }
 
     /// Runs it, and makes the server know it: in one trip and, on a cluster, on the node of the keys.
-    pub(super) fn by_code(&self, keys: &[&[u8]], args: &[&[u8]]) -> Cmd {
-        invocation("EVAL", self.code, keys, args)
+    pub(super) fn by_code(&self, keys: &[&[u8]], args: &[&[u8]], nonce: &Nonce) -> Cmd {
+        invocation("EVAL", self.code, keys, args, nonce)
     }
 
     /// Makes the server know it.
@@ -39,12 +60,82 @@ impl Script {
         load.arg("LOAD").arg(self.code);
         load
     }
+
+    /// Returns the values after the nonce; `None` if `reply` cannot be the reply to the call with this nonce.
+    pub(super) fn values(&self, reply: Value, nonce: &Nonce) -> Option<Vec<Value>> {
+        let Value::Array(mut values) = reply else { return None };
+        match values.first() {
+            Some(Value::BulkString(echo)) if *echo == nonce.0 => {}
+            _ => return None,
+        }
+        values.remove(0);
+        (self.returns)(&values).then_some(values)
+    }
 }
 
-fn invocation(name: &str, script: &str, keys: &[&[u8]], args: &[&[u8]]) -> Cmd {
+/// Distinguishes a call from every other call over the same connection, also from those of other processes if a proxy
+/// lets them share one.
+#[derive(Clone, Copy)]
+pub(super) struct Nonce([u8; 8]);
+
+impl Nonce {
+    pub(super) fn next() -> Self {
+        static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| {
+            let mut start = [0; 8];
+            // It need not be secret. Without randomness the calls of this process are still told apart.
+            let _ = OsRandom.fill(&mut start);
+            AtomicU64::new(u64::from_ne_bytes(start))
+        });
+        Self(NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes())
+    }
+}
+
+fn invocation(name: &str, script: &str, keys: &[&[u8]], args: &[&[u8]], nonce: &Nonce) -> Cmd {
     let bytes = |parts: &[&[u8]]| parts.iter().map(|part| part.len()).sum::<usize>();
-    let size = name.len() + script.len() + COUNT_OF_KEYS + bytes(keys) + bytes(args);
-    let mut invocation = Cmd::with_capacity(3 + keys.len() + args.len(), size);
-    invocation.arg(name).arg(script).arg(keys.len()).arg(keys).arg(args);
+    let size = name.len() + script.len() + COUNT_OF_KEYS + bytes(keys) + bytes(args) + nonce.0.len();
+    let mut invocation = Cmd::with_capacity(4 + keys.len() + args.len(), size);
+    invocation.arg(name).arg(script).arg(keys.len()).arg(keys).arg(args).arg(&nonce.0);
     invocation
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_reply_to_this_call_is_accepted() {
+        let bulk = |bytes: &[u8]| Value::BulkString(bytes.to_vec());
+        let (nonce, other) = (Nonce::next(), Nonce::next());
+        let scripts: [(&Script, Vec<Value>); 7] = [
+            (&CLAIM, vec![Value::Nil]),
+            (&CLAIM, vec![Value::Int(5), bulk(b"entry")]),
+            (&CLAIM, vec![Value::Int(-1), bulk(b"entry"), bulk(b"head")]),
+            (&SWAP, vec![Value::Int(1)]),
+            (&SWAP, vec![bulk(b"entry")]),
+            (&READ, vec![Value::Nil]),
+            (&READ, vec![bulk(b"entry")]),
+        ];
+        for (script, values) in scripts {
+            let reply = |nonce: &Nonce| Value::Array([&[bulk(&nonce.0)], &values[..]].concat());
+            assert_eq!(script.values(reply(&nonce), &nonce), Some(values.clone()));
+            assert_eq!(script.values(reply(&other), &nonce), None, "of another call: {values:?}");
+            let others = [
+                Value::Nil,
+                Value::Okay,
+                Value::Int(1),
+                bulk(&nonce.0),
+                bulk(b"entry"),
+                Value::Array(vec![]),
+                Value::Array(values.clone()),
+                Value::Array(vec![bulk(&nonce.0)]),
+                Value::Array([&[bulk(&nonce.0)], &values[..], &[Value::Int(1)]].concat()),
+                Value::Array(vec![bulk(&nonce.0), Value::Okay]),
+                Value::Array(vec![bulk(&nonce.0), Value::Int(2)]),
+                Value::Map(vec![(bulk(&nonce.0), Value::Int(1))]),
+            ];
+            for reply in others {
+                assert_eq!(script.values(reply.clone(), &nonce), None, "{reply:?} for {values:?}");
+            }
+        }
+    }
 }

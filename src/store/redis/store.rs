@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use redis::{Value, cmd};
+use redis::Value;
 use tokio::time::Instant;
 
 use super::builder::RedisStoreBuilder;
@@ -15,7 +15,7 @@ use super::connection::{Answer, Call};
 use super::entry::{beginning, decode, encode, with_head};
 use super::error::{Failure, Kind, RedisConnectError};
 use super::link::Link;
-use super::scripts::{CLAIM, SWAP, Script};
+use super::scripts::{CLAIM, READ, SWAP, Script};
 use crate::random::{OsRandom, SecureRandom as _};
 use crate::store::{
     Announcements, Beside, Change, Claim, Entry, Key, Lease, Name, Store, StoreError, Swap, Tag, Ttl, Version,
@@ -103,12 +103,12 @@ impl RedisStore {
     }
 
     async fn read(&self, link: &Link, key: &[u8], deadline: Instant) -> Result<Option<Vec<u8>>, Failure> {
-        let mut get = cmd("GET");
-        get.arg(key);
-        match link.call_until(&Call::Plain(get), deadline).await?.value {
-            Value::Nil => Ok(None),
-            Value::BulkString(bytes) => Ok(Some(bytes)),
-            _ => Err(unexpected()),
+        let call = Call::Run { script: &READ, keys: &[key], args: &[], replicas: None };
+        let mut values = link.call_until(&call, deadline).await?.values.into_iter();
+        match values.next() {
+            Some(Value::Nil) => Ok(None),
+            Some(Value::BulkString(bytes)) => Ok(Some(bytes)),
+            _ => Err(Failure::out_of_step()),
         }
     }
 
@@ -136,11 +136,11 @@ impl RedisStore {
         let nobody = [0; 9];
         let (keys, args): ([&[u8]; 1], [&[u8]; 3]) = ([key], [&nobody, &nobody, b""]);
         let call = Call::Run { script: &SWAP, keys: &keys, args: &args, replicas: Some(*replicas) };
-        let Answer { value, replicas } = probes.call_until(&call, deadline).await?;
-        match value {
-            Value::Int(0) => self.assert_replicated(replicas).map(|()| None),
-            Value::BulkString(found) => Ok(Some(found)),
-            _ => Err(unexpected()),
+        let Answer { values, replicas } = probes.call_until(&call, deadline).await?;
+        match values.into_iter().next() {
+            Some(Value::Int(0)) => self.assert_replicated(replicas).map(|()| None),
+            Some(Value::BulkString(found)) => Ok(Some(found)),
+            _ => Err(Failure::out_of_step()),
         }
     }
 
@@ -162,7 +162,12 @@ impl RedisStore {
             Some(Replicated { replicas: (count, _), .. })
                 if reached.is_none_or(|reached| reached < i64::from(*count)) =>
             {
-                Err(Failure::new(Kind::Other, "too few replicas have it: a failover could lose it"))
+                let reached = reached.unwrap_or_default();
+                let message = format!(
+                    "too few replicas have it ({reached} of {count} acknowledged the write in time): a failover could \
+                     lose it"
+                );
+                Err(Failure::new(Kind::Other, message))
             }
             _ => Ok(()),
         }
@@ -202,13 +207,13 @@ impl Store for RedisStore {
             keys.push(key);
             args.extend([value.as_ref(), ttl.as_bytes()]);
         }
-        let Answer { value, replicas } = self.run(&SWAP, &keys, &args, self.shared.link.deadline()).await?;
+        let Answer { values, replicas } = self.run(&SWAP, &keys, &args, self.shared.link.deadline()).await?;
         self.assert_replicated(replicas)?;
-        match value {
-            Value::Int(1) => Ok(Swap::Swapped),
-            Value::Int(0) => Ok(Swap::Conflict(None)),
-            Value::BulkString(found) => Ok(Swap::Conflict(Some(decode(found)?))),
-            _ => Err(unexpected().into()),
+        match values.into_iter().next() {
+            Some(Value::Int(1)) => Ok(Swap::Swapped),
+            Some(Value::Int(0)) => Ok(Swap::Conflict(None)),
+            Some(Value::BulkString(found)) => Ok(Swap::Conflict(Some(decode(found)?))),
+            _ => Err(Failure::out_of_step().into()),
         }
     }
 
@@ -235,22 +240,18 @@ impl Store for RedisStore {
         }
         let (keys, args): ([&[u8]; 1], [&[u8]; 4]) =
             ([&key], [tag.as_bytes(), version.as_bytes(), lease.as_bytes(), waits]);
-        let Answer { value, replicas } = self.run(&CLAIM, &keys, &args, deadline).await?;
-        let parts = match value {
-            Value::Nil => {
+        let Answer { values, replicas } = self.run(&CLAIM, &keys, &args, deadline).await?;
+        let mut values = values.into_iter();
+        let (left, entry) = match (values.next(), values.next(), values.next()) {
+            (Some(Value::Nil), None, None) => {
                 Box::pin(self.assert_absent(&key, deadline)).await?;
                 return Ok(None);
             }
-            Value::Array(parts) => parts,
-            _ => return Err(unexpected().into()),
-        };
-        let mut parts = parts.into_iter();
-        let (left, entry) = match (parts.next(), parts.next(), parts.next()) {
             (Some(Value::Int(left)), Some(Value::BulkString(entry)), None) => (left, entry),
             (Some(Value::Int(left)), Some(Value::BulkString(entry)), Some(Value::BulkString(head))) => {
-                (left, with_head(entry, &head).ok_or_else(unexpected)?)
+                (left, with_head(entry, &head).ok_or_else(Failure::out_of_step)?)
             }
-            _ => return Err(unexpected().into()),
+            _ => return Err(Failure::out_of_step().into()),
         };
         let entry = decode(entry)?;
         let taken_over = left < 0;
@@ -268,7 +269,7 @@ impl Store for RedisStore {
             }
             // To wait and ask again does no harm.
             Some(left) => Lease::Held(left),
-            None => return Err(unexpected().into()),
+            None => return Err(Failure::out_of_step().into()),
         };
         Ok(Some(Claim::new(lease, entry).taking_over(taken_over)))
     }
@@ -277,8 +278,12 @@ impl Store for RedisStore {
         if ended.is_empty() {
             return Ok(());
         }
-        let published = self.shared.link.call(&Call::Anywhere(self.shared.channel.announce(ended))).await;
-        published.map(drop).inspect_err(|failure| self.shared.channel.failed(failure)).map_err(StoreError::from)
+        let deadline = self.shared.link.deadline();
+        for publish in self.shared.channel.announce(ended) {
+            let published = self.shared.link.call_until(&Call::Publish(publish), deadline).await;
+            published.inspect_err(|failure| self.shared.channel.failed(failure))?;
+        }
+        Ok(())
     }
 
     fn announcements(&self) -> Option<Announcements> {
@@ -303,10 +308,6 @@ fn beside_key(key: &[u8], name: &Name) -> Vec<u8> {
     bytes.push(b':');
     bytes.extend_from_slice(URL_SAFE_NO_PAD.encode(name.as_bytes()).as_bytes());
     bytes
-}
-
-fn unexpected() -> Failure {
-    Failure::new(Kind::Other, "Redis has answered with something else than was asked for")
 }
 
 /// A time as Redis takes it: at least a millisecond, and no longer than two thousand years, so that neither its

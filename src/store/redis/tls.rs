@@ -7,19 +7,26 @@ pub(super) use self::without::Tls;
 
 #[cfg(feature = "redis-tls")]
 mod with {
+    use std::io;
     use std::sync::Arc;
 
     use redis::cluster::ClusterClientBuilder;
     use redis::{Client, ClientTlsConfig, ConnectionAddr, TlsCertificates};
     use rustls::crypto::{CryptoProvider, ring};
     use rustls::pki_types::pem::{Error, PemObject as _};
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+    use rustls::{ClientConfig, RootCertStore};
+    use tokio::net::TcpStream;
+    use tokio_rustls::TlsConnector;
 
     use crate::store::redis::error::RedisConnectError;
+    use crate::store::redis::stream::Stream;
     use crate::store::redis::target::Host;
 
     /// Whom to trust, and who we are.
     pub(in crate::store::redis) struct Tls {
+        connector: TlsConnector,
+        /// For the connections to the nodes of a cluster, which the client library opens.
         given: Option<TlsCertificates>,
         /// An address of the right kind, with all that was read from the certificates.
         pattern: ConnectionAddr,
@@ -36,22 +43,20 @@ mod with {
             if CryptoProvider::get_default().is_none() {
                 let _ = ring::default_provider().install_default();
             }
+            let connector = TlsConnector::from(Arc::new(config(roots.as_deref(), client.as_ref())?));
             let pattern = ConnectionAddr::TcpTls { host: "-".to_owned(), port: 1, insecure: false, tls_params: None };
             if roots.is_none() && client.is_none() {
-                return Ok(Self { given: None, pattern });
-            }
-            for pem in roots.iter().chain(client.as_ref().map(|(certificate, _)| certificate)) {
-                // An empty chain would be taken, and would fail every handshake.
-                let first = CertificateDer::pem_slice_iter(pem).next().unwrap_or(Err(Error::NoItemsFound));
-                first.map_err(certificate)?;
-            }
-            if let Some((_, key)) = &client {
-                PrivateKeyDer::from_pem_slice(key).map_err(certificate)?;
+                return Ok(Self { connector, given: None, pattern });
             }
             let client_tls = client.map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key });
             let given = TlsCertificates { client_tls, root_cert: roots };
             let read = Client::build_with_tls(pattern, given.clone()).map_err(certificate)?;
-            Ok(Self { given: Some(given), pattern: read.get_connection_info().addr().clone() })
+            Ok(Self { connector, given: Some(given), pattern: read.get_connection_info().addr().clone() })
+        }
+
+        pub(in crate::store::redis) async fn handshake(&self, host: &Host, stream: TcpStream) -> io::Result<Stream> {
+            let name = ServerName::try_from(host.name.clone()).map_err(io::Error::other)?;
+            Ok(Box::pin(self.connector.connect(name, stream).await?))
         }
 
         pub(in crate::store::redis) fn address(&self, host: &Host) -> ConnectionAddr {
@@ -70,6 +75,32 @@ mod with {
         }
     }
 
+    /// Trusts `roots`, or without them what the operating system trusts.
+    fn config(roots: Option<&[u8]>, client: Option<&(Vec<u8>, Vec<u8>)>) -> Result<ClientConfig, RedisConnectError> {
+        let mut trusted = RootCertStore::empty();
+        match roots {
+            Some(pem) => {
+                for root in chain(pem)? {
+                    trusted.add(root).map_err(certificate)?;
+                }
+            }
+            None => {
+                // Some of them may be of no use: what the server shows must be signed by one of the others.
+                trusted.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            }
+        }
+        let config = ClientConfig::builder().with_root_certificates(trusted);
+        let Some((pem, key)) = client else { return Ok(config.with_no_client_auth()) };
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(certificate)?;
+        config.with_client_auth_cert(chain(pem)?, key).map_err(certificate)
+    }
+
+    /// Reads one certificate or more. An empty chain would be accepted here, and would fail every handshake.
+    fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, RedisConnectError> {
+        let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().map_err(certificate)?;
+        if chain.is_empty() { Err(certificate(Error::NoItemsFound)) } else { Ok(chain) }
+    }
+
     fn certificate(error: impl std::error::Error + Send + Sync + 'static) -> RedisConnectError {
         RedisConnectError::Certificate(Arc::new(error))
     }
@@ -77,15 +108,24 @@ mod with {
 
 #[cfg(not(feature = "redis-tls"))]
 mod without {
+    use std::io;
+
     use redis::ConnectionAddr;
     use redis::cluster::ClusterClientBuilder;
+    use tokio::net::TcpStream;
 
+    use crate::store::redis::stream::Stream;
     use crate::store::redis::target::Host;
 
     /// A URL that asks for TLS is refused, so there is none of these.
     pub(in crate::store::redis) enum Tls {}
 
     impl Tls {
+        #[allow(clippy::unused_async, reason = "the one above needs it")]
+        pub(in crate::store::redis) async fn handshake(&self, _: &Host, _: TcpStream) -> io::Result<Stream> {
+            match *self {}
+        }
+
         pub(in crate::store::redis) fn address(&self, _: &Host) -> ConnectionAddr {
             match *self {}
         }

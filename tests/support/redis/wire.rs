@@ -32,6 +32,12 @@ pub(crate) enum Fault {
     Hold(Arc<Notify>),
     /// It takes effect; its answer goes on when notified.
     HoldAnswer(Arc<Notify>),
+    /// It takes effect; this arrives instead of its answer, and perhaps nothing.
+    Replace(Bytes),
+    /// It takes effect; its answer arrives twice.
+    Double,
+    /// It takes effect; its answer arrives after the next one.
+    Overtaken,
 }
 
 type Hook = Box<dyn FnMut(&[Bytes]) -> Fault + Send>;
@@ -179,6 +185,9 @@ enum Fate {
     Swallow,
     Close,
     Hold(Arc<Notify>),
+    Replace(Bytes),
+    Double,
+    Overtaken,
 }
 
 struct Connection {
@@ -223,6 +232,9 @@ impl Connection {
                     Fault::Pass | Fault::Delay(_) | Fault::Hold(_) | Fault::Repeat => Fate::Deliver,
                     Fault::LoseAnswer => Fate::Close,
                     Fault::HoldAnswer(notify) => Fate::Hold(Arc::clone(notify)),
+                    Fault::Replace(bytes) => Fate::Replace(bytes.clone()),
+                    Fault::Double => Fate::Double,
+                    Fault::Overtaken => Fate::Overtaken,
                 };
                 match &fault {
                     Fault::Delay(time) => tokio::time::sleep(*time).await,
@@ -249,9 +261,10 @@ impl Connection {
 
     async fn answers(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, fates: &Mutex<VecDeque<Fate>>) {
         let mut buffer = BytesMut::new();
+        let mut overtaken = Vec::new();
         while from.read_buf(&mut buffer).await.is_ok_and(|read| read > 0) {
             while let Some(length) = value_length(&buffer) {
-                let answer = buffer.split_to(length).freeze();
+                let mut answer = buffer.split_to(length).freeze();
                 // What a server says unasked is no answer.
                 let fate = if answer.starts_with(b">") { None } else { fates.lock().unwrap().pop_front() };
                 match fate {
@@ -262,7 +275,24 @@ impl Connection {
                         self.answered();
                     }
                     Some(Fate::Deliver) => self.answered(),
+                    Some(Fate::Replace(bytes)) => {
+                        answer = bytes;
+                        self.answered();
+                    }
+                    Some(Fate::Double) => {
+                        answer = [&answer[..], &answer].concat().into();
+                        self.answered();
+                    }
+                    Some(Fate::Overtaken) => {
+                        overtaken.push(answer);
+                        self.answered();
+                        continue;
+                    }
                     None => {}
+                }
+                if !overtaken.is_empty() {
+                    answer = [&answer[..], &overtaken.concat()].concat().into();
+                    overtaken.clear();
                 }
                 // A client that has gone misses it, and the next one may still be waited for by the server.
                 let _ = to.write_all(&answer).await;
@@ -300,10 +330,17 @@ fn is_answered(words: &[Bytes]) -> bool {
     !words[0].to_ascii_uppercase().ends_with(b"SUBSCRIBE")
 }
 
+/// The words of a request. The script that reads a value, which alone has a nonce and nothing else as its arguments, is
+/// shown as the `GET` that it does.
 fn words(request: &[u8]) -> Vec<Bytes> {
     let value = redis::parse_redis_value(request).unwrap();
     let Value::Array(words) = value else { panic!("no request: {value:?}") };
-    words.into_iter().map(|word| redis::from_redis_value::<Vec<u8>>(word).unwrap().into()).collect()
+    let words = words.into_iter().map(|word| redis::from_redis_value::<Vec<u8>>(word).unwrap().into());
+    match <[Bytes; 5]>::try_from(words.collect::<Vec<_>>()) {
+        Ok([name, _, one, key, _]) if name.starts_with(b"EVAL") && one == "1" => vec!["GET".into(), key],
+        Ok(words) => words.into(),
+        Err(words) => words,
+    }
 }
 
 /// How long the value at the start of these bytes is; `None` if it has not come in full.

@@ -1,0 +1,321 @@
+//! The byte streams below the connections, with a bound on what a server can make us keep.
+//!
+//! The parser of the client library buffers a reply until it is complete. A server that declares a string of 2 GB, or an
+//! array in an array in an array, could fill the memory. So the lengths that a reply declares are checked as they arrive.
+
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use redis::aio::AsyncStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::task::JoinSet;
+
+use super::target::Host;
+use super::tls::Tls;
+
+/// The most bytes that one reply may have. The layer stores no body larger than 16 MiB, and little beside it.
+pub(super) const MAX_REPLY: usize = 32 << 20;
+
+/// The most values that one reply may have, those of nested arrays included.
+const MAX_VALUES: usize = 4096;
+
+/// The most digits of a length, with its sign.
+const MAX_DIGITS: usize = 20;
+
+pub(super) type Stream = Pin<Box<dyn AsyncStream + Send + Sync>>;
+
+/// Where a server listens.
+#[derive(Clone, Copy)]
+pub(super) enum Endpoint<'a> {
+    Host(&'a Host),
+    Socket(&'a Path),
+}
+
+impl Endpoint<'_> {
+    /// Opens a stream, over TLS if that is given.
+    pub(super) async fn open(self, tls: Option<&Tls>) -> io::Result<Bounded> {
+        let stream: Stream = match self {
+            Self::Socket(path) => Box::pin(UnixStream::connect(path).await?),
+            Self::Host(host) => {
+                let stream = connect(host).await?;
+                stream.set_nodelay(true)?;
+                match tls {
+                    Some(tls) => tls.handshake(host, stream).await?,
+                    None => Box::pin(stream),
+                }
+            }
+        };
+        Ok(Bounded { stream, scanner: Scanner::default() })
+    }
+}
+
+/// Connects to the first address of the host that accepts.
+async fn connect(host: &Host) -> io::Result<TcpStream> {
+    let mut attempts = JoinSet::new();
+    for address in lookup_host((host.name.as_str(), host.port)).await? {
+        attempts.spawn(TcpStream::connect(address));
+    }
+    let mut error = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    while let Some(attempt) = attempts.join_next().await {
+        match attempt {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(failed)) => error = failed,
+            Err(_) => {}
+        }
+    }
+    Err(error)
+}
+
+/// A stream that fails when a reply is larger than it can be.
+pub(super) struct Bounded {
+    stream: Stream,
+    scanner: Scanner,
+}
+
+impl AsyncRead for Bounded {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(self.stream.as_mut().poll_read(cx, buf))?;
+        let read = buf.filled().get(before..).unwrap_or_default();
+        Poll::Ready(self.scanner.scan(read).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error)))
+    }
+}
+
+impl AsyncWrite for Bounded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.stream.as_mut().poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.as_mut().poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.as_mut().poll_shutdown(cx)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum ScanError {
+    #[error("a reply from Redis is larger than {MAX_REPLY} bytes or has more than {MAX_VALUES} values")]
+    TooLarge,
+    #[error("a reply from Redis declares a length that is not a number")]
+    Length,
+}
+
+/// Follows replies (RESP2 and RESP3) from length to length. What is wrong with them otherwise is left to the parser.
+#[derive(Default)]
+struct Scanner {
+    /// How many bytes of this reply have come or are declared.
+    size: usize,
+    /// How many values this reply has declared.
+    values: usize,
+    /// How many of them have yet to come; 0 between two replies.
+    pending: usize,
+    place: Place,
+}
+
+/// What the next byte belongs to.
+enum Place {
+    Type,
+    /// A line without a length, until its end.
+    Line {
+        after_return: bool,
+    },
+    Length {
+        of: u8,
+        digits: [u8; MAX_DIGITS],
+        count: usize,
+    },
+    /// This many bytes of a string and of the line break behind it.
+    Bytes(usize),
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::Type
+    }
+}
+
+impl Scanner {
+    fn scan(&mut self, mut bytes: &[u8]) -> Result<(), ScanError> {
+        while let Some((&byte, rest)) = bytes.split_first() {
+            if let Place::Bytes(left) = self.place {
+                let (passed, rest) = bytes.split_at(left.min(bytes.len()));
+                bytes = rest;
+                self.place = Place::Bytes(left - passed.len());
+                if left == passed.len() {
+                    self.complete(0)?;
+                }
+                continue;
+            }
+            bytes = rest;
+            self.grow(1)?;
+            match &mut self.place {
+                Place::Type => {
+                    if self.pending == 0 {
+                        (self.pending, self.values) = (1, 1);
+                    }
+                    self.place = match byte {
+                        b'$' | b'!' | b'=' | b'*' | b'~' | b'>' | b'%' | b'|' => {
+                            Place::Length { of: byte, digits: [0; MAX_DIGITS], count: 0 }
+                        }
+                        _ => Place::Line { after_return: false },
+                    };
+                }
+                Place::Line { after_return: true } if byte == b'\n' => self.complete(0)?,
+                Place::Line { after_return } => *after_return = byte == b'\r',
+                Place::Length { of, digits, count } if byte == b'\n' => {
+                    let digits = digits.get(..*count).and_then(|digits| digits.strip_suffix(b"\r"));
+                    let length = digits.and_then(|digits| str::from_utf8(digits).ok()?.parse::<i64>().ok());
+                    let of = *of;
+                    self.declare(of, length.ok_or(ScanError::Length)?)?;
+                }
+                Place::Length { digits, count, .. } => {
+                    *digits.get_mut(*count).ok_or(ScanError::Length)? = byte;
+                    *count += 1;
+                }
+                Place::Bytes(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn declare(&mut self, of: u8, length: i64) -> Result<(), ScanError> {
+        let Ok(length) = usize::try_from(length) else {
+            // A string or an array that is null.
+            return if length == -1 && matches!(of, b'$' | b'*') { self.complete(0) } else { Err(ScanError::Length) };
+        };
+        let children = match of {
+            b'$' | b'!' | b'=' => {
+                self.grow(length)?;
+                self.grow(2)?;
+                self.place = Place::Bytes(length + 2);
+                return Ok(());
+            }
+            b'%' => length.checked_mul(2),
+            b'|' => length.checked_mul(2).and_then(|parts| parts.checked_add(1)),
+            _ => Some(length),
+        };
+        self.complete(children.ok_or(ScanError::TooLarge)?)
+    }
+
+    /// Ends a value that these many others follow, as its parts.
+    fn complete(&mut self, parts: usize) -> Result<(), ScanError> {
+        self.values = self.values.saturating_add(parts);
+        if self.values > MAX_VALUES {
+            return Err(ScanError::TooLarge);
+        }
+        self.pending = self.pending.saturating_sub(1) + parts;
+        self.place = Place::Type;
+        if self.pending == 0 {
+            self.size = 0;
+        }
+        Ok(())
+    }
+
+    fn grow(&mut self, by: usize) -> Result<(), ScanError> {
+        self.size = self.size.saturating_add(by);
+        if self.size > MAX_REPLY { Err(ScanError::TooLarge) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scans in pieces of every length, which must make no difference.
+    fn scan(bytes: &[u8]) -> Result<usize, ScanError> {
+        let results = [1, 2, 3, 7, 64, bytes.len().max(1)].map(|piece| {
+            let mut scanner = Scanner::default();
+            let scanned = bytes.chunks(piece).try_for_each(|piece| scanner.scan(piece));
+            scanned.map(|()| scanner.pending)
+        });
+        assert!(results.iter().all(|result| *result == results[0]), "{results:?}");
+        results[0]
+    }
+
+    #[test]
+    fn replies_of_every_type_end_where_they_end() {
+        let replies: [&[u8]; 20] = [
+            b"+OK\r\n",
+            b"-ERR a\rb\nc\r\n",
+            b":-5\r\n",
+            b"$-1\r\n",
+            b"$0\r\n\r\n",
+            b"$12\r\n$900000000\r\n\r\n",
+            b"*-1\r\n",
+            b"*0\r\n",
+            b"*3\r\n$8\r\n\r\n*9\r\n$4\r\n:1\r\n*2\r\n_\r\n+a\r\n",
+            b"_\r\n",
+            b",1.5\r\n",
+            b"#t\r\n",
+            b"(3492890328409238509324850943850943825024385\r\n",
+            b"!5\r\nERR a\r\n",
+            b"=7\r\ntxt:abc\r\n",
+            b"%2\r\n+a\r\n:1\r\n+b\r\n*1\r\n:2\r\n",
+            b"~2\r\n:1\r\n:2\r\n",
+            b">3\r\n$7\r\nmessage\r\n$2\r\nab\r\n$1\r\nc\r\n",
+            b"|1\r\n+ttl\r\n:5\r\n$1\r\na\r\n",
+            b"*1\r\n*1\r\n*1\r\n$1\r\na\r\n",
+        ];
+        for reply in replies {
+            assert_eq!(scan(reply), Ok(0), "{:?}", reply.escape_ascii().to_string());
+            let begun = &reply[..reply.len() - 1];
+            assert_eq!(scan(begun).map(|pending| pending > 0), Ok(true), "{:?}", begun.escape_ascii().to_string());
+        }
+        assert_eq!(scan(&replies.concat()), Ok(0));
+    }
+
+    #[test]
+    fn the_bound_is_that_of_one_reply() {
+        let mut scanner = Scanner::default();
+        let reply = [&b"$1048576\r\n"[..], &vec![b'a'; 1 << 20], b"\r\n"].concat();
+        for _ in 0..2 * (MAX_REPLY >> 20) {
+            assert_eq!(scanner.scan(&reply), Ok(()));
+        }
+        let array = ["*4095\r\n", &":1\r\n".repeat(4095)].concat();
+        for _ in 0..10 {
+            assert_eq!(scanner.scan(array.as_bytes()), Ok(()));
+        }
+        assert_eq!(scanner.pending, 0);
+    }
+
+    #[test]
+    fn what_is_larger_than_a_reply_can_be_is_refused_when_it_is_declared() {
+        let nested = "*4\r\n".repeat(2000);
+        let line = ["+", &"a".repeat(MAX_REPLY)].concat();
+        let rows = [
+            "$2147483648\r\n",
+            "$9223372036854775807\r\n",
+            "!2147483648\r\n",
+            "=2147483648\r\n",
+            "*1000000\r\n",
+            "*9223372036854775807\r\n",
+            "~1000000\r\n",
+            ">1000000\r\n",
+            "%1000000\r\n",
+            "%9223372036854775807\r\n",
+            "|9223372036854775807\r\n",
+            "*2\r\n$20000000\r\n",
+            nested.as_str(),
+            line.as_str(),
+        ];
+        for row in rows {
+            let row = if row.starts_with("*2") {
+                [row.as_bytes(), &vec![b'a'; 20_000_000], b"\r\n$20000000\r\n"].concat()
+            } else {
+                row.as_bytes().to_vec()
+            };
+            let mut scanner = Scanner::default();
+            let begin = row[..row.len().min(40)].escape_ascii().to_string();
+            assert_eq!(scanner.scan(&row), Err(ScanError::TooLarge), "{begin:?}");
+        }
+        for row in ["$?\r\n", "*\r\n", "$1 \r\n", "$-2\r\n", "%-1\r\n", "$000000000000000000001\r\n"] {
+            assert_eq!(scan(row.as_bytes()), Err(ScanError::Length), "{row:?}");
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! A connection over which replies are lost, doubled, swapped or made up is replaced, and no call gets the reply to another.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use support::Upstream;
+use support::entries::{HOUR, LEASE, NAME, TAG, entry, every_call, insert, put, put_with, random_key, remove, version};
+use support::faults::{assert_nothing_lost, events, go_on, instance, log_in_many, refresh_patiently};
+use support::redis::{Cluster, Fault, RedisServer, Wire};
+use tokio::task::JoinSet;
+use tower_oauth_refresh::EventKind;
+use tower_oauth_refresh::store::{Announcement, Announcements, Key, Lease, RedisStore, Store, StoreError, Swap};
+
+/// When to give up what comes with certainty.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How many calls are in flight at once.
+const CALLS: usize = 8;
+
+/// Replies that no call has, in place of one that it has. Some of them are several, or none.
+const REPLIES: [&[u8]; 16] = [
+    b"",
+    b":1\r\n",
+    b":0\r\n",
+    b"$-1\r\n",
+    b"*-1\r\n",
+    b"_\r\n",
+    b"+OK\r\n",
+    b"+PONG\r\n",
+    b"$5\r\nhello\r\n",
+    b"*0\r\n",
+    b"*1\r\n:1\r\n",
+    b"*2\r\n$8\r\n12345678\r\n:1\r\n",
+    b"*2\r\n$8\r\n12345678\r\n$-1\r\n",
+    b":1\r\n:1\r\n:1\r\n",
+    b">2\r\n$6\r\nfrench\r\n:1\r\n",
+    b"~1\r\n:1\r\n",
+];
+
+/// Replies larger than the store can have asked for. The first bytes have to be enough to see it.
+const HUGE: [&[u8]; 6] = [
+    b"$2000000000\r\naaaa",
+    b"*1000000000\r\n:1\r\n",
+    b"*2\r\n$8\r\n12345678\r\n$2000000000\r\naaaa",
+    b"%1000000000\r\n:1\r\n",
+    b"=2000000000\r\ntxt:",
+    b"!2000000000\r\nERR ",
+];
+
+fn faults() -> Vec<Fault> {
+    let made_up = REPLIES.iter().chain(&HUGE).map(|reply| Fault::Replace(Bytes::from_static(reply)));
+    [Fault::Double, Fault::Overtaken, Fault::LoseAnswer].into_iter().chain(made_up).collect()
+}
+
+/// Does this to one request of this command, behind which others are sure to come.
+fn third(wire: &Wire, command: &'static [u8], fault: &Fault) -> Arc<AtomicUsize> {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let (fault, count) = (fault.clone(), Arc::clone(&seen));
+    wire.hook(move |words| {
+        let fits = words[0].eq_ignore_ascii_case(command);
+        if fits && count.fetch_add(1, Ordering::SeqCst) == 2 { fault.clone() } else { Fault::Pass }
+    });
+    seen
+}
+
+/// A kind of call, in an order in which they can be made with one key.
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    GetNothing,
+    Insert,
+    Get,
+    Beside,
+    Claim,
+    Swap,
+    Conflict,
+    Remove,
+}
+
+impl Op {
+    const ALL: [Self; 8] = [
+        Self::GetNothing,
+        Self::Insert,
+        Self::Get,
+        Self::Beside,
+        Self::Claim,
+        Self::Swap,
+        Self::Conflict,
+        Self::Remove,
+    ];
+
+    fn command(self) -> &'static [u8] {
+        match self {
+            Self::GetNothing | Self::Get | Self::Beside => b"GET",
+            _ => b"EVALSHA",
+        }
+    }
+
+    /// Makes the call, and says what has come of it if that is not as it should be. Versions differ from key to key.
+    async fn run(self, store: &RedisStore, key: &Key, number: u64) -> Result<(), String> {
+        let fail = |error: StoreError| format!("{self:?} {number}: {error:?}");
+        let found = match self {
+            Self::GetNothing => store.get(key).await.map_err(fail)? == None,
+            Self::Insert => {
+                let also = if number % 2 == 0 { "even" } else { "odd" };
+                put_with(store, key, None, number, HOUR, Some(also)).await.map_err(fail)? == Swap::Swapped
+            }
+            Self::Get => store.get(key).await.map_err(fail)? == Some(entry(number)),
+            Self::Beside => {
+                let also = if number % 2 == 0 { "even" } else { "odd" };
+                store.beside(key, &NAME).await.map_err(fail)?.as_deref() == Some(also.as_bytes())
+            }
+            Self::Claim => {
+                let claim = store.claim(key, &TAG, version(number + 100), LEASE).await.map_err(fail)?;
+                let Some(claim) = claim else { return Err(format!("nothing claimed: {number}")) };
+                claim.lease == Lease::Taken
+                    && claim.entry.version == version(number + 100)
+                    && claim.entry.value == entry(number).value
+            }
+            Self::Swap => put(store, key, Some(number + 100), number + 200).await.map_err(fail)? == Swap::Swapped,
+            Self::Conflict => {
+                let conflict = Swap::Conflict(Some(entry(number + 200)));
+                put(store, key, Some(number + 100), number + 300).await.map_err(fail)? == conflict
+            }
+            Self::Remove => remove(store, key, number + 200).await.map_err(fail)? == Swap::Swapped,
+        };
+        if found { Ok(()) } else { Err(format!("{self:?} {number}: the reply to another call")) }
+    }
+}
+
+/// Makes every kind of call with each of the keys, all of a kind at once, with a fault in their midst on `wire`.
+async fn with_faults(wire: &Wire, store: &RedisStore, keys: &[Key], command: Option<&'static [u8]>, fault: &Fault) {
+    for op in Op::ALL {
+        let seen = third(wire, command.unwrap_or(op.command()), fault);
+        let mut calls = JoinSet::new();
+        for (number, key) in (1..).zip(keys) {
+            let (key, store) = (*key, store.clone());
+            calls.spawn(async move { op.run(&store, &key, number).await });
+        }
+        let wrong: Vec<_> = calls.join_all().await.into_iter().filter_map(Result::err).collect();
+        assert!(wrong.is_empty(), "{op:?} and {fault:?}: {wrong:?}");
+        let seen = seen.load(Ordering::SeqCst);
+        assert!(seen > 2 || command.is_some_and(|_| seen == 0), "{op:?} and {fault:?}: never reached: {seen}");
+    }
+    wire.unhook();
+}
+
+fn keys() -> Vec<Key> {
+    (0..CALLS).map(|_| random_key()).collect()
+}
+
+async fn connect(url: &str) -> RedisStore {
+    RedisStore::builder(url).command_timeout(PATIENCE).connect().await.unwrap()
+}
+
+#[tokio::test]
+async fn every_call_gets_its_own_reply_whatever_becomes_of_the_others() {
+    let server = RedisServer::start().await;
+    let wire = Wire::in_front_of(server.port()).await;
+    let store = connect(&wire.url()).await;
+    for fault in faults() {
+        with_faults(&wire, &store, &keys(), None, &fault).await;
+    }
+}
+
+#[tokio::test]
+async fn every_call_that_waits_for_replicas_gets_its_own_reply() {
+    let master = RedisServer::start().await;
+    let _replica = RedisServer::builder().replica_of(master.port()).start().await;
+    let wire = Wire::in_front_of(master.port()).await;
+    let builder = RedisStore::builder(&wire.url()).command_timeout(PATIENCE);
+    let store = builder.wait_for_replicas(1, PATIENCE / 2).connect().await.unwrap();
+    for fault in faults() {
+        for command in [&b"EVALSHA"[..], b"WAIT"] {
+            if command == b"WAIT" && matches!(&fault, Fault::Replace(reply) if reply == &b":0\r\n"[..]) {
+                // A reply that a WAIT can have: too few replicas.
+                continue;
+            }
+            with_faults(&wire, &store, &keys(), Some(command), &fault).await;
+        }
+    }
+}
+
+/// In RESP3, and with the fault on one node of three.
+#[tokio::test]
+async fn every_call_of_a_cluster_gets_its_own_reply() {
+    let cluster = Cluster::start().await;
+    let wires = cluster.wires().await;
+    let store = connect(&cluster.url()).await;
+    let mut keys = Vec::new();
+    while keys.len() < CALLS {
+        let key = random_key();
+        insert(&store, &key).await;
+        if cluster.nodes()[0].dump().await.len() == 2 {
+            keys.push(key);
+        }
+        assert_eq!(remove(&store, &key, 1).await.unwrap(), Swap::Swapped);
+        for node in cluster.nodes() {
+            node.command(&["FLUSHALL"]).await;
+        }
+    }
+    for fault in faults() {
+        // The client library buffers what a node of a cluster sends.
+        if matches!(&fault, Fault::Replace(reply) if HUGE.contains(&&reply[..])) {
+            continue;
+        }
+        with_faults(&wires[0], &store, &keys, None, &fault).await;
+        for call in every_call(&store, &random_key()).await {
+            assert!(call.1.is_ok(), "{fault:?}: {call:?}");
+        }
+    }
+}
+
+/// A reply that is lost when no other comes behind it is noticed by the time-out of the one that waits for it.
+#[tokio::test]
+async fn a_lost_reply_with_none_behind_it_costs_one_call() {
+    let server = RedisServer::start().await;
+    let wire = Wire::in_front_of(server.port()).await;
+    let store = RedisStore::builder(&wire.url()).command_timeout(Duration::from_secs(1)).connect().await.unwrap();
+    let key = random_key();
+    insert(&store, &key).await;
+    for command in ["GET", "EVALSHA"] {
+        wire.once(command, Fault::Replace(Bytes::new()));
+        let lost = if command == "GET" {
+            store.get(&key).await.map(drop)
+        } else {
+            store.claim(&key, &TAG, version(2), LEASE).await.map(drop)
+        };
+        assert!(matches!(lost, Err(StoreError::Unavailable(_))), "{lost:?}");
+        let store = connect(&wire.url()).await;
+        assert!(store.get(&key).await.unwrap().is_some());
+    }
+}
+
+/// Faults at random under load: clients are told to come back at worst, and no session is lost or used twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_with_faults_at_random_loses_nothing() {
+    const SESSIONS: usize = 40;
+    const ROUNDS: usize = 12;
+    let (server, upstream) = (RedisServer::start().await, Upstream::new());
+    let wire = Wire::in_front_of(server.port()).await;
+    let apps = [instance(&wire.url(), &upstream).await, instance(&wire.url(), &upstream).await];
+    let mut tokens = log_in_many(&apps, SESSIONS).await;
+    let injected = Arc::new(AtomicUsize::new(0));
+    let (faults, count, mut random) = (faults(), Arc::clone(&injected), StdRng::seed_from_u64(12));
+    for _ in 0..ROUNDS {
+        let (faults, count, seed) = (faults.clone(), Arc::clone(&count), random.random());
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut left = 3;
+        wire.hook(move |_| {
+            if left == 0 || random.random_range(0..SESSIONS) != 0 {
+                return Fault::Pass;
+            }
+            left -= 1;
+            count.fetch_add(1, Ordering::SeqCst);
+            faults[random.random_range(0..faults.len())].clone()
+        });
+        let mut clients = JoinSet::new();
+        for (number, token) in tokens.into_iter().enumerate() {
+            let apps = apps.clone();
+            clients.spawn(async move { refresh_patiently(&apps, number, &token).await.token() });
+        }
+        tokens = clients.join_all().await;
+    }
+    wire.unhook();
+    assert!(injected.load(Ordering::SeqCst) >= ROUNDS, "{injected:?}");
+    let (lost, tokens) = go_on(&apps, &tokens).await;
+    assert_eq!(lost, 0);
+    for app in &apps {
+        app.layer.drain().await;
+    }
+    let events = events(&apps);
+    assert_nothing_lost("faults at random", &upstream, &tokens, &events);
+    let wrong = [EventKind::StoreCorrupt, EventKind::ReuseDetected, EventKind::Unknown, EventKind::Late];
+    assert!(events.iter().all(|kind| !wrong.contains(kind)), "{events:?}");
+}
+
+async fn next(announcements: &mut Announcements) -> Announcement {
+    let next = tokio::time::timeout(PATIENCE, announcements.next()).await.expect("it comes");
+    next.expect("the channel stays open")
+}
+
+/// The connection of the channel is replaced as well, and whoever listens is told that something may have been lost.
+#[tokio::test]
+async fn a_channel_that_is_out_of_step_is_opened_again() {
+    let server = RedisServer::start().await;
+    let wire = Wire::in_front_of(server.port()).await;
+    let (store, other) = (connect(&wire.url()).await, connect(&server.url()).await);
+    let mut announcements = store.announcements().unwrap();
+    assert_eq!(next(&mut announcements).await, Announcement::Lost, "nobody listened before");
+    let replies: [&'static [u8]; 6] = [
+        b"+PONG
+",
+        b"$5
+hello
+",
+        b":1
+",
+        b">3
+$7
+message
+$4
+else
+$32
+0123456789abcdef0123456789abcdef
+",
+        b"$2000000000
+aaaa",
+        b">3
+$7
+message
+$8
+rt:ended
+$2000000000
+aaaa",
+    ];
+    for reply in replies {
+        wire.commands();
+        wire.once("PING", Fault::Replace(Bytes::from_static(reply)));
+        let reply = reply.escape_ascii().to_string();
+        assert_eq!(next(&mut announcements).await, Announcement::Lost, "{reply}");
+        // The subscription that takes its place.
+        while next(&mut announcements).await != Announcement::Lost {}
+        let again = wire.commands();
+        assert!(again.iter().any(|words| words[0].eq_ignore_ascii_case(b"SUBSCRIBE")), "{reply}: {again:?}");
+        let key = random_key();
+        other.announce(&[key]).await.unwrap();
+        assert_eq!(next(&mut announcements).await, Announcement::Ended(key), "{reply}");
+    }
+}
+
+#[tokio::test]
+async fn a_publication_that_is_too_long_or_too_short_ends_nothing_by_name() {
+    let server = RedisServer::start().await;
+    let (store, other) = (connect(&server.url()).await, connect(&server.url()).await);
+    let mut announcements = store.announcements().unwrap();
+    assert_eq!(next(&mut announcements).await, Announcement::Lost, "nobody listened before");
+    for length in [1, 31, 32 * 1025, 4 << 20] {
+        let publication = vec![b'a'; length];
+        server.command(&[b"PUBLISH", &b"rt:ended"[..], &publication]).await;
+        assert_eq!(next(&mut announcements).await, Announcement::Lost, "{length} bytes");
+    }
+    let keys: Vec<_> = (0..1500).map(|_| random_key()).collect();
+    other.announce(&keys[..1000]).await.unwrap();
+    for key in &keys[..1000] {
+        assert_eq!(next(&mut announcements).await, Announcement::Ended(*key));
+    }
+    // More than one message has.
+    other.announce(&keys).await.unwrap();
+    let mut last = next(&mut announcements).await;
+    while last != Announcement::Ended(keys[1499]) {
+        last = next(&mut announcements).await;
+    }
+}
