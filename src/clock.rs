@@ -1,7 +1,8 @@
 //! The one clock of the crate.
 
 use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A point in time: milliseconds since the unix epoch, the only unit of wall-clock time in this crate.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,6 +69,17 @@ impl fmt::Debug for Timestamp {
 pub trait Clock: Send + Sync + 'static {
     /// The time now. It should not run backwards, and may.
     fn now(&self) -> Timestamp;
+
+    /// Returns the time that has passed since a fixed moment in this process, by a clock that is never set. By default that
+    /// of [`Instant`].
+    ///
+    /// It tells whether [`now`](Self::now) has been set: `RedbStore` removes nothing for good while
+    /// the two disagree. A clock for tests moves both by the same amount to let time pass, and `now` alone to set the
+    /// wall clock.
+    fn monotonic(&self) -> Duration {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        START.elapsed()
+    }
 }
 
 /// The clock of the operating system.
@@ -83,6 +95,10 @@ impl Clock for SystemClock {
 impl<C: Clock + ?Sized> Clock for std::sync::Arc<C> {
     fn now(&self) -> Timestamp {
         (**self).now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        (**self).monotonic()
     }
 }
 

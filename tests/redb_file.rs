@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use redb::{Database, TableDefinition};
 use support::redb::{FORMAT, GRANTS, HOUR, TAG, TestFile, beside, entry, key, put, put_with, version};
+use support::secrets::Log;
 use tower_oauth_refresh::store::{Change, Name, Store, Swap, Ttl};
 use tower_oauth_refresh::{RedbOpenError, RedbStore, StoreError};
 
@@ -203,4 +204,59 @@ fn the_file_is_for_its_owner_alone() {
     let file = TestFile::new();
     drop(file.open());
     assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+/// Nothing is written into a file that the next start does not find, and no upstream token is used for it: neither a swap
+/// nor a claim succeeds. With the file back in its place all goes on.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_is_removed_or_replaced_while_it_is_open_takes_no_writes() {
+    type Harm = fn(&PathBuf, &PathBuf);
+    let log = Log::of_all_threads();
+    let rows: [(&str, Harm); 4] = [
+        ("removed", |path, kept| {
+            fs::hard_link(path, kept).unwrap();
+            fs::remove_file(path).unwrap();
+        }),
+        ("moved", |path, kept| fs::rename(path, kept).unwrap()),
+        ("replaced by a copy", |path, kept| {
+            fs::rename(path, kept).unwrap();
+            fs::copy(kept, path).unwrap();
+        }),
+        ("its directory moved", |path, _| {
+            let directory = path.parent().unwrap();
+            fs::rename(directory, directory.with_extension("moved")).unwrap();
+        }),
+    ];
+    for (row, harm) in rows {
+        let root = tempfile::tempdir().unwrap();
+        let (path, kept) = (root.path().join("data/grants.redb"), root.path().join("data/kept.redb"));
+        fs::create_dir(root.path().join("data")).unwrap();
+        let store = RedbStore::open(&path).unwrap();
+        assert_eq!(put(&store, &key(1), None, 1, Ttl::After(HOUR)).await, Swap::Swapped);
+        harm(&path, &kept);
+        let change = Change::Put { entry: entry(2), ttl: Ttl::Keep };
+        for _ in 0..3 {
+            let swap = store.swap(&key(1), Some(version(1)), change.clone(), None).await;
+            assert!(matches!(swap, Err(StoreError::Unavailable(_))), "{row}: {swap:?}");
+            let claim = store.claim(&key(1), &TAG, version(3), HOUR).await;
+            assert!(matches!(claim, Err(StoreError::Unavailable(_))), "{row}: {claim:?}");
+        }
+        assert_eq!(store.get(&key(1)).await.unwrap(), Some(entry(1)), "{row}: it can still be read");
+        if row == "its directory moved" {
+            let directory = path.parent().unwrap();
+            fs::rename(directory.with_extension("moved"), directory).unwrap();
+        } else {
+            fs::rename(&kept, &path).unwrap();
+        }
+        let swap = store.swap(&key(1), Some(version(1)), change, None).await;
+        assert!(matches!(swap, Ok(Swap::Swapped)), "{row}: with the file back: {swap:?}");
+        drop(store);
+        let store = RedbStore::open(&path).unwrap();
+        assert_eq!(store.get(&key(1)).await.unwrap(), Some(entry(2)), "{row}: after a restart");
+        let (text, root) = (log.text(), root.path().to_str().unwrap());
+        let logged =
+            text.lines().filter(|line| line.contains("a restart loses every grant") && line.contains(root)).count();
+        assert_eq!(logged, 1, "{row}: at a bounded rate");
+    }
 }

@@ -12,7 +12,7 @@ use support::session::{infallible, log_in, refresh};
 use tokio::task::JoinSet;
 use tower_layer::Layer as _;
 use tower_oauth_refresh::store::{Change, Claim, Lease, Store, Swap, Ttl};
-use tower_oauth_refresh::{RedbStore, RefreshLayer};
+use tower_oauth_refresh::{Clock as _, RedbStore, RefreshLayer};
 
 tower_oauth_refresh::store_tests!({
     let file = TestFile::new();
@@ -21,6 +21,9 @@ tower_oauth_refresh::store_tests!({
     let kept = Arc::new((store, file));
     async move || Arc::clone(&kept).0.clone()
 });
+
+/// How long an entry stays in the file past its end.
+const GRACE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How long what must happen some time is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -107,7 +110,7 @@ async fn what_takes_the_place_of_an_expired_entry_has_nothing_beside_it() {
         // At once after the end, and after the writer has had the time to sweep.
         let also = Some(beside(2, HOUR * 9));
         assert_eq!(put_with(&store, &key(number), None, 1, Ttl::After(HOUR), also).await, Swap::Swapped);
-        clock.advance(HOUR);
+        clock.advance(if number == 1 { HOUR } else { GRACE * number as u32 });
         tokio::time::sleep(Duration::from_millis(number * 300)).await;
         assert!(!has_beside(&store, &key(number), 2).await, "it goes with its entry");
         assert_eq!(put(&store, &key(number), None, 2, Ttl::After(HOUR)).await, Swap::Swapped);
@@ -156,13 +159,15 @@ async fn the_place_of_what_has_expired_is_taken_back() {
         while let Some(swap) = writes.join_next().await {
             assert_eq!(swap.unwrap(), Swap::Swapped);
         }
-        clock.advance(HOUR);
         drop(store);
         let started = Instant::now();
+        clock.advance(HOUR + GRACE);
         while file.rows() != [0; 3] {
             assert!(started.elapsed() < PATIENCE, "round {round}: never taken back: {:?}", file.rows());
             // Nobody calls: the writer does it by itself.
             let store = RedbStore::builder(file.path()).clock(clock.clone()).open().unwrap();
+            // Not in the first hour.
+            clock.advance(HOUR);
             tokio::time::sleep(Duration::from_millis(1_500)).await;
             drop(store);
         }
@@ -170,6 +175,73 @@ async fn the_place_of_what_has_expired_is_taken_back() {
     }
     // How full its pages are depends on what shared a commit.
     assert!(sizes[4] < 2 * sizes[0].max(sizes[1]), "the file grows: {sizes:?}");
+}
+
+/// The values beside an entry go when they end, and the entry itself a week after its end.
+#[tokio::test]
+async fn an_entry_stays_in_the_file_for_a_week_past_its_end() {
+    let (file, clock) = (TestFile::new(), ManualClock::new());
+    let store = RedbStore::builder(file.path()).clock(clock.clone()).open().unwrap();
+    let mut other = 1;
+    // Returns the rows once the writer has had its chance to remove some: it does so with each commit.
+    let mut rows = async |store: RedbStore| {
+        for _ in 0..3 {
+            other += 1;
+            assert_eq!(put(&store, &key(other), None, 1, Ttl::After(GRACE * 9)).await, Swap::Swapped);
+        }
+        drop(store);
+        let [grants, besides, ends] = file.rows();
+        let store = RedbStore::builder(file.path()).clock(clock.clone()).open().unwrap();
+        clock.advance(HOUR * 2);
+        (store, [grants - (other - 1), besides, ends - (other - 1)])
+    };
+    let also = Some(beside(1, HOUR / 2));
+    assert_eq!(put_with(&store, &key(1), None, 1, Ttl::After(HOUR), also).await, Swap::Swapped);
+    let (store, left) = rows(store).await;
+    assert_eq!(left, [1, 1, 2]);
+    let (store, left) = rows(store).await;
+    assert_eq!(left, [1, 0, 1], "two hours later");
+    assert_eq!(store.get(&key(1)).await.unwrap(), None, "for its callers it is absent");
+    clock.advance(GRACE - HOUR * 5);
+    let (store, left) = rows(store).await;
+    assert_eq!(left, [1, 0, 1], "within the week");
+    clock.advance(HOUR * 2);
+    let (_, left) = rows(store).await;
+    assert_eq!(left, [0; 3], "a week later");
+}
+
+/// A wall clock that is wrong for a moment, however far, costs no entry, whatever is written and swept meanwhile.
+#[tokio::test]
+async fn a_clock_that_jumps_ahead_and_back_loses_no_entry() {
+    let (file, clock) = (TestFile::new(), ManualClock::new());
+    let mut store = RedbStore::builder(file.path()).clock(clock.clone()).open().unwrap();
+    clock.advance(HOUR * 2);
+    for number in 0..300 {
+        assert_eq!(put(&store, &key(number), None, 1, Ttl::After(HOUR * 24 * 30)).await, Swap::Swapped);
+    }
+    let right = clock.now();
+    for (round, days) in [31, 365, 365 * 80, 31].into_iter().enumerate() {
+        clock.set(right.saturating_add(HOUR * 24 * days));
+        assert_eq!(store.get(&key(0)).await.unwrap(), None, "{days} days ahead");
+        for number in 0..3 {
+            // A commit removes what is due.
+            let key = key(1_000 * (round as u64 + 1) + number);
+            assert_eq!(put(&store, &key, None, 1, Ttl::After(HOUR)).await, Swap::Swapped);
+        }
+        clock.advance(Duration::from_millis(2500));
+        if round == 3 {
+            // A machine that boots with a wrong clock.
+            drop(store);
+            store = RedbStore::builder(file.path()).clock(clock.clone()).open().unwrap();
+            assert_eq!(put(&store, &key(9_999), None, 1, Ttl::After(HOUR)).await, Swap::Swapped);
+        }
+        clock.set(right);
+        for number in 0..300 {
+            assert!(store.get(&key(number)).await.unwrap().is_some(), "{days} days ahead and back: {number}");
+        }
+    }
+    clock.set(right);
+    assert_eq!(put(&store, &key(0), Some(1), 2, Ttl::Keep).await, Swap::Swapped, "and they can be used");
 }
 
 #[test]

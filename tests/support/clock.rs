@@ -8,15 +8,30 @@ use tower_oauth_refresh::{Clock, Timestamp};
 
 /// Stands still until it is told to move; clones are the same clock.
 #[derive(Clone, Debug)]
-pub(crate) struct ManualClock(Arc<AtomicU64>);
+pub(crate) struct ManualClock(Arc<Times>);
+
+/// In milliseconds.
+#[derive(Debug)]
+struct Times {
+    wall: AtomicU64,
+    monotonic: AtomicU64,
+}
 
 impl ManualClock {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(AtomicU64::new(1_800_000_000_000)))
+        Self(Arc::new(Times { wall: AtomicU64::new(1_800_000_000_000), monotonic: AtomicU64::new(0) }))
     }
 
     pub(crate) fn advance(&self, duration: Duration) {
-        self.0.fetch_add(u64::try_from(duration.as_millis()).unwrap(), Ordering::SeqCst);
+        let millis = u64::try_from(duration.as_millis()).unwrap();
+        self.0.monotonic.fetch_add(millis, Ordering::SeqCst);
+        self.0.wall.fetch_add(millis, Ordering::SeqCst);
+    }
+
+    /// Sets the wall clock, as an administrator or NTP does: no time passes.
+    #[allow(dead_code, reason = "not every file of tests sets it")]
+    pub(crate) fn set(&self, time: Timestamp) {
+        self.0.wall.store(time.as_millis(), Ordering::SeqCst);
     }
 
     pub(crate) fn advance_secs(&self, seconds: u64) {
@@ -26,6 +41,10 @@ impl ManualClock {
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_millis(self.0.load(Ordering::SeqCst))
+        Timestamp::from_millis(self.0.wall.load(Ordering::SeqCst))
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.0.monotonic.load(Ordering::SeqCst))
     }
 }

@@ -100,6 +100,18 @@ impl Log {
         (log, tracing::subscriber::set_default(subscriber))
     }
 
+    /// From here on the whole process logs to it, warnings and worse; once in a process.
+    pub(crate) fn of_all_threads() -> Self {
+        let log = Self::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::WARN)
+            .with_ansi(false)
+            .with_writer(log.clone())
+            .finish();
+        tracing::subscriber::set_global_default(subscriber).unwrap();
+        log
+    }
+
     pub(crate) fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }

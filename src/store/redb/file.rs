@@ -21,22 +21,51 @@ pub(super) struct Opened {
     path: PathBuf,
     cache_size: usize,
     database: RwLock<Result<Database, StoreError>>,
+    identity: RwLock<Option<Identity>>,
+}
+
+/// Which file a path led to: its device and its number there.
+type Identity = (u64, u64);
+
+/// Why what is written would not be there after a restart.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+pub(super) enum Missing {
+    #[error("the store's file was removed while it was open")]
+    Removed,
+    #[error("another file has taken the place of the store's file while it was open")]
+    Replaced,
 }
 
 impl Opened {
     /// Opens the file, or creates it, readable for its owner alone.
     pub(super) fn create(path: PathBuf, cache_size: usize) -> Result<Self, RedbOpenError> {
+        // A process may change its directory later on.
+        let path = std::path::absolute(path)?;
         let created = create_file(&path)?;
         let database = builder(cache_size).create(&path).map_err(RedbOpenError::of)?;
         if created {
             sync_directory(&path)?;
         }
         prepare(&database)?;
-        Ok(Self { path, cache_size, database: RwLock::new(Ok(database)) })
+        let identity = RwLock::new(identity(&path).ok().flatten());
+        Ok(Self { path, cache_size, database: RwLock::new(Ok(database)), identity })
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Returns what is wrong if the path does not lead to the open file any more. Not known on other systems than Unix.
+    pub(super) fn missing(&self) -> Option<Missing> {
+        let known = (*self.identity.read().unwrap_or_else(PoisonError::into_inner))?;
+        match identity(&self.path) {
+            Ok(Some(found)) if found != known => Some(Missing::Replaced),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Some(Missing::Removed)
+            }
+            // A process that has given up the right to look is no reason to stop.
+            Ok(_) | Err(_) => None,
+        }
     }
 
     /// Runs `work` on the database.
@@ -61,6 +90,9 @@ impl Opened {
         // The lock on the file has to go first.
         drop(std::mem::replace(&mut *database, Err(StoreError::unavailable("the database is being opened again"))));
         *database = self.open_existing().map_err(StoreError::from);
+        if database.is_ok() {
+            *self.identity.write().unwrap_or_else(PoisonError::into_inner) = identity(&self.path).ok().flatten();
+        }
         match &*database {
             Ok(_) => tracing::info!(path = %self.path.display(), "the store's database is open again"),
             Err(error) => {
@@ -122,6 +154,18 @@ fn layout_is_known(database: &Database) -> Result<bool, RedbOpenError> {
         (false, Some(KNOWN)) => Ok(true),
         (false, Some(found)) => Err(RedbOpenError::OtherLayout { found, known: KNOWN }),
     }
+}
+
+#[cfg(unix)]
+fn identity(path: &Path) -> io::Result<Option<Identity>> {
+    use std::os::unix::fs::MetadataExt as _;
+    let found = std::fs::metadata(path)?;
+    Ok(Some((found.dev(), found.ino())))
+}
+
+#[cfg(not(unix))]
+fn identity(_: &Path) -> io::Result<Option<Identity>> {
+    Ok(None)
 }
 
 /// Whether there was no file.

@@ -12,6 +12,7 @@ mod leases;
 mod reader;
 mod record;
 mod store;
+mod sweeper;
 mod tables;
 mod threads;
 mod writer;

@@ -5,6 +5,7 @@ use super::super::{Beside, Change, Entry, Key, Name, Swap, Ttl, Version};
 use super::error::Failure;
 use super::leases::Claimed;
 use super::record::{BesideRecord, Record, beside_key, end_row};
+use super::sweeper::GRACE;
 use crate::clock::Timestamp;
 
 type Grants = TableDefinition<'static, &'static [u8; 32], &'static [u8]>;
@@ -15,7 +16,8 @@ type Ends = TableDefinition<'static, &'static [u8], ()>;
 const GRANTS: Grants = TableDefinition::new("grants");
 /// Values beside entries, by the key of the entry and their name.
 const BESIDES_TABLE: Besides = TableDefinition::new("besides");
-/// When what ends: the end, then the key of an entry or of a value beside one. What is due lies in front.
+/// When what may be removed: the time, then the key of an entry or of a value beside one. What is due lies in front. That
+/// of a value is its end, that of an entry its end and [`GRACE`].
 const ENDS: Ends = TableDefinition::new("ends");
 
 /// How much of what has expired is taken back with one commit, so that nobody waits long for it.
@@ -99,10 +101,10 @@ impl<'txn> Tables<'txn> {
         if live.is_none() {
             self.remove(key, old_end)?;
         } else if let Some(old_end) = old_end.filter(|old_end| *old_end != end) {
-            self.ends.remove(end_row(old_end, key.as_bytes()).as_slice())?;
+            self.ends.remove(entry_row(old_end, key).as_slice())?;
         }
         if live.is_none() || old_end != Some(end) {
-            self.ends.insert(end_row(end, key.as_bytes()).as_slice(), ())?;
+            self.ends.insert(entry_row(end, key).as_slice(), ())?;
         }
         if let Change::Put { entry, .. } = change {
             let record = Record { entry: entry.clone(), end };
@@ -129,9 +131,15 @@ impl<'txn> Tables<'txn> {
             if let Ok(key) = <&[u8; 32]>::try_from(key) {
                 let key = Key::new(*key);
                 let record = self.grants.get(key.as_bytes())?.map(|found| Record::decode(found.value()));
-                if !record.is_some_and(|record| record.is_ok_and(|record| record.end > now)) {
-                    self.remove(&key, None)?;
-                    gone.push(key);
+                match record {
+                    // Its row may be at the end itself, in a file from before there was a grace period.
+                    Some(Ok(record)) if record.end.saturating_add(GRACE) > now => {
+                        self.ends.insert(entry_row(record.end, &key).as_slice(), ())?;
+                    }
+                    Some(_) | None => {
+                        self.remove(&key, None)?;
+                        gone.push(key);
+                    }
                 }
             } else if let Ok(key) = <&[u8; 48]>::try_from(key) {
                 let beside = self.besides.get(key)?.map(|found| BesideRecord::decode(found.value()).map(|it| it.end));
@@ -147,7 +155,7 @@ impl<'txn> Tables<'txn> {
     fn remove(&mut self, key: &Key, end: Option<Timestamp>) -> Result<(), StorageError> {
         self.grants.remove(key.as_bytes())?;
         if let Some(end) = end {
-            self.ends.remove(end_row(end, key.as_bytes()).as_slice())?;
+            self.ends.remove(entry_row(end, key).as_slice())?;
         }
         let mut besides = Vec::new();
         for beside in self.besides.range::<&[u8; 48]>(&first_beside(key)..=&last_beside(key))? {
@@ -218,6 +226,11 @@ pub(super) fn with_lease(mut entry: Entry, claimed: Option<Claimed>) -> Entry {
 fn record(grants: &impl ReadableTable<&'static [u8; 32], &'static [u8]>, key: &Key) -> Result<Option<Record>, Failure> {
     let found = grants.get(key.as_bytes())?;
     Ok(found.map(|found| Record::decode(found.value())).transpose()?)
+}
+
+/// The row of an entry that ends then.
+fn entry_row(end: Timestamp, key: &Key) -> Vec<u8> {
+    end_row(end.saturating_add(GRACE), key.as_bytes())
 }
 
 fn first_beside(key: &Key) -> [u8; 48] {

@@ -9,8 +9,10 @@ use super::super::rules;
 use super::super::{Claim, Key, Lease, StoreError, Swap, Tag, Version};
 use super::error::{Failure, store_error};
 use super::store::Shared;
+use super::sweeper::Sweeper;
 use super::tables::{Asked, Tables, is_sweep_due, read_record, with_lease};
 use super::threads::{Jobs, without_panic};
+use crate::clock::Timestamp;
 
 /// How many jobs one commit is for at most.
 const BATCH: usize = 512;
@@ -20,6 +22,9 @@ const IDLE: Duration = Duration::from_secs(1);
 
 /// How long after a failed attempt the file is opened again at the earliest.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How often it is logged that the file has gone.
+const WARN: Duration = Duration::from_secs(60);
 
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
@@ -44,11 +49,15 @@ pub(super) struct Writer {
     retry_at: Instant,
     /// Whether more has expired than the last commit could carry.
     behind: bool,
+    sweeper: Sweeper,
+    /// When it may be logged again that the file has gone.
+    warn_at: Instant,
 }
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, retry_at: Instant::now(), behind: false }
+        let sweeper = Sweeper::new(&*shared.clock);
+        Self { shared, retry_at: Instant::now(), behind: false, sweeper, warn_at: Instant::now() }
     }
 
     /// Works until nobody can send jobs any more and all that were sent are done.
@@ -69,6 +78,18 @@ impl Writer {
     fn round(&mut self, jobs: impl Iterator<Item = Job>) {
         if !self.shared.file.is_open() && self.retry_at <= Instant::now() {
             self.reopen();
+        }
+        // All of them before the file is looked at: another job may be sent when the file is back.
+        let jobs: Vec<_> = jobs.collect();
+        if let Some(error) = self.file_has_gone() {
+            for job in jobs {
+                match job {
+                    Job::Claim(_, reply) => drop(reply.send(Err(error.clone()))),
+                    Job::Swap(_, reply) => drop(reply.send(Err(error.clone()))),
+                }
+            }
+            self.behind = false;
+            return;
         }
         let mut swaps = Vec::new();
         for job in jobs {
@@ -94,6 +115,20 @@ impl Writer {
         }
     }
 
+    /// Returns an error, and logs it now and then, if what would be written now is not there after a restart.
+    fn file_has_gone(&mut self) -> Option<StoreError> {
+        let missing = self.shared.file.missing()?;
+        if self.warn_at <= Instant::now() {
+            self.warn_at = Instant::now() + WARN;
+            tracing::error!(
+                path = %self.shared.file.path().display(),
+                error = %missing,
+                "nothing is stored: put the store's file back, or a restart loses every grant"
+            );
+        }
+        Some(StoreError::unavailable(missing))
+    }
+
     fn claim(&self, asked: &AskedClaim) -> Result<Option<Claim>, StoreError> {
         let AskedClaim { key, tag, version, lease } = asked;
         let Shared { leases, clock, .. } = &*self.shared;
@@ -115,12 +150,13 @@ impl Writer {
     /// fails is left in `swaps`.
     fn write(&mut self, swaps: &mut Vec<(Asked, Reply<Swap>)>) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
-        let due = |now| shared.read(|read| is_sweep_due(read, now).map_err(store_error));
-        if swaps.is_empty() && !due(shared.clock.now())? {
+        let horizon = self.sweeper.horizon(&*shared.clock);
+        let is_due = |now| shared.read(|read| is_sweep_due(read, now).map_err(store_error));
+        if swaps.is_empty() && !horizon.map_or(Ok(false), is_due)? {
             self.behind = false;
             return Ok(());
         }
-        let round = shared.file.with(|database| commit(&shared, database, swaps).map_err(store_error))?;
+        let round = shared.file.with(|database| commit(&shared, database, swaps, horizon).map_err(store_error))?;
         shared.leases.forget(&round.written);
         self.behind = round.behind;
         for ((_, reply), answer) in swaps.drain(..).zip(round.answers) {
@@ -143,7 +179,13 @@ struct Round {
     behind: bool,
 }
 
-fn commit(shared: &Shared, database: &Database, swaps: &[(Asked, Reply<Swap>)]) -> Result<Round, redb::Error> {
+/// Makes the changes, and removes what was due at `horizon`.
+fn commit(
+    shared: &Shared,
+    database: &Database,
+    swaps: &[(Asked, Reply<Swap>)],
+    horizon: Option<Timestamp>,
+) -> Result<Round, redb::Error> {
     let write = database.begin_write()?;
     let mut round = Round { answers: Vec::with_capacity(swaps.len()), written: Vec::new(), behind: false };
     let mut tables = Tables::open(&write)?;
@@ -160,7 +202,7 @@ fn commit(shared: &Shared, database: &Database, swaps: &[(Asked, Reply<Swap>)]) 
         };
         round.answers.push(answer);
     }
-    let (gone, behind) = tables.sweep(shared.clock.now())?;
+    let (gone, behind) = horizon.map_or(Ok((Vec::new(), false)), |horizon| tables.sweep(horizon))?;
     drop(tables);
     round.behind = behind;
     if round.written.is_empty() && gone.is_empty() && !behind {

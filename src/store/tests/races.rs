@@ -65,7 +65,7 @@ fn only_winner(swaps: Vec<(Entry, Swap)>) -> Entry {
 
 /// Of many inserts of one key one succeeds.
 pub async fn one_of_many_inserts_succeeds<S: Store>(make: impl AsyncFn() -> S) {
-    let handles = handles(make).await;
+    let handles = handles(&make).await;
     for _ in 0..ROUNDS {
         let key = key();
         let swaps = at_once(&handles, |store, _| async move {
@@ -81,7 +81,7 @@ pub async fn one_of_many_inserts_succeeds<S: Store>(make: impl AsyncFn() -> S) {
 
 /// Of many inserts of a key whose entry has expired one succeeds.
 pub async fn one_of_many_inserts_over_an_expired_entry_succeeds<S: Store>(make: impl AsyncFn() -> S) {
-    let handles = handles(make).await;
+    let handles = handles(&make).await;
     for _ in 0..5 {
         let key = inserted(&*handles[0], &entry(), Ttl::After(Duration::from_millis(50))).await;
         eventually("an entry expires", async || get(&*handles[0], &key).await.is_none().then_some(())).await;
@@ -98,7 +98,7 @@ pub async fn one_of_many_inserts_over_an_expired_entry_succeeds<S: Store>(make: 
 
 /// Of many swaps of one version one succeeds, and only what it wrote beside the entry is there.
 pub async fn one_of_many_swaps_succeeds_with_what_is_beside<S: Store>(make: impl AsyncFn() -> S) {
-    let handles = handles(make).await;
+    let handles = handles(&make).await;
     for round in 0..ROUNDS {
         let first = entry();
         let key = inserted(&*handles[0], &first, LONG).await;
@@ -123,7 +123,7 @@ pub async fn one_of_many_swaps_succeeds_with_what_is_beside<S: Store>(make: impl
 
 /// Of many claims one takes the lease.
 pub async fn one_of_many_claims_takes_the_lease<S: Store>(make: impl AsyncFn() -> S) {
-    let handles = handles(make).await;
+    let handles = handles(&make).await;
     for _ in 0..ROUNDS {
         let first = entry();
         let key = inserted(&*handles[0], &first, LONG).await;
@@ -142,7 +142,7 @@ pub async fn one_of_many_claims_takes_the_lease<S: Store>(make: impl AsyncFn() -
 
 /// When a lease has run out, one of many claims takes it.
 pub async fn one_of_many_claims_takes_a_lease_that_ran_out<S: Store>(make: impl AsyncFn() -> S) {
-    let handles = handles(make).await;
+    let handles = handles(&make).await;
     for _ in 0..5 {
         let first = entry();
         let key = inserted(&*handles[0], &first, LONG).await;
@@ -167,7 +167,7 @@ pub async fn no_update_is_lost<S: Store>(make: impl AsyncFn() -> S) {
         entry.value.as_ref().try_into().map(u64::from_be_bytes).expect("eight bytes")
     }
 
-    let handles = handles(make).await;
+    let handles = handles(&make).await;
     let zero = Entry { value: Bytes::copy_from_slice(&0_u64.to_be_bytes()), ..entry() };
     let key = inserted(&*handles[0], &zero, LONG).await;
     at_once(&handles, |store, number| async move {
@@ -197,7 +197,7 @@ pub async fn no_update_is_lost<S: Store>(make: impl AsyncFn() -> S) {
 /// Of removals, swaps and claims of one version one succeeds (and with a removal all of them, since the rest find
 /// nothing), and what is there in the end is what it left.
 pub async fn a_removal_and_a_swap_exclude_each_other<S: Store>(make: impl AsyncFn() -> S) {
-    let handles = handles(make).await;
+    let handles = handles(&make).await;
     for _ in 0..ROUNDS {
         let first = entry();
         let (expected, tag) = (Some(first.version), first.tag);
@@ -229,7 +229,7 @@ pub async fn a_removal_and_a_swap_exclude_each_other<S: Store>(make: impl AsyncF
 
 /// Entries that are inserted and removed by many at once are never lost and never come back.
 pub async fn inserts_and_removals_take_turns<S: Store>(make: impl AsyncFn() -> S) {
-    let handles = handles(make).await;
+    let handles = handles(&make).await;
     let key = key();
     at_once(&handles, |store, _| async move {
         for _ in 0..ROUNDS {
@@ -262,7 +262,7 @@ pub async fn an_entry_is_never_seen_without_what_is_beside_it<S: Store>(make: im
         (Entry { value: Bytes::copy_from_slice(also.name.as_bytes()), ..entry() }, also)
     }
 
-    let handles = handles(make).await;
+    let handles = handles(&make).await;
     for _ in 0..5 {
         let (key, (first, also)) = (key(), pair());
         assert_eq!(put_with(&*handles[0], &key, None, &first, &also).await, Swap::Swapped);

@@ -1,0 +1,138 @@
+//! When expired entries may be removed for good.
+//!
+//! A read treats what has expired as absent, and a wall clock that was wrong for a moment does no harm: when it is right
+//! again the entry is there again. A removal cannot be taken back. So entries are kept for [`GRACE`] past their end, and
+//! nothing is removed while there is reason to doubt the wall clock: for a while after the file was opened, and for
+//! longer after the wall clock has moved ahead of the monotonic one.
+
+use std::time::Duration;
+
+use crate::clock::{Clock, Timestamp};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// How long an entry is kept past its end.
+pub(super) const GRACE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How long nothing is removed after the file was opened. A machine may boot with a wrong clock.
+const AFTER_OPEN: Duration = HOUR;
+
+/// How long nothing is removed after the wall clock has jumped ahead.
+const AFTER_JUMP: Duration = DAY;
+
+/// How much the wall clock may gain on the monotonic one within [`WINDOW`].
+const TOLERANCE: Duration = Duration::from_secs(10 * 60);
+
+/// How long the two clocks are compared with the same starting point, so that a clock that is slewed is not taken for one
+/// that has jumped.
+const WINDOW: Duration = HOUR;
+
+/// Compares the wall clock with the monotonic one.
+pub(super) struct Sweeper {
+    wall: Timestamp,
+    monotonic: Duration,
+    resume_at: Duration,
+}
+
+impl Sweeper {
+    pub(super) fn new(clock: &dyn Clock) -> Self {
+        let monotonic = clock.monotonic();
+        Self { wall: clock.now(), monotonic, resume_at: monotonic.saturating_add(AFTER_OPEN) }
+    }
+
+    /// Returns the time up to which what is due may be removed; `None` while nothing may be.
+    ///
+    /// It has to be asked often: what it does not see between two calls counts as one step of the clocks.
+    pub(super) fn horizon(&mut self, clock: &dyn Clock) -> Option<Timestamp> {
+        let (now, monotonic) = (clock.now(), clock.monotonic());
+        let passed = monotonic.saturating_sub(self.monotonic);
+        let gained = now.saturating_since(self.wall).saturating_sub(passed);
+        if gained > TOLERANCE {
+            self.resume_at = monotonic.saturating_add(AFTER_JUMP);
+            tracing::warn!(
+                minutes = gained.as_secs() / MINUTE.as_secs(),
+                "the wall clock has jumped ahead: expired grants stay in the store's file for a day"
+            );
+        }
+        if gained > TOLERANCE || now < self.wall || passed >= WINDOW {
+            (self.wall, self.monotonic) = (now, monotonic);
+        }
+        (monotonic >= self.resume_at).then_some(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// A wall clock and a monotonic one, in milliseconds.
+    #[derive(Default)]
+    struct TwoClocks(Mutex<(u64, u64)>);
+
+    impl TwoClocks {
+        fn advance(&self, wall: Duration, monotonic: Duration) {
+            let mut clocks = self.0.lock().unwrap();
+            clocks.0 += u64::try_from(wall.as_millis()).unwrap();
+            clocks.1 += u64::try_from(monotonic.as_millis()).unwrap();
+        }
+
+        fn back(&self, wall: Duration) {
+            self.0.lock().unwrap().0 -= u64::try_from(wall.as_millis()).unwrap();
+        }
+    }
+
+    impl Clock for TwoClocks {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_millis(self.0.lock().unwrap().0)
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::from_millis(self.0.lock().unwrap().1)
+        }
+    }
+
+    #[test]
+    fn nothing_is_removed_in_the_first_hour() {
+        let clock = TwoClocks::default();
+        let mut sweeper = Sweeper::new(&clock);
+        for minute in 0..180 {
+            assert_eq!(sweeper.horizon(&clock).is_some(), minute >= 60, "minute {minute}");
+            clock.advance(MINUTE, MINUTE);
+        }
+    }
+
+    #[test]
+    fn a_jump_of_the_wall_clock_holds_removals_back_for_a_day() {
+        for jump in [MINUTE * 11, HOUR, DAY * 31, DAY * 365 * 50] {
+            let clock = TwoClocks::default();
+            let mut sweeper = Sweeper::new(&clock);
+            clock.advance(HOUR * 2, HOUR * 2);
+            assert_eq!(sweeper.horizon(&clock), Some(clock.now()));
+            clock.advance(jump, Duration::from_millis(2500));
+            assert_eq!(sweeper.horizon(&clock), None, "{jump:?} ahead");
+            clock.back(jump);
+            for hour in 0..30 {
+                assert_eq!(sweeper.horizon(&clock).is_some(), hour >= 24, "{jump:?} ahead and back, hour {hour}");
+                clock.advance(HOUR, HOUR);
+            }
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_slewed_or_set_back_holds_nothing_back() {
+        let clock = TwoClocks::default();
+        let mut sweeper = Sweeper::new(&clock);
+        clock.advance(HOUR, HOUR);
+        sweeper.horizon(&clock);
+        for _ in 0..1000 {
+            clock.advance(MINUTE + MINUTE / 10, MINUTE);
+            assert!(sweeper.horizon(&clock).is_some());
+        }
+        clock.back(HOUR);
+        assert_eq!(sweeper.horizon(&clock), Some(clock.now()));
+    }
+}
