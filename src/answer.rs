@@ -5,11 +5,13 @@ use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde_json::Value;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use crate::disclosure::{Disclosed, Undisclosable, Withheld};
 use crate::json;
+use crate::scope::valid_resource;
 use crate::text::{TextAt, any_decoding};
 
 /// Why an answer is no token answer that could be read. It must not be passed on: a token may be in it.
@@ -27,6 +29,9 @@ pub(crate) enum AnswerError {
     Undisclosable,
 }
 
+/// Most resources of an answer that are noted.
+const MOST_RESOURCES: usize = 16;
+
 /// A member that the layer reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Name {
@@ -40,10 +45,11 @@ enum Name {
     IssuedTokenType,
     TokenType,
     IdToken,
+    Resource,
 }
 
 impl Name {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::AccessToken,
         Self::RefreshToken,
         Self::Error,
@@ -54,6 +60,7 @@ impl Name {
         Self::IssuedTokenType,
         Self::TokenType,
         Self::IdToken,
+        Self::Resource,
     ];
 
     const fn as_str(self) -> &'static str {
@@ -68,6 +75,7 @@ impl Name {
             Self::IssuedTokenType => "issued_token_type",
             Self::TokenType => "token_type",
             Self::IdToken => "id_token",
+            Self::Resource => "resource",
         }
     }
 
@@ -85,6 +93,17 @@ impl Name {
     const fn is_refresh_lifetime(self) -> bool {
         matches!(self, Self::RefreshExpiresIn | Self::RefreshTokenExpiresIn)
     }
+}
+
+/// What an answer says of the scope that was granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GrantedScope<'a> {
+    /// Nothing: the scope that was requested (RFC 6749 §5.1).
+    Omitted,
+    /// This scope; an empty one is none at all.
+    Named(&'a str),
+    /// Something other than a string.
+    Unreadable,
 }
 
 /// Where a member lies in the body.
@@ -211,6 +230,33 @@ impl TokenAnswer {
     /// The granted scope. `""` is none.
     pub(crate) fn scope(&self) -> Option<&str> {
         self.read(self.scope.as_ref()).filter(|scope| !scope.is_empty())
+    }
+
+    /// What the answer says of the granted scope. `null` says nothing.
+    pub(crate) fn granted_scope(&self) -> GrantedScope<'_> {
+        match self.members.iter().find(|member| member.known == Some(Name::Scope)) {
+            Some(member) if self.raw(&member.value) != "null" => {
+                self.read(self.scope.as_ref()).map_or(GrantedScope::Unreadable, GrantedScope::Named)
+            }
+            _ => GrantedScope::Omitted,
+        }
+    }
+
+    /// The resources that the access token is for, if the answer says so: a string, or an array of strings. `null` says
+    /// nothing. What is not a resource (RFC 8707 §2) is left out.
+    ///
+    /// No standard has this member; servers that confirm a resource use the name of the parameter.
+    pub(crate) fn resources(&self) -> Option<Vec<String>> {
+        let member = self.members.iter().find(|member| member.known == Some(Name::Resource))?;
+        let resources = match serde_json::from_str(self.raw(&member.value)).ok()? {
+            Value::Null => return None,
+            Value::String(resource) => vec![resource],
+            Value::Array(values) => {
+                values.into_iter().filter_map(|value| value.as_str().map(ToOwned::to_owned)).collect()
+            }
+            _ => Vec::new(),
+        };
+        Some(resources.into_iter().filter(|resource| valid_resource(resource)).take(MOST_RESOURCES).collect())
     }
 
     /// How long the refresh token lives, if it says so; the shorter of two.

@@ -111,6 +111,8 @@ pub(crate) enum ClientError {
     Basic,
     /// What is named is no valid [`ClientId`].
     Malformed,
+    /// A client is named, and there is a `client_assertion` that cannot be read: it may name another one.
+    Assertion,
 }
 
 impl ClientError {
@@ -120,6 +122,7 @@ impl ClientError {
             Self::Disagree => "the request names two clients or two credentials",
             Self::Basic => "the Basic credentials cannot be read",
             Self::Malformed => "the client identifier is not valid",
+            Self::Assertion => "the client_assertion cannot be read, and the request names a client",
         }
     }
 }
@@ -148,7 +151,12 @@ pub(crate) fn identify<'a>(
     }
     let assertion = form.get(Param::ClientAssertion);
     if let Some(assertion) = assertion {
-        agree_with_subject(&mut id, assertion)?;
+        match subject(assertion) {
+            Some(subject) => agree(&mut id, &subject)?,
+            // The inner service may be able to read it, and go by another name than this one.
+            None if id.is_some() => return Err(ClientError::Assertion),
+            None => {}
+        }
     }
     let credential = match (assertion, secret) {
         (Some(_), _) => Credential::Assertion,
@@ -180,24 +188,21 @@ fn agree(id: &mut Option<ClientId>, named: &str) -> Result<(), ClientError> {
     }
 }
 
-/// Takes in the `sub` of an assertion that is a JWT (RFC 7523 §3). Its signature is the business of the inner service,
-/// and what is no readable JWT names nobody. A `sub` that is repeated has to agree with itself.
-fn agree_with_subject(id: &mut Option<ClientId>, assertion: &str) -> Result<(), ClientError> {
+/// The `sub` of an assertion that is a JWT (RFC 7523 §3). Its signature is the business of the inner service.
+///
+/// `None` for everything that two parsers could read in two ways, or that only the inner service can read: SAML, an
+/// encrypted JWT, another alphabet, a byte order mark, a repeated `sub`.
+fn subject(assertion: &str) -> Option<Text<'static>> {
     let mut parts = assertion.split('.');
     let (Some(_), Some(payload), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
-        return Ok(());
+        return None;
     };
-    let Ok(payload) = URL_SAFE_NO_PAD_INDIFFERENT.decode(payload) else { return Ok(()) };
-    let Ok(payload) = std::str::from_utf8(&payload) else { return Ok(()) };
-    let Ok(claims) = json::members(payload) else { return Ok(()) };
-    for claim in claims {
-        if json::string(claim.name).is_some_and(|name| &*name == "sub")
-            && let Some(subject) = json::string(claim.value)
-        {
-            agree(id, &subject)?;
-        }
-    }
-    Ok(())
+    let payload = URL_SAFE_NO_PAD_INDIFFERENT.decode(payload).ok()?;
+    let claims = json::members(std::str::from_utf8(&payload).ok()?).ok()?;
+    let is_subject = |claim: &&json::Member<'_>| json::string(claim.name).is_some_and(|name| &*name == "sub");
+    let mut subjects = claims.iter().filter(is_subject);
+    let subject = json::string(subjects.next()?.value)?.into_owned();
+    subjects.next().is_none().then_some(subject)
 }
 
 /// What an `Authorization: Basic` header says.
@@ -219,12 +224,14 @@ impl Basic {
         }
     }
 
-    /// User and password are each encoded as in a form before they are joined (RFC 6749 §2.3.1). Many clients do not:
-    /// what cannot be decoded is taken as it is.
+    /// User and password are each encoded as in a form before they are joined (RFC 6749 §2.3.1).
+    ///
+    /// A user that cannot be decoded is refused: as it is, it would be the name of another client. Many clients do not
+    /// encode their secret; one that cannot be decoded is taken as it is, because it is only compared.
     fn decode(credentials: &[u8]) -> Option<Self> {
         let joined = Zeroizing::new(STANDARD_PAD_INDIFFERENT.decode(credentials).ok()?);
         let (user, password) = std::str::from_utf8(&joined).ok()?.split_once(':')?;
-        let user = ClientId::try_from(&*form::decode(user).unwrap_or(Text::Borrowed(user))).ok()?;
+        let user = ClientId::try_from(&*form::decode(user).ok()?).ok()?;
         let password = form::decode(password).unwrap_or(Text::Borrowed(password));
         Some(Self { user, password: (!password.is_empty()).then(|| password.into_owned()) })
     }

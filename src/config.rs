@@ -9,6 +9,7 @@ use crate::disclosure::Withheld;
 use crate::error::ConfigError;
 pub(crate) use crate::grant::Windows;
 use crate::path::{InvalidPath, PathMatch, PathPrefix, PathRules, is_pattern};
+use crate::scope::valid_resource;
 use crate::service::Endpoint;
 
 /// What access tokens of the layer begin with, if nothing else was set.
@@ -29,6 +30,8 @@ pub(crate) struct Config {
     pub(crate) reference: bool,
     pub(crate) access_prefix: String,
     pub(crate) keep_id_token: bool,
+    /// Resources that clients are given because they ask for them.
+    pub(crate) allowed_resources: Vec<String>,
     pub(crate) windows: Windows,
     pub(crate) idle_lifetime: Duration,
     pub(crate) absolute_lifetime: Option<Duration>,
@@ -47,6 +50,7 @@ impl Default for Config {
             reference: false,
             access_prefix: ACCESS_PREFIX.into(),
             keep_id_token: false,
+            allowed_resources: Vec::new(),
             windows: Windows::default(),
             idle_lifetime: 30 * DAY,
             absolute_lifetime: None,
@@ -83,6 +87,9 @@ impl Config {
         }
         if self.keep_id_token && !self.reference {
             return Err(ConfigError::IdTokenWithoutReference);
+        }
+        if let Some(uri) = self.allowed_resources.iter().find(|uri| !valid_resource(uri)) {
+            return Err(ConfigError::Uri { setting: "allowed_resources", uri: uri.clone() });
         }
         let durations = [
             ("idle_lifetime", Some(self.idle_lifetime)),
@@ -333,7 +340,11 @@ mod tests {
         let long = Duration::MAX;
         let zero = Duration::ZERO;
         let prefix = |prefix: &str| ConfigError::Prefix { setting: "token_prefix", prefix: prefix.into() };
-        let rows: [(&str, ConfigError, fn(&mut Config)); 9] = [
+        let uri = ConfigError::Uri { setting: "allowed_resources", uri: "https://a/#x".into() };
+        let rows: [(&str, ConfigError, fn(&mut Config)); 10] = [
+            ("a resource with a fragment", uri, |c| {
+                c.allowed_resources = vec!["https://a/".into(), "https://a/#x".into()];
+            }),
             ("a prefix with a space", prefix("r t"), |c| c.prefix = "r t".into()),
             ("a prefix that forms escape", prefix("r+"), |c| c.prefix = "r+".into()),
             ("a prefix of 33 bytes", prefix(&"r".repeat(33)), |c| c.prefix = "r".repeat(33)),

@@ -315,6 +315,23 @@ impl<St: Store> RefreshLayerBuilder<St> {
         self
     }
 
+    /// Resources (RFC 8707) that an access token is for when its client asks for them. Default: none. Called several
+    /// times, all of them are.
+    ///
+    /// With [`reference_access_tokens`](Self::reference_access_tokens) the layer notes which resources an access token is
+    /// for, and [`AccessLayerBuilder::resource`](crate::AccessLayerBuilder::resource) requires one of them. The `resource`
+    /// parameter of a token request is only the client's word: an inner service that does not know RFC 8707 ignores it.
+    /// So a resource counts if the token answer names it in a `resource` member (a string or an array of strings), and
+    /// otherwise if it was requested and is in this list. A request for any other resource is forwarded and answered as
+    /// before, but its access token is not for that resource.
+    ///
+    /// List the resources that every client of the inner service may have, or that the inner service checks without
+    /// naming them in its answers. They are compared byte for byte, as are all resources.
+    pub fn allowed_resources(mut self, resources: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.config.allowed_resources.extend(resources.into_iter().map(Into::into));
+        self
+    }
+
     /// How long after a rotation the previous token is given the same answer again. Default: 60 s. Zero: never,
     /// and no recovery either.
     ///

@@ -14,6 +14,11 @@ pub(crate) fn scope_within(requested: &str, granted: &str) -> bool {
     requested.split(' ').filter(|token| !token.is_empty()).all(|token| granted.split(' ').any(|other| other == token))
 }
 
+/// The part of what is requested that has been granted.
+pub(crate) fn common_scope(requested: &str, granted: &str) -> String {
+    requested.split(' ').filter(|token| scope_within(token, granted)).collect::<Vec<_>>().join(" ")
+}
+
 /// Whether this names a resource: an absolute URI without a fragment (RFC 8707 §2).
 ///
 /// `http::Uri` takes no `urn:`, and takes paths without a scheme.

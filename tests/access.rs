@@ -10,12 +10,17 @@ use std::time::Duration;
 use http::Request;
 use support::access::{Guarded, LOG_IN, access_token, referencing};
 use support::tokens::{made_up, payload};
-use support::{Act, Answer, App, post};
+use support::{Act, Answer, App, foreign, post, refresh_form};
 use tower_oauth_refresh::{AccessError, AccessLayer, AccessLayerBuilder, ConfigError, MemoryStore};
 
 const ONE: &str = "https://one.example/api";
 const TWO: &str = "https://two.example/";
 const METADATA: &str = "https://one.example/.well-known/oauth-protected-resource";
+
+/// A layer that gives access tokens for the two resources, and for no other.
+fn allowing() -> App {
+    App::with(|builder| builder.reference_access_tokens().allowed_resources([ONE, TWO]))
+}
 
 /// An access token for this scope and these resources.
 async fn issued(app: &App, scope: &'static str, resources: &[&str]) -> String {
@@ -31,7 +36,7 @@ fn header(answer: &Answer, name: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn the_inner_service_gets_the_upstreams_token_or_none_and_the_grant() {
-    let app = referencing();
+    let app = allowing();
     let token = issued(&app, r#"{"scope":"read write"}"#, &[ONE, TWO]).await;
     let expected = |authorization: &[&str]| {
         serde_json::json!({
@@ -73,8 +78,99 @@ async fn nobody_gets_a_scope_by_asking_where_it_means_nothing() {
 }
 
 #[tokio::test]
+async fn a_scope_that_is_asked_for_counts_where_the_grant_type_has_one_and_the_answer_none() {
+    let omitted = r#"{"scope":null}"#;
+    let rows = [
+        ("password", "orders", omitted, true),
+        ("client_credentials", "x orders", omitted, true),
+        ("urn:ietf:params:oauth:grant-type:token-exchange", "orders", omitted, true),
+        ("password", "orders", r#"{"scope":""}"#, false),
+        ("password", "orders", r#"{"scope":["x"]}"#, false),
+        ("password", "orders", r#"{"scope":7}"#, false),
+        ("password", "orders", r#"{"scope":"x"}"#, false),
+        ("password", "orders  x", omitted, false),
+        ("password", " orders", omitted, false),
+        ("authorization_code", "orders", omitted, false),
+        ("authorization_code ", "orders", omitted, false),
+        (" authorization_code", "orders", omitted, false),
+        ("Authorization_Code", "orders", omitted, false),
+        ("authorization_code\t", "orders", omitted, false),
+        ("PASSWORD", "orders", omitted, false),
+        ("password ", "orders", omitted, false),
+        ("urn:ietf:params:oauth:grant-type:device_code", "orders", omitted, false),
+        ("URN:IETF:params:oauth:grant-type:token-exchange", "orders", omitted, false),
+        ("of their own", "orders", omitted, false),
+        ("REFRESH_TOKEN", "orders", omitted, false),
+    ];
+    for (grant_type, asked, members, granted) in rows {
+        let app = referencing();
+        app.upstream.then(Act::With(members));
+        let form = [("grant_type", grant_type), ("client_id", "app"), ("code", "c"), ("scope", asked)];
+        let first = app.post("/token", &form).await;
+        let mut answers = vec![access_token(&first)];
+        if let Some(token) = first.get("refresh_token") {
+            app.upstream.then(Act::With(omitted));
+            answers.push(access_token(&app.refresh(&token).await));
+        }
+        let guarded = Guarded::with(&app, |builder| builder.require_scope("orders"));
+        for token in answers {
+            assert_eq!(guarded.status(&token).await, if granted { 200 } else { 403 }, "{grant_type:?} {members}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nobody_gets_a_resource_by_asking_for_it() {
+    const NAMED: &str = r#"{"resource":"https://one.example/api"}"#;
+    const LISTED: &str = r#"{"resource":["urn:x",7,"https://one.example/api"]}"#;
+    const ANOTHER: &str = r#"{"resource":"https://two.example/"}"#;
+    let rows: [(&str, &str, &[&str], &str, bool); 14] = [
+        ("not allowed, and the answer says nothing", "", &[ONE], "{}", false),
+        ("not allowed, and the answer says null", "", &[ONE], r#"{"resource":null}"#, false),
+        ("the answer names it", "", &[ONE], NAMED, true),
+        ("the answer lists it", "", &[ONE, TWO], LISTED, true),
+        ("the answer names it unasked", "", &[], NAMED, true),
+        ("allowed and asked for", ONE, &[TWO, ONE], "{}", true),
+        ("allowed, but not asked for", ONE, &[], "{}", false),
+        ("allowed, but the answer names another", ONE, &[ONE], ANOTHER, false),
+        ("allowed, but the answer names none", ONE, &[ONE], r#"{"resource":[]}"#, false),
+        ("allowed, but the answer says something odd", ONE, &[ONE], r#"{"resource":{"x":1}}"#, false),
+        ("another case of the host", ONE, &["https://ONE.example/api"], "{}", false),
+        ("with the default port", ONE, &["https://one.example:443/api"], "{}", false),
+        ("an escape", ONE, &["https://one.example/%61pi"], "{}", false),
+        ("a slash behind it", ONE, &["https://one.example/api/"], "{}", false),
+    ];
+    for (name, allowed, asked, members, granted) in rows {
+        let app = App::with(|builder| {
+            let until = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(10_000_000_000);
+            let allowed = Some(allowed).filter(|allowed| !allowed.is_empty());
+            builder.reference_access_tokens().adopt_until(until).allowed_resources(allowed)
+        });
+        let guarded = Guarded::with(&app, |builder| builder.resource(ONE));
+        let asked: Vec<_> = asked.iter().map(|resource| ("resource", *resource)).collect();
+        let foreign = foreign::log_in_before(&app, "app").await;
+        for grant_type in ["authorization_code", "password", "client_credentials"] {
+            app.upstream.then(Act::With(members));
+            let form = [("grant_type", grant_type), ("client_id", "app"), ("code", "c")];
+            let answer = app.post("/token", &[&form[..], &asked].concat()).await;
+            let expected = if granted { 200 } else { 401 };
+            assert_eq!(guarded.status(&access_token(&answer)).await, expected, "{name}: {grant_type}");
+            let Some(token) = answer.get("refresh_token") else { continue };
+            app.upstream.then(Act::With(members));
+            let answer = app.post("/token", &[&refresh_form("app", &token)[..], &asked].concat()).await;
+            if answer.status == 200 {
+                assert_eq!(guarded.status(&access_token(&answer)).await, expected, "{name}: a refresh");
+            }
+        }
+        app.upstream.then(Act::With(members));
+        let adopted = app.post("/token", &[&refresh_form("app", &foreign)[..], &asked].concat()).await;
+        assert_eq!(guarded.status(&access_token(&adopted)).await, if granted { 200 } else { 401 }, "{name}: adopted");
+    }
+}
+
+#[tokio::test]
 async fn every_refusal_has_its_challenge() {
-    let app = referencing();
+    let app = allowing();
     let good = issued(&app, r#"{"scope":"read"}"#, &[ONE]).await;
     let other = issued(&app, r#"{"scope":"read write"}"#, &[TWO]).await;
     let anywhere = issued(&app, r#"{"scope":"read write"}"#, &[]).await;
@@ -150,7 +246,7 @@ async fn layers_with_more_scopes_share_what_is_remembered() {
 
 #[tokio::test]
 async fn layers_of_several_resources_share_what_is_remembered() {
-    let app = referencing();
+    let app = App::with(|builder| builder.reference_access_tokens().allowed_resources(["https://one"]));
     let token = issued(&app, r#"{"scope":"read"}"#, &["https://one"]).await;
     let one = Guarded::with(&app, |builder| builder.resource("https://one").require_scope("read"));
     let two = Guarded::of(one.layer.with_resource("https://two").unwrap());

@@ -146,7 +146,9 @@ async fn a_parameter_that_the_layer_reads_must_not_be_repeated() {
 
 #[tokio::test(start_paused = true)]
 async fn basic_credentials_that_cannot_be_read_are_answered_with_a_challenge() {
-    let rows: [Row; 12] = [
+    let rows: [Row; 14] = [
+        ("a user with a percent sign", |good| good.authorized(basic("a%b:secret"), "")),
+        ("a user with half an escape, and the form", |good| good.authorized(basic("app%4:secret"), "&client_id=app")),
         ("nothing behind the scheme", |good| good.authorized("Basic", "")),
         ("spaces behind the scheme", |good| good.authorized("Basic   ", "")),
         ("no base64", |good| good.authorized("Basic !!!", "")),
@@ -180,7 +182,12 @@ async fn a_request_that_names_no_client_is_refused_without_a_challenge() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_names_two_clients_is_refused() {
-    let rows: [Row; 14] = [
+    let rows: [Row; 19] = [
+        ("a plus in Basic that is a space", |good| good.authorized(basic("my+app:s"), "&client_id=my%2Bapp")),
+        ("an encrypted assertion and form", |good| good.with("&client_assertion=a.b.c.d.e&client_id=app")),
+        ("SAML and Basic", |good| good.authorized(basic("app:s"), "&client_assertion=PHNhbWw-")),
+        ("a number for a subject and form", |good| good.asserted(r#"{"sub":7}"#, "&client_id=app")),
+        ("a subject twice and extension", |good| extended(good.asserted(r#"{"sub":"app","sub":"app"}"#, ""), "app")),
         ("Basic and form", |good| good.authorized(basic("other:s"), "&client_id=app")),
         ("Basic and form that differ in case", |good| good.authorized(basic("APP:s"), "&client_id=app")),
         ("Basic and form with two secrets", |good| good.authorized(basic("app:s"), "&client_id=app&client_secret=t")),

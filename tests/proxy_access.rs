@@ -273,6 +273,7 @@ async fn below_each_prefix_its_own_rules_hold() {
         "--resource-scope=/api/admin=write admin",
         "--resource-scope=/v3=write",
         "--resource=/v2=https://v2.example",
+        "--allowed-resource=https://v2.example",
         "--resource-metadata=https://a.example/meta",
         "--resource-metadata=/v2=https://v2.example/meta",
     ])
@@ -284,7 +285,9 @@ async fn below_each_prefix_its_own_rules_hold() {
     let invalid = |metadata: &str| format!(r#"{INVALID}, resource_metadata="{metadata}""#);
     let insufficient = r#"Bearer realm="oauth", error="insufficient_scope", error_description="the access token does not have the required scope", scope="read write admin", resource_metadata="https://a.example/meta""#;
     let missing = r#"Bearer realm="oauth", scope="read write", resource_metadata="https://a.example/meta""#;
+    let not_allowed = token_for(&setup, &["https://v3.example", "https://v2.example/"]).await;
     let refused = [
+        ("/v2", Some(&not_allowed), 401, invalid("https://v2.example/meta")),
         ("/api/admin", Some(&anywhere), 403, insufficient.to_owned()),
         ("/API/Admin/x", Some(&second), 403, insufficient.to_owned()),
         ("/v2", Some(&anywhere), 401, invalid("https://v2.example/meta")),
@@ -305,6 +308,7 @@ async fn a_path_that_could_be_below_several_prefixes_needs_what_the_innermost_do
         "--resource-prefix=/api/admin,/v2,/v3",
         "--resource-scope=/api/admin=admin",
         "--resource=/v2=https://v2.example,/v3=https://v3.example",
+        "--allowed-resource=https://v2.example,https://v3.example",
     ])
     .await;
     let both = token_for(&setup, &["https://v2.example", "https://v3.example"]).await;
@@ -336,7 +340,12 @@ async fn a_preflight_reaches_the_upstream_without_credentials() {
     const ORIGIN: &str = "Origin: https://app.example\r\n";
     const METHOD: &str = "Access-Control-Request-Method: GET\r\n";
     let both = [ORIGIN, METHOD].concat();
-    let setup = Setup::start(&["--resource-prefix=/v2,/v3", "--resource=/v2=https://v2,/v3=https://v3"]).await;
+    let setup = Setup::start(&[
+        "--resource-prefix=/v2,/v3",
+        "--resource=/v2=https://v2,/v3=https://v3",
+        "--allowed-resource=https://v2,https://v3",
+    ])
+    .await;
     let token = access_token(&setup.log_in().await);
     let ask = async |method: &str, path: &str, headers: &str| {
         let before = setup.upstream.seen().len();

@@ -96,6 +96,11 @@ fn what_makes_no_sense_is_refused_with_status_2_and_says_why() {
             "--revocation-path /revoke is below --resource-prefix //Revoke",
         ),
         (&["--reference-access-tokens", "--resource-prefix", "/"], "--token-path /token is below --resource-prefix /"),
+        (&["--allowed-resource", "https://a"], "--allowed-resource needs --reference-access-tokens"),
+        (
+            &["--reference-access-tokens", "--allowed-resource", "https://a,/b"],
+            r#"--allowed-resource: "/b" is not a URI such as"#,
+        ),
         (&["--resource-scope", "read"], "--resource-scope needs --resource-prefix"),
         (&["--resource", "https://a"], "--resource needs --resource-prefix"),
         (&["--resource-metadata", "https://a"], "--resource-metadata needs --resource-prefix"),
@@ -197,7 +202,7 @@ fn every_flag_has_an_environment_variable_and_help() {
         help.lines().filter_map(|line| line.trim().strip_prefix("--")).map(|line| line.split(' ').next().unwrap());
     let flags: Vec<_> = flags.collect();
     assert!(help.contains("response_type with `token` or `id_token`"), "of --reference-access-tokens: {help}");
-    assert_eq!(flags.len(), 30, "{flags:?}");
+    assert_eq!(flags.len(), 31, "{flags:?}");
     for flag in flags {
         let variable = format!("[env: PROXY_{}", flag.to_uppercase().replace('-', "_"));
         assert!(help.contains(&variable), "--{flag} has no {variable}]");

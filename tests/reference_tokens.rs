@@ -325,13 +325,13 @@ async fn it_lives_as_long_as_the_answer_says_and_so_does_its_record() {
 
 #[tokio::test]
 async fn what_is_known_of_scope_and_resources_goes_with_the_token() {
-    let app = referencing();
+    let (one, two) = ("https://one.example", "https://two.example");
+    let app = App::with(|builder| builder.reference_access_tokens().allowed_resources([one, two]));
     let guarded = Guarded::new(&app);
     let told = async |answer: &Answer| {
         let told = guarded.get(&access_token(answer)).await.json();
         (told["scopes"].clone(), told["resources"].clone())
     };
-    let (one, two) = ("https://one.example", "https://two.example");
     let bare =
         [("grant_type", "password"), ("client_id", "app"), ("scope", "a b"), ("resource", one), ("resource", two)];
     let first = granted("said by the server", &app, post("/token", &bare)).await;

@@ -105,6 +105,8 @@ fn layers(
 ) -> Result<(RefreshLayer<BoxStore>, AccessLayer<BoxStore>), Failure> {
     let usage = |error| Failure::Usage(config_error(&error));
     let refresh = RefreshLayer::builder(store).reference_access_tokens().match_normalized_paths();
+    // The token endpoint has checked which resource a client asks for.
+    let refresh = refresh.allowed_resources([issuer.resource()]);
     let refresh = cli.sessions.configure(refresh).build().map_err(usage)?;
     let mut access = cli
         .configure_access(refresh.access())

@@ -142,6 +142,15 @@ pub(crate) struct Cli {
     #[arg(long, env = "PROXY_RESOURCE", value_name = "[PATH=]URI", value_delimiter = ',')]
     resource: Vec<String>,
 
+    /// A resource (RFC 8707) that an access token is for when its client asks for it, as an absolute URI; may be
+    /// repeated; needs --reference-access-tokens [default: none]
+    ///
+    /// Without it a token is for the resources that the upstream names in its token answer, and --resource accepts no
+    /// other: an upstream that does not know RFC 8707 ignores what clients ask for. List what every client may have, or
+    /// what the upstream checks without naming it.
+    #[arg(long, env = "PROXY_ALLOWED_RESOURCE", value_name = "URI", value_delimiter = ',')]
+    allowed_resource: Vec<String>,
+
     /// Where the metadata of the resource is (RFC 9728), for the challenges below every --resource-prefix, or as
     /// PATH=URL below that one; may be repeated
     #[arg(long, env = "PROXY_RESOURCE_METADATA", value_name = "[PATH=]URL", value_delimiter = ',')]
@@ -213,6 +222,9 @@ impl Cli {
     fn check_resources(&self) -> Result<(), String> {
         if !self.reference_access_tokens && !self.resource_prefix.is_empty() {
             return Err("--resource-prefix needs --reference-access-tokens".into());
+        }
+        if !self.reference_access_tokens && !self.allowed_resource.is_empty() {
+            return Err("--allowed-resource needs --reference-access-tokens".into());
         }
         self.rules()?;
         for allowed in &self.allow_ambiguous_path {
@@ -292,6 +304,7 @@ impl Cli {
         if self.reference_access_tokens {
             builder = builder.reference_access_tokens();
         }
+        builder = builder.allowed_resources(&self.allowed_resource);
         if self.keep_id_token {
             builder = builder.keep_id_token();
         }

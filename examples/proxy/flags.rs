@@ -30,7 +30,11 @@ pub(crate) fn config_error(error: &ConfigError) -> String {
         ConfigError::StrictWithWindow => "--strict allows neither a --retry-window nor a --recovery-window".into(),
         ConfigError::IdTokenWithoutReference => "--keep-id-token needs --reference-access-tokens".into(),
         ConfigError::Scope(scope) => format!("--resource-scope: {scope:?} is not a scope"),
-        ConfigError::Uri { setting, uri } => format!("{}: {uri:?} is not a URI such as https://a/b", flag(setting)),
+        ConfigError::Uri { setting, uri } => {
+            // The setting is a list, the flag is repeated.
+            let flag = flag(setting.trim_end_matches('s'));
+            format!("{flag}: {uri:?} is not a URI such as https://a/b")
+        }
         ConfigError::CacheTtl => "--cache-ttl must be at most a day (86400) with --resource-prefix".into(),
         other => other.to_string(),
     }

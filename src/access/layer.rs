@@ -163,8 +163,9 @@ impl<St: Store> AccessLayerBuilder<St> {
     /// The resource that the routes belong to (RFC 8707): tokens that are not for this one are refused as
     /// `invalid_token`. Default: tokens for any.
     ///
-    /// Those whose client named no resource in its token requests are refused as well, for nobody knows what they are
-    /// for. It is compared byte for byte.
+    /// A token is for the resources that the token answer of the inner service named, or that its client asked for and
+    /// [`allowed_resources`](crate::RefreshLayerBuilder::allowed_resources) lists. A token for no known resource is
+    /// refused as well. Resources are compared byte for byte.
     pub fn resource(mut self, resource: impl Into<String>) -> Self {
         self.terms.resource = Some(resource.into());
         self

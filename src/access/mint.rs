@@ -1,7 +1,9 @@
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::answer::{AnswerError, TokenAnswer};
 use crate::clock::Timestamp;
+use crate::config::Config;
 use crate::random::RandomUnavailable;
 use crate::rotation::AccessDraw;
 use crate::seal::{Context, Purpose, SealError, Sealer};
@@ -22,9 +24,25 @@ const LONGEST_LIFETIME: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 pub(crate) struct Terms<'a> {
     pub(crate) client_id: &'a str,
     /// The scope granted, if known.
-    pub(crate) scope: Option<&'a str>,
+    pub(crate) scope: Option<Cow<'a, str>>,
     /// The resources that it is for; none if not known.
-    pub(crate) resources: Vec<&'a str>,
+    pub(crate) resources: Vec<Cow<'a, str>>,
+}
+
+/// The resources that an access token is for: those that the answer names, or else those `requested` that every client
+/// may have.
+///
+/// A request by itself grants nothing: an inner service that does not know RFC 8707 ignores it.
+pub(crate) fn granted_resources<'a>(
+    config: &Config,
+    answer: &TokenAnswer,
+    requested: impl Iterator<Item = &'a str>,
+) -> Vec<Cow<'a, str>> {
+    if let Some(named) = answer.resources() {
+        return named.into_iter().map(Cow::Owned).collect();
+    }
+    let allowed = |resource: &&str| config.allowed_resources.iter().any(|allowed| allowed == resource);
+    requested.filter(allowed).map(Cow::Borrowed).collect()
 }
 
 /// Where an access token belongs: the grant that it ends with and the generation of it, or nowhere.
@@ -76,8 +94,8 @@ pub(crate) fn mint<St>(
     let lifetime = answer.lifetime().unwrap_or(DEFAULT_LIFETIME).min(LONGEST_LIFETIME);
     let record = AccessRecord {
         client_id: terms.client_id.into(),
-        scope: terms.scope.map(Into::into),
-        resources: terms.resources.iter().map(|resource| (*resource).into()).collect(),
+        scope: terms.scope.as_deref().map(Into::into),
+        resources: terms.resources.iter().map(|resource| (&**resource).into()).collect(),
         issued_at: now,
         expires_at: now.saturating_add(lifetime),
         has_grant,

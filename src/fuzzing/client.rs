@@ -1,9 +1,10 @@
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use percent_encoding::percent_decode_str;
+use serde_json::Value;
 
 use super::split_line;
 use crate::client::{Client, ClientError, ClientId, Credential, identify};
@@ -52,6 +53,13 @@ fn agreed(client: &Client<'_>, extension: Option<&ClientId>, form: &TokenForm) {
     if let Some(id) = id {
         assert!(!id.is_empty() && id.len() <= 2048 && !id.contains(char::is_control), "it is a valid identifier");
     }
+    if let (Some(id), Some(assertion)) = (id, form.get(Param::ClientAssertion)) {
+        let parts: Vec<_> = assertion.split('.').collect();
+        let [_, payload, _] = parts[..] else { panic!("a JWT has three parts") };
+        let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).expect("what agrees can be decoded");
+        let claims: Value = serde_json::from_slice(&payload).expect("what agrees is JSON");
+        assert_eq!(claims["sub"].as_str(), Some(id), "its subject is the client");
+    }
     match (&client.credential, form.get(Param::ClientSecret)) {
         (Credential::Assertion, _) => assert!(form.get(Param::ClientAssertion).is_some()),
         (Credential::Secret(secret), Some(posted)) => assert_eq!(&**secret, posted, "two secrets are one"),
@@ -62,7 +70,7 @@ fn agreed(client: &Client<'_>, extension: Option<&ClientId>, form: &TokenForm) {
     }
 }
 
-/// It is the client of the header: the part before the first colon, decoded if it can be.
+/// It is the client of the header: the part before the first colon, decoded.
 fn named_in_header(client: &Client<'_>, authorization: Option<&HeaderValue>) {
     let Some((scheme, rest)) = authorization.and_then(|value| value.to_str().ok()?.split_once(' ')) else { return };
     let Ok(joined) = STANDARD_NO_PAD.decode(rest.trim().trim_end_matches('=')) else { return };
@@ -75,7 +83,7 @@ fn named_in_header(client: &Client<'_>, authorization: Option<&HeaderValue>) {
     let spaced = user.replace('+', " ");
     let decoded = percent_decode_str(&spaced).decode_utf8();
     let id = client.id.as_ref().map(ClientId::as_str);
-    assert!(id == Some(user) || decoded.is_ok_and(|user| id == Some(&*user)), "{id:?} is the user of the header");
+    assert!(decoded.is_ok_and(|user| id == Some(&*user)), "{id:?} is the user of the header");
 }
 
 /// `Debug` shows the client, and how it authenticates itself, but not with what.

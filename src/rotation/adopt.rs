@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use super::lease::{LONG_AGO, TAKEOVER_PAUSE};
 use super::persist::{OVERRIDES, Write, persist};
 use super::replay;
 use crate::access;
-use crate::access::mint::Terms;
+use crate::access::mint::{Terms, granted_resources};
 use crate::body::{RequestBody, ResponseBody};
 use crate::both::both;
 use crate::client::ClientId;
@@ -232,8 +233,8 @@ async fn complete<St: Store, ResBody>(
     let terms = Terms {
         client_id: foreign.client_id.as_str(),
         // What was granted is not known, nor whether the inner service has looked at what is asked for.
-        scope: granted.answer.scope(),
-        resources: ask.resources.clone(),
+        scope: granted.answer.scope().map(Cow::Borrowed),
+        resources: granted_resources(exchange.shared.config(), &granted.answer, ask.resources.iter().copied()),
     };
     let upstream_token = granted.answer.refresh_token().unwrap_or(token);
     let begun = begin(exchange, foreign.client_id, scope, Vec::new(), upstream_token, &granted, &terms)

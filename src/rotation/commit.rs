@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,17 +11,20 @@ use super::draw::Minted;
 use super::lease::{LeaseGuard, Purpose as LeasePurpose};
 use super::persist::{OVERRIDES, Write, persist};
 use super::{Presentation, refresh, replay};
-use crate::access::mint::{AccessWrite, Home, MintError, Terms, mint};
+use crate::access::mint::{AccessWrite, Home, MintError, Terms, granted_resources, mint};
+use crate::answer::GrantedScope;
 use crate::body::ResponseBody;
 use crate::both::both;
 use crate::client::ClientId;
 use crate::clock::Timestamp;
+use crate::config::Config;
 use crate::error::Error;
 use crate::event::EventKind;
 use crate::exchange::{Exchange, Failure, Outcome, Subject};
 use crate::fields::Utf8;
 use crate::grant::{Previous, Record, Rotated, Standing, Verdict, decide};
 use crate::queue::Turn;
+use crate::scope::common_scope;
 use crate::seal::{Purpose, Sealer};
 use crate::shared::Shared;
 use crate::store::{Beside, Change, Entry, Key, Store, StoreError, Swap, Tag, Ttl, Version};
@@ -115,7 +119,7 @@ impl Rotation<'_> {
             upstream_lifetime: granted.answer.refresh_lifetime(),
         });
         let lifetime = record.time_to_live(now);
-        let terms = access_terms(&self.record, self.ask, presentation, granted);
+        let terms = access_terms(config, &self.record, self.ask, presentation, granted);
         let home = Home::Grant(next.access_id(), next.generation());
         let reference = mint(shared, home, access, &terms, &granted.answer)?;
         let answer = reference.as_ref().map_or(&granted.answer, |reference| &reference.answer);
@@ -140,20 +144,27 @@ impl Rotation<'_> {
 /// What the access token of this answer is good for: what the answer says, or else what was asked for, or else what was
 /// granted (RFC 6749 §6, RFC 8707 §2.2).
 ///
-/// Of a grant whose scope is not known nothing can be asked for: whether an inner service that says nothing has looked at
-/// it, nobody knows.
+/// Of what is asked for, only what is known to be granted counts: `offline_access` is let pass without. Of a grant whose
+/// scope is not known nothing can be asked for, because the inner service may have ignored the request.
 fn access_terms<'a>(
+    config: &Config,
     record: &'a Record,
     ask: &'a Ask<'_>,
     presentation: &'a Presentation<'_>,
     granted: &'a Granted,
 ) -> Terms<'a> {
     let binding = &record.binding;
-    let known = binding.scope.as_ref().map(Utf8::as_str);
-    let scope = granted.answer.scope().or_else(|| known.map(|known| ask.scope.unwrap_or(known)));
+    let scope = match granted.answer.granted_scope() {
+        GrantedScope::Named(scope) => Some(Cow::Borrowed(scope)),
+        GrantedScope::Unreadable => None,
+        GrantedScope::Omitted => match (binding.scope.as_ref().map(Utf8::as_str), ask.scope) {
+            (Some(known), Some(asked)) => Some(Cow::Owned(common_scope(asked, known))),
+            (known, _) => known.map(Cow::Borrowed),
+        },
+    };
     let resources = match ask.resources.as_slice() {
-        [] => binding.resources.iter().map(Utf8::as_str).collect(),
-        asked => asked.to_vec(),
+        [] => granted_resources(config, &granted.answer, binding.resources.iter().map(Utf8::as_str)),
+        asked => granted_resources(config, &granted.answer, asked.iter().copied()),
     };
     Terms { client_id: presentation.client_id.as_str(), scope, resources }
 }

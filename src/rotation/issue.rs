@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
@@ -5,18 +7,20 @@ use tower_service::Service;
 use zeroize::Zeroizing;
 
 use super::draw::{Draw, Minted};
-use crate::access::mint::{self, AccessWrite, Home, MintError, Reference, Terms, mint};
-use crate::answer::is_refresh_token_type;
+use crate::access::mint::{self, AccessWrite, Home, MintError, Reference, Terms, granted_resources, mint};
+use crate::answer::{GrantedScope, is_refresh_token_type};
 use crate::body::RequestBody;
 use crate::both::both;
 use crate::client::{Client, ClientId};
 use crate::clock::Timestamp;
+use crate::config::Config;
 use crate::error::Error;
 use crate::event::EventKind;
 use crate::exchange::{Exchange, Failure, Outcome, Subject};
 use crate::fields::Utf8;
 use crate::form::{Param, TokenForm};
 use crate::grant::{Binding, Record};
+use crate::scope::valid_scope;
 use crate::seal::{Context, Purpose, SealError, Sealer};
 use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Ttl};
 use crate::upstream::{Granted, Reading, Reply, Upstream};
@@ -63,7 +67,7 @@ where
         return Ok(granted.respond(body));
     };
     let (scope, resources) = terms(form, &granted);
-    let access = access_terms(form, client_id, &granted);
+    let access = access_terms(exchange.shared.config(), form, client_id, &granted);
     let body = match begin(exchange, client_id, scope, resources, token, &granted, &access) {
         Ok(begun) => {
             let key = begun.key;
@@ -125,7 +129,8 @@ async fn issue_alone<St: Store>(
         return Ok(granted.answer.body().clone());
     }
     let (id, draw) = Draw::new(shared)?.alone();
-    let access = mint(shared, Home::Alone(id), draw, &access_terms(form, client_id, granted), &granted.answer);
+    let access =
+        mint(shared, Home::Alone(id), draw, &access_terms(shared.config(), form, client_id, granted), &granted.answer);
     let Some(Reference { answer, write }) = access.map_err(|error| failed(exchange, error.into(), client_id))? else {
         return Ok(granted.answer.body().clone());
     };
@@ -139,35 +144,47 @@ fn failed<St: Store>(exchange: &Exchange<St>, error: BeginError, client_id: &Cli
 }
 
 /// What the access token of this answer is good for.
-fn access_terms<'a>(form: &'a TokenForm, client_id: &'a ClientId, granted: &'a Granted) -> Terms<'a> {
-    Terms { client_id: client_id.as_str(), scope: scope(form, granted), resources: form.resources().collect() }
+fn access_terms<'a>(config: &Config, form: &'a TokenForm, client_id: &'a ClientId, granted: &'a Granted) -> Terms<'a> {
+    let resources = granted_resources(config, &granted.answer, form.resources());
+    Terms { client_id: client_id.as_str(), scope: scope(form, granted).map(Cow::Borrowed), resources }
 }
 
 /// The scope of this answer: what it says, or else what was asked for (RFC 6749 §5.1).
 ///
-/// Where the authorization went before, the token request has no scope (RFC 6749 §4.1.3): the inner service ignores
-/// what a client writes there, and does not vouch for it by its silence.
+/// Where the grant type has no scope in the token request (RFC 6749 §4.1.3), the inner service ignores what a client
+/// writes there, and does not vouch for it by its silence.
 fn scope<'a>(form: &'a TokenForm, granted: &'a Granted) -> Option<&'a str> {
-    let asked = || form.get(Param::Scope).filter(|_| !is_authorized_before(form));
-    granted.answer.scope().or_else(asked)
+    match granted.answer.granted_scope() {
+        GrantedScope::Named(scope) => Some(scope),
+        GrantedScope::Omitted if asks_for_scope(form) => form.get(Param::Scope).filter(|scope| valid_scope(scope)),
+        GrantedScope::Omitted | GrantedScope::Unreadable => None,
+    }
 }
 
-fn is_authorized_before(form: &TokenForm) -> bool {
-    matches!(
-        form.get(Param::GrantType),
-        None | Some(
-            "authorization_code" | "urn:ietf:params:oauth:grant-type:device_code" | "urn:openid:params:grant-type:ciba"
-        )
-    )
+/// Grant types whose token request defines what is granted: RFC 6749 §4.3.2 and §4.4.2, RFC 7521 §4.1, RFC 8693 §2.1.
+const ASKING: [&str; 5] = [
+    "password",
+    "client_credentials",
+    "urn:ietf:params:oauth:grant-type:jwt-bearer",
+    "urn:ietf:params:oauth:grant-type:saml2-bearer",
+    "urn:ietf:params:oauth:grant-type:token-exchange",
+];
+
+/// Whether the scope and resources of the request are those of the grant.
+///
+/// Everything else, another spelling of these included, may be taken by the inner service for a grant type whose scope
+/// was fixed before, such as an authorization code.
+fn asks_for_scope(form: &TokenForm) -> bool {
+    form.get(Param::GrantType).is_some_and(|grant_type| ASKING.contains(&grant_type))
 }
 
-/// The scope and the resources that were granted, as far as they are known.
+/// The scope and the resources that the grant is limited to, as far as they are known.
 ///
 /// Where the authorization went before, the token request may ask for a part of it (RFC 8707 §2.2): what the whole was
 /// is then not known.
 fn terms<'a>(form: &'a TokenForm, granted: &'a Granted) -> (Option<&'a str>, Vec<&'a str>) {
     let resources: Vec<_> = form.resources().collect();
-    if is_authorized_before(form) && !resources.is_empty() {
+    if !asks_for_scope(form) && !resources.is_empty() {
         return (None, Vec::new());
     }
     (scope(form, granted), resources)
