@@ -7,7 +7,7 @@ mod support;
 mod readings;
 
 use self::readings::{is_served, readings};
-use self::support::http::{Recorder, raw};
+use self::support::http::{Recorder, Seen, raw};
 use self::support::process::Example;
 use self::support::proxy;
 
@@ -18,6 +18,11 @@ async fn tokens_for_everything() -> Recorder {
         ([("content-type", "application/json")], body)
     })
     .await
+}
+
+/// The requests of clients so far, without those of the proxy for discovery documents.
+fn arrived(upstream: &Recorder) -> Vec<Seen> {
+    upstream.all().into_iter().filter(|seen| !seen.target.contains("/.well-known/")).collect()
 }
 
 /// Paths that some server takes for one below `name`, and ones that none does.
@@ -91,11 +96,11 @@ async fn no_spelling_of_a_resource_shows_an_upstream_its_own_access_token_elsewh
     let mut guarded = 0;
     for path in spelled("api/v1") {
         for (method, bearer) in [("GET", true), ("GET", false), ("OPTIONS", false), ("POST", true)] {
-            let before = upstream.all().len();
+            let before = arrived(&upstream).len();
             let token = if bearer { token } else { "" };
             let head = format!("Host: a\r\nAuthorization: Bearer {token}\r\nConnection: close");
             let answer = raw(proxy.addr(), &format!("{method} {path} HTTP/1.1\r\n{head}\r\n\r\n")).await;
-            let seen = upstream.all().into_iter().nth(before);
+            let seen = arrived(&upstream).into_iter().nth(before);
             let served = some_server_serves(&path, "/api/v1");
             guarded += usize::from(served);
             let Some(seen) = seen else { continue };
@@ -120,13 +125,13 @@ async fn no_spelling_of_a_resource_shows_an_upstream_its_own_access_token_elsewh
 async fn no_spelling_leaves_the_base_path_of_the_upstream() {
     let upstream = tokens_for_everything().await;
     let proxy = proxy::start(&format!("{}/realms/a", upstream.url()), &["--allow-ambiguous-path", "/x,/a"]).await;
-    let mut arrived = 0;
+    let mut count = 0;
     for path in spelled("b/token").iter().chain(&["/x%5cy/../../b/token".to_owned(), "b".to_owned()]) {
         for method in ["GET", "POST", "get"] {
-            let before = upstream.all().len();
+            let before = arrived(&upstream).len();
             form_by(method, &proxy, path, "a=b").await;
-            for seen in upstream.all().iter().skip(before).filter(|seen| !seen.target.contains("/.well-known/")) {
-                arrived += 1;
+            for seen in arrived(&upstream).iter().skip(before) {
+                count += 1;
                 let whatwg = url::Url::parse("http://localhost").unwrap().join(&seen.target).unwrap();
                 for (name, reading) in readings(&seen.target, Some(whatwg.path().to_owned())) {
                     assert!(
@@ -138,7 +143,7 @@ async fn no_spelling_leaves_the_base_path_of_the_upstream() {
             }
         }
     }
-    assert!(arrived > 50, "{arrived}");
+    assert!(count > 50, "{count}");
 }
 
 /// Posts a form to a path that clients would not let through as it is.
