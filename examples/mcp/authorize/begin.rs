@@ -36,8 +36,8 @@ pub(super) async fn begin(
     let reply = Reply { redirect_uri, state };
     match proceed(&app, &headers, &client, reply.clone(), &query).await {
         Ok(response) => Ok(response),
-        // Anybody can register a client. A redirect before the user has agreed to anything would make this server send its users
-        // wherever a stranger likes (RFC 9700 §4.11.2).
+        // Registration is open. A redirect before the user has agreed would make this server an open redirector
+        // (RFC 9700 §4.11.2).
         Err(error) if error.status == StatusCode::BAD_REQUEST => {
             let back = reply.error(&app.issuer, &error)?;
             Ok(pages::refused(&client, &reply.redirect_uri, &error, &back))

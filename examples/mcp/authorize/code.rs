@@ -17,7 +17,7 @@ pub(crate) enum Code {
 }
 
 impl Code {
-    /// What a request must match in every state, so that nobody else can change or end anything with the code.
+    /// Returns what a request must match in every state: the code is of no use to another client, or without the verifier.
     pub(crate) const fn binding(&self) -> &CodeBinding {
         match self {
             Self::Fresh(fresh) => &fresh.binding,
@@ -27,7 +27,7 @@ impl Code {
     }
 }
 
-/// Whose code it is.
+/// The client and the request that a code was issued for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CodeBinding {
     pub(crate) client_id: String,

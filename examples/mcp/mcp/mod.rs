@@ -50,7 +50,7 @@ pub(crate) fn endpoint(flags: &EndpointFlags, app: &App) -> Result<Endpoint, Fai
     }
 }
 
-/// Guards the endpoint against pages that a browser must not let through, whoever serves it.
+/// Adds the check of `Host` and `Origin` to the built-in endpoint or a proxied one.
 pub(crate) fn guarded(router: Router<App>, allowed: Allowed) -> Router<App> {
     router.layer(from_fn_with_state(allowed, hosts::check))
 }

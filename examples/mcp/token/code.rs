@@ -26,13 +26,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The pauses between two looks at a code that another request exchanges: the first, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(250)];
 
-/// After so many milliseconds it is known what has become of the use of a code, if it ever will be.
+/// An exchange that takes longer than this, in milliseconds, counts as abandoned.
 const LONGEST_USE: u64 = 60_000;
 
 /// Exchanges a code for the token answer of the provider that it stands for.
 ///
 /// The first request that matches the code wins. The same request again waits for its answer and gets the same one, for a few
-/// seconds: clients repeat what was cut off. Later it ends what was granted, because then somebody else has code and verifier.
+/// seconds: clients repeat what was cut off. Later it ends the grant, because then another party has code and verifier.
 /// A request that does not match, which is that of another client or one with a wrong verifier, changes nothing.
 pub(super) async fn exchange(app: &App, client: &Client, form: &Parameters, slot: &Slot) -> Result<Answer, OauthError> {
     let verifier = need(form, "code_verifier")?;
@@ -50,14 +50,14 @@ pub(super) async fn exchange(app: &App, client: &Client, form: &Parameters, slot
                     attempt: consumed.attempt().to_owned(),
                     since: now_ms(),
                 });
-                // Settled with the answer of the layer, for the store may have written what it does not confirm.
+                // Before the write: the store may have applied a write that it does not confirm.
                 slot.consume(consumed);
                 if app.records.reseal(Kind::Code, &code, &stored, &used, CODE_LIFETIME).await? {
                     return answer(fresh);
                 }
                 slot.empty();
             }
-            // Its instance has died: nobody has got anything for it.
+            // The instance that exchanged it has died, and no client has tokens for it.
             Code::InUse(used) if now_ms().saturating_sub(used.since) > LONGEST_USE => return Err(no_such_code()),
             Code::InUse(_) => {}
             Code::Used(used) => {
@@ -90,7 +90,7 @@ async fn repeat(app: &App, code: &Handle, used: &Used, slot: &Slot) -> Result<()
     Ok(())
 }
 
-/// What the answer to a code is sealed under: only who has the code can derive it.
+/// Returns the handle that the answer to a code is sealed under. Deriving it needs the code.
 pub(super) fn answer_handle(code: &Handle, attempt: &str) -> Result<Handle, StoreError> {
     code.derive(&format!("answer to {attempt}"))
 }

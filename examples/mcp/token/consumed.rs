@@ -50,7 +50,7 @@ pub(super) enum Outcome {
     Repeated(String),
 }
 
-/// Where the handler leaves it, within the layer, for the middleware outside.
+/// Carries the outcome from the handler inside the layer to the middleware outside of it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Slot(Arc<Mutex<Option<Outcome>>>);
 
@@ -150,7 +150,7 @@ impl Attempt {
     /// Stores the answer for a repeated request, and then that the code is used and which grant began with it. Returns false,
     /// and ends the grant, if the code is no longer this attempt's.
     ///
-    /// In this order: who finds the code used and no answer takes the request for a late one.
+    /// The order matters: a request that finds the code used and no answer is a late one, and ends the grant.
     async fn note(&self, grant: Option<GrantKey>, answer: &str) -> Result<bool, StoreError> {
         let window = self.app.code_window;
         if !window.is_zero() {

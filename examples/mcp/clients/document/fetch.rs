@@ -86,7 +86,7 @@ impl Fetcher {
         Ok(Fetched { headers: std::mem::take(response.headers_mut()), body })
     }
 
-    /// Any other port may be that of something which is no web server.
+    /// Returns whether the port is that of https. A service on another port may not be a web server.
     fn allows_port(&self, url: &ClientIdUrl) -> bool {
         self.resolver.loopback || url.url().port_or_known_default() == Some(443)
     }

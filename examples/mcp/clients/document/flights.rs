@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::OnceCell;
 
-/// What several ask for at once is done once.
+/// Runs one operation for all callers that ask for the same name at the same time.
 #[derive(Debug)]
 pub(super) struct Flights<T> {
     under_way: Mutex<HashMap<String, Weak<OnceCell<T>>>>,
@@ -16,8 +16,8 @@ impl<T> Default for Flights<T> {
 }
 
 impl<T: Clone> Flights<T> {
-    /// What `run` gives, or what that of another gives who has begun and not ended. If that one gives up, the next runs
-    /// its own.
+    /// Returns the result of `run`, or of the operation of that name that is under way. If the caller that runs it is
+    /// cancelled, the next one runs its own.
     pub(super) async fn join(&self, name: &str, run: impl Future<Output = T>) -> T {
         let flight = self.board(name);
         match &flight.cell {
@@ -37,18 +37,19 @@ impl<T: Clone> Flights<T> {
     }
 }
 
-/// One that takes part in a flight. The last one to leave removes it, so that nobody has to search for flights that are over.
+/// A caller's share in an operation. The last share to be dropped removes the entry, so that no search for finished entries is
+/// needed.
 struct Flight<'a, T> {
     flights: &'a Flights<T>,
     name: &'a str,
-    /// Absent once it has left.
+    /// Absent once it is dropped.
     cell: Option<Arc<OnceCell<T>>>,
 }
 
 impl<T> Drop for Flight<'_, T> {
     fn drop(&mut self) {
         let mut under_way = self.flights.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        // Under the lock: of two that leave at once, the second one must see that it is the last.
+        // Under the lock: of two shares that are dropped at once, the second must see that it is the last.
         drop(self.cell.take());
         if under_way.get(self.name).is_some_and(|cell| cell.strong_count() == 0) {
             under_way.remove(self.name);

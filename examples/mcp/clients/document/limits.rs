@@ -5,17 +5,17 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-/// In which fetches are counted.
+/// The time in which fetches are counted.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// How many fetches may begin in this time, in all and from one host.
+/// Fetches that may begin within [`WINDOW`], in all and from one host.
 const MOST: [u32; 2] = [600, 60];
 
-/// How many fetches may be under way, in all and from one host.
+/// Fetches that may be in flight, in all and from one host.
 const MOST_AT_ONCE: [usize; 2] = [32, 4];
 
-/// How much this server fetches at the word of strangers: from all hosts, so that it stays a small tool in anybody's hands, and
-/// from each host, so that nobody can have it attack one.
+/// Limits on the fetches that unauthenticated requests cause: in all, which bounds the cost for this server, and from each host,
+/// which bounds what an attacker can direct at one host.
 #[derive(Clone, Debug)]
 pub(super) struct Limits {
     all: Arc<Semaphore>,
@@ -27,8 +27,8 @@ struct Counts {
     /// When the present window of all hosts began, and the fetches since.
     all: Option<(Instant, u32)>,
     hosts: HashMap<String, Host>,
-    /// The hosts by the beginning of their windows, so that finding those that are over is no search. There is one for each
-    /// entry of `hosts`, and no more of them than fetches in two windows.
+    /// The hosts by the beginning of their windows, which makes finding expired ones O(1). There is one entry for each entry of
+    /// `hosts`, and no more than fetches in two windows.
     by_age: VecDeque<(Instant, String)>,
 }
 
@@ -38,11 +38,11 @@ struct Host {
     permits: Arc<Semaphore>,
 }
 
-/// The right to fetch one document.
+/// Permission to fetch one document.
 #[derive(Debug)]
 pub(super) struct Permit(#[expect(dead_code, reason = "held until it is dropped")] [OwnedSemaphorePermit; 2]);
 
-/// There are too many fetches at the moment.
+/// A limit on fetches was exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooMany;
 
@@ -53,11 +53,11 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Waits for the right to fetch from `host`, for so long at most.
+    /// Waits for a permit to fetch from `host`, up to `patience`.
     pub(super) async fn acquire(&self, host: &str, patience: Duration) -> Result<Permit, TooMany> {
         let permits = self.counts.lock().unwrap_or_else(PoisonError::into_inner).count(host, Instant::now())?;
         let both = async {
-            // The host's first: who waits for a busy host takes nothing from the others.
+            // The host's permit first: a request that waits for a busy host holds no permit that others need.
             let own = permits.acquire_owned().await.map_err(|_| TooMany)?;
             let all = Arc::clone(&self.all).acquire_owned().await.map_err(|_| TooMany)?;
             Ok(Permit([own, all]))
@@ -97,7 +97,7 @@ impl Counts {
             && let Some((_, name)) = self.by_age.pop_front()
         {
             let Some(host) = self.hosts.get_mut(&name) else { continue };
-            // A permit holds the semaphore, and so does who waits for one.
+            // Permits and requests that wait for one hold a reference to the semaphore.
             if Arc::strong_count(&host.permits) > 1 {
                 host.fetches = 0;
                 self.by_age.push_back((now, name));

@@ -33,11 +33,11 @@ use crate::records::{Kind, Records};
 pub(crate) enum DocumentError {
     #[error("the client id is no URL of a client id metadata document")]
     ClientId,
-    /// Its URL alone says so: an address that is not public, or another port.
+    /// The URL names an address that is not public, or a port other than 443.
     #[error("the client's document cannot be fetched")]
     NotPublic,
-    /// No answer, for whatever reason. The reason is for the log: whoever sends the URL must not learn from it what a name stands
-    /// for here, and which addresses and ports there are.
+    /// The fetch failed. The source is for the log only: a client must not learn from the answer what a name resolves to on this
+    /// network, or which addresses and ports exist.
     #[error("the client's document cannot be fetched")]
     Unreachable(#[source] Arc<dyn Error + Send + Sync>),
     #[error("too many documents of clients are being fetched: try again in a moment")]
