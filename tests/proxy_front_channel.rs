@@ -111,6 +111,29 @@ async fn requests_that_return_tokens_to_the_browser_are_refused_on_every_path() 
 }
 
 #[tokio::test]
+async fn parts_of_a_multipart_form_are_refused_by_their_names() {
+    let setup = Setup::start(&["--reference-access-tokens"]).await;
+    let kind = [("content-type", "multipart/form-data; boundary=x")];
+    for (name, code) in [
+        ("\"response_type\"", Some("unsupported_response_type")),
+        ("Response_Type", Some("unsupported_response_type")),
+        ("\"request_uri\"", Some("request_uri_not_supported")),
+        ("\"file\"; filename=\"response_type\"", None),
+    ] {
+        let body = format!("--x\r\ncontent-disposition: form-data; name={name}\r\n\r\ntoken\r\n--x--\r\n");
+        let target = format!("/authorize?{}", name.len());
+        let answer = send("POST", &setup.proxy.url(&target), &kind, body.clone()).await;
+        match code {
+            Some(code) => {
+                assert_eq!((answer.status, &*answer.string("error")), (StatusCode::BAD_REQUEST, code), "{name}");
+                assert_eq!(setup.reached(&target), None, "{name}");
+            }
+            None => assert_eq!(setup.reached(&target), Some(body), "{name}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_form_that_arrives_in_pieces_is_refused_before_the_upstream_has_it() {
     let setup = Setup::start(&["--reference-access-tokens"]).await;
     for (number, (text, code)) in refused().iter().enumerate() {

@@ -5,7 +5,7 @@
 
 #[path = "../examples/proxy/discovery/document.rs"]
 mod document;
-#[path = "../examples/common/front_channel.rs"]
+#[path = "../examples/common/front_channel/mod.rs"]
 mod front_channel;
 #[path = "../examples/common/networks.rs"]
 mod networks;

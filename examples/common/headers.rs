@@ -118,7 +118,7 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     for name in nominated(headers) {
         headers.remove(name);
     }
-    remove_if(headers, |name| is_hop_by_hop(name));
+    remove_if(headers, is_hop_by_hop);
 }
 
 /// Removes headers of a request that could make the upstream serve another request than the one that was checked. Those

@@ -11,22 +11,22 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, sleep_until};
 
-use super::front_channel::FormCheck;
+use super::front_channel::BodyCheck;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// A body that records its progress, and is checked if it is a form.
+/// A body that records its progress, and may be checked.
 #[derive(Debug)]
 pub(crate) struct Upload<B> {
     body: B,
     progress: Arc<Progress>,
-    form: Option<FormCheck>,
+    check: Option<BodyCheck>,
     trailers: Option<HeaderMap>,
 }
 
 impl<B: Body> Upload<B> {
-    pub(crate) fn new(body: B, form: Option<FormCheck>) -> Self {
-        Self { body, progress: Arc::default(), form, trailers: None }
+    pub(crate) fn new(body: B, check: Option<BodyCheck>) -> Self {
+        Self { body, progress: Arc::default(), check, trailers: None }
     }
 
     pub(crate) fn progress(&self) -> Arc<Progress> {
@@ -44,15 +44,15 @@ where
                 Some(trailers) => return Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
                 None => ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose().map_err(Into::into)?,
             };
-            let Some(form) = &mut self.form else { return Poll::Ready(frame.map(Ok)) };
+            let Some(check) = &mut self.check else { return Poll::Ready(frame.map(Ok)) };
             let data = match frame.map(Frame::into_data) {
-                Some(Ok(data)) => form.feed(&data)?,
+                Some(Ok(data)) => check.feed(&data)?,
                 Some(Err(other)) => {
                     self.trailers = other.into_trailers().ok();
-                    form.finish()?
+                    check.finish()?
                 }
                 None => {
-                    let held = form.finish()?;
+                    let held = check.finish()?;
                     return Poll::Ready((!held.is_empty()).then(|| Ok(Frame::data(held))));
                 }
             };
@@ -83,11 +83,13 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream() && self.trailers.is_none() && self.form.as_ref().is_none_or(|form| form.held() == 0)
+        self.body.is_end_stream()
+            && self.trailers.is_none()
+            && self.check.as_ref().is_none_or(|check| check.held() == 0)
     }
 
     fn size_hint(&self) -> SizeHint {
-        let held = self.form.as_ref().map_or(0, FormCheck::held) as u64;
+        let held = self.check.as_ref().map_or(0, BodyCheck::held) as u64;
         let rest = self.body.size_hint();
         let mut hint = SizeHint::new();
         // The upper bound first: the lower one must not exceed it.

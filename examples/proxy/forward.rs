@@ -18,7 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower::Service;
 
 use crate::common::forwarded::{self, Edge};
-use crate::common::front_channel::{FormCheck, Refusal, check_query};
+use crate::common::front_channel::{BodyCheck, Refusal, check_query};
 use crate::common::headers;
 use crate::common::upload::Upload;
 use crate::connect::Connector;
@@ -129,11 +129,11 @@ where
     fn prepare(&self, mut request: Request<B>) -> Result<(Request<Upload<B>>, Option<Duration>), ForwardError> {
         let Settings { upstream, preserve_host, timeout, unlimited, refuse_front_channel, .. } = &self.shared.settings;
         let is_limited = *request.method() != Method::POST || unlimited.iter().all(|path| path != request.uri().path());
-        let mut form = None;
+        let mut check = None;
         if *refuse_front_channel {
             check_query(request.uri().query().unwrap_or_default())?;
             if is_limited && !request.body().is_end_stream() {
-                form = FormCheck::new(request.headers())?;
+                check = BodyCheck::new(request.headers())?;
             }
         }
         let host = forwarded::requested_host(request.uri(), request.headers());
@@ -144,7 +144,7 @@ where
         self.client.announce(headers, host.as_ref(), version);
         let host = host.filter(|_| *preserve_host);
         headers.insert(HOST, host.unwrap_or_else(|| upstream.host().clone()));
-        Ok((request.map(|body| Upload::new(body, form)), is_limited.then_some(*timeout)))
+        Ok((request.map(|body| Upload::new(body, check)), is_limited.then_some(*timeout)))
     }
 }
 

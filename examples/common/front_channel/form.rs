@@ -1,0 +1,108 @@
+//! Finds parameters of an authorization request in a form.
+
+use bytes::{Bytes, BytesMut};
+
+use super::{Parameter, Refusal, check_pair, is_separator};
+
+/// The longest parameter of a form that is looked into, in bytes.
+pub(super) const LONGEST: usize = 64 << 10;
+
+/// Up to this length the beginning of a name is looked at whenever more of it arrives, in bytes.
+pub(super) const SHORT_NAME: usize = 512;
+
+/// Checks a form while it streams to the upstream. A parameter that is looked into is held back until it is complete, so
+/// that the upstream never has all of a form that is refused.
+#[derive(Debug, Default)]
+pub(crate) struct FormCheck {
+    /// The current parameter, as far as it may have to be looked into.
+    held: BytesMut,
+    place: Place,
+    /// The length of a name at which its beginning is looked at again.
+    look_again: usize,
+}
+
+/// Where the end of what has arrived is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    #[default]
+    Name,
+    Checked,
+    Skipped,
+}
+
+impl FormCheck {
+    /// Takes the next bytes of the form. Returns those that may be passed on.
+    pub(super) fn feed(&mut self, data: &[u8]) -> Result<Bytes, Refusal> {
+        let mut out = BytesMut::with_capacity(self.held.len() + data.len());
+        let mut rest = data;
+        while let [first, after @ ..] = rest {
+            let is_end = |byte: &u8| is_separator(*byte) || (self.place == Place::Name && *byte == b'=');
+            let length = rest.iter().position(is_end).unwrap_or(rest.len());
+            if length > 0 {
+                let (piece, after) = rest.split_at(length);
+                if self.place == Place::Skipped {
+                    out.extend_from_slice(piece)
+                } else {
+                    self.hold(piece, &mut out)?
+                }
+                rest = after;
+            } else if *first == b'=' {
+                self.place = if Parameter::named(&self.held).is_some() { Place::Checked } else { Place::Skipped };
+                self.held.extend_from_slice(b"=");
+                if self.place == Place::Skipped {
+                    out.unsplit(self.held.split());
+                }
+                rest = after;
+            } else {
+                self.finish_pair(&mut out)?;
+                out.extend_from_slice(&[*first]);
+                rest = after;
+            }
+        }
+        // Most names are known to be others early on. A long name is not looked at too often.
+        if self.place == Place::Name && self.held.len() >= self.look_again {
+            if self.held.len() > SHORT_NAME {
+                self.look_again = self.held.len() * 2;
+            }
+            if !Parameter::may_begin(&self.held) {
+                self.place = Place::Skipped;
+                out.unsplit(self.held.split());
+            }
+        }
+        Ok(out.freeze())
+    }
+
+    /// Returns what was held back when the form is at its end.
+    pub(super) fn finish(&mut self) -> Result<Bytes, Refusal> {
+        let mut out = BytesMut::new();
+        self.finish_pair(&mut out)?;
+        Ok(out.freeze())
+    }
+
+    /// How many bytes are held back.
+    pub(super) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    fn hold(&mut self, piece: &[u8], out: &mut BytesMut) -> Result<(), Refusal> {
+        self.held.extend_from_slice(piece);
+        if self.held.len() <= LONGEST {
+            return Ok(());
+        }
+        if self.place == Place::Checked {
+            return Err(Refusal::TooLong);
+        }
+        // No parameter has such a name.
+        self.place = Place::Skipped;
+        out.unsplit(self.held.split());
+        Ok(())
+    }
+
+    fn finish_pair(&mut self, out: &mut BytesMut) -> Result<(), Refusal> {
+        check_pair(&self.held)?;
+        out.unsplit(self.held.split());
+        self.place = Place::Name;
+        self.look_again = 0;
+        Ok(())
+    }
+}

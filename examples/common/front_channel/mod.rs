@@ -1,0 +1,341 @@
+//! Refuses authorization requests that would return tokens on the front channel.
+//!
+//! With reference access tokens the upstream's tokens must not reach a client. The proxy replaces them in the answers of
+//! the token endpoint, but a response type such as `token` or `code id_token` puts them into the URL that the browser is
+//! redirected to, or into a form that it posts. So such requests are refused, wherever they are sent:
+//!
+//! 1. `response_type` with `token` in any of its values, in the query or in a form, of any method and on any path. That
+//!    includes pushed authorization requests (RFC 9126), which are forms. A part of that name is refused in
+//!    `multipart/form-data`, too, which some frameworks take for the same.
+//! 2. `request` objects (RFC 9101) whose claims say so, and those that cannot be read because they are encrypted.
+//! 3. `request_uri`, unless it comes from a pushed authorization request: the proxy cannot see what is behind it.
+//!
+//! Names and values are compared as the most lenient servers read them: without case and punctuation, percent-decoded up
+//! to twice, `;` as a separator. A parameter that only looks like one of these is refused, too; none is known.
+
+mod form;
+mod multipart;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::alphabet::URL_SAFE;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use url::Url;
+
+use self::form::FormCheck;
+use self::multipart::MultipartCheck;
+
+/// How the URI of a pushed authorization request begins (RFC 9126 §2.2).
+const PUSHED: &str = "urn:ietf:params:oauth:request_uri:";
+
+/// Reads what lenient decoders read.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("response types with a token are not available here: use response_type=code")]
+    ResponseType,
+    #[error("the request object cannot be read")]
+    RequestObject,
+    #[error("a request_uri must come from a pushed authorization request")]
+    RequestUri,
+    #[error("the form has an encoding or a character set that is not supported")]
+    Encoding,
+    #[error("a parameter of the form is too long")]
+    TooLong,
+}
+
+impl Refusal {
+    /// The error code of OAuth (RFC 6749 §4.1.2.1, RFC 9101 §7, OpenID Connect Core §3.1.2.6).
+    pub(crate) const fn code(self) -> &'static str {
+        match self {
+            Self::ResponseType => "unsupported_response_type",
+            Self::RequestObject => "invalid_request_object",
+            Self::RequestUri => "request_uri_not_supported",
+            Self::Encoding | Self::TooLong => "invalid_request",
+        }
+    }
+}
+
+/// Checks the query of a request.
+pub(crate) fn check_query(query: &str) -> Result<(), Refusal> {
+    query.as_bytes().split(|byte| is_separator(*byte)).try_for_each(check_pair)
+}
+
+const fn is_separator(byte: u8) -> bool {
+    matches!(byte, b'&' | b';')
+}
+
+/// A parameter that is looked into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Parameter {
+    ResponseType,
+    Request,
+    RequestUri,
+}
+
+impl Parameter {
+    fn named(name: &[u8]) -> Option<Self> {
+        let once = decoded(name);
+        [folded(&once), folded(&decoded(&once))].iter().find_map(|name| Self::folded(name))
+    }
+
+    /// `response_type`, `responseType` and `response_type[0]` are one name.
+    fn folded(name: &str) -> Option<Self> {
+        match name.trim_end_matches(|last: char| last.is_ascii_digit()) {
+            "responsetype" => Some(Self::ResponseType),
+            "request" => Some(Self::Request),
+            "requesturi" => Some(Self::RequestUri),
+            _ => None,
+        }
+    }
+
+    /// Returns whether a name that begins so can be one of them.
+    fn may_begin(name: &[u8]) -> bool {
+        let may_begin = |name: &str| {
+            let name = name.trim_end_matches(|last: char| last.is_ascii_digit());
+            ["responsetype", "requesturi"].iter().any(|known| known.starts_with(name))
+        };
+        let once = decoded(without_open_escape(name));
+        may_begin(&folded(&once)) || may_begin(&folded(&decoded(without_open_escape(&once))))
+    }
+
+    fn check(self, value: &[u8]) -> Result<(), Refusal> {
+        let value = decoded(value);
+        match self {
+            Self::ResponseType if has_token(&value) || has_token(&decoded(&value)) => Err(Refusal::ResponseType),
+            Self::ResponseType => Ok(()),
+            Self::Request => check_request_object(&value),
+            Self::RequestUri => check_request_uri(&value),
+        }
+    }
+}
+
+fn check_pair(pair: &[u8]) -> Result<(), Refusal> {
+    let mut parts = pair.splitn(2, |byte| *byte == b'=');
+    let (name, value) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    Parameter::named(name).map_or(Ok(()), |parameter| parameter.check(value))
+}
+
+fn has_token(response_type: &[u8]) -> bool {
+    folded(response_type).contains("token")
+}
+
+/// Letters and digits, in lower case.
+fn folded(text: &[u8]) -> String {
+    text.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(|byte| char::from(byte.to_ascii_lowercase())).collect()
+}
+
+/// Decodes `+`, `%74` and, as some servers do, `%u0074`.
+fn decoded(mut text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    while let [first, rest @ ..] = text {
+        let escaped = match rest {
+            [b'u' | b'U', a, b, c, d, rest @ ..] if *first == b'%' => {
+                hex(&[*a, *b, *c, *d]).map(|code| (char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), rest))
+            }
+            _ => None,
+        };
+        let byte = match rest {
+            [a, b, rest @ ..] if *first == b'%' => hex(&[*a, *b]).map(|code| (code as u8, rest)),
+            _ => None,
+        };
+        text = match (escaped, byte) {
+            (Some((character, rest)), _) => {
+                out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+                rest
+            }
+            (None, Some((byte, rest))) => {
+                out.push(byte);
+                rest
+            }
+            (None, None) => {
+                out.push(if *first == b'+' { b' ' } else { *first });
+                rest
+            }
+        };
+    }
+    out
+}
+
+/// Cuts off an escape at the end that more bytes can complete.
+fn without_open_escape(text: &[u8]) -> &[u8] {
+    let tail = text.len().saturating_sub(5);
+    let is_open = |at: &usize| match text.get(*at..).unwrap_or_default() {
+        [b'%', b'u' | b'U', digits @ ..] => digits.len() < 4,
+        [b'%', digits @ ..] => digits.len() < 2,
+        _ => false,
+    };
+    let end = (tail..text.len()).find(is_open);
+    text.get(..end.unwrap_or(text.len())).unwrap_or_default()
+}
+
+fn hex(digits: &[u8]) -> Option<u32> {
+    digits.iter().try_fold(0, |code, digit| Some(code * 16 + char::from(*digit).to_digit(16)?))
+}
+
+/// Checks a JWT whose claims are the parameters of the request. Its signature is the upstream's affair.
+fn check_request_object(value: &[u8]) -> Result<(), Refusal> {
+    let compact: Vec<u8> =
+        value.iter().filter(|byte| !byte.is_ascii_whitespace()).map(|byte| url_safe(*byte)).collect();
+    let mut parts = compact.split(|byte| *byte == b'.');
+    let (header, payload) = (parts.next().unwrap_or_default(), parts.next());
+    let is_jose = |header: Vec<u8>| header.trim_ascii_start().starts_with(b"{");
+    // Anything else cannot be a request object: the parameter has another meaning where it was sent.
+    if !BASE64.decode(header).is_ok_and(is_jose) {
+        return Ok(());
+    }
+    // JWS has three parts, JWE five.
+    if parts.count() != 1 {
+        return Err(Refusal::RequestObject);
+    }
+    let payload = BASE64.decode(payload.unwrap_or_default()).map_err(|_| Refusal::RequestObject)?;
+    serde_json::from_slice::<Claims>(&payload).map_err(|_| Refusal::RequestObject)?.0
+}
+
+const fn url_safe(byte: u8) -> u8 {
+    match byte {
+        b'+' => b'-',
+        b'/' => b'_',
+        byte => byte,
+    }
+}
+
+fn check_request_uri(value: &[u8]) -> Result<(), Refusal> {
+    let value = String::from_utf8_lossy(value);
+    let value = value.trim_matches(|edge: char| edge.is_whitespace() || edge.is_control());
+    let pushed = value.get(..PUSHED.len()).is_some_and(|start| start.eq_ignore_ascii_case(PUSHED));
+    // What is not an absolute URI cannot be fetched: the parameter has another meaning where it was sent.
+    if pushed || Url::parse(value).is_err() { Ok(()) } else { Err(Refusal::RequestUri) }
+}
+
+/// The verdict on the claims of a request object, repeated ones included.
+struct Claims(Result<(), Refusal>);
+
+impl<'de> Deserialize<'de> for Claims {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Claims;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Claims, A::Error> {
+                let mut verdict = Ok(());
+                while let Some(name) = map.next_key::<String>()? {
+                    match Parameter::folded(&folded(name.as_bytes())) {
+                        Some(Parameter::ResponseType) => {
+                            let value: serde_json::Value = map.next_value()?;
+                            if has_token(value.to_string().as_bytes()) {
+                                verdict = Err(Refusal::ResponseType);
+                            }
+                        }
+                        // RFC 9101 §4 forbids them here.
+                        Some(Parameter::Request | Parameter::RequestUri) => {
+                            map.next_value::<IgnoredAny>()?;
+                            verdict = verdict.and(Err(Refusal::RequestObject));
+                        }
+                        None => {
+                            map.next_value::<IgnoredAny>()?;
+                        }
+                    }
+                }
+                Ok(Claims(verdict))
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// Checks the body of a request while it streams to the upstream.
+#[derive(Debug)]
+pub(crate) enum BodyCheck {
+    Form(FormCheck),
+    Multipart(MultipartCheck),
+}
+
+impl BodyCheck {
+    /// Returns a check for the body of a request with these headers, if it can be a form.
+    pub(crate) fn new(headers: &HeaderMap) -> Result<Option<Self>, Refusal> {
+        let types = || headers.get_all(CONTENT_TYPE).iter().map(|value| value.as_bytes().to_ascii_lowercase());
+        let is_form = types().any(|value| contains(&value, b"form-urlencoded"));
+        let is_multipart = types().any(|value| contains(&value, b"multipart/form-data"));
+        // Some servers read a form whatever its type is, if that is missing.
+        let has_type = types().any(|value| !value.trim_ascii().is_empty());
+        if has_type && !is_form && !is_multipart {
+            return Ok(None);
+        }
+        let encodings = headers.get_all(CONTENT_ENCODING).iter().map(|value| value.as_bytes().trim_ascii());
+        let mut encodings = encodings.filter(|encoding| !encoding.is_empty());
+        if encodings.any(|encoding| !encoding.eq_ignore_ascii_case(b"identity")) || has_odd_charset(headers) {
+            return if has_type { Err(Refusal::Encoding) } else { Ok(None) };
+        }
+        match (is_form, is_multipart) {
+            // Servers may read either.
+            (true, true) => Err(Refusal::Encoding),
+            (false, true) => Ok(Some(Self::Multipart(MultipartCheck::default()))),
+            (_, false) => Ok(Some(Self::Form(FormCheck::default()))),
+        }
+    }
+
+    /// Takes the next bytes of the body. Returns those that may be passed on.
+    pub(crate) fn feed(&mut self, data: &[u8]) -> Result<Bytes, Refusal> {
+        match self {
+            Self::Form(check) => check.feed(data),
+            Self::Multipart(check) => check.feed(data),
+        }
+    }
+
+    /// Returns what was held back when the body is at its end.
+    pub(crate) fn finish(&mut self) -> Result<Bytes, Refusal> {
+        match self {
+            Self::Form(check) => check.finish(),
+            Self::Multipart(check) => check.finish(),
+        }
+    }
+
+    /// How many bytes are held back.
+    pub(crate) fn held(&self) -> usize {
+        match self {
+            Self::Form(check) => check.held(),
+            Self::Multipart(check) => check.held(),
+        }
+    }
+}
+
+/// Returns whether the form may be in a character set that is not an extension of ASCII.
+fn has_odd_charset(headers: &HeaderMap) -> bool {
+    const USUAL: [&[u8]; 8] =
+        [b"utf-8", b"utf8", b"us-ascii", b"ascii", b"iso-8859-", b"iso8859-", b"latin", b"windows-125"];
+    headers.get_all(CONTENT_TYPE).iter().any(|value| {
+        let value = value.as_bytes().to_ascii_lowercase();
+        let mut parameters = value.split(|byte| matches!(byte, b';' | b','));
+        parameters.any(|parameter| {
+            let Some(charset) = parameter.trim_ascii().strip_prefix(b"charset") else { return false };
+            let edge = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'=' | b'"' | b'\'' | b'*');
+            let start = charset.iter().position(|byte| !edge(byte)).unwrap_or(charset.len());
+            let charset = charset.get(start..).unwrap_or_default();
+            !charset.is_empty() && !USUAL.iter().any(|usual| charset.starts_with(usual))
+        })
+    })
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}

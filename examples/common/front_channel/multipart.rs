@@ -1,0 +1,202 @@
+//! Finds parameters of an authorization request in a `multipart/form-data` body.
+//!
+//! No authorization request is sent like this, but frameworks that fill one table from both kinds of forms accept it. The
+//! value of a part may be large, so only names are looked at: a part that is called `response_type` or `request_uri` is
+//! refused. A part that is called `request` is common elsewhere and passes.
+
+use bytes::{Bytes, BytesMut};
+
+use super::{Parameter, Refusal};
+
+/// The header of a part that holds its name (RFC 7578 §4.2).
+const DISPOSITION: &[u8] = b"content-disposition";
+
+/// The longest such header, in bytes.
+const LONGEST: usize = 8 << 10;
+
+/// Checks a body while it streams to the upstream.
+#[derive(Debug, Default)]
+pub(crate) struct MultipartCheck {
+    /// The current line, as far as it may be the header, with those that continue it.
+    held: BytesMut,
+    place: Place,
+}
+
+/// Where the end of what has arrived is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    /// In a line that may be the header.
+    #[default]
+    Line,
+    /// Behind a line of the header: a space continues it.
+    NextLine,
+    /// In a line of no interest.
+    Skipped,
+}
+
+impl MultipartCheck {
+    /// Takes the next bytes of the body. Returns those that may be passed on.
+    pub(super) fn feed(&mut self, data: &[u8]) -> Result<Bytes, Refusal> {
+        let mut out = BytesMut::with_capacity(self.held.len() + data.len());
+        let mut rest = data;
+        while let [byte, after @ ..] = rest {
+            let is_end = is_line_end(*byte);
+            if self.place == Place::Skipped {
+                let length = rest.iter().position(|byte| is_line_end(*byte)).map_or(rest.len(), |end| end + 1);
+                let (piece, after) = rest.split_at(length);
+                out.extend_from_slice(piece);
+                if piece.last().is_some_and(|byte| is_line_end(*byte)) {
+                    self.place = Place::Line;
+                }
+                rest = after;
+                continue;
+            }
+            if self.place == Place::NextLine {
+                if matches!(byte, b' ' | b'\t') {
+                    self.place = Place::Line;
+                } else if !(*byte == b'\n' && self.held.ends_with(b"\r")) {
+                    self.finish_header(&mut out)?;
+                }
+            }
+            self.held.extend_from_slice(&[*byte]);
+            self.follow(is_end, &mut out)?;
+            rest = after;
+        }
+        Ok(out.freeze())
+    }
+
+    /// Returns what was held back when the body is at its end.
+    pub(super) fn finish(&mut self) -> Result<Bytes, Refusal> {
+        let mut out = BytesMut::new();
+        self.finish_header(&mut out)?;
+        Ok(out.freeze())
+    }
+
+    /// How many bytes are held back.
+    pub(super) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    fn follow(&mut self, is_end: bool, out: &mut BytesMut) -> Result<(), Refusal> {
+        let pairs = self.held.iter().zip(DISPOSITION);
+        let known = pairs.take_while(|(byte, known)| byte.eq_ignore_ascii_case(known)).count();
+        if known == DISPOSITION.len() {
+            if is_end {
+                self.place = Place::NextLine;
+            }
+            return if self.held.len() > LONGEST { Err(Refusal::TooLong) } else { Ok(()) };
+        }
+        if known < self.held.len() {
+            out.unsplit(self.held.split());
+            self.place = if is_end { Place::Line } else { Place::Skipped };
+        }
+        Ok(())
+    }
+
+    fn finish_header(&mut self, out: &mut BytesMut) -> Result<(), Refusal> {
+        for name in names(&self.held) {
+            match Parameter::named(&name) {
+                Some(Parameter::ResponseType) => return Err(Refusal::ResponseType),
+                Some(Parameter::RequestUri) => return Err(Refusal::RequestUri),
+                Some(Parameter::Request) | None => {}
+            }
+        }
+        out.unsplit(self.held.split());
+        self.place = Place::Line;
+        Ok(())
+    }
+}
+
+const fn is_line_end(byte: u8) -> bool {
+    matches!(byte, b'\r' | b'\n')
+}
+
+/// The values of whatever may be the parameter `name` of a header: lenient parsers differ in spaces, quotes and `name*`.
+fn names(header: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let starts = (0..header.len()).filter(|at| {
+        let rest = header.get(*at..).unwrap_or_default();
+        let is_whole =
+            at.checked_sub(1).is_none_or(|at| header.get(at).is_none_or(|byte| !byte.is_ascii_alphanumeric()));
+        is_whole && rest.get(..4).is_some_and(|name| name.eq_ignore_ascii_case(b"name"))
+    });
+    starts.filter_map(|at| {
+        let rest = header.get(at + 4..)?;
+        let equals = rest.iter().position(|byte| *byte == b'=')?;
+        let (between, value) = rest.split_at_checked(equals)?;
+        let is_name = between.iter().all(|byte| byte.is_ascii_whitespace() || byte.is_ascii_digit() || *byte == b'*');
+        let value = value.get(1..)?.trim_ascii_start();
+        let value: Vec<u8> = match value {
+            [quote @ (b'"' | b'\''), value @ ..] => {
+                value.iter().copied().take_while(|byte| byte != quote).filter(|byte| *byte != b'\\').collect()
+            }
+            // `name*=utf-8''response_type` has the character set in front.
+            value => {
+                let value = value.split(|byte| *byte == b';').next().unwrap_or_default();
+                value.rsplit(|byte| *byte == b'\'').next().unwrap_or_default().to_vec()
+            }
+        };
+        is_name.then_some(value)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::BodyCheck;
+    use super::super::tests::checked;
+    use super::*;
+
+    /// Returns what the upstream gets of a body that arrives in pieces of this size.
+    fn streamed(body: &str, size: usize) -> (Vec<u8>, Result<(), Refusal>) {
+        checked(BodyCheck::Multipart(MultipartCheck::default()), body.as_bytes().chunks(size))
+    }
+
+    #[test]
+    fn parts_with_the_name_of_a_parameter_are_refused() {
+        for (header, refusal) in [
+            ("Content-Disposition: form-data; name=\"response_type\"", Refusal::ResponseType),
+            ("content-disposition:form-data;name=response_type", Refusal::ResponseType),
+            ("CONTENT-DISPOSITION : form-data; NAME = \"Response_Type\"; filename=x", Refusal::ResponseType),
+            ("Content-Disposition: form-data;\r\n name=\"response_type\"", Refusal::ResponseType),
+            ("Content-Disposition: form-data;\n\tname='response_type'", Refusal::ResponseType),
+            ("Content-Disposition: form-data; name=\"a\"; name=\"response_type\"", Refusal::ResponseType),
+            ("Content-Disposition: form-data; name*=utf-8''response%5Ftype", Refusal::ResponseType),
+            ("Content-Disposition: form-data; name*0=response_type", Refusal::ResponseType),
+            ("Content-Disposition: form-data; name=\"response\\_type\"", Refusal::ResponseType),
+            ("Content-Disposition: form-data; name=\"response_type[]\"", Refusal::ResponseType),
+            ("Content-Type: text/plain\r\nContent-Disposition: form-data; name=\"request_uri\"", Refusal::RequestUri),
+        ] {
+            let body = format!(
+                "--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nb\r\n--x\r\n{header}\r\n\r\ntoken\r\n--x--"
+            );
+            for size in [1, 2, 3, 7, 1000] {
+                let (passed, verdict) = streamed(&body, size);
+                assert_eq!(verdict, Err(refusal), "{header} by {size}");
+                assert!(passed.len() < body.len(), "{header} by {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_bodies_pass_unchanged() {
+        let long = format!("--x\r\nContent-Disposition: form-data; name=\"f\"\r\n\r\n{}\r\n--x--", "c".repeat(100_000));
+        for body in [
+            "",
+            "\r\n\r\n\n",
+            "--x\r\nContent-Disposition: form-data; name=\"request\"\r\n\r\nresponse_type=token\r\n--x--\r\n",
+            "--x\r\nContent-Disposition: form-data; name=\"f\"; filename=\"response_type\"\r\n\r\nname=\"response_type\"\n--x--",
+            "--x\r\nX-Content-Disposition: name=\"response_type\"\r\n\r\n content\r\n--x--",
+            "Content-Dispo",
+            "Content-Disposition: form-data; name=f\r\n\r\n\r\n\n\n name=response_type",
+            "Content-Disposition: form-data; name=",
+            &long,
+        ] {
+            for size in [1, 5, 4096] {
+                let (passed, verdict) = streamed(body, size);
+                assert_eq!((passed.len(), verdict), (body.len(), Ok(())), "{body:.80} by {size}");
+                assert!(passed == body.as_bytes(), "{body:.80} by {size}");
+            }
+        }
+        let (_, verdict) = streamed(&format!("Content-Disposition: {}", "x".repeat(LONGEST)), 4096);
+        assert_eq!(verdict, Err(Refusal::TooLong));
+    }
+}

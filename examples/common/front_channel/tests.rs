@@ -1,0 +1,203 @@
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::HeaderValue;
+use proptest::prelude::*;
+
+use super::form::{LONGEST, SHORT_NAME};
+use super::*;
+
+fn jwt(header: &str, payload: &str) -> String {
+    format!("{}.{}.c2ln", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload))
+}
+
+#[test]
+fn tokens_on_the_front_channel_are_refused_in_every_spelling() {
+    for query in [
+        "response_type=token",
+        "response_type=id_token",
+        "a=b&response_type=code%20token",
+        "response_type=code+id_token+token",
+        "response_type=token%09code",
+        "response_type=code%0atoken",
+        "response_type=code,token",
+        "response_type=TOKEN",
+        "response_type=%74%6Fken",
+        "response_type=%2574oken",
+        "response_type=%u0074oken",
+        "%72esponse%5Ftype=token",
+        "%2572esponse_type=token",
+        "response%u005ftype=token",
+        "Response_Type=Id_Token",
+        "responseType=token",
+        "response.type=token",
+        "response+type=token",
+        "response_type[]=token",
+        "response_type%5B0%5D=token",
+        "response_type%00=token",
+        "+response_type=token",
+        "response_type=code&response_type=token",
+        "response_type=token&response_type=code",
+        "a=b;response_type=token",
+        "response_type=%00token",
+        "&&;&response_type==token",
+    ] {
+        assert_eq!(check_query(query), Err(Refusal::ResponseType), "{query}");
+    }
+}
+
+#[test]
+fn requests_without_them_are_accepted() {
+    for query in [
+        "",
+        "response_type",
+        "response_type=",
+        "response_type=code",
+        "response_type=none&prompt=none",
+        "client_id=token&state=id_token&scope=token&token=response_type",
+        "redirect_uri=https%3A%2F%2Fa%2F%3Fresponse_type%3Dtoken",
+        "token_response_type=token",
+        "response_types=token",
+        "response_mode=fragment&response_type=code",
+        "request=x&request=www.example.com",
+        "request_uri=&request_uri=/next",
+        "request_uri=urn:ietf:params:oauth:request_uri:6esc_11ACC5bwc014ltc14eY22c",
+        "request_uri=urn%3Aietf%3Aparams%3Aoauth%3Arequest_uri%3A1",
+        "%=%&%u=%u00&%7",
+    ] {
+        assert_eq!(check_query(query), Ok(()), "{query}");
+    }
+    let claims = r#"{"iss":"c","response_type":"code","claims":{"id_token":{"response_type":"token"}}}"#;
+    assert_eq!(check_query(&format!("request={}", jwt(r#"{"alg":"none"}"#, claims))), Ok(()));
+}
+
+#[test]
+fn a_request_object_is_read_or_refused() {
+    let header = r#"{"alg":"RS256"}"#;
+    for (claims, refusal) in [
+        (r#"{"response_type":"code token"}"#, Refusal::ResponseType),
+        (r#"{"response_type":["code","id_token"]}"#, Refusal::ResponseType),
+        (r#"{"response_type":"code","response_type":"token"}"#, Refusal::ResponseType),
+        (r#"{"response_type":"token","response_type":"code"}"#, Refusal::ResponseType),
+        (r#"{"r\u0065sponse_type":"t\u006fken"}"#, Refusal::ResponseType),
+        (r#"{"Response_Type":"TOKEN"}"#, Refusal::ResponseType),
+        (r#"{"request_uri":"https://a"}"#, Refusal::RequestObject),
+        (r#"{"response_type":"code","#, Refusal::RequestObject),
+        ("[]", Refusal::RequestObject),
+        ("\u{feff}{}", Refusal::RequestObject),
+        ("", Refusal::RequestObject),
+    ] {
+        let jwt = jwt(header, claims);
+        for name in ["request", "Request", "%72equest", "request[]"] {
+            assert_eq!(check_query(&format!("{name}={jwt}")), Err(refusal), "{name}: {claims}");
+        }
+        let spaced: String = jwt.chars().flat_map(|character| ['+', character]).collect();
+        assert_eq!(check_query(&format!("request={spaced}")), Err(refusal), "{claims}");
+    }
+    let header = URL_SAFE_NO_PAD.encode(r#" {"alg":"RSA-OAEP","enc":"A128GCM"}"#);
+    for encrypted in [format!("{header}.a.b.c.d"), format!("{header}.e30.b.c.d"), format!("{header}."), header] {
+        assert_eq!(check_query(&format!("request={encrypted}")), Err(Refusal::RequestObject), "{encrypted}");
+    }
+}
+
+#[test]
+fn a_request_uri_that_was_not_pushed_is_refused() {
+    for uri in ["https://app.example.com/r.jwt", "HTTP://a", "%20https%3A%2F%2Fa", "urn:other:1", "data:,e30.e30.e30"] {
+        for name in ["request_uri", "Request_URI", "request%5Furi", "requestUri"] {
+            assert_eq!(check_query(&format!("a=b&{name}={uri}")), Err(Refusal::RequestUri), "{name}={uri}");
+        }
+    }
+}
+
+fn form_check(headers: &[(&'static str, &'static str)]) -> Result<bool, Refusal> {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        map.append(*name, HeaderValue::from_static(value));
+    }
+    BodyCheck::new(&map).map(|check| check.is_some())
+}
+
+#[test]
+fn forms_are_checked_and_nothing_else() {
+    for form in ["application/x-www-form-urlencoded", "Application/X-WWW-Form-URLEncoded; charset=UTF-8", ""] {
+        assert_eq!(form_check(&[("content-type", form)]), Ok(true), "{form}");
+        assert_eq!(form_check(&[("content-type", form), ("content-encoding", "identity")]), Ok(true), "{form}");
+        let encoded = if form.is_empty() { Ok(false) } else { Err(Refusal::Encoding) };
+        assert_eq!(form_check(&[("content-type", form), ("content-encoding", "gzip")]), encoded);
+    }
+    let two = [("content-type", "text/plain"), ("content-type", "application/x-www-form-urlencoded")];
+    assert_eq!(form_check(&two), Ok(true));
+    assert_eq!(form_check(&[]), Ok(true));
+    assert_eq!(form_check(&[("content-type", "multipart/form-data; boundary=x")]), Ok(true));
+    let both = [("content-type", "multipart/form-data; boundary=x, application/x-www-form-urlencoded")];
+    assert_eq!(form_check(&both), Err(Refusal::Encoding));
+    for other in ["application/json", "text/plain", "image/png"] {
+        assert_eq!(form_check(&[("content-type", other), ("content-encoding", "gzip")]), Ok(false), "{other}");
+    }
+    for odd in ["utf-16", "\"UTF-16LE\"", "ibm037", "utf-7", "cp037", "EBCDIC-US"] {
+        let value = format!("application/x-www-form-urlencoded; Charset = {odd}");
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_str(&value).unwrap())]);
+        assert!(BodyCheck::new(&headers).is_err(), "{odd}");
+    }
+}
+
+/// Returns what the upstream gets of a form that arrives in these pieces.
+fn streamed<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, Result<(), Refusal>) {
+    checked(BodyCheck::Form(FormCheck::default()), pieces)
+}
+
+pub(super) fn checked<'a>(
+    mut check: BodyCheck,
+    pieces: impl Iterator<Item = &'a [u8]>,
+) -> (Vec<u8>, Result<(), Refusal>) {
+    let mut passed = Vec::new();
+    for piece in pieces {
+        match check.feed(piece) {
+            Ok(data) => passed.extend_from_slice(&data),
+            Err(refusal) => return (passed, Err(refusal)),
+        }
+    }
+    let rest = check.finish();
+    passed.extend_from_slice(rest.as_deref().unwrap_or_default());
+    (passed, rest.map(drop))
+}
+
+#[test]
+fn what_is_held_back_of_a_form_is_bounded() {
+    let long = "x".repeat(LONGEST + 1);
+    let (passed, verdict) = streamed([long.as_bytes(), b"=1&response_type=token"].into_iter());
+    assert_eq!((passed.len(), verdict), (long.len() + 3, Err(Refusal::ResponseType)));
+    let (passed, _) = streamed([" ".repeat(LONGEST + 1).as_bytes()].into_iter());
+    assert_eq!(passed.len(), LONGEST + 1);
+    let (_, verdict) = streamed([b"response_type=", long.as_bytes()].into_iter());
+    assert_eq!(verdict, Err(Refusal::TooLong));
+    let (passed, verdict) = streamed([b"a=", long.as_bytes(), b"&b=", long.as_bytes()].into_iter());
+    assert_eq!((passed.len(), verdict), (2 * long.len() + 5, Ok(())));
+}
+
+#[test]
+fn names_of_no_interest_are_not_held_back() {
+    for piece in ["one", "{\"a\":", "\u{0}\u{1}a", "client_id", "requests", "responsive", "r%65d", "%2572x"] {
+        let mut check = FormCheck::default();
+        assert_eq!(check.feed(piece.as_bytes()).unwrap(), piece);
+    }
+    let padded =
+        [" ".repeat(SHORT_NAME).as_bytes(), b"%2", b"572espon", b"se_typ", b"e=tok", b"en"].map(<[u8]>::to_vec);
+    let (passed, verdict) = streamed(padded.iter().map(Vec::as_slice));
+    assert_eq!((passed.len(), verdict), (0, Err(Refusal::ResponseType)));
+}
+
+proptest! {
+    #[test]
+    fn pieces_change_nothing(
+        form in proptest::collection::vec(
+            "(response_type|request|%2572equest_uri|res%u0070onse[+%]type%00|x|re)?[=&;]?(token|code|https://a)?",
+            0..8,
+        ),
+        size in 1..9_usize,
+    ) {
+        let form = form.concat();
+        let (passed, verdict) = streamed(form.as_bytes().chunks(size));
+        prop_assert_eq!(verdict, check_query(&form));
+        prop_assert!(form.as_bytes().starts_with(&passed));
+        prop_assert_eq!(verdict.is_ok(), passed.len() == form.len(), "the upstream must not have all of it");
+    }
+}
