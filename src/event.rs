@@ -1,5 +1,6 @@
 //! What the operator is told.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
@@ -205,8 +206,12 @@ pub(crate) fn tell(
     elapsed: Duration,
     cause: Option<&(dyn Error + 'static)>,
 ) {
-    let cause = cause.map(tracing::field::display);
-    let client_id = subject.client_id.map(tracing::field::display);
+    // Text fields are logged as strings, so that the log quotes them. Quotes alone do not keep a value in its place:
+    // there are viewers for which U+2028 ends a line, and U+202E turns the rest of it around.
+    let cause = cause.map(|cause| printable(cause.to_string().into()));
+    let cause = cause.as_deref();
+    let client_id = subject.client_id.map(|client_id| printable(client_id.as_str().into()));
+    let client_id = client_id.as_deref();
     let grant = subject.grant.map(|(key, _)| GrantName::from(key));
     let generation = subject.grant.and_then(|(_, generation)| generation);
     let name = grant.as_ref().map(tracing::field::display);
@@ -221,3 +226,28 @@ pub(crate) fn tell(
         callback(&Event { kind, client_id, grant, grant_key, generation, elapsed });
     }
 }
+
+/// A text of a client or of another server for the log: characters that are not printable (control and format characters,
+/// line separators) are escaped as in Rust.
+pub(crate) fn printable(text: Cow<'_, str>) -> Cow<'_, str> {
+    if !text.chars().any(is_escaped) {
+        return text;
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for char in text.chars() {
+        if is_escaped(char) {
+            escaped.extend(char.escape_default());
+        } else {
+            escaped.push(char);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+fn is_escaped(char: char) -> bool {
+    // `escape_debug` knows what is printable; quotes and backslashes are the business of the log's format.
+    if char.is_ascii() { char.is_ascii_control() } else { char.escape_debug().len() > 1 }
+}
+
+#[cfg(test)]
+mod tests;

@@ -176,3 +176,28 @@ async fn requests_are_logged_at_debug_only() {
     assert!(!quiet.stderr().contains("/logged"), "{quiet:?}");
     assert!(!loud.stderr().contains("secret"), "{loud:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_client_forges_a_line_or_a_field_of_the_log() {
+    let forged = "app\u{2028}WARN \u{202e}x event=\"forged\" event=forged";
+    for format in ["text", "json"] {
+        let addr = serve_upstream(Upstream::new()).await;
+        let proxy = proxy::start(&format!("http://{addr}"), &["--log-level", "debug", "--log-format", format]).await;
+        let log_in = [("grant_type", "authorization_code"), ("code", "c"), ("client_id", "app")];
+        let token = post(&proxy.url("/token"), &log_in).await.string("refresh_token");
+        let stolen = [("grant_type", "refresh_token"), ("refresh_token", &*token), ("client_id", forged)];
+        post(&proxy.url("/token"), &stolen).await;
+        proxy.written("client_mismatch").await;
+        let log = proxy.stderr();
+        assert!(!log.contains(['\u{2028}', '\u{202e}']), "{log}");
+        let line = log.lines().find(|line| line.contains("client_mismatch")).unwrap();
+        if format == "json" {
+            let event: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert_eq!(event["event"], "client_mismatch", "{line}");
+            assert_eq!(event["client_id"], r#"app\u{2028}WARN \u{202e}x event="forged" event=forged"#, "{line}");
+        } else {
+            let expected = r#"client_id="app\\u{2028}WARN \\u{202e}x event=\"forged\" event=forged""#;
+            assert!(line.contains(expected), "{line}");
+        }
+    }
+}

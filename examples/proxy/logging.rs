@@ -21,8 +21,41 @@ pub(crate) fn init(program: &'static str, format: LogFormat, level: LevelFilter)
         .with_target(program, level)
         .with_target("tower_oauth_refresh", level);
     let registry = tracing_subscriber::registry().with(targets);
+    let writer = || Printable(io::stderr());
     match format {
-        LogFormat::Text => registry.with(fmt::layer().with_ansi(false).with_writer(io::stderr)).try_init(),
-        LogFormat::Json => registry.with(fmt::layer().json().flatten_event(true).with_writer(io::stderr)).try_init(),
+        LogFormat::Text => registry.with(fmt::layer().with_ansi(false).with_writer(writer)).try_init(),
+        LogFormat::Json => registry.with(fmt::layer().json().flatten_event(true).with_writer(writer)).try_init(),
+    }
+}
+
+/// Writes each event as one line of printable characters, whatever is in its fields: paths, names of clients, errors of
+/// other servers. Other characters are escaped as JSON escapes them, which both formats can hold.
+struct Printable<W>(W);
+
+impl<W: io::Write> io::Write for Printable<W> {
+    /// Takes a whole event: that is what the subscriber writes at once.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        let is_escaped = |char: char| char.is_control() || (!char.is_ascii() && char.escape_debug().len() > 1);
+        if !line.contains(is_escaped) {
+            self.0.write_all(event)?;
+            return Ok(event.len());
+        }
+        let mut out = String::with_capacity(text.len() + 16);
+        for char in line.chars() {
+            if is_escaped(char) {
+                char.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
+            } else {
+                out.push(char);
+            }
+        }
+        out.push_str(text.get(line.len()..).unwrap_or_default());
+        self.0.write_all(out.as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
