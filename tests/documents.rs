@@ -223,7 +223,7 @@ fn every_metric_is_on_the_page() {
 #[test]
 fn every_warning_and_error_of_the_log_is_on_the_page() {
     let mut messages = BTreeSet::new();
-    for path in [files("src", ".rs"), files("examples/proxy", ".rs")].concat() {
+    for path in [files("src", ".rs"), files("examples/common", ".rs"), files("examples/proxy", ".rs")].concat() {
         let source = code(&fs::read_to_string(&path).unwrap());
         for level in ["tracing::warn!(", "tracing::error!("] {
             for rest in source.split(level).skip(1) {

@@ -46,6 +46,11 @@ fn what_makes_no_sense_is_refused_with_status_2_and_says_why() {
         (&["--wait-for-replicas", "1"], "--wait-for-replicas needs --store with Redis"),
         (&["--cache-size", "64M"], "--cache-size"),
         (&["--cache-ttl", "-1"], "--cache-ttl"),
+        (&["--max-connections", "0"], "--max-connections"),
+        (&["--max-in-flight", "many"], "--max-in-flight"),
+        (&["--body-memory", "64M"], "--body-memory"),
+        (&["--idle-timeout", "0"], "--idle-timeout"),
+        (&["--stall-timeout", "inf"], "--stall-timeout"),
         (&["--store", "memory:x"], "--store: `memory` takes no address"),
         (&["--store", "mysql"], "--store: no store is called `mysql`"),
         (&["--store", ""], "--store: no store is called ``"),
@@ -202,7 +207,7 @@ fn every_flag_has_an_environment_variable_and_help() {
         help.lines().filter_map(|line| line.trim().strip_prefix("--")).map(|line| line.split(' ').next().unwrap());
     let flags: Vec<_> = flags.collect();
     assert!(help.contains("response_type with `token` or `id_token`"), "of --reference-access-tokens: {help}");
-    assert_eq!(flags.len(), 31, "{flags:?}");
+    assert_eq!(flags.len(), 36, "{flags:?}");
     for flag in flags {
         let variable = format!("[env: PROXY_{}", flag.to_uppercase().replace('-', "_"));
         assert!(help.contains(&variable), "--{flag} has no {variable}]");
@@ -251,14 +256,20 @@ async fn the_environment_is_as_good_as_the_flags() {
         ("PROXY_ROTATION_TIMEOUT", "1"),
         ("PROXY_ADOPT_UNTIL", "4102444800"),
         ("PROXY_STRICT", "no"),
+        ("PROXY_MAX_CONNECTIONS", "100"),
+        ("PROXY_MAX_IN_FLIGHT", "50"),
+        ("PROXY_BODY_MEMORY", "1000000"),
+        ("PROXY_IDLE_TIMEOUT", "65"),
+        ("PROXY_STALL_TIMEOUT", "0.5"),
         ("PROXY_LOG_FORMAT", "json"),
         ("PROXY_LOG_LEVEL", "trace"),
     ];
     let proxy = tokio::task::spawn_blocking(move || Example::start::<&str, _, _>("proxy", &[], &envs)).await.unwrap();
     assert_eq!(get(&format!("http://{}/healthz", proxy.admin_addr())).await.text(), "ok");
     let log = proxy.stderr();
-    let line: serde_json::Value = log.lines().map(|line| serde_json::from_str(line).unwrap()).nth(1).unwrap();
-    assert_eq!(line["message"], format!("listening on http://{}", proxy.addr()));
+    let mut lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let listening = format!("listening on http://{}", proxy.addr());
+    let line = lines.find(|line| line["message"] == *listening).unwrap();
     for path in ["/api", "/v2/x"] {
         let answer = get(&proxy.url(path)).await;
         assert_eq!(answer.status, 401, "{path}");

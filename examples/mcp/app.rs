@@ -8,14 +8,13 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
-use tokio::time::timeout;
 use tower_oauth_refresh::store::BoxStore;
 use tower_oauth_refresh::{AccessLayer, RefreshLayer};
 
 use crate::cli::{Cli, TokenUse};
 use crate::clients::Clients;
+use crate::common::listener::{Listener, finish};
 use crate::cors::with_cors;
 use crate::error::OauthError;
 use crate::flags::config_error;
@@ -27,12 +26,6 @@ use crate::{Failure, authorize, demo, discovery, error, hardening, mcp, register
 
 /// Of the body of a request, at most; the MCP endpoint has a limit of its own.
 const MOST_BYTES: usize = 64 << 10;
-
-/// How long requests under way have at a shutdown.
-const GRACE: Duration = Duration::from_secs(30);
-
-/// What a rotation needs beyond twice its time-out: to reach the store, again and again if that fails.
-const DRAIN_MARGIN: Duration = Duration::from_secs(15);
 
 /// What the handlers work with.
 #[derive(Clone, Debug)]
@@ -62,6 +55,8 @@ impl Deref for App {
 /// Serves until a signal ends it.
 pub(crate) async fn serve(cli: &Cli, store: BoxStore) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
+    // The MCP endpoint may hold a message of any length that its service takes.
+    let limits = cli.limits.limits(usize::MAX).within_descriptors();
     let listener = bind("--listen", cli.listen).await?;
     let listen = listener.local_addr()?;
     let issuer = match &cli.public_url {
@@ -88,11 +83,11 @@ pub(crate) async fn serve(cli: &Cli, store: BoxStore) -> Result<(), Failure> {
     let router = router(&app, mcp::guarded(endpoint.router.clone().layer(access), allowed));
     tracing::info!(issuer = %app.issuer, "listening on http://{listen}");
 
-    let connections = server::run(router, listener, signals.next()).await;
+    let connections = server::run(router, Listener::new(listener, limits), signals.next()).await;
     tracing::info!("shutting down");
     endpoint.end();
     tokio::select! {
-        result = finish(connections, refresh, cli.sessions.rotation_timeout) => result,
+        result = finish(connections, refresh.drain(), cli.sessions.rotation_timeout) => result.map_err(Failure::from),
         () = signals.next() => Err("a second signal: what was under way may be lost".into()),
     }
 }
@@ -140,19 +135,6 @@ fn router(app: &App, mcp: Router<App>) -> Router {
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(hardening::layer(&app.issuer))
         .with_state(app.clone())
-}
-
-/// Lets come to an end what is under way: requests first, then rotations whose clients have hung up.
-async fn finish(
-    connections: GracefulShutdown,
-    refresh: RefreshLayer<BoxStore>,
-    rotation_timeout: Duration,
-) -> Result<(), Failure> {
-    if timeout(GRACE, connections.shutdown()).await.is_err() {
-        tracing::warn!("some requests did not come to their end");
-    }
-    let drained = timeout(rotation_timeout * 2 + DRAIN_MARGIN, refresh.drain()).await;
-    drained.map_err(|_| "some rotations did not come to their end".into())
 }
 
 async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Failure> {

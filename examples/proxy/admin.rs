@@ -1,10 +1,16 @@
 //! The admin server: health and metrics.
 
+use std::future::pending;
+
 use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use tokio::net::TcpListener;
+use tower::{ServiceExt as _, service_fn};
 
+use crate::common::listener::{Limits, Listener, RequestBody};
 use crate::metrics::Scrape;
 
 /// Serves `/healthz` and `/metrics`; for ever.
@@ -12,7 +18,11 @@ pub(crate) async fn serve(listener: TcpListener, scrape: Scrape) {
     let metrics =
         move || async move { ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], scrape.render()) };
     let router = Router::new().route("/healthz", get("ok")).route("/metrics", get(metrics));
-    if let Err(error) = axum::serve(listener, router).await {
-        tracing::error!(%error, "the admin server ended");
-    }
+    let service = |_| {
+        let router = router.clone();
+        service_fn(move |request: Request<RequestBody>| router.clone().oneshot(request.map(Body::new)))
+    };
+    // Apart from those for clients, so that an attack leaves the metrics readable.
+    let limits = Limits { max_connections: 16, max_in_flight: 16, body_memory: 1 << 20, ..Limits::default() };
+    Listener::new(listener, limits).run(service, pending()).await;
 }

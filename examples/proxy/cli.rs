@@ -16,6 +16,8 @@ use crate::rules::{Rule, rules};
 use crate::store::{Settings, StoreChoice};
 use crate::upstream::{PublicUrl, Upstream};
 
+crate::common::listener::limit_flags!("PROXY_");
+
 /// A reverse proxy that keeps the refresh tokens of an authorization server safe and its sessions alive.
 ///
 /// It forwards every request to the upstream. On the way, the refresh tokens that the upstream issues are replaced by
@@ -187,6 +189,9 @@ pub(crate) struct Cli {
     /// Where to answer GET /healthz and GET /metrics (Prometheus) [default: nowhere]
     #[arg(long, env = "PROXY_ADMIN", value_name = "ADDR")]
     pub(crate) admin: Option<SocketAddr>,
+
+    #[command(flatten)]
+    pub(crate) limits: LimitFlags,
 
     /// How the log is written, to standard error
     #[arg(long, env = "PROXY_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]

@@ -34,18 +34,16 @@ use std::error::Error;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Parser as _;
-use hyper_util::server::graceful::GracefulShutdown;
 use mimalloc::MiMalloc;
 use tokio::net::TcpListener;
 use tokio::runtime;
-use tokio::time::timeout;
 use tower_oauth_refresh::{RefreshLayer, Store};
 
 use crate::cli::Cli;
 use crate::common::forwarded::Edge;
+use crate::common::listener::{self, Listener};
 use crate::discovery::Discovery;
 use crate::forward::Forward;
 use crate::metered::Metered;
@@ -60,11 +58,8 @@ use crate::upstream::{PublicUrl, Upstream};
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// How long requests under way have at a shutdown.
-const GRACE: Duration = Duration::from_secs(30);
-
-/// What a rotation needs beyond twice its time-out: to reach the store, again and again if that fails.
-const DRAIN_MARGIN: Duration = Duration::from_secs(15);
+/// The request body that the layer buffers at most, by default.
+const MAX_BUFFERED_BODY: usize = 64 << 10;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -152,6 +147,7 @@ async fn serve<S: Store>(
     admin: Option<Scrape>,
 ) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
+    let limits = cli.limits.limits(MAX_BUFFERED_BODY).within_descriptors();
     let resources = resources(cli, &layer)?;
     if let (Some(address), Some(scrape)) = (cli.admin, admin) {
         let listener = bind("--admin", address).await?;
@@ -187,25 +183,12 @@ async fn serve<S: Store>(
     tokio::spawn(discovery::warn_of_detours(forward, expected));
 
     let server = Server { layer: layer.clone(), resources, inner, metrics };
-    let connections = server.run(listener, signals.next()).await;
+    let connections = server.run(Listener::new(listener, limits), signals.next()).await;
     tracing::info!("shutting down");
     tokio::select! {
-        result = finish(connections, layer, cli.rotation_timeout()) => result,
+        result = listener::finish(connections, layer.drain(), cli.rotation_timeout()) => result.map_err(Failure::from),
         () = signals.next() => Err("a second signal: what was under way may be lost".into()),
     }
-}
-
-/// Lets come to an end what is under way: requests first, then rotations whose clients have hung up.
-async fn finish<S: Store>(
-    connections: GracefulShutdown,
-    layer: RefreshLayer<S>,
-    rotation_timeout: Duration,
-) -> Result<(), Failure> {
-    if timeout(GRACE, connections.shutdown()).await.is_err() {
-        tracing::warn!("some requests did not come to their end");
-    }
-    let drained = timeout(rotation_timeout * 2 + DRAIN_MARGIN, layer.drain()).await;
-    drained.map_err(|_| "some rotations did not come to their end".into())
 }
 
 async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Failure> {

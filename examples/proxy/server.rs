@@ -1,11 +1,11 @@
-//! Serves clients: accepts connections, and answers their requests by the layer over the upstream.
+//! Serves clients: answers their requests by the layer over the upstream.
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::HOST;
@@ -13,28 +13,18 @@ use http::{Method, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use pin_project_lite::pin_project;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{sleep, timeout};
-use tower::{Layer as _, ServiceExt as _};
+use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_oauth_refresh::{Refresh, RefreshLayer, RequestBody, ResponseBody, Store};
 
+use crate::common::listener::{self, Connections, Listener};
 use crate::discovery::Discovery;
 use crate::forward::{Forward, ForwardError};
 use crate::metrics::{InFlight, Metrics};
 use crate::resources::{self, Guarded, Resources};
 use crate::{answer, causes};
 
-/// How long a client may take to send the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-
-const MOST_STREAMS: u32 = 256;
-
-type Inner = Discovery<Forward<RequestBody<Incoming>>>;
+type Inner = Discovery<Forward<RequestBody<listener::RequestBody>>>;
 
 /// What the upstream sends, unless it is a document that was rewritten.
 type InnerBody = Either<Incoming, Full<Bytes>>;
@@ -48,55 +38,15 @@ pub(crate) struct Server<S> {
 }
 
 impl<S: Store> Server<S> {
-    /// Takes connections until `end`, and gives back those that are open then.
-    pub(crate) async fn run(self, listener: TcpListener, end: impl Future<Output = ()>) -> GracefulShutdown {
-        let mut end = pin!(end);
-        let connections = GracefulShutdown::new();
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-        builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MOST_STREAMS).keep_alive_interval(HEAD_TIMEOUT);
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = &mut end => return connections,
-            };
-            match accepted {
-                Ok((stream, address)) => self.connection(stream, address, &builder, &connections),
-                Err(error) => {
-                    // Too many open files, as a rule: some will be closed.
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    sleep(Duration::from_millis(50)).await;
-                }
-            }
-        }
-    }
-
-    fn connection(
-        &self,
-        stream: TcpStream,
-        address: SocketAddr,
-        builder: &auto::Builder<TokioExecutor>,
-        connections: &GracefulShutdown,
-    ) {
-        if let Err(error) = stream.set_nodelay(true) {
-            // It is gone already.
-            return tracing::debug!(%error, "a connection could not be set up");
-        }
-        let inner = self.inner.around(self.inner.get_ref().for_client(address));
-        let service = self.layer.layer(self.resources.layer(inner));
-        let metrics = self.metrics.clone();
-        let service = service_fn(move |request| answer(service.clone(), metrics.in_flight(), request));
-        let (builder, watcher) = (builder.clone(), connections.watcher());
-        tokio::spawn(async move {
-            // hyper's own time-out begins with the first byte.
-            if !matches!(timeout(HEAD_TIMEOUT, stream.readable()).await, Ok(Ok(()))) {
-                return;
-            }
-            let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-            if let Err(error) = watcher.watch(connection).await {
-                tracing::debug!(error = causes::causes(&*error), "a connection ended early");
-            }
-        });
+    /// Serves clients until `end`. Returns the connections that are open then.
+    pub(crate) async fn run(self, listener: Listener, end: impl Future<Output = ()>) -> Connections {
+        let service = |client: SocketAddr| {
+            let inner = self.inner.around(self.inner.get_ref().for_client(client));
+            let service = self.layer.layer(self.resources.layer(inner));
+            let metrics = self.metrics.clone();
+            service_fn(move |request| answer(service.clone(), metrics.in_flight(), request))
+        };
+        listener.run(service, end).await
     }
 }
 
@@ -104,7 +54,7 @@ impl<S: Store> Server<S> {
 async fn answer<S: Store>(
     service: Refresh<Guarded<Inner, S>, S>,
     in_flight: InFlight,
-    request: Request<Incoming>,
+    request: Request<listener::RequestBody>,
 ) -> Result<Response<AnswerBody>, Infallible> {
     // The query may hold an authorization code.
     let logged = tracing::enabled!(tracing::Level::DEBUG)

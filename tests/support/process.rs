@@ -43,6 +43,18 @@ impl Example {
     {
         let mut command = Self::command(name);
         command.args(args).envs(envs.iter().map(|(name, value)| (name, value)));
+        Self::spawn(name, command)
+    }
+
+    /// Starts the example as a process that may have so many descriptors.
+    pub(crate) fn start_within(descriptors: u32, name: &str, args: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &descriptors.to_string()]);
+        command.arg(example_path(name)).args(args);
+        Self::spawn(name, command)
+    }
+
+    fn spawn(name: &str, mut command: Command) -> Self {
         let (stdout, stderr) = (Transcript::new(), Transcript::new());
         let child = command.stdin(Stdio::null()).stdout(stdout.writer()).stderr(stderr.writer()).spawn().unwrap();
         // From here on a panic kills the child.

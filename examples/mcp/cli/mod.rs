@@ -23,6 +23,8 @@ use crate::logging::LogFormat;
 use crate::provider::{ClientAuth, ProviderSettings};
 use crate::store::{Settings, StoreChoice};
 
+crate::common::listener::limit_flags!("MCP_");
+
 /// An OAuth 2.1 authorization server for MCP servers, in front of an identity provider that knows no dynamic registration.
 ///
 /// Without a provider it starts a small one of its own, with a log-in page, to try it out.
@@ -105,6 +107,9 @@ pub(crate) struct Cli {
 
     #[command(flatten)]
     pub(crate) demo: DemoFlags,
+
+    #[command(flatten)]
+    pub(crate) limits: LimitFlags,
 
     /// How the log is written, to standard error
     #[arg(long, env = "MCP_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]

@@ -1,0 +1,351 @@
+//! Accepts connections, and serves them until the server shuts down.
+
+use std::convert::Infallible;
+use std::error::Error as StdError;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::{Service, ServiceExt as _};
+
+use super::activity::{Entry, OpenRequest, Registry};
+use super::io::WriteTimeout;
+use super::limits::{CONNECTION_WINDOW, HTTP1_BUFFER, Limits, MAX_STREAMS, STREAM_WINDOW};
+use super::refusal::Refusal;
+use super::request::{Budget, Held, RequestBody};
+use super::response::{Holds, ResponseBody};
+use super::sending::{Sending, StreamExecutor};
+use super::throttle::Throttle;
+
+/// How long open requests have at a shutdown.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// How long a rotation may need beyond twice its time-out, to reach the store.
+const DRAIN_MARGIN: Duration = Duration::from_secs(15);
+
+/// How long a client has to take note that its idle connection closes, before it is dropped.
+const CLOSE_GRACE: Duration = Duration::from_secs(2);
+
+/// When the system probes a client that has sent nothing, and how often: it may have vanished while it waits for events.
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
+
+/// The most idle connections that close at once to make room.
+const MOST_EVICTED: usize = 32;
+
+/// The shortest and the longest wait after an accept error.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// How long to wait for a connection to close before more are evicted.
+const EVICTION: Duration = Duration::from_millis(100);
+
+/// Accepts the connections of clients.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    listener: TcpListener,
+    shared: Arc<Shared>,
+}
+
+/// What the connections of a listener share.
+#[derive(Debug)]
+struct Shared {
+    limits: Limits,
+    connections: Arc<Semaphore>,
+    in_flight: Arc<Semaphore>,
+    budget: Arc<Budget>,
+    registry: Registry,
+    refusals: [Throttle; 2],
+}
+
+impl Listener {
+    pub(crate) fn new(listener: TcpListener, limits: Limits) -> Self {
+        let shared = Shared {
+            connections: Arc::new(Semaphore::new(limits.max_connections)),
+            in_flight: Arc::new(Semaphore::new(limits.max_in_flight)),
+            budget: Arc::new(Budget::new(limits.body_memory)),
+            registry: Registry::default(),
+            refusals: Default::default(),
+            limits,
+        };
+        Self { listener, shared: Arc::new(shared) }
+    }
+
+    /// Serves each connection by the service that `service` makes for its client, until `end`.
+    ///
+    /// Returns the connections that are open then.
+    pub(crate) async fn run<S, B>(self, service: impl Fn(SocketAddr) -> S, end: impl Future<Output = ()>) -> Connections
+    where
+        S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+        S::Future: Send,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let connections = Connections::default();
+        let builder = builder(&self.shared.limits);
+        let mut end = pin!(end);
+        let mut accepting = Accepting::default();
+        loop {
+            let accepted = tokio::select! {
+                accepted = accepting.next(&self) => accepted,
+                () = &mut end => return connections,
+            };
+            let (stream, client, permit) = accepted;
+            let entry = self.shared.registry.add();
+            let connection = Connection { entry, _permit: permit, shared: Arc::clone(&self.shared) };
+            let serving = connection.serve(stream, builder.clone(), service(client), connections.closing.clone());
+            connections.tasks.spawn(serving);
+        }
+    }
+}
+
+fn builder(limits: &Limits) -> auto::Builder<StreamExecutor> {
+    let mut builder = auto::Builder::new(StreamExecutor::new(limits.stall_timeout));
+    // The idle time-out covers heads, too.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(HTTP1_BUFFER);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .keep_alive_interval(limits.ping_interval)
+        .keep_alive_timeout(limits.ping_timeout);
+    builder
+}
+
+/// The state of the accept loop.
+#[derive(Debug, Default)]
+struct Accepting {
+    errors: Throttle,
+    full: Throttle,
+    delay: Option<Duration>,
+}
+
+impl Accepting {
+    /// Waits for a connection, and for room for it.
+    async fn next(&mut self, listener: &Listener) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+        loop {
+            match listener.listener.accept().await {
+                Ok((stream, client)) => {
+                    self.delay = None;
+                    return (stream, client, self.room(&listener.shared).await);
+                }
+                Err(error) => self.failed(&error, &listener.shared).await,
+            }
+        }
+    }
+
+    async fn room(&self, shared: &Shared) -> OwnedSemaphorePermit {
+        loop {
+            // Nothing closes the semaphore.
+            if let Ok(permit) = Arc::clone(&shared.connections).try_acquire_owned() {
+                return permit;
+            }
+            let most = (shared.limits.max_connections / MOST_EVICTED).clamp(1, MOST_EVICTED);
+            let evicted = shared.registry.evict(most);
+            if let Some(suppressed) = self.full.line() {
+                let limit = shared.limits.max_connections;
+                tracing::warn!(
+                    limit,
+                    evicted,
+                    suppressed,
+                    "all connections are in use: idle ones are closed for new ones, else new ones wait"
+                );
+            }
+            if let Ok(Ok(permit)) = timeout(EVICTION, Arc::clone(&shared.connections).acquire_owned()).await {
+                return permit;
+            }
+        }
+    }
+
+    async fn failed(&mut self, error: &io::Error, shared: &Shared) {
+        use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+        if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted) {
+            // Of one connection.
+            return;
+        }
+        // The process or the system has no descriptors left, usually.
+        shared.registry.evict(MOST_EVICTED);
+        if let Some(suppressed) = self.errors.line() {
+            tracing::warn!(%error, suppressed, "connections cannot be accepted");
+        }
+        let (shortest, longest) = BACKOFF;
+        let delay = self.delay.map_or(shortest, |delay| (delay * 2).min(longest));
+        self.delay = Some(delay);
+        sleep(delay).await;
+    }
+}
+
+/// One connection.
+struct Connection {
+    entry: Entry,
+    _permit: OwnedSemaphorePermit,
+    shared: Arc<Shared>,
+}
+
+impl Connection {
+    async fn serve<S, B>(
+        self,
+        stream: TcpStream,
+        builder: auto::Builder<StreamExecutor>,
+        service: S,
+        closing: CancellationToken,
+    ) where
+        S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+        S::Future: Send,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let socket = SockRef::from(&stream);
+        if let Err(error) = stream.set_nodelay(true).and_then(|()| socket.set_tcp_keepalive(&KEEPALIVE)) {
+            // The client has gone already.
+            return tracing::debug!(%error, "a connection could not be set up");
+        }
+        let activity = Arc::clone(&self.entry.activity);
+        let limits = &self.shared.limits;
+        let io = WriteTimeout::new(TokioIo::new(stream), limits.stall_timeout, Arc::clone(&activity));
+        let (shared, requests) = (Arc::clone(&self.shared), Arc::clone(&activity));
+        let service = service_fn(move |request| {
+            // Here, because the future of a request on an HTTP/2 stream is first polled later.
+            let open = requests.open();
+            answer(Arc::clone(&shared), service.clone(), open, request)
+        });
+        let mut connection = pin!(builder.serve_connection(io, service));
+        let grace = tokio::select! {
+            ended = connection.as_mut() => return log(ended),
+            () = activity.idle_for(limits.idle_timeout, Instant::now()) => CLOSE_GRACE,
+            () = closing.cancelled() => CLOSE_GRACE,
+            () = activity.evicted() => Duration::ZERO,
+        };
+        connection.as_mut().graceful_shutdown();
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => log(ended),
+            () = activity.idle_for(grace, Instant::now()) => tracing::debug!("an idle connection is closed"),
+        }
+    }
+}
+
+fn log(ended: Result<(), Box<dyn StdError + Send + Sync>>) {
+    if let Err(error) = ended {
+        let cause = error.source().map(tracing::field::display);
+        tracing::debug!(%error, cause, "a connection ended early");
+    }
+}
+
+type AnswerBody<B> = ResponseBody<Either<B, Full<Bytes>>>;
+
+/// Answers one request, by the service unless the listener refuses it.
+async fn answer<S, B>(
+    shared: Arc<Shared>,
+    service: S,
+    open: OpenRequest,
+    request: Request<Incoming>,
+) -> Result<Response<AnswerBody<B>>, Infallible>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>,
+    B: Body<Data = Bytes>,
+{
+    let in_flight = Arc::clone(&shared.in_flight).try_acquire_owned().ok();
+    let refusal = match &in_flight {
+        Some(_) => Refusal::of_method(request.method()),
+        None => Some(Refusal::InFlight),
+    };
+    let response = match refusal {
+        Some(refusal) => Err(refusal),
+        None => serve(&shared, service, request).await,
+    };
+    let response = match response {
+        Ok(response) => response.map(Either::Left),
+        Err(refusal) => {
+            shared.log(refusal);
+            refusal.response().map(Either::Right)
+        }
+    };
+    let holds = Holds { _open: open, _in_flight: in_flight };
+    Ok(response.map(|body| ResponseBody::new(body, Sending::current(), holds)))
+}
+
+/// Calls the service. A body that the listener has cut off makes the response void, whatever the service makes of it.
+async fn serve<S, B>(shared: &Shared, service: S, request: Request<Incoming>) -> Result<Response<B>, Refusal>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>,
+{
+    let limits = &shared.limits;
+    let held =
+        (!request.body().is_end_stream()).then(|| Arc::new(Held::new(Arc::clone(&shared.budget), limits.body_held)));
+    let request = request.map(|body| RequestBody::new(body, held.clone(), limits.stall_timeout));
+    let response = match service.oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    };
+    held.and_then(|held| held.failure()).map_or(Ok(response), Err)
+}
+
+impl Shared {
+    fn log(&self, refusal: Refusal) {
+        let [in_flight, memory] = &self.refusals;
+        match refusal {
+            Refusal::InFlight => {
+                if let Some(suppressed) = in_flight.line() {
+                    let limit = self.limits.max_in_flight;
+                    tracing::warn!(limit, suppressed, "too many requests are in flight: clients get 503");
+                }
+            }
+            Refusal::Memory => {
+                if let Some(suppressed) = memory.line() {
+                    let limit = self.limits.body_memory;
+                    tracing::warn!(limit, suppressed, "request bodies need too much memory: clients get 503");
+                }
+            }
+            Refusal::Method | Refusal::Stalled => tracing::debug!(?refusal, "a request was refused"),
+        }
+    }
+}
+
+/// The connections that were open when a listener ended.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    tasks: TaskTracker,
+    closing: CancellationToken,
+}
+
+impl Connections {
+    /// Lets open requests finish, and closes everything else. Waits until all connections have closed.
+    pub(crate) async fn shutdown(self) {
+        self.closing.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// Shuts a server down: lets requests finish, then `drain`, the rotations whose clients have gone.
+///
+/// Returns an error if some rotations need more than twice `rotation_timeout` and 15 seconds.
+pub(crate) async fn finish(
+    connections: Connections,
+    drain: impl Future<Output = ()>,
+    rotation_timeout: Duration,
+) -> Result<(), &'static str> {
+    if timeout(GRACE, connections.shutdown()).await.is_err() {
+        tracing::warn!("some requests were not finished in time");
+    }
+    let drained = timeout(rotation_timeout * 2 + DRAIN_MARGIN, drain).await;
+    drained.map_err(|_| "some rotations were not finished in time")
+}

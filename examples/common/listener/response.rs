@@ -1,0 +1,83 @@
+//! Response bodies: until one is finished or dropped, its request is open.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::activity::OpenRequest;
+use super::sending::{Chunk, Sending};
+
+/// What a request holds until its response is finished or dropped.
+#[derive(Debug)]
+pub(crate) struct Holds {
+    pub(crate) _open: OpenRequest,
+    /// `None` if the request is refused.
+    pub(crate) _in_flight: Option<OwnedSemaphorePermit>,
+}
+
+pin_project! {
+    /// The body of a response, as the connection gets it.
+    pub(crate) struct ResponseBody<B> {
+        #[pin]
+        body: B,
+        // What the body yielded last, if that was its end.
+        end: Option<End>,
+        sending: Option<Arc<Sending>>,
+        _holds: Holds,
+    }
+}
+
+/// The end of a body.
+enum End {
+    Trailers(Frame<Chunk>),
+    Plain,
+}
+
+impl<B> ResponseBody<B> {
+    /// The body of a response on an HTTP/2 stream, or, without `sending`, on HTTP/1.
+    pub(crate) const fn new(body: B, sending: Option<Arc<Sending>>, holds: Holds) -> Self {
+        Self { body, end: None, sending, _holds: holds }
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
+    type Data = Chunk;
+    type Error = B::Error;
+
+    /// Holds the end of the body back until everything before it is sent. Otherwise the stream would count as finished
+    /// while its last chunk, which may be large, waits for a window that never opens.
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, B::Error>>> {
+        let this = self.project();
+        if this.end.is_none() {
+            let frame = match ready!(this.body.poll_frame(cx)).transpose() {
+                Ok(frame) => frame.map(|frame| frame.map_data(|bytes| Chunk::new(bytes, this.sending.as_ref()))),
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            };
+            match frame {
+                Some(frame) if !frame.is_trailers() => return Poll::Ready(Some(Ok(frame))),
+                Some(trailers) => *this.end = Some(End::Trailers(trailers)),
+                None => *this.end = Some(End::Plain),
+            }
+        }
+        if let Some(sending) = this.sending {
+            ready!(sending.poll_drained(cx));
+        }
+        match this.end.replace(End::Plain) {
+            Some(End::Trailers(trailers)) => Poll::Ready(Some(Ok(trailers))),
+            _ => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream() && self.sending.as_ref().is_none_or(|sending| sending.is_little())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,12 @@
+//! The listener that the example servers share, over real sockets and with short limits.
+
+// Of each, what its tests use.
+#![allow(dead_code, unused_imports, unused_macros)]
+
+#[path = "../../examples/common/listener/mod.rs"]
+mod listener;
+
+mod bodies;
+mod connections;
+mod server;
+mod streams;

@@ -1,0 +1,121 @@
+//! Responses that the client does not take.
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::{Request, StatusCode};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::listener::Limits;
+use crate::server::{MEDIUM, PATIENCE, SHORT, Server, closed, limits, until};
+
+/// A client whose streams may get so many bytes before it opens its window; it answers pings.
+async fn client(server: &Server, window: u32) -> SendRequest<Bytes> {
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(window);
+    let (client, connection) = builder.handshake(server.connect().await).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+fn get(path: &str) -> Request<()> {
+    Request::get(format!("http://a{path}")).body(()).unwrap()
+}
+
+#[tokio::test]
+async fn an_http2_response_that_is_not_taken_ends_and_its_connection_goes_on() {
+    let server = Server::start(Limits { stall_timeout: SHORT, ..limits() }).await;
+    for path in ["/endless", "/large", "/large-trailers", "/large-silence", "/small-silence"] {
+        for window in [0, 1, 10, 65_535, 100_000] {
+            if path == "/small-silence" && window >= 100 {
+                // All of it is taken, and the client waits for more.
+                continue;
+            }
+            let mut client = client(&server, window).await;
+            let mut bodies = Vec::new();
+            for _ in 0..64 {
+                client = client.ready().await.unwrap();
+                let (response, _) = client.send_request(get(path), true).unwrap();
+                let response = response.await.unwrap();
+                assert_eq!(response.status(), StatusCode::OK);
+                bodies.push(response.into_body());
+            }
+            server.bodies(0).await;
+            let (response, _) = client.ready().await.unwrap().send_request(get("/empty"), true).unwrap();
+            assert_eq!(response.await.unwrap().status(), StatusCode::OK, "{path} {window}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_window_that_opens_byte_by_byte_is_no_progress() {
+    let server = Server::start(Limits { stall_timeout: SHORT, ..limits() }).await;
+    let client = client(&server, 10).await;
+    let (response, _) = client.ready().await.unwrap().send_request(get("/endless"), true).unwrap();
+    let mut body = response.await.unwrap().into_body();
+    let drip = tokio::spawn(async move {
+        while let Some(Ok(piece)) = body.data().await {
+            tokio::time::sleep(SHORT / 50).await;
+            body.flow_control().release_capacity(piece.len().min(1)).unwrap();
+        }
+    });
+    server.bodies(0).await;
+    drip.abort();
+}
+
+#[tokio::test]
+async fn a_response_that_is_taken_slowly_arrives_in_full() {
+    // Each piece that is taken is progress; all of them together take longer than the limit.
+    let server = Server::start(Limits { stall_timeout: 2 * MEDIUM, ..limits() }).await;
+    let client = client(&server, 16 << 10).await;
+    let (response, _) = client.ready().await.unwrap().send_request(get("/large"), true).unwrap();
+    let mut body = response.await.unwrap().into_body();
+    let (mut taken, mut paused) = (0, 0);
+    while let Some(piece) = body.data().await {
+        let piece = piece.unwrap();
+        taken += piece.len();
+        while paused < taken {
+            tokio::time::sleep(MEDIUM / 20).await;
+            paused += 16 << 10;
+        }
+        body.flow_control().release_capacity(piece.len()).unwrap();
+    }
+    assert_eq!(taken, 1 << 20);
+}
+
+#[tokio::test]
+async fn an_http1_client_that_stops_reading_is_disconnected() {
+    let server = Server::start(Limits { stall_timeout: SHORT, ..limits() }).await;
+    let mut clients = Vec::new();
+    for _ in 0..10 {
+        clients.push(server.sent(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n").await);
+    }
+    for client in &clients {
+        client.readable().await.unwrap();
+    }
+    server.bodies(0).await;
+}
+
+#[tokio::test]
+async fn events_that_come_seldom_are_not_stalled() {
+    let server = Server::start(Limits { stall_timeout: MEDIUM, idle_timeout: MEDIUM, ..limits() }).await;
+    let client = client(&server, 65_535).await;
+    let (response, _) = client.ready().await.unwrap().send_request(get("/events"), true).unwrap();
+    let mut body = response.await.unwrap().into_body();
+    assert_eq!(body.data().await.unwrap().unwrap(), "x");
+    let mut http1 = server.sent(b"GET /events HTTP/1.0\r\nHost: a\r\n\r\n").await;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\nx") {
+        head.push(http1.read_u8().await.unwrap());
+    }
+    for _ in 0..3 {
+        // Each of these lives as long as the limit.
+        closed("a silent connection", &mut server.connect().await).await;
+    }
+    assert_eq!(server.bodies.load(std::sync::atomic::Ordering::SeqCst), 2);
+    server.go.add_permits(1000);
+    let events = async {
+        assert_eq!(body.data().await.unwrap().unwrap(), "x");
+        assert_eq!(http1.read_u8().await.unwrap(), b'x');
+    };
+    tokio::time::timeout(PATIENCE, events).await.expect("no event");
+}

@@ -1,0 +1,287 @@
+//! Clients that hold what they can of the example servers, and an honest one beside them.
+
+mod support;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::StatusCode;
+use bytes::Bytes;
+use http_body::Frame;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::spawn_blocking;
+use tokio::time::{Interval, interval, sleep, timeout};
+
+use self::support::http::{Recorder, get, raw, send, serve};
+use self::support::process::Example;
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+async fn start(name: &'static str, descriptors: u32, upstream: SocketAddr, flags: &'static [&'static str]) -> Example {
+    let upstream = format!("http://{upstream}");
+    let start = move || {
+        let mut args = vec!["--listen", "127.0.0.1:0"];
+        if name == "proxy" {
+            args.extend(["--upstream", &*upstream]);
+        }
+        Example::start_within(descriptors, name, &[&args, flags].concat())
+    };
+    spawn_blocking(start).await.unwrap()
+}
+
+async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let wait = async {
+        while !condition() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("it never happened that {what}"));
+}
+
+/// Waits until the path is answered with 200.
+async fn answered(server: &Example, path: &str) {
+    let url = server.url(path);
+    let asking = async { while get(&url).await.status != StatusCode::OK {} };
+    timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("an honest client is not served: {server:?}"));
+}
+
+/// A body without an end, of a piece each 20 ms.
+struct Endless {
+    piece: Bytes,
+    interval: Interval,
+    count: Arc<AtomicUsize>,
+}
+
+impl http_body::Body for Endless {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        ready!(self.interval.poll_tick(cx));
+        Poll::Ready(Some(Ok(Frame::data(self.piece.clone()))))
+    }
+}
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// An upstream whose answers have pieces of this length and no end, and how many it sends.
+async fn endless(piece: usize) -> (SocketAddr, Arc<AtomicUsize>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let open = Arc::clone(&count);
+    let piece = Bytes::from(vec![0; piece]);
+    let endless = move || {
+        open.fetch_add(1, Ordering::SeqCst);
+        let interval = interval(Duration::from_millis(20));
+        let body = Endless { piece: piece.clone(), interval, count: Arc::clone(&open) };
+        async { Body::new(body) }
+    };
+    let router = Router::new().route("/endless", axum::routing::get(endless)).fallback(async || "honest");
+    (serve(router).await, count)
+}
+
+const WELL_KNOWN: &str = "/.well-known/oauth-authorization-server";
+
+#[tokio::test]
+async fn silent_sockets_keep_no_honest_client_out() {
+    rlimit::increase_nofile_limit(10_000).unwrap();
+    let upstream = Recorder::start(|_| "honest").await;
+    for (name, path) in [("proxy", "/x"), ("mcp", WELL_KNOWN)] {
+        // The time-out must not be what helps.
+        let server = start(name, 256, upstream.addr, &["--idle-timeout", "3600"]).await;
+        server.written("the descriptor limit is too low").await;
+        let forms = ["", "GET / HTTP/1.1\r\nHost:", "PRI * HTTP/2.0\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"];
+        let mut silent = Vec::new();
+        for form in forms.iter().cycle().take(2000) {
+            let mut stream = TcpStream::connect(server.addr()).await.unwrap();
+            // The server may have closed it already, for a later one.
+            let _ = stream.write_all(form.as_bytes()).await;
+            silent.push(stream);
+        }
+        for _ in 0..3 {
+            answered(&server, path).await;
+        }
+        server.written("all connections are in use").await;
+        let lines = server.stderr().matches("all connections are in use").count();
+        assert!(lines < 20, "{lines} lines of the log for one attack");
+        drop(silent);
+    }
+}
+
+#[tokio::test]
+async fn windows_of_zero_hold_no_connection_to_the_upstream() {
+    let (upstream, open) = endless(1024).await;
+    for (descriptors, at_once) in [(1024, 6 * 64), (256, 96)] {
+        let proxy = start("proxy", descriptors, upstream, &["--stall-timeout", "10"]).await;
+        let (mut clients, mut streams) = (Vec::new(), Vec::new());
+        for _ in 0..6 {
+            let stream = TcpStream::connect(proxy.addr()).await.unwrap();
+            let mut builder = h2::client::Builder::new();
+            builder.initial_window_size(0);
+            let (mut client, connection) = builder.handshake::<_, Bytes>(stream).await.unwrap();
+            // Answers pings.
+            tokio::spawn(connection);
+            // As many as the server allows, which it announces in its settings.
+            for _ in 0..64 {
+                let request = http::Request::get(proxy.url("/endless")).body(()).unwrap();
+                client = client.ready().await.unwrap();
+                streams.push(client.send_request(request, true).unwrap());
+            }
+            clients.push(client);
+        }
+        until("the attack holds what it can", || open.load(Ordering::SeqCst) >= at_once).await;
+        answered(&proxy, "/x").await;
+        until("the upstream is released", || open.load(Ordering::SeqCst) == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn http2_streams_that_are_not_taken_are_released_while_their_client_stays() {
+    let (upstream, open) = endless(1024).await;
+    let proxy = start("proxy", 1024, upstream, &["--stall-timeout", "1"]).await;
+    let stream = TcpStream::connect(proxy.addr()).await.unwrap();
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(1000);
+    let (mut client, connection) = builder.handshake::<_, Bytes>(stream).await.unwrap();
+    tokio::spawn(connection);
+    let mut bodies = Vec::new();
+    for _ in 0..64 {
+        let request = http::Request::get(proxy.url("/endless")).body(()).unwrap();
+        client = client.ready().await.unwrap();
+        bodies.push(client.send_request(request, true).unwrap().0.await.unwrap().into_body());
+    }
+    until("the upstream is released", || open.load(Ordering::SeqCst) == 0).await;
+    for mut body in bodies {
+        let end = async {
+            // What fits the window, then the reset.
+            while let Some(Ok(_)) = body.data().await {}
+        };
+        timeout(PATIENCE, end).await.expect("the stream is still open");
+    }
+}
+
+#[tokio::test]
+async fn http1_clients_that_stop_reading_are_disconnected() {
+    let (upstream, open) = endless(1 << 20).await;
+    let proxy = start("proxy", 1024, upstream, &["--stall-timeout", "1"]).await;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        let mut stream = TcpStream::connect(proxy.addr()).await.unwrap();
+        stream.write_all(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        clients.push(stream);
+    }
+    for client in &clients {
+        client.readable().await.unwrap();
+    }
+    answered(&proxy, "/x").await;
+    until("the upstream is released", || open.load(Ordering::SeqCst) == 0).await;
+}
+
+#[tokio::test]
+async fn half_sent_forms_share_the_memory_for_bodies() {
+    let upstream = Recorder::start(|_| "honest").await;
+    let head = |length: usize| {
+        let form = "Content-Type: application/x-www-form-urlencoded";
+        format!("POST /token HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{form}\r\nContent-Length: {length}\r\n\r\n")
+    };
+    for name in ["proxy", "mcp"] {
+        let server = start(name, 1024, upstream.addr, &["--body-memory", "100000"]).await;
+        let form = ["grant_type=refresh_token&refresh_token=", &"x".repeat(59_000)].concat();
+        let token = server.url("/token");
+        let ask = async || {
+            let headers = [("content-type", "application/x-www-form-urlencoded")];
+            send("POST", &token, &headers, form.clone()).await
+        };
+        let holding = async {
+            loop {
+                let mut half = TcpStream::connect(server.addr()).await.unwrap();
+                half.write_all(format!("{}{}", head(60_001), "x".repeat(60_000)).as_bytes()).await.unwrap();
+                let answer = ask().await;
+                if answer.status == StatusCode::SERVICE_UNAVAILABLE {
+                    return (half, answer);
+                }
+                // The half form has not arrived in time, and may have been refused itself.
+            }
+        };
+        let (half, answer) = timeout(PATIENCE, holding).await.unwrap_or_else(|_| panic!("{name} has no limit"));
+        assert_eq!(answer.headers["retry-after"], "1", "{name}");
+        assert_eq!(answer.string("error"), "temporarily_unavailable", "{name}");
+        server.written("request bodies need too much memory").await;
+        drop(half);
+        let again = async { while ask().await.status == StatusCode::SERVICE_UNAVAILABLE {} };
+        timeout(PATIENCE, again).await.unwrap_or_else(|_| panic!("{name} keeps the memory: {server:?}"));
+    }
+}
+
+#[tokio::test]
+async fn uploads_that_stall_end() {
+    let upstream = Recorder::start(|_| "honest").await;
+    for (name, path) in [("proxy", "/upload"), ("mcp", "/register")] {
+        let server = start(name, 1024, upstream.addr, &["--stall-timeout", "1"]).await;
+        let request = format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nhalf");
+        let answer = timeout(PATIENCE, raw(server.addr(), &request)).await.expect("still open");
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{name}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn both_servers_refuse_methods_that_are_not_in_upper_case() {
+    let upstream = Recorder::start(|_| "honest").await;
+    for name in ["proxy", "mcp"] {
+        let server = start(name, 1024, upstream.addr, &[]).await;
+        for method in ["post", "Post", "pOST", "get", "Delete"] {
+            let answer = send(method, &server.url("/token"), &[], "").await;
+            assert_eq!((answer.status, answer.string("error")), (StatusCode::BAD_REQUEST, "invalid_request".into()));
+            assert_eq!(answer.headers["cache-control"], "no-store", "{name} {method}");
+        }
+    }
+    assert!(upstream.all().iter().all(|seen| seen.target.starts_with("/.well-known/")), "{:?}", upstream.all());
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_server_without_descriptors_goes_on_when_it_has_some_again() {
+    let upstream = Recorder::start(|_| "honest").await;
+    let proxy = start("proxy", 1024, upstream.addr, &[]).await;
+    let pid = i32::try_from(proxy.id()).unwrap();
+    let limit = |soft| rlimit::prlimit(pid, rlimit::Resource::NOFILE, Some((soft, 1024)), None).unwrap();
+    limit(5);
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(TcpStream::connect(proxy.addr()).await.unwrap());
+    }
+    proxy.written("connections cannot be accepted").await;
+    limit(1024);
+    answered(&proxy, "/x").await;
+    assert_eq!(proxy.stderr().matches("connections cannot be accepted").count(), 1, "{proxy:?}");
+}
+
+#[tokio::test]
+async fn the_admin_server_answers_while_clients_hold_every_connection() {
+    let (upstream, _) = endless(1024).await;
+    let flags = &["--max-connections", "4", "--max-in-flight", "2", "--admin", "127.0.0.1:0"];
+    let proxy = start("proxy", 1024, upstream, flags).await;
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        let mut stream = TcpStream::connect(proxy.addr()).await.unwrap();
+        stream.write_all(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        stream.readable().await.unwrap();
+        clients.push(stream);
+    }
+    proxy.written("too many requests are in flight").await;
+    assert_eq!(get(&format!("http://{}/healthz", proxy.admin_addr())).await.text(), "ok");
+    let mut answer = [0; 12];
+    clients[3].read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 503");
+}
