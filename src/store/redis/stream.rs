@@ -119,7 +119,9 @@ struct Scanner {
 }
 
 /// What the next byte belongs to.
+#[derive(Default)]
 enum Place {
+    #[default]
     Type,
     /// A line without a length, until its end.
     Line {
@@ -132,12 +134,6 @@ enum Place {
     },
     /// This many bytes of a string and of the line break behind it.
     Bytes(usize),
-}
-
-impl Default for Place {
-    fn default() -> Self {
-        Self::Type
-    }
 }
 
 impl Scanner {
