@@ -203,7 +203,7 @@ impl Paths {
         Ok(PathRules::new(guarded.into_iter().map(|(_, prefix)| prefix), allowed))
     }
 
-    fn endpoints(&self) -> impl Iterator<Item = (Endpoint, &str)> {
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = (Endpoint, &str)> {
         let paths = [(Endpoint::Token, self.token.as_str()), (Endpoint::Revocation, self.revocation.as_str())];
         paths.into_iter().chain(self.introspection.iter().map(|path| (Endpoint::Introspection, path.as_str())))
     }

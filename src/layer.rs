@@ -18,6 +18,20 @@ use crate::store::{Store, StoreError};
 
 /// Layer that applies the [`Refresh`] middleware.
 ///
+/// The layer sees only the requests that reach it. In axum, a request without a route goes to a fallback, which may lie
+/// outside of the layer after `merge`, `nest`, `route_layer` or a `fallback` that was set later. A revocation that misses
+/// the layer may then get 200 from the fallback while the token stays good. So have a route inside of the layer for each
+/// guarded path, also where the app has no such endpoint, if only one that answers 404:
+///
+/// ```
+/// # use axum::{Router, http::StatusCode, routing::post};
+/// # let router: Router = Router::new()
+/// .route("/oauth/revoke", post(|| async { StatusCode::NOT_FOUND }))
+/// # ;
+/// ```
+///
+/// [`check`](RefreshLayer::check) finds out whether every guarded path is covered.
+///
 /// Every service that one layer or a clone of it makes shares the same store, the same queues of requests and the same
 /// [`drain`](RefreshLayer::drain). See the [crate docs](crate) for an example.
 #[must_use = "a layer does nothing until it is applied to a service"]
@@ -133,6 +147,10 @@ impl<St: Store> RefreshLayer<St> {
         Ending::new(ending::end(Arc::clone(&self.shared), *grant.key()))
     }
 
+    pub(crate) fn shared(&self) -> &Shared<St> {
+        &self.shared
+    }
+
     /// Waits until no rotation, adoption or revocation is under way, and no end of a grant.
     ///
     /// The graceful shutdown of a server waits for connections. What goes on after its client has hung up is on none of
@@ -203,6 +221,9 @@ impl<St: Store> RefreshLayerBuilder<St> {
 
     /// The path of the revocation endpoint (RFC 7009 §2). Default: `/revoke`.
     ///
+    /// **Have a route at this path**, inside of the layer, even if it only answers 404: without one, a router may send the
+    /// request past the layer (see [`RefreshLayer`]).
+    ///
     /// The grant ends when the inner service has confirmed it, has no such endpoint (404, 405, `unsupported_token_type`)
     /// or cannot be reached. In the last case the client gets 503 and can send the same again for ten minutes, so that the
     /// inner service learns of it.
@@ -212,6 +233,8 @@ impl<St: Store> RefreshLayerBuilder<St> {
     }
 
     /// The path of the introspection endpoint (RFC 7662 §2). Default: none, requests for it go through untouched.
+    ///
+    /// Have a route at this path, inside of the layer, as at the [`revocation_path`](Self::revocation_path).
     ///
     /// A token of the layer is introspected by the inner service under its upstream token, so that the caller is
     /// authenticated there; `client_id`, `scope`, `exp`, `iat` and `token_type` of the answer are those of the layer's

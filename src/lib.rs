@@ -89,6 +89,7 @@ pub mod access;
 mod answer;
 mod body;
 mod both;
+mod check;
 mod client;
 mod clock;
 mod config;
@@ -125,6 +126,7 @@ mod upstream;
 #[cfg(feature = "tiered")]
 pub use self::access::{AccessError, AccessGrant, AccessGrantBuilder, AccessLayer, AccessLayerBuilder};
 pub use self::body::{RequestBody, ResponseBody};
+pub use self::check::{CheckError, Found, Unguarded};
 pub use self::client::{ClientId, InvalidClientId};
 pub use self::clock::{Clock, SystemClock, Timestamp};
 pub use self::error::{ConfigError, Error};

@@ -9,6 +9,7 @@ use http_body::Body;
 use tower_service::Service;
 
 use crate::body::{RequestBody, ResponseBody};
+use crate::check::{self, Probe};
 use crate::config::Target;
 use crate::error::Error;
 use crate::exchange;
@@ -106,6 +107,10 @@ where
             Target::Refused => return ResponseFuture::refused(Error::InvalidRequest(AMBIGUOUS)),
             Target::Other => return ResponseFuture::pass_through(self.inner.call(request.map(RequestBody::inner))),
         };
+        if Probe::note(request.extensions(), self.shared.address(), endpoint) {
+            let answer = std::future::ready(Ok(check::answer()));
+            return ResponseFuture::intercepted(Intercepted::new(Box::pin(answer), Arc::default(), |_, _| {}));
+        }
         // The instance that was polled ready may hold a permit of the inner service. The exchange waits for locks and
         // leases first: it drops that one and asks a clone again when it is about to call.
         let inner = self.inner.clone();

@@ -74,6 +74,11 @@ impl<St> Shared<St> {
         &self.config
     }
 
+    /// Tells this layer from every other while it lives.
+    pub(crate) fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
     pub(crate) const fn queues(&self) -> &Queues {
         &self.queues
     }

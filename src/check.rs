@@ -1,0 +1,245 @@
+//! Whether requests for the guarded paths pass through the layer.
+
+use std::error::Error;
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use http::header::CONTENT_TYPE;
+use http::uri::PathAndQuery;
+use http::{Extensions, Method, Request, Response, StatusCode, Uri};
+use tokio::time::timeout;
+use tower_service::Service;
+
+use crate::body::ResponseBody;
+use crate::layer::RefreshLayer;
+use crate::service::Endpoint;
+use crate::shared::Shared;
+use crate::store::Store;
+
+/// The longest time that a stack may take to answer a probe.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// The mark of a probe, in the extensions of its request.
+///
+/// The type is private, so that nothing outside of this crate can make one, and it names the layer whose probe it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Probe {
+    layer: usize,
+    seen: Arc<OnceLock<Endpoint>>,
+}
+
+impl Probe {
+    /// Takes note that a request has reached `endpoint` of `layer`. Returns whether it is a probe of that layer.
+    pub(crate) fn note(extensions: &Extensions, layer: usize, endpoint: Endpoint) -> bool {
+        match extensions.get::<Self>() {
+            Some(probe) if probe.layer == layer => {
+                let _ = probe.seen.set(endpoint);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The answer of the layer to a probe of its own.
+pub(crate) fn answer<B>() -> Response<ResponseBody<B>> {
+    let mut response = Response::new(ResponseBody::default());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+/// Requests for guarded paths do not pass through the layer: see [`RefreshLayer::check`](crate::RefreshLayer::check).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+#[error("not guarded by the layer: {}", Listed(unguarded))]
+pub struct CheckError {
+    /// The paths that are not guarded, at least one.
+    pub unguarded: Vec<Unguarded>,
+}
+
+/// A path that the layer does not guard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unguarded {
+    /// The builder method that sets the path, such as `revocation_path`.
+    pub setting: &'static str,
+    /// The path that was requested.
+    pub path: String,
+    /// What the request met instead of the layer.
+    pub found: Found,
+}
+
+/// What a probe met instead of the layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Found {
+    /// A response. With 404 or 405 there is no route at the path that the layer is around. With 401 or 403 a middleware
+    /// outside of the layer has refused the probe. Other statuses come from a middleware outside, or from a handler that
+    /// the layer is not around.
+    Status(StatusCode),
+    /// An error of the service.
+    Failed(String),
+    /// No response within ten seconds.
+    TimedOut,
+    /// The layer, but at another endpoint: the path is rewritten on the way. The builder method of that endpoint.
+    Endpoint(&'static str),
+}
+
+impl fmt::Display for Unguarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { setting, path, found } = self;
+        write!(f, "{setting} {path:?} (")?;
+        match found {
+            Found::Status(status @ (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED)) => {
+                write!(f, "{status}: add a route at this path inside of the layer, if only one that answers 404")
+            }
+            Found::Status(status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)) => {
+                write!(f, "{status}: a middleware outside of the layer has refused the probe")
+            }
+            Found::Status(status) => {
+                write!(f, "{status}: answered by a handler or a middleware outside of the layer")
+            }
+            Found::Failed(error) => write!(f, "the service failed: {error}"),
+            Found::TimedOut => f.write_str("no answer"),
+            Found::Endpoint(setting) => write!(f, "the request reached the layer as one for {setting}"),
+        }?;
+        f.write_str(")")
+    }
+}
+
+struct Listed<'a>(&'a [Unguarded]);
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().enumerate().try_for_each(|(at, unguarded)| match at {
+            0 => write!(f, "{unguarded}"),
+            _ => write!(f, ", {unguarded}"),
+        })
+    }
+}
+
+impl<St: Store> RefreshLayer<St> {
+    /// Checks that requests for the guarded paths pass through this layer on their way through `service`, the whole
+    /// stack: at the start of a program, or in a test of it.
+    ///
+    /// A layer in the wrong place is silent: a revocation that misses it still gets 200 from a fallback, and the client
+    /// believes that it has logged out. A probe is sent for the [`token_path`](crate::RefreshLayerBuilder::token_path), the
+    /// [`revocation_path`](crate::RefreshLayerBuilder::revocation_path) and, if there is one, the
+    /// [`introspection_path`](crate::RefreshLayerBuilder::introspection_path). `body` makes the empty bodies of the requests.
+    ///
+    /// A probe is marked by a request extension, which no client can send. The layer answers it with 204, and neither the
+    /// inner service nor the store is asked. If it misses the layer, your app gets a `POST` with an empty form: without
+    /// `grant_type`, token or credentials it has to answer an error, and can change nothing. Middleware outside of the
+    /// layer sees the probe like any request. What that needs, such as a `Host` header or an address of the peer, can be
+    /// added by `tower::ServiceExt::map_request`; what makes a new request of it, such as an HTTP client, drops the mark.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckError`] with every path that is not guarded and what the probe met instead.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use axum::{Router, body::Body, http::StatusCode, routing::post};
+    /// use tower_oauth_refresh::{MemoryStore, RefreshLayer};
+    ///
+    /// # async fn token() -> StatusCode { StatusCode::OK }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let refresh = RefreshLayer::new(MemoryStore::new());
+    /// let oauth: Router = Router::new().route("/token", post(token)).route_layer(refresh.clone());
+    ///
+    /// // `Router::route_layer` covers routes alone, and there is none for `/revoke`.
+    /// let error = refresh.check(oauth.clone(), Body::empty).await.unwrap_err();
+    /// assert_eq!(error.unguarded[0].path, "/revoke");
+    ///
+    /// let oauth: Router = Router::new()
+    ///     .route("/token", post(token))
+    ///     .route("/revoke", post(|| async { StatusCode::NOT_FOUND }))
+    ///     .route_layer(refresh.clone());
+    /// refresh.check(oauth, Body::empty).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn check<S, B, ResBody>(&self, service: S, body: impl FnMut() -> B) -> Result<(), CheckError>
+    where
+        S: Service<Request<B>, Response = Response<ResBody>>,
+        S::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        self.check_nested("", service, body).await
+    }
+
+    /// Checks like [`check`](Self::check) a layer inside of a router that is nested at `prefix`: each path is requested
+    /// with the prefix before it, which has been stripped when the request reaches the layer.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckError`] with every path that is not guarded and what the probe met instead.
+    pub async fn check_nested<S, B, ResBody>(
+        &self,
+        prefix: &str,
+        service: S,
+        body: impl FnMut() -> B,
+    ) -> Result<(), CheckError>
+    where
+        S: Service<Request<B>, Response = Response<ResBody>>,
+        S::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        probe_all(self.shared(), prefix, service, body).await
+    }
+}
+
+/// Sends a probe for each guarded path through `service`, with `prefix` before it.
+async fn probe_all<St, S, B, ResBody>(
+    shared: &Shared<St>,
+    prefix: &str,
+    mut service: S,
+    mut body: impl FnMut() -> B,
+) -> Result<(), CheckError>
+where
+    S: Service<Request<B>, Response = Response<ResBody>>,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let mut unguarded = Vec::new();
+    for (endpoint, path) in shared.config().paths.endpoints() {
+        let path = format!("{prefix}{path}");
+        if let Some(found) = probe(shared.address(), endpoint, &path, &mut service, body()).await {
+            unguarded.push(Unguarded { setting: endpoint.setting(), path, found });
+        }
+    }
+    if unguarded.is_empty() { Ok(()) } else { Err(CheckError { unguarded }) }
+}
+
+/// Returns what the probe met, unless that was the right endpoint of the layer.
+async fn probe<S, B, ResBody>(layer: usize, endpoint: Endpoint, path: &str, service: &mut S, body: B) -> Option<Found>
+where
+    S: Service<Request<B>, Response = Response<ResBody>>,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let seen = Arc::new(OnceLock::new());
+    let mut request = Request::new(body);
+    *request.method_mut() = Method::POST;
+    match path.parse::<PathAndQuery>() {
+        Ok(path) => *request.uri_mut() = Uri::from(path),
+        Err(error) => return Some(Found::Failed(error.to_string())),
+    }
+    let form = http::HeaderValue::from_static("application/x-www-form-urlencoded");
+    request.headers_mut().insert(CONTENT_TYPE, form);
+    request.extensions_mut().insert(Probe { layer, seen: Arc::clone(&seen) });
+    let answer = async {
+        poll_fn(|cx| service.poll_ready(cx)).await?;
+        service.call(request).await
+    };
+    let answer = timeout(LONGEST, answer).await;
+    match seen.get() {
+        Some(reached) if *reached == endpoint => None,
+        Some(reached) => Some(Found::Endpoint(reached.setting())),
+        None => Some(match answer {
+            Ok(Ok(response)) => Found::Status(response.status()),
+            Ok(Err(error)) => Found::Failed(error.into().to_string()),
+            Err(_) => Found::TimedOut,
+        }),
+    }
+}
