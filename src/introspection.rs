@@ -109,7 +109,9 @@ async fn find_refresh<St: Store>(exchange: &Exchange<St>, token: RefreshToken) -
 
 async fn find_access<St: Store>(exchange: &Exchange<St>, token: &AccessToken) -> Result<Found, StoreError> {
     let key = token.key();
-    let Ok(alive) = check(exchange.store(), token, &key, exchange.shared.now()).await? else { return Ok(None) };
+    let Ok(alive) = check(exchange.store(), &key, &token.grant_key(), exchange.shared.now()).await? else {
+        return Ok(None);
+    };
     let secret = unseal_access(token, &key, &alive.record)?;
     let ours = Ours {
         client_id: ClientId::try_from(alive.record.client_id.as_str()).map_err(StoreError::corrupt)?,

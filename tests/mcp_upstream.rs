@@ -403,6 +403,39 @@ async fn bodies_stream_both_ways() {
 }
 
 #[tokio::test]
+async fn a_stream_ends_when_the_client_revokes_its_session() {
+    let (started, mut senders) = mpsc::unbounded_channel();
+    let events = async move || -> Response {
+        let (sender, body) = Channel::<Bytes, Infallible>::new(1);
+        started.send(sender).unwrap();
+        ([("content-type", "text/event-stream")], Body::new(body)).into_response()
+    };
+    let upstream = serve(Router::new().route("/mcp", axum::routing::get(events))).await;
+    let identity = Identity::start().await;
+    let mut flags = identity.flags();
+    let url = format!("http://{upstream}/mcp");
+    flags.extend(["--mcp-upstream", &url, "--cache-ttl", "3600"].map(str::to_owned));
+    let server = mcp::start(&flags).await;
+    let client = McpClient::register(&server).await;
+    let tokens = client.log_in(&server).await;
+    let request = hyper::Request::get(server.url("/mcp"))
+        .header("authorization", format!("Bearer {}", tokens.string("access_token")))
+        .header("accept", "text/event-stream")
+        .body(http_body_util::Empty::<Bytes>::new())
+        .unwrap();
+    let http: Client<_, _> = Client::builder(TokioExecutor::new()).build_http();
+    let mut body = http.request(request).await.unwrap().into_body();
+    let mut sender = senders.recv().await.unwrap();
+    for _ in 0..2 {
+        sender.send_data("data: x\n\n".into()).await.unwrap();
+        assert_eq!(timeout(LIMIT, body.frame()).await.unwrap().unwrap().unwrap().into_data().unwrap(), "data: x\n\n");
+    }
+    assert_eq!(client.revoke(&server, &tokens.string("refresh_token")).await.status, StatusCode::OK);
+    let end = timeout(LIMIT, body.frame()).await.expect("the stream outlives its session");
+    assert!(end.is_some_and(|frame| frame.is_err()), "and it does not look complete");
+}
+
+#[tokio::test]
 async fn a_server_that_is_away_is_no_fault_of_the_clients() {
     // Nobody listens at port 1.
     let fixture = Fixture::start("http://127.0.0.1:1/mcp", &[]).await;

@@ -4,10 +4,20 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use axum::body::Body;
 use axum::http::StatusCode;
+use axum::routing::{get as on_get, post as on_post};
+use axum::{Json, Router};
+use bytes::Bytes;
+use http_body_util::channel::Channel;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use serde_json::json;
 
 use self::support::access::LOG_IN;
-use self::support::http::{Answer, get, post, send, serve_upstream};
+use self::support::http::{Answer, get, post, send, serve, serve_upstream};
 use self::support::process::Example;
 use self::support::redis::RedisServer;
 use self::support::{Upstream, proxy, refresh_form};
@@ -58,6 +68,71 @@ async fn an_access_token_ends_on_every_proxy_when_its_session_does() {
             assert!(Instant::now() < end, "the access token outlives its session");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+}
+
+/// An upstream whose `/api/events` sends events for as long as anybody reads them.
+async fn events() -> String {
+    let tokens = json!({ "access_token": "a", "token_type": "Bearer", "expires_in": 3600, "refresh_token": "r" });
+    let open = async || {
+        let (mut sender, body) = Channel::<Bytes>::new(1);
+        tokio::spawn(async move {
+            while sender.send_data(Bytes::from("data: x\n\n")).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        ([("content-type", "text/event-stream")], Body::new(body))
+    };
+    let router = Router::new()
+        .route("/token", on_post(async move || Json(tokens.clone())))
+        .route("/revoke", on_post(async || StatusCode::OK))
+        .route("/api/events", on_get(open));
+    format!("http://{}", serve(router).await)
+}
+
+/// Opens the stream and reads its first event.
+async fn open_stream(proxy: &Example, bearer: &str, http2: bool) -> Incoming {
+    let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).http2_only(http2).build_http();
+    let request = hyper::Request::get(proxy.url("/api/events")).header("authorization", bearer);
+    let response = client.request(request.body(Empty::new()).unwrap()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let mut body = response.into_body();
+    assert!(body.frame().await.unwrap().unwrap().into_data().unwrap().starts_with(b"data: x"));
+    body
+}
+
+#[tokio::test]
+async fn an_open_response_ends_on_every_proxy_when_its_session_does() {
+    let (addr, redis) = (events().await, RedisServer::builder().start().await);
+    let url = redis.url();
+    let flags = ["--reference-access-tokens", "--resource-prefix", "/api", "--cache-ttl", "3600", "--store", &url];
+    let (one, two) = (proxy::start(&addr, &flags).await, proxy::start(&addr, &flags).await);
+    let log_in = async || {
+        let tokens = post(&one.url("/token"), &LOG_IN).await;
+        (format!("Bearer {}", tokens.string("access_token")), tokens.string("refresh_token"))
+    };
+    let ((bearer, token), (other, _)) = (log_in().await, log_in().await);
+    let mut streams = Vec::new();
+    for (proxy, http2) in [(&one, false), (&one, true), (&two, false), (&two, true)] {
+        streams.push((open_stream(proxy, &bearer, http2).await, http2));
+    }
+    let mut lives = open_stream(&two, &other, false).await;
+    let form = [("token", &*token), ("client_id", "app")];
+    assert_eq!(post(&one.url("/revoke"), &form).await.status, StatusCode::OK);
+    for (mut stream, http2) in streams {
+        let end = async {
+            loop {
+                match stream.frame().await {
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) => return,
+                    None => panic!("it ends as if it were complete, http2: {http2}"),
+                }
+            }
+        };
+        tokio::time::timeout(END, end).await.expect("the response outlives its session");
+    }
+    for _ in 0..3 {
+        lives.frame().await.unwrap().expect("another session lives");
     }
 }
 

@@ -338,7 +338,7 @@ impl Cli {
 
     /// The same for the layer in front of resources.
     pub(crate) fn configure_access<S: Store>(&self, builder: AccessLayerBuilder<S>) -> AccessLayerBuilder<S> {
-        builder.cache_size(self.cache_size).cache_ttl(self.cache_ttl)
+        builder.cache_size(self.cache_size).cache_ttl(self.cache_ttl).end_responses(true)
     }
 }
 

@@ -12,9 +12,9 @@ use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{Either, Full};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
-use tower_oauth_refresh::access::{self, Access};
+use tower_oauth_refresh::access::{self, Access, AccessBody};
 use tower_oauth_refresh::path::{PathMatch, PathPrefix, PathRules, replace_path};
-use tower_oauth_refresh::{AccessLayer, ConfigError, ResponseBody, Store};
+use tower_oauth_refresh::{AccessLayer, ConfigError, Store};
 
 use crate::answer;
 use crate::rules::Rule;
@@ -164,7 +164,7 @@ where
 }
 
 /// The upstream's body, the same behind the layer, or the proxy's own.
-pub(crate) type Body<B> = Either<B, Either<ResponseBody<B>, Full<Bytes>>>;
+pub(crate) type Body<B> = Either<B, Either<AccessBody<B>, Full<Bytes>>>;
 
 pin_project! {
     /// The answer to one request.

@@ -19,8 +19,8 @@ use moka::notification::RemovalCause;
 use moka::policy::EvictionPolicy;
 use moka::sync;
 
-use super::check::Alive;
 use super::grant::AccessGrant;
+use super::open::OpenResponses;
 use crate::clock::Timestamp;
 use crate::store::Key;
 
@@ -57,14 +57,23 @@ pub(crate) struct Cache {
     ended: sync::Cache<Key, (), Hashed>,
     epoch: Arc<AtomicU64>,
     ttl: Duration,
+    open: Arc<OpenResponses>,
 }
 
 #[derive(Clone, Debug)]
 struct Remembered {
     grant: AccessGrant,
-    until: Timestamp,
-    fresh_until: Instant,
-    epoch: u64,
+    confirmed: Confirmed,
+}
+
+/// A token was found alive.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Confirmed {
+    /// When the read began that found it.
+    pub(crate) began: Instant,
+    pub(crate) epoch: u64,
+    /// Until when it is alive if nothing ends it: its expiry, or that of its grant.
+    pub(crate) until: Timestamp,
 }
 
 /// What is remembered of a token.
@@ -73,7 +82,7 @@ pub(crate) enum Found {
     Nothing,
     /// It has ended; with what it was good for, if that is remembered as well.
     Ended(Option<AccessGrant>),
-    Alive(AccessGrant),
+    Alive(AccessGrant, Confirmed),
 }
 
 /// A read from the store that has begun.
@@ -81,6 +90,18 @@ pub(crate) enum Found {
 pub(crate) struct Load {
     began: Instant,
     epoch: u64,
+}
+
+impl Load {
+    /// Begins a read without a cache.
+    pub(crate) fn without_cache() -> Self {
+        Self { began: Instant::now(), epoch: 0 }
+    }
+
+    /// The read has found a token that is alive.
+    pub(crate) const fn confirmed(self, until: Timestamp) -> Confirmed {
+        Confirmed { began: self.began, epoch: self.epoch, until }
+    }
 }
 
 impl Cache {
@@ -92,32 +113,34 @@ impl Cache {
             .time_to_live(ttl)
             .build_with_hasher(Hashed::default());
         let epoch = Arc::new(AtomicU64::new(0));
-        let overflow = Arc::clone(&epoch);
+        let open = Arc::<OpenResponses>::default();
+        let overflow = (Arc::clone(&epoch), Arc::clone(&open));
         let ended = sync::Cache::builder()
             .max_capacity(MOST_ENDED)
             // The default policy would rather not admit what is new.
             .eviction_policy(EvictionPolicy::lru())
             .eviction_listener(move |_, (), cause| {
                 if cause == RemovalCause::Size {
-                    overflow.fetch_add(1, Ordering::AcqRel);
+                    overflow.0.fetch_add(1, Ordering::AcqRel);
+                    overflow.1.lose();
                 }
             })
             .time_to_live(ttl.saturating_add(MARGIN))
             .build_with_hasher(Hashed::default());
-        Self { alive, ended, epoch, ttl }
+        Self { alive, ended, epoch, ttl, open }
     }
 
     /// What is remembered of the token under `key`.
     pub(crate) fn find(&self, key: &Key, now: Timestamp) -> Found {
         if let Some(found) = self.alive.get(key)
-            && found.epoch == self.epoch.load(Ordering::Acquire)
-            && now < found.until
-            && Instant::now() < found.fresh_until
+            && found.confirmed.epoch == self.epoch()
+            && now < found.confirmed.until
+            && found.confirmed.began.elapsed() < self.ttl
         {
             if self.has_ended(key) || self.home_has_ended(&found.grant) {
                 return Found::Ended(Some(found.grant));
             }
-            return Found::Alive(found.grant);
+            return Found::Alive(found.grant, found.confirmed);
         }
         if self.has_ended(key) { Found::Ended(None) } else { Found::Nothing }
     }
@@ -134,27 +157,38 @@ impl Cache {
 
     /// To be called before a read from the store.
     pub(crate) fn begin(&self) -> Load {
-        Load { began: Instant::now(), epoch: self.epoch.load(Ordering::Acquire) }
+        Load { began: Instant::now(), epoch: self.epoch() }
     }
 
     /// Remembers what was read.
-    pub(crate) fn enter(&self, load: Load, key: Key, grant: AccessGrant, alive: &Alive) {
-        let fresh_until = load.began + self.ttl;
-        if Instant::now() < fresh_until {
-            let remembered = Remembered { grant, until: alive.until, fresh_until, epoch: load.epoch };
-            self.alive.insert(key, remembered);
+    pub(crate) fn enter(&self, key: Key, grant: AccessGrant, confirmed: Confirmed) {
+        if confirmed.began.elapsed() < self.ttl {
+            self.alive.insert(key, Remembered { grant, confirmed });
         }
+    }
+
+    /// The number of times that anything may have been missed.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// The responses that end with their tokens.
+    pub(crate) const fn open(&self) -> &Arc<OpenResponses> {
+        &self.open
     }
 
     /// What is under `key` has ended.
     pub(crate) fn end(&self, key: Key) {
         self.ended.insert(key, ());
         self.alive.invalidate(&key);
+        // Last: a response that registers now finds the end above.
+        self.open.end(&key);
     }
 
     /// Anything may have been missed.
     pub(crate) fn forget(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.alive.invalidate_all();
+        self.open.lose();
     }
 }

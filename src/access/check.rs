@@ -3,7 +3,6 @@ use crate::both::both;
 use crate::clock::Timestamp;
 use crate::grant::Record;
 use crate::store::{Key, Store, StoreError};
-use crate::token::AccessToken;
 
 /// Why an access token is of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,16 +36,15 @@ pub(crate) struct Refused {
 /// Reads an access token and its grant, in the time of one trip, and decides.
 pub(crate) async fn check<St: Store>(
     store: &St,
-    token: &AccessToken,
     key: &Key,
+    grant_key: &Key,
     now: Timestamp,
 ) -> Result<Result<Alive, Refused>, StoreError> {
-    let grant_key = token.grant_key();
-    let (access, grant) = both(store.get(key), store.get(&grant_key)).await;
+    let (access, grant) = both(store.get(key), store.get(grant_key)).await;
     let Some(entry) = access? else { return Ok(Err(Refused { dead: Dead::Unknown, record: None })) };
     let record = AccessRecord::decode(key, &entry).map_err(StoreError::corrupt)?;
     let grant = match record.has_grant {
-        true => grant?.map(|entry| Record::decode(&grant_key, &entry.tag, &entry.value)).transpose(),
+        true => grant?.map(|entry| Record::decode(grant_key, &entry.tag, &entry.value)).transpose(),
         false => Ok(None),
     };
     let grant = grant.map_err(StoreError::corrupt)?;

@@ -6,10 +6,12 @@ use std::task::{Context, Poll, ready};
 use http::Response;
 use pin_project_lite::pin_project;
 
+use super::body::AccessBody;
+use super::watch::Watch;
 use crate::body::ResponseBody;
 
 /// A request whose token is looked up.
-pub(crate) type Loading<B, E> = Pin<Box<dyn Future<Output = Result<Response<ResponseBody<B>>, E>> + Send>>;
+pub(crate) type Loading<B, E> = Pin<Box<dyn Future<Output = Result<Response<AccessBody<B>>, E>> + Send>>;
 
 pin_project! {
     /// Response future of [`Access`](crate::access::Access).
@@ -23,18 +25,18 @@ pin_project! {
 pin_project! {
     #[project = KindProj]
     enum Kind<F, B, E> {
-        Inner { #[pin] future: F },
-        Refused { response: Option<Response<ResponseBody<B>>> },
+        Inner { #[pin] future: F, watch: Option<Box<Watch>> },
+        Refused { response: Option<Response<AccessBody<B>>> },
         Loading { loading: Loading<B, E> },
     }
 }
 
 impl<F, B, E> ResponseFuture<F, B, E> {
-    pub(crate) fn inner(future: F) -> Self {
-        Self { kind: Kind::Inner { future } }
+    pub(crate) fn inner(future: F, watch: Option<Box<Watch>>) -> Self {
+        Self { kind: Kind::Inner { future, watch } }
     }
 
-    pub(crate) fn refused(response: Response<ResponseBody<B>>) -> Self {
+    pub(crate) fn refused(response: Response<AccessBody<B>>) -> Self {
         Self { kind: Kind::Refused { response: Some(response) } }
     }
 
@@ -47,12 +49,14 @@ impl<F, B, E> Future for ResponseFuture<F, B, E>
 where
     F: Future<Output = Result<Response<B>, E>>,
 {
-    type Output = Result<Response<ResponseBody<B>>, E>;
+    type Output = Result<Response<AccessBody<B>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().kind.project() {
-            KindProj::Inner { future } => {
-                Poll::Ready(ready!(future.poll(cx)).map(|response| response.map(ResponseBody::inner)))
+            KindProj::Inner { future, watch } => {
+                let response = ready!(future.poll(cx));
+                let watched = |body| AccessBody::new(ResponseBody::inner(body), watch.take());
+                Poll::Ready(response.map(|response| response.map(watched)))
             }
             KindProj::Refused { response } => match response.take() {
                 Some(response) => Poll::Ready(Ok(response)),

@@ -6,15 +6,17 @@ use std::time::{Duration, Instant};
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Request};
 
-use super::cache::{Cache, Found};
+use super::body::ResponseEnded;
+use super::cache::{Cache, Confirmed, Found, Load};
 use super::challenge::{AccessError, Challenges};
 use super::check::{Dead, Refused, check};
 use super::grant::AccessGrant;
 use super::listener::Listener;
 use super::present::{Presented, presented};
 use super::record::AccessRecord;
+use super::watch::{Confirm, Reading, Unconfirmed, Watch, Watched};
 use crate::client::ClientId;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::error::ConfigError;
 use crate::event::{self, Callback, EventKind, Subject};
 use crate::scope::{valid_resource, valid_scope};
@@ -31,6 +33,8 @@ pub(crate) struct Guard<St> {
     pub(crate) cache: Option<Arc<Cache>>,
     pub(crate) listener: Listener,
     pub(crate) on_event: Option<Callback>,
+    /// Whether responses end with their tokens, and how long what was read of a token holds.
+    pub(crate) end_responses: Option<Duration>,
 }
 
 /// Where the store is.
@@ -55,9 +59,16 @@ pub(crate) struct Ticket {
     key: Key,
 }
 
+/// A token that is not alive.
+struct Gone {
+    dead: Dead,
+    /// What it was good for, if that is known.
+    grant: Option<AccessGrant>,
+}
+
 /// What can be said of a request without asking the store.
 pub(crate) enum First {
-    Alive(Ticket, AccessGrant),
+    Alive(Ticket, AccessGrant, Confirmed),
     Unknown(Ticket),
 }
 
@@ -76,36 +87,60 @@ impl<St: Store> Guard<St> {
         match cache.find(&ticket.key, self.clock.now()) {
             Found::Nothing => Ok(First::Unknown(ticket)),
             Found::Ended(grant) => Err(self.ended(&ticket, grant.as_ref(), Duration::ZERO)),
-            Found::Alive(grant) => Ok(First::Alive(ticket, grant)),
+            Found::Alive(grant, confirmed) => Ok(First::Alive(ticket, grant, confirmed)),
         }
     }
 
-    /// What the store says.
-    pub(crate) async fn load(&self, ticket: &Ticket) -> Result<AccessGrant, AccessError> {
-        let Ticket { token, key } = ticket;
+    /// Reads the token of a request from the store.
+    pub(crate) async fn load(&self, ticket: &Ticket) -> Result<(AccessGrant, Confirmed), AccessError> {
         let started = Instant::now();
-        let load = self.cache.as_ref().map(|cache| (cache, cache.begin()));
-        let checked = check(self.store.get(), token, key, self.clock.now()).await;
-        let told = |record: &AccessRecord| AccessGrant::new(record, record.has_grant.then(|| token.grant_key().into()));
-        let alive = match checked.map_err(AccessError::Store)? {
+        let fetched = self.fetch(&ticket.key, &ticket.token.grant_key()).await.map_err(AccessError::Store)?;
+        fetched.map_err(|Gone { dead, grant }| {
+            if dead == Dead::Ended {
+                return self.ended(ticket, grant.as_ref(), started.elapsed());
+            }
+            tracing::debug!(?dead, "an access token was refused");
+            AccessError::InvalidToken
+        })
+    }
+
+    /// Reads a token from the store into the cache.
+    async fn fetch(&self, key: &Key, grant_key: &Key) -> Result<Result<(AccessGrant, Confirmed), Gone>, StoreError> {
+        let load = self.cache.as_ref().map_or_else(Load::without_cache, |cache| cache.begin());
+        let checked = check(self.store.get(), key, grant_key, self.clock.now()).await?;
+        let granted = |record: &AccessRecord| AccessGrant::new(record, record.has_grant.then(|| (*grant_key).into()));
+        let alive = match checked {
             Ok(alive) => alive,
-            Err(Refused { dead: Dead::Ended, record }) => {
-                return Err(self.ended(ticket, record.as_ref().map(told).as_ref(), started.elapsed()));
-            }
-            Err(Refused { dead, .. }) => {
-                tracing::debug!(?dead, "an access token was refused");
-                return Err(AccessError::InvalidToken);
-            }
+            Err(Refused { dead, record }) => return Ok(Err(Gone { dead, grant: record.as_ref().map(granted) })),
         };
-        let grant = told(&alive.record);
-        if let Some((cache, load)) = load {
-            cache.enter(load, *key, grant.clone(), &alive);
+        let (grant, confirmed) = (granted(&alive.record), load.confirmed(alive.until));
+        if let Some(cache) = &self.cache {
+            cache.enter(*key, grant.clone(), confirmed);
             // It may have ended while it was read.
             if cache.has_ended(key) || cache.home_has_ended(&grant) {
-                return Err(self.ended(ticket, Some(&grant), started.elapsed()));
+                return Ok(Err(Gone { dead: Dead::Ended, grant: Some(grant) }));
             }
         }
-        Ok(grant)
+        Ok(Ok((grant, confirmed)))
+    }
+
+    /// Watches the token of a request for its response, if responses are to end with it.
+    pub(crate) fn watch(
+        self: &Arc<Self>,
+        ticket: &Ticket,
+        grant: &AccessGrant,
+        confirmed: Confirmed,
+    ) -> Option<Box<Watch>> {
+        let ttl = self.end_responses?;
+        let watched = Watched {
+            token: ticket.key,
+            grant: grant.grant().map(|grant| *grant.key()),
+            grant_key: ticket.token.grant_key(),
+            generation: ticket.token.generation(),
+            expires_at: grant.expires_at(),
+        };
+        let guard: Arc<dyn Confirm> = Arc::clone(self) as _;
+        Some(Box::new(Watch::new(guard, watched, confirmed, ttl)))
     }
 
     /// Tells the operator that a token was presented that has ended.
@@ -129,6 +164,43 @@ impl<St: Store> Guard<St> {
 
     fn tell(&self, kind: EventKind, subject: Subject<'_>, elapsed: Duration, cause: Option<&(dyn Error + 'static)>) {
         event::tell(self.on_event.as_ref(), "access token", kind, subject, elapsed, cause);
+    }
+}
+
+impl<St: Store> Confirm for Guard<St> {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn cache(&self) -> Option<&Arc<Cache>> {
+        self.cache.as_ref()
+    }
+
+    fn read(self: Arc<Self>, watched: Watched, max_age: Duration) -> Reading {
+        Box::pin(async move {
+            if let Some(cache) = &self.cache {
+                self.listener.ensure(self.store.get(), cache);
+                match cache.find(&watched.token, self.clock.now()) {
+                    Found::Alive(_, confirmed) if confirmed.began.elapsed() < max_age => return Ok(confirmed),
+                    Found::Ended(_) => return Err(Unconfirmed::Ended(ResponseEnded::GrantEnded)),
+                    Found::Alive(..) | Found::Nothing => {}
+                }
+            }
+            let started = Instant::now();
+            match self.fetch(&watched.token, &watched.grant_key).await {
+                Ok(Ok((_, confirmed))) => Ok(confirmed),
+                Ok(Err(Gone { dead: Dead::Expired, .. })) => Err(Unconfirmed::Ended(ResponseEnded::TokenExpired)),
+                Ok(Err(Gone { dead: Dead::Ended | Dead::Unknown, .. })) => {
+                    Err(Unconfirmed::Ended(ResponseEnded::GrantEnded))
+                }
+                Err(failure) => {
+                    let grant = Some((&watched.grant_key, Some(watched.generation)));
+                    let subject = Subject { client_id: None, grant };
+                    self.tell(EventKind::of_failure(&failure), subject, started.elapsed(), failure.source());
+                    Err(Unconfirmed::Store)
+                }
+            }
+        })
     }
 }
 

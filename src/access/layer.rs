@@ -125,6 +125,7 @@ pub struct AccessLayerBuilder<St> {
     cache_size: u64,
     cache_ttl: Duration,
     on_event: Option<Callback>,
+    end_responses: bool,
 }
 
 impl<St: Store> AccessLayerBuilder<St> {
@@ -137,6 +138,7 @@ impl<St: Store> AccessLayerBuilder<St> {
             cache_size: 64 << 20,
             cache_ttl: Duration::from_secs(10),
             on_event: None,
+            end_responses: false,
         }
     }
 
@@ -206,6 +208,34 @@ impl<St: Store> AccessLayerBuilder<St> {
         self
     }
 
+    /// Sets whether a response ends when its access token or its grant does. Default: `false`.
+    ///
+    /// A token is checked when its request arrives. Without this, a response that has begun goes on for as long as the
+    /// inner service sends: a stream of server-sent events outlives the expiry of its token and the revocation of its
+    /// grant. With it, the response ends
+    ///
+    /// - when the token expires,
+    /// - when the end of the token or its grant is announced: at once on every instance whose store has a channel
+    ///   ([`Store::announcements`]), and before the client has its answer where the [`RefreshLayer`] of this layer revokes,
+    /// - otherwise within [`cache_ttl`](Self::cache_ttl), at least a second. In that time the token is read again, once
+    ///   for all responses of one token. If the store cannot confirm it until then, the response ends as well, as a new
+    ///   request would get 503.
+    ///
+    /// It ends with an error of the body, a [`ResponseEnded`](crate::access::ResponseEnded), and not as if it were
+    /// complete: over HTTP/2 the stream is reset, over HTTP/1.1 the connection is closed before the last chunk. A client
+    /// of server-sent events connects again and gets the 401 that tells it to refresh its token.
+    ///
+    /// The body has to be polled in a tokio runtime with time enabled. A guarded response costs one allocation; a timer
+    /// and an entry in a table are added if it is not sent in one piece. What was handed to the server before the end,
+    /// but waits for a slow client, is still sent. The body of the request is not covered, and nor is a connection that
+    /// was upgraded (WebSocket, `CONNECT`): the program has to end that itself.
+    ///
+    /// [`RefreshLayer`]: crate::RefreshLayer
+    pub fn end_responses(mut self, end: bool) -> Self {
+        self.end_responses = end;
+        self
+    }
+
     /// Calls `callback` on what an operator wants to know, in the place of the callback of the
     /// [`RefreshLayer`](crate::RefreshLayer) that this one comes from, if it does: [`AccessRefused`],
     /// [`StoreUnavailable`] and [`StoreCorrupt`]. It runs within the request and must not block.
@@ -233,17 +263,21 @@ impl<St: Store> AccessLayerBuilder<St> {
     ///
     /// [`ConfigError`] for a setting that makes no sense.
     pub fn build(self) -> Result<AccessLayer<St>, ConfigError> {
-        let Self { store, clock, prefix, terms, cache_size, cache_ttl, on_event } = self;
+        let Self { store, clock, prefix, terms, cache_size, cache_ttl, on_event, end_responses } = self;
         check_prefix("access_token_prefix", &prefix)?;
         if cache_ttl > LONGEST_TTL {
             return Err(ConfigError::CacheTtl);
         }
         let rules = Rules::new(terms)?;
-        let cache = (cache_size > 0 && !cache_ttl.is_zero()).then(|| Arc::new(Cache::new(cache_size, cache_ttl)));
+        // A cache of no size or time remembers no token, but knows what has ended and which responses are open.
+        let cached = cache_size > 0 && !cache_ttl.is_zero();
+        let cache = (cached || end_responses).then(|| Arc::new(Cache::new(cache_size, cache_ttl)));
         if let (Source::Shared(shared), Some(cache)) = (&store, &cache) {
             shared.register(cache);
         }
-        let guard = Guard { store, clock, prefix, cache, listener: Listener::default(), on_event };
+        let end_responses = end_responses.then_some(cache_ttl);
+        let listener = Listener::default();
+        let guard = Guard { store, clock, prefix, cache, listener, on_event, end_responses };
         Ok(AccessLayer { guard: Arc::new(guard), rules: Arc::new(rules) })
     }
 }
@@ -254,6 +288,7 @@ impl<St> fmt::Debug for AccessLayerBuilder<St> {
             .field("terms", &self.terms)
             .field("cache_size", &self.cache_size)
             .field("cache_ttl", &self.cache_ttl)
+            .field("end_responses", &self.end_responses)
             .finish_non_exhaustive()
     }
 }

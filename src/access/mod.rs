@@ -5,8 +5,11 @@
 
 // `record` is what the store keeps of a token, `mint` makes one, `check` says whether one is alive, `revocation` ends
 // one. `layer`, `service` and `future` guard routes: `present` reads what a request presents, `guard` decides over a
-// `cache` that a `listener` keeps right, `challenge` refuses, `grant` is what the routes are told.
+// `cache` that a `listener` keeps right, `challenge` refuses, `grant` is what the routes are told. `body` is the response,
+// which a `watch` may end: `open` tells it of announced ends.
 
+#[cfg(feature = "tiered")]
+mod body;
 #[cfg(feature = "tiered")]
 mod cache;
 #[cfg(feature = "tiered")]
@@ -24,16 +27,21 @@ mod layer;
 mod listener;
 pub(crate) mod mint;
 #[cfg(feature = "tiered")]
+mod open;
+#[cfg(feature = "tiered")]
 mod present;
 pub(crate) mod record;
 pub(crate) mod revocation;
 #[cfg(feature = "tiered")]
 mod service;
+#[cfg(feature = "tiered")]
+mod watch;
 
 #[cfg(feature = "tiered")]
 pub(crate) use self::cache::Cache;
 #[cfg(feature = "tiered")]
 pub use self::{
+    body::{AccessBody, ResponseEnded},
     challenge::AccessError,
     future::ResponseFuture,
     grant::{AccessGrant, AccessGrantBuilder},

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use http::{Request, Response};
 use tower_service::Service;
 
+use super::body::AccessBody;
+use super::challenge::AccessError;
 use super::future::ResponseFuture;
 use super::guard::{First, Guard, Rules};
 use crate::body::ResponseBody;
@@ -65,7 +67,7 @@ where
     B: Send + 'static,
     ResBody: Send + 'static,
 {
-    type Response = Response<ResponseBody<ResBody>>;
+    type Response = Response<AccessBody<ResBody>>;
     type Error = S::Error;
     type Future = ResponseFuture<S::Future, ResBody, S::Error>;
 
@@ -84,25 +86,35 @@ where
                 return ResponseFuture::loading(Box::pin(async move {
                     let started = Instant::now();
                     let loaded = guard.load(&ticket).await;
-                    let admitted = loaded.and_then(|grant| rules.admit(&mut request, &ticket, grant));
+                    let admitted = loaded.and_then(|(grant, confirmed)| {
+                        let watch = guard.watch(&ticket, &grant, confirmed);
+                        rules.admit(&mut request, &ticket, grant).map(|()| watch)
+                    });
                     let admitted = admitted.map_err(|error| guard.told(error, &ticket, started.elapsed()));
                     drop((guard, ticket));
-                    if let Err(error) = admitted {
-                        return Ok(error.into_response(rules.challenges()));
-                    }
+                    let watch = match admitted {
+                        Ok(watch) => watch,
+                        Err(error) => return Ok(refused(error, &rules)),
+                    };
                     poll_fn(|cx| inner.poll_ready(cx)).await?;
-                    inner.call(request).await.map(|response| response.map(ResponseBody::inner))
+                    let response = inner.call(request).await?;
+                    Ok(response.map(|body| AccessBody::new(ResponseBody::inner(body), watch)))
                 }));
             }
-            Ok(First::Alive(ticket, grant)) => {
-                let admitted = self.rules.admit(&mut request, &ticket, grant);
+            Ok(First::Alive(ticket, grant, confirmed)) => {
+                let watch = self.guard.watch(&ticket, &grant, confirmed);
+                let admitted = self.rules.admit(&mut request, &ticket, grant).map(|()| watch);
                 admitted.map_err(|error| self.guard.told(error, &ticket, Duration::ZERO))
             }
             Err(error) => Err(error),
         };
         match admitted {
-            Ok(()) => ResponseFuture::inner(self.inner.call(request)),
-            Err(error) => ResponseFuture::refused(error.into_response(self.rules.challenges())),
+            Ok(watch) => ResponseFuture::inner(self.inner.call(request), watch),
+            Err(error) => ResponseFuture::refused(refused(error, &self.rules)),
         }
     }
+}
+
+fn refused<B>(error: AccessError, rules: &Rules) -> Response<AccessBody<B>> {
+    error.into_response(rules.challenges()).map(|body| AccessBody::new(body, None))
 }

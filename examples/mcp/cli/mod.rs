@@ -166,7 +166,7 @@ impl Cli {
 
     /// Makes these the settings of the layer in front of the MCP endpoint.
     pub(crate) fn configure_access<S: Store>(&self, builder: AccessLayerBuilder<S>) -> AccessLayerBuilder<S> {
-        builder.cache_size(self.cache_size).cache_ttl(self.cache_ttl)
+        builder.cache_size(self.cache_size).cache_ttl(self.cache_ttl).end_responses(true)
     }
 }
 

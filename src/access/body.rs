@@ -1,0 +1,99 @@
+use std::error::Error;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use super::watch::Watch;
+use crate::body::ResponseBody;
+
+/// Why a response was cut off, with [`end_responses`](crate::AccessLayerBuilder::end_responses). It is the error of the
+/// body, and what a server logs for the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResponseEnded {
+    /// The access token was revoked, or its grant has ended.
+    #[error("the grant of the access token has ended")]
+    GrantEnded,
+    /// The access token has expired.
+    #[error("the access token has expired")]
+    TokenExpired,
+    /// The store failed for as long as a token may go without being read again.
+    #[error("the store cannot confirm the access token")]
+    Unconfirmed,
+}
+
+pin_project! {
+    /// The response body of [`Access`](crate::access::Access): that of the inner service, or one that the layer wrote.
+    ///
+    /// With [`end_responses`](crate::AccessLayerBuilder::end_responses) it fails with a [`ResponseEnded`] when the access
+    /// token or its grant ends.
+    pub struct AccessBody<B> {
+        #[pin]
+        body: ResponseBody<B>,
+        watch: Option<Box<Watch>>,
+        ended: bool,
+    }
+}
+
+impl<B> AccessBody<B> {
+    pub(crate) fn new(body: ResponseBody<B>, watch: Option<Box<Watch>>) -> Self {
+        Self { body, watch, ended: false }
+    }
+}
+
+impl<B> Body for AccessBody<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = self.project();
+        if *this.ended {
+            return Poll::Ready(None);
+        }
+        let mut verdict = this.watch.as_mut().map_or(Poll::Ready(Ok(())), |watch| watch.poll(cx));
+        if verdict == Poll::Ready(Ok(())) {
+            match this.body.poll_frame(cx) {
+                Poll::Ready(frame) => return Poll::Ready(frame.map(|frame| frame.map_err(Into::into))),
+                Poll::Pending => {
+                    if let Some(watch) = this.watch {
+                        verdict = watch.wait(cx);
+                    }
+                }
+            }
+        }
+        let Poll::Ready(Err(ended)) = verdict else { return Poll::Pending };
+        tracing::debug!(reason = %ended, "a response was cut off");
+        *this.watch = None;
+        *this.ended = true;
+        Poll::Ready(Some(Err(ended.into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended || self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<B> Default for AccessBody<B> {
+    /// An empty body.
+    fn default() -> Self {
+        Self::new(ResponseBody::default(), None)
+    }
+}
+
+impl<B> fmt::Debug for AccessBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessBody").field("body", &self.body).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,210 @@
+//! The access token of a response that is being sent.
+//!
+//! A response is held to what a request with the same token would be: what was read of a token holds for the time to
+//! live of the cache, and no longer. Before that time is over the token is read again, with some time left to try again
+//! if the store fails. Meanwhile the registry of open responses tells of every end that the store announces.
+//!
+//! Most responses are over at once. So nothing is set up before a second frame is asked for, or the first has to be
+//! waited for: until then a response costs one allocation.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::body::ResponseEnded;
+use super::cache::{Cache, Confirmed};
+use super::open::{News, Registration};
+use crate::clock::Timestamp;
+use crate::store::Key;
+
+/// The shortest time between two reads, for caches that remember for less.
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// The longest time that a read may take once frames wait for it.
+const LONGEST_READ: Duration = Duration::from_secs(5);
+
+/// The longest pause after a read that failed.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// What a response is sent for.
+#[derive(Clone, Debug)]
+pub(crate) struct Watched {
+    pub(crate) token: Key,
+    /// The grant that the token ends with.
+    pub(crate) grant: Option<Key>,
+    /// The key that the id of the token leads to, whether there is a grant or not.
+    pub(crate) grant_key: Key,
+    pub(crate) generation: u32,
+    pub(crate) expires_at: Timestamp,
+}
+
+/// Why a token could not be confirmed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Unconfirmed {
+    Ended(ResponseEnded),
+    /// The store failed.
+    Store,
+}
+
+pub(crate) type Reading = Pin<Box<dyn Future<Output = Result<Confirmed, Unconfirmed>> + Send>>;
+
+/// Reads tokens again: a layer, without the type of its store.
+pub(crate) trait Confirm: Send + Sync {
+    fn now(&self) -> Timestamp;
+    fn cache(&self) -> Option<&Arc<Cache>>;
+    /// Reads a token, unless the cache has one that was read less than `max_age` ago.
+    fn read(self: Arc<Self>, watched: Watched, max_age: Duration) -> Reading;
+}
+
+pub(crate) struct Watch {
+    guard: Arc<dyn Confirm>,
+    watched: Watched,
+    epoch: u64,
+    /// How long what was read holds.
+    holds_for: Duration,
+    /// Until when frames may pass without another read.
+    good_until: Instant,
+    read_at: Instant,
+    looked: bool,
+    open: Option<Open>,
+}
+
+/// What is set up for a response that is not over at once.
+struct Open {
+    registration: Option<Registration>,
+    timer: Pin<Box<Sleep>>,
+    reading: Option<(Reading, Instant)>,
+    failed: bool,
+}
+
+impl Watch {
+    pub(crate) fn new(guard: Arc<dyn Confirm>, watched: Watched, confirmed: Confirmed, ttl: Duration) -> Self {
+        let now = Instant::now();
+        let holds_for = ttl.max(SHORTEST);
+        let mut watch =
+            Self { guard, watched, epoch: 0, holds_for, good_until: now, read_at: now, looked: false, open: None };
+        watch.confirmed(confirmed, now);
+        watch
+    }
+
+    fn confirmed(&mut self, confirmed: Confirmed, now: Instant) {
+        let fresh_for = self.holds_for.saturating_sub(confirmed.began.elapsed());
+        let alive_for = confirmed.until.saturating_since(self.guard.now());
+        self.epoch = confirmed.epoch;
+        self.good_until = now + fresh_for.min(alive_for);
+        self.read_at = (now + fresh_for.saturating_sub(self.holds_for / 4)).min(self.good_until);
+    }
+
+    /// Returns whether the next frame may pass: `Pending` while that depends on a read, an error if the response has to
+    /// end.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ResponseEnded>> {
+        if self.open.is_none() && !self.looked {
+            self.looked = true;
+            if self.guard.now() >= self.watched.expires_at {
+                return Poll::Ready(Err(ResponseEnded::TokenExpired));
+            }
+            if self.has_ended() {
+                return Poll::Ready(Err(ResponseEnded::GrantEnded));
+            }
+            if Instant::now() < self.read_at {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        self.wait(cx)
+    }
+
+    /// The same, and wakes the task when that changes.
+    pub(crate) fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ResponseEnded>> {
+        let mut open = match self.open.take() {
+            Some(open) => open,
+            None => self.set_up()?,
+        };
+        let verdict = self.advance(&mut open, cx);
+        self.open = Some(open);
+        verdict
+    }
+
+    fn set_up(&mut self) -> Result<Open, ResponseEnded> {
+        let cache = self.guard.cache();
+        let registration = cache.map(|cache| cache.open().register(self.watched.token, self.watched.grant));
+        // In this order: of an end in between, one of the two tells.
+        if self.has_ended() {
+            return Err(ResponseEnded::GrantEnded);
+        }
+        if cache.is_some_and(|cache| cache.epoch() != self.epoch) {
+            self.read_at = Instant::now();
+        }
+        Ok(Open { registration, timer: Box::pin(sleep_until(self.read_at)), reading: None, failed: false })
+    }
+
+    fn has_ended(&self) -> bool {
+        let ended = |key: &Key| self.guard.cache().is_some_and(|cache| cache.has_ended(key));
+        ended(&self.watched.token) || self.watched.grant.as_ref().is_some_and(ended)
+    }
+
+    fn advance(&mut self, open: &mut Open, cx: &mut Context<'_>) -> Poll<Result<(), ResponseEnded>> {
+        loop {
+            let now = Instant::now();
+            match open.registration.as_ref().map_or(News::Nothing, |registration| registration.news(cx.waker())) {
+                News::Nothing => {}
+                News::Lost => self.read_at = self.read_at.min(now + self.spread()),
+                News::Ended => return Poll::Ready(Err(ResponseEnded::GrantEnded)),
+            }
+            if self.guard.now() >= self.watched.expires_at {
+                return Poll::Ready(Err(ResponseEnded::TokenExpired));
+            }
+            if open.reading.is_none() && open.failed && now >= self.good_until {
+                return Poll::Ready(Err(ResponseEnded::Unconfirmed));
+            }
+            if open.reading.is_none() && now >= self.read_at {
+                let give_up = self.good_until.max(now + LONGEST_READ);
+                let max_age = self.holds_for - self.holds_for / 4;
+                let reading = Arc::clone(&self.guard).read(self.watched.clone(), max_age);
+                open.reading = Some((reading, give_up));
+            }
+            if let Some((reading, give_up)) = &mut open.reading {
+                match reading.as_mut().poll(cx) {
+                    Poll::Ready(Ok(confirmed)) => {
+                        open.reading = None;
+                        open.failed = false;
+                        self.confirmed(confirmed, now);
+                        // The channel may have been lost while it was read.
+                        if self.guard.cache().is_some_and(|cache| cache.epoch() != self.epoch) {
+                            self.read_at = self.read_at.min(now + self.spread());
+                        }
+                        continue;
+                    }
+                    Poll::Ready(Err(Unconfirmed::Ended(ended))) => return Poll::Ready(Err(ended)),
+                    Poll::Ready(Err(Unconfirmed::Store)) => {
+                        open.reading = None;
+                        open.failed = true;
+                        self.read_at = now + (self.holds_for / 16).min(LONGEST_PAUSE);
+                        continue;
+                    }
+                    Poll::Pending if now >= *give_up => return Poll::Ready(Err(ResponseEnded::Unconfirmed)),
+                    Poll::Pending => {}
+                }
+            }
+            let good = now < self.good_until;
+            let next = match &open.reading {
+                None => self.read_at.min(self.good_until),
+                Some(_) if good => self.good_until,
+                Some((_, give_up)) => *give_up,
+            };
+            open.timer.as_mut().reset(next);
+            if open.timer.as_mut().poll(cx).is_pending() {
+                return if good { Poll::Ready(Ok(())) } else { Poll::Pending };
+            }
+        }
+    }
+
+    /// After a loss every response has to be read again: they take up to a second for it together, by their keys.
+    fn spread(&self) -> Duration {
+        let [first, ..] = *self.watched.token.as_bytes();
+        SHORTEST.min(self.holds_for / 4) * u32::from(first) / 256
+    }
+}

@@ -1,0 +1,275 @@
+//! With `end_responses` a response ends when its access token or its grant does, and no sooner.
+
+#![cfg(feature = "tiered")]
+
+mod support;
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body::Body as _;
+use http_body_util::channel::{Channel, Sender};
+use http_body_util::{BodyExt as _, Full};
+use support::access::{LOG_IN, another, pair, referencing};
+use support::{Act, App, Call, Plan, TestStore};
+use tokio::time::timeout;
+use tower::{Layer as _, service_fn};
+use tower_oauth_refresh::access::{AccessBody, ResponseEnded};
+use tower_oauth_refresh::{AccessGrant, AccessLayer, AccessLayerBuilder, EventKind};
+
+/// When to give up what comes with certainty.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+type Settings = fn(AccessLayerBuilder<TestStore>) -> AccessLayerBuilder<TestStore>;
+
+/// An open response, and the sender of its frames.
+struct Open {
+    sender: Sender<Bytes, io::Error>,
+    body: AccessBody<Channel<Bytes, io::Error>>,
+    grant: AccessGrant,
+}
+
+/// Opens a response to a request with this token.
+async fn open(layer: &AccessLayer<TestStore>, token: &str) -> Open {
+    let opened = Arc::new(Mutex::new(None));
+    let sink = Arc::clone(&opened);
+    let service = service_fn(move |mut request: Request<()>| {
+        let (sender, body) = Channel::<Bytes, io::Error>::new(8);
+        *sink.lock().unwrap() = Some((sender, request.extensions_mut().remove::<AccessGrant>().unwrap()));
+        async move { Ok::<_, Infallible>(Response::new(body)) }
+    });
+    let request = Request::get("/events").header("authorization", format!("Bearer {token}")).body(()).unwrap();
+    let response = tower::ServiceExt::oneshot(layer.layer(service), request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let (sender, grant) = opened.lock().unwrap().take().unwrap();
+    Open { sender, body: response.into_body(), grant }
+}
+
+impl Open {
+    /// Sends one frame through.
+    async fn passes(&mut self, name: &str) {
+        self.sender.send_data(Bytes::from_static(b"data: x\n\n")).await.unwrap();
+        let frame = timeout(PATIENCE, self.body.frame()).await.unwrap_or_else(|_| panic!("{name}: held back"));
+        assert_eq!(frame.unwrap().unwrap().into_data().unwrap(), "data: x\n\n", "{name}");
+    }
+
+    /// Waits for the end, which must not look like that of a complete response. The inner service sends nothing.
+    async fn ended(&mut self, name: &str) -> ResponseEnded {
+        let frame = timeout(PATIENCE, self.body.frame()).await.unwrap_or_else(|_| panic!("{name}: it goes on"));
+        let error = frame.unwrap_or_else(|| panic!("{name}: a complete response")).unwrap_err();
+        assert!(
+            self.body.frame().await.is_none() && self.body.is_end_stream(),
+            "{name}: nothing comes after the error"
+        );
+        *error.downcast_ref::<ResponseEnded>().unwrap_or_else(|| panic!("{name}: {error:?}"))
+    }
+}
+
+fn ending(app: &App, settings: Settings) -> AccessLayer<TestStore> {
+    settings(app.layer.access().cache_ttl(HOUR).end_responses(true)).build().unwrap()
+}
+
+#[tokio::test]
+async fn whatever_ends_the_grant_ends_its_responses_on_every_instance() {
+    let settings: [(&str, Settings); 3] =
+        [("cached", |b| b), ("no time to live", |b| b.cache_ttl(Duration::ZERO)), ("no cache", |b| b.cache_size(0))];
+    for (cache, settings) in settings {
+        for name in ["revoked", "revoked alone", "reused", "ended by the program", "dead upstream"] {
+            let app = referencing();
+            let here = ending(&app, settings);
+            let there = ending(&another(&app), settings);
+            let (first, access) = pair(&app.post("/token", &LOG_IN).await);
+            let (_, elsewhere) = pair(&app.post("/token", &LOG_IN).await);
+            let mut open_ones = [open(&here, &access).await, open(&there, &access).await, open(&there, &access).await];
+            let mut other = open(&there, &elsewhere).await;
+            for one in open_ones.iter_mut().take(2) {
+                one.passes(name).await;
+                one.passes(name).await;
+            }
+            let grant = open_ones[0].grant.grant().unwrap();
+            let waiting = open_ones.each_mut().map(|one| one.ended(name));
+            let end = async {
+                tokio::task::yield_now().await;
+                match name {
+                    "revoked" => drop(app.revoke(&first).await),
+                    "revoked alone" => drop(app.post("/revoke", &[("token", &access), ("client_id", "app")]).await),
+                    "reused" => {
+                        let (second, _) = pair(&app.refresh(&first).await);
+                        app.refresh(&second).await.token();
+                        app.clock.advance_secs(61);
+                        app.refresh(&first).await;
+                    }
+                    "ended by the program" => {
+                        assert!(app.layer.end_grant(&grant).await.unwrap());
+                    }
+                    _ => {
+                        app.upstream.then(Act::Answer(400, "application/json", r#"{"error":"invalid_grant"}"#));
+                        app.refresh(&first).await;
+                    }
+                }
+            };
+            if name == "revoked alone" {
+                app.upstream.then(Act::Answer(200, "text/plain", ""));
+            }
+            let [one, two, three] = waiting;
+            let (one, two, three, ()) = tokio::join!(one, two, three, end);
+            assert_eq!([one, two, three], [ResponseEnded::GrantEnded; 3], "{name}, {cache}");
+            other.passes("another grant lives").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn it_has_ended_when_the_client_has_the_answer_to_its_revocation() {
+    for looked_at in [0, 1, 3] {
+        let app = referencing();
+        let layer = ending(&app, |builder| builder);
+        let (token, access) = pair(&app.post("/token", &LOG_IN).await);
+        let mut one = open(&layer, &access).await;
+        for _ in 0..looked_at {
+            one.passes("before").await;
+        }
+        app.revoke(&token).await;
+        // The inner service has one more frame, and the slow client asks for it now.
+        one.sender.send_data(Bytes::from_static(b"late")).await.unwrap();
+        assert_eq!(one.ended("after").await, ResponseEnded::GrantEnded, "{looked_at} frames before");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_ends_when_the_token_expires() {
+    let app = referencing();
+    let layer = ending(&app, |builder| builder);
+    let (_, access) = pair(&app.post("/token", &LOG_IN).await);
+    let (mut waiting, mut fresh) = (open(&layer, &access).await, open(&layer, &access).await);
+    waiting.passes("at first").await;
+    waiting.passes("and again").await;
+    app.clock.advance_secs(3599);
+    waiting.passes("a second before").await;
+    app.clock.advance_secs(1);
+    assert_eq!(waiting.ended("a timer fires").await, ResponseEnded::TokenExpired);
+    fresh.sender.send_data(Bytes::from_static(b"late")).await.unwrap();
+    assert_eq!(fresh.ended("before its first frame").await, ResponseEnded::TokenExpired);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_ends_when_the_grant_expires_and_goes_on_when_a_rotation_puts_that_off() {
+    let app = App::with(|builder| builder.reference_access_tokens().idle_lifetime(60 * support::SECOND));
+    let layer = ending(&app, |builder| builder);
+    let (token, access) = pair(&app.post("/token", &LOG_IN).await);
+    let mut one = open(&layer, &access).await;
+    one.passes("at first").await;
+    app.clock.advance_secs(50);
+    app.refresh(&token).await.token();
+    app.clock.advance_secs(50);
+    one.passes("the grant was rotated").await;
+    one.passes("the grant was rotated").await;
+    app.clock.advance_secs(10);
+    assert_eq!(one.ended("the grant has expired").await, ResponseEnded::GrantEnded);
+}
+
+/// Without announcements the store is asked again, by the time to live of the cache.
+#[tokio::test]
+async fn without_the_channel_it_ends_within_the_time_to_live() {
+    for ttl in [Duration::ZERO, Duration::from_secs(1)] {
+        let app = referencing();
+        let layer = AccessLayer::builder(app.store.clone()).clock(app.clock.clone());
+        let layer = layer.cache_ttl(ttl).end_responses(true).build().unwrap();
+        app.store.hook(|_, call| if *call == Call::Announce { Plan::Lose } else { Plan::Pass });
+        let (token, access) = pair(&app.post("/token", &LOG_IN).await);
+        let mut one = open(&layer, &access).await;
+        one.passes("alive").await;
+        assert_eq!(app.revoke(&token).await.status, 200);
+        assert_eq!(one.ended("revoked").await, ResponseEnded::GrantEnded);
+    }
+}
+
+#[tokio::test]
+async fn it_ends_if_the_store_cannot_confirm_the_token_and_goes_on_if_it_can_in_time() {
+    for recovers in [true, false] {
+        let app = referencing();
+        let layer = ending(&app, |builder| builder.cache_ttl(Duration::from_secs(1)));
+        let (_, access) = pair(&app.post("/token", &LOG_IN).await);
+        let mut one = open(&layer, &access).await;
+        one.passes("at first").await;
+        let failures = Arc::new(Mutex::new(0));
+        let counted = Arc::clone(&failures);
+        app.store.hook(move |_, call| {
+            let mut failures = counted.lock().unwrap();
+            if !matches!(call, Call::Get) || (recovers && *failures == 2) {
+                return Plan::Pass;
+            }
+            *failures += 1;
+            Plan::Lose
+        });
+        if recovers {
+            let end = tokio::time::Instant::now() + PATIENCE;
+            while *failures.lock().unwrap() < 2 || app.store.calls().is_empty() {
+                assert!(tokio::time::Instant::now() < end, "the store was never asked again");
+                let _ = timeout(Duration::from_millis(20), one.body.frame()).await;
+            }
+            one.passes("the store is back").await;
+        } else {
+            assert_eq!(one.ended("the store is away").await, ResponseEnded::Unconfirmed);
+            assert!(app.events().contains(&EventKind::StoreUnavailable), "the operator is told why");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_rotation_ends_no_response() {
+    let app = referencing();
+    let layer = ending(&app, |builder| builder);
+    let (mut token, access) = pair(&app.post("/token", &LOG_IN).await);
+    let mut one = open(&layer, &access).await;
+    for _ in 0..3 {
+        token = app.refresh(&token).await.token();
+        one.passes("rotated").await;
+    }
+}
+
+#[tokio::test]
+async fn it_is_off_unless_it_was_asked_for() {
+    let app = referencing();
+    let layer = app.layer.access().build().unwrap();
+    let off = app.layer.access().end_responses(true).end_responses(false).build().unwrap();
+    let (token, access) = pair(&app.post("/token", &LOG_IN).await);
+    let (mut one, mut two) = (open(&layer, &access).await, open(&off, &access).await);
+    app.revoke(&token).await;
+    app.clock.advance_secs(4000);
+    one.passes("by default").await;
+    two.passes("off again").await;
+}
+
+#[tokio::test]
+async fn a_complete_response_is_what_it_was() {
+    let app = referencing();
+    let layer = ending(&app, |builder| builder);
+    let (_, access) = pair(&app.post("/token", &LOG_IN).await);
+    let mut one = open(&layer, &access).await;
+    one.passes("data").await;
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-sum", "1".parse().unwrap());
+    one.sender.send_trailers(trailers.clone()).await.unwrap();
+    assert_eq!(one.body.frame().await.unwrap().unwrap().into_trailers().unwrap(), trailers);
+    drop(one.sender);
+    assert!(one.body.frame().await.is_none());
+
+    let mut broken = open(&layer, &access).await;
+    broken.passes("data").await;
+    broken.sender.abort(io::Error::other("the disk is full"));
+    let error = broken.body.frame().await.unwrap().unwrap_err();
+    assert!(error.downcast_ref::<io::Error>().is_some(), "{error}: passed on");
+
+    let whole = service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("whole"))));
+    let request = Request::get("/").header("authorization", format!("Bearer {access}")).body(()).unwrap();
+    let body = tower::ServiceExt::oneshot(layer.layer(whole), request).await.unwrap().into_body();
+    assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(5), false));
+    assert_eq!(body.collect().await.unwrap().to_bytes(), "whole");
+}
