@@ -6,13 +6,14 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use redb::Database;
 use support::ManualClock;
-use support::redb::{HOUR, TAG, TestFile, beside, entry, has_beside, key, put, put_with, version};
+use support::redb::{ENDS, HOUR, TAG, TestFile, beside, entry, has_beside, key, put, put_with, version};
 use support::session::{infallible, log_in, refresh};
 use tokio::task::JoinSet;
 use tower_layer::Layer as _;
 use tower_oauth_refresh::store::{Change, Claim, Lease, Store, Swap, Ttl};
-use tower_oauth_refresh::{Clock as _, RedbStore, RefreshLayer};
+use tower_oauth_refresh::{Clock as _, RedbStore, RefreshLayer, Timestamp};
 
 tower_oauth_refresh::store_tests!({
     let file = TestFile::new();
@@ -208,6 +209,33 @@ async fn an_entry_stays_in_the_file_for_a_week_past_its_end() {
     clock.advance(HOUR * 2);
     let (_, left) = rows(store).await;
     assert_eq!(left, [0; 3], "a week later");
+}
+
+/// A file from before there was a grace period has the row of an entry at its end.
+#[tokio::test]
+async fn an_entry_of_an_older_file_stays_for_a_week_past_its_end_as_well() {
+    let (file, clock) = (TestFile::new(), ManualClock::new());
+    let open = || RedbStore::builder(file.path()).clock(clock.clone()).open().unwrap();
+    let (store, end) = (open(), clock.now().saturating_add(HOUR));
+    assert_eq!(put(&store, &key(1), None, 1, Ttl::After(HOUR)).await, Swap::Swapped);
+    drop(store);
+    let database = Database::open(file.path()).unwrap();
+    let write = database.begin_write().unwrap();
+    let row = |end: Timestamp| [&end.as_millis().to_be_bytes()[..], key(1).as_bytes()].concat();
+    let mut ends = write.open_table(ENDS).unwrap();
+    assert!(ends.remove(row(end.saturating_add(GRACE)).as_slice()).unwrap().is_some());
+    ends.insert(row(end).as_slice(), ()).unwrap();
+    drop(ends);
+    write.commit().unwrap();
+    drop(database);
+    for (number, left) in [(2, [2, 0, 2]), (3, [2, 0, 2])] {
+        let store = open();
+        clock.advance(if number == 2 { HOUR * 3 } else { GRACE });
+        // A commit removes what is due.
+        assert_eq!(put(&store, &key(number), None, 1, Ttl::After(GRACE * 9)).await, Swap::Swapped);
+        drop(store);
+        assert_eq!(file.rows(), left, "entry {number}");
+    }
 }
 
 /// A wall clock that is wrong for a moment, however far, costs no entry, whatever is written and swept meanwhile.
