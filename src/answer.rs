@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::disclosure::{Disclosed, Undisclosable, Withheld};
 use crate::json;
-use crate::scope::valid_resource;
+use crate::scope::{MAX_SCOPE, valid_resource};
 use crate::text::{TextAt, any_decoding};
 
 /// Why an answer is no token answer that could be read. It must not be passed on: a token may be in it.
@@ -102,7 +102,7 @@ pub(crate) enum GrantedScope<'a> {
     Omitted,
     /// This scope; an empty one is none at all.
     Named(&'a str),
-    /// Something other than a string.
+    /// Something other than a string, or a scope that is too long to be stored.
     Unreadable,
 }
 
@@ -236,7 +236,8 @@ impl TokenAnswer {
     pub(crate) fn granted_scope(&self) -> GrantedScope<'_> {
         match self.members.iter().find(|member| member.known == Some(Name::Scope)) {
             Some(member) if self.raw(&member.value) != "null" => {
-                self.read(self.scope.as_ref()).map_or(GrantedScope::Unreadable, GrantedScope::Named)
+                let scope = self.read(self.scope.as_ref()).filter(|scope| scope.len() <= MAX_SCOPE);
+                scope.map_or(GrantedScope::Unreadable, GrantedScope::Named)
             }
             _ => GrantedScope::Omitted,
         }

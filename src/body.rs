@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::mem;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
@@ -121,30 +122,37 @@ pub(crate) enum ReadError {
     Broken,
 }
 
-/// Reads a body of at most `limit` bytes. Trailers are dropped; a body in one piece is not copied.
+/// Reads a body of at most `limit` bytes. Trailers are dropped; a body that is there in one frame is not copied.
+///
+/// While more is awaited, no frame is kept as it came: a frame of one byte may be a slice of a read buffer of many KiB.
+/// The copy grows with the bytes that have arrived, not with the announced length.
 pub(crate) async fn read<B: Body<Data = Bytes>>(body: B, limit: usize) -> Result<Bytes, ReadError> {
     if body.size_hint().lower() > limit as u64 {
         return Err(ReadError::TooLarge);
     }
     let mut body = pin!(body);
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
-    while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
-        let Ok(data) = frame.map_err(|_| ReadError::Broken)?.into_data() else { continue };
-        if first.len() + rest.len() + data.len() > limit {
-            return Err(ReadError::TooLarge);
+    let mut only = Bytes::new();
+    let mut copied = BytesMut::new();
+    poll_fn(|cx| {
+        loop {
+            let Poll::Ready(frame) = body.as_mut().poll_frame(cx) else {
+                copied.extend_from_slice(&mem::take(&mut only));
+                return Poll::Pending;
+            };
+            let Some(frame) = frame else { break };
+            let Ok(frame) = frame else { return Poll::Ready(Err(ReadError::Broken)) };
+            let Ok(data) = frame.into_data() else { continue };
+            if only.len() + copied.len() + data.len() > limit {
+                return Poll::Ready(Err(ReadError::TooLarge));
+            }
+            if only.is_empty() && copied.is_empty() {
+                only = data;
+            } else {
+                copied.extend_from_slice(&mem::take(&mut only));
+                copied.extend_from_slice(&data);
+            }
         }
-        if first.is_empty() {
-            first = data;
-        } else {
-            rest.extend_from_slice(&data);
-        }
-    }
-    if rest.is_empty() {
-        return Ok(first);
-    }
-    let mut whole = BytesMut::with_capacity(first.len() + rest.len());
-    whole.extend_from_slice(&first);
-    whole.extend_from_slice(&rest);
-    Ok(whole.freeze())
+        Poll::Ready(Ok(if copied.is_empty() { mem::take(&mut only) } else { copied.split().freeze() }))
+    })
+    .await
 }

@@ -15,7 +15,10 @@ use crate::form::{self, Param, TokenForm};
 use crate::json;
 use crate::text::Text;
 
-/// The identifier of an OAuth client (RFC 6749 §2.2): what a grant is bound to.
+/// The most bytes of a client identifier: it is in every stored entry.
+const LONGEST: usize = 512;
+
+/// The identifier of an OAuth client (RFC 6749 §2.2): what a grant is bound to. At most 512 bytes.
 ///
 /// Put one into the extensions of a request, in a layer outside of this one, where the program knows the client by other
 /// means (mutual TLS, a gateway). A request that names another client as well is refused with `invalid_request`.
@@ -34,7 +37,7 @@ impl TryFrom<&str> for ClientId {
     type Error = InvalidClientId;
 
     fn try_from(id: &str) -> Result<Self, InvalidClientId> {
-        if id.is_empty() || id.len() > 2048 || id.chars().any(char::is_control) {
+        if id.is_empty() || id.len() > LONGEST || id.chars().any(char::is_control) {
             return Err(InvalidClientId);
         }
         Ok(Self(id.into()))
@@ -75,9 +78,9 @@ impl fmt::Display for ClientId {
     }
 }
 
-/// A client identifier is empty, longer than 2048 bytes, or has control characters.
+/// A client identifier is empty, longer than 512 bytes, or has control characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a client identifier must have 1 to 2048 bytes and no control characters")]
+#[error("a client identifier must have 1 to 512 bytes and no control characters")]
 pub struct InvalidClientId;
 
 /// Who sends a request, as far as the request says. Whether it is true is for the inner service to find out.
@@ -113,6 +116,11 @@ pub(crate) enum ClientError {
     Malformed,
     /// A client is named, and there is a `client_assertion` that cannot be read: it may name another one.
     Assertion,
+    /// What is named has more bytes than a [`ClientId`] may have.
+    TooLong {
+        /// Whether it came with HTTP Basic.
+        basic: bool,
+    },
 }
 
 impl ClientError {
@@ -123,6 +131,7 @@ impl ClientError {
             Self::Basic => "the Basic credentials cannot be read",
             Self::Malformed => "the client identifier is not valid",
             Self::Assertion => "the client_assertion cannot be read, and the request names a client",
+            Self::TooLong { .. } => "the client identifier is too long",
         }
     }
 }
@@ -182,7 +191,10 @@ fn agree(id: &mut Option<ClientId>, named: &str) -> Result<(), ClientError> {
         Some(id) if id.as_str() == named => Ok(()),
         Some(_) => Err(ClientError::Disagree),
         None => {
-            *id = Some(named.try_into().map_err(|InvalidClientId| ClientError::Malformed)?);
+            *id = Some(named.try_into().map_err(|InvalidClientId| match named.len() > LONGEST {
+                true => ClientError::TooLong { basic: false },
+                false => ClientError::Malformed,
+            })?);
             Ok(())
         }
     }
@@ -219,7 +231,7 @@ impl Basic {
             return Err(ClientError::Disagree);
         }
         match first.and_then(basic_credentials) {
-            Some(credentials) => Self::decode(credentials).map(Some).ok_or(ClientError::Basic),
+            Some(credentials) => Self::decode(credentials).map(Some),
             None => Ok(None),
         }
     }
@@ -228,12 +240,18 @@ impl Basic {
     ///
     /// A user that cannot be decoded is refused: as it is, it would be the name of another client. Many clients do not
     /// encode their secret; one that cannot be decoded is taken as it is, because it is only compared.
-    fn decode(credentials: &[u8]) -> Option<Self> {
-        let joined = Zeroizing::new(STANDARD_PAD_INDIFFERENT.decode(credentials).ok()?);
-        let (user, password) = std::str::from_utf8(&joined).ok()?.split_once(':')?;
-        let user = ClientId::try_from(&*form::decode(user).ok()?).ok()?;
+    fn decode(credentials: &[u8]) -> Result<Self, ClientError> {
+        let joined = STANDARD_PAD_INDIFFERENT.decode(credentials).map_err(|_| ClientError::Basic)?;
+        let joined = Zeroizing::new(joined);
+        let joined = std::str::from_utf8(&joined).map_err(|_| ClientError::Basic)?;
+        let (user, password) = joined.split_once(':').ok_or(ClientError::Basic)?;
+        let user = form::decode(user).map_err(|_| ClientError::Basic)?;
+        if user.len() > LONGEST {
+            return Err(ClientError::TooLong { basic: true });
+        }
+        let user = ClientId::try_from(&*user).map_err(|InvalidClientId| ClientError::Basic)?;
         let password = form::decode(password).unwrap_or(Text::Borrowed(password));
-        Some(Self { user, password: (!password.is_empty()).then(|| password.into_owned()) })
+        Ok(Self { user, password: (!password.is_empty()).then(|| password.into_owned()) })
     }
 }
 

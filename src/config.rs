@@ -18,6 +18,7 @@ pub(crate) const ACCESS_PREFIX: &str = "at_";
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const HUNDRED_YEARS: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 const LARGEST_LIMIT: usize = 16 << 20;
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// How long the store is given after the inner service's last moment, before a lease runs out.
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
@@ -36,6 +37,10 @@ pub(crate) struct Config {
     pub(crate) idle_lifetime: Duration,
     pub(crate) absolute_lifetime: Option<Duration>,
     pub(crate) rotation_timeout: Duration,
+    pub(crate) issue_timeout: Duration,
+    pub(crate) request_body_timeout: Duration,
+    /// Whether a log-in whose grant cannot be stored fails.
+    pub(crate) refuse_unstored_grants: bool,
     pub(crate) adopt_until: Option<Timestamp>,
     pub(crate) max_request_body: usize,
     pub(crate) max_response_body: usize,
@@ -55,6 +60,9 @@ impl Default for Config {
             idle_lifetime: 30 * DAY,
             absolute_lifetime: None,
             rotation_timeout: Duration::from_secs(10),
+            issue_timeout: Duration::from_secs(30),
+            request_body_timeout: Duration::from_secs(10),
+            refuse_unstored_grants: false,
             adopt_until: None,
             max_request_body: 64 << 10,
             max_response_body: 256 << 10,
@@ -64,7 +72,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// How long the inner service may take over one request that rotates or revokes.
+    /// How long the inner service may take over one request that rotates, revokes or introspects.
     pub(crate) fn upstream_timeout(&self) -> Duration {
         self.rotation_timeout * 2
     }
@@ -95,14 +103,23 @@ impl Config {
             ("idle_lifetime", Some(self.idle_lifetime)),
             ("absolute_lifetime", self.absolute_lifetime),
             ("rotation_timeout", Some(self.rotation_timeout)),
+            ("issue_timeout", Some(self.issue_timeout)),
+            ("request_body_timeout", Some(self.request_body_timeout)),
         ];
         for (setting, duration) in durations {
             if duration.is_some_and(|duration| duration.as_millis() == 0 || duration > HUNDRED_YEARS) {
                 return Err(ConfigError::Duration(setting));
             }
         }
-        if self.rotation_timeout > Duration::from_secs(3600) {
+        if self.rotation_timeout > LONGEST_TIMEOUT {
             return Err(ConfigError::RotationTimeout);
+        }
+        for (setting, timeout) in
+            [("issue_timeout", self.issue_timeout), ("request_body_timeout", self.request_body_timeout)]
+        {
+            if timeout > LONGEST_TIMEOUT {
+                return Err(ConfigError::Timeout(setting));
+            }
         }
         for (setting, limit) in
             [("max_request_body", self.max_request_body), ("max_response_body", self.max_response_body)]
@@ -338,10 +355,11 @@ mod tests {
     #[test]
     fn a_nonsensical_setting_is_refused() {
         let long = Duration::MAX;
-        let zero = Duration::ZERO;
+        const ZERO: Duration = Duration::ZERO;
+        let zero = ZERO;
         let prefix = |prefix: &str| ConfigError::Prefix { setting: "token_prefix", prefix: prefix.into() };
         let uri = ConfigError::Uri { setting: "allowed_resources", uri: "https://a/#x".into() };
-        let rows: [(&str, ConfigError, fn(&mut Config)); 10] = [
+        let rows: [(&str, ConfigError, fn(&mut Config)); 14] = [
             ("a resource with a fragment", uri, |c| {
                 c.allowed_resources = vec!["https://a/".into(), "https://a/#x".into()];
             }),
@@ -354,6 +372,12 @@ mod tests {
             }),
             ("an endless time-out", ConfigError::Duration("rotation_timeout"), |c| c.rotation_timeout = Duration::MAX),
             ("a time-out of hours", ConfigError::RotationTimeout, |c| c.rotation_timeout = Duration::from_secs(3601)),
+            ("no time for a log-in", ConfigError::Duration("issue_timeout"), |c| c.issue_timeout = ZERO),
+            ("hours for a log-in", ConfigError::Timeout("issue_timeout"), |c| c.issue_timeout = 2 * LONGEST_TIMEOUT),
+            ("no time for a body", ConfigError::Duration("request_body_timeout"), |c| c.request_body_timeout = ZERO),
+            ("hours for a body", ConfigError::Timeout("request_body_timeout"), |c| {
+                c.request_body_timeout = LONGEST_TIMEOUT + Duration::from_millis(1);
+            }),
             ("no request body", ConfigError::Limit("max_request_body"), |c| c.max_request_body = 0),
             ("an answer of gigabytes", ConfigError::Limit("max_response_body"), |c| c.max_response_body = usize::MAX),
         ];

@@ -32,8 +32,12 @@ async fn remove<St: Store>(shared: &Shared<St>, key: Key, started: Instant) -> E
     let found = shared.store().get(&key).await?;
     // What cannot be read is removed as well: nobody could use it, and nothing in it could say that it may stay.
     let record = found.as_ref().and_then(|entry| Record::decode(&key, &entry.tag, &entry.value).ok());
-    // A grant that waits for its client to repeat a revocation has ended, and whatever waits for that is still there.
-    let entry = found.filter(|_| !record.as_ref().is_some_and(|record| record.ended));
+    // A grant that waits for its client to repeat a revocation has ended, and so has one that has expired: their
+    // entries are kept for a while.
+    let now = shared.now();
+    let over = |record: &Record| record.ended || record.time(now) >= record.expires_at;
+    let record = record.map(|record| record.at(now));
+    let entry = found.filter(|_| !record.as_ref().is_some_and(over));
     let there = entry.is_some();
     if let Some(entry) = entry {
         rotation::end(shared.store(), &key, entry).await?;

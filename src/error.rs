@@ -29,13 +29,17 @@ pub enum Error {
     /// 413 `invalid_request`: the body is over the limit.
     #[error("the request body is too large")]
     BodyTooLarge,
-    /// 401 `invalid_client`: the request names no client. With a `WWW-Authenticate: Basic` challenge if it tried that
+    /// 408 `invalid_request`: the body did not arrive within
+    /// [`request_body_timeout`](crate::RefreshLayerBuilder::request_body_timeout) (RFC 9110 §15.5.9).
+    #[error("the request body did not arrive in time")]
+    RequestTimeout,
+    /// 401 `invalid_client`: the request names no client, or one whose identifier is longer than 512 bytes. With a `WWW-Authenticate: Basic` challenge if it tried that
     /// scheme (RFC 6749 §5.2), and without one if it did not.
     ///
     /// RFC 9110 §15.5.2 wants a challenge in every 401. But there is no scheme for a client that authenticates itself
     /// in the body, or not at all, and a browser that is offered Basic asks its user for a password. Other
     /// authorization servers (Ory's fosite, Spring's) send none either.
-    #[error("the request names no client")]
+    #[error("the request names no client, or one whose identifier is too long")]
     InvalidClient {
         /// Whether the request tried HTTP Basic.
         basic: bool,
@@ -43,20 +47,27 @@ pub enum Error {
     /// 400 `invalid_grant`: the token is refused. Why is in the [`Event`](crate::Event) alone.
     #[error("the refresh token is invalid, expired or revoked")]
     InvalidGrant,
-    /// 400 `invalid_scope`: more scope than was granted (RFC 6749 §6).
-    #[error("the requested scope is malformed or exceeds the scope granted")]
+    /// 400 `invalid_scope`: more scope than was granted (RFC 6749 §6), or more than 4 KiB of it.
+    #[error("the requested scope is malformed, too long or exceeds the scope granted")]
     InvalidScope,
-    /// 400 `invalid_target`: a resource that was not granted (RFC 8707 §2.2).
-    #[error("the requested resource is malformed or was not granted")]
+    /// 400 `invalid_target`: a resource that was not granted (RFC 8707 §2.2), more than 16 different resources, or more
+    /// than 4 KiB of them.
+    #[error("the requested resource is malformed, too long or was not granted, or there are too many")]
     InvalidTarget,
     /// 503 `temporarily_unavailable`: another request rotates the same grant, or this one takes too long. Nothing is lost.
     #[error("the grant is busy, try again")]
     Busy,
-    /// 503 `temporarily_unavailable`: the inner service did not answer in time. A refresh has changed nothing here, but
+    /// 503 `temporarily_unavailable`: the inner service did not answer a refresh, a revocation or an introspection
+    /// within twice [`rotation_timeout`](crate::RefreshLayerBuilder::rotation_timeout). A refresh has changed nothing here, but
     /// an inner service that replaces its tokens may have done so. A revocation has ended the grant here; for ten minutes
     /// the same request can be sent again to reach the inner service.
     #[error("the authorization server does not answer, try again")]
     UpstreamUnavailable,
+    /// 504 `temporarily_unavailable`: the inner service did not answer a token request other than a refresh within
+    /// [`issue_timeout`](crate::RefreshLayerBuilder::issue_timeout). Nothing is stored; tokens that it issues after
+    /// that are lost, and an authorization code that it has accepted is used up.
+    #[error("the authorization server did not answer in time")]
+    UpstreamTimeout,
     /// 503 `temporarily_unavailable`: no randomness to be had.
     #[error("the server is unavailable, try again")]
     Random(#[source] RandomUnavailable),
@@ -90,12 +101,14 @@ impl Error {
                 StatusCode::BAD_REQUEST
             }
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::InvalidClient { .. } => StatusCode::UNAUTHORIZED,
             Self::Busy | Self::UpstreamUnavailable | Self::Random(_) | Self::Store(StoreError::Unavailable(_)) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Store(StoreError::Corrupt(_)) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::UpstreamUnreadable => StatusCode::BAD_GATEWAY,
+            Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 
@@ -103,14 +116,16 @@ impl Error {
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::InvalidRequest(_) | Self::BodyTooLarge => "invalid_request",
+            Self::InvalidRequest(_) | Self::BodyTooLarge | Self::RequestTimeout => "invalid_request",
             Self::InvalidClient { .. } => "invalid_client",
             Self::InvalidGrant => "invalid_grant",
             Self::InvalidScope => "invalid_scope",
             Self::InvalidTarget => "invalid_target",
-            Self::Busy | Self::UpstreamUnavailable | Self::Random(_) | Self::Store(StoreError::Unavailable(_)) => {
-                "temporarily_unavailable"
-            }
+            Self::Busy
+            | Self::UpstreamUnavailable
+            | Self::UpstreamTimeout
+            | Self::Random(_)
+            | Self::Store(StoreError::Unavailable(_)) => "temporarily_unavailable",
             Self::Store(StoreError::Corrupt(_)) | Self::UpstreamUnreadable => "server_error",
         }
     }
@@ -217,6 +232,9 @@ pub enum ConfigError {
     /// The rotation time-out is so long that a dead instance would block a grant for hours.
     #[error("rotation_timeout must be at most an hour")]
     RotationTimeout,
+    /// A time-out is longer than an hour.
+    #[error("{0} must be at most an hour")]
+    Timeout(&'static str),
     /// The recovery window ends before the retry window does.
     #[error("recovery_window must be zero or longer than retry_window")]
     RecoveryWithinRetry,

@@ -68,6 +68,9 @@ pub enum EventKind {
     UpstreamRejected,
     /// The inner service gave a success that cannot be read. It was withheld from the client.
     UpstreamUnreadable,
+    /// The inner service did not answer a refresh, an introspection or a log-in within the time limit. The client got
+    /// 503, or 504 at a log-in.
+    UpstreamTimeout,
     /// The store could not be reached.
     StoreUnavailable,
     /// What lies in the store cannot be read.
@@ -104,6 +107,7 @@ impl EventKind {
             Self::Adopted => "adopted",
             Self::UpstreamRejected => "upstream_rejected",
             Self::UpstreamUnreadable => "upstream_unreadable",
+            Self::UpstreamTimeout => "upstream_timeout",
             Self::StoreUnavailable => "store_unavailable",
             Self::StoreCorrupt => "store_corrupt",
             Self::CommitLost => "commit_lost",
@@ -128,6 +132,7 @@ impl EventKind {
             Self::ReuseDetected
             | Self::ClientMismatch
             | Self::UpstreamUnreadable
+            | Self::UpstreamTimeout
             | Self::StoreUnavailable
             | Self::StoreCorrupt
             | Self::CommitLost

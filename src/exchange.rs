@@ -1,12 +1,15 @@
 //! One intercepted request: read, sent where it belongs, and its errors answered.
 
 use std::error::Error as _;
+use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Method, Request, Response, Version};
 use http_body::Body;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tower_service::Service;
 use tracing::Instrument as _;
 
@@ -25,7 +28,7 @@ use crate::revocation;
 use crate::rotation;
 use crate::service::Endpoint;
 use crate::shared::Shared;
-use crate::store::{Key, Store, StoreError};
+use crate::store::{CatchPanics, Key, Store, StoreError};
 use crate::upstream::{self, Reading, Upstream};
 
 /// Why an exchange has no answer of its own.
@@ -60,7 +63,7 @@ pub(crate) struct Exchange<St> {
 }
 
 impl<St: Store> Exchange<St> {
-    pub(crate) fn store(&self) -> &St {
+    pub(crate) fn store(&self) -> &CatchPanics<St> {
         self.shared.store()
     }
 
@@ -77,6 +80,24 @@ impl<St: Store> Exchange<St> {
 
     pub(crate) fn emit(&self, kind: EventKind, subject: Subject<'_>) {
         self.shared.tell(kind, subject, self.started.elapsed());
+    }
+
+    /// Awaits a call of the inner service for at most `limit`. If the time is over, emits an event and returns
+    /// `error`.
+    pub(crate) async fn within<T, E>(
+        &self,
+        limit: Duration,
+        subject: Subject<'_>,
+        error: Error,
+        call: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Failure<E>> {
+        match timeout(limit, call).await {
+            Ok(result) => result.map_err(Failure::Inner),
+            Err(_) => {
+                self.emit(EventKind::UpstreamTimeout, subject);
+                Err(error.into())
+            }
+        }
     }
 
     /// How the answer to a token request is read, in which an error may not mention `secret`.
@@ -97,16 +118,19 @@ impl<St: Store> Exchange<St> {
         ResBody: Body<Data = Bytes>,
     {
         let config = self.shared.config();
-        if !config.reference {
-            // The client presents a token of the inner service: there is nothing to hide from it.
-            let response = upstream.call(body).await.map_err(Failure::Inner)?;
-            return Ok(response.map(ResponseBody::inner));
-        }
-        upstream.ask_for_plain();
-        let response = upstream.call(body).await.map_err(Failure::Inner)?;
-        let checked = upstream::checked(response, config.max_response_body, Withheld::ALL, None).await;
-        checked.ok_or_else(|| {
-            self.emit(EventKind::UpstreamUnreadable, Subject { client_id: None, grant: None });
+        let subject = Subject { client_id: None, grant: None };
+        let call = async {
+            if !config.reference {
+                // The client presents a token of the inner service: there is nothing to hide from it.
+                return upstream.call(body).await.map(|response| Some(response.map(ResponseBody::inner)));
+            }
+            upstream.ask_for_plain();
+            let response = upstream.call(body).await?;
+            Ok(upstream::checked(response, config.max_response_body, Withheld::ALL, None).await)
+        };
+        let answered = self.within(config.upstream_timeout(), subject, Error::UpstreamUnavailable, call).await?;
+        answered.ok_or_else(|| {
+            self.emit(EventKind::UpstreamUnreadable, subject);
             Error::UpstreamUnreadable.into()
         })
     }
@@ -139,13 +163,21 @@ where
     B: Body<Data = Bytes>,
     ResBody: Body<Data = Bytes>,
 {
+    let http1 = request.version() <= Version::HTTP_11;
     let exchange = Exchange { shared, progress, started: Instant::now() };
     let span = tracing::debug_span!("oauth_refresh", ?endpoint);
     // In a box, for it is large, and `instrument` takes it by value.
     match Box::pin(answer(endpoint, &exchange, inner, request)).instrument(span).await {
         Ok(response) => Ok(response),
         Err(Failure::Inner(error)) => Err(error),
-        Err(Failure::Refused(error)) => Ok(error.into_response(exchange.shared.config().invalid_grant_status)),
+        Err(Failure::Refused(error)) => {
+            let close = http1 && matches!(error, Error::RequestTimeout);
+            let mut response = error.into_response(exchange.shared.config().invalid_grant_status);
+            if close {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response)
+        }
     }
 }
 
@@ -168,10 +200,15 @@ where
         head.uri = replace_path(head.uri, path).map_err(|_| Error::InvalidRequest("the request target is too long"))?;
     }
     form::check_headers(&head.headers).map_err(malformed)?;
-    let body = body::read(body, config.max_request_body).await.map_err(unread)?;
+    let read = body::read(body, config.max_request_body);
+    let read = timeout(config.request_body_timeout, read).await.map_err(|_| Error::RequestTimeout)?;
+    let body = read.map_err(unread)?;
     let form = TokenForm::parse(body.clone()).map_err(malformed)?;
     if head.uri.query().is_some_and(form::names_a_param) {
         return Err(Error::InvalidRequest("a parameter stands in the query, not in the body").into());
+    }
+    if matches!(endpoint, Endpoint::Token) {
+        form.check_limits()?;
     }
     let identified = client::identify(head.extensions.get(), &head.headers, &form);
     let upstream = Upstream::new(inner, head);
@@ -199,6 +236,7 @@ where
 fn unidentified(error: ClientError) -> Error {
     match error {
         ClientError::Basic => Error::InvalidClient { basic: true },
+        ClientError::TooLong { basic } => Error::InvalidClient { basic },
         error => Error::InvalidRequest(error.description()),
     }
 }

@@ -9,6 +9,8 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use percent_encoding::percent_decode_str;
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::error::Error;
+use crate::scope::{MAX_SCOPE, resources_fit};
 use crate::text::{Text, TextAt, escapes_are_whole};
 
 /// More parameters than any grant type has; it bounds the work on a hostile form.
@@ -176,7 +178,8 @@ impl TokenForm {
                 }
             } else if !piece.is_empty() {
                 others.push(start..end);
-                if &*name == RESOURCE && !value.is_empty() {
+                let is_new = |value: &str| !resources.iter().any(|known: &TextAt| known.as_str(&body) == value);
+                if &*name == RESOURCE && !value.is_empty() && is_new(&value) {
                     resources.push(TextAt::new(at, value));
                 }
             }
@@ -190,9 +193,21 @@ impl TokenForm {
         self.find(param).map(|value| value.as_str(&self.body)).filter(|value| !value.is_empty())
     }
 
-    /// The values of `resource` (RFC 8707), in order.
+    /// The values of `resource` (RFC 8707), in order and without repetitions.
     pub(crate) fn resources(&self) -> impl Iterator<Item = &str> {
         self.resources.iter().map(|value| value.as_str(&self.body))
+    }
+
+    /// Checks what would be stored of this request against its limits.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_scope` for a scope that is too long, `invalid_target` for too many resources or too long ones.
+    pub(crate) fn check_limits(&self) -> Result<(), Error> {
+        if self.get(Param::Scope).is_some_and(|scope| scope.len() > MAX_SCOPE) {
+            return Err(Error::InvalidScope);
+        }
+        if resources_fit(self.resources()) { Ok(()) } else { Err(Error::InvalidTarget) }
     }
 
     /// The parameters that the layer does not read, and `resource`, as they came.

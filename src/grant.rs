@@ -11,17 +11,29 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub(crate) use self::decide::{Presented, Standing, Verdict, decide};
+pub(crate) use self::decide::{Presented, Standing, Verdict, decide, may_replay, without_answer};
 pub use self::key::{GrantKey, InvalidGrantKey};
 use crate::clock::Timestamp;
 use crate::fields::Utf8;
 use crate::store::Tag;
+
+/// No clock that is set is before this: 1 January 2026.
+const EARLIEST: Timestamp = Timestamp::from_millis(1_767_225_600_000);
+
+/// How far ahead of another instance a clock that is set may be. Within it the later clock is believed: to believe the
+/// earlier one ends sessions, if that is the one that is wrong.
+const MAX_AHEAD: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How long the entry of a grant that has expired is kept at most.
+const LONGEST_KEPT: Duration = Duration::from_secs(3600);
 
 /// One authorization given to one client. The hash of its current token is the tag of its entry.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) binding: Binding,
     pub(crate) created_at: Timestamp,
+    /// When it was rotated last; absent in records of the first version.
+    pub(crate) rotated_at: Option<Timestamp>,
     /// What the upstream said of the life of the newest upstream token.
     pub(crate) upstream_end: Option<Timestamp>,
     pub(crate) expires_at: Timestamp,
@@ -94,6 +106,11 @@ pub(crate) struct Rotated {
 }
 
 impl Binding {
+    /// Whether the grant has reached its absolute end. One that an instance wrote whose clock was not set is no end.
+    pub(crate) fn is_over(&self, now: Timestamp) -> bool {
+        self.absolute_end.is_some_and(|end| now >= end && (end >= EARLIEST || now < EARLIEST))
+    }
+
     /// When a grant ends that is renewed now.
     fn expires_at(&self, now: Timestamp, idle: Duration, upstream_end: Option<Timestamp>) -> Timestamp {
         let idle_end = now.saturating_add(idle);
@@ -115,6 +132,7 @@ impl Record {
         Self {
             binding,
             created_at: now,
+            rotated_at: None,
             upstream_end,
             expires_at,
             generation: 0,
@@ -123,6 +141,50 @@ impl Record {
             ended: false,
             unknown: Vec::new(),
         }
+    }
+
+    /// When an instance last wrote the times of the record, by its own clock.
+    pub(crate) fn written_at(&self) -> Timestamp {
+        self.rotated_at.map_or(self.created_at, |rotated_at| rotated_at.max(self.created_at))
+    }
+
+    /// The time of a request that comes at `now`: no earlier than the record was written.
+    ///
+    /// Every end is computed from it. An instance whose clock is behind would otherwise write ends that are over already
+    /// for the others.
+    pub(crate) fn time(&self, now: Timestamp) -> Timestamp {
+        now.max(self.written_at())
+    }
+
+    /// The record as it is to be read at `now`.
+    ///
+    /// A record that was written before the crate existed, or more than a year from now, comes from an instance whose
+    /// clock was not set. Its times are moved as if it were written now: otherwise the grant would be over for every
+    /// other instance, or its windows would stay open for years. Its time to live in the store still ends it. An
+    /// instance whose own clock is not set moves nothing.
+    pub(crate) fn at(mut self, now: Timestamp) -> Self {
+        let unset = |time: Timestamp| time < EARLIEST || time > now.saturating_add(MAX_AHEAD);
+        let written = self.written_at();
+        if now < EARLIEST || !unset(written) {
+            return self;
+        }
+        let moved = |time: Timestamp, from: Timestamp| match time < from {
+            true => time,
+            false => now.saturating_add(time.saturating_since(from)),
+        };
+        // The absolute end was fixed by the clock that the grant began with.
+        if unset(self.created_at) {
+            self.binding.absolute_end = self.binding.absolute_end.map(|end| moved(end, self.created_at));
+            self.created_at = now;
+        }
+        self.rotated_at = self.rotated_at.map(|time| moved(time, written));
+        self.upstream_end = self.upstream_end.map(|time| moved(time, written));
+        self.expires_at = moved(self.expires_at, written);
+        if let Some(previous) = &mut self.previous {
+            previous.retry_until = moved(previous.retry_until, written);
+            previous.recover_until = moved(previous.recover_until, written);
+        }
+        self
     }
 
     /// The generation of the token that a rotation mints.
@@ -136,6 +198,7 @@ impl Record {
     /// The record after a rotation.
     pub(crate) fn rotated(&self, rotated: Rotated) -> Self {
         let Rotated { now, generation, sealed, previous, idle_lifetime, renewed, upstream_lifetime } = rotated;
+        let now = self.time(now);
         let upstream_end = match upstream_lifetime {
             Some(lifetime) => Some(now.saturating_add(lifetime)),
             None if renewed => None,
@@ -145,6 +208,7 @@ impl Record {
         Self {
             binding: self.binding.clone(),
             created_at: self.created_at,
+            rotated_at: Some(now),
             upstream_end,
             expires_at,
             generation,
@@ -177,9 +241,16 @@ impl Record {
         hash == current || previous().is_some_and(|previous| previous.hash == *hash)
     }
 
-    /// How long the grant has to live: the time to live of its entry, at least a millisecond.
+    /// How long the grant has to live, at least a millisecond.
     pub(crate) fn time_to_live(&self, now: Timestamp) -> Duration {
-        self.expires_at.saturating_since(now).max(Duration::from_millis(1))
+        self.expires_at.saturating_since(self.time(now)).max(Duration::from_millis(1))
+    }
+
+    /// The time to live of its entry: past the end of the grant, so that its tokens are known to have expired. It is at
+    /// most an hour longer, and at most half as long again.
+    pub(crate) fn kept(&self, now: Timestamp) -> Duration {
+        let left = self.time_to_live(now);
+        left.saturating_add((left / 2).min(LONGEST_KEPT))
     }
 }
 

@@ -16,7 +16,7 @@ use crate::clock::Timestamp;
 use crate::disclosure::Withheld;
 use crate::error::Error;
 use crate::event::EventKind;
-use crate::exchange::{Exchange, Failure, Outcome, Subject};
+use crate::exchange::{Exchange, Outcome, Subject};
 use crate::fields::{DecodeError, Utf8};
 use crate::form::{Param, TokenForm};
 use crate::grant::{Record, Standing, Verdict, decide};
@@ -48,6 +48,7 @@ where
     let missing = Error::InvalidRequest("the parameter token is missing");
     let token = form.get(Param::Token).ok_or(missing)?;
     let config = exchange.shared.config();
+    let (limit, nobody) = (config.upstream_timeout(), Subject { client_id: None, grant: None });
     let found = if let Some(token) = RefreshToken::parse(&config.prefix, token) {
         find_refresh(exchange, token).await
     } else if let Some(token) = AccessToken::parse(&config.access_prefix, token).filter(|_| config.reference) {
@@ -55,16 +56,19 @@ where
     } else {
         return exchange.pass(upstream, body).await;
     };
-    let found = found.map_err(|error| exchange.store_failed(error, Subject { client_id: None, grant: None }))?;
+    let found = found.map_err(|error| exchange.store_failed(error, nobody))?;
     upstream.ask_for_json();
     let (ours, secret) = match found {
         Some((ours, secret)) => (Some(ours), secret),
         None => (None, RefreshToken::new(exchange.shared.random()?, 0, &exchange.shared.random()?).encode("")),
     };
-    let response = upstream.call(form.replace(Param::Token, &secret)).await.map_err(Failure::Inner)?;
-    rewrite(response, config.max_response_body, ours.as_ref(), &secret).await.ok_or_else(|| {
-        let client_id = ours.as_ref().map(|ours| &ours.client_id);
-        exchange.emit(EventKind::UpstreamUnreadable, Subject { client_id, grant: None });
+    let subject = Subject { client_id: ours.as_ref().map(|ours| &ours.client_id), grant: None };
+    let call = async {
+        let response = upstream.call(form.replace(Param::Token, &secret)).await?;
+        Ok(rewrite(response, config.max_response_body, ours.as_ref(), &secret).await)
+    };
+    exchange.within(limit, subject, Error::UpstreamUnavailable, call).await?.ok_or_else(|| {
+        exchange.emit(EventKind::UpstreamUnreadable, subject);
         Error::UpstreamUnreadable.into()
     })
 }
@@ -85,11 +89,12 @@ type Found = Option<(Ours, Zeroizing<String>)>;
 async fn find_refresh<St: Store>(exchange: &Exchange<St>, token: RefreshToken) -> Result<Found, StoreError> {
     let key = token.key();
     let Some(entry) = exchange.store().get(&key).await? else { return Ok(None) };
-    let record = Record::decode(&key, &entry.tag, &entry.value).map_err(StoreError::corrupt)?;
+    let now = exchange.shared.now();
+    let record = Record::decode(&key, &entry.tag, &entry.value).map_err(StoreError::corrupt)?.at(now);
     let client_id = ClientId::try_from(record.binding.client_id.as_str()).map_err(StoreError::corrupt)?;
     let presentation = Presentation::new(token, &client_id);
     let grant = Some((&record, &entry.tag));
-    match decide(grant, presentation.presented(), Standing::Free, false, exchange.shared.now()) {
+    match decide(grant, presentation.presented(), Standing::Free, false, now) {
         Verdict::Rotate | Verdict::Busy | Verdict::Replay | Verdict::Recover => {}
         _ => return Ok(None),
     }

@@ -416,6 +416,40 @@ impl<St: Store> RefreshLayerBuilder<St> {
         self
     }
 
+    /// Sets how long the inner service may take to answer a token request that is not a refresh: an authorization code,
+    /// a device code, client credentials. Default: 30 s; at most an hour.
+    ///
+    /// The time includes waiting for the inner service to be ready and reading its answer. When it is over the client
+    /// gets 504 `temporarily_unavailable` ([`Error::UpstreamTimeout`](crate::Error::UpstreamTimeout)), nothing is
+    /// stored, and tokens that the inner service issues after that are lost. An authorization code that the inner
+    /// service has accepted is used up: the user logs in again. Raise it for servers that hold a request open until
+    /// the user has consented (CIBA with long polling).
+    pub fn issue_timeout(mut self, timeout: Duration) -> Self {
+        self.config.issue_timeout = timeout;
+        self
+    }
+
+    /// Sets how long the body of a guarded request may take to arrive. Default: 10 s; at most an hour.
+    ///
+    /// A body that is not complete by then gets 408 `invalid_request`
+    /// ([`Error::RequestTimeout`](crate::Error::RequestTimeout)), over HTTP/1 with `Connection: close`
+    /// (RFC 9110 §15.5.9). The time begins when the service is called, with the head of the request.
+    pub fn request_body_timeout(mut self, timeout: Duration) -> Self {
+        self.config.request_body_timeout = timeout;
+        self
+    }
+
+    /// Sets whether a log-in fails when its grant cannot be stored. Default: `false`.
+    ///
+    /// By default the client then gets the inner service's answer without a refresh token (RFC 6749 §5.1 allows that):
+    /// the user is logged in until the access token expires. With `true` the client gets 503
+    /// `temporarily_unavailable`, and must begin again if the inner service has used up its authorization code. In
+    /// both cases the refresh token that the inner service has issued is lost.
+    pub fn refuse_unstored_grants(mut self, refuse: bool) -> Self {
+        self.config.refuse_unstored_grants = refuse;
+        self
+    }
+
     /// The largest request body on the guarded paths, in bytes. Default: 64 KiB. A larger one gets 413.
     pub fn max_request_body(mut self, bytes: usize) -> Self {
         self.config.max_request_body = bytes;

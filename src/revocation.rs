@@ -104,9 +104,10 @@ async fn find<St: Store>(
         let _ = refuse(exchange, presentation, Verdict::Unknown, None).await;
         return Ok(None);
     };
-    let record = Record::decode(&presentation.key, &entry.tag, &entry.value)
-        .map_err(|error| unreadable(exchange, presentation, error))?;
     let now = exchange.shared.now();
+    let record = Record::decode(&presentation.key, &entry.tag, &entry.value)
+        .map_err(|error| unreadable(exchange, presentation, error))?
+        .at(now);
     let verdict = decide(Some((&record, &entry.tag)), presentation.presented(), Standing::Free, false, now);
     tracing::trace!(?verdict, grant = ?presentation.key, "decided about a revocation");
     match verdict {
@@ -143,13 +144,14 @@ async fn mark<St: Store>(
     for _ in 0..ATTEMPTS {
         let now = shared.now();
         let version = Version::new(shared.random().map_err(StoreError::unavailable)?);
-        let ended = record.ended(now.saturating_add(ENDED_FOR));
+        let until = record.time(now).saturating_add(ENDED_FOR);
+        let ended = record.ended(until);
         let ttl = Ttl::After(ended.time_to_live(now));
         let marked = Entry::new(version, entry.tag, ended.encode(key, &entry.tag));
         match shared.store().swap(key, Some(entry.version), Change::Put { entry: marked, ttl }, None).await? {
             Swap::Swapped | Swap::Conflict(None) => return Ok(()),
             Swap::Conflict(Some(current)) => {
-                record = Record::decode(key, &current.tag, &current.value).map_err(StoreError::corrupt)?;
+                record = Record::decode(key, &current.tag, &current.value).map_err(StoreError::corrupt)?.at(now);
                 entry = current;
             }
         }

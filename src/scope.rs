@@ -2,6 +2,21 @@
 
 use crate::text::escapes_are_whole;
 
+/// The most bytes of a scope that a request may have, and that are stored.
+pub(crate) const MAX_SCOPE: usize = 4 << 10;
+
+/// The most resources that a request may name.
+const MAX_RESOURCES: usize = 16;
+
+/// The most bytes that the resources of a request may have together.
+const MAX_RESOURCE_BYTES: usize = 4 << 10;
+
+/// Whether these resources are few and short enough to be stored.
+pub(crate) fn resources_fit<'a>(resources: impl Iterator<Item = &'a str>) -> bool {
+    let (count, bytes) = resources.fold((0, 0), |(count, bytes), resource| (count + 1, bytes + resource.len()));
+    count <= MAX_RESOURCES && bytes <= MAX_RESOURCE_BYTES
+}
+
 /// Whether this is a scope: tokens with single spaces between them (RFC 6749 §3.3).
 pub(crate) fn valid_scope(scope: &str) -> bool {
     scope

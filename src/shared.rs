@@ -17,13 +17,13 @@ use crate::event::{self, Callback, EventKind, Subject};
 use crate::queue::Queues;
 use crate::random::{RandomUnavailable, SecureRandom};
 use crate::running::Running;
-use crate::store::{Key, Store};
+use crate::store::{CatchPanics, Key, Store};
 
 /// How many commits may wait for the store in the background.
 const BACKGROUND_COMMITS: usize = 4096;
 
 pub(crate) struct Shared<St> {
-    store: St,
+    store: CatchPanics<St>,
     config: Config,
     clock: Arc<dyn Clock>,
     random: Arc<dyn SecureRandom>,
@@ -45,7 +45,7 @@ impl<St> Shared<St> {
         on_event: Option<Callback>,
     ) -> Self {
         Self {
-            store,
+            store: CatchPanics::new(store),
             config,
             clock,
             random,
@@ -66,7 +66,7 @@ impl<St> Shared<St> {
         caches.push(Arc::downgrade(cache));
     }
 
-    pub(crate) const fn store(&self) -> &St {
+    pub(crate) const fn store(&self) -> &CatchPanics<St> {
         &self.store
     }
 

@@ -67,7 +67,7 @@ fn nonsensical_settings_are_refused() {
     let same =
         |path: &str| ConfigError::SamePath { settings: ["token_path", "revocation_path"], path: path.to_owned() };
     let prefix = |prefix: &str| ConfigError::Prefix { setting: "token_prefix", prefix: prefix.to_owned() };
-    let rows: [(&str, fn(Builder) -> Builder, ConfigError); 43] = [
+    let rows: [(&str, fn(Builder) -> Builder, ConfigError); 47] = [
         ("a prefix of access tokens with a space", |b| b.access_token_prefix("a t"), {
             ConfigError::Prefix { setting: "access_token_prefix", prefix: "a t".into() }
         }),
@@ -118,6 +118,14 @@ fn nonsensical_settings_are_refused() {
         }),
         ("no time-out", |b| b.rotation_timeout(Duration::ZERO), ConfigError::Duration("rotation_timeout")),
         ("an endless time-out", |b| b.rotation_timeout(Duration::MAX), ConfigError::Duration("rotation_timeout")),
+        ("no time for a log-in", |b| b.issue_timeout(Duration::ZERO), ConfigError::Duration("issue_timeout")),
+        ("hours for a log-in", |b| b.issue_timeout(HOUR + MILLISECOND), ConfigError::Timeout("issue_timeout")),
+        (
+            "no time for a body",
+            |b| b.request_body_timeout(Duration::ZERO),
+            ConfigError::Duration("request_body_timeout"),
+        ),
+        ("hours for a body", |b| b.request_body_timeout(HOUR * 2), ConfigError::Timeout("request_body_timeout")),
         ("a time-out over an hour", |b| b.rotation_timeout(HOUR + MILLISECOND), ConfigError::RotationTimeout),
         ("an endless retry window", |b| b.retry_window(Duration::MAX), ConfigError::Duration("retry_window")),
         ("a retry window that rounds to nothing", |b| b.retry_window(MICROSECOND), {
@@ -152,7 +160,7 @@ fn nonsensical_settings_are_refused() {
 
 #[test]
 fn sensible_settings_are_taken() {
-    let rows: [(&str, fn(Builder) -> Builder); 17] = [
+    let rows: [(&str, fn(Builder) -> Builder); 19] = [
         ("the defaults", |b| b),
         ("the root", |b| b.token_path("/")),
         ("paths that differ in case", |b| b.token_path("/a").revocation_path("/A")),
@@ -167,6 +175,8 @@ fn sensible_settings_are_taken() {
             b.idle_lifetime(MILLISECOND).absolute_lifetime(MILLISECOND).rotation_timeout(MILLISECOND)
         }),
         ("the longest time-out", |b| b.rotation_timeout(HOUR)),
+        ("the longest time for a log-in", |b| b.issue_timeout(HOUR)),
+        ("the longest time for a body", |b| b.request_body_timeout(HOUR)),
         ("a retry window longer than the default recovery", |b| b.retry_window(48 * HOUR)),
         ("a retry window of a century", |b| b.retry_window(CENTURY / 2)),
         ("neither retry nor recovery", |b| b.retry_window(Duration::ZERO).recovery_window(Duration::ZERO)),

@@ -104,20 +104,6 @@ async fn an_inner_service_that_never_answers_gives_the_lease_back() {
     app.refresh(&token).await.token();
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_log_in_is_never_cut_short() {
-    let app = App::with(|builder| builder.rotation_timeout(support::SECOND));
-    let gate = Arc::new(Notify::new());
-    app.upstream.then(Act::Wait(Arc::clone(&gate)));
-    let log_in = tokio::spawn({
-        let app = app.clone();
-        async move { app.log_in("app").await }
-    });
-    tokio::time::sleep(support::SECOND * 1000).await;
-    gate.notify_one();
-    assert!(log_in.await.unwrap().starts_with("rt_"));
-}
-
 #[tokio::test]
 async fn a_task_local_holds_while_the_client_is_there() {
     tokio::task_local! { static NAME: &'static str; }

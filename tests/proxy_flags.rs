@@ -156,6 +156,8 @@ fn what_makes_no_sense_is_refused_with_status_2_and_says_why() {
         (&["--absolute-lifetime", "0"], "--absolute-lifetime must be"),
         (&["--rotation-timeout", "0"], "--rotation-timeout must be"),
         (&["--rotation-timeout", "3601"], "--rotation-timeout must be at most an hour"),
+        (&["--issue-timeout", "0"], "--issue-timeout must be"),
+        (&["--issue-timeout", "3601"], "--issue-timeout must be at most an hour"),
         (&["--upstream", "http://a", "--adopt-until", "tomorrow"], "not seconds since 1970"),
         (&["--upstream", "http://a", "--adopt-until", "99999999999999999999"], "not seconds since 1970"),
         (&["--upstream", "http://a", "--adopt-until", "18446744073709551615"], "too far away"),

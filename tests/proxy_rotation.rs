@@ -112,6 +112,16 @@ async fn a_client_that_hung_up_finds_its_answer_when_it_comes_again() {
 }
 
 #[tokio::test]
+async fn a_log_in_that_the_server_does_not_answer_gets_504() {
+    let setup = Setup::start(&["--issue-timeout", "0.3"]).await;
+    setup.upstream.then(Act::Hang);
+    let form = [("grant_type", "authorization_code"), ("code", "c"), ("client_id", "app")];
+    let answer = post(&setup.proxy.url("/token"), &form).await;
+    assert_eq!((answer.status, &*answer.string("error")), (StatusCode::GATEWAY_TIMEOUT, "temporarily_unavailable"));
+    setup.proxy.written("upstream_timeout").await;
+}
+
+#[tokio::test]
 async fn a_slow_server_is_waited_for_no_longer_than_allowed_and_its_answer_is_kept() {
     let setup = Setup::start(&["--rotation-timeout", "3"]).await;
     let token = setup.log_in().await;

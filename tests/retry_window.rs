@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use http::HeaderValue;
-use support::{Act, App, Call, ManualClock, Plan, post, refresh_form};
+use support::{Act, App, post, refresh_form};
 use tower_oauth_refresh::{ClientId, EventKind};
 
 #[tokio::test]
@@ -156,35 +156,4 @@ async fn a_replay_is_for_the_same_credentials_of_whatever_kind() {
         assert_eq!(app.send(request).await.unwrap().error(), (400, "invalid_grant".into()), "{name}");
     }
     assert_eq!(app.send(request(true, Some("Negotiate one"), "a")).await.unwrap().body, first.body);
-}
-
-#[tokio::test]
-async fn an_instance_whose_clock_is_behind_finds_the_answer_for_as_long_as_it_looks_for_it() {
-    let app = App::new();
-    let behind = ManualClock::new();
-    app.clock.advance_secs(20);
-    let other = App::over(behind.clone(), app.store.clone(), app.upstream.clone(), |builder| builder);
-    let token = app.log_in("app").await;
-    let next = app.refresh(&token).await.token();
-    app.clock.advance_secs(75);
-    behind.advance_secs(75);
-    assert_eq!(other.refresh(&token).await.token(), next);
-    assert_eq!(other.events(), [EventKind::Replayed]);
-}
-
-#[tokio::test]
-async fn an_answer_that_is_looked_for_at_the_last_moment_is_still_there() {
-    let app = App::new();
-    let token = app.log_in("app").await;
-    let next = app.refresh(&token).await.token();
-    app.clock.advance_secs(59);
-    let clock = app.clock.clone();
-    app.store.hook(move |_, call| match call {
-        Call::Beside => {
-            clock.advance_secs(2);
-            Plan::Pass
-        }
-        _ => Plan::Pass,
-    });
-    assert_eq!(app.refresh(&token).await.token(), next);
 }

@@ -172,12 +172,13 @@ async fn an_expired_grant_is_not_there_to_be_revoked() {
     let store = support::Hooked::new(tower_oauth_refresh::MemoryStore::with_clock(support::ManualClock::new()));
     let clock = support::ManualClock::new();
     let slow_store = App::over(clock, store, support::Upstream::new(), |builder| builder);
-    let one_clock = App::new();
-    for (name, app, event) in
-        [("gone from the store", one_clock, EventKind::Unknown), ("still in the store", slow_store, EventKind::Expired)]
-    {
+    for (name, app, late, event) in [
+        ("gone from the store", App::new(), HOUR, EventKind::Unknown),
+        ("kept for a while", App::new(), Duration::ZERO, EventKind::Expired),
+        ("still in the store", slow_store, HOUR, EventKind::Expired),
+    ] {
         let tokens = grant(&app, 1).await;
-        app.clock.advance(30 * 24 * HOUR);
+        app.clock.advance(30 * 24 * HOUR + late);
         for token in &tokens {
             assert_revoked_here(name, &send(&app, revocation("app", token)).await);
             assert_eq!(app.events(), [event], "{name}");

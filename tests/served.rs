@@ -17,7 +17,8 @@ use serde_json::Value;
 use support::oauth::{post_form, post_form_http2};
 use support::session::{infallible, layer, session};
 use support::{Act, Answer, Upstream, refresh_form};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tower::{BoxError, Service, ServiceBuilder};
 
@@ -121,6 +122,30 @@ async fn hyper_serves_the_layer_over_a_service_that_never_fails_with_limits_on_b
     for protocol in [Http1, Http2] {
         session_at(protocol, addr, &upstream).await;
     }
+}
+
+#[tokio::test]
+async fn a_half_sent_form_is_answered_and_its_connection_closed() {
+    let layer = tower_oauth_refresh::RefreshLayer::builder(tower_oauth_refresh::MemoryStore::new())
+        .request_body_timeout(std::time::Duration::from_millis(200))
+        .build()
+        .unwrap();
+    let upstream = Upstream::new();
+    let addr = serve(Server::Auto, ServiceBuilder::new().layer(layer).service(upstream.clone())).await;
+    for (framing, part) in
+        [("content-length: 500", "grant_type=authoriz"), ("transfer-encoding: chunked", "5\r\ngrant\r\n")]
+    {
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        let head = "POST /token HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-www-form-urlencoded\r\n";
+        stream.write_all(format!("{head}{framing}\r\n\r\n{part}").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        // To the end of the connection, although this client sends nothing more and does not close it.
+        stream.read_to_string(&mut answer).await.unwrap();
+        let lower = answer.to_ascii_lowercase();
+        assert!(lower.starts_with("http/1.1 408 ") && lower.contains("\r\nconnection: close\r\n"), "{answer}");
+        assert!(answer.contains(r#""error":"invalid_request""#), "{answer}");
+    }
+    assert!(upstream.seen().is_empty());
 }
 
 #[tokio::test]

@@ -178,6 +178,14 @@ pub(crate) struct Cli {
     #[arg(long, env = "PROXY_ROTATION_TIMEOUT", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) rotation_timeout: Option<Duration>,
 
+    /// How long the upstream may take to answer a log-in before the client gets 504 [default: 30]
+    #[arg(long, env = "PROXY_ISSUE_TIMEOUT", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
+    pub(crate) issue_timeout: Option<Duration>,
+
+    /// Answer 503 to a log-in whose session cannot be stored, instead of an access token without a refresh token
+    #[arg(long, env = "PROXY_REFUSE_UNSTORED_GRANTS", value_parser = BoolishValueParser::new())]
+    pub(crate) refuse_unstored_grants: bool,
+
     /// Until when refresh tokens from before the proxy was there are taken in [default: never]
     #[arg(long, env = "PROXY_ADOPT_UNTIL", value_name = "UNIX_SECS", value_parser = unix_time, allow_negative_numbers = true)]
     pub(crate) adopt_until: Option<SystemTime>,
@@ -299,7 +307,11 @@ impl Cli {
             .match_normalized_paths()
             .token_path(self.token_path())
             .revocation_path(self.revocation_path())
-            .rotation_timeout(self.rotation_timeout());
+            .rotation_timeout(self.rotation_timeout())
+            .refuse_unstored_grants(self.refuse_unstored_grants);
+        if let Some(timeout) = self.issue_timeout {
+            builder = builder.issue_timeout(timeout);
+        }
         if let Some(path) = &self.introspection_path {
             builder = builder.introspection_path(path);
         }

@@ -26,6 +26,7 @@ pub(crate) fn config_error(error: &ConfigError) -> String {
         }
         ConfigError::Duration(setting) => format!("{} must be more than 0 and at most a hundred years", flag(setting)),
         ConfigError::RotationTimeout => "--rotation-timeout must be at most an hour (3600)".into(),
+        ConfigError::Timeout(setting) => format!("{} must be at most an hour (3600)", flag(setting)),
         ConfigError::RecoveryWithinRetry => "--recovery-window must be 0 or longer than --retry-window".into(),
         ConfigError::StrictWithWindow => "--strict allows neither a --retry-window nor a --recovery-window".into(),
         ConfigError::IdTokenWithoutReference => "--keep-id-token needs --reference-access-tokens".into(),

@@ -47,7 +47,7 @@ pub(crate) async fn check<St: Store>(
         true => grant?.map(|entry| Record::decode(grant_key, &entry.tag, &entry.value)).transpose(),
         false => Ok(None),
     };
-    let grant = grant.map_err(StoreError::corrupt)?;
+    let grant = grant.map_err(StoreError::corrupt)?.map(|grant| grant.at(now));
     Ok(match judge(&record, grant.as_ref(), now) {
         Ok(until) => Ok(Alive { record, until }),
         Err(dead) => Err(Refused { dead, record: Some(record) }),
@@ -67,7 +67,7 @@ fn judge(record: &AccessRecord, grant: Option<&Record>, now: Timestamp) -> Resul
     }
     match grant {
         None => Err(Dead::Ended),
-        Some(grant) if grant.ended || now >= grant.expires_at => Err(Dead::Ended),
+        Some(grant) if grant.ended || grant.time(now) >= grant.expires_at => Err(Dead::Ended),
         // The key is a hash of random bytes: this cannot come to pass, and would be no grant of this token.
         Some(grant) if grant.binding.client_id != record.client_id => Err(Dead::Unknown),
         Some(grant) => Ok(record.expires_at.min(grant.expires_at)),

@@ -48,7 +48,7 @@ impl<St> Source<St> {
     fn get(&self) -> &St {
         match self {
             Self::Own(store) => store,
-            Self::Shared(shared) => shared.store(),
+            Self::Shared(shared) => shared.store().get_ref(),
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::random::RandomUnavailable;
 use crate::rotation::AccessDraw;
+use crate::scope::resources_fit;
 use crate::seal::{Context, Purpose, SealError, Sealer};
 use crate::shared::Shared;
 use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Ttl};
@@ -39,7 +40,9 @@ pub(crate) fn granted_resources<'a>(
     requested: impl Iterator<Item = &'a str>,
 ) -> Vec<Cow<'a, str>> {
     if let Some(named) = answer.resources() {
-        return named.into_iter().map(Cow::Owned).collect();
+        // Too many or too long ones to be stored count as unknown.
+        let fit = resources_fit(named.iter().map(String::as_str));
+        return if fit { named.into_iter().map(Cow::Owned).collect() } else { Vec::new() };
     }
     let allowed = |resource: &&str| config.allowed_resources.iter().any(|allowed| allowed == resource);
     requested.filter(allowed).map(Cow::Borrowed).collect()
@@ -73,15 +76,17 @@ pub(crate) enum MintError {
     Answer(AnswerError),
 }
 
-/// Puts an access token of the layer into an answer, if that is what is wanted and the answer brings one.
+/// Puts an access token of the layer that is issued `now` into an answer, if that is what is wanted and the answer
+/// brings one.
 pub(crate) fn mint<St>(
     shared: &Shared<St>,
+    now: Timestamp,
     home: Home,
     draw: AccessDraw,
     terms: &Terms<'_>,
     answer: &TokenAnswer,
 ) -> Result<Option<Reference>, MintError> {
-    let (config, now) = (shared.config(), shared.now());
+    let config = shared.config();
     let Some(upstream) = answer.access_token().filter(|_| config.reference) else { return Ok(None) };
     let (id, generation, has_grant) = match home {
         Home::Grant(id, generation) => (id, generation, true),

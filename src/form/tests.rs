@@ -141,6 +141,8 @@ fn resources_are_read_in_order() {
     let form =
         parse("resource=https://b&scope=c&resource=&resource=https%3A%2F%2Fa&re%73ource=urn:x&resource").unwrap();
     assert_eq!(form.resources().collect::<Vec<_>>(), ["https://b", "https://a", "urn:x"]);
+    let form = parse("resource=urn:x&resource=urn%3Ax&resource=urn:y&resource=urn:x").unwrap();
+    assert_eq!(form.resources().collect::<Vec<_>>(), ["urn:x", "urn:y"], "repetitions");
 }
 
 #[test]
@@ -206,6 +208,8 @@ proptest! {
         }
         let expected: Vec<_> =
             pairs.iter().filter(|(name, value)| name == "resource" && !value.is_empty()).map(|(_, value)| value).collect();
+        let expected: Vec<_> =
+            expected.iter().enumerate().filter(|(at, value)| !expected[..*at].contains(value)).map(|(_, value)| *value).collect();
         prop_assert_eq!(form.resources().collect::<Vec<_>>(), expected);
     }
 

@@ -51,7 +51,7 @@ fn agreed(client: &Client<'_>, extension: Option<&ClientId>, form: &TokenForm) {
         assert_eq!(id, Some(named), "what names a client names the one that was found");
     }
     if let Some(id) = id {
-        assert!(!id.is_empty() && id.len() <= 2048 && !id.contains(char::is_control), "it is a valid identifier");
+        assert!(!id.is_empty() && id.len() <= 512 && !id.contains(char::is_control), "it is a valid identifier");
     }
     if let (Some(id), Some(assertion)) = (id, form.get(Param::ClientAssertion)) {
         let parts: Vec<_> = assertion.split('.').collect();

@@ -51,7 +51,14 @@ fn read_by_others(form: &TokenForm, body: &[u8]) {
         assert_eq!(folded(body).filter(|found| found == name).count(), values.len(), "no server finds a second {name}");
         shown.extend(value.map(|_| name));
     }
-    let resources: Vec<_> = pairs.iter().filter(|(name, value)| name == "resource" && !value.is_empty()).collect();
+    let named: Vec<_> = pairs.iter().filter(|(name, value)| name == "resource" && !value.is_empty()).collect();
+    // Without repetitions.
+    let resources: Vec<_> = named
+        .iter()
+        .enumerate()
+        .filter(|(at, (_, value))| named[..*at].iter().all(|(_, other)| other != value))
+        .map(|(_, pair)| *pair)
+        .collect();
     assert!(form.resources().eq(resources.iter().map(|(_, value)| value.as_str())), "the resources are all there");
     shown.extend(resources.iter().map(|_| "resource"));
     let shown = shown.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::{Previous, Record};
 use crate::clock::Timestamp;
 use crate::store::Tag;
@@ -64,6 +66,7 @@ pub(crate) fn decide(
     now: Timestamp,
 ) -> Verdict {
     let Some((record, current)) = grant else { return Verdict::Unknown };
+    let now = record.time(now);
     if record.binding.client_id.as_str() != presented.client_id {
         return Verdict::ClientMismatch;
     }
@@ -90,6 +93,49 @@ pub(crate) fn decide(
         return if windowed || waited { Verdict::Late } else { Verdict::Reuse };
     }
     if presented.generation > record.generation { Verdict::Ahead } else { Verdict::Forged }
+}
+
+/// How far apart the clocks of two instances may be.
+///
+/// The stored answer of a rotation is there for the retry window by the store's clock. By the clock of an instance the
+/// window may have ended this much earlier, or end this much later.
+pub(crate) const SKEW: Duration = Duration::from_secs(30);
+
+/// Whether the stored answer of the last rotation is for the presented token, if it is still there.
+///
+/// Whether it is there decides between a replay and a recovery, not the clock of this instance: by a clock that is ahead,
+/// a second tab would recover, and the token that the first tab has just got would be dropped.
+pub(crate) fn may_replay(
+    (record, current): (&Record, &Tag),
+    presented: Presented<'_>,
+    standing: Standing,
+    now: Timestamp,
+) -> bool {
+    let now = record.time(now);
+    let Some(previous) = record.previous.as_ref().filter(|previous| previous.sealed.is_some()) else { return false };
+    record.binding.client_id.as_str() == presented.client_id
+        && !record.ended
+        && now < record.expires_at
+        && *presented.hash != *current
+        && *presented.hash == previous.hash
+        && standing != Standing::RanOut
+        && now < previous.retry_until.saturating_add(SKEW)
+}
+
+/// The verdict about a token that [`may_replay`], once the stored answer is known to be gone.
+///
+/// Within [`SKEW`] of the end of the retry window the window counts as over. Earlier than that the answer was never
+/// stored, or the store has lost it, and the token is late. If the record was written in the future of this instance, its
+/// clock says nothing of the window, and the window counts as over.
+pub(crate) fn without_answer(verdict: Verdict, record: &Record, standing: Standing, now: Timestamp) -> Verdict {
+    let Some(previous) = record.previous.as_ref().filter(|_| verdict == Verdict::Replay) else { return verdict };
+    let behind = now.saturating_add(SKEW) < record.written_at();
+    let now = record.time(now);
+    let open = !behind && now.saturating_add(SKEW) < previous.retry_until;
+    if open || now >= previous.recover_until {
+        return Verdict::Late;
+    }
+    if standing == Standing::Held { Verdict::Busy } else { Verdict::Recover }
 }
 
 /// What the previous token is still good for.

@@ -22,6 +22,7 @@ const GENERATION: u8 = 8;
 const SEALED: u8 = 9;
 const PREVIOUS: u8 = 10;
 const ENDED: u8 = 11;
+const ROTATED_AT: u8 = 12;
 
 impl Record {
     pub(crate) fn encode(&self, key: &Key, tag: &Tag) -> Bytes {
@@ -36,6 +37,7 @@ impl Record {
         }
         let times = [
             (CREATED_AT, Some(self.created_at)),
+            (ROTATED_AT, self.rotated_at),
             (ABSOLUTE_END, *absolute_end),
             (UPSTREAM_END, self.upstream_end),
             (EXPIRES_AT, Some(self.expires_at)),
@@ -79,6 +81,7 @@ fn read(mut fields: Bytes) -> Result<Record, DecodeError> {
     let mut scope = None;
     let mut resources = Vec::new();
     let mut created_at = None;
+    let mut rotated_at = None;
     let mut absolute_end = None;
     let mut upstream_end = None;
     let mut expires_at = None;
@@ -93,6 +96,7 @@ fn read(mut fields: Bytes) -> Result<Record, DecodeError> {
             SCOPE => once(&mut scope, text(bytes)?)?,
             RESOURCE => resources.push(text(bytes)?),
             CREATED_AT => once(&mut created_at, read_timestamp(&bytes)?)?,
+            ROTATED_AT => once(&mut rotated_at, read_timestamp(&bytes)?)?,
             ABSOLUTE_END => once(&mut absolute_end, read_timestamp(&bytes)?)?,
             UPSTREAM_END => once(&mut upstream_end, read_timestamp(&bytes)?)?,
             EXPIRES_AT => once(&mut expires_at, read_timestamp(&bytes)?)?,
@@ -109,6 +113,7 @@ fn read(mut fields: Bytes) -> Result<Record, DecodeError> {
     Ok(Record {
         binding: Binding { client_id: client_id.ok_or(DecodeError::Damaged)?, scope, resources, absolute_end },
         created_at: created_at.ok_or(DecodeError::Damaged)?,
+        rotated_at,
         upstream_end,
         expires_at: expires_at.ok_or(DecodeError::Damaged)?,
         generation: generation.ok_or(DecodeError::Damaged)?,

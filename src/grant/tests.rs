@@ -361,11 +361,20 @@ fn any_record() -> impl Strategy<Value = Record> {
     let binding = (text(), prop::option::of(text()), prop::collection::vec(text(), 0..3), prop::option::of(time()))
         .prop_map(|(client_id, scope, resources, absolute_end)| Binding { client_id, scope, resources, absolute_end });
     let unknown = prop::collection::vec((100..=u8::MAX, bytes()), 0..3);
-    let times = (time(), prop::option::of(time()), time());
+    let times = (time(), prop::option::of(time()), prop::option::of(time()), time());
     (binding, times, any::<u32>(), bytes(), prop::option::of(previous), any::<bool>(), unknown).prop_map(
-        |(binding, (created_at, upstream_end, expires_at), generation, sealed, previous, ended, unknown)| Record {
+        |(
+            binding,
+            (created_at, rotated_at, upstream_end, expires_at),
+            generation,
+            sealed,
+            previous,
+            ended,
+            unknown,
+        )| Record {
             binding,
             created_at,
+            rotated_at,
             upstream_end,
             expires_at,
             generation,
@@ -417,5 +426,5 @@ fn a_grant_fits_into_its_share_of_the_store() {
         previous.sealed = Some(record.sealed.clone());
     }
     let len = record.encode(&KEY, &hash(7)).len();
-    assert!(len <= 330, "{len} bytes");
+    assert!(len <= 345, "{len} bytes");
 }

@@ -27,6 +27,7 @@ use crate::event::EventKind;
 use crate::exchange::{Exchange, Failure, Outcome, Subject};
 use crate::queue::Turn;
 use crate::running::RunningGuard;
+use crate::scope::MAX_SCOPE;
 use crate::seal::{Context, Purpose, Sealer, Secret};
 use crate::shared::Shared;
 use crate::store::{Change, Entry, Key, Lease, Store, StoreError, Swap, Tag, Ttl, Version};
@@ -105,6 +106,7 @@ where
         }
         Err(_) => {
             placeholder.remove().await;
+            exchange.emit(EventKind::UpstreamTimeout, stranger);
             Err(Error::UpstreamUnavailable.into())
         }
     }
@@ -229,11 +231,12 @@ async fn complete<St: Store, ResBody>(
         exchange.store_failed(StoreError::unavailable(error.to_string()), stranger)
     };
     // A request for less says nothing of what was granted.
-    let scope = if ask.scope.is_none() { granted.answer.scope() } else { None };
+    let granted_scope = granted.answer.scope().filter(|scope| scope.len() <= MAX_SCOPE);
+    let scope = if ask.scope.is_none() { granted_scope } else { None };
     let terms = Terms {
         client_id: foreign.client_id.as_str(),
         // What was granted is not known, nor whether the inner service has looked at what is asked for.
-        scope: granted.answer.scope().map(Cow::Borrowed),
+        scope: granted_scope.map(Cow::Borrowed),
         resources: granted_resources(exchange.shared.config(), &granted.answer, ask.resources.iter().copied()),
     };
     let upstream_token = granted.answer.refresh_token().unwrap_or(token);

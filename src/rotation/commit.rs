@@ -30,10 +30,6 @@ use crate::shared::Shared;
 use crate::store::{Beside, Change, Entry, Key, Store, StoreError, Swap, Tag, Ttl, Version};
 use crate::upstream::Granted;
 
-/// How much longer than its window a replay is kept. The clocks of two instances differ, and between the decision to
-/// replay and the read some time passes: who is told to replay must find the replay.
-const REPLAY_MARGIN: Duration = Duration::from_secs(30);
-
 /// A rotation that the upstream has granted.
 pub(crate) struct Rotation<'a> {
     pub(crate) presentation: &'a Presentation<'a>,
@@ -97,7 +93,7 @@ impl Rotation<'_> {
         expected: Version,
         granted: &Granted,
     ) -> Result<(Commit, Bytes), MintError> {
-        let (config, now) = (shared.config(), shared.now());
+        let (config, now) = (shared.config(), self.record.time(shared.now()));
         let Minted { token: next, nonces: [nonce, previous_nonce, replay_nonce], version, access } = self.minted;
         let presentation = self.presentation;
         let hash = next.hash();
@@ -121,7 +117,7 @@ impl Rotation<'_> {
         let lifetime = record.time_to_live(now);
         let terms = access_terms(config, &self.record, self.ask, presentation, granted);
         let home = Home::Grant(next.access_id(), next.generation());
-        let reference = mint(shared, home, access, &terms, &granted.answer)?;
+        let reference = mint(shared, now, home, access, &terms, &granted.answer)?;
         let answer = reference.as_ref().map_or(&granted.answer, |reference| &reference.answer);
         let body = answer.with_refresh_token(&next.encode(&config.prefix), lifetime);
         let also = if windows.retry.is_zero() || !self.ask.replayable() {
@@ -129,15 +125,15 @@ impl Rotation<'_> {
         } else {
             let context = presentation.context(Purpose::Replay);
             let sealed = replay::seal(&self.sealer, replay_nonce, context, self.ask, granted, &body, now)?;
-            let kept = windows.retry.saturating_add(REPLAY_MARGIN).min(lifetime);
-            Some(Beside::new(replay::name(&hash), sealed.into(), kept))
+            Some(Beside::new(replay::name(&hash), sealed.into(), windows.retry.min(lifetime)))
         };
         let key = presentation.key;
         let entry = Entry::new(version, hash, record.encode(&key, &hash));
         let access = reference.map(|reference| reference.write);
         let claimed = self.claimed;
         let stored = false;
-        Ok((Commit { key, expected, claimed, record, entry, also, access, stored, prepared_at: now }, body))
+        let prepared_at = shared.now();
+        Ok((Commit { key, expected, claimed, record, entry, also, access, stored, prepared_at }, body))
     }
 }
 
@@ -176,10 +172,11 @@ pub(crate) async fn decide_again<St: Store, ResBody>(
     ask: &Ask<'_>,
     entry: Entry,
 ) -> Result<Response<ResponseBody<ResBody>>, Error> {
+    let now = exchange.shared.now();
     let record = Record::decode(&presentation.key, &entry.tag, &entry.value)
-        .map_err(|error| refresh::unreadable(exchange, presentation, error))?;
-    let grant = Some((&record, &entry.tag));
-    let verdict = decide(grant, presentation.presented(), Standing::Free, true, exchange.shared.now());
+        .map_err(|error| refresh::unreadable(exchange, presentation, error))?
+        .at(now);
+    let verdict = decide(Some((&record, &entry.tag)), presentation.presented(), Standing::Free, true, now);
     tracing::trace!(?verdict, grant = ?presentation.key, "decided again");
     match verdict {
         Verdict::Replay => replay::replay(exchange, presentation, ask, &entry.tag).await,
@@ -241,7 +238,7 @@ impl Commit {
         }
         self.renew_windows(shared);
         for _ in 0..OVERRIDES {
-            let ttl = Ttl::After(self.record.time_to_live(shared.now()));
+            let ttl = Ttl::After(self.record.kept(shared.now()));
             let change = Change::Put { entry: self.entry.clone(), ttl };
             let found = match shared.store().swap(&self.key, Some(self.expected), change, self.also.clone()).await? {
                 Swap::Swapped => {
@@ -283,8 +280,9 @@ impl Commit {
             return;
         }
         self.prepared_at = now;
+        let time = self.record.time(now);
         if let Some(previous) = &mut self.record.previous {
-            previous.begin(now, shared.config().windows);
+            previous.begin(time, shared.config().windows);
         }
         self.entry.value = self.record.encode(&self.key, &self.entry.tag);
     }

@@ -17,7 +17,7 @@ pub(crate) fn refuse_by_hint<St: Store>(exchange: &Exchange<St>, presentation: &
             let Ok(binding) = Binding::decode(&value) else { return Ok(()) };
             let kind = if binding.client_id.as_str() != presentation.client_id.as_str() {
                 EventKind::ClientMismatch
-            } else if binding.absolute_end.is_some_and(|end| exchange.shared.now() >= end) {
+            } else if binding.is_over(exchange.shared.now()) {
                 EventKind::Expired
             } else {
                 return Ok(());

@@ -16,7 +16,7 @@ use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::error::Error;
 use crate::event::EventKind;
-use crate::exchange::{Exchange, Failure, Outcome, Subject};
+use crate::exchange::{Exchange, Outcome, Subject};
 use crate::fields::Utf8;
 use crate::form::{Param, TokenForm};
 use crate::grant::{Binding, Record};
@@ -46,7 +46,10 @@ where
     }
     let requests_refresh_token = form.requested_token_types().any(|requested| is_refresh_token_type(&requested));
     let reading = Reading { requests_refresh_token, ..exchange.reading(None) };
-    let granted = match upstream.token_request(body, reading).await.map_err(Failure::Inner)? {
+    let subject = Subject { client_id, grant: None };
+    let call = upstream.token_request(body, reading);
+    let limit = exchange.shared.config().issue_timeout;
+    let granted = match exchange.within(limit, subject, Error::UpstreamTimeout, call).await? {
         Reply::Granted(granted) => granted,
         Reply::Rejected(response) | Reply::Refused(response) => return Ok(response),
         Reply::Unreadable => {
@@ -77,7 +80,9 @@ where
             }
         }
         // The upstream's access token is all there is to hand out.
-        Err(error) if exchange.shared.config().reference => return Err(failed(exchange, error, client_id).into()),
+        Err(error) if exchange.shared.config().reference || exchange.shared.config().refuse_unstored_grants => {
+            return Err(failed(exchange, error, client_id).into());
+        }
         Err(error) => {
             let _ = failed(exchange, error, client_id);
             granted.answer.without_refresh_token()
@@ -94,7 +99,8 @@ enum Stored {
 
 /// Stores a grant that begins, and its access token if that is one of the layer's; the answer to the client.
 ///
-/// If the grant cannot be stored the client gets no refresh token: the log-in survives until the access token ends.
+/// If the grant cannot be stored the client gets no refresh token: the log-in survives until the access token ends,
+/// unless `refuse_unstored_grants` is set. An access token that was stored then is nobody's.
 async fn store<St: Store>(
     exchange: &Exchange<St>,
     begun: Begun,
@@ -109,7 +115,10 @@ async fn store<St: Store>(
         exchange.emit(EventKind::Issued, begun.subject(client_id));
         return Ok(Stored::Grant(begun.body));
     };
-    let _ = exchange.store_failed(error, subject);
+    let error = exchange.store_failed(error, subject);
+    if shared.config().refuse_unstored_grants {
+        return Err(error);
+    }
     let Some(Reference { answer, write }) = begun.access else {
         return Ok(Stored::Nothing(granted.answer.without_refresh_token()));
     };
@@ -129,8 +138,14 @@ async fn issue_alone<St: Store>(
         return Ok(granted.answer.body().clone());
     }
     let (id, draw) = Draw::new(shared)?.alone();
-    let access =
-        mint(shared, Home::Alone(id), draw, &access_terms(shared.config(), form, client_id, granted), &granted.answer);
+    let access = mint(
+        shared,
+        shared.now(),
+        Home::Alone(id),
+        draw,
+        &access_terms(shared.config(), form, client_id, granted),
+        &granted.answer,
+    );
     let Some(Reference { answer, write }) = access.map_err(|error| failed(exchange, error.into(), client_id))? else {
         return Ok(granted.answer.body().clone());
     };
@@ -234,7 +249,7 @@ pub(crate) fn begin<St: Store>(
         absolute_end: config.absolute_lifetime.map(|lifetime| now.saturating_add(lifetime)),
     };
     let record = Record::begin(binding, sealed.into(), now, config.idle_lifetime, granted.answer.refresh_lifetime());
-    let access = mint(&exchange.shared, Home::Grant(first.access_id(), 0), access, terms, &granted.answer)?;
+    let access = mint(&exchange.shared, now, Home::Grant(first.access_id(), 0), access, terms, &granted.answer)?;
     let answer = access.as_ref().map_or(&granted.answer, |access| &access.answer);
     let text: Zeroizing<String> = first.encode(&config.prefix);
     let body = answer.with_refresh_token(&text, record.time_to_live(now));
@@ -245,7 +260,7 @@ pub(crate) fn begin<St: Store>(
 impl Begun {
     /// Stores the grant. Safe to repeat.
     pub(crate) async fn insert<St: Store>(&self, store: &St, now: Timestamp) -> Result<(), StoreError> {
-        let ttl = Ttl::After(self.record.time_to_live(now));
+        let ttl = Ttl::After(self.record.kept(now));
         let change = Change::Put { entry: self.entry.clone(), ttl };
         match store.swap(&self.key, None, change, None).await? {
             Swap::Swapped => Ok(()),

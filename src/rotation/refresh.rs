@@ -11,6 +11,7 @@ use super::commit;
 use super::draw::Draw;
 use super::hint::refuse_by_hint;
 use super::lease::{LeaseGuard, Purpose as LeasePurpose, TAKEOVER_PAUSE};
+use super::replay::Answer;
 use super::{Presentation, adopt, replay};
 use crate::body::{RequestBody, ResponseBody};
 use crate::client::Client;
@@ -19,12 +20,12 @@ use crate::event::EventKind;
 use crate::exchange::{Exchange, Failure, Outcome};
 use crate::fields::DecodeError;
 use crate::form::{Param, TokenForm};
-use crate::grant::{Record, Standing, Verdict, decide};
+use crate::grant::{Record, Standing, Verdict, decide, may_replay, without_answer};
 use crate::queue::Turn;
 use crate::seal::{Purpose, Sealer};
 use crate::store::{Change, Claim, Entry, Key, Lease, Store, StoreError, Swap, Tag};
 use crate::token::RefreshToken;
-use crate::upstream::{Reply, Upstream};
+use crate::upstream::{Granted, Reply, Upstream};
 
 /// How often a request looks again at a grant that another one rotates.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
@@ -62,8 +63,11 @@ where
         // Whoever was first may have found that the grant has ended: the others need not find out each for itself.
         refuse_by_hint(exchange, &presentation)?;
     }
-    match acquire(exchange, &presentation, waited, deadline).await? {
-        Acquired::Replay(current) => Ok(Box::pin(replay::replay(exchange, &presentation, &ask, &current)).await?),
+    match acquire(exchange, &presentation, &ask, waited, deadline).await? {
+        Acquired::Replay(replayed) => {
+            let (granted, body) = *replayed;
+            Ok(replay::respond(exchange, &presentation, granted, body))
+        }
         Acquired::Lease(held) => rotate(exchange, upstream, form, &presentation, &ask, held, turn).await,
     }
 }
@@ -73,8 +77,8 @@ where
 enum Acquired<St: Store> {
     /// The right to rotate.
     Lease(Held<St>),
-    /// The answer of the rotation that minted the token of this hash.
-    Replay(Tag),
+    /// The stored answer of the last rotation.
+    Replay(Box<(Granted, Bytes)>),
 }
 
 struct Held<St: Store> {
@@ -91,12 +95,15 @@ struct Held<St: Store> {
 async fn acquire<St: Store>(
     exchange: &Exchange<St>,
     presentation: &Presentation<'_>,
+    ask: &Ask<'_>,
     mut waited: bool,
     deadline: Instant,
 ) -> Result<Acquired<St>, Error> {
     let mut pause = FIRST_PAUSE;
     let mut goal = (presentation.hash, LeasePurpose::Rotation);
     let mut taken_over = None;
+    // The hash of the current token when its stored answer was found to be gone.
+    let mut gone = None;
     loop {
         let (target, purpose) = goal;
         exchange.progress.begin();
@@ -107,14 +114,30 @@ async fn acquire<St: Store>(
         };
         let (key, entry) = (presentation.key, &claim.entry);
         let record = match Record::decode(&key, &entry.tag, &entry.value) {
-            Ok(record) => record,
+            Ok(record) => record.at(exchange.shared.now()),
             Err(error) => {
                 settle(lease, &claim).await;
                 return Err(unreadable(exchange, presentation, error));
             }
         };
-        let now = exchange.shared.now();
-        let verdict = decide(Some((&record, &entry.tag)), presentation.presented(), standing(&claim), waited, now);
+        let (now, standing, grant) = (exchange.shared.now(), standing(&claim), (&record, &entry.tag));
+        let mut verdict = decide(Some(grant), presentation.presented(), standing, waited, now);
+        if may_replay(grant, presentation.presented(), standing, now) {
+            let current = entry.tag;
+            if gone != Some(current) {
+                settle(lease, &claim).await;
+                match Box::pin(replay::find(exchange, presentation, ask, &current)).await? {
+                    Answer::Opened(granted, body) => return Ok(Acquired::Replay(Box::new((granted, body)))),
+                    Answer::Different if verdict == Verdict::Replay => {
+                        return Err(Box::pin(refuse(exchange, presentation, Verdict::Late, None)).await);
+                    }
+                    Answer::Different | Answer::Gone => {}
+                }
+                gone = Some(current);
+                continue;
+            }
+            verdict = without_answer(verdict, &record, standing, now);
+        }
         tracing::trace!(?verdict, grant = ?key, generation = presentation.token.generation(), waited, "decided");
         match (verdict, claim.lease) {
             (Verdict::Rotate | Verdict::Recover, Lease::Taken) if claim.taken_over && !again => {
@@ -141,11 +164,6 @@ async fn acquire<St: Store>(
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 waited = true;
                 goal = (presentation.hash, LeasePurpose::Rotation);
-            }
-            (Verdict::Replay, _) => {
-                let current = entry.tag;
-                settle(lease, &claim).await;
-                return Ok(Acquired::Replay(current));
             }
             (verdict, _) => {
                 settle(lease, &claim).await;
@@ -311,6 +329,7 @@ where
         }
         Err(_) => {
             lease.give_back().await;
+            exchange.emit(EventKind::UpstreamTimeout, presentation.subject());
             Err(Error::UpstreamUnavailable.into())
         }
     }

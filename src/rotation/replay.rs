@@ -79,31 +79,60 @@ fn read(mut message: &[u8]) -> Option<(Timestamp, Granted)> {
     Some((sent_at, Granted { head, answer }))
 }
 
-/// Gives the answer of the last rotation again. `current` is the hash of the token that it minted.
-///
-/// What does not open is for another credential, scope or resource, and what is not there cannot be given: both are
-/// refused, and the grant is not touched.
+/// The stored answer of the last rotation.
+#[allow(clippy::large_enum_variant, reason = "made once and matched at once")]
+pub(crate) enum Answer {
+    /// It is for this request.
+    Opened(Granted, Bytes),
+    /// It is for another credential, scope or resource.
+    Different,
+    /// There is none.
+    Gone,
+}
+
+/// Reads the stored answer of the last rotation. `current` is the hash of the token that it minted.
+pub(crate) async fn find<St: Store>(
+    exchange: &Exchange<St>,
+    presentation: &Presentation<'_>,
+    ask: &Ask<'_>,
+    current: &Tag,
+) -> Result<Answer, Error> {
+    if !ask.replayable() {
+        return Ok(Answer::Different);
+    }
+    let found = exchange.store().beside(&presentation.key, &name(current)).await;
+    let found = found.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
+    let Some(sealed) = found else { return Ok(Answer::Gone) };
+    let sealer = Sealer::new(presentation.token.secret());
+    let context = presentation.context(Purpose::Replay);
+    let opened = open(&sealer, context, ask, &sealed, exchange.shared.now());
+    Ok(opened.map_or(Answer::Different, |(granted, body)| Answer::Opened(granted, body)))
+}
+
+/// Returns the stored answer of the last rotation again, or `invalid_grant` if there is none for this request. The grant
+/// is not touched.
 pub(crate) async fn replay<St: Store, ResBody>(
     exchange: &Exchange<St>,
     presentation: &Presentation<'_>,
     ask: &Ask<'_>,
     current: &Tag,
 ) -> Result<Response<ResponseBody<ResBody>>, Error> {
-    let subject = presentation.subject();
-    let sealed = if ask.replayable() {
-        let found = exchange.store().beside(&presentation.key, &name(current)).await;
-        found.map_err(|error| exchange.store_failed(error, subject))?
-    } else {
-        None
-    };
-    let opened = sealed.and_then(|sealed| {
-        let sealer = Sealer::new(presentation.token.secret());
-        open(&sealer, presentation.context(Purpose::Replay), ask, &sealed, exchange.shared.now()).ok()
-    });
-    let Some((granted, body)) = opened else {
-        exchange.emit(EventKind::Late, subject);
-        return Err(Error::InvalidGrant);
-    };
-    exchange.emit(EventKind::Replayed, subject);
-    Ok(granted.respond_for(&presentation.key, body))
+    match find(exchange, presentation, ask, current).await? {
+        Answer::Opened(granted, body) => Ok(respond(exchange, presentation, granted, body)),
+        Answer::Different | Answer::Gone => {
+            exchange.emit(EventKind::Late, presentation.subject());
+            Err(Error::InvalidGrant)
+        }
+    }
+}
+
+/// Returns a stored answer again.
+pub(crate) fn respond<St: Store, ResBody>(
+    exchange: &Exchange<St>,
+    presentation: &Presentation<'_>,
+    granted: Granted,
+    body: Bytes,
+) -> Response<ResponseBody<ResBody>> {
+    exchange.emit(EventKind::Replayed, presentation.subject());
+    granted.respond_for(&presentation.key, body)
 }

@@ -2,6 +2,7 @@
 
 mod announce;
 mod boxed;
+mod catch_panics;
 mod contract;
 #[cfg(feature = "tiered")]
 mod known;
@@ -27,6 +28,7 @@ mod types;
 
 pub use self::announce::{Announcement, Announcements, Announcer};
 pub use self::boxed::BoxStore;
+pub(crate) use self::catch_panics::CatchPanics;
 pub use self::contract::Store;
 #[cfg(feature = "memory")]
 pub use self::memory::MemoryStore;

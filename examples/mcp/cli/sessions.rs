@@ -36,6 +36,14 @@ pub(crate) struct SessionFlags {
     #[arg(long, env = "MCP_ROTATION_TIMEOUT", value_name = "SECS", value_parser = seconds, default_value = "10")]
     pub(crate) rotation_timeout: Duration,
 
+    /// How long the provider may take to answer a log-in before the client gets 504 [default: 30]
+    #[arg(long, env = "MCP_ISSUE_TIMEOUT", value_name = "SECS", value_parser = seconds)]
+    issue_timeout: Option<Duration>,
+
+    /// Answer 503 to a log-in whose session cannot be stored, instead of an access token without a refresh token
+    #[arg(long, env = "MCP_REFUSE_UNSTORED_GRANTS", value_parser = BoolishValueParser::new())]
+    refuse_unstored_grants: bool,
+
     /// Neither repeated answers nor recovery: any old token ends its session
     #[arg(long, env = "MCP_STRICT", value_parser = BoolishValueParser::new())]
     strict: bool,
@@ -50,7 +58,11 @@ impl SessionFlags {
 
     /// Makes these the settings of the layer.
     pub(crate) fn configure<S: Store>(&self, builder: RefreshLayerBuilder<S>) -> RefreshLayerBuilder<S> {
-        let mut builder = builder.rotation_timeout(self.rotation_timeout);
+        let mut builder =
+            builder.rotation_timeout(self.rotation_timeout).refuse_unstored_grants(self.refuse_unstored_grants);
+        if let Some(timeout) = self.issue_timeout {
+            builder = builder.issue_timeout(timeout);
+        }
         if self.strict {
             builder = builder.strict();
         }

@@ -1,7 +1,7 @@
 use url::{Host, Url};
 
 /// Of a client id, in bytes.
-const LONGEST: usize = 2048;
+const LONGEST: usize = 512;
 
 /// A client id that is the URL of a document.
 ///
