@@ -10,8 +10,8 @@ use pin_project_lite::pin_project;
 use super::watch::Watch;
 use crate::body::ResponseBody;
 
-/// Why a response was cut off, with [`end_responses`](crate::AccessLayerBuilder::end_responses). It is the error of the
-/// body, and what a server logs for the connection.
+/// The reason why [`end_responses`](crate::AccessLayerBuilder::end_responses) cut a response off. It is the error of
+/// the response body, which servers log for the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResponseEnded {
@@ -21,13 +21,14 @@ pub enum ResponseEnded {
     /// The access token has expired.
     #[error("the access token has expired")]
     TokenExpired,
-    /// The store failed for as long as a token may go without being read again.
+    /// The store failed for longer than the last read of the token is valid.
     #[error("the store cannot confirm the access token")]
     Unconfirmed,
 }
 
 pin_project! {
-    /// The response body of [`Access`](crate::access::Access): that of the inner service, or one that the layer wrote.
+    /// The response body of [`Access`](crate::access::Access): the body of the inner service, or one that the layer
+    /// wrote.
     ///
     /// With [`end_responses`](crate::AccessLayerBuilder::end_responses) it fails with a [`ResponseEnded`] when the access
     /// token or its grant ends.

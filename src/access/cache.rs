@@ -66,13 +66,13 @@ struct Remembered {
     confirmed: Confirmed,
 }
 
-/// A token was found alive.
+/// A token that a read found alive.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Confirmed {
-    /// When the read began that found it.
+    /// The start of that read.
     pub(crate) began: Instant,
     pub(crate) epoch: u64,
-    /// Until when it is alive if nothing ends it: its expiry, or that of its grant.
+    /// The end of the token unless it is ended earlier: its expiry, or that of its grant.
     pub(crate) until: Timestamp,
 }
 
@@ -98,7 +98,7 @@ impl Load {
         Self { began: Instant::now(), epoch: 0 }
     }
 
-    /// The read has found a token that is alive.
+    /// Returns the result of a read that found the token alive.
     pub(crate) const fn confirmed(self, until: Timestamp) -> Confirmed {
         Confirmed { began: self.began, epoch: self.epoch, until }
     }
@@ -167,7 +167,7 @@ impl Cache {
         }
     }
 
-    /// The number of times that anything may have been missed.
+    /// Returns how many times announcements may have been missed.
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
     }
@@ -181,7 +181,7 @@ impl Cache {
     pub(crate) fn end(&self, key: Key) {
         self.ended.insert(key, ());
         self.alive.invalidate(&key);
-        // Last: a response that registers now finds the end above.
+        // This comes last: a response that registers from now on finds the end that was stored above.
         self.open.end(&key);
     }
 

@@ -33,7 +33,7 @@ pub(crate) struct Guard<St> {
     pub(crate) cache: Option<Arc<Cache>>,
     pub(crate) listener: Listener,
     pub(crate) on_event: Option<Callback>,
-    /// Whether responses end with their tokens, and how long what was read of a token holds.
+    /// Set if responses end with their tokens: how long a read of a token is valid.
     pub(crate) end_responses: Option<Duration>,
 }
 
@@ -62,7 +62,7 @@ pub(crate) struct Ticket {
 /// A token that is not alive.
 struct Gone {
     dead: Dead,
-    /// What it was good for, if that is known.
+    /// What the token was valid for, if that is known.
     grant: Option<AccessGrant>,
 }
 
@@ -124,7 +124,7 @@ impl<St: Store> Guard<St> {
         Ok(Ok((grant, confirmed)))
     }
 
-    /// Watches the token of a request for its response, if responses are to end with it.
+    /// Watches the token of a request while its response is sent, if responses end with their tokens.
     pub(crate) fn watch(
         self: &Arc<Self>,
         ticket: &Ticket,

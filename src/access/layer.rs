@@ -166,8 +166,8 @@ impl<St: Store> AccessLayerBuilder<St> {
     /// `invalid_token`. Default: tokens for any.
     ///
     /// A token is for the resources that the token answer of the inner service named, or that its client asked for and
-    /// [`allowed_resources`](crate::RefreshLayerBuilder::allowed_resources) lists. A token for no known resource is
-    /// refused as well. Resources are compared byte for byte.
+    /// [`allowed_resources`](crate::RefreshLayerBuilder::allowed_resources) lists. A token whose resources are unknown
+    /// is refused, too. Resources are compared byte for byte.
     pub fn resource(mut self, resource: impl Into<String>) -> Self {
         self.terms.resource = Some(resource.into());
         self
@@ -217,18 +217,18 @@ impl<St: Store> AccessLayerBuilder<St> {
     /// - when the token expires,
     /// - when the end of the token or its grant is announced: at once on every instance whose store has a channel
     ///   ([`Store::announcements`]), and before the client has its answer where the [`RefreshLayer`] of this layer revokes,
-    /// - otherwise within [`cache_ttl`](Self::cache_ttl), at least a second. In that time the token is read again, once
-    ///   for all responses of one token. If the store cannot confirm it until then, the response ends as well, as a new
-    ///   request would get 503.
+    /// - otherwise within [`cache_ttl`](Self::cache_ttl), at least a second. Within that time the token is read again,
+    ///   once for all responses of one token. If the store does not confirm it in time, the response ends, too, just as
+    ///   a new request would get 503.
     ///
-    /// It ends with an error of the body, a [`ResponseEnded`](crate::access::ResponseEnded), and not as if it were
-    /// complete: over HTTP/2 the stream is reset, over HTTP/1.1 the connection is closed before the last chunk. A client
-    /// of server-sent events connects again and gets the 401 that tells it to refresh its token.
+    /// It ends with a body error, [`ResponseEnded`](crate::access::ResponseEnded), so that it does not look complete:
+    /// over HTTP/2 the stream is reset, over HTTP/1.1 the connection is closed before the last chunk. A client of
+    /// server-sent events connects again, gets 401, and refreshes its token.
     ///
-    /// The body has to be polled in a tokio runtime with time enabled. A guarded response costs one allocation; a timer
-    /// and an entry in a table are added if it is not sent in one piece. What was handed to the server before the end,
-    /// but waits for a slow client, is still sent. The body of the request is not covered, and nor is a connection that
-    /// was upgraded (WebSocket, `CONNECT`): the program has to end that itself.
+    /// The body must be polled in a tokio runtime with time enabled. A guarded response costs one allocation; if it is
+    /// not sent in one piece, a timer and an entry in a table are added. Data that the server already holds for a slow
+    /// client is still sent. The body of the request and a connection that was upgraded (WebSocket, `CONNECT`) are not
+    /// covered: the program must end an upgraded connection itself.
     ///
     /// [`RefreshLayer`]: crate::RefreshLayer
     pub fn end_responses(mut self, end: bool) -> Self {
@@ -269,7 +269,8 @@ impl<St: Store> AccessLayerBuilder<St> {
             return Err(ConfigError::CacheTtl);
         }
         let rules = Rules::new(terms)?;
-        // A cache of no size or time remembers no token, but knows what has ended and which responses are open.
+        // A cache without size or time to live remembers no token, but knows what has ended and which responses are
+        // open.
         let cached = cache_size > 0 && !cache_ttl.is_zero();
         let cache = (cached || end_responses).then(|| Arc::new(Cache::new(cache_size, cache_ttl)));
         if let (Source::Shared(shared), Some(cache)) = (&store, &cache) {

@@ -30,8 +30,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) resources: Vec<Cow<'a, str>>,
 }
 
-/// The resources that an access token is for: those that the answer names, or else those `requested` that every client
-/// may have.
+/// Returns the resources that an access token is for: the ones that the answer names, otherwise the ones of `requested`
+/// that every client may have.
 ///
 /// A request by itself grants nothing: an inner service that does not know RFC 8707 ignores it.
 pub(crate) fn granted_resources<'a>(
@@ -40,7 +40,7 @@ pub(crate) fn granted_resources<'a>(
     requested: impl Iterator<Item = &'a str>,
 ) -> Vec<Cow<'a, str>> {
     if let Some(named) = answer.resources() {
-        // Too many or too long ones to be stored count as unknown.
+        // Resources that exceed the limits of a stored entry count as unknown.
         let fit = resources_fit(named.iter().map(String::as_str));
         return if fit { named.into_iter().map(Cow::Owned).collect() } else { Vec::new() };
     }
@@ -76,8 +76,8 @@ pub(crate) enum MintError {
     Answer(AnswerError),
 }
 
-/// Puts an access token of the layer that is issued `now` into an answer, if that is what is wanted and the answer
-/// brings one.
+/// Replaces the access token of an answer, if it has one, by one of the layer that is issued `now`, if the layer has
+/// reference access tokens.
 pub(crate) fn mint<St>(
     shared: &Shared<St>,
     now: Timestamp,

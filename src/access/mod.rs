@@ -5,8 +5,8 @@
 
 // `record` is what the store keeps of a token, `mint` makes one, `check` says whether one is alive, `revocation` ends
 // one. `layer`, `service` and `future` guard routes: `present` reads what a request presents, `guard` decides over a
-// `cache` that a `listener` keeps right, `challenge` refuses, `grant` is what the routes are told. `body` is the response,
-// which a `watch` may end: `open` tells it of announced ends.
+// `cache` that a `listener` keeps right, `challenge` refuses, `grant` is what the routes get. `body` is the body of the
+// response, which a `watch` may end: `open` passes announced ends to it.
 
 #[cfg(feature = "tiered")]
 mod body;

@@ -9,14 +9,14 @@ const NOTHING: u8 = 0;
 const LOST: u8 = 1;
 const ENDED: u8 = 2;
 
-/// The responses that are being sent, by the keys of the access token and of the grant that they depend on.
+/// The open responses, by the keys of the access token and of the grant that they depend on.
 #[derive(Debug, Default)]
 pub(crate) struct OpenResponses {
     by_key: Mutex<HashMap<Key, HashMap<u64, Arc<Slot>>>>,
     next: AtomicU64,
 }
 
-/// What the registry and one response share.
+/// The state that the registry shares with one response.
 #[derive(Debug, Default)]
 struct Slot {
     news: AtomicU8,
@@ -25,7 +25,7 @@ struct Slot {
 
 impl Slot {
     fn wake(&self, news: u8) {
-        // An end is never replaced by a loss.
+        // `fetch_max`, so that a loss never replaces an end.
         self.news.fetch_max(news, Ordering::AcqRel);
         let waker = lock(&self.waker).take();
         if let Some(waker) = waker {
@@ -34,13 +34,13 @@ impl Slot {
     }
 }
 
-/// What a response is told.
+/// What has happened to the token of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum News {
     Nothing,
-    /// Ends may have been missed: its token has to be read again.
+    /// Announcements may have been missed: the token must be read again.
     Lost,
-    /// Its token or the grant has ended.
+    /// The token or its grant has ended.
     Ended,
 }
 
@@ -57,7 +57,7 @@ impl OpenResponses {
         Registration { open: Arc::clone(self), slot, id, token, grant }
     }
 
-    /// Tells the responses that depend on `key` that it has ended.
+    /// Notifies the responses that depend on `key` that it has ended.
     pub(crate) fn end(&self, key: &Key) {
         let slots: Vec<_> = match lock(&self.by_key).get(key) {
             Some(slots) => slots.values().cloned().collect(),
@@ -66,7 +66,7 @@ impl OpenResponses {
         slots.iter().for_each(|slot| slot.wake(ENDED));
     }
 
-    /// Tells every response that ends may have been missed.
+    /// Notifies every response that announcements may have been missed.
     pub(crate) fn lose(&self) {
         let slots: Vec<_> = lock(&self.by_key).values().flat_map(HashMap::values).cloned().collect();
         slots.iter().for_each(|slot| slot.wake(LOST));
@@ -89,9 +89,9 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
-    /// Returns what has happened since the last call, and has `waker` woken when more does.
+    /// Returns what has happened since the last call, and registers `waker` for the next event.
     pub(crate) fn news(&self, waker: &Waker) -> News {
-        // In this order: news that arrive in between wake the new waker.
+        // The waker is stored first, so that news that arrive in between wake it.
         let mut current = lock(&self.slot.waker);
         if !current.as_ref().is_some_and(|current| current.will_wake(waker)) {
             *current = Some(waker.clone());

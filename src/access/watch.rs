@@ -1,11 +1,11 @@
-//! The access token of a response that is being sent.
+//! Watches the access token of an open response.
 //!
-//! A response is held to what a request with the same token would be: what was read of a token holds for the time to
-//! live of the cache, and no longer. Before that time is over the token is read again, with some time left to try again
-//! if the store fails. Meanwhile the registry of open responses tells of every end that the store announces.
+//! A response follows the same rule as a request with the same token: a read of a token is valid for the time to live
+//! of the cache. Before that time is over the token is read again, early enough to retry if the store fails. In
+//! addition, the registry of open responses passes on every end that the store announces.
 //!
-//! Most responses are over at once. So nothing is set up before a second frame is asked for, or the first has to be
-//! waited for: until then a response costs one allocation.
+//! Most responses are sent in one piece. So nothing is set up before the server polls for a second frame, or the first
+//! one is pending: until then a response costs one allocation.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -21,7 +21,7 @@ use super::open::{News, Registration};
 use crate::clock::Timestamp;
 use crate::store::Key;
 
-/// The shortest time between two reads, for caches that remember for less.
+/// The shortest time between two reads, if the time to live of the cache is shorter.
 const SHORTEST: Duration = Duration::from_secs(1);
 
 /// The longest time that a read may take once frames wait for it.
@@ -30,19 +30,19 @@ const LONGEST_READ: Duration = Duration::from_secs(5);
 /// The longest pause after a read that failed.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// What a response is sent for.
+/// The token that a response depends on.
 #[derive(Clone, Debug)]
 pub(crate) struct Watched {
     pub(crate) token: Key,
-    /// The grant that the token ends with.
+    /// The grant with which the token ends.
     pub(crate) grant: Option<Key>,
-    /// The key that the id of the token leads to, whether there is a grant or not.
+    /// The key that belongs to the id of the token, whether a grant exists or not.
     pub(crate) grant_key: Key,
     pub(crate) generation: u32,
     pub(crate) expires_at: Timestamp,
 }
 
-/// Why a token could not be confirmed.
+/// The reason why a token was not confirmed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Unconfirmed {
     Ended(ResponseEnded),
@@ -52,7 +52,7 @@ pub(crate) enum Unconfirmed {
 
 pub(crate) type Reading = Pin<Box<dyn Future<Output = Result<Confirmed, Unconfirmed>> + Send>>;
 
-/// Reads tokens again: a layer, without the type of its store.
+/// Reads tokens again. Erases the store type of a layer.
 pub(crate) trait Confirm: Send + Sync {
     fn now(&self) -> Timestamp;
     fn cache(&self) -> Option<&Arc<Cache>>;
@@ -64,16 +64,16 @@ pub(crate) struct Watch {
     guard: Arc<dyn Confirm>,
     watched: Watched,
     epoch: u64,
-    /// How long what was read holds.
+    /// How long a read is valid.
     holds_for: Duration,
-    /// Until when frames may pass without another read.
+    /// The time until which frames may pass without another read.
     good_until: Instant,
     read_at: Instant,
     looked: bool,
     open: Option<Open>,
 }
 
-/// What is set up for a response that is not over at once.
+/// The state of a response that is not sent in one piece.
 struct Open {
     registration: Option<Registration>,
     timer: Pin<Box<Sleep>>,
@@ -117,7 +117,7 @@ impl Watch {
         self.wait(cx)
     }
 
-    /// The same, and wakes the task when that changes.
+    /// Like `poll`, and wakes the task when the result changes.
     pub(crate) fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ResponseEnded>> {
         let mut open = match self.open.take() {
             Some(open) => open,
@@ -131,7 +131,7 @@ impl Watch {
     fn set_up(&mut self) -> Result<Open, ResponseEnded> {
         let cache = self.guard.cache();
         let registration = cache.map(|cache| cache.open().register(self.watched.token, self.watched.grant));
-        // In this order: of an end in between, one of the two tells.
+        // In this order, so that one of the two checks sees an end that comes in between.
         if self.has_ended() {
             return Err(ResponseEnded::GrantEnded);
         }
@@ -172,7 +172,7 @@ impl Watch {
                         open.reading = None;
                         open.failed = false;
                         self.confirmed(confirmed, now);
-                        // The channel may have been lost while it was read.
+                        // The channel may have been lost during the read.
                         if self.guard.cache().is_some_and(|cache| cache.epoch() != self.epoch) {
                             self.read_at = self.read_at.min(now + self.spread());
                         }
@@ -202,7 +202,8 @@ impl Watch {
         }
     }
 
-    /// After a loss every response has to be read again: they take up to a second for it together, by their keys.
+    /// Returns a delay of up to a second, derived from the key: after a loss the token of every open response must be
+    /// read again, and not all at once.
     fn spread(&self) -> Duration {
         let [first, ..] = *self.watched.token.as_bytes();
         SHORTEST.min(self.holds_for / 4) * u32::from(first) / 256
