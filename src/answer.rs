@@ -25,11 +25,11 @@ pub(crate) enum AnswerError {
     Repeated,
     /// The refresh token is not a string.
     WrongType,
-    /// It discloses a token that must not reach the client, where nothing can be removed.
+    /// It discloses a token that must not reach the client, and the token cannot be removed.
     Undisclosable,
 }
 
-/// Most resources of an answer that are noted.
+/// The most resources that are read from an answer.
 const MOST_RESOURCES: usize = 16;
 
 /// A member that the layer reads.
@@ -95,12 +95,12 @@ impl Name {
     }
 }
 
-/// What an answer says of the scope that was granted.
+/// The granted scope according to an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GrantedScope<'a> {
-    /// Nothing: the scope that was requested (RFC 6749 §5.1).
+    /// The answer has no scope: it is the requested one (RFC 6749 §5.1).
     Omitted,
-    /// This scope; an empty one is none at all.
+    /// The answer names this scope, which may be empty.
     Named(&'a str),
     /// Something other than a string, or a scope that is too long to be stored.
     Unreadable,
@@ -217,8 +217,8 @@ impl TokenAnswer {
 
     /// Whether the access token may be a refresh token (RFC 8693 §2.2.1).
     ///
-    /// `requested` is whether the request asked for one: a server that ignores the rule to say what it issued is then
-    /// taken at the client's word. A type that is not a string could mean anything.
+    /// `requested` says whether the request asked for one: it decides if the server does not name the issued type,
+    /// which the RFC requires. A type that is not a string counts as a refresh token.
     pub(crate) fn is_refresh_token_in_disguise(&self, requested: bool) -> bool {
         let mut types = self.members.iter().filter(|member| member.known == Some(Name::IssuedTokenType));
         match types.next().map(|member| self.raw(&member.value)) {
@@ -232,7 +232,7 @@ impl TokenAnswer {
         self.read(self.scope.as_ref()).filter(|scope| !scope.is_empty())
     }
 
-    /// What the answer says of the granted scope. `null` says nothing.
+    /// Returns the granted scope according to the answer. `null` counts as absent.
     pub(crate) fn granted_scope(&self) -> GrantedScope<'_> {
         match self.members.iter().find(|member| member.known == Some(Name::Scope)) {
             Some(member) if self.raw(&member.value) != "null" => {
@@ -243,10 +243,10 @@ impl TokenAnswer {
         }
     }
 
-    /// The resources that the access token is for, if the answer says so: a string, or an array of strings. `null` says
-    /// nothing. What is not a resource (RFC 8707 §2) is left out.
+    /// Returns the resources that the access token is for, if the answer names them: a string or an array of strings.
+    /// `null` counts as absent. Values that are not resources (RFC 8707 §2) are ignored.
     ///
-    /// No standard has this member; servers that confirm a resource use the name of the parameter.
+    /// No standard defines this member; servers that confirm a resource use the name of the request parameter.
     pub(crate) fn resources(&self) -> Option<Vec<String>> {
         let member = self.members.iter().find(|member| member.known == Some(Name::Resource))?;
         let resources = match serde_json::from_str(self.raw(&member.value)).ok()? {
@@ -300,7 +300,7 @@ impl TokenAnswer {
         out.finish()
     }
 
-    /// The same answer with another access token.
+    /// Returns the answer with another access token.
     pub(crate) fn with_access_token(&self, token: &str) -> Result<Self, AnswerError> {
         let mut out = Splice::new(&self.body, token.len());
         for member in self.members.iter().filter(|member| member.known == Some(Name::AccessToken)) {
@@ -309,8 +309,8 @@ impl TokenAnswer {
         Self::parse(out.finish())
     }
 
-    /// The same answer without the tokens that are withheld, but for the two that the layer replaces; and every token
-    /// that was found, `used` and those two included, so that headers can be searched for them.
+    /// Returns the answer without the withheld tokens, except the two that the layer replaces. Also returns every token
+    /// that was found, including `used` and those two, so that headers can be searched for them.
     ///
     /// Every byte that is not part of a removed member is kept.
     pub(crate) fn disclosed(
@@ -395,10 +395,10 @@ impl fmt::Debug for TokenAnswer {
     }
 }
 
-/// Whether this is the token type of refresh tokens (RFC 8693 §3), or another spelling of it.
+/// Returns whether this is the token type of refresh tokens (RFC 8693 §3), in any spelling.
 ///
-/// URNs of IETF are equal without regard to case (RFC 2648 §2.2), and components behind the name do not count
-/// (RFC 8141 §3.1). Percent-encoding does count there; it is decoded all the same, because a client may do so.
+/// URNs of IETF are equal without regard to case (RFC 2648 §2.2), and components after the name are ignored (RFC 8141
+/// §3.1). Percent-encoding makes a difference there; it is decoded here because a client may decode it.
 pub(crate) fn is_refresh_token_type(uri: &str) -> bool {
     const TYPE: &[u8] = b"urn:ietf:params:oauth:token-type:refresh_token";
     any_decoding(uri.as_bytes(), |uri| {
@@ -407,7 +407,7 @@ pub(crate) fn is_refresh_token_type(uri: &str) -> bool {
     })
 }
 
-/// The same bytes without these ranges, which are in ascending order.
+/// Returns `body` without these ranges, which are in ascending order.
 pub(crate) fn cut(body: &[u8], ranges: Vec<Range<usize>>) -> Bytes {
     let mut out = Splice::new(body, 0);
     for range in ranges {

@@ -1,11 +1,11 @@
 //! Finds tokens of the inner service in its answers, so that they can be removed or withheld.
 //!
 //! A token is recognized in three ways: by the name of the member, header, cookie or parameter that holds it
-//! ([`names`]), by its value once it is known (from a member of such a name, or from the request), and, when no token
-//! at all may pass, by the form of a JWT. Names and values are looked for in every spelling that a client may decode:
-//! JSON escapes, percent-encoding and character references, also nested ([`crate::text::any_decoding`]).
+//! ([`names`]), by its value once that is known (from a member of such a name, or from the request), and, if no token
+//! at all may pass, by the form of a JWT. The search covers names and values in every spelling that a client may
+//! decode: JSON escapes, percent-encoding and character references, also nested ([`crate::text::any_decoding`]).
 //!
-//! What cannot be inspected (too deep, encoded too often, not text) counts as a disclosure.
+//! Content that cannot be inspected (too deep, encoded too often, not text) counts as a disclosure.
 
 mod names;
 mod tree;
@@ -21,8 +21,8 @@ use self::names::is_assigned;
 use self::tree::{Scalar, Tree};
 use crate::text::{any_decoding, mentions, unescaped};
 
-/// Members of a token answer, besides tokens, that are standard or read by the layer (RFC 6749 §5, RFC 8693 §2.2). They
-/// are never removed at the top level.
+/// Members of a token answer, other than tokens, that are standard or that the layer reads (RFC 6749 §5, RFC 8693
+/// §2.2). They are never removed at the top level.
 const STANDARD: [&str; 7] = [
     "error",
     "scope",
@@ -33,20 +33,21 @@ const STANDARD: [&str; 7] = [
     "token_type",
 ];
 
-/// Shortest value of a member named like a token that is looked for elsewhere: shorter ones are found by chance.
+/// The shortest value of a member named like a token that is searched for elsewhere: shorter ones would be found by
+/// chance.
 const SHORTEST_SECRET: usize = 4;
 
-/// Shortest secret that is looked for in standard members, and shortest value deeper in a member named like a token that
-/// is taken for one.
+/// The shortest secret that is searched for in standard members, and the shortest value that counts as a token if it is
+/// nested in a member named like one.
 const LONG_SECRET: usize = 16;
 
-/// Most secrets that are looked for in one answer. An answer with more is withheld.
+/// The most secrets that are searched for in one answer. An answer with more is withheld.
 const MOST_SECRETS: usize = 64;
 
 /// Which tokens of the inner service must not reach a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Withheld {
-    /// Refresh tokens: access tokens of the inner service go to clients.
+    /// Refresh tokens only: clients get the access tokens of the inner service.
     RefreshTokens,
     /// Every token. A top-level `id_token` may be exempt.
     AllTokens {
@@ -55,24 +56,24 @@ pub(crate) enum Withheld {
     },
 }
 
-/// The answer cannot be passed on, not even in part.
+/// The error for an answer that must not be passed on, not even in part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Undisclosable;
 
-/// What is to be removed from a JSON text, and the token values that were found in it.
+/// The parts to remove from a JSON text, and the token values that were found in it.
 pub(crate) struct Disclosed {
-    /// Ranges to cut out, in ascending order; what is left is JSON again.
+    /// Ranges to cut out, in ascending order; the rest is valid JSON.
     pub(crate) cuts: Vec<Range<usize>>,
-    /// Values of removed tokens, and the ones that were given.
+    /// The values of removed tokens, and the secrets that the caller passed.
     pub(crate) secrets: Vec<Zeroizing<String>>,
 }
 
-/// Which part of the rules applies to a member.
+/// The rule that applies to a member.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
     /// A top-level member that the layer replaces.
     Replaced,
-    /// The top-level access token of the inner service, which the client gets: it must not be a refresh token as well.
+    /// The top-level access token of the inner service, which the client gets: it must not also be a refresh token.
     AccessToken,
     /// A top-level member that is never removed: the answer is withheld if it discloses a token.
     Standard,
@@ -89,7 +90,7 @@ impl Withheld {
         matches!(self, Self::AllTokens { keep_id_token: true })
     }
 
-    /// Whether a member, header, cookie or parameter of this name holds a token that is withheld.
+    /// Returns whether a member, header, cookie or parameter of this name holds a withheld token.
     pub(crate) fn names(self, name: &str) -> bool {
         match self {
             Self::RefreshTokens => names::is_refresh_token(name),
@@ -97,7 +98,7 @@ impl Withheld {
         }
     }
 
-    /// Whether a text assigns a value to such a name, or is a JWT where no token may pass.
+    /// Returns whether a text assigns a value to such a name, or contains a JWT if no token may pass.
     fn found_in(self, text: &[u8]) -> bool {
         any_decoding(text, |text| {
             let text = String::from_utf8_lossy(text);
@@ -105,10 +106,10 @@ impl Withheld {
         })
     }
 
-    /// Finds what has to be removed from a token answer that is otherwise passed on.
+    /// Finds the parts to remove from a token answer that is otherwise passed on.
     ///
-    /// `text` must be valid JSON. `secrets` are token values that are known beforehand. A standard member that
-    /// discloses a token cannot be removed without changing what the answer says: the answer is withheld.
+    /// `text` must be valid JSON. `secrets` are token values that are already known. If a standard member discloses a
+    /// token, the answer is withheld: removing that member would change the meaning of the answer.
     pub(crate) fn in_token_answer(
         self,
         text: &str,
@@ -117,7 +118,7 @@ impl Withheld {
         self.find(text, secrets, true)
     }
 
-    /// Finds what has to be removed from any other JSON text.
+    /// Finds the parts to remove from any other JSON text.
     pub(crate) fn in_json(self, text: &str, secrets: Vec<Zeroizing<String>>) -> Result<Disclosed, Undisclosable> {
         self.find(text, secrets, false)
     }
@@ -168,7 +169,8 @@ impl Withheld {
         }
         for Scalar { at, owner } in tree.scalars() {
             let Some(owner) = *owner else {
-                // A text that is no object, such as an array of strings: nothing in it can be removed by itself.
+                // The text is not an object but, for example, an array of strings: no part of it can be removed by
+                // itself.
                 if tells(at) {
                     return Err(Undisclosable);
                 }
@@ -177,7 +179,8 @@ impl Withheld {
             match roles.get(owner).copied().unwrap_or(Role::Other) {
                 Role::AccessToken | Role::Standard if mentions_any(at, LONG_SECRET) => return Err(Undisclosable),
                 Role::AccessToken if is_secret(at) => return Err(Undisclosable),
-                // A scope may look like an assignment, but not like an object, a form or an element.
+                // A standard member such as `scope` may look like an assignment, but not like an object, a form or an
+                // element.
                 Role::Standard if raw(at).iter().any(|byte| b"{=<".contains(byte)) && self.found_in(raw(at)) => {
                     return Err(Undisclosable);
                 }
@@ -189,7 +192,7 @@ impl Withheld {
         Ok(Disclosed { cuts: tree.cuts(&goes), secrets })
     }
 
-    /// The rules for a top-level member of a token answer.
+    /// Returns the rule for a top-level member of a token answer.
     fn role(self, name: &str) -> Role {
         match name {
             "access_token" if self == Self::RefreshTokens => Role::AccessToken,
@@ -200,7 +203,7 @@ impl Withheld {
         }
     }
 
-    /// Whether an answer that cannot be changed, such as an error, would disclose a token or one of the `secrets`.
+    /// Returns whether an answer that cannot be changed, such as an error, discloses a token or one of the `secrets`.
     pub(crate) fn discloses(self, headers: &HeaderMap, body: &[u8], secrets: &[&str]) -> bool {
         let mentioned = |text: &[u8]| secrets.iter().any(|secret| mentions(text, secret));
         mentioned(body)
@@ -210,7 +213,7 @@ impl Withheld {
 
     fn in_body(self, body: &[u8]) -> bool {
         let Ok(text) = std::str::from_utf8(body) else {
-            // Another charset or no text at all.
+            // The body has another charset, or is not text.
             return self != Self::RefreshTokens || body.contains(&0) || self.found_in(body);
         };
         if serde_json::from_str::<IgnoredAny>(text).is_err() {
@@ -225,7 +228,7 @@ impl Withheld {
             || self.found_in(value.as_bytes())
     }
 
-    /// Removes the headers that would disclose a token or one of the `secrets`.
+    /// Removes the headers that disclose a token or one of the `secrets`.
     pub(crate) fn strip(self, headers: &mut HeaderMap, secrets: &[impl AsRef<str>]) {
         let disclosing =
             |(name, value): (&HeaderName, &HeaderValue)| self.in_header(name, value, secrets).then(|| name.clone());
@@ -241,7 +244,7 @@ fn set(flags: &mut [bool], at: usize) {
     }
 }
 
-/// The text of a scalar, without its quotes. Half a surrogate pair is left escaped.
+/// Returns the decoded text of a scalar. Half a surrogate pair stays escaped.
 fn decoded<'a>(text: &'a str, at: &Range<usize>) -> Cow<'a, str> {
     let raw = text.get(at.clone()).unwrap_or_default();
     if raw.contains('\\') {

@@ -14,19 +14,19 @@ const TOKENS: [&str; 10] = [
     "assertion",
 ];
 
-/// Names that contain one of these hold a token, whatever follows, unless that is in [`ABOUT`].
+/// Names that contain one of these hold a token, unless the rest of the name begins with one of [`ABOUT`].
 const STANDARD: [&str; 3] = ["accesstoken", "refreshtoken", "idtoken"];
 
-/// How the rest of a name begins that only describes a token: `access_token_type`, `refresh_token_expires_in`.
+/// The beginnings of the rest of names that only describe a token: `access_token_type`, `refresh_token_expires_in`.
 const ABOUT: [&str; 18] = [
     "expir", "type", "lifetime", "ttl", "valid", "issued", "created", "updated", "format", "scope", "hash", "version",
     "status", "endpoint", "uri", "url", "alg", "signing",
 ];
 
-/// Tokens against request forgery authorize nothing by themselves.
+/// Parts of the names of tokens against request forgery, which authorize nothing by themselves.
 const FORGERY: [&str; 4] = ["csrf", "xsrf", "forgery", "verificationtoken"];
 
-/// Whether a member of this name holds a token of any kind.
+/// Returns whether a member of this name holds a token of any kind.
 pub(super) fn is_token(name: &str) -> bool {
     is_folded_token(&folded(name))
 }
@@ -40,7 +40,7 @@ fn is_folded_token(name: &str) -> bool {
     TOKENS.iter().any(|token| name.ends_with(token)) || STANDARD.iter().any(known)
 }
 
-/// Whether a member of this name holds a refresh token.
+/// Returns whether a member of this name holds a refresh token.
 pub(super) fn is_refresh_token(name: &str) -> bool {
     let name = folded(name);
     name.contains("refreshtoken") && is_folded_token(&name)
@@ -52,7 +52,7 @@ fn folded(name: &str) -> String {
     folded
 }
 
-/// `access_token_v2` and `token1` are tokens, too.
+/// Removes a version at the end of a name: `access_token_v2` and `token1` are tokens, too.
 fn without_version(name: &str) -> &str {
     let bare = name.trim_end_matches(|char: char| char.is_ascii_digit());
     if bare.len() < name.len() { bare.strip_suffix('v').unwrap_or(bare) } else { bare }
@@ -62,7 +62,8 @@ fn describes(rest: &str) -> bool {
     ABOUT.iter().any(|about| rest.starts_with(about))
 }
 
-/// Whether a text gives a value to a name of which `names` is true: as a form, a query, a cookie, JSON or XML do.
+/// Returns whether a text assigns a value to a name for which `names` is true, in the syntax of a form, a query, a
+/// cookie, JSON or XML.
 pub(super) fn is_assigned(text: &str, names: impl Fn(&str) -> bool) -> bool {
     let mut start = 0;
     for word in text.split(|char: char| !is_in_name(char)) {
@@ -95,7 +96,7 @@ fn is_in_name(char: char) -> bool {
     char.is_alphanumeric() || matches!(char, '_' | '-' | '.')
 }
 
-/// Whether a word of the text is a JWT: three parts or more, of which the first is an encoded JSON object.
+/// Returns whether a word of the text is a JWT: three parts or more, of which the first is an encoded JSON object.
 pub(super) fn has_jwt(text: &str) -> bool {
     text.split(|char: char| !is_in_name(char)).any(|word| {
         word.rfind("eyJ").is_some() && word.split('.').skip_while(|part| !part.starts_with("eyJ")).count() >= 3

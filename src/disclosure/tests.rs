@@ -259,7 +259,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// The same in another way: on the value, not on the text.
+/// Removes the same members from the parsed value instead of the text.
 fn removed(value: &Value, is_token: &dyn Fn(&str) -> bool) -> Value {
     match value {
         Value::Array(values) => values.iter().map(|value| removed(value, is_token)).collect(),

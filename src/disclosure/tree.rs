@@ -1,8 +1,8 @@
-//! The members of a JSON text at every depth, with their places in it.
+//! Parses a JSON text into its members at every depth, with their positions.
 
 use std::ops::Range;
 
-/// Deepest nesting that is read.
+/// The deepest nesting that is read.
 const DEEPEST: usize = 64;
 
 /// A member of an object.
@@ -11,7 +11,7 @@ pub(super) struct Member {
     pub(super) name: Range<usize>,
     /// Its value, with its quotes.
     value: Range<usize>,
-    /// The member in whose value it is.
+    /// The member whose value contains it.
     parent: Option<usize>,
     /// The number of its object.
     object: usize,
@@ -22,22 +22,22 @@ pub(super) struct Member {
 /// A string (without its quotes), a number or a literal, as a value or in an array.
 pub(super) struct Scalar {
     pub(super) at: Range<usize>,
-    /// The innermost member whose value it is or is in.
+    /// The innermost member whose value is or contains it.
     pub(super) owner: Option<usize>,
 }
 
-/// A JSON text that was read.
+/// A parsed JSON text.
 pub(super) struct Tree {
     members: Vec<Member>,
     scalars: Vec<Scalar>,
     objects: usize,
 }
 
-/// An object or an array that is not closed yet.
+/// An object or an array whose end has not been read yet.
 struct Open {
     /// The number of an object; `None` for an array.
     object: Option<usize>,
-    /// The member whose value it is in.
+    /// The member whose value contains it, if any.
     owner: Option<usize>,
     /// The last member of an object.
     last: Option<usize>,
@@ -50,7 +50,7 @@ impl Open {
 }
 
 impl Tree {
-    /// Reads a text that is known to be valid JSON. `None` if it is nested too deeply.
+    /// Reads a text that is known to be valid JSON. Returns `None` if it is nested too deeply.
     pub(super) fn read(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
         // A token answer has five to eight members.
@@ -116,7 +116,7 @@ impl Tree {
         Some(tree)
     }
 
-    /// Notes where the value of a member begins: at the first of the values that it owns.
+    /// Records the start of a member's value: the start of the first value that the member owns.
     fn begin_value(&mut self, owner: Option<usize>, at: usize) {
         if let Some(member) = owner.and_then(|owner| self.members.get_mut(owner))
             && member.value.end == member.name.end + 1
@@ -125,7 +125,7 @@ impl Tree {
         }
     }
 
-    /// Notes where the value of a member ends: at the last of the values that it owns.
+    /// Records the end of a member's value: the end of the last value that the member owns.
     fn end_value(&mut self, owner: Option<usize>, at: usize) {
         if let Some(member) = owner.and_then(|owner| self.members.get_mut(owner)) {
             member.value.end = at;
@@ -140,18 +140,18 @@ impl Tree {
         &self.scalars
     }
 
-    /// Whether this is a member of the object that the text consists of.
+    /// Returns whether this is a member of the outermost object.
     pub(super) fn is_top_level(&self, at: usize) -> bool {
         self.members.get(at).is_some_and(|member| member.parent.is_none() && member.object == 0)
     }
 
-    /// Whether the value can hold no token: null, a boolean or an empty string.
+    /// Returns whether the value cannot hold a token: null, a boolean or an empty string.
     pub(super) fn is_empty_value(&self, text: &str, at: usize) -> bool {
         let value = self.members.get(at).and_then(|member| text.get(member.value.clone()));
         matches!(value, Some("null" | "true" | "false" | "\"\""))
     }
 
-    /// Whether a member, or one that it is in, has its flag set.
+    /// Returns whether the flag of a member, or of one that contains it, is set.
     pub(super) fn is_within(&self, mut at: usize, flags: &[bool]) -> bool {
         loop {
             if flags.get(at).copied().unwrap_or_default() {
@@ -164,9 +164,10 @@ impl Tree {
         }
     }
 
-    /// What to cut out of the text so that these members are gone and the rest is JSON, in ascending order.
+    /// Returns the ranges to cut out so that these members are removed and the rest is valid JSON, in ascending order.
     ///
-    /// The comma before a member goes with it, once a member of the same object has stayed; until then the one after.
+    /// The comma before a member is cut with it if an earlier member of the same object stays, otherwise the comma
+    /// after it.
     pub(super) fn cuts(&self, goes: &[bool]) -> Vec<Range<usize>> {
         if !goes.contains(&true) {
             return Vec::new();
@@ -196,7 +197,7 @@ impl Tree {
     }
 }
 
-/// The string whose opening quote is at `at`, without its quotes.
+/// Returns the range of the string whose opening quote is at `at`, without the quotes.
 fn string(bytes: &[u8], at: usize) -> Option<Range<usize>> {
     let mut end = at + 1;
     loop {
