@@ -122,10 +122,10 @@ pub(crate) enum ReadError {
     Broken,
 }
 
-/// Reads a body of at most `limit` bytes. Trailers are dropped; a body that is there in one frame is not copied.
+/// Reads a body of at most `limit` bytes. Trailers are dropped; a body that arrives in one frame is not copied.
 ///
-/// While more is awaited, no frame is kept as it came: a frame of one byte may be a slice of a read buffer of many KiB.
-/// The copy grows with the bytes that have arrived, not with the announced length.
+/// While the body is incomplete, its frames are copied instead of kept: a frame of one byte may be a slice of a read
+/// buffer of many KiB. The copy grows with the bytes that have arrived, not with the announced length.
 pub(crate) async fn read<B: Body<Data = Bytes>>(body: B, limit: usize) -> Result<Bytes, ReadError> {
     if body.size_hint().lower() > limit as u64 {
         return Err(ReadError::TooLarge);

@@ -1,4 +1,4 @@
-//! Whether requests for the guarded paths pass through the layer.
+//! Checks that requests for the guarded paths pass through the layer.
 
 use std::error::Error;
 use std::fmt;
@@ -23,7 +23,7 @@ const LONGEST: Duration = Duration::from_secs(10);
 
 /// The mark of a probe, in the extensions of its request.
 ///
-/// The type is private, so that nothing outside of this crate can make one, and it names the layer whose probe it is.
+/// The type is private, so that only this crate can create one. It identifies the layer whose probe it is.
 #[derive(Clone, Debug)]
 pub(crate) struct Probe {
     layer: usize,
@@ -31,7 +31,7 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
-    /// Takes note that a request has reached `endpoint` of `layer`. Returns whether it is a probe of that layer.
+    /// Records that a request has reached `endpoint` of `layer`. Returns whether it is a probe of that layer.
     pub(crate) fn note(extensions: &Extensions, layer: usize, endpoint: Endpoint) -> bool {
         match extensions.get::<Self>() {
             Some(probe) if probe.layer == layer => {
@@ -50,12 +50,13 @@ pub(crate) fn answer<B>() -> Response<ResponseBody<B>> {
     response
 }
 
-/// Requests for guarded paths do not pass through the layer: see [`RefreshLayer::check`](crate::RefreshLayer::check).
+/// The error when requests for guarded paths do not pass through the layer: see
+/// [`RefreshLayer::check`](crate::RefreshLayer::check).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 #[error("not guarded by the layer: {}", Listed(unguarded))]
 pub struct CheckError {
-    /// The paths that are not guarded, at least one.
+    /// The paths that are not guarded. There is at least one.
     pub unguarded: Vec<Unguarded>,
 }
 
@@ -67,23 +68,24 @@ pub struct Unguarded {
     pub setting: &'static str,
     /// The path that was requested.
     pub path: String,
-    /// What the request met instead of the layer.
+    /// What the request reached instead of the layer.
     pub found: Found,
 }
 
-/// What a probe met instead of the layer.
+/// What a probe reached instead of the layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Found {
-    /// A response. With 404 or 405 there is no route at the path that the layer is around. With 401 or 403 a middleware
-    /// outside of the layer has refused the probe. Other statuses come from a middleware outside, or from a handler that
-    /// the layer is not around.
+    /// A response with this status. 404 or 405: the path has no route inside of the layer. 401 or 403: a middleware
+    /// outside of the layer refused the probe. Other statuses come from such a middleware, or from a handler that is
+    /// not inside of the layer.
     Status(StatusCode),
     /// An error of the service.
     Failed(String),
     /// No response within ten seconds.
     TimedOut,
-    /// The layer, but at another endpoint: the path is rewritten on the way. The builder method of that endpoint.
+    /// The layer, but at another endpoint, because the path was rewritten on the way. Holds the builder method of that
+    /// endpoint.
     Endpoint(&'static str),
 }
 
@@ -122,18 +124,21 @@ impl fmt::Display for Listed<'_> {
 
 impl<St: Store> RefreshLayer<St> {
     /// Checks that requests for the guarded paths pass through this layer on their way through `service`, the whole
-    /// stack: at the start of a program, or in a test of it.
+    /// stack. Call it at the start of a program, or in a test.
     ///
-    /// A layer in the wrong place is silent: a revocation that misses it still gets 200 from a fallback, and the client
-    /// believes that it has logged out. A probe is sent for the [`token_path`](crate::RefreshLayerBuilder::token_path), the
+    /// A layer in the wrong place goes unnoticed: a revocation that misses it may get 200 from a fallback, and the
+    /// client believes that it has logged out. A probe is sent for the
+    /// [`token_path`](crate::RefreshLayerBuilder::token_path), the
     /// [`revocation_path`](crate::RefreshLayerBuilder::revocation_path) and, if there is one, the
-    /// [`introspection_path`](crate::RefreshLayerBuilder::introspection_path). `body` makes the empty bodies of the requests.
+    /// [`introspection_path`](crate::RefreshLayerBuilder::introspection_path). `body` makes the empty bodies of the
+    /// requests.
     ///
-    /// A probe is marked by a request extension, which no client can send. The layer answers it with 204, and neither the
-    /// inner service nor the store is asked. If it misses the layer, your app gets a `POST` with an empty form: without
-    /// `grant_type`, token or credentials it has to answer an error, and can change nothing. Middleware outside of the
-    /// layer sees the probe like any request. What that needs, such as a `Host` header or an address of the peer, can be
-    /// added by `tower::ServiceExt::map_request`; what makes a new request of it, such as an HTTP client, drops the mark.
+    /// A probe is marked by a request extension, which no client can send. The layer answers it with 204, without a
+    /// call of the inner service or the store. If it misses the layer, your app gets a `POST` with an empty form:
+    /// without `grant_type`, token or credentials the app must answer with an error, and changes nothing. Middleware
+    /// outside of the layer sees the probe like any request. If it needs more, such as a `Host` header or the address
+    /// of the peer, add that with `tower::ServiceExt::map_request`. A service that builds a new request, such as an
+    /// HTTP client, drops the mark.
     ///
     /// # Errors
     ///
@@ -151,7 +156,7 @@ impl<St: Store> RefreshLayer<St> {
     /// let refresh = RefreshLayer::new(MemoryStore::new());
     /// let oauth: Router = Router::new().route("/token", post(token)).route_layer(refresh.clone());
     ///
-    /// // `Router::route_layer` covers routes alone, and there is none for `/revoke`.
+    /// // `Router::route_layer` covers routes only, and `/revoke` has no route.
     /// let error = refresh.check(oauth.clone(), Body::empty).await.unwrap_err();
     /// assert_eq!(error.unguarded[0].path, "/revoke");
     ///
@@ -171,8 +176,8 @@ impl<St: Store> RefreshLayer<St> {
         self.check_nested("", service, body).await
     }
 
-    /// Checks like [`check`](Self::check) a layer inside of a router that is nested at `prefix`: each path is requested
-    /// with the prefix before it, which has been stripped when the request reaches the layer.
+    /// Like [`check`](Self::check), for a layer inside of a router that is nested at `prefix`: each path is requested
+    /// with the prefix in front, which the router strips before the request reaches the layer.
     ///
     /// # Errors
     ///
@@ -191,7 +196,7 @@ impl<St: Store> RefreshLayer<St> {
     }
 }
 
-/// Sends a probe for each guarded path through `service`, with `prefix` before it.
+/// Sends a probe for each guarded path through `service`, with `prefix` in front of the path.
 async fn probe_all<St, S, B, ResBody>(
     shared: &Shared<St>,
     prefix: &str,
@@ -212,7 +217,7 @@ where
     if unguarded.is_empty() { Ok(()) } else { Err(CheckError { unguarded }) }
 }
 
-/// Returns what the probe met, unless that was the right endpoint of the layer.
+/// Returns what the probe reached, unless that was the right endpoint of the layer.
 async fn probe<S, B, ResBody>(layer: usize, endpoint: Endpoint, path: &str, service: &mut S, body: B) -> Option<Found>
 where
     S: Service<Request<B>, Response = Response<ResBody>>,

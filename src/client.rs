@@ -15,10 +15,10 @@ use crate::form::{self, Param, TokenForm};
 use crate::json;
 use crate::text::Text;
 
-/// The most bytes of a client identifier: it is in every stored entry.
+/// The most bytes of a client identifier. It is limited because every stored entry contains it.
 const LONGEST: usize = 512;
 
-/// The identifier of an OAuth client (RFC 6749 §2.2): what a grant is bound to. At most 512 bytes.
+/// The identifier of an OAuth client (RFC 6749 §2.2), to which a grant is bound. At most 512 bytes.
 ///
 /// Put one into the extensions of a request, in a layer outside of this one, where the program knows the client by other
 /// means (mutual TLS, a gateway). A request that names another client as well is refused with `invalid_request`.
@@ -78,7 +78,7 @@ impl fmt::Display for ClientId {
     }
 }
 
-/// A client identifier is empty, longer than 512 bytes, or has control characters.
+/// The error for a client identifier that is empty, longer than 512 bytes, or has control characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a client identifier must have 1 to 512 bytes and no control characters")]
 pub struct InvalidClientId;
@@ -114,9 +114,9 @@ pub(crate) enum ClientError {
     Basic,
     /// What is named is no valid [`ClientId`].
     Malformed,
-    /// A client is named, and there is a `client_assertion` that cannot be read: it may name another one.
+    /// The request names a client and has a `client_assertion` that cannot be read: it may name another client.
     Assertion,
-    /// What is named has more bytes than a [`ClientId`] may have.
+    /// The identifier has more bytes than a [`ClientId`] may have.
     TooLong {
         /// Whether it came with HTTP Basic.
         basic: bool,
@@ -162,7 +162,7 @@ pub(crate) fn identify<'a>(
     if let Some(assertion) = assertion {
         match subject(assertion) {
             Some(subject) => agree(&mut id, &subject)?,
-            // The inner service may be able to read it, and go by another name than this one.
+            // The inner service may be able to read it, and may use the name in it instead of this one.
             None if id.is_some() => return Err(ClientError::Assertion),
             None => {}
         }
@@ -200,10 +200,10 @@ fn agree(id: &mut Option<ClientId>, named: &str) -> Result<(), ClientError> {
     }
 }
 
-/// The `sub` of an assertion that is a JWT (RFC 7523 §3). Its signature is the business of the inner service.
+/// Returns the `sub` of an assertion that is a JWT (RFC 7523 §3). The inner service checks its signature.
 ///
-/// `None` for everything that two parsers could read in two ways, or that only the inner service can read: SAML, an
-/// encrypted JWT, another alphabet, a byte order mark, a repeated `sub`.
+/// Returns `None` for an assertion that two parsers could read differently, or that only the inner service can read:
+/// SAML, an encrypted JWT, another base64 alphabet, a byte order mark, a repeated `sub`.
 fn subject(assertion: &str) -> Option<Text<'static>> {
     let mut parts = assertion.split('.');
     let (Some(_), Some(payload), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
@@ -236,10 +236,10 @@ impl Basic {
         }
     }
 
-    /// User and password are each encoded as in a form before they are joined (RFC 6749 §2.3.1).
+    /// Decodes Basic credentials: user and password are each form-encoded before they are joined (RFC 6749 §2.3.1).
     ///
-    /// A user that cannot be decoded is refused: as it is, it would be the name of another client. Many clients do not
-    /// encode their secret; one that cannot be decoded is taken as it is, because it is only compared.
+    /// A user that cannot be decoded is refused: without decoding it would be the name of another client. Many clients
+    /// do not encode their secret; a secret that cannot be decoded is used as it is, because it is only compared.
     fn decode(credentials: &[u8]) -> Result<Self, ClientError> {
         let joined = STANDARD_PAD_INDIFFERENT.decode(credentials).map_err(|_| ClientError::Basic)?;
         let joined = Zeroizing::new(joined);

@@ -70,12 +70,11 @@ pub trait Clock: Send + Sync + 'static {
     /// The time now. It should not run backwards, and may.
     fn now(&self) -> Timestamp;
 
-    /// Returns the time that has passed since a fixed moment in this process, by a clock that is never set. By default that
-    /// of [`Instant`].
+    /// Returns the time that has passed since a fixed moment in this process, by a clock that is never set. The default
+    /// is [`Instant`].
     ///
-    /// It tells whether [`now`](Self::now) has been set: `RedbStore` removes nothing for good while
-    /// the two disagree. A clock for tests moves both by the same amount to let time pass, and `now` alone to set the
-    /// wall clock.
+    /// It shows whether [`now`](Self::now) was set: `RedbStore` removes nothing for good while the two disagree. A
+    /// clock for tests advances both by the same amount to let time pass, and only `now` to set the wall clock.
     fn monotonic(&self) -> Duration {
         static START: LazyLock<Instant> = LazyLock::new(Instant::now);
         START.elapsed()

@@ -31,7 +31,7 @@ pub(crate) struct Config {
     pub(crate) reference: bool,
     pub(crate) access_prefix: String,
     pub(crate) keep_id_token: bool,
-    /// Resources that clients are given because they ask for them.
+    /// Resources that clients get by asking for them.
     pub(crate) allowed_resources: Vec<String>,
     pub(crate) windows: Windows,
     pub(crate) idle_lifetime: Duration,
@@ -39,7 +39,7 @@ pub(crate) struct Config {
     pub(crate) rotation_timeout: Duration,
     pub(crate) issue_timeout: Duration,
     pub(crate) request_body_timeout: Duration,
-    /// Whether a log-in whose grant cannot be stored fails.
+    /// Whether a log-in fails if its grant cannot be stored.
     pub(crate) refuse_unstored_grants: bool,
     pub(crate) adopt_until: Option<Timestamp>,
     pub(crate) max_request_body: usize,
@@ -72,12 +72,12 @@ impl Default for Config {
 }
 
 impl Config {
-    /// How long the inner service may take over one request that rotates, revokes or introspects.
+    /// Returns how long the inner service may take for one request that rotates, revokes or introspects.
     pub(crate) fn upstream_timeout(&self) -> Duration {
         self.rotation_timeout * 2
     }
 
-    /// Which tokens of the inner service must not reach a client.
+    /// Returns which tokens of the inner service must not reach a client.
     pub(crate) const fn withheld(&self) -> Withheld {
         if self.reference { Withheld::AllTokens { keep_id_token: self.keep_id_token } } else { Withheld::RefreshTokens }
     }
@@ -150,17 +150,17 @@ pub(crate) struct Paths {
     pub(crate) normalized: bool,
     /// Prefixes below which ambiguous paths are let through.
     pub(crate) allowed: Vec<String>,
-    /// The same, in the order of [`endpoints`](Self::endpoints), if other spellings are guarded as well.
+    /// The rules for other spellings, in the order of [`endpoints`](Self::endpoints), if these are guarded, too.
     rules: Option<PathRules>,
 }
 
-/// What the path of a POST request is to the layer.
+/// The meaning of the path of a POST request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     Endpoint(Endpoint),
     /// The path must not reach the inner service.
     Refused,
-    /// Not ours.
+    /// A path that is not guarded.
     Other,
 }
 
@@ -196,7 +196,7 @@ impl Paths {
         Ok(self)
     }
 
-    /// The rules for every spelling. No two of the paths may enclose one another.
+    /// Returns the rules for every spelling, or an error if one path encloses another.
     fn rules(&self) -> Result<PathRules, ConfigError> {
         let mut guarded: Vec<(&'static str, PathPrefix)> = Vec::new();
         for (endpoint, path) in self.endpoints() {
@@ -225,12 +225,12 @@ impl Paths {
         paths.into_iter().chain(self.introspection.iter().map(|path| (Endpoint::Introspection, path.as_str())))
     }
 
-    /// The configured path of an endpoint, under which its requests go to the inner service.
+    /// Returns the configured path of an endpoint, under which its requests go to the inner service.
     pub(crate) fn of(&self, endpoint: Endpoint) -> Option<&str> {
         self.endpoints().find_map(|(one, path)| (one == endpoint).then_some(path))
     }
 
-    /// What the path of a POST request is.
+    /// Returns the meaning of the path of a POST request.
     pub(crate) fn target(&self, path: &str) -> Target {
         if let Some((endpoint, _)) = self.endpoints().find(|(_, guarded)| *guarded == path) {
             return Target::Endpoint(endpoint);

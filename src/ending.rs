@@ -32,8 +32,8 @@ async fn remove<St: Store>(shared: &Shared<St>, key: Key, started: Instant) -> E
     let found = shared.store().get(&key).await?;
     // What cannot be read is removed as well: nobody could use it, and nothing in it could say that it may stay.
     let record = found.as_ref().and_then(|entry| Record::decode(&key, &entry.tag, &entry.value).ok());
-    // A grant that waits for its client to repeat a revocation has ended, and so has one that has expired: their
-    // entries are kept for a while.
+    // A grant with a pending revocation has ended already, and so has one that has expired: their entries are kept for
+    // a while.
     let now = shared.now();
     let over = |record: &Record| record.ended || record.time(now) >= record.expires_at;
     let record = record.map(|record| record.at(now));

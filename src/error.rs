@@ -33,8 +33,8 @@ pub enum Error {
     /// [`request_body_timeout`](crate::RefreshLayerBuilder::request_body_timeout) (RFC 9110 §15.5.9).
     #[error("the request body did not arrive in time")]
     RequestTimeout,
-    /// 401 `invalid_client`: the request names no client, or one whose identifier is longer than 512 bytes. With a `WWW-Authenticate: Basic` challenge if it tried that
-    /// scheme (RFC 6749 §5.2), and without one if it did not.
+    /// 401 `invalid_client`: the request names no client, or one whose identifier is longer than 512 bytes. With a
+    /// `WWW-Authenticate: Basic` challenge if it tried that scheme (RFC 6749 §5.2), and without one if it did not.
     ///
     /// RFC 9110 §15.5.2 wants a challenge in every 401. But there is no scheme for a client that authenticates itself
     /// in the body, or not at all, and a browser that is offered Basic asks its user for a password. Other
@@ -64,8 +64,8 @@ pub enum Error {
     #[error("the authorization server does not answer, try again")]
     UpstreamUnavailable,
     /// 504 `temporarily_unavailable`: the inner service did not answer a token request other than a refresh within
-    /// [`issue_timeout`](crate::RefreshLayerBuilder::issue_timeout). Nothing is stored; tokens that it issues after
-    /// that are lost, and an authorization code that it has accepted is used up.
+    /// [`issue_timeout`](crate::RefreshLayerBuilder::issue_timeout). Nothing is stored. Tokens that it issues later are
+    /// lost, and an authorization code that it has accepted is used up.
     #[error("the authorization server did not answer in time")]
     UpstreamTimeout,
     /// 503 `temporarily_unavailable`: no randomness to be had.

@@ -68,8 +68,8 @@ pub enum EventKind {
     UpstreamRejected,
     /// The inner service gave a success that cannot be read. It was withheld from the client.
     UpstreamUnreadable,
-    /// The inner service did not answer a refresh, an introspection or a log-in within the time limit. The client got
-    /// 503, or 504 at a log-in.
+    /// The inner service did not answer a refresh, an introspection, a log-in or the revocation of one of its own
+    /// tokens within the time limit. The client got 503, or 504 at a log-in.
     UpstreamTimeout,
     /// The store could not be reached.
     StoreUnavailable,
@@ -211,8 +211,8 @@ pub(crate) fn tell(
     elapsed: Duration,
     cause: Option<&(dyn Error + 'static)>,
 ) {
-    // Text fields are logged as strings, so that the log quotes them. Quotes alone do not keep a value in its place:
-    // there are viewers for which U+2028 ends a line, and U+202E turns the rest of it around.
+    // Text fields are logged as strings, so that the log quotes them. Quotes alone are not enough: in some viewers
+    // U+2028 ends a line, and U+202E reverses the rest of it.
     let cause = cause.map(|cause| printable(cause.to_string().into()));
     let cause = cause.as_deref();
     let client_id = subject.client_id.map(|client_id| printable(client_id.as_str().into()));
@@ -232,8 +232,8 @@ pub(crate) fn tell(
     }
 }
 
-/// A text of a client or of another server for the log: characters that are not printable (control and format characters,
-/// line separators) are escaped as in Rust.
+/// Escapes a text from a client or another server for the log: characters that are not printable (control and format
+/// characters, line separators) are escaped as in Rust.
 pub(crate) fn printable(text: Cow<'_, str>) -> Cow<'_, str> {
     if !text.chars().any(is_escaped) {
         return text;
@@ -250,7 +250,7 @@ pub(crate) fn printable(text: Cow<'_, str>) -> Cow<'_, str> {
 }
 
 fn is_escaped(char: char) -> bool {
-    // `escape_debug` knows what is printable; quotes and backslashes are the business of the log's format.
+    // `escape_debug` decides what is printable. The log format escapes quotes and backslashes.
     if char.is_ascii() { char.is_ascii_control() } else { char.escape_debug().len() > 1 }
 }
 

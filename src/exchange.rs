@@ -82,8 +82,7 @@ impl<St: Store> Exchange<St> {
         self.shared.tell(kind, subject, self.started.elapsed());
     }
 
-    /// Awaits a call of the inner service for at most `limit`. If the time is over, emits an event and returns
-    /// `error`.
+    /// Awaits a call of the inner service for at most `limit`. On a time-out, emits an event and returns `error`.
     pub(crate) async fn within<T, E>(
         &self,
         limit: Duration,
@@ -106,8 +105,8 @@ impl<St: Store> Exchange<St> {
         Reading { limit: config.max_response_body, secret, withheld: config.withheld(), requests_refresh_token: false }
     }
 
-    /// Sends a request about a token that is not one of the layer's, and returns the answer without tokens that are
-    /// withheld.
+    /// Sends a request about a token that is not one of the layer's, and returns the answer without the withheld
+    /// tokens.
     pub(crate) async fn pass<S, B, ResBody>(
         &self,
         mut upstream: Box<Upstream<S, B>>,
@@ -121,7 +120,7 @@ impl<St: Store> Exchange<St> {
         let subject = Subject { client_id: None, grant: None };
         let call = async {
             if !config.reference {
-                // The client presents a token of the inner service: there is nothing to hide from it.
+                // The client presents a token of the inner service, so nothing needs to be withheld from it.
                 return upstream.call(body).await.map(|response| Some(response.map(ResponseBody::inner)));
             }
             upstream.ask_for_plain();

@@ -193,12 +193,12 @@ impl TokenForm {
         self.find(param).map(|value| value.as_str(&self.body)).filter(|value| !value.is_empty())
     }
 
-    /// The values of `resource` (RFC 8707), in order and without repetitions.
+    /// Returns the values of `resource` (RFC 8707), in order and without repetitions.
     pub(crate) fn resources(&self) -> impl Iterator<Item = &str> {
         self.resources.iter().map(|value| value.as_str(&self.body))
     }
 
-    /// Checks what would be stored of this request against its limits.
+    /// Checks the limits on what is stored of this request.
     ///
     /// # Errors
     ///
@@ -215,7 +215,7 @@ impl TokenForm {
         self.others.iter().filter_map(|at| self.body.get(at.clone()))
     }
 
-    /// The values of `requested_token_type` (RFC 8693 §2.1), which should be at most one.
+    /// Returns the values of `requested_token_type` (RFC 8693 §2.1), of which there should be at most one.
     pub(crate) fn requested_token_types(&self) -> impl Iterator<Item = Text<'_>> {
         self.others().filter_map(|piece| {
             let (name, value) = std::str::from_utf8(piece).ok()?.split_once('=')?;

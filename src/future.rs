@@ -69,7 +69,7 @@ pin_project! {
     enum Kind<F, B, E> {
         PassThrough { #[pin] future: F },
         Intercepted { intercepted: Intercepted<B, E> },
-        // In a box, so that the future of a request that passes through stays small.
+        // Boxed, so that the future of a request that passes through stays small.
         Refused { response: Option<Box<Response<ResponseBody<B>>>> },
     }
 }
@@ -79,7 +79,7 @@ impl<F, B, E> ResponseFuture<F, B, E> {
         Self { kind: Kind::PassThrough { future } }
     }
 
-    /// The layer answers with an error, at once.
+    /// Returns a future that answers with an error at once.
     pub(crate) fn refused(error: Error) -> Self {
         Self { kind: Kind::Refused { response: Some(Box::new(error.into_response(StatusCode::BAD_REQUEST))) } }
     }

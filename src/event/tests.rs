@@ -46,7 +46,7 @@ fn logged(json: bool, client_id: &str, cause: &str) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// Fields of a line of text: names, and values with their quotes.
+/// Returns the fields of a line of text: names, and values with their quotes.
 fn fields(line: &str) -> Vec<(String, String)> {
     let (mut fields, mut rest) = (Vec::new(), line.trim_end());
     while let Some((before, after)) = rest.split_once('=') {
@@ -87,7 +87,7 @@ const FORGERIES: [&str; 12] = [
 #[test]
 fn no_client_and_no_cause_forges_a_line_or_a_field() {
     for forgery in FORGERIES {
-        // A cause may be anything, such as what another server has said.
+        // A cause may be any text, such as one from another server.
         let cause = format!("{forgery}\r\n\u{85}\u{1b}[2K\u{7f}WARN forged\0");
         let text = logged(false, forgery, &cause);
         assert_eq!(text.matches('\n').count(), 1, "{text}");

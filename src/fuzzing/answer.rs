@@ -130,8 +130,8 @@ fn aged(answer: &TokenAnswer, object: &Object<'_>, seconds: u64) {
     assert_eq!(answer.aged(Duration::from_millis(999)), object.text, "less than a second is none");
 }
 
-/// No token is left under any name at any depth but where the layer replaces it, and no known one anywhere; every other
-/// member stays as it is. Names are judged in another way than the layer's, on the parsed value.
+/// Checks that no token is left under any name at any depth, except where the layer replaces it, that no known token is
+/// left anywhere, and that every other member is unchanged. Unlike the layer, it checks names on the parsed value.
 fn disclosed(answer: TokenAnswer, object: &Object<'_>, used: &str) {
     let (access, refresh) = (answer.access_token().map(str::to_owned), answer.refresh_token().map(str::to_owned));
     let body = answer.body().clone();
@@ -162,7 +162,7 @@ fn disclosed(answer: TokenAnswer, object: &Object<'_>, used: &str) {
                 assert!(!strings.any(|text| known.iter().any(|token| text.contains(token))), "{name} tells a token");
             }
         }
-        // What goes is a member that has a token in it; what is left is left as it was.
+        // A removed member contained a token; every other member is unchanged.
         let mut left = after.members().peekable();
         for member in object.members() {
             let name = member.0.as_deref().unwrap_or_default();
@@ -182,7 +182,7 @@ fn value_of<'a>(object: &Object<'a>, name: &str) -> &'a str {
     object.value(name).unwrap_or_default()
 }
 
-/// The names that are tokens for certain; the layer may know more.
+/// Returns whether a name is certainly that of a token; the layer may recognize more.
 fn is_token(name: &str, value: &Value, all: bool) -> bool {
     let name: String =
         name.chars().filter(|char| !matches!(char, '_' | '-')).map(|char| char.to_ascii_lowercase()).collect();
@@ -192,7 +192,7 @@ fn is_token(name: &str, value: &Value, all: bool) -> bool {
     !is_empty && names.contains(&&*name)
 }
 
-/// Also in texts that are JSON.
+/// Checks that no token is left, also in strings that are JSON.
 fn no_tokens_within(value: &Value, all: bool) {
     match value {
         Value::Array(values) => values.iter().for_each(|value| no_tokens_within(value, all)),
@@ -226,7 +226,7 @@ fn spelled_otherwise(answer: &TokenAnswer, object: &Object<'_>, escaped: u64) {
     assert!(after.value("tells").is_none_or(|raw| !raw.contains("it: ")), "{spelled:?} tells the upstream's token");
 }
 
-/// Another access token; everything else stays.
+/// Checks that replacing the access token changes nothing else.
 fn by_reference(answer: &TokenAnswer, object: &Object<'_>, token: &str) {
     if answer.access_token().is_none() || answer.has_odd_access_token() {
         return;

@@ -70,7 +70,7 @@ fn agreed(client: &Client<'_>, extension: Option<&ClientId>, form: &TokenForm) {
     }
 }
 
-/// It is the client of the header: the part before the first colon, decoded.
+/// Checks that the client is that of the header: the part before the first colon, decoded.
 fn named_in_header(client: &Client<'_>, authorization: Option<&HeaderValue>) {
     let Some((scheme, rest)) = authorization.and_then(|value| value.to_str().ok()?.split_once(' ')) else { return };
     let Ok(joined) = STANDARD_NO_PAD.decode(rest.trim().trim_end_matches('=')) else { return };

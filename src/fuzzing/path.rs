@@ -2,13 +2,13 @@ use super::split_line;
 use crate::path::readings::{is_served, readings};
 use crate::path::{PathMatch, PathPrefix, PathRules, leaves_base};
 
-/// Input: a line with a prefix below which ambiguous paths are allowed (none if it is not a prefix), then the path of a
-/// request. `whatwg` returns the pathname of the URL that a path refers to.
+/// Input: a line with a prefix below which ambiguous paths are allowed (ignored if it is not a valid prefix), then the
+/// path of a request. `whatwg` returns the pathname of the URL that a path refers to.
 pub fn path(input: &[u8], whatwg: fn(&str) -> Option<String>) {
     let (allowed, path) = split_line(input);
     let Ok(path) = std::str::from_utf8(path) else { return };
     let allowed = std::str::from_utf8(allowed).ok().and_then(|text| text.parse::<PathPrefix>().ok());
-    // In a request the path ends there.
+    // In a request the path ends at the first of these.
     let path = path.split(['?', '#']).next().unwrap_or_default();
     for guarded in ["/oauth/token", "/token", "/revoke"] {
         let prefix = guarded.parse::<PathPrefix>().expect("a path with one reading is a prefix");

@@ -19,7 +19,8 @@ pub fn token(input: &[u8]) {
     }
 }
 
-/// A text that is parsed is encoded to the same text; a text that is refused has another form or a wrong checksum.
+/// Checks that a parsed text is encoded to the same text, and that a refused one has another format or a wrong
+/// checksum.
 fn read(prefix: &str, text: &str) {
     let refresh = RefreshToken::parse(prefix, text);
     let access = AccessToken::parse(prefix, text);
