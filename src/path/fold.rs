@@ -1,4 +1,4 @@
-//! The characters of a path, decoded once and folded as the most lenient server would fold them.
+//! Decodes the characters of a path once, and folds them as the most lenient server would.
 
 /// One character of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub(super) enum Unit {
     BadUtf8,
 }
 
-/// The characters of a piece of a path, percent-decoded once.
+/// An iterator over the characters of a part of a path, percent-decoded once.
 #[derive(Clone, Debug)]
 pub(super) struct Units<'a>(&'a [u8]);
 
@@ -26,7 +26,7 @@ impl<'a> Units<'a> {
         Self(text)
     }
 
-    /// The next byte and whether it was escaped, `None` at the end or at an invalid escape.
+    /// Returns the next byte and whether it was escaped; `None` at the end or at an invalid escape.
     fn byte(&mut self) -> Option<(u8, bool)> {
         match *self.0 {
             [b'%', high, low, ref rest @ ..] => {
@@ -84,18 +84,18 @@ fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
-/// What a lenient server may take a character for.
+/// The meaning of a character for a lenient server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Folded {
     /// This ASCII character, in lower case. A blank is a space.
     Ascii(u8),
     /// A delimiter, after Unicode normalization.
     Delimiter,
-    /// Nothing, because the character is invisible or a mark of the one before.
+    /// No character: it is invisible, or a mark that belongs to the character before it.
     Invisible,
-    /// One or more ASCII characters, after Unicode normalization or case folding. Which ones does not matter.
+    /// One or more ASCII characters, after Unicode normalization or case folding. It does not matter which.
     Letters,
-    /// Itself.
+    /// The character itself.
     Other,
 }
 

@@ -1,35 +1,35 @@
-//! Paths that servers read in different ways, and the prefixes that a guard protects.
+//! Rules for guards: paths that servers read in different ways, and the prefixes that a guard protects.
 //!
 //! A guard compares the path of a request with the paths that it protects. The server behind it may read the same path
 //! in another way: it resolves `..` before or after decoding, takes `\` or `%2f` for a slash, ignores case or
-//! `;parameters`. A client that finds a spelling which the guard reads in one way and the server in another gets around
-//! the guard. The rules here leave no such spelling:
+//! `;parameters`. If the guard and the server read some spelling differently, a client gets past the guard with it. The
+//! rules here leave no such spelling:
 //!
 //! 1. A path that servers resolve to **different places** is [`Ambiguous`](PathClass::Ambiguous), and a guard must
-//!    refuse it: no reading that the guard could choose is the right one for every server.
-//! 2. Every other path has one reading, up to differences that do not move it: case, one level of percent-encoding,
-//!    empty segments, a trailing slash, `;parameters`, a `.format`. [`PathPrefix::covers`] ignores these differences,
-//!    and covers everything below the prefix, because servers mount handlers by prefix.
-//! 3. A guarded request goes on under the **configured** spelling, never under the one that came in
+//!    refuse it: no reading is right for every server.
+//! 2. Every other path has one reading, up to differences that do not change where it leads: case, one level of
+//!    percent-encoding, empty segments, a trailing slash, `;parameters`, a `.format`. [`PathPrefix::covers`] ignores
+//!    these differences, and covers everything below the prefix, because servers mount handlers by prefix.
+//! 3. A guarded request is forwarded under the **configured** spelling, never under that of the client
 //!    ([`PathRules::canonical`], [`replace_path`]).
 //!
 //! [`RefreshLayer`](crate::RefreshLayer) applies these rules if
 //! [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths) is set. They are public for programs
-//! that guard other paths beside it, as `examples/proxy` does.
+//! that also guard other paths, as `examples/proxy` does.
 //!
 //! # What is ambiguous
 //!
 //! - dot segments in any encoding, also with parameters or blanks: `/../`, `/%2e%2e/`, `/..;a/`, `/.. /`;
-//! - `\`, `%5c`, `%2f` and `%25` (what is behind it may be decoded a second time);
+//! - `\`, `%5c`, `%2f` and `%25` (the characters after it may be decoded a second time);
 //! - an invalid escape (`%`, `%zz`, `%u002f`);
 //! - control characters, raw or encoded;
-//! - bytes that are not UTF-8, overlong forms such as `%c0%af` among them;
+//! - bytes that are not UTF-8, including overlong forms such as `%c0%af`;
 //! - characters that Unicode normalization turns into one of these or into another delimiter (`／`, `．`, `‥`), and
-//!   segments of invisible characters alone;
+//!   segments that consist of invisible characters;
 //! - every path that does not begin with `/`: `*`, and the empty path of the authority form (RFC 9112 §3.2).
 //!
-//! The path does not include the query, which may hold anything. Other non-ASCII characters and encoded spaces are not
-//! ambiguous.
+//! The path does not include the query, which may contain any characters. Other non-ASCII characters and encoded spaces
+//! are not ambiguous.
 //!
 //! ```
 //! use tower_oauth_refresh::path::{PathClass, PathMatch, PathPrefix, PathRules, classify};
@@ -79,7 +79,7 @@ pub enum PathClass {
 
 /// Classifies the path of a request, by the [rules of this module](self#what-is-ambiguous).
 ///
-/// `path` is what [`Uri::path`] returns: without the query. The scan reads the path once and does not allocate.
+/// `path` is the result of [`Uri::path`], without the query. The scan reads the path once and does not allocate.
 #[must_use]
 pub fn classify(path: &str) -> PathClass {
     match scan(path.as_bytes()) {
@@ -91,8 +91,9 @@ pub fn classify(path: &str) -> PathClass {
 /// Returns whether some server could resolve `path` outside of the directory that it is appended to.
 ///
 /// This is for a proxy that puts the path of a request behind a base path. It is stricter than resolving `..`: any dot
-/// segment leaves, in up to four levels of encoding, because servers disagree on what it removes. So does everything
-/// else that is ambiguous, except an encoded slash, backslash or percent sign behind which no dot segment appears.
+/// segment counts as leaving, in up to four levels of encoding, because servers disagree on what it removes. Every
+/// other ambiguity counts as leaving, too, except an encoded slash, backslash or percent sign that is not followed by a
+/// dot segment.
 ///
 /// ```
 /// use tower_oauth_refresh::path::leaves_base;
@@ -105,11 +106,11 @@ pub fn leaves_base(path: &str) -> bool {
     !path.starts_with('/') || !stays_below(path.as_bytes())
 }
 
-/// Why [`replace_path`] failed.
+/// The error of [`replace_path`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplacePathError {
-    /// Path and query together are not valid in a URI, or are longer than one may be (65,534 bytes).
+    /// Path and query together are not valid in a URI, or are longer than 65,534 bytes.
     #[error("the path and the query together are not valid or too long")]
     PathAndQuery(#[from] InvalidUri),
     /// The URI cannot have a path.

@@ -6,7 +6,7 @@ use http::uri::PathAndQuery;
 use super::fold::{Folded, Unit, Units, fold};
 use super::scan::{Scan, scan};
 
-/// Why a text is not a [`PathPrefix`].
+/// The reason why a text is not a [`PathPrefix`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidPath {
@@ -14,7 +14,7 @@ pub enum InvalidPath {
     #[error("not an absolute path without a query")]
     NotAbsolute,
     /// It looks like the pattern of a route (`/{tenant}/token`, `/*rest`, `/:tenant/token`). Paths are compared
-    /// literally, so that it would cover nothing.
+    /// literally, so it would cover nothing.
     #[error("paths are compared literally: `{{`, `}}`, `*` and segments that begin with `:` are not supported")]
     Pattern,
     /// It can be read in more than one way, has `;parameters`, an encoded delimiter or a non-ASCII character, or a
@@ -25,7 +25,7 @@ pub enum InvalidPath {
 
 /// A path and everything below it, in every spelling that is not [ambiguous](super::PathClass::Ambiguous).
 ///
-/// The spelling that it was made from is kept: requests are forwarded under it.
+/// It keeps the spelling that it was parsed from, under which requests are forwarded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathPrefix {
     text: String,
@@ -54,12 +54,12 @@ impl PathPrefix {
 
     /// Returns whether some server could take `path` for this path or for one below it.
     ///
-    /// `path` is the path of a request, without its query. Ignored are: case, one level of percent-encoding, empty
-    /// segments, a trailing slash, `;parameters`, blanks and dots at the end of a segment, whatever follows a `.`, `:`,
-    /// `%3f` or `%23` in the last segment of the prefix, and Unicode forms of ASCII letters.
+    /// `path` is the path of a request, without its query. These differences are ignored: case, one level of
+    /// percent-encoding, empty segments, a trailing slash, `;parameters`, blanks and dots at the end of a segment,
+    /// whatever follows a `.`, `:`, `%3f` or `%23` in the last segment of the prefix, and Unicode forms of ASCII
+    /// letters.
     ///
-    /// The answer means nothing for an ambiguous path. Use [`PathRules::find`](super::PathRules::find), which refuses
-    /// those.
+    /// The result has no meaning for an ambiguous path. [`PathRules::find`](super::PathRules::find) refuses such paths.
     ///
     /// ```
     /// # use tower_oauth_refresh::path::PathPrefix;
@@ -74,12 +74,13 @@ impl PathPrefix {
         self.rest_of(path).is_some()
     }
 
-    /// The configured path without a trailing slash.
+    /// Returns the configured path without a trailing slash.
     pub(super) fn trimmed(&self) -> &str {
         self.text.trim_end_matches('/')
     }
 
-    /// What `path` has behind this prefix: nothing, or a text that begins with `/`. `None` if it is not covered.
+    /// Returns the part of `path` after this prefix: an empty text, or one that begins with `/`. `None` if `path` is
+    /// not covered.
     fn rest_of<'p>(&self, path: &'p str) -> Option<&'p str> {
         let mut rest = path;
         let mut names = self.names.as_slice();
@@ -114,10 +115,10 @@ impl PathPrefix {
         Some(respelled)
     }
 
-    /// Whether the path that was allowed to be ambiguous could be read as one that is covered.
+    /// Returns whether an allowed ambiguous path has a reading that this prefix covers.
     ///
-    /// `allowed` begins the path literally, and `rest`, decoded to its end, follows without dot segments: so every
-    /// reading is below `allowed`. Below it, every choice of segments in this order is a possible reading.
+    /// The path begins literally with `allowed`, followed by `rest`, which is fully decoded and has no dot segments: so
+    /// every reading is below `allowed`. Below it, every subsequence of the segments is a possible reading.
     pub(super) fn may_cover(&self, allowed: &Self, rest: &[u8]) -> bool {
         if self.encloses(allowed) {
             return true;
@@ -168,13 +169,13 @@ impl fmt::Display for PathPrefix {
     }
 }
 
-/// Whether a router would take the path for a pattern.
+/// Returns whether a router would take the path for a pattern.
 pub(crate) fn is_pattern(path: &str) -> bool {
     path.contains(['{', '}', '*']) || path.split('/').any(|segment| segment.len() > 1 && segment.starts_with(':'))
 }
 
-/// The name that a configured segment stands for. `None` if it stands for several, or needs characters that are ignored
-/// in requests.
+/// Returns the name that a configured segment stands for. `None` if it could stand for several names, or has characters
+/// that are ignored in requests.
 fn name(segment: &str) -> Option<Vec<u8>> {
     let name: Vec<u8> = Units::of(segment.as_bytes())
         .map(|unit| match unit {
@@ -190,13 +191,13 @@ fn name(segment: &str) -> Option<Vec<u8>> {
     (!odd).then_some(name)
 }
 
-/// Whether some server ignores the segment: it is empty, or has parameters alone.
+/// Returns whether some server ignores the segment, because it is empty or consists of parameters.
 fn is_nothing(segment: &str) -> bool {
     let mut folded = Units::of(segment.as_bytes()).map(folded).skip_while(is_blank);
     matches!(folded.next(), None | Some(Folded::Ascii(b';')))
 }
 
-/// Whether some server takes the segment for `name`, which is in lower case.
+/// Returns whether some server takes the segment for `name`, which is in lower case.
 fn is_name(segment: &[u8], name: &[u8], last: bool) -> bool {
     let visible = Units::of(segment).map(folded).filter(|folded| *folded != Folded::Invisible);
     let mut found = visible.skip_while(is_blank);
@@ -210,7 +211,7 @@ fn is_name(segment: &[u8], name: &[u8], last: bool) -> bool {
     for folded in found {
         match folded {
             Folded::Ascii(b' ' | b'+') => {}
-            // A format, as routes of Rails have it, or an alternate data stream.
+            // A format, as in the routes of Rails, or an alternate data stream.
             Folded::Ascii(b'.' | b':') if last => return true,
             Folded::Ascii(b'.') => {}
             Folded::Ascii(b';' | b'?' | b'#') | Folded::Letters => return true,
@@ -231,13 +232,13 @@ const fn is_blank(folded: &Folded) -> bool {
     matches!(folded, Folded::Ascii(b' ' | b'+'))
 }
 
-/// Appends a segment in the normal form: unreserved characters are decoded, escapes have capital letters, and what may
-/// not stand in a path is escaped.
+/// Appends a segment in the normal form: unreserved characters are decoded, escapes have capital letters, and
+/// characters that a path cannot contain are escaped.
 fn push_segment(path: &mut String, segment: &str) {
     const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
     let mut buffer = [0; 4];
     for unit in Units::of(segment.as_bytes()) {
-        // An unambiguous path holds nothing else.
+        // An unambiguous path has no other units.
         let Unit::Char { char, escaped } = unit else { continue };
         let kept =
             char.is_ascii_alphanumeric() || "-._~".contains(char) || (!escaped && "!$&'()*+,;=:@".contains(char));

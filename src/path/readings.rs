@@ -1,11 +1,11 @@
-//! Six ways in which servers read a path, written without the code that is tested against them.
+//! Six ways in which servers read a path, implemented without the code under test.
 
 use percent_encoding::percent_decode_str;
 
 /// A reading of a path.
 pub(crate) type Reading = (&'static str, String);
 
-/// What servers take `path` for. `whatwg` is the pathname that a URL parser returns.
+/// Returns how servers read `path`. `whatwg` is the pathname that a URL parser returns.
 pub(crate) fn readings(path: &str, whatwg: Option<String>) -> Vec<Reading> {
     let mut readings = vec![
         ("RFC 3986 §5.2.4", remove_dot_segments(path)),
@@ -18,8 +18,8 @@ pub(crate) fn readings(path: &str, whatwg: Option<String>) -> Vec<Reading> {
     readings
 }
 
-/// Whether a server that has read a path as `reading` serves `guarded`, which is in lower case, or something mounted
-/// below it. It decodes what is left, ignores case, empty segments and a format.
+/// Returns whether a server that has read a path as `reading` serves `guarded`, which is in lower case, or a handler
+/// below it. It decodes the remaining escapes, and ignores case, empty segments and a format.
 pub(crate) fn is_served(reading: &str, guarded: &str) -> bool {
     let serves = |reading: &str| {
         let reading = format!("/{}", names(&reading.to_lowercase()).join("/"));
@@ -79,7 +79,7 @@ fn normalize(path: &str) -> String {
     format!("/{}", names.join("/"))
 }
 
-/// As servlet containers do: parameters go, then the path is decoded and resolved.
+/// Like servlet containers: removes parameters, then decodes and resolves the path.
 fn without_parameters(path: &str) -> String {
     let decoded = path.split('/').map(|segment| decode(segment.split(';').next().unwrap_or_default()));
     normalize(&decoded.collect::<Vec<_>>().join("/"))

@@ -4,19 +4,19 @@ use super::prefix::PathPrefix;
 use super::scan::fully_decoded;
 use super::{PathClass, classify};
 
-/// What [`PathRules`] say about the path of a request.
+/// The result of [`PathRules::find`] for the path of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PathMatch {
     /// No server takes the path for a guarded one.
     Open,
-    /// The path is covered by the guarded prefix with this index; the first one if there are several.
+    /// The guarded prefix with this index covers the path; the first one if several do.
     Guarded(usize),
-    /// The path is ambiguous and not allowed to be, or some server could take it for a guarded one.
+    /// The path is ambiguous without being allowed, or some server could take it for a guarded one.
     Refused,
 }
 
-/// The paths that a guard protects, and the ones below which ambiguous paths are let through.
+/// The paths that a guard protects, and the ones below which ambiguous paths may pass.
 #[derive(Clone, Debug, Default)]
 pub struct PathRules {
     guarded: Vec<PathPrefix>,
@@ -24,13 +24,12 @@ pub struct PathRules {
 }
 
 impl PathRules {
-    /// Makes rules that guard the prefixes in `guarded`, the innermost first, and let ambiguous paths through below
-    /// those in `allowed`.
+    /// Creates rules that guard the prefixes in `guarded`, the innermost first, and let ambiguous paths pass below the
+    /// prefixes in `allowed`.
     ///
-    /// An ambiguous path is let through only if it begins with an allowed prefix byte for byte, holds nothing but
-    /// encoded slashes, backslashes and percent signs that makes it ambiguous, has no dot segment in up to four levels
-    /// of encoding, and has no reading that is guarded. What other servers make of the path is the risk of the
-    /// operator.
+    /// An ambiguous path passes only if it begins with an allowed prefix byte for byte, is ambiguous only because of
+    /// encoded slashes, backslashes and percent signs, has no dot segment in up to four levels of encoding, and has no
+    /// guarded reading. The operator bears the risk of a server that reads the path in yet another way.
     pub fn new(guarded: impl IntoIterator<Item = PathPrefix>, allowed: impl IntoIterator<Item = PathPrefix>) -> Self {
         Self { guarded: guarded.into_iter().collect(), allowed: allowed.into_iter().collect() }
     }
@@ -59,11 +58,10 @@ impl PathRules {
         }
     }
 
-    /// Returns the path under which a request goes on that [`find`](Self::find) has found below the guarded prefix
-    /// `index`: the prefix as configured, what is below it in the normal form of RFC 3986 §6.2.2, without empty
-    /// segments.
+    /// Returns the path under which to forward a request that [`find`](Self::find) found below the guarded prefix
+    /// `index`: the prefix as configured, and the rest in the normal form of RFC 3986 §6.2.2, without empty segments.
     ///
-    /// Returns `None` if that path belongs to another guarded prefix: then the request must be refused.
+    /// Returns `None` if that path belongs to another guarded prefix: the request must be refused then.
     #[must_use]
     pub fn canonical<'p>(&self, index: usize, path: &'p str) -> Option<Cow<'p, str>> {
         let respelled = self.guarded.get(index)?.respell(path)?;
@@ -73,7 +71,7 @@ impl PathRules {
         (self.find(&respelled) == PathMatch::Guarded(index)).then_some(Cow::Owned(respelled))
     }
 
-    /// Whether an ambiguous path may go through.
+    /// Returns whether an ambiguous path may pass.
     fn allows(&self, path: &str) -> bool {
         let below = |allowed: &PathPrefix| {
             let rest = path.strip_prefix(allowed.trimmed()).filter(|rest| rest.starts_with('/'))?;
@@ -84,7 +82,7 @@ impl PathRules {
     }
 }
 
-/// The path of a network-path reference.
+/// Returns the path of a network-path reference.
 fn without_authority(path: &str) -> Option<&str> {
     let authority = path.strip_prefix("//")?.trim_start_matches('/');
     authority.get(authority.find('/')?..)

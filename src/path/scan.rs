@@ -1,19 +1,19 @@
-//! The classification of a path.
+//! Classifies paths.
 
 use percent_encoding::percent_decode;
 
 use super::fold::{Folded, Unit, Units, fold};
 
-/// How many levels of encoding [`stays_below`] looks through. A path with more of them does not stay.
+/// The number of levels of encoding that [`stays_below`] decodes. A path with more levels does not stay below.
 const LEVELS: usize = 4;
 
-/// What a path holds that servers read in different ways, in order of severity.
+/// The parts of a path that servers read in different ways, in order of severity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scan {
-    /// Nothing.
+    /// No such part.
     Plain,
-    /// A backslash, or an encoded slash, backslash or percent sign. What servers make of it stays below the segments in
-    /// front of it, as long as no dot segment appears behind it.
+    /// A backslash, or an encoded slash, backslash or percent sign. Every reading stays below the segments before it,
+    /// unless a dot segment follows.
     Delimiters,
     /// Anything else, dot segments above all.
     Hard,
@@ -26,12 +26,12 @@ struct Segment {
     suspect: bool,
     /// It holds something that is not a dot, not blank and not invisible.
     named: bool,
-    /// What comes now is a parameter, a query or a fragment for some servers.
+    /// The rest is a parameter, a query or a fragment for some servers.
     closed: bool,
 }
 
 impl Segment {
-    /// Whether some server takes it for `.`, for `..`, or for nothing although it is not empty.
+    /// Returns whether some server takes it for `.` or `..`, or ignores it although it is not empty.
     const fn is_hard(&self) -> bool {
         self.suspect && !self.named
     }
@@ -42,7 +42,8 @@ pub(super) fn scan(path: &[u8]) -> Scan {
     if is_plain(path) { Scan::Plain } else { scan_units(path, false) }
 }
 
-/// Whether the path is made of characters that no server reads in two ways. Most paths are, so this comes first.
+/// Returns whether all servers read all characters of the path in the same way. Most paths are like that, so this check
+/// comes first.
 fn is_plain(path: &[u8]) -> bool {
     let mut before = b'/';
     path.iter().all(|byte| {
@@ -55,7 +56,7 @@ fn is_plain(path: &[u8]) -> bool {
     })
 }
 
-/// Scans a path; `decoded` says that it was decoded already, so that a lone `%` is a character and not an error.
+/// Scans a path; `decoded` says that it is decoded already, so that a lone `%` is a character and not an error.
 fn scan_units(path: &[u8], decoded: bool) -> Scan {
     let mut found = Scan::Plain;
     let mut segment = Segment::default();
@@ -89,7 +90,7 @@ fn scan_units(path: &[u8], decoded: bool) -> Scan {
     if segment.is_hard() { Scan::Hard } else { found }
 }
 
-/// Returns whether every server keeps `path` below the segments in front of it.
+/// Returns whether every server keeps `path` below the segments before it.
 pub(super) fn stays_below(path: &[u8]) -> bool {
     fully_decoded(path).is_some()
 }

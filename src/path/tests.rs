@@ -8,7 +8,7 @@ fn prefix(text: &str) -> PathPrefix {
     text.parse().unwrap()
 }
 
-/// The pathname that Node's `new URL(path, base)` has.
+/// Returns the pathname of Node's `new URL(path, base)`.
 fn whatwg(path: &str) -> Option<String> {
     Url::parse("http://localhost").ok()?.join(path).ok().map(|url| url.path().to_owned())
 }
@@ -328,7 +328,7 @@ proptest! {
 
     #[test]
     fn no_reading_of_an_open_path_is_guarded(path in any_path(), allowed in proptest::sample::select(&["", "/x", "/oauth"])) {
-        // In a request the path ends there.
+        // In a request the path ends at the first of these.
         let path = path.split(['?', '#']).next().unwrap_or_default();
         let allowed = (!allowed.is_empty()).then(|| prefix(allowed));
         for guarded in ["/oauth/token", "/token"] {
