@@ -10,10 +10,10 @@ use pin_project_lite::pin_project;
 use super::{Announcements, Beside, Change, Claim, Entry, Hint, Key, Name, Store, StoreError, Swap, Tag, Version};
 use crate::clock::Timestamp;
 
-/// A store whose panics are errors.
+/// A store that turns the panics of another one into errors.
 ///
-/// A panic that unwinds through a rotation would drop what the inner service has answered and leave the lease of the
-/// grant to expire. As [`StoreError::Unavailable`] it is handled as any other failure: the lease is released, and a
+/// A panic that unwinds through a rotation would lose the answer of the inner service and hold the lease of the grant
+/// until it expires. As [`StoreError::Unavailable`] it is handled as any other failure: the lease is released, and a
 /// commit is retried in the background.
 pub(crate) struct CatchPanics<St>(St);
 
@@ -75,7 +75,7 @@ impl<St: Store> Store for CatchPanics<St> {
 }
 
 pin_project! {
-    /// A call whose panic is an error.
+    /// A call that returns an error if it panics.
     struct Caught<F> {
         // Absent if the store panicked before there was a future.
         #[pin]
@@ -93,7 +93,7 @@ impl<T, F: Future<Output = Result<T, StoreError>>> Future for Caught<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // A future that has panicked is never polled again: it has no state to be wrong.
+        // Unwind-safe, because a future that has panicked is never polled again.
         let polled =
             self.project().call.as_pin_mut().and_then(|call| catch_unwind(AssertUnwindSafe(|| call.poll(cx))).ok());
         polled.unwrap_or_else(|| Poll::Ready(Err(StoreError::unavailable("the store panicked"))))

@@ -24,10 +24,10 @@ pub(super) struct Opened {
     identity: RwLock<Option<Identity>>,
 }
 
-/// Which file a path led to: its device and its number there.
+/// The identity of a file: its device and its inode.
 type Identity = (u64, u64);
 
-/// Why what is written would not be there after a restart.
+/// The reason why a write would be lost at a restart.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 pub(super) enum Missing {
     #[error("the store's file was removed while it was open")]
@@ -39,7 +39,7 @@ pub(super) enum Missing {
 impl Opened {
     /// Opens the file, or creates it, readable for its owner alone.
     pub(super) fn create(path: PathBuf, cache_size: usize) -> Result<Self, RedbOpenError> {
-        // A process may change its directory later on.
+        // Absolute, because the process may change its directory later.
         let path = std::path::absolute(path)?;
         let created = create_file(&path)?;
         let database = builder(cache_size).create(&path).map_err(RedbOpenError::of)?;
@@ -55,7 +55,7 @@ impl Opened {
         &self.path
     }
 
-    /// Returns what is wrong if the path does not lead to the open file any more. Not known on other systems than Unix.
+    /// Returns the reason if the path no longer leads to the open file. Always `None` on systems other than Unix.
     pub(super) fn missing(&self) -> Option<Missing> {
         let known = (*self.identity.read().unwrap_or_else(PoisonError::into_inner))?;
         match identity(&self.path) {
@@ -63,7 +63,7 @@ impl Opened {
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 Some(Missing::Removed)
             }
-            // A process that has given up the right to look is no reason to stop.
+            // A process that may no longer read the directory goes on.
             Ok(_) | Err(_) => None,
         }
     }

@@ -30,16 +30,17 @@ use crate::clock::{Clock, Timestamp};
 /// commit. Leases alone are held in memory: one that its process has not outlived would keep its grant from being
 /// refreshed for nothing.
 ///
-/// What has expired is absent at once for every caller. It is removed in the background, in portions that stall nobody, and
-/// its place is used again; the file does not shrink. At most eight values lie beside an entry.
+/// Expired entries are absent at once for every caller. They are removed in the background, in portions that delay no
+/// call, and their space is used again; the file does not shrink. An entry has at most eight sidecars.
 ///
-/// **A wrong clock removes nothing.** An entry stays in the file for a week past its end. Nothing is removed within an hour
-/// after the file was opened, nor within a day after the wall clock has gained more than ten minutes on the
-/// [monotonic one](crate::Clock::monotonic). So when a clock that was ahead is set back, the grants are there again.
+/// **A wrong clock removes nothing.** An entry stays in the file for a week past its end. Nothing is removed within an
+/// hour after the file was opened, nor within a day after the wall clock has gained more than ten minutes on the
+/// [monotonic one](crate::Clock::monotonic). So when a clock that was ahead is set back, the grants exist again.
 ///
-/// **The file has to stay where it is.** When its path leads to no file or to another one, claims and swaps fail with
-/// [`StoreError::Unavailable`], and an error is logged once a minute: what was written would be gone after a restart. Reads
-/// go on. When the file is back at its path, so do writes. (Unix only: elsewhere an open file cannot be removed.)
+/// **The file must stay at its path.** When the path leads to no file or to another one, claims and swaps fail with
+/// [`StoreError::Unavailable`], and an error is logged once a minute, because a restart would lose the writes. Reads
+/// still work. When the file is back at its path, writes work again. (Only on Unix: elsewhere an open file cannot be
+/// removed.)
 ///
 /// A call takes no longer than [`timeout`](RedbStoreBuilder::timeout) allows, however many come at once: they wait for
 /// each other. A disk that is full or fails is

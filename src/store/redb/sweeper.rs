@@ -1,9 +1,9 @@
-//! When expired entries may be removed for good.
+//! Decides when expired entries may be removed for good.
 //!
-//! A read treats what has expired as absent, and a wall clock that was wrong for a moment does no harm: when it is right
-//! again the entry is there again. A removal cannot be taken back. So entries are kept for [`GRACE`] past their end, and
-//! nothing is removed while there is reason to doubt the wall clock: for a while after the file was opened, and for
-//! longer after the wall clock has moved ahead of the monotonic one.
+//! A read treats an expired entry as absent, so a wall clock that is wrong for a moment does no harm: when it is right
+//! again, the entry exists again. A removal cannot be undone. So entries are kept for [`GRACE`] past their end, and
+//! nothing is removed while the wall clock may be wrong: for a while after the file was opened, and for longer after
+//! the wall clock has moved ahead of the monotonic one.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// How long an entry is kept past its end.
 pub(super) const GRACE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// How long nothing is removed after the file was opened. A machine may boot with a wrong clock.
+/// How long nothing is removed after the file was opened, because a machine may boot with a wrong clock.
 const AFTER_OPEN: Duration = HOUR;
 
 /// How long nothing is removed after the wall clock has jumped ahead.
@@ -25,8 +25,7 @@ const AFTER_JUMP: Duration = DAY;
 /// How much the wall clock may gain on the monotonic one within [`WINDOW`].
 const TOLERANCE: Duration = Duration::from_secs(10 * 60);
 
-/// How long the two clocks are compared with the same starting point, so that a clock that is slewed is not taken for one
-/// that has jumped.
+/// How long the two clocks are compared from one starting point, so that slewing a clock does not count as a jump.
 const WINDOW: Duration = HOUR;
 
 /// Compares the wall clock with the monotonic one.
@@ -42,9 +41,9 @@ impl Sweeper {
         Self { wall: clock.now(), monotonic, resume_at: monotonic.saturating_add(AFTER_OPEN) }
     }
 
-    /// Returns the time up to which what is due may be removed; `None` while nothing may be.
+    /// Returns the time up to which due entries may be removed; `None` while no entry may be removed.
     ///
-    /// It has to be asked often: what it does not see between two calls counts as one step of the clocks.
+    /// It must be called often: all changes of the clocks between two calls count as one step.
     pub(super) fn horizon(&mut self, clock: &dyn Clock) -> Option<Timestamp> {
         let (now, monotonic) = (clock.now(), clock.monotonic());
         let passed = monotonic.saturating_sub(self.monotonic);

@@ -16,8 +16,8 @@ type Ends = TableDefinition<'static, &'static [u8], ()>;
 const GRANTS: Grants = TableDefinition::new("grants");
 /// Values beside entries, by the key of the entry and their name.
 const BESIDES_TABLE: Besides = TableDefinition::new("besides");
-/// When what may be removed: the time, then the key of an entry or of a value beside one. What is due lies in front. That
-/// of a value is its end, that of an entry its end and [`GRACE`].
+/// The removal queue: the time, then the key of an entry or a sidecar, so that due rows come first. A sidecar may be
+/// removed at its end, an entry [`GRACE`] after its end.
 const ENDS: Ends = TableDefinition::new("ends");
 
 /// How much of what has expired is taken back with one commit, so that nobody waits long for it.
@@ -132,7 +132,7 @@ impl<'txn> Tables<'txn> {
                 let key = Key::new(*key);
                 let record = self.grants.get(key.as_bytes())?.map(|found| Record::decode(found.value()));
                 match record {
-                    // Its row may be at the end itself, in a file from before there was a grace period.
+                    // In a file from before the grace period, the row of an entry is at its end.
                     Some(Ok(record)) if record.end.saturating_add(GRACE) > now => {
                         self.ends.insert(entry_row(record.end, &key).as_slice(), ())?;
                     }
@@ -228,7 +228,7 @@ fn record(grants: &impl ReadableTable<&'static [u8; 32], &'static [u8]>, key: &K
     Ok(found.map(|found| Record::decode(found.value())).transpose()?)
 }
 
-/// The row of an entry that ends then.
+/// Returns the row of an entry that ends at `end`.
 fn entry_row(end: Timestamp, key: &Key) -> Vec<u8> {
     end_row(end.saturating_add(GRACE), key.as_bytes())
 }

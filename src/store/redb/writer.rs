@@ -23,7 +23,7 @@ const IDLE: Duration = Duration::from_secs(1);
 /// How long after a failed attempt the file is opened again at the earliest.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How often it is logged that the file has gone.
+/// The time between two log lines about a missing file.
 const WARN: Duration = Duration::from_secs(60);
 
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -50,7 +50,7 @@ pub(super) struct Writer {
     /// Whether more has expired than the last commit could carry.
     behind: bool,
     sweeper: Sweeper,
-    /// When it may be logged again that the file has gone.
+    /// The earliest time of the next log line about a missing file.
     warn_at: Instant,
 }
 
@@ -79,7 +79,7 @@ impl Writer {
         if !self.shared.file.is_open() && self.retry_at <= Instant::now() {
             self.reopen();
         }
-        // All of them before the file is looked at: another job may be sent when the file is back.
+        // All jobs are taken before the file is checked: a job that is sent later may find the file back at its path.
         let jobs: Vec<_> = jobs.collect();
         if let Some(error) = self.file_has_gone() {
             for job in jobs {
@@ -115,7 +115,7 @@ impl Writer {
         }
     }
 
-    /// Returns an error, and logs it now and then, if what would be written now is not there after a restart.
+    /// Returns an error if a restart would lose the writes made now. Logs it once in [`WARN`].
     fn file_has_gone(&mut self) -> Option<StoreError> {
         let missing = self.shared.file.missing()?;
         if self.warn_at <= Instant::now() {
@@ -179,7 +179,7 @@ struct Round {
     behind: bool,
 }
 
-/// Makes the changes, and removes what was due at `horizon`.
+/// Applies the changes, and removes the entries that were due at `horizon`.
 fn commit(
     shared: &Shared,
     database: &Database,

@@ -101,8 +101,8 @@ impl RedisStoreBuilder {
     /// Connects, and makes sure that the server can do what the store needs: it writes, claims and removes one entry.
     ///
     /// Warns through `tracing` of settings that lose sessions: a `maxmemory-policy` other than `noeviction`, no
-    /// append-only file. Warns also if fewer replicas are connected than [`wait_for_replicas`](Self::wait_for_replicas) waits
-    /// for. A server whose `INFO` the user may not read is not asked.
+    /// append-only file. Also warns if fewer replicas are connected than [`wait_for_replicas`](Self::wait_for_replicas)
+    /// waits for. If the user may not call `INFO`, this check is skipped.
     ///
     /// # Errors
     ///

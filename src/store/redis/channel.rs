@@ -1,7 +1,8 @@
 //! How the instances hear from each other what has ended: Redis pub/sub, on a connection of its own.
 //!
-//! A message is the keys that have ended, 32 bytes each, and not more than [`MOST_KEYS`] of them. Redis delivers it at most once, and to whoever listens at that
-//! moment: so every break is a loss, and a break that nobody notices has to be looked for.
+//! A message consists of up to [`MOST_KEYS`] keys that have ended, 32 bytes each. Redis delivers it at most once, to
+//! the subscribers of that moment. So every broken connection may lose messages, and the connection is probed because a
+//! break may go unnoticed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -23,7 +24,7 @@ use crate::store::{Announcements, Announcer, Key};
 /// How often the server is asked whether it is still there, and how long it may take to say so.
 const BEAT: Duration = Duration::from_secs(1);
 
-/// How many keys one message has at most: 32 KiB of them. A longer message is not one of ours.
+/// The most keys of one message: 32 KiB. A longer message does not come from a store of this crate.
 const MOST_KEYS: usize = 1024;
 
 /// The longest pause between two attempts to subscribe.
@@ -171,7 +172,8 @@ impl Subscription {
     }
 }
 
-/// Receives what comes over one connection, in its order: that something may have been missed before anything else.
+/// Returns a receiver for the messages of one connection, in their order. It first reports that earlier messages may
+/// have been missed.
 fn ear(name: String, announcer: Announcer, closed: Arc<Notify>) -> Arc<dyn AsyncPushSender> {
     Arc::new(move |PushInfo { kind, data }| {
         match kind {
@@ -180,7 +182,7 @@ fn ear(name: String, announcer: Announcer, closed: Arc<Notify>) -> Arc<dyn Async
                 [Value::BulkString(channel), Value::BulkString(message)] if channel == name.as_bytes() => {
                     receive(&announcer, message);
                 }
-                // Nothing else was subscribed to: the connection is replaced.
+                // The store subscribed to nothing else, so the connection is replaced.
                 _ => {
                     announcer.lost();
                     closed.notify_one();
@@ -193,7 +195,7 @@ fn ear(name: String, announcer: Announcer, closed: Arc<Notify>) -> Arc<dyn Async
     })
 }
 
-/// Passes on a message. Nothing is taken from one that is longer than those of the store.
+/// Passes a message on. Ignores the keys of a message that is longer than the store's own.
 fn receive(announcer: &Announcer, message: &[u8]) {
     let (keys, rest) = message.as_chunks();
     if keys.len() > MOST_KEYS {

@@ -32,7 +32,8 @@ pub(super) async fn check(connection: &Connection, place: &Place) -> Result<(), 
     }
 }
 
-/// Warns of what loses sessions, and of writes that wait for more `replicas` than are connected, on every master.
+/// Warns about settings of each master that lose sessions, and about fewer connected replicas than the `replicas` that
+/// writes wait for.
 pub(super) async fn warn(connection: &Connection, replicas: Option<u32>) {
     let info = cmd("INFO");
     let told = match connection {

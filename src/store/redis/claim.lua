@@ -1,9 +1,10 @@
--- KEYS: the entry. ARGV: the tag, the version of the claim, the length of the lease in milliseconds, 1 if a WAIT follows,
--- and the nonce of the call, with which every reply begins: a reply to another call is never taken for the reply to this
--- one. Then nil if there is no entry, or how long the lease found has to run (0: none; -1: it is taken, and takes the place
--- of one that had run out), the entry, and how it begins now if that has changed. A lease that takes the place of another
--- ends at an odd millisecond, any other that is taken at an even one: thus the same call is told the same again.
--- Numbers for commands are strings, and no string is made twice: Redis prints the ones and hashes the others.
+-- KEYS: the entry. ARGV: the tag, the version of the claim, the length of the lease in milliseconds, 1 if a WAIT
+-- follows, and the nonce of the call. Every reply begins with it, so that a reply to another call is never taken for
+-- the reply to this one. Then nil if there is no entry, or how long the lease found has to run (0: none; -1: it is
+-- taken, and takes the place of one that had run out), the entry, and how it begins now if that has changed. A lease
+-- that takes the place of another ends at an odd millisecond, any other that is taken at an even one: thus the same
+-- call is told the same again. Numbers for commands are strings, and no string is made twice: Redis prints the ones and
+-- hashes the others.
 
 -- Every call ends with a write, or fails where nothing may be written: a replica, or a master that is cut off from its
 -- own, must not say that a grant is gone, nor whose it is.

@@ -112,7 +112,7 @@ impl Connector {
     ) -> Result<Server, Failure> {
         let stream = endpoint.open(self.tls.as_ref()).await.map_err(RedisError::from)?;
         let mut settings = settings(credentials, database);
-        // Time is measured by the caller.
+        // The caller measures the time.
         let mut config = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
             .set_response_timeout(None)

@@ -24,7 +24,7 @@ pub(super) struct Server {
     driver: Arc<Driver>,
 }
 
-/// The task that moves bytes over the connection.
+/// The task that reads and writes the bytes of the connection.
 struct Driver(AbortHandle);
 
 impl Drop for Driver {
@@ -38,7 +38,7 @@ impl Server {
         Self { connection, driver: Arc::new(Driver(tokio::spawn(driver).abort_handle())) }
     }
 
-    /// Closes the connection, for all handles. The calls in flight fail at once.
+    /// Closes the connection for all handles. Calls in flight fail at once.
     pub(super) fn close(&self) {
         self.driver.0.abort();
     }
@@ -54,7 +54,7 @@ impl Server {
 
 /// What can be sent over a connection. All of it has the same effect once and twice.
 pub(super) enum Call<'a> {
-    /// To any node of a cluster.
+    /// A `PING`, to any node of a cluster.
     Ping,
     /// A `PUBLISH`, to any node of a cluster.
     Publish(Cmd),
@@ -69,7 +69,7 @@ pub(super) enum Call<'a> {
 
 /// What comes back.
 pub(super) struct Answer {
-    /// What the script returned after the nonce; what a command returned.
+    /// The values that a script returned after the nonce, or the value that a command returned.
     pub(super) values: Vec<Value>,
     /// How many replicas are known to have it, if they were waited for.
     pub(super) replicas: Option<i64>,
@@ -140,7 +140,7 @@ async fn send(connection: &mut impl ConnectionLike, call: &Call<'_>) -> Result<A
 }
 
 impl Call<'_> {
-    /// Accepts what a command can return.
+    /// Accepts a value that the command can return.
     fn command_answer(&self, value: Value) -> Result<Answer, Failure> {
         let fits = match (self, &value) {
             (Self::Ping, Value::SimpleString(pong)) => pong == "PONG",

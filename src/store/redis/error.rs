@@ -91,7 +91,7 @@ pub(super) enum Kind {
     Gone,
     /// No answer in time.
     Slow,
-    /// A reply that cannot be the reply to this call: what follows it belongs to other calls, too.
+    /// A reply that cannot be the reply to this call: the replies after it belong to other calls, too.
     OutOfStep,
     /// The server cannot be written to now, and perhaps another should be: a replica, or one that loads its data.
     Standby,
@@ -156,7 +156,7 @@ fn without_arguments(message: &str) -> &str {
     }
 }
 
-/// Returns the text of a server for a log: not longer than 200 characters, and nothing but printable ASCII.
+/// Returns the text of a server for the log: at most 200 characters of printable ASCII.
 pub(super) fn printable(text: &str) -> String {
     const LONGEST: usize = 200;
     let mut printable = String::new();

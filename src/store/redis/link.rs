@@ -46,7 +46,7 @@ struct Line {
     /// Whether there is reason to open another. This one serves until then: the calls under way may yet be answered.
     suspect: bool,
     served: Arc<AtomicBool>,
-    /// Whether a call has got the reply to another one, of a cluster: the calls in flight must not wait for theirs.
+    /// Whether a call on a cluster received the reply to another call: the calls in flight must not wait for theirs.
     out_of_step: Arc<AtomicBool>,
 }
 
@@ -113,7 +113,7 @@ impl Link {
     async fn attempt(&self, line: &mut Line, call: &Call<'_>, deadline: Instant) -> Result<Answer, Failure> {
         let answer = match line.connection {
             Connection::Server(_) => timeout_at(deadline, line.connection.send(call)).await,
-            // In a box, so that calls of a single server do not carry the room for it.
+            // Boxed, so that the futures of calls to a single server stay small.
             Connection::Cluster(_) => timeout_at(deadline, Box::pin(self.attempt_on_cluster(line, call))).await,
         };
         let answer = answer.unwrap_or_else(|_| Err(Failure::slow()));
@@ -124,8 +124,8 @@ impl Link {
         answer
     }
 
-    /// Makes a call of a cluster, and gives it up when its connection was replaced because it is out of step: the reply may
-    /// have gone to another call. (To close the connection of a single server does the same.)
+    /// Makes a call on a cluster, and abandons it when the connection is replaced because it is out of step: the reply
+    /// may have gone to another call. (Closing the connection has this effect on a single server.)
     async fn attempt_on_cluster(&self, line: &mut Line, call: &Call<'_>) -> Result<Answer, Failure> {
         let (number, out_of_step) = (line.number, Arc::clone(&line.out_of_step));
         let mut seen = self.state.subscribe();
@@ -154,7 +154,7 @@ impl Link {
             }
             // Of a cluster, the other nodes may be well.
             if lost && let Connection::Server(server) = &line.connection {
-                // What is still to come over it belongs to calls that nobody can tell. Those in flight are made again.
+                // Replies that are still to come cannot be matched to calls. The calls in flight are repeated.
                 server.close();
                 // A replica reads well, and will be found at the same place again.
                 let served = failure.kind() != Kind::Standby && line.served.load(Ordering::Relaxed);
@@ -171,7 +171,7 @@ impl Link {
     /// The connection that takes the place of `lost`, if it comes in time.
     async fn another(&self, lost: &Line, failure: &Failure, deadline: Instant) -> Result<Line, Option<Failure>> {
         if failure.kind() == Kind::OutOfStep {
-            // That of a cluster stays in use until the next one is there.
+            // The connection of a cluster stays in use until the next one is ready.
             let mut seen = self.state.subscribe();
             let replaced = seen.wait_for(|state| !matches!(state, State::Up(line) if line.number == lost.number));
             let _ = timeout_at(deadline, replaced).await;

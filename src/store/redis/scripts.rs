@@ -12,7 +12,7 @@ const COUNT_OF_KEYS: usize = 1;
 pub(super) struct Script {
     code: &'static str,
     hash: String,
-    /// Whether the script can return these values, after the nonce.
+    /// Returns whether these values can follow the nonce in a reply of the script.
     returns: fn(&[Value]) -> bool,
 }
 
@@ -33,7 +33,7 @@ pub(super) static SWAP: LazyLock<Script> = LazyLock::new(|| {
     Script::new(include_str!("swap.lua"), |values| matches!(values, [Value::Int(0 | 1) | Value::BulkString(_)]))
 });
 
-/// Reads one value. It is a script because the reply to a `GET` does not say which `GET` it belongs to.
+/// Reads one value. It is a script because the reply to a `GET` does not identify its call.
 pub(super) static READ: LazyLock<Script> = LazyLock::new(|| {
     Script::new(include_str!("read.lua"), |values| matches!(values, [Value::Nil | Value::BulkString(_)]))
 });
@@ -73,8 +73,8 @@ impl Script {
     }
 }
 
-/// Distinguishes a call from every other call over the same connection, also from those of other processes if a proxy
-/// lets them share one.
+/// Identifies a call among all calls over the same connection, including those of other processes if a proxy shares the
+/// connection.
 #[derive(Clone, Copy)]
 pub(super) struct Nonce([u8; 8]);
 
@@ -82,7 +82,7 @@ impl Nonce {
     pub(super) fn next() -> Self {
         static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| {
             let mut start = [0; 8];
-            // It need not be secret. Without randomness the calls of this process are still told apart.
+            // It need not be secret. Without randomness it still identifies the calls of this process.
             let _ = OsRandom.fill(&mut start);
             AtomicU64::new(u64::from_ne_bytes(start))
         });

@@ -1,7 +1,7 @@
-//! The byte streams below the connections, with a bound on what a server can make us keep.
+//! The byte streams below the connections, with a limit on the memory that a server can make the client use.
 //!
-//! The parser of the client library buffers a reply until it is complete. A server that declares a string of 2 GB, or an
-//! array in an array in an array, could fill the memory. So the lengths that a reply declares are checked as they arrive.
+//! The parser of the client library buffers a reply until it is complete. A server that declares a string of 2 GB, or
+//! deeply nested arrays, could exhaust the memory. So the declared lengths of a reply are checked as they arrive.
 
 use std::io;
 use std::path::Path;
@@ -16,10 +16,10 @@ use tokio::task::JoinSet;
 use super::target::Host;
 use super::tls::Tls;
 
-/// The most bytes that one reply may have. The layer stores no body larger than 16 MiB, and little beside it.
+/// The most bytes that one reply may have. The layer stores no body larger than 16 MiB, and little else with it.
 pub(super) const MAX_REPLY: usize = 32 << 20;
 
-/// The most values that one reply may have, those of nested arrays included.
+/// The most values that one reply may have, including those of nested arrays.
 const MAX_VALUES: usize = 4096;
 
 /// The most digits of a length, with its sign.
@@ -27,7 +27,7 @@ const MAX_DIGITS: usize = 20;
 
 pub(super) type Stream = Pin<Box<dyn AsyncStream + Send + Sync>>;
 
-/// Where a server listens.
+/// The address of a server.
 #[derive(Clone, Copy)]
 pub(super) enum Endpoint<'a> {
     Host(&'a Host),
@@ -35,7 +35,7 @@ pub(super) enum Endpoint<'a> {
 }
 
 impl Endpoint<'_> {
-    /// Opens a stream, over TLS if that is given.
+    /// Opens a stream, over TLS if `tls` is given.
     pub(super) async fn open(self, tls: Option<&Tls>) -> io::Result<Bounded> {
         let stream: Stream = match self {
             Self::Socket(path) => Box::pin(UnixStream::connect(path).await?),
@@ -52,7 +52,7 @@ impl Endpoint<'_> {
     }
 }
 
-/// Connects to the first address of the host that accepts.
+/// Connects to the first address of the host that accepts a connection.
 async fn connect(host: &Host) -> io::Result<TcpStream> {
     let mut attempts = JoinSet::new();
     for address in lookup_host((host.name.as_str(), host.port)).await? {
@@ -69,7 +69,7 @@ async fn connect(host: &Host) -> io::Result<TcpStream> {
     Err(error)
 }
 
-/// A stream that fails when a reply is larger than it can be.
+/// A stream that fails when a reply exceeds the limits.
 pub(super) struct Bounded {
     stream: Stream,
     scanner: Scanner,
@@ -106,19 +106,19 @@ enum ScanError {
     Length,
 }
 
-/// Follows replies (RESP2 and RESP3) from length to length. What is wrong with them otherwise is left to the parser.
+/// Reads the lengths in replies (RESP2 and RESP3). The parser detects all other errors.
 #[derive(Default)]
 struct Scanner {
-    /// How many bytes of this reply have come or are declared.
+    /// The bytes of this reply that have arrived or are declared.
     size: usize,
-    /// How many values this reply has declared.
+    /// The number of values that this reply has declared.
     values: usize,
-    /// How many of them have yet to come; 0 between two replies.
+    /// The number of these values that are still to come; 0 between two replies.
     pending: usize,
     place: Place,
 }
 
-/// What the next byte belongs to.
+/// The element that the next byte belongs to.
 #[derive(Default)]
 enum Place {
     #[default]
@@ -132,7 +132,7 @@ enum Place {
         digits: [u8; MAX_DIGITS],
         count: usize,
     },
-    /// This many bytes of a string and of the line break behind it.
+    /// This many bytes of a string and of the line break after it.
     Bytes(usize),
 }
 
@@ -199,7 +199,7 @@ impl Scanner {
         self.complete(children.ok_or(ScanError::TooLarge)?)
     }
 
-    /// Ends a value that these many others follow, as its parts.
+    /// Completes the head of a value that consists of `parts` further values.
     fn complete(&mut self, parts: usize) -> Result<(), ScanError> {
         self.values = self.values.saturating_add(parts);
         if self.values > MAX_VALUES {
@@ -223,7 +223,7 @@ impl Scanner {
 mod tests {
     use super::*;
 
-    /// Scans in pieces of every length, which must make no difference.
+    /// Scans in pieces of every length. The result must be the same.
     fn scan(bytes: &[u8]) -> Result<usize, ScanError> {
         let results = [1, 2, 3, 7, 64, bytes.len().max(1)].map(|piece| {
             let mut scanner = Scanner::default();

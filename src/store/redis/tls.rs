@@ -26,7 +26,7 @@ mod with {
     /// Whom to trust, and who we are.
     pub(in crate::store::redis) struct Tls {
         connector: TlsConnector,
-        /// For the connections to the nodes of a cluster, which the client library opens.
+        /// The certificates for the connections to the nodes of a cluster, which the client library opens.
         given: Option<TlsCertificates>,
         /// An address of the right kind, with all that was read from the certificates.
         pattern: ConnectionAddr,
@@ -75,7 +75,7 @@ mod with {
         }
     }
 
-    /// Trusts `roots`, or without them what the operating system trusts.
+    /// Returns a configuration that trusts `roots`, or without them the roots of the operating system.
     fn config(roots: Option<&[u8]>, client: Option<&(Vec<u8>, Vec<u8>)>) -> Result<ClientConfig, RedisConnectError> {
         let mut trusted = RootCertStore::empty();
         match roots {
@@ -85,7 +85,7 @@ mod with {
                 }
             }
             None => {
-                // Some of them may be of no use: what the server shows must be signed by one of the others.
+                // Some of them may be unusable: the certificate of the server must be signed by one of the others.
                 trusted.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             }
         }
