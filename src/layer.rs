@@ -18,10 +18,10 @@ use crate::store::{Store, StoreError};
 
 /// Layer that applies the [`Refresh`] middleware.
 ///
-/// The layer sees only the requests that reach it. In axum, a request without a route goes to a fallback, which may lie
-/// outside of the layer after `merge`, `nest`, `route_layer` or a `fallback` that was set later. A revocation that misses
-/// the layer may then get 200 from the fallback while the token stays good. So have a route inside of the layer for each
-/// guarded path, also where the app has no such endpoint, if only one that answers 404:
+/// The layer sees only the requests that reach it. In axum, a request without a route goes to a fallback, and after
+/// `merge`, `nest`, `route_layer` or a `fallback` that was set later that may be outside of the layer. A revocation
+/// that misses the layer may then get 200 from the fallback while the token stays good. So add a route inside of the
+/// layer for each guarded path, even if it only answers 404 because the app has no such endpoint:
 ///
 /// ```
 /// # use axum::{Router, http::StatusCode, routing::post};
@@ -30,7 +30,7 @@ use crate::store::{Store, StoreError};
 /// # ;
 /// ```
 ///
-/// [`check`](RefreshLayer::check) finds out whether every guarded path is covered.
+/// [`check`](RefreshLayer::check) tests that every guarded path is covered.
 ///
 /// Every service that one layer or a clone of it makes shares the same store, the same queues of requests and the same
 /// [`drain`](RefreshLayer::drain). See the [crate docs](crate) for an example.
@@ -221,8 +221,8 @@ impl<St: Store> RefreshLayerBuilder<St> {
 
     /// The path of the revocation endpoint (RFC 7009 §2). Default: `/revoke`.
     ///
-    /// **Have a route at this path**, inside of the layer, even if it only answers 404: without one, a router may send the
-    /// request past the layer (see [`RefreshLayer`]).
+    /// **Add a route at this path**, inside of the layer, even if it only answers 404: without one, a router may send
+    /// the request past the layer (see [`RefreshLayer`]).
     ///
     /// The grant ends when the inner service has confirmed it, has no such endpoint (404, 405, `unsupported_token_type`)
     /// or cannot be reached. In the last case the client gets 503 and can send the same again for ten minutes, so that the
@@ -234,7 +234,7 @@ impl<St: Store> RefreshLayerBuilder<St> {
 
     /// The path of the introspection endpoint (RFC 7662 §2). Default: none, requests for it go through untouched.
     ///
-    /// Have a route at this path, inside of the layer, as at the [`revocation_path`](Self::revocation_path).
+    /// Add a route at this path, inside of the layer, as for the [`revocation_path`](Self::revocation_path).
     ///
     /// A token of the layer is introspected by the inner service under its upstream token, so that the caller is
     /// authenticated there; `client_id`, `scope`, `exp`, `iat` and `token_type` of the answer are those of the layer's
@@ -248,8 +248,7 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// Also guards every other spelling of the guarded paths, and everything below them. Default: off, paths are
     /// compared byte for byte.
     ///
-    /// Set it where the inner service may read paths in another way than this layer, which every proxy has to expect.
-    /// Then
+    /// Set it if the inner service may read paths differently from this layer, which every proxy must expect. Then
     ///
     /// - a POST request to `/token/`, `//token`, `/%74oken`, `/TOKEN`, `/token;a=b`, `/token.json` or `/token/x` is
     ///   handled like one to `/token`, and reaches the inner service as `/token` with its query;
@@ -257,21 +256,22 @@ impl<St: Store> RefreshLayerBuilder<St> {
     ///   400 `invalid_request`. [`path`](crate::path) lists what is ambiguous, and
     ///   [`allow_ambiguous_paths`](Self::allow_ambiguous_paths) makes exceptions.
     ///
-    /// No guarded path may be below another one, and each must have one reading itself.
+    /// No guarded path may be below another one, and each must have one reading.
     pub fn match_normalized_paths(mut self) -> Self {
         self.paths.normalized = true;
         self
     }
 
-    /// Lets POST requests with an ambiguous path through below `prefix`. May be called several times. Default: none.
+    /// Lets POST requests with an ambiguous path pass below `prefix`. May be called several times. Default: none.
     ///
     /// For routes of the inner service that need an encoded slash, backslash or percent sign, such as
-    /// `/api/v4/projects/group%2Fname` of GitLab. The path must begin with the prefix byte for byte. A path with a dot
-    /// segment, an invalid escape or a control character in any encoding is refused there too, and so is one that some
-    /// server could take for a guarded path.
+    /// `/api/v4/projects/group%2Fname` of GitLab. The path must begin with the prefix byte for byte. A path below it is
+    /// still refused if it has a dot segment, an invalid escape or a control character in any encoding, or if some
+    /// server could take it for a guarded path.
     ///
-    /// The risk: if the inner service resolves such a path to a place outside of the prefix in a way that is not
-    /// considered here, and serves tokens there, they reach the client unguarded. Name the routes that need it, not `/`.
+    /// The risk: if the inner service resolves such a path to a place outside of the prefix in a way that the rules do
+    /// not consider, and issues tokens there, those tokens reach the client unguarded. Set the routes that need it, not
+    /// `/`.
     ///
     /// [`build`](Self::build) fails without [`match_normalized_paths`](Self::match_normalized_paths), and for a prefix
     /// that is a guarded path or below one.
@@ -284,11 +284,11 @@ impl<St: Store> RefreshLayerBuilder<St> {
     ///
     /// A token is the prefix and 72 characters of base64url, of which the last eight are a checksum over the prefix and
     /// the rest: the first six bytes of SHA-256 over `tower-oauth-refresh checksum`, the prefix and the 48 bytes that
-    /// the 64 characters before encode. The checksum is no protection, since anyone can compute it. It tells the layer's
-    /// tokens from foreign or damaged ones without a trip to the store, also where those look alike.
+    /// the 64 characters before encode. The checksum is not a protection, because anyone can compute it. It
+    /// distinguishes the layer's tokens from foreign or damaged ones that look alike, without a read of the store.
     ///
-    /// A changed prefix makes every token issued before a foreign one. If the inner service has a `RefreshLayer` of its
-    /// own and tokens are [adopted](Self::adopt_until), the two layers need different prefixes.
+    /// If the prefix changes, every token issued before counts as foreign. If the inner service has a `RefreshLayer` of
+    /// its own and tokens are [adopted](Self::adopt_until), the two layers need different prefixes.
     pub fn token_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.config.prefix = prefix.into();
         self
@@ -303,16 +303,18 @@ impl<St: Store> RefreshLayerBuilder<St> {
     ///
     /// No token of the inner service reaches a client in an answer of the token, revocation or introspection endpoint:
     ///
-    /// - An `id_token` is removed (see [`keep_id_token`](Self::keep_id_token)), and so is every member at any depth whose
-    ///   name is that of a token (`accessToken`, `user_token`, `jwt`; case, `_` and `-` do not count), whose text assigns
-    ///   a value to such a name (JSON in a string, a query), which is a JWT, or which mentions a token that was removed.
-    ///   Headers likewise, `Set-Cookie` among them. Every other byte of the answer is kept.
-    /// - An error that would disclose a token, and an answer that cannot be inspected, is withheld: 502.
+    /// - An `id_token` is removed (see [`keep_id_token`](Self::keep_id_token)), and so is every member at any depth
+    ///   that has the name of a token (`accessToken`, `user_token`, `jwt`; case, `_` and `-` are ignored), whose text
+    ///   assigns a value to such a name (JSON in a string, a query), that is a JWT, or that mentions a removed token.
+    ///   The same applies to headers, including `Set-Cookie`. Every other byte of the answer is kept.
+    /// - An error that discloses a token, or an answer that cannot be inspected, is withheld: the client gets 502.
     ///
-    /// A token under a name that says nothing of it, which is neither a JWT nor mentioned elsewhere, is not recognized.
+    /// A token is not recognized if its name does not suggest one, it is not a JWT, and no other member holds it under
+    /// the name of a token.
     ///
     /// A token request that names no client gets `invalid_client` before the inner service is asked, because its answer
-    /// could not be bound to a client. If the store fails when a grant begins there is nothing to hand out: 503.
+    /// could not be bound to a client. If the store fails when a grant begins, the client gets 503, because there is no
+    /// token to return.
     ///
     /// The token is a bearer token (RFC 6750), whatever `token_type` says: tokens that the inner service binds to a key
     /// (DPoP, mutual TLS) are not for this.
@@ -338,18 +340,18 @@ impl<St: Store> RefreshLayerBuilder<St> {
         self
     }
 
-    /// Resources (RFC 8707) that an access token is for when its client asks for them. Default: none. Called several
-    /// times, all of them are.
+    /// Sets resources (RFC 8707) that an access token is for when its client asks for them. Default: none. Several
+    /// calls add up.
     ///
-    /// With [`reference_access_tokens`](Self::reference_access_tokens) the layer notes which resources an access token is
-    /// for, and [`AccessLayerBuilder::resource`](crate::AccessLayerBuilder::resource) requires one of them. The `resource`
-    /// parameter of a token request is only the client's word: an inner service that does not know RFC 8707 ignores it.
-    /// So a resource counts if the token answer names it in a `resource` member (a string or an array of strings), and
-    /// otherwise if it was requested and is in this list. A request for any other resource is forwarded and answered as
-    /// before, but its access token is not for that resource.
+    /// With [`reference_access_tokens`](Self::reference_access_tokens) the layer stores which resources an access token
+    /// is for, and [`AccessLayerBuilder::resource`](crate::AccessLayerBuilder::resource) requires one of them. The
+    /// `resource` parameter of a token request proves nothing: an inner service that does not know RFC 8707 ignores it.
+    /// So a resource counts if the token answer names it in a `resource` member (a string or an array of strings). If
+    /// the answer has no such member, a resource counts if it was requested and is in this list. A request for any
+    /// other resource is forwarded and answered as before, but its access token is not for that resource.
     ///
-    /// List the resources that every client of the inner service may have, or that the inner service checks without
-    /// naming them in its answers. They are compared byte for byte, as are all resources.
+    /// List the resources that every client of the inner service may have, or that the inner service checks but does
+    /// not name in its answers. All resources are compared byte for byte.
     pub fn allowed_resources(mut self, resources: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.config.allowed_resources.extend(resources.into_iter().map(Into::into));
         self
@@ -419,11 +421,11 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// Sets how long the inner service may take to answer a token request that is not a refresh: an authorization code,
     /// a device code, client credentials. Default: 30 s; at most an hour.
     ///
-    /// The time includes waiting for the inner service to be ready and reading its answer. When it is over the client
-    /// gets 504 `temporarily_unavailable` ([`Error::UpstreamTimeout`](crate::Error::UpstreamTimeout)), nothing is
-    /// stored, and tokens that the inner service issues after that are lost. An authorization code that the inner
-    /// service has accepted is used up: the user logs in again. Raise it for servers that hold a request open until
-    /// the user has consented (CIBA with long polling).
+    /// The time includes waiting for the inner service to be ready and reading its answer. When the time is over, the
+    /// client gets 504 `temporarily_unavailable` ([`Error::UpstreamTimeout`](crate::Error::UpstreamTimeout)), nothing
+    /// is stored, and tokens that the inner service issues later are lost. An authorization code that the inner service
+    /// has accepted is used up: the user must log in again. Raise it for servers that hold a request open until the
+    /// user has consented (CIBA with long polling).
     pub fn issue_timeout(mut self, timeout: Duration) -> Self {
         self.config.issue_timeout = timeout;
         self
@@ -432,8 +434,8 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// Sets how long the body of a guarded request may take to arrive. Default: 10 s; at most an hour.
     ///
     /// A body that is not complete by then gets 408 `invalid_request`
-    /// ([`Error::RequestTimeout`](crate::Error::RequestTimeout)), over HTTP/1 with `Connection: close`
-    /// (RFC 9110 §15.5.9). The time begins when the service is called, with the head of the request.
+    /// ([`Error::RequestTimeout`](crate::Error::RequestTimeout)), over HTTP/1 with `Connection: close` (RFC 9110
+    /// §15.5.9). The time begins when the service is called, after the head of the request has arrived.
     pub fn request_body_timeout(mut self, timeout: Duration) -> Self {
         self.config.request_body_timeout = timeout;
         self
@@ -442,9 +444,9 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// Sets whether a log-in fails when its grant cannot be stored. Default: `false`.
     ///
     /// By default the client then gets the inner service's answer without a refresh token (RFC 6749 §5.1 allows that):
-    /// the user is logged in until the access token expires. With `true` the client gets 503
-    /// `temporarily_unavailable`, and must begin again if the inner service has used up its authorization code. In
-    /// both cases the refresh token that the inner service has issued is lost.
+    /// the user is logged in until the access token expires. With `true` the client gets 503 `temporarily_unavailable`,
+    /// and must begin again if the inner service has used up its authorization code. In both cases the refresh token of
+    /// the inner service is lost.
     pub fn refuse_unstored_grants(mut self, refuse: bool) -> Self {
         self.config.refuse_unstored_grants = refuse;
         self
@@ -456,8 +458,8 @@ impl<St: Store> RefreshLayerBuilder<St> {
         self
     }
 
-    /// The largest answer of the inner service on the token path, in bytes, errors included. Default: 256 KiB. A larger
-    /// one is withheld from the client, who gets 502.
+    /// Sets the size limit of an answer of the inner service on the token path, in bytes, errors included. Default: 256
+    /// KiB. A larger answer is withheld: the client gets 502.
     pub fn max_response_body(mut self, bytes: usize) -> Self {
         self.config.max_response_body = bytes;
         self

@@ -23,10 +23,9 @@ const AMBIGUOUS: &str = "the path of the request can be read in more than one wa
 ///
 /// Made by [`RefreshLayer`](crate::RefreshLayer). It answers the POST requests to the token path, to the revocation
 /// path and, if there is one, to the introspection path with the help of the inner service. The method is compared
-/// without case, and the inner service gets such a request as `POST` and under the configured path. Every other request
-/// goes through untouched, except that
-/// [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths) refuses POST requests with an
-/// ambiguous path. It has to run in a tokio runtime with time enabled.
+/// without case; the inner service gets such a request as `POST` and under the configured path. Every other request
+/// passes unchanged, except that [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths) refuses
+/// POST requests with an ambiguous path. It must run in a tokio runtime with time enabled.
 pub struct Refresh<S, St> {
     inner: S,
     shared: Arc<Shared<St>>,
@@ -74,7 +73,7 @@ pub(crate) enum Endpoint {
 }
 
 impl Endpoint {
-    /// The builder method that sets its path.
+    /// Returns the name of the builder method that sets its path.
     pub(crate) const fn setting(self) -> &'static str {
         match self {
             Self::Token => "token_path",
@@ -125,7 +124,7 @@ where
 
 impl<S, St> Refresh<S, St> {
     fn target<B>(&self, request: &Request<B>) -> Target {
-        // Some servers ignore the case of methods, although it counts (RFC 9110 §9.1).
+        // Some servers ignore the case of methods, although methods are case-sensitive (RFC 9110 §9.1).
         if !request.method().as_str().eq_ignore_ascii_case("POST") {
             return Target::Other;
         }
