@@ -17,14 +17,14 @@ use crate::clock::Timestamp;
 use crate::fields::Utf8;
 use crate::store::Tag;
 
-/// No clock that is set is before this: 1 January 2026.
+/// A clock that is set is not before this: 1 January 2026.
 const EARLIEST: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 
-/// How far ahead of another instance a clock that is set may be. Within it the later clock is believed: to believe the
-/// earlier one ends sessions, if that is the one that is wrong.
+/// How far a clock that is set may be ahead of another instance. Within this time the later clock counts: if the
+/// earlier one counted and was wrong, sessions would end.
 const MAX_AHEAD: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// How long the entry of a grant that has expired is kept at most.
+/// The longest time that the entry of an expired grant is kept.
 const LONGEST_KEPT: Duration = Duration::from_secs(3600);
 
 /// One authorization given to one client. The hash of its current token is the tag of its entry.
@@ -32,7 +32,7 @@ const LONGEST_KEPT: Duration = Duration::from_secs(3600);
 pub(crate) struct Record {
     pub(crate) binding: Binding,
     pub(crate) created_at: Timestamp,
-    /// When it was rotated last; absent in records of the first version.
+    /// The time of the last rotation; absent in records of the first version.
     pub(crate) rotated_at: Option<Timestamp>,
     /// What the upstream said of the life of the newest upstream token.
     pub(crate) upstream_end: Option<Timestamp>,
@@ -106,7 +106,8 @@ pub(crate) struct Rotated {
 }
 
 impl Binding {
-    /// Whether the grant has reached its absolute end. One that an instance wrote whose clock was not set is no end.
+    /// Returns whether the grant has reached its absolute end. An end that was written by an instance whose clock was
+    /// not set is ignored.
     pub(crate) fn is_over(&self, now: Timestamp) -> bool {
         self.absolute_end.is_some_and(|end| now >= end && (end >= EARLIEST || now < EARLIEST))
     }
@@ -143,25 +144,25 @@ impl Record {
         }
     }
 
-    /// When an instance last wrote the times of the record, by its own clock.
+    /// Returns when an instance last wrote the times of the record, by that instance's clock.
     pub(crate) fn written_at(&self) -> Timestamp {
         self.rotated_at.map_or(self.created_at, |rotated_at| rotated_at.max(self.created_at))
     }
 
-    /// The time of a request that comes at `now`: no earlier than the record was written.
+    /// Returns the time of a request that comes at `now`: not earlier than the record was written.
     ///
-    /// Every end is computed from it. An instance whose clock is behind would otherwise write ends that are over already
-    /// for the others.
+    /// Every end is computed from it. Otherwise an instance whose clock is behind would write ends that have already
+    /// passed for the others.
     pub(crate) fn time(&self, now: Timestamp) -> Timestamp {
         now.max(self.written_at())
     }
 
-    /// The record as it is to be read at `now`.
+    /// Returns the record as an instance must read it at `now`.
     ///
     /// A record that was written before the crate existed, or more than a year from now, comes from an instance whose
-    /// clock was not set. Its times are moved as if it were written now: otherwise the grant would be over for every
+    /// clock was not set. Its times are moved as if it was written now: otherwise the grant would be over for every
     /// other instance, or its windows would stay open for years. Its time to live in the store still ends it. An
-    /// instance whose own clock is not set moves nothing.
+    /// instance whose own clock is not set moves no times.
     pub(crate) fn at(mut self, now: Timestamp) -> Self {
         let unset = |time: Timestamp| time < EARLIEST || time > now.saturating_add(MAX_AHEAD);
         let written = self.written_at();
@@ -172,7 +173,7 @@ impl Record {
             true => time,
             false => now.saturating_add(time.saturating_since(from)),
         };
-        // The absolute end was fixed by the clock that the grant began with.
+        // The absolute end was set by the clock of the instance with which the grant began.
         if unset(self.created_at) {
             self.binding.absolute_end = self.binding.absolute_end.map(|end| moved(end, self.created_at));
             self.created_at = now;
@@ -241,13 +242,13 @@ impl Record {
         hash == current || previous().is_some_and(|previous| previous.hash == *hash)
     }
 
-    /// How long the grant has to live, at least a millisecond.
+    /// Returns how long the grant still lives, at least a millisecond.
     pub(crate) fn time_to_live(&self, now: Timestamp) -> Duration {
         self.expires_at.saturating_since(self.time(now)).max(Duration::from_millis(1))
     }
 
-    /// The time to live of its entry: past the end of the grant, so that its tokens are known to have expired. It is at
-    /// most an hour longer, and at most half as long again.
+    /// Returns the time to live of its entry: longer than that of the grant, so that its tokens are known to have
+    /// expired. It is longer by half, and by an hour at most.
     pub(crate) fn kept(&self, now: Timestamp) -> Duration {
         let left = self.time_to_live(now);
         left.saturating_add((left / 2).min(LONGEST_KEPT))

@@ -159,7 +159,7 @@ enum Said {
 
 /// Reads an answer; `None` if it does not say whether the token is active.
 ///
-/// Members that disclose a token of the inner service are left out.
+/// Members that disclose a token of the inner service are removed.
 fn said(body: &[u8], ours: &Ours, secret: &str) -> Option<Said> {
     let text = std::str::from_utf8(body).ok()?;
     json::members(text).ok()?;

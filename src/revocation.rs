@@ -114,10 +114,10 @@ async fn find<St: Store>(
         Verdict::Rotate | Verdict::Busy | Verdict::Replay | Verdict::Recover => Ok(Some((entry, record))),
         // The upstream has not confirmed an earlier revocation by this token.
         Verdict::Ended if record.opens_with(&presentation.hash, &entry.tag) => Ok(Some((entry, record))),
-        // An older token of the grant, within the retry window. A refresh with it is refused without a consequence, because
-        // an honest client may still send one. A revocation says what the client wants, whichever token it names. It shows
-        // what ends a grant by reuse as well: the grant's id, its client and an older generation. The token opens nothing that
-        // the inner service could be sent.
+        // An older token of the grant, within the retry window. A refresh with it is only refused, because an honest
+        // client may still send one. A revocation ends the grant, whichever of its tokens it names: reuse, too, needs
+        // no more than the grant's id, its client and an older generation. This token opens no upstream token, so the
+        // inner service is not called.
         Verdict::Late => {
             let ended = end(exchange.store(), &presentation.key, entry).await;
             ended.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
@@ -165,7 +165,8 @@ pub(crate) struct Confirmed<ResBody> {
     pub(crate) response: Response<ResponseBody<ResBody>>,
 }
 
-/// Returns `None` for an error that cannot be read or would disclose a token. A success that would is replaced.
+/// Returns `None` for an error that cannot be read or would disclose a token. A success that would disclose one is
+/// replaced.
 pub(crate) async fn confirm<ResBody: Body<Data = Bytes>>(
     response: Response<ResBody>,
     reading: Reading<'_>,

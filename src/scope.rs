@@ -11,7 +11,7 @@ const MAX_RESOURCES: usize = 16;
 /// The most bytes that the resources of a request may have together.
 const MAX_RESOURCE_BYTES: usize = 4 << 10;
 
-/// Whether these resources are few and short enough to be stored.
+/// Returns whether these resources are within the limits.
 pub(crate) fn resources_fit<'a>(resources: impl Iterator<Item = &'a str>) -> bool {
     let (count, bytes) = resources.fold((0, 0), |(count, bytes), resource| (count + 1, bytes + resource.len()));
     count <= MAX_RESOURCES && bytes <= MAX_RESOURCE_BYTES
@@ -29,7 +29,7 @@ pub(crate) fn scope_within(requested: &str, granted: &str) -> bool {
     requested.split(' ').filter(|token| !token.is_empty()).all(|token| granted.split(' ').any(|other| other == token))
 }
 
-/// The part of what is requested that has been granted.
+/// Returns the part of the requested scope that was granted.
 pub(crate) fn common_scope(requested: &str, granted: &str) -> String {
     requested.split(' ').filter(|token| scope_within(token, granted)).collect::<Vec<_>>().join(" ")
 }

@@ -74,7 +74,7 @@ impl<St> Shared<St> {
         &self.config
     }
 
-    /// Tells this layer from every other while it lives.
+    /// Returns a number that identifies this layer while it exists.
     pub(crate) fn address(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }
@@ -136,9 +136,9 @@ impl<St> Shared<St> {
 impl<St: Store> Shared<St> {
     /// Publishes that the entry under `key` has ended.
     ///
-    /// The caches of this layer are updated first and without the store's channel: its listener is a task of its own, and a
-    /// client that has its answer must not be able to use the token once more until that task has run. Other instances
-    /// depend on the channel; if it fails, they accept the token until their cache entry expires.
+    /// The caches of this layer are updated first, without the store's channel. The listener of the channel is a
+    /// separate task, and a client that has its answer must not be able to use the token again before that task has
+    /// run. Other instances depend on the channel; if it fails, they accept the token until their cache entry expires.
     pub(crate) async fn announce(&self, key: &Key) {
         #[cfg(feature = "tiered")]
         for cache in self.caches.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade) {

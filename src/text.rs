@@ -71,19 +71,19 @@ impl TextAt {
     }
 }
 
-/// How often a text is decoded in search of something. A text that has still more layers counts as a finding.
+/// How often a text is decoded during a search. A text with more layers counts as a match.
 const MOST_ROUNDS: usize = 16;
 
-/// Whether a text contains the secret, in any spelling that [`any_decoding`] knows.
+/// Returns whether a text contains the secret, in any spelling that [`any_decoding`] decodes.
 ///
-/// Which characters an encoder escapes is its own affair: some write `=`, `+` and `/` as `\u003d`, `\u002B` and `\/`.
+/// Encoders differ in the characters that they escape: some write `=`, `+` and `/` as `\u003d`, `\u002B` and `\/`.
 pub(crate) fn mentions(text: &[u8], secret: &str) -> bool {
     let found = |text: &[u8]| text.windows(secret.len()).any(|window| window == secret.as_bytes());
     !secret.is_empty() && any_decoding(text, found)
 }
 
-/// Whether `found` is true of a text, or of what it decodes to: JSON escapes, percent-encoding, forms and character
-/// references, in any order and nested.
+/// Returns whether `found` is true of a text or of one of its decodings: JSON escapes, percent-encoding, forms and
+/// character references, in any order and nested.
 pub(crate) fn any_decoding(text: &[u8], found: impl Fn(&[u8]) -> bool) -> bool {
     if found(text) {
         return true;
@@ -95,7 +95,7 @@ pub(crate) fn any_decoding(text: &[u8], found: impl Fn(&[u8]) -> bool) -> bool {
     for _ in 0..MOST_ROUNDS {
         let length = text.len();
         if text.contains(&b'+') {
-            // In a form a plus is a space, in a link it is a plus.
+            // A plus is a space in a form and a plus in a link.
             let space = |byte: &u8| if *byte == b'+' { b' ' } else { *byte };
             let spaced = Zeroizing::new(text.iter().map(space).collect::<Vec<_>>());
             if found(&spaced) || found(&percent_decoded(&spaced)) {
@@ -124,7 +124,7 @@ pub(crate) fn any_decoding(text: &[u8], found: impl Fn(&[u8]) -> bool) -> bool {
 
 type Decoder = fn(&[u8]) -> Zeroizing<Vec<u8>>;
 
-/// The decoders, and the byte without which a text has nothing for them.
+/// The decoders, and the byte without which a decoder changes nothing.
 const DECODERS: [(u8, Decoder); 3] = [(b'\\', unescaped), (b'%', percent_decoded), (b'&', dereferenced)];
 
 fn percent_decoded(text: &[u8]) -> Zeroizing<Vec<u8>> {
@@ -134,7 +134,7 @@ fn percent_decoded(text: &[u8]) -> Zeroizing<Vec<u8>> {
     out
 }
 
-/// A text with its character references decoded (HTML §13.5, the five of XML and numeric ones).
+/// Decodes the character references of a text (HTML §13.5: the five of XML, and numeric ones).
 fn dereferenced(text: &[u8]) -> Zeroizing<Vec<u8>> {
     let mut out = Zeroizing::new(Vec::with_capacity(text.len()));
     let mut rest = text;
@@ -150,9 +150,9 @@ fn dereferenced(text: &[u8]) -> Zeroizing<Vec<u8>> {
     out
 }
 
-/// The character that a reference at the beginning stands for, and what follows.
+/// Returns the character that a reference at the beginning stands for, and the rest of the text.
 fn reference(text: &[u8]) -> Option<(char, &[u8])> {
-    /// Long enough for any character, zeros in front included.
+    /// Long enough for any character, including leading zeros.
     const LONGEST: usize = 16;
     let text = text.strip_prefix(b"&")?;
     let end = text.iter().take(LONGEST).position(|byte| *byte == b';')?;

@@ -9,11 +9,11 @@
 //! | 32 | secret: seals what the store keeps |
 //! | 6 | checksum: the first bytes of `SHA-256("tower-oauth-refresh checksum" ‖ prefix ‖ the 48 bytes before)` |
 //!
-//! The checksum is not a security feature: anyone can compute it. It tells the layer's tokens from those of the inner
-//! service and from damaged ones without a read of the store, and lets secret scanners drop false positives, as the
-//! checksum in GitHub's tokens does. It is a hash instead of a CRC-32 for two reasons. SHA-256 is a dependency already.
-//! And a hash with a domain separator does not match the checksum of another server that uses GitHub's format, which
-//! the same CRC-32 over the same bytes would.
+//! The checksum is not a security feature: anyone can compute it. It distinguishes the layer's tokens from those of the
+//! inner service and from damaged ones without a read of the store, and lets secret scanners discard false positives,
+//! like the checksum in GitHub's tokens. It is a hash instead of a CRC-32 for two reasons. SHA-256 is already a
+//! dependency. And a hash with a domain separator does not match the checksum of another server that uses GitHub's
+//! format; the same CRC-32 over the same bytes would.
 
 use std::fmt;
 
@@ -29,7 +29,8 @@ const ID: usize = 12;
 const GENERATION: usize = 4;
 const SECRET: usize = 32;
 const LEN: usize = ID + GENERATION + SECRET;
-/// With the payload a multiple of three bytes, so that every token has one spelling in base64 and no unused bits.
+/// The length of the checksum. With the payload it makes a multiple of three bytes, so that every token has one
+/// spelling in base64, without unused bits.
 const CHECKSUM: usize = 6;
 const ENCODED_LEN: usize = (LEN + CHECKSUM) / 3 * 4;
 

@@ -50,7 +50,7 @@ pub(crate) struct Reading<'a> {
     pub(crate) secret: Option<&'a str>,
     /// Which tokens of the inner service may not reach the client.
     pub(crate) withheld: Withheld,
-    /// Whether the request asks for a refresh token where the access token stands (RFC 8693 §2.1).
+    /// Whether the request asks for a refresh token in place of an access token (RFC 8693 §2.1).
     pub(crate) requests_refresh_token: bool,
 }
 
@@ -115,11 +115,11 @@ async fn classify<ResBody: Body<Data = Bytes>>(response: Response<ResBody>, read
     let answer = TokenAnswer::parse(bytes.clone()).ok();
     let error = answer.as_ref().filter(|answer| !answer.has_access_token()).and_then(TokenAnswer::error);
     if !success || error.is_some() {
-        // An error is passed on as it is, or not at all.
+        // An error is passed on unchanged, or not at all.
         if withheld.discloses(&head.headers, &bytes, secret.as_slice()) {
             return Reply::Unreadable;
         }
-        // Some servers answer errors with 200 (GitHub), some a dead grant with 403 (Auth0).
+        // Some servers answer errors with 200 (GitHub); some refuse an ended grant with 403 (Auth0).
         let dead = error.is_some_and(|error| matches!(error, "invalid_grant" | "bad_refresh_token"));
         let dead = dead && !head.status.is_server_error();
         let response = Response::from_parts(head, ResponseBody::full(bytes));
@@ -134,8 +134,8 @@ async fn classify<ResBody: Body<Data = Bytes>>(response: Response<ResBody>, read
     Reply::Granted(Granted { head, answer })
 }
 
-/// An answer that the layer passes on as it is, but for tokens that are withheld: they are removed from a JSON success,
-/// and `None` stands for any other answer that would disclose one, or that cannot be read.
+/// Returns an answer that the layer passes on without the withheld tokens: they are removed from a JSON success.
+/// Returns `None` for any other answer that discloses one, or that cannot be read.
 pub(crate) async fn checked<ResBody: Body<Data = Bytes>>(
     response: Response<ResBody>,
     limit: usize,

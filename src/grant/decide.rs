@@ -98,13 +98,13 @@ pub(crate) fn decide(
 /// How far apart the clocks of two instances may be.
 ///
 /// The stored answer of a rotation is there for the retry window by the store's clock. By the clock of an instance the
-/// window may have ended this much earlier, or end this much later.
+/// window may end this much earlier or later.
 pub(crate) const SKEW: Duration = Duration::from_secs(30);
 
-/// Whether the stored answer of the last rotation is for the presented token, if it is still there.
+/// Returns whether the stored answer of the last rotation is for the presented token, if it still exists.
 ///
-/// Whether it is there decides between a replay and a recovery, not the clock of this instance: by a clock that is ahead,
-/// a second tab would recover, and the token that the first tab has just got would be dropped.
+/// Its existence decides between a replay and a recovery, not the clock of this instance: with a clock that is ahead, a
+/// second tab would recover, and the token that the first tab has just received would be invalid.
 pub(crate) fn may_replay(
     (record, current): (&Record, &Tag),
     presented: Presented<'_>,
@@ -122,11 +122,11 @@ pub(crate) fn may_replay(
         && now < previous.retry_until.saturating_add(SKEW)
 }
 
-/// The verdict about a token that [`may_replay`], once the stored answer is known to be gone.
+/// Returns the verdict about a token that [`may_replay`], if the stored answer does not exist.
 ///
-/// Within [`SKEW`] of the end of the retry window the window counts as over. Earlier than that the answer was never
-/// stored, or the store has lost it, and the token is late. If the record was written in the future of this instance, its
-/// clock says nothing of the window, and the window counts as over.
+/// Within [`SKEW`] of its end the retry window counts as over. Earlier than that, the answer was never stored or the
+/// store has lost it, and the token is late. If the record was written in the future of this instance, its clock does
+/// not tell where the window ends, and the window counts as over.
 pub(crate) fn without_answer(verdict: Verdict, record: &Record, standing: Standing, now: Timestamp) -> Verdict {
     let Some(previous) = record.previous.as_ref().filter(|_| verdict == Verdict::Replay) else { return verdict };
     let behind = now.saturating_add(SKEW) < record.written_at();

@@ -140,8 +140,9 @@ impl Rotation<'_> {
 /// What the access token of this answer is good for: what the answer says, or else what was asked for, or else what was
 /// granted (RFC 6749 §6, RFC 8707 §2.2).
 ///
-/// Of what is asked for, only what is known to be granted counts: `offline_access` is let pass without. Of a grant whose
-/// scope is not known nothing can be asked for, because the inner service may have ignored the request.
+/// Of the requested scope, only the part that is known to be granted counts; `offline_access` may be requested without
+/// being granted. If the scope of the grant is unknown, no requested scope counts, because the inner service may have
+/// ignored the request.
 fn access_terms<'a>(
     config: &Config,
     record: &'a Record,

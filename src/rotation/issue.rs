@@ -99,8 +99,8 @@ enum Stored {
 
 /// Stores a grant that begins, and its access token if that is one of the layer's; the answer to the client.
 ///
-/// If the grant cannot be stored the client gets no refresh token: the log-in survives until the access token ends,
-/// unless `refuse_unstored_grants` is set. An access token that was stored then is nobody's.
+/// If the grant cannot be stored the client gets no refresh token, and stays logged in until the access token ends;
+/// with `refuse_unstored_grants` it gets an error. A stored reference access token is then never sent to a client.
 async fn store<St: Store>(
     exchange: &Exchange<St>,
     begun: Begun,
@@ -166,8 +166,8 @@ fn access_terms<'a>(config: &Config, form: &'a TokenForm, client_id: &'a ClientI
 
 /// The scope of this answer: what it says, or else what was asked for (RFC 6749 §5.1).
 ///
-/// Where the grant type has no scope in the token request (RFC 6749 §4.1.3), the inner service ignores what a client
-/// writes there, and does not vouch for it by its silence.
+/// If the grant type has no scope in its token request (RFC 6749 §4.1.3), the inner service ignores a requested scope,
+/// and an answer without a scope does not confirm it.
 fn scope<'a>(form: &'a TokenForm, granted: &'a Granted) -> Option<&'a str> {
     match granted.answer.granted_scope() {
         GrantedScope::Named(scope) => Some(scope),
@@ -176,7 +176,7 @@ fn scope<'a>(form: &'a TokenForm, granted: &'a Granted) -> Option<&'a str> {
     }
 }
 
-/// Grant types whose token request defines what is granted: RFC 6749 §4.3.2 and §4.4.2, RFC 7521 §4.1, RFC 8693 §2.1.
+/// Grant types whose token request defines the granted scope: RFC 6749 §4.3.2 and §4.4.2, RFC 7521 §4.1, RFC 8693 §2.1.
 const ASKING: [&str; 5] = [
     "password",
     "client_credentials",
@@ -185,15 +185,15 @@ const ASKING: [&str; 5] = [
     "urn:ietf:params:oauth:grant-type:token-exchange",
 ];
 
-/// Whether the scope and resources of the request are those of the grant.
+/// Returns whether the scope and resources of the request are those of the grant.
 ///
-/// Everything else, another spelling of these included, may be taken by the inner service for a grant type whose scope
-/// was fixed before, such as an authorization code.
+/// The inner service may take any other value, including another spelling of these, for a grant type whose scope was
+/// fixed before, such as an authorization code.
 fn asks_for_scope(form: &TokenForm) -> bool {
     form.get(Param::GrantType).is_some_and(|grant_type| ASKING.contains(&grant_type))
 }
 
-/// The scope and the resources that the grant is limited to, as far as they are known.
+/// Returns the scope and the resources that the grant is limited to, as far as they are known.
 ///
 /// Where the authorization went before, the token request may ask for a part of it (RFC 8707 §2.2): what the whole was
 /// is then not known.

@@ -102,7 +102,7 @@ async fn acquire<St: Store>(
     let mut pause = FIRST_PAUSE;
     let mut goal = (presentation.hash, LeasePurpose::Rotation);
     let mut taken_over = None;
-    // The hash of the current token when its stored answer was found to be gone.
+    // The hash of the current token for which no stored answer was found.
     let mut gone = None;
     loop {
         let (target, purpose) = goal;

@@ -86,11 +86,11 @@ pub(crate) enum Answer {
     Opened(Granted, Bytes),
     /// It is for another credential, scope or resource.
     Different,
-    /// There is none.
+    /// There is no stored answer.
     Gone,
 }
 
-/// Reads the stored answer of the last rotation. `current` is the hash of the token that it minted.
+/// Reads the stored answer of the last rotation. `current` is the hash of the token in that answer.
 pub(crate) async fn find<St: Store>(
     exchange: &Exchange<St>,
     presentation: &Presentation<'_>,
@@ -109,8 +109,8 @@ pub(crate) async fn find<St: Store>(
     Ok(opened.map_or(Answer::Different, |(granted, body)| Answer::Opened(granted, body)))
 }
 
-/// Returns the stored answer of the last rotation again, or `invalid_grant` if there is none for this request. The grant
-/// is not touched.
+/// Returns the stored answer of the last rotation again, or `invalid_grant` if no answer is stored for this request.
+/// The grant does not change.
 pub(crate) async fn replay<St: Store, ResBody>(
     exchange: &Exchange<St>,
     presentation: &Presentation<'_>,
