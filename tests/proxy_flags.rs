@@ -209,7 +209,7 @@ fn every_flag_has_an_environment_variable_and_help() {
         help.lines().filter_map(|line| line.trim().strip_prefix("--")).map(|line| line.split(' ').next().unwrap());
     let flags: Vec<_> = flags.collect();
     assert!(help.contains("response_type with `token` or `id_token`"), "of --reference-access-tokens: {help}");
-    assert_eq!(flags.len(), 36, "{flags:?}");
+    assert_eq!(flags.len(), 38, "{flags:?}");
     for flag in flags {
         let variable = format!("[env: PROXY_{}", flag.to_uppercase().replace('-', "_"));
         assert!(help.contains(&variable), "--{flag} has no {variable}]");

@@ -50,7 +50,7 @@ async fn what_would_be_too_large_to_store_is_refused_and_consumes_nothing() {
         for grant_type in GRANTS.into_iter().chain(["refresh_token"]) {
             let app = App::new();
             let token = app.log_in("app").await;
-            (app.events(), app.store.calls());
+            drop(app.store.calls());
             let answer = send(&app, request(grant_type, &token, &more)).await;
             answer.assert_refused(&format!("{name}, {grant_type}"), 400, error, false);
             assert!(app.store.calls().is_empty() && app.upstream.seen().len() == 1, "{name}, {grant_type}");
