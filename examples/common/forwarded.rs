@@ -1,7 +1,7 @@
-//! What the upstream is told about the client and the URL that it used.
+//! Tells the upstream the address of the client and the URL that the client used.
 //!
-//! The headers are built from the public URL if it is known, otherwise from the connection. What came with the request is
-//! kept only if the peer is in a trusted network: then the chains of `X-Forwarded-For` and `Forwarded` are appended to.
+//! The headers are built from the public URL if it is known, otherwise from the connection. Headers of the request are
+//! kept only if the peer is in a trusted network: then the chains of `X-Forwarded-For` and `Forwarded` are extended.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const X_FORWARDED_SERVER: HeaderName = HeaderName::from_static("x-forwarded-server");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
-/// What this server knows of its own place in the network.
+/// The place of this server in the network.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Edge {
     public: Option<Place>,
@@ -40,7 +40,7 @@ impl Edge {
     }
 }
 
-/// Scheme and authority of the URL that a client used.
+/// Parts of the URL that a client used.
 #[derive(Clone, Debug)]
 struct Place {
     proto: &'static str,
@@ -114,8 +114,8 @@ impl Client {
         Self { edge, trusted, address: value_of(address), forwarded }
     }
 
-    /// Removes what a client must not tell the upstream, and adds what the upstream needs to know about the client.
-    /// `host` is the host that the client asked for.
+    /// Removes headers that a client must not send to the upstream, and adds those that describe the client. `host` is
+    /// the host that the client asked for.
     pub(crate) fn announce(&self, headers: &mut HeaderMap, host: Option<&HeaderValue>, version: Version) {
         remove_misleading(headers, self.trusted);
         headers.reserve(9);
@@ -130,7 +130,7 @@ impl Client {
             }
         };
         let keeps = self.trusted && self.edge.public.is_none();
-        // A port that was not sent belongs to the scheme and the host that were, which may be others than those here.
+        // A missing port belongs to the scheme and the host that were sent, which may differ from those of this server.
         let described = keeps && [X_FORWARDED_PROTO, X_FORWARDED_HOST].iter().any(|name| headers.contains_key(name));
         for (name, value) in place.headers() {
             if keeps && (headers.contains_key(&name) || (described && name == X_FORWARDED_PORT)) {
@@ -150,7 +150,7 @@ impl Client {
         append(headers, VIA, HeaderValue::from_static(via));
     }
 
-    /// The address nearest to this server that is not one of a trusted network.
+    /// Returns the address nearest to this server that is not in a trusted network.
     fn real_ip(&self, headers: &HeaderMap) -> HeaderValue {
         if !self.trusted {
             return self.address.clone();
@@ -165,19 +165,19 @@ impl Client {
                 }
             }
         }
-        // Some reverse proxies send nothing else.
+        // Some reverse proxies send only this header.
         let sent = || headers.get(X_REAL_IP).and_then(|value| parse_address(value.to_str().ok()?));
         real.or_else(sent).map_or(self.address.clone(), value_of)
     }
 
-    /// One element of `Forwarded` (RFC 7239 §4).
+    /// Returns one element of `Forwarded` (RFC 7239 §4).
     fn forwarded(&self, place: &Place) -> HeaderValue {
         let mut element = BytesMut::with_capacity(self.forwarded.len() + 64);
         element.extend_from_slice(self.forwarded.as_bytes());
         element.extend_from_slice(b";proto=");
         element.extend_from_slice(place.proto.as_bytes());
         if let Some(host) = &place.host {
-            // Quoted, as a port makes it more than a token.
+            // Quoted, because a host with a port is not a token.
             element.extend_from_slice(b";host=\"");
             for part in host.as_bytes().split_inclusive(|byte| matches!(byte, b'"' | b'\\')) {
                 match part {
@@ -198,7 +198,7 @@ fn value_of(address: IpAddr) -> HeaderValue {
     HeaderValue::from_str(&address.to_string()).unwrap_or(HeaderValue::from_static("unknown"))
 }
 
-/// Parses one element of `X-Forwarded-For`: an address, to which some add a port, and brackets then.
+/// Parses one element of `X-Forwarded-For`: an address, to which some proxies add a port, with brackets for IPv6.
 fn parse_address(text: &str) -> Option<IpAddr> {
     let text = text.trim().trim_matches('"');
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
@@ -224,7 +224,7 @@ fn append(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
     entry.insert(HeaderValue::from_maybe_shared(list.freeze()).unwrap_or(value));
 }
 
-/// Returns the host that the client asked for, by HTTP/2 or HTTP/1.
+/// Returns the host that the client asked for, in HTTP/2 or HTTP/1.
 pub(crate) fn requested_host(uri: &Uri, headers: &HeaderMap) -> Option<HeaderValue> {
     match uri.authority() {
         Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),

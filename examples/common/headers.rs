@@ -1,16 +1,16 @@
 //! Headers that a reverse proxy removes before it passes a message on.
 //!
-//! 1. Hop-by-hop headers, and what `Connection` nominates (RFC 9110 §7.6.1). A nomination is an instruction of a stranger:
-//!    it is ignored for headers that are meant for the recipient of the message. Otherwise a client could have the layer
+//! 1. Hop-by-hop headers, and headers that `Connection` nominates (RFC 9110 §7.6.1). Clients are not trusted: a
+//!    nomination is ignored for headers that are meant for the recipient of the message. Otherwise the layer could
 //!    check one request and the upstream serve another, without the credentials or the content type that were checked.
-//! 2. Headers that replace the path or the method of a request. The proxy guards what the request line says, and must not
-//!    forward a header that tells the upstream to serve something else.
+//! 2. Headers that replace the path or the method of a request. The proxy guards the path and method of the request
+//!    line, and must not forward a header that replaces them.
 //! 3. Headers that describe the client and the URL that it used, unless they come from a trusted network.
-//! 4. Other spellings of all of them: CGI, WSGI and their successors take `Content_Type` for `Content-Type`.
+//! 4. Other spellings of these headers: CGI, WSGI and their successors take `Content_Type` for `Content-Type`.
 
 use http::header::{CONNECTION, HeaderMap, HeaderName};
 
-/// Headers that replace the path or the method. A trusted network has no use for them either.
+/// Headers that replace the path or the method. They are removed from trusted networks, too.
 const REWRITING: [&str; 20] = [
     "http-method-override",
     "method-override",
@@ -99,19 +99,20 @@ const END_TO_END: [&str; 32] = [
     "x-requested-with",
 ];
 
-/// The same by how their names begin.
+/// The beginnings of the names of further such headers.
 const END_TO_END_PREFIXES: [&str; 7] =
     ["accept", "access-control-", "content-", "cross-origin-", "if-", "sec-", "x-forwarded"];
 
-/// The same by a part of their names: whatever may carry an identity or a credential, in the many dialects of gateways.
+/// Parts of the names of further such headers, which may carry an identity or a credential in one of the many dialects
+/// of gateways.
 const IDENTITY_PARTS: [&str; 16] = [
     "account", "api-key", "apikey", "assert", "auth", "cert", "client", "cookie", "csrf", "dpop", "ident", "secret",
     "session", "sign", "token", "user",
 ];
 
-/// Removes hop-by-hop headers, and those that `Connection` nominates as such, from a request or a response.
+/// Removes hop-by-hop headers, including those that `Connection` nominates, from a request or a response.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    // Most messages have none.
+    // Most messages have no such header.
     if !headers.keys().any(|name| is_hop_by_hop(name.as_str())) {
         return;
     }
@@ -121,8 +122,8 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     remove_if(headers, is_hop_by_hop);
 }
 
-/// Removes headers of a request that could make the upstream serve another request than the one that was checked. Those
-/// that describe the client stay if they come from a trusted network.
+/// Removes headers of a request that could make the upstream serve another request than the one that was checked.
+/// Headers that describe the client stay if they come from a trusted network.
 pub(crate) fn remove_misleading(headers: &mut HeaderMap, trusted: bool) {
     remove_if(headers, |name| {
         is_any(name, &REWRITING) || (!trusted && is_forwarding(name)) || name == "proxy" || is_other_spelling(name)
@@ -144,7 +145,7 @@ fn is_hop_by_hop(name: &str) -> bool {
     }
 }
 
-/// The headers that `Connection` nominates, without those that it cannot.
+/// Returns the headers that `Connection` nominates, except those that it cannot nominate.
 fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
     let values = headers.get_all(CONNECTION).iter();
     let options = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);

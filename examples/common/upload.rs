@@ -1,4 +1,4 @@
-//! The body of a request on its way to the upstream.
+//! Forwards the body of a request to the upstream.
 
 use std::error::Error as StdError;
 use std::pin::Pin;
@@ -101,7 +101,7 @@ where
     }
 }
 
-/// When the upstream last took a part of an upload.
+/// The time when the upstream last read a part of an upload.
 #[derive(Debug)]
 pub(crate) struct Progress(Mutex<State>);
 
@@ -132,8 +132,8 @@ impl Progress {
         }
     }
 
-    /// Completes when the upstream has made no progress for `limit`. The time in which the client sends nothing does not
-    /// count: the server ends bodies that stall.
+    /// Completes when the upstream has made no progress for `limit`. Time in which the client sends nothing does not
+    /// count: the listener ends bodies that stall.
     pub(crate) async fn stalled(&self, limit: Duration) {
         let mut since = self.last();
         while let Some(end) = since.checked_add(limit) {

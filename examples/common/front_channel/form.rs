@@ -4,24 +4,24 @@ use bytes::{Bytes, BytesMut};
 
 use super::{Parameter, Refusal, check_pair, is_separator};
 
-/// The longest parameter of a form that is looked into, in bytes.
+/// The longest parameter of a form that is inspected, in bytes.
 pub(super) const LONGEST: usize = 64 << 10;
 
-/// Up to this length the beginning of a name is looked at whenever more of it arrives, in bytes.
+/// Up to this length, in bytes, the beginning of a name is checked whenever more of it arrives.
 pub(super) const SHORT_NAME: usize = 512;
 
-/// Checks a form while it streams to the upstream. A parameter that is looked into is held back until it is complete, so
-/// that the upstream never has all of a form that is refused.
+/// Checks a form while it streams to the upstream. An inspected parameter is held back until it is complete, so that
+/// the upstream never receives a refused form in full.
 #[derive(Debug, Default)]
 pub(crate) struct FormCheck {
-    /// The current parameter, as far as it may have to be looked into.
+    /// The beginning of the current parameter, while it may need inspection.
     held: BytesMut,
     place: Place,
-    /// The length of a name at which its beginning is looked at again.
+    /// The length of a name at which its beginning is checked again.
     look_again: usize,
 }
 
-/// Where the end of what has arrived is.
+/// The position of the last byte that has arrived.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Place {
     #[default]
@@ -31,7 +31,7 @@ enum Place {
 }
 
 impl FormCheck {
-    /// Takes the next bytes of the form. Returns those that may be passed on.
+    /// Takes the next bytes of the form. Returns the bytes that may be passed on.
     pub(super) fn feed(&mut self, data: &[u8]) -> Result<Bytes, Refusal> {
         let mut out = BytesMut::with_capacity(self.held.len() + data.len());
         let mut rest = data;
@@ -59,7 +59,7 @@ impl FormCheck {
                 rest = after;
             }
         }
-        // Most names are known to be others early on. A long name is not looked at too often.
+        // The first bytes rule most names out. A long name is not checked too often.
         if self.place == Place::Name && self.held.len() >= self.look_again {
             if self.held.len() > SHORT_NAME {
                 self.look_again = self.held.len() * 2;
@@ -72,14 +72,14 @@ impl FormCheck {
         Ok(out.freeze())
     }
 
-    /// Returns what was held back when the form is at its end.
+    /// Returns the bytes that were held back, at the end of the form.
     pub(super) fn finish(&mut self) -> Result<Bytes, Refusal> {
         let mut out = BytesMut::new();
         self.finish_pair(&mut out)?;
         Ok(out.freeze())
     }
 
-    /// How many bytes are held back.
+    /// Returns how many bytes are held back.
     pub(super) fn held(&self) -> usize {
         self.held.len()
     }
@@ -92,7 +92,7 @@ impl FormCheck {
         if self.place == Place::Checked {
             return Err(Refusal::TooLong);
         }
-        // No parameter has such a name.
+        // No inspected parameter has such a name.
         self.place = Place::Skipped;
         out.unsplit(self.held.split());
         Ok(())

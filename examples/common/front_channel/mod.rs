@@ -1,17 +1,19 @@
 //! Refuses authorization requests that would return tokens on the front channel.
 //!
-//! With reference access tokens the upstream's tokens must not reach a client. The proxy replaces them in the answers of
-//! the token endpoint, but a response type such as `token` or `code id_token` puts them into the URL that the browser is
-//! redirected to, or into a form that it posts. So such requests are refused, wherever they are sent:
+//! With reference access tokens the upstream's tokens must not reach a client. The proxy replaces them in the answers
+//! of the token endpoint, but a response type such as `token` or `code id_token` puts them into the URL that the
+//! browser is redirected to, or into a form that it posts. So such requests are refused on every path:
 //!
 //! 1. `response_type` with `token` in any of its values, in the query or in a form, of any method and on any path. That
-//!    includes pushed authorization requests (RFC 9126), which are forms. A part of that name is refused in
-//!    `multipart/form-data`, too, which some frameworks take for the same.
-//! 2. `request` objects (RFC 9101) whose claims say so, and those that cannot be read because they are encrypted.
-//! 3. `request_uri`, unless it comes from a pushed authorization request: the proxy cannot see what is behind it.
+//!    includes pushed authorization requests (RFC 9126), which are forms. A part of that name in `multipart/form-data`
+//!    is refused, too, because some frameworks treat it as a form parameter.
+//! 2. `request` objects (RFC 9101) with such a `response_type` in their claims, and encrypted ones, which cannot be
+//!    read.
+//! 3. `request_uri`, unless it comes from a pushed authorization request: the proxy cannot see the request object.
 //!
-//! Names and values are compared as the most lenient servers read them: without case and punctuation, percent-decoded up
-//! to twice, `;` as a separator. A parameter that only looks like one of these is refused, too; none is known.
+//! Names and values are compared as the most lenient servers read them: without case and punctuation, percent-decoded
+//! up to twice, `;` as a separator. A harmless parameter that looks like one of these is refused, too; no such
+//! parameter is known.
 
 mod form;
 mod multipart;
@@ -31,10 +33,10 @@ use url::Url;
 use self::form::FormCheck;
 use self::multipart::MultipartCheck;
 
-/// How the URI of a pushed authorization request begins (RFC 9126 §2.2).
+/// The beginning of the URI of a pushed authorization request (RFC 9126 §2.2).
 const PUSHED: &str = "urn:ietf:params:oauth:request_uri:";
 
-/// Reads what lenient decoders read.
+/// Accepts everything that lenient decoders accept.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &URL_SAFE,
     GeneralPurposeConfig::new()
@@ -42,7 +44,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Why a request is refused.
+/// The reason why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
     #[error("response types with a token are not available here: use response_type=code")]
@@ -58,7 +60,7 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// The error code of OAuth (RFC 6749 §4.1.2.1, RFC 9101 §7, OpenID Connect Core §3.1.2.6).
+    /// Returns the error code of OAuth (RFC 6749 §4.1.2.1, RFC 9101 §7, OpenID Connect Core §3.1.2.6).
     pub(crate) const fn code(self) -> &'static str {
         match self {
             Self::ResponseType => "unsupported_response_type",
@@ -78,7 +80,7 @@ const fn is_separator(byte: u8) -> bool {
     matches!(byte, b'&' | b';')
 }
 
-/// A parameter that is looked into.
+/// A parameter that is inspected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Parameter {
     ResponseType,
@@ -102,7 +104,7 @@ impl Parameter {
         }
     }
 
-    /// Returns whether a name that begins so can be one of them.
+    /// Returns whether a name with this beginning can be one of them.
     fn may_begin(name: &[u8]) -> bool {
         let may_begin = |name: &str| {
             let name = name.trim_end_matches(|last: char| last.is_ascii_digit());
@@ -133,7 +135,7 @@ fn has_token(response_type: &[u8]) -> bool {
     folded(response_type).contains("token")
 }
 
-/// Letters and digits, in lower case.
+/// Returns the letters and digits of a text, in lower case.
 fn folded(text: &[u8]) -> String {
     text.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(|byte| char::from(byte.to_ascii_lowercase())).collect()
 }
@@ -186,14 +188,14 @@ fn hex(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |code, digit| Some(code * 16 + char::from(*digit).to_digit(16)?))
 }
 
-/// Checks a JWT whose claims are the parameters of the request. Its signature is the upstream's affair.
+/// Checks a JWT whose claims are the parameters of the request. The upstream checks its signature.
 fn check_request_object(value: &[u8]) -> Result<(), Refusal> {
     let compact: Vec<u8> =
         value.iter().filter(|byte| !byte.is_ascii_whitespace()).map(|byte| url_safe(*byte)).collect();
     let mut parts = compact.split(|byte| *byte == b'.');
     let (header, payload) = (parts.next().unwrap_or_default(), parts.next());
     let is_jose = |header: Vec<u8>| header.trim_ascii_start().starts_with(b"{");
-    // Anything else cannot be a request object: the parameter has another meaning where it was sent.
+    // Any other value cannot be a request object, so the parameter has another meaning on this path.
     if !BASE64.decode(header).is_ok_and(is_jose) {
         return Ok(());
     }
@@ -217,7 +219,7 @@ fn check_request_uri(value: &[u8]) -> Result<(), Refusal> {
     let value = String::from_utf8_lossy(value);
     let value = value.trim_matches(|edge: char| edge.is_whitespace() || edge.is_control());
     let pushed = value.get(..PUSHED.len()).is_some_and(|start| start.eq_ignore_ascii_case(PUSHED));
-    // What is not an absolute URI cannot be fetched: the parameter has another meaning where it was sent.
+    // A value that is not an absolute URI cannot be fetched, so the parameter has another meaning on this path.
     if pushed || Url::parse(value).is_err() { Ok(()) } else { Err(Refusal::RequestUri) }
 }
 
@@ -276,7 +278,7 @@ impl BodyCheck {
         let types = || headers.get_all(CONTENT_TYPE).iter().map(|value| value.as_bytes().to_ascii_lowercase());
         let is_form = types().any(|value| contains(&value, b"form-urlencoded"));
         let is_multipart = types().any(|value| contains(&value, b"multipart/form-data"));
-        // Some servers read a form whatever its type is, if that is missing.
+        // Some servers read a body without a type as a form.
         let has_type = types().any(|value| !value.trim_ascii().is_empty());
         if has_type && !is_form && !is_multipart {
             return Ok(None);
@@ -287,14 +289,14 @@ impl BodyCheck {
             return if has_type { Err(Refusal::Encoding) } else { Ok(None) };
         }
         match (is_form, is_multipart) {
-            // Servers may read either.
+            // A server may use either of the two.
             (true, true) => Err(Refusal::Encoding),
             (false, true) => Ok(Some(Self::Multipart(MultipartCheck::default()))),
             (_, false) => Ok(Some(Self::Form(FormCheck::default()))),
         }
     }
 
-    /// Takes the next bytes of the body. Returns those that may be passed on.
+    /// Takes the next bytes of the body. Returns the bytes that may be passed on.
     pub(crate) fn feed(&mut self, data: &[u8]) -> Result<Bytes, Refusal> {
         match self {
             Self::Form(check) => check.feed(data),
@@ -302,7 +304,7 @@ impl BodyCheck {
         }
     }
 
-    /// Returns what was held back when the body is at its end.
+    /// Returns the bytes that were held back, at the end of the body.
     pub(crate) fn finish(&mut self) -> Result<Bytes, Refusal> {
         match self {
             Self::Form(check) => check.finish(),
@@ -310,7 +312,7 @@ impl BodyCheck {
         }
     }
 
-    /// How many bytes are held back.
+    /// Returns how many bytes are held back.
     pub(crate) fn held(&self) -> usize {
         match self {
             Self::Form(check) => check.held(),

@@ -1,8 +1,8 @@
 //! Finds parameters of an authorization request in a `multipart/form-data` body.
 //!
-//! No authorization request is sent like this, but frameworks that fill one table from both kinds of forms accept it. The
-//! value of a part may be large, so only names are looked at: a part that is called `response_type` or `request_uri` is
-//! refused. A part that is called `request` is common elsewhere and passes.
+//! Clients do not send authorization requests in this form, but frameworks that read both kinds of forms into one table
+//! accept them. The value of a part may be large, so only names are checked: a part named `response_type` or
+//! `request_uri` is refused. A part named `request` is common in other forms and passes.
 
 use bytes::{Bytes, BytesMut};
 
@@ -17,25 +17,25 @@ const LONGEST: usize = 8 << 10;
 /// Checks a body while it streams to the upstream.
 #[derive(Debug, Default)]
 pub(crate) struct MultipartCheck {
-    /// The current line, as far as it may be the header, with those that continue it.
+    /// The current line and its continuation lines, while they may be the header.
     held: BytesMut,
     place: Place,
 }
 
-/// Where the end of what has arrived is.
+/// The position of the last byte that has arrived.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Place {
     /// In a line that may be the header.
     #[default]
     Line,
-    /// Behind a line of the header: a space continues it.
+    /// After a line of the header: a space continues it.
     NextLine,
-    /// In a line of no interest.
+    /// In a line that is not the header.
     Skipped,
 }
 
 impl MultipartCheck {
-    /// Takes the next bytes of the body. Returns those that may be passed on.
+    /// Takes the next bytes of the body. Returns the bytes that may be passed on.
     pub(super) fn feed(&mut self, data: &[u8]) -> Result<Bytes, Refusal> {
         let mut out = BytesMut::with_capacity(self.held.len() + data.len());
         let mut rest = data;
@@ -65,14 +65,14 @@ impl MultipartCheck {
         Ok(out.freeze())
     }
 
-    /// Returns what was held back when the body is at its end.
+    /// Returns the bytes that were held back, at the end of the body.
     pub(super) fn finish(&mut self) -> Result<Bytes, Refusal> {
         let mut out = BytesMut::new();
         self.finish_header(&mut out)?;
         Ok(out.freeze())
     }
 
-    /// How many bytes are held back.
+    /// Returns how many bytes are held back.
     pub(super) fn held(&self) -> usize {
         self.held.len()
     }
@@ -111,7 +111,8 @@ const fn is_line_end(byte: u8) -> bool {
     matches!(byte, b'\r' | b'\n')
 }
 
-/// The values of whatever may be the parameter `name` of a header: lenient parsers differ in spaces, quotes and `name*`.
+/// Returns all values that a parser may take for the parameter `name` of a header: lenient parsers differ in spaces,
+/// quotes and `name*`.
 fn names(header: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     let starts = (0..header.len()).filter(|at| {
         let rest = header.get(*at..).unwrap_or_default();
@@ -145,7 +146,7 @@ mod tests {
     use super::super::tests::checked;
     use super::*;
 
-    /// Returns what the upstream gets of a body that arrives in pieces of this size.
+    /// Returns the bytes that the upstream receives of a body that arrives in pieces of this size.
     fn streamed(body: &str, size: usize) -> (Vec<u8>, Result<(), Refusal>) {
         checked(BodyCheck::Multipart(MultipartCheck::default()), body.as_bytes().chunks(size))
     }

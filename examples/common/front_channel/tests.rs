@@ -139,7 +139,7 @@ fn forms_are_checked_and_nothing_else() {
     }
 }
 
-/// Returns what the upstream gets of a form that arrives in these pieces.
+/// Returns the bytes that the upstream receives of a form that arrives in these pieces.
 fn streamed<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, Result<(), Refusal>) {
     checked(BodyCheck::Form(FormCheck::default()), pieces)
 }

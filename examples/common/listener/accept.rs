@@ -33,16 +33,17 @@ use super::response::{Holds, ResponseBody};
 use super::sending::{Sending, StreamExecutor};
 use super::throttle::Throttle;
 
-/// How long open requests have at a shutdown.
+/// How long open requests may still take at a shutdown.
 const GRACE: Duration = Duration::from_secs(30);
 
 /// How long a rotation may need beyond twice its time-out, to reach the store.
 const DRAIN_MARGIN: Duration = Duration::from_secs(15);
 
-/// How long a client has to take note that its idle connection closes, before it is dropped.
+/// How long the close of an idle connection may take before the connection is dropped.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
 
-/// When the system probes a client that has sent nothing, and how often: it may have vanished while it waits for events.
+/// When the system probes a client that has sent nothing, and how often: it may have disappeared while its request
+/// waits for events.
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
 
@@ -88,7 +89,7 @@ impl Listener {
 
     /// Serves each connection by the service that `service` makes for its client, until `end`.
     ///
-    /// Returns the connections that are open then.
+    /// Returns the connections that are still open.
     pub(crate) async fn run<S, B>(self, service: impl Fn(SocketAddr) -> S, end: impl Future<Output = ()>) -> Connections
     where
         S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
@@ -138,7 +139,7 @@ struct Accepting {
 }
 
 impl Accepting {
-    /// Waits for a connection, and for room for it.
+    /// Waits for a connection, and for a free place for it.
     async fn next(&mut self, listener: &Listener) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
         loop {
             match listener.listener.accept().await {
@@ -153,7 +154,7 @@ impl Accepting {
 
     async fn room(&self, shared: &Shared) -> OwnedSemaphorePermit {
         loop {
-            // Nothing closes the semaphore.
+            // The semaphore is never closed.
             if let Ok(permit) = Arc::clone(&shared.connections).try_acquire_owned() {
                 return permit;
             }
@@ -177,10 +178,10 @@ impl Accepting {
     async fn failed(&mut self, error: &io::Error, shared: &Shared) {
         use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
         if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted) {
-            // Of one connection.
+            // The error concerns one connection only.
             return;
         }
-        // The process or the system has no descriptors left, usually.
+        // Usually the process or the system has no descriptors left.
         shared.registry.evict(MOST_EVICTED);
         if let Some(suppressed) = self.errors.line() {
             tracing::warn!(%error, suppressed, "connections cannot be accepted");
@@ -222,7 +223,7 @@ impl Connection {
         let io = WriteTimeout::new(TokioIo::new(stream), limits.stall_timeout, Arc::clone(&activity));
         let (shared, requests) = (Arc::clone(&self.shared), Arc::clone(&activity));
         let service = service_fn(move |request| {
-            // Here, because the future of a request on an HTTP/2 stream is first polled later.
+            // Counted here, because the future of a request on an HTTP/2 stream is polled later for the first time.
             let open = requests.open();
             answer(Arc::clone(&shared), service.clone(), open, request)
         });
@@ -282,7 +283,7 @@ where
     Ok(response.map(|body| ResponseBody::new(body, Sending::current(), holds)))
 }
 
-/// Calls the service. A body that the listener has cut off makes the response void, whatever the service makes of it.
+/// Calls the service. If the listener has cut off the request body, its refusal replaces the response of the service.
 async fn serve<S, B>(shared: &Shared, service: S, request: Request<Incoming>) -> Result<Response<B>, Refusal>
 where
     S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>,
@@ -335,7 +336,7 @@ impl Connections {
     }
 }
 
-/// Shuts a server down: lets requests finish, then `drain`, the rotations whose clients have gone.
+/// Shuts a server down: lets requests finish, then awaits `drain`, the rotations whose clients have disconnected.
 ///
 /// Returns an error if some rotations need more than twice `rotation_timeout` and 15 seconds.
 pub(crate) async fn finish(

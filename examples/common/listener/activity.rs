@@ -1,4 +1,4 @@
-//! Which connections have an open request, and since when the others have none.
+//! Tracks which connections have an open request, and since when the others are idle.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-/// What one connection does.
+/// The activity of one connection.
 ///
-/// A connection is idle while it has no open request and no bytes wait to be written. It is idle from the moment on which
-/// it is accepted: a request opens with its complete head, so that whatever arrives before leaves the connection idle.
+/// A connection is idle while it has no open request and no bytes wait to be written. It is idle from the moment when
+/// it is accepted: a request opens with its complete head, and bytes before that do not end the idle time.
 #[derive(Debug)]
 pub(crate) struct Activity {
     accepted: Instant,
@@ -50,7 +50,7 @@ impl Activity {
         self.busy_until.store(u64::try_from(elapsed).unwrap_or(u64::MAX), Ordering::SeqCst);
     }
 
-    /// Since when the connection is idle.
+    /// Returns the time since which the connection is idle.
     pub(crate) fn idle_since(&self) -> Option<Instant> {
         if self.requests.load(Ordering::SeqCst) > 0 || self.writing.load(Ordering::SeqCst) {
             return None;
@@ -58,9 +58,9 @@ impl Activity {
         Some(self.accepted + Duration::from_millis(self.busy_until.load(Ordering::SeqCst)))
     }
 
-    /// Waits until the connection has been idle for `time`, of which none before `from` counts.
+    /// Waits until the connection has been idle for `time`, counted from `from` at the earliest.
     ///
-    /// It looks only when it could be so, which spares the requests a wake-up.
+    /// It checks only at the earliest possible time, so that requests need not wake it.
     pub(crate) async fn idle_for(&self, time: Duration, from: Instant) {
         let mut end = from + time;
         loop {
@@ -69,7 +69,7 @@ impl Activity {
             match idle_from {
                 Some(since) if since + time <= Instant::now() => return,
                 Some(since) => end = since + time,
-                // Not shorter than a moment, or it would spin with a `time` of zero.
+                // At least a short wait, because with a `time` of zero the loop would spin.
                 None => end = Instant::now() + time.max(Duration::from_millis(100)),
             }
         }
@@ -117,10 +117,10 @@ impl Registry {
         Entry { registry: self.clone(), id, activity }
     }
 
-    /// Closes up to `most` connections: those that have been idle for the longest time. Returns how many.
+    /// Closes up to `most` connections, the longest idle ones first. Returns how many.
     ///
-    /// An honest client sends its request within a round trip, so that its connection is among the youngest of those
-    /// without one. Silent connections therefore displace each other, and not the clients that are served.
+    /// An honest client sends its request within a round trip, so its connection is among the youngest idle ones.
+    /// Silent connections therefore displace each other, not the clients that are served.
     pub(crate) fn evict(&self, most: usize) -> usize {
         let entries = self.entries();
         let idle = entries.connections.values().filter_map(|activity| Some((activity.idle_since()?, activity)));

@@ -29,7 +29,7 @@ pub(crate) struct Limits {
     pub(crate) max_in_flight: usize,
     /// Bytes of all request bodies that are held in memory.
     pub(crate) body_memory: usize,
-    /// Bytes of one request body that the service holds at most; more of it has been passed on.
+    /// Bytes of one request body that the service holds at most; the rest is already passed on.
     pub(crate) body_held: usize,
     /// How long a connection may be without an open request.
     pub(crate) idle_timeout: Duration,
@@ -37,7 +37,7 @@ pub(crate) struct Limits {
     pub(crate) stall_timeout: Duration,
     /// How often an HTTP/2 client is sent a ping.
     pub(crate) ping_interval: Duration,
-    /// How long it has to answer.
+    /// How long the client may take to answer a ping.
     pub(crate) ping_timeout: Duration,
 }
 
@@ -57,7 +57,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Raises the descriptor limit of the process as far as it may, and lowers these limits to what it allows.
+    /// Raises the descriptor limit of the process as far as possible, and lowers these limits to fit.
     ///
     /// Logs a warning if they are lowered.
     pub(crate) fn within_descriptors(self) -> Self {
@@ -67,7 +67,8 @@ impl Limits {
         }
     }
 
-    /// A connection needs a descriptor, and so does a request in flight, for its connection to the upstream.
+    /// Lowers the limits to fit. A connection needs a descriptor, and so does a request in flight, for its connection
+    /// to the upstream.
     pub(crate) fn within(mut self, descriptors: usize) -> Self {
         let needed = self.max_connections.saturating_add(self.max_in_flight).saturating_add(descriptors::RESERVED);
         if needed <= descriptors {
@@ -91,7 +92,7 @@ impl Limits {
 /// Defines `LimitFlags`, the command line of [`Limits`], whose environment variables begin with a prefix.
 macro_rules! limit_flags {
     ($prefix:literal) => {
-        /// What clients may use of this server.
+        /// The resources of this server that clients may use.
         #[derive(Clone, Debug, clap::Args)]
         #[command(next_help_heading = "Limits")]
         pub(crate) struct LimitFlags {
@@ -123,14 +124,14 @@ macro_rules! limit_flags {
                                                                                 value_parser = crate::common::listener::timeout)]
             idle_timeout: std::time::Duration,
 
-            /// How long a client may take nothing of a response that waits for it, or send nothing of a request body
+            /// How long a client may read nothing of a response that waits for it, or send nothing of a request body
             #[arg(long, env = concat!($prefix, "STALL_TIMEOUT"), value_name = "SECS", default_value = "60",
                                                                                 value_parser = crate::common::listener::timeout)]
             stall_timeout: std::time::Duration,
         }
 
         impl LimitFlags {
-            /// The limits of a service that holds up to `body_held` bytes of a request body.
+            /// Returns the limits for a service that holds up to `body_held` bytes of a request body.
             pub(crate) fn limits(&self, body_held: usize) -> crate::common::listener::Limits {
                 crate::common::listener::Limits {
                     max_connections: self.max_connections,
@@ -149,7 +150,7 @@ pub(crate) use limit_flags;
 
 /// Parses a number that is not 0.
 pub(crate) fn count(text: &str) -> Result<usize, String> {
-    // A semaphore counts no further.
+    // A semaphore cannot count higher.
     let most = usize::MAX >> 4;
     let count = text.parse().ok().filter(|count| (1..=most).contains(count));
     count.ok_or_else(|| "not a number above 0".to_owned())

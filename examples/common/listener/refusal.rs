@@ -5,7 +5,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, X_CONT
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 
-/// Why a request is refused.
+/// The reason why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// The method is not upper-case.
@@ -37,7 +37,7 @@ impl Refusal {
         }
     }
 
-    /// Returns the error in the form of OAuth (RFC 6749 §5.2), which clients of both servers read.
+    /// Returns the error in the format of OAuth (RFC 6749 §5.2), which clients of both servers can read.
     pub(crate) fn response(self) -> Response<Full<Bytes>> {
         let (status, error, description) = self.parts();
         let body = format!(r#"{{"error":"{error}","error_description":"{description}"}}"#);

@@ -1,4 +1,4 @@
-//! Request bodies: what they may hold, and how long they may take.
+//! Bounds the memory and the time that request bodies take.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ impl Budget {
     }
 }
 
-/// What the body of one request holds of the [`Budget`], and why the body failed.
+/// The share of the [`Budget`] that one request body holds, and why the body failed.
 ///
 /// The bytes count from their arrival until the request has a response, because a service that buffers a body holds it
 /// until then.
@@ -59,7 +59,7 @@ impl Held {
     }
 
     fn add(&self, bytes: usize) -> bool {
-        // One task reads the body: nothing else adds.
+        // Only the task that reads the body adds to it.
         let held = self.bytes.load(Ordering::SeqCst);
         let added = bytes.min(self.most.saturating_sub(held));
         if !self.budget.take(added) {
@@ -78,7 +78,7 @@ impl Held {
         self.failure.store(failure, Ordering::SeqCst);
     }
 
-    /// Why the body could not be read, if that is for the listener to answer.
+    /// Returns why the body could not be read, if the listener must answer for it.
     pub(crate) fn failure(&self) -> Option<Refusal> {
         match self.failure.load(Ordering::SeqCst) {
             1 => Some(Refusal::Memory),
@@ -94,13 +94,13 @@ impl Drop for Held {
     }
 }
 
-/// Why a request body could not be read to its end.
+/// The reason why a request body could not be read to its end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
     /// The client or its connection failed.
     #[error(transparent)]
     Broken(#[from] hyper::Error),
-    /// [`Budget`] has no room for it.
+    /// The [`Budget`] is exhausted.
     #[error("the request bodies need too much memory")]
     Memory,
     /// Nothing of it arrived in time.
@@ -108,14 +108,14 @@ pub(crate) enum BodyError {
     Stalled,
 }
 
-/// The body of a request, as services get it.
+/// The body of a request, as the service gets it.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     body: Incoming,
     /// `None` for an empty body.
     held: Option<Arc<Held>>,
     limit: Duration,
-    /// Set up at the first read that has to wait.
+    /// Created at the first read that must wait.
     timer: Option<Pin<Box<Sleep>>>,
     waiting: bool,
 }

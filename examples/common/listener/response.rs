@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::activity::OpenRequest;
 use super::sending::{Chunk, Sending};
 
-/// What a request holds until its response is finished or dropped.
+/// The resources that a request holds until its response is finished or dropped.
 #[derive(Debug)]
 pub(crate) struct Holds {
     pub(crate) _open: OpenRequest,
@@ -25,7 +25,7 @@ pin_project! {
     pub(crate) struct ResponseBody<B> {
         #[pin]
         body: B,
-        // What the body yielded last, if that was its end.
+        // The end of the body, if the body has yielded it.
         end: Option<End>,
         sending: Option<Arc<Sending>>,
         _holds: Holds,
@@ -39,7 +39,7 @@ enum End {
 }
 
 impl<B> ResponseBody<B> {
-    /// The body of a response on an HTTP/2 stream, or, without `sending`, on HTTP/1.
+    /// Creates the body of a response on an HTTP/2 stream, or, without `sending`, on HTTP/1.
     pub(crate) const fn new(body: B, sending: Option<Arc<Sending>>, holds: Holds) -> Self {
         Self { body, end: None, sending, _holds: holds }
     }

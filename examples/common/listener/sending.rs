@@ -1,11 +1,11 @@
-//! Ends HTTP/2 streams of which the client takes nothing.
+//! Ends HTTP/2 streams whose client reads nothing.
 //!
-//! HTTP/2 has flow control of its own: a client that keeps a window at zero and answers pings looks alive for ever, while
-//! its stream holds a connection to the upstream. hyper asks the body for a frame, then waits for window, and does not ask
-//! the body again. A body alone can therefore not notice. Three parts work together:
+//! HTTP/2 has its own flow control: a client that keeps a window at zero and answers pings looks alive for ever, while
+//! its stream holds a connection to the upstream. hyper asks the body for a frame, then waits for window, and does not
+//! ask the body again. Therefore the body alone cannot detect this. Three parts work together:
 //!
 //! - [`Chunk`] is the data of a response. The HTTP/2 implementation advances it when bytes have been framed, which the
-//!   window must allow: so the bytes that wait are known exactly, wherever they wait.
+//!   window must allow: so the number of waiting bytes is known exactly.
 //! - [`Sending`] counts them, and notes when there was progress.
 //! - [`StreamExecutor`] runs the task of a stream, and drops it when its [`Sending`] has made no progress in time. This
 //!   resets the stream, and drops the response body with what it holds.
@@ -20,14 +20,15 @@ use bytes::{Buf, Bytes};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How many bytes are progress, if more wait. A client that opens the window byte by byte does not keep a stream alive.
+/// How many bytes count as progress, if more wait. A client that opens the window byte by byte does not keep a stream
+/// alive.
 const PROGRESS: usize = 16 << 10;
 
 tokio::task_local! {
     static SENDING: Arc<Sending>;
 }
 
-/// What waits to be sent on one HTTP/2 stream.
+/// The data that waits to be sent on one HTTP/2 stream.
 #[derive(Debug)]
 pub(crate) struct Sending {
     limit: Duration,
@@ -39,7 +40,7 @@ struct State {
     waiting: usize,
     /// Bytes that were sent after `progress`.
     sent: usize,
-    /// When the wait began, or enough was sent.
+    /// The time when the wait began or when the last progress was made.
     progress: Instant,
     drained: Option<Waker>,
 }
@@ -50,7 +51,7 @@ impl Sending {
         Self { limit, state: Mutex::new(state) }
     }
 
-    /// Returns that of the stream whose task this is; `None` for HTTP/1.
+    /// Returns the instance of the stream whose task is running; `None` for HTTP/1.
     pub(crate) fn current() -> Option<Arc<Self>> {
         SENDING.try_with(Arc::clone).ok()
     }
@@ -83,7 +84,7 @@ impl Sending {
         }
     }
 
-    /// Whether so little waits that the stream need not be kept for it.
+    /// Returns whether so little data waits that the end of the body need not be held back.
     pub(crate) fn is_little(&self) -> bool {
         self.state().waiting <= PROGRESS
     }
@@ -98,14 +99,14 @@ impl Sending {
         Poll::Pending
     }
 
-    /// When the stream ends unless there is progress; `None` while nothing waits.
+    /// Returns when the stream ends unless it makes progress; `None` while no data waits.
     fn deadline(&self) -> Option<Instant> {
         let state = self.state();
         (state.waiting > 0).then(|| state.progress + self.limit)
     }
 }
 
-/// Data of a response, which tells its [`Sending`] when it is sent.
+/// Data of a response, which informs its [`Sending`] when it is sent.
 #[derive(Debug)]
 pub(crate) struct Chunk {
     bytes: Bytes,
@@ -163,7 +164,7 @@ pub(crate) struct StreamExecutor {
 }
 
 impl StreamExecutor {
-    /// Ends streams that make no progress for `limit`.
+    /// Creates an executor that ends streams without progress for `limit`.
     pub(crate) const fn new(limit: Duration) -> Self {
         Self { limit }
     }
@@ -197,7 +198,7 @@ impl<F: Future<Output = ()>> Future for StreamTask<F> {
         if SENDING.sync_scope(Arc::clone(this.sending), || task.poll(cx)).is_ready() {
             return Poll::Ready(());
         }
-        // The body yields data in the poll above and nowhere else: nothing begins to wait without being noticed here.
+        // The body yields data only in the poll above, so data never begins to wait unnoticed.
         loop {
             let Some(deadline) = this.sending.deadline() else { return Poll::Pending };
             if deadline <= Instant::now() {

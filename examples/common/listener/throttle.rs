@@ -1,4 +1,4 @@
-//! Log lines that clients can cause.
+//! Limits the rate of log lines that clients can cause.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -19,7 +19,7 @@ struct State {
 }
 
 impl Throttle {
-    /// Returns how many lines were suppressed since the last one, if this one is to be written.
+    /// Returns how many lines were suppressed since the last one; `None` if this one is suppressed, too.
     pub(crate) fn line(&self) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
