@@ -55,7 +55,7 @@ impl Deref for App {
 /// Serves until a signal ends it.
 pub(crate) async fn serve(cli: &Cli, store: BoxStore) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
-    // The MCP endpoint may hold a message of any length that its service takes.
+    // The MCP endpoint may buffer a message of any length that its service accepts.
     let limits = cli.limits.limits(usize::MAX).within_descriptors();
     let listener = bind("--listen", cli.listen).await?;
     let listen = listener.local_addr()?;
@@ -100,7 +100,7 @@ fn layers(
 ) -> Result<(RefreshLayer<BoxStore>, AccessLayer<BoxStore>), Failure> {
     let usage = |error| Failure::Usage(config_error(&error));
     let refresh = RefreshLayer::builder(store).reference_access_tokens().match_normalized_paths();
-    // The token endpoint has checked which resource a client asks for.
+    // The token endpoint checks the resource that a client asks for.
     let refresh = refresh.allowed_resources([issuer.resource()]);
     let refresh = cli.sessions.configure(refresh).build().map_err(usage)?;
     let mut access = cli

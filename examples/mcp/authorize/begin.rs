@@ -30,7 +30,7 @@ pub(super) async fn begin(
     }
     let query = Parameters::parse(query.as_bytes());
     let client = client(&app, &query).await?;
-    // Until this is known there is no address to offer (RFC 6749 §4.1.2.1).
+    // Errors before this point have no address to return to (RFC 6749 §4.1.2.1).
     let redirect_uri = redirect_uri(&client, &query)?;
     let state = query.one("state").unwrap_or_default().map(str::to_owned);
     let reply = Reply { redirect_uri, state };

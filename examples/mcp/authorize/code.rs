@@ -11,13 +11,14 @@ pub(crate) const CODE_LIFETIME: Duration = Duration::from_secs(300);
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Code {
     Fresh(Fresh),
-    /// Being exchanged by a request that has no answer yet.
+    /// A request is exchanging it, and has no answer yet.
     InUse(InUse),
     Used(Used),
 }
 
 impl Code {
-    /// Returns what a request must match in every state: the code is of no use to another client, or without the verifier.
+    /// Returns the binding that a request must match in every state: another client, or one without the verifier,
+    /// cannot use the code.
     pub(crate) const fn binding(&self) -> &CodeBinding {
         match self {
             Self::Fresh(fresh) => &fresh.binding,
@@ -32,17 +33,17 @@ impl Code {
 pub(crate) struct CodeBinding {
     pub(crate) client_id: String,
     pub(crate) redirect_uri: String,
-    /// The client's (RFC 7636, S256).
+    /// The challenge of the client (RFC 7636, S256).
     pub(crate) code_challenge: String,
 }
 
-/// The exchange of a code under way.
+/// An exchange of a code that is under way.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct InUse {
     pub(crate) binding: CodeBinding,
     /// The request that exchanges it.
     pub(crate) attempt: String,
-    /// When that began, in milliseconds since 1970.
+    /// The start of the exchange, in milliseconds since 1970.
     pub(crate) since: u64,
 }
 
@@ -52,8 +53,8 @@ pub(crate) struct Used {
     pub(crate) binding: CodeBinding,
     /// The request that has exchanged it.
     pub(crate) attempt: String,
-    /// The grant that began with it. It ends if the client uses the code once more, later than a repeated request would come
-    /// (RFC 6749 §4.1.2). Absent if the provider gave an access token alone, which soon ends by itself.
+    /// The grant that began with it. It ends if the client uses the code again after its answer is no longer offered
+    /// (RFC 6749 §4.1.2). Absent if the provider issued only an access token, which expires soon.
     pub(crate) grant: Option<String>,
 }
 

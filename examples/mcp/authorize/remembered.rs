@@ -40,9 +40,9 @@ pub(super) fn is_loopback(url: &Url) -> bool {
 
 /// Returns whether a request may be answered by a remembered consent, without a page.
 ///
-/// A page of another site can send the browser here at any time, and would start a log-in that the user does not know of. The
-/// browser says where a navigation comes from in `Sec-Fetch-Site` (Fetch Metadata §2.4): from this site, or from the user, who
-/// has typed or opened the address. A browser that does not say gets the page.
+/// A page of another site can send the browser here at any time, and would start a log-in without the knowledge of the
+/// user. `Sec-Fetch-Site` (Fetch Metadata §2.4) says whether a navigation comes from this site, or from the user, who
+/// has typed or opened the address. A browser that does not send the header gets the page.
 pub(super) fn may_skip_the_page(headers: &HeaderMap) -> bool {
     let mut sites = headers.get_all("sec-fetch-site").iter();
     let (Some(site), None) = (sites.next(), sites.next()) else { return false };

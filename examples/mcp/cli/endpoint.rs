@@ -16,10 +16,10 @@ pub(crate) struct EndpointFlags {
     #[arg(long, env = "MCP_UPSTREAM", value_name = "URL")]
     pub(crate) mcp_upstream: Option<McpUpstream>,
 
-    /// How long it may take to begin a response, before the client gets 504
+    /// How long --mcp-upstream may take to begin a response, before the client gets 504
     ///
-    /// The time runs from the end of the request, and does not include the body of the response. A tool call whose answer
-    /// does not stream takes as long as the tool.
+    /// The time runs from the end of the request, and does not include the body of the response. A tool call whose
+    /// answer is not streamed begins its response when the tool has finished.
     #[arg(long, env = "MCP_UPSTREAM_TIMEOUT", value_name = "SECS", value_parser = timeout, default_value = "300")]
     pub(crate) mcp_upstream_timeout: Duration,
 

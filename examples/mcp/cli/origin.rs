@@ -2,12 +2,13 @@ use std::str::FromStr;
 
 use url::Url;
 
-/// An origin whose pages may call the MCP endpoint: scheme, host and port. Without a port it is the default one of the scheme.
+/// An origin whose pages may call the MCP endpoint: scheme, host and port. Without a port, the default port of the
+/// scheme is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AllowedOrigin {
-    /// As a browser sends it.
+    /// The origin as a browser sends it.
     serialized: String,
-    /// `:*` in place of a port.
+    /// Whether the port was given as `:*`.
     any_port: bool,
 }
 
@@ -37,8 +38,7 @@ impl FromStr for AllowedOrigin {
     }
 }
 
-/// An http or https origin, if the text is one as browsers write it (RFC 6454 §6.2): nothing before, between or behind scheme,
-/// host and port.
+/// Parses an http or https origin as browsers write it (RFC 6454 §6.2): scheme, host and port, and nothing else.
 fn parse(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
     let origin = url.origin().ascii_serialization();

@@ -15,8 +15,8 @@ const RETRY_WINDOW: Duration = Duration::from_secs(60);
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Sessions")]
 pub(crate) struct SessionFlags {
-    /// How long a repeated refresh gets the same answer again, and the repeated exchange of an authorization code, that for
-    /// 5 seconds at most; 0: never [default: 60]
+    /// How long a repeated refresh gets the same answer again, and, for 5 seconds at most, a repeated exchange of an
+    /// authorization code; 0: never [default: 60]
     #[arg(long, env = "MCP_RETRY_WINDOW", value_name = "SECS", value_parser = seconds)]
     retry_window: Option<Duration>,
 
@@ -40,7 +40,8 @@ pub(crate) struct SessionFlags {
     #[arg(long, env = "MCP_ISSUE_TIMEOUT", value_name = "SECS", value_parser = seconds)]
     issue_timeout: Option<Duration>,
 
-    /// Answer 503 to a log-in whose session cannot be stored, instead of an access token without a refresh token
+    /// Answer 503 to a log-in whose session cannot be stored, instead of issuing an access token without a refresh
+    /// token
     #[arg(long, env = "MCP_REFUSE_UNSTORED_GRANTS", value_parser = BoolishValueParser::new())]
     refuse_unstored_grants: bool,
 
@@ -50,7 +51,7 @@ pub(crate) struct SessionFlags {
 }
 
 impl SessionFlags {
-    /// How long a repeated exchange of an authorization code gets the same answer; zero: never.
+    /// Returns how long a repeated exchange of an authorization code gets the same answer; zero: never.
     pub(crate) fn code_window(&self) -> Duration {
         let default = if self.strict { Duration::ZERO } else { RETRY_WINDOW };
         self.retry_window.unwrap_or(default).min(CODE_WINDOW)

@@ -1,6 +1,6 @@
 use axum::http::uri::Authority;
 
-/// A host and a port that a request may name, and the port that goes without saying.
+/// A host and a port that a request may name, and the port that it may omit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AllowedHost {
     host: String,
@@ -9,7 +9,7 @@ pub(super) struct AllowedHost {
 }
 
 impl AllowedHost {
-    /// `None` if `authority` is no host, or host and port.
+    /// Returns `None` if `authority` is not a host, or a host and a port.
     pub(super) fn new(authority: &str, default_port: u16) -> Option<Self> {
         let (host, port) = parse(authority)?;
         Some(Self { host, port: port.unwrap_or(default_port), default_port })
@@ -21,7 +21,7 @@ impl AllowedHost {
     }
 }
 
-/// Host and port, if the text is these two and is written in the usual way: no user, no empty port, no leading zeros.
+/// Parses a host and an optional port in the usual notation: no user, no empty port, no leading zeros.
 fn parse(text: &str) -> Option<(String, Option<u16>)> {
     let authority: Authority = text.parse().ok()?;
     let (host, port) = (authority.host().to_ascii_lowercase(), authority.port_u16());

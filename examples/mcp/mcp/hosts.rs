@@ -1,7 +1,7 @@
-//! By which names the MCP endpoint may be reached, and from which pages.
+//! Checks the host name by which a request reaches the MCP endpoint, and the page that it comes from.
 //!
-//! A page whose own name points at this machine (DNS rebinding) sends its name as `Host`, and any page sends its `Origin`. Both
-//! are compared as parsed values with a list: a prefix or a suffix of what is allowed is not allowed.
+//! A page whose own name points at this machine (DNS rebinding) sends its name as `Host`, and any page sends its
+//! `Origin`. Both are parsed and compared with a list: a prefix or a suffix of an allowed value is not allowed.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,8 +31,8 @@ struct Lists {
 }
 
 impl Allowed {
-    /// The public URL, the loopback names with the port of this server, and the address itself, by which a reverse proxy in
-    /// front may call; the pages of the public URL and of this computer, and those of `more`.
+    /// Allows the hosts of the public URL, the loopback names with the port of this server, and the listening address,
+    /// which a reverse proxy in front may use; and the origins of the public URL, of this computer, and of `more`.
     pub(crate) fn new(issuer: &Issuer, listen: SocketAddr, more: &[AllowedOrigin]) -> Self {
         let here = LOOPBACK.into_iter().map(str::to_owned).chain([bare(listen)]);
         let here = here.map(|host| AllowedHost::new(&format!("{host}:{}", listen.port()), 80));
@@ -47,8 +47,8 @@ impl Allowed {
 
     fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), OauthError> {
         let host = one(headers, &HOST)?;
-        // The name in the target of a request (HTTP/2, or the absolute form of HTTP/1) counts as well as that in the header:
-        // what stands behind may go by either.
+        // The name in the target of a request (HTTP/2, or the absolute form of HTTP/1) is checked as well as the one in
+        // the header: the endpoint may use either.
         let named = [host, uri.authority().map(Authority::as_str)];
         if named.iter().all(Option::is_none) {
             return Err(OauthError::invalid_request("the request has no Host"));
@@ -56,7 +56,7 @@ impl Allowed {
         if named.into_iter().flatten().any(|host| !self.allows_host(host)) {
             return Err(forbidden("this server is not reached by that Host"));
         }
-        // Programs send none, pages in a browser do.
+        // Programs send no `Origin`; pages in a browser do.
         match one(headers, &ORIGIN)? {
             Some(origin) if !self.0.origins.iter().any(|allowed| allowed.matches(origin)) => {
                 Err(forbidden("pages of that Origin may not call this server"))
@@ -70,7 +70,7 @@ impl Allowed {
     }
 }
 
-/// The address alone, as a URL has it.
+/// Returns the IP address in the notation of URLs.
 fn bare(listen: SocketAddr) -> String {
     match listen {
         SocketAddr::V4(address) => address.ip().to_string(),
@@ -78,7 +78,7 @@ fn bare(listen: SocketAddr) -> String {
     }
 }
 
-/// Refuses requests by another name or from another page.
+/// Refuses requests to another host name or from another page.
 pub(crate) async fn check(State(allowed): State<Allowed>, request: Request, next: Next) -> Response {
     match allowed.check(request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
@@ -93,7 +93,8 @@ fn forbidden(description: &str) -> OauthError {
     OauthError::invalid_request(description).with_status(StatusCode::FORBIDDEN)
 }
 
-/// The value of a header that comes once at most. One that is not text is refused as a value that is not allowed.
+/// Returns the value of a header that may come at most once. A value that is not text is refused like one that is not
+/// allowed.
 fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, OauthError> {
     let mut values = headers.get_all(name).iter();
     let value = values.next().map(|value| value.to_str().unwrap_or_default());

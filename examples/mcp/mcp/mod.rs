@@ -39,7 +39,7 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// The MCP server that the flags name, or else one of our own.
+/// Returns the MCP server that the flags name, or the built-in one.
 pub(crate) fn endpoint(flags: &EndpointFlags, app: &App) -> Result<Endpoint, Failure> {
     match &flags.mcp_upstream {
         Some(upstream) => {

@@ -29,13 +29,13 @@ pub(super) struct Proxied {
     forward: Forward<Body>,
     /// The path of the endpoint there.
     path: String,
-    /// What a client is told whose token the endpoint refuses.
+    /// The challenge for a client whose token the endpoint refuses.
     challenge: HeaderValue,
 }
 
 impl Proxied {
     pub(super) fn new(upstream: &McpUpstream, issuer: &Issuer, flags: &EndpointFlags) -> Result<Self, Failure> {
-        // The path of the endpoint is replaced as a whole, so that no prefix of it was removed.
+        // The path of the endpoint is replaced as a whole, so there is no removed prefix.
         let mut public = issuer.as_url().clone();
         public.set_path("");
         let forward = Forward::new(Settings {
@@ -65,10 +65,10 @@ impl Proxied {
         Ok(response)
     }
 
-    /// Removes what the endpoint may not say in the name of this server's host.
+    /// Removes headers that the endpoint may not set in the name of this server's host.
     ///
-    /// Its challenges name a realm, scopes and metadata of its own, and a client would look for its authorization server there
-    /// (RFC 9728 §5.1). A cookie of the name that this server uses would take the place of a browser's.
+    /// Its challenges name a realm, scopes and metadata of its own, and a client would look for its authorization
+    /// server there (RFC 9728 §5.1). A cookie with the name of this server's cookie would replace that in the browser.
     fn disown(&self, response: &mut Response) {
         let refused = response.status() == StatusCode::UNAUTHORIZED;
         let headers = response.headers_mut();
@@ -85,8 +85,8 @@ impl Proxied {
     }
 }
 
-/// Returns whether a browser may send a cookie back in a way that this server takes for its own. A cookie without a name is sent
-/// as its value alone, which may hold a name.
+/// Returns whether a browser may send a cookie back in a way that this server takes for its own. The browser sends a
+/// cookie without a name as its value only, which may contain a name.
 fn is_ours(cookie: &HeaderValue) -> bool {
     let pair = cookie.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
     let name = match pair.iter().position(|byte| *byte == b'=') {

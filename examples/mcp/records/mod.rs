@@ -27,8 +27,8 @@ pub(crate) enum Kind {
     AtProvider,
     /// An authorization code, sealed.
     Code,
-    /// The answer to an authorization code, sealed under what its client derives from the code, for as long as a repeated
-    /// exchange gets it again.
+    /// The answer to an authorization code, sealed under a handle that is derived from the code, for as long as a
+    /// repeated exchange gets it again.
     CodeAnswer,
     /// That a browser has agreed to a client before.
     Consent,

@@ -23,7 +23,7 @@ use crate::records::{Handle, Kind};
 /// How long a request waits for another one that exchanges the same code.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The pauses between two looks at a code that another request exchanges: the first, and the longest.
+/// The pauses between two reads of a code that another request exchanges: the first, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(250)];
 
 /// An exchange that takes longer than this, in milliseconds, counts as abandoned.
@@ -31,9 +31,10 @@ const LONGEST_USE: u64 = 60_000;
 
 /// Exchanges a code for the token answer of the provider that it stands for.
 ///
-/// The first request that matches the code wins. The same request again waits for its answer and gets the same one, for a few
-/// seconds: clients repeat what was cut off. Later it ends the grant, because then another party has code and verifier.
-/// A request that does not match, which is that of another client or one with a wrong verifier, changes nothing.
+/// The first request that matches the code wins. For a few seconds, a repetition of that request waits for the answer
+/// and gets the same one: clients repeat a request whose connection was cut. A later repetition ends the grant, because
+/// then another party may have the code and the verifier. A request of another client, or with a wrong verifier,
+/// changes nothing.
 pub(super) async fn exchange(app: &App, client: &Client, form: &Parameters, slot: &Slot) -> Result<Answer, OauthError> {
     let verifier = need(form, "code_verifier")?;
     let code: Handle = need(form, "code")?.parse().map_err(|_| no_such_code())?;
@@ -50,14 +51,14 @@ pub(super) async fn exchange(app: &App, client: &Client, form: &Parameters, slot
                     attempt: consumed.attempt().to_owned(),
                     since: now_ms(),
                 });
-                // Before the write: the store may have applied a write that it does not confirm.
+                // This comes before the write: the store may have applied a write that it does not confirm.
                 slot.consume(consumed);
                 if app.records.reseal(Kind::Code, &code, &stored, &used, CODE_LIFETIME).await? {
                     return answer(fresh);
                 }
                 slot.empty();
             }
-            // The instance that exchanged it has died, and no client has tokens for it.
+            // The instance that exchanged the code has died, and no client has tokens for it.
             Code::InUse(used) if now_ms().saturating_sub(used.since) > LONGEST_USE => return Err(no_such_code()),
             Code::InUse(_) => {}
             Code::Used(used) => {
@@ -75,7 +76,7 @@ pub(super) async fn exchange(app: &App, client: &Client, form: &Parameters, slot
 
 /// Leaves the answer of the exchange in `slot` if it is still offered, and ends the grant otherwise (RFC 6749 §4.1.2).
 ///
-/// It is offered for as long as the store has it: no clock of an instance decides.
+/// The answer is offered for as long as the store has it, whatever the clock of an instance says.
 async fn repeat(app: &App, code: &Handle, used: &Used, slot: &Slot) -> Result<(), OauthError> {
     let handle = answer_handle(code, &used.attempt)?;
     if let Some(answer) = app.records.open::<String>(Kind::CodeAnswer, &handle).await? {
@@ -103,7 +104,7 @@ fn no_such_code() -> OauthError {
     OauthError::invalid_grant("the code is invalid, expired or was used before")
 }
 
-/// Checks that the request is of the client that the code was issued to. If it is not, the code stays as it is.
+/// Checks that the request comes from the client that the code was issued to. If it does not, the code does not change.
 fn check(binding: &CodeBinding, client: &Client, form: &Parameters, verifier: &str) -> Result<(), OauthError> {
     let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier));
     let right = bool::from(challenge.as_bytes().ct_eq(binding.code_challenge.as_bytes()));

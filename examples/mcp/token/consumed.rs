@@ -41,12 +41,12 @@ struct Attempt {
     name: String,
 }
 
-/// What the middleware outside of the layer does with the answer to a code.
+/// The action of the middleware outside of the layer on the answer to a code.
 pub(super) enum Outcome {
     /// This request has used the code: the answer of the layer is stored for the client's next attempt.
     Consumed(Consumed),
-    /// The code was exchanged before: this answer takes the place of the layer's. It passes the layer by, which would take the
-    /// tokens in it for the provider's.
+    /// The code was exchanged before: this answer replaces that of the layer. It bypasses the layer, which would take
+    /// the tokens in it for the provider's.
     Repeated(String),
 }
 
@@ -103,7 +103,7 @@ impl Consumed {
         }
         let grant = response.extensions().get::<GrantKey>().copied();
         let (head, body) = response.into_parts();
-        // If this fails the code is given back when `self` is dropped.
+        // If this fails, dropping `self` releases the code.
         let unreadable = || OauthError::server_error("the token answer cannot be read").into_response();
         let Ok(body) = to_bytes(body, MOST_BYTES).await else { return unreadable() };
         let Ok(answer) = String::from_utf8(body.to_vec()) else { return unreadable() };
@@ -147,10 +147,10 @@ impl Drop for Consumed {
 }
 
 impl Attempt {
-    /// Stores the answer for a repeated request, and then that the code is used and which grant began with it. Returns false,
-    /// and ends the grant, if the code is no longer this attempt's.
+    /// Stores the answer for a repeated request, and then marks the code as used, with the grant that began with it. If
+    /// the code no longer belongs to this attempt, ends the grant and returns `false`.
     ///
-    /// The order matters: a request that finds the code used and no answer is a late one, and ends the grant.
+    /// The order matters: a request that finds the code used and no answer is late, and ends the grant.
     async fn note(&self, grant: Option<GrantKey>, answer: &str) -> Result<bool, StoreError> {
         let window = self.app.code_window;
         if !window.is_zero() {
@@ -165,7 +165,7 @@ impl Attempt {
         while let Some(stored) = self.app.records.open::<Code>(Kind::Code, &self.code).await? {
             match &stored.value {
                 Code::InUse(used) if used.attempt == self.name => {}
-                // An earlier write whose confirmation was lost.
+                // An earlier write succeeded, but its confirmation was lost.
                 Code::Used(used) if used.attempt == self.name => return Ok(true),
                 _ => {
                     if let Some(grant) = &grant {

@@ -63,7 +63,7 @@ pub(super) async fn style() -> Response {
     (headers, include_str!("style.css")).into_response()
 }
 
-/// Makes a client's name fit to stand in a sentence: one line of visible text, not too long.
+/// Returns a client's name in a form that fits into a sentence: one line of visible text, not too long.
 fn tame(name: &str) -> String {
     const LONGEST: usize = 80;
     let name = visible(name);

@@ -1,4 +1,4 @@
-//! The page for a request that its client must correct.
+//! The page for an authorization request that its client must correct.
 
 use axum::response::Response;
 use maud::html;
@@ -11,7 +11,7 @@ use crate::error::OauthError;
 
 /// Explains what is wrong with the request of a client, and offers to return to the client with the error.
 ///
-/// Nothing but a click on the link sends the browser there.
+/// Only a click on the link sends the browser there.
 pub(in crate::authorize) fn refused(client: &Client, redirect_uri: &str, error: &OauthError, back: &Url) -> Response {
     let name = Name::of(client, redirect_uri);
     page(

@@ -16,8 +16,8 @@ impl<T> Default for Flights<T> {
 }
 
 impl<T: Clone> Flights<T> {
-    /// Returns the result of `run`, or of the operation of that name that is under way. If the caller that runs it is
-    /// cancelled, the next one runs its own.
+    /// Returns the result of `run`, or of the operation with this name that is under way. If the caller that runs the
+    /// operation is cancelled, the next caller runs its own.
     pub(super) async fn join(&self, name: &str, run: impl Future<Output = T>) -> T {
         let flight = self.board(name);
         match &flight.cell {
@@ -49,7 +49,7 @@ struct Flight<'a, T> {
 impl<T> Drop for Flight<'_, T> {
     fn drop(&mut self) {
         let mut under_way = self.flights.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        // Under the lock: of two shares that are dropped at once, the second must see that it is the last.
+        // Dropped under the lock: if two shares are dropped at once, the second must see that it is the last.
         drop(self.cell.take());
         if under_way.get(self.name).is_some_and(|cell| cell.strong_count() == 0) {
             under_way.remove(self.name);

@@ -14,8 +14,8 @@ const MOST: [u32; 2] = [600, 60];
 /// Fetches that may be in flight, in all and from one host.
 const MOST_AT_ONCE: [usize; 2] = [32, 4];
 
-/// Limits on the fetches that unauthenticated requests cause: in all, which bounds the cost for this server, and from each host,
-/// which bounds what an attacker can direct at one host.
+/// Limits on the fetches that unauthenticated requests cause: in all, which bounds the cost for this server, and for
+/// each host, which bounds the traffic that an attacker can direct at it.
 #[derive(Clone, Debug)]
 pub(super) struct Limits {
     all: Arc<Semaphore>,
@@ -57,7 +57,8 @@ impl Limits {
     pub(super) async fn acquire(&self, host: &str, patience: Duration) -> Result<Permit, TooMany> {
         let permits = self.counts.lock().unwrap_or_else(PoisonError::into_inner).count(host, Instant::now())?;
         let both = async {
-            // The host's permit first: a request that waits for a busy host holds no permit that others need.
+            // The permit of the host comes first: a request that waits for a busy host holds no permit that others
+            // need.
             let own = permits.acquire_owned().await.map_err(|_| TooMany)?;
             let all = Arc::clone(&self.all).acquire_owned().await.map_err(|_| TooMany)?;
             Ok(Permit([own, all]))
@@ -90,7 +91,7 @@ impl Counts {
         Ok(Arc::clone(&host.permits))
     }
 
-    /// Forgets hosts whose window is over. One from which something is being fetched begins another window.
+    /// Removes hosts whose window is over. A host with a fetch in flight begins another window instead.
     fn forget(&mut self, now: Instant) {
         while let Some((began, _)) = self.by_age.front()
             && now.saturating_duration_since(*began) >= WINDOW

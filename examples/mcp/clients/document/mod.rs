@@ -36,8 +36,8 @@ pub(crate) enum DocumentError {
     /// The URL names an address that is not public, or a port other than 443.
     #[error("the client's document cannot be fetched")]
     NotPublic,
-    /// The fetch failed. The source is for the log only: a client must not learn from the answer what a name resolves to on this
-    /// network, or which addresses and ports exist.
+    /// The fetch failed. The source is for the log only: a client must not learn from the answer how a name resolves on
+    /// this network, or which addresses and ports exist.
     #[error("the client's document cannot be fetched")]
     Unreachable(#[source] Arc<dyn Error + Send + Sync>),
     #[error("too many documents of clients are being fetched: try again in a moment")]

@@ -4,7 +4,7 @@ use super::redirect::RedirectUri;
 /// Private-use schemes of MCP clients that are not named as RFC 8252 §7.1 wants it, after a domain.
 const KNOWN_SCHEMES: [&str; 5] = ["cursor", "vscode", "vscode-insiders", "vscodium", "windsurf"];
 
-/// What no app's scheme begins with: systems, browsers and their tools handle such schemes themselves.
+/// Beginnings of schemes that do not belong to apps: systems, browsers and their tools handle them.
 const SYSTEM: [&str; 18] = [
     "about",
     "android",
@@ -28,7 +28,7 @@ const SYSTEM: [&str; 18] = [
 
 /// Returns whether a scheme is named after a domain, as an app's has to be (RFC 8252 §7.1): `com.example.app`.
 ///
-/// Top-level domains are letters alone, which excludes all that is named like `x-apple.systempreferences` or `ms-settings.x`.
+/// Top-level domains consist of letters, which excludes names like `x-apple.systempreferences` or `ms-settings.x`.
 fn is_named_after_a_domain(scheme: &str) -> bool {
     let Some((top, rest)) = scheme.split_once('.') else { return false };
     let is_top = top.len() >= 2 && top.bytes().all(|byte| byte.is_ascii_lowercase());

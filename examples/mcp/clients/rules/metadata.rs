@@ -13,7 +13,7 @@ const LONGEST_NAME: usize = 100;
 /// Of the redirect URIs of one client.
 const MOST_REDIRECT_URIS: usize = 20;
 
-/// Of all that is stored of a client's metadata, in bytes of JSON. What this server adds has room up to 4 KiB.
+/// The most bytes of JSON that are stored of a client's metadata. The rest of 4 KiB is for the fields of this server.
 const LARGEST: usize = 3584;
 
 /// What this server grants.
@@ -144,8 +144,9 @@ fn must_hold(field: &'static str, values: Option<&[String]>, needed: &str) -> Re
     }
 }
 
-/// Checks the name that a user reads when they decide about the client. It must not rearrange the text around it, nor look like
-/// another one by what it hides: line breaks and changes of direction are refused, other invisible characters are left out.
+/// Checks the name that a user reads when they decide about the client. It must not rearrange the text around it, nor
+/// look like another name because of hidden characters: line breaks and changes of direction are refused, other
+/// invisible characters are removed.
 fn name(name: String) -> Result<String, InvalidMetadata> {
     if name.chars().count() > LONGEST_NAME {
         return Err(wrong("client_name", format!("must not be longer than {LONGEST_NAME} characters")));

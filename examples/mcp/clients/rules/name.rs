@@ -1,11 +1,12 @@
-//! What of a client's name a person gets to see.
+//! The visible characters of a client's name.
 
 use unicode_general_category::{GeneralCategory, get_general_category};
 
 /// Returns the visible characters of a name, its words separated by single spaces.
 ///
-/// Left out are all characters of the categories Cc, Cf, Cn, Co, Cs, Zl and Zp, and those others that are shown as nothing
-/// (`Default_Ignorable_Code_Point`, and the blank of Braille): with them one name can look like another, or turn the text around it.
+/// Removes the characters of the categories Cc, Cf, Cn, Co, Cs, Zl and Zp, and other characters that are not shown
+/// (`Default_Ignorable_Code_Point`, and the blank of Braille): with them one name could look like another, or reverse
+/// the text around it.
 pub(crate) fn visible(name: &str) -> String {
     let visible: String =
         name.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).filter(|c| !is_hidden(*c)).collect();
