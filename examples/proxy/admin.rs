@@ -22,7 +22,7 @@ pub(crate) async fn serve(listener: TcpListener, scrape: Scrape) {
         let router = router.clone();
         service_fn(move |request: Request<RequestBody>| router.clone().oneshot(request.map(Body::new)))
     };
-    // Apart from those for clients, so that an attack leaves the metrics readable.
+    // Separate from the limits for clients, so that metrics stay readable during an attack.
     let limits = Limits { max_connections: 16, max_in_flight: 16, body_memory: 1 << 20, ..Limits::default() };
     Listener::new(listener, limits).run(service, pending()).await;
 }

@@ -45,12 +45,12 @@ pub(crate) struct Cli {
     #[arg(long, env = "PROXY_PUBLIC_URL", value_name = "URL")]
     pub(crate) public_url: Option<PublicUrl>,
 
-    /// A network of reverse proxies in front, in CIDR notation: the X-Forwarded-… headers and Forwarded that come from
-    /// there are kept, and the chains of addresses appended to; may be repeated [default: none]
+    /// A network of reverse proxies in front, in CIDR notation: the X-Forwarded-… and Forwarded headers that come from
+    /// there are kept, and the chains of addresses are extended; may be repeated [default: none]
     ///
     /// From all other addresses these headers are removed, together with X-Real-IP and its relatives: the upstream gets
-    /// what the connection and --public-url say. Name only networks whose servers overwrite or append to every such
-    /// header that a client sends. --public-url, if set, still decides scheme, host, port and prefix.
+    /// values from the connection and from --public-url. Name only networks whose servers overwrite or append to every
+    /// such header that a client sends. --public-url, if set, still decides scheme, host, port and prefix.
     #[arg(long, env = "PROXY_TRUST_FORWARDED", value_name = "NETWORK", value_delimiter = ',')]
     pub(crate) trust_forwarded: Vec<Network>,
 
@@ -60,9 +60,9 @@ pub(crate) struct Cli {
 
     /// How long the upstream may take to begin a response, before the client gets 504
     ///
-    /// The time runs from the end of the request or from the last part of it that the upstream took, and does not include
-    /// the body of the response. It does not apply to the token, revocation and introspection endpoints:
-    /// --rotation-timeout bounds those.
+    /// The time runs from the end of the request or from the last part of it that the upstream took, and does not
+    /// include the body of the response. It does not apply to the token, revocation and introspection endpoints:
+    /// --rotation-timeout and, for a log-in, --issue-timeout bound those.
     #[arg(long, env = "PROXY_UPSTREAM_TIMEOUT", value_name = "SECS", value_parser = timeout, allow_negative_numbers = true, default_value = "60")]
     pub(crate) upstream_timeout: Duration,
 
@@ -101,10 +101,10 @@ pub(crate) struct Cli {
     ///
     /// Clients use them below --resource-prefix. They end with their session.
     ///
-    /// Authorization requests that return tokens without the token endpoint are refused on every path, since the proxy
-    /// cannot replace those tokens: a response_type with `token` or `id_token` in a query, a form, a pushed authorization
-    /// request or a request object; request objects that are encrypted; and a request_uri that does not come from a
-    /// pushed authorization request. Clients use response_type=code.
+    /// Authorization requests that return tokens without the token endpoint are refused on every path, because the
+    /// proxy cannot replace those tokens: a response_type with `token` or `id_token` in a query, a form, a pushed
+    /// authorization request or a request object; request objects that are encrypted; and a request_uri that does not
+    /// come from a pushed authorization request. Clients must use response_type=code.
     #[arg(long, env = "PROXY_REFERENCE_ACCESS_TOKENS", value_parser = BoolishValueParser::new())]
     pub(crate) reference_access_tokens: bool,
 
@@ -112,13 +112,13 @@ pub(crate) struct Cli {
     #[arg(long, env = "PROXY_KEEP_ID_TOKEN", value_parser = BoolishValueParser::new())]
     pub(crate) keep_id_token: bool,
 
-    /// Let requests with an ambiguous path through below this one, for routes of the upstream that need an encoded slash,
+    /// Let requests with an ambiguous path pass below this one, for routes of the upstream that need an encoded slash,
     /// backslash or percent sign (/api/v4/projects/group%2Fname of GitLab); may be repeated
     ///
     /// Otherwise POST requests with a path that servers resolve to different places get 400, and with --resource-prefix
     /// requests of every method. Dot segments, invalid escapes and control characters in any encoding stay refused, and
     /// so does every path that some server could take for a guarded one. The risk: if the upstream resolves such a path
-    /// to its token endpoint in a way that the proxy does not consider, clients get the upstream's own tokens. Name the
+    /// to its token endpoint in a way that the proxy does not consider, clients get the upstream's own tokens. Set the
     /// routes that need it, never /.
     #[arg(long, env = "PROXY_ALLOW_AMBIGUOUS_PATH", value_name = "PATH", value_delimiter = ',')]
     pub(crate) allow_ambiguous_path: Vec<PathPrefix>,
@@ -148,8 +148,8 @@ pub(crate) struct Cli {
     /// repeated; needs --reference-access-tokens [default: none]
     ///
     /// Without it a token is for the resources that the upstream names in its token answer, and --resource accepts no
-    /// other: an upstream that does not know RFC 8707 ignores what clients ask for. List what every client may have, or
-    /// what the upstream checks without naming it.
+    /// other: an upstream that does not know RFC 8707 ignores the resources that clients ask for. List resources that
+    /// every client may have, or that the upstream checks but does not name.
     #[arg(long, env = "PROXY_ALLOWED_RESOURCE", value_name = "URI", value_delimiter = ',')]
     allowed_resource: Vec<String>,
 
@@ -182,7 +182,8 @@ pub(crate) struct Cli {
     #[arg(long, env = "PROXY_ISSUE_TIMEOUT", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) issue_timeout: Option<Duration>,
 
-    /// Answer 503 to a log-in whose session cannot be stored, instead of an access token without a refresh token
+    /// Answer 503 to a log-in whose session cannot be stored, instead of issuing an access token without a refresh
+    /// token
     #[arg(long, env = "PROXY_REFUSE_UNSTORED_GRANTS", value_parser = BoolishValueParser::new())]
     pub(crate) refuse_unstored_grants: bool,
 
@@ -256,7 +257,8 @@ impl Cli {
             if let Some(prefix) = self.resource_prefix.iter().find(|prefix| prefix.covers(path)) {
                 return Err(format!("{flag} {path} is below --resource-prefix {prefix}"));
             }
-            // The layer guards everything below an endpoint. It refuses a path that is none itself.
+            // The layer guards everything below an endpoint. The layer itself rejects an endpoint that is not a valid
+            // path.
             let Ok(endpoint) = path.parse::<PathPrefix>() else { continue };
             if let Some(prefix) = self.resource_prefix.iter().find(|prefix| endpoint.encloses(prefix)) {
                 return Err(format!("--resource-prefix {prefix} is below {flag} {path}"));
@@ -287,7 +289,7 @@ impl Cli {
         self.revocation_path.as_deref().unwrap_or("/revoke")
     }
 
-    /// The paths whose requests the layer answers.
+    /// Returns the paths whose requests the layer answers.
     pub(crate) fn guarded_paths(&self) -> impl Iterator<Item = &str> {
         [self.token_path(), self.revocation_path()].into_iter().chain(self.introspection_path.as_deref())
     }

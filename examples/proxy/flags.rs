@@ -9,7 +9,7 @@ use tracing_subscriber::filter::LevelFilter;
 /// What the layer has against its settings, by the names of the flags.
 pub(crate) fn config_error(error: &ConfigError) -> String {
     let flag = |setting: &str| match setting {
-        // May be repeated, and names one each time.
+        // The flag may be repeated, with one path each time.
         "allow_ambiguous_paths" => "--allow-ambiguous-path".to_owned(),
         setting => format!("--{}", setting.replace('_', "-")),
     };
@@ -52,7 +52,7 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|_| "too many seconds".to_owned())
 }
 
-/// A time limit: a number of seconds, more than 0 and at most a day.
+/// Parses a time limit: a number of seconds, more than 0 and at most a day.
 pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
     let limit = seconds(text)?;
     if limit.is_zero() || limit > Duration::from_secs(86_400) {

@@ -45,14 +45,14 @@ struct Shared<B> {
     edge: Arc<Edge>,
 }
 
-/// How requests are forwarded.
+/// Settings for forwarding requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) upstream: Upstream,
     /// Whether the upstream gets the `Host` of the client instead of its own.
     pub(crate) preserve_host: bool,
     pub(crate) edge: Edge,
-    /// The time limit until the head of a response, from the end or the last progress of the request body.
+    /// The time limit for the head of a response, counted from the end or the last progress of the request body.
     pub(crate) timeout: Duration,
     /// Paths to which POST requests have no such limit, because the layer has one.
     pub(crate) unlimited: Vec<String>,
@@ -92,7 +92,7 @@ impl ForwardError {
         }
     }
 
-    /// The error code of OAuth for the client.
+    /// Returns the error code of OAuth for the client.
     pub(crate) const fn code(&self) -> &'static str {
         match self {
             Self::Refused(refusal) => refusal.code(),
@@ -125,7 +125,7 @@ where
         Self { shared: Arc::clone(&self.shared), client }
     }
 
-    /// Makes the request one to the upstream. Returns it and its time limit.
+    /// Turns the request into one to the upstream. Returns it and its time limit.
     fn prepare(&self, mut request: Request<B>) -> Result<(Request<Upload<B>>, Option<Duration>), ForwardError> {
         let Settings { upstream, preserve_host, timeout, unlimited, refuse_front_channel, .. } = &self.shared.settings;
         let is_limited = *request.method() != Method::POST || unlimited.iter().all(|path| path != request.uri().path());

@@ -29,11 +29,11 @@ pub(crate) fn init(program: &'static str, format: LogFormat, level: LevelFilter)
 }
 
 /// Writes each event as one line of printable characters, whatever is in its fields: paths, names of clients, errors of
-/// other servers. Other characters are escaped as JSON escapes them, which both formats can hold.
+/// other servers. Other characters are escaped as in JSON, which is valid in both formats.
 struct Printable<W>(W);
 
 impl<W: io::Write> io::Write for Printable<W> {
-    /// Takes a whole event: that is what the subscriber writes at once.
+    /// Takes a whole event, because the subscriber writes an event in one call.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(event);
         let line = text.strip_suffix('\n').unwrap_or(&text);

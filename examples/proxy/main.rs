@@ -58,7 +58,7 @@ use crate::upstream::{PublicUrl, Upstream};
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// The request body that the layer buffers at most, by default.
+/// The default limit of the layer for a request body, which it buffers.
 const MAX_BUFFERED_BODY: usize = 64 << 10;
 
 fn main() -> ExitCode {

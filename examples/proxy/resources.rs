@@ -26,19 +26,19 @@ pub(crate) struct Resources<St>(Option<Arc<Guard<St>>>);
 
 struct Guard<St> {
     rules: PathRules,
-    /// One for each guarded prefix.
+    /// One layer for each guarded prefix.
     layers: Vec<AccessLayer<St>>,
 }
 
-/// What the path of a request is.
+/// The meaning of the path of a request.
 enum Place<'a, St> {
     Open,
     Guarded {
         layer: &'a AccessLayer<St>,
-        /// Where the upstream finds the resource: in the configured spelling of the prefix.
+        /// The URI for the upstream, in the configured spelling of the prefix.
         uri: Uri,
     },
-    /// Servers could take it for another resource, or for one although it is none.
+    /// Servers could take it for another resource, or for a resource although it is not one.
     Refused,
 }
 
@@ -48,8 +48,8 @@ impl<St: Store> Resources<St> {
         Self(None)
     }
 
-    /// Everything below the prefixes of these rules, which share what `access` remembers. Ambiguous paths are let
-    /// through below the prefixes in `allowed` alone.
+    /// Guards everything below the prefixes of these rules. The layers share the cache of `access`. Ambiguous paths
+    /// pass only below the prefixes in `allowed`.
     pub(crate) fn below(
         rules: Vec<Rule>,
         allowed: &[PathPrefix],
@@ -78,7 +78,7 @@ impl<St: Store> Resources<St> {
 impl<St> Guard<St> {
     fn place<B>(&self, request: &Request<B>) -> Place<'_, St> {
         let path = request.uri().path();
-        // It is about the server as a whole (RFC 9110 §9.3.7).
+        // The request concerns the server as a whole (RFC 9110 §9.3.7).
         if *request.method() == Method::OPTIONS && path == "*" {
             return Place::Open;
         }

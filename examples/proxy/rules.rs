@@ -107,7 +107,7 @@ pub(crate) fn rules(
             return Err(format!("--resource: {prefix} is below {}, which is for another", outer.prefix));
         }
     }
-    // Of two that are equally deep the longer one may be below the other: `/api.v2` is a format of `/api`.
+    // Of two prefixes of equal depth the longer one may be below the other: `/api.v2` is a format of `/api`.
     rules.sort_by_key(|rule| std::cmp::Reverse((rule.prefix.depth(), rule.prefix.as_str().len())));
     Ok(rules)
 }

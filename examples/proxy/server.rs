@@ -38,7 +38,7 @@ pub(crate) struct Server<S> {
 }
 
 impl<S: Store> Server<S> {
-    /// Serves clients until `end`. Returns the connections that are open then.
+    /// Serves clients until `end`. Returns the connections that are still open.
     pub(crate) async fn run(self, listener: Listener, end: impl Future<Output = ()>) -> Connections {
         let service = |client: SocketAddr| {
             let inner = self.inner.around(self.inner.get_ref().for_client(client));
