@@ -17,7 +17,7 @@ const ONE: &str = "https://one.example/api";
 const TWO: &str = "https://two.example/";
 const METADATA: &str = "https://one.example/.well-known/oauth-protected-resource";
 
-/// A layer that gives access tokens for the two resources, and for no other.
+/// Returns an app whose access tokens may be for the two resources, and for no other.
 fn allowing() -> App {
     App::with(|builder| builder.reference_access_tokens().allowed_resources([ONE, TWO]))
 }

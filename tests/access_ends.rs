@@ -114,7 +114,7 @@ async fn an_end_reaches_the_cache_of_its_own_layer_before_the_client_has_its_ans
     for name in ["revoked", "revoked by an older token", "an access token revoked", "reused", "ended by the program"] {
         let app = referencing();
         let guarded = Guarded::with(&app, |builder| builder.cache_ttl(HOUR));
-        // Nothing is heard through the channel: what is refused is refused because the layer itself has updated its cache.
+        // The channel delivers nothing: a token is refused because the layer itself has updated its cache.
         app.store.hook(|_, call| if *call == Call::Announce { Plan::Lose } else { Plan::Pass });
         let (first, _) = pair(&app.post("/token", &LOG_IN).await);
         let (second, _) = pair(&app.refresh(&first).await);

@@ -1,4 +1,4 @@
-//! With `end_responses` a response ends when its access token or its grant does, and no sooner.
+//! With `end_responses` a response ends when its access token or its grant does, and not before.
 
 #![cfg(feature = "tiered")]
 
@@ -21,7 +21,7 @@ use tower::{Layer as _, service_fn};
 use tower_oauth_refresh::access::{AccessBody, ResponseEnded};
 use tower_oauth_refresh::{AccessGrant, AccessLayer, AccessLayerBuilder, EventKind};
 
-/// When to give up what comes with certainty.
+/// How long to wait for an event that is certain to come.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -174,7 +174,7 @@ async fn it_ends_when_the_grant_expires_and_goes_on_when_a_rotation_puts_that_of
     assert_eq!(one.ended("the grant has expired").await, ResponseEnded::GrantEnded);
 }
 
-/// Without announcements the store is asked again, by the time to live of the cache.
+/// Without announcements the token is read again within the time to live of the cache.
 #[tokio::test]
 async fn without_the_channel_it_ends_within_the_time_to_live() {
     for ttl in [Duration::ZERO, Duration::from_secs(1)] {

@@ -44,7 +44,7 @@ async fn a_session_is_adopted_until_the_time_that_was_set_and_not_after_it() {
     }
 }
 
-/// Refresh tokens of another server that look like the layer's own.
+/// Returns refresh tokens of another server that look like the layer's own.
 fn lookalikes() -> [(&'static str, String); 6] {
     let ours = made_up("rt_");
     let body = |len| "AbCdEf0123456789-_".chars().cycle().take(len).collect::<String>();

@@ -1,4 +1,4 @@
-//! Clocks that are wrong: of instances that are some seconds apart, and of machines whose clock was never set.
+//! Wrong clocks: some seconds apart between instances, or never set on a machine.
 
 mod support;
 
@@ -14,7 +14,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// How far apart clocks may be, as `docs/operations.md` says.
 const TOLERATED: Duration = Duration::from_secs(30);
 
-/// A clock that is this far from another one, and goes on with it.
+/// A clock with a constant difference to another one.
 struct Off {
     right: ManualClock,
     off: Wrong,
@@ -24,7 +24,7 @@ struct Off {
 enum Wrong {
     Behind(Duration),
     Ahead(Duration),
-    /// Counts from here.
+    /// The clock starts at this time.
     Since(u64),
 }
 
@@ -45,7 +45,7 @@ const YEAR_2100: u64 = 4_102_444_800_000;
 
 type Builder = RefreshLayerBuilder<TestStore>;
 
-/// An instance whose clock is right, as that of the store is, and one whose clock is wrong.
+/// Returns an instance whose clock is right, like that of the store, and one whose clock is wrong.
 fn two(off: Wrong, settings: impl Fn(Builder) -> Builder) -> (App, App) {
     let right = App::with(&settings);
     let clock = Off { right: right.clock.clone(), off };
@@ -109,7 +109,7 @@ async fn a_machine_that_is_far_ahead_ends_no_session_of_others() {
     for off in [Wrong::Since(YEAR_2100), Wrong::Ahead(40 * DAY), Wrong::Ahead(10 * DAY)] {
         let (right, wrong) = two(off, |builder| builder.absolute_lifetime(90 * DAY));
         let mut token = right.log_in("app").await;
-        // It may refuse what looks expired to it, or rotate it; neither costs the session elsewhere.
+        // It may refuse a token that looks expired to it, or rotate it; neither ends the session on other instances.
         let answer = wrong.refresh(&token).await;
         if answer.status == 200 {
             token = answer.token();
@@ -146,7 +146,7 @@ async fn reuse_is_found_out_after_a_machine_that_was_ahead() {
     let second = wrong.refresh(&first).await.token();
     let third = right.refresh(&second).await.token();
     right.refresh(&third).await.token();
-    // Until then the others believe the later clock, and an old token is late.
+    // Until then the later clock counts for the others, and an old token is late.
     right.clock.advance(10 * DAY + 61 * SECOND);
     assert_eq!(right.refresh(&first).await.status, 400);
     assert_eq!(right.events().last(), Some(&EventKind::ReuseDetected));
@@ -168,7 +168,7 @@ async fn at_the_tolerated_skew_a_second_tab_gets_the_same_answer_and_none_is_ref
                         assert_eq!(other.refresh(&token).await.token(), next, "{name}, {passed} s later");
                         token = next;
                     }
-                    // The answer is gone: the client that lost it gets another token.
+                    // The stored answer has expired: the client that lost it gets another token.
                     for passed in [retry, retry + 1, retry + 29, 3600] {
                         one.refresh(&token).await.token();
                         right.clock.advance_secs(passed.into());

@@ -94,7 +94,7 @@ async fn what_can_be_made_sense_of_is_accepted() {
     }
 }
 
-/// The link on the page that explains an error: where it leads, and what it says.
+/// Returns the address and the text of the link on the page that explains an error.
 fn way_back(page: &Answer) -> (String, String) {
     let (_, link) = page.text().split_once("<a ").expect("a link");
     let (tag, rest) = link.split_once('>').unwrap();
@@ -103,7 +103,7 @@ fn way_back(page: &Answer) -> (String, String) {
     (href, rest.split_once("</a>").unwrap().0.to_owned())
 }
 
-/// Asserts that nothing but a click leads anywhere.
+/// Asserts that the browser leaves the page only by a click.
 fn assert_stays(name: &str, page: &Answer) {
     mcp::assert_is_page(page);
     for header in ["location", "refresh", "set-cookie"] {
@@ -187,7 +187,7 @@ async fn no_registration_makes_a_redirector_of_this_server() {
         });
         let client_id = mcp::register(&fixture.server, &metadata).await["client_id"].as_str().unwrap().to_owned();
         let request = |changes: &[(&str, &str)]| mcp::request(&fixture.server, &client_id, redirect_uri, changes);
-        // The browser has agreed to this client before, and has it remembered where that is possible.
+        // The user has agreed to this client before, and the consent is remembered if that is possible.
         let mut browser = Browser::default();
         let answer = browser.get(&request(&[])).await;
         browser.decide(&answer, &[("remember", "yes"), ("decision", "approve")]).await;

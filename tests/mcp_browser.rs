@@ -98,7 +98,7 @@ async fn a_person_denies() {
     assert!(browser.find("button").await.is_none());
 }
 
-/// A request that is wrong leads to a page, and from there to the client by a click alone.
+/// A wrong request leads to a page, and from there to the client only by a click.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_reaches_the_client_by_a_click_and_not_before() {
     let local = Local::start(&[]).await;
@@ -173,7 +173,7 @@ async fn an_agreement_is_remembered() {
     assert!(cookie.same_site().is_some_and(|site| site.is_lax()));
     assert!(cookie.expires().is_some(), "it outlives the session of the browser");
 
-    // A page of another site sends the browser here: it may not even know.
+    // A page of another site sends the browser here, perhaps without the user's knowledge.
     let elsewhere =
         format!("https://evil.test:{}/callback", redirect_uri.split(':').nth(2).unwrap().split('/').next().unwrap());
     browser.open(&elsewhere).await;

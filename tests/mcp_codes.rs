@@ -1,4 +1,5 @@
-//! Authorization codes at the token endpoint of the example `mcp`: repeated, late, in parallel, and in other hands.
+//! Authorization codes at the token endpoint of the example `mcp`: repeated, late, in parallel, and from another
+//! client.
 
 mod support;
 
@@ -38,13 +39,13 @@ impl Fixture {
         Self { server, client }
     }
 
-    /// A code that was not used yet.
+    /// Returns a code that was not used yet.
     async fn code(&self) -> String {
         self.client.code(&self.server).await
     }
 }
 
-/// Repeats an exchange until its answer is no longer offered; the answer after that.
+/// Repeats an exchange until its answer is no longer offered. Returns the next answer.
 async fn when_it_is_late(first: &Answer, repeat: impl AsyncFn() -> Answer) -> Answer {
     let end = Instant::now() + Duration::from_secs(60);
     loop {
@@ -60,7 +61,7 @@ async fn when_it_is_late(first: &Answer, repeat: impl AsyncFn() -> Answer) -> An
 
 #[tokio::test]
 async fn a_code_that_is_used_twice_ends_what_was_granted_for_it() {
-    // Never, for a while, and by default: until then a repeated exchange gets the same answer.
+    // Windows in which a repeated exchange gets the same answer: none, a short one, and the default.
     for (flags, window) in
         [(&["--strict"][..], false), (&["--retry-window", "0"], false), (&["--retry-window", "1"], true), (&[], true)]
     {

@@ -12,7 +12,7 @@ use self::support::process::Example;
 const LOOPBACK: &str = "http://127.0.0.1:7777/callback";
 const WEB: &str = "https://client.example/callback";
 
-/// What a browser says of an address that its user has typed.
+/// The header that a browser sends for an address that the user has typed.
 const TYPED: &[(&str, &str)] = &[("sec-fetch-site", "none")];
 
 async fn start() -> (Provider, Example) {

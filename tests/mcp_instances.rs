@@ -223,7 +223,7 @@ async fn patiently(request: impl AsyncFn() -> Answer) -> Answer {
     }
 }
 
-/// Repeats an exchange, until its answer is no longer offered; the answer after that.
+/// Repeats an exchange until its answer is no longer offered. Returns the next answer.
 async fn until_late(exchange: impl AsyncFn() -> Answer) -> Answer {
     let end = Instant::now() + LIMIT;
     loop {
@@ -253,7 +253,7 @@ async fn a_store_that_fails_in_the_middle_of_an_exchange_costs_nobody_a_log_in()
     let client = McpClient::register(&server).await;
     let mut failed = 0;
     for fault in [Fault::Drop, Fault::LoseAnswer] {
-        // The code is used, then the grant and its access token are stored, then the answer, and then which grant it was.
+        // The writes: the code in use, the grant, its access token, the answer, and the code as used with its grant.
         for victim in 0..5 {
             let code = code(&server, &client).await;
             WRITES.store(0, Ordering::SeqCst);

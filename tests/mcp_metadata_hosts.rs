@@ -148,7 +148,7 @@ async fn other_ports_than_that_of_https_are_not_asked() {
     let host = DocumentHost::start().await;
     let ca = host.certificates.file("ca.pem");
     let server = start(&["--metadata-ca", ca.to_str().unwrap()]).await;
-    // Not even looked up.
+    // The names are not even resolved.
     for client_id in ["https://nowhere.invalid:8443/x", "https://nowhere.invalid:80/x", "https://1.1.1.1:22/x"] {
         is_refused(&server, client_id, "cannot be fetched").await;
         server.written(&format!("a client is not known client_id=\"{client_id}\"")).await;
@@ -168,7 +168,7 @@ async fn one_host_is_asked_for_few_documents_at_once() {
         let url = server.url("/authorize");
         asking.spawn(async move { authorize_at(url, &client_id, CALLBACK).await.status });
     }
-    // When the first one has waited for as long as it may, all have come.
+    // When the first request has waited for its time limit, all of them have arrived.
     let first = asking.join_next().await.unwrap().unwrap();
     assert!([StatusCode::BAD_REQUEST, StatusCode::SERVICE_UNAVAILABLE].contains(&first), "{first}");
     assert_eq!(host.most_at_once(), 4);
@@ -199,7 +199,7 @@ async fn one_host_is_asked_for_so_many_documents_in_a_minute() {
     mcp::assert_is_page(&refused);
     assert!(refused.text().contains("Wait a moment"), "{}", refused.text());
     assert!(known.len() >= 60 && host.requests() == known.len(), "{} {}", known.len(), host.requests());
-    // What is remembered costs no fetch.
+    // A remembered document needs no fetch.
     is_known(&server, &known[0]).await;
     let form = [("grant_type", "authorization_code"), ("code", "x"), ("client_id", &*host.url("/another"))];
     let answer = post(&server.url("/token"), &form).await;

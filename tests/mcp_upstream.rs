@@ -141,7 +141,7 @@ async fn nobody_reaches_it_without_an_access_token() {
     assert!(upstream.all().is_empty(), "{:?}", upstream.all());
 }
 
-/// Sends a request as it is written; the status of the answer.
+/// Sends a request as it is written. Returns the status of the answer.
 async fn status_of(server: &Example, request: &str) -> u16 {
     let answer = timeout(LIMIT, raw(server.addr(), request)).await.expect("an answer");
     let status = answer.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
@@ -170,7 +170,7 @@ async fn hosts_and_origins_are_checked_whoever_serves_the_endpoint() {
                 json.len()
             )
         };
-        // Without an access token: 401 is what comes after these checks.
+        // Without an access token, a request that passes these checks gets 401.
         let good = [
             format!("host: {here}\r\n"),
             format!("host: localhost:{port}\r\n"),

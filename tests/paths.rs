@@ -1,4 +1,4 @@
-//! What the layer makes of the path and the method of a request.
+//! How the layer reads the path and the method of a request.
 
 mod support;
 
@@ -27,7 +27,7 @@ fn request(method: &str, target: &str, body: &'static str) -> Request<AnyBody> {
     request
 }
 
-/// The URIs and methods that an inner service gets, which answers every request with a token.
+/// Returns the methods and URIs that reach an inner service that answers every request with a token.
 async fn forwarded(layer: &RefreshLayer<MemoryStore>, requests: Vec<Request<AnyBody>>) -> Vec<(Method, Uri)> {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let record = Arc::clone(&seen);
@@ -188,7 +188,7 @@ async fn an_exception_is_for_its_prefix_alone_and_never_for_a_guarded_path() {
     assert_eq!(app.upstream.seen().len(), count);
 }
 
-/// The inner service has a revocation endpoint under one spelling alone, and says 404 to every other one.
+/// The inner service has a revocation endpoint under one spelling only, and answers 404 for every other one.
 #[tokio::test(start_paused = true)]
 async fn another_spelling_ends_no_session_of_a_client_that_cannot_authenticate() {
     let upstream = Upstream::new();

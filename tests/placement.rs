@@ -1,4 +1,4 @@
-//! Where the layer sits in an axum app decides which requests it sees, and `check` finds out.
+//! The place of the layer in an axum app decides which requests it sees, and `check` tests that.
 
 mod support;
 
@@ -24,7 +24,7 @@ fn layer() -> Layer {
     builder.revocation_path("/oauth/revoke").introspection_path("/oauth/introspect").build().unwrap()
 }
 
-/// The OAuth endpoints of an app that has no revocation and no introspection, with or without routes for them.
+/// Returns the OAuth endpoints of an app without revocation and introspection, with or without routes for them.
 fn oauth(upstream: &Upstream, with_routes: bool) -> Router {
     let at_its_root = ServiceBuilder::new().map_request(|mut request: Request<Body>| {
         *request.uri_mut() = "/token".parse().unwrap();
@@ -70,7 +70,7 @@ const COMPOSITIONS: [(&str, &str, Compose); 12] = [
     }),
 ];
 
-/// Logs in, revokes, and returns the status of the revocation and whether the token is good afterwards.
+/// Logs in and revokes. Returns the status of the revocation, and whether the token is still good.
 async fn revoke(app: &Router, prefix: &str) -> (u16, bool) {
     let send = async |path: &str, form: &[(&str, &str)]| {
         let request = post(&format!("{prefix}/oauth/{path}"), form).map(Body::new);
@@ -113,7 +113,7 @@ async fn without_a_route_a_revocation_may_miss_the_layer_and_check_says_so() {
         assert_eq!(check(&layer, &app, prefix).await, expected, "{name}: the revocation got {status}");
         outcomes.push((name, status, good));
     }
-    // Which ones miss it is axum's affair. These answer 200, and the client believes that it has logged out.
+    // axum decides which ones miss it. These answer 200, and the client believes that it has logged out.
     for name in ["with a fallback after", "as a layer of routes, with a fallback", "merged into others with a fallback"]
     {
         assert!(outcomes.contains(&(name, 200, true)), "{name}: {outcomes:?}");
@@ -182,7 +182,7 @@ async fn a_probe_that_the_layer_sees_reaches_nothing_else() {
     assert!(app.upstream.seen().is_empty());
     assert!(app.store.calls().is_empty());
     assert_eq!(app.events(), []);
-    // What no probe is goes where it went.
+    // A request that is not a probe still reaches the inner service.
     let empty = post("/token", &[]);
     assert_eq!(app.send(empty).await.unwrap().error(), (400, "unsupported_grant_type".into()));
 }

@@ -105,11 +105,11 @@ async fn an_upload_that_nobody_reads_is_not_taken_in() {
     assert!(sent < 64, "the proxy took {sent} MiB that nobody had asked for");
 }
 
-/// For tests in which every limited request is to time out.
+/// Flags for tests in which every request with a limit must time out.
 const SHORT: [&str; 2] = ["--upstream-timeout", "0.3"];
 
-/// Completes when a request that the upstream never answers has timed out: as long after its beginning as another one
-/// would take.
+/// Completes when a request that the upstream never answers has timed out, and thus when any other request would have,
+/// too.
 async fn timed_out(url: &str) {
     let answer = send("GET", url, &[], "").await;
     assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT, "{}", answer.text());
@@ -124,7 +124,7 @@ async fn never() {
 
 #[tokio::test]
 async fn an_upstream_that_does_not_answer_gets_the_client_a_504() {
-    // It reads what is sent, or nothing.
+    // The upstream reads the request, or none of it.
     let read = async |request: Request| {
         request.into_body().collect().await.unwrap();
         never().await;
@@ -169,7 +169,7 @@ async fn what_is_slow_but_goes_on_is_not_cut_off() {
         .route("/download", axum::routing::get(download))
         .route("/upload", axum::routing::put(upload))
         .route("/never", axum::routing::get(never));
-    // Long enough for what must be at once on a busy machine.
+    // Long enough for an immediate answer on a busy machine.
     let flags = ["--upstream-timeout", "3"];
     let proxy = proxy::start(&format!("http://{}", serve(router).await), &flags).await;
 

@@ -13,7 +13,7 @@ async fn method_path_query_headers_and_body_arrive_as_they_were_sent() {
     let upstream = Recorder::start(|seen| (StatusCode::IM_A_TEAPOT, [("x-answer", "yes")], seen.body.clone())).await;
     let proxy = proxy::start(&upstream.url(), &[]).await;
     for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"] {
-        // Of a POST only the query may be ambiguous.
+        // A POST may be ambiguous only in its query.
         let target = match method {
             "POST" => "//a%20b/c%C3%A9;d=1/?x=%2F..%20y&x=2&&z",
             _ => "/a%2Fb/../c;d=1?x=%20y&x=2&&z",
@@ -86,7 +86,7 @@ async fn what_concerns_one_connection_alone_is_not_passed_on() {
     assert_eq!(seen.body, "body");
 }
 
-/// Headers that a message cannot lose because `Connection` nominates them.
+/// Headers that a message keeps although `Connection` nominates them.
 const END_TO_END: [(&str, &str); 22] = [
     ("authorization", "Basic eDp5"),
     ("content-type", "application/x-www-form-urlencoded"),
@@ -128,7 +128,7 @@ async fn connection_does_not_remove_what_is_meant_for_the_recipient() {
     .await;
     let proxy = proxy::start(&upstream.url(), &[]).await;
     let names: Vec<_> = END_TO_END.iter().map(|(name, _)| *name).collect();
-    // In one header, in many, in odd case and with odd spaces.
+    // In one header, in several, in odd case and with odd spaces.
     let lists = [
         vec![names.join(",")],
         names.iter().map(|name| (*name).to_owned()).collect(),
@@ -172,7 +172,7 @@ async fn headers_that_replace_the_path_or_the_method_are_removed() {
         "x_http_method",
         "x-method-override",
         "X_METHOD_OVERRIDE",
-        // Other spellings of what was checked, and of what ends at the proxy.
+        // Other spellings of headers that were checked, and of hop-by-hop headers.
         "content_type",
         "content_length",
         "transfer_encoding",
@@ -224,7 +224,8 @@ async fn the_upstream_is_told_of_the_client() {
     );
 }
 
-/// What a client may send to pass for another one, with what is kept of it from a trusted network in front.
+/// Headers with which a client may pretend to be another one, and the values that are kept from a trusted network in
+/// front.
 const FORGED: [(&str, &str); 15] = [
     ("x-forwarded-for", "192.0.2.1"),
     ("x-forwarded-for", "192.0.2.2, 127.0.0.9"),
@@ -270,7 +271,7 @@ async fn a_trusted_network_in_front_is_believed() {
     ] {
         let flags = ["--listen", listen, "--trust-forwarded", network];
         let proxy = proxy::start(&upstream.url(), &flags).await;
-        // By IPv4, which the dual socket sees as mapped addresses.
+        // Over IPv4, whose addresses the dual-stack socket sees as mapped ones.
         let url = format!("http://127.0.0.1:{}/chain", proxy.addr().port());
         send("GET", &url, &FORGED, "").await;
         let seen = upstream.last("/chain");

@@ -1,4 +1,4 @@
-//! With reference access tokens the example proxy lets no authorization request through that returns tokens to the browser.
+//! With reference access tokens the example proxy refuses authorization requests that return tokens to the browser.
 
 mod support;
 
@@ -19,7 +19,7 @@ use self::support::proxy;
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// A proxy in front of a server that keeps the target and the body of every request that it has got in full.
+/// A proxy in front of a server that records the target and the body of every request that it received in full.
 struct Setup {
     proxy: Example,
     complete: Arc<Mutex<Vec<(String, String)>>>,
@@ -51,7 +51,7 @@ fn request_object(claims: &str) -> String {
     format!("{header}.{claims}.")
 }
 
-/// What must not reach an upstream, as a query or a form, with the error code.
+/// Returns queries and forms that must not reach an upstream, each with its error code.
 fn refused() -> Vec<(String, &'static str)> {
     let rows = [
         ("client_id=a&response_type=token", "unsupported_response_type"),

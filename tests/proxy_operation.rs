@@ -135,7 +135,7 @@ async fn at_trace_every_decision_is_in_the_log_and_no_secret() {
         post(&url, &with(leak(&second), "wrong-secret")).await;
         let third = token(&post(&url, &with(leak(&second), secret)).await);
         post(&url, &refresh_form("other", &third)).await;
-        // Refused as late until the retry window has passed, then as reuse.
+        // The token is `late` until the retry window has passed, and then reuse.
         while !proxy.stderr().contains("reuse_detected") {
             post(&url, &with(leak(&first), secret)).await;
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -1,5 +1,5 @@
-//! Whatever way the upstream reads a path, it leads no client around the example proxy: every spelling over real sockets,
-//! against six readings.
+//! No spelling of a path leads a client around the example proxy, whichever way the upstream reads it: every spelling
+//! over real sockets, against six readings.
 
 mod support;
 
@@ -11,7 +11,7 @@ use self::support::http::{Recorder, Seen, raw};
 use self::support::process::Example;
 use self::support::proxy;
 
-/// A server that answers every request as if it were one for tokens.
+/// Starts a server that answers every request with tokens.
 async fn tokens_for_everything() -> Recorder {
     Recorder::start(|_| {
         let body = r#"{"access_token":"a","token_type":"Bearer","refresh_token":"upstream-token"}"#;
@@ -20,12 +20,12 @@ async fn tokens_for_everything() -> Recorder {
     .await
 }
 
-/// The requests of clients so far, without those of the proxy for discovery documents.
+/// Returns the requests of clients so far, without those of the proxy for discovery documents.
 fn arrived(upstream: &Recorder) -> Vec<Seen> {
     upstream.all().into_iter().filter(|seen| !seen.target.contains("/.well-known/")).collect()
 }
 
-/// Paths that some server takes for one below `name`, and ones that none does.
+/// Returns paths that some server takes for one below `name`, and paths that no server does.
 fn spelled(name: &str) -> Vec<String> {
     let heads = ["", "/x", "/", "//", "/;", "/a%5cb", "/a\\b", "/a%2fb", "/x/y/", "/x;a", "/%2e", "//x", "/x%00"];
     let backs = ["", "/..", "/../..", "/%2e%2E", "/..;a", "%2f..", "\\..", "/..%5c", "/.%09.", "/..%20"];
@@ -51,7 +51,7 @@ fn spelled(name: &str) -> Vec<String> {
     paths
 }
 
-/// Whether some server takes `path` for one below `guarded`.
+/// Returns whether some server takes `path` for one below `guarded`.
 fn some_server_serves(path: &str, guarded: &str) -> bool {
     let whatwg = url::Url::parse("http://localhost").unwrap().join(path).ok().map(|url| url.path().to_owned());
     readings(path, whatwg).iter().any(|(_, reading)| is_served(reading, guarded))
@@ -146,7 +146,7 @@ async fn no_spelling_leaves_the_base_path_of_the_upstream() {
     assert!(count > 50, "{count}");
 }
 
-/// Posts a form to a path that clients would not let through as it is.
+/// Posts a form to a path that HTTP clients would normalize or reject.
 async fn form(proxy: &Example, path: &str, form: &str) -> String {
     form_by("POST", proxy, path, form).await
 }

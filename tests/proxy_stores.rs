@@ -71,7 +71,7 @@ async fn an_access_token_ends_on_every_proxy_when_its_session_does() {
     }
 }
 
-/// An upstream whose `/api/events` sends events for as long as anybody reads them.
+/// Starts an upstream whose `/api/events` sends events for as long as a client reads them.
 async fn events() -> String {
     let tokens = json!({ "access_token": "a", "token_type": "Bearer", "expires_in": 3600, "refresh_token": "r" });
     let open = async || {

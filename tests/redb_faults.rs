@@ -120,8 +120,8 @@ fn note(stored: &mut HashMap<u64, u64>, line: &str) {
     assert!(before.is_none_or(|before| before < generation), "grant {grant}: {generation} after {before:?}");
 }
 
-/// Compares what is stored with what the process has reported, and takes over what it finds: a grant may be killed in the
-/// next round before it reports again, and be one write ahead of its report then as well.
+/// Compares the stored grants with those that the process has reported, and adopts the stored values: if the process is
+/// killed in the next round before a grant is reported again, the grant may still be one write ahead of its report.
 async fn check(path: &Path, stored: &mut HashMap<u64, u64>, round: u32) {
     let store = RedbStore::open(path).unwrap();
     for grant in 0..GRANTS {
@@ -130,7 +130,7 @@ async fn check(path: &Path, stored: &mut HashMap<u64, u64>, round: u32) {
             continue;
         };
         let found = generation_of(&entry);
-        // One more may have been stored than was reported, the first one included.
+        // One more write may have been stored than was reported, even if it is the first.
         let reported = stored.insert(grant, found).unwrap_or_default();
         assert!(
             (reported..=reported + 1).contains(&found),

@@ -206,8 +206,8 @@ fn the_file_is_for_its_owner_alone() {
     assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
-/// Nothing is written into a file that the next start does not find, and no upstream token is used for it: neither a swap
-/// nor a claim succeeds. With the file back in its place all goes on.
+/// If the next start would not find the file, neither a swap nor a claim succeeds, so that nothing is written to it and
+/// no upstream token is used. When the file is back at its path, both succeed again.
 #[cfg(unix)]
 #[tokio::test]
 async fn a_file_that_is_removed_or_replaced_while_it_is_open_takes_no_writes() {

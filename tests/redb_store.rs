@@ -167,7 +167,7 @@ async fn the_place_of_what_has_expired_is_taken_back() {
             assert!(started.elapsed() < PATIENCE, "round {round}: never taken back: {:?}", file.rows());
             // Nobody calls: the writer does it by itself.
             let store = RedbStore::builder(file.path()).clock(clock.clone()).open().unwrap();
-            // Not in the first hour.
+            // Nothing is removed in the first hour.
             clock.advance(HOUR);
             tokio::time::sleep(Duration::from_millis(1_500)).await;
             drop(store);
@@ -178,13 +178,13 @@ async fn the_place_of_what_has_expired_is_taken_back() {
     assert!(sizes[4] < 2 * sizes[0].max(sizes[1]), "the file grows: {sizes:?}");
 }
 
-/// The values beside an entry go when they end, and the entry itself a week after its end.
+/// Sidecars are removed at their end, and the entry a week after its end.
 #[tokio::test]
 async fn an_entry_stays_in_the_file_for_a_week_past_its_end() {
     let (file, clock) = (TestFile::new(), ManualClock::new());
     let store = RedbStore::builder(file.path()).clock(clock.clone()).open().unwrap();
     let mut other = 1;
-    // Returns the rows once the writer has had its chance to remove some: it does so with each commit.
+    // Returns the rows after a commit, with which the writer removes due rows.
     let mut rows = async |store: RedbStore| {
         for _ in 0..3 {
             other += 1;
@@ -211,7 +211,7 @@ async fn an_entry_stays_in_the_file_for_a_week_past_its_end() {
     assert_eq!(left, [0; 3], "a week later");
 }
 
-/// A file from before there was a grace period has the row of an entry at its end.
+/// In a file from before the grace period, the row of an entry is at its end.
 #[tokio::test]
 async fn an_entry_of_an_older_file_stays_for_a_week_past_its_end_as_well() {
     let (file, clock) = (TestFile::new(), ManualClock::new());
@@ -238,7 +238,8 @@ async fn an_entry_of_an_older_file_stays_for_a_week_past_its_end_as_well() {
     }
 }
 
-/// A wall clock that is wrong for a moment, however far, costs no entry, whatever is written and swept meanwhile.
+/// A wall clock that is wrong for a moment loses no entry, however far it is wrong and whatever is written and swept in
+/// that time.
 #[tokio::test]
 async fn a_clock_that_jumps_ahead_and_back_loses_no_entry() {
     let (file, clock) = (TestFile::new(), ManualClock::new());

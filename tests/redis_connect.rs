@@ -264,8 +264,8 @@ async fn what_loses_sessions_is_warned_of() {
     }
 }
 
-/// A master without enough replicas is warned of when the store connects, and does not keep an app from starting: the
-/// replicas may be on their way.
+/// When it connects, the store warns about a master without enough replicas. The app starts nevertheless, because the
+/// replicas may connect later.
 #[tokio::test]
 async fn too_few_replicas_are_warned_of() {
     let (alone, followed) = (RedisServer::start().await, RedisServer::start().await);

@@ -74,7 +74,7 @@ async fn the_log_says_why_the_store_fails() {
     app.refresh(&token).await.token();
 }
 
-/// A log-in whose grant too few replicas have gives the client no refresh token: the event says why.
+/// If too few replicas have the grant of a log-in, the client gets no refresh token, and the event says why.
 #[tokio::test]
 async fn the_log_says_that_too_few_replicas_have_a_grant() {
     let (server, upstream) = (RedisServer::start().await, Upstream::new());

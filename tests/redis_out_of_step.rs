@@ -1,4 +1,5 @@
-//! A connection over which replies are lost, doubled, swapped or made up is replaced, and no call gets the reply to another.
+//! The store replaces a connection over which replies are lost, repeated, swapped or invented, and no call accepts the
+//! reply to another.
 
 mod support;
 
@@ -17,13 +18,13 @@ use tokio::task::JoinSet;
 use tower_oauth_refresh::EventKind;
 use tower_oauth_refresh::store::{Announcement, Announcements, Key, Lease, RedisStore, Store, StoreError, Swap};
 
-/// When to give up what comes with certainty.
+/// How long to wait for an event that is certain to come.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How many calls are in flight at once.
 const CALLS: usize = 8;
 
-/// Replies that no call has, in place of one that it has. Some of them are several, or none.
+/// Replies that no call can have, which replace a real one. Some consist of several replies, or of none.
 const REPLIES: [&[u8]; 16] = [
     b"",
     b":1\r\n",
@@ -43,7 +44,7 @@ const REPLIES: [&[u8]; 16] = [
     b"~1\r\n:1\r\n",
 ];
 
-/// Replies larger than the store can have asked for. The first bytes have to be enough to see it.
+/// Replies larger than any that the store asks for. The first bytes must be enough to detect that.
 const HUGE: [&[u8]; 6] = [
     b"$2000000000\r\naaaa",
     b"*1000000000\r\n:1\r\n",
@@ -58,7 +59,7 @@ fn faults() -> Vec<Fault> {
     [Fault::Double, Fault::Overtaken, Fault::LoseAnswer].into_iter().chain(made_up).collect()
 }
 
-/// Does this to one request of this command, behind which others are sure to come.
+/// Applies a fault to one request of this command that others are certain to follow.
 fn third(wire: &Wire, command: &'static [u8], fault: &Fault) -> Arc<AtomicUsize> {
     let seen = Arc::new(AtomicUsize::new(0));
     let (fault, count) = (fault.clone(), Arc::clone(&seen));
@@ -69,7 +70,7 @@ fn third(wire: &Wire, command: &'static [u8], fault: &Fault) -> Arc<AtomicUsize>
     seen
 }
 
-/// A kind of call, in an order in which they can be made with one key.
+/// A kind of call. The order is one in which calls with one key succeed.
 #[derive(Clone, Copy, Debug)]
 enum Op {
     GetNothing,
@@ -101,7 +102,7 @@ impl Op {
         }
     }
 
-    /// Makes the call, and says what has come of it if that is not as it should be. Versions differ from key to key.
+    /// Makes the call. Returns the result as an error if it is wrong. Versions differ from key to key.
     async fn run(self, store: &RedisStore, key: &Key, number: u64) -> Result<(), String> {
         let fail = |error: StoreError| format!("{self:?} {number}: {error:?}");
         let found = match self {
@@ -133,7 +134,7 @@ impl Op {
     }
 }
 
-/// Makes every kind of call with each of the keys, all of a kind at once, with a fault in their midst on `wire`.
+/// Makes every kind of call with each of the keys, all calls of one kind at once, with a fault on `wire` during them.
 async fn with_faults(wire: &Wire, store: &RedisStore, keys: &[Key], command: Option<&'static [u8]>, fault: &Fault) {
     for op in Op::ALL {
         let seen = third(wire, command.unwrap_or(op.command()), fault);
@@ -178,7 +179,7 @@ async fn every_call_that_waits_for_replicas_gets_its_own_reply() {
     for fault in faults() {
         for command in [&b"EVALSHA"[..], b"WAIT"] {
             if command == b"WAIT" && matches!(&fault, Fault::Replace(reply) if reply == &b":0\r\n"[..]) {
-                // A reply that a WAIT can have: too few replicas.
+                // A possible reply to a WAIT: too few replicas.
                 continue;
             }
             with_faults(&wire, &store, &keys(), Some(command), &fault).await;
@@ -216,7 +217,7 @@ async fn every_call_of_a_cluster_gets_its_own_reply() {
     }
 }
 
-/// A reply that is lost when no other comes behind it is noticed by the time-out of the one that waits for it.
+/// If no other reply follows a lost one, the time-out of the waiting call detects the loss.
 #[tokio::test]
 async fn a_lost_reply_with_none_behind_it_costs_one_call() {
     let server = RedisServer::start().await;
@@ -237,7 +238,7 @@ async fn a_lost_reply_with_none_behind_it_costs_one_call() {
     }
 }
 
-/// Faults at random under load: clients are told to come back at worst, and no session is lost or used twice.
+/// Random faults under load: at worst a client is told to try again, and no session is lost or used twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_load_with_faults_at_random_loses_nothing() {
     const SESSIONS: usize = 40;
@@ -285,7 +286,7 @@ async fn next(announcements: &mut Announcements) -> Announcement {
     next.expect("the channel stays open")
 }
 
-/// The connection of the channel is replaced as well, and whoever listens is told that something may have been lost.
+/// The connection of the channel is replaced, too, and subscribers are told that messages may have been lost.
 #[tokio::test]
 async fn a_channel_that_is_out_of_step_is_opened_again() {
     let server = RedisServer::start().await;
@@ -324,7 +325,7 @@ aaaa",
         wire.once("PING", Fault::Replace(Bytes::from_static(reply)));
         let reply = reply.escape_ascii().to_string();
         assert_eq!(next(&mut announcements).await, Announcement::Lost, "{reply}");
-        // The subscription that takes its place.
+        // The subscription that replaces it.
         while next(&mut announcements).await != Announcement::Lost {}
         let again = wire.commands();
         assert!(again.iter().any(|words| words[0].eq_ignore_ascii_case(b"SUBSCRIBE")), "{reply}: {again:?}");
@@ -350,7 +351,7 @@ async fn a_publication_that_is_too_long_or_too_short_ends_nothing_by_name() {
     for key in &keys[..1000] {
         assert_eq!(next(&mut announcements).await, Announcement::Ended(*key));
     }
-    // More than one message has.
+    // More keys than fit into one message.
     other.announce(&keys).await.unwrap();
     let mut last = next(&mut announcements).await;
     while last != Announcement::Ended(keys[1499]) {

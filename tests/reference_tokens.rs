@@ -95,7 +95,7 @@ async fn an_adoption_brings_one_too() {
 
 #[tokio::test]
 async fn what_tells_the_upstreams_token_is_left_out() {
-    // Members of the answer, and what is left of them. Tokens without a name here begin with `at-`.
+    // Members of the answer, and the members that are left. Tokens without a name here begin with `at-`.
     let rows = [
         ("an id token", r#"{"id_token":"a.b.c"}"#, "{}"),
         ("the same token under another name", r#"{"token":"at-0-0"}"#, "{}"),
@@ -276,7 +276,7 @@ async fn headers_that_disclose_a_token_are_left_out() {
             });
             let (head, _) = app.layer.layer(inner).oneshot(post("/token", &LOG_IN)).await.unwrap().into_parts();
             assert!(!format!("{:?}", head.headers).contains("at-"), "{status} {:?}", head.headers);
-            // What an error says cannot be changed, nor can there be a success without a token answer.
+            // An error cannot be changed, and a success must be a token answer.
             let passed = status == 200;
             assert_eq!(head.status, if passed { 200 } else { 502 }, "{status} {header}: {value}");
             assert_eq!(head.headers.contains_key("x-other"), passed, "{status} {header}: {value}");

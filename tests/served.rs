@@ -139,7 +139,7 @@ async fn a_half_sent_form_is_answered_and_its_connection_closed() {
         let head = "POST /token HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-www-form-urlencoded\r\n";
         stream.write_all(format!("{head}{framing}\r\n\r\n{part}").as_bytes()).await.unwrap();
         let mut answer = String::new();
-        // To the end of the connection, although this client sends nothing more and does not close it.
+        // Reads to the end of the connection, although this client sends nothing more and does not close it.
         stream.read_to_string(&mut answer).await.unwrap();
         let lower = answer.to_ascii_lowercase();
         assert!(lower.starts_with("http/1.1 408 ") && lower.contains("\r\nconnection: close\r\n"), "{answer}");

@@ -1,4 +1,4 @@
-//! Clients that hold what they can of the example servers, and an honest one beside them.
+//! Clients that hold as much as they can of the example servers, and an honest client at the same time.
 
 mod support;
 
@@ -46,14 +46,14 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("it never happened that {what}"));
 }
 
-/// Waits until the path is answered with 200.
+/// Waits until a request for this path gets 200.
 async fn answered(server: &Example, path: &str) {
     let url = server.url(path);
     let asking = async { while get(&url).await.status != StatusCode::OK {} };
     timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("an honest client is not served: {server:?}"));
 }
 
-/// A body without an end, of a piece each 20 ms.
+/// A body without an end, with a piece every 20 ms.
 struct Endless {
     piece: Bytes,
     interval: Interval,
@@ -76,7 +76,7 @@ impl Drop for Endless {
     }
 }
 
-/// An upstream whose answers have pieces of this length and no end, and how many it sends.
+/// Starts an upstream whose answers have pieces of this length and no end. Also returns how many of them are open.
 async fn endless(piece: usize) -> (SocketAddr, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let open = Arc::clone(&count);
@@ -98,14 +98,14 @@ async fn silent_sockets_keep_no_honest_client_out() {
     rlimit::increase_nofile_limit(10_000).unwrap();
     let upstream = Recorder::start(|_| "honest").await;
     for (name, path) in [("proxy", "/x"), ("mcp", WELL_KNOWN)] {
-        // The time-out must not be what helps.
+        // The idle time-out must not be the reason why it succeeds.
         let server = start(name, 256, upstream.addr, &["--idle-timeout", "3600"]).await;
         server.written("the descriptor limit is too low").await;
         let forms = ["", "GET / HTTP/1.1\r\nHost:", "PRI * HTTP/2.0\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"];
         let mut silent = Vec::new();
         for form in forms.iter().cycle().take(2000) {
             let mut stream = TcpStream::connect(server.addr()).await.unwrap();
-            // The server may have closed it already, for a later one.
+            // The server may have closed the connection already, to make room for a later one.
             let _ = stream.write_all(form.as_bytes()).await;
             silent.push(stream);
         }
@@ -132,7 +132,7 @@ async fn windows_of_zero_hold_no_connection_to_the_upstream() {
             let (mut client, connection) = builder.handshake::<_, Bytes>(stream).await.unwrap();
             // Answers pings.
             tokio::spawn(connection);
-            // As many as the server allows, which it announces in its settings.
+            // As many streams as the server allows in its settings.
             for _ in 0..64 {
                 let request = http::Request::get(proxy.url("/endless")).body(()).unwrap();
                 client = client.ready().await.unwrap();
@@ -164,7 +164,7 @@ async fn http2_streams_that_are_not_taken_are_released_while_their_client_stays(
     until("the upstream is released", || open.load(Ordering::SeqCst) == 0).await;
     for mut body in bodies {
         let end = async {
-            // What fits the window, then the reset.
+            // Reads the data that fits the window, then the reset.
             while let Some(Ok(_)) = body.data().await {}
         };
         timeout(PATIENCE, end).await.expect("the stream is still open");

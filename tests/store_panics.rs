@@ -1,4 +1,4 @@
-//! A store that panics is a store that fails: no lease stays behind, and what the inner service answered is stored.
+//! A store that panics counts as one that fails: no lease stays behind, and the answer of the inner service is stored.
 
 mod support;
 
@@ -64,7 +64,7 @@ async fn a_panic_in_the_commit_loses_no_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_at_any_call_of_any_request_costs_no_session() {
-    // The panic at the n-th call of: a rotation, a replay, an adoption, its replay.
+    // The store panics at the n-th call of a rotation, a replay, an adoption, or the replay of that.
     for (name, plan) in PANICS {
         for at in 0..8 {
             let (app, foreign) = adopting().await;

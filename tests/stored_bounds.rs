@@ -1,4 +1,4 @@
-//! What a client can make the store hold is bounded, a request at a time.
+//! The data that one request of a client can make the store hold is bounded.
 
 mod support;
 
@@ -13,7 +13,7 @@ use tower_oauth_refresh::{ClientId, EventKind};
 const GRANTS: [&str; 3] =
     ["authorization_code", "client_credentials", "urn:ietf:params:oauth:grant-type:token-exchange"];
 
-/// This many different resources of together this many bytes.
+/// Returns this many different resources, of this many bytes together.
 fn resources(count: usize, bytes: usize) -> Vec<String> {
     let mut left = bytes;
     (0..count)
@@ -26,7 +26,7 @@ fn resources(count: usize, bytes: usize) -> Vec<String> {
         .collect()
 }
 
-/// A request with these parameters beside the client's.
+/// Returns a request with these parameters in addition to those of the client.
 fn request<'a>(grant_type: &'a str, token: &'a str, more: &[(&'a str, &'a str)]) -> Request<Full<Bytes>> {
     let mut form = vec![("grant_type", grant_type), ("client_id", "app")];
     form.push(if grant_type == "refresh_token" { ("refresh_token", token) } else { ("code", "c") });
@@ -100,7 +100,7 @@ async fn a_client_id_of_513_bytes_is_refused_wherever_it_stands() {
     }
 }
 
-/// The bytes that the requests since the last look have written, each entry and what goes with it.
+/// Returns the bytes that were written since the last call, for each entry with its sidecars.
 fn written(app: &App) -> Vec<usize> {
     let written = app.store.calls().into_iter().filter_map(|call| match call {
         Call::Swap { change: Change::Put { entry, .. }, also, .. } => {
@@ -166,7 +166,7 @@ async fn a_scope_of_an_answer_that_is_too_long_counts_as_unknown() {
         let answer = if foreign {
             app.refresh(&before).await
         } else {
-            // What was asked for is not what was granted either: the answer has said something else.
+            // The requested scope does not count either, because the answer named another one.
             app.post("/token", &[("grant_type", "password"), ("client_id", "app"), ("scope", "admin")]).await
         };
         assert!(written(&app).iter().all(|bytes| *bytes < 9 << 10), "adoption: {foreign}");

@@ -1,4 +1,4 @@
-//! The body of a guarded request, and every call of the inner service that the layer makes, end in bounded time.
+//! Reading the body of a guarded request and every call of the inner service end in bounded time.
 
 mod support;
 
@@ -20,7 +20,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use tower::{Layer as _, Service, ServiceExt as _};
 use tower_oauth_refresh::{Error, EventKind, RequestBody};
 
-/// A body of these frames, with a pause before each of them, that never ends.
+/// A body with these frames, with a pause before each of them, that never ends.
 struct Endless {
     frames: Vec<Bytes>,
     pause: Option<Duration>,
@@ -32,7 +32,7 @@ impl Endless {
         Self { frames: frames.into_iter().collect(), pause: None, sleep: None }
     }
 
-    /// One byte a pause.
+    /// Returns a body that sends one byte after each pause.
     fn trickle(form: &str, pause: Duration) -> Self {
         let frames = form.bytes().rev().map(|byte| Bytes::from(vec![byte])).collect();
         Self { frames, pause: Some(pause), sleep: None }
@@ -128,7 +128,7 @@ async fn a_half_sent_body_keeps_no_buffer_of_the_server() {
     }
 }
 
-/// Where an inner service stops for ever.
+/// The point at which an inner service stops for ever.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Stop {
     Ready,
@@ -136,7 +136,7 @@ enum Stop {
     Body,
 }
 
-/// An inner service that stops there.
+/// An inner service that stops at this point.
 #[derive(Clone)]
 struct Stopped(Stop);
 
@@ -162,10 +162,10 @@ impl<B> Service<Request<RequestBody<B>>> for Stopped {
     }
 }
 
-/// What `app` answers in front of a service that stops, and after how many seconds.
+/// Returns the answer of `app` in front of a service that stops, and how many seconds it took.
 async fn stopped(app: &App, stop: Stop, request: Request<Full<Bytes>>) -> (Whole, u64) {
     let began = Instant::now();
-    // Not polled ready first, as a server does: the call itself has to be bounded.
+    // Called without `poll_ready`, as servers do: the call itself must be bounded.
     let (head, body) = app.layer.layer(Stopped(stop)).call(request).await.unwrap().into_parts();
     (Whole { head, body: body.collect().await.unwrap().to_bytes() }, began.elapsed().as_secs())
 }

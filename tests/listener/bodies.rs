@@ -35,7 +35,7 @@ async fn requests_beyond_those_in_flight_get_503_until_a_response_is_finished() 
         }
         // It has not arrived in time, and may have been refused itself.
     };
-    // A body that is dropped is over, too.
+    // A dropped body ends its request, too.
     drop(first);
     server.bodies(0).await;
     until_answered(&server).await;
@@ -51,7 +51,7 @@ async fn until_answered(server: &Server) {
     }
 }
 
-/// Sends a request whose body takes 60,000 of the 100,000 bytes there are, and waits until it has them.
+/// Sends a request whose body takes 60,000 of the 100,000 available bytes, and waits until the server holds them.
 async fn hold(server: &Server, request: &str) -> TcpStream {
     let holding = async {
         loop {
@@ -71,7 +71,7 @@ async fn hold(server: &Server, request: &str) -> TcpStream {
 async fn bodies_beyond_the_memory_get_503_until_a_request_is_done() {
     let server = Server::start(Limits { body_memory: 100_000, ..limits() }).await;
     let half = "x".repeat(60_000);
-    // Announces much: that costs nothing before it arrives.
+    // An announced length takes no memory before the body arrives.
     let announced = server.sent(post("/buffer", 10_000_000, "").as_bytes()).await;
     let holder = hold(&server, &post("/buffer", 60_001, &half)).await;
     let small = server.ask(&post("/buffer", 10_000, &half[..10_000])).await;

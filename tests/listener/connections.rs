@@ -1,4 +1,4 @@
-//! How long connections stay, and how many.
+//! How long connections stay open, and how many.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ async fn a_connection_that_has_been_served_is_closed_when_no_further_head_is_com
     let request = http::Request::get("http://a/empty").body(()).unwrap();
     let (response, _) = client.send_request(request, true).unwrap();
     assert_eq!(response.await.unwrap().status(), 200);
-    // Answers pings and says that it goes on.
+    // Answers pings and drives the connection.
     timeout(PATIENCE, connection).await.expect("HTTP/2 without a stream is never closed").unwrap().ok();
 }
 
@@ -97,7 +97,7 @@ async fn a_connection_with_an_open_request_is_not_idle() {
     let mut client = client.ready().await.unwrap();
     let (response, _) = client.send_request(http::Request::get("http://a/wait").body(()).unwrap(), true).unwrap();
     for _ in 0..5 {
-        // Each of these lives as long as an idle connection may.
+        // Each of these connections stays open as long as an idle one may.
         closed("a silent connection", &mut server.connect().await).await;
     }
     server.go.add_permits(2);
@@ -127,7 +127,7 @@ async fn new_connections_replace_those_that_have_been_idle_for_the_longest_time(
         silent.push(server.sent(bytes).await);
     }
     assert!(server.get("/").await.starts_with("HTTP/1.1 200 "));
-    // Those that were accepted first have made room.
+    // The connections that were accepted first were closed.
     closed("the first silent connection", &mut silent[0]).await;
     // A client that is being served keeps its place.
     let mut served = server.sent(b"GET /wait HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;

@@ -1,6 +1,6 @@
 //! The listener that the example servers share, over real sockets and with short limits.
 
-// Of each, what its tests use.
+// Each test module uses a part of this.
 #![allow(dead_code, unused_imports, unused_macros)]
 
 #[path = "../../examples/common/listener/mod.rs"]

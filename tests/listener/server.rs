@@ -1,4 +1,4 @@
-//! A server with a service of the tests, and clients for it.
+//! A server with a service for the tests, and clients for it.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -22,7 +22,7 @@ use tower::service_fn;
 
 use crate::listener::{Connections, Limits, Listener, RequestBody};
 
-/// How long a condition may take that has to come true.
+/// How long to wait for a condition that is certain to come true.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Short, so that a time-out comes soon.
@@ -31,10 +31,10 @@ pub(crate) const SHORT: Duration = Duration::from_millis(200);
 /// Long enough for a busy machine, short enough to wait for it.
 pub(crate) const MEDIUM: Duration = Duration::from_secs(1);
 
-/// So long that no test sees it.
+/// Longer than any test.
 pub(crate) const NEVER: Duration = Duration::from_secs(3600);
 
-/// Limits of which none is reached: tests set those that they are about.
+/// Returns limits that are never reached. A test lowers the ones that it is about.
 pub(crate) fn limits() -> Limits {
     Limits { idle_timeout: NEVER, stall_timeout: NEVER, ping_interval: NEVER, ..Limits::default() }
 }
@@ -43,7 +43,7 @@ pub(crate) struct Server {
     pub(crate) addr: SocketAddr,
     /// Response bodies that are not dropped.
     pub(crate) bodies: Arc<AtomicUsize>,
-    /// Each permit lets one `/wait` answer, or `/events` send one.
+    /// Each permit lets one `/wait` request finish, or one `/events` response send an event.
     pub(crate) go: Arc<Semaphore>,
     end: oneshot::Sender<()>,
     running: JoinHandle<Connections>,
@@ -62,7 +62,7 @@ impl Server {
         };
         let running = tokio::spawn(async move {
             let end = async {
-                // The sender that is dropped ends it, too.
+                // Dropping the sender ends the listener, too.
                 let _ = ended.await;
             };
             Listener::new(listener, limits).run(service, end).await
@@ -76,7 +76,7 @@ impl Server {
         self.running.await.unwrap()
     }
 
-    /// Waits until so many response bodies are open.
+    /// Waits until `expected` response bodies are open.
     pub(crate) async fn bodies(&self, expected: usize) {
         until(&format!("{expected} response bodies are open"), || self.bodies.load(Ordering::SeqCst) == expected).await;
     }
@@ -85,7 +85,7 @@ impl Server {
         TcpStream::connect(self.addr).await.unwrap()
     }
 
-    /// A connection on which these bytes were sent.
+    /// Opens a connection and sends these bytes.
     pub(crate) async fn sent(&self, bytes: &[u8]) -> TcpStream {
         let mut stream = self.connect().await;
         stream.write_all(bytes).await.unwrap();
@@ -204,7 +204,7 @@ impl Body for Frames {
             Then::Endless => Poll::Ready(Some(Ok(Frame::data(Bytes::from(vec![b'x'; 8192]))))),
             Then::Silence => Poll::Pending,
             Then::Events(go) => {
-                // One in five milliseconds, so that several bodies have their share.
+                // One frame every five milliseconds, so that several bodies make progress.
                 if !this.paused
                     && let Ok(permit) = go.try_acquire()
                 {

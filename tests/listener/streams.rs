@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use crate::listener::Limits;
 use crate::server::{MEDIUM, PATIENCE, SHORT, Server, closed, limits, until};
 
-/// A client whose streams may get so many bytes before it opens its window; it answers pings.
+/// Connects a client whose streams have this window; it answers pings.
 async fn client(server: &Server, window: u32) -> SendRequest<Bytes> {
     let mut builder = h2::client::Builder::new();
     builder.initial_window_size(window);
@@ -27,7 +27,7 @@ async fn an_http2_response_that_is_not_taken_ends_and_its_connection_goes_on() {
     for path in ["/endless", "/large", "/large-trailers", "/large-silence", "/small-silence"] {
         for window in [0, 1, 10, 65_535, 100_000] {
             if path == "/small-silence" && window >= 100 {
-                // All of it is taken, and the client waits for more.
+                // The client has read all of it, and waits for more.
                 continue;
             }
             let mut client = client(&server, window).await;
@@ -64,7 +64,7 @@ async fn a_window_that_opens_byte_by_byte_is_no_progress() {
 
 #[tokio::test]
 async fn a_response_that_is_taken_slowly_arrives_in_full() {
-    // Each piece that is taken is progress; all of them together take longer than the limit.
+    // Each piece that is read is progress; all of them together take longer than the limit.
     let server = Server::start(Limits { stall_timeout: 2 * MEDIUM, ..limits() }).await;
     let client = client(&server, 16 << 10).await;
     let (response, _) = client.ready().await.unwrap().send_request(get("/large"), true).unwrap();
@@ -108,7 +108,7 @@ async fn events_that_come_seldom_are_not_stalled() {
         head.push(http1.read_u8().await.unwrap());
     }
     for _ in 0..3 {
-        // Each of these lives as long as the limit.
+        // Each of these connections stays open as long as the limit.
         closed("a silent connection", &mut server.connect().await).await;
     }
     assert_eq!(server.bodies.load(std::sync::atomic::Ordering::SeqCst), 2);

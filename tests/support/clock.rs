@@ -10,7 +10,7 @@ use tower_oauth_refresh::{Clock, Timestamp};
 #[derive(Clone, Debug)]
 pub(crate) struct ManualClock(Arc<Times>);
 
-/// In milliseconds.
+/// Both times, in milliseconds.
 #[derive(Debug)]
 struct Times {
     wall: AtomicU64,

@@ -104,7 +104,7 @@ impl DocumentHost {
         self.state.requests.load(Ordering::SeqCst)
     }
 
-    /// How many requests it has had at the same time.
+    /// Returns the highest number of simultaneous requests.
     pub(crate) fn most_at_once(&self) -> usize {
         self.state.most_at_once.load(Ordering::SeqCst)
     }

@@ -14,7 +14,7 @@ use tempfile::NamedTempFile;
 /// How long an example may take until it listens.
 const START: Duration = Duration::from_secs(60);
 
-/// How long a line may take to appear that a test waits for.
+/// How long to wait for a line of a process.
 const WRITTEN: Duration = Duration::from_secs(60);
 
 const POLL: Duration = Duration::from_millis(10);
@@ -46,7 +46,7 @@ impl Example {
         Self::spawn(name, command)
     }
 
-    /// Starts the example as a process that may have so many descriptors.
+    /// Starts the example as a process with this descriptor limit.
     pub(crate) fn start_within(descriptors: u32, name: &str, args: &[&str]) -> Self {
         let mut command = Command::new("sh");
         command.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &descriptors.to_string()]);
@@ -62,7 +62,7 @@ impl Example {
         let mut example = Self { name: name.into(), child, stdout, stderr, addr };
         let end = Instant::now() + START;
         loop {
-            // Asked first: everything that an ended process has written is in its transcripts.
+            // The status comes first: when the process has ended, its transcripts are complete.
             let status = example.child.try_wait().unwrap();
             if let Some(addr) = example.find_addr(LISTENING, Some(ADMIN)) {
                 example.addr = addr;
@@ -108,13 +108,13 @@ impl Example {
         self.child.id()
     }
 
-    /// Everything that it has written to its standard output so far.
+    /// Returns everything that the process has written to its standard output so far.
     pub(crate) fn stdout(&self) -> String {
         self.stdout.read()
     }
 
-    /// Everything that it has written to its standard error so far: a line that it wrote before it answered is there
-    /// when the answer is.
+    /// Returns everything that the process has written to its standard error so far, including every line that it wrote
+    /// before the last answer.
     pub(crate) fn stderr(&self) -> String {
         self.stderr.read()
     }
@@ -123,7 +123,7 @@ impl Example {
         self.stdout().contains(words) || self.stderr().contains(words)
     }
 
-    /// Waits until it has written `words` to one of the two; panics if it does not within a minute.
+    /// Waits until the process has written `words` to one of the two. Panics if that takes longer than a minute.
     pub(crate) fn wait_for(&self, words: &str) {
         let end = Instant::now() + WRITTEN;
         while !self.has_written(words) {
@@ -209,8 +209,8 @@ fn example_path(name: &str) -> PathBuf {
     path.join("examples").join(name).with_extension(std::env::consts::EXE_EXTENSION)
 }
 
-/// A file that a process writes to. Unlike a pipe, which a thread has to read, it holds a line from the moment at which
-/// the process has written it.
+/// A file that a process writes to. Unlike a pipe, which a thread must read, it contains a line as soon as the process
+/// has written it.
 struct Transcript(NamedTempFile);
 
 impl Transcript {

@@ -100,7 +100,7 @@ impl Log {
         (log, tracing::subscriber::set_default(subscriber))
     }
 
-    /// From here on the whole process logs to it, warnings and worse; once in a process.
+    /// Collects all warnings and errors of the process from now on. Call it once in a process.
     pub(crate) fn of_all_threads() -> Self {
         let log = Self::default();
         let subscriber = tracing_subscriber::fmt()

@@ -1,4 +1,4 @@
-//! The text of the layer's tokens, written a second time from its documentation.
+//! The format of the layer's tokens, implemented a second time from its documentation.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -32,11 +32,11 @@ pub(crate) enum Fault {
     Hold(Arc<Notify>),
     /// It takes effect; its answer goes on when notified.
     HoldAnswer(Arc<Notify>),
-    /// It takes effect; this arrives instead of its answer, and perhaps nothing.
+    /// The command takes effect; this arrives instead of its answer. It may be empty.
     Replace(Bytes),
-    /// It takes effect; its answer arrives twice.
+    /// The command takes effect; its answer arrives twice.
     Double,
-    /// It takes effect; its answer arrives after the next one.
+    /// The command takes effect; its answer arrives after the next one.
     Overtaken,
 }
 
@@ -330,8 +330,8 @@ fn is_answered(words: &[Bytes]) -> bool {
     !words[0].to_ascii_uppercase().ends_with(b"SUBSCRIBE")
 }
 
-/// The words of a request. The script that reads a value, which alone has a nonce and nothing else as its arguments, is
-/// shown as the `GET` that it does.
+/// Returns the words of a request. The script that reads a value is shown as a `GET`; it is the only one whose
+/// arguments are just a nonce.
 fn words(request: &[u8]) -> Vec<Bytes> {
     let value = redis::parse_redis_value(request).unwrap();
     let Value::Array(words) = value else { panic!("no request: {value:?}") };
