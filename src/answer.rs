@@ -215,7 +215,7 @@ impl TokenAnswer {
         self.read(self.refresh_token.as_ref()).filter(|token| !token.is_empty())
     }
 
-    /// Whether the access token may be a refresh token (RFC 8693 §2.2.1).
+    /// Returns whether the access token may be a refresh token (RFC 8693 §2.2.1).
     ///
     /// `requested` says whether the request asked for one: it decides if the server does not name the issued type,
     /// which the RFC requires. A type that is not a string counts as a refresh token.

@@ -72,7 +72,7 @@ pub struct Unguarded {
     pub found: Found,
 }
 
-/// What a probe reached instead of the layer.
+/// The result of a probe that did not reach the right endpoint of the layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Found {

@@ -170,18 +170,18 @@ pub enum ConfigError {
     /// compares paths literally and would guard nothing.
     #[error("{setting}: {path:?} is not a route pattern: paths are compared literally, without {{parameters}} or `*`")]
     PathPattern {
-        /// Which setting.
+        /// The builder method that sets the path.
         setting: &'static str,
-        /// What it was set to.
+        /// The path that was set.
         path: String,
     },
     /// With [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths) a path must have one reading
     /// (see [`InvalidPath::Ambiguous`](crate::path::InvalidPath::Ambiguous)).
     #[error("{setting}: {path:?} can be read in more than one way, which match_normalized_paths() does not allow")]
     AmbiguousPath {
-        /// Which setting.
+        /// The builder method that sets the path.
         setting: &'static str,
-        /// What it was set to.
+        /// The path that was set.
         path: String,
     },
     /// [`allow_ambiguous_paths`](crate::RefreshLayerBuilder::allow_ambiguous_paths) without
@@ -200,9 +200,9 @@ pub enum ConfigError {
     /// A prefix has a character that would have to be escaped in a form, or is longer than 32 bytes.
     #[error("{setting}: {prefix:?} is longer than 32 bytes or has characters other than A-Z a-z 0-9 - . _ ~")]
     Prefix {
-        /// Which setting.
+        /// The builder method that sets it.
         setting: &'static str,
-        /// What it was set to.
+        /// The prefix that was set.
         prefix: String,
     },
     /// Refresh tokens and access tokens have the same prefix: nobody could tell them apart.
@@ -218,9 +218,9 @@ pub enum ConfigError {
     /// A resource or the address of its metadata is no absolute URI without a fragment (RFC 8707 §2, RFC 9728 §3).
     #[error("{setting}: {uri:?} is not an absolute URI without a fragment")]
     Uri {
-        /// Which setting.
+        /// The builder method that sets it.
         setting: &'static str,
-        /// What it was set to.
+        /// The URI that was set.
         uri: String,
     },
     /// The realm has a character that cannot stand in a quoted string (RFC 9110 §5.6.4), or none at all.

@@ -173,7 +173,7 @@ async fn serve(
     Ok(Response::new(Frames { frames: frames.into(), then, paused: false, count }))
 }
 
-/// What a response body does after its frames.
+/// The behavior of a response body after its frames.
 enum Then {
     End,
     Endless,

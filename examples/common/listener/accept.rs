@@ -63,7 +63,7 @@ pub(crate) struct Listener {
     shared: Arc<Shared>,
 }
 
-/// What the connections of a listener share.
+/// The state that the connections of a listener share.
 #[derive(Debug)]
 struct Shared {
     limits: Limits,

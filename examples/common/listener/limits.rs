@@ -11,7 +11,7 @@ pub(crate) const MAX_STREAMS: u32 = 64;
 /// no client can exceed it before it has seen the settings.
 pub(crate) const STREAM_WINDOW: u32 = 65_535;
 
-/// The same for all streams of a connection together.
+/// The same limit for all streams of a connection together.
 pub(crate) const CONNECTION_WINDOW: u32 = 1 << 20;
 
 /// Bytes of an HTTP/1 head at most, and of the read buffer of a connection.
