@@ -59,6 +59,7 @@ fn refused() -> Vec<(String, &'static str)> {
         ("%72esponse_type=co%64e%09tok%65n", "unsupported_response_type"),
         ("response_type=code&Response_Type=ID_TOKEN", "unsupported_response_type"),
         ("client_id=a;response_type=token", "unsupported_response_type"),
+        ("client_id=a&response_type%00x=token", "unsupported_response_type"),
         ("response_mode=form_post&response_type%5B%5D=token", "unsupported_response_type"),
         ("client_id=a&request_uri=https%3A%2F%2Fapp.example.com%2Fr.jwt", "request_uri_not_supported"),
         ("request=eyJlbmMiOiJBMTI4R0NNIn0.a.b.c.d", "invalid_request_object"),
@@ -66,6 +67,10 @@ fn refused() -> Vec<(String, &'static str)> {
     let mut rows: Vec<_> = rows.into_iter().map(|(text, code)| (text.to_owned(), code)).collect();
     let object = request_object(r#"{"response_type":"code token"}"#);
     rows.push((format!("client_id=a&request={object}"), "unsupported_response_type"));
+    rows.push((format!("request={}!{}", &object[..1], &object[1..]), "unsupported_response_type"));
+    let marked = URL_SAFE_NO_PAD.encode("\u{feff}{\"alg\":\"none\"}");
+    let (_, claims) = object.split_once('.').unwrap();
+    rows.push((format!("request={marked}.{claims}"), "unsupported_response_type"));
     rows
 }
 
@@ -118,6 +123,8 @@ async fn parts_of_a_multipart_form_are_refused_by_their_names() {
         ("\"response_type\"", Some("unsupported_response_type")),
         ("Response_Type", Some("unsupported_response_type")),
         ("\"request_uri\"", Some("request_uri_not_supported")),
+        ("\"response_type\0x\"", Some("unsupported_response_type")),
+        (&"name=".repeat(1000), Some("invalid_request")),
         ("\"file\"; filename=\"response_type\"", None),
     ] {
         let body = format!("--x\r\ncontent-disposition: form-data; name={name}\r\n\r\ntoken\r\n--x--\r\n");
@@ -131,6 +138,19 @@ async fn parts_of_a_multipart_form_are_refused_by_their_names() {
             None => assert_eq!(setup.reached(&target), Some(body), "{name}"),
         }
     }
+}
+
+#[tokio::test]
+async fn a_query_behind_an_encoded_question_mark_is_refused() {
+    let setup = Setup::start(&["--reference-access-tokens"]).await;
+    for path in ["/authorize%3Fclient_id=a&response_type=token", "/authorize%253fresponse_type=id_token"] {
+        let answer = send("GET", &setup.proxy.url(path), &[], "").await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}");
+        assert_eq!(answer.string("error"), "unsupported_response_type", "{path}");
+        assert_eq!(setup.reached(path), None, "{path}");
+    }
+    let path = "/authorize%3Fresponse_type=code";
+    assert_eq!(send("GET", &setup.proxy.url(path), &[], "").await.text(), "reached");
 }
 
 #[tokio::test]

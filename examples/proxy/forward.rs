@@ -18,7 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower::Service;
 
 use crate::common::forwarded::{self, Edge};
-use crate::common::front_channel::{BodyCheck, Refusal, check_query};
+use crate::common::front_channel::{BodyCheck, Refusal, check_path, check_query};
 use crate::common::headers;
 use crate::common::upload::Upload;
 use crate::connect::Connector;
@@ -131,6 +131,7 @@ where
         let is_limited = *request.method() != Method::POST || unlimited.iter().all(|path| path != request.uri().path());
         let mut check = None;
         if *refuse_front_channel {
+            check_path(request.uri().path())?;
             check_query(request.uri().query().unwrap_or_default())?;
             if is_limited && !request.body().is_end_stream() {
                 check = BodyCheck::new(request.headers())?;

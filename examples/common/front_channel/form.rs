@@ -89,7 +89,8 @@ impl FormCheck {
         if self.held.len() <= LONGEST {
             return Ok(());
         }
-        if self.place == Place::Checked {
+        // A name is this long and still one of ours only if a NUL ends it early.
+        if self.place == Place::Checked || Parameter::named(&self.held).is_some() {
             return Err(Refusal::TooLong);
         }
         // No inspected parameter has such a name.

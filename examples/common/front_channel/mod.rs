@@ -12,8 +12,8 @@
 //! 3. `request_uri`, unless it comes from a pushed authorization request: the proxy cannot see the request object.
 //!
 //! Names and values are compared as the most lenient servers read them: without case and punctuation, percent-decoded
-//! up to twice, `;` as a separator. A harmless parameter that looks like one of these is refused, too; no such
-//! parameter is known.
+//! up to twice, `;` as a separator. A name is also read up to its first NUL, as PHP does, and an encoded `?` in the path
+//! begins a query, too. A harmless parameter that looks like one of these is refused, too; no such parameter is known.
 
 mod form;
 mod multipart;
@@ -73,7 +73,21 @@ impl Refusal {
 
 /// Checks the query of a request.
 pub(crate) fn check_query(query: &str) -> Result<(), Refusal> {
-    query.as_bytes().split(|byte| is_separator(*byte)).try_for_each(check_pair)
+    check_pairs(query.as_bytes())
+}
+
+/// Checks the path of a request for an encoded `?`: a server that decodes the path before it splits it sees a query.
+pub(crate) fn check_path(path: &str) -> Result<(), Refusal> {
+    if !path.contains('%') {
+        return Ok(());
+    }
+    let once = decoded(path.as_bytes());
+    let twice = decoded(&once);
+    [once, twice].iter().filter_map(|path| path.splitn(2, |byte| *byte == b'?').nth(1)).try_for_each(check_pairs)
+}
+
+fn check_pairs(query: &[u8]) -> Result<(), Refusal> {
+    query.split(|byte| is_separator(*byte)).try_for_each(check_pair)
 }
 
 const fn is_separator(byte: u8) -> bool {
@@ -91,7 +105,13 @@ enum Parameter {
 impl Parameter {
     fn named(name: &[u8]) -> Option<Self> {
         let once = decoded(name);
-        [folded(&once), folded(&decoded(&once))].iter().find_map(|name| Self::folded(name))
+        Self::read(&once).or_else(|| Self::read(&decoded(&once)))
+    }
+
+    /// Reads a decoded name: all of it, or only what is in front of a NUL, where the name ends for servers in C.
+    fn read(name: &[u8]) -> Option<Self> {
+        let before_nul = name.split(|byte| *byte == 0).next().unwrap_or_default();
+        Self::folded(&folded(name)).or_else(|| Self::folded(&folded(before_nul)))
     }
 
     /// `response_type`, `responseType` and `response_type[0]` are one name.
@@ -106,12 +126,14 @@ impl Parameter {
 
     /// Returns whether a name with this beginning can be one of them.
     fn may_begin(name: &[u8]) -> bool {
-        let may_begin = |name: &str| {
-            let name = name.trim_end_matches(|last: char| last.is_ascii_digit());
-            ["responsetype", "requesturi"].iter().any(|known| known.starts_with(name))
+        let may_begin = |name: &[u8]| {
+            let all = folded(name);
+            let all = all.trim_end_matches(|last: char| last.is_ascii_digit());
+            // A complete name stays one if a NUL follows it.
+            ["responsetype", "requesturi"].iter().any(|known| known.starts_with(all)) || Self::read(name).is_some()
         };
         let once = decoded(without_open_escape(name));
-        may_begin(&folded(&once)) || may_begin(&folded(&decoded(without_open_escape(&once))))
+        may_begin(&once) || may_begin(&decoded(without_open_escape(&once)))
     }
 
     fn check(self, value: &[u8]) -> Result<(), Refusal> {
@@ -119,8 +141,8 @@ impl Parameter {
         match self {
             Self::ResponseType if has_token(&value) || has_token(&decoded(&value)) => Err(Refusal::ResponseType),
             Self::ResponseType => Ok(()),
-            Self::Request => check_request_object(&value),
-            Self::RequestUri => check_request_uri(&value),
+            Self::Request => at_both_levels(&value, check_request_object),
+            Self::RequestUri => at_both_levels(&value, check_request_uri),
         }
     }
 }
@@ -129,6 +151,12 @@ fn check_pair(pair: &[u8]) -> Result<(), Refusal> {
     let mut parts = pair.splitn(2, |byte| *byte == b'=');
     let (name, value) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     Parameter::named(name).map_or(Ok(()), |parameter| parameter.check(value))
+}
+
+/// Checks a value as it is and, if it is still encoded, decoded once more.
+fn at_both_levels(value: &[u8], check: impl Fn(&[u8]) -> Result<(), Refusal>) -> Result<(), Refusal> {
+    check(value)?;
+    if value.contains(&b'%') { check(&decoded(value)) } else { Ok(()) }
 }
 
 fn has_token(response_type: &[u8]) -> bool {
@@ -190,21 +218,33 @@ fn hex(digits: &[u8]) -> Option<u32> {
 
 /// Checks a JWT whose claims are the parameters of the request. The upstream checks its signature.
 fn check_request_object(value: &[u8]) -> Result<(), Refusal> {
-    let compact: Vec<u8> =
-        value.iter().filter(|byte| !byte.is_ascii_whitespace()).map(|byte| url_safe(*byte)).collect();
+    // Lenient decoders skip every other byte, `=` included.
+    let is_known = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let compact: Vec<u8> = value.iter().map(|byte| url_safe(*byte)).filter(is_known).collect();
     let mut parts = compact.split(|byte| *byte == b'.');
     let (header, payload) = (parts.next().unwrap_or_default(), parts.next());
-    let is_jose = |header: Vec<u8>| header.trim_ascii_start().starts_with(b"{");
     // Any other value cannot be a request object, so the parameter has another meaning on this path.
-    if !BASE64.decode(header).is_ok_and(is_jose) {
+    if !base64_decoded(header).is_some_and(|header| is_object(&header)) {
         return Ok(());
     }
     // JWS has three parts, JWE five.
     if parts.count() != 1 {
         return Err(Refusal::RequestObject);
     }
-    let payload = BASE64.decode(payload.unwrap_or_default()).map_err(|_| Refusal::RequestObject)?;
+    let payload = base64_decoded(payload.unwrap_or_default()).ok_or(Refusal::RequestObject)?;
     serde_json::from_slice::<Claims>(&payload).map_err(|_| Refusal::RequestObject)?.0
+}
+
+/// Decodes what lenient decoders decode. They ignore a last digit that is not enough for a byte.
+fn base64_decoded(digits: &[u8]) -> Option<Vec<u8>> {
+    let surplus = usize::from(digits.len() % 4 == 1);
+    BASE64.decode(digits.get(..digits.len() - surplus)?).ok()
+}
+
+/// Returns whether the text begins like a JSON object, in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
+fn is_object(text: &[u8]) -> bool {
+    let is_skipped = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, 0 | 0xbb | 0xbf | 0xef | 0xfe | 0xff);
+    text.iter().find(|byte| !is_skipped(byte)) == Some(&b'{')
 }
 
 const fn url_safe(byte: u8) -> u8 {
@@ -240,7 +280,7 @@ impl<'de> Deserialize<'de> for Claims {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Claims, A::Error> {
                 let mut verdict = Ok(());
                 while let Some(name) = map.next_key::<String>()? {
-                    match Parameter::folded(&folded(name.as_bytes())) {
+                    match Parameter::read(name.as_bytes()) {
                         Some(Parameter::ResponseType) => {
                             let value: serde_json::Value = map.next_value()?;
                             if has_token(value.to_string().as_bytes()) {

@@ -6,6 +6,7 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::form::SHORT_NAME;
 use super::{Parameter, Refusal};
 
 /// The header of a part that holds its name (RFC 7578 §4.2).
@@ -13,6 +14,9 @@ const DISPOSITION: &[u8] = b"content-disposition";
 
 /// The longest such header, in bytes.
 const LONGEST: usize = 8 << 10;
+
+/// How many names such a header may have. More are refused, so that the cost of a header stays in proportion to its length.
+const MOST_NAMES: usize = 16;
 
 /// Checks a body while it streams to the upstream.
 #[derive(Debug, Default)]
@@ -94,7 +98,10 @@ impl MultipartCheck {
     }
 
     fn finish_header(&mut self, out: &mut BytesMut) -> Result<(), Refusal> {
-        for name in names(&self.held) {
+        for (number, name) in names(&self.held).enumerate() {
+            if number == MOST_NAMES || name.len() > SHORT_NAME {
+                return Err(Refusal::TooLong);
+            }
             match Parameter::named(&name) {
                 Some(Parameter::ResponseType) => return Err(Refusal::ResponseType),
                 Some(Parameter::RequestUri) => return Err(Refusal::RequestUri),
@@ -112,7 +119,7 @@ const fn is_line_end(byte: u8) -> bool {
 }
 
 /// Returns all values that a parser may take for the parameter `name` of a header: lenient parsers differ in spaces,
-/// quotes and `name*`.
+/// quotes and `name*`. A value that is longer than `SHORT_NAME` is cut one byte after that length.
 fn names(header: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     let starts = (0..header.len()).filter(|at| {
         let rest = header.get(*at..).unwrap_or_default();
@@ -122,21 +129,21 @@ fn names(header: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     });
     starts.filter_map(|at| {
         let rest = header.get(at + 4..)?;
-        let equals = rest.iter().position(|byte| *byte == b'=')?;
-        let (between, value) = rest.split_at_checked(equals)?;
-        let is_name = between.iter().all(|byte| byte.is_ascii_whitespace() || byte.is_ascii_digit() || *byte == b'*');
-        let value = value.get(1..)?.trim_ascii_start();
-        let value: Vec<u8> = match value {
+        let is_between = |byte: &&u8| byte.is_ascii_whitespace() || byte.is_ascii_digit() || **byte == b'*';
+        let between = rest.iter().take_while(is_between).count();
+        let value = rest.get(between..)?.strip_prefix(b"=")?.trim_ascii_start();
+        Some(match value {
             [quote @ (b'"' | b'\''), value @ ..] => {
-                value.iter().copied().take_while(|byte| byte != quote).filter(|byte| *byte != b'\\').collect()
+                let value = value.iter().copied().take_while(|byte| byte != quote).filter(|byte| *byte != b'\\');
+                value.take(SHORT_NAME + 1).collect()
             }
             // `name*=utf-8''response_type` has the character set in front.
             value => {
                 let value = value.split(|byte| *byte == b';').next().unwrap_or_default();
-                value.rsplit(|byte| *byte == b'\'').next().unwrap_or_default().to_vec()
+                let value = value.rsplit(|byte| *byte == b'\'').next().unwrap_or_default();
+                value.iter().copied().take(SHORT_NAME + 1).collect()
             }
-        };
-        is_name.then_some(value)
+        })
     })
 }
 
@@ -164,6 +171,9 @@ mod tests {
             ("Content-Disposition: form-data; name*0=response_type", Refusal::ResponseType),
             ("Content-Disposition: form-data; name=\"response\\_type\"", Refusal::ResponseType),
             ("Content-Disposition: form-data; name=\"response_type[]\"", Refusal::ResponseType),
+            ("Content-Disposition: form-data; name=\"response_type\0x\"", Refusal::ResponseType),
+            ("Content-Disposition: form-data; name=request_uri%00x", Refusal::RequestUri),
+            ("Content-Disposition: form-data; name name 1 * = response_type", Refusal::ResponseType),
             ("Content-Type: text/plain\r\nContent-Disposition: form-data; name=\"request_uri\"", Refusal::RequestUri),
         ] {
             let body = format!(
@@ -199,5 +209,27 @@ mod tests {
         }
         let (_, verdict) = streamed(&format!("Content-Disposition: {}", "x".repeat(LONGEST)), 4096);
         assert_eq!(verdict, Err(Refusal::TooLong));
+    }
+
+    #[test]
+    fn the_names_of_a_header_are_few_and_short() {
+        for (value, verdict) in [
+            ("name=a;".repeat(MOST_NAMES), Ok(())),
+            ("name=a;".repeat(MOST_NAMES + 1), Err(Refusal::TooLong)),
+            ("name=".repeat(LONGEST / 8), Err(Refusal::TooLong)),
+            ("name=\"".repeat(LONGEST / 8), Err(Refusal::TooLong)),
+            (format!("name=\"{}\"", "a".repeat(SHORT_NAME)), Ok(())),
+            (format!("name=\"{}\"", "a".repeat(SHORT_NAME + 1)), Err(Refusal::TooLong)),
+            (format!("name={}response_type", ".".repeat(SHORT_NAME)), Err(Refusal::TooLong)),
+            (format!("name=\"{}response_type\"", " ".repeat(SHORT_NAME)), Err(Refusal::TooLong)),
+            (format!("name=\"{}response_type\"", "\\".repeat(SHORT_NAME)), Err(Refusal::ResponseType)),
+            (format!("filename=\"{}\"", "a".repeat(2000)), Ok(())),
+            ("name ".repeat(LONGEST / 8), Ok(())),
+        ] {
+            let header = format!("Content-Disposition: form-data; {value}\r\n\r\n");
+            for size in [1, 4096] {
+                assert_eq!(streamed(&header, size).1, verdict, "{value:.80} by {size}");
+            }
+        }
     }
 }

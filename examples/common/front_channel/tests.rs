@@ -33,6 +33,13 @@ fn tokens_on_the_front_channel_are_refused_in_every_spelling() {
         "response_type[]=token",
         "response_type%5B0%5D=token",
         "response_type%00=token",
+        "client_id=a&response_type%00x=token",
+        "response_type%2500x=token",
+        "response_type%u0000x=token",
+        "response%5Ftype\0x%00y=token",
+        "responseType[]%00x=token",
+        "res%00ponse_type=token",
+        "%00response_type=token",
         "+response_type=token",
         "response_type=code&response_type=token",
         "response_type=token&response_type=code",
@@ -56,6 +63,7 @@ fn requests_without_them_are_accepted() {
         "redirect_uri=https%3A%2F%2Fa%2F%3Fresponse_type%3Dtoken",
         "token_response_type=token",
         "response_types=token",
+        "x%00response_type=token",
         "response_mode=fragment&response_type=code",
         "request=x&request=www.example.com",
         "request_uri=&request_uri=/next",
@@ -79,6 +87,7 @@ fn a_request_object_is_read_or_refused() {
         (r#"{"response_type":"token","response_type":"code"}"#, Refusal::ResponseType),
         (r#"{"r\u0065sponse_type":"t\u006fken"}"#, Refusal::ResponseType),
         (r#"{"Response_Type":"TOKEN"}"#, Refusal::ResponseType),
+        (r#"{"response_type\u0000x":"token"}"#, Refusal::ResponseType),
         (r#"{"request_uri":"https://a"}"#, Refusal::RequestObject),
         (r#"{"response_type":"code","#, Refusal::RequestObject),
         ("[]", Refusal::RequestObject),
@@ -99,9 +108,76 @@ fn a_request_object_is_read_or_refused() {
 }
 
 #[test]
+fn a_request_object_is_read_like_a_lenient_decoder_does() {
+    let payload = URL_SAFE_NO_PAD.encode(r#"{"response_type":"token"}"#);
+    let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#);
+    for stray in ["!", "=", "==", "%3D", "%00", "%0A", "%22", "%C3%A9", "~", ",", "*", "%25"] {
+        for at in 0..=header.len() {
+            let (start, end) = header.split_at(at);
+            let request = format!("request={start}{stray}{end}.{payload}.");
+            assert_eq!(check_query(&request), Err(Refusal::ResponseType), "{request}");
+        }
+        let (start, end) = payload.split_at(5);
+        let request = format!("request={header}.{start}{stray}{end}{stray}.");
+        assert_eq!(check_query(&request), Err(Refusal::ResponseType), "{request}");
+    }
+    // Lenient decoders drop the last digit of five.
+    let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"none" }"#);
+    assert_eq!(header.len() % 4, 0);
+    let request = format!("request={header}A.{payload}.");
+    assert_eq!(check_query(&request), Err(Refusal::ResponseType), "{request}");
+
+    let utf16 = r#"{"alg":"none"}"#.encode_utf16();
+    let marked = || std::iter::once(0xfeff).chain(utf16.clone());
+    for header in [
+        "\u{feff}{\"alg\":\"none\"}".into(),
+        " \u{feff} {\"alg\":\"none\"}".into(),
+        utf16.clone().flat_map(u16::to_be_bytes).collect::<Vec<u8>>(),
+        marked().flat_map(u16::to_be_bytes).collect(),
+        marked().flat_map(u16::to_le_bytes).collect(),
+    ] {
+        let request = format!("request={}.{payload}.", URL_SAFE_NO_PAD.encode(&header));
+        assert_eq!(check_query(&request), Err(Refusal::ResponseType), "{request}");
+    }
+
+    let twice = format!("request=%2565{}.{payload}.", &header[1..]);
+    assert_eq!(check_query(&twice), Err(Refusal::ResponseType), "{twice}");
+    let other = URL_SAFE_NO_PAD.encode("[1]");
+    assert_eq!(check_query(&format!("request=!{other}.{payload}.")), Ok(()));
+}
+
+#[test]
+fn an_encoded_question_mark_begins_a_query() {
+    for (path, verdict) in [
+        ("/authorize%3fresponse_type=token&client_id=a", Err(Refusal::ResponseType)),
+        ("/authorize%3Fclient_id=a&response_type=code%20token", Err(Refusal::ResponseType)),
+        ("/authorize%253fresponse_type=token", Err(Refusal::ResponseType)),
+        ("/authorize%u003fresponse_type=token", Err(Refusal::ResponseType)),
+        ("/a%3Fb%3Fc;response%5Ftype%00x=token", Err(Refusal::ResponseType)),
+        ("/%61uthorize%3f%72esponse_type%3dtoken", Err(Refusal::ResponseType)),
+        ("/authorize%3frequest_uri=https://a", Err(Refusal::RequestUri)),
+        ("/authorize%3fresponse_type=code&client_id=a", Ok(())),
+        ("/response_type=token", Ok(())),
+        ("/a%20b/response_type=token", Ok(())),
+        ("/why%3F", Ok(())),
+        ("*", Ok(())),
+        ("", Ok(())),
+    ] {
+        assert_eq!(check_path(path), verdict, "{path}");
+    }
+}
+
+#[test]
 fn a_request_uri_that_was_not_pushed_is_refused() {
-    for uri in ["https://app.example.com/r.jwt", "HTTP://a", "%20https%3A%2F%2Fa", "urn:other:1", "data:,e30.e30.e30"] {
-        for name in ["request_uri", "Request_URI", "request%5Furi", "requestUri"] {
+    for uri in [
+        "https%253A%252F%252Fa",
+        "https://app.example.com/r.jwt",
+        "HTTP://a",
+        "%20https%3A%2F%2Fa",
+        "urn:other:1",
+        "data:,e30.e30.e30",
+    ] {
+        for name in ["request_uri", "request_uri%00x", "Request_URI", "request%5Furi", "requestUri"] {
             assert_eq!(check_query(&format!("a=b&{name}={uri}")), Err(Refusal::RequestUri), "{name}={uri}");
         }
     }
@@ -171,11 +247,15 @@ fn what_is_held_back_of_a_form_is_bounded() {
     assert_eq!(verdict, Err(Refusal::TooLong));
     let (passed, verdict) = streamed([b"a=", long.as_bytes(), b"&b=", long.as_bytes()].into_iter());
     assert_eq!((passed.len(), verdict), (2 * long.len() + 5, Ok(())));
+    let (_, verdict) = streamed([b"response_type%00", long.as_bytes(), b"=token"].into_iter());
+    assert_eq!(verdict, Err(Refusal::TooLong));
 }
 
 #[test]
 fn names_of_no_interest_are_not_held_back() {
-    for piece in ["one", "{\"a\":", "\u{0}\u{1}a", "client_id", "requests", "responsive", "r%65d", "%2572x"] {
+    for piece in
+        ["one", "{\"a\":", "\u{0}\u{1}a", "res\u{0}x", "client_id", "requests", "responsive", "r%65d", "%2572x"]
+    {
         let mut check = FormCheck::default();
         assert_eq!(check.feed(piece.as_bytes()).unwrap(), piece);
     }
@@ -189,7 +269,7 @@ proptest! {
     #[test]
     fn pieces_change_nothing(
         form in proptest::collection::vec(
-            "(response_type|request|%2572equest_uri|res%u0070onse[+%]type%00|x|re)?[=&;]?(token|code|https://a)?",
+            "(response_type|response_type%00x|request%2500x|request|%2572equest_uri|res%u0070onse[+%]type%00|x|re)?[=&;]?(token|code|https://a)?",
             0..8,
         ),
         size in 1..9_usize,
