@@ -1,5 +1,6 @@
 //! The settings, checked.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -150,8 +151,16 @@ pub(crate) struct Paths {
     pub(crate) normalized: bool,
     /// Prefixes below which ambiguous paths are let through.
     pub(crate) allowed: Vec<String>,
-    /// The rules for other spellings, in the order of [`endpoints`](Self::endpoints), if these are guarded, too.
-    rules: Option<PathRules>,
+    /// Set if other spellings are guarded as well.
+    rules: Option<EndpointRules>,
+}
+
+/// The rules for every spelling of the guarded paths.
+#[derive(Clone, Debug)]
+struct EndpointRules {
+    paths: PathRules,
+    /// The endpoint of each guarded prefix.
+    endpoints: Vec<Endpoint>,
 }
 
 /// The meaning of the path of a POST request.
@@ -196,28 +205,33 @@ impl Paths {
         Ok(self)
     }
 
-    /// Returns the rules for every spelling, or an error if one path encloses another.
-    fn rules(&self) -> Result<PathRules, ConfigError> {
-        let mut guarded: Vec<(&'static str, PathPrefix)> = Vec::new();
+    /// Returns the rules for every spelling. One path may be below another, but no two may be spellings of one.
+    fn rules(&self) -> Result<EndpointRules, ConfigError> {
+        let mut guarded: Vec<(Endpoint, PathPrefix)> = Vec::new();
         for (endpoint, path) in self.endpoints() {
-            let (setting, prefix) = (endpoint.setting(), prefix(endpoint.setting(), path)?);
-            let related = |other: &PathPrefix| other.encloses(&prefix) || prefix.encloses(other);
-            if let Some((other, related)) = guarded.iter().find(|(_, other)| related(other)) {
-                let path = related.as_str().to_owned();
-                return Err(ConfigError::SamePath { settings: [*other, setting], path });
+            let prefix = prefix(endpoint.setting(), path)?;
+            let same = |other: &PathPrefix| {
+                other.depth() == prefix.depth() && (other.encloses(&prefix) || prefix.encloses(other))
+            };
+            if let Some((other, same)) = guarded.iter().find(|(_, other)| same(other)) {
+                let path = same.as_str().to_owned();
+                return Err(ConfigError::SamePath { settings: [other.setting(), endpoint.setting()], path });
             }
-            guarded.push((setting, prefix));
+            guarded.push((endpoint, prefix));
         }
+        // The innermost first: Keycloak has its introspection endpoint below its token endpoint.
+        guarded.sort_by_key(|(_, prefix)| Reverse(prefix.depth()));
         let mut allowed = Vec::new();
         for path in &self.allowed {
             let prefix = prefix(ALLOWED, path)?;
             if let Some((other, guarded)) = guarded.iter().find(|(_, guarded)| guarded.encloses(&prefix)) {
                 let path = guarded.as_str().to_owned();
-                return Err(ConfigError::SamePath { settings: [*other, ALLOWED], path });
+                return Err(ConfigError::SamePath { settings: [other.setting(), ALLOWED], path });
             }
             allowed.push(prefix);
         }
-        Ok(PathRules::new(guarded.into_iter().map(|(_, prefix)| prefix), allowed))
+        let (endpoints, guarded): (Vec<_>, Vec<_>) = guarded.into_iter().unzip();
+        Ok(EndpointRules { paths: PathRules::new(guarded, allowed), endpoints })
     }
 
     pub(crate) fn endpoints(&self) -> impl Iterator<Item = (Endpoint, &str)> {
@@ -235,10 +249,11 @@ impl Paths {
         if let Some((endpoint, _)) = self.endpoints().find(|(_, guarded)| *guarded == path) {
             return Target::Endpoint(endpoint);
         }
-        match self.rules.as_ref().map_or(PathMatch::Open, |rules| rules.find(path)) {
+        let Some(rules) = &self.rules else { return Target::Other };
+        match rules.paths.find(path) {
             PathMatch::Open => Target::Other,
             PathMatch::Guarded(index) => {
-                self.endpoints().nth(index).map_or(Target::Refused, |(endpoint, _)| Target::Endpoint(endpoint))
+                rules.endpoints.get(index).map_or(Target::Refused, |endpoint| Target::Endpoint(*endpoint))
             }
             PathMatch::Refused => Target::Refused,
         }
@@ -335,8 +350,7 @@ mod tests {
             ("/a", "/a/", None, true, [token, revocation], "/a"),
             ("/a", "/b", Some("/a"), false, [token, introspection], "/a"),
             ("/a", "/b", Some("//b"), true, [revocation, introspection], "/b"),
-            ("/a", "/a/b", None, true, [token, revocation], "/a"),
-            ("/a/b", "/a", None, true, [token, revocation], "/a/b"),
+            ("/a/b", "//A/b.json", None, true, [token, revocation], "/a/b"),
             ("/x", "/A.json", Some("/a"), true, [revocation, introspection], "/A.json"),
         ];
         for (token, revocation, introspection, normalized, settings, path) in rows {

@@ -189,7 +189,9 @@ pub enum ConfigError {
     #[error("allow_ambiguous_paths() needs match_normalized_paths()")]
     AllowedWithoutNormalized,
     /// Two of the guarded paths are the same or, with
-    /// [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths), one is below the other.
+    /// [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths), spellings of the same. Or a
+    /// prefix of [`allow_ambiguous_paths`](crate::RefreshLayerBuilder::allow_ambiguous_paths) is a guarded path or
+    /// below one.
     #[error("{} and {} are both {path:?} or below it", settings[0], settings[1])]
     SamePath {
         /// Which settings.

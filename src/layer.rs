@@ -254,9 +254,12 @@ impl<St: Store> RefreshLayerBuilder<St> {
     ///   handled like one to `/token`, and reaches the inner service as `/token` with its query;
     /// - a POST request to any path that servers resolve to different places (`/x/../token`, `/token%2f`, `/a\b`) gets
     ///   400 `invalid_request`. [`path`](crate::path) lists what is ambiguous, and
-    ///   [`allow_ambiguous_paths`](Self::allow_ambiguous_paths) makes exceptions.
+    ///   [`allow_ambiguous_paths`](Self::allow_ambiguous_paths) makes exceptions;
+    /// - so does a POST request to a path from which servers drop a segment so that a guarded path is left
+    ///   (`/index.php/token`).
     ///
-    /// No guarded path may be below another one, and each must have one reading.
+    /// If one guarded path is below another, requests below both are for the inner one. Each must have one reading
+    /// itself.
     pub fn match_normalized_paths(mut self) -> Self {
         self.paths.normalized = true;
         self

@@ -117,6 +117,12 @@ async fn a_post_with_an_ambiguous_path_is_refused_wherever_it_leads() {
         "/x%ef%bc%8f",
         "/x\u{ff0e}",
         "//x/token",
+        "/index.php/token",
+        "/x/app.fcgi/oauth/introspect",
+        "/token\u{b2}",
+        "/\u{3231}login",
+        "/(S(x))/token",
+        "/(S(x))/y",
         "*",
         "as.example:443",
     ];
@@ -137,6 +143,39 @@ async fn a_post_with_an_ambiguous_path_is_refused_wherever_it_leads() {
         send(&plain, request("POST", target, LOG_IN)).await;
     }
     assert_eq!(plain.upstream.seen().len(), targets.len(), "without match_normalized_paths nothing else is guarded");
+}
+
+/// Keycloak has the introspection endpoint below the token endpoint.
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_below_another_gets_the_requests_below_it() {
+    for normalized in [false, true] {
+        let app = App::with(|builder| {
+            let builder = builder.token_path("/token").introspection_path("/token/introspect");
+            if normalized { builder.match_normalized_paths() } else { builder }
+        });
+        let token = app.log_in("app").await;
+        let introspected = ["/token/introspect", "/TOKEN//introspect/", "/token/%69ntrospect/x"];
+        for path in if normalized { &introspected[..] } else { &introspected[..1] } {
+            send(&app, post(path, &[("token", &token), ("client_id", "app")])).await;
+            let seen = app.upstream.seen().pop().unwrap();
+            assert_eq!(
+                (seen.path.as_str(), seen.param("token")),
+                ("/token/introspect", Some("upstream-0-0")),
+                "{path}"
+            );
+        }
+        let app = if normalized { app } else { continue };
+        for path in ["/token/x", "/token/introspects", "/token.json/introspect"] {
+            send(&app, request("POST", path, LOG_IN)).await;
+            assert_eq!(app.upstream.seen().pop().unwrap().path, "/token", "{path}");
+        }
+        send(&app, request("POST", "/token/index.php/introspect", LOG_IN)).await.assert_refused(
+            "a script",
+            400,
+            "invalid_request",
+            false,
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,5 @@
 //! No spelling of a path leads a client around the example proxy, whichever way the upstream reads it: every spelling
-//! over real sockets, against six readings.
+//! over real sockets, against eight readings.
 
 mod support;
 
@@ -27,7 +27,25 @@ fn arrived(upstream: &Recorder) -> Vec<Seen> {
 
 /// Returns paths that some server takes for one below `name`, and paths that no server does.
 fn spelled(name: &str) -> Vec<String> {
-    let heads = ["", "/x", "/", "//", "/;", "/a%5cb", "/a\\b", "/a%2fb", "/x/y/", "/x;a", "/%2e", "//x", "/x%00"];
+    let heads = [
+        "",
+        "/x",
+        "/",
+        "//",
+        "/;",
+        "/a%5cb",
+        "/a\\b",
+        "/a%2fb",
+        "/x/y/",
+        "/x;a",
+        "/%2e",
+        "//x",
+        "/x%00",
+        "/index.php",
+        "/x/a%2fb/API%2ecgi;a",
+        "/(S(x))",
+        "/x/a%2fb/%28F(x))",
+    ];
     let backs = ["", "/..", "/../..", "/%2e%2E", "/..;a", "%2f..", "\\..", "/..%5c", "/.%09.", "/..%20"];
     let upper = name.to_uppercase();
     let escaped = format!("%{:02x}{}", name.as_bytes()[0], &name[1..]);
@@ -119,6 +137,59 @@ async fn no_spelling_of_a_resource_shows_an_upstream_its_own_access_token_elsewh
         }
     }
     assert!(guarded > 1000, "{guarded}");
+}
+
+#[tokio::test]
+async fn a_resource_is_never_respelled_into_another_one() {
+    let upstream = tokens_for_everything().await;
+    let prefixes = "--resource-prefix=/api,/api/admin,/v1/orders,/v1/carts,/v1/carts:merge";
+    let proxy = proxy::start(&upstream.url(), &["--reference-access-tokens", prefixes]).await;
+    let answer = form(&proxy, "/token", "grant_type=authorization_code&client_id=app&code=c").await;
+    let (_, token) = answer.split_once(r#""access_token":""#).unwrap();
+    let (token, _) = token.split_once('"').unwrap();
+    let rows = [
+        ("/v1/orders:batchGet", None),
+        ("/v1/orders.csv", None),
+        ("/v1/orders%3fx/7", None),
+        ("/v1/orders%CC%88", None),
+        ("/api/%C3%9Fx", None),
+        ("/api/%EF%AC%81", None),
+        ("/api/index.php/admin", None),
+        ("/api/(S(x))/7", None),
+        ("/v1/orders/a.csv", Some("/v1/orders/a.csv")),
+        ("/V1//orders;a/x:get", Some("/v1/orders/x:get")),
+        ("/v1/carts:MERGE", Some("/v1/carts:merge")),
+        ("/api/stra%C3%9Fe", Some("/api/stra%C3%9Fe")),
+    ];
+    for method in ["GET", "DELETE", "POST"] {
+        for (path, expected) in rows {
+            let before = arrived(&upstream).len();
+            let head = format!("Host: a\r\nAuthorization: Bearer {token}\r\nConnection: close");
+            let answer = raw(proxy.addr(), &format!("{method} {path} HTTP/1.1\r\n{head}\r\n\r\n")).await;
+            let seen = arrived(&upstream).into_iter().nth(before).map(|seen| seen.target);
+            assert_eq!(seen.as_deref(), expected, "{method} {path}: {answer}");
+            assert_eq!(answer.starts_with("HTTP/1.1 400 "), expected.is_none(), "{method} {path}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_endpoints_of_keycloak_can_be_guarded() {
+    let upstream = tokens_for_everything().await;
+    let token_path = "/realms/r/protocol/openid-connect/token";
+    let introspection_path = format!("{token_path}/introspect");
+    let flags = ["--token-path", token_path, "--introspection-path", &introspection_path];
+    let proxy = proxy::start(&upstream.url(), &flags).await;
+    let answer = form(&proxy, token_path, "grant_type=authorization_code&client_id=app&code=c").await;
+    let (_, token) = answer.split_once(r#""refresh_token":""#).unwrap();
+    let (token, _) = token.split_once('"').unwrap();
+    for path in [&introspection_path, &introspection_path.to_uppercase()] {
+        let before = arrived(&upstream).len();
+        form(&proxy, path, &format!("client_id=app&token={token}")).await;
+        let seen = arrived(&upstream).into_iter().nth(before).unwrap();
+        assert_eq!(seen.target, introspection_path);
+        assert!(String::from_utf8_lossy(&seen.body).contains("upstream-token"), "{path}");
+    }
 }
 
 #[tokio::test]

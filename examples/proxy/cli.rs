@@ -127,7 +127,9 @@ pub(crate) struct Cli {
     /// upstream its own in its place; may be repeated; needs --reference-access-tokens
     ///
     /// The upstream gets these requests with the path as it is spelled here. An ambiguous path gets 400 with every
-    /// method (see --allow-ambiguous-path).
+    /// method (see --allow-ambiguous-path), and so does a path that may be another resource than the one spelled here:
+    /// for the prefix /orders, /orders.csv and /orders:batchGet. If the upstream has such resources, name each as a
+    /// prefix of its own.
     ///
     /// Below a prefix that lies below another, what is asked for there holds as well. The preflights of CORS reach the
     /// upstream without a token, and without any Authorization.

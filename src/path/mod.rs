@@ -11,7 +11,11 @@
 //!    percent-encoding, empty segments, a trailing slash, `;parameters`, a `.format`. [`PathPrefix::covers`] ignores
 //!    these differences, and covers everything below the prefix, because servers mount handlers by prefix.
 //! 3. A guarded request is forwarded under the **configured** spelling, never under that of the client
-//!    ([`PathRules::canonical`], [`replace_path`]).
+//!    ([`PathRules::canonical`], [`replace_path`]). [`PathRules::canonical`] refuses a path if the configured spelling
+//!    may lead to another resource (`/orders.csv`, `/orders:batchGet`).
+//! 4. Servers drop the name of a script from a path, or everything up to it: they serve `/index.php/token` as
+//!    `/token`. [`PathRules::find`] refuses such a path if a guarded one is left. A script is known by its ending
+//!    (`.php`, `.cgi`, `.fcgi`, `.pl`, `.py`, `.dll`, `.exe`, `.jsp`, `.aspx` and the like).
 //!
 //! [`RefreshLayer`](crate::RefreshLayer) applies these rules if
 //! [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths) is set. They are public for programs
@@ -23,6 +27,7 @@
 //! - `\`, `%5c`, `%2f` and `%25` (the characters after it may be decoded a second time);
 //! - an invalid escape (`%`, `%zz`, `%u002f`);
 //! - control characters, raw or encoded;
+//! - segments that ASP.NET drops because they hold a session identifier: `/(S(x))/`;
 //! - bytes that are not UTF-8, including overlong forms such as `%c0%af`;
 //! - characters that Unicode normalization turns into one of these or into another delimiter (`／`, `．`, `‥`), and
 //!   segments that consist of invisible characters;
@@ -56,6 +61,7 @@ mod prefix;
 pub(crate) mod readings;
 mod rules;
 mod scan;
+mod script;
 #[cfg(test)]
 mod tests;
 

@@ -5,6 +5,7 @@ use http::uri::PathAndQuery;
 
 use super::fold::{Folded, Unit, Units, fold};
 use super::scan::{Scan, scan};
+use super::script::is_script;
 
 /// The reason why a text is not a [`PathPrefix`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,7 +72,25 @@ impl PathPrefix {
     /// ```
     #[must_use]
     pub fn covers(&self, path: &str) -> bool {
-        self.rest_of(path).is_some()
+        self.spelling(path).is_some()
+    }
+
+    /// Returns how `path` spells this prefix, if it is covered.
+    pub(super) fn spelling(&self, path: &str) -> Option<Spelling> {
+        self.read(path, false).map(|(spelling, _)| spelling)
+    }
+
+    /// Returns whether some server finds a covered path behind a script in `path`: it drops the script
+    /// (`/index.php/token`), its ending (`/oauth.php/token`), or everything up to it (`/cgi-bin/app.fcgi/token`).
+    ///
+    /// It is also `true` for a path that is covered anyway.
+    pub(super) fn covers_behind_script(&self, path: &str) -> bool {
+        let path_info = |at| {
+            path.split_at_checked(at).is_some_and(|(before, path_info)| {
+                is_script(before.rsplit('/').next().unwrap_or_default().as_bytes()) && self.covers(path_info)
+            })
+        };
+        self.read(path, true).is_some() || path.match_indices('/').any(|(at, _)| path_info(at))
     }
 
     /// Returns the configured path without a trailing slash.
@@ -79,10 +98,11 @@ impl PathPrefix {
         self.text.trim_end_matches('/')
     }
 
-    /// Returns the part of `path` after this prefix: an empty text, or one that begins with `/`. `None` if `path` is
-    /// not covered.
-    fn rest_of<'p>(&self, path: &'p str) -> Option<&'p str> {
+    /// Returns how `path` spells this prefix, and the part after it: an empty text, or one that begins with `/`. `None`
+    /// if `path` is not covered. With `drop_scripts` a script in front or its ending is ignored.
+    fn read<'p>(&self, path: &'p str, drop_scripts: bool) -> Option<(Spelling, &'p str)> {
         let mut rest = path;
+        let mut worst = Spelling::Same;
         let mut names = self.names.as_slice();
         while let [name, following @ ..] = names {
             let segments = rest.strip_prefix('/')?;
@@ -91,18 +111,24 @@ impl PathPrefix {
             if is_nothing(segment) {
                 continue;
             }
-            if !is_name(segment.as_bytes(), name, following.is_empty()) {
-                return None;
+            let dropped = drop_scripts && is_script(segment.as_bytes());
+            match spelling(segment.as_bytes(), name, following.is_empty() || dropped) {
+                Some(spelling) => {
+                    worst = worst.max(spelling);
+                    names = following;
+                }
+                None if dropped => {}
+                None => return None,
             }
-            names = following;
         }
-        Some(rest)
+        Some((worst, rest))
     }
 
     /// Respells a covered path: the prefix as it is configured, the rest in the normal form of RFC 3986 §6.2.2, without
-    /// empty segments.
+    /// empty segments. `None` if the prefix in it is not [the same](Spelling::Same): without the difference the path
+    /// may lead to something else.
     pub(super) fn respell(&self, path: &str) -> Option<String> {
-        let rest = self.rest_of(path)?;
+        let (Spelling::Same, rest) = self.read(path, false)? else { return None };
         let mut respelled = String::with_capacity(self.text.len() + rest.len());
         respelled.push_str(self.trimmed());
         for segment in rest.split('/').filter(|segment| !is_nothing(segment)) {
@@ -118,17 +144,23 @@ impl PathPrefix {
     /// Returns whether an allowed ambiguous path has a reading that this prefix covers.
     ///
     /// The path begins literally with `allowed`, followed by `rest`, which is fully decoded and has no dot segments: so
-    /// every reading is below `allowed`. Below it, every subsequence of the segments is a possible reading.
+    /// every reading is below `allowed`. Below it, every subsequence of the segments is a possible reading. If one of
+    /// the segments is a script, every subsequence of the whole path is.
     pub(super) fn may_cover(&self, allowed: &Self, rest: &[u8]) -> bool {
         if self.encloses(allowed) {
             return true;
+        }
+        let below = || rest.split(|byte| matches!(byte, b'/' | b'\\' | b';'));
+        let mut all = allowed.names.iter().map(Vec::as_slice).chain(below());
+        if all.clone().any(is_script) {
+            return self.names.iter().all(|name| all.any(|segment| is_name(segment, name, true)));
         }
         let above = allowed.names.iter().zip(&self.names);
         if allowed.depth() > self.depth() || !above.clone().all(|(one, other)| is_name(one, other, true)) {
             return false;
         }
         let mut names = self.names.iter().skip(allowed.depth()).peekable();
-        for fragment in rest.split(|byte| matches!(byte, b'/' | b'\\' | b';')) {
+        for fragment in below() {
             names.next_if(|name| is_name(fragment, name, true));
         }
         names.peek().is_none()
@@ -197,38 +229,60 @@ fn is_nothing(segment: &str) -> bool {
     matches!(folded.next(), None | Some(Folded::Ascii(b';')))
 }
 
+/// How a path spells a prefix, from the closest to the most distant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Spelling {
+    /// It differs in case, percent-encoding, blanks, empty segments and `;parameters` only.
+    Same,
+    /// It holds something that only some servers ignore: a format, the name of an operation behind a colon, an encoded
+    /// query, a dot or a non-ASCII character.
+    Extended,
+    /// It holds a character that stands for ASCII characters after Unicode normalization. Which ones is not known.
+    Unknown,
+}
+
 /// Returns whether some server takes the segment for `name`, which is in lower case.
 fn is_name(segment: &[u8], name: &[u8], last: bool) -> bool {
+    spelling(segment, name, last).is_some()
+}
+
+/// Returns how the segment spells `name`, which is in lower case. `None` if no server takes it for `name`.
+fn spelling(segment: &[u8], name: &[u8], last: bool) -> Option<Spelling> {
     let visible = Units::of(segment).map(folded).filter(|folded| *folded != Folded::Invisible);
     let mut found = visible.skip_while(is_blank);
     for wanted in name {
         match found.next() {
             Some(Folded::Ascii(byte)) if byte == *wanted => {}
-            Some(Folded::Letters) => return true,
-            _ => return false,
+            Some(Folded::Letters) => return Some(Spelling::Unknown),
+            _ => return None,
         }
     }
+    let mut units = Units::of(segment).take_while(|unit| !matches!(unit, Unit::Char { char: ';', .. }));
+    let is_ascii = units.all(|unit| matches!(unit, Unit::Char { char, .. } if char.is_ascii()));
+    let mut spelling = if is_ascii { Spelling::Same } else { Spelling::Extended };
     for folded in found {
         match folded {
             Folded::Ascii(b' ' | b'+') => {}
             // A format, as in the routes of Rails, or an alternate data stream.
-            Folded::Ascii(b'.' | b':') if last => return true,
-            Folded::Ascii(b'.') => {}
-            Folded::Ascii(b';' | b'?' | b'#') | Folded::Letters => return true,
-            _ => return false,
+            Folded::Ascii(b'.' | b':') if last => return Some(Spelling::Extended),
+            Folded::Ascii(b'.') => spelling = Spelling::Extended,
+            Folded::Ascii(b';') => return Some(spelling),
+            Folded::Ascii(b'?' | b'#') => return Some(Spelling::Extended),
+            Folded::Letters => return Some(Spelling::Unknown),
+            _ => return None,
         }
     }
-    true
+    Some(spelling)
 }
 
-fn folded(unit: Unit) -> Folded {
+pub(super) fn folded(unit: Unit) -> Folded {
     match unit {
         Unit::Char { char, .. } => fold(char),
         Unit::BadEscape { .. } | Unit::BadUtf8 => Folded::Other,
     }
 }
 
-const fn is_blank(folded: &Folded) -> bool {
+pub(super) const fn is_blank(folded: &Folded) -> bool {
     matches!(folded, Folded::Ascii(b' ' | b'+'))
 }
 

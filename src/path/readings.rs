@@ -1,4 +1,4 @@
-//! Six ways in which servers read a path, implemented without the code under test.
+//! Eight ways in which servers read a path, implemented without the code under test.
 
 use percent_encoding::percent_decode_str;
 
@@ -13,6 +13,8 @@ pub(crate) fn readings(path: &str, whatwg: Option<String>) -> Vec<Reading> {
         ("normalize, then decode", decode(&normalize(path))),
         ("without matrix parameters", without_parameters(path)),
         ("prefix mount", path.to_owned()),
+        ("without a script", without(path, is_script)),
+        ("without a cookieless segment", without(path, is_cookieless)),
     ];
     readings.extend(whatwg.map(|path| ("WHATWG URL", path)));
     readings
@@ -83,4 +85,22 @@ fn normalize(path: &str) -> String {
 fn without_parameters(path: &str) -> String {
     let decoded = path.split('/').map(|segment| decode(segment.split(';').next().unwrap_or_default()));
     normalize(&decoded.collect::<Vec<_>>().join("/"))
+}
+
+/// As frameworks do that route behind a front controller or a session identifier.
+fn without(path: &str, dropped: fn(&str) -> bool) -> String {
+    let path = decode(&normalize(path));
+    let kept = names(&path).into_iter().filter(|name| !dropped(&name.to_lowercase()));
+    format!("/{}", kept.collect::<Vec<_>>().join("/"))
+}
+
+fn is_script(name: &str) -> bool {
+    let name = name.split(';').next().unwrap_or_default();
+    [".php", ".php5", ".cgi", ".fcgi", ".pl", ".dll", ".exe", ".jsp", ".aspx", ".ashx"]
+        .iter()
+        .any(|ending| name.ends_with(ending))
+}
+
+fn is_cookieless(name: &str) -> bool {
+    ["(s(", "(a(", "(f("].iter().any(|begin| name.starts_with(begin))
 }

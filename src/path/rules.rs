@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use super::prefix::PathPrefix;
+use super::prefix::{PathPrefix, Spelling};
 use super::scan::fully_decoded;
 use super::{PathClass, classify};
 
@@ -48,12 +48,20 @@ impl PathRules {
         if classify(path) == PathClass::Ambiguous {
             return if self.allows(path) { PathMatch::Open } else { PathMatch::Refused };
         }
-        if let Some(index) = self.guarded.iter().position(|prefix| prefix.covers(path)) {
-            return PathMatch::Guarded(index);
+        let behind_script = |prefix: &PathPrefix| prefix.covers_behind_script(path) && !prefix.covers(path);
+        if may_have_script(path) && self.guarded.iter().any(behind_script) {
+            return PathMatch::Refused;
+        }
+        let mut spellings = self.guarded.iter().map(|prefix| prefix.spelling(path)).enumerate();
+        match spellings.find_map(|(index, spelling)| Some((index, spelling?))) {
+            // It is not known which path it is.
+            Some((_, Spelling::Unknown)) => return PathMatch::Refused,
+            Some((index, _)) => return PathMatch::Guarded(index),
+            None => {}
         }
         // `//a/token` is a reference to the host `a` for servers that resolve the path as a URL (RFC 3986 §4.2).
         match without_authority(path) {
-            Some(path) if self.guarded.iter().any(|prefix| prefix.covers(path)) => PathMatch::Refused,
+            Some(path) if self.guarded.iter().any(|prefix| prefix.covers_behind_script(path)) => PathMatch::Refused,
             _ => PathMatch::Open,
         }
     }
@@ -61,7 +69,11 @@ impl PathRules {
     /// Returns the path under which to forward a request that [`find`](Self::find) found below the guarded prefix
     /// `index`: the prefix as configured, and the rest in the normal form of RFC 3986 §6.2.2, without empty segments.
     ///
-    /// Returns `None` if that path belongs to another guarded prefix: the request must be refused then.
+    /// Returns `None` if the request must be refused because the path may lead to something else than the configured
+    /// one: that path belongs to another guarded prefix, or the last segment of the prefix has a format or the name of
+    /// an operation in `path` (`/orders.csv`, `/orders:batchGet`), or any of its segments an encoded query, a dot at its
+    /// end or a non-ASCII character. A guard that has one handler for everything below a prefix, as a token endpoint,
+    /// can forward the configured path instead.
     #[must_use]
     pub fn canonical<'p>(&self, index: usize, path: &'p str) -> Option<Cow<'p, str>> {
         let respelled = self.guarded.get(index)?.respell(path)?;
@@ -80,6 +92,11 @@ impl PathRules {
         };
         self.allowed.iter().find_map(below).is_some()
     }
+}
+
+/// Returns whether the path has a dot, an escape or a non-ASCII character.
+fn may_have_script(path: &str) -> bool {
+    path.bytes().any(|byte| matches!(byte, b'.' | b'%') || !byte.is_ascii())
 }
 
 /// Returns the path of a network-path reference.

@@ -28,6 +28,35 @@ struct Segment {
     named: bool,
     /// The rest is a parameter, a query or a fragment for some servers.
     closed: bool,
+    /// How much it has of the beginning of a cookieless segment.
+    cookieless: Cookieless,
+}
+
+/// The beginning of a segment that ASP.NET drops, because it holds a session identifier (`(S(x))`, `(A(x)F(y))`).
+#[derive(Clone, Copy, Default)]
+enum Cookieless {
+    #[default]
+    Nothing,
+    Open,
+    Letter,
+    Whole,
+    No,
+}
+
+impl Cookieless {
+    /// Returns what is found after another character.
+    const fn then(self, char: char, folded: Folded) -> Self {
+        // With the compatibility forms of Unicode.
+        let open = matches!(char, '(' | '\u{207d}' | '\u{208d}' | '\u{fe35}' | '\u{fe59}' | '\u{ff08}');
+        match (self, folded) {
+            (Self::Nothing, Folded::Ascii(b' ' | b'+')) => Self::Nothing,
+            (Self::Nothing, _) if open => Self::Open,
+            (Self::Open, Folded::Ascii(b'a'..=b'z') | Folded::Letters) => Self::Letter,
+            (Self::Letter, _) if open => Self::Whole,
+            (Self::Nothing | Self::Open | Self::Letter, Folded::Invisible) => self,
+            _ => Self::No,
+        }
+    }
 }
 
 impl Segment {
@@ -66,7 +95,12 @@ fn scan_units(path: &[u8], decoded: bool) -> Scan {
             Unit::BadEscape { unicode: false } if decoded => ('-', false),
             Unit::BadEscape { .. } | Unit::BadUtf8 => return Scan::Hard,
         };
-        match fold(char) {
+        let folded = fold(char);
+        segment.cookieless = segment.cookieless.then(char, folded);
+        if matches!(segment.cookieless, Cookieless::Whole) {
+            return Scan::Hard;
+        }
+        match folded {
             Folded::Ascii(byte @ (b'/' | b'\\')) => {
                 if segment.is_hard() {
                     return Scan::Hard;

@@ -41,7 +41,6 @@ fn spellings_of_a_guarded_path_are_guarded_or_refused() {
         "/oauth/token.json/x/y",
         "/oauth/to%E2%84%AAen",
         "/oauth/to\u{212a}en",
-        "/oauth/\u{ff54}oken",
         "/oauth/toke%C2%ADn",
         "/oauth/token%CC%81",
     ];
@@ -87,6 +86,25 @@ fn spellings_of_a_guarded_path_are_guarded_or_refused() {
         "/oauth\u{2215}token",
         "//x/oauth/token",
         "///x//oauth/token",
+        "/oauth/\u{ff54}oken",
+        "/oauth/\u{3231}login",
+        "/oauth/token\u{b2}",
+        "/index.php/oauth/token",
+        "/x/index.php/oauth/token",
+        "/cgi-bin/app.fcgi/oauth/token/x",
+        "/oauth/INDEX%2EPHP/token.json",
+        "/oauth/api.php8;a/./x/..;/token",
+        "/oauth/api.php8;a/token",
+        "/oauth.php/token",
+        "/a.cgi/b.pl/oauth/token",
+        "/oauth/x.dll%20/y.aspx::$DATA/token",
+        "/x.p\u{ff48}p/oauth/token",
+        "//x/index.php/oauth/token",
+        "/(S(x))/oauth/token",
+        "/oauth/(a(x)f(y))/token",
+        "/%28S%28x%29%29/oauth/token",
+        "/(\u{ff33}\u{ff08}x))/y",
+        "/x/(F(",
         "oauth/token",
         "",
         "*",
@@ -116,6 +134,11 @@ fn spellings_of_a_guarded_path_are_guarded_or_refused() {
         "/caf\u{e9}/a\u{2122}",
         "/\u{2764}\u{fe0f}",
         "/%e2%80%8dx/token",
+        "/index.php/oauth/tokens",
+        "/index.html/oauth/token",
+        "/oauth/v2.0/token",
+        "/x;a.php/oauth/token",
+        "/products(1)/(2)/(a)",
     ];
     for path in open {
         assert_eq!(rules.find(path), PathMatch::Open, "{path}");
@@ -151,19 +174,36 @@ fn a_guarded_path_goes_on_in_one_spelling() {
         ("/api/", Some("/api/")),
         ("//API//orders//7", Some("/api/orders/7")),
         ("/%61pi;v=1/%6frders%2d7/a%c3%a4\u{e4}/", Some("/api/orders-7/a%C3%A4%C3%A4/")),
-        ("/api.json/x;a=b", Some("/api/x;a=b")),
+        ("/api.json/x;a=b", None),
+        ("/api;v=1/x;a=b.json", Some("/api/x;a=b.json")),
+        ("/api/orders:get", Some("/api/orders:get")),
+        ("/api:get", None),
+        ("/api%20/x", Some("/api/x")),
+        ("/api./x", None),
+        ("/api%23/x", None),
+        ("/ap%C4%B1", None),
+        ("/api%CC%81/x", None),
+        ("/api%C2%A0/x", None),
+        ("/v2./items", None),
+        ("/V2/items:batchGet", None),
         ("/api/;a/b|c/", Some("/api/b%7Cc/")),
-        ("/API/Admin.xml", Some("/api/admin")),
+        ("/API/Admin.xml", None),
+        ("/API/Admin/x.xml", Some("/api/admin/x.xml")),
         ("/V2/items", Some("/v2/items")),
         ("/v2/items/7", Some("/v2/items/7")),
         ("/api.json/admin", None),
-        ("/api%3f/admin/x", Some("/api/admin/x")),
+        ("/api%3f/admin/x", None),
         ("/api:x/Admin", None),
     ];
     for (path, expected) in rows {
         let PathMatch::Guarded(index) = rules.find(path) else { panic!("{path}") };
         assert_eq!(rules.canonical(index, path).as_deref(), expected, "{path}");
     }
+    let refused = ["/api/\u{df}x", "/api/%EF%AC%81", "/\u{3231}x", "/api/x.php/admin", "/api.php/v2/items"];
+    for path in refused {
+        assert_eq!(rules.find(path), PathMatch::Refused, "{path}");
+    }
+    assert_eq!(rules.find("/api/x.php/orders"), PathMatch::Guarded(1));
 }
 
 #[test]
@@ -210,6 +250,23 @@ fn an_allowed_path_may_be_ambiguous_but_not_guarded() {
     ];
     for path in refused {
         assert_eq!(rules.find(path), PathMatch::Refused, "{path}");
+    }
+    let rules_behind_scripts =
+        PathRules::new([prefix("/oauth/token")], ["/x/index.php", "/oauth", "/y", "/oauth.php/x"].map(prefix));
+    for path in [
+        "/x/index.php/oauth%2ftoken",
+        "/x/index.php/a%5c/oauth/token",
+        "/oauth/a%2findex.php/token",
+        "/y/a%2findex.php/oauth/token",
+        "/y/a%252findex%2ephp/oauth%252ftoken",
+        "/oauth.php/x/a%2ftoken",
+        "/y/a%2f(S(x))/b",
+        "/y/a%2f%2528S(x))/b",
+    ] {
+        assert_eq!(rules_behind_scripts.find(path), PathMatch::Refused, "{path}");
+    }
+    for path in ["/x/index.php/oauth%2fclients", "/y/a%2findex.php", "/oauth/a%2findex.php"] {
+        assert_eq!(rules_behind_scripts.find(path), PathMatch::Open, "{path}");
     }
     assert_eq!(rules.find("/oauth/token/a"), PathMatch::Guarded(1), "an allowed prefix does not open a guarded path");
     let rules = PathRules::new([prefix("/api")], allowed());
@@ -318,6 +375,13 @@ fn any_path() -> impl Strategy<Value = String> {
         "@",
         ":80",
         "localhost",
+        "index.php",
+        "/index.php/",
+        "/API.Aspx;a",
+        "/x%2ecgi",
+        ".php",
+        "(S(x))",
+        "/%28f(",
     ];
     let pieces = proptest::collection::vec(proptest::sample::select(PIECES), 0..10);
     pieces.prop_map(|pieces| format!("/{}", pieces.concat()))
