@@ -15,6 +15,7 @@ use axum::body::Body;
 use axum::http::StatusCode;
 use bytes::Bytes;
 use http_body::Frame;
+use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::spawn_blocking;
@@ -222,6 +223,84 @@ async fn half_sent_forms_share_the_memory_for_bodies() {
         let again = async { while ask().await.status == StatusCode::SERVICE_UNAVAILABLE {} };
         timeout(PATIENCE, again).await.unwrap_or_else(|_| panic!("{name} keeps the memory: {server:?}"));
     }
+}
+
+/// An upstream that reads request bodies, and how many bytes it has read.
+async fn counting() -> (SocketAddr, Arc<AtomicUsize>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    let read = move |mut body: Body| {
+        let counted = Arc::clone(&counted);
+        async move {
+            while let Some(Ok(frame)) = body.frame().await {
+                counted.fetch_add(frame.data_ref().map_or(0, Bytes::len), Ordering::SeqCst);
+            }
+            "read"
+        }
+    };
+    (serve(Router::new().fallback(read)).await, count)
+}
+
+/// Begins an upload of a gigabyte.
+async fn upload(server: &Example, content_type: &str, begin: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(server.addr()).await.unwrap();
+    let head = format!("POST /upload HTTP/1.1\r\nHost: a\r\nContent-Type: {content_type}\r\n");
+    let request = format!("{head}Content-Length: 1000000000\r\n\r\n{begin}");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
+}
+
+async fn refresh(server: &Example) -> StatusCode {
+    let form = ["grant_type=refresh_token&refresh_token=", &"x".repeat(59_000)].concat();
+    let headers = [("content-type", "application/x-www-form-urlencoded")];
+    send("POST", &server.url("/token"), &headers, form).await.status
+}
+
+const FEW_BODIES: &[&str] = &["--body-memory", "100000"];
+const FEW_CHECKED_BODIES: &[&str] = &["--body-memory", "100000", "--reference-access-tokens"];
+
+#[tokio::test]
+async fn uploads_that_are_passed_on_leave_the_memory_to_forms() {
+    let (upstream, read) = counting().await;
+    for (flags, content_type) in [
+        (FEW_BODIES, "application/octet-stream"),
+        (FEW_BODIES, "application/x-www-form-urlencoded"),
+        (FEW_CHECKED_BODIES, "application/octet-stream"),
+        (FEW_CHECKED_BODIES, "application/x-www-form-urlencoded"),
+        (FEW_CHECKED_BODIES, "multipart/form-data; boundary=x"),
+    ] {
+        let proxy = start("proxy", 1024, upstream, flags).await;
+        let begin = "a=b&".repeat(15_000);
+        let before = read.load(Ordering::SeqCst);
+        let mut uploads = Vec::new();
+        for _ in 0..8 {
+            uploads.push(upload(&proxy, content_type, &begin).await);
+        }
+        // A check may hold back a few bytes.
+        let passed_on = before + 8 * (begin.len() - 100);
+        until("the upstream has all uploads", || read.load(Ordering::SeqCst) >= passed_on).await;
+        assert_ne!(refresh(&proxy).await, StatusCode::SERVICE_UNAVAILABLE, "{content_type}: {proxy:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_check_holds_of_an_upload_counts() {
+    let (upstream, _) = counting().await;
+    let proxy = start("proxy", 1024, upstream, FEW_CHECKED_BODIES).await;
+    let begin = format!("request={}", "x".repeat(60_000));
+    let holding = async {
+        loop {
+            let held = upload(&proxy, "application/x-www-form-urlencoded", &begin).await;
+            if refresh(&proxy).await == StatusCode::SERVICE_UNAVAILABLE {
+                return held;
+            }
+            // It has not arrived in time, and may have been refused itself.
+        }
+    };
+    let held = timeout(PATIENCE, holding).await.expect("it does not count");
+    drop(held);
+    let served = async { while refresh(&proxy).await == StatusCode::SERVICE_UNAVAILABLE {} };
+    timeout(PATIENCE, served).await.unwrap_or_else(|_| panic!("the memory is not returned: {proxy:?}"));
 }
 
 #[tokio::test]

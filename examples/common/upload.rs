@@ -12,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, sleep_until};
 
 use super::front_channel::BodyCheck;
+use super::listener::Held;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -21,12 +22,18 @@ pub(crate) struct Upload<B> {
     body: B,
     progress: Arc<Progress>,
     check: Option<BodyCheck>,
+    /// Where to count what the check holds.
+    held: Option<Arc<Held>>,
     trailers: Option<HeaderMap>,
 }
 
 impl<B: Body> Upload<B> {
-    pub(crate) fn new(body: B, check: Option<BodyCheck>) -> Self {
-        Self { body, progress: Arc::default(), check, trailers: None }
+    /// `held` is that of the request, unless the body is held in memory by other code.
+    pub(crate) fn new(body: B, check: Option<BodyCheck>, held: Option<Arc<Held>>) -> Self {
+        if let Some(held) = &held {
+            held.pass_on();
+        }
+        Self { body, progress: Arc::default(), check, held, trailers: None }
     }
 
     pub(crate) fn progress(&self) -> Arc<Progress> {
@@ -65,7 +72,7 @@ where
 
 impl<B: Body + Default> Default for Upload<B> {
     fn default() -> Self {
-        Self::new(B::default(), None)
+        Self::new(B::default(), None, None)
     }
 }
 
@@ -77,7 +84,12 @@ where
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = self.poll_checked(cx);
+        let mut frame = self.poll_checked(cx);
+        if let (Some(check), Some(held)) = (&self.check, &self.held)
+            && let Err(error) = held.keep(check.held())
+        {
+            frame = Poll::Ready(Some(Err(error.into())));
+        }
         self.progress.record(frame.is_pending());
         frame
     }

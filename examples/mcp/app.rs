@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::StatusCode;
+use axum::middleware::map_request;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tower_oauth_refresh::store::BoxStore;
 use tower_oauth_refresh::{AccessLayer, RefreshLayer};
 
 use crate::cli::{Cli, TokenUse};
 use crate::clients::Clients;
-use crate::common::listener::{Listener, finish};
+use crate::common::listener::{Held, Listener, finish};
 use crate::cors::with_cors;
 use crate::error::OauthError;
 use crate::flags::config_error;
@@ -24,8 +26,12 @@ use crate::records::Records;
 use crate::shutdown::Signals;
 use crate::{Failure, authorize, demo, discovery, error, hardening, mcp, register, server, token};
 
-/// Of the body of a request, at most; the MCP endpoint has a limit of its own.
+/// The maximum size of a request body, except at the MCP endpoint.
 const MOST_BYTES: usize = 64 << 10;
+
+/// The time limit for a request body, except at the MCP endpoint: that of the refresh layer, before which the handlers
+/// read bodies.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the handlers work with.
 #[derive(Clone, Debug)]
@@ -55,8 +61,7 @@ impl Deref for App {
 /// Serves until a signal ends it.
 pub(crate) async fn serve(cli: &Cli, store: BoxStore) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
-    // The MCP endpoint may buffer a message of any length that its service accepts.
-    let limits = cli.limits.limits(usize::MAX).within_descriptors();
+    let limits = cli.limits.limits(mcp::MOST_BYTES).within_descriptors();
     let listener = bind("--listen", cli.listen).await?;
     let listen = listener.local_addr()?;
     let issuer = match &cli.public_url {
@@ -124,6 +129,7 @@ fn router(app: &App, mcp: Router<App>) -> Router {
         .merge(register::routes())
         .merge(with_cors(token::routes(app)))
         .layer(DefaultBodyLimit::max(MOST_BYTES))
+        .layer(map_request(async |request| limit_body_time(request, BODY_TIMEOUT)))
         .merge(with_cors(mcp));
     let router = discovery::routes(app);
     let router = match app.issuer.path() {
@@ -135,6 +141,14 @@ fn router(app: &App, mcp: Router<App>) -> Router {
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(hardening::layer(&app.issuer))
         .with_state(app.clone())
+}
+
+/// Sets the time limit for the body of a request. The listener answers with 408 beyond it.
+pub(crate) fn limit_body_time(request: Request, limit: Duration) -> Request {
+    if let Some(held) = request.extensions().get::<Arc<Held>>() {
+        held.deadline.get_or_init(|| Instant::now() + limit);
+    }
+    request
 }
 
 async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Failure> {

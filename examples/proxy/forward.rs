@@ -20,6 +20,7 @@ use tower::Service;
 use crate::common::forwarded::{self, Edge};
 use crate::common::front_channel::{BodyCheck, Refusal, check_path, check_query};
 use crate::common::headers;
+use crate::common::listener::Held;
 use crate::common::upload::Upload;
 use crate::connect::Connector;
 use crate::upstream::{PathError, Upstream};
@@ -137,6 +138,8 @@ where
                 check = BodyCheck::new(request.headers())?;
             }
         }
+        // The layer holds the bodies of the other requests until they have a response.
+        let held = if is_limited { request.extensions_mut().remove::<Arc<Held>>() } else { None };
         let host = forwarded::requested_host(request.uri(), request.headers());
         let version = std::mem::replace(request.version_mut(), Version::HTTP_11);
         *request.uri_mut() = upstream.uri(request.uri())?;
@@ -145,7 +148,7 @@ where
         self.client.announce(headers, host.as_ref(), version);
         let host = host.filter(|_| *preserve_host);
         headers.insert(HOST, host.unwrap_or_else(|| upstream.host().clone()));
-        Ok((request.map(|body| Upload::new(body, check)), is_limited.then_some(*timeout)))
+        Ok((request.map(|body| Upload::new(body, check, held)), is_limited.then_some(*timeout)))
     }
 }
 

@@ -124,13 +124,41 @@ async fn a_request_body_that_stalls_gets_408() {
 #[tokio::test]
 async fn a_body_that_arrives_piece_by_piece_is_not_stalled() {
     let server = Server::start(Limits { stall_timeout: 2 * MEDIUM, ..limits() }).await;
-    let mut stream = server.sent(post("/buffer", 20, "").as_bytes()).await;
+    let mut stream = server.sent(post("/buffer", 20 << 14, "").as_bytes()).await;
     for _ in 0..20 {
         tokio::time::sleep(MEDIUM / 6).await;
-        stream.write_all(b"x").await.unwrap();
+        stream.write_all(&[b'x'; 1 << 14]).await.unwrap();
     }
     let answer = closed("the response", &mut stream).await;
-    assert!(answer.ends_with(b"\r\n\r\n20"), "{}", String::from_utf8_lossy(&answer));
+    assert!(answer.ends_with(b"\r\n\r\n327680"), "{}", String::from_utf8_lossy(&answer));
+}
+
+#[tokio::test]
+async fn a_body_that_arrives_byte_by_byte_is_stalled() {
+    let server = Server::start(Limits { stall_timeout: MEDIUM, ..limits() }).await;
+    let (client, connection) = h2::client::handshake(server.connect().await).await.unwrap();
+    tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    // Of which much arrives first, or nothing.
+    for first in [0, 1, (16 << 10) - 1, 60_000] {
+        let request = Request::post("http://a/buffer").body(()).unwrap();
+        client = client.ready().await.unwrap();
+        let (mut response, mut body) = client.send_request(request, false).unwrap();
+        body.send_data(vec![b'x'; first].into(), false).unwrap();
+        let answered = async {
+            loop {
+                tokio::select! {
+                    answer = &mut response => return answer.unwrap(),
+                    () = tokio::time::sleep(SHORT / 4) => {
+                        // The server may have ended the stream already.
+                        let _ = body.send_data(Bytes::from_static(b"x"), false);
+                    }
+                }
+            }
+        };
+        let answer = timeout(PATIENCE, answered).await.expect("a byte now and then keeps it open");
+        assert_eq!(answer.status(), StatusCode::REQUEST_TIMEOUT, "{first}");
+    }
 }
 
 #[tokio::test]

@@ -291,7 +291,10 @@ where
     let limits = &shared.limits;
     let held =
         (!request.body().is_end_stream()).then(|| Arc::new(Held::new(Arc::clone(&shared.budget), limits.body_held)));
-    let request = request.map(|body| RequestBody::new(body, held.clone(), limits.stall_timeout));
+    let mut request = request.map(|body| RequestBody::new(body, held.clone(), limits.stall_timeout));
+    if let Some(held) = &held {
+        request.extensions_mut().insert(Arc::clone(held));
+    }
     let response = match service.oneshot(request).await {
         Ok(response) => response,
         Err(never) => match never {},

@@ -124,7 +124,9 @@ macro_rules! limit_flags {
                                                                                 value_parser = crate::common::listener::timeout)]
             idle_timeout: std::time::Duration,
 
-            /// How long a client may read nothing of a response that waits for it, or send nothing of a request body
+            /// How long a client may read, or send, less than 16 KiB of a body that is not finished
+            ///
+            /// The time runs only while the server waits for the client. A request body that takes longer gets 408.
             #[arg(long, env = concat!($prefix, "STALL_TIMEOUT"), value_name = "SECS", default_value = "60",
                                                                                 value_parser = crate::common::listener::timeout)]
             stall_timeout: std::time::Duration,

@@ -8,8 +8,10 @@
 //! 2. At `max_connections`, a new connection replaces the one that has been idle for the longest time ([`activity`]).
 //! 3. At `max_in_flight`, a request is refused with 503. A request counts until its response body is finished or dropped.
 //! 4. A response ends if the client reads nothing of it for `stall_timeout`: [`io`] watches HTTP/1, [`sending`] watches
-//!    each HTTP/2 stream. A request body ends, too, if nothing of it arrives for that time ([`request`]).
-//! 5. Request bodies that are held in memory share `body_memory`; beyond it a request is refused with 503.
+//!    each HTTP/2 stream. A request body ends, too, if less than 16 KiB arrives in that time ([`request`]). The
+//!    service can set a shorter time limit for a whole body.
+//! 5. Request bodies that are held in memory share `body_memory`; beyond it a request is refused with 503. A body that
+//!    the service streams does not count.
 //!
 //! This module does not depend on what the servers do: a server is a function from the address of a client to a
 //! service.
@@ -27,4 +29,4 @@ mod throttle;
 
 pub(crate) use self::accept::{Connections, Listener, finish};
 pub(crate) use self::limits::{Limits, count, limit_flags, timeout};
-pub(crate) use self::request::RequestBody;
+pub(crate) use self::request::{Held, RequestBody};

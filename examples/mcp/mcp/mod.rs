@@ -7,9 +7,13 @@ mod tools;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::{from_fn_with_state, map_request};
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 
@@ -17,8 +21,15 @@ pub(crate) use self::hosts::Allowed;
 use self::proxied::Proxied;
 use self::tools::Tools;
 use crate::Failure;
-use crate::app::App;
+use crate::app::{App, limit_body_time};
 use crate::cli::EndpointFlags;
+use crate::error::OauthError;
+
+/// The maximum size of a message to the built-in MCP server.
+pub(crate) const MOST_BYTES: usize = 4 << 20;
+
+/// The time limit for a message to the built-in MCP server.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What serves `/mcp`.
 pub(crate) struct Endpoint {
@@ -67,5 +78,16 @@ fn own(app: &App) -> Endpoint {
     let tools = Tools::new(app.clone());
     let service =
         StreamableHttpService::new(move || Ok(tools.clone()), Arc::new(NeverSessionManager::default()), config);
-    Endpoint { router: Router::new().route_service("/mcp", service), end: Box::new(move || end.cancel()) }
+    let router = Router::new().route_service("/mcp", service).layer(map_request(read));
+    Endpoint { router, end: Box::new(move || end.cancel()) }
+}
+
+/// Reads the body of a request, because the MCP server would read one of any length.
+async fn read(request: Request) -> Result<Request, OauthError> {
+    let (head, body) = limit_body_time(request, MESSAGE_TIMEOUT).into_parts();
+    let body = to_bytes(body, MOST_BYTES).await.map_err(|_| {
+        OauthError::invalid_request("the message is too large or was broken off")
+            .with_status(StatusCode::PAYLOAD_TOO_LARGE)
+    })?;
+    Ok(Request::from_parts(head, Body::from(body)))
 }
