@@ -59,8 +59,9 @@ pub enum Error {
     Busy,
     /// 503 `temporarily_unavailable`: the inner service did not answer a refresh, a revocation or an introspection
     /// within twice [`rotation_timeout`](crate::RefreshLayerBuilder::rotation_timeout). A refresh has changed nothing here, but
-    /// an inner service that replaces its tokens may have done so. A revocation has ended the grant here; for ten minutes
-    /// the same request can be sent again to reach the inner service.
+    /// an inner service that replaces its tokens may have done so. A revocation of a token of the layer has ended the grant
+    /// here; for ten minutes the same request can be sent again to reach the inner service. A revocation or an introspection
+    /// of another token has changed nothing here.
     #[error("the authorization server does not answer, try again")]
     UpstreamUnavailable,
     /// 504 `temporarily_unavailable`: the inner service did not answer a token request other than a refresh within

@@ -68,8 +68,8 @@ pub enum EventKind {
     UpstreamRejected,
     /// The inner service gave a success that cannot be read. It was withheld from the client.
     UpstreamUnreadable,
-    /// The inner service did not answer a refresh, an introspection, a log-in or the revocation of one of its own
-    /// tokens within the time limit. The client got 503, or 504 at a log-in.
+    /// The inner service did not answer a refresh, a log-in, an introspection or the revocation of a token that is not of
+    /// the layer within the time limit. The client got 503, or 504 at a log-in.
     UpstreamTimeout,
     /// The store could not be reached.
     StoreUnavailable,

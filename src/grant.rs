@@ -22,7 +22,7 @@ const EARLIEST: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 
 /// How far a clock that is set may be ahead of another instance. Within this time the later clock counts: if the
 /// earlier one counted and was wrong, sessions would end.
-const MAX_AHEAD: Duration = Duration::from_secs(365 * 24 * 3600);
+const MAX_AHEAD: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
 
 /// The longest time that the entry of an expired grant is kept.
 const LONGEST_KEPT: Duration = Duration::from_secs(3600);
@@ -159,7 +159,7 @@ impl Record {
 
     /// Returns the record as an instance must read it at `now`.
     ///
-    /// A record that was written before the crate existed, or more than a year from now, comes from an instance whose
+    /// A record that was written before the crate existed, or more than 20 years from now, comes from an instance whose
     /// clock was not set. Its times are moved as if it was written now: otherwise the grant would be over for every
     /// other instance, or its windows would stay open for years. Its time to live in the store still ends it. An
     /// instance whose own clock is not set moves no times.

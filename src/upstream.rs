@@ -8,7 +8,7 @@ use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, EXPECT, HeaderMap,
     LAST_MODIFIED, PRAGMA, TRAILER, TRANSFER_ENCODING,
 };
-use http::{HeaderName, HeaderValue, Request, Response, request, response};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, request, response};
 use http_body::Body;
 use tower_service::Service;
 use zeroize::Zeroizing;
@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use crate::answer::{TokenAnswer, cut};
 use crate::body::{self, RequestBody, ResponseBody};
 use crate::disclosure::{Disclosed, Withheld};
+use crate::error::Error;
 use crate::form::has_content_coding;
 use crate::grant::GrantKey;
 use crate::json;
@@ -115,13 +116,15 @@ async fn classify<ResBody: Body<Data = Bytes>>(response: Response<ResBody>, read
     let answer = TokenAnswer::parse(bytes.clone()).ok();
     let error = answer.as_ref().filter(|answer| !answer.has_access_token()).and_then(TokenAnswer::error);
     if !success || error.is_some() {
-        // An error is passed on unchanged, or not at all.
-        if withheld.discloses(&head.headers, &bytes, secret.as_slice()) {
-            return Reply::Unreadable;
-        }
         // Some servers answer errors with 200 (GitHub); some refuse an ended grant with 403 (Auth0).
         let dead = error.is_some_and(|error| matches!(error, "invalid_grant" | "bad_refresh_token"));
         let dead = dead && !head.status.is_server_error();
+        // An error is passed on as it is, or not at all. A grant that is dead upstream ends all the same: its client
+        // would otherwise repeat the refresh until the grant expires.
+        if withheld.discloses(&head.headers, &bytes, secret.as_slice()) {
+            let rejected = || Reply::Rejected(Error::InvalidGrant.into_response(StatusCode::BAD_REQUEST));
+            return if dead { rejected() } else { Reply::Unreadable };
+        }
         let response = Response::from_parts(head, ResponseBody::full(bytes));
         return if dead { Reply::Rejected(response) } else { Reply::Refused(response) };
     }
@@ -167,6 +170,10 @@ pub(crate) async fn read<ResBody: Body<Data = Bytes>>(
     }
     let bytes = body::read(body, limit).await.ok()?;
     rewritten(&mut head.headers, bytes.len());
+    // RFC 9110 §8.6.
+    if head.status == StatusCode::NO_CONTENT {
+        head.headers.remove(CONTENT_LENGTH);
+    }
     Some((head, bytes))
 }
 

@@ -90,6 +90,21 @@ async fn an_instance_that_is_behind_or_boots_in_1970_ends_no_session() {
 }
 
 #[tokio::test]
+async fn an_instance_that_is_years_behind_ends_no_session() {
+    for days in [370, 500, 1000] {
+        let (right, wrong) = two(Wrong::Behind(days * DAY), |builder| builder.idle_lifetime(30 * MINUTE));
+        right.clock.advance(4 * 365 * DAY);
+        let mut token = right.log_in("app").await;
+        for _ in 0..5 {
+            token = wrong.refresh(&token).await.token();
+            right.clock.advance(20 * MINUTE);
+            token = right.refresh(&token).await.token();
+        }
+        assert!(!right.events().contains(&EventKind::Expired), "{days} days");
+    }
+}
+
+#[tokio::test]
 async fn a_session_that_began_on_a_machine_whose_clock_was_not_set_is_like_any_other() {
     for off in [Wrong::Since(0), Wrong::Since(1_000_000_000_000), Wrong::Since(YEAR_2100)] {
         let (right, wrong) = two(off, |builder| builder.idle_lifetime(10 * DAY).absolute_lifetime(25 * DAY));

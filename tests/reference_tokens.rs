@@ -116,6 +116,11 @@ async fn what_tells_the_upstreams_token_is_left_out() {
         ("a form", r#"{"raw":"expires_in=1&access_token=at-2"}"#, "{}"),
         ("a link", r#"{"next":"https://x/cb#access%5Ftoken=at-2"}"#, "{}"),
         ("a removed value elsewhere", r#"{"a":{"token":"at-2222"},"b":["at-2222"]}"#, r#"{"a":{}}"#),
+        (
+            "a scope beside a removed token",
+            r#"{"scope":"openid profile email","token":{"access_token":"at-2","scope":"openid profile email"}}"#,
+            r#"{"scope":"openid profile email"}"#,
+        ),
         ("what describes a token", r#"{"access_token_expires_at":1}"#, r#"{"access_token_expires_at":1}"#),
         ("a number", r#"{"created_at":1.50}"#, r#"{"created_at":1.50}"#),
         ("a text", r#"{"instance_url":"https://x"}"#, r#"{"instance_url":"https://x"}"#),

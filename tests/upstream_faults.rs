@@ -127,6 +127,25 @@ async fn an_error_that_names_an_upstream_token_is_not_passed_on() {
 }
 
 #[tokio::test]
+async fn a_dead_grant_ends_even_if_the_error_names_the_upstream_token() {
+    let rows = [
+        (400, r#"{"error":"invalid_grant","error_description":"Invalid refresh token (expired): upstream-0-0"}"#),
+        (401, r#"{"error":"invalid_grant","refresh_token":"upstream-0-0"}"#),
+        (200, r#"{"error":"bad_refresh_token","error_description":"upstream-0-0"}"#),
+    ];
+    for (status, body) in rows {
+        let app = App::new();
+        let token = app.log_in("app").await;
+        app.upstream.then(Act::Answer(status, "application/json", body));
+        let answer = app.refresh(&token).await;
+        assert_eq!(answer.error(), (400, "invalid_grant".into()), "{body}");
+        assert!(!answer.json().to_string().contains("upstream-0-0"), "{body}");
+        assert_eq!(app.refresh(&token).await.error(), (400, "invalid_grant".into()), "{body}");
+        assert_eq!(app.upstream.refreshes(), 1, "{body}: the grant has ended");
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_keeps_its_refresh_token_is_served_too() {
     let app = App::new();
     let mut token = app.log_in("app").await;

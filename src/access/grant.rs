@@ -96,8 +96,8 @@ impl AccessGrant {
         self.0.text.get(..self.0.client_end).unwrap_or_default()
     }
 
-    /// The scope tokens that were granted (RFC 6749 §3.3); none if neither the authorization server nor the client said
-    /// which.
+    /// The scope tokens that were granted (RFC 6749 §3.3): those that the answer of the inner service names, or those that
+    /// the client requested with a grant type whose token request defines the scope. None if that is not known.
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
         let scope = self.0.text.get(self.0.client_end..self.0.scope_end).unwrap_or_default();
         scope.split(' ').filter(|token| !token.is_empty())
@@ -109,7 +109,8 @@ impl AccessGrant {
         self.scopes().any(|granted| granted == scope)
     }
 
-    /// The resources that the token is for (RFC 8707); none if the client named none.
+    /// The resources that the token is for (RFC 8707): those that the answer of the inner service names, or requested ones
+    /// in [`allowed_resources`](crate::RefreshLayerBuilder::allowed_resources).
     pub fn resources(&self) -> impl Iterator<Item = &str> {
         self.0.text.get(self.0.scope_end..).unwrap_or_default().split_terminator(SEPARATOR)
     }

@@ -223,6 +223,7 @@ fn headers_that_disclose() {
         ("set-cookie", "session=abc", false),
         ("set-cookie", "XSRF-TOKEN=abc", false),
         ("x-access-token", "t", true),
+        ("x-ratelimit-remaining-tokens", "99000", false),
         ("authorization", "Bearer t", true),
         ("x-note", "the s3cret", true),
         ("x-note", r#"{"access_token":"t"}"#, true),

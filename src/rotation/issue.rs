@@ -202,7 +202,8 @@ fn terms<'a>(form: &'a TokenForm, granted: &'a Granted) -> (Option<&'a str>, Vec
     if !asks_for_scope(form) && !resources.is_empty() {
         return (None, Vec::new());
     }
-    (scope(form, granted), resources)
+    // `""` grants an access token nothing, but limits no refresh: GitHub Apps send it whatever was granted.
+    (scope(form, granted).filter(|scope| !scope.is_empty()), resources)
 }
 
 /// A grant that begins, before it is stored.

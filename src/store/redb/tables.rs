@@ -55,6 +55,17 @@ pub(super) struct Asked {
     pub(super) also: Option<Beside>,
 }
 
+/// What a sweep did.
+#[derive(Default)]
+pub(super) struct Swept {
+    /// Entries that it removed.
+    pub(super) gone: Vec<Key>,
+    /// Whether it changed anything: a value beside an entry may be all that was due.
+    pub(super) changed: bool,
+    /// Whether more is due.
+    pub(super) behind: bool,
+}
+
 /// The tables within one transaction.
 pub(super) struct Tables<'txn> {
     grants: Table<'txn, &'static [u8; 32], &'static [u8]>,
@@ -118,7 +129,7 @@ impl<'txn> Tables<'txn> {
 
     /// Takes back the place of what has expired, as much as one commit may carry: the entries that have gone, and
     /// whether there may be more.
-    pub(super) fn sweep(&mut self, now: Timestamp) -> Result<(Vec<Key>, bool), StorageError> {
+    pub(super) fn sweep(&mut self, now: Timestamp) -> Result<Swept, StorageError> {
         let mut due = Vec::new();
         for row in self.ends.range::<&[u8]>(..after(now).as_slice())?.take(PORTION) {
             due.push(row?.0.value().to_vec());
@@ -148,7 +159,7 @@ impl<'txn> Tables<'txn> {
                 }
             }
         }
-        Ok((gone, due.len() == PORTION))
+        Ok(Swept { gone, changed: !due.is_empty(), behind: due.len() == PORTION })
     }
 
     /// Removes an entry with all that lies beside it, and its row in the table of ends if the end is given.

@@ -10,7 +10,7 @@ use super::super::{Claim, Key, Lease, StoreError, Swap, Tag, Version};
 use super::error::{Failure, store_error};
 use super::store::Shared;
 use super::sweeper::Sweeper;
-use super::tables::{Asked, Tables, is_sweep_due, read_record, with_lease};
+use super::tables::{Asked, Swept, Tables, is_sweep_due, read_record, with_lease};
 use super::threads::{Jobs, without_panic};
 use crate::clock::Timestamp;
 
@@ -202,10 +202,10 @@ fn commit(
         };
         round.answers.push(answer);
     }
-    let (gone, behind) = horizon.map_or(Ok((Vec::new(), false)), |horizon| tables.sweep(horizon))?;
+    let Swept { gone, changed, behind } = horizon.map_or(Ok(Swept::default()), |horizon| tables.sweep(horizon))?;
     drop(tables);
     round.behind = behind;
-    if round.written.is_empty() && gone.is_empty() && !behind {
+    if round.written.is_empty() && !changed {
         write.abort()?;
         return Ok(round);
     }
