@@ -195,7 +195,8 @@ async fn a_probe_that_misses_the_layer_asks_for_nothing() {
         let sink = Arc::clone(&sink);
         async move {
             let (head, body) = request.into_parts();
-            sink.lock().unwrap().push((head.method, head.uri.to_string(), head.headers, body.collect().await.unwrap()));
+            let body = body.collect().await.unwrap();
+            sink.lock().unwrap().push((head.method, head.uri.to_string(), head.headers, body));
             Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
         }
     });

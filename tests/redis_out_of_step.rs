@@ -106,14 +106,14 @@ impl Op {
     async fn run(self, store: &RedisStore, key: &Key, number: u64) -> Result<(), String> {
         let fail = |error: StoreError| format!("{self:?} {number}: {error:?}");
         let found = match self {
-            Self::GetNothing => store.get(key).await.map_err(fail)? == None,
+            Self::GetNothing => store.get(key).await.map_err(fail)?.is_none(),
             Self::Insert => {
-                let also = if number % 2 == 0 { "even" } else { "odd" };
+                let also = if number.is_multiple_of(2) { "even" } else { "odd" };
                 put_with(store, key, None, number, HOUR, Some(also)).await.map_err(fail)? == Swap::Swapped
             }
             Self::Get => store.get(key).await.map_err(fail)? == Some(entry(number)),
             Self::Beside => {
-                let also = if number % 2 == 0 { "even" } else { "odd" };
+                let also = if number.is_multiple_of(2) { "even" } else { "odd" };
                 store.beside(key, &NAME).await.map_err(fail)?.as_deref() == Some(also.as_bytes())
             }
             Self::Claim => {

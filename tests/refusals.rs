@@ -171,8 +171,8 @@ async fn a_token_whose_time_is_over_is_refused() {
             { EventKind::Forged },
             true,
         ),
-        ("current, at the end of an idle grant", 48 * HOUR, |t| t[1].clone(), EventKind::Unknown, false),
-        ("previous, at the end of an idle grant", 48 * HOUR, |t| t[0].clone(), EventKind::Unknown, false),
+        ("current, at the end of an idle grant", 48 * HOUR, |t| t[1].clone(), EventKind::Expired, false),
+        ("previous, at the end of an idle grant", 48 * HOUR, |t| t[0].clone(), EventKind::Expired, false),
         ("current, long after", 1000 * HOUR, |t| t[1].clone(), EventKind::Unknown, false),
     ];
     for (name, passed, presented, event, lives) in rows {
