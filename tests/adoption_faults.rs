@@ -45,7 +45,7 @@ async fn what_cannot_be_read_is_withheld() {
         ("no JSON", 200, "access_token=a&refresh_token=upstream-0-1"),
         ("two refresh tokens", 200, r#"{"refresh_token":"upstream-0-1","refresh_token":"upstream-0-2"}"#),
         ("a number for a token", 200, r#"{"access_token":"a","refresh_token":1}"#),
-        ("an error that quotes the token", 400, r#"{"error":"invalid_grant","error_description":"upstream-0-0"}"#),
+        ("an error that quotes the token", 400, r#"{"error":"invalid_scope","error_description":"upstream-0-0"}"#),
     ];
     for (name, status, body) in rows {
         let (app, foreign) = adopting().await;

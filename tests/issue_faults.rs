@@ -30,7 +30,7 @@ async fn errors_of_the_inner_service_are_passed_on_as_they_are() {
         (400, "text/html", "<html>no</html>"),
         (400, "application/json", ""),
         (200, "application/json", r#"{"error":"bad_verification_code","error_uri":"https://example.com"}"#),
-        (403, "application/json", r#"{"refresh_token":"not looked at"}"#),
+        (403, "application/json", r#"{"refresh_token_expires_in":0}"#),
         (429, "text/plain", "slow down"),
         (500, "text/plain", "oops"),
         (503, "text/plain", ""),
