@@ -57,7 +57,6 @@ fn what_makes_no_sense_is_refused_with_status_2_and_says_why() {
         (&["--upstream", "http://a", "--token-path", "token"], "--token-path: \"token\" is not a path such as /token"),
         (&["--upstream", "http://a", "--token-path", "/{tenant}/token"], "is not a route pattern"),
         (&["--upstream", "http://a", "--token-path", "/x/../t"], "can be read in more than one way"),
-        (&["--upstream", "http://a", "--revocation-path", "/token/x"], "--token-path and --revocation-path are both"),
         (&["--upstream", "http://a", "--allow-ambiguous-path", "/a%2fb"], "--allow-ambiguous-path"),
         (
             &["--upstream", "http://a", "--allow-ambiguous-path", "/token/x"],
