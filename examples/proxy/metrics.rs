@@ -18,7 +18,7 @@ const ROTATIONS: &str = "oauth_refresh_rotation_duration_seconds";
 const CACHE_LOOKUPS: &str = "oauth_refresh_cache_lookups_total";
 const STORE_CALLS: &str = "oauth_refresh_store_call_duration_seconds";
 
-const KINDS: [EventKind; 22] = [
+const KINDS: [EventKind; 23] = [
     EventKind::Issued,
     EventKind::Rotated,
     EventKind::Replayed,
@@ -35,6 +35,7 @@ const KINDS: [EventKind; 22] = [
     EventKind::Adopted,
     EventKind::UpstreamRejected,
     EventKind::UpstreamUnreadable,
+    EventKind::UpstreamTimeout,
     EventKind::StoreUnavailable,
     EventKind::StoreCorrupt,
     EventKind::CommitLost,

@@ -127,7 +127,11 @@ async fn acquire<St: Store>(
             if gone != Some(current) {
                 settle(lease, &claim).await;
                 match Box::pin(replay::find(exchange, presentation, ask, &current)).await? {
-                    Answer::Opened(granted, body) => return Ok(Acquired::Replay(Box::new((granted, body)))),
+                    Answer::Opened(granted, body) => {
+                        let (verdict, generation) = (Verdict::Replay, presentation.token.generation());
+                        tracing::trace!(?verdict, grant = ?key, generation, waited, "decided");
+                        return Ok(Acquired::Replay(Box::new((granted, body))));
+                    }
                     Answer::Different if verdict == Verdict::Replay => {
                         return Err(Box::pin(refuse(exchange, presentation, Verdict::Late, None)).await);
                     }
