@@ -159,6 +159,23 @@ async fn it_ends_when_the_token_expires() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_short_response_is_complete_although_its_token_has_expired_meanwhile() {
+    for pending_first in [false, true] {
+        let app = referencing();
+        let layer = ending(&app, |builder| builder);
+        let (_, access) = pair(&app.post("/token", &LOG_IN).await);
+        let mut one = open(&layer, &access).await;
+        app.clock.advance_secs(3600);
+        if pending_first {
+            assert!(timeout(Duration::from_millis(500), one.body.frame()).await.is_err(), "cut off");
+        }
+        one.passes("the first frame").await;
+        one.passes("the second frame").await;
+        assert_eq!(one.ended("a stream ends nevertheless").await, ResponseEnded::TokenExpired);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn it_ends_when_the_grant_expires_and_goes_on_when_a_rotation_puts_that_off() {
     let app = App::with(|builder| builder.reference_access_tokens().idle_lifetime(60 * support::SECOND));
     let layer = ending(&app, |builder| builder);

@@ -214,7 +214,8 @@ impl<St: Store> AccessLayerBuilder<St> {
     /// inner service sends: a stream of server-sent events outlives the expiry of its token and the revocation of its
     /// grant. With it, the response ends
     ///
-    /// - when the token expires,
+    /// - when the token expires, but not within the first second of the response, so that a request that was accepted
+    ///   gets its short response,
     /// - when the end of the token or its grant is announced: at once on every instance whose store has a channel
     ///   ([`Store::announcements`]), and before the client has its answer where the [`RefreshLayer`] of this layer revokes,
     /// - otherwise within [`cache_ttl`](Self::cache_ttl), at least a second. Within that time the token is read again,

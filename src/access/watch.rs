@@ -24,6 +24,12 @@ use crate::store::Key;
 /// The shortest time between two reads, if the time to live of the cache is shorter.
 const SHORTEST: Duration = Duration::from_secs(1);
 
+/// The time after the start of a response within which the expiry of its token does not end it.
+///
+/// The token was valid when the request arrived. If it expires while the request is answered, a short response would be
+/// lost together with its head, and the client could not know whether the request took effect.
+const EXPIRY_GRACE: Duration = Duration::from_secs(1);
+
 /// The longest time that a read may take once frames wait for it.
 const LONGEST_READ: Duration = Duration::from_secs(5);
 
@@ -69,6 +75,8 @@ pub(crate) struct Watch {
     /// The time until which frames may pass without another read.
     good_until: Instant,
     read_at: Instant,
+    /// The end of [`EXPIRY_GRACE`].
+    grace_until: Instant,
     looked: bool,
     open: Option<Open>,
 }
@@ -85,8 +93,17 @@ impl Watch {
     pub(crate) fn new(guard: Arc<dyn Confirm>, watched: Watched, confirmed: Confirmed, ttl: Duration) -> Self {
         let now = Instant::now();
         let holds_for = ttl.max(SHORTEST);
-        let mut watch =
-            Self { guard, watched, epoch: 0, holds_for, good_until: now, read_at: now, looked: false, open: None };
+        let mut watch = Self {
+            guard,
+            watched,
+            epoch: 0,
+            holds_for,
+            good_until: now,
+            read_at: now,
+            grace_until: now + EXPIRY_GRACE,
+            looked: false,
+            open: None,
+        };
         watch.confirmed(confirmed, now);
         watch
     }
@@ -95,8 +112,9 @@ impl Watch {
         let fresh_for = self.holds_for.saturating_sub(confirmed.began.elapsed());
         let alive_for = confirmed.until.saturating_since(self.guard.now());
         self.epoch = confirmed.epoch;
-        self.good_until = now + fresh_for.min(alive_for);
-        self.read_at = (now + fresh_for.saturating_sub(self.holds_for / 4)).min(self.good_until);
+        self.good_until = (now + fresh_for.min(alive_for)).max(self.grace_until);
+        let read_at = (now + fresh_for.saturating_sub(self.holds_for / 4)).min(self.good_until);
+        self.read_at = read_at.max(self.grace_until);
     }
 
     /// Returns whether the next frame may pass: `Pending` while that depends on a read, an error if the response has to
@@ -104,9 +122,6 @@ impl Watch {
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ResponseEnded>> {
         if self.open.is_none() && !self.looked {
             self.looked = true;
-            if self.guard.now() >= self.watched.expires_at {
-                return Poll::Ready(Err(ResponseEnded::TokenExpired));
-            }
             if self.has_ended() {
                 return Poll::Ready(Err(ResponseEnded::GrantEnded));
             }
@@ -154,7 +169,7 @@ impl Watch {
                 News::Lost => self.read_at = self.read_at.min(now + self.spread()),
                 News::Ended => return Poll::Ready(Err(ResponseEnded::GrantEnded)),
             }
-            if self.guard.now() >= self.watched.expires_at {
+            if now >= self.grace_until && self.guard.now() >= self.watched.expires_at {
                 return Poll::Ready(Err(ResponseEnded::TokenExpired));
             }
             if open.reading.is_none() && open.failed && now >= self.good_until {
