@@ -1,7 +1,8 @@
 //! What a grant costs as grants grow: `benches/run growth`.
 //!
-//! Every store and every number of grants is a process of its own that begins empty: memory that was given back does not
-//! leave a process. Grants are issued through the layer, then any of them are rotated, 32 at once.
+//! Every store and every number of grants is a process of its own that begins empty: memory that
+//! was given back does not leave a process. Grants are issued through the layer, then any of them
+//! are rotated, 32 at once.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -13,8 +14,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Parser;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use support::{
-    Endpoint, Line, Panel, Process, RedisServer, Work, directory, draw, field, grouped, log_in, redis_store, refresh,
-    resident, send, slice,
+    Endpoint, Line, Panel, Process, RedisServer, Work, directory, draw, field, grouped, log_in,
+    redis_store, refresh, resident, send, slice,
 };
 use tower_layer::Layer as _;
 use tower_oauth_refresh::{MemoryStore, RedbStore, Refresh, RefreshLayer, Store, TieredStore};
@@ -98,23 +99,46 @@ struct Cost {
 
 impl Cost {
     fn to_line(self) -> String {
-        [self.rotation, self.rotation_in_redis, self.memory, self.stored, self.issued].map(|n| n.to_string()).join(" ")
+        [
+            self.rotation,
+            self.rotation_in_redis,
+            self.memory,
+            self.stored,
+            self.issued,
+        ]
+        .map(|n| n.to_string())
+        .join(" ")
     }
 
     fn from_line(line: &str) -> Option<Self> {
-        let numbers: Vec<_> = line.split(' ').filter_map(|number| number.trim().parse().ok()).collect();
-        let [rotation, rotation_in_redis, memory, stored, issued] = numbers[..] else { return None };
-        Some(Self { rotation, rotation_in_redis, memory, stored, issued })
+        let numbers: Vec<_> = line
+            .split(' ')
+            .filter_map(|number| number.trim().parse().ok())
+            .collect();
+        let [rotation, rotation_in_redis, memory, stored, issued] = numbers[..] else {
+            return None;
+        };
+        Some(Self {
+            rotation,
+            rotation_in_redis,
+            memory,
+            stored,
+            issued,
+        })
     }
 }
 
 fn print_all(most: usize) {
     println!("### As grants grow\n");
-    println!("Any of so many grants are rotated, {IN_FLIGHT} at once; each store and number in a process of its own.");
+    println!(
+        "Any of so many grants are rotated, {IN_FLIGHT} at once; each store and number in a process of its own."
+    );
     println!(
         "Memory is that of grants as they were issued. The first thousand find much of theirs where the process has used"
     );
-    println!("some before, and the caches of redb and of the tier take up 64 MiB each and no more.\n");
+    println!(
+        "some before, and the caches of redb and of the tier take up 64 MiB each and no more.\n"
+    );
     println!(
         "| store | grants | processor time of a rotation | of it in Redis | memory of the process for a grant | in Redis or the file |"
     );
@@ -125,25 +149,54 @@ fn print_all(most: usize) {
         for size in SIZES.into_iter().filter(|size| *size <= most) {
             let cost = in_a_process(kind, size);
             let total = cost.rotation + cost.rotation_in_redis;
-            let redis =
-                if matches!(kind, Kind::Redis) { format!("{:.0} µs", cost.rotation_in_redis) } else { "".into() };
-            let stored = if matches!(kind, Kind::Memory) { String::new() } else { grouped(cost.stored as u64) };
-            let (name, grants, held) = (kind.name(), grouped(size as u64), grouped(cost.memory.max(0.0) as u64));
+            let redis = if matches!(kind, Kind::Redis) {
+                format!("{:.0} µs", cost.rotation_in_redis)
+            } else {
+                "".into()
+            };
+            let stored = if matches!(kind, Kind::Memory) {
+                String::new()
+            } else {
+                grouped(cost.stored as u64)
+            };
+            let (name, grants, held) = (
+                kind.name(),
+                grouped(size as u64),
+                grouped(cost.memory.max(0.0) as u64),
+            );
             println!("| {name} | {grants} | {total:.0} µs | {redis} | {held} bytes | {stored} |");
             time.push((size as f64, total));
             bytes.push((size as f64, cost.memory.max(0.0) + cost.stored));
             eprintln!("{name}: {grants} grants issued in {:.0} s", cost.issued);
         }
-        rotations.push(Line { name: kind.name().into(), points: time });
-        memory.push(Line { name: kind.name().into(), points: bytes });
+        rotations.push(Line {
+            name: kind.name().into(),
+            points: time,
+        });
+        memory.push(Line {
+            name: kind.name().into(),
+            points: bytes,
+        });
     }
-    println!("\n![Processor time of a rotation and bytes of a grant by the number of grants](docs/growth.svg)\n");
+    println!(
+        "\n![Processor time of a rotation and bytes of a grant by the number of grants](docs/growth.svg)\n"
+    );
     let x = "grants";
     draw(
         "growth.svg",
         &[
-            Panel { title: "Processor time", x, y: "µs per rotation, Redis included", lines: rotations },
-            Panel { title: "Memory and file", x, y: "bytes per grant, Redis included", lines: memory },
+            Panel {
+                title: "Processor time",
+                x,
+                y: "µs per rotation, Redis included",
+                lines: rotations,
+            },
+            Panel {
+                title: "Memory and file",
+                x,
+                y: "bytes per grant, Redis included",
+                lines: memory,
+            },
         ],
     );
 }
@@ -151,11 +204,26 @@ fn print_all(most: usize) {
 fn in_a_process(kind: Kind, grants: usize) -> Cost {
     let program = std::env::current_exe().expect("this program");
     let mut command = Command::new(program);
-    command.args(["--bench", "--store", kind.option(), "--grants", &grants.to_string()]);
+    command.args([
+        "--bench",
+        "--store",
+        kind.option(),
+        "--grants",
+        &grants.to_string(),
+    ]);
     let mut child = command.stdout(Stdio::piped()).spawn().expect("a process");
     let mut line = String::new();
-    child.stdout.take().expect("a pipe").read_to_string(&mut line).expect("text");
-    assert!(child.wait().expect("it ends").success(), "{}: {grants} grants", kind.name());
+    child
+        .stdout
+        .take()
+        .expect("a pipe")
+        .read_to_string(&mut line)
+        .expect("text");
+    assert!(
+        child.wait().expect("it ends").success(),
+        "{}: {grants} grants",
+        kind.name()
+    );
     Cost::from_line(&line).unwrap_or_else(|| panic!("no figures: {line}"))
 }
 
@@ -165,7 +233,10 @@ async fn measure(kind: Kind, grants: usize) -> Cost {
         Kind::Redb => {
             let files = directory();
             let path = files.path().join("grants.redb");
-            let store = RedbStore::builder(&path).timeout(Duration::from_secs(60)).open().expect("a file");
+            let store = RedbStore::builder(&path)
+                .timeout(Duration::from_secs(60))
+                .open()
+                .expect("a file");
             grow(store, grants, None, Some(&path)).await
         }
         Kind::Redis => {
@@ -176,15 +247,26 @@ async fn measure(kind: Kind, grants: usize) -> Cost {
     }
 }
 
-async fn grow<St: Store>(store: St, grants: usize, redis: Option<&RedisServer>, file: Option<&Path>) -> Cost {
-    let layer = RefreshLayer::builder(store).retry_window(RETRY_WINDOW).build().expect("settings");
+async fn grow<St: Store>(
+    store: St,
+    grants: usize,
+    redis: Option<&RedisServer>,
+    file: Option<&Path>,
+) -> Cost {
+    let layer = RefreshLayer::builder(store)
+        .retry_window(RETRY_WINDOW)
+        .build()
+        .expect("settings");
     let service = layer.layer(Endpoint::new());
     let stored = async || match (redis, file) {
-        (Some(redis), _) => redis.info("memory").await["used_memory"].parse().expect("a number"),
+        (Some(redis), _) => redis.info("memory").await["used_memory"]
+            .parse()
+            .expect("a number"),
         (None, Some(file)) => std::fs::metadata(file).expect("a file").len(),
         (None, None) => 0,
     };
-    // First of all what every process needs once, the memory of the tokens that clients hold among it.
+    // First of all what every process needs once, the memory of the tokens that clients hold among
+    // it.
     let share = grants.div_ceil(IN_FLIGHT);
     let mut warm: Vec<_> = (0..IN_FLIGHT).map(|_| Holder::new(&service, 8)).collect();
     let mut holders: Vec<_> = (0..IN_FLIGHT)
@@ -201,7 +283,14 @@ async fn grow<St: Store>(store: St, grants: usize, redis: Option<&RedisServer>, 
     let in_store = stored().await.saturating_sub(stored_before) as f64 / grants as f64;
 
     (holders, _) = slice(holders, RETRY_WINDOW).await;
-    let used = || (Process::this(), redis.map(|redis| Process::of(redis.pid())).unwrap_or_default());
+    let used = || {
+        (
+            Process::this(),
+            redis
+                .map(|redis| Process::of(redis.pid()))
+                .unwrap_or_default(),
+        )
+    };
     let (this_before, redis_before) = used();
     let (_, done) = slice(holders, MEASURED).await;
     let (this, of_redis) = used();
@@ -227,13 +316,21 @@ const PREFIX: &str = "rt_";
 impl<St: Store> Holder<St> {
     fn new(service: &Refresh<Endpoint, St>, count: usize) -> Self {
         // Not zeros, which would take up no memory yet.
-        Self { service: service.clone(), tokens: vec![[1; 54]; count], random: StdRng::seed_from_u64(count as u64) }
+        Self {
+            service: service.clone(),
+            tokens: vec![[1; 54]; count],
+            random: StdRng::seed_from_u64(count as u64),
+        }
     }
 
     async fn send(&mut self, at: usize, form: String) {
         let answer = send(&self.service, form).await;
-        let token = field(&answer, "refresh_token").strip_prefix(PREFIX).expect("a token of the layer");
-        let len = URL_SAFE_NO_PAD.decode_slice(token, &mut self.tokens[at]).expect("base64");
+        let token = field(&answer, "refresh_token")
+            .strip_prefix(PREFIX)
+            .expect("a token of the layer");
+        let len = URL_SAFE_NO_PAD
+            .decode_slice(token, &mut self.tokens[at])
+            .expect("base64");
         assert_eq!(len, self.tokens[at].len());
     }
 }

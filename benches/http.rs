@@ -1,9 +1,10 @@
 //! A token endpoint over HTTP, without the layer and with it: `benches/run http`.
 //!
-//! hyper serves and hyper asks, in one process on all processors, and `redis-server` is beside it: a request costs both
-//! sides. The endpoint is one of an app: it reads the form and answers 1 KB of JSON; then it also signs its access tokens,
-//! with ES256 or with RS256, and then it keeps its refresh tokens in the same Redis, too, as apps of several instances do.
-//! The servers take turns in short slices and share everything else, so that what disturbs the machine disturbs all of
+//! hyper serves and hyper asks, in one process on all processors, and `redis-server` is beside it:
+//! a request costs both sides. The endpoint is one of an app: it reads the form and answers 1 KB of
+//! JSON; then it also signs its access tokens, with ES256 or with RS256, and then it keeps its
+//! refresh tokens in the same Redis, too, as apps of several instances do. The servers take turns
+//! in short slices and share everything else, so that what disturbs the machine disturbs all of
 //! them.
 
 use std::convert::Infallible;
@@ -21,8 +22,8 @@ use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use support::{
-    App, RedisServer, Slice, Work, field, grouped, log_in, median, percentile, redis_store, refresh, rounded, short,
-    slice,
+    App, RedisServer, Slice, Work, field, grouped, log_in, median, percentile, redis_store,
+    refresh, rounded, short, slice,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tower::{Layer as _, Service};
@@ -53,11 +54,15 @@ fn main() -> ExitCode {
 
 async fn measure() {
     println!("### HTTP end to end\n");
-    println!("A token endpoint without the layer and with it, with hyper on both sides: requests a second,");
+    println!(
+        "A token endpoint without the layer and with it, with hyper on both sides: requests a second,"
+    );
     println!(
         "and how long one took. The endpoint reads the form and answers 1 KB; then it signs its access tokens as well (RS256 is"
     );
-    println!("what every OpenID provider must offer), and then keeps its own refresh tokens in the same Redis, too.\n");
+    println!(
+        "what every OpenID provider must offer), and then keeps its own refresh tokens in the same Redis, too.\n"
+    );
     println!(
         "| endpoint | store | in flight | requests/s without | with the layer | ratio | p50 | ratio | p99 | ratio |"
     );
@@ -70,12 +75,20 @@ async fn measure() {
         ("reads the form", plain, &IN_FLIGHT[..]),
         ("and signs, ES256", signing, &[32]),
         ("and signs, RS256", App::default().signing_rs256(), &[32]),
-        ("signs, ES256, and keeps its refresh tokens in Redis", keeping, &IN_FLIGHT),
+        (
+            "signs, ES256, and keeps its refresh tokens in Redis",
+            keeping,
+            &IN_FLIGHT,
+        ),
     ];
     for (name, endpoint, in_flight) in endpoints {
         let store = redis_store(&redis).await;
-        let over_memory = RefreshLayer::builder(MemoryStore::new()).retry_window(RETRY_WINDOW).build();
-        let over_redis = RefreshLayer::builder(TieredStore::new(store)).retry_window(RETRY_WINDOW).build();
+        let over_memory = RefreshLayer::builder(MemoryStore::new())
+            .retry_window(RETRY_WINDOW)
+            .build();
+        let over_redis = RefreshLayer::builder(TieredStore::new(store))
+            .retry_window(RETRY_WINDOW)
+            .build();
         let servers = [
             serve(endpoint.clone()).await,
             serve(over_memory.expect("settings").layer(endpoint.clone())).await,
@@ -112,7 +125,11 @@ async fn compare(servers: [SocketAddr; 3], in_flight: usize) -> [Measured; 3] {
         }
         (*clients, _) = slice(std::mem::take(clients), SLICE).await;
     }
-    let mut measured = [Measured::default(), Measured::default(), Measured::default()];
+    let mut measured = [
+        Measured::default(),
+        Measured::default(),
+        Measured::default(),
+    ];
     for _ in 0..ROUNDS {
         for (clients, measured) in clients.iter_mut().zip(&mut measured) {
             let done: Slice;
@@ -125,21 +142,34 @@ async fn compare(servers: [SocketAddr; 3], in_flight: usize) -> [Measured; 3] {
 }
 
 fn print(endpoint: &str, store: &str, in_flight: usize, without: &Measured, with: &Measured) {
-    let ratio = median(with.rates.iter().zip(&without.rates).map(|(with, without)| with / without).collect());
-    let [rate, rate_with] = [without, with].map(|measured| grouped(rounded(median(measured.rates.clone()))));
+    let ratio = median(
+        with.rates
+            .iter()
+            .zip(&without.rates)
+            .map(|(with, without)| with / without)
+            .collect(),
+    );
+    let [rate, rate_with] =
+        [without, with].map(|measured| grouped(rounded(median(measured.rates.clone()))));
     let [p50, p99] = [50, 99].map(|per_cent| {
         let [without, with] = [without, with].map(|measured| measured.percentile(per_cent));
         let ratio = with.as_secs_f64() / without.as_secs_f64();
         format!("{} → {} | {ratio:.1}", short(without), short(with))
     });
     let in_flight = grouped(in_flight as u64);
-    println!("| {endpoint} | {store} | {in_flight} | {rate} | {rate_with} | {:.0} % | {p50} | {p99} |", ratio * 100.0);
+    println!(
+        "| {endpoint} | {store} | {in_flight} | {rate} | {rate_with} | {:.0} % | {p50} | {p99} |",
+        ratio * 100.0
+    );
 }
 
 /// Serves as many connections as there are, for as long as the program runs.
 async fn serve<S, R>(service: S) -> SocketAddr
 where
-    S: Service<Request<Incoming>, Response = Response<R>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<R>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
     S::Future: Send,
     R: Body<Data = Bytes> + Send + 'static,
     R::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -167,9 +197,14 @@ impl Client {
     async fn connect(server: SocketAddr) -> Self {
         let stream = TcpStream::connect(server).await.expect("the server");
         stream.set_nodelay(true).expect("an option");
-        let (connection, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
+        let (connection, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .expect("HTTP");
         tokio::spawn(driver);
-        let mut client = Self { connection, token: String::new() };
+        let mut client = Self {
+            connection,
+            token: String::new(),
+        };
         client.send(log_in()).await;
         client
     }
@@ -181,9 +216,21 @@ impl Client {
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(Full::from(form))
             .expect("a request");
-        self.connection.ready().await.expect("a connection that stays");
-        let response = self.connection.send_request(request).await.expect("an answer");
-        let body = response.into_body().collect().await.expect("an answer").to_bytes();
+        self.connection
+            .ready()
+            .await
+            .expect("a connection that stays");
+        let response = self
+            .connection
+            .send_request(request)
+            .await
+            .expect("an answer");
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .expect("an answer")
+            .to_bytes();
         let answer = std::str::from_utf8(&body).expect("text");
         self.token.replace_range(.., field(answer, "refresh_token"));
     }

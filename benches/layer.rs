@@ -1,4 +1,5 @@
-//! What the layer costs in one process, with an inner service that does nothing: `benches/run layer`.
+//! What the layer costs in one process, with an inner service that does nothing:
+//! `benches/run layer`.
 
 use std::convert::Infallible;
 use std::hint::black_box;
@@ -26,7 +27,9 @@ static BEGAN: LazyLock<SystemTime> = LazyLock::new(SystemTime::now);
 fn main() {
     LazyLock::force(&BEGAN);
     let figures = Path::new(env!("CARGO_TARGET_TMPDIR")).join("criterion");
-    let mut criterion = Criterion::default().output_directory(&figures).configure_from_args();
+    let mut criterion = Criterion::default()
+        .output_directory(&figures)
+        .configure_from_args();
     pass_through(&mut criterion);
     rotation(&mut criterion);
     parts(&mut criterion);
@@ -51,23 +54,61 @@ fn main() {
 type Row = (&'static str, &'static str, Option<fn() -> u64>);
 
 const ROWS: [Row; 11] = [
-    ("a request that is not for the layer, without the layer", "pass through/bare", None),
-    ("the same with the layer", "pass through/layered", Some(allocations_of_pass_through)),
-    ("a rotation over `MemoryStore`, one grant", "memory store/rotation/1", Some(allocations_of_a_rotation)),
-    ("the same, 10,000 grants in turn", "memory store/rotation/10000", None),
-    ("`claim` and `swap` of `MemoryStore`, of that", "memory store/claim and swap", None),
+    (
+        "a request that is not for the layer, without the layer",
+        "pass through/bare",
+        None,
+    ),
+    (
+        "the same with the layer",
+        "pass through/layered",
+        Some(allocations_of_pass_through),
+    ),
+    (
+        "a rotation over `MemoryStore`, one grant",
+        "memory store/rotation/1",
+        Some(allocations_of_a_rotation),
+    ),
+    (
+        "the same, 10,000 grants in turn",
+        "memory store/rotation/10000",
+        None,
+    ),
+    (
+        "`claim` and `swap` of `MemoryStore`, of that",
+        "memory store/claim and swap",
+        None,
+    ),
     ("a replay", "memory store/replay", None),
     ("a request without `AccessLayer`", "access/bare", None),
-    ("the same with a remembered access token", "access/hit, one token", Some(allocations_of_a_hit)),
-    ("the same, 10,000 tokens in turn", "access/hit, 10000 tokens", None),
-    ("an access token that is not remembered", "access/miss, one token", None),
-    ("the same, 10,000 tokens in turn", "access/miss, 10000 tokens", None),
+    (
+        "the same with a remembered access token",
+        "access/hit, one token",
+        Some(allocations_of_a_hit),
+    ),
+    (
+        "the same, 10,000 tokens in turn",
+        "access/hit, 10000 tokens",
+        None,
+    ),
+    (
+        "an access token that is not remembered",
+        "access/miss, one token",
+        None,
+    ),
+    (
+        "the same, 10,000 tokens in turn",
+        "access/miss, 10000 tokens",
+        None,
+    ),
 ];
 
 /// What criterion has found, if it was in this run.
 fn median(path: &Path) -> Option<Duration> {
     let path = path.join("new/estimates.json");
-    let written = std::fs::metadata(&path).and_then(|file| file.modified()).ok()?;
+    let written = std::fs::metadata(&path)
+        .and_then(|file| file.modified())
+        .ok()?;
     if written < *BEGAN {
         return None;
     }
@@ -79,11 +120,17 @@ fn median(path: &Path) -> Option<Duration> {
 fn pass_through(c: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
     let mut group = c.benchmark_group("pass through");
-    let request = || Request::get("/orders").body(Full::<Bytes>::default()).expect("a request");
+    let request = || {
+        Request::get("/orders")
+            .body(Full::<Bytes>::default())
+            .expect("a request")
+    };
     group.bench_function("bare", |b| {
         let mut service = Endpoint::new();
         b.iter(|| {
-            runtime.block_on(async { black_box(Service::<Request<Full<Bytes>>>::call(&mut service, request()).await) })
+            runtime.block_on(async {
+                black_box(Service::<Request<Full<Bytes>>>::call(&mut service, request()).await)
+            })
         });
     });
     group.bench_function("layered", |b| {
@@ -93,7 +140,8 @@ fn pass_through(c: &mut Criterion) {
     group.finish();
 }
 
-/// Time is taken around the layer alone: the answer is read to find the next token while the clock stands.
+/// Time is taken around the layer alone: the answer is read to find the next token while the clock
+/// stands.
 fn rotation(c: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
     let service = RefreshLayer::new(MemoryStore::new()).layer(Endpoint::new());
@@ -158,7 +206,9 @@ async fn futures<T>(count: usize, mut make: impl AsyncFnMut() -> T) -> Vec<T> {
 
 /// What the store and the cryptography of one rotation cost apart from the layer.
 fn parts(c: &mut Criterion) {
-    use tower_oauth_refresh::store::{Beside, Change, Entry, Key, Name, Store as _, Swap, Tag, Ttl, Version};
+    use tower_oauth_refresh::store::{
+        Beside, Change, Entry, Key, Name, Store as _, Swap, Tag, Ttl, Version,
+    };
     let runtime = Runtime::new().expect("a runtime");
     let store = MemoryStore::new();
     let key = Key::new([1; 32]);
@@ -171,8 +221,14 @@ fn parts(c: &mut Criterion) {
         Version::new(count.to_be_bytes())
     };
     let tag = Tag::new([2; 32]);
-    let insert = Change::Put { entry: Entry::new(version(), tag, value.clone()), ttl: Ttl::After(ttl) };
-    runtime.block_on(store.swap(&key, None, insert, None)).map(drop).expect("stored");
+    let insert = Change::Put {
+        entry: Entry::new(version(), tag, value.clone()),
+        ttl: Ttl::After(ttl),
+    };
+    runtime
+        .block_on(store.swap(&key, None, insert, None))
+        .map(drop)
+        .expect("stored");
     let mut group = c.benchmark_group("memory store");
     group.bench_function("claim and swap", |b| {
         b.iter_custom(|times| {
@@ -180,9 +236,17 @@ fn parts(c: &mut Criterion) {
                 let start = Instant::now();
                 for _ in 0..times {
                     let claimed = version();
-                    black_box(store.claim(&key, &tag, claimed, ttl).await.expect("claimed"));
+                    black_box(
+                        store
+                            .claim(&key, &tag, claimed, ttl)
+                            .await
+                            .expect("claimed"),
+                    );
                     let entry = Entry::new(version(), tag, value.clone());
-                    let change = Change::Put { entry, ttl: Ttl::After(ttl) };
+                    let change = Change::Put {
+                        entry,
+                        ttl: Ttl::After(ttl),
+                    };
                     let also = Beside::new(Name::new([3; 16]), replay.clone(), ttl);
                     let swap = store.swap(&key, Some(claimed), change, Some(also)).await;
                     assert!(matches!(black_box(swap), Ok(Swap::Swapped)));
@@ -193,17 +257,26 @@ fn parts(c: &mut Criterion) {
     });
 }
 
-/// An access token is looked up in the cache of the layer, or in the store with its grant. Time is taken around the
-/// layer alone, as for a rotation.
+/// An access token is looked up in the cache of the layer, or in the store with its grant. Time is
+/// taken around the layer alone, as for a rotation.
 fn access(c: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
-    let layer = RefreshLayer::builder(MemoryStore::new()).reference_access_tokens().build().expect("settings");
+    let layer = RefreshLayer::builder(MemoryStore::new())
+        .reference_access_tokens()
+        .build()
+        .expect("settings");
     let service = layer.layer(Endpoint::with_access_token(64));
     let tokens = runtime.block_on(futures(10_000, async || {
-        format!("Bearer {}", field(&send(&service, log_in()).await, "access_token"))
+        format!(
+            "Bearer {}",
+            field(&send(&service, log_in()).await, "access_token")
+        )
     }));
     let request = |token: &str| {
-        let mut request = Request::get("/orders").header("authorization", token).body(()).expect("a request");
+        let mut request = Request::get("/orders")
+            .header("authorization", token)
+            .body(())
+            .expect("a request");
         request.extensions_mut().insert(7_u8);
         request
     };
@@ -211,7 +284,10 @@ fn access(c: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     let time = |service: &mut dyn FnMut(Request<()>) -> Duration, times: u64| {
         let tokens = tokens.iter().cycle();
-        tokens.take(usize::try_from(times).expect("few")).map(|token| service(request(token))).sum::<Duration>()
+        tokens
+            .take(usize::try_from(times).expect("few"))
+            .map(|token| service(request(token)))
+            .sum::<Duration>()
     };
     let _guard = runtime.enter();
     let mut bare = Endpoint::with_access_token(64);
@@ -233,16 +309,25 @@ fn access(c: &mut Criterion) {
             start.elapsed()
         };
         time(&mut call, 10_000);
-        group.bench_function(format!("{name}, 10000 tokens"), |b| b.iter_custom(|times| time(&mut call, times)));
+        group.bench_function(format!("{name}, 10000 tokens"), |b| {
+            b.iter_custom(|times| time(&mut call, times))
+        });
         group.bench_function(format!("{name}, one token"), |b| {
-            b.iter_custom(|times| (0..times).map(|_| call(request(&tokens[0]))).sum::<Duration>());
+            b.iter_custom(|times| {
+                (0..times)
+                    .map(|_| call(request(&tokens[0])))
+                    .sum::<Duration>()
+            });
         });
     }
     group.finish();
 }
 
 /// Runs a request to its end that waits for nothing.
-fn now<S: Service<Request<B>, Error = Infallible>, B>(service: &mut S, request: Request<B>) -> S::Response {
+fn now<S: Service<Request<B>, Error = Infallible>, B>(
+    service: &mut S,
+    request: Request<B>,
+) -> S::Response {
     let future = std::pin::pin!(service.call(request));
     match future.poll(&mut Context::from_waker(std::task::Waker::noop())) {
         Poll::Ready(Ok(response)) => response,
@@ -262,7 +347,13 @@ fn allocations<S: Service<Request<B>, Error = Infallible>, B>(
 
 fn allocations_of_pass_through() -> u64 {
     let mut service = RefreshLayer::new(MemoryStore::new()).layer(Endpoint::new());
-    allocations(&mut service, Request::get("/orders").body(Full::<Bytes>::default()).expect("a request")).0
+    allocations(
+        &mut service,
+        Request::get("/orders")
+            .body(Full::<Bytes>::default())
+            .expect("a request"),
+    )
+    .0
 }
 
 fn allocations_of_a_rotation() -> u64 {
@@ -275,7 +366,11 @@ fn allocations_of_a_rotation() -> u64 {
     for _ in 0..20 {
         let (count, response) = allocations(&mut service, post(refresh(&token)));
         let Ok(body) = runtime.block_on(response.into_body().collect());
-        token = field(std::str::from_utf8(&body.to_bytes()).expect("text"), "refresh_token").to_owned();
+        token = field(
+            std::str::from_utf8(&body.to_bytes()).expect("text"),
+            "refresh_token",
+        )
+        .to_owned();
         last = count;
     }
     last
@@ -283,14 +378,27 @@ fn allocations_of_a_rotation() -> u64 {
 
 fn allocations_of_a_hit() -> u64 {
     let runtime = Runtime::new().expect("a runtime");
-    let layer = RefreshLayer::builder(MemoryStore::new()).reference_access_tokens().build().expect("settings");
+    let layer = RefreshLayer::builder(MemoryStore::new())
+        .reference_access_tokens()
+        .build()
+        .expect("settings");
     let service = layer.layer(Endpoint::with_access_token(64));
-    let token = format!("Bearer {}", field(&runtime.block_on(send(&service, log_in())), "access_token"));
-    let mut service = layer.access().build().expect("settings").layer(Endpoint::new());
+    let token = format!(
+        "Bearer {}",
+        field(&runtime.block_on(send(&service, log_in())), "access_token")
+    );
+    let mut service = layer
+        .access()
+        .build()
+        .expect("settings")
+        .layer(Endpoint::new());
     let _guard = runtime.enter();
     let mut last = 0;
     for _ in 0..20 {
-        let mut request = Request::get("/orders").header("authorization", &token).body(()).expect("a request");
+        let mut request = Request::get("/orders")
+            .header("authorization", &token)
+            .body(())
+            .expect("a request");
         request.extensions_mut().insert(7_u8);
         last = allocations(&mut service, request).0;
     }

@@ -1,10 +1,12 @@
-//! How much processor time the example proxy takes for a rotation, and for forwarding the same request as it is.
+//! How much processor time the example proxy takes for a rotation, and for forwarding the same
+//! request as it is.
 //!
 //! `benches/run proxy`, which builds the proxy beforehand.
 //!
-//! The proxy is a process of its own, on one processor where `taskset` is there; clients and upstream are this one. What is
-//! measured is what the kernel says that the proxy has used, so that a busy machine only makes it last longer. The two take
-//! turns, so that what else disturbs the machine disturbs both.
+//! The proxy is a process of its own, on one processor where `taskset` is there; clients and
+//! upstream are this one. What is measured is what the kernel says that the proxy has used, so that
+//! a busy machine only makes it last longer. The two take turns, so that what else disturbs the
+//! machine disturbs both.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -127,11 +129,18 @@ async fn rotate(proxy: SocketAddr, warm: Arc<Barrier>, load: Arc<Load>) {
     let mut tokens = Vec::with_capacity(GRANTS);
     for _ in 0..GRANTS {
         let form = "grant_type=authorization_code&client_id=bench&code=x";
-        tokens.push(exchange(&mut stream, &mut buffer, TOKEN, form).await.expect("an answer"));
+        tokens.push(
+            exchange(&mut stream, &mut buffer, TOKEN, form)
+                .await
+                .expect("an answer"),
+        );
     }
-    // Once each beforehand: a first rotation needs new memory, every later one that of the one before.
+    // Once each beforehand: a first rotation needs new memory, every later one that of the one
+    // before.
     for token in &mut tokens {
-        *token = exchange(&mut stream, &mut buffer, TOKEN, &refresh(token)).await.expect("an answer");
+        *token = exchange(&mut stream, &mut buffer, TOKEN, &refresh(token))
+            .await
+            .expect("an answer");
     }
     warm.wait().await;
     for turn in (0..GRANTS).cycle() {
@@ -139,7 +148,9 @@ async fn rotate(proxy: SocketAddr, warm: Arc<Barrier>, load: Arc<Load>) {
         let forward = load.forward.load(Ordering::Relaxed);
         let path = if forward { UNGUARDED } else { TOKEN };
         // The proxy is gone when all is measured.
-        let Some(token) = exchange(&mut stream, &mut buffer, path, &form).await else { return };
+        let Some(token) = exchange(&mut stream, &mut buffer, path, &form).await else {
+            return;
+        };
         if !forward {
             tokens[turn] = token;
         }
@@ -152,14 +163,24 @@ fn refresh(token: &str) -> String {
 }
 
 /// The refresh token of the answer to this form.
-async fn exchange(stream: &mut TcpStream, buffer: &mut Vec<u8>, path: &str, form: &str) -> Option<String> {
-    let head = "HTTP/1.1\r\nHost: login.example.com\r\nContent-Type: application/x-www-form-urlencoded";
-    let request =
-        format!("POST {path} {head}\r\nAccept: application/json\r\nContent-Length: {}\r\n\r\n{form}", form.len());
+async fn exchange(
+    stream: &mut TcpStream,
+    buffer: &mut Vec<u8>,
+    path: &str,
+    form: &str,
+) -> Option<String> {
+    let head =
+        "HTTP/1.1\r\nHost: login.example.com\r\nContent-Type: application/x-www-form-urlencoded";
+    let request = format!(
+        "POST {path} {head}\r\nAccept: application/json\r\nContent-Length: {}\r\n\r\n{form}",
+        form.len()
+    );
     stream.write_all(request.as_bytes()).await.ok()?;
     let answer = message(stream, buffer).await?;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    let token = answer.split_once(r#""refresh_token":""#).and_then(|(_, rest)| rest.split_once('"'));
+    let token = answer
+        .split_once(r#""refresh_token":""#)
+        .and_then(|(_, rest)| rest.split_once('"'));
     Some(token.expect("a refresh token").0.to_owned())
 }
 
@@ -176,7 +197,8 @@ async fn serve(listener: TcpListener) {
                 let body = format!(
                     r#"{{"access_token":"{access}","token_type":"Bearer","expires_in":300,"refresh_token":"{next:064}","scope":"profile"}}"#
                 );
-                let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: no-store";
+                let head =
+                    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: no-store";
                 let answer = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
                 if stream.write_all(answer.as_bytes()).await.is_err() {
                     return;
@@ -194,10 +216,13 @@ async fn message(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<String>
             return None;
         }
         let text = std::str::from_utf8(buffer).ok()?;
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length = head
-            .lines()
-            .find_map(|line| line.split_once(": ").filter(|(name, _)| name.eq_ignore_ascii_case("content-length")));
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            continue;
+        };
+        let length = head.lines().find_map(|line| {
+            line.split_once(": ")
+                .filter(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+        });
         if body.len() >= length.map_or(0, |(_, length)| length.parse().unwrap_or(0)) {
             return Some(text.to_owned());
         }
@@ -215,19 +240,40 @@ impl Proxy {
         path.pop();
         path.set_file_name("examples");
         path.push("proxy");
-        assert!(path.exists(), "{} is not there: build it first", path.display());
-        let pinned = Command::new("taskset").args(["-c", "0", "true"]).status().is_ok_and(|status| status.success());
-        let mut command = if pinned { Command::new("taskset") } else { Command::new(&path) };
+        assert!(
+            path.exists(),
+            "{} is not there: build it first",
+            path.display()
+        );
+        let pinned = Command::new("taskset")
+            .args(["-c", "0", "true"])
+            .status()
+            .is_ok_and(|status| status.success());
+        let mut command = if pinned {
+            Command::new("taskset")
+        } else {
+            Command::new(&path)
+        };
         if pinned {
             command.args(["-c", "0"]).arg(&path);
         }
         let upstream = format!("http://{upstream}");
-        command.args(["--listen", "127.0.0.1:0", "--upstream", &upstream]).stderr(Stdio::piped());
+        command
+            .args(["--listen", "127.0.0.1:0", "--upstream", &upstream])
+            .stderr(Stdio::piped());
         let mut child = command.spawn().expect("the proxy");
         let mut log = BufReader::new(child.stderr.take().expect("a pipe")).lines();
-        let line = log.find_map(|line| line.ok()?.split_once("listening on http://").map(|(_, rest)| rest.to_owned()));
+        let line = log.find_map(|line| {
+            line.ok()?
+                .split_once("listening on http://")
+                .map(|(_, rest)| rest.to_owned())
+        });
         let line = line.expect("the proxy listens");
-        let address = line.split(' ').next().and_then(|address| address.parse().ok()).expect("an address");
+        let address = line
+            .split(' ')
+            .next()
+            .and_then(|address| address.parse().ok())
+            .expect("an address");
         std::thread::spawn(move || log.for_each(drop));
         Self { child, address }
     }

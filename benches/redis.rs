@@ -1,15 +1,19 @@
-//! Rotations a second through the layer over Redis, beside those of the scripts alone: `benches/run redis`.
+//! Rotations a second through the layer over Redis, beside those of the scripts alone:
+//! `benches/run redis`.
 //!
-//! A rotation is a `claim` and a `swap` with its replay. Without the layer, the same scripts run on entries of the same size
-//! through the same Redis client. The two take turns in short slices, and the ratio is the median over the rounds, so that
-//! what else disturbs the machine disturbs both.
+//! A rotation is a `claim` and a `swap` with its replay. Without the layer, the same scripts run on
+//! entries of the same size through the same Redis client. The two take turns in short slices, and
+//! the ratio is the median over the rounds, so that what else disturbs the machine disturbs both.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Value, cmd};
-use support::{Endpoint, Line, Panel, RedisServer, Session, Work, draw, grouped, median, redis_store, rounded, slice};
+use support::{
+    Endpoint, Line, Panel, RedisServer, Session, Work, draw, grouped, median, redis_store, rounded,
+    slice,
+};
 use tower_layer::Layer as _;
 use tower_oauth_refresh::{RedisStore, Refresh, RefreshLayer, TieredStore};
 
@@ -33,8 +37,12 @@ fn main() -> ExitCode {
     if !support::wanted() {
         return ExitCode::SUCCESS;
     }
-    // One thread for all that is measured, as Redis has one: so neither side is measured by how threads wake each other.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    // One thread for all that is measured, as Redis has one: so neither side is measured by how
+    // threads wake each other.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     runtime.block_on(measure());
     ExitCode::SUCCESS
 }
@@ -42,13 +50,18 @@ fn main() -> ExitCode {
 async fn measure() {
     let server = RedisServer::start().await;
     let store = redis_store(&server).await;
-    let layer = RefreshLayer::builder(TieredStore::new(store)).retry_window(RETRY_WINDOW).build().expect("settings");
+    let layer = RefreshLayer::builder(TieredStore::new(store))
+        .retry_window(RETRY_WINDOW)
+        .build()
+        .expect("settings");
     let service = layer.layer(Endpoint::new());
     let written = Written::by_a_rotation(&service, &server).await;
     let connection = connect(&server).await;
 
     println!("### Beside Redis alone\n");
-    println!("Rotations through the layer, and the same two scripts through the same Redis client without it.\n");
+    println!(
+        "Rotations through the layer, and the same two scripts through the same Redis client without it.\n"
+    );
     println!("| in flight | rotations/s | scripts alone/s | ratio |");
     println!("| ---: | ---: | ---: | ---: |");
     let (mut of_layer, mut of_scripts) = (Vec::new(), Vec::new());
@@ -71,7 +84,11 @@ async fn measure() {
         }
         let (with, without, ratio) = (median(with), median(without), median(ratios));
         let [with_text, without_text] = [with, without].map(|rate| grouped(rounded(rate)));
-        println!("| {} | {with_text} | {without_text} | {:.0} % |", grouped(in_flight as u64), ratio * 100.0);
+        println!(
+            "| {} | {with_text} | {without_text} | {:.0} % |",
+            grouped(in_flight as u64),
+            ratio * 100.0
+        );
         of_layer.push((in_flight as f64, with));
         of_scripts.push((in_flight as f64, without));
     }
@@ -82,12 +99,23 @@ async fn measure() {
     );
     println!("![Rotations per second by requests in flight](docs/rotations.svg)\n");
     let lines = vec![
-        Line { name: "the two scripts alone".into(), points: of_scripts },
-        Line { name: "the layer".into(), points: of_layer },
+        Line {
+            name: "the two scripts alone".into(),
+            points: of_scripts,
+        },
+        Line {
+            name: "the layer".into(),
+            points: of_layer,
+        },
     ];
     draw(
         "rotations.svg",
-        &[Panel { title: "Rotations over one Redis", x: "requests in flight", y: "rotations per second", lines }],
+        &[Panel {
+            title: "Rotations over one Redis",
+            x: "requests in flight",
+            y: "rotations per second",
+            lines,
+        }],
     );
 }
 
@@ -99,7 +127,10 @@ async fn connect(server: &RedisServer) -> MultiplexedConnection {
         .set_response_timeout(None)
         .set_pipeline_buffer_size(QUEUE);
     let client = Client::open(server.url()).expect("an address");
-    client.get_multiplexed_async_connection_with_config(&config).await.expect("a connection")
+    client
+        .get_multiplexed_async_connection_with_config(&config)
+        .await
+        .expect("a connection")
 }
 
 /// What the layer has in Redis after a rotation.
@@ -119,7 +150,8 @@ impl Written {
         Session::begin(service).await.once().await;
         let found = server.dump().await;
         assert_eq!(found.len(), 2, "a grant and its replay");
-        let (grants, replays): (Vec<_>, Vec<_>) = found.into_iter().partition(|(key, _)| key.ends_with(b"}"));
+        let (grants, replays): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|(key, _)| key.ends_with(b"}"));
         let ([(grant, entry)], [(beside, replay)]) = (&grants[..], &replays[..]) else {
             panic!("a grant and its replay")
         };
@@ -134,8 +166,12 @@ impl Written {
             replay_ttl: number(&[b"PTTL", beside]).await.to_string(),
             grant_memory: number(&[b"MEMORY", b"USAGE", grant]).await,
             replay_memory: number(&[b"MEMORY", b"USAGE", beside]).await,
-            claim: redis::Script::new(include_str!("../src/store/redis/claim.lua")).get_hash().to_owned(),
-            swap: redis::Script::new(include_str!("../src/store/redis/swap.lua")).get_hash().to_owned(),
+            claim: redis::Script::new(include_str!("../src/store/redis/claim.lua"))
+                .get_hash()
+                .to_owned(),
+            swap: redis::Script::new(include_str!("../src/store/redis/swap.lua"))
+                .get_hash()
+                .to_owned(),
         }
     }
 }
@@ -160,7 +196,15 @@ const TAG: std::ops::Range<usize> = 15..47;
 impl Bare {
     async fn insert(connection: &MultiplexedConnection, written: &Written) -> Self {
         let name = format!("{:032x}", rand::random::<u128>());
-        let Written { entry, entry_ttl, replay, replay_ttl, claim, swap, .. } = written;
+        let Written {
+            entry,
+            entry_ttl,
+            replay,
+            replay_ttl,
+            claim,
+            swap,
+            ..
+        } = written;
         let mut inserted = Self {
             connection: connection.clone(),
             scripts: [claim.clone(), swap.clone()],
@@ -173,8 +217,14 @@ impl Bare {
         };
         inserted.entry[LEASE].fill(0);
         let mut set = cmd("SET");
-        set.arg(&inserted.key).arg(&inserted.entry).arg("PX").arg(&inserted.entry_ttl);
-        let set: Value = set.query_async(&mut inserted.connection).await.expect("an answer");
+        set.arg(&inserted.key)
+            .arg(&inserted.entry)
+            .arg("PX")
+            .arg(&inserted.entry_ttl);
+        let set: Value = set
+            .query_async(&mut inserted.connection)
+            .await
+            .expect("an answer");
         assert_eq!(set, Value::Okay);
         inserted
     }
@@ -189,9 +239,20 @@ impl Work for Bare {
     async fn once(&mut self) {
         let claimed = self.next_version();
         let mut claim = cmd("EVALSHA");
-        claim.arg(&self.scripts[0]).arg(1).arg(&self.key).arg(&self.entry[TAG]).arg(&claimed).arg("60000");
-        let claim: Value = claim.query_async(&mut self.connection).await.expect("an answer");
-        let Value::Array(claim) = claim else { panic!("an entry, not {claim:?}") };
+        claim
+            .arg(&self.scripts[0])
+            .arg(1)
+            .arg(&self.key)
+            .arg(&self.entry[TAG])
+            .arg(&claimed)
+            .arg("60000");
+        let claim: Value = claim
+            .query_async(&mut self.connection)
+            .await
+            .expect("an answer");
+        let Value::Array(claim) = claim else {
+            panic!("an entry, not {claim:?}")
+        };
         assert_eq!(claim.first(), Some(&Value::Int(0)), "the lease is free");
 
         let next = self.next_version();
@@ -200,9 +261,19 @@ impl Work for Bare {
         expected[VERSION].copy_from_slice(&claimed);
         let beside = format!("{}:{:022}", self.key, self.count);
         let mut swap = cmd("EVALSHA");
-        swap.arg(&self.scripts[1]).arg(2).arg(&self.key).arg(&beside);
-        swap.arg(&expected).arg(&self.entry).arg(&self.entry_ttl).arg(&self.replay).arg(&self.replay_ttl);
-        let swap: Value = swap.query_async(&mut self.connection).await.expect("an answer");
+        swap.arg(&self.scripts[1])
+            .arg(2)
+            .arg(&self.key)
+            .arg(&beside);
+        swap.arg(&expected)
+            .arg(&self.entry)
+            .arg(&self.entry_ttl)
+            .arg(&self.replay)
+            .arg(&self.replay_ttl);
+        let swap: Value = swap
+            .query_async(&mut self.connection)
+            .await
+            .expect("an answer");
         assert_eq!(swap, Value::Int(1), "nobody else writes");
     }
 }

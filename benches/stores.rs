@@ -1,6 +1,8 @@
-//! Rotations, replays and looks at access tokens that are not remembered, over every store: `benches/run stores`.
+//! Rotations, replays and looks at access tokens that are not remembered, over every store:
+//! `benches/run stores`.
 //!
-//! The inner service does nothing and there is no HTTP: what is measured is the layer with its store.
+//! The inner service does nothing and there is no HTTP: what is measured is the layer with its
+//! store.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -10,8 +12,8 @@ use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::Full;
 use support::{
-    Endpoint, RedisServer, Session, Work, directory, field, grouped, log_in, median, percentile, redis_store, refresh,
-    rounded, send, short, slice,
+    Endpoint, RedisServer, Session, Work, directory, field, grouped, log_in, median, percentile,
+    redis_store, refresh, rounded, send, short, slice,
 };
 use tower::ServiceExt as _;
 use tower_layer::Layer as _;
@@ -45,15 +47,30 @@ async fn measure() {
     let mut file = || {
         count += 1;
         let path = files.path().join(count.to_string());
-        RedbStore::builder(path).timeout(LONG).open().expect("a file")
+        RedbStore::builder(path)
+            .timeout(LONG)
+            .open()
+            .expect("a file")
     };
     let connect = async || redis_store(&redis).await;
     let mut tables = Tables::default();
-    tables.add("memory", [MemoryStore::new(), MemoryStore::new(), MemoryStore::new()]).await;
+    tables
+        .add(
+            "memory",
+            [MemoryStore::new(), MemoryStore::new(), MemoryStore::new()],
+        )
+        .await;
     tables.add("redb", [file(), file(), file()]).await;
-    tables.add("Redis", [connect().await, connect().await, connect().await]).await;
+    tables
+        .add("Redis", [connect().await, connect().await, connect().await])
+        .await;
     let tiered = async || TieredStore::new(connect().await);
-    tables.add("Redis, tiered", [tiered().await, tiered().await, tiered().await]).await;
+    tables
+        .add(
+            "Redis, tiered",
+            [tiered().await, tiered().await, tiered().await],
+        )
+        .await;
     tables.print();
 }
 
@@ -68,21 +85,39 @@ const OPERATIONS: [&str; 3] = ["rotation", "replay", "access token, not remember
 
 impl Tables {
     async fn add<St: Store>(&mut self, name: &str, [rotating, replaying, guarding]: [St; 3]) {
-        let layer = RefreshLayer::builder(rotating).retry_window(RETRY_WINDOW).build().expect("settings");
+        let layer = RefreshLayer::builder(rotating)
+            .retry_window(RETRY_WINDOW)
+            .build()
+            .expect("settings");
         let service = layer.layer(Endpoint::new());
-        self.row(0, name, async || Session::begin(&service).await).await;
+        self.row(0, name, async || Session::begin(&service).await)
+            .await;
 
-        let layer = RefreshLayer::builder(replaying).retry_window(LONG).build().expect("settings");
+        let layer = RefreshLayer::builder(replaying)
+            .retry_window(LONG)
+            .build()
+            .expect("settings");
         let service = layer.layer(Endpoint::new());
-        self.row(1, name, async || Retrying::begin(&service).await).await;
+        self.row(1, name, async || Retrying::begin(&service).await)
+            .await;
 
-        let layer = RefreshLayer::builder(guarding).reference_access_tokens().build().expect("settings");
-        let guard = layer.access().cache_ttl(Duration::ZERO).build().expect("settings");
+        let layer = RefreshLayer::builder(guarding)
+            .reference_access_tokens()
+            .build()
+            .expect("settings");
+        let guard = layer
+            .access()
+            .cache_ttl(Duration::ZERO)
+            .build()
+            .expect("settings");
         let service = layer.layer(Endpoint::with_access_token(64));
         let guarded = guard.layer(Endpoint::new());
         let visitor = async || Visitor {
             service: guarded.clone(),
-            authorization: format!("Bearer {}", field(&send(&service, log_in()).await, "access_token")),
+            authorization: format!(
+                "Bearer {}",
+                field(&send(&service, log_in()).await, "access_token")
+            ),
         };
         self.row(2, name, visitor).await;
     }
@@ -114,12 +149,22 @@ impl Tables {
     }
 
     fn print(&self) {
-        let in_flight = IN_FLIGHT.map(|in_flight| grouped(in_flight as u64)).join(" | ");
-        println!("### Stores\n\nThe layer with its store alone, in front of an inner service that does nothing.");
+        let in_flight = IN_FLIGHT
+            .map(|in_flight| grouped(in_flight as u64))
+            .join(" | ");
+        println!(
+            "### Stores\n\nThe layer with its store alone, in front of an inner service that does nothing."
+        );
         println!("How often a second, by requests in flight:\n");
-        println!("| | store | {in_flight} |\n| --- | --- | ---: | ---: | ---: | ---: |\n{}", self.rates.concat());
+        println!(
+            "| | store | {in_flight} |\n| --- | --- | ---: | ---: | ---: | ---: |\n{}",
+            self.rates.concat()
+        );
         println!("How long each took, p50 / p99:\n");
-        println!("| | store | {in_flight} |\n| --- | --- | ---: | ---: | ---: | ---: |\n{}", self.latencies.concat());
+        println!(
+            "| | store | {in_flight} |\n| --- | --- | ---: | ---: | ---: | ---: |\n{}",
+            self.latencies.concat()
+        );
     }
 }
 
@@ -134,7 +179,10 @@ impl<St: Store> Retrying<St> {
         let mut session = Session::begin(service).await;
         let token = session.token.clone();
         session.once().await;
-        Self { service: service.clone(), token }
+        Self {
+            service: service.clone(),
+            token,
+        }
     }
 }
 
@@ -153,8 +201,11 @@ struct Visitor<St> {
 impl<St: Store> Work for Visitor<St> {
     async fn once(&mut self) {
         let request = Request::get("/orders").header("authorization", &self.authorization);
-        let Ok(response) =
-            self.service.clone().oneshot(request.body(Full::<Bytes>::default()).expect("a request")).await;
+        let Ok(response) = self
+            .service
+            .clone()
+            .oneshot(request.body(Full::<Bytes>::default()).expect("a request"))
+            .await;
         assert_eq!(response.status(), StatusCode::OK);
     }
 }

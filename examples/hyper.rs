@@ -4,7 +4,8 @@
 //! cargo run --example hyper
 //! ```
 //!
-//! A session, begun with the password grant because that fits on one line; the second line is HTTP/2:
+//! A session, begun with the password grant because that fits on one line; the second line is
+//! HTTP/2:
 //!
 //! ```text
 //! curl -s http://127.0.0.1:3000/token -d grant_type=password -d client_id=app -d username=demo -d password=demo
@@ -13,8 +14,8 @@
 //! curl -si http://127.0.0.1:3000/revoke -d client_id=app -d token=REFRESH_TOKEN
 //! ```
 //!
-//! What a stop does: refresh with `-d pause=10`, end that curl with ctrl-c, then the server. It waits until the rotation
-//! of the client that is gone has reached the store.
+//! What a stop does: refresh with `-d pause=10`, end that curl with ctrl-c, then the server. It
+//! waits until the rotation of the client that is gone has reached the store.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -52,9 +53,17 @@ struct Args {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let args = Args::parse();
-    let targets = [("tower_oauth_refresh", Level::DEBUG), (module_path!(), Level::DEBUG)];
-    let targets = Targets::new().with_default(Level::INFO).with_targets(targets);
-    tracing_subscriber::registry().with(targets).with(fmt::layer().with_writer(std::io::stderr)).init();
+    let targets = [
+        ("tower_oauth_refresh", Level::DEBUG),
+        (module_path!(), Level::DEBUG),
+    ];
+    let targets = Targets::new()
+        .with_default(Level::INFO)
+        .with_targets(targets);
+    tracing_subscriber::registry()
+        .with(targets)
+        .with(fmt::layer().with_writer(std::io::stderr))
+        .init();
 
     let refresh = RefreshLayer::builder(MemoryStore::new()).build()?;
     let sessions = Sessions::default();
@@ -85,7 +94,9 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
                 continue;
             }
         };
-        let connection = server.serve_connection(TokioIo::new(stream), service.clone()).into_owned();
+        let connection = server
+            .serve_connection(TokioIo::new(stream), service.clone())
+            .into_owned();
         let connection = connections.watch(connection);
         tokio::spawn(async move {
             let error = connection.await.err();
@@ -95,7 +106,10 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
 
     // First the connections, then what is on none of them any more.
     drop(listener);
-    if timeout(Duration::from_secs(30), connections.shutdown()).await.is_err() {
+    if timeout(Duration::from_secs(30), connections.shutdown())
+        .await
+        .is_err()
+    {
         tracing::warn!("some connections would not end");
     }
     refresh.drain().await;
@@ -121,28 +135,42 @@ fn stopped() -> std::io::Result<impl Future<Output = ()>> {
 /// The refresh tokens of the token endpoint that have not been used.
 type Sessions = Arc<Mutex<HashSet<String>>>;
 
-/// A token endpoint with one user and refresh tokens for one use. It sees its own tokens only, and has no revocation
-/// endpoint: the layer answers `/revoke` without it.
-async fn token_endpoint<B>(sessions: Sessions, request: Request<B>) -> Result<Response<Full<Bytes>>, Infallible>
+/// A token endpoint with one user and refresh tokens for one use. It sees its own tokens only, and
+/// has no revocation endpoint: the layer answers `/revoke` without it.
+async fn token_endpoint<B>(
+    sessions: Sessions,
+    request: Request<B>,
+) -> Result<Response<Full<Bytes>>, Infallible>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     if request.uri().path() != "/token" {
-        return Ok(answer(StatusCode::NOT_FOUND, &json!({ "error": "not_found" })));
+        return Ok(answer(
+            StatusCode::NOT_FOUND,
+            &json!({ "error": "not_found" }),
+        ));
     }
     if request.method() != Method::POST {
-        return Ok(answer(StatusCode::METHOD_NOT_ALLOWED, &json!({ "error": "invalid_request" })));
+        return Ok(answer(
+            StatusCode::METHOD_NOT_ALLOWED,
+            &json!({ "error": "invalid_request" }),
+        ));
     }
     let Ok(body) = Limited::new(request.into_body(), 16 << 10).collect().await else {
-        return Ok(answer(StatusCode::BAD_REQUEST, &json!({ "error": "invalid_request" })));
+        return Ok(answer(
+            StatusCode::BAD_REQUEST,
+            &json!({ "error": "invalid_request" }),
+        ));
     };
     let form = Form(body.to_bytes());
     match exchange(&sessions, &form) {
         Ok(tokens) => {
-            // The session has changed, the answer takes its time: the moment at which sessions get lost.
-            if let Some(pause) =
-                form.get("pause").and_then(|pause| Duration::try_from_secs_f64(pause.parse().ok()?).ok())
+            // The session has changed, the answer takes its time: the moment at which sessions get
+            // lost.
+            if let Some(pause) = form
+                .get("pause")
+                .and_then(|pause| Duration::try_from_secs_f64(pause.parse().ok()?).ok())
             {
                 tracing::info!(?pause, "the answer is slow");
                 tokio::time::sleep(pause).await;
@@ -159,13 +187,23 @@ struct Refusal {
 }
 
 fn exchange(sessions: &Sessions, form: &Form) -> Result<Value, Refusal> {
-    let refuse = |error| Refusal { status: StatusCode::BAD_REQUEST, error };
+    let refuse = |error| Refusal {
+        status: StatusCode::BAD_REQUEST,
+        error,
+    };
     let mut sessions = sessions.lock().unwrap_or_else(PoisonError::into_inner);
-    let granted = match form.get("grant_type").ok_or(refuse("invalid_request"))?.as_str() {
+    let granted = match form
+        .get("grant_type")
+        .ok_or(refuse("invalid_request"))?
+        .as_str()
+    {
         "password" => {
-            form.get("username").as_deref() == Some("demo") && form.get("password").as_deref() == Some("demo")
+            form.get("username").as_deref() == Some("demo")
+                && form.get("password").as_deref() == Some("demo")
         }
-        "refresh_token" => sessions.remove(&form.get("refresh_token").ok_or(refuse("invalid_request"))?),
+        "refresh_token" => {
+            sessions.remove(&form.get("refresh_token").ok_or(refuse("invalid_request"))?)
+        }
         _ => return Err(refuse("unsupported_grant_type")),
     };
     if !granted {
@@ -185,21 +223,30 @@ struct Form(Bytes);
 
 impl Form {
     fn get(&self, name: &str) -> Option<String> {
-        form_urlencoded::parse(&self.0).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+        form_urlencoded::parse(&self.0)
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.into_owned())
     }
 }
 
 fn random() -> Result<String, Refusal> {
     match getrandom::u64() {
         Ok(number) => Ok(format!("{number:016x}")),
-        Err(_) => Err(Refusal { status: StatusCode::INTERNAL_SERVER_ERROR, error: "server_error" }),
+        Err(_) => Err(Refusal {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            error: "server_error",
+        }),
     }
 }
 
 fn answer(status: StatusCode, body: &Value) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(body.to_string()));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

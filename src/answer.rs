@@ -14,7 +14,8 @@ use crate::json;
 use crate::scope::{MAX_SCOPE, valid_resource};
 use crate::text::{TextAt, any_decoding};
 
-/// Why an answer is no token answer that could be read. It must not be passed on: a token may be in it.
+/// Why an answer is no token answer that could be read. It must not be passed on: a token may be in
+/// it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AnswerError {
     /// It is not JSON.
@@ -89,7 +90,8 @@ impl Name {
         !matches!(self, Self::TokenType | Self::IdToken)
     }
 
-    /// Whether it says how long the refresh token lives. No standard has such a member, servers have these two.
+    /// Whether it says how long the refresh token lives. No standard has such a member, servers
+    /// have these two.
     const fn is_refresh_lifetime(self) -> bool {
         matches!(self, Self::RefreshExpiresIn | Self::RefreshTokenExpiresIn)
     }
@@ -132,10 +134,19 @@ impl TokenAnswer {
     /// Reads an answer.
     pub(crate) fn parse(body: Bytes) -> Result<Self, AnswerError> {
         let text = std::str::from_utf8(&body).map_err(|_| AnswerError::NotJson)?;
-        let found = json::members(text)
-            .map_err(|error| if error.is_data() { AnswerError::NotObject } else { AnswerError::NotJson })?;
+        let found = json::members(text).map_err(|error| {
+            if error.is_data() {
+                AnswerError::NotObject
+            } else {
+                AnswerError::NotJson
+            }
+        })?;
         let range = |raw: &RawValue| {
-            let start = raw.get().as_ptr().addr().saturating_sub(text.as_ptr().addr());
+            let start = raw
+                .get()
+                .as_ptr()
+                .addr()
+                .saturating_sub(text.as_ptr().addr());
             start..start + raw.get().len()
         };
         let brace = text.rfind('}').ok_or(AnswerError::NotJson)?;
@@ -146,7 +157,11 @@ impl TokenAnswer {
         for member in found {
             let value = range(member.value);
             let known = Name::of(member.name);
-            if known.is_some_and(Name::is_read) && members.iter().any(|member: &MemberAt| member.known == known) {
+            if known.is_some_and(Name::is_read)
+                && members
+                    .iter()
+                    .any(|member: &MemberAt| member.known == known)
+            {
                 return Err(AnswerError::Repeated);
             }
             match known {
@@ -158,11 +173,16 @@ impl TokenAnswer {
                 Some(Name::Scope) => scope = string_at(member.value, &value),
                 Some(Name::IssuedTokenType) => issued_token_type = string_at(member.value, &value),
                 Some(Name::RefreshToken) if member.value.get() != "null" => {
-                    refresh_token = Some(string_at(member.value, &value).ok_or(AnswerError::WrongType)?);
+                    refresh_token =
+                        Some(string_at(member.value, &value).ok_or(AnswerError::WrongType)?);
                 }
                 _ => {}
             }
-            members.push(MemberAt { known, start: range(member.name).start, value });
+            members.push(MemberAt {
+                known,
+                start: range(member.name).start,
+                value,
+            });
         }
         Ok(Self {
             body,
@@ -194,70 +214,103 @@ impl TokenAnswer {
 
     /// The access token, if it is text. `""` is none.
     pub(crate) fn access_token(&self) -> Option<&str> {
-        self.read(self.access_token.as_ref()).filter(|token| !token.is_empty())
+        self.read(self.access_token.as_ref())
+            .filter(|token| !token.is_empty())
     }
 
     /// Whether something stands as the access token that is neither text nor nothing.
     pub(crate) fn has_odd_access_token(&self) -> bool {
         let nothing = |member: &MemberAt| matches!(self.raw(&member.value), "null" | "\"\"");
-        let mut members = self.members.iter().filter(|member| member.known == Some(Name::AccessToken));
+        let mut members = self
+            .members
+            .iter()
+            .filter(|member| member.known == Some(Name::AccessToken));
         self.access_token().is_none() && members.any(|member| !nothing(member))
     }
 
     /// How long the access token lives, if it says so.
     pub(crate) fn lifetime(&self) -> Option<Duration> {
-        let member = self.members.iter().find(|member| member.known == Some(Name::ExpiresIn))?;
+        let member = self
+            .members
+            .iter()
+            .find(|member| member.known == Some(Name::ExpiresIn))?;
         seconds(self.raw(&member.value)).map(Duration::from_secs)
     }
 
     /// The refresh token. `null` and `""` are none.
     pub(crate) fn refresh_token(&self) -> Option<&str> {
-        self.read(self.refresh_token.as_ref()).filter(|token| !token.is_empty())
+        self.read(self.refresh_token.as_ref())
+            .filter(|token| !token.is_empty())
     }
 
     /// Returns whether the access token may be a refresh token (RFC 8693 §2.2.1).
     ///
-    /// `requested` says whether the request asked for one: it decides if the server does not name the issued type,
-    /// which the RFC requires. A type that is not a string counts as a refresh token.
+    /// `requested` says whether the request asked for one: it decides if the server does not name
+    /// the issued type, which the RFC requires. A type that is not a string counts as a refresh
+    /// token.
     pub(crate) fn is_refresh_token_in_disguise(&self, requested: bool) -> bool {
-        let mut types = self.members.iter().filter(|member| member.known == Some(Name::IssuedTokenType));
+        let mut types = self
+            .members
+            .iter()
+            .filter(|member| member.known == Some(Name::IssuedTokenType));
         match types.next().map(|member| self.raw(&member.value)) {
             None | Some("null") => requested,
-            Some(_) => self.read(self.issued_token_type.as_ref()).is_none_or(is_refresh_token_type),
+            Some(_) => self
+                .read(self.issued_token_type.as_ref())
+                .is_none_or(is_refresh_token_type),
         }
     }
 
     /// The granted scope. `""` is none.
     pub(crate) fn scope(&self) -> Option<&str> {
-        self.read(self.scope.as_ref()).filter(|scope| !scope.is_empty())
+        self.read(self.scope.as_ref())
+            .filter(|scope| !scope.is_empty())
     }
 
     /// Returns the granted scope according to the answer. `null` counts as absent.
     pub(crate) fn granted_scope(&self) -> GrantedScope<'_> {
-        match self.members.iter().find(|member| member.known == Some(Name::Scope)) {
+        match self
+            .members
+            .iter()
+            .find(|member| member.known == Some(Name::Scope))
+        {
             Some(member) if self.raw(&member.value) != "null" => {
-                let scope = self.read(self.scope.as_ref()).filter(|scope| scope.len() <= MAX_SCOPE);
+                let scope = self
+                    .read(self.scope.as_ref())
+                    .filter(|scope| scope.len() <= MAX_SCOPE);
                 scope.map_or(GrantedScope::Unreadable, GrantedScope::Named)
             }
             _ => GrantedScope::Omitted,
         }
     }
 
-    /// Returns the resources that the access token is for, if the answer names them: a string or an array of strings.
-    /// `null` counts as absent. Values that are not resources (RFC 8707 §2) are ignored.
+    /// Returns the resources that the access token is for, if the answer names them: a string or an
+    /// array of strings. `null` counts as absent. Values that are not resources (RFC 8707 §2) are
+    /// ignored.
     ///
-    /// No standard defines this member; servers that confirm a resource use the name of the request parameter.
+    /// No standard defines this member; servers that confirm a resource use the name of the request
+    /// parameter.
     pub(crate) fn resources(&self) -> Option<Vec<String>> {
-        let member = self.members.iter().find(|member| member.known == Some(Name::Resource))?;
+        let member = self
+            .members
+            .iter()
+            .find(|member| member.known == Some(Name::Resource))?;
         let resources = match serde_json::from_str(self.raw(&member.value)).ok()? {
             Value::Null => return None,
             Value::String(resource) => vec![resource],
-            Value::Array(values) => {
-                values.into_iter().filter_map(|value| value.as_str().map(ToOwned::to_owned)).collect()
-            }
+            Value::Array(values) => values
+                .into_iter()
+                .filter_map(|value| value.as_str().map(ToOwned::to_owned))
+                .collect(),
             _ => Vec::new(),
         };
-        Some(resources.into_iter().filter(|resource| valid_resource(resource)).take(MOST_RESOURCES).collect())
+        Some(
+            resources
+                .into_iter()
+                .filter(|resource| valid_resource(resource))
+                .take(MOST_RESOURCES)
+                .collect(),
+        )
     }
 
     /// How long the refresh token lives, if it says so; the shorter of two.
@@ -272,8 +325,8 @@ impl TokenAnswer {
             .map(Duration::from_secs)
     }
 
-    /// The same bytes with only the refresh token replaced, and what is said of its lifetime. The token is added as
-    /// the last member if there is none, the lifetime is not.
+    /// The same bytes with only the refresh token replaced, and what is said of its lifetime. The
+    /// token is added as the last member if there is none, the lifetime is not.
     pub(crate) fn with_refresh_token(&self, token: &str, refresh_lifetime: Duration) -> Bytes {
         let mut out = Splice::new(&self.body, token.len() + 96);
         let mut replaced = false;
@@ -285,13 +338,20 @@ impl TokenAnswer {
                 }
                 Some(known) if known.is_refresh_lifetime() => {
                     let quoted = self.raw(value).starts_with('"');
-                    write_seconds(out.replace(value.clone()), refresh_lifetime.as_secs(), quoted);
+                    write_seconds(
+                        out.replace(value.clone()),
+                        refresh_lifetime.as_secs(),
+                        quoted,
+                    );
                 }
                 _ => {}
             }
         }
         if !replaced {
-            let (end, comma) = self.members.last().map_or((self.brace, ""), |last| (last.value.end, ","));
+            let (end, comma) = self
+                .members
+                .last()
+                .map_or((self.brace, ""), |last| (last.value.end, ","));
             let out = out.replace(end..end);
             out.extend_from_slice(comma.as_bytes());
             out.extend_from_slice(b"\"refresh_token\":");
@@ -303,14 +363,19 @@ impl TokenAnswer {
     /// Returns the answer with another access token.
     pub(crate) fn with_access_token(&self, token: &str) -> Result<Self, AnswerError> {
         let mut out = Splice::new(&self.body, token.len());
-        for member in self.members.iter().filter(|member| member.known == Some(Name::AccessToken)) {
+        for member in self
+            .members
+            .iter()
+            .filter(|member| member.known == Some(Name::AccessToken))
+        {
             write_string(out.replace(member.value.clone()), token);
         }
         Self::parse(out.finish())
     }
 
-    /// Returns the answer without the withheld tokens, except the two that the layer replaces. Also returns every token
-    /// that was found, including `used` and those two, so that headers can be searched for them.
+    /// Returns the answer without the withheld tokens, except the two that the layer replaces. Also
+    /// returns every token that was found, including `used` and those two, so that headers can be
+    /// searched for them.
     ///
     /// Every byte that is not part of a removed member is kept.
     pub(crate) fn disclosed(
@@ -318,11 +383,19 @@ impl TokenAnswer {
         withheld: Withheld,
         used: Option<&str>,
     ) -> Result<(Self, Vec<Zeroizing<String>>), AnswerError> {
-        let access_token = self.access_token().filter(|_| withheld != Withheld::RefreshTokens);
+        let access_token = self
+            .access_token()
+            .filter(|_| withheld != Withheld::RefreshTokens);
         let known = [access_token, self.refresh_token(), used];
-        let known = known.into_iter().flatten().map(|token| Zeroizing::new(token.to_owned())).collect();
+        let known = known
+            .into_iter()
+            .flatten()
+            .map(|token| Zeroizing::new(token.to_owned()))
+            .collect();
         let text = std::str::from_utf8(&self.body).map_err(|_| AnswerError::NotJson)?;
-        let found = withheld.in_token_answer(text, known).map_err(|Undisclosable| AnswerError::Undisclosable)?;
+        let found = withheld
+            .in_token_answer(text, known)
+            .map_err(|Undisclosable| AnswerError::Undisclosable)?;
         let Disclosed { cuts, secrets } = found;
         if cuts.is_empty() {
             return Ok((self, secrets));
@@ -333,14 +406,16 @@ impl TokenAnswer {
     /// The same bytes without the refresh token and what is said of its lifetime.
     pub(crate) fn without_refresh_token(&self) -> Bytes {
         self.without(|member| {
-            member.known.is_some_and(|known| known == Name::RefreshToken || known.is_refresh_lifetime())
+            member
+                .known
+                .is_some_and(|known| known == Name::RefreshToken || known.is_refresh_lifetime())
         })
     }
 
     fn without(&self, goes: impl Fn(&MemberAt) -> bool) -> Bytes {
         let mut out = Splice::new(&self.body, 0);
-        // The end of the member before, once one has stayed. From then on the comma before a member goes with it, until
-        // then the one after it.
+        // The end of the member before, once one has stayed. From then on the comma before a member
+        // goes with it, until then the one after it.
         let mut before = None;
         let mut members = self.members.iter().peekable();
         while let Some(member) = members.next() {
@@ -360,8 +435,8 @@ impl TokenAnswer {
         out.finish()
     }
 
-    /// The same bytes with every lifetime lowered by the whole seconds of `age`: what an answer says when it is given
-    /// again.
+    /// The same bytes with every lifetime lowered by the whole seconds of `age`: what an answer
+    /// says when it is given again.
     pub(crate) fn aged(&self, age: Duration) -> Bytes {
         let age = age.as_secs();
         if age == 0 {
@@ -373,7 +448,11 @@ impl TokenAnswer {
                 && let Some(seconds) = seconds(self.raw(value)).filter(|seconds| *seconds > 0)
             {
                 let quoted = self.raw(value).starts_with('"');
-                write_seconds(out.replace(value.clone()), seconds.saturating_sub(age), quoted);
+                write_seconds(
+                    out.replace(value.clone()),
+                    seconds.saturating_sub(age),
+                    quoted,
+                );
             }
         }
         out.finish()
@@ -384,25 +463,39 @@ impl TokenAnswer {
     }
 
     fn raw(&self, at: &Range<usize>) -> &str {
-        self.body.get(at.clone()).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
+        self.body
+            .get(at.clone())
+            .and_then(|bytes| std::str::from_utf8(bytes).ok())
+            .unwrap_or_default()
     }
 }
 
 impl fmt::Debug for TokenAnswer {
     /// The names of the members that the layer knows, and nothing else.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.members.iter().filter_map(|member| member.known).map(Name::as_str)).finish()
+        f.debug_set()
+            .entries(
+                self.members
+                    .iter()
+                    .filter_map(|member| member.known)
+                    .map(Name::as_str),
+            )
+            .finish()
     }
 }
 
 /// Returns whether this is the token type of refresh tokens (RFC 8693 §3), in any spelling.
 ///
-/// URNs of IETF are equal without regard to case (RFC 2648 §2.2), and components after the name are ignored (RFC 8141
-/// §3.1). Percent-encoding makes a difference there; it is decoded here because a client may decode it.
+/// URNs of IETF are equal without regard to case (RFC 2648 §2.2), and components after the name are
+/// ignored (RFC 8141 §3.1). Percent-encoding makes a difference there; it is decoded here because a
+/// client may decode it.
 pub(crate) fn is_refresh_token_type(uri: &str) -> bool {
     const TYPE: &[u8] = b"urn:ietf:params:oauth:token-type:refresh_token";
     any_decoding(uri.as_bytes(), |uri| {
-        let name = uri.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
+        let name = uri
+            .split(|byte| matches!(byte, b'?' | b'#'))
+            .next()
+            .unwrap_or_default();
         name.trim_ascii().eq_ignore_ascii_case(TYPE)
     })
 }
@@ -424,11 +517,16 @@ fn string_at(raw: &RawValue, at: &Range<usize>) -> Option<TextAt> {
 /// Whole seconds of a JSON number, or of a string of digits: some servers send one. Not below 0.
 fn seconds(raw: &str) -> Option<u64> {
     let number = match raw.strip_prefix('"') {
-        Some(rest) => rest.strip_suffix('"').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?,
+        Some(rest) => rest
+            .strip_suffix('"')
+            .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?,
         None => raw,
     };
     // The cast rounds down and saturates.
-    number.parse::<u64>().or_else(|_| number.parse::<f64>().map(|seconds| seconds as u64)).ok()
+    number
+        .parse::<u64>()
+        .or_else(|_| number.parse::<f64>().map(|seconds| seconds as u64))
+        .ok()
 }
 
 fn write_seconds(out: &mut Vec<u8>, seconds: u64, quoted: bool) {
@@ -450,14 +548,20 @@ struct Splice<'a> {
 }
 
 impl<'a> Splice<'a> {
-    /// Reserves `more` bytes than the body has: a buffer that grows leaves copies of a token behind.
+    /// Reserves `more` bytes than the body has: a buffer that grows leaves copies of a token
+    /// behind.
     fn new(body: &'a [u8], more: usize) -> Self {
-        Self { body, done: 0, out: Vec::with_capacity(body.len() + more) }
+        Self {
+            body,
+            done: 0,
+            out: Vec::with_capacity(body.len() + more),
+        }
     }
 
     /// Leaves that range out; what takes its place is to be written to the result.
     fn replace(&mut self, range: Range<usize>) -> &mut Vec<u8> {
-        self.out.extend_from_slice(self.body.get(self.done..range.start).unwrap_or_default());
+        self.out
+            .extend_from_slice(self.body.get(self.done..range.start).unwrap_or_default());
         self.done = range.end;
         &mut self.out
     }

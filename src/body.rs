@@ -22,10 +22,15 @@ impl<B: Body<Data = Bytes>> Body for Kind<B> {
     type Data = Bytes;
     type Error = B::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.project() {
             KindProj::Inner { body } => body.poll_frame(cx),
-            KindProj::Full { bytes } => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            KindProj::Full { bytes } => {
+                Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+            }
         }
     }
 
@@ -39,7 +44,9 @@ impl<B: Body<Data = Bytes>> Body for Kind<B> {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Inner { body } => body.size_hint(),
-            Self::Full { bytes } => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Full { bytes } => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
+            }
         }
     }
 }
@@ -105,13 +112,13 @@ macro_rules! public_body {
 }
 
 public_body! {
-    /// The request body that the inner service of [`Refresh`](crate::Refresh) gets: the original one, untouched, or the
-    /// form that the layer wrote in its place.
+    /// The request body that the inner service of [`Refresh`](crate::Refresh) gets: the original
+    /// one, untouched, or the form that the layer wrote in its place.
     RequestBody
 }
 public_body! {
-    /// The response body of [`Refresh`](crate::Refresh): that of the inner service, untouched, or one that the layer
-    /// wrote.
+    /// The response body of [`Refresh`](crate::Refresh): that of the inner service, untouched, or
+    /// one that the layer wrote.
     ResponseBody
 }
 
@@ -122,10 +129,12 @@ pub(crate) enum ReadError {
     Broken,
 }
 
-/// Reads a body of at most `limit` bytes. Trailers are dropped; a body that arrives in one frame is not copied.
+/// Reads a body of at most `limit` bytes. Trailers are dropped; a body that arrives in one frame is
+/// not copied.
 ///
-/// While the body is incomplete, its frames are copied instead of kept: a frame of one byte may be a slice of a read
-/// buffer of many KiB. The copy grows with the bytes that have arrived, not with the announced length.
+/// While the body is incomplete, its frames are copied instead of kept: a frame of one byte may be
+/// a slice of a read buffer of many KiB. The copy grows with the bytes that have arrived, not with
+/// the announced length.
 pub(crate) async fn read<B: Body<Data = Bytes>>(body: B, limit: usize) -> Result<Bytes, ReadError> {
     if body.size_hint().lower() > limit as u64 {
         return Err(ReadError::TooLarge);
@@ -140,8 +149,12 @@ pub(crate) async fn read<B: Body<Data = Bytes>>(body: B, limit: usize) -> Result
                 return Poll::Pending;
             };
             let Some(frame) = frame else { break };
-            let Ok(frame) = frame else { return Poll::Ready(Err(ReadError::Broken)) };
-            let Ok(data) = frame.into_data() else { continue };
+            let Ok(frame) = frame else {
+                return Poll::Ready(Err(ReadError::Broken));
+            };
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
             if only.len() + copied.len() + data.len() > limit {
                 return Poll::Ready(Err(ReadError::TooLarge));
             }
@@ -152,7 +165,11 @@ pub(crate) async fn read<B: Body<Data = Bytes>>(body: B, limit: usize) -> Result
                 copied.extend_from_slice(&data);
             }
         }
-        Poll::Ready(Ok(if copied.is_empty() { mem::take(&mut only) } else { copied.split().freeze() }))
+        Poll::Ready(Ok(if copied.is_empty() {
+            mem::take(&mut only)
+        } else {
+            copied.split().freeze()
+        }))
     })
     .await
 }

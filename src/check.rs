@@ -23,7 +23,8 @@ const LONGEST: Duration = Duration::from_secs(10);
 
 /// The mark of a probe, in the extensions of its request.
 ///
-/// The type is private, so that only this crate can create one. It identifies the layer whose probe it is.
+/// The type is private, so that only this crate can create one. It identifies the layer whose probe
+/// it is.
 #[derive(Clone, Debug)]
 pub(crate) struct Probe {
     layer: usize,
@@ -31,7 +32,8 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
-    /// Records that a request has reached `endpoint` of `layer`. Returns whether it is a probe of that layer.
+    /// Records that a request has reached `endpoint` of `layer`. Returns whether it is a probe of
+    /// that layer.
     pub(crate) fn note(extensions: &Extensions, layer: usize, endpoint: Endpoint) -> bool {
         match extensions.get::<Self>() {
             Some(probe) if probe.layer == layer => {
@@ -76,36 +78,51 @@ pub struct Unguarded {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Found {
-    /// A response with this status. 404 or 405: the path has no route inside of the layer. 401 or 403: a middleware
-    /// outside of the layer refused the probe. Other statuses come from such a middleware, or from a handler that is
-    /// not inside of the layer.
+    /// A response with this status. 404 or 405: the path has no route inside of the layer. 401 or
+    /// 403: a middleware outside of the layer refused the probe. Other statuses come from such a
+    /// middleware, or from a handler that is not inside of the layer.
     Status(StatusCode),
     /// An error of the service.
     Failed(String),
     /// No response within ten seconds.
     TimedOut,
-    /// The layer, but at another endpoint, because the path was rewritten on the way. Holds the builder method of that
-    /// endpoint.
+    /// The layer, but at another endpoint, because the path was rewritten on the way. Holds the
+    /// builder method of that endpoint.
     Endpoint(&'static str),
 }
 
 impl fmt::Display for Unguarded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { setting, path, found } = self;
+        let Self {
+            setting,
+            path,
+            found,
+        } = self;
         write!(f, "{setting} {path:?} (")?;
         match found {
             Found::Status(status @ (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED)) => {
-                write!(f, "{status}: add a route at this path inside of the layer, if only one that answers 404")
+                write!(
+                    f,
+                    "{status}: add a route at this path inside of the layer, if only one that answers 404"
+                )
             }
             Found::Status(status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)) => {
-                write!(f, "{status}: a middleware outside of the layer has refused the probe")
+                write!(
+                    f,
+                    "{status}: a middleware outside of the layer has refused the probe"
+                )
             }
             Found::Status(status) => {
-                write!(f, "{status}: answered by a handler or a middleware outside of the layer")
+                write!(
+                    f,
+                    "{status}: answered by a handler or a middleware outside of the layer"
+                )
             }
             Found::Failed(error) => write!(f, "the service failed: {error}"),
             Found::TimedOut => f.write_str("no answer"),
-            Found::Endpoint(setting) => write!(f, "the request reached the layer as one for {setting}"),
+            Found::Endpoint(setting) => {
+                write!(f, "the request reached the layer as one for {setting}")
+            }
         }?;
         f.write_str(")")
     }
@@ -115,29 +132,33 @@ struct Listed<'a>(&'a [Unguarded]);
 
 impl fmt::Display for Listed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().enumerate().try_for_each(|(at, unguarded)| match at {
-            0 => write!(f, "{unguarded}"),
-            _ => write!(f, ", {unguarded}"),
-        })
+        self.0
+            .iter()
+            .enumerate()
+            .try_for_each(|(at, unguarded)| match at {
+                0 => write!(f, "{unguarded}"),
+                _ => write!(f, ", {unguarded}"),
+            })
     }
 }
 
 impl<St: Store> RefreshLayer<St> {
-    /// Checks that requests for the guarded paths pass through this layer on their way through `service`, the whole
-    /// stack. Call it at the start of a program, or in a test.
+    /// Checks that requests for the guarded paths pass through this layer on their way through
+    /// `service`, the whole stack. Call it at the start of a program, or in a test.
     ///
-    /// A layer in the wrong place goes unnoticed: a revocation that misses it may get 200 from a fallback, and the
-    /// client believes that it has logged out. A probe is sent for the
+    /// A layer in the wrong place goes unnoticed: a revocation that misses it may get 200 from a
+    /// fallback, and the client believes that it has logged out. A probe is sent for the
     /// [`token_path`](crate::RefreshLayerBuilder::token_path), the
     /// [`revocation_path`](crate::RefreshLayerBuilder::revocation_path) and, if there is one, the
-    /// [`introspection_path`](crate::RefreshLayerBuilder::introspection_path). `body` makes the empty bodies of the
-    /// requests.
+    /// [`introspection_path`](crate::RefreshLayerBuilder::introspection_path). `body` makes the
+    /// empty bodies of the requests.
     ///
-    /// A probe is marked by a request extension, which no client can send. The layer answers it with 204, without a
-    /// call of the inner service or the store. If it misses the layer, your app gets a `POST` with an empty form:
-    /// without `grant_type`, token or credentials the app must answer with an error, and changes nothing. Middleware
-    /// outside of the layer sees the probe like any request. If it needs more, such as a `Host` header or the address
-    /// of the peer, add that with `tower::ServiceExt::map_request`. A service that builds a new request, such as an
+    /// A probe is marked by a request extension, which no client can send. The layer answers it
+    /// with 204, without a call of the inner service or the store. If it misses the layer, your app
+    /// gets a `POST` with an empty form: without `grant_type`, token or credentials the app must
+    /// answer with an error, and changes nothing. Middleware outside of the layer sees the probe
+    /// like any request. If it needs more, such as a `Host` header or the address of the peer, add
+    /// that with `tower::ServiceExt::map_request`. A service that builds a new request, such as an
     /// HTTP client, drops the mark.
     ///
     /// # Errors
@@ -168,7 +189,11 @@ impl<St: Store> RefreshLayer<St> {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn check<S, B, ResBody>(&self, service: S, body: impl FnMut() -> B) -> Result<(), CheckError>
+    pub async fn check<S, B, ResBody>(
+        &self,
+        service: S,
+        body: impl FnMut() -> B,
+    ) -> Result<(), CheckError>
     where
         S: Service<Request<B>, Response = Response<ResBody>>,
         S::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -176,8 +201,9 @@ impl<St: Store> RefreshLayer<St> {
         self.check_nested("", service, body).await
     }
 
-    /// Like [`check`](Self::check), for a layer inside of a router that is nested at `prefix`: each path is requested
-    /// with the prefix in front, which the router strips before the request reaches the layer.
+    /// Like [`check`](Self::check), for a layer inside of a router that is nested at `prefix`: each
+    /// path is requested with the prefix in front, which the router strips before the request
+    /// reaches the layer.
     ///
     /// # Errors
     ///
@@ -211,14 +237,28 @@ where
     for (endpoint, path) in shared.config().paths.endpoints() {
         let path = format!("{prefix}{path}");
         if let Some(found) = probe(shared.address(), endpoint, &path, &mut service, body()).await {
-            unguarded.push(Unguarded { setting: endpoint.setting(), path, found });
+            unguarded.push(Unguarded {
+                setting: endpoint.setting(),
+                path,
+                found,
+            });
         }
     }
-    if unguarded.is_empty() { Ok(()) } else { Err(CheckError { unguarded }) }
+    if unguarded.is_empty() {
+        Ok(())
+    } else {
+        Err(CheckError { unguarded })
+    }
 }
 
 /// Returns what the probe reached, unless that was the right endpoint of the layer.
-async fn probe<S, B, ResBody>(layer: usize, endpoint: Endpoint, path: &str, service: &mut S, body: B) -> Option<Found>
+async fn probe<S, B, ResBody>(
+    layer: usize,
+    endpoint: Endpoint,
+    path: &str,
+    service: &mut S,
+    body: B,
+) -> Option<Found>
 where
     S: Service<Request<B>, Response = Response<ResBody>>,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -232,7 +272,10 @@ where
     }
     let form = http::HeaderValue::from_static("application/x-www-form-urlencoded");
     request.headers_mut().insert(CONTENT_TYPE, form);
-    request.extensions_mut().insert(Probe { layer, seen: Arc::clone(&seen) });
+    request.extensions_mut().insert(Probe {
+        layer,
+        seen: Arc::clone(&seen),
+    });
     let answer = async {
         poll_fn(|cx| service.poll_ready(cx)).await?;
         service.call(request).await

@@ -20,8 +20,9 @@ const LONGEST: usize = 512;
 
 /// The identifier of an OAuth client (RFC 6749 §2.2), to which a grant is bound. At most 512 bytes.
 ///
-/// Put one into the extensions of a request, in a layer outside of this one, where the program knows the client by other
-/// means (mutual TLS, a gateway). A request that names another client as well is refused with `invalid_request`.
+/// Put one into the extensions of a request, in a layer outside of this one, where the program
+/// knows the client by other means (mutual TLS, a gateway). A request that names another client as
+/// well is refused with `invalid_request`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ClientId(Arc<str>);
 
@@ -78,12 +79,14 @@ impl fmt::Display for ClientId {
     }
 }
 
-/// The error for a client identifier that is empty, longer than 512 bytes, or has control characters.
+/// The error for a client identifier that is empty, longer than 512 bytes, or has control
+/// characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a client identifier must have 1 to 512 bytes and no control characters")]
 pub struct InvalidClientId;
 
-/// Who sends a request, as far as the request says. Whether it is true is for the inner service to find out.
+/// Who sends a request, as far as the request says. Whether it is true is for the inner service to
+/// find out.
 #[derive(Debug)]
 pub(crate) struct Client<'a> {
     /// The client, if any is named.
@@ -101,7 +104,8 @@ pub(crate) enum Credential<'a> {
     Secret(Text<'a>),
     /// With a `client_assertion` (RFC 7521 §4.2): another one each time.
     Assertion,
-    /// By means that the layer knows no secret of: an outer layer has named it, or another scheme of `Authorization`.
+    /// By means that the layer knows no secret of: an outer layer has named it, or another scheme
+    /// of `Authorization`.
     Outside(Option<HeaderValue>),
 }
 
@@ -114,7 +118,8 @@ pub(crate) enum ClientError {
     Basic,
     /// What is named is no valid [`ClientId`].
     Malformed,
-    /// The request names a client and has a `client_assertion` that cannot be read: it may name another client.
+    /// The request names a client and has a `client_assertion` that cannot be read: it may name
+    /// another client.
     Assertion,
     /// The identifier has more bytes than a [`ClientId`] may have.
     TooLong {
@@ -130,14 +135,16 @@ impl ClientError {
             Self::Disagree => "the request names two clients or two credentials",
             Self::Basic => "the Basic credentials cannot be read",
             Self::Malformed => "the client identifier is not valid",
-            Self::Assertion => "the client_assertion cannot be read, and the request names a client",
+            Self::Assertion => {
+                "the client_assertion cannot be read, and the request names a client"
+            }
             Self::TooLong { .. } => "the client identifier is too long",
         }
     }
 }
 
-/// Finds out who the client is. Every place that can name it is looked at, and all must agree: the inner service may
-/// go by another one than the layer.
+/// Finds out who the client is. Every place that can name it is looked at, and all must agree: the
+/// inner service may go by another one than the layer.
 pub(crate) fn identify<'a>(
     extension: Option<&ClientId>,
     headers: &HeaderMap,
@@ -162,7 +169,8 @@ pub(crate) fn identify<'a>(
     if let Some(assertion) = assertion {
         match subject(assertion) {
             Some(subject) => agree(&mut id, &subject)?,
-            // The inner service may be able to read it, and may use the name in it instead of this one.
+            // The inner service may be able to read it, and may use the name in it instead of this
+            // one.
             None if id.is_some() => return Err(ClientError::Assertion),
             None => {}
         }
@@ -171,7 +179,9 @@ pub(crate) fn identify<'a>(
         (Some(_), _) => Credential::Assertion,
         (None, Some(secret)) => Credential::Secret(secret),
         (None, None) => match headers.get(AUTHORIZATION) {
-            Some(other) if basic_credentials(other).is_none() => Credential::Outside(Some(hidden(other))),
+            Some(other) if basic_credentials(other).is_none() => {
+                Credential::Outside(Some(hidden(other)))
+            }
             _ if extension.is_some() => Credential::Outside(None),
             _ => Credential::None,
         },
@@ -191,27 +201,37 @@ fn agree(id: &mut Option<ClientId>, named: &str) -> Result<(), ClientError> {
         Some(id) if id.as_str() == named => Ok(()),
         Some(_) => Err(ClientError::Disagree),
         None => {
-            *id = Some(named.try_into().map_err(|InvalidClientId| match named.len() > LONGEST {
-                true => ClientError::TooLong { basic: false },
-                false => ClientError::Malformed,
-            })?);
+            *id =
+                Some(
+                    named
+                        .try_into()
+                        .map_err(|InvalidClientId| match named.len() > LONGEST {
+                            true => ClientError::TooLong { basic: false },
+                            false => ClientError::Malformed,
+                        })?,
+                );
             Ok(())
         }
     }
 }
 
-/// Returns the `sub` of an assertion that is a JWT (RFC 7523 §3). The inner service checks its signature.
+/// Returns the `sub` of an assertion that is a JWT (RFC 7523 §3). The inner service checks its
+/// signature.
 ///
-/// Returns `None` for an assertion that two parsers could read differently, or that only the inner service can read:
-/// SAML, an encrypted JWT, another base64 alphabet, a byte order mark, a repeated `sub`.
+/// Returns `None` for an assertion that two parsers could read differently, or that only the inner
+/// service can read: SAML, an encrypted JWT, another base64 alphabet, a byte order mark, a repeated
+/// `sub`.
 fn subject(assertion: &str) -> Option<Text<'static>> {
     let mut parts = assertion.split('.');
-    let (Some(_), Some(payload), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+    let (Some(_), Some(payload), Some(_), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
         return None;
     };
     let payload = URL_SAFE_NO_PAD_INDIFFERENT.decode(payload).ok()?;
     let claims = json::members(std::str::from_utf8(&payload).ok()?).ok()?;
-    let is_subject = |claim: &&json::Member<'_>| json::string(claim.name).is_some_and(|name| &*name == "sub");
+    let is_subject =
+        |claim: &&json::Member<'_>| json::string(claim.name).is_some_and(|name| &*name == "sub");
     let mut subjects = claims.iter().filter(is_subject);
     let subject = json::string(subjects.next()?.value)?.into_owned();
     subjects.next().is_none().then_some(subject)
@@ -236,12 +256,16 @@ impl Basic {
         }
     }
 
-    /// Decodes Basic credentials: user and password are each form-encoded before they are joined (RFC 6749 §2.3.1).
+    /// Decodes Basic credentials: user and password are each form-encoded before they are joined
+    /// (RFC 6749 §2.3.1).
     ///
-    /// A user that cannot be decoded is refused: without decoding it would be the name of another client. Many clients
-    /// do not encode their secret; a secret that cannot be decoded is used as it is, because it is only compared.
+    /// A user that cannot be decoded is refused: without decoding it would be the name of another
+    /// client. Many clients do not encode their secret; a secret that cannot be decoded is used as
+    /// it is, because it is only compared.
     fn decode(credentials: &[u8]) -> Result<Self, ClientError> {
-        let joined = STANDARD_PAD_INDIFFERENT.decode(credentials).map_err(|_| ClientError::Basic)?;
+        let joined = STANDARD_PAD_INDIFFERENT
+            .decode(credentials)
+            .map_err(|_| ClientError::Basic)?;
         let joined = Zeroizing::new(joined);
         let joined = std::str::from_utf8(&joined).map_err(|_| ClientError::Basic)?;
         let (user, password) = joined.split_once(':').ok_or(ClientError::Basic)?;
@@ -251,7 +275,10 @@ impl Basic {
         }
         let user = ClientId::try_from(&*user).map_err(|InvalidClientId| ClientError::Basic)?;
         let password = form::decode(password).unwrap_or(Text::Borrowed(password));
-        Ok(Self { user, password: (!password.is_empty()).then(|| password.into_owned()) })
+        Ok(Self {
+            user,
+            password: (!password.is_empty()).then(|| password.into_owned()),
+        })
     }
 }
 

@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// A point in time: milliseconds since the unix epoch, the only unit of wall-clock time in this crate.
+/// A point in time: milliseconds since the unix epoch, the only unit of wall-clock time in this
+/// crate.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
@@ -43,7 +44,8 @@ impl From<SystemTime> for Timestamp {
 }
 
 impl From<Timestamp> for SystemTime {
-    /// What is past the last time that the operating system knows (Windows: in the year 30828) becomes that one.
+    /// What is past the last time that the operating system knows (Windows: in the year 30828)
+    /// becomes that one.
     fn from(time: Timestamp) -> Self {
         saturating_add(UNIX_EPOCH, time.0)
     }
@@ -51,7 +53,11 @@ impl From<Timestamp> for SystemTime {
 
 /// `time` plus `millis`, or the last whole millisecond from `time` on that can be told.
 fn saturating_add(time: SystemTime, millis: u64) -> SystemTime {
-    let bits = || (0..u64::BITS).rev().map(|bit| Duration::from_millis(1 << bit));
+    let bits = || {
+        (0..u64::BITS)
+            .rev()
+            .map(|bit| Duration::from_millis(1 << bit))
+    };
     let sum = time.checked_add(Duration::from_millis(millis));
     sum.unwrap_or_else(|| bits().fold(time, |time, bit| time.checked_add(bit).unwrap_or(time)))
 }
@@ -70,11 +76,12 @@ pub trait Clock: Send + Sync + 'static {
     /// The time now. It should not run backwards, and may.
     fn now(&self) -> Timestamp;
 
-    /// Returns the time that has passed since a fixed moment in this process, by a clock that is never set. The default
-    /// is [`Instant`].
+    /// Returns the time that has passed since a fixed moment in this process, by a clock that is
+    /// never set. The default is [`Instant`].
     ///
-    /// It shows whether [`now`](Self::now) was set: `RedbStore` removes nothing for good while the two disagree. A
-    /// clock for tests advances both by the same amount to let time pass, and only `now` to set the wall clock.
+    /// It shows whether [`now`](Self::now) was set: `RedbStore` removes nothing for good while the
+    /// two disagree. A clock for tests advances both by the same amount to let time pass, and only
+    /// `now` to set the wall clock.
     fn monotonic(&self) -> Duration {
         static START: LazyLock<Instant> = LazyLock::new(Instant::now);
         START.elapsed()
@@ -108,17 +115,24 @@ mod tests {
     #[test]
     fn a_timestamp_becomes_the_time_that_it_came_from() {
         let now = SystemTime::now();
-        assert!(now.duration_since(Timestamp::from(now).into()).is_ok_and(|cut| cut < Duration::from_millis(1)));
+        assert!(
+            now.duration_since(Timestamp::from(now).into())
+                .is_ok_and(|cut| cut < Duration::from_millis(1))
+        );
         for millis in [0, 1, 999, 1_800_000_000_123, 1 << 48, (1 << 48) + 1] {
             let time = SystemTime::from(Timestamp::from_millis(millis));
-            assert_eq!(time.duration_since(UNIX_EPOCH).unwrap(), Duration::from_millis(millis));
+            assert_eq!(
+                time.duration_since(UNIX_EPOCH).unwrap(),
+                Duration::from_millis(millis)
+            );
             assert_eq!(Timestamp::from(time), Timestamp::from_millis(millis));
         }
     }
 
     #[test]
     fn no_timestamp_is_too_late_for_a_system_time() {
-        let times = [1 << 48, 1 << 60, u64::MAX - 1, u64::MAX].map(|millis| SystemTime::from(Timestamp(millis)));
+        let times = [1 << 48, 1 << 60, u64::MAX - 1, u64::MAX]
+            .map(|millis| SystemTime::from(Timestamp(millis)));
         assert!(times.is_sorted(), "{times:?}");
 
         let mut last = UNIX_EPOCH;
@@ -126,7 +140,11 @@ mod tests {
             last = later;
         }
         let last = saturating_add(last, u64::MAX);
-        assert_eq!(last.checked_add(Duration::from_millis(1)), None, "a millisecond later could be told");
+        assert_eq!(
+            last.checked_add(Duration::from_millis(1)),
+            None,
+            "a millisecond later could be told"
+        );
         assert_eq!(saturating_add(last, 1), last);
     }
 }

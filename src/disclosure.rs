@@ -1,9 +1,10 @@
 //! Finds tokens of the inner service in its answers, so that they can be removed or withheld.
 //!
-//! A token is recognized in three ways: by the name of the member, header, cookie or parameter that holds it
-//! ([`names`]), by its value once that is known (from a member of such a name, or from the request), and, if no token
-//! at all may pass, by the form of a JWT. The search covers names and values in every spelling that a client may
-//! decode: JSON escapes, percent-encoding and character references, also nested ([`crate::text::any_decoding`]).
+//! A token is recognized in three ways: by the name of the member, header, cookie or parameter that
+//! holds it ([`names`]), by its value once that is known (from a member of such a name, or from the
+//! request), and, if no token at all may pass, by the form of a JWT. The search covers names and
+//! values in every spelling that a client may decode: JSON escapes, percent-encoding and character
+//! references, also nested ([`crate::text::any_decoding`]).
 //!
 //! Content that cannot be inspected (too deep, encoded too often, not text) counts as a disclosure.
 
@@ -21,8 +22,8 @@ use self::names::is_assigned;
 use self::tree::{Scalar, Tree};
 use crate::text::{any_decoding, mentions, unescaped};
 
-/// Members of a token answer, other than tokens, that are standard or that the layer reads (RFC 6749 §5, RFC 8693
-/// §2.2). They are never removed at the top level.
+/// Members of a token answer, other than tokens, that are standard or that the layer reads (RFC
+/// 6749 §5, RFC 8693 §2.2). They are never removed at the top level.
 const STANDARD: [&str; 7] = [
     "error",
     "scope",
@@ -33,12 +34,12 @@ const STANDARD: [&str; 7] = [
     "token_type",
 ];
 
-/// The shortest value of a member named like a token that is searched for elsewhere: shorter ones would be found by
-/// chance.
+/// The shortest value of a member named like a token that is searched for elsewhere: shorter ones
+/// would be found by chance.
 const SHORTEST_SECRET: usize = 4;
 
-/// The shortest secret that is searched for in standard members, and the shortest value that counts as a token if it is
-/// nested in a member named like one.
+/// The shortest secret that is searched for in standard members, and the shortest value that counts
+/// as a token if it is nested in a member named like one.
 const LONG_SECRET: usize = 16;
 
 /// The most secrets that are searched for in one answer. An answer with more is withheld.
@@ -73,7 +74,8 @@ pub(crate) struct Disclosed {
 enum Role {
     /// A top-level member that the layer replaces.
     Replaced,
-    /// The top-level access token of the inner service, which the client gets: it must not also be a refresh token.
+    /// The top-level access token of the inner service, which the client gets: it must not also be
+    /// a refresh token.
     AccessToken,
     /// A top-level member that is never removed: the answer is withheld if it discloses a token.
     Standard,
@@ -84,10 +86,17 @@ enum Role {
 
 impl Withheld {
     /// Every token without exception.
-    pub(crate) const ALL: Self = Self::AllTokens { keep_id_token: false };
+    pub(crate) const ALL: Self = Self::AllTokens {
+        keep_id_token: false,
+    };
 
     const fn keeps_id_token(self) -> bool {
-        matches!(self, Self::AllTokens { keep_id_token: true })
+        matches!(
+            self,
+            Self::AllTokens {
+                keep_id_token: true
+            }
+        )
     }
 
     /// Returns whether a member, header, cookie or parameter of this name holds a withheld token.
@@ -98,18 +107,21 @@ impl Withheld {
         }
     }
 
-    /// Returns whether a text assigns a value to such a name, or contains a JWT if no token may pass.
+    /// Returns whether a text assigns a value to such a name, or contains a JWT if no token may
+    /// pass.
     fn found_in(self, text: &[u8]) -> bool {
         any_decoding(text, |text| {
             let text = String::from_utf8_lossy(text);
-            is_assigned(&text, |name| self.names(name)) || (self != Self::RefreshTokens && names::has_jwt(&text))
+            is_assigned(&text, |name| self.names(name))
+                || (self != Self::RefreshTokens && names::has_jwt(&text))
         })
     }
 
     /// Finds the parts to remove from a token answer that is otherwise passed on.
     ///
-    /// `text` must be valid JSON. `secrets` are token values that are already known. If a standard member discloses a
-    /// token, the answer is withheld: removing that member would change the meaning of the answer.
+    /// `text` must be valid JSON. `secrets` are token values that are already known. If a standard
+    /// member discloses a token, the answer is withheld: removing that member would change the
+    /// meaning of the answer.
     pub(crate) fn in_token_answer(
         self,
         text: &str,
@@ -119,7 +131,11 @@ impl Withheld {
     }
 
     /// Finds the parts to remove from any other JSON text.
-    pub(crate) fn in_json(self, text: &str, secrets: Vec<Zeroizing<String>>) -> Result<Disclosed, Undisclosable> {
+    pub(crate) fn in_json(
+        self,
+        text: &str,
+        secrets: Vec<Zeroizing<String>>,
+    ) -> Result<Disclosed, Undisclosable> {
         self.find(text, secrets, false)
     }
 
@@ -134,7 +150,11 @@ impl Withheld {
         let mut goes = Vec::with_capacity(tree.members().len());
         for (at, member) in tree.members().iter().enumerate() {
             let name = decoded(text, &member.name);
-            let role = if token_answer && tree.is_top_level(at) { self.role(&name) } else { Role::Other };
+            let role = if token_answer && tree.is_top_level(at) {
+                self.role(&name)
+            } else {
+                Role::Other
+            };
             goes.push(role == Role::Other && !tree.is_empty_value(text, at) && self.names(&name));
             roles.push(role);
         }
@@ -142,8 +162,12 @@ impl Withheld {
             let Some(owner) = *owner else { continue };
             if tree.is_within(owner, &goes) {
                 let named = goes.get(owner).copied().unwrap_or_default();
-                let name = tree.members().get(owner).map(|member| decoded(text, &member.name));
-                // A scope inside a removed object is no secret: the answer may state the same one beside it.
+                let name = tree
+                    .members()
+                    .get(owner)
+                    .map(|member| decoded(text, &member.name));
+                // A scope inside a removed object is no secret: the answer may state the same one
+                // beside it.
                 if !named && name.is_some_and(|name| STANDARD.contains(&&*name)) {
                     continue;
                 }
@@ -160,7 +184,9 @@ impl Withheld {
         }
         let raw = |at: &Range<usize>| text.as_bytes().get(at.clone()).unwrap_or_default();
         let mentions_any = |at: &Range<usize>, shortest: usize| {
-            secrets.iter().any(|secret| secret.len() >= shortest && mentions(raw(at), secret))
+            secrets
+                .iter()
+                .any(|secret| secret.len() >= shortest && mentions(raw(at), secret))
         };
         let is_secret = |at: &Range<usize>| {
             let value = decoded(text, at);
@@ -174,19 +200,24 @@ impl Withheld {
         }
         for Scalar { at, owner } in tree.scalars() {
             let Some(owner) = *owner else {
-                // The text is not an object but, for example, an array of strings: no part of it can be removed by
-                // itself.
+                // The text is not an object but, for example, an array of strings: no part of it
+                // can be removed by itself.
                 if tells(at) {
                     return Err(Undisclosable);
                 }
                 continue;
             };
             match roles.get(owner).copied().unwrap_or(Role::Other) {
-                Role::AccessToken | Role::Standard if mentions_any(at, LONG_SECRET) => return Err(Undisclosable),
+                Role::AccessToken | Role::Standard if mentions_any(at, LONG_SECRET) => {
+                    return Err(Undisclosable);
+                }
                 Role::AccessToken if is_secret(at) => return Err(Undisclosable),
-                // A standard member such as `scope` may look like an assignment, but not like an object, a form or an
-                // element.
-                Role::Standard if raw(at).iter().any(|byte| b"{=<".contains(byte)) && self.found_in(raw(at)) => {
+                // A standard member such as `scope` may look like an assignment, but not like an
+                // object, a form or an element.
+                Role::Standard
+                    if raw(at).iter().any(|byte| b"{=<".contains(byte))
+                        && self.found_in(raw(at)) =>
+                {
                     return Err(Undisclosable);
                 }
                 Role::Kept if mentions_any(at, 0) => set(&mut goes, owner),
@@ -194,7 +225,10 @@ impl Withheld {
                 Role::Replaced | Role::AccessToken | Role::Standard | Role::Kept | Role::Other => {}
             }
         }
-        Ok(Disclosed { cuts: tree.cuts(&goes), secrets })
+        Ok(Disclosed {
+            cuts: tree.cuts(&goes),
+            secrets,
+        })
     }
 
     /// Returns the rule for a top-level member of a token answer.
@@ -208,11 +242,14 @@ impl Withheld {
         }
     }
 
-    /// Returns whether an answer that cannot be changed, such as an error, discloses a token or one of the `secrets`.
+    /// Returns whether an answer that cannot be changed, such as an error, discloses a token or one
+    /// of the `secrets`.
     pub(crate) fn discloses(self, headers: &HeaderMap, body: &[u8], secrets: &[&str]) -> bool {
         let mentioned = |text: &[u8]| secrets.iter().any(|secret| mentions(text, secret));
         mentioned(body)
-            || headers.iter().any(|(name, value)| self.in_header(name, value, secrets))
+            || headers
+                .iter()
+                .any(|(name, value)| self.in_header(name, value, secrets))
             || self.in_body(body)
     }
 
@@ -224,20 +261,29 @@ impl Withheld {
         if serde_json::from_str::<IgnoredAny>(text).is_err() {
             return text.contains('\0') || self.found_in(body);
         }
-        self.in_json(text, Vec::new()).map_or(true, |found| !found.cuts.is_empty())
+        self.in_json(text, Vec::new())
+            .map_or(true, |found| !found.cuts.is_empty())
     }
 
-    fn in_header(self, name: &HeaderName, value: &HeaderValue, secrets: &[impl AsRef<str>]) -> bool {
+    fn in_header(
+        self,
+        name: &HeaderName,
+        value: &HeaderValue,
+        secrets: &[impl AsRef<str>],
+    ) -> bool {
         // A number is a count of tokens, such as that of a rate limit.
         (self.names(name.as_str()) && !value.as_bytes().iter().all(u8::is_ascii_digit))
-            || secrets.iter().any(|secret| mentions(value.as_bytes(), secret.as_ref()))
+            || secrets
+                .iter()
+                .any(|secret| mentions(value.as_bytes(), secret.as_ref()))
             || self.found_in(value.as_bytes())
     }
 
     /// Removes the headers that disclose a token or one of the `secrets`.
     pub(crate) fn strip(self, headers: &mut HeaderMap, secrets: &[impl AsRef<str>]) {
-        let disclosing =
-            |(name, value): (&HeaderName, &HeaderValue)| self.in_header(name, value, secrets).then(|| name.clone());
+        let disclosing = |(name, value): (&HeaderName, &HeaderValue)| {
+            self.in_header(name, value, secrets).then(|| name.clone())
+        };
         for name in headers.iter().filter_map(disclosing).collect::<Vec<_>>() {
             headers.remove(name);
         }

@@ -23,17 +23,28 @@ pub(crate) async fn end<St: Store>(shared: Arc<Shared<St>>, key: Key) -> Ended {
     let started = Instant::now();
     let _running = shared.running().enter();
     remove(&shared, key, started).await.inspect_err(|error| {
-        let subject = Subject { client_id: None, grant: Some((&key, None)) };
-        shared.tell_why(EventKind::of_failure(error), subject, started.elapsed(), error.source());
+        let subject = Subject {
+            client_id: None,
+            grant: Some((&key, None)),
+        };
+        shared.tell_why(
+            EventKind::of_failure(error),
+            subject,
+            started.elapsed(),
+            error.source(),
+        );
     })
 }
 
 async fn remove<St: Store>(shared: &Shared<St>, key: Key, started: Instant) -> Ended {
     let found = shared.store().get(&key).await?;
-    // What cannot be read is removed as well: nobody could use it, and nothing in it could say that it may stay.
-    let record = found.as_ref().and_then(|entry| Record::decode(&key, &entry.tag, &entry.value).ok());
-    // A grant with a pending revocation has ended already, and so has one that has expired: their entries are kept for
-    // a while.
+    // What cannot be read is removed as well: nobody could use it, and nothing in it could say that
+    // it may stay.
+    let record = found
+        .as_ref()
+        .and_then(|entry| Record::decode(&key, &entry.tag, &entry.value).ok());
+    // A grant with a pending revocation has ended already, and so has one that has expired: their
+    // entries are kept for a while.
     let now = shared.now();
     let over = |record: &Record| record.ended || record.time(now) >= record.expires_at;
     let record = record.map(|record| record.at(now));
@@ -45,16 +56,21 @@ async fn remove<St: Store>(shared: &Shared<St>, key: Key, started: Instant) -> E
     // Also of what has ended before: whoever did it may not have come as far as this.
     shared.announce(&key).await;
     if there {
-        let client_id = record.as_ref().and_then(|record| ClientId::try_from(record.binding.client_id.as_str()).ok());
+        let client_id = record
+            .as_ref()
+            .and_then(|record| ClientId::try_from(record.binding.client_id.as_str()).ok());
         let grant = Some((&key, record.as_ref().map(|record| record.generation)));
-        let subject = Subject { client_id: client_id.as_ref(), grant };
+        let subject = Subject {
+            client_id: client_id.as_ref(),
+            grant,
+        };
         shared.tell(EventKind::Ended, subject, started.elapsed());
     }
     Ok(there)
 }
 
-/// The end of a grant under way. Dropped once it has begun, it goes on in the tokio runtime that it is dropped in:
-/// whoever asks for it may be a request whose client hangs up.
+/// The end of a grant under way. Dropped once it has begun, it goes on in the tokio runtime that it
+/// is dropped in: whoever asks for it may be a request whose client hangs up.
 pub(crate) struct Ending {
     /// Absent while it is polled, so that a panic leaves nothing to go on with, and afterwards.
     rest: Option<Pin<Box<dyn Future<Output = Ended> + Send>>>,
@@ -63,7 +79,10 @@ pub(crate) struct Ending {
 
 impl Ending {
     pub(crate) fn new(end: impl Future<Output = Ended> + Send + 'static) -> Self {
-        Self { rest: Some(Box::pin(end)), begun: false }
+        Self {
+            rest: Some(Box::pin(end)),
+            begun: false,
+        }
     }
 }
 
@@ -71,7 +90,9 @@ impl Future for Ending {
     type Output = Ended;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
-        let Some(mut rest) = self.rest.take() else { panic!("a future was polled after completion") };
+        let Some(mut rest) = self.rest.take() else {
+            panic!("a future was polled after completion")
+        };
         self.begun = true;
         let polled = rest.as_mut().poll(cx);
         if polled.is_pending() {

@@ -10,7 +10,8 @@ use crate::client::ClientId;
 use crate::grant::GrantKey;
 use crate::store::{Key, StoreError};
 
-/// Something that happened to a grant, for logs, metrics and alarms. It never holds a token or a secret.
+/// Something that happened to a grant, for logs, metrics and alarms. It never holds a token or a
+/// secret.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Event {
@@ -23,8 +24,8 @@ pub struct Event {
     /// The handle of the same grant, whether there is one or not: for
     /// [`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant).
     pub grant_key: Option<GrantKey>,
-    /// The generation of the token that was presented or, for [`EventKind::Issued`] and [`EventKind::Adopted`], issued;
-    /// for [`EventKind::Ended`], that of the grant.
+    /// The generation of the token that was presented or, for [`EventKind::Issued`] and
+    /// [`EventKind::Adopted`], issued; for [`EventKind::Ended`], that of the grant.
     pub generation: Option<u32>,
     /// How long ago the request came in.
     pub elapsed: Duration,
@@ -44,45 +45,52 @@ pub enum EventKind {
     Recovered,
     /// An old token was refused that an honest client may still hold. The grant lives.
     Late,
-    /// An old token was refused that no honest client sends. The grant has ended: somebody may have stolen a token.
+    /// An old token was refused that no honest client sends. The grant has ended: somebody may have
+    /// stolen a token.
     ReuseDetected,
     /// A token was refused because another client presented it. The grant lives.
     ClientMismatch,
     /// A token was refused because its grant has expired.
     Expired,
-    /// A token was refused that is not of the layer's format, belongs to no grant, or to one that has ended.
+    /// A token was refused that is not of the layer's format, belongs to no grant, or to one that
+    /// has ended.
     Unknown,
     /// A grant was ended by its client (RFC 7009).
     Revoked,
     /// An access token was ended by its client (RFC 7009). Its grant lives.
     AccessRevoked,
-    /// A grant was ended by the embedding program ([`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant)).
+    /// A grant was ended by the embedding program
+    /// ([`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant)).
     Ended,
-    /// An access token was refused whose own time is not over: it was revoked, or its grant has ended. An
-    /// [`AccessLayer`](crate::AccessLayer) tells this, as long as anybody knows of the token; of one whose time is over
-    /// it tells nothing.
+    /// An access token was refused whose own time is not over: it was revoked, or its grant has
+    /// ended. An [`AccessLayer`](crate::AccessLayer) tells this, as long as anybody knows of the
+    /// token; of one whose time is over it tells nothing.
     AccessRefused,
-    /// A grant has begun from a refresh token that the inner service had issued before the layer was there.
+    /// A grant has begun from a refresh token that the inner service had issued before the layer
+    /// was there.
     Adopted,
     /// The inner service refused the upstream token with `invalid_grant`. The grant has ended.
     UpstreamRejected,
     /// The inner service gave a success that cannot be read. It was withheld from the client.
     UpstreamUnreadable,
-    /// The inner service did not answer a refresh, a log-in, an introspection or the revocation of a token that is not of
-    /// the layer within the time limit. The client got 503, or 504 at a log-in.
+    /// The inner service did not answer a refresh, a log-in, an introspection or the revocation of
+    /// a token that is not of the layer within the time limit. The client got 503, or 504 at a
+    /// log-in.
     UpstreamTimeout,
     /// The store could not be reached.
     StoreUnavailable,
     /// What lies in the store cannot be read.
     StoreCorrupt,
-    /// The inner service has answered, and the store did not take the answer: if the inner service replaces its tokens, the
-    /// session is lost.
+    /// The inner service has answered, and the store did not take the answer: if the inner service
+    /// replaces its tokens, the session is lost.
     CommitLost,
-    /// A token was refused that is newer than its grant: the store has lost a write, or the token is forged.
+    /// A token was refused that is newer than its grant: the store has lost a write, or the token
+    /// is forged.
     Ahead,
     /// A token was refused that was never issued.
     Forged,
-    /// The inner service issued a refresh token to a request that names no client. It was withheld from the client.
+    /// The inner service issued a refresh token to a request that names no client. It was withheld
+    /// from the client.
     Unbound,
 }
 
@@ -125,7 +133,8 @@ impl EventKind {
         }
     }
 
-    /// Whether an operator should look at it; the layer logs those at `warn`, the others at `debug`.
+    /// Whether an operator should look at it; the layer logs those at `warn`, the others at
+    /// `debug`.
     #[must_use]
     pub const fn is_warning(self) -> bool {
         match self {
@@ -162,8 +171,8 @@ impl fmt::Display for EventKind {
     }
 }
 
-/// The name of a grant in logs and events: the first eight hexadecimal digits of its key, which says nothing of its
-/// tokens.
+/// The name of a grant in logs and events: the first eight hexadecimal digits of its key, which
+/// says nothing of its tokens.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct GrantName([u8; 4]);
 
@@ -202,7 +211,8 @@ pub(crate) struct Subject<'a> {
 
 pub(crate) type Callback = Arc<dyn Fn(&Event) + Send + Sync>;
 
-/// Tells the log and, if it asks for it, the program of an event about a token of this kind; the cause is for the log.
+/// Tells the log and, if it asks for it, the program of an event about a token of this kind; the
+/// cause is for the log.
 pub(crate) fn tell(
     callback: Option<&Callback>,
     token: &'static str,
@@ -211,29 +221,51 @@ pub(crate) fn tell(
     elapsed: Duration,
     cause: Option<&(dyn Error + 'static)>,
 ) {
-    // Text fields are logged as strings, so that the log quotes them. Quotes alone are not enough: in some viewers
-    // U+2028 ends a line, and U+202E reverses the rest of it.
+    // Text fields are logged as strings, so that the log quotes them. Quotes alone are not enough:
+    // in some viewers U+2028 ends a line, and U+202E reverses the rest of it.
     let cause = cause.map(|cause| printable(cause.to_string().into()));
     let cause = cause.as_deref();
-    let client_id = subject.client_id.map(|client_id| printable(client_id.as_str().into()));
+    let client_id = subject
+        .client_id
+        .map(|client_id| printable(client_id.as_str().into()));
     let client_id = client_id.as_deref();
     let grant = subject.grant.map(|(key, _)| GrantName::from(key));
     let generation = subject.grant.and_then(|(_, generation)| generation);
     let name = grant.as_ref().map(tracing::field::display);
     if kind.is_warning() {
-        tracing::warn!(event = kind.as_str(), client_id, grant = name, generation, cause, "{token}");
+        tracing::warn!(
+            event = kind.as_str(),
+            client_id,
+            grant = name,
+            generation,
+            cause,
+            "{token}"
+        );
     } else {
-        tracing::debug!(event = kind.as_str(), client_id, grant = name, generation, "{token}");
+        tracing::debug!(
+            event = kind.as_str(),
+            client_id,
+            grant = name,
+            generation,
+            "{token}"
+        );
     }
     if let Some(callback) = callback {
         let grant_key = subject.grant.map(|(key, _)| GrantKey::from(*key));
         let client_id = subject.client_id.cloned();
-        callback(&Event { kind, client_id, grant, grant_key, generation, elapsed });
+        callback(&Event {
+            kind,
+            client_id,
+            grant,
+            grant_key,
+            generation,
+            elapsed,
+        });
     }
 }
 
-/// Escapes a text from a client or another server for the log: characters that are not printable (control and format
-/// characters, line separators) are escaped as in Rust.
+/// Escapes a text from a client or another server for the log: characters that are not printable
+/// (control and format characters, line separators) are escaped as in Rust.
 pub(crate) fn printable(text: Cow<'_, str>) -> Cow<'_, str> {
     if !text.chars().any(is_escaped) {
         return text;
@@ -251,7 +283,11 @@ pub(crate) fn printable(text: Cow<'_, str>) -> Cow<'_, str> {
 
 fn is_escaped(char: char) -> bool {
     // `escape_debug` decides what is printable. The log format escapes quotes and backslashes.
-    if char.is_ascii() { char.is_ascii_control() } else { char.escape_debug().len() > 1 }
+    if char.is_ascii() {
+        char.is_ascii_control()
+    } else {
+        char.escape_debug().len() > 1
+    }
 }
 
 #[cfg(test)]

@@ -82,7 +82,8 @@ impl<St: Store> Exchange<St> {
         self.shared.tell(kind, subject, self.started.elapsed());
     }
 
-    /// Awaits a call of the inner service for at most `limit`. On a time-out, emits an event and returns `error`.
+    /// Awaits a call of the inner service for at most `limit`. On a time-out, emits an event and
+    /// returns `error`.
     pub(crate) async fn within<T, E>(
         &self,
         limit: Duration,
@@ -102,11 +103,16 @@ impl<St: Store> Exchange<St> {
     /// How the answer to a token request is read, in which an error may not mention `secret`.
     pub(crate) fn reading<'a>(&self, secret: Option<&'a str>) -> Reading<'a> {
         let config = self.shared.config();
-        Reading { limit: config.max_response_body, secret, withheld: config.withheld(), requests_refresh_token: false }
+        Reading {
+            limit: config.max_response_body,
+            secret,
+            withheld: config.withheld(),
+            requests_refresh_token: false,
+        }
     }
 
-    /// Sends a request about a token that is not one of the layer's, and returns the answer without the withheld
-    /// tokens.
+    /// Sends a request about a token that is not one of the layer's, and returns the answer without
+    /// the withheld tokens.
     pub(crate) async fn pass<S, B, ResBody>(
         &self,
         mut upstream: Box<Upstream<S, B>>,
@@ -117,17 +123,31 @@ impl<St: Store> Exchange<St> {
         ResBody: Body<Data = Bytes>,
     {
         let config = self.shared.config();
-        let subject = Subject { client_id: None, grant: None };
+        let subject = Subject {
+            client_id: None,
+            grant: None,
+        };
         let call = async {
             if !config.reference {
-                // The client presents a token of the inner service, so nothing needs to be withheld from it.
-                return upstream.call(body).await.map(|response| Some(response.map(ResponseBody::inner)));
+                // The client presents a token of the inner service, so nothing needs to be withheld
+                // from it.
+                return upstream
+                    .call(body)
+                    .await
+                    .map(|response| Some(response.map(ResponseBody::inner)));
             }
             upstream.ask_for_plain();
             let response = upstream.call(body).await?;
             Ok(upstream::checked(response, config.max_response_body, Withheld::ALL, None).await)
         };
-        let answered = self.within(config.upstream_timeout(), subject, Error::UpstreamUnavailable, call).await?;
+        let answered = self
+            .within(
+                config.upstream_timeout(),
+                subject,
+                Error::UpstreamUnavailable,
+                call,
+            )
+            .await?;
         answered.ok_or_else(|| {
             self.emit(EventKind::UpstreamUnreadable, subject);
             Error::UpstreamUnreadable.into()
@@ -143,7 +163,12 @@ impl<St: Store> Exchange<St> {
 
     /// Tells the operator that the store failed, and makes the client's error of it.
     pub(crate) fn store_failed(&self, error: StoreError, subject: Subject<'_>) -> Error {
-        self.shared.tell_why(EventKind::of_failure(&error), subject, self.started.elapsed(), error.source());
+        self.shared.tell_why(
+            EventKind::of_failure(&error),
+            subject,
+            self.started.elapsed(),
+            error.source(),
+        );
         error.into()
     }
 }
@@ -163,17 +188,26 @@ where
     ResBody: Body<Data = Bytes>,
 {
     let http1 = request.version() <= Version::HTTP_11;
-    let exchange = Exchange { shared, progress, started: Instant::now() };
+    let exchange = Exchange {
+        shared,
+        progress,
+        started: Instant::now(),
+    };
     let span = tracing::debug_span!("oauth_refresh", ?endpoint);
     // In a box, for it is large, and `instrument` takes it by value.
-    match Box::pin(answer(endpoint, &exchange, inner, request)).instrument(span).await {
+    match Box::pin(answer(endpoint, &exchange, inner, request))
+        .instrument(span)
+        .await
+    {
         Ok(response) => Ok(response),
         Err(Failure::Inner(error)) => Err(error),
         Err(Failure::Refused(error)) => {
             let close = http1 && matches!(error, Error::RequestTimeout);
             let mut response = error.into_response(exchange.shared.config().invalid_grant_status);
             if close {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                response
+                    .headers_mut()
+                    .insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok(response)
         }
@@ -196,15 +230,20 @@ where
     let config = exchange.shared.config();
     head.method = Method::POST;
     if let Some(path) = config.paths.of(endpoint) {
-        head.uri = replace_path(head.uri, path).map_err(|_| Error::InvalidRequest("the request target is too long"))?;
+        head.uri = replace_path(head.uri, path)
+            .map_err(|_| Error::InvalidRequest("the request target is too long"))?;
     }
     form::check_headers(&head.headers).map_err(malformed)?;
     let read = body::read(body, config.max_request_body);
-    let read = timeout(config.request_body_timeout, read).await.map_err(|_| Error::RequestTimeout)?;
+    let read = timeout(config.request_body_timeout, read)
+        .await
+        .map_err(|_| Error::RequestTimeout)?;
     let body = read.map_err(unread)?;
     let form = TokenForm::parse(body.clone()).map_err(malformed)?;
     if head.uri.query().is_some_and(form::names_a_param) {
-        return Err(Error::InvalidRequest("a parameter stands in the query, not in the body").into());
+        return Err(
+            Error::InvalidRequest("a parameter stands in the query, not in the body").into(),
+        );
     }
     if matches!(endpoint, Endpoint::Token) {
         form.check_limits()?;
@@ -213,10 +252,19 @@ where
     let upstream = Upstream::new(inner, head);
     match (endpoint, form.get(Param::GrantType)) {
         (Endpoint::Revocation, _) => {
-            revocation::revoke(exchange, upstream, body, &form, identified.map_err(unidentified)).await
+            revocation::revoke(
+                exchange,
+                upstream,
+                body,
+                &form,
+                identified.map_err(unidentified),
+            )
+            .await
         }
         // Whoever asks is a resource server, and no client of the grant.
-        (Endpoint::Introspection, _) => introspection::introspect(exchange, upstream, body, &form).await,
+        (Endpoint::Introspection, _) => {
+            introspection::introspect(exchange, upstream, body, &form).await
+        }
         (Endpoint::Token, Some("refresh_token")) => {
             let client = identified.map_err(unidentified)?;
             rotation::refresh(exchange, upstream, body, &form, &client).await
@@ -224,7 +272,10 @@ where
         (Endpoint::Token, _) => {
             let client = match identified {
                 // Whether these credentials are any good is for the inner service to say.
-                Err(ClientError::Basic) => Client { id: None, credential: Credential::None },
+                Err(ClientError::Basic) => Client {
+                    id: None,
+                    credential: Credential::None,
+                },
                 identified => identified.map_err(unidentified)?,
             };
             rotation::issue(exchange, upstream, body, &form, &client).await

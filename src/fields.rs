@@ -1,7 +1,8 @@
-//! The fields of a record as bytes: `format ‖ checksum ‖ fields`, a field being `id ‖ length ‖ bytes`.
+//! The fields of a record as bytes: `format ‖ checksum ‖ fields`, a field being
+//! `id ‖ length ‖ bytes`.
 //!
-//! The checksum covers the key and the tag of the entry too, so that no damage and no mix-up is taken for a decision. It
-//! is no protection against whoever can write to the store; sealing is.
+//! The checksum covers the key and the tag of the entry too, so that no damage and no mix-up is
+//! taken for a decision. It is no protection against whoever can write to the store; sealing is.
 
 use std::fmt;
 use std::str;
@@ -50,7 +51,8 @@ impl Writer {
         self.put(field, &timestamp(time));
     }
 
-    /// The length in groups of seven bits, the lowest first, each but the last with the high bit set.
+    /// The length in groups of seven bits, the lowest first, each but the last with the high bit
+    /// set.
     fn put_len(&mut self, field: u8, mut len: usize) {
         self.0.push(field);
         while len >= 0x80 {
@@ -68,7 +70,8 @@ impl Writer {
     }
 }
 
-/// The same bytes with the checksum that they should have: what is behind it is out of a fuzzer's reach otherwise.
+/// The same bytes with the checksum that they should have: what is behind it is out of a fuzzer's
+/// reach otherwise.
 #[cfg(fuzzing)]
 pub(crate) fn with_checksum(key: &Key, tag: &Tag, value: &[u8]) -> Bytes {
     let mut out = value.to_vec();
@@ -79,7 +82,12 @@ pub(crate) fn with_checksum(key: &Key, tag: &Tag, value: &[u8]) -> Bytes {
 }
 
 /// The fields of a record, unharmed.
-pub(crate) fn checked(format: u8, key: &Key, tag: &Tag, value: &Bytes) -> Result<Bytes, DecodeError> {
+pub(crate) fn checked(
+    format: u8,
+    key: &Key,
+    tag: &Tag,
+    value: &Bytes,
+) -> Result<Bytes, DecodeError> {
     let (head, fields) = split(format, value)?;
     if head[..] != checksum(key, tag, &fields) {
         return Err(DecodeError::Damaged);
@@ -99,7 +107,9 @@ pub(crate) fn split(format: u8, value: &Bytes) -> Result<(Bytes, Bytes), DecodeE
 
 /// Takes the next field off.
 pub(crate) fn next(fields: &mut Bytes) -> Result<Option<(u8, Bytes)>, DecodeError> {
-    let Ok(field) = fields.try_get_u8() else { return Ok(None) };
+    let Ok(field) = fields.try_get_u8() else {
+        return Ok(None);
+    };
     let mut len = 0_usize;
     for shift in [0, 7, 14, 21] {
         let byte = fields.try_get_u8().map_err(|_| DecodeError::Damaged)?;
@@ -121,9 +131,14 @@ pub(crate) fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), DecodeError>
     }
 }
 
-/// A field that has said everything by being there. What a later version may put into it would be lost on the way back.
+/// A field that has said everything by being there. What a later version may put into it would be
+/// lost on the way back.
 pub(crate) fn flag(bytes: &Bytes) -> Result<(), DecodeError> {
-    if bytes.is_empty() { Ok(()) } else { Err(DecodeError::Damaged) }
+    if bytes.is_empty() {
+        Ok(())
+    } else {
+        Err(DecodeError::Damaged)
+    }
 }
 
 pub(crate) fn text(bytes: Bytes) -> Result<Utf8, DecodeError> {
@@ -144,8 +159,11 @@ pub(crate) fn read_timestamp(mut bytes: &[u8]) -> Result<Timestamp, DecodeError>
 }
 
 fn checksum(key: &Key, tag: &Tag, fields: &[u8]) -> [u8; CHECKSUM] {
-    let digest =
-        Sha256::new().chain_update(key.as_bytes()).chain_update(tag.as_bytes()).chain_update(fields).finalize();
+    let digest = Sha256::new()
+        .chain_update(key.as_bytes())
+        .chain_update(tag.as_bytes())
+        .chain_update(fields)
+        .finalize();
     let mut sum = [0; CHECKSUM];
     sum.copy_from_slice(&digest[..CHECKSUM]);
     sum

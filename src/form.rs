@@ -33,7 +33,9 @@ impl FormError {
     /// A sentence for `error_description`, fit to stand in a JSON string as it is.
     pub(crate) const fn description(self) -> &'static str {
         match self {
-            Self::ContentType => "the request must be plain application/x-www-form-urlencoded in utf-8",
+            Self::ContentType => {
+                "the request must be plain application/x-www-form-urlencoded in utf-8"
+            }
             Self::Malformed => "the form cannot be read",
             Self::Lookalike => "a parameter can be taken for another one",
             // A `str` cannot be matched in a `const fn`, its bytes can.
@@ -111,31 +113,50 @@ const RESOURCE: &str = "resource";
 /// Whether the headers announce a form without a content coding.
 pub(crate) fn check_headers(headers: &HeaderMap) -> Result<(), FormError> {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
-    let (Some(content_type), None) = (types.next(), types.next()) else { return Err(FormError::ContentType) };
+    let (Some(content_type), None) = (types.next(), types.next()) else {
+        return Err(FormError::ContentType);
+    };
     let plain = content_type.to_str().is_ok_and(is_form) && !has_content_coding(headers);
-    if plain { Ok(()) } else { Err(FormError::ContentType) }
+    if plain {
+        Ok(())
+    } else {
+        Err(FormError::ContentType)
+    }
 }
 
-/// Charsets in which ASCII is ASCII. Clients name them without a thought and escape in UTF-8 all the same.
+/// Charsets in which ASCII is ASCII. Clients name them without a thought and escape in UTF-8 all
+/// the same.
 const CHARSETS: [&str; 5] = ["utf-8", "utf8", "us-ascii", "iso-8859-1", "windows-1252"];
 
 fn is_form(content_type: &str) -> bool {
     let mut parts = content_type.split(';').map(str::trim);
-    parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/x-www-form-urlencoded"))
-        && parts.filter_map(|parameter| parameter.split_once('=')).all(|(name, value)| {
-            let value = value.trim_start().trim_matches('"');
-            !name.trim_end().eq_ignore_ascii_case("charset")
-                || CHARSETS.iter().any(|charset| value.eq_ignore_ascii_case(charset))
-        })
+    parts
+        .next()
+        .is_some_and(|essence| essence.eq_ignore_ascii_case("application/x-www-form-urlencoded"))
+        && parts
+            .filter_map(|parameter| parameter.split_once('='))
+            .all(|(name, value)| {
+                let value = value.trim_start().trim_matches('"');
+                !name.trim_end().eq_ignore_ascii_case("charset")
+                    || CHARSETS
+                        .iter()
+                        .any(|charset| value.eq_ignore_ascii_case(charset))
+            })
 }
 
 /// Whether the body is encoded, in whichever of several headers it is said.
 pub(crate) fn has_content_coding(headers: &HeaderMap) -> bool {
-    !headers.get_all(CONTENT_ENCODING).iter().all(|coding| coding.to_str().is_ok_and(is_identity))
+    !headers
+        .get_all(CONTENT_ENCODING)
+        .iter()
+        .all(|coding| coding.to_str().is_ok_and(is_identity))
 }
 
 fn is_identity(codings: &str) -> bool {
-    codings.split(',').map(str::trim).all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case("identity"))
+    codings
+        .split(',')
+        .map(str::trim)
+        .all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case("identity"))
 }
 
 /// A token or revocation request.
@@ -149,7 +170,8 @@ pub(crate) struct TokenForm {
 }
 
 impl TokenForm {
-    /// Reads a form, all of it: what the inner service would stumble over, or read in another way, is refused here.
+    /// Reads a form, all of it: what the inner service would stumble over, or read in another way,
+    /// is refused here.
     pub(crate) fn parse(body: Bytes) -> Result<Self, FormError> {
         if !body.iter().all(|byte| matches!(byte, b' '..=b'~')) {
             return Err(FormError::Malformed);
@@ -167,7 +189,11 @@ impl TokenForm {
             let at = end - value.len()..end;
             let (name, value) = (decode(name)?, decode(value)?);
             let param = Param::named(&name);
-            if piece.split(';').skip(usize::from(is_ours(&name))).any(is_named_like_a_param) {
+            if piece
+                .split(';')
+                .skip(usize::from(is_ours(&name)))
+                .any(is_named_like_a_param)
+            {
                 return Err(FormError::Lookalike);
             }
             if let Some(param) = param {
@@ -178,19 +204,31 @@ impl TokenForm {
                 }
             } else if !piece.is_empty() {
                 others.push(start..end);
-                let is_new = |value: &str| !resources.iter().any(|known: &TextAt| known.as_str(&body) == value);
+                let is_new = |value: &str| {
+                    !resources
+                        .iter()
+                        .any(|known: &TextAt| known.as_str(&body) == value)
+                };
                 if &*name == RESOURCE && !value.is_empty() && is_new(&value) {
                     resources.push(TextAt::new(at, value));
                 }
             }
             start = end + 1;
         }
-        Ok(Self { body, params, resources, others })
+        Ok(Self {
+            body,
+            params,
+            resources,
+            others,
+        })
     }
 
-    /// The decoded value of a parameter. One without a value is as if it were omitted (RFC 6749 §3.2).
+    /// The decoded value of a parameter. One without a value is as if it were omitted (RFC 6749
+    /// §3.2).
     pub(crate) fn get(&self, param: Param) -> Option<&str> {
-        self.find(param).map(|value| value.as_str(&self.body)).filter(|value| !value.is_empty())
+        self.find(param)
+            .map(|value| value.as_str(&self.body))
+            .filter(|value| !value.is_empty())
     }
 
     /// Returns the values of `resource` (RFC 8707), in order and without repetitions.
@@ -202,35 +240,49 @@ impl TokenForm {
     ///
     /// # Errors
     ///
-    /// `invalid_scope` for a scope that is too long, `invalid_target` for too many resources or too long ones.
+    /// `invalid_scope` for a scope that is too long, `invalid_target` for too many resources or too
+    /// long ones.
     pub(crate) fn check_limits(&self) -> Result<(), Error> {
-        if self.get(Param::Scope).is_some_and(|scope| scope.len() > MAX_SCOPE) {
+        if self
+            .get(Param::Scope)
+            .is_some_and(|scope| scope.len() > MAX_SCOPE)
+        {
             return Err(Error::InvalidScope);
         }
-        if resources_fit(self.resources()) { Ok(()) } else { Err(Error::InvalidTarget) }
+        if resources_fit(self.resources()) {
+            Ok(())
+        } else {
+            Err(Error::InvalidTarget)
+        }
     }
 
     /// The parameters that the layer does not read, and `resource`, as they came.
     pub(crate) fn others(&self) -> impl Iterator<Item = &[u8]> {
-        self.others.iter().filter_map(|at| self.body.get(at.clone()))
+        self.others
+            .iter()
+            .filter_map(|at| self.body.get(at.clone()))
     }
 
-    /// Returns the values of `requested_token_type` (RFC 8693 §2.1), of which there should be at most one.
+    /// Returns the values of `requested_token_type` (RFC 8693 §2.1), of which there should be at
+    /// most one.
     pub(crate) fn requested_token_types(&self) -> impl Iterator<Item = Text<'_>> {
         self.others().filter_map(|piece| {
             let (name, value) = std::str::from_utf8(piece).ok()?.split_once('=')?;
-            decode(name).is_ok_and(|name| &*name == REQUESTED_TOKEN_TYPE).then(|| decode(value).ok())?
+            decode(name)
+                .is_ok_and(|name| &*name == REQUESTED_TOKEN_TYPE)
+                .then(|| decode(value).ok())?
         })
     }
 
-    /// The body with only the value of that parameter replaced, and every other byte kept. The parameter is appended
-    /// if it was absent.
+    /// The body with only the value of that parameter replaced, and every other byte kept. The
+    /// parameter is appended if it was absent.
     pub(crate) fn replace(&self, param: Param, value: &str) -> Bytes {
         let found = self.find(param);
         let at = found.map_or(self.body.len()..self.body.len(), TextAt::at);
         let before = self.body.get(..at.start).unwrap_or_default();
         let after = self.body.get(at.end..).unwrap_or_default();
-        // Room for a value of which every byte is escaped: a buffer that grows leaves copies of a token behind.
+        // Room for a value of which every byte is escaped: a buffer that grows leaves copies of a
+        // token behind.
         let room = before.len() + param.name().len() + 2 + value.len() * 3 + after.len();
         let mut out = Zeroizing::new(Vec::with_capacity(room));
         out.extend_from_slice(before);
@@ -240,7 +292,8 @@ impl TokenForm {
             }
             out.extend_from_slice(param.name().as_bytes());
         }
-        // A parameter may also be there by its name alone. A name holds no raw `=`, so this one comes after it.
+        // A parameter may also be there by its name alone. A name holds no raw `=`, so this one
+        // comes after it.
         if found.is_none() || !before.ends_with(b"=") {
             out.push(b'=');
         }
@@ -255,37 +308,51 @@ impl TokenForm {
 }
 
 impl fmt::Debug for TokenForm {
-    /// The names of the parameters that the layer knows. Others are not shown: a token may stand where a name should.
+    /// The names of the parameters that the layer knows. Others are not shown: a token may stand
+    /// where a name should.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let known = Param::ALL.into_iter().filter(|param| self.find(*param).is_some()).map(Param::name);
-        f.debug_set().entries(known).entries(self.resources.iter().map(|_| "resource")).finish()
+        let known = Param::ALL
+            .into_iter()
+            .filter(|param| self.find(*param).is_some())
+            .map(Param::name);
+        f.debug_set()
+            .entries(known)
+            .entries(self.resources.iter().map(|_| "resource"))
+            .finish()
     }
 }
 
-/// Whether a query has a parameter of ours, which belongs into the body (RFC 6749 §3.2); a server that reads both would
-/// not know which counts.
+/// Whether a query has a parameter of ours, which belongs into the body (RFC 6749 §3.2); a server
+/// that reads both would not know which counts.
 pub(crate) fn names_a_param(query: &str) -> bool {
     query.split(['&', ';']).any(is_named_like_a_param)
 }
 
-/// Whether there are servers that take this piece of a form for a parameter of ours. Those that separate parameters by
-/// `;` as well find several in what lies between two `&`.
+/// Whether there are servers that take this piece of a form for a parameter of ours. Those that
+/// separate parameters by `;` as well find several in what lies between two `&`.
 fn is_named_like_a_param(piece: &str) -> bool {
     let name = piece.split_once('=').map_or(piece, |(name, _)| name);
     // What cannot be decoded is no name of ours, whatever a server makes of it.
     decode(name).is_ok_and(|name| is_lookalike(&name))
 }
 
-/// Whether there are servers that take a parameter of this name for one of ours: those that fold `.`, space and `[` in a
-/// name to `_`, and those to whom upper and lower case are the same.
+/// Whether there are servers that take a parameter of this name for one of ours: those that fold
+/// `.`, space and `[` in a name to `_`, and those to whom upper and lower case are the same.
 fn is_lookalike(name: &str) -> bool {
-    let lower = name.bytes().any(|byte| byte.is_ascii_uppercase()).then(|| name.to_ascii_lowercase());
+    let lower = name
+        .bytes()
+        .any(|byte| byte.is_ascii_uppercase())
+        .then(|| name.to_ascii_lowercase());
     let name = lower.as_deref().unwrap_or(name);
     if !name.contains(['.', ' ', '[', '=']) {
         return is_ours(name);
     }
     let name = name.split_once('=').map_or(name, |(name, _)| name);
-    let folded: String = name.trim_start().chars().map(|c| if matches!(c, '.' | ' ') { '_' } else { c }).collect();
+    let folded: String = name
+        .trim_start()
+        .chars()
+        .map(|c| if matches!(c, '.' | ' ') { '_' } else { c })
+        .collect();
     let array = folded.split('[').next().unwrap_or_default();
     is_ours(array) || is_ours(&folded.replacen('[', "_", 1))
 }
@@ -297,7 +364,8 @@ fn is_ours(name: &str) -> bool {
 
 /// Decodes the name or the value of a parameter: `+` and percent escapes, strictly.
 ///
-/// The libraries let half an escape pass and replace what is not UTF-8; two parsers in a row may then read two things.
+/// The libraries let half an escape pass and replace what is not UTF-8; two parsers in a row may
+/// then read two things.
 pub(crate) fn decode(raw: &str) -> Result<Text<'_>, FormError> {
     if !raw.contains(['%', '+', '\0']) {
         return Ok(Text::Borrowed(raw));
@@ -316,10 +384,12 @@ pub(crate) fn decode(raw: &str) -> Result<Text<'_>, FormError> {
     if bytes.contains(&0) {
         return Err(FormError::Malformed);
     }
-    String::from_utf8(std::mem::take(&mut *bytes)).map(|text| Text::Owned(Zeroizing::new(text))).map_err(|error| {
-        error.into_bytes().zeroize();
-        FormError::Malformed
-    })
+    String::from_utf8(std::mem::take(&mut *bytes))
+        .map(|text| Text::Owned(Zeroizing::new(text)))
+        .map_err(|error| {
+            error.into_bytes().zeroize();
+            FormError::Malformed
+        })
 }
 
 #[cfg(test)]

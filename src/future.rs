@@ -1,4 +1,5 @@
-//! The future of [`Refresh`](crate::Refresh): the inner one as it is, or an intercepted request that runs to its end.
+//! The future of [`Refresh`](crate::Refresh): the inner one as it is, or an intercepted request
+//! that runs to its end.
 
 use std::fmt;
 use std::future::Future;
@@ -16,7 +17,8 @@ use crate::body::ResponseBody;
 use crate::error::Error;
 
 /// An intercepted request, on its way.
-pub(crate) type Exchange<B, E> = Pin<Box<dyn Future<Output = Result<Response<ResponseBody<B>>, E>> + Send>>;
+pub(crate) type Exchange<B, E> =
+    Pin<Box<dyn Future<Output = Result<Response<ResponseBody<B>>, E>> + Send>>;
 
 /// Whether an exchange has begun what must be brought to its end, client or not.
 #[derive(Debug, Default)]
@@ -32,12 +34,14 @@ impl Progress {
         self.begun.store(true, Ordering::Relaxed);
     }
 
-    /// Nothing is under way that could be lost; until the next [`begin`](Self::begin) the exchange ends with its client.
+    /// Nothing is under way that could be lost; until the next [`begin`](Self::begin) the exchange
+    /// ends with its client.
     pub(crate) fn rest(&self) {
         self.begun.store(false, Ordering::Relaxed);
     }
 
-    /// Sends the client away if its exchange has begun and is not over by then. Without one the client waits.
+    /// Sends the client away if its exchange has begun and is not over by then. Without one the
+    /// client waits.
     pub(crate) fn set_deadline(&self, deadline: Instant) {
         let _ = self.deadline.set(deadline);
     }
@@ -55,8 +59,8 @@ impl Progress {
 pin_project! {
     /// Response future of [`Refresh`](crate::Refresh).
     ///
-    /// Dropped in the middle of a rotation it hands the rest to the tokio runtime that it is dropped in, so that the
-    /// answer of the inner service reaches the store.
+    /// Dropped in the middle of a rotation it hands the rest to the tokio runtime that it is
+    /// dropped in, so that the answer of the inner service reaches the store.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F, B, E> {
         #[pin]
@@ -76,16 +80,24 @@ pin_project! {
 
 impl<F, B, E> ResponseFuture<F, B, E> {
     pub(crate) fn pass_through(future: F) -> Self {
-        Self { kind: Kind::PassThrough { future } }
+        Self {
+            kind: Kind::PassThrough { future },
+        }
     }
 
     /// Returns a future that answers with an error at once.
     pub(crate) fn refused(error: Error) -> Self {
-        Self { kind: Kind::Refused { response: Some(Box::new(error.into_response(StatusCode::BAD_REQUEST))) } }
+        Self {
+            kind: Kind::Refused {
+                response: Some(Box::new(error.into_response(StatusCode::BAD_REQUEST))),
+            },
+        }
     }
 
     pub(crate) fn intercepted(intercepted: Intercepted<B, E>) -> Self {
-        Self { kind: Kind::Intercepted { intercepted } }
+        Self {
+            kind: Kind::Intercepted { intercepted },
+        }
     }
 }
 
@@ -97,9 +109,9 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().kind.project() {
-            KindProj::PassThrough { future } => {
-                Poll::Ready(ready!(future.poll(cx)).map(|response| response.map(ResponseBody::inner)))
-            }
+            KindProj::PassThrough { future } => Poll::Ready(
+                ready!(future.poll(cx)).map(|response| response.map(ResponseBody::inner)),
+            ),
             KindProj::Intercepted { intercepted } => intercepted.poll(cx),
             KindProj::Refused { response } => match response.take() {
                 Some(response) => Poll::Ready(Ok(*response)),
@@ -112,7 +124,9 @@ where
 impl<F, B, E> fmt::Debug for ResponseFuture<F, B, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let intercepted = matches!(self.kind, Kind::Intercepted { .. });
-        f.debug_struct("ResponseFuture").field("intercepted", &intercepted).finish_non_exhaustive()
+        f.debug_struct("ResponseFuture")
+            .field("intercepted", &intercepted)
+            .finish_non_exhaustive()
     }
 }
 
@@ -121,14 +135,24 @@ pub(crate) struct Intercepted<B, E> {
     /// Absent while it is polled, so that a panic leaves nothing to detach, and afterwards.
     exchange: Option<Exchange<B, E>>,
     progress: Arc<Progress>,
-    /// Chosen where the types are known to be fit for a task of their own, so that this one needs no bounds.
+    /// Chosen where the types are known to be fit for a task of their own, so that this one needs
+    /// no bounds.
     detach: fn(&Handle, Exchange<B, E>),
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B, E> Intercepted<B, E> {
-    pub(crate) fn new(exchange: Exchange<B, E>, progress: Arc<Progress>, detach: fn(&Handle, Exchange<B, E>)) -> Self {
-        Self { exchange: Some(exchange), progress, detach, deadline: None }
+    pub(crate) fn new(
+        exchange: Exchange<B, E>,
+        progress: Arc<Progress>,
+        detach: fn(&Handle, Exchange<B, E>),
+    ) -> Self {
+        Self {
+            exchange: Some(exchange),
+            progress,
+            detach,
+            deadline: None,
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<ResponseBody<B>>, E>> {
@@ -139,17 +163,26 @@ impl<B, E> Intercepted<B, E> {
             return Poll::Ready(result);
         }
         self.exchange = Some(exchange);
-        let Some(deadline) = self.progress.deadline.get().filter(|_| self.progress.begun()) else {
+        let Some(deadline) = self
+            .progress
+            .deadline
+            .get()
+            .filter(|_| self.progress.begun())
+        else {
             return Poll::Pending;
         };
-        let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(*deadline)));
+        let deadline = self
+            .deadline
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(*deadline)));
         ready!(deadline.as_mut().poll(cx));
         self.detach();
         Poll::Ready(Ok(Error::Busy.into_response(StatusCode::BAD_REQUEST)))
     }
 
     fn detach(&mut self) {
-        let Some(exchange) = self.exchange.take() else { return };
+        let Some(exchange) = self.exchange.take() else {
+            return;
+        };
         self.progress.detached.store(true, Ordering::Relaxed);
         // Without a runtime nothing can go on: the lease runs out by itself.
         if let Ok(handle) = Handle::try_current() {

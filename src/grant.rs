@@ -20,8 +20,8 @@ use crate::store::Tag;
 /// A clock that is set is not before this: 1 January 2026.
 const EARLIEST: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 
-/// How far a clock that is set may be ahead of another instance. Within this time the later clock counts: if the
-/// earlier one counted and was wrong, sessions would end.
+/// How far a clock that is set may be ahead of another instance. Within this time the later clock
+/// counts: if the earlier one counted and was wrong, sessions would end.
 const MAX_AHEAD: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
 
 /// The longest time that the entry of an expired grant is kept.
@@ -65,14 +65,20 @@ pub(crate) struct Previous {
     pub(crate) hash: Tag,
     pub(crate) retry_until: Timestamp,
     pub(crate) recover_until: Timestamp,
-    /// The upstream token sealed for it; gone once its successor was presented, and with it replay and recovery.
+    /// The upstream token sealed for it; gone once its successor was presented, and with it replay
+    /// and recovery.
     pub(crate) sealed: Option<Bytes>,
 }
 
 impl Previous {
     /// The token that is rotated away now.
     pub(crate) fn new(hash: Tag, now: Timestamp, windows: Windows, sealed: Option<Bytes>) -> Self {
-        let mut previous = Self { hash, retry_until: now, recover_until: now, sealed };
+        let mut previous = Self {
+            hash,
+            retry_until: now,
+            recover_until: now,
+            sealed,
+        };
         previous.begin(now, windows);
         previous
     }
@@ -106,16 +112,25 @@ pub(crate) struct Rotated {
 }
 
 impl Binding {
-    /// Returns whether the grant has reached its absolute end. An end that was written by an instance whose clock was
-    /// not set is ignored.
+    /// Returns whether the grant has reached its absolute end. An end that was written by an
+    /// instance whose clock was not set is ignored.
     pub(crate) fn is_over(&self, now: Timestamp) -> bool {
-        self.absolute_end.is_some_and(|end| now >= end && (end >= EARLIEST || now < EARLIEST))
+        self.absolute_end
+            .is_some_and(|end| now >= end && (end >= EARLIEST || now < EARLIEST))
     }
 
     /// When a grant ends that is renewed now.
-    fn expires_at(&self, now: Timestamp, idle: Duration, upstream_end: Option<Timestamp>) -> Timestamp {
+    fn expires_at(
+        &self,
+        now: Timestamp,
+        idle: Duration,
+        upstream_end: Option<Timestamp>,
+    ) -> Timestamp {
         let idle_end = now.saturating_add(idle);
-        [self.absolute_end, upstream_end].into_iter().flatten().fold(idle_end, Timestamp::min)
+        [self.absolute_end, upstream_end]
+            .into_iter()
+            .flatten()
+            .fold(idle_end, Timestamp::min)
     }
 }
 
@@ -146,23 +161,26 @@ impl Record {
 
     /// Returns when an instance last wrote the times of the record, by that instance's clock.
     pub(crate) fn written_at(&self) -> Timestamp {
-        self.rotated_at.map_or(self.created_at, |rotated_at| rotated_at.max(self.created_at))
+        self.rotated_at.map_or(self.created_at, |rotated_at| {
+            rotated_at.max(self.created_at)
+        })
     }
 
     /// Returns the time of a request that comes at `now`: not earlier than the record was written.
     ///
-    /// Every end is computed from it. Otherwise an instance whose clock is behind would write ends that have already
-    /// passed for the others.
+    /// Every end is computed from it. Otherwise an instance whose clock is behind would write ends
+    /// that have already passed for the others.
     pub(crate) fn time(&self, now: Timestamp) -> Timestamp {
         now.max(self.written_at())
     }
 
     /// Returns the record as an instance must read it at `now`.
     ///
-    /// A record that was written before the crate existed, or more than 20 years from now, comes from an instance whose
-    /// clock was not set. Its times are moved as if it was written now: otherwise the grant would be over for every
-    /// other instance, or its windows would stay open for years. Its time to live in the store still ends it. An
-    /// instance whose own clock is not set moves no times.
+    /// A record that was written before the crate existed, or more than 20 years from now, comes
+    /// from an instance whose clock was not set. Its times are moved as if it was written now:
+    /// otherwise the grant would be over for every other instance, or its windows would stay open
+    /// for years. Its time to live in the store still ends it. An instance whose own clock is not
+    /// set moves no times.
     pub(crate) fn at(mut self, now: Timestamp) -> Self {
         let unset = |time: Timestamp| time < EARLIEST || time > now.saturating_add(MAX_AHEAD);
         let written = self.written_at();
@@ -175,7 +193,10 @@ impl Record {
         };
         // The absolute end was set by the clock of the instance with which the grant began.
         if unset(self.created_at) {
-            self.binding.absolute_end = self.binding.absolute_end.map(|end| moved(end, self.created_at));
+            self.binding.absolute_end = self
+                .binding
+                .absolute_end
+                .map(|end| moved(end, self.created_at));
             self.created_at = now;
         }
         self.rotated_at = self.rotated_at.map(|time| moved(time, written));
@@ -190,15 +211,23 @@ impl Record {
 
     /// The generation of the token that a rotation mints.
     ///
-    /// A recovery leaves one out: the successor that it drops is then older than the previous token, and whoever
-    /// presents it is taken for what they are.
+    /// A recovery leaves one out: the successor that it drops is then older than the previous
+    /// token, and whoever presents it is taken for what they are.
     pub(crate) const fn next_generation(&self, recovery: bool) -> u32 {
         self.generation.saturating_add(if recovery { 2 } else { 1 })
     }
 
     /// The record after a rotation.
     pub(crate) fn rotated(&self, rotated: Rotated) -> Self {
-        let Rotated { now, generation, sealed, previous, idle_lifetime, renewed, upstream_lifetime } = rotated;
+        let Rotated {
+            now,
+            generation,
+            sealed,
+            previous,
+            idle_lifetime,
+            renewed,
+            upstream_lifetime,
+        } = rotated;
         let now = self.time(now);
         let upstream_end = match upstream_lifetime {
             Some(lifetime) => Some(now.saturating_add(lifetime)),
@@ -220,7 +249,8 @@ impl Record {
         }
     }
 
-    /// The record once its current token was presented: the holder of the previous one has the successor.
+    /// The record once its current token was presented: the holder of the previous one has the
+    /// successor.
     pub(crate) fn presented(mut self) -> Self {
         if let Some(previous) = &mut self.previous {
             previous.sealed = None;
@@ -228,27 +258,34 @@ impl Record {
         self
     }
 
-    /// The record of a grant whose revocation the upstream has not confirmed, kept until `until` for the client to try
-    /// again.
+    /// The record of a grant whose revocation the upstream has not confirmed, kept until `until`
+    /// for the client to try again.
     pub(crate) fn ended(mut self, until: Timestamp) -> Self {
         self.ended = true;
         self.expires_at = self.expires_at.min(until);
         self
     }
 
-    /// Whether the upstream token can be had with the token of this hash, `current` being that of the current one.
+    /// Whether the upstream token can be had with the token of this hash, `current` being that of
+    /// the current one.
     pub(crate) fn opens_with(&self, hash: &Tag, current: &Tag) -> bool {
-        let previous = || self.previous.as_ref().filter(|previous| previous.sealed.is_some());
+        let previous = || {
+            self.previous
+                .as_ref()
+                .filter(|previous| previous.sealed.is_some())
+        };
         hash == current || previous().is_some_and(|previous| previous.hash == *hash)
     }
 
     /// Returns how long the grant still lives, at least a millisecond.
     pub(crate) fn time_to_live(&self, now: Timestamp) -> Duration {
-        self.expires_at.saturating_since(self.time(now)).max(Duration::from_millis(1))
+        self.expires_at
+            .saturating_since(self.time(now))
+            .max(Duration::from_millis(1))
     }
 
-    /// Returns the time to live of its entry: longer than that of the grant, so that its tokens are known to have
-    /// expired. It is longer by half, and by an hour at most.
+    /// Returns the time to live of its entry: longer than that of the grant, so that its tokens are
+    /// known to have expired. It is longer by half, and by an hour at most.
     pub(crate) fn kept(&self, now: Timestamp) -> Duration {
         let left = self.time_to_live(now);
         left.saturating_add((left / 2).min(LONGEST_KEPT))

@@ -31,8 +31,9 @@ const INACTIVE: &[u8] = br#"{"active":false}"#;
 
 /// Answers an introspection request.
 ///
-/// The inner service is asked in every case, about its own token or about one that was never issued: it is there that
-/// the caller is authenticated, and whoever is not learns nothing of a token (RFC 7662 §2.1).
+/// The inner service is asked in every case, about its own token or about one that was never
+/// issued: it is there that the caller is authenticated, and whoever is not learns nothing of a
+/// token (RFC 7662 §2.1).
 pub(crate) async fn introspect<St, S, B, ResBody>(
     exchange: &Exchange<St>,
     mut upstream: Box<Upstream<S, B>>,
@@ -48,10 +49,18 @@ where
     let missing = Error::InvalidRequest("the parameter token is missing");
     let token = form.get(Param::Token).ok_or(missing)?;
     let config = exchange.shared.config();
-    let (limit, nobody) = (config.upstream_timeout(), Subject { client_id: None, grant: None });
+    let (limit, nobody) = (
+        config.upstream_timeout(),
+        Subject {
+            client_id: None,
+            grant: None,
+        },
+    );
     let found = if let Some(token) = RefreshToken::parse(&config.prefix, token) {
         find_refresh(exchange, token).await
-    } else if let Some(token) = AccessToken::parse(&config.access_prefix, token).filter(|_| config.reference) {
+    } else if let Some(token) =
+        AccessToken::parse(&config.access_prefix, token).filter(|_| config.reference)
+    {
         find_access(exchange, &token).await
     } else {
         return exchange.pass(upstream, body).await;
@@ -60,17 +69,26 @@ where
     upstream.ask_for_json();
     let (ours, secret) = match found {
         Some((ours, secret)) => (Some(ours), secret),
-        None => (None, RefreshToken::new(exchange.shared.random()?, 0, &exchange.shared.random()?).encode("")),
+        None => (
+            None,
+            RefreshToken::new(exchange.shared.random()?, 0, &exchange.shared.random()?).encode(""),
+        ),
     };
-    let subject = Subject { client_id: ours.as_ref().map(|ours| &ours.client_id), grant: None };
+    let subject = Subject {
+        client_id: ours.as_ref().map(|ours| &ours.client_id),
+        grant: None,
+    };
     let call = async {
         let response = upstream.call(form.replace(Param::Token, &secret)).await?;
         Ok(rewrite(response, config.max_response_body, ours.as_ref(), &secret).await)
     };
-    exchange.within(limit, subject, Error::UpstreamUnavailable, call).await?.ok_or_else(|| {
-        exchange.emit(EventKind::UpstreamUnreadable, subject);
-        Error::UpstreamUnreadable.into()
-    })
+    exchange
+        .within(limit, subject, Error::UpstreamUnavailable, call)
+        .await?
+        .ok_or_else(|| {
+            exchange.emit(EventKind::UpstreamUnreadable, subject);
+            Error::UpstreamUnreadable.into()
+        })
 }
 
 /// What is known here of a token that is alive, and takes the place of what the inner service says.
@@ -86,12 +104,20 @@ struct Ours {
 type Found = Option<(Ours, Zeroizing<String>)>;
 
 /// Nothing of the grant changes, whatever token it is: who introspects a token does not present it.
-async fn find_refresh<St: Store>(exchange: &Exchange<St>, token: RefreshToken) -> Result<Found, StoreError> {
+async fn find_refresh<St: Store>(
+    exchange: &Exchange<St>,
+    token: RefreshToken,
+) -> Result<Found, StoreError> {
     let key = token.key();
-    let Some(entry) = exchange.store().get(&key).await? else { return Ok(None) };
+    let Some(entry) = exchange.store().get(&key).await? else {
+        return Ok(None);
+    };
     let now = exchange.shared.now();
-    let record = Record::decode(&key, &entry.tag, &entry.value).map_err(StoreError::corrupt)?.at(now);
-    let client_id = ClientId::try_from(record.binding.client_id.as_str()).map_err(StoreError::corrupt)?;
+    let record = Record::decode(&key, &entry.tag, &entry.value)
+        .map_err(StoreError::corrupt)?
+        .at(now);
+    let client_id =
+        ClientId::try_from(record.binding.client_id.as_str()).map_err(StoreError::corrupt)?;
     let presentation = Presentation::new(token, &client_id);
     let grant = Some((&record, &entry.tag));
     match decide(grant, presentation.presented(), Standing::Free, false, now) {
@@ -112,14 +138,25 @@ async fn find_refresh<St: Store>(exchange: &Exchange<St>, token: RefreshToken) -
     Ok(Some((ours, secret)))
 }
 
-async fn find_access<St: Store>(exchange: &Exchange<St>, token: &AccessToken) -> Result<Found, StoreError> {
+async fn find_access<St: Store>(
+    exchange: &Exchange<St>,
+    token: &AccessToken,
+) -> Result<Found, StoreError> {
     let key = token.key();
-    let Ok(alive) = check(exchange.store(), &key, &token.grant_key(), exchange.shared.now()).await? else {
+    let Ok(alive) = check(
+        exchange.store(),
+        &key,
+        &token.grant_key(),
+        exchange.shared.now(),
+    )
+    .await?
+    else {
         return Ok(None);
     };
     let secret = unseal_access(token, &key, &alive.record)?;
     let ours = Ours {
-        client_id: ClientId::try_from(alive.record.client_id.as_str()).map_err(StoreError::corrupt)?,
+        client_id: ClientId::try_from(alive.record.client_id.as_str())
+            .map_err(StoreError::corrupt)?,
         scope: alive.record.scope,
         expires_at: alive.record.expires_at,
         issued_at: Some(alive.record.issued_at),
@@ -128,9 +165,9 @@ async fn find_access<St: Store>(exchange: &Exchange<St>, token: &AccessToken) ->
     Ok(Some((ours, secret)))
 }
 
-/// What the inner service said of its token as an answer about ours, if that is alive. Errors are treated alike, for
-/// they must not tell whether it is. `None` if it cannot be read, or is an error that
-/// mentions the upstream token.
+/// What the inner service said of its token as an answer about ours, if that is alive. Errors are
+/// treated alike, for they must not tell whether it is. `None` if it cannot be read, or is an error
+/// that mentions the upstream token.
 async fn rewrite<ResBody: Body<Data = Bytes>>(
     response: Response<ResBody>,
     limit: usize,
@@ -145,7 +182,9 @@ async fn rewrite<ResBody: Body<Data = Bytes>>(
         let harmless = !Withheld::ALL.discloses(&head.headers, &bytes, &[secret]);
         return harmless.then(|| Response::from_parts(head, ResponseBody::full(bytes)));
     }
-    let Said::Active(body) = said(&bytes, ours?, secret)? else { return Some(inactive()) };
+    let Said::Active(body) = said(&bytes, ours?, secret)? else {
+        return Some(inactive());
+    };
     Withheld::ALL.strip(&mut head.headers, &[Zeroizing::new(secret.to_owned())]);
     Some(upstream::respond(head, body))
 }
@@ -163,14 +202,18 @@ enum Said {
 fn said(body: &[u8], ours: &Ours, secret: &str) -> Option<Said> {
     let text = std::str::from_utf8(body).ok()?;
     json::members(text).ok()?;
-    let found = Withheld::ALL.in_json(text, vec![Zeroizing::new(secret.to_owned())]).ok()?;
+    let found = Withheld::ALL
+        .in_json(text, vec![Zeroizing::new(secret.to_owned())])
+        .ok()?;
     let body = cut(body, found.cuts);
     let members = json::members(std::str::from_utf8(&body).ok()?).ok()?;
     let mut active = None;
     let mut out = String::from(r#"{"active":true"#);
     for member in members {
         match json::string(member.name).as_deref() {
-            Some("active") if active.replace(member.value.get() == "true").is_some() => return None,
+            Some("active") if active.replace(member.value.get() == "true").is_some() => {
+                return None;
+            }
             Some("active" | "client_id" | "scope" | "exp" | "iat" | "token_type") => {}
             _ => out.extend([",", member.name.get(), ":", member.value.get()]),
         }
@@ -182,7 +225,10 @@ fn said(body: &[u8], ours: &Ours, secret: &str) -> Option<Said> {
     let seconds = |time: Timestamp| (time.as_millis() / 1000).to_string();
     for (name, value) in [
         ("client_id", text(ours.client_id.as_str())),
-        ("scope", ours.scope.as_ref().and_then(|scope| text(scope.as_str()))),
+        (
+            "scope",
+            ours.scope.as_ref().and_then(|scope| text(scope.as_str())),
+        ),
         ("exp", Some(seconds(ours.expires_at))),
         ("iat", ours.issued_at.map(seconds)),
         ("token_type", ours.token_type.and_then(text)),
@@ -199,6 +245,7 @@ fn said(body: &[u8], ours: &Ours, secret: &str) -> Option<Said> {
 fn inactive<ResBody>() -> Response<ResponseBody<ResBody>> {
     let (mut head, ()) = Response::new(()).into_parts();
     head.status = StatusCode::OK;
-    head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    head.headers
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     upstream::respond(head, Bytes::from_static(INACTIVE))
 }

@@ -1,5 +1,5 @@
-//! A JSON object as the list of its members, in order and with the bytes of every value: a map would lose repeated
-//! names, and numbers would not come out as they went in.
+//! A JSON object as the list of its members, in order and with the bytes of every value: a map
+//! would lose repeated names, and numbers would not come out as they went in.
 
 use std::fmt;
 
@@ -10,7 +10,8 @@ use zeroize::Zeroizing;
 
 use crate::text::Text;
 
-/// One member of an object. Both sides are slices of the text that was read; the name is still escaped.
+/// One member of an object. Both sides are slices of the text that was read; the name is still
+/// escaped.
 #[derive(Clone, Copy)]
 pub(crate) struct Member<'a> {
     /// A string, quotes included.
@@ -31,7 +32,9 @@ pub(crate) fn members(text: &str) -> Result<Vec<Member<'_>>, serde_json::Error> 
 pub(crate) fn string(raw: &RawValue) -> Option<Text<'_>> {
     let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
     if inner.contains('\\') {
-        serde_json::from_str(raw.get()).ok().map(|text: String| Text::Owned(Zeroizing::new(text)))
+        serde_json::from_str(raw.get())
+            .ok()
+            .map(|text: String| Text::Owned(Zeroizing::new(text)))
     } else {
         Some(Text::Borrowed(inner))
     }

@@ -1,9 +1,12 @@
-//! One [`tower::Layer`](tower_layer::Layer) that ends the ways in which OAuth servers lose their users' sessions.
+//! One [`tower::Layer`](tower_layer::Layer) that ends the ways in which OAuth servers lose their
+//! users' sessions.
 //!
-//! Put [`RefreshLayer`] in front of any token endpoint that speaks HTTP through a [`tower::Service`]: an axum app that
-//! issues its own tokens, a reverse proxy to an identity provider, a bare hyper server. The inner service needs no
-//! change. It goes on issuing and accepting *its* refresh tokens, the upstream tokens; clients see only the layer's own:
-//! opaque, rotated on every use (RFC 9700 §4.14.2), bound to one client, and worth nothing in a dump of the store.
+//! Put [`RefreshLayer`] in front of any token endpoint that speaks HTTP through a
+//! [`tower::Service`]: an axum app that issues its own tokens, a reverse proxy to an identity
+//! provider, a bare hyper server. The inner service needs no change. It goes on issuing and
+//! accepting *its* refresh tokens, the upstream tokens; clients see only the layer's own: opaque,
+//! rotated on every use (RFC 9700 §4.14.2), bound to one client, and worth nothing in a dump of the
+//! store.
 //!
 //! [`tower::Service`]: tower_service::Service
 //!
@@ -36,42 +39,49 @@
 //!
 //! # What it does to a request
 //!
-//! - **`POST` to the token path, `grant_type=refresh_token`**: the token is looked up and its client checked, the request
-//!   goes on with the upstream token in its place, the answer comes back with the next token. The same request again
-//!   gets the same answer for a while ([`retry_window`](RefreshLayerBuilder::retry_window)); an old token that no honest
-//!   client sends ends the grant.
-//! - **`POST` to the token path, any other grant type**: goes on as it is; the refresh token of the answer is replaced.
-//! - **`POST` to the revocation path** (RFC 7009): goes on with the upstream token, then the grant ends.
-//! - **`POST` to the introspection path** (RFC 7662), if there is [one](RefreshLayerBuilder::introspection_path): goes on
-//!   with the upstream token, the answer is about the layer's.
+//! - **`POST` to the token path, `grant_type=refresh_token`**: the token is looked up and its
+//!   client checked, the request goes on with the upstream token in its place, the answer comes
+//!   back with the next token. The same request again gets the same answer for a while
+//!   ([`retry_window`](RefreshLayerBuilder::retry_window)); an old token that no honest client
+//!   sends ends the grant.
+//! - **`POST` to the token path, any other grant type**: goes on as it is; the refresh token of the
+//!   answer is replaced.
+//! - **`POST` to the revocation path** (RFC 7009): goes on with the upstream token, then the grant
+//!   ends.
+//! - **`POST` to the introspection path** (RFC 7662), if there is
+//!   [one](RefreshLayerBuilder::introspection_path): goes on with the upstream token, the answer is
+//!   about the layer's.
 //! - **Everything else**: goes through untouched, without a copy or an allocation. With
-//!   [`match_normalized_paths`](RefreshLayerBuilder::match_normalized_paths), `POST` requests with an ambiguous
-//!   [`path`] are refused.
+//!   [`match_normalized_paths`](RefreshLayerBuilder::match_normalized_paths), `POST` requests with
+//!   an ambiguous [`path`] are refused.
 //!
 //! # Where to put it
 //!
-//! Outside of whatever handles the guarded paths, inside of compression, CORS, tracing and request limits: it reads the
-//! inner service's answers as plain JSON. `Router::layer` of axum covers the routes that were added before it, and a
-//! nested router sees the stripped path. A time-out outside of it may cut the client's wait short, the rotation goes on;
-//! one inside of it counts as an error of the inner service: the client's token stays good here, but what the inner
-//! service has issued by then is lost, and the session with it if each of its tokens is good once. Better have none: the
-//! layer bounds the call by itself.
+//! Outside of whatever handles the guarded paths, inside of compression, CORS, tracing and request
+//! limits: it reads the inner service's answers as plain JSON. `Router::layer` of axum covers the
+//! routes that were added before it, and a nested router sees the stripped path. A time-out outside
+//! of it may cut the client's wait short, the rotation goes on; one inside of it counts as an error
+//! of the inner service: the client's token stays good here, but what the inner service has issued
+//! by then is lost, and the session with it if each of its tokens is good once. Better have none:
+//! the layer bounds the call by itself.
 //!
-//! It binds tokens to clients, it does not authenticate clients: the inner service does that on every rotation, before
-//! anything is committed. An answer that is given again does not reach the inner service; it is sealed under the client
-//! secret or the `Authorization` of the first request.
+//! It binds tokens to clients, it does not authenticate clients: the inner service does that on
+//! every rotation, before anything is committed. An answer that is given again does not reach the
+//! inner service; it is sealed under the client secret or the `Authorization` of the first request.
 //!
 //! # Sessions
 //!
-//! Every token answer of the layer carries the [`GrantKey`] of its grant in the extensions of the response, for a layer
-//! outside that notes which session a log-in began. With it the program ends a grant itself, by
+//! Every token answer of the layer carries the [`GrantKey`] of its grant in the extensions of the
+//! response, for a layer outside that notes which session a log-in began. With it the program ends
+//! a grant itself, by
 //! [`RefreshLayer::end_grant`]: on a page of sessions, or when a user is to be logged out everywhere.
 //!
 //! # Access tokens
 //!
 //! Some servers must not hand the upstream's access token to the client either. With
-//! [`reference_access_tokens`](RefreshLayerBuilder::reference_access_tokens) clients get one of the layer's own, which an
-//! `AccessLayer` on the routes of the resource server turns back into the upstream's, and which ends with its grant.
+//! [`reference_access_tokens`](RefreshLayerBuilder::reference_access_tokens) clients get one of the
+//! layer's own, which an `AccessLayer` on the routes of the resource server turns back into the
+//! upstream's, and which ends with its grant.
 //!
 //! # Features
 //!
@@ -79,7 +89,8 @@
 //! - `redis`: `RedisStore`, grants in Redis: one server, Sentinel or Cluster.
 //! - `redis-tls`: the same over TLS, with rustls.
 //! - `redb`: `RedbStore`, for one process that keeps its grants in a file. Needs Rust 1.90.
-//! - `tiered` (default): [`TieredStore`], a cache in front of another store, and [`AccessLayer`] with its cache.
+//! - `tiered` (default): [`TieredStore`], a cache in front of another store, and [`AccessLayer`]
+//!   with its cache.
 //! - `store-tests`: [`store_tests!`], the contract of [`Store`] as tests.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -124,7 +135,9 @@ mod token;
 mod upstream;
 
 #[cfg(feature = "tiered")]
-pub use self::access::{AccessError, AccessGrant, AccessGrantBuilder, AccessLayer, AccessLayerBuilder};
+pub use self::access::{
+    AccessError, AccessGrant, AccessGrantBuilder, AccessLayer, AccessLayerBuilder,
+};
 pub use self::body::{RequestBody, ResponseBody};
 pub use self::check::{CheckError, Found, Unguarded};
 pub use self::client::{ClientId, InvalidClientId};

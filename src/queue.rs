@@ -1,5 +1,5 @@
-//! Requests with the same token wait for each other on one instance, so that only one of them asks the store for the
-//! lease.
+//! Requests with the same token wait for each other on one instance, so that only one of them asks
+//! the store for the lease.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,11 @@ impl Queues {
     pub(crate) async fn enter(&self, tag: Tag) -> (Turn, bool) {
         let line = Arc::clone(self.lines().entry(tag).or_default());
         // Made before the wait: if the wait is given up, its drop still tidies the map.
-        let mut turn = Turn { queues: self.clone(), tag, guard: None };
+        let mut turn = Turn {
+            queues: self.clone(),
+            tag,
+            guard: None,
+        };
         let (guard, waited) = match Arc::clone(&line).try_lock_owned() {
             Ok(guard) => (guard, false),
             Err(_) => (line.lock_owned().await, true),
@@ -48,10 +52,14 @@ pub(crate) struct Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        // The lock on the map comes first: nobody can join the line between the count and the removal.
+        // The lock on the map comes first: nobody can join the line between the count and the
+        // removal.
         let mut lines = self.queues.lines();
         self.guard = None;
-        if lines.get(&self.tag).is_some_and(|line| Arc::strong_count(line) == 1) {
+        if lines
+            .get(&self.tag)
+            .is_some_and(|line| Arc::strong_count(line) == 1)
+        {
             lines.remove(&self.tag);
         }
     }
@@ -78,7 +86,9 @@ mod tests {
         let mut cx = Context::from_waker(Waker::noop());
         assert!(second.as_mut().poll(&mut cx).is_pending());
         drop(first);
-        let Poll::Ready((second, waited)) = second.as_mut().poll(&mut cx) else { panic!("its turn has come") };
+        let Poll::Ready((second, waited)) = second.as_mut().poll(&mut cx) else {
+            panic!("its turn has come")
+        };
         assert!(waited);
         drop(second);
         assert_eq!(queues.len(), 1);

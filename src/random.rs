@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 /// Randomness for tokens, nonces and versions.
 ///
-/// Set another than [`OsRandom`] with [`RefreshLayerBuilder::random`](crate::RefreshLayerBuilder::random) to make a
-/// test repeatable. Outside tests whatever implements it **must** be fit for cryptographic keys.
+/// Set another than [`OsRandom`] with
+/// [`RefreshLayerBuilder::random`](crate::RefreshLayerBuilder::random) to make a test repeatable.
+/// Outside tests whatever implements it **must** be fit for cryptographic keys.
 pub trait SecureRandom: Send + Sync + 'static {
     /// Fills `bytes` with random bytes.
     ///
     /// # Errors
     ///
-    /// [`RandomUnavailable`] if there is no randomness to be had; the request is then refused with 503.
+    /// [`RandomUnavailable`] if there is no randomness to be had; the request is then refused with
+    /// 503.
     fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomUnavailable>;
 }
 

@@ -45,9 +45,14 @@ where
     let missing = Error::InvalidRequest("the parameter token is missing");
     let token = form.get(Param::Token).ok_or(missing)?;
     let config = exchange.shared.config();
-    if let Some(token) = AccessToken::parse(&config.access_prefix, token).filter(|_| config.reference) {
+    if let Some(token) =
+        AccessToken::parse(&config.access_prefix, token).filter(|_| config.reference)
+    {
         let client_id = client?.id.ok_or(Error::InvalidClient { basic: false })?;
-        return Box::pin(access::revocation::revoke(exchange, upstream, form, &token, &client_id)).await;
+        return Box::pin(access::revocation::revoke(
+            exchange, upstream, form, &token, &client_id,
+        ))
+        .await;
     }
     let Some(token) = RefreshToken::parse(&config.prefix, token) else {
         return exchange.pass(upstream, body).await;
@@ -66,11 +71,22 @@ where
     };
     upstream.ask_for_plain();
     let call = async {
-        let response = upstream.call(form.replace(Param::Token, &token)).await.ok()?;
+        let response = upstream
+            .call(form.replace(Param::Token, &token))
+            .await
+            .ok()?;
         let unavailable = response.status().is_server_error();
-        if unavailable { None } else { Some(confirm(response, exchange.reading(Some(&token))).await) }
+        if unavailable {
+            None
+        } else {
+            Some(confirm(response, exchange.reading(Some(&token))).await)
+        }
     };
-    let Some(reply) = timeout(exchange.shared.config().upstream_timeout(), call).await.ok().flatten() else {
+    let Some(reply) = timeout(exchange.shared.config().upstream_timeout(), call)
+        .await
+        .ok()
+        .flatten()
+    else {
         // Whatever the upstream makes of it, here the session is over.
         let ended = mark(exchange, &presentation.key, entry, record).await;
         ended.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
@@ -91,7 +107,8 @@ where
     Ok(response)
 }
 
-/// The grant that is to be revoked; `None` if there is nothing to do, which is no error (RFC 7009 §2.2).
+/// The grant that is to be revoked; `None` if there is nothing to do, which is no error (RFC 7009
+/// §2.2).
 async fn find<St: Store>(
     exchange: &Exchange<St>,
     presentation: &Presentation<'_>,
@@ -100,7 +117,9 @@ async fn find<St: Store>(
         return Ok(None);
     }
     let found = exchange.store().get(&presentation.key).await;
-    let Some(entry) = found.map_err(|error| exchange.store_failed(error, presentation.subject()))? else {
+    let Some(entry) =
+        found.map_err(|error| exchange.store_failed(error, presentation.subject()))?
+    else {
         let _ = refuse(exchange, presentation, Verdict::Unknown, None).await;
         return Ok(None);
     };
@@ -108,16 +127,26 @@ async fn find<St: Store>(
     let record = Record::decode(&presentation.key, &entry.tag, &entry.value)
         .map_err(|error| unreadable(exchange, presentation, error))?
         .at(now);
-    let verdict = decide(Some((&record, &entry.tag)), presentation.presented(), Standing::Free, false, now);
+    let verdict = decide(
+        Some((&record, &entry.tag)),
+        presentation.presented(),
+        Standing::Free,
+        false,
+        now,
+    );
     tracing::trace!(?verdict, grant = ?presentation.key, "decided about a revocation");
     match verdict {
-        Verdict::Rotate | Verdict::Busy | Verdict::Replay | Verdict::Recover => Ok(Some((entry, record))),
+        Verdict::Rotate | Verdict::Busy | Verdict::Replay | Verdict::Recover => {
+            Ok(Some((entry, record)))
+        }
         // The upstream has not confirmed an earlier revocation by this token.
-        Verdict::Ended if record.opens_with(&presentation.hash, &entry.tag) => Ok(Some((entry, record))),
-        // An older token of the grant, within the retry window. A refresh with it is only refused, because an honest
-        // client may still send one. A revocation ends the grant, whichever of its tokens it names: reuse, too, needs
-        // no more than the grant's id, its client and an older generation. This token opens no upstream token, so the
-        // inner service is not called.
+        Verdict::Ended if record.opens_with(&presentation.hash, &entry.tag) => {
+            Ok(Some((entry, record)))
+        }
+        // An older token of the grant, within the retry window. A refresh with it is only refused,
+        // because an honest client may still send one. A revocation ends the grant, whichever of
+        // its tokens it names: reuse, too, needs no more than the grant's id, its client and an
+        // older generation. This token opens no upstream token, so the inner service is not called.
         Verdict::Late => {
             let ended = end(exchange.store(), &presentation.key, entry).await;
             ended.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
@@ -148,15 +177,28 @@ async fn mark<St: Store>(
         let ended = record.ended(until);
         let ttl = Ttl::After(ended.time_to_live(now));
         let marked = Entry::new(version, entry.tag, ended.encode(key, &entry.tag));
-        match shared.store().swap(key, Some(entry.version), Change::Put { entry: marked, ttl }, None).await? {
+        match shared
+            .store()
+            .swap(
+                key,
+                Some(entry.version),
+                Change::Put { entry: marked, ttl },
+                None,
+            )
+            .await?
+        {
             Swap::Swapped | Swap::Conflict(None) => return Ok(()),
             Swap::Conflict(Some(current)) => {
-                record = Record::decode(key, &current.tag, &current.value).map_err(StoreError::corrupt)?.at(now);
+                record = Record::decode(key, &current.tag, &current.value)
+                    .map_err(StoreError::corrupt)?
+                    .at(now);
                 entry = current;
             }
         }
     }
-    Err(StoreError::unavailable("the entry changes faster than it can be written"))
+    Err(StoreError::unavailable(
+        "the entry changes faster than it can be written",
+    ))
 }
 
 /// What the inner service's answer means for the grant.
@@ -165,32 +207,51 @@ pub(crate) struct Confirmed<ResBody> {
     pub(crate) response: Response<ResponseBody<ResBody>>,
 }
 
-/// Returns `None` for an error that cannot be read or would disclose a token. A success that would disclose one is
-/// replaced.
+/// Returns `None` for an error that cannot be read or would disclose a token. A success that would
+/// disclose one is replaced.
 pub(crate) async fn confirm<ResBody: Body<Data = Bytes>>(
     response: Response<ResBody>,
     reading: Reading<'_>,
 ) -> Option<Confirmed<ResBody>> {
-    let Reading { limit, secret, withheld, .. } = reading;
+    let Reading {
+        limit,
+        secret,
+        withheld,
+        ..
+    } = reading;
     match response.status() {
         status if status.is_success() => {
-            let response = upstream::checked(response, limit, withheld, secret).await.unwrap_or_else(revoked);
-            Some(Confirmed { ended: true, response })
+            let response = upstream::checked(response, limit, withheld, secret)
+                .await
+                .unwrap_or_else(revoked);
+            Some(Confirmed {
+                ended: true,
+                response,
+            })
         }
         // There is no such endpoint inside: ending the grant is all there is to do.
-        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Some(Confirmed { ended: true, response: revoked() }),
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Some(Confirmed {
+            ended: true,
+            response: revoked(),
+        }),
         status => {
             let (head, bytes) = upstream::read(response, limit).await?;
             let answer = TokenAnswer::parse(bytes.clone()).ok();
             let error = answer.as_ref().and_then(TokenAnswer::error);
             // Nor is there, if it revokes no refresh tokens (RFC 7009 §2.2.1).
             if status == StatusCode::BAD_REQUEST && error == Some("unsupported_token_type") {
-                return Some(Confirmed { ended: true, response: revoked() });
+                return Some(Confirmed {
+                    ended: true,
+                    response: revoked(),
+                });
             }
             if withheld.discloses(&head.headers, &bytes, secret.as_slice()) {
                 return None;
             }
-            Some(Confirmed { ended: false, response: Response::from_parts(head, ResponseBody::full(bytes)) })
+            Some(Confirmed {
+                ended: false,
+                response: Response::from_parts(head, ResponseBody::full(bytes)),
+            })
         }
     }
 }

@@ -13,38 +13,56 @@ const MAX_RESOURCE_BYTES: usize = 4 << 10;
 
 /// Returns whether these resources are within the limits.
 pub(crate) fn resources_fit<'a>(resources: impl Iterator<Item = &'a str>) -> bool {
-    let (count, bytes) = resources.fold((0, 0), |(count, bytes), resource| (count + 1, bytes + resource.len()));
+    let (count, bytes) = resources.fold((0, 0), |(count, bytes), resource| {
+        (count + 1, bytes + resource.len())
+    });
     count <= MAX_RESOURCES && bytes <= MAX_RESOURCE_BYTES
 }
 
 /// Whether this is a scope: tokens with single spaces between them (RFC 6749 §3.3).
 pub(crate) fn valid_scope(scope: &str) -> bool {
-    scope
-        .split(' ')
-        .all(|token| !token.is_empty() && token.bytes().all(|byte| matches!(byte, b'!' | b'#'..=b'[' | b']'..=b'~')))
+    scope.split(' ').all(|token| {
+        !token.is_empty()
+            && token
+                .bytes()
+                .all(|byte| matches!(byte, b'!' | b'#'..=b'[' | b']'..=b'~'))
+    })
 }
 
-/// Whether everything that is requested has been granted. Order and repetition do not count, case does.
+/// Whether everything that is requested has been granted. Order and repetition do not count, case
+/// does.
 pub(crate) fn scope_within(requested: &str, granted: &str) -> bool {
-    requested.split(' ').filter(|token| !token.is_empty()).all(|token| granted.split(' ').any(|other| other == token))
+    requested
+        .split(' ')
+        .filter(|token| !token.is_empty())
+        .all(|token| granted.split(' ').any(|other| other == token))
 }
 
 /// Returns the part of the requested scope that was granted.
 pub(crate) fn common_scope(requested: &str, granted: &str) -> String {
-    requested.split(' ').filter(|token| scope_within(token, granted)).collect::<Vec<_>>().join(" ")
+    requested
+        .split(' ')
+        .filter(|token| scope_within(token, granted))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// Whether this names a resource: an absolute URI without a fragment (RFC 8707 §2).
 ///
 /// `http::Uri` takes no `urn:`, and takes paths without a scheme.
 pub(crate) fn valid_resource(resource: &str) -> bool {
-    let Some((scheme, rest)) = resource.split_once(':') else { return false };
+    let Some((scheme, rest)) = resource.split_once(':') else {
+        return false;
+    };
     let scheme_is_fine = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
+        && scheme
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
     let is_web = scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http");
     // An empty host is an error in these two schemes only (RFC 9110 §4.2).
     let names_something = if is_web {
-        rest.strip_prefix("//").is_some_and(|host| !matches!(host.as_bytes(), [] | [b'/' | b'?' | b':' | b'@', ..]))
+        rest.strip_prefix("//")
+            .is_some_and(|host| !matches!(host.as_bytes(), [] | [b'/' | b'?' | b':' | b'@', ..]))
     } else {
         !rest.is_empty()
     };
@@ -67,7 +85,11 @@ mod tests {
         let rows = [
             ("one token", "openid", true),
             ("two tokens", "openid https://example.com/a.b:c", true),
-            ("every character that there is", "!#$%&'()*+,-./0:;<=>?@A[]^_`a{|}~", true),
+            (
+                "every character that there is",
+                "!#$%&'()*+,-./0:;<=>?@A[]^_`a{|}~",
+                true,
+            ),
             ("nothing", "", false),
             ("a space", " ", false),
             ("a space before", " a", false),
@@ -108,7 +130,11 @@ mod tests {
     fn resources() {
         let rows = [
             ("a server", "https://api.example.com", true),
-            ("with a path and a query", "https://api.example.com:8443/v1/%7Ea?tenant=1", true),
+            (
+                "with a path and a query",
+                "https://api.example.com:8443/v1/%7Ea?tenant=1",
+                true,
+            ),
             ("an address", "http://[2001:db8::1]/", true),
             ("a scheme in capitals", "HTTPS://api.example.com", true),
             ("a name", "urn:example:api", true),

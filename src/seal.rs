@@ -1,8 +1,9 @@
 //! Sealing: what the store keeps can be opened with a token alone.
 //!
-//! The key is expanded (HKDF-SHA-256, RFC 5869 §2.3: the secret of a token is uniform, so nothing has to be extracted)
-//! from the secret of the token that the client holds. AES-256-GCM under a random nonce; one token seals a handful of
-//! messages in its life, so nonces cannot be expected to collide.
+//! The key is expanded (HKDF-SHA-256, RFC 5869 §2.3: the secret of a token is uniform, so nothing
+//! has to be extracted) from the secret of the token that the client holds. AES-256-GCM under a
+//! random nonce; one token seals a handful of messages in its life, so nonces cannot be expected to
+//! collide.
 
 use std::fmt;
 
@@ -62,7 +63,8 @@ pub(crate) enum Purpose {
 }
 
 /// Seals and opens with what is expanded from one secret.
-// In a box, for its key schedule is a kilobyte, and would be copied with every future that holds it.
+// In a box, for its key schedule is a kilobyte, and would be copied with every future that holds
+// it.
 pub(crate) struct Sealer(Box<Aes256Gcm>);
 
 impl Sealer {
@@ -83,7 +85,8 @@ impl Sealer {
         sealed.extend_from_slice(message);
         let (_, text) = sealed.split_at_mut(NONCE);
         let tag = with_associated_data(context, extra, |data| {
-            self.0.encrypt_inout_detached(&Nonce::from(nonce), data, text.into())
+            self.0
+                .encrypt_inout_detached(&Nonce::from(nonce), data, text.into())
         });
         let tag = tag.map_err(|_| SealError)?;
         sealed.extend_from_slice(&tag);
@@ -104,8 +107,12 @@ impl Sealer {
     }
 }
 
-/// Opens what was sealed under this secret and context, behind `lead`. One allocation, of just the size.
-#[cfg_attr(not(feature = "tiered"), allow(dead_code, reason = "for `AccessLayer`"))]
+/// Opens what was sealed under this secret and context, behind `lead`. One allocation, of just the
+/// size.
+#[cfg_attr(
+    not(feature = "tiered"),
+    allow(dead_code, reason = "for `AccessLayer`")
+)]
 pub(crate) fn open_behind(
     lead: &[u8],
     secret: Secret<'_>,
@@ -116,7 +123,12 @@ pub(crate) fn open_behind(
     let mut whole = Vec::with_capacity(lead.len() + text.len());
     whole.extend_from_slice(lead);
     whole.extend_from_slice(text);
-    decrypt(&cipher(secret), context, &[], (nonce, whole.split_at_mut(lead.len()).1, tag))?;
+    decrypt(
+        &cipher(secret),
+        context,
+        &[],
+        (nonce, whole.split_at_mut(lead.len()).1, tag),
+    )?;
     Ok(whole)
 }
 
@@ -154,11 +166,24 @@ impl fmt::Debug for Sealer {
     }
 }
 
-/// Every part behind its length, so that no two lists of parts read the same. On the stack, if they are not long.
-fn with_associated_data<T>(context: Context<'_>, extra: &[&[u8]], then: impl FnOnce(&[u8]) -> T) -> T {
+/// Every part behind its length, so that no two lists of parts read the same. On the stack, if they
+/// are not long.
+fn with_associated_data<T>(
+    context: Context<'_>,
+    extra: &[&[u8]],
+    then: impl FnOnce(&[u8]) -> T,
+) -> T {
     const ROOM: usize = 256;
-    let Context { purpose, key, client_id } = context;
-    let parts = || [key.as_bytes().as_slice(), client_id.as_bytes()].into_iter().chain(extra.iter().copied());
+    let Context {
+        purpose,
+        key,
+        client_id,
+    } = context;
+    let parts = || {
+        [key.as_bytes().as_slice(), client_id.as_bytes()]
+            .into_iter()
+            .chain(extra.iter().copied())
+    };
     let len = parts().map(|part| part.len() + 8).sum::<usize>() + 1;
     let (mut room, mut heap) = (Zeroizing::new([0; ROOM]), Zeroizing::new(Vec::new()));
     let data = match room.get_mut(..len) {
@@ -190,7 +215,11 @@ mod tests {
     use super::*;
 
     const KEY: Key = Key::new([1; 32]);
-    const CONTEXT: Context<'_> = Context { purpose: Purpose::Replay, key: &KEY, client_id: "app" };
+    const CONTEXT: Context<'_> = Context {
+        purpose: Purpose::Replay,
+        key: &KEY,
+        client_id: "app",
+    };
 
     fn sealer(secret: u8) -> Sealer {
         Sealer::new(Secret::new(&[secret; 32]))
@@ -199,40 +228,87 @@ mod tests {
     #[test]
     fn what_was_sealed_opens() {
         for message in [b"".as_slice(), b"token", &[0; 70_000]] {
-            let sealed = sealer(1).seal([9; NONCE], CONTEXT, &[b"x"], message).unwrap();
+            let sealed = sealer(1)
+                .seal([9; NONCE], CONTEXT, &[b"x"], message)
+                .unwrap();
             assert_eq!(sealed.len(), message.len() + OVERHEAD);
             assert_eq!(*sealer(1).open(CONTEXT, &[b"x"], &sealed).unwrap(), message);
 
             let long = "c".repeat(512);
-            let context = Context { purpose: Purpose::Access, client_id: &long, ..CONTEXT };
+            let context = Context {
+                purpose: Purpose::Access,
+                client_id: &long,
+                ..CONTEXT
+            };
             let sealed = sealer(1).seal([9; NONCE], context, &[], message).unwrap();
             let opened = open_behind(b"Bearer ", Secret::new(&[1; 32]), context, &sealed).unwrap();
             assert_eq!(opened, [b"Bearer ", message].concat());
-            assert_eq!(open_behind(b"", Secret::new(&[2; 32]), context, &sealed), Err(SealError));
+            assert_eq!(
+                open_behind(b"", Secret::new(&[2; 32]), context, &sealed),
+                Err(SealError)
+            );
         }
     }
 
     #[test]
     fn nothing_else_opens_it() {
-        let sealed = sealer(1).seal([9; NONCE], CONTEXT, &[b"ab", b"c"], b"token").unwrap();
+        let sealed = sealer(1)
+            .seal([9; NONCE], CONTEXT, &[b"ab", b"c"], b"token")
+            .unwrap();
         let other_key = Key::new([2; 32]);
         let rows: [(&str, Sealer, Context<'_>, &[&[u8]]); 7] = [
             ("another secret", sealer(2), CONTEXT, &[b"ab", b"c"]),
-            ("another purpose", sealer(1), Context { purpose: Purpose::Current, ..CONTEXT }, &[b"ab", b"c"]),
-            ("another grant", sealer(1), Context { key: &other_key, ..CONTEXT }, &[b"ab", b"c"]),
-            ("another client", sealer(1), Context { client_id: "ap", ..CONTEXT }, &[b"ab", b"c"]),
+            (
+                "another purpose",
+                sealer(1),
+                Context {
+                    purpose: Purpose::Current,
+                    ..CONTEXT
+                },
+                &[b"ab", b"c"],
+            ),
+            (
+                "another grant",
+                sealer(1),
+                Context {
+                    key: &other_key,
+                    ..CONTEXT
+                },
+                &[b"ab", b"c"],
+            ),
+            (
+                "another client",
+                sealer(1),
+                Context {
+                    client_id: "ap",
+                    ..CONTEXT
+                },
+                &[b"ab", b"c"],
+            ),
             ("another extra", sealer(1), CONTEXT, &[b"ab", b"d"]),
             ("extras cut elsewhere", sealer(1), CONTEXT, &[b"a", b"bc"]),
             ("extras left out", sealer(1), CONTEXT, &[]),
         ];
         for (name, sealer, context, extra) in rows {
-            assert_eq!(sealer.open(context, extra, &sealed).unwrap_err(), SealError, "{name}");
+            assert_eq!(
+                sealer.open(context, extra, &sealed).unwrap_err(),
+                SealError,
+                "{name}"
+            );
         }
         for at in 0..sealed.len() {
             let mut damaged = sealed.clone();
             damaged[at] ^= 1;
-            assert!(sealer(1).open(CONTEXT, &[b"ab", b"c"], &damaged).is_err(), "byte {at} flipped");
-            assert!(sealer(1).open(CONTEXT, &[b"ab", b"c"], &sealed[..at]).is_err(), "cut at {at}");
+            assert!(
+                sealer(1).open(CONTEXT, &[b"ab", b"c"], &damaged).is_err(),
+                "byte {at} flipped"
+            );
+            assert!(
+                sealer(1)
+                    .open(CONTEXT, &[b"ab", b"c"], &sealed[..at])
+                    .is_err(),
+                "cut at {at}"
+            );
         }
     }
 }

@@ -21,11 +21,12 @@ const AMBIGUOUS: &str = "the path of the request can be read in more than one wa
 
 /// Middleware that binds refresh tokens to their client and rotates them.
 ///
-/// Made by [`RefreshLayer`](crate::RefreshLayer). It answers the POST requests to the token path, to the revocation
-/// path and, if there is one, to the introspection path with the help of the inner service. The method is compared
-/// without case; the inner service gets such a request as `POST` and under the configured path. Every other request
-/// passes unchanged, except that [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths) refuses
-/// POST requests with an ambiguous path. It must run in a tokio runtime with time enabled.
+/// Made by [`RefreshLayer`](crate::RefreshLayer). It answers the POST requests to the token path,
+/// to the revocation path and, if there is one, to the introspection path with the help of the
+/// inner service. The method is compared without case; the inner service gets such a request as
+/// `POST` and under the configured path. Every other request passes unchanged, except that
+/// [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths) refuses POST
+/// requests with an ambiguous path. It must run in a tokio runtime with time enabled.
 pub struct Refresh<S, St> {
     inner: S,
     shared: Arc<Shared<St>>,
@@ -54,13 +55,19 @@ impl<S, St> Refresh<S, St> {
 
 impl<S: Clone, St> Clone for Refresh<S, St> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), shared: Arc::clone(&self.shared) }
+        Self {
+            inner: self.inner.clone(),
+            shared: Arc::clone(&self.shared),
+        }
     }
 }
 
 impl<S: fmt::Debug, St> fmt::Debug for Refresh<S, St> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Refresh").field("inner", &self.inner).field("config", self.shared.config()).finish()
+        f.debug_struct("Refresh")
+            .field("inner", &self.inner)
+            .field("config", self.shared.config())
+            .finish()
     }
 }
 
@@ -104,27 +111,47 @@ where
         let endpoint = match self.target(&request) {
             Target::Endpoint(endpoint) => endpoint,
             Target::Refused => return ResponseFuture::refused(Error::InvalidRequest(AMBIGUOUS)),
-            Target::Other => return ResponseFuture::pass_through(self.inner.call(request.map(RequestBody::inner))),
+            Target::Other => {
+                return ResponseFuture::pass_through(
+                    self.inner.call(request.map(RequestBody::inner)),
+                );
+            }
         };
         if Probe::note(request.extensions(), self.shared.address(), endpoint) {
             let answer = std::future::ready(Ok(check::answer()));
-            return ResponseFuture::intercepted(Intercepted::new(Box::pin(answer), Arc::default(), |_, _| {}));
+            return ResponseFuture::intercepted(Intercepted::new(
+                Box::pin(answer),
+                Arc::default(),
+                |_, _| {},
+            ));
         }
-        // The instance that was polled ready may hold a permit of the inner service. The exchange waits for locks and
-        // leases first: it drops that one and asks a clone again when it is about to call.
+        // The instance that was polled ready may hold a permit of the inner service. The exchange
+        // waits for locks and leases first: it drops that one and asks a clone again when it is
+        // about to call.
         let inner = self.inner.clone();
         drop(mem::replace(&mut self.inner, inner.clone()));
         let progress = Arc::new(Progress::default());
-        let exchange = exchange::run(endpoint, Arc::clone(&self.shared), Arc::clone(&progress), inner, request);
-        ResponseFuture::intercepted(Intercepted::new(Box::pin(exchange), progress, |handle, exchange| {
-            handle.spawn(async move { drop(exchange.await) });
-        }))
+        let exchange = exchange::run(
+            endpoint,
+            Arc::clone(&self.shared),
+            Arc::clone(&progress),
+            inner,
+            request,
+        );
+        ResponseFuture::intercepted(Intercepted::new(
+            Box::pin(exchange),
+            progress,
+            |handle, exchange| {
+                handle.spawn(async move { drop(exchange.await) });
+            },
+        ))
     }
 }
 
 impl<S, St> Refresh<S, St> {
     fn target<B>(&self, request: &Request<B>) -> Target {
-        // Some servers ignore the case of methods, although methods are case-sensitive (RFC 9110 §9.1).
+        // Some servers ignore the case of methods, although methods are case-sensitive (RFC 9110
+        // §9.1).
         if !request.method().as_str().eq_ignore_ascii_case("POST") {
             return Target::Other;
         }

@@ -129,19 +129,33 @@ impl<St> Shared<St> {
         elapsed: Duration,
         cause: Option<&(dyn Error + 'static)>,
     ) {
-        event::tell(self.on_event.as_ref(), "refresh token", kind, subject, elapsed, cause);
+        event::tell(
+            self.on_event.as_ref(),
+            "refresh token",
+            kind,
+            subject,
+            elapsed,
+            cause,
+        );
     }
 }
 
 impl<St: Store> Shared<St> {
     /// Publishes that the entry under `key` has ended.
     ///
-    /// The caches of this layer are updated first, without the store's channel. The listener of the channel is a
-    /// separate task, and a client that has its answer must not be able to use the token again before that task has
-    /// run. Other instances depend on the channel; if it fails, they accept the token until their cache entry expires.
+    /// The caches of this layer are updated first, without the store's channel. The listener of the
+    /// channel is a separate task, and a client that has its answer must not be able to use the
+    /// token again before that task has run. Other instances depend on the channel; if it fails,
+    /// they accept the token until their cache entry expires.
     pub(crate) async fn announce(&self, key: &Key) {
         #[cfg(feature = "tiered")]
-        for cache in self.caches.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade) {
+        for cache in self
+            .caches
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .filter_map(Weak::upgrade)
+        {
             cache.end(*key);
         }
         if let Err(error) = self.store.announce(&[*key]).await {
@@ -152,6 +166,8 @@ impl<St: Store> Shared<St> {
 
 impl<St> fmt::Debug for Shared<St> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Shared")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }

@@ -6,7 +6,8 @@ use std::ops::{Deref, Range};
 use percent_encoding::percent_decode;
 use zeroize::Zeroizing;
 
-/// A string that may be a secret. It is owned only if it had to be decoded, and then zeroized on drop.
+/// A string that may be a secret. It is owned only if it had to be decoded, and then zeroized on
+/// drop.
 pub(crate) enum Text<'a> {
     /// As it stands in the body.
     Borrowed(&'a str),
@@ -66,7 +67,10 @@ impl TextAt {
     pub(crate) fn as_str<'a>(&'a self, body: &'a [u8]) -> &'a str {
         match &self.decoded {
             Some(text) => text,
-            None => body.get(self.at()).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default(),
+            None => body
+                .get(self.at())
+                .and_then(|bytes| std::str::from_utf8(bytes).ok())
+                .unwrap_or_default(),
         }
     }
 }
@@ -76,19 +80,26 @@ const MOST_ROUNDS: usize = 16;
 
 /// Returns whether a text contains the secret, in any spelling that [`any_decoding`] decodes.
 ///
-/// Encoders differ in the characters that they escape: some write `=`, `+` and `/` as `\u003d`, `\u002B` and `\/`.
+/// Encoders differ in the characters that they escape: some write `=`, `+` and `/` as `\u003d`,
+/// `\u002B` and `\/`.
 pub(crate) fn mentions(text: &[u8], secret: &str) -> bool {
-    let found = |text: &[u8]| text.windows(secret.len()).any(|window| window == secret.as_bytes());
+    let found = |text: &[u8]| {
+        text.windows(secret.len())
+            .any(|window| window == secret.as_bytes())
+    };
     !secret.is_empty() && any_decoding(text, found)
 }
 
-/// Returns whether `found` is true of a text or of one of its decodings: JSON escapes, percent-encoding, forms and
-/// character references, in any order and nested.
+/// Returns whether `found` is true of a text or of one of its decodings: JSON escapes,
+/// percent-encoding, forms and character references, in any order and nested.
 pub(crate) fn any_decoding(text: &[u8], found: impl Fn(&[u8]) -> bool) -> bool {
     if found(text) {
         return true;
     }
-    if !text.iter().any(|byte| matches!(byte, b'\\' | b'%' | b'+' | b'&')) {
+    if !text
+        .iter()
+        .any(|byte| matches!(byte, b'\\' | b'%' | b'+' | b'&'))
+    {
         return false;
     }
     let mut text = Zeroizing::new(text.to_vec());
@@ -125,7 +136,11 @@ pub(crate) fn any_decoding(text: &[u8], found: impl Fn(&[u8]) -> bool) -> bool {
 type Decoder = fn(&[u8]) -> Zeroizing<Vec<u8>>;
 
 /// The decoders, and the byte without which a decoder changes nothing.
-const DECODERS: [(u8, Decoder); 3] = [(b'\\', unescaped), (b'%', percent_decoded), (b'&', dereferenced)];
+const DECODERS: [(u8, Decoder); 3] = [
+    (b'\\', unescaped),
+    (b'%', percent_decoded),
+    (b'&', dereferenced),
+];
 
 fn percent_decoded(text: &[u8]) -> Zeroizing<Vec<u8>> {
     // Decoding never lengthens, so the buffer never moves.
@@ -220,7 +235,9 @@ fn escape(json: &[u8]) -> Option<(char, &[u8])> {
 fn code_unit(json: &[u8]) -> Option<(u16, &[u8])> {
     let (digits, rest) = json.strip_prefix(b"\\u")?.split_first_chunk::<4>()?;
     let digit = |digit: &u8| char::from(*digit).to_digit(16);
-    let unit = digits.iter().try_fold(0, |unit, next| digit(next).map(|digit| unit << 4 | digit))?;
+    let unit = digits
+        .iter()
+        .try_fold(0, |unit, next| digit(next).map(|digit| unit << 4 | digit))?;
     Some((u16::try_from(unit).ok()?, rest))
 }
 
@@ -239,7 +256,11 @@ mod tests {
         let rows = [
             ("as it is", "x a/+=ä y", true),
             ("a slash escaped", r"a\/+=ä", true),
-            ("what some encoders escape for HTML", r"a/\u002B\u003dä", true),
+            (
+                "what some encoders escape for HTML",
+                r"a/\u002B\u003dä",
+                true,
+            ),
             ("every character", r"\u0061\u002f\u002b\u003d\u00e4", true),
             ("in a form", "t=a%2F%2B%3D%C3%A4&x=y", true),
             ("in a link, where a plus is a plus", "?t=a/+%3d%c3%a4", true),
@@ -257,7 +278,11 @@ mod tests {
             ("nothing", "", false),
         ];
         for (sentence, text, expected) in rows {
-            assert_eq!(mentions(text.as_bytes(), "a/+=ä"), expected, "{sentence}: {text}");
+            assert_eq!(
+                mentions(text.as_bytes(), "a/+=ä"),
+                expected,
+                "{sentence}: {text}"
+            );
         }
         assert!(mentions(r"\ud83d\ude00\n".as_bytes(), "\u{1f600}\n") && mentions(b"a+b", "a b"));
         assert!(!mentions(b"anything", ""), "no secret is in no text");

@@ -9,11 +9,12 @@
 //! | 32 | secret: seals what the store keeps |
 //! | 6 | checksum: the first bytes of `SHA-256("tower-oauth-refresh checksum" ‖ prefix ‖ the 48 bytes before)` |
 //!
-//! The checksum is not a security feature: anyone can compute it. It distinguishes the layer's tokens from those of the
-//! inner service and from damaged ones without a read of the store, and lets secret scanners discard false positives,
-//! like the checksum in GitHub's tokens. It is a hash instead of a CRC-32 for two reasons. SHA-256 is already a
-//! dependency. And a hash with a domain separator does not match the checksum of another server that uses GitHub's
-//! format; the same CRC-32 over the same bytes would.
+//! The checksum is not a security feature: anyone can compute it. It distinguishes the layer's
+//! tokens from those of the inner service and from damaged ones without a read of the store, and
+//! lets secret scanners discard false positives, like the checksum in GitHub's tokens. It is a hash
+//! instead of a CRC-32 for two reasons. SHA-256 is already a dependency. And a hash with a domain
+//! separator does not match the checksum of another server that uses GitHub's format; the same
+//! CRC-32 over the same bytes would.
 
 use std::fmt;
 
@@ -29,8 +30,8 @@ const ID: usize = 12;
 const GENERATION: usize = 4;
 const SECRET: usize = 32;
 const LEN: usize = ID + GENERATION + SECRET;
-/// The length of the checksum. With the payload it makes a multiple of three bytes, so that every token has one
-/// spelling in base64, without unused bits.
+/// The length of the checksum. With the payload it makes a multiple of three bytes, so that every
+/// token has one spelling in base64, without unused bits.
 const CHECKSUM: usize = 6;
 const ENCODED_LEN: usize = (LEN + CHECKSUM) / 3 * 4;
 
@@ -53,7 +54,9 @@ impl Opaque {
     }
 
     fn parse(prefix: &str, text: &str) -> Option<Self> {
-        let encoded = text.strip_prefix(prefix).filter(|encoded| encoded.len() == ENCODED_LEN)?;
+        let encoded = text
+            .strip_prefix(prefix)
+            .filter(|encoded| encoded.len() == ENCODED_LEN)?;
         let mut bytes = Zeroizing::new([0; LEN + CHECKSUM]);
         let len = URL_SAFE_NO_PAD.decode_slice(encoded, &mut *bytes).ok()?;
         let (payload, sum) = bytes.get(..len)?.split_first_chunk()?;
@@ -80,7 +83,11 @@ impl Opaque {
     }
 
     fn secret(&self) -> Secret<'_> {
-        Secret::new(self.0.last_chunk().expect("a token is longer than its secret"))
+        Secret::new(
+            self.0
+                .last_chunk()
+                .expect("a token is longer than its secret"),
+        )
     }
 
     fn hash(&self) -> [u8; 32] {
@@ -90,7 +97,11 @@ impl Opaque {
 
 /// Returns the checksum of a token with this prefix and payload.
 fn checksum(prefix: &str, payload: &[u8; LEN]) -> [u8; CHECKSUM] {
-    let hash = Sha256::new().chain_update(CHECKSUM_DOMAIN).chain_update(prefix).chain_update(payload).finalize();
+    let hash = Sha256::new()
+        .chain_update(CHECKSUM_DOMAIN)
+        .chain_update(prefix)
+        .chain_update(payload)
+        .finalize();
     let mut sum = [0; CHECKSUM];
     sum.copy_from_slice(&hash[..CHECKSUM]);
     sum
@@ -131,8 +142,9 @@ impl RefreshToken {
 
     /// The id of the access tokens of the same grant.
     ///
-    /// Nothing leads from it back to the id of a refresh token. Resource servers see access tokens: whoever could make a
-    /// refresh token of an older generation out of one could have the grant ended for reuse.
+    /// Nothing leads from it back to the id of a refresh token. Resource servers see access tokens:
+    /// whoever could make a refresh token of an older generation out of one could have the grant
+    /// ended for reuse.
     pub(crate) fn access_id(&self) -> TokenId {
         let digest = Sha256::digest(&self.0.0[..ID]);
         let mut id = [0; ID];
@@ -198,13 +210,17 @@ fn grant_key(access_id: TokenId) -> Key {
 
 impl fmt::Debug for RefreshToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RefreshToken").field("generation", &self.generation()).finish_non_exhaustive()
+        f.debug_struct("RefreshToken")
+            .field("generation", &self.generation())
+            .finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for AccessToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessToken").field("generation", &self.generation()).finish_non_exhaustive()
+        f.debug_struct("AccessToken")
+            .field("generation", &self.generation())
+            .finish_non_exhaustive()
     }
 }
 
@@ -241,10 +257,16 @@ mod tests {
             ("padding", format!("{}=", &good[..good.len() - 1])),
             ("the other alphabet", good.replace('_', "/")),
             ("a space", format!("{} ", &good[..good.len() - 1])),
-            ("72 bytes that are not ASCII", format!("rt_{}", "ä".repeat(36))),
+            (
+                "72 bytes that are not ASCII",
+                format!("rt_{}", "ä".repeat(36)),
+            ),
             ("the payload alone", good[..3 + 64].into()),
             ("another checksum", format!("{}AAAAAAAA", &good[..3 + 64])),
-            ("the prefix of access tokens, with the checksum of a refresh token", good.replace("rt_", "at_")),
+            (
+                "the prefix of access tokens, with the checksum of a refresh token",
+                good.replace("rt_", "at_"),
+            ),
         ];
         for (name, text) in rows {
             assert_eq!(RefreshToken::parse("rt_", &text), None, "{name}: {text}");
@@ -255,12 +277,20 @@ mod tests {
     fn the_checksum_covers_every_character() {
         let good = token().encode("rt_");
         for at in 3..good.len() {
-            let other = if good.as_bytes()[at] == b'A' { "B" } else { "A" };
+            let other = if good.as_bytes()[at] == b'A' {
+                "B"
+            } else {
+                "A"
+            };
             let damaged = format!("{}{other}{}", &good[..at], &good[at + 1..]);
             assert_eq!(RefreshToken::parse("rt_", &damaged), None, "character {at}");
         }
         let renamed = good.replace("rt_", "xy_");
-        assert_eq!(RefreshToken::parse("xy_", &renamed), None, "the prefix is covered");
+        assert_eq!(
+            RefreshToken::parse("xy_", &renamed),
+            None,
+            "the prefix is covered"
+        );
     }
 
     #[test]
@@ -268,10 +298,20 @@ mod tests {
         let access = AccessToken::new(token().access_id(), 7, &[1; SECRET]);
         let text = access.encode("at_");
         assert_eq!(AccessToken::parse("at_", &text).unwrap(), access);
-        assert_eq!((access.generation(), access.grant_key()), (7, token().key()));
-        assert_eq!(RefreshToken::parse("rt_", &text.replace("at_", "rt_")), None);
+        assert_eq!(
+            (access.generation(), access.grant_key()),
+            (7, token().key())
+        );
+        assert_eq!(
+            RefreshToken::parse("rt_", &text.replace("at_", "rt_")),
+            None
+        );
         let refresh = RefreshToken(access.0.clone());
-        assert_ne!(refresh.key(), token().key(), "it is of no use on the token path");
+        assert_ne!(
+            refresh.key(),
+            token().key(),
+            "it is of no use on the token path"
+        );
         assert_ne!(access.key(), access.grant_key());
     }
 
@@ -279,6 +319,9 @@ mod tests {
     fn debug_shows_no_secret() {
         let access = AccessToken::new([0xfb; ID], 3, &[0xff; SECRET]);
         let shown = format!("{:?} {access:?}", token());
-        assert!(shown.contains("generation") && !shown.contains("255") && !shown.contains("251"), "{shown}");
+        assert!(
+            shown.contains("generation") && !shown.contains("255") && !shown.contains("251"),
+            "{shown}"
+        );
     }
 }

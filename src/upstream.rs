@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, EXPECT, HeaderMap,
-    LAST_MODIFIED, PRAGMA, TRAILER, TRANSFER_ENCODING,
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, ETAG,
+    EXPECT, HeaderMap, LAST_MODIFIED, PRAGMA, TRAILER, TRANSFER_ENCODING,
 };
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, request, response};
 use http_body::Body;
@@ -47,7 +47,8 @@ pub(crate) enum Reply<ResBody> {
 pub(crate) struct Reading<'a> {
     /// How many bytes it may have.
     pub(crate) limit: usize,
-    /// The upstream token of the request, if it has one. An error that mentions it is not passed on.
+    /// The upstream token of the request, if it has one. An error that mentions it is not passed
+    /// on.
     pub(crate) secret: Option<&'a str>,
     /// Which tokens of the inner service may not reach the client.
     pub(crate) withheld: Withheld,
@@ -69,11 +70,18 @@ where
 {
     // In a box, for it is handed from future to future.
     pub(crate) fn new(inner: S, head: request::Parts) -> Box<Self> {
-        Box::new(Self { inner, head, body: PhantomData })
+        Box::new(Self {
+            inner,
+            head,
+            body: PhantomData,
+        })
     }
 
     /// Sends `form` in place of the original body.
-    pub(crate) async fn call(mut self: Box<Self>, form: Bytes) -> Result<Response<ResBody>, S::Error> {
+    pub(crate) async fn call(
+        mut self: Box<Self>,
+        form: Bytes,
+    ) -> Result<Response<ResBody>, S::Error> {
         let headers = &mut self.head.headers;
         headers.insert(CONTENT_LENGTH, form.len().into());
         for header in [TRANSFER_ENCODING, TRAILER, EXPECT] {
@@ -81,13 +89,19 @@ where
         }
         forget_digests(headers);
         poll_fn(|cx| self.inner.poll_ready(cx)).await?;
-        let Self { mut inner, head, .. } = *self;
-        inner.call(Request::from_parts(head, RequestBody::full(form))).await
+        let Self {
+            mut inner, head, ..
+        } = *self;
+        inner
+            .call(Request::from_parts(head, RequestBody::full(form)))
+            .await
     }
 
     /// Only what can be read can be rewritten.
     pub(crate) fn ask_for_json(&mut self) {
-        self.head.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        self.head
+            .headers
+            .insert(ACCEPT, HeaderValue::from_static("application/json"));
         self.ask_for_plain();
     }
 
@@ -108,37 +122,63 @@ where
     }
 }
 
-async fn classify<ResBody: Body<Data = Bytes>>(response: Response<ResBody>, reading: Reading<'_>) -> Reply<ResBody> {
-    let Reading { limit, secret, withheld, requests_refresh_token } = reading;
+async fn classify<ResBody: Body<Data = Bytes>>(
+    response: Response<ResBody>,
+    reading: Reading<'_>,
+) -> Reply<ResBody> {
+    let Reading {
+        limit,
+        secret,
+        withheld,
+        requests_refresh_token,
+    } = reading;
     let reference = withheld != Withheld::RefreshTokens;
     let success = response.status().is_success();
-    let Some((mut head, bytes)) = read(response, limit).await else { return Reply::Unreadable };
+    let Some((mut head, bytes)) = read(response, limit).await else {
+        return Reply::Unreadable;
+    };
     let answer = TokenAnswer::parse(bytes.clone()).ok();
-    let error = answer.as_ref().filter(|answer| !answer.has_access_token()).and_then(TokenAnswer::error);
+    let error = answer
+        .as_ref()
+        .filter(|answer| !answer.has_access_token())
+        .and_then(TokenAnswer::error);
     if !success || error.is_some() {
-        // Some servers answer errors with 200 (GitHub); some refuse an ended grant with 403 (Auth0).
-        let dead = error.is_some_and(|error| matches!(error, "invalid_grant" | "bad_refresh_token"));
+        // Some servers answer errors with 200 (GitHub); some refuse an ended grant with 403
+        // (Auth0).
+        let dead =
+            error.is_some_and(|error| matches!(error, "invalid_grant" | "bad_refresh_token"));
         let dead = dead && !head.status.is_server_error();
-        // An error is passed on as it is, or not at all. A grant that is dead upstream ends all the same: its client
-        // would otherwise repeat the refresh until the grant expires.
+        // An error is passed on as it is, or not at all. A grant that is dead upstream ends all the
+        // same: its client would otherwise repeat the refresh until the grant expires.
         if withheld.discloses(&head.headers, &bytes, secret.as_slice()) {
-            let rejected = || Reply::Rejected(Error::InvalidGrant.into_response(StatusCode::BAD_REQUEST));
+            let rejected =
+                || Reply::Rejected(Error::InvalidGrant.into_response(StatusCode::BAD_REQUEST));
             return if dead { rejected() } else { Reply::Unreadable };
         }
         let response = Response::from_parts(head, ResponseBody::full(bytes));
-        return if dead { Reply::Rejected(response) } else { Reply::Refused(response) };
+        return if dead {
+            Reply::Rejected(response)
+        } else {
+            Reply::Refused(response)
+        };
     }
-    let Some(answer) = answer else { return Reply::Unreadable };
-    if answer.is_refresh_token_in_disguise(requests_refresh_token) || (reference && answer.has_odd_access_token()) {
+    let Some(answer) = answer else {
+        return Reply::Unreadable;
+    };
+    if answer.is_refresh_token_in_disguise(requests_refresh_token)
+        || (reference && answer.has_odd_access_token())
+    {
         return Reply::Unreadable;
     }
-    let Ok((answer, secrets)) = answer.disclosed(withheld, secret) else { return Reply::Unreadable };
+    let Ok((answer, secrets)) = answer.disclosed(withheld, secret) else {
+        return Reply::Unreadable;
+    };
     withheld.strip(&mut head.headers, &secrets);
     Reply::Granted(Granted { head, answer })
 }
 
-/// Returns an answer that the layer passes on without the withheld tokens: they are removed from a JSON success.
-/// Returns `None` for any other answer that discloses one, or that cannot be read.
+/// Returns an answer that the layer passes on without the withheld tokens: they are removed from a
+/// JSON success. Returns `None` for any other answer that discloses one, or that cannot be read.
 pub(crate) async fn checked<ResBody: Body<Data = Bytes>>(
     response: Response<ResBody>,
     limit: usize,
@@ -146,20 +186,30 @@ pub(crate) async fn checked<ResBody: Body<Data = Bytes>>(
     secret: Option<&str>,
 ) -> Option<Response<ResponseBody<ResBody>>> {
     let (mut head, bytes) = read(response, limit).await?;
-    let text = std::str::from_utf8(&bytes).ok().filter(|text| head.status.is_success() && json::members(text).is_ok());
+    let text = std::str::from_utf8(&bytes)
+        .ok()
+        .filter(|text| head.status.is_success() && json::members(text).is_ok());
     let Some(text) = text else {
         let harmless = !withheld.discloses(&head.headers, &bytes, secret.as_slice());
         return harmless.then(|| Response::from_parts(head, ResponseBody::full(bytes)));
     };
-    let secrets = secret.map(|secret| Zeroizing::new(secret.to_owned())).into_iter().collect();
+    let secrets = secret
+        .map(|secret| Zeroizing::new(secret.to_owned()))
+        .into_iter()
+        .collect();
     let Disclosed { cuts, secrets } = withheld.in_json(text, secrets).ok()?;
     withheld.strip(&mut head.headers, &secrets);
-    let body = if cuts.is_empty() { bytes } else { cut(&bytes, cuts) };
+    let body = if cuts.is_empty() {
+        bytes
+    } else {
+        cut(&bytes, cuts)
+    };
     rewritten(&mut head.headers, body.len());
     Some(Response::from_parts(head, ResponseBody::full(body)))
 }
 
-/// Reads an answer whole, and sets its headers right; `None` if it is too large, encoded or broken off.
+/// Reads an answer whole, and sets its headers right; `None` if it is too large, encoded or broken
+/// off.
 pub(crate) async fn read<ResBody: Body<Data = Bytes>>(
     response: Response<ResBody>,
     limit: usize,
@@ -184,7 +234,11 @@ impl Granted {
     }
 
     /// The same, about the grant under `key`: for layers outside of this one.
-    pub(crate) fn respond_for<ResBody>(self, key: &Key, body: Bytes) -> Response<ResponseBody<ResBody>> {
+    pub(crate) fn respond_for<ResBody>(
+        self,
+        key: &Key,
+        body: Bytes,
+    ) -> Response<ResponseBody<ResBody>> {
         let mut response = self.respond(body);
         response.extensions_mut().insert(GrantKey::from(*key));
         response
@@ -192,17 +246,29 @@ impl Granted {
 }
 
 /// An answer with another body, which nobody may keep.
-pub(crate) fn respond<ResBody>(mut head: response::Parts, body: Bytes) -> Response<ResponseBody<ResBody>> {
+pub(crate) fn respond<ResBody>(
+    mut head: response::Parts,
+    body: Bytes,
+) -> Response<ResponseBody<ResBody>> {
     rewritten(&mut head.headers, body.len());
-    head.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    head.headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    head.headers
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    head.headers
+        .insert(PRAGMA, HeaderValue::from_static("no-cache"));
     Response::from_parts(head, ResponseBody::full(body))
 }
 
 /// Sets right what the inner service said of the body that is no longer sent.
 fn rewritten(headers: &mut HeaderMap, len: usize) {
     headers.insert(CONTENT_LENGTH, len.into());
-    for header in [TRANSFER_ENCODING, TRAILER, CONTENT_ENCODING, ETAG, LAST_MODIFIED, ACCEPT_RANGES] {
+    for header in [
+        TRANSFER_ENCODING,
+        TRAILER,
+        CONTENT_ENCODING,
+        ETAG,
+        LAST_MODIFIED,
+        ACCEPT_RANGES,
+    ] {
         headers.remove(header);
     }
     forget_digests(headers);

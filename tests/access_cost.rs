@@ -1,4 +1,5 @@
-//! What a request with a remembered access token costs, and what remembering a hundred thousand of them does.
+//! What a request with a remembered access token costs, and what remembering a hundred thousand of
+//! them does.
 
 #![cfg(feature = "tiered")]
 
@@ -49,15 +50,26 @@ impl<B> Service<Request<B>> for Server {
 
 async fn issue(layer: &RefreshLayer<MemoryStore>) -> String {
     let client = "0123456789abcdef0123456789abcdef0123";
-    let form = [("grant_type", "authorization_code"), ("code", "c"), ("client_id", client)];
-    let response = layer.layer(Server).oneshot(post("/token", &form)).await.unwrap();
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("code", "c"),
+        ("client_id", client),
+    ];
+    let response = layer
+        .layer(Server)
+        .oneshot(post("/token", &form))
+        .await
+        .unwrap();
     let body = response.into_body().collect().await.unwrap().to_bytes();
     let answer: serde_json::Value = serde_json::from_slice(&body).unwrap();
     answer["access_token"].as_str().unwrap().to_owned()
 }
 
 fn request(token: &str) -> Request<()> {
-    let mut request = Request::get("/orders").header("authorization", format!("Bearer {token}")).body(()).unwrap();
+    let mut request = Request::get("/orders")
+        .header("authorization", format!("Bearer {token}"))
+        .body(())
+        .unwrap();
     // A server has put something into the extensions before; the first one would pay for the map.
     request.extensions_mut().insert(7_u8);
     request.extensions_mut().insert(7_u16);
@@ -69,7 +81,10 @@ fn count(service: &mut Access<Server, MemoryStore>, request: Request<()>) -> All
     let mut status = None;
     let counted = measure(|| {
         let mut future = std::pin::pin!(service.call(request));
-        let Poll::Ready(answer) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+        let Poll::Ready(answer) = future
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+        else {
             panic!("nothing here waits")
         };
         status = Some(answer.unwrap().status());
@@ -80,11 +95,19 @@ fn count(service: &mut Access<Server, MemoryStore>, request: Request<()>) -> All
 
 #[test]
 fn a_hit_allocates_the_header_value_and_what_the_extensions_take_for_the_grant() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
-        let layer = RefreshLayer::builder(MemoryStore::new()).reference_access_tokens().build().unwrap();
+        let layer = RefreshLayer::builder(MemoryStore::new())
+            .reference_access_tokens()
+            .build()
+            .unwrap();
         let token = issue(&layer).await;
-        let told = |event: &Event| panic!("nothing has happened that an operator would want to know: {event:?}");
+        let told = |event: &Event| {
+            panic!("nothing has happened that an operator would want to know: {event:?}")
+        };
         let builder = || layer.access().cache_ttl(HOUR).on_event(told);
         let swap: AccessLayer<MemoryStore> = builder().build().unwrap();
         let strip = builder().strip().build().unwrap();
@@ -93,9 +116,14 @@ fn a_hit_allocates_the_header_value_and_what_the_extensions_take_for_the_grant()
             assert_eq!(service.call(request(&token)).await.unwrap().status(), 200);
             // The box in which the extensions keep a value, whatever it is.
             let grant = 1;
-            let counts: Vec<_> = (0..200).map(|_| count(&mut service, request(&token)).count_total).collect();
+            let counts: Vec<_> = (0..200)
+                .map(|_| count(&mut service, request(&token)).count_total)
+                .collect();
             // Every now and then the cache tidies up in passing.
-            let usual = counts.iter().filter(|count| **count == header + grant).count();
+            let usual = counts
+                .iter()
+                .filter(|count| **count == header + grant)
+                .count();
             assert!(usual >= 190, "{name}: {counts:?}");
         }
     });
@@ -106,10 +134,18 @@ fn extensions_allocate_more_for_the_first_value_alone() {
     let mut extensions = Extensions::new();
     let first = measure(|| assert!(extensions.insert(7_u8).is_none())).count_total;
     let second = measure(|| assert!(extensions.insert(7_u16).is_none())).count_total;
-    assert_eq!((first, second), (3, 1), "the map, its table and the box of the value; the box alone");
+    assert_eq!(
+        (first, second),
+        (3, 1),
+        "the map, its table and the box of the value; the box alone"
+    );
     let bytes = vec![b'a'; 64];
-    let value = measure(|| drop(HeaderValue::from_maybe_shared(Bytes::from(bytes)).unwrap())).count_total;
-    assert_eq!(value, 0, "a header value takes over the bytes that it is made of");
+    let value =
+        measure(|| drop(HeaderValue::from_maybe_shared(Bytes::from(bytes)).unwrap())).count_total;
+    assert_eq!(
+        value, 0,
+        "a header value takes over the bytes that it is made of"
+    );
 }
 
 #[tokio::test]
@@ -119,7 +155,11 @@ async fn a_hit_asks_the_store_nothing() {
     let (_, token) = pair(&app.post("/token", &LOG_IN).await);
     app.store.calls();
     assert_eq!(guarded.status(&token).await, 200);
-    assert_eq!(app.store.calls(), [Call::Get, Call::Get], "the token and its grant, sent together");
+    assert_eq!(
+        app.store.calls(),
+        [Call::Get, Call::Get],
+        "the token and its grant, sent together"
+    );
     for _ in 0..100 {
         assert_eq!(guarded.status(&token).await, 200);
         let (answer, _) = guarded.send(&["Bearer nonsense"]).await;
@@ -148,8 +188,13 @@ async fn the_two_reads_of_a_miss_are_sent_together() {
 async fn nothing_is_remembered_where_that_is_turned_off() {
     for off in [true, false] {
         let app = referencing();
-        let guarded =
-            Guarded::with(&app, |builder| if off { builder.cache_ttl(Duration::ZERO) } else { builder.cache_size(0) });
+        let guarded = Guarded::with(&app, |builder| {
+            if off {
+                builder.cache_ttl(Duration::ZERO)
+            } else {
+                builder.cache_size(0)
+            }
+        });
         let token = access_token(&app.post("/token", &LOG_IN).await);
         app.store.calls();
         for _ in 0..3 {
@@ -164,14 +209,25 @@ fn a_hundred_thousand_tokens_fit_into_64_mib() {
     // A tenth of both: to issue them takes most of the time.
     const TOKENS: usize = 10_000;
     const SIZE: u64 = (64 << 20) / 10;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
-        let layer = RefreshLayer::builder(MemoryStore::new()).reference_access_tokens().build().unwrap();
+        let layer = RefreshLayer::builder(MemoryStore::new())
+            .reference_access_tokens()
+            .build()
+            .unwrap();
         let mut tokens = Vec::with_capacity(TOKENS);
         for _ in 0..TOKENS {
             tokens.push(issue(&layer).await);
         }
-        let access = layer.access().cache_ttl(HOUR).cache_size(SIZE).build().unwrap();
+        let access = layer
+            .access()
+            .cache_ttl(HOUR)
+            .cache_size(SIZE)
+            .build()
+            .unwrap();
         let mut service = access.layer(Server);
         // What is allocated here and still there when it is over.
         let taken = measure(|| {
@@ -179,11 +235,13 @@ fn a_hundred_thousand_tokens_fit_into_64_mib() {
                 count(&mut service, request(token));
             }
         });
-        // An allocator takes eight bytes and more beside what it gives, and a token is in a dozen pieces.
+        // An allocator takes eight bytes and more beside what it gives, and a token is in a dozen
+        // pieces.
         let taken = u64::try_from(taken.bytes_current).unwrap() + 12 * 8 * TOKENS as u64;
         println!("{} bytes a token", taken / TOKENS as u64);
         assert!((SIZE / 4..=SIZE).contains(&taken), "{taken}");
-        let mut hit = |token: &String| format!("{:?}", service.call(request(token))).contains("inner");
+        let mut hit =
+            |token: &String| format!("{:?}", service.call(request(token))).contains("inner");
         let hits = tokens.iter().filter(|token| hit(token)).count();
         assert_eq!(hits, TOKENS, "all of them are remembered");
     });

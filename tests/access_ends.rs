@@ -1,5 +1,5 @@
-//! When a grant ends, its access tokens end on every instance: at once through the channel of the store, and within the
-//! time to live of what is remembered without it.
+//! When a grant ends, its access tokens end on every instance: at once through the channel of the
+//! store, and within the time to live of what is remembered without it.
 
 #![cfg(feature = "tiered")]
 
@@ -12,7 +12,8 @@ use support::access::{Guarded, LOG_IN, another, pair, referencing};
 use support::{Act, App, Call, Hooked, Plan, SECOND, TestStore, settle};
 use tokio::sync::Notify;
 use tower_oauth_refresh::store::{
-    Announcements, Announcer, Beside, Change, Claim, Entry, Key, Name, Store, StoreError, Swap, Tag, Version,
+    Announcements, Announcer, Beside, Change, Claim, Entry, Key, Name, Store, StoreError, Swap,
+    Tag, Version,
 };
 use tower_oauth_refresh::{AccessLayer, MemoryStore, Timestamp};
 
@@ -38,7 +39,13 @@ async fn statuses(instances: &[(App, Guarded); 3], token: &str) -> [u16; 3] {
 
 #[tokio::test(start_paused = true)]
 async fn whatever_ends_the_grant_ends_its_access_tokens_on_every_instance() {
-    for name in ["revoked", "revoked by the previous token", "revoked, the upstream down", "reused", "dead upstream"] {
+    for name in [
+        "revoked",
+        "revoked by the previous token",
+        "revoked, the upstream down",
+        "reused",
+        "dead upstream",
+    ] {
         let instances = three();
         let (app, _) = &instances[1];
         let (first, one) = pair(&app.post("/token", &LOG_IN).await);
@@ -62,18 +69,29 @@ async fn whatever_ends_the_grant_ends_its_access_tokens_on_every_instance() {
                 status
             }
             _ => {
-                app.upstream.then(Act::Answer(400, "application/json", r#"{"error":"invalid_grant"}"#));
+                app.upstream.then(Act::Answer(
+                    400,
+                    "application/json",
+                    r#"{"error":"invalid_grant"}"#,
+                ));
                 app.refresh(&second).await.status
             }
         };
-        assert!([200, 400, 503].contains(&status.as_u16()), "{name}: {status}");
+        assert!(
+            [200, 400, 503].contains(&status.as_u16()),
+            "{name}: {status}"
+        );
         settle().await;
         app.store.calls();
         for token in [&one, &two] {
             assert_eq!(statuses(&instances, token).await, [401; 3], "{name}");
         }
         assert_eq!(app.store.calls(), [], "{name}: it is known from memory");
-        assert_eq!(statuses(&instances, &elsewhere).await, [200; 3], "{name}: another grant lives");
+        assert_eq!(
+            statuses(&instances, &elsewhere).await,
+            [200; 3],
+            "{name}: another grant lives"
+        );
     }
 }
 
@@ -86,7 +104,11 @@ async fn a_grant_that_expires_takes_its_access_tokens_with_it() {
     app.clock.advance_secs(50);
     app.refresh(&token).await.token();
     app.clock.advance_secs(50);
-    assert_eq!(guarded.status(&access).await, 200, "a rotation has put the end off, which memory knows nothing of");
+    assert_eq!(
+        guarded.status(&access).await,
+        200,
+        "a rotation has put the end off, which memory knows nothing of"
+    );
     app.clock.advance_secs(10);
     assert_eq!(guarded.status(&access).await, 401);
 }
@@ -97,10 +119,20 @@ async fn without_the_channel_they_end_within_the_time_to_live() {
     let ttl = Duration::from_millis(500);
     // A layer updates its own caches without the channel.
     let guarded = Guarded::with(&another(&app), |builder| builder.cache_ttl(ttl));
-    app.store.hook(|_, call| if *call == Call::Announce { Plan::Lose } else { Plan::Pass });
+    app.store.hook(|_, call| {
+        if *call == Call::Announce {
+            Plan::Lose
+        } else {
+            Plan::Pass
+        }
+    });
     let (token, access) = pair(&app.post("/token", &LOG_IN).await);
     assert_eq!(guarded.status(&access).await, 200);
-    assert_eq!(app.revoke(&token).await.status, 200, "a channel that fails fails no revocation");
+    assert_eq!(
+        app.revoke(&token).await.status,
+        200,
+        "a channel that fails fails no revocation"
+    );
     let ended = Instant::now();
     while guarded.status(&access).await == 200 {
         assert!(ended.elapsed() < Duration::from_secs(30), "it never ends");
@@ -111,11 +143,24 @@ async fn without_the_channel_they_end_within_the_time_to_live() {
 
 #[tokio::test(start_paused = true)]
 async fn an_end_reaches_the_cache_of_its_own_layer_before_the_client_has_its_answer() {
-    for name in ["revoked", "revoked by an older token", "an access token revoked", "reused", "ended by the program"] {
+    for name in [
+        "revoked",
+        "revoked by an older token",
+        "an access token revoked",
+        "reused",
+        "ended by the program",
+    ] {
         let app = referencing();
         let guarded = Guarded::with(&app, |builder| builder.cache_ttl(HOUR));
-        // The channel delivers nothing: a token is refused because the layer itself has updated its cache.
-        app.store.hook(|_, call| if *call == Call::Announce { Plan::Lose } else { Plan::Pass });
+        // The channel delivers nothing: a token is refused because the layer itself has updated its
+        // cache.
+        app.store.hook(|_, call| {
+            if *call == Call::Announce {
+                Plan::Lose
+            } else {
+                Plan::Pass
+            }
+        });
         let (first, _) = pair(&app.post("/token", &LOG_IN).await);
         let (second, _) = pair(&app.refresh(&first).await);
         let (third, access) = pair(&app.refresh(&second).await);
@@ -186,15 +231,28 @@ impl Store for Cut {
 /// An instance over a memory store, and layers over the same one with another channel.
 fn cut(has_channel: bool) -> (App, Cut, impl Fn() -> AccessLayer<Cut>) {
     let app = referencing();
-    let store = Cut { inner: app.store.inner.clone(), announcer: Announcer::new(), has_channel };
+    let store = Cut {
+        inner: app.store.inner.clone(),
+        announcer: Announcer::new(),
+        has_channel,
+    };
     let (clock, shared) = (app.clock.clone(), store.clone());
-    let layer = move || AccessLayer::builder(shared.clone()).clock(clock.clone()).cache_ttl(HOUR).build().unwrap();
+    let layer = move || {
+        AccessLayer::builder(shared.clone())
+            .clock(clock.clone())
+            .cache_ttl(HOUR)
+            .build()
+            .unwrap()
+    };
     (app, store, layer)
 }
 
 async fn status<St: Store>(layer: &AccessLayer<St>, token: &str) -> u16 {
     use tower::{Layer as _, ServiceExt as _};
-    let request = http::Request::get("/").header("authorization", format!("Bearer {token}")).body(()).unwrap();
+    let request = http::Request::get("/")
+        .header("authorization", format!("Bearer {token}"))
+        .body(())
+        .unwrap();
     let service = layer.layer(support::access::Resource::default());
     let Ok(response) = service.oneshot(request).await;
     response.status().as_u16()
@@ -211,7 +269,11 @@ async fn a_channel_that_was_lost_empties_the_cache() {
     assert_eq!(status(&layer, &access).await, 200, "nobody has told");
     store.announcer.lost();
     settle().await;
-    assert_eq!(status(&layer, &access).await, 401, "what was remembered is read anew");
+    assert_eq!(
+        status(&layer, &access).await,
+        401,
+        "what was remembered is read anew"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -237,24 +299,40 @@ async fn a_store_without_a_channel_is_remembered_all_the_same() {
     let (token, access) = pair(&app.post("/token", &LOG_IN).await);
     assert_eq!(status(&layer, &access).await, 200);
     app.revoke(&token).await;
-    assert_eq!(status(&layer, &access).await, 200, "for an hour, as it was set to");
+    assert_eq!(
+        status(&layer, &access).await,
+        200,
+        "for an hour, as it was set to"
+    );
 }
 
 #[test]
 fn a_listener_whose_runtime_is_gone_begins_again_and_forgets() {
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
     let app = referencing();
     let guarded = Guarded::with(&app, |builder| builder.cache_ttl(HOUR));
     let (token, access, kept) = runtime().block_on(async {
         let (token, access) = pair(&app.post("/token", &LOG_IN).await);
         let (_, kept) = pair(&app.post("/token", &LOG_IN).await);
-        assert_eq!((guarded.status(&access).await, guarded.status(&kept).await), (200, 200));
+        assert_eq!(
+            (guarded.status(&access).await, guarded.status(&kept).await),
+            (200, 200)
+        );
         (token, access, kept)
     });
     runtime().block_on(async {
         app.revoke(&token).await;
         settle().await;
-        assert_eq!(guarded.status(&access).await, 401, "nobody was there to hear it");
+        assert_eq!(
+            guarded.status(&access).await,
+            401,
+            "nobody was there to hear it"
+        );
         assert_eq!(guarded.status(&kept).await, 200);
         let (token, access) = pair(&app.post("/token", &LOG_IN).await);
         assert_eq!(guarded.status(&access).await, 200);
@@ -264,11 +342,15 @@ fn a_listener_whose_runtime_is_gone_begins_again_and_forgets() {
     });
 }
 
-/// Holds the first read of a grant or an access token back after it was made, until the gate is opened.
+/// Holds the first read of a grant or an access token back after it was made, until the gate is
+/// opened.
 fn slow_load(store: &TestStore) -> Arc<Notify> {
     let gate = Arc::new(Notify::new());
     let opened = Arc::clone(&gate);
-    store.once(|call| *call == Call::Get, Plan::before(async move { opened.notified().await }));
+    store.once(
+        |call| *call == Call::Get,
+        Plan::before(async move { opened.notified().await }),
+    );
     gate
 }
 
@@ -287,10 +369,20 @@ async fn a_slow_load_cannot_bring_back_what_has_ended() {
         });
         settle().await;
         app.store.unhook();
-        assert_eq!(app.revoke(if alone { &access } else { &token }).await.status, 200, "{name}");
+        assert_eq!(
+            app.revoke(if alone { &access } else { &token })
+                .await
+                .status,
+            200,
+            "{name}"
+        );
         settle().await;
         gate.notify_one();
-        assert_eq!(slow.await.unwrap(), 401, "{name}: it has read that the token is alive, and heard that it is not");
+        assert_eq!(
+            slow.await.unwrap(),
+            401,
+            "{name}: it has read that the token is alive, and heard that it is not"
+        );
         assert_eq!(guarded.status(&access).await, 401, "{name}");
     }
 }
@@ -299,13 +391,24 @@ async fn a_slow_load_cannot_bring_back_what_has_ended() {
 async fn what_was_loaded_before_the_channel_was_lost_is_not_remembered() {
     let app = referencing();
     let announcer = Announcer::new();
-    let inner = Cut { inner: app.store.inner.clone(), announcer: announcer.clone(), has_channel: true };
+    let inner = Cut {
+        inner: app.store.inner.clone(),
+        announcer: announcer.clone(),
+        has_channel: true,
+    };
     let store = Hooked::new(inner);
-    let layer = AccessLayer::builder(store.clone()).clock(app.clock.clone()).cache_ttl(HOUR).build().unwrap();
+    let layer = AccessLayer::builder(store.clone())
+        .clock(app.clock.clone())
+        .cache_ttl(HOUR)
+        .build()
+        .unwrap();
     let (token, access) = pair(&app.post("/token", &LOG_IN).await);
     let gate = Arc::new(Notify::new());
     let opened = Arc::clone(&gate);
-    store.once(|call| *call == Call::Get, Plan::before(async move { opened.notified().await }));
+    store.once(
+        |call| *call == Call::Get,
+        Plan::before(async move { opened.notified().await }),
+    );
     let slow = tokio::spawn({
         let (layer, access) = (layer.clone(), access.clone());
         async move { status(&layer, &access).await }
@@ -316,7 +419,11 @@ async fn what_was_loaded_before_the_channel_was_lost_is_not_remembered() {
     settle().await;
     gate.notify_one();
     assert_eq!(slow.await.unwrap(), 200, "it was alive when it was read");
-    assert_eq!(status(&layer, &access).await, 401, "and that is not remembered");
+    assert_eq!(
+        status(&layer, &access).await,
+        401,
+        "and that is not remembered"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -324,11 +431,18 @@ async fn the_listener_ends_with_its_layers() {
     let (app, store, layer) = cut(true);
     let layer = layer();
     let (_, access) = pair(&app.post("/token", &LOG_IN).await);
-    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let tasks = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
     let before = tasks();
     let clone = layer.clone();
     for _ in 0..3 {
-        assert_eq!((status(&layer, &access).await, status(&clone, &access).await), (200, 200));
+        assert_eq!(
+            (status(&layer, &access).await, status(&clone, &access).await),
+            (200, 200)
+        );
     }
     assert_eq!(tasks(), before + 1, "one for all clones");
     drop(layer);

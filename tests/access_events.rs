@@ -1,5 +1,5 @@
-//! The operator hears of access tokens that have ended and of a store that fails, and of nothing else that happens on
-//! the routes of a resource server.
+//! The operator hears of access tokens that have ended and of a store that fails, and of nothing
+//! else that happens on the routes of a resource server.
 
 #![cfg(feature = "tiered")]
 
@@ -25,7 +25,12 @@ async fn log_in(app: &App) -> (String, String, GrantKey) {
 type Told<'a> = (EventKind, Option<&'a str>, Option<GrantKey>, Option<u32>);
 
 fn told(event: &Event) -> Told<'_> {
-    (event.kind, event.client_id.as_ref().map(|client| client.as_str()), event.grant_key, event.generation)
+    (
+        event.kind,
+        event.client_id.as_ref().map(|client| client.as_str()),
+        event.grant_key,
+        event.generation,
+    )
 }
 
 #[tokio::test(start_paused = true)]
@@ -34,7 +39,11 @@ async fn a_token_that_has_ended_is_told_with_its_client_and_its_grant() {
     for (name, ttl, ends) in [
         ("remembered, and heard of", HOUR, "grant"),
         ("not remembered", Duration::ZERO, "grant"),
-        ("marked, the inner service away", Duration::ZERO, "token, unconfirmed"),
+        (
+            "marked, the inner service away",
+            Duration::ZERO,
+            "token, unconfirmed",
+        ),
     ] {
         let guarded = Guarded::with(&app, |builder| builder.cache_ttl(ttl));
         let (_, access, grant) = log_in(&app).await;
@@ -53,8 +62,15 @@ async fn a_token_that_has_ended_is_told_with_its_client_and_its_grant() {
         }
         let events = app.take_events();
         let expected = (EventKind::AccessRefused, Some("app"), Some(grant), Some(0));
-        assert_eq!(events.iter().map(told).collect::<Vec<_>>(), [expected; 2], "{name}");
-        assert!(!EventKind::AccessRefused.is_warning(), "a page that is still open does it");
+        assert_eq!(
+            events.iter().map(told).collect::<Vec<_>>(),
+            [expected; 2],
+            "{name}"
+        );
+        assert!(
+            !EventKind::AccessRefused.is_warning(),
+            "a page that is still open does it"
+        );
     }
 }
 
@@ -69,7 +85,8 @@ async fn a_load_that_an_end_overtakes_is_told() {
     let gate = Arc::new(tokio::sync::Notify::new());
     let opened = Arc::clone(&gate);
     let fits = |call: &support::Call| *call == support::Call::Get;
-    app.store.once(fits, Plan::before(async move { opened.notified().await }));
+    app.store
+        .once(fits, Plan::before(async move { opened.notified().await }));
     let slow = tokio::spawn({
         let (guarded, access) = (guarded.clone(), access.clone());
         async move { guarded.status(&access).await }
@@ -93,20 +110,29 @@ async fn a_store_that_fails_is_told_as_often_as_it_fails_a_request() {
     let guarded = Guarded::with(&app, |builder| builder.cache_ttl(HOUR));
     let (_, access, grant) = log_in(&app).await;
     for (plan, status, kind) in [
-        ((|| Plan::Lose) as fn() -> Plan, 503, EventKind::StoreUnavailable),
+        (
+            (|| Plan::Lose) as fn() -> Plan,
+            503,
+            EventKind::StoreUnavailable,
+        ),
         (|| Plan::Corrupt, 500, EventKind::StoreCorrupt),
     ] {
         app.store.hook(move |_, _| plan());
         assert_eq!(guarded.status(&access).await, status);
         let events = app.take_events();
-        assert_eq!(events.iter().map(told).collect::<Vec<_>>(), [(kind, None, Some(grant), Some(0))]);
+        assert_eq!(
+            events.iter().map(told).collect::<Vec<_>>(),
+            [(kind, None, Some(grant), Some(0))]
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_a_client_can_put_right_is_not_told() {
     let app = referencing();
-    let guarded = Guarded::with(&app, |builder| builder.cache_ttl(HOUR).require_scope("read"));
+    let guarded = Guarded::with(&app, |builder| {
+        builder.cache_ttl(HOUR).require_scope("read")
+    });
     let picky = Guarded::with(&app, |builder| builder.require_scope("admin"));
     let elsewhere = Guarded::with(&app, |builder| builder.resource("https://api.example"));
     let (_, access, _) = log_in(&app).await;
@@ -131,14 +157,23 @@ async fn a_layer_has_its_own_callback_or_that_of_the_token_endpoint() {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&heard);
     let own = Guarded::with(&app, |builder| {
-        builder.cache_ttl(Duration::ZERO).on_event(move |event| sink.lock().unwrap().push(event.kind))
+        builder
+            .cache_ttl(Duration::ZERO)
+            .on_event(move |event| sink.lock().unwrap().push(event.kind))
     });
     let (_, access, grant) = log_in(&app).await;
     assert!(app.layer.end_grant(&grant).await.unwrap());
     app.events();
     assert_eq!(own.status(&access).await, 401);
-    assert_eq!((app.events(), heard.lock().unwrap().as_slice()), (vec![], &[EventKind::AccessRefused][..]));
+    assert_eq!(
+        (app.events(), heard.lock().unwrap().as_slice()),
+        (vec![], &[EventKind::AccessRefused][..])
+    );
     let narrower = Guarded::of(own.layer.and_scope("read").unwrap());
     assert_eq!(narrower.status(&access).await, 401);
-    assert_eq!(heard.lock().unwrap().len(), 2, "a layer made from it has the same");
+    assert_eq!(
+        heard.lock().unwrap().len(),
+        2,
+        "a layer made from it has the same"
+    );
 }

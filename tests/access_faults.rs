@@ -1,5 +1,5 @@
-//! A store that fails where access tokens are issued or looked up: no session is lost, nobody is let through, and nobody
-//! is handed a token that is worth nothing.
+//! A store that fails where access tokens are issued or looked up: no session is lost, nobody is
+//! let through, and nobody is handed a token that is worth nothing.
 
 #![cfg(feature = "tiered")]
 
@@ -26,16 +26,28 @@ fn inserts_grant(call: &Call) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn a_log_in_whose_access_token_cannot_be_stored_gets_nothing() {
-    for (name, form) in
-        [("with a grant", &LOG_IN[..]), ("without", &[("grant_type", "client_credentials"), ("client_id", "app")])]
-    {
+    for (name, form) in [
+        ("with a grant", &LOG_IN[..]),
+        (
+            "without",
+            &[("grant_type", "client_credentials"), ("client_id", "app")],
+        ),
+    ] {
         for plan in [|| Plan::Lose, || Plan::LoseAnswer] as [fn() -> Plan; 2] {
             let app = referencing();
-            app.store.hook(move |_, call| if is_access(call) { plan() } else { Plan::Pass });
+            app.store
+                .hook(move |_, call| if is_access(call) { plan() } else { Plan::Pass });
             let answer = app.post("/token", form).await;
-            assert_eq!(answer.error(), (503, "temporarily_unavailable".into()), "{name}");
+            assert_eq!(
+                answer.error(),
+                (503, "temporarily_unavailable".into()),
+                "{name}"
+            );
             assert_eq!(answer.headers["retry-after"], "1", "{name}");
-            assert!(app.events().contains(&EventKind::StoreUnavailable), "{name}");
+            assert!(
+                app.events().contains(&EventKind::StoreUnavailable),
+                "{name}"
+            );
         }
     }
 }
@@ -45,20 +57,35 @@ async fn a_log_in_whose_grant_cannot_be_stored_gets_an_access_token_that_is_good
     for plan in [|| Plan::Lose, || Plan::LoseAnswer] as [fn() -> Plan; 2] {
         let app = referencing();
         let guarded = Guarded::new(&app);
-        app.store.hook(move |_, call| if inserts_grant(call) { plan() } else { Plan::Pass });
+        app.store.hook(move |_, call| {
+            if inserts_grant(call) {
+                plan()
+            } else {
+                Plan::Pass
+            }
+        });
         let answer = app.post("/token", &LOG_IN).await;
         assert_eq!(answer.get("refresh_token"), None, "{answer:?}");
-        assert_eq!(Guarded::swapped(&guarded.get(&access_token(&answer)).await), "at-0-0");
+        assert_eq!(
+            Guarded::swapped(&guarded.get(&access_token(&answer)).await),
+            "at-0-0"
+        );
         assert_eq!(app.events(), [EventKind::StoreUnavailable]);
     }
     let app = referencing();
     // The second write of the access token is the one that says that it has no grant.
     app.store.hook(|_, call| match call {
-        Call::Swap { expected: Some(_), .. } => Plan::Lose,
+        Call::Swap {
+            expected: Some(_), ..
+        } => Plan::Lose,
         call if inserts_grant(call) => Plan::Lose,
         _ => Plan::Pass,
     });
-    assert_eq!(app.post("/token", &LOG_IN).await.status, 503, "it would be worth nothing");
+    assert_eq!(
+        app.post("/token", &LOG_IN).await.status,
+        503,
+        "it would be worth nothing"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -75,18 +102,39 @@ async fn a_rotation_waits_for_both_writes_and_loses_no_session() {
             let guarded = Guarded::new(&app);
             let (token, _) = pair(&app.post("/token", &LOG_IN).await);
             app.events();
-            app.store.hook(move |_, call| if fault(call) { plan() } else { Plan::Pass });
+            app.store
+                .hook(move |_, call| if fault(call) { plan() } else { Plan::Pass });
             let answer = app.refresh(&token).await;
-            assert_eq!(answer.error(), (503, "temporarily_unavailable".into()), "{name}");
+            assert_eq!(
+                answer.error(),
+                (503, "temporarily_unavailable".into()),
+                "{name}"
+            );
             app.store.unhook();
             app.layer.drain().await;
-            assert_eq!(app.events(), [EventKind::StoreUnavailable, EventKind::Rotated], "{name}");
+            assert_eq!(
+                app.events(),
+                [EventKind::StoreUnavailable, EventKind::Rotated],
+                "{name}"
+            );
 
             let (next, access) = pair(&app.refresh(&token).await);
-            assert_eq!(app.events(), [EventKind::Replayed], "{name}: the client tries again");
-            assert_eq!(Guarded::swapped(&guarded.get(&access).await), "at-0-1", "{name}");
+            assert_eq!(
+                app.events(),
+                [EventKind::Replayed],
+                "{name}: the client tries again"
+            );
+            assert_eq!(
+                Guarded::swapped(&guarded.get(&access).await),
+                "at-0-1",
+                "{name}"
+            );
             app.refresh(&next).await.token();
-            assert_eq!((app.upstream.refreshes(), app.upstream.reuses()), (2, 0), "{name}");
+            assert_eq!(
+                (app.upstream.refreshes(), app.upstream.reuses()),
+                (2, 0),
+                "{name}"
+            );
         }
     }
 }
@@ -104,9 +152,15 @@ async fn a_rotation_that_is_overtaken_by_a_revocation_leaves_no_access_token() {
         }),
     );
     app.store.calls();
-    assert_eq!(app.refresh(&token).await.error(), (400, "invalid_grant".into()));
+    assert_eq!(
+        app.refresh(&token).await.error(),
+        (400, "invalid_grant".into())
+    );
     settle().await;
-    assert!(app.store.calls().iter().any(is_access), "its record is there, and nobody's");
+    assert!(
+        app.store.calls().iter().any(is_access),
+        "its record is there, and nobody's"
+    );
     assert_eq!(guarded.resource.seen().len(), 0);
 }
 
@@ -116,7 +170,13 @@ async fn an_adoption_waits_for_its_access_token() {
     let app = App::with(|builder| builder.reference_access_tokens().adopt_until(until));
     let guarded = Guarded::new(&app);
     let before = support::foreign::log_in_before(&app, "app").await;
-    app.store.hook(|_, call| if is_access(call) { Plan::Lose } else { Plan::Pass });
+    app.store.hook(|_, call| {
+        if is_access(call) {
+            Plan::Lose
+        } else {
+            Plan::Pass
+        }
+    });
     assert_eq!(app.refresh(&before).await.status, 503);
     app.store.unhook();
     app.layer.drain().await;
@@ -132,7 +192,11 @@ async fn nobody_is_let_through_by_a_store_that_fails() {
     let (_, access) = pair(&app.post("/token", &LOG_IN).await);
     for failing in 1..=2 {
         for (plan, status, error) in [
-            ((|| Plan::Lose) as fn() -> Plan, 503, "temporarily_unavailable"),
+            (
+                (|| Plan::Lose) as fn() -> Plan,
+                503,
+                "temporarily_unavailable",
+            ),
             (|| Plan::LoseAnswer, 503, "temporarily_unavailable"),
             (|| Plan::Corrupt, 500, "server_error"),
         ] {
@@ -144,15 +208,27 @@ async fn nobody_is_let_through_by_a_store_that_fails() {
             let (answer, cause) = guarded.send(&[&format!("Bearer {access}")]).await;
             assert_eq!(answer.error(), (status, error.into()), "read {failing}");
             assert_eq!(answer.headers.get("retry-after").is_some(), status == 503);
-            assert_eq!(answer.headers.get("www-authenticate"), None, "it is not the token's fault");
+            assert_eq!(
+                answer.headers.get("www-authenticate"),
+                None,
+                "it is not the token's fault"
+            );
             assert_eq!(answer.headers["cache-control"], "no-store");
             assert!(cause.unwrap().source().is_some(), "the cause is kept");
         }
     }
     app.store.unhook();
-    assert_eq!(guarded.status(&access).await, 200, "nothing was remembered of it");
+    assert_eq!(
+        guarded.status(&access).await,
+        200,
+        "nothing was remembered of it"
+    );
     app.store.hook(|_, _| Plan::Lose);
-    assert_eq!(guarded.status(&access).await, 200, "what is remembered needs no store");
+    assert_eq!(
+        guarded.status(&access).await,
+        200,
+        "what is remembered needs no store"
+    );
     assert_eq!(guarded.resource.seen().len(), 2);
 }
 
@@ -162,7 +238,11 @@ async fn a_record_that_cannot_be_read_is_an_error_and_no_refusal() {
         let app = referencing();
         app.store.calls();
         let (_, access) = pair(&app.post("/token", &LOG_IN).await);
-        let written = app.store.writes().into_iter().find(|(_, call)| call.is_swap() && is_access(call) == of_token);
+        let written = app
+            .store
+            .writes()
+            .into_iter()
+            .find(|(_, call)| call.is_swap() && is_access(call) == of_token);
         let (key, _) = written.unwrap();
         let entry = app.store.get(&key).await.unwrap().unwrap();
         for at in 0..entry.value.len() {
@@ -170,7 +250,11 @@ async fn a_record_that_cannot_be_read_is_an_error_and_no_refusal() {
             value[at] ^= 0x10;
             replace(&app, &key, entry.tag, value).await;
             let answer = Guarded::new(&app).get(&access).await;
-            assert_eq!(answer.error(), (500, "server_error".into()), "{name}, byte {at}");
+            assert_eq!(
+                answer.error(),
+                (500, "server_error".into()),
+                "{name}, byte {at}"
+            );
         }
         replace(&app, &key, entry.tag, entry.value.to_vec()).await;
         assert_eq!(Guarded::new(&app).status(&access).await, 200, "{name}");
@@ -181,8 +265,17 @@ async fn replace(app: &App, key: &Key, tag: Tag, value: Vec<u8>) {
     let found = app.store.get(key).await.unwrap().unwrap();
     let mut version = *found.version.as_bytes();
     version[0] = version[0].wrapping_add(1);
-    let change = Change::Put { entry: Entry::new(Version::new(version), tag, value.into()), ttl: Ttl::Keep };
-    assert_eq!(app.store.swap(key, Some(found.version), change, None).await.unwrap(), Swap::Swapped);
+    let change = Change::Put {
+        entry: Entry::new(Version::new(version), tag, value.into()),
+        ttl: Ttl::Keep,
+    };
+    assert_eq!(
+        app.store
+            .swap(key, Some(found.version), change, None)
+            .await
+            .unwrap(),
+        Swap::Swapped
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -206,12 +299,15 @@ async fn a_record_that_was_moved_to_another_client_opens_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_revocation_that_the_store_fails_can_be_tried_again() {
     type Fault = fn(&Call) -> bool;
-    let faults: [(&str, Fault, usize); 2] =
-        [("the read", |call| *call == Call::Get, 0), ("the removal", Call::is_swap, 1)];
+    let faults: [(&str, Fault, usize); 2] = [
+        ("the read", |call| *call == Call::Get, 0),
+        ("the removal", Call::is_swap, 1),
+    ];
     for (name, fault, reached) in faults {
         let app = referencing();
         let (_, access) = pair(&app.post("/token", &LOG_IN).await);
-        app.store.hook(move |_, call| if fault(call) { Plan::Lose } else { Plan::Pass });
+        app.store
+            .hook(move |_, call| if fault(call) { Plan::Lose } else { Plan::Pass });
         let before = app.upstream.seen().len();
         assert_eq!(app.revoke(&access).await.status, 503, "{name}");
         assert_eq!(app.upstream.seen().len() - before, reached, "{name}");

@@ -41,52 +41,95 @@ async fn open(layer: &AccessLayer<TestStore>, token: &str) -> Open {
     let sink = Arc::clone(&opened);
     let service = service_fn(move |mut request: Request<()>| {
         let (sender, body) = Channel::<Bytes, io::Error>::new(8);
-        *sink.lock().unwrap() = Some((sender, request.extensions_mut().remove::<AccessGrant>().unwrap()));
+        *sink.lock().unwrap() = Some((
+            sender,
+            request.extensions_mut().remove::<AccessGrant>().unwrap(),
+        ));
         async move { Ok::<_, Infallible>(Response::new(body)) }
     });
-    let request = Request::get("/events").header("authorization", format!("Bearer {token}")).body(()).unwrap();
-    let response = tower::ServiceExt::oneshot(layer.layer(service), request).await.unwrap();
+    let request = Request::get("/events")
+        .header("authorization", format!("Bearer {token}"))
+        .body(())
+        .unwrap();
+    let response = tower::ServiceExt::oneshot(layer.layer(service), request)
+        .await
+        .unwrap();
     assert_eq!(response.status(), 200);
     let (sender, grant) = opened.lock().unwrap().take().unwrap();
-    Open { sender, body: response.into_body(), grant }
+    Open {
+        sender,
+        body: response.into_body(),
+        grant,
+    }
 }
 
 impl Open {
     /// Sends one frame through.
     async fn passes(&mut self, name: &str) {
-        self.sender.send_data(Bytes::from_static(b"data: x\n\n")).await.unwrap();
-        let frame = timeout(PATIENCE, self.body.frame()).await.unwrap_or_else(|_| panic!("{name}: held back"));
-        assert_eq!(frame.unwrap().unwrap().into_data().unwrap(), "data: x\n\n", "{name}");
+        self.sender
+            .send_data(Bytes::from_static(b"data: x\n\n"))
+            .await
+            .unwrap();
+        let frame = timeout(PATIENCE, self.body.frame())
+            .await
+            .unwrap_or_else(|_| panic!("{name}: held back"));
+        assert_eq!(
+            frame.unwrap().unwrap().into_data().unwrap(),
+            "data: x\n\n",
+            "{name}"
+        );
     }
 
-    /// Waits for the end, which must not look like that of a complete response. The inner service sends nothing.
+    /// Waits for the end, which must not look like that of a complete response. The inner service
+    /// sends nothing.
     async fn ended(&mut self, name: &str) -> ResponseEnded {
-        let frame = timeout(PATIENCE, self.body.frame()).await.unwrap_or_else(|_| panic!("{name}: it goes on"));
-        let error = frame.unwrap_or_else(|| panic!("{name}: a complete response")).unwrap_err();
+        let frame = timeout(PATIENCE, self.body.frame())
+            .await
+            .unwrap_or_else(|_| panic!("{name}: it goes on"));
+        let error = frame
+            .unwrap_or_else(|| panic!("{name}: a complete response"))
+            .unwrap_err();
         assert!(
             self.body.frame().await.is_none() && self.body.is_end_stream(),
             "{name}: nothing comes after the error"
         );
-        *error.downcast_ref::<ResponseEnded>().unwrap_or_else(|| panic!("{name}: {error:?}"))
+        *error
+            .downcast_ref::<ResponseEnded>()
+            .unwrap_or_else(|| panic!("{name}: {error:?}"))
     }
 }
 
 fn ending(app: &App, settings: Settings) -> AccessLayer<TestStore> {
-    settings(app.layer.access().cache_ttl(HOUR).end_responses(true)).build().unwrap()
+    settings(app.layer.access().cache_ttl(HOUR).end_responses(true))
+        .build()
+        .unwrap()
 }
 
 #[tokio::test]
 async fn whatever_ends_the_grant_ends_its_responses_on_every_instance() {
-    let settings: [(&str, Settings); 3] =
-        [("cached", |b| b), ("no time to live", |b| b.cache_ttl(Duration::ZERO)), ("no cache", |b| b.cache_size(0))];
+    let settings: [(&str, Settings); 3] = [
+        ("cached", |b| b),
+        ("no time to live", |b| b.cache_ttl(Duration::ZERO)),
+        ("no cache", |b| b.cache_size(0)),
+    ];
     for (cache, settings) in settings {
-        for name in ["revoked", "revoked alone", "reused", "ended by the program", "dead upstream"] {
+        for name in [
+            "revoked",
+            "revoked alone",
+            "reused",
+            "ended by the program",
+            "dead upstream",
+        ] {
             let app = referencing();
             let here = ending(&app, settings);
             let there = ending(&another(&app), settings);
             let (first, access) = pair(&app.post("/token", &LOG_IN).await);
             let (_, elsewhere) = pair(&app.post("/token", &LOG_IN).await);
-            let mut open_ones = [open(&here, &access).await, open(&there, &access).await, open(&there, &access).await];
+            let mut open_ones = [
+                open(&here, &access).await,
+                open(&there, &access).await,
+                open(&there, &access).await,
+            ];
             let mut other = open(&there, &elsewhere).await;
             for one in open_ones.iter_mut().take(2) {
                 one.passes(name).await;
@@ -98,7 +141,10 @@ async fn whatever_ends_the_grant_ends_its_responses_on_every_instance() {
                 tokio::task::yield_now().await;
                 match name {
                     "revoked" => drop(app.revoke(&first).await),
-                    "revoked alone" => drop(app.post("/revoke", &[("token", &access), ("client_id", "app")]).await),
+                    "revoked alone" => drop(
+                        app.post("/revoke", &[("token", &access), ("client_id", "app")])
+                            .await,
+                    ),
                     "reused" => {
                         let (second, _) = pair(&app.refresh(&first).await);
                         app.refresh(&second).await.token();
@@ -109,7 +155,11 @@ async fn whatever_ends_the_grant_ends_its_responses_on_every_instance() {
                         assert!(app.layer.end_grant(&grant).await.unwrap());
                     }
                     _ => {
-                        app.upstream.then(Act::Answer(400, "application/json", r#"{"error":"invalid_grant"}"#));
+                        app.upstream.then(Act::Answer(
+                            400,
+                            "application/json",
+                            r#"{"error":"invalid_grant"}"#,
+                        ));
                         app.refresh(&first).await;
                     }
                 }
@@ -119,7 +169,11 @@ async fn whatever_ends_the_grant_ends_its_responses_on_every_instance() {
             }
             let [one, two, three] = waiting;
             let (one, two, three, ()) = tokio::join!(one, two, three, end);
-            assert_eq!([one, two, three], [ResponseEnded::GrantEnded; 3], "{name}, {cache}");
+            assert_eq!(
+                [one, two, three],
+                [ResponseEnded::GrantEnded; 3],
+                "{name}, {cache}"
+            );
             other.passes("another grant lives").await;
         }
     }
@@ -137,8 +191,15 @@ async fn it_has_ended_when_the_client_has_the_answer_to_its_revocation() {
         }
         app.revoke(&token).await;
         // The inner service has one more frame, and the slow client asks for it now.
-        one.sender.send_data(Bytes::from_static(b"late")).await.unwrap();
-        assert_eq!(one.ended("after").await, ResponseEnded::GrantEnded, "{looked_at} frames before");
+        one.sender
+            .send_data(Bytes::from_static(b"late"))
+            .await
+            .unwrap();
+        assert_eq!(
+            one.ended("after").await,
+            ResponseEnded::GrantEnded,
+            "{looked_at} frames before"
+        );
     }
 }
 
@@ -153,9 +214,19 @@ async fn it_ends_when_the_token_expires() {
     app.clock.advance_secs(3599);
     waiting.passes("a second before").await;
     app.clock.advance_secs(1);
-    assert_eq!(waiting.ended("a timer fires").await, ResponseEnded::TokenExpired);
-    fresh.sender.send_data(Bytes::from_static(b"late")).await.unwrap();
-    assert_eq!(fresh.ended("before its first frame").await, ResponseEnded::TokenExpired);
+    assert_eq!(
+        waiting.ended("a timer fires").await,
+        ResponseEnded::TokenExpired
+    );
+    fresh
+        .sender
+        .send_data(Bytes::from_static(b"late"))
+        .await
+        .unwrap();
+    assert_eq!(
+        fresh.ended("before its first frame").await,
+        ResponseEnded::TokenExpired
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -167,17 +238,29 @@ async fn a_short_response_is_complete_although_its_token_has_expired_meanwhile()
         let mut one = open(&layer, &access).await;
         app.clock.advance_secs(3600);
         if pending_first {
-            assert!(timeout(Duration::from_millis(500), one.body.frame()).await.is_err(), "cut off");
+            assert!(
+                timeout(Duration::from_millis(500), one.body.frame())
+                    .await
+                    .is_err(),
+                "cut off"
+            );
         }
         one.passes("the first frame").await;
         one.passes("the second frame").await;
-        assert_eq!(one.ended("a stream ends nevertheless").await, ResponseEnded::TokenExpired);
+        assert_eq!(
+            one.ended("a stream ends nevertheless").await,
+            ResponseEnded::TokenExpired
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn it_ends_when_the_grant_expires_and_goes_on_when_a_rotation_puts_that_off() {
-    let app = App::with(|builder| builder.reference_access_tokens().idle_lifetime(60 * support::SECOND));
+    let app = App::with(|builder| {
+        builder
+            .reference_access_tokens()
+            .idle_lifetime(60 * support::SECOND)
+    });
     let layer = ending(&app, |builder| builder);
     let (token, access) = pair(&app.post("/token", &LOG_IN).await);
     let mut one = open(&layer, &access).await;
@@ -188,7 +271,10 @@ async fn it_ends_when_the_grant_expires_and_goes_on_when_a_rotation_puts_that_of
     one.passes("the grant was rotated").await;
     one.passes("the grant was rotated").await;
     app.clock.advance_secs(10);
-    assert_eq!(one.ended("the grant has expired").await, ResponseEnded::GrantEnded);
+    assert_eq!(
+        one.ended("the grant has expired").await,
+        ResponseEnded::GrantEnded
+    );
 }
 
 /// Without announcements the token is read again within the time to live of the cache.
@@ -198,7 +284,13 @@ async fn without_the_channel_it_ends_within_the_time_to_live() {
         let app = referencing();
         let layer = AccessLayer::builder(app.store.clone()).clock(app.clock.clone());
         let layer = layer.cache_ttl(ttl).end_responses(true).build().unwrap();
-        app.store.hook(|_, call| if *call == Call::Announce { Plan::Lose } else { Plan::Pass });
+        app.store.hook(|_, call| {
+            if *call == Call::Announce {
+                Plan::Lose
+            } else {
+                Plan::Pass
+            }
+        });
         let (token, access) = pair(&app.post("/token", &LOG_IN).await);
         let mut one = open(&layer, &access).await;
         one.passes("alive").await;
@@ -228,13 +320,22 @@ async fn it_ends_if_the_store_cannot_confirm_the_token_and_goes_on_if_it_can_in_
         if recovers {
             let end = tokio::time::Instant::now() + PATIENCE;
             while *failures.lock().unwrap() < 2 || app.store.calls().is_empty() {
-                assert!(tokio::time::Instant::now() < end, "the store was never asked again");
+                assert!(
+                    tokio::time::Instant::now() < end,
+                    "the store was never asked again"
+                );
                 let _ = timeout(Duration::from_millis(20), one.body.frame()).await;
             }
             one.passes("the store is back").await;
         } else {
-            assert_eq!(one.ended("the store is away").await, ResponseEnded::Unconfirmed);
-            assert!(app.events().contains(&EventKind::StoreUnavailable), "the operator is told why");
+            assert_eq!(
+                one.ended("the store is away").await,
+                ResponseEnded::Unconfirmed
+            );
+            assert!(
+                app.events().contains(&EventKind::StoreUnavailable),
+                "the operator is told why"
+            );
         }
     }
 }
@@ -255,7 +356,13 @@ async fn a_rotation_ends_no_response() {
 async fn it_is_off_unless_it_was_asked_for() {
     let app = referencing();
     let layer = app.layer.access().build().unwrap();
-    let off = app.layer.access().end_responses(true).end_responses(false).build().unwrap();
+    let off = app
+        .layer
+        .access()
+        .end_responses(true)
+        .end_responses(false)
+        .build()
+        .unwrap();
     let (token, access) = pair(&app.post("/token", &LOG_IN).await);
     let (mut one, mut two) = (open(&layer, &access).await, open(&off, &access).await);
     app.revoke(&token).await;
@@ -274,7 +381,16 @@ async fn a_complete_response_is_what_it_was() {
     let mut trailers = HeaderMap::new();
     trailers.insert("x-sum", "1".parse().unwrap());
     one.sender.send_trailers(trailers.clone()).await.unwrap();
-    assert_eq!(one.body.frame().await.unwrap().unwrap().into_trailers().unwrap(), trailers);
+    assert_eq!(
+        one.body
+            .frame()
+            .await
+            .unwrap()
+            .unwrap()
+            .into_trailers()
+            .unwrap(),
+        trailers
+    );
     drop(one.sender);
     assert!(one.body.frame().await.is_none());
 
@@ -282,11 +398,25 @@ async fn a_complete_response_is_what_it_was() {
     broken.passes("data").await;
     broken.sender.abort(io::Error::other("the disk is full"));
     let error = broken.body.frame().await.unwrap().unwrap_err();
-    assert!(error.downcast_ref::<io::Error>().is_some(), "{error}: passed on");
+    assert!(
+        error.downcast_ref::<io::Error>().is_some(),
+        "{error}: passed on"
+    );
 
-    let whole = service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("whole"))));
-    let request = Request::get("/").header("authorization", format!("Bearer {access}")).body(()).unwrap();
-    let body = tower::ServiceExt::oneshot(layer.layer(whole), request).await.unwrap().into_body();
-    assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(5), false));
+    let whole = service_fn(async |_: Request<()>| {
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("whole")))
+    });
+    let request = Request::get("/")
+        .header("authorization", format!("Bearer {access}"))
+        .body(())
+        .unwrap();
+    let body = tower::ServiceExt::oneshot(layer.layer(whole), request)
+        .await
+        .unwrap()
+        .into_body();
+    assert_eq!(
+        (body.size_hint().exact(), body.is_end_stream()),
+        (Some(5), false)
+    );
     assert_eq!(body.collect().await.unwrap().to_bytes(), "whole");
 }

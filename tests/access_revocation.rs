@@ -16,14 +16,23 @@ use tower_oauth_refresh::EventKind;
 const HOUR: Duration = Duration::from_secs(3600);
 
 async fn revoke(app: &App, client: &str, token: &str) -> Answer {
-    let form = [("token", token), ("token_type_hint", "access_token"), ("client_id", client)];
+    let form = [
+        ("token", token),
+        ("token_type_hint", "access_token"),
+        ("client_id", client),
+    ];
     app.post("/revoke", &form).await
 }
 
 /// The tokens that the inner service was asked to revoke.
 fn revoked_inside(app: &App) -> Vec<String> {
-    let seen = app.upstream.seen().into_iter().filter(|seen| seen.path == "/revoke");
-    seen.map(|seen| seen.param("token").unwrap().to_owned()).collect()
+    let seen = app
+        .upstream
+        .seen()
+        .into_iter()
+        .filter(|seen| seen.path == "/revoke");
+    seen.map(|seen| seen.param("token").unwrap().to_owned())
+        .collect()
 }
 
 /// An instance, a resource server that remembers for an hour, a refresh token and its access token.
@@ -49,7 +58,10 @@ async fn it_ends_alone_here_and_inside() {
     assert_eq!((answer.status, answer.body.len()), (StatusCode::OK, 0));
     assert_eq!(app.events(), [EventKind::AccessRevoked]);
     assert_eq!(revoked_inside(&app), ["at-0-0"]);
-    assert_eq!(app.upstream.seen().pop().unwrap().param("token_type_hint"), Some("access_token"));
+    assert_eq!(
+        app.upstream.seen().pop().unwrap().param("token_type_hint"),
+        Some("access_token")
+    );
     settle().await;
     for guarded in [&guarded, &elsewhere] {
         assert_eq!(guarded.status(&access).await, 401);
@@ -57,18 +69,31 @@ async fn it_ends_alone_here_and_inside() {
     }
     app.refresh(&next).await.token();
     app.events();
-    assert_eq!(revoke(&app, "app", &access).await.status, StatusCode::OK, "again");
-    assert_eq!((app.events(), revoked_inside(&app).len()), (vec![EventKind::Unknown], 1));
+    assert_eq!(
+        revoke(&app, "app", &access).await.status,
+        StatusCode::OK,
+        "again"
+    );
+    assert_eq!(
+        (app.events(), revoked_inside(&app).len()),
+        (vec![EventKind::Unknown], 1)
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_token_without_a_grant_can_be_revoked() {
     let app = referencing();
     let guarded = Guarded::new(&app);
-    let form = [("grant_type", "client_credentials"), ("client_id", "machine")];
+    let form = [
+        ("grant_type", "client_credentials"),
+        ("client_id", "machine"),
+    ];
     let access = support::access::access_token(&app.post("/token", &form).await);
     assert_eq!(guarded.status(&access).await, 200);
-    assert_eq!(revoke(&app, "machine", &access).await.status, StatusCode::OK);
+    assert_eq!(
+        revoke(&app, "machine", &access).await.status,
+        StatusCode::OK
+    );
     assert_eq!(revoked_inside(&app), ["at-cc"]);
     settle().await;
     assert_eq!(guarded.status(&access).await, 401);
@@ -78,37 +103,77 @@ async fn a_token_without_a_grant_can_be_revoked() {
 async fn what_is_not_the_clients_own_is_left_alone() {
     let made_up = made_up("at_");
     let rows = [
-        ("another client's", Some("other"), None, 0, EventKind::ClientMismatch),
-        ("never issued", Some("app"), Some(made_up.as_str()), 0, EventKind::Unknown),
-        ("gone from the store", Some("app"), None, 3600, EventKind::Unknown),
+        (
+            "another client's",
+            Some("other"),
+            None,
+            0,
+            EventKind::ClientMismatch,
+        ),
+        (
+            "never issued",
+            Some("app"),
+            Some(made_up.as_str()),
+            0,
+            EventKind::Unknown,
+        ),
+        (
+            "gone from the store",
+            Some("app"),
+            None,
+            3600,
+            EventKind::Unknown,
+        ),
     ];
     for (name, client, token, passed, event) in rows {
         let (app, guarded, _, access) = issued().await;
         app.clock.advance_secs(passed);
         app.store.calls();
         let answer = revoke(&app, client.unwrap(), token.unwrap_or(&access)).await;
-        assert_eq!((answer.status, answer.body.len()), (StatusCode::OK, 0), "{name}");
+        assert_eq!(
+            (answer.status, answer.body.len()),
+            (StatusCode::OK, 0),
+            "{name}"
+        );
         assert_eq!(answer.headers["cache-control"], "no-store", "{name}");
         assert_eq!(app.events(), [event], "{name}");
         assert_eq!(revoked_inside(&app), [""; 0], "{name}");
-        assert!(!app.store.calls().iter().any(Call::is_swap), "{name}: the store was written to");
-        assert_eq!(guarded.status(&access).await, if passed == 0 { 200 } else { 401 }, "{name}");
+        assert!(
+            !app.store.calls().iter().any(Call::is_swap),
+            "{name}: the store was written to"
+        );
+        assert_eq!(
+            guarded.status(&access).await,
+            if passed == 0 { 200 } else { 401 },
+            "{name}"
+        );
     }
     let (app, _, _, access) = issued().await;
     let answer = app.post("/revoke", &[("token", &access)]).await;
-    assert_eq!(answer.error(), (401, "invalid_client".into()), "it names no client");
+    assert_eq!(
+        answer.error(),
+        (401, "invalid_client".into()),
+        "it names no client"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_expired_token_that_is_still_in_the_store_is_left_alone() {
     let clock = support::ManualClock::new();
-    let store = support::Hooked::new(tower_oauth_refresh::MemoryStore::with_clock(support::ManualClock::new()));
-    let app = App::over(clock, store, support::Upstream::new(), |builder| builder.reference_access_tokens());
+    let store = support::Hooked::new(tower_oauth_refresh::MemoryStore::with_clock(
+        support::ManualClock::new(),
+    ));
+    let app = App::over(clock, store, support::Upstream::new(), |builder| {
+        builder.reference_access_tokens()
+    });
     let (_, access) = pair(&app.post("/token", &LOG_IN).await);
     app.clock.advance_secs(3600);
     app.events();
     assert_eq!(revoke(&app, "app", &access).await.status, StatusCode::OK);
-    assert_eq!((app.events(), revoked_inside(&app)), (vec![EventKind::Expired], vec![]));
+    assert_eq!(
+        (app.events(), revoked_inside(&app)),
+        (vec![EventKind::Expired], vec![])
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -118,45 +183,97 @@ async fn the_inner_services_answer_decides() {
     let rows = [
         ("done", 200, "", 200, true),
         ("done, and says so", 200, "ok", 200, true),
-        ("done, and gives the token away", 200, "revoked at-0-0", 200, true),
+        (
+            "done, and gives the token away",
+            200,
+            "revoked at-0-0",
+            200,
+            true,
+        ),
         ("no endpoint", 404, "<html>", 200, true),
         ("no such method", 405, "", 200, true),
         ("no such tokens", 400, TYPE, 200, true),
-        ("who are you", 401, r#"{"error":"invalid_client"}"#, 401, false),
+        (
+            "who are you",
+            401,
+            r#"{"error":"invalid_client"}"#,
+            401,
+            false,
+        ),
         ("not for you", 403, "no", 403, false),
-        ("who are you, and gives the token away", 401, QUOTED, 502, false),
+        (
+            "who are you, and gives the token away",
+            401,
+            QUOTED,
+            502,
+            false,
+        ),
     ];
     for (name, inside, body, status, ended) in rows {
         let (app, guarded, refresh, access) = issued().await;
-        app.upstream.then(Act::Answer(inside, "application/json", body));
+        app.upstream
+            .then(Act::Answer(inside, "application/json", body));
         let answer = revoke(&app, "app", &access).await;
         assert_eq!(answer.status.as_u16(), status, "{name}: {answer:?}");
-        assert!(!String::from_utf8_lossy(&answer.body).contains("at-0-0"), "{name}");
+        assert!(
+            !String::from_utf8_lossy(&answer.body).contains("at-0-0"),
+            "{name}"
+        );
         if body == "ok" {
             assert_eq!(&answer.body[..], b"ok", "{name}");
         }
         settle().await;
-        assert_eq!(guarded.status(&access).await, if ended { 401 } else { 200 }, "{name}");
+        assert_eq!(
+            guarded.status(&access).await,
+            if ended { 401 } else { 200 },
+            "{name}"
+        );
         app.refresh(&refresh).await.token();
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_upstream_that_is_down_is_told_when_the_client_tries_again() {
-    for (name, act) in [("broken", Act::Break), ("down", Act::Answer(503, "text/plain", "down")), ("mute", Act::Hang)] {
+    for (name, act) in [
+        ("broken", Act::Break),
+        ("down", Act::Answer(503, "text/plain", "down")),
+        ("mute", Act::Hang),
+    ] {
         let (app, guarded, refresh, access) = issued().await;
         app.upstream.then(act);
         let request = post("/revoke", &[("token", &access), ("client_id", "app")]);
-        send(&app, request).await.assert_refused(name, 503, "temporarily_unavailable", false);
+        send(&app, request)
+            .await
+            .assert_refused(name, 503, "temporarily_unavailable", false);
         assert_eq!(app.events(), [EventKind::AccessRevoked], "{name}");
         settle().await;
-        assert_eq!(guarded.status(&access).await, 401, "{name}: here it is over at once");
-        assert_eq!(Guarded::new(&app).status(&access).await, 401, "{name}: and for who remembers nothing");
+        assert_eq!(
+            guarded.status(&access).await,
+            401,
+            "{name}: here it is over at once"
+        );
+        assert_eq!(
+            Guarded::new(&app).status(&access).await,
+            401,
+            "{name}: and for who remembers nothing"
+        );
 
-        assert_eq!(revoke(&app, "app", &access).await.status, StatusCode::OK, "{name}");
+        assert_eq!(
+            revoke(&app, "app", &access).await.status,
+            StatusCode::OK,
+            "{name}"
+        );
         assert_eq!(revoked_inside(&app), ["at-0-0", "at-0-0"], "{name}");
-        assert_eq!(revoke(&app, "app", &access).await.status, StatusCode::OK, "{name}");
-        assert_eq!(revoked_inside(&app).len(), 2, "{name}: once it is confirmed it is gone");
+        assert_eq!(
+            revoke(&app, "app", &access).await.status,
+            StatusCode::OK,
+            "{name}"
+        );
+        assert_eq!(
+            revoked_inside(&app).len(),
+            2,
+            "{name}: once it is confirmed it is gone"
+        );
         app.refresh(&refresh).await.token();
     }
 }
@@ -168,7 +285,11 @@ async fn it_is_kept_for_ten_minutes_for_that() {
     assert_eq!(revoke(&app, "app", &access).await.status, 503);
     app.clock.advance_secs(600);
     assert_eq!(revoke(&app, "app", &access).await.status, 200);
-    assert_eq!(revoked_inside(&app).len(), 1, "nothing is left to be revoked");
+    assert_eq!(
+        revoked_inside(&app).len(),
+        1,
+        "nothing is left to be revoked"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,8 +17,13 @@ use tower_oauth_refresh::EventKind;
 async fn nothing_is_adopted_unless_it_was_asked_for() {
     let app = App::new();
     let foreign = log_in_before(&app, "app").await;
-    send(&app, post("/token", &refresh_form("app", &foreign))).await.assert_refused("off", 400, "invalid_grant", false);
-    assert_eq!((app.upstream.refreshes(), app.events()), (0, vec![EventKind::Unknown]));
+    send(&app, post("/token", &refresh_form("app", &foreign)))
+        .await
+        .assert_refused("off", 400, "invalid_grant", false);
+    assert_eq!(
+        (app.upstream.refreshes(), app.events()),
+        (0, vec![EventKind::Unknown])
+    );
     assert!(app.store.calls().is_empty());
 }
 
@@ -35,7 +40,15 @@ async fn a_session_is_adopted_until_the_time_that_was_set_and_not_after_it() {
         let answer = app.refresh(&foreign).await;
         assert_eq!(answer.status == 200, adopted, "{name}: {answer:?}");
         assert_eq!(app.upstream.refreshes(), usize::from(adopted), "{name}");
-        assert_eq!(app.events(), [if adopted { EventKind::Adopted } else { EventKind::Unknown }], "{name}");
+        assert_eq!(
+            app.events(),
+            [if adopted {
+                EventKind::Adopted
+            } else {
+                EventKind::Unknown
+            }],
+            "{name}"
+        );
         if adopted {
             // What was adopted stays.
             app.clock.advance_secs(7200);
@@ -47,13 +60,25 @@ async fn a_session_is_adopted_until_the_time_that_was_set_and_not_after_it() {
 /// Returns refresh tokens of another server that look like the layer's own.
 fn lookalikes() -> [(&'static str, String); 6] {
     let ours = made_up("rt_");
-    let body = |len| "AbCdEf0123456789-_".chars().cycle().take(len).collect::<String>();
+    let body = |len| {
+        "AbCdEf0123456789-_"
+            .chars()
+            .cycle()
+            .take(len)
+            .collect::<String>()
+    };
     [
         ("the length of a payload", format!("rt_{}", body(64))),
         ("the length of a token", format!("rt_{}", body(72))),
-        ("one of ours, and its checksum is another", format!("{}AAAAAAAA", &ours[..67])),
+        (
+            "one of ours, and its checksum is another",
+            format!("{}AAAAAAAA", &ours[..67]),
+        ),
         ("one of ours without its checksum", ours[..67].to_owned()),
-        ("the checksum of another prefix", made_up("at_").replacen("at_", "rt_", 1)),
+        (
+            "the checksum of another prefix",
+            made_up("at_").replacen("at_", "rt_", 1),
+        ),
         ("the prefix alone", "rt_".to_owned()),
     ]
 }
@@ -63,12 +88,21 @@ async fn a_foreign_token_that_looks_like_the_layers_own_is_adopted() {
     for (name, foreign) in lookalikes() {
         let (app, _) = adopting().await;
         let answer = r#"{"access_token":"a","token_type":"Bearer","expires_in":60,"refresh_token":"upstream-0-0"}"#;
-        app.upstream.then(Act::Answer(200, "application/json", answer));
+        app.upstream
+            .then(Act::Answer(200, "application/json", answer));
         let token = app.refresh(&foreign).await.token();
-        assert_eq!(app.upstream.seen().pop().unwrap().param("refresh_token"), Some(&*foreign), "{name}");
+        assert_eq!(
+            app.upstream.seen().pop().unwrap().param("refresh_token"),
+            Some(&*foreign),
+            "{name}"
+        );
         assert_eq!(app.events(), [EventKind::Adopted], "{name}");
         app.refresh(&token).await.token();
-        assert_eq!(app.upstream.seen().pop().unwrap().param("refresh_token"), Some("upstream-0-0"), "{name}");
+        assert_eq!(
+            app.upstream.seen().pop().unwrap().param("refresh_token"),
+            Some("upstream-0-0"),
+            "{name}"
+        );
     }
 }
 
@@ -76,16 +110,31 @@ async fn a_foreign_token_that_looks_like_the_layers_own_is_adopted() {
 async fn a_token_of_the_layer_is_never_adopted() {
     let (app, _) = adopting().await;
     let answer = app.refresh(&made_up("rt_")).await;
-    assert_eq!(answer.error(), (400, "invalid_grant".into()), "it has the checksum of one");
-    assert_eq!((app.upstream.refreshes(), app.events()), (0, vec![EventKind::Unknown]));
+    assert_eq!(
+        answer.error(),
+        (400, "invalid_grant".into()),
+        "it has the checksum of one"
+    );
+    assert_eq!(
+        (app.upstream.refreshes(), app.events()),
+        (0, vec![EventKind::Unknown])
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lookalike_is_refused_without_the_store_unless_adoption_is_on() {
     let app = App::new();
     for (name, foreign) in lookalikes() {
-        assert_eq!(app.refresh(&foreign).await.error(), (400, "invalid_grant".into()), "{name}");
-        assert_eq!((app.upstream.refreshes(), app.events()), (0, vec![EventKind::Unknown]), "{name}");
+        assert_eq!(
+            app.refresh(&foreign).await.error(),
+            (400, "invalid_grant".into()),
+            "{name}"
+        );
+        assert_eq!(
+            (app.upstream.refreshes(), app.events()),
+            (0, vec![EventKind::Unknown]),
+            "{name}"
+        );
     }
     assert!(app.store.calls().is_empty());
 }
@@ -94,9 +143,17 @@ async fn a_lookalike_is_refused_without_the_store_unless_adoption_is_on() {
 async fn an_adopted_session_is_one_like_any_other() {
     let (app, foreign) = adopting().await;
     let more = [("x", "1"), ("x", "2")];
-    let answer = app.post("/token", &[&refresh_form("app", &foreign)[..], &more].concat()).await;
+    let answer = app
+        .post(
+            "/token",
+            &[&refresh_form("app", &foreign)[..], &more].concat(),
+        )
+        .await;
     let seen = app.upstream.seen().pop().unwrap();
-    assert_eq!(seen.raw, format!("grant_type=refresh_token&refresh_token={foreign}&client_id=app&x=1&x=2"));
+    assert_eq!(
+        seen.raw,
+        format!("grant_type=refresh_token&refresh_token={foreign}&client_id=app&x=1&x=2")
+    );
     assert_eq!(seen.headers["accept"], "application/json");
     let mut token = answer.token();
     assert!(token.starts_with("rt_"), "{token}");
@@ -109,14 +166,29 @@ async fn an_adopted_session_is_one_like_any_other() {
     assert_eq!(answer.headers["cache-control"], "no-store");
     for count in 1..=3 {
         let next = app.refresh(&token).await.token();
-        assert_eq!(app.upstream.seen().pop().unwrap().param("refresh_token"), Some(&*format!("upstream-0-{count}")));
-        assert_eq!(app.refresh(&token).await.token(), next, "the retry window is there");
+        assert_eq!(
+            app.upstream.seen().pop().unwrap().param("refresh_token"),
+            Some(&*format!("upstream-0-{count}"))
+        );
+        assert_eq!(
+            app.refresh(&token).await.token(),
+            next,
+            "the retry window is there"
+        );
         token = next;
     }
     let beyond = [("scope", "admin")];
-    let answer = app.post("/token", &[&refresh_form("app", &token)[..], &beyond].concat()).await;
+    let answer = app
+        .post(
+            "/token",
+            &[&refresh_form("app", &token)[..], &beyond].concat(),
+        )
+        .await;
     assert_eq!(answer.error(), (400, "invalid_scope".into()));
-    assert_eq!(app.refresh_as("other", &token).await.error(), (400, "invalid_grant".into()));
+    assert_eq!(
+        app.refresh_as("other", &token).await.error(),
+        (400, "invalid_grant".into())
+    );
     assert_eq!(app.revoke(&token).await.status, 200);
     assert_eq!((app.upstream.alive(), app.upstream.reuses()), (0, 0));
 }
@@ -130,7 +202,9 @@ async fn what_was_granted_is_not_known_from_a_request_for_less() {
         post("/token", &form)
     };
     let token = send(&app, scoped(&foreign, "read")).await.token("for less");
-    send(&app, scoped(&token, "read write")).await.token("the inner service decides");
+    send(&app, scoped(&token, "read write"))
+        .await
+        .token("the inner service decides");
 }
 
 fn adopt(app: &App, form: &[(&str, &str)]) -> JoinHandle<Answer> {
@@ -143,7 +217,11 @@ async fn several_adoptions_of_one_token_at_once_are_one_and_give_one_answer() {
     for (name, instances, act) in [
         ("one instance", 1, None),
         ("two instances", 2, None),
-        ("three instances, and a server that does not rotate", 3, Some(Act::KeepToken)),
+        (
+            "three instances, and a server that does not rotate",
+            3,
+            Some(Act::KeepToken),
+        ),
     ] {
         let (app, foreign) = adopting().await;
         let apps: Vec<_> = (0..instances).map(|_| another(&app, 3600)).collect();
@@ -152,8 +230,9 @@ async fn several_adoptions_of_one_token_at_once_are_one_and_give_one_answer() {
             Some(act) => app.upstream.then(act),
             None => app.upstream.then(Act::Wait(Arc::clone(&gate))),
         }
-        let clients: Vec<_> =
-            (0..9).map(|count| adopt(&apps[count % instances], &refresh_form("app", &foreign))).collect();
+        let clients: Vec<_> = (0..9)
+            .map(|count| adopt(&apps[count % instances], &refresh_form("app", &foreign)))
+            .collect();
         settle().await;
         assert_eq!(app.upstream.refreshes(), 1, "{name}");
         gate.notify_one();
@@ -162,8 +241,15 @@ async fn several_adoptions_of_one_token_at_once_are_one_and_give_one_answer() {
             answers.push(client.await.unwrap());
         }
         let token = answers[0].token();
-        assert!(answers.iter().all(|answer| answer.body == answers[0].body), "{name}: {answers:?}");
-        assert_eq!((app.upstream.refreshes(), app.upstream.reuses()), (1, 0), "{name}");
+        assert!(
+            answers.iter().all(|answer| answer.body == answers[0].body),
+            "{name}: {answers:?}"
+        );
+        assert_eq!(
+            (app.upstream.refreshes(), app.upstream.reuses()),
+            (1, 0),
+            "{name}"
+        );
         let mut events: Vec<_> = apps.iter().flat_map(App::events).collect();
         events.sort_by_key(|kind| *kind != EventKind::Adopted);
         assert_eq!(events[0], EventKind::Adopted, "{name}");
@@ -182,9 +268,15 @@ async fn the_token_of_a_server_that_does_not_rotate_stays_the_one_inside() {
     let token = answer.token();
     app.upstream.then(Act::KeepToken);
     let next = app.refresh(&token).await.token();
-    assert_eq!(app.upstream.seen().pop().unwrap().param("refresh_token"), Some(&*foreign));
+    assert_eq!(
+        app.upstream.seen().pop().unwrap().param("refresh_token"),
+        Some(&*foreign)
+    );
     app.refresh(&next).await.token();
-    assert_eq!(app.upstream.seen().pop().unwrap().param("refresh_token"), Some(&*foreign));
+    assert_eq!(
+        app.upstream.seen().pop().unwrap().param("refresh_token"),
+        Some(&*foreign)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -193,7 +285,15 @@ async fn the_answer_is_given_again_to_the_same_request_alone() {
     let foreign = log_in_before(&app, "confidential").await;
     let secret = "secret of confidential";
     let request = |client: &str, secret: &str, more: &[(&str, &str)]| {
-        post("/token", &[&refresh_form(client, &foreign)[..], &[("client_secret", secret)], more].concat())
+        post(
+            "/token",
+            &[
+                &refresh_form(client, &foreign)[..],
+                &[("client_secret", secret)],
+                more,
+            ]
+            .concat(),
+        )
     };
     let first = send(&app, request("confidential", secret, &[])).await;
     let token = first.token("the first one");
@@ -201,27 +301,52 @@ async fn the_answer_is_given_again_to_the_same_request_alone() {
         ("another client", request("other", secret, &[])),
         ("another secret", request("confidential", "wrong", &[])),
         ("no secret", request("confidential", "", &[])),
-        ("another scope", request("confidential", secret, &[("scope", "read")])),
-        ("another resource", request("confidential", secret, &[("resource", "https://api.example.com")])),
+        (
+            "another scope",
+            request("confidential", secret, &[("scope", "read")]),
+        ),
+        (
+            "another resource",
+            request(
+                "confidential",
+                secret,
+                &[("resource", "https://api.example.com")],
+            ),
+        ),
     ];
     app.events();
     for (name, request) in rows {
-        send(&app, request).await.assert_refused(name, 400, "invalid_grant", false);
+        send(&app, request)
+            .await
+            .assert_refused(name, 400, "invalid_grant", false);
         assert_eq!(app.events(), [EventKind::Late], "{name}");
         let again = send(&app, form_by_basic(&foreign, secret)).await;
-        assert_eq!(again.body, first.body, "after {name}: the same secret by another method is the same request");
+        assert_eq!(
+            again.body, first.body,
+            "after {name}: the same secret by another method is the same request"
+        );
         assert_eq!(app.events(), [EventKind::Replayed], "{name}");
     }
     assert_eq!((app.upstream.refreshes(), app.upstream.reuses()), (1, 0));
-    app.post("/token", &[&refresh_form("confidential", &token)[..], &[("client_secret", secret)]].concat())
-        .await
-        .token();
+    app.post(
+        "/token",
+        &[
+            &refresh_form("confidential", &token)[..],
+            &[("client_secret", secret)],
+        ]
+        .concat(),
+    )
+    .await
+    .token();
 }
 
 fn form_by_basic(token: &str, secret: &str) -> http::Request<http_body_util::Full<bytes::Bytes>> {
     let secret: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
     support::requests::form("/token")
-        .header("authorization", support::requests::basic(format!("confidential:{secret}")))
+        .header(
+            "authorization",
+            support::requests::basic(format!("confidential:{secret}")),
+        )
         .body(format!("grant_type=refresh_token&refresh_token={token}").into())
         .unwrap()
 }
@@ -242,10 +367,16 @@ async fn who_gets_no_answer_again_does_not_ruin_the_session_by_asking() {
     let asserted: &[(&str, &str)] = &[("client_assertion", &assertion)];
     for (name, more, strict) in [("an assertion", asserted, false), ("strict", &[][..], true)] {
         let (app, foreign) = adopting().await;
-        let app = App::over(app.clock.clone(), app.store.clone(), app.upstream.clone(), |builder| {
-            let builder = builder.adopt_until(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 32));
-            if strict { builder.strict() } else { builder }
-        });
+        let app = App::over(
+            app.clock.clone(),
+            app.store.clone(),
+            app.upstream.clone(),
+            |builder| {
+                let builder = builder
+                    .adopt_until(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 32));
+                if strict { builder.strict() } else { builder }
+            },
+        );
         let form = [&refresh_form("app", &foreign)[..], more].concat();
         let clients = [adopt(&app, &form), adopt(&app, &form), adopt(&app, &form)];
         let mut tokens = Vec::new();
@@ -257,8 +388,20 @@ async fn who_gets_no_answer_again_does_not_ruin_the_session_by_asking() {
                 assert_eq!(answer.error(), (400, "invalid_grant".into()), "{name}");
             }
         }
-        assert_eq!((tokens.len(), app.upstream.refreshes(), app.upstream.reuses()), (1, 1, 0), "{name}");
-        assert_eq!(app.events(), [EventKind::Adopted, EventKind::Late, EventKind::Late], "{name}");
+        assert_eq!(
+            (
+                tokens.len(),
+                app.upstream.refreshes(),
+                app.upstream.reuses()
+            ),
+            (1, 1, 0),
+            "{name}"
+        );
+        assert_eq!(
+            app.events(),
+            [EventKind::Adopted, EventKind::Late, EventKind::Late],
+            "{name}"
+        );
         app.refresh(&tokens[0]).await.token();
     }
 }
@@ -267,7 +410,11 @@ async fn who_gets_no_answer_again_does_not_ruin_the_session_by_asking() {
 async fn whom_a_server_that_does_not_rotate_would_serve_again_is_sent_there() {
     let (app, foreign) = adopting().await;
     let assertion = assertion(r#"{"sub":"app"}"#);
-    let form = [&refresh_form("app", &foreign)[..], &[("client_assertion", &assertion)]].concat();
+    let form = [
+        &refresh_form("app", &foreign)[..],
+        &[("client_assertion", &assertion)],
+    ]
+    .concat();
     for count in 1..=2 {
         app.upstream.then(Act::KeepToken);
         app.post("/token", &form).await.token();

@@ -21,18 +21,33 @@ const LEASE: Duration = Duration::from_secs(25);
 async fn what_the_inner_service_refuses_is_passed_on_and_can_be_adopted_later() {
     const GRANT: &str = r#"{"error":"invalid_grant"}"#;
     let rows = [
-        ("invalid_grant", 400, GRANT, &[EventKind::UpstreamRejected][..]),
+        (
+            "invalid_grant",
+            400,
+            GRANT,
+            &[EventKind::UpstreamRejected][..],
+        ),
         ("another error", 400, r#"{"error":"invalid_scope"}"#, &[]),
-        ("a client that is not authenticated", 401, r#"{"error":"invalid_client"}"#, &[]),
+        (
+            "a client that is not authenticated",
+            401,
+            r#"{"error":"invalid_client"}"#,
+            &[],
+        ),
         ("too many requests", 429, "slow down", &[]),
         ("an error inside", 500, "<html>oops</html>", &[]),
         ("down", 503, "", &[]),
     ];
     for (name, status, body, events) in rows {
         let (app, foreign) = adopting().await;
-        app.upstream.then(Act::Answer(status, "application/json", body));
+        app.upstream
+            .then(Act::Answer(status, "application/json", body));
         let answer = app.refresh(&foreign).await;
-        assert_eq!((answer.status.as_u16(), &answer.body[..]), (status, body.as_bytes()), "{name}");
+        assert_eq!(
+            (answer.status.as_u16(), &answer.body[..]),
+            (status, body.as_bytes()),
+            "{name}"
+        );
         assert_eq!(app.events(), events, "{name}");
         app.refresh(&foreign).await.token();
         assert_eq!(app.upstream.reuses(), 0, "{name}");
@@ -43,13 +58,26 @@ async fn what_the_inner_service_refuses_is_passed_on_and_can_be_adopted_later() 
 async fn what_cannot_be_read_is_withheld() {
     let rows = [
         ("no JSON", 200, "access_token=a&refresh_token=upstream-0-1"),
-        ("two refresh tokens", 200, r#"{"refresh_token":"upstream-0-1","refresh_token":"upstream-0-2"}"#),
-        ("a number for a token", 200, r#"{"access_token":"a","refresh_token":1}"#),
-        ("an error that quotes the token", 400, r#"{"error":"invalid_scope","error_description":"upstream-0-0"}"#),
+        (
+            "two refresh tokens",
+            200,
+            r#"{"refresh_token":"upstream-0-1","refresh_token":"upstream-0-2"}"#,
+        ),
+        (
+            "a number for a token",
+            200,
+            r#"{"access_token":"a","refresh_token":1}"#,
+        ),
+        (
+            "an error that quotes the token",
+            400,
+            r#"{"error":"invalid_scope","error_description":"upstream-0-0"}"#,
+        ),
     ];
     for (name, status, body) in rows {
         let (app, foreign) = adopting().await;
-        app.upstream.then(Act::Answer(status, "application/json", body));
+        app.upstream
+            .then(Act::Answer(status, "application/json", body));
         let answer = send(&app, post("/token", &refresh_form("app", &foreign))).await;
         answer.assert_refused(name, 502, "server_error", false);
         assert_eq!(app.events(), [EventKind::UpstreamUnreadable], "{name}");
@@ -61,10 +89,19 @@ async fn what_cannot_be_read_is_withheld() {
 async fn an_inner_service_that_breaks_leaves_the_token_to_be_adopted() {
     let (app, foreign) = adopting().await;
     app.upstream.then(Act::Break);
-    assert!(app.send(post("/token", &refresh_form("app", &foreign))).await.is_err());
+    assert!(
+        app.send(post("/token", &refresh_form("app", &foreign)))
+            .await
+            .is_err()
+    );
     app.upstream.then(Act::Panic);
     let (panicking, request) = (app.clone(), post("/token", &refresh_form("app", &foreign)));
-    assert!(tokio::spawn(async move { panicking.send(request).await }).await.unwrap_err().is_panic());
+    assert!(
+        tokio::spawn(async move { panicking.send(request).await })
+            .await
+            .unwrap_err()
+            .is_panic()
+    );
     app.refresh(&foreign).await.token();
 }
 
@@ -76,7 +113,11 @@ async fn an_inner_service_that_hangs_is_given_up() {
     answer.assert_refused("it hangs", 503, "temporarily_unavailable", false);
     app.layer.drain().await;
     app.refresh(&foreign).await;
-    assert_eq!(app.upstream.refreshes(), 2, "nobody holds the token any more");
+    assert_eq!(
+        app.upstream.refreshes(),
+        2,
+        "nobody holds the token any more"
+    );
 }
 
 /// What the store does to one call, and what becomes of the adoption.
@@ -99,21 +140,59 @@ fn insert(call: &Call) -> bool {
 }
 
 fn done(call: &Call) -> bool {
-    matches!(call, Call::Swap { expected: Some(_), change: Change::Put { .. }, .. })
+    matches!(
+        call,
+        Call::Swap {
+            expected: Some(_),
+            change: Change::Put { .. },
+            ..
+        }
+    )
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_fails_once_costs_no_session() {
-    let fault = |name, fits, plan, status, refreshes| Fault { name, fits, plan, status, refreshes };
+    let fault = |name, fits, plan, status, refreshes| Fault {
+        name,
+        fits,
+        plan,
+        status,
+        refreshes,
+    };
     let rows = [
         fault("no placeholder", placeholder, || Plan::Lose, 503, 0),
-        fault("the answer to the placeholder lost", placeholder, || Plan::LoseAnswer, 503, 0),
+        fault(
+            "the answer to the placeholder lost",
+            placeholder,
+            || Plan::LoseAnswer,
+            503,
+            0,
+        ),
         fault("the grant not stored", insert, || Plan::Lose, 503, 1),
-        fault("the answer to the grant lost", insert, || Plan::LoseAnswer, 503, 1),
+        fault(
+            "the answer to the grant lost",
+            insert,
+            || Plan::LoseAnswer,
+            503,
+            1,
+        ),
         fault("the replay not stored", done, || Plan::Lose, 200, 1),
-        fault("the answer to the replay lost", done, || Plan::LoseAnswer, 200, 1),
+        fault(
+            "the answer to the replay lost",
+            done,
+            || Plan::LoseAnswer,
+            200,
+            1,
+        ),
     ];
-    for Fault { name, fits, plan, status, refreshes } in rows {
+    for Fault {
+        name,
+        fits,
+        plan,
+        status,
+        refreshes,
+    } in rows
+    {
         let (app, foreign) = adopting().await;
         app.store.once(fits, plan());
         let first = send(&app, post("/token", &refresh_form("app", &foreign))).await;
@@ -128,11 +207,25 @@ async fn a_store_that_fails_once_costs_no_session() {
         }
         let next = app.refresh(&again.token()).await.token();
         app.refresh(&next).await.token();
-        assert_eq!((app.upstream.refreshes(), app.upstream.reuses()), (3, 0), "{name}");
+        assert_eq!(
+            (app.upstream.refreshes(), app.upstream.reuses()),
+            (3, 0),
+            "{name}"
+        );
         app.layer.drain().await;
         let events = app.events();
-        assert!(events.contains(&EventKind::StoreUnavailable), "{name}: {events:?}");
-        assert_eq!(events.iter().filter(|kind| **kind == EventKind::Adopted).count(), 1, "{name}: {events:?}");
+        assert!(
+            events.contains(&EventKind::StoreUnavailable),
+            "{name}: {events:?}"
+        );
+        assert_eq!(
+            events
+                .iter()
+                .filter(|kind| **kind == EventKind::Adopted)
+                .count(),
+            1,
+            "{name}: {events:?}"
+        );
     }
 }
 
@@ -159,7 +252,8 @@ async fn a_store_that_is_down_for_longer_than_the_lease_costs_no_session() {
 #[tokio::test(start_paused = true)]
 async fn a_commit_that_comes_to_nothing_is_told() {
     let (app, foreign) = adopting().await;
-    app.store.hook(|_, call| if insert(call) { Plan::Lose } else { Plan::Pass });
+    app.store
+        .hook(|_, call| if insert(call) { Plan::Lose } else { Plan::Pass });
     assert_eq!(app.refresh(&foreign).await.status, 503);
     app.layer.drain().await;
     let events = app.events();
@@ -178,7 +272,11 @@ async fn a_client_that_hangs_up_in_the_middle_finds_its_session_adopted() {
     assert!(client.await.unwrap_err().is_cancelled());
     gate.notify_one();
     app.layer.drain().await;
-    assert_eq!(app.events(), [EventKind::Adopted], "a shutdown waits for it");
+    assert_eq!(
+        app.events(),
+        [EventKind::Adopted],
+        "a shutdown waits for it"
+    );
     let token = another(&app, 3600).refresh(&foreign).await.token();
     app.refresh(&token).await.token();
     assert_eq!((app.upstream.refreshes(), app.upstream.reuses()), (2, 0));
@@ -202,7 +300,13 @@ async fn a_client_that_has_waited_long_enough_is_told_to_come_again() {
 
 #[test]
 fn a_session_is_adopted_after_the_instance_that_began_to_has_died() {
-    let start = || runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let start = || {
+        runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap()
+    };
     let dying = start();
     let (app, foreign) = dying.block_on(async {
         let (app, foreign) = adopting().await;
@@ -221,7 +325,11 @@ fn a_session_is_adopted_after_the_instance_that_began_to_has_died() {
         let request = || post("/token", &refresh_form("app", &foreign));
         let answer = send(&survivor, request()).await;
         answer.assert_refused("within the lease", 503, "temporarily_unavailable", false);
-        assert_eq!(app.upstream.refreshes(), 2, "the token is not used while somebody may be using it");
+        assert_eq!(
+            app.upstream.refreshes(),
+            2,
+            "the token is not used while somebody may be using it"
+        );
         survivor.clock.advance_secs(25);
         let token = send(&survivor, request()).await.token("after the lease");
         survivor.refresh(&token).await.token();
@@ -229,8 +337,8 @@ fn a_session_is_adopted_after_the_instance_that_began_to_has_died() {
     });
 }
 
-/// Another instance takes the lease of an adoption over when it has run out, and the store takes the answer a moment
-/// later.
+/// Another instance takes the lease of an adoption over when it has run out, and the store takes
+/// the answer a moment later.
 #[tokio::test(start_paused = true)]
 async fn whoever_takes_an_adoption_over_gives_the_answer_time_to_come() {
     let (app, foreign) = adopting().await;
@@ -256,7 +364,10 @@ async fn whoever_takes_an_adoption_over_gives_the_answer_time_to_come() {
     let (answer, other) = request.await.unwrap();
     app.layer.drain().await;
     assert_eq!(app.upstream.refreshes(), 1, "the token was used already");
-    assert_eq!((app.events().last(), other.events().last()), (Some(&EventKind::Adopted), Some(&EventKind::Replayed)));
+    assert_eq!(
+        (app.events().last(), other.events().last()),
+        (Some(&EventKind::Adopted), Some(&EventKind::Replayed))
+    );
     other.refresh(&answer.token()).await.token();
     assert_eq!(app.upstream.reuses(), 0);
 }
@@ -264,21 +375,40 @@ async fn whoever_takes_an_adoption_over_gives_the_answer_time_to_come() {
 /// The lease of an adoption that was taken over is as one that has run out when nothing came of it.
 #[tokio::test(start_paused = true)]
 async fn an_adoption_that_was_taken_over_is_left_as_it_was_found() {
-    let rows: [(&str, fn() -> Plan, usize); 2] =
-        [("its first claim unanswered", || Plan::LoseAnswer, 1), ("its second look failed", || Plan::Lose, 2)];
+    let rows: [(&str, fn() -> Plan, usize); 2] = [
+        ("its first claim unanswered", || Plan::LoseAnswer, 1),
+        ("its second look failed", || Plan::Lose, 2),
+    ];
     for (row, plan, at) in rows {
         let (app, foreign) = adopting().await;
         app.store.once(|call| *call == Call::Claim, Plan::Lose);
         assert_eq!(app.refresh(&foreign).await.status, 503, "{row}");
-        let key = app.store.writes().into_iter().find_map(|(key, call)| placeholder(&call).then_some(key)).unwrap();
+        let key = app
+            .store
+            .writes()
+            .into_iter()
+            .find_map(|(key, call)| placeholder(&call).then_some(key))
+            .unwrap();
         let under_way = app.store.inner.get(&key).await.unwrap().unwrap().tag;
-        let claim = |version: u8| app.store.inner.claim(&key, &under_way, Version::new([version; 8]), LEASE);
-        assert_eq!(claim(1).await.unwrap().unwrap().lease, Lease::Taken, "{row}: an instance takes it, and dies");
+        let claim = |version: u8| {
+            app.store
+                .inner
+                .claim(&key, &under_way, Version::new([version; 8]), LEASE)
+        };
+        assert_eq!(
+            claim(1).await.unwrap().unwrap().lease,
+            Lease::Taken,
+            "{row}: an instance takes it, and dies"
+        );
         app.clock.advance_secs(26);
         let mut claims = 0;
         app.store.hook(move |_, call| {
             claims += usize::from(*call == Call::Claim);
-            if *call == Call::Claim && claims == at { plan() } else { Plan::Pass }
+            if *call == Call::Claim && claims == at {
+                plan()
+            } else {
+                Plan::Pass
+            }
         });
         assert_eq!(app.refresh(&foreign).await.status, 503, "{row}");
         app.layer.drain().await;

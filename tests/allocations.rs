@@ -31,7 +31,8 @@ impl<B> Service<Request<B>> for Server {
 }
 
 fn post(form: String) -> Request<Full<Bytes>> {
-    let request = Request::post("/token").header("content-type", "application/x-www-form-urlencoded");
+    let request =
+        Request::post("/token").header("content-type", "application/x-www-form-urlencoded");
     request.body(Full::from(form)).unwrap()
 }
 
@@ -50,24 +51,33 @@ fn a_rotation_allocates_at_most_sixty_times() {
     );
     let layer = RefreshLayer::new(MemoryStore::new());
     let mut service: Refresh<Server, MemoryStore> = layer.layer(Server(answer.into()));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let log_in = post("grant_type=authorization_code&code=c&client_id=app".into());
         let mut current = token(service.call(log_in).await.unwrap()).await;
         // The first rotations fill what is kept for later ones.
         for round in 0..20 {
-            let request = post(format!("grant_type=refresh_token&refresh_token={current}&client_id=app"));
+            let request = post(format!(
+                "grant_type=refresh_token&refresh_token={current}&client_id=app"
+            ));
             let mut response = None;
             let counted = measure(|| {
                 let waker = std::task::Waker::noop();
                 let mut future = std::pin::pin!(service.call(request));
-                let Poll::Ready(answer) = future.as_mut().poll(&mut Context::from_waker(waker)) else {
+                let Poll::Ready(answer) = future.as_mut().poll(&mut Context::from_waker(waker))
+                else {
                     panic!("nothing here waits")
                 };
                 response = Some(answer.unwrap());
             });
             println!("{} allocations", counted.count_total);
-            assert!(counted.count_total > 0 && (round < 10 || counted.count_total <= 60), "{counted:?}");
+            assert!(
+                counted.count_total > 0 && (round < 10 || counted.count_total <= 60),
+                "{counted:?}"
+            );
             current = token(response.take().unwrap()).await;
         }
     });

@@ -1,4 +1,5 @@
-//! What cannot be read is refused as RFC 6749 §5.2 has it, on both endpoints, and costs nobody a session.
+//! What cannot be read is refused as RFC 6749 §5.2 has it, on both endpoints, and costs nobody a
+//! session.
 
 mod support;
 
@@ -7,7 +8,9 @@ use std::io;
 use bytes::Bytes;
 use http::Request;
 use support::App;
-use support::requests::{AnyBody, FORM, assert_untouched, assertion, bare, basic, form, full, pieces, send};
+use support::requests::{
+    AnyBody, FORM, assert_untouched, assertion, bare, basic, form, full, pieces, send,
+};
 use tower_oauth_refresh::{ClientId, Error};
 
 /// A good request of one endpoint, to be spoilt.
@@ -28,7 +31,11 @@ impl Good<'_> {
 
     /// A whole form under these headers.
     fn under(&self, headers: &[(&str, &[u8])]) -> Request<AnyBody> {
-        let builder = headers.iter().fold(bare(self.path), |builder, (name, value)| builder.header(*name, *value));
+        let builder = headers
+            .iter()
+            .fold(bare(self.path), |builder, (name, value)| {
+                builder.header(*name, *value)
+            });
         builder.body(full(self.bytes("&client_id=app"))).unwrap()
     }
 
@@ -37,11 +44,17 @@ impl Good<'_> {
     }
 
     fn coded(&self, coding: &str) -> Request<AnyBody> {
-        self.under(&[("content-type", FORM.as_bytes()), ("content-encoding", coding.as_bytes())])
+        self.under(&[
+            ("content-type", FORM.as_bytes()),
+            ("content-encoding", coding.as_bytes()),
+        ])
     }
 
     fn authorized(&self, value: impl AsRef<str>, rest: &str) -> Request<AnyBody> {
-        form(self.path).header("authorization", value.as_ref()).body(full(self.bytes(rest))).unwrap()
+        form(self.path)
+            .header("authorization", value.as_ref())
+            .body(full(self.bytes(rest)))
+            .unwrap()
     }
 
     fn asserted(&self, claims: &str, rest: &str) -> Request<AnyBody> {
@@ -50,7 +63,9 @@ impl Good<'_> {
 }
 
 fn extended(mut request: Request<AnyBody>, id: &str) -> Request<AnyBody> {
-    request.extensions_mut().insert(ClientId::try_from(id).unwrap());
+    request
+        .extensions_mut()
+        .insert(ClientId::try_from(id).unwrap());
     request
 }
 
@@ -66,10 +81,21 @@ async fn refuse_all(rows: &[Row], status: u16, error: &str, challenge: bool) {
                 _ => format!("token={token}"),
             };
             let name = format!("{path}: {name}");
-            let answer = send(&app, spoil(&Good { path, token: parameter })).await;
+            let answer = send(
+                &app,
+                spoil(&Good {
+                    path,
+                    token: parameter,
+                }),
+            )
+            .await;
             answer.assert_refused(&name, status, error, challenge);
             assert_untouched(&name, &app, 1);
-            assert_eq!(app.upstream.seen().len(), 1, "{name}: the inner service saw the log-in alone");
+            assert_eq!(
+                app.upstream.seen().len(),
+                1,
+                "{name}: the inner service saw the log-in alone"
+            );
             app.refresh(&token).await.token();
         }
     }
@@ -80,22 +106,43 @@ async fn a_request_that_is_no_plain_form_is_refused() {
     let rows: [Row; 14] = [
         ("no content type", |good| good.under(&[])),
         ("JSON", |good| good.typed(b"application/json")),
-        ("parts", |good| good.typed(b"multipart/form-data; boundary=x")),
+        ("parts", |good| {
+            good.typed(b"multipart/form-data; boundary=x")
+        }),
         ("text", |good| good.typed(b"text/plain")),
-        ("a longer type", |good| good.typed(b"application/x-www-form-urlencoded2")),
-        ("no type but a charset", |good| good.typed(b"; charset=utf-8")),
-        ("a content type that is no text", |good| good.typed(b"application/x-www-form-urlencoded\xff")),
-        ("a charset that is not ASCII", |good| good.typed(b"application/x-www-form-urlencoded; charset=ibm037")),
-        ("a charset in quotes", |good| good.typed(b"application/x-www-form-urlencoded;a=b; Charset = \"utf-16\"")),
+        ("a longer type", |good| {
+            good.typed(b"application/x-www-form-urlencoded2")
+        }),
+        ("no type but a charset", |good| {
+            good.typed(b"; charset=utf-8")
+        }),
+        ("a content type that is no text", |good| {
+            good.typed(b"application/x-www-form-urlencoded\xff")
+        }),
+        ("a charset that is not ASCII", |good| {
+            good.typed(b"application/x-www-form-urlencoded; charset=ibm037")
+        }),
+        ("a charset in quotes", |good| {
+            good.typed(b"application/x-www-form-urlencoded;a=b; Charset = \"utf-16\"")
+        }),
         ("two content types", |good| {
-            good.under(&[("content-type", FORM.as_bytes()), ("content-type", FORM.as_bytes())])
+            good.under(&[
+                ("content-type", FORM.as_bytes()),
+                ("content-type", FORM.as_bytes()),
+            ])
         }),
         ("compressed", |good| good.coded("gzip")),
-        ("compressed behind something harmless", |good| good.coded("identity, br")),
+        ("compressed behind something harmless", |good| {
+            good.coded("identity, br")
+        }),
         ("compressed in capitals", |good| good.coded("GZIP")),
         ("compressed in a header of its own", |good| {
             let form = ("content-type", FORM.as_bytes());
-            good.under(&[form, ("content-encoding", b"identity"), ("content-encoding", b"deflate")])
+            good.under(&[
+                form,
+                ("content-encoding", b"identity"),
+                ("content-encoding", b"deflate"),
+            ])
         }),
     ];
     refuse_all(&rows, 400, "invalid_request", false).await;
@@ -104,23 +151,47 @@ async fn a_request_that_is_no_plain_form_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn a_form_that_two_parsers_could_read_in_two_ways_is_refused() {
     let rows: [Row; 17] = [
-        ("a percent sign at the end", |good| good.with("&client_id=app&x=%")),
+        ("a percent sign at the end", |good| {
+            good.with("&client_id=app&x=%")
+        }),
         ("half an escape", |good| good.with("&client_id=app&x=%4")),
-        ("an escape across a separator", |good| good.with("&client_id=app&x=%4&y=1")),
-        ("an escape that is not hexadecimal", |good| good.with("&client_id=app&x=%zz")),
-        ("half an escape in a name", |good| good.with("&client_id=app&%4=x")),
-        ("an escape that is not UTF-8", |good| good.with("&client_id=app&x=%ff")),
-        ("an overlong escape", |good| good.with("&client_id=app&x=%c0%af")),
-        ("half a surrogate pair", |good| good.with("&client_id=app&x=%ed%a0%80")),
-        ("a name that is not UTF-8", |good| good.with("&client_id=app&%e4=x")),
+        ("an escape across a separator", |good| {
+            good.with("&client_id=app&x=%4&y=1")
+        }),
+        ("an escape that is not hexadecimal", |good| {
+            good.with("&client_id=app&x=%zz")
+        }),
+        ("half an escape in a name", |good| {
+            good.with("&client_id=app&%4=x")
+        }),
+        ("an escape that is not UTF-8", |good| {
+            good.with("&client_id=app&x=%ff")
+        }),
+        ("an overlong escape", |good| {
+            good.with("&client_id=app&x=%c0%af")
+        }),
+        ("half a surrogate pair", |good| {
+            good.with("&client_id=app&x=%ed%a0%80")
+        }),
+        ("a name that is not UTF-8", |good| {
+            good.with("&client_id=app&%e4=x")
+        }),
         ("an escaped NUL", |good| good.with("&client_id=app&x=%00")),
-        ("an escaped NUL in a name", |good| good.with("&client_id=app&client_id%00=x")),
+        ("an escaped NUL in a name", |good| {
+            good.with("&client_id=app&client_id%00=x")
+        }),
         ("a NUL", |good| good.with("&client_id=app&x=\0")),
         ("a line feed", |good| good.with("&client_id=app\n")),
         ("a tab", |good| good.with("&client_id=app&x=\t")),
-        ("a letter that is not ASCII", |good| good.with("&client_id=app&x=\u{e4}")),
-        ("a byte that is not UTF-8", |good| good.with(b"&client_id=app&x=\xff")),
-        ("hundreds of parameters", |good| good.with(format!("&client_id=app{}", "&".repeat(300)))),
+        ("a letter that is not ASCII", |good| {
+            good.with("&client_id=app&x=\u{e4}")
+        }),
+        ("a byte that is not UTF-8", |good| {
+            good.with(b"&client_id=app&x=\xff")
+        }),
+        ("hundreds of parameters", |good| {
+            good.with(format!("&client_id=app{}", "&".repeat(300)))
+        }),
     ];
     refuse_all(&rows, 400, "invalid_request", false).await;
 }
@@ -128,18 +199,40 @@ async fn a_form_that_two_parsers_could_read_in_two_ways_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn a_parameter_that_the_layer_reads_must_not_be_repeated() {
     let rows: [Row; 12] = [
-        ("grant_type", |good| good.with("&client_id=app&grant_type=refresh_token&grant_type=password")),
-        ("refresh_token", |good| good.with("&client_id=app&refresh_token=a&refresh_token=b")),
+        ("grant_type", |good| {
+            good.with("&client_id=app&grant_type=refresh_token&grant_type=password")
+        }),
+        ("refresh_token", |good| {
+            good.with("&client_id=app&refresh_token=a&refresh_token=b")
+        }),
         ("token", |good| good.with("&client_id=app&token=a&token=b")),
-        ("client_id", |good| good.with("&client_id=app&client_id=other")),
-        ("client_id, twice the same", |good| good.with("&client_id=app&client_id=app")),
-        ("client_id, once empty", |good| good.with("&client_id=app&client_id=")),
-        ("client_id, once escaped", |good| good.with("&client_id=app&client%5Fid=app")),
-        ("client_id, once without a value", |good| good.with("&client_id&client_id=app")),
-        ("client_secret", |good| good.with("&client_id=app&client_secret=a&client_secret=a")),
-        ("client_assertion", |good| good.with("&client_id=app&client_assertion=a&client_assertion=a")),
-        ("client_assertion_type", |good| good.with("&client_id=app&client_assertion_type=a&client_assertion_type=a")),
-        ("scope", |good| good.with("&client_id=app&scope=read&scope=read")),
+        ("client_id", |good| {
+            good.with("&client_id=app&client_id=other")
+        }),
+        ("client_id, twice the same", |good| {
+            good.with("&client_id=app&client_id=app")
+        }),
+        ("client_id, once empty", |good| {
+            good.with("&client_id=app&client_id=")
+        }),
+        ("client_id, once escaped", |good| {
+            good.with("&client_id=app&client%5Fid=app")
+        }),
+        ("client_id, once without a value", |good| {
+            good.with("&client_id&client_id=app")
+        }),
+        ("client_secret", |good| {
+            good.with("&client_id=app&client_secret=a&client_secret=a")
+        }),
+        ("client_assertion", |good| {
+            good.with("&client_id=app&client_assertion=a&client_assertion=a")
+        }),
+        ("client_assertion_type", |good| {
+            good.with("&client_id=app&client_assertion_type=a&client_assertion_type=a")
+        }),
+        ("scope", |good| {
+            good.with("&client_id=app&scope=read&scope=read")
+        }),
     ];
     refuse_all(&rows, 400, "invalid_request", false).await;
 }
@@ -147,20 +240,38 @@ async fn a_parameter_that_the_layer_reads_must_not_be_repeated() {
 #[tokio::test(start_paused = true)]
 async fn basic_credentials_that_cannot_be_read_are_answered_with_a_challenge() {
     let rows: [Row; 14] = [
-        ("a user with a percent sign", |good| good.authorized(basic("a%b:secret"), "")),
-        ("a user with half an escape, and the form", |good| good.authorized(basic("app%4:secret"), "&client_id=app")),
-        ("nothing behind the scheme", |good| good.authorized("Basic", "")),
-        ("spaces behind the scheme", |good| good.authorized("Basic   ", "")),
+        ("a user with a percent sign", |good| {
+            good.authorized(basic("a%b:secret"), "")
+        }),
+        ("a user with half an escape, and the form", |good| {
+            good.authorized(basic("app%4:secret"), "&client_id=app")
+        }),
+        ("nothing behind the scheme", |good| {
+            good.authorized("Basic", "")
+        }),
+        ("spaces behind the scheme", |good| {
+            good.authorized("Basic   ", "")
+        }),
         ("no base64", |good| good.authorized("Basic !!!", "")),
-        ("no base64, the scheme in small letters", |good| good.authorized("basic app:secret", "")),
-        ("two pieces of base64", |good| good.authorized("Basic YXBw Og==", "")),
+        ("no base64, the scheme in small letters", |good| {
+            good.authorized("basic app:secret", "")
+        }),
+        ("two pieces of base64", |good| {
+            good.authorized("Basic YXBw Og==", "")
+        }),
         ("half a byte", |good| good.authorized("Basic YXBwO", "")),
         ("no colon", |good| good.authorized(basic("app"), "")),
         ("no user", |good| good.authorized(basic(":secret"), "")),
-        ("nothing but a colon", |good| good.authorized(basic(":"), "")),
+        ("nothing but a colon", |good| {
+            good.authorized(basic(":"), "")
+        }),
         ("no UTF-8", |good| good.authorized(basic(b"app:\xff"), "")),
-        ("a user with a line feed", |good| good.authorized(basic("a%0App:secret"), "")),
-        ("unreadable although the form names the client", |good| good.authorized("Basic ?", "&client_id=app")),
+        ("a user with a line feed", |good| {
+            good.authorized(basic("a%0App:secret"), "")
+        }),
+        ("unreadable although the form names the client", |good| {
+            good.authorized("Basic ?", "&client_id=app")
+        }),
     ];
     refuse_all(&rows, 401, "invalid_client", true).await;
 }
@@ -169,14 +280,24 @@ async fn basic_credentials_that_cannot_be_read_are_answered_with_a_challenge() {
 async fn a_request_that_names_no_client_is_refused_without_a_challenge() {
     let rows: [Row; 9] = [
         ("no client", |good| good.with("")),
-        ("a client that is too long", |good| good.with(format!("&client_id={}", "a".repeat(513)))),
+        ("a client that is too long", |good| {
+            good.with(format!("&client_id={}", "a".repeat(513)))
+        }),
         ("an empty client", |good| good.with("&client_id=")),
         ("a client without a value", |good| good.with("&client_id")),
-        ("a secret alone", |good| good.with("&client_secret=secret+of+app")),
+        ("a secret alone", |good| {
+            good.with("&client_secret=secret+of+app")
+        }),
         ("another scheme", |good| good.authorized("Bearer abc", "")),
-        ("a scheme that begins like Basic", |good| good.authorized("Basically abc", "")),
-        ("an assertion that is no JWT", |good| good.with("&client_assertion=abc")),
-        ("an assertion without a subject", |good| good.asserted(r#"{"iss":"app"}"#, "")),
+        ("a scheme that begins like Basic", |good| {
+            good.authorized("Basically abc", "")
+        }),
+        ("an assertion that is no JWT", |good| {
+            good.with("&client_assertion=abc")
+        }),
+        ("an assertion without a subject", |good| {
+            good.asserted(r#"{"iss":"app"}"#, "")
+        }),
     ];
     refuse_all(&rows, 401, "invalid_client", false).await;
 }
@@ -184,30 +305,65 @@ async fn a_request_that_names_no_client_is_refused_without_a_challenge() {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_names_two_clients_is_refused() {
     let rows: [Row; 18] = [
-        ("a plus in Basic that is a space", |good| good.authorized(basic("my+app:s"), "&client_id=my%2Bapp")),
-        ("an encrypted assertion and form", |good| good.with("&client_assertion=a.b.c.d.e&client_id=app")),
-        ("SAML and Basic", |good| good.authorized(basic("app:s"), "&client_assertion=PHNhbWw-")),
-        ("a number for a subject and form", |good| good.asserted(r#"{"sub":7}"#, "&client_id=app")),
-        ("a subject twice and extension", |good| extended(good.asserted(r#"{"sub":"app","sub":"app"}"#, ""), "app")),
-        ("Basic and form", |good| good.authorized(basic("other:s"), "&client_id=app")),
-        ("Basic and form that differ in case", |good| good.authorized(basic("APP:s"), "&client_id=app")),
-        ("Basic and form with two secrets", |good| good.authorized(basic("app:s"), "&client_id=app&client_secret=t")),
-        ("assertion and form", |good| good.asserted(r#"{"sub":"other"}"#, "&client_id=app")),
-        ("an assertion with two subjects", |good| good.asserted(r#"{"sub":"app","sub":"other"}"#, "&client_id=app")),
-        ("assertion and Basic", |good| {
-            good.authorized(basic("app:s"), &format!("&client_assertion={}", assertion(r#"{"sub":"other"}"#)))
+        ("a plus in Basic that is a space", |good| {
+            good.authorized(basic("my+app:s"), "&client_id=my%2Bapp")
         }),
-        ("extension and form", |good| extended(good.with("&client_id=app"), "other")),
-        ("extension and Basic", |good| extended(good.authorized(basic("app:s"), ""), "other")),
-        ("extension and assertion", |good| extended(good.asserted(r#"{"sub":"app"}"#, ""), "other")),
+        ("an encrypted assertion and form", |good| {
+            good.with("&client_assertion=a.b.c.d.e&client_id=app")
+        }),
+        ("SAML and Basic", |good| {
+            good.authorized(basic("app:s"), "&client_assertion=PHNhbWw-")
+        }),
+        ("a number for a subject and form", |good| {
+            good.asserted(r#"{"sub":7}"#, "&client_id=app")
+        }),
+        ("a subject twice and extension", |good| {
+            extended(good.asserted(r#"{"sub":"app","sub":"app"}"#, ""), "app")
+        }),
+        ("Basic and form", |good| {
+            good.authorized(basic("other:s"), "&client_id=app")
+        }),
+        ("Basic and form that differ in case", |good| {
+            good.authorized(basic("APP:s"), "&client_id=app")
+        }),
+        ("Basic and form with two secrets", |good| {
+            good.authorized(basic("app:s"), "&client_id=app&client_secret=t")
+        }),
+        ("assertion and form", |good| {
+            good.asserted(r#"{"sub":"other"}"#, "&client_id=app")
+        }),
+        ("an assertion with two subjects", |good| {
+            good.asserted(r#"{"sub":"app","sub":"other"}"#, "&client_id=app")
+        }),
+        ("assertion and Basic", |good| {
+            good.authorized(
+                basic("app:s"),
+                &format!("&client_assertion={}", assertion(r#"{"sub":"other"}"#)),
+            )
+        }),
+        ("extension and form", |good| {
+            extended(good.with("&client_id=app"), "other")
+        }),
+        ("extension and Basic", |good| {
+            extended(good.authorized(basic("app:s"), ""), "other")
+        }),
+        ("extension and assertion", |good| {
+            extended(good.asserted(r#"{"sub":"app"}"#, ""), "other")
+        }),
         ("two authorizations", |good| {
-            let builder =
-                form(good.path).header("authorization", basic("app:s")).header("authorization", basic("app:s"));
+            let builder = form(good.path)
+                .header("authorization", basic("app:s"))
+                .header("authorization", basic("app:s"));
             builder.body(full(good.bytes(""))).unwrap()
         }),
-        ("a client with a control character", |good| good.with("&client_id=app%0A")),
+        ("a client with a control character", |good| {
+            good.with("&client_id=app%0A")
+        }),
         ("a client with a DEL", |good| good.with("&client_id=app%7F")),
-        ("an assertion of a client with a control character", |good| good.asserted(r#"{"sub":"a\u0007"}"#, "")),
+        (
+            "an assertion of a client with a control character",
+            |good| good.asserted(r#"{"sub":"a\u0007"}"#, ""),
+        ),
     ];
     refuse_all(&rows, 400, "invalid_request", false).await;
 }
@@ -221,12 +377,17 @@ async fn a_body_over_the_limit_is_refused_whether_it_says_how_long_it_is_or_not(
         }),
         ("a megabyte with its length", |good| {
             let body = good.bytes(format!("&client_id=app&x={}", "a".repeat(1 << 20)));
-            form(good.path).header("content-length", body.len()).body(full(body)).unwrap()
+            form(good.path)
+                .header("content-length", body.len())
+                .body(full(body))
+                .unwrap()
         }),
         ("pieces without a length", |good| {
             let first = good.bytes("&client_id=app&x=").into();
             let more = || Ok(Bytes::from("a".repeat(30 << 10)));
-            form(good.path).body(pieces([Ok(first), more(), more(), more()])).unwrap()
+            form(good.path)
+                .body(pieces([Ok(first), more(), more(), more()]))
+                .unwrap()
         }),
     ];
     refuse_all(&rows, 413, "invalid_request", false).await;
@@ -235,10 +396,19 @@ async fn a_body_over_the_limit_is_refused_whether_it_says_how_long_it_is_or_not(
 #[tokio::test(start_paused = true)]
 async fn a_body_that_breaks_off_is_refused() {
     let rows: [Row; 2] = [
-        ("at once", |good| form(good.path).body(pieces([Err(io::ErrorKind::ConnectionReset.into())])).unwrap()),
+        ("at once", |good| {
+            form(good.path)
+                .body(pieces([Err(io::ErrorKind::ConnectionReset.into())]))
+                .unwrap()
+        }),
         ("behind a whole form", |good| {
             let whole = Bytes::from(good.bytes("&client_id=app"));
-            form(good.path).body(pieces([Ok(whole), Err(io::ErrorKind::UnexpectedEof.into())])).unwrap()
+            form(good.path)
+                .body(pieces([
+                    Ok(whole),
+                    Err(io::ErrorKind::UnexpectedEof.into()),
+                ]))
+                .unwrap()
         }),
     ];
     refuse_all(&rows, 400, "invalid_request", false).await;
@@ -247,20 +417,39 @@ async fn a_body_that_breaks_off_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn a_request_without_a_token_is_refused() {
     let rows: [Row; 5] = [
-        ("no token", |good| form(good.path).body(full("grant_type=refresh_token&client_id=app")).unwrap()),
+        ("no token", |good| {
+            form(good.path)
+                .body(full("grant_type=refresh_token&client_id=app"))
+                .unwrap()
+        }),
         ("an empty token", |good| {
-            form(good.path).body(full("grant_type=refresh_token&refresh_token=&token=&client_id=app")).unwrap()
+            form(good.path)
+                .body(full(
+                    "grant_type=refresh_token&refresh_token=&token=&client_id=app",
+                ))
+                .unwrap()
         }),
         ("a token without a value", |good| {
-            form(good.path).body(full("grant_type=refresh_token&refresh_token&token&client_id=app")).unwrap()
+            form(good.path)
+                .body(full(
+                    "grant_type=refresh_token&refresh_token&token&client_id=app",
+                ))
+                .unwrap()
         }),
         ("the token in the query", |good| {
             let path = format!("{}?{}", good.path, good.token);
-            form(&path).body(full("grant_type=refresh_token&client_id=app")).unwrap()
+            form(&path)
+                .body(full("grant_type=refresh_token&client_id=app"))
+                .unwrap()
         }),
         ("the token under a name in capitals", |good| {
-            let upper = good.token.replace("refresh_token=rt", "REFRESH_TOKEN=rt").replace("token=rt", "TOKEN=rt");
-            form(good.path).body(full(format!("{upper}&client_id=app"))).unwrap()
+            let upper = good
+                .token
+                .replace("refresh_token=rt", "REFRESH_TOKEN=rt")
+                .replace("token=rt", "TOKEN=rt");
+            form(good.path)
+                .body(full(format!("{upper}&client_id=app")))
+                .unwrap()
         }),
     ];
     refuse_all(&rows, 400, "invalid_request", false).await;
@@ -276,7 +465,10 @@ async fn the_limit_of_the_body_is_the_one_that_was_set() {
     };
     let answer = send(&app, form("/token").body(full(at_limit(201))).unwrap()).await;
     answer.assert_refused("201 bytes", 413, "invalid_request", false);
-    assert!(matches!(answer.head.extensions.get(), Some(Error::BodyTooLarge)));
+    assert!(matches!(
+        answer.head.extensions.get(),
+        Some(Error::BodyTooLarge)
+    ));
     let answer = send(&app, form("/token").body(full(at_limit(200))).unwrap()).await;
     answer.token("200 bytes");
 }

@@ -1,4 +1,5 @@
-//! `BoxStore` keeps the contract of `Store` over any store, and passes on everything that the store has itself.
+//! `BoxStore` keeps the contract of `Store` over any store, and passes on everything that the store
+//! has itself.
 
 mod support;
 
@@ -10,8 +11,8 @@ use allocation_counter::measure;
 use bytes::Bytes;
 use support::{Call, Hooked, ManualClock, Plan};
 use tower_oauth_refresh::store::{
-    Announcement, Beside, BoxStore, Change, Claim, Entry, Hint, Key, Lease, MemoryStore, Name, Store, StoreError, Swap,
-    Tag, TieredStore, Ttl, Version,
+    Announcement, Beside, BoxStore, Change, Claim, Entry, Hint, Key, Lease, MemoryStore, Name,
+    Store, StoreError, Swap, Tag, TieredStore, Ttl, Version,
 };
 use tower_oauth_refresh::{AccessLayer, Clock as _, RefreshLayer, Timestamp};
 
@@ -30,8 +31,15 @@ fn version(number: u8) -> Version {
 }
 
 fn put(number: u8) -> Change {
-    let entry = Entry::new(version(number), TAG, Bytes::from_static(b"a value of the layer"));
-    Change::Put { entry, ttl: Ttl::After(HOUR) }
+    let entry = Entry::new(
+        version(number),
+        TAG,
+        Bytes::from_static(b"a value of the layer"),
+    );
+    Change::Put {
+        entry,
+        ttl: Ttl::After(HOUR),
+    }
 }
 
 fn also() -> Beside {
@@ -49,9 +57,22 @@ async fn every_call_goes_through_as_it_is() {
     assert_eq!(hooked.calls(), [Call::Get]);
     assert_eq!(store.peek(&KEY), Some(Hint::Ended), "what the cache knows");
 
-    assert_eq!(store.swap(&KEY, None, put(1), Some(also())).await.unwrap(), Swap::Swapped);
-    assert_eq!(hooked.calls(), [Call::Swap { expected: None, change: put(1), also: Some(also()) }]);
-    assert!(matches!(store.peek(&KEY), Some(Hint::Value { .. })), "what the cache has learnt");
+    assert_eq!(
+        store.swap(&KEY, None, put(1), Some(also())).await.unwrap(),
+        Swap::Swapped
+    );
+    assert_eq!(
+        hooked.calls(),
+        [Call::Swap {
+            expected: None,
+            change: put(1),
+            also: Some(also())
+        }]
+    );
+    assert!(
+        matches!(store.peek(&KEY), Some(Hint::Value { .. })),
+        "what the cache has learnt"
+    );
 
     assert_eq!(store.beside(&KEY, &NAME).await.unwrap(), Some(also().value));
     assert_eq!(hooked.calls(), [Call::Beside]);
@@ -61,8 +82,15 @@ async fn every_call_goes_through_as_it_is() {
         matches!(&claim, Some(Claim { lease: Lease::Taken, entry, .. }) if entry.version == version(2)),
         "{claim:?}"
     );
-    assert_eq!(hooked.calls(), [Call::Claim], "the store's own claim, in one trip");
-    assert_eq!(claim.and_then(|claim| claim.entry.lease), Some(clock.now().saturating_add(HOUR)));
+    assert_eq!(
+        hooked.calls(),
+        [Call::Claim],
+        "the store's own claim, in one trip"
+    );
+    assert_eq!(
+        claim.and_then(|claim| claim.entry.lease),
+        Some(clock.now().saturating_add(HOUR))
+    );
 
     let mut announcements = store.announcements().expect("the channel of the store");
     store.announce(&[KEY]).await.unwrap();
@@ -82,7 +110,10 @@ async fn an_error_goes_through_with_its_cause() {
     let store = BoxStore::new(hooked.clone());
     hooked.hook(|_, _| Plan::Lose);
     let unavailable = |result: Result<(), StoreError>| {
-        assert!(matches!(&result, Err(StoreError::Unavailable(cause)) if cause.to_string() == "lost"), "{result:?}");
+        assert!(
+            matches!(&result, Err(StoreError::Unavailable(cause)) if cause.to_string() == "lost"),
+            "{result:?}"
+        );
     };
     unavailable(store.get(&KEY).await.map(drop));
     unavailable(store.swap(&KEY, None, put(1), None).await.map(drop));
@@ -95,15 +126,25 @@ async fn an_error_goes_through_with_its_cause() {
 async fn clones_are_handles_on_one_store_and_layers_over_any_store_have_one_type() {
     let memory = MemoryStore::new();
     let boxed = BoxStore::new(memory.clone());
-    assert_eq!(boxed.clone().swap(&KEY, None, put(1), None).await.unwrap(), Swap::Swapped);
+    assert_eq!(
+        boxed.clone().swap(&KEY, None, put(1), None).await.unwrap(),
+        Swap::Swapped
+    );
     assert!(boxed.get(&KEY).await.unwrap().is_some());
     assert!(memory.get(&KEY).await.unwrap().is_some());
 
-    let stores = [boxed.clone(), BoxStore::new(TieredStore::new(memory)), BoxStore::new(boxed)];
+    let stores = [
+        boxed.clone(),
+        BoxStore::new(TieredStore::new(memory)),
+        BoxStore::new(boxed),
+    ];
     let layers: Vec<(RefreshLayer<BoxStore>, AccessLayer<BoxStore>)> = stores
         .into_iter()
         .map(|store| {
-            let layer = RefreshLayer::builder(store).reference_access_tokens().build().unwrap();
+            let layer = RefreshLayer::builder(store)
+                .reference_access_tokens()
+                .build()
+                .unwrap();
             let access = layer.access().build().unwrap();
             (layer, access)
         })
@@ -114,7 +155,10 @@ async fn clones_are_handles_on_one_store_and_layers_over_any_store_have_one_type
 #[test]
 fn debug_names_the_type_of_the_store_and_nothing_in_it() {
     let shown = format!("{:?}", BoxStore::new(Silent));
-    assert!(shown.starts_with("BoxStore(") && shown.contains("Silent"), "{shown}");
+    assert!(
+        shown.starts_with("BoxStore(") && shown.contains("Silent"),
+        "{shown}"
+    );
 }
 
 /// Allocates nothing, and has nothing to show.
@@ -125,7 +169,13 @@ impl Store for Silent {
         Ok(None)
     }
 
-    async fn swap(&self, _: &Key, _: Option<Version>, _: Change, _: Option<Beside>) -> Result<Swap, StoreError> {
+    async fn swap(
+        &self,
+        _: &Key,
+        _: Option<Version>,
+        _: Change,
+        _: Option<Beside>,
+    ) -> Result<Swap, StoreError> {
         Ok(Swap::Conflict(None))
     }
 
@@ -133,7 +183,13 @@ impl Store for Silent {
         Ok(None)
     }
 
-    async fn claim(&self, _: &Key, _: &Tag, _: Version, _: Duration) -> Result<Option<Claim>, StoreError> {
+    async fn claim(
+        &self,
+        _: &Key,
+        _: &Tag,
+        _: Version,
+        _: Duration,
+    ) -> Result<Option<Claim>, StoreError> {
         Ok(None)
     }
 
@@ -162,9 +218,15 @@ fn a_call_allocates_once() {
     let store = BoxStore::new(Silent);
     let rows = [
         ("get", allocations(store.get(&KEY))),
-        ("swap", allocations(store.swap(&KEY, None, Change::Remove, None))),
+        (
+            "swap",
+            allocations(store.swap(&KEY, None, Change::Remove, None)),
+        ),
         ("beside", allocations(store.beside(&KEY, &NAME))),
-        ("claim", allocations(store.claim(&KEY, &TAG, version(1), HOUR))),
+        (
+            "claim",
+            allocations(store.claim(&KEY, &TAG, version(1), HOUR)),
+        ),
         ("announce", allocations(store.announce(&[KEY]))),
     ];
     for (row, count) in rows {

@@ -34,9 +34,9 @@ impl Clock for Off {
         match self.off {
             Wrong::Behind(by) => Timestamp::from_millis(now.as_millis() - by.as_millis() as u64),
             Wrong::Ahead(by) => now.saturating_add(by),
-            Wrong::Since(begin) => {
-                Timestamp::from_millis(begin + now.as_millis() - ManualClock::new().now().as_millis())
-            }
+            Wrong::Since(begin) => Timestamp::from_millis(
+                begin + now.as_millis() - ManualClock::new().now().as_millis(),
+            ),
         }
     }
 }
@@ -48,25 +48,44 @@ type Builder = RefreshLayerBuilder<TestStore>;
 /// Returns an instance whose clock is right, like that of the store, and one whose clock is wrong.
 fn two(off: Wrong, settings: impl Fn(Builder) -> Builder) -> (App, App) {
     let right = App::with(&settings);
-    let clock = Off { right: right.clock.clone(), off };
-    let wrong = App::over(right.clock.clone(), right.store.clone(), right.upstream.clone(), |builder| {
-        settings(builder).clock(clock)
-    });
+    let clock = Off {
+        right: right.clock.clone(),
+        off,
+    };
+    let wrong = App::over(
+        right.clock.clone(),
+        right.store.clone(),
+        right.upstream.clone(),
+        |builder| settings(builder).clock(clock),
+    );
     (right, wrong)
 }
 
 #[tokio::test]
 async fn an_instance_that_is_behind_or_boots_in_1970_ends_no_session() {
-    for off in [Wrong::Behind(40 * MINUTE), Wrong::Behind(20 * HOUR), Wrong::Behind(400 * DAY), Wrong::Since(0)] {
+    for off in [
+        Wrong::Behind(40 * MINUTE),
+        Wrong::Behind(20 * HOUR),
+        Wrong::Behind(400 * DAY),
+        Wrong::Since(0),
+    ] {
         for reference in [false, true] {
             let (right, wrong) = two(off, |builder| {
-                let builder = builder.idle_lifetime(30 * MINUTE).introspection_path("/introspect");
-                if reference { builder.reference_access_tokens() } else { builder }
+                let builder = builder
+                    .idle_lifetime(30 * MINUTE)
+                    .introspection_path("/introspect");
+                if reference {
+                    builder.reference_access_tokens()
+                } else {
+                    builder
+                }
             });
             let mut token = right.log_in("app").await;
             for round in 0..5 {
                 let name = format!("{off:?}, round {round}");
-                right.upstream.then(Act::With(r#"{"refresh_expires_in":1000000}"#));
+                right
+                    .upstream
+                    .then(Act::With(r#"{"refresh_expires_in":1000000}"#));
                 let answer = wrong.refresh(&token).await;
                 assert_eq!(answer.json()["refresh_expires_in"], 1800, "{name}");
                 token = answer.token();
@@ -75,7 +94,10 @@ async fn an_instance_that_is_behind_or_boots_in_1970_ends_no_session() {
                 assert_eq!(told["exp"], now + 1800, "{name}: {told}");
                 if reference {
                     let access = answer.get("access_token").unwrap();
-                    let told = right.post("/introspect", &[("token", &access)]).await.json();
+                    let told = right
+                        .post("/introspect", &[("token", &access)])
+                        .await
+                        .json();
                     assert_eq!(told["active"], true, "{name}: {told}");
                 }
                 right.clock.advance(20 * MINUTE);
@@ -92,7 +114,9 @@ async fn an_instance_that_is_behind_or_boots_in_1970_ends_no_session() {
 #[tokio::test]
 async fn an_instance_that_is_years_behind_ends_no_session() {
     for days in [370, 500, 1000] {
-        let (right, wrong) = two(Wrong::Behind(days * DAY), |builder| builder.idle_lifetime(30 * MINUTE));
+        let (right, wrong) = two(Wrong::Behind(days * DAY), |builder| {
+            builder.idle_lifetime(30 * MINUTE)
+        });
         right.clock.advance(4 * 365 * DAY);
         let mut token = right.log_in("app").await;
         for _ in 0..5 {
@@ -106,8 +130,14 @@ async fn an_instance_that_is_years_behind_ends_no_session() {
 
 #[tokio::test]
 async fn a_session_that_began_on_a_machine_whose_clock_was_not_set_is_like_any_other() {
-    for off in [Wrong::Since(0), Wrong::Since(1_000_000_000_000), Wrong::Since(YEAR_2100)] {
-        let (right, wrong) = two(off, |builder| builder.idle_lifetime(10 * DAY).absolute_lifetime(25 * DAY));
+    for off in [
+        Wrong::Since(0),
+        Wrong::Since(1_000_000_000_000),
+        Wrong::Since(YEAR_2100),
+    ] {
+        let (right, wrong) = two(off, |builder| {
+            builder.idle_lifetime(10 * DAY).absolute_lifetime(25 * DAY)
+        });
         let mut token = wrong.log_in("app").await;
         for _ in 0..24 {
             token = right.refresh(&token).await.token();
@@ -115,21 +145,36 @@ async fn a_session_that_began_on_a_machine_whose_clock_was_not_set_is_like_any_o
         }
         assert_eq!(right.events(), [EventKind::Rotated; 24], "{off:?}");
         right.clock.advance(DAY + MINUTE);
-        assert_eq!(right.refresh(&token).await.status, 400, "{off:?}: its absolute end");
+        assert_eq!(
+            right.refresh(&token).await.status,
+            400,
+            "{off:?}: its absolute end"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_machine_that_is_far_ahead_ends_no_session_of_others() {
-    for off in [Wrong::Since(YEAR_2100), Wrong::Ahead(40 * DAY), Wrong::Ahead(10 * DAY)] {
+    for off in [
+        Wrong::Since(YEAR_2100),
+        Wrong::Ahead(40 * DAY),
+        Wrong::Ahead(10 * DAY),
+    ] {
         let (right, wrong) = two(off, |builder| builder.absolute_lifetime(90 * DAY));
         let mut token = right.log_in("app").await;
-        // It may refuse a token that looks expired to it, or rotate it; neither ends the session on other instances.
+        // It may refuse a token that looks expired to it, or rotate it; neither ends the session on
+        // other instances.
         let answer = wrong.refresh(&token).await;
         if answer.status == 200 {
             token = answer.token();
         }
-        assert!(answer.json()["refresh_expires_in"].as_u64().unwrap_or_default() <= 30 * 24 * 3600, "{off:?}");
+        assert!(
+            answer.json()["refresh_expires_in"]
+                .as_u64()
+                .unwrap_or_default()
+                <= 30 * 24 * 3600,
+            "{off:?}"
+        );
         let old = token.clone();
         let lost = right.refresh(&token).await.token();
         right.clock.advance_secs(61);
@@ -171,7 +216,10 @@ async fn reuse_is_found_out_after_a_machine_that_was_ahead() {
 async fn at_the_tolerated_skew_a_second_tab_gets_the_same_answer_and_none_is_refused() {
     for retry in [10, 60] {
         for seconds in [0, 25, 30] {
-            for off in [Wrong::Ahead(SECOND * seconds), Wrong::Behind(SECOND * seconds)] {
+            for off in [
+                Wrong::Ahead(SECOND * seconds),
+                Wrong::Behind(SECOND * seconds),
+            ] {
                 let (right, wrong) = two(off, |builder| builder.retry_window(SECOND * retry));
                 let name = format!("{off:?}, retry window {retry} s");
                 assert!(SECOND * seconds <= TOLERATED);
@@ -180,7 +228,11 @@ async fn at_the_tolerated_skew_a_second_tab_gets_the_same_answer_and_none_is_ref
                     for passed in [0, retry - 1] {
                         let next = one.refresh(&token).await.token();
                         right.clock.advance_secs(passed.into());
-                        assert_eq!(other.refresh(&token).await.token(), next, "{name}, {passed} s later");
+                        assert_eq!(
+                            other.refresh(&token).await.token(),
+                            next,
+                            "{name}, {passed} s later"
+                        );
                         token = next;
                     }
                     // The stored answer has expired: the client that lost it gets another token.
@@ -192,8 +244,16 @@ async fn at_the_tolerated_skew_a_second_tab_gets_the_same_answer_and_none_is_ref
                 }
                 let events = [right.events(), wrong.events()].concat();
                 let of = |kind| events.iter().filter(|event| **event == kind).count();
-                assert_eq!((of(EventKind::Replayed), of(EventKind::Recovered)), (4, 8), "{name}: {events:?}");
-                for kind in [EventKind::Late, EventKind::ReuseDetected, EventKind::Expired] {
+                assert_eq!(
+                    (of(EventKind::Replayed), of(EventKind::Recovered)),
+                    (4, 8),
+                    "{name}: {events:?}"
+                );
+                for kind in [
+                    EventKind::Late,
+                    EventKind::ReuseDetected,
+                    EventKind::Expired,
+                ] {
                     assert_eq!(of(kind), 0, "{name}: {events:?}");
                 }
             }
@@ -215,19 +275,28 @@ async fn an_answer_that_goes_while_it_is_looked_for_is_no_lost_session() {
         support::Plan::Pass
     });
     app.refresh(&token).await.token();
-    assert_eq!(app.events(), [EventKind::Issued, EventKind::Rotated, EventKind::Recovered]);
+    assert_eq!(
+        app.events(),
+        [EventKind::Issued, EventKind::Rotated, EventKind::Recovered]
+    );
 }
 
 #[tokio::test]
 async fn a_grant_that_is_over_has_expired_and_is_unknown_some_time_later() {
-    for (lifetime, kept) in [(30 * DAY, HOUR), (2 * HOUR, HOUR), (MINUTE, 30 * SECOND), (SECOND, SECOND / 2)] {
+    for (lifetime, kept) in [
+        (30 * DAY, HOUR),
+        (2 * HOUR, HOUR),
+        (MINUTE, 30 * SECOND),
+        (SECOND, SECOND / 2),
+    ] {
         for absolute in [false, true] {
-            let app =
-                App::with(
-                    |builder| {
-                        if absolute { builder.absolute_lifetime(lifetime) } else { builder.idle_lifetime(lifetime) }
-                    },
-                );
+            let app = App::with(|builder| {
+                if absolute {
+                    builder.absolute_lifetime(lifetime)
+                } else {
+                    builder.idle_lifetime(lifetime)
+                }
+            });
             let token = app.log_in("app").await;
             app.clock.advance(lifetime);
             let rows = [
@@ -238,7 +307,10 @@ async fn a_grant_that_is_over_has_expired_and_is_unknown_some_time_later() {
             drop(app.events());
             for (passed, kind) in rows {
                 app.clock.advance(passed);
-                assert_eq!(app.refresh(&token).await.error(), (400, "invalid_grant".into()));
+                assert_eq!(
+                    app.refresh(&token).await.error(),
+                    (400, "invalid_grant".into())
+                );
                 assert_eq!(app.events(), [kind], "{lifetime:?}, {passed:?} later");
             }
         }
@@ -247,9 +319,17 @@ async fn a_grant_that_is_over_has_expired_and_is_unknown_some_time_later() {
 
 #[tokio::test]
 async fn a_grant_that_has_expired_is_good_for_nothing_while_its_entry_is_kept() {
-    let app =
-        App::with(|builder| builder.idle_lifetime(MINUTE).reference_access_tokens().introspection_path("/introspect"));
-    let log_in = [("grant_type", "authorization_code"), ("code", "c"), ("client_id", "app")];
+    let app = App::with(|builder| {
+        builder
+            .idle_lifetime(MINUTE)
+            .reference_access_tokens()
+            .introspection_path("/introspect")
+    });
+    let log_in = [
+        ("grant_type", "authorization_code"),
+        ("code", "c"),
+        ("client_id", "app"),
+    ];
     let answer = app.post("/token", &log_in).await;
     let grant = app.take_events()[0].grant_key.unwrap();
     let access = answer.get("access_token").unwrap();

@@ -35,24 +35,62 @@ fn a_nonsensical_path_is_refused() {
         "https://as.example/token",
     ] {
         let builder = || RefreshLayer::builder(MemoryStore::new());
-        let error = |setting| ConfigError::Path { setting, path: path.to_owned() };
-        assert_eq!(builder().token_path(path).build().unwrap_err(), error("token_path"), "{path:?}");
-        assert_eq!(builder().revocation_path(path).build().unwrap_err(), error("revocation_path"), "{path:?}");
-        assert_eq!(builder().introspection_path(path).build().unwrap_err(), error("introspection_path"), "{path:?}");
+        let error = |setting| ConfigError::Path {
+            setting,
+            path: path.to_owned(),
+        };
+        assert_eq!(
+            builder().token_path(path).build().unwrap_err(),
+            error("token_path"),
+            "{path:?}"
+        );
+        assert_eq!(
+            builder().revocation_path(path).build().unwrap_err(),
+            error("revocation_path"),
+            "{path:?}"
+        );
+        assert_eq!(
+            builder().introspection_path(path).build().unwrap_err(),
+            error("introspection_path"),
+            "{path:?}"
+        );
     }
 }
 
 #[test]
 fn a_route_pattern_is_refused() {
-    for path in ["/{tenant}/token", "/t/{id", "/t}", "/*", "/{*rest}", "/oauth/*/token", "/:tenant/token"] {
+    for path in [
+        "/{tenant}/token",
+        "/t/{id",
+        "/t}",
+        "/*",
+        "/{*rest}",
+        "/oauth/*/token",
+        "/:tenant/token",
+    ] {
         for normalized in [false, true] {
             let builder = || {
                 let builder = RefreshLayer::builder(MemoryStore::new());
-                if normalized { builder.match_normalized_paths() } else { builder }
+                if normalized {
+                    builder.match_normalized_paths()
+                } else {
+                    builder
+                }
             };
-            let error = |setting| ConfigError::PathPattern { setting, path: path.to_owned() };
-            assert_eq!(builder().token_path(path).build().unwrap_err(), error("token_path"), "{path:?}");
-            assert_eq!(builder().revocation_path(path).build().unwrap_err(), error("revocation_path"), "{path:?}");
+            let error = |setting| ConfigError::PathPattern {
+                setting,
+                path: path.to_owned(),
+            };
+            assert_eq!(
+                builder().token_path(path).build().unwrap_err(),
+                error("token_path"),
+                "{path:?}"
+            );
+            assert_eq!(
+                builder().revocation_path(path).build().unwrap_err(),
+                error("revocation_path"),
+                "{path:?}"
+            );
             assert_eq!(
                 builder().introspection_path(path).build().unwrap_err(),
                 error("introspection_path"),
@@ -64,95 +102,288 @@ fn a_route_pattern_is_refused() {
 
 #[test]
 fn nonsensical_settings_are_refused() {
-    let same =
-        |path: &str| ConfigError::SamePath { settings: ["token_path", "revocation_path"], path: path.to_owned() };
-    let prefix = |prefix: &str| ConfigError::Prefix { setting: "token_prefix", prefix: prefix.to_owned() };
+    let same = |path: &str| ConfigError::SamePath {
+        settings: ["token_path", "revocation_path"],
+        path: path.to_owned(),
+    };
+    let prefix = |prefix: &str| ConfigError::Prefix {
+        setting: "token_prefix",
+        prefix: prefix.to_owned(),
+    };
     let rows: [(&str, fn(Builder) -> Builder, ConfigError); 46] = [
-        ("a prefix of access tokens with a space", |b| b.access_token_prefix("a t"), {
-            ConfigError::Prefix { setting: "access_token_prefix", prefix: "a t".into() }
-        }),
-        ("one prefix for both", |b| b.token_prefix("x_").access_token_prefix("x_"), {
-            ConfigError::SamePrefix("x_".into())
-        }),
-        ("the default of the other prefix", |b| b.token_prefix("at_"), ConfigError::SamePrefix("at_".into())),
-        ("an id token that would be kept anyway", |b| b.keep_id_token(), ConfigError::IdTokenWithoutReference),
-        ("tokens introspected where they are revoked", |b| b.introspection_path("/revoke"), {
-            let settings = ["revocation_path", "introspection_path"];
-            ConfigError::SamePath { settings, path: "/revoke".into() }
-        }),
-        ("one path for both", |b| b.token_path("/a").revocation_path("/a"), same("/a")),
-        ("the default of the other one", |b| b.token_path("/revoke"), same("/revoke")),
-        ("paths that are one to a proxy", |b| b.revocation_path("//%74oken/").match_normalized_paths(), same("/token")),
-        ("a format of a path to a proxy", |b| b.revocation_path("/Token.x").match_normalized_paths(), same("/token")),
-        ("a path with two readings", |b| b.token_path("/x/../t").match_normalized_paths(), {
-            ConfigError::AmbiguousPath { setting: "token_path", path: "/x/../t".into() }
-        }),
-        ("an exception without a rule", |b| b.allow_ambiguous_paths("/api"), ConfigError::AllowedWithoutNormalized),
-        ("an exception with two readings", |b| b.allow_ambiguous_paths("/a%2fb").match_normalized_paths(), {
-            ConfigError::AmbiguousPath { setting: "allow_ambiguous_paths", path: "/a%2fb".into() }
-        }),
-        ("an exception that is no path", |b| b.allow_ambiguous_paths("api").match_normalized_paths(), {
-            ConfigError::Path { setting: "allow_ambiguous_paths", path: "api".into() }
-        }),
-        ("an exception that is guarded", |b| b.allow_ambiguous_paths("/Revoke/x").match_normalized_paths(), {
-            ConfigError::SamePath { settings: ["revocation_path", "allow_ambiguous_paths"], path: "/revoke".into() }
-        }),
-        ("a prefix with a space", |b| b.token_prefix("rt "), prefix("rt ")),
-        ("a prefix with a plus", |b| b.token_prefix("rt+"), prefix("rt+")),
-        ("a prefix with a percent sign", |b| b.token_prefix("rt%"), prefix("rt%")),
-        ("a prefix with a slash", |b| b.token_prefix("rt/"), prefix("rt/")),
-        ("a prefix that is not ASCII", |b| b.token_prefix("r\u{e4}_"), prefix("r\u{e4}_")),
-        ("a prefix that is too long", |b| b.token_prefix("r".repeat(33)), prefix(&"r".repeat(33))),
-        ("no idle lifetime", |b| b.idle_lifetime(Duration::ZERO), ConfigError::Duration("idle_lifetime")),
-        ("an idle lifetime that rounds to nothing", |b| b.idle_lifetime(MICROSECOND), {
-            ConfigError::Duration("idle_lifetime")
-        }),
-        ("an endless idle lifetime", |b| b.idle_lifetime(Duration::MAX), ConfigError::Duration("idle_lifetime")),
-        ("an idle lifetime over a century", |b| b.idle_lifetime(CENTURY + MILLISECOND), {
-            ConfigError::Duration("idle_lifetime")
-        }),
-        ("no absolute lifetime", |b| b.absolute_lifetime(Duration::ZERO), ConfigError::Duration("absolute_lifetime")),
-        ("an endless absolute lifetime", |b| b.absolute_lifetime(Duration::MAX), {
-            ConfigError::Duration("absolute_lifetime")
-        }),
-        ("no time-out", |b| b.rotation_timeout(Duration::ZERO), ConfigError::Duration("rotation_timeout")),
-        ("an endless time-out", |b| b.rotation_timeout(Duration::MAX), ConfigError::Duration("rotation_timeout")),
-        ("no time for a log-in", |b| b.issue_timeout(Duration::ZERO), ConfigError::Duration("issue_timeout")),
-        ("hours for a log-in", |b| b.issue_timeout(HOUR + MILLISECOND), ConfigError::Timeout("issue_timeout")),
+        (
+            "a prefix of access tokens with a space",
+            |b| b.access_token_prefix("a t"),
+            {
+                ConfigError::Prefix {
+                    setting: "access_token_prefix",
+                    prefix: "a t".into(),
+                }
+            },
+        ),
+        (
+            "one prefix for both",
+            |b| b.token_prefix("x_").access_token_prefix("x_"),
+            { ConfigError::SamePrefix("x_".into()) },
+        ),
+        (
+            "the default of the other prefix",
+            |b| b.token_prefix("at_"),
+            ConfigError::SamePrefix("at_".into()),
+        ),
+        (
+            "an id token that would be kept anyway",
+            |b| b.keep_id_token(),
+            ConfigError::IdTokenWithoutReference,
+        ),
+        (
+            "tokens introspected where they are revoked",
+            |b| b.introspection_path("/revoke"),
+            {
+                let settings = ["revocation_path", "introspection_path"];
+                ConfigError::SamePath {
+                    settings,
+                    path: "/revoke".into(),
+                }
+            },
+        ),
+        (
+            "one path for both",
+            |b| b.token_path("/a").revocation_path("/a"),
+            same("/a"),
+        ),
+        (
+            "the default of the other one",
+            |b| b.token_path("/revoke"),
+            same("/revoke"),
+        ),
+        (
+            "paths that are one to a proxy",
+            |b| b.revocation_path("//%74oken/").match_normalized_paths(),
+            same("/token"),
+        ),
+        (
+            "a format of a path to a proxy",
+            |b| b.revocation_path("/Token.x").match_normalized_paths(),
+            same("/token"),
+        ),
+        (
+            "a path with two readings",
+            |b| b.token_path("/x/../t").match_normalized_paths(),
+            {
+                ConfigError::AmbiguousPath {
+                    setting: "token_path",
+                    path: "/x/../t".into(),
+                }
+            },
+        ),
+        (
+            "an exception without a rule",
+            |b| b.allow_ambiguous_paths("/api"),
+            ConfigError::AllowedWithoutNormalized,
+        ),
+        (
+            "an exception with two readings",
+            |b| b.allow_ambiguous_paths("/a%2fb").match_normalized_paths(),
+            {
+                ConfigError::AmbiguousPath {
+                    setting: "allow_ambiguous_paths",
+                    path: "/a%2fb".into(),
+                }
+            },
+        ),
+        (
+            "an exception that is no path",
+            |b| b.allow_ambiguous_paths("api").match_normalized_paths(),
+            {
+                ConfigError::Path {
+                    setting: "allow_ambiguous_paths",
+                    path: "api".into(),
+                }
+            },
+        ),
+        (
+            "an exception that is guarded",
+            |b| {
+                b.allow_ambiguous_paths("/Revoke/x")
+                    .match_normalized_paths()
+            },
+            {
+                ConfigError::SamePath {
+                    settings: ["revocation_path", "allow_ambiguous_paths"],
+                    path: "/revoke".into(),
+                }
+            },
+        ),
+        (
+            "a prefix with a space",
+            |b| b.token_prefix("rt "),
+            prefix("rt "),
+        ),
+        (
+            "a prefix with a plus",
+            |b| b.token_prefix("rt+"),
+            prefix("rt+"),
+        ),
+        (
+            "a prefix with a percent sign",
+            |b| b.token_prefix("rt%"),
+            prefix("rt%"),
+        ),
+        (
+            "a prefix with a slash",
+            |b| b.token_prefix("rt/"),
+            prefix("rt/"),
+        ),
+        (
+            "a prefix that is not ASCII",
+            |b| b.token_prefix("r\u{e4}_"),
+            prefix("r\u{e4}_"),
+        ),
+        (
+            "a prefix that is too long",
+            |b| b.token_prefix("r".repeat(33)),
+            prefix(&"r".repeat(33)),
+        ),
+        (
+            "no idle lifetime",
+            |b| b.idle_lifetime(Duration::ZERO),
+            ConfigError::Duration("idle_lifetime"),
+        ),
+        (
+            "an idle lifetime that rounds to nothing",
+            |b| b.idle_lifetime(MICROSECOND),
+            { ConfigError::Duration("idle_lifetime") },
+        ),
+        (
+            "an endless idle lifetime",
+            |b| b.idle_lifetime(Duration::MAX),
+            ConfigError::Duration("idle_lifetime"),
+        ),
+        (
+            "an idle lifetime over a century",
+            |b| b.idle_lifetime(CENTURY + MILLISECOND),
+            { ConfigError::Duration("idle_lifetime") },
+        ),
+        (
+            "no absolute lifetime",
+            |b| b.absolute_lifetime(Duration::ZERO),
+            ConfigError::Duration("absolute_lifetime"),
+        ),
+        (
+            "an endless absolute lifetime",
+            |b| b.absolute_lifetime(Duration::MAX),
+            { ConfigError::Duration("absolute_lifetime") },
+        ),
+        (
+            "no time-out",
+            |b| b.rotation_timeout(Duration::ZERO),
+            ConfigError::Duration("rotation_timeout"),
+        ),
+        (
+            "an endless time-out",
+            |b| b.rotation_timeout(Duration::MAX),
+            ConfigError::Duration("rotation_timeout"),
+        ),
+        (
+            "no time for a log-in",
+            |b| b.issue_timeout(Duration::ZERO),
+            ConfigError::Duration("issue_timeout"),
+        ),
+        (
+            "hours for a log-in",
+            |b| b.issue_timeout(HOUR + MILLISECOND),
+            ConfigError::Timeout("issue_timeout"),
+        ),
         (
             "no time for a body",
             |b| b.request_body_timeout(Duration::ZERO),
             ConfigError::Duration("request_body_timeout"),
         ),
-        ("hours for a body", |b| b.request_body_timeout(HOUR * 2), ConfigError::Timeout("request_body_timeout")),
-        ("a time-out over an hour", |b| b.rotation_timeout(HOUR + MILLISECOND), ConfigError::RotationTimeout),
-        ("an endless retry window", |b| b.retry_window(Duration::MAX), ConfigError::Duration("retry_window")),
-        ("a retry window that rounds to nothing", |b| b.retry_window(MICROSECOND), {
-            ConfigError::Duration("retry_window")
-        }),
-        ("an endless recovery", |b| b.recovery_window(Duration::MAX), ConfigError::Duration("recovery_window")),
-        ("a recovery that rounds to nothing", |b| b.retry_window(Duration::ZERO).recovery_window(MICROSECOND), {
-            ConfigError::Duration("recovery_window")
-        }),
-        ("a recovery that ends with the retry window", |b| b.retry_window(HOUR).recovery_window(HOUR), {
-            ConfigError::RecoveryWithinRetry
-        }),
-        ("a recovery shorter than the default retry window", |b| b.recovery_window(Duration::from_secs(60)), {
-            ConfigError::RecoveryWithinRetry
-        }),
-        ("strict with a retry window", |b| b.strict().retry_window(HOUR), ConfigError::StrictWithWindow),
-        ("a retry window and then strict", |b| b.retry_window(HOUR).strict(), ConfigError::StrictWithWindow),
-        ("strict with a recovery", |b| b.strict().recovery_window(HOUR), ConfigError::StrictWithWindow),
-        ("no request body", |b| b.max_request_body(0), ConfigError::Limit("max_request_body")),
-        ("request bodies of gigabytes", |b| b.max_request_body((16 << 20) + 1), ConfigError::Limit("max_request_body")),
-        ("no answer", |b| b.max_response_body(0), ConfigError::Limit("max_response_body")),
-        ("answers of gigabytes", |b| b.max_response_body(usize::MAX), ConfigError::Limit("max_response_body")),
+        (
+            "hours for a body",
+            |b| b.request_body_timeout(HOUR * 2),
+            ConfigError::Timeout("request_body_timeout"),
+        ),
+        (
+            "a time-out over an hour",
+            |b| b.rotation_timeout(HOUR + MILLISECOND),
+            ConfigError::RotationTimeout,
+        ),
+        (
+            "an endless retry window",
+            |b| b.retry_window(Duration::MAX),
+            ConfigError::Duration("retry_window"),
+        ),
+        (
+            "a retry window that rounds to nothing",
+            |b| b.retry_window(MICROSECOND),
+            { ConfigError::Duration("retry_window") },
+        ),
+        (
+            "an endless recovery",
+            |b| b.recovery_window(Duration::MAX),
+            ConfigError::Duration("recovery_window"),
+        ),
+        (
+            "a recovery that rounds to nothing",
+            |b| b.retry_window(Duration::ZERO).recovery_window(MICROSECOND),
+            { ConfigError::Duration("recovery_window") },
+        ),
+        (
+            "a recovery that ends with the retry window",
+            |b| b.retry_window(HOUR).recovery_window(HOUR),
+            { ConfigError::RecoveryWithinRetry },
+        ),
+        (
+            "a recovery shorter than the default retry window",
+            |b| b.recovery_window(Duration::from_secs(60)),
+            { ConfigError::RecoveryWithinRetry },
+        ),
+        (
+            "strict with a retry window",
+            |b| b.strict().retry_window(HOUR),
+            ConfigError::StrictWithWindow,
+        ),
+        (
+            "a retry window and then strict",
+            |b| b.retry_window(HOUR).strict(),
+            ConfigError::StrictWithWindow,
+        ),
+        (
+            "strict with a recovery",
+            |b| b.strict().recovery_window(HOUR),
+            ConfigError::StrictWithWindow,
+        ),
+        (
+            "no request body",
+            |b| b.max_request_body(0),
+            ConfigError::Limit("max_request_body"),
+        ),
+        (
+            "request bodies of gigabytes",
+            |b| b.max_request_body((16 << 20) + 1),
+            ConfigError::Limit("max_request_body"),
+        ),
+        (
+            "no answer",
+            |b| b.max_response_body(0),
+            ConfigError::Limit("max_response_body"),
+        ),
+        (
+            "answers of gigabytes",
+            |b| b.max_response_body(usize::MAX),
+            ConfigError::Limit("max_response_body"),
+        ),
     ];
     for (name, set, expected) in rows {
         let error = build(set).unwrap_err();
         assert_eq!(error, expected, "{name}");
         let said = error.to_string();
-        assert!(!said.is_empty() && !said.ends_with('.') && !said.contains('\n'), "{name}: {said:?}");
+        assert!(
+            !said.is_empty() && !said.ends_with('.') && !said.contains('\n'),
+            "{name}: {said:?}"
+        );
         assert!(error.source().is_none(), "{name}");
     }
 }
@@ -162,30 +393,60 @@ fn sensible_settings_are_taken() {
     let rows: [(&str, fn(Builder) -> Builder); 20] = [
         ("the defaults", |b| b),
         ("the root", |b| b.token_path("/")),
-        ("paths that differ in case", |b| b.token_path("/a").revocation_path("/A")),
-        ("a path below another, byte for byte", |b| b.token_path("/a").revocation_path("/a/b")),
-        ("a path below another, in every spelling", |b| {
-            b.token_path("/a/b").introspection_path("/a/b/c").revocation_path("/a").match_normalized_paths()
+        ("paths that differ in case", |b| {
+            b.token_path("/a").revocation_path("/A")
         }),
-        ("a colon in a path", |b| b.token_path("/v1/token:issue").match_normalized_paths().allow_ambiguous_paths("/")),
+        ("a path below another, byte for byte", |b| {
+            b.token_path("/a").revocation_path("/a/b")
+        }),
+        ("a path below another, in every spelling", |b| {
+            b.token_path("/a/b")
+                .introspection_path("/a/b/c")
+                .revocation_path("/a")
+                .match_normalized_paths()
+        }),
+        ("a colon in a path", |b| {
+            b.token_path("/v1/token:issue")
+                .match_normalized_paths()
+                .allow_ambiguous_paths("/")
+        }),
         ("an escape in a path", |b| b.token_path("/%74oken")),
         ("no prefix", |b| b.token_prefix("")),
-        ("every character that needs no escape", |b| b.token_prefix("aZ09-._~")),
+        ("every character that needs no escape", |b| {
+            b.token_prefix("aZ09-._~")
+        }),
         ("the longest prefix", |b| b.token_prefix("r".repeat(32))),
-        ("a century", |b| b.idle_lifetime(CENTURY).absolute_lifetime(CENTURY)),
+        ("a century", |b| {
+            b.idle_lifetime(CENTURY).absolute_lifetime(CENTURY)
+        }),
         ("a millisecond", |b| {
-            b.idle_lifetime(MILLISECOND).absolute_lifetime(MILLISECOND).rotation_timeout(MILLISECOND)
+            b.idle_lifetime(MILLISECOND)
+                .absolute_lifetime(MILLISECOND)
+                .rotation_timeout(MILLISECOND)
         }),
         ("the longest time-out", |b| b.rotation_timeout(HOUR)),
         ("the longest time for a log-in", |b| b.issue_timeout(HOUR)),
-        ("the longest time for a body", |b| b.request_body_timeout(HOUR)),
-        ("a retry window longer than the default recovery", |b| b.retry_window(48 * HOUR)),
-        ("a retry window of a century", |b| b.retry_window(CENTURY / 2)),
-        ("neither retry nor recovery", |b| b.retry_window(Duration::ZERO).recovery_window(Duration::ZERO)),
-        ("strict, with windows of nothing", |b| {
-            b.strict().retry_window(Duration::ZERO).recovery_window(Duration::ZERO)
+        ("the longest time for a body", |b| {
+            b.request_body_timeout(HOUR)
         }),
-        ("the widest limits", |b| b.max_request_body(16 << 20).max_response_body(16 << 20)),
+        ("a retry window longer than the default recovery", |b| {
+            b.retry_window(48 * HOUR)
+        }),
+        ("a retry window of a century", |b| {
+            b.retry_window(CENTURY / 2)
+        }),
+        ("neither retry nor recovery", |b| {
+            b.retry_window(Duration::ZERO)
+                .recovery_window(Duration::ZERO)
+        }),
+        ("strict, with windows of nothing", |b| {
+            b.strict()
+                .retry_window(Duration::ZERO)
+                .recovery_window(Duration::ZERO)
+        }),
+        ("the widest limits", |b| {
+            b.max_request_body(16 << 20).max_response_body(16 << 20)
+        }),
     ];
     for (name, set) in rows {
         if let Err(error) = build(set) {
@@ -196,45 +457,100 @@ fn sensible_settings_are_taken() {
 
 #[test]
 fn debug_says_what_was_set() {
-    let builder = RefreshLayer::builder(MemoryStore::new()).token_path("/oauth/token").token_prefix("acme_");
-    assert!(format!("{builder:?}").contains("/oauth/token"), "{builder:?}");
+    let builder = RefreshLayer::builder(MemoryStore::new())
+        .token_path("/oauth/token")
+        .token_prefix("acme_");
+    assert!(
+        format!("{builder:?}").contains("/oauth/token"),
+        "{builder:?}"
+    );
     let layer = builder.build().unwrap();
-    for said in ["RefreshLayer", "/oauth/token", "/revoke", "acme_", "idle_lifetime"] {
+    for said in [
+        "RefreshLayer",
+        "/oauth/token",
+        "/revoke",
+        "acme_",
+        "idle_lifetime",
+    ] {
         assert!(format!("{layer:?}").contains(said), "{layer:?}");
     }
     assert_eq!(format!("{layer:?}"), format!("{:?}", layer.clone()));
-    let defaults = [RefreshLayer::new(MemoryStore::new()), build(|builder| builder).unwrap()];
-    assert_eq!(format!("{:?}", defaults[0]), format!("{:?}", defaults[1]), "new() has the defaults of the builder");
+    let defaults = [
+        RefreshLayer::new(MemoryStore::new()),
+        build(|builder| builder).unwrap(),
+    ];
+    assert_eq!(
+        format!("{:?}", defaults[0]),
+        format!("{:?}", defaults[1]),
+        "new() has the defaults of the builder"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_paths_and_the_prefix_are_those_that_were_set() {
-    let app =
-        App::with(|builder| builder.token_path("/oauth/token").revocation_path("/oauth/revoke").token_prefix("acme_"));
+    let app = App::with(|builder| {
+        builder
+            .token_path("/oauth/token")
+            .revocation_path("/oauth/revoke")
+            .token_prefix("acme_")
+    });
     let log_in = [("grant_type", "password"), ("client_id", "app")];
-    let then = |body| app.upstream.then(Act::Answer(200, "application/json", body));
+    let then = |body| {
+        app.upstream
+            .then(Act::Answer(200, "application/json", body))
+    };
     then(r#"{"access_token":"a","refresh_token":"up"}"#);
     let answer = app.post("/oauth/token", &log_in).await;
     let token = answer.token();
     assert!(token.starts_with("acme_"), "{token}");
-    assert_eq!(app.post("/token", &log_in).await.token(), "upstream-0-0", "the other path is not guarded any more");
+    assert_eq!(
+        app.post("/token", &log_in).await.token(),
+        "upstream-0-0",
+        "the other path is not guarded any more"
+    );
     then(r#"{"access_token":"b"}"#);
-    let next = app.post("/oauth/token", &refresh_form("app", &token)).await.token();
+    let next = app
+        .post("/oauth/token", &refresh_form("app", &token))
+        .await
+        .token();
     assert!(next.starts_with("acme_") && next != token, "{next}");
     then("");
-    assert_eq!(send(&app, post("/oauth/revoke", &[("token", &next), ("client_id", "app")])).await.head.status, 200);
-    assert_eq!(app.upstream.seen().pop().unwrap().param("token"), Some("up"));
+    assert_eq!(
+        send(
+            &app,
+            post("/oauth/revoke", &[("token", &next), ("client_id", "app")])
+        )
+        .await
+        .head
+        .status,
+        200
+    );
+    assert_eq!(
+        app.upstream.seen().pop().unwrap().param("token"),
+        Some("up")
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn other_spellings_of_the_paths_are_guarded_only_if_that_was_set() {
-    for path in ["/token/", "//token", "/%74oken", "/x/../token", "/TOKEN", "/token;a=b", "/token/x", "/token%2f"] {
+    for path in [
+        "/token/",
+        "//token",
+        "/%74oken",
+        "/x/../token",
+        "/TOKEN",
+        "/token;a=b",
+        "/token/x",
+        "/token%2f",
+    ] {
         let malformed = || form(path).body(full("client_id=a&client_id=b")).unwrap();
         let app = App::new();
         send(&app, malformed()).await;
         assert_eq!(app.upstream.seen().len(), 1, "{path}");
         let app = App::with(|builder| builder.match_normalized_paths());
-        send(&app, malformed()).await.assert_refused(path, 400, "invalid_request", false);
+        send(&app, malformed())
+            .await
+            .assert_refused(path, 400, "invalid_request", false);
         assert_eq!(app.upstream.seen().len(), 0, "{path}");
     }
 }

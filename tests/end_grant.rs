@@ -1,4 +1,5 @@
-//! The embedding program ends a grant: nothing of it is good any more, here and on every other instance.
+//! The embedding program ends a grant: nothing of it is good any more, here and on every other
+//! instance.
 
 mod support;
 
@@ -36,10 +37,21 @@ async fn no_token_of_it_is_good_any_more() {
     assert!(told.layer.end_grant(&grant).await.unwrap());
     let event = told.take_events().remove(0);
     let client = event.client_id.as_ref().map(|client| client.as_str());
-    assert_eq!((event.kind, client, event.grant_key), (EventKind::Ended, Some("app"), Some(grant)));
+    assert_eq!(
+        (event.kind, client, event.grant_key),
+        (EventKind::Ended, Some("app"), Some(grant))
+    );
     assert_eq!(event.generation, Some(1));
-    assert_eq!(app.refresh(&second).await.error(), refused(), "the current token");
-    assert_eq!(app.refresh(&first).await.error(), refused(), "the replay is gone with it");
+    assert_eq!(
+        app.refresh(&second).await.error(),
+        refused(),
+        "the current token"
+    );
+    assert_eq!(
+        app.refresh(&first).await.error(),
+        refused(),
+        "the replay is gone with it"
+    );
     assert_eq!(app.revoke(&second).await.status, 200);
     assert_eq!(app.events(), [EventKind::Unknown; 3]);
     app.refresh(&elsewhere).await.token();
@@ -55,7 +67,11 @@ async fn what_has_ended_is_not_there_to_be_ended() {
     app.revoke(&revoked).await;
     app.events();
     let never = GrantKey::from(Key::new([7; 32]));
-    for (name, grant) in [("ended before", grant), ("revoked", other), ("never there", never)] {
+    for (name, grant) in [
+        ("ended before", grant),
+        ("revoked", other),
+        ("never there", never),
+    ] {
         assert!(!app.layer.end_grant(&grant).await.unwrap(), "{name}");
     }
     assert_eq!(app.events(), [], "nothing has happened");
@@ -69,7 +85,13 @@ async fn a_revocation_that_the_inner_service_missed_can_still_be_repeated() {
     app.upstream.then(Act::Break);
     assert_eq!(app.revoke(&token).await.status, 503);
     assert!(!app.layer.end_grant(&grant).await.unwrap(), "it has ended");
-    assert_eq!((app.revoke(&token).await.status.as_u16(), app.upstream.alive()), (200, 0));
+    assert_eq!(
+        (
+            app.revoke(&token).await.status.as_u16(),
+            app.upstream.alive()
+        ),
+        (200, 0)
+    );
 }
 
 /// The inner service has rotated, and nobody hears of it.
@@ -92,11 +114,18 @@ async fn a_rotation_that_is_under_way_comes_to_nothing() {
         settle().await;
         app.events();
         let seen = app.upstream.refreshes();
-        assert!(app.another().layer.end_grant(&grant).await.unwrap(), "{name}");
+        assert!(
+            app.another().layer.end_grant(&grant).await.unwrap(),
+            "{name}"
+        );
         gate.notify_one();
         assert_eq!(under_way.await.unwrap().error(), refused(), "{name}");
         assert_eq!(app.upstream.refreshes(), seen, "{name}");
-        assert_eq!(app.store.inner.get(&stored(&app, &grant)).await.unwrap(), None, "{name}: it has not come back");
+        assert_eq!(
+            app.store.inner.get(&stored(&app, &grant)).await.unwrap(),
+            None,
+            "{name}: it has not come back"
+        );
         assert_eq!(app.events(), [EventKind::Unknown], "{name}");
         let another = app.log_in("app").await;
         app.refresh(&another).await.token();
@@ -105,7 +134,12 @@ async fn a_rotation_that_is_under_way_comes_to_nothing() {
 
 /// The key under which the store has the grant: the only one that was asked for it.
 fn stored(app: &App, grant: &GrantKey) -> Key {
-    let found = app.store.writes().into_iter().map(|(key, _)| key).find(|key| GrantKey::from(*key) == *grant);
+    let found = app
+        .store
+        .writes()
+        .into_iter()
+        .map(|(key, _)| key)
+        .find(|key| GrantKey::from(*key) == *grant);
     found.expect("the store was asked for the grant")
 }
 
@@ -113,7 +147,13 @@ fn stored(app: &App, grant: &GrantKey) -> Key {
 async fn a_commit_that_waits_for_the_store_comes_to_nothing() {
     let app = App::new();
     let (token, grant) = log_in(&app).await;
-    app.store.hook(|_, call| if call.is_commit() { Plan::Lose } else { Plan::Pass });
+    app.store.hook(|_, call| {
+        if call.is_commit() {
+            Plan::Lose
+        } else {
+            Plan::Pass
+        }
+    });
     assert_eq!(app.refresh(&token).await.status, 503);
     app.events();
     assert!(app.layer.end_grant(&grant).await.unwrap());
@@ -129,24 +169,50 @@ async fn whoever_rotates_it_meanwhile_it_ends() {
     let (first, grant) = log_in(&app).await;
     let gate = Arc::new(Notify::new());
     let opened = Arc::clone(&gate);
-    app.store.once(|call| *call == Call::Get, Plan::before(async move { opened.notified().await }));
+    app.store.once(
+        |call| *call == Call::Get,
+        Plan::before(async move { opened.notified().await }),
+    );
     let ending = tokio::spawn(app.layer.end_grant(&grant));
     settle().await;
     let second = app.refresh(&first).await.token();
     gate.notify_one();
     assert!(ending.await.unwrap().unwrap());
-    assert_eq!(app.refresh(&second).await.error(), refused(), "the token that it was rotated to");
+    assert_eq!(
+        app.refresh(&second).await.error(),
+        refused(),
+        "the token that it was rotated to"
+    );
 }
 
 #[tokio::test]
 async fn a_store_that_fails_is_told_and_the_call_can_be_repeated() {
-    type Row = (&'static str, fn(&Call) -> bool, fn() -> Plan, Option<bool>, bool);
-    let (get, swap): (fn(&Call) -> bool, fn(&Call) -> bool) = (|call| *call == Call::Get, Call::is_swap);
+    type Row = (
+        &'static str,
+        fn(&Call) -> bool,
+        fn() -> Plan,
+        Option<bool>,
+        bool,
+    );
+    let (get, swap): (fn(&Call) -> bool, fn(&Call) -> bool) =
+        (|call| *call == Call::Get, Call::is_swap);
     let rows: [Row; 5] = [
         ("it cannot be read", get, || Plan::Lose, None, true),
         ("it cannot be written", swap, || Plan::Lose, None, true),
-        ("the answer to the write is lost", swap, || Plan::LoseAnswer, None, false),
-        ("nobody can be told", |call| *call == Call::Announce, || Plan::Lose, Some(true), false),
+        (
+            "the answer to the write is lost",
+            swap,
+            || Plan::LoseAnswer,
+            None,
+            false,
+        ),
+        (
+            "nobody can be told",
+            |call| *call == Call::Announce,
+            || Plan::Lose,
+            Some(true),
+            false,
+        ),
         ("it is corrupt", get, || Plan::Corrupt, None, true),
     ];
     for (name, call, plan, answer, again) in rows {
@@ -165,7 +231,10 @@ async fn a_store_that_fails_is_told_and_the_call_can_be_repeated() {
         app.store.unhook();
         app.store.calls();
         assert_eq!(app.layer.end_grant(&grant).await.unwrap(), again, "{name}");
-        assert!(app.store.calls().contains(&Call::Announce), "{name}: whoever was not told is told now");
+        assert!(
+            app.store.calls().contains(&Call::Announce),
+            "{name}: whoever was not told is told now"
+        );
         assert_eq!(app.refresh(&token).await.error(), refused(), "{name}");
     }
 }
@@ -177,13 +246,29 @@ async fn a_record_that_cannot_be_read_goes_as_well() {
     app.refresh(&token).await.token();
     let key = stored(&app, &grant);
     let entry = app.store.get(&key).await.unwrap().unwrap();
-    let damaged = Entry::new(Version::new([9; 8]), entry.tag, bytes::Bytes::from_static(b"of a later format"));
-    let change = Change::Put { entry: damaged, ttl: Ttl::Keep };
-    assert_eq!(app.store.swap(&key, Some(entry.version), change, None).await.unwrap(), Swap::Swapped);
+    let damaged = Entry::new(
+        Version::new([9; 8]),
+        entry.tag,
+        bytes::Bytes::from_static(b"of a later format"),
+    );
+    let change = Change::Put {
+        entry: damaged,
+        ttl: Ttl::Keep,
+    };
+    assert_eq!(
+        app.store
+            .swap(&key, Some(entry.version), change, None)
+            .await
+            .unwrap(),
+        Swap::Swapped
+    );
     app.events();
     assert!(app.layer.end_grant(&grant).await.unwrap());
     let event = app.take_events().remove(0);
-    assert_eq!((event.kind, event.client_id, event.generation), (EventKind::Ended, None, None));
+    assert_eq!(
+        (event.kind, event.client_id, event.generation),
+        (EventKind::Ended, None, None)
+    );
     assert_eq!(app.store.get(&key).await.unwrap(), None);
 }
 
@@ -198,7 +283,10 @@ async fn it_runs_to_its_end_when_nobody_waits_for_it() {
         {
             let mut ending = pin!(app.layer.end_grant(&grant));
             for _ in 0..polls {
-                if let Poll::Ready(ended) = ending.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                if let Poll::Ready(ended) = ending
+                    .as_mut()
+                    .poll(&mut Context::from_waker(Waker::noop()))
+                {
                     finished = ended.unwrap();
                     break;
                 }
@@ -208,9 +296,21 @@ async fn it_runs_to_its_end_when_nobody_waits_for_it() {
         app.layer.drain().await;
         app.store.unhook();
         let (events, ends) = (app.events(), polls > 0);
-        assert_eq!(events, if ends { vec![EventKind::Ended] } else { vec![] }, "after {polls} polls");
-        assert_eq!(app.store.calls().contains(&Call::Announce), ends, "after {polls} polls");
-        assert_eq!(app.refresh(&token).await.status.as_u16(), if ends { 400 } else { 200 }, "after {polls} polls");
+        assert_eq!(
+            events,
+            if ends { vec![EventKind::Ended] } else { vec![] },
+            "after {polls} polls"
+        );
+        assert_eq!(
+            app.store.calls().contains(&Call::Announce),
+            ends,
+            "after {polls} polls"
+        );
+        assert_eq!(
+            app.refresh(&token).await.status.as_u16(),
+            if ends { 400 } else { 200 },
+            "after {polls} polls"
+        );
         polls += 1;
     }
     assert!(polls > 5, "there were {polls} steps to leave at");
@@ -221,10 +321,15 @@ async fn it_runs_to_its_end_when_nobody_waits_for_it() {
 async fn its_access_tokens_end_on_every_instance_whoever_ends_it() {
     use support::access::{Guarded, another, referencing};
 
-    for name in ["an instance that serves access tokens", "a program that does not"] {
+    for name in [
+        "an instance that serves access tokens",
+        "a program that does not",
+    ] {
         let app = referencing();
         let instances = [app.clone(), another(&app), another(&app)];
-        let guarded = instances.each_ref().map(|app| Guarded::with(app, |builder| builder.cache_ttl(3600 * SECOND)));
+        let guarded = instances
+            .each_ref()
+            .map(|app| Guarded::with(app, |builder| builder.cache_ttl(3600 * SECOND)));
         let (first, one) = pair(&app.post("/token", &LOG_IN).await);
         let grant = app.take_events()[0].grant_key.unwrap();
         let (_, two) = pair(&app.refresh(&first).await);
@@ -233,15 +338,31 @@ async fn its_access_tokens_end_on_every_instance_whoever_ends_it() {
             for token in [&one, &two, &elsewhere] {
                 assert_eq!(guarded.status(token).await, 200, "{name}");
             }
-            assert_eq!(guarded.grant(&two).await.unwrap().grant(), Some(grant), "{name}");
+            assert_eq!(
+                guarded.grant(&two).await.unwrap().grant(),
+                Some(grant),
+                "{name}"
+            );
         }
-        let ending = if name.starts_with("an instance") { another(&app) } else { app.another() };
+        let ending = if name.starts_with("an instance") {
+            another(&app)
+        } else {
+            app.another()
+        };
         assert!(ending.layer.end_grant(&grant).await.unwrap(), "{name}");
         settle().await;
         app.store.calls();
         for guarded in &guarded {
-            assert_eq!((guarded.status(&one).await, guarded.status(&two).await), (401, 401), "{name}");
-            assert_eq!(guarded.status(&elsewhere).await, 200, "{name}: another grant lives");
+            assert_eq!(
+                (guarded.status(&one).await, guarded.status(&two).await),
+                (401, 401),
+                "{name}"
+            );
+            assert_eq!(
+                guarded.status(&elsewhere).await,
+                200,
+                "{name}: another grant lives"
+            );
         }
         assert_eq!(app.store.calls(), [], "{name}: it is known from memory");
     }
@@ -270,18 +391,30 @@ mod over_redis {
         let (clock, upstream) = (ManualClock::new(), Upstream::new());
         let mut instances = Vec::new();
         for _ in 0..2 {
-            let store = RedisStore::builder(&server.url()).command_timeout(PATIENCE).connect().await.unwrap();
+            let store = RedisStore::builder(&server.url())
+                .command_timeout(PATIENCE)
+                .connect()
+                .await
+                .unwrap();
             let store = TieredStore::new(store);
-            let app = App::over(clock.clone(), store, upstream.clone(), |builder| builder.reference_access_tokens());
+            let app = App::over(clock.clone(), store, upstream.clone(), |builder| {
+                builder.reference_access_tokens()
+            });
             let access = app.layer.access().cache_ttl(3600 * SECOND).build().unwrap();
             instances.push((app, access));
         }
-        instances.try_into().unwrap_or_else(|_| panic!("there are two"))
+        instances
+            .try_into()
+            .unwrap_or_else(|_| panic!("there are two"))
     }
 
     async fn status(access: &AccessLayer<Tier>, token: &str) -> u16 {
-        let request = http::Request::get("/").header("authorization", format!("Bearer {token}")).body(()).unwrap();
-        let Ok(response) = tower::ServiceExt::oneshot(access.layer(Resource::default()), request).await;
+        let request = http::Request::get("/")
+            .header("authorization", format!("Bearer {token}"))
+            .body(())
+            .unwrap();
+        let Ok(response) =
+            tower::ServiceExt::oneshot(access.layer(Resource::default()), request).await;
         response.status().as_u16()
     }
 
@@ -293,7 +426,10 @@ mod over_redis {
         let grant = one.take_events()[0].grant_key.unwrap();
         let (second, later) = pair(&two.refresh(&first).await);
         for token in [&access, &later] {
-            assert_eq!((status(&here, token).await, status(&there, token).await), (200, 200));
+            assert_eq!(
+                (status(&here, token).await, status(&there, token).await),
+                (200, 200)
+            );
         }
         assert!(one.layer.end_grant(&grant).await.unwrap());
         for app in [&one, &two] {
@@ -301,7 +437,12 @@ mod over_redis {
             assert!(!app.layer.end_grant(&grant).await.unwrap());
         }
         let end = Instant::now() + PATIENCE;
-        for (layer, token) in [(&here, &access), (&here, &later), (&there, &access), (&there, &later)] {
+        for (layer, token) in [
+            (&here, &access),
+            (&here, &later),
+            (&there, &access),
+            (&there, &later),
+        ] {
             while status(layer, token).await != 401 {
                 assert!(Instant::now() < end, "it never ends");
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -329,7 +470,10 @@ mod over_redis {
         assert!(one.layer.end_grant(&grant).await.unwrap());
         gate.notify_one();
         assert_eq!(under_way.await.unwrap().error(), refused());
-        assert!(!one.layer.end_grant(&grant).await.unwrap(), "it has not come back");
+        assert!(
+            !one.layer.end_grant(&grant).await.unwrap(),
+            "it has not come back"
+        );
         let (_, access) = pair(&two.post("/token", &LOG_IN).await);
         assert_eq!(status(&there, &access).await, 200, "another grant lives");
     }

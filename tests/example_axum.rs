@@ -5,11 +5,13 @@ mod support;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
-use oauth2::basic::{BasicClient, BasicErrorResponseType, BasicRequestTokenError, BasicTokenResponse};
+use oauth2::basic::{
+    BasicClient, BasicErrorResponseType, BasicRequestTokenError, BasicTokenResponse,
+};
 use oauth2::{
-    AuthType, AuthUrl, AuthorizationCode, ClientId, ClientSecret, CsrfToken, EndpointNotSet, EndpointSet,
-    PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RefreshToken, RevocationUrl, Scope, StandardRevocableToken,
-    TokenResponse as _, TokenUrl,
+    AuthType, AuthUrl, AuthorizationCode, ClientId, ClientSecret, CsrfToken, EndpointNotSet,
+    EndpointSet, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RefreshToken, RevocationUrl,
+    Scope, StandardRevocableToken, TokenResponse as _, TokenUrl,
 };
 use support::http::{Answer, get, post, send};
 use support::oauth::{basic, error, oauth_http, post_form};
@@ -23,7 +25,11 @@ const WEB_SECRET: &str = "s3cret of web";
 const APP_CALLBACK: &str = "http://127.0.0.1:7777/callback";
 
 fn start(flags: &[&str]) -> Example {
-    Example::start("axum", &[&["127.0.0.1:0"], flags].concat(), &[] as &[(&str, &str)])
+    Example::start(
+        "axum",
+        &[&["127.0.0.1:0"], flags].concat(),
+        &[] as &[(&str, &str)],
+    )
 }
 
 fn client(server: &Example, id: &str, redirect_uri: &str) -> Client {
@@ -65,15 +71,28 @@ async fn authorize_for(client: &Client, scope: &str) -> (AuthorizationCode, Pkce
     let mut form = hidden_fields(page.text());
     form.extend([("username", "demo"), ("password", "demo")]);
     let redirect = redirect(&post(url.join("/authorize").unwrap().as_str(), &form).await);
-    assert!(redirect.as_str().starts_with(client.redirect_uri().unwrap().as_str()), "{redirect}");
+    assert!(
+        redirect
+            .as_str()
+            .starts_with(client.redirect_uri().unwrap().as_str()),
+        "{redirect}"
+    );
     assert_eq!(query(&redirect, "state").as_ref(), Some(state.secret()));
-    (AuthorizationCode::new(query(&redirect, "code").unwrap()), verifier)
+    (
+        AuthorizationCode::new(query(&redirect, "code").unwrap()),
+        verifier,
+    )
 }
 
 fn hidden_fields(page: &str) -> Vec<(&str, &str)> {
     let inputs = page.split(r#"<input type="hidden" name=""#).skip(1);
     inputs
-        .map(|input| input.split_once('"').and_then(|(name, rest)| Some((name, rest.split('"').nth(1)?))).unwrap())
+        .map(|input| {
+            input
+                .split_once('"')
+                .and_then(|(name, rest)| Some((name, rest.split('"').nth(1)?)))
+                .unwrap()
+        })
         .collect()
 }
 
@@ -83,16 +102,26 @@ fn redirect(answer: &Answer) -> Url {
 }
 
 fn query(url: &Url, name: &str) -> Option<String> {
-    url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+    url.query_pairs()
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value.into_owned())
 }
 
 async fn log_in(client: &Client) -> BasicTokenResponse {
     let (code, verifier) = authorize(client).await;
-    client.exchange_code(code).set_pkce_verifier(verifier).request_async(&oauth_http).await.unwrap()
+    client
+        .exchange_code(code)
+        .set_pkce_verifier(verifier)
+        .request_async(&oauth_http)
+        .await
+        .unwrap()
 }
 
 async fn refresh(client: &Client, token: &RefreshToken) -> Result<BasicTokenResponse, Failure> {
-    client.exchange_refresh_token(token).request_async(&oauth_http).await
+    client
+        .exchange_refresh_token(token)
+        .request_async(&oauth_http)
+        .await
 }
 
 /// The `error` of an answer.
@@ -119,18 +148,27 @@ async fn refused_in_the_end(server: &Example, path: &str, tokens: &BasicTokenRes
     loop {
         let answer = call(server, path, tokens).await;
         // What the app itself says of its token, which has ended as well.
-        let of_app = answer.headers.get("www-authenticate").is_some_and(|value| value == OF_APP);
+        let of_app = answer
+            .headers
+            .get("www-authenticate")
+            .is_some_and(|value| value == OF_APP);
         if answer.status != StatusCode::OK && !of_app {
             return answer;
         }
-        assert!(Instant::now() < end, "{path}: the token outlives its session");
+        assert!(
+            Instant::now() < end,
+            "{path}: the token outlives its session"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
 /// The status and the challenge of an answer.
 fn challenge(answer: &Answer) -> (StatusCode, &str) {
-    (answer.status, answer.headers["www-authenticate"].to_str().unwrap())
+    (
+        answer.status,
+        answer.headers["www-authenticate"].to_str().unwrap(),
+    )
 }
 
 const OF_APP: &str = r#"Bearer error="invalid_token""#;
@@ -150,14 +188,23 @@ async fn a_user_logs_in_stays_logged_in_by_refreshing_and_reaches_the_guarded_ro
     let client = app(&server);
     let mut tokens = log_in(&client).await;
     for _ in 0..3 {
-        assert_eq!(me(&server, &tokens).await.json(), serde_json::json!({ "user": "demo", "client_id": "app" }));
+        assert_eq!(
+            me(&server, &tokens).await.json(),
+            serde_json::json!({ "user": "demo", "client_id": "app" })
+        );
         assert_eq!(tokens.scopes().unwrap(), &[Scope::new("profile".into())]);
         let old = tokens.refresh_token().unwrap().clone();
-        assert!(old.secret().starts_with("rt_"), "the client holds the layer's token");
+        assert!(
+            old.secret().starts_with("rt_"),
+            "the client holds the layer's token"
+        );
         tokens = refresh(&client, &old).await.unwrap();
         assert_ne!(tokens.refresh_token().unwrap().secret(), old.secret());
     }
-    assert_eq!(get(&server.url("/me")).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        get(&server.url("/me")).await.status,
+        StatusCode::UNAUTHORIZED
+    );
 }
 
 #[tokio::test]
@@ -165,23 +212,48 @@ async fn guarded_routes_know_the_client_and_its_scope_until_the_token_ends_or_is
     let server = start(&[]);
     let client = app(&server);
     let first = log_in(&client).await;
-    assert!(first.access_token().secret().starts_with("at_"), "the client holds the layer's token");
-    let second = refresh(&client, first.refresh_token().unwrap()).await.unwrap();
-    assert_ne!(second.access_token().secret(), first.access_token().secret());
+    assert!(
+        first.access_token().secret().starts_with("at_"),
+        "the client holds the layer's token"
+    );
+    let second = refresh(&client, first.refresh_token().unwrap())
+        .await
+        .unwrap();
+    assert_ne!(
+        second.access_token().secret(),
+        first.access_token().secret()
+    );
     for tokens in [&first, &second] {
         let expected = serde_json::json!({ "client_id": "app", "scopes": ["profile"] });
         assert_eq!(call(&server, "/grant", tokens).await.json(), expected);
-        assert_eq!(me(&server, tokens).await.status, StatusCode::OK, "the app gets its own token");
+        assert_eq!(
+            me(&server, tokens).await.status,
+            StatusCode::OK,
+            "the app gets its own token"
+        );
     }
     let revoked = StandardRevocableToken::RefreshToken(second.refresh_token().unwrap().clone());
-    client.revoke_token(revoked).unwrap().request_async(&oauth_http).await.unwrap();
+    client
+        .revoke_token(revoked)
+        .unwrap()
+        .request_async(&oauth_http)
+        .await
+        .unwrap();
     for path in ["/grant", "/me"] {
         for tokens in [&first, &second] {
             let answer = refused_in_the_end(&server, path, tokens).await;
-            assert_eq!(challenge(&answer), (StatusCode::UNAUTHORIZED, INVALID), "{path}");
+            assert_eq!(
+                challenge(&answer),
+                (StatusCode::UNAUTHORIZED, INVALID),
+                "{path}"
+            );
         }
         let answer = get(&server.url(path)).await;
-        assert_eq!(challenge(&answer), (StatusCode::UNAUTHORIZED, MISSING), "{path}");
+        assert_eq!(
+            challenge(&answer),
+            (StatusCode::UNAUTHORIZED, MISSING),
+            "{path}"
+        );
     }
 }
 
@@ -190,10 +262,18 @@ async fn an_access_token_of_the_apps_own_is_none_of_the_layers() {
     let without = start(&["--without-layer"]);
     let own = log_in(&app(&without)).await;
     assert_eq!(me(&without, &own).await.status, StatusCode::OK);
-    assert_eq!(call(&without, "/grant", &own).await.status, StatusCode::NOT_FOUND, "it was not there before");
+    assert_eq!(
+        call(&without, "/grant", &own).await.status,
+        StatusCode::NOT_FOUND,
+        "it was not there before"
+    );
     let server = start(&[]);
     for path in ["/grant", "/me"] {
-        assert_eq!(challenge(&call(&server, path, &own).await), (StatusCode::UNAUTHORIZED, INVALID), "{path}");
+        assert_eq!(
+            challenge(&call(&server, path, &own).await),
+            (StatusCode::UNAUTHORIZED, INVALID),
+            "{path}"
+        );
     }
 }
 
@@ -206,7 +286,11 @@ async fn a_token_without_the_scope_is_refused() {
     let tokens = exchange.request_async(&oauth_http).await.unwrap();
     for path in ["/grant", "/me"] {
         let answer = call(&server, path, &tokens).await;
-        assert_eq!(challenge(&answer), (StatusCode::FORBIDDEN, INSUFFICIENT), "{path}");
+        assert_eq!(
+            challenge(&answer),
+            (StatusCode::FORBIDDEN, INSUFFICIENT),
+            "{path}"
+        );
     }
 }
 
@@ -217,19 +301,33 @@ async fn a_retry_gets_the_same_tokens_with_the_layer_and_logs_the_user_out_witho
     let old = log_in(&client).await.refresh_token().unwrap().clone();
     let first = refresh(&client, &old).await.unwrap();
     let second = refresh(&client, &old).await.unwrap();
-    assert_eq!(second.refresh_token().unwrap().secret(), first.refresh_token().unwrap().secret());
-    assert_eq!(second.access_token().secret(), first.access_token().secret());
+    assert_eq!(
+        second.refresh_token().unwrap().secret(),
+        first.refresh_token().unwrap().secret()
+    );
+    assert_eq!(
+        second.access_token().secret(),
+        first.access_token().secret()
+    );
     assert_eq!(me(&with, &first).await.status, StatusCode::OK);
-    refresh(&client, first.refresh_token().unwrap()).await.unwrap();
+    refresh(&client, first.refresh_token().unwrap())
+        .await
+        .unwrap();
 
     let without = start(&["--without-layer"]);
     let client = app(&without);
     let old = log_in(&client).await.refresh_token().unwrap().clone();
     assert!(!old.secret().starts_with("rt_"));
     let first = refresh(&client, &old).await.unwrap();
-    assert_eq!(refused(refresh(&client, &old).await), BasicErrorResponseType::InvalidGrant);
+    assert_eq!(
+        refused(refresh(&client, &old).await),
+        BasicErrorResponseType::InvalidGrant
+    );
     assert_eq!(me(&without, &first).await.status, StatusCode::UNAUTHORIZED);
-    assert_eq!(refused(refresh(&client, first.refresh_token().unwrap()).await), BasicErrorResponseType::InvalidGrant);
+    assert_eq!(
+        refused(refresh(&client, first.refresh_token().unwrap()).await),
+        BasicErrorResponseType::InvalidGrant
+    );
 }
 
 #[tokio::test]
@@ -237,10 +335,19 @@ async fn tabs_that_refresh_at_once_get_the_same_tokens() {
     let server = start(&[]);
     let client = app(&server);
     let old = log_in(&client).await.refresh_token().unwrap().clone();
-    let (a, b, c) = tokio::join!(refresh(&client, &old), refresh(&client, &old), refresh(&client, &old));
+    let (a, b, c) = tokio::join!(
+        refresh(&client, &old),
+        refresh(&client, &old),
+        refresh(&client, &old)
+    );
     let tokens = [a.unwrap(), b.unwrap(), c.unwrap()];
     let next = tokens[0].refresh_token().unwrap();
-    assert!(tokens.iter().all(|tokens| tokens.refresh_token().unwrap().secret() == next.secret()), "{tokens:?}");
+    assert!(
+        tokens
+            .iter()
+            .all(|tokens| tokens.refresh_token().unwrap().secret() == next.secret()),
+        "{tokens:?}"
+    );
     refresh(&client, next).await.unwrap();
 }
 
@@ -252,7 +359,10 @@ async fn a_confidential_client_refreshes_with_its_secret_in_the_header_or_in_the
         let old = log_in(&client).await.refresh_token().unwrap().clone();
         let first = refresh(&client, &old).await.unwrap();
         let again = refresh(&client, &old).await.unwrap();
-        assert_eq!(again.refresh_token().unwrap().secret(), first.refresh_token().unwrap().secret());
+        assert_eq!(
+            again.refresh_token().unwrap().secret(),
+            first.refresh_token().unwrap().secret()
+        );
     }
 }
 
@@ -262,17 +372,25 @@ async fn the_wrong_client_and_the_wrong_secret_are_refused_and_cost_nobody_the_s
     let client = web(&server, WEB_SECRET, AuthType::BasicAuth);
     let token = log_in(&client).await.refresh_token().unwrap().clone();
 
-    assert_eq!(refused(refresh(&app(&server), &token).await), BasicErrorResponseType::InvalidGrant);
+    assert_eq!(
+        refused(refresh(&app(&server), &token).await),
+        BasicErrorResponseType::InvalidGrant
+    );
     for auth_type in [AuthType::BasicAuth, AuthType::RequestBody] {
         let thief = web(&server, "guessed", auth_type);
-        assert_eq!(refused(refresh(&thief, &token).await), BasicErrorResponseType::InvalidClient);
+        assert_eq!(
+            refused(refresh(&thief, &token).await),
+            BasicErrorResponseType::InvalidClient
+        );
     }
     // Nor does a replay need less than the rotation did.
     let next = refresh(&client, &token).await.unwrap();
     let thief = web(&server, "guessed", AuthType::BasicAuth);
     refused(refresh(&thief, &token).await);
     assert_eq!(me(&server, &next).await.status, StatusCode::OK);
-    refresh(&client, next.refresh_token().unwrap()).await.unwrap();
+    refresh(&client, next.refresh_token().unwrap())
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -284,10 +402,22 @@ async fn a_revoked_token_ends_the_session_inside_and_outside() {
     let revoked = StandardRevocableToken::RefreshToken(token.clone());
     // Once more is no error (RFC 7009 §2.2).
     for _ in 0..2 {
-        client.revoke_token(revoked.clone()).unwrap().request_async(&oauth_http).await.unwrap();
+        client
+            .revoke_token(revoked.clone())
+            .unwrap()
+            .request_async(&oauth_http)
+            .await
+            .unwrap();
     }
-    assert_eq!(refused(refresh(&client, &token).await), BasicErrorResponseType::InvalidGrant);
-    assert_eq!(me(&server, &tokens).await.status, StatusCode::UNAUTHORIZED, "the app knows of it");
+    assert_eq!(
+        refused(refresh(&client, &token).await),
+        BasicErrorResponseType::InvalidGrant
+    );
+    assert_eq!(
+        me(&server, &tokens).await.status,
+        StatusCode::UNAUTHORIZED,
+        "the app knows of it"
+    );
 }
 
 #[tokio::test]
@@ -296,11 +426,19 @@ async fn an_access_token_can_be_revoked() {
     let client = app(&server);
     let tokens = log_in(&client).await;
     let revoked = StandardRevocableToken::AccessToken(tokens.access_token().clone());
-    client.revoke_token(revoked).unwrap().request_async(&oauth_http).await.unwrap();
+    client
+        .revoke_token(revoked)
+        .unwrap()
+        .request_async(&oauth_http)
+        .await
+        .unwrap();
     assert_eq!(me(&server, &tokens).await.status, StatusCode::UNAUTHORIZED);
     // The app has ended the session: that reaches the client as well.
     let token = tokens.refresh_token().unwrap();
-    assert_eq!(refused(refresh(&client, token).await), BasicErrorResponseType::InvalidGrant);
+    assert_eq!(
+        refused(refresh(&client, token).await),
+        BasicErrorResponseType::InvalidGrant
+    );
 }
 
 #[tokio::test]
@@ -310,17 +448,30 @@ async fn a_code_is_good_for_one_use_by_the_one_who_asked_for_it() {
 
     let (code, _) = authorize(&client).await;
     let (_, other) = PkceCodeChallenge::new_random_sha256();
-    let answer = client.exchange_code(code).set_pkce_verifier(other).request_async(&oauth_http).await;
+    let answer = client
+        .exchange_code(code)
+        .set_pkce_verifier(other)
+        .request_async(&oauth_http)
+        .await;
     assert_eq!(refused(answer), BasicErrorResponseType::InvalidGrant);
 
     let (code, verifier) = authorize(&client).await;
     let again = PkceCodeVerifier::new(verifier.secret().clone());
-    let exchange = client.exchange_code(code.clone()).set_pkce_verifier(verifier);
+    let exchange = client
+        .exchange_code(code.clone())
+        .set_pkce_verifier(verifier);
     let tokens = exchange.request_async(&oauth_http).await.unwrap();
-    let answer = client.exchange_code(code).set_pkce_verifier(again).request_async(&oauth_http).await;
+    let answer = client
+        .exchange_code(code)
+        .set_pkce_verifier(again)
+        .request_async(&oauth_http)
+        .await;
     assert_eq!(refused(answer), BasicErrorResponseType::InvalidGrant);
     let token = tokens.refresh_token().unwrap();
-    assert_eq!(refused(refresh(&client, token).await), BasicErrorResponseType::InvalidGrant);
+    assert_eq!(
+        refused(refresh(&client, token).await),
+        BasicErrorResponseType::InvalidGrant
+    );
 }
 
 #[tokio::test]
@@ -328,15 +479,34 @@ async fn the_token_endpoint_refuses_with_the_same_errors_with_and_without_the_la
     let secret = basic("web", WEB_SECRET);
     type Pairs<'a> = &'a [(&'a str, &'a str)];
     let cases: &[(&str, Pairs<'_>, Pairs<'_>, (u16, &str))] = &[
-        ("no grant type", &[("client_id", "app")], &[], (400, "invalid_request")),
-        ("no such grant type", &[("grant_type", "magic"), ("client_id", "app")], &[], (400, "unsupported_grant_type")),
+        (
+            "no grant type",
+            &[("client_id", "app")],
+            &[],
+            (400, "invalid_request"),
+        ),
+        (
+            "no such grant type",
+            &[("grant_type", "magic"), ("client_id", "app")],
+            &[],
+            (400, "unsupported_grant_type"),
+        ),
         (
             "an unknown client",
-            &[("grant_type", "authorization_code"), ("client_id", "nobody"), ("code", "c")],
+            &[
+                ("grant_type", "authorization_code"),
+                ("client_id", "nobody"),
+                ("code", "c"),
+            ],
             &[],
             (401, "invalid_client"),
         ),
-        ("no secret", &[("grant_type", "authorization_code"), ("client_id", "web")], &[], (401, "invalid_client")),
+        (
+            "no secret",
+            &[("grant_type", "authorization_code"), ("client_id", "web")],
+            &[],
+            (401, "invalid_client"),
+        ),
         (
             "two clients",
             &[("grant_type", "authorization_code"), ("client_id", "app")],
@@ -345,13 +515,21 @@ async fn the_token_endpoint_refuses_with_the_same_errors_with_and_without_the_la
         ),
         (
             "an unknown code",
-            &[("grant_type", "authorization_code"), ("client_id", "app"), ("code", "c")],
+            &[
+                ("grant_type", "authorization_code"),
+                ("client_id", "app"),
+                ("code", "c"),
+            ],
             &[],
             (400, "invalid_grant"),
         ),
         (
             "an unknown refresh token",
-            &[("grant_type", "refresh_token"), ("client_id", "app"), ("refresh_token", "r")],
+            &[
+                ("grant_type", "refresh_token"),
+                ("client_id", "app"),
+                ("refresh_token", "r"),
+            ],
             &[],
             (400, "invalid_grant"),
         ),
@@ -362,7 +540,11 @@ async fn the_token_endpoint_refuses_with_the_same_errors_with_and_without_the_la
             let answer = post_form(&server.url("/token"), fields, headers).await;
             assert_eq!(error(&answer), *expected, "{name} {flags:?}");
             assert_eq!(answer.1["cache-control"], "no-store", "{name} {flags:?}");
-            assert_eq!(answer.1.contains_key("www-authenticate"), expected.0 == 401, "{name} {flags:?}");
+            assert_eq!(
+                answer.1.contains_key("www-authenticate"),
+                expected.0 == 401,
+                "{name} {flags:?}"
+            );
         }
     }
 }
@@ -372,12 +554,19 @@ async fn a_request_that_names_no_client_gets_no_token_with_and_without_the_layer
     let code = [("grant_type", "authorization_code"), ("code", "c")];
     let app = (400, "invalid_request");
     // The layer must know whose access token it hands out, and asks the app for none before that.
-    for (flags, nothing) in [(&[][..], (401, "invalid_client")), (&["--without-layer"], app)] {
+    for (flags, nothing) in [
+        (&[][..], (401, "invalid_client")),
+        (&["--without-layer"], app),
+    ] {
         let server = start(flags);
         let answer = post_form(&server.url("/token"), &[], &[]).await;
         assert_eq!(error(&answer), nothing, "no parameters {flags:?}");
         let answer = post_form(&server.url("/token"), &code, &[]).await;
-        assert_eq!(error(&answer), (401, "invalid_client"), "a code alone {flags:?}");
+        assert_eq!(
+            error(&answer),
+            (401, "invalid_client"),
+            "a code alone {flags:?}"
+        );
     }
 }
 
@@ -388,27 +577,43 @@ async fn the_log_in_page_redirects_nobody_astray() {
     let challenge = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
     for (name, parameters) in [
-        ("an unknown client", format!("client_id=nobody&redirect_uri={APP_CALLBACK}&code_challenge={challenge}")),
-        ("another address", format!("client_id=app&redirect_uri=https://evil.example&code_challenge={challenge}")),
+        (
+            "an unknown client",
+            format!("client_id=nobody&redirect_uri={APP_CALLBACK}&code_challenge={challenge}"),
+        ),
+        (
+            "another address",
+            format!("client_id=app&redirect_uri=https://evil.example&code_challenge={challenge}"),
+        ),
     ] {
         let answer = get(&format!("{base}&{parameters}")).await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{name}");
         assert!(!answer.headers.contains_key("location"), "{name}");
     }
     let known = format!("{base}&client_id=app&redirect_uri={APP_CALLBACK}");
-    for (parameters, error) in
-        [("state=s", "invalid_request"), (&format!("state=s&code_challenge={challenge}&scope=admin"), "invalid_scope")]
-    {
+    for (parameters, error) in [
+        ("state=s", "invalid_request"),
+        (
+            &format!("state=s&code_challenge={challenge}&scope=admin"),
+            "invalid_scope",
+        ),
+    ] {
         let redirect = redirect(&get(&format!("{known}&{parameters}")).await);
         assert_eq!(query(&redirect, "error").as_deref(), Some(error));
         assert_eq!(query(&redirect, "state").as_deref(), Some("s"));
     }
 
-    let page = get(&format!("{known}&code_challenge={challenge}&state=%22%3E%3Cscript%3E")).await;
+    let page = get(&format!(
+        "{known}&code_challenge={challenge}&state=%22%3E%3Cscript%3E"
+    ))
+    .await;
     assert_eq!(page.status, StatusCode::OK);
     assert!(!page.text().contains("<script"), "{}", page.text());
 
     let mut form = hidden_fields(page.text());
     form.extend([("username", "demo"), ("password", "guessed")]);
-    assert_eq!(post(&server.url("/authorize"), &form).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(
+        post(&server.url("/authorize"), &form).await.status,
+        StatusCode::FORBIDDEN
+    );
 }

@@ -31,12 +31,21 @@ impl Protocol {
     }
 
     async fn log_in(self, server: &Example) -> String {
-        let form = [("grant_type", "password"), ("client_id", "app"), ("username", "demo"), ("password", "demo")];
+        let form = [
+            ("grant_type", "password"),
+            ("client_id", "app"),
+            ("username", "demo"),
+            ("password", "demo"),
+        ];
         refresh_token(&self.post(&server.url("/token"), &form).await)
     }
 
     async fn refresh(self, server: &Example, client: &str, token: &str) -> Answer {
-        let form = [("grant_type", "refresh_token"), ("client_id", client), ("refresh_token", token)];
+        let form = [
+            ("grant_type", "refresh_token"),
+            ("client_id", client),
+            ("refresh_token", token),
+        ];
         self.post(&server.url("/token"), &form).await
     }
 }
@@ -46,7 +55,12 @@ fn start() -> Example {
 }
 
 fn slow_refresh(token: &str) -> [(&str, &str); 4] {
-    [("grant_type", "refresh_token"), ("client_id", "app"), ("refresh_token", token), ("pause", "2")]
+    [
+        ("grant_type", "refresh_token"),
+        ("client_id", "app"),
+        ("refresh_token", token),
+        ("pause", "2"),
+    ]
 }
 
 #[tokio::test]
@@ -61,7 +75,12 @@ async fn a_session_lives_and_ends_over_either_protocol() {
         assert_eq!(error(&stolen), (400, "invalid_grant"), "{protocol:?}");
         let third = refresh_token(&protocol.refresh(&server, "app", &second).await);
 
-        let revoked = protocol.post(&server.url("/revoke"), &[("token", &third), ("client_id", "app")]).await;
+        let revoked = protocol
+            .post(
+                &server.url("/revoke"),
+                &[("token", &third), ("client_id", "app")],
+            )
+            .await;
         assert_eq!(revoked.0, StatusCode::OK, "{protocol:?}");
         let ended = protocol.refresh(&server, "app", &third).await;
         assert_eq!(error(&ended), (400, "invalid_grant"), "{protocol:?}");
@@ -72,7 +91,10 @@ async fn a_session_lives_and_ends_over_either_protocol() {
 async fn both_protocols_refresh_one_session_even_at_once() {
     let server = start();
     let token = Http1.log_in(&server).await;
-    let (one, two) = tokio::join!(Http1.refresh(&server, "app", &token), Http2.refresh(&server, "app", &token));
+    let (one, two) = tokio::join!(
+        Http1.refresh(&server, "app", &token),
+        Http2.refresh(&server, "app", &token)
+    );
     let next = refresh_token(&one);
     assert_eq!(next, refresh_token(&two));
     refresh_token(&Http2.refresh(&server, "app", &next).await);
@@ -81,9 +103,20 @@ async fn both_protocols_refresh_one_session_even_at_once() {
 #[tokio::test]
 async fn what_is_not_the_layers_is_answered_by_the_function() {
     let server = start();
-    assert_eq!(get(&server.url("/token")).await.status, StatusCode::METHOD_NOT_ALLOWED);
-    assert_eq!(get(&server.url("/elsewhere")).await.string("error"), "not_found");
-    let answer = post_form(&server.url("/token"), &[("grant_type", "magic"), ("client_id", "app")], &[]).await;
+    assert_eq!(
+        get(&server.url("/token")).await.status,
+        StatusCode::METHOD_NOT_ALLOWED
+    );
+    assert_eq!(
+        get(&server.url("/elsewhere")).await.string("error"),
+        "not_found"
+    );
+    let answer = post_form(
+        &server.url("/token"),
+        &[("grant_type", "magic"), ("client_id", "app")],
+        &[],
+    )
+    .await;
     assert_eq!(error(&answer), (400, "unsupported_grant_type"));
 }
 
@@ -116,7 +149,10 @@ fn a_stop_lets_a_rotation_end_whose_client_is_gone() {
         // That of the log-in, and this one.
         let end = Instant::now() + LIMIT;
         while server.stderr().matches("connection ended").count() < 2 {
-            assert!(Instant::now() < end, "the server does not see that its client is gone: {server:?}");
+            assert!(
+                Instant::now() < end,
+                "the server does not see that its client is gone: {server:?}"
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
 

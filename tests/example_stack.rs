@@ -1,4 +1,5 @@
-//! The example `stack` as a process: the layer and those of tower-http do not get into each other's way.
+//! The example `stack` as a process: the layer and those of tower-http do not get into each other's
+//! way.
 
 mod support;
 
@@ -19,11 +20,20 @@ const ORIGIN: &str = "https://app.example";
 type Answer = (StatusCode, HeaderMap, Value);
 
 fn start(flags: &[&str]) -> Example {
-    Example::start("stack", &[&["127.0.0.1:0"], flags].concat(), &[] as &[(&str, &str)])
+    Example::start(
+        "stack",
+        &[&["127.0.0.1:0"], flags].concat(),
+        &[] as &[(&str, &str)],
+    )
 }
 
 async fn log_in(server: &Example) -> String {
-    let form = [("grant_type", "password"), ("client_id", "app"), ("username", "demo"), ("password", "demo")];
+    let form = [
+        ("grant_type", "password"),
+        ("client_id", "app"),
+        ("username", "demo"),
+        ("password", "demo"),
+    ];
     refresh_token(&post_form(&server.url("/token"), &form, &[]).await)
 }
 
@@ -31,15 +41,29 @@ async fn refresh(server: &Example, token: &str, headers: &[(&str, &str)]) -> Ans
     refresh_slowly(server, token, "0", headers).await
 }
 
-async fn refresh_slowly(server: &Example, token: &str, seconds: &str, headers: &[(&str, &str)]) -> Answer {
-    let form = [("grant_type", "refresh_token"), ("client_id", "app"), ("refresh_token", token), ("pause", seconds)];
+async fn refresh_slowly(
+    server: &Example,
+    token: &str,
+    seconds: &str,
+    headers: &[(&str, &str)],
+) -> Answer {
+    let form = [
+        ("grant_type", "refresh_token"),
+        ("client_id", "app"),
+        ("refresh_token", token),
+        ("pause", seconds),
+    ];
     post_form(&server.url("/token"), &form, headers).await
 }
 
 /// A time-out that any OAuth client understands.
 #[track_caller]
 fn assert_timed_out(answer: &Answer) {
-    assert_eq!(error(answer), (503, "temporarily_unavailable"), "{answer:?}");
+    assert_eq!(
+        error(answer),
+        (503, "temporarily_unavailable"),
+        "{answer:?}"
+    );
     assert_eq!(answer.1["content-type"], "application/json");
     assert_eq!(answer.1["cache-control"], "no-store");
     assert_eq!(answer.1["retry-after"], "1");
@@ -62,7 +86,10 @@ async fn every_token_answer_has_the_id_of_its_request() {
     // The log tells which request it was that rotated.
     server.wait_for("rotated");
     let log = server.stderr();
-    let line = log.lines().find(|line| line.contains("rotated")).unwrap_or_else(|| panic!("{log}"));
+    let line = log
+        .lines()
+        .find(|line| line.contains("rotated"))
+        .unwrap_or_else(|| panic!("{log}"));
     assert!(line.contains("from-the-client"), "{line}");
 }
 
@@ -71,8 +98,16 @@ async fn the_log_of_the_whole_stack_holds_no_secret() {
     let server = start(&[]);
     let token = log_in(&server).await;
     let secret = basic("app", "the secret of app");
-    let form = [("grant_type", "refresh_token"), ("refresh_token", token.as_str())];
-    let rotated = post_form(&server.url("/token?also=in-the-query"), &form, &[("authorization", &secret)]).await;
+    let form = [
+        ("grant_type", "refresh_token"),
+        ("refresh_token", token.as_str()),
+    ];
+    let rotated = post_form(
+        &server.url("/token?also=in-the-query"),
+        &form,
+        &[("authorization", &secret)],
+    )
+    .await;
     let next = refresh_token(&rotated);
     let access_token = rotated.2["access_token"].as_str().unwrap();
     server.wait_for("rotated");
@@ -89,22 +124,36 @@ async fn a_browser_may_call_from_the_app_and_read_every_answer() {
     let preflight = [
         ("origin", ORIGIN),
         ("access-control-request-method", "POST"),
-        ("access-control-request-headers", "authorization,content-type"),
+        (
+            "access-control-request-headers",
+            "authorization,content-type",
+        ),
     ];
     let answer = send("OPTIONS", &server.url("/token"), &preflight, "").await;
     assert_eq!(answer.status, StatusCode::OK);
     assert_eq!(answer.headers["access-control-allow-origin"], ORIGIN);
     assert_eq!(answer.headers["access-control-allow-methods"], "POST");
-    let allowed = answer.headers["access-control-allow-headers"].to_str().unwrap();
-    assert!(allowed.contains("authorization") && allowed.contains("content-type"), "{allowed}");
+    let allowed = answer.headers["access-control-allow-headers"]
+        .to_str()
+        .unwrap();
+    assert!(
+        allowed.contains("authorization") && allowed.contains("content-type"),
+        "{allowed}"
+    );
 
     let token = log_in(&server).await;
     let browser = [("origin", ORIGIN)];
     for (name, answer) in [
         ("a rotation", refresh(&server, &token, &browser).await),
         ("a replay", refresh(&server, &token, &browser).await),
-        ("a refusal of the layer", refresh(&server, "rt_unknown", &browser).await),
-        ("a refusal of the app", post_form(&server.url("/token"), &[("grant_type", "magic")], &browser).await),
+        (
+            "a refusal of the layer",
+            refresh(&server, "rt_unknown", &browser).await,
+        ),
+        (
+            "a refusal of the app",
+            post_form(&server.url("/token"), &[("grant_type", "magic")], &browser).await,
+        ),
     ] {
         assert_eq!(answer.1["access-control-allow-origin"], ORIGIN, "{name}");
         let exposed = answer.1["access-control-expose-headers"].to_str().unwrap();
@@ -127,10 +176,23 @@ async fn a_rotated_answer_is_compressed_on_its_way_to_the_client_alone() {
         let request = request.body(Full::from(form)).unwrap();
         let raw = client.clone().oneshot(request.clone()).await.unwrap();
         assert_eq!(raw.headers()["content-encoding"], "gzip");
-        assert!(!raw.into_body().collect().await.unwrap().to_bytes().starts_with(b"{"));
+        assert!(
+            !raw.into_body()
+                .collect()
+                .await
+                .unwrap()
+                .to_bytes()
+                .starts_with(b"{")
+        );
 
         let mut unpacking = Decompression::new(client.clone());
-        let answer = unpacking.ready().await.unwrap().call(request).await.unwrap();
+        let answer = unpacking
+            .ready()
+            .await
+            .unwrap()
+            .call(request)
+            .await
+            .unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
         let body = answer.into_body().collect().await.unwrap().to_bytes();
         let answer: Value = serde_json::from_slice(&body).unwrap();

@@ -1,4 +1,5 @@
-//! The program around the layer is told which grant an answer, an event and an access token belong to.
+//! The program around the layer is told which grant an answer, an event and an access token belong
+//! to.
 
 mod support;
 
@@ -13,7 +14,9 @@ use support::{Act, App, Plan, post, refresh_form};
 use tower_oauth_refresh::{EventKind, GrantKey, GrantName, ResponseBody};
 
 async fn send(app: &App, form: &[(&str, &str)]) -> Response<ResponseBody<Full<Bytes>>> {
-    tower::ServiceExt::oneshot(app.service.clone(), post("/token", form)).await.unwrap()
+    tower::ServiceExt::oneshot(app.service.clone(), post("/token", form))
+        .await
+        .unwrap()
 }
 
 /// The grant that the answer to this form names, and the answer's refresh token.
@@ -28,7 +31,10 @@ async fn named(app: &App, form: &[(&str, &str)]) -> (Option<GrantKey>, Option<St
 /// The same of a success that has a refresh token of the layer.
 #[track_caller]
 fn granted((grant, token): (Option<GrantKey>, Option<String>)) -> (GrantKey, String) {
-    (grant.expect("an answer that names no grant"), token.expect("an answer without a refresh token"))
+    (
+        grant.expect("an answer that names no grant"),
+        token.expect("an answer without a refresh token"),
+    )
 }
 
 #[tokio::test]
@@ -46,7 +52,10 @@ async fn every_answer_of_a_grant_names_it() {
     assert_eq!(recovered, grant);
     let (again, _) = granted(named(&app.another(), &refresh_form("app", &third)).await);
     assert_eq!(again, grant, "on another instance");
-    let kinds = app.take_events().into_iter().map(|event| (event.kind, event.grant_key.unwrap() == grant));
+    let kinds = app
+        .take_events()
+        .into_iter()
+        .map(|event| (event.kind, event.grant_key.unwrap() == grant));
     let expected = [
         (EventKind::Issued, true),
         (EventKind::Issued, false),
@@ -61,7 +70,8 @@ async fn every_answer_of_a_grant_names_it() {
 async fn the_answers_of_an_adoption_name_the_grant_that_it_begins() {
     let (app, foreign) = adopting().await;
     let (grant, first) = granted(named(&app, &refresh_form("app", &foreign)).await);
-    let (replayed, same) = granted(named(&another(&app, 3600), &refresh_form("app", &foreign)).await);
+    let (replayed, same) =
+        granted(named(&another(&app, 3600), &refresh_form("app", &foreign)).await);
     assert_eq!((replayed, &same), (grant, &first));
     let (rotated, _) = granted(named(&app, &refresh_form("app", &first)).await);
     assert_eq!(rotated, grant);
@@ -77,14 +87,29 @@ async fn an_answer_without_a_grant_names_none() {
         ("no refresh token", &credentials[..]),
         ("no client", &nobody),
         ("a refusal", &refresh_form("thief", &token)),
-        ("an error of the inner service", &refresh_form("confidential", &token)),
+        (
+            "an error of the inner service",
+            &refresh_form("confidential", &token),
+        ),
     ] {
         assert_eq!(named(&app, form).await, (None, None), "{name}");
     }
     app.store.once(support::Call::is_swap, Plan::Lose);
-    assert_eq!(named(&app, &LOG_IN).await, (None, None), "a grant that could not be stored");
-    app.upstream.then(Act::Answer(400, "application/json", r#"{"error":"invalid_scope"}"#));
-    assert_eq!(named(&app, &refresh_form("app", &token)).await, (None, None), "a refusal of the inner service");
+    assert_eq!(
+        named(&app, &LOG_IN).await,
+        (None, None),
+        "a grant that could not be stored"
+    );
+    app.upstream.then(Act::Answer(
+        400,
+        "application/json",
+        r#"{"error":"invalid_scope"}"#,
+    ));
+    assert_eq!(
+        named(&app, &refresh_form("app", &token)).await,
+        (None, None),
+        "a refusal of the inner service"
+    );
 }
 
 #[tokio::test]
@@ -92,7 +117,10 @@ async fn the_name_in_logs_is_the_beginning_of_the_key() {
     let app = App::new();
     let (grant, _) = granted(named(&app, &LOG_IN).await);
     let event = app.take_events().remove(0);
-    assert_eq!((event.grant_key, event.grant), (Some(grant), Some(GrantName::from(&grant))));
+    assert_eq!(
+        (event.grant_key, event.grant),
+        (Some(grant), Some(GrantName::from(&grant)))
+    );
     assert_eq!(grant.to_string().parse(), Ok(grant), "it is noted as text");
 }
 
@@ -120,7 +148,11 @@ async fn an_access_token_names_the_grant_that_it_ends_with() {
         let token = answer["access_token"].as_str().unwrap();
         for cached in [false, true] {
             let seen = guarded.grant(token).await;
-            assert_eq!(seen.as_ref().and_then(AccessGrant::grant), grant, "{name}, cached: {cached}");
+            assert_eq!(
+                seen.as_ref().and_then(AccessGrant::grant),
+                grant,
+                "{name}, cached: {cached}"
+            );
         }
     }
 }

@@ -18,7 +18,10 @@ async fn hang_up_after(app: &App, token: &str, polls: usize) -> bool {
     let request = post("/token", &refresh_form("app", token));
     let mut future = pin!(tower::ServiceExt::oneshot(app.service.clone(), request));
     for _ in 0..polls {
-        if let Poll::Ready(answer) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        if let Poll::Ready(answer) = future
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+        {
             assert_eq!(answer.unwrap().status(), 200);
             return true;
         }
@@ -46,9 +49,17 @@ async fn a_client_that_hangs_up_at_any_step_loses_nothing() {
         app.store.unhook();
         let begun = app.upstream.refreshes();
         token = app.refresh(&token).await.token();
-        assert_eq!(app.upstream.refreshes(), 1, "after {polls} polls, {begun} of it by the one that hung up");
+        assert_eq!(
+            app.upstream.refreshes(),
+            1,
+            "after {polls} polls, {begun} of it by the one that hung up"
+        );
         app.refresh(&token).await.token();
-        assert_eq!((app.upstream.reuses(), app.upstream.alive()), (0, 1), "after {polls} polls");
+        assert_eq!(
+            (app.upstream.reuses(), app.upstream.alive()),
+            (0, 1),
+            "after {polls} polls"
+        );
         polls += 1;
     }
     assert!(polls > 5, "there were {polls} steps to hang up at");
@@ -90,7 +101,10 @@ async fn a_client_that_has_waited_for_the_time_out_is_told_to_come_back_and_gets
     gate.notify_one();
     app.refresh(&token).await.token();
     assert_eq!(app.upstream.refreshes(), 1);
-    assert_eq!(app.events(), [EventKind::Issued, EventKind::Rotated, EventKind::Replayed]);
+    assert_eq!(
+        app.events(),
+        [EventKind::Issued, EventKind::Rotated, EventKind::Replayed]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -118,20 +132,32 @@ async fn a_task_local_holds_while_the_client_is_there() {
     });
     let service = tower_layer::Layer::layer(&app.layer, service);
     let request = post("/token", &refresh_form("app", &token));
-    let answer = NAME.scope("here", tower::ServiceExt::oneshot(service, request)).await;
+    let answer = NAME
+        .scope("here", tower::ServiceExt::oneshot(service, request))
+        .await;
     assert_eq!(answer.unwrap().status(), 200);
 }
 
 #[test]
 fn dropped_outside_of_a_runtime_it_ends_without_a_panic() {
     let app = App::new();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let (token, future) = runtime.block_on(async {
         let token = app.log_in("app").await;
         app.upstream.then(Act::Hang);
-        let mut future =
-            Box::pin(tower::ServiceExt::oneshot(app.service.clone(), post("/token", &refresh_form("app", &token))));
-        assert!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        let mut future = Box::pin(tower::ServiceExt::oneshot(
+            app.service.clone(),
+            post("/token", &refresh_form("app", &token)),
+        ));
+        assert!(
+            future
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
+                .is_pending()
+        );
         (token, future)
     });
     drop(future);

@@ -1,5 +1,5 @@
-//! A resource server that introspects (RFC 7662) learns of a token of the layer what the layer knows, and of whatever is
-//! not alive nothing at all.
+//! A resource server that introspects (RFC 7662) learns of a token of the layer what the layer
+//! knows, and of whatever is not alive nothing at all.
 
 mod support;
 
@@ -18,12 +18,24 @@ const INACTIVE: &[u8] = br#"{"active":false}"#;
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn introspecting() -> App {
-    App::with(|builder| builder.reference_access_tokens().introspection_path("/introspect"))
+    App::with(|builder| {
+        builder
+            .reference_access_tokens()
+            .introspection_path("/introspect")
+    })
 }
 
 /// The answer to a log-in.
 async fn log_in(app: &App) -> Answer {
-    app.post("/token", &[("grant_type", "authorization_code"), ("code", "c"), ("client_id", "app")]).await
+    app.post(
+        "/token",
+        &[
+            ("grant_type", "authorization_code"),
+            ("code", "c"),
+            ("client_id", "app"),
+        ],
+    )
+    .await
 }
 
 fn access(answer: &Answer) -> String {
@@ -32,21 +44,39 @@ fn access(answer: &Answer) -> String {
 
 /// A resource server asks, with its secret.
 async fn introspect(app: &App, token: &str) -> Answer {
-    let form = [("token", token), ("client_id", "confidential-rs"), ("client_secret", "secret of confidential-rs")];
+    let form = [
+        ("token", token),
+        ("client_id", "confidential-rs"),
+        ("client_secret", "secret of confidential-rs"),
+    ];
     app.post("/introspect", &form).await
 }
 
 /// The token that the inner service was asked about last.
 fn asked(app: &App) -> String {
-    app.upstream.seen().pop().unwrap().param("token").unwrap().to_owned()
+    app.upstream
+        .seen()
+        .pop()
+        .unwrap()
+        .param("token")
+        .unwrap()
+        .to_owned()
 }
 
 #[track_caller]
 fn assert_inactive(name: &str, answer: &Answer) {
-    assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, INACTIVE), "{name}: {answer:?}");
+    assert_eq!(
+        (answer.status.as_u16(), &answer.body[..]),
+        (200, INACTIVE),
+        "{name}: {answer:?}"
+    );
     assert_eq!(answer.headers["content-type"], "application/json", "{name}");
     assert_eq!(answer.headers["cache-control"], "no-store", "{name}");
-    assert_eq!(answer.headers["content-length"], INACTIVE.len().to_string(), "{name}");
+    assert_eq!(
+        answer.headers["content-length"],
+        INACTIVE.len().to_string(),
+        "{name}"
+    );
 }
 
 #[tokio::test]
@@ -56,31 +86,57 @@ async fn what_is_alive_is_ours_with_what_the_inner_service_adds() {
     let common = json!({"active": true, "sub": "user-7", "act": {"n": 1.0}, "client_id": "app", "scope": "read write"});
     let with = |more: Value| {
         let mut all = common.clone();
-        all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        all.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         all
     };
     let answer = introspect(&app, &access(&first)).await;
-    let expected = with(json!({"exp": 1_800_003_600, "iat": 1_800_000_000, "token_type": "Bearer"}));
-    assert_eq!((answer.json(), asked(&app)), (expected, "at-0-0".into()), "an access token");
+    let expected =
+        with(json!({"exp": 1_800_003_600, "iat": 1_800_000_000, "token_type": "Bearer"}));
+    assert_eq!(
+        (answer.json(), asked(&app)),
+        (expected, "at-0-0".into()),
+        "an access token"
+    );
     assert_eq!(answer.headers["cache-control"], "no-store");
     assert_eq!(answer.headers["x-upstream"], "yes");
-    assert!(answer.body.windows(3).any(|text| text == b"1.0"), "numbers stay as they are: {answer:?}");
+    assert!(
+        answer.body.windows(3).any(|text| text == b"1.0"),
+        "numbers stay as they are: {answer:?}"
+    );
 
     let answer = introspect(&app, &first.token()).await;
     let expected = with(json!({"exp": 1_802_592_000, "iat": 1_800_000_000}));
-    assert_eq!((answer.json(), asked(&app)), (expected, "upstream-0-0".into()), "a first refresh token");
+    assert_eq!(
+        (answer.json(), asked(&app)),
+        (expected, "upstream-0-0".into()),
+        "a first refresh token"
+    );
 
     app.clock.advance_secs(10);
     let second = app.refresh(&first.token()).await;
     let answer = introspect(&app, &second.token()).await;
     let expected = with(json!({"exp": 1_802_592_010}));
-    assert_eq!((answer.json(), asked(&app)), (expected, "upstream-0-1".into()), "a later one");
+    assert_eq!(
+        (answer.json(), asked(&app)),
+        (expected, "upstream-0-1".into()),
+        "a later one"
+    );
 
     app.clock.advance_secs(3600);
     let answer = introspect(&app, &first.token()).await;
     let expected = with(json!({"exp": 1_802_592_010, "iat": 1_800_000_000}));
-    assert_eq!((answer.json(), asked(&app)), (expected, "upstream-0-1".into()), "one that can be recovered from");
-    assert_eq!(app.refresh(&second.token()).await.status, 200, "nothing of the grant has changed");
+    assert_eq!(
+        (answer.json(), asked(&app)),
+        (expected, "upstream-0-1".into()),
+        "one that can be recovered from"
+    );
+    assert_eq!(
+        app.refresh(&second.token()).await.status,
+        200,
+        "nothing of the grant has changed"
+    );
 }
 
 #[tokio::test]
@@ -89,7 +145,10 @@ async fn what_is_not_known_is_not_said() {
     app.upstream.then(Act::With(r#"{"scope":null}"#));
     let answer = introspect(&app, &access(&log_in(&app).await)).await.json();
     assert_eq!(answer.get("scope"), None, "{answer}");
-    assert_eq!((&answer["active"], &answer["client_id"]), (&json!(true), &json!("app")));
+    assert_eq!(
+        (&answer["active"], &answer["client_id"]),
+        (&json!(true), &json!("app"))
+    );
 }
 
 #[tokio::test]
@@ -99,10 +158,17 @@ async fn nothing_that_mentions_the_upstreams_token_is_passed_on() {
     for token in [access(&first), first.token()] {
         let answer = introspect(&app, &token).await;
         let inside = asked(&app);
-        let text = format!("{:?} {}", answer.headers, String::from_utf8_lossy(&answer.body));
+        let text = format!(
+            "{:?} {}",
+            answer.headers,
+            String::from_utf8_lossy(&answer.body)
+        );
         assert!(!text.contains(&inside), "{text}");
         let json = answer.json();
-        assert_eq!((json.get("jti"), json.get("aud"), &json["sub"]), (None, None, &json!("user-7")));
+        assert_eq!(
+            (json.get("jti"), json.get("aud"), &json["sub"]),
+            (None, None, &json!("user-7"))
+        );
     }
 }
 
@@ -111,13 +177,48 @@ async fn what_is_not_alive_is_inactive_and_nothing_else() {
     type Presented = fn(&Answer, &Answer) -> String;
     let rows: [(&str, Presented, Duration, bool); 8] = [
         ("never issued", |_, _| made_up("at_"), Duration::ZERO, false),
-        ("a refresh token never issued", |_, _| made_up("rt_"), Duration::ZERO, false),
-        ("an access token made up", |_, b| retyped(&access(b)), Duration::ZERO, false),
-        ("an access token that has expired", |_, b| access(b), HOUR, false),
-        ("an access token whose grant has ended", |_, b| access(b), Duration::ZERO, true),
-        ("a refresh token whose grant has ended", |_, b| b.token(), Duration::ZERO, true),
-        ("a refresh token that has expired", |_, b| b.token(), 24 * 30 * HOUR, false),
-        ("a refresh token after its recovery", |a, _| a.token(), 25 * HOUR, false),
+        (
+            "a refresh token never issued",
+            |_, _| made_up("rt_"),
+            Duration::ZERO,
+            false,
+        ),
+        (
+            "an access token made up",
+            |_, b| retyped(&access(b)),
+            Duration::ZERO,
+            false,
+        ),
+        (
+            "an access token that has expired",
+            |_, b| access(b),
+            HOUR,
+            false,
+        ),
+        (
+            "an access token whose grant has ended",
+            |_, b| access(b),
+            Duration::ZERO,
+            true,
+        ),
+        (
+            "a refresh token whose grant has ended",
+            |_, b| b.token(),
+            Duration::ZERO,
+            true,
+        ),
+        (
+            "a refresh token that has expired",
+            |_, b| b.token(),
+            24 * 30 * HOUR,
+            false,
+        ),
+        (
+            "a refresh token after its recovery",
+            |a, _| a.token(),
+            25 * HOUR,
+            false,
+        ),
     ];
     for (name, presented, passed, revoked) in rows {
         let app = introspecting();
@@ -131,10 +232,17 @@ async fn what_is_not_alive_is_inactive_and_nothing_else() {
         let token = presented(&first, &second);
         assert_inactive(name, &introspect(&app, &token).await);
         let inside = asked(&app);
-        assert!(inside != token && !inside.starts_with("at-") && !inside.starts_with("upstream-"), "{name}: {inside}");
+        assert!(
+            inside != token && !inside.starts_with("at-") && !inside.starts_with("upstream-"),
+            "{name}: {inside}"
+        );
         assert_eq!(app.events(), [], "{name}: nobody has presented it");
         let dead = revoked || passed >= 24 * 30 * HOUR;
-        assert_eq!(app.refresh(&second.token()).await.status == 200, !dead, "{name}: nothing of the grant has changed");
+        assert_eq!(
+            app.refresh(&second.token()).await.status == 200,
+            !dead,
+            "{name}: nothing of the grant has changed"
+        );
     }
 }
 
@@ -145,50 +253,97 @@ async fn whoever_is_not_authenticated_inside_learns_nothing() {
     let dead = made_up("at_");
     let mut answers = Vec::new();
     for token in [access(&first), first.token(), dead.clone(), made_up("rt_")] {
-        let form = [("token", token.as_str()), ("client_id", "confidential-rs"), ("client_secret", "wrong")];
+        let form = [
+            ("token", token.as_str()),
+            ("client_id", "confidential-rs"),
+            ("client_secret", "wrong"),
+        ];
         answers.push(app.post("/introspect", &form).await);
     }
     for answer in &answers {
         assert_eq!(answer.error(), (401, "invalid_client".into()));
-        assert_eq!((&answer.body, &answer.headers), (&answers[0].body, &answers[0].headers));
+        assert_eq!(
+            (&answer.body, &answer.headers),
+            (&answers[0].body, &answers[0].headers)
+        );
     }
 }
 
 #[tokio::test]
 async fn the_inner_services_word_counts_where_it_has_one() {
     let rows = [
-        ("dead inside", 200, r#"{"active":false,"why":"at-0-0"}"#, 200, INACTIVE),
-        ("said in another way", 200, r#"{"active":"true"}"#, 200, INACTIVE),
+        (
+            "dead inside",
+            200,
+            r#"{"active":false,"why":"at-0-0"}"#,
+            200,
+            INACTIVE,
+        ),
+        (
+            "said in another way",
+            200,
+            r#"{"active":"true"}"#,
+            200,
+            INACTIVE,
+        ),
         ("no JSON", 200, "active", 502, b""),
         ("nothing said of it", 200, "{}", 502, b""),
-        ("said twice", 200, r#"{"active":false,"active":true}"#, 502, b""),
+        (
+            "said twice",
+            200,
+            r#"{"active":false,"active":true}"#,
+            502,
+            b"",
+        ),
         ("an error", 403, "no", 403, b"no"),
         ("a server error", 500, "oops", 500, b"oops"),
-        ("an error that gives the token away", 400, r#"{"error":"at-0-0"}"#, 502, b""),
+        (
+            "an error that gives the token away",
+            400,
+            r#"{"error":"at-0-0"}"#,
+            502,
+            b"",
+        ),
     ];
     for (name, inside, body, status, expected) in rows {
         let app = introspecting();
         let token = access(&log_in(&app).await);
-        app.upstream.then(Act::Answer(inside, "application/json", body));
+        app.upstream
+            .then(Act::Answer(inside, "application/json", body));
         let answer = introspect(&app, &token).await;
         assert_eq!(answer.status.as_u16(), status, "{name}");
         if status == 502 {
             assert_eq!(answer.error(), (502, "server_error".into()), "{name}");
-            assert_eq!(app.events().last(), Some(&EventKind::UpstreamUnreadable), "{name}");
+            assert_eq!(
+                app.events().last(),
+                Some(&EventKind::UpstreamUnreadable),
+                "{name}"
+            );
         } else {
             assert_eq!(&answer.body[..], expected, "{name}");
         }
     }
     let app = introspecting();
     for (status, expected) in [(200, 200), (201, 200), (401, 401), (503, 503)] {
-        app.upstream.then(Act::Answer(status, "application/json", r#"{"active":true}"#));
+        app.upstream.then(Act::Answer(
+            status,
+            "application/json",
+            r#"{"active":true}"#,
+        ));
         let answer = introspect(&app, &made_up("at_")).await;
         assert_eq!(answer.status.as_u16(), expected);
-        assert_eq!(answer.body == INACTIVE, expected == 200, "it is never said that a dead token is active");
+        assert_eq!(
+            answer.body == INACTIVE,
+            expected == 200,
+            "it is never said that a dead token is active"
+        );
     }
     app.upstream.then(Act::Break);
     let request = post("/introspect", &[("token", "foreign")]);
-    assert!(app.send(request).await.is_err(), "an error of the inner service is passed on");
+    assert!(
+        app.send(request).await.is_err(),
+        "an error of the inner service is passed on"
+    );
 }
 
 #[tokio::test]
@@ -196,11 +351,18 @@ async fn the_rest_of_the_request_is_kept() {
     let app = introspecting();
     let token = access(&log_in(&app).await);
     let body = format!("x=%7e&token={token}&token_type_hint=access_token&");
-    let request = form("/introspect").header("authorization", "Bearer of-the-resource-server").header("accept", "x/y");
-    app.send(request.body(Full::<Bytes>::from(body)).unwrap()).await.unwrap();
+    let request = form("/introspect")
+        .header("authorization", "Bearer of-the-resource-server")
+        .header("accept", "x/y");
+    app.send(request.body(Full::<Bytes>::from(body)).unwrap())
+        .await
+        .unwrap();
     let seen = app.upstream.seen().pop().unwrap();
     assert_eq!(seen.raw, "x=%7e&token=at-0-0&token_type_hint=access_token&");
-    assert_eq!(seen.headers["authorization"], "Bearer of-the-resource-server");
+    assert_eq!(
+        seen.headers["authorization"],
+        "Bearer of-the-resource-server"
+    );
     assert_eq!(seen.headers["accept"], "application/json");
 }
 
@@ -208,17 +370,30 @@ async fn the_rest_of_the_request_is_kept() {
 async fn what_is_not_ours_is_forwarded_byte_for_byte() {
     let app = introspecting();
     app.store.calls();
-    for (status, text) in [(200, r#"{"active":true,"exp":1}"#), (401, ""), (500, "oops")] {
+    for (status, text) in [
+        (200, r#"{"active":true,"exp":1}"#),
+        (401, ""),
+        (500, "oops"),
+    ] {
         app.upstream.then(Act::Answer(status, "text/x-odd", text));
         let body = "token=abc%2e&x=%7E+&client_id=app";
         let request = form("/introspect").header("accept", "application/token-introspection+jwt");
-        let answer = app.send(request.body(Full::<Bytes>::from(body)).unwrap()).await.unwrap();
-        assert_eq!((answer.status.as_u16(), &answer.body[..]), (status, text.as_bytes()));
+        let answer = app
+            .send(request.body(Full::<Bytes>::from(body)).unwrap())
+            .await
+            .unwrap();
+        assert_eq!(
+            (answer.status.as_u16(), &answer.body[..]),
+            (status, text.as_bytes())
+        );
         assert_eq!(answer.headers["content-type"], "text/x-odd");
         let seen = app.upstream.seen().pop().unwrap();
         assert_eq!(
             (&seen.raw[..], &seen.headers["accept"]),
-            (body.as_bytes(), &"application/token-introspection+jwt".parse().unwrap())
+            (
+                body.as_bytes(),
+                &"application/token-introspection+jwt".parse().unwrap()
+            )
         );
     }
     assert!(app.store.calls().is_empty());
@@ -242,21 +417,41 @@ async fn without_the_setting_the_path_is_nobodys() {
     );
     introspect(&refresh_only, &token).await;
     assert_eq!(asked(&refresh_only), token, "access tokens are not");
-    let get = Request::get("/introspect?token=x").body(Full::<Bytes>::default()).unwrap();
+    let get = Request::get("/introspect?token=x")
+        .body(Full::<Bytes>::default())
+        .unwrap();
     refresh_only.send(get).await.unwrap();
-    assert_eq!(refresh_only.upstream.seen().pop().unwrap().method, "GET", "nor is another method");
+    assert_eq!(
+        refresh_only.upstream.seen().pop().unwrap().method,
+        "GET",
+        "nor is another method"
+    );
 }
 
 #[tokio::test]
 async fn a_store_that_fails_is_no_answer() {
-    for (plan, status, error) in
-        [((|| Plan::Lose) as fn() -> Plan, 503, "temporarily_unavailable"), (|| Plan::Corrupt, 500, "server_error")]
-    {
+    for (plan, status, error) in [
+        (
+            (|| Plan::Lose) as fn() -> Plan,
+            503,
+            "temporarily_unavailable",
+        ),
+        (|| Plan::Corrupt, 500, "server_error"),
+    ] {
         let app = introspecting();
         let first = log_in(&app).await;
-        app.store.hook(move |_, call| if *call == Call::Get { plan() } else { Plan::Pass });
+        app.store.hook(move |_, call| {
+            if *call == Call::Get {
+                plan()
+            } else {
+                Plan::Pass
+            }
+        });
         for token in [access(&first), first.token()] {
-            assert_eq!(introspect(&app, &token).await.error(), (status, error.into()));
+            assert_eq!(
+                introspect(&app, &token).await.error(),
+                (status, error.into())
+            );
         }
     }
 }

@@ -17,7 +17,18 @@ const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 fn log_in(more: &[(&str, &str)]) -> Request<Full<Bytes>> {
-    post("/token", &[&[("grant_type", "authorization_code"), ("code", "c"), ("client_id", "app")], more].concat())
+    post(
+        "/token",
+        &[
+            &[
+                ("grant_type", "authorization_code"),
+                ("code", "c"),
+                ("client_id", "app"),
+            ],
+            more,
+        ]
+        .concat(),
+    )
 }
 
 #[tokio::test(start_paused = true)]
@@ -34,15 +45,28 @@ async fn the_refresh_token_of_every_grant_type_is_replaced() {
         "something of their own",
     ] {
         let app = App::new();
-        let token = app.post("/token", &[("grant_type", grant_type), ("client_id", "app")]).await.token();
-        assert_eq!((&token[..3], token.len(), generation(&token)), ("rt_", 75, 0), "{grant_type}");
+        let token = app
+            .post(
+                "/token",
+                &[("grant_type", grant_type), ("client_id", "app")],
+            )
+            .await
+            .token();
+        assert_eq!(
+            (&token[..3], token.len(), generation(&token)),
+            ("rt_", 75, 0),
+            "{grant_type}"
+        );
         let events = app.take_events();
         assert_eq!(
             (events[0].kind, events[0].generation, events.len()),
             (EventKind::Issued, Some(0), 1),
             "{grant_type}"
         );
-        assert_eq!(events[0].client_id.as_ref().map(ClientId::as_str), Some("app"));
+        assert_eq!(
+            events[0].client_id.as_ref().map(ClientId::as_str),
+            Some("app")
+        );
         app.refresh(&token).await.token();
     }
 }
@@ -50,7 +74,9 @@ async fn the_refresh_token_of_every_grant_type_is_replaced() {
 #[tokio::test(start_paused = true)]
 async fn a_form_without_a_grant_type_is_for_the_inner_service_to_refuse() {
     let app = App::new();
-    let answer = app.post("/token", &[("refresh_token", "x"), ("client_id", "app")]).await;
+    let answer = app
+        .post("/token", &[("refresh_token", "x"), ("client_id", "app")])
+        .await;
     assert_eq!(answer.error(), (400, "unsupported_grant_type".into()));
 }
 
@@ -95,15 +121,30 @@ async fn every_other_byte_of_the_answer_is_kept() {
     ];
     for (name, inner, outer) in rows {
         let app = App::new();
-        app.upstream.then(Act::Answer(201, "application/json;charset=UTF-8", inner));
+        app.upstream
+            .then(Act::Answer(201, "application/json;charset=UTF-8", inner));
         let answer = send(&app, log_in(&[])).await;
-        let token = answer.json()["refresh_token"].as_str().unwrap_or_default().to_owned();
+        let token = answer.json()["refresh_token"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         assert!(token.starts_with("rt_"), "{name}: {answer:?}");
-        assert_eq!(std::str::from_utf8(&answer.body).unwrap(), outer.replace("{T}", &token), "{name}");
+        assert_eq!(
+            std::str::from_utf8(&answer.body).unwrap(),
+            outer.replace("{T}", &token),
+            "{name}"
+        );
         assert_eq!(answer.head.status, 201, "{name}");
         let headers = answer.headers();
-        assert_eq!(headers["content-type"], "application/json;charset=UTF-8", "{name}");
-        assert_eq!(headers["content-length"], answer.body.len().to_string(), "{name}");
+        assert_eq!(
+            headers["content-type"], "application/json;charset=UTF-8",
+            "{name}"
+        );
+        assert_eq!(
+            headers["content-length"],
+            answer.body.len().to_string(),
+            "{name}"
+        );
         assert_eq!(
             (&headers["cache-control"], &headers["pragma"]),
             (&"no-store".parse().unwrap(), &"no-cache".parse().unwrap())
@@ -115,18 +156,35 @@ async fn every_other_byte_of_the_answer_is_kept() {
 #[tokio::test(start_paused = true)]
 async fn a_refresh_token_that_cannot_be_removed_costs_the_answer() {
     let rows = [
-        ("it is the access token as well", 200, r#"{"access_token":"up-1","refresh_token":"up-1"}"#),
-        ("it is in the scope", 200, r#"{"refresh_token":"up-1234567890-1234","scope":"a up-1234567890-1234"}"#),
+        (
+            "it is the access token as well",
+            200,
+            r#"{"access_token":"up-1","refresh_token":"up-1"}"#,
+        ),
+        (
+            "it is in the scope",
+            200,
+            r#"{"refresh_token":"up-1234567890-1234","scope":"a up-1234567890-1234"}"#,
+        ),
         ("it is too deep", 200, DEEP),
-        ("an error has one", 400, r#"{"error":"x","data":{"refreshToken":"up-1"}}"#),
-        ("an error has one in a text", 400, r#"{"error":"x","error_description":"?refresh_token=up-1"}"#),
+        (
+            "an error has one",
+            400,
+            r#"{"error":"x","data":{"refreshToken":"up-1"}}"#,
+        ),
+        (
+            "an error has one in a text",
+            400,
+            r#"{"error":"x","error_description":"?refresh_token=up-1"}"#,
+        ),
         ("an error is a form", 400, "error=x&refresh%5ftoken=up-1"),
         ("an error is an array", 500, r#"[{"refresh_token":"up-1"}]"#),
     ];
     const DEEP: &str = r#"{"refresh_token":"u","a":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[{"refresh_token":"up-1"}]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]}"#;
     for (name, status, body) in rows {
         let app = App::new();
-        app.upstream.then(Act::Answer(status, "application/json", body));
+        app.upstream
+            .then(Act::Answer(status, "application/json", body));
         let answer = app.send(log_in(&[])).await.unwrap();
         assert_eq!(answer.error(), (502, "server_error".into()), "{name}");
         assert_eq!(app.events(), [EventKind::UpstreamUnreadable], "{name}");
@@ -163,7 +221,12 @@ async fn a_refresh_token_in_the_place_of_the_access_token_is_withheld() {
             r#"{"access_token":"up-1","issued_token_type":["urn:ietf:params:oauth:token-type:refresh_token"]}"#,
             502,
         ),
-        ("asked for, and not denied", REFRESH, r#"{"access_token":"up-1"}"#, 502),
+        (
+            "asked for, and not denied",
+            REFRESH,
+            r#"{"access_token":"up-1"}"#,
+            502,
+        ),
         (
             "asked for, but an access token",
             REFRESH,
@@ -174,11 +237,19 @@ async fn a_refresh_token_in_the_place_of_the_access_token_is_withheld() {
     ];
     for (name, requested, body, expected) in rows {
         let app = App::new();
-        app.upstream.then(Act::Answer(200, "application/json", body));
-        let form = [("grant_type", EXCHANGE), ("client_id", "app"), ("requested_token_type", requested)];
+        app.upstream
+            .then(Act::Answer(200, "application/json", body));
+        let form = [
+            ("grant_type", EXCHANGE),
+            ("client_id", "app"),
+            ("requested_token_type", requested),
+        ];
         let answer = app.post("/token", &form).await;
         assert_eq!(answer.status.as_u16(), expected, "{name}");
-        assert!(!String::from_utf8_lossy(&answer.body).contains("up-1"), "{name}");
+        assert!(
+            !String::from_utf8_lossy(&answer.body).contains("up-1"),
+            "{name}"
+        );
     }
 }
 
@@ -194,7 +265,8 @@ async fn an_answer_without_a_refresh_token_is_left_as_it_is() {
     for body in rows {
         for client in [Some("app"), None] {
             let app = App::new();
-            app.upstream.then(Act::Answer(200, "application/json", body));
+            app.upstream
+                .then(Act::Answer(200, "application/json", body));
             let mut form = vec![("grant_type", "client_credentials")];
             form.extend(client.map(|client| ("client_id", client)));
             let answer = app.post("/token", &form).await;
@@ -211,17 +283,34 @@ async fn a_grant_is_bound_to_the_client_however_it_was_named() {
     let jwt = assertion(r#"{"sub":"app"}"#);
     let body = |rest: &str| Full::<Bytes>::from(format!("grant_type=password{rest}"));
     let mut extended = form("/token").body(body("")).unwrap();
-    extended.extensions_mut().insert(ClientId::try_from("app").unwrap());
+    extended
+        .extensions_mut()
+        .insert(ClientId::try_from("app").unwrap());
     let rows = [
         ("form", form("/token").body(body("&client_id=app")).unwrap()),
-        ("Basic", form("/token").header("authorization", basic("app:")).body(body("")).unwrap()),
-        ("assertion", form("/token").body(body(&format!("&client_assertion={jwt}"))).unwrap()),
+        (
+            "Basic",
+            form("/token")
+                .header("authorization", basic("app:"))
+                .body(body(""))
+                .unwrap(),
+        ),
+        (
+            "assertion",
+            form("/token")
+                .body(body(&format!("&client_assertion={jwt}")))
+                .unwrap(),
+        ),
         ("extension", extended),
     ];
     for (name, request) in rows {
         let app = App::new();
         let token = send(&app, request).await.token(name);
-        assert_eq!(app.refresh_as("other", &token).await.error(), (400, "invalid_grant".into()), "{name}");
+        assert_eq!(
+            app.refresh_as("other", &token).await.error(),
+            (400, "invalid_grant".into()),
+            "{name}"
+        );
         app.refresh(&token).await.token();
     }
 }
@@ -229,15 +318,31 @@ async fn a_grant_is_bound_to_the_client_however_it_was_named() {
 #[tokio::test(start_paused = true)]
 async fn a_refresh_token_for_nobody_is_withheld() {
     let rows = [
-        ("no client", form("/token").body("grant_type=password&username=u&password=p".into()).unwrap()),
-        ("an empty client", form("/token").body("grant_type=password&client_id=".into()).unwrap()),
+        (
+            "no client",
+            form("/token")
+                .body("grant_type=password&username=u&password=p".into())
+                .unwrap(),
+        ),
+        (
+            "an empty client",
+            form("/token")
+                .body("grant_type=password&client_id=".into())
+                .unwrap(),
+        ),
         (
             "an unreadable one",
-            form("/token").header("authorization", "Basic ?").body("grant_type=password".into()).unwrap(),
+            form("/token")
+                .header("authorization", "Basic ?")
+                .body("grant_type=password".into())
+                .unwrap(),
         ),
         (
             "another scheme",
-            form("/token").header("authorization", "Bearer x").body("grant_type=password".into()).unwrap(),
+            form("/token")
+                .header("authorization", "Bearer x")
+                .body("grant_type=password".into())
+                .unwrap(),
         ),
     ];
     for (name, request) in rows {
@@ -249,8 +354,15 @@ async fn a_refresh_token_for_nobody_is_withheld() {
         ));
         let request: Request<Full<Bytes>> = request;
         let answer = send(&app, request).await;
-        assert_eq!(answer.body, r#"{"access_token":"a", "expires_in":60}"#, "{name}");
-        assert_eq!(answer.headers()["content-length"], answer.body.len().to_string(), "{name}");
+        assert_eq!(
+            answer.body, r#"{"access_token":"a", "expires_in":60}"#,
+            "{name}"
+        );
+        assert_eq!(
+            answer.headers()["content-length"],
+            answer.body.len().to_string(),
+            "{name}"
+        );
         assert_eq!(app.events(), [EventKind::Unbound], "{name}");
         assert!(app.store.calls().is_empty(), "{name}");
     }
@@ -260,7 +372,11 @@ async fn a_refresh_token_for_nobody_is_withheld() {
 async fn a_store_that_is_down_costs_the_refresh_token_and_not_the_log_in() {
     for (name, plan, event) in [
         ("unavailable", Plan::Lose, EventKind::StoreUnavailable),
-        ("its answer lost", Plan::LoseAnswer, EventKind::StoreUnavailable),
+        (
+            "its answer lost",
+            Plan::LoseAnswer,
+            EventKind::StoreUnavailable,
+        ),
         ("corrupt", Plan::Corrupt, EventKind::StoreCorrupt),
     ] {
         let app = App::new();
@@ -268,7 +384,8 @@ async fn a_store_that_is_down_costs_the_refresh_token_and_not_the_log_in() {
         let answer = send(&app, log_in(&[])).await;
         answer.assert_ok(name);
         assert_eq!(
-            answer.body, r#"{"access_token":"at-0-0","token_type":"Bearer","expires_in":3600,"scope":"read write"}"#,
+            answer.body,
+            r#"{"access_token":"at-0-0","token_type":"Bearer","expires_in":3600,"scope":"read write"}"#,
             "{name}"
         );
         assert_eq!(app.events(), [event], "{name}");
@@ -281,16 +398,86 @@ async fn the_scope_of_a_grant_is_the_one_that_was_granted() {
     const CODE: &str = "authorization_code";
     const DEVICE: &str = "urn:ietf:params:oauth:grant-type:device_code";
     let rows = [
-        ("that of the answer", CODE, Some("read"), r#"{"scope":"read write"}"#, "read write", true),
-        ("not more than the answer's", CODE, Some("read write admin"), r#"{"scope":"read write"}"#, "admin", false),
-        ("what was asked for if the answer has none", "password", Some("read"), r#"{"scope":null}"#, "read", true),
-        ("not more than was asked for", "password", Some("read"), r#"{"scope":null}"#, "write", false),
-        ("an empty one limits nothing", "password", Some("read"), r#"{"scope":""}"#, "write", true),
-        ("nor does it after a code", CODE, None, r#"{"scope":""}"#, "whatever", true),
-        ("unknown if nobody says", "password", None, r#"{"scope":null}"#, "whatever", true),
-        ("unknown if it is no string", "password", None, r#"{"scope":["read"]}"#, "whatever", true),
-        ("unknown if a code is exchanged with one", CODE, Some("read"), r#"{"scope":null}"#, "whatever", true),
-        ("unknown if a device asks for one", DEVICE, Some("read"), r#"{"scope":null}"#, "whatever", true),
+        (
+            "that of the answer",
+            CODE,
+            Some("read"),
+            r#"{"scope":"read write"}"#,
+            "read write",
+            true,
+        ),
+        (
+            "not more than the answer's",
+            CODE,
+            Some("read write admin"),
+            r#"{"scope":"read write"}"#,
+            "admin",
+            false,
+        ),
+        (
+            "what was asked for if the answer has none",
+            "password",
+            Some("read"),
+            r#"{"scope":null}"#,
+            "read",
+            true,
+        ),
+        (
+            "not more than was asked for",
+            "password",
+            Some("read"),
+            r#"{"scope":null}"#,
+            "write",
+            false,
+        ),
+        (
+            "an empty one limits nothing",
+            "password",
+            Some("read"),
+            r#"{"scope":""}"#,
+            "write",
+            true,
+        ),
+        (
+            "nor does it after a code",
+            CODE,
+            None,
+            r#"{"scope":""}"#,
+            "whatever",
+            true,
+        ),
+        (
+            "unknown if nobody says",
+            "password",
+            None,
+            r#"{"scope":null}"#,
+            "whatever",
+            true,
+        ),
+        (
+            "unknown if it is no string",
+            "password",
+            None,
+            r#"{"scope":["read"]}"#,
+            "whatever",
+            true,
+        ),
+        (
+            "unknown if a code is exchanged with one",
+            CODE,
+            Some("read"),
+            r#"{"scope":null}"#,
+            "whatever",
+            true,
+        ),
+        (
+            "unknown if a device asks for one",
+            DEVICE,
+            Some("read"),
+            r#"{"scope":null}"#,
+            "whatever",
+            true,
+        ),
     ];
     for (name, grant_type, requested, members, asked, served) in rows {
         let app = App::new();
@@ -298,8 +485,17 @@ async fn the_scope_of_a_grant_is_the_one_that_was_granted() {
         let mut form = vec![("grant_type", grant_type), ("client_id", "app")];
         form.extend(requested.map(|scope| ("scope", scope)));
         let token = send(&app, post("/token", &form)).await.token(name);
-        let answer = app.post("/token", &[&refresh_form("app", &token)[..], &[("scope", asked)]].concat()).await;
-        let expected = if served { (200, String::new()) } else { (400, "invalid_scope".into()) };
+        let answer = app
+            .post(
+                "/token",
+                &[&refresh_form("app", &token)[..], &[("scope", asked)]].concat(),
+            )
+            .await;
+        let expected = if served {
+            (200, String::new())
+        } else {
+            (400, "invalid_scope".into())
+        };
         assert_eq!(answer.error(), expected, "{name}");
         if served {
             // One access token for less says nothing of the next one.
@@ -322,17 +518,41 @@ async fn the_resources_of_a_grant_are_those_of_the_log_in() {
     ];
     for (name, granted, asked, served) in rows {
         let app = App::new();
-        let resources =
-            |names: &'static [&'static str]| names.iter().map(|name| ("resource", *name)).collect::<Vec<_>>();
-        let form = [("grant_type", "password"), ("username", "u"), ("password", "p"), ("client_id", "app")];
-        let token = send(&app, post("/token", &[&form[..], &resources(granted)].concat())).await.token(name);
-        let answer = app.post("/token", &[&refresh_form("app", &token)[..], &resources(asked)].concat()).await;
-        let expected = if served { (200, String::new()) } else { (400, "invalid_target".into()) };
+        let resources = |names: &'static [&'static str]| {
+            names
+                .iter()
+                .map(|name| ("resource", *name))
+                .collect::<Vec<_>>()
+        };
+        let form = [
+            ("grant_type", "password"),
+            ("username", "u"),
+            ("password", "p"),
+            ("client_id", "app"),
+        ];
+        let token = send(
+            &app,
+            post("/token", &[&form[..], &resources(granted)].concat()),
+        )
+        .await
+        .token(name);
+        let answer = app
+            .post(
+                "/token",
+                &[&refresh_form("app", &token)[..], &resources(asked)].concat(),
+            )
+            .await;
+        let expected = if served {
+            (200, String::new())
+        } else {
+            (400, "invalid_target".into())
+        };
         assert_eq!(answer.error(), expected, "{name}");
     }
 }
 
-/// What ends when: settings, members of the log-in's answer, and the last moment at which the token is good.
+/// What ends when: settings, members of the log-in's answer, and the last moment at which the token
+/// is good.
 #[tokio::test(start_paused = true)]
 async fn a_grant_lives_as_long_as_it_was_given() {
     type Lifetimes = (Option<Duration>, Option<Duration>);
@@ -340,11 +560,36 @@ async fn a_grant_lives_as_long_as_it_was_given() {
         ("thirty days by default", (None, None), "{}", 30 * DAY),
         ("idle", (Some(HOUR), None), "{}", HOUR),
         ("absolute", (None, Some(2 * HOUR)), "{}", 2 * HOUR),
-        ("idle before absolute", (Some(HOUR), Some(2 * HOUR)), "{}", HOUR),
-        ("what the inner service says", (None, None), r#"{"refresh_expires_in":60}"#, Duration::from_secs(60)),
-        ("in another word", (None, None), r#"{"refresh_token_expires_in":"61"}"#, Duration::from_secs(61)),
-        ("never more than the settings", (Some(HOUR), None), r#"{"refresh_expires_in":9999999}"#, HOUR),
-        ("an hour of more", (None, Some(HOUR)), r#"{"refresh_expires_in":7200}"#, HOUR),
+        (
+            "idle before absolute",
+            (Some(HOUR), Some(2 * HOUR)),
+            "{}",
+            HOUR,
+        ),
+        (
+            "what the inner service says",
+            (None, None),
+            r#"{"refresh_expires_in":60}"#,
+            Duration::from_secs(60),
+        ),
+        (
+            "in another word",
+            (None, None),
+            r#"{"refresh_token_expires_in":"61"}"#,
+            Duration::from_secs(61),
+        ),
+        (
+            "never more than the settings",
+            (Some(HOUR), None),
+            r#"{"refresh_expires_in":9999999}"#,
+            HOUR,
+        ),
+        (
+            "an hour of more",
+            (None, Some(HOUR)),
+            r#"{"refresh_expires_in":7200}"#,
+            HOUR,
+        ),
     ];
     for (name, (idle, absolute), members, end) in rows {
         for (passed, good) in [(end - SECOND, true), (end, false)] {
@@ -363,11 +608,19 @@ async fn a_grant_lives_as_long_as_it_was_given() {
             for member in ["refresh_expires_in", "refresh_token_expires_in"] {
                 if let Some(said) = answer.json().get(member) {
                     let said = said.as_u64().or_else(|| said.as_str()?.parse().ok());
-                    assert_eq!(said, Some(end.as_secs()), "{name}: the client is told what holds");
+                    assert_eq!(
+                        said,
+                        Some(end.as_secs()),
+                        "{name}: the client is told what holds"
+                    );
                 }
             }
             app.clock.advance(passed);
-            assert_eq!(app.refresh(&token).await.status == 200, good, "{name}: after {passed:?}");
+            assert_eq!(
+                app.refresh(&token).await.status == 200,
+                good,
+                "{name}: after {passed:?}"
+            );
         }
     }
 }
@@ -381,23 +634,32 @@ async fn a_rotation_renews_the_idle_lifetime_and_not_the_absolute_one() {
         token = app.refresh(&token).await.token();
     }
     app.clock.advance(HOUR);
-    assert_eq!(app.refresh(&token).await.error(), (400, "invalid_grant".into()));
+    assert_eq!(
+        app.refresh(&token).await.error(),
+        (400, "invalid_grant".into())
+    );
     assert_eq!(app.upstream.refreshes(), 4);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_the_inner_service_said_of_its_token_holds_until_it_issues_another() {
     let app = App::new();
-    app.upstream.then(Act::With(r#"{"refresh_expires_in":7200}"#));
+    app.upstream
+        .then(Act::With(r#"{"refresh_expires_in":7200}"#));
     let token = app.log_in("app").await;
     app.clock.advance(HOUR);
     app.upstream.then(Act::KeepToken);
     let token = app.refresh(&token).await.token();
     app.clock.advance(HOUR);
-    assert_eq!(app.refresh(&token).await.status, 400, "the token inside is two hours old");
+    assert_eq!(
+        app.refresh(&token).await.status,
+        400,
+        "the token inside is two hours old"
+    );
 
     let app = App::new();
-    app.upstream.then(Act::With(r#"{"refresh_expires_in":7200}"#));
+    app.upstream
+        .then(Act::With(r#"{"refresh_expires_in":7200}"#));
     let token = app.log_in("app").await;
     app.clock.advance(HOUR);
     let token = app.refresh(&token).await.token();

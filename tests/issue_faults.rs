@@ -1,4 +1,5 @@
-//! Errors of the inner service reach the client as they are; a success that cannot be read does not reach it at all.
+//! Errors of the inner service reach the client as they are; a success that cannot be read does not
+//! reach it at all.
 
 mod support;
 
@@ -18,18 +19,37 @@ use tower_layer::Layer as _;
 use tower_oauth_refresh::{EventKind, RequestBody};
 
 fn log_in() -> Request<Full<Bytes>> {
-    post("/token", &[("grant_type", "authorization_code"), ("code", "c"), ("client_id", "app")])
+    post(
+        "/token",
+        &[
+            ("grant_type", "authorization_code"),
+            ("code", "c"),
+            ("client_id", "app"),
+        ],
+    )
 }
 
 #[tokio::test(start_paused = true)]
 async fn errors_of_the_inner_service_are_passed_on_as_they_are() {
     let rows = [
-        (400, "application/json", r#"{"error":"invalid_grant","error_description":"the code is spent","x":1}"#),
-        (400, "application/json", r#"{ "error" : "authorization_pending" }"#),
+        (
+            400,
+            "application/json",
+            r#"{"error":"invalid_grant","error_description":"the code is spent","x":1}"#,
+        ),
+        (
+            400,
+            "application/json",
+            r#"{ "error" : "authorization_pending" }"#,
+        ),
         (401, "application/json", r#"{"error":"invalid_client"}"#),
         (400, "text/html", "<html>no</html>"),
         (400, "application/json", ""),
-        (200, "application/json", r#"{"error":"bad_verification_code","error_uri":"https://example.com"}"#),
+        (
+            200,
+            "application/json",
+            r#"{"error":"bad_verification_code","error_uri":"https://example.com"}"#,
+        ),
         (403, "application/json", r#"{"refresh_token_expires_in":0}"#),
         (429, "text/plain", "slow down"),
         (500, "text/plain", "oops"),
@@ -40,32 +60,58 @@ async fn errors_of_the_inner_service_are_passed_on_as_they_are() {
         let app = App::new();
         app.upstream.then(Act::Answer(status, content_type, body));
         let answer = send(&app, log_in()).await;
-        assert_eq!((answer.head.status.as_u16(), &answer.body[..]), (status, body.as_bytes()));
-        assert_eq!(answer.headers()["content-type"], content_type, "{status} {body}");
+        assert_eq!(
+            (answer.head.status.as_u16(), &answer.body[..]),
+            (status, body.as_bytes())
+        );
+        assert_eq!(
+            answer.headers()["content-type"],
+            content_type,
+            "{status} {body}"
+        );
         assert_eq!(answer.headers()["x-upstream"], "yes", "{status} {body}");
         assert_eq!(app.events(), [], "{status} {body}");
         assert!(app.store.calls().is_empty(), "{status} {body}");
     }
     let app = App::new();
     app.upstream.then(Act::Break);
-    assert_eq!(app.send(log_in()).await.unwrap_err().to_string(), "the connection broke");
+    assert_eq!(
+        app.send(log_in()).await.unwrap_err().to_string(),
+        "the connection broke"
+    );
 }
 
 /// Answers a log-in with this and nothing else.
 async fn answered(app: &App, response: fn() -> Response<Full<Bytes>>) -> Whole {
     use tower::ServiceExt as _;
-    let inner = service_fn(move |_: Request<RequestBody<Full<Bytes>>>| async move { Ok::<_, Infallible>(response()) });
-    let (head, body) = app.layer.layer(inner).oneshot(log_in()).await.unwrap().into_parts();
-    Whole { head, body: body.collect().await.unwrap().to_bytes() }
+    let inner = service_fn(move |_: Request<RequestBody<Full<Bytes>>>| async move {
+        Ok::<_, Infallible>(response())
+    });
+    let (head, body) = app
+        .layer
+        .layer(inner)
+        .oneshot(log_in())
+        .await
+        .unwrap()
+        .into_parts();
+    Whole {
+        head,
+        body: body.collect().await.unwrap().to_bytes(),
+    }
 }
 
 fn json(body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    Response::builder().header("content-type", "application/json").body(Full::from(body.into())).unwrap()
+    Response::builder()
+        .header("content-type", "application/json")
+        .body(Full::from(body.into()))
+        .unwrap()
 }
 
 fn coded(coding: &'static str) -> Response<Full<Bytes>> {
     let mut response = json(r#"{"access_token":"a","refresh_token":"up"}"#);
-    response.headers_mut().insert("content-encoding", coding.parse().unwrap());
+    response
+        .headers_mut()
+        .insert("content-encoding", coding.parse().unwrap());
     response
 }
 
@@ -77,7 +123,9 @@ async fn a_success_that_cannot_be_read_is_withheld() {
         ("compressed twice", || coded("identity, br")),
         ("compressed in a header of its own", || {
             let mut response = coded("identity");
-            response.headers_mut().append("content-encoding", "deflate".parse().unwrap());
+            response
+                .headers_mut()
+                .append("content-encoding", "deflate".parse().unwrap());
             response
         }),
         ("nothing", || json("")),
@@ -85,15 +133,36 @@ async fn a_success_that_cannot_be_read_is_withheld() {
         ("a form", || json("access_token=a&refresh_token=up")),
         ("an array", || json(r#"[{"refresh_token":"up"}]"#)),
         ("a string", || json(r#""up""#)),
-        ("cut off", || json(r#"{"access_token":"a","refresh_token":"up""#)),
-        ("something behind it", || json(r#"{"access_token":"a"}{"refresh_token":"up"}"#)),
-        ("a byte order mark", || json("\u{feff}{\"refresh_token\":\"up\"}")),
-        ("no UTF-8", || json(&b"{\"access_token\":\"\xff\",\"refresh_token\":\"up\"}"[..])),
-        ("two refresh tokens", || json(r#"{"refresh_token":"up","refresh_token":"upper"}"#)),
-        ("two refresh tokens, one escaped", || json(r#"{"refresh_token":"up","refresh\u005Ftoken":"upper"}"#)),
-        ("a number for a refresh token", || json(r#"{"access_token":"a","refresh_token":1}"#)),
-        ("an object for a refresh token", || json(r#"{"access_token":"a","refresh_token":{"token":"up"}}"#)),
-        ("too large", || json(format!(r#"{{"refresh_token":"up","x":"{}"}}"#, "a".repeat(256 << 10)))),
+        ("cut off", || {
+            json(r#"{"access_token":"a","refresh_token":"up""#)
+        }),
+        ("something behind it", || {
+            json(r#"{"access_token":"a"}{"refresh_token":"up"}"#)
+        }),
+        ("a byte order mark", || {
+            json("\u{feff}{\"refresh_token\":\"up\"}")
+        }),
+        ("no UTF-8", || {
+            json(&b"{\"access_token\":\"\xff\",\"refresh_token\":\"up\"}"[..])
+        }),
+        ("two refresh tokens", || {
+            json(r#"{"refresh_token":"up","refresh_token":"upper"}"#)
+        }),
+        ("two refresh tokens, one escaped", || {
+            json(r#"{"refresh_token":"up","refresh\u005Ftoken":"upper"}"#)
+        }),
+        ("a number for a refresh token", || {
+            json(r#"{"access_token":"a","refresh_token":1}"#)
+        }),
+        ("an object for a refresh token", || {
+            json(r#"{"access_token":"a","refresh_token":{"token":"up"}}"#)
+        }),
+        ("too large", || {
+            json(format!(
+                r#"{{"refresh_token":"up","x":"{}"}}"#,
+                "a".repeat(256 << 10)
+            ))
+        }),
     ];
     for (name, response) in rows {
         let app = App::new();
@@ -121,34 +190,73 @@ async fn what_is_said_of_a_body_that_is_not_sent_is_not_said() {
         ] {
             response.headers_mut().append(name, value.parse().unwrap());
         }
-        response.headers_mut().append("set-cookie", "b=2".parse().unwrap());
+        response
+            .headers_mut()
+            .append("set-cookie", "b=2".parse().unwrap());
         response
     })
     .await;
     answer.token("identity is no coding");
-    let names: Vec<_> = answer.headers().keys().map(http::HeaderName::as_str).collect();
-    for gone in ["content-encoding", "transfer-encoding", "trailer", "etag", "content-digest", "content-md5"] {
+    let names: Vec<_> = answer
+        .headers()
+        .keys()
+        .map(http::HeaderName::as_str)
+        .collect();
+    for gone in [
+        "content-encoding",
+        "transfer-encoding",
+        "trailer",
+        "etag",
+        "content-digest",
+        "content-md5",
+    ] {
         assert!(!names.contains(&gone), "{names:?}");
     }
-    assert_eq!(answer.headers().get_all("cache-control").iter().collect::<Vec<_>>(), ["no-store"]);
-    assert_eq!(answer.headers().get_all("set-cookie").iter().collect::<Vec<_>>(), ["a=1", "b=2"]);
+    assert_eq!(
+        answer
+            .headers()
+            .get_all("cache-control")
+            .iter()
+            .collect::<Vec<_>>(),
+        ["no-store"]
+    );
+    assert_eq!(
+        answer
+            .headers()
+            .get_all("set-cookie")
+            .iter()
+            .collect::<Vec<_>>(),
+        ["a=1", "b=2"]
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_limit_of_the_answer_is_the_one_that_was_set() {
     for (limit, served) in [(41, true), (40, false)] {
         let app = App::with(|builder| builder.max_response_body(limit));
-        app.upstream.then(Act::Answer(200, "application/json", r#"{"access_token":"a","refresh_token":"up"}"#));
-        assert_eq!(send(&app, log_in()).await.head.status == 200, served, "{limit} bytes");
+        app.upstream.then(Act::Answer(
+            200,
+            "application/json",
+            r#"{"access_token":"a","refresh_token":"up"}"#,
+        ));
+        assert_eq!(
+            send(&app, log_in()).await.head.status == 200,
+            served,
+            "{limit} bytes"
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_log_in_may_take_as_long_as_was_set() {
-    for (name, grant_type) in [("a code", "authorization_code"), ("a backchannel", "urn:openid:params:grant-type:ciba")]
-    {
+    for (name, grant_type) in [
+        ("a code", "authorization_code"),
+        ("a backchannel", "urn:openid:params:grant-type:ciba"),
+    ] {
         let app = App::with(|builder| {
-            builder.rotation_timeout(Duration::from_millis(100)).issue_timeout(Duration::from_secs(901))
+            builder
+                .rotation_timeout(Duration::from_millis(100))
+                .issue_timeout(Duration::from_secs(901))
         });
         let gate = Arc::new(Notify::new());
         app.upstream.then(Act::Wait(Arc::clone(&gate)));
@@ -156,7 +264,15 @@ async fn a_log_in_may_take_as_long_as_was_set() {
             sleep(Duration::from_secs(900)).await;
             gate.notify_one();
         });
-        let token = send(&app, post("/token", &[("grant_type", grant_type), ("client_id", "app")])).await.token(name);
+        let token = send(
+            &app,
+            post(
+                "/token",
+                &[("grant_type", grant_type), ("client_id", "app")],
+            ),
+        )
+        .await
+        .token(name);
         opened.await.unwrap();
         app.refresh(&token).await.token();
     }
@@ -173,5 +289,9 @@ async fn a_log_in_ends_with_its_client() {
     assert!(client.await.unwrap_err().is_cancelled());
     settle().await;
     app.layer.drain().await;
-    assert_eq!(app.upstream.alive(), 0, "nobody waits for the answer any more");
+    assert_eq!(
+        app.upstream.alive(),
+        0,
+        "nobody waits for the answer any more"
+    );
 }

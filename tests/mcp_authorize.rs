@@ -1,4 +1,5 @@
-//! The authorization endpoint of the example `mcp`: the whole way to a code, and what it makes of requests that are wrong.
+//! The authorization endpoint of the example `mcp`: the whole way to a code, and what it makes of
+//! requests that are wrong.
 
 mod support;
 
@@ -23,7 +24,11 @@ impl Fixture {
         let provider = Provider::start().await;
         let server = mcp::start(&provider.flags()).await;
         let client_id = mcp::register_public(&server, "A client", REDIRECT).await;
-        Self { provider, server, client_id }
+        Self {
+            provider,
+            server,
+            client_id,
+        }
     }
 
     /// A request in order, but for these parameters: one without a value is left out.
@@ -42,27 +47,56 @@ async fn a_log_in_goes_all_the_way_to_a_code() {
     let mut browser = Browser::default();
     let answer = browser.get(&fixture.request(&[])).await;
     let page = onward(&answer);
-    assert!(page.starts_with(&fixture.server.url("/consent?login=")), "{page}");
+    assert!(
+        page.starts_with(&fixture.server.url("/consent?login=")),
+        "{page}"
+    );
     let answer = browser.approve(&answer).await;
     let client = browser.follow(answer, "http://127.0.0.1:7777/").await;
 
     let asked = fixture.provider.requests().remove(0);
-    assert_eq!(one(&asked, "redirect_uri"), Some(&*fixture.server.url("/callback")));
+    assert_eq!(
+        one(&asked, "redirect_uri"),
+        Some(&*fixture.server.url("/callback"))
+    );
     assert_eq!(one(&asked, "scope"), Some("openid profile"));
-    assert_ne!(one(&asked, "code_challenge"), Some(CHALLENGE), "a pair of its own");
-    assert_ne!(one(&asked, "state"), Some("the client's"), "a state of its own");
+    assert_ne!(
+        one(&asked, "code_challenge"),
+        Some(CHALLENGE),
+        "a pair of its own"
+    );
+    assert_ne!(
+        one(&asked, "state"),
+        Some("the client's"),
+        "a state of its own"
+    );
     assert_eq!(fixture.provider.exchanged(), 1);
 
-    assert!(client.starts_with(REDIRECT), "its own query stays: {client}");
+    assert!(
+        client.starts_with(REDIRECT),
+        "its own query stays: {client}"
+    );
     let answer = query(&client);
     assert_eq!(one(&answer, "state"), Some("the client's"));
     assert_eq!(one(&answer, "iss"), Some(&*fixture.server.url("")));
     assert_eq!(one(&answer, "code").map(str::len), Some(43));
     assert_eq!(answer.len(), 4, "{answer:?}");
 
-    let secrets = [one(&answer, "code"), one(&asked, "state"), browser.cookies.values().next().map(String::as_str)];
-    for secret in secrets.into_iter().flatten().chain(["provider-access-1", "provider-code-1", "the client's"]) {
-        assert!(!fixture.server.stderr().contains(secret), "in the log: {:?}", fixture.server);
+    let secrets = [
+        one(&answer, "code"),
+        one(&asked, "state"),
+        browser.cookies.values().next().map(String::as_str),
+    ];
+    for secret in secrets.into_iter().flatten().chain([
+        "provider-access-1",
+        "provider-code-1",
+        "the client's",
+    ]) {
+        assert!(
+            !fixture.server.stderr().contains(secret),
+            "in the log: {:?}",
+            fixture.server
+        );
     }
 }
 
@@ -71,26 +105,55 @@ async fn what_can_be_made_sense_of_is_accepted() {
     let fixture = Fixture::start().await;
     let resource = fixture.server.url("/mcp");
     let rows: [(&str, &[(&str, &str)], &str); 9] = [
-        ("no redirect URI, where there is one", &[("redirect_uri", "")], "openid profile"),
-        ("another loopback port", &[("redirect_uri", "http://127.0.0.1:50123/callback?from=mcp")], "openid profile"),
+        (
+            "no redirect URI, where there is one",
+            &[("redirect_uri", "")],
+            "openid profile",
+        ),
+        (
+            "another loopback port",
+            &[("redirect_uri", "http://127.0.0.1:50123/callback?from=mcp")],
+            "openid profile",
+        ),
         ("no scope", &[("scope", "")], "openid profile"),
         ("fewer scopes", &[("scope", "profile")], "profile"),
         ("its resource", &[("resource", &resource)], "openid profile"),
-        ("its resource with a slash", &[("resource", &format!("{resource}/"))], "openid profile"),
-        ("its resource twice", &[("resource", &resource), ("resource", &resource)], "openid profile"),
+        (
+            "its resource with a slash",
+            &[("resource", &format!("{resource}/"))],
+            "openid profile",
+        ),
+        (
+            "its resource twice",
+            &[("resource", &resource), ("resource", &resource)],
+            "openid profile",
+        ),
         ("no state", &[("state", "")], "openid profile"),
         (
             "OpenID Connect",
-            &[("nonce", "x"), ("prompt", "login"), ("max_age", "1"), ("claims", "{}")],
+            &[
+                ("nonce", "x"),
+                ("prompt", "login"),
+                ("max_age", "1"),
+                ("claims", "{}"),
+            ],
             "openid profile",
         ),
     ];
     for (name, changes, scope) in rows {
-        let target = changes.iter().find(|(name, value)| *name == "redirect_uri" && !value.is_empty());
+        let target = changes
+            .iter()
+            .find(|(name, value)| *name == "redirect_uri" && !value.is_empty());
         let target = target.map_or(REDIRECT, |(_, uri)| uri);
-        let client = Browser::default().log_in(&fixture.request(changes), target).await;
+        let client = Browser::default()
+            .log_in(&fixture.request(changes), target)
+            .await;
         assert!(one(&query(&client), "code").is_some(), "{name}: {client}");
-        assert_eq!(one(fixture.provider.requests().last().unwrap(), "scope"), Some(scope), "{name}");
+        assert_eq!(
+            one(fixture.provider.requests().last().unwrap(), "scope"),
+            Some(scope),
+            "{name}"
+        );
     }
 }
 
@@ -107,9 +170,17 @@ fn way_back(page: &Answer) -> (String, String) {
 fn assert_stays(name: &str, page: &Answer) {
     mcp::assert_is_page(page);
     for header in ["location", "refresh", "set-cookie"] {
-        assert!(!page.headers.contains_key(header), "{name}: {:?}", page.headers);
+        assert!(
+            !page.headers.contains_key(header),
+            "{name}: {:?}",
+            page.headers
+        );
     }
-    assert!(!page.text().contains("http-equiv"), "{name}: {}", page.text());
+    assert!(
+        !page.text().contains("http-equiv"),
+        "{name}: {}",
+        page.text()
+    );
 }
 
 #[tokio::test]
@@ -117,55 +188,165 @@ async fn what_is_wrong_with_a_request_is_explained_on_a_page_that_leads_back_by_
     let fixture = Fixture::start().await;
     let long = "s".repeat(2049);
     let rows: [(&str, &[(&str, &str)], &str); 21] = [
-        ("another response type", &[("response_type", "token")], "unsupported_response_type"),
-        ("two response types", &[("response_type", "code token")], "unsupported_response_type"),
-        ("no response type", &[("response_type", "")], "invalid_request"),
-        ("another response mode", &[("response_mode", "form_post")], "invalid_request"),
-        ("no PKCE", &[("code_challenge", ""), ("code_challenge_method", "")], "invalid_request"),
-        ("no method", &[("code_challenge_method", "")], "invalid_request"),
-        ("the plain method", &[("code_challenge_method", "plain")], "invalid_request"),
-        ("another method", &[("code_challenge_method", "s256")], "invalid_request"),
-        ("a short challenge", &[("code_challenge", &CHALLENGE[1..])], "invalid_request"),
-        ("a padded challenge", &[("code_challenge", &format!("{CHALLENGE}="))], "invalid_request"),
-        ("a challenge in plain base64", &[("code_challenge", &CHALLENGE.replace('-', "+"))], "invalid_request"),
-        ("a repeated parameter", &[("scope", "openid"), ("scope", "openid")], "invalid_request"),
-        ("a repeated unknown parameter", &[("x", "1"), ("x", "1")], "invalid_request"),
+        (
+            "another response type",
+            &[("response_type", "token")],
+            "unsupported_response_type",
+        ),
+        (
+            "two response types",
+            &[("response_type", "code token")],
+            "unsupported_response_type",
+        ),
+        (
+            "no response type",
+            &[("response_type", "")],
+            "invalid_request",
+        ),
+        (
+            "another response mode",
+            &[("response_mode", "form_post")],
+            "invalid_request",
+        ),
+        (
+            "no PKCE",
+            &[("code_challenge", ""), ("code_challenge_method", "")],
+            "invalid_request",
+        ),
+        (
+            "no method",
+            &[("code_challenge_method", "")],
+            "invalid_request",
+        ),
+        (
+            "the plain method",
+            &[("code_challenge_method", "plain")],
+            "invalid_request",
+        ),
+        (
+            "another method",
+            &[("code_challenge_method", "s256")],
+            "invalid_request",
+        ),
+        (
+            "a short challenge",
+            &[("code_challenge", &CHALLENGE[1..])],
+            "invalid_request",
+        ),
+        (
+            "a padded challenge",
+            &[("code_challenge", &format!("{CHALLENGE}="))],
+            "invalid_request",
+        ),
+        (
+            "a challenge in plain base64",
+            &[("code_challenge", &CHALLENGE.replace('-', "+"))],
+            "invalid_request",
+        ),
+        (
+            "a repeated parameter",
+            &[("scope", "openid"), ("scope", "openid")],
+            "invalid_request",
+        ),
+        (
+            "a repeated unknown parameter",
+            &[("x", "1"), ("x", "1")],
+            "invalid_request",
+        ),
         ("a long state", &[("state", &long)], "invalid_request"),
-        ("an unknown scope", &[("scope", "openid everything")], "invalid_scope"),
-        ("a scope that is none", &[("scope", "<script>")], "invalid_scope"),
-        ("another resource", &[("resource", "https://other.example/mcp")], "invalid_target"),
-        ("a resource beside its own", &[("resource", &fixture.server.url("/mcp/x"))], "invalid_target"),
-        ("its resource with a query", &[("resource", &fixture.server.url("/mcp?x"))], "invalid_target"),
-        ("no URL as resource", &[("resource", "mcp")], "invalid_target"),
+        (
+            "an unknown scope",
+            &[("scope", "openid everything")],
+            "invalid_scope",
+        ),
+        (
+            "a scope that is none",
+            &[("scope", "<script>")],
+            "invalid_scope",
+        ),
+        (
+            "another resource",
+            &[("resource", "https://other.example/mcp")],
+            "invalid_target",
+        ),
+        (
+            "a resource beside its own",
+            &[("resource", &fixture.server.url("/mcp/x"))],
+            "invalid_target",
+        ),
+        (
+            "its resource with a query",
+            &[("resource", &fixture.server.url("/mcp?x"))],
+            "invalid_target",
+        ),
+        (
+            "no URL as resource",
+            &[("resource", "mcp")],
+            "invalid_target",
+        ),
         (
             "another resource as well",
-            &[("resource", &fixture.server.url("/mcp")), ("resource", "https://other.example/mcp")],
+            &[
+                ("resource", &fixture.server.url("/mcp")),
+                ("resource", "https://other.example/mcp"),
+            ],
             "invalid_target",
         ),
     ];
     for (name, changes, error) in rows {
         let page = fixture.ask(changes).await;
-        assert_eq!(page.status, StatusCode::BAD_REQUEST, "{name}: {}", page.text());
+        assert_eq!(
+            page.status,
+            StatusCode::BAD_REQUEST,
+            "{name}: {}",
+            page.text()
+        );
         assert_stays(name, &page);
-        for words in ["“<bdi><strong>A client</strong></bdi>”", "Nobody has checked it", "127.0.0.1:7777", error] {
-            assert!(page.text().contains(words), "{name}: {words:?} is missing: {}", page.text());
+        for words in [
+            "“<bdi><strong>A client</strong></bdi>”",
+            "Nobody has checked it",
+            "127.0.0.1:7777",
+            error,
+        ] {
+            assert!(
+                page.text().contains(words),
+                "{name}: {words:?} is missing: {}",
+                page.text()
+            );
         }
         let (url, words) = way_back(&page);
-        assert!(words.contains("Return to ") && words.contains("127.0.0.1:7777"), "{name}: {words}");
+        assert!(
+            words.contains("Return to ") && words.contains("127.0.0.1:7777"),
+            "{name}: {words}"
+        );
         assert!(url.starts_with(REDIRECT), "{name}: {url}");
         let answer = query(&url);
         assert_eq!(one(&answer, "error"), Some(error), "{name}");
-        let state = changes.iter().find(|(name, _)| *name == "state").map_or("the client's", |(_, state)| state);
+        let state = changes
+            .iter()
+            .find(|(name, _)| *name == "state")
+            .map_or("the client's", |(_, state)| state);
         assert_eq!(one(&answer, "state"), Some(state), "{name}");
-        assert_eq!(one(&answer, "iss"), Some(&*fixture.server.url("")), "{name}");
+        assert_eq!(
+            one(&answer, "iss"),
+            Some(&*fixture.server.url("")),
+            "{name}"
+        );
         let allowed = |c: char| matches!(c, ' '..='~') && c != '"' && c != '\\';
         let description = one(&answer, "error_description").unwrap();
-        assert!(!description.is_empty() && description.chars().all(allowed), "{name}: {description}");
+        assert!(
+            !description.is_empty() && description.chars().all(allowed),
+            "{name}: {description}"
+        );
         assert_eq!(one(&answer, "code"), None, "{name}");
     }
     let state = fixture.ask(&[("state", "1"), ("state", "2")]).await;
     let state = query(&way_back(&state).0);
-    assert_eq!((one(&state, "error"), one(&state, "state")), (Some("invalid_request"), None), "which one would it be?");
+    assert_eq!(
+        (one(&state, "error"), one(&state, "state")),
+        (Some("invalid_request"), None),
+        "which one would it be?"
+    );
     assert!(fixture.provider.requests().is_empty());
 }
 
@@ -174,7 +355,11 @@ async fn no_registration_makes_a_redirector_of_this_server() {
     let fixture = Fixture::start().await;
     for (redirect_uri, method, host) in [
         ("https://evil.example/phish", "none", "evil.example"),
-        ("https://evil.example:8443/phish?a=b", "client_secret_basic", "evil.example:8443"),
+        (
+            "https://evil.example:8443/phish?a=b",
+            "client_secret_basic",
+            "evil.example:8443",
+        ),
         ("https://evil.example", "client_secret_post", "evil.example"),
         ("http://127.0.0.1/cb", "none", "127.0.0.1"),
         ("com.example.evil:/cb", "none", "the program"),
@@ -185,12 +370,20 @@ async fn no_registration_makes_a_redirector_of_this_server() {
             "redirect_uris": [redirect_uri],
             "token_endpoint_auth_method": method,
         });
-        let client_id = mcp::register(&fixture.server, &metadata).await["client_id"].as_str().unwrap().to_owned();
-        let request = |changes: &[(&str, &str)]| mcp::request(&fixture.server, &client_id, redirect_uri, changes);
-        // The user has agreed to this client before, and the consent is remembered if that is possible.
+        let client_id = mcp::register(&fixture.server, &metadata).await["client_id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let request = |changes: &[(&str, &str)]| {
+            mcp::request(&fixture.server, &client_id, redirect_uri, changes)
+        };
+        // The user has agreed to this client before, and the consent is remembered if that is
+        // possible.
         let mut browser = Browser::default();
         let answer = browser.get(&request(&[])).await;
-        browser.decide(&answer, &[("remember", "yes"), ("decision", "approve")]).await;
+        browser
+            .decide(&answer, &[("remember", "yes"), ("decision", "approve")])
+            .await;
         let wrong: [&[(&str, &str)]; 9] = [
             &[("response_type", "token")],
             &[("response_type", "")],
@@ -204,20 +397,37 @@ async fn no_registration_makes_a_redirector_of_this_server() {
         ];
         for changes in wrong {
             let name = format!("{redirect_uri} {changes:?}");
-            for headers in [&[][..], &[("sec-fetch-site", "cross-site")], &[("sec-fetch-site", "none")]] {
+            for headers in [
+                &[][..],
+                &[("sec-fetch-site", "cross-site")],
+                &[("sec-fetch-site", "none")],
+            ] {
                 for method in ["GET", "HEAD"] {
-                    let page = Browser::default().send(method, &request(changes), headers, "").await;
+                    let page = Browser::default()
+                        .send(method, &request(changes), headers, "")
+                        .await;
                     assert_eq!(page.status, StatusCode::BAD_REQUEST, "{name}");
                     for header in ["location", "refresh"] {
-                        assert!(!page.headers.contains_key(header), "{name}: {:?}", page.headers);
+                        assert!(
+                            !page.headers.contains_key(header),
+                            "{name}: {:?}",
+                            page.headers
+                        );
                     }
                 }
                 let page = browser.send("GET", &request(changes), headers, "").await;
                 assert_eq!(page.status, StatusCode::BAD_REQUEST, "{name}");
                 assert_stays(&name, &page);
-                assert!(page.text().contains("Sign in &lt;b&gt;again"), "{name}: {}", page.text());
+                assert!(
+                    page.text().contains("Sign in &lt;b&gt;again"),
+                    "{name}: {}",
+                    page.text()
+                );
                 let (url, words) = way_back(&page);
-                assert!(url.starts_with(redirect_uri) && words.contains(host), "{name}: {url} {words}");
+                assert!(
+                    url.starts_with(redirect_uri) && words.contains(host),
+                    "{name}: {url} {words}"
+                );
             }
         }
     }
@@ -230,25 +440,97 @@ async fn nobody_is_sent_to_an_address_that_a_client_has_not_registered() {
         "redirect_uris": ["https://client.example/a", "https://client.example/b"],
         "token_endpoint_auth_method": "none",
     });
-    let two = mcp::register(&fixture.server, &other).await["client_id"].as_str().unwrap().to_owned();
+    let two = mcp::register(&fixture.server, &other).await["client_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let long = "x".repeat(20_000);
     let rows: [(&str, &[(&str, &str)], &str); 17] = [
-        ("no client", &[("client_id", "")], "does not say which program"),
-        ("two clients", &[("client_id", &fixture.client_id), ("client_id", "x")], "more than one program"),
+        (
+            "no client",
+            &[("client_id", "")],
+            "does not say which program",
+        ),
+        (
+            "two clients",
+            &[("client_id", &fixture.client_id), ("client_id", "x")],
+            "more than one program",
+        ),
         ("an unknown client", &[("client_id", "x")], "not registered"),
-        ("another client's address", &[("client_id", &two)], "has not registered"),
-        ("no address of two", &[("client_id", &two), ("redirect_uri", "")], "does not say where"),
-        ("two addresses", &[("redirect_uri", REDIRECT), ("redirect_uri", REDIRECT)], "more than one address"),
-        ("another host", &[("redirect_uri", "https://evil.example/callback?from=mcp")], "has not registered"),
-        ("another path", &[("redirect_uri", "http://127.0.0.1:7777/callback/?from=mcp")], "has not registered"),
-        ("another query", &[("redirect_uri", "http://127.0.0.1:7777/callback?from=mcp&x=1")], "has not registered"),
-        ("another scheme", &[("redirect_uri", "https://127.0.0.1:7777/callback?from=mcp")], "has not registered"),
-        ("a user", &[("redirect_uri", "http://127.0.0.1:7777@evil.example/callback?from=mcp")], "has not registered"),
-        ("a longer host", &[("redirect_uri", "http://127.0.0.1.evil.example/callback?from=mcp")], "has not registered"),
-        ("a fragment", &[("redirect_uri", "http://127.0.0.1:7777/callback?from=mcp#x")], "has not registered"),
-        ("script", &[("redirect_uri", "javascript:alert(1)")], "has not registered"),
-        ("data", &[("redirect_uri", "data:text/html,<script>alert(1)</script>")], "has not registered"),
-        ("no URL", &[("redirect_uri", "/\"><script>alert(1)</script>")], "has not registered"),
+        (
+            "another client's address",
+            &[("client_id", &two)],
+            "has not registered",
+        ),
+        (
+            "no address of two",
+            &[("client_id", &two), ("redirect_uri", "")],
+            "does not say where",
+        ),
+        (
+            "two addresses",
+            &[("redirect_uri", REDIRECT), ("redirect_uri", REDIRECT)],
+            "more than one address",
+        ),
+        (
+            "another host",
+            &[("redirect_uri", "https://evil.example/callback?from=mcp")],
+            "has not registered",
+        ),
+        (
+            "another path",
+            &[("redirect_uri", "http://127.0.0.1:7777/callback/?from=mcp")],
+            "has not registered",
+        ),
+        (
+            "another query",
+            &[(
+                "redirect_uri",
+                "http://127.0.0.1:7777/callback?from=mcp&x=1",
+            )],
+            "has not registered",
+        ),
+        (
+            "another scheme",
+            &[("redirect_uri", "https://127.0.0.1:7777/callback?from=mcp")],
+            "has not registered",
+        ),
+        (
+            "a user",
+            &[(
+                "redirect_uri",
+                "http://127.0.0.1:7777@evil.example/callback?from=mcp",
+            )],
+            "has not registered",
+        ),
+        (
+            "a longer host",
+            &[(
+                "redirect_uri",
+                "http://127.0.0.1.evil.example/callback?from=mcp",
+            )],
+            "has not registered",
+        ),
+        (
+            "a fragment",
+            &[("redirect_uri", "http://127.0.0.1:7777/callback?from=mcp#x")],
+            "has not registered",
+        ),
+        (
+            "script",
+            &[("redirect_uri", "javascript:alert(1)")],
+            "has not registered",
+        ),
+        (
+            "data",
+            &[("redirect_uri", "data:text/html,<script>alert(1)</script>")],
+            "has not registered",
+        ),
+        (
+            "no URL",
+            &[("redirect_uri", "/\"><script>alert(1)</script>")],
+            "has not registered",
+        ),
         ("a long request", &[("x", &long)], "too long"),
     ];
     for (name, changes, words) in rows {
@@ -256,9 +538,16 @@ async fn nobody_is_sent_to_an_address_that_a_client_has_not_registered() {
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{name}");
         assert!(answer.text().contains(words), "{name}: {}", answer.text());
         assert!(answer.text().contains("What you can do"), "{name}");
-        assert!(!answer.text().contains("<script") && !answer.text().contains("href=\"javascript"), "{name}");
+        assert!(
+            !answer.text().contains("<script") && !answer.text().contains("href=\"javascript"),
+            "{name}"
+        );
         for header in ["location", "refresh", "set-cookie"] {
-            assert!(!answer.headers.contains_key(header), "{name}: {:?}", answer.headers);
+            assert!(
+                !answer.headers.contains_key(header),
+                "{name}: {:?}",
+                answer.headers
+            );
         }
         mcp::assert_is_page(&answer);
     }
@@ -269,29 +558,59 @@ async fn the_cookie_belongs_to_this_host_alone() {
     let provider = Provider::start().await;
     for (public, expected) in [
         (None, "mcp-browser=VALUE; Path=/; HttpOnly; SameSite=Lax"),
-        (Some("https://mcp.example"), "__Host-mcp-browser=VALUE; Path=/; HttpOnly; SameSite=Lax; Secure"),
+        (
+            Some("https://mcp.example"),
+            "__Host-mcp-browser=VALUE; Path=/; HttpOnly; SameSite=Lax; Secure",
+        ),
     ] {
         let mut flags = provider.flags();
-        flags.extend(public.iter().flat_map(|url| ["--public-url".to_owned(), (*url).to_owned()]));
+        flags.extend(
+            public
+                .iter()
+                .flat_map(|url| ["--public-url".to_owned(), (*url).to_owned()]),
+        );
         let server = mcp::start(&flags).await;
         let client_id = mcp::register_public(&server, "A client", REDIRECT).await;
         let request = mcp::request(&server, &client_id, REDIRECT, &[]);
-        let mut browser = Browser { through: public.map(|url| (url.to_owned(), server.url(""))), ..Browser::default() };
+        let mut browser = Browser {
+            through: public.map(|url| (url.to_owned(), server.url(""))),
+            ..Browser::default()
+        };
         let first = browser.get(&request).await;
-        let (name, value) =
-            browser.cookies.first_key_value().map(|(name, value)| (name.clone(), value.clone())).unwrap();
-        assert_eq!(first.headers["set-cookie"], expected.replace("VALUE", &value));
+        let (name, value) = browser
+            .cookies
+            .first_key_value()
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .unwrap();
+        assert_eq!(
+            first.headers["set-cookie"],
+            expected.replace("VALUE", &value)
+        );
         let issuer = public.map_or_else(|| server.url(""), str::to_owned);
-        assert!(onward(&first).starts_with(&format!("{issuer}/consent?")), "{first:?}");
+        assert!(
+            onward(&first).starts_with(&format!("{issuer}/consent?")),
+            "{first:?}"
+        );
         let again = browser.get(&request).await;
         assert!(!again.headers.contains_key("set-cookie"), "it has one");
         // One that it cannot have set, and two of which one must be planted.
-        for planted in [format!("{name}=x"), format!("{name}={value}; {name}={value}")] {
-            let answer = Browser::default().send("GET", &request, &[("cookie", &planted)], "").await;
+        for planted in [
+            format!("{name}=x"),
+            format!("{name}={value}; {name}={value}"),
+        ] {
+            let answer = Browser::default()
+                .send("GET", &request, &[("cookie", &planted)], "")
+                .await;
             assert!(answer.headers.contains_key("set-cookie"), "{planted}");
         }
         let client = browser.log_in(&request, "http://127.0.0.1:7777/").await;
         assert_eq!(one(&query(&client), "iss"), Some(&*issuer));
-        assert!(Url::parse(&client).unwrap().query().unwrap().contains("code="));
+        assert!(
+            Url::parse(&client)
+                .unwrap()
+                .query()
+                .unwrap()
+                .contains("code=")
+        );
     }
 }

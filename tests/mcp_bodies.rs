@@ -25,7 +25,11 @@ async fn start(flags: &[&str]) -> (Identity, Example, String) {
     let mut all = identity.flags();
     all.extend(flags.iter().map(|flag| (*flag).to_owned()));
     let server = mcp::start(&all).await;
-    let access = McpClient::register(&server).await.log_in(&server).await.string("access_token");
+    let access = McpClient::register(&server)
+        .await
+        .log_in(&server)
+        .await
+        .string("access_token");
     (identity, server, format!("Bearer {access}"))
 }
 
@@ -39,7 +43,9 @@ async fn trickle(addr: SocketAddr, path: &str, headers: &[(&str, &str)]) -> (Sta
         request = request.header(*name, *value);
     }
     let mut client = client.ready().await.unwrap();
-    let (mut response, mut body) = client.send_request(request.body(()).unwrap(), false).unwrap();
+    let (mut response, mut body) = client
+        .send_request(request.body(()).unwrap(), false)
+        .unwrap();
     let answer = loop {
         tokio::select! {
             answer = &mut response => break answer.unwrap(),
@@ -54,7 +60,10 @@ async fn trickle(addr: SocketAddr, path: &str, headers: &[(&str, &str)]) -> (Sta
     while let Some(Ok(piece)) = body.data().await {
         text.extend_from_slice(&piece);
     }
-    (head.status, serde_json::from_slice(&text).unwrap_or_default())
+    (
+        head.status,
+        serde_json::from_slice(&text).unwrap_or_default(),
+    )
 }
 
 #[tokio::test]
@@ -75,9 +84,16 @@ async fn every_body_that_is_held_has_a_deadline() {
             trickle(addr, "/mcp", &message),
         )
     };
-    let (token, revoke, register, consent, message) = timeout(PATIENCE, answers).await.expect("a body has no deadline");
-    let answers =
-        [("token", token), ("revoke", revoke), ("register", register), ("consent", consent), ("message", message)];
+    let (token, revoke, register, consent, message) = timeout(PATIENCE, answers)
+        .await
+        .expect("a body has no deadline");
+    let answers = [
+        ("token", token),
+        ("revoke", revoke),
+        ("register", register),
+        ("consent", consent),
+        ("message", message),
+    ];
     for (name, (status, json)) in answers {
         assert_eq!(status, StatusCode::REQUEST_TIMEOUT, "{name}: {json}");
         assert_eq!(json["error"], "invalid_request", "{name}: {json}");
@@ -87,7 +103,8 @@ async fn every_body_that_is_held_has_a_deadline() {
 /// Calls a tool with a message of this length.
 async fn message(server: &Example, authorization: &str, length: usize) -> Answer {
     let params = json!({ "name": "whoami", "arguments": {} });
-    let mut call = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params }).to_string();
+    let mut call =
+        json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params }).to_string();
     call.push_str(&" ".repeat(length - call.len()));
     let headers = [
         ("authorization", authorization),
@@ -102,7 +119,12 @@ async fn message(server: &Example, authorization: &str, length: usize) -> Answer
 async fn a_message_to_the_built_in_server_has_four_mebibytes_at_most() {
     let (_identity, server, authorization) = start(&[]).await;
     structured(&message(&server, &authorization, 4 << 20).await);
-    assert_error(&message(&server, &authorization, (4 << 20) + 1).await, 413, "invalid_request", "a byte more");
+    assert_error(
+        &message(&server, &authorization, (4 << 20) + 1).await,
+        413,
+        "invalid_request",
+        "a byte more",
+    );
 }
 
 #[tokio::test]
@@ -112,6 +134,9 @@ async fn a_message_that_is_passed_on_may_be_larger_than_the_memory_for_bodies() 
         start(&["--mcp-upstream", &upstream.url(), "--body-memory", "100000"]).await;
     for length in [1_000, 1_000_000, 5_000_000] {
         let answer = message(&server, &authorization, length).await;
-        assert_eq!((answer.status, answer.text()), (StatusCode::OK, &*length.to_string()));
+        assert_eq!(
+            (answer.status, answer.text()),
+            (StatusCode::OK, &*length.to_string())
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! A log-in through the example `mcp` in a real browser: what its policies let through, what its cookies are, who is refused.
+//! A log-in through the example `mcp` in a real browser: what its policies let through, what its
+//! cookies are, who is refused.
 
 mod support;
 
@@ -19,8 +20,11 @@ use self::support::tls;
 
 /// A client: a page at `/callback`.
 async fn client() -> SocketAddr {
-    serve(Router::new().route("/callback", get(async || Html("<!DOCTYPE html><title>Client</title><p>Connected"))))
-        .await
+    serve(Router::new().route(
+        "/callback",
+        get(async || Html("<!DOCTYPE html><title>Client</title><p>Connected")),
+    ))
+    .await
 }
 
 /// The server and a client on this machine, without TLS.
@@ -36,7 +40,11 @@ impl Local {
         let redirect_uri = format!("http://{}/callback", client().await);
         let client_id = mcp::register_public(&server, "A client", &redirect_uri).await;
         let request = mcp::request(&server, &client_id, &redirect_uri, &[]);
-        Self { server, redirect_uri, request }
+        Self {
+            server,
+            redirect_uri,
+            request,
+        }
     }
 
     async fn reach_consent(&self, browser: &Chromium) -> String {
@@ -53,10 +61,15 @@ async fn told(browser: &Chromium, redirect_uri: &str) -> Vec<(String, String)> {
 }
 
 async fn cookie(browser: &Chromium, name: &str) -> Cookie<'static> {
-    browser.page.get_named_cookie(name).await.unwrap_or_else(|error| panic!("{name}: {error}"))
+    browser
+        .page
+        .get_named_cookie(name)
+        .await
+        .unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// By the form of the consent page and that of the demo provider: a chain of redirects that begins with a form each.
+/// By the form of the consent page and that of the demo provider: a chain of redirects that begins
+/// with a form each.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_approves_and_logs_in() {
     let local = Local::start(&[]).await;
@@ -65,14 +78,29 @@ async fn a_person_approves_and_logs_in() {
     assert_eq!(browser.page.title().await.unwrap(), "Allow access?");
     let text = browser.text().await.unwrap();
     let host = local.redirect_uri.split('/').nth(2).unwrap();
-    for words in ["A client", "Nobody has checked it", &format!("a program on this computer ({host})"), "openid"] {
+    for words in [
+        "A client",
+        "Nobody has checked it",
+        &format!("a program on this computer ({host})"),
+        "openid",
+    ] {
         assert!(text.contains(words), "{words:?} is missing: {text}");
     }
-    assert_eq!(browser.value("getComputedStyle(document.querySelector('main')).maxWidth").await, "544px", "no style");
+    assert_eq!(
+        browser
+            .value("getComputedStyle(document.querySelector('main')).maxWidth")
+            .await,
+        "544px",
+        "no style"
+    );
     let cookie = cookie(&browser, "mcp-browser").await;
     assert_eq!((cookie.http_only(), cookie.path()), (Some(true), Some("/")));
     assert!(cookie.same_site().is_some_and(|site| site.is_lax()));
-    assert_eq!(browser.value("document.cookie").await, "", "it is not for scripts");
+    assert_eq!(
+        browser.value("document.cookie").await,
+        "",
+        "it is not for scripts"
+    );
 
     browser.click("button[value=approve]").await;
     browser.click("button[name=log_in]").await;
@@ -80,7 +108,11 @@ async fn a_person_approves_and_logs_in() {
     assert_eq!(one(&told, "state"), Some("the client's"));
     assert_eq!(one(&told, "iss"), Some(&*local.server.url("")));
     let tokens = mcp::exchange(&local.server, &local.request, one(&told, "code").unwrap()).await;
-    assert!(tokens.string("access_token").starts_with("at_"), "{}", tokens.text());
+    assert!(
+        tokens.string("access_token").starts_with("at_"),
+        "{}",
+        tokens.text()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,10 +123,19 @@ async fn a_person_denies() {
     let consent = local.reach_consent(&browser).await;
     browser.click("button[value=deny]").await;
     let told = told(&browser, &local.redirect_uri).await;
-    assert_eq!((one(&told, "error"), one(&told, "code")), (Some("access_denied"), None));
+    assert_eq!(
+        (one(&told, "error"), one(&told, "code")),
+        (Some("access_denied"), None)
+    );
     assert!(provider.requests().is_empty());
     browser.open(&consent).await;
-    assert!(browser.text().await.unwrap().contains("This log-in is over"));
+    assert!(
+        browser
+            .text()
+            .await
+            .unwrap()
+            .contains("This log-in is over")
+    );
     assert!(browser.find("button").await.is_none());
 }
 
@@ -103,19 +144,48 @@ async fn a_person_denies() {
 async fn an_error_reaches_the_client_by_a_click_and_not_before() {
     let local = Local::start(&[]).await;
     let browser = Chromium::start().await;
-    browser.open(&local.request.replace("response_type=code", "response_type=token")).await;
+    browser
+        .open(
+            &local
+                .request
+                .replace("response_type=code", "response_type=token"),
+        )
+        .await;
     browser.reach(&local.server.url("/authorize?")).await;
     let text = browser.text().await.unwrap();
-    for words in ["This request is not in order", "A client", "Nobody has checked it", "unsupported_response_type"] {
+    for words in [
+        "This request is not in order",
+        "A client",
+        "Nobody has checked it",
+        "unsupported_response_type",
+    ] {
         assert!(text.contains(words), "{words:?} is missing: {text}");
     }
-    assert_eq!(browser.value("getComputedStyle(document.querySelector('main')).maxWidth").await, "544px", "no style");
-    assert_eq!(browser.value("document.querySelectorAll('form, meta[http-equiv], script').length").await, 0);
+    assert_eq!(
+        browser
+            .value("getComputedStyle(document.querySelector('main')).maxWidth")
+            .await,
+        "544px",
+        "no style"
+    );
+    assert_eq!(
+        browser
+            .value("document.querySelectorAll('form, meta[http-equiv], script').length")
+            .await,
+        0
+    );
     browser.click("a.button").await;
     let told = told(&browser, &local.redirect_uri).await;
-    assert_eq!((one(&told, "error"), one(&told, "code")), (Some("unsupported_response_type"), None));
+    assert_eq!(
+        (one(&told, "error"), one(&told, "code")),
+        (Some("unsupported_response_type"), None)
+    );
     assert_eq!(one(&told, "state"), Some("the client's"));
-    assert_eq!(browser.value("document.referrer").await, "", "the request stays here");
+    assert_eq!(
+        browser.value("document.referrer").await,
+        "",
+        "the request stays here"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,14 +201,21 @@ async fn a_second_click_does_no_harm() {
     assert_eq!(provider.exchanged(), 1);
 }
 
-/// Over TLS, where the cookie has its prefix, and by a client on the web, which nobody can pass for.
+/// Over TLS, where the cookie has its prefix, and by a client on the web, which nobody can pass
+/// for.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agreement_is_remembered() {
     let provider = Provider::start().await;
     let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let web = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let public = format!("https://mcp.test:{}/tools", front.local_addr().unwrap().port());
-    let redirect_uri = format!("https://client.test:{}/callback", web.local_addr().unwrap().port());
+    let public = format!(
+        "https://mcp.test:{}/tools",
+        front.local_addr().unwrap().port()
+    );
+    let redirect_uri = format!(
+        "https://client.test:{}/callback",
+        web.local_addr().unwrap().port()
+    );
     let mut flags = provider.flags();
     flags.extend(["--public-url".to_owned(), public.clone()]);
     let server = mcp::start(&flags).await;
@@ -149,14 +226,21 @@ async fn an_agreement_is_remembered() {
         "redirect_uris": [redirect_uri],
         "token_endpoint_auth_method": "none",
     });
-    let client_id = mcp::register_at(&server.url("/tools/register"), &metadata).await["client_id"].clone();
+    let client_id =
+        mcp::register_at(&server.url("/tools/register"), &metadata).await["client_id"].clone();
     let request = mcp::request(&server, client_id.as_str().unwrap(), &redirect_uri, &[]);
     let request = request.replace(&server.url(""), &public);
 
     let browser = Chromium::start().await;
     browser.open(&request).await;
     browser.reach(&format!("{public}/consent?login=")).await;
-    assert_eq!(browser.value("getComputedStyle(document.querySelector('main')).maxWidth").await, "544px", "no style");
+    assert_eq!(
+        browser
+            .value("getComputedStyle(document.querySelector('main')).maxWidth")
+            .await,
+        "544px",
+        "no style"
+    );
     browser.click("label[for=remember]").await;
     browser.click("button[value=approve]").await;
     let first = told(&browser, &redirect_uri).await;
@@ -169,15 +253,33 @@ async fn an_agreement_is_remembered() {
     // A page of the server: the browser shows cookies of the page alone.
     browser.open(&format!("{public}/consent")).await;
     let cookie = cookie(&browser, "__Host-mcp-browser").await;
-    assert_eq!((cookie.secure(), cookie.http_only(), cookie.path()), (Some(true), Some(true), Some("/")));
+    assert_eq!(
+        (cookie.secure(), cookie.http_only(), cookie.path()),
+        (Some(true), Some(true), Some("/"))
+    );
     assert!(cookie.same_site().is_some_and(|site| site.is_lax()));
-    assert!(cookie.expires().is_some(), "it outlives the session of the browser");
+    assert!(
+        cookie.expires().is_some(),
+        "it outlives the session of the browser"
+    );
 
     // A page of another site sends the browser here, perhaps without the user's knowledge.
-    let elsewhere =
-        format!("https://evil.test:{}/callback", redirect_uri.split(':').nth(2).unwrap().split('/').next().unwrap());
+    let elsewhere = format!(
+        "https://evil.test:{}/callback",
+        redirect_uri
+            .split(':')
+            .nth(2)
+            .unwrap()
+            .split('/')
+            .next()
+            .unwrap()
+    );
     browser.open(&elsewhere).await;
-    browser.page.execute("location.href = arguments[0]", vec![json!(request)]).await.unwrap();
+    browser
+        .page
+        .execute("location.href = arguments[0]", vec![json!(request)])
+        .await
+        .unwrap();
     browser.reach(&format!("{public}/consent?login=")).await;
 
     // Another program asks in its name, with other scopes: that was not agreed to.
@@ -195,19 +297,46 @@ async fn a_second_browser_that_steals_the_url_is_refused() {
     for attempt in ["with no cookie", "with one of its own"] {
         thief.open(&consent).await;
         let text = thief.text().await.unwrap();
-        assert!(text.contains("This log-in belongs to another browser"), "{attempt}: {text}");
-        assert!(text.contains("close it") && !text.contains("A client"), "{attempt}: {text}");
+        assert!(
+            text.contains("This log-in belongs to another browser"),
+            "{attempt}: {text}"
+        );
+        assert!(
+            text.contains("close it") && !text.contains("A client"),
+            "{attempt}: {text}"
+        );
         assert!(thief.find("form").await.is_none(), "{attempt}");
         local.reach_consent(&thief).await;
     }
     // Not even with the form of the owner's page, brought into its own.
-    let form = owner.value("document.querySelector('form').outerHTML").await;
-    thief.page.execute("document.querySelector('form').outerHTML = arguments[0]", vec![form]).await.unwrap();
+    let form = owner
+        .value("document.querySelector('form').outerHTML")
+        .await;
+    thief
+        .page
+        .execute(
+            "document.querySelector('form').outerHTML = arguments[0]",
+            vec![form],
+        )
+        .await
+        .unwrap();
     thief.click("button[value=approve]").await;
     thief.reach(&local.server.url("/consent")).await;
-    assert!(thief.find("h1").await.unwrap().text().await.unwrap().contains("belongs to another browser"));
+    assert!(
+        thief
+            .find("h1")
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap()
+            .contains("belongs to another browser")
+    );
     assert!(provider.requests().is_empty());
 
     owner.click("button[value=approve]").await;
-    assert!(one(&told(&owner, &local.redirect_uri).await, "code").is_some(), "it is still the owner's");
+    assert!(
+        one(&told(&owner, &local.redirect_uri).await, "code").is_some(),
+        "it is still the owner's"
+    );
 }

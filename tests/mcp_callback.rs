@@ -1,4 +1,5 @@
-//! The way back from the identity provider of the example `mcp`: what comes from there is believed as far as it must be.
+//! The way back from the identity provider of the example `mcp`: what comes from there is believed
+//! as far as it must be.
 
 mod support;
 
@@ -20,11 +21,19 @@ struct Fixture {
 impl Fixture {
     async fn start(flags: &[&str]) -> Self {
         let provider = Provider::start().await;
-        let flags: Vec<_> = provider.flags().into_iter().chain(flags.iter().map(|flag| (*flag).to_owned())).collect();
+        let flags: Vec<_> = provider
+            .flags()
+            .into_iter()
+            .chain(flags.iter().map(|flag| (*flag).to_owned()))
+            .collect();
         let server = mcp::start(&flags).await;
         let client_id = mcp::register_public(&server, "A client", REDIRECT).await;
         let request = mcp::request(&server, &client_id, REDIRECT, &[]);
-        Self { provider, server, request }
+        Self {
+            provider,
+            server,
+            request,
+        }
     }
 
     /// A browser that the provider has just sent back, and where to.
@@ -47,7 +56,11 @@ impl Fixture {
 
 fn assert_is_over(answer: &Answer) {
     assert_eq!(answer.status, StatusCode::BAD_REQUEST);
-    assert!(answer.text().contains("This log-in is over"), "{}", answer.text());
+    assert!(
+        answer.text().contains("This log-in is over"),
+        "{}",
+        answer.text()
+    );
     mcp::assert_is_page(answer);
 }
 
@@ -57,29 +70,70 @@ async fn what_the_provider_says_is_told_in_words_of_ones_own() {
     let long = "x".repeat(5000);
     let rows: [(&str, &[(&str, &str)], &str); 10] = [
         ("a refusal", &[("error", "access_denied")], "access_denied"),
-        ("a refusal with a code", &[("error", "access_denied"), ("code", "x")], "access_denied"),
-        ("an outage", &[("error", "temporarily_unavailable")], "temporarily_unavailable"),
-        ("a scope that it has not", &[("error", "invalid_scope")], "invalid_scope"),
-        ("a fault of this server", &[("error", "unauthorized_client")], "server_error"),
-        ("an error of its own", &[("error", "<script>"), ("error_description", "<script>")], "server_error"),
+        (
+            "a refusal with a code",
+            &[("error", "access_denied"), ("code", "x")],
+            "access_denied",
+        ),
+        (
+            "an outage",
+            &[("error", "temporarily_unavailable")],
+            "temporarily_unavailable",
+        ),
+        (
+            "a scope that it has not",
+            &[("error", "invalid_scope")],
+            "invalid_scope",
+        ),
+        (
+            "a fault of this server",
+            &[("error", "unauthorized_client")],
+            "server_error",
+        ),
+        (
+            "an error of its own",
+            &[("error", "<script>"), ("error_description", "<script>")],
+            "server_error",
+        ),
         ("a long error", &[("error", &long)], "server_error"),
-        ("a line break", &[("error", "x\nERROR forged")], "server_error"),
+        (
+            "a line break",
+            &[("error", "x\nERROR forged")],
+            "server_error",
+        ),
         ("two codes", &[("code", "x"), ("code", "y")], "server_error"),
         ("nothing", &[], "server_error"),
     ];
     for (name, answer, error) in rows {
         fixture.provider.answer_requests(answer);
         let told = fixture.told().await;
-        assert_eq!((one(&told, "error"), one(&told, "code")), (Some(error), None), "{name}");
-        assert_eq!((one(&told, "state"), told.len()), (Some("the client's"), 4), "{name}: {told:?}");
-        assert!(!one(&told, "error_description").unwrap().contains("script"), "{name}");
+        assert_eq!(
+            (one(&told, "error"), one(&told, "code")),
+            (Some(error), None),
+            "{name}"
+        );
+        assert_eq!(
+            (one(&told, "state"), told.len()),
+            (Some("the client's"), 4),
+            "{name}: {told:?}"
+        );
+        assert!(
+            !one(&told, "error_description").unwrap().contains("script"),
+            "{name}"
+        );
     }
     assert_eq!(fixture.provider.exchanged(), 0);
     fixture.provider.behave();
     assert!(one(&fixture.told().await, "code").is_some());
     let log = fixture.server.stderr();
-    assert!(!log.contains(&long) && log.contains("unauthorized_client"), "{log}");
-    assert!(!log.lines().any(|line| line.starts_with("ERROR forged")), "{log}");
+    assert!(
+        !log.contains(&long) && log.contains("unauthorized_client"),
+        "{log}"
+    );
+    assert!(
+        !log.lines().any(|line| line.starts_with("ERROR forged")),
+        "{log}"
+    );
 }
 
 #[tokio::test]
@@ -87,34 +141,82 @@ async fn a_token_answer_that_is_none_is_no_log_in() {
     let fixture = Fixture::start(&[]).await;
     let large = format!("{{\"access_token\":\"{}\"}}", "x".repeat(100_000));
     let rows = [
-        ("an error", 400, r#"{"error":"invalid_grant"}"#, "server_error"),
-        ("an error with tokens", 400, r#"{"access_token":"x","token_type":"Bearer"}"#, "server_error"),
+        (
+            "an error",
+            400,
+            r#"{"error":"invalid_grant"}"#,
+            "server_error",
+        ),
+        (
+            "an error with tokens",
+            400,
+            r#"{"access_token":"x","token_type":"Bearer"}"#,
+            "server_error",
+        ),
         (
             "an error of GitHub",
             200,
             r#"{"error":"bad_verification_code","error_description":"<script>"}"#,
             "server_error",
         ),
-        ("this server is refused", 401, r#"{"error":"invalid_client"}"#, "server_error"),
+        (
+            "this server is refused",
+            401,
+            r#"{"error":"invalid_client"}"#,
+            "server_error",
+        ),
         ("an outage", 503, "<html>", "temporarily_unavailable"),
-        ("no JSON", 200, "access_token=x&token_type=bearer", "server_error"),
+        (
+            "no JSON",
+            200,
+            "access_token=x&token_type=bearer",
+            "server_error",
+        ),
         ("no object", 200, r#"["access_token"]"#, "server_error"),
-        ("no token", 200, r#"{"token_type":"Bearer"}"#, "server_error"),
-        ("an empty token", 200, r#"{"access_token":"","token_type":"Bearer"}"#, "server_error"),
-        ("a token that is none", 200, r#"{"access_token":{},"token_type":"Bearer"}"#, "server_error"),
+        (
+            "no token",
+            200,
+            r#"{"token_type":"Bearer"}"#,
+            "server_error",
+        ),
+        (
+            "an empty token",
+            200,
+            r#"{"access_token":"","token_type":"Bearer"}"#,
+            "server_error",
+        ),
+        (
+            "a token that is none",
+            200,
+            r#"{"access_token":{},"token_type":"Bearer"}"#,
+            "server_error",
+        ),
         ("a redirect", 302, "", "server_error"),
         ("too much", 200, &large, "temporarily_unavailable"),
     ];
     for (at, (name, status, body, error)) in rows.into_iter().enumerate() {
         fixture.provider.answer_exchanges(status, body);
         let told = fixture.told().await;
-        assert_eq!((one(&told, "error"), one(&told, "code")), (Some(error), None), "{name}");
-        assert!(!one(&told, "error_description").unwrap().contains("script"), "{name}");
+        assert_eq!(
+            (one(&told, "error"), one(&told, "code")),
+            (Some(error), None),
+            "{name}"
+        );
+        assert!(
+            !one(&told, "error_description").unwrap().contains("script"),
+            "{name}"
+        );
         assert_eq!(fixture.provider.exchanged(), at + 1, "{name}: once");
     }
     let log = fixture.server.stderr();
-    assert!(log.matches("no tokens from the identity provider").count() == 12, "{log}");
-    assert!(log.contains("invalid_client") && !log.contains("access_token\":"), "{log}");
+    assert!(
+        log.matches("no tokens from the identity provider").count() == 12,
+        "{log}"
+    );
+    assert!(
+        log.contains("invalid_client") && !log.contains("access_token\":"),
+        "{log}"
+    );
 }
 
 #[tokio::test]
@@ -122,30 +224,63 @@ async fn a_provider_that_is_away_is_said_to_be() {
     let provider = Provider::start().await;
     let mut flags = provider.flags();
     // Nobody listens there: the port was free a moment ago.
-    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let at = flags.iter().position(|flag| flag == "--token-endpoint").unwrap();
+    let gone = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let at = flags
+        .iter()
+        .position(|flag| flag == "--token-endpoint")
+        .unwrap();
     flags[at + 1] = format!("http://{gone}/token");
     let server = mcp::start(&flags).await;
     let client_id = mcp::register_public(&server, "A client", REDIRECT).await;
-    let client = Browser::default().log_in(&mcp::request(&server, &client_id, REDIRECT, &[]), REDIRECT).await;
-    assert_eq!(one(&query(&client), "error"), Some("temporarily_unavailable"));
-    server.written("the identity provider cannot be reached").await;
+    let client = Browser::default()
+        .log_in(&mcp::request(&server, &client_id, REDIRECT, &[]), REDIRECT)
+        .await;
+    assert_eq!(
+        one(&query(&client), "error"),
+        Some("temporarily_unavailable")
+    );
+    server
+        .written("the identity provider cannot be reached")
+        .await;
 }
 
 #[tokio::test]
 async fn the_answer_of_another_issuer_is_refused() {
     let fixture = Fixture::start(&["--provider-issuer", "https://provider.example"]).await;
     let rows: [(&str, &[(&str, &str)], bool); 4] = [
-        ("its own", &[("code", "provider-code-1"), ("iss", "https://provider.example")], true),
+        (
+            "its own",
+            &[
+                ("code", "provider-code-1"),
+                ("iss", "https://provider.example"),
+            ],
+            true,
+        ),
         ("none", &[("code", "provider-code-2")], false),
-        ("another", &[("code", "provider-code-3"), ("iss", "https://evil.example")], false),
-        ("an error of another", &[("error", "access_denied"), ("iss", "https://evil.example")], false),
+        (
+            "another",
+            &[("code", "provider-code-3"), ("iss", "https://evil.example")],
+            false,
+        ),
+        (
+            "an error of another",
+            &[("error", "access_denied"), ("iss", "https://evil.example")],
+            false,
+        ),
     ];
     for (name, answer, right) in rows {
         fixture.provider.answer_requests(answer);
         let told = fixture.told().await;
         assert_eq!(one(&told, "code").is_some(), right, "{name}: {told:?}");
-        assert_eq!(one(&told, "error"), (!right).then_some("server_error"), "{name}");
+        assert_eq!(
+            one(&told, "error"),
+            (!right).then_some("server_error"),
+            "{name}"
+        );
     }
     assert_eq!(fixture.provider.exchanged(), 1);
 }
@@ -159,19 +294,38 @@ async fn it_is_for_the_browser_that_was_sent_there_and_once() {
     for mut thief in [thief, Browser::default()] {
         let refused = thief.get(&callback).await;
         assert_eq!(refused.status, StatusCode::FORBIDDEN);
-        assert!(refused.text().contains("belongs to another browser"), "{}", refused.text());
+        assert!(
+            refused.text().contains("belongs to another browser"),
+            "{}",
+            refused.text()
+        );
         assert!(!refused.headers.contains_key("location"));
         mcp::assert_is_page(&refused);
     }
-    assert_eq!(fixture.provider.exchanged(), 0, "a code of another browser is not exchanged");
+    assert_eq!(
+        fixture.provider.exchanged(),
+        0,
+        "a code of another browser is not exchanged"
+    );
     let client = onward(&owner.get(&callback).await);
     assert!(one(&query(&client), "code").is_some(), "{client}");
     assert_is_over(&owner.get(&callback).await);
     assert_eq!(fixture.provider.exchanged(), 1);
 
     let state = one(&query(&callback), "state").unwrap().to_owned();
-    for wrong in ["", "state=", "state=x", &format!("state={state}&state={state}"), "error=access_denied", "code=x"] {
-        assert_is_over(&owner.get(&fixture.server.url(&format!("/callback?{wrong}"))).await);
+    for wrong in [
+        "",
+        "state=",
+        "state=x",
+        &format!("state={state}&state={state}"),
+        "error=access_denied",
+        "code=x",
+    ] {
+        assert_is_over(
+            &owner
+                .get(&fixture.server.url(&format!("/callback?{wrong}")))
+                .await,
+        );
     }
 }
 
@@ -185,7 +339,9 @@ async fn of_twenty_that_come_back_at_once_one_gets_a_code() {
         tasks.spawn(async move { owner.get(&callback).await });
     }
     let answers = tasks.join_all().await;
-    let (codes, over): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == StatusCode::SEE_OTHER);
+    let (codes, over): (Vec<_>, Vec<_>) = answers
+        .iter()
+        .partition(|answer| answer.status == StatusCode::SEE_OTHER);
     assert_eq!(codes.len(), 1);
     over.into_iter().for_each(assert_is_over);
     assert_eq!(fixture.provider.exchanged(), 1);
@@ -208,7 +364,12 @@ async fn the_scopes_that_the_provider_gives_are_those_of_the_code() {
         let tokens = json!({ "access_token": "x", "token_type": "Bearer", "refresh_token": "y", "scope": given });
         fixture.provider.answer_exchanges(200, tokens.to_string());
         let told = fixture.told().await;
-        let tokens = mcp::exchange(&fixture.server, &fixture.request, one(&told, "code").unwrap()).await;
+        let tokens = mcp::exchange(
+            &fixture.server,
+            &fixture.request,
+            one(&told, "code").unwrap(),
+        )
+        .await;
         assert_eq!(tokens.string("scope"), scope, "{given}");
     }
 }

@@ -1,4 +1,5 @@
-//! The example `mcp` through the client of rmcp, which does all of OAuth by itself: what real clients of MCP do.
+//! The example `mcp` through the client of rmcp, which does all of OAuth by itself: what real
+//! clients of MCP do.
 
 mod support;
 
@@ -11,8 +12,8 @@ use rmcp::model::CallToolRequestParams;
 use rmcp::service::RunningService;
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::auth::{
-    AuthClient, AuthError, AuthorizationManager, AuthorizationRequest, CredentialStore as _, InMemoryCredentialStore,
-    OAuthState, OAuthTokenResponse, StoredCredentials,
+    AuthClient, AuthError, AuthorizationManager, AuthorizationRequest, CredentialStore as _,
+    InMemoryCredentialStore, OAuthState, OAuthTokenResponse, StoredCredentials,
 };
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use rmcp::{RoleClient, ServiceExt as _};
@@ -38,24 +39,37 @@ struct Session {
 impl Session {
     async fn of(state: &OAuthState) -> Self {
         let (client_id, tokens) = state.get_credentials().await.unwrap();
-        Self { client_id, tokens: tokens.expect("tokens") }
+        Self {
+            client_id,
+            tokens: tokens.expect("tokens"),
+        }
     }
 
     fn part(&self, name: &str) -> String {
-        json!(self.tokens)[name].as_str().unwrap_or_else(|| panic!("no {name}")).to_owned()
+        json!(self.tokens)[name]
+            .as_str()
+            .unwrap_or_else(|| panic!("no {name}"))
+            .to_owned()
     }
 
     /// A client that has been started anew and finds the log-in where it was kept.
     async fn resume(&self, server: &str) -> OAuthState {
         let mut state = unauthorized(server).await;
-        state.set_credentials(&self.client_id, self.tokens.clone()).await.unwrap();
+        state
+            .set_credentials(&self.client_id, self.tokens.clone())
+            .await
+            .unwrap();
         state
     }
 }
 
 async fn unauthorized(server: &str) -> OAuthState {
     static PROVIDER: Once = Once::new();
-    PROVIDER.call_once(|| rustls::crypto::ring::default_provider().install_default().unwrap());
+    PROVIDER.call_once(|| {
+        rustls::crypto::ring::default_provider()
+            .install_default()
+            .unwrap()
+    });
     OAuthState::new(server, None).await.unwrap()
 }
 
@@ -66,13 +80,20 @@ async fn begin(server: &Example, request: AuthorizationRequest) -> OAuthState {
     assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
     let challenge = refused.headers["www-authenticate"].to_str().unwrap();
     let mut state = unauthorized(&url).await;
-    state.start_authorization(request.with_challenge(challenge)).await.unwrap();
+    state
+        .start_authorization(request.with_challenge(challenge))
+        .await
+        .unwrap();
     state
 }
 
 /// Registers a client, and has a person log in for it who needs no page of the provider's.
 async fn log_in(server: &Example) -> OAuthState {
-    let mut state = begin(server, AuthorizationRequest::new(REDIRECT).with_client_name("rmcp")).await;
+    let mut state = begin(
+        server,
+        AuthorizationRequest::new(REDIRECT).with_client_name("rmcp"),
+    )
+    .await;
     let url = state.get_authorization_url().await.unwrap();
     let callback = Browser::default().log_in(&url, REDIRECT).await;
     state.handle_callback_url(&callback).await.unwrap();
@@ -81,7 +102,11 @@ async fn log_in(server: &Example) -> OAuthState {
 
 /// Opens the connection for tool calls.
 async fn connect(server: String, state: OAuthState) -> Result<Client, String> {
-    connect_with(server, state.into_authorization_manager().expect("a log-in")).await
+    connect_with(
+        server,
+        state.into_authorization_manager().expect("a log-in"),
+    )
+    .await
 }
 
 async fn connect_with(server: String, manager: AuthorizationManager) -> Result<Client, String> {
@@ -92,7 +117,10 @@ async fn connect_with(server: String, manager: AuthorizationManager) -> Result<C
 }
 
 async fn tool(client: &Client, name: &'static str) -> Result<Value, String> {
-    let result = client.call_tool(CallToolRequestParams::new(name)).await.map_err(|error| error.to_string())?;
+    let result = client
+        .call_tool(CallToolRequestParams::new(name))
+        .await
+        .map_err(|error| error.to_string())?;
     assert_ne!(result.is_error, Some(true), "{result:?}");
     Ok(result.structured_content.expect("content"))
 }
@@ -115,23 +143,42 @@ async fn start(identity: &Identity) -> Example {
 #[tokio::test]
 async fn a_client_finds_its_way_in_and_out_again() {
     let server = mcp::start(&["--demo-access-lifetime".into(), "3600".into()]).await;
-    let mut state = begin(&server, AuthorizationRequest::new(REDIRECT).with_client_name("rmcp")).await;
+    let mut state = begin(
+        &server,
+        AuthorizationRequest::new(REDIRECT).with_client_name("rmcp"),
+    )
+    .await;
 
     // The person: the consent page, then the log-in page of the demo provider.
     let mut browser = Browser::default();
-    let request = browser.get(&state.get_authorization_url().await.unwrap()).await;
+    let request = browser
+        .get(&state.get_authorization_url().await.unwrap())
+        .await;
     let consented = browser.approve(&request).await;
     let log_in = onward(&consented);
     let page = browser.get(&log_in).await;
-    assert!(page.status == StatusCode::OK && page.text().contains("Who are you?"), "{page:?}");
-    let logged_in = browser.post(&log_in, &[("other", "Zoë"), ("log_in", "yes")]).await;
+    assert!(
+        page.status == StatusCode::OK && page.text().contains("Who are you?"),
+        "{page:?}"
+    );
+    let logged_in = browser
+        .post(&log_in, &[("other", "Zoë"), ("log_in", "yes")])
+        .await;
     let callback = browser.follow(logged_in, REDIRECT).await;
-    assert!(query(&callback).iter().any(|(name, value)| name == "iss" && *value == server.url("")), "{callback}");
+    assert!(
+        query(&callback)
+            .iter()
+            .any(|(name, value)| name == "iss" && *value == server.url("")),
+        "{callback}"
+    );
     state.handle_callback_url(&callback).await.unwrap();
 
     let session = Session::of(&state).await;
     let (access, refresh) = (session.part("access_token"), session.part("refresh_token"));
-    assert!(access.starts_with("at_") && refresh.starts_with("rt_"), "neither is the provider's");
+    assert!(
+        access.starts_with("at_") && refresh.starts_with("rt_"),
+        "neither is the provider's"
+    );
     let client = connect(server.url("/mcp"), state).await.unwrap();
     let tools = client.list_all_tools().await.unwrap();
     assert_eq!(tools.len(), 2, "{tools:?}");
@@ -140,7 +187,10 @@ async fn a_client_finds_its_way_in_and_out_again() {
     assert_eq!(who["resources"], json!([server.url("/mcp")]));
     let seen = tool(&client, "upstream").await.unwrap();
     assert_eq!(seen["user"]["sub"], "Zoë", "{seen}");
-    assert_eq!(seen["token"]["issued_here"], false, "the provider sees its own token");
+    assert_eq!(
+        seen["token"]["issued_here"], false,
+        "the provider sees its own token"
+    );
 
     // Refresh, and call again.
     let state = session.resume(&server.url("/mcp")).await;
@@ -149,19 +199,33 @@ async fn a_client_finds_its_way_in_and_out_again() {
     assert_ne!(refreshed.part("access_token"), access);
     assert_ne!(refreshed.part("refresh_token"), refresh);
     let client = connect(server.url("/mcp"), state).await.unwrap();
-    assert_eq!(tool(&client, "upstream").await.unwrap()["user"]["sub"], "Zoë");
+    assert_eq!(
+        tool(&client, "upstream").await.unwrap()["user"]["sub"],
+        "Zoë"
+    );
 
     // Revoke, and be refused: what was connected, and whoever resumes.
-    let form = [("client_id", &*session.client_id), ("token", &*refreshed.part("refresh_token"))];
+    let form = [
+        ("client_id", &*session.client_id),
+        ("token", &*refreshed.part("refresh_token")),
+    ];
     let revoked = support::http::post(&server.url("/revoke"), &form).await;
     assert_eq!(revoked.status, StatusCode::OK, "{revoked:?}");
     // What the layer remembers of an access token ends a moment later.
     ended(&server, &refreshed.part("access_token")).await;
-    let error = tool(&client, "whoami").await.expect_err("the session has ended");
+    let error = tool(&client, "whoami")
+        .await
+        .expect_err("the session has ended");
     assert!(error.to_ascii_lowercase().contains("auth"), "{error}");
     let state = refreshed.resume(&server.url("/mcp")).await;
-    let error = state.refresh_token().await.expect_err("the session has ended");
-    assert!(matches!(error, AuthError::TokenRefreshRejected(_)), "{error:?}");
+    let error = state
+        .refresh_token()
+        .await
+        .expect_err("the session has ended");
+    assert!(
+        matches!(error, AuthError::TokenRefreshRejected(_)),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
@@ -174,19 +238,33 @@ async fn a_client_without_a_token_is_told_to_log_in() {
         StreamableHttpClientTransportConfig::with_uri(server.url("/mcp")),
     );
     let error = ().serve(transport).await.map(drop).expect_err("no token");
-    assert!(error.to_string().to_ascii_lowercase().contains("auth"), "{error}");
+    assert!(
+        error.to_string().to_ascii_lowercase().contains("auth"),
+        "{error}"
+    );
     // It finds the way without a challenge as well.
     let mut state = unauthorized(&server.url("/mcp")).await;
-    state.start_authorization(AuthorizationRequest::new(REDIRECT)).await.unwrap();
+    state
+        .start_authorization(AuthorizationRequest::new(REDIRECT))
+        .await
+        .unwrap();
     let url = state.get_authorization_url().await.unwrap();
     assert!(url.starts_with(&server.url("/authorize?")), "{url}");
-    let scope = query(&url).into_iter().find(|(name, _)| name == "scope").unwrap().1;
+    let scope = query(&url)
+        .into_iter()
+        .find(|(name, _)| name == "scope")
+        .unwrap()
+        .1;
     assert_eq!(scope, "openid profile", "what the server offers");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_clients_with_one_session_refresh_once() {
-    let identity = Identity::with(Manners { expires_in: Some(json!(2)), ..Manners::default() }).await;
+    let identity = Identity::with(Manners {
+        expires_in: Some(json!(2)),
+        ..Manners::default()
+    })
+    .await;
     let server = start(&identity).await;
     let session = Session::of(&log_in(&server).await).await;
     ended(&server, &session.part("access_token")).await;
@@ -208,19 +286,34 @@ async fn twenty_clients_with_one_session_refresh_once() {
         assert_eq!(answer.unwrap()["user"]["sub"], "person-1", "logged out");
     }
     let counts = identity.counts();
-    assert_eq!((counts.exchanged, counts.refreshed, counts.reused), (1, 1, 0));
+    assert_eq!(
+        (counts.exchanged, counts.refreshed, counts.reused),
+        (1, 1, 0)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_calls_of_one_client_refresh_once() {
-    let identity = Identity::with(Manners { expires_in: Some(json!(5)), ..Manners::default() }).await;
+    let identity = Identity::with(Manners {
+        expires_in: Some(json!(5)),
+        ..Manners::default()
+    })
+    .await;
     let server = start(&identity).await;
     let state = log_in(&server).await;
     let session = Session::of(&state).await;
     let kept = InMemoryCredentialStore::new();
     // Only a client that knows when its token ends does not learn it from twenty refusals.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let credentials = StoredCredentials::new(session.client_id, Some(session.tokens), Vec::new(), Some(now));
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    let credentials = StoredCredentials::new(
+        session.client_id,
+        Some(session.tokens),
+        Vec::new(),
+        Some(now),
+    );
     kept.save(credentials).await.unwrap();
     let mut manager = state.into_authorization_manager().unwrap();
     manager.set_credential_store(kept.clone());
@@ -253,16 +346,29 @@ async fn a_client_with_a_document_registers_nowhere() {
     let (host, identity) = (DocumentHost::start().await, Identity::start().await);
     let client_id = host.document("/client.json", &json!({ "redirect_uris": [REDIRECT] }), &[]);
     let flags = identity.flags();
-    let server = host.mcp(&flags.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    let mut state =
-        begin(&server, AuthorizationRequest::new(REDIRECT).with_client_metadata_url(client_id.clone())).await;
+    let server = host
+        .mcp(&flags.iter().map(String::as_str).collect::<Vec<_>>())
+        .await;
+    let mut state = begin(
+        &server,
+        AuthorizationRequest::new(REDIRECT).with_client_metadata_url(client_id.clone()),
+    )
+    .await;
     let url = state.get_authorization_url().await.unwrap();
     let callback = Browser::default().log_in(&url, REDIRECT).await;
     state.handle_callback_url(&callback).await.unwrap();
     let session = Session::of(&state).await;
     assert_eq!(session.client_id, client_id);
     let client = connect(server.url("/mcp"), state).await.unwrap();
-    assert_eq!(tool(&client, "whoami").await.unwrap()["client_id"], client_id.as_str());
-    session.resume(&server.url("/mcp")).await.refresh_token().await.unwrap();
+    assert_eq!(
+        tool(&client, "whoami").await.unwrap()["client_id"],
+        client_id.as_str()
+    );
+    session
+        .resume(&server.url("/mcp"))
+        .await
+        .refresh_token()
+        .await
+        .unwrap();
     assert_eq!(identity.counts().refreshed, 1);
 }

@@ -1,5 +1,5 @@
-//! Authorization codes at the token endpoint of the example `mcp`: repeated, late, in parallel, and from another
-//! client.
+//! Authorization codes at the token endpoint of the example `mcp`: repeated, late, in parallel, and
+//! from another client.
 
 mod support;
 
@@ -53,7 +53,10 @@ async fn when_it_is_late(first: &Answer, repeat: impl AsyncFn() -> Answer) -> An
         if again.status != 200 {
             return again;
         }
-        assert_eq!(again.body, first.body, "the same answer for as long as there is one");
+        assert_eq!(
+            again.body, first.body,
+            "the same answer for as long as there is one"
+        );
         assert!(Instant::now() < end, "the answer is offered for ever");
         sleep(Duration::from_millis(100)).await;
     }
@@ -61,10 +64,14 @@ async fn when_it_is_late(first: &Answer, repeat: impl AsyncFn() -> Answer) -> An
 
 #[tokio::test]
 async fn a_code_that_is_used_twice_ends_what_was_granted_for_it() {
-    // Windows in which a repeated exchange gets the same answer: none, a short one, and the default.
-    for (flags, window) in
-        [(&["--strict"][..], false), (&["--retry-window", "0"], false), (&["--retry-window", "1"], true), (&[], true)]
-    {
+    // Windows in which a repeated exchange gets the same answer: none, a short one, and the
+    // default.
+    for (flags, window) in [
+        (&["--strict"][..], false),
+        (&["--retry-window", "0"], false),
+        (&["--retry-window", "1"], true),
+        (&[], true),
+    ] {
         let fixture = Fixture::with_flags(Manners::default(), flags).await;
         let Fixture { server, client, .. } = &fixture;
         let bystander = client.log_in(server).await;
@@ -76,23 +83,57 @@ async fn a_code_that_is_used_twice_ends_what_was_granted_for_it() {
         if window {
             assert_eq!(again.body, tokens.body, "{flags:?}");
             for name in ["content-type", "cache-control"] {
-                assert_eq!(again.headers[name], tokens.headers[name], "{flags:?}: {name}");
+                assert_eq!(
+                    again.headers[name], tokens.headers[name],
+                    "{flags:?}: {name}"
+                );
             }
             structured(&call(server, &tokens.string("access_token"), "whoami").await);
-            let rotated = client.refresh(server, &tokens.string("refresh_token"), &[]).await;
+            let rotated = client
+                .refresh(server, &tokens.string("refresh_token"), &[])
+                .await;
             assert_eq!(rotated.status, 200, "{flags:?}: {}", rotated.text());
-            let late = when_it_is_late(&tokens, async || client.exchange(server, &code, &[]).await).await;
+            let late =
+                when_it_is_late(&tokens, async || client.exchange(server, &code, &[]).await).await;
             assert_error(&late, 400, "invalid_grant", "the code again, late");
-            let refused = client.refresh(server, &rotated.string("refresh_token"), &[]).await;
+            let refused = client
+                .refresh(server, &rotated.string("refresh_token"), &[])
+                .await;
             assert_error(&refused, 400, "invalid_grant", "what it was rotated to");
-            assert_eq!(call(server, &rotated.string("access_token"), "whoami").await.status, 401, "{flags:?}");
+            assert_eq!(
+                call(server, &rotated.string("access_token"), "whoami")
+                    .await
+                    .status,
+                401,
+                "{flags:?}"
+            );
         }
-        let refused = client.refresh(server, &tokens.string("refresh_token"), &[]).await;
+        let refused = client
+            .refresh(server, &tokens.string("refresh_token"), &[])
+            .await;
         assert_error(&refused, 400, "invalid_grant", "its refresh tokens");
-        assert_eq!(call(server, &tokens.string("access_token"), "whoami").await.status, 401, "{flags:?}");
-        assert_error(&client.exchange(server, &code, &[]).await, 400, "invalid_grant", "the code once more");
+        assert_eq!(
+            call(server, &tokens.string("access_token"), "whoami")
+                .await
+                .status,
+            401,
+            "{flags:?}"
+        );
+        assert_error(
+            &client.exchange(server, &code, &[]).await,
+            400,
+            "invalid_grant",
+            "the code once more",
+        );
         structured(&call(server, &bystander.string("access_token"), "whoami").await);
-        assert_eq!(client.refresh(server, &bystander.string("refresh_token"), &[]).await.status, 200, "others live");
+        assert_eq!(
+            client
+                .refresh(server, &bystander.string("refresh_token"), &[])
+                .await
+                .status,
+            200,
+            "others live"
+        );
         server.written("used twice").await;
     }
 }
@@ -108,28 +149,86 @@ async fn a_used_code_ends_nothing_in_the_hands_of_anybody_else() {
         let other = McpClient::register(server).await;
         let metadata = json!({ "redirect_uris": [REDIRECT], "token_endpoint_auth_method": "client_secret_post" });
         let confidential = mcp::register(server, &metadata).await;
-        let [id, secret] = ["client_id", "client_secret"].map(|name| confidential[name].as_str().unwrap().to_owned());
+        let [id, secret] = ["client_id", "client_secret"]
+            .map(|name| confidential[name].as_str().unwrap().to_owned());
         let wrong_verifier = VERIFIER.replace('d', "D");
         let rows: [(&str, &[(&str, &str)], u16, &str); 11] = [
-            ("another client", &[("client_id", &other.id)], 400, "invalid_grant"),
-            ("one with a secret", &[("client_id", &id), ("client_secret", &secret)], 400, "invalid_grant"),
-            ("one with a wrong secret", &[("client_id", &id), ("client_secret", "x")], 401, "invalid_client"),
-            ("an unknown client", &[("client_id", "nobody")], 401, "invalid_client"),
+            (
+                "another client",
+                &[("client_id", &other.id)],
+                400,
+                "invalid_grant",
+            ),
+            (
+                "one with a secret",
+                &[("client_id", &id), ("client_secret", &secret)],
+                400,
+                "invalid_grant",
+            ),
+            (
+                "one with a wrong secret",
+                &[("client_id", &id), ("client_secret", "x")],
+                401,
+                "invalid_client",
+            ),
+            (
+                "an unknown client",
+                &[("client_id", "nobody")],
+                401,
+                "invalid_client",
+            ),
             ("no client", &[("client_id", "")], 401, "invalid_client"),
-            ("another verifier", &[("code_verifier", &wrong_verifier)], 400, "invalid_grant"),
-            ("the challenge for the verifier", &[("code_verifier", mcp::CHALLENGE)], 400, "invalid_grant"),
-            ("no verifier", &[("code_verifier", "")], 400, "invalid_request"),
-            ("another redirect URI", &[("redirect_uri", "http://127.0.0.1:7777/")], 400, "invalid_grant"),
-            ("another resource", &[("resource", "https://example.com/mcp")], 400, "invalid_target"),
-            ("both", &[("client_id", &other.id), ("code_verifier", &wrong_verifier)], 400, "invalid_grant"),
+            (
+                "another verifier",
+                &[("code_verifier", &wrong_verifier)],
+                400,
+                "invalid_grant",
+            ),
+            (
+                "the challenge for the verifier",
+                &[("code_verifier", mcp::CHALLENGE)],
+                400,
+                "invalid_grant",
+            ),
+            (
+                "no verifier",
+                &[("code_verifier", "")],
+                400,
+                "invalid_request",
+            ),
+            (
+                "another redirect URI",
+                &[("redirect_uri", "http://127.0.0.1:7777/")],
+                400,
+                "invalid_grant",
+            ),
+            (
+                "another resource",
+                &[("resource", "https://example.com/mcp")],
+                400,
+                "invalid_target",
+            ),
+            (
+                "both",
+                &[("client_id", &other.id), ("code_verifier", &wrong_verifier)],
+                400,
+                "invalid_grant",
+            ),
         ];
         for (name, changes, status, error) in rows {
             for _ in 0..2 {
-                assert_error(&client.exchange(server, &code, changes).await, status, error, name);
+                assert_error(
+                    &client.exchange(server, &code, changes).await,
+                    status,
+                    error,
+                    name,
+                );
             }
             structured(&call(server, &tokens.string("access_token"), "whoami").await);
         }
-        let refreshed = client.refresh(server, &tokens.string("refresh_token"), &[]).await;
+        let refreshed = client
+            .refresh(server, &tokens.string("refresh_token"), &[])
+            .await;
         assert_eq!(refreshed.status, 200, "{flags:?}: {}", refreshed.text());
         assert!(!server.stderr().contains("used twice"), "{server:?}");
     }
@@ -151,18 +250,29 @@ async fn of_many_exchanges_at_once_all_get_the_same_tokens() {
             assert_eq!(answer.body, answers[0].body, "{parallel}");
         }
         structured(&call(server, &answers[0].string("access_token"), "whoami").await);
-        let refreshed = client.refresh(server, &answers[0].string("refresh_token"), &[]).await;
+        let refreshed = client
+            .refresh(server, &answers[0].string("refresh_token"), &[])
+            .await;
         assert_eq!(refreshed.status, 200, "{parallel}: {}", refreshed.text());
     }
 }
 
 #[tokio::test]
 async fn a_session_without_refresh_tokens_ends_with_its_access_token() {
-    let fixture = Fixture::with(Manners { refresh_tokens: false, ..Manners::default() }).await;
+    let fixture = Fixture::with(Manners {
+        refresh_tokens: false,
+        ..Manners::default()
+    })
+    .await;
     let Fixture { server, client, .. } = &fixture;
     let code = fixture.code().await;
     let answer = client.exchange(server, &code, &[]).await;
-    assert_eq!(answer.json().get("refresh_token"), None, "{}", answer.text());
+    assert_eq!(
+        answer.json().get("refresh_token"),
+        None,
+        "{}",
+        answer.text()
+    );
     structured(&call(server, &answer.string("access_token"), "whoami").await);
     let late = when_it_is_late(&answer, async || client.exchange(server, &code, &[]).await).await;
     assert_error(&late, 400, "invalid_grant", "the code again");
@@ -175,34 +285,129 @@ async fn a_wrong_request_leaves_the_code_to_whom_it_belongs() {
     let other = McpClient::register(server).await;
     let long = "x".repeat(70_000);
     let rows: [(&str, &[(&str, &str)], u16, &str); 21] = [
-        ("no grant type", &[("grant_type", "")], 400, "invalid_request"),
-        ("another grant type", &[("grant_type", "client_credentials")], 400, "unsupported_grant_type"),
-        ("a password", &[("grant_type", "password")], 400, "unsupported_grant_type"),
+        (
+            "no grant type",
+            &[("grant_type", "")],
+            400,
+            "invalid_request",
+        ),
+        (
+            "another grant type",
+            &[("grant_type", "client_credentials")],
+            400,
+            "unsupported_grant_type",
+        ),
+        (
+            "a password",
+            &[("grant_type", "password")],
+            400,
+            "unsupported_grant_type",
+        ),
         ("no client", &[("client_id", "")], 401, "invalid_client"),
-        ("an unknown client", &[("client_id", "nobody")], 401, "invalid_client"),
-        ("a document that is none", &[("client_id", "https://127.0.0.1/client")], 401, "invalid_client"),
-        ("a secret of a client without one", &[("client_secret", "guessed")], 401, "invalid_client"),
-        ("another client", &[("client_id", &other.id)], 400, "invalid_grant"),
+        (
+            "an unknown client",
+            &[("client_id", "nobody")],
+            401,
+            "invalid_client",
+        ),
+        (
+            "a document that is none",
+            &[("client_id", "https://127.0.0.1/client")],
+            401,
+            "invalid_client",
+        ),
+        (
+            "a secret of a client without one",
+            &[("client_secret", "guessed")],
+            401,
+            "invalid_client",
+        ),
+        (
+            "another client",
+            &[("client_id", &other.id)],
+            400,
+            "invalid_grant",
+        ),
         ("no code", &[("code", "")], 400, "invalid_request"),
-        ("an unknown code", &[("code", VERIFIER)], 400, "invalid_grant"),
-        ("what is no code", &[("code", "../code")], 400, "invalid_grant"),
-        ("two codes", &[("code", &code), ("code", &code)], 400, "invalid_request"),
-        ("no verifier", &[("code_verifier", "")], 400, "invalid_request"),
-        ("another verifier", &[("code_verifier", &VERIFIER.replace('d', "D"))], 400, "invalid_grant"),
-        ("the challenge for the verifier", &[("code_verifier", mcp::CHALLENGE)], 400, "invalid_grant"),
-        ("two verifiers", &[("code_verifier", VERIFIER), ("code_verifier", VERIFIER)], 400, "invalid_request"),
-        ("another redirect URI", &[("redirect_uri", "http://127.0.0.1:7777/")], 400, "invalid_grant"),
-        ("another resource", &[("resource", "https://example.com/mcp")], 400, "invalid_target"),
-        ("a resource too many", &[("resource", &server.url("/mcp")), ("resource", "urn:x")], 400, "invalid_target"),
-        ("a resource that is none", &[("resource", "mcp")], 400, "invalid_target"),
+        (
+            "an unknown code",
+            &[("code", VERIFIER)],
+            400,
+            "invalid_grant",
+        ),
+        (
+            "what is no code",
+            &[("code", "../code")],
+            400,
+            "invalid_grant",
+        ),
+        (
+            "two codes",
+            &[("code", &code), ("code", &code)],
+            400,
+            "invalid_request",
+        ),
+        (
+            "no verifier",
+            &[("code_verifier", "")],
+            400,
+            "invalid_request",
+        ),
+        (
+            "another verifier",
+            &[("code_verifier", &VERIFIER.replace('d', "D"))],
+            400,
+            "invalid_grant",
+        ),
+        (
+            "the challenge for the verifier",
+            &[("code_verifier", mcp::CHALLENGE)],
+            400,
+            "invalid_grant",
+        ),
+        (
+            "two verifiers",
+            &[("code_verifier", VERIFIER), ("code_verifier", VERIFIER)],
+            400,
+            "invalid_request",
+        ),
+        (
+            "another redirect URI",
+            &[("redirect_uri", "http://127.0.0.1:7777/")],
+            400,
+            "invalid_grant",
+        ),
+        (
+            "another resource",
+            &[("resource", "https://example.com/mcp")],
+            400,
+            "invalid_target",
+        ),
+        (
+            "a resource too many",
+            &[("resource", &server.url("/mcp")), ("resource", "urn:x")],
+            400,
+            "invalid_target",
+        ),
+        (
+            "a resource that is none",
+            &[("resource", "mcp")],
+            400,
+            "invalid_target",
+        ),
         ("far too much", &[("x", &long)], 413, "invalid_request"),
     ];
     for (name, changes, status, error) in rows {
         let answer = fixture.client.exchange(server, &code, changes).await;
         assert_error(&answer, status, error, name);
     }
-    let right = [("resource", format!("{}/", server.url("/mcp"))), ("redirect_uri", String::new())];
-    let right = right.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let right = [
+        ("resource", format!("{}/", server.url("/mcp"))),
+        ("redirect_uri", String::new()),
+    ];
+    let right = right
+        .each_ref()
+        .map(|(name, value)| (*name, value.as_str()));
     let answer = fixture.client.exchange(server, &code, &right).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     structured(&call(server, &answer.string("access_token"), "whoami").await);

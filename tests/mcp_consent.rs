@@ -1,4 +1,5 @@
-//! The consent page of the example `mcp`: what it says, whose answer counts, and what is remembered.
+//! The consent page of the example `mcp`: what it says, whose answer counts, and what is
+//! remembered.
 
 mod support;
 
@@ -24,8 +25,14 @@ async fn start() -> (Provider, Example) {
 /// The text of a page as it is seen.
 fn seen(page: &str) -> String {
     let (_, body) = page.split_once("<body>").unwrap();
-    let text: String = body.split('<').map(|part| part.split_once('>').map_or("", |(_, text)| text)).collect();
-    text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&")
+    let text: String = body
+        .split('<')
+        .map(|part| part.split_once('>').map_or("", |(_, text)| text))
+        .collect();
+    text.replace("&lt;", "<")
+        .replace("&gt;", ">")
+        .replace("&quot;", "\"")
+        .replace("&amp;", "&")
 }
 
 #[tokio::test]
@@ -39,10 +46,25 @@ async fn it_says_who_asks_for_what_and_where_that_goes() {
             "a program on this computer (127.0.0.1:7777)",
             "“Nice Client”",
         ),
-        ("Client", "http://localhost/cb", "a program on this computer (localhost)", "“Client”"),
+        (
+            "Client",
+            "http://localhost/cb",
+            "a program on this computer (localhost)",
+            "“Client”",
+        ),
         ("Client", WEB, "client.example", "“Client”"),
-        ("Client", "https://bücher.example:8443/cb", "xn--bcher-kva.example:8443", "“Client”"),
-        ("Client", "com.example.app:/callback", "opens links which begin with com.example.app:", "“Client”"),
+        (
+            "Client",
+            "https://bücher.example:8443/cb",
+            "xn--bcher-kva.example:8443",
+            "“Client”",
+        ),
+        (
+            "Client",
+            "com.example.app:/callback",
+            "opens links which begin with com.example.app:",
+            "“Client”",
+        ),
         ("", LOOPBACK, "127.0.0.1", "A program without a name"),
     ];
     for (name, redirect_uri, target, called) in rows {
@@ -57,7 +79,12 @@ async fn it_says_who_asks_for_what_and_where_that_goes() {
             metadata["client_name"] = name.into();
         }
         let client = mcp::register(&server, &metadata).await;
-        let request = mcp::request(&server, client["client_id"].as_str().unwrap(), redirect_uri.as_str(), &[]);
+        let request = mcp::request(
+            &server,
+            client["client_id"].as_str().unwrap(),
+            redirect_uri.as_str(),
+            &[],
+        );
         let mut browser = Browser::default();
         let answer = browser.get(&request).await;
         let page = browser.get(&onward(&answer)).await;
@@ -65,11 +92,28 @@ async fn it_says_who_asks_for_what_and_where_that_goes() {
         mcp::assert_is_page(&page);
         let text = seen(page.text());
         let provider = provider.addr.to_string();
-        for words in [target, called, &host, &provider, "about.example", "openid", "profile", "Approve", "Deny"] {
+        for words in [
+            target,
+            called,
+            &host,
+            &provider,
+            "about.example",
+            "openid",
+            "profile",
+            "Approve",
+            "Deny",
+        ] {
             assert!(text.contains(words), "{words:?} is missing: {text}");
         }
-        assert_eq!(text.contains("Nobody has checked it"), !name.is_empty(), "{text}");
-        assert!(!text.contains(['\u{ad}', '\u{200b}', '\u{2060}', '\u{e0041}', '\u{3164}']), "{text:?}");
+        assert_eq!(
+            text.contains("Nobody has checked it"),
+            !name.is_empty(),
+            "{text}"
+        );
+        assert!(
+            !text.contains(['\u{ad}', '\u{200b}', '\u{2060}', '\u{e0041}', '\u{3164}']),
+            "{text:?}"
+        );
     }
 }
 
@@ -92,20 +136,45 @@ async fn nothing_that_others_have_written_becomes_part_of_a_page() {
     let consent = onward(&browser.get(&request).await);
     let page = browser.get(&consent).await;
     assert!(page.text().contains(escaped), "{}", page.text());
-    let denied = browser.submit(&consent, &page, &[("decision", "deny")]).await;
+    let denied = browser
+        .submit(&consent, &page, &[("decision", "deny")])
+        .await;
     let other = [
-        browser.get(&mcp::request(&server, attack, redirect_uri, &[])).await,
-        browser.get(&mcp::request(&server, client_id, attack, &[])).await,
-        browser.get(&server.url(&format!("/consent?login={}", "%22%3E%3Cscript%3E"))).await,
-        browser.get(&server.url(&format!("/callback?state={0}&error={0}", "%22%3E%3Cscript%3E"))).await,
-        browser.post(&server.url("/consent"), &[("login", attack), ("token", attack), ("decision", attack)]).await,
+        browser
+            .get(&mcp::request(&server, attack, redirect_uri, &[]))
+            .await,
+        browser
+            .get(&mcp::request(&server, client_id, attack, &[]))
+            .await,
+        browser
+            .get(&server.url(&format!("/consent?login={}", "%22%3E%3Cscript%3E")))
+            .await,
+        browser
+            .get(&server.url(&format!(
+                "/callback?state={0}&error={0}",
+                "%22%3E%3Cscript%3E"
+            )))
+            .await,
+        browser
+            .post(
+                &server.url("/consent"),
+                &[("login", attack), ("token", attack), ("decision", attack)],
+            )
+            .await,
     ];
     for page in other.iter().chain([&page, &denied]) {
         mcp::assert_is_page(page);
-        assert!(!page.text().contains("<img") && !page.text().contains("\"'>"), "{}", page.text());
+        assert!(
+            !page.text().contains("<img") && !page.text().contains("\"'>"),
+            "{}",
+            page.text()
+        );
     }
     let denied = query(&onward(&denied));
-    assert_eq!((one(&denied, "error"), one(&denied, "state")), (Some("access_denied"), Some(attack)));
+    assert_eq!(
+        (one(&denied, "error"), one(&denied, "state")),
+        (Some("access_denied"), Some(attack))
+    );
 }
 
 #[tokio::test]
@@ -114,18 +183,30 @@ async fn a_first_answer_stands() {
     let client_id = mcp::register_public(&server, "A client", LOOPBACK).await;
     for (first, second) in [("approve", "deny"), ("deny", "approve")] {
         let mut browser = Browser::default();
-        let consent = onward(&browser.get(&mcp::request(&server, &client_id, LOOPBACK, &[])).await);
+        let consent = onward(
+            &browser
+                .get(&mcp::request(&server, &client_id, LOOPBACK, &[]))
+                .await,
+        );
         let page = browser.get(&consent).await;
-        let answer = browser.submit(&consent, &page, &[("decision", first)]).await;
+        let answer = browser
+            .submit(&consent, &page, &[("decision", first)])
+            .await;
         mcp::assert_is_page(&answer);
         for decision in [first, second] {
             // By a second click, or by the page loaded again.
-            let again = browser.submit(&consent, &page, &[("decision", decision)]).await;
+            let again = browser
+                .submit(&consent, &page, &[("decision", decision)])
+                .await;
             assert_eq!(onward(&again), onward(&answer), "{first}, then {decision}");
         }
         let again = browser.get(&consent).await;
         assert_eq!(again.status, StatusCode::BAD_REQUEST);
-        assert!(again.text().contains("This log-in is over"), "{}", again.text());
+        assert!(
+            again.text().contains("This log-in is over"),
+            "{}",
+            again.text()
+        );
         let client = browser.follow(answer, LOOPBACK).await;
         let name = if first == "approve" { "code" } else { "error" };
         assert!(one(&query(&client), name).is_some(), "{client}");
@@ -148,17 +229,30 @@ async fn the_log_in_of_another_browser_is_refused() {
         for refused in [
             thief.get(&consent).await,
             // Even with all that is on the page.
-            thief.submit(&consent, &page, &[("decision", "approve")]).await,
+            thief
+                .submit(&consent, &page, &[("decision", "approve")])
+                .await,
         ] {
             assert_eq!(refused.status, StatusCode::FORBIDDEN);
-            assert!(refused.text().contains("belongs to another browser"), "{}", refused.text());
-            assert!(!refused.text().contains("A client") && !refused.headers.contains_key("refresh"));
+            assert!(
+                refused.text().contains("belongs to another browser"),
+                "{}",
+                refused.text()
+            );
+            assert!(
+                !refused.text().contains("A client") && !refused.headers.contains_key("refresh")
+            );
             mcp::assert_is_page(&refused);
         }
     }
     assert!(provider.requests().is_empty());
-    let answer = owner.submit(&consent, &page, &[("decision", "approve")]).await;
-    assert!(one(&query(&owner.follow(answer, LOOPBACK).await), "code").is_some(), "it is still the owner's");
+    let answer = owner
+        .submit(&consent, &page, &[("decision", "approve")])
+        .await;
+    assert!(
+        one(&query(&owner.follow(answer, LOOPBACK).await), "code").is_some(),
+        "it is still the owner's"
+    );
 }
 
 #[tokio::test]
@@ -170,7 +264,10 @@ async fn an_answer_from_anywhere_but_the_page_does_not_count() {
     let consent = onward(&browser.get(&request).await);
     let page = browser.get(&consent).await;
     let hidden = mcp::form(&page).1;
-    let (login, token) = (one(&hidden, "login").unwrap(), one(&hidden, "token").unwrap());
+    let (login, token) = (
+        one(&hidden, "login").unwrap(),
+        one(&hidden, "token").unwrap(),
+    );
     let other = onward(&browser.get(&request).await);
     let other = mcp::form(&browser.get(&other).await).1;
     let other = one(&other, "token").unwrap();
@@ -179,36 +276,121 @@ async fn an_answer_from_anywhere_but_the_page_does_not_count() {
     let (here, approve) = (server.url(""), ("decision", "approve"));
     let right = [("login", login), ("token", token), approve];
     let rows: [(&str, &[(&str, &str)], &[(&str, &str)], StatusCode); 12] = [
-        ("no token", &[("login", login), approve], &[], StatusCode::FORBIDDEN),
-        ("an empty token", &[("login", login), ("token", ""), approve], &[], StatusCode::FORBIDDEN),
-        ("the token of another log-in", &[("login", login), ("token", other), approve], &[], StatusCode::FORBIDDEN),
-        ("the handle as token", &[("login", login), ("token", login), approve], &[], StatusCode::FORBIDDEN),
-        ("two tokens", &[("login", login), ("token", token), ("token", token), approve], &[], StatusCode::FORBIDDEN),
-        ("another origin", &right, &[("origin", "https://evil.example")], StatusCode::FORBIDDEN),
-        ("another port", &right, &[("origin", "http://127.0.0.1:1")], StatusCode::FORBIDDEN),
-        ("another site", &right, &[("sec-fetch-site", "cross-site")], StatusCode::FORBIDDEN),
-        ("a sibling site", &right, &[("origin", &here), ("sec-fetch-site", "same-site")], StatusCode::FORBIDDEN),
+        (
+            "no token",
+            &[("login", login), approve],
+            &[],
+            StatusCode::FORBIDDEN,
+        ),
+        (
+            "an empty token",
+            &[("login", login), ("token", ""), approve],
+            &[],
+            StatusCode::FORBIDDEN,
+        ),
+        (
+            "the token of another log-in",
+            &[("login", login), ("token", other), approve],
+            &[],
+            StatusCode::FORBIDDEN,
+        ),
+        (
+            "the handle as token",
+            &[("login", login), ("token", login), approve],
+            &[],
+            StatusCode::FORBIDDEN,
+        ),
+        (
+            "two tokens",
+            &[
+                ("login", login),
+                ("token", token),
+                ("token", token),
+                approve,
+            ],
+            &[],
+            StatusCode::FORBIDDEN,
+        ),
+        (
+            "another origin",
+            &right,
+            &[("origin", "https://evil.example")],
+            StatusCode::FORBIDDEN,
+        ),
+        (
+            "another port",
+            &right,
+            &[("origin", "http://127.0.0.1:1")],
+            StatusCode::FORBIDDEN,
+        ),
+        (
+            "another site",
+            &right,
+            &[("sec-fetch-site", "cross-site")],
+            StatusCode::FORBIDDEN,
+        ),
+        (
+            "a sibling site",
+            &right,
+            &[("origin", &here), ("sec-fetch-site", "same-site")],
+            StatusCode::FORBIDDEN,
+        ),
         ("no decision", &right[..2], &[], StatusCode::BAD_REQUEST),
-        ("two decisions", &[right[0], right[1], approve, ("decision", "deny")], &[], StatusCode::BAD_REQUEST),
-        ("another decision", &[right[0], right[1], ("decision", "x")], &[], StatusCode::BAD_REQUEST),
+        (
+            "two decisions",
+            &[right[0], right[1], approve, ("decision", "deny")],
+            &[],
+            StatusCode::BAD_REQUEST,
+        ),
+        (
+            "another decision",
+            &[right[0], right[1], ("decision", "x")],
+            &[],
+            StatusCode::BAD_REQUEST,
+        ),
     ];
     for (name, fields, headers, status) in rows {
-        let headers: Vec<_> = [("content-type", form)].into_iter().chain(headers.iter().copied()).collect();
-        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
-        let answer = browser.send("POST", &server.url("/consent"), &headers, body).await;
+        let headers: Vec<_> = [("content-type", form)]
+            .into_iter()
+            .chain(headers.iter().copied())
+            .collect();
+        let body = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(fields)
+            .finish();
+        let answer = browser
+            .send("POST", &server.url("/consent"), &headers, body)
+            .await;
         assert_eq!(answer.status, status, "{name}: {}", answer.text());
         mcp::assert_is_page(&answer);
     }
-    let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(right).finish();
+    let body = url::form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(right)
+        .finish();
     let long = format!("{body}&x={}", "x".repeat(20_000));
-    for (name, content_type, body) in [("no form", "text/plain", body.clone()), ("a long form", form, long)] {
-        let answer = browser.send("POST", &server.url("/consent"), &[("content-type", content_type)], body).await;
+    for (name, content_type, body) in [
+        ("no form", "text/plain", body.clone()),
+        ("a long form", form, long),
+    ] {
+        let answer = browser
+            .send(
+                "POST",
+                &server.url("/consent"),
+                &[("content-type", content_type)],
+                body,
+            )
+            .await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{name}");
         mcp::assert_is_page(&answer);
     }
     assert!(provider.requests().is_empty());
-    let headers = [("content-type", form), ("origin", &here), ("sec-fetch-site", "same-origin")];
-    let answer = browser.send("POST", &server.url("/consent"), &headers, body).await;
+    let headers = [
+        ("content-type", form),
+        ("origin", &here),
+        ("sec-fetch-site", "same-origin"),
+    ];
+    let answer = browser
+        .send("POST", &server.url("/consent"), &headers, body)
+        .await;
     assert!(onward(&answer).starts_with(&format!("http://{}/authorize?", provider.addr)));
 }
 
@@ -218,9 +400,19 @@ async fn an_agreement_is_remembered_where_nobody_can_pass_for_the_client() {
     let metadata = |uri: &str, method: &str| json!({ "client_name": "A client", "redirect_uris": [uri], "token_endpoint_auth_method": method });
     let rows = [
         ("a web client", WEB, "none", true),
-        ("a program with a secret", LOOPBACK, "client_secret_basic", true),
+        (
+            "a program with a secret",
+            LOOPBACK,
+            "client_secret_basic",
+            true,
+        ),
         ("a program", LOOPBACK, "none", false),
-        ("a program by TLS", "https://localhost:7777/callback", "none", false),
+        (
+            "a program by TLS",
+            "https://localhost:7777/callback",
+            "none",
+            false,
+        ),
         ("an app", "com.example.app:/callback", "none", false),
     ];
     let at_provider = format!("http://{}/authorize?", provider.addr);
@@ -232,41 +424,82 @@ async fn an_agreement_is_remembered_where_nobody_can_pass_for_the_client() {
         let consent = onward(&browser.get(&request(&[])).await);
         let page = browser.get(&consent).await;
         assert_eq!(page.text().contains("name=\"remember\""), may_be, "{name}");
-        let answer = browser.submit(&consent, &page, &[("remember", "yes"), ("decision", "approve")]).await;
+        let answer = browser
+            .submit(
+                &consent,
+                &page,
+                &[("remember", "yes"), ("decision", "approve")],
+            )
+            .await;
         assert_eq!(answer.headers.contains_key("set-cookie"), may_be, "{name}");
         if may_be {
-            assert!(answer.headers["set-cookie"].to_str().unwrap().ends_with("; Max-Age=2592000"), "{answer:?}");
+            assert!(
+                answer.headers["set-cookie"]
+                    .to_str()
+                    .unwrap()
+                    .ends_with("; Max-Age=2592000"),
+                "{answer:?}"
+            );
         }
-        assert!(one(&query(&browser.follow(answer, uri).await), "code").is_some(), "{name}");
+        assert!(
+            one(&query(&browser.follow(answer, uri).await), "code").is_some(),
+            "{name}"
+        );
 
         for site in ["same-origin", "same-site"] {
-            let again = browser.send("GET", &request(&[]), &[("sec-fetch-site", site)], "").await;
-            assert_eq!(onward(&again).starts_with(&at_provider), may_be, "{name}: {site}: {again:?}");
+            let again = browser
+                .send("GET", &request(&[]), &[("sec-fetch-site", site)], "")
+                .await;
+            assert_eq!(
+                onward(&again).starts_with(&at_provider),
+                may_be,
+                "{name}: {site}: {again:?}"
+            );
         }
         let asked: [(&str, &[(&str, &str)]); 7] = [
-            ("a page of another site", &[("sec-fetch-site", "cross-site")]),
+            (
+                "a page of another site",
+                &[("sec-fetch-site", "cross-site")],
+            ),
             ("a browser that does not say", &[]),
             ("an empty word", &[("sec-fetch-site", "")]),
             ("another word", &[("sec-fetch-site", "any")]),
             ("upper case", &[("sec-fetch-site", "NONE")]),
             ("a list", &[("sec-fetch-site", "none, cross-site")]),
-            ("two words", &[("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")]),
+            (
+                "two words",
+                &[("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")],
+            ),
         ];
         for (from, headers) in asked {
             let page = browser.send("GET", &request(&[]), headers, "").await;
-            assert!(onward(&page).contains("/consent?"), "{name}: {from}: {page:?}");
+            assert!(
+                onward(&page).contains("/consent?"),
+                "{name}: {from}: {page:?}"
+            );
         }
         let again = browser.send("GET", &request(&[]), TYPED, "").await;
-        assert_eq!(onward(&again).starts_with(&at_provider), may_be, "{name}: {again:?}");
+        assert_eq!(
+            onward(&again).starts_with(&at_provider),
+            may_be,
+            "{name}: {again:?}"
+        );
         if may_be {
-            assert!(one(&query(&browser.follow(again, uri).await), "code").is_some(), "{name}");
+            assert!(
+                one(&query(&browser.follow(again, uri).await), "code").is_some(),
+                "{name}"
+            );
         }
-        for (name, changes) in [("other scopes", [("scope", "openid")]), ("to be asked", [("prompt", "login consent")])]
-        {
+        for (name, changes) in [
+            ("other scopes", [("scope", "openid")]),
+            ("to be asked", [("prompt", "login consent")]),
+        ] {
             let answer = browser.send("GET", &request(&changes), TYPED, "").await;
             assert!(onward(&answer).contains("/consent?"), "{name}");
         }
-        let another = Browser::default().send("GET", &request(&[]), TYPED, "").await;
+        let another = Browser::default()
+            .send("GET", &request(&[]), TYPED, "")
+            .await;
         assert!(onward(&another).contains("/consent?"), "another browser");
         let other = mcp::register(&server, &metadata(uri, method)).await;
         let other = mcp::request(&server, other["client_id"].as_str().unwrap(), uri, &[]);
@@ -284,10 +517,15 @@ async fn an_agreement_is_not_remembered_unasked() {
     browser.log_in(&request, WEB).await;
     let answer = browser.send("GET", &request, TYPED, "").await;
     assert!(onward(&answer).contains("/consent?"), "{answer:?}");
-    let answer = browser.decide(&answer, &[("remember", "yes"), ("decision", "deny")]).await;
+    let answer = browser
+        .decide(&answer, &[("remember", "yes"), ("decision", "deny")])
+        .await;
     assert!(!answer.headers.contains_key("set-cookie"), "{answer:?}");
     let answer = browser.send("GET", &request, TYPED, "").await;
-    assert!(onward(&answer).contains("/consent?"), "a refusal is not remembered");
+    assert!(
+        onward(&answer).contains("/consent?"),
+        "a refusal is not remembered"
+    );
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! How clients find their way to and through the example `mcp` (RFC 8414, RFC 9728), also from within web pages.
+//! How clients find their way to and through the example `mcp` (RFC 8414, RFC 9728), also from
+//! within web pages.
 
 mod support;
 
@@ -14,7 +15,13 @@ const SERVER: &str = "/.well-known/oauth-authorization-server";
 const OPENID: &str = "/.well-known/openid-configuration";
 
 async fn start(flags: &[&str]) -> Example {
-    mcp::start(&flags.iter().map(|&flag| flag.to_owned()).collect::<Vec<_>>()).await
+    mcp::start(
+        &flags
+            .iter()
+            .map(|&flag| flag.to_owned())
+            .collect::<Vec<_>>(),
+    )
+    .await
 }
 
 /// The document there, which must come as one.
@@ -22,7 +29,10 @@ async fn document(server: &Example, path: &str) -> Value {
     let answer = get(&server.url(path)).await;
     assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text());
     assert_eq!(answer.headers["content-type"], "application/json", "{path}");
-    assert_eq!(answer.headers["cache-control"], "public, max-age=300", "{path}");
+    assert_eq!(
+        answer.headers["cache-control"], "public, max-age=300",
+        "{path}"
+    );
     answer.json()
 }
 
@@ -59,7 +69,12 @@ fn protected_resource(issuer: &str) -> Value {
 async fn the_documents_lie_where_clients_look() {
     // Where they look, by the path of the issuer.
     let rows: [(&str, &[&str], &[&str], &[&str]); 3] = [
-        ("https://mcp.example.com", &[SERVER, OPENID], &[RESOURCE, "/.well-known/oauth-protected-resource/mcp"], &[]),
+        (
+            "https://mcp.example.com",
+            &[SERVER, OPENID],
+            &[RESOURCE, "/.well-known/oauth-protected-resource/mcp"],
+            &[],
+        ),
         (
             "https://example.com/tools",
             &[
@@ -73,7 +88,10 @@ async fn the_documents_lie_where_clients_look() {
         ),
         (
             "https://example.com:8443/a/b",
-            &["/.well-known/oauth-authorization-server/a/b", "/a/b/.well-known/openid-configuration"],
+            &[
+                "/.well-known/oauth-authorization-server/a/b",
+                "/a/b/.well-known/openid-configuration",
+            ],
             &["/.well-known/oauth-protected-resource/a/b/mcp"],
             &[SERVER],
         ),
@@ -83,13 +101,25 @@ async fn the_documents_lie_where_clients_look() {
         for given in [issuer.to_owned(), format!("{issuer}/")] {
             let server = start(&["--public-url", &given, "--scope", "openid email"]).await;
             for path in servers {
-                assert_eq!(document(&server, path).await, authorization_server(issuer), "{path}");
+                assert_eq!(
+                    document(&server, path).await,
+                    authorization_server(issuer),
+                    "{path}"
+                );
             }
             for path in resources {
-                assert_eq!(document(&server, path).await, protected_resource(issuer), "{path}");
+                assert_eq!(
+                    document(&server, path).await,
+                    protected_resource(issuer),
+                    "{path}"
+                );
             }
             for path in nothing {
-                assert_eq!(get(&server.url(path)).await.status, StatusCode::NOT_FOUND, "{path}");
+                assert_eq!(
+                    get(&server.url(path)).await.status,
+                    StatusCode::NOT_FOUND,
+                    "{path}"
+                );
             }
         }
     }
@@ -98,19 +128,33 @@ async fn the_documents_lie_where_clients_look() {
 #[tokio::test]
 async fn a_document_says_what_the_operator_has_turned_off() {
     let server = start(&["--no-metadata-documents"]).await;
-    assert_eq!(document(&server, SERVER).await["client_id_metadata_document_supported"], false);
+    assert_eq!(
+        document(&server, SERVER).await["client_id_metadata_document_supported"],
+        false
+    );
 }
 
 #[tokio::test]
 async fn the_challenge_leads_to_endpoints_that_are_there() {
     let server = start(&[]).await;
-    let answer = send("POST", &server.url("/mcp"), &[("content-type", "application/json")], "{}").await;
+    let answer = send(
+        "POST",
+        &server.url("/mcp"),
+        &[("content-type", "application/json")],
+        "{}",
+    )
+    .await;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
     let challenge = answer.headers["www-authenticate"].to_str().unwrap();
-    let (_, rest) = challenge.split_once("resource_metadata=\"").unwrap_or_else(|| panic!("{challenge}"));
+    let (_, rest) = challenge
+        .split_once("resource_metadata=\"")
+        .unwrap_or_else(|| panic!("{challenge}"));
     let resource = get(rest.split_once('"').unwrap().0).await.json();
     assert_eq!(resource["resource"], server.url("/mcp"));
-    let issuer = resource["authorization_servers"][0].as_str().unwrap().to_owned();
+    let issuer = resource["authorization_servers"][0]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let document = get(&format!("{issuer}{SERVER}")).await.json();
     assert_eq!(document["issuer"], issuer.as_str());
     for (endpoint, method) in [
@@ -122,7 +166,10 @@ async fn the_challenge_leads_to_endpoints_that_are_there() {
         let url = document[endpoint].as_str().unwrap();
         // Nothing that they could do something with.
         let answer = send(method, url, &[], "").await;
-        assert!((400..404).contains(&answer.status.as_u16()), "{endpoint}: {answer:?}");
+        assert!(
+            (400..404).contains(&answer.status.as_u16()),
+            "{endpoint}: {answer:?}"
+        );
     }
 }
 
@@ -134,7 +181,10 @@ async fn web_pages_may_do_what_other_clients_may() {
         let headers = [
             origin,
             ("access-control-request-method", method),
-            ("access-control-request-headers", "authorization,content-type,mcp-protocol-version"),
+            (
+                "access-control-request-headers",
+                "authorization,content-type,mcp-protocol-version",
+            ),
         ];
         send("OPTIONS", &server.url(path), &headers, "").await
     };
@@ -150,9 +200,23 @@ async fn web_pages_may_do_what_other_clients_may() {
     ] {
         let answer = preflight(path, method).await;
         assert_eq!(answer.status, StatusCode::OK, "{path}: {answer:?}");
-        let header = |name: &str| answer.headers.get(name).map(|value| value.to_str().unwrap().to_ascii_lowercase());
-        assert_eq!(header("access-control-allow-origin").as_deref(), Some("*"), "{path}");
-        assert!(header("access-control-allow-methods").unwrap().contains(&method.to_ascii_lowercase()), "{path}");
+        let header = |name: &str| {
+            answer
+                .headers
+                .get(name)
+                .map(|value| value.to_str().unwrap().to_ascii_lowercase())
+        };
+        assert_eq!(
+            header("access-control-allow-origin").as_deref(),
+            Some("*"),
+            "{path}"
+        );
+        assert!(
+            header("access-control-allow-methods")
+                .unwrap()
+                .contains(&method.to_ascii_lowercase()),
+            "{path}"
+        );
         let allowed = header("access-control-allow-headers").unwrap();
         for name in ["authorization", "content-type", "mcp-protocol-version"] {
             assert!(allowed.contains(name), "{path}: {allowed}");
@@ -162,12 +226,21 @@ async fn web_pages_may_do_what_other_clients_may() {
     // And may read the answer, its challenge included.
     let answer = send("POST", &server.url("/mcp"), &[origin], "{}").await;
     assert_eq!(answer.headers["access-control-allow-origin"], "*");
-    let exposed = answer.headers["access-control-expose-headers"].to_str().unwrap().to_ascii_lowercase();
+    let exposed = answer.headers["access-control-expose-headers"]
+        .to_str()
+        .unwrap()
+        .to_ascii_lowercase();
     assert!(exposed.contains("www-authenticate"), "{exposed}");
     // What people see is for no page to read.
     for path in ["/authorize", "/consent", "/callback"] {
-        for answer in [preflight(path, "GET").await, send("GET", &server.url(path), &[origin], "").await] {
-            assert!(!answer.headers.contains_key("access-control-allow-origin"), "{path}: {answer:?}");
+        for answer in [
+            preflight(path, "GET").await,
+            send("GET", &server.url(path), &[origin], "").await,
+        ] {
+            assert!(
+                !answer.headers.contains_key("access-control-allow-origin"),
+                "{path}: {answer:?}"
+            );
         }
     }
 }
@@ -176,7 +249,10 @@ async fn web_pages_may_do_what_other_clients_may() {
 async fn a_document_is_only_to_be_read() {
     let server = start(&[]).await;
     let answer = send("POST", &server.url(SERVER), &[], "").await;
-    assert_eq!((answer.status, &*answer.string("error")), (StatusCode::METHOD_NOT_ALLOWED, "invalid_request"));
+    assert_eq!(
+        (answer.status, &*answer.string("error")),
+        (StatusCode::METHOD_NOT_ALLOWED, "invalid_request")
+    );
     let answer = send("HEAD", &server.url(SERVER), &[], "").await;
     assert_eq!((answer.status, answer.body.len()), (StatusCode::OK, 0));
 }

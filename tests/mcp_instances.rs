@@ -1,4 +1,5 @@
-//! Several instances of the example `mcp` over one Redis: any of them serves any step, and Redis knows no secret.
+//! Several instances of the example `mcp` over one Redis: any of them serves any step, and Redis
+//! knows no secret.
 
 mod support;
 
@@ -35,7 +36,10 @@ struct Site {
 
 impl Site {
     async fn start() -> Self {
-        Self { identity: Identity::start().await, redis: RedisServer::start().await }
+        Self {
+            identity: Identity::start().await,
+            redis: RedisServer::start().await,
+        }
     }
 
     async fn instance(&self) -> Example {
@@ -46,7 +50,16 @@ impl Site {
         let mut flags = self.identity.flags();
         flags.extend(more.iter().map(|flag| (*flag).to_owned()));
         // What is remembered for an hour is forgotten because it is told.
-        let more = ["--public-url", PUBLIC, "--store", url, "--cache-ttl", "3600", "--log-level", "trace"];
+        let more = [
+            "--public-url",
+            PUBLIC,
+            "--store",
+            url,
+            "--cache-ttl",
+            "3600",
+            "--log-level",
+            "trace",
+        ];
         flags.extend(more.map(str::to_owned));
         mcp::start(&flags).await
     }
@@ -67,14 +80,19 @@ fn request(client: &McpClient) -> String {
         ("code_challenge", mcp::CHALLENGE),
         ("code_challenge_method", "S256"),
     ];
-    url::Url::parse_with_params(&format!("{PUBLIC}/authorize"), parameters).unwrap().into()
+    url::Url::parse_with_params(&format!("{PUBLIC}/authorize"), parameters)
+        .unwrap()
+        .into()
 }
 
 /// Waits until an access token is refused there.
 async fn until_refused(server: &Example, token: &str) {
     let end = Instant::now() + LIMIT;
     while call(server, token, "whoami").await.status != 401 {
-        assert!(Instant::now() < end, "the access token outlives its session");
+        assert!(
+            Instant::now() < end,
+            "the access token outlives its session"
+        );
         sleep(Duration::from_millis(20)).await;
     }
 }
@@ -110,7 +128,11 @@ impl Watch {
         assert!(self.stored.len() > 1000, "something was stored");
         assert_eq!(needles.find_in_bytes(&self.stored), None, "in Redis");
         for server in logs {
-            assert_eq!(needles.find(&server.stderr()), None, "in the log: {server:?}");
+            assert_eq!(
+                needles.find(&server.stderr()),
+                None,
+                "in the log: {server:?}"
+            );
         }
     }
 }
@@ -118,12 +140,19 @@ impl Watch {
 #[tokio::test]
 async fn each_step_is_served_by_another_instance_and_redis_knows_no_secret() {
     let site = Site::start().await;
-    let (a, b, c) = (site.instance().await, site.instance().await, site.instance().await);
+    let (a, b, c) = (
+        site.instance().await,
+        site.instance().await,
+        site.instance().await,
+    );
     let (mut watch, mut browser) = (Watch::default(), Browser::default());
 
-    let metadata = json!({ "redirect_uris": [REDIRECT], "token_endpoint_auth_method": "client_secret_post" });
+    let metadata =
+        json!({ "redirect_uris": [REDIRECT], "token_endpoint_auth_method": "client_secret_post" });
     let registered = mcp::register(&a, &metadata).await;
-    let client = McpClient { id: registered["client_id"].as_str().unwrap().to_owned() };
+    let client = McpClient {
+        id: registered["client_id"].as_str().unwrap().to_owned(),
+    };
     let secret = registered["client_secret"].as_str().unwrap().to_owned();
     watch.needles.text(&secret);
     watch.note(&site).await;
@@ -133,22 +162,50 @@ async fn each_step_is_served_by_another_instance_and_redis_knows_no_secret() {
     watch.note(&site).await;
     let page = at(&mut browser, &c).get(&consent).await;
     watch.note(&site).await;
-    let to_provider =
-        at(&mut browser, &a).submit(&consent, &page, &[("decision", "approve"), ("remember", "on")]).await;
+    let to_provider = at(&mut browser, &a)
+        .submit(
+            &consent,
+            &page,
+            &[("decision", "approve"), ("remember", "on")],
+        )
+        .await;
     watch.note(&site).await;
     let callback = onward(&browser.get(&onward(&to_provider)).await);
-    assert!(callback.starts_with(&format!("{PUBLIC}/callback?")), "{callback}");
+    assert!(
+        callback.starts_with(&format!("{PUBLIC}/callback?")),
+        "{callback}"
+    );
     let to_client = at(&mut browser, &b).get(&callback).await;
     watch.note(&site).await;
     let answer = query(&onward(&to_client));
-    let code = one(&answer, "code").unwrap_or_else(|| panic!("{answer:?}")).to_owned();
+    let code = one(&answer, "code")
+        .unwrap_or_else(|| panic!("{answer:?}"))
+        .to_owned();
 
-    let raw = |handle: &String| URL_SAFE_NO_PAD.decode(handle).map(|bytes| latin(&bytes)).ok();
-    let steps: [Pairs; 3] = [query(&consent), query(&onward(&to_provider)), mcp::form(&page).1];
+    let raw = |handle: &String| {
+        URL_SAFE_NO_PAD
+            .decode(handle)
+            .map(|bytes| latin(&bytes))
+            .ok()
+    };
+    let steps: [Pairs; 3] = [
+        query(&consent),
+        query(&onward(&to_provider)),
+        mcp::form(&page).1,
+    ];
     let names = ["login", "state", "code", "csrf", "token"];
-    let fields = steps.iter().flatten().filter(|(name, _)| names.contains(&name.as_str()));
-    let handles: Vec<_> = fields.map(|(_, value)| value.clone()).chain([code.clone()]).collect();
-    assert!(handles.len() >= 4, "the log-in, the state, the token of the form and the code: {steps:?}");
+    let fields = steps
+        .iter()
+        .flatten()
+        .filter(|(name, _)| names.contains(&name.as_str()));
+    let handles: Vec<_> = fields
+        .map(|(_, value)| value.clone())
+        .chain([code.clone()])
+        .collect();
+    assert!(
+        handles.len() >= 4,
+        "the log-in, the state, the token of the form and the code: {steps:?}"
+    );
     for handle in handles.iter().chain(browser.cookies.values()) {
         watch.needles.text(handle);
         watch.needles.text(&raw(handle).expect("a handle"));
@@ -159,7 +216,9 @@ async fn each_step_is_served_by_another_instance_and_redis_knows_no_secret() {
     assert_eq!(first.status, 200, "{}", first.text());
     watch.tokens(&first);
     watch.note(&site).await;
-    let second = client.refresh(&a, &first.string("refresh_token"), &with_secret).await;
+    let second = client
+        .refresh(&a, &first.string("refresh_token"), &with_secret)
+        .await;
     assert_eq!(second.status, 200, "{}", second.text());
     watch.tokens(&second);
     watch.note(&site).await;
@@ -171,7 +230,11 @@ async fn each_step_is_served_by_another_instance_and_redis_knows_no_secret() {
     }
 
     let replayed = client.exchange(&b, &code, &with_secret).await;
-    assert!(replayed.status != 200 || replayed.body == first.body, "{}", replayed.text());
+    assert!(
+        replayed.status != 200 || replayed.body == first.body,
+        "{}",
+        replayed.text()
+    );
     watch.note(&site).await;
     let late = until_late(async || client.exchange(&b, &code, &with_secret).await).await;
     assert_error(&late, 400, "invalid_grant", "the code again, elsewhere");
@@ -179,7 +242,9 @@ async fn each_step_is_served_by_another_instance_and_redis_knows_no_secret() {
         for answer in [&first, &second] {
             until_refused(server, &answer.string("access_token")).await;
         }
-        let refused = client.refresh(server, &second.string("refresh_token"), &with_secret).await;
+        let refused = client
+            .refresh(server, &second.string("refresh_token"), &with_secret)
+            .await;
         assert_error(&refused, 400, "invalid_grant", "its session has ended");
     }
     watch.note(&site).await;
@@ -192,21 +257,37 @@ async fn an_instance_that_dies_between_two_steps_takes_nothing_with_it() {
     let mut browser = Browser::default();
     // Dropping an instance kills it.
     let client = McpClient::register(&site.instance().await).await;
-    let answer = at(&mut browser, &site.instance().await).get(&request(&client)).await;
-    let to_provider = at(&mut browser, &site.instance().await).approve(&answer).await;
+    let answer = at(&mut browser, &site.instance().await)
+        .get(&request(&client))
+        .await;
+    let to_provider = at(&mut browser, &site.instance().await)
+        .approve(&answer)
+        .await;
     let callback = onward(&browser.get(&onward(&to_provider)).await);
-    let to_client = at(&mut browser, &site.instance().await).get(&callback).await;
+    let to_client = at(&mut browser, &site.instance().await)
+        .get(&callback)
+        .await;
     let answer = query(&onward(&to_client));
     let code = one(&answer, "code").unwrap_or_else(|| panic!("{answer:?}"));
     let first = client.exchange(&site.instance().await, code, &[]).await;
     assert_eq!(first.status, 200, "{}", first.text());
-    let second = client.refresh(&site.instance().await, &first.string("refresh_token"), &[]).await;
+    let second = client
+        .refresh(&site.instance().await, &first.string("refresh_token"), &[])
+        .await;
     assert_eq!(second.status, 200, "{}", second.text());
     let server = site.instance().await;
     structured(&call(&server, &first.string("access_token"), "whoami").await);
     structured(&call(&server, &second.string("access_token"), "upstream").await);
-    assert_eq!(client.revoke(&server, &second.string("refresh_token")).await.status, 200);
-    let refused = client.refresh(&site.instance().await, &second.string("refresh_token"), &[]).await;
+    assert_eq!(
+        client
+            .revoke(&server, &second.string("refresh_token"))
+            .await
+            .status,
+        200
+    );
+    let refused = client
+        .refresh(&site.instance().await, &second.string("refresh_token"), &[])
+        .await;
     assert_error(&refused, 400, "invalid_grant", "revoked");
 }
 
@@ -239,8 +320,14 @@ async fn until_late(exchange: impl AsyncFn() -> Answer) -> Answer {
 /// A code by way of this instance.
 async fn code(server: &Example, client: &McpClient) -> String {
     let mut browser = Browser::default();
-    let answer = query(&at(&mut browser, server).log_in(&request(client), REDIRECT).await);
-    one(&answer, "code").unwrap_or_else(|| panic!("{answer:?}")).to_owned()
+    let answer = query(
+        &at(&mut browser, server)
+            .log_in(&request(client), REDIRECT)
+            .await,
+    );
+    one(&answer, "code")
+        .unwrap_or_else(|| panic!("{answer:?}"))
+        .to_owned()
 }
 
 #[tokio::test]
@@ -249,19 +336,30 @@ async fn a_store_that_fails_in_the_middle_of_an_exchange_costs_nobody_a_log_in()
     let site = Site::start().await;
     let wire = Wire::in_front_of(site.redis.port()).await;
     // A repeated exchange is late after a second.
-    let server = site.instance_over(&wire.url(), &["--retry-window", "1"]).await;
+    let server = site
+        .instance_over(&wire.url(), &["--retry-window", "1"])
+        .await;
     let client = McpClient::register(&server).await;
     let mut failed = 0;
     for fault in [Fault::Drop, Fault::LoseAnswer] {
-        // The writes: the code in use, the grant, its access token, the answer, and the code as used with its grant.
+        // The writes: the code in use, the grant, its access token, the answer, and the code as
+        // used with its grant.
         for victim in 0..5 {
             let code = code(&server, &client).await;
             WRITES.store(0, Ordering::SeqCst);
             let hooked = fault.clone();
             wire.hook(move |words| {
                 let write = words[0].eq_ignore_ascii_case(b"EVALSHA");
-                let number = if write { WRITES.fetch_add(1, Ordering::SeqCst) } else { WRITES.load(Ordering::SeqCst) };
-                if number >= victim && (write || number > victim) { hooked.clone() } else { Fault::Pass }
+                let number = if write {
+                    WRITES.fetch_add(1, Ordering::SeqCst)
+                } else {
+                    WRITES.load(Ordering::SeqCst)
+                };
+                if number >= victim && (write || number > victim) {
+                    hooked.clone()
+                } else {
+                    Fault::Pass
+                }
             });
             let name = format!("{fault:?} from write {victim} on");
             let first = client.exchange(&server, &code, &[]).await;
@@ -274,12 +372,20 @@ async fn a_store_that_fails_in_the_middle_of_an_exchange_costs_nobody_a_log_in()
                 patiently(async || client.exchange(&server, &code, &[]).await).await
             };
             assert_eq!(tokens.status, 200, "{name}: {}", tokens.text());
-            let (access, refresh) = (tokens.string("access_token"), tokens.string("refresh_token"));
+            let (access, refresh) = (
+                tokens.string("access_token"),
+                tokens.string("refresh_token"),
+            );
             structured(&patiently(async || call(&server, &access, "whoami").await).await);
             let again = until_late(async || client.exchange(&server, &code, &[]).await).await;
             assert_error(&again, 400, "invalid_grant", &name);
             let refused = patiently(async || client.refresh(&server, &refresh, &[]).await).await;
-            assert_error(&refused, 400, "invalid_grant", &format!("{name}: the code was used twice"));
+            assert_error(
+                &refused,
+                400,
+                "invalid_grant",
+                &format!("{name}: the code was used twice"),
+            );
         }
     }
     assert!(failed > 0, "the faults were met");
@@ -291,7 +397,8 @@ async fn a_client_that_hangs_up_in_the_middle_of_an_exchange_can_use_its_code_ag
     let wire = Wire::in_front_of(site.redis.port()).await;
     let server = site.instance_over(&wire.url(), &[]).await;
     let client = McpClient::register(&server).await;
-    // The last write notes which grant it was: from then on the client has its tokens, as far as the server knows.
+    // The last write notes which grant it was: from then on the client has its tokens, as far as
+    // the server knows.
     for victim in 0..3 {
         let code = code(&server, &client).await;
         let (gate, held) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
@@ -315,7 +422,10 @@ async fn a_client_that_hangs_up_in_the_middle_of_an_exchange_can_use_its_code_ag
             body.len()
         );
         let mut stream = TcpStream::connect(server.addr()).await.unwrap();
-        stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        stream
+            .write_all(format!("{head}{body}").as_bytes())
+            .await
+            .unwrap();
         let end = Instant::now() + LIMIT;
         while held.load(Ordering::SeqCst) == 0 {
             assert!(Instant::now() < end, "write {victim} never came");
@@ -324,22 +434,36 @@ async fn a_client_that_hangs_up_in_the_middle_of_an_exchange_can_use_its_code_ag
         wire.commands();
         drop(stream);
         // When the server has seen that, it looks at the code.
-        while !wire.commands().iter().any(|words| words[0].eq_ignore_ascii_case(b"GET")) {
-            assert!(Instant::now() < end, "write {victim}: the server never noticed");
+        while !wire
+            .commands()
+            .iter()
+            .any(|words| words[0].eq_ignore_ascii_case(b"GET"))
+        {
+            assert!(
+                Instant::now() < end,
+                "write {victim}: the server never noticed"
+            );
             sleep(Duration::from_millis(5)).await;
         }
         wire.unhook();
         gate.notify_one();
         let tokens = patiently(async || client.exchange(&server, &code, &[]).await).await;
         assert_eq!(tokens.status, 200, "write {victim}: {}", tokens.text());
-        structured(&patiently(async || call(&server, &tokens.string("access_token"), "whoami").await).await);
+        structured(
+            &patiently(async || call(&server, &tokens.string("access_token"), "whoami").await)
+                .await,
+        );
     }
 }
 
 #[tokio::test]
 async fn a_code_presented_to_all_instances_at_once_gets_the_same_tokens_from_each() {
     let site = Site::start().await;
-    let instances = [site.instance().await, site.instance().await, site.instance().await];
+    let instances = [
+        site.instance().await,
+        site.instance().await,
+        site.instance().await,
+    ];
     let client = McpClient::register(&instances[0]).await;
     let other = McpClient::register(&instances[0]).await;
     let mut watch = Watch::default();
@@ -347,7 +471,14 @@ async fn a_code_presented_to_all_instances_at_once_gets_the_same_tokens_from_eac
         let code = code(&instances[round], &client).await;
         let exchange = |server| client.exchange(server, &code, &[]);
         let [a, b, c] = instances.each_ref();
-        let answers = tokio::join!(exchange(a), exchange(b), exchange(c), exchange(a), exchange(b), exchange(c));
+        let answers = tokio::join!(
+            exchange(a),
+            exchange(b),
+            exchange(c),
+            exchange(a),
+            exchange(b),
+            exchange(c)
+        );
         let answers = <[Answer; 6]>::from(answers);
         for answer in &answers {
             assert_eq!(answer.status, 200, "{round}: {}", answer.text());
@@ -357,13 +488,17 @@ async fn a_code_presented_to_all_instances_at_once_gets_the_same_tokens_from_eac
         watch.needles.text(&code);
         watch.note(&site).await;
         for server in &instances {
-            let wrong = client.exchange(server, &code, &[("code_verifier", mcp::CHALLENGE)]).await;
+            let wrong = client
+                .exchange(server, &code, &[("code_verifier", mcp::CHALLENGE)])
+                .await;
             assert_error(&wrong, 400, "invalid_grant", "a wrong verifier");
             let wrong = other.exchange(server, &code, &[]).await;
             assert_error(&wrong, 400, "invalid_grant", "another client");
             structured(&call(server, &answers[0].string("access_token"), "whoami").await);
         }
-        let refreshed = client.refresh(&instances[1], &answers[0].string("refresh_token"), &[]).await;
+        let refreshed = client
+            .refresh(&instances[1], &answers[0].string("refresh_token"), &[])
+            .await;
         assert_eq!(refreshed.status, 200, "{round}: {}", refreshed.text());
         watch.tokens(&refreshed);
         let late = until_late(async || client.exchange(&instances[2], &code, &[]).await).await;
@@ -388,8 +523,18 @@ async fn an_outage_of_the_store_costs_nobody_a_session() {
     let answer = client.exchange(&server, &fresh, &[]).await;
     assert_error(&answer, 503, "temporarily_unavailable", "a code");
     assert_eq!(answer.headers["retry-after"], "1");
-    assert_error(&client.refresh(&server, &token, &[]).await, 503, "temporarily_unavailable", "a refresh");
-    assert_error(&client.revoke(&server, &token).await, 503, "temporarily_unavailable", "a revocation");
+    assert_error(
+        &client.refresh(&server, &token, &[]).await,
+        503,
+        "temporarily_unavailable",
+        "a refresh",
+    );
+    assert_error(
+        &client.revoke(&server, &token).await,
+        503,
+        "temporarily_unavailable",
+        "a revocation",
+    );
     site.redis.thaw();
 
     let answer = patiently(async || client.exchange(&server, &fresh, &[]).await).await;

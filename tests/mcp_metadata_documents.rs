@@ -1,5 +1,5 @@
-//! Clients of the example `mcp` that are known by a document of their own, fetched over TLS from a real server
-//! (draft-ietf-oauth-client-id-metadata-document).
+//! Clients of the example `mcp` that are known by a document of their own, fetched over TLS from a
+//! real server (draft-ietf-oauth-client-id-metadata-document).
 
 mod support;
 
@@ -10,7 +10,9 @@ use axum::response::IntoResponse as _;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use self::support::documents::{CALLBACK, DocumentHost, answer, authorize, authorize_at, is_known, is_refused};
+use self::support::documents::{
+    CALLBACK, DocumentHost, answer, authorize, authorize_at, is_known, is_refused,
+};
 use self::support::mcp::{self, onward};
 
 #[tokio::test]
@@ -25,11 +27,31 @@ async fn a_client_is_known_by_its_document() {
         ("https://evil.example/callback", false),
     ] {
         let answer = authorize_at(server.url("/authorize"), &client_id, uri).await;
-        assert_eq!(answer.status == StatusCode::SEE_OTHER, allowed, "{uri}: {answer:?}");
+        assert_eq!(
+            answer.status == StatusCode::SEE_OTHER,
+            allowed,
+            "{uri}: {answer:?}"
+        );
     }
     is_known(&server, &host.document("/query.json?v=1", &json!({}), &[])).await;
-    is_known(&server, &host.document("/own", &json!({}), &[("content-type", "application/client+json; x=y")])).await;
-    is_known(&server, &host.document("/plain", &json!({ "token_endpoint_auth_method": null }), &[])).await;
+    is_known(
+        &server,
+        &host.document(
+            "/own",
+            &json!({}),
+            &[("content-type", "application/client+json; x=y")],
+        ),
+    )
+    .await;
+    is_known(
+        &server,
+        &host.document(
+            "/plain",
+            &json!({ "token_endpoint_auth_method": null }),
+            &[],
+        ),
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -40,26 +62,109 @@ async fn what_is_no_document_of_the_client_is_refused() {
     let of = |path: &str, changes: Value| host.document(path, &changes, &[]);
     let rows = [
         (host.url("/nowhere"), "status 404"),
-        (host.serve("/broken", || StatusCode::INTERNAL_SERVER_ERROR.into_response()), "status 500"),
-        (host.serve("/made", || (StatusCode::CREATED, answer(&[], "{}")).into_response()), "status 201"),
-        (host.document("/page", &json!({}), &[("content-type", "text/html")]), "not JSON by its Content-Type"),
-        (host.document("/form", &json!({}), &[("content-type", "application/jsonp")]), "not JSON by its Content-Type"),
-        (host.serve("/no-json", || answer(&[], "redirect_uris=x")), "must be a JSON object"),
-        (host.serve("/list", || answer(&[], "[]")), "must be a JSON object"),
-        (host.serve("/cut", || answer(&[], "{\"client_id\":")), "cannot be read"),
-        (of("/other", json!({ "client_id": good })), "of another client"),
-        (of("/none", json!({ "client_id": null })), "of another client"),
-        (of("/slash", json!({ "client_id": host.url("/slash/") })), "of another client"),
-        (of("/case", json!({ "client_id": host.url("/CASE") })), "of another client"),
-        (of("/secret", json!({ "client_secret": "x" })), "holds a secret"),
-        (of("/expiry", json!({ "client_secret_expires_at": 0 })), "holds a secret"),
-        (of("/basic", json!({ "token_endpoint_auth_method": "client_secret_basic" })), "asks for a secret"),
-        (of("/post", json!({ "token_endpoint_auth_method": "client_secret_post" })), "asks for a secret"),
-        (of("/key", json!({ "token_endpoint_auth_method": "private_key_jwt" })), "must be one of"),
-        (of("/no-uris", json!({ "redirect_uris": [] })), "must hold at least one"),
-        (of("/script", json!({ "redirect_uris": ["javascript:alert(1)"] })), "scheme is not allowed"),
-        (of("/http", json!({ "redirect_uris": ["http://client.example/"] })), "use https"),
-        (of("/grants", json!({ "grant_types": ["client_credentials"] })), "grant_types must hold"),
+        (
+            host.serve("/broken", || {
+                StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            }),
+            "status 500",
+        ),
+        (
+            host.serve("/made", || {
+                (StatusCode::CREATED, answer(&[], "{}")).into_response()
+            }),
+            "status 201",
+        ),
+        (
+            host.document("/page", &json!({}), &[("content-type", "text/html")]),
+            "not JSON by its Content-Type",
+        ),
+        (
+            host.document(
+                "/form",
+                &json!({}),
+                &[("content-type", "application/jsonp")],
+            ),
+            "not JSON by its Content-Type",
+        ),
+        (
+            host.serve("/no-json", || answer(&[], "redirect_uris=x")),
+            "must be a JSON object",
+        ),
+        (
+            host.serve("/list", || answer(&[], "[]")),
+            "must be a JSON object",
+        ),
+        (
+            host.serve("/cut", || answer(&[], "{\"client_id\":")),
+            "cannot be read",
+        ),
+        (
+            of("/other", json!({ "client_id": good })),
+            "of another client",
+        ),
+        (
+            of("/none", json!({ "client_id": null })),
+            "of another client",
+        ),
+        (
+            of("/slash", json!({ "client_id": host.url("/slash/") })),
+            "of another client",
+        ),
+        (
+            of("/case", json!({ "client_id": host.url("/CASE") })),
+            "of another client",
+        ),
+        (
+            of("/secret", json!({ "client_secret": "x" })),
+            "holds a secret",
+        ),
+        (
+            of("/expiry", json!({ "client_secret_expires_at": 0 })),
+            "holds a secret",
+        ),
+        (
+            of(
+                "/basic",
+                json!({ "token_endpoint_auth_method": "client_secret_basic" }),
+            ),
+            "asks for a secret",
+        ),
+        (
+            of(
+                "/post",
+                json!({ "token_endpoint_auth_method": "client_secret_post" }),
+            ),
+            "asks for a secret",
+        ),
+        (
+            of(
+                "/key",
+                json!({ "token_endpoint_auth_method": "private_key_jwt" }),
+            ),
+            "must be one of",
+        ),
+        (
+            of("/no-uris", json!({ "redirect_uris": [] })),
+            "must hold at least one",
+        ),
+        (
+            of(
+                "/script",
+                json!({ "redirect_uris": ["javascript:alert(1)"] }),
+            ),
+            "scheme is not allowed",
+        ),
+        (
+            of(
+                "/http",
+                json!({ "redirect_uris": ["http://client.example/"] }),
+            ),
+            "use https",
+        ),
+        (
+            of("/grants", json!({ "grant_types": ["client_credentials"] })),
+            "grant_types must hold",
+        ),
     ];
     for (client_id, words) in rows {
         is_refused(&server, &client_id, words).await;
@@ -97,8 +202,18 @@ async fn a_document_is_remembered_by_the_store() {
     }
     assert_eq!(host.requests(), 1);
     // What is allowed is what is allowed now.
-    let server = host.mcp(&["--store", &store, "--allowed-redirect", "https://other.example/*"]).await;
-    assert_eq!(authorize(&server, &client_id).await.status, StatusCode::BAD_REQUEST);
+    let server = host
+        .mcp(&[
+            "--store",
+            &store,
+            "--allowed-redirect",
+            "https://other.example/*",
+        ])
+        .await;
+    assert_eq!(
+        authorize(&server, &client_id).await.status,
+        StatusCode::BAD_REQUEST
+    );
     assert_eq!(host.requests(), 1);
 }
 
@@ -109,7 +224,11 @@ async fn many_that_ask_at_once_ask_once() {
     for (path, known) in [("/client", true), ("/nowhere", false)] {
         let before = host.requests();
         host.hold(true);
-        let client_id = if known { host.document(path, &json!({}), &[]) } else { host.url(path) };
+        let client_id = if known {
+            host.document(path, &json!({}), &[])
+        } else {
+            host.url(path)
+        };
         let mut asking = JoinSet::new();
         for _ in 0..20 {
             let (server, client_id) = (server.url("/authorize"), client_id.clone());
@@ -118,11 +237,22 @@ async fn many_that_ask_at_once_ask_once() {
         while host.requests() == before {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        // Time for the others. Whoever comes later finds a document all the same, but asks anew after an error.
+        // Time for the others. Whoever comes later finds a document all the same, but asks anew
+        // after an error.
         tokio::time::sleep(Duration::from_millis(1000)).await;
         host.hold(false);
-        let status = if known { StatusCode::SEE_OTHER } else { StatusCode::BAD_REQUEST };
-        assert!(asking.join_all().await.iter().all(|answer| *answer == status));
+        let status = if known {
+            StatusCode::SEE_OTHER
+        } else {
+            StatusCode::BAD_REQUEST
+        };
+        assert!(
+            asking
+                .join_all()
+                .await
+                .iter()
+                .all(|answer| *answer == status)
+        );
         let asked = host.requests() - before;
         assert!(asked == 1 || (!known && asked < 20), "{path}: {asked}");
     }
@@ -155,21 +285,53 @@ async fn the_consent_page_says_which_host_vouches_for_a_client() {
     let server = host.mcp(&[]).await;
     let client_id = host.document("/client", &json!({ "client_name": "Nice <b>client" }), &[]);
     let mut browser = mcp::Browser::default();
-    let asked = browser.get(&mcp::request(&server, &client_id, CALLBACK, &[])).await;
+    let asked = browser
+        .get(&mcp::request(&server, &client_id, CALLBACK, &[]))
+        .await;
     let page = browser.get(&onward(&asked)).await;
     mcp::assert_is_page(&page);
     let authority = &host.url("")["https://".len()..];
     let lead = format!("<bdi><strong>{authority}</strong></bdi> wants to use ");
-    for words in [&*lead, "The program is published by", "It calls itself “<bdi>Nice &lt;b&gt;client</bdi>”"] {
-        assert!(page.text().contains(words), "{words:?} is missing: {}", page.text());
+    for words in [
+        &*lead,
+        "The program is published by",
+        "It calls itself “<bdi>Nice &lt;b&gt;client</bdi>”",
+    ] {
+        assert!(
+            page.text().contains(words),
+            "{words:?} is missing: {}",
+            page.text()
+        );
     }
-    assert!(!page.text().contains("Nobody has checked it"), "its host is known");
+    assert!(
+        !page.text().contains("Nobody has checked it"),
+        "its host is known"
+    );
 
-    let asked = browser.get(&mcp::request(&server, &client_id, "http://127.0.0.1:7777/callback", &[])).await;
+    let asked = browser
+        .get(&mcp::request(
+            &server,
+            &client_id,
+            "http://127.0.0.1:7777/callback",
+            &[],
+        ))
+        .await;
     let page = browser.get(&onward(&asked)).await;
-    let lead = format!("A program that says it comes from <bdi><strong>{authority}</strong></bdi> wants to use ");
-    for words in [&*lead, "any program on this device can pass itself off as it"] {
-        assert!(page.text().contains(words), "{words:?} is missing: {}", page.text());
+    let lead = format!(
+        "A program that says it comes from <bdi><strong>{authority}</strong></bdi> wants to use "
+    );
+    for words in [
+        &*lead,
+        "any program on this device can pass itself off as it",
+    ] {
+        assert!(
+            page.text().contains(words),
+            "{words:?} is missing: {}",
+            page.text()
+        );
     }
-    assert!(!page.text().contains("name=\"remember\""), "it may not be the client");
+    assert!(
+        !page.text().contains("name=\"remember\""),
+        "it may not be the client"
+    );
 }

@@ -1,4 +1,5 @@
-//! Whom the example `mcp` asks for the documents of clients, and how much it puts up with: the URL is a stranger's.
+//! Whom the example `mcp` asks for the documents of clients, and how much it puts up with: the URL
+//! is a stranger's.
 
 mod support;
 
@@ -11,7 +12,9 @@ use http_body_util::Channel;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use self::support::documents::{CALLBACK, DocumentHost, answer, authorize, authorize_at, is_known, is_refused, start};
+use self::support::documents::{
+    CALLBACK, DocumentHost, answer, authorize, authorize_at, is_known, is_refused, start,
+};
 use self::support::http::post;
 use self::support::mcp;
 
@@ -20,9 +23,15 @@ async fn a_redirect_is_not_followed() {
     let host = DocumentHost::start().await;
     let server = host.mcp(&[]).await;
     let target = host.document("/target", &json!({ "client_id": host.url("/moved") }), &[]);
-    for status in [StatusCode::MOVED_PERMANENTLY, StatusCode::FOUND, StatusCode::TEMPORARY_REDIRECT] {
+    for status in [
+        StatusCode::MOVED_PERMANENTLY,
+        StatusCode::FOUND,
+        StatusCode::TEMPORARY_REDIRECT,
+    ] {
         let target = target.clone();
-        let moved = host.serve("/moved", move || (status, [("location", target.clone())]).into_response());
+        let moved = host.serve("/moved", move || {
+            (status, [("location", target.clone())]).into_response()
+        });
         let before = host.requests();
         is_refused(&server, &moved, &format!("status {}", status.as_u16())).await;
         assert_eq!(host.requests(), before + 1, "{status}");
@@ -34,12 +43,26 @@ async fn a_document_has_a_limit() {
     let host = DocumentHost::start().await;
     let server = host.mcp(&[]).await;
     let padded = |path: &str, size: usize| {
-        let document = json!({ "client_id": host.url(path), "redirect_uris": [CALLBACK] }).to_string();
+        let document =
+            json!({ "client_id": host.url(path), "redirect_uris": [CALLBACK] }).to_string();
         document.clone() + &" ".repeat(size - document.len())
     };
-    let (whole, large, endless) = (padded("/whole", 5120), padded("/large", 5121), padded("/chunks", 5120));
-    is_known(&server, &host.serve("/whole", move || answer(&[], whole.clone()))).await;
-    is_refused(&server, &host.serve("/large", move || answer(&[], large.clone())), "larger than 5120 bytes").await;
+    let (whole, large, endless) = (
+        padded("/whole", 5120),
+        padded("/large", 5121),
+        padded("/chunks", 5120),
+    );
+    is_known(
+        &server,
+        &host.serve("/whole", move || answer(&[], whole.clone())),
+    )
+    .await;
+    is_refused(
+        &server,
+        &host.serve("/large", move || answer(&[], large.clone())),
+        "larger than 5120 bytes",
+    )
+    .await;
     // Without a length, and without an end.
     let chunks = host.serve("/chunks", move || {
         let (mut sender, body) = Channel::<Bytes>::new(1);
@@ -76,7 +99,14 @@ async fn nothing_private_is_asked() {
     let port = host.server.addr.port();
     let ca = host.certificates.file("ca.pem");
     let server = start(&["--metadata-ca", ca.to_str().unwrap()]).await;
-    let locals = ["127.0.0.1", "127.0.0.2", "[::1]", "[::ffff:7f00:1]", "0.0.0.0", "[::]"];
+    let locals = [
+        "127.0.0.1",
+        "127.0.0.2",
+        "[::1]",
+        "[::ffff:7f00:1]",
+        "0.0.0.0",
+        "[::]",
+    ];
     let locals = locals.map(|host| format!("https://{host}:{port}/client"));
     for local in locals.iter().chain([&client_id]) {
         is_refused(&server, local, "cannot be fetched").await;
@@ -98,7 +128,12 @@ async fn nothing_private_is_asked() {
         "[2002:a9fe:a9fe::]",
     ] {
         for server in [&server, &loopback] {
-            is_refused(server, &format!("https://{address}/latest/meta-data"), "cannot be fetched").await;
+            is_refused(
+                server,
+                &format!("https://{address}/latest/meta-data"),
+                "cannot be fetched",
+            )
+            .await;
         }
     }
 }
@@ -113,34 +148,82 @@ async fn no_answer_tells_why_there_is_no_document() {
     host.hold(true);
     let port = host.server.addr.port();
     let rows = [
-        ("a private name", &server, "https://localhost/client".to_owned()),
-        ("a name that is none", &server, "https://nowhere.invalid/client".to_owned()),
-        ("a private address", &server, "https://10.0.0.1/client".to_owned()),
-        ("this machine", &server, "https://127.0.0.1/client".to_owned()),
-        ("a private name, another port", &server, format!("https://localhost:{port}/client")),
-        ("a name that is none, another port", &server, "https://nowhere.invalid:22/client".to_owned()),
-        ("a private address, another port", &server, "https://10.0.0.1:6379/client".to_owned()),
-        ("nobody listens", &loopback, "https://localhost:1/client".to_owned()),
+        (
+            "a private name",
+            &server,
+            "https://localhost/client".to_owned(),
+        ),
+        (
+            "a name that is none",
+            &server,
+            "https://nowhere.invalid/client".to_owned(),
+        ),
+        (
+            "a private address",
+            &server,
+            "https://10.0.0.1/client".to_owned(),
+        ),
+        (
+            "this machine",
+            &server,
+            "https://127.0.0.1/client".to_owned(),
+        ),
+        (
+            "a private name, another port",
+            &server,
+            format!("https://localhost:{port}/client"),
+        ),
+        (
+            "a name that is none, another port",
+            &server,
+            "https://nowhere.invalid:22/client".to_owned(),
+        ),
+        (
+            "a private address, another port",
+            &server,
+            "https://10.0.0.1:6379/client".to_owned(),
+        ),
+        (
+            "nobody listens",
+            &loopback,
+            "https://localhost:1/client".to_owned(),
+        ),
         ("no answer", &loopback, host.url("/client")),
-        ("a certificate of nobody's", &untrusting, host.url("/client")),
+        (
+            "a certificate of nobody's",
+            &untrusting,
+            host.url("/client"),
+        ),
     ];
     let mut pages = Vec::new();
     for (name, server, client_id) in &rows {
         let page = authorize(server, client_id).await;
-        assert!(page.text().contains("cannot be fetched"), "{name}: {}", page.text());
+        assert!(
+            page.text().contains("cannot be fetched"),
+            "{name}: {}",
+            page.text()
+        );
         pages.push((name, page.status, page.body));
     }
     for (name, status, body) in &pages {
         assert_eq!((status, body), (&pages[0].1, &pages[0].2), "{name}");
     }
     let token = async |client_id: &str| {
-        let form = [("grant_type", "authorization_code"), ("code", "x"), ("client_id", client_id)];
+        let form = [
+            ("grant_type", "authorization_code"),
+            ("code", "x"),
+            ("client_id", client_id),
+        ];
         let answer = post(&server.url("/token"), &form).await;
         (answer.status, answer.body)
     };
     let unresolved = token("https://nowhere.invalid/client").await;
     assert_eq!(unresolved.0, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(token("https://localhost/client").await, unresolved, "a private name");
+    assert_eq!(
+        token("https://localhost/client").await,
+        unresolved,
+        "a private name"
+    );
 }
 
 #[tokio::test]
@@ -149,9 +232,15 @@ async fn other_ports_than_that_of_https_are_not_asked() {
     let ca = host.certificates.file("ca.pem");
     let server = start(&["--metadata-ca", ca.to_str().unwrap()]).await;
     // The names are not even resolved.
-    for client_id in ["https://nowhere.invalid:8443/x", "https://nowhere.invalid:80/x", "https://1.1.1.1:22/x"] {
+    for client_id in [
+        "https://nowhere.invalid:8443/x",
+        "https://nowhere.invalid:80/x",
+        "https://1.1.1.1:22/x",
+    ] {
         is_refused(&server, client_id, "cannot be fetched").await;
-        server.written(&format!("a client is not known client_id=\"{client_id}\"")).await;
+        server
+            .written(&format!("a client is not known client_id=\"{client_id}\""))
+            .await;
     }
     assert!(!server.stderr().contains("dns error"), "{server:?}");
     assert_eq!(host.server.connections(), 0);
@@ -170,7 +259,10 @@ async fn one_host_is_asked_for_few_documents_at_once() {
     }
     // When the first request has waited for its time limit, all of them have arrived.
     let first = asking.join_next().await.unwrap().unwrap();
-    assert!([StatusCode::BAD_REQUEST, StatusCode::SERVICE_UNAVAILABLE].contains(&first), "{first}");
+    assert!(
+        [StatusCode::BAD_REQUEST, StatusCode::SERVICE_UNAVAILABLE].contains(&first),
+        "{first}"
+    );
     assert_eq!(host.most_at_once(), 4);
     host.hold(false);
     while let Some(status) = asking.join_next().await {
@@ -195,15 +287,36 @@ async fn one_host_is_asked_for_so_many_documents_in_a_minute() {
         }
         known.push(client_id);
     };
-    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{}", refused.text());
+    assert_eq!(
+        refused.status,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "{}",
+        refused.text()
+    );
     mcp::assert_is_page(&refused);
-    assert!(refused.text().contains("Wait a moment"), "{}", refused.text());
-    assert!(known.len() >= 60 && host.requests() == known.len(), "{} {}", known.len(), host.requests());
+    assert!(
+        refused.text().contains("Wait a moment"),
+        "{}",
+        refused.text()
+    );
+    assert!(
+        known.len() >= 60 && host.requests() == known.len(),
+        "{} {}",
+        known.len(),
+        host.requests()
+    );
     // A remembered document needs no fetch.
     is_known(&server, &known[0]).await;
-    let form = [("grant_type", "authorization_code"), ("code", "x"), ("client_id", &*host.url("/another"))];
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("code", "x"),
+        ("client_id", &*host.url("/another")),
+    ];
     let answer = post(&server.url("/token"), &form).await;
-    assert_eq!((answer.status, &*answer.string("error")), (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"));
+    assert_eq!(
+        (answer.status, &*answer.string("error")),
+        (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable")
+    );
     assert_eq!(host.requests(), known.len());
 }
 
@@ -225,7 +338,10 @@ async fn a_host_that_nobody_vouches_for_is_not_believed() {
 async fn what_is_no_url_of_a_document_is_not_asked() {
     let host = DocumentHost::start().await;
     let server = host.mcp(&[]).await;
-    let (good, port) = (host.document("/client", &json!({}), &[]), host.server.addr.port());
+    let (good, port) = (
+        host.document("/client", &json!({}), &[]),
+        host.server.addr.port(),
+    );
     for client_id in [
         format!("http://localhost:{port}/client"),
         format!("{good}#x"),
@@ -236,7 +352,12 @@ async fn what_is_no_url_of_a_document_is_not_asked() {
         format!("https://LOCALHOST:{port}/client"),
         format!(" {good}"),
     ] {
-        is_refused(&server, &client_id, "no URL of a client id metadata document").await;
+        is_refused(
+            &server,
+            &client_id,
+            "no URL of a client id metadata document",
+        )
+        .await;
     }
     let off = host.mcp(&["--no-metadata-documents"]).await;
     assert_eq!(authorize(&off, &good).await.status, StatusCode::BAD_REQUEST);

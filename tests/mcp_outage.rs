@@ -27,10 +27,19 @@ async fn again(mut load: impl AsyncFnMut() -> Answer) -> Answer {
 
 #[tokio::test]
 async fn a_log_in_survives_an_outage_of_the_store() {
-    let redis = RedisServer::builder().config("appendonly", "yes").config("appendfsync", "always").start().await;
+    let redis = RedisServer::builder()
+        .config("appendonly", "yes")
+        .config("appendfsync", "always")
+        .start()
+        .await;
     let provider = Provider::start().await;
     let mut flags = provider.flags();
-    flags.extend(["--store".to_owned(), redis.url(), "--cache-size".to_owned(), "0".to_owned()]);
+    flags.extend([
+        "--store".to_owned(),
+        redis.url(),
+        "--cache-size".to_owned(),
+        "0".to_owned(),
+    ]);
     let server = mcp::start(&flags).await;
     let client_id = mcp::register_public(&server, "A client", REDIRECT).await;
     let request = mcp::request(&server, &client_id, REDIRECT, &[]);
@@ -44,11 +53,23 @@ async fn a_log_in_survives_an_outage_of_the_store() {
         browser.get(&request).await,
         browser.get(&consent).await,
         browser.submit(&consent, &page, &approve).await,
-        browser.get(&server.url(&format!("/callback?code=x&state={}", "A".repeat(43)))).await,
+        browser
+            .get(&server.url(&format!("/callback?code=x&state={}", "A".repeat(43))))
+            .await,
     ];
     for away in away {
-        assert_eq!(away.status, StatusCode::SERVICE_UNAVAILABLE, "{}", away.text());
-        assert!(away.text().contains("Wait a moment and load this page again"), "{}", away.text());
+        assert_eq!(
+            away.status,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "{}",
+            away.text()
+        );
+        assert!(
+            away.text()
+                .contains("Wait a moment and load this page again"),
+            "{}",
+            away.text()
+        );
         mcp::assert_is_page(&away);
     }
     assert!(provider.requests().is_empty());
@@ -57,7 +78,10 @@ async fn a_log_in_survives_an_outage_of_the_store() {
     let answer = again(async || browser.submit(&consent, &page, &approve).await).await;
     let callback = browser.follow(answer, &server.url("/callback?")).await;
     redis.kill();
-    assert_eq!(browser.get(&callback).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        browser.get(&callback).await.status,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
     redis.restart().await;
     let client = onward(&again(async || browser.get(&callback).await).await);
     assert!(one(&query(&client), "code").is_some(), "{client}");

@@ -14,11 +14,23 @@ use self::support::redis::RedisServer;
 const CALLBACK: &str = "https://client.example/callback";
 
 async fn start(flags: &[&str]) -> Example {
-    mcp::start(&flags.iter().map(|&flag| flag.to_owned()).collect::<Vec<_>>()).await
+    mcp::start(
+        &flags
+            .iter()
+            .map(|&flag| flag.to_owned())
+            .collect::<Vec<_>>(),
+    )
+    .await
 }
 
 async fn post(server: &Example, content_type: &str, body: impl Into<String>) -> Answer {
-    send("POST", &server.url("/register"), &[("content-type", content_type)], body.into()).await
+    send(
+        "POST",
+        &server.url("/register"),
+        &[("content-type", content_type)],
+        body.into(),
+    )
+    .await
 }
 
 async fn register(server: &Example, metadata: &Value) -> Answer {
@@ -34,7 +46,10 @@ async fn authorize(server: &Example, client_id: &str, redirect_uri: &str) -> Ans
         ("code_challenge", CHALLENGE),
         ("code_challenge_method", "S256"),
     ];
-    get(Url::parse_with_params(&server.url("/authorize"), query).unwrap().as_str()).await
+    get(Url::parse_with_params(&server.url("/authorize"), query)
+        .unwrap()
+        .as_str())
+    .await
 }
 
 /// Whether a log-in for the client begins, and would end there.
@@ -50,7 +65,11 @@ async fn may_log_in(server: &Example, client_id: &str, redirect_uri: &str) -> bo
 #[tokio::test]
 async fn a_public_client_is_told_all_that_is_registered() {
     let server = start(&["--scope", "openid profile email"]).await;
-    let redirect_uris = json!([CALLBACK, "http://127.0.0.1/callback", "cursor://host/callback"]);
+    let redirect_uris = json!([
+        CALLBACK,
+        "http://127.0.0.1/callback",
+        "cursor://host/callback"
+    ]);
     let answer = register(
         &server,
         &json!({
@@ -66,12 +85,23 @@ async fn a_public_client_is_told_all_that_is_registered() {
         }),
     )
     .await;
-    assert_eq!((answer.status, &answer.headers["cache-control"]), (StatusCode::CREATED, &"no-store".parse().unwrap()));
+    assert_eq!(
+        (answer.status, &answer.headers["cache-control"]),
+        (StatusCode::CREATED, &"no-store".parse().unwrap())
+    );
     let mut said = answer.json();
     let client_id = said["client_id"].take();
     let client_id = client_id.as_str().unwrap();
-    assert!(client_id.len() >= 22 && client_id != "as I like", "{client_id}");
-    assert!(said["client_id_issued_at"].take().as_u64().is_some_and(|seconds| seconds > 1_700_000_000));
+    assert!(
+        client_id.len() >= 22 && client_id != "as I like",
+        "{client_id}"
+    );
+    assert!(
+        said["client_id_issued_at"]
+            .take()
+            .as_u64()
+            .is_some_and(|seconds| seconds > 1_700_000_000)
+    );
     let want = json!({
         "client_id": null,
         "client_id_issued_at": null,
@@ -84,10 +114,18 @@ async fn a_public_client_is_told_all_that_is_registered() {
         "scope": "email profile",
     });
     assert_eq!(said, want, "no client_secret above all");
-    for uri in [CALLBACK, "http://127.0.0.1:51004/callback", "cursor://host/callback"] {
+    for uri in [
+        CALLBACK,
+        "http://127.0.0.1:51004/callback",
+        "cursor://host/callback",
+    ] {
         assert!(may_log_in(&server, client_id, uri).await, "{uri}");
     }
-    for uri in ["https://client.example/callback/", "http://localhost/callback", "https://evil.example/"] {
+    for uri in [
+        "https://client.example/callback/",
+        "http://localhost/callback",
+        "https://evil.example/",
+    ] {
         assert!(!may_log_in(&server, client_id, uri).await, "{uri}");
     }
 }
@@ -123,12 +161,19 @@ async fn who_asks_for_a_secret_gets_one_that_ends() {
         let metadata = json!({ "redirect_uris": [CALLBACK], "token_endpoint_auth_method": method });
         let answer = register(&server, &metadata).await;
         let said = answer.json();
-        assert_eq!((answer.status, &said["token_endpoint_auth_method"]), (StatusCode::CREATED, &json!(method)));
-        let [issued, expires] = ["client_id_issued_at", "client_secret_expires_at"].map(|name| said[name].as_u64());
+        assert_eq!(
+            (answer.status, &said["token_endpoint_auth_method"]),
+            (StatusCode::CREATED, &json!(method))
+        );
+        let [issued, expires] =
+            ["client_id_issued_at", "client_secret_expires_at"].map(|name| said[name].as_u64());
         assert_eq!(expires, issued.map(|issued| issued + 5000));
         secrets.push(answer.string("client_secret"));
     }
-    assert!(secrets.iter().all(|secret| secret.len() >= 43) && secrets[0] != secrets[1], "{secrets:?}");
+    assert!(
+        secrets.iter().all(|secret| secret.len() >= 43) && secrets[0] != secrets[1],
+        "{secrets:?}"
+    );
 }
 
 #[cfg(feature = "redb")]
@@ -136,7 +181,13 @@ async fn who_asks_for_a_secret_gets_one_that_ends() {
 async fn neither_the_store_nor_the_log_holds_a_secret() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("store");
-    let mut server = start(&["--store", &format!("redb:{}", file.display()), "--log-level", "trace"]).await;
+    let mut server = start(&[
+        "--store",
+        &format!("redb:{}", file.display()),
+        "--log-level",
+        "trace",
+    ])
+    .await;
     let metadata = json!({
         "redirect_uris": [CALLBACK],
         "client_name": "Found in the store",
@@ -146,7 +197,11 @@ async fn neither_the_store_nor_the_log_holds_a_secret() {
     server.terminate();
     server.ended(std::time::Duration::from_secs(30)).await;
     let stored = std::fs::read(&file).unwrap();
-    let holds = |text: &str| stored.windows(text.len()).any(|window| window == text.as_bytes());
+    let holds = |text: &str| {
+        stored
+            .windows(text.len())
+            .any(|window| window == text.as_bytes())
+    };
     assert!(holds("Found in the store") && !holds(&secret));
     assert!(!format!("{server:?}").contains(&secret));
 }
@@ -164,34 +219,103 @@ async fn bad_metadata_get_an_error_of_rfc_7591() {
     let uri = |uri: &str| with("redirect_uris", json!([uri]));
     let rows = [
         ("no redirect URI", json, "{}".to_owned(), redirect),
-        ("a fragment", json, uri("https://client.example/#x"), redirect),
-        ("a user", json, uri("https://user@client.example/"), redirect),
+        (
+            "a fragment",
+            json,
+            uri("https://client.example/#x"),
+            redirect,
+        ),
+        (
+            "a user",
+            json,
+            uri("https://user@client.example/"),
+            redirect,
+        ),
         ("a script", json, uri("javascript:alert(1)"), redirect),
         ("data", json, uri("data:text/html,x"), redirect),
-        ("http elsewhere", json, uri("http://client.example/"), redirect),
-        ("a backslash", json, uri("https://client.example\\@evil.example/"), redirect),
+        (
+            "http elsewhere",
+            json,
+            uri("http://client.example/"),
+            redirect,
+        ),
+        (
+            "a backslash",
+            json,
+            uri("https://client.example\\@evil.example/"),
+            redirect,
+        ),
         ("a scheme of nobody's", json, uri("steam://run/1"), redirect),
-        ("one bad one among others", json, with("redirect_uris", json!([CALLBACK, "file:///x"])), redirect),
-        ("a name in two lines", json, with("client_name", json!("a\nb")), metadata),
-        ("a page that is none", json, with("client_uri", json!("javascript:alert(1)")), metadata),
-        ("no scope of ours", json, with("scope", json!("admin")), metadata),
-        ("another authentication", json, with("token_endpoint_auth_method", json!("private_key_jwt")), metadata),
-        ("another grant", json, with("grant_types", json!(["client_credentials"])), metadata),
-        ("another response", json, with("response_types", json!(["token"])), metadata),
+        (
+            "one bad one among others",
+            json,
+            with("redirect_uris", json!([CALLBACK, "file:///x"])),
+            redirect,
+        ),
+        (
+            "a name in two lines",
+            json,
+            with("client_name", json!("a\nb")),
+            metadata,
+        ),
+        (
+            "a page that is none",
+            json,
+            with("client_uri", json!("javascript:alert(1)")),
+            metadata,
+        ),
+        (
+            "no scope of ours",
+            json,
+            with("scope", json!("admin")),
+            metadata,
+        ),
+        (
+            "another authentication",
+            json,
+            with("token_endpoint_auth_method", json!("private_key_jwt")),
+            metadata,
+        ),
+        (
+            "another grant",
+            json,
+            with("grant_types", json!(["client_credentials"])),
+            metadata,
+        ),
+        (
+            "another response",
+            json,
+            with("response_types", json!(["token"])),
+            metadata,
+        ),
         ("no JSON", json, "redirect_uris=x".to_owned(), metadata),
         ("nothing", json, String::new(), metadata),
         ("a list", json, format!("[[{CALLBACK:?}]]"), metadata),
         ("another type", "text/plain", uri(CALLBACK), metadata),
-        ("a form", "application/x-www-form-urlencoded", "redirect_uris=x".to_owned(), metadata),
+        (
+            "a form",
+            "application/x-www-form-urlencoded",
+            "redirect_uris=x".to_owned(),
+            metadata,
+        ),
     ];
     for (name, content_type, body, code) in rows {
         let answer = post(&server, content_type, body).await;
-        assert_eq!((answer.status, &*answer.string("error")), (StatusCode::BAD_REQUEST, code), "{name}: {answer:?}");
+        assert_eq!(
+            (answer.status, &*answer.string("error")),
+            (StatusCode::BAD_REQUEST, code),
+            "{name}: {answer:?}"
+        );
         assert!(!answer.string("error_description").is_empty(), "{name}");
         assert_eq!(answer.headers["content-type"], json, "{name}");
         assert_eq!(answer.headers["cache-control"], "no-store", "{name}");
     }
-    assert_eq!(post(&server, "application/json; charset=utf-8", uri(CALLBACK)).await.status, StatusCode::CREATED);
+    assert_eq!(
+        post(&server, "application/json; charset=utf-8", uri(CALLBACK))
+            .await
+            .status,
+        StatusCode::CREATED
+    );
 }
 
 #[tokio::test]
@@ -221,13 +345,29 @@ async fn a_registration_takes_four_kibibytes_at_most() {
         let answer = register(&server, &metadata).await;
         statuses.push(answer.status.as_u16());
         if answer.status != StatusCode::CREATED {
-            assert!(answer.string("error").starts_with("invalid_"), "{}", answer.text());
-            assert!(answer.string("error_description").contains("longer than"), "{}", answer.text());
+            assert!(
+                answer.string("error").starts_with("invalid_"),
+                "{}",
+                answer.text()
+            );
+            assert!(
+                answer.string("error_description").contains("longer than"),
+                "{}",
+                answer.text()
+            );
         }
     }
     assert_eq!(statuses, [201, 201, 201, 201, 201, 400, 400, 400, 400]);
-    let stored: Vec<_> = redis.dump().await.into_iter().map(|(_, value)| value.len()).collect();
-    assert!(stored.len() >= 5 && stored.iter().all(|length| *length <= 4096), "{stored:?}");
+    let stored: Vec<_> = redis
+        .dump()
+        .await
+        .into_iter()
+        .map(|(_, value)| value.len())
+        .collect();
+    assert!(
+        stored.len() >= 5 && stored.iter().all(|length| *length <= 4096),
+        "{stored:?}"
+    );
 }
 
 #[tokio::test]
@@ -235,20 +375,50 @@ async fn a_name_holds_nothing_that_cannot_be_seen() {
     let server = start(&[]).await;
     for (name, seen) in [
         ("Git\u{ad}Hub\u{200b}\u{200d}", Some("GitHub")),
-        ("a\u{2060}\u{2063}\u{180e}\u{e0041}\u{1d173}\u{fff9}\u{600}b", Some("ab")),
+        (
+            "a\u{2060}\u{2063}\u{180e}\u{e0041}\u{1d173}\u{fff9}\u{600}b",
+            Some("ab"),
+        ),
         ("a\u{e000}\u{378}\u{f0000}\u{3164}\u{115f}b", Some("ab")),
         ("a \u{a0}\u{3000} b", Some("a b")),
         ("\u{200b}\u{200c}", None),
         ("Émile 名前 🦀", Some("Émile 名前 🦀")),
     ] {
-        let answer = register(&server, &json!({ "redirect_uris": [CALLBACK], "client_name": name })).await;
-        assert_eq!(answer.status, StatusCode::CREATED, "{name:?}: {}", answer.text());
-        assert_eq!(answer.json().get("client_name").map(|name| name.as_str().unwrap()), seen, "{name:?}");
+        let answer = register(
+            &server,
+            &json!({ "redirect_uris": [CALLBACK], "client_name": name }),
+        )
+        .await;
+        assert_eq!(
+            answer.status,
+            StatusCode::CREATED,
+            "{name:?}: {}",
+            answer.text()
+        );
+        assert_eq!(
+            answer
+                .json()
+                .get("client_name")
+                .map(|name| name.as_str().unwrap()),
+            seen,
+            "{name:?}"
+        );
     }
-    for name in
-        ["a\u{202e}b", "a\u{2066}b", "a\u{200f}b", "a\u{2028}b", "a\u{2029}b", "a\u{85}b", "a\u{feff}b", "a\u{7f}b"]
-    {
-        let answer = register(&server, &json!({ "redirect_uris": [CALLBACK], "client_name": name })).await;
+    for name in [
+        "a\u{202e}b",
+        "a\u{2066}b",
+        "a\u{200f}b",
+        "a\u{2028}b",
+        "a\u{2029}b",
+        "a\u{85}b",
+        "a\u{feff}b",
+        "a\u{7f}b",
+    ] {
+        let answer = register(
+            &server,
+            &json!({ "redirect_uris": [CALLBACK], "client_name": name }),
+        )
+        .await;
         assert_eq!(
             (answer.status, &*answer.string("error")),
             (StatusCode::BAD_REQUEST, "invalid_client_metadata"),
@@ -299,8 +469,17 @@ async fn schemes_that_the_system_handles_are_for_the_operator_to_allow() {
     ] {
         for (server, allowed) in [(&server, default), (&explicit, allowed)] {
             let answer = register(server, &json!({ "redirect_uris": [uri] })).await;
-            assert_eq!(answer.status == StatusCode::CREATED, allowed, "{uri}: {}", answer.text());
-            assert!(allowed || answer.string("error") == "invalid_redirect_uri", "{uri}: {}", answer.text());
+            assert_eq!(
+                answer.status == StatusCode::CREATED,
+                allowed,
+                "{uri}: {}",
+                answer.text()
+            );
+            assert!(
+                allowed || answer.string("error") == "invalid_redirect_uri",
+                "{uri}: {}",
+                answer.text()
+            );
         }
     }
 }
@@ -308,10 +487,17 @@ async fn schemes_that_the_system_handles_are_for_the_operator_to_allow() {
 #[tokio::test]
 async fn the_body_has_a_limit_and_the_endpoint_one_method() {
     let server = start(&[]).await;
-    let metadata = |padding: usize| json!({ "redirect_uris": [CALLBACK], "x": "x".repeat(padding) });
-    assert_eq!(register(&server, &metadata(15_000)).await.status, StatusCode::CREATED);
+    let metadata =
+        |padding: usize| json!({ "redirect_uris": [CALLBACK], "x": "x".repeat(padding) });
+    assert_eq!(
+        register(&server, &metadata(15_000)).await.status,
+        StatusCode::CREATED
+    );
     let answer = register(&server, &metadata(17_000)).await;
-    assert_eq!((answer.status, &*answer.string("error")), (StatusCode::PAYLOAD_TOO_LARGE, "invalid_client_metadata"));
+    assert_eq!(
+        (answer.status, &*answer.string("error")),
+        (StatusCode::PAYLOAD_TOO_LARGE, "invalid_client_metadata")
+    );
     for method in ["GET", "PUT", "DELETE"] {
         let answer = send(method, &server.url("/register"), &[], "").await;
         assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED, "{method}");
@@ -339,9 +525,16 @@ async fn only_what_the_operator_allows_is_registered() {
         ("cursor://host/callback", false),
     ] {
         let answer = register(&server, &json!({ "redirect_uris": [uri] })).await;
-        let status = if allowed { StatusCode::CREATED } else { StatusCode::BAD_REQUEST };
+        let status = if allowed {
+            StatusCode::CREATED
+        } else {
+            StatusCode::BAD_REQUEST
+        };
         assert_eq!(answer.status, status, "{uri}");
-        assert!(allowed || answer.string("error") == "invalid_redirect_uri", "{uri}");
+        assert!(
+            allowed || answer.string("error") == "invalid_redirect_uri",
+            "{uri}"
+        );
     }
 }
 
@@ -352,19 +545,35 @@ async fn a_registration_outlives_a_restart_but_not_what_was_allowed() {
     let store = format!("redb:{}", directory.path().join("store").display());
     let mut server = start(&["--store", &store]).await;
     let other = "https://other.example/callback";
-    let client_id = register(&server, &json!({ "redirect_uris": [CALLBACK, other] })).await.string("client_id");
-    assert!(may_log_in(&server, &client_id, CALLBACK).await && may_log_in(&server, &client_id, other).await);
+    let client_id = register(&server, &json!({ "redirect_uris": [CALLBACK, other] }))
+        .await
+        .string("client_id");
+    assert!(
+        may_log_in(&server, &client_id, CALLBACK).await
+            && may_log_in(&server, &client_id, other).await
+    );
     server.terminate();
     server.ended(std::time::Duration::from_secs(30)).await;
-    let server = start(&["--store", &store, "--allowed-redirect", "https://client.example/*"]).await;
+    let server = start(&[
+        "--store",
+        &store,
+        "--allowed-redirect",
+        "https://client.example/*",
+    ])
+    .await;
     assert!(may_log_in(&server, &client_id, CALLBACK).await);
-    assert!(!may_log_in(&server, &client_id, other).await, "no longer allowed");
+    assert!(
+        !may_log_in(&server, &client_id, other).await,
+        "no longer allowed"
+    );
 }
 
 #[tokio::test]
 async fn a_registration_that_nobody_uses_ends() {
     let server = start(&["--client-lifetime", "1"]).await;
-    let client_id = register(&server, &json!({ "redirect_uris": [CALLBACK] })).await.string("client_id");
+    let client_id = register(&server, &json!({ "redirect_uris": [CALLBACK] }))
+        .await
+        .string("client_id");
     // Longer than the lifetime from one look to the next: a look is a use.
     for _ in 0..10 {
         tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
@@ -379,7 +588,11 @@ async fn a_registration_that_nobody_uses_ends() {
 async fn bad_flags_are_refused() {
     let run = |flags: [&str; 2]| Example::run("mcp", &flags, &[]);
     for (flag, value, message) in [
-        ("--allowed-redirect", "https://*.com/", "more than one label"),
+        (
+            "--allowed-redirect",
+            "https://*.com/",
+            "more than one label",
+        ),
         ("--allowed-redirect", "https://a.*.example.com/", "wildcard"),
         ("--allowed-redirect", "javascript:*", "never allowed"),
         ("--allowed-redirect", "http://example.com/", "http is for"),
@@ -390,6 +603,9 @@ async fn bad_flags_are_refused() {
     ] {
         let output = run([flag, value]);
         let stderr = String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success() && stderr.contains(message), "{flag} {value}: {stderr}");
+        assert!(
+            !output.status.success() && stderr.contains(message),
+            "{flag} {value}: {stderr}"
+        );
     }
 }

@@ -16,8 +16,12 @@ const CALLBACK: &str = "https://client.example/callback";
 
 /// How long the one record that lies there has left, in milliseconds.
 async fn time_left(store: &RedisServer) -> i64 {
-    let Value::Array(keys) = store.command(&["KEYS", "*"]).await else { panic!("no keys") };
-    let [Value::BulkString(key)] = &keys[..] else { panic!("not one record: {keys:?}") };
+    let Value::Array(keys) = store.command(&["KEYS", "*"]).await else {
+        panic!("no keys")
+    };
+    let [Value::BulkString(key)] = &keys[..] else {
+        panic!("not one record: {keys:?}")
+    };
     match store.command(&[&b"PTTL"[..], key]).await {
         Value::Int(left) => left,
         other => panic!("no time: {other:?}"),
@@ -28,15 +32,26 @@ async fn time_left(store: &RedisServer) -> i64 {
 async fn a_registration_in_use_is_renewed_but_not_its_secret() {
     for (method, renewed) in [("none", true), ("client_secret_post", false)] {
         let store = RedisServer::start().await;
-        let flags = ["--store".to_owned(), store.url(), "--client-lifetime".into(), "20".into()];
+        let flags = [
+            "--store".to_owned(),
+            store.url(),
+            "--client-lifetime".into(),
+            "20".into(),
+        ];
         let server = mcp::start(&flags).await;
         let metadata = json!({ "redirect_uris": [CALLBACK], "token_endpoint_auth_method": method });
         let said = register(&server, &metadata).await;
         // A use that writes nothing but what is to be seen here.
-        let used = request(&server, said["client_id"].as_str().unwrap(), "https://other.example/", &[]);
+        let used = request(
+            &server,
+            said["client_id"].as_str().unwrap(),
+            "https://other.example/",
+            &[],
+        );
         let mut left = time_left(&store).await;
         let began = Instant::now();
-        // It is renewed after a tenth of its lifetime; the other one is watched for longer than that.
+        // It is renewed after a tenth of its lifetime; the other one is watched for longer than
+        // that.
         let mut rose = false;
         while !rose && began.elapsed() < Duration::from_secs(if renewed { 15 } else { 6 }) {
             assert_eq!(get(&used).await.status, StatusCode::BAD_REQUEST);

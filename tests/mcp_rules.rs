@@ -1,4 +1,5 @@
-//! The rules of the example `mcp` for what strangers tell it, without a server: each is tested where it stands.
+//! The rules of the example `mcp` for what strangers tell it, without a server: each is tested
+//! where it stands.
 
 // Of each, what its tests use.
 #![allow(dead_code, unused_imports)]

@@ -1,5 +1,5 @@
-//! The example `mcp` as a server: on its own with the demo identity provider, below a path, at its MCP endpoint, and at
-//! its end.
+//! The example `mcp` as a server: on its own with the demo identity provider, below a path, at its
+//! MCP endpoint, and at its end.
 
 mod support;
 
@@ -17,12 +17,24 @@ use self::support::mcp_client::{McpClient, REDIRECT, assert_error, call, structu
 use self::support::process::Example;
 
 async fn demo(flags: &[&str]) -> Example {
-    mcp::start(&flags.iter().map(|flag| (*flag).to_owned()).collect::<Vec<_>>()).await
+    mcp::start(
+        &flags
+            .iter()
+            .map(|flag| (*flag).to_owned())
+            .collect::<Vec<_>>(),
+    )
+    .await
 }
 
 /// The log-in page of the demo provider, and its address.
-async fn log_in_page(server: &Example, client: &McpClient, browser: &mut Browser) -> (String, Answer) {
-    let answer = browser.get(&mcp::request(server, &client.id, REDIRECT, &[])).await;
+async fn log_in_page(
+    server: &Example,
+    client: &McpClient,
+    browser: &mut Browser,
+) -> (String, Answer) {
+    let answer = browser
+        .get(&mcp::request(server, &client.id, REDIRECT, &[]))
+        .await;
     let url = onward(&browser.approve(&answer).await);
     let page = browser.get(&url).await;
     assert_eq!(page.status, StatusCode::OK, "{}", page.text());
@@ -43,16 +55,32 @@ async fn without_a_provider_there_is_a_demo_of_one() {
     let client = McpClient::register(&server).await;
     for (form, user) in [
         (vec![("user", "ada"), ("log_in", "yes")], "ada"),
-        (vec![("user", "ada"), ("other", "<b>&\"Zoë\""), ("log_in", "yes")], "<b>&\"Zoë\""),
+        (
+            vec![("user", "ada"), ("other", "<b>&\"Zoë\""), ("log_in", "yes")],
+            "<b>&\"Zoë\"",
+        ),
     ] {
         let answer = log_in(&server, &client, &form).await;
-        let tokens = client.exchange(&server, one(&answer, "code").unwrap(), &[]).await;
+        let tokens = client
+            .exchange(&server, one(&answer, "code").unwrap(), &[])
+            .await;
         assert_eq!(tokens.status, 200, "{}", tokens.text());
         let seen = structured(&call(&server, &tokens.string("access_token"), "upstream").await);
-        assert_eq!((&seen["user"]["sub"], &seen["token"]["issued_here"]), (&json!(user), &json!(false)));
-        let tokens = client.refresh(&server, &tokens.string("refresh_token"), &[]).await;
+        assert_eq!(
+            (&seen["user"]["sub"], &seen["token"]["issued_here"]),
+            (&json!(user), &json!(false))
+        );
+        let tokens = client
+            .refresh(&server, &tokens.string("refresh_token"), &[])
+            .await;
         structured(&call(&server, &tokens.string("access_token"), "upstream").await);
-        assert_eq!(client.revoke(&server, &tokens.string("refresh_token")).await.status, 200);
+        assert_eq!(
+            client
+                .revoke(&server, &tokens.string("refresh_token"))
+                .await
+                .status,
+            200
+        );
     }
 }
 
@@ -65,7 +93,13 @@ async fn the_demo_has_a_page_on_which_one_can_say_no() {
 
     let mut browser = Browser::default();
     let (url, page) = log_in_page(&server, &client, &mut browser).await;
-    for needed in ["<html lang=\"en\">", "<title>", "name=\"viewport\"", "<label for=\"other\">", "openid profile"] {
+    for needed in [
+        "<html lang=\"en\">",
+        "<title>",
+        "name=\"viewport\"",
+        "<label for=\"other\">",
+        "openid profile",
+    ] {
         assert!(page.text().contains(needed), "{needed}: {}", page.text());
     }
     assert!(!page.text().contains("<script"), "{}", page.text());
@@ -75,25 +109,53 @@ async fn the_demo_has_a_page_on_which_one_can_say_no() {
         assert!(again.text().contains("role=\"alert\""), "{name:?}");
     }
     let tricky = format!("{url}&x=\"><script>alert(1)</script>");
-    let tricky = tricky.replace('"', "%22").replace('<', "%3C").replace('>', "%3E");
-    assert!(!browser.get(&tricky).await.text().contains("<script"), "reflected");
-    for wrong in [url.replace("mcp-demo", "other"), url.replace("callback", "elsewhere")] {
-        assert_eq!(browser.get(&wrong).await.status, StatusCode::BAD_REQUEST, "{wrong}");
+    let tricky = tricky
+        .replace('"', "%22")
+        .replace('<', "%3C")
+        .replace('>', "%3E");
+    assert!(
+        !browser.get(&tricky).await.text().contains("<script"),
+        "reflected"
+    );
+    for wrong in [
+        url.replace("mcp-demo", "other"),
+        url.replace("callback", "elsewhere"),
+    ] {
+        assert_eq!(
+            browser.get(&wrong).await.status,
+            StatusCode::BAD_REQUEST,
+            "{wrong}"
+        );
     }
 }
 
 #[tokio::test]
 async fn the_demo_behaves_as_it_is_told() {
-    let flags: [&[&str]; 3] = [&["--demo-no-rotation"], &["--demo-no-expires-in"], &["--demo-refresh-lifetime", "600"]];
+    let flags: [&[&str]; 3] = [
+        &["--demo-no-rotation"],
+        &["--demo-no-expires-in"],
+        &["--demo-refresh-lifetime", "600"],
+    ];
     for flags in flags {
         let server = demo(flags).await;
         let client = McpClient::register(&server).await;
         let answer = log_in(&server, &client, &[("user", "grace")]).await;
-        let mut tokens = client.exchange(&server, one(&answer, "code").unwrap(), &[]).await;
+        let mut tokens = client
+            .exchange(&server, one(&answer, "code").unwrap(), &[])
+            .await;
         for _ in 0..3 {
-            let lifetime = tokens.json().get("refresh_expires_in").and_then(Value::as_u64);
-            assert_eq!(lifetime.is_some_and(|seconds| seconds <= 600), flags.len() == 2, "{flags:?}");
-            tokens = client.refresh(&server, &tokens.string("refresh_token"), &[]).await;
+            let lifetime = tokens
+                .json()
+                .get("refresh_expires_in")
+                .and_then(Value::as_u64);
+            assert_eq!(
+                lifetime.is_some_and(|seconds| seconds <= 600),
+                flags.len() == 2,
+                "{flags:?}"
+            );
+            tokens = client
+                .refresh(&server, &tokens.string("refresh_token"), &[])
+                .await;
             assert_eq!(tokens.status, 200, "{flags:?}: {}", tokens.text());
             structured(&call(&server, &tokens.string("access_token"), "upstream").await);
         }
@@ -107,8 +169,12 @@ async fn everything_lies_below_the_path_of_the_issuer() {
     let mut flags = identity.flags();
     flags.extend(["--public-url", "https://example.com/tools"].map(str::to_owned));
     let server = mcp::start(&flags).await;
-    let mut browser = Browser { through: Some((ORIGIN.to_owned(), server.url(""))), ..Browser::default() };
-    let metadata = json!({ "redirect_uris": [REDIRECT], "token_endpoint_auth_method": "none" }).to_string();
+    let mut browser = Browser {
+        through: Some((ORIGIN.to_owned(), server.url(""))),
+        ..Browser::default()
+    };
+    let metadata =
+        json!({ "redirect_uris": [REDIRECT], "token_endpoint_auth_method": "none" }).to_string();
     let json = [("content-type", "application/json")];
     let registered = send("POST", &server.url("/tools/register"), &json, metadata).await;
     let client_id = registered.string("client_id");
@@ -120,7 +186,8 @@ async fn everything_lies_below_the_path_of_the_issuer() {
         ("code_challenge_method", "S256"),
         ("resource", "https://example.com/tools/mcp"),
     ];
-    let request = url::Url::parse_with_params("https://example.com/tools/authorize", request).unwrap();
+    let request =
+        url::Url::parse_with_params("https://example.com/tools/authorize", request).unwrap();
     let answer = query(&browser.log_in(request.as_str(), REDIRECT).await);
     assert_eq!(one(&answer, "iss"), Some("https://example.com/tools"));
     let code = one(&answer, "code").unwrap();
@@ -131,23 +198,52 @@ async fn everything_lies_below_the_path_of_the_issuer() {
         ("code_verifier", VERIFIER),
         ("resource", "https://example.com/tools/mcp"),
     ];
-    assert_error(&post(&server.url("/token"), &form).await, 404, "not_found", "at the root");
+    assert_error(
+        &post(&server.url("/token"), &form).await,
+        404,
+        "not_found",
+        "at the root",
+    );
     let tokens = post(&server.url("/tools/token"), &form).await;
     assert_eq!(tokens.status, 200, "{}", tokens.text());
-    assert_eq!(tokens.headers["strict-transport-security"], "max-age=31536000");
+    assert_eq!(
+        tokens.headers["strict-transport-security"],
+        "max-age=31536000"
+    );
     let refresh = [("grant_type", "refresh_token"), ("client_id", &*client_id)];
     let token = tokens.string("refresh_token");
-    let refreshed = post(&server.url("/tools/token"), &[&refresh[..], &[("refresh_token", &*token)]].concat()).await;
+    let refreshed = post(
+        &server.url("/tools/token"),
+        &[&refresh[..], &[("refresh_token", &*token)]].concat(),
+    )
+    .await;
     assert_eq!(refreshed.status, 200, "{}", refreshed.text());
     let authorization = format!("Bearer {}", refreshed.string("access_token"));
-    let host = [("authorization", authorization.as_str()), ("host", "example.com")];
-    assert_eq!(send("POST", &server.url("/tools/mcp"), &host, "").await.status, 406, "let through");
+    let host = [
+        ("authorization", authorization.as_str()),
+        ("host", "example.com"),
+    ];
+    assert_eq!(
+        send("POST", &server.url("/tools/mcp"), &host, "")
+            .await
+            .status,
+        406,
+        "let through"
+    );
     let refused = send("POST", &server.url("/tools/mcp"), &[], "").await;
     assert_eq!(refused.status, 401);
     let challenge = refused.headers["www-authenticate"].to_str().unwrap();
     let metadata = "https://example.com/.well-known/oauth-protected-resource/tools/mcp";
-    assert!(challenge.contains(&format!("resource_metadata=\"{metadata}\"")), "{challenge}");
-    assert_eq!(get(&server.url("/.well-known/oauth-protected-resource/tools/mcp")).await.status, 200);
+    assert!(
+        challenge.contains(&format!("resource_metadata=\"{metadata}\"")),
+        "{challenge}"
+    );
+    assert_eq!(
+        get(&server.url("/.well-known/oauth-protected-resource/tools/mcp"))
+            .await
+            .status,
+        200
+    );
 }
 
 #[tokio::test]
@@ -157,7 +253,10 @@ async fn pages_of_strangers_do_not_reach_the_mcp_endpoint() {
     flags.extend(["--allowed-origin", "https://app.example.com:443"].map(str::to_owned));
     let server = mcp::start(&flags).await;
     let client = McpClient::register(&server).await;
-    let authorization = format!("Bearer {}", client.log_in(&server).await.string("access_token"));
+    let authorization = format!(
+        "Bearer {}",
+        client.log_in(&server).await.string("access_token")
+    );
     let message = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" }).to_string();
     let ask = async |more: &[(&str, &str)]| {
         let headers = [
@@ -165,37 +264,90 @@ async fn pages_of_strangers_do_not_reach_the_mcp_endpoint() {
             ("accept", "application/json, text/event-stream"),
             ("content-type", "application/json"),
         ];
-        send("POST", &server.url("/mcp"), &[&headers[..], more].concat(), message.clone()).await
+        send(
+            "POST",
+            &server.url("/mcp"),
+            &[&headers[..], more].concat(),
+            message.clone(),
+        )
+        .await
     };
     let port = server.addr().port();
     let (here, localhost) = (server.url(""), format!("localhost:{port}"));
     let rows: [(&str, &[(&str, &str)], u16); 12] = [
         ("a program", &[], 200),
-        ("by another name of this computer", &[("host", &localhost)], 200),
+        (
+            "by another name of this computer",
+            &[("host", &localhost)],
+            200,
+        ),
         ("a page of its own", &[("origin", &here)], 200),
-        ("a page on this computer", &[("origin", "http://localhost:6274")], 200),
-        ("a page that is allowed", &[("origin", "https://app.example.com")], 200),
-        ("a page of a stranger", &[("origin", "https://evil.example")], 403),
+        (
+            "a page on this computer",
+            &[("origin", "http://localhost:6274")],
+            200,
+        ),
+        (
+            "a page that is allowed",
+            &[("origin", "https://app.example.com")],
+            200,
+        ),
+        (
+            "a page of a stranger",
+            &[("origin", "https://evil.example")],
+            403,
+        ),
         ("a page of nowhere", &[("origin", "null")], 403),
-        ("a name that was pointed here", &[("host", "evil.example")], 403),
-        ("that with the port", &[("host", &format!("evil.example:{port}"))], 403),
-        ("a user before a name of this computer", &[("host", &format!("evil@127.0.0.1:{port}"))], 403),
-        ("a page whose name begins like this computer", &[("origin", "http://localhost:1234.evil.example")], 403),
-        ("another port of a page that is allowed", &[("origin", "https://app.example.com:8443")], 403),
+        (
+            "a name that was pointed here",
+            &[("host", "evil.example")],
+            403,
+        ),
+        (
+            "that with the port",
+            &[("host", &format!("evil.example:{port}"))],
+            403,
+        ),
+        (
+            "a user before a name of this computer",
+            &[("host", &format!("evil@127.0.0.1:{port}"))],
+            403,
+        ),
+        (
+            "a page whose name begins like this computer",
+            &[("origin", "http://localhost:1234.evil.example")],
+            403,
+        ),
+        (
+            "another port of a page that is allowed",
+            &[("origin", "https://app.example.com:8443")],
+            403,
+        ),
     ];
     for (name, headers, status) in rows {
         let answer = ask(headers).await;
         assert_eq!(answer.status, status, "{name}: {}", answer.text());
     }
     let tools = ask(&[]).await.json()["result"]["tools"].clone();
-    let names: Vec<_> = tools.as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect();
+    let names: Vec<_> = tools
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|tool| tool["name"].as_str().unwrap())
+        .collect();
     assert_eq!(names, ["upstream", "whoami"]);
     identity.log_everybody_out();
     let token = authorization.strip_prefix("Bearer ").unwrap();
     let failed = call(&server, token, "upstream").await.json();
-    assert_eq!(failed["result"]["isError"], true, "what went wrong there is said: {failed}");
+    assert_eq!(
+        failed["result"]["isError"], true,
+        "what went wrong there is said: {failed}"
+    );
     identity.answer("/userinfo", 200, "no JSON");
-    assert_eq!(call(&server, token, "upstream").await.json()["result"]["isError"], true);
+    assert_eq!(
+        call(&server, token, "upstream").await.json()["result"]["isError"],
+        true
+    );
 }
 
 #[tokio::test]
@@ -204,7 +356,9 @@ async fn it_ends_when_it_is_told_to() {
     // Neither a connection that nobody uses nor half a request keeps it.
     let _idle = TcpStream::connect(server.addr()).await.unwrap();
     let mut used = TcpStream::connect(server.addr()).await.unwrap();
-    used.write_all(b"GET /nowhere HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    used.write_all(b"GET /nowhere HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
     used.readable().await.unwrap();
     server.terminate();
     let status = server.ended(Duration::from_secs(60)).await;
@@ -215,8 +369,14 @@ async fn it_ends_when_it_is_told_to() {
 #[tokio::test]
 async fn a_command_line_that_makes_no_sense_is_refused() {
     let rows: [(&[&str], &str); 9] = [
-        (&["--client-id", "x"], "--client-id needs --authorization-endpoint"),
-        (&["--token-endpoint", "https://id.example.com/token"], "--token-endpoint needs --authorization-endpoint"),
+        (
+            &["--client-id", "x"],
+            "--client-id needs --authorization-endpoint",
+        ),
+        (
+            &["--token-endpoint", "https://id.example.com/token"],
+            "--token-endpoint needs --authorization-endpoint",
+        ),
         (&["--strict", "--retry-window", "5"], "--strict"),
         (&["--rotation-timeout", "7200"], "--rotation-timeout"),
         (&["--require-scope", "two scopes"], "two scopes"),
@@ -226,10 +386,19 @@ async fn a_command_line_that_makes_no_sense_is_refused() {
         (&["--store", "redis://:secret@"], "--store"),
     ];
     for (flags, message) in rows {
-        let args: Vec<_> = ["--listen", "127.0.0.1:0"].iter().chain(flags).copied().collect();
-        let output = tokio::task::spawn_blocking(move || Example::run("mcp", &args, &[])).await.unwrap();
+        let args: Vec<_> = ["--listen", "127.0.0.1:0"]
+            .iter()
+            .chain(flags)
+            .copied()
+            .collect();
+        let output = tokio::task::spawn_blocking(move || Example::run("mcp", &args, &[]))
+            .await
+            .unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{flags:?}: {stderr}");
-        assert!(stderr.contains(message) && !stderr.contains("secret@"), "{flags:?}: {stderr}");
+        assert!(
+            stderr.contains(message) && !stderr.contains("secret@"),
+            "{flags:?}: {stderr}"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The token endpoint of the example `mcp`: codes and refresh tokens, and what it makes of requests that are wrong.
+//! The token endpoint of the example `mcp`: codes and refresh tokens, and what it makes of requests
+//! that are wrong.
 
 mod support;
 
@@ -37,7 +38,11 @@ impl Fixture {
         flags.extend(more.iter().map(|flag| (*flag).to_owned()));
         let server = mcp::start(&flags).await;
         let client = McpClient::register(&server).await;
-        Self { identity, server, client }
+        Self {
+            identity,
+            server,
+            client,
+        }
     }
 
     /// A code that was not used yet.
@@ -48,42 +53,86 @@ impl Fixture {
 
 #[tokio::test]
 async fn a_session_goes_from_the_code_to_the_revocation() {
-    let Fixture { identity, server, client } = Fixture::start().await;
+    let Fixture {
+        identity,
+        server,
+        client,
+    } = Fixture::start().await;
     let first = client.log_in(&server).await;
     assert_eq!(first.headers["cache-control"], "no-store");
     let tokens = first.json();
-    assert!(tokens["access_token"].as_str().unwrap().starts_with("at_"), "{tokens}");
-    assert!(tokens["refresh_token"].as_str().unwrap().starts_with("rt_"), "{tokens}");
-    assert_eq!((&tokens["token_type"], &tokens["scope"]), (&json!("Bearer"), &json!("openid profile")));
+    assert!(
+        tokens["access_token"].as_str().unwrap().starts_with("at_"),
+        "{tokens}"
+    );
+    assert!(
+        tokens["refresh_token"].as_str().unwrap().starts_with("rt_"),
+        "{tokens}"
+    );
+    assert_eq!(
+        (&tokens["token_type"], &tokens["scope"]),
+        (&json!("Bearer"), &json!("openid profile"))
+    );
 
     let access = first.string("access_token");
     let me = structured(&call(&server, &access, "whoami").await);
     let resource = server.url("/mcp");
-    assert_eq!(me, json!({ "client_id": client.id, "scopes": ["openid", "profile"], "resources": [resource] }));
+    assert_eq!(
+        me,
+        json!({ "client_id": client.id, "scopes": ["openid", "profile"], "resources": [resource] })
+    );
     let seen = structured(&call(&server, &access, "upstream").await);
-    assert_eq!(seen["user"], json!({ "sub": "person-1", "scope": "openid profile" }));
-    assert_eq!(seen["token"]["issued_here"], false, "the provider's own: {seen}");
+    assert_eq!(
+        seen["user"],
+        json!({ "sub": "person-1", "scope": "openid profile" })
+    );
+    assert_eq!(
+        seen["token"]["issued_here"], false,
+        "the provider's own: {seen}"
+    );
 
-    let second = client.refresh(&server, &first.string("refresh_token"), &[]).await;
+    let second = client
+        .refresh(&server, &first.string("refresh_token"), &[])
+        .await;
     assert_eq!(second.status, 200, "{}", second.text());
     assert_eq!(second.json()["scope"], "openid profile");
-    assert_ne!(second.string("refresh_token"), first.string("refresh_token"));
+    assert_ne!(
+        second.string("refresh_token"),
+        first.string("refresh_token")
+    );
     structured(&call(&server, &second.string("access_token"), "upstream").await);
     assert_eq!(identity.counts().refreshed, 1);
 
-    let revoked = client.revoke(&server, &second.string("refresh_token")).await;
+    let revoked = client
+        .revoke(&server, &second.string("refresh_token"))
+        .await;
     assert_eq!(revoked.status, 200, "{}", revoked.text());
     assert_eq!(identity.counts().revoked, 1);
-    assert_error(&client.refresh(&server, &second.string("refresh_token"), &[]).await, 400, "invalid_grant", "revoked");
+    assert_error(
+        &client
+            .refresh(&server, &second.string("refresh_token"), &[])
+            .await,
+        400,
+        "invalid_grant",
+        "revoked",
+    );
     let refused = call(&server, &second.string("access_token"), "whoami").await;
     assert_eq!(refused.status, 401);
     let challenge = refused.headers["www-authenticate"].to_str().unwrap();
     let metadata = server.url("/.well-known/oauth-protected-resource/mcp");
-    assert!(challenge.contains(&format!("resource_metadata=\"{metadata}\"")), "{challenge}");
+    assert!(
+        challenge.contains(&format!("resource_metadata=\"{metadata}\"")),
+        "{challenge}"
+    );
 
     let (log, handed_out) = (server.stderr(), [first, second]);
     for secret in identity.secrets() {
-        assert!(handed_out.iter().all(|answer| !answer.text().contains(&secret)), "the client has {secret}");
+        assert!(
+            handed_out
+                .iter()
+                .all(|answer| !answer.text().contains(&secret)),
+            "the client has {secret}"
+        );
         assert!(!log.contains(&secret), "in the log: {log}");
     }
     for token in ["at_", "rt_", VERIFIER, mcp::PROVIDER_SECRET] {
@@ -95,28 +144,48 @@ async fn a_session_goes_from_the_code_to_the_revocation() {
 async fn what_is_no_token_request_gets_an_oauth_error() {
     let Fixture { server, client, .. } = Fixture::start().await;
     let url = server.url("/token");
-    let form = format!("grant_type=refresh_token&refresh_token=rt_&client_id={}", client.id);
+    let form = format!(
+        "grant_type=refresh_token&refresh_token=rt_&client_id={}",
+        client.id
+    );
     let plain = [("content-type", "application/x-www-form-urlencoded")];
     let rows: [(&str, &str, &[(&str, &str)], &str, u16); 6] = [
         ("GET", "GET", &[], "", 405),
         ("PUT", "PUT", &plain, &form, 405),
-        ("JSON", "POST", &[("content-type", "application/json")], "{}", 400),
+        (
+            "JSON",
+            "POST",
+            &[("content-type", "application/json")],
+            "{}",
+            400,
+        ),
         ("no content type", "POST", &[], &form, 400),
         ("nothing", "POST", &plain, "", 401),
         (
             "two Authorization headers",
             "POST",
-            &[plain[0], ("authorization", "Basic eDp5"), ("authorization", "Basic eDp5")],
+            &[
+                plain[0],
+                ("authorization", "Basic eDp5"),
+                ("authorization", "Basic eDp5"),
+            ],
             &form,
             400,
         ),
     ];
     for (name, method, headers, body, status) in rows {
         let answer = send(method, &url, headers, body.to_owned()).await;
-        let error = if status == 401 { "invalid_client" } else { "invalid_request" };
+        let error = if status == 401 {
+            "invalid_client"
+        } else {
+            "invalid_request"
+        };
         assert_eq!(answer.status, status, "{name}: {}", answer.text());
         assert_eq!(answer.json()["error"], error, "{name}");
-        assert_eq!(answer.headers["x-content-type-options"], "nosniff", "{name}");
+        assert_eq!(
+            answer.headers["x-content-type-options"], "nosniff",
+            "{name}"
+        );
     }
     let nowhere = send("GET", &server.url("/nowhere"), &[], "").await;
     assert_error(&nowhere, 404, "not_found", "nowhere");
@@ -128,19 +197,45 @@ async fn a_token_two_generations_back_revokes_the_session() {
         let fixture = Fixture::with_flags(Manners::default(), flags).await;
         let Fixture { server, client, .. } = &fixture;
         let first = client.log_in(server).await;
-        let second = client.refresh(server, &first.string("refresh_token"), &[]).await;
-        let third = client.refresh(server, &second.string("refresh_token"), &[]).await;
+        let second = client
+            .refresh(server, &first.string("refresh_token"), &[])
+            .await;
+        let third = client
+            .refresh(server, &second.string("refresh_token"), &[])
+            .await;
         for answer in [&first, &second, &third] {
             structured(&call(server, &answer.string("access_token"), "whoami").await);
         }
         let other = McpClient::register(server).await;
-        assert_eq!(other.revoke(server, &first.string("refresh_token")).await.status, 200, "{flags:?}");
+        assert_eq!(
+            other
+                .revoke(server, &first.string("refresh_token"))
+                .await
+                .status,
+            200,
+            "{flags:?}"
+        );
         structured(&call(server, &third.string("access_token"), "whoami").await);
-        assert_eq!(client.revoke(server, &first.string("refresh_token")).await.status, 200, "{flags:?}");
+        assert_eq!(
+            client
+                .revoke(server, &first.string("refresh_token"))
+                .await
+                .status,
+            200,
+            "{flags:?}"
+        );
         for answer in [&first, &second, &third] {
-            assert_eq!(call(server, &answer.string("access_token"), "whoami").await.status, 401, "{flags:?}: at once");
+            assert_eq!(
+                call(server, &answer.string("access_token"), "whoami")
+                    .await
+                    .status,
+                401,
+                "{flags:?}: at once"
+            );
         }
-        let refused = client.refresh(server, &third.string("refresh_token"), &[]).await;
+        let refused = client
+            .refresh(server, &third.string("refresh_token"), &[])
+            .await;
         assert_error(&refused, 400, "invalid_grant", "it was revoked");
     }
 }
@@ -148,9 +243,11 @@ async fn a_token_two_generations_back_revokes_the_session() {
 #[tokio::test]
 async fn confidential_clients_authenticate_by_either_method() {
     let Fixture { server, .. } = Fixture::start().await;
-    let metadata = json!({ "redirect_uris": [REDIRECT], "token_endpoint_auth_method": "client_secret_basic" });
+    let metadata =
+        json!({ "redirect_uris": [REDIRECT], "token_endpoint_auth_method": "client_secret_basic" });
     let registered = mcp::register(&server, &metadata).await;
-    let [id, secret] = ["client_id", "client_secret"].map(|name| registered[name].as_str().unwrap().to_owned());
+    let [id, secret] =
+        ["client_id", "client_secret"].map(|name| registered[name].as_str().unwrap().to_owned());
     let client = McpClient { id: id.clone() };
     let code = client.code(&server).await;
     for (name, changes) in [
@@ -158,28 +255,49 @@ async fn confidential_clients_authenticate_by_either_method() {
         ("a wrong secret", [("client_secret", "wrong")]),
         ("a part of it", [("client_secret", &secret[1..])]),
     ] {
-        assert_error(&client.exchange(&server, &code, &changes).await, 401, "invalid_client", name);
+        assert_error(
+            &client.exchange(&server, &code, &changes).await,
+            401,
+            "invalid_client",
+            name,
+        );
     }
-    let tokens = client.exchange(&server, &code, &[("client_secret", &secret)]).await;
+    let tokens = client
+        .exchange(&server, &code, &[("client_secret", &secret)])
+        .await;
     assert_eq!(tokens.status, 200, "client_secret_post: {}", tokens.text());
 
     let token = tokens.string("refresh_token");
     let url = server.url("/token");
     let basic = |pair: String| format!("Basic {}", STANDARD.encode(pair));
     let refresh = |authorization: String, more: String| {
-        let (url, body) = (url.clone(), format!("grant_type=refresh_token&refresh_token={token}{more}"));
+        let (url, body) = (
+            url.clone(),
+            format!("grant_type=refresh_token&refresh_token={token}{more}"),
+        );
         async move {
-            let headers =
-                [("content-type", "application/x-www-form-urlencoded"), ("authorization", authorization.as_str())];
+            let headers = [
+                ("content-type", "application/x-www-form-urlencoded"),
+                ("authorization", authorization.as_str()),
+            ];
             send("POST", &url, &headers, body).await
         }
     };
     let wrong = refresh(basic(format!("{id}:wrong")), String::new()).await;
     assert_error(&wrong, 401, "invalid_client", "a wrong secret by Basic");
-    assert!(wrong.headers["www-authenticate"].to_str().unwrap().starts_with("Basic "));
+    assert!(
+        wrong.headers["www-authenticate"]
+            .to_str()
+            .unwrap()
+            .starts_with("Basic ")
+    );
     let none = refresh(basic(format!("{id}:")), String::new()).await;
     assert_error(&none, 401, "invalid_client", "no secret by Basic");
-    let both = refresh(basic(format!("{id}:{secret}")), format!("&client_secret={secret}")).await;
+    let both = refresh(
+        basic(format!("{id}:{secret}")),
+        format!("&client_secret={secret}"),
+    )
+    .await;
     assert_error(&both, 400, "invalid_request", "two methods");
     let right = refresh(basic(format!("{id}:{secret}")), String::new()).await;
     assert_eq!(right.status, 200, "client_secret_basic: {}", right.text());
@@ -187,42 +305,137 @@ async fn confidential_clients_authenticate_by_either_method() {
 
 #[tokio::test]
 async fn errors_of_the_provider_are_never_the_clients_fault() {
-    let Fixture { identity, server, client } = Fixture::start().await;
-    let error = |code: &str| json!({ "error": code, "error_description": "a secret of the provider" }).to_string();
+    let Fixture {
+        identity,
+        server,
+        client,
+    } = Fixture::start().await;
+    let error = |code: &str| {
+        json!({ "error": code, "error_description": "a secret of the provider" }).to_string()
+    };
     let rows: [(&str, u16, String, u16, &str); 14] = [
-        ("its client is refused", 401, error("invalid_client"), 502, "server_error"),
-        ("its client may not", 400, error("unauthorized_client"), 502, "server_error"),
-        ("its request is wrong", 400, error("invalid_request"), 502, "server_error"),
-        ("an error that nobody knows", 400, error("\"quoted\""), 502, "server_error"),
-        ("an error with 200, as GitHub has it", 200, error("incorrect_client_credentials"), 502, "server_error"),
-        ("no JSON", 200, "access_token=x&token_type=bearer".into(), 502, "server_error"),
+        (
+            "its client is refused",
+            401,
+            error("invalid_client"),
+            502,
+            "server_error",
+        ),
+        (
+            "its client may not",
+            400,
+            error("unauthorized_client"),
+            502,
+            "server_error",
+        ),
+        (
+            "its request is wrong",
+            400,
+            error("invalid_request"),
+            502,
+            "server_error",
+        ),
+        (
+            "an error that nobody knows",
+            400,
+            error("\"quoted\""),
+            502,
+            "server_error",
+        ),
+        (
+            "an error with 200, as GitHub has it",
+            200,
+            error("incorrect_client_credentials"),
+            502,
+            "server_error",
+        ),
+        (
+            "no JSON",
+            200,
+            "access_token=x&token_type=bearer".into(),
+            502,
+            "server_error",
+        ),
         ("no token", 200, "{}".into(), 502, "server_error"),
-        ("a bound token", 200, json!({ "access_token": "x", "token_type": "DPoP" }).to_string(), 502, "server_error"),
+        (
+            "a bound token",
+            200,
+            json!({ "access_token": "x", "token_type": "DPoP" }).to_string(),
+            502,
+            "server_error",
+        ),
         ("too much", 200, "x".repeat(70_000), 502, "server_error"),
         ("a redirect", 302, String::new(), 502, "server_error"),
-        ("it is overloaded", 429, String::new(), 503, "temporarily_unavailable"),
-        ("it fails", 500, error("invalid_grant"), 503, "temporarily_unavailable"),
-        ("it is away", 503, "<html>".into(), 503, "temporarily_unavailable"),
-        ("it says so", 400, error("temporarily_unavailable"), 503, "temporarily_unavailable"),
+        (
+            "it is overloaded",
+            429,
+            String::new(),
+            503,
+            "temporarily_unavailable",
+        ),
+        (
+            "it fails",
+            500,
+            error("invalid_grant"),
+            503,
+            "temporarily_unavailable",
+        ),
+        (
+            "it is away",
+            503,
+            "<html>".into(),
+            503,
+            "temporarily_unavailable",
+        ),
+        (
+            "it says so",
+            400,
+            error("temporarily_unavailable"),
+            503,
+            "temporarily_unavailable",
+        ),
     ];
     let mut token = client.log_in(&server).await.string("refresh_token");
     for (name, status, body, expected, code) in rows {
         identity.answer("/token", status, body);
         let answer = client.refresh(&server, &token, &[]).await;
         assert_error(&answer, expected, code, name);
-        assert_eq!(answer.headers.contains_key("retry-after"), expected == 503, "{name}");
-        assert!(!answer.text().contains("secret of the provider"), "{name}: {}", answer.text());
+        assert_eq!(
+            answer.headers.contains_key("retry-after"),
+            expected == 503,
+            "{name}"
+        );
+        assert!(
+            !answer.text().contains("secret of the provider"),
+            "{name}: {}",
+            answer.text()
+        );
         identity.behave();
         let answer = client.refresh(&server, &token, &[]).await;
-        assert_eq!(answer.status, 200, "{name}: the token stays good: {}", answer.text());
+        assert_eq!(
+            answer.status,
+            200,
+            "{name}: the token stays good: {}",
+            answer.text()
+        );
         token = answer.string("refresh_token");
     }
     for code in ["invalid_grant", "bad_refresh_token", "interaction_required"] {
         let token = client.log_in(&server).await.string("refresh_token");
         identity.answer("/token", 400, error(code));
-        assert_error(&client.refresh(&server, &token, &[]).await, 400, "invalid_grant", code);
+        assert_error(
+            &client.refresh(&server, &token, &[]).await,
+            400,
+            "invalid_grant",
+            code,
+        );
         identity.behave();
-        assert_error(&client.refresh(&server, &token, &[]).await, 400, "invalid_grant", "it is over");
+        assert_error(
+            &client.refresh(&server, &token, &[]).await,
+            400,
+            "invalid_grant",
+            "it is over",
+        );
     }
     assert_eq!(identity.counts().reused, 0);
 }
@@ -232,33 +445,61 @@ async fn a_provider_that_cannot_be_reached_costs_nobody_a_session() {
     let identity = Identity::start().await;
     // Nobody listens at port 1.
     let mut flags = identity.flags();
-    let at = flags.iter().position(|flag| flag == "--token-endpoint").unwrap();
+    let at = flags
+        .iter()
+        .position(|flag| flag == "--token-endpoint")
+        .unwrap();
     flags[at + 1] = "http://127.0.0.1:1/token".into();
     let server = mcp::start(&flags).await;
     let client = McpClient::register(&server).await;
     let url = mcp::request(&server, &client.id, REDIRECT, &[]);
     let answer = mcp::query(&mcp::Browser::default().log_in(&url, REDIRECT).await);
-    assert_eq!(one(&answer, "error"), Some("temporarily_unavailable"), "{answer:?}");
+    assert_eq!(
+        one(&answer, "error"),
+        Some("temporarily_unavailable"),
+        "{answer:?}"
+    );
     let answer = client.refresh(&server, &made_up("rt_"), &[]).await;
-    assert_error(&answer, 400, "invalid_grant", "an unknown token is not a matter of the provider's");
+    assert_error(
+        &answer,
+        400,
+        "invalid_grant",
+        "an unknown token is not a matter of the provider's",
+    );
 }
 
 #[tokio::test]
 async fn scopes_never_grow() {
-    let Fixture { identity, server, client } = Fixture::start().await;
+    let Fixture {
+        identity,
+        server,
+        client,
+    } = Fixture::start().await;
     let mut token = client.log_in(&server).await.string("refresh_token");
     let asked = identity.counts().refreshed;
     for scope in ["openid email", "admin", "profile openid x"] {
         let answer = client.refresh(&server, &token, &[("scope", scope)]).await;
         assert_error(&answer, 400, "invalid_scope", scope);
     }
-    assert_eq!(identity.counts().refreshed, asked, "the provider is not asked");
-    for (wanted, granted) in [("profile", "profile"), ("", "openid profile"), ("profile openid", "profile openid")] {
+    assert_eq!(
+        identity.counts().refreshed,
+        asked,
+        "the provider is not asked"
+    );
+    for (wanted, granted) in [
+        ("profile", "profile"),
+        ("", "openid profile"),
+        ("profile openid", "profile openid"),
+    ] {
         let answer = client.refresh(&server, &token, &[("scope", wanted)]).await;
         assert_eq!(answer.status, 200, "{wanted}: {}", answer.text());
         assert_eq!(answer.json()["scope"], granted, "{wanted}");
         let me = structured(&call(&server, &answer.string("access_token"), "whoami").await);
-        assert_eq!(me["scopes"], json!(granted.split(' ').collect::<Vec<_>>()), "{wanted}");
+        assert_eq!(
+            me["scopes"],
+            json!(granted.split(' ').collect::<Vec<_>>()),
+            "{wanted}"
+        );
         token = answer.string("refresh_token");
     }
 }
@@ -267,60 +508,155 @@ async fn scopes_never_grow() {
 async fn providers_have_their_manners() {
     let usual = Manners::default;
     let rows = [
-        ("client_secret_post", Manners { client_secret_post: true, ..usual() }),
-        ("no rotation", Manners { rotates: false, ..usual() }),
-        ("no scope in refreshes", Manners { repeats_scope: false, ..usual() }),
-        ("no expires_in", Manners { expires_in: None, ..usual() }),
-        ("expires_in as text", Manners { expires_in: Some(json!("1800")), ..usual() }),
-        ("an end of the refresh token", Manners { refresh_expires_in: Some(7200), ..usual() }),
-        ("a token type in small letters", Manners { token_type: "bearer", ..usual() }),
-        ("tokens without an end, and nothing else", Manners { refresh_tokens: false, expires_in: None, ..usual() }),
+        (
+            "client_secret_post",
+            Manners {
+                client_secret_post: true,
+                ..usual()
+            },
+        ),
+        (
+            "no rotation",
+            Manners {
+                rotates: false,
+                ..usual()
+            },
+        ),
+        (
+            "no scope in refreshes",
+            Manners {
+                repeats_scope: false,
+                ..usual()
+            },
+        ),
+        (
+            "no expires_in",
+            Manners {
+                expires_in: None,
+                ..usual()
+            },
+        ),
+        (
+            "expires_in as text",
+            Manners {
+                expires_in: Some(json!("1800")),
+                ..usual()
+            },
+        ),
+        (
+            "an end of the refresh token",
+            Manners {
+                refresh_expires_in: Some(7200),
+                ..usual()
+            },
+        ),
+        (
+            "a token type in small letters",
+            Manners {
+                token_type: "bearer",
+                ..usual()
+            },
+        ),
+        (
+            "tokens without an end, and nothing else",
+            Manners {
+                refresh_tokens: false,
+                expires_in: None,
+                ..usual()
+            },
+        ),
     ];
     for (name, manners) in rows {
-        let Fixture { identity, server, client } = Fixture::with(manners).await;
+        let Fixture {
+            identity,
+            server,
+            client,
+        } = Fixture::with(manners).await;
         let mut answer = client.log_in(&server).await;
         for round in 0..3 {
             let tokens = answer.json();
             assert_eq!(tokens["scope"], "openid profile", "{name}, {round}");
             assert_eq!(tokens["token_type"], "Bearer", "{name}, {round}");
-            let lifetime = tokens["expires_in"].as_u64().unwrap_or_else(|| panic!("{name}: {tokens}"));
+            let lifetime = tokens["expires_in"]
+                .as_u64()
+                .unwrap_or_else(|| panic!("{name}: {tokens}"));
             assert!((1..=3600).contains(&lifetime), "{name}: {tokens}");
-            let refresh_lifetime = tokens.get("refresh_expires_in").map(|seconds| seconds.as_u64().unwrap());
-            assert!(refresh_lifetime.is_none_or(|seconds| (1..=7200).contains(&seconds)), "{name}: {tokens}");
+            let refresh_lifetime = tokens
+                .get("refresh_expires_in")
+                .map(|seconds| seconds.as_u64().unwrap());
+            assert!(
+                refresh_lifetime.is_none_or(|seconds| (1..=7200).contains(&seconds)),
+                "{name}: {tokens}"
+            );
             let me = structured(&call(&server, &answer.string("access_token"), "whoami").await);
-            assert_eq!(me["scopes"], json!(["openid", "profile"]), "{name}, {round}");
+            assert_eq!(
+                me["scopes"],
+                json!(["openid", "profile"]),
+                "{name}, {round}"
+            );
             structured(&call(&server, &answer.string("access_token"), "upstream").await);
-            answer = client.refresh(&server, &answer.string("refresh_token"), &[]).await;
+            answer = client
+                .refresh(&server, &answer.string("refresh_token"), &[])
+                .await;
             assert_eq!(answer.status, 200, "{name}, {round}: {}", answer.text());
         }
         assert_eq!(identity.counts().reused, 0, "{name}");
         identity.log_everybody_out();
-        let refused = client.refresh(&server, &answer.string("refresh_token"), &[]).await;
+        let refused = client
+            .refresh(&server, &answer.string("refresh_token"), &[])
+            .await;
         assert_error(&refused, 400, "invalid_grant", name);
     }
 }
 
 #[tokio::test]
 async fn an_access_token_lives_no_longer_than_the_providers() {
-    let fixture = Fixture::with(Manners { expires_in: Some(json!(3)), ..Manners::default() }).await;
+    let fixture = Fixture::with(Manners {
+        expires_in: Some(json!(3)),
+        ..Manners::default()
+    })
+    .await;
     let Fixture { server, client, .. } = &fixture;
     let code = fixture.code().await;
     sleep(Duration::from_millis(1100)).await;
     let answer = client.exchange(server, &code, &[]).await;
-    assert!(answer.json()["expires_in"].as_u64().unwrap() <= 2, "{}", answer.text());
+    assert!(
+        answer.json()["expires_in"].as_u64().unwrap() <= 2,
+        "{}",
+        answer.text()
+    );
     sleep(Duration::from_secs(3)).await;
-    assert_eq!(call(server, &answer.string("access_token"), "whoami").await.status, 401);
-    let answer = client.refresh(server, &answer.string("refresh_token"), &[]).await;
+    assert_eq!(
+        call(server, &answer.string("access_token"), "whoami")
+            .await
+            .status,
+        401
+    );
+    let answer = client
+        .refresh(server, &answer.string("refresh_token"), &[])
+        .await;
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
 #[tokio::test]
 async fn both_kinds_of_tokens_can_be_revoked() {
-    let Fixture { identity, server, client } = Fixture::start().await;
+    let Fixture {
+        identity,
+        server,
+        client,
+    } = Fixture::start().await;
     let answer = client.log_in(&server).await;
-    let (access, refresh) = (answer.string("access_token"), answer.string("refresh_token"));
+    let (access, refresh) = (
+        answer.string("access_token"),
+        answer.string("refresh_token"),
+    );
     assert_eq!(client.revoke(&server, &access).await.status, 200);
-    assert!(one(&identity.last_form(), "token").unwrap().starts_with("identity-access-"), "the provider's own");
+    assert!(
+        one(&identity.last_form(), "token")
+            .unwrap()
+            .starts_with("identity-access-"),
+        "the provider's own"
+    );
     assert_eq!(call(&server, &access, "whoami").await.status, 401);
     let answer = client.refresh(&server, &refresh, &[]).await;
     assert_eq!(answer.status, 200, "the session lives: {}", answer.text());
@@ -331,28 +667,68 @@ async fn both_kinds_of_tokens_can_be_revoked() {
     for (name, client, token) in [
         ("a token of nobody's", &client, "foreign"),
         ("a token that is none", &client, "at_short"),
-        ("a token of the provider's", &client, &*identity.secrets().pop().unwrap()),
-        ("what the layer keeps", &client, r#"{"scope":"openid","refresh":"identity-refresh-x"}"#),
+        (
+            "a token of the provider's",
+            &client,
+            &*identity.secrets().pop().unwrap(),
+        ),
+        (
+            "what the layer keeps",
+            &client,
+            r#"{"scope":"openid","refresh":"identity-refresh-x"}"#,
+        ),
         ("the token of another client", &other, &*refresh),
     ] {
         let answer = client.revoke(&server, token).await;
         assert_eq!(answer.status, 200, "{name}: {}", answer.text());
     }
-    assert_eq!(identity.counts().revoked, told, "the provider is told nothing");
-    let nobody = post(&server.url("/revoke"), &[("client_id", "nobody"), ("token", "foreign")]).await;
+    assert_eq!(
+        identity.counts().revoked,
+        told,
+        "the provider is told nothing"
+    );
+    let nobody = post(
+        &server.url("/revoke"),
+        &[("client_id", "nobody"), ("token", "foreign")],
+    )
+    .await;
     assert_error(&nobody, 401, "invalid_client", "an unknown client");
     let nothing = post(&server.url("/revoke"), &[("client_id", &client.id)]).await;
     assert_error(&nothing, 400, "invalid_request", "no token");
 
     let answer = client.refresh(&server, &refresh, &[]).await;
-    assert_eq!(answer.status, 200, "the session still lives: {}", answer.text());
+    assert_eq!(
+        answer.status,
+        200,
+        "the session still lives: {}",
+        answer.text()
+    );
     let refresh = answer.string("refresh_token");
     identity.answer("/revoke", 503, "");
-    assert_error(&client.revoke(&server, &refresh).await, 503, "temporarily_unavailable", "the provider is away");
-    assert_error(&client.refresh(&server, &refresh, &[]).await, 400, "invalid_grant", "here it is over");
+    assert_error(
+        &client.revoke(&server, &refresh).await,
+        503,
+        "temporarily_unavailable",
+        "the provider is away",
+    );
+    assert_error(
+        &client.refresh(&server, &refresh, &[]).await,
+        400,
+        "invalid_grant",
+        "here it is over",
+    );
     identity.behave();
-    assert_eq!(client.revoke(&server, &refresh).await.status, 200, "it can be repeated");
-    assert!(one(&identity.last_form(), "token").unwrap().starts_with("identity-refresh-"), "and is told");
+    assert_eq!(
+        client.revoke(&server, &refresh).await.status,
+        200,
+        "it can be repeated"
+    );
+    assert!(
+        one(&identity.last_form(), "token")
+            .unwrap()
+            .starts_with("identity-refresh-"),
+        "and is told"
+    );
 }
 
 #[tokio::test]
@@ -360,11 +736,18 @@ async fn a_provider_that_cannot_revoke_leaves_it_to_the_server() {
     for (name, flag, answer) in [
         ("it has no endpoint", false, (200, "")),
         ("there is none any more", true, (404, "")),
-        ("it revokes no such tokens", true, (400, r#"{"error":"unsupported_token_type"}"#)),
+        (
+            "it revokes no such tokens",
+            true,
+            (400, r#"{"error":"unsupported_token_type"}"#),
+        ),
     ] {
         let identity = Identity::start().await;
         let mut flags = identity.flags();
-        let at = flags.iter().position(|flag| flag == "--revocation-endpoint").unwrap();
+        let at = flags
+            .iter()
+            .position(|flag| flag == "--revocation-endpoint")
+            .unwrap();
         if !flag {
             flags.drain(at..at + 2);
         }
@@ -372,10 +755,25 @@ async fn a_provider_that_cannot_revoke_leaves_it_to_the_server() {
         let server = mcp::start(&flags).await;
         let client = McpClient::register(&server).await;
         let tokens = client.log_in(&server).await;
-        assert_eq!(client.revoke(&server, &tokens.string("refresh_token")).await.status, 200, "{name}");
+        assert_eq!(
+            client
+                .revoke(&server, &tokens.string("refresh_token"))
+                .await
+                .status,
+            200,
+            "{name}"
+        );
         assert_eq!(identity.counts().revoked, usize::from(flag), "{name}");
-        let refused = client.refresh(&server, &tokens.string("refresh_token"), &[]).await;
+        let refused = client
+            .refresh(&server, &tokens.string("refresh_token"), &[])
+            .await;
         assert_error(&refused, 400, "invalid_grant", name);
-        assert_eq!(call(&server, &tokens.string("access_token"), "whoami").await.status, 401, "{name}");
+        assert_eq!(
+            call(&server, &tokens.string("access_token"), "whoami")
+                .await
+                .status,
+            401,
+            "{name}"
+        );
     }
 }

@@ -37,18 +37,31 @@ impl Fixture {
     async fn start(upstream: &str, more: &[&str]) -> Self {
         let identity = Identity::start().await;
         let mut flags = identity.flags();
-        flags.extend(["--mcp-upstream", upstream].into_iter().chain(more.iter().copied()).map(str::to_owned));
+        flags.extend(
+            ["--mcp-upstream", upstream]
+                .into_iter()
+                .chain(more.iter().copied())
+                .map(str::to_owned),
+        );
         let server = mcp::start(&flags).await;
         let client = McpClient::register(&server).await;
         let access = client.log_in(&server).await.string("access_token");
-        Self { identity, server, access }
+        Self {
+            identity,
+            server,
+            access,
+        }
     }
 }
 
 #[tokio::test]
 async fn it_gets_the_providers_token_and_nothing_else_of_the_client() {
-    for (name, flags, swapped) in [("by default", &[][..], true), ("strip", &["--mcp-token", "strip"], false)] {
-        let upstream = Recorder::start(|_| (StatusCode::ACCEPTED, [("mcp-session-id", "s1")], "taken")).await;
+    for (name, flags, swapped) in [
+        ("by default", &[][..], true),
+        ("strip", &["--mcp-token", "strip"], false),
+    ] {
+        let upstream =
+            Recorder::start(|_| (StatusCode::ACCEPTED, [("mcp-session-id", "s1")], "taken")).await;
         let fixture = Fixture::start(&format!("{}/some/mcp", upstream.url()), flags).await;
         let authorization = format!("Bearer {}", fixture.access);
         let headers = [
@@ -56,7 +69,10 @@ async fn it_gets_the_providers_token_and_nothing_else_of_the_client() {
             ("content-type", "application/json"),
             ("mcp-session-id", "s1"),
             ("cookie", "__Host-browser=secret"),
-            ("connection", "x-hop, Authorization,content-type , x-forwarded-for,mcp-session-id"),
+            (
+                "connection",
+                "x-hop, Authorization,content-type , x-forwarded-for,mcp-session-id",
+            ),
             ("x-hop", "1"),
             ("x-forwarded-for", "192.0.2.1"),
             ("x_forwarded_host", "forged.example"),
@@ -64,26 +80,65 @@ async fn it_gets_the_providers_token_and_nothing_else_of_the_client() {
             ("x-http-method-override", "DELETE"),
             ("x-original-url", "/admin"),
         ];
-        let answer = send("POST", &fixture.server.url("/mcp?a=b"), &headers, r#"{"jsonrpc":"2.0"}"#).await;
-        assert_eq!((answer.status, answer.text()), (StatusCode::ACCEPTED, "taken"), "{name}");
+        let answer = send(
+            "POST",
+            &fixture.server.url("/mcp?a=b"),
+            &headers,
+            r#"{"jsonrpc":"2.0"}"#,
+        )
+        .await;
+        assert_eq!(
+            (answer.status, answer.text()),
+            (StatusCode::ACCEPTED, "taken"),
+            "{name}"
+        );
         assert_eq!(answer.headers["mcp-session-id"], "s1", "{name}");
 
         let seen = upstream.last("/some/mcp");
-        assert_eq!((seen.method.as_str(), seen.target.as_str()), ("POST", "/some/mcp?a=b"), "{name}");
+        assert_eq!(
+            (seen.method.as_str(), seen.target.as_str()),
+            ("POST", "/some/mcp?a=b"),
+            "{name}"
+        );
         assert_eq!(&seen.body[..], br#"{"jsonrpc":"2.0"}"#, "{name}");
         assert_eq!(seen.header("mcp-session-id"), Some("s1"), "{name}");
-        assert_eq!(seen.header("host"), Some(upstream.addr.to_string().as_str()), "{name}");
-        for gone in ["cookie", "x-hop", "connection", "x_forwarded_host", "x-http-method-override", "x-original-url"] {
+        assert_eq!(
+            seen.header("host"),
+            Some(upstream.addr.to_string().as_str()),
+            "{name}"
+        );
+        for gone in [
+            "cookie",
+            "x-hop",
+            "connection",
+            "x_forwarded_host",
+            "x-http-method-override",
+            "x-original-url",
+        ] {
             assert_eq!(seen.header(gone), None, "{name}: {gone}");
         }
-        assert_eq!(seen.header("content-type"), Some("application/json"), "{name}");
+        assert_eq!(
+            seen.header("content-type"),
+            Some("application/json"),
+            "{name}"
+        );
         let here = fixture.server.addr().to_string();
         assert_eq!(seen.header("x-forwarded-for"), Some("127.0.0.1"), "{name}");
         assert_eq!(seen.header("x-forwarded-host"), Some(&*here), "{name}");
-        assert_eq!(seen.header("forwarded"), Some(&*format!("for=127.0.0.1;proto=http;host=\"{here}\"")), "{name}");
+        assert_eq!(
+            seen.header("forwarded"),
+            Some(&*format!("for=127.0.0.1;proto=http;host=\"{here}\"")),
+            "{name}"
+        );
         let token = seen.header("authorization");
-        let providers = fixture.identity.secrets().into_iter().find(|secret| secret.starts_with("identity-access-"));
-        let expected = providers.filter(|_| swapped).map(|token| format!("Bearer {token}"));
+        let providers = fixture
+            .identity
+            .secrets()
+            .into_iter()
+            .find(|secret| secret.starts_with("identity-access-"));
+        let expected = providers
+            .filter(|_| swapped)
+            .map(|token| format!("Bearer {token}"));
         assert_eq!(token, expected.as_deref(), "{name}");
         for method in ["GET", "DELETE"] {
             let answer = send(method, &fixture.server.url("/mcp"), &headers[..1], "").await;
@@ -96,55 +151,115 @@ async fn it_gets_the_providers_token_and_nothing_else_of_the_client() {
 #[tokio::test]
 async fn it_learns_what_a_trusted_network_says_of_the_client() {
     let upstream = Recorder::start(|_| "ok").await;
-    let fixture = Fixture::start(&upstream.url(), &["--trust-forwarded", "10.0.0.0/8,127.0.0.0/8"]).await;
+    let fixture = Fixture::start(
+        &upstream.url(),
+        &["--trust-forwarded", "10.0.0.0/8,127.0.0.0/8"],
+    )
+    .await;
     let authorization = format!("Bearer {}", fixture.access);
-    let headers =
-        [("authorization", &*authorization), ("x-forwarded-for", "192.0.2.1"), ("forwarded", "for=192.0.2.1")];
+    let headers = [
+        ("authorization", &*authorization),
+        ("x-forwarded-for", "192.0.2.1"),
+        ("forwarded", "for=192.0.2.1"),
+    ];
     send("POST", &fixture.server.url("/mcp"), &headers, "{}").await;
     let seen = upstream.last("/");
     assert_eq!(seen.header("x-forwarded-for"), Some("192.0.2.1, 127.0.0.1"));
     assert_eq!(seen.header("x-real-ip"), Some("192.0.2.1"));
-    assert!(seen.header("forwarded").unwrap().starts_with("for=192.0.2.1, for=127.0.0.1;"), "{seen:?}");
+    assert!(
+        seen.header("forwarded")
+            .unwrap()
+            .starts_with("for=192.0.2.1, for=127.0.0.1;"),
+        "{seen:?}"
+    );
 }
 
 #[tokio::test]
 async fn nobody_reaches_it_without_an_access_token() {
     let upstream = Recorder::start(|_| "reached").await;
-    let fixture = Fixture::start(&format!("{}/mcp", upstream.url()), &["--require-scope", "openid"]).await;
-    let metadata = fixture.server.url("/.well-known/oauth-protected-resource/mcp");
+    let fixture = Fixture::start(
+        &format!("{}/mcp", upstream.url()),
+        &["--require-scope", "openid"],
+    )
+    .await;
+    let metadata = fixture
+        .server
+        .url("/.well-known/oauth-protected-resource/mcp");
     for (name, authorization) in [
         ("none", None),
         ("another scheme", Some("Basic eDp5".to_owned())),
         ("an unknown one", Some(format!("Bearer {}", made_up("at_")))),
-        ("the provider's", Some(format!("Bearer {}", fixture.identity.secrets().pop().unwrap()))),
+        (
+            "the provider's",
+            Some(format!(
+                "Bearer {}",
+                fixture.identity.secrets().pop().unwrap()
+            )),
+        ),
     ] {
-        let headers: Vec<_> = authorization.iter().map(|value| ("authorization", value.as_str())).collect();
+        let headers: Vec<_> = authorization
+            .iter()
+            .map(|value| ("authorization", value.as_str()))
+            .collect();
         for method in ["POST", "GET", "DELETE"] {
             let answer = send(method, &fixture.server.url("/mcp"), &headers, "").await;
             assert_eq!(answer.status, 401, "{name}: {}", answer.text());
             let challenge = answer.headers["www-authenticate"].to_str().unwrap();
-            assert!(challenge.contains(&format!("resource_metadata=\"{metadata}\"")), "{name}: {challenge}");
+            assert!(
+                challenge.contains(&format!("resource_metadata=\"{metadata}\"")),
+                "{name}: {challenge}"
+            );
         }
     }
     for path in ["/mcp/", "/mcp/../mcp", "//mcp", "/%6dcp", "/mcp/x", "/MCP"] {
         let authorization = format!("Bearer {}", fixture.access);
-        let answer = send("POST", &fixture.server.url(path), &[("authorization", &authorization)], "").await;
+        let answer = send(
+            "POST",
+            &fixture.server.url(path),
+            &[("authorization", &authorization)],
+            "",
+        )
+        .await;
         assert_ne!(answer.text(), "reached", "{path}");
     }
     assert!(upstream.all().is_empty(), "{:?}", upstream.all());
 
-    let strict = Fixture::start(&format!("{}/mcp", upstream.url()), &["--require-scope", "admin"]).await;
+    let strict = Fixture::start(
+        &format!("{}/mcp", upstream.url()),
+        &["--require-scope", "admin"],
+    )
+    .await;
     let authorization = format!("Bearer {}", strict.access);
-    let answer = send("POST", &strict.server.url("/mcp"), &[("authorization", &authorization)], "").await;
-    assert_error(&answer, 403, "insufficient_scope", "a scope that was not granted");
-    assert!(answer.headers["www-authenticate"].to_str().unwrap().contains(r#"scope="admin""#));
+    let answer = send(
+        "POST",
+        &strict.server.url("/mcp"),
+        &[("authorization", &authorization)],
+        "",
+    )
+    .await;
+    assert_error(
+        &answer,
+        403,
+        "insufficient_scope",
+        "a scope that was not granted",
+    );
+    assert!(
+        answer.headers["www-authenticate"]
+            .to_str()
+            .unwrap()
+            .contains(r#"scope="admin""#)
+    );
     assert!(upstream.all().is_empty(), "{:?}", upstream.all());
 }
 
 /// Sends a request as it is written. Returns the status of the answer.
 async fn status_of(server: &Example, request: &str) -> u16 {
-    let answer = timeout(LIMIT, raw(server.addr(), request)).await.expect("an answer");
-    let status = answer.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
+    let answer = timeout(LIMIT, raw(server.addr(), request))
+        .await
+        .expect("an answer");
+    let status = answer
+        .strip_prefix("HTTP/1.1 ")
+        .and_then(|rest| rest.get(..3)?.parse().ok());
     status.unwrap_or_else(|| panic!("{request:?}: {answer:?}"))
 }
 
@@ -154,10 +269,22 @@ async fn hosts_and_origins_are_checked_whoever_serves_the_endpoint() {
     let upstream = Recorder::start(|_| "reached").await;
     let identity = Identity::start().await;
     let endpoint = format!("{}/mcp", upstream.url());
-    for more in [&[][..], &["--mcp-upstream", &endpoint], &["--mcp-upstream", &endpoint, "--mcp-token", "strip"]] {
+    for more in [
+        &[][..],
+        &["--mcp-upstream", &endpoint],
+        &["--mcp-upstream", &endpoint, "--mcp-token", "strip"],
+    ] {
         let own = more.is_empty();
         let mut flags = identity.flags();
-        flags.extend(["--public-url", PUBLIC, "--allowed-origin", "https://app.example.com"].map(str::to_owned));
+        flags.extend(
+            [
+                "--public-url",
+                PUBLIC,
+                "--allowed-origin",
+                "https://app.example.com",
+            ]
+            .map(str::to_owned),
+        );
         flags.extend(more.iter().map(|flag| (*flag).to_owned()));
         let server = mcp::start(&flags).await;
         let (port, before) = (server.addr().port(), upstream.all().len());
@@ -186,7 +313,11 @@ async fn hosts_and_origins_are_checked_whoever_serves_the_endpoint() {
             format!("host: {here}\r\norigin: http://[::1]:6274\r\n"),
         ];
         for headers in good {
-            assert_eq!(status_of(&server, &request("/mcp", &headers)).await, 401, "{more:?}: {headers:?}");
+            assert_eq!(
+                status_of(&server, &request("/mcp", &headers)).await,
+                401,
+                "{more:?}: {headers:?}"
+            );
         }
         let hosts = [
             "evil.example".to_owned(),
@@ -243,25 +374,39 @@ async fn hosts_and_origins_are_checked_whoever_serves_the_endpoint() {
         ];
         for origin in origins {
             let headers = format!("host: {here}\r\norigin: {origin}\r\n");
-            assert_eq!(status_of(&server, &request("/mcp", &headers)).await, 403, "{more:?}: {origin:?}");
+            assert_eq!(
+                status_of(&server, &request("/mcp", &headers)).await,
+                403,
+                "{more:?}: {origin:?}"
+            );
         }
         let twice = [
             ("/mcp", String::new()),
             ("/mcp", format!("host: {here}\r\nhost: {here}\r\n")),
             ("/mcp", format!("host: {here}\r\nhost: evil.example\r\n")),
-            ("/mcp", format!("host: {here}\r\norigin: {PUBLIC}\r\norigin: https://evil.example\r\n")),
+            (
+                "/mcp",
+                format!("host: {here}\r\norigin: {PUBLIC}\r\norigin: https://evil.example\r\n"),
+            ),
             ("http://evil.example/mcp", format!("host: {here}\r\n")),
             ("http://evil@127.0.0.1/mcp", format!("host: {here}\r\n")),
         ];
         for (target, headers) in twice {
             let status = status_of(&server, &request(target, &headers)).await;
-            assert!([400, 403].contains(&status), "{more:?}: {target} {headers:?}: {status}");
+            assert!(
+                [400, 403].contains(&status),
+                "{more:?}: {target} {headers:?}: {status}"
+            );
         }
         assert_eq!(upstream.all().len(), before, "{more:?}");
         if own {
             let log = server.stderr();
             let warnings = log.lines().filter(|line| line.contains("WARN"));
-            assert_eq!(warnings.collect::<Vec<_>>(), [""; 0], "a public URL over https is nothing to warn of");
+            assert_eq!(
+                warnings.collect::<Vec<_>>(),
+                [""; 0],
+                "a public URL over https is nothing to warn of"
+            );
         }
     }
 }
@@ -269,11 +414,21 @@ async fn hosts_and_origins_are_checked_whoever_serves_the_endpoint() {
 #[tokio::test]
 async fn a_page_that_is_allowed_reaches_it_and_others_do_not() {
     let upstream = Recorder::start(|_| "reached").await;
-    let fixture =
-        Fixture::start(&format!("{}/mcp", upstream.url()), &["--allowed-origin", "https://app.example.com"]).await;
+    let fixture = Fixture::start(
+        &format!("{}/mcp", upstream.url()),
+        &["--allowed-origin", "https://app.example.com"],
+    )
+    .await;
     let authorization = format!("Bearer {}", fixture.access);
-    for (origin, status) in [("https://app.example.com", 200), ("https://other.example.com", 403), ("null", 403)] {
-        let headers = [("authorization", authorization.as_str()), ("origin", origin)];
+    for (origin, status) in [
+        ("https://app.example.com", 200),
+        ("https://other.example.com", 403),
+        ("null", 403),
+    ] {
+        let headers = [
+            ("authorization", authorization.as_str()),
+            ("origin", origin),
+        ];
         let answer = send("POST", &fixture.server.url("/mcp"), &headers, "{}").await;
         assert_eq!(answer.status, status, "{origin}: {}", answer.text());
     }
@@ -282,9 +437,19 @@ async fn a_page_that_is_allowed_reaches_it_and_others_do_not() {
 
 #[tokio::test]
 async fn an_allowed_origin_that_is_none_is_refused_at_the_start() {
-    for origin in ["app.example.com", "https://app.example.com/x", "https://*.example.com", "null", "*"] {
+    for origin in [
+        "app.example.com",
+        "https://app.example.com/x",
+        "https://*.example.com",
+        "null",
+        "*",
+    ] {
         let output = tokio::task::spawn_blocking(move || {
-            Example::run("mcp", &["--listen", "127.0.0.1:0", "--allowed-origin", origin], &[])
+            Example::run(
+                "mcp",
+                &["--listen", "127.0.0.1:0", "--allowed-origin", origin],
+                &[],
+            )
         });
         let output = output.await.unwrap();
         assert_eq!(output.status.code(), Some(2), "{origin}");
@@ -297,7 +462,8 @@ async fn an_allowed_origin_that_is_none_is_refused_at_the_start() {
 async fn its_challenge_never_reaches_a_client() {
     for (status, ours) in [(401, true), (403, false), (200, false), (407, false)] {
         let upstream = Recorder::start(move |_| {
-            let inner = r#"Bearer realm="inner", resource_metadata="http://inner.internal/.well-known/x""#;
+            let inner =
+                r#"Bearer realm="inner", resource_metadata="http://inner.internal/.well-known/x""#;
             let challenges = AppendHeaders([
                 ("www-authenticate", inner),
                 ("www-authenticate", "Basic realm=\"inner\""),
@@ -312,15 +478,27 @@ async fn its_challenge_never_reaches_a_client() {
         let answer = send("POST", &fixture.server.url("/mcp"), &headers, "{}").await;
         assert_eq!(answer.status, status);
         let challenges: Vec<_> = answer.headers.get_all("www-authenticate").iter().collect();
-        assert!(!format!("{:?}", answer.headers).contains("inner"), "{status}: {:?}", answer.headers);
+        assert!(
+            !format!("{:?}", answer.headers).contains("inner"),
+            "{status}: {:?}",
+            answer.headers
+        );
         assert!(!answer.headers.contains_key("clear-site-data"), "{status}");
-        assert_eq!(challenges.len(), usize::from(ours), "{status}: {challenges:?}");
+        assert_eq!(
+            challenges.len(),
+            usize::from(ours),
+            "{status}: {challenges:?}"
+        );
         if let [challenge] = &challenges[..] {
-            let metadata = fixture.server.url("/.well-known/oauth-protected-resource/mcp");
+            let metadata = fixture
+                .server
+                .url("/.well-known/oauth-protected-resource/mcp");
             let challenge = challenge.to_str().unwrap();
-            for words in
-                ["Bearer realm=\"mcp\"", "error=\"invalid_token\"", &format!("resource_metadata=\"{metadata}\"")]
-            {
+            for words in [
+                "Bearer realm=\"mcp\"",
+                "error=\"invalid_token\"",
+                &format!("resource_metadata=\"{metadata}\""),
+            ] {
                 assert!(challenge.contains(words), "{challenge}");
             }
         }
@@ -345,17 +523,37 @@ async fn its_cookies_never_pass_for_those_of_this_server() {
         " = mcp-browser=x",
         "mcp-browser; Path=/",
     ];
-    const OTHERS: [&str; 3] = ["session=1; Path=/", "__Host-x=mcp-browser; Secure; Path=/", "browser=2"];
+    const OTHERS: [&str; 3] = [
+        "session=1; Path=/",
+        "__Host-x=mcp-browser; Secure; Path=/",
+        "browser=2",
+    ];
     let upstream = Recorder::start(|_| {
-        let cookies: Vec<_> = OTHERS[..1].iter().chain(&OURS).chain(&OTHERS[1..]).map(|c| ("set-cookie", *c)).collect();
+        let cookies: Vec<_> = OTHERS[..1]
+            .iter()
+            .chain(&OURS)
+            .chain(&OTHERS[1..])
+            .map(|c| ("set-cookie", *c))
+            .collect();
         (AppendHeaders(cookies), "x")
     })
     .await;
     let fixture = Fixture::start(&format!("{}/mcp", upstream.url()), &[]).await;
     let authorization = format!("Bearer {}", fixture.access);
-    let answer = send("POST", &fixture.server.url("/mcp"), &[("authorization", &authorization)], "{}").await;
+    let answer = send(
+        "POST",
+        &fixture.server.url("/mcp"),
+        &[("authorization", &authorization)],
+        "{}",
+    )
+    .await;
     assert_eq!(answer.status, StatusCode::OK);
-    let cookies: Vec<_> = answer.headers.get_all("set-cookie").iter().map(|cookie| cookie.to_str().unwrap()).collect();
+    let cookies: Vec<_> = answer
+        .headers
+        .get_all("set-cookie")
+        .iter()
+        .map(|cookie| cookie.to_str().unwrap())
+        .collect();
     assert_eq!(cookies, OTHERS);
 }
 
@@ -390,16 +588,28 @@ async fn bodies_stream_both_ways() {
         .body(body)
         .unwrap();
     let client: Client<_, _> = Client::builder(TokioExecutor::new()).build_http();
-    let response = timeout(LIMIT, client.request(request)).await.expect("before the request has ended").unwrap();
+    let response = timeout(LIMIT, client.request(request))
+        .await
+        .expect("before the request has ended")
+        .unwrap();
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     let mut body = response.into_body();
     for part in ["data: one\n\n", "data: two\n\n"] {
         sender.send_data(part.into()).await.unwrap();
-        let frame = timeout(LIMIT, body.frame()).await.expect("part by part").unwrap().unwrap();
+        let frame = timeout(LIMIT, body.frame())
+            .await
+            .expect("part by part")
+            .unwrap()
+            .unwrap();
         assert_eq!(frame.into_data().unwrap(), part);
     }
     drop(sender);
-    assert!(timeout(LIMIT, body.frame()).await.expect("the end").is_none());
+    assert!(
+        timeout(LIMIT, body.frame())
+            .await
+            .expect("the end")
+            .is_none()
+    );
 }
 
 #[tokio::test]
@@ -419,7 +629,10 @@ async fn a_stream_ends_when_the_client_revokes_its_session() {
     let client = McpClient::register(&server).await;
     let tokens = client.log_in(&server).await;
     let request = hyper::Request::get(server.url("/mcp"))
-        .header("authorization", format!("Bearer {}", tokens.string("access_token")))
+        .header(
+            "authorization",
+            format!("Bearer {}", tokens.string("access_token")),
+        )
         .header("accept", "text/event-stream")
         .body(http_body_util::Empty::<Bytes>::new())
         .unwrap();
@@ -428,11 +641,31 @@ async fn a_stream_ends_when_the_client_revokes_its_session() {
     let mut sender = senders.recv().await.unwrap();
     for _ in 0..2 {
         sender.send_data("data: x\n\n".into()).await.unwrap();
-        assert_eq!(timeout(LIMIT, body.frame()).await.unwrap().unwrap().unwrap().into_data().unwrap(), "data: x\n\n");
+        assert_eq!(
+            timeout(LIMIT, body.frame())
+                .await
+                .unwrap()
+                .unwrap()
+                .unwrap()
+                .into_data()
+                .unwrap(),
+            "data: x\n\n"
+        );
     }
-    assert_eq!(client.revoke(&server, &tokens.string("refresh_token")).await.status, StatusCode::OK);
-    let end = timeout(LIMIT, body.frame()).await.expect("the stream outlives its session");
-    assert!(end.is_some_and(|frame| frame.is_err()), "and it does not look complete");
+    assert_eq!(
+        client
+            .revoke(&server, &tokens.string("refresh_token"))
+            .await
+            .status,
+        StatusCode::OK
+    );
+    let end = timeout(LIMIT, body.frame())
+        .await
+        .expect("the stream outlives its session");
+    assert!(
+        end.is_some_and(|frame| frame.is_err()),
+        "and it does not look complete"
+    );
 }
 
 #[tokio::test]
@@ -440,7 +673,13 @@ async fn a_server_that_is_away_is_no_fault_of_the_clients() {
     // Nobody listens at port 1.
     let fixture = Fixture::start("http://127.0.0.1:1/mcp", &[]).await;
     let authorization = format!("Bearer {}", fixture.access);
-    let answer = send("POST", &fixture.server.url("/mcp"), &[("authorization", &authorization)], "{}").await;
+    let answer = send(
+        "POST",
+        &fixture.server.url("/mcp"),
+        &[("authorization", &authorization)],
+        "{}",
+    )
+    .await;
     assert_error(&answer, 502, "server_error", "it is away");
 }
 
@@ -448,19 +687,38 @@ async fn a_server_that_is_away_is_no_fault_of_the_clients() {
 async fn a_server_that_does_not_answer_gets_the_client_a_504() {
     let router = Router::new().fallback(async || std::future::pending::<()>().await);
     let upstream = serve(router).await;
-    let fixture = Fixture::start(&format!("http://{upstream}/mcp"), &["--mcp-upstream-timeout", "0.2"]).await;
+    let fixture = Fixture::start(
+        &format!("http://{upstream}/mcp"),
+        &["--mcp-upstream-timeout", "0.2"],
+    )
+    .await;
     let authorization = format!("Bearer {}", fixture.access);
     for (method, body) in [("POST", "{}"), ("GET", "")] {
-        let answer = send(method, &fixture.server.url("/mcp"), &[("authorization", &authorization)], body).await;
+        let answer = send(
+            method,
+            &fixture.server.url("/mcp"),
+            &[("authorization", &authorization)],
+            body,
+        )
+        .await;
         assert_error(&answer, 504, "server_error", method);
     }
 }
 
 #[tokio::test]
 async fn an_address_that_is_none_is_refused_at_the_start() {
-    for url in ["example.com/mcp", "ftp://example.com/mcp", "http://user@example.com/mcp", "http://example.com/mcp?x"] {
+    for url in [
+        "example.com/mcp",
+        "ftp://example.com/mcp",
+        "http://user@example.com/mcp",
+        "http://example.com/mcp?x",
+    ] {
         let output = tokio::task::spawn_blocking(move || {
-            Example::run("mcp", &["--listen", "127.0.0.1:0", "--mcp-upstream", url], &[])
+            Example::run(
+                "mcp",
+                &["--listen", "127.0.0.1:0", "--mcp-upstream", url],
+                &[],
+            )
         });
         let output = output.await.unwrap();
         assert_eq!(output.status.code(), Some(2), "{url}");

@@ -30,7 +30,10 @@ impl TestClock {
     }
 
     fn set(&self, after_start: Duration) {
-        self.0.store(START + u64::try_from(after_start.as_millis()).unwrap(), Ordering::SeqCst);
+        self.0.store(
+            START + u64::try_from(after_start.as_millis()).unwrap(),
+            Ordering::SeqCst,
+        );
     }
 }
 
@@ -51,16 +54,29 @@ fn version(number: u64) -> Version {
 }
 
 fn entry(number: u64) -> Entry {
-    Entry::new(version(number), TAG, Bytes::from_static(b"a value of the layer"))
+    Entry::new(
+        version(number),
+        TAG,
+        Bytes::from_static(b"a value of the layer"),
+    )
 }
 
 async fn put(store: &MemoryStore, key: &Key, expected: Option<u64>, number: u64, ttl: Ttl) -> Swap {
-    let change = Change::Put { entry: entry(number), ttl };
-    store.swap(key, expected.map(version), change, None).await.unwrap()
+    let change = Change::Put {
+        entry: entry(number),
+        ttl,
+    };
+    store
+        .swap(key, expected.map(version), change, None)
+        .await
+        .unwrap()
 }
 
 async fn claim(store: &MemoryStore, number: u64, lease: Duration) -> Option<Lease> {
-    let claim = store.claim(&key(1), &TAG, version(number), lease).await.unwrap();
+    let claim = store
+        .claim(&key(1), &TAG, version(number), lease)
+        .await
+        .unwrap();
     claim.map(|Claim { lease, .. }| lease)
 }
 
@@ -68,9 +84,15 @@ async fn claim(store: &MemoryStore, number: u64, lease: Duration) -> Option<Leas
 async fn an_entry_and_what_is_beside_it_end_by_the_clock_of_the_store() {
     let clock = TestClock::new();
     let store = MemoryStore::with_clock(clock.clone());
-    let change = Change::Put { entry: entry(1), ttl: Ttl::After(HOUR) };
+    let change = Change::Put {
+        entry: entry(1),
+        ttl: Ttl::After(HOUR),
+    };
     let also = Beside::new(NAME, Bytes::from_static(b"beside"), HOUR / 2);
-    assert_eq!(store.swap(&key(1), None, change, Some(also)).await.unwrap(), Swap::Swapped);
+    assert_eq!(
+        store.swap(&key(1), None, change, Some(also)).await.unwrap(),
+        Swap::Swapped
+    );
 
     let millisecond = Duration::from_millis(1);
     for (after, there, beside) in [
@@ -82,12 +104,26 @@ async fn an_entry_and_what_is_beside_it_end_by_the_clock_of_the_store() {
         (HOUR * 1000, false, false),
     ] {
         clock.set(after);
-        assert_eq!(store.get(&key(1)).await.unwrap().is_some(), there, "the entry after {after:?}");
-        assert_eq!(store.beside(&key(1), &NAME).await.unwrap().is_some(), beside, "the value after {after:?}");
+        assert_eq!(
+            store.get(&key(1)).await.unwrap().is_some(),
+            there,
+            "the entry after {after:?}"
+        );
+        assert_eq!(
+            store.beside(&key(1), &NAME).await.unwrap().is_some(),
+            beside,
+            "the value after {after:?}"
+        );
     }
     assert_eq!(store.now(), clock.now());
-    assert_eq!(put(&store, &key(1), Some(1), 2, Ttl::Keep).await, Swap::Conflict(None));
-    assert_eq!(put(&store, &key(1), None, 2, Ttl::After(HOUR)).await, Swap::Swapped);
+    assert_eq!(
+        put(&store, &key(1), Some(1), 2, Ttl::Keep).await,
+        Swap::Conflict(None)
+    );
+    assert_eq!(
+        put(&store, &key(1), None, 2, Ttl::After(HOUR)).await,
+        Swap::Swapped
+    );
     assert_eq!(store.beside(&key(1), &NAME).await.unwrap(), None);
 }
 
@@ -95,21 +131,42 @@ async fn an_entry_and_what_is_beside_it_end_by_the_clock_of_the_store() {
 async fn keep_and_after_move_the_end_by_the_clock_of_the_store() {
     let clock = TestClock::new();
     let store = MemoryStore::with_clock(clock.clone());
-    assert_eq!(put(&store, &key(1), None, 1, Ttl::After(HOUR)).await, Swap::Swapped);
+    assert_eq!(
+        put(&store, &key(1), None, 1, Ttl::After(HOUR)).await,
+        Swap::Swapped
+    );
     clock.set(HOUR / 2);
-    assert_eq!(put(&store, &key(1), Some(1), 2, Ttl::Keep).await, Swap::Swapped);
+    assert_eq!(
+        put(&store, &key(1), Some(1), 2, Ttl::Keep).await,
+        Swap::Swapped
+    );
     clock.set(HOUR);
     assert_eq!(store.get(&key(1)).await.unwrap(), None, "kept");
 
-    assert_eq!(put(&store, &key(2), None, 1, Ttl::After(HOUR)).await, Swap::Swapped);
+    assert_eq!(
+        put(&store, &key(2), None, 1, Ttl::After(HOUR)).await,
+        Swap::Swapped
+    );
     clock.set(HOUR * 3 / 2);
     for (number, ttl) in [(2, HOUR), (3, HOUR * 20), (4, HOUR / 20), (5, HOUR)] {
-        assert_eq!(put(&store, &key(2), Some(number - 1), number, Ttl::After(ttl)).await, Swap::Swapped, "{ttl:?}");
+        assert_eq!(
+            put(&store, &key(2), Some(number - 1), number, Ttl::After(ttl)).await,
+            Swap::Swapped,
+            "{ttl:?}"
+        );
     }
     clock.set(HOUR * 5 / 2 - Duration::from_millis(1));
-    assert_eq!(store.get(&key(2)).await.unwrap(), Some(entry(5)), "an hour from the last swap");
+    assert_eq!(
+        store.get(&key(2)).await.unwrap(),
+        Some(entry(5)),
+        "an hour from the last swap"
+    );
     clock.set(HOUR * 5 / 2);
-    assert_eq!(store.get(&key(2)).await.unwrap(), None, "an hour from the last swap is over");
+    assert_eq!(
+        store.get(&key(2)).await.unwrap(),
+        None,
+        "an hour from the last swap is over"
+    );
 }
 
 #[tokio::test]
@@ -117,11 +174,21 @@ async fn a_lease_ends_by_the_clock_of_the_store() {
     let clock = TestClock::new();
     let store = MemoryStore::with_clock(clock.clone());
     let second = Duration::from_secs(1);
-    assert_eq!(put(&store, &key(1), None, 1, Ttl::After(HOUR)).await, Swap::Swapped);
+    assert_eq!(
+        put(&store, &key(1), None, 1, Ttl::After(HOUR)).await,
+        Swap::Swapped
+    );
     assert_eq!(claim(&store, 2, second * 10).await, Some(Lease::Taken));
     clock.set(second * 3);
-    assert_eq!(claim(&store, 3, second * 10).await, Some(Lease::Held(second * 7)));
-    let other = store.claim(&key(1), &Tag::new([9; 32]), version(3), second).await.unwrap().unwrap();
+    assert_eq!(
+        claim(&store, 3, second * 10).await,
+        Some(Lease::Held(second * 7))
+    );
+    let other = store
+        .claim(&key(1), &Tag::new([9; 32]), version(3), second)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(other.lease, Lease::OtherTag(Some(second * 7)));
     clock.set(second * 10);
     assert_eq!(claim(&store, 3, second * 10).await, Some(Lease::Taken));
@@ -134,33 +201,59 @@ async fn a_clock_that_runs_backwards_only_lengthens() {
     let clock = TestClock::new();
     let store = MemoryStore::with_clock(clock.clone());
     clock.set(HOUR);
-    assert_eq!(put(&store, &key(1), None, 1, Ttl::After(HOUR)).await, Swap::Swapped);
+    assert_eq!(
+        put(&store, &key(1), None, 1, Ttl::After(HOUR)).await,
+        Swap::Swapped
+    );
     assert_eq!(claim(&store, 2, HOUR).await, Some(Lease::Taken));
     clock.set(Duration::ZERO);
     assert_eq!(claim(&store, 3, HOUR).await, Some(Lease::Held(HOUR * 2)));
-    assert_eq!(put(&store, &key(1), Some(2), 3, Ttl::After(HOUR)).await, Swap::Swapped);
+    assert_eq!(
+        put(&store, &key(1), Some(2), 3, Ttl::After(HOUR)).await,
+        Swap::Swapped
+    );
     clock.set(HOUR);
     assert_eq!(store.get(&key(1)).await.unwrap(), None);
 }
 
 #[tokio::test]
 async fn no_time_to_live_is_too_short_or_too_long() {
-    for (row, start) in [("now", START), ("the epoch", 0), ("the end of time", u64::MAX)] {
+    for (row, start) in [
+        ("now", START),
+        ("the epoch", 0),
+        ("the end of time", u64::MAX),
+    ] {
         let clock = TestClock::new();
         clock.0.store(start, Ordering::SeqCst);
         let store = MemoryStore::with_clock(clock);
-        for (number, ttl) in [Duration::ZERO, Duration::from_nanos(1), HOUR, Duration::MAX].into_iter().enumerate() {
+        for (number, ttl) in [Duration::ZERO, Duration::from_nanos(1), HOUR, Duration::MAX]
+            .into_iter()
+            .enumerate()
+        {
             let number = u64::try_from(number).unwrap();
-            let change = Change::Put { entry: entry(1), ttl: Ttl::After(ttl) };
+            let change = Change::Put {
+                entry: entry(1),
+                ttl: Ttl::After(ttl),
+            };
             let also = Beside::new(NAME, Bytes::new(), ttl);
             assert_eq!(
-                store.swap(&key(number), None, change, Some(also)).await.unwrap(),
+                store
+                    .swap(&key(number), None, change, Some(also))
+                    .await
+                    .unwrap(),
                 Swap::Swapped,
                 "{row}, {ttl:?}"
             );
             let lives = ttl >= HOUR && start < u64::MAX;
-            assert_eq!(store.get(&key(number)).await.unwrap().is_some(), lives, "{row}, {ttl:?}");
-            let claim = store.claim(&key(number), &TAG, version(2), ttl).await.unwrap();
+            assert_eq!(
+                store.get(&key(number)).await.unwrap().is_some(),
+                lives,
+                "{row}, {ttl:?}"
+            );
+            let claim = store
+                .claim(&key(number), &TAG, version(2), ttl)
+                .await
+                .unwrap();
             assert_eq!(claim.is_some(), lives, "{row}, {ttl:?}");
             let swap = put(&store, &key(number), Some(2), 3, Ttl::After(ttl)).await;
             assert_eq!(swap == Swap::Swapped, lives, "{row}, {ttl:?}");
@@ -171,19 +264,37 @@ async fn no_time_to_live_is_too_short_or_too_long() {
 #[tokio::test]
 async fn keep_where_nothing_is_puts_nothing_there() {
     let store = MemoryStore::new();
-    assert_eq!(put(&store, &key(1), None, 1, Ttl::Keep).await, Swap::Conflict(None));
+    assert_eq!(
+        put(&store, &key(1), None, 1, Ttl::Keep).await,
+        Swap::Conflict(None)
+    );
     assert_eq!(store.get(&key(1)).await.unwrap(), None);
 }
 
 #[tokio::test]
 async fn a_removal_takes_what_is_beside_the_entry_with_it() {
     let store = MemoryStore::new();
-    let change = Change::Put { entry: entry(1), ttl: Ttl::After(HOUR) };
+    let change = Change::Put {
+        entry: entry(1),
+        ttl: Ttl::After(HOUR),
+    };
     let also = Beside::new(NAME, Bytes::from_static(b"beside"), HOUR);
-    assert_eq!(store.swap(&key(1), None, change, Some(also)).await.unwrap(), Swap::Swapped);
-    assert_eq!(store.swap(&key(1), Some(version(1)), Change::Remove, None).await.unwrap(), Swap::Swapped);
+    assert_eq!(
+        store.swap(&key(1), None, change, Some(also)).await.unwrap(),
+        Swap::Swapped
+    );
+    assert_eq!(
+        store
+            .swap(&key(1), Some(version(1)), Change::Remove, None)
+            .await
+            .unwrap(),
+        Swap::Swapped
+    );
     assert_eq!(store.beside(&key(1), &NAME).await.unwrap(), None);
-    assert_eq!(put(&store, &key(1), None, 2, Ttl::After(HOUR)).await, Swap::Swapped);
+    assert_eq!(
+        put(&store, &key(1), None, 2, Ttl::After(HOUR)).await,
+        Swap::Swapped
+    );
     assert_eq!(store.beside(&key(1), &NAME).await.unwrap(), None);
 }
 
@@ -191,7 +302,10 @@ async fn a_removal_takes_what_is_beside_the_entry_with_it() {
 async fn clones_share_and_stores_do_not() {
     let store = MemoryStore::default();
     let (clone, other) = (store.clone(), MemoryStore::default());
-    assert_eq!(put(&store, &key(1), None, 1, Ttl::After(HOUR)).await, Swap::Swapped);
+    assert_eq!(
+        put(&store, &key(1), None, 1, Ttl::After(HOUR)).await,
+        Swap::Swapped
+    );
     assert_eq!(clone.get(&key(1)).await.unwrap(), Some(entry(1)));
     assert_eq!(other.get(&key(1)).await.unwrap(), None);
     assert_eq!((clone.entry_count(), other.entry_count()), (1, 0));
@@ -202,11 +316,18 @@ async fn nothing_is_evicted_to_make_room() {
     const ENTRIES: u64 = 100_000;
     let store = MemoryStore::new();
     for number in 0..ENTRIES {
-        assert_eq!(put(&store, &key(number), None, number, Ttl::After(HOUR)).await, Swap::Swapped);
+        assert_eq!(
+            put(&store, &key(number), None, number, Ttl::After(HOUR)).await,
+            Swap::Swapped
+        );
     }
     assert_eq!(store.entry_count(), ENTRIES);
     for number in 0..ENTRIES {
-        assert_eq!(store.get(&key(number)).await.unwrap(), Some(entry(number)), "entry {number}");
+        assert_eq!(
+            store.get(&key(number)).await.unwrap(),
+            Some(entry(number)),
+            "entry {number}"
+        );
     }
 }
 
@@ -214,12 +335,21 @@ async fn nothing_is_evicted_to_make_room() {
 async fn the_count_follows_inserts_removals_and_expiry() {
     let store = MemoryStore::new();
     for number in 0..10 {
-        assert_eq!(put(&store, &key(number), None, 1, Ttl::After(HOUR)).await, Swap::Swapped);
-        assert_eq!(put(&store, &key(number), Some(1), 2, Ttl::After(HOUR * 9)).await, Swap::Swapped);
+        assert_eq!(
+            put(&store, &key(number), None, 1, Ttl::After(HOUR)).await,
+            Swap::Swapped
+        );
+        assert_eq!(
+            put(&store, &key(number), Some(1), 2, Ttl::After(HOUR * 9)).await,
+            Swap::Swapped
+        );
     }
     assert_eq!(store.entry_count(), 10);
     for number in 0..4 {
-        let swap = store.swap(&key(number), Some(version(2)), Change::Remove, None).await.unwrap();
+        let swap = store
+            .swap(&key(number), Some(version(2)), Change::Remove, None)
+            .await
+            .unwrap();
         assert_eq!(swap, Swap::Swapped);
     }
     assert_eq!(store.entry_count(), 6);
@@ -227,11 +357,17 @@ async fn the_count_follows_inserts_removals_and_expiry() {
     // Their place is held for an hour and more, until they are told to end soon.
     for number in 4..10 {
         let soon = Ttl::After(Duration::from_millis(50));
-        assert_eq!(put(&store, &key(number), Some(2), 3, soon).await, Swap::Swapped);
+        assert_eq!(
+            put(&store, &key(number), Some(2), 3, soon).await,
+            Swap::Swapped
+        );
     }
     let started = std::time::Instant::now();
     while store.entry_count() > 0 {
-        assert!(started.elapsed() < Duration::from_secs(30), "the place of what has expired is never taken back");
+        assert!(
+            started.elapsed() < Duration::from_secs(30),
+            "the place of what has expired is never taken back"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -240,8 +376,17 @@ async fn the_count_follows_inserts_removals_and_expiry() {
 async fn debug_shows_no_value() {
     let store = MemoryStore::new();
     let secret = Entry::new(version(1), TAG, Bytes::from_static(b"sealed"));
-    let change = Change::Put { entry: secret, ttl: Ttl::After(HOUR) };
-    assert_eq!(store.swap(&key(0x4141_4141), None, change, None).await.unwrap(), Swap::Swapped);
+    let change = Change::Put {
+        entry: secret,
+        ttl: Ttl::After(HOUR),
+    };
+    assert_eq!(
+        store
+            .swap(&key(0x4141_4141), None, change, None)
+            .await
+            .unwrap(),
+        Swap::Swapped
+    );
     assert_eq!(store.entry_count(), 1);
     assert_eq!(format!("{store:?}"), "MemoryStore { entries: 1, .. }");
 }

@@ -26,12 +26,19 @@ fn typed(token: &str, content_type: &str) -> Request<AnyBody> {
 
 fn coded(token: &str, content_type: &str, coding: &str) -> Request<AnyBody> {
     let builder = bare("/token").header("content-type", content_type);
-    let builder = if coding.is_empty() { builder } else { builder.header("content-encoding", coding) };
+    let builder = if coding.is_empty() {
+        builder
+    } else {
+        builder.header("content-encoding", coding)
+    };
     builder.body(full(body(token, "&client_id=app"))).unwrap()
 }
 
 fn authorized(token: &str, value: &str, rest: &str) -> Request<AnyBody> {
-    form("/token").header("authorization", value).body(full(body(token, rest))).unwrap()
+    form("/token")
+        .header("authorization", value)
+        .body(full(body(token, rest)))
+        .unwrap()
 }
 
 /// Logs in with a form that ends in `client`, sends the row's request and expects the next token.
@@ -39,16 +46,25 @@ async fn serve_all(rows: &[Row], client: &str) {
     for (name, request) in rows {
         let app = App::new();
         let log_in = format!("grant_type=authorization_code&code=c&resource={API}&{client}");
-        let token = send(&app, form("/token").body(full(log_in)).unwrap()).await.token(name);
+        let token = send(&app, form("/token").body(full(log_in)).unwrap())
+            .await
+            .token(name);
         let (sent, again) = (collected(request(&token)).await, request(&token));
         let next = send(&app, again).await.token(name);
         assert_ne!(next, token, "{name}");
 
         let seen = app.upstream.seen().pop().unwrap();
         let values = |form: &[(String, String)], name: &str| {
-            form.iter().filter(|(key, _)| key == name).map(|(_, value)| value.clone()).collect::<Vec<_>>()
+            form.iter()
+                .filter(|(key, _)| key == name)
+                .map(|(_, value)| value.clone())
+                .collect::<Vec<_>>()
         };
-        assert_eq!(values(&seen.form, "refresh_token"), ["upstream-0-0"], "{name}: {seen:?}");
+        assert_eq!(
+            values(&seen.form, "refresh_token"),
+            ["upstream-0-0"],
+            "{name}: {seen:?}"
+        );
         let mut expected: Vec<_> = form_urlencoded::parse(&sent).into_owned().collect();
         for (key, value) in &mut expected {
             if key == "refresh_token" {
@@ -56,11 +72,30 @@ async fn serve_all(rows: &[Row], client: &str) {
             }
         }
         assert_eq!(seen.form, expected, "{name}: only the token is another one");
-        let length = seen.headers.get(header::CONTENT_LENGTH).map(|value| value.to_str().unwrap().to_owned());
+        let length = seen
+            .headers
+            .get(header::CONTENT_LENGTH)
+            .map(|value| value.to_str().unwrap().to_owned());
         assert_eq!(length, Some(seen.raw.len().to_string()), "{name}");
-        assert_eq!(seen.headers.get_all(header::ACCEPT).iter().collect::<Vec<_>>(), ["application/json"], "{name}");
-        let gone = [header::ACCEPT_ENCODING, header::TRANSFER_ENCODING, header::EXPECT, header::TRAILER];
-        assert!(gone.iter().all(|gone| !seen.headers.contains_key(gone)), "{name}: {:?}", seen.headers);
+        assert_eq!(
+            seen.headers
+                .get_all(header::ACCEPT)
+                .iter()
+                .collect::<Vec<_>>(),
+            ["application/json"],
+            "{name}"
+        );
+        let gone = [
+            header::ACCEPT_ENCODING,
+            header::TRANSFER_ENCODING,
+            header::EXPECT,
+            header::TRAILER,
+        ];
+        assert!(
+            gone.iter().all(|gone| !seen.headers.contains_key(gone)),
+            "{name}: {:?}",
+            seen.headers
+        );
     }
 }
 
@@ -75,31 +110,76 @@ async fn forms_that_are_odd_but_good_are_served() {
         ("nothing odd", |t| refresh(t, "&client_id=app")),
         ("an ampersand behind", |t| refresh(t, "&client_id=app&")),
         ("many ampersands", |t| refresh(t, "&&&client_id=app&&")),
-        ("a parameter without a name", |t| refresh(t, "&client_id=app&=x")),
-        ("a parameter without a value", |t| refresh(t, "&client_id=app&x")),
+        ("a parameter without a name", |t| {
+            refresh(t, "&client_id=app&=x")
+        }),
+        ("a parameter without a value", |t| {
+            refresh(t, "&client_id=app&x")
+        }),
         ("an empty scope", |t| refresh(t, "&client_id=app&scope=")),
-        ("an empty secret", |t| refresh(t, "&client_id=app&client_secret=")),
-        ("an empty resource", |t| refresh(t, "&client_id=app&resource=&resource")),
+        ("an empty secret", |t| {
+            refresh(t, "&client_id=app&client_secret=")
+        }),
+        ("an empty resource", |t| {
+            refresh(t, "&client_id=app&resource=&resource")
+        }),
         ("less scope", |t| refresh(t, "&client_id=app&scope=write")),
-        ("the scope in another order", |t| refresh(t, "&client_id=app&scope=write%20read+write")),
-        ("the resource twice", |t| refresh(t, &format!("&client_id=app&resource={API}&resource={API}"))),
-        ("the resource escaped", |t| refresh(t, "&client_id=app&resource=https%3A%2F%2Fapi.example.com%2fv1")),
-        ("audiences", |t| refresh(t, "&audience=a&audience=b&client_id=app&audience=a")),
-        ("unknown parameters repeated", |t| refresh(t, "&x=1&x=1&x=2&client_id=app")),
-        ("unknown parameters in capitals", |t| refresh(t, "&client_id=app&Vendor-ID=other&X=admin")),
+        ("the scope in another order", |t| {
+            refresh(t, "&client_id=app&scope=write%20read+write")
+        }),
+        ("the resource twice", |t| {
+            refresh(t, &format!("&client_id=app&resource={API}&resource={API}"))
+        }),
+        ("the resource escaped", |t| {
+            refresh(
+                t,
+                "&client_id=app&resource=https%3A%2F%2Fapi.example.com%2fv1",
+            )
+        }),
+        ("audiences", |t| {
+            refresh(t, "&audience=a&audience=b&client_id=app&audience=a")
+        }),
+        ("unknown parameters repeated", |t| {
+            refresh(t, "&x=1&x=1&x=2&client_id=app")
+        }),
+        ("unknown parameters in capitals", |t| {
+            refresh(t, "&client_id=app&Vendor-ID=other&X=admin")
+        }),
         ("an escaped name", |t| refresh(t, "&client%5Fid=app")),
-        ("an escaped name in small letters", |t| refresh(t, "&client%5fid=%61pp")),
-        ("an escaped token", |t| refresh(&format!("%72{}", &t[1..]), "&client_id=app")),
+        ("an escaped name in small letters", |t| {
+            refresh(t, "&client%5fid=%61pp")
+        }),
+        ("an escaped token", |t| {
+            refresh(&format!("%72{}", &t[1..]), "&client_id=app")
+        }),
         ("the token under an escaped name", |t| {
-            form("/token").body(full(format!("client_id=app&refresh%5Ftoken={t}&grant_type=refresh%5Ftoken"))).unwrap()
+            form("/token")
+                .body(full(format!(
+                    "client_id=app&refresh%5Ftoken={t}&grant_type=refresh%5Ftoken"
+                )))
+                .unwrap()
         }),
         ("the token first", |t| {
-            form("/token").body(full(format!("refresh_token={t}&client_id=app&grant_type=refresh_token"))).unwrap()
+            form("/token")
+                .body(full(format!(
+                    "refresh_token={t}&client_id=app&grant_type=refresh_token"
+                )))
+                .unwrap()
         }),
-        ("equals signs in a value", |t| refresh(t, "&client_id=app&x=a=b==")),
-        ("letters that are not ASCII, escaped", |t| refresh(t, "&client_id=app&x=%C3%A4%E2%82%AC")),
-        ("a query", |t| form("/token?x=1&tenant=other").body(full(body(t, "&client_id=app"))).unwrap()),
-        ("a token for revocation beside it", |t| refresh(t, "&client_id=app&token=x&token_type_hint=y")),
+        ("equals signs in a value", |t| {
+            refresh(t, "&client_id=app&x=a=b==")
+        }),
+        ("letters that are not ASCII, escaped", |t| {
+            refresh(t, "&client_id=app&x=%C3%A4%E2%82%AC")
+        }),
+        ("a query", |t| {
+            form("/token?x=1&tenant=other")
+                .body(full(body(t, "&client_id=app")))
+                .unwrap()
+        }),
+        ("a token for revocation beside it", |t| {
+            refresh(t, "&client_id=app&token=x&token_type_hint=y")
+        }),
     ];
     serve_all(&rows, "client_id=app").await;
 }
@@ -107,17 +187,34 @@ async fn forms_that_are_odd_but_good_are_served() {
 #[tokio::test(start_paused = true)]
 async fn bodies_and_headers_that_are_odd_but_good_are_served() {
     let rows: [Row; 15] = [
-        ("charset=iso-8859-1", |t| typed(t, "application/x-www-form-urlencoded; charset=ISO-8859-1")),
-        ("charset=utf-8", |t| typed(t, "application/x-www-form-urlencoded; charset=utf-8")),
-        ("charset in quotes and capitals", |t| typed(t, "application/x-www-form-urlencoded;CHARSET=\"UTF-8\"")),
-        ("another parameter of the type", |t| typed(t, "application/x-www-form-urlencoded; v=1;")),
-        ("a type in capitals", |t| typed(t, "Application/X-WWW-Form-URLEncoded")),
-        ("spaces around the type", |t| typed(t, " application/x-www-form-urlencoded ;charset=utf-8")),
-        ("not compressed, and said so", |t| coded(t, FORM, "Identity")),
+        ("charset=iso-8859-1", |t| {
+            typed(t, "application/x-www-form-urlencoded; charset=ISO-8859-1")
+        }),
+        ("charset=utf-8", |t| {
+            typed(t, "application/x-www-form-urlencoded; charset=utf-8")
+        }),
+        ("charset in quotes and capitals", |t| {
+            typed(t, "application/x-www-form-urlencoded;CHARSET=\"UTF-8\"")
+        }),
+        ("another parameter of the type", |t| {
+            typed(t, "application/x-www-form-urlencoded; v=1;")
+        }),
+        ("a type in capitals", |t| {
+            typed(t, "Application/X-WWW-Form-URLEncoded")
+        }),
+        ("spaces around the type", |t| {
+            typed(t, " application/x-www-form-urlencoded ;charset=utf-8")
+        }),
+        ("not compressed, and said so", |t| {
+            coded(t, FORM, "Identity")
+        }),
         ("in pieces", |t| {
             let body = Bytes::from(body(t, "&client_id=app"));
             let (a, b, c) = (body.slice(..1), body.slice(1..40), body.slice(40..));
-            form("/token").header("transfer-encoding", "chunked").body(pieces([Ok(a), Ok(b), Ok(c)])).unwrap()
+            form("/token")
+                .header("transfer-encoding", "chunked")
+                .body(pieces([Ok(a), Ok(b), Ok(c)]))
+                .unwrap()
         }),
         ("at the limit", |t| {
             let fill = (64 << 10) - body(t, "&client_id=app&x=").len();
@@ -126,22 +223,43 @@ async fn bodies_and_headers_that_are_odd_but_good_are_served() {
         ("at the limit in pieces", |t| {
             let first = body(t, "&client_id=app&x=");
             let fill = "a".repeat((64 << 10) - first.len());
-            form("/token").body(pieces([Ok(first.into()), Ok(Bytes::new()), Ok(fill.into())])).unwrap()
+            form("/token")
+                .body(pieces([
+                    Ok(first.into()),
+                    Ok(Bytes::new()),
+                    Ok(fill.into()),
+                ]))
+                .unwrap()
         }),
         ("what the answer should look like", |t| {
-            let builder = form("/token").header("accept", "text/html").header("accept", "*/*");
-            builder.header("accept-encoding", "gzip, br").body(full(body(t, "&client_id=app"))).unwrap()
+            let builder = form("/token")
+                .header("accept", "text/html")
+                .header("accept", "*/*");
+            builder
+                .header("accept-encoding", "gzip, br")
+                .body(full(body(t, "&client_id=app")))
+                .unwrap()
         }),
         ("an expectation", |t| {
-            form("/token").header("expect", "100-continue").body(full(body(t, "&client_id=app"))).unwrap()
+            form("/token")
+                .header("expect", "100-continue")
+                .body(full(body(t, "&client_id=app")))
+                .unwrap()
         }),
         ("a length that is wrong", |t| {
-            form("/token").header("content-length", 7).body(full(body(t, "&client_id=app"))).unwrap()
+            form("/token")
+                .header("content-length", 7)
+                .body(full(body(t, "&client_id=app")))
+                .unwrap()
         }),
-        ("an authorization of another scheme", |t| authorized(t, "Bearer x", "&client_id=app")),
+        ("an authorization of another scheme", |t| {
+            authorized(t, "Bearer x", "&client_id=app")
+        }),
         ("the client in the extensions alone", |t| {
             let mut request = refresh(t, "");
-            request.extensions_mut().insert(ClientId::try_from("app").unwrap());
+            request
+                .extensions_mut()
+                .insert(ClientId::try_from("app").unwrap());
             request
         }),
     ];
@@ -151,38 +269,75 @@ async fn bodies_and_headers_that_are_odd_but_good_are_served() {
 #[tokio::test(start_paused = true)]
 async fn every_way_to_name_a_client_is_the_same_client() {
     let rows: [Row; 9] = [
-        ("in the form", |t| refresh(t, "&client_id=confidential&client_secret=secret+of+confidential")),
-        ("in the form, escaped in another way", |t| {
-            refresh(t, "&client_id=c%6Fnfidential&client_secret=secret%20of%20confidential")
+        ("in the form", |t| {
+            refresh(
+                t,
+                "&client_id=confidential&client_secret=secret+of+confidential",
+            )
         }),
-        ("by Basic", |t| authorized(t, &basic("confidential:secret+of+confidential"), "")),
-        ("by Basic with escapes", |t| authorized(t, &basic("c%6fnfidential:secret%20of+c%6Fnfidential"), "")),
+        ("in the form, escaped in another way", |t| {
+            refresh(
+                t,
+                "&client_id=c%6Fnfidential&client_secret=secret%20of%20confidential",
+            )
+        }),
+        ("by Basic", |t| {
+            authorized(t, &basic("confidential:secret+of+confidential"), "")
+        }),
+        ("by Basic with escapes", |t| {
+            authorized(t, &basic("c%6fnfidential:secret%20of+c%6Fnfidential"), "")
+        }),
         ("by Basic and form", |t| {
             let rest = "&client_id=confidential&client_secret=secret+of+confidential";
             authorized(t, &basic("confidential:secret+of+confidential"), rest)
         }),
         ("by Basic, and the client in the form", |t| {
-            authorized(t, &basic("confidential:secret+of+confidential"), "&client_id=confidential")
+            authorized(
+                t,
+                &basic("confidential:secret+of+confidential"),
+                "&client_id=confidential",
+            )
         }),
         ("by Basic, and an empty client in the form", |t| {
-            authorized(t, &basic("confidential:secret+of+confidential"), "&client_id=&client_secret=")
+            authorized(
+                t,
+                &basic("confidential:secret+of+confidential"),
+                "&client_id=&client_secret=",
+            )
         }),
         ("by an assertion beside the form", |t| {
             let jwt = assertion(r#"{"sub":"confidential","iss":"confidential"}"#);
-            refresh(t, &format!("&client_assertion={jwt}&client_id=confidential&client_secret=secret+of+confidential"))
+            refresh(
+                t,
+                &format!(
+                    "&client_assertion={jwt}&client_id=confidential&client_secret=secret+of+confidential"
+                ),
+            )
         }),
         ("by an extension beside Basic", |t| {
             let mut request = authorized(t, &basic("confidential:secret+of+confidential"), "");
-            request.extensions_mut().insert(ClientId::try_from("confidential").unwrap());
+            request
+                .extensions_mut()
+                .insert(ClientId::try_from("confidential").unwrap());
             request
         }),
     ];
-    serve_all(&rows, "client_id=confidential&client_secret=secret+of+confidential").await;
+    serve_all(
+        &rows,
+        "client_id=confidential&client_secret=secret+of+confidential",
+    )
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn clients_of_odd_names_are_served() {
-    for id in ["a b", "a:b", "\u{e4}\u{20ac}", "https://client.example/id?x=1&y=2", &"a".repeat(512)] {
+    for id in [
+        "a b",
+        "a:b",
+        "\u{e4}\u{20ac}",
+        "https://client.example/id?x=1&y=2",
+        &"a".repeat(512),
+    ] {
         let app = App::new();
         let token = app.log_in(id).await;
         let next = app.refresh_as(id, &token).await.token();
@@ -197,15 +352,30 @@ async fn what_is_for_no_guarded_endpoint_goes_through_untouched() {
     let app = App::new();
     let rows: [(&str, http::request::Builder, &'static [u8]); 6] = [
         ("a GET", Request::get("/token"), b"half an escape: %"),
-        ("a PUT", Request::put("/revoke").header("content-type", "text/plain"), b"\0"),
+        (
+            "a PUT",
+            Request::put("/revoke").header("content-type", "text/plain"),
+            b"\0",
+        ),
         ("a path below", form("/token/x"), b"a=%"),
-        ("a path with a slash", form("/token/"), b"client_id=a&client_id=b"),
+        (
+            "a path with a slash",
+            form("/token/"),
+            b"client_id=a&client_id=b",
+        ),
         ("a path in capitals", form("/TOKEN"), b"refresh_token=%00"),
         ("a large body", bare("/upload"), &[b'a'; 1 << 20]),
     ];
     for (count, (name, builder, body)) in rows.into_iter().enumerate() {
-        let request = builder.header("accept-encoding", "gzip").body(full(body)).unwrap();
-        let sent = (request.method().clone(), request.uri().path().to_owned(), request.headers().clone());
+        let request = builder
+            .header("accept-encoding", "gzip")
+            .body(full(body))
+            .unwrap();
+        let sent = (
+            request.method().clone(),
+            request.uri().path().to_owned(),
+            request.headers().clone(),
+        );
         send(&app, request).await;
         let mut seen = app.upstream.seen();
         assert_eq!(seen.len(), count + 1, "{name}");

@@ -35,7 +35,11 @@ impl Service<Request<RequestBody<Full<Bytes>>>> for Echo {
 }
 
 fn request(method: Method, path: &'static str) -> Request<Full<Bytes>> {
-    Request::builder().method(method).uri(path).body(Full::new(Bytes::from_static(BODY))).unwrap()
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .body(Full::new(Bytes::from_static(BODY)))
+        .unwrap()
 }
 
 const NOT_OURS: [(&str, Method, &str); 8] = [
@@ -59,7 +63,10 @@ fn it_is_not_allocated_for_not_copied_and_not_changed() {
 
 #[test]
 fn nor_where_every_spelling_is_guarded() {
-    let layer = RefreshLayer::builder(MemoryStore::new()).match_normalized_paths().build().unwrap();
+    let layer = RefreshLayer::builder(MemoryStore::new())
+        .match_normalized_paths()
+        .build()
+        .unwrap();
     let paths = [
         "/orders",
         "/%74oken2",
@@ -73,7 +80,11 @@ fn nor_where_every_spelling_is_guarded() {
         passes(&layer, path, request(Method::POST, path));
     }
     passes(&layer, "another method", request(Method::GET, "/token"));
-    passes(&layer, "another method", request(Method::PUT, "/x/../token"));
+    passes(
+        &layer,
+        "another method",
+        request(Method::PUT, "/x/../token"),
+    );
 }
 
 fn passes(layer: &RefreshLayer<MemoryStore>, name: &str, request: Request<Full<Bytes>>) {
@@ -90,17 +101,27 @@ fn passes(layer: &RefreshLayer<MemoryStore>, name: &str, request: Request<Full<B
     });
     assert_eq!(counted.count_total, 0, "{name}");
     let mut body = pin!(answer.unwrap().into_body());
-    let Poll::Ready(Some(Ok(frame))) = body.as_mut().poll_frame(&mut cx) else { panic!("{name}: no body") };
-    let Ok(data) = frame.into_data() else { panic!("{name}: no data") };
+    let Poll::Ready(Some(Ok(frame))) = body.as_mut().poll_frame(&mut cx) else {
+        panic!("{name}: no body")
+    };
+    let Ok(data) = frame.into_data() else {
+        panic!("{name}: no data")
+    };
     assert_eq!(data.as_ptr(), BODY.as_ptr(), "{name}: the very same bytes");
 }
 
 #[test]
 fn what_is_ours_is_seen_by_the_same_counter() {
     let layer = RefreshLayer::new(MemoryStore::new());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let counted = measure(|| {
-        let answer = runtime.block_on(tower::ServiceExt::oneshot(layer.layer(Echo), request(Method::POST, "/token")));
+        let answer = runtime.block_on(tower::ServiceExt::oneshot(
+            layer.layer(Echo),
+            request(Method::POST, "/token"),
+        ));
         assert_eq!(answer.unwrap().status(), 400);
     });
     assert!(counted.count_total > 0);

@@ -16,7 +16,11 @@ use tower_oauth_refresh::{MemoryStore, RefreshLayer};
 const LOG_IN: &str = "grant_type=authorization_code&code=c&client_id=app";
 
 fn normalized() -> App {
-    App::with(|builder| builder.match_normalized_paths().introspection_path("/oauth/introspect"))
+    App::with(|builder| {
+        builder
+            .match_normalized_paths()
+            .introspection_path("/oauth/introspect")
+    })
 }
 
 fn request(method: &str, target: &str, body: &'static str) -> Request<AnyBody> {
@@ -27,55 +31,98 @@ fn request(method: &str, target: &str, body: &'static str) -> Request<AnyBody> {
     request
 }
 
-/// Returns the methods and URIs that reach an inner service that answers every request with a token.
-async fn forwarded(layer: &RefreshLayer<MemoryStore>, requests: Vec<Request<AnyBody>>) -> Vec<(Method, Uri)> {
+/// Returns the methods and URIs that reach an inner service that answers every request with a
+/// token.
+async fn forwarded(
+    layer: &RefreshLayer<MemoryStore>,
+    requests: Vec<Request<AnyBody>>,
+) -> Vec<(Method, Uri)> {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let record = Arc::clone(&seen);
-    let inner = service_fn(move |request: Request<tower_oauth_refresh::RequestBody<AnyBody>>| {
-        record.lock().unwrap().push((request.method().clone(), request.uri().clone()));
-        let answer = r#"{"access_token":"a","token_type":"Bearer","refresh_token":"upstream"}"#;
-        std::future::ready(Ok::<_, BoxError>(Response::new(Full::from(answer))))
-    });
+    let inner = service_fn(
+        move |request: Request<tower_oauth_refresh::RequestBody<AnyBody>>| {
+            record
+                .lock()
+                .unwrap()
+                .push((request.method().clone(), request.uri().clone()));
+            let answer = r#"{"access_token":"a","token_type":"Bearer","refresh_token":"upstream"}"#;
+            std::future::ready(Ok::<_, BoxError>(Response::new(Full::from(answer))))
+        },
+    );
     for request in requests {
         let name = format!("{} {}", request.method(), request.uri());
         let answer = layer.layer(inner.clone()).oneshot(request).await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK, "{name}");
         let body = answer.into_body().collect().await.unwrap().to_bytes();
-        assert!(!String::from_utf8_lossy(&body).contains("upstream"), "{name}: {body:?}");
+        assert!(
+            !String::from_utf8_lossy(&body).contains("upstream"),
+            "{name}: {body:?}"
+        );
     }
-    Arc::try_unwrap(seen).map(|seen| seen.into_inner().unwrap()).unwrap_or_else(|seen| seen.lock().unwrap().clone())
+    Arc::try_unwrap(seen)
+        .map(|seen| seen.into_inner().unwrap())
+        .unwrap_or_else(|seen| seen.lock().unwrap().clone())
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_guarded_request_reaches_the_inner_service_under_the_configured_path() {
-    let layer = RefreshLayer::builder(MemoryStore::new()).token_path("/OAuth/token").match_normalized_paths();
+    let layer = RefreshLayer::builder(MemoryStore::new())
+        .token_path("/OAuth/token")
+        .match_normalized_paths();
     let layer = layer.build().unwrap();
     let rows = [
         ("/OAuth/token", "/OAuth/token"),
         ("/oauth/TOKEN/", "/OAuth/token"),
-        ("//oauth//%74oken?tenant=a%2f..&x", "/OAuth/token?tenant=a%2f..&x"),
+        (
+            "//oauth//%74oken?tenant=a%2f..&x",
+            "/OAuth/token?tenant=a%2f..&x",
+        ),
         ("/oauth;a/token;b", "/OAuth/token"),
         ("/oauth/token.json?", "/OAuth/token?"),
         ("/oauth/token/x/y", "/OAuth/token"),
         ("/oauth/token%20", "/OAuth/token"),
         ("/oauth/token%3fa=b", "/OAuth/token"),
         ("/oauth/to%e2%84%aaen", "/OAuth/token"),
-        ("http://as.example:8080/oauth/Token?a", "http://as.example:8080/OAuth/token?a"),
+        (
+            "http://as.example:8080/oauth/Token?a",
+            "http://as.example:8080/OAuth/token?a",
+        ),
     ];
-    let requests = rows.iter().map(|(target, _)| request("POST", target, LOG_IN)).collect();
+    let requests = rows
+        .iter()
+        .map(|(target, _)| request("POST", target, LOG_IN))
+        .collect();
     let seen = forwarded(&layer, requests).await;
     for ((target, expected), (method, uri)) in rows.iter().zip(seen) {
-        assert_eq!((uri.to_string().as_str(), method), (*expected, Method::POST), "{target}");
+        assert_eq!(
+            (uri.to_string().as_str(), method),
+            (*expected, Method::POST),
+            "{target}"
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_method_is_matched_without_case_and_goes_on_as_post() {
-    let rows = [("post", "/token"), ("Post", "/token"), ("pOST", "/token"), ("POST", "/token")];
+    let rows = [
+        ("post", "/token"),
+        ("Post", "/token"),
+        ("pOST", "/token"),
+        ("POST", "/token"),
+    ];
     for normalized in [false, true] {
         let builder = RefreshLayer::builder(MemoryStore::new());
-        let layer = if normalized { builder.match_normalized_paths() } else { builder }.build().unwrap();
-        let requests = rows.iter().map(|(method, path)| request(method, path, LOG_IN)).collect();
+        let layer = if normalized {
+            builder.match_normalized_paths()
+        } else {
+            builder
+        }
+        .build()
+        .unwrap();
+        let requests = rows
+            .iter()
+            .map(|(method, path)| request(method, path, LOG_IN))
+            .collect();
         for (method, uri) in forwarded(&layer, requests).await {
             assert_eq!((method, uri.path()), (Method::POST, "/token"));
         }
@@ -88,7 +135,11 @@ async fn the_method_is_matched_without_case_and_goes_on_as_post() {
         app.send(request).await.unwrap();
         let seen = app.upstream.seen().pop().unwrap();
         assert_eq!(
-            (seen.method.as_str(), seen.path.as_str(), seen.param("token")),
+            (
+                seen.method.as_str(),
+                seen.path.as_str(),
+                seen.param("token")
+            ),
             ("POST", path, Some("upstream-0-0"))
         );
     }
@@ -130,19 +181,28 @@ async fn a_post_with_an_ambiguous_path_is_refused_wherever_it_leads() {
     for target in targets {
         for method in ["POST", "post", "PoSt"] {
             let name = format!("{method} {target}");
-            send(&app, request(method, target, LOG_IN)).await.assert_refused(&name, 400, "invalid_request", false);
+            send(&app, request(method, target, LOG_IN))
+                .await
+                .assert_refused(&name, 400, "invalid_request", false);
         }
     }
     assert!(app.upstream.seen().is_empty() && app.store.calls().is_empty());
     for target in targets {
         send(&app, request("GET", target, "")).await;
-        assert_eq!(app.upstream.seen().pop().unwrap().path, target.parse::<Uri>().unwrap().path());
+        assert_eq!(
+            app.upstream.seen().pop().unwrap().path,
+            target.parse::<Uri>().unwrap().path()
+        );
     }
     let plain = App::new();
     for target in targets {
         send(&plain, request("POST", target, LOG_IN)).await;
     }
-    assert_eq!(plain.upstream.seen().len(), targets.len(), "without match_normalized_paths nothing else is guarded");
+    assert_eq!(
+        plain.upstream.seen().len(),
+        targets.len(),
+        "without match_normalized_paths nothing else is guarded"
+    );
 }
 
 /// Keycloak has the introspection endpoint below the token endpoint.
@@ -150,12 +210,26 @@ async fn a_post_with_an_ambiguous_path_is_refused_wherever_it_leads() {
 async fn an_endpoint_below_another_gets_the_requests_below_it() {
     for normalized in [false, true] {
         let app = App::with(|builder| {
-            let builder = builder.token_path("/token").introspection_path("/token/introspect");
-            if normalized { builder.match_normalized_paths() } else { builder }
+            let builder = builder
+                .token_path("/token")
+                .introspection_path("/token/introspect");
+            if normalized {
+                builder.match_normalized_paths()
+            } else {
+                builder
+            }
         });
         let token = app.log_in("app").await;
-        let introspected = ["/token/introspect", "/TOKEN//introspect/", "/token/%69ntrospect/x"];
-        for path in if normalized { &introspected[..] } else { &introspected[..1] } {
+        let introspected = [
+            "/token/introspect",
+            "/TOKEN//introspect/",
+            "/token/%69ntrospect/x",
+        ];
+        for path in if normalized {
+            &introspected[..]
+        } else {
+            &introspected[..1]
+        } {
             send(&app, post(path, &[("token", &token), ("client_id", "app")])).await;
             let seen = app.upstream.seen().pop().unwrap();
             assert_eq!(
@@ -169,12 +243,9 @@ async fn an_endpoint_below_another_gets_the_requests_below_it() {
             send(&app, request("POST", path, LOG_IN)).await;
             assert_eq!(app.upstream.seen().pop().unwrap().path, "/token", "{path}");
         }
-        send(&app, request("POST", "/token/index.php/introspect", LOG_IN)).await.assert_refused(
-            "a script",
-            400,
-            "invalid_request",
-            false,
-        );
+        send(&app, request("POST", "/token/index.php/introspect", LOG_IN))
+            .await
+            .assert_refused("a script", 400, "invalid_request", false);
     }
 }
 
@@ -205,9 +276,15 @@ async fn other_paths_go_through_as_they_came() {
 async fn an_exception_is_for_its_prefix_alone_and_never_for_a_guarded_path() {
     let app = App::with(|builder| {
         let builder = builder.match_normalized_paths().token_path("/oauth/token");
-        builder.allow_ambiguous_paths("/api/v4/projects").allow_ambiguous_paths("/oauth")
+        builder
+            .allow_ambiguous_paths("/api/v4/projects")
+            .allow_ambiguous_paths("/oauth")
     });
-    for target in ["/api/v4/projects/group%2Fname", "/api/v4/projects/a%5cb%25c", "/oauth/clients/a%2fb"] {
+    for target in [
+        "/api/v4/projects/group%2Fname",
+        "/api/v4/projects/a%5cb%25c",
+        "/oauth/clients/a%2fb",
+    ] {
         send(&app, request("POST", target, "")).await;
         assert_eq!(app.upstream.seen().pop().unwrap().path, target);
     }
@@ -222,49 +299,94 @@ async fn an_exception_is_for_its_prefix_alone_and_never_for_a_guarded_path() {
         "/oauth/x%2f..%2ftoken",
     ];
     for target in refused {
-        send(&app, request("POST", target, LOG_IN)).await.assert_refused(target, 400, "invalid_request", false);
+        send(&app, request("POST", target, LOG_IN))
+            .await
+            .assert_refused(target, 400, "invalid_request", false);
     }
     assert_eq!(app.upstream.seen().len(), count);
 }
 
-/// The inner service has a revocation endpoint under one spelling only, and answers 404 for every other one.
+/// The inner service has a revocation endpoint under one spelling only, and answers 404 for every
+/// other one.
 #[tokio::test(start_paused = true)]
 async fn another_spelling_ends_no_session_of_a_client_that_cannot_authenticate() {
     let upstream = Upstream::new();
     let inner = upstream.clone();
-    let inner = service_fn(move |request: Request<tower_oauth_refresh::RequestBody<Full<Bytes>>>| {
-        let inner = inner.clone();
-        async move {
-            if ["/token", "/revoke"].contains(&request.uri().path()) && *request.method() == Method::POST {
-                return inner.oneshot(request).await;
+    let inner = service_fn(
+        move |request: Request<tower_oauth_refresh::RequestBody<Full<Bytes>>>| {
+            let inner = inner.clone();
+            async move {
+                if ["/token", "/revoke"].contains(&request.uri().path())
+                    && *request.method() == Method::POST
+                {
+                    return inner.oneshot(request).await;
+                }
+                let mut response = Response::new(Full::default());
+                *response.status_mut() = StatusCode::NOT_FOUND;
+                Ok(response)
             }
-            let mut response = Response::new(Full::default());
-            *response.status_mut() = StatusCode::NOT_FOUND;
-            Ok(response)
-        }
-    });
-    let layer = RefreshLayer::builder(MemoryStore::new()).match_normalized_paths().build().unwrap();
+        },
+    );
+    let layer = RefreshLayer::builder(MemoryStore::new())
+        .match_normalized_paths()
+        .build()
+        .unwrap();
     let service = layer.layer(inner);
     let ask = async |path: &str, form: &[(&str, &str)]| {
         let answer = service.clone().oneshot(post(path, form)).await.unwrap();
         let status = answer.status().as_u16();
         let body = answer.into_body().collect().await.unwrap().to_bytes();
-        (status, serde_json::from_slice::<serde_json::Value>(&body).unwrap_or_default())
+        (
+            status,
+            serde_json::from_slice::<serde_json::Value>(&body).unwrap_or_default(),
+        )
     };
-    let client = [("client_id", "confidential"), ("client_secret", "secret of confidential")];
-    let log_in = [&client[..], &[("grant_type", "authorization_code"), ("code", "c")]].concat();
+    let client = [
+        ("client_id", "confidential"),
+        ("client_secret", "secret of confidential"),
+    ];
+    let log_in = [
+        &client[..],
+        &[("grant_type", "authorization_code"), ("code", "c")],
+    ]
+    .concat();
     let (_, answer) = ask("/token", &log_in).await;
     let token = answer["refresh_token"].as_str().unwrap();
-    for path in ["/REVOKE", "/revoke/", "//revoke", "/%72evoke", "/revoke.json", "/revoke/x", "/revoke;a", "/revoke%20"]
-    {
+    for path in [
+        "/REVOKE",
+        "/revoke/",
+        "//revoke",
+        "/%72evoke",
+        "/revoke.json",
+        "/revoke/x",
+        "/revoke;a",
+        "/revoke%20",
+    ] {
         let (status, answer) = ask(path, &[("client_id", "confidential"), ("token", token)]).await;
-        assert_eq!((status, &answer["error"]), (401, &"invalid_client".into()), "{path}");
+        assert_eq!(
+            (status, &answer["error"]),
+            (401, &"invalid_client".into()),
+            "{path}"
+        );
         assert_eq!(upstream.alive(), 1, "{path}");
     }
-    let refresh = [&client[..], &[("grant_type", "refresh_token"), ("refresh_token", token)]].concat();
+    let refresh = [
+        &client[..],
+        &[("grant_type", "refresh_token"), ("refresh_token", token)],
+    ]
+    .concat();
     let (status, answer) = ask("/token/", &refresh).await;
     assert_eq!(status, 200, "the session is alive: {answer}");
     let token = answer["refresh_token"].as_str().unwrap();
-    assert_eq!(ask("/REVOKE", &[&client[..], &[("token", token)]].concat()).await.0, 200);
-    assert_eq!(upstream.alive(), 0, "with its secret the client ends it by any spelling");
+    assert_eq!(
+        ask("/REVOKE", &[&client[..], &[("token", token)]].concat())
+            .await
+            .0,
+        200
+    );
+    assert_eq!(
+        upstream.alive(),
+        0,
+        "with its secret the client ends it by any spelling"
+    );
 }

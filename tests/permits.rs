@@ -38,10 +38,28 @@ where
 /// Runs a check for every kind of service that gives a permit to one caller at a time.
 macro_rules! over_one_permit {
     ($check:ident) => {
-        $check(|layer, upstream| ServiceBuilder::new().layer(layer).concurrency_limit(1).service(upstream)).await;
-        $check(|layer, upstream| ServiceBuilder::new().layer(layer).buffer(1).service(upstream)).await;
-        $check(|layer, upstream| ServiceBuilder::new().layer(layer).buffer(1).concurrency_limit(1).service(upstream))
-            .await;
+        $check(|layer, upstream| {
+            ServiceBuilder::new()
+                .layer(layer)
+                .concurrency_limit(1)
+                .service(upstream)
+        })
+        .await;
+        $check(|layer, upstream| {
+            ServiceBuilder::new()
+                .layer(layer)
+                .buffer(1)
+                .service(upstream)
+        })
+        .await;
+        $check(|layer, upstream| {
+            ServiceBuilder::new()
+                .layer(layer)
+                .buffer(1)
+                .concurrency_limit(1)
+                .service(upstream)
+        })
+        .await;
     };
 }
 
@@ -106,7 +124,11 @@ async fn who_waits_for_another_instance_keeps_nobody_from_the_inner_service() {
         refresh(&service, &other).await.token();
         session_over(&service, &upstream).await;
         let get = Request::get("/elsewhere").body(Full::default()).unwrap();
-        assert_eq!(send(&service, get).await.status, StatusCode::BAD_REQUEST, "the server knows no such path");
+        assert_eq!(
+            send(&service, get).await.status,
+            StatusCode::BAD_REQUEST,
+            "the server knows no such path"
+        );
         assert!(!waits.is_finished());
         gate.notify_one();
 
@@ -121,7 +143,10 @@ async fn who_waits_for_another_instance_keeps_nobody_from_the_inner_service() {
 async fn a_rotation_whose_client_is_gone_gives_its_permit_back_when_it_has_ended() {
     let upstream = Upstream::new();
     let refresh_layer = layer(&Arc::default());
-    let service = ServiceBuilder::new().layer(refresh_layer.clone()).concurrency_limit(1).service(upstream.clone());
+    let service = ServiceBuilder::new()
+        .layer(refresh_layer.clone())
+        .concurrency_limit(1)
+        .service(upstream.clone());
     let token = log_in(&service).await;
     let gate = Arc::new(Notify::new());
     upstream.then(Act::Wait(Arc::clone(&gate)));
@@ -138,7 +163,10 @@ async fn a_rotation_whose_client_is_gone_gives_its_permit_back_when_it_has_ended
 #[tokio::test(start_paused = true)]
 async fn a_limit_outside_is_free_again_after_every_kind_of_answer() {
     let upstream = Upstream::new();
-    let service = ServiceBuilder::new().concurrency_limit(1).layer(layer(&Arc::default())).service(upstream.clone());
+    let service = ServiceBuilder::new()
+        .concurrency_limit(1)
+        .layer(layer(&Arc::default()))
+        .service(upstream.clone());
     let token = log_in(&service).await;
     let requests = ["rt_unknown", &token, &token].map(|token| spawn_refresh(&service, token));
     let mut statuses = Vec::new();
@@ -146,7 +174,13 @@ async fn a_limit_outside_is_free_again_after_every_kind_of_answer() {
         statuses.push(request.await.unwrap().status.as_u16());
     }
     assert_eq!(statuses, [400, 200, 200]);
-    let malformed = support::post("/token", &[refresh_form("app", &token), refresh_form("app", &token)].concat());
-    assert_eq!(send(&service, malformed).await.error(), (400, "invalid_request".into()));
+    let malformed = support::post(
+        "/token",
+        &[refresh_form("app", &token), refresh_form("app", &token)].concat(),
+    );
+    assert_eq!(
+        send(&service, malformed).await.error(),
+        (400, "invalid_request".into())
+    );
     session_over(&service, &upstream).await;
 }

@@ -1,4 +1,5 @@
-//! The example proxy hands out access tokens of its own, and turns them back for the resources behind it.
+//! The example proxy hands out access tokens of its own, and turns them back for the resources
+//! behind it.
 
 mod support;
 
@@ -49,7 +50,10 @@ impl Setup {
         let upstream = Upstream::new();
         let addr = serve_upstream(upstream.clone()).await;
         let flags = [&GUARDED[..], flags].concat();
-        Self { proxy: proxy::start(&format!("http://{addr}"), &flags).await, upstream }
+        Self {
+            proxy: proxy::start(&format!("http://{addr}"), &flags).await,
+            upstream,
+        }
     }
 
     async fn log_in(&self) -> Answer {
@@ -61,15 +65,21 @@ impl Setup {
     }
 
     async fn revoke(&self, token: &str) {
-        let answer = post(&self.proxy.url("/revoke"), &[("token", token), ("client_id", "app")]).await;
+        let answer = post(
+            &self.proxy.url("/revoke"),
+            &[("token", token), ("client_id", "app")],
+        )
+        .await;
         assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
     }
 
     async fn introspect(&self, path: &str, token: &str) -> Answer {
         let form = format!("token={token}&client_id=app");
         let head = "Content-Type: application/x-www-form-urlencoded\r\nConnection: close";
-        let request =
-            format!("POST {path} HTTP/1.1\r\nHost: a\r\n{head}\r\nContent-Length: {}\r\n\r\n{form}", form.len());
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: a\r\n{head}\r\nContent-Length: {}\r\n\r\n{form}",
+            form.len()
+        );
         parse(&raw(self.proxy.addr(), &request).await)
     }
 
@@ -78,26 +88,41 @@ impl Setup {
         let before = self.upstream.seen().len();
         self.upstream.then(Act::Answer(200, "text/plain", "orders"));
         let answer = request(&self.proxy, path, &[&format!("Bearer {token}")]).await;
-        assert_eq!((answer.status, answer.text()), (StatusCode::OK, "orders"), "{path}");
+        assert_eq!(
+            (answer.status, answer.text()),
+            (StatusCode::OK, "orders"),
+            "{path}"
+        );
         let seen = self.upstream.seen();
         assert_eq!(seen.len(), before + 1, "{path}: {seen:?}");
         let values = seen[before].headers.get_all("authorization").iter();
-        values.map(|value| value.to_str().unwrap().to_owned()).collect()
+        values
+            .map(|value| value.to_str().unwrap().to_owned())
+            .collect()
     }
 
     /// The status and the challenge of a request that does not reach the resource.
     async fn refused(&self, path: &str, values: &[&str]) -> (StatusCode, String) {
         let before = self.upstream.seen().len();
         let answer = request(&self.proxy, path, values).await;
-        assert_eq!(self.upstream.seen().len(), before, "{path} {values:?} leads around the guard: {answer:?}");
-        let challenge = answer.headers.get("www-authenticate").map(|value| value.to_str().unwrap());
+        assert_eq!(
+            self.upstream.seen().len(),
+            before,
+            "{path} {values:?} leads around the guard: {answer:?}"
+        );
+        let challenge = answer
+            .headers
+            .get("www-authenticate")
+            .map(|value| value.to_str().unwrap());
         (answer.status, challenge.unwrap_or_default().to_owned())
     }
 
     /// Waits until the token is refused: the guard hears of an end by a task of its own.
     async fn is_dead(&self, token: &str) {
         let (bearer, end) = (format!("Bearer {token}"), Instant::now() + SOON);
-        while request(&self.proxy, "/api/orders", &[&bearer]).await.status != StatusCode::UNAUTHORIZED {
+        while request(&self.proxy, "/api/orders", &[&bearer]).await.status
+            != StatusCode::UNAUTHORIZED
+        {
             assert!(Instant::now() < end, "the token is not dead");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -112,8 +137,12 @@ async fn request(proxy: &Example, path: &str, authorization: &[&str]) -> Answer 
 }
 
 async fn request_by(proxy: &Example, method: &str, path: &str, authorization: &[&str]) -> Answer {
-    let headers: String = authorization.iter().map(|value| format!("Authorization: {value}\r\n")).collect();
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: a\r\n{headers}Connection: close\r\n\r\n");
+    let headers: String = authorization
+        .iter()
+        .map(|value| format!("Authorization: {value}\r\n"))
+        .collect();
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nHost: a\r\n{headers}Connection: close\r\n\r\n");
     parse(&raw(proxy.addr(), &request).await)
 }
 
@@ -126,7 +155,11 @@ fn parse(answer: &str) -> Answer {
         (name.parse().unwrap(), value.parse().unwrap())
     });
     let status = status.split(' ').nth(1).unwrap().parse().unwrap();
-    Answer { status, headers: headers.collect(), body: body.to_owned().into() }
+    Answer {
+        status,
+        headers: headers.collect(),
+        body: body.to_owned().into(),
+    }
 }
 
 /// The access token of an answer that tells nothing of the upstream's.
@@ -150,10 +183,17 @@ async fn a_whole_session_shows_no_client_the_upstreams_access_token() {
     setup.upstream.then(Act::With(ID_TOKEN));
     let second = setup.refresh(&refresh_token).await;
     let again = setup.refresh(&refresh_token).await;
-    assert_eq!(access_token(&again), access_token(&second), "a retry gets the same answer");
+    assert_eq!(
+        access_token(&again),
+        access_token(&second),
+        "a retry gets the same answer"
+    );
     let (first, last) = (access_token(&first), access_token(&second));
     for _ in 0..2 {
-        assert_eq!(setup.reached("/api/orders?page=2", &first).await, ["Bearer at-0-0"]);
+        assert_eq!(
+            setup.reached("/api/orders?page=2", &first).await,
+            ["Bearer at-0-0"]
+        );
         assert_eq!(setup.reached("/api", &last).await, ["Bearer at-0-1"]);
     }
     setup.revoke(&second.string("refresh_token")).await;
@@ -166,10 +206,16 @@ async fn an_access_token_that_is_revoked_ends_alone() {
     let setup = Setup::start(&[]).await;
     let first = setup.log_in().await;
     let second = setup.refresh(&first.string("refresh_token")).await;
-    assert_eq!(setup.reached("/api", &access_token(&first)).await, ["Bearer at-0-0"]);
+    assert_eq!(
+        setup.reached("/api", &access_token(&first)).await,
+        ["Bearer at-0-0"]
+    );
     setup.revoke(&access_token(&first)).await;
     setup.is_dead(&access_token(&first)).await;
-    assert_eq!(setup.reached("/api", &access_token(&second)).await, ["Bearer at-0-1"]);
+    assert_eq!(
+        setup.reached("/api", &access_token(&second)).await,
+        ["Bearer at-0-1"]
+    );
 }
 
 #[tokio::test]
@@ -178,22 +224,48 @@ async fn whoever_presents_no_token_of_the_proxys_is_challenged() {
     let answer = setup.log_in().await;
     let (token, refresh_token) = (access_token(&answer), answer.string("refresh_token"));
     let damaged = format!("Bearer {}A", token.split_at(token.len() - 1).0);
-    let damaged = if damaged.ends_with(&token) { damaged.replace("at_", "at_A") } else { damaged };
+    let damaged = if damaged.ends_with(&token) {
+        damaged.replace("at_", "at_A")
+    } else {
+        damaged
+    };
     let good = format!("Bearer {token}");
     let (unauthorized, bad) = (StatusCode::UNAUTHORIZED, StatusCode::BAD_REQUEST);
     let rows: [(&str, &[&str], StatusCode, &str); 7] = [
         ("none", &[], unauthorized, MISSING),
         ("another scheme", &["Basic YTpi"], unauthorized, MISSING),
-        ("the upstream's own", &["Bearer at-0-0"], unauthorized, INVALID),
-        ("a refresh token", &[&format!("Bearer {refresh_token}")], unauthorized, INVALID),
-        ("one that was never issued", &[&damaged], unauthorized, INVALID),
+        (
+            "the upstream's own",
+            &["Bearer at-0-0"],
+            unauthorized,
+            INVALID,
+        ),
+        (
+            "a refresh token",
+            &[&format!("Bearer {refresh_token}")],
+            unauthorized,
+            INVALID,
+        ),
+        (
+            "one that was never issued",
+            &[&damaged],
+            unauthorized,
+            INVALID,
+        ),
         ("nothing behind the scheme", &["Bearer"], bad, MALFORMED),
         ("two", &[&good, &good], bad, MALFORMED),
     ];
     for (name, values, status, challenge) in rows {
-        assert_eq!(setup.refused("/api/orders", values).await, (status, challenge.to_owned()), "{name}");
+        assert_eq!(
+            setup.refused("/api/orders", values).await,
+            (status, challenge.to_owned()),
+            "{name}"
+        );
     }
-    assert_eq!(setup.reached("/api/orders", &token).await, ["Bearer at-0-0"]);
+    assert_eq!(
+        setup.reached("/api/orders", &token).await,
+        ["Bearer at-0-0"]
+    );
 }
 
 #[tokio::test]
@@ -213,9 +285,21 @@ async fn every_spelling_of_a_resource_is_guarded_and_nothing_else_is() {
         ("/v2//Items/7", "/v2/items/7"),
     ];
     for (path, way) in spellings {
-        assert_eq!(setup.refused(path, &[]).await, (StatusCode::UNAUTHORIZED, MISSING.into()), "{path}");
-        assert_eq!(setup.reached(path, &token).await, ["Bearer at-0-0"], "{path}");
-        assert_eq!(setup.upstream.seen().pop().unwrap().path, way, "{path} goes on as the prefix is configured");
+        assert_eq!(
+            setup.refused(path, &[]).await,
+            (StatusCode::UNAUTHORIZED, MISSING.into()),
+            "{path}"
+        );
+        assert_eq!(
+            setup.reached(path, &token).await,
+            ["Bearer at-0-0"],
+            "{path}"
+        );
+        assert_eq!(
+            setup.upstream.seen().pop().unwrap().path,
+            way,
+            "{path} goes on as the prefix is configured"
+        );
     }
     let ambiguous = [
         "/api.json",
@@ -235,35 +319,81 @@ async fn every_spelling_of_a_resource_is_guarded_and_nothing_else_is() {
     ];
     for path in ambiguous {
         let bearer = format!("Bearer {token}");
-        assert_eq!(setup.refused(path, &[&bearer]).await, (StatusCode::BAD_REQUEST, String::new()), "{path}");
+        assert_eq!(
+            setup.refused(path, &[&bearer]).await,
+            (StatusCode::BAD_REQUEST, String::new()),
+            "{path}"
+        );
     }
-    for path in ["/", "/apis", "/x/api", "/v2", "/v2/x/items", "/userinfo", "/caf%C3%A9//x?a=%2f.."] {
-        assert_eq!(setup.reached(path, "at-0-0").await, ["Bearer at-0-0"], "{path} is no resource");
-        assert_eq!(setup.reached(path, &token).await, [format!("Bearer {token}")], "{path} is no resource");
+    for path in [
+        "/",
+        "/apis",
+        "/x/api",
+        "/v2",
+        "/v2/x/items",
+        "/userinfo",
+        "/caf%C3%A9//x?a=%2f..",
+    ] {
+        assert_eq!(
+            setup.reached(path, "at-0-0").await,
+            ["Bearer at-0-0"],
+            "{path} is no resource"
+        );
+        assert_eq!(
+            setup.reached(path, &token).await,
+            [format!("Bearer {token}")],
+            "{path} is no resource"
+        );
     }
-    setup.upstream.then(Act::Answer(200, "text/plain", "of the server"));
-    assert_eq!(request_by(&setup.proxy, "OPTIONS", "*", &[]).await.text(), "of the server");
+    setup
+        .upstream
+        .then(Act::Answer(200, "text/plain", "of the server"));
+    assert_eq!(
+        request_by(&setup.proxy, "OPTIONS", "*", &[]).await.text(),
+        "of the server"
+    );
 }
 
 #[tokio::test]
 async fn an_allowed_ambiguous_path_reaches_the_upstream_unless_it_may_be_a_resource() {
-    let setup = Setup::start(&["--allow-ambiguous-path", "/projects,/v4", "--resource-prefix", "/v4/users"]).await;
+    let setup = Setup::start(&[
+        "--allow-ambiguous-path",
+        "/projects,/v4",
+        "--resource-prefix",
+        "/v4/users",
+    ])
+    .await;
     let token = access_token(&setup.log_in().await);
     for path in ["/projects/group%2Fname/issues", "/v4/projects/a%2Fb%25c"] {
-        assert_eq!(setup.reached(path, &token).await, [format!("Bearer {token}")], "{path}");
+        assert_eq!(
+            setup.reached(path, &token).await,
+            [format!("Bearer {token}")],
+            "{path}"
+        );
         assert_eq!(setup.upstream.seen().pop().unwrap().path, path);
     }
-    for path in
-        ["/v4/%2fusers", "/v4/%2575sers", "/projects/..%2fapi", "/projects/a%2f..%252f..%252fapi", "/other/a%2Fb"]
-    {
+    for path in [
+        "/v4/%2fusers",
+        "/v4/%2575sers",
+        "/projects/..%2fapi",
+        "/projects/a%2f..%252f..%252fapi",
+        "/other/a%2Fb",
+    ] {
         let bearer = format!("Bearer {token}");
-        assert_eq!(setup.refused(path, &[&bearer]).await.0, StatusCode::BAD_REQUEST, "{path}");
+        assert_eq!(
+            setup.refused(path, &[&bearer]).await.0,
+            StatusCode::BAD_REQUEST,
+            "{path}"
+        );
     }
 }
 
 /// A token for these resources, whose scope is `read write`.
 async fn token_for(setup: &Setup, resources: &[&str]) -> String {
-    let form: Vec<_> = LOG_IN.into_iter().chain(resources.iter().map(|resource| ("resource", *resource))).collect();
+    let form: Vec<_> = LOG_IN
+        .into_iter()
+        .chain(resources.iter().map(|resource| ("resource", *resource)))
+        .collect();
     access_token(&post(&setup.proxy.url("/token"), &form).await)
 }
 
@@ -280,26 +410,49 @@ async fn below_each_prefix_its_own_rules_hold() {
         "--resource-metadata=/v2=https://v2.example/meta",
     ])
     .await;
-    let (anywhere, second) = (token_for(&setup, &[]).await, token_for(&setup, &["https://v2.example"]).await);
-    for (path, token) in [("/api/x", &anywhere), ("/api", &second), ("/v2/x", &second), ("/v3", &anywhere)] {
+    let (anywhere, second) = (
+        token_for(&setup, &[]).await,
+        token_for(&setup, &["https://v2.example"]).await,
+    );
+    for (path, token) in [
+        ("/api/x", &anywhere),
+        ("/api", &second),
+        ("/v2/x", &second),
+        ("/v3", &anywhere),
+    ] {
         assert_eq!(setup.reached(path, token).await.len(), 1, "{path}");
     }
     let invalid = |metadata: &str| format!(r#"{INVALID}, resource_metadata="{metadata}""#);
     let insufficient = r#"Bearer realm="oauth", error="insufficient_scope", error_description="the access token does not have the required scope", scope="read write admin", resource_metadata="https://a.example/meta""#;
-    let missing = r#"Bearer realm="oauth", scope="read write", resource_metadata="https://a.example/meta""#;
+    let missing =
+        r#"Bearer realm="oauth", scope="read write", resource_metadata="https://a.example/meta""#;
     let not_allowed = token_for(&setup, &["https://v3.example", "https://v2.example/"]).await;
     let refused = [
-        ("/v2", Some(&not_allowed), 401, invalid("https://v2.example/meta")),
+        (
+            "/v2",
+            Some(&not_allowed),
+            401,
+            invalid("https://v2.example/meta"),
+        ),
         ("/api/admin", Some(&anywhere), 403, insufficient.to_owned()),
         ("/API/Admin/x", Some(&second), 403, insufficient.to_owned()),
-        ("/v2", Some(&anywhere), 401, invalid("https://v2.example/meta")),
+        (
+            "/v2",
+            Some(&anywhere),
+            401,
+            invalid("https://v2.example/meta"),
+        ),
         ("/v3/x", None, 401, missing.to_owned()),
     ];
     for (path, token, status, challenge) in refused {
         let bearer = token.map(|token| format!("Bearer {token}"));
         let values: Vec<_> = bearer.iter().map(String::as_str).collect();
         let answer = setup.refused(path, &values).await;
-        assert_eq!(answer, (StatusCode::from_u16(status).unwrap(), challenge), "{path}");
+        assert_eq!(
+            answer,
+            (StatusCode::from_u16(status).unwrap(), challenge),
+            "{path}"
+        );
     }
 }
 
@@ -335,7 +488,11 @@ async fn a_path_that_could_be_below_several_prefixes_needs_what_the_innermost_do
     let answer = request(&setup.proxy, "/v2/../v3", &[&bearer]).await;
     assert_eq!(answer.json()["error"], "invalid_request", "{answer:?}");
     for path in ["/V2/x", "/v3", "/api/administrators"] {
-        assert_eq!(setup.reached(path, &both).await, ["Bearer at-0-0"], "{path}");
+        assert_eq!(
+            setup.reached(path, &both).await,
+            ["Bearer at-0-0"],
+            "{path}"
+        );
     }
 }
 
@@ -354,30 +511,65 @@ async fn a_preflight_reaches_the_upstream_without_credentials() {
     let ask = async |method: &str, path: &str, headers: &str| {
         let before = setup.upstream.seen().len();
         let bearer = format!("Authorization: Bearer {token}\r\nAuthorization: Basic YTpi\r\n");
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: a\r\n{headers}{bearer}Connection: close\r\n\r\n");
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: a\r\n{headers}{bearer}Connection: close\r\n\r\n"
+        );
         let answer = parse(&raw(setup.proxy.addr(), &head).await);
         (answer, setup.upstream.seen().get(before).cloned())
     };
-    for (path, way) in [("/api", "/api"), ("/api/orders", "/api/orders"), ("/%61PI/x", "/api/x")] {
-        setup.upstream.then(Act::Answer(200, "text/plain", "of upstream"));
+    for (path, way) in [
+        ("/api", "/api"),
+        ("/api/orders", "/api/orders"),
+        ("/%61PI/x", "/api/x"),
+    ] {
+        setup
+            .upstream
+            .then(Act::Answer(200, "text/plain", "of upstream"));
         let (answer, seen) = ask("OPTIONS", path, &both).await;
-        assert_eq!((answer.status, answer.text()), (StatusCode::OK, "of upstream"), "{path}");
+        assert_eq!(
+            (answer.status, answer.text()),
+            (StatusCode::OK, "of upstream"),
+            "{path}"
+        );
         let seen = seen.unwrap();
         assert_eq!((seen.method.as_str(), seen.path.as_str()), ("OPTIONS", way));
-        assert_eq!(seen.headers["access-control-request-method"], "GET", "{path}");
+        assert_eq!(
+            seen.headers["access-control-request-method"], "GET",
+            "{path}"
+        );
         assert_eq!(seen.headers.get("authorization"), None, "{path}");
     }
     let (answer, seen) = ask("OPTIONS", "/v2/../v3", &both).await;
-    assert_eq!((answer.status, seen.is_none()), (StatusCode::BAD_REQUEST, true), "it has two readings");
-    for (name, method, headers) in
-        [("no origin", "OPTIONS", METHOD), ("asks for no method", "OPTIONS", ORIGIN), ("no preflight", "GET", &both)]
-    {
+    assert_eq!(
+        (answer.status, seen.is_none()),
+        (StatusCode::BAD_REQUEST, true),
+        "it has two readings"
+    );
+    for (name, method, headers) in [
+        ("no origin", "OPTIONS", METHOD),
+        ("asks for no method", "OPTIONS", ORIGIN),
+        ("no preflight", "GET", &both),
+    ] {
         let (answer, seen) = ask(method, "/api", headers).await;
-        assert_eq!((answer.status, seen.is_none()), (StatusCode::BAD_REQUEST, true), "{name}: it has two tokens");
+        assert_eq!(
+            (answer.status, seen.is_none()),
+            (StatusCode::BAD_REQUEST, true),
+            "{name}: it has two tokens"
+        );
     }
-    setup.upstream.then(Act::Answer(200, "text/plain", "of upstream"));
+    setup
+        .upstream
+        .then(Act::Answer(200, "text/plain", "of upstream"));
     let (_, seen) = ask("OPTIONS", "/open", &both).await;
-    assert_eq!(seen.unwrap().headers.get_all("authorization").iter().count(), 2, "what is not guarded is not touched");
+    assert_eq!(
+        seen.unwrap()
+            .headers
+            .get_all("authorization")
+            .iter()
+            .count(),
+        2,
+        "what is not guarded is not touched"
+    );
 }
 
 #[tokio::test]
@@ -392,23 +584,48 @@ async fn tokens_of_the_proxys_own_are_introspected_in_every_spelling_of_the_path
         ("/%69ntrospect/", &token),
         ("/introspect/x.json", &token),
     ] {
-        setup.upstream.then(Act::Answer(200, "application/json", r#"{"active":true,"sub":"user-7","client_id":"x"}"#));
+        setup.upstream.then(Act::Answer(
+            200,
+            "application/json",
+            r#"{"active":true,"sub":"user-7","client_id":"x"}"#,
+        ));
         let answer = setup.introspect(path, token).await;
         let said = answer.json();
-        assert_eq!((&said["active"], &said["client_id"]), (&json!(true), &json!("app")), "{path}");
-        assert_eq!((&said["scope"], &said["sub"]), (&json!("read write"), &json!("user-7")), "{path}");
+        assert_eq!(
+            (&said["active"], &said["client_id"]),
+            (&json!(true), &json!("app")),
+            "{path}"
+        );
+        assert_eq!(
+            (&said["scope"], &said["sub"]),
+            (&json!("read write"), &json!("user-7")),
+            "{path}"
+        );
         let asked = setup.upstream.seen().pop().unwrap();
-        assert!(["at-0-0", "upstream-0-0"].contains(&asked.param("token").unwrap()), "{path}: {asked:?}");
+        assert!(
+            ["at-0-0", "upstream-0-0"].contains(&asked.param("token").unwrap()),
+            "{path}: {asked:?}"
+        );
     }
     let unknown = made_up("at_");
-    assert_eq!(setup.introspect("/introspect", &unknown).await.text(), r#"{"active":false}"#);
+    assert_eq!(
+        setup.introspect("/introspect", &unknown).await.text(),
+        r#"{"active":false}"#
+    );
     setup.revoke(&refresh_token).await;
     for token in [&token, &refresh_token] {
-        assert_eq!(setup.introspect("/introspect", token).await.text(), r#"{"active":false}"#);
+        assert_eq!(
+            setup.introspect("/introspect", token).await.text(),
+            r#"{"active":false}"#
+        );
     }
     let without = Setup::start(&[]).await;
     without.introspect("/introspect", &unknown).await;
-    assert_eq!(without.upstream.seen().pop().unwrap().param("token"), Some(&*unknown), "it goes through untouched");
+    assert_eq!(
+        without.upstream.seen().pop().unwrap().param("token"),
+        Some(&*unknown),
+        "it goes through untouched"
+    );
 }
 
 #[tokio::test]
@@ -417,18 +634,31 @@ async fn an_id_token_is_kept_if_that_is_asked_for() {
     setup.upstream.then(Act::With(ID_TOKEN));
     let answer = setup.log_in().await;
     assert_eq!(answer.string("id_token"), "e30.e30.e30");
-    assert!(answer.string("access_token").starts_with("at_"), "{answer:?}");
+    assert!(
+        answer.string("access_token").starts_with("at_"),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test]
 async fn the_upstream_is_sent_the_same_headers_as_without_a_guard() {
     let upstream = Recorder::start(|_| {
         let body = r#"{"access_token":"own","token_type":"Bearer","expires_in":60}"#;
-        ([("content-type", "application/json"), ("connection", "x-hop"), ("x-hop", "1"), ("x-end", "1")], body)
+        (
+            [
+                ("content-type", "application/json"),
+                ("connection", "x-hop"),
+                ("x-hop", "1"),
+                ("x-end", "1"),
+            ],
+            body,
+        )
     })
     .await;
     let proxy = proxy::start(&upstream.url(), &GUARDED).await;
-    let token = post(&proxy.url("/token"), &LOG_IN).await.string("access_token");
+    let token = post(&proxy.url("/token"), &LOG_IN)
+        .await
+        .string("access_token");
     let bearer = format!("Bearer {token}");
     let headers = [
         ("authorization", &*bearer),
@@ -442,14 +672,27 @@ async fn the_upstream_is_sent_the_same_headers_as_without_a_guard() {
     let guarded = send("POST", &proxy.url("/api/x"), &headers, "body").await;
     let open = send("POST", &proxy.url("/open/x"), &headers, "body").await;
     for answer in [&guarded, &open] {
-        assert_eq!((answer.status, answer.headers.get("x-hop")), (StatusCode::OK, None), "{answer:?}");
+        assert_eq!(
+            (answer.status, answer.headers.get("x-hop")),
+            (StatusCode::OK, None),
+            "{answer:?}"
+        );
         assert_eq!(answer.headers["x-end"], "1");
     }
     let (mut guarded, mut open) = (upstream.last("/api/x"), upstream.last("/open/x"));
-    assert_eq!(guarded.headers.remove("authorization").unwrap(), "Bearer own");
+    assert_eq!(
+        guarded.headers.remove("authorization").unwrap(),
+        "Bearer own"
+    );
     assert_eq!(open.headers.remove("authorization").unwrap(), *bearer);
-    assert_eq!((&guarded.headers, &guarded.body), (&open.headers, &open.body));
-    assert!(!guarded.headers.contains_key("x-hop") && guarded.headers.contains_key("x-end"), "{guarded:?}");
+    assert_eq!(
+        (&guarded.headers, &guarded.body),
+        (&open.headers, &open.body)
+    );
+    assert!(
+        !guarded.headers.contains_key("x-hop") && guarded.headers.contains_key("x-end"),
+        "{guarded:?}"
+    );
 }
 
 #[tokio::test]
@@ -468,13 +711,20 @@ async fn a_resource_streams_both_ways() {
         }
         "done"
     };
-    let tokens = async || axum::Json(json!({ "access_token": "own", "token_type": "Bearer", "expires_in": 60 }));
+    let tokens = async || {
+        axum::Json(json!({ "access_token": "own", "token_type": "Bearer", "expires_in": 60 }))
+    };
     let router = Router::new()
         .route("/token", on_post(tokens))
         .route("/api/trickle", on_get(trickle))
         .route("/api/upload", on_put(upload));
     let proxy = proxy::start(&format!("http://{}", serve(router).await), &GUARDED).await;
-    let bearer = format!("Bearer {}", post(&proxy.url("/token"), &LOG_IN).await.string("access_token"));
+    let bearer = format!(
+        "Bearer {}",
+        post(&proxy.url("/token"), &LOG_IN)
+            .await
+            .string("access_token")
+    );
     let client = Client::builder(TokioExecutor::new()).build_http();
 
     // The first of the two waits for the store before it is passed on.
@@ -483,10 +733,27 @@ async fn a_resource_streams_both_ways() {
     let response = tokio::spawn(client.request(request.body(body).unwrap()));
     for piece in ["one", "two", "three"] {
         sender.send_data(Bytes::from(piece)).await.unwrap();
-        assert_eq!(timeout(SOON, pieces.recv()).await.expect("held back").unwrap(), piece);
+        assert_eq!(
+            timeout(SOON, pieces.recv())
+                .await
+                .expect("held back")
+                .unwrap(),
+            piece
+        );
     }
     drop(sender);
-    assert_eq!(response.await.unwrap().unwrap().into_body().collect().await.unwrap().to_bytes(), "done");
+    assert_eq!(
+        response
+            .await
+            .unwrap()
+            .unwrap()
+            .into_body()
+            .collect()
+            .await
+            .unwrap()
+            .to_bytes(),
+        "done"
+    );
 
     let request = hyper::Request::get(proxy.url("/api/trickle")).header("authorization", &bearer);
     let (_, body) = Channel::<Bytes>::new(1);
@@ -494,9 +761,18 @@ async fn a_resource_streams_both_ways() {
     let mut sender = senders.recv().await.unwrap();
     for piece in ["one", "two", "three"] {
         sender.send_data(Bytes::from(piece)).await.unwrap();
-        let frame = timeout(SOON, response.body_mut().frame()).await.expect("held back").unwrap().unwrap();
+        let frame = timeout(SOON, response.body_mut().frame())
+            .await
+            .expect("held back")
+            .unwrap()
+            .unwrap();
         assert_eq!(frame.into_data().unwrap(), piece);
     }
     drop(sender);
-    assert!(timeout(SOON, response.body_mut().frame()).await.unwrap().is_none());
+    assert!(
+        timeout(SOON, response.body_mut().frame())
+            .await
+            .unwrap()
+            .is_none()
+    );
 }

@@ -29,7 +29,11 @@ const SOON: Duration = Duration::from_secs(10);
 async fn options_for_the_whole_server_are_passed_on() {
     let upstream = Script::start(|_, _| Reply::Ok).await;
     let proxy = proxy::start(&upstream.url(), &[]).await;
-    let answer = raw(proxy.addr(), "OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    let answer = raw(
+        proxy.addr(),
+        "OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    )
+    .await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     assert_eq!(upstream.count("OPTIONS * "), 1);
 }
@@ -47,15 +51,27 @@ async fn an_answer_arrives_while_it_is_being_sent() {
     );
     let proxy = proxy::start(&format!("http://{}", serve(router).await), &[]).await;
     let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
-    let mut response = client.get(proxy.url("/trickle").parse().unwrap()).await.unwrap();
+    let mut response = client
+        .get(proxy.url("/trickle").parse().unwrap())
+        .await
+        .unwrap();
     let mut sender = senders.recv().await.unwrap();
     for piece in ["one", "two", "three"] {
         sender.send_data(Bytes::from(piece)).await.unwrap();
-        let frame = timeout(SOON, response.body_mut().frame()).await.expect("held back").unwrap().unwrap();
+        let frame = timeout(SOON, response.body_mut().frame())
+            .await
+            .expect("held back")
+            .unwrap()
+            .unwrap();
         assert_eq!(frame.into_data().unwrap(), piece);
     }
     drop(sender);
-    assert!(timeout(SOON, response.body_mut().frame()).await.unwrap().is_none());
+    assert!(
+        timeout(SOON, response.body_mut().frame())
+            .await
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[tokio::test]
@@ -72,15 +88,28 @@ async fn an_upload_arrives_while_it_is_being_sent() {
     let proxy = proxy::start(&format!("http://{}", serve(router).await), &[]).await;
     let (mut sender, body) = Channel::<Bytes>::new(1);
     let client = Client::builder(TokioExecutor::new()).build_http();
-    let request = hyper::Request::put(proxy.url("/upload")).body(body).unwrap();
+    let request = hyper::Request::put(proxy.url("/upload"))
+        .body(body)
+        .unwrap();
     let response = tokio::spawn(client.request(request));
     for piece in ["one", "two", "three"] {
         sender.send_data(Bytes::from(piece)).await.unwrap();
-        let seen = timeout(SOON, pieces.recv()).await.expect("held back").unwrap();
+        let seen = timeout(SOON, pieces.recv())
+            .await
+            .expect("held back")
+            .unwrap();
         assert_eq!(seen, piece);
     }
     drop(sender);
-    let body = response.await.unwrap().unwrap().into_body().collect().await.unwrap().to_bytes();
+    let body = response
+        .await
+        .unwrap()
+        .unwrap()
+        .into_body()
+        .collect()
+        .await
+        .unwrap()
+        .to_bytes();
     assert_eq!(body, "done");
 }
 
@@ -95,24 +124,39 @@ async fn an_upload_that_nobody_reads_is_not_taken_in() {
     let router = Router::new().route("/upload", axum::routing::put(handler));
     let proxy = proxy::start(&format!("http://{}", serve(router).await), &[]).await;
     let mut stream = TcpStream::connect(proxy.addr()).await.unwrap();
-    stream.write_all(b"PUT /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n").await.unwrap();
+    stream
+        .write_all(b"PUT /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n")
+        .await
+        .unwrap();
     let chunk = vec![0; 1 << 20];
     let mut sent = 0;
-    while sent < 256 && timeout(Duration::from_secs(2), stream.write_all(&chunk)).await.is_ok_and(|r| r.is_ok()) {
+    while sent < 256
+        && timeout(Duration::from_secs(2), stream.write_all(&chunk))
+            .await
+            .is_ok_and(|r| r.is_ok())
+    {
         sent += 1;
     }
     assert!(uploads.recv().await.is_some());
-    assert!(sent < 64, "the proxy took {sent} MiB that nobody had asked for");
+    assert!(
+        sent < 64,
+        "the proxy took {sent} MiB that nobody had asked for"
+    );
 }
 
 /// Flags for tests in which every request with a limit must time out.
 const SHORT: [&str; 2] = ["--upstream-timeout", "0.3"];
 
-/// Completes when a request that the upstream never answers has timed out, and thus when any other request would have,
-/// too.
+/// Completes when a request that the upstream never answers has timed out, and thus when any other
+/// request would have, too.
 async fn timed_out(url: &str) {
     let answer = send("GET", url, &[], "").await;
-    assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT, "{}", answer.text());
+    assert_eq!(
+        answer.status,
+        StatusCode::GATEWAY_TIMEOUT,
+        "{}",
+        answer.text()
+    );
     assert_eq!(answer.headers["content-type"], "application/json");
     assert_eq!(answer.headers["cache-control"], "no-store");
     assert_eq!(answer.string("error"), "server_error");
@@ -134,13 +178,22 @@ async fn an_upstream_that_does_not_answer_gets_the_client_a_504() {
         keep.send(request.into_body()).unwrap();
         never().await;
     };
-    let router = Router::new().route("/read", axum::routing::any(read)).fallback(ignore);
+    let router = Router::new()
+        .route("/read", axum::routing::any(read))
+        .fallback(ignore);
     let proxy = proxy::start(&format!("http://{}", serve(router).await), &SHORT).await;
     timed_out(&proxy.url("/read")).await;
     timed_out(&proxy.url("/ignored")).await;
-    for (path, length) in [("/read", 10), ("/read", 1 << 20), ("/ignored", 10), ("/ignored", 64 << 20)] {
+    for (path, length) in [
+        ("/read", 10),
+        ("/read", 1 << 20),
+        ("/ignored", 10),
+        ("/ignored", 64 << 20),
+    ] {
         let mut stream = TcpStream::connect(proxy.addr()).await.unwrap();
-        let head = format!("PUT {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+        let head = format!(
+            "PUT {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+        );
         let (mut reader, mut writer) = stream.split();
         let write = async {
             let _ = writer.write_all(head.as_bytes()).await;
@@ -174,21 +227,38 @@ async fn what_is_slow_but_goes_on_is_not_cut_off() {
     let proxy = proxy::start(&format!("http://{}", serve(router).await), &flags).await;
 
     let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
-    let mut response = client.get(proxy.url("/download").parse().unwrap()).await.unwrap();
+    let mut response = client
+        .get(proxy.url("/download").parse().unwrap())
+        .await
+        .unwrap();
     let mut down = senders.recv().await.unwrap();
     let (mut up, body) = Channel::<Bytes>::new(1);
     let client = Client::builder(TokioExecutor::new()).build_http();
-    let request = hyper::Request::put(proxy.url("/upload")).body(body).unwrap();
+    let request = hyper::Request::put(proxy.url("/upload"))
+        .body(body)
+        .unwrap();
     let uploaded = tokio::spawn(client.request(request));
     for piece in ["one", "two"] {
         timed_out(&proxy.url("/never")).await;
         up.send_data(Bytes::from(piece)).await.unwrap();
         down.send_data(Bytes::from(piece)).await.unwrap();
-        let frame = timeout(SOON, response.body_mut().frame()).await.expect("held back").unwrap().unwrap();
+        let frame = timeout(SOON, response.body_mut().frame())
+            .await
+            .expect("held back")
+            .unwrap()
+            .unwrap();
         assert_eq!(frame.into_data().unwrap(), piece);
     }
     drop(up);
-    let body = uploaded.await.unwrap().unwrap().into_body().collect().await.unwrap().to_bytes();
+    let body = uploaded
+        .await
+        .unwrap()
+        .unwrap()
+        .into_body()
+        .collect()
+        .await
+        .unwrap()
+        .to_bytes();
     assert_eq!(body, "onetwo");
 }
 
@@ -199,11 +269,17 @@ async fn guarded_requests_have_the_time_limit_of_the_layer() {
         going_on.clone().wait_for(|go_on| *go_on).await.unwrap();
         r#"{"access_token":"a","token_type":"Bearer"}"#
     };
-    let router = Router::new().route("/token", axum::routing::post(token)).route("/never", axum::routing::get(never));
+    let router = Router::new()
+        .route("/token", axum::routing::post(token))
+        .route("/never", axum::routing::get(never));
     let flags = [&SHORT[..], &["--rotation-timeout", "30"]].concat();
     let proxy = proxy::start(&format!("http://{}", serve(router).await), &flags).await;
     let url = proxy.url("/token");
-    let form = [("grant_type", "authorization_code"), ("client_id", "c"), ("code", "x")];
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("client_id", "c"),
+        ("code", "x"),
+    ];
     let answer = tokio::spawn(async move { post(&url, &form).await });
     timed_out(&proxy.url("/never")).await;
     timed_out(&proxy.url("/never")).await;
@@ -216,24 +292,48 @@ async fn guarded_requests_have_the_time_limit_of_the_layer() {
 async fn http2_clients_are_served() {
     let upstream = Recorder::start(|_| "body").await;
     let proxy = proxy::start(&upstream.url(), &[]).await;
-    let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new())
+        .http2_only(true)
+        .build_http();
     let request = hyper::Request::post(proxy.url("/two?x=1")).header("te", "trailers");
-    let response = client.request(request.body(Full::from("upload")).unwrap()).await.unwrap();
-    assert_eq!((response.version(), response.status()), (Version::HTTP_2, StatusCode::OK));
-    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "body");
+    let response = client
+        .request(request.body(Full::from("upload")).unwrap())
+        .await
+        .unwrap();
+    assert_eq!(
+        (response.version(), response.status()),
+        (Version::HTTP_2, StatusCode::OK)
+    );
+    assert_eq!(
+        response.into_body().collect().await.unwrap().to_bytes(),
+        "body"
+    );
     let (seen, host) = (upstream.last("/two?x=1"), proxy.addr().to_string());
     assert_eq!(seen.body, "upload");
     assert_eq!(seen.header("te"), None);
     assert_eq!(seen.header("via"), Some("2 tower-oauth-refresh"));
-    assert_eq!(seen.header("x-forwarded-host"), Some(&*host), "from :authority");
+    assert_eq!(
+        seen.header("x-forwarded-host"),
+        Some(&*host),
+        "from :authority"
+    );
     assert_eq!(seen.header("host"), Some(&*upstream.addr.to_string()));
 }
 
 #[tokio::test]
 async fn an_upstream_that_is_down_gets_the_client_a_502() {
-    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let nobody = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let proxy = proxy::start(&format!("http://{nobody}"), &[]).await;
-    for (method, path) in [("GET", "/x"), ("POST", "/x"), ("POST", "/token"), ("POST", "/revoke")] {
+    for (method, path) in [
+        ("GET", "/x"),
+        ("POST", "/x"),
+        ("POST", "/token"),
+        ("POST", "/revoke"),
+    ] {
         let form = [("content-type", "application/x-www-form-urlencoded")];
         let body = "grant_type=authorization_code&client_id=c&code=x&token=foreign";
         let answer = send(method, &proxy.url(path), &form, body).await;
@@ -247,9 +347,12 @@ async fn an_upstream_that_is_down_gets_the_client_a_502() {
 #[tokio::test]
 async fn a_request_that_may_be_repeated_survives_a_connection_that_is_being_closed() {
     // Each connection answers one request, and is closed at the next.
-    let upstream = Script::start(|count, _| if count == 0 { Reply::Ok } else { Reply::Hangup }).await;
+    let upstream =
+        Script::start(|count, _| if count == 0 { Reply::Ok } else { Reply::Hangup }).await;
     let proxy = proxy::start(&upstream.url(), &[]).await;
-    proxy.written("the upstream has no discovery document").await;
+    proxy
+        .written("the upstream has no discovery document")
+        .await;
     for (method, path, body, status, times) in [
         ("GET", "/again", "", StatusCode::OK, 2),
         ("DELETE", "/again", "", StatusCode::OK, 2),
@@ -257,8 +360,16 @@ async fn a_request_that_may_be_repeated_survives_a_connection_that_is_being_clos
         ("PUT", "/once", "body", StatusCode::BAD_GATEWAY, 1),
     ] {
         assert_eq!(get(&proxy.url("/warm")).await.status, StatusCode::OK);
-        assert_eq!(send(method, &proxy.url(path), &[], body).await.status, status, "{method}");
-        assert_eq!(upstream.count(&format!("{method} {path} ")), times, "{method}");
+        assert_eq!(
+            send(method, &proxy.url(path), &[], body).await.status,
+            status,
+            "{method}"
+        );
+        assert_eq!(
+            upstream.count(&format!("{method} {path} ")),
+            times,
+            "{method}"
+        );
     }
 }
 
@@ -266,7 +377,9 @@ async fn a_request_that_may_be_repeated_survives_a_connection_that_is_being_clos
 async fn no_request_is_lost_to_a_connection_that_was_closed_while_idle() {
     let upstream = Script::start(|_, _| Reply::OkAndClose).await;
     let proxy = proxy::start(&upstream.url(), &[]).await;
-    proxy.written("the upstream has no discovery document").await;
+    proxy
+        .written("the upstream has no discovery document")
+        .await;
     for round in 0..5 {
         // Time for the proxy to see it closed; a POST that meets it just then cannot be sent again.
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -281,12 +394,27 @@ async fn a_request_has_one_length() {
     let upstream = Recorder::start(|_| "ok").await;
     let proxy = proxy::start(&upstream.url(), &[]).await;
     let head = "Host: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\nConnection: close, content-length";
-    raw(proxy.addr(), &format!("POST /two HTTP/1.1\r\n{head}\r\n\r\n5\r\nhello\r\n0\r\n\r\n")).await;
+    raw(
+        proxy.addr(),
+        &format!("POST /two HTTP/1.1\r\n{head}\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
+    )
+    .await;
     let seen = upstream.last("/two");
-    assert_eq!((seen.header("content-length"), &*seen.body), (None, &b"hello"[..]), "RFC 9112 §6.3");
-    let answer = raw(proxy.addr(), "POST /bad HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nno\r\n").await;
+    assert_eq!(
+        (seen.header("content-length"), &*seen.body),
+        (None, &b"hello"[..]),
+        "RFC 9112 §6.3"
+    );
+    let answer = raw(
+        proxy.addr(),
+        "POST /bad HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nno\r\n",
+    )
+    .await;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
-    assert!(!proxy.stderr().contains("a request failed"), "that is the client's fault: {proxy:?}");
+    assert!(
+        !proxy.stderr().contains("a request failed"),
+        "that is the client's fault: {proxy:?}"
+    );
 }
 
 #[tokio::test]
@@ -294,7 +422,10 @@ async fn an_upstream_that_switches_protocols_unasked_is_cut_off() {
     let upstream = Script::start(|_, _| Reply::Switch).await;
     let proxy = proxy::start(&upstream.url(), &[]).await;
     let headers = [("connection", "upgrade"), ("upgrade", "websocket")];
-    assert_eq!(send("GET", &proxy.url("/ws"), &headers, "").await.status, StatusCode::BAD_GATEWAY);
+    assert_eq!(
+        send("GET", &proxy.url("/ws"), &headers, "").await.status,
+        StatusCode::BAD_GATEWAY
+    );
 }
 
 #[tokio::test]
@@ -306,19 +437,32 @@ async fn an_https_upstream_is_checked_against_the_roots_of_the_platform() {
     let key = rcgen::KeyPair::generate().unwrap();
     let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
     let issuer = rcgen::Issuer::from_params(&ca, &ca_key);
-    let cert = rcgen::CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
-    let roots = format!("{}/roots-{}.pem", env!("CARGO_TARGET_TMPDIR"), std::process::id());
+    let cert = rcgen::CertificateParams::new(names)
+        .unwrap()
+        .signed_by(&key, &issuer)
+        .unwrap();
+    let roots = format!(
+        "{}/roots-{}.pem",
+        env!("CARGO_TARGET_TMPDIR"),
+        std::process::id()
+    );
     std::fs::write(&roots, ca_cert.pem()).unwrap();
-    let other = format!("{}/other-{}.pem", env!("CARGO_TARGET_TMPDIR"), std::process::id());
+    let other = format!(
+        "{}/other-{}.pem",
+        env!("CARGO_TARGET_TMPDIR"),
+        std::process::id()
+    );
     let other_key = rcgen::KeyPair::generate().unwrap();
     std::fs::write(&other, ca.self_signed(&other_key).unwrap().pem()).unwrap();
 
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![cert.der().clone()], key.into())
-        .unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(
+        rustls::crypto::ring::default_provider(),
+    ))
+    .with_safe_default_protocol_versions()
+    .unwrap()
+    .with_no_client_auth()
+    .with_single_cert(vec![cert.der().clone()], key.into())
+    .unwrap();
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -327,9 +471,14 @@ async fn an_https_upstream_is_checked_against_the_roots_of_the_platform() {
             let (stream, _) = listener.accept().await.unwrap();
             let acceptor = acceptor.clone();
             tokio::spawn(async move {
-                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let Ok(mut stream) = acceptor.accept(stream).await else {
+                    return;
+                };
                 while read_head(&mut stream).await.is_some() {
-                    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecure").await.unwrap();
+                    stream
+                        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecure")
+                        .await
+                        .unwrap();
                 }
             });
         }
@@ -337,7 +486,11 @@ async fn an_https_upstream_is_checked_against_the_roots_of_the_platform() {
     for host in ["localhost", "127.0.0.1"] {
         let upstream = format!("https://{host}:{}", addr.port());
         let trusting = proxy::start_with(&upstream, &[], &[("SSL_CERT_FILE", &roots)]).await;
-        assert_eq!(get(&trusting.url("/")).await.text(), "secure", "{trusting:?}");
+        assert_eq!(
+            get(&trusting.url("/")).await.text(),
+            "secure",
+            "{trusting:?}"
+        );
         let wary = proxy::start_with(&upstream, &[], &[("SSL_CERT_FILE", &other)]).await;
         assert_eq!(get(&wary.url("/")).await.status, StatusCode::BAD_GATEWAY);
     }
@@ -373,17 +526,25 @@ impl Script {
                 tokio::spawn(async move {
                     let mut count = 0;
                     while let Some(head) = read_head(&mut stream).await {
-                        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                        let length = head
+                            .lines()
+                            .find_map(|line| line.strip_prefix("content-length: "));
                         let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
                         stream.read_exact(&mut body).await.unwrap();
                         let reply = reply(count, &head);
                         log.lock().unwrap().push(head.clone());
                         // Whatever is asked for discovery is not there.
-                        let status = if head.contains("/.well-known/") { "404 Not Found" } else { "200 OK" };
+                        let status = if head.contains("/.well-known/") {
+                            "404 Not Found"
+                        } else {
+                            "200 OK"
+                        };
                         let ok = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
                         match reply {
                             Reply::Ok => stream.write_all(ok.as_bytes()).await.unwrap(),
-                            Reply::OkAndClose => return stream.write_all(ok.as_bytes()).await.unwrap(),
+                            Reply::OkAndClose => {
+                                return stream.write_all(ok.as_bytes()).await.unwrap();
+                            }
                             Reply::Hangup => return,
                             Reply::Switch => {
                                 let switch =
@@ -405,7 +566,12 @@ impl Script {
 
     /// How many requests began so.
     fn count(&self, beginning: &str) -> usize {
-        self.heads.lock().unwrap().iter().filter(|head| head.starts_with(beginning)).count()
+        self.heads
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|head| head.starts_with(beginning))
+            .count()
     }
 }
 

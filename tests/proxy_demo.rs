@@ -1,4 +1,5 @@
-//! `cargo run --example proxy` shows itself: its demo server is honest, and the session that it prints works as printed.
+//! `cargo run --example proxy` shows itself: its demo server is honest, and the session that it
+//! prints works as printed.
 
 mod support;
 
@@ -27,18 +28,43 @@ async fn paste(proxy: &Example) -> Vec<String> {
     proxy.written("# 5.").await;
     proxy.written("refresh_token=$TOKEN").await;
     let script = proxy.stdout();
-    let run = || Command::new("bash").args(["-eu", "-o", "pipefail", "-c", &script]).output().expect("bash");
+    let run = || {
+        Command::new("bash")
+            .args(["-eu", "-o", "pipefail", "-c", &script])
+            .output()
+            .expect("bash")
+    };
     let output = tokio::task::block_in_place(run);
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && stderr.is_empty(), "is curl there? {} {stderr}", output.status);
-    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+    assert!(
+        output.status.success() && stderr.is_empty(),
+        "is curl there? {} {stderr}",
+        output.status
+    );
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_printed_session_works_as_printed() {
     let proxy = demo(&["--retry-window", "1"]).await;
     let lines = paste(&proxy).await;
-    let [log_in, refresh, retry, stolen, rotated, reuse, ended, again, revoked, refused] = &lines[..] else {
+    let [
+        log_in,
+        refresh,
+        retry,
+        stolen,
+        rotated,
+        reuse,
+        ended,
+        again,
+        revoked,
+        refused,
+    ] = &lines[..]
+    else {
         panic!("{lines:#?}");
     };
     for tokens in [log_in, refresh, retry, rotated, again] {
@@ -56,11 +82,18 @@ async fn the_printed_session_of_a_strict_proxy_has_no_retry() {
     let proxy = demo(&["--strict"]).await;
     let lines = paste(&proxy).await;
     assert_eq!(lines.len(), 9, "{lines:#?}");
-    assert_eq!(lines.iter().filter(|line| line.contains("rt_")).count(), 4, "{lines:#?}");
+    assert_eq!(
+        lines.iter().filter(|line| line.contains("rt_")).count(),
+        4,
+        "{lines:#?}"
+    );
 }
 
 /// The query of the address that the demo sends the browser to.
-async fn authorize(proxy: &Example, changes: &[(&str, &str)]) -> Result<Vec<(String, String)>, Answer> {
+async fn authorize(
+    proxy: &Example,
+    changes: &[(&str, &str)],
+) -> Result<Vec<(String, String)>, Answer> {
     let mut query = vec![
         ("response_type", "code"),
         ("client_id", "demo"),
@@ -74,15 +107,23 @@ async fn authorize(proxy: &Example, changes: &[(&str, &str)]) -> Result<Vec<(Str
         query.retain(|(name, _)| *name != change.0);
         query.push(*change);
     }
-    let answer = get(Url::parse_with_params(&proxy.url("/authorize"), query).unwrap().as_str()).await;
-    let Some(location) = answer.headers.get("location") else { return Err(answer) };
+    let answer = get(Url::parse_with_params(&proxy.url("/authorize"), query)
+        .unwrap()
+        .as_str())
+    .await;
+    let Some(location) = answer.headers.get("location") else {
+        return Err(answer);
+    };
     let location = Url::parse(location.to_str().unwrap()).unwrap();
     Ok(location.query_pairs().into_owned().collect())
 }
 
 async fn log_in(proxy: &Example) -> Answer {
     let query = authorize(proxy, &[]).await.unwrap();
-    assert_eq!((&*query[0].0, &*query[1].0, &*query[1].1), ("code", "state", "a b"));
+    assert_eq!(
+        (&*query[0].0, &*query[1].0, &*query[1].1),
+        ("code", "state", "a b")
+    );
     exchange(proxy, &query[0].1, &[]).await
 }
 
@@ -105,21 +146,35 @@ async fn exchange(proxy: &Example, code: &str, changes: &[(&str, &str)]) -> Answ
 async fn the_demo_server_is_an_honest_one() {
     let proxy = demo(&[]).await;
     let tokens = log_in(&proxy).await;
-    assert_eq!((tokens.status, &*tokens.string("scope")), (StatusCode::OK, "profile email"));
+    assert_eq!(
+        (tokens.status, &*tokens.string("scope")),
+        (StatusCode::OK, "profile email")
+    );
     let bearer = format!("Bearer {}", tokens.string("access_token"));
     let userinfo = proxy.url("/userinfo");
     let user = send("GET", &userinfo, &[("authorization", &bearer)], "").await;
-    assert_eq!((user.string("sub"), user.string("client_id")), ("demo-user".into(), "demo".into()));
+    assert_eq!(
+        (user.string("sub"), user.string("client_id")),
+        ("demo-user".into(), "demo".into())
+    );
     for wrong in ["", "Bearer x", "Basic x"] {
         let answer = send("GET", &userinfo, &[("authorization", wrong)], "").await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
         assert!(answer.headers.contains_key("www-authenticate"));
     }
     let token = tokens.string("refresh_token");
-    let answer = post(&proxy.url("/revoke"), &[("token", &token), ("client_id", "demo")]).await;
+    let answer = post(
+        &proxy.url("/revoke"),
+        &[("token", &token), ("client_id", "demo")],
+    )
+    .await;
     assert_eq!(answer.status, StatusCode::OK);
     let user = send("GET", &userinfo, &[("authorization", &bearer)], "").await;
-    assert_eq!(user.status, StatusCode::UNAUTHORIZED, "revoked with its session");
+    assert_eq!(
+        user.status,
+        StatusCode::UNAUTHORIZED,
+        "revoked with its session"
+    );
 }
 
 #[tokio::test]
@@ -130,15 +185,49 @@ async fn the_demo_server_refuses_what_it_should() {
     assert_eq!(exchange(&proxy, &once, &[]).await.status, StatusCode::OK);
     let rows = [
         ("a code twice", once, ("x", ""), "invalid_grant"),
-        ("another verifier", code().await, ("code_verifier", CHALLENGE), "invalid_grant"),
-        ("another address", code().await, ("redirect_uri", "http://127.0.0.1/callback"), "invalid_grant"),
-        ("no secret", code().await, ("client_id", "demo-confidential"), "invalid_client"),
-        ("a client that nobody knows", code().await, ("client_id", "x"), "invalid_client"),
-        ("a secret that it has not", code().await, ("client_secret", "x"), "invalid_client"),
-        ("another grant", code().await, ("grant_type", "password"), "unsupported_grant_type"),
+        (
+            "another verifier",
+            code().await,
+            ("code_verifier", CHALLENGE),
+            "invalid_grant",
+        ),
+        (
+            "another address",
+            code().await,
+            ("redirect_uri", "http://127.0.0.1/callback"),
+            "invalid_grant",
+        ),
+        (
+            "no secret",
+            code().await,
+            ("client_id", "demo-confidential"),
+            "invalid_client",
+        ),
+        (
+            "a client that nobody knows",
+            code().await,
+            ("client_id", "x"),
+            "invalid_client",
+        ),
+        (
+            "a secret that it has not",
+            code().await,
+            ("client_secret", "x"),
+            "invalid_client",
+        ),
+        (
+            "another grant",
+            code().await,
+            ("grant_type", "password"),
+            "unsupported_grant_type",
+        ),
     ];
     for (name, code, change, error) in rows {
-        assert_eq!(exchange(&proxy, &code, &[change]).await.string("error"), error, "{name}");
+        assert_eq!(
+            exchange(&proxy, &code, &[change]).await.string("error"),
+            error,
+            "{name}"
+        );
     }
     for (change, error) in [
         (("response_type", "token"), "unsupported_response_type"),
@@ -156,7 +245,9 @@ async fn the_demo_server_refuses_what_it_should() {
         ("redirect_uri", "http://localhost@evil.example/callback"),
         ("redirect_uri", "http://127.0.0.1/other"),
     ] {
-        let answer = authorize(&proxy, &[change]).await.expect_err("redirects nowhere");
+        let answer = authorize(&proxy, &[change])
+            .await
+            .expect_err("redirects nowhere");
         assert_eq!(answer.string("error"), "invalid_request", "{change:?}");
     }
 }

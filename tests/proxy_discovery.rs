@@ -40,97 +40,173 @@ async fn endpoints_at_the_upstream_become_the_proxys_and_all_else_stays() {
     let want = document.replace("UP", &up);
     let want = ["token?", "revoke", "introspect", "mtls"]
         .iter()
-        .fold(want, |text, path| text.replace(&format!("{up}/{path}"), &format!("{PUBLIC}/{path}")));
+        .fold(want, |text, path| {
+            text.replace(&format!("{up}/{path}"), &format!("{PUBLIC}/{path}"))
+        });
     for public in [PUBLIC.to_owned(), format!("{PUBLIC}/")] {
         let proxy = proxy::start(&up, &["--public-url", &public]).await;
-        for path in
-            [OPENID, OAUTH, "/.well-known/oauth-authorization-server/a/b", "/a/b/.well-known/openid-configuration"]
-        {
-            let headers = [("accept-encoding", "gzip"), ("range", "bytes=0-1"), ("x-other", "1")];
+        for path in [
+            OPENID,
+            OAUTH,
+            "/.well-known/oauth-authorization-server/a/b",
+            "/a/b/.well-known/openid-configuration",
+        ] {
+            let headers = [
+                ("accept-encoding", "gzip"),
+                ("range", "bytes=0-1"),
+                ("x-other", "1"),
+            ];
             let answer = send("GET", &proxy.url(path), &headers, "").await;
             assert_eq!(answer.text(), want, "{path}");
             assert_eq!(answer.headers["content-length"], want.len().to_string());
             assert_eq!(answer.headers["cache-control"], "max-age=60");
             for name in ["etag", "content-md5", "digest"] {
-                assert_eq!(answer.headers.get(name), None, "{name} is of the other bytes");
+                assert_eq!(
+                    answer.headers.get(name),
+                    None,
+                    "{name} is of the other bytes"
+                );
             }
             // The proxy reads some of these documents for itself when it starts.
             let ours = |seen: &Seen| seen.target == path && seen.header("x-other") == Some("1");
-            let seen = upstream.all().into_iter().rfind(ours).expect("the request was forwarded");
+            let seen = upstream
+                .all()
+                .into_iter()
+                .rfind(ours)
+                .expect("the request was forwarded");
             assert_eq!(seen.header("accept-encoding"), None);
             assert_eq!(seen.header("range"), None);
             let head = send("HEAD", &proxy.url(path), &[], "").await;
-            assert_eq!((head.status, head.headers.get("content-length")), (StatusCode::OK, None));
+            assert_eq!(
+                (head.status, head.headers.get("content-length")),
+                (StatusCode::OK, None)
+            );
         }
         let other = get(&proxy.url("/other")).await;
-        assert_eq!((other.text(), &other.headers["etag"]), (&*document.replace("UP", &up), &"\"1\"".parse().unwrap()));
+        assert_eq!(
+            (other.text(), &other.headers["etag"]),
+            (&*document.replace("UP", &up), &"\"1\"".parse().unwrap())
+        );
     }
 }
 
 #[tokio::test]
 async fn a_document_that_needs_no_change_stays_as_it_is() {
     let document = r#"{"token_endpoint":"https://login.example.com/token","revocation_endpoint":"http://UPx/r"}"#;
-    let upstream =
-        Recorder::start(move |_| ([("content-type", "application/json"), ("etag", "\"1\"")], document)).await;
+    let upstream = Recorder::start(move |_| {
+        (
+            [("content-type", "application/json"), ("etag", "\"1\"")],
+            document,
+        )
+    })
+    .await;
     let proxy = proxy::start(&upstream.url(), &["--public-url", PUBLIC]).await;
     let answer = get(&proxy.url(OPENID)).await;
-    assert_eq!((answer.text(), &answer.headers["etag"]), (document, &"\"1\"".parse().unwrap()));
+    assert_eq!(
+        (answer.text(), &answer.headers["etag"]),
+        (document, &"\"1\"".parse().unwrap())
+    );
 }
 
 #[tokio::test]
 async fn without_a_public_url_nothing_is_rewritten() {
     let upstream = upstream(|_| r#"{"token_endpoint":"UP/token"}"#.into()).await;
     let proxy = proxy::start(&upstream.url(), &[]).await;
-    let answer = send("GET", &proxy.url(OPENID), &[("accept-encoding", "gzip")], "").await;
-    assert_eq!(answer.text(), format!(r#"{{"token_endpoint":"{}/token"}}"#, upstream.url()));
+    let answer = send(
+        "GET",
+        &proxy.url(OPENID),
+        &[("accept-encoding", "gzip")],
+        "",
+    )
+    .await;
+    assert_eq!(
+        answer.text(),
+        format!(r#"{{"token_endpoint":"{}/token"}}"#, upstream.url())
+    );
     assert_eq!(answer.headers["etag"], "\"1\"");
     // The proxy reads the document for itself when it starts.
-    let ours = |seen: &Seen| seen.target == OPENID && seen.header("accept-encoding") == Some("gzip");
+    let ours =
+        |seen: &Seen| seen.target == OPENID && seen.header("accept-encoding") == Some("gzip");
     assert!(upstream.all().iter().any(ours), "{:?}", upstream.all());
 }
 
 #[tokio::test]
 async fn the_path_of_the_upstream_is_taken_off_and_that_of_the_public_url_put_on() {
-    let upstream =
-        upstream(|_| r#"{"token_endpoint":"UP/auth/token","revocation_endpoint":"UP/other/revoke"}"#.into()).await;
+    let upstream = upstream(|_| {
+        r#"{"token_endpoint":"UP/auth/token","revocation_endpoint":"UP/other/revoke"}"#.into()
+    })
+    .await;
     let public = format!("{PUBLIC}/sso");
-    let proxy = proxy::start(&format!("{}/auth", upstream.url()), &["--public-url", &public]).await;
+    let proxy = proxy::start(
+        &format!("{}/auth", upstream.url()),
+        &["--public-url", &public],
+    )
+    .await;
     let answer = get(&proxy.url(OPENID)).await;
     assert_eq!(answer.string("token_endpoint"), format!("{public}/token"));
-    assert_eq!(answer.string("revocation_endpoint"), format!("{}/other/revoke", upstream.url()), "not reachable here");
+    assert_eq!(
+        answer.string("revocation_endpoint"),
+        format!("{}/other/revoke", upstream.url()),
+        "not reachable here"
+    );
     proxy.written(DETOUR).await;
-    assert!(proxy.stderr().contains("revocation_endpoint=http"), "{proxy:?}");
+    assert!(
+        proxy.stderr().contains("revocation_endpoint=http"),
+        "{proxy:?}"
+    );
 }
 
 #[tokio::test]
 async fn what_cannot_be_read_is_not_passed_on() {
     let upstream = Recorder::start(|seen| match seen.target.as_str() {
-        "/large/.well-known/openid-configuration" => ([("content-type", "application/json")], vec![b' '; 2 << 20]),
-        "/zip/.well-known/openid-configuration" => ([("content-encoding", "gzip")], vec![0x1f, 0x8b]),
-        "/html/.well-known/openid-configuration" => ([("content-type", "text/html")], vec![b' '; 2 << 20]),
+        "/large/.well-known/openid-configuration" => {
+            ([("content-type", "application/json")], vec![b' '; 2 << 20])
+        }
+        "/zip/.well-known/openid-configuration" => {
+            ([("content-encoding", "gzip")], vec![0x1f, 0x8b])
+        }
+        "/html/.well-known/openid-configuration" => {
+            ([("content-type", "text/html")], vec![b' '; 2 << 20])
+        }
         _ => ([("content-type", "application/json")], b"{".to_vec()),
     })
     .await;
     let proxy = proxy::start(&upstream.url(), &["--public-url", PUBLIC]).await;
     for path in ["/large", "/zip"] {
         let answer = get(&proxy.url(&format!("{path}{OPENID}"))).await;
-        assert_eq!((answer.status, &*answer.string("error")), (StatusCode::BAD_GATEWAY, "server_error"), "{path}");
+        assert_eq!(
+            (answer.status, &*answer.string("error")),
+            (StatusCode::BAD_GATEWAY, "server_error"),
+            "{path}"
+        );
     }
-    assert_eq!(get(&proxy.url(&format!("/html{OPENID}"))).await.body.len(), 2 << 20, "not a document");
-    assert_eq!(get(&proxy.url(OPENID)).await.text(), "{", "no client can read it either");
+    assert_eq!(
+        get(&proxy.url(&format!("/html{OPENID}"))).await.body.len(),
+        2 << 20,
+        "not a document"
+    );
+    assert_eq!(
+        get(&proxy.url(OPENID)).await.text(),
+        "{",
+        "no client can read it either"
+    );
 }
 
 #[tokio::test]
 async fn a_detour_is_reported_at_start() {
-    let upstream =
-        upstream(|_| r#"{"token_endpoint":"UP/token","introspection_endpoint":"https://x.example/i"}"#.into());
+    let upstream = upstream(|_| {
+        r#"{"token_endpoint":"UP/token","introspection_endpoint":"https://x.example/i"}"#.into()
+    });
     let upstream = upstream.await;
     let up = upstream.url();
     let proxy = proxy::start(&up, &[]).await;
     proxy.written(DETOUR).await;
     let log = proxy.stderr();
-    for words in [&*format!("token_endpoint={up}/token"), "introspection_endpoint=https://x.example/i", "--public-url"]
-    {
+    for words in [
+        &*format!("token_endpoint={up}/token"),
+        "introspection_endpoint=https://x.example/i",
+        "--public-url",
+    ] {
         assert!(log.contains(words), "{words} is not in {log}");
     }
     let proxy = proxy::start(&up, &["--public-url", PUBLIC, "--log-format", "json"]).await;
@@ -138,7 +214,11 @@ async fn a_detour_is_reported_at_start() {
     let log = proxy.stderr();
     let line = log.lines().find(|line| line.contains(DETOUR)).unwrap();
     let line: serde_json::Value = serde_json::from_str(line).unwrap();
-    assert_eq!(line["endpoints"], json!("introspection_endpoint=https://x.example/i"), "the other is rewritten");
+    assert_eq!(
+        line["endpoints"],
+        json!("introspection_endpoint=https://x.example/i"),
+        "the other is rewritten"
+    );
 }
 
 #[tokio::test]
@@ -156,7 +236,10 @@ async fn no_detour_is_reported_where_there_is_none() {
         proxy.written(DETOUR).await;
         let log = proxy.stderr();
         assert_eq!(log.matches(DETOUR).count(), 1, "{log}");
-        assert!(log.contains("https://elsewhere.example") && !log.contains(OPENID), "{log}");
+        assert!(
+            log.contains("https://elsewhere.example") && !log.contains(OPENID),
+            "{log}"
+        );
     }
 }
 
@@ -165,23 +248,35 @@ async fn another_path_than_the_guarded_one_is_reported_at_start() {
     let document = r#"{"token_endpoint":"UP/oauth/token","revocation_endpoint":"UP/revoke","introspection_endpoint":"UP/inspect"}"#;
     let upstream = upstream(move |_| document.into()).await;
     let words = "the proxy guards other paths than those of the endpoints";
-    for flags in [&[][..], &["--public-url", PUBLIC], &["--introspection-path", "/introspect"]] {
+    for flags in [
+        &[][..],
+        &["--public-url", PUBLIC],
+        &["--introspection-path", "/introspect"],
+    ] {
         let proxy = proxy::start(&upstream.url(), flags).await;
         proxy.written(words).await;
         let log = proxy.stderr();
-        assert!(log.contains("/oauth/token is not --token-path /token"), "{log}");
+        assert!(
+            log.contains("/oauth/token is not --token-path /token"),
+            "{log}"
+        );
         assert!(!log.contains("--revocation-path"), "{log}");
         let asked = flags.contains(&"--introspection-path");
-        assert_eq!(log.contains("/inspect is not --introspection-path /introspect"), asked, "{log}");
+        assert_eq!(
+            log.contains("/inspect is not --introspection-path /introspect"),
+            asked,
+            "{log}"
+        );
     }
 }
 
 #[tokio::test]
 async fn the_document_of_an_issuer_with_a_path_is_found() {
     let upstream = Recorder::start(|seen| match seen.target.as_str() {
-        "/realms/a/.well-known/openid-configuration" => {
-            (StatusCode::OK, r#"{"token_endpoint":"https://elsewhere.example/realms/a/oidc/token"}"#)
-        }
+        "/realms/a/.well-known/openid-configuration" => (
+            StatusCode::OK,
+            r#"{"token_endpoint":"https://elsewhere.example/realms/a/oidc/token"}"#,
+        ),
         _ => (StatusCode::NOT_FOUND, ""),
     })
     .await;
@@ -193,5 +288,7 @@ async fn the_document_of_an_issuer_with_a_path_is_found() {
 async fn signed_metadata_is_reported_at_start() {
     let upstream = upstream(|_| r#"{"signed_metadata":"e30.e30."}"#.into()).await;
     let proxy = proxy::start(&upstream.url(), &["--public-url", PUBLIC]).await;
-    proxy.written("signed_metadata may lead clients around the proxy").await;
+    proxy
+        .written("signed_metadata may lead clients around the proxy")
+        .await;
 }

@@ -18,32 +18,74 @@ fn what_makes_no_sense_is_refused_with_status_2_and_says_why() {
     let rows: &[(&[&str], &str)] = &[
         (&["--listen", "8080"], "--listen"),
         (&["--listen", "localhost"], "--listen"),
-        (&["--upstream", "localhost:9000"], "the scheme must be http or https"),
+        (
+            &["--upstream", "localhost:9000"],
+            "the scheme must be http or https",
+        ),
         (&["--upstream", "127.0.0.1:9000"], "not a URL such as"),
-        (&["--upstream", "ftp://a"], "the scheme must be http or https, not `ftp`"),
+        (
+            &["--upstream", "ftp://a"],
+            "the scheme must be http or https, not `ftp`",
+        ),
         (&["--upstream", "http://"], "not a URL such as"),
         (&["--upstream", "http://a:99999"], "invalid port"),
-        (&["--upstream", "http://u:p@a"], "must not hold a user or a password"),
+        (
+            &["--upstream", "http://u:p@a"],
+            "must not hold a user or a password",
+        ),
         (&["--upstream", "http://a/?x"], "must not have a query"),
-        (&["--upstream", "http://a/#x"], "must not have a query or a fragment"),
+        (
+            &["--upstream", "http://a/#x"],
+            "must not have a query or a fragment",
+        ),
         (&["--public-url", "login.example.com"], "--public-url"),
         (&["--public-url", "https://a/?x"], "must not have a query"),
-        (&["--upstream-timeout", "0"], "must be more than 0 and at most a day"),
-        (&["--upstream-timeout", "86401"], "must be more than 0 and at most a day"),
+        (
+            &["--upstream-timeout", "0"],
+            "must be more than 0 and at most a day",
+        ),
+        (
+            &["--upstream-timeout", "86401"],
+            "must be more than 0 and at most a day",
+        ),
         (&["--upstream-timeout", "-1"], "not a number of seconds"),
-        (&["--trust-forwarded", "localhost"], "not a network such as 10.0.0.0/8"),
-        (&["--trust-forwarded", "10.0.0.0/8,10.0.0.0/33"], "not a network such as"),
-        (&["--store", "redis://:secret@"], "--store: the URL of Redis makes no sense: it names no host"),
-        (&["--store", "redis://:secret@a,b"], "--store: the URL of Redis makes no sense: it names several hosts"),
-        (&["--store", "redis-sentinel://:secret@a:1"], "--store: the URL of Redis makes no sense: it should end in"),
+        (
+            &["--trust-forwarded", "localhost"],
+            "not a network such as 10.0.0.0/8",
+        ),
+        (
+            &["--trust-forwarded", "10.0.0.0/8,10.0.0.0/33"],
+            "not a network such as",
+        ),
+        (
+            &["--store", "redis://:secret@"],
+            "--store: the URL of Redis makes no sense: it names no host",
+        ),
+        (
+            &["--store", "redis://:secret@a,b"],
+            "--store: the URL of Redis makes no sense: it names several hosts",
+        ),
+        (
+            &["--store", "redis-sentinel://:secret@a:1"],
+            "--store: the URL of Redis makes no sense: it should end in",
+        ),
         (
             &["--store", "rediss-cluster://u:secret@a:1/3"],
             "--store: the URL of Redis makes no sense: Redis Cluster has",
         ),
-        (&["--store", "redb:"], "--store: `redb` needs the path of a file: redb:PATH"),
-        (&["--store", "redb"], "--store: `redb` needs the path of a file: redb:PATH"),
+        (
+            &["--store", "redb:"],
+            "--store: `redb` needs the path of a file: redb:PATH",
+        ),
+        (
+            &["--store", "redb"],
+            "--store: `redb` needs the path of a file: redb:PATH",
+        ),
         (&["--wait-for-replicas", "some"], "--wait-for-replicas"),
-        (&["--wait-for-replicas", "1"], "--wait-for-replicas needs --store with Redis"),
+        (
+            &["--wait-for-replicas", "1"],
+            "--wait-for-replicas needs --store with Redis",
+        ),
         (&["--cache-size", "64M"], "--cache-size"),
         (&["--cache-ttl", "-1"], "--cache-ttl"),
         (&["--max-connections", "0"], "--max-connections"),
@@ -51,33 +93,69 @@ fn what_makes_no_sense_is_refused_with_status_2_and_says_why() {
         (&["--body-memory", "64M"], "--body-memory"),
         (&["--idle-timeout", "0"], "--idle-timeout"),
         (&["--stall-timeout", "inf"], "--stall-timeout"),
-        (&["--store", "memory:x"], "--store: `memory` takes no address"),
+        (
+            &["--store", "memory:x"],
+            "--store: `memory` takes no address",
+        ),
         (&["--store", "mysql"], "--store: no store is called `mysql`"),
         (&["--store", ""], "--store: no store is called ``"),
-        (&["--upstream", "http://a", "--token-path", "token"], "--token-path: \"token\" is not a path such as /token"),
-        (&["--upstream", "http://a", "--token-path", "/{tenant}/token"], "is not a route pattern"),
-        (&["--upstream", "http://a", "--token-path", "/x/../t"], "can be read in more than one way"),
-        (&["--upstream", "http://a", "--allow-ambiguous-path", "/a%2fb"], "--allow-ambiguous-path"),
         (
-            &["--upstream", "http://a", "--allow-ambiguous-path", "/token/x"],
+            &["--upstream", "http://a", "--token-path", "token"],
+            "--token-path: \"token\" is not a path such as /token",
+        ),
+        (
+            &["--upstream", "http://a", "--token-path", "/{tenant}/token"],
+            "is not a route pattern",
+        ),
+        (
+            &["--upstream", "http://a", "--token-path", "/x/../t"],
+            "can be read in more than one way",
+        ),
+        (
+            &["--upstream", "http://a", "--allow-ambiguous-path", "/a%2fb"],
+            "--allow-ambiguous-path",
+        ),
+        (
+            &[
+                "--upstream",
+                "http://a",
+                "--allow-ambiguous-path",
+                "/token/x",
+            ],
             "--token-path and --allow-ambiguous-path are both",
         ),
         (
-            &["--reference-access-tokens", "--resource-prefix=/api", "--allow-ambiguous-path=/api/x"],
+            &[
+                "--reference-access-tokens",
+                "--resource-prefix=/api",
+                "--allow-ambiguous-path=/api/x",
+            ],
             "--allow-ambiguous-path /api/x is below --resource-prefix /api",
         ),
         (
             &["--reference-access-tokens", "--resource-prefix", "/token/x"],
             "--resource-prefix /token/x is below --token-path /token",
         ),
-        (&["--upstream", "http://a", "--token-path", "/token?x"], "--token-path"),
-        (&["--upstream", "http://a", "--revocation-path", ""], "--revocation-path"),
-        (&["--upstream", "http://a", "--revocation-path", "/token"], "--token-path and --revocation-path are both"),
+        (
+            &["--upstream", "http://a", "--token-path", "/token?x"],
+            "--token-path",
+        ),
+        (
+            &["--upstream", "http://a", "--revocation-path", ""],
+            "--revocation-path",
+        ),
+        (
+            &["--upstream", "http://a", "--revocation-path", "/token"],
+            "--token-path and --revocation-path are both",
+        ),
         (
             &["--upstream", "http://a", "--revocation-path", "/token.json"],
             "--token-path and --revocation-path are both",
         ),
-        (&["--upstream", "http://a", "--revocation-path", "//TOKEN/"], "--token-path and --revocation-path are both"),
+        (
+            &["--upstream", "http://a", "--revocation-path", "//TOKEN/"],
+            "--token-path and --revocation-path are both",
+        ),
         (
             &["--upstream", "http://a", "--introspection-path", "i"],
             "--introspection-path: \"i\" is not a path such as /token",
@@ -86,42 +164,110 @@ fn what_makes_no_sense_is_refused_with_status_2_and_says_why() {
             &["--upstream", "http://a", "--introspection-path", "/token/"],
             "--token-path and --introspection-path are both",
         ),
-        (&["--keep-id-token"], "--keep-id-token needs --reference-access-tokens"),
-        (&["--resource-prefix", "/api"], "--resource-prefix needs --reference-access-tokens"),
+        (
+            &["--keep-id-token"],
+            "--keep-id-token needs --reference-access-tokens",
+        ),
+        (
+            &["--resource-prefix", "/api"],
+            "--resource-prefix needs --reference-access-tokens",
+        ),
         (
             &["--reference-access-tokens", "--resource-prefix", "api"],
             "'--resource-prefix <PATH>': not an absolute path",
         ),
-        (&["--reference-access-tokens", "--resource-prefix", "/api?x"], "--resource-prefix"),
-        (&["--reference-access-tokens", "--resource-prefix", "/api,"], "--resource-prefix"),
-        (&["--reference-access-tokens", "--resource-prefix", "/api/../x"], "the path can be read in more than one way"),
         (
-            &["--reference-access-tokens", "--resource-prefix", "/api", "--resource-prefix", "//Revoke"],
+            &["--reference-access-tokens", "--resource-prefix", "/api?x"],
+            "--resource-prefix",
+        ),
+        (
+            &["--reference-access-tokens", "--resource-prefix", "/api,"],
+            "--resource-prefix",
+        ),
+        (
+            &[
+                "--reference-access-tokens",
+                "--resource-prefix",
+                "/api/../x",
+            ],
+            "the path can be read in more than one way",
+        ),
+        (
+            &[
+                "--reference-access-tokens",
+                "--resource-prefix",
+                "/api",
+                "--resource-prefix",
+                "//Revoke",
+            ],
             "--revocation-path /revoke is below --resource-prefix //Revoke",
         ),
-        (&["--reference-access-tokens", "--resource-prefix", "/"], "--token-path /token is below --resource-prefix /"),
-        (&["--allowed-resource", "https://a"], "--allowed-resource needs --reference-access-tokens"),
         (
-            &["--reference-access-tokens", "--allowed-resource", "https://a,/b"],
+            &["--reference-access-tokens", "--resource-prefix", "/"],
+            "--token-path /token is below --resource-prefix /",
+        ),
+        (
+            &["--allowed-resource", "https://a"],
+            "--allowed-resource needs --reference-access-tokens",
+        ),
+        (
+            &[
+                "--reference-access-tokens",
+                "--allowed-resource",
+                "https://a,/b",
+            ],
             r#"--allowed-resource: "/b" is not a URI such as"#,
         ),
-        (&["--resource-scope", "read"], "--resource-scope needs --resource-prefix"),
-        (&["--resource", "https://a"], "--resource needs --resource-prefix"),
-        (&["--resource-metadata", "https://a"], "--resource-metadata needs --resource-prefix"),
         (
-            &["--reference-access-tokens", "--resource-prefix", "/api", "--resource-scope", "/apo=read"],
+            &["--resource-scope", "read"],
+            "--resource-scope needs --resource-prefix",
+        ),
+        (
+            &["--resource", "https://a"],
+            "--resource needs --resource-prefix",
+        ),
+        (
+            &["--resource-metadata", "https://a"],
+            "--resource-metadata needs --resource-prefix",
+        ),
+        (
+            &[
+                "--reference-access-tokens",
+                "--resource-prefix",
+                "/api",
+                "--resource-scope",
+                "/apo=read",
+            ],
             "--resource-scope: /apo is no --resource-prefix",
         ),
         (
-            &["--reference-access-tokens", "--resource-prefix", "/api", "--resource-scope", "a\"b"],
+            &[
+                "--reference-access-tokens",
+                "--resource-prefix",
+                "/api",
+                "--resource-scope",
+                "a\"b",
+            ],
             r#"--resource-scope: "a\"b" is not a scope"#,
         ),
         (
-            &["--reference-access-tokens", "--resource-prefix", "/api", "--resource", "/api=api"],
+            &[
+                "--reference-access-tokens",
+                "--resource-prefix",
+                "/api",
+                "--resource",
+                "/api=api",
+            ],
             r#"--resource: "api" is not a URI such as"#,
         ),
         (
-            &["--reference-access-tokens", "--resource-prefix", "/api", "--resource", "https://a,https://b"],
+            &[
+                "--reference-access-tokens",
+                "--resource-prefix",
+                "/api",
+                "--resource",
+                "https://a,https://b",
+            ],
             "--resource: https://a and https://b are both for /api",
         ),
         (
@@ -133,50 +279,114 @@ fn what_makes_no_sense_is_refused_with_status_2_and_says_why() {
             "--resource: /api/x is below /api, which is for another",
         ),
         (
-            &["--reference-access-tokens", "--resource-prefix", "/api", "--resource-metadata", "meta"],
+            &[
+                "--reference-access-tokens",
+                "--resource-prefix",
+                "/api",
+                "--resource-metadata",
+                "meta",
+            ],
             r#"--resource-metadata: "meta" is not a URI such as"#,
         ),
         (
-            &["--reference-access-tokens", "--resource-prefix", "/api", "--cache-ttl", "86401"],
+            &[
+                "--reference-access-tokens",
+                "--resource-prefix",
+                "/api",
+                "--cache-ttl",
+                "86401",
+            ],
             "--cache-ttl must be at most a day",
         ),
         (&["--retry-window", "x"], "not a number of seconds"),
         (&["--retry-window", "-1"], "--retry-window"),
         (&["--retry-window", "1e9"], "not a number of seconds"),
         (&["--retry-window", "inf"], "not a number of seconds"),
-        (&["--retry-window", "99999999999999999999999"], "too many seconds"),
+        (
+            &["--retry-window", "99999999999999999999999"],
+            "too many seconds",
+        ),
         (&["--retry-window", "9999999999"], "--retry-window must be"),
         (
             &["--retry-window", "60", "--recovery-window", "60"],
             "--recovery-window must be 0 or longer than --retry-window",
         ),
-        (&["--recovery-window", "9999999999"], "--recovery-window must be"),
+        (
+            &["--recovery-window", "9999999999"],
+            "--recovery-window must be",
+        ),
         (&["--idle-lifetime", "0"], "--idle-lifetime must be"),
         (&["--absolute-lifetime", "0"], "--absolute-lifetime must be"),
         (&["--rotation-timeout", "0"], "--rotation-timeout must be"),
-        (&["--rotation-timeout", "3601"], "--rotation-timeout must be at most an hour"),
+        (
+            &["--rotation-timeout", "3601"],
+            "--rotation-timeout must be at most an hour",
+        ),
         (&["--issue-timeout", "0"], "--issue-timeout must be"),
-        (&["--issue-timeout", "3601"], "--issue-timeout must be at most an hour"),
-        (&["--upstream", "http://a", "--adopt-until", "tomorrow"], "not seconds since 1970"),
-        (&["--upstream", "http://a", "--adopt-until", "99999999999999999999"], "not seconds since 1970"),
-        (&["--upstream", "http://a", "--adopt-until", "18446744073709551615"], "too far away"),
-        (&["--strict", "--retry-window", "5"], "--strict allows neither a --retry-window nor a --recovery-window"),
-        (&["--strict", "--recovery-window", "5"], "--strict allows neither"),
+        (
+            &["--issue-timeout", "3601"],
+            "--issue-timeout must be at most an hour",
+        ),
+        (
+            &["--upstream", "http://a", "--adopt-until", "tomorrow"],
+            "not seconds since 1970",
+        ),
+        (
+            &[
+                "--upstream",
+                "http://a",
+                "--adopt-until",
+                "99999999999999999999",
+            ],
+            "not seconds since 1970",
+        ),
+        (
+            &[
+                "--upstream",
+                "http://a",
+                "--adopt-until",
+                "18446744073709551615",
+            ],
+            "too far away",
+        ),
+        (
+            &["--strict", "--retry-window", "5"],
+            "--strict allows neither a --retry-window nor a --recovery-window",
+        ),
+        (
+            &["--strict", "--recovery-window", "5"],
+            "--strict allows neither",
+        ),
         (&["--log-format", "xml"], "possible values: text, json"),
-        (&["--log-level", "loud"], "possible values: off, error, warn, info, debug, trace"),
+        (
+            &["--log-level", "loud"],
+            "possible values: off, error, warn, info, debug, trace",
+        ),
         (&["--admin", "9090"], "--admin"),
-        (&["--admin", "127.0.0.1:8080"], "--admin and --listen are both 127.0.0.1:8080"),
+        (
+            &["--admin", "127.0.0.1:8080"],
+            "--admin and --listen are both 127.0.0.1:8080",
+        ),
         (&["--preserve-host"], "--preserve-host needs --upstream"),
         (&["--token-path", "/x"], "--token-path needs --upstream"),
-        (&["--revocation-path", "/x"], "--revocation-path needs --upstream"),
-        (&["--introspection-path", "/x"], "--introspection-path needs --upstream"),
+        (
+            &["--revocation-path", "/x"],
+            "--revocation-path needs --upstream",
+        ),
+        (
+            &["--introspection-path", "/x"],
+            "--introspection-path needs --upstream",
+        ),
         (&["--adopt-until", "1"], "--adopt-until needs --upstream"),
         (&["--upstreams", "http://a"], "unexpected argument"),
         (&["http://a"], "unexpected argument"),
     ];
     for (args, why) in rows {
         let stderr = refused(args, &[]);
-        assert!(stderr.contains(why), "{args:?} should say {why:?}, but says {stderr}");
+        assert!(
+            stderr.contains(why),
+            "{args:?} should say {why:?}, but says {stderr}"
+        );
         assert!(!stderr.contains("secret"), "{stderr}");
     }
 }
@@ -188,15 +398,26 @@ fn the_environment_is_checked_like_the_flags() {
         ("PROXY_UPSTREAM", "ftp://a", "the scheme must be"),
         ("PROXY_STRICT", "perhaps", "--strict"),
         ("PROXY_KEEP_ID_TOKEN", "yes", "--keep-id-token needs"),
-        ("PROXY_RESOURCE_PREFIX", "/api,/v2", "--resource-prefix needs"),
+        (
+            "PROXY_RESOURCE_PREFIX",
+            "/api,/v2",
+            "--resource-prefix needs",
+        ),
         ("PROXY_RESOURCE_SCOPE", "read", "--resource-scope needs"),
         ("PROXY_RESOURCE", "https://a", "--resource needs"),
-        ("PROXY_RESOURCE_METADATA", "https://a", "--resource-metadata needs"),
+        (
+            "PROXY_RESOURCE_METADATA",
+            "https://a",
+            "--resource-metadata needs",
+        ),
         ("PROXY_STORE", "mysql", "no store is called"),
         ("PROXY_ROTATION_TIMEOUT", "0", "--rotation-timeout must be"),
     ] {
         let stderr = refused(&[], &[(name, value)]);
-        assert!(stderr.contains(why), "{name}={value} should say {why:?}, but says {stderr}");
+        assert!(
+            stderr.contains(why),
+            "{name}={value} should say {why:?}, but says {stderr}"
+        );
     }
 }
 
@@ -204,10 +425,15 @@ fn the_environment_is_checked_like_the_flags() {
 fn every_flag_has_an_environment_variable_and_help() {
     let output = Example::run::<&str>("proxy", &["--help"], &[]);
     let help = String::from_utf8(output.stdout).unwrap();
-    let flags =
-        help.lines().filter_map(|line| line.trim().strip_prefix("--")).map(|line| line.split(' ').next().unwrap());
+    let flags = help
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("--"))
+        .map(|line| line.split(' ').next().unwrap());
     let flags: Vec<_> = flags.collect();
-    assert!(help.contains("response_type with `token` or `id_token`"), "of --reference-access-tokens: {help}");
+    assert!(
+        help.contains("response_type with `token` or `id_token`"),
+        "of --reference-access-tokens: {help}"
+    );
     assert_eq!(flags.len(), 38, "{flags:?}");
     for flag in flags {
         let variable = format!("[env: PROXY_{}", flag.to_uppercase().replace('-', "_"));
@@ -219,11 +445,17 @@ fn every_flag_has_an_environment_variable_and_help() {
 fn a_port_that_is_taken_is_said() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    for flags in [&["--listen", &address][..], &["--listen", "127.0.0.1:0", "--admin", &address]] {
+    for flags in [
+        &["--listen", &address][..],
+        &["--listen", "127.0.0.1:0", "--admin", &address],
+    ] {
         let output = Example::run("proxy", flags, &[]);
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{stderr}");
-        assert!(stderr.contains(&format!("{} {address}", flags[flags.len() - 2])), "{stderr}");
+        assert!(
+            stderr.contains(&format!("{} {address}", flags[flags.len() - 2])),
+            "{stderr}"
+        );
     }
 }
 
@@ -265,10 +497,20 @@ async fn the_environment_is_as_good_as_the_flags() {
         ("PROXY_LOG_FORMAT", "json"),
         ("PROXY_LOG_LEVEL", "trace"),
     ];
-    let proxy = tokio::task::spawn_blocking(move || Example::start::<&str, _, _>("proxy", &[], &envs)).await.unwrap();
-    assert_eq!(get(&format!("http://{}/healthz", proxy.admin_addr())).await.text(), "ok");
+    let proxy =
+        tokio::task::spawn_blocking(move || Example::start::<&str, _, _>("proxy", &[], &envs))
+            .await
+            .unwrap();
+    assert_eq!(
+        get(&format!("http://{}/healthz", proxy.admin_addr()))
+            .await
+            .text(),
+        "ok"
+    );
     let log = proxy.stderr();
-    let mut lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let mut lines = log
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let listening = format!("listening on http://{}", proxy.addr());
     let line = lines.find(|line| line["message"] == *listening).unwrap();
     for path in ["/api", "/v2/x"] {
@@ -276,8 +518,13 @@ async fn the_environment_is_as_good_as_the_flags() {
         assert_eq!(answer.status, 401, "{path}");
         let challenge = answer.headers["www-authenticate"].to_str().unwrap();
         let scope = if path == "/api" { "read" } else { "read write" };
-        let expected = format!(r#"Bearer realm="oauth", scope="{scope}", resource_metadata="https://meta.example""#);
+        let expected = format!(
+            r#"Bearer realm="oauth", scope="{scope}", resource_metadata="https://meta.example""#
+        );
         assert_eq!(challenge, expected, "{path}");
     }
-    assert_eq!((&line["upstream"], &line["store"]), (&"http://127.0.0.1:1/".into(), &"memory".into()));
+    assert_eq!(
+        (&line["upstream"], &line["store"]),
+        (&"http://127.0.0.1:1/".into(), &"memory".into())
+    );
 }

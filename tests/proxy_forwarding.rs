@@ -10,15 +10,30 @@ use self::support::proxy;
 
 #[tokio::test]
 async fn method_path_query_headers_and_body_arrive_as_they_were_sent() {
-    let upstream = Recorder::start(|seen| (StatusCode::IM_A_TEAPOT, [("x-answer", "yes")], seen.body.clone())).await;
+    let upstream = Recorder::start(|seen| {
+        (
+            StatusCode::IM_A_TEAPOT,
+            [("x-answer", "yes")],
+            seen.body.clone(),
+        )
+    })
+    .await;
     let proxy = proxy::start(&upstream.url(), &[]).await;
-    for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"] {
+    for method in [
+        "GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND",
+    ] {
         // A POST may be ambiguous only in its query.
         let target = match method {
             "POST" => "//a%20b/c%C3%A9;d=1/?x=%2F..%20y&x=2&&z",
             _ => "/a%2Fb/../c;d=1?x=%20y&x=2&&z",
         };
-        let answer = send(method, &proxy.url(target), &[("x-request", "1"), ("x-request", "2")], method).await;
+        let answer = send(
+            method,
+            &proxy.url(target),
+            &[("x-request", "1"), ("x-request", "2")],
+            method,
+        )
+        .await;
         assert_eq!(answer.status, StatusCode::IM_A_TEAPOT, "{method}");
         assert_eq!(answer.headers["x-answer"], "yes");
         assert_eq!(answer.text(), method);
@@ -26,10 +41,16 @@ async fn method_path_query_headers_and_body_arrive_as_they_were_sent() {
         assert_eq!(seen.method, method);
         assert_eq!(seen.target, target);
         assert_eq!(seen.body, method);
-        assert_eq!(seen.headers.get_all("x-request").iter().collect::<Vec<_>>(), ["1", "2"]);
+        assert_eq!(
+            seen.headers.get_all("x-request").iter().collect::<Vec<_>>(),
+            ["1", "2"]
+        );
     }
     let answer = send("HEAD", &proxy.url("/head"), &[], "").await;
-    assert_eq!((answer.status, answer.body.len()), (StatusCode::IM_A_TEAPOT, 0));
+    assert_eq!(
+        (answer.status, answer.body.len()),
+        (StatusCode::IM_A_TEAPOT, 0)
+    );
 }
 
 #[tokio::test]
@@ -114,14 +135,23 @@ const END_TO_END: [(&str, &str); 22] = [
 
 #[tokio::test]
 async fn connection_does_not_remove_what_is_meant_for_the_recipient() {
-    let sent =
-        ["set-cookie", "www-authenticate", "content-type", "location", "dpop-nonce", "access-control-allow-origin"];
+    let sent = [
+        "set-cookie",
+        "www-authenticate",
+        "content-type",
+        "location",
+        "dpop-nonce",
+        "access-control-allow-origin",
+    ];
     let upstream = Recorder::start(move |_| {
         let mut headers = HeaderMap::new();
         for name in sent {
             headers.insert(name, HeaderValue::from_static("v"));
         }
-        headers.insert("connection", format!("x-private,{}", sent.join(" , ")).parse().unwrap());
+        headers.insert(
+            "connection",
+            format!("x-private,{}", sent.join(" , ")).parse().unwrap(),
+        );
         headers.insert("x-private", HeaderValue::from_static("1"));
         headers
     })
@@ -133,9 +163,15 @@ async fn connection_does_not_remove_what_is_meant_for_the_recipient() {
         vec![names.join(",")],
         names.iter().map(|name| (*name).to_owned()).collect(),
         vec![names.join("\t ,,\t").to_uppercase()],
-        vec![format!("close, x-private, host, content-length, transfer-encoding, {}", names.join(", "))],
+        vec![format!(
+            "close, x-private, host, content-length, transfer-encoding, {}",
+            names.join(", ")
+        )],
     ];
-    for (path, list) in ["/one", "/token"].iter().flat_map(|path| lists.iter().map(move |list| (path, list))) {
+    for (path, list) in ["/one", "/token"]
+        .iter()
+        .flat_map(|path| lists.iter().map(move |list| (path, list)))
+    {
         let mut headers = END_TO_END.to_vec();
         headers.extend(list.iter().map(|value| ("connection", value.as_str())));
         headers.push(("x-private", "1"));
@@ -143,13 +179,24 @@ async fn connection_does_not_remove_what_is_meant_for_the_recipient() {
         let answer = send("POST", &proxy.url(path), &headers, body).await;
         let seen = upstream.last(path);
         for (name, value) in END_TO_END {
-            assert_eq!(seen.header(name), Some(value), "{path}: {name} with {list:?}");
+            assert_eq!(
+                seen.header(name),
+                Some(value),
+                "{path}: {name} with {list:?}"
+            );
         }
-        assert_eq!(seen.header("host"), Some(&*upstream.addr.to_string()), "{path}: {list:?}");
+        assert_eq!(
+            seen.header("host"),
+            Some(&*upstream.addr.to_string()),
+            "{path}: {list:?}"
+        );
         assert_eq!(seen.header("connection"), None, "{path}: {list:?}");
         assert_eq!(seen.body, body, "{path}: {list:?}");
         for name in sent {
-            assert!(*path == "/token" || answer.headers.contains_key(name), "the client lost {name}");
+            assert!(
+                *path == "/token" || answer.headers.contains_key(name),
+                "the client lost {name}"
+            );
         }
         assert_eq!(answer.headers.get("x-private"), None);
     }
@@ -185,10 +232,18 @@ async fn headers_that_replace_the_path_or_the_method_are_removed() {
         let proxy = proxy::start(&upstream.url(), flags).await;
         for name in misleading {
             let target = format!("/x?{name}");
-            let headers = [(name, "DELETE"), (name, "/token"), ("x-kept", "1"), ("client_id", "kept")];
+            let headers = [
+                (name, "DELETE"),
+                (name, "/token"),
+                ("x-kept", "1"),
+                ("client_id", "kept"),
+            ];
             send("POST", &proxy.url(&target), &headers, "body").await;
             let seen = upstream.last(&target);
-            assert!(!seen.headers.contains_key(name.to_ascii_lowercase()), "{flags:?}: {seen:?}");
+            assert!(
+                !seen.headers.contains_key(name.to_ascii_lowercase()),
+                "{flags:?}: {seen:?}"
+            );
             assert_eq!(
                 (seen.header("x-kept"), seen.header("client_id")),
                 (Some("1"), Some("kept")),
@@ -207,11 +262,17 @@ async fn the_upstream_is_told_of_the_client() {
     assert_eq!(seen.header("x-forwarded-for"), Some("127.0.0.1"));
     assert_eq!(seen.header("x-forwarded-host"), Some(&*host));
     assert_eq!(seen.header("x-forwarded-proto"), Some("http"));
-    assert_eq!(seen.header("forwarded"), Some(&*format!("for=127.0.0.1;proto=http;host=\"{host}\"")));
+    assert_eq!(
+        seen.header("forwarded"),
+        Some(&*format!("for=127.0.0.1;proto=http;host=\"{host}\""))
+    );
     assert_eq!(seen.header("via"), Some("1.1 tower-oauth-refresh"));
     assert_eq!(seen.header("host"), Some(&*upstream.addr.to_string()));
     assert_eq!(seen.header("x-forwarded-server"), Some("127.0.0.1"));
-    assert_eq!(seen.header("x-forwarded-port"), Some(&*proxy.addr().port().to_string()));
+    assert_eq!(
+        seen.header("x-forwarded-port"),
+        Some(&*proxy.addr().port().to_string())
+    );
     assert_eq!(seen.header("x-forwarded-prefix"), None);
     assert_eq!(seen.header("x-real-ip"), Some("127.0.0.1"));
 
@@ -224,8 +285,8 @@ async fn the_upstream_is_told_of_the_client() {
     );
 }
 
-/// Headers with which a client may pretend to be another one, and the values that are kept from a trusted network in
-/// front.
+/// Headers with which a client may pretend to be another one, and the values that are kept from a
+/// trusted network in front.
 const FORGED: [(&str, &str); 15] = [
     ("x-forwarded-for", "192.0.2.1"),
     ("x-forwarded-for", "192.0.2.2, 127.0.0.9"),
@@ -247,13 +308,18 @@ const FORGED: [(&str, &str); 15] = [
 #[tokio::test]
 async fn what_a_client_says_of_itself_is_replaced() {
     let upstream = Recorder::start(|_| "ok").await;
-    for (name, flags) in [("by default", &[][..]), ("elsewhere", &["--trust-forwarded", "10.0.0.0/8,::1"])] {
+    for (name, flags) in [
+        ("by default", &[][..]),
+        ("elsewhere", &["--trust-forwarded", "10.0.0.0/8,::1"]),
+    ] {
         let proxy = proxy::start(&upstream.url(), flags).await;
         send("GET", &proxy.url("/forged"), &FORGED, "").await;
         get(&proxy.url("/honest")).await;
         let of = |target: &str| {
             let headers = upstream.last(target).headers;
-            let lines = headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()));
+            let lines = headers
+                .iter()
+                .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()));
             lines.collect::<std::collections::BTreeSet<_>>()
         };
         assert_eq!(of("/forged"), of("/honest"), "{name}");
@@ -276,7 +342,10 @@ async fn a_trusted_network_in_front_is_believed() {
         send("GET", &url, &FORGED, "").await;
         let seen = upstream.last("/chain");
         let kept = [
-            ("x-forwarded-for", "192.0.2.1, 192.0.2.2, 127.0.0.9, 127.0.0.1"),
+            (
+                "x-forwarded-for",
+                "192.0.2.1, 192.0.2.2, 127.0.0.9, 127.0.0.1",
+            ),
             ("x-forwarded-host", "forged.example"),
             ("x-forwarded-proto", "https"),
             ("x-forwarded-port", "8443"),
@@ -292,10 +361,24 @@ async fn a_trusted_network_in_front_is_believed() {
             &url[7..url.len() - 6]
         );
         assert_eq!(seen.header("forwarded"), Some(&*chain), "{flags:?}");
-        let real = if network == "127.0.0.1" { "127.0.0.9" } else { "192.0.2.2" };
-        assert_eq!(seen.header("x-real-ip"), Some(real), "the last address that is not trusted: {flags:?}");
+        let real = if network == "127.0.0.1" {
+            "127.0.0.9"
+        } else {
+            "192.0.2.2"
+        };
+        assert_eq!(
+            seen.header("x-real-ip"),
+            Some(real),
+            "the last address that is not trusted: {flags:?}"
+        );
 
-        send("GET", &url, &[("x-forwarded-proto", "https"), ("x-real-ip", "192.0.2.9")], "").await;
+        send(
+            "GET",
+            &url,
+            &[("x-forwarded-proto", "https"), ("x-real-ip", "192.0.2.9")],
+            "",
+        )
+        .await;
         let seen = upstream.last("/chain");
         assert_eq!(seen.header("x-real-ip"), Some("192.0.2.9"), "{flags:?}");
         assert_eq!(seen.header("x-forwarded-proto"), Some("https"), "{flags:?}");
@@ -305,12 +388,24 @@ async fn a_trusted_network_in_front_is_believed() {
             "unknown, since the port here is not that of https: {flags:?}"
         );
     }
-    let flags = ["--public-url", "https://login.example.com/auth", "--trust-forwarded", "127.0.0.0/8"];
+    let flags = [
+        "--public-url",
+        "https://login.example.com/auth",
+        "--trust-forwarded",
+        "127.0.0.0/8",
+    ];
     let proxy = proxy::start(&upstream.url(), &flags).await;
     send("GET", &proxy.url("/public"), &FORGED, "").await;
     let seen = upstream.last("/public");
-    assert_eq!(seen.header("x-forwarded-for"), Some("192.0.2.1, 192.0.2.2, 127.0.0.9, 127.0.0.1"));
-    assert_eq!(seen.header("x-forwarded-host"), Some("login.example.com"), "the public URL decides");
+    assert_eq!(
+        seen.header("x-forwarded-for"),
+        Some("192.0.2.1, 192.0.2.2, 127.0.0.9, 127.0.0.1")
+    );
+    assert_eq!(
+        seen.header("x-forwarded-host"),
+        Some("login.example.com"),
+        "the public URL decides"
+    );
 }
 
 #[tokio::test]
@@ -330,7 +425,11 @@ async fn an_ipv6_client_is_quoted() {
 #[tokio::test]
 async fn the_public_url_gives_the_scheme_that_clients_use() {
     let upstream = Recorder::start(|_| "ok").await;
-    let proxy = proxy::start(&upstream.url(), &["--public-url", "https://login.example.com"]).await;
+    let proxy = proxy::start(
+        &upstream.url(),
+        &["--public-url", "https://login.example.com"],
+    )
+    .await;
     for host in ["login.example.com", "forged.example"] {
         send("GET", &proxy.url("/tls"), &[("host", host)], "").await;
         let seen = upstream.last("/tls");
@@ -338,9 +437,16 @@ async fn the_public_url_gives_the_scheme_that_clients_use() {
         assert_eq!(seen.header("x-forwarded-host"), Some("login.example.com"));
         assert_eq!(seen.header("x-forwarded-server"), Some("login.example.com"));
         assert_eq!(seen.header("x-forwarded-port"), Some("443"));
-        assert_eq!(seen.header("forwarded"), Some("for=127.0.0.1;proto=https;host=\"login.example.com\""));
+        assert_eq!(
+            seen.header("forwarded"),
+            Some("for=127.0.0.1;proto=https;host=\"login.example.com\"")
+        );
     }
-    let proxy = proxy::start(&upstream.url(), &["--public-url", "http://[2001:db8::1]:8080/tools/"]).await;
+    let proxy = proxy::start(
+        &upstream.url(),
+        &["--public-url", "http://[2001:db8::1]:8080/tools/"],
+    )
+    .await;
     send("GET", &proxy.url("/six"), &[], "").await;
     let seen = upstream.last("/six");
     assert_eq!(seen.header("x-forwarded-host"), Some("[2001:db8::1]:8080"));
@@ -353,11 +459,24 @@ async fn the_public_url_gives_the_scheme_that_clients_use() {
 async fn the_host_is_kept_on_request() {
     let upstream = Recorder::start(|_| "ok").await;
     let proxy = proxy::start(&upstream.url(), &["--preserve-host"]).await;
-    send("GET", &proxy.url("/host"), &[("host", "login.example.com")], "").await;
-    assert_eq!(upstream.last("/host").header("host"), Some("login.example.com"));
+    send(
+        "GET",
+        &proxy.url("/host"),
+        &[("host", "login.example.com")],
+        "",
+    )
+    .await;
+    assert_eq!(
+        upstream.last("/host").header("host"),
+        Some("login.example.com")
+    );
     let request = "GET http://absolute.example/absolute HTTP/1.1\r\nHost: other.example\r\nConnection: close\r\n\r\n";
     raw(proxy.addr(), request).await;
-    assert_eq!(upstream.last("/absolute").header("host"), Some("absolute.example"), "RFC 9112 §3.2.2");
+    assert_eq!(
+        upstream.last("/absolute").header("host"),
+        Some("absolute.example"),
+        "RFC 9112 §3.2.2"
+    );
 }
 
 #[tokio::test]
@@ -366,14 +485,26 @@ async fn a_request_without_one_host_is_refused() {
     let proxy = proxy::start(&upstream.url(), &["--public-url", "http://proxy.example"]).await;
     for (name, request) in [
         ("no host", "GET /x HTTP/1.1\r\nConnection: close\r\n\r\n"),
-        ("two hosts", "GET /x HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n"),
+        (
+            "two hosts",
+            "GET /x HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n",
+        ),
     ] {
-        assert!(raw(proxy.addr(), request).await.starts_with("HTTP/1.1 400 "), "{name}");
+        assert!(
+            raw(proxy.addr(), request)
+                .await
+                .starts_with("HTTP/1.1 400 "),
+            "{name}"
+        );
     }
     assert!(upstream.all().iter().all(|seen| seen.target != "/x"));
     let old = raw(proxy.addr(), "GET /old HTTP/1.0\r\n\r\n").await;
     assert!(old.starts_with("HTTP/1.0 200 "), "{old}");
-    let tunnel = raw(proxy.addr(), "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\nConnection: close\r\n\r\n").await;
+    let tunnel = raw(
+        proxy.addr(),
+        "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\nConnection: close\r\n\r\n",
+    )
+    .await;
     assert!(tunnel.starts_with("HTTP/1.1 501 "), "{tunnel}");
 }
 
@@ -382,11 +513,18 @@ async fn the_path_of_the_upstream_comes_first() {
     let upstream = Recorder::start(|_| "ok").await;
     for base in ["/auth", "/auth/"] {
         let proxy = proxy::start(&format!("{}{base}", upstream.url()), &[]).await;
-        for (path, want) in
-            [("/", "/auth/"), ("/x?y=/../z", "/auth/x?y=/../z"), ("//x", "/auth//x"), ("/a%2Fb", "/auth/a%2Fb")]
-        {
+        for (path, want) in [
+            ("/", "/auth/"),
+            ("/x?y=/../z", "/auth/x?y=/../z"),
+            ("//x", "/auth//x"),
+            ("/a%2Fb", "/auth/a%2Fb"),
+        ] {
             get(&proxy.url(path)).await;
-            assert_eq!(requests(&upstream).last().unwrap(), want, "{path} behind {base}");
+            assert_eq!(
+                requests(&upstream).last().unwrap(),
+                want,
+                "{path} behind {base}"
+            );
         }
         for path in [
             "/../x",
@@ -404,7 +542,11 @@ async fn the_path_of_the_upstream_comes_first() {
             let answer = get(&proxy.url(path)).await;
             assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}");
             assert_eq!(answer.string("error"), "invalid_request");
-            assert_eq!(requests(&upstream).len(), count, "{path} would leave {base}");
+            assert_eq!(
+                requests(&upstream).len(),
+                count,
+                "{path} would leave {base}"
+            );
         }
     }
 }
@@ -412,5 +554,7 @@ async fn the_path_of_the_upstream_comes_first() {
 /// The targets of all requests but those of the look at the discovery documents.
 fn requests(upstream: &Recorder) -> Vec<String> {
     let targets = upstream.all().into_iter().map(|seen| seen.target);
-    targets.filter(|target| !target.contains("/.well-known/")).collect()
+    targets
+        .filter(|target| !target.contains("/.well-known/"))
+        .collect()
 }

@@ -1,4 +1,5 @@
-//! With reference access tokens the example proxy refuses authorization requests that return tokens to the browser.
+//! With reference access tokens the example proxy refuses authorization requests that return tokens
+//! to the browser.
 
 mod support;
 
@@ -19,7 +20,8 @@ use self::support::proxy;
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// A proxy in front of a server that records the target and the body of every request that it received in full.
+/// A proxy in front of a server that records the target and the body of every request that it
+/// received in full.
 struct Setup {
     proxy: Example,
     complete: Arc<Mutex<Vec<(String, String)>>>,
@@ -37,12 +39,18 @@ impl Setup {
             }
             "reached"
         });
-        Self { proxy: proxy::start(&format!("http://{}", serve(router).await), flags).await, complete }
+        Self {
+            proxy: proxy::start(&format!("http://{}", serve(router).await), flags).await,
+            complete,
+        }
     }
 
     fn reached(&self, target: &str) -> Option<String> {
         let complete = self.complete.lock().unwrap();
-        complete.iter().find(|(seen, _)| seen == target).map(|(_, body)| body.clone())
+        complete
+            .iter()
+            .find(|(seen, _)| seen == target)
+            .map(|(_, body)| body.clone())
     }
 }
 
@@ -54,23 +62,62 @@ fn request_object(claims: &str) -> String {
 /// Returns queries and forms that must not reach an upstream, each with its error code.
 fn refused() -> Vec<(String, &'static str)> {
     let rows = [
-        ("client_id=a&response_type=token", "unsupported_response_type"),
-        ("response_type=code+id_token&client_id=a", "unsupported_response_type"),
-        ("%72esponse_type=co%64e%09tok%65n", "unsupported_response_type"),
-        ("response_type=code&Response_Type=ID_TOKEN", "unsupported_response_type"),
-        ("client_id=a;response_type=token", "unsupported_response_type"),
-        ("client_id=a&response_type%00x=token", "unsupported_response_type"),
-        ("response_mode=form_post&response_type%5B%5D=token", "unsupported_response_type"),
-        ("client_id=a&request_uri=https%3A%2F%2Fapp.example.com%2Fr.jwt", "request_uri_not_supported"),
-        ("request=eyJlbmMiOiJBMTI4R0NNIn0.a.b.c.d", "invalid_request_object"),
+        (
+            "client_id=a&response_type=token",
+            "unsupported_response_type",
+        ),
+        (
+            "response_type=code+id_token&client_id=a",
+            "unsupported_response_type",
+        ),
+        (
+            "%72esponse_type=co%64e%09tok%65n",
+            "unsupported_response_type",
+        ),
+        (
+            "response_type=code&Response_Type=ID_TOKEN",
+            "unsupported_response_type",
+        ),
+        (
+            "client_id=a;response_type=token",
+            "unsupported_response_type",
+        ),
+        (
+            "client_id=a&response_type%00x=token",
+            "unsupported_response_type",
+        ),
+        (
+            "response_mode=form_post&response_type%5B%5D=token",
+            "unsupported_response_type",
+        ),
+        (
+            "client_id=a&request_uri=https%3A%2F%2Fapp.example.com%2Fr.jwt",
+            "request_uri_not_supported",
+        ),
+        (
+            "request=eyJlbmMiOiJBMTI4R0NNIn0.a.b.c.d",
+            "invalid_request_object",
+        ),
     ];
-    let mut rows: Vec<_> = rows.into_iter().map(|(text, code)| (text.to_owned(), code)).collect();
+    let mut rows: Vec<_> = rows
+        .into_iter()
+        .map(|(text, code)| (text.to_owned(), code))
+        .collect();
     let object = request_object(r#"{"response_type":"code token"}"#);
-    rows.push((format!("client_id=a&request={object}"), "unsupported_response_type"));
-    rows.push((format!("request={}!{}", &object[..1], &object[1..]), "unsupported_response_type"));
+    rows.push((
+        format!("client_id=a&request={object}"),
+        "unsupported_response_type",
+    ));
+    rows.push((
+        format!("request={}!{}", &object[..1], &object[1..]),
+        "unsupported_response_type",
+    ));
     let marked = URL_SAFE_NO_PAD.encode("\u{feff}{\"alg\":\"none\"}");
     let (_, claims) = object.split_once('.').unwrap();
-    rows.push((format!("request={marked}.{claims}"), "unsupported_response_type"));
+    rows.push((
+        format!("request={marked}.{claims}"),
+        "unsupported_response_type",
+    ));
     rows
 }
 
@@ -78,13 +125,22 @@ fn refused() -> Vec<(String, &'static str)> {
 async fn requests_that_return_tokens_to_the_browser_are_refused_on_every_path() {
     let setup = Setup::start(&["--reference-access-tokens"]).await;
     for (number, (text, code)) in refused().iter().enumerate() {
-        for path in ["/authorize", "/oauth2/v2.0/authorize", "/par", "//AUTHORIZE/", "/x"] {
+        for path in [
+            "/authorize",
+            "/oauth2/v2.0/authorize",
+            "/par",
+            "//AUTHORIZE/",
+            "/x",
+        ] {
             for method in ["GET", "HEAD", "POST"] {
                 let target = format!("{path}?n={number}&{text}");
                 let answer = send(method, &setup.proxy.url(&target), &[], "").await;
                 assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{method} {target}");
                 assert_eq!(answer.headers["cache-control"], "no-store");
-                assert!(answer.headers.get("location").is_none(), "the redirect URI is not known to be the client's");
+                assert!(
+                    answer.headers.get("location").is_none(),
+                    "the redirect URI is not known to be the client's"
+                );
                 if method != "HEAD" {
                     assert_eq!(answer.string("error"), *code, "{method} {target}");
                 }
@@ -94,11 +150,19 @@ async fn requests_that_return_tokens_to_the_browser_are_refused_on_every_path() 
                 let target = format!("{path}?form={number}");
                 for headers in [
                     &[("content-type", FORM)][..],
-                    &[("content-type", "Application/X-WWW-FORM-urlencoded; charset=utf-8")],
+                    &[(
+                        "content-type",
+                        "Application/X-WWW-FORM-urlencoded; charset=utf-8",
+                    )],
                     &[],
                 ] {
-                    let answer = send(method, &setup.proxy.url(&target), headers, text.clone()).await;
-                    assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{method} {target} {headers:?}: {text}");
+                    let answer =
+                        send(method, &setup.proxy.url(&target), headers, text.clone()).await;
+                    assert_eq!(
+                        answer.status,
+                        StatusCode::BAD_REQUEST,
+                        "{method} {target} {headers:?}: {text}"
+                    );
                     assert_eq!(answer.string("error"), *code, "{method} {target}: {text}");
                     assert_eq!(setup.reached(&target), None, "{method} {target}: {text}");
                 }
@@ -107,10 +171,19 @@ async fn requests_that_return_tokens_to_the_browser_are_refused_on_every_path() 
     }
     for headers in [
         [("content-type", FORM), ("content-encoding", "gzip")],
-        [("content-type", "application/x-www-form-urlencoded; charset=utf-16"), ("x", "y")],
+        [
+            (
+                "content-type",
+                "application/x-www-form-urlencoded; charset=utf-16",
+            ),
+            ("x", "y"),
+        ],
     ] {
         let answer = send("POST", &setup.proxy.url("/encoded"), &headers, "unreadable").await;
-        assert_eq!((answer.status, &*answer.string("error")), (StatusCode::BAD_REQUEST, "invalid_request"));
+        assert_eq!(
+            (answer.status, &*answer.string("error")),
+            (StatusCode::BAD_REQUEST, "invalid_request")
+        );
         assert_eq!(setup.reached("/encoded"), None);
     }
 }
@@ -127,12 +200,17 @@ async fn parts_of_a_multipart_form_are_refused_by_their_names() {
         (&"name=".repeat(1000), Some("invalid_request")),
         ("\"file\"; filename=\"response_type\"", None),
     ] {
-        let body = format!("--x\r\ncontent-disposition: form-data; name={name}\r\n\r\ntoken\r\n--x--\r\n");
+        let body =
+            format!("--x\r\ncontent-disposition: form-data; name={name}\r\n\r\ntoken\r\n--x--\r\n");
         let target = format!("/authorize?{}", name.len());
         let answer = send("POST", &setup.proxy.url(&target), &kind, body.clone()).await;
         match code {
             Some(code) => {
-                assert_eq!((answer.status, &*answer.string("error")), (StatusCode::BAD_REQUEST, code), "{name}");
+                assert_eq!(
+                    (answer.status, &*answer.string("error")),
+                    (StatusCode::BAD_REQUEST, code),
+                    "{name}"
+                );
                 assert_eq!(setup.reached(&target), None, "{name}");
             }
             None => assert_eq!(setup.reached(&target), Some(body), "{name}"),
@@ -143,14 +221,24 @@ async fn parts_of_a_multipart_form_are_refused_by_their_names() {
 #[tokio::test]
 async fn a_query_behind_an_encoded_question_mark_is_refused() {
     let setup = Setup::start(&["--reference-access-tokens"]).await;
-    for path in ["/authorize%3Fclient_id=a&response_type=token", "/authorize%253fresponse_type=id_token"] {
+    for path in [
+        "/authorize%3Fclient_id=a&response_type=token",
+        "/authorize%253fresponse_type=id_token",
+    ] {
         let answer = send("GET", &setup.proxy.url(path), &[], "").await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}");
-        assert_eq!(answer.string("error"), "unsupported_response_type", "{path}");
+        assert_eq!(
+            answer.string("error"),
+            "unsupported_response_type",
+            "{path}"
+        );
         assert_eq!(setup.reached(path), None, "{path}");
     }
     let path = "/authorize%3Fresponse_type=code";
-    assert_eq!(send("GET", &setup.proxy.url(path), &[], "").await.text(), "reached");
+    assert_eq!(
+        send("GET", &setup.proxy.url(path), &[], "").await.text(),
+        "reached"
+    );
 }
 
 #[tokio::test]
@@ -160,8 +248,11 @@ async fn a_form_that_arrives_in_pieces_is_refused_before_the_upstream_has_it() {
         let target = format!("/par?{number}");
         for (chunked, padding) in [(true, 0), (false, 0), (true, 100_000), (false, 100_000)] {
             let body = format!("pad={}&{text}", "x".repeat(padding));
-            let length =
-                if chunked { "Transfer-Encoding: chunked".into() } else { format!("Content-Length: {}", body.len()) };
+            let length = if chunked {
+                "Transfer-Encoding: chunked".into()
+            } else {
+                format!("Content-Length: {}", body.len())
+            };
             let head = format!(
                 "POST {target} HTTP/1.1\r\nHost: a\r\nContent-Type: {FORM}\r\nConnection: close\r\n{length}\r\n\r\n"
             );
@@ -174,7 +265,11 @@ async fn a_form_that_arrives_in_pieces_is_refused_before_the_upstream_has_it() {
                 .map(str::to_owned)
                 .chain(rest.chars().map(String::from));
             for piece in pieces {
-                let piece = if chunked { format!("{:x}\r\n{piece}\r\n", piece.len()) } else { piece };
+                let piece = if chunked {
+                    format!("{:x}\r\n{piece}\r\n", piece.len())
+                } else {
+                    piece
+                };
                 // The proxy may have answered and closed already.
                 if stream.write_all(piece.as_bytes()).await.is_err() {
                     break;
@@ -187,7 +282,10 @@ async fn a_form_that_arrives_in_pieces_is_refused_before_the_upstream_has_it() {
             let mut answer = Vec::new();
             let _ = stream.read_to_end(&mut answer).await;
             let answer = String::from_utf8(answer).unwrap();
-            assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains(code), "{text}: {answer}");
+            assert!(
+                answer.starts_with("HTTP/1.1 400 ") && answer.contains(code),
+                "{text}: {answer}"
+            );
             assert_eq!(setup.reached(&target), None, "{text}");
         }
     }
@@ -200,9 +298,15 @@ async fn everything_else_reaches_the_upstream_as_it_was_sent() {
     let long = format!("SAMLResponse={}&RelayState=token", "A".repeat(3 << 20));
     let text = "see /authorize?a=b&response_type=token";
     for (number, (kind, body)) in [
-        (FORM, "client_id=a&response_type=code&scope=token&state=response_type"),
+        (
+            FORM,
+            "client_id=a&response_type=code&scope=token&state=response_type",
+        ),
         (FORM, "response_type=code"),
-        (FORM, "request_uri=urn:ietf:params:oauth:request_uri:1&client_id=a"),
+        (
+            FORM,
+            "request_uri=urn:ietf:params:oauth:request_uri:1&client_id=a",
+        ),
         (FORM, &format!("client_id=a&request={code}")),
         (FORM, &long),
         (FORM, "&&;=;x"),
@@ -214,12 +318,29 @@ async fn everything_else_reaches_the_upstream_as_it_was_sent() {
     .enumerate()
     {
         let target = format!("/form?{number}");
-        let answer = send("POST", &setup.proxy.url(&target), &[("content-type", kind)], body.to_owned()).await;
-        assert_eq!((answer.status, answer.text()), (StatusCode::OK, "reached"), "{number}");
-        assert!(setup.reached(&target).unwrap() == body, "{number}: the form has changed");
+        let answer = send(
+            "POST",
+            &setup.proxy.url(&target),
+            &[("content-type", kind)],
+            body.to_owned(),
+        )
+        .await;
+        assert_eq!(
+            (answer.status, answer.text()),
+            (StatusCode::OK, "reached"),
+            "{number}"
+        );
+        assert!(
+            setup.reached(&target).unwrap() == body,
+            "{number}: the form has changed"
+        );
         if body.len() < 1000 && kind == FORM {
             let target = format!("/authorize?{body}");
-            assert_eq!(send("GET", &setup.proxy.url(&target), &[], "").await.text(), "reached", "{target}");
+            assert_eq!(
+                send("GET", &setup.proxy.url(&target), &[], "").await.text(),
+                "reached",
+                "{target}"
+            );
         }
     }
 }
@@ -228,9 +349,21 @@ async fn everything_else_reaches_the_upstream_as_it_was_sent() {
 async fn without_reference_access_tokens_nothing_is_refused() {
     let setup = Setup::start(&[]).await;
     for (text, _) in refused() {
-        let answer = send("GET", &setup.proxy.url(&format!("/authorize?{text}")), &[], "").await;
+        let answer = send(
+            "GET",
+            &setup.proxy.url(&format!("/authorize?{text}")),
+            &[],
+            "",
+        )
+        .await;
         assert_eq!(answer.text(), "reached", "{text}");
-        let answer = send("POST", &setup.proxy.url("/par"), &[("content-type", FORM)], text.clone()).await;
+        let answer = send(
+            "POST",
+            &setup.proxy.url("/par"),
+            &[("content-type", FORM)],
+            text.clone(),
+        )
+        .await;
         assert_eq!(answer.text(), "reached", "{text}");
     }
 }

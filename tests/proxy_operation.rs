@@ -15,19 +15,29 @@ const KINDS: &str = include_str!("../src/event.rs");
 fn kinds() -> Vec<&'static str> {
     let (_, labels) = KINDS.split_once("fn as_str(self)").unwrap();
     let (labels, _) = labels.split_once("\n    }\n").unwrap();
-    labels.lines().filter_map(|line| line.split('"').nth(1)).collect()
+    labels
+        .lines()
+        .filter_map(|line| line.split('"').nth(1))
+        .collect()
 }
 
 async fn metrics(admin: &str) -> String {
     let answer = get(&format!("{admin}/metrics")).await;
-    assert_eq!(answer.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    assert_eq!(
+        answer.headers["content-type"],
+        "text/plain; version=0.0.4; charset=utf-8"
+    );
     answer.text().to_owned()
 }
 
 /// The value of one series.
 fn value(metrics: &str, series: &str) -> f64 {
-    let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("{series} is not in {metrics}")).parse().unwrap()
+    let line = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("{series} is not in {metrics}"))
+        .parse()
+        .unwrap()
 }
 
 #[tokio::test]
@@ -37,7 +47,10 @@ async fn health_and_metrics_have_an_address_of_their_own() {
     let admin = format!("http://{}", proxy.admin_addr());
     let health = get(&format!("{admin}/healthz")).await;
     assert_eq!((health.status, health.text()), (StatusCode::OK, "ok"));
-    assert_eq!(get(&format!("{admin}/token")).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(
+        get(&format!("{admin}/token")).await.status,
+        StatusCode::NOT_FOUND
+    );
     for path in ["/healthz", "/metrics"] {
         assert_eq!(get(&proxy.url(path)).await.text(), "from the upstream");
     }
@@ -50,51 +63,120 @@ async fn every_series_is_there_before_anything_happens() {
     let metrics = metrics(&format!("http://{}", proxy.admin_addr())).await;
     assert!(kinds().len() >= 19, "{:?}", kinds());
     for kind in kinds() {
-        assert_eq!(value(&metrics, &format!("oauth_refresh_events_total{{kind=\"{kind}\"}}")), 0.0);
+        assert_eq!(
+            value(
+                &metrics,
+                &format!("oauth_refresh_events_total{{kind=\"{kind}\"}}")
+            ),
+            0.0
+        );
     }
     for op in ["get", "swap", "beside", "claim"] {
-        assert_eq!(value(&metrics, &format!("oauth_refresh_store_call_errors_total{{op=\"{op}\"}}")), 0.0);
-        assert_eq!(value(&metrics, &format!("oauth_refresh_store_call_duration_seconds_count{{op=\"{op}\"}}")), 0.0);
+        assert_eq!(
+            value(
+                &metrics,
+                &format!("oauth_refresh_store_call_errors_total{{op=\"{op}\"}}")
+            ),
+            0.0
+        );
+        assert_eq!(
+            value(
+                &metrics,
+                &format!("oauth_refresh_store_call_duration_seconds_count{{op=\"{op}\"}}")
+            ),
+            0.0
+        );
     }
     for kind in ["rotated", "replayed", "recovered"] {
-        assert_eq!(value(&metrics, &format!("oauth_refresh_rotation_duration_seconds_count{{kind=\"{kind}\"}}")), 0.0);
+        assert_eq!(
+            value(
+                &metrics,
+                &format!("oauth_refresh_rotation_duration_seconds_count{{kind=\"{kind}\"}}")
+            ),
+            0.0
+        );
     }
     assert_eq!(value(&metrics, "proxy_requests_in_flight"), 0.0);
-    let helped = metrics.lines().filter(|line| line.starts_with("# HELP ")).count();
-    let typed = metrics.lines().filter(|line| line.starts_with("# TYPE ")).count();
+    let helped = metrics
+        .lines()
+        .filter(|line| line.starts_with("# HELP "))
+        .count();
+    let typed = metrics
+        .lines()
+        .filter(|line| line.starts_with("# TYPE "))
+        .count();
     assert_eq!((helped, typed), (6, 6), "{metrics}");
 }
 
 #[tokio::test]
 async fn what_happens_is_counted_and_timed() {
-    let (upstream, gate) = (Upstream::new(), std::sync::Arc::new(tokio::sync::Notify::new()));
+    let (upstream, gate) = (
+        Upstream::new(),
+        std::sync::Arc::new(tokio::sync::Notify::new()),
+    );
     let addr = serve_upstream(upstream.clone()).await;
     let proxy = proxy::start(&format!("http://{addr}"), &["--admin", "127.0.0.1:0"]).await;
-    let (url, admin) = (proxy.url("/token"), format!("http://{}", proxy.admin_addr()));
-    let token = post(&url, &[("grant_type", "x"), ("client_id", "app")]).await.string("refresh_token");
+    let (url, admin) = (
+        proxy.url("/token"),
+        format!("http://{}", proxy.admin_addr()),
+    );
+    let token = post(&url, &[("grant_type", "x"), ("client_id", "app")])
+        .await
+        .string("refresh_token");
     for _ in 0..2 {
-        assert_eq!(post(&url, &refresh_form("app", &token)).await.status, StatusCode::OK);
+        assert_eq!(
+            post(&url, &refresh_form("app", &token)).await.status,
+            StatusCode::OK
+        );
     }
     post(&url, &refresh_form("other", &token)).await;
     let seen = metrics(&admin).await;
-    for (kind, count) in [("issued", 1.0), ("rotated", 1.0), ("replayed", 1.0), ("client_mismatch", 1.0), ("late", 0.0)]
-    {
-        assert_eq!(value(&seen, &format!("oauth_refresh_events_total{{kind=\"{kind}\"}}")), count, "{kind}");
+    for (kind, count) in [
+        ("issued", 1.0),
+        ("rotated", 1.0),
+        ("replayed", 1.0),
+        ("client_mismatch", 1.0),
+        ("late", 0.0),
+    ] {
+        assert_eq!(
+            value(
+                &seen,
+                &format!("oauth_refresh_events_total{{kind=\"{kind}\"}}")
+            ),
+            count,
+            "{kind}"
+        );
     }
     for kind in ["rotated", "replayed"] {
-        let series = format!("oauth_refresh_rotation_duration_seconds_bucket{{kind=\"{kind}\",le=\"+Inf\"}}");
+        let series = format!(
+            "oauth_refresh_rotation_duration_seconds_bucket{{kind=\"{kind}\",le=\"+Inf\"}}"
+        );
         assert_eq!(value(&seen, &series), 1.0);
-        let sum = value(&seen, &format!("oauth_refresh_rotation_duration_seconds_sum{{kind=\"{kind}\"}}"));
+        let sum = value(
+            &seen,
+            &format!("oauth_refresh_rotation_duration_seconds_sum{{kind=\"{kind}\"}}"),
+        );
         assert!(sum > 0.0 && sum < 10.0, "{kind} took {sum} s");
     }
     for op in ["claim", "swap", "beside"] {
-        let count = value(&seen, &format!("oauth_refresh_store_call_duration_seconds_count{{op=\"{op}\"}}"));
+        let count = value(
+            &seen,
+            &format!("oauth_refresh_store_call_duration_seconds_count{{op=\"{op}\"}}"),
+        );
         assert!(count >= 1.0, "{op}");
     }
-    assert_eq!(value(&seen, "oauth_refresh_store_call_duration_seconds_count{op=\"get\"}"), 0.0, "claim is forwarded");
+    assert_eq!(
+        value(
+            &seen,
+            "oauth_refresh_store_call_duration_seconds_count{op=\"get\"}"
+        ),
+        0.0,
+        "claim is forwarded"
+    );
 
     upstream.then(support::Act::Wait(std::sync::Arc::clone(&gate)));
-    let waiting = tokio::spawn(async move { get(&proxy.url("/slow")).await.status.as_u16().min(1) });
+    let waiting =
+        tokio::spawn(async move { get(&proxy.url("/slow")).await.status.as_u16().min(1) });
     while value(&metrics(&admin).await, "proxy_requests_in_flight") < 1.0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -107,10 +189,19 @@ async fn at_trace_every_decision_is_in_the_log_and_no_secret() {
     for format in ["text", "json"] {
         let upstream = Upstream::new();
         let addr = serve_upstream(upstream.clone()).await;
-        let flags = ["--log-level", "trace", "--log-format", format, "--retry-window", "3"];
+        let flags = [
+            "--log-level",
+            "trace",
+            "--log-format",
+            format,
+            "--retry-window",
+            "3",
+        ];
         let proxy = proxy::start(&format!("http://{addr}"), &flags).await;
         let (client, secret) = ("confidential-a", "secret of confidential-a");
-        let mut secrets: Vec<String> = ["code-of-login", "query-secret", "wrong-secret", secret].map(Into::into).into();
+        let mut secrets: Vec<String> = ["code-of-login", "query-secret", "wrong-secret", secret]
+            .map(Into::into)
+            .into();
         let mut token = |answer: &Answer| {
             for member in ["access_token", "refresh_token"] {
                 secrets.push(answer.string(member));
@@ -119,7 +210,14 @@ async fn at_trace_every_decision_is_in_the_log_and_no_secret() {
         };
         let url = proxy.url("/token?code=query-secret");
         let credentials = [("client_id", client), ("client_secret", secret)];
-        let log_in = [&[("grant_type", "authorization_code"), ("code", "code-of-login")][..], &credentials].concat();
+        let log_in = [
+            &[
+                ("grant_type", "authorization_code"),
+                ("code", "code-of-login"),
+            ][..],
+            &credentials,
+        ]
+        .concat();
         let first = token(&post(&url, &log_in).await);
         let with = |token: &'static str, secret| {
             [
@@ -140,25 +238,45 @@ async fn at_trace_every_decision_is_in_the_log_and_no_secret() {
             post(&url, &with(leak(&first), secret)).await;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        send("POST", &url, &[("authorization", "Basic d3Jvbmctc2VjcmV0")], "x=%").await;
+        send(
+            "POST",
+            &url,
+            &[("authorization", "Basic d3Jvbmctc2VjcmV0")],
+            "x=%",
+        )
+        .await;
         upstream.then(support::Act::Break);
         post(&url, &log_in).await;
-        post(&proxy.url("/revoke"), &[&[("token", leak(&third))][..], &credentials].concat()).await;
+        post(
+            &proxy.url("/revoke"),
+            &[&[("token", leak(&third))][..], &credentials].concat(),
+        )
+        .await;
 
         let log = proxy.stderr() + &proxy.stdout();
         for verdict in ["Rotate", "Replay", "ClientMismatch", "Reuse"] {
             assert!(log.contains(verdict), "no {verdict} in {log}");
         }
-        for event in ["issued", "rotated", "replayed", "client_mismatch", "reuse_detected"] {
+        for event in [
+            "issued",
+            "rotated",
+            "replayed",
+            "client_mismatch",
+            "reuse_detected",
+        ] {
             assert!(log.contains(event), "no {event} in {log}");
         }
         secrets.extend(["upstream-0-", "d3Jvbmctc2VjcmV0", "rt_"].map(Into::into));
         for secret in &secrets {
-            assert!(!log.contains(secret.as_str()), "{secret:?} is in the log:\n{log}");
+            assert!(
+                !log.contains(secret.as_str()),
+                "{secret:?} is in the log:\n{log}"
+            );
         }
         if format == "json" {
             for line in log.lines() {
-                serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+                serde_json::from_str::<serde_json::Value>(line)
+                    .unwrap_or_else(|error| panic!("{error}: {line}"));
             }
         }
     }
@@ -182,21 +300,42 @@ async fn no_client_forges_a_line_or_a_field_of_the_log() {
     let forged = "app\u{2028}WARN \u{202e}x event=\"forged\" event=forged";
     for format in ["text", "json"] {
         let addr = serve_upstream(Upstream::new()).await;
-        let proxy = proxy::start(&format!("http://{addr}"), &["--log-level", "debug", "--log-format", format]).await;
-        let log_in = [("grant_type", "authorization_code"), ("code", "c"), ("client_id", "app")];
-        let token = post(&proxy.url("/token"), &log_in).await.string("refresh_token");
-        let stolen = [("grant_type", "refresh_token"), ("refresh_token", &*token), ("client_id", forged)];
+        let proxy = proxy::start(
+            &format!("http://{addr}"),
+            &["--log-level", "debug", "--log-format", format],
+        )
+        .await;
+        let log_in = [
+            ("grant_type", "authorization_code"),
+            ("code", "c"),
+            ("client_id", "app"),
+        ];
+        let token = post(&proxy.url("/token"), &log_in)
+            .await
+            .string("refresh_token");
+        let stolen = [
+            ("grant_type", "refresh_token"),
+            ("refresh_token", &*token),
+            ("client_id", forged),
+        ];
         post(&proxy.url("/token"), &stolen).await;
         proxy.written("client_mismatch").await;
         let log = proxy.stderr();
         assert!(!log.contains(['\u{2028}', '\u{202e}']), "{log}");
-        let line = log.lines().find(|line| line.contains("client_mismatch")).unwrap();
+        let line = log
+            .lines()
+            .find(|line| line.contains("client_mismatch"))
+            .unwrap();
         if format == "json" {
             let event: serde_json::Value = serde_json::from_str(line).unwrap();
             assert_eq!(event["event"], "client_mismatch", "{line}");
-            assert_eq!(event["client_id"], r#"app\u{2028}WARN \u{202e}x event="forged" event=forged"#, "{line}");
+            assert_eq!(
+                event["client_id"], r#"app\u{2028}WARN \u{202e}x event="forged" event=forged"#,
+                "{line}"
+            );
         } else {
-            let expected = r#"client_id="app\\u{2028}WARN \\u{202e}x event=\"forged\" event=forged""#;
+            let expected =
+                r#"client_id="app\\u{2028}WARN \\u{202e}x event=\"forged\" event=forged""#;
             assert!(line.contains(expected), "{line}");
         }
     }

@@ -1,5 +1,5 @@
-//! No spelling of a path leads a client around the example proxy, whichever way the upstream reads it: every spelling
-//! over real sockets, against eight readings.
+//! No spelling of a path leads a client around the example proxy, whichever way the upstream reads
+//! it: every spelling over real sockets, against eight readings.
 
 mod support;
 
@@ -22,7 +22,11 @@ async fn tokens_for_everything() -> Recorder {
 
 /// Returns the requests of clients so far, without those of the proxy for discovery documents.
 fn arrived(upstream: &Recorder) -> Vec<Seen> {
-    upstream.all().into_iter().filter(|seen| !seen.target.contains("/.well-known/")).collect()
+    upstream
+        .all()
+        .into_iter()
+        .filter(|seen| !seen.target.contains("/.well-known/"))
+        .collect()
 }
 
 /// Returns paths that some server takes for one below `name`, and paths that no server does.
@@ -46,7 +50,9 @@ fn spelled(name: &str) -> Vec<String> {
         "/(S(x))",
         "/x/a%2fb/%28F(x))",
     ];
-    let backs = ["", "/..", "/../..", "/%2e%2E", "/..;a", "%2f..", "\\..", "/..%5c", "/.%09.", "/..%20"];
+    let backs = [
+        "", "/..", "/../..", "/%2e%2E", "/..;a", "%2f..", "\\..", "/..%5c", "/.%09.", "/..%20",
+    ];
     let upper = name.to_uppercase();
     let escaped = format!("%{:02x}{}", name.as_bytes()[0], &name[1..]);
     let tails = [
@@ -71,8 +77,14 @@ fn spelled(name: &str) -> Vec<String> {
 
 /// Returns whether some server takes `path` for one below `guarded`.
 fn some_server_serves(path: &str, guarded: &str) -> bool {
-    let whatwg = url::Url::parse("http://localhost").unwrap().join(path).ok().map(|url| url.path().to_owned());
-    readings(path, whatwg).iter().any(|(_, reading)| is_served(reading, guarded))
+    let whatwg = url::Url::parse("http://localhost")
+        .unwrap()
+        .join(path)
+        .ok()
+        .map(|url| url.path().to_owned());
+    readings(path, whatwg)
+        .iter()
+        .any(|(_, reading)| is_served(reading, guarded))
 }
 
 #[tokio::test]
@@ -90,34 +102,66 @@ async fn no_spelling_of_the_token_path_shows_a_client_the_upstreams_token() {
         } else if leaks {
             open += 1;
         } else {
-            assert!(answer.starts_with("HTTP/1.1 400 ") || answer.contains("rt_"), "{path}: {answer}");
+            assert!(
+                answer.starts_with("HTTP/1.1 400 ") || answer.contains("rt_"),
+                "{path}: {answer}"
+            );
         }
     }
-    assert!(guarded > 300 && open > 10, "{guarded} paths lead to tokens, {open} do not");
+    assert!(
+        guarded > 300 && open > 10,
+        "{guarded} paths lead to tokens, {open} do not"
+    );
     for method in ["post", "Post", "pOST"] {
         for path in ["/token", "/a/../token", "/token/x"] {
             let answer = form_by(method, &proxy, path, log_in).await;
-            assert!(!answer.contains("upstream-token"), "{method} {path}: {answer}");
+            assert!(
+                !answer.contains("upstream-token"),
+                "{method} {path}: {answer}"
+            );
         }
     }
-    assert!(upstream.all().iter().all(|seen| seen.target != "/token" || seen.method == "POST"));
+    assert!(
+        upstream
+            .all()
+            .iter()
+            .all(|seen| seen.target != "/token" || seen.method == "POST")
+    );
 }
 
 #[tokio::test]
 async fn no_spelling_of_a_resource_shows_an_upstream_its_own_access_token_elsewhere() {
     let upstream = tokens_for_everything().await;
-    let flags = ["--reference-access-tokens", "--resource-prefix=/API/v1", "--allow-ambiguous-path=/x"];
+    let flags = [
+        "--reference-access-tokens",
+        "--resource-prefix=/API/v1",
+        "--allow-ambiguous-path=/x",
+    ];
     let proxy = proxy::start(&upstream.url(), &flags).await;
-    let answer = form(&proxy, "/token", "grant_type=authorization_code&client_id=app&code=c").await;
+    let answer = form(
+        &proxy,
+        "/token",
+        "grant_type=authorization_code&client_id=app&code=c",
+    )
+    .await;
     let (_, token) = answer.split_once(r#""access_token":""#).unwrap();
     let (token, _) = token.split_once('"').unwrap();
     let mut guarded = 0;
     for path in spelled("api/v1") {
-        for (method, bearer) in [("GET", true), ("GET", false), ("OPTIONS", false), ("POST", true)] {
+        for (method, bearer) in [
+            ("GET", true),
+            ("GET", false),
+            ("OPTIONS", false),
+            ("POST", true),
+        ] {
             let before = arrived(&upstream).len();
             let token = if bearer { token } else { "" };
             let head = format!("Host: a\r\nAuthorization: Bearer {token}\r\nConnection: close");
-            let answer = raw(proxy.addr(), &format!("{method} {path} HTTP/1.1\r\n{head}\r\n\r\n")).await;
+            let answer = raw(
+                proxy.addr(),
+                &format!("{method} {path} HTTP/1.1\r\n{head}\r\n\r\n"),
+            )
+            .await;
             let seen = arrived(&upstream).into_iter().nth(before);
             let served = some_server_serves(&path, "/api/v1");
             guarded += usize::from(served);
@@ -129,7 +173,10 @@ async fn no_spelling_of_a_resource_shows_an_upstream_its_own_access_token_elsewh
                     below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
                     "{method} {path}: {target}"
                 );
-                assert!(!target.contains(['%', '\\', ';']) && !target.contains("//"), "{method} {path}: {target}");
+                assert!(
+                    !target.contains(['%', '\\', ';']) && !target.contains("//"),
+                    "{method} {path}: {target}"
+                );
             } else {
                 assert!(!served, "{method} {path} leads around the guard: {answer}");
                 assert_eq!(target, path, "what is not guarded goes on as it came");
@@ -144,7 +191,12 @@ async fn a_resource_is_never_respelled_into_another_one() {
     let upstream = tokens_for_everything().await;
     let prefixes = "--resource-prefix=/api,/api/admin,/v1/orders,/v1/carts,/v1/carts:merge";
     let proxy = proxy::start(&upstream.url(), &["--reference-access-tokens", prefixes]).await;
-    let answer = form(&proxy, "/token", "grant_type=authorization_code&client_id=app&code=c").await;
+    let answer = form(
+        &proxy,
+        "/token",
+        "grant_type=authorization_code&client_id=app&code=c",
+    )
+    .await;
     let (_, token) = answer.split_once(r#""access_token":""#).unwrap();
     let (token, _) = token.split_once('"').unwrap();
     let rows = [
@@ -165,10 +217,21 @@ async fn a_resource_is_never_respelled_into_another_one() {
         for (path, expected) in rows {
             let before = arrived(&upstream).len();
             let head = format!("Host: a\r\nAuthorization: Bearer {token}\r\nConnection: close");
-            let answer = raw(proxy.addr(), &format!("{method} {path} HTTP/1.1\r\n{head}\r\n\r\n")).await;
-            let seen = arrived(&upstream).into_iter().nth(before).map(|seen| seen.target);
+            let answer = raw(
+                proxy.addr(),
+                &format!("{method} {path} HTTP/1.1\r\n{head}\r\n\r\n"),
+            )
+            .await;
+            let seen = arrived(&upstream)
+                .into_iter()
+                .nth(before)
+                .map(|seen| seen.target);
             assert_eq!(seen.as_deref(), expected, "{method} {path}: {answer}");
-            assert_eq!(answer.starts_with("HTTP/1.1 400 "), expected.is_none(), "{method} {path}: {answer}");
+            assert_eq!(
+                answer.starts_with("HTTP/1.1 400 "),
+                expected.is_none(),
+                "{method} {path}: {answer}"
+            );
         }
     }
 }
@@ -178,9 +241,19 @@ async fn the_endpoints_of_keycloak_can_be_guarded() {
     let upstream = tokens_for_everything().await;
     let token_path = "/realms/r/protocol/openid-connect/token";
     let introspection_path = format!("{token_path}/introspect");
-    let flags = ["--token-path", token_path, "--introspection-path", &introspection_path];
+    let flags = [
+        "--token-path",
+        token_path,
+        "--introspection-path",
+        &introspection_path,
+    ];
     let proxy = proxy::start(&upstream.url(), &flags).await;
-    let answer = form(&proxy, token_path, "grant_type=authorization_code&client_id=app&code=c").await;
+    let answer = form(
+        &proxy,
+        token_path,
+        "grant_type=authorization_code&client_id=app&code=c",
+    )
+    .await;
     let (_, token) = answer.split_once(r#""refresh_token":""#).unwrap();
     let (token, _) = token.split_once('"').unwrap();
     for path in [&introspection_path, &introspection_path.to_uppercase()] {
@@ -188,22 +261,35 @@ async fn the_endpoints_of_keycloak_can_be_guarded() {
         form(&proxy, path, &format!("client_id=app&token={token}")).await;
         let seen = arrived(&upstream).into_iter().nth(before).unwrap();
         assert_eq!(seen.target, introspection_path);
-        assert!(String::from_utf8_lossy(&seen.body).contains("upstream-token"), "{path}");
+        assert!(
+            String::from_utf8_lossy(&seen.body).contains("upstream-token"),
+            "{path}"
+        );
     }
 }
 
 #[tokio::test]
 async fn no_spelling_leaves_the_base_path_of_the_upstream() {
     let upstream = tokens_for_everything().await;
-    let proxy = proxy::start(&format!("{}/realms/a", upstream.url()), &["--allow-ambiguous-path", "/x,/a"]).await;
+    let proxy = proxy::start(
+        &format!("{}/realms/a", upstream.url()),
+        &["--allow-ambiguous-path", "/x,/a"],
+    )
+    .await;
     let mut count = 0;
-    for path in spelled("b/token").iter().chain(&["/x%5cy/../../b/token".to_owned(), "b".to_owned()]) {
+    for path in spelled("b/token")
+        .iter()
+        .chain(&["/x%5cy/../../b/token".to_owned(), "b".to_owned()])
+    {
         for method in ["GET", "POST", "get"] {
             let before = arrived(&upstream).len();
             form_by(method, &proxy, path, "a=b").await;
             for seen in arrived(&upstream).iter().skip(before) {
                 count += 1;
-                let whatwg = url::Url::parse("http://localhost").unwrap().join(&seen.target).unwrap();
+                let whatwg = url::Url::parse("http://localhost")
+                    .unwrap()
+                    .join(&seen.target)
+                    .unwrap();
                 for (name, reading) in readings(&seen.target, Some(whatwg.path().to_owned())) {
                     assert!(
                         is_served(&reading, "/realms/a"),
@@ -224,6 +310,9 @@ async fn form(proxy: &Example, path: &str, form: &str) -> String {
 
 async fn form_by(method: &str, proxy: &Example, path: &str, form: &str) -> String {
     let head = "Host: a\r\nContent-Type: application/x-www-form-urlencoded\r\nConnection: close";
-    let head = format!("{method} {path} HTTP/1.1\r\n{head}\r\nContent-Length: {}\r\n\r\n{form}", form.len());
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\n{head}\r\nContent-Length: {}\r\n\r\n{form}",
+        form.len()
+    );
     raw(proxy.addr(), &head).await
 }

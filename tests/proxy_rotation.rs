@@ -26,14 +26,24 @@ impl Setup {
     async fn start(flags: &[&str]) -> Self {
         let upstream = Upstream::new();
         let addr = serve_upstream(upstream.clone()).await;
-        let flags: Vec<_> = ["--log-level", "debug"].iter().chain(flags).copied().collect();
+        let flags: Vec<_> = ["--log-level", "debug"]
+            .iter()
+            .chain(flags)
+            .copied()
+            .collect();
         let proxy = proxy::start(&format!("http://{addr}"), &flags).await;
         Self { upstream, proxy }
     }
 
     async fn log_in(&self) -> String {
-        let form = [("grant_type", "authorization_code"), ("code", "c"), ("client_id", "app")];
-        post(&self.proxy.url("/token"), &form).await.string("refresh_token")
+        let form = [
+            ("grant_type", "authorization_code"),
+            ("code", "c"),
+            ("client_id", "app"),
+        ];
+        post(&self.proxy.url("/token"), &form)
+            .await
+            .string("refresh_token")
     }
 
     async fn refresh(&self, token: &str) -> Answer {
@@ -48,7 +58,8 @@ impl Setup {
     async fn refresh_and_stay(&self, token: &str) -> TcpStream {
         let count = self.upstream.seen().len();
         let form = format!("grant_type=refresh_token&client_id=app&refresh_token={token}");
-        let head = "POST /token HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded";
+        let head =
+            "POST /token HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded";
         let mut stream = TcpStream::connect(self.proxy.addr()).await.unwrap();
         let request = format!("{head}\r\nContent-Length: {}\r\n\r\n{form}", form.len());
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -60,7 +71,11 @@ impl Setup {
 }
 
 fn refused(answer: &Answer) {
-    assert_eq!((answer.status, &*answer.string("error")), (StatusCode::BAD_REQUEST, "invalid_grant"), "{answer:?}");
+    assert_eq!(
+        (answer.status, &*answer.string("error")),
+        (StatusCode::BAD_REQUEST, "invalid_grant"),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test]
@@ -77,8 +92,15 @@ async fn clients_and_server_never_see_each_others_tokens() {
         token = next;
     }
     let seen = setup.upstream.seen();
-    assert!(seen.iter().all(|seen| !String::from_utf8_lossy(&seen.raw).contains("rt_")), "{seen:?}");
-    assert_eq!((setup.upstream.refreshes(), setup.upstream.reuses()), (3, 0));
+    assert!(
+        seen.iter()
+            .all(|seen| !String::from_utf8_lossy(&seen.raw).contains("rt_")),
+        "{seen:?}"
+    );
+    assert_eq!(
+        (setup.upstream.refreshes(), setup.upstream.reuses()),
+        (3, 0)
+    );
 }
 
 #[tokio::test]
@@ -87,7 +109,12 @@ async fn requests_at_once_get_one_answer() {
     let token = setup.log_in().await;
     let form = refresh_form("app", &token);
     let url = setup.proxy.url("/token");
-    let (a, b, c, d) = tokio::join!(post(&url, &form), post(&url, &form), post(&url, &form), post(&url, &form));
+    let (a, b, c, d) = tokio::join!(
+        post(&url, &form),
+        post(&url, &form),
+        post(&url, &form),
+        post(&url, &form)
+    );
     let next = a.string("refresh_token");
     for answer in [b, c, d] {
         assert_eq!(answer.string("refresh_token"), next);
@@ -107,17 +134,30 @@ async fn a_client_that_hung_up_finds_its_answer_when_it_comes_again() {
     setup.proxy.written("rotated").await;
     let answer = setup.refresh(&token).await;
     assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
-    assert_eq!(setup.refresh(&answer.string("refresh_token")).await.status, StatusCode::OK);
-    assert_eq!((setup.upstream.refreshes(), setup.upstream.reuses()), (2, 0));
+    assert_eq!(
+        setup.refresh(&answer.string("refresh_token")).await.status,
+        StatusCode::OK
+    );
+    assert_eq!(
+        (setup.upstream.refreshes(), setup.upstream.reuses()),
+        (2, 0)
+    );
 }
 
 #[tokio::test]
 async fn a_log_in_that_the_server_does_not_answer_gets_504() {
     let setup = Setup::start(&["--issue-timeout", "0.3"]).await;
     setup.upstream.then(Act::Hang);
-    let form = [("grant_type", "authorization_code"), ("code", "c"), ("client_id", "app")];
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("code", "c"),
+        ("client_id", "app"),
+    ];
     let answer = post(&setup.proxy.url("/token"), &form).await;
-    assert_eq!((answer.status, &*answer.string("error")), (StatusCode::GATEWAY_TIMEOUT, "temporarily_unavailable"));
+    assert_eq!(
+        (answer.status, &*answer.string("error")),
+        (StatusCode::GATEWAY_TIMEOUT, "temporarily_unavailable")
+    );
     setup.proxy.written("upstream_timeout").await;
 }
 
@@ -128,7 +168,10 @@ async fn a_slow_server_is_waited_for_no_longer_than_allowed_and_its_answer_is_ke
     let gate = Arc::new(Notify::new());
     setup.upstream.then(Act::Wait(Arc::clone(&gate)));
     let answer = setup.refresh(&token).await;
-    assert_eq!((answer.status, &*answer.string("error")), (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"));
+    assert_eq!(
+        (answer.status, &*answer.string("error")),
+        (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable")
+    );
     assert!(answer.headers.contains_key("retry-after"));
     gate.notify_one();
     setup.proxy.written("rotated").await;
@@ -142,9 +185,16 @@ async fn an_upstream_that_is_down_consumes_no_token() {
     let token = setup.log_in().await;
     setup.upstream.then(Act::Break);
     let answer = setup.refresh(&token).await;
-    assert_eq!((answer.status, &*answer.string("error")), (StatusCode::BAD_GATEWAY, "server_error"));
+    assert_eq!(
+        (answer.status, &*answer.string("error")),
+        (StatusCode::BAD_GATEWAY, "server_error")
+    );
     let answer = setup.refresh(&token).await;
-    assert_eq!(answer.status, StatusCode::OK, "the same token again: {answer:?}");
+    assert_eq!(
+        answer.status,
+        StatusCode::OK,
+        "the same token again: {answer:?}"
+    );
 
     // Not reachable at all, then there.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -152,8 +202,14 @@ async fn an_upstream_that_is_down_consumes_no_token() {
     drop(listener);
     let upstream = Upstream::new();
     let adopt = ["--adopt-until", "4102444800"];
-    let setup = Setup { proxy: proxy::start(&format!("http://{addr}"), &adopt).await, upstream: upstream.clone() };
-    assert_eq!(setup.refresh("upstream-0-0").await.status, StatusCode::BAD_GATEWAY);
+    let setup = Setup {
+        proxy: proxy::start(&format!("http://{addr}"), &adopt).await,
+        upstream: upstream.clone(),
+    };
+    assert_eq!(
+        setup.refresh("upstream-0-0").await.status,
+        StatusCode::BAD_GATEWAY
+    );
     serve_upstream_at(TcpListener::bind(addr).await.unwrap(), upstream);
     let token = setup.log_in().await;
     assert_eq!(setup.refresh(&token).await.status, StatusCode::OK);
@@ -186,7 +242,11 @@ async fn strict_allows_no_second_use() {
 async fn a_revoked_token_is_revoked_at_the_server_too() {
     let setup = Setup::start(&["--revocation-path", "/revoke"]).await;
     let token = setup.log_in().await;
-    let answer = post(&setup.proxy.url("/revoke"), &[("token", &token), ("client_id", "app")]).await;
+    let answer = post(
+        &setup.proxy.url("/revoke"),
+        &[("token", &token), ("client_id", "app")],
+    )
+    .await;
     assert_eq!(answer.status, StatusCode::OK);
     assert_eq!(setup.upstream.alive(), 0);
     refused(&setup.refresh(&token).await);
@@ -197,7 +257,10 @@ async fn sessions_from_before_the_proxy_are_taken_in() {
     let setup = Setup::start(&["--adopt-until", "4102444800"]).await;
     setup.log_in().await;
     let answer = setup.refresh("upstream-0-0").await;
-    assert!(answer.string("refresh_token").starts_with("rt_"), "{answer:?}");
+    assert!(
+        answer.string("refresh_token").starts_with("rt_"),
+        "{answer:?}"
+    );
     let late = Setup::start(&["--adopt-until", "1000000000"]).await;
     late.log_in().await;
     refused(&late.refresh("upstream-0-0").await);
@@ -209,13 +272,18 @@ async fn http2_clients_rotate_as_well() {
     let token = setup.log_in().await;
     let body = format!("grant_type=refresh_token&client_id=app&refresh_token={token}");
     let client: hyper_util::client::legacy::Client<_, http_body_util::Full<bytes::Bytes>> =
-        hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).http2_only(true).build_http();
+        hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
+            .http2_only(true)
+            .build_http();
     let request = hyper::Request::post(setup.proxy.url("/token"))
         .header("content-type", "application/x-www-form-urlencoded")
         .body(body.into())
         .unwrap();
     let response = client.request(request).await.unwrap();
-    assert_eq!((response.status(), setup.upstream.refreshes()), (StatusCode::OK, 1));
+    assert_eq!(
+        (response.status(), setup.upstream.refreshes()),
+        (StatusCode::OK, 1)
+    );
 }
 
 #[tokio::test]
@@ -243,15 +311,36 @@ async fn every_spelling_of_the_paths_is_guarded() {
     .await;
     let proxy = proxy::start(&upstream.url(), &[]).await;
     for path in spellings {
-        let answer = form(&proxy, path, "grant_type=authorization_code&client_id=app&code=c").await;
-        let (_, token) = answer.split_once(r#""refresh_token":""#).unwrap_or_else(|| panic!("{path}: {answer}"));
+        let answer = form(
+            &proxy,
+            path,
+            "grant_type=authorization_code&client_id=app&code=c",
+        )
+        .await;
+        let (_, token) = answer
+            .split_once(r#""refresh_token":""#)
+            .unwrap_or_else(|| panic!("{path}: {answer}"));
         let (token, _) = token.split_once('"').unwrap();
-        assert!(token.starts_with("rt_"), "{path} leads around the layer: {answer}");
-        form(&proxy, path, &format!("grant_type=refresh_token&client_id=app&refresh_token={token}")).await;
+        assert!(
+            token.starts_with("rt_"),
+            "{path} leads around the layer: {answer}"
+        );
+        form(
+            &proxy,
+            path,
+            &format!("grant_type=refresh_token&client_id=app&refresh_token={token}"),
+        )
+        .await;
         let seen = upstream.last("/token");
-        let query = path.split_once('?').map_or(String::new(), |(_, query)| format!("?{query}"));
+        let query = path
+            .split_once('?')
+            .map_or(String::new(), |(_, query)| format!("?{query}"));
         assert_eq!(seen.target, format!("/token{query}"), "{path}");
-        assert_eq!(seen.form("refresh_token").as_deref(), Some("upstream-token"), "{path}");
+        assert_eq!(
+            seen.form("refresh_token").as_deref(),
+            Some("upstream-token"),
+            "{path}"
+        );
     }
     for path in ["/revoke/", "//revoke", "/%72evoke", "/revoke/x"] {
         let answer = form(&proxy, path, "token=rt_AAAA&client_id=app").await;
@@ -259,7 +348,10 @@ async fn every_spelling_of_the_paths_is_guarded() {
     }
     for path in ["/tokens", "/x/token", "/a%20b/token.x"] {
         let answer = form(&proxy, path, "grant_type=authorization_code&client_id=app").await;
-        assert!(answer.contains("upstream-token"), "{path} is not the layer's: {answer}");
+        assert!(
+            answer.contains("upstream-token"),
+            "{path} is not the layer's: {answer}"
+        );
     }
     let get = send("GET", &proxy.url("/token"), &[], "").await;
     assert!(get.text().contains("upstream-token"), "only POST is");
@@ -268,7 +360,14 @@ async fn every_spelling_of_the_paths_is_guarded() {
 /// Posts a form to a path that clients would not let through as it is.
 async fn form(proxy: &Example, path: &str, form: &str) -> String {
     let head = "Host: a\r\nContent-Type: application/x-www-form-urlencoded\r\nConnection: close";
-    raw(proxy.addr(), &format!("POST {path} HTTP/1.1\r\n{head}\r\nContent-Length: {}\r\n\r\n{form}", form.len())).await
+    raw(
+        proxy.addr(),
+        &format!(
+            "POST {path} HTTP/1.1\r\n{head}\r\nContent-Length: {}\r\n\r\n{form}",
+            form.len()
+        ),
+    )
+    .await
 }
 
 #[tokio::test]
@@ -280,11 +379,22 @@ async fn sigterm_lets_a_rotation_come_to_its_end() {
     let stream = setup.refresh_and_stay(&token).await;
     setup.proxy.terminate();
     setup.proxy.written("shutting down").await;
-    assert!(TcpStream::connect(setup.proxy.addr()).await.is_err(), "it takes no more");
+    assert!(
+        TcpStream::connect(setup.proxy.addr()).await.is_err(),
+        "it takes no more"
+    );
     gate.notify_one();
     let answer = read(stream).await;
-    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("rt_"), "{answer}");
-    assert_eq!(setup.proxy.ended(END).await.code(), Some(0), "{:?}", setup.proxy);
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.contains("rt_"),
+        "{answer}"
+    );
+    assert_eq!(
+        setup.proxy.ended(END).await.code(),
+        Some(0),
+        "{:?}",
+        setup.proxy
+    );
 }
 
 #[tokio::test]
@@ -300,7 +410,12 @@ async fn sigterm_lets_a_rotation_come_to_its_end_whose_client_hung_up() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(!setup.proxy.stderr().contains("rotated"));
     gate.notify_one();
-    assert_eq!(setup.proxy.ended(END).await.code(), Some(0), "{:?}", setup.proxy);
+    assert_eq!(
+        setup.proxy.ended(END).await.code(),
+        Some(0),
+        "{:?}",
+        setup.proxy
+    );
     setup.proxy.written("rotated").await;
 }
 
@@ -313,7 +428,12 @@ async fn a_second_signal_does_not_wait() {
     setup.proxy.terminate();
     setup.proxy.written("shutting down").await;
     setup.proxy.terminate();
-    assert_eq!(setup.proxy.ended(END).await.code(), Some(1), "{:?}", setup.proxy);
+    assert_eq!(
+        setup.proxy.ended(END).await.code(),
+        Some(1),
+        "{:?}",
+        setup.proxy
+    );
 }
 
 async fn read(mut stream: TcpStream) -> String {

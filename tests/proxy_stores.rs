@@ -25,8 +25,14 @@ use self::support::{Upstream, proxy, refresh_form};
 const END: Duration = Duration::from_secs(20);
 
 async fn log_in(proxy: &Example) -> String {
-    let form = [("grant_type", "authorization_code"), ("code", "c"), ("client_id", "app")];
-    post(&proxy.url("/token"), &form).await.string("refresh_token")
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("code", "c"),
+        ("client_id", "app"),
+    ];
+    post(&proxy.url("/token"), &form)
+        .await
+        .string("refresh_token")
 }
 
 async fn refresh(proxy: &Example, token: &str) -> Answer {
@@ -36,8 +42,13 @@ async fn refresh(proxy: &Example, token: &str) -> Answer {
 /// The value of one series.
 async fn metric(proxy: &Example, series: &str) -> f64 {
     let metrics = get(&format!("http://{}/metrics", proxy.admin_addr())).await;
-    let line = metrics.text().lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("no {series} in {}", metrics.text())).parse().unwrap()
+    let line = metrics
+        .text()
+        .lines()
+        .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {series} in {}", metrics.text()))
+        .parse()
+        .unwrap()
 }
 
 #[tokio::test]
@@ -46,26 +57,52 @@ async fn an_access_token_ends_on_every_proxy_when_its_session_does() {
     let addr = format!("http://{}", serve_upstream(upstream.clone()).await);
     // What is remembered for an hour is forgotten because it is told.
     let url = redis.url();
-    let flags = ["--reference-access-tokens", "--resource-prefix", "/api", "--cache-ttl", "3600", "--store", &url];
-    let (one, two) = (proxy::start(&addr, &flags).await, proxy::start(&addr, &flags).await);
+    let flags = [
+        "--reference-access-tokens",
+        "--resource-prefix",
+        "/api",
+        "--cache-ttl",
+        "3600",
+        "--store",
+        &url,
+    ];
+    let (one, two) = (
+        proxy::start(&addr, &flags).await,
+        proxy::start(&addr, &flags).await,
+    );
     let tokens = post(&one.url("/token"), &LOG_IN).await;
     let bearer = format!("Bearer {}", tokens.string("access_token"));
     let status = async |proxy: &Example| {
-        send("GET", &proxy.url("/api"), &[("authorization", &bearer)], "").await.status.as_u16()
+        send("GET", &proxy.url("/api"), &[("authorization", &bearer)], "")
+            .await
+            .status
+            .as_u16()
     };
     for proxy in [&one, &two] {
         for _ in 0..3 {
             // What the strict server makes of a path that it does not know.
             assert_eq!(status(proxy).await, 400);
-            assert_eq!(upstream.seen().pop().unwrap().headers["authorization"], "Bearer at-0-0");
+            assert_eq!(
+                upstream.seen().pop().unwrap().headers["authorization"],
+                "Bearer at-0-0"
+            );
         }
     }
-    let form = [("token", &*tokens.string("refresh_token")), ("client_id", "app")];
-    assert_eq!(post(&one.url("/revoke"), &form).await.status, StatusCode::OK);
+    let form = [
+        ("token", &*tokens.string("refresh_token")),
+        ("client_id", "app"),
+    ];
+    assert_eq!(
+        post(&one.url("/revoke"), &form).await.status,
+        StatusCode::OK
+    );
     let end = Instant::now() + END;
     for proxy in [&one, &two] {
         while status(proxy).await != 401 {
-            assert!(Instant::now() < end, "the access token outlives its session");
+            assert!(
+                Instant::now() < end,
+                "the access token outlives its session"
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -92,12 +129,25 @@ async fn events() -> String {
 
 /// Opens the stream and reads its first event.
 async fn open_stream(proxy: &Example, bearer: &str, http2: bool) -> Incoming {
-    let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).http2_only(http2).build_http();
+    let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new())
+        .http2_only(http2)
+        .build_http();
     let request = hyper::Request::get(proxy.url("/api/events")).header("authorization", bearer);
-    let response = client.request(request.body(Empty::new()).unwrap()).await.unwrap();
+    let response = client
+        .request(request.body(Empty::new()).unwrap())
+        .await
+        .unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     let mut body = response.into_body();
-    assert!(body.frame().await.unwrap().unwrap().into_data().unwrap().starts_with(b"data: x"));
+    assert!(
+        body.frame()
+            .await
+            .unwrap()
+            .unwrap()
+            .into_data()
+            .unwrap()
+            .starts_with(b"data: x")
+    );
     body
 }
 
@@ -105,11 +155,25 @@ async fn open_stream(proxy: &Example, bearer: &str, http2: bool) -> Incoming {
 async fn an_open_response_ends_on_every_proxy_when_its_session_does() {
     let (addr, redis) = (events().await, RedisServer::builder().start().await);
     let url = redis.url();
-    let flags = ["--reference-access-tokens", "--resource-prefix", "/api", "--cache-ttl", "3600", "--store", &url];
-    let (one, two) = (proxy::start(&addr, &flags).await, proxy::start(&addr, &flags).await);
+    let flags = [
+        "--reference-access-tokens",
+        "--resource-prefix",
+        "/api",
+        "--cache-ttl",
+        "3600",
+        "--store",
+        &url,
+    ];
+    let (one, two) = (
+        proxy::start(&addr, &flags).await,
+        proxy::start(&addr, &flags).await,
+    );
     let log_in = async || {
         let tokens = post(&one.url("/token"), &LOG_IN).await;
-        (format!("Bearer {}", tokens.string("access_token")), tokens.string("refresh_token"))
+        (
+            format!("Bearer {}", tokens.string("access_token")),
+            tokens.string("refresh_token"),
+        )
     };
     let ((bearer, token), (other, _)) = (log_in().await, log_in().await);
     let mut streams = Vec::new();
@@ -118,7 +182,10 @@ async fn an_open_response_ends_on_every_proxy_when_its_session_does() {
     }
     let mut lives = open_stream(&two, &other, false).await;
     let form = [("token", &*token), ("client_id", "app")];
-    assert_eq!(post(&one.url("/revoke"), &form).await.status, StatusCode::OK);
+    assert_eq!(
+        post(&one.url("/revoke"), &form).await.status,
+        StatusCode::OK
+    );
     for (mut stream, http2) in streams {
         let end = async {
             loop {
@@ -129,7 +196,9 @@ async fn an_open_response_ends_on_every_proxy_when_its_session_does() {
                 }
             }
         };
-        tokio::time::timeout(END, end).await.expect("the response outlives its session");
+        tokio::time::timeout(END, end)
+            .await
+            .expect("the response outlives its session");
     }
     for _ in 0..3 {
         lives.frame().await.unwrap().expect("another session lives");
@@ -138,25 +207,52 @@ async fn an_open_response_ends_on_every_proxy_when_its_session_does() {
 
 #[tokio::test]
 async fn proxies_share_their_grants_in_redis() {
-    let (upstream, redis) = (Upstream::new(), RedisServer::builder().password("of-redis").start().await);
+    let (upstream, redis) = (
+        Upstream::new(),
+        RedisServer::builder().password("of-redis").start().await,
+    );
     let addr = format!("http://{}", serve_upstream(upstream.clone()).await);
-    let (url, with) = (redis.url_with(":of-redis@"), ["--admin", "127.0.0.1:0", "--log-level", "trace", "--store"]);
+    let (url, with) = (
+        redis.url_with(":of-redis@"),
+        ["--admin", "127.0.0.1:0", "--log-level", "trace", "--store"],
+    );
     let one = proxy::start(&addr, &[&with[..], &[&url]].concat()).await;
     let two = proxy::start(&addr, &[&with[..], &[&url]].concat()).await;
 
     let first = log_in(&one).await;
     let second = refresh(&two, &first).await.string("refresh_token");
-    assert_eq!(refresh(&one, &first).await.string("refresh_token"), second, "a retry, on the other proxy");
+    assert_eq!(
+        refresh(&one, &first).await.string("refresh_token"),
+        second,
+        "a retry, on the other proxy"
+    );
     let third = refresh(&one, &second).await.string("refresh_token");
     let stolen = post(&two.url("/token"), &refresh_form("thief", &third)).await;
-    assert_eq!((stolen.status, &*stolen.string("error")), (StatusCode::BAD_REQUEST, "invalid_grant"));
-    assert_eq!(post(&two.url("/revoke"), &[("token", &third), ("client_id", "app")]).await.status, StatusCode::OK);
+    assert_eq!(
+        (stolen.status, &*stolen.string("error")),
+        (StatusCode::BAD_REQUEST, "invalid_grant")
+    );
+    assert_eq!(
+        post(
+            &two.url("/revoke"),
+            &[("token", &third), ("client_id", "app")]
+        )
+        .await
+        .status,
+        StatusCode::OK
+    );
     for _ in 0..5 {
         assert_eq!(refresh(&two, &third).await.string("error"), "invalid_grant");
     }
-    assert_eq!((upstream.refreshes(), upstream.reuses(), upstream.alive()), (2, 0, 0));
+    assert_eq!(
+        (upstream.refreshes(), upstream.reuses(), upstream.alive()),
+        (2, 0, 0)
+    );
 
-    assert!(metric(&two, "oauth_refresh_cache_lookups_total{result=\"hit\"}").await >= 5.0, "a dead token is known");
+    assert!(
+        metric(&two, "oauth_refresh_cache_lookups_total{result=\"hit\"}").await >= 5.0,
+        "a dead token is known"
+    );
     assert!(metric(&two, "oauth_refresh_cache_lookups_total{result=\"miss\"}").await >= 1.0);
     for proxy in [&one, &two] {
         let log = proxy.stderr() + &proxy.stdout();
@@ -174,38 +270,76 @@ async fn without_a_cache_every_dead_token_is_asked_about() {
         let flags = [&["--admin", "127.0.0.1:0", "--store", &url][..], &off].concat();
         let proxy = proxy::start(&addr, &flags).await;
         let token = log_in(&proxy).await;
-        post(&proxy.url("/revoke"), &[("token", &token), ("client_id", "app")]).await;
+        post(
+            &proxy.url("/revoke"),
+            &[("token", &token), ("client_id", "app")],
+        )
+        .await;
         for _ in 0..3 {
-            assert_eq!(refresh(&proxy, &token).await.string("error"), "invalid_grant");
+            assert_eq!(
+                refresh(&proxy, &token).await.string("error"),
+                "invalid_grant"
+            );
         }
-        assert_eq!(metric(&proxy, "oauth_refresh_cache_lookups_total{result=\"hit\"}").await, 0.0);
-        assert_eq!(metric(&proxy, "oauth_refresh_store_call_duration_seconds_count{op=\"claim\"}").await, 3.0);
+        assert_eq!(
+            metric(&proxy, "oauth_refresh_cache_lookups_total{result=\"hit\"}").await,
+            0.0
+        );
+        assert_eq!(
+            metric(
+                &proxy,
+                "oauth_refresh_store_call_duration_seconds_count{op=\"claim\"}"
+            )
+            .await,
+            3.0
+        );
     }
 }
 
 #[tokio::test]
 async fn what_the_replicas_do_not_have_does_not_count() {
     let (upstream, master) = (Upstream::new(), RedisServer::start().await);
-    let replica = RedisServer::builder().replica_of(master.port()).start().await;
+    let replica = RedisServer::builder()
+        .replica_of(master.port())
+        .start()
+        .await;
     let addr = format!("http://{}", serve_upstream(upstream.clone()).await);
-    let proxy = proxy::start(&addr, &["--store", &master.url(), "--wait-for-replicas", "1"]).await;
+    let proxy = proxy::start(
+        &addr,
+        &["--store", &master.url(), "--wait-for-replicas", "1"],
+    )
+    .await;
     let end = std::time::Instant::now() + END;
     // A log-in that the replica does not acknowledge in time goes out without a refresh token.
     let token = loop {
-        let form = [("grant_type", "authorization_code"), ("code", "c"), ("client_id", "app")];
+        let form = [
+            ("grant_type", "authorization_code"),
+            ("code", "c"),
+            ("client_id", "app"),
+        ];
         let answer = post(&proxy.url("/token"), &form).await;
         if let Some(token) = answer.json()["refresh_token"].as_str() {
             break token.to_owned();
         }
-        assert!(std::time::Instant::now() < end, "the replica acknowledges nothing: {proxy:?}");
+        assert!(
+            std::time::Instant::now() < end,
+            "the replica acknowledges nothing: {proxy:?}"
+        );
     };
     replica.freeze();
     let answer = refresh(&proxy, &token).await;
-    assert_eq!((answer.status, upstream.refreshes()), (StatusCode::SERVICE_UNAVAILABLE, 0), "{answer:?}");
+    assert_eq!(
+        (answer.status, upstream.refreshes()),
+        (StatusCode::SERVICE_UNAVAILABLE, 0),
+        "{answer:?}"
+    );
     replica.thaw();
     let end = std::time::Instant::now() + END;
     while refresh(&proxy, &token).await.status != StatusCode::OK {
-        assert!(std::time::Instant::now() < end, "the replica is back, and the proxy does not see it: {proxy:?}");
+        assert!(
+            std::time::Instant::now() < end,
+            "the replica is back, and the proxy does not see it: {proxy:?}"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!((upstream.refreshes(), upstream.reuses()), (1, 0));
@@ -213,13 +347,22 @@ async fn what_the_replicas_do_not_have_does_not_count() {
 
 #[tokio::test]
 async fn while_redis_is_away_clients_are_told_to_come_back() {
-    let (upstream, redis) = (Upstream::new(), RedisServer::builder().config("appendonly", "yes").start().await);
+    let (upstream, redis) = (
+        Upstream::new(),
+        RedisServer::builder()
+            .config("appendonly", "yes")
+            .start()
+            .await,
+    );
     let addr = format!("http://{}", serve_upstream(upstream.clone()).await);
     let proxy = proxy::start(&addr, &["--store", &redis.url()]).await;
     let token = log_in(&proxy).await;
     redis.stop().await;
     let answer = refresh(&proxy, &token).await;
-    assert_eq!((answer.status, &*answer.string("error")), (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"));
+    assert_eq!(
+        (answer.status, &*answer.string("error")),
+        (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable")
+    );
     assert!(answer.headers.contains_key("retry-after"), "{answer:?}");
     redis.restart().await;
     let end = std::time::Instant::now() + END;
@@ -229,7 +372,10 @@ async fn while_redis_is_away_clients_are_told_to_come_back() {
             break;
         }
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
-        assert!(std::time::Instant::now() < end, "Redis is back, and the proxy does not see it: {proxy:?}");
+        assert!(
+            std::time::Instant::now() < end,
+            "Redis is back, and the proxy does not see it: {proxy:?}"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!((upstream.refreshes(), upstream.reuses()), (1, 0));
@@ -244,15 +390,29 @@ async fn a_file_keeps_the_grants_when_the_proxy_is_killed() {
     let first = log_in(&proxy).await;
     let second = refresh(&proxy, &first).await.string("refresh_token");
 
-    let args = ["--upstream", &addr, "--listen", "127.0.0.1:0", "--store", &store];
+    let args = [
+        "--upstream",
+        &addr,
+        "--listen",
+        "127.0.0.1:0",
+        "--store",
+        &store,
+    ];
     let output = Example::run("proxy", &args, &[]);
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("the file is in use by another store"), "{stderr}");
+    assert!(
+        stderr.contains("the file is in use by another store"),
+        "{stderr}"
+    );
 
     drop(proxy); // by SIGKILL
     let proxy = proxy::start(&addr, &["--store", &store]).await;
-    assert_eq!(refresh(&proxy, &first).await.string("refresh_token"), second, "a retry, after the restart");
+    assert_eq!(
+        refresh(&proxy, &first).await.string("refresh_token"),
+        second,
+        "a retry, after the restart"
+    );
     refresh(&proxy, &second).await.string("refresh_token");
     assert_eq!((upstream.refreshes(), upstream.reuses()), (2, 0));
 }
@@ -261,16 +421,35 @@ async fn a_file_keeps_the_grants_when_the_proxy_is_killed() {
 async fn a_store_that_cannot_be_opened_is_said_without_its_password() {
     let redis = RedisServer::builder().password("right").start().await;
     let rows = [
-        (redis.url_with(":secret@"), "Redis refuses the user or the password"),
-        ("redis://:secret@127.0.0.1:1".to_owned(), "Redis cannot be reached"),
-        ("redb:/nowhere/grants.redb".to_owned(), "the file cannot be opened"),
+        (
+            redis.url_with(":secret@"),
+            "Redis refuses the user or the password",
+        ),
+        (
+            "redis://:secret@127.0.0.1:1".to_owned(),
+            "Redis cannot be reached",
+        ),
+        (
+            "redb:/nowhere/grants.redb".to_owned(),
+            "the file cannot be opened",
+        ),
     ];
     for (store, why) in rows {
-        let args = ["--upstream", "http://127.0.0.1:1", "--listen", "127.0.0.1:0", "--store", &store];
+        let args = [
+            "--upstream",
+            "http://127.0.0.1:1",
+            "--listen",
+            "127.0.0.1:0",
+            "--store",
+            &store,
+        ];
         let output = Example::run("proxy", &args, &[]);
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{stderr}");
-        assert!(stderr.contains(why), "{store} should say {why:?}, but says {stderr}");
+        assert!(
+            stderr.contains(why),
+            "{store} should say {why:?}, but says {stderr}"
+        );
         assert!(!stderr.contains("secret"), "{stderr}");
     }
 }

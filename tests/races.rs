@@ -78,7 +78,11 @@ async fn a_request_that_waits_too_long_is_told_to_come_back() {
     assert_eq!(busy.error(), (503, "temporarily_unavailable".into()));
     assert_eq!(busy.headers["retry-after"], "1");
     let busy = first.await.unwrap();
-    assert_eq!(busy.error(), (503, "temporarily_unavailable".into()), "so is the one that rotates");
+    assert_eq!(
+        busy.error(),
+        (503, "temporarily_unavailable".into()),
+        "so is the one that rotates"
+    );
     gate.notify_one();
     app.layer.drain().await;
     app.refresh(&token).await.token();
@@ -91,7 +95,10 @@ async fn the_lease_of_a_dead_instance_is_taken_over_when_it_runs_out() {
     let token = app.log_in("app").await;
     app.upstream.then(Act::Hang);
     let dead = app.another();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     std::thread::spawn({
         let token = token.clone();
         move || {
@@ -105,10 +112,17 @@ async fn the_lease_of_a_dead_instance_is_taken_over_when_it_runs_out() {
     })
     .join()
     .unwrap();
-    assert_eq!(app.refresh(&token).await.error(), (503, "temporarily_unavailable".into()));
+    assert_eq!(
+        app.refresh(&token).await.error(),
+        (503, "temporarily_unavailable".into())
+    );
     app.clock.advance_secs(26);
     let answer = app.refresh(&token).await;
-    assert_eq!(answer.error(), (400, "invalid_grant".into()), "the upstream is strict, and its answer was lost");
+    assert_eq!(
+        answer.error(),
+        (400, "invalid_grant".into()),
+        "the upstream is strict, and its answer was lost"
+    );
     assert_eq!(app.events().last(), Some(&EventKind::UpstreamRejected));
 }
 

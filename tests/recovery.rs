@@ -15,9 +15,21 @@ async fn the_previous_token_rotates_again_when_its_successor_was_never_presented
     app.clock.advance_secs(61);
     let recovered = app.refresh(&token).await;
     assert_eq!(recovered.json()["access_token"], "at-0-2");
-    assert_eq!(app.upstream.reuses(), 0, "the newest upstream token was used");
-    assert_eq!(app.refresh(&token).await.body, recovered.body, "the recovery has a retry window of its own");
-    assert_eq!(app.refresh(&dropped).await.error(), (400, "invalid_grant".into()), "late, for now");
+    assert_eq!(
+        app.upstream.reuses(),
+        0,
+        "the newest upstream token was used"
+    );
+    assert_eq!(
+        app.refresh(&token).await.body,
+        recovered.body,
+        "the recovery has a retry window of its own"
+    );
+    assert_eq!(
+        app.refresh(&dropped).await.error(),
+        (400, "invalid_grant".into()),
+        "late, for now"
+    );
     app.refresh(&recovered.token()).await.token();
     assert_eq!(
         app.events(),
@@ -53,9 +65,19 @@ async fn a_thief_who_recovers_is_found_out_when_the_owner_comes_back() {
     app.clock.advance_secs(61);
     let thiefs = app.refresh(&stolen).await.token();
     app.clock.advance_secs(61);
-    assert_eq!(app.refresh(&owners).await.error(), (400, "invalid_grant".into()));
-    assert_eq!(app.refresh(&thiefs).await.error(), (400, "invalid_grant".into()), "the grant has ended");
-    assert_eq!(app.events().last_chunk(), Some(&[EventKind::ReuseDetected, EventKind::Unknown]));
+    assert_eq!(
+        app.refresh(&owners).await.error(),
+        (400, "invalid_grant".into())
+    );
+    assert_eq!(
+        app.refresh(&thiefs).await.error(),
+        (400, "invalid_grant".into()),
+        "the grant has ended"
+    );
+    assert_eq!(
+        app.events().last_chunk(),
+        Some(&[EventKind::ReuseDetected, EventKind::Unknown])
+    );
 }
 
 #[tokio::test]
@@ -66,7 +88,10 @@ async fn there_is_none_once_the_successor_was_presented_even_in_vain() {
     app.upstream.then(Act::Answer(500, "text/plain", "down"));
     assert_eq!(app.refresh(&next).await.status, 500);
     app.clock.advance_secs(61);
-    assert_eq!(app.refresh(&token).await.error(), (400, "invalid_grant".into()));
+    assert_eq!(
+        app.refresh(&token).await.error(),
+        (400, "invalid_grant".into())
+    );
     assert_eq!(app.events().last(), Some(&EventKind::ReuseDetected));
 }
 
@@ -87,7 +112,12 @@ async fn a_recovery_that_the_upstream_fails_can_be_tried_again() {
     let next = app.refresh(&token).await.token();
     app.clock.advance_secs(61);
     app.upstream.then(Act::Break);
-    app.send(support::post("/token", &support::refresh_form("app", &token))).await.unwrap_err();
+    app.send(support::post(
+        "/token",
+        &support::refresh_form("app", &token),
+    ))
+    .await
+    .unwrap_err();
     app.upstream.then(Act::Answer(503, "text/plain", "down"));
     assert_eq!(app.refresh(&token).await.status, 503);
     let recovered = app.refresh(&token).await.token();
@@ -105,5 +135,8 @@ async fn a_failed_recovery_leaves_the_successor_alone() {
     app.upstream.then(Act::Answer(503, "text/plain", "down"));
     assert_eq!(app.refresh(&token).await.status, 503);
     app.refresh(&next).await.token();
-    assert_eq!(app.refresh(&token).await.error(), (400, "invalid_grant".into()));
+    assert_eq!(
+        app.refresh(&token).await.error(),
+        (400, "invalid_grant".into())
+    );
 }

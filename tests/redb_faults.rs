@@ -1,5 +1,5 @@
-//! `RedbStore` through `kill -9` and a full disk. The processes are this test itself, started again with a path to work
-//! on.
+//! `RedbStore` through `kill -9` and a full disk. The processes are this test itself, started again
+//! with a path to work on.
 #![cfg(target_os = "linux")]
 
 mod support;
@@ -33,9 +33,18 @@ impl Process {
     /// Runs `shell`, which has to run `"$0" "$@"` in the end.
     fn start(shell: &str, test: &str, path: &Path) -> Self {
         let mut command = Command::new("sh");
-        command.arg("-c").arg(shell).arg(std::env::current_exe().unwrap());
-        command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(PATH, path);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        command
+            .arg("-c")
+            .arg(shell)
+            .arg(std::env::current_exe().unwrap());
+        command
+            .args(["--exact", test, "--nocapture", "--test-threads=1"])
+            .env(PATH, path);
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, lines }
     }
@@ -69,9 +78,12 @@ impl Drop for Process {
     }
 }
 
-/// What a process that works on a path says; one write, so that a killed one never leaves half a line behind another.
+/// What a process that works on a path says; one write, so that a killed one never leaves half a
+/// line behind another.
 fn say(words: &str) {
-    std::io::stdout().write_all(format!("said: {words}\n").as_bytes()).unwrap();
+    std::io::stdout()
+        .write_all(format!("said: {words}\n").as_bytes())
+        .unwrap();
 }
 
 fn path_to_work_on() -> Option<PathBuf> {
@@ -117,16 +129,23 @@ fn note(stored: &mut HashMap<u64, u64>, line: &str) {
     let (grant, generation) = line.split_once(' ').unwrap();
     let (grant, generation) = (grant.parse().unwrap(), generation.parse().unwrap());
     let before = stored.insert(grant, generation);
-    assert!(before.is_none_or(|before| before < generation), "grant {grant}: {generation} after {before:?}");
+    assert!(
+        before.is_none_or(|before| before < generation),
+        "grant {grant}: {generation} after {before:?}"
+    );
 }
 
-/// Compares the stored grants with those that the process has reported, and adopts the stored values: if the process is
-/// killed in the next round before a grant is reported again, the grant may still be one write ahead of its report.
+/// Compares the stored grants with those that the process has reported, and adopts the stored
+/// values: if the process is killed in the next round before a grant is reported again, the grant
+/// may still be one write ahead of its report.
 async fn check(path: &Path, stored: &mut HashMap<u64, u64>, round: u32) {
     let store = RedbStore::open(path).unwrap();
     for grant in 0..GRANTS {
         let Some(entry) = store.get(&key(grant)).await.unwrap() else {
-            assert!(!stored.contains_key(&grant), "round {round}, grant {grant}: nothing is stored");
+            assert!(
+                !stored.contains_key(&grant),
+                "round {round}, grant {grant}: nothing is stored"
+            );
             continue;
         };
         let found = generation_of(&entry);
@@ -138,7 +157,11 @@ async fn check(path: &Path, stored: &mut HashMap<u64, u64>, round: u32) {
         );
         let name = Name::new([u8::try_from(found % 256).unwrap(); 16]);
         let beside = store.beside(&key(grant), &name).await.unwrap();
-        assert_eq!(beside, Some(entry.value), "round {round}, grant {grant}: with it came what is beside it");
+        assert_eq!(
+            beside,
+            Some(entry.value),
+            "round {round}, grant {grant}: with it came what is beside it"
+        );
     }
 }
 
@@ -150,7 +173,9 @@ fn generation_of(entry: &Entry) -> u64 {
 async fn rotate_for_ever(path: PathBuf) {
     let store = RedbStore::open(path).unwrap();
     say("open");
-    let rotating: Vec<_> = (0..GRANTS).map(|grant| tokio::spawn(rotate(store.clone(), grant))).collect();
+    let rotating: Vec<_> = (0..GRANTS)
+        .map(|grant| tokio::spawn(rotate(store.clone(), grant)))
+        .collect();
     for grant in rotating {
         grant.await.unwrap();
     }
@@ -162,16 +187,33 @@ async fn rotate(store: RedbStore, grant: u64) {
         let (expected, generation) = match current {
             None => (None, 1),
             Some(entry) => {
-                let claim = store.claim(&key(grant), &TAG, fresh(), HOUR).await.unwrap().unwrap();
+                let claim = store
+                    .claim(&key(grant), &TAG, fresh(), HOUR)
+                    .await
+                    .unwrap()
+                    .unwrap();
                 assert_eq!(claim.lease, Lease::Taken, "a lease is forgotten by a crash");
                 (Some(claim.entry.version), generation_of(&entry) + 1)
             }
         };
         let value = Bytes::copy_from_slice(&generation.to_be_bytes());
         let next = Entry::new(fresh(), TAG, value.clone());
-        let also = Beside::new(Name::new([u8::try_from(generation % 256).unwrap(); 16]), value, HOUR);
-        let change = Change::Put { entry: next.clone(), ttl: Ttl::After(HOUR) };
-        assert_eq!(store.swap(&key(grant), expected, change, Some(also)).await.unwrap(), Swap::Swapped);
+        let also = Beside::new(
+            Name::new([u8::try_from(generation % 256).unwrap(); 16]),
+            value,
+            HOUR,
+        );
+        let change = Change::Put {
+            entry: next.clone(),
+            ttl: Ttl::After(HOUR),
+        };
+        assert_eq!(
+            store
+                .swap(&key(grant), expected, change, Some(also))
+                .await
+                .unwrap(),
+            Swap::Swapped
+        );
         say(&format!("{grant} {generation}"));
         current = Some(next);
     }
@@ -188,31 +230,52 @@ fn a_full_disk_is_unavailable_and_the_store_goes_on_when_there_is_room() {
         return runtime().block_on(fill(path));
     }
     let file = TestFile::new();
-    // No file of this process may grow over this many blocks of 512 bytes, and no signal ends it for that.
+    // No file of this process may grow over this many blocks of 512 bytes, and no signal ends it
+    // for that.
     let shell = "trap '' XFSZ; ulimit -S -f 2048; exec \"$0\" \"$@\"";
     let mut process = Process::start(shell, TEST, &file.path());
     process.expect("full");
     let id = process.child.id().to_string();
-    let status = Command::new("prlimit").args(["--pid", &id, "--fsize=unlimited"]).status().unwrap();
+    let status = Command::new("prlimit")
+        .args(["--pid", &id, "--fsize=unlimited"])
+        .status()
+        .unwrap();
     assert!(status.success(), "the limit cannot be lifted");
     process.expect("goes on");
     assert!(process.child.wait().unwrap().success());
     runtime().block_on(async {
         let store = file.open();
-        assert_eq!(store.get(&key(0)).await.unwrap(), Some(entry(2)), "and what was stored is there");
+        assert_eq!(
+            store.get(&key(0)).await.unwrap(),
+            Some(entry(2)),
+            "and what was stored is there"
+        );
     });
 }
 
 /// The work of the process whose file may not grow.
 async fn fill(path: PathBuf) {
     let store = RedbStore::open(path).unwrap();
-    assert_eq!(put(&store, &key(0), None, 1, Ttl::After(HOUR)).await, Swap::Swapped);
+    assert_eq!(
+        put(&store, &key(0), None, 1, Ttl::After(HOUR)).await,
+        Swap::Swapped
+    );
     let lease = async |number| store.claim(&key(0), &TAG, version(number), HOUR).await;
     assert_eq!(lease(7).await.unwrap().unwrap().lease, Lease::Taken);
     let large = Bytes::from(vec![7; 16 * 1024]);
     let put_large = async |number: u64| {
         let entry = Entry::new(version(number), TAG, large.clone());
-        store.swap(&key(number), None, Change::Put { entry, ttl: Ttl::After(HOUR) }, None).await
+        store
+            .swap(
+                &key(number),
+                None,
+                Change::Put {
+                    entry,
+                    ttl: Ttl::After(HOUR),
+                },
+                None,
+            )
+            .await
     };
     let mut number = 0;
     let error = loop {
@@ -230,15 +293,31 @@ async fn fill(path: PathBuf) {
         entry.is_ok()
     })
     .await;
-    assert!(matches!(lease(8).await.unwrap().unwrap().lease, Lease::Held(_)), "a lease stays with who took it");
+    assert!(
+        matches!(lease(8).await.unwrap().unwrap().lease, Lease::Held(_)),
+        "a lease stays with who took it"
+    );
     say("full");
-    eventually("the store goes on", async || matches!(put_large(number).await, Ok(Swap::Swapped))).await;
-    let change = Change::Put { entry: entry(2), ttl: Ttl::Keep };
-    assert_eq!(store.swap(&key(0), Some(version(7)), change, Some(beside(1, HOUR))).await.unwrap(), Swap::Swapped);
+    eventually("the store goes on", async || {
+        matches!(put_large(number).await, Ok(Swap::Swapped))
+    })
+    .await;
+    let change = Change::Put {
+        entry: entry(2),
+        ttl: Ttl::Keep,
+    };
+    assert_eq!(
+        store
+            .swap(&key(0), Some(version(7)), change, Some(beside(1, HOUR)))
+            .await
+            .unwrap(),
+        Swap::Swapped
+    );
     say("goes on");
 }
 
-/// A clock that holds up whoever asks for the time, or panics: whatever can go wrong in a thread of the store.
+/// A clock that holds up whoever asks for the time, or panics: whatever can go wrong in a thread of
+/// the store.
 #[derive(Clone, Default)]
 struct BadClock(Arc<AtomicU8>);
 
@@ -277,18 +356,30 @@ fn a_call_ends_in_time_whatever_holds_up_the_threads_of_the_store() {
             }
             while let Some(ended) = calls.join_next().await {
                 for result in ended.unwrap() {
-                    assert!(matches!(result, Err(StoreError::Unavailable(_))), "{row}: {result:?}");
+                    assert!(
+                        matches!(result, Err(StoreError::Unavailable(_))),
+                        "{row}: {result:?}"
+                    );
                 }
             }
             clock.0.store(GOOD, Ordering::SeqCst);
-            eventually("the store goes on", async || try_put(&store, 2_000 + u64::from(state)).await.is_ok()).await;
-            eventually("the store is read", async || matches!(store.get(&key(0)).await, Ok(Some(_)))).await;
+            eventually("the store goes on", async || {
+                try_put(&store, 2_000 + u64::from(state)).await.is_ok()
+            })
+            .await;
+            eventually("the store is read", async || {
+                matches!(store.get(&key(0)).await, Ok(Some(_)))
+            })
+            .await;
         }
     });
 }
 
 async fn try_put(store: &RedbStore, number: u64) -> Result<Swap, StoreError> {
-    let change = Change::Put { entry: entry(1), ttl: Ttl::After(HOUR) };
+    let change = Change::Put {
+        entry: entry(1),
+        ttl: Ttl::After(HOUR),
+    };
     store.swap(&key(number), None, change, None).await
 }
 
@@ -301,5 +392,9 @@ async fn eventually(what: &str, mut ask: impl AsyncFnMut() -> bool) {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
 }

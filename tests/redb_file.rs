@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use redb::{Database, TableDefinition};
-use support::redb::{FORMAT, GRANTS, HOUR, TAG, TestFile, beside, entry, key, put, put_with, version};
+use support::redb::{
+    FORMAT, GRANTS, HOUR, TAG, TestFile, beside, entry, key, put, put_with, version,
+};
 use support::secrets::Log;
 use tower_oauth_refresh::store::{Change, Name, Store, Swap, Ttl};
 use tower_oauth_refresh::{RedbOpenError, RedbStore, StoreError};
@@ -22,7 +24,10 @@ fn a_file_belongs_to_one_store() {
     let clone = store.clone();
     drop(store);
     let error = file.open_error();
-    assert!(matches!(error, RedbOpenError::InUse(_)), "a clone keeps it open: {error:?}");
+    assert!(
+        matches!(error, RedbOpenError::InUse(_)),
+        "a clone keeps it open: {error:?}"
+    );
     drop(clone);
     drop(file.open());
 }
@@ -37,8 +42,16 @@ async fn what_is_no_database_of_ours_is_refused_and_left_alone() {
             |path| fs::write(path, "grants ".repeat(10_000)).unwrap(),
             |e| matches!(e, RedbOpenError::Unreadable(_)),
         ),
-        ("one byte", |path| fs::write(path, "g").unwrap(), |e| matches!(e, RedbOpenError::Unreadable(_))),
-        ("a directory", |path| fs::create_dir(path).unwrap(), |e| matches!(e, RedbOpenError::Io(_))),
+        (
+            "one byte",
+            |path| fs::write(path, "g").unwrap(),
+            |e| matches!(e, RedbOpenError::Unreadable(_)),
+        ),
+        (
+            "a directory",
+            |path| fs::create_dir(path).unwrap(),
+            |e| matches!(e, RedbOpenError::Io(_)),
+        ),
         (
             "another program's",
             |path| write_table(path, TableDefinition::new("theirs"), 1),
@@ -47,7 +60,16 @@ async fn what_is_no_database_of_ours_is_refused_and_left_alone() {
         (
             "a newer layout",
             |path| write_table(path, FORMAT, 2),
-            |e| matches!(e, RedbOpenError::OtherLayout { found: 2, known: 1, .. }),
+            |e| {
+                matches!(
+                    e,
+                    RedbOpenError::OtherLayout {
+                        found: 2,
+                        known: 1,
+                        ..
+                    }
+                )
+            },
         ),
         (
             "cut in half",
@@ -66,14 +88,23 @@ async fn what_is_no_database_of_ours_is_refused_and_left_alone() {
         let error = file.open_error();
         assert!(fits(&error), "{row}: {error:?}");
         if !row.contains("program") && !row.contains("layout") {
-            assert_eq!(fs::read(file.path()).ok(), before, "{row}: it is left as it was");
+            assert_eq!(
+                fs::read(file.path()).ok(),
+                before,
+                "{row}: it is left as it was"
+            );
         }
     }
     let file = TestFile::new();
-    let error = RedbStore::open(file.path().join("grants.redb")).expect_err("there is no such directory");
+    let error =
+        RedbStore::open(file.path().join("grants.redb")).expect_err("there is no such directory");
     assert!(matches!(error, RedbOpenError::Io(_)), "{error:?}");
     fs::write(file.path(), "").unwrap();
-    assert_eq!(put(&file.open(), &key(1), None, 1, Ttl::After(HOUR)).await, Swap::Swapped, "an empty file");
+    assert_eq!(
+        put(&file.open(), &key(1), None, 1, Ttl::After(HOUR)).await,
+        Swap::Swapped,
+        "an empty file"
+    );
 }
 
 #[test]
@@ -91,46 +122,104 @@ fn an_error_keeps_its_cause_and_can_be_cloned() {
     ] {
         let error = file.open_error();
         assert_eq!(error.to_string(), message, "{row}");
-        let cause = error.source().unwrap_or_else(|| panic!("{row}: no cause")).to_string();
+        let cause = error
+            .source()
+            .unwrap_or_else(|| panic!("{row}: no cause"))
+            .to_string();
         let clone = error.clone();
         drop(error);
         assert_eq!(clone.to_string(), message, "{row}");
-        assert_eq!(clone.source().map(ToString::to_string), Some(cause), "{row}");
+        assert_eq!(
+            clone.source().map(ToString::to_string),
+            Some(cause),
+            "{row}"
+        );
     }
     drop(held);
 }
 
 #[test]
 fn a_timeout_in_which_nothing_can_be_done_is_refused_before_the_file_is_touched() {
-    for timeout in [Duration::ZERO, Duration::from_nanos(1), Duration::from_micros(999)] {
+    for timeout in [
+        Duration::ZERO,
+        Duration::from_nanos(1),
+        Duration::from_micros(999),
+    ] {
         let file = TestFile::new();
-        let error = RedbStore::builder(file.path()).timeout(timeout).open().expect_err("it was taken");
-        assert!(matches!(error, RedbOpenError::Setting { setting: "timeout", .. }), "{timeout:?}: {error:?}");
-        assert_eq!(error.to_string(), "timeout: it must be at least a millisecond");
+        let error = RedbStore::builder(file.path())
+            .timeout(timeout)
+            .open()
+            .expect_err("it was taken");
+        assert!(
+            matches!(
+                error,
+                RedbOpenError::Setting {
+                    setting: "timeout",
+                    ..
+                }
+            ),
+            "{timeout:?}: {error:?}"
+        );
+        assert_eq!(
+            error.to_string(),
+            "timeout: it must be at least a millisecond"
+        );
         assert!(!file.path().exists(), "{timeout:?}");
     }
     let file = TestFile::new();
-    drop(RedbStore::builder(file.path()).timeout(Duration::from_millis(1)).open().expect("the shortest"));
+    drop(
+        RedbStore::builder(file.path())
+            .timeout(Duration::from_millis(1))
+            .open()
+            .expect("the shortest"),
+    );
 }
 
 #[tokio::test]
 async fn no_timeout_is_too_long() {
     let (file, year) = (TestFile::new(), Duration::from_secs(365 * 24 * 3600));
     let most = i64::MAX.unsigned_abs();
-    let rows = [year * 1000, Duration::from_millis(u64::MAX), Duration::from_secs(most), Duration::MAX];
+    let rows = [
+        year * 1000,
+        Duration::from_millis(u64::MAX),
+        Duration::from_secs(most),
+        Duration::MAX,
+    ];
     for (number, timeout) in rows.into_iter().enumerate() {
-        let store = RedbStore::builder(file.path()).timeout(timeout).open().unwrap();
+        let store = RedbStore::builder(file.path())
+            .timeout(timeout)
+            .open()
+            .unwrap();
         let key = key(u64::try_from(number).unwrap());
-        assert_eq!(put(&store, &key, None, 1, Ttl::After(HOUR)).await, Swap::Swapped, "{timeout:?}");
-        assert_eq!(store.get(&key).await.unwrap(), Some(entry(1)), "{timeout:?}");
-        assert!(store.claim(&key, &TAG, version(2), timeout).await.unwrap().is_some(), "{timeout:?}");
+        assert_eq!(
+            put(&store, &key, None, 1, Ttl::After(HOUR)).await,
+            Swap::Swapped,
+            "{timeout:?}"
+        );
+        assert_eq!(
+            store.get(&key).await.unwrap(),
+            Some(entry(1)),
+            "{timeout:?}"
+        );
+        assert!(
+            store
+                .claim(&key, &TAG, version(2), timeout)
+                .await
+                .unwrap()
+                .is_some(),
+            "{timeout:?}"
+        );
     }
 }
 
 fn write_table(path: &PathBuf, table: TableDefinition<'static, &str, u64>, layout: u64) {
     let database = Database::create(path).unwrap();
     let write = database.begin_write().unwrap();
-    write.open_table(table).unwrap().insert("layout", layout).unwrap();
+    write
+        .open_table(table)
+        .unwrap()
+        .insert("layout", layout)
+        .unwrap();
     write.commit().unwrap();
 }
 
@@ -139,7 +228,10 @@ async fn damage_is_found_when_the_file_is_opened() {
     let file = TestFile::new();
     let store = file.open();
     for number in 0..200 {
-        assert_eq!(put(&store, &key(number), None, 1, Ttl::After(HOUR)).await, Swap::Swapped);
+        assert_eq!(
+            put(&store, &key(number), None, 1, Ttl::After(HOUR)).await,
+            Swap::Swapped
+        );
     }
     drop(store);
     let whole = fs::read(file.path()).unwrap();
@@ -150,13 +242,20 @@ async fn damage_is_found_when_the_file_is_opened() {
         fs::write(file.path(), &damaged).unwrap();
         match RedbStore::open(file.path()) {
             Err(error) => {
-                assert!(matches!(error, RedbOpenError::Unreadable(_)), "byte {place}: {error:?}");
+                assert!(
+                    matches!(error, RedbOpenError::Unreadable(_)),
+                    "byte {place}: {error:?}"
+                );
                 refused += 1;
             }
             // Not every byte is in use.
             Ok(store) => {
                 for number in 0..200 {
-                    assert_eq!(store.get(&key(number)).await.unwrap(), Some(entry(1)), "byte {place}, entry {number}");
+                    assert_eq!(
+                        store.get(&key(number)).await.unwrap(),
+                        Some(entry(1)),
+                        "byte {place}, entry {number}"
+                    );
                 }
             }
         }
@@ -170,30 +269,53 @@ async fn a_record_that_cannot_be_read_is_corrupt_and_alone() {
     let store = file.open();
     for number in 0..2 {
         let also = Some(beside(1, HOUR));
-        assert_eq!(put_with(&store, &key(number), None, 1, Ttl::After(HOUR), also).await, Swap::Swapped);
+        assert_eq!(
+            put_with(&store, &key(number), None, 1, Ttl::After(HOUR), also).await,
+            Swap::Swapped
+        );
     }
     drop(store);
     for damaged in [&b""[..], b"\0", &[9; 60], &[1; 50]] {
         let database = Database::open(file.path()).unwrap();
         let write = database.begin_write().unwrap();
-        write.open_table(GRANTS).unwrap().insert(key(0).as_bytes(), damaged).unwrap();
+        write
+            .open_table(GRANTS)
+            .unwrap()
+            .insert(key(0).as_bytes(), damaged)
+            .unwrap();
         write.commit().unwrap();
         drop(database);
         let store = file.open();
-        let put = Change::Put { entry: entry(2), ttl: Ttl::After(HOUR) };
+        let put = Change::Put {
+            entry: entry(2),
+            ttl: Ttl::After(HOUR),
+        };
         let (version, name) = (Some(version(1)), Name::new([1; 16]));
         let errors = [
             store.get(&key(0)).await.err(),
             store.beside(&key(0), &name).await.err(),
-            store.claim(&key(0), &TAG, entry(2).version, HOUR).await.err(),
+            store
+                .claim(&key(0), &TAG, entry(2).version, HOUR)
+                .await
+                .err(),
             store.swap(&key(0), None, put.clone(), None).await.err(),
             store.swap(&key(0), version, put, None).await.err(),
-            store.swap(&key(0), version, Change::Remove, None).await.err(),
+            store
+                .swap(&key(0), version, Change::Remove, None)
+                .await
+                .err(),
         ];
         for (number, error) in errors.iter().enumerate() {
-            assert!(matches!(error, Some(StoreError::Corrupt(_))), "call {number}, {damaged:?}: {error:?}");
+            assert!(
+                matches!(error, Some(StoreError::Corrupt(_))),
+                "call {number}, {damaged:?}: {error:?}"
+            );
         }
-        assert_eq!(store.get(&key(1)).await.unwrap(), Some(entry(1)), "the other is not concerned");
+        assert_eq!(
+            store.get(&key(1)).await.unwrap(),
+            Some(entry(1)),
+            "the other is not concerned"
+        );
     }
 }
 
@@ -203,11 +325,15 @@ fn the_file_is_for_its_owner_alone() {
     use std::os::unix::fs::PermissionsExt as _;
     let file = TestFile::new();
     drop(file.open());
-    assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(
+        fs::metadata(file.path()).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
 }
 
-/// If the next start would not find the file, neither a swap nor a claim succeeds, so that nothing is written to it and
-/// no upstream token is used. When the file is back at its path, both succeed again.
+/// If the next start would not find the file, neither a swap nor a claim succeeds, so that nothing
+/// is written to it and no upstream token is used. When the file is back at its path, both succeed
+/// again.
 #[cfg(unix)]
 #[tokio::test]
 async fn a_file_that_is_removed_or_replaced_while_it_is_open_takes_no_writes() {
@@ -230,19 +356,40 @@ async fn a_file_that_is_removed_or_replaced_while_it_is_open_takes_no_writes() {
     ];
     for (row, harm) in rows {
         let root = tempfile::tempdir().unwrap();
-        let (path, kept) = (root.path().join("data/grants.redb"), root.path().join("data/kept.redb"));
+        let (path, kept) = (
+            root.path().join("data/grants.redb"),
+            root.path().join("data/kept.redb"),
+        );
         fs::create_dir(root.path().join("data")).unwrap();
         let store = RedbStore::open(&path).unwrap();
-        assert_eq!(put(&store, &key(1), None, 1, Ttl::After(HOUR)).await, Swap::Swapped);
+        assert_eq!(
+            put(&store, &key(1), None, 1, Ttl::After(HOUR)).await,
+            Swap::Swapped
+        );
         harm(&path, &kept);
-        let change = Change::Put { entry: entry(2), ttl: Ttl::Keep };
+        let change = Change::Put {
+            entry: entry(2),
+            ttl: Ttl::Keep,
+        };
         for _ in 0..3 {
-            let swap = store.swap(&key(1), Some(version(1)), change.clone(), None).await;
-            assert!(matches!(swap, Err(StoreError::Unavailable(_))), "{row}: {swap:?}");
+            let swap = store
+                .swap(&key(1), Some(version(1)), change.clone(), None)
+                .await;
+            assert!(
+                matches!(swap, Err(StoreError::Unavailable(_))),
+                "{row}: {swap:?}"
+            );
             let claim = store.claim(&key(1), &TAG, version(3), HOUR).await;
-            assert!(matches!(claim, Err(StoreError::Unavailable(_))), "{row}: {claim:?}");
+            assert!(
+                matches!(claim, Err(StoreError::Unavailable(_))),
+                "{row}: {claim:?}"
+            );
         }
-        assert_eq!(store.get(&key(1)).await.unwrap(), Some(entry(1)), "{row}: it can still be read");
+        assert_eq!(
+            store.get(&key(1)).await.unwrap(),
+            Some(entry(1)),
+            "{row}: it can still be read"
+        );
         if row == "its directory moved" {
             let directory = path.parent().unwrap();
             fs::rename(directory.with_extension("moved"), directory).unwrap();
@@ -250,13 +397,22 @@ async fn a_file_that_is_removed_or_replaced_while_it_is_open_takes_no_writes() {
             fs::rename(&kept, &path).unwrap();
         }
         let swap = store.swap(&key(1), Some(version(1)), change, None).await;
-        assert!(matches!(swap, Ok(Swap::Swapped)), "{row}: with the file back: {swap:?}");
+        assert!(
+            matches!(swap, Ok(Swap::Swapped)),
+            "{row}: with the file back: {swap:?}"
+        );
         drop(store);
         let store = RedbStore::open(&path).unwrap();
-        assert_eq!(store.get(&key(1)).await.unwrap(), Some(entry(2)), "{row}: after a restart");
+        assert_eq!(
+            store.get(&key(1)).await.unwrap(),
+            Some(entry(2)),
+            "{row}: after a restart"
+        );
         let (text, root) = (log.text(), root.path().to_str().unwrap());
-        let logged =
-            text.lines().filter(|line| line.contains("a restart loses every grant") && line.contains(root)).count();
+        let logged = text
+            .lines()
+            .filter(|line| line.contains("a restart loses every grant") && line.contains(root))
+            .count();
         assert_eq!(logged, 1, "{row}: at a bounded rate");
     }
 }

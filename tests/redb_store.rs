@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use redb::Database;
 use support::ManualClock;
-use support::redb::{ENDS, HOUR, TAG, TestFile, beside, entry, has_beside, key, put, put_with, version};
+use support::redb::{
+    ENDS, HOUR, TAG, TestFile, beside, entry, has_beside, key, put, put_with, version,
+};
 use support::session::{infallible, log_in, refresh};
 use tokio::task::JoinSet;
 use tower_layer::Layer as _;
@@ -30,7 +32,10 @@ const GRACE: Duration = Duration::from_secs(7 * 24 * 3600);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn claim(store: &RedbStore, number: u64, lease: Duration) -> Option<Lease> {
-    let claim = store.claim(&key(1), &TAG, version(number), lease).await.unwrap();
+    let claim = store
+        .claim(&key(1), &TAG, version(number), lease)
+        .await
+        .unwrap();
     claim.map(|Claim { lease, .. }| lease)
 }
 
@@ -40,13 +45,22 @@ async fn what_was_answered_is_there_after_close_and_open() {
     let store = file.open();
     for number in 0..100 {
         let also = Some(beside(7, HOUR));
-        assert_eq!(put_with(&store, &key(number), None, 1, Ttl::After(HOUR), also).await, Swap::Swapped);
+        assert_eq!(
+            put_with(&store, &key(number), None, 1, Ttl::After(HOUR), also).await,
+            Swap::Swapped
+        );
     }
     for number in 0..50 {
-        assert_eq!(put(&store, &key(number), Some(1), 2, Ttl::Keep).await, Swap::Swapped);
+        assert_eq!(
+            put(&store, &key(number), Some(1), 2, Ttl::Keep).await,
+            Swap::Swapped
+        );
     }
     for number in 50..60 {
-        let removed = store.swap(&key(number), Some(version(1)), Change::Remove, None).await.unwrap();
+        let removed = store
+            .swap(&key(number), Some(version(1)), Change::Remove, None)
+            .await
+            .unwrap();
         assert_eq!(removed, Swap::Swapped);
     }
     drop(store);
@@ -57,8 +71,16 @@ async fn what_was_answered_is_there_after_close_and_open() {
             50..60 => None,
             _ => Some(entry(1)),
         };
-        assert_eq!(store.get(&key(number)).await.unwrap(), expected, "entry {number}");
-        assert_eq!(has_beside(&store, &key(number), 7).await, expected.is_some(), "beside entry {number}");
+        assert_eq!(
+            store.get(&key(number)).await.unwrap(),
+            expected,
+            "entry {number}"
+        );
+        assert_eq!(
+            has_beside(&store, &key(number), 7).await,
+            expected.is_some(),
+            "beside entry {number}"
+        );
     }
     drop(store);
     assert_eq!(file.rows(), [90, 90, 180], "a removal leaves nothing");
@@ -68,7 +90,10 @@ async fn what_was_answered_is_there_after_close_and_open() {
 async fn a_lease_does_not_outlive_its_process() {
     let file = TestFile::new();
     let store = file.open();
-    assert_eq!(put(&store, &key(1), None, 1, Ttl::After(HOUR)).await, Swap::Swapped);
+    assert_eq!(
+        put(&store, &key(1), None, 1, Ttl::After(HOUR)).await,
+        Swap::Swapped
+    );
     assert_eq!(claim(&store, 2, HOUR).await, Some(Lease::Taken));
     assert!(matches!(claim(&store, 3, HOUR).await, Some(Lease::Held(_))));
     drop(store);
@@ -80,9 +105,15 @@ async fn a_lease_does_not_outlive_its_process() {
 #[tokio::test]
 async fn times_go_by_the_clock_of_the_store() {
     let (file, clock) = (TestFile::new(), ManualClock::new());
-    let store = RedbStore::builder(file.path()).clock(clock.clone()).open().unwrap();
+    let store = RedbStore::builder(file.path())
+        .clock(clock.clone())
+        .open()
+        .unwrap();
     let also = Some(beside(2, HOUR / 2));
-    assert_eq!(put_with(&store, &key(1), None, 1, Ttl::After(HOUR), also).await, Swap::Swapped);
+    assert_eq!(
+        put_with(&store, &key(1), None, 1, Ttl::After(HOUR), also).await,
+        Swap::Swapped
+    );
     assert_eq!(claim(&store, 2, HOUR / 4).await, Some(Lease::Taken));
     let millisecond = Duration::from_millis(1);
     clock.advance(HOUR / 4 - millisecond);
@@ -94,27 +125,49 @@ async fn times_go_by_the_clock_of_the_store() {
     assert!(has_beside(&store, &key(1), 2).await);
     clock.advance(millisecond);
     assert!(!has_beside(&store, &key(1), 2).await);
-    assert_eq!(put(&store, &key(1), Some(3), 4, Ttl::Keep).await, Swap::Swapped);
+    assert_eq!(
+        put(&store, &key(1), Some(3), 4, Ttl::Keep).await,
+        Swap::Swapped
+    );
     clock.advance(HOUR / 2 - millisecond);
     assert_eq!(store.get(&key(1)).await.unwrap(), Some(entry(4)));
     clock.advance(millisecond);
     assert_eq!(store.get(&key(1)).await.unwrap(), None);
     assert_eq!(claim(&store, 5, HOUR).await, None);
-    assert_eq!(put(&store, &key(1), Some(4), 5, Ttl::Keep).await, Swap::Conflict(None));
+    assert_eq!(
+        put(&store, &key(1), Some(4), 5, Ttl::Keep).await,
+        Swap::Conflict(None)
+    );
 }
 
 #[tokio::test]
 async fn what_takes_the_place_of_an_expired_entry_has_nothing_beside_it() {
     let (file, clock) = (TestFile::new(), ManualClock::new());
-    let store = RedbStore::builder(file.path()).clock(clock.clone()).open().unwrap();
+    let store = RedbStore::builder(file.path())
+        .clock(clock.clone())
+        .open()
+        .unwrap();
     for number in 1..=3 {
         // At once after the end, and after the writer has had the time to sweep.
         let also = Some(beside(2, HOUR * 9));
-        assert_eq!(put_with(&store, &key(number), None, 1, Ttl::After(HOUR), also).await, Swap::Swapped);
-        clock.advance(if number == 1 { HOUR } else { GRACE * number as u32 });
+        assert_eq!(
+            put_with(&store, &key(number), None, 1, Ttl::After(HOUR), also).await,
+            Swap::Swapped
+        );
+        clock.advance(if number == 1 {
+            HOUR
+        } else {
+            GRACE * number as u32
+        });
         tokio::time::sleep(Duration::from_millis(number * 300)).await;
-        assert!(!has_beside(&store, &key(number), 2).await, "it goes with its entry");
-        assert_eq!(put(&store, &key(number), None, 2, Ttl::After(HOUR)).await, Swap::Swapped);
+        assert!(
+            !has_beside(&store, &key(number), 2).await,
+            "it goes with its entry"
+        );
+        assert_eq!(
+            put(&store, &key(number), None, 2, Ttl::After(HOUR)).await,
+            Swap::Swapped
+        );
         assert!(!has_beside(&store, &key(number), 2).await);
     }
 }
@@ -127,13 +180,42 @@ async fn the_oldest_of_nine_values_beside_an_entry_is_dropped() {
     for number in 1..=8 {
         let expected = (number > 1).then(|| number - 1);
         let also = Some(beside(100 - u8::try_from(number).unwrap(), HOUR));
-        assert_eq!(put_with(&store, &key(1), expected, number, Ttl::After(HOUR), also).await, Swap::Swapped);
+        assert_eq!(
+            put_with(&store, &key(1), expected, number, Ttl::After(HOUR), also).await,
+            Swap::Swapped
+        );
     }
     // The oldest is written again, and is then the youngest.
-    assert_eq!(put_with(&store, &key(1), Some(8), 9, Ttl::Keep, Some(beside(99, HOUR))).await, Swap::Swapped);
-    assert_eq!(put_with(&store, &key(1), Some(9), 10, Ttl::Keep, Some(beside(1, HOUR))).await, Swap::Swapped);
+    assert_eq!(
+        put_with(
+            &store,
+            &key(1),
+            Some(8),
+            9,
+            Ttl::Keep,
+            Some(beside(99, HOUR))
+        )
+        .await,
+        Swap::Swapped
+    );
+    assert_eq!(
+        put_with(
+            &store,
+            &key(1),
+            Some(9),
+            10,
+            Ttl::Keep,
+            Some(beside(1, HOUR))
+        )
+        .await,
+        Swap::Swapped
+    );
     for (number, there) in [(99, true), (98, false), (97, true), (92, true), (1, true)] {
-        assert_eq!(has_beside(&store, &key(1), number).await, there, "value {number}");
+        assert_eq!(
+            has_beside(&store, &key(1), number).await,
+            there,
+            "value {number}"
+        );
     }
     drop(store);
     assert_eq!(file.rows(), [1, 8, 9]);
@@ -145,14 +227,19 @@ async fn the_place_of_what_has_expired_is_taken_back() {
     let (file, clock) = (TestFile::new(), ManualClock::new());
     let mut sizes = Vec::new();
     for round in 0..5 {
-        let store = RedbStore::builder(file.path()).clock(clock.clone()).open().unwrap();
+        let store = RedbStore::builder(file.path())
+            .clock(clock.clone())
+            .open()
+            .unwrap();
         let mut writes = JoinSet::new();
         for number in 0..ENTRIES {
             let store = store.clone();
             // Of two rounds, one ends with its values beside it, the other after them.
             let also = Some(beside(1, HOUR / 2 * (1 + round % 2)));
             let key = key(u64::from(round) * ENTRIES + number);
-            writes.spawn(async move { put_with(&store, &key, None, 1, Ttl::After(HOUR), also).await });
+            writes.spawn(
+                async move { put_with(&store, &key, None, 1, Ttl::After(HOUR), also).await },
+            );
             if writes.len() == 500 {
                 assert_eq!(writes.join_next().await.unwrap().unwrap(), Swap::Swapped);
             }
@@ -164,9 +251,16 @@ async fn the_place_of_what_has_expired_is_taken_back() {
         let started = Instant::now();
         clock.advance(HOUR + GRACE);
         while file.rows() != [0; 3] {
-            assert!(started.elapsed() < PATIENCE, "round {round}: never taken back: {:?}", file.rows());
+            assert!(
+                started.elapsed() < PATIENCE,
+                "round {round}: never taken back: {:?}",
+                file.rows()
+            );
             // Nobody calls: the writer does it by itself.
-            let store = RedbStore::builder(file.path()).clock(clock.clone()).open().unwrap();
+            let store = RedbStore::builder(file.path())
+                .clock(clock.clone())
+                .open()
+                .unwrap();
             // Nothing is removed in the first hour.
             clock.advance(HOUR);
             tokio::time::sleep(Duration::from_millis(1_500)).await;
@@ -175,34 +269,53 @@ async fn the_place_of_what_has_expired_is_taken_back() {
         sizes.push(fs::metadata(file.path()).unwrap().len());
     }
     // How full its pages are depends on what shared a commit.
-    assert!(sizes[4] < 2 * sizes[0].max(sizes[1]), "the file grows: {sizes:?}");
+    assert!(
+        sizes[4] < 2 * sizes[0].max(sizes[1]),
+        "the file grows: {sizes:?}"
+    );
 }
 
 /// Sidecars are removed at their end, and the entry a week after its end.
 #[tokio::test]
 async fn an_entry_stays_in_the_file_for_a_week_past_its_end() {
     let (file, clock) = (TestFile::new(), ManualClock::new());
-    let store = RedbStore::builder(file.path()).clock(clock.clone()).open().unwrap();
+    let store = RedbStore::builder(file.path())
+        .clock(clock.clone())
+        .open()
+        .unwrap();
     let mut other = 1;
     // Returns the rows after a commit, with which the writer removes due rows.
     let mut rows = async |store: RedbStore| {
         for _ in 0..3 {
             other += 1;
-            assert_eq!(put(&store, &key(other), None, 1, Ttl::After(GRACE * 9)).await, Swap::Swapped);
+            assert_eq!(
+                put(&store, &key(other), None, 1, Ttl::After(GRACE * 9)).await,
+                Swap::Swapped
+            );
         }
         drop(store);
         let [grants, besides, ends] = file.rows();
-        let store = RedbStore::builder(file.path()).clock(clock.clone()).open().unwrap();
+        let store = RedbStore::builder(file.path())
+            .clock(clock.clone())
+            .open()
+            .unwrap();
         clock.advance(HOUR * 2);
         (store, [grants - (other - 1), besides, ends - (other - 1)])
     };
     let also = Some(beside(1, HOUR / 2));
-    assert_eq!(put_with(&store, &key(1), None, 1, Ttl::After(HOUR), also).await, Swap::Swapped);
+    assert_eq!(
+        put_with(&store, &key(1), None, 1, Ttl::After(HOUR), also).await,
+        Swap::Swapped
+    );
     let (store, left) = rows(store).await;
     assert_eq!(left, [1, 1, 2]);
     let (store, left) = rows(store).await;
     assert_eq!(left, [1, 0, 1], "two hours later");
-    assert_eq!(store.get(&key(1)).await.unwrap(), None, "for its callers it is absent");
+    assert_eq!(
+        store.get(&key(1)).await.unwrap(),
+        None,
+        "for its callers it is absent"
+    );
     clock.advance(GRACE - HOUR * 5);
     let (store, left) = rows(store).await;
     assert_eq!(left, [1, 0, 1], "within the week");
@@ -215,15 +328,27 @@ async fn an_entry_stays_in_the_file_for_a_week_past_its_end() {
 #[tokio::test]
 async fn an_entry_of_an_older_file_stays_for_a_week_past_its_end_as_well() {
     let (file, clock) = (TestFile::new(), ManualClock::new());
-    let open = || RedbStore::builder(file.path()).clock(clock.clone()).open().unwrap();
+    let open = || {
+        RedbStore::builder(file.path())
+            .clock(clock.clone())
+            .open()
+            .unwrap()
+    };
     let (store, end) = (open(), clock.now().saturating_add(HOUR));
-    assert_eq!(put(&store, &key(1), None, 1, Ttl::After(HOUR)).await, Swap::Swapped);
+    assert_eq!(
+        put(&store, &key(1), None, 1, Ttl::After(HOUR)).await,
+        Swap::Swapped
+    );
     drop(store);
     let database = Database::open(file.path()).unwrap();
     let write = database.begin_write().unwrap();
     let row = |end: Timestamp| [&end.as_millis().to_be_bytes()[..], key(1).as_bytes()].concat();
     let mut ends = write.open_table(ENDS).unwrap();
-    assert!(ends.remove(row(end.saturating_add(GRACE)).as_slice()).unwrap().is_some());
+    assert!(
+        ends.remove(row(end.saturating_add(GRACE)).as_slice())
+            .unwrap()
+            .is_some()
+    );
     ends.insert(row(end).as_slice(), ()).unwrap();
     drop(ends);
     write.commit().unwrap();
@@ -232,21 +357,30 @@ async fn an_entry_of_an_older_file_stays_for_a_week_past_its_end_as_well() {
         let store = open();
         clock.advance(if number == 2 { HOUR * 3 } else { GRACE });
         // A commit removes what is due.
-        assert_eq!(put(&store, &key(number), None, 1, Ttl::After(GRACE * 9)).await, Swap::Swapped);
+        assert_eq!(
+            put(&store, &key(number), None, 1, Ttl::After(GRACE * 9)).await,
+            Swap::Swapped
+        );
         drop(store);
         assert_eq!(file.rows(), left, "entry {number}");
     }
 }
 
-/// A wall clock that is wrong for a moment loses no entry, however far it is wrong and whatever is written and swept in
-/// that time.
+/// A wall clock that is wrong for a moment loses no entry, however far it is wrong and whatever is
+/// written and swept in that time.
 #[tokio::test]
 async fn a_clock_that_jumps_ahead_and_back_loses_no_entry() {
     let (file, clock) = (TestFile::new(), ManualClock::new());
-    let mut store = RedbStore::builder(file.path()).clock(clock.clone()).open().unwrap();
+    let mut store = RedbStore::builder(file.path())
+        .clock(clock.clone())
+        .open()
+        .unwrap();
     clock.advance(HOUR * 2);
     for number in 0..300 {
-        assert_eq!(put(&store, &key(number), None, 1, Ttl::After(HOUR * 24 * 30)).await, Swap::Swapped);
+        assert_eq!(
+            put(&store, &key(number), None, 1, Ttl::After(HOUR * 24 * 30)).await,
+            Swap::Swapped
+        );
     }
     let right = clock.now();
     for (round, days) in [31, 365, 365 * 80, 31].into_iter().enumerate() {
@@ -255,22 +389,38 @@ async fn a_clock_that_jumps_ahead_and_back_loses_no_entry() {
         for number in 0..3 {
             // A commit removes what is due.
             let key = key(1_000 * (round as u64 + 1) + number);
-            assert_eq!(put(&store, &key, None, 1, Ttl::After(HOUR)).await, Swap::Swapped);
+            assert_eq!(
+                put(&store, &key, None, 1, Ttl::After(HOUR)).await,
+                Swap::Swapped
+            );
         }
         clock.advance(Duration::from_millis(2500));
         if round == 3 {
             // A machine that boots with a wrong clock.
             drop(store);
-            store = RedbStore::builder(file.path()).clock(clock.clone()).open().unwrap();
-            assert_eq!(put(&store, &key(9_999), None, 1, Ttl::After(HOUR)).await, Swap::Swapped);
+            store = RedbStore::builder(file.path())
+                .clock(clock.clone())
+                .open()
+                .unwrap();
+            assert_eq!(
+                put(&store, &key(9_999), None, 1, Ttl::After(HOUR)).await,
+                Swap::Swapped
+            );
         }
         clock.set(right);
         for number in 0..300 {
-            assert!(store.get(&key(number)).await.unwrap().is_some(), "{days} days ahead and back: {number}");
+            assert!(
+                store.get(&key(number)).await.unwrap().is_some(),
+                "{days} days ahead and back: {number}"
+            );
         }
     }
     clock.set(right);
-    assert_eq!(put(&store, &key(0), Some(1), 2, Ttl::Keep).await, Swap::Swapped, "and they can be used");
+    assert_eq!(
+        put(&store, &key(0), Some(1), 2, Ttl::Keep).await,
+        Swap::Swapped,
+        "and they can be used"
+    );
 }
 
 #[test]
@@ -279,11 +429,16 @@ fn what_is_asked_for_when_the_last_handle_goes_is_done() {
     for round in 0..20 {
         let store = file.open();
         // The runtime ends with its tasks in the middle of their call.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             for number in 0..20 {
                 let store = store.clone();
-                tokio::spawn(async move { put(&store, &key(round * 20 + number), None, 1, Ttl::After(HOUR)).await });
+                tokio::spawn(async move {
+                    put(&store, &key(round * 20 + number), None, 1, Ttl::After(HOUR)).await
+                });
             }
             tokio::task::yield_now().await;
         });
@@ -296,15 +451,27 @@ fn what_is_asked_for_when_the_last_handle_goes_is_done() {
 #[tokio::test]
 async fn many_more_calls_than_are_queued_wait_for_each_other() {
     let file = TestFile::new();
-    let store = RedbStore::builder(file.path()).timeout(HOUR).open().unwrap();
-    assert_eq!(put(&store, &key(1), None, 1, Ttl::After(HOUR)).await, Swap::Swapped);
+    let store = RedbStore::builder(file.path())
+        .timeout(HOUR)
+        .open()
+        .unwrap();
+    assert_eq!(
+        put(&store, &key(1), None, 1, Ttl::After(HOUR)).await,
+        Swap::Swapped
+    );
     let mut calls = JoinSet::new();
     for number in 0..5_000 {
         let store = store.clone();
         calls.spawn(async move {
             match number % 2 {
                 0 => assert!(store.get(&key(1)).await.unwrap().is_some()),
-                _ => assert!(store.claim(&key(1), &TAG, version(2), HOUR).await.unwrap().is_some()),
+                _ => assert!(
+                    store
+                        .claim(&key(1), &TAG, version(2), HOUR)
+                        .await
+                        .unwrap()
+                        .is_some()
+                ),
             }
         });
     }
@@ -315,10 +482,19 @@ async fn many_more_calls_than_are_queued_wait_for_each_other() {
 async fn debug_shows_no_value() {
     let file = TestFile::new();
     let store = file.open();
-    assert_eq!(put(&store, &key(1), None, 1, Ttl::After(HOUR)).await, Swap::Swapped);
-    assert_eq!(format!("{store:?}"), format!("RedbStore {{ path: {:?}, .. }}", file.path()));
+    assert_eq!(
+        put(&store, &key(1), None, 1, Ttl::After(HOUR)).await,
+        Swap::Swapped
+    );
+    assert_eq!(
+        format!("{store:?}"),
+        format!("RedbStore {{ path: {:?}, .. }}", file.path())
+    );
     let builder = format!("{:?}", RedbStore::builder(file.path()));
-    assert!(builder.starts_with("RedbStoreBuilder { path: "), "{builder}");
+    assert!(
+        builder.starts_with("RedbStoreBuilder { path: "),
+        "{builder}"
+    );
 }
 
 #[tokio::test]
@@ -337,9 +513,16 @@ async fn a_session_goes_on_after_a_restart() {
         refresh(&service, &first).await.token()
     };
     let service = serve();
-    assert_eq!(refresh(&service, &first).await.token(), second, "the replay is there as well");
+    assert_eq!(
+        refresh(&service, &first).await.token(),
+        second,
+        "the replay is there as well"
+    );
     let third = refresh(&service, &second).await.token();
     drop(service);
     assert_ne!(refresh(&serve(), &third).await.token(), third);
-    assert_eq!((upstream.refreshes(), upstream.reuses(), upstream.alive()), (3, 0, 1));
+    assert_eq!(
+        (upstream.refreshes(), upstream.reuses(), upstream.alive()),
+        (3, 0, 1)
+    );
 }

@@ -1,4 +1,5 @@
-//! What ends on one instance ends on every other: soon over the channel of Redis, within the time to live without it.
+//! What ends on one instance ends on every other: soon over the channel of Redis, within the time
+//! to live without it.
 
 mod support;
 
@@ -32,8 +33,15 @@ struct Instance {
 impl Instance {
     async fn status(&self, token: &str) -> u16 {
         use tower::ServiceExt as _;
-        let request = http::Request::get("/").header("authorization", format!("Bearer {token}")).body(()).unwrap();
-        let Ok(response) = self.access.layer(Resource::default()).oneshot(request).await;
+        let request = http::Request::get("/")
+            .header("authorization", format!("Bearer {token}"))
+            .body(())
+            .unwrap();
+        let Ok(response) = self
+            .access
+            .layer(Resource::default())
+            .oneshot(request)
+            .await;
         response.status().as_u16()
     }
 
@@ -59,13 +67,22 @@ async fn three(server: &RedisServer, cache_ttl: Duration) -> [Instance; 3] {
     let mut instances = Vec::new();
     for _ in 0..3 {
         let wire = Wire::in_front_of(server.port()).await;
-        let store =
-            TieredStore::new(RedisStore::builder(&wire.url()).command_timeout(PATIENCE).connect().await.unwrap());
-        let app = App::over(clock.clone(), store, upstream.clone(), |builder| builder.reference_access_tokens());
+        let store = TieredStore::new(
+            RedisStore::builder(&wire.url())
+                .command_timeout(PATIENCE)
+                .connect()
+                .await
+                .unwrap(),
+        );
+        let app = App::over(clock.clone(), store, upstream.clone(), |builder| {
+            builder.reference_access_tokens()
+        });
         let access = app.layer.access().cache_ttl(cache_ttl).build().unwrap();
         instances.push(Instance { app, wire, access });
     }
-    instances.try_into().unwrap_or_else(|_| panic!("there are three"))
+    instances
+        .try_into()
+        .unwrap_or_else(|_| panic!("there are three"))
 }
 
 /// Waits until so many instances listen.
@@ -73,7 +90,8 @@ async fn listened_to(server: &RedisServer, by: i64) {
     let end = Instant::now() + PATIENCE;
     loop {
         let count = server.command(&["PUBSUB", "NUMSUB", "rt:ended"]).await;
-        if matches!(&count, redis::Value::Array(parts) if parts.get(1) == Some(&redis::Value::Int(by))) {
+        if matches!(&count, redis::Value::Array(parts) if parts.get(1) == Some(&redis::Value::Int(by)))
+        {
             break;
         }
         assert!(Instant::now() < end, "never listened to by {by}: {count:?}");
@@ -95,7 +113,9 @@ async fn ended(announcements: &mut Announcements, what: &str) -> Key {
             }
         }
     };
-    tokio::time::timeout(PATIENCE, heard).await.unwrap_or_else(|_| panic!("{what}: nobody has told"))
+    tokio::time::timeout(PATIENCE, heard)
+        .await
+        .unwrap_or_else(|_| panic!("{what}: nobody has told"))
 }
 
 /// An hour is longer than anybody waits here: what ends is heard of, or is remembered.
@@ -103,9 +123,17 @@ async fn ended(announcements: &mut Announcements, what: &str) -> Key {
 async fn whatever_ends_an_access_token_ends_it_on_every_instance() {
     let server = RedisServer::start().await;
     let instances = three(&server, HOUR).await;
-    let mut ears = instances.each_ref().map(|instance| instance.app.store.announcements().unwrap());
+    let mut ears = instances
+        .each_ref()
+        .map(|instance| instance.app.store.announcements().unwrap());
     let app = &instances[1].app;
-    for name in ["revoked", "revoked alone", "reused", "ended by the program", "dead upstream"] {
+    for name in [
+        "revoked",
+        "revoked alone",
+        "reused",
+        "ended by the program",
+        "dead upstream",
+    ] {
         app.events();
         let (first, one) = pair(&app.post("/token", &LOG_IN).await);
         let (second, two) = pair(&app.refresh(&first).await);
@@ -133,19 +161,30 @@ async fn whatever_ends_an_access_token_ends_it_on_every_instance() {
                 let third = app.refresh(&second).await.token();
                 app.clock.advance_secs(61);
                 assert_eq!(app.refresh(&first).await.status, 400);
-                assert_eq!(app.refresh(&third).await.status, 400, "{name}: the grant has ended");
+                assert_eq!(
+                    app.refresh(&third).await.status,
+                    400,
+                    "{name}: the grant has ended"
+                );
             }
             "ended by the program" => {
                 let grant = app.take_events()[0].grant_key.unwrap();
                 assert!(app.layer.end_grant(&grant).await.unwrap());
             }
             _ => {
-                app.upstream.then(Act::Answer(400, "application/json", r#"{"error":"invalid_grant"}"#));
+                app.upstream.then(Act::Answer(
+                    400,
+                    "application/json",
+                    r#"{"error":"invalid_grant"}"#,
+                ));
                 assert_eq!(app.refresh(&second).await.status, 400);
             }
         }
         let sent = instances[1].wire.commands();
-        assert!(sent.iter().any(|words| words[0] == "PUBLISH"), "{name}: it is on its way before the client knows");
+        assert!(
+            sent.iter().any(|words| words[0] == "PUBLISH"),
+            "{name}: it is on its way before the client knows"
+        );
         let [here, ears @ ..] = ears.each_mut();
         let key = ended(here, name).await;
         for ear in ears {
@@ -155,7 +194,11 @@ async fn whatever_ends_an_access_token_ends_it_on_every_instance() {
             for token in &over {
                 instance.refuses(token, name).await;
             }
-            assert_eq!(instance.status(&elsewhere).await, 200, "{name}: another grant lives");
+            assert_eq!(
+                instance.status(&elsewhere).await,
+                200,
+                "{name}: another grant lives"
+            );
         }
     }
 }
@@ -166,7 +209,13 @@ async fn without_the_channel_they_end_within_the_time_to_live() {
     for (ttl, ends) in [(Duration::from_millis(500), true), (HOUR, false)] {
         let instances = three(&server, ttl).await;
         for instance in &instances {
-            instance.wire.hook(|words| if words[0] == "SUBSCRIBE" { Fault::Drop } else { Fault::Pass });
+            instance.wire.hook(|words| {
+                if words[0] == "SUBSCRIBE" {
+                    Fault::Drop
+                } else {
+                    Fault::Pass
+                }
+            });
         }
         let app = &instances[0].app;
         let (token, access) = pair(&app.post("/token", &LOG_IN).await);
@@ -174,11 +223,17 @@ async fn without_the_channel_they_end_within_the_time_to_live() {
             assert_eq!(instance.status(&access).await, 200);
         }
         assert_eq!(app.revoke(&token).await.status, 200);
-        instances[0].refuses(&access, "the instance that has ended it").await;
+        instances[0]
+            .refuses(&access, "the instance that has ended it")
+            .await;
         for instance in &instances[1..] {
             match ends {
                 true => instance.refuses(&access, "another instance").await,
-                false => assert_eq!(instance.status(&access).await, 200, "nobody has told, and the hour is not over"),
+                false => assert_eq!(
+                    instance.status(&access).await,
+                    200,
+                    "nobody has told, and the hour is not over"
+                ),
             }
         }
     }
@@ -193,15 +248,30 @@ async fn a_subscriber_that_reconnects_has_its_cache_emptied() {
     assert_eq!(other.status(&access).await, 200);
     listened_to(&server, 1).await;
     other.wire.commands();
-    other.wire.hook(|words| if words[0] == "SUBSCRIBE" { Fault::Drop } else { Fault::Pass });
+    other.wire.hook(|words| {
+        if words[0] == "SUBSCRIBE" {
+            Fault::Drop
+        } else {
+            Fault::Pass
+        }
+    });
     server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
     let end = Instant::now() + PATIENCE;
-    while !other.wire.commands().iter().any(|words| words[0] == "SUBSCRIBE") {
+    while !other
+        .wire
+        .commands()
+        .iter()
+        .any(|words| words[0] == "SUBSCRIBE")
+    {
         assert!(Instant::now() < end, "it never tries again");
         tokio::time::sleep(POLL).await;
     }
     settle().await;
-    assert_eq!(other.status(&access).await, 200, "it is read anew, and remembered");
+    assert_eq!(
+        other.status(&access).await,
+        200,
+        "it is read anew, and remembered"
+    );
     assert_eq!(ending.app.revoke(&token).await.status, 200);
     assert_eq!(other.status(&access).await, 200, "nobody has told");
     other.wire.unhook();
@@ -224,7 +294,13 @@ async fn an_instance_that_loses_the_channel_trusts_nothing_that_it_remembers() {
             b"PING" => Fault::Hold(Arc::clone(&never)),
             _ => Fault::Pass,
         });
-        ending.wire.hook(|words| if words[0] == "PUBLISH" { Fault::Drop } else { Fault::Pass });
+        ending.wire.hook(|words| {
+            if words[0] == "PUBLISH" {
+                Fault::Drop
+            } else {
+                Fault::Pass
+            }
+        });
         assert_eq!(ending.app.revoke(&token).await.status, 200, "{name}");
         if name == "closed" {
             server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
@@ -236,7 +312,11 @@ async fn an_instance_that_loses_the_channel_trusts_nothing_that_it_remembers() {
 /// What ends while a server is away for some, or was away for all, ends everywhere when it is back.
 #[tokio::test]
 async fn what_ends_after_a_server_was_away_ends_on_every_instance() {
-    let server = RedisServer::builder().config("appendonly", "yes").config("appendfsync", "always").start().await;
+    let server = RedisServer::builder()
+        .config("appendonly", "yes")
+        .config("appendfsync", "always")
+        .start()
+        .await;
     let instances = three(&server, HOUR).await;
     let app = &instances[2].app;
     for name in ["killed", "frozen"] {

@@ -1,4 +1,5 @@
-//! Whoever shares a Redis hears what ends, or that something was lost: whatever becomes of the connection.
+//! Whoever shares a Redis hears what ends, or that something was lost: whatever becomes of the
+//! connection.
 
 mod support;
 
@@ -34,11 +35,17 @@ async fn connect(url: &str) -> RedisStore {
 }
 
 async fn next(announcements: &mut Announcements, what: &str) -> Option<Announcement> {
-    tokio::time::timeout(PATIENCE, announcements.next()).await.unwrap_or_else(|_| panic!("never heard: {what}"))
+    tokio::time::timeout(PATIENCE, announcements.next())
+        .await
+        .unwrap_or_else(|_| panic!("never heard: {what}"))
 }
 
 /// Waits until something that `other` announces is heard; what was heard before it.
-async fn heard(other: &RedisStore, announcements: &mut Announcements, what: &str) -> Vec<Announcement> {
+async fn heard(
+    other: &RedisStore,
+    announcements: &mut Announcements,
+    what: &str,
+) -> Vec<Announcement> {
     let end = Instant::now() + PATIENCE;
     let key = random_key();
     let mut before = Vec::new();
@@ -63,7 +70,11 @@ async fn a_break_is_noticed_and_the_channel_comes_back() {
         let store = connect(&wire.url()).await;
         let other = RedisStore::builder(&server.url()).connect().await.unwrap();
         let mut announcements = store.announcements().unwrap();
-        assert_eq!(next(&mut announcements, name).await, Some(Announcement::Lost), "{name}: nobody listened before");
+        assert_eq!(
+            next(&mut announcements, name).await,
+            Some(Announcement::Lost),
+            "{name}: nobody listened before"
+        );
         heard(&other, &mut announcements, name).await;
         match name {
             "frozen" => server.freeze(),
@@ -80,7 +91,11 @@ async fn a_break_is_noticed_and_the_channel_comes_back() {
             _ => {}
         }
         let before = heard(&other, &mut announcements, name).await;
-        assert_eq!(before.first(), Some(&Announcement::Lost), "{name}: {before:?}");
+        assert_eq!(
+            before.first(),
+            Some(&Announcement::Lost),
+            "{name}: {before:?}"
+        );
     }
 }
 
@@ -88,13 +103,23 @@ async fn a_break_is_noticed_and_the_channel_comes_back() {
 async fn broken_and_back(other: &RedisStore, announcements: &mut Announcements, what: &str) {
     while next(announcements, what).await != Some(Announcement::Lost) {}
     let before = heard(other, announcements, what).await;
-    assert_eq!(before.first(), Some(&Announcement::Lost), "{what}: {before:?}");
+    assert_eq!(
+        before.first(),
+        Some(&Announcement::Lost),
+        "{what}: {before:?}"
+    );
 }
 
 #[tokio::test]
 async fn the_channel_follows_the_master() {
     let sentinels = Sentinels::start().await;
-    let limited = async || builder(&sentinels.url()).command_timeout(LIMIT).connect().await.unwrap();
+    let limited = async || {
+        builder(&sentinels.url())
+            .command_timeout(LIMIT)
+            .connect()
+            .await
+            .unwrap()
+    };
     let (store, other) = (limited().await, limited().await);
     let mut announcements = store.announcements().unwrap();
     heard(&other, &mut announcements, "what ends").await;
@@ -110,13 +135,24 @@ async fn the_channel_follows_the_master() {
 async fn the_channel_of_a_cluster_needs_no_node_that_is_away() {
     let cluster = Cluster::start().await;
     for (at, node) in cluster.nodes().iter().enumerate() {
-        let limited = async || builder(&cluster.url()).command_timeout(LIMIT).connect().await.unwrap();
+        let limited = async || {
+            builder(&cluster.url())
+                .command_timeout(LIMIT)
+                .connect()
+                .await
+                .unwrap()
+        };
         let (store, other) = (limited().await, limited().await);
         let mut announcements = store.announcements().unwrap();
         heard(&other, &mut announcements, "what ends").await;
         node.kill();
         if at == 0 {
-            broken_and_back(&other, &mut announcements, "the node that was listened to is away").await;
+            broken_and_back(
+                &other,
+                &mut announcements,
+                "the node that was listened to is away",
+            )
+            .await;
         }
         heard(&other, &mut announcements, "a node is away").await;
         node.restart().await;
@@ -127,11 +163,17 @@ async fn the_channel_of_a_cluster_needs_no_node_that_is_away() {
 /// To be asked whether it is there is one more right, which the channel can do without.
 #[tokio::test]
 async fn a_server_that_refuses_to_answer_is_there() {
-    let server = RedisServer::builder().user("app on >secret ~* &* +@all -ping").start().await;
+    let server = RedisServer::builder()
+        .user("app on >secret ~* &* +@all -ping")
+        .start()
+        .await;
     let store = connect(&server.url_with("app:secret@")).await;
     let other = connect(&server.url()).await;
     let mut announcements = store.announcements().unwrap();
-    assert_eq!(next(&mut announcements, "that it listens").await, Some(Announcement::Lost));
+    assert_eq!(
+        next(&mut announcements, "that it listens").await,
+        Some(Announcement::Lost)
+    );
     let denied = async || format!("{:?}", server.command(&["ACL", "LOG"]).await).contains("ping");
     let end = Instant::now() + PATIENCE;
     while !denied().await {
@@ -144,21 +186,34 @@ async fn a_server_that_refuses_to_answer_is_there() {
 #[tokio::test]
 async fn a_message_is_keys_and_nothing_else() {
     let server = RedisServer::start().await;
-    let store = builder(&server.url()).key_prefix("app:").connect().await.unwrap();
+    let store = builder(&server.url())
+        .key_prefix("app:")
+        .connect()
+        .await
+        .unwrap();
     let mut announcements = store.announcements().unwrap();
-    assert_eq!(next(&mut announcements, "that it listens").await, Some(Announcement::Lost));
+    assert_eq!(
+        next(&mut announcements, "that it listens").await,
+        Some(Announcement::Lost)
+    );
     let [one, two] = [[1; 32], [2; 32]].map(|key| Announcement::Ended(Key::new(key)));
     let whole = [[1; 32], [2; 32]].concat();
     let rows: [(&str, Vec<u8>, &[Announcement]); 4] = [
         ("two keys", whole.clone(), &[one, two]),
-        ("two keys and a byte", [&whole[..], &[3]].concat(), &[one, two, Announcement::Lost]),
+        (
+            "two keys and a byte",
+            [&whole[..], &[3]].concat(),
+            &[one, two, Announcement::Lost],
+        ),
         ("no key", b"no key".to_vec(), &[Announcement::Lost]),
         ("a key", vec![1; 32], &[one]),
     ];
     for (name, message, expected) in rows {
         let end = Instant::now() + PATIENCE;
         loop {
-            server.command(&[b"PUBLISH", &b"app:ended"[..], &message]).await;
+            server
+                .command(&[b"PUBLISH", &b"app:ended"[..], &message])
+                .await;
             let mut told = Vec::new();
             while let Ok(Some(next)) = tokio::time::timeout(AGAIN, announcements.next()).await {
                 told.push(next);
@@ -167,7 +222,10 @@ async fn a_message_is_keys_and_nothing_else() {
                 break;
             }
             // On a busy machine the server may have been silent for so long that it was given up.
-            assert!(told.is_empty() || told.contains(&Announcement::Lost), "{name}: {told:?}");
+            assert!(
+                told.is_empty() || told.contains(&Announcement::Lost),
+                "{name}: {told:?}"
+            );
             assert!(Instant::now() < end, "{name}: {told:?}");
         }
     }
@@ -181,9 +239,14 @@ async fn what_ends_together_is_one_message() {
     let store = connect(&wire.url()).await;
     wire.commands();
     store.announce(&[]).await.unwrap();
-    store.announce(&[[1; 32], [2; 32], [3; 32]].map(Key::new)).await.unwrap();
+    store
+        .announce(&[[1; 32], [2; 32], [3; 32]].map(Key::new))
+        .await
+        .unwrap();
     let commands = wire.commands();
-    let [command] = &*commands else { panic!("{commands:?}") };
+    let [command] = &*commands else {
+        panic!("{commands:?}")
+    };
     let message = [[1; 32], [2; 32], [3; 32]].concat();
     assert_eq!(command[..], [&b"PUBLISH"[..], b"rt:ended", &message]);
 }
@@ -196,7 +259,10 @@ async fn ones_own_announcements_need_no_channel() {
     let mut announcements = store.announcements().unwrap();
     server.kill();
     let key = random_key();
-    assert!(matches!(store.announce(&[key]).await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(
+        store.announce(&[key]).await,
+        Err(StoreError::Unavailable(_))
+    ));
     while next(&mut announcements, "its own").await != Some(Announcement::Ended(key)) {}
 }
 
@@ -204,19 +270,40 @@ async fn ones_own_announcements_need_no_channel() {
 async fn nothing_stays_behind_when_the_last_handle_is_dropped() {
     let server = RedisServer::start().await;
     let store = connect(&server.url()).await;
-    let mut announcements = [store.announcements().unwrap(), store.clone().announcements().unwrap()];
+    let mut announcements = [
+        store.announcements().unwrap(),
+        store.clone().announcements().unwrap(),
+    ];
     let [first, second] = &mut announcements;
-    assert_eq!(next(first, "that it listens").await, Some(Announcement::Lost));
-    assert_eq!(next(second, "that it listens").await, Some(Announcement::Lost));
-    let list = async || format!("{:?}", server.command(&["CLIENT", "LIST", "TYPE", "pubsub"]).await);
+    assert_eq!(
+        next(first, "that it listens").await,
+        Some(Announcement::Lost)
+    );
+    assert_eq!(
+        next(second, "that it listens").await,
+        Some(Announcement::Lost)
+    );
+    let list = async || {
+        format!(
+            "{:?}",
+            server.command(&["CLIENT", "LIST", "TYPE", "pubsub"]).await
+        )
+    };
     let end = Instant::now() + PATIENCE;
     while list().await.matches(" name=").count() != 1 {
-        assert!(Instant::now() < end, "one connection for all subscribers: {}", list().await);
+        assert!(
+            Instant::now() < end,
+            "one connection for all subscribers: {}",
+            list().await
+        );
         tokio::time::sleep(AGAIN).await;
     }
     drop(store);
     for announcements in &mut announcements {
-        while next(announcements, "that there will be no more").await.is_some() {}
+        while next(announcements, "that there will be no more")
+            .await
+            .is_some()
+        {}
     }
     let end = Instant::now() + PATIENCE;
     while list().await.contains(" name=") {
@@ -227,7 +314,11 @@ async fn nothing_stays_behind_when_the_last_handle_is_dropped() {
 
 #[test]
 fn who_subscribes_may_be_outside_of_a_runtime() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
     let (_server, store, other) = runtime.block_on(async {
         let server = RedisServer::start().await;
         let (store, other) = (connect(&server.url()).await, connect(&server.url()).await);
@@ -240,15 +331,27 @@ fn who_subscribes_may_be_outside_of_a_runtime() {
 /// The documented rights are enough, and without them the store does everything else.
 #[tokio::test]
 async fn a_user_needs_the_rights_of_the_channel_for_the_channel_alone() {
-    let server = RedisServer::builder().user(&format!("app on >secret {RIGHTS} {CHANNEL_RIGHTS}")).start().await;
-    let (store, other) =
-        (connect(&server.url_with("app:secret@")).await, connect(&server.url_with("app:secret@")).await);
+    let server = RedisServer::builder()
+        .user(&format!("app on >secret {RIGHTS} {CHANNEL_RIGHTS}"))
+        .start()
+        .await;
+    let (store, other) = (
+        connect(&server.url_with("app:secret@")).await,
+        connect(&server.url_with("app:secret@")).await,
+    );
     let mut announcements = store.announcements().unwrap();
     heard(&other, &mut announcements, "what ends").await;
     tokio::time::sleep(Duration::from_millis(1_500)).await;
-    assert_eq!(server.command(&["ACL", "LOG"]).await, redis::Value::Array(Vec::new()), "nothing was denied");
+    assert_eq!(
+        server.command(&["ACL", "LOG"]).await,
+        redis::Value::Array(Vec::new()),
+        "nothing was denied"
+    );
 
-    let server = RedisServer::builder().user(&format!("app on >secret {RIGHTS}")).start().await;
+    let server = RedisServer::builder()
+        .user(&format!("app on >secret {RIGHTS}"))
+        .start()
+        .await;
     let (log, guard) = Log::capture();
     let store = connect(&server.url_with("app:secret@")).await;
     let _announcements = store.announcements().unwrap();
@@ -259,13 +362,21 @@ async fn a_user_needs_the_rights_of_the_channel_for_the_channel_alone() {
     }
     for _ in 0..3 {
         let outcome = store.announce(&[random_key()]).await;
-        assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
+        assert!(
+            matches!(outcome, Err(StoreError::Unavailable(_))),
+            "{outcome:?}"
+        );
         for (call, outcome) in every_call(&store, &random_key()).await {
             outcome.unwrap_or_else(|error| panic!("{call}: {error:?}"));
         }
     }
     drop(guard);
     for warning in ["does not tell what ends", "lets nobody be told what ends"] {
-        assert_eq!(log.text().matches(warning).count(), 1, "once: {}", log.text());
+        assert_eq!(
+            log.text().matches(warning).count(),
+            1,
+            "once: {}",
+            log.text()
+        );
     }
 }

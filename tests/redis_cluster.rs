@@ -5,7 +5,9 @@ mod support;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use support::entries::{LEASE, NAME, TAG, entry, every_call, insert, put, random_key, remove, version};
+use support::entries::{
+    LEASE, NAME, TAG, entry, every_call, insert, put, random_key, remove, version,
+};
 use support::redis::{Certificates, Cluster, RedisServer};
 use support::secrets::Log;
 use tower_oauth_refresh::store::{Key, Lease, Store, StoreError, Swap};
@@ -62,8 +64,15 @@ async fn every_slot_can_be_used() {
             node.command(&["SCRIPT", "FLUSH"]).await;
         }
         insert(&store, &key).await;
-        assert_eq!(store.beside(&key, &NAME).await.unwrap(), Some(Bytes::from_static(b"beside")));
-        let claim = store.claim(&key, &TAG, version(2), LEASE).await.unwrap().unwrap();
+        assert_eq!(
+            store.beside(&key, &NAME).await.unwrap(),
+            Some(Bytes::from_static(b"beside"))
+        );
+        let claim = store
+            .claim(&key, &TAG, version(2), LEASE)
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(claim.lease, Lease::Taken);
         assert_eq!(put(&store, &key, Some(2), 3).await.unwrap(), Swap::Swapped);
         assert_eq!(store.get(&key).await.unwrap(), Some(entry(3)));
@@ -74,89 +83,146 @@ async fn every_slot_can_be_used() {
 #[tokio::test]
 async fn a_cluster_that_was_restarted_is_found_again() {
     let cluster = Cluster::start_with(|node| node.config("appendonly", "yes")).await;
-    let store = RedisStore::builder(&cluster.url()).command_timeout(Duration::from_secs(5)).connect().await.unwrap();
+    let store = RedisStore::builder(&cluster.url())
+        .command_timeout(Duration::from_secs(5))
+        .connect()
+        .await
+        .unwrap();
     let keys = a_key_on_each_node(&cluster, &store).await;
     for node in cluster.nodes() {
         node.kill();
     }
     for key in &keys {
-        let outcome = tokio::time::timeout(PATIENCE, store.get(key)).await.expect("it fails in time");
-        assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
+        let outcome = tokio::time::timeout(PATIENCE, store.get(key))
+            .await
+            .expect("it fails in time");
+        assert!(
+            matches!(outcome, Err(StoreError::Unavailable(_))),
+            "{outcome:?}"
+        );
     }
     for node in cluster.nodes() {
         node.restart().await;
     }
     cluster.ready().await;
     for key in &keys {
-        let swap = eventually("a restarted cluster", async || put(&store, key, None, 1).await).await;
+        let swap = eventually("a restarted cluster", async || {
+            put(&store, key, None, 1).await
+        })
+        .await;
         assert_eq!(swap, Swap::Swapped);
     }
 }
 
-/// One node that is killed, and one whose connections are closed, is found again; the others can be used meanwhile.
+/// One node that is killed, and one whose connections are closed, is found again; the others can be
+/// used meanwhile.
 #[tokio::test]
 async fn a_node_that_is_away_takes_no_other_with_it() {
-    let cluster = Cluster::start_with(|node| node.config("cluster-require-full-coverage", "no")).await;
-    let store = RedisStore::builder(&cluster.url()).command_timeout(Duration::from_secs(5)).connect().await.unwrap();
+    let cluster =
+        Cluster::start_with(|node| node.config("cluster-require-full-coverage", "no")).await;
+    let store = RedisStore::builder(&cluster.url())
+        .command_timeout(Duration::from_secs(5))
+        .connect()
+        .await
+        .unwrap();
     let keys = a_key_on_each_node(&cluster, &store).await;
-    let [first, others @ ..] = &*keys else { panic!("there are three") };
+    let [first, others @ ..] = &*keys else {
+        panic!("there are three")
+    };
     cluster.nodes()[0].kill();
-    let outcome = tokio::time::timeout(PATIENCE, store.get(first)).await.expect("it fails in time");
-    assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
+    let outcome = tokio::time::timeout(PATIENCE, store.get(first))
+        .await
+        .expect("it fails in time");
+    assert!(
+        matches!(outcome, Err(StoreError::Unavailable(_))),
+        "{outcome:?}"
+    );
     for key in others {
         eventually("the other nodes", async || store.get(key).await).await;
-        eventually("the other nodes", async || put(&store, key, None, 1).await.map(drop)).await;
+        eventually("the other nodes", async || {
+            put(&store, key, None, 1).await.map(drop)
+        })
+        .await;
     }
     cluster.nodes()[0].restart().await;
     cluster.ready().await;
-    eventually("the node that is back", async || put(&store, first, None, 1).await.map(drop)).await;
+    eventually("the node that is back", async || {
+        put(&store, first, None, 1).await.map(drop)
+    })
+    .await;
 
     for node in cluster.nodes() {
-        node.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+        node.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"])
+            .await;
     }
     for key in &keys {
         eventually("all nodes", async || store.get(key).await).await;
     }
 }
 
-/// One node that takes connections and answers nothing: the others go on, and a store can be connected, whether the URL
-/// names it or not. Where it names no other, no connection takes the place of the one that there is.
+/// One node that takes connections and answers nothing: the others go on, and a store can be
+/// connected, whether the URL names it or not. Where it names no other, no connection takes the
+/// place of the one that there is.
 #[tokio::test]
 async fn a_node_that_hangs_takes_no_other_with_it() {
     for named in [0..3, 1..3, 0..1] {
-        let cluster = Cluster::start_with(|node| node.config("cluster-require-full-coverage", "no")).await;
-        let nodes: Vec<_> =
-            cluster.nodes()[named.clone()].iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
+        let cluster =
+            Cluster::start_with(|node| node.config("cluster-require-full-coverage", "no")).await;
+        let nodes: Vec<_> = cluster.nodes()[named.clone()]
+            .iter()
+            .map(|node| format!("127.0.0.1:{}", node.port()))
+            .collect();
         let url = format!("redis-cluster://{}", nodes.join(","));
-        let connect = || RedisStore::builder(&url).command_timeout(Duration::from_secs(2)).connect();
+        let connect = || {
+            RedisStore::builder(&url)
+                .command_timeout(Duration::from_secs(2))
+                .connect()
+        };
         let store = connect().await.unwrap();
         let keys = a_key_on_each_node(&cluster, &store).await;
         for key in &keys {
             assert_eq!(put(&store, key, None, 1).await.unwrap(), Swap::Swapped);
         }
-        let [first, others @ ..] = &*keys else { panic!("there are three") };
+        let [first, others @ ..] = &*keys else {
+            panic!("there are three")
+        };
         cluster.nodes()[0].freeze();
         let (mut stores, mut number) = (vec![store], 1);
         for round in 0..4 {
             if round == 2 && named.end == 3 {
-                stores.push(connect().await.unwrap_or_else(|error| panic!("{named:?}: {error:?}")));
+                stores.push(
+                    connect()
+                        .await
+                        .unwrap_or_else(|error| panic!("{named:?}: {error:?}")),
+                );
             }
             for store in &stores {
-                let outcome = tokio::time::timeout(PATIENCE, store.get(first)).await.expect("it fails in time");
-                assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
+                let outcome = tokio::time::timeout(PATIENCE, store.get(first))
+                    .await
+                    .expect("it fails in time");
+                assert!(
+                    matches!(outcome, Err(StoreError::Unavailable(_))),
+                    "{outcome:?}"
+                );
                 for key in others {
                     let claim = async || store.claim(key, &TAG, version(number + 1), LEASE).await;
                     let claim = eventually("a claim on another node", claim).await.unwrap();
                     assert_eq!(claim.lease, Lease::Taken);
                     let swap = async || put(store, key, Some(number + 1), number + 2).await;
-                    assert_eq!(eventually("a swap on another node", swap).await, Swap::Swapped);
+                    assert_eq!(
+                        eventually("a swap on another node", swap).await,
+                        Swap::Swapped
+                    );
                 }
                 number += 2;
             }
         }
         cluster.nodes()[0].thaw();
         for store in &stores {
-            assert_eq!(eventually("the node that is back", async || store.get(first).await).await, Some(entry(1)));
+            assert_eq!(
+                eventually("the node that is back", async || store.get(first).await).await,
+                Some(entry(1))
+            );
         }
     }
 }
@@ -175,44 +241,86 @@ async fn a_slot_that_moves_is_followed() {
         }
     }
     let (from, name) = from.expect("it is on a node");
-    let to = cluster.nodes().iter().find(|node| node.port() != from.port()).unwrap();
+    let to = cluster
+        .nodes()
+        .iter()
+        .find(|node| node.port() != from.port())
+        .unwrap();
     let id = |value| redis::from_redis_value::<String>(value).unwrap();
-    let (from_id, to_id) = (id(from.command(&["CLUSTER", "MYID"]).await), id(to.command(&["CLUSTER", "MYID"]).await));
-    let slot: u16 = redis::from_redis_value(from.command(&[b"CLUSTER", &b"KEYSLOT"[..], &name]).await).unwrap();
+    let (from_id, to_id) = (
+        id(from.command(&["CLUSTER", "MYID"]).await),
+        id(to.command(&["CLUSTER", "MYID"]).await),
+    );
+    let slot: u16 =
+        redis::from_redis_value(from.command(&[b"CLUSTER", &b"KEYSLOT"[..], &name]).await).unwrap();
     let slot = slot.to_string();
-    to.command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]).await;
-    from.command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]).await;
+    to.command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id])
+        .await;
+    from.command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id])
+        .await;
     for (name, _) in from.dump().await {
-        let words =
-            [b"MIGRATE", &b"127.0.0.1"[..], to.port().to_string().as_bytes(), &name, b"0", b"60000"].map(Vec::from);
+        let words = [
+            b"MIGRATE",
+            &b"127.0.0.1"[..],
+            to.port().to_string().as_bytes(),
+            &name,
+            b"0",
+            b"60000",
+        ]
+        .map(Vec::from);
         let auth = [b"AUTH2".to_vec(), b"fixture".to_vec(), b"fixture".to_vec()];
-        from.command(&words.into_iter().chain(auth).collect::<Vec<_>>()).await;
-        assert!(store.get(&key).await.unwrap().is_some(), "it is on either node");
+        from.command(&words.into_iter().chain(auth).collect::<Vec<_>>())
+            .await;
+        assert!(
+            store.get(&key).await.unwrap().is_some(),
+            "it is on either node"
+        );
     }
-    let claim = store.claim(&key, &TAG, version(2), LEASE).await.unwrap().unwrap();
+    let claim = store
+        .claim(&key, &TAG, version(2), LEASE)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(claim.lease, Lease::Taken);
     for node in [to, from] {
-        node.command(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]).await;
+        node.command(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id])
+            .await;
     }
     assert_eq!(store.get(&key).await.unwrap(), Some(claim.entry));
-    assert_eq!(store.beside(&key, &NAME).await.unwrap(), Some(Bytes::from_static(b"beside")));
+    assert_eq!(
+        store.beside(&key, &NAME).await.unwrap(),
+        Some(Bytes::from_static(b"beside"))
+    );
     assert_eq!(remove(&store, &key, 2).await.unwrap(), Swap::Swapped);
 }
 
 #[tokio::test]
 async fn a_user_needs_little_more_than_on_one_server() {
     let cluster = Cluster::start_with(|node| node.user(&format!("app on >secret {RIGHTS}"))).await;
-    let store = builder(&cluster.url_with("app:secret@")).connect().await.unwrap();
+    let store = builder(&cluster.url_with("app:secret@"))
+        .connect()
+        .await
+        .unwrap();
     for _ in 0..12 {
         for (call, outcome) in every_call(&store, &random_key()).await {
             outcome.unwrap_or_else(|error| panic!("{call}: {error:?}"));
         }
     }
     for node in cluster.nodes() {
-        assert_eq!(node.command(&["ACL", "LOG"]).await, redis::Value::Array(Vec::new()), "nothing was denied");
+        assert_eq!(
+            node.command(&["ACL", "LOG"]).await,
+            redis::Value::Array(Vec::new()),
+            "nothing was denied"
+        );
     }
-    let error = builder(&cluster.url_with("app:wrong@")).connect().await.unwrap_err();
-    assert!(matches!(error, RedisConnectError::Authentication(_)), "{error:?}");
+    let error = builder(&cluster.url_with("app:wrong@"))
+        .connect()
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, RedisConnectError::Authentication(_)),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
@@ -222,44 +330,74 @@ async fn a_cluster_can_be_reached_over_tls() {
     let cluster = Cluster::start_with(|node| {
         // Nodes are clients of each other.
         let node = node.tls(&certificates).config("tls-cluster", "yes");
-        node.config("tls-client-cert-file", &file("client.pem")).config("tls-client-key-file", &file("client.key"))
+        node.config("tls-client-cert-file", &file("client.pem"))
+            .config("tls-client-key-file", &file("client.key"))
     })
     .await;
     let url = cluster.url().replace("redis-cluster", "rediss-cluster");
-    let store = builder(&url).tls_root_certificates(certificates.ca.as_str()).connect().await.unwrap();
+    let store = builder(&url)
+        .tls_root_certificates(certificates.ca.as_str())
+        .connect()
+        .await
+        .unwrap();
     for _ in 0..12 {
         insert(&store, &random_key()).await;
     }
     let error = builder(&url).connect().await.unwrap_err();
-    assert!(matches!(error, RedisConnectError::Unreachable(_)), "an authority that is not known: {error:?}");
+    assert!(
+        matches!(error, RedisConnectError::Unreachable(_)),
+        "an authority that is not known: {error:?}"
+    );
 }
 
 /// A write waits for the replicas of the node that holds its key: here there are none.
 #[tokio::test]
 async fn a_write_waits_for_the_replicas_of_its_node() {
     let cluster = Cluster::start().await;
-    let store = builder(&cluster.url()).wait_for_replicas(1, Duration::from_millis(100)).connect().await.unwrap();
+    let store = builder(&cluster.url())
+        .wait_for_replicas(1, Duration::from_millis(100))
+        .connect()
+        .await
+        .unwrap();
     let plain = builder(&cluster.url()).connect().await.unwrap();
     let keys = a_key_on_each_node(&cluster, &plain).await;
     for key in &keys {
         let outcome = put(&store, key, None, 1).await;
-        assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
+        assert!(
+            matches!(outcome, Err(StoreError::Unavailable(_))),
+            "{outcome:?}"
+        );
     }
     // A replica of the first node alone.
-    let replica = RedisServer::builder().config("cluster-enabled", "yes").start().await;
+    let replica = RedisServer::builder()
+        .config("cluster-enabled", "yes")
+        .start()
+        .await;
     let first = &cluster.nodes()[0];
     let id: String = redis::from_redis_value(first.command(&["CLUSTER", "MYID"]).await).unwrap();
-    replica.command(&["CLUSTER", "MEET", "127.0.0.1", &first.port().to_string()]).await;
+    replica
+        .command(&["CLUSTER", "MEET", "127.0.0.1", &first.port().to_string()])
+        .await;
     let end = Instant::now() + PATIENCE;
-    while replica.try_command(&["CLUSTER", "REPLICATE", &id]).await.is_err() {
+    while replica
+        .try_command(&["CLUSTER", "REPLICATE", &id])
+        .await
+        .is_err()
+    {
         assert!(Instant::now() < end, "it does not become a replica");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let swap = eventually("a replica has it", async || put(&store, &keys[0], None, 1).await).await;
+    let swap = eventually("a replica has it", async || {
+        put(&store, &keys[0], None, 1).await
+    })
+    .await;
     assert_eq!(swap, Swap::Swapped);
     for key in &keys[1..] {
         let outcome = put(&store, key, None, 1).await;
-        assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "of the other nodes: {outcome:?}");
+        assert!(
+            matches!(outcome, Err(StoreError::Unavailable(_))),
+            "of the other nodes: {outcome:?}"
+        );
     }
 }
 
@@ -267,12 +405,19 @@ async fn a_write_waits_for_the_replicas_of_its_node() {
 #[tokio::test]
 async fn what_loses_sessions_is_warned_of_on_every_node() {
     let cluster = Cluster::start_with(|node| node.config("appendonly", "yes")).await;
-    cluster.nodes()[2].command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await;
+    cluster.nodes()[2]
+        .command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"])
+        .await;
     let (log, guard) = Log::capture();
     builder(&cluster.url()).connect().await.unwrap();
     drop(guard);
     let text = log.text();
     let warnings: Vec<_> = text.lines().filter(|line| line.contains("WARN")).collect();
-    let [warning] = &*warnings else { panic!("{warnings:#?}") };
-    assert!(warning.contains(&cluster.nodes()[2].port().to_string()), "{warning}");
+    let [warning] = &*warnings else {
+        panic!("{warnings:#?}")
+    };
+    assert!(
+        warning.contains(&cluster.nodes()[2].port().to_string()),
+        "{warning}"
+    );
 }

@@ -1,5 +1,5 @@
-//! What `RedisStore` says when it connects: a clear error for what cannot work, a warning of what loses sessions, and
-//! never a password.
+//! What `RedisStore` says when it connects: a clear error for what cannot work, a warning of what
+//! loses sessions, and never a password.
 
 mod support;
 
@@ -55,7 +55,9 @@ async fn a_url_that_makes_no_sense_is_an_error() {
         ("redis://h?x=y", RedisUrlError::Trailer),
     ];
     for (url, expected) in rows {
-        let RedisConnectError::Url(error) = refused(url).await else { panic!("{url} is no error of the URL") };
+        let RedisConnectError::Url(error) = refused(url).await else {
+            panic!("{url} is no error of the URL")
+        };
         assert_eq!(error, expected, "{url}");
     }
 }
@@ -69,16 +71,25 @@ async fn a_setting_that_makes_no_sense_is_an_error() {
         ("key_prefix", of().key_prefix("}")),
         ("command_timeout", of().command_timeout(Duration::ZERO)),
         ("command_timeout", of().command_timeout(Duration::MAX)),
-        ("command_timeout", of().command_timeout(Duration::from_secs(3601))),
+        (
+            "command_timeout",
+            of().command_timeout(Duration::from_secs(3601)),
+        ),
         ("wait_for_replicas", of().wait_for_replicas(0, second / 2)),
-        ("wait_for_replicas", of().wait_for_replicas(1, Duration::ZERO)),
+        (
+            "wait_for_replicas",
+            of().wait_for_replicas(1, Duration::ZERO),
+        ),
         ("wait_for_replicas", of().wait_for_replicas(1, second)),
         ("tls", of().tls_root_certificates("")),
     ];
     for (name, builder) in rows {
         let row = format!("{builder:?}");
         let error = builder.connect().await.unwrap_err();
-        assert!(matches!(error, RedisConnectError::Setting { setting, .. } if setting == name), "{row}: {error:?}");
+        assert!(
+            matches!(error, RedisConnectError::Setting { setting, .. } if setting == name),
+            "{row}: {error:?}"
+        );
     }
 }
 
@@ -87,7 +98,10 @@ async fn a_server_that_is_not_there_is_unreachable() {
     let server = RedisServer::start().await;
     server.kill();
     let error = refused(&server.url()).await;
-    assert!(matches!(error, RedisConnectError::Unreachable(_)), "{error:?}");
+    assert!(
+        matches!(error, RedisConnectError::Unreachable(_)),
+        "{error:?}"
+    );
 }
 
 /// A server that takes connections and answers nothing does not keep an app from ending its start.
@@ -96,34 +110,62 @@ async fn a_server_that_does_not_answer_is_unreachable() {
     let server = RedisServer::start().await;
     server.freeze();
     let store = RedisStore::builder(&server.url()).command_timeout(Duration::from_millis(100));
-    let error = tokio::time::timeout(PATIENT, store.connect()).await.expect("in bounded time").unwrap_err();
-    assert!(matches!(error, RedisConnectError::Unreachable(_)), "{error:?}");
+    let error = tokio::time::timeout(PATIENT, store.connect())
+        .await
+        .expect("in bounded time")
+        .unwrap_err();
+    assert!(
+        matches!(error, RedisConnectError::Unreachable(_)),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_user_or_password_that_is_wrong_is_refused() {
-    let server = RedisServer::builder().password("right").user("alice on >hers ~* &* +@all").start().await;
+    let server = RedisServer::builder()
+        .password("right")
+        .user("alice on >hers ~* &* +@all")
+        .start()
+        .await;
     for credentials in ["", ":wrong@", "alice:right@", "bob:right@"] {
         let error = refused(&server.url_with(credentials)).await;
-        assert!(matches!(error, RedisConnectError::Authentication(_)), "{credentials}: {error:?}");
+        assert!(
+            matches!(error, RedisConnectError::Authentication(_)),
+            "{credentials}: {error:?}"
+        );
     }
     for credentials in [":right@", "default:right@", "alice:hers@"] {
-        builder(&server.url_with(credentials)).connect().await.unwrap();
+        builder(&server.url_with(credentials))
+            .connect()
+            .await
+            .unwrap();
     }
 }
 
 #[tokio::test]
 async fn a_password_may_have_any_character() {
-    let server = RedisServer::builder().user("al:ice on >p@/?#%:é ~* &* +@all").start().await;
-    builder(&server.url_with("al%3Aice:p%40%2F%3F%23%25%3A%C3%A9@")).connect().await.unwrap();
+    let server = RedisServer::builder()
+        .user("al:ice on >p@/?#%:é ~* &* +@all")
+        .start()
+        .await;
+    builder(&server.url_with("al%3Aice:p%40%2F%3F%23%25%3A%C3%A9@"))
+        .connect()
+        .await
+        .unwrap();
 }
 
 /// The rights of the documentation are enough for every call, and each of them is needed.
 #[tokio::test]
 async fn a_user_needs_the_rights_that_are_documented_and_no_more() {
-    let server = RedisServer::builder().user(&format!("app on >secret {RIGHTS}")).start().await;
+    let server = RedisServer::builder()
+        .user(&format!("app on >secret {RIGHTS}"))
+        .start()
+        .await;
     let log = Log::capture();
-    let store = builder(&server.url_with("app:secret@")).connect().await.unwrap();
+    let store = builder(&server.url_with("app:secret@"))
+        .connect()
+        .await
+        .unwrap();
     let key = random_key();
     for _ in 0..2 {
         for (call, outcome) in every_call(&store, &key).await {
@@ -131,15 +173,28 @@ async fn a_user_needs_the_rights_that_are_documented_and_no_more() {
         }
         server.command(&["SCRIPT", "FLUSH"]).await;
     }
-    assert_eq!(server.command(&["ACL", "LOG"]).await, redis::Value::Array(Vec::new()), "nothing was denied");
+    assert_eq!(
+        server.command(&["ACL", "LOG"]).await,
+        redis::Value::Array(Vec::new()),
+        "nothing was denied"
+    );
     drop(log);
 
-    for right in RIGHTS.split(' ').filter(|right| !["+info", "+script|load", "+eval"].contains(right)) {
+    for right in RIGHTS
+        .split(' ')
+        .filter(|right| !["+info", "+script|load", "+eval"].contains(right))
+    {
         let rules = ["ACL", "SETUSER", "less", "reset", "on", ">secret"];
         let rights = RIGHTS.split(' ').filter(|kept| *kept != right);
-        server.command(&rules.into_iter().chain(rights).collect::<Vec<_>>()).await;
+        server
+            .command(&rules.into_iter().chain(rights).collect::<Vec<_>>())
+            .await;
         let error = refused(&server.url_with("less:secret@")).await;
-        assert!(matches!(error, RedisConnectError::Permission(_)), "without {right}: {}", in_full(&error));
+        assert!(
+            matches!(error, RedisConnectError::Permission(_)),
+            "without {right}: {}",
+            in_full(&error)
+        );
     }
 }
 
@@ -147,9 +202,15 @@ async fn a_user_needs_the_rights_that_are_documented_and_no_more() {
 #[tokio::test]
 async fn a_server_that_does_not_tell_about_itself_is_taken() {
     let rights = RIGHTS.replace(" +info", "").replace(" +script|load", "");
-    let server = RedisServer::builder().user(&format!("app on >secret {rights}")).start().await;
+    let server = RedisServer::builder()
+        .user(&format!("app on >secret {rights}"))
+        .start()
+        .await;
     let (log, guard) = Log::capture();
-    builder(&server.url_with("app:secret@")).connect().await.unwrap();
+    builder(&server.url_with("app:secret@"))
+        .connect()
+        .await
+        .unwrap();
     drop(guard);
     assert!(!log.text().contains("WARN"), "{}", log.text());
 }
@@ -160,11 +221,20 @@ async fn a_server_of_the_wrong_kind_is_an_error() {
     let error = refused(&alone.url().replace("redis://", "redis-cluster://")).await;
     assert!(matches!(error, RedisConnectError::NotACluster), "{error:?}");
 
-    let clustered = RedisServer::builder().config("cluster-enabled", "yes").start().await;
+    let clustered = RedisServer::builder()
+        .config("cluster-enabled", "yes")
+        .start()
+        .await;
     let error = refused(&clustered.url()).await;
-    assert!(matches!(error, RedisConnectError::PartOfACluster), "{error:?}");
+    assert!(
+        matches!(error, RedisConnectError::PartOfACluster),
+        "{error:?}"
+    );
 
-    let replica = RedisServer::builder().replica_of(alone.port()).start().await;
+    let replica = RedisServer::builder()
+        .replica_of(alone.port())
+        .start()
+        .await;
     let error = refused(&replica.url()).await;
     assert!(matches!(error, RedisConnectError::Unusable(_)), "{error:?}");
 
@@ -179,7 +249,8 @@ async fn server_of_version(version: &'static str) -> u16 {
     tokio::spawn(async move {
         while let Ok((mut socket, _)) = listener.accept().await {
             tokio::spawn(async move {
-                let info = format!("# Server\r\nredis_version:{version}\r\nredis_mode:standalone\r\n");
+                let info =
+                    format!("# Server\r\nredis_version:{version}\r\nredis_mode:standalone\r\n");
                 let answer = format!("${}\r\n{info}\r\n", info.len());
                 let mut request = [0; 1024];
                 while socket.read(&mut request).await.is_ok_and(|read| read > 0) {
@@ -196,8 +267,15 @@ async fn server_of_version(version: &'static str) -> u16 {
 #[tokio::test]
 async fn a_server_that_is_too_old_is_an_error() {
     for version in ["5.0.14", "2.8.0", "4.9"] {
-        let error = refused(&format!("redis://127.0.0.1:{}", server_of_version(version).await)).await;
-        assert!(matches!(&error, RedisConnectError::TooOld { found } if found == version), "{version}: {error:?}");
+        let error = refused(&format!(
+            "redis://127.0.0.1:{}",
+            server_of_version(version).await
+        ))
+        .await;
+        assert!(
+            matches!(&error, RedisConnectError::TooOld { found } if found == version),
+            "{version}: {error:?}"
+        );
         assert!(error.to_string().contains("6.0"), "{error}");
     }
 }
@@ -205,18 +283,42 @@ async fn a_server_that_is_too_old_is_an_error() {
 #[tokio::test]
 async fn tls_needs_certificates_that_fit() {
     let (certificates, others) = (Certificates::generate(), Certificates::generate());
-    let server = RedisServer::builder().tls(&certificates).config("tls-auth-clients", "yes").start().await;
+    let server = RedisServer::builder()
+        .tls(&certificates)
+        .config("tls-auth-clients", "yes")
+        .start()
+        .await;
     let (ca, client) = (certificates.ca.as_str(), certificates.client.clone());
     let of = || builder(&server.url());
     let trusting = || of().tls_root_certificates(ca);
     let rows = [
         ("an authority that is not known", of(), "Unreachable"),
-        ("another authority", of().tls_root_certificates(others.ca.as_str()), "Unreachable"),
+        (
+            "another authority",
+            of().tls_root_certificates(others.ca.as_str()),
+            "Unreachable",
+        ),
         ("no certificate of a client", trusting(), "Unreachable"),
-        ("no PEM", of().tls_root_certificates("no certificate"), "Certificate"),
-        ("no key", trusting().tls_client_certificate(client.certificate.as_str(), "no key"), "Certificate"),
-        ("no chain", trusting().tls_client_certificate("", client.key.as_str()), "Certificate"),
-        ("TCP", builder(&server.url().replace("rediss", "redis")), "Unreachable"),
+        (
+            "no PEM",
+            of().tls_root_certificates("no certificate"),
+            "Certificate",
+        ),
+        (
+            "no key",
+            trusting().tls_client_certificate(client.certificate.as_str(), "no key"),
+            "Certificate",
+        ),
+        (
+            "no chain",
+            trusting().tls_client_certificate("", client.key.as_str()),
+            "Certificate",
+        ),
+        (
+            "TCP",
+            builder(&server.url().replace("rediss", "redis")),
+            "Unreachable",
+        ),
     ];
     for (row, builder, expected) in rows {
         let error = builder.connect().await.expect_err(row);
@@ -227,7 +329,13 @@ async fn tls_needs_certificates_that_fit() {
     let store = store.connect().await.unwrap();
     let key = random_key();
     assert_eq!(put(&store, &key, None, 1).await.unwrap(), Swap::Swapped);
-    assert!(store.claim(&key, &TAG, support::entries::version(2), PATIENT).await.unwrap().is_some());
+    assert!(
+        store
+            .claim(&key, &TAG, support::entries::version(2), PATIENT)
+            .await
+            .unwrap()
+            .is_some()
+    );
     assert!(store.beside(&key, &NAME).await.unwrap().is_none());
 }
 
@@ -235,9 +343,19 @@ async fn tls_needs_certificates_that_fit() {
 async fn a_socket_is_as_good_as_a_port() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("redis.sock").display().to_string();
-    let server = RedisServer::builder().config("unixsocket", &path).password("secret").start().await;
-    let store = builder(&format!("redis+unix://:secret@{path}?db=2")).connect().await.unwrap();
-    assert_eq!(put(&store, &random_key(), None, 1).await.unwrap(), Swap::Swapped);
+    let server = RedisServer::builder()
+        .config("unixsocket", &path)
+        .password("secret")
+        .start()
+        .await;
+    let store = builder(&format!("redis+unix://:secret@{path}?db=2"))
+        .connect()
+        .await
+        .unwrap();
+    assert_eq!(
+        put(&store, &random_key(), None, 1).await.unwrap(),
+        Swap::Swapped
+    );
     assert!(server.info("keyspace").await.contains_key("db2"));
 }
 
@@ -252,54 +370,91 @@ async fn what_loses_sessions_is_warned_of() {
         ("yes", "noeviction", [false, false]),
     ];
     for (append_only, policy, expected) in rows {
-        let server = RedisServer::builder().config(lines[0], append_only).config(lines[1], policy).start().await;
+        let server = RedisServer::builder()
+            .config(lines[0], append_only)
+            .config(lines[1], policy)
+            .start()
+            .await;
         let (log, guard) = Log::capture();
         builder(&server.url()).connect().await.unwrap();
         drop(guard);
         let text = log.text();
         let warnings: Vec<_> = text.lines().filter(|line| line.contains("WARN")).collect();
         let warned = lines.map(|name| warnings.iter().any(|line| line.contains(name)));
-        assert_eq!(warned, expected, "appendonly {append_only}, {policy}: {warnings:#?}");
-        assert_eq!(warnings.len(), expected.into_iter().filter(|expected| *expected).count());
+        assert_eq!(
+            warned, expected,
+            "appendonly {append_only}, {policy}: {warnings:#?}"
+        );
+        assert_eq!(
+            warnings.len(),
+            expected.into_iter().filter(|expected| *expected).count()
+        );
     }
 }
 
-/// When it connects, the store warns about a master without enough replicas. The app starts nevertheless, because the
-/// replicas may connect later.
+/// When it connects, the store warns about a master without enough replicas. The app starts
+/// nevertheless, because the replicas may connect later.
 #[tokio::test]
 async fn too_few_replicas_are_warned_of() {
     let (alone, followed) = (RedisServer::start().await, RedisServer::start().await);
-    let replica = RedisServer::builder().replica_of(followed.port()).start().await;
+    let replica = RedisServer::builder()
+        .replica_of(followed.port())
+        .start()
+        .await;
     let cluster = Cluster::start().await;
     let sentinels = Sentinels::start().await;
     let rows = [
         ("no replica", alone.url(), 1, vec!["connected=0 wanted=1"]),
-        ("one of two", followed.url(), 2, vec!["connected=1 wanted=2"]),
+        (
+            "one of two",
+            followed.url(),
+            2,
+            vec!["connected=1 wanted=2"],
+        ),
         ("one of one", followed.url(), 1, vec![]),
         ("Sentinel", sentinels.url(), 9, vec!["wanted=9"]),
-        ("each master of a cluster", cluster.url(), 1, vec!["connected=0 wanted=1"; 3]),
+        (
+            "each master of a cluster",
+            cluster.url(),
+            1,
+            vec!["connected=0 wanted=1"; 3],
+        ),
     ];
     for (row, url, wanted, expected) in rows {
         let (log, guard) = Log::capture();
-        builder(&url).wait_for_replicas(wanted, PATIENT / 2).connect().await.unwrap();
+        builder(&url)
+            .wait_for_replicas(wanted, PATIENT / 2)
+            .connect()
+            .await
+            .unwrap();
         drop(guard);
         let text = log.text();
-        let warnings: Vec<_> = text.lines().filter(|line| line.contains("fewer replicas are connected")).collect();
+        let warnings: Vec<_> = text
+            .lines()
+            .filter(|line| line.contains("fewer replicas are connected"))
+            .collect();
         assert_eq!(warnings.len(), expected.len(), "{row}: {warnings:#?}");
         for (warning, expected) in warnings.iter().zip(expected) {
-            assert!(warning.contains("WARN") && warning.contains(expected), "{row}: {warning}");
+            assert!(
+                warning.contains("WARN") && warning.contains(expected),
+                "{row}: {warning}"
+            );
         }
     }
     drop(replica);
 }
 
-/// Neither the store nor its builder, nor an error, nor the log at its most talkative, has a password in it.
+/// Neither the store nor its builder, nor an error, nor the log at its most talkative, has a
+/// password in it.
 #[tokio::test]
 async fn a_password_is_nowhere_to_be_seen() {
     let password = "correct-horse-battery";
     let mut needles = Needles::default();
     needles.text(password);
-    let server = RedisServer::builder().user(&format!("app on >{password} ~* &* +@all")).start().await;
+    let server = RedisServer::builder()
+        .user(&format!("app on >{password} ~* &* +@all"))
+        .start()
+        .await;
     let (log, guard) = Log::capture();
     let mut seen = Vec::new();
     let mut look = |thing: &dyn Debug| seen.push(format!("{thing:?} {thing:#?}"));
@@ -309,14 +464,24 @@ async fn a_password_is_nowhere_to_be_seen() {
     look(&building);
     let store = building.connect().await.unwrap();
     look(&store);
-    for url in ["nothing://app:{}@h", "redis://app:{}", "redis://app:{}@h:x", "redis://app:{}@a,b", "redis://h/{}"] {
+    for url in [
+        "nothing://app:{}@h",
+        "redis://app:{}",
+        "redis://app:{}@h:x",
+        "redis://app:{}@a,b",
+        "redis://h/{}",
+    ] {
         look(&in_full(&refused(&url.replace("{}", password)).await));
         look(&builder(&url.replace("{}", password)));
     }
-    look(&in_full(&refused(&server.url_with(&format!("nobody:{password}@"))).await));
+    look(&in_full(
+        &refused(&server.url_with(&format!("nobody:{password}@"))).await,
+    ));
     // A server without AUTH quotes what came with it.
     let quoting = server_that_quotes().await;
-    look(&in_full(&refused(&format!("redis://app:{password}@127.0.0.1:{quoting}")).await));
+    look(&in_full(
+        &refused(&format!("redis://app:{password}@127.0.0.1:{quoting}")).await,
+    ));
     server.kill();
     for (_, outcome) in every_call(&store, &random_key()).await {
         look(&in_full(&outcome.unwrap_err()));
@@ -337,7 +502,8 @@ async fn server_that_quotes() -> u16 {
             let mut request = [0; 1024];
             while let Ok(read @ 1..) = socket.read(&mut request).await {
                 let words = String::from_utf8_lossy(&request[..read]).replace("\r\n", "' '");
-                let answer = format!("-ERR unknown command 'AUTH', with args beginning with: '{words}'\r\n");
+                let answer =
+                    format!("-ERR unknown command 'AUTH', with args beginning with: '{words}'\r\n");
                 if socket.write_all(answer.as_bytes()).await.is_err() {
                     break;
                 }

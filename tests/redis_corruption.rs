@@ -10,7 +10,9 @@ use std::time::{Duration, SystemTime};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use redis::aio::MultiplexedConnection;
-use support::faults::{LIMIT, RedisApp, go_on, instance_over, log_in_many, refresh_each, refresh_patiently};
+use support::faults::{
+    LIMIT, RedisApp, go_on, instance_over, log_in_many, refresh_each, refresh_patiently,
+};
 use support::redis::RedisServer;
 use support::{Answer, Upstream};
 use tokio::task::JoinSet;
@@ -51,12 +53,18 @@ fn damage(whole: &[u8], random: &mut StdRng) -> Option<Vec<u8>> {
 }
 
 fn lease(entry: &[u8]) -> u128 {
-    entry[LEASE].iter().fold(0, |millis, byte| millis << 8 | u128::from(*byte))
+    entry[LEASE]
+        .iter()
+        .fold(0, |millis, byte| millis << 8 | u128::from(*byte))
 }
 
-/// Whether the lease has run out: who takes it over waits for seconds, of which tests/takeover.rs tells.
+/// Whether the lease has run out: who takes it over waits for seconds, of which tests/takeover.rs
+/// tells.
 fn has_run_out(damaged: Option<&[u8]>) -> bool {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap()
+        .as_millis();
     damaged.is_some_and(|entry| entry.len() >= LEASE.end && (1..=now).contains(&lease(entry)))
 }
 
@@ -72,8 +80,12 @@ enum Outcome {
 
 impl Outcome {
     fn of(whole: &[u8], damaged: Option<&[u8]>) -> Self {
-        let Some(damaged) = damaged else { return Self::Corrupt };
-        let same = damaged.len() == whole.len() && damaged[0] == whole[0] && damaged[TAG..] == whole[TAG..];
+        let Some(damaged) = damaged else {
+            return Self::Corrupt;
+        };
+        let same = damaged.len() == whole.len()
+            && damaged[0] == whole[0]
+            && damaged[TAG..] == whole[TAG..];
         if !same {
             return Self::Corrupt;
         }
@@ -90,16 +102,32 @@ impl Outcome {
             Self::Busy => (503, "temporarily_unavailable"),
             Self::Corrupt => (500, "server_error"),
         };
-        assert_eq!(answer.error(), (expected.0, expected.1.into()), "{case}: {answer:?}");
+        assert_eq!(
+            answer.error(),
+            (expected.0, expected.1.into()),
+            "{case}: {answer:?}"
+        );
     }
 }
 
 async fn start(server: &RedisServer) -> (RedisApp, MultiplexedConnection) {
-    let store = RedisStore::builder(&server.url()).command_timeout(LIMIT).connect().await.unwrap();
-    let app = instance_over(store, &Upstream::new(), |builder| builder.rotation_timeout(Duration::from_secs(2)));
+    let store = RedisStore::builder(&server.url())
+        .command_timeout(LIMIT)
+        .connect()
+        .await
+        .unwrap();
+    let app = instance_over(store, &Upstream::new(), |builder| {
+        builder.rotation_timeout(Duration::from_secs(2))
+    });
     let client = redis::Client::open(server.url()).unwrap();
     let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(LIMIT));
-    (app, client.get_multiplexed_async_connection_with_config(&config).await.unwrap())
+    (
+        app,
+        client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
+            .unwrap(),
+    )
 }
 
 /// Puts something else under a key.
@@ -107,7 +135,16 @@ async fn put(redis: &mut MultiplexedConnection, key: &[u8], value: Option<&[u8]>
     let mut pipeline = redis::pipe();
     match value {
         Some(value) => pipeline.cmd("SET").arg(key).arg(value).arg("KEEPTTL"),
-        None => pipeline.atomic().cmd("DEL").arg(key).cmd("RPUSH").arg(key).arg("1").cmd("EXPIRE").arg(key).arg(86400),
+        None => pipeline
+            .atomic()
+            .cmd("DEL")
+            .arg(key)
+            .cmd("RPUSH")
+            .arg(key)
+            .arg("1")
+            .cmd("EXPIRE")
+            .arg(key)
+            .arg(86400),
     };
     pipeline.query_async::<redis::Value>(redis).await.unwrap();
 }
@@ -135,7 +172,9 @@ async fn session(
         }
         put(&mut redis, &key, damaged.as_deref()).await;
         let outcome = Outcome::of(&whole, damaged.as_deref());
-        let case = format!("session {number}, round {round}: {outcome:?}: {damaged:02x?}, and was {whole:02x?}");
+        let case = format!(
+            "session {number}, round {round}: {outcome:?}: {damaged:02x?}, and was {whole:02x?}"
+        );
         let answer = match random.random_range(0..8) {
             0 if outcome == Outcome::Corrupt => app.revoke(&token).await,
             1 if outcome == Outcome::Corrupt => app.refresh(&previous).await,
@@ -149,17 +188,23 @@ async fn session(
             }
             Outcome::Busy => {
                 put(&mut redis, &key, Some(&whole)).await;
-                // Its last claim may have been under way when the time was over, and now be granted.
+                // Its last claim may have been under way when the time was over, and now be
+                // granted.
                 let answer = refresh_patiently(std::slice::from_ref(&app), 0, &token).await;
                 previous = std::mem::replace(&mut token, answer.token());
                 whole = get(&mut redis, &key).await;
             }
             Outcome::Corrupt => {
-                // It is left as it lies, for whoever can mend it. A lease may have been taken and given back.
+                // It is left as it lies, for whoever can mend it. A lease may have been taken and
+                // given back.
                 if let Some(damaged) = damaged {
                     let left = get(&mut redis, &key).await;
                     assert_eq!(left.len(), damaged.len(), "{case}");
-                    assert_eq!((left.first(), left.get(TAG..)), (damaged.first(), damaged.get(TAG..)), "{case}");
+                    assert_eq!(
+                        (left.first(), left.get(TAG..)),
+                        (damaged.first(), damaged.get(TAG..)),
+                        "{case}"
+                    );
                 }
                 put(&mut redis, &key, Some(&whole)).await;
                 corrupt.fetch_add(1, Ordering::SeqCst);
@@ -184,21 +229,41 @@ async fn ten_thousand_damaged_grants_are_errors_and_mended_they_go_on() {
     assert_eq!(known.len(), SESSIONS);
     let mut sessions = JoinSet::new();
     for (number, begun) in begun.into_iter().enumerate() {
-        sessions.spawn(session(number, begun, app.clone(), redis.clone(), Arc::clone(&corrupt)));
+        sessions.spawn(session(
+            number,
+            begun,
+            app.clone(),
+            redis.clone(),
+            Arc::clone(&corrupt),
+        ));
     }
     let tokens = sessions.join_all().await;
     app.layer.drain().await;
     let events = app.events();
     let count = |kind| events.iter().filter(|event| **event == kind).count();
-    assert_eq!(count(EventKind::StoreCorrupt), corrupt.load(Ordering::SeqCst));
+    assert_eq!(
+        count(EventKind::StoreCorrupt),
+        corrupt.load(Ordering::SeqCst)
+    );
     assert!(corrupt.load(Ordering::SeqCst) > 7000, "{corrupt:?}");
     let rotated = count(EventKind::Rotated);
     assert!(rotated > SESSIONS, "some damage decides nothing: {rotated}");
     assert_eq!(app.upstream.refreshes(), rotated);
-    let expected = [EventKind::Issued, EventKind::Rotated, EventKind::Replayed, EventKind::StoreCorrupt];
-    assert!(events.iter().all(|kind| expected.contains(kind)), "others: {events:?}");
+    let expected = [
+        EventKind::Issued,
+        EventKind::Rotated,
+        EventKind::Replayed,
+        EventKind::StoreCorrupt,
+    ];
+    assert!(
+        events.iter().all(|kind| expected.contains(kind)),
+        "others: {events:?}"
+    );
     let (lost, _) = go_on(std::slice::from_ref(&app), &tokens).await;
-    assert_eq!((lost, app.upstream.reuses(), app.upstream.alive()), (0, 0, SESSIONS));
+    assert_eq!(
+        (lost, app.upstream.reuses(), app.upstream.alive()),
+        (0, 0, SESSIONS)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -221,12 +286,29 @@ async fn a_damaged_replay_is_given_to_nobody_and_costs_no_session() {
     }
     app.events();
     let answers = refresh_each(&apps, &tokens).join_all().await;
-    let refused = answers.iter().filter(|answer| answer.error() == (400, "invalid_grant".into())).count();
-    let corrupt = answers.iter().filter(|answer| answer.error() == (500, "server_error".into())).count();
+    let refused = answers
+        .iter()
+        .filter(|answer| answer.error() == (400, "invalid_grant".into()))
+        .count();
+    let corrupt = answers
+        .iter()
+        .filter(|answer| answer.error() == (500, "server_error".into()))
+        .count();
     assert_eq!(refused + corrupt, SESSIONS, "{answers:?}");
-    assert!(refused > 0 && corrupt > 0, "what does not open is Late, what is of another type is an error");
+    assert!(
+        refused > 0 && corrupt > 0,
+        "what does not open is Late, what is of another type is an error"
+    );
     let events = app.events();
-    assert!(events.iter().all(|kind| matches!(kind, EventKind::Late | EventKind::StoreCorrupt)), "{events:?}");
+    assert!(
+        events
+            .iter()
+            .all(|kind| matches!(kind, EventKind::Late | EventKind::StoreCorrupt)),
+        "{events:?}"
+    );
     let (lost, _) = go_on(&apps, &newest).await;
-    assert_eq!((lost, app.upstream.reuses(), app.upstream.alive()), (0, 0, SESSIONS));
+    assert_eq!(
+        (lost, app.upstream.reuses(), app.upstream.alive()),
+        (0, 0, SESSIONS)
+    );
 }

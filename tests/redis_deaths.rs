@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use support::faults::{
-    LIMIT, RedisApp, Stage, Step, count, events, go_on, instance_over, log_in_many, refresh_each, until,
+    LIMIT, RedisApp, Stage, Step, count, events, go_on, instance_over, log_in_many, refresh_each,
+    until,
 };
 use support::http::serve_upstream;
 use support::oauth::oauth_http;
@@ -24,10 +25,17 @@ use tower_oauth_refresh::store::RedisStore;
 
 const SESSIONS: usize = 30;
 
-/// Nothing but death is to fail here: Redis may take its time, and so may the upstream as far as leases stay short.
+/// Nothing but death is to fail here: Redis may take its time, and so may the upstream as far as
+/// leases stay short.
 async fn instance(url: &str, upstream: &Upstream) -> RedisApp {
-    let store = RedisStore::builder(url).command_timeout(LIMIT).connect().await.unwrap();
-    instance_over(store, upstream, |builder| builder.rotation_timeout(Duration::from_secs(4)))
+    let store = RedisStore::builder(url)
+        .command_timeout(LIMIT)
+        .connect()
+        .await
+        .unwrap();
+    instance_over(store, upstream, |builder| {
+        builder.rotation_timeout(Duration::from_secs(4))
+    })
 }
 
 /// An instance in a runtime of its own, with which it dies.
@@ -38,16 +46,25 @@ struct Mortal {
 
 impl Mortal {
     async fn start(url: String, upstream: &Upstream) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
         let upstream = upstream.clone();
-        let app = runtime.spawn(async move { instance(&url, &upstream).await }).await.unwrap();
+        let app = runtime
+            .spawn(async move { instance(&url, &upstream).await })
+            .await
+            .unwrap();
         Self { runtime, app }
     }
 
     /// Nothing of it runs any more, and its connections are closed.
     async fn die(self) {
         let Self { runtime, app } = self;
-        tokio::task::spawn_blocking(move || runtime.shutdown_timeout(LIMIT)).await.unwrap();
+        tokio::task::spawn_blocking(move || runtime.shutdown_timeout(LIMIT))
+            .await
+            .unwrap();
         drop(app);
     }
 }
@@ -77,7 +94,11 @@ async fn a_session_is_lost_between_the_answer_of_a_strict_upstream_and_the_commi
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn none_is_lost_with_an_upstream_that_lets_its_last_token_be_used_again() {
-    let rows = [(Step::Upstream, Last::IsLost, 0), (Step::Commit, Last::IsLost, 0), (Step::Commit, Last::Arrives, 0)];
+    let rows = [
+        (Step::Upstream, Last::IsLost, 0),
+        (Step::Commit, Last::IsLost, 0),
+        (Step::Commit, Last::Arrives, 0),
+    ];
     let forgiving = || {
         let upstream = Upstream::new();
         upstream.forgive();
@@ -89,7 +110,13 @@ async fn none_is_lost_with_an_upstream_that_lets_its_last_token_be_used_again() 
 async fn at_every_step(rows: &[(Step, Last, usize)], upstream: fn() -> Upstream) {
     let mut steps = JoinSet::new();
     for &(step, last, expected) in rows {
-        steps.spawn(async move { (step, last, at_step(step, last, upstream()).await == expected) });
+        steps.spawn(async move {
+            (
+                step,
+                last,
+                at_step(step, last, upstream()).await == expected,
+            )
+        });
     }
     for (step, last, as_expected) in steps.join_all().await {
         assert!(as_expected, "{step:?}, the last request: {last:?}");
@@ -101,18 +128,28 @@ async fn at_step(step: Step, last: Last, upstream: Upstream) -> usize {
     let server = RedisServer::start().await;
     let wire = Wire::in_front_of(server.port()).await;
     let dying = Mortal::start(wire.url(), &upstream).await;
-    let others = [instance(&server.url(), &upstream).await, instance(&server.url(), &upstream).await];
+    let others = [
+        instance(&server.url(), &upstream).await,
+        instance(&server.url(), &upstream).await,
+    ];
     let tokens = log_in_many(&others, SESSIONS).await;
     if step == Step::Replay {
         for answer in refresh_each(&others, &tokens).join_all().await {
             answer.token();
         }
     }
-    let stage = Stage { server: &server, wire: &wire, upstream: &upstream, connections: 1 };
+    let stage = Stage {
+        server: &server,
+        wire: &wire,
+        upstream: &upstream,
+        connections: 1,
+    };
     let start = || {
         for token in tokens.clone() {
             let app = dying.app.clone();
-            dying.runtime.spawn(async move { app.refresh(&token).await });
+            dying
+                .runtime
+                .spawn(async move { app.refresh(&token).await });
         }
     };
     let gate = stage.halt(step, SESSIONS, start).await;
@@ -124,24 +161,47 @@ async fn at_step(step: Step, last: Last, upstream: Upstream) -> usize {
 
     let (lost, left) = go_on(&others, &tokens).await;
     let events = events(&others);
-    assert_eq!(count(&events, EventKind::UpstreamRejected), lost, "{step:?}, {last:?}: {events:?}");
-    assert_eq!((upstream.reuses() as usize, upstream.alive()), (lost, SESSIONS - lost), "{step:?}, {last:?}");
-    assert!(left.iter().all(|token| generation(token) == 2), "{step:?}, {last:?}: {left:?}");
+    assert_eq!(
+        count(&events, EventKind::UpstreamRejected),
+        lost,
+        "{step:?}, {last:?}: {events:?}"
+    );
+    assert_eq!(
+        (upstream.reuses() as usize, upstream.alive()),
+        (lost, SESSIONS - lost),
+        "{step:?}, {last:?}"
+    );
+    assert!(
+        left.iter().all(|token| generation(token) == 2),
+        "{step:?}, {last:?}: {left:?}"
+    );
     println!("{step:?}, the last request {last:?}: {SESSIONS} sessions, {lost} lost");
     lost
 }
 
 /// What a proxy answers; an error if there is none.
 async fn ask(proxy: SocketAddr, form: &[(&str, &str)]) -> io::Result<(u16, serde_json::Value)> {
-    let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+    let body = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(form)
+        .finish();
     let request = http::Request::post(format!("http://{proxy}/token"));
-    let request = request.header("content-type", "application/x-www-form-urlencoded").body(body.into_bytes());
+    let request = request
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(body.into_bytes());
     let response = oauth_http(request.map_err(io::Error::other)?).await?;
-    Ok((response.status().as_u16(), serde_json::from_slice(response.body()).unwrap_or_default()))
+    Ok((
+        response.status().as_u16(),
+        serde_json::from_slice(response.body()).unwrap_or_default(),
+    ))
 }
 
-/// A client that refreshes until `over`, at one proxy after the other; `None` if its session is lost.
-async fn client(proxies: Vec<SocketAddr>, mut round: usize, over: Arc<AtomicBool>) -> Option<String> {
+/// A client that refreshes until `over`, at one proxy after the other; `None` if its session is
+/// lost.
+async fn client(
+    proxies: Vec<SocketAddr>,
+    mut round: usize,
+    over: Arc<AtomicBool>,
+) -> Option<String> {
     let form = [("grant_type", "password"), ("client_id", "app")];
     let (_, answer) = ask(proxies[round % proxies.len()], &form).await.unwrap();
     let mut token = answer["refresh_token"].as_str().unwrap().to_owned();
@@ -149,7 +209,10 @@ async fn client(proxies: Vec<SocketAddr>, mut round: usize, over: Arc<AtomicBool
     while !over.load(Ordering::SeqCst) {
         round += 1;
         match ask(proxies[round % proxies.len()], &refresh_form("app", &token)).await {
-            Ok((200, answer)) => answer["refresh_token"].as_str().unwrap().clone_into(&mut token),
+            Ok((200, answer)) => answer["refresh_token"]
+                .as_str()
+                .unwrap()
+                .clone_into(&mut token),
             Ok((400, _)) => return None,
             // It is told to come back, or there is nobody.
             Ok((503, _)) | Err(_) => assert!(Instant::now() < end, "nobody answers"),
@@ -179,7 +242,10 @@ async fn a_process_that_is_killed_under_load_loses_nothing_of_an_upstream_that_f
     }
     for _ in 0..2 {
         let begun = upstream.refreshes();
-        until("there is load", || upstream.refreshes() > begun + 2 * SESSIONS).await;
+        until("there is load", || {
+            upstream.refreshes() > begun + 2 * SESSIONS
+        })
+        .await;
         // Dropped, it is killed.
         drop(proxies.pop());
     }
@@ -188,7 +254,9 @@ async fn a_process_that_is_killed_under_load_loses_nothing_of_an_upstream_that_f
     for token in clients.join_all().await.into_iter().flatten() {
         // Until the lease has run out that was a dead one's.
         let (status, answer) = loop {
-            let (status, answer) = ask(proxies[0].addr(), &refresh_form("app", &token)).await.unwrap();
+            let (status, answer) = ask(proxies[0].addr(), &refresh_form("app", &token))
+                .await
+                .unwrap();
             if status != 503 {
                 break (status, answer);
             }
@@ -197,6 +265,13 @@ async fn a_process_that_is_killed_under_load_loses_nothing_of_an_upstream_that_f
         assert_eq!(status, 200, "{answer}");
         left += 1;
     }
-    println!("two processes killed: {SESSIONS} sessions, {} lost, {} refreshes", SESSIONS - left, upstream.refreshes());
-    assert_eq!((left, upstream.reuses(), upstream.alive()), (SESSIONS, 0, SESSIONS));
+    println!(
+        "two processes killed: {SESSIONS} sessions, {} lost, {} refreshes",
+        SESSIONS - left,
+        upstream.refreshes()
+    );
+    assert_eq!(
+        (left, upstream.reuses(), upstream.alive()),
+        (SESSIONS, 0, SESSIONS)
+    );
 }

@@ -16,7 +16,10 @@ const LIMIT: Duration = Duration::from_secs(60);
 fn servers(url: &str) -> Vec<String> {
     let (_, rest) = url.split_once("://").unwrap();
     let (hosts, _) = rest.split_once('/').unwrap_or((rest, ""));
-    hosts.split(',').map(|host| format!("redis://{host}")).collect()
+    hosts
+        .split(',')
+        .map(|host| format!("redis://{host}"))
+        .collect()
 }
 
 async fn set(server: &RedisServer, key: &str, value: &str) {
@@ -29,16 +32,31 @@ async fn get(server: &RedisServer, key: &str) -> Option<String> {
 
 #[tokio::test]
 async fn a_cluster_has_every_slot_and_each_node_its_part() {
-    let cluster = Cluster::start_with(|node| node.password("secret").config("appendonly", "yes")).await;
-    assert!(cluster.url().starts_with("redis-cluster://127.0.0.1:"), "{}", cluster.url());
-    let builder = ClusterClientBuilder::new(servers(&cluster.url())).password("secret").response_timeout(LIMIT);
+    let cluster =
+        Cluster::start_with(|node| node.password("secret").config("appendonly", "yes")).await;
+    assert!(
+        cluster.url().starts_with("redis-cluster://127.0.0.1:"),
+        "{}",
+        cluster.url()
+    );
+    let builder = ClusterClientBuilder::new(servers(&cluster.url()))
+        .password("secret")
+        .response_timeout(LIMIT);
     let client = builder.connection_timeout(LIMIT).build().unwrap();
     let mut connection = client.get_async_connection().await.unwrap();
     for number in 0..300 {
         let key = format!("key{number}");
-        let set: Value = redis::cmd("SET").arg(&key).arg(number).query_async(&mut connection).await.unwrap();
+        let set: Value = redis::cmd("SET")
+            .arg(&key)
+            .arg(number)
+            .query_async(&mut connection)
+            .await
+            .unwrap();
         assert_eq!(set, Value::Okay);
-        assert_eq!(get(cluster.node_of(key.as_bytes()).await, &key).await, Some(number.to_string()));
+        assert_eq!(
+            get(cluster.node_of(key.as_bytes()).await, &key).await,
+            Some(number.to_string())
+        );
     }
     let mut sum = 0;
     for node in cluster.nodes() {
@@ -59,18 +77,32 @@ async fn a_cluster_has_every_slot_and_each_node_its_part() {
 async fn a_cluster_is_seen_through_wires() {
     let cluster = Cluster::start().await;
     let wires = cluster.wires().await;
-    let builder = ClusterClientBuilder::new([wires[0].url()]).response_timeout(LIMIT).connection_timeout(LIMIT);
-    let mut connection = builder.build().unwrap().get_async_connection().await.unwrap();
+    let builder = ClusterClientBuilder::new([wires[0].url()])
+        .response_timeout(LIMIT)
+        .connection_timeout(LIMIT);
+    let mut connection = builder
+        .build()
+        .unwrap()
+        .get_async_connection()
+        .await
+        .unwrap();
     for wire in &wires {
         wire.commands();
     }
     for number in 0..60 {
         let set = redis::cmd("SET").arg(number).arg(number).to_owned();
-        assert_eq!(set.query_async::<Value>(&mut connection).await.unwrap(), Value::Okay);
+        assert_eq!(
+            set.query_async::<Value>(&mut connection).await.unwrap(),
+            Value::Okay
+        );
     }
     let mut sum = 0;
     for wire in &wires {
-        let sets = wire.commands().iter().filter(|words| words[0] == "SET").count();
+        let sets = wire
+            .commands()
+            .iter()
+            .filter(|words| words[0] == "SET")
+            .count();
         assert!(sets > 5, "{sets} on one wire");
         sum += sets;
     }
@@ -83,8 +115,13 @@ async fn master_of(sentinels: &Sentinels) -> u16 {
     let mut client = Sentinel::build(servers(&sentinels.url())).unwrap();
     let settings = redis::RedisConnectionInfo::default().set_password("secret");
     let settings = SentinelNodeConnectionInfo::default().set_redis_connection_info(settings);
-    let master: Client = client.async_master_for("main", Some(&settings)).await.unwrap();
-    let ConnectionAddr::Tcp(_, port) = master.get_connection_info().addr() else { panic!("no address") };
+    let master: Client = client
+        .async_master_for("main", Some(&settings))
+        .await
+        .unwrap();
+    let ConnectionAddr::Tcp(_, port) = master.get_connection_info().addr() else {
+        panic!("no address")
+    };
     *port
 }
 
@@ -92,7 +129,10 @@ async fn master_of(sentinels: &Sentinels) -> u16 {
 async fn a_failover_lets_master_and_replica_change_places() {
     let sentinels = Sentinels::start_with(|server| server.password("secret")).await;
     let url = sentinels.url();
-    assert!(url.starts_with("redis-sentinel://127.0.0.1:") && url.ends_with("/main"), "{url}");
+    assert!(
+        url.starts_with("redis-sentinel://127.0.0.1:") && url.ends_with("/main"),
+        "{url}"
+    );
     assert_eq!(servers(&url).len(), 3);
     let (old, new) = (sentinels.master(), sentinels.replica());
     assert_eq!(master_of(&sentinels).await, old.port());
@@ -105,10 +145,16 @@ async fn a_failover_lets_master_and_replica_change_places() {
     }
     for (master, replica) in [(new, old), (old, new)] {
         sentinels.failover().await;
-        assert_eq!((sentinels.master().port(), sentinels.replica().port()), (master.port(), replica.port()));
+        assert_eq!(
+            (sentinels.master().port(), sentinels.replica().port()),
+            (master.port(), replica.port())
+        );
         assert_eq!(master_of(&sentinels).await, master.port());
         assert_eq!(get(master, "a").await.as_deref(), Some("b"), "{master:?}");
-        assert!(replica.try_command(&["SET", "a", "c"]).await.is_err(), "a replica takes writes");
+        assert!(
+            replica.try_command(&["SET", "a", "c"]).await.is_err(),
+            "a replica takes writes"
+        );
     }
 }
 
@@ -117,7 +163,10 @@ async fn a_killed_master_is_replaced_and_comes_back_as_a_replica() {
     let sentinels = Sentinels::start_with(|server| server.password("secret")).await;
     let (old, new) = (sentinels.master(), sentinels.replica());
     sentinels.kill_master_and_wait().await;
-    assert_eq!((sentinels.master().port(), master_of(&sentinels).await), (new.port(), new.port()));
+    assert_eq!(
+        (sentinels.master().port(), master_of(&sentinels).await),
+        (new.port(), new.port())
+    );
     set(new, "a", "b").await;
     old.restart().await;
     sentinels.settled().await;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 use support::faults::{
-    Gate, LIMIT, RedisApp, assert_away, assert_nothing_lost, count, events, go_on, instance_over, log_in_many,
-    refresh_each, refresh_patiently, until,
+    Gate, LIMIT, RedisApp, assert_away, assert_nothing_lost, count, events, go_on, instance_over,
+    log_in_many, refresh_each, refresh_patiently, until,
 };
 use support::redis::{Builder, Cluster, RedisServer, Sentinels};
 use support::{Act, App, Upstream};
@@ -22,7 +22,9 @@ use tower_oauth_refresh::{Event, EventKind};
 const SESSIONS: usize = 40;
 
 fn durable(builder: Builder) -> Builder {
-    builder.config("appendonly", "yes").config("appendfsync", "always")
+    builder
+        .config("appendonly", "yes")
+        .config("appendfsync", "always")
 }
 
 async fn two_instances(
@@ -41,7 +43,9 @@ async fn instances(
 ) -> [RedisApp; 2] {
     let one = async || {
         let builder = settings(RedisStore::builder(url).command_timeout(Duration::from_secs(3)));
-        instance_over(builder.connect().await.unwrap(), upstream, |builder| builder.rotation_timeout(rotation_timeout))
+        instance_over(builder.connect().await.unwrap(), upstream, |builder| {
+            builder.rotation_timeout(rotation_timeout)
+        })
     };
     [one().await, one().await]
 }
@@ -77,7 +81,12 @@ impl Load {
     /// The tokens of those that are left.
     async fn end(self) -> Vec<String> {
         self.over.store(true, Ordering::SeqCst);
-        self.clients.join_all().await.into_iter().flatten().collect()
+        self.clients
+            .join_all()
+            .await
+            .into_iter()
+            .flatten()
+            .collect()
     }
 }
 
@@ -99,51 +108,107 @@ async fn under_load(
     let tokens = load.end().await;
     let (lost, left) = go_on(instances, &tokens).await;
     let told: Vec<_> = instances.iter().map(App::take_events).collect();
-    let rotated = told.iter().flatten().filter(|event| event.kind == EventKind::Rotated).count();
-    println!("{case}: {SESSIONS} sessions, {rotated} rotations, {} lost", SESSIONS - left.len());
-    let kinds = [EventKind::CommitLost, EventKind::UpstreamRejected, EventKind::Ahead, EventKind::ReuseDetected];
-    let wrong = told.iter().flatten().filter(|event| kinds.contains(&event.kind)).count();
+    let rotated = told
+        .iter()
+        .flatten()
+        .filter(|event| event.kind == EventKind::Rotated)
+        .count();
+    println!(
+        "{case}: {SESSIONS} sessions, {rotated} rotations, {} lost",
+        SESSIONS - left.len()
+    );
+    let kinds = [
+        EventKind::CommitLost,
+        EventKind::UpstreamRejected,
+        EventKind::Ahead,
+        EventKind::ReuseDetected,
+    ];
+    let wrong = told
+        .iter()
+        .flatten()
+        .filter(|event| kinds.contains(&event.kind))
+        .count();
     let outcome = (wrong, lost, left.len(), upstream.reuses());
-    assert_eq!(outcome, (0, 0, SESSIONS, 0), "{case}\n{}\n{servers:?}", histories(&told));
+    assert_eq!(
+        outcome,
+        (0, 0, SESSIONS, 0),
+        "{case}\n{}\n{servers:?}",
+        histories(&told)
+    );
 }
 
 /// All that the instances have told of the grants to which something has happened that should not.
 fn histories(told: &[Vec<Event>]) -> String {
-    let usual = [EventKind::Issued, EventKind::Rotated, EventKind::Replayed, EventKind::StoreUnavailable];
-    let odd = told.iter().flatten().filter(|event| !usual.contains(&event.kind));
+    let usual = [
+        EventKind::Issued,
+        EventKind::Rotated,
+        EventKind::Replayed,
+        EventKind::StoreUnavailable,
+    ];
+    let odd = told
+        .iter()
+        .flatten()
+        .filter(|event| !usual.contains(&event.kind));
     let grants: HashSet<_> = odd.map(|event| event.grant).collect();
     let of_each = told.iter().enumerate();
     let all = of_each.flat_map(|(number, events)| events.iter().map(move |event| (number, event)));
     let theirs = all.filter(|(_, event)| grants.contains(&event.grant));
-    theirs.map(|(number, event)| format!("instance {number}: {event:?}\n")).collect()
+    theirs
+        .map(|(number, event)| format!("instance {number}: {event:?}\n"))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_planned_failover_loses_nothing_that_a_replica_has() {
     let (sentinels, upstream) = (Sentinels::start().await, Upstream::new());
-    let replicas = |builder: RedisStoreBuilder| builder.wait_for_replicas(1, Duration::from_secs(2));
+    let replicas =
+        |builder: RedisStoreBuilder| builder.wait_for_replicas(1, Duration::from_secs(2));
     let instances = two_instances(&sentinels.url(), &upstream, replicas).await;
     let tokens = log_in_many(&instances, SESSIONS).await;
-    under_load("a planned failover", (&instances, &upstream, &sentinels), tokens, sentinels.failover()).await;
+    under_load(
+        "a planned failover",
+        (&instances, &upstream, &sentinels),
+        tokens,
+        sentinels.failover(),
+    )
+    .await;
 }
 
-/// Longer than anybody waits for replicas: what the old master still takes, and no replica has, is given to nobody.
+/// Longer than anybody waits for replicas: what the old master still takes, and no replica has, is
+/// given to nobody.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_old_master_that_goes_on_for_a_while_loses_nothing_that_a_replica_has() {
     let (sentinels, upstream) = (Sentinels::start().await, Upstream::new());
     let replicas = |wait| move |builder: RedisStoreBuilder| builder.wait_for_replicas(1, wait);
-    let patient = two_instances(&sentinels.url(), &upstream, replicas(Duration::from_secs(2))).await;
+    let patient = two_instances(
+        &sentinels.url(),
+        &upstream,
+        replicas(Duration::from_secs(2)),
+    )
+    .await;
     let tokens = log_in_many(&patient, SESSIONS).await;
     // The sooner a call gives up waiting, the more of them come through to the old master.
-    let instances = two_instances(&sentinels.url(), &upstream, replicas(Duration::from_millis(100))).await;
+    let instances = two_instances(
+        &sentinels.url(),
+        &upstream,
+        replicas(Duration::from_millis(100)),
+    )
+    .await;
     let failover = sentinels.slow_failover(Duration::from_secs(4));
-    under_load("an old master that goes on", (&instances, &upstream, &sentinels), tokens, failover).await;
+    under_load(
+        "an old master that goes on",
+        (&instances, &upstream, &sentinels),
+        tokens,
+        failover,
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_master_that_is_killed_loses_nothing_that_a_replica_has() {
     let (sentinels, upstream) = (Sentinels::start().await, Upstream::new());
-    let replicas = |builder: RedisStoreBuilder| builder.wait_for_replicas(1, Duration::from_secs(2));
+    let replicas =
+        |builder: RedisStoreBuilder| builder.wait_for_replicas(1, Duration::from_secs(2));
     let instances = two_instances(&sentinels.url(), &upstream, replicas).await;
     let killed = async {
         sentinels.kill_master_and_wait().await;
@@ -151,7 +216,13 @@ async fn a_master_that_is_killed_loses_nothing_that_a_replica_has() {
         sentinels.replica().restart().await;
     };
     let tokens = log_in_many(&instances, SESSIONS).await;
-    under_load("a master killed", (&instances, &upstream, &sentinels), tokens, killed).await;
+    under_load(
+        "a master killed",
+        (&instances, &upstream, &sentinels),
+        tokens,
+        killed,
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -165,12 +236,20 @@ async fn a_node_of_a_cluster_that_is_killed_and_comes_back_loses_nothing() {
         cluster.ready().await;
     };
     let tokens = log_in_many(&instances, SESSIONS).await;
-    under_load("a node of a cluster killed", (&instances, &upstream, &cluster), tokens, killed).await;
+    under_load(
+        "a node of a cluster killed",
+        (&instances, &upstream, &cluster),
+        tokens,
+        killed,
+    )
+    .await;
 }
 
 /// Keeps what is written to the master from the replica.
 async fn hold_replication_back(replica: &RedisServer) {
-    replica.command(&["CONFIG", "SET", "masterauth", "wrong"]).await;
+    replica
+        .command(&["CONFIG", "SET", "masterauth", "wrong"])
+        .await;
     replica.command(&["CLIENT", "KILL", "TYPE", "master"]).await;
     let end = Instant::now() + LIMIT;
     while replica.info("replication").await["master_link_status"] != "down" {
@@ -185,7 +264,10 @@ async fn tokens_of_writes_that_a_failover_has_lost_are_refused_and_told() {
     let instances = two_instances(&sentinels.url(), &upstream, |builder| builder).await;
     let first = log_in_many(&instances, SESSIONS).await;
     let master = sentinels.master();
-    assert!(matches!(master.command(&["WAIT", "1", "60000"]).await, Value::Int(_)));
+    assert!(matches!(
+        master.command(&["WAIT", "1", "60000"]).await,
+        Value::Int(_)
+    ));
     let end = Instant::now() + LIMIT;
     while sentinels.replica().dump().await.len() < SESSIONS {
         assert!(Instant::now() < end, "they are not replicated");
@@ -208,35 +290,55 @@ async fn tokens_of_writes_that_a_failover_has_lost_are_refused_and_told() {
     let told = events(&instances);
     assert_eq!(count(&told, EventKind::Ahead), SESSIONS, "{told:?}");
     assert_eq!(upstream.refreshes(), refreshes, "none of them is used");
-    assert_eq!(promoted.dump().await.len(), SESSIONS, "and no grant is touched");
+    assert_eq!(
+        promoted.dump().await.len(),
+        SESSIONS,
+        "and no grant is touched"
+    );
     assert_eq!(upstream.alive(), SESSIONS);
 
     // Of the tokens that the store knows of, the upstream has seen its own before.
     let (lost, _) = go_on(&instances, &first).await;
-    assert_eq!((lost, upstream.reuses() as usize, upstream.alive()), (SESSIONS, SESSIONS, 0), "a strict upstream");
-    assert_eq!(count(&events(&instances), EventKind::UpstreamRejected), SESSIONS);
+    assert_eq!(
+        (lost, upstream.reuses() as usize, upstream.alive()),
+        (SESSIONS, SESSIONS, 0),
+        "a strict upstream"
+    );
+    assert_eq!(
+        count(&events(&instances), EventKind::UpstreamRejected),
+        SESSIONS
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_waits_for_replicas_consumes_nothing_that_a_failover_would_lose() {
     let (sentinels, upstream) = (Sentinels::start().await, Upstream::new());
-    let replicas = |builder: RedisStoreBuilder| builder.wait_for_replicas(1, Duration::from_secs(1));
+    let replicas =
+        |builder: RedisStoreBuilder| builder.wait_for_replicas(1, Duration::from_secs(1));
     let instances = two_instances(&sentinels.url(), &upstream, replicas).await;
     let tokens = log_in_many(&instances, SESSIONS).await;
     hold_replication_back(sentinels.replica()).await;
     let answers = refresh_each(&instances, &tokens).join_all().await;
     answers.iter().for_each(assert_away);
-    assert_eq!(upstream.refreshes(), 0, "without a lease that stands, nothing begins");
+    assert_eq!(
+        upstream.refreshes(),
+        0,
+        "without a lease that stands, nothing begins"
+    );
     sentinels.kill_master_and_wait().await;
     sentinels.replica().restart().await;
     let (lost, _) = go_on(&instances, &tokens).await;
-    assert_eq!((lost, upstream.reuses(), upstream.alive()), (0, 0, SESSIONS));
+    assert_eq!(
+        (lost, upstream.reuses(), upstream.alive()),
+        (0, 0, SESSIONS)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_gets_a_token_that_a_failover_would_lose() {
     let (sentinels, upstream) = (Sentinels::start().await, Upstream::new());
-    let replicas = |builder: RedisStoreBuilder| builder.wait_for_replicas(1, Duration::from_secs(1));
+    let replicas =
+        |builder: RedisStoreBuilder| builder.wait_for_replicas(1, Duration::from_secs(1));
     // Their leases outlive the failover.
     let instances = instances(&sentinels.url(), &upstream, LIMIT, replicas).await;
     let tokens = log_in_many(&instances, SESSIONS).await;
@@ -245,7 +347,10 @@ async fn nobody_gets_a_token_that_a_failover_would_lose() {
         upstream.then(Act::Wait(gate.hold().unwrap()));
     }
     let requests = refresh_each(&instances, &tokens);
-    until("the upstream has them all", || upstream.refreshes() == SESSIONS).await;
+    until("the upstream has them all", || {
+        upstream.refreshes() == SESSIONS
+    })
+    .await;
     hold_replication_back(sentinels.replica()).await;
     gate.open();
     // The master has the commits, and nobody else.
@@ -260,6 +365,15 @@ async fn nobody_gets_a_token_that_a_failover_would_lose() {
     sentinels.replica().restart().await;
     let (lost, left) = go_on(&instances, &tokens).await;
     let told = events(&instances);
-    assert_eq!((lost, upstream.reuses(), upstream.alive()), (0, 0, SESSIONS), "{told:?}");
-    assert_nothing_lost("commits that the old master alone has", &upstream, &left, &told);
+    assert_eq!(
+        (lost, upstream.reuses(), upstream.alive()),
+        (0, 0, SESSIONS),
+        "{told:?}"
+    );
+    assert_nothing_lost(
+        "commits that the old master alone has",
+        &upstream,
+        &left,
+        &told,
+    );
 }

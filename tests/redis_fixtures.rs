@@ -30,8 +30,12 @@ async fn connect(url: &str) -> RedisResult<MultiplexedConnection> {
 
 async fn connect_with(client: Client) -> RedisResult<MultiplexedConnection> {
     let config = redis::AsyncConnectionConfig::new();
-    let config = config.set_connection_timeout(Some(LIMIT)).set_response_timeout(Some(LIMIT));
-    client.get_multiplexed_async_connection_with_config(&config).await
+    let config = config
+        .set_connection_timeout(Some(LIMIT))
+        .set_response_timeout(Some(LIMIT));
+    client
+        .get_multiplexed_async_connection_with_config(&config)
+        .await
 }
 
 async fn incr(connection: &mut MultiplexedConnection) -> RedisResult<i64> {
@@ -52,8 +56,12 @@ fn runs(id: u32) -> bool {
 }
 
 async fn directory(server: &RedisServer) -> PathBuf {
-    let Value::Array(words) = server.command(&["CONFIG", "GET", "dir"]).await else { panic!("no directory") };
-    redis::from_redis_value::<String>(words[1].clone()).unwrap().into()
+    let Value::Array(words) = server.command(&["CONFIG", "GET", "dir"]).await else {
+        panic!("no directory")
+    };
+    redis::from_redis_value::<String>(words[1].clone())
+        .unwrap()
+        .into()
 }
 
 #[tokio::test]
@@ -64,12 +72,23 @@ async fn a_dozen_servers_run_at_once_and_keep_apart() {
         servers.push(task.await.unwrap());
     }
     for server in &servers {
-        assert_eq!(server.command(&["SET", "port", &server.port().to_string()]).await, Value::Okay);
+        assert_eq!(
+            server
+                .command(&["SET", "port", &server.port().to_string()])
+                .await,
+            Value::Okay
+        );
     }
     for server in &servers {
-        assert_eq!(server.command(&["GET", "port"]).await, text(&server.port().to_string()));
+        assert_eq!(
+            server.command(&["GET", "port"]).await,
+            text(&server.port().to_string())
+        );
         assert_eq!(server.info("persistence").await["aof_enabled"], "0");
-        assert_eq!(server.command(&["CONFIG", "GET", "save"]).await, Value::Array(vec![text("save"), text("")]));
+        assert_eq!(
+            server.command(&["CONFIG", "GET", "save"]).await,
+            Value::Array(vec![text("save"), text("")])
+        );
     }
 }
 
@@ -80,7 +99,9 @@ async fn a_dropped_server_leaves_neither_process_nor_directory() {
     assert!(runs(id) && directory.is_dir());
     server.freeze();
     // As in a test that fails: the panic drops it.
-    tokio::spawn(async move { assert!(!server.runs()) }).await.unwrap_err();
+    tokio::spawn(async move { assert!(!server.runs()) })
+        .await
+        .unwrap_err();
     assert!(!runs(id) && !directory.exists());
 }
 
@@ -94,9 +115,15 @@ async fn a_killed_test_leaves_no_process() {
         std::future::pending::<()>().await;
     }
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", name, "--nocapture"]).env(CHILD, "1").stdin(Stdio::null()).stdout(Stdio::piped());
+    command
+        .args(["--exact", name, "--nocapture"])
+        .env(CHILD, "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut lines = BufReader::new(child.stdout.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
     let id = lines.find_map(|line| line.strip_prefix("pid=")?.parse().ok());
     let ran = id.is_some_and(runs);
     child.kill().unwrap();
@@ -111,7 +138,9 @@ async fn a_frozen_server_answers_when_it_is_thawed() {
     let mut connection = connect(&server.url()).await.unwrap();
     server.freeze();
     let mut waiting = Box::pin(incr(&mut connection));
-    tokio::time::timeout(Duration::from_millis(300), &mut waiting).await.unwrap_err();
+    tokio::time::timeout(Duration::from_millis(300), &mut waiting)
+        .await
+        .unwrap_err();
     server.thaw();
     assert_eq!(waiting.await.unwrap(), 1);
 }
@@ -119,7 +148,9 @@ async fn a_frozen_server_answers_when_it_is_thawed() {
 #[tokio::test]
 async fn a_killed_server_comes_back_where_it_was_with_what_it_kept() {
     for (append_only, kept) in [("yes", text("b")), ("no", Value::Nil)] {
-        let builder = RedisServer::builder().config("appendonly", append_only).config("appendfsync", "always");
+        let builder = RedisServer::builder()
+            .config("appendonly", append_only)
+            .config("appendfsync", "always");
         let server = builder.start().await;
         let (id, port) = (server.pid(), server.port());
         server.command(&["SET", "a", "b"]).await;
@@ -130,13 +161,20 @@ async fn a_killed_server_comes_back_where_it_was_with_what_it_kept() {
         server.restart().await;
         assert_ne!(server.pid(), id);
         assert_eq!(server.port(), port);
-        assert_eq!(server.command(&["GET", "a"]).await, kept, "appendonly {append_only}");
+        assert_eq!(
+            server.command(&["GET", "a"]).await,
+            kept,
+            "appendonly {append_only}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_stopped_server_writes_what_it_keeps() {
-    let server = RedisServer::builder().config("save", "3600 1").start().await;
+    let server = RedisServer::builder()
+        .config("save", "3600 1")
+        .start()
+        .await;
     server.command(&["SET", "a", "b"]).await;
     server.freeze();
     server.stop().await;
@@ -147,16 +185,27 @@ async fn a_stopped_server_writes_what_it_keeps() {
 
 #[tokio::test]
 async fn passwords_and_rules_bind_all_but_the_fixture() {
-    let builder = RedisServer::builder().password("secret").user("alice on >pass ~mine:* +get +ping");
+    let builder = RedisServer::builder()
+        .password("secret")
+        .user("alice on >pass ~mine:* +get +ping");
     let server = builder.start().await;
     let get = |url: String, key: &'static str| async move {
-        redis::cmd("GET").arg(key).query_async::<Value>(&mut connect(&url).await?).await
+        redis::cmd("GET")
+            .arg(key)
+            .query_async::<Value>(&mut connect(&url).await?)
+            .await
     };
     get(server.url(), "a").await.unwrap_err();
     get(server.url_with(":other@"), "a").await.unwrap_err();
-    assert_eq!(get(server.url_with(":secret@"), "a").await.unwrap(), Value::Nil);
+    assert_eq!(
+        get(server.url_with(":secret@"), "a").await.unwrap(),
+        Value::Nil
+    );
     get(server.url_with("alice:pass@"), "a").await.unwrap_err();
-    assert_eq!(get(server.url_with("alice:pass@"), "mine:a").await.unwrap(), Value::Nil);
+    assert_eq!(
+        get(server.url_with("alice:pass@"), "mine:a").await.unwrap(),
+        Value::Nil
+    );
     assert_eq!(server.command(&["SET", "a", "b"]).await, Value::Okay);
 }
 
@@ -169,28 +218,59 @@ async fn tls_is_spoken_and_client_certificates_are_asked_for() {
             client_key: certificates.client.key.clone().into(),
         });
         let root_cert = Some(authority.as_bytes().to_vec());
-        let client = Client::build_with_tls(url, TlsCertificates { client_tls: identity, root_cert }).unwrap();
-        async move { redis::cmd("PING").query_async::<String>(&mut connect_with(client).await?).await }
+        let client = Client::build_with_tls(
+            url,
+            TlsCertificates {
+                client_tls: identity,
+                root_cert,
+            },
+        )
+        .unwrap();
+        async move {
+            redis::cmd("PING")
+                .query_async::<String>(&mut connect_with(client).await?)
+                .await
+        }
     };
     let server = RedisServer::builder().tls(&certificates).start().await;
     assert_eq!(server.command(&["SET", "a", "b"]).await, Value::Okay);
-    assert!(server.url().starts_with("rediss://127.0.0.1:"), "{}", server.url());
+    assert!(
+        server.url().starts_with("rediss://127.0.0.1:"),
+        "{}",
+        server.url()
+    );
     for url in [server.url(), server.url().replace("127.0.0.1", "localhost")] {
         assert_eq!(client(url, false, &certificates.ca).await.unwrap(), "PONG");
     }
-    client(server.url(), false, &Certificates::generate().ca).await.unwrap_err();
-    connect(&server.url().replace("rediss:", "redis:")).await.unwrap_err();
+    client(server.url(), false, &Certificates::generate().ca)
+        .await
+        .unwrap_err();
+    connect(&server.url().replace("rediss:", "redis:"))
+        .await
+        .unwrap_err();
 
-    let strict = RedisServer::builder().tls(&certificates).config("tls-auth-clients", "yes").start().await;
-    client(strict.url(), false, &certificates.ca).await.unwrap_err();
-    assert_eq!(client(strict.url(), true, &certificates.ca).await.unwrap(), "PONG");
+    let strict = RedisServer::builder()
+        .tls(&certificates)
+        .config("tls-auth-clients", "yes")
+        .start()
+        .await;
+    client(strict.url(), false, &certificates.ca)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        client(strict.url(), true, &certificates.ca).await.unwrap(),
+        "PONG"
+    );
 }
 
 #[tokio::test]
 async fn a_replica_has_started_once_it_holds_what_its_master_holds() {
     let master = RedisServer::builder().password("secret").start().await;
     master.command(&["SET", "a", "b"]).await;
-    let replica = RedisServer::builder().replica_of(master.port()).start().await;
+    let replica = RedisServer::builder()
+        .replica_of(master.port())
+        .start()
+        .await;
     assert_eq!(replica.command(&["GET", "a"]).await, text("b"));
     assert_eq!(master.info("replication").await["connected_slaves"], "1");
 }
@@ -208,10 +288,17 @@ async fn a_dump_holds_every_key_and_value() {
         for i = 1, 3000 do redis.call('SET', 'k' .. i, string.rep('v', 100)) end";
     server.command(&["EVAL", script, "0"]).await;
     let mut dump = server.dump().await;
-    assert_eq!(dump.iter().filter(|(key, value)| key[0] == b'k' && *value == [b'v'; 100]).count(), 3000);
+    assert_eq!(
+        dump.iter()
+            .filter(|(key, value)| key[0] == b'k' && *value == [b'v'; 100])
+            .count(),
+        3000
+    );
     dump.retain(|(key, _)| key[0] != b'k');
     dump.sort();
-    let dump = dump.iter().map(|(key, value)| [key, value].map(|bytes| std::str::from_utf8(bytes).unwrap()));
+    let dump = dump
+        .iter()
+        .map(|(key, value)| [key, value].map(|bytes| std::str::from_utf8(bytes).unwrap()));
     let expected = [
         ["e", "of set"],
         ["h", "field"],
@@ -249,25 +336,47 @@ async fn a_wire_says_what_was_asked_and_how_often_one_waited() {
     for _ in 0..20 {
         pipeline.cmd("INCR").arg("n");
     }
-    pipeline.cmd("HGETALL").arg("none").cmd("GET").arg("none").cmd("PING");
+    pipeline
+        .cmd("HGETALL")
+        .arg("none")
+        .cmd("GET")
+        .arg("none")
+        .cmd("PING");
     let answers: Vec<Value> = pipeline.query_async(&mut connection).await.unwrap();
     assert_eq!(answers.len(), 23);
     assert_eq!(wire.round_trips(), 1);
     assert_eq!(wire.commands().len(), 23);
 
     // Neither errors nor large values confuse it, nor does a client that has gone.
-    redis::cmd("INCR").query_async::<Value>(&mut connection).await.unwrap_err();
+    redis::cmd("INCR")
+        .query_async::<Value>(&mut connection)
+        .await
+        .unwrap_err();
     let large = "x".repeat(1 << 20);
     for words in [["ECHO", &large], ["ECHO", ""]] {
-        let answer: String = redis::cmd(words[0]).arg(words[1]).query_async(&mut connection).await.unwrap();
+        let answer: String = redis::cmd(words[0])
+            .arg(words[1])
+            .query_async(&mut connection)
+            .await
+            .unwrap();
         assert_eq!(answer, words[1]);
     }
     drop(connection);
-    let mut connection = connect(&format!("{}/?protocol=resp3", wire.url())).await.unwrap();
+    let mut connection = connect(&format!("{}/?protocol=resp3", wire.url()))
+        .await
+        .unwrap();
     wire.round_trips();
     assert_eq!(incr(&mut connection).await.unwrap(), 23);
-    let hash: Value = redis::cmd("CONFIG").arg("GET").arg("port").query_async(&mut connection).await.unwrap();
-    assert_eq!(hash, Value::Map(vec![(text("port"), text(&server.port().to_string()))]));
+    let hash: Value = redis::cmd("CONFIG")
+        .arg("GET")
+        .arg("port")
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(
+        hash,
+        Value::Map(vec![(text("port"), text(&server.port().to_string()))])
+    );
     assert_eq!(wire.round_trips(), 2);
 }
 
@@ -275,19 +384,39 @@ async fn a_wire_says_what_was_asked_and_how_often_one_waited() {
 async fn messages_go_through_a_wire() {
     let (server, wire, mut connection) = wired().await;
     let (sender, mut pushed) = tokio::sync::mpsc::unbounded_channel();
-    let config = redis::AsyncConnectionConfig::new().set_push_sender(sender).set_response_timeout(Some(LIMIT));
+    let config = redis::AsyncConnectionConfig::new()
+        .set_push_sender(sender)
+        .set_response_timeout(Some(LIMIT));
     let client = Client::open(format!("{}/?protocol=resp3", wire.url())).unwrap();
-    let mut modern = client.get_multiplexed_async_connection_with_config(&config).await.unwrap();
+    let mut modern = client
+        .get_multiplexed_async_connection_with_config(&config)
+        .await
+        .unwrap();
     modern.subscribe("news").await.unwrap();
-    let mut old = TcpStream::connect(("127.0.0.1", wire.port())).await.unwrap();
-    old.write_all(b"*3\r\n$9\r\nSUBSCRIBE\r\n$4\r\nnews\r\n$5\r\nother\r\n").await.unwrap();
+    let mut old = TcpStream::connect(("127.0.0.1", wire.port()))
+        .await
+        .unwrap();
+    old.write_all(b"*3\r\n$9\r\nSUBSCRIBE\r\n$4\r\nnews\r\n$5\r\nother\r\n")
+        .await
+        .unwrap();
     let mut seen = Vec::new();
     while !seen.ends_with(b"other\r\n:2\r\n") {
-        assert_ne!(old.read_buf(&mut seen).await.unwrap(), 0, "the connection ended");
+        assert_ne!(
+            old.read_buf(&mut seen).await.unwrap(),
+            0,
+            "the connection ended"
+        );
     }
-    assert_eq!(server.command(&["PUBLISH", "news", "hello"]).await, Value::Int(2));
+    assert_eq!(
+        server.command(&["PUBLISH", "news", "hello"]).await,
+        Value::Int(2)
+    );
     while !seen.ends_with(b"hello\r\n") {
-        assert_ne!(old.read_buf(&mut seen).await.unwrap(), 0, "the connection ended");
+        assert_ne!(
+            old.read_buf(&mut seen).await.unwrap(),
+            0,
+            "the connection ended"
+        );
     }
     while pushed.recv().await.unwrap().data.last() != Some(&text("hello")) {}
     // They have not put the counting out.
@@ -300,11 +429,18 @@ async fn messages_go_through_a_wire() {
 
 #[tokio::test]
 async fn a_dropped_request_has_no_effect_and_a_lost_answer_has_one() {
-    for (fault, effects) in [(Fault::Drop, 0), (Fault::LoseAnswer, 1), (Fault::Pass, 1), (Fault::Repeat, 2)] {
+    for (fault, effects) in [
+        (Fault::Drop, 0),
+        (Fault::LoseAnswer, 1),
+        (Fault::Pass, 1),
+        (Fault::Repeat, 2),
+    ] {
         let (server, wire, mut connection) = wired().await;
         wire.once("incr", fault.clone());
         match (incr(&mut connection).await, &fault) {
-            (Err(error), Fault::Drop | Fault::LoseAnswer) => assert!(error.is_connection_dropped(), "{error:?}"),
+            (Err(error), Fault::Drop | Fault::LoseAnswer) => {
+                assert!(error.is_connection_dropped(), "{error:?}")
+            }
             (answer, _) => assert_eq!(answer.unwrap(), effects),
         }
         assert_eq!(wire.commands().len(), 1, "{fault:?}");
@@ -312,8 +448,16 @@ async fn a_dropped_request_has_no_effect_and_a_lost_answer_has_one() {
         assert_eq!(counted, Value::Int(effects + 1), "{fault:?}");
         // The others pass.
         let mut connection = connect(&wire.url()).await.unwrap();
-        assert_eq!(incr(&mut connection).await.unwrap(), effects + 2, "{fault:?}");
-        assert_eq!(incr(&mut connection).await.unwrap(), effects + 3, "{fault:?}");
+        assert_eq!(
+            incr(&mut connection).await.unwrap(),
+            effects + 2,
+            "{fault:?}"
+        );
+        assert_eq!(
+            incr(&mut connection).await.unwrap(),
+            effects + 3,
+            "{fault:?}"
+        );
     }
 }
 
@@ -322,12 +466,25 @@ async fn a_held_request_takes_effect_when_it_is_let_go() {
     for answer_only in [false, true] {
         let (server, wire, mut connection) = wired().await;
         let gate = Arc::new(Notify::new());
-        wire.once("INCR", if answer_only { Fault::HoldAnswer(gate.clone()) } else { Fault::Hold(gate.clone()) });
+        wire.once(
+            "INCR",
+            if answer_only {
+                Fault::HoldAnswer(gate.clone())
+            } else {
+                Fault::Hold(gate.clone())
+            },
+        );
         let mut held = Box::pin(incr(&mut connection));
-        tokio::time::timeout(Duration::from_millis(300), &mut held).await.unwrap_err();
+        tokio::time::timeout(Duration::from_millis(300), &mut held)
+            .await
+            .unwrap_err();
         // Others go on meanwhile.
         let mut other = connect(&wire.url()).await.unwrap();
-        let seen = redis::cmd("GET").arg("n").query_async::<Option<i64>>(&mut other).await.unwrap();
+        let seen = redis::cmd("GET")
+            .arg("n")
+            .query_async::<Option<i64>>(&mut other)
+            .await
+            .unwrap();
         assert_eq!(seen, answer_only.then_some(1));
         gate.notify_one();
         assert_eq!(held.await.unwrap(), 1);
@@ -340,7 +497,9 @@ async fn a_held_request_outlives_its_client() {
     let (server, wire, mut connection) = wired().await;
     let gate = Arc::new(Notify::new());
     wire.once("INCR", Fault::Hold(gate.clone()));
-    tokio::time::timeout(Duration::from_millis(300), incr(&mut connection)).await.unwrap_err();
+    tokio::time::timeout(Duration::from_millis(300), incr(&mut connection))
+        .await
+        .unwrap_err();
     drop(connection);
     gate.notify_one();
     let end = Instant::now() + LIMIT;

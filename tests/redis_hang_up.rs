@@ -8,8 +8,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use support::Upstream;
 use support::faults::{
-    LIMIT, RedisApp, Stage, Step, assert_nothing_lost, count, events, go_on, instance_over, log_in_many, refresh_each,
-    refresh_patiently,
+    LIMIT, RedisApp, Stage, Step, assert_nothing_lost, count, events, go_on, instance_over,
+    log_in_many, refresh_each, refresh_patiently,
 };
 use support::redis::{RedisServer, Wire};
 use tokio::task::JoinSet;
@@ -21,7 +21,11 @@ const SESSIONS: usize = 50;
 /// Nothing is to fail here for want of time.
 async fn two_instances(wire: &Wire, upstream: &Upstream) -> [RedisApp; 2] {
     let one = async || {
-        let store = RedisStore::builder(&wire.url()).command_timeout(LIMIT).connect().await.unwrap();
+        let store = RedisStore::builder(&wire.url())
+            .command_timeout(LIMIT)
+            .connect()
+            .await
+            .unwrap();
         instance_over(store, upstream, |builder| builder.rotation_timeout(LIMIT))
     };
     [one().await, one().await]
@@ -40,9 +44,18 @@ async fn at_every_step() {
                 answer.token();
             }
         }
-        let stage = Stage { server: &server, wire: &wire, upstream: &upstream, connections: instances.len() };
+        let stage = Stage {
+            server: &server,
+            wire: &wire,
+            upstream: &upstream,
+            connections: instances.len(),
+        };
         let mut requests = None;
-        let gate = stage.halt(step, SESSIONS, || requests = Some(refresh_each(&instances, &tokens))).await;
+        let gate = stage
+            .halt(step, SESSIONS, || {
+                requests = Some(refresh_each(&instances, &tokens))
+            })
+            .await;
         // What becomes of the rotations is nobody's answer any more.
         requests.unwrap().shutdown().await;
         gate.open();
@@ -50,7 +63,11 @@ async fn at_every_step() {
             instance.layer.drain().await;
         }
         wire.unhook();
-        assert_eq!(upstream.refreshes(), SESSIONS, "{step:?}: what has begun runs to its end");
+        assert_eq!(
+            upstream.refreshes(),
+            SESSIONS,
+            "{step:?}: what has begun runs to its end"
+        );
         assert_eq!(upstream.rotations(), SESSIONS, "{step:?}");
 
         let (lost, tokens) = go_on(&instances, &tokens).await;
@@ -58,7 +75,10 @@ async fn at_every_step() {
         let events = events(&instances);
         assert_nothing_lost(&format!("{step:?}"), &upstream, &tokens, &events);
         let replayed = count(&events, EventKind::Replayed);
-        assert!(replayed >= SESSIONS, "{step:?}: they got the answers that they had not waited for: {replayed}");
+        assert!(
+            replayed >= SESSIONS,
+            "{step:?}: they got the answers that they had not waited for: {replayed}"
+        );
     }
 }
 

@@ -6,8 +6,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use support::faults::{
-    Asked, RedisApp, asked, assert_nothing_lost, count, events, go_on, instance, instance_over, log_in_many,
-    refresh_each,
+    Asked, RedisApp, asked, assert_nothing_lost, count, events, go_on, instance, instance_over,
+    log_in_many, refresh_each,
 };
 use support::redis::{RedisServer, Wire};
 use support::requests::{forged, patched};
@@ -32,7 +32,14 @@ async fn sixty_four_refreshes_of_one_token_get_one_answer() {
         assert_eq!(upstream.refreshes(), round);
     }
     let events = events(&instances);
-    assert_eq!((count(&events, EventKind::Rotated), count(&events, EventKind::Replayed)), (10, 630), "{events:?}");
+    assert_eq!(
+        (
+            count(&events, EventKind::Rotated),
+            count(&events, EventKind::Replayed)
+        ),
+        (10, 630),
+        "{events:?}"
+    );
     assert_nothing_lost("64 at once", &upstream, &[token], &events);
 }
 
@@ -46,7 +53,10 @@ async fn patient(server: &RedisServer, upstream: &Upstream) -> RedisApp {
 
 /// What went over the wire since the last look, and in how many round trips.
 fn traffic(wire: &Wire) -> (Vec<Asked>, usize) {
-    (wire.commands().iter().map(|words| asked(words)).collect(), wire.round_trips())
+    (
+        wire.commands().iter().map(|words| asked(words)).collect(),
+        wire.round_trips(),
+    )
 }
 
 #[tokio::test]
@@ -57,10 +67,23 @@ async fn a_rotation_takes_two_round_trips_wherever_it_is_made() {
     let (issuer, other, uncached) = (issuer.await, other.await, uncached.await);
     let store = RedisStore::connect(&uncached.url()).await.unwrap();
     let store = TieredStore::builder(store).ttl(Duration::ZERO).build();
-    let without = App::over(ManualClock::new(), store, upstream.clone(), |builder| builder);
-    let (first, second) = (instance(&issuer.url(), &upstream).await, instance(&other.url(), &upstream).await);
-    let rows = [("where it was issued", &first, &issuer), ("elsewhere", &second, &other)];
-    let rows = [&rows[..], &[("without a cache", &without, &uncached)], &rows].concat();
+    let without = App::over(ManualClock::new(), store, upstream.clone(), |builder| {
+        builder
+    });
+    let (first, second) = (
+        instance(&issuer.url(), &upstream).await,
+        instance(&other.url(), &upstream).await,
+    );
+    let rows = [
+        ("where it was issued", &first, &issuer),
+        ("elsewhere", &second, &other),
+    ];
+    let rows = [
+        &rows[..],
+        &[("without a cache", &without, &uncached)],
+        &rows,
+    ]
+    .concat();
 
     traffic(&issuer);
     let mut token = first.log_in("app").await;
@@ -73,9 +96,16 @@ async fn a_rotation_takes_two_round_trips_wherever_it_is_made() {
         for cached in [false, true] {
             token = instance.refresh(&token).await.token();
             let commands = wire.commands();
-            assert!(commands.iter().all(|words| words[0] == "EVALSHA"), "{row}: {commands:?}");
+            assert!(
+                commands.iter().all(|words| words[0] == "EVALSHA"),
+                "{row}: {commands:?}"
+            );
             let asked: Vec<_> = commands.iter().map(|words| asked(words)).collect();
-            assert_eq!(asked, [Asked::Claim, Asked::Commit], "{row}, cached: {cached}");
+            assert_eq!(
+                asked,
+                [Asked::Claim, Asked::Commit],
+                "{row}, cached: {cached}"
+            );
             assert_eq!(wire.round_trips(), 2, "{row}, cached: {cached}");
         }
     }
@@ -91,9 +121,16 @@ async fn wrong_clients_and_dead_tokens_hardly_reach_redis() {
     let token = app.log_in("app").await;
     traffic(&wire);
     for _ in 0..1000 {
-        assert_eq!(app.refresh_as("thief", &token).await.error(), (400, "invalid_grant".into()));
+        assert_eq!(
+            app.refresh_as("thief", &token).await.error(),
+            (400, "invalid_grant".into())
+        );
     }
-    assert_eq!(traffic(&wire), (vec![], 0), "the wrong client of a known grant");
+    assert_eq!(
+        traffic(&wire),
+        (vec![], 0),
+        "the wrong client of a known grant"
+    );
 
     let first = token.clone();
     let token = app.refresh(&token).await.token();
@@ -116,7 +153,11 @@ async fn wrong_clients_and_dead_tokens_hardly_reach_redis() {
     }
     assert_eq!(requests.join_all().await.len(), 256);
     let (commands, _) = traffic(&wire);
-    assert!(commands.len() <= dead.len(), "10,240 requests with dead tokens cost {} commands", commands.len());
+    assert!(
+        commands.len() <= dead.len(),
+        "10,240 requests with dead tokens cost {} commands",
+        commands.len()
+    );
     assert_eq!(upstream.refreshes(), 2);
 }
 
@@ -133,7 +174,8 @@ async fn a_clock_that_is_ten_seconds_off_loses_nothing() {
     instances[2].clock.advance_secs(20);
     let mut tokens = log_in_many(&instances, SESSIONS).await;
     for pause in [0, 5, 45, 25, 3600] {
-        // Half of the answers are lost, and those clients ask again elsewhere, at once or when some time has passed.
+        // Half of the answers are lost, and those clients ask again elsewhere, at once or when some
+        // time has passed.
         let (retry, wait) = tokens.split_at(SESSIONS / 2);
         for answer in refresh_each(&instances[..2], retry).join_all().await {
             answer.token();
@@ -151,7 +193,11 @@ async fn a_clock_that_is_ten_seconds_off_loses_nothing() {
     }
     assert_eq!((upstream.reuses(), upstream.alive()), (0, SESSIONS));
     let events = events(&instances);
-    for kind in [EventKind::Late, EventKind::ReuseDetected, EventKind::Expired] {
+    for kind in [
+        EventKind::Late,
+        EventKind::ReuseDetected,
+        EventKind::Expired,
+    ] {
         assert!(!events.contains(&kind), "{kind}");
     }
     assert!(events.contains(&EventKind::Recovered) && events.contains(&EventKind::Replayed));

@@ -32,7 +32,8 @@ type Settings = RefreshLayerBuilder<TieredStore<RedisStore>>;
 
 type Inner = BoxCloneService<Request<RequestBody<Full<Bytes>>>, Response<Full<Bytes>>, BoxError>;
 
-/// The layer, by the clock of this machine, over a service that answers with an upstream token of 64 bytes.
+/// The layer, by the clock of this machine, over a service that answers with an upstream token of
+/// 64 bytes.
 struct Subject {
     service: Refresh<Inner, TieredStore<RedisStore>>,
     /// The status that the service answers with.
@@ -41,22 +42,47 @@ struct Subject {
 
 impl Subject {
     async fn over(server: &RedisServer, settings: impl FnOnce(Settings) -> Settings) -> Self {
-        let store = RedisStore::builder(&server.url()).command_timeout(LIMIT).connect().await.unwrap();
-        let layer = settings(RefreshLayer::builder(TieredStore::new(store))).build().unwrap();
+        let store = RedisStore::builder(&server.url())
+            .command_timeout(LIMIT)
+            .connect()
+            .await
+            .unwrap();
+        let layer = settings(RefreshLayer::builder(TieredStore::new(store)))
+            .build()
+            .unwrap();
         let status = Arc::new(AtomicU16::new(200));
         let answered = Arc::clone(&status);
         let inner = service_fn(move |_: Request<RequestBody<Full<Bytes>>>| {
             let status = answered.load(Ordering::SeqCst);
-            let token = format!(r#"{{"access_token":"at","token_type":"Bearer","refresh_token":"{UPSTREAM_TOKEN}"}}"#);
-            let answer = if status == 200 { token } else { r#"{"error":"server_error"}"#.into() };
-            let response = Response::builder().status(status).header("content-type", "application/json");
+            let token = format!(
+                r#"{{"access_token":"at","token_type":"Bearer","refresh_token":"{UPSTREAM_TOKEN}"}}"#
+            );
+            let answer = if status == 200 {
+                token
+            } else {
+                r#"{"error":"server_error"}"#.into()
+            };
+            let response = Response::builder()
+                .status(status)
+                .header("content-type", "application/json");
             ready(response.body(Full::from(answer)).map_err(BoxError::from))
         });
-        Self { service: layer.layer(BoxCloneService::new(inner)), status }
+        Self {
+            service: layer.layer(BoxCloneService::new(inner)),
+            status,
+        }
     }
 
     async fn log_in(&self) -> String {
-        send(&self.service, post("/token", &[("grant_type", "password"), ("client_id", CLIENT)])).await.token()
+        send(
+            &self.service,
+            post(
+                "/token",
+                &[("grant_type", "password"), ("client_id", CLIENT)],
+            ),
+        )
+        .await
+        .token()
     }
 
     async fn refresh(&self, client: &str, token: &str) -> Answer {
@@ -72,7 +98,10 @@ async fn integer(server: &RedisServer, words: &[&[u8]]) -> i64 {
 }
 
 async fn used_memory(server: &RedisServer) -> usize {
-    server.info("memory").await["used_memory"].trim().parse().unwrap()
+    server.info("memory").await["used_memory"]
+        .trim()
+        .parse()
+        .unwrap()
 }
 
 /// What lies there now, each with its `MEMORY USAGE`.
@@ -89,7 +118,10 @@ async fn a_grant_is_one_key_of_at_most_512_bytes() {
     const GRANTS: usize = 50;
     assert_eq!((CLIENT.len(), UPSTREAM_TOKEN.len()), (36, 64));
     let server = RedisServer::start().await;
-    let subject = Subject::over(&server, |builder| builder.retry_window(Duration::from_millis(300))).await;
+    let subject = Subject::over(&server, |builder| {
+        builder.retry_window(Duration::from_millis(300))
+    })
+    .await;
     let mut tokens = Vec::new();
     for _ in 0..GRANTS {
         tokens.push(subject.log_in().await);
@@ -103,7 +135,8 @@ async fn a_grant_is_one_key_of_at_most_512_bytes() {
         *token = subject.refresh(CLIENT, token).await.token();
     }
     check(&server, GRANTS, "rotated twice").await;
-    // The previous token is forgotten when the current one was presented, also if nothing came of it.
+    // The previous token is forgotten when the current one was presented, also if nothing came of
+    // it.
     subject.status.store(500, Ordering::SeqCst);
     for token in &tokens {
         assert_eq!(subject.refresh(CLIENT, token).await.status, 500);
@@ -134,11 +167,18 @@ async fn fifty_thousand_grants_take_at_most_560_bytes_each() {
     let token = subject.log_in().await;
     subject.refresh(CLIENT, &token).await.token();
     let real = server.dump().await;
-    let (key, value) = real.iter().find(|(key, _)| !key.windows(2).any(|pair| pair == b"}:")).unwrap();
+    let (key, value) = real
+        .iter()
+        .find(|(key, _)| !key.windows(2).any(|pair| pair == b"}:"))
+        .unwrap();
     let ttl = integer(&server, &[b"PTTL", key]).await;
 
     let before = used_memory(&server).await;
-    let mut connection = redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let mut connection = redis::Client::open(server.url())
+        .unwrap()
+        .get_multiplexed_async_connection()
+        .await
+        .unwrap();
     for batch in 0..GRANTS / 1000 {
         let mut pipeline = redis::pipe();
         for number in 0..1000 {
@@ -146,25 +186,40 @@ async fn fifty_thousand_grants_take_at_most_560_bytes_each() {
             let mut key = key.clone();
             let (at, digits) = (key.len() - 10, format!("{:08}", batch * 1000 + number));
             key[at..at + 8].copy_from_slice(digits.as_bytes());
-            pipeline.cmd("SET").arg(key).arg(value).arg("PX").arg(ttl).ignore();
+            pipeline
+                .cmd("SET")
+                .arg(key)
+                .arg(value)
+                .arg("PX")
+                .arg(ttl)
+                .ignore();
         }
         pipeline.query_async::<()>(&mut connection).await.unwrap();
     }
-    assert_eq!(integer(&server, &[b"DBSIZE"]).await, i64::try_from(GRANTS + real.len()).unwrap());
+    assert_eq!(
+        integer(&server, &[b"DBSIZE"]).await,
+        i64::try_from(GRANTS + real.len()).unwrap()
+    );
     let each = (used_memory(&server).await - before) / GRANTS;
     println!("{each} bytes of real memory a grant");
     assert!(each <= MOST_REAL, "{each} bytes of real memory a grant");
 }
 
-/// The `expires_at` of a record, read where the store keeps it: behind 47 bytes of its own, a format and a checksum.
+/// The `expires_at` of a record, read where the store keeps it: behind 47 bytes of its own, a
+/// format and a checksum.
 fn expires_at(entry: &[u8]) -> u64 {
     let mut fields = &entry[47 + 5..];
     while let [field, rest @ ..] = fields {
         let bytes = rest.iter().position(|byte| byte & 0x80 == 0).unwrap();
-        let length = rest[..=bytes].iter().rev().fold(0, |length, byte| length << 7 | usize::from(byte & 0x7f));
+        let length = rest[..=bytes]
+            .iter()
+            .rev()
+            .fold(0, |length, byte| length << 7 | usize::from(byte & 0x7f));
         let (value, rest) = rest[bytes + 1..].split_at(length);
         if *field == 7 {
-            return value.iter().fold(0, |time, byte| time << 8 | u64::from(*byte));
+            return value
+                .iter()
+                .fold(0, |time, byte| time << 8 | u64::from(*byte));
         }
         fields = rest;
     }
@@ -177,9 +232,15 @@ async fn every_key_goes_away_a_while_after_the_end_of_its_grant() {
     const HOUR: i64 = 3_600_000;
     let settings: [(&str, i64, fn(Settings) -> Settings); 4] = [
         ("thirty days", HOUR, |builder| builder),
-        ("an hour", HOUR / 2, |builder| builder.idle_lifetime(Duration::from_secs(3600))),
-        ("an absolute end", HOUR, |builder| builder.absolute_lifetime(5 * DAY)),
-        ("a hundred years", HOUR, |builder| builder.idle_lifetime(36500 * DAY)),
+        ("an hour", HOUR / 2, |builder| {
+            builder.idle_lifetime(Duration::from_secs(3600))
+        }),
+        ("an absolute end", HOUR, |builder| {
+            builder.absolute_lifetime(5 * DAY)
+        }),
+        ("a hundred years", HOUR, |builder| {
+            builder.idle_lifetime(36500 * DAY)
+        }),
     ];
     for (case, kept, settings) in settings {
         let server = RedisServer::start().await;
@@ -187,20 +248,35 @@ async fn every_key_goes_away_a_while_after_the_end_of_its_grant() {
         let mut token = subject.log_in().await;
         for round in 0..4 {
             let began = Instant::now();
-            token = if round == 0 { token } else { subject.refresh(CLIENT, &token).await.token() };
+            token = if round == 0 {
+                token
+            } else {
+                subject.refresh(CLIENT, &token).await.token()
+            };
             // A claim that comes to nothing renews neither.
-            assert_eq!(subject.refresh("thief", &token).await.error(), (400, "invalid_grant".into()));
+            assert_eq!(
+                subject.refresh("thief", &token).await.error(),
+                (400, "invalid_grant".into())
+            );
             let took = i64::try_from(began.elapsed().as_millis()).unwrap() + 5000;
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+            let now = SystemTime::now()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap();
             let now = i64::try_from(now.as_millis()).unwrap();
             for (key, value) in server.dump().await {
                 let end = integer(&server, &[b"PEXPIRETIME", &key]).await;
                 if key.windows(2).any(|pair| pair == b"}:") {
-                    assert!(end > now && end <= now + 120_000, "{case}: a replay goes away at {end}, it is {now}");
+                    assert!(
+                        end > now && end <= now + 120_000,
+                        "{case}: a replay goes away at {end}, it is {now}"
+                    );
                 } else {
                     let said = i64::try_from(expires_at(&value)).unwrap();
                     let late = end - said - kept;
-                    assert!(late.abs() <= took, "{case}: it goes away at {end}, and says {said}");
+                    assert!(
+                        late.abs() <= took,
+                        "{case}: it goes away at {end}, and says {said}"
+                    );
                 }
             }
         }
@@ -210,15 +286,24 @@ async fn every_key_goes_away_a_while_after_the_end_of_its_grant() {
 #[tokio::test]
 async fn a_lease_renews_nothing() {
     let server = RedisServer::start().await;
-    let store = RedisStore::builder(&server.url()).command_timeout(LIMIT).connect().await.unwrap();
+    let store = RedisStore::builder(&server.url())
+        .command_timeout(LIMIT)
+        .connect()
+        .await
+        .unwrap();
     let app: RedisApp = instance_over(store, &Upstream::new(), |builder| builder);
     let token = app.log_in("app").await;
-    let [(key, before)] = &server.dump().await[..] else { panic!("more than a grant") };
+    let [(key, before)] = &server.dump().await[..] else {
+        panic!("more than a grant")
+    };
     let end = integer(&server, &[b"PEXPIRETIME", key]).await;
-    app.upstream.then(support::Act::Answer(500, "text/plain", "down"));
+    app.upstream
+        .then(support::Act::Answer(500, "text/plain", "down"));
     assert_eq!(app.refresh(&token).await.status, 500);
     app.layer.drain().await;
-    let [(_, after)] = &server.dump().await[..] else { panic!("more than a grant") };
+    let [(_, after)] = &server.dump().await[..] else {
+        panic!("more than a grant")
+    };
     assert_ne!(before, after, "there was a lease, and it was given back");
     assert_eq!(expires_at(before), expires_at(after));
     assert_eq!(integer(&server, &[b"PEXPIRETIME", key]).await, end);

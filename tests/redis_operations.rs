@@ -14,17 +14,36 @@ use tower_oauth_refresh::store::RedisStore;
 
 /// The block of shell on the page that has `words` in it.
 fn block(words: &str) -> String {
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md")).unwrap();
-    let mut blocks = page.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
-    blocks.find(|block| block.contains(words)).unwrap().to_owned()
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md"))
+        .unwrap();
+    let mut blocks = page
+        .split("```sh\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next());
+    blocks
+        .find(|block| block.contains(words))
+        .unwrap()
+        .to_owned()
 }
 
 /// What bash says to `script`, in which `redis-cli` talks to `server`.
 async fn shell(server: &RedisServer, script: &str) -> Vec<String> {
-    let script = format!("set -e\nredis-cli() {{ command redis-cli -p {} \"$@\"; }}\n{script}", server.port());
-    let output = Command::new("bash").args(["-c", &script]).stdin(Stdio::null()).output().await.unwrap();
+    let script = format!(
+        "set -e\nredis-cli() {{ command redis-cli -p {} \"$@\"; }}\n{script}",
+        server.port()
+    );
+    let output = Command::new("bash")
+        .args(["-c", &script])
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .unwrap();
     assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect()
 }
 
 #[tokio::test]
@@ -34,7 +53,9 @@ async fn a_session_is_ended_by_the_name_of_its_grant() {
     let others = app.log_in("app").await;
     app.events();
     let token = app.log_in("app").await;
-    let [issued] = &app.take_events()[..] else { panic!("one event") };
+    let [issued] = &app.take_events()[..] else {
+        panic!("one event")
+    };
     let grant = issued.grant.unwrap().to_string();
 
     let block = block("--scan");
@@ -48,10 +69,17 @@ async fn a_session_is_ended_by_the_name_of_its_grant() {
     assert_eq!(found.len(), 2, "with the last answer: {found:?}");
 
     for key in &found {
-        assert_eq!(shell(&server, &end.replace("rt:{…}", key)).await, ["1"], "{key}");
+        assert_eq!(
+            shell(&server, &end.replace("rt:{…}", key)).await,
+            ["1"],
+            "{key}"
+        );
     }
     app.events();
-    assert_eq!(app.refresh(&token).await.error(), (400, "invalid_grant".into()));
+    assert_eq!(
+        app.refresh(&token).await.error(),
+        (400, "invalid_grant".into())
+    );
     assert_eq!(app.events(), [EventKind::Unknown]);
     app.refresh(&others).await.token();
 }
@@ -61,32 +89,53 @@ async fn the_log_says_why_the_store_fails() {
     let (server, upstream) = (RedisServer::start().await, Upstream::new());
     let app = faults::instance(&server.url(), &upstream).await;
     let token = app.log_in("app").await;
-    server.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await;
+    server
+        .command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"])
+        .await;
     server.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
     let (log, guard) = Log::capture();
-    assert_eq!(app.refresh(&token).await.error(), (503, "temporarily_unavailable".into()));
+    assert_eq!(
+        app.refresh(&token).await.error(),
+        (503, "temporarily_unavailable".into())
+    );
     drop(guard);
     let text = log.text();
-    let why = |line: &str| line.contains("WARN") && line.contains("store_unavailable") && line.contains("OOM");
+    let why = |line: &str| {
+        line.contains("WARN") && line.contains("store_unavailable") && line.contains("OOM")
+    };
     assert!(text.lines().any(why), "{text}");
 
     server.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
     app.refresh(&token).await.token();
 }
 
-/// If too few replicas have the grant of a log-in, the client gets no refresh token, and the event says why.
+/// If too few replicas have the grant of a log-in, the client gets no refresh token, and the event
+/// says why.
 #[tokio::test]
 async fn the_log_says_that_too_few_replicas_have_a_grant() {
     let (server, upstream) = (RedisServer::start().await, Upstream::new());
     let builder = RedisStore::builder(&server.url()).command_timeout(faults::LIMIT);
-    let store = builder.wait_for_replicas(1, Duration::from_millis(50)).connect().await.unwrap();
+    let store = builder
+        .wait_for_replicas(1, Duration::from_millis(50))
+        .connect()
+        .await
+        .unwrap();
     let app = faults::instance_over(store, &upstream, |builder| builder);
     let (log, guard) = Log::capture();
-    let form = [("grant_type", "authorization_code"), ("code", "c"), ("client_id", "app")];
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("code", "c"),
+        ("client_id", "app"),
+    ];
     let answer = app.post("/token", &form).await;
     drop(guard);
-    assert!(!String::from_utf8_lossy(&answer.body).contains("refresh_token"), "{answer:?}");
+    assert!(
+        !String::from_utf8_lossy(&answer.body).contains("refresh_token"),
+        "{answer:?}"
+    );
     let text = log.text();
-    let why = |line: &str| line.contains("store_unavailable") && line.contains("0 of 1 acknowledged the write in time");
+    let why = |line: &str| {
+        line.contains("store_unavailable") && line.contains("0 of 1 acknowledged the write in time")
+    };
     assert!(text.lines().any(why), "{text}");
 }

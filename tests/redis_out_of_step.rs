@@ -1,5 +1,5 @@
-//! The store replaces a connection over which replies are lost, repeated, swapped or invented, and no call accepts the
-//! reply to another.
+//! The store replaces a connection over which replies are lost, repeated, swapped or invented, and
+//! no call accepts the reply to another.
 
 mod support;
 
@@ -11,12 +11,18 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use support::Upstream;
-use support::entries::{HOUR, LEASE, NAME, TAG, entry, every_call, insert, put, put_with, random_key, remove, version};
-use support::faults::{assert_nothing_lost, events, go_on, instance, log_in_many, refresh_patiently};
+use support::entries::{
+    HOUR, LEASE, NAME, TAG, entry, every_call, insert, put, put_with, random_key, remove, version,
+};
+use support::faults::{
+    assert_nothing_lost, events, go_on, instance, log_in_many, refresh_patiently,
+};
 use support::redis::{Cluster, Fault, RedisServer, Wire};
 use tokio::task::JoinSet;
 use tower_oauth_refresh::EventKind;
-use tower_oauth_refresh::store::{Announcement, Announcements, Key, Lease, RedisStore, Store, StoreError, Swap};
+use tower_oauth_refresh::store::{
+    Announcement, Announcements, Key, Lease, RedisStore, Store, StoreError, Swap,
+};
 
 /// How long to wait for an event that is certain to come.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,7 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How many calls are in flight at once.
 const CALLS: usize = 8;
 
-/// Replies that no call can have, which replace a real one. Some consist of several replies, or of none.
+/// Replies that no call can have, which replace a real one. Some consist of several replies, or of
+/// none.
 const REPLIES: [&[u8]; 16] = [
     b"",
     b":1\r\n",
@@ -55,8 +62,14 @@ const HUGE: [&[u8]; 6] = [
 ];
 
 fn faults() -> Vec<Fault> {
-    let made_up = REPLIES.iter().chain(&HUGE).map(|reply| Fault::Replace(Bytes::from_static(reply)));
-    [Fault::Double, Fault::Overtaken, Fault::LoseAnswer].into_iter().chain(made_up).collect()
+    let made_up = REPLIES
+        .iter()
+        .chain(&HUGE)
+        .map(|reply| Fault::Replace(Bytes::from_static(reply)));
+    [Fault::Double, Fault::Overtaken, Fault::LoseAnswer]
+        .into_iter()
+        .chain(made_up)
+        .collect()
 }
 
 /// Applies a fault to one request of this command that others are certain to follow.
@@ -65,7 +78,11 @@ fn third(wire: &Wire, command: &'static [u8], fault: &Fault) -> Arc<AtomicUsize>
     let (fault, count) = (fault.clone(), Arc::clone(&seen));
     wire.hook(move |words| {
         let fits = words[0].eq_ignore_ascii_case(command);
-        if fits && count.fetch_add(1, Ordering::SeqCst) == 2 { fault.clone() } else { Fault::Pass }
+        if fits && count.fetch_add(1, Ordering::SeqCst) == 2 {
+            fault.clone()
+        } else {
+            Fault::Pass
+        }
     });
     seen
 }
@@ -102,40 +119,76 @@ impl Op {
         }
     }
 
-    /// Makes the call. Returns the result as an error if it is wrong. Versions differ from key to key.
+    /// Makes the call. Returns the result as an error if it is wrong. Versions differ from key to
+    /// key.
     async fn run(self, store: &RedisStore, key: &Key, number: u64) -> Result<(), String> {
         let fail = |error: StoreError| format!("{self:?} {number}: {error:?}");
         let found = match self {
             Self::GetNothing => store.get(key).await.map_err(fail)?.is_none(),
             Self::Insert => {
-                let also = if number.is_multiple_of(2) { "even" } else { "odd" };
-                put_with(store, key, None, number, HOUR, Some(also)).await.map_err(fail)? == Swap::Swapped
+                let also = if number.is_multiple_of(2) {
+                    "even"
+                } else {
+                    "odd"
+                };
+                put_with(store, key, None, number, HOUR, Some(also))
+                    .await
+                    .map_err(fail)?
+                    == Swap::Swapped
             }
             Self::Get => store.get(key).await.map_err(fail)? == Some(entry(number)),
             Self::Beside => {
-                let also = if number.is_multiple_of(2) { "even" } else { "odd" };
+                let also = if number.is_multiple_of(2) {
+                    "even"
+                } else {
+                    "odd"
+                };
                 store.beside(key, &NAME).await.map_err(fail)?.as_deref() == Some(also.as_bytes())
             }
             Self::Claim => {
-                let claim = store.claim(key, &TAG, version(number + 100), LEASE).await.map_err(fail)?;
-                let Some(claim) = claim else { return Err(format!("nothing claimed: {number}")) };
+                let claim = store
+                    .claim(key, &TAG, version(number + 100), LEASE)
+                    .await
+                    .map_err(fail)?;
+                let Some(claim) = claim else {
+                    return Err(format!("nothing claimed: {number}"));
+                };
                 claim.lease == Lease::Taken
                     && claim.entry.version == version(number + 100)
                     && claim.entry.value == entry(number).value
             }
-            Self::Swap => put(store, key, Some(number + 100), number + 200).await.map_err(fail)? == Swap::Swapped,
+            Self::Swap => {
+                put(store, key, Some(number + 100), number + 200)
+                    .await
+                    .map_err(fail)?
+                    == Swap::Swapped
+            }
             Self::Conflict => {
                 let conflict = Swap::Conflict(Some(entry(number + 200)));
-                put(store, key, Some(number + 100), number + 300).await.map_err(fail)? == conflict
+                put(store, key, Some(number + 100), number + 300)
+                    .await
+                    .map_err(fail)?
+                    == conflict
             }
             Self::Remove => remove(store, key, number + 200).await.map_err(fail)? == Swap::Swapped,
         };
-        if found { Ok(()) } else { Err(format!("{self:?} {number}: the reply to another call")) }
+        if found {
+            Ok(())
+        } else {
+            Err(format!("{self:?} {number}: the reply to another call"))
+        }
     }
 }
 
-/// Makes every kind of call with each of the keys, all calls of one kind at once, with a fault on `wire` during them.
-async fn with_faults(wire: &Wire, store: &RedisStore, keys: &[Key], command: Option<&'static [u8]>, fault: &Fault) {
+/// Makes every kind of call with each of the keys, all calls of one kind at once, with a fault on
+/// `wire` during them.
+async fn with_faults(
+    wire: &Wire,
+    store: &RedisStore,
+    keys: &[Key],
+    command: Option<&'static [u8]>,
+    fault: &Fault,
+) {
     for op in Op::ALL {
         let seen = third(wire, command.unwrap_or(op.command()), fault);
         let mut calls = JoinSet::new();
@@ -143,10 +196,18 @@ async fn with_faults(wire: &Wire, store: &RedisStore, keys: &[Key], command: Opt
             let (key, store) = (*key, store.clone());
             calls.spawn(async move { op.run(&store, &key, number).await });
         }
-        let wrong: Vec<_> = calls.join_all().await.into_iter().filter_map(Result::err).collect();
+        let wrong: Vec<_> = calls
+            .join_all()
+            .await
+            .into_iter()
+            .filter_map(Result::err)
+            .collect();
         assert!(wrong.is_empty(), "{op:?} and {fault:?}: {wrong:?}");
         let seen = seen.load(Ordering::SeqCst);
-        assert!(seen > 2 || command.is_some_and(|_| seen == 0), "{op:?} and {fault:?}: never reached: {seen}");
+        assert!(
+            seen > 2 || command.is_some_and(|_| seen == 0),
+            "{op:?} and {fault:?}: never reached: {seen}"
+        );
     }
     wire.unhook();
 }
@@ -156,7 +217,11 @@ fn keys() -> Vec<Key> {
 }
 
 async fn connect(url: &str) -> RedisStore {
-    RedisStore::builder(url).command_timeout(PATIENCE).connect().await.unwrap()
+    RedisStore::builder(url)
+        .command_timeout(PATIENCE)
+        .connect()
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -172,13 +237,22 @@ async fn every_call_gets_its_own_reply_whatever_becomes_of_the_others() {
 #[tokio::test]
 async fn every_call_that_waits_for_replicas_gets_its_own_reply() {
     let master = RedisServer::start().await;
-    let _replica = RedisServer::builder().replica_of(master.port()).start().await;
+    let _replica = RedisServer::builder()
+        .replica_of(master.port())
+        .start()
+        .await;
     let wire = Wire::in_front_of(master.port()).await;
     let builder = RedisStore::builder(&wire.url()).command_timeout(PATIENCE);
-    let store = builder.wait_for_replicas(1, PATIENCE / 2).connect().await.unwrap();
+    let store = builder
+        .wait_for_replicas(1, PATIENCE / 2)
+        .connect()
+        .await
+        .unwrap();
     for fault in faults() {
         for command in [&b"EVALSHA"[..], b"WAIT"] {
-            if command == b"WAIT" && matches!(&fault, Fault::Replace(reply) if reply == &b":0\r\n"[..]) {
+            if command == b"WAIT"
+                && matches!(&fault, Fault::Replace(reply) if reply == &b":0\r\n"[..])
+            {
                 // A possible reply to a WAIT: too few replicas.
                 continue;
             }
@@ -222,7 +296,11 @@ async fn every_call_of_a_cluster_gets_its_own_reply() {
 async fn a_lost_reply_with_none_behind_it_costs_one_call() {
     let server = RedisServer::start().await;
     let wire = Wire::in_front_of(server.port()).await;
-    let store = RedisStore::builder(&wire.url()).command_timeout(Duration::from_secs(1)).connect().await.unwrap();
+    let store = RedisStore::builder(&wire.url())
+        .command_timeout(Duration::from_secs(1))
+        .connect()
+        .await
+        .unwrap();
     let key = random_key();
     insert(&store, &key).await;
     for command in ["GET", "EVALSHA"] {
@@ -238,14 +316,18 @@ async fn a_lost_reply_with_none_behind_it_costs_one_call() {
     }
 }
 
-/// Random faults under load: at worst a client is told to try again, and no session is lost or used twice.
+/// Random faults under load: at worst a client is told to try again, and no session is lost or used
+/// twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_load_with_faults_at_random_loses_nothing() {
     const SESSIONS: usize = 40;
     const ROUNDS: usize = 12;
     let (server, upstream) = (RedisServer::start().await, Upstream::new());
     let wire = Wire::in_front_of(server.port()).await;
-    let apps = [instance(&wire.url(), &upstream).await, instance(&wire.url(), &upstream).await];
+    let apps = [
+        instance(&wire.url(), &upstream).await,
+        instance(&wire.url(), &upstream).await,
+    ];
     let mut tokens = log_in_many(&apps, SESSIONS).await;
     let injected = Arc::new(AtomicUsize::new(0));
     let (faults, count, mut random) = (faults(), Arc::clone(&injected), StdRng::seed_from_u64(12));
@@ -277,23 +359,38 @@ async fn a_load_with_faults_at_random_loses_nothing() {
     }
     let events = events(&apps);
     assert_nothing_lost("faults at random", &upstream, &tokens, &events);
-    let wrong = [EventKind::StoreCorrupt, EventKind::ReuseDetected, EventKind::Unknown, EventKind::Late];
-    assert!(events.iter().all(|kind| !wrong.contains(kind)), "{events:?}");
+    let wrong = [
+        EventKind::StoreCorrupt,
+        EventKind::ReuseDetected,
+        EventKind::Unknown,
+        EventKind::Late,
+    ];
+    assert!(
+        events.iter().all(|kind| !wrong.contains(kind)),
+        "{events:?}"
+    );
 }
 
 async fn next(announcements: &mut Announcements) -> Announcement {
-    let next = tokio::time::timeout(PATIENCE, announcements.next()).await.expect("it comes");
+    let next = tokio::time::timeout(PATIENCE, announcements.next())
+        .await
+        .expect("it comes");
     next.expect("the channel stays open")
 }
 
-/// The connection of the channel is replaced, too, and subscribers are told that messages may have been lost.
+/// The connection of the channel is replaced, too, and subscribers are told that messages may have
+/// been lost.
 #[tokio::test]
 async fn a_channel_that_is_out_of_step_is_opened_again() {
     let server = RedisServer::start().await;
     let wire = Wire::in_front_of(server.port()).await;
     let (store, other) = (connect(&wire.url()).await, connect(&server.url()).await);
     let mut announcements = store.announcements().unwrap();
-    assert_eq!(next(&mut announcements).await, Announcement::Lost, "nobody listened before");
+    assert_eq!(
+        next(&mut announcements).await,
+        Announcement::Lost,
+        "nobody listened before"
+    );
     let replies: [&'static [u8]; 6] = [
         b"+PONG
 ",
@@ -324,14 +421,27 @@ aaaa",
         wire.commands();
         wire.once("PING", Fault::Replace(Bytes::from_static(reply)));
         let reply = reply.escape_ascii().to_string();
-        assert_eq!(next(&mut announcements).await, Announcement::Lost, "{reply}");
+        assert_eq!(
+            next(&mut announcements).await,
+            Announcement::Lost,
+            "{reply}"
+        );
         // The subscription that replaces it.
         while next(&mut announcements).await != Announcement::Lost {}
         let again = wire.commands();
-        assert!(again.iter().any(|words| words[0].eq_ignore_ascii_case(b"SUBSCRIBE")), "{reply}: {again:?}");
+        assert!(
+            again
+                .iter()
+                .any(|words| words[0].eq_ignore_ascii_case(b"SUBSCRIBE")),
+            "{reply}: {again:?}"
+        );
         let key = random_key();
         other.announce(&[key]).await.unwrap();
-        assert_eq!(next(&mut announcements).await, Announcement::Ended(key), "{reply}");
+        assert_eq!(
+            next(&mut announcements).await,
+            Announcement::Ended(key),
+            "{reply}"
+        );
     }
 }
 
@@ -340,11 +450,21 @@ async fn a_publication_that_is_too_long_or_too_short_ends_nothing_by_name() {
     let server = RedisServer::start().await;
     let (store, other) = (connect(&server.url()).await, connect(&server.url()).await);
     let mut announcements = store.announcements().unwrap();
-    assert_eq!(next(&mut announcements).await, Announcement::Lost, "nobody listened before");
+    assert_eq!(
+        next(&mut announcements).await,
+        Announcement::Lost,
+        "nobody listened before"
+    );
     for length in [1, 31, 32 * 1025, 4 << 20] {
         let publication = vec![b'a'; length];
-        server.command(&[b"PUBLISH", &b"rt:ended"[..], &publication]).await;
-        assert_eq!(next(&mut announcements).await, Announcement::Lost, "{length} bytes");
+        server
+            .command(&[b"PUBLISH", &b"rt:ended"[..], &publication])
+            .await;
+        assert_eq!(
+            next(&mut announcements).await,
+            Announcement::Lost,
+            "{length} bytes"
+        );
     }
     let keys: Vec<_> = (0..1500).map(|_| random_key()).collect();
     other.announce(&keys[..1000]).await.unwrap();

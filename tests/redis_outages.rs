@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use support::Upstream;
 use support::faults::{
-    LIMIT, RedisApp, Stage, Step, assert_away, durable_server, events, go_on, instance_over, log_in_many, refresh_each,
-    refresh_patiently,
+    LIMIT, RedisApp, Stage, Step, assert_away, durable_server, events, go_on, instance_over,
+    log_in_many, refresh_each, refresh_patiently,
 };
 use support::redis::{RedisServer, Wire};
 use tokio::task::JoinSet;
@@ -67,8 +67,14 @@ async fn cut_off() {
 }
 
 async fn instance(url: &str, upstream: &Upstream, command_timeout: Duration) -> RedisApp {
-    let store = RedisStore::builder(url).command_timeout(command_timeout).connect().await.unwrap();
-    instance_over(store, upstream, |builder| builder.rotation_timeout(Duration::from_secs(1)))
+    let store = RedisStore::builder(url)
+        .command_timeout(command_timeout)
+        .connect()
+        .await
+        .unwrap();
+    instance_over(store, upstream, |builder| {
+        builder.rotation_timeout(Duration::from_secs(1))
+    })
 }
 
 /// Each step over a server of its own, all at once: most of the time is waiting.
@@ -77,7 +83,11 @@ async fn at_every_step(outage: Outage) {
     for (step, length) in Step::ALL.into_iter().zip([300, 2000, 600, 1200, 800, 400]) {
         steps.spawn(at_step(outage, step, Duration::from_millis(length)));
     }
-    assert_eq!(steps.join_all().await, [0; Step::ALL.len()], "{outage:?}: sessions lost, by step");
+    assert_eq!(
+        steps.join_all().await,
+        [0; Step::ALL.len()],
+        "{outage:?}: sessions lost, by step"
+    );
 }
 
 /// How many sessions are lost.
@@ -94,9 +104,18 @@ async fn at_step(outage: Outage, step: Step, length: Duration) -> usize {
     }
     let one = async || instance(&wire.url(), &upstream, Duration::from_secs(2)).await;
     let instances = [one().await, one().await];
-    let stage = Stage { server: &server, wire: &wire, upstream: &upstream, connections: instances.len() };
+    let stage = Stage {
+        server: &server,
+        wire: &wire,
+        upstream: &upstream,
+        connections: instances.len(),
+    };
     let mut requests = None;
-    let gate = stage.halt(step, SESSIONS, || requests = Some(refresh_each(&instances, &tokens))).await;
+    let gate = stage
+        .halt(step, SESSIONS, || {
+            requests = Some(refresh_each(&instances, &tokens))
+        })
+        .await;
 
     outage.begin(&server, &wire).await;
     if matches!(step, Step::Claimed | Step::Committed) && !matches!(outage, Outage::Cut) {
@@ -113,7 +132,10 @@ async fn at_step(outage: Outage, step: Step, length: Duration) -> usize {
     // Those that were under way are answered, and whatever they were told, all go on.
     let answers = requests.unwrap().join_all().await;
     assert_eq!(answers.len(), SESSIONS);
-    answers.iter().filter(|answer| answer.status != 200).for_each(assert_away);
+    answers
+        .iter()
+        .filter(|answer| answer.status != 200)
+        .for_each(assert_away);
     let (lost, mut tokens) = go_on(&instances, &tokens).await;
     for instance in &instances {
         instance.layer.drain().await;
@@ -121,10 +143,17 @@ async fn at_step(outage: Outage, step: Step, length: Duration) -> usize {
     let (idle_lost, rest) = go_on(&instances, &idle).await;
     tokens.extend(rest);
     let told = events(&instances);
-    assert!(told.contains(&EventKind::StoreUnavailable), "{case}: {told:?}");
+    assert!(
+        told.contains(&EventKind::StoreUnavailable),
+        "{case}: {told:?}"
+    );
     assert!(!told.contains(&EventKind::CommitLost), "{case}: {told:?}");
     // Those that log in while it is away go without; the upstream has their session all the same.
-    assert_eq!((upstream.reuses(), upstream.alive()), (0, tokens.len() + instances.len()), "{case}");
+    assert_eq!(
+        (upstream.reuses(), upstream.alive()),
+        (0, tokens.len() + instances.len()),
+        "{case}"
+    );
     lost + idle_lost
 }
 
@@ -145,7 +174,14 @@ async fn while_away(case: &str, instances: &[RedisApp], upstream: &Upstream, idl
         let form = [("grant_type", "password"), ("client_id", "app")];
         let answer = instance.post("/token", &form).await;
         assert_eq!(answer.status, 200, "{case}: {answer:?}");
-        assert!(answer.get("access_token").is_some() && answer.get("refresh_token").is_none(), "{case}: {answer:?}");
+        assert!(
+            answer.get("access_token").is_some() && answer.get("refresh_token").is_none(),
+            "{case}: {answer:?}"
+        );
     }
-    assert_eq!(upstream.refreshes(), seen, "{case}: nobody else got as far as the upstream");
+    assert_eq!(
+        upstream.refreshes(),
+        seen,
+        "{case}: nobody else got as far as the upstream"
+    );
 }

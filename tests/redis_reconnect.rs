@@ -1,4 +1,5 @@
-//! A `RedisStore` whose server goes away: fails at once, takes nothing down with it, and comes back by itself.
+//! A `RedisStore` whose server goes away: fails at once, takes nothing down with it, and comes back
+//! by itself.
 
 mod support;
 
@@ -21,11 +22,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const NEVER: Duration = Duration::from_secs(3600);
 
 async fn connect(url: &str, command_timeout: Duration) -> RedisStore {
-    RedisStore::builder(url).command_timeout(command_timeout).connect().await.unwrap()
+    RedisStore::builder(url)
+        .command_timeout(command_timeout)
+        .connect()
+        .await
+        .unwrap()
 }
 
 async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("not in time: {what}"))
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .unwrap_or_else(|_| panic!("not in time: {what}"))
 }
 
 async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
@@ -49,19 +56,29 @@ fn is_unavailable<T>(outcome: &Result<T, StoreError>) -> bool {
 
 /// How many connections other than the one that asks.
 async fn connections(server: &RedisServer) -> usize {
-    let Value::BulkString(list) = server.command(&["CLIENT", "LIST", "TYPE", "normal"]).await else {
+    let Value::BulkString(list) = server.command(&["CLIENT", "LIST", "TYPE", "normal"]).await
+    else {
         panic!("no list")
     };
-    list.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count() - 1
+    list.split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .count()
+        - 1
 }
 
 async fn close_connections(server: &RedisServer) {
-    server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+    server
+        .command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"])
+        .await;
 }
 
 #[tokio::test]
 async fn a_server_that_was_restarted_is_found_again() {
-    let server = RedisServer::builder().config("appendonly", "yes").config("appendfsync", "always").start().await;
+    let server = RedisServer::builder()
+        .config("appendonly", "yes")
+        .config("appendfsync", "always")
+        .start()
+        .await;
     let store = connect(&server.url(), NEVER).await;
     let key = random_key();
     assert_eq!(put(&store, &key, None, 1).await.unwrap(), Swap::Swapped);
@@ -76,7 +93,8 @@ async fn a_server_that_was_restarted_is_found_again() {
     }
 }
 
-/// A server that closes idle connections, and one that was restarted while nobody asked, cost no call.
+/// A server that closes idle connections, and one that was restarted while nobody asked, cost no
+/// call.
 #[tokio::test]
 async fn a_connection_that_was_closed_costs_no_call() {
     let server = RedisServer::start().await;
@@ -85,12 +103,20 @@ async fn a_connection_that_was_closed_costs_no_call() {
     assert_eq!(put(&store, &key, None, 1).await.unwrap(), Swap::Swapped);
     for number in 2..6 {
         close_connections(&server).await;
-        let claim = store.claim(&key, &TAG, version(number), LEASE).await.unwrap().unwrap();
+        let claim = store
+            .claim(&key, &TAG, version(number), LEASE)
+            .await
+            .unwrap()
+            .unwrap();
         assert!(number > 2 || claim.lease == Lease::Taken, "{claim:?}");
     }
     server.kill();
     server.restart().await;
-    assert_eq!(store.get(&key).await.unwrap(), None, "this server keeps nothing");
+    assert_eq!(
+        store.get(&key).await.unwrap(),
+        None,
+        "this server keeps nothing"
+    );
 }
 
 /// However many calls lose a connection, one takes its place.
@@ -141,7 +167,8 @@ async fn a_connection_that_is_closed_under_load_costs_no_call() {
     }
 }
 
-/// A frozen server costs each call its time-out only until that is found out, then calls fail at once.
+/// A frozen server costs each call its time-out only until that is found out, then calls fail at
+/// once.
 #[tokio::test]
 async fn a_frozen_server_is_found_out() {
     let server = RedisServer::start().await;
@@ -192,7 +219,8 @@ async fn a_call_that_is_too_slow_takes_no_other_with_it() {
     assert_eq!(store.get(&key).await.unwrap(), Some(claim.entry));
 }
 
-/// A server that answers no more, behind a wire that still stands, is asked over another connection.
+/// A server that answers no more, behind a wire that still stands, is asked over another
+/// connection.
 #[tokio::test]
 async fn a_connection_that_is_dead_is_replaced() {
     let server = RedisServer::start().await;
@@ -227,11 +255,16 @@ async fn a_server_that_became_a_replica_is_unavailable_until_it_is_master_again(
     let (server, other) = (RedisServer::start().await, RedisServer::start().await);
     let store = connect(&server.url(), NEVER).await;
     let key = random_key();
-    server.command(&["REPLICAOF", "127.0.0.1", &other.port().to_string()]).await;
+    server
+        .command(&["REPLICAOF", "127.0.0.1", &other.port().to_string()])
+        .await;
     let outcome = in_time("it fails", put(&store, &key, None, 1)).await;
     assert!(is_unavailable(&outcome), "{outcome:?}");
     server.command(&["REPLICAOF", "NO", "ONE"]).await;
-    let swap = eventually("it writes again", async || put(&store, &key, None, 1).await.ok()).await;
+    let swap = eventually("it writes again", async || {
+        put(&store, &key, None, 1).await.ok()
+    })
+    .await;
     assert_eq!(swap, Swap::Swapped);
     assert_eq!(store.get(&key).await.unwrap(), Some(entry(1)));
 }
@@ -245,24 +278,61 @@ async fn a_server_that_became_a_replica_is_not_believed() {
     for _ in 0..7 {
         stores.push(connect(&server.url(), NEVER).await);
     }
-    let [a, b, c, d, e, f, g] = &*stores else { panic!("there are seven") };
+    let [a, b, c, d, e, f, g] = &*stores else {
+        panic!("there are seven")
+    };
     let (there, gone) = (random_key(), random_key());
-    server.command(&["REPLICAOF", "127.0.0.1", &other.port().to_string()]).await;
+    server
+        .command(&["REPLICAOF", "127.0.0.1", &other.port().to_string()])
+        .await;
     eventually("it follows", async || {
-        server.info("replication").await.get("master_link_status").is_some_and(|status| status == "up").then_some(())
+        server
+            .info("replication")
+            .await
+            .get("master_link_status")
+            .is_some_and(|status| status == "up")
+            .then_some(())
     })
     .await;
-    assert_eq!(put(&connect(&other.url(), NEVER).await, &there, None, 1).await.unwrap(), Swap::Swapped);
-    eventually("it has the entry", async || (!server.dump().await.is_empty()).then_some(())).await;
+    assert_eq!(
+        put(&connect(&other.url(), NEVER).await, &there, None, 1)
+            .await
+            .unwrap(),
+        Swap::Swapped
+    );
+    eventually("it has the entry", async || {
+        (!server.dump().await.is_empty()).then_some(())
+    })
+    .await;
     let other_tag = Tag::new([9; 32]);
     for (row, outcome) in [
-        ("a claim of nothing", a.claim(&gone, &TAG, version(2), LEASE).await.map(drop)),
-        ("a claim of another tag", b.claim(&there, &other_tag, version(2), LEASE).await.map(drop)),
-        ("a swap of nothing", put(c, &gone, Some(1), 2).await.map(drop)),
-        ("a swap of another version", put(d, &there, Some(2), 3).await.map(drop)),
-        ("a swap that is there", put(e, &there, None, 1).await.map(drop)),
+        (
+            "a claim of nothing",
+            a.claim(&gone, &TAG, version(2), LEASE).await.map(drop),
+        ),
+        (
+            "a claim of another tag",
+            b.claim(&there, &other_tag, version(2), LEASE)
+                .await
+                .map(drop),
+        ),
+        (
+            "a swap of nothing",
+            put(c, &gone, Some(1), 2).await.map(drop),
+        ),
+        (
+            "a swap of another version",
+            put(d, &there, Some(2), 3).await.map(drop),
+        ),
+        (
+            "a swap that is there",
+            put(e, &there, None, 1).await.map(drop),
+        ),
         ("a removal of nothing", remove(f, &gone, 1).await.map(drop)),
-        ("a removal of another version", remove(g, &there, 2).await.map(drop)),
+        (
+            "a removal of another version",
+            remove(g, &there, 2).await.map(drop),
+        ),
     ] {
         assert!(is_unavailable(&outcome), "{row}: {outcome:?}");
     }
@@ -277,12 +347,19 @@ async fn a_store_that_is_dropped_leaves_nothing_behind() {
     drop(store);
     clone.get(&random_key()).await.unwrap();
     drop(clone);
-    eventually("its connection is closed", async || (connections(&server).await == 0).then_some(())).await;
+    eventually("its connection is closed", async || {
+        (connections(&server).await == 0).then_some(())
+    })
+    .await;
 
     let store = connect(&server.url(), NEVER).await;
     server.kill();
     assert!(is_unavailable(&store.get(&random_key()).await));
     drop(store);
-    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let tasks = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
     eventually("its task ends", async || (tasks() == 0).then_some(())).await;
 }

@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use redis::Value;
 use support::faults::{
-    Asked, LIMIT, RedisApp, asked, assert_nothing_lost, events, go_on, instance_over, log_in_many, refresh_each,
+    Asked, LIMIT, RedisApp, asked, assert_nothing_lost, events, go_on, instance_over, log_in_many,
+    refresh_each,
 };
 use support::foreign::log_in_before_at;
 use support::redis::{Fault, RedisServer, Wire};
@@ -16,15 +17,27 @@ use tower_oauth_refresh::store::RedisStore;
 
 const SESSIONS: usize = 20;
 
-const ALL: [Asked; 7] =
-    [Asked::Insert, Asked::Claim, Asked::Commit, Asked::GiveBack, Asked::Remove, Asked::Get, Asked::Replay];
+const ALL: [Asked; 7] = [
+    Asked::Insert,
+    Asked::Claim,
+    Asked::Commit,
+    Asked::GiveBack,
+    Asked::Remove,
+    Asked::Get,
+    Asked::Replay,
+];
 
 /// Two instances that adopt, and wait as long as a busy machine takes.
 async fn two_instances(wire: &Wire, upstream: &Upstream) -> [RedisApp; 2] {
     let one = async || {
-        let store = RedisStore::builder(&wire.url()).command_timeout(LIMIT).connect().await.unwrap();
+        let store = RedisStore::builder(&wire.url())
+            .command_timeout(LIMIT)
+            .connect()
+            .await
+            .unwrap();
         instance_over(store, upstream, |builder| {
-            let builder = builder.adopt_until(SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 32));
+            let builder =
+                builder.adopt_until(SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 32));
             builder.rotation_timeout(LIMIT)
         })
     };
@@ -41,7 +54,11 @@ async fn life([one, other]: &[RedisApp; 2]) -> Vec<(u16, String)> {
     let pass = |seconds| [one, other].map(|instance| instance.clock.advance_secs(seconds));
     let first = one.log_in("app").await;
     let second = told(one.refresh(&first).await).token();
-    assert_eq!(told(other.refresh(&first).await).token(), second, "the replay");
+    assert_eq!(
+        told(other.refresh(&first).await).token(),
+        second,
+        "the replay"
+    );
     one.upstream.then(Act::Answer(500, "text/plain", "down"));
     told(one.refresh(&second).await);
     let third = told(other.refresh(&second).await).token();
@@ -73,7 +90,9 @@ async fn life([one, other]: &[RedisApp; 2]) -> Vec<(u16, String)> {
 async fn shape(server: &RedisServer) -> BTreeMap<(bool, usize), usize> {
     let mut shape = BTreeMap::new();
     for (key, value) in server.dump().await {
-        *shape.entry((key.windows(2).any(|pair| pair == b"}:"), value.len())).or_default() += 1;
+        *shape
+            .entry((key.windows(2).any(|pair| pair == b"}:"), value.len()))
+            .or_default() += 1;
     }
     shape
 }
@@ -81,7 +100,10 @@ async fn shape(server: &RedisServer) -> BTreeMap<(bool, usize), usize> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_request_at_every_step() {
     let mut once = None;
-    let rows = [vec![]].into_iter().chain(ALL.map(|step| vec![step])).chain([ALL.to_vec()]);
+    let rows = [vec![]]
+        .into_iter()
+        .chain(ALL.map(|step| vec![step]))
+        .chain([ALL.to_vec()]);
     let mut repeated = HashSet::new();
     for steps in rows {
         let (server, upstream) = (RedisServer::start().await, Upstream::new());
@@ -103,7 +125,12 @@ async fn every_request_at_every_step() {
         for instance in &instances {
             instance.layer.drain().await;
         }
-        let seen = (upstream.refreshes(), upstream.rotations(), upstream.reuses(), upstream.alive());
+        let seen = (
+            upstream.refreshes(),
+            upstream.rotations(),
+            upstream.reuses(),
+            upstream.alive(),
+        );
         let outcome = (answers, events(&instances), seen, shape(&server).await);
         match &once {
             None => once = Some(outcome),
@@ -121,7 +148,13 @@ async fn every_request_of_sixty_four_at_once() {
     let wire = Wire::in_front_of(server.port()).await;
     let instances = two_instances(&wire, &upstream).await;
     let mut token = instances[0].log_in("app").await;
-    wire.hook(|words| if asked(words) == Asked::Other { Fault::Pass } else { Fault::Repeat });
+    wire.hook(|words| {
+        if asked(words) == Asked::Other {
+            Fault::Pass
+        } else {
+            Fault::Repeat
+        }
+    });
     for _ in 0..5 {
         let answers = refresh_each(&instances, &vec![token; 64]).join_all().await;
         let bodies: HashSet<_> = answers.iter().map(|answer| answer.body.clone()).collect();
@@ -142,7 +175,11 @@ async fn what_comes_again_when_others_have_written_since() {
     assert_eq!(lost, 0);
     let mut before = server.dump().await;
     let sent = wire.commands();
-    assert_eq!(sent.len(), SESSIONS * 5, "an insert, two claims, two commits each");
+    assert_eq!(
+        sent.len(),
+        SESSIONS * 5,
+        "an insert, two claims, two commits each"
+    );
     for words in sent.iter().chain(sent.iter().rev()) {
         assert_ne!(server.command(words).await, Value::Okay);
     }

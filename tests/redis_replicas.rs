@@ -1,4 +1,5 @@
-//! `RedisStore::wait_for_replicas`: a write that a failover could lose is not taken for one that stands.
+//! `RedisStore::wait_for_replicas`: a write that a failover could lose is not taken for one that
+//! stands.
 
 mod support;
 
@@ -16,7 +17,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn connect(server: &RedisServer, replicas: u32, wait: Duration) -> RedisStore {
     let builder = RedisStore::builder(&server.url()).command_timeout(PATIENCE);
-    builder.wait_for_replicas(replicas, wait).connect().await.unwrap()
+    builder
+        .wait_for_replicas(replicas, wait)
+        .connect()
+        .await
+        .unwrap()
 }
 
 fn is_unavailable<T>(outcome: &Result<T, StoreError>) -> bool {
@@ -34,45 +39,93 @@ async fn inserted(store: &RedisStore, key: &Key) {
 #[tokio::test]
 async fn a_write_that_has_reached_its_replicas_stands() {
     let master = RedisServer::start().await;
-    let replica = RedisServer::builder().replica_of(master.port()).start().await;
+    let replica = RedisServer::builder()
+        .replica_of(master.port())
+        .start()
+        .await;
     let store = connect(&master, 1, PATIENCE / 2).await;
     let key = random_key();
-    assert_eq!(put_with(&store, &key, None, 1, HOUR, Some("beside")).await.unwrap(), Swap::Swapped);
-    assert_eq!(replica.dump().await.len(), 2, "it is there, and what lies beside it");
-    assert_eq!(store.beside(&key, &NAME).await.unwrap(), Some(Bytes::from_static(b"beside")));
-    let claim = store.claim(&key, &TAG, version(2), LEASE).await.unwrap().unwrap();
+    assert_eq!(
+        put_with(&store, &key, None, 1, HOUR, Some("beside"))
+            .await
+            .unwrap(),
+        Swap::Swapped
+    );
+    assert_eq!(
+        replica.dump().await.len(),
+        2,
+        "it is there, and what lies beside it"
+    );
+    assert_eq!(
+        store.beside(&key, &NAME).await.unwrap(),
+        Some(Bytes::from_static(b"beside"))
+    );
+    let claim = store
+        .claim(&key, &TAG, version(2), LEASE)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(claim.lease, Lease::Taken);
-    assert_eq!(put(&store, &key, Some(7), 3).await.unwrap(), Swap::Conflict(Some(claim.entry)));
+    assert_eq!(
+        put(&store, &key, Some(7), 3).await.unwrap(),
+        Swap::Conflict(Some(claim.entry))
+    );
     assert_eq!(put(&store, &key, Some(2), 3).await.unwrap(), Swap::Swapped);
     assert_eq!(store.get(&key).await.unwrap(), Some(entry(3)));
     assert_eq!(remove(&store, &key, 3).await.unwrap(), Swap::Swapped);
-    assert_eq!(replica.dump().await.len(), 1, "what lay beside stays for its own time");
+    assert_eq!(
+        replica.dump().await.len(),
+        1,
+        "what lay beside stays for its own time"
+    );
     master.command(&["SCRIPT", "FLUSH"]).await;
-    assert_eq!(put(&store, &key, None, 4).await.unwrap(), Swap::Swapped, "without the script");
+    assert_eq!(
+        put(&store, &key, None, 4).await.unwrap(),
+        Swap::Swapped,
+        "without the script"
+    );
 }
 
 /// The same write again, be it over another connection, does not stand before the replicas have it.
 #[tokio::test]
 async fn a_write_that_a_failover_could_lose_is_unavailable() {
     let master = RedisServer::start().await;
-    let replica = RedisServer::builder().replica_of(master.port()).start().await;
+    let replica = RedisServer::builder()
+        .replica_of(master.port())
+        .start()
+        .await;
     let store = connect(&master, 1, Duration::from_millis(100)).await;
     let key = random_key();
     replica.freeze();
     for time in 1..=3 {
         let outcome = put(&store, &key, None, 1).await;
         assert!(is_unavailable(&outcome), "time {time}: {outcome:?}");
-        assert_eq!(store.get(&key).await.unwrap(), Some(entry(1)), "it has taken effect nevertheless");
-        master.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+        assert_eq!(
+            store.get(&key).await.unwrap(),
+            Some(entry(1)),
+            "it has taken effect nevertheless"
+        );
+        master
+            .command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"])
+            .await;
     }
     replica.thaw();
     inserted(&store, &key).await;
     replica.freeze();
     for time in 1..=3 {
         let outcome = remove(&store, &key, 1).await;
-        assert!(is_unavailable(&outcome), "removal, time {time}: {outcome:?}");
-        assert_eq!(master.dump().await.len(), 0, "it has taken effect nevertheless");
-        master.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+        assert!(
+            is_unavailable(&outcome),
+            "removal, time {time}: {outcome:?}"
+        );
+        assert_eq!(
+            master.dump().await.len(),
+            0,
+            "it has taken effect nevertheless"
+        );
+        master
+            .command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"])
+            .await;
     }
     replica.thaw();
     let end = Instant::now() + PATIENCE;
@@ -84,17 +137,24 @@ async fn a_write_that_a_failover_could_lose_is_unavailable() {
 #[tokio::test]
 async fn without_enough_replicas_nothing_stands() {
     let master = RedisServer::start().await;
-    let _replica = RedisServer::builder().replica_of(master.port()).start().await;
+    let _replica = RedisServer::builder()
+        .replica_of(master.port())
+        .start()
+        .await;
     let store = connect(&master, 2, Duration::from_millis(50)).await;
     let outcome = put(&store, &random_key(), None, 1).await;
     assert!(is_unavailable(&outcome), "{outcome:?}");
 }
 
-/// Without its lease, a rotation must not begin: after a failover another request would use the same upstream token.
+/// Without its lease, a rotation must not begin: after a failover another request would use the
+/// same upstream token.
 #[tokio::test]
 async fn a_lease_that_a_failover_could_lose_is_unavailable() {
     let master = RedisServer::start().await;
-    let replica = RedisServer::builder().replica_of(master.port()).start().await;
+    let replica = RedisServer::builder()
+        .replica_of(master.port())
+        .start()
+        .await;
     let store = connect(&master, 1, Duration::from_millis(100)).await;
     let key = random_key();
     inserted(&store, &key).await;
@@ -102,8 +162,14 @@ async fn a_lease_that_a_failover_could_lose_is_unavailable() {
     for time in 1..=3 {
         let outcome = store.claim(&key, &TAG, version(2), LEASE).await;
         assert!(is_unavailable(&outcome), "time {time}: {outcome:?}");
-        assert_eq!(store.get(&key).await.unwrap().unwrap().version, version(2), "it was taken nevertheless");
-        master.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+        assert_eq!(
+            store.get(&key).await.unwrap().unwrap().version,
+            version(2),
+            "it was taken nevertheless"
+        );
+        master
+            .command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"])
+            .await;
     }
     replica.thaw();
     let end = Instant::now() + PATIENCE;
@@ -117,11 +183,15 @@ async fn a_lease_that_a_failover_could_lose_is_unavailable() {
     assert_eq!(replica.dump().await.len(), 1);
 }
 
-/// Neither a replay may be given for it nor a request refused: after a failover it has not happened.
+/// Neither a replay may be given for it nor a request refused: after a failover it has not
+/// happened.
 #[tokio::test]
 async fn what_is_found_and_a_failover_could_lose_is_unavailable() {
     let master = RedisServer::start().await;
-    let replica = RedisServer::builder().replica_of(master.port()).start().await;
+    let replica = RedisServer::builder()
+        .replica_of(master.port())
+        .start()
+        .await;
     let store = connect(&master, 1, Duration::from_millis(100)).await;
     let key = random_key();
     inserted(&store, &key).await;
@@ -131,11 +201,19 @@ async fn what_is_found_and_a_failover_could_lose_is_unavailable() {
     assert!(is_unavailable(&outcome), "{outcome:?}");
     for time in 1..=2 {
         let outcome = store.claim(&key, &old, version(3), LEASE).await;
-        assert!(is_unavailable(&outcome), "a claim with another tag, time {time}: {outcome:?}");
+        assert!(
+            is_unavailable(&outcome),
+            "a claim with another tag, time {time}: {outcome:?}"
+        );
         let outcome = put(&store, &key, Some(1), 4).await;
-        assert!(is_unavailable(&outcome), "a swap that meets a conflict, time {time}: {outcome:?}");
+        assert!(
+            is_unavailable(&outcome),
+            "a swap that meets a conflict, time {time}: {outcome:?}"
+        );
         // Over another connection, which has written nothing itself.
-        master.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+        master
+            .command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"])
+            .await;
     }
     replica.thaw();
     let end = Instant::now() + PATIENCE;
@@ -146,14 +224,21 @@ async fn what_is_found_and_a_failover_could_lose_is_unavailable() {
         }
     };
     assert_eq!(claim, Claim::new(Lease::OtherTag(None), entry(2)));
-    assert_eq!(put(&store, &key, Some(1), 4).await.unwrap(), Swap::Conflict(Some(entry(2))));
+    assert_eq!(
+        put(&store, &key, Some(1), 4).await.unwrap(),
+        Swap::Conflict(Some(entry(2)))
+    );
 }
 
-/// It would say that a grant is gone, or is not there yet, which lives on the one that has taken its place.
+/// It would say that a grant is gone, or is not there yet, which lives on the one that has taken
+/// its place.
 #[tokio::test]
 async fn a_master_whose_replicas_have_gone_says_nothing() {
     let master = RedisServer::start().await;
-    let replica = RedisServer::builder().replica_of(master.port()).start().await;
+    let replica = RedisServer::builder()
+        .replica_of(master.port())
+        .start()
+        .await;
     let store = connect(&master, 1, Duration::from_millis(100)).await;
     replica.command(&["REPLICAOF", "NO", "ONE"]).await;
     let key = random_key();
@@ -171,13 +256,22 @@ async fn a_master_whose_replicas_have_gone_says_nothing() {
 #[tokio::test]
 async fn a_master_that_has_not_noticed_that_its_replicas_have_gone_says_nothing() {
     let master = RedisServer::start().await;
-    let replica = RedisServer::builder().replica_of(master.port()).start().await;
+    let replica = RedisServer::builder()
+        .replica_of(master.port())
+        .start()
+        .await;
     let store = connect(&master, 1, Duration::from_millis(100)).await;
     inserted(&store, &random_key()).await;
     let key = random_key();
     assert_eq!(store.get(&key).await.unwrap(), None);
-    assert_eq!(store.claim(&key, &TAG, version(2), LEASE).await.unwrap(), None);
-    assert_eq!(put(&store, &key, Some(1), 2).await.unwrap(), Swap::Conflict(None));
+    assert_eq!(
+        store.claim(&key, &TAG, version(2), LEASE).await.unwrap(),
+        None
+    );
+    assert_eq!(
+        put(&store, &key, Some(1), 2).await.unwrap(),
+        Swap::Conflict(None)
+    );
     replica.freeze();
     let outcome = store.get(&key).await;
     assert!(is_unavailable(&outcome), "{outcome:?}");
@@ -188,14 +282,22 @@ async fn a_master_that_has_not_noticed_that_its_replicas_have_gone_says_nothing(
     assert_eq!(master.dump().await.len(), 1, "nothing is left of it");
 }
 
-/// Anybody can send tokens that are unknown. What makes sure of them, and takes for ever here, holds up nobody else.
+/// Anybody can send tokens that are unknown. What makes sure of them, and takes for ever here,
+/// holds up nobody else.
 #[tokio::test]
 async fn what_is_not_there_holds_up_nothing_that_is() {
     let master = RedisServer::start().await;
-    let _replica = RedisServer::builder().replica_of(master.port()).start().await;
+    let _replica = RedisServer::builder()
+        .replica_of(master.port())
+        .start()
+        .await;
     let wire = Wire::in_front_of(master.port()).await;
     let builder = RedisStore::builder(&wire.url()).command_timeout(PATIENCE);
-    let store = builder.wait_for_replicas(1, PATIENCE / 2).connect().await.unwrap();
+    let store = builder
+        .wait_for_replicas(1, PATIENCE / 2)
+        .connect()
+        .await
+        .unwrap();
     let key = random_key();
     inserted(&store, &key).await;
     let known = key_in(&master).await;
@@ -217,17 +319,27 @@ async fn what_is_not_there_holds_up_nothing_that_is() {
             tokio::spawn(async move {
                 match number % 2 {
                     0 => store.get(&random_key()).await.map(|found| found.is_none()),
-                    _ => store.claim(&random_key(), &TAG, version(2), LEASE).await.map(|found| found.is_none()),
+                    _ => store
+                        .claim(&random_key(), &TAG, version(2), LEASE)
+                        .await
+                        .map(|found| found.is_none()),
                 }
             })
         })
         .collect();
     asked.notified().await;
     assert_eq!(store.get(&key).await.unwrap(), Some(entry(1)));
-    let claim = store.claim(&key, &TAG, version(2), LEASE).await.unwrap().unwrap();
+    let claim = store
+        .claim(&key, &TAG, version(2), LEASE)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(claim.lease, Lease::Taken);
     assert_eq!(put(&store, &key, Some(2), 3).await.unwrap(), Swap::Swapped);
-    assert!(probes.iter().all(|probe| !probe.is_finished()), "they are still being made sure of");
+    assert!(
+        probes.iter().all(|probe| !probe.is_finished()),
+        "they are still being made sure of"
+    );
     wire.unhook();
     goes_on.notify_one();
     for probe in probes {
@@ -237,18 +349,28 @@ async fn what_is_not_there_holds_up_nothing_that_is() {
 
 /// The name of the one key that there is.
 async fn key_in(server: &RedisServer) -> Vec<u8> {
-    let [(name, _)] = &*server.dump().await else { panic!("there is one") };
+    let [(name, _)] = &*server.dump().await else {
+        panic!("there is one")
+    };
     name.clone()
 }
 
-/// Where one server has nothing and the next has it, as around a failover: what is there is found, and is not claimed.
+/// Where one server has nothing and the next has it, as around a failover: what is there is found,
+/// and is not claimed.
 #[tokio::test]
 async fn what_has_come_to_be_there_is_not_said_to_be_gone() {
     let master = RedisServer::start().await;
-    let _replica = RedisServer::builder().replica_of(master.port()).start().await;
+    let _replica = RedisServer::builder()
+        .replica_of(master.port())
+        .start()
+        .await;
     let wire = Wire::in_front_of(master.port()).await;
     let builder = RedisStore::builder(&wire.url()).command_timeout(PATIENCE);
-    let store = builder.wait_for_replicas(1, PATIENCE / 2).connect().await.unwrap();
+    let store = builder
+        .wait_for_replicas(1, PATIENCE / 2)
+        .connect()
+        .await
+        .unwrap();
     let other = connect(&master, 1, PATIENCE / 2).await;
     for claims in [false, true] {
         let key = random_key();
@@ -268,9 +390,10 @@ async fn what_has_come_to_be_there_is_not_said_to_be_gone() {
             async move {
                 match claims {
                     false => store.get(&key).await,
-                    true => {
-                        store.claim(&key, &TAG, version(2), LEASE).await.map(|claim| claim.map(|claim| claim.entry))
-                    }
+                    true => store
+                        .claim(&key, &TAG, version(2), LEASE)
+                        .await
+                        .map(|claim| claim.map(|claim| claim.entry)),
                 }
             }
         });
@@ -283,6 +406,10 @@ async fn what_has_come_to_be_there_is_not_said_to_be_gone() {
             false => assert_eq!(outcome.unwrap(), Some(entry(1))),
             true => assert!(is_unavailable(&outcome), "{outcome:?}"),
         }
-        assert_eq!(other.get(&key).await.unwrap(), Some(entry(1)), "nobody has claimed it");
+        assert_eq!(
+            other.get(&key).await.unwrap(),
+            Some(entry(1)),
+            "nobody has claimed it"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! No refresh token, no upstream token, no access token and no client secret is in Redis, on the way there, or in the
-//! log at its most talkative.
+//! No refresh token, no upstream token, no access token and no client secret is in Redis, on the
+//! way there, or in the log at its most talkative.
 
 mod support;
 
@@ -32,26 +32,56 @@ struct Watched {
 
 impl Watched {
     async fn start() -> Self {
-        let server = RedisServer::builder().password(&format!("\"{PASSWORD}\"")).start().await;
+        let server = RedisServer::builder()
+            .password(&format!("\"{PASSWORD}\""))
+            .start()
+            .await;
         let wire = Wire::in_front_of(server.port()).await;
         let password: String = form_urlencoded::byte_serialize(PASSWORD.as_bytes()).collect();
         let url = wire.url_with(&format!(":{}@", password.replace('+', "%20")));
-        let store = RedisStore::builder(&url).command_timeout(Duration::from_secs(5)).connect().await.unwrap();
+        let store = RedisStore::builder(&url)
+            .command_timeout(Duration::from_secs(5))
+            .connect()
+            .await
+            .unwrap();
         let app = instance_over(store, &Upstream::new(), |builder| {
             builder.adopt_until(SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 32))
         });
         let mut needles = Needles::default();
-        for secret in [SECRET, "wrong secret", &basic(format!("{CLIENT}:{SECRET}"))[6..]] {
+        for secret in [
+            SECRET,
+            "wrong secret",
+            &basic(format!("{CLIENT}:{SECRET}"))[6..],
+        ] {
             needles.text(secret);
         }
-        Self { app, server, wire, needles, stored: Vec::new(), sent: Vec::new(), kinds: HashSet::new() }
+        Self {
+            app,
+            server,
+            wire,
+            needles,
+            stored: Vec::new(),
+            sent: Vec::new(),
+            kinds: HashSet::new(),
+        }
     }
 
     /// The answer; what the request has left in Redis is noted down.
     async fn send(&mut self, path: &str, form: &[(&str, &str)]) -> Answer {
         let secret = ("client_secret", SECRET);
-        let ours = form.contains(&("client_id", CLIENT)) && !form.iter().any(|(name, _)| *name == secret.0);
-        let answer = self.app.post(path, &if ours { [form, &[secret]].concat() } else { form.to_vec() }).await;
+        let ours = form.contains(&("client_id", CLIENT))
+            && !form.iter().any(|(name, _)| *name == secret.0);
+        let answer = self
+            .app
+            .post(
+                path,
+                &if ours {
+                    [form, &[secret]].concat()
+                } else {
+                    form.to_vec()
+                },
+            )
+            .await;
         self.note(&answer).await;
         answer
     }
@@ -76,7 +106,11 @@ impl Watched {
     }
 
     async fn log_in(&mut self, client: &str) -> String {
-        let form = [("grant_type", "password"), ("password", "of a user"), ("client_id", client)];
+        let form = [
+            ("grant_type", "password"),
+            ("password", "of a user"),
+            ("client_id", client),
+        ];
         self.send("/token", &form).await.token()
     }
 
@@ -85,29 +119,49 @@ impl Watched {
     }
 
     async fn revoke(&mut self, token: &str) -> Answer {
-        self.send("/revoke", &[("token", token), ("client_id", CLIENT)]).await
+        self.send("/revoke", &[("token", token), ("client_id", CLIENT)])
+            .await
     }
 }
 
 async fn sessions(watched: &mut Watched, client: &str) {
     let first = watched.log_in(client).await;
     let second = watched.refresh(client, &first).await.token();
-    assert_eq!(watched.refresh(client, &first).await.token(), second, "replayed");
+    assert_eq!(
+        watched.refresh(client, &first).await.token(),
+        second,
+        "replayed"
+    );
     watched.app.clock.advance_secs(7200);
     let third = watched.refresh(client, &first).await.token();
     assert_ne!(third, second, "recovered");
     watched.app.clock.advance_secs(7200);
     watched.refresh(client, &third).await.token();
     watched.app.clock.advance_secs(7200);
-    assert_eq!(watched.refresh(client, &second).await.error(), (400, "invalid_grant".into()), "reused");
+    assert_eq!(
+        watched.refresh(client, &second).await.error(),
+        (400, "invalid_grant".into()),
+        "reused"
+    );
 
     let first = watched.log_in(client).await;
     let second = watched.refresh(client, &first).await.token();
-    for (who, token) in [("thief", &*second), (client, &forged(&second, 1)), (client, &forged(&second, 9))] {
-        assert_eq!(watched.refresh(who, token).await.error(), (400, "invalid_grant".into()));
+    for (who, token) in [
+        ("thief", &*second),
+        (client, &forged(&second, 1)),
+        (client, &forged(&second, 9)),
+    ] {
+        assert_eq!(
+            watched.refresh(who, token).await.error(),
+            (400, "invalid_grant".into())
+        );
     }
     let third = watched.refresh(client, &second).await.token();
-    assert_eq!(watched.refresh(client, &first).await.error(), (400, "invalid_grant".into()), "late");
+    assert_eq!(
+        watched.refresh(client, &first).await.error(),
+        (400, "invalid_grant".into()),
+        "late"
+    );
     watched.refresh(client, &third).await.token();
 }
 
@@ -116,7 +170,11 @@ async fn by_basic(watched: &mut Watched) {
     let body = format!("grant_type=refresh_token&refresh_token={token}");
     for secret in [SECRET, SECRET, "wrong secret"] {
         let request = form("/token").header("authorization", basic(format!("{CLIENT}:{secret}")));
-        let answer = watched.app.send(request.body(body.clone().into()).unwrap()).await.unwrap();
+        let answer = watched
+            .app
+            .send(request.body(body.clone().into()).unwrap())
+            .await
+            .unwrap();
         watched.note(&answer).await;
     }
 }
@@ -124,9 +182,15 @@ async fn by_basic(watched: &mut Watched) {
 async fn endings(watched: &mut Watched) {
     let token = watched.log_in(CLIENT).await;
     assert_eq!(watched.revoke(&token).await.status, 200);
-    assert_eq!(watched.refresh(CLIENT, &token).await.error(), (400, "invalid_grant".into()));
+    assert_eq!(
+        watched.refresh(CLIENT, &token).await.error(),
+        (400, "invalid_grant".into())
+    );
     let token = watched.log_in(CLIENT).await;
-    watched.app.upstream.then(support::Act::Answer(500, "text/plain", "down"));
+    watched
+        .app
+        .upstream
+        .then(support::Act::Answer(500, "text/plain", "down"));
     assert_eq!(watched.revoke(&token).await.status, 503, "kept as ended");
     let foreign = log_in_before_at(&watched.app.upstream, CLIENT).await;
     watched.needles.text(&foreign);
@@ -140,7 +204,13 @@ async fn faults(watched: &mut Watched) {
         let token = watched.log_in(CLIENT).await;
         watched.wire.hook({
             let fault = fault.clone();
-            move |words| if words[0] == "EVALSHA" { fault.clone() } else { Fault::Pass }
+            move |words| {
+                if words[0] == "EVALSHA" {
+                    fault.clone()
+                } else {
+                    Fault::Pass
+                }
+            }
         });
         watched.refresh(CLIENT, &token).await;
         watched.log_in_in_vain().await;
@@ -149,18 +219,40 @@ async fn faults(watched: &mut Watched) {
     }
     // Damage, of a kind that no log shall show.
     let token = watched.log_in(CLIENT).await;
-    let keys: HashSet<_> = watched.server.dump().await.into_iter().map(|(key, _)| key).collect();
+    let keys: HashSet<_> = watched
+        .server
+        .dump()
+        .await
+        .into_iter()
+        .map(|(key, _)| key)
+        .collect();
     for key in keys {
-        watched.server.command(&[b"SETRANGE", &key[..], b"60", b"damage"]).await;
+        watched
+            .server
+            .command(&[b"SETRANGE", &key[..], b"60", b"damage"])
+            .await;
     }
-    assert_eq!(watched.refresh(CLIENT, &token).await.error(), (500, "server_error".into()));
-    watched.refresh(CLIENT, &patched(&token, |bytes| bytes[0] ^= 1)).await;
+    assert_eq!(
+        watched.refresh(CLIENT, &token).await.error(),
+        (500, "server_error".into())
+    );
+    watched
+        .refresh(CLIENT, &patched(&token, |bytes| bytes[0] ^= 1))
+        .await;
 }
 
 impl Watched {
     async fn log_in_in_vain(&mut self) {
-        let answer = self.send("/token", &[("grant_type", "password"), ("client_id", CLIENT)]).await;
-        assert_eq!((answer.status.as_u16(), answer.get("refresh_token")), (200, None));
+        let answer = self
+            .send(
+                "/token",
+                &[("grant_type", "password"), ("client_id", CLIENT)],
+            )
+            .await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.get("refresh_token")),
+            (200, None)
+        );
     }
 }
 
@@ -176,7 +268,10 @@ async fn no_secret_is_in_redis_on_the_wire_or_in_the_log() {
 
     for seen in watched.app.upstream.seen() {
         for name in ["refresh_token", "token"] {
-            if let Some(token) = seen.param(name).filter(|token| token.starts_with("upstream-")) {
+            if let Some(token) = seen
+                .param(name)
+                .filter(|token| token.starts_with("upstream-"))
+            {
                 watched.needles.text(token);
             }
         }
@@ -198,19 +293,36 @@ async fn no_secret_is_in_redis_on_the_wire_or_in_the_log() {
         Ahead,
         Forged,
     ];
-    let missing: Vec<_> = all.into_iter().filter(|kind| !watched.kinds.contains(kind)).collect();
+    let missing: Vec<_> = all
+        .into_iter()
+        .filter(|kind| !watched.kinds.contains(kind))
+        .collect();
     assert_eq!(missing, [], "a path was not taken");
 
     let log = log.text();
-    for (place, seen) in [("in Redis", &watched.stored), ("on the wire", &watched.sent)] {
-        assert!(seen.len() > 20_000, "{place}: nothing was seen: {}", seen.len());
+    for (place, seen) in [
+        ("in Redis", &watched.stored),
+        ("on the wire", &watched.sent),
+    ] {
+        assert!(
+            seen.len() > 20_000,
+            "{place}: nothing was seen: {}",
+            seen.len()
+        );
         assert_eq!(watched.needles.find_in_bytes(seen), None, "{place}");
     }
-    assert!(log.contains("TRACE") && log.contains("recovered") && log.len() > 10_000, "the log was not captured");
+    assert!(
+        log.contains("TRACE") && log.contains("recovered") && log.len() > 10_000,
+        "the log was not captured"
+    );
     assert_eq!(watched.needles.find(&log), None, "in the log");
     let mut password = Needles::default();
     password.text(PASSWORD);
-    assert_eq!(password.find(&log), None, "the password of Redis in the log");
+    assert_eq!(
+        password.find(&log),
+        None,
+        "the password of Redis in the log"
+    );
 }
 
 #[tokio::test]
@@ -223,16 +335,29 @@ async fn a_secret_that_is_planted_is_found() {
     let needles = watched.needles.clone();
     for (name, needle) in needles.iter() {
         // Each character of a needle stands for a byte.
-        let planted: Vec<u8> =
-            format!("x{needle}y").chars().map(|character| u8::try_from(character).unwrap()).collect();
-        watched.server.command(&[b"SET", &b"planted"[..], &planted]).await;
+        let planted: Vec<u8> = format!("x{needle}y")
+            .chars()
+            .map(|character| u8::try_from(character).unwrap())
+            .collect();
+        watched
+            .server
+            .command(&[b"SET", &b"planted"[..], &planted])
+            .await;
         let dump = watched.server.dump().await;
-        let value = dump.iter().find(|(key, _)| key == b"planted").map(|(_, value)| value.clone()).unwrap();
+        let value = dump
+            .iter()
+            .find(|(key, _)| key == b"planted")
+            .map(|(_, value)| value.clone())
+            .unwrap();
         assert!(needles.find_in_bytes(&value).is_some(), "{name}");
     }
     for (place, bytes) in [("a value", &token), ("a key", &format!("rt:{{{token}}}"))] {
         watched.stored.clear();
-        let (key, value) = if place == "a key" { (bytes.as_str(), "") } else { ("planted", bytes.as_str()) };
+        let (key, value) = if place == "a key" {
+            (bytes.as_str(), "")
+        } else {
+            ("planted", bytes.as_str())
+        };
         watched.server.command(&["SET", key, value]).await;
         watched.refresh("thief", &token).await;
         assert!(needles.find_in_bytes(&watched.stored).is_some(), "{place}");

@@ -14,10 +14,15 @@ use tower_oauth_refresh::{RedisConnectError, RedisStore};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the documentation says a user needs, with Sentinel and to wait for replicas.
-const RIGHTS: &str = "~rt:* +get +set +setrange +unlink +time +eval +evalsha +script|load +info +role +wait";
+const RIGHTS: &str =
+    "~rt:* +get +set +setrange +unlink +time +eval +evalsha +script|load +info +role +wait";
 
 async fn connect(url: &str, command_timeout: Duration) -> RedisStore {
-    RedisStore::builder(url).command_timeout(command_timeout).connect().await.unwrap()
+    RedisStore::builder(url)
+        .command_timeout(command_timeout)
+        .connect()
+        .await
+        .unwrap()
 }
 
 /// Writes entry `number` as soon as that can be done.
@@ -26,7 +31,9 @@ async fn eventually_put(store: &RedisStore, key: &Key, expected: Option<u64>, nu
     loop {
         match put(store, key, expected, number).await {
             Ok(swap) => return assert_eq!(swap, Swap::Swapped),
-            Err(StoreError::Unavailable(error)) => assert!(Instant::now() < end, "not in time: {error}"),
+            Err(StoreError::Unavailable(error)) => {
+                assert!(Instant::now() < end, "not in time: {error}")
+            }
             Err(error) => panic!("{error:?}"),
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -38,19 +45,27 @@ async fn is_on(server: &support::redis::RedisServer) -> bool {
     !server.dump().await.is_empty()
 }
 
-/// What its replica has is still there: without the wait, a failover takes with it what was written just before.
+/// What its replica has is still there: without the wait, a failover takes with it what was written
+/// just before.
 #[tokio::test]
 async fn the_master_is_followed_when_it_changes_places() {
     let sentinels = Sentinels::start().await;
     let builder = RedisStore::builder(&sentinels.url()).command_timeout(PATIENCE);
-    let store = builder.wait_for_replicas(1, PATIENCE / 2).connect().await.unwrap();
+    let store = builder
+        .wait_for_replicas(1, PATIENCE / 2)
+        .connect()
+        .await
+        .unwrap();
     let key = random_key();
     insert(&store, &key).await;
     for number in 2..4 {
         sentinels.failover().await;
         eventually_put(&store, &key, Some(number - 1), number).await;
         assert_eq!(store.get(&key).await.unwrap(), Some(entry(number)));
-        assert!(is_on(sentinels.master()).await, "it is written where the sentinels say");
+        assert!(
+            is_on(sentinels.master()).await,
+            "it is written where the sentinels say"
+        );
     }
 }
 
@@ -65,7 +80,8 @@ async fn the_master_is_followed_when_it_was_killed() {
     assert!(is_on(sentinels.master()).await);
 }
 
-/// A master that neither answers nor closes its connections is left when another has taken its place.
+/// A master that neither answers nor closes its connections is left when another has taken its
+/// place.
 #[tokio::test]
 async fn the_master_is_followed_when_it_was_frozen() {
     let sentinels = Sentinels::start().await;
@@ -83,40 +99,71 @@ async fn the_master_is_followed_when_it_was_frozen() {
 #[tokio::test]
 async fn one_sentinel_is_enough() {
     let sentinels = Sentinels::start().await;
-    let [first, second, _] = sentinels.sentinels() else { panic!("there are three") };
+    let [first, second, _] = sentinels.sentinels() else {
+        panic!("there are three")
+    };
     first.kill();
     second.freeze();
     let store = connect(&sentinels.url(), PATIENCE / 6).await;
     let key = random_key();
     insert(&store, &key).await;
-    sentinels.master().command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+    sentinels
+        .master()
+        .command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"])
+        .await;
     eventually_put(&store, &key, Some(1), 2).await;
 }
 
-/// The user of the URL is for the master, and the sentinels know another. Both have the documented rights alone.
+/// The user of the URL is for the master, and the sentinels know another. Both have the documented
+/// rights alone.
 #[tokio::test]
 async fn master_and_sentinels_have_passwords_of_their_own() {
-    let sentinels = Sentinels::start_with(|server| server.user(&format!("app on >secret {RIGHTS}"))).await;
+    let sentinels =
+        Sentinels::start_with(|server| server.user(&format!("app on >secret {RIGHTS}"))).await;
     for sentinel in sentinels.sentinels() {
         let rights = "+sentinel|get-master-addr-by-name";
-        sentinel.command(&["ACL", "SETUSER", "watcher", "on", ">watch", rights]).await;
-        sentinel.command(&["ACL", "SETUSER", "default", "resetpass"]).await;
+        sentinel
+            .command(&["ACL", "SETUSER", "watcher", "on", ">watch", rights])
+            .await;
+        sentinel
+            .command(&["ACL", "SETUSER", "default", "resetpass"])
+            .await;
     }
     let builder = || {
-        let builder = RedisStore::builder(&sentinels.url_with("app:secret@")).command_timeout(PATIENCE);
+        let builder =
+            RedisStore::builder(&sentinels.url_with("app:secret@")).command_timeout(PATIENCE);
         builder.wait_for_replicas(1, PATIENCE / 2)
     };
-    let store = builder().sentinel_credentials("watcher", "watch").connect().await.unwrap();
+    let store = builder()
+        .sentinel_credentials("watcher", "watch")
+        .connect()
+        .await
+        .unwrap();
     for (call, outcome) in every_call(&store, &random_key()).await {
         outcome.unwrap_or_else(|error| panic!("{call}: {error:?}"));
     }
     for (row, refused) in [
         ("none", builder().connect().await),
-        ("wrong", builder().sentinel_credentials("watcher", "other").connect().await),
-        ("of the master", builder().sentinel_credentials("app", "secret").connect().await),
+        (
+            "wrong",
+            builder()
+                .sentinel_credentials("watcher", "other")
+                .connect()
+                .await,
+        ),
+        (
+            "of the master",
+            builder()
+                .sentinel_credentials("app", "secret")
+                .connect()
+                .await,
+        ),
     ] {
         let error = refused.unwrap_err();
-        assert!(matches!(error, RedisConnectError::Authentication(_)), "{row}: {error:?}");
+        assert!(
+            matches!(error, RedisConnectError::Authentication(_)),
+            "{row}: {error:?}"
+        );
     }
 }
 
@@ -124,7 +171,20 @@ async fn master_and_sentinels_have_passwords_of_their_own() {
 async fn a_service_that_the_sentinels_do_not_know_is_an_error() {
     let sentinels = Sentinels::start().await;
     let url = sentinels.url().replace("/main", "/other");
-    let error = RedisStore::builder(&url).command_timeout(PATIENCE).connect().await.unwrap_err();
-    let RedisConnectError::Unusable(_) = &error else { panic!("{error:?}") };
-    assert!(error.source().unwrap().to_string().contains("no service of this name"), "{error:?}");
+    let error = RedisStore::builder(&url)
+        .command_timeout(PATIENCE)
+        .connect()
+        .await
+        .unwrap_err();
+    let RedisConnectError::Unusable(_) = &error else {
+        panic!("{error:?}")
+    };
+    assert!(
+        error
+            .source()
+            .unwrap()
+            .to_string()
+            .contains("no service of this name"),
+        "{error:?}"
+    );
 }

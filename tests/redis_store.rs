@@ -1,4 +1,5 @@
-//! `RedisStore` keeps the contract of `Store` over real servers, and what it promises of what it writes.
+//! `RedisStore` keeps the contract of `Store` over real servers, and what it promises of what it
+//! writes.
 
 mod support;
 
@@ -6,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use redis::Value;
-use support::entries::{HOUR, LEASE, NAME, TAG, entry, every_call, insert, put, put_with, random_key, remove, version};
+use support::entries::{
+    HOUR, LEASE, NAME, TAG, entry, every_call, insert, put, put_with, random_key, remove, version,
+};
 use support::redis::{Fault, RedisServer, Wire};
 use tokio::sync::OnceCell;
 use tower_oauth_refresh::store::{Beside, Change, Entry, Lease, Store, StoreError, Swap, Ttl};
@@ -16,7 +19,11 @@ use tower_oauth_refresh::{RedisConnectError, RedisStore};
 const PATIENT: Duration = Duration::from_secs(60);
 
 async fn connect(url: &str) -> RedisStore {
-    RedisStore::builder(url).command_timeout(PATIENT).connect().await.unwrap()
+    RedisStore::builder(url)
+        .command_timeout(PATIENT)
+        .connect()
+        .await
+        .unwrap()
 }
 
 mod standalone {
@@ -24,7 +31,10 @@ mod standalone {
 
     static SERVER: OnceCell<RedisServer> = OnceCell::const_new();
 
-    tower_oauth_refresh::store_tests!(async || connect(&SERVER.get_or_init(RedisServer::start).await.url()).await);
+    tower_oauth_refresh::store_tests!(async || connect(
+        &SERVER.get_or_init(RedisServer::start).await.url()
+    )
+    .await);
 }
 
 mod tls {
@@ -35,7 +45,9 @@ mod tls {
 
     async fn start() -> (RedisServer, Certificates) {
         let certificates = Certificates::generate();
-        let builder = RedisServer::builder().tls(&certificates).config("tls-auth-clients", "yes");
+        let builder = RedisServer::builder()
+            .tls(&certificates)
+            .config("tls-auth-clients", "yes");
         (builder.start().await, certificates)
     }
 
@@ -57,7 +69,10 @@ mod cluster {
 
     static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
 
-    tower_oauth_refresh::store_tests!(async || connect(&CLUSTER.get_or_init(Cluster::start).await.url()).await);
+    tower_oauth_refresh::store_tests!(async || connect(
+        &CLUSTER.get_or_init(Cluster::start).await.url()
+    )
+    .await);
 }
 
 mod sentinel {
@@ -66,7 +81,10 @@ mod sentinel {
 
     static SENTINELS: OnceCell<Sentinels> = OnceCell::const_new();
 
-    tower_oauth_refresh::store_tests!(async || connect(&SENTINELS.get_or_init(Sentinels::start).await.url()).await);
+    tower_oauth_refresh::store_tests!(async || connect(
+        &SENTINELS.get_or_init(Sentinels::start).await.url()
+    )
+    .await);
 }
 
 fn text(key: &[u8]) -> String {
@@ -74,32 +92,53 @@ fn text(key: &[u8]) -> String {
 }
 
 async fn keys(server: &RedisServer) -> Vec<String> {
-    let mut keys: Vec<_> = server.dump().await.into_iter().map(|(key, _)| text(&key)).collect();
+    let mut keys: Vec<_> = server
+        .dump()
+        .await
+        .into_iter()
+        .map(|(key, _)| text(&key))
+        .collect();
     keys.sort();
     keys
 }
 
 async fn number(server: &RedisServer, command: &[&str]) -> i64 {
-    let Value::Int(number) = server.command(command).await else { panic!("{command:?} gives no number") };
+    let Value::Int(number) = server.command(command).await else {
+        panic!("{command:?} gives no number")
+    };
     number
 }
 
-/// One key a grant, one a value beside it in the same slot of a cluster, each with its own end; nothing else, from the
-/// connection on.
+/// One key a grant, one a value beside it in the same slot of a cluster, each with its own end;
+/// nothing else, from the connection on.
 #[tokio::test]
 async fn every_key_has_the_prefix_and_an_end() {
     let server = RedisServer::start().await;
-    let store = RedisStore::builder(&server.url()).key_prefix("app:").command_timeout(PATIENT).connect().await.unwrap();
+    let store = RedisStore::builder(&server.url())
+        .key_prefix("app:")
+        .command_timeout(PATIENT)
+        .connect()
+        .await
+        .unwrap();
     // The value that connecting writes beside its own entry lives for a millisecond.
     let end = Instant::now() + PATIENT;
     while keys(&server).await != Vec::<String>::new() {
-        assert!(Instant::now() < end, "connecting leaves something behind: {:?}", keys(&server).await);
+        assert!(
+            Instant::now() < end,
+            "connecting leaves something behind: {:?}",
+            keys(&server).await
+        );
     }
     let key = random_key();
     insert(&store, &key).await;
     let keys = keys(&server).await;
-    let [entry, beside] = &*keys else { panic!("{keys:?}") };
-    assert!(entry.starts_with("app:{") && entry.ends_with('}'), "{entry}");
+    let [entry, beside] = &*keys else {
+        panic!("{keys:?}")
+    };
+    assert!(
+        entry.starts_with("app:{") && entry.ends_with('}'),
+        "{entry}"
+    );
     assert_eq!(*beside, format!("{entry}:AgICAgICAgICAgICAgICAg"));
     for key in [entry, beside] {
         let left = number(&server, &["PTTL", key]).await;
@@ -112,7 +151,12 @@ async fn every_key_has_the_prefix_and_an_end() {
 async fn prefixes_and_databases_keep_stores_apart() {
     let server = RedisServer::start().await;
     let one = connect(&server.url()).await;
-    let other = RedisStore::builder(&server.url()).key_prefix("").command_timeout(PATIENT).connect().await.unwrap();
+    let other = RedisStore::builder(&server.url())
+        .key_prefix("")
+        .command_timeout(PATIENT)
+        .connect()
+        .await
+        .unwrap();
     let third = connect(&format!("{}/3", server.url())).await;
     let key = random_key();
     for (number, store) in [&one, &other, &third].into_iter().enumerate() {
@@ -128,14 +172,31 @@ async fn no_time_is_too_long_for_redis() {
     let server = RedisServer::start().await;
     let store = connect(&server.url()).await;
     let key = random_key();
-    let change = Change::Put { entry: entry(1), ttl: Ttl::After(Duration::MAX) };
+    let change = Change::Put {
+        entry: entry(1),
+        ttl: Ttl::After(Duration::MAX),
+    };
     let also = Beside::new(NAME, Bytes::from_static(b"beside"), Duration::MAX);
-    assert_eq!(store.swap(&key, None, change, Some(also)).await.unwrap(), Swap::Swapped);
-    let claim = store.claim(&key, &TAG, version(2), Duration::MAX).await.unwrap().unwrap();
+    assert_eq!(
+        store.swap(&key, None, change, Some(also)).await.unwrap(),
+        Swap::Swapped
+    );
+    let claim = store
+        .claim(&key, &TAG, version(2), Duration::MAX)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(claim.lease, Lease::Taken);
     assert_eq!(store.get(&key).await.unwrap(), Some(claim.entry));
-    let held = store.claim(&key, &TAG, version(3), LEASE).await.unwrap().unwrap();
-    assert!(matches!(held.lease, Lease::Held(left) if left > Duration::from_secs(3600)), "{held:?}");
+    let held = store
+        .claim(&key, &TAG, version(3), LEASE)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(
+        matches!(held.lease, Lease::Held(left) if left > Duration::from_secs(3600)),
+        "{held:?}"
+    );
 }
 
 /// Who takes the place of a lease that has run out is told so again when the claim is sent again.
@@ -147,19 +208,35 @@ async fn a_claim_that_is_sent_again_is_told_of_the_lease_that_had_run_out() {
         let key = random_key();
         assert_eq!(put(&store, &key, None, 1).await.unwrap(), Swap::Swapped);
         for _ in 0..2 {
-            let claim = store.claim(&key, &TAG, version(2), lease).await.unwrap().unwrap();
-            assert_eq!((claim.lease, claim.taken_over), (Lease::Taken, false), "it was free: {lease:?}");
+            let claim = store
+                .claim(&key, &TAG, version(2), lease)
+                .await
+                .unwrap()
+                .unwrap();
+            assert_eq!(
+                (claim.lease, claim.taken_over),
+                (Lease::Taken, false),
+                "it was free: {lease:?}"
+            );
         }
         let end = Instant::now() + PATIENT;
         let claim = loop {
-            let claim = store.claim(&key, &TAG, version(3), LEASE + lease).await.unwrap().unwrap();
+            let claim = store
+                .claim(&key, &TAG, version(3), LEASE + lease)
+                .await
+                .unwrap()
+                .unwrap();
             if claim.lease == Lease::Taken {
                 break claim;
             }
             assert!(Instant::now() < end, "it does not run out: {claim:?}");
         };
         assert!(claim.taken_over, "{lease:?}");
-        assert_eq!(store.claim(&key, &TAG, version(3), LEASE).await.unwrap(), Some(claim), "{lease:?}");
+        assert_eq!(
+            store.claim(&key, &TAG, version(3), LEASE).await.unwrap(),
+            Some(claim),
+            "{lease:?}"
+        );
     }
 }
 
@@ -170,7 +247,9 @@ async fn an_entry_takes_at_most_512_bytes_of_redis() {
     let store = connect(&server.url()).await;
     let key = random_key();
     let entry = Entry::new(version(1), TAG, Bytes::from(vec![7; 330]));
-    let swap = store.swap(&key, None, Change::Put { entry, ttl: HOUR }, None).await;
+    let swap = store
+        .swap(&key, None, Change::Put { entry, ttl: HOUR }, None)
+        .await;
     assert_eq!(swap.unwrap(), Swap::Swapped);
     let name = keys(&server).await.remove(0);
     let written = number(&server, &["MEMORY", "USAGE", &name]).await;
@@ -189,7 +268,9 @@ async fn what_is_no_entry_is_corrupt() {
     insert(&store, &key).await;
     let names = keys(&server).await;
     let (name, beside) = (names[0].as_bytes(), names[1].as_bytes());
-    let Value::BulkString(whole) = server.command(&[b"GET", name]).await else { panic!("no entry") };
+    let Value::BulkString(whole) = server.command(&[b"GET", name]).await else {
+        panic!("no entry")
+    };
     let mut newer = whole.clone();
     newer[0] = 2;
     let rows: [(&str, Vec<&[u8]>); 6] = [
@@ -207,7 +288,10 @@ async fn what_is_no_entry_is_corrupt() {
         for (call, outcome) in every_call(&store, &key).await {
             match call {
                 "beside" => outcome.unwrap(),
-                _ => assert!(matches!(outcome, Err(StoreError::Corrupt(_))), "{row}: {call} gives {outcome:?}"),
+                _ => assert!(
+                    matches!(outcome, Err(StoreError::Corrupt(_))),
+                    "{row}: {call} gives {outcome:?}"
+                ),
             }
         }
         assert_eq!(server.dump().await, before, "{row}: it stays as it is");
@@ -215,7 +299,10 @@ async fn what_is_no_entry_is_corrupt() {
     server.command(&[b"DEL", beside]).await;
     server.command(&[b"RPUSH", beside, b"value"]).await;
     let outcome = store.beside(&key, &NAME).await;
-    assert!(matches!(outcome, Err(StoreError::Corrupt(_))), "a list beside gives {outcome:?}");
+    assert!(
+        matches!(outcome, Err(StoreError::Corrupt(_))),
+        "a list beside gives {outcome:?}"
+    );
 }
 
 /// Every call, when it reaches the server twice and when its answer is lost, is as good as one.
@@ -228,18 +315,46 @@ async fn what_is_sent_twice_has_the_effect_of_one() {
         let key = random_key();
         let inject = || wire.once("EVALSHA", fault.clone());
         inject();
-        assert_eq!(put_with(&store, &key, None, 1, HOUR, Some("beside")).await.unwrap(), Swap::Swapped, "{fault:?}");
+        assert_eq!(
+            put_with(&store, &key, None, 1, HOUR, Some("beside"))
+                .await
+                .unwrap(),
+            Swap::Swapped,
+            "{fault:?}"
+        );
         inject();
-        let claim = store.claim(&key, &TAG, version(2), LEASE).await.unwrap().unwrap();
+        let claim = store
+            .claim(&key, &TAG, version(2), LEASE)
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(claim.lease, Lease::Taken, "{fault:?}");
-        assert_eq!(store.get(&key).await.unwrap(), Some(claim.entry), "{fault:?}");
+        assert_eq!(
+            store.get(&key).await.unwrap(),
+            Some(claim.entry),
+            "{fault:?}"
+        );
         inject();
-        assert_eq!(put_with(&store, &key, Some(2), 3, Ttl::Keep, None).await.unwrap(), Swap::Swapped, "{fault:?}");
+        assert_eq!(
+            put_with(&store, &key, Some(2), 3, Ttl::Keep, None)
+                .await
+                .unwrap(),
+            Swap::Swapped,
+            "{fault:?}"
+        );
         assert_eq!(store.get(&key).await.unwrap(), Some(entry(3)), "{fault:?}");
         wire.once("GET", fault.clone());
-        assert_eq!(store.beside(&key, &NAME).await.unwrap(), Some(Bytes::from_static(b"beside")), "{fault:?}");
+        assert_eq!(
+            store.beside(&key, &NAME).await.unwrap(),
+            Some(Bytes::from_static(b"beside")),
+            "{fault:?}"
+        );
         inject();
-        assert_eq!(remove(&store, &key, 3).await.unwrap(), Swap::Swapped, "{fault:?}");
+        assert_eq!(
+            remove(&store, &key, 3).await.unwrap(),
+            Swap::Swapped,
+            "{fault:?}"
+        );
         assert_eq!(store.get(&key).await.unwrap(), None, "{fault:?}");
     }
 }
@@ -254,11 +369,19 @@ async fn every_call_is_one_round_trip() {
     wire.commands();
     wire.round_trips();
     insert(&store, &key).await;
-    assert_eq!((wire.round_trips(), wire.commands().len()), (1, 1), "an insert");
+    assert_eq!(
+        (wire.round_trips(), wire.commands().len()),
+        (1, 1),
+        "an insert"
+    );
     for (call, outcome) in every_call(&store, &key).await {
         outcome.unwrap_or_else(|error| panic!("{call}: {error:?}"));
     }
-    assert_eq!((wire.round_trips(), wire.commands().len()), (5, 5), "every call");
+    assert_eq!(
+        (wire.round_trips(), wire.commands().len()),
+        (5, 5),
+        "every call"
+    );
 }
 
 /// A server that has forgotten the scripts is told them again, whatever the call.
@@ -270,13 +393,24 @@ async fn scripts_that_are_flushed_cost_no_call() {
     server.command(&["SCRIPT", "FLUSH"]).await;
     assert_eq!(put(&store, &key, None, 1).await.unwrap(), Swap::Swapped);
     server.command(&["SCRIPT", "FLUSH"]).await;
-    assert_eq!(store.claim(&key, &TAG, version(2), LEASE).await.unwrap().unwrap().lease, Lease::Taken);
+    assert_eq!(
+        store
+            .claim(&key, &TAG, version(2), LEASE)
+            .await
+            .unwrap()
+            .unwrap()
+            .lease,
+        Lease::Taken
+    );
 }
 
 /// What Redis refuses for want of memory can be tried again later: it is not lost.
 #[tokio::test]
 async fn a_server_that_is_full_is_unavailable() {
-    let server = RedisServer::builder().config("maxmemory-policy", "noeviction").start().await;
+    let server = RedisServer::builder()
+        .config("maxmemory-policy", "noeviction")
+        .start()
+        .await;
     let store = connect(&server.url()).await;
     let key = random_key();
     insert(&store, &key).await;
@@ -284,7 +418,11 @@ async fn a_server_that_is_full_is_unavailable() {
     let full = put(&store, &key, Some(1), 2).await;
     assert!(matches!(full, Err(StoreError::Unavailable(_))), "{full:?}");
     assert_eq!(store.get(&key).await.unwrap(), Some(entry(1)));
-    assert_eq!(remove(&store, &key, 1).await.unwrap(), Swap::Swapped, "what makes room can be done");
+    assert_eq!(
+        remove(&store, &key, 1).await.unwrap(),
+        Swap::Swapped,
+        "what makes room can be done"
+    );
     let error = RedisStore::connect(&server.url()).await.unwrap_err();
     assert!(matches!(error, RedisConnectError::Unusable(_)), "{error:?}");
 }

@@ -1,5 +1,5 @@
-//! A refresh that is refused tells the client no more than the OAuth error, and takes nothing from the one who did not
-//! send it.
+//! A refresh that is refused tells the client no more than the OAuth error, and takes nothing from
+//! the one who did not send it.
 
 mod support;
 
@@ -31,7 +31,10 @@ impl Fixture {
     }
 
     fn asking(&self, more: &[(&str, &str)]) -> Request<Full<Bytes>> {
-        post("/token", &[&refresh_form("app", &self.token), more].concat())
+        post(
+            "/token",
+            &[&refresh_form("app", &self.token), more].concat(),
+        )
     }
 
     fn scope(&self, scope: &str) -> Request<Full<Bytes>> {
@@ -48,57 +51,172 @@ fn present(token: impl AsRef<str>) -> Request<Full<Bytes>> {
 }
 
 async fn log_in(app: &App, client: &str) -> String {
-    let form =
-        [("grant_type", "password"), ("username", "u"), ("password", "p"), ("client_id", client), ("resource", API)];
+    let form = [
+        ("grant_type", "password"),
+        ("username", "u"),
+        ("password", "p"),
+        ("client_id", client),
+        ("resource", API),
+    ];
     app.post("/token", &form).await.token()
 }
 
-type Row = (&'static str, fn(&Fixture) -> Request<Full<Bytes>>, &'static str, Option<EventKind>);
+type Row = (
+    &'static str,
+    fn(&Fixture) -> Request<Full<Bytes>>,
+    &'static str,
+    Option<EventKind>,
+);
 
 const GRANT: &str = "invalid_grant";
 
 #[tokio::test(start_paused = true)]
 async fn a_token_that_is_not_the_clients_own_is_refused_and_nothing_is_consumed() {
     let rows: [Row; 24] = [
-        ("of nobody", |f| present(patched(&f.token, |bytes| bytes[..12].fill(9))), GRANT, Some(EventKind::Unknown)),
-        ("all zeros", |f| present(patched(&f.token, |bytes| bytes.fill(0))), GRANT, Some(EventKind::Unknown)),
-        ("of another client", |f| present(&f.others), GRANT, Some(EventKind::ClientMismatch)),
-        ("ours, for another client", |f| post("/token", &refresh_form("other", &f.token)), GRANT, {
-            Some(EventKind::ClientMismatch)
-        }),
-        ("ours, for a client of another case", |f| post("/token", &refresh_form("APP", &f.token)), GRANT, {
-            Some(EventKind::ClientMismatch)
-        }),
-        ("ours, for another client by Basic", |f| by_basic(&f.token, "other:secret"), GRANT, {
-            Some(EventKind::ClientMismatch)
-        }),
-        ("with a secret made up", |f| present(forged(&f.token, 0)), GRANT, Some(EventKind::Forged)),
-        ("with one bit of the secret flipped", |f| present(patched(&f.token, |bytes| bytes[47] ^= 1)), GRANT, {
-            Some(EventKind::Forged)
-        }),
-        ("with the next generation made up", |f| present(forged(&f.token, 1)), GRANT, Some(EventKind::Ahead)),
+        (
+            "of nobody",
+            |f| present(patched(&f.token, |bytes| bytes[..12].fill(9))),
+            GRANT,
+            Some(EventKind::Unknown),
+        ),
+        (
+            "all zeros",
+            |f| present(patched(&f.token, |bytes| bytes.fill(0))),
+            GRANT,
+            Some(EventKind::Unknown),
+        ),
+        (
+            "of another client",
+            |f| present(&f.others),
+            GRANT,
+            Some(EventKind::ClientMismatch),
+        ),
+        (
+            "ours, for another client",
+            |f| post("/token", &refresh_form("other", &f.token)),
+            GRANT,
+            { Some(EventKind::ClientMismatch) },
+        ),
+        (
+            "ours, for a client of another case",
+            |f| post("/token", &refresh_form("APP", &f.token)),
+            GRANT,
+            { Some(EventKind::ClientMismatch) },
+        ),
+        (
+            "ours, for another client by Basic",
+            |f| by_basic(&f.token, "other:secret"),
+            GRANT,
+            { Some(EventKind::ClientMismatch) },
+        ),
+        (
+            "with a secret made up",
+            |f| present(forged(&f.token, 0)),
+            GRANT,
+            Some(EventKind::Forged),
+        ),
+        (
+            "with one bit of the secret flipped",
+            |f| present(patched(&f.token, |bytes| bytes[47] ^= 1)),
+            GRANT,
+            { Some(EventKind::Forged) },
+        ),
+        (
+            "with the next generation made up",
+            |f| present(forged(&f.token, 1)),
+            GRANT,
+            Some(EventKind::Ahead),
+        ),
         (
             "with the real secret and the next generation",
             |f| present(patched(&f.token, |bytes| bytes[15] = 1)),
             GRANT,
             { Some(EventKind::Ahead) },
         ),
-        ("with the last generation made up", |f| present(forged(&f.token, u32::MAX)), GRANT, Some(EventKind::Ahead)),
-        ("of the inner service", |_| present("upstream-0-0"), GRANT, Some(EventKind::Unknown)),
-        ("a character short", |f| present(&f.token[..74]), GRANT, Some(EventKind::Unknown)),
-        ("a character long", |f| present(format!("{}A", f.token)), GRANT, Some(EventKind::Unknown)),
-        ("of another prefix", |f| present(f.token.replacen("rt_", "at_", 1)), GRANT, Some(EventKind::Unknown)),
-        ("without its checksum", |f| present(&f.token[..67]), GRANT, Some(EventKind::Unknown)),
-        ("with another checksum", |f| present(format!("{}AAAAAAAA", &f.token[..67])), GRANT, Some(EventKind::Unknown)),
-        ("without its prefix", |f| present(&f.token[3..]), GRANT, Some(EventKind::Unknown)),
-        ("with its prefix in capitals", |f| present(f.token.replacen("rt_", "RT_", 1)), GRANT, {
-            Some(EventKind::Unknown)
-        }),
-        ("with a space behind it", |f| present(format!("{} ", f.token)), GRANT, Some(EventKind::Unknown)),
-        ("with a line feed before it", |f| present(format!("\n{}", f.token)), GRANT, Some(EventKind::Unknown)),
-        ("padded", |f| present(format!("{}==", &f.token[..73])), GRANT, Some(EventKind::Unknown)),
-        ("in another alphabet", |f| present(format!("{}/+", &f.token[..73])), GRANT, Some(EventKind::Unknown)),
-        ("very long", |_| present("rt_".repeat(10_000)), GRANT, Some(EventKind::Unknown)),
+        (
+            "with the last generation made up",
+            |f| present(forged(&f.token, u32::MAX)),
+            GRANT,
+            Some(EventKind::Ahead),
+        ),
+        (
+            "of the inner service",
+            |_| present("upstream-0-0"),
+            GRANT,
+            Some(EventKind::Unknown),
+        ),
+        (
+            "a character short",
+            |f| present(&f.token[..74]),
+            GRANT,
+            Some(EventKind::Unknown),
+        ),
+        (
+            "a character long",
+            |f| present(format!("{}A", f.token)),
+            GRANT,
+            Some(EventKind::Unknown),
+        ),
+        (
+            "of another prefix",
+            |f| present(f.token.replacen("rt_", "at_", 1)),
+            GRANT,
+            Some(EventKind::Unknown),
+        ),
+        (
+            "without its checksum",
+            |f| present(&f.token[..67]),
+            GRANT,
+            Some(EventKind::Unknown),
+        ),
+        (
+            "with another checksum",
+            |f| present(format!("{}AAAAAAAA", &f.token[..67])),
+            GRANT,
+            Some(EventKind::Unknown),
+        ),
+        (
+            "without its prefix",
+            |f| present(&f.token[3..]),
+            GRANT,
+            Some(EventKind::Unknown),
+        ),
+        (
+            "with its prefix in capitals",
+            |f| present(f.token.replacen("rt_", "RT_", 1)),
+            GRANT,
+            { Some(EventKind::Unknown) },
+        ),
+        (
+            "with a space behind it",
+            |f| present(format!("{} ", f.token)),
+            GRANT,
+            Some(EventKind::Unknown),
+        ),
+        (
+            "with a line feed before it",
+            |f| present(format!("\n{}", f.token)),
+            GRANT,
+            Some(EventKind::Unknown),
+        ),
+        (
+            "padded",
+            |f| present(format!("{}==", &f.token[..73])),
+            GRANT,
+            Some(EventKind::Unknown),
+        ),
+        (
+            "in another alphabet",
+            |f| present(format!("{}/+", &f.token[..73])),
+            GRANT,
+            Some(EventKind::Unknown),
+        ),
+        (
+            "very long",
+            |_| present("rt_".repeat(10_000)),
+            GRANT,
+            Some(EventKind::Unknown),
+        ),
     ];
     refuse_all(&rows).await;
 }
@@ -112,26 +230,111 @@ async fn more_than_was_granted_is_refused_and_nothing_is_consumed() {
         ("another scope", |f| f.scope("admin"), SCOPE, None),
         ("a scope of another case", |f| f.scope("READ"), SCOPE, None),
         ("a part of a scope", |f| f.scope("rea"), SCOPE, None),
-        ("two spaces in the scope", |f| f.scope("read  write"), SCOPE, None),
-        ("a space before the scope", |f| f.scope(" read"), SCOPE, None),
-        ("a space behind the scope", |f| f.scope("read "), SCOPE, None),
+        (
+            "two spaces in the scope",
+            |f| f.scope("read  write"),
+            SCOPE,
+            None,
+        ),
+        (
+            "a space before the scope",
+            |f| f.scope(" read"),
+            SCOPE,
+            None,
+        ),
+        (
+            "a space behind the scope",
+            |f| f.scope("read "),
+            SCOPE,
+            None,
+        ),
         ("a space for a scope", |f| f.scope(" "), SCOPE, None),
-        ("a tab in the scope", |f| f.scope("read\twrite"), SCOPE, None),
+        (
+            "a tab in the scope",
+            |f| f.scope("read\twrite"),
+            SCOPE,
+            None,
+        ),
         ("a quote in the scope", |f| f.scope("read\""), SCOPE, None),
-        ("a backslash in the scope", |f| f.scope("read\\"), SCOPE, None),
-        ("a scope that is not ASCII", |f| f.scope("r\u{e9}ad"), SCOPE, None),
-        ("another resource", |f| f.resource("https://other.example.com/"), TARGET, None),
-        ("a resource below it", |f| f.resource("https://api.example.com/v1/x"), TARGET, None),
-        ("a resource above it", |f| f.resource("https://api.example.com/"), TARGET, None),
-        ("one resource of two", |f| f.asking(&[("resource", API), ("resource", "https://x.example/")]), TARGET, None),
-        ("a fragment", |f| f.resource("https://api.example.com/v1#a"), TARGET, None),
-        ("an empty fragment", |f| f.resource("https://api.example.com/v1#"), TARGET, None),
+        (
+            "a backslash in the scope",
+            |f| f.scope("read\\"),
+            SCOPE,
+            None,
+        ),
+        (
+            "a scope that is not ASCII",
+            |f| f.scope("r\u{e9}ad"),
+            SCOPE,
+            None,
+        ),
+        (
+            "another resource",
+            |f| f.resource("https://other.example.com/"),
+            TARGET,
+            None,
+        ),
+        (
+            "a resource below it",
+            |f| f.resource("https://api.example.com/v1/x"),
+            TARGET,
+            None,
+        ),
+        (
+            "a resource above it",
+            |f| f.resource("https://api.example.com/"),
+            TARGET,
+            None,
+        ),
+        (
+            "one resource of two",
+            |f| f.asking(&[("resource", API), ("resource", "https://x.example/")]),
+            TARGET,
+            None,
+        ),
+        (
+            "a fragment",
+            |f| f.resource("https://api.example.com/v1#a"),
+            TARGET,
+            None,
+        ),
+        (
+            "an empty fragment",
+            |f| f.resource("https://api.example.com/v1#"),
+            TARGET,
+            None,
+        ),
         ("a path for a resource", |f| f.resource("/v1"), TARGET, None),
-        ("a host for a resource", |f| f.resource("api.example.com"), TARGET, None),
-        ("a resource without a host", |f| f.resource("https:///v1"), TARGET, None),
-        ("a resource with a space", |f| f.resource("https://api.example.com/v1 "), TARGET, None),
-        ("a resource with half an escape", |f| f.resource("https://api.example.com/v1%2"), TARGET, None),
-        ("a resource that is not ASCII", |f| f.resource("https://api.example.com/\u{e9}"), TARGET, None),
+        (
+            "a host for a resource",
+            |f| f.resource("api.example.com"),
+            TARGET,
+            None,
+        ),
+        (
+            "a resource without a host",
+            |f| f.resource("https:///v1"),
+            TARGET,
+            None,
+        ),
+        (
+            "a resource with a space",
+            |f| f.resource("https://api.example.com/v1 "),
+            TARGET,
+            None,
+        ),
+        (
+            "a resource with half an escape",
+            |f| f.resource("https://api.example.com/v1%2"),
+            TARGET,
+            None,
+        ),
+        (
+            "a resource that is not ASCII",
+            |f| f.resource("https://api.example.com/\u{e9}"),
+            TARGET,
+            None,
+        ),
     ];
     refuse_all(&rows).await;
 }
@@ -146,24 +349,55 @@ async fn refuse_all(rows: &[Row]) {
         assert_untouched(name, app, 2);
         let next = app.refresh(&fixture.token).await.token();
         app.refresh_as("other", &fixture.others).await.token();
-        assert_eq!((generation(&next), app.upstream.refreshes()), (1, 2), "{name}");
+        assert_eq!(
+            (generation(&next), app.upstream.refreshes()),
+            (1, 2),
+            "{name}"
+        );
         assert_eq!(app.events(), [EventKind::Rotated; 2], "{name}");
     }
 }
 
 fn by_basic(token: &str, joined: &str) -> Request<Full<Bytes>> {
     let body = format!("grant_type=refresh_token&refresh_token={token}");
-    form("/token").header("authorization", basic(joined)).body(body.into()).unwrap()
+    form("/token")
+        .header("authorization", basic(joined))
+        .body(body.into())
+        .unwrap()
 }
 
 /// Each row begins with a grant that was rotated from the first token to the second one.
 #[tokio::test(start_paused = true)]
 async fn a_token_whose_time_is_over_is_refused() {
     let rows: [(&str, Duration, fn(&[String; 2]) -> String, EventKind, bool); 8] = [
-        ("older in the window, made up", Duration::ZERO, |t| forged(&t[0], 0), EventKind::Forged, true),
-        ("this generation, made up", Duration::ZERO, |t| forged(&t[0], 1), EventKind::Forged, true),
-        ("the next generation, made up", Duration::ZERO, |t| forged(&t[0], 2), EventKind::Ahead, true),
-        ("previous, after its recovery", 25 * HOUR, |t| t[0].clone(), EventKind::ReuseDetected, false),
+        (
+            "older in the window, made up",
+            Duration::ZERO,
+            |t| forged(&t[0], 0),
+            EventKind::Forged,
+            true,
+        ),
+        (
+            "this generation, made up",
+            Duration::ZERO,
+            |t| forged(&t[0], 1),
+            EventKind::Forged,
+            true,
+        ),
+        (
+            "the next generation, made up",
+            Duration::ZERO,
+            |t| forged(&t[0], 2),
+            EventKind::Ahead,
+            true,
+        ),
+        (
+            "previous, after its recovery",
+            25 * HOUR,
+            |t| t[0].clone(),
+            EventKind::ReuseDetected,
+            false,
+        ),
         (
             "current, a moment before the end of an idle grant",
             48 * HOUR - SECOND,
@@ -171,9 +405,27 @@ async fn a_token_whose_time_is_over_is_refused() {
             { EventKind::Forged },
             true,
         ),
-        ("current, at the end of an idle grant", 48 * HOUR, |t| t[1].clone(), EventKind::Expired, false),
-        ("previous, at the end of an idle grant", 48 * HOUR, |t| t[0].clone(), EventKind::Expired, false),
-        ("current, long after", 1000 * HOUR, |t| t[1].clone(), EventKind::Unknown, false),
+        (
+            "current, at the end of an idle grant",
+            48 * HOUR,
+            |t| t[1].clone(),
+            EventKind::Expired,
+            false,
+        ),
+        (
+            "previous, at the end of an idle grant",
+            48 * HOUR,
+            |t| t[0].clone(),
+            EventKind::Expired,
+            false,
+        ),
+        (
+            "current, long after",
+            1000 * HOUR,
+            |t| t[1].clone(),
+            EventKind::Unknown,
+            false,
+        ),
     ];
     for (name, passed, presented, event, lives) in rows {
         let app = App::with(|builder| builder.idle_lifetime(48 * HOUR));
@@ -181,12 +433,23 @@ async fn a_token_whose_time_is_over_is_refused() {
         let second = app.refresh(&first).await.token();
         app.events();
         app.clock.advance(passed);
-        let answer = send(&app, post("/token", &refresh_form("app", &presented(&[first, second.clone()])))).await;
+        let answer = send(
+            &app,
+            post(
+                "/token",
+                &refresh_form("app", &presented(&[first, second.clone()])),
+            ),
+        )
+        .await;
         answer.assert_refused(name, 400, "invalid_grant", false);
         assert_eq!(app.events(), [event], "{name}");
         let after = app.refresh(&second).await;
         assert_eq!(after.status == 200, lives, "{name}: {after:?}");
-        assert_eq!(app.upstream.refreshes(), if lives { 2 } else { 1 }, "{name}");
+        assert_eq!(
+            app.upstream.refreshes(),
+            if lives { 2 } else { 1 },
+            "{name}"
+        );
         assert_eq!(app.upstream.reuses(), 0, "{name}");
     }
 }
@@ -198,12 +461,18 @@ async fn whoever_asks_to_can_have_401_for_invalid_grant_and_for_nothing_else() {
     let rows: [(&str, fn(&Fixture) -> Request<Full<Bytes>>, u16, &str); 5] = [
         ("an unknown token", |_| present("rt_x"), 401, GRANT),
         ("another client's token", |f| present(&f.others), 401, GRANT),
-        ("a forged token", |f| present(forged(&f.token, 0)), 401, GRANT),
+        (
+            "a forged token",
+            |f| present(forged(&f.token, 0)),
+            401,
+            GRANT,
+        ),
         ("too much scope", |f| f.scope("admin"), 400, "invalid_scope"),
         ("no token", |_| present(""), 400, "invalid_request"),
     ];
     for (name, request, status, error) in rows {
-        let fixture = Fixture::new(App::with(|builder| builder.unauthorized_on_invalid_grant())).await;
+        let fixture =
+            Fixture::new(App::with(|builder| builder.unauthorized_on_invalid_grant())).await;
         let answer = send(&fixture.app, request(&fixture)).await;
         answer.assert_refused(name, status, error, false);
         assert_untouched(name, &fixture.app, 2);
@@ -218,19 +487,29 @@ async fn a_server_outside_of_the_layer_finds_the_cause_and_the_client_does_not()
     let mut answers = Vec::new();
     for presented in [forged(&token, 0), forged(&token, 9), "rt_x".to_owned()] {
         let answer = send(&app, post("/token", &refresh_form("app", &presented))).await;
-        assert!(matches!(answer.head.extensions.get(), Some(Error::InvalidGrant)));
+        assert!(matches!(
+            answer.head.extensions.get(),
+            Some(Error::InvalidGrant)
+        ));
         answers.push((answer.head.status, answer.head.headers, answer.body));
     }
     let mismatch = send(&app, post("/token", &refresh_form("other", &token))).await;
     answers.push((mismatch.head.status, mismatch.head.headers, mismatch.body));
-    assert!(answers.windows(2).all(|pair| pair[0] == pair[1]), "refusals differ: {answers:?}");
+    assert!(
+        answers.windows(2).all(|pair| pair[0] == pair[1]),
+        "refusals differ: {answers:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_expired_grant_that_the_store_still_has_is_refused() {
-    let store = support::Hooked::new(tower_oauth_refresh::MemoryStore::with_clock(support::ManualClock::new()));
+    let store = support::Hooked::new(tower_oauth_refresh::MemoryStore::with_clock(
+        support::ManualClock::new(),
+    ));
     let clock = support::ManualClock::new();
-    let app = App::over(clock, store, support::Upstream::new(), |builder| builder.idle_lifetime(HOUR));
+    let app = App::over(clock, store, support::Upstream::new(), |builder| {
+        builder.idle_lifetime(HOUR)
+    });
     let token = app.log_in("app").await;
     app.events();
     app.clock.advance(HOUR);

@@ -19,20 +19,31 @@ async fn a_lost_answer_is_given_again() {
     assert_eq!(again.headers["content-type"], first.headers["content-type"]);
     assert_eq!(again.headers["cache-control"], "no-store");
     assert_eq!(app.upstream.refreshes(), 1);
-    assert_eq!(app.events(), [EventKind::Issued, EventKind::Rotated, EventKind::Replayed]);
+    assert_eq!(
+        app.events(),
+        [EventKind::Issued, EventKind::Rotated, EventKind::Replayed]
+    );
     app.refresh(&again.token()).await.token();
 }
 
 #[tokio::test]
 async fn a_replay_tells_the_time_that_is_left() {
     let app = App::new();
-    app.upstream.then(Act::With(r#"{"refresh_expires_in":1000}"#));
+    app.upstream
+        .then(Act::With(r#"{"refresh_expires_in":1000}"#));
     let token = app.log_in("app").await;
-    app.upstream.then(Act::With(r#"{"refresh_expires_in":1000}"#));
+    app.upstream
+        .then(Act::With(r#"{"refresh_expires_in":1000}"#));
     app.refresh(&token).await.token();
     app.clock.advance_secs(59);
     let again = app.refresh(&token).await.json();
-    assert_eq!((again["expires_in"].as_u64(), again["refresh_expires_in"].as_u64()), (Some(3541), Some(941)));
+    assert_eq!(
+        (
+            again["expires_in"].as_u64(),
+            again["refresh_expires_in"].as_u64()
+        ),
+        (Some(3541), Some(941))
+    );
 }
 
 #[tokio::test]
@@ -41,8 +52,10 @@ async fn a_replay_is_for_the_same_request_alone() {
     let client = "confidential";
     let token = app.log_in(client).await;
     let form = |secret: &'static str, more: &[(&'static str, &'static str)]| {
-        let mut form: Vec<_> =
-            refresh_form(client, &token).into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        let mut form: Vec<_> = refresh_form(client, &token)
+            .into_iter()
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .collect();
         form.push(("client_secret".into(), secret.into()));
         form.extend(more.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
         form
@@ -66,19 +79,47 @@ async fn a_replay_is_for_the_same_request_alone() {
         ),
         ("another scope", form(secret, &[("scope", "write")])),
         ("no scope", form(secret, &[])),
-        ("a resource", form(secret, &[("scope", "read"), ("resource", "https://api.example")])),
+        (
+            "a resource",
+            form(
+                secret,
+                &[("scope", "read"), ("resource", "https://api.example")],
+            ),
+        ),
     ];
     for (name, form) in rows {
-        assert_eq!(send(form).await.error(), (400, "invalid_grant".into()), "{name}");
+        assert_eq!(
+            send(form).await.error(),
+            (400, "invalid_grant".into()),
+            "{name}"
+        );
     }
-    assert_eq!(send(form(secret, &[("scope", "read")])).await.body, first.body, "and still the same for the same");
+    assert_eq!(
+        send(form(secret, &[("scope", "read")])).await.body,
+        first.body,
+        "and still the same for the same"
+    );
     assert_eq!(app.upstream.refreshes(), 1);
 
-    let mut basic = post("/token", &[("grant_type", "refresh_token"), ("refresh_token", &token), ("scope", "read")]);
-    basic
-        .headers_mut()
-        .insert("authorization", "Basic Y29uZmlkZW50aWFsOnNlY3JldCtvZitjb25maWRlbnRpYWw=".parse().unwrap());
-    assert_eq!(app.send(basic).await.unwrap().body, first.body, "the same secret by another method");
+    let mut basic = post(
+        "/token",
+        &[
+            ("grant_type", "refresh_token"),
+            ("refresh_token", &token),
+            ("scope", "read"),
+        ],
+    );
+    basic.headers_mut().insert(
+        "authorization",
+        "Basic Y29uZmlkZW50aWFsOnNlY3JldCtvZitjb25maWRlbnRpYWw="
+            .parse()
+            .unwrap(),
+    );
+    assert_eq!(
+        app.send(basic).await.unwrap().body,
+        first.body,
+        "the same secret by another method"
+    );
 }
 
 #[tokio::test]
@@ -88,26 +129,64 @@ async fn an_assertion_gets_no_replay_but_ends_nothing() {
     let mut form = refresh_form("app", &token).to_vec();
     form.push(("client_assertion", "e30.eyJzdWIiOiJhcHAifQ.c2ln"));
     let next = app.post("/token", &form).await.token();
-    assert_eq!(app.post("/token", &form).await.error(), (400, "invalid_grant".into()));
-    assert_eq!(app.refresh(&token).await.error(), (400, "invalid_grant".into()), "nothing was stored to be replayed");
-    assert_eq!(app.events(), [EventKind::Issued, EventKind::Rotated, EventKind::Late, EventKind::Late]);
+    assert_eq!(
+        app.post("/token", &form).await.error(),
+        (400, "invalid_grant".into())
+    );
+    assert_eq!(
+        app.refresh(&token).await.error(),
+        (400, "invalid_grant".into()),
+        "nothing was stored to be replayed"
+    );
+    assert_eq!(
+        app.events(),
+        [
+            EventKind::Issued,
+            EventKind::Rotated,
+            EventKind::Late,
+            EventKind::Late
+        ]
+    );
     app.refresh(&next).await.token();
 }
 
 #[tokio::test]
 async fn the_window_ends_when_it_is_over_or_the_successor_was_presented() {
-    let app = App::with(|builder| builder.retry_window(Duration::from_secs(5)).recovery_window(Duration::ZERO));
+    let app = App::with(|builder| {
+        builder
+            .retry_window(Duration::from_secs(5))
+            .recovery_window(Duration::ZERO)
+    });
     let token = app.log_in("app").await;
     let second = app.refresh(&token).await.token();
     app.clock.advance_secs(4);
     assert_eq!(app.refresh(&token).await.token(), second);
     let third = app.refresh(&second).await.token();
-    assert_eq!(app.refresh(&token).await.error(), (400, "invalid_grant".into()), "its successor was presented");
-    assert_eq!(app.refresh(&second).await.token(), third, "and the grant lives");
+    assert_eq!(
+        app.refresh(&token).await.error(),
+        (400, "invalid_grant".into()),
+        "its successor was presented"
+    );
+    assert_eq!(
+        app.refresh(&second).await.token(),
+        third,
+        "and the grant lives"
+    );
     app.clock.advance_secs(5);
-    assert_eq!(app.refresh(&second).await.error(), (400, "invalid_grant".into()), "the window is over");
-    assert_eq!(app.refresh(&third).await.error(), (400, "invalid_grant".into()), "that was reuse");
-    assert_eq!(app.events().last_chunk(), Some(&[EventKind::ReuseDetected, EventKind::Unknown]));
+    assert_eq!(
+        app.refresh(&second).await.error(),
+        (400, "invalid_grant".into()),
+        "the window is over"
+    );
+    assert_eq!(
+        app.refresh(&third).await.error(),
+        (400, "invalid_grant".into()),
+        "that was reuse"
+    );
+    assert_eq!(
+        app.events().last_chunk(),
+        Some(&[EventKind::ReuseDetected, EventKind::Unknown])
+    );
 }
 
 #[tokio::test]
@@ -123,7 +202,10 @@ async fn without_a_window_the_previous_token_is_good_for_nothing() {
     let app = App::with(|builder| builder.retry_window(Duration::ZERO));
     let token = app.log_in("app").await;
     app.refresh(&token).await.token();
-    assert_eq!(app.refresh(&token).await.error(), (400, "invalid_grant".into()));
+    assert_eq!(
+        app.refresh(&token).await.error(),
+        (400, "invalid_grant".into())
+    );
     assert_eq!(app.events().last(), Some(&EventKind::ReuseDetected));
 }
 
@@ -136,24 +218,47 @@ async fn a_replay_is_for_the_same_credentials_of_whatever_kind() {
         form.push(("audience", audience));
         let mut request = post("/token", &form);
         if by_extension {
-            request.extensions_mut().insert(ClientId::try_from("app").unwrap());
+            request
+                .extensions_mut()
+                .insert(ClientId::try_from("app").unwrap());
         }
         if let Some(value) = authorization {
-            request.headers_mut().insert("authorization", HeaderValue::from_static(value));
+            request
+                .headers_mut()
+                .insert("authorization", HeaderValue::from_static(value));
         }
         request
     };
-    let first = app.send(request(true, Some("Negotiate one"), "a")).await.unwrap();
+    let first = app
+        .send(request(true, Some("Negotiate one"), "a"))
+        .await
+        .unwrap();
     first.token();
     let rows = [
         ("neither", request(false, None, "a")),
-        ("without the extension", request(false, Some("Negotiate two"), "a")),
+        (
+            "without the extension",
+            request(false, Some("Negotiate two"), "a"),
+        ),
         ("another header", request(true, Some("Negotiate two"), "a")),
         ("without the header", request(true, None, "a")),
-        ("another audience", request(true, Some("Negotiate one"), "b")),
+        (
+            "another audience",
+            request(true, Some("Negotiate one"), "b"),
+        ),
     ];
     for (name, request) in rows {
-        assert_eq!(app.send(request).await.unwrap().error(), (400, "invalid_grant".into()), "{name}");
+        assert_eq!(
+            app.send(request).await.unwrap().error(),
+            (400, "invalid_grant".into()),
+            "{name}"
+        );
     }
-    assert_eq!(app.send(request(true, Some("Negotiate one"), "a")).await.unwrap().body, first.body);
+    assert_eq!(
+        app.send(request(true, Some("Negotiate one"), "a"))
+            .await
+            .unwrap()
+            .body,
+        first.body
+    );
 }

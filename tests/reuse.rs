@@ -1,4 +1,5 @@
-//! An old token that no honest client sends ends its grant; one that an honest client may send does not.
+//! An old token that no honest client sends ends its grant; one that an honest client may send does
+//! not.
 
 mod support;
 
@@ -22,7 +23,14 @@ async fn reuse_ends_the_grant_for_thief_and_owner() {
     refused(&app.refresh(&third).await);
     refused(&app.refresh(&second).await);
     let kinds = app.events();
-    assert_eq!(kinds[3..], [EventKind::ReuseDetected, EventKind::Unknown, EventKind::Unknown]);
+    assert_eq!(
+        kinds[3..],
+        [
+            EventKind::ReuseDetected,
+            EventKind::Unknown,
+            EventKind::Unknown
+        ]
+    );
     let other = app.log_in("app").await;
     app.refresh(&other).await.token();
 }
@@ -46,11 +54,15 @@ async fn strict_forgives_nothing_but_the_same_moment() {
     let second = app.refresh(&first).await.token();
     refused(&app.refresh(&first).await);
     refused(&app.refresh(&second).await);
-    assert_eq!(app.events()[2..], [EventKind::ReuseDetected, EventKind::Unknown]);
+    assert_eq!(
+        app.events()[2..],
+        [EventKind::ReuseDetected, EventKind::Unknown]
+    );
 
     let token = app.log_in("app").await;
     let gate = std::sync::Arc::new(tokio::sync::Notify::new());
-    app.upstream.then(support::Act::Wait(std::sync::Arc::clone(&gate)));
+    app.upstream
+        .then(support::Act::Wait(std::sync::Arc::clone(&gate)));
     let open = async {
         support::settle().await;
         gate.notify_one();
@@ -59,7 +71,15 @@ async fn strict_forgives_nothing_but_the_same_moment() {
     let (winner, loser) = if a.status == 200 { (a, b) } else { (b, a) };
     refused(&loser);
     app.refresh(&winner.token()).await.token();
-    assert_eq!(app.events(), [EventKind::Issued, EventKind::Rotated, EventKind::Late, EventKind::Rotated]);
+    assert_eq!(
+        app.events(),
+        [
+            EventKind::Issued,
+            EventKind::Rotated,
+            EventKind::Late,
+            EventKind::Rotated
+        ]
+    );
 }
 
 #[tokio::test]
@@ -74,9 +94,17 @@ async fn another_client_gets_nothing_and_breaks_nothing() {
     refused(&app.refresh_as("thief", &first).await);
     app.refresh(&second).await.token();
     let events = app.take_events();
-    let mismatches: Vec<_> = events.iter().filter(|event| event.kind == EventKind::ClientMismatch).collect();
+    let mismatches: Vec<_> = events
+        .iter()
+        .filter(|event| event.kind == EventKind::ClientMismatch)
+        .collect();
     assert_eq!(mismatches.len(), 4);
-    assert!(mismatches.iter().all(|event| event.client_id.as_ref().is_some_and(|id| id.as_str() == "thief")));
+    assert!(mismatches.iter().all(|event| {
+        event
+            .client_id
+            .as_ref()
+            .is_some_and(|id| id.as_str() == "thief")
+    }));
     assert!(events.iter().all(|event| event.grant == events[0].grant));
     assert_eq!(app.upstream.refreshes(), 2);
 }

@@ -33,8 +33,13 @@ fn assert_revoked_here(name: &str, answer: &Whole) {
 
 /// The tokens that the inner service was asked to revoke.
 fn revoked_inside(app: &App) -> Vec<String> {
-    let seen = app.upstream.seen().into_iter().filter(|seen| seen.path == "/revoke");
-    seen.map(|seen| seen.param("token").unwrap().to_owned()).collect()
+    let seen = app
+        .upstream
+        .seen()
+        .into_iter()
+        .filter(|seen| seen.path == "/revoke");
+    seen.map(|seen| seen.param("token").unwrap().to_owned())
+        .collect()
 }
 
 /// A grant with its tokens in order, the last one being the current one.
@@ -53,16 +58,43 @@ async fn every_token_that_opens_the_grant_ends_it_here_and_inside() {
     let rows: [(&str, usize, usize, Duration, &str); 6] = [
         ("the first token", 0, 0, Duration::ZERO, "upstream-0-0"),
         ("the current token", 3, 3, Duration::ZERO, "upstream-0-3"),
-        ("the current token after weeks", 1, 1, 600 * HOUR, "upstream-0-1"),
-        ("the previous token in its retry window", 1, 0, Duration::from_secs(59), "upstream-0-1"),
-        ("the previous token of several", 3, 2, Duration::from_secs(59), "upstream-0-3"),
-        ("the previous token in its recovery", 2, 1, 23 * HOUR, "upstream-0-2"),
+        (
+            "the current token after weeks",
+            1,
+            1,
+            600 * HOUR,
+            "upstream-0-1",
+        ),
+        (
+            "the previous token in its retry window",
+            1,
+            0,
+            Duration::from_secs(59),
+            "upstream-0-1",
+        ),
+        (
+            "the previous token of several",
+            3,
+            2,
+            Duration::from_secs(59),
+            "upstream-0-3",
+        ),
+        (
+            "the previous token in its recovery",
+            2,
+            1,
+            23 * HOUR,
+            "upstream-0-2",
+        ),
     ];
     for (name, rotations, presented, passed, inside) in rows {
         let app = App::new();
         let tokens = grant(&app, rotations).await;
         app.clock.advance(passed);
-        assert_revoked(name, &send(&app, revocation("app", &tokens[presented])).await);
+        assert_revoked(
+            name,
+            &send(&app, revocation("app", &tokens[presented])).await,
+        );
         assert_eq!(app.events(), [EventKind::Revoked], "{name}");
         assert_eq!(revoked_inside(&app), [inside], "{name}");
         assert_eq!(app.upstream.alive(), 0, "{name}");
@@ -71,9 +103,16 @@ async fn every_token_that_opens_the_grant_ends_it_here_and_inside() {
             answer.assert_refused(name, 400, "invalid_grant", false);
             assert_revoked_here(name, &send(&app, revocation("app", token)).await);
         }
-        assert_eq!(revoked_inside(&app).len(), 1, "{name}: what has ended is not revoked again");
+        assert_eq!(
+            revoked_inside(&app).len(),
+            1,
+            "{name}: what has ended is not revoked again"
+        );
         assert_eq!(app.upstream.refreshes(), rotations, "{name}");
-        assert!(app.events().iter().all(|kind| *kind == EventKind::Unknown), "{name}");
+        assert!(
+            app.events().iter().all(|kind| *kind == EventKind::Unknown),
+            "{name}"
+        );
     }
 }
 
@@ -81,14 +120,62 @@ async fn every_token_that_opens_the_grant_ends_it_here_and_inside() {
 async fn a_token_that_opens_nothing_revokes_nothing() {
     type Presented = fn(&[String]) -> String;
     let rows: [(&str, &str, Presented, Duration, EventKind); 9] = [
-        ("of nobody", "app", |t| patched(&t[2], |bytes| bytes[..12].fill(9)), Duration::ZERO, EventKind::Unknown),
-        ("of another client", "other", |t| t[2].clone(), Duration::ZERO, EventKind::ClientMismatch),
-        ("previous, of another client", "other", |t| t[1].clone(), 2 * HOUR, EventKind::ClientMismatch),
-        ("old, of another client", "other", |t| t[0].clone(), 2 * HOUR, EventKind::ClientMismatch),
-        ("with a secret made up", "app", |t| forged(&t[2], 2), Duration::ZERO, EventKind::Forged),
-        ("with a previous secret made up", "app", |t| forged(&t[2], 1), 2 * HOUR, EventKind::Forged),
-        ("ahead of the grant", "app", |t| forged(&t[2], 3), Duration::ZERO, EventKind::Ahead),
-        ("far ahead of the grant", "app", |t| forged(&t[2], u32::MAX), 2 * HOUR, EventKind::Ahead),
+        (
+            "of nobody",
+            "app",
+            |t| patched(&t[2], |bytes| bytes[..12].fill(9)),
+            Duration::ZERO,
+            EventKind::Unknown,
+        ),
+        (
+            "of another client",
+            "other",
+            |t| t[2].clone(),
+            Duration::ZERO,
+            EventKind::ClientMismatch,
+        ),
+        (
+            "previous, of another client",
+            "other",
+            |t| t[1].clone(),
+            2 * HOUR,
+            EventKind::ClientMismatch,
+        ),
+        (
+            "old, of another client",
+            "other",
+            |t| t[0].clone(),
+            2 * HOUR,
+            EventKind::ClientMismatch,
+        ),
+        (
+            "with a secret made up",
+            "app",
+            |t| forged(&t[2], 2),
+            Duration::ZERO,
+            EventKind::Forged,
+        ),
+        (
+            "with a previous secret made up",
+            "app",
+            |t| forged(&t[2], 1),
+            2 * HOUR,
+            EventKind::Forged,
+        ),
+        (
+            "ahead of the grant",
+            "app",
+            |t| forged(&t[2], 3),
+            Duration::ZERO,
+            EventKind::Ahead,
+        ),
+        (
+            "far ahead of the grant",
+            "app",
+            |t| forged(&t[2], u32::MAX),
+            2 * HOUR,
+            EventKind::Ahead,
+        ),
         (
             "old, of another client, in the retry window",
             "other",
@@ -102,9 +189,15 @@ async fn a_token_that_opens_nothing_revokes_nothing() {
         let tokens = grant(&app, 2).await;
         app.clock.advance(passed);
         app.store.calls();
-        assert_revoked_here(name, &send(&app, revocation(client, &presented(&tokens))).await);
+        assert_revoked_here(
+            name,
+            &send(&app, revocation(client, &presented(&tokens))).await,
+        );
         assert_eq!(app.events(), [event], "{name}");
-        assert!(!app.store.calls().iter().any(support::Call::is_swap), "{name}: the store was written to");
+        assert!(
+            !app.store.calls().iter().any(support::Call::is_swap),
+            "{name}: the store was written to"
+        );
         assert_eq!(revoked_inside(&app), [""; 0], "{name}");
         app.refresh(&tokens[2]).await.token();
     }
@@ -113,7 +206,12 @@ async fn a_token_that_opens_nothing_revokes_nothing() {
 #[tokio::test(start_paused = true)]
 async fn an_old_token_that_no_honest_client_sends_ends_the_grant() {
     let rows: [(&str, bool, usize, Duration); 4] = [
-        ("older than the previous one", false, 0, Duration::from_secs(61)),
+        (
+            "older than the previous one",
+            false,
+            0,
+            Duration::from_secs(61),
+        ),
         ("the previous one after its recovery", false, 1, 25 * HOUR),
         ("strict: the previous one", true, 1, Duration::ZERO),
         ("strict: an older one", true, 0, Duration::ZERO),
@@ -122,26 +220,48 @@ async fn an_old_token_that_no_honest_client_sends_ends_the_grant() {
         let app = App::with(|builder| if strict { builder.strict() } else { builder });
         let tokens = grant(&app, 2).await;
         app.clock.advance(passed);
-        assert_revoked_here(name, &send(&app, revocation("app", &tokens[presented])).await);
+        assert_revoked_here(
+            name,
+            &send(&app, revocation("app", &tokens[presented])).await,
+        );
         assert_eq!(app.events(), [EventKind::ReuseDetected], "{name}");
-        assert_eq!(revoked_inside(&app), [""; 0], "{name}: the old token opens nothing to be sent");
-        assert_eq!(app.refresh(&tokens[2]).await.error(), (400, "invalid_grant".into()), "{name}");
+        assert_eq!(
+            revoked_inside(&app),
+            [""; 0],
+            "{name}: the old token opens nothing to be sent"
+        );
+        assert_eq!(
+            app.refresh(&tokens[2]).await.error(),
+            (400, "invalid_grant".into()),
+            "{name}"
+        );
         assert_eq!(app.upstream.refreshes(), 2, "{name}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_previous_token_opens_nothing_once_its_successor_was_presented() {
-    for (passed, event) in [(Duration::ZERO, EventKind::Revoked), (2 * HOUR, EventKind::ReuseDetected)] {
+    for (passed, event) in [
+        (Duration::ZERO, EventKind::Revoked),
+        (2 * HOUR, EventKind::ReuseDetected),
+    ] {
         let app = App::new();
         let tokens = grant(&app, 1).await;
-        app.upstream.then(support::Act::Answer(500, "text/plain", "down"));
+        app.upstream
+            .then(support::Act::Answer(500, "text/plain", "down"));
         assert_eq!(app.refresh(&tokens[1]).await.status, 500);
         app.clock.advance(passed);
-        assert_revoked_here("the successor was presented", &send(&app, revocation("app", &tokens[0])).await);
+        assert_revoked_here(
+            "the successor was presented",
+            &send(&app, revocation("app", &tokens[0])).await,
+        );
         assert_eq!(app.events(), [event], "after {passed:?}");
         assert_eq!(revoked_inside(&app), [""; 0], "after {passed:?}");
-        assert_eq!(app.refresh(&tokens[1]).await.error(), (400, "invalid_grant".into()), "after {passed:?}");
+        assert_eq!(
+            app.refresh(&tokens[1]).await.error(),
+            (400, "invalid_grant".into()),
+            "after {passed:?}"
+        );
     }
 }
 
@@ -155,12 +275,27 @@ async fn any_older_token_of_the_grant_ends_it_within_the_retry_window() {
             app.clock.advance(passed);
             let refresh = app.refresh(&tokens[presented]).await;
             assert_eq!(refresh.error(), (400, "invalid_grant".into()), "{name}");
-            assert_eq!(app.events(), [EventKind::Late], "{name}: a refresh with it ends nothing");
-            assert_revoked_here(&name, &send(&app, revocation("app", &tokens[presented])).await);
+            assert_eq!(
+                app.events(),
+                [EventKind::Late],
+                "{name}: a refresh with it ends nothing"
+            );
+            assert_revoked_here(
+                &name,
+                &send(&app, revocation("app", &tokens[presented])).await,
+            );
             assert_eq!(app.events(), [EventKind::Revoked], "{name}");
-            assert_eq!(revoked_inside(&app), [""; 0], "{name}: the older token opens nothing to be sent");
+            assert_eq!(
+                revoked_inside(&app),
+                [""; 0],
+                "{name}: the older token opens nothing to be sent"
+            );
             for token in &tokens {
-                assert_eq!(app.refresh(token).await.error(), (400, "invalid_grant".into()), "{name}");
+                assert_eq!(
+                    app.refresh(token).await.error(),
+                    (400, "invalid_grant".into()),
+                    "{name}"
+                );
                 assert_revoked_here(&name, &send(&app, revocation("app", token)).await);
             }
         }
@@ -169,12 +304,19 @@ async fn any_older_token_of_the_grant_ends_it_within_the_retry_window() {
 
 #[tokio::test(start_paused = true)]
 async fn an_expired_grant_is_not_there_to_be_revoked() {
-    let store = support::Hooked::new(tower_oauth_refresh::MemoryStore::with_clock(support::ManualClock::new()));
+    let store = support::Hooked::new(tower_oauth_refresh::MemoryStore::with_clock(
+        support::ManualClock::new(),
+    ));
     let clock = support::ManualClock::new();
     let slow_store = App::over(clock, store, support::Upstream::new(), |builder| builder);
     for (name, app, late, event) in [
         ("gone from the store", App::new(), HOUR, EventKind::Unknown),
-        ("kept for a while", App::new(), Duration::ZERO, EventKind::Expired),
+        (
+            "kept for a while",
+            App::new(),
+            Duration::ZERO,
+            EventKind::Expired,
+        ),
         ("still in the store", slow_store, HOUR, EventKind::Expired),
     ] {
         let tokens = grant(&app, 1).await;
@@ -191,18 +333,30 @@ async fn an_expired_grant_is_not_there_to_be_revoked() {
 async fn the_rest_of_the_form_and_the_headers_reach_the_inner_service_as_they_are() {
     let app = App::new();
     let token = app.log_in("confidential").await;
-    let body = format!("x=%7e&token_type_hint=refresh_token&token={token}&resource=a&resource=b&audience=+&");
+    let body = format!(
+        "x=%7e&token_type_hint=refresh_token&token={token}&resource=a&resource=b&audience=+&"
+    );
     let request = form("/revoke")
-        .header("authorization", basic("confidential:secret+of+confidential"))
+        .header(
+            "authorization",
+            basic("confidential:secret+of+confidential"),
+        )
         .header("accept-encoding", "gzip")
         .header("x-trace", "7");
-    assert_revoked("a confidential client", &send(&app, request.body(Full::<Bytes>::from(body)).unwrap()).await);
+    assert_revoked(
+        "a confidential client",
+        &send(&app, request.body(Full::<Bytes>::from(body)).unwrap()).await,
+    );
     let seen = app.upstream.seen().pop().unwrap();
-    let expected = "x=%7e&token_type_hint=refresh_token&token=upstream-0-0&resource=a&resource=b&audience=+&";
+    let expected =
+        "x=%7e&token_type_hint=refresh_token&token=upstream-0-0&resource=a&resource=b&audience=+&";
     assert_eq!(seen.raw, expected);
     assert_eq!(seen.headers["content-length"], expected.len().to_string());
     assert_eq!(seen.headers["x-trace"], "7");
-    assert!(!seen.headers.contains_key("accept-encoding"), "an error that is compressed could not be read");
+    assert!(
+        !seen.headers.contains_key("accept-encoding"),
+        "an error that is compressed could not be read"
+    );
     assert_eq!(app.upstream.alive(), 0);
 }
 
@@ -211,9 +365,16 @@ async fn a_hint_that_is_wrong_does_no_harm() {
     for hint in ["access_token", "refresh_token", "at+jwt", ""] {
         let app = App::new();
         let token = app.log_in("app").await;
-        let form = [("token_type_hint", hint), ("token", &token), ("client_id", "app")];
+        let form = [
+            ("token_type_hint", hint),
+            ("token", &token),
+            ("client_id", "app"),
+        ];
         assert_revoked(hint, &send(&app, post("/revoke", &form)).await);
-        assert_eq!(app.upstream.seen().pop().unwrap().param("token_type_hint"), Some(hint));
+        assert_eq!(
+            app.upstream.seen().pop().unwrap().param("token_type_hint"),
+            Some(hint)
+        );
         assert_eq!(app.upstream.alive(), 0, "{hint}");
     }
 }
@@ -226,12 +387,24 @@ async fn a_confidential_client_that_cannot_authenticate_ends_nothing() {
         let mut pairs = vec![("token", token.as_str()), ("client_id", "confidential")];
         pairs.extend(secret.map(|secret| ("client_secret", secret)));
         let answer = send(&app, post("/revoke", &pairs)).await;
-        assert_eq!((answer.head.status.as_u16(), &answer.body[..]), (401, &br#"{"error":"invalid_client"}"#[..]));
-        assert_eq!(answer.headers()["x-upstream"], "yes", "the inner service's answer is passed on");
+        assert_eq!(
+            (answer.head.status.as_u16(), &answer.body[..]),
+            (401, &br#"{"error":"invalid_client"}"#[..])
+        );
+        assert_eq!(
+            answer.headers()["x-upstream"],
+            "yes",
+            "the inner service's answer is passed on"
+        );
     }
     assert_eq!(app.upstream.alive(), 1);
     let secret = ("client_secret", "secret of confidential");
-    app.post("/token", &[&refresh_form("confidential", &token)[..], &[secret]].concat()).await.token();
+    app.post(
+        "/token",
+        &[&refresh_form("confidential", &token)[..], &[secret]].concat(),
+    )
+    .await
+    .token();
 }
 
 #[tokio::test(start_paused = true)]
@@ -240,24 +413,53 @@ async fn a_token_of_another_format_is_forwarded_byte_for_byte() {
     let token = app.log_in("app").await;
     app.store.calls();
     let rows = [
-        ("an access token", "token=at-0-0&client_id=app&token_type_hint=access_token".to_owned()),
+        (
+            "an access token",
+            "token=at-0-0&client_id=app&token_type_hint=access_token".to_owned(),
+        ),
         ("nobody's", "&token=abc%2e&x=%7E+&resource=a&&".to_owned()),
-        ("one of ours, cut off", format!("client_id=app&token={}", &token[..60])),
-        ("of another prefix", format!("client_id=app&token={}", token.replacen("rt_", "at_", 1))),
+        (
+            "one of ours, cut off",
+            format!("client_id=app&token={}", &token[..60]),
+        ),
+        (
+            "of another prefix",
+            format!("client_id=app&token={}", token.replacen("rt_", "at_", 1)),
+        ),
     ];
     for (name, body) in rows {
-        for (status, text) in
-            [(200, ""), (400, r#"{"error":"unsupported_token_type"}"#), (500, "oops"), (404, "<html>")]
-        {
-            app.upstream.then(support::Act::Answer(status, "text/x-odd", text));
-            let answer = send(&app, form("/revoke").body(Full::<Bytes>::from(body.clone())).unwrap()).await;
-            assert_eq!((answer.head.status.as_u16(), &answer.body[..]), (status, text.as_bytes()), "{name}");
+        for (status, text) in [
+            (200, ""),
+            (400, r#"{"error":"unsupported_token_type"}"#),
+            (500, "oops"),
+            (404, "<html>"),
+        ] {
+            app.upstream
+                .then(support::Act::Answer(status, "text/x-odd", text));
+            let answer = send(
+                &app,
+                form("/revoke")
+                    .body(Full::<Bytes>::from(body.clone()))
+                    .unwrap(),
+            )
+            .await;
+            assert_eq!(
+                (answer.head.status.as_u16(), &answer.body[..]),
+                (status, text.as_bytes()),
+                "{name}"
+            );
             assert_eq!(answer.headers()["content-type"], "text/x-odd", "{name}");
             assert_eq!(app.upstream.seen().pop().unwrap().raw, body, "{name}");
         }
     }
     app.upstream.then(support::Act::Break);
-    assert!(app.send(revocation("app", "abc")).await.is_err(), "an error of the inner service is passed on");
-    assert!(app.store.calls().is_empty(), "the store has nothing to do with it");
+    assert!(
+        app.send(revocation("app", "abc")).await.is_err(),
+        "an error of the inner service is passed on"
+    );
+    assert!(
+        app.store.calls().is_empty(),
+        "the store has nothing to do with it"
+    );
     app.refresh(&token).await.token();
 }

@@ -1,4 +1,5 @@
-//! A revocation that meets a fault ends the session here, can be repeated until it is done inside, and loses nothing.
+//! A revocation that meets a fault ends the session here, can be repeated until it is done inside,
+//! and loses nothing.
 
 mod support;
 
@@ -28,7 +29,11 @@ fn revocation(token: &str) -> Request<Full<Bytes>> {
 }
 
 fn revocations(app: &App) -> usize {
-    app.upstream.seen().iter().filter(|seen| seen.path == "/revoke").count()
+    app.upstream
+        .seen()
+        .iter()
+        .filter(|seen| seen.path == "/revoke")
+        .count()
 }
 
 /// A grant with its previous and its current token.
@@ -41,8 +46,16 @@ async fn grant(app: &App) -> [String; 2] {
 
 async fn assert_ended(name: &str, app: &App, token: &str) {
     let before = app.upstream.refreshes();
-    assert_eq!(app.refresh(token).await.error(), (400, "invalid_grant".into()), "{name}");
-    assert_eq!(app.upstream.refreshes(), before, "{name}: the inner service saw a refresh");
+    assert_eq!(
+        app.refresh(token).await.error(),
+        (400, "invalid_grant".into()),
+        "{name}"
+    );
+    assert_eq!(
+        app.upstream.refreshes(),
+        before,
+        "{name}: the inner service saw a refresh"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -51,7 +64,14 @@ async fn while_the_inner_service_is_down_the_grant_is_over_and_the_same_call_rea
         ("unreachable", Act::Break),
         ("500", Act::Answer(500, "text/plain", "oops")),
         ("502", Act::Answer(502, "text/plain", "")),
-        ("503", Act::Answer(503, "application/json", r#"{"error":"temporarily_unavailable"}"#)),
+        (
+            "503",
+            Act::Answer(
+                503,
+                "application/json",
+                r#"{"error":"temporarily_unavailable"}"#,
+            ),
+        ),
         ("501", Act::Answer(501, "application/json", UNSUPPORTED)),
     ];
     for (name, fault) in faults {
@@ -70,10 +90,18 @@ async fn while_the_inner_service_is_down_the_grant_is_over_and_the_same_call_rea
                 assert_eq!(app.upstream.alive(), 1, "{name}: it has not been told yet");
             }
             send(&app, revocation(&tokens[which])).await.assert_ok(name);
-            assert_eq!(app.upstream.seen().pop().unwrap().param("token"), Some("upstream-0-1"), "{name}");
+            assert_eq!(
+                app.upstream.seen().pop().unwrap().param("token"),
+                Some("upstream-0-1"),
+                "{name}"
+            );
             assert_eq!(app.upstream.alive(), 0, "{name}");
             send(&app, revocation(&tokens[which])).await.assert_ok(name);
-            assert_eq!(revocations(&app), 3, "{name}: it is done, nobody is asked again");
+            assert_eq!(
+                revocations(&app),
+                3,
+                "{name}: it is done, nobody is asked again"
+            );
         }
     }
 }
@@ -99,7 +127,10 @@ async fn an_inner_service_that_hangs_is_given_up_and_the_grant_is_over() {
     app.upstream.then(Act::Hang);
     let answer = send(&app, revocation(&token)).await;
     answer.assert_refused("it hangs", 503, "temporarily_unavailable", false);
-    assert!(matches!(answer.head.extensions.get(), Some(Error::UpstreamUnavailable)));
+    assert!(matches!(
+        answer.head.extensions.get(),
+        Some(Error::UpstreamUnavailable)
+    ));
     assert_ended("it hangs", &app, &token).await;
 }
 
@@ -112,7 +143,13 @@ async fn an_inner_service_whose_error_never_ends_is_given_up_and_the_grant_is_ov
         let body = StreamingBody(b"{\"error\":");
         Ok::<_, Infallible>(Response::builder().status(400).body(body).unwrap())
     });
-    let (head, body) = app.layer.layer(inner).oneshot(revocation(&token)).await.unwrap().into_parts();
+    let (head, body) = app
+        .layer
+        .layer(inner)
+        .oneshot(revocation(&token))
+        .await
+        .unwrap()
+        .into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     Whole { head, body }.assert_refused("it stalls", 503, "temporarily_unavailable", false);
     assert_ended("it stalls", &app, &token).await;
@@ -125,7 +162,10 @@ impl Body for StreamingBody {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match std::mem::take(&mut self.0) {
             [] => Poll::Pending,
             first => Poll::Ready(Some(Ok(Frame::data(first.into())))),
@@ -143,7 +183,9 @@ async fn a_slow_revocation_is_not_cut_short() {
         sleep(Duration::from_secs(19)).await;
         gate.notify_one();
     });
-    send(&app, revocation(&token)).await.assert_ok("after 19 seconds");
+    send(&app, revocation(&token))
+        .await
+        .assert_ok("after 19 seconds");
     opened.await.unwrap();
     assert_ended("slow", &app, &token).await;
 }
@@ -151,11 +193,21 @@ async fn a_slow_revocation_is_not_cut_short() {
 #[tokio::test(start_paused = true)]
 async fn an_inner_service_that_revokes_no_refresh_tokens_has_the_grant_ended_here() {
     let rows = [
-        ("no such endpoint", Act::Answer(404, "text/html", "<h1>Not Found</h1>")),
+        (
+            "no such endpoint",
+            Act::Answer(404, "text/html", "<h1>Not Found</h1>"),
+        ),
         ("no such method", Act::Answer(405, "text/plain", "")),
-        ("no such kind of token", Act::Answer(400, "application/json", UNSUPPORTED)),
+        (
+            "no such kind of token",
+            Act::Answer(400, "application/json", UNSUPPORTED),
+        ),
         ("no such kind of token, in words", {
-            Act::Answer(400, "application/json", r#" {"error_description":"no","error":"unsupported_token\u005ftype"}"#)
+            Act::Answer(
+                400,
+                "application/json",
+                r#" {"error_description":"no","error":"unsupported_token\u005ftype"}"#,
+            )
         }),
     ];
     for (name, act) in rows {
@@ -165,7 +217,10 @@ async fn an_inner_service_that_revokes_no_refresh_tokens_has_the_grant_ended_her
             app.upstream.then(act.clone());
             let answer = send(&app, revocation(&tokens[which])).await;
             answer.assert_ok(name);
-            assert!(answer.body.is_empty() && !answer.headers().contains_key("x-upstream"), "{name}: {answer:?}");
+            assert!(
+                answer.body.is_empty() && !answer.headers().contains_key("x-upstream"),
+                "{name}: {answer:?}"
+            );
             assert_eq!(app.events(), [EventKind::Revoked], "{name}");
             assert_ended(name, &app, &tokens[1]).await;
         }
@@ -192,10 +247,17 @@ async fn a_refusal_of_the_inner_service_is_passed_on_and_nothing_is_removed() {
         app.upstream.then(Act::Answer(status, content_type, body));
         app.store.calls();
         let answer = send(&app, revocation(&tokens[1])).await;
-        assert_eq!((answer.head.status.as_u16(), &answer.body[..]), (status, body.as_bytes()), "{name}");
+        assert_eq!(
+            (answer.head.status.as_u16(), &answer.body[..]),
+            (status, body.as_bytes()),
+            "{name}"
+        );
         assert_eq!(answer.headers()["content-type"], content_type, "{name}");
         assert_eq!(answer.headers()["x-upstream"], "yes", "{name}");
-        assert!(!app.store.calls().iter().any(Call::is_swap), "{name}: the store was written to");
+        assert!(
+            !app.store.calls().iter().any(Call::is_swap),
+            "{name}: the store was written to"
+        );
         assert_eq!(app.events(), [], "{name}");
         app.refresh(&tokens[1]).await.token();
     }
@@ -204,12 +266,16 @@ async fn a_refusal_of_the_inner_service_is_passed_on_and_nothing_is_removed() {
 #[tokio::test(start_paused = true)]
 async fn the_upstream_token_does_not_reach_the_client_in_an_error() {
     for (status, body) in [
-        (400, r#"{"error":"invalid_request","error_description":"upstream-0-1 is odd"}"#),
+        (
+            400,
+            r#"{"error":"invalid_request","error_description":"upstream-0-1 is odd"}"#,
+        ),
         (401, "upstream-0-1? Who are you?"),
     ] {
         let app = App::new();
         let tokens = grant(&app).await;
-        app.upstream.then(Act::Answer(status, "application/json", body));
+        app.upstream
+            .then(Act::Answer(status, "application/json", body));
         let answer = send(&app, revocation(&tokens[1])).await;
         answer.assert_refused(body, 502, "server_error", false);
         assert_eq!(app.events(), [EventKind::UpstreamUnreadable]);
@@ -221,14 +287,48 @@ async fn the_upstream_token_does_not_reach_the_client_in_an_error() {
 async fn a_store_that_is_down_costs_nothing() {
     type Fits = fn(&Call) -> bool;
     let read: Fits = |call| matches!(call, Call::Get);
-    let removal: Fits = |call| matches!(call, Call::Swap { change: Change::Remove, .. });
-    let mark: Fits = |call| matches!(call, Call::Swap { change: Change::Put { .. }, .. });
+    let removal: Fits = |call| {
+        matches!(
+            call,
+            Call::Swap {
+                change: Change::Remove,
+                ..
+            }
+        )
+    };
+    let mark: Fits = |call| {
+        matches!(
+            call,
+            Call::Swap {
+                change: Change::Put { .. },
+                ..
+            }
+        )
+    };
     let rows: [(&str, Option<Act>, Fits, Plan, bool); 5] = [
         ("down from the beginning", None, read, Plan::Lose, true),
         ("down before the removal", None, removal, Plan::Lose, false),
-        ("the answer to the removal lost", None, removal, Plan::LoseAnswer, false),
-        ("down when the inner service is, too", Some(Act::Break), mark, Plan::Lose, true),
-        ("the answer to the mark lost", Some(Act::Break), mark, Plan::LoseAnswer, false),
+        (
+            "the answer to the removal lost",
+            None,
+            removal,
+            Plan::LoseAnswer,
+            false,
+        ),
+        (
+            "down when the inner service is, too",
+            Some(Act::Break),
+            mark,
+            Plan::Lose,
+            true,
+        ),
+        (
+            "the answer to the mark lost",
+            Some(Act::Break),
+            mark,
+            Plan::LoseAnswer,
+            false,
+        ),
     ];
     for (name, act, fits, plan, lives) in rows {
         for refreshed in [false, true] {
@@ -246,14 +346,24 @@ async fn a_store_that_is_down_costs_nothing() {
             );
             let answer = send(&app, revocation(&token)).await;
             answer.assert_refused(name, 503, "temporarily_unavailable", false);
-            assert!(matches!(answer.head.extensions.get(), Some(Error::Store(StoreError::Unavailable(_)))), "{name}");
+            assert!(
+                matches!(
+                    answer.head.extensions.get(),
+                    Some(Error::Store(StoreError::Unavailable(_)))
+                ),
+                "{name}"
+            );
             assert_eq!(app.events(), [EventKind::StoreUnavailable], "{name}");
             if refreshed {
                 let answer = app.refresh(&token).await;
                 assert_eq!(answer.status == 200, lives, "{name}: {answer:?}");
             } else {
                 send(&app, revocation(&token)).await.assert_ok(name);
-                assert_eq!(app.upstream.alive(), 0, "{name}: the same call again finishes it");
+                assert_eq!(
+                    app.upstream.alive(),
+                    0,
+                    "{name}: the same call again finishes it"
+                );
                 assert_ended(name, &app, &token).await;
             }
         }
@@ -264,8 +374,11 @@ async fn a_store_that_is_down_costs_nothing() {
 async fn a_record_that_cannot_be_read_is_not_taken_for_absent() {
     let app = App::new();
     let [_, token] = grant(&app).await;
-    app.store.once(|call| matches!(call, Call::Get), Plan::Corrupt);
-    send(&app, revocation(&token)).await.assert_refused("damaged", 500, "server_error", false);
+    app.store
+        .once(|call| matches!(call, Call::Get), Plan::Corrupt);
+    send(&app, revocation(&token))
+        .await
+        .assert_refused("damaged", 500, "server_error", false);
     assert_eq!(app.events(), [EventKind::StoreCorrupt]);
     assert_eq!(revocations(&app), 0);
     app.refresh(&token).await.token();
@@ -282,9 +395,24 @@ async fn refreshing(app: &App, token: &str) -> tokio::task::JoinHandle<support::
 #[tokio::test(start_paused = true)]
 async fn a_revocation_wins_over_a_rotation_that_is_under_way() {
     let rows = [
-        ("before the inner service has rotated", true, None, EventKind::UpstreamRejected),
-        ("before the rotation is stored", false, None, EventKind::Unknown),
-        ("before the rotation is stored, unconfirmed", false, Some(Act::Break), EventKind::Unknown),
+        (
+            "before the inner service has rotated",
+            true,
+            None,
+            EventKind::UpstreamRejected,
+        ),
+        (
+            "before the rotation is stored",
+            false,
+            None,
+            EventKind::Unknown,
+        ),
+        (
+            "before the rotation is stored, unconfirmed",
+            false,
+            Some(Act::Break),
+            EventKind::Unknown,
+        ),
     ];
     for (name, inside, act, event) in rows {
         let app = App::new();
@@ -294,7 +422,10 @@ async fn a_revocation_wins_over_a_rotation_that_is_under_way() {
             app.upstream.then(Act::Wait(Arc::clone(&gate)));
         } else {
             let gate = Arc::clone(&gate);
-            app.store.once(Call::is_commit, Plan::after(async move { gate.notified().await }));
+            app.store.once(
+                Call::is_commit,
+                Plan::after(async move { gate.notified().await }),
+            );
         }
         let rotation = refreshing(&app, &token).await;
         let confirmed = act.is_none();
@@ -302,12 +433,23 @@ async fn a_revocation_wins_over_a_rotation_that_is_under_way() {
             app.upstream.then(act);
         }
         let revoked = send(&app, revocation(&token)).await;
-        assert_eq!(revoked.head.status, if confirmed { 200 } else { 503 }, "{name}");
+        assert_eq!(
+            revoked.head.status,
+            if confirmed { 200 } else { 503 },
+            "{name}"
+        );
         assert_eq!(app.events(), [EventKind::Revoked], "{name}");
         gate.notify_one();
         let answer = rotation.await.unwrap();
-        assert_eq!((answer.head.status.as_u16(), &answer.json()["error"]), (400, &"invalid_grant".into()), "{name}");
-        assert!(answer.json().get("refresh_token").is_none(), "{name}: {answer:?}");
+        assert_eq!(
+            (answer.head.status.as_u16(), &answer.json()["error"]),
+            (400, &"invalid_grant".into()),
+            "{name}"
+        );
+        assert!(
+            answer.json().get("refresh_token").is_none(),
+            "{name}: {answer:?}"
+        );
         assert_eq!(app.events(), [event], "{name}");
         assert_ended(name, &app, &token).await;
         if !confirmed {
@@ -328,13 +470,23 @@ async fn a_rotation_that_was_faster_does_not_outlive_the_revocation() {
         let gate = Arc::new(Notify::new());
         let opened = Arc::clone(&gate);
         let write = move |call: &Call| {
-            call.is_swap() && !call.is_commit() && matches!(call, Call::Swap { change: Change::Put { .. }, .. }) == fits
+            call.is_swap()
+                && !call.is_commit()
+                && matches!(
+                    call,
+                    Call::Swap {
+                        change: Change::Put { .. },
+                        ..
+                    }
+                ) == fits
         };
-        app.store.once(write, Plan::after(async move { opened.notified().await }));
+        app.store
+            .once(write, Plan::after(async move { opened.notified().await }));
         if let Some(act) = act {
             app.upstream.then(act);
         } else {
-            // The session inside has to outlive the revocation for the rotation to be the faster one.
+            // The session inside has to outlive the revocation for the rotation to be the faster
+            // one.
             app.upstream.then(Act::Answer(200, "text/plain", ""));
         }
         let (revoking, request) = (app.clone(), revocation(&token));
@@ -350,11 +502,18 @@ async fn a_rotation_that_was_faster_does_not_outlive_the_revocation() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_hangs_up_has_its_session_ended_all_the_same() {
-    for (name, down) in [("the inner service is slow", false), ("the inner service is down", true)] {
+    for (name, down) in [
+        ("the inner service is slow", false),
+        ("the inner service is down", true),
+    ] {
         let app = App::new();
         let [_, token] = grant(&app).await;
         let gate = Arc::new(Notify::new());
-        app.upstream.then(if down { Act::Hang } else { Act::Wait(Arc::clone(&gate)) });
+        app.upstream.then(if down {
+            Act::Hang
+        } else {
+            Act::Wait(Arc::clone(&gate))
+        });
         let (revoking, request) = (app.clone(), revocation(&token));
         let client = tokio::spawn(async move { send(&revoking, request).await });
         settle().await;
@@ -363,7 +522,11 @@ async fn a_client_that_hangs_up_has_its_session_ended_all_the_same() {
         assert!(client.await.unwrap_err().is_cancelled(), "{name}");
         gate.notify_one();
         app.layer.drain().await;
-        assert_eq!(app.events(), [EventKind::Revoked], "{name}: a shutdown waits for it");
+        assert_eq!(
+            app.events(),
+            [EventKind::Revoked],
+            "{name}: a shutdown waits for it"
+        );
         assert_ended(name, &app, &token).await;
     }
 }
@@ -374,7 +537,10 @@ async fn a_client_that_hangs_up_while_the_store_is_read_has_its_session_ended_al
     let [_, token] = grant(&app).await;
     let gate = Arc::new(Notify::new());
     let opened = Arc::clone(&gate);
-    app.store.once(|call| matches!(call, Call::Get), Plan::after(async move { opened.notified().await }));
+    app.store.once(
+        |call| matches!(call, Call::Get),
+        Plan::after(async move { opened.notified().await }),
+    );
     let (revoking, request) = (app.clone(), revocation(&token));
     let client = tokio::spawn(async move { send(&revoking, request).await });
     settle().await;
@@ -382,5 +548,8 @@ async fn a_client_that_hangs_up_while_the_store_is_read_has_its_session_ended_al
     assert!(client.await.unwrap_err().is_cancelled());
     gate.notify_one();
     app.layer.drain().await;
-    assert_eq!((app.upstream.alive(), app.events()), (0, vec![EventKind::Revoked]));
+    assert_eq!(
+        (app.upstream.alive(), app.events()),
+        (0, vec![EventKind::Revoked])
+    );
 }

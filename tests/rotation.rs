@@ -33,12 +33,23 @@ async fn a_client_sees_the_layers_tokens_alone_and_rotates_them() {
             })
         );
         assert_eq!(answer.headers["cache-control"], "no-store");
-        assert_eq!(answer.headers["x-upstream"], "yes", "headers of the inner service are kept");
+        assert_eq!(
+            answer.headers["x-upstream"], "yes",
+            "headers of the inner service are kept"
+        );
         token = next;
     }
     assert_eq!(app.upstream.refreshes(), 3);
     assert_eq!(app.upstream.reuses(), 0);
-    assert_eq!(app.events(), [EventKind::Issued, EventKind::Rotated, EventKind::Rotated, EventKind::Rotated]);
+    assert_eq!(
+        app.events(),
+        [
+            EventKind::Issued,
+            EventKind::Rotated,
+            EventKind::Rotated,
+            EventKind::Rotated
+        ]
+    );
 }
 
 #[tokio::test]
@@ -48,35 +59,55 @@ async fn a_rotation_takes_two_trips_to_the_store() {
     app.store.calls();
     app.refresh(&token).await.token();
     let calls = app.store.calls();
-    assert!(matches!(&calls[..], [Call::Claim, commit] if commit.is_commit()), "{calls:?}");
+    assert!(
+        matches!(&calls[..], [Call::Claim, commit] if commit.is_commit()),
+        "{calls:?}"
+    );
 }
 
 /// Servers that set a cookie as well, or write the token under a second name.
 #[tokio::test]
 async fn nothing_else_of_an_answer_tells_the_upstreams_refresh_token() {
-    const MEMBERS: &str =
-        r#""refreshToken":"\u0055p-1/x","data":{"refresh_token":"Up-1/x"},"old":["Up-0/x"],"Up-1/x":1"#;
+    const MEMBERS: &str = r#""refreshToken":"\u0055p-1/x","data":{"refresh_token":"Up-1/x"},"old":["Up-0/x"],"Up-1/x":1"#;
     for rotates in [true, false] {
-        let inner = service_fn(move |request: Request<RequestBody<Full<Bytes>>>| async move {
-            let form = request.into_body().collect().await.unwrap().to_bytes();
-            let refreshed = form.starts_with(b"grant_type=refresh_token");
-            let token = if refreshed && rotates { "Up-1/x" } else { "Up-0/x" };
-            let body = format!(r#"{{"access_token":"a","refresh_token":"{token}","session_state":"s",{MEMBERS}}}"#);
-            let response = http::Response::builder()
-                .header("set-cookie", "old=Up-0%2Fx; HttpOnly")
-                .header("set-cookie", "new=Up-1%2Fx; HttpOnly")
-                .header("x-other", "stays");
-            Ok::<_, Infallible>(response.body(Full::from(body)).unwrap())
-        });
+        let inner = service_fn(
+            move |request: Request<RequestBody<Full<Bytes>>>| async move {
+                let form = request.into_body().collect().await.unwrap().to_bytes();
+                let refreshed = form.starts_with(b"grant_type=refresh_token");
+                let token = if refreshed && rotates {
+                    "Up-1/x"
+                } else {
+                    "Up-0/x"
+                };
+                let body = format!(
+                    r#"{{"access_token":"a","refresh_token":"{token}","session_state":"s",{MEMBERS}}}"#
+                );
+                let response = http::Response::builder()
+                    .header("set-cookie", "old=Up-0%2Fx; HttpOnly")
+                    .header("set-cookie", "new=Up-1%2Fx; HttpOnly")
+                    .header("x-other", "stays");
+                Ok::<_, Infallible>(response.body(Full::from(body)).unwrap())
+            },
+        );
         let layer = RefreshLayer::builder(MemoryStore::new()).build().unwrap();
         let service = layer.layer(inner);
-        let log_in = [("grant_type", "authorization_code"), ("code", "c"), ("client_id", "app")];
-        let token = get(&service, &log_in).await["refresh_token"].as_str().unwrap().to_owned();
+        let log_in = [
+            ("grant_type", "authorization_code"),
+            ("code", "c"),
+            ("client_id", "app"),
+        ];
+        let token = get(&service, &log_in).await["refresh_token"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         let answer = get(&service, &refresh_form("app", &token)).await;
         assert_eq!(answer["session_state"], "s");
         let text = answer.to_string();
         let current = if rotates { "Up-1/x" } else { "Up-0/x" };
-        assert!(!text.contains("Up-0/x") && !text.contains(current), "{text}");
+        assert!(
+            !text.contains("Up-0/x") && !text.contains(current),
+            "{text}"
+        );
     }
 }
 
@@ -87,7 +118,10 @@ where
 {
     let Ok(response) = service.clone().oneshot(post("/token", form)).await;
     let headers = response.headers().clone();
-    assert_eq!((response.status().as_u16(), &headers["x-other"]), (200, &"stays".parse().unwrap()));
+    assert_eq!(
+        (response.status().as_u16(), &headers["x-other"]),
+        (200, &"stays".parse().unwrap())
+    );
     assert!(!format!("{headers:?}").contains("old=Up-0"), "{headers:?}");
     serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap()
 }

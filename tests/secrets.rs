@@ -45,7 +45,10 @@ impl Watched {
     }
 
     fn with(settings: fn(Builder) -> Builder) -> Self {
-        let (shown, stored) = (Arc::<Mutex<String>>::default(), Arc::<Mutex<Vec<u8>>>::default());
+        let (shown, stored) = (
+            Arc::<Mutex<String>>::default(),
+            Arc::<Mutex<Vec<u8>>>::default(),
+        );
         let plan = Arc::<Mutex<Option<fn(&support::Call) -> Plan>>>::default();
         // Two clocks: what has expired stays in the store and is told as expired.
         let store = Hooked::new(MemoryStore::with_clock(ManualClock::new()));
@@ -55,24 +58,39 @@ impl Watched {
             faults.lock().unwrap().map_or(Plan::Pass, |plan| plan(call))
         });
         let app = App::over(ManualClock::new(), store, Upstream::new(), |builder| {
-            let builder = builder.adopt_until(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 32));
+            let builder = builder
+                .adopt_until(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 32));
             let builder = settings(builder);
             show(&shown, &builder);
             builder
         });
         let (inside, upstream) = (Arc::clone(&shown), app.upstream.clone());
-        let inner = BoxCloneService::new(service_fn(move |request: Request<RequestBody<Full<Bytes>>>| {
-            show(&inside, request.body());
-            upstream.clone().call(request)
-        }));
+        let inner = BoxCloneService::new(service_fn(
+            move |request: Request<RequestBody<Full<Bytes>>>| {
+                show(&inside, request.body());
+                upstream.clone().call(request)
+            },
+        ));
         let service = app.layer.layer(inner);
         show(&shown, &app.layer);
         show(&shown, &service);
         let mut needles = Needles::default();
-        for secret in [SECRET, "wrong secret", &basic(format!("{CLIENT}:{SECRET}"))[6..]] {
+        for secret in [
+            SECRET,
+            "wrong secret",
+            &basic(format!("{CLIENT}:{SECRET}"))[6..],
+        ] {
             needles.text(secret);
         }
-        Self { app, service, needles, shown, stored, plan, kinds: HashSet::new() }
+        Self {
+            app,
+            service,
+            needles,
+            shown,
+            stored,
+            plan,
+            kinds: HashSet::new(),
+        }
     }
 
     async fn send(&mut self, request: Request<Full<Bytes>>) -> Whole {
@@ -96,7 +114,10 @@ impl Watched {
                 cause = error.source();
             }
         }
-        let whole = Whole { head, body: body.collect().await.unwrap().to_bytes() };
+        let whole = Whole {
+            head,
+            body: body.collect().await.unwrap().to_bytes(),
+        };
         for name in ["refresh_token", "access_token"] {
             if let Some(token) = whole.json()[name].as_str() {
                 self.needles.token(token);
@@ -129,14 +150,25 @@ fn show(shown: &Mutex<String>, what: &impl std::fmt::Debug) {
 
 fn log_in(client: &str) -> Request<Full<Bytes>> {
     let secret = ("client_secret", SECRET);
-    let form = [("grant_type", "password"), ("password", "of a user"), ("client_id", client)];
-    if client == CLIENT { post("/token", &[&form[..], &[secret]].concat()) } else { post("/token", &form) }
+    let form = [
+        ("grant_type", "password"),
+        ("password", "of a user"),
+        ("client_id", client),
+    ];
+    if client == CLIENT {
+        post("/token", &[&form[..], &[secret]].concat())
+    } else {
+        post("/token", &form)
+    }
 }
 
 fn refresh(client: &str, token: &str) -> Request<Full<Bytes>> {
     let form = refresh_form(client, token);
     if client == CLIENT {
-        post("/token", &[&form[..], &[("client_secret", SECRET)]].concat())
+        post(
+            "/token",
+            &[&form[..], &[("client_secret", SECRET)]].concat(),
+        )
     } else {
         post("/token", &form)
     }
@@ -144,11 +176,21 @@ fn refresh(client: &str, token: &str) -> Request<Full<Bytes>> {
 
 fn refresh_by_basic(token: &str, secret: &str) -> Request<Full<Bytes>> {
     let body = format!("grant_type=refresh_token&refresh_token={token}");
-    form("/token").header("authorization", basic(format!("{CLIENT}:{secret}"))).body(body.into()).unwrap()
+    form("/token")
+        .header("authorization", basic(format!("{CLIENT}:{secret}")))
+        .body(body.into())
+        .unwrap()
 }
 
 fn revoke(token: &str) -> Request<Full<Bytes>> {
-    post("/revoke", &[("token", token), ("client_id", CLIENT), ("client_secret", SECRET)])
+    post(
+        "/revoke",
+        &[
+            ("token", token),
+            ("client_id", CLIENT),
+            ("client_secret", SECRET),
+        ],
+    )
 }
 
 async fn the_good_paths(watched: &mut Watched) {
@@ -166,7 +208,10 @@ async fn the_good_paths(watched: &mut Watched) {
     watched.token(refresh_by_basic(&first, SECRET)).await;
     let assertion = assertion(r#"{"sub":"confidential"}"#);
     watched.needles.text(&assertion);
-    let form = [&refresh_form(CLIENT, &second)[..], &[("client_secret", SECRET), ("client_assertion", &assertion)]];
+    let form = [
+        &refresh_form(CLIENT, &second)[..],
+        &[("client_secret", SECRET), ("client_assertion", &assertion)],
+    ];
     let third = watched.token(post("/token", &form.concat())).await;
     watched.send(revoke(&third)).await.assert_ok("revoked");
 
@@ -181,10 +226,17 @@ async fn the_good_paths(watched: &mut Watched) {
 async fn the_refusals(watched: &mut Watched) {
     let first = watched.token(log_in(CLIENT)).await;
     let token = watched.token(refresh(CLIENT, &first)).await;
-    let with = |rest: &str| form("/token").body(Full::from(format!("refresh_token={token}{rest}"))).unwrap();
+    let with = |rest: &str| {
+        form("/token")
+            .body(Full::from(format!("refresh_token={token}{rest}")))
+            .unwrap()
+    };
     let authorized = |scheme: &str| {
         let body = "grant_type=refresh_token&refresh_token=x";
-        form("/token").header("authorization", format!("{scheme} {token}")).body(body.into()).unwrap()
+        form("/token")
+            .header("authorization", format!("{scheme} {token}"))
+            .body(body.into())
+            .unwrap()
     };
     let requests = [
         refresh("other", &token),
@@ -194,15 +246,30 @@ async fn the_refusals(watched: &mut Watched) {
         refresh(CLIENT, &forged(&token, 9)),
         refresh(CLIENT, &token[..60]),
         revoke(&forged(&token, 9)),
-        post("/token", &[&refresh_form(CLIENT, &token)[..], &[("scope", &token)]].concat()),
-        post("/token", &[&refresh_form(CLIENT, &token)[..], &[("resource", &token)]].concat()),
-        post("/token", &[(&token, &token), ("grant_type", "refresh_token"), ("client_id", CLIENT)]),
+        post(
+            "/token",
+            &[&refresh_form(CLIENT, &token)[..], &[("scope", &token)]].concat(),
+        ),
+        post(
+            "/token",
+            &[&refresh_form(CLIENT, &token)[..], &[("resource", &token)]].concat(),
+        ),
+        post(
+            "/token",
+            &[
+                (&token, &token),
+                ("grant_type", "refresh_token"),
+                ("client_id", CLIENT),
+            ],
+        ),
         authorized("Basic"),
         authorized("Bearer"),
         with(&format!("&grant_type=refresh_token&refresh_token={token}")),
         with("&grant_type=refresh_token&client_id=a%"),
         with("&grant_type=refresh_token"),
-        with("&grant_type=refresh_token&client_id=app&client_secret=a&client_secret=secret+of+confidential"),
+        with(
+            "&grant_type=refresh_token&client_id=app&client_secret=a&client_secret=secret+of+confidential",
+        ),
         with(&"&".repeat(70_000)),
         post("/token", &[("grant_type", "password")]),
     ];
@@ -214,7 +281,11 @@ async fn the_refusals(watched: &mut Watched) {
 async fn the_faults(watched: &mut Watched) {
     const QUOTED: &str = r#"{"error":"invalid_grant","error_description":"upstream-5-0"}"#;
     let acts = [
-        Act::Answer(200, "application/json", r#"{"refresh_token":"upstream-9-8","refresh_token":"upstream-9-9"}"#),
+        Act::Answer(
+            200,
+            "application/json",
+            r#"{"refresh_token":"upstream-9-8","refresh_token":"upstream-9-9"}"#,
+        ),
         Act::Answer(200, "text/html", "upstream-9-9"),
         Act::Answer(400, "application/json", QUOTED),
         Act::Answer(500, "application/json", r#"{"error":"server_error"}"#),
@@ -231,18 +302,46 @@ async fn the_faults(watched: &mut Watched) {
         token = watched.token(log_in(CLIENT)).await;
     }
     watched.app.upstream.then(Act::Break);
-    watched.send(revoke(&token)).await.assert_refused("down", 503, "temporarily_unavailable", false);
+    watched.send(revoke(&token)).await.assert_refused(
+        "down",
+        503,
+        "temporarily_unavailable",
+        false,
+    );
 
     let plans: [fn(&support::Call) -> Plan; 4] = [
-        |call| if call.is_commit() { Plan::Lose } else { Plan::Pass },
-        |call| if call.is_commit() { Plan::LoseAnswer } else { Plan::Pass },
-        |call| if call.is_swap() { Plan::Corrupt } else { Plan::Pass },
+        |call| {
+            if call.is_commit() {
+                Plan::Lose
+            } else {
+                Plan::Pass
+            }
+        },
+        |call| {
+            if call.is_commit() {
+                Plan::LoseAnswer
+            } else {
+                Plan::Pass
+            }
+        },
+        |call| {
+            if call.is_swap() {
+                Plan::Corrupt
+            } else {
+                Plan::Pass
+            }
+        },
         |_| Plan::Lose,
     ];
     for plan in plans {
         let token = watched.token(log_in(CLIENT)).await;
         watched.fault(plan);
-        for request in [refresh(CLIENT, &token), log_in(CLIENT), revoke(&token), refresh(CLIENT, "foreign")] {
+        for request in [
+            refresh(CLIENT, &token),
+            log_in(CLIENT),
+            revoke(&token),
+            refresh(CLIENT, "foreign"),
+        ] {
             watched.send(request).await;
         }
         watched.app.layer.drain().await;
@@ -264,7 +363,10 @@ async fn no_secret_is_logged_shown_or_stored_on_any_path() {
 
     for seen in watched.app.upstream.seen() {
         for name in ["refresh_token", "token"] {
-            if let Some(token) = seen.param(name).filter(|token| token.starts_with("upstream-")) {
+            if let Some(token) = seen
+                .param(name)
+                .filter(|token| token.starts_with("upstream-"))
+            {
                 watched.needles.text(token);
             }
         }
@@ -291,15 +393,32 @@ async fn no_secret_is_logged_shown_or_stored_on_any_path() {
         Forged,
         Unbound,
     ];
-    let missing: Vec<_> = all.into_iter().filter(|kind| !watched.kinds.contains(kind)).collect();
+    let missing: Vec<_> = all
+        .into_iter()
+        .filter(|kind| !watched.kinds.contains(kind))
+        .collect();
     assert_eq!(missing, [], "a path was not taken");
 
-    let (log, shown, stored) = (log.text(), watched.shown.lock().unwrap(), watched.stored.lock().unwrap());
-    assert!(log.contains("TRACE") && log.contains("recovered") && log.len() > 10_000, "the log was not captured");
-    assert!(shown.contains("RefreshLayerBuilder") && shown.contains("UpstreamUnreadable"), "nothing was shown");
+    let (log, shown, stored) = (
+        log.text(),
+        watched.shown.lock().unwrap(),
+        watched.stored.lock().unwrap(),
+    );
+    assert!(
+        log.contains("TRACE") && log.contains("recovered") && log.len() > 10_000,
+        "the log was not captured"
+    );
+    assert!(
+        shown.contains("RefreshLayerBuilder") && shown.contains("UpstreamUnreadable"),
+        "nothing was shown"
+    );
     assert!(stored.len() > 10_000, "nothing was stored");
     assert_eq!(watched.needles.find(&log), None, "in the log");
-    assert_eq!(watched.needles.find(&shown), None, "shown by Debug or Display");
+    assert_eq!(
+        watched.needles.find(&shown),
+        None,
+        "shown by Debug or Display"
+    );
     assert_eq!(watched.needles.find_in_bytes(&stored), None, "in the store");
 }
 
@@ -308,7 +427,11 @@ async fn no_secret_is_logged_shown_or_stored_on_any_path() {
 async fn no_access_token_is_logged_shown_or_stored_on_any_path() {
     use support::access::Guarded;
     let (log, _guard) = Log::capture();
-    let mut watched = Watched::with(|builder| builder.reference_access_tokens().introspection_path("/introspect"));
+    let mut watched = Watched::with(|builder| {
+        builder
+            .reference_access_tokens()
+            .introspection_path("/introspect")
+    });
     let guarded = Guarded::with(&watched.app, |builder| {
         show(&watched.shown, &builder);
         builder.require_scope("read")
@@ -316,7 +439,10 @@ async fn no_access_token_is_logged_shown_or_stored_on_any_path() {
     let access = |whole: &Whole| whole.json()["access_token"].as_str().unwrap().to_owned();
     let first = watched.send(log_in(CLIENT)).await;
     let second = watched.send(refresh(CLIENT, &first.token("first"))).await;
-    watched.send(refresh(CLIENT, &first.token("first"))).await.assert_ok("a replay");
+    watched
+        .send(refresh(CLIENT, &first.token("first")))
+        .await
+        .assert_ok("a replay");
     for number in 0..2 {
         for kind in ["at-0", "upstream-0"] {
             watched.needles.text(&format!("{kind}-{number}"));
@@ -328,21 +454,37 @@ async fn no_access_token_is_logged_shown_or_stored_on_any_path() {
             assert_eq!(answer.status, 200);
         }
         for token in [access(whole), whole.token("a success")] {
-            let form = [("token", token.as_str()), ("client_id", CLIENT), ("client_secret", SECRET)];
+            let form = [
+                ("token", token.as_str()),
+                ("client_id", CLIENT),
+                ("client_secret", SECRET),
+            ];
             let answer = watched.send(post("/introspect", &form)).await;
             assert_eq!(answer.json()["active"], true);
         }
     }
     show(&watched.shown, &guarded.layer);
     show(&watched.shown, &guarded.service);
-    let request = Request::get("/").header("authorization", format!("Bearer {}", access(&first))).body(()).unwrap();
+    let request = Request::get("/")
+        .header("authorization", format!("Bearer {}", access(&first)))
+        .body(())
+        .unwrap();
     show(&watched.shown, &guarded.service.clone().call(request));
 
     watched.app.upstream.then(Act::Break);
-    watched.send(revoke(&access(&first))).await.assert_refused("down", 503, "temporarily_unavailable", false);
-    watched.send(revoke(&access(&first))).await.assert_ok("revoked");
+    watched.send(revoke(&access(&first))).await.assert_refused(
+        "down",
+        503,
+        "temporarily_unavailable",
+        false,
+    );
+    watched
+        .send(revoke(&access(&first)))
+        .await
+        .assert_ok("revoked");
     support::settle().await;
-    let (plans, forms): ([fn(&support::Call) -> Plan; 2], _) = ([|_| Plan::Lose, |_| Plan::Corrupt], access(&second));
+    let (plans, forms): ([fn(&support::Call) -> Plan; 2], _) =
+        ([|_| Plan::Lose, |_| Plan::Corrupt], access(&second));
     for plan in plans {
         watched.fault(plan);
         let fresh = Guarded::new(&watched.app);
@@ -355,13 +497,29 @@ async fn no_access_token_is_logged_shown_or_stored_on_any_path() {
     }
     let (_, cause) = guarded.send(&[&format!("Bearer {}", access(&first))]).await;
     show(&watched.shown, &cause.unwrap());
-    watched.send(revoke(&second.token("second"))).await.assert_ok("revoked");
+    watched
+        .send(revoke(&second.token("second")))
+        .await
+        .assert_ok("revoked");
 
-    assert!(watched.kinds.contains(&EventKind::AccessRevoked) && watched.kinds.contains(&EventKind::AccessRefused));
-    let (log, shown, stored) = (log.text(), watched.shown.lock().unwrap(), watched.stored.lock().unwrap());
-    assert!(log.contains("access_refused") && shown.contains("AccessLayer") && stored.len() > 1_000);
+    assert!(
+        watched.kinds.contains(&EventKind::AccessRevoked)
+            && watched.kinds.contains(&EventKind::AccessRefused)
+    );
+    let (log, shown, stored) = (
+        log.text(),
+        watched.shown.lock().unwrap(),
+        watched.stored.lock().unwrap(),
+    );
+    assert!(
+        log.contains("access_refused") && shown.contains("AccessLayer") && stored.len() > 1_000
+    );
     assert_eq!(watched.needles.find(&log), None, "in the log");
-    assert_eq!(watched.needles.find(&shown), None, "shown by Debug or Display");
+    assert_eq!(
+        watched.needles.find(&shown),
+        None,
+        "shown by Debug or Display"
+    );
     assert_eq!(watched.needles.find_in_bytes(&stored), None, "in the store");
 }
 
@@ -374,23 +532,61 @@ async fn a_secret_that_is_planted_is_found() {
     assert!(needles.iter().count() > 30);
     assert_eq!(needles.find(&log.text()), None);
     for (name, needle) in needles.iter() {
-        assert!(needles.find(&format!("before{needle}after")).is_some(), "{name}");
+        assert!(
+            needles.find(&format!("before{needle}after")).is_some(),
+            "{name}"
+        );
     }
     tracing::trace!(%token, "planted");
-    assert!(needles.find(&log.text()).is_some_and(|found| found.contains(&token)), "in the log");
+    assert!(
+        needles
+            .find(&log.text())
+            .is_some_and(|found| found.contains(&token)),
+        "in the log"
+    );
 
     let secret = SECRET.as_bytes();
-    assert!(needles.find(&format!("{:?}", Bytes::from_static(secret))).is_some(), "a literal");
+    assert!(
+        needles
+            .find(&format!("{:?}", Bytes::from_static(secret)))
+            .is_some(),
+        "a literal"
+    );
     assert!(needles.find(&format!("{secret:?}")).is_some(), "a list");
-    assert!(needles.find_in_bytes(secret).is_some() && needles.find(&latin(secret)).is_some(), "bytes");
+    assert!(
+        needles.find_in_bytes(secret).is_some() && needles.find(&latin(secret)).is_some(),
+        "bytes"
+    );
 
-    let entry = |value: &'static [u8]| Entry::new(Version::new([1; 8]), Tag::new([0; 32]), Bytes::from_static(value));
-    let put = |value| Change::Put { entry: entry(value), ttl: Ttl::After(HOUR) };
+    let entry = |value: &'static [u8]| {
+        Entry::new(
+            Version::new([1; 8]),
+            Tag::new([0; 32]),
+            Bytes::from_static(value),
+        )
+    };
+    let put = |value| Change::Put {
+        entry: entry(value),
+        ttl: Ttl::After(HOUR),
+    };
     let also = Beside::new(Name::new([0; 16]), Bytes::from_static(secret), HOUR);
-    for (place, change, also) in [("an entry", put(secret), None), ("beside one", put(b""), Some(also))] {
+    for (place, change, also) in [
+        ("an entry", put(secret), None),
+        ("beside one", put(b""), Some(also)),
+    ] {
         watched.stored.lock().unwrap().clear();
         let key = Key::new([place.len() as u8; 32]);
-        let _ = watched.app.store.swap(&key, None, change, also).await.unwrap();
-        assert!(needles.find_in_bytes(&watched.stored.lock().unwrap()).is_some(), "{place}");
+        let _ = watched
+            .app
+            .store
+            .swap(&key, None, change, also)
+            .await
+            .unwrap();
+        assert!(
+            needles
+                .find_in_bytes(&watched.stored.lock().unwrap())
+                .is_some(),
+            "{place}"
+        );
     }
 }

@@ -36,7 +36,11 @@ async fn post(protocol: Protocol, url: &str, form: &[(&str, &str)]) -> Answer {
         Http2 => post_form_http2(url, form, &[]).await,
     };
     let body = Bytes::from(answer.2.to_string());
-    Answer { status: answer.0, headers: answer.1, body }
+    Answer {
+        status: answer.0,
+        headers: answer.1,
+        body,
+    }
 }
 
 /// [`session`] over connections to `addr`.
@@ -57,26 +61,41 @@ enum Server {
 
 async fn serve<S, B>(server: Server, service: S) -> SocketAddr
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+        + Clone
+        + Send
+        + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let (io, service) = (TokioIo::new(stream), TowerToHyperService::new(service.clone()));
+            let (io, service) = (
+                TokioIo::new(stream),
+                TowerToHyperService::new(service.clone()),
+            );
             tokio::spawn(async move {
                 // A connection that breaks is what some of these tests are about.
                 match server {
                     Server::Http1 => {
-                        drop(hyper::server::conn::http1::Builder::new().serve_connection(io, service).await);
+                        drop(
+                            hyper::server::conn::http1::Builder::new()
+                                .serve_connection(io, service)
+                                .await,
+                        );
                     }
                     Server::Http2 => {
-                        let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                        let builder =
+                            hyper::server::conn::http2::Builder::new(TokioExecutor::new());
                         drop(builder.serve_connection(io, service).await);
                     }
                     Server::Auto => {
-                        drop(auto::Builder::new(TokioExecutor::new()).serve_connection(io, service).await);
+                        drop(
+                            auto::Builder::new(TokioExecutor::new())
+                                .serve_connection(io, service)
+                                .await,
+                        );
                     }
                 }
             });
@@ -101,9 +120,21 @@ async fn axum_serves_a_router_with_the_layer() {
 #[tokio::test]
 async fn hyper_serves_the_layer_over_a_service_that_may_fail() {
     let upstream = Upstream::new();
-    let service = ServiceBuilder::new().layer(layer()).service(upstream.clone());
-    session_at(Http1, serve(Server::Http1, service.clone()).await, &upstream).await;
-    session_at(Http2, serve(Server::Http2, service.clone()).await, &upstream).await;
+    let service = ServiceBuilder::new()
+        .layer(layer())
+        .service(upstream.clone());
+    session_at(
+        Http1,
+        serve(Server::Http1, service.clone()).await,
+        &upstream,
+    )
+    .await;
+    session_at(
+        Http2,
+        serve(Server::Http2, service.clone()).await,
+        &upstream,
+    )
+    .await;
     let addr = serve(Server::Auto, service).await;
     for protocol in [Http1, Http2] {
         session_at(protocol, addr, &upstream).await;
@@ -113,11 +144,13 @@ async fn hyper_serves_the_layer_over_a_service_that_may_fail() {
 #[tokio::test]
 async fn hyper_serves_the_layer_over_a_service_that_never_fails_with_limits_on_both_sides() {
     let upstream = Upstream::new();
-    let service = ServiceBuilder::new().concurrency_limit(2).layer(layer()).concurrency_limit(1).service(infallible::<
-        tower_oauth_refresh::RequestBody<Incoming>,
-    >(
-        &upstream
-    ));
+    let service = ServiceBuilder::new()
+        .concurrency_limit(2)
+        .layer(layer())
+        .concurrency_limit(1)
+        .service(infallible::<tower_oauth_refresh::RequestBody<Incoming>>(
+            &upstream,
+        ));
     let addr = serve(Server::Auto, service).await;
     for protocol in [Http1, Http2] {
         session_at(protocol, addr, &upstream).await;
@@ -131,18 +164,30 @@ async fn a_half_sent_form_is_answered_and_its_connection_closed() {
         .build()
         .unwrap();
     let upstream = Upstream::new();
-    let addr = serve(Server::Auto, ServiceBuilder::new().layer(layer).service(upstream.clone())).await;
-    for (framing, part) in
-        [("content-length: 500", "grant_type=authoriz"), ("transfer-encoding: chunked", "5\r\ngrant\r\n")]
-    {
+    let addr = serve(
+        Server::Auto,
+        ServiceBuilder::new().layer(layer).service(upstream.clone()),
+    )
+    .await;
+    for (framing, part) in [
+        ("content-length: 500", "grant_type=authoriz"),
+        ("transfer-encoding: chunked", "5\r\ngrant\r\n"),
+    ] {
         let mut stream = TcpStream::connect(addr).await.unwrap();
         let head = "POST /token HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-www-form-urlencoded\r\n";
-        stream.write_all(format!("{head}{framing}\r\n\r\n{part}").as_bytes()).await.unwrap();
+        stream
+            .write_all(format!("{head}{framing}\r\n\r\n{part}").as_bytes())
+            .await
+            .unwrap();
         let mut answer = String::new();
-        // Reads to the end of the connection, although this client sends nothing more and does not close it.
+        // Reads to the end of the connection, although this client sends nothing more and does not
+        // close it.
         stream.read_to_string(&mut answer).await.unwrap();
         let lower = answer.to_ascii_lowercase();
-        assert!(lower.starts_with("http/1.1 408 ") && lower.contains("\r\nconnection: close\r\n"), "{answer}");
+        assert!(
+            lower.starts_with("http/1.1 408 ") && lower.contains("\r\nconnection: close\r\n"),
+            "{answer}"
+        );
         assert!(answer.contains(r#""error":"invalid_request""#), "{answer}");
     }
     assert!(upstream.seen().is_empty());
@@ -151,17 +196,27 @@ async fn a_half_sent_form_is_answered_and_its_connection_closed() {
 #[tokio::test]
 async fn an_inner_error_costs_the_client_its_connection_and_not_its_session() {
     let upstream = Upstream::new();
-    let addr = serve(Server::Auto, ServiceBuilder::new().layer(layer()).service(upstream.clone())).await;
+    let addr = serve(
+        Server::Auto,
+        ServiceBuilder::new()
+            .layer(layer())
+            .service(upstream.clone()),
+    )
+    .await;
     let url = format!("http://{addr}/token");
     for protocol in [Http1, Http2] {
-        let token = post(protocol, &url, &[("grant_type", "x"), ("client_id", "app")]).await.token();
+        let token = post(protocol, &url, &[("grant_type", "x"), ("client_id", "app")])
+            .await
+            .token();
         upstream.then(Act::Break);
         let (broken_url, broken_token) = (url.clone(), token.clone());
         let broken = tokio::spawn(async move {
             post(protocol, &broken_url, &refresh_form("app", &broken_token)).await;
         });
         assert!(broken.await.is_err(), "{protocol:?}: there is no answer");
-        post(protocol, &url, &refresh_form("app", &token)).await.token();
+        post(protocol, &url, &refresh_form("app", &token))
+            .await
+            .token();
     }
     assert_eq!(upstream.reuses(), 0);
 }
@@ -203,13 +258,21 @@ async fn a_client_that_hangs_up_in_a_rotation_gets_its_answer_when_it_comes_back
     let url = format!("http://{}/token", serve(Server::Auto, service).await);
     for protocol in [Http1, Http2] {
         let refreshes = upstream.refreshes();
-        let token = post(protocol, &url, &[("grant_type", "x"), ("client_id", "app")]).await.token();
+        let token = post(protocol, &url, &[("grant_type", "x"), ("client_id", "app")])
+            .await
+            .token();
         let gate = Arc::new(Notify::new());
         upstream.then(Act::Wait(Arc::clone(&gate)));
         // A client that can die with all its connections.
-        let client = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let client = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
         let (lost_url, lost_token) = (url.clone(), token.clone());
-        client.spawn(async move { post(protocol, &lost_url, &refresh_form("app", &lost_token)).await });
+        client.spawn(
+            async move { post(protocol, &lost_url, &refresh_form("app", &lost_token)).await },
+        );
         while upstream.refreshes() == refreshes {
             tokio::task::yield_now().await;
         }
@@ -217,11 +280,15 @@ async fn a_client_that_hangs_up_in_a_rotation_gets_its_answer_when_it_comes_back
         dropped.notified().await;
         // The retry finds the rotation under way, on no connection any more, or ended.
         let (retry_url, retry_token) = (url.clone(), token.clone());
-        let retry = tokio::spawn(async move { post(protocol, &retry_url, &refresh_form("app", &retry_token)).await });
+        let retry = tokio::spawn(async move {
+            post(protocol, &retry_url, &refresh_form("app", &retry_token)).await
+        });
         gate.notify_one();
         let next = retry.await.unwrap().token();
         layer.drain().await;
-        post(protocol, &url, &refresh_form("app", &next)).await.token();
+        post(protocol, &url, &refresh_form("app", &next))
+            .await
+            .token();
         assert_eq!(upstream.refreshes(), refreshes + 2, "{protocol:?}");
     }
     assert_eq!(upstream.reuses(), 0);

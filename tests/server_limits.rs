@@ -1,4 +1,5 @@
-//! Clients that hold as much as they can of the example servers, and an honest client at the same time.
+//! Clients that hold as much as they can of the example servers, and an honest client at the same
+//! time.
 
 mod support;
 
@@ -26,7 +27,12 @@ use self::support::process::Example;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-async fn start(name: &'static str, descriptors: u32, upstream: SocketAddr, flags: &'static [&'static str]) -> Example {
+async fn start(
+    name: &'static str,
+    descriptors: u32,
+    upstream: SocketAddr,
+    flags: &'static [&'static str],
+) -> Example {
     let upstream = format!("http://{upstream}");
     let start = move || {
         let mut args = vec!["--listen", "127.0.0.1:0"];
@@ -44,14 +50,18 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
             sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("it never happened that {what}"));
+    timeout(PATIENCE, wait)
+        .await
+        .unwrap_or_else(|_| panic!("it never happened that {what}"));
 }
 
 /// Waits until a request for this path gets 200.
 async fn answered(server: &Example, path: &str) {
     let url = server.url(path);
     let asking = async { while get(&url).await.status != StatusCode::OK {} };
-    timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("an honest client is not served: {server:?}"));
+    timeout(PATIENCE, asking)
+        .await
+        .unwrap_or_else(|_| panic!("an honest client is not served: {server:?}"));
 }
 
 /// A body without an end, with a piece every 20 ms.
@@ -65,7 +75,10 @@ impl http_body::Body for Endless {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         ready!(self.interval.poll_tick(cx));
         Poll::Ready(Some(Ok(Frame::data(self.piece.clone()))))
     }
@@ -77,7 +90,8 @@ impl Drop for Endless {
     }
 }
 
-/// Starts an upstream whose answers have pieces of this length and no end. Also returns how many of them are open.
+/// Starts an upstream whose answers have pieces of this length and no end. Also returns how many of
+/// them are open.
 async fn endless(piece: usize) -> (SocketAddr, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let open = Arc::clone(&count);
@@ -85,10 +99,16 @@ async fn endless(piece: usize) -> (SocketAddr, Arc<AtomicUsize>) {
     let endless = move || {
         open.fetch_add(1, Ordering::SeqCst);
         let interval = interval(Duration::from_millis(20));
-        let body = Endless { piece: piece.clone(), interval, count: Arc::clone(&open) };
+        let body = Endless {
+            piece: piece.clone(),
+            interval,
+            count: Arc::clone(&open),
+        };
         async { Body::new(body) }
     };
-    let router = Router::new().route("/endless", axum::routing::get(endless)).fallback(async || "honest");
+    let router = Router::new()
+        .route("/endless", axum::routing::get(endless))
+        .fallback(async || "honest");
     (serve(router).await, count)
 }
 
@@ -102,7 +122,12 @@ async fn silent_sockets_keep_no_honest_client_out() {
         // The idle time-out must not be the reason why it succeeds.
         let server = start(name, 256, upstream.addr, &["--idle-timeout", "3600"]).await;
         server.written("the descriptor limit is too low").await;
-        let forms = ["", "GET / HTTP/1.1\r\nHost:", "PRI * HTTP/2.0\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"];
+        let forms = [
+            "",
+            "GET / HTTP/1.1\r\nHost:",
+            "PRI * HTTP/2.0\r\n\r\n",
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        ];
         let mut silent = Vec::new();
         for form in forms.iter().cycle().take(2000) {
             let mut stream = TcpStream::connect(server.addr()).await.unwrap();
@@ -114,7 +139,10 @@ async fn silent_sockets_keep_no_honest_client_out() {
             answered(&server, path).await;
         }
         server.written("all connections are in use").await;
-        let lines = server.stderr().matches("all connections are in use").count();
+        let lines = server
+            .stderr()
+            .matches("all connections are in use")
+            .count();
         assert!(lines < 20, "{lines} lines of the log for one attack");
         drop(silent);
     }
@@ -141,9 +169,15 @@ async fn windows_of_zero_hold_no_connection_to_the_upstream() {
             }
             clients.push(client);
         }
-        until("the attack holds what it can", || open.load(Ordering::SeqCst) >= at_once).await;
+        until("the attack holds what it can", || {
+            open.load(Ordering::SeqCst) >= at_once
+        })
+        .await;
         answered(&proxy, "/x").await;
-        until("the upstream is released", || open.load(Ordering::SeqCst) == 0).await;
+        until("the upstream is released", || {
+            open.load(Ordering::SeqCst) == 0
+        })
+        .await;
     }
 }
 
@@ -160,15 +194,28 @@ async fn http2_streams_that_are_not_taken_are_released_while_their_client_stays(
     for _ in 0..64 {
         let request = http::Request::get(proxy.url("/endless")).body(()).unwrap();
         client = client.ready().await.unwrap();
-        bodies.push(client.send_request(request, true).unwrap().0.await.unwrap().into_body());
+        bodies.push(
+            client
+                .send_request(request, true)
+                .unwrap()
+                .0
+                .await
+                .unwrap()
+                .into_body(),
+        );
     }
-    until("the upstream is released", || open.load(Ordering::SeqCst) == 0).await;
+    until("the upstream is released", || {
+        open.load(Ordering::SeqCst) == 0
+    })
+    .await;
     for mut body in bodies {
         let end = async {
             // Reads the data that fits the window, then the reset.
             while let Some(Ok(_)) = body.data().await {}
         };
-        timeout(PATIENCE, end).await.expect("the stream is still open");
+        timeout(PATIENCE, end)
+            .await
+            .expect("the stream is still open");
     }
 }
 
@@ -179,14 +226,20 @@ async fn http1_clients_that_stop_reading_are_disconnected() {
     let mut clients = Vec::new();
     for _ in 0..20 {
         let mut stream = TcpStream::connect(proxy.addr()).await.unwrap();
-        stream.write_all(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        stream
+            .write_all(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n")
+            .await
+            .unwrap();
         clients.push(stream);
     }
     for client in &clients {
         client.readable().await.unwrap();
     }
     answered(&proxy, "/x").await;
-    until("the upstream is released", || open.load(Ordering::SeqCst) == 0).await;
+    until("the upstream is released", || {
+        open.load(Ordering::SeqCst) == 0
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -194,11 +247,17 @@ async fn half_sent_forms_share_the_memory_for_bodies() {
     let upstream = Recorder::start(|_| "honest").await;
     let head = |length: usize| {
         let form = "Content-Type: application/x-www-form-urlencoded";
-        format!("POST /token HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{form}\r\nContent-Length: {length}\r\n\r\n")
+        format!(
+            "POST /token HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{form}\r\nContent-Length: {length}\r\n\r\n"
+        )
     };
     for name in ["proxy", "mcp"] {
         let server = start(name, 1024, upstream.addr, &["--body-memory", "100000"]).await;
-        let form = ["grant_type=refresh_token&refresh_token=", &"x".repeat(59_000)].concat();
+        let form = [
+            "grant_type=refresh_token&refresh_token=",
+            &"x".repeat(59_000),
+        ]
+        .concat();
         let token = server.url("/token");
         let ask = async || {
             let headers = [("content-type", "application/x-www-form-urlencoded")];
@@ -207,7 +266,9 @@ async fn half_sent_forms_share_the_memory_for_bodies() {
         let holding = async {
             loop {
                 let mut half = TcpStream::connect(server.addr()).await.unwrap();
-                half.write_all(format!("{}{}", head(60_001), "x".repeat(60_000)).as_bytes()).await.unwrap();
+                half.write_all(format!("{}{}", head(60_001), "x".repeat(60_000)).as_bytes())
+                    .await
+                    .unwrap();
                 let answer = ask().await;
                 if answer.status == StatusCode::SERVICE_UNAVAILABLE {
                     return (half, answer);
@@ -215,13 +276,17 @@ async fn half_sent_forms_share_the_memory_for_bodies() {
                 // The half form has not arrived in time, and may have been refused itself.
             }
         };
-        let (half, answer) = timeout(PATIENCE, holding).await.unwrap_or_else(|_| panic!("{name} has no limit"));
+        let (half, answer) = timeout(PATIENCE, holding)
+            .await
+            .unwrap_or_else(|_| panic!("{name} has no limit"));
         assert_eq!(answer.headers["retry-after"], "1", "{name}");
         assert_eq!(answer.string("error"), "temporarily_unavailable", "{name}");
         server.written("request bodies need too much memory").await;
         drop(half);
         let again = async { while ask().await.status == StatusCode::SERVICE_UNAVAILABLE {} };
-        timeout(PATIENCE, again).await.unwrap_or_else(|_| panic!("{name} keeps the memory: {server:?}"));
+        timeout(PATIENCE, again)
+            .await
+            .unwrap_or_else(|_| panic!("{name} keeps the memory: {server:?}"));
     }
 }
 
@@ -251,9 +316,15 @@ async fn upload(server: &Example, content_type: &str, begin: &str) -> TcpStream 
 }
 
 async fn refresh(server: &Example) -> StatusCode {
-    let form = ["grant_type=refresh_token&refresh_token=", &"x".repeat(59_000)].concat();
+    let form = [
+        "grant_type=refresh_token&refresh_token=",
+        &"x".repeat(59_000),
+    ]
+    .concat();
     let headers = [("content-type", "application/x-www-form-urlencoded")];
-    send("POST", &server.url("/token"), &headers, form).await.status
+    send("POST", &server.url("/token"), &headers, form)
+        .await
+        .status
 }
 
 const FEW_BODIES: &[&str] = &["--body-memory", "100000"];
@@ -278,8 +349,15 @@ async fn uploads_that_are_passed_on_leave_the_memory_to_forms() {
         }
         // A check may hold back a few bytes.
         let passed_on = before + 8 * (begin.len() - 100);
-        until("the upstream has all uploads", || read.load(Ordering::SeqCst) >= passed_on).await;
-        assert_ne!(refresh(&proxy).await, StatusCode::SERVICE_UNAVAILABLE, "{content_type}: {proxy:?}");
+        until("the upstream has all uploads", || {
+            read.load(Ordering::SeqCst) >= passed_on
+        })
+        .await;
+        assert_ne!(
+            refresh(&proxy).await,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "{content_type}: {proxy:?}"
+        );
     }
 }
 
@@ -300,7 +378,9 @@ async fn what_a_check_holds_of_an_upload_counts() {
     let held = timeout(PATIENCE, holding).await.expect("it does not count");
     drop(held);
     let served = async { while refresh(&proxy).await == StatusCode::SERVICE_UNAVAILABLE {} };
-    timeout(PATIENCE, served).await.unwrap_or_else(|_| panic!("the memory is not returned: {proxy:?}"));
+    timeout(PATIENCE, served)
+        .await
+        .unwrap_or_else(|_| panic!("the memory is not returned: {proxy:?}"));
 }
 
 #[tokio::test]
@@ -308,8 +388,11 @@ async fn uploads_that_stall_end() {
     let upstream = Recorder::start(|_| "honest").await;
     for (name, path) in [("proxy", "/upload"), ("mcp", "/register")] {
         let server = start(name, 1024, upstream.addr, &["--stall-timeout", "1"]).await;
-        let request = format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nhalf");
-        let answer = timeout(PATIENCE, raw(server.addr(), &request)).await.expect("still open");
+        let request =
+            format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nhalf");
+        let answer = timeout(PATIENCE, raw(server.addr(), &request))
+            .await
+            .expect("still open");
         assert!(answer.starts_with("HTTP/1.1 408 "), "{name}: {answer}");
     }
 }
@@ -321,11 +404,24 @@ async fn both_servers_refuse_methods_that_are_not_in_upper_case() {
         let server = start(name, 1024, upstream.addr, &[]).await;
         for method in ["post", "Post", "pOST", "get", "Delete"] {
             let answer = send(method, &server.url("/token"), &[], "").await;
-            assert_eq!((answer.status, answer.string("error")), (StatusCode::BAD_REQUEST, "invalid_request".into()));
-            assert_eq!(answer.headers["cache-control"], "no-store", "{name} {method}");
+            assert_eq!(
+                (answer.status, answer.string("error")),
+                (StatusCode::BAD_REQUEST, "invalid_request".into())
+            );
+            assert_eq!(
+                answer.headers["cache-control"], "no-store",
+                "{name} {method}"
+            );
         }
     }
-    assert!(upstream.all().iter().all(|seen| seen.target.starts_with("/.well-known/")), "{:?}", upstream.all());
+    assert!(
+        upstream
+            .all()
+            .iter()
+            .all(|seen| seen.target.starts_with("/.well-known/")),
+        "{:?}",
+        upstream.all()
+    );
 }
 
 #[cfg(target_os = "linux")]
@@ -334,7 +430,8 @@ async fn a_server_without_descriptors_goes_on_when_it_has_some_again() {
     let upstream = Recorder::start(|_| "honest").await;
     let proxy = start("proxy", 1024, upstream.addr, &[]).await;
     let pid = i32::try_from(proxy.id()).unwrap();
-    let limit = |soft| rlimit::prlimit(pid, rlimit::Resource::NOFILE, Some((soft, 1024)), None).unwrap();
+    let limit =
+        |soft| rlimit::prlimit(pid, rlimit::Resource::NOFILE, Some((soft, 1024)), None).unwrap();
     limit(5);
     let mut clients = Vec::new();
     for _ in 0..20 {
@@ -343,23 +440,45 @@ async fn a_server_without_descriptors_goes_on_when_it_has_some_again() {
     proxy.written("connections cannot be accepted").await;
     limit(1024);
     answered(&proxy, "/x").await;
-    assert_eq!(proxy.stderr().matches("connections cannot be accepted").count(), 1, "{proxy:?}");
+    assert_eq!(
+        proxy
+            .stderr()
+            .matches("connections cannot be accepted")
+            .count(),
+        1,
+        "{proxy:?}"
+    );
 }
 
 #[tokio::test]
 async fn the_admin_server_answers_while_clients_hold_every_connection() {
     let (upstream, _) = endless(1024).await;
-    let flags = &["--max-connections", "4", "--max-in-flight", "2", "--admin", "127.0.0.1:0"];
+    let flags = &[
+        "--max-connections",
+        "4",
+        "--max-in-flight",
+        "2",
+        "--admin",
+        "127.0.0.1:0",
+    ];
     let proxy = start("proxy", 1024, upstream, flags).await;
     let mut clients = Vec::new();
     for _ in 0..4 {
         let mut stream = TcpStream::connect(proxy.addr()).await.unwrap();
-        stream.write_all(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        stream
+            .write_all(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n")
+            .await
+            .unwrap();
         stream.readable().await.unwrap();
         clients.push(stream);
     }
     proxy.written("too many requests are in flight").await;
-    assert_eq!(get(&format!("http://{}/healthz", proxy.admin_addr())).await.text(), "ok");
+    assert_eq!(
+        get(&format!("http://{}/healthz", proxy.admin_addr()))
+            .await
+            .text(),
+        "ok"
+    );
     let mut answer = [0; 12];
     clients[3].read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 503");

@@ -1,7 +1,8 @@
-//! Runs of whole worlds: instances, a store, an authorization server, clients and a thief, with everything that can go
-//! wrong between them, all from one seed.
+//! Runs of whole worlds: instances, a store, an authorization server, clients and a thief, with
+//! everything that can go wrong between them, all from one seed.
 //!
-//! `SIMULATION_SEEDS=1000000` runs more of them, `SIMULATION_SEED=7` one, with its trace. See `docs/simulation.md`.
+//! `SIMULATION_SEEDS=1000000` runs more of them, `SIMULATION_SEED=7` one, with its trace. See
+//! `docs/simulation.md`.
 
 mod simulation {
     pub(crate) mod access;
@@ -36,7 +37,11 @@ const SEEDS: u64 = 20_000;
 
 fn variable(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
-    Some(value.parse().unwrap_or_else(|_| panic!("{name} is not a number: {value}")))
+    Some(
+        value
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} is not a number: {value}")),
+    )
 }
 
 /// The first seed below `end` whose run is not as promised.
@@ -118,10 +123,19 @@ fn everything_happens_that_can_happen() {
         EventKind::Adopted,
         EventKind::AccessRefused,
     ];
-    let happened =
-        |what: &str| (0..3000).any(|seed| run(seed, None, true).trace.iter().any(|line| line.contains(what)));
+    let happened = |what: &str| {
+        (0..3000).any(|seed| {
+            run(seed, None, true)
+                .trace
+                .iter()
+                .any(|line| line.contains(what))
+        })
+    };
     for kind in KINDS {
-        assert!(happened(&format!(" tells {kind} ")), "{kind} never happened");
+        assert!(
+            happened(&format!(" tells {kind} ")),
+            "{kind} never happened"
+        );
     }
     for what in [
         " crashes",
@@ -137,13 +151,19 @@ fn everything_happens_that_can_happen() {
     }
 }
 
-/// Promises that are excused are not checked: most sessions must have no excuse, though things go wrong in most runs.
+/// Promises that are excused are not checked: most sessions must have no excuse, though things go
+/// wrong in most runs.
 #[test]
 fn most_sessions_have_no_excuse() {
     let outcomes = (0..1000).map(|seed| run(seed, None, false));
-    let count = |(sessions, excused), outcome: Outcome| (sessions + outcome.sessions, excused + outcome.excused);
+    let count = |(sessions, excused), outcome: Outcome| {
+        (sessions + outcome.sessions, excused + outcome.excused)
+    };
     let (sessions, excused) = outcomes.fold((0, 0), count);
-    assert!(sessions > 1000 && excused * 2 < sessions, "{excused} of {sessions} sessions have an excuse");
+    assert!(
+        sessions > 1000 && excused * 2 < sessions,
+        "{excused} of {sessions} sessions have an excuse"
+    );
     println!("{excused} of {sessions} sessions have an excuse");
 }
 
@@ -156,12 +176,19 @@ fn every_breakage_is_found() {
         match first_failure(PATIENCE, Some(breakage)) {
             Some(seed) => {
                 let violations = run(seed, Some(breakage), false).violations;
-                assert_eq!(run(seed, None, false).violations, [""; 0], "seed {seed} fails without {breakage:?} too");
+                assert_eq!(
+                    run(seed, None, false).violations,
+                    [""; 0],
+                    "seed {seed} fails without {breakage:?} too"
+                );
                 let first = violations.first().map(String::as_str).unwrap_or_default();
                 println!("| {breakage:?} | {} | {first} |", seed + 1);
             }
             None => missed.push(breakage),
         }
     }
-    assert!(missed.is_empty(), "not found in {PATIENCE} runs: {missed:?}");
+    assert!(
+        missed.is_empty(),
+        "not found in {PATIENCE} runs: {missed:?}"
+    );
 }

@@ -46,8 +46,14 @@ async fn an_axum_router_takes_the_layer_and_its_other_routes_stay_as_they_are() 
     session_over(&app, &upstream).await;
     let get = |path: &str| Request::get(path).body(Full::default()).unwrap();
     assert_eq!(send(&app, get("/elsewhere")).await.body, "elsewhere");
-    assert_eq!(send(&app, get("/nowhere")).await.status, StatusCode::NOT_FOUND);
-    assert_eq!(send(&app, post("/elsewhere", &[])).await.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(
+        send(&app, get("/nowhere")).await.status,
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(
+        send(&app, post("/elsewhere", &[])).await.status,
+        StatusCode::METHOD_NOT_ALLOWED
+    );
 }
 
 #[tokio::test]
@@ -58,12 +64,24 @@ async fn a_nested_axum_router_takes_the_layer_inside_and_outside() {
         request
     };
     let inside = Router::new().nest("/oauth", router(&upstream).layer(layer()));
-    session_over(&ServiceBuilder::new().map_request(prefixed).service(inside), &upstream).await;
+    session_over(
+        &ServiceBuilder::new().map_request(prefixed).service(inside),
+        &upstream,
+    )
+    .await;
 
     let layer = tower_oauth_refresh::RefreshLayer::builder(tower_oauth_refresh::MemoryStore::new());
-    let layer = layer.token_path("/oauth/token").revocation_path("/oauth/revoke").build().unwrap();
+    let layer = layer
+        .token_path("/oauth/token")
+        .revocation_path("/oauth/revoke")
+        .build()
+        .unwrap();
     let outside = Router::new().nest("/oauth", router(&upstream)).layer(layer);
-    session_over(&ServiceBuilder::new().map_request(prefixed).service(outside), &upstream).await;
+    session_over(
+        &ServiceBuilder::new().map_request(prefixed).service(outside),
+        &upstream,
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -74,37 +92,68 @@ async fn the_layers_of_tower_http_do_their_work_around_it_and_below() {
     let service = ServiceBuilder::new()
         .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION]))
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
-        .layer(TraceLayer::new_for_http().on_response(move |response: &Response<_>, _, _: &tracing::Span| {
-            seen.lock().unwrap().push(response.status().as_u16());
-        }))
+        .layer(TraceLayer::new_for_http().on_response(
+            move |response: &Response<_>, _, _: &tracing::Span| {
+                seen.lock().unwrap().push(response.status().as_u16());
+            },
+        ))
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(CorsLayer::new().allow_origin(HeaderValue::from_static("https://app.example")))
         .layer(CompressionLayer::new())
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, 30 * SECOND))
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::SERVICE_UNAVAILABLE,
+            30 * SECOND,
+        ))
         .layer(layer())
         .layer(TraceLayer::new_for_http())
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, 10 * SECOND))
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::SERVICE_UNAVAILABLE,
+            10 * SECOND,
+        ))
         .service(upstream.clone());
     session_over(&service, &upstream).await;
-    assert_eq!(*statuses.lock().unwrap(), [200, 200, 200, 400, 200, 200, 400]);
+    assert_eq!(
+        *statuses.lock().unwrap(),
+        [200, 200, 200, 400, 200, 200, 400]
+    );
 
     let token = log_in(&service).await;
     let mut request = post("/token", &refresh_form("confidential", &token));
-    request.headers_mut().insert("accept-encoding", HeaderValue::from_static("gzip"));
+    request
+        .headers_mut()
+        .insert("accept-encoding", HeaderValue::from_static("gzip"));
     let refused = send(&service, request).await;
-    assert_eq!(refused.headers["content-encoding"], "gzip", "what the layer answers by itself is compressed as well");
+    assert_eq!(
+        refused.headers["content-encoding"], "gzip",
+        "what the layer answers by itself is compressed as well"
+    );
 
-    let mut request = post("/token", &[("grant_type", "authorization_code"), ("code", "c")]);
-    let credentials = basic("confidential", "secret of confidential").parse().unwrap();
+    let mut request = post(
+        "/token",
+        &[("grant_type", "authorization_code"), ("code", "c")],
+    );
+    let credentials = basic("confidential", "secret of confidential")
+        .parse()
+        .unwrap();
     request.headers_mut().insert(AUTHORIZATION, credentials);
-    request.headers_mut().insert("origin", HeaderValue::from_static("https://app.example"));
-    request.headers_mut().insert("x-request-id", HeaderValue::from_static("seven"));
+    request
+        .headers_mut()
+        .insert("origin", HeaderValue::from_static("https://app.example"));
+    request
+        .headers_mut()
+        .insert("x-request-id", HeaderValue::from_static("seven"));
     let answer = send(&service, request).await;
     assert!(answer.token().starts_with("rt_"));
-    assert_eq!(answer.headers["access-control-allow-origin"], "https://app.example");
+    assert_eq!(
+        answer.headers["access-control-allow-origin"],
+        "https://app.example"
+    );
     assert_eq!(answer.headers["x-request-id"], "seven");
     let last = upstream.seen().pop().unwrap();
-    assert!(last.headers[AUTHORIZATION].is_sensitive(), "the server is told as well");
+    assert!(
+        last.headers[AUTHORIZATION].is_sensitive(),
+        "the server is told as well"
+    );
     assert_eq!(last.headers["x-request-id"], "seven");
 }
 
@@ -125,19 +174,27 @@ async fn a_time_out_outside_does_not_end_the_rotation_and_a_retry_gets_its_answe
     let layer = layer();
     let below = layer.layer(upstream.clone());
     let tower_http = ServiceBuilder::new()
-        .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, SECOND))
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::GATEWAY_TIMEOUT,
+            SECOND,
+        ))
         .service(below.clone());
     let tower = ServiceBuilder::new().timeout(SECOND).service(below);
 
     let (token, gate) = (log_in(&tower_http).await, Arc::new(Notify::new()));
     upstream.then(Act::Wait(Arc::clone(&gate)));
-    assert_eq!(refresh(&tower_http, &token).await.status, StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(
+        refresh(&tower_http, &token).await.status,
+        StatusCode::GATEWAY_TIMEOUT
+    );
     gate.notify_one();
     layer.drain().await;
     let token = refresh(&tower_http, &token).await.token();
 
     upstream.then(Act::Wait(Arc::clone(&gate)));
-    let error = try_send(&tower, post("/token", &refresh_form("app", &token))).await.unwrap_err();
+    let error = try_send(&tower, post("/token", &refresh_form("app", &token)))
+        .await
+        .unwrap_err();
     assert!(error.is::<tower::timeout::error::Elapsed>(), "{error:?}");
     gate.notify_one();
     layer.drain().await;
@@ -153,16 +210,25 @@ async fn a_time_out_inside_is_passed_on_and_the_token_stays_good() {
     let never = || Act::Wait(Arc::new(Notify::new()));
     let layer = layer();
 
-    let tower_http = TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, SECOND).layer(upstream.clone());
+    let tower_http =
+        TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, SECOND).layer(upstream.clone());
     let tower_http = layer.layer(tower_http);
     let token = log_in(&tower_http).await;
     upstream.then(never());
-    assert_eq!(refresh(&tower_http, &token).await.status, StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(
+        refresh(&tower_http, &token).await.status,
+        StatusCode::GATEWAY_TIMEOUT
+    );
     let token = refresh(&tower_http, &token).await.token();
 
-    let tower = ServiceBuilder::new().layer(layer).timeout(SECOND).service(upstream.clone());
+    let tower = ServiceBuilder::new()
+        .layer(layer)
+        .timeout(SECOND)
+        .service(upstream.clone());
     upstream.then(never());
-    let error = try_send(&tower, post("/token", &refresh_form("app", &token))).await.unwrap_err();
+    let error = try_send(&tower, post("/token", &refresh_form("app", &token)))
+        .await
+        .unwrap_err();
     assert!(error.is::<tower::timeout::error::Elapsed>(), "{error:?}");
     refresh(&tower, &token).await.token();
     assert_eq!(upstream.reuses(), 0);
@@ -171,11 +237,21 @@ async fn a_time_out_inside_is_passed_on_and_the_token_stays_good() {
 #[tokio::test]
 async fn a_buffer_may_be_inside_outside_or_both() {
     let upstream = Upstream::new();
-    let inside = ServiceBuilder::new().layer(layer()).buffer(1).service(upstream.clone());
+    let inside = ServiceBuilder::new()
+        .layer(layer())
+        .buffer(1)
+        .service(upstream.clone());
     session_over(&inside, &upstream).await;
-    let outside = ServiceBuilder::new().buffer(1).layer(layer()).service(upstream.clone());
+    let outside = ServiceBuilder::new()
+        .buffer(1)
+        .layer(layer())
+        .service(upstream.clone());
     session_over(&outside, &upstream).await;
-    let both = ServiceBuilder::new().buffer(8).layer(layer()).buffer(8).service(upstream.clone());
+    let both = ServiceBuilder::new()
+        .buffer(8)
+        .layer(layer())
+        .buffer(8)
+        .service(upstream.clone());
     session_over(&both, &upstream).await;
 }
 
@@ -184,7 +260,8 @@ async fn services_may_be_erased_below_it_and_with_it() {
     let upstream = Upstream::new();
     let below: BoxCloneService<_, _, BoxError> = BoxCloneService::new(upstream.clone());
     session_over(&layer().layer(below), &upstream).await;
-    let with: BoxCloneService<Form, _, BoxError> = BoxCloneService::new(layer().layer(upstream.clone()));
+    let with: BoxCloneService<Form, _, BoxError> =
+        BoxCloneService::new(layer().layer(upstream.clone()));
     session_over(&with, &upstream).await;
     let both = BoxCloneSyncService::new(layer().layer(BoxCloneSyncService::new(upstream.clone())));
     session_over::<BoxCloneSyncService<Form, _, BoxError>, _>(&both, &upstream).await;
@@ -196,14 +273,20 @@ async fn the_error_of_the_inner_service_is_the_error_of_the_layer() {
     let boxed = layer().layer(upstream.clone());
     let token = log_in(&boxed).await;
     upstream.then(Act::Break);
-    let error: BoxError = try_send(&boxed, post("/token", &refresh_form("app", &token))).await.unwrap_err();
+    let error: BoxError = try_send(&boxed, post("/token", &refresh_form("app", &token)))
+        .await
+        .unwrap_err();
     assert_eq!(error.to_string(), "the connection broke");
     refresh(&boxed, &token).await.token();
 
     fn never_fails<S: Service<Form, Error = Infallible>>(service: S) -> S {
         service
     }
-    session_over(&never_fails(layer().layer(infallible(&upstream))), &upstream).await;
+    session_over(
+        &never_fails(layer().layer(infallible(&upstream))),
+        &upstream,
+    )
+    .await;
 
     #[derive(Debug)]
     struct Own(String);
@@ -215,7 +298,12 @@ async fn the_error_of_the_inner_service_is_the_error_of_the_layer() {
     upstream.then(Act::Break);
     let error = try_send(&own, post("/token", &refresh_form("app", "rt_"))).await;
     assert!(error.is_ok(), "refused without a call");
-    let Own(error) = try_send(&own, post("/token", &[("grant_type", "x"), ("client_id", "app")])).await.unwrap_err();
+    let Own(error) = try_send(
+        &own,
+        post("/token", &[("grant_type", "x"), ("client_id", "app")]),
+    )
+    .await
+    .unwrap_err();
     assert_eq!(error, "the connection broke");
 }
 

@@ -1,5 +1,5 @@
-//! A store that fails loses no session: nothing is consumed before it is stored, and what the upstream has answered
-//! is stored as soon as the store is back.
+//! A store that fails loses no session: nothing is consumed before it is stored, and what the
+//! upstream has answered is stored as soon as the store is back.
 
 mod support;
 
@@ -25,14 +25,22 @@ async fn a_store_that_is_away_costs_nothing_but_time() {
     assert_eq!(app.upstream.refreshes(), 0);
     app.store.unhook();
     app.refresh(&token).await.token();
-    assert_eq!(app.events()[1..], [[EventKind::StoreUnavailable; 3].as_slice(), &[EventKind::Rotated]].concat());
+    assert_eq!(
+        app.events()[1..],
+        [
+            [EventKind::StoreUnavailable; 3].as_slice(),
+            &[EventKind::Rotated]
+        ]
+        .concat()
+    );
 }
 
 #[tokio::test]
 async fn a_claim_that_was_granted_without_an_answer_is_given_back() {
     let app = App::new();
     let token = app.log_in("app").await;
-    app.store.once(|call| *call == Call::Claim, Plan::LoseAnswer);
+    app.store
+        .once(|call| *call == Call::Claim, Plan::LoseAnswer);
     assert_eq!(app.refresh(&token).await.status, 503);
     app.layer.drain().await;
     app.refresh(&token).await.token();
@@ -58,7 +66,12 @@ async fn a_commit_that_is_lost_is_repeated_in_the_background() {
         let next = app.refresh(&token).await.token();
         assert_eq!(app.upstream.refreshes(), 1, "the retry got the replay");
         app.refresh(&next).await.token();
-        let expected = [EventKind::StoreUnavailable, EventKind::Rotated, EventKind::Replayed, EventKind::Rotated];
+        let expected = [
+            EventKind::StoreUnavailable,
+            EventKind::Rotated,
+            EventKind::Replayed,
+            EventKind::Rotated,
+        ];
         assert_eq!(app.events()[1..], expected);
     }
 }
@@ -76,10 +89,15 @@ async fn a_commit_that_others_have_built_upon_is_not_told_as_lost() {
             token = other.refresh(&token).await.token();
         }
         // The lease is taken and given back: the same token under another version.
-        app.upstream.then(support::Act::Answer(500, "text/plain", "down"));
+        app.upstream
+            .then(support::Act::Answer(500, "text/plain", "down"));
         assert_eq!(other.refresh(&token).await.status, 500);
         app.layer.drain().await;
-        let expected = [EventKind::Issued, EventKind::StoreUnavailable, EventKind::Rotated];
+        let expected = [
+            EventKind::Issued,
+            EventKind::StoreUnavailable,
+            EventKind::Rotated,
+        ];
         assert_eq!(app.events(), expected, "after {rotations} more rotations");
         other.refresh(&token).await.token();
     }
@@ -96,7 +114,10 @@ async fn a_commit_that_was_stored_without_an_answer_is_no_lost_one() {
         app.store.hook({
             let away = Arc::clone(&away);
             move |_, call| match call {
-                Call::Swap { change: Change::Put { entry, .. }, .. } if call.is_commit() => {
+                Call::Swap {
+                    change: Change::Put { entry, .. },
+                    ..
+                } if call.is_commit() => {
                     let first = *stored.get_or_insert(entry.version);
                     match entry.version == first && away.load(Ordering::Relaxed) {
                         true => Plan::LoseAnswer,
@@ -114,12 +135,19 @@ async fn a_commit_that_was_stored_without_an_answer_is_no_lost_one() {
             let claimed = app.store.writes();
             let (key, _) = claimed.last().unwrap();
             let tag = app.store.get(key).await.unwrap().unwrap().tag;
-            let claim = app.store.claim(key, &tag, Version::new([2; 8]), Duration::from_secs(25)).await;
+            let claim = app
+                .store
+                .claim(key, &tag, Version::new([2; 8]), Duration::from_secs(25))
+                .await;
             assert_eq!(claim.unwrap().unwrap().lease, Lease::Taken);
         }
         away.store(false, Ordering::Relaxed);
         app.layer.drain().await;
-        let told = [EventKind::Issued, EventKind::StoreUnavailable, EventKind::Rotated];
+        let told = [
+            EventKind::Issued,
+            EventKind::StoreUnavailable,
+            EventKind::Rotated,
+        ];
         assert_eq!(app.events(), told, "rotated since: {rotated_since}");
     }
 }
@@ -132,7 +160,11 @@ async fn a_retry_waits_for_the_commit_in_the_background() {
     app.store.hook({
         let back = Arc::clone(&back);
         move |_, call| {
-            if call.is_commit() && !back.load(std::sync::atomic::Ordering::SeqCst) { Plan::Lose } else { Plan::Pass }
+            if call.is_commit() && !back.load(std::sync::atomic::Ordering::SeqCst) {
+                Plan::Lose
+            } else {
+                Plan::Pass
+            }
         }
     });
     assert_eq!(app.refresh(&token).await.status, 503);
@@ -151,10 +183,19 @@ async fn a_retry_waits_for_the_commit_in_the_background() {
 async fn a_commit_is_given_up_after_a_while_and_the_operator_is_told() {
     let app = App::new();
     let token = app.log_in("app").await;
-    app.store.hook(|_, call| if call.is_commit() { Plan::Lose } else { Plan::Pass });
+    app.store.hook(|_, call| {
+        if call.is_commit() {
+            Plan::Lose
+        } else {
+            Plan::Pass
+        }
+    });
     assert_eq!(app.refresh(&token).await.status, 503);
     app.layer.drain().await;
-    assert_eq!(app.events()[1..], [EventKind::StoreUnavailable, EventKind::CommitLost]);
+    assert_eq!(
+        app.events()[1..],
+        [EventKind::StoreUnavailable, EventKind::CommitLost]
+    );
 }
 
 #[tokio::test]
@@ -162,12 +203,21 @@ async fn what_cannot_be_read_is_an_error_and_never_absent() {
     let app = App::new();
     let token = app.log_in("app").await;
     app.store.hook(|_, _| Plan::Corrupt);
-    assert_eq!(app.refresh(&token).await.error(), (500, "server_error".into()));
-    assert_eq!(app.revoke(&token).await.error(), (500, "server_error".into()));
+    assert_eq!(
+        app.refresh(&token).await.error(),
+        (500, "server_error".into())
+    );
+    assert_eq!(
+        app.revoke(&token).await.error(),
+        (500, "server_error".into())
+    );
     app.store.unhook();
     app.refresh(&token).await.token();
     app.store.once(|call| *call == Call::Beside, Plan::Corrupt);
-    assert_eq!(app.refresh(&token).await.error(), (500, "server_error".into()));
+    assert_eq!(
+        app.refresh(&token).await.error(),
+        (500, "server_error".into())
+    );
     assert!(app.events().contains(&EventKind::StoreCorrupt));
 }
 
@@ -182,28 +232,57 @@ async fn a_damaged_record_is_a_server_error() {
     let put = Entry::new(Version::new([9; 8]), entry.tag, damaged.into());
     overwrite(&app, &key, &entry, put).await;
     for _ in 0..2 {
-        assert_eq!(app.refresh(&token).await.error(), (500, "server_error".into()));
+        assert_eq!(
+            app.refresh(&token).await.error(),
+            (500, "server_error".into())
+        );
     }
-    assert_eq!(app.revoke(&token).await.error(), (500, "server_error".into()));
+    assert_eq!(
+        app.revoke(&token).await.error(),
+        (500, "server_error".into())
+    );
     assert_eq!(app.events()[1..], [EventKind::StoreCorrupt; 3]);
 }
 
 /// The key and the entry of the only grant.
 fn written(app: &App) -> (Key, Entry) {
-    let found = app.store.writes().into_iter().find_map(|(key, call)| match call {
-        Call::Swap { change: Change::Put { entry, .. }, .. } => Some((key, entry)),
-        _ => None,
-    });
+    let found = app
+        .store
+        .writes()
+        .into_iter()
+        .find_map(|(key, call)| match call {
+            Call::Swap {
+                change: Change::Put { entry, .. },
+                ..
+            } => Some((key, entry)),
+            _ => None,
+        });
     found.unwrap()
 }
 
 async fn overwrite(app: &App, key: &Key, expected: &Entry, entry: Entry) {
-    let swap = app.store.inner.swap(key, Some(expected.version), Change::Put { entry, ttl: Ttl::Keep }, None).await;
+    let swap = app
+        .store
+        .inner
+        .swap(
+            key,
+            Some(expected.version),
+            Change::Put {
+                entry,
+                ttl: Ttl::Keep,
+            },
+            None,
+        )
+        .await;
     assert_eq!(swap.unwrap(), Swap::Swapped);
 }
 
 /// Runs `meanwhile` between the upstream's answer and the commit of a rotation of `token`.
-async fn at_the_commit(app: &App, token: &str, meanwhile: impl Future<Output = ()>) -> support::Answer {
+async fn at_the_commit(
+    app: &App,
+    token: &str,
+    meanwhile: impl Future<Output = ()>,
+) -> support::Answer {
     let (reached, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     app.store.once(Call::is_commit, {
         let (reached, go) = (Arc::clone(&reached), Arc::clone(&go));
@@ -230,8 +309,21 @@ async fn a_commit_overrides_a_lease_that_was_merely_taken_over() {
     let (key, entry) = written(&app);
     let answer = at_the_commit(&app, &token, async {
         app.clock.advance_secs(26);
-        let claim = app.store.inner.claim(&key, &entry.tag, Version::new([2; 8]), Duration::from_secs(25)).await;
-        assert_eq!(claim.unwrap().unwrap().lease, Lease::Taken, "the lease had run out");
+        let claim = app
+            .store
+            .inner
+            .claim(
+                &key,
+                &entry.tag,
+                Version::new([2; 8]),
+                Duration::from_secs(25),
+            )
+            .await;
+        assert_eq!(
+            claim.unwrap().unwrap().lease,
+            Lease::Taken,
+            "the lease had run out"
+        );
     })
     .await;
     let next = answer.token();
@@ -293,7 +385,10 @@ async fn revocation_wins_over_a_commit() {
     })
     .await;
     assert_eq!(answer.error(), (400, "invalid_grant".into()));
-    assert_eq!(app.refresh(&token).await.error(), (400, "invalid_grant".into()));
+    assert_eq!(
+        app.refresh(&token).await.error(),
+        (400, "invalid_grant".into())
+    );
 }
 
 #[tokio::test]
@@ -302,7 +397,8 @@ async fn a_revocation_that_the_upstream_has_not_confirmed_wins_over_a_commit() {
     let token = app.log_in("app").await;
     let other = app.another();
     let answer = at_the_commit(&app, &token, async {
-        app.upstream.then(support::Act::Answer(500, "text/plain", "down"));
+        app.upstream
+            .then(support::Act::Answer(500, "text/plain", "down"));
         assert_eq!(other.revoke(&token).await.status, 503);
     })
     .await;
@@ -314,8 +410,13 @@ async fn a_give_back_that_is_lost_leaves_a_lease_that_runs_out() {
     let app = App::new();
     let token = app.log_in("app").await;
     app.store.once(Call::is_swap, Plan::Lose);
-    app.upstream.then(support::Act::Answer(500, "text/plain", "down"));
-    assert_eq!(app.refresh(&token).await.status, 500, "the inner answer counts");
+    app.upstream
+        .then(support::Act::Answer(500, "text/plain", "down"));
+    assert_eq!(
+        app.refresh(&token).await.status,
+        500,
+        "the inner answer counts"
+    );
     settle().await;
     app.clock.advance_secs(26);
     app.refresh(&token).await.token();
@@ -325,7 +426,13 @@ async fn a_give_back_that_is_lost_leaves_a_lease_that_runs_out() {
 async fn a_store_that_is_away_for_longer_than_the_lease_loses_no_session() {
     let app = App::new();
     let token = app.log_in("app").await;
-    app.store.hook(|_, call| if call.is_commit() { Plan::Lose } else { Plan::Pass });
+    app.store.hook(|_, call| {
+        if call.is_commit() {
+            Plan::Lose
+        } else {
+            Plan::Pass
+        }
+    });
     assert_eq!(app.refresh(&token).await.status, 503);
     app.store.hook(|_, _| Plan::Lose);
     let retry = tokio::spawn({
@@ -352,9 +459,19 @@ async fn a_store_that_is_away_for_longer_than_the_lease_loses_no_session() {
 
 #[tokio::test(start_paused = true)]
 async fn the_retry_window_begins_when_the_answer_is_stored() {
-    let app = App::with(|builder| builder.retry_window(support::SECOND * 5).recovery_window(Duration::ZERO));
+    let app = App::with(|builder| {
+        builder
+            .retry_window(support::SECOND * 5)
+            .recovery_window(Duration::ZERO)
+    });
     let token = app.log_in("app").await;
-    app.store.hook(|_, call| if call.is_commit() { Plan::Lose } else { Plan::Pass });
+    app.store.hook(|_, call| {
+        if call.is_commit() {
+            Plan::Lose
+        } else {
+            Plan::Pass
+        }
+    });
     assert_eq!(app.refresh(&token).await.status, 503);
     app.clock.advance_secs(7);
     app.store.unhook();
@@ -385,7 +502,11 @@ async fn whoever_is_overtaken_and_refused_upstream_gets_the_other_answer() {
     .await;
     gate.notify_one();
     let theirs = theirs.unwrap().await.unwrap();
-    assert_eq!(app.upstream.reuses(), 1, "the upstream has refused the second use");
+    assert_eq!(
+        app.upstream.reuses(),
+        1,
+        "the upstream has refused the second use"
+    );
     assert_eq!(theirs.token(), answer.token());
     assert_eq!(other.events(), [EventKind::Replayed]);
 }

@@ -1,4 +1,5 @@
-//! A store that panics counts as one that fails: no lease stays behind, and the answer of the inner service is stored.
+//! A store that panics counts as one that fails: no lease stays behind, and the answer of the inner
+//! service is stored.
 
 mod support;
 
@@ -25,11 +26,19 @@ async fn a_panic_in_the_claim_leaves_no_lease() {
         let app = App::new();
         let token = app.log_in("app").await;
         app.store.once(|call| *call == Call::Claim, plan());
-        assert_eq!(app.refresh(&token).await.error(), (503, "temporarily_unavailable".into()), "{name}");
+        assert_eq!(
+            app.refresh(&token).await.error(),
+            (503, "temporarily_unavailable".into()),
+            "{name}"
+        );
         app.layer.drain().await;
         app.refresh(&token).await.token();
         assert_eq!(app.upstream.refreshes(), 1, "{name}");
-        assert_eq!(app.events()[1..], [EventKind::StoreUnavailable, EventKind::Rotated], "{name}");
+        assert_eq!(
+            app.events()[1..],
+            [EventKind::StoreUnavailable, EventKind::Rotated],
+            "{name}"
+        );
     }
 }
 
@@ -39,7 +48,13 @@ async fn a_panic_in_the_commit_loses_no_answer() {
         for reference in [false, true] {
             for times in [1, 5] {
                 let name = format!("{name}, reference tokens {reference}, {times} times");
-                let app = App::with(|builder| if reference { builder.reference_access_tokens() } else { builder });
+                let app = App::with(|builder| {
+                    if reference {
+                        builder.reference_access_tokens()
+                    } else {
+                        builder
+                    }
+                });
                 let token = app.log_in("app").await;
                 let mut left = times;
                 app.store.hook(move |_, call| {
@@ -49,13 +64,25 @@ async fn a_panic_in_the_commit_loses_no_answer() {
                     }
                     Plan::Pass
                 });
-                assert_eq!(app.refresh(&token).await.error(), (503, "temporarily_unavailable".into()), "{name}");
+                assert_eq!(
+                    app.refresh(&token).await.error(),
+                    (503, "temporarily_unavailable".into()),
+                    "{name}"
+                );
                 app.layer.drain().await;
                 let next = app.refresh(&token).await.token();
-                assert_eq!(app.upstream.refreshes(), 1, "{name}: the retry got the replay");
+                assert_eq!(
+                    app.upstream.refreshes(),
+                    1,
+                    "{name}: the retry got the replay"
+                );
                 app.refresh(&next).await.token();
-                let expected =
-                    [EventKind::StoreUnavailable, EventKind::Rotated, EventKind::Replayed, EventKind::Rotated];
+                let expected = [
+                    EventKind::StoreUnavailable,
+                    EventKind::Rotated,
+                    EventKind::Replayed,
+                    EventKind::Rotated,
+                ];
                 assert_eq!(app.events()[1..], expected, "{name}");
             }
         }
@@ -64,7 +91,8 @@ async fn a_panic_in_the_commit_loses_no_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_at_any_call_of_any_request_costs_no_session() {
-    // The store panics at the n-th call of a rotation, a replay, an adoption, or the replay of that.
+    // The store panics at the n-th call of a rotation, a replay, an adoption, or the replay of
+    // that.
     for (name, plan) in PANICS {
         for at in 0..8 {
             let (app, foreign) = adopting().await;
@@ -83,7 +111,10 @@ async fn a_panic_at_any_call_of_any_request_costs_no_session() {
                         app.layer.drain().await;
                         answer = app.refresh(&old).await;
                     }
-                    assert_eq!(answer.status, 200, "{name}, sent {sends} times before: {answer:?}");
+                    assert_eq!(
+                        answer.status, 200,
+                        "{name}, sent {sends} times before: {answer:?}"
+                    );
                     token = answer.token();
                 }
             }
@@ -107,10 +138,18 @@ async fn a_panic_in_a_revocation_leaves_it_to_be_repeated() {
                 calls += 1;
                 if calls == at + 1 { plan() } else { Plan::Pass }
             });
-            assert_eq!(app.revoke(&token).await.error(), (503, "temporarily_unavailable".into()), "{name} {at}");
+            assert_eq!(
+                app.revoke(&token).await.error(),
+                (503, "temporarily_unavailable".into()),
+                "{name} {at}"
+            );
             app.layer.drain().await;
             assert_eq!(app.revoke(&token).await.status, 200, "{name} {at}");
-            assert_eq!(app.refresh(&token).await.error(), (400, "invalid_grant".into()), "{name} {at}");
+            assert_eq!(
+                app.refresh(&token).await.error(),
+                (400, "invalid_grant".into()),
+                "{name} {at}"
+            );
         }
     }
 }
@@ -120,7 +159,15 @@ async fn a_panic_in_the_end_of_a_grant_is_an_error() {
     let app = App::new();
     let token = app.log_in("app").await;
     let grant = app.take_events()[0].grant_key.unwrap();
-    let removes = |call: &Call| matches!(call, Call::Swap { change: Change::Remove, .. });
+    let removes = |call: &Call| {
+        matches!(
+            call,
+            Call::Swap {
+                change: Change::Remove,
+                ..
+            }
+        )
+    };
     app.store.once(removes, before());
     app.layer.end_grant(&grant).await.unwrap_err();
     assert!(app.layer.end_grant(&grant).await.unwrap());

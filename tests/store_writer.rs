@@ -20,8 +20,17 @@ async fn read(app: &App, key: &Key) -> Entry {
 /// Puts `entry` in the place of what lies under `key`.
 async fn put(app: &App, key: &Key, entry: &Entry) {
     let found = read(app, key).await.version;
-    let change = Change::Put { entry: entry.clone(), ttl: Ttl::After(Duration::from_secs(3600)) };
-    assert_eq!(app.store.swap(key, Some(found), change, None).await.unwrap(), Swap::Swapped);
+    let change = Change::Put {
+        entry: entry.clone(),
+        ttl: Ttl::After(Duration::from_secs(3600)),
+    };
+    assert_eq!(
+        app.store
+            .swap(key, Some(found), change, None)
+            .await
+            .unwrap(),
+        Swap::Swapped
+    );
 }
 
 fn refused() -> (u16, String) {
@@ -30,7 +39,8 @@ fn refused() -> (u16, String) {
 
 #[tokio::test]
 async fn a_record_that_is_put_back_brings_back_its_token_and_no_other() {
-    // The inner service has the last word: one takes its token a second time, the other ends the session.
+    // The inner service has the last word: one takes its token a second time, the other ends the
+    // session.
     for forgiving in [true, false] {
         let app = App::new();
         if forgiving {
@@ -43,11 +53,23 @@ async fn a_record_that_is_put_back_brings_back_its_token_and_no_other() {
         put(&app, &grant, &old).await;
         app.events();
 
-        assert_eq!(app.refresh(&second).await.error(), refused(), "forgiving: {forgiving}");
-        assert_eq!(app.refresh_as("other", &first).await.error(), refused(), "forgiving: {forgiving}");
+        assert_eq!(
+            app.refresh(&second).await.error(),
+            refused(),
+            "forgiving: {forgiving}"
+        );
+        assert_eq!(
+            app.refresh_as("other", &first).await.error(),
+            refused(),
+            "forgiving: {forgiving}"
+        );
         let again = app.refresh(&first).await;
         let seen = app.events();
-        assert_eq!(seen[..2], [EventKind::Ahead, EventKind::ClientMismatch], "forgiving: {forgiving}");
+        assert_eq!(
+            seen[..2],
+            [EventKind::Ahead, EventKind::ClientMismatch],
+            "forgiving: {forgiving}"
+        );
         if forgiving {
             assert_ne!(again.token(), second);
             assert_eq!(seen[2..], [EventKind::Rotated]);
@@ -71,13 +93,26 @@ async fn what_lies_under_another_key_is_no_grant() {
     put(&app, &attacker, &theirs).await;
     put(&app, &victim, &own).await;
     for token in [&mine, &victims] {
-        assert_eq!(app.refresh(token).await.error(), (500, "server_error".into()));
-        assert_eq!(app.revoke(token).await.error(), (500, "server_error".into()));
+        assert_eq!(
+            app.refresh(token).await.error(),
+            (500, "server_error".into())
+        );
+        assert_eq!(
+            app.revoke(token).await.error(),
+            (500, "server_error".into())
+        );
     }
-    assert_eq!(app.upstream.seen().len(), before, "the inner service was asked");
+    assert_eq!(
+        app.upstream.seen().len(),
+        before,
+        "the inner service was asked"
+    );
     assert_eq!(app.events()[2..], [EventKind::StoreCorrupt; 4]);
 
     put(&app, &attacker, &own).await;
     put(&app, &victim, &theirs).await;
-    assert_ne!(app.refresh(&mine).await.token(), app.refresh(&victims).await.token());
+    assert_ne!(
+        app.refresh(&mine).await.token(),
+        app.refresh(&victims).await.token()
+    );
 }

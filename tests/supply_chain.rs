@@ -1,5 +1,6 @@
-//! What comes with the crate: from crates.io alone, under licences that `deny.toml` allows, once each, and built by the
-//! Rust that the crate promises. For the platform of the test; cargo-deny looks at all of them.
+//! What comes with the crate: from crates.io alone, under licences that `deny.toml` allows, once
+//! each, and built by the Rust that the crate promises. For the platform of the test; cargo-deny
+//! looks at all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,7 +11,8 @@ use serde::Deserialize;
 
 const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
-/// Features that need a newer Rust than the crate, by the crate that they bring, as the README says.
+/// Features that need a newer Rust than the crate, by the crate that they bring, as the README
+/// says.
 const NEWER: [(&str, &str); 1] = [("redb", "1.90")];
 
 #[derive(Deserialize)]
@@ -35,8 +37,16 @@ struct Resolve {
 }
 
 fn run(program: &str, arguments: &[&str]) -> Vec<u8> {
-    let output = Command::new(program).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
-    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     output.stdout
 }
 
@@ -44,27 +54,58 @@ fn run(program: &str, arguments: &[&str]) -> Vec<u8> {
 fn metadata() -> Metadata {
     let cargo = env!("CARGO");
     let version = String::from_utf8(run(cargo, &["-vV"])).unwrap();
-    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
-    let arguments =
-        ["metadata", "--format-version=1", "--locked", "--offline", "--all-features", "--filter-platform", host];
+    let host = version
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .unwrap();
+    let arguments = [
+        "metadata",
+        "--format-version=1",
+        "--locked",
+        "--offline",
+        "--all-features",
+        "--filter-platform",
+        host,
+    ];
     serde_json::from_slice(&run(cargo, &arguments)).unwrap()
 }
 
 impl Metadata {
-    /// The crate itself and what its users build with it. Of the metadata alone that cannot be told: there, what tests
-    /// want of a dependency counts for users, too.
+    /// The crate itself and what its users build with it. Of the metadata alone that cannot be
+    /// told: there, what tests want of a dependency counts for users, too.
     fn of_users(&self) -> Vec<&Package> {
-        let arguments = ["--locked", "--offline", "--all-features", "--edges=normal,build", "--prefix=none"];
-        let tree = run(env!("CARGO"), &[&["tree"][..], &arguments, &["--format={p}"]].concat());
+        let arguments = [
+            "--locked",
+            "--offline",
+            "--all-features",
+            "--edges=normal,build",
+            "--prefix=none",
+        ];
+        let tree = run(
+            env!("CARGO"),
+            &[&["tree"][..], &arguments, &["--format={p}"]].concat(),
+        );
         let tree = String::from_utf8(tree).unwrap();
-        let found: BTreeSet<_> = tree.lines().filter_map(|line| line.split_once(" v")).collect();
-        let found: BTreeSet<_> =
-            found.iter().map(|(name, rest)| (*name, rest.split(' ').next().unwrap_or_default())).collect();
-        let is_there = |package: &&Package| found.contains(&(package.name.as_str(), package.version.as_str()));
+        let found: BTreeSet<_> = tree
+            .lines()
+            .filter_map(|line| line.split_once(" v"))
+            .collect();
+        let found: BTreeSet<_> = found
+            .iter()
+            .map(|(name, rest)| (*name, rest.split(' ').next().unwrap_or_default()))
+            .collect();
+        let is_there =
+            |package: &&Package| found.contains(&(package.name.as_str(), package.version.as_str()));
         let packages: Vec<_> = self.packages.iter().filter(is_there).collect();
         assert_eq!(packages.len(), found.len(), "{found:?}");
-        let names: Vec<_> = packages.iter().map(|package| package.name.as_str()).collect();
-        assert!(names.contains(&"redis") && names.contains(&"moka") && !names.contains(&"axum"), "{names:?}");
+        let names: Vec<_> = packages
+            .iter()
+            .map(|package| package.name.as_str())
+            .collect();
+        assert!(
+            names.contains(&"redis") && names.contains(&"moka") && !names.contains(&"axum"),
+            "{names:?}"
+        );
         packages
     }
 }
@@ -78,16 +119,23 @@ fn listed(begin: &str) -> Vec<String> {
     list.lines().filter_map(first).collect()
 }
 
-/// Whether a licence can be chosen that is allowed. An `OR` of `AND`s is refused rather than misread.
+/// Whether a licence can be chosen that is allowed. An `OR` of `AND`s is refused rather than
+/// misread.
 fn allowed(expression: &str, allow: &[String]) -> bool {
     let expression = expression.replace(['(', ')'], "").replace('/', " OR ");
-    expression.split(" AND ").all(|part| part.split(" OR ").any(|one| allow.iter().any(|known| known == one.trim())))
+    expression.split(" AND ").all(|part| {
+        part.split(" OR ")
+            .any(|one| allow.iter().any(|known| known == one.trim()))
+    })
 }
 
 #[test]
 fn everything_is_from_crates_io() {
     let metadata = metadata();
-    let strangers = metadata.packages.iter().filter(|package| package.id != metadata.resolve.root);
+    let strangers = metadata
+        .packages
+        .iter()
+        .filter(|package| package.id != metadata.resolve.root);
     let strangers: Vec<_> = strangers
         .filter(|package| package.source.as_deref() != Some(CRATES_IO))
         .map(|package| (&package.name, &package.source))
@@ -101,7 +149,12 @@ fn every_licence_is_allowed() {
     let refused: Vec<_> = metadata
         .of_users()
         .iter()
-        .filter(|package| !package.license.as_deref().is_some_and(|licence| allowed(licence, &allow)))
+        .filter(|package| {
+            !package
+                .license
+                .as_deref()
+                .is_some_and(|licence| allowed(licence, &allow))
+        })
         .map(|package| (&package.name, &package.license))
         .collect();
     assert!(refused.is_empty(), "{refused:?}");
@@ -129,7 +182,10 @@ fn nothing_is_there_twice_but_what_is_listed() {
             package.name == name && package.version.starts_with(&format!("{version}."))
         };
         if !skip.iter().any(listed) {
-            versions.entry(&package.name).or_default().insert(&package.version);
+            versions
+                .entry(&package.name)
+                .or_default()
+                .insert(&package.version);
         }
     }
     versions.retain(|_, versions| versions.len() > 1);
@@ -144,19 +200,38 @@ fn the_minimum_supported_rust_builds_all_of_it() {
     }
     let metadata = metadata();
     let packages = metadata.of_users();
-    let own = packages.iter().find(|package| package.id == metadata.resolve.root).unwrap();
+    let own = packages
+        .iter()
+        .find(|package| package.id == metadata.resolve.root)
+        .unwrap();
     let own = own.rust_version.as_deref().unwrap();
     let too_new = |package: &&&Package| {
-        let exception = NEWER.iter().find(|(name, _)| *name == package.name).map(|(_, version)| *version);
+        let exception = NEWER
+            .iter()
+            .find(|(name, _)| *name == package.name)
+            .map(|(_, version)| *version);
         let limit = parsed(exception.unwrap_or(own));
-        package.rust_version.as_deref().is_some_and(|version| parsed(version) > limit)
+        package
+            .rust_version
+            .as_deref()
+            .is_some_and(|version| parsed(version) > limit)
     };
-    let too_new: Vec<_> =
-        packages.iter().filter(too_new).map(|package| (&package.name, &package.rust_version)).collect();
+    let too_new: Vec<_> = packages
+        .iter()
+        .filter(too_new)
+        .map(|package| (&package.name, &package.rust_version))
+        .collect();
     assert!(too_new.is_empty(), "newer than {own}: {too_new:?}");
 
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    for stated in [format!("Minimum supported Rust: {own}"), format!("`redb` (Rust {})", NEWER[0].1)] {
-        assert!(readme.contains(&stated), "the README does not say: {stated}");
+    let readme =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    for stated in [
+        format!("Minimum supported Rust: {own}"),
+        format!("`redb` (Rust {})", NEWER[0].1),
+    ] {
+        assert!(
+            readme.contains(&stated),
+            "the README does not say: {stated}"
+        );
     }
 }

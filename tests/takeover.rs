@@ -1,4 +1,5 @@
-//! A lease that has run out is taken over, and not used before whoever let it run out has had time to commit.
+//! A lease that has run out is taken over, and not used before whoever let it run out has had time
+//! to commit.
 
 mod support;
 
@@ -14,16 +15,27 @@ const LEASE: Duration = Duration::from_secs(25);
 
 /// What the layer has written last.
 fn written(app: &App) -> (Key, Entry) {
-    let found = app.store.writes().into_iter().find_map(|(key, call)| match call {
-        Call::Swap { change: Change::Put { entry, .. }, .. } => Some((key, entry)),
-        _ => None,
-    });
+    let found = app
+        .store
+        .writes()
+        .into_iter()
+        .find_map(|(key, call)| match call {
+            Call::Swap {
+                change: Change::Put { entry, .. },
+                ..
+            } => Some((key, entry)),
+            _ => None,
+        });
     found.unwrap()
 }
 
 /// A claim as another instance makes it.
 async fn claim(app: &App, (key, entry): &(Key, Entry), version: u8) -> Claim {
-    let claim = app.store.inner.claim(key, &entry.tag, Version::new([version; 8]), LEASE).await;
+    let claim = app
+        .store
+        .inner
+        .claim(key, &entry.tag, Version::new([version; 8]), LEASE)
+        .await;
     claim.unwrap().unwrap()
 }
 
@@ -33,7 +45,8 @@ async fn let_run_out(app: &App, entry: &(Key, Entry)) {
     app.clock.advance_secs(26);
 }
 
-/// Another instance takes the lease over when it has run out, and the commit comes through a moment later.
+/// Another instance takes the lease over when it has run out, and the commit comes through a moment
+/// later.
 #[tokio::test(start_paused = true)]
 async fn whoever_takes_a_lease_over_gives_the_commit_time_to_come() {
     let app = App::new();
@@ -58,8 +71,15 @@ async fn whoever_takes_a_lease_over_gives_the_commit_time_to_come() {
     claimed.store(true, Ordering::SeqCst);
     let (answer, other) = request.await.unwrap();
     app.layer.drain().await;
-    assert_eq!(app.upstream.refreshes(), 1, "the upstream token was used already");
-    assert_eq!((app.events().last(), other.events().last()), (Some(&EventKind::Rotated), Some(&EventKind::Replayed)));
+    assert_eq!(
+        app.upstream.refreshes(),
+        1,
+        "the upstream token was used already"
+    );
+    assert_eq!(
+        (app.events().last(), other.events().last()),
+        (Some(&EventKind::Rotated), Some(&EventKind::Replayed))
+    );
     other.refresh(&answer.token()).await.token();
     assert_eq!(app.upstream.reuses(), 0);
 }
@@ -73,7 +93,10 @@ async fn whoever_takes_a_lease_over_that_nobody_commits_on_rotates() {
     let_run_out(&app, &entry).await;
     app.refresh(&token).await.token();
     let calls = app.store.calls();
-    assert!(matches!(calls[..], [Call::Claim, Call::Claim, Call::Swap { .. }]), "it looks twice: {calls:?}");
+    assert!(
+        matches!(calls[..], [Call::Claim, Call::Claim, Call::Swap { .. }]),
+        "it looks twice: {calls:?}"
+    );
     assert_eq!(app.upstream.refreshes(), 1);
 }
 
@@ -82,7 +105,12 @@ async fn whoever_takes_a_lease_over_that_nobody_commits_on_rotates() {
 async fn a_lease_that_was_taken_over_is_given_back_as_it_was_found() {
     let rows: [(&str, bool, fn() -> Plan, usize); 3] = [
         ("its first claim unanswered", true, || Plan::LoseAnswer, 0),
-        ("a lease that was free, its claim unanswered", false, || Plan::LoseAnswer, 0),
+        (
+            "a lease that was free, its claim unanswered",
+            false,
+            || Plan::LoseAnswer,
+            0,
+        ),
         ("its second look failed", true, || Plan::Lose, 1),
     ];
     for (row, ran_out, plan, before) in rows {
@@ -95,7 +123,11 @@ async fn a_lease_that_was_taken_over_is_given_back_as_it_was_found() {
         let mut claims = 0;
         app.store.hook(move |_, call| {
             claims += usize::from(*call == Call::Claim);
-            if *call == Call::Claim && claims == before + 1 { plan() } else { Plan::Pass }
+            if *call == Call::Claim && claims == before + 1 {
+                plan()
+            } else {
+                Plan::Pass
+            }
         });
         assert_eq!(app.refresh(&token).await.status, 503, "{row}");
         app.layer.drain().await;
@@ -108,6 +140,9 @@ async fn a_lease_that_was_taken_over_is_given_back_as_it_was_found() {
     let token = app.log_in("app").await;
     let entry = written(&app);
     let_run_out(&app, &entry).await;
-    assert_eq!(app.refresh_as("another", &token).await.error(), (400, "invalid_grant".into()));
+    assert_eq!(
+        app.refresh_as("another", &token).await.error(),
+        (400, "invalid_grant".into())
+    );
     assert!(claim(&app, &entry, 4).await.taken_over);
 }

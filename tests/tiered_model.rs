@@ -1,5 +1,5 @@
-//! In whatever order calls and answers of two instances interleave, no hint refuses what the store would grant, and the
-//! layer answers with a cache what it answers without one.
+//! In whatever order calls and answers of two instances interleave, no hint refuses what the store
+//! would grant, and the layer answers with a cache what it answers without one.
 
 mod support;
 
@@ -16,7 +16,8 @@ use proptest::sample::Index;
 use support::tiered::{Tier, tiered_with};
 use support::{Act, Answer, App, Call, Hooked, ManualClock, Plan, TestStore, refresh_form};
 use tower_oauth_refresh::store::{
-    Change, Entry, Hint, Key, MemoryStore, Store as _, StoreError, Swap, Tag, TieredStore, Ttl, Version,
+    Change, Entry, Hint, Key, MemoryStore, Store as _, StoreError, Swap, Tag, TieredStore, Ttl,
+    Version,
 };
 use tower_oauth_refresh::{EventKind, RefreshLayerBuilder};
 
@@ -24,11 +25,16 @@ const HOUR: Duration = Duration::from_secs(3600);
 const KEYS: usize = 3;
 
 fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) }
+    ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(cases)
+    }
 }
 
 fn poll<T>(future: &mut Pin<Box<dyn Future<Output = T> + Send>>) -> Poll<T> {
-    future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+    future
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
 }
 
 /// What is done to an entry. What it expects is right or wrong.
@@ -55,7 +61,11 @@ fn step() -> impl Strategy<Value = Step> {
         any::<bool>().prop_map(Op::Put),
         any::<bool>().prop_map(Op::Remove),
     ];
-    let begin = (any::<Index>(), any::<Index>(), op).prop_map(|(tier, key, op)| Step::Begin { tier, key, op });
+    let begin = (any::<Index>(), any::<Index>(), op).prop_map(|(tier, key, op)| Step::Begin {
+        tier,
+        key,
+        op,
+    });
     let time = prop_oneof![Just(Duration::from_secs(2)), Just(HOUR)];
     prop_oneof![4 => begin, 8 => any::<Index>().prop_map(Step::GoOn), 1 => time.prop_map(Step::Pass)]
 }
@@ -90,7 +100,9 @@ impl Model {
         let truth = MemoryStore::with_clock(clock.clone());
         let store = Hooked::new(truth.clone());
         store.hook(|_, _| Plan::Slow);
-        let tiers = (0..tiers).map(|_| TieredStore::builder(store.clone()).ttl(24 * HOUR).build()).collect();
+        let tiers = (0..tiers)
+            .map(|_| TieredStore::builder(store.clone()).ttl(24 * HOUR).build())
+            .collect();
         Self {
             clock,
             truth,
@@ -119,7 +131,9 @@ impl Model {
             Step::Begin { tier, key, op } => {
                 let key = key.index(KEYS);
                 let tier = self.tiers[tier.index(self.tiers.len())].clone();
-                if self.known[key] && !(self.reused && self.last[key].is_none() && matches!(op, Op::Put(true))) {
+                if self.known[key]
+                    && !(self.reused && self.last[key].is_none() && matches!(op, Op::Put(true)))
+                {
                     self.begin(tier, key, *op);
                 } else if self.reused || self.flights.iter().all(|flight| flight.key != key) {
                     self.insert(tier, key);
@@ -135,50 +149,90 @@ impl Model {
         Entry::new(Version::new(self.versions.to_be_bytes()), tag, value)
     }
 
-    fn put(&mut self, tier: TieredStore<Hooked<MemoryStore>>, key: usize, expected: Option<Version>, ttl: Ttl) {
-        let entry = self.entry(key, Tag::new([u8::from(self.versions.is_multiple_of(2)); 32]));
+    fn put(
+        &mut self,
+        tier: TieredStore<Hooked<MemoryStore>>,
+        key: usize,
+        expected: Option<Version>,
+        ttl: Ttl,
+    ) {
+        let entry = self.entry(
+            key,
+            Tag::new([u8::from(self.versions.is_multiple_of(2)); 32]),
+        );
         let call = Box::pin(async move {
-            let change = Change::Put { entry: entry.clone(), ttl };
-            Ok(match tier.swap(&Self::key(key), expected, change, None).await? {
-                Swap::Swapped => Some(entry),
-                Swap::Conflict(found) => found,
-            })
+            let change = Change::Put {
+                entry: entry.clone(),
+                ttl,
+            };
+            Ok(
+                match tier.swap(&Self::key(key), expected, change, None).await? {
+                    Swap::Swapped => Some(entry),
+                    Swap::Conflict(found) => found,
+                },
+            )
         });
-        self.flights.push(Flight { key, insert: expected.is_none(), call });
+        self.flights.push(Flight {
+            key,
+            insert: expected.is_none(),
+            call,
+        });
     }
 
     fn insert(&mut self, tier: TieredStore<Hooked<MemoryStore>>, key: usize) {
-        let ttl = if self.versions.is_multiple_of(3) { Duration::from_secs(1) } else { HOUR };
+        let ttl = if self.versions.is_multiple_of(3) {
+            Duration::from_secs(1)
+        } else {
+            HOUR
+        };
         self.put(tier, key, None, Ttl::After(ttl));
     }
 
     fn begin(&mut self, tier: TieredStore<Hooked<MemoryStore>>, key: usize, op: Op) {
         self.versions += 1;
-        let (last, version) = (self.last[key].clone(), Version::new(self.versions.to_be_bytes()));
+        let (last, version) = (
+            self.last[key].clone(),
+            Version::new(self.versions.to_be_bytes()),
+        );
         let stale = Version::new([0xff; 8]);
-        let expected = |fits: bool| last.as_ref().filter(|_| fits).map_or(stale, |entry| entry.version);
+        let expected = |fits: bool| {
+            last.as_ref()
+                .filter(|_| fits)
+                .map_or(stale, |entry| entry.version)
+        };
         let store_key = Self::key(key);
         let call: Pin<Box<dyn Future<Output = _> + Send>> = match op {
             Op::Put(fits) => return self.put(tier, key, Some(expected(fits)), Ttl::Keep),
             Op::Get => Box::pin(async move { tier.get(&store_key).await }),
             Op::Claim(fits) => {
-                let tag = last.filter(|_| fits).map_or(Tag::new([9; 32]), |entry| entry.tag);
+                let tag = last
+                    .filter(|_| fits)
+                    .map_or(Tag::new([9; 32]), |entry| entry.tag);
                 Box::pin(async move {
-                    let claim = tier.claim(&store_key, &tag, version, Duration::from_secs(1)).await?;
+                    let claim = tier
+                        .claim(&store_key, &tag, version, Duration::from_secs(1))
+                        .await?;
                     Ok(claim.map(|claim| claim.entry))
                 })
             }
             Op::Remove(fits) => {
                 let expected = Some(expected(fits));
                 Box::pin(async move {
-                    match tier.swap(&store_key, expected, Change::Remove, None).await? {
+                    match tier
+                        .swap(&store_key, expected, Change::Remove, None)
+                        .await?
+                    {
                         Swap::Swapped => Ok(None),
                         Swap::Conflict(found) => Ok(found),
                     }
                 })
             }
         };
-        self.flights.push(Flight { key, insert: false, call });
+        self.flights.push(Flight {
+            key,
+            insert: false,
+            call,
+        });
     }
 
     fn go_on(&mut self, flight: usize) {
@@ -195,17 +249,29 @@ impl Model {
                 let (truth, key) = (self.truth.clone(), Self::key(key));
                 Box::pin(async move { truth.get(&key).await.unwrap() })
             });
-            let Poll::Ready(truth) = truth else { panic!("the store itself does not wait") };
-            // Nobody asks about a key whose insert has not been answered; of a key that comes and goes, nobody knows
-            // anything while calls are under way.
-            let asked = self.known[key] && !(self.reused && self.flights.iter().any(|flight| flight.key == key));
+            let Poll::Ready(truth) = truth else {
+                panic!("the store itself does not wait")
+            };
+            // Nobody asks about a key whose insert has not been answered; of a key that comes and
+            // goes, nobody knows anything while calls are under way.
+            let asked = self.known[key]
+                && !(self.reused && self.flights.iter().any(|flight| flight.key == key));
             for (number, tier) in self.tiers.iter().enumerate() {
                 match tier.peek(&Self::key(key)) {
                     Some(Hint::Ended) if asked => {
-                        prop_assert_eq!(&truth, &None, "tier {} takes key {} for ended", number, key);
+                        prop_assert_eq!(
+                            &truth,
+                            &None,
+                            "tier {} takes key {} for ended",
+                            number,
+                            key
+                        );
                     }
                     Some(Hint::Value { tag, value }) => {
-                        prop_assert!(self.written[key].contains(&(tag, value.clone())), "{key}: {value:?}");
+                        prop_assert!(
+                            self.written[key].contains(&(tag, value.clone())),
+                            "{key}: {value:?}"
+                        );
                     }
                     _ => {}
                 }
@@ -276,7 +342,14 @@ enum Scene {
 fn scene() -> impl Strategy<Value = Scene> {
     let client = || prop_oneof![6 => Just("app"), 1 => Just("thief")];
     let scope = prop_oneof![5 => Just(None), 1 => Just(Some("read")), 1 => Just(Some("admin"))];
-    let seconds = prop_oneof![Just(1), Just(59), Just(61), Just(3601), Just(12 * 24 * 3600), Just(25 * 24 * 3600)];
+    let seconds = prop_oneof![
+        Just(1),
+        Just(59),
+        Just(61),
+        Just(3601),
+        Just(12 * 24 * 3600),
+        Just(25 * 24 * 3600)
+    ];
     let token = || prop_oneof![any::<Index>().prop_map(Some), Just(None)];
     let refresh = (any::<Index>(), token(), client(), scope);
     let revoke = (any::<Index>(), token(), client());
@@ -291,8 +364,10 @@ fn scene() -> impl Strategy<Value = Scene> {
     ]
 }
 
-const ACTS: [Act; 2] =
-    [Act::Answer(500, "text/plain", "down"), Act::Answer(400, "application/json", r#"{"error":"invalid_grant"}"#)];
+const ACTS: [Act; 2] = [
+    Act::Answer(500, "text/plain", "down"),
+    Act::Answer(400, "application/json", r#"{"error":"invalid_grant"}"#),
+];
 
 /// The same scenes before two instances with a cache each and before one without.
 struct Stage {
@@ -306,7 +381,9 @@ struct Stage {
     reads: Vec<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
-fn settings<S: tower_oauth_refresh::Store>(builder: RefreshLayerBuilder<S>) -> RefreshLayerBuilder<S> {
+fn settings<S: tower_oauth_refresh::Store>(
+    builder: RefreshLayerBuilder<S>,
+) -> RefreshLayerBuilder<S> {
     builder.absolute_lifetime(60 * 24 * HOUR)
 }
 
@@ -315,13 +392,22 @@ impl Stage {
         let (base, plain) = (App::new(), App::with(settings));
         let slow = Arc::new(AtomicBool::new(false));
         let next = Arc::clone(&slow);
-        base.store.hook(
-            move |_, call| {
-                if *call == Call::Get && next.swap(false, Ordering::SeqCst) { Plan::Slow } else { Plan::Pass }
-            },
-        );
+        base.store.hook(move |_, call| {
+            if *call == Call::Get && next.swap(false, Ordering::SeqCst) {
+                Plan::Slow
+            } else {
+                Plan::Pass
+            }
+        });
         let cached = (0..2).map(|_| tiered_with(&base, settings)).collect();
-        Self { cached, plain, base, slow, tokens: Vec::new(), reads: Vec::new() }
+        Self {
+            cached,
+            plain,
+            base,
+            slow,
+            tokens: Vec::new(),
+            reads: Vec::new(),
+        }
     }
 
     async fn play(&mut self, scene: &Scene) -> Result<(), TestCaseError> {
@@ -332,11 +418,20 @@ impl Stage {
         };
         match scene {
             Scene::LogIn { instance: index } => {
-                let form = [("grant_type", "authorization_code"), ("code", "c"), ("client_id", "app")];
+                let form = [
+                    ("grant_type", "authorization_code"),
+                    ("code", "c"),
+                    ("client_id", "app"),
+                ];
                 self.base.store.writes();
                 let cached = instance(index).post("/token", &form).await;
                 let plain = self.plain.post("/token", &form).await;
-                let key = self.base.store.writes().first().map_or(Key::new([0; 32]), |(key, _)| *key);
+                let key = self
+                    .base
+                    .store
+                    .writes()
+                    .first()
+                    .map_or(Key::new([0; 32]), |(key, _)| *key);
                 self.compare(scene, cached, plain, key)?;
             }
             Scene::Pass(seconds) => {
@@ -355,7 +450,10 @@ impl Stage {
             }
             _ if self.tokens.is_empty() => {}
             Scene::GoOn(_) => {}
-            Scene::Read { instance: index, token: of } => {
+            Scene::Read {
+                instance: index,
+                token: of,
+            } => {
                 let (tier, key) = (instance(index).store, token(of).2);
                 let mut read: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
                     tier.get(&key).await.unwrap();
@@ -364,7 +462,12 @@ impl Stage {
                 assert!(poll(&mut read).is_pending());
                 self.reads.push(read);
             }
-            Scene::Refresh { instance: index, token: of, client, scope } => {
+            Scene::Refresh {
+                instance: index,
+                token: of,
+                client,
+                scope,
+            } => {
                 let (cached, plain, key) = token(of);
                 let scope: Vec<_> = scope.iter().map(|scope| ("scope", *scope)).collect();
                 let form = |token| [&refresh_form(client, token)[..], &scope].concat();
@@ -372,10 +475,19 @@ impl Stage {
                 let plain = self.plain.post("/token", &form(&plain)).await;
                 self.compare(scene, cached, plain, key)?;
             }
-            Scene::Revoke { instance: index, token: of, client } => {
+            Scene::Revoke {
+                instance: index,
+                token: of,
+                client,
+            } => {
                 let (cached, plain, key) = token(of);
-                let cached = instance(index).post("/revoke", &[("token", &cached), ("client_id", client)]).await;
-                let plain = self.plain.post("/revoke", &[("token", &plain), ("client_id", client)]).await;
+                let cached = instance(index)
+                    .post("/revoke", &[("token", &cached), ("client_id", client)])
+                    .await;
+                let plain = self
+                    .plain
+                    .post("/revoke", &[("token", &plain), ("client_id", client)])
+                    .await;
                 self.compare(scene, cached, plain, key)?;
             }
         }
@@ -383,21 +495,34 @@ impl Stage {
     }
 
     /// The answers are the same; so are their tokens, in which each has its own randomness.
-    fn compare(&mut self, scene: &Scene, cached: Answer, plain: Answer, key: Key) -> Result<(), TestCaseError> {
+    fn compare(
+        &mut self,
+        scene: &Scene,
+        cached: Answer,
+        plain: Answer,
+        key: Key,
+    ) -> Result<(), TestCaseError> {
         prop_assert_eq!(cached.error(), plain.error(), "{:?}", scene);
-        let (Some(cached), Some(plain)) = (cached.get("refresh_token"), plain.get("refresh_token")) else {
+        let (Some(cached), Some(plain)) = (cached.get("refresh_token"), plain.get("refresh_token"))
+        else {
             prop_assert_eq!(cached.get("refresh_token"), plain.get("refresh_token"));
             return Ok(());
         };
         let known = self.tokens.iter().position(|(known, ..)| *known == cached);
-        prop_assert_eq!(known, self.tokens.iter().position(|(_, known, _)| *known == plain), "{:?}", scene);
+        prop_assert_eq!(
+            known,
+            self.tokens.iter().position(|(_, known, _)| *known == plain),
+            "{:?}",
+            scene
+        );
         if known.is_none() {
             self.tokens.push((cached, plain, key));
         }
         Ok(())
     }
 
-    /// So are the events, but that a cache may still know of a grant whose it was and when it ended.
+    /// So are the events, but that a cache may still know of a grant whose it was and when it
+    /// ended.
     fn compare_events(&self, scene: &Scene) -> Result<(), TestCaseError> {
         let cached: Vec<_> = self.cached.iter().flat_map(App::events).collect();
         let plain = self.plain.events();
@@ -406,7 +531,10 @@ impl Stage {
             cached == plain || (*plain == EventKind::Unknown && remembered)
         };
         let same = cached.len() == plain.len() && cached.iter().zip(&plain).all(alike);
-        prop_assert!(same, "{scene:?}: {cached:?} with a cache, {plain:?} without");
+        prop_assert!(
+            same,
+            "{scene:?}: {cached:?} with a cache, {plain:?} without"
+        );
         Ok(())
     }
 
@@ -414,8 +542,18 @@ impl Stage {
         for scene in scenes {
             self.play(scene).await?;
         }
-        let state = |app: &App<TestStore>| (app.upstream.seen().len(), app.upstream.alive(), app.upstream.reuses());
-        prop_assert_eq!(state(&self.base), state(&self.plain), "what the inner service has seen");
+        let state = |app: &App<TestStore>| {
+            (
+                app.upstream.seen().len(),
+                app.upstream.alive(),
+                app.upstream.reuses(),
+            )
+        };
+        prop_assert_eq!(
+            state(&self.base),
+            state(&self.plain),
+            "what the inner service has seen"
+        );
         Ok(())
     }
 }

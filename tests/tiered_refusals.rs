@@ -1,4 +1,5 @@
-//! What an instance knows to be refused costs no trip to the store; everything else is decided there.
+//! What an instance knows to be refused costs no trip to the store; everything else is decided
+//! there.
 
 mod support;
 
@@ -37,7 +38,8 @@ fn trips(app: &Tiered) -> usize {
     app.store.get_ref().calls().len()
 }
 
-/// The key of the grant whose tokens are the only ones that the store was asked about since the last look.
+/// The key of the grant whose tokens are the only ones that the store was asked about since the
+/// last look.
 fn key(app: &Tiered) -> Key {
     app.store.get_ref().writes().last().unwrap().0
 }
@@ -48,22 +50,38 @@ async fn the_wrong_client_of_a_known_grant_costs_no_trip() {
     let (app, other) = (tiered(&base), tiered(&base));
     let tokens = grant(&app, 2).await;
     trips(&app);
-    for token in tokens.iter().chain([&forged(&tokens[2], 2), &forged(&tokens[2], 9)]) {
+    for token in tokens
+        .iter()
+        .chain([&forged(&tokens[2], 2), &forged(&tokens[2], 9)])
+    {
         for _ in 0..10 {
             assert_eq!(app.refresh_as("thief", token).await.error(), refused());
-            let answer = app.post("/revoke", &[("token", token), ("client_id", "thief")]).await;
+            let answer = app
+                .post("/revoke", &[("token", token), ("client_id", "thief")])
+                .await;
             assert_eq!((answer.status.as_u16(), answer.body.len()), (200, 0));
         }
     }
     assert_eq!(trips(&app), 0);
-    assert_eq!(app.events(), [EventKind::ClientMismatch; 100], "the operator is told of each");
+    assert_eq!(
+        app.events(),
+        [EventKind::ClientMismatch; 100],
+        "the operator is told of each"
+    );
     app.refresh(&tokens[2]).await.token();
     assert_eq!(trips(&app), 2, "a rotation costs what it costs");
 
     for _ in 0..10 {
-        assert_eq!(other.refresh_as("thief", &tokens[2]).await.error(), refused());
+        assert_eq!(
+            other.refresh_as("thief", &tokens[2]).await.error(),
+            refused()
+        );
     }
-    assert_eq!(trips(&other), 1, "an instance that does not know the grant looks it up once");
+    assert_eq!(
+        trips(&other),
+        1,
+        "an instance that does not know the grant looks it up once"
+    );
 }
 
 #[tokio::test]
@@ -95,7 +113,11 @@ async fn no_token_of_a_grant_that_has_ended_costs_a_trip() {
         }),
         ("dead inside", |app, tokens| {
             Box::pin(async move {
-                app.upstream.then(Act::Answer(400, "application/json", r#"{"error":"invalid_grant"}"#));
+                app.upstream.then(Act::Answer(
+                    400,
+                    "application/json",
+                    r#"{"error":"invalid_grant"}"#,
+                ));
                 app.refresh(&tokens[2]).await;
             })
         }),
@@ -117,9 +139,19 @@ async fn no_token_of_a_grant_that_has_ended_costs_a_trip() {
             trips(instance);
             for token in &tokens {
                 for client in ["app", "thief"] {
-                    assert_eq!(instance.refresh_as(client, token).await.error(), refused(), "{name}");
-                    let answer = instance.post("/revoke", &[("token", token), ("client_id", client)]).await;
-                    assert_eq!((answer.status.as_u16(), answer.body.len()), (200, 0), "{name}");
+                    assert_eq!(
+                        instance.refresh_as(client, token).await.error(),
+                        refused(),
+                        "{name}"
+                    );
+                    let answer = instance
+                        .post("/revoke", &[("token", token), ("client_id", client)])
+                        .await;
+                    assert_eq!(
+                        (answer.status.as_u16(), answer.body.len()),
+                        (200, 0),
+                        "{name}"
+                    );
                 }
             }
             assert_eq!(trips(instance), expected, "{name}");
@@ -137,7 +169,10 @@ async fn the_absolute_end_of_a_grant_is_known() {
     app.clock.advance(HOUR);
     assert_eq!(app.refresh(&tokens[1]).await.error(), refused());
     assert_eq!(app.revoke(&tokens[1]).await.status, 200);
-    assert_eq!((trips(&app), app.events()), (0, vec![EventKind::Expired; 2]));
+    assert_eq!(
+        (trips(&app), app.events()),
+        (0, vec![EventKind::Expired; 2])
+    );
 }
 
 #[tokio::test]
@@ -168,10 +203,24 @@ async fn a_scope_or_a_resource_beyond_the_grant_hides_no_reuse() {
         app.clock.advance_secs(61);
         app.events();
 
-        let ask = async |token: &str| app.post("/token", &[&refresh_form("app", token)[..], &[beyond]].concat()).await;
-        let error = if beyond.0 == "scope" { "invalid_scope" } else { "invalid_target" };
+        let ask = async |token: &str| {
+            app.post(
+                "/token",
+                &[&refresh_form("app", token)[..], &[beyond]].concat(),
+            )
+            .await
+        };
+        let error = if beyond.0 == "scope" {
+            "invalid_scope"
+        } else {
+            "invalid_target"
+        };
         assert_eq!(ask(&third).await.error(), (400, error.into()));
-        assert_eq!(app.refresh(&second).await.error(), refused(), "its successor was presented");
+        assert_eq!(
+            app.refresh(&second).await.error(),
+            refused(),
+            "its successor was presented"
+        );
         assert_eq!(app.events(), [EventKind::ReuseDetected], "{beyond:?}");
 
         let first = app.post("/token", &log_in).await.token();
@@ -194,14 +243,29 @@ async fn a_damaged_record_is_never_taken_for_a_refusal() {
     let at = value.windows(3).position(|bytes| bytes == b"app").unwrap();
     value[at] = b'b';
     let damaged = Entry::new(Version::new([9; 8]), entry.tag, Bytes::from(value));
-    let change = Change::Put { entry: damaged, ttl: Ttl::Keep };
-    assert_eq!(store.swap(&key, Some(entry.version), change, None).await.unwrap(), Swap::Swapped);
+    let change = Change::Put {
+        entry: damaged,
+        ttl: Ttl::Keep,
+    };
+    assert_eq!(
+        store
+            .swap(&key, Some(entry.version), change, None)
+            .await
+            .unwrap(),
+        Swap::Swapped
+    );
     app.store.get(&key).await.unwrap();
     app.events();
     for client in ["app", "bpp", "thief"] {
-        assert_eq!(app.refresh_as(client, &token).await.error(), (500, "server_error".into()), "{client}");
+        assert_eq!(
+            app.refresh_as(client, &token).await.error(),
+            (500, "server_error".into()),
+            "{client}"
+        );
         assert_eq!(app.events(), [EventKind::StoreCorrupt], "{client}");
-        let answer = app.post("/revoke", &[("token", &token), ("client_id", client)]).await;
+        let answer = app
+            .post("/revoke", &[("token", &token), ("client_id", client)])
+            .await;
         assert_eq!(answer.error(), (500, "server_error".into()), "{client}");
         assert_eq!(app.events(), [EventKind::StoreCorrupt], "{client}");
     }
@@ -212,7 +276,10 @@ async fn a_revocation_that_was_not_confirmed_can_be_sent_again() {
     let app = tiered(&App::new());
     let token = app.log_in("app").await;
     app.upstream.then(Act::Answer(500, "text/plain", "down"));
-    assert_eq!(app.revoke(&token).await.error(), (503, "temporarily_unavailable".into()));
+    assert_eq!(
+        app.revoke(&token).await.error(),
+        (503, "temporarily_unavailable".into())
+    );
     assert_eq!(app.refresh(&token).await.error(), refused());
     assert_eq!(app.upstream.alive(), 1);
     assert_eq!(app.revoke(&token).await.status, 200);
@@ -227,7 +294,10 @@ async fn when_the_store_is_away_what_is_known_is_refused_and_nothing_else() {
     app.store.get_ref().hook(|_, _| Plan::Lose);
     assert_eq!(app.refresh(&dead[1]).await.error(), refused());
     assert_eq!(app.refresh_as("thief", &alive[1]).await.error(), refused());
-    assert_eq!(app.refresh(&alive[1]).await.error(), (503, "temporarily_unavailable".into()));
+    assert_eq!(
+        app.refresh(&alive[1]).await.error(),
+        (503, "temporarily_unavailable".into())
+    );
     app.store.get_ref().unhook();
     app.layer.drain().await;
     app.refresh(&alive[1]).await.token();
@@ -248,7 +318,10 @@ async fn a_storm_of_dead_tokens_costs_one_trip_one_after_the_other() {
     for tokens in [1, 8] {
         let (app, tokens) = dead(tokens).await;
         for n in 0..10_000 {
-            assert_eq!(app.refresh(&tokens[n % tokens.len()]).await.error(), refused());
+            assert_eq!(
+                app.refresh(&tokens[n % tokens.len()]).await.error(),
+                refused()
+            );
         }
         assert_eq!(trips(&app), 1, "{} tokens", tokens.len());
         assert_eq!(app.events(), vec![EventKind::Unknown; 10_000]);
@@ -264,21 +337,37 @@ async fn a_storm_of_dead_tokens_at_once_costs_a_trip_a_token_at_most() {
         let tokens = Arc::new(tokens);
         if slow {
             let pause = || Plan::before(tokio::time::sleep(Duration::from_millis(50)));
-            app.store.get_ref().hook(move |_, call| if *call == Call::Claim { pause() } else { Plan::Pass });
+            app.store.get_ref().hook(move |_, call| {
+                if *call == Call::Claim {
+                    pause()
+                } else {
+                    Plan::Pass
+                }
+            });
         }
         let mut storm = JoinSet::new();
         for n in 0..AT_ONCE {
             let (app, tokens) = (app.clone(), Arc::clone(&tokens));
             storm.spawn(async move {
                 for round in 0..40 {
-                    assert_eq!(app.refresh(&tokens[(n + round) % tokens.len()]).await.error(), refused());
+                    assert_eq!(
+                        app.refresh(&tokens[(n + round) % tokens.len()])
+                            .await
+                            .error(),
+                        refused()
+                    );
                 }
             });
         }
         storm.join_all().await;
-        // A request that looked before the end was known, and had not to wait in the queue, asks as well: one a thread.
+        // A request that looked before the end was known, and had not to wait in the queue, asks as
+        // well: one a thread.
         let trips = trips(&app);
-        assert!((1..=tokens.len() + THREADS).contains(&trips), "{} tokens: {trips} trips", tokens.len());
+        assert!(
+            (1..=tokens.len() + THREADS).contains(&trips),
+            "{} tokens: {trips} trips",
+            tokens.len()
+        );
         assert_eq!(app.events(), vec![EventKind::Unknown; AT_ONCE * 40]);
     }
 }

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use support::{Call, Hooked, Plan};
 use tower_oauth_refresh::store::{
-    Beside, CacheStats, Change, Entry, Hint, Key, MemoryStore, Name, Store, StoreError, Swap, Tag, TieredStore, Ttl,
-    Version,
+    Beside, CacheStats, Change, Entry, Hint, Key, MemoryStore, Name, Store, StoreError, Swap, Tag,
+    TieredStore, Ttl, Version,
 };
 
 // Every handle is an instance of its own, with a cache of its own.
@@ -40,11 +40,18 @@ fn version(number: u64) -> Version {
 }
 
 fn entry(number: u64) -> Entry {
-    Entry::new(version(number), TAG, Bytes::copy_from_slice(&number.to_be_bytes()))
+    Entry::new(
+        version(number),
+        TAG,
+        Bytes::copy_from_slice(&number.to_be_bytes()),
+    )
 }
 
 fn value(number: u64) -> Option<Hint> {
-    Some(Hint::Value { tag: TAG, value: entry(number).value })
+    Some(Hint::Value {
+        tag: TAG,
+        value: entry(number).value,
+    })
 }
 
 /// Forgets nothing while a test runs.
@@ -57,12 +64,21 @@ fn tier() -> Tier {
 }
 
 async fn put<S: Store>(store: &S, expected: Option<u64>, number: u64) -> Swap {
-    let change = Change::Put { entry: entry(number), ttl: Ttl::After(HOUR) };
-    store.swap(&KEY, expected.map(version), change, None).await.unwrap()
+    let change = Change::Put {
+        entry: entry(number),
+        ttl: Ttl::After(HOUR),
+    };
+    store
+        .swap(&KEY, expected.map(version), change, None)
+        .await
+        .unwrap()
 }
 
 async fn remove<S: Store>(store: &S, expected: u64) -> Swap {
-    store.swap(&KEY, Some(version(expected)), Change::Remove, None).await.unwrap()
+    store
+        .swap(&KEY, Some(version(expected)), Change::Remove, None)
+        .await
+        .unwrap()
 }
 
 async fn claim<S: Store>(store: &S, tag: Tag) {
@@ -82,7 +98,10 @@ async fn it_learns_from_every_answer_that_passes() {
     tier.get(&KEY).await.unwrap();
     assert_eq!(tier.peek(&KEY), value(2), "a read");
     assert_eq!(put(&store, Some(2), 3).await, Swap::Swapped);
-    assert!(matches!(put(&tier, Some(2), 4).await, Swap::Conflict(Some(_))));
+    assert!(matches!(
+        put(&tier, Some(2), 4).await,
+        Swap::Conflict(Some(_))
+    ));
     assert_eq!(tier.peek(&KEY), value(3), "a conflict");
     assert_eq!(put(&store, Some(3), 4).await, Swap::Swapped);
     assert!(matches!(remove(&tier, 3).await, Swap::Conflict(Some(_))));
@@ -92,21 +111,35 @@ async fn it_learns_from_every_answer_that_passes() {
     assert_eq!(tier.peek(&KEY), value(5), "a claim of another tag");
     assert_eq!(put(&store, Some(5), 6).await, Swap::Swapped);
     claim(&tier, TAG).await;
-    assert_eq!(tier.peek(&KEY), value(5), "a claim that a rotation makes writes nothing again");
+    assert_eq!(
+        tier.peek(&KEY),
+        value(5),
+        "a claim that a rotation makes writes nothing again"
+    );
     assert_eq!(remove(&tier, 1000).await, Swap::Swapped);
     assert_eq!(tier.peek(&KEY), Some(Hint::Ended), "a removal");
 
     type Look = fn(&Tier) -> Pin<Box<dyn Future<Output = ()> + '_>>;
     let looks: [(&str, Look); 4] = [
-        ("a read", |tier| Box::pin(async { assert_eq!(tier.get(&KEY).await.unwrap(), None) })),
+        ("a read", |tier| {
+            Box::pin(async { assert_eq!(tier.get(&KEY).await.unwrap(), None) })
+        }),
         ("a claim", |tier| Box::pin(claim(tier, TAG))),
-        ("a conflict", |tier| Box::pin(async { assert_eq!(put(tier, Some(9), 10).await, Swap::Conflict(None)) })),
-        ("a removal", |tier| Box::pin(async { assert_eq!(remove(tier, 9).await, Swap::Swapped) })),
+        ("a conflict", |tier| {
+            Box::pin(async { assert_eq!(put(tier, Some(9), 10).await, Swap::Conflict(None)) })
+        }),
+        ("a removal", |tier| {
+            Box::pin(async { assert_eq!(remove(tier, 9).await, Swap::Swapped) })
+        }),
     ];
     for (name, look) in looks {
         let tier = over(store.clone());
         look(&tier).await;
-        assert_eq!(tier.peek(&KEY), Some(Hint::Ended), "{name} of what is absent");
+        assert_eq!(
+            tier.peek(&KEY),
+            Some(Hint::Ended),
+            "{name} of what is absent"
+        );
     }
 }
 
@@ -115,10 +148,22 @@ async fn what_lies_beside_an_entry_teaches_nothing() {
     let tier = tier();
     assert_eq!(tier.beside(&KEY, &Name::new([3; 16])).await.unwrap(), None);
     assert_eq!(tier.peek(&KEY), None);
-    let change = Change::Put { entry: entry(1), ttl: Ttl::After(HOUR) };
+    let change = Change::Put {
+        entry: entry(1),
+        ttl: Ttl::After(HOUR),
+    };
     let also = Beside::new(Name::new([3; 16]), Bytes::from_static(b"beside"), HOUR);
-    assert_eq!(tier.swap(&KEY, None, change, Some(also)).await.unwrap(), Swap::Swapped);
-    assert_eq!(tier.beside(&KEY, &Name::new([3; 16])).await.unwrap().as_deref(), Some(&b"beside"[..]));
+    assert_eq!(
+        tier.swap(&KEY, None, change, Some(also)).await.unwrap(),
+        Swap::Swapped
+    );
+    assert_eq!(
+        tier.beside(&KEY, &Name::new([3; 16]))
+            .await
+            .unwrap()
+            .as_deref(),
+        Some(&b"beside"[..])
+    );
 }
 
 #[tokio::test]
@@ -131,8 +176,16 @@ async fn a_call_that_fails_teaches_nothing() {
         let tier = tier();
         tier.get_ref().hook(move |_, _| plan());
         assert!(tier.get(&KEY).await.is_err(), "{name}");
-        assert!(tier.claim(&KEY, &TAG, version(1), HOUR).await.is_err(), "{name}");
-        assert!(tier.swap(&KEY, Some(version(1)), Change::Remove, None).await.is_err(), "{name}");
+        assert!(
+            tier.claim(&KEY, &TAG, version(1), HOUR).await.is_err(),
+            "{name}"
+        );
+        assert!(
+            tier.swap(&KEY, Some(version(1)), Change::Remove, None)
+                .await
+                .is_err(),
+            "{name}"
+        );
         assert_eq!(tier.peek(&KEY), None, "{name}");
     }
 }
@@ -144,22 +197,40 @@ async fn a_put_takes_an_end_back_whatever_becomes_of_its_answer() {
         assert_eq!(tier.get(&KEY).await.unwrap(), None);
         assert_eq!(tier.peek(&KEY), Some(Hint::Ended));
         tier.get_ref().once(Call::is_swap, plan);
-        let change = Change::Put { entry: entry(1), ttl: Ttl::After(HOUR) };
+        let change = Change::Put {
+            entry: entry(1),
+            ttl: Ttl::After(HOUR),
+        };
         let _ = tier.swap(&KEY, None, change, None).await;
         assert_ne!(tier.peek(&KEY), Some(Hint::Ended), "{name}");
-        assert!(tier.get(&KEY).await.unwrap().is_some(), "{name}: it is there");
+        assert!(
+            tier.get(&KEY).await.unwrap().is_some(),
+            "{name}: it is there"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_slow_answer_from_before_an_insert_does_not_hide_it() {
     let tier = tier();
-    tier.get_ref().hook(|_, call| if matches!(call, Call::Get) { Plan::Slow } else { Plan::Pass });
+    tier.get_ref().hook(|_, call| {
+        if matches!(call, Call::Get) {
+            Plan::Slow
+        } else {
+            Plan::Pass
+        }
+    });
     let mut cx = Context::from_waker(Waker::noop());
     let mut slow = [Box::pin(tier.get(&KEY)), Box::pin(tier.get(&KEY))];
     for read in &mut slow {
-        assert!(read.as_mut().poll(&mut cx).is_pending(), "before it takes effect");
-        assert!(read.as_mut().poll(&mut cx).is_pending(), "nothing was found, and the answer is on its way");
+        assert!(
+            read.as_mut().poll(&mut cx).is_pending(),
+            "before it takes effect"
+        );
+        assert!(
+            read.as_mut().poll(&mut cx).is_pending(),
+            "nothing was found, and the answer is on its way"
+        );
     }
     assert_eq!(put(&tier, None, 1).await, Swap::Swapped);
     for read in &mut slow {
@@ -181,8 +252,18 @@ async fn what_the_store_itself_has_a_hint_of_is_known_too() {
 #[tokio::test]
 async fn no_bytes_or_no_time_turn_it_off() {
     for (name, tier) in [
-        ("bytes", TieredStore::builder(MemoryStore::new()).max_bytes(0).build()),
-        ("time", TieredStore::builder(MemoryStore::new()).ttl(Duration::ZERO).build()),
+        (
+            "bytes",
+            TieredStore::builder(MemoryStore::new())
+                .max_bytes(0)
+                .build(),
+        ),
+        (
+            "time",
+            TieredStore::builder(MemoryStore::new())
+                .ttl(Duration::ZERO)
+                .build(),
+        ),
     ] {
         assert_eq!(put(&tier, None, 1).await, Swap::Swapped, "{name}");
         assert_eq!(tier.get(&KEY).await.unwrap(), Some(entry(1)), "{name}");
@@ -192,22 +273,35 @@ async fn no_bytes_or_no_time_turn_it_off() {
         assert_eq!(tier.peek(&KEY), None, "{name}");
         assert_eq!(tier.cache_stats(), CacheStats::default(), "{name}");
     }
-    let tier = TieredStore::builder(MemoryStore::new()).max_bytes(u64::MAX).ttl(Duration::MAX).build();
+    let tier = TieredStore::builder(MemoryStore::new())
+        .max_bytes(u64::MAX)
+        .ttl(Duration::MAX)
+        .build();
     assert_eq!(put(&tier, None, 1).await, Swap::Swapped);
     assert_eq!(tier.peek(&KEY), value(1), "all that there is of both");
 }
 
 #[tokio::test]
 async fn what_it_knows_is_forgotten_when_its_time_is_over() {
-    let tier = TieredStore::builder(MemoryStore::new()).ttl(Duration::from_millis(100)).build();
+    let tier = TieredStore::builder(MemoryStore::new())
+        .ttl(Duration::from_millis(100))
+        .build();
     assert_eq!(put(&tier, None, 1).await, Swap::Swapped);
     assert_eq!(tier.get(&key(8)).await.unwrap(), None);
     let started = Instant::now();
-    while tier.peek(&KEY).is_some() || tier.peek(&key(8)).is_some() || tier.cache_stats().bytes > 0 {
-        assert!(started.elapsed() < Duration::from_secs(30), "never forgotten");
+    while tier.peek(&KEY).is_some() || tier.peek(&key(8)).is_some() || tier.cache_stats().bytes > 0
+    {
+        assert!(
+            started.elapsed() < Duration::from_secs(30),
+            "never forgotten"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(tier.get(&KEY).await.unwrap(), Some(entry(1)), "the store has not forgotten");
+    assert_eq!(
+        tier.get(&KEY).await.unwrap(),
+        Some(entry(1)),
+        "the store has not forgotten"
+    );
     assert_eq!(tier.peek(&KEY), value(1));
 }
 
@@ -223,7 +317,11 @@ async fn hits_and_misses_are_counted_and_clones_share_them() {
     assert_eq!((stats.hits, stats.misses, stats.entries), (3, 2, 2));
     assert_eq!(stats, clone.cache_stats());
     let other = over(tier.into_inner());
-    assert_eq!(other.cache_stats(), CacheStats::default(), "a tier of its own");
+    assert_eq!(
+        other.cache_stats(),
+        CacheStats::default(),
+        "a tier of its own"
+    );
     assert_eq!(other.get_ref().get(&KEY).await.unwrap(), Some(entry(1)));
 }
 
@@ -235,7 +333,13 @@ impl Store for Everywhere {
         Ok((!self.0.is_empty()).then(|| Entry::new(version(1), TAG, self.0.clone())))
     }
 
-    async fn swap(&self, _: &Key, _: Option<Version>, _: Change, _: Option<Beside>) -> Result<Swap, StoreError> {
+    async fn swap(
+        &self,
+        _: &Key,
+        _: Option<Version>,
+        _: Change,
+        _: Option<Beside>,
+    ) -> Result<Swap, StoreError> {
         Err(StoreError::unavailable("nothing can be written here"))
     }
 
@@ -249,7 +353,11 @@ fn read(tier: &TieredStore<Everywhere>, keys: u64) {
     for number in 0..keys {
         let key = key(number);
         let read = std::pin::pin!(tier.get(&key));
-        assert!(read.poll(&mut Context::from_waker(Waker::noop())).is_ready(), "nothing here waits");
+        assert!(
+            read.poll(&mut Context::from_waker(Waker::noop()))
+                .is_ready(),
+            "nothing here waits"
+        );
         let _ = tier.peek(&key);
     }
 }
@@ -258,21 +366,36 @@ fn read(tier: &TieredStore<Everywhere>, keys: u64) {
 fn the_memory_is_bounded() {
     for (name, len) in [("values", 330), ("ends", 0)] {
         const BYTES: u64 = 1024 * 1024;
-        let tier = TieredStore::builder(Everywhere(vec![7; len].into())).max_bytes(BYTES).ttl(HOUR * 24).build();
+        let tier = TieredStore::builder(Everywhere(vec![7; len].into()))
+            .max_bytes(BYTES)
+            .ttl(HOUR * 24)
+            .build();
         for _ in 0..3 {
             read(&tier, 20_000);
             let CacheStats { bytes, entries, .. } = tier.cache_stats();
-            assert!(bytes <= BYTES && entries > 0, "{name}: {bytes} bytes for {entries}");
+            assert!(
+                bytes <= BYTES && entries > 0,
+                "{name}: {bytes} bytes for {entries}"
+            );
         }
-        assert!(tier.cache_stats().entries >= 1000, "{name}: the room is used: {:?}", tier.cache_stats());
+        assert!(
+            tier.cache_stats().entries >= 1000,
+            "{name}: the room is used: {:?}",
+            tier.cache_stats()
+        );
     }
 }
 
 #[test]
 fn a_value_larger_than_the_cache_is_not_kept() {
-    let tier = TieredStore::builder(Everywhere(vec![7; 2 * 1024 * 1024].into())).max_bytes(1024 * 1024).build();
+    let tier = TieredStore::builder(Everywhere(vec![7; 2 * 1024 * 1024].into()))
+        .max_bytes(1024 * 1024)
+        .build();
     read(&tier, 10);
-    assert_eq!((tier.cache_stats().bytes, tier.cache_stats().entries), (0, 0));
+    assert_eq!(
+        (tier.cache_stats().bytes, tier.cache_stats().entries),
+        (0, 0)
+    );
 }
 
 #[test]
@@ -280,15 +403,31 @@ fn what_it_reckons_is_what_it_takes_up() {
     const KEYS: u64 = 100_000;
     for (name, len) in [("values", 330), ("ends", 0)] {
         let everywhere = Everywhere(vec![7; len].into());
-        let tier = TieredStore::builder(everywhere).max_bytes(u64::MAX).ttl(HOUR * 24).build();
+        let tier = TieredStore::builder(everywhere)
+            .max_bytes(u64::MAX)
+            .ttl(HOUR * 24)
+            .build();
         let taken = allocation_counter::measure(|| {
             read(&tier, KEYS);
             assert_eq!(tier.cache_stats().entries, KEYS);
         });
-        let (taken, reckoned) = (u64::try_from(taken.bytes_current).unwrap(), tier.cache_stats().bytes);
-        println!("{name}: {taken} bytes taken, {reckoned} reckoned; a key: {} and {}", taken / KEYS, reckoned / KEYS);
-        assert!(taken <= reckoned, "{name}: {taken} bytes taken, {reckoned} reckoned");
-        assert!(taken >= reckoned / 2, "{name}: {taken} bytes taken, {reckoned} reckoned");
+        let (taken, reckoned) = (
+            u64::try_from(taken.bytes_current).unwrap(),
+            tier.cache_stats().bytes,
+        );
+        println!(
+            "{name}: {taken} bytes taken, {reckoned} reckoned; a key: {} and {}",
+            taken / KEYS,
+            reckoned / KEYS
+        );
+        assert!(
+            taken <= reckoned,
+            "{name}: {taken} bytes taken, {reckoned} reckoned"
+        );
+        assert!(
+            taken >= reckoned / 2,
+            "{name}: {taken} bytes taken, {reckoned} reckoned"
+        );
     }
 }
 
@@ -310,12 +449,24 @@ async fn a_small_value_does_not_keep_a_large_buffer_alive() {
     let buffer = Bytes::from_owner(Large(vec![7; 1024 * 1024], Arc::clone(&freed)));
     let tier = over(MemoryStore::new());
     let small = Entry::new(version(1), TAG, buffer.slice(..8));
-    let change = Change::Put { entry: small, ttl: Ttl::After(HOUR) };
-    assert_eq!(tier.swap(&KEY, None, change, None).await.unwrap(), Swap::Swapped);
+    let change = Change::Put {
+        entry: small,
+        ttl: Ttl::After(HOUR),
+    };
+    assert_eq!(
+        tier.swap(&KEY, None, change, None).await.unwrap(),
+        Swap::Swapped
+    );
     drop(buffer);
     // The store behind keeps what it was given; the cache does not.
     assert_eq!(put(tier.get_ref(), Some(1), 2).await, Swap::Swapped);
-    assert_eq!(tier.peek(&KEY), Some(Hint::Value { tag: TAG, value: Bytes::from_static(&[7; 8]) }));
+    assert_eq!(
+        tier.peek(&KEY),
+        Some(Hint::Value {
+            tag: TAG,
+            value: Bytes::from_static(&[7; 8])
+        })
+    );
     assert_eq!(freed.load(Ordering::SeqCst), 1);
 }
 
@@ -323,11 +474,18 @@ async fn a_small_value_does_not_keep_a_large_buffer_alive() {
 async fn debug_shows_no_value() {
     let tier = over(MemoryStore::new());
     let secret = Entry::new(version(1), TAG, Bytes::from_static(b"sealed"));
-    let change = Change::Put { entry: secret, ttl: Ttl::After(HOUR) };
-    assert_eq!(tier.swap(&KEY, None, change, None).await.unwrap(), Swap::Swapped);
+    let change = Change::Put {
+        entry: secret,
+        ttl: Ttl::After(HOUR),
+    };
+    assert_eq!(
+        tier.swap(&KEY, None, change, None).await.unwrap(),
+        Swap::Swapped
+    );
     let shown = format!("{tier:?}");
     assert!(
-        shown.starts_with("TieredStore { inner: MemoryStore {") && shown.ends_with("cached: true, .. }"),
+        shown.starts_with("TieredStore { inner: MemoryStore {")
+            && shown.ends_with("cached: true, .. }"),
         "{shown}"
     );
     assert!(!shown.contains("sealed"), "{shown}");

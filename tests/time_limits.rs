@@ -29,13 +29,25 @@ struct Endless {
 
 impl Endless {
     fn new(frames: impl IntoIterator<Item = Bytes>) -> Self {
-        Self { frames: frames.into_iter().collect(), pause: None, sleep: None }
+        Self {
+            frames: frames.into_iter().collect(),
+            pause: None,
+            sleep: None,
+        }
     }
 
     /// Returns a body that sends one byte after each pause.
     fn trickle(form: &str, pause: Duration) -> Self {
-        let frames = form.bytes().rev().map(|byte| Bytes::from(vec![byte])).collect();
-        Self { frames, pause: Some(pause), sleep: None }
+        let frames = form
+            .bytes()
+            .rev()
+            .map(|byte| Bytes::from(vec![byte]))
+            .collect();
+        Self {
+            frames,
+            pause: Some(pause),
+            sleep: None,
+        }
     }
 }
 
@@ -43,7 +55,10 @@ impl Body for Endless {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         if let Some(pause) = self.pause {
             let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep(pause)));
             if sleep.as_mut().poll(cx).is_pending() {
@@ -51,13 +66,21 @@ impl Body for Endless {
             }
             self.sleep = None;
         }
-        self.frames.pop().map_or(Poll::Pending, |frame| Poll::Ready(Some(Ok(Frame::data(frame)))))
+        self.frames.pop().map_or(Poll::Pending, |frame| {
+            Poll::Ready(Some(Ok(Frame::data(frame))))
+        })
     }
 }
 
 const GUARDED: [(&str, &str); 4] = [
-    ("/token", "grant_type=refresh_token&client_id=app&refresh_token=rt_"),
-    ("/token", "grant_type=authorization_code&client_id=app&code="),
+    (
+        "/token",
+        "grant_type=refresh_token&client_id=app&refresh_token=rt_",
+    ),
+    (
+        "/token",
+        "grant_type=authorization_code&client_id=app&code=",
+    ),
     ("/revoke", "client_id=app&token=rt_"),
     ("/introspect", "token=rt_"),
 ];
@@ -68,8 +91,17 @@ async fn a_body_that_does_not_arrive_in_time_gets_408() {
         let bodies = [
             ("nothing", Endless::new([])),
             ("half a form", Endless::new([Bytes::from(begun)])),
-            ("a byte every second", Endless::trickle(&begun.repeat(10), SECOND)),
-            ("empty frames for ever", Endless { pause: Some(SECOND), ..Endless::new(vec![Bytes::new(); 1000]) }),
+            (
+                "a byte every second",
+                Endless::trickle(&begun.repeat(10), SECOND),
+            ),
+            (
+                "empty frames for ever",
+                Endless {
+                    pause: Some(SECOND),
+                    ..Endless::new(vec![Bytes::new(); 1000])
+                },
+            ),
         ];
         for (name, body) in bodies {
             let name = format!("{path}, {name}");
@@ -79,7 +111,10 @@ async fn a_body_that_does_not_arrive_in_time_gets_408() {
             assert_eq!(began.elapsed().as_secs(), 10, "{name}");
             answer.assert_refused(&name, 408, "invalid_request", false);
             assert_eq!(answer.headers()["connection"], "close", "{name}");
-            assert!(app.upstream.seen().is_empty() && app.store.calls().is_empty(), "{name}");
+            assert!(
+                app.upstream.seen().is_empty() && app.store.calls().is_empty(),
+                "{name}"
+            );
         }
     }
 }
@@ -91,14 +126,20 @@ async fn the_time_for_a_body_is_the_one_that_was_set() {
         let app = App::with(|builder| builder.request_body_timeout(SECOND * limit));
         let began = Instant::now();
         let answer = send(&app, form("/token").body(slow()).unwrap()).await;
-        assert_eq!((answer.head.status.as_u16(), began.elapsed().as_secs()), (408, expected));
+        assert_eq!(
+            (answer.head.status.as_u16(), began.elapsed().as_secs()),
+            (408, expected)
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn over_http2_there_is_no_connection_to_close() {
     let app = App::new();
-    let request = form("/token").version(Version::HTTP_2).body(Endless::new([])).unwrap();
+    let request = form("/token")
+        .version(Version::HTTP_2)
+        .body(Endless::new([]))
+        .unwrap();
     let answer = send(&app, request).await;
     answer.assert_refused("HTTP/2", 408, "invalid_request", false);
     assert!(!answer.headers().contains_key("connection"));
@@ -117,10 +158,12 @@ impl AsRef<[u8]> for ReadBuffer {
 async fn a_half_sent_body_keeps_no_buffer_of_the_server() {
     for frames in [1, 2, 1000] {
         let alive = Arc::new(());
-        let frame = || Bytes::from_owner(ReadBuffer(vec![b'a'; 64 << 10], Arc::clone(&alive))).slice(..1);
+        let frame =
+            || Bytes::from_owner(ReadBuffer(vec![b'a'; 64 << 10], Arc::clone(&alive))).slice(..1);
         let body = Endless::new((0..frames).map(|_| frame()));
         let app = App::new();
-        let waiting = tokio::spawn(async move { send(&app, form("/token").body(body).unwrap()).await });
+        let waiting =
+            tokio::spawn(async move { send(&app, form("/token").body(body).unwrap()).await });
         settle().await;
         assert!(!waiting.is_finished());
         assert_eq!(Arc::strong_count(&alive), 1, "{frames} frames of one byte");
@@ -146,7 +189,11 @@ impl<B> Service<Request<RequestBody<B>>> for Stopped {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        if self.0 == Stop::Ready { Poll::Pending } else { Poll::Ready(Ok(())) }
+        if self.0 == Stop::Ready {
+            Poll::Pending
+        } else {
+            Poll::Ready(Ok(()))
+        }
     }
 
     fn call(&mut self, _: Request<RequestBody<B>>) -> Self::Future {
@@ -166,8 +213,20 @@ impl<B> Service<Request<RequestBody<B>>> for Stopped {
 async fn stopped(app: &App, stop: Stop, request: Request<Full<Bytes>>) -> (Whole, u64) {
     let began = Instant::now();
     // Called without `poll_ready`, as servers do: the call itself must be bounded.
-    let (head, body) = app.layer.layer(Stopped(stop)).call(request).await.unwrap().into_parts();
-    (Whole { head, body: body.collect().await.unwrap().to_bytes() }, began.elapsed().as_secs())
+    let (head, body) = app
+        .layer
+        .layer(Stopped(stop))
+        .call(request)
+        .await
+        .unwrap()
+        .into_parts();
+    (
+        Whole {
+            head,
+            body: body.collect().await.unwrap().to_bytes(),
+        },
+        began.elapsed().as_secs(),
+    )
 }
 
 const STOPS: [Stop; 3] = [Stop::Ready, Stop::Call, Stop::Body];
@@ -175,11 +234,27 @@ const STOPS: [Stop; 3] = [Stop::Ready, Stop::Call, Stop::Body];
 #[tokio::test(start_paused = true)]
 async fn a_log_in_that_the_inner_service_does_not_answer_gets_504_and_stores_nothing() {
     let forms: [&[(&str, &str)]; 5] = [
-        &[("grant_type", "authorization_code"), ("code", "c"), ("client_id", "app")],
-        &[("grant_type", "urn:openid:params:grant-type:ciba"), ("client_id", "app")],
+        &[
+            ("grant_type", "authorization_code"),
+            ("code", "c"),
+            ("client_id", "app"),
+        ],
+        &[
+            ("grant_type", "urn:openid:params:grant-type:ciba"),
+            ("client_id", "app"),
+        ],
         &[("grant_type", "client_credentials"), ("client_id", "app")],
-        &[("grant_type", "refresh_token "), ("refresh_token", "x"), ("client_id", "app")],
-        &[("grant_type", "password"), ("username", "u"), ("password", "p"), ("client_id", "app")],
+        &[
+            ("grant_type", "refresh_token "),
+            ("refresh_token", "x"),
+            ("client_id", "app"),
+        ],
+        &[
+            ("grant_type", "password"),
+            ("username", "u"),
+            ("password", "p"),
+            ("client_id", "app"),
+        ],
     ];
     for form in forms {
         for stop in STOPS {
@@ -187,12 +262,19 @@ async fn a_log_in_that_the_inner_service_does_not_answer_gets_504_and_stores_not
                 let name = format!("{form:?} {stop:?} {reference}");
                 let app = App::with(|builder| {
                     let builder = builder.rotation_timeout(SECOND);
-                    if reference { builder.reference_access_tokens() } else { builder }
+                    if reference {
+                        builder.reference_access_tokens()
+                    } else {
+                        builder
+                    }
                 });
                 let (answer, seconds) = stopped(&app, stop, post("/token", form)).await;
                 assert_eq!(seconds, 30, "{name}");
                 answer.assert_refused(&name, 504, "temporarily_unavailable", false);
-                assert!(matches!(answer.head.extensions.get(), Some(Error::UpstreamTimeout)), "{name}");
+                assert!(
+                    matches!(answer.head.extensions.get(), Some(Error::UpstreamTimeout)),
+                    "{name}"
+                );
                 assert_eq!(app.events(), [EventKind::UpstreamTimeout], "{name}");
                 assert!(app.store.calls().is_empty(), "{name}");
             }
@@ -202,7 +284,16 @@ async fn a_log_in_that_the_inner_service_does_not_answer_gets_504_and_stores_not
 
 #[tokio::test(start_paused = true)]
 async fn the_time_for_a_log_in_is_the_one_that_was_set() {
-    let log_in = || post("/token", &[("grant_type", "authorization_code"), ("code", "c"), ("client_id", "app")]);
+    let log_in = || {
+        post(
+            "/token",
+            &[
+                ("grant_type", "authorization_code"),
+                ("code", "c"),
+                ("client_id", "app"),
+            ],
+        )
+    };
     for (limit, expected) in [(SECOND * 2, 2), (SECOND * 3600, 3600)] {
         let app = App::with(|builder| builder.issue_timeout(limit));
         let (answer, seconds) = stopped(&app, Stop::Call, log_in()).await;
@@ -215,24 +306,46 @@ async fn a_token_that_the_inner_service_does_not_answer_for_gets_503_within_its_
     for stop in STOPS {
         let (app, foreign) = adopting().await;
         // The introspection path is a setting, so this app is another one over the same store.
-        let app = App::over(app.clock.clone(), app.store.clone(), app.upstream.clone(), |builder| {
-            let until = std::time::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
-            builder.introspection_path("/introspect").adopt_until(until).rotation_timeout(SECOND * 3)
-        });
+        let app = App::over(
+            app.clock.clone(),
+            app.store.clone(),
+            app.upstream.clone(),
+            |builder| {
+                let until = std::time::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
+                builder
+                    .introspection_path("/introspect")
+                    .adopt_until(until)
+                    .rotation_timeout(SECOND * 3)
+            },
+        );
         let ours = app.log_in("app").await;
         let other = log_in_before(&app, "app").await;
         drop(app.events());
         let requests = [
-            ("introspection of ours", post("/introspect", &[("token", &ours)])),
-            ("introspection of another's", post("/introspect", &[("token", &other)])),
+            (
+                "introspection of ours",
+                post("/introspect", &[("token", &ours)]),
+            ),
+            (
+                "introspection of another's",
+                post("/introspect", &[("token", &other)]),
+            ),
             ("refresh", post("/token", &refresh_form("app", &ours))),
             ("adoption", post("/token", &refresh_form("app", &foreign))),
-            ("revocation of ours", post("/revoke", &[("token", &ours), ("client_id", "app")])),
-            ("revocation of another's", post("/revoke", &[("token", &other), ("client_id", "app")])),
+            (
+                "revocation of ours",
+                post("/revoke", &[("token", &ours), ("client_id", "app")]),
+            ),
+            (
+                "revocation of another's",
+                post("/revoke", &[("token", &other), ("client_id", "app")]),
+            ),
         ];
         for (name, request) in requests {
-            // These bodies are passed on without being read: the server bounds how long a client takes them.
-            if stop == Stop::Body && (name.ends_with("another's") || name.starts_with("revocation")) {
+            // These bodies are passed on without being read: the server bounds how long a client
+            // takes them.
+            if stop == Stop::Body && (name.ends_with("another's") || name.starts_with("revocation"))
+            {
                 continue;
             }
             let name = format!("{name} {stop:?}");
@@ -241,8 +354,11 @@ async fn a_token_that_the_inner_service_does_not_answer_for_gets_503_within_its_
             answer.assert_refused(&name, 503, "temporarily_unavailable", false);
             app.layer.drain().await;
             // A revocation has ended the grant here, and its event says so.
-            let event =
-                if name.starts_with("revocation of ours") { EventKind::Revoked } else { EventKind::UpstreamTimeout };
+            let event = if name.starts_with("revocation of ours") {
+                EventKind::Revoked
+            } else {
+                EventKind::UpstreamTimeout
+            };
             assert!(app.events().contains(&event), "{name}");
         }
     }
@@ -251,15 +367,33 @@ async fn a_token_that_the_inner_service_does_not_answer_for_gets_503_within_its_
 #[tokio::test(start_paused = true)]
 async fn a_client_that_is_sent_away_costs_no_permit() {
     let app = App::new();
-    let inner = tower::ServiceBuilder::new().concurrency_limit(1).service(tower::service_fn(
-        |_: Request<RequestBody<Full<Bytes>>>| pending::<Result<Response<Full<Bytes>>, Infallible>>(),
-    ));
+    let inner = tower::ServiceBuilder::new()
+        .concurrency_limit(1)
+        .service(tower::service_fn(|_: Request<RequestBody<Full<Bytes>>>| {
+            pending::<Result<Response<Full<Bytes>>, Infallible>>()
+        }));
     let service = app.layer.layer(inner);
-    let log_in = || post("/token", &[("grant_type", "authorization_code"), ("code", "c"), ("client_id", "app")]);
+    let log_in = || {
+        post(
+            "/token",
+            &[
+                ("grant_type", "authorization_code"),
+                ("code", "c"),
+                ("client_id", "app"),
+            ],
+        )
+    };
     for round in 0..3 {
         let first = tokio::spawn(service.clone().oneshot(log_in()));
         settle().await;
         let waits = service.clone().call(log_in()).await.unwrap();
-        assert_eq!((waits.status().as_u16(), first.await.unwrap().unwrap().status().as_u16()), (504, 504), "{round}");
+        assert_eq!(
+            (
+                waits.status().as_u16(),
+                first.await.unwrap().unwrap().status().as_u16()
+            ),
+            (504, 504),
+            "{round}"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Whatever the inner service answers, the client's token stays good unless the inner service says that it is not.
+//! Whatever the inner service answers, the client's token stays good unless the inner service says
+//! that it is not.
 
 mod support;
 
@@ -10,8 +11,16 @@ use tower_oauth_refresh::EventKind;
 #[tokio::test]
 async fn an_error_is_passed_on_and_the_token_stays_good() {
     let rows = [
-        ("a client that failed to authenticate", 401, r#"{"error":"invalid_client"}"#),
-        ("a scope that it does not like", 400, r#"{"error":"invalid_scope"}"#),
+        (
+            "a client that failed to authenticate",
+            401,
+            r#"{"error":"invalid_client"}"#,
+        ),
+        (
+            "a scope that it does not like",
+            400,
+            r#"{"error":"invalid_scope"}"#,
+        ),
         ("a 400 without JSON", 400, "no"),
         ("too many requests", 429, "slow down"),
         ("an internal error", 500, "oops"),
@@ -23,12 +32,21 @@ async fn an_error_is_passed_on_and_the_token_stays_good() {
     for (name, status, body) in rows {
         let app = App::new();
         let token = app.log_in("app").await;
-        app.upstream.then(Act::Answer(status, "application/json", body));
+        app.upstream
+            .then(Act::Answer(status, "application/json", body));
         let answer = app.refresh(&token).await;
-        assert_eq!((answer.status.as_u16(), &answer.body[..]), (status, body.as_bytes()), "{name}");
+        assert_eq!(
+            (answer.status.as_u16(), &answer.body[..]),
+            (status, body.as_bytes()),
+            "{name}"
+        );
         assert_eq!(answer.headers["x-upstream"], "yes", "{name}");
         app.refresh(&token).await.token();
-        assert_eq!(app.events(), [EventKind::Issued, EventKind::Rotated], "{name}");
+        assert_eq!(
+            app.events(),
+            [EventKind::Issued, EventKind::Rotated],
+            "{name}"
+        );
     }
 }
 
@@ -37,7 +55,10 @@ async fn an_inner_error_is_passed_on_and_the_token_stays_good() {
     let app = App::new();
     let token = app.log_in("app").await;
     app.upstream.then(Act::Break);
-    let error = app.send(post("/token", &refresh_form("app", &token))).await.unwrap_err();
+    let error = app
+        .send(post("/token", &refresh_form("app", &token)))
+        .await
+        .unwrap_err();
     assert_eq!(error.to_string(), "the connection broke");
     app.refresh(&token).await.token();
 }
@@ -62,19 +83,40 @@ async fn a_success_that_cannot_be_read_is_withheld_and_the_token_stays_good() {
         ("no JSON", "access_token=a&refresh_token=upstream"),
         ("nothing", ""),
         ("a list", r#"["upstream"]"#),
-        ("two refresh tokens", r#"{"access_token":"a","refresh_token":"upstream","refresh_token":"b"}"#),
-        ("a refresh token that is a number", r#"{"access_token":"a","refresh_token":7}"#),
-        ("JSON that is cut off", r#"{"access_token":"a","refresh_token":"upstream""#),
+        (
+            "two refresh tokens",
+            r#"{"access_token":"a","refresh_token":"upstream","refresh_token":"b"}"#,
+        ),
+        (
+            "a refresh token that is a number",
+            r#"{"access_token":"a","refresh_token":7}"#,
+        ),
+        (
+            "JSON that is cut off",
+            r#"{"access_token":"a","refresh_token":"upstream""#,
+        ),
     ];
     for (name, body) in rows {
         let app = App::new();
         let token = app.log_in("app").await;
-        app.upstream.then(Act::Answer(200, "application/json", body));
+        app.upstream
+            .then(Act::Answer(200, "application/json", body));
         let answer = app.refresh(&token).await;
         assert_eq!(answer.error(), (502, "server_error".into()), "{name}");
-        assert!(!String::from_utf8_lossy(&answer.body).contains("upstream\""), "{name}");
+        assert!(
+            !String::from_utf8_lossy(&answer.body).contains("upstream\""),
+            "{name}"
+        );
         app.refresh(&token).await.token();
-        assert_eq!(app.events(), [EventKind::Issued, EventKind::UpstreamUnreadable, EventKind::Rotated], "{name}");
+        assert_eq!(
+            app.events(),
+            [
+                EventKind::Issued,
+                EventKind::UpstreamUnreadable,
+                EventKind::Rotated
+            ],
+            "{name}"
+        );
     }
 }
 
@@ -82,15 +124,22 @@ async fn a_success_that_cannot_be_read_is_withheld_and_the_token_stays_good() {
 async fn an_answer_over_the_limit_is_withheld() {
     let app = App::with(|builder| builder.max_response_body(200));
     let token = app.log_in("app").await;
-    app.upstream
-        .then(Act::With(r#"{"id_token":"0123456789012345678901234567890123456789012345678901234567890123456789"}"#));
-    assert_eq!(app.refresh(&token).await.error(), (502, "server_error".into()));
+    app.upstream.then(Act::With(
+        r#"{"id_token":"0123456789012345678901234567890123456789012345678901234567890123456789"}"#,
+    ));
+    assert_eq!(
+        app.refresh(&token).await.error(),
+        (502, "server_error".into())
+    );
 }
 
 #[tokio::test]
 async fn invalid_grant_is_passed_on_and_ends_the_grant() {
     for (status, body) in [
-        (400, r#"{"error":"invalid_grant","error_description":"gone"}"#),
+        (
+            400,
+            r#"{"error":"invalid_grant","error_description":"gone"}"#,
+        ),
         (401, r#"{"error":"invalid_grant"}"#),
         (403, r#"{"error":"invalid_grant"}"#),
         (200, r#"{"error":"bad_refresh_token"}"#),
@@ -98,20 +147,44 @@ async fn invalid_grant_is_passed_on_and_ends_the_grant() {
         let app = App::new();
         let token = app.log_in("app").await;
         app.store.calls();
-        app.upstream.then(Act::Answer(status, "application/json", body));
+        app.upstream
+            .then(Act::Answer(status, "application/json", body));
         let answer = app.refresh(&token).await;
-        assert_eq!((answer.status.as_u16(), &answer.body[..]), (status, body.as_bytes()));
-        assert!(matches!(&app.store.calls()[..], [Call::Claim, Call::Swap { .. }]));
-        assert_eq!(app.refresh(&token).await.error(), (400, "invalid_grant".into()));
-        assert_eq!(app.events(), [EventKind::Issued, EventKind::UpstreamRejected, EventKind::Unknown]);
-        assert_eq!(app.upstream.refreshes(), 1, "the upstream is not asked again");
+        assert_eq!(
+            (answer.status.as_u16(), &answer.body[..]),
+            (status, body.as_bytes())
+        );
+        assert!(matches!(
+            &app.store.calls()[..],
+            [Call::Claim, Call::Swap { .. }]
+        ));
+        assert_eq!(
+            app.refresh(&token).await.error(),
+            (400, "invalid_grant".into())
+        );
+        assert_eq!(
+            app.events(),
+            [
+                EventKind::Issued,
+                EventKind::UpstreamRejected,
+                EventKind::Unknown
+            ]
+        );
+        assert_eq!(
+            app.upstream.refreshes(),
+            1,
+            "the upstream is not asked again"
+        );
     }
 }
 
 #[tokio::test]
 async fn an_error_that_names_an_upstream_token_is_not_passed_on() {
     let rows = [
-        (400, r#"{"error":"invalid_request","error_description":"what is upstream-0-0 to me"}"#),
+        (
+            400,
+            r#"{"error":"invalid_request","error_description":"what is upstream-0-0 to me"}"#,
+        ),
         (403, "upstream-0-0"),
         (422, r#"{"detail":[{"input":"upstream-0-0"}]}"#),
         (500, "in line 7: upstream-0-0"),
@@ -120,8 +193,13 @@ async fn an_error_that_names_an_upstream_token_is_not_passed_on() {
     for (status, body) in rows {
         let app = App::new();
         let token = app.log_in("app").await;
-        app.upstream.then(Act::Answer(status, "application/json", body));
-        assert_eq!(app.refresh(&token).await.error(), (502, "server_error".into()), "{status}");
+        app.upstream
+            .then(Act::Answer(status, "application/json", body));
+        assert_eq!(
+            app.refresh(&token).await.error(),
+            (502, "server_error".into()),
+            "{status}"
+        );
         app.refresh(&token).await.token();
     }
 }
@@ -129,18 +207,35 @@ async fn an_error_that_names_an_upstream_token_is_not_passed_on() {
 #[tokio::test]
 async fn a_dead_grant_ends_even_if_the_error_names_the_upstream_token() {
     let rows = [
-        (400, r#"{"error":"invalid_grant","error_description":"Invalid refresh token (expired): upstream-0-0"}"#),
-        (401, r#"{"error":"invalid_grant","refresh_token":"upstream-0-0"}"#),
-        (200, r#"{"error":"bad_refresh_token","error_description":"upstream-0-0"}"#),
+        (
+            400,
+            r#"{"error":"invalid_grant","error_description":"Invalid refresh token (expired): upstream-0-0"}"#,
+        ),
+        (
+            401,
+            r#"{"error":"invalid_grant","refresh_token":"upstream-0-0"}"#,
+        ),
+        (
+            200,
+            r#"{"error":"bad_refresh_token","error_description":"upstream-0-0"}"#,
+        ),
     ];
     for (status, body) in rows {
         let app = App::new();
         let token = app.log_in("app").await;
-        app.upstream.then(Act::Answer(status, "application/json", body));
+        app.upstream
+            .then(Act::Answer(status, "application/json", body));
         let answer = app.refresh(&token).await;
         assert_eq!(answer.error(), (400, "invalid_grant".into()), "{body}");
-        assert!(!answer.json().to_string().contains("upstream-0-0"), "{body}");
-        assert_eq!(app.refresh(&token).await.error(), (400, "invalid_grant".into()), "{body}");
+        assert!(
+            !answer.json().to_string().contains("upstream-0-0"),
+            "{body}"
+        );
+        assert_eq!(
+            app.refresh(&token).await.error(),
+            (400, "invalid_grant".into()),
+            "{body}"
+        );
         assert_eq!(app.upstream.refreshes(), 1, "{body}: the grant has ended");
     }
 }
@@ -164,11 +259,17 @@ async fn a_server_that_keeps_its_refresh_token_is_served_too() {
 async fn the_inner_service_sees_its_own_token_and_everything_else_as_it_came() {
     let app = App::new();
     let token = app.log_in("app").await;
-    let body = format!("grant_type=refresh_token&x=%41+b&refresh_token={token}&client_id=app&audience=a&audience=b&&y");
+    let body = format!(
+        "grant_type=refresh_token&x=%41+b&refresh_token={token}&client_id=app&audience=a&audience=b&&y"
+    );
     let mut request = post("/token", &[]);
     *request.body_mut() = http_body_util::Full::from(body);
-    for (name, value) in [("accept-encoding", "gzip"), ("accept", "*/*"), ("x-mine", "kept"), ("content-length", "999")]
-    {
+    for (name, value) in [
+        ("accept-encoding", "gzip"),
+        ("accept", "*/*"),
+        ("x-mine", "kept"),
+        ("content-length", "999"),
+    ] {
         request.headers_mut().insert(name, value.parse().unwrap());
     }
     app.send(request).await.unwrap().token();
@@ -184,7 +285,12 @@ async fn the_inner_service_sees_its_own_token_and_everything_else_as_it_came() {
 #[tokio::test]
 async fn scope_and_resources_never_exceed_the_grant() {
     let app = App::new();
-    let mut form = vec![("grant_type", "password"), ("username", "u"), ("password", "p"), ("client_id", "app")];
+    let mut form = vec![
+        ("grant_type", "password"),
+        ("username", "u"),
+        ("password", "p"),
+        ("client_id", "app"),
+    ];
     form.push(("resource", "https://api.example/a"));
     let token = app.post("/token", &form).await.token();
     let ask = async |more: &[(&str, &str)]| {
@@ -196,15 +302,24 @@ async fn scope_and_resources_never_exceed_the_grant() {
     let rows = [
         ("more scope", [("scope", "read admin")], "invalid_scope"),
         ("another case", [("scope", "READ")], "invalid_scope"),
-        ("another resource", [("resource", "https://api.example/b")], "invalid_target"),
+        (
+            "another resource",
+            [("resource", "https://api.example/b")],
+            "invalid_target",
+        ),
     ];
     for (name, more, error) in rows {
         assert_eq!(ask(&more).await.error(), (400, error.into()), "{name}");
         let calls = app.store.calls();
-        assert!(matches!(&calls[..], [Call::Claim, Call::Swap { .. }]), "{name}: the lease is given back: {calls:?}");
+        assert!(
+            matches!(&calls[..], [Call::Claim, Call::Swap { .. }]),
+            "{name}: the lease is given back: {calls:?}"
+        );
     }
     assert_eq!(app.upstream.refreshes(), 0);
-    let next = ask(&[("scope", "read"), ("resource", "https://api.example/a")]).await.token();
+    let next = ask(&[("scope", "read"), ("resource", "https://api.example/a")])
+        .await
+        .token();
     let wide = [("scope", "write read")];
     let mut form = refresh_form("app", &next).to_vec();
     form.extend_from_slice(&wide);
@@ -214,10 +329,17 @@ async fn scope_and_resources_never_exceed_the_grant() {
 #[tokio::test]
 async fn a_code_that_was_exchanged_for_a_part_of_the_grant_does_not_narrow_it() {
     let app = App::new();
-    let mut form = vec![("grant_type", "authorization_code"), ("code", "c"), ("client_id", "app")];
+    let mut form = vec![
+        ("grant_type", "authorization_code"),
+        ("code", "c"),
+        ("client_id", "app"),
+    ];
     form.push(("resource", "https://api.example/calendar"));
     let mut token = app.post("/token", &form).await.token();
-    for more in [("resource", "https://api.example/contacts"), ("scope", "contacts")] {
+    for more in [
+        ("resource", "https://api.example/contacts"),
+        ("scope", "contacts"),
+    ] {
         let mut form = refresh_form("app", &token).to_vec();
         form.push(more);
         token = app.post("/token", &form).await.token();
@@ -241,7 +363,10 @@ async fn many_clients_at_once_do_not_get_each_others_answers() {
             let number = |access: &str| access.split('-').nth(1).map(str::to_owned);
             let first = number(answer.json()["access_token"].as_str().unwrap());
             let again = app.refresh_as(&client, &answer.token()).await;
-            assert_eq!(number(again.json()["access_token"].as_str().unwrap()), first);
+            assert_eq!(
+                number(again.json()["access_token"].as_str().unwrap()),
+                first
+            );
         });
     }
     requests.join_all().await;

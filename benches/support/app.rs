@@ -39,31 +39,49 @@ const MONTH: u32 = 30 * 24 * 3600;
 impl App {
     /// Signs its access tokens with ES256.
     pub(crate) fn signing_es256(mut self) -> Self {
-        self.signer = Some(Signer { key: Arc::new(KeyPair::generate().expect("a key")), algorithm: "ES256" });
+        self.signer = Some(Signer {
+            key: Arc::new(KeyPair::generate().expect("a key")),
+            algorithm: "ES256",
+        });
         self
     }
 
-    /// Signs its access tokens with RS256 and a key of 2,048 bits, as every OpenID provider must be able to.
+    /// Signs its access tokens with RS256 and a key of 2,048 bits, as every OpenID provider must be
+    /// able to.
     pub(crate) fn signing_rs256(mut self) -> Self {
         let mut openssl = Command::new("openssl");
-        openssl.args(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]);
+        openssl.args([
+            "genpkey",
+            "-algorithm",
+            "RSA",
+            "-pkeyopt",
+            "rsa_keygen_bits:2048",
+        ]);
         let made = String::from_utf8(openssl.output().expect("openssl").stdout).expect("PEM");
         let key = KeyPair::from_pem(&made).expect("a key");
-        self.signer = Some(Signer { key: Arc::new(key), algorithm: "RS256" });
+        self.signer = Some(Signer {
+            key: Arc::new(key),
+            algorithm: "RS256",
+        });
         self
     }
 
-    /// Keeps its refresh tokens in this server, each for one use, as an app of several instances must.
+    /// Keeps its refresh tokens in this server, each for one use, as an app of several instances
+    /// must.
     pub(crate) async fn keeping_tokens(mut self, server: &RedisServer) -> Self {
         let client = redis::Client::open(server.url()).expect("an address");
         let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
-        let connected = client.get_multiplexed_async_connection_with_config(&config).await;
+        let connected = client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await;
         self.tokens = Some(connected.expect("a connection"));
         self
     }
 
     async fn answer<B: Body>(mut self, request: Request<B>) -> Response<Full<Bytes>> {
-        let Ok(body) = request.into_body().collect().await else { return refuse("invalid_request") };
+        let Ok(body) = request.into_body().collect().await else {
+            return refuse("invalid_request");
+        };
         let body = body.to_bytes();
         let (mut client, mut code, mut refresh_token) = (None, None, None);
         for (name, value) in form_urlencoded::parse(&body) {
@@ -74,12 +92,17 @@ impl App {
                 _ => {}
             }
         }
-        let Some(client) = client else { return refuse("invalid_client") };
+        let Some(client) = client else {
+            return refuse("invalid_client");
+        };
         if code.is_none() && refresh_token.is_none() {
             return refuse("invalid_request");
         }
         let next = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
-        if !self.exchange(&client, refresh_token.as_deref(), &next).await {
+        if !self
+            .exchange(&client, refresh_token.as_deref(), &next)
+            .await
+        {
             return refuse("invalid_grant");
         }
         answer(
@@ -96,14 +119,26 @@ impl App {
 
     /// Whether the old token was good; the next one is from now on.
     async fn exchange(&mut self, client: &str, old: Option<&str>, next: &str) -> bool {
-        let Some(connection) = &mut self.tokens else { return true };
-        let session =
-            json!({ "client_id": client, "sub": "0123456789", "scope": "openid profile email offline_access" });
+        let Some(connection) = &mut self.tokens else {
+            return true;
+        };
+        let session = json!({ "client_id": client, "sub": "0123456789", "scope": "openid profile email offline_access" });
         let mut commands = redis::pipe();
-        commands.cmd("SET").arg(format!("app:{next}")).arg(session.to_string()).arg("EX").arg(MONTH).ignore();
-        let Some(old) = old else { return commands.query_async::<()>(connection).await.is_ok() };
+        commands
+            .cmd("SET")
+            .arg(format!("app:{next}"))
+            .arg(session.to_string())
+            .arg("EX")
+            .arg(MONTH)
+            .ignore();
+        let Some(old) = old else {
+            return commands.query_async::<()>(connection).await.is_ok();
+        };
         commands.cmd("GETDEL").arg(format!("app:{old}"));
-        matches!(commands.query_async::<(Option<String>,)>(connection).await, Ok((Some(_),)))
+        matches!(
+            commands.query_async::<(Option<String>,)>(connection).await,
+            Ok((Some(_),))
+        )
     }
 
     /// A JWT of the usual size.
@@ -116,9 +151,14 @@ impl App {
             "jti": URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>()),
             "permissions": "orders:read ".repeat(28),
         });
-        let algorithm = self.signer.as_ref().map_or("none", |signer| signer.algorithm);
+        let algorithm = self
+            .signer
+            .as_ref()
+            .map_or("none", |signer| signer.algorithm);
         let header = json!({ "alg": algorithm, "kid": "0123456789abcdef", "typ": "at+jwt" });
-        let mut token = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string())).join(".");
+        let mut token = [header, claims]
+            .map(|part| URL_SAFE_NO_PAD.encode(part.to_string()))
+            .join(".");
         let signature = match &self.signer {
             Some(signer) => signer.key.sign(token.as_bytes()).expect("a signature"),
             None => vec![0; 64],
@@ -136,8 +176,12 @@ fn refuse(error: &str) -> Response<Full<Bytes>> {
 fn answer(status: StatusCode, body: &Value) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(body.to_string()));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

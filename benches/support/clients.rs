@@ -32,13 +32,19 @@ pub(crate) async fn send<St: Store>(service: &Refresh<Endpoint, St>, form: Strin
     let status = response.status();
     let Ok(body) = response.into_body().collect().await;
     let answer = String::from_utf8(body.to_bytes().into()).expect("text");
-    assert!(answer.contains(r#""refresh_token":""#), "{status}: {answer}");
+    assert!(
+        answer.contains(r#""refresh_token":""#),
+        "{status}: {answer}"
+    );
     answer
 }
 
-/// The value of this field of an answer; it is found without parsing, which costs the client next to nothing.
+/// The value of this field of an answer; it is found without parsing, which costs the client next
+/// to nothing.
 pub(crate) fn field<'a>(answer: &'a str, name: &str) -> &'a str {
-    let value = answer.split_once(&format!(r#""{name}":""#)).and_then(|(_, rest)| rest.split_once('"'));
+    let value = answer
+        .split_once(&format!(r#""{name}":""#))
+        .and_then(|(_, rest)| rest.split_once('"'));
     value.unwrap_or_else(|| panic!("no {name} in {answer}")).0
 }
 
@@ -51,13 +57,17 @@ pub(crate) struct Session<St: Store> {
 impl<St: Store> Session<St> {
     pub(crate) async fn begin(service: &Refresh<Endpoint, St>) -> Self {
         let token = field(&send(service, log_in()).await, "refresh_token").to_owned();
-        Self { service: service.clone(), token }
+        Self {
+            service: service.clone(),
+            token,
+        }
     }
 }
 
 impl<St: Store> Work for Session<St> {
     async fn once(&mut self) {
         let answer = send(&self.service, refresh(&self.token)).await;
-        self.token.replace_range(.., field(&answer, "refresh_token"));
+        self.token
+            .replace_range(.., field(&answer, "refresh_token"));
     }
 }

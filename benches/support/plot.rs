@@ -8,8 +8,12 @@ use plotters::prelude::*;
 /// Axes and text: of as much contrast on white as on black, because a reader may have either.
 const INK: RGBColor = RGBColor(0x80, 0x86, 0x8e);
 /// Likewise, and apart for those who see no red or no green.
-const COLOURS: [RGBColor; 4] =
-    [RGBColor(0x2f, 0x81, 0xf7), RGBColor(0xd9, 0x73, 0x0d), RGBColor(0x1a, 0x9e, 0x77), RGBColor(0xb8, 0x5c, 0xc8)];
+const COLOURS: [RGBColor; 4] = [
+    RGBColor(0x2f, 0x81, 0xf7),
+    RGBColor(0xd9, 0x73, 0x0d),
+    RGBColor(0x1a, 0x9e, 0x77),
+    RGBColor(0xb8, 0x5c, 0xc8),
+];
 const SIZE: (u32, u32) = (480, 340);
 
 /// One pair of axes.
@@ -29,7 +33,9 @@ pub(crate) struct Line {
 
 /// Writes `docs/NAME`: the panels beside each other, on whatever is below.
 pub(crate) fn draw(name: &str, panels: &[Panel]) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("docs")
+        .join(name);
     let mut svg = String::new();
     {
         let width = SIZE.0 * u32::try_from(panels.len()).expect("a few");
@@ -52,7 +58,8 @@ fn draw_panel<'a>(area: &Area<'a>, panel: &Panel) -> Drawn<'a> {
     let left = points().map(|point| point.0).fold(f64::INFINITY, f64::min);
     let right = points().map(|point| point.0).fold(left * 2.0, f64::max);
     // Above the lines there is room for their names.
-    let top = points().map(|point| point.1).fold(0.0, f64::max) * (1.1 + 0.12 * panel.lines.len() as f64);
+    let top =
+        points().map(|point| point.1).fold(0.0, f64::max) * (1.1 + 0.12 * panel.lines.len() as f64);
     let text = |size: i32| ("sans-serif", size).into_font().color(&INK);
     // Its own would be the powers of ten alone.
     let mut ticks: Vec<_> = points().map(|point| point.0).collect();
@@ -83,7 +90,11 @@ fn draw_panel<'a>(area: &Area<'a>, panel: &Panel) -> Drawn<'a> {
         let series = LineSeries::new(line.points.iter().copied(), colour.stroke_width(2));
         let key = move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2));
         chart.draw_series(series)?.label(&line.name).legend(key);
-        chart.draw_series(line.points.iter().map(|point| Circle::new(*point, 3, colour.filled())))?;
+        chart.draw_series(
+            line.points
+                .iter()
+                .map(|point| Circle::new(*point, 3, colour.filled())),
+        )?;
     }
     chart
         .configure_series_labels()

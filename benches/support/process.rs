@@ -17,14 +17,26 @@ impl Process {
 
     pub(crate) fn of(id: u32) -> Self {
         let stat = fs::read_to_string(format!("/proc/{id}/stat")).expect("Linux");
-        let fields: Vec<_> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
+        let fields: Vec<_> = stat
+            .rsplit_once(')')
+            .expect("a name")
+            .1
+            .split_whitespace()
+            .collect();
         // Linux counts in hundredths of a second, whatever its own clock does.
-        let time = |field: &str| Duration::from_millis(field.parse::<u64>().expect("a number") * 10);
-        Self { user: time(fields[11]), system: time(fields[12]) }
+        let time =
+            |field: &str| Duration::from_millis(field.parse::<u64>().expect("a number") * 10);
+        Self {
+            user: time(fields[11]),
+            system: time(fields[12]),
+        }
     }
 
     pub(crate) fn since(self, earlier: Self) -> Self {
-        Self { user: self.user - earlier.user, system: self.system - earlier.system }
+        Self {
+            user: self.user - earlier.user,
+            system: self.system - earlier.system,
+        }
     }
 
     pub(crate) fn total(self) -> Duration {
@@ -35,6 +47,13 @@ impl Process {
 /// How many bytes of memory this process takes up.
 pub(crate) fn resident() -> u64 {
     let status = fs::read_to_string("/proc/self/status").expect("Linux");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
-    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .expect("a size");
+    line.trim()
+        .trim_end_matches(" kB")
+        .parse::<u64>()
+        .expect("a number")
+        * 1024
 }

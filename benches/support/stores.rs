@@ -9,7 +9,11 @@ use super::RedisServer;
 
 /// A store in this server that waits for as long as it takes, however many ask at once.
 pub(crate) async fn redis_store(server: &RedisServer) -> RedisStore {
-    RedisStore::builder(&server.url()).command_timeout(Duration::from_secs(60)).connect().await.expect("a server")
+    RedisStore::builder(&server.url())
+        .command_timeout(Duration::from_secs(60))
+        .connect()
+        .await
+        .expect("a server")
 }
 
 /// A directory on a disk, where that for temporary files may be one in memory.

@@ -61,11 +61,22 @@ async fn login(State(provider): State<Provider>, Form(form): Form<AuthorizeForm>
     };
     // Your users and your password hashes go here.
     if (form.username.as_str(), form.password.as_str()) != ("demo", "demo") {
-        return form.page(StatusCode::FORBIDDEN, "That is not the right name and password.");
+        return form.page(
+            StatusCode::FORBIDDEN,
+            "That is not the right name and password.",
+        );
     }
-    let scope = if form.scope.is_empty() { client::SCOPES.join(" ") } else { form.scope.clone() };
+    let scope = if form.scope.is_empty() {
+        client::SCOPES.join(" ")
+    } else {
+        form.scope.clone()
+    };
     let code = provider.issue_code(Authorization {
-        session: Session { user: form.username.clone(), client_id: client.id, scope },
+        session: Session {
+            user: form.username.clone(),
+            client_id: client.id,
+            scope,
+        },
         redirect_uri: form.redirect_uri.clone(),
         code_challenge: form.code_challenge.clone(),
     });
@@ -76,12 +87,16 @@ async fn login(State(provider): State<Provider>, Form(form): Form<AuthorizeForm>
 }
 
 impl AuthorizeForm {
-    /// The client, or what to answer: a page as long as it is not known whom to redirect to (RFC 6749 §4.1.2.1).
+    /// The client, or what to answer: a page as long as it is not known whom to redirect to (RFC
+    /// 6749 §4.1.2.1).
     #[expect(clippy::result_large_err, reason = "both are answers")]
     fn check(&self) -> Result<&'static Client, Response> {
-        let client = client::find(&self.client_id).filter(|client| client.redirect_uri == self.redirect_uri);
+        let client =
+            client::find(&self.client_id).filter(|client| client.redirect_uri == self.redirect_uri);
         let Some(client) = client else {
-            return Err((StatusCode::BAD_REQUEST, "unknown client_id or redirect_uri").into_response());
+            return Err(
+                (StatusCode::BAD_REQUEST, "unknown client_id or redirect_uri").into_response(),
+            );
         };
         if self.response_type != "code" {
             return Err(self.redirect("error", "unsupported_response_type"));
@@ -89,7 +104,12 @@ impl AuthorizeForm {
         if self.code_challenge_method != "S256" || self.code_challenge.len() != 43 {
             return Err(self.redirect("error", "invalid_request"));
         }
-        if !self.scope.is_empty() && !self.scope.split(' ').all(|scope| client::SCOPES.contains(&scope)) {
+        if !self.scope.is_empty()
+            && !self
+                .scope
+                .split(' ')
+                .all(|scope| client::SCOPES.contains(&scope))
+        {
             return Err(self.redirect("error", "invalid_scope"));
         }
         Ok(client)
@@ -115,7 +135,12 @@ impl AuthorizeForm {
             ("state", self.state.as_deref().unwrap_or_default()),
         ]
         .iter()
-        .map(|(name, value)| format!(r#"<input type="hidden" name="{name}" value="{}">"#, escape(value)))
+        .map(|(name, value)| {
+            format!(
+                r#"<input type="hidden" name="{name}" value="{}">"#,
+                escape(value)
+            )
+        })
         .collect();
         let page = format!(
             r#"<!doctype html><title>Log in</title><h1>Log in</h1><p>{notice}</p>
@@ -124,13 +149,19 @@ impl AuthorizeForm {
 <input name="password" type="password" autocomplete="current-password" placeholder="demo">
 <button>Log in</button></form>"#
         );
-        let headers = [(CACHE_CONTROL, "no-store"), (CONTENT_SECURITY_POLICY, "frame-ancestors 'none'")];
+        let headers = [
+            (CACHE_CONTROL, "no-store"),
+            (CONTENT_SECURITY_POLICY, "frame-ancestors 'none'"),
+        ];
         (status, headers, Html(page)).into_response()
     }
 }
 
 fn escape(value: &str) -> String {
-    value.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;")
+    value
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('"', "&quot;")
 }
 
 #[derive(Deserialize)]
@@ -155,13 +186,27 @@ async fn token(
     form: Result<Form<TokenForm>, FormRejection>,
 ) -> Result<([(axum::http::HeaderName, &'static str); 1], Json<Tokens>), OAuthError> {
     let Form(form) = form?;
-    let client = client::authenticate(&headers, form.client_id.as_deref(), form.client_secret.as_deref())?;
+    let client = client::authenticate(
+        &headers,
+        form.client_id.as_deref(),
+        form.client_secret.as_deref(),
+    )?;
     let tokens = match form.grant_type.as_str() {
-        "authorization_code" => {
-            provider.exchange_code(client.id, &form.code, &form.redirect_uri, &form.code_verifier)?
+        "authorization_code" => provider.exchange_code(
+            client.id,
+            &form.code,
+            &form.redirect_uri,
+            &form.code_verifier,
+        )?,
+        "refresh_token" => {
+            provider.refresh(client.id, &form.refresh_token, form.scope.as_deref())?
         }
-        "refresh_token" => provider.refresh(client.id, &form.refresh_token, form.scope.as_deref())?,
-        _ => return Err(oauth_error("unsupported_grant_type", "authorization_code and refresh_token are supported")),
+        _ => {
+            return Err(oauth_error(
+                "unsupported_grant_type",
+                "authorization_code and refresh_token are supported",
+            ));
+        }
     };
     Ok(([(CACHE_CONTROL, "no-store")], Json(tokens)))
 }
@@ -179,25 +224,40 @@ async fn revoke(
     form: Result<Form<RevokeForm>, FormRejection>,
 ) -> Result<StatusCode, OAuthError> {
     let Form(form) = form?;
-    let client = client::authenticate(&headers, form.client_id.as_deref(), form.client_secret.as_deref())?;
+    let client = client::authenticate(
+        &headers,
+        form.client_id.as_deref(),
+        form.client_secret.as_deref(),
+    )?;
     provider.revoke(client.id, &form.token);
     Ok(StatusCode::OK)
 }
 
 async fn me(State(provider): State<Provider>, headers: HeaderMap) -> Response {
-    let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let bearer = headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let Some(bearer) = bearer else {
         return (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")]).into_response();
     };
     match provider.session(bearer) {
-        Some(session) => Json(json!({ "user": session.user, "client_id": session.client_id })).into_response(),
-        None => (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, r#"Bearer error="invalid_token""#)]).into_response(),
+        Some(session) => {
+            Json(json!({ "user": session.user, "client_id": session.client_id })).into_response()
+        }
+        None => (
+            StatusCode::UNAUTHORIZED,
+            [(WWW_AUTHENTICATE, r#"Bearer error="invalid_token""#)],
+        )
+            .into_response(),
     }
 }
 
 impl From<FormRejection> for OAuthError {
     fn from(_: FormRejection) -> Self {
-        oauth_error("invalid_request", "a parameter is missing or repeated, or this is no form")
+        oauth_error(
+            "invalid_request",
+            "a parameter is missing or repeated, or this is no form",
+        )
     }
 }
 
@@ -209,11 +269,16 @@ impl IntoResponse for OAuthError {
             "server_error" => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         };
-        let mut response =
-            (status, [(CACHE_CONTROL, "no-store")], Json(json!({ "error": error, "error_description": description })))
-                .into_response();
+        let mut response = (
+            status,
+            [(CACHE_CONTROL, "no-store")],
+            Json(json!({ "error": error, "error_description": description })),
+        )
+            .into_response();
         if status == StatusCode::UNAUTHORIZED {
-            response.headers_mut().insert(WWW_AUTHENTICATE, client::CHALLENGE);
+            response
+                .headers_mut()
+                .insert(WWW_AUTHENTICATE, client::CHALLENGE);
         }
         response
     }

@@ -10,7 +10,8 @@ use subtle::ConstantTimeEq as _;
 use crate::provider::{OAuthError, oauth_error};
 
 pub(crate) const SCOPES: [&str; 2] = ["profile", "email"];
-pub(crate) const CHALLENGE: HeaderValue = HeaderValue::from_static(r#"Basic realm="clients", charset="UTF-8""#);
+pub(crate) const CHALLENGE: HeaderValue =
+    HeaderValue::from_static(r#"Basic realm="clients", charset="UTF-8""#);
 
 pub(crate) struct Client {
     pub(crate) id: &'static str,
@@ -20,11 +21,20 @@ pub(crate) struct Client {
 }
 
 static CLIENTS: [Client; 2] = [
-    Client { id: "app", secret: None, redirect_uri: "http://127.0.0.1:7777/callback" },
-    Client { id: "web", secret: Some("s3cret of web"), redirect_uri: "https://web.example/callback" },
+    Client {
+        id: "app",
+        secret: None,
+        redirect_uri: "http://127.0.0.1:7777/callback",
+    },
+    Client {
+        id: "web",
+        secret: Some("s3cret of web"),
+        redirect_uri: "https://web.example/callback",
+    },
 ];
 
-const INVALID_CLIENT: OAuthError = oauth_error("invalid_client", "unknown client, or not the right secret");
+const INVALID_CLIENT: OAuthError =
+    oauth_error("invalid_client", "unknown client, or not the right secret");
 
 pub(crate) fn find(id: &str) -> Option<&'static Client> {
     CLIENTS.iter().find(|client| client.id == id)
@@ -44,11 +54,21 @@ pub(crate) fn authenticate(
             }
             (id, Some(secret))
         }
-        None => (form_id.unwrap_or_default().to_owned(), form_secret.map(str::to_owned)),
+        None => (
+            form_id.unwrap_or_default().to_owned(),
+            form_secret.map(str::to_owned),
+        ),
     };
     let client = find(&id).ok_or(INVALID_CLIENT)?;
-    let (given, registered) = (secret.unwrap_or_default(), client.secret.unwrap_or_default());
-    if given.as_bytes().ct_eq(registered.as_bytes()).into() { Ok(client) } else { Err(INVALID_CLIENT) }
+    let (given, registered) = (
+        secret.unwrap_or_default(),
+        client.secret.unwrap_or_default(),
+    );
+    if given.as_bytes().ct_eq(registered.as_bytes()).into() {
+        Ok(client)
+    } else {
+        Err(INVALID_CLIENT)
+    }
 }
 
 fn read_basic(header: &HeaderValue) -> Option<(String, String)> {
@@ -58,6 +78,13 @@ fn read_basic(header: &HeaderValue) -> Option<(String, String)> {
     }
     let credentials = String::from_utf8(STANDARD.decode(credentials.trim()).ok()?).ok()?;
     let (id, secret) = credentials.split_once(':')?;
-    let decode = |part: &str| Some(percent_decode_str(&part.replace('+', " ")).decode_utf8().ok()?.into_owned());
+    let decode = |part: &str| {
+        Some(
+            percent_decode_str(&part.replace('+', " "))
+                .decode_utf8()
+                .ok()?
+                .into_owned(),
+        )
+    };
     Some((decode(id)?, decode(secret)?))
 }

@@ -14,7 +14,12 @@ impl<S: Sync> FromRequestParts<S> for Granted {
     type Rejection = StatusCode;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
-        parts.extensions.get().cloned().map(Self).ok_or(StatusCode::INTERNAL_SERVER_ERROR)
+        parts
+            .extensions
+            .get()
+            .cloned()
+            .map(Self)
+            .ok_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 }
 

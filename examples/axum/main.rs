@@ -1,17 +1,19 @@
 //! An axum app that issues its own tokens, before and after two layers.
 //!
-//! The modules beside this file, `guarded` apart, are the app as it was: log-in with PKCE, one-time refresh tokens,
-//! revocation, a route that needs a token. They know nothing of this crate. As it stands the app logs a user out when a
-//! refresh is sent twice: two tabs, a retry, a lost answer. With the layer in front of it, that gets the same answer
-//! again. And the app's access tokens no longer leave it: clients hold the layer's own, and the second layer, in front of
-//! the routes that need one, turns them back into the app's.
+//! The modules beside this file, `guarded` apart, are the app as it was: log-in with PKCE, one-time
+//! refresh tokens, revocation, a route that needs a token. They know nothing of this crate. As it
+//! stands the app logs a user out when a refresh is sent twice: two tabs, a retry, a lost answer.
+//! With the layer in front of it, that gets the same answer again. And the app's access tokens no
+//! longer leave it: clients hold the layer's own, and the second layer, in front of the routes that
+//! need one, turns them back into the app's.
 //!
 //! ```text
 //! cargo run --example axum                        # with the layer
 //! cargo run --example axum -- --without-layer     # as it was
 //! ```
 //!
-//! To try it, log in as the client `app` (`demo` / `demo`), with the challenge of RFC 7636, appendix B:
+//! To try it, log in as the client `app` (`demo` / `demo`), with the challenge of RFC 7636,
+//! appendix B:
 //!
 //! ```text
 //! curl -si http://127.0.0.1:3000/authorize -d response_type=code -d client_id=app \
@@ -61,14 +63,21 @@ struct Args {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
-    let targets = Targets::new().with_default(Level::INFO).with_target("tower_oauth_refresh", Level::DEBUG);
-    tracing_subscriber::registry().with(targets).with(fmt::layer().with_writer(std::io::stderr)).init();
+    let targets = Targets::new()
+        .with_default(Level::INFO)
+        .with_target("tower_oauth_refresh", Level::DEBUG);
+    tracing_subscriber::registry()
+        .with(targets)
+        .with(fmt::layer().with_writer(std::io::stderr))
+        .init();
 
     let provider = Provider::new();
     let (oauth, api) = (app::oauth(provider.clone()), app::api(provider)); // before
 
     // In an app that has users already, `adopt_until` takes in the sessions that they have.
-    let refresh = RefreshLayer::builder(MemoryStore::new()).token_path("/token").revocation_path("/revoke");
+    let refresh = RefreshLayer::builder(MemoryStore::new())
+        .token_path("/token")
+        .revocation_path("/revoke");
     let refresh = refresh.reference_access_tokens().build()?;
     let access = refresh.access().require_scope("profile").build()?;
     let app = if args.without_layer {
@@ -80,7 +89,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let listener = TcpListener::bind(args.listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    axum::serve(listener, app).with_graceful_shutdown(interrupted()).await?;
+    axum::serve(listener, app)
+        .with_graceful_shutdown(interrupted())
+        .await?;
     // A rotation whose client has hung up is on no connection: it is brought to its end here.
     refresh.drain().await;
     Ok(())

@@ -23,8 +23,10 @@ pub(crate) const fn oauth_error(error: &'static str, description: &'static str) 
     OAuthError { error, description }
 }
 
-const INVALID_GRANT: OAuthError =
-    oauth_error("invalid_grant", "the code or token is invalid, expired or was used before");
+const INVALID_GRANT: OAuthError = oauth_error(
+    "invalid_grant",
+    "the code or token is invalid, expired or was used before",
+);
 
 /// One log-in of one user at one client.
 pub(crate) struct Session {
@@ -88,7 +90,14 @@ impl Provider {
     pub(crate) fn issue_code(&self, authorization: Authorization) -> Result<String, OAuthError> {
         let code = random()?;
         let expires = Instant::now() + CODE_LIFETIME;
-        self.memory().codes.insert(code.clone(), Code { authorization, expires, used: None });
+        self.memory().codes.insert(
+            code.clone(),
+            Code {
+                authorization,
+                expires,
+                used: None,
+            },
+        );
         Ok(code)
     }
 
@@ -101,27 +110,48 @@ impl Provider {
     ) -> Result<Tokens, OAuthError> {
         let mut memory = self.memory();
         let code = memory.codes.get_mut(code).ok_or(INVALID_GRANT)?;
-        let Authorization { session, redirect_uri: bound_uri, code_challenge } = &code.authorization;
+        let Authorization {
+            session,
+            redirect_uri: bound_uri,
+            code_challenge,
+        } = &code.authorization;
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier));
-        if session.client_id != client_id || *bound_uri != redirect_uri || *code_challenge != challenge {
+        if session.client_id != client_id
+            || *bound_uri != redirect_uri
+            || *code_challenge != challenge
+        {
             return Err(INVALID_GRANT);
         }
         if let Some(session) = code.used.clone() {
             memory.end(&session);
             return Err(INVALID_GRANT);
         }
-        let session =
-            Session { user: session.user.clone(), client_id: session.client_id, scope: session.scope.clone() };
+        let session = Session {
+            user: session.user.clone(),
+            client_id: session.client_id,
+            scope: session.scope.clone(),
+        };
         let session = Arc::new(session);
         code.used = Some(Arc::clone(&session));
         let scope = session.scope.clone();
         memory.issue(session, scope)
     }
 
-    /// Every refresh token is good for one use; a second use ends the session, for one of the two was a thief's.
-    pub(crate) fn refresh(&self, client_id: &str, token: &str, scope: Option<&str>) -> Result<Tokens, OAuthError> {
+    /// Every refresh token is good for one use; a second use ends the session, for one of the two
+    /// was a thief's.
+    pub(crate) fn refresh(
+        &self,
+        client_id: &str,
+        token: &str,
+        scope: Option<&str>,
+    ) -> Result<Tokens, OAuthError> {
         let mut memory = self.memory();
-        let Some(Token { session, kind: Kind::Refresh { used }, .. }) = memory.tokens.get_mut(token) else {
+        let Some(Token {
+            session,
+            kind: Kind::Refresh { used },
+            ..
+        }) = memory.tokens.get_mut(token)
+        else {
             return Err(INVALID_GRANT);
         };
         if session.client_id != client_id {
@@ -133,7 +163,10 @@ impl Provider {
             return Err(INVALID_GRANT);
         }
         let scope = scope.unwrap_or(&session.scope).to_owned();
-        if !scope.split(' ').all(|wanted| session.scope.split(' ').any(|granted| granted == wanted)) {
+        if !scope
+            .split(' ')
+            .all(|wanted| session.scope.split(' ').any(|granted| granted == wanted))
+        {
             return Err(oauth_error("invalid_scope", "more than was granted"));
         }
         *used = true;
@@ -143,7 +176,10 @@ impl Provider {
     /// Ends the session that the token belongs to (RFC 7009 §2.1).
     pub(crate) fn revoke(&self, client_id: &str, token: &str) {
         let mut memory = self.memory();
-        let session = memory.tokens.get(token).map(|token| Arc::clone(&token.session));
+        let session = memory
+            .tokens
+            .get(token)
+            .map(|token| Arc::clone(&token.session));
         if let Some(session) = session.filter(|session| session.client_id == client_id) {
             memory.end(&session);
         }
@@ -152,7 +188,10 @@ impl Provider {
     /// Whose access token this is.
     pub(crate) fn session(&self, access_token: &str) -> Option<Arc<Session>> {
         let memory = self.memory();
-        let token = memory.tokens.get(access_token).filter(|token| token.kind == Kind::Access)?;
+        let token = memory
+            .tokens
+            .get(access_token)
+            .filter(|token| token.kind == Kind::Access)?;
         Some(Arc::clone(&token.session))
     }
 
@@ -171,22 +210,41 @@ impl Memory {
         let (access_token, refresh_token) = (random()?, random()?);
         for (token, kind, lifetime) in [
             (&access_token, Kind::Access, ACCESS_LIFETIME),
-            (&refresh_token, Kind::Refresh { used: false }, REFRESH_LIFETIME),
+            (
+                &refresh_token,
+                Kind::Refresh { used: false },
+                REFRESH_LIFETIME,
+            ),
         ] {
             let expires = Instant::now() + lifetime;
-            self.tokens.insert(token.clone(), Token { session: Arc::clone(&session), kind, expires });
+            self.tokens.insert(
+                token.clone(),
+                Token {
+                    session: Arc::clone(&session),
+                    kind,
+                    expires,
+                },
+            );
         }
         let expires_in = ACCESS_LIFETIME.as_secs();
-        Ok(Tokens { access_token, token_type: "Bearer", expires_in, refresh_token, scope })
+        Ok(Tokens {
+            access_token,
+            token_type: "Bearer",
+            expires_in,
+            refresh_token,
+            scope,
+        })
     }
 
     fn end(&mut self, session: &Arc<Session>) {
-        self.tokens.retain(|_, token| !Arc::ptr_eq(&token.session, session));
+        self.tokens
+            .retain(|_, token| !Arc::ptr_eq(&token.session, session));
     }
 }
 
 fn random() -> Result<String, OAuthError> {
     let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|_| oauth_error("server_error", "no randomness to be had"))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|_| oauth_error("server_error", "no randomness to be had"))?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }

@@ -1,7 +1,8 @@
 //! Tells the upstream the address of the client and the URL that the client used.
 //!
-//! The headers are built from the public URL if it is known, otherwise from the connection. Headers of the request are
-//! kept only if the peer is in a trusted network: then the chains of `X-Forwarded-For` and `Forwarded` are extended.
+//! The headers are built from the public URL if it is known, otherwise from the connection. Headers
+//! of the request are kept only if the peer is in a trusted network: then the chains of
+//! `X-Forwarded-For` and `Forwarded` are extended.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -30,9 +31,13 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
-    /// `public` is the URL that clients use, `trusted` the networks of the reverse proxies in front.
+    /// `public` is the URL that clients use, `trusted` the networks of the reverse proxies in
+    /// front.
     pub(crate) fn new(public: Option<&Url>, trusted: &[Network]) -> Self {
-        Self { public: public.and_then(Place::of_url), trusted: trusted.to_vec() }
+        Self {
+            public: public.and_then(Place::of_url),
+            trusted: trusted.to_vec(),
+        }
     }
 
     fn trusts(&self, address: IpAddr) -> bool {
@@ -54,7 +59,11 @@ struct Place {
 
 impl Place {
     fn of_url(url: &Url) -> Option<Self> {
-        let proto = if url.scheme() == "https" { "https" } else { "http" };
+        let proto = if url.scheme() == "https" {
+            "https"
+        } else {
+            "http"
+        };
         let host = HeaderValue::from_str(&url[Position::BeforeHost..Position::AfterPort]).ok()?;
         let mut place = Self::of_host(proto, Some(host));
         let prefix = url.path().trim_end_matches('/');
@@ -66,15 +75,27 @@ impl Place {
 
     fn of_host(proto: &'static str, host: Option<HeaderValue>) -> Self {
         let default = if proto == "https" { "443" } else { "80" };
-        let (server, port) = host.as_ref().and_then(|host| host.to_str().ok()).map_or((None, None), split_port);
+        let (server, port) = host
+            .as_ref()
+            .and_then(|host| host.to_str().ok())
+            .map_or((None, None), split_port);
         let server = server.and_then(|server| HeaderValue::from_str(server).ok());
         let port = port.and_then(|port| HeaderValue::from_str(port).ok());
-        Self { proto, host, server, port: port.unwrap_or(HeaderValue::from_static(default)), prefix: None }
+        Self {
+            proto,
+            host,
+            server,
+            port: port.unwrap_or(HeaderValue::from_static(default)),
+            prefix: None,
+        }
     }
 
     fn headers(&self) -> [(HeaderName, Option<HeaderValue>); 5] {
         [
-            (X_FORWARDED_PROTO, Some(HeaderValue::from_static(self.proto))),
+            (
+                X_FORWARDED_PROTO,
+                Some(HeaderValue::from_static(self.proto)),
+            ),
             (X_FORWARDED_HOST, self.host.clone()),
             (X_FORWARDED_SERVER, self.server.clone()),
             (X_FORWARDED_PORT, Some(self.port.clone())),
@@ -86,7 +107,9 @@ impl Place {
 /// Splits `host:port` and `[::1]:port`. Without a valid port all of it is the host.
 fn split_port(authority: &str) -> (Option<&str>, Option<&str>) {
     match authority.rsplit_once(':') {
-        Some((host, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => {
+        Some((host, port))
+            if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) =>
+        {
             (Some(host), Some(port))
         }
         _ => (Some(authority), None),
@@ -111,12 +134,22 @@ impl Client {
             IpAddr::V6(address) => format!("for=\"[{address}]\""),
         };
         let trusted = edge.trusts(address);
-        Self { edge, trusted, address: value_of(address), forwarded }
+        Self {
+            edge,
+            trusted,
+            address: value_of(address),
+            forwarded,
+        }
     }
 
-    /// Removes headers that a client must not send to the upstream, and adds those that describe the client. `host` is
-    /// the host that the client asked for.
-    pub(crate) fn announce(&self, headers: &mut HeaderMap, host: Option<&HeaderValue>, version: Version) {
+    /// Removes headers that a client must not send to the upstream, and adds those that describe
+    /// the client. `host` is the host that the client asked for.
+    pub(crate) fn announce(
+        &self,
+        headers: &mut HeaderMap,
+        host: Option<&HeaderValue>,
+        version: Version,
+    ) {
         remove_misleading(headers, self.trusted);
         headers.reserve(9);
         headers.insert(X_REAL_IP, self.real_ip(headers));
@@ -130,8 +163,12 @@ impl Client {
             }
         };
         let keeps = self.trusted && self.edge.public.is_none();
-        // A missing port belongs to the scheme and the host that were sent, which may differ from those of this server.
-        let described = keeps && [X_FORWARDED_PROTO, X_FORWARDED_HOST].iter().any(|name| headers.contains_key(name));
+        // A missing port belongs to the scheme and the host that were sent, which may differ from
+        // those of this server.
+        let described = keeps
+            && [X_FORWARDED_PROTO, X_FORWARDED_HOST]
+                .iter()
+                .any(|name| headers.contains_key(name));
         for (name, value) in place.headers() {
             if keeps && (headers.contains_key(&name) || (described && name == X_FORWARDED_PORT)) {
                 continue;
@@ -158,7 +195,9 @@ impl Client {
         let mut real = None;
         for value in headers.get_all(X_FORWARDED_FOR).iter().rev() {
             for element in value.to_str().unwrap_or_default().rsplit(',') {
-                let Some(address) = parse_address(element) else { return real.map_or(self.address.clone(), value_of) };
+                let Some(address) = parse_address(element) else {
+                    return real.map_or(self.address.clone(), value_of);
+                };
                 real = Some(address);
                 if !self.edge.trusts(address) {
                     return value_of(address);
@@ -166,7 +205,11 @@ impl Client {
             }
         }
         // Some reverse proxies send only this header.
-        let sent = || headers.get(X_REAL_IP).and_then(|value| parse_address(value.to_str().ok()?));
+        let sent = || {
+            headers
+                .get(X_REAL_IP)
+                .and_then(|value| parse_address(value.to_str().ok()?))
+        };
         real.or_else(sent).map_or(self.address.clone(), value_of)
     }
 
@@ -179,7 +222,10 @@ impl Client {
         if let Some(host) = &place.host {
             // Quoted, because a host with a port is not a token.
             element.extend_from_slice(b";host=\"");
-            for part in host.as_bytes().split_inclusive(|byte| matches!(byte, b'"' | b'\\')) {
+            for part in host
+                .as_bytes()
+                .split_inclusive(|byte| matches!(byte, b'"' | b'\\'))
+            {
                 match part {
                     [plain @ .., special @ (b'"' | b'\\')] => {
                         element.extend_from_slice(plain);
@@ -190,7 +236,8 @@ impl Client {
             }
             element.extend_from_slice(b"\"");
         }
-        HeaderValue::from_maybe_shared(element.freeze()).unwrap_or(HeaderValue::from_static("for=unknown"))
+        HeaderValue::from_maybe_shared(element.freeze())
+            .unwrap_or(HeaderValue::from_static("for=unknown"))
     }
 }
 
@@ -198,11 +245,18 @@ fn value_of(address: IpAddr) -> HeaderValue {
     HeaderValue::from_str(&address.to_string()).unwrap_or(HeaderValue::from_static("unknown"))
 }
 
-/// Parses one element of `X-Forwarded-For`: an address, to which some proxies add a port, with brackets for IPv6.
+/// Parses one element of `X-Forwarded-For`: an address, to which some proxies add a port, with
+/// brackets for IPv6.
 fn parse_address(text: &str) -> Option<IpAddr> {
     let text = text.trim().trim_matches('"');
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    let address = bare.parse().ok().or_else(|| text.parse().map(|address: SocketAddr| address.ip()).ok());
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(text);
+    let address = bare
+        .parse()
+        .ok()
+        .or_else(|| text.parse().map(|address: SocketAddr| address.ip()).ok());
     address.map(|address: IpAddr| address.to_canonical())
 }
 

@@ -1,12 +1,15 @@
 //! Headers that a reverse proxy removes before it passes a message on.
 //!
-//! 1. Hop-by-hop headers, and headers that `Connection` nominates (RFC 9110 §7.6.1). Clients are not trusted: a
-//!    nomination is ignored for headers that are meant for the recipient of the message. Otherwise the layer could
-//!    check one request and the upstream serve another, without the credentials or the content type that were checked.
-//! 2. Headers that replace the path or the method of a request. The proxy guards the path and method of the request
-//!    line, and must not forward a header that replaces them.
-//! 3. Headers that describe the client and the URL that it used, unless they come from a trusted network.
-//! 4. Other spellings of these headers: CGI, WSGI and their successors take `Content_Type` for `Content-Type`.
+//! 1. Hop-by-hop headers, and headers that `Connection` nominates (RFC 9110 §7.6.1). Clients are
+//!    not trusted: a nomination is ignored for headers that are meant for the recipient of the
+//!    message. Otherwise the layer could check one request and the upstream serve another, without
+//!    the credentials or the content type that were checked.
+//! 2. Headers that replace the path or the method of a request. The proxy guards the path and
+//!    method of the request line, and must not forward a header that replaces them.
+//! 3. Headers that describe the client and the URL that it used, unless they come from a trusted
+//!    network.
+//! 4. Other spellings of these headers: CGI, WSGI and their successors take `Content_Type` for
+//!    `Content-Type`.
 
 use http::header::{CONNECTION, HeaderMap, HeaderName};
 
@@ -100,17 +103,25 @@ const END_TO_END: [&str; 32] = [
 ];
 
 /// The beginnings of the names of further such headers.
-const END_TO_END_PREFIXES: [&str; 7] =
-    ["accept", "access-control-", "content-", "cross-origin-", "if-", "sec-", "x-forwarded"];
-
-/// Parts of the names of further such headers, which may carry an identity or a credential in one of the many dialects
-/// of gateways.
-const IDENTITY_PARTS: [&str; 16] = [
-    "account", "api-key", "apikey", "assert", "auth", "cert", "client", "cookie", "csrf", "dpop", "ident", "secret",
-    "session", "sign", "token", "user",
+const END_TO_END_PREFIXES: [&str; 7] = [
+    "accept",
+    "access-control-",
+    "content-",
+    "cross-origin-",
+    "if-",
+    "sec-",
+    "x-forwarded",
 ];
 
-/// Removes hop-by-hop headers, including those that `Connection` nominates, from a request or a response.
+/// Parts of the names of further such headers, which may carry an identity or a credential in one
+/// of the many dialects of gateways.
+const IDENTITY_PARTS: [&str; 16] = [
+    "account", "api-key", "apikey", "assert", "auth", "cert", "client", "cookie", "csrf", "dpop",
+    "ident", "secret", "session", "sign", "token", "user",
+];
+
+/// Removes hop-by-hop headers, including those that `Connection` nominates, from a request or a
+/// response.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     // Most messages have no such header.
     if !headers.keys().any(|name| is_hop_by_hop(name.as_str())) {
@@ -122,16 +133,23 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     remove_if(headers, is_hop_by_hop);
 }
 
-/// Removes headers of a request that could make the upstream serve another request than the one that was checked.
-/// Headers that describe the client stay if they come from a trusted network.
+/// Removes headers of a request that could make the upstream serve another request than the one
+/// that was checked. Headers that describe the client stay if they come from a trusted network.
 pub(crate) fn remove_misleading(headers: &mut HeaderMap, trusted: bool) {
     remove_if(headers, |name| {
-        is_any(name, &REWRITING) || (!trusted && is_forwarding(name)) || name == "proxy" || is_other_spelling(name)
+        is_any(name, &REWRITING)
+            || (!trusted && is_forwarding(name))
+            || name == "proxy"
+            || is_other_spelling(name)
     });
 }
 
 fn remove_if(headers: &mut HeaderMap, test: impl Fn(&str) -> bool) {
-    let names: Vec<_> = headers.keys().filter(|name| test(name.as_str())).cloned().collect();
+    let names: Vec<_> = headers
+        .keys()
+        .filter(|name| test(name.as_str()))
+        .cloned()
+        .collect();
     for name in names {
         headers.remove(name);
     }
@@ -148,27 +166,40 @@ fn is_hop_by_hop(name: &str) -> bool {
 /// Returns the headers that `Connection` nominates, except those that it cannot nominate.
 fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
     let values = headers.get_all(CONNECTION).iter();
-    let options = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let options = values
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii);
     let names = options.filter_map(|option| HeaderName::from_bytes(option).ok());
     names.filter(|name| !is_end_to_end(name.as_str())).collect()
 }
 
 fn is_end_to_end(name: &str) -> bool {
-    is_standard(name) || is_forwarding(name) || IDENTITY_PARTS.iter().any(|part| name.contains(part))
+    is_standard(name)
+        || is_forwarding(name)
+        || IDENTITY_PARTS.iter().any(|part| name.contains(part))
 }
 
 fn is_standard(name: &str) -> bool {
-    END_TO_END.contains(&name) || END_TO_END_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    END_TO_END.contains(&name)
+        || END_TO_END_PREFIXES
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
 }
 
 fn is_forwarding(name: &str) -> bool {
     const PREFIX: &str = "x-forwarded";
-    name.get(..PREFIX.len()).is_some_and(|start| is_same(start, PREFIX)) || is_any(name, &FORWARDING)
+    name.get(..PREFIX.len())
+        .is_some_and(|start| is_same(start, PREFIX))
+        || is_any(name, &FORWARDING)
 }
 
-/// Returns whether a server that folds punctuation takes this name for that of a header with a meaning here.
+/// Returns whether a server that folds punctuation takes this name for that of a header with a
+/// meaning here.
 fn is_other_spelling(name: &str) -> bool {
-    if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+    if name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    {
         return false;
     }
     let folded: String = name.bytes().map(|byte| char::from(folded(byte))).collect();
@@ -181,9 +212,17 @@ fn is_any(name: &str, known: &[&str]) -> bool {
 
 /// Compares two names as a server does that folds punctuation. Both are in lower case.
 fn is_same(left: &str, right: &str) -> bool {
-    left.len() == right.len() && left.bytes().zip(right.bytes()).all(|(left, right)| folded(left) == right)
+    left.len() == right.len()
+        && left
+            .bytes()
+            .zip(right.bytes())
+            .all(|(left, right)| folded(left) == right)
 }
 
 const fn folded(byte: u8) -> u8 {
-    if byte.is_ascii_alphanumeric() { byte } else { b'-' }
+    if byte.is_ascii_alphanumeric() {
+        byte
+    } else {
+        b'-'
+    }
 }

@@ -10,7 +10,8 @@ use ipnet::{IpNet, Ipv4Net};
 pub(crate) struct Network(IpNet);
 
 impl Network {
-    /// Returns whether the address is in the network. An IPv4 address that is mapped to IPv6 is an IPv4 address.
+    /// Returns whether the address is in the network. An IPv4 address that is mapped to IPv6 is an
+    /// IPv4 address.
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
     }
@@ -20,7 +21,10 @@ impl FromStr for Network {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let network = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+        let network = text
+            .parse::<IpNet>()
+            .ok()
+            .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
         let network = network.ok_or("not a network such as 10.0.0.0/8 or fd00::/8")?;
         Ok(Self(unmapped(network).unwrap_or(network)))
     }
@@ -28,7 +32,9 @@ impl FromStr for Network {
 
 /// Returns the IPv4 network that is written as one of IPv4-mapped addresses (RFC 4291 §2.5.5.2).
 fn unmapped(network: IpNet) -> Option<IpNet> {
-    let IpNet::V6(network) = network else { return None };
+    let IpNet::V6(network) = network else {
+        return None;
+    };
     let length = network.prefix_len().checked_sub(96)?;
     let address = Ipv6Addr::to_ipv4_mapped(&network.addr())?;
     Ipv4Net::new(address, length).ok().map(IpNet::V4)
@@ -60,13 +66,27 @@ mod tests {
         ];
         for (network, address, expected) in rows {
             let parsed: Network = network.parse().unwrap();
-            assert_eq!(parsed.contains(address.parse().unwrap()), expected, "{address} in {network}");
+            assert_eq!(
+                parsed.contains(address.parse().unwrap()),
+                expected,
+                "{address} in {network}"
+            );
         }
     }
 
     #[test]
     fn nonsense_is_not_a_network() {
-        for text in ["", "10.0.0.0/33", "10.0.0/8", "fd00::/129", "localhost", "10.0.0.0/", "10.0.0.0/8 ", "/8", "*"] {
+        for text in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0/8",
+            "fd00::/129",
+            "localhost",
+            "10.0.0.0/",
+            "10.0.0.0/8 ",
+            "/8",
+            "*",
+        ] {
             assert!(text.parse::<Network>().is_err(), "{text:?}");
         }
     }

@@ -33,7 +33,13 @@ impl<B: Body> Upload<B> {
         if let Some(held) = &held {
             held.pass_on();
         }
-        Self { body, progress: Arc::default(), check, held, trailers: None }
+        Self {
+            body,
+            progress: Arc::default(),
+            check,
+            held,
+            trailers: None,
+        }
     }
 
     pub(crate) fn progress(&self) -> Arc<Progress> {
@@ -45,13 +51,20 @@ impl<B: Body<Data = Bytes> + Unpin> Upload<B>
 where
     B::Error: Into<BoxError>,
 {
-    fn poll_checked(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_checked(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         loop {
             let frame = match self.trailers.take() {
                 Some(trailers) => return Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
-                None => ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose().map_err(Into::into)?,
+                None => ready!(Pin::new(&mut self.body).poll_frame(cx))
+                    .transpose()
+                    .map_err(Into::into)?,
             };
-            let Some(check) = &mut self.check else { return Poll::Ready(frame.map(Ok)) };
+            let Some(check) = &mut self.check else {
+                return Poll::Ready(frame.map(Ok));
+            };
             let data = match frame.map(Frame::into_data) {
                 Some(Ok(data)) => check.feed(&data)?,
                 Some(Err(other)) => {
@@ -83,7 +96,10 @@ where
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let mut frame = self.poll_checked(cx);
         if let (Some(check), Some(held)) = (&self.check, &self.held)
             && let Err(error) = held.keep(check.held())
@@ -133,7 +149,11 @@ impl Default for Progress {
 
 impl Progress {
     fn record(&self, waits_for_client: bool) {
-        let state = if waits_for_client { State::WaitsForClient } else { State::WaitsForUpstream(Instant::now()) };
+        let state = if waits_for_client {
+            State::WaitsForClient
+        } else {
+            State::WaitsForUpstream(Instant::now())
+        };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
@@ -144,8 +164,8 @@ impl Progress {
         }
     }
 
-    /// Completes when the upstream has made no progress for `limit`. Time in which the client sends nothing does not
-    /// count: the listener ends bodies that stall.
+    /// Completes when the upstream has made no progress for `limit`. Time in which the client sends
+    /// nothing does not count: the listener ends bodies that stall.
     pub(crate) async fn stalled(&self, limit: Duration) {
         let mut since = self.last();
         while let Some(end) = since.checked_add(limit) {

@@ -29,8 +29,8 @@ use crate::{Failure, authorize, demo, discovery, error, hardening, mcp, register
 /// The maximum size of a request body, except at the MCP endpoint.
 const MOST_BYTES: usize = 64 << 10;
 
-/// The time limit for a request body, except at the MCP endpoint: that of the refresh layer, before which the handlers
-/// read bodies.
+/// The time limit for a request body, except at the MCP endpoint: that of the refresh layer, before
+/// which the handlers read bodies.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the handlers work with.
@@ -70,7 +70,11 @@ pub(crate) async fn serve(cli: &Cli, store: BoxStore) -> Result<(), Failure> {
     };
     let settings = match cli.provider().map_err(Failure::Usage)? {
         Some(settings) => settings,
-        None => demo::start(&cli.demo, bind("--demo-listen", cli.demo.demo_listen).await?, &issuer)?,
+        None => demo::start(
+            &cli.demo,
+            bind("--demo-listen", cli.demo.demo_listen).await?,
+            &issuer,
+        )?,
     };
     let (refresh, access) = layers(cli, store.clone(), &issuer)?;
     let records = Records::new(store);
@@ -85,7 +89,10 @@ pub(crate) async fn serve(cli: &Cli, store: BoxStore) -> Result<(), Failure> {
     }));
     let endpoint = mcp::endpoint(&cli.endpoint, &app)?;
     let allowed = mcp::Allowed::new(&app.issuer, listen, &cli.endpoint.allowed_origin);
-    let router = router(&app, mcp::guarded(endpoint.router.clone().layer(access), allowed));
+    let router = router(
+        &app,
+        mcp::guarded(endpoint.router.clone().layer(access), allowed),
+    );
     tracing::info!(issuer = %app.issuer, "listening on http://{listen}");
 
     let connections = server::run(router, Listener::new(listener, limits), signals.next()).await;
@@ -104,7 +111,9 @@ fn layers(
     issuer: &Issuer,
 ) -> Result<(RefreshLayer<BoxStore>, AccessLayer<BoxStore>), Failure> {
     let usage = |error| Failure::Usage(config_error(&error));
-    let refresh = RefreshLayer::builder(store).reference_access_tokens().match_normalized_paths();
+    let refresh = RefreshLayer::builder(store)
+        .reference_access_tokens()
+        .match_normalized_paths();
     // The token endpoint checks the resource that a client asks for.
     let refresh = refresh.allowed_resources([issuer.resource()]);
     let refresh = cli.sessions.configure(refresh).build().map_err(usage)?;
@@ -122,14 +131,17 @@ fn layers(
     Ok((refresh, access.build().map_err(usage)?))
 }
 
-/// Everything below the path of the issuer but the well-known documents, which lie at the root of the host.
+/// Everything below the path of the issuer but the well-known documents, which lie at the root of
+/// the host.
 fn router(app: &App, mcp: Router<App>) -> Router {
     let endpoints = Router::new()
         .merge(authorize::routes())
         .merge(register::routes())
         .merge(with_cors(token::routes(app)))
         .layer(DefaultBodyLimit::max(MOST_BYTES))
-        .layer(map_request(async |request| limit_body_time(request, BODY_TIMEOUT)))
+        .layer(map_request(async |request| {
+            limit_body_time(request, BODY_TIMEOUT)
+        }))
         .merge(with_cors(mcp));
     let router = discovery::routes(app);
     let router = match app.issuer.path() {
@@ -137,7 +149,9 @@ fn router(app: &App, mcp: Router<App>) -> Router {
         path => router.nest(path, endpoints),
     };
     router
-        .fallback(async || OauthError::new("not_found", "there is nothing here").with_status(StatusCode::NOT_FOUND))
+        .fallback(async || {
+            OauthError::new("not_found", "there is nothing here").with_status(StatusCode::NOT_FOUND)
+        })
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(hardening::layer(&app.issuer))
         .with_state(app.clone())
@@ -152,5 +166,7 @@ pub(crate) fn limit_body_time(request: Request, limit: Duration) -> Request {
 }
 
 async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|error| format!("{flag} {address}: {error}").into())
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| format!("{flag} {address}: {error}").into())
 }

@@ -20,14 +20,26 @@ pub(crate) fn routes(app: &App) -> Router<App> {
     let server = document(&authorization_server(app));
     let resource = document(&protected_resource(app));
     let mut router = Router::new()
-        .route(&format!("/.well-known/oauth-authorization-server{path}"), get(server.clone()))
-        .route(&format!("/.well-known/openid-configuration{path}"), get(server.clone()))
-        .route(&format!("/.well-known/oauth-protected-resource{path}/mcp"), get(resource.clone()))
+        .route(
+            &format!("/.well-known/oauth-authorization-server{path}"),
+            get(server.clone()),
+        )
+        .route(
+            &format!("/.well-known/openid-configuration{path}"),
+            get(server.clone()),
+        )
+        .route(
+            &format!("/.well-known/oauth-protected-resource{path}/mcp"),
+            get(resource.clone()),
+        )
         // Where clients look that have no challenge to go by.
         .route("/.well-known/oauth-protected-resource", get(resource));
     if !path.is_empty() {
         // OpenID Connect Discovery §4 appends it.
-        router = router.route(&format!("{path}/.well-known/openid-configuration"), get(server));
+        router = router.route(
+            &format!("{path}/.well-known/openid-configuration"),
+            get(server),
+        );
     }
     with_cors(router)
 }
@@ -35,7 +47,10 @@ pub(crate) fn routes(app: &App) -> Router<App> {
 /// What never changes while the server runs.
 fn document(value: &Value) -> impl IntoResponse + Clone + Send + Sync + use<> {
     let bytes = Bytes::from(value.to_string());
-    ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, AGE)], bytes)
+    (
+        [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, AGE)],
+        bytes,
+    )
 }
 
 /// RFC 8414 §2, with RFC 9207 §3 and the client id metadata documents of their draft (§5).

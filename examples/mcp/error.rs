@@ -20,7 +20,11 @@ pub(crate) struct OauthError {
 impl OauthError {
     /// With 400.
     pub(crate) fn new(code: &'static str, description: impl Into<String>) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, code, description: description.into() }
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            code,
+            description: description.into(),
+        }
     }
 
     pub(crate) fn invalid_request(description: impl Into<String>) -> Self {
@@ -33,7 +37,8 @@ impl OauthError {
 
     /// With 503: the client can try again.
     pub(crate) fn unavailable(description: impl Into<String>) -> Self {
-        Self::new("temporarily_unavailable", description).with_status(StatusCode::SERVICE_UNAVAILABLE)
+        Self::new("temporarily_unavailable", description)
+            .with_status(StatusCode::SERVICE_UNAVAILABLE)
     }
 
     /// With 502: the provider is at fault, or what this server was told of it.
@@ -52,7 +57,8 @@ impl From<StoreError> for OauthError {
         tracing::error!(error = causes(&error), "the store failed");
         match error {
             StoreError::Unavailable(_) => Self::unavailable("try again in a moment"),
-            _ => Self::new("server_error", "this server cannot go on").with_status(StatusCode::INTERNAL_SERVER_ERROR),
+            _ => Self::new("server_error", "this server cannot go on")
+                .with_status(StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
 }
@@ -63,10 +69,15 @@ impl IntoResponse for OauthError {
         let mut response = (self.status, [(CACHE_CONTROL, "no-store")], Json(body)).into_response();
         if self.status == StatusCode::UNAUTHORIZED {
             // RFC 6749 §5.2.
-            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(r#"Basic realm="mcp""#));
+            response.headers_mut().insert(
+                WWW_AUTHENTICATE,
+                HeaderValue::from_static(r#"Basic realm="mcp""#),
+            );
         }
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
     }

@@ -13,11 +13,16 @@ const ALWAYS: [(HeaderName, HeaderValue); 4] = [
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
     (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-    (CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'")),
+    (
+        CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+    ),
 ];
 
 /// Adds them where an answer has none of its own.
-pub(crate) fn layer(issuer: &Issuer) -> MapResponseLayer<impl Fn(Response) -> Response + Clone + use<>> {
+pub(crate) fn layer(
+    issuer: &Issuer,
+) -> MapResponseLayer<impl Fn(Response) -> Response + Clone + use<>> {
     let https = issuer.is_https();
     MapResponseLayer::new(move |mut response: Response| {
         let headers = response.headers_mut();

@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use url::{Position, Url};
 
-/// The issuer (RFC 8414 §2): `https://mcp.example.com`, or with a path, `https://example.com/tools`.
+/// The issuer (RFC 8414 §2): `https://mcp.example.com`, or with a path,
+/// `https://example.com/tools`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Issuer(Url);
 
@@ -44,9 +45,14 @@ impl Issuer {
         format!("{}{path}", self.as_str())
     }
 
-    /// The URL of a well-known document about what has this path below the issuer (RFC 8414 §3.1, RFC 9728 §3.1).
+    /// The URL of a well-known document about what has this path below the issuer (RFC 8414 §3.1,
+    /// RFC 9728 §3.1).
     pub(crate) fn well_known(&self, name: &str, path: &str) -> String {
-        format!("{}/.well-known/{name}{}{path}", &self.0[..Position::BeforePath], self.path())
+        format!(
+            "{}/.well-known/{name}{}{path}",
+            &self.0[..Position::BeforePath],
+            self.path()
+        )
     }
 
     /// The identifier of the MCP endpoint as a resource (RFC 8707).
@@ -64,9 +70,13 @@ impl FromStr for Issuer {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let url = Url::parse(text).map_err(|error| format!("not a URL such as https://mcp.example.com: {error}"))?;
+        let url = Url::parse(text)
+            .map_err(|error| format!("not a URL such as https://mcp.example.com: {error}"))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(format!("the scheme must be http or https, not `{}`", url.scheme()));
+            return Err(format!(
+                "the scheme must be http or https, not `{}`",
+                url.scheme()
+            ));
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err("it must not hold a user or a password".into());

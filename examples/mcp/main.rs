@@ -1,8 +1,9 @@
-//! An OAuth 2.1 authorization server for MCP servers, in front of an identity provider that knows no dynamic registration
-//! (GitHub, Google, Entra): clients register here, people log in there.
+//! An OAuth 2.1 authorization server for MCP servers, in front of an identity provider that knows
+//! no dynamic registration (GitHub, Google, Entra): clients register here, people log in there.
 //!
-//! Every token route goes through [`tower_oauth_refresh::RefreshLayer`] with access tokens by reference, the MCP endpoint
-//! through [`tower_oauth_refresh::AccessLayer`]: no token of the provider reaches a client, none lies readable in a store.
+//! Every token route goes through [`tower_oauth_refresh::RefreshLayer`] with access tokens by
+//! reference, the MCP endpoint through [`tower_oauth_refresh::AccessLayer`]: no token of the
+//! provider reaches a client, none lies readable in a store.
 //!
 //! ```sh
 //! cargo run --example mcp            # with a demo identity provider: connect a client to http://127.0.0.1:8000/mcp

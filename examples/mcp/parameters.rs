@@ -18,14 +18,21 @@ impl Parameters {
 
     /// All values of a parameter that may be repeated.
     pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .filter(move |(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// The value of a parameter that may not.
     pub(crate) fn one(&self, name: &str) -> Result<Option<&str>, Repeated> {
         let mut values = self.all(name);
         let value = values.next();
-        if values.next().is_some() { Err(Repeated) } else { Ok(value) }
+        if values.next().is_some() {
+            Err(Repeated)
+        } else {
+            Ok(value)
+        }
     }
 
     /// Whether any parameter is repeated but these.
@@ -44,6 +51,8 @@ impl Parameters {
 impl fmt::Debug for Parameters {
     /// The names: values may be secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+        f.debug_list()
+            .entries(self.0.iter().map(|(name, _)| name))
+            .finish()
     }
 }

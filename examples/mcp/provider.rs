@@ -42,7 +42,10 @@ pub(crate) struct ProviderSettings {
 impl fmt::Debug for ProviderSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProviderSettings")
-            .field("authorization_endpoint", &self.authorization_endpoint.as_str())
+            .field(
+                "authorization_endpoint",
+                &self.authorization_endpoint.as_str(),
+            )
             .field("token_endpoint", &self.token_endpoint.as_str())
             .field("client_id", &self.client_id)
             .finish_non_exhaustive()
@@ -76,7 +79,9 @@ impl ProviderAnswer {
 
 impl fmt::Debug for ProviderAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ProviderAnswer").field("status", &self.status).finish_non_exhaustive()
+        f.debug_struct("ProviderAnswer")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
     }
 }
 
@@ -89,7 +94,10 @@ pub(crate) struct Provider {
 
 impl Provider {
     pub(crate) fn new(settings: ProviderSettings) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder().redirect(Policy::none()).timeout(TIMEOUT).build()?;
+        let http = reqwest::Client::builder()
+            .redirect(Policy::none())
+            .timeout(TIMEOUT)
+            .build()?;
         Ok(Self { http, settings })
     }
 
@@ -98,7 +106,13 @@ impl Provider {
     }
 
     /// Where a person logs in.
-    pub(crate) fn authorization_url(&self, state: &str, challenge: &str, redirect_uri: &str, scope: &str) -> Url {
+    pub(crate) fn authorization_url(
+        &self,
+        state: &str,
+        challenge: &str,
+        redirect_uri: &str,
+        scope: &str,
+    ) -> Url {
         let mut url = self.settings.authorization_endpoint.clone();
         let mut query = url.query_pairs_mut();
         query
@@ -133,7 +147,11 @@ impl Provider {
     }
 
     /// Exchanges a refresh token of the provider's.
-    pub(crate) async fn refresh(&self, token: &str, scope: Option<&str>) -> Result<ProviderAnswer, ProviderError> {
+    pub(crate) async fn refresh(
+        &self,
+        token: &str,
+        scope: Option<&str>,
+    ) -> Result<ProviderAnswer, ProviderError> {
         let mut fields = vec![("grant_type", "refresh_token"), ("refresh_token", token)];
         fields.extend(scope.map(|scope| ("scope", scope)));
         self.post(&self.settings.token_endpoint, &fields).await
@@ -152,30 +170,49 @@ impl Provider {
     }
 
     /// Who an access token of the provider's is about; None if the provider has no such endpoint.
-    pub(crate) async fn userinfo(&self, token: &str) -> Option<Result<ProviderAnswer, ProviderError>> {
+    pub(crate) async fn userinfo(
+        &self,
+        token: &str,
+    ) -> Option<Result<ProviderAnswer, ProviderError>> {
         let endpoint = self.settings.userinfo_endpoint.as_ref()?;
-        let request = self.http.get(endpoint.clone()).bearer_auth(token).header("accept", "application/json");
+        let request = self
+            .http
+            .get(endpoint.clone())
+            .bearer_auth(token)
+            .header("accept", "application/json");
         // GitHub answers nobody who does not say what he is.
         Some(send(request.header("user-agent", "tower-oauth-refresh")).await)
     }
 
-    async fn post(&self, endpoint: &Url, fields: &[(&str, &str)]) -> Result<ProviderAnswer, ProviderError> {
+    async fn post(
+        &self,
+        endpoint: &Url,
+        fields: &[(&str, &str)],
+    ) -> Result<ProviderAnswer, ProviderError> {
         send(self.request(endpoint, fields)).await
     }
 
     fn request(&self, endpoint: &Url, fields: &[(&str, &str)]) -> reqwest::RequestBuilder {
         let mut form = form_urlencoded::Serializer::new(String::new());
         form.extend_pairs(fields);
-        let mut request = self.http.post(endpoint.clone()).header("accept", "application/json");
+        let mut request = self
+            .http
+            .post(endpoint.clone())
+            .header("accept", "application/json");
         let (id, secret) = (&self.settings.client_id, &self.settings.client_secret);
         match self.settings.auth {
             ClientAuth::Post => {
-                form.append_pair("client_id", id).append_pair("client_secret", secret);
+                form.append_pair("client_id", id)
+                    .append_pair("client_secret", secret);
             }
             // Each form-encoded first (RFC 6749 §2.3.1).
-            ClientAuth::Basic => request = request.basic_auth(form_encoded(id), Some(form_encoded(secret))),
+            ClientAuth::Basic => {
+                request = request.basic_auth(form_encoded(id), Some(form_encoded(secret)))
+            }
         }
-        request.header("content-type", "application/x-www-form-urlencoded").body(form.finish())
+        request
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(form.finish())
     }
 }
 
@@ -191,7 +228,10 @@ async fn send(request: reqwest::RequestBuilder) -> Result<ProviderAnswer, Provid
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(ProviderAnswer { status, body: body.into() })
+    Ok(ProviderAnswer {
+        status,
+        body: body.into(),
+    })
 }
 
 fn form_encoded(text: &str) -> String {

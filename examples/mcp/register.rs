@@ -19,34 +19,60 @@ use crate::error::OauthError;
 const LARGEST: usize = 16 * 1024;
 
 pub(crate) fn routes() -> Router<App> {
-    with_cors(Router::new().route("/register", post(register)).layer(DefaultBodyLimit::max(LARGEST)))
+    with_cors(
+        Router::new()
+            .route("/register", post(register))
+            .layer(DefaultBodyLimit::max(LARGEST)),
+    )
 }
 
-/// Anybody may register: a registration opens nothing, a person decides at each log-in. How often one may is for whatever
-/// stands in front of this server to say.
+/// Anybody may register: a registration opens nothing, a person decides at each log-in. How often
+/// one may is for whatever stands in front of this server to say.
 async fn register(
     State(app): State<App>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, OauthError> {
     let body = body.map_err(|rejection| {
-        OauthError::new("invalid_client_metadata", "the metadata cannot be read, or are too large")
-            .with_status(rejection.status())
+        OauthError::new(
+            "invalid_client_metadata",
+            "the metadata cannot be read, or are too large",
+        )
+        .with_status(rejection.status())
     })?;
     if !is_json(&headers) {
-        return Err(OauthError::new("invalid_client_metadata", "the metadata must be application/json"));
+        return Err(OauthError::new(
+            "invalid_client_metadata",
+            "the metadata must be application/json",
+        ));
     }
     let metadata = Metadata::parse(&body, app.clients.rules())?;
     let auth_method = metadata.auth_method;
     let registration = app.clients.register(metadata).await?;
-    tracing::info!(client_id = registration.client.client_id, "a client has registered");
+    tracing::info!(
+        client_id = registration.client.client_id,
+        "a client has registered"
+    );
     let answer = Answer::of(&registration, auth_method, &app.scopes);
-    Ok((StatusCode::CREATED, [(CACHE_CONTROL, "no-store")], Json(answer)).into_response())
+    Ok((
+        StatusCode::CREATED,
+        [(CACHE_CONTROL, "no-store")],
+        Json(answer),
+    )
+        .into_response())
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    value.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case("application/json")
+    let value = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("");
+    value
+        .split(';')
+        .next()
+        .unwrap_or("")
+        .trim()
+        .eq_ignore_ascii_case("application/json")
 }
 
 impl From<InvalidMetadata> for OauthError {
@@ -81,12 +107,20 @@ struct Secret<'a> {
 
 impl<'a> Answer<'a> {
     fn of(registration: &'a Registration, auth_method: &'static str, scopes: &[String]) -> Self {
-        let Registration { client, secret, issued_at, expires_at } = registration;
+        let Registration {
+            client,
+            secret,
+            issued_at,
+            expires_at,
+        } = registration;
         let secret = secret.as_deref();
         Self {
             client_id: &client.client_id,
             client_id_issued_at: *issued_at,
-            secret: secret.map(|secret| Secret { client_secret: secret, client_secret_expires_at: *expires_at }),
+            secret: secret.map(|secret| Secret {
+                client_secret: secret,
+                client_secret_expires_at: *expires_at,
+            }),
             client_name: client.client_name.as_deref(),
             client_uri: client.client_uri.as_deref(),
             redirect_uris: &client.redirect_uris,

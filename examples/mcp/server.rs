@@ -11,7 +11,11 @@ use tower::{ServiceExt as _, service_fn};
 use crate::common::listener::{Connections, Listener, RequestBody};
 
 /// Serves clients until `end`. Returns the connections that are still open.
-pub(crate) async fn run(router: Router, listener: Listener, end: impl Future<Output = ()>) -> Connections {
+pub(crate) async fn run(
+    router: Router,
+    listener: Listener,
+    end: impl Future<Output = ()>,
+) -> Connections {
     let service = |client: SocketAddr| {
         let router = router.clone();
         service_fn(move |mut request: Request<RequestBody>| {

@@ -15,14 +15,29 @@ use crate::metrics::Scrape;
 
 /// Serves `/healthz` and `/metrics`; for ever.
 pub(crate) async fn serve(listener: TcpListener, scrape: Scrape) {
-    let metrics =
-        move || async move { ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], scrape.render()) };
-    let router = Router::new().route("/healthz", get("ok")).route("/metrics", get(metrics));
+    let metrics = move || async move {
+        (
+            [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+            scrape.render(),
+        )
+    };
+    let router = Router::new()
+        .route("/healthz", get("ok"))
+        .route("/metrics", get(metrics));
     let service = |_| {
         let router = router.clone();
-        service_fn(move |request: Request<RequestBody>| router.clone().oneshot(request.map(Body::new)))
+        service_fn(move |request: Request<RequestBody>| {
+            router.clone().oneshot(request.map(Body::new))
+        })
     };
     // Separate from the limits for clients, so that metrics stay readable during an attack.
-    let limits = Limits { max_connections: 16, max_in_flight: 16, body_memory: 1 << 20, ..Limits::default() };
-    Listener::new(listener, limits).run(service, pending()).await;
+    let limits = Limits {
+        max_connections: 16,
+        max_in_flight: 16,
+        body_memory: 1 << 20,
+        ..Limits::default()
+    };
+    Listener::new(listener, limits)
+        .run(service, pending())
+        .await;
 }

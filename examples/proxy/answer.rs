@@ -5,12 +5,25 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 use http_body_util::Full;
 
-/// An error in the form of those of OAuth (RFC 6749 §5.2), which clients of an authorization server read.
+/// An error in the form of those of OAuth (RFC 6749 §5.2), which clients of an authorization server
+/// read.
 pub(crate) fn error(status: StatusCode, description: &str) -> Response<Full<Bytes>> {
-    error_with_code(status, if status.is_server_error() { "server_error" } else { "invalid_request" }, description)
+    error_with_code(
+        status,
+        if status.is_server_error() {
+            "server_error"
+        } else {
+            "invalid_request"
+        },
+        description,
+    )
 }
 
-pub(crate) fn error_with_code(status: StatusCode, code: &str, description: &str) -> Response<Full<Bytes>> {
+pub(crate) fn error_with_code(
+    status: StatusCode,
+    code: &str,
+    description: &str,
+) -> Response<Full<Bytes>> {
     let body = serde_json::json!({ "error": code, "error_description": description });
     let mut response = Response::new(Full::from(body.to_string()));
     *response.status_mut() = status;

@@ -18,40 +18,58 @@ use crate::upstream::{PublicUrl, Upstream};
 
 crate::common::listener::limit_flags!("PROXY_");
 
-/// A reverse proxy that keeps the refresh tokens of an authorization server safe and its sessions alive.
+/// A reverse proxy that keeps the refresh tokens of an authorization server safe and its sessions
+/// alive.
 ///
-/// It forwards every request to the upstream. On the way, the refresh tokens that the upstream issues are replaced by
-/// the proxy's own: bound to one client, rotated on every use, and forgiving to clients that retry.
+/// It forwards every request to the upstream. On the way, the refresh tokens that the upstream
+/// issues are replaced by the proxy's own: bound to one client, rotated on every use, and forgiving
+/// to clients that retry.
 ///
-/// Without --upstream it starts a small demo authorization server and prints a whole session as curl commands.
+/// Without --upstream it starts a small demo authorization server and prints a whole session as
+/// curl commands.
 #[derive(Debug, clap::Parser)]
 #[command(name = "proxy", version)]
 pub(crate) struct Cli {
     /// Where to listen for clients, in plain HTTP/1.1 and HTTP/2; port 0 picks a free one
-    #[arg(long, env = "PROXY_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    #[arg(
+        long,
+        env = "PROXY_LISTEN",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:8080"
+    )]
     pub(crate) listen: SocketAddr,
 
-    /// The authorization server: an http or https URL; if it has a path, that is put before the path of each request
+    /// The authorization server: an http or https URL; if it has a path, that is put before the
+    /// path of each request
     ///
-    /// Certificates of https upstreams are checked against the platform's roots (or SSL_CERT_FILE, SSL_CERT_DIR).
+    /// Certificates of https upstreams are checked against the platform's roots (or SSL_CERT_FILE,
+    /// SSL_CERT_DIR).
     #[arg(long, env = "PROXY_UPSTREAM", value_name = "URL")]
     pub(crate) upstream: Option<Upstream>,
 
     /// The URL under which clients reach this proxy
     ///
-    /// The token, revocation and introspection endpoints in the upstream's discovery documents that point at the
-    /// upstream are rewritten to it, and the upstream gets it in X-Forwarded-Proto, -Host, -Port, -Prefix and -Server and
-    /// in Forwarded. Set it whenever TLS ends in front of this proxy.
+    /// The token, revocation and introspection endpoints in the upstream's discovery documents that
+    /// point at the upstream are rewritten to it, and the upstream gets it in X-Forwarded-Proto,
+    /// -Host, -Port, -Prefix and -Server and in Forwarded. Set it whenever TLS ends in front of
+    /// this proxy.
     #[arg(long, env = "PROXY_PUBLIC_URL", value_name = "URL")]
     pub(crate) public_url: Option<PublicUrl>,
 
-    /// A network of reverse proxies in front, in CIDR notation: the X-Forwarded-… and Forwarded headers that come from
-    /// there are kept, and the chains of addresses are extended; may be repeated [default: none]
+    /// A network of reverse proxies in front, in CIDR notation: the X-Forwarded-… and Forwarded
+    /// headers that come from there are kept, and the chains of addresses are extended; may be
+    /// repeated [default: none]
     ///
-    /// From all other addresses these headers are removed, together with X-Real-IP and its relatives: the upstream gets
-    /// values from the connection and from --public-url. Name only networks whose servers overwrite or append to every
-    /// such header that a client sends. --public-url, if set, still decides scheme, host, port and prefix.
-    #[arg(long, env = "PROXY_TRUST_FORWARDED", value_name = "NETWORK", value_delimiter = ',')]
+    /// From all other addresses these headers are removed, together with X-Real-IP and its
+    /// relatives: the upstream gets values from the connection and from --public-url. Name only
+    /// networks whose servers overwrite or append to every such header that a client sends.
+    /// --public-url, if set, still decides scheme, host, port and prefix.
+    #[arg(
+        long,
+        env = "PROXY_TRUST_FORWARDED",
+        value_name = "NETWORK",
+        value_delimiter = ','
+    )]
     pub(crate) trust_forwarded: Vec<Network>,
 
     /// Send the Host that the client sent, instead of the upstream's
@@ -60,40 +78,58 @@ pub(crate) struct Cli {
 
     /// How long the upstream may take to begin a response, before the client gets 504
     ///
-    /// The time runs from the end of the request or from the last part of it that the upstream took, and does not
-    /// include the body of the response. It does not apply to the token, revocation and introspection endpoints:
-    /// --rotation-timeout and, for a log-in, --issue-timeout bound those.
+    /// The time runs from the end of the request or from the last part of it that the upstream
+    /// took, and does not include the body of the response. It does not apply to the token,
+    /// revocation and introspection endpoints: --rotation-timeout and, for a log-in,
+    /// --issue-timeout bound those.
     #[arg(long, env = "PROXY_UPSTREAM_TIMEOUT", value_name = "SECS", value_parser = timeout, allow_negative_numbers = true, default_value = "60")]
     pub(crate) upstream_timeout: Duration,
 
-    /// Where grants live: `memory` (this process alone; they end with it), `redb:PATH` (a file of this process alone),
-    /// or any number of proxies share redis://[USER:PASSWORD@]HOST[:PORT][/DB], redis-cluster://HOST:PORT,HOST:PORT or
+    /// Where grants live: `memory` (this process alone; they end with it), `redb:PATH` (a file of
+    /// this process alone), or any number of proxies share
+    /// redis://[USER:PASSWORD@]HOST[:PORT][/DB], redis-cluster://HOST:PORT,HOST:PORT or
     /// redis-sentinel://HOST:PORT,HOST:PORT/SERVICE; rediss…: over TLS
-    #[arg(long, env = "PROXY_STORE", value_name = "STORE", default_value = "memory", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "PROXY_STORE",
+        value_name = "STORE",
+        default_value = "memory",
+        hide_env_values = true
+    )]
     store: String,
 
-    /// How many replicas of Redis must have a write before it counts: with 1 or more a failover loses nothing that they
-    /// have, and with fewer replicas than that nobody is refreshed
-    #[arg(long, env = "PROXY_WAIT_FOR_REPLICAS", value_name = "COUNT", default_value_t = 0)]
+    /// How many replicas of Redis must have a write before it counts: with 1 or more a failover
+    /// loses nothing that they have, and with fewer replicas than that nobody is refreshed
+    #[arg(
+        long,
+        env = "PROXY_WAIT_FOR_REPLICAS",
+        value_name = "COUNT",
+        default_value_t = 0
+    )]
     wait_for_replicas: u32,
 
-    /// How much memory the cache in front of Redis takes up, and that of access tokens, in bytes; 0: no cache
+    /// How much memory the cache in front of Redis takes up, and that of access tokens, in bytes;
+    /// 0: no cache
     #[arg(long, env = "PROXY_CACHE_SIZE", value_name = "BYTES", default_value_t = 64 << 20)]
     cache_size: u64,
 
-    /// How long the cache in front of Redis holds what it has learnt, and that of access tokens; 0: no cache
+    /// How long the cache in front of Redis holds what it has learnt, and that of access tokens; 0:
+    /// no cache
     #[arg(long, env = "PROXY_CACHE_TTL", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true, default_value = "10")]
     cache_ttl: Duration,
 
-    /// Path of the token endpoint, as clients call it here; guarded in every spelling [default: /token]
+    /// Path of the token endpoint, as clients call it here; guarded in every spelling
+    /// [default: /token]
     #[arg(long, env = "PROXY_TOKEN_PATH", value_name = "PATH")]
     pub(crate) token_path: Option<String>,
 
-    /// Path of the revocation endpoint, as clients call it here; guarded in every spelling [default: /revoke]
+    /// Path of the revocation endpoint, as clients call it here; guarded in every spelling
+    /// [default: /revoke]
     #[arg(long, env = "PROXY_REVOCATION_PATH", value_name = "PATH")]
     pub(crate) revocation_path: Option<String>,
 
-    /// Path of the introspection endpoint, as clients call it here; guarded in every spelling [default: none]
+    /// Path of the introspection endpoint, as clients call it here; guarded in every spelling
+    /// [default: none]
     #[arg(long, env = "PROXY_INTROSPECTION_PATH", value_name = "PATH")]
     pub(crate) introspection_path: Option<String>,
 
@@ -101,10 +137,11 @@ pub(crate) struct Cli {
     ///
     /// Clients use them below --resource-prefix. They end with their session.
     ///
-    /// Authorization requests that return tokens without the token endpoint are refused on every path, because the
-    /// proxy cannot replace those tokens: a response_type with `token` or `id_token` in a query, a form, a pushed
-    /// authorization request or a request object; request objects that are encrypted; and a request_uri that does not
-    /// come from a pushed authorization request. Clients must use response_type=code.
+    /// Authorization requests that return tokens without the token endpoint are refused on every
+    /// path, because the proxy cannot replace those tokens: a response_type with `token` or
+    /// `id_token` in a query, a form, a pushed authorization request or a request object; request
+    /// objects that are encrypted; and a request_uri that does not come from a pushed authorization
+    /// request. Clients must use response_type=code.
     #[arg(long, env = "PROXY_REFERENCE_ACCESS_TOKENS", value_parser = BoolishValueParser::new())]
     pub(crate) reference_access_tokens: bool,
 
@@ -112,59 +149,95 @@ pub(crate) struct Cli {
     #[arg(long, env = "PROXY_KEEP_ID_TOKEN", value_parser = BoolishValueParser::new())]
     pub(crate) keep_id_token: bool,
 
-    /// Let requests with an ambiguous path pass below this one, for routes of the upstream that need an encoded slash,
-    /// backslash or percent sign (/api/v4/projects/group%2Fname of GitLab); may be repeated
+    /// Let requests with an ambiguous path pass below this one, for routes of the upstream that
+    /// need an encoded slash, backslash or percent sign (/api/v4/projects/group%2Fname of GitLab);
+    /// may be repeated
     ///
-    /// Otherwise POST requests with a path that servers resolve to different places get 400, and with --resource-prefix
-    /// requests of every method. Dot segments, invalid escapes and control characters in any encoding stay refused, and
-    /// so does every path that some server could take for a guarded one. The risk: if the upstream resolves such a path
-    /// to its token endpoint in a way that the proxy does not consider, clients get the upstream's own tokens. Set the
-    /// routes that need it, never /.
-    #[arg(long, env = "PROXY_ALLOW_AMBIGUOUS_PATH", value_name = "PATH", value_delimiter = ',')]
+    /// Otherwise POST requests with a path that servers resolve to different places get 400, and
+    /// with --resource-prefix requests of every method. Dot segments, invalid escapes and control
+    /// characters in any encoding stay refused, and so does every path that some server could take
+    /// for a guarded one. The risk: if the upstream resolves such a path to its token endpoint in a
+    /// way that the proxy does not consider, clients get the upstream's own tokens. Set the routes
+    /// that need it, never /.
+    #[arg(
+        long,
+        env = "PROXY_ALLOW_AMBIGUOUS_PATH",
+        value_name = "PATH",
+        value_delimiter = ','
+    )]
     pub(crate) allow_ambiguous_path: Vec<PathPrefix>,
 
-    /// Require an access token of the proxy's own for this path and what is below it, in every spelling, and send the
-    /// upstream its own in its place; may be repeated; needs --reference-access-tokens
+    /// Require an access token of the proxy's own for this path and what is below it, in every
+    /// spelling, and send the upstream its own in its place; may be repeated; needs
+    /// --reference-access-tokens
     ///
-    /// The upstream gets these requests with the path as it is spelled here. An ambiguous path gets 400 with every
-    /// method (see --allow-ambiguous-path), and so does a path that may be another resource than the one spelled here:
-    /// for the prefix /orders, /orders.csv and /orders:batchGet. If the upstream has such resources, name each as a
-    /// prefix of its own.
+    /// The upstream gets these requests with the path as it is spelled here. An ambiguous path gets
+    /// 400 with every method (see --allow-ambiguous-path), and so does a path that may be another
+    /// resource than the one spelled here: for the prefix /orders, /orders.csv and
+    /// /orders:batchGet. If the upstream has such resources, name each as a prefix of its own.
     ///
-    /// Below a prefix that lies below another, what is asked for there holds as well. The preflights of CORS reach the
-    /// upstream without a token, and without any Authorization.
-    #[arg(long, env = "PROXY_RESOURCE_PREFIX", value_name = "PATH", value_delimiter = ',')]
+    /// Below a prefix that lies below another, what is asked for there holds as well. The
+    /// preflights of CORS reach the upstream without a token, and without any Authorization.
+    #[arg(
+        long,
+        env = "PROXY_RESOURCE_PREFIX",
+        value_name = "PATH",
+        value_delimiter = ','
+    )]
     pub(crate) resource_prefix: Vec<PathPrefix>,
 
-    /// A scope that is required below every --resource-prefix, or as PATH=SCOPE below that one; may be repeated, and
-    /// then all of them are
-    #[arg(long, env = "PROXY_RESOURCE_SCOPE", value_name = "[PATH=]SCOPE", value_delimiter = ',')]
+    /// A scope that is required below every --resource-prefix, or as PATH=SCOPE below that one; may
+    /// be repeated, and then all of them are
+    #[arg(
+        long,
+        env = "PROXY_RESOURCE_SCOPE",
+        value_name = "[PATH=]SCOPE",
+        value_delimiter = ','
+    )]
     resource_scope: Vec<String>,
 
-    /// The resource that an access token must be for (RFC 8707) below every --resource-prefix, or as PATH=URI below
-    /// that one; may be repeated
-    #[arg(long, env = "PROXY_RESOURCE", value_name = "[PATH=]URI", value_delimiter = ',')]
+    /// The resource that an access token must be for (RFC 8707) below every --resource-prefix, or
+    /// as PATH=URI below that one; may be repeated
+    #[arg(
+        long,
+        env = "PROXY_RESOURCE",
+        value_name = "[PATH=]URI",
+        value_delimiter = ','
+    )]
     resource: Vec<String>,
 
-    /// A resource (RFC 8707) that an access token is for when its client asks for it, as an absolute URI; may be
-    /// repeated; needs --reference-access-tokens [default: none]
+    /// A resource (RFC 8707) that an access token is for when its client asks for it, as an
+    /// absolute URI; may be repeated; needs --reference-access-tokens [default: none]
     ///
-    /// Without it a token is for the resources that the upstream names in its token answer, and --resource accepts no
-    /// other: an upstream that does not know RFC 8707 ignores the resources that clients ask for. List resources that
-    /// every client may have, or that the upstream checks but does not name.
-    #[arg(long, env = "PROXY_ALLOWED_RESOURCE", value_name = "URI", value_delimiter = ',')]
+    /// Without it a token is for the resources that the upstream names in its token answer, and
+    /// --resource accepts no other: an upstream that does not know RFC 8707 ignores the resources
+    /// that clients ask for. List resources that every client may have, or that the upstream checks
+    /// but does not name.
+    #[arg(
+        long,
+        env = "PROXY_ALLOWED_RESOURCE",
+        value_name = "URI",
+        value_delimiter = ','
+    )]
     allowed_resource: Vec<String>,
 
-    /// Where the metadata of the resource is (RFC 9728), for the challenges below every --resource-prefix, or as
-    /// PATH=URL below that one; may be repeated
-    #[arg(long, env = "PROXY_RESOURCE_METADATA", value_name = "[PATH=]URL", value_delimiter = ',')]
+    /// Where the metadata of the resource is (RFC 9728), for the challenges below every
+    /// --resource-prefix, or as PATH=URL below that one; may be repeated
+    #[arg(
+        long,
+        env = "PROXY_RESOURCE_METADATA",
+        value_name = "[PATH=]URL",
+        value_delimiter = ','
+    )]
     resource_metadata: Vec<String>,
 
-    /// How long a repeated refresh gets the same answer again; 0: never [default: 60, in the demo 5]
+    /// How long a repeated refresh gets the same answer again; 0: never
+    /// [default: 60, in the demo 5]
     #[arg(long, env = "PROXY_RETRY_WINDOW", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) retry_window: Option<Duration>,
 
-    /// How long a client that lost the answer can refresh with its old token; 0: never [default: 86400]
+    /// How long a client that lost the answer can refresh with its old token; 0: never
+    /// [default: 86400]
     #[arg(long, env = "PROXY_RECOVERY_WINDOW", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) recovery_window: Option<Duration>,
 
@@ -172,11 +245,13 @@ pub(crate) struct Cli {
     #[arg(long, env = "PROXY_IDLE_LIFETIME", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) idle_lifetime: Option<Duration>,
 
-    /// How long a session lives from its log-in, however often it is refreshed [default: no such end]
+    /// How long a session lives from its log-in, however often it is refreshed
+    /// [default: no such end]
     #[arg(long, env = "PROXY_ABSOLUTE_LIFETIME", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) absolute_lifetime: Option<Duration>,
 
-    /// How long a client waits for a refresh before it gets 503; the upstream has twice this time [default: 10]
+    /// How long a client waits for a refresh before it gets 503; the upstream has twice this time
+    /// [default: 10]
     #[arg(long, env = "PROXY_ROTATION_TIMEOUT", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) rotation_timeout: Option<Duration>,
 
@@ -184,8 +259,8 @@ pub(crate) struct Cli {
     #[arg(long, env = "PROXY_ISSUE_TIMEOUT", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) issue_timeout: Option<Duration>,
 
-    /// Answer 503 to a log-in whose session cannot be stored, instead of issuing an access token without a refresh
-    /// token
+    /// Answer 503 to a log-in whose session cannot be stored, instead of issuing an access token
+    /// without a refresh token
     #[arg(long, env = "PROXY_REFUSE_UNSTORED_GRANTS", value_parser = BoolishValueParser::new())]
     pub(crate) refuse_unstored_grants: bool,
 
@@ -205,7 +280,12 @@ pub(crate) struct Cli {
     pub(crate) limits: LimitFlags,
 
     /// How the log is written, to standard error
-    #[arg(long, env = "PROXY_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    #[arg(
+        long,
+        env = "PROXY_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
     pub(crate) log_format: LogFormat,
 
     /// How much is logged; at `trace` every decision, at no level a token or a secret
@@ -244,8 +324,14 @@ impl Cli {
         }
         self.rules()?;
         for allowed in &self.allow_ambiguous_path {
-            if let Some(prefix) = self.resource_prefix.iter().find(|prefix| prefix.encloses(allowed)) {
-                return Err(format!("--allow-ambiguous-path {allowed} is below --resource-prefix {prefix}"));
+            if let Some(prefix) = self
+                .resource_prefix
+                .iter()
+                .find(|prefix| prefix.encloses(allowed))
+            {
+                return Err(format!(
+                    "--allow-ambiguous-path {allowed} is below --resource-prefix {prefix}"
+                ));
             }
         }
         // Whoever asks for a token has none yet.
@@ -256,13 +342,23 @@ impl Cli {
         ];
         for (flag, path) in endpoints {
             let Some(path) = path else { continue };
-            if let Some(prefix) = self.resource_prefix.iter().find(|prefix| prefix.covers(path)) {
+            if let Some(prefix) = self
+                .resource_prefix
+                .iter()
+                .find(|prefix| prefix.covers(path))
+            {
                 return Err(format!("{flag} {path} is below --resource-prefix {prefix}"));
             }
-            // The layer guards everything below an endpoint. The layer itself rejects an endpoint that is not a valid
-            // path.
-            let Ok(endpoint) = path.parse::<PathPrefix>() else { continue };
-            if let Some(prefix) = self.resource_prefix.iter().find(|prefix| endpoint.encloses(prefix)) {
+            // The layer guards everything below an endpoint. The layer itself rejects an endpoint
+            // that is not a valid path.
+            let Ok(endpoint) = path.parse::<PathPrefix>() else {
+                continue;
+            };
+            if let Some(prefix) = self
+                .resource_prefix
+                .iter()
+                .find(|prefix| endpoint.encloses(prefix))
+            {
                 return Err(format!("--resource-prefix {prefix} is below {flag} {path}"));
             }
         }
@@ -271,16 +367,27 @@ impl Cli {
 
     /// What is asked for below each of the prefixes.
     pub(crate) fn rules(&self) -> Result<Vec<Rule>, String> {
-        rules(&self.resource_prefix, &self.resource_scope, &self.resource, &self.resource_metadata)
+        rules(
+            &self.resource_prefix,
+            &self.resource_scope,
+            &self.resource,
+            &self.resource_metadata,
+        )
     }
 
     /// Which store. Not left to clap, whose message would repeat the password of a URL.
     pub(crate) fn store(&self) -> Result<StoreChoice, String> {
-        self.store.parse().map_err(|error| format!("--store: {error}"))
+        self.store
+            .parse()
+            .map_err(|error| format!("--store: {error}"))
     }
 
     pub(crate) const fn store_settings(&self) -> Settings {
-        Settings { cache_bytes: self.cache_size, cache_ttl: self.cache_ttl, replicas: self.wait_for_replicas }
+        Settings {
+            cache_bytes: self.cache_size,
+            cache_ttl: self.cache_ttl,
+            replicas: self.wait_for_replicas,
+        }
     }
 
     pub(crate) fn token_path(&self) -> &str {
@@ -293,7 +400,9 @@ impl Cli {
 
     /// Returns the paths whose requests the layer answers.
     pub(crate) fn guarded_paths(&self) -> impl Iterator<Item = &str> {
-        [self.token_path(), self.revocation_path()].into_iter().chain(self.introspection_path.as_deref())
+        [self.token_path(), self.revocation_path()]
+            .into_iter()
+            .chain(self.introspection_path.as_deref())
     }
 
     pub(crate) fn rotation_timeout(&self) -> Duration {
@@ -302,11 +411,18 @@ impl Cli {
 
     /// The retry window of the demo: short, so that its session need not sleep for a minute.
     pub(crate) fn demo_retry_window(&self) -> Duration {
-        if self.strict { Duration::ZERO } else { self.retry_window.unwrap_or(Duration::from_secs(5)) }
+        if self.strict {
+            Duration::ZERO
+        } else {
+            self.retry_window.unwrap_or(Duration::from_secs(5))
+        }
     }
 
     /// Makes these the settings of the layer.
-    pub(crate) fn configure<S: Store>(&self, builder: RefreshLayerBuilder<S>) -> RefreshLayerBuilder<S> {
+    pub(crate) fn configure<S: Store>(
+        &self,
+        builder: RefreshLayerBuilder<S>,
+    ) -> RefreshLayerBuilder<S> {
         let mut builder = builder
             .match_normalized_paths()
             .token_path(self.token_path())
@@ -353,12 +469,22 @@ impl Cli {
     }
 
     /// The same for the layer in front of resources.
-    pub(crate) fn configure_access<S: Store>(&self, builder: AccessLayerBuilder<S>) -> AccessLayerBuilder<S> {
-        builder.cache_size(self.cache_size).cache_ttl(self.cache_ttl).end_responses(true)
+    pub(crate) fn configure_access<S: Store>(
+        &self,
+        builder: AccessLayerBuilder<S>,
+    ) -> AccessLayerBuilder<S> {
+        builder
+            .cache_size(self.cache_size)
+            .cache_ttl(self.cache_ttl)
+            .end_responses(true)
     }
 }
 
 fn unix_time(text: &str) -> Result<SystemTime, String> {
-    let seconds = text.parse::<u64>().map_err(|error: ParseIntError| format!("not seconds since 1970: {error}"))?;
-    UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).ok_or_else(|| "too far away".to_owned())
+    let seconds = text
+        .parse::<u64>()
+        .map_err(|error: ParseIntError| format!("not seconds since 1970: {error}"))?;
+    UNIX_EPOCH
+        .checked_add(Duration::from_secs(seconds))
+        .ok_or_else(|| "too far away".to_owned())
 }

@@ -25,12 +25,14 @@ const TCP_TIMEOUT: Duration = Duration::from_secs(5);
 /// For name resolution, TCP and TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Speaks HTTP/1.1 to any upstream, as all can: an answer to `Host` and a connection for each request under way.
+/// Speaks HTTP/1.1 to any upstream, as all can: an answer to `Host` and a connection for each
+/// request under way.
 #[derive(Clone, Debug)]
 pub(crate) struct Connector(HttpsConnector<HttpConnector>);
 
 impl Connector {
-    /// With the platform's roots if TLS is wanted; reading them takes its time, and there may be none.
+    /// With the platform's roots if TLS is wanted; reading them takes its time, and there may be
+    /// none.
     pub(crate) fn new(https: bool) -> io::Result<Self> {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
@@ -47,7 +49,9 @@ impl Connector {
                 .with_no_client_auth();
             HttpsConnectorBuilder::new().with_tls_config(config)
         };
-        Ok(Self(builder.https_or_http().enable_http1().wrap_connector(http)))
+        Ok(Self(
+            builder.https_or_http().enable_http1().wrap_connector(http),
+        ))
     }
 }
 

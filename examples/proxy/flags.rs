@@ -14,29 +14,57 @@ pub(crate) fn config_error(error: &ConfigError) -> String {
         setting => format!("--{}", setting.replace('_', "-")),
     };
     match error {
-        ConfigError::Path { setting, path } => format!("{}: {path:?} is not a path such as /token", flag(setting)),
-        ConfigError::SamePath { settings: [one, other], path } => {
-            format!("{} and {} are both {path:?} or below it", flag(one), flag(other))
+        ConfigError::Path { setting, path } => {
+            format!("{}: {path:?} is not a path such as /token", flag(setting))
+        }
+        ConfigError::SamePath {
+            settings: [one, other],
+            path,
+        } => {
+            format!(
+                "{} and {} are both {path:?} or below it",
+                flag(one),
+                flag(other)
+            )
         }
         ConfigError::PathPattern { setting, path } => {
-            format!("{}: {path:?} is not a route pattern: paths are compared literally", flag(setting))
+            format!(
+                "{}: {path:?} is not a route pattern: paths are compared literally",
+                flag(setting)
+            )
         }
         ConfigError::AmbiguousPath { setting, path } => {
-            format!("{}: {path:?} can be read in more than one way", flag(setting))
+            format!(
+                "{}: {path:?} can be read in more than one way",
+                flag(setting)
+            )
         }
-        ConfigError::Duration(setting) => format!("{} must be more than 0 and at most a hundred years", flag(setting)),
+        ConfigError::Duration(setting) => format!(
+            "{} must be more than 0 and at most a hundred years",
+            flag(setting)
+        ),
         ConfigError::RotationTimeout => "--rotation-timeout must be at most an hour (3600)".into(),
-        ConfigError::Timeout(setting) => format!("{} must be at most an hour (3600)", flag(setting)),
-        ConfigError::RecoveryWithinRetry => "--recovery-window must be 0 or longer than --retry-window".into(),
-        ConfigError::StrictWithWindow => "--strict allows neither a --retry-window nor a --recovery-window".into(),
-        ConfigError::IdTokenWithoutReference => "--keep-id-token needs --reference-access-tokens".into(),
+        ConfigError::Timeout(setting) => {
+            format!("{} must be at most an hour (3600)", flag(setting))
+        }
+        ConfigError::RecoveryWithinRetry => {
+            "--recovery-window must be 0 or longer than --retry-window".into()
+        }
+        ConfigError::StrictWithWindow => {
+            "--strict allows neither a --retry-window nor a --recovery-window".into()
+        }
+        ConfigError::IdTokenWithoutReference => {
+            "--keep-id-token needs --reference-access-tokens".into()
+        }
         ConfigError::Scope(scope) => format!("--resource-scope: {scope:?} is not a scope"),
         ConfigError::Uri { setting, uri } => {
             // The setting is a list, the flag is repeated.
             let flag = flag(setting.trim_end_matches('s'));
             format!("{flag}: {uri:?} is not a URI such as https://a/b")
         }
-        ConfigError::CacheTtl => "--cache-ttl must be at most a day (86400) with --resource-prefix".into(),
+        ConfigError::CacheTtl => {
+            "--cache-ttl must be at most a day (86400) with --resource-prefix".into()
+        }
         other => other.to_string(),
     }
 }
@@ -45,7 +73,10 @@ pub(crate) fn config_error(error: &ConfigError) -> String {
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let not = || "not a number of seconds".to_owned();
     // Digits only: `inf`, `1e9` and `-1` are numbers too.
-    if !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+    if !text
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.')
+    {
         return Err(not());
     }
     let seconds = text.parse::<f64>().map_err(|_| not())?;

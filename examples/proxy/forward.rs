@@ -27,8 +27,8 @@ use crate::upstream::{PathError, Upstream};
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// Shorter than what common servers keep an idle connection for (5 s is the shortest that is widely used), so that
-/// seldom a request meets a connection that is just being closed.
+/// Shorter than what common servers keep an idle connection for (5 s is the shortest that is widely
+/// used), so that seldom a request meets a connection that is just being closed.
 const IDLE_CONNECTION: Duration = Duration::from_secs(4);
 
 /// The service, for the requests of one connection.
@@ -53,7 +53,8 @@ pub(crate) struct Settings {
     /// Whether the upstream gets the `Host` of the client instead of its own.
     pub(crate) preserve_host: bool,
     pub(crate) edge: Edge,
-    /// The time limit for the head of a response, counted from the end or the last progress of the request body.
+    /// The time limit for the head of a response, counted from the end or the last progress of the
+    /// request body.
     pub(crate) timeout: Duration,
     /// Paths to which POST requests have no such limit, because the layer has one.
     pub(crate) unlimited: Vec<String>,
@@ -98,7 +99,9 @@ impl ForwardError {
         match self {
             Self::Refused(refusal) => refusal.code(),
             Self::Path(_) | Self::Upload(_) => "invalid_request",
-            Self::Unreachable(_) | Self::NoAnswer(_) | Self::TimedOut | Self::Switched => "server_error",
+            Self::Unreachable(_) | Self::NoAnswer(_) | Self::TimedOut | Self::Switched => {
+                "server_error"
+            }
         }
     }
 }
@@ -111,25 +114,55 @@ where
     pub(crate) fn new(settings: Settings) -> io::Result<Self> {
         let connector = Connector::new(settings.upstream.is_https())?;
         let mut builder = Client::builder(TokioExecutor::new());
-        builder.timer(TokioTimer::new()).pool_timer(TokioTimer::new()).set_host(false);
-        let pooled = builder.pool_idle_timeout(IDLE_CONNECTION).build(connector.clone());
+        builder
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .set_host(false);
+        let pooled = builder
+            .pool_idle_timeout(IDLE_CONNECTION)
+            .build(connector.clone());
         let fresh = builder.pool_max_idle_per_host(0).build(connector);
         let edge = Arc::new(settings.edge.clone());
         let this_server = SocketAddr::from(([127, 0, 0, 1], 0));
         let client = Arc::new(forwarded::Client::new(Arc::clone(&edge), this_server));
-        Ok(Self { shared: Arc::new(Shared { pooled, fresh, settings, edge }), client })
+        Ok(Self {
+            shared: Arc::new(Shared {
+                pooled,
+                fresh,
+                settings,
+                edge,
+            }),
+            client,
+        })
     }
 
     /// Returns the service for a connection from `address`.
     pub(crate) fn for_client(&self, address: SocketAddr) -> Self {
-        let client = Arc::new(forwarded::Client::new(Arc::clone(&self.shared.edge), address));
-        Self { shared: Arc::clone(&self.shared), client }
+        let client = Arc::new(forwarded::Client::new(
+            Arc::clone(&self.shared.edge),
+            address,
+        ));
+        Self {
+            shared: Arc::clone(&self.shared),
+            client,
+        }
     }
 
     /// Turns the request into one to the upstream. Returns it and its time limit.
-    fn prepare(&self, mut request: Request<B>) -> Result<(Request<Upload<B>>, Option<Duration>), ForwardError> {
-        let Settings { upstream, preserve_host, timeout, unlimited, refuse_front_channel, .. } = &self.shared.settings;
-        let is_limited = *request.method() != Method::POST || unlimited.iter().all(|path| path != request.uri().path());
+    fn prepare(
+        &self,
+        mut request: Request<B>,
+    ) -> Result<(Request<Upload<B>>, Option<Duration>), ForwardError> {
+        let Settings {
+            upstream,
+            preserve_host,
+            timeout,
+            unlimited,
+            refuse_front_channel,
+            ..
+        } = &self.shared.settings;
+        let is_limited = *request.method() != Method::POST
+            || unlimited.iter().all(|path| path != request.uri().path());
         let mut check = None;
         if *refuse_front_channel {
             check_path(request.uri().path())?;
@@ -139,7 +172,11 @@ where
             }
         }
         // The layer holds the bodies of the other requests until they have a response.
-        let held = if is_limited { request.extensions_mut().remove::<Arc<Held>>() } else { None };
+        let held = if is_limited {
+            request.extensions_mut().remove::<Arc<Held>>()
+        } else {
+            None
+        };
         let host = forwarded::requested_host(request.uri(), request.headers());
         let version = std::mem::replace(request.version_mut(), Version::HTTP_11);
         *request.uri_mut() = upstream.uri(request.uri())?;
@@ -148,13 +185,19 @@ where
         self.client.announce(headers, host.as_ref(), version);
         let host = host.filter(|_| *preserve_host);
         headers.insert(HOST, host.unwrap_or_else(|| upstream.host().clone()));
-        Ok((request.map(|body| Upload::new(body, check, held)), is_limited.then_some(*timeout)))
+        Ok((
+            request.map(|body| Upload::new(body, check, held)),
+            is_limited.then_some(*timeout),
+        ))
     }
 }
 
 impl<B> Clone for Forward<B> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), client: Arc::clone(&self.client) }
+        Self {
+            shared: Arc::clone(&self.shared),
+            client: Arc::clone(&self.client),
+        }
     }
 }
 
@@ -212,7 +255,9 @@ where
             Err(error) => error,
         };
         match again {
-            Some(again) if connection_lost(&error) => self.fresh.request(again).await.map_err(ForwardError::from),
+            Some(again) if connection_lost(&error) => {
+                self.fresh.request(again).await.map_err(ForwardError::from)
+            }
             _ => Err(error.into()),
         }
     }
@@ -246,12 +291,18 @@ fn repeatable<B: Body + Default>(request: &Request<B>) -> Option<Request<B>> {
 
 /// Whether the upstream closed the connection instead of answering.
 fn connection_lost(error: &legacy::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof,
+    };
     let broken = |error: &io::Error| {
-        matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof)
+        matches!(
+            error.kind(),
+            BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof
+        )
     };
     !error.is_connect()
-        && (cause(error).is_some_and(hyper::Error::is_incomplete_message) || cause(error).is_some_and(broken))
+        && (cause(error).is_some_and(hyper::Error::is_incomplete_message)
+            || cause(error).is_some_and(broken))
 }
 
 /// The first error of this type among the causes of `error`.

@@ -14,7 +14,11 @@ pub(crate) enum LogFormat {
 }
 
 /// Logs to standard error what `program` has to say, and the layer.
-pub(crate) fn init(program: &'static str, format: LogFormat, level: LevelFilter) -> Result<(), TryInitError> {
+pub(crate) fn init(
+    program: &'static str,
+    format: LogFormat,
+    level: LevelFilter,
+) -> Result<(), TryInitError> {
     // What the HTTP libraries say at the lower levels is much, and of use to their authors alone.
     let targets = Targets::new()
         .with_default(level.min(LevelFilter::WARN))
@@ -23,13 +27,18 @@ pub(crate) fn init(program: &'static str, format: LogFormat, level: LevelFilter)
     let registry = tracing_subscriber::registry().with(targets);
     let writer = || Printable(io::stderr());
     match format {
-        LogFormat::Text => registry.with(fmt::layer().with_ansi(false).with_writer(writer)).try_init(),
-        LogFormat::Json => registry.with(fmt::layer().json().flatten_event(true).with_writer(writer)).try_init(),
+        LogFormat::Text => registry
+            .with(fmt::layer().with_ansi(false).with_writer(writer))
+            .try_init(),
+        LogFormat::Json => registry
+            .with(fmt::layer().json().flatten_event(true).with_writer(writer))
+            .try_init(),
     }
 }
 
-/// Writes each event as one line of printable characters, whatever is in its fields: paths, names of clients, errors of
-/// other servers. Other characters are escaped as in JSON, which is valid in both formats.
+/// Writes each event as one line of printable characters, whatever is in its fields: paths, names
+/// of clients, errors of other servers. Other characters are escaped as in JSON, which is valid in
+/// both formats.
 struct Printable<W>(W);
 
 impl<W: io::Write> io::Write for Printable<W> {
@@ -37,7 +46,8 @@ impl<W: io::Write> io::Write for Printable<W> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(event);
         let line = text.strip_suffix('\n').unwrap_or(&text);
-        let is_escaped = |char: char| char.is_control() || (!char.is_ascii() && char.escape_debug().len() > 1);
+        let is_escaped =
+            |char: char| char.is_control() || (!char.is_ascii() && char.escape_debug().len() > 1);
         if !line.contains(is_escaped) {
             self.0.write_all(event)?;
             return Ok(event.len());
@@ -45,7 +55,9 @@ impl<W: io::Write> io::Write for Printable<W> {
         let mut out = String::with_capacity(text.len() + 16);
         for char in line.chars() {
             if is_escaped(char) {
-                char.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
+                char.encode_utf16(&mut [0; 2])
+                    .iter()
+                    .for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
             } else {
                 out.push(char);
             }

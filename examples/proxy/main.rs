@@ -1,6 +1,6 @@
-//! A reverse proxy that anyone can put in front of any authorization server: it guards the token and revocation
-//! endpoints with [`tower_oauth_refresh::RefreshLayer`], resources with [`tower_oauth_refresh::AccessLayer`] if it is told
-//! to, and forwards everything else as it is.
+//! A reverse proxy that anyone can put in front of any authorization server: it guards the token
+//! and revocation endpoints with [`tower_oauth_refresh::RefreshLayer`], resources with
+//! [`tower_oauth_refresh::AccessLayer`] if it is told to, and forwards everything else as it is.
 //!
 //! ```sh
 //! cargo run --example proxy                                      # a demo to play with
@@ -89,7 +89,10 @@ impl<E: Into<Box<dyn Error>>> From<E> for Failure {
 }
 
 fn start(cli: &Cli) -> Result<(), Failure> {
-    let store = cli.check().and_then(|()| cli.store()).map_err(Failure::Usage)?;
+    let store = cli
+        .check()
+        .and_then(|()| cli.store())
+        .map_err(Failure::Usage)?;
     logging::init("proxy", cli.log_format, cli.log_level)?;
     let (metrics, exporter) = match cli.admin {
         Some(_) => Metrics::prometheus().map(|(metrics, exporter)| (metrics, Some(exporter)))?,
@@ -114,11 +117,19 @@ fn opening(error: OpenError) -> Failure {
     }
 }
 
-fn layer<S: Store>(cli: &Cli, store: S, metrics: &Metrics) -> Result<RefreshLayer<Metered<S>>, Failure> {
+fn layer<S: Store>(
+    cli: &Cli,
+    store: S,
+    metrics: &Metrics,
+) -> Result<RefreshLayer<Metered<S>>, Failure> {
     let builder = RefreshLayer::builder(Metered::new(store, metrics.clone()));
     let metrics = metrics.clone();
-    let builder = cli.configure(builder).on_event(move |event| metrics.event(event));
-    builder.build().map_err(|error| Failure::Usage(flags::config_error(&error)))
+    let builder = cli
+        .configure(builder)
+        .on_event(move |event| metrics.event(event));
+    builder
+        .build()
+        .map_err(|error| Failure::Usage(flags::config_error(&error)))
 }
 
 fn resources<S: Store>(cli: &Cli, layer: &RefreshLayer<S>) -> Result<Resources<S>, Failure> {
@@ -127,15 +138,19 @@ fn resources<S: Store>(cli: &Cli, layer: &RefreshLayer<S>) -> Result<Resources<S
         return Ok(Resources::none());
     }
     let access = cli.configure_access(layer.access()).build();
-    let resources = access.and_then(|access| Resources::below(rules, &cli.allow_ambiguous_path, &access));
+    let resources =
+        access.and_then(|access| Resources::below(rules, &cli.allow_ambiguous_path, &access));
     resources.map_err(|error| Failure::Usage(flags::config_error(&error)))
 }
 
 /// One thread if there is one processor: what wakes up others is not for nothing.
 fn runtime() -> std::io::Result<runtime::Runtime> {
     let single = std::thread::available_parallelism().is_ok_and(|processors| processors.get() == 1);
-    let mut builder =
-        if single { runtime::Builder::new_current_thread() } else { runtime::Builder::new_multi_thread() };
+    let mut builder = if single {
+        runtime::Builder::new_current_thread()
+    } else {
+        runtime::Builder::new_multi_thread()
+    };
     builder.enable_all().build()
 }
 
@@ -182,8 +197,15 @@ async fn serve<S: Store>(
     };
     tokio::spawn(discovery::warn_of_detours(forward, expected));
 
-    let server = Server { layer: layer.clone(), resources, inner, metrics };
-    let connections = server.run(Listener::new(listener, limits), signals.next()).await;
+    let server = Server {
+        layer: layer.clone(),
+        resources,
+        inner,
+        metrics,
+    };
+    let connections = server
+        .run(Listener::new(listener, limits), signals.next())
+        .await;
     tracing::info!("shutting down");
     tokio::select! {
         result = listener::finish(connections, layer.drain(), cli.rotation_timeout()) => result.map_err(Failure::from),
@@ -192,15 +214,27 @@ async fn serve<S: Store>(
 }
 
 async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|error| format!("{flag} {address}: {error}").into())
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| format!("{flag} {address}: {error}").into())
 }
 
 /// The demo's server and the URL of this proxy.
-async fn start_demo(cli: &Cli, listen: SocketAddr) -> Result<(Upstream, Option<PublicUrl>), Failure> {
+async fn start_demo(
+    cli: &Cli,
+    listen: SocketAddr,
+) -> Result<(Upstream, Option<PublicUrl>), Failure> {
     let here = format!("http://{listen}");
     let upstream = demo::start().await?;
     // Whoever closes it does not want to see it.
-    let _ = writeln!(std::io::stdout(), "{}", demo::session(&here, upstream, cli.demo_retry_window()));
+    let _ = writeln!(
+        std::io::stdout(),
+        "{}",
+        demo::session(&here, upstream, cli.demo_retry_window())
+    );
     let upstream = format!("http://{upstream}").parse()?;
-    Ok((upstream, cli.public_url.clone().or_else(|| here.parse().ok())))
+    Ok((
+        upstream,
+        cli.public_url.clone().or_else(|| here.parse().ok()),
+    ))
 }

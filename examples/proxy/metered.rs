@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tower_oauth_refresh::Timestamp;
 use tower_oauth_refresh::store::{
-    Announcements, Beside, Change, Claim, Entry, Hint, Key, Name, Store, StoreError, Swap, Tag, Version,
+    Announcements, Beside, Change, Claim, Entry, Hint, Key, Name, Store, StoreError, Swap, Tag,
+    Version,
 };
 
 use crate::metrics::{Metrics, StoreOp};
@@ -32,7 +33,8 @@ impl<S> Metered<S> {
         }
         let start = Instant::now();
         let result = call.await;
-        self.metrics.store_call(op, start.elapsed(), result.is_err());
+        self.metrics
+            .store_call(op, start.elapsed(), result.is_err());
         result
     }
 }
@@ -49,11 +51,13 @@ impl<S: Store> Store for Metered<S> {
         change: Change,
         also: Option<Beside>,
     ) -> Result<Swap, StoreError> {
-        self.measured(StoreOp::Swap, self.inner.swap(key, expected, change, also)).await
+        self.measured(StoreOp::Swap, self.inner.swap(key, expected, change, also))
+            .await
     }
 
     async fn beside(&self, key: &Key, name: &Name) -> Result<Option<Bytes>, StoreError> {
-        self.measured(StoreOp::Beside, self.inner.beside(key, name)).await
+        self.measured(StoreOp::Beside, self.inner.beside(key, name))
+            .await
     }
 
     async fn claim(
@@ -63,7 +67,8 @@ impl<S: Store> Store for Metered<S> {
         version: Version,
         lease: Duration,
     ) -> Result<Option<Claim>, StoreError> {
-        self.measured(StoreOp::Claim, self.inner.claim(key, tag, version, lease)).await
+        self.measured(StoreOp::Claim, self.inner.claim(key, tag, version, lease))
+            .await
     }
 
     async fn announce(&self, ended: &[Key]) -> Result<(), StoreError> {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{
-    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram,
 };
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tower_oauth_refresh::{Event, EventKind};
@@ -45,7 +46,11 @@ const KINDS: [EventKind; 23] = [
 ];
 
 /// Those that end with a token answer.
-const ROTATION_KINDS: [EventKind; 3] = [EventKind::Rotated, EventKind::Replayed, EventKind::Recovered];
+const ROTATION_KINDS: [EventKind; 3] = [
+    EventKind::Rotated,
+    EventKind::Replayed,
+    EventKind::Recovered,
+];
 
 /// The operations of a store.
 #[derive(Clone, Copy, Debug)]
@@ -56,8 +61,12 @@ pub(crate) enum StoreOp {
     Claim,
 }
 
-const STORE_OPS: [(StoreOp, &str); 4] =
-    [(StoreOp::Get, "get"), (StoreOp::Swap, "swap"), (StoreOp::Beside, "beside"), (StoreOp::Claim, "claim")];
+const STORE_OPS: [(StoreOp, &str); 4] = [
+    (StoreOp::Get, "get"),
+    (StoreOp::Swap, "swap"),
+    (StoreOp::Beside, "beside"),
+    (StoreOp::Claim, "claim"),
+];
 
 /// Where to count; clones count together. The default counts nothing.
 #[derive(Clone, Debug, Default)]
@@ -81,18 +90,30 @@ impl Metrics {
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(
                 rotations,
-                &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0],
+                &[
+                    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+                    30.0,
+                ],
             )?
             .set_buckets_for_metric(
                 store_calls,
-                &[0.000_01, 0.000_05, 0.000_1, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0],
+                &[
+                    0.000_01, 0.000_05, 0.000_1, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1,
+                    0.5, 1.0,
+                ],
             )?
             .build_recorder();
         let handles = metrics::with_local_recorder(&recorder, || {
             describe();
             Handles {
-                events: KINDS.map(|kind| (kind, counter!("oauth_refresh_events_total", "kind" => kind.as_str()))),
-                rotations: ROTATION_KINDS.map(|kind| (kind, histogram!(ROTATIONS, "kind" => kind.as_str()))),
+                events: KINDS.map(|kind| {
+                    (
+                        kind,
+                        counter!("oauth_refresh_events_total", "kind" => kind.as_str()),
+                    )
+                }),
+                rotations: ROTATION_KINDS
+                    .map(|kind| (kind, histogram!(ROTATIONS, "kind" => kind.as_str()))),
                 store_calls: STORE_OPS.map(|(_, op)| {
                     let errors = counter!("oauth_refresh_store_call_errors_total", "op" => op);
                     (histogram!(STORE_CALLS, "op" => op), errors)
@@ -106,7 +127,13 @@ impl Metrics {
         });
         handles.start_at_zero();
         let lookups = handles.cache.clone();
-        Ok((Self(Some(Arc::new(handles))), Exporter { handle: recorder.handle(), lookups }))
+        Ok((
+            Self(Some(Arc::new(handles))),
+            Exporter {
+                handle: recorder.handle(),
+                lookups,
+            },
+        ))
     }
 
     pub(crate) const fn enabled(&self) -> bool {
@@ -118,7 +145,11 @@ impl Metrics {
         if let Some((_, counter)) = handles.events.iter().find(|(kind, _)| *kind == event.kind) {
             counter.increment(1);
         }
-        if let Some((_, histogram)) = handles.rotations.iter().find(|(kind, _)| *kind == event.kind) {
+        if let Some((_, histogram)) = handles
+            .rotations
+            .iter()
+            .find(|(kind, _)| *kind == event.kind)
+        {
             histogram.record(event.elapsed);
         }
     }
@@ -178,7 +209,10 @@ pub(crate) struct Exporter {
 impl Exporter {
     /// Also what `store` has counted by itself.
     pub(crate) const fn over(self, store: OpenStore) -> Scrape {
-        Scrape { exporter: self, store }
+        Scrape {
+            exporter: self,
+            store,
+        }
     }
 }
 
@@ -217,10 +251,34 @@ pub(crate) async fn upkeep(scrape: Scrape) {
 }
 
 fn describe() {
-    describe_counter!("oauth_refresh_events_total", Unit::Count, "What happened to grants, by kind");
-    describe_histogram!(ROTATIONS, Unit::Seconds, "From a refresh request to its answer, by how it was answered");
-    describe_histogram!(STORE_CALLS, Unit::Seconds, "How long the store took, by operation");
-    describe_counter!("oauth_refresh_store_call_errors_total", Unit::Count, "Calls of the store that failed");
-    describe_counter!(CACHE_LOOKUPS, Unit::Count, "Whether the cache in front of the store knew something of a grant");
-    describe_gauge!("proxy_requests_in_flight", Unit::Count, "Requests whose answer is not at its end");
+    describe_counter!(
+        "oauth_refresh_events_total",
+        Unit::Count,
+        "What happened to grants, by kind"
+    );
+    describe_histogram!(
+        ROTATIONS,
+        Unit::Seconds,
+        "From a refresh request to its answer, by how it was answered"
+    );
+    describe_histogram!(
+        STORE_CALLS,
+        Unit::Seconds,
+        "How long the store took, by operation"
+    );
+    describe_counter!(
+        "oauth_refresh_store_call_errors_total",
+        Unit::Count,
+        "Calls of the store that failed"
+    );
+    describe_counter!(
+        CACHE_LOOKUPS,
+        Unit::Count,
+        "Whether the cache in front of the store knew something of a grant"
+    );
+    describe_gauge!(
+        "proxy_requests_in_flight",
+        Unit::Count,
+        "Requests whose answer is not at its end"
+    );
 }

@@ -1,5 +1,5 @@
-//! The resources behind the proxy: requests for them need an access token of the layer, and reach the upstream with its
-//! own.
+//! The resources behind the proxy: requests for them need an access token of the layer, and reach
+//! the upstream with its own.
 
 use std::mem;
 use std::pin::Pin;
@@ -48,8 +48,8 @@ impl<St: Store> Resources<St> {
         Self(None)
     }
 
-    /// Guards everything below the prefixes of these rules. The layers share the cache of `access`. Ambiguous paths
-    /// pass only below the prefixes in `allowed`.
+    /// Guards everything below the prefixes of these rules. The layers share the cache of `access`.
+    /// Ambiguous paths pass only below the prefixes in `allowed`.
     pub(crate) fn below(
         rules: Vec<Rule>,
         allowed: &[PathPrefix],
@@ -96,8 +96,8 @@ impl<St> Guard<St> {
     }
 }
 
-/// Whether this is a preflight of CORS (Fetch §3.3.2), which a browser sends without credentials before it asks for
-/// what needs some.
+/// Whether this is a preflight of CORS (Fetch §3.3.2), which a browser sends without credentials
+/// before it asks for what needs some.
 fn is_preflight<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     *request.method() == Method::OPTIONS
@@ -109,7 +109,10 @@ impl<S, St> Layer<S> for Resources<St> {
     type Service = Guarded<S, St>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Guarded { inner, guard: self.0.clone() }
+        Guarded {
+            inner,
+            guard: self.0.clone(),
+        }
     }
 }
 
@@ -121,7 +124,10 @@ pub(crate) struct Guarded<S, St> {
 
 impl<S: Clone, St> Clone for Guarded<S, St> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), guard: self.guard.clone() }
+        Self {
+            inner: self.inner.clone(),
+            guard: self.guard.clone(),
+        }
     }
 }
 
@@ -143,20 +149,29 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let place = self.guard.as_ref().map_or(Place::Open, |guard| guard.place(&request));
+        let place = self
+            .guard
+            .as_ref()
+            .map_or(Place::Open, |guard| guard.place(&request));
         match place {
-            Place::Open => Answer::Open { answer: self.inner.call(request) },
+            Place::Open => Answer::Open {
+                answer: self.inner.call(request),
+            },
             Place::Guarded { uri, .. } if is_preflight(&request) => {
                 *request.uri_mut() = uri;
                 request.headers_mut().remove(AUTHORIZATION);
-                Answer::Open { answer: self.inner.call(request) }
+                Answer::Open {
+                    answer: self.inner.call(request),
+                }
             }
             Place::Guarded { layer, uri } => {
                 *request.uri_mut() = uri;
                 // The instance that was polled ready is the one to be called.
                 let next = self.inner.clone();
                 let mut access: Access<S, St> = layer.layer(mem::replace(&mut self.inner, next));
-                Answer::Guarded { answer: access.call(request) }
+                Answer::Guarded {
+                    answer: access.call(request),
+                }
             }
             Place::Refused => Answer::Refused,
         }
@@ -187,9 +202,10 @@ where
             AnswerProj::Open { answer } => {
                 Poll::Ready(ready!(answer.poll(cx)).map(|response| response.map(Either::Left)))
             }
-            AnswerProj::Guarded { answer } => {
-                Poll::Ready(ready!(answer.poll(cx)).map(|response| response.map(Either::Left).map(Either::Right)))
-            }
+            AnswerProj::Guarded { answer } => Poll::Ready(
+                ready!(answer.poll(cx))
+                    .map(|response| response.map(Either::Left).map(Either::Right)),
+            ),
             AnswerProj::Refused => {
                 let refused = answer::error(StatusCode::BAD_REQUEST, AMBIGUOUS);
                 Poll::Ready(Ok(refused.map(Either::Right).map(Either::Right)))

@@ -29,7 +29,11 @@ struct Flag<'a> {
 }
 
 impl<'a> Flag<'a> {
-    fn read(name: &'static str, values: &'a [String], prefixes: &'a [PathPrefix]) -> Result<Self, String> {
+    fn read(
+        name: &'static str,
+        values: &'a [String],
+        prefixes: &'a [PathPrefix],
+    ) -> Result<Self, String> {
         if prefixes.is_empty() && !values.is_empty() {
             return Err(format!("{name} needs --resource-prefix"));
         }
@@ -47,23 +51,39 @@ impl<'a> Flag<'a> {
                 },
             }
         };
-        Ok(Self { name, values: values.iter().map(read).collect::<Result<_, _>>()? })
+        Ok(Self {
+            name,
+            values: values.iter().map(read).collect::<Result<_, _>>()?,
+        })
     }
 
     /// Everything that holds below this prefix, the values of those around it included.
     fn all(&self, prefix: &PathPrefix) -> impl Iterator<Item = &'a str> {
         let holds = |named: &Option<&PathPrefix>| named.is_none_or(|named| named.encloses(prefix));
-        self.values.iter().filter(move |(named, _)| holds(named)).map(|(_, value)| *value)
+        self.values
+            .iter()
+            .filter(move |(named, _)| holds(named))
+            .map(|(_, value)| *value)
     }
 
-    /// What holds below this prefix if that can be one thing only: what names the innermost prefix around it.
+    /// What holds below this prefix if that can be one thing only: what names the innermost prefix
+    /// around it.
     fn one(&self, prefix: &PathPrefix) -> Result<Option<&'a str>, String> {
         let depth = |named: Option<&PathPrefix>| named.map(PathPrefix::depth);
-        let holding = || self.values.iter().filter(|(named, _)| named.is_none_or(|named| named.encloses(prefix)));
-        let Some((innermost, value)) = holding().max_by_key(|(named, _)| depth(*named)) else { return Ok(None) };
+        let holding = || {
+            self.values
+                .iter()
+                .filter(|(named, _)| named.is_none_or(|named| named.encloses(prefix)))
+        };
+        let Some((innermost, value)) = holding().max_by_key(|(named, _)| depth(*named)) else {
+            return Ok(None);
+        };
         let mut rivals = holding().filter(|(named, _)| depth(*named) == depth(*innermost));
         match rivals.find(|(_, rival)| rival != value) {
-            Some((_, rival)) => Err(format!("{}: {rival} and {value} are both for {prefix}", self.name)),
+            Some((_, rival)) => Err(format!(
+                "{}: {rival} and {value} are both for {prefix}",
+                self.name
+            )),
             None => Ok(Some(*value)),
         }
     }
@@ -71,8 +91,8 @@ impl<'a> Flag<'a> {
 
 /// The rule of each prefix, the innermost first.
 ///
-/// What is asked for around a prefix is asked for below it as well: a server that reads a path otherwise than the proxy
-/// does serves nothing for a token that is not good enough for it.
+/// What is asked for around a prefix is asked for below it as well: a server that reads a path
+/// otherwise than the proxy does serves nothing for a token that is not good enough for it.
 pub(crate) fn rules(
     prefixes: &[PathPrefix],
     scopes: &[String],
@@ -90,11 +110,16 @@ pub(crate) fn rules(
             metadata: metadata.one(prefix)?.map(str::to_owned),
         };
         for scope in scopes.all(prefix) {
-            let mut scopes = scope.split(' ').filter(|scope| !scope.is_empty()).peekable();
+            let mut scopes = scope
+                .split(' ')
+                .filter(|scope| !scope.is_empty())
+                .peekable();
             if scopes.peek().is_none() {
                 return Err("--resource-scope: it names no scope".to_owned());
             }
-            let new: Vec<_> = scopes.filter(|scope| !rule.scopes.iter().any(|known| known == scope)).collect();
+            let new: Vec<_> = scopes
+                .filter(|scope| !rule.scopes.iter().any(|known| known == scope))
+                .collect();
             rule.scopes.extend(new.into_iter().map(str::to_owned));
         }
         Ok(rule)
@@ -104,10 +129,14 @@ pub(crate) fn rules(
         let around = |outer: &&Rule| outer.prefix.encloses(&inner.prefix) && !inner.includes(outer);
         if let Some(outer) = rules.iter().find(around) {
             let Rule { prefix, .. } = inner;
-            return Err(format!("--resource: {prefix} is below {}, which is for another", outer.prefix));
+            return Err(format!(
+                "--resource: {prefix} is below {}, which is for another",
+                outer.prefix
+            ));
         }
     }
-    // Of two prefixes of equal depth the longer one may be below the other: `/api.v2` is a format of `/api`.
+    // Of two prefixes of equal depth the longer one may be below the other: `/api.v2` is a format
+    // of `/api`.
     rules.sort_by_key(|rule| std::cmp::Reverse((rule.prefix.depth(), rule.prefix.as_str().len())));
     Ok(rules)
 }
@@ -117,9 +146,16 @@ mod tests {
     use super::*;
 
     fn read(prefixes: &[&str], flags: [&[&str]; 3]) -> Result<Vec<Rule>, String> {
-        let prefixes: Vec<PathPrefix> = prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect();
-        let [scopes, resources, metadata] =
-            flags.map(|values| values.iter().map(|value| (*value).to_owned()).collect::<Vec<_>>());
+        let prefixes: Vec<PathPrefix> = prefixes
+            .iter()
+            .map(|prefix| prefix.parse().unwrap())
+            .collect();
+        let [scopes, resources, metadata] = flags.map(|values| {
+            values
+                .iter()
+                .map(|value| (*value).to_owned())
+                .collect::<Vec<_>>()
+        });
         rules(&prefixes, &scopes, &resources, &metadata)
     }
 
@@ -137,8 +173,13 @@ mod tests {
             .unwrap()
             .into_iter()
             .map(|rule| {
-                let [resource, metadata] = [rule.resource, rule.metadata].map(Option::unwrap_or_default);
-                format!("{} {} {resource} {metadata}", rule.prefix, rule.scopes.join("+"))
+                let [resource, metadata] =
+                    [rule.resource, rule.metadata].map(Option::unwrap_or_default);
+                format!(
+                    "{} {} {resource} {metadata}",
+                    rule.prefix,
+                    rule.scopes.join("+")
+                )
             })
             .collect();
         assert_eq!(
@@ -154,13 +195,37 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        type Row = (&'static [&'static str], [&'static [&'static str]; 3], &'static str);
+        type Row = (
+            &'static [&'static str],
+            [&'static [&'static str]; 3],
+            &'static str,
+        );
         let rows: [Row; 8] = [
-            (&[], [&["read"], &[], &[]], "--resource-scope needs --resource-prefix"),
-            (&[], [&[], &["https://a"], &[]], "--resource needs --resource-prefix"),
-            (&[], [&[], &[], &["https://a"]], "--resource-metadata needs --resource-prefix"),
-            (&["/api"], [&["/apo=read"], &[], &[]], "--resource-scope: /apo is no --resource-prefix"),
-            (&["/api"], [&["/api= "], &[], &[]], "--resource-scope: it names no scope"),
+            (
+                &[],
+                [&["read"], &[], &[]],
+                "--resource-scope needs --resource-prefix",
+            ),
+            (
+                &[],
+                [&[], &["https://a"], &[]],
+                "--resource needs --resource-prefix",
+            ),
+            (
+                &[],
+                [&[], &[], &["https://a"]],
+                "--resource-metadata needs --resource-prefix",
+            ),
+            (
+                &["/api"],
+                [&["/apo=read"], &[], &[]],
+                "--resource-scope: /apo is no --resource-prefix",
+            ),
+            (
+                &["/api"],
+                [&["/api= "], &[], &[]],
+                "--resource-scope: it names no scope",
+            ),
             (
                 &["/api"],
                 [&[], &["/api=https://a", "/api=https://b"], &[]],
@@ -186,11 +251,17 @@ mod tests {
     fn one_rule_includes_another_if_it_asks_for_no_less() {
         let rules = read(
             &["/a", "/b", "/c", "/d"],
-            [&["/a=x", "/b=x y", "/d=x y"], &["/b=https://b", "/d=https://d"], &["https://m"]],
+            [
+                &["/a=x", "/b=x y", "/d=x y"],
+                &["/b=https://b", "/d=https://d"],
+                &["https://m"],
+            ],
         );
         let rules = rules.unwrap();
         let includes = |one: usize, other: usize| rules[one].includes(&rules[other]);
-        let table: Vec<_> = (0..4).map(|one| (0..4).map(|other| includes(one, other)).collect::<Vec<_>>()).collect();
+        let table: Vec<_> = (0..4)
+            .map(|one| (0..4).map(|other| includes(one, other)).collect::<Vec<_>>())
+            .collect();
         assert_eq!(
             table,
             [

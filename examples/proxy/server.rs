@@ -39,7 +39,11 @@ pub(crate) struct Server<S> {
 
 impl<S: Store> Server<S> {
     /// Serves clients until `end`. Returns the connections that are still open.
-    pub(crate) async fn run(self, listener: Listener, end: impl Future<Output = ()>) -> Connections {
+    pub(crate) async fn run(
+        self,
+        listener: Listener,
+        end: impl Future<Output = ()>,
+    ) -> Connections {
         let service = |client: SocketAddr| {
             let inner = self.inner.around(self.inner.get_ref().for_client(client));
             let service = self.layer.layer(self.resources.layer(inner));
@@ -57,8 +61,13 @@ async fn answer<S: Store>(
     request: Request<listener::RequestBody>,
 ) -> Result<Response<AnswerBody>, Infallible> {
     // The query may hold an authorization code.
-    let logged = tracing::enabled!(tracing::Level::DEBUG)
-        .then(|| (Instant::now(), request.method().clone(), request.uri().path().to_owned()));
+    let logged = tracing::enabled!(tracing::Level::DEBUG).then(|| {
+        (
+            Instant::now(),
+            request.method().clone(),
+            request.uri().path().to_owned(),
+        )
+    });
     let response = match refuse(&request) {
         Some((status, why)) => answer::error(status, why).map(Either::Right),
         None => match service.oneshot(request).await {
@@ -70,13 +79,19 @@ async fn answer<S: Store>(
         let status = response.status().as_u16();
         tracing::debug!(%method, path, status, elapsed = ?start.elapsed(), "request");
     }
-    Ok(response.map(|body| AnswerBody { body, _in_flight: in_flight }))
+    Ok(response.map(|body| AnswerBody {
+        body,
+        _in_flight: in_flight,
+    }))
 }
 
 /// What is no request to a reverse proxy.
 fn refuse<B>(request: &Request<B>) -> Option<(StatusCode, &'static str)> {
     if *request.method() == Method::CONNECT {
-        return Some((StatusCode::NOT_IMPLEMENTED, "this is not a proxy for clients"));
+        return Some((
+            StatusCode::NOT_IMPLEMENTED,
+            "this is not a proxy for clients",
+        ));
     }
     // RFC 9112 §3.2.
     match request.headers().get_all(HOST).iter().count() {
@@ -84,7 +99,10 @@ fn refuse<B>(request: &Request<B>) -> Option<(StatusCode, &'static str)> {
             Some((StatusCode::BAD_REQUEST, "the request names no host"))
         }
         0 | 1 => None,
-        _ => Some((StatusCode::BAD_REQUEST, "the request names more than one host")),
+        _ => Some((
+            StatusCode::BAD_REQUEST,
+            "the request names more than one host",
+        )),
     }
 }
 
@@ -111,7 +129,10 @@ impl Body for AnswerBody {
     type Data = Bytes;
     type Error = Box<dyn StdError + Send + Sync>;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         self.project().body.poll_frame(cx)
     }
 

@@ -51,7 +51,9 @@ impl Upstream {
         if leaves_base(path.path()) {
             return Err(PathError::Escapes);
         }
-        format!("{}{path}", self.base).parse().map_err(|_| PathError::TooLong)
+        format!("{}{path}", self.base)
+            .parse()
+            .map_err(|_| PathError::TooLong)
     }
 
     /// What to send as `Host`.
@@ -67,7 +69,8 @@ impl Upstream {
         self.url.origin()
     }
 
-    /// Path, query and fragment by which clients of the proxy reach `url` of the upstream, if they can.
+    /// Path, query and fragment by which clients of the proxy reach `url` of the upstream, if they
+    /// can.
     pub(crate) fn seen_through_proxy<'a>(&self, url: &'a Url) -> Option<&'a str> {
         if url.origin() != self.origin() || !url.username().is_empty() || url.password().is_some() {
             return None;
@@ -82,12 +85,22 @@ impl FromStr for Upstream {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let url = http_url(text)?;
-        let scheme = if url.scheme() == "https" { Scheme::HTTPS } else { Scheme::HTTP };
+        let scheme = if url.scheme() == "https" {
+            Scheme::HTTPS
+        } else {
+            Scheme::HTTP
+        };
         let authority = &url[Position::BeforeHost..Position::AfterPort];
         let host = HeaderValue::from_str(authority).map_err(|error| error.to_string())?;
         let authority = Authority::from_str(authority).map_err(|error| error.to_string())?;
         let base = url.path().trim_end_matches('/').to_owned();
-        Ok(Self { scheme, authority, host, base, url })
+        Ok(Self {
+            scheme,
+            authority,
+            host,
+            base,
+            url,
+        })
     }
 }
 
@@ -121,7 +134,9 @@ impl PublicUrl {
         if url.origin() != self.0.origin() {
             return None;
         }
-        let rest = url.path().strip_prefix(self.0.path().trim_end_matches('/'))?;
+        let rest = url
+            .path()
+            .strip_prefix(self.0.path().trim_end_matches('/'))?;
         rest.starts_with('/').then_some(rest)
     }
 }
@@ -142,9 +157,13 @@ impl fmt::Display for PublicUrl {
 
 /// An absolute http or https URL of which nothing would be ignored.
 fn http_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("not a URL such as https://login.example.com: {error}"))?;
+    let url = Url::parse(text)
+        .map_err(|error| format!("not a URL such as https://login.example.com: {error}"))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(format!("the scheme must be http or https, not `{}`", url.scheme()));
+        return Err(format!(
+            "the scheme must be http or https, not `{}`",
+            url.scheme()
+        ));
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err("it must not hold a user or a password".into());

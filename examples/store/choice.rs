@@ -55,7 +55,9 @@ impl StoreChoice {
     /// Opens it; within a runtime.
     pub(crate) async fn open(&self, settings: Settings) -> Result<OpenStore, OpenError> {
         if settings.replicas > 0 && !matches!(self, Self::Redis(_)) {
-            return Err(OpenError::Usage("--wait-for-replicas needs --store with Redis".into()));
+            return Err(OpenError::Usage(
+                "--wait-for-replicas needs --store with Redis".into(),
+            ));
         }
         match self {
             Self::Memory => Ok(OpenStore::plain(MemoryStore::new())),
@@ -72,15 +74,18 @@ impl StoreChoice {
                     error => OpenError::Other(error.into()),
                 })?;
                 Ok(OpenStore::cached(
-                    TieredStore::builder(store).max_bytes(settings.cache_bytes).ttl(settings.cache_ttl).build(),
+                    TieredStore::builder(store)
+                        .max_bytes(settings.cache_bytes)
+                        .ttl(settings.cache_ttl)
+                        .build(),
                 ))
             }
             #[cfg(not(feature = "redis"))]
             Self::Redis(_) => Err(self.left_out(settings)),
             #[cfg(feature = "redb")]
-            Self::Redb(path) => {
-                RedbStore::open(path).map(OpenStore::plain).map_err(|error| OpenError::File(path.clone(), error))
-            }
+            Self::Redb(path) => RedbStore::open(path)
+                .map(OpenStore::plain)
+                .map_err(|error| OpenError::File(path.clone(), error)),
             #[cfg(not(feature = "redb"))]
             Self::Redb(_) => Err(self.left_out(settings)),
         }
@@ -89,7 +94,9 @@ impl StoreChoice {
     /// What is said where this program was built without the store.
     #[cfg(not(all(feature = "redis", feature = "redb")))]
     fn left_out(&self, _: Settings) -> OpenError {
-        OpenError::Usage(format!("--store: `{self}` needs this program to be built with `--all-features`"))
+        OpenError::Usage(format!(
+            "--store: `{self}` needs this program to be built with `--all-features`"
+        ))
     }
 }
 
@@ -98,7 +105,9 @@ impl fmt::Display for StoreChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Memory => f.write_str("memory"),
-            Self::Redis(url) => f.write_str(url.split_once(':').map_or("redis", |(scheme, _)| scheme)),
+            Self::Redis(url) => {
+                f.write_str(url.split_once(':').map_or("redis", |(scheme, _)| scheme))
+            }
             Self::Redb(_) => f.write_str("redb"),
         }
     }
@@ -119,11 +128,13 @@ impl FromStr for StoreChoice {
         match scheme {
             "memory" if scheme == text => Ok(Self::Memory),
             "memory" => Err("`memory` takes no address".into()),
-            "redis" | "rediss" | "redis-cluster" | "rediss-cluster" | "redis-sentinel" | "rediss-sentinel"
-            | "redis+unix" => Ok(Self::Redis(text.to_owned())),
+            "redis" | "rediss" | "redis-cluster" | "rediss-cluster" | "redis-sentinel"
+            | "rediss-sentinel" | "redis+unix" => Ok(Self::Redis(text.to_owned())),
             "redb" if rest.is_empty() => Err("`redb` needs the path of a file: redb:PATH".into()),
             "redb" => Ok(Self::Redb(rest.into())),
-            _ if scheme == text && text.contains(['@', '/']) => Err(format!("no such store: {STORES}")),
+            _ if scheme == text && text.contains(['@', '/']) => {
+                Err(format!("no such store: {STORES}"))
+            }
             _ => Err(format!("no store is called `{scheme}`: {STORES}")),
         }
     }

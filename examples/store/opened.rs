@@ -33,7 +33,10 @@ impl OpenStore {
 
     #[cfg(feature = "redis")]
     pub(crate) fn cached(store: TieredStore<RedisStore>) -> Self {
-        Self { store: BoxStore::new(store.clone()), cached: Some(store) }
+        Self {
+            store: BoxStore::new(store.clone()),
+            cached: Some(store),
+        }
     }
 
     /// None where there is no cache.
@@ -41,7 +44,10 @@ impl OpenStore {
         #[cfg(feature = "redis")]
         if let Some(store) = &self.cached {
             let stats = store.cache_stats();
-            return Some(CacheLookups { hits: stats.hits, misses: stats.misses });
+            return Some(CacheLookups {
+                hits: stats.hits,
+                misses: stats.misses,
+            });
         }
         None
     }

@@ -6,5 +6,9 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| tower_oauth_refresh::fuzzing::path(in
 
 /// The pathname that Node's `new URL(path, base)` has.
 fn whatwg(path: &str) -> Option<String> {
-    Url::parse("http://localhost").ok()?.join(path).ok().map(|url| url.path().to_owned())
+    Url::parse("http://localhost")
+        .ok()?
+        .join(path)
+        .ok()
+        .map(|url| url.path().to_owned())
 }

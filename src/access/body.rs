@@ -10,8 +10,8 @@ use pin_project_lite::pin_project;
 use super::watch::Watch;
 use crate::body::ResponseBody;
 
-/// The reason why [`end_responses`](crate::AccessLayerBuilder::end_responses) cut a response off. It is the error of
-/// the response body, which servers log for the connection.
+/// The reason why [`end_responses`](crate::AccessLayerBuilder::end_responses) cut a response off.
+/// It is the error of the response body, which servers log for the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResponseEnded {
@@ -27,11 +27,11 @@ pub enum ResponseEnded {
 }
 
 pin_project! {
-    /// The response body of [`Access`](crate::access::Access): the body of the inner service, or one that the layer
-    /// wrote.
+    /// The response body of [`Access`](crate::access::Access): the body of the inner service, or
+    /// one that the layer wrote.
     ///
-    /// With [`end_responses`](crate::AccessLayerBuilder::end_responses) it fails with a [`ResponseEnded`] when the access
-    /// token or its grant ends.
+    /// With [`end_responses`](crate::AccessLayerBuilder::end_responses) it fails with a
+    /// [`ResponseEnded`] when the access token or its grant ends.
     pub struct AccessBody<B> {
         #[pin]
         body: ResponseBody<B>,
@@ -42,7 +42,11 @@ pin_project! {
 
 impl<B> AccessBody<B> {
     pub(crate) fn new(body: ResponseBody<B>, watch: Option<Box<Watch>>) -> Self {
-        Self { body, watch, ended: false }
+        Self {
+            body,
+            watch,
+            ended: false,
+        }
     }
 }
 
@@ -54,15 +58,23 @@ where
     type Data = Bytes;
     type Error = Box<dyn Error + Send + Sync>;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.project();
         if *this.ended {
             return Poll::Ready(None);
         }
-        let mut verdict = this.watch.as_mut().map_or(Poll::Ready(Ok(())), |watch| watch.poll(cx));
+        let mut verdict = this
+            .watch
+            .as_mut()
+            .map_or(Poll::Ready(Ok(())), |watch| watch.poll(cx));
         if verdict == Poll::Ready(Ok(())) {
             match this.body.poll_frame(cx) {
-                Poll::Ready(frame) => return Poll::Ready(frame.map(|frame| frame.map_err(Into::into))),
+                Poll::Ready(frame) => {
+                    return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+                }
                 Poll::Pending => {
                     if let Some(watch) = this.watch {
                         verdict = watch.wait(cx);
@@ -70,7 +82,9 @@ where
                 }
             }
         }
-        let Poll::Ready(Err(ended)) = verdict else { return Poll::Pending };
+        let Poll::Ready(Err(ended)) = verdict else {
+            return Poll::Pending;
+        };
         tracing::debug!(reason = %ended, "a response was cut off");
         *this.watch = None;
         *this.ended = true;
@@ -95,6 +109,8 @@ impl<B> Default for AccessBody<B> {
 
 impl<B> fmt::Debug for AccessBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessBody").field("body", &self.body).finish_non_exhaustive()
+        f.debug_struct("AccessBody")
+            .field("body", &self.body)
+            .finish_non_exhaustive()
     }
 }

@@ -1,14 +1,15 @@
 //! What one process remembers of access tokens.
 //!
-//! Two things are remembered: tokens that were found alive, for a short time, and keys of grants and tokens that have
-//! ended. Every look at the first is followed by one at the second, so that it makes no difference in which order an end
-//! is heard of and a load that was begun before it is finished: what the load brings is entered, and refused. The memory
-//! of an end therefore has to last as long as anything that was read before it, and does: what is found alive is good for
-//! the time to live *from the beginning of its load*, an end is remembered for longer from when it is heard of, and
-//! whatever is read afterwards is read from a store in which it has ended.
+//! Two things are remembered: tokens that were found alive, for a short time, and keys of grants
+//! and tokens that have ended. Every look at the first is followed by one at the second, so that it
+//! makes no difference in which order an end is heard of and a load that was begun before it is
+//! finished: what the load brings is entered, and refused. The memory of an end therefore has to
+//! last as long as anything that was read before it, and does: what is found alive is good for the
+//! time to live *from the beginning of its load*, an end is remembered for longer from when it is
+//! heard of, and whatever is read afterwards is read from a store in which it has ended.
 //!
-//! If anything may have been missed, what was loaded or begins to be loaded before that counts no more: it has an older
-//! epoch.
+//! If anything may have been missed, what was loaded or begins to be loaded before that counts no
+//! more: it has an older epoch.
 
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
@@ -24,13 +25,16 @@ use super::open::OpenResponses;
 use crate::clock::Timestamp;
 use crate::store::Key;
 
-/// How much longer an end is remembered than what it puts an end to: two clocks of one process differ by less.
+/// How much longer an end is remembered than what it puts an end to: two clocks of one process
+/// differ by less.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// How many ends are remembered. If there are more in that short time, everything is forgotten instead.
+/// How many ends are remembered. If there are more in that short time, everything is forgotten
+/// instead.
 const MOST_ENDED: u64 = 100_000;
 
-/// What remembering one token takes beside its [`AccessGrant`]: measured, the allocator's share included.
+/// What remembering one token takes beside its [`AccessGrant`]: measured, the allocator's share
+/// included.
 const OVERHEAD: usize = 385;
 
 /// A key is the hash of a secret. Nobody can choose many that collide and are alive.
@@ -41,7 +45,10 @@ struct FirstBytes(u64);
 
 impl Hasher for FirstBytes {
     fn write(&mut self, bytes: &[u8]) {
-        if let Some(first) = bytes.first_chunk::<32>().and_then(|bytes| bytes.first_chunk()) {
+        if let Some(first) = bytes
+            .first_chunk::<32>()
+            .and_then(|bytes| bytes.first_chunk())
+        {
             self.0 = u64::from_ne_bytes(*first);
         }
     }
@@ -95,12 +102,19 @@ pub(crate) struct Load {
 impl Load {
     /// Begins a read without a cache.
     pub(crate) fn without_cache() -> Self {
-        Self { began: Instant::now(), epoch: 0 }
+        Self {
+            began: Instant::now(),
+            epoch: 0,
+        }
     }
 
     /// Returns the result of a read that found the token alive.
     pub(crate) const fn confirmed(self, until: Timestamp) -> Confirmed {
-        Confirmed { began: self.began, epoch: self.epoch, until }
+        Confirmed {
+            began: self.began,
+            epoch: self.epoch,
+            until,
+        }
     }
 }
 
@@ -109,7 +123,9 @@ impl Cache {
     pub(crate) fn new(bytes: u64, ttl: Duration) -> Self {
         let alive = sync::Cache::builder()
             .max_capacity(bytes)
-            .weigher(|_, remembered: &Remembered| u32::try_from(remembered.grant.size() + OVERHEAD).unwrap_or(u32::MAX))
+            .weigher(|_, remembered: &Remembered| {
+                u32::try_from(remembered.grant.size() + OVERHEAD).unwrap_or(u32::MAX)
+            })
             .time_to_live(ttl)
             .build_with_hasher(Hashed::default());
         let epoch = Arc::new(AtomicU64::new(0));
@@ -127,7 +143,13 @@ impl Cache {
             })
             .time_to_live(ttl.saturating_add(MARGIN))
             .build_with_hasher(Hashed::default());
-        Self { alive, ended, epoch, ttl, open }
+        Self {
+            alive,
+            ended,
+            epoch,
+            ttl,
+            open,
+        }
     }
 
     /// What is remembered of the token under `key`.
@@ -142,7 +164,11 @@ impl Cache {
             }
             return Found::Alive(found.grant, found.confirmed);
         }
-        if self.has_ended(key) { Found::Ended(None) } else { Found::Nothing }
+        if self.has_ended(key) {
+            Found::Ended(None)
+        } else {
+            Found::Nothing
+        }
     }
 
     /// Whether it is remembered that what is under `key` has ended.
@@ -152,12 +178,17 @@ impl Cache {
 
     /// Whether it is remembered that the grant has ended that this token belongs to.
     pub(crate) fn home_has_ended(&self, grant: &AccessGrant) -> bool {
-        grant.grant().is_some_and(|grant| self.has_ended(grant.key()))
+        grant
+            .grant()
+            .is_some_and(|grant| self.has_ended(grant.key()))
     }
 
     /// To be called before a read from the store.
     pub(crate) fn begin(&self) -> Load {
-        Load { began: Instant::now(), epoch: self.epoch() }
+        Load {
+            began: Instant::now(),
+            epoch: self.epoch(),
+        }
     }
 
     /// Remembers what was read.
@@ -181,7 +212,8 @@ impl Cache {
     pub(crate) fn end(&self, key: Key) {
         self.ended.insert(key, ());
         self.alive.invalidate(&key);
-        // This comes last: a response that registers from now on finds the end that was stored above.
+        // This comes last: a response that registers from now on finds the end that was stored
+        // above.
         self.open.end(&key);
     }
 

@@ -1,4 +1,6 @@
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::body::ResponseBody;
@@ -7,8 +9,8 @@ use crate::store::StoreError;
 
 /// Why an [`AccessLayer`](crate::AccessLayer) refused a request.
 ///
-/// The client gets the challenge of RFC 6750 §3 and the error as JSON. The embedding program finds this in the
-/// extensions of that response.
+/// The client gets the challenge of RFC 6750 §3 and the error as JSON. The embedding program finds
+/// this in the extensions of that response.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AccessError {
@@ -42,7 +44,8 @@ impl AccessError {
         }
     }
 
-    /// The `error` that the client gets (RFC 6750 §3.1); `unauthorized`, in the body alone, where that section has none.
+    /// The `error` that the client gets (RFC 6750 §3.1); `unauthorized`, in the body alone, where
+    /// that section has none.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
@@ -58,7 +61,10 @@ impl AccessError {
     /// The whole answer.
     pub(crate) fn into_response<B>(self, challenges: &Challenges) -> Response<ResponseBody<B>> {
         // Neither a code nor a description holds anything that JSON would escape.
-        let body = format!(r#"{{"error":"{}","error_description":"{self}"}}"#, self.code());
+        let body = format!(
+            r#"{{"error":"{}","error_description":"{self}"}}"#,
+            self.code()
+        );
         let length = body.len();
         let mut response = Response::new(ResponseBody::full(body.into()));
         *response.status_mut() = self.status();
@@ -89,7 +95,11 @@ pub(crate) struct Challenges {
 
 impl Challenges {
     /// RFC 6750 §3 wants an attribute in every challenge, so there is always a realm.
-    pub(crate) fn new(realm: &str, scope: Option<&str>, metadata: Option<&str>) -> Result<Self, ConfigError> {
+    pub(crate) fn new(
+        realm: &str,
+        scope: Option<&str>,
+        metadata: Option<&str>,
+    ) -> Result<Self, ConfigError> {
         let write = |error: Option<&AccessError>, scope: Option<&str>| {
             let mut text = String::from("Bearer realm=");
             quote(&mut text, realm);

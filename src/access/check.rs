@@ -20,13 +20,19 @@ pub(crate) enum Dead {
 pub(crate) struct Alive {
     pub(crate) record: AccessRecord,
     /// Until when that is certain: its own end, or that of its grant, which a rotation may put off.
-    #[cfg_attr(not(feature = "tiered"), allow(dead_code, reason = "for `AccessLayer`"))]
+    #[cfg_attr(
+        not(feature = "tiered"),
+        allow(dead_code, reason = "for `AccessLayer`")
+    )]
     pub(crate) until: Timestamp,
 }
 
 /// An access token that is refused.
 #[derive(Debug)]
-#[cfg_attr(not(feature = "tiered"), allow(dead_code, reason = "for `AccessLayer`"))]
+#[cfg_attr(
+    not(feature = "tiered"),
+    allow(dead_code, reason = "for `AccessLayer`")
+)]
 pub(crate) struct Refused {
     pub(crate) dead: Dead,
     /// What is known of it.
@@ -41,16 +47,28 @@ pub(crate) async fn check<St: Store>(
     now: Timestamp,
 ) -> Result<Result<Alive, Refused>, StoreError> {
     let (access, grant) = both(store.get(key), store.get(grant_key)).await;
-    let Some(entry) = access? else { return Ok(Err(Refused { dead: Dead::Unknown, record: None })) };
+    let Some(entry) = access? else {
+        return Ok(Err(Refused {
+            dead: Dead::Unknown,
+            record: None,
+        }));
+    };
     let record = AccessRecord::decode(key, &entry).map_err(StoreError::corrupt)?;
     let grant = match record.has_grant {
-        true => grant?.map(|entry| Record::decode(grant_key, &entry.tag, &entry.value)).transpose(),
+        true => grant?
+            .map(|entry| Record::decode(grant_key, &entry.tag, &entry.value))
+            .transpose(),
         false => Ok(None),
     };
-    let grant = grant.map_err(StoreError::corrupt)?.map(|grant| grant.at(now));
+    let grant = grant
+        .map_err(StoreError::corrupt)?
+        .map(|grant| grant.at(now));
     Ok(match judge(&record, grant.as_ref(), now) {
         Ok(until) => Ok(Alive { record, until }),
-        Err(dead) => Err(Refused { dead, record: Some(record) }),
+        Err(dead) => Err(Refused {
+            dead,
+            record: Some(record),
+        }),
     })
 }
 
@@ -68,7 +86,8 @@ fn judge(record: &AccessRecord, grant: Option<&Record>, now: Timestamp) -> Resul
     match grant {
         None => Err(Dead::Ended),
         Some(grant) if grant.ended || grant.time(now) >= grant.expires_at => Err(Dead::Ended),
-        // The key is a hash of random bytes: this cannot come to pass, and would be no grant of this token.
+        // The key is a hash of random bytes: this cannot come to pass, and would be no grant of
+        // this token.
         Some(grant) if grant.binding.client_id != record.client_id => Err(Dead::Unknown),
         Some(grant) => Ok(record.expires_at.min(grant.expires_at)),
     }
@@ -100,26 +119,92 @@ mod tests {
     }
 
     fn grant(client: &str, expires_at: u64, ended: bool) -> Option<Record> {
-        let binding = Binding { client_id: client.into(), scope: None, resources: Vec::new(), absolute_end: None };
+        let binding = Binding {
+            client_id: client.into(),
+            scope: None,
+            resources: Vec::new(),
+            absolute_end: None,
+        };
         let lifetime = Duration::from_millis(expires_at);
-        let record = Record::begin(binding, Bytes::new(), Timestamp::from_millis(0), lifetime, None);
+        let record = Record::begin(
+            binding,
+            Bytes::new(),
+            Timestamp::from_millis(0),
+            lifetime,
+            None,
+        );
         Some(Record { ended, ..record })
     }
 
     #[test]
     fn every_case() {
         let rows = [
-            ("alive with its grant", token(20_000, true, false), grant("app", 30_000, false), Ok(20_000)),
-            ("the grant ends first", token(20_000, true, false), grant("app", 15_000, false), Ok(15_000)),
-            ("alive without a grant", token(20_000, false, false), None, Ok(20_000)),
-            ("a grant that is none of its own", token(20_000, false, false), grant("app", 1, true), Ok(20_000)),
-            ("expired", token(10_000, true, false), grant("app", 30_000, false), Err(Dead::Expired)),
-            ("expired without a grant", token(9_000, false, false), None, Err(Dead::Expired)),
-            ("revoked", token(20_000, true, true), grant("app", 30_000, false), Err(Dead::Ended)),
-            ("revoked without a grant", token(20_000, false, true), None, Err(Dead::Ended)),
-            ("its grant is gone", token(20_000, true, false), None, Err(Dead::Ended)),
-            ("its grant was revoked", token(20_000, true, false), grant("app", 30_000, true), Err(Dead::Ended)),
-            ("its grant has expired", token(20_000, true, false), grant("app", 10_000, false), Err(Dead::Ended)),
+            (
+                "alive with its grant",
+                token(20_000, true, false),
+                grant("app", 30_000, false),
+                Ok(20_000),
+            ),
+            (
+                "the grant ends first",
+                token(20_000, true, false),
+                grant("app", 15_000, false),
+                Ok(15_000),
+            ),
+            (
+                "alive without a grant",
+                token(20_000, false, false),
+                None,
+                Ok(20_000),
+            ),
+            (
+                "a grant that is none of its own",
+                token(20_000, false, false),
+                grant("app", 1, true),
+                Ok(20_000),
+            ),
+            (
+                "expired",
+                token(10_000, true, false),
+                grant("app", 30_000, false),
+                Err(Dead::Expired),
+            ),
+            (
+                "expired without a grant",
+                token(9_000, false, false),
+                None,
+                Err(Dead::Expired),
+            ),
+            (
+                "revoked",
+                token(20_000, true, true),
+                grant("app", 30_000, false),
+                Err(Dead::Ended),
+            ),
+            (
+                "revoked without a grant",
+                token(20_000, false, true),
+                None,
+                Err(Dead::Ended),
+            ),
+            (
+                "its grant is gone",
+                token(20_000, true, false),
+                None,
+                Err(Dead::Ended),
+            ),
+            (
+                "its grant was revoked",
+                token(20_000, true, false),
+                grant("app", 30_000, true),
+                Err(Dead::Ended),
+            ),
+            (
+                "its grant has expired",
+                token(20_000, true, false),
+                grant("app", 10_000, false),
+                Err(Dead::Ended),
+            ),
             (
                 "its grant is another client's",
                 token(20_000, true, false),
@@ -128,7 +213,11 @@ mod tests {
             ),
         ];
         for (name, record, grant, expected) in rows {
-            assert_eq!(judge(&record, grant.as_ref(), NOW), expected.map(Timestamp::from_millis), "{name}");
+            assert_eq!(
+                judge(&record, grant.as_ref(), NOW),
+                expected.map(Timestamp::from_millis),
+                "{name}"
+            );
         }
     }
 }

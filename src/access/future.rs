@@ -11,7 +11,8 @@ use super::watch::Watch;
 use crate::body::ResponseBody;
 
 /// A request whose token is looked up.
-pub(crate) type Loading<B, E> = Pin<Box<dyn Future<Output = Result<Response<AccessBody<B>>, E>> + Send>>;
+pub(crate) type Loading<B, E> =
+    Pin<Box<dyn Future<Output = Result<Response<AccessBody<B>>, E>> + Send>>;
 
 pin_project! {
     /// Response future of [`Access`](crate::access::Access).
@@ -33,15 +34,23 @@ pin_project! {
 
 impl<F, B, E> ResponseFuture<F, B, E> {
     pub(crate) fn inner(future: F, watch: Option<Box<Watch>>) -> Self {
-        Self { kind: Kind::Inner { future, watch } }
+        Self {
+            kind: Kind::Inner { future, watch },
+        }
     }
 
     pub(crate) fn refused(response: Response<AccessBody<B>>) -> Self {
-        Self { kind: Kind::Refused { response: Some(response) } }
+        Self {
+            kind: Kind::Refused {
+                response: Some(response),
+            },
+        }
     }
 
     pub(crate) fn loading(loading: Loading<B, E>) -> Self {
-        Self { kind: Kind::Loading { loading } }
+        Self {
+            kind: Kind::Loading { loading },
+        }
     }
 }
 
@@ -74,6 +83,8 @@ impl<F, B, E> fmt::Debug for ResponseFuture<F, B, E> {
             Kind::Refused { .. } => "refused",
             Kind::Loading { .. } => "loading",
         };
-        f.debug_struct("ResponseFuture").field("kind", &kind).finish_non_exhaustive()
+        f.debug_struct("ResponseFuture")
+            .field("kind", &kind)
+            .finish_non_exhaustive()
     }
 }

@@ -10,8 +10,8 @@ use crate::grant::GrantKey;
 /// Between resources: no form can have it in a value.
 const SEPARATOR: char = '\0';
 
-/// What an access token is good for: [`AccessLayer`](crate::AccessLayer) puts it into the extensions of every request
-/// that it lets through.
+/// What an access token is good for: [`AccessLayer`](crate::AccessLayer) puts it into the
+/// extensions of every request that it lets through.
 ///
 /// ```
 /// use tower_oauth_refresh::AccessGrant;
@@ -21,7 +21,8 @@ const SEPARATOR: char = '\0';
 /// }
 /// ```
 ///
-/// A clone is another handle on the same grant. A test of a route makes one by [`builder`](AccessGrant::builder).
+/// A clone is another handle on the same grant. A test of a route makes one by
+/// [`builder`](AccessGrant::builder).
 #[derive(Clone)]
 pub struct AccessGrant(Arc<Parts>);
 
@@ -42,7 +43,14 @@ impl AccessGrant {
     pub(crate) fn new(record: &AccessRecord, grant: Option<GrantKey>) -> Self {
         let scope = record.scope.as_ref().map(Utf8::as_str).unwrap_or_default();
         let resources = record.resources.iter().map(Utf8::as_str);
-        Self::of(record.client_id.as_str(), scope, resources, record.expires_at, grant, &record.sealed)
+        Self::of(
+            record.client_id.as_str(),
+            scope,
+            resources,
+            record.expires_at,
+            grant,
+            &record.sealed,
+        )
     }
 
     fn of<'a>(
@@ -62,13 +70,21 @@ impl AccessGrant {
             text.push(SEPARATOR);
         }
         let sealed = sealed.into();
-        Self(Arc::new(Parts { text: text.into(), client_end, scope_end, expires_at, grant, sealed }))
+        Self(Arc::new(Parts {
+            text: text.into(),
+            client_end,
+            scope_end,
+            expires_at,
+            grant,
+            sealed,
+        }))
     }
 
-    /// The grant of a client, as a test of a route needs one in the place of the whole stack: put into the extensions of
-    /// the request, or handed to the handler.
+    /// The grant of a client, as a test of a route needs one in the place of the whole stack: put
+    /// into the extensions of the request, or handed to the handler.
     ///
-    /// By default it has no scope and no resource, belongs to no grant and never expires. There is no token behind it.
+    /// By default it has no scope and no resource, belongs to no grant and never expires. There is
+    /// no token behind it.
     ///
     /// ```
     /// use axum::{Extension, http::StatusCode};
@@ -87,7 +103,13 @@ impl AccessGrant {
     /// ```
     pub fn builder(client_id: ClientId) -> AccessGrantBuilder {
         let expires_at = Timestamp::from_millis(u64::MAX);
-        AccessGrantBuilder { client_id, scope: String::new(), resources: Vec::new(), expires_at, grant: None }
+        AccessGrantBuilder {
+            client_id,
+            scope: String::new(),
+            resources: Vec::new(),
+            expires_at,
+            grant: None,
+        }
     }
 
     /// The client that the token was issued to.
@@ -96,10 +118,15 @@ impl AccessGrant {
         self.0.text.get(..self.0.client_end).unwrap_or_default()
     }
 
-    /// The scope tokens that were granted (RFC 6749 §3.3): those that the answer of the inner service names, or those that
-    /// the client requested with a grant type whose token request defines the scope. None if that is not known.
+    /// The scope tokens that were granted (RFC 6749 §3.3): those that the answer of the inner
+    /// service names, or those that the client requested with a grant type whose token request
+    /// defines the scope. None if that is not known.
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
-        let scope = self.0.text.get(self.0.client_end..self.0.scope_end).unwrap_or_default();
+        let scope = self
+            .0
+            .text
+            .get(self.0.client_end..self.0.scope_end)
+            .unwrap_or_default();
         scope.split(' ').filter(|token| !token.is_empty())
     }
 
@@ -109,10 +136,15 @@ impl AccessGrant {
         self.scopes().any(|granted| granted == scope)
     }
 
-    /// The resources that the token is for (RFC 8707): those that the answer of the inner service names, or requested ones
-    /// in [`allowed_resources`](crate::RefreshLayerBuilder::allowed_resources).
+    /// The resources that the token is for (RFC 8707): those that the answer of the inner service
+    /// names, or requested ones in
+    /// [`allowed_resources`](crate::RefreshLayerBuilder::allowed_resources).
     pub fn resources(&self) -> impl Iterator<Item = &str> {
-        self.0.text.get(self.0.scope_end..).unwrap_or_default().split_terminator(SEPARATOR)
+        self.0
+            .text
+            .get(self.0.scope_end..)
+            .unwrap_or_default()
+            .split_terminator(SEPARATOR)
     }
 
     /// When the token ends, unless its grant does so before.
@@ -122,7 +154,8 @@ impl AccessGrant {
     }
 
     /// The grant that the token belongs to, and ends with: to be ended with
-    /// [`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant). None if the token came without a refresh token.
+    /// [`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant). None if the token came without
+    /// a refresh token.
     #[must_use]
     pub fn grant(&self) -> Option<GrantKey> {
         self.0.grant
@@ -190,7 +223,14 @@ impl AccessGrantBuilder {
     #[must_use]
     pub fn build(self) -> AccessGrant {
         let resources = self.resources.iter().map(String::as_str);
-        AccessGrant::of(self.client_id.as_str(), &self.scope, resources, self.expires_at, self.grant, &[])
+        AccessGrant::of(
+            self.client_id.as_str(),
+            &self.scope,
+            resources,
+            self.expires_at,
+            self.grant,
+            &[],
+        )
     }
 }
 
@@ -224,23 +264,45 @@ mod tests {
         let (one, two) = ("https://one.example/api", "https://two.example/");
         for (row, record, key, built) in [
             ("bare", record(None, &[]), None, client()),
-            ("a scope", record(Some("read write"), &[]), None, client().scope("read write")),
-            ("a resource", record(None, &[one]), None, client().resource(one)),
+            (
+                "a scope",
+                record(Some("read write"), &[]),
+                None,
+                client().scope("read write"),
+            ),
+            (
+                "a resource",
+                record(None, &[one]),
+                None,
+                client().resource(one),
+            ),
             ("a grant", record(None, &[]), Some(key), client().grant(key)),
             (
                 "everything",
                 record(Some("read"), &[one, two]),
                 Some(key),
-                client().scope("read").resource(one).resource(two).grant(key),
+                client()
+                    .scope("read")
+                    .resource(one)
+                    .resource(two)
+                    .grant(key),
             ),
         ] {
             let (real, built) = (AccessGrant::new(&record, key), built.build());
             assert_eq!(format!("{built:?}"), format!("{real:?}"), "{row}");
             assert_eq!(built.client_id(), "app", "{row}");
             assert!(built.scopes().eq(real.scopes()), "{row}");
-            assert!(built.resources().eq(record.resources.iter().map(Utf8::as_str)), "{row}");
+            assert!(
+                built
+                    .resources()
+                    .eq(record.resources.iter().map(Utf8::as_str)),
+                "{row}"
+            );
             assert_eq!((built.grant(), built.expires_at()), (key, NOW), "{row}");
-            assert!(built.sealed().is_empty(), "{row}: there is no token behind it");
+            assert!(
+                built.sealed().is_empty(),
+                "{row}: there is no token behind it"
+            );
         }
         let endless = AccessGrant::builder("app".parse().unwrap()).build();
         assert_eq!(endless.expires_at().as_millis(), u64::MAX);

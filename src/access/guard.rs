@@ -81,8 +81,13 @@ impl<St: Store> Guard<St> {
             Presented::Foreign => return Err(AccessError::InvalidToken),
             Presented::Token(token) => token,
         };
-        let ticket = Ticket { key: token.key(), token };
-        let Some(cache) = &self.cache else { return Ok(First::Unknown(ticket)) };
+        let ticket = Ticket {
+            key: token.key(),
+            token,
+        };
+        let Some(cache) = &self.cache else {
+            return Ok(First::Unknown(ticket));
+        };
         self.listener.ensure(self.store.get(), cache);
         match cache.find(&ticket.key, self.clock.now()) {
             Found::Nothing => Ok(First::Unknown(ticket)),
@@ -92,9 +97,15 @@ impl<St: Store> Guard<St> {
     }
 
     /// Reads the token of a request from the store.
-    pub(crate) async fn load(&self, ticket: &Ticket) -> Result<(AccessGrant, Confirmed), AccessError> {
+    pub(crate) async fn load(
+        &self,
+        ticket: &Ticket,
+    ) -> Result<(AccessGrant, Confirmed), AccessError> {
         let started = Instant::now();
-        let fetched = self.fetch(&ticket.key, &ticket.token.grant_key()).await.map_err(AccessError::Store)?;
+        let fetched = self
+            .fetch(&ticket.key, &ticket.token.grant_key())
+            .await
+            .map_err(AccessError::Store)?;
         fetched.map_err(|Gone { dead, grant }| {
             if dead == Dead::Ended {
                 return self.ended(ticket, grant.as_ref(), started.elapsed());
@@ -105,26 +116,44 @@ impl<St: Store> Guard<St> {
     }
 
     /// Reads a token from the store into the cache.
-    async fn fetch(&self, key: &Key, grant_key: &Key) -> Result<Result<(AccessGrant, Confirmed), Gone>, StoreError> {
-        let load = self.cache.as_ref().map_or_else(Load::without_cache, |cache| cache.begin());
+    async fn fetch(
+        &self,
+        key: &Key,
+        grant_key: &Key,
+    ) -> Result<Result<(AccessGrant, Confirmed), Gone>, StoreError> {
+        let load = self
+            .cache
+            .as_ref()
+            .map_or_else(Load::without_cache, |cache| cache.begin());
         let checked = check(self.store.get(), key, grant_key, self.clock.now()).await?;
-        let granted = |record: &AccessRecord| AccessGrant::new(record, record.has_grant.then(|| (*grant_key).into()));
+        let granted = |record: &AccessRecord| {
+            AccessGrant::new(record, record.has_grant.then(|| (*grant_key).into()))
+        };
         let alive = match checked {
             Ok(alive) => alive,
-            Err(Refused { dead, record }) => return Ok(Err(Gone { dead, grant: record.as_ref().map(granted) })),
+            Err(Refused { dead, record }) => {
+                return Ok(Err(Gone {
+                    dead,
+                    grant: record.as_ref().map(granted),
+                }));
+            }
         };
         let (grant, confirmed) = (granted(&alive.record), load.confirmed(alive.until));
         if let Some(cache) = &self.cache {
             cache.enter(*key, grant.clone(), confirmed);
             // It may have ended while it was read.
             if cache.has_ended(key) || cache.home_has_ended(&grant) {
-                return Ok(Err(Gone { dead: Dead::Ended, grant: Some(grant) }));
+                return Ok(Err(Gone {
+                    dead: Dead::Ended,
+                    grant: Some(grant),
+                }));
             }
         }
         Ok(Ok((grant, confirmed)))
     }
 
-    /// Watches the token of a request while its response is sent, if responses end with their tokens.
+    /// Watches the token of a request while its response is sent, if responses end with their
+    /// tokens.
     pub(crate) fn watch(
         self: &Arc<Self>,
         ticket: &Ticket,
@@ -144,26 +173,67 @@ impl<St: Store> Guard<St> {
     }
 
     /// Tells the operator that a token was presented that has ended.
-    fn ended(&self, ticket: &Ticket, grant: Option<&AccessGrant>, elapsed: Duration) -> AccessError {
+    fn ended(
+        &self,
+        ticket: &Ticket,
+        grant: Option<&AccessGrant>,
+        elapsed: Duration,
+    ) -> AccessError {
         let client_id = grant.and_then(|grant| ClientId::try_from(grant.client_id()).ok());
         let home = grant.and_then(AccessGrant::grant);
-        let grant = home.as_ref().map(|home| (home.key(), Some(ticket.token.generation())));
-        self.tell(EventKind::AccessRefused, Subject { client_id: client_id.as_ref(), grant }, elapsed, None);
+        let grant = home
+            .as_ref()
+            .map(|home| (home.key(), Some(ticket.token.generation())));
+        self.tell(
+            EventKind::AccessRefused,
+            Subject {
+                client_id: client_id.as_ref(),
+                grant,
+            },
+            elapsed,
+            None,
+        );
         AccessError::InvalidToken
     }
 
     /// Tells the operator of what is no fault of the client.
-    pub(crate) fn told(&self, error: AccessError, ticket: &Ticket, elapsed: Duration) -> AccessError {
+    pub(crate) fn told(
+        &self,
+        error: AccessError,
+        ticket: &Ticket,
+        elapsed: Duration,
+    ) -> AccessError {
         if let AccessError::Store(failure) = &error {
             let key = ticket.token.grant_key();
-            let subject = Subject { client_id: None, grant: Some((&key, Some(ticket.token.generation()))) };
-            self.tell(EventKind::of_failure(failure), subject, elapsed, failure.source());
+            let subject = Subject {
+                client_id: None,
+                grant: Some((&key, Some(ticket.token.generation()))),
+            };
+            self.tell(
+                EventKind::of_failure(failure),
+                subject,
+                elapsed,
+                failure.source(),
+            );
         }
         error
     }
 
-    fn tell(&self, kind: EventKind, subject: Subject<'_>, elapsed: Duration, cause: Option<&(dyn Error + 'static)>) {
-        event::tell(self.on_event.as_ref(), "access token", kind, subject, elapsed, cause);
+    fn tell(
+        &self,
+        kind: EventKind,
+        subject: Subject<'_>,
+        elapsed: Duration,
+        cause: Option<&(dyn Error + 'static)>,
+    ) {
+        event::tell(
+            self.on_event.as_ref(),
+            "access token",
+            kind,
+            subject,
+            elapsed,
+            cause,
+        );
     }
 }
 
@@ -181,7 +251,9 @@ impl<St: Store> Confirm for Guard<St> {
             if let Some(cache) = &self.cache {
                 self.listener.ensure(self.store.get(), cache);
                 match cache.find(&watched.token, self.clock.now()) {
-                    Found::Alive(_, confirmed) if confirmed.began.elapsed() < max_age => return Ok(confirmed),
+                    Found::Alive(_, confirmed) if confirmed.began.elapsed() < max_age => {
+                        return Ok(confirmed);
+                    }
                     Found::Ended(_) => return Err(Unconfirmed::Ended(ResponseEnded::GrantEnded)),
                     Found::Alive(..) | Found::Nothing => {}
                 }
@@ -189,14 +261,26 @@ impl<St: Store> Confirm for Guard<St> {
             let started = Instant::now();
             match self.fetch(&watched.token, &watched.grant_key).await {
                 Ok(Ok((_, confirmed))) => Ok(confirmed),
-                Ok(Err(Gone { dead: Dead::Expired, .. })) => Err(Unconfirmed::Ended(ResponseEnded::TokenExpired)),
-                Ok(Err(Gone { dead: Dead::Ended | Dead::Unknown, .. })) => {
-                    Err(Unconfirmed::Ended(ResponseEnded::GrantEnded))
-                }
+                Ok(Err(Gone {
+                    dead: Dead::Expired,
+                    ..
+                })) => Err(Unconfirmed::Ended(ResponseEnded::TokenExpired)),
+                Ok(Err(Gone {
+                    dead: Dead::Ended | Dead::Unknown,
+                    ..
+                })) => Err(Unconfirmed::Ended(ResponseEnded::GrantEnded)),
                 Err(failure) => {
                     let grant = Some((&watched.grant_key, Some(watched.generation)));
-                    let subject = Subject { client_id: None, grant };
-                    self.tell(EventKind::of_failure(&failure), subject, started.elapsed(), failure.source());
+                    let subject = Subject {
+                        client_id: None,
+                        grant,
+                    };
+                    self.tell(
+                        EventKind::of_failure(&failure),
+                        subject,
+                        started.elapsed(),
+                        failure.source(),
+                    );
                     Err(Unconfirmed::Store)
                 }
             }
@@ -206,7 +290,9 @@ impl<St: Store> Confirm for Guard<St> {
 
 impl<St> fmt::Debug for Guard<St> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Guard").field("prefix", &self.prefix).finish_non_exhaustive()
+        f.debug_struct("Guard")
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
     }
 }
 
@@ -229,16 +315,28 @@ pub(crate) struct Rules {
 
 impl Rules {
     pub(crate) fn new(terms: Terms) -> Result<Self, ConfigError> {
-        let Terms { realm, scopes, resource, metadata, .. } = &terms;
+        let Terms {
+            realm,
+            scopes,
+            resource,
+            metadata,
+            ..
+        } = &terms;
         if realm.is_empty() || !realm.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
             return Err(ConfigError::Realm(realm.clone()));
         }
         for (setting, uri) in [("resource", resource), ("resource_metadata", metadata)] {
             if let Some(uri) = uri.as_ref().filter(|uri| !valid_resource(uri)) {
-                return Err(ConfigError::Uri { setting, uri: uri.clone() });
+                return Err(ConfigError::Uri {
+                    setting,
+                    uri: uri.clone(),
+                });
             }
         }
-        if let Some(scope) = scopes.iter().find(|scope| !valid_scope(scope) || scope.contains(' ')) {
+        if let Some(scope) = scopes
+            .iter()
+            .find(|scope| !valid_scope(scope) || scope.contains(' '))
+        {
             return Err(ConfigError::Scope(scope.clone()));
         }
         let scope = (!scopes.is_empty()).then(|| scopes.join(" "));
@@ -276,7 +374,10 @@ impl Rules {
         if self.terms.strip {
             request.headers_mut().remove(AUTHORIZATION);
         } else {
-            request.headers_mut().insert(AUTHORIZATION, bearer(ticket, &grant).map_err(AccessError::Store)?);
+            request.headers_mut().insert(
+                AUTHORIZATION,
+                bearer(ticket, &grant).map_err(AccessError::Store)?,
+            );
         }
         request.extensions_mut().insert(grant);
         Ok(())
@@ -285,9 +386,15 @@ impl Rules {
 
 /// The upstream's token, as the inner service expects it.
 fn bearer(Ticket { token, key }: &Ticket, grant: &AccessGrant) -> Result<HeaderValue, StoreError> {
-    let context = Context { purpose: Purpose::Access, key, client_id: grant.client_id() };
-    let opened = open_behind(b"Bearer ", token.secret(), context, grant.sealed()).map_err(StoreError::corrupt)?;
-    let mut value = HeaderValue::from_maybe_shared(bytes::Bytes::from(opened)).map_err(StoreError::corrupt)?;
+    let context = Context {
+        purpose: Purpose::Access,
+        key,
+        client_id: grant.client_id(),
+    };
+    let opened = open_behind(b"Bearer ", token.secret(), context, grant.sealed())
+        .map_err(StoreError::corrupt)?;
+    let mut value =
+        HeaderValue::from_maybe_shared(bytes::Bytes::from(opened)).map_err(StoreError::corrupt)?;
     value.set_sensitive(true);
     Ok(value)
 }

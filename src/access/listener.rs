@@ -20,15 +20,22 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Begins to listen, if nobody does: when first called inside a runtime, and again when that one was shut down.
+    /// Begins to listen, if nobody does: when first called inside a runtime, and again when that
+    /// one was shut down.
     ///
     /// To be called before a load: what is read before anybody listens is not remembered.
     pub(crate) fn ensure<St: Store>(&self, store: &St, cache: &Arc<Cache>) {
         if self.state.load(Ordering::Acquire) != IDLE {
             return;
         }
-        let Ok(handle) = Handle::try_current() else { return };
-        if self.state.compare_exchange(IDLE, LISTENING, Ordering::AcqRel, Ordering::Acquire).is_err() {
+        let Ok(handle) = Handle::try_current() else {
+            return;
+        };
+        if self
+            .state
+            .compare_exchange(IDLE, LISTENING, Ordering::AcqRel, Ordering::Acquire)
+            .is_err()
+        {
             return;
         }
         let Some(announcements) = store.announcements() else {
@@ -37,7 +44,11 @@ impl Listener {
         };
         // Another request may have begun to read when this one had not yet subscribed.
         cache.forget();
-        let hearing = Hearing { state: Arc::clone(&self.state), cache: Arc::clone(cache), after: IDLE };
+        let hearing = Hearing {
+            state: Arc::clone(&self.state),
+            cache: Arc::clone(cache),
+            after: IDLE,
+        };
         let task = handle.spawn(hearing.run(announcements)).abort_handle();
         *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
     }
@@ -66,14 +77,16 @@ impl Hearing {
                 Announcement::Lost => self.cache.forget(),
             }
         }
-        // The store has closed its channel, for good: from here on the time to live is all there is.
+        // The store has closed its channel, for good: from here on the time to live is all there
+        // is.
         self.after = DEAF;
     }
 }
 
 impl Drop for Hearing {
     fn drop(&mut self) {
-        // In this order: what is loaded in between begins after somebody listens again, or is forgotten.
+        // In this order: what is loaded in between begins after somebody listens again, or is
+        // forgotten.
         self.state.store(self.after, Ordering::Release);
         self.cache.forget();
     }

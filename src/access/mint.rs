@@ -30,8 +30,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) resources: Vec<Cow<'a, str>>,
 }
 
-/// Returns the resources that an access token is for: the ones that the answer names, otherwise the ones of `requested`
-/// that every client may have.
+/// Returns the resources that an access token is for: the ones that the answer names, otherwise the
+/// ones of `requested` that every client may have.
 ///
 /// A request by itself grants nothing: an inner service that does not know RFC 8707 ignores it.
 pub(crate) fn granted_resources<'a>(
@@ -42,9 +42,18 @@ pub(crate) fn granted_resources<'a>(
     if let Some(named) = answer.resources() {
         // Resources that exceed the limits of a stored entry count as unknown.
         let fit = resources_fit(named.iter().map(String::as_str));
-        return if fit { named.into_iter().map(Cow::Owned).collect() } else { Vec::new() };
+        return if fit {
+            named.into_iter().map(Cow::Owned).collect()
+        } else {
+            Vec::new()
+        };
     }
-    let allowed = |resource: &&str| config.allowed_resources.iter().any(|allowed| allowed == resource);
+    let allowed = |resource: &&str| {
+        config
+            .allowed_resources
+            .iter()
+            .any(|allowed| allowed == resource)
+    };
     requested.filter(allowed).map(Cow::Borrowed).collect()
 }
 
@@ -76,8 +85,8 @@ pub(crate) enum MintError {
     Answer(AnswerError),
 }
 
-/// Replaces the access token of an answer, if it has one, by one of the layer that is issued `now`, if the layer has
-/// reference access tokens.
+/// Replaces the access token of an answer, if it has one, by one of the layer that is issued `now`,
+/// if the layer has reference access tokens.
 pub(crate) fn mint<St>(
     shared: &Shared<St>,
     now: Timestamp,
@@ -87,20 +96,33 @@ pub(crate) fn mint<St>(
     answer: &TokenAnswer,
 ) -> Result<Option<Reference>, MintError> {
     let config = shared.config();
-    let Some(upstream) = answer.access_token().filter(|_| config.reference) else { return Ok(None) };
+    let Some(upstream) = answer.access_token().filter(|_| config.reference) else {
+        return Ok(None);
+    };
     let (id, generation, has_grant) = match home {
         Home::Grant(id, generation) => (id, generation, true),
         Home::Alone(id) => (id, 0, false),
     };
     let token = AccessToken::new(id, generation, &draw.secret);
     let key = token.key();
-    let context = Context { purpose: Purpose::Access, key: &key, client_id: terms.client_id };
+    let context = Context {
+        purpose: Purpose::Access,
+        key: &key,
+        client_id: terms.client_id,
+    };
     let sealed = Sealer::new(token.secret()).seal(draw.nonce, context, &[], upstream.as_bytes())?;
-    let lifetime = answer.lifetime().unwrap_or(DEFAULT_LIFETIME).min(LONGEST_LIFETIME);
+    let lifetime = answer
+        .lifetime()
+        .unwrap_or(DEFAULT_LIFETIME)
+        .min(LONGEST_LIFETIME);
     let record = AccessRecord {
         client_id: terms.client_id.into(),
         scope: terms.scope.as_deref().map(Into::into),
-        resources: terms.resources.iter().map(|resource| (&**resource).into()).collect(),
+        resources: terms
+            .resources
+            .iter()
+            .map(|resource| (&**resource).into())
+            .collect(),
         issued_at: now,
         expires_at: now.saturating_add(lifetime),
         has_grant,
@@ -111,7 +133,10 @@ pub(crate) fn mint<St>(
     let text = token.encode(&config.access_prefix);
     let answer = answer.with_access_token(&text).map_err(MintError::Answer)?;
     let entry = record.entry(&key, draw.version);
-    Ok(Some(Reference { answer, write: AccessWrite { key, record, entry } }))
+    Ok(Some(Reference {
+        answer,
+        write: AccessWrite { key, record, entry },
+    }))
 }
 
 /// The record of an access token on its way to the store.
@@ -124,33 +149,56 @@ pub(crate) struct AccessWrite {
 
 impl AccessWrite {
     /// Stores it. Safe to repeat.
-    pub(crate) async fn insert<St: Store>(&self, store: &St, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn insert<St: Store>(
+        &self,
+        store: &St,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         match store.swap(&self.key, None, self.change(now), None).await? {
             Swap::Swapped => Ok(()),
-            // The hash of 32 random bytes that was there before: the source of randomness is broken.
-            Swap::Conflict(_) => Err(StoreError::unavailable("the key of a new access token is taken")),
+            // The hash of 32 random bytes that was there before: the source of randomness is
+            // broken.
+            Swap::Conflict(_) => Err(StoreError::unavailable(
+                "the key of a new access token is taken",
+            )),
         }
     }
 
-    /// Stores it again, once it is there: as one without a grant, for its grant could not be stored.
-    pub(crate) async fn forsake<St: Store>(mut self, shared: &Shared<St>) -> Result<(), StoreError> {
+    /// Stores it again, once it is there: as one without a grant, for its grant could not be
+    /// stored.
+    pub(crate) async fn forsake<St: Store>(
+        mut self,
+        shared: &Shared<St>,
+    ) -> Result<(), StoreError> {
         let expected = self.entry.version;
         let version = shared.random().map_err(StoreError::unavailable)?;
         self.record.has_grant = false;
-        self.entry = self.record.entry(&self.key, crate::store::Version::new(version));
-        match shared.store().swap(&self.key, Some(expected), self.change(shared.now()), None).await? {
+        self.entry = self
+            .record
+            .entry(&self.key, crate::store::Version::new(version));
+        match shared
+            .store()
+            .swap(&self.key, Some(expected), self.change(shared.now()), None)
+            .await?
+        {
             Swap::Swapped => Ok(()),
             Swap::Conflict(_) => Err(StoreError::unavailable("a new access token has changed")),
         }
     }
 
     fn change(&self, now: Timestamp) -> Change {
-        Change::Put { entry: self.entry.clone(), ttl: Ttl::After(self.record.time_to_live(now)) }
+        Change::Put {
+            entry: self.entry.clone(),
+            ttl: Ttl::After(self.record.time_to_live(now)),
+        }
     }
 }
 
 /// Stores the access token, if there is one.
-pub(crate) async fn insert<St: Store>(write: Option<&AccessWrite>, shared: &Shared<St>) -> Result<(), StoreError> {
+pub(crate) async fn insert<St: Store>(
+    write: Option<&AccessWrite>,
+    shared: &Shared<St>,
+) -> Result<(), StoreError> {
     match write {
         Some(write) => write.insert(shared.store(), shared.now()).await,
         None => Ok(()),

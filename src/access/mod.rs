@@ -1,12 +1,14 @@
 //! Access tokens by reference: what clients hold in the place of the upstream's.
 //!
-//! The token endpoint has a `RefreshLayer` with `reference_access_tokens()`; the routes of the resource server, in the
-//! same process or in another one over the same store, have an `AccessLayer` (feature `tiered`).
+//! The token endpoint has a `RefreshLayer` with `reference_access_tokens()`; the routes of the
+//! resource server, in the same process or in another one over the same store, have an
+//! `AccessLayer` (feature `tiered`).
 
-// `record` is what the store keeps of a token, `mint` makes one, `check` says whether one is alive, `revocation` ends
-// one. `layer`, `service` and `future` guard routes: `present` reads what a request presents, `guard` decides over a
-// `cache` that a `listener` keeps right, `challenge` refuses, `grant` is what the routes get. `body` is the body of the
-// response, which a `watch` may end: `open` passes announced ends to it.
+// `record` is what the store keeps of a token, `mint` makes one, `check` says whether one is alive,
+// `revocation` ends one. `layer`, `service` and `future` guard routes: `present` reads what a
+// request presents, `guard` decides over a `cache` that a `listener` keeps right, `challenge`
+// refuses, `grant` is what the routes get. `body` is the body of the response, which a `watch` may
+// end: `open` passes announced ends to it.
 
 #[cfg(feature = "tiered")]
 mod body;

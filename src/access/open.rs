@@ -54,7 +54,13 @@ impl OpenResponses {
             by_key.entry(key).or_default().insert(id, Arc::clone(&slot));
         }
         drop(by_key);
-        Registration { open: Arc::clone(self), slot, id, token, grant }
+        Registration {
+            open: Arc::clone(self),
+            slot,
+            id,
+            token,
+            grant,
+        }
     }
 
     /// Notifies the responses that depend on `key` that it has ended.
@@ -68,7 +74,11 @@ impl OpenResponses {
 
     /// Notifies every response that announcements may have been missed.
     pub(crate) fn lose(&self) {
-        let slots: Vec<_> = lock(&self.by_key).values().flat_map(HashMap::values).cloned().collect();
+        let slots: Vec<_> = lock(&self.by_key)
+            .values()
+            .flat_map(HashMap::values)
+            .cloned()
+            .collect();
         slots.iter().for_each(|slot| slot.wake(LOST));
     }
 
@@ -93,11 +103,17 @@ impl Registration {
     pub(crate) fn news(&self, waker: &Waker) -> News {
         // The waker is stored first, so that news that arrive in between wake it.
         let mut current = lock(&self.slot.waker);
-        if !current.as_ref().is_some_and(|current| current.will_wake(waker)) {
+        if !current
+            .as_ref()
+            .is_some_and(|current| current.will_wake(waker))
+        {
             *current = Some(waker.clone());
         }
         drop(current);
-        let lost = self.slot.news.compare_exchange(LOST, NOTHING, Ordering::AcqRel, Ordering::Acquire);
+        let lost =
+            self.slot
+                .news
+                .compare_exchange(LOST, NOTHING, Ordering::AcqRel, Ordering::Acquire);
         match lost {
             Ok(_) => News::Lost,
             Err(NOTHING) => News::Nothing,
@@ -135,7 +151,10 @@ mod tests {
     #[test]
     fn a_response_is_told_of_its_token_and_its_grant_and_of_nothing_else() {
         let open = Arc::new(OpenResponses::default());
-        let (one, two) = (open.register(key(1), Some(key(9))), open.register(key(2), None));
+        let (one, two) = (
+            open.register(key(1), Some(key(9))),
+            open.register(key(2), None),
+        );
         let news = || (one.news(Waker::noop()), two.news(Waker::noop()));
         open.end(&key(3));
         assert_eq!(news(), (News::Nothing, News::Nothing));
@@ -152,7 +171,10 @@ mod tests {
     #[test]
     fn nothing_is_left_of_a_response_that_is_over() {
         let open = Arc::new(OpenResponses::default());
-        let both = [open.register(key(1), Some(key(9))), open.register(key(2), Some(key(9)))];
+        let both = [
+            open.register(key(1), Some(key(9))),
+            open.register(key(2), Some(key(9))),
+        ];
         assert_eq!(open.len(), 3);
         let [one, two] = both;
         drop(one);

@@ -15,15 +15,21 @@ pub(crate) enum Presented {
     Token(AccessToken),
 }
 
-/// Reads the `Authorization` header. The other two methods of RFC 6750 §2 are none (RFC 9700 §4.3.2).
+/// Reads the `Authorization` header. The other two methods of RFC 6750 §2 are none (RFC 9700
+/// §4.3.2).
 pub(crate) fn presented(headers: &HeaderMap, prefix: &str) -> Presented {
     let mut values = headers.get_all(AUTHORIZATION).iter();
-    let Some(value) = values.next() else { return Presented::Nothing };
+    let Some(value) = values.next() else {
+        return Presented::Nothing;
+    };
     if values.next().is_some() {
         return Presented::Malformed;
     }
     let value = value.as_bytes().trim_ascii();
-    let end = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());
+    let end = value
+        .iter()
+        .position(u8::is_ascii_whitespace)
+        .unwrap_or(value.len());
     let (scheme, token) = value.split_at(end);
     if !scheme.eq_ignore_ascii_case(b"bearer") {
         return Presented::Nothing;
@@ -56,21 +62,61 @@ mod tests {
         let rows: [(&str, Vec<String>, &str); 17] = [
             ("none", vec![], "Nothing"),
             ("basic", vec!["Basic YTpi".into()], "Nothing"),
-            ("a scheme that begins like it", vec!["Bearers abc".into()], "Nothing"),
+            (
+                "a scheme that begins like it",
+                vec!["Bearers abc".into()],
+                "Nothing",
+            ),
             ("nothing in it", vec![String::new()], "Nothing"),
             ("a token", vec![format!("Bearer {token}")], "Token"),
             ("another case", vec![format!("bEARER {token}")], "Token"),
-            ("several spaces", vec![format!("  Bearer   {token} ")], "Token"),
-            ("a token of somebody else", vec!["Bearer abc.def-_~+/==".into()], "Foreign"),
-            ("one of another prefix", vec![format!("Bearer {}", token.replace("at_", "rt_"))], "Foreign"),
-            ("a token cut off", vec![format!("Bearer {}", &token[..60])], "Foreign"),
+            (
+                "several spaces",
+                vec![format!("  Bearer   {token} ")],
+                "Token",
+            ),
+            (
+                "a token of somebody else",
+                vec!["Bearer abc.def-_~+/==".into()],
+                "Foreign",
+            ),
+            (
+                "one of another prefix",
+                vec![format!("Bearer {}", token.replace("at_", "rt_"))],
+                "Foreign",
+            ),
+            (
+                "a token cut off",
+                vec![format!("Bearer {}", &token[..60])],
+                "Foreign",
+            ),
             ("the scheme alone", vec!["Bearer".into()], "Malformed"),
-            ("the scheme and a space", vec!["Bearer ".into()], "Malformed"),
+            (
+                "the scheme and a space",
+                vec!["Bearer ".into()],
+                "Malformed",
+            ),
             ("padding alone", vec!["Bearer ==".into()], "Malformed"),
-            ("two tokens", vec![format!("Bearer {token} {token}")], "Malformed"),
-            ("a list", vec![format!("Bearer {token},Bearer {token}")], "Malformed"),
-            ("two headers", vec![format!("Bearer {token}"), format!("Bearer {token}")], "Malformed"),
-            ("a header more", vec![format!("Bearer {token}"), "Basic YTpi".into()], "Malformed"),
+            (
+                "two tokens",
+                vec![format!("Bearer {token} {token}")],
+                "Malformed",
+            ),
+            (
+                "a list",
+                vec![format!("Bearer {token},Bearer {token}")],
+                "Malformed",
+            ),
+            (
+                "two headers",
+                vec![format!("Bearer {token}"), format!("Bearer {token}")],
+                "Malformed",
+            ),
+            (
+                "a header more",
+                vec![format!("Bearer {token}"), "Basic YTpi".into()],
+                "Malformed",
+            ),
         ];
         for (name, values, expected) in rows {
             let mut headers = HeaderMap::new();
@@ -81,7 +127,13 @@ mod tests {
             assert!(found.starts_with(expected), "{name}: {found}");
         }
         let mut headers = HeaderMap::new();
-        headers.insert(AUTHORIZATION, HeaderValue::from_bytes(b"Bearer \xff\xfe").unwrap());
-        assert!(matches!(presented(&headers, "at_"), Presented::Malformed), "no text");
+        headers.insert(
+            AUTHORIZATION,
+            HeaderValue::from_bytes(b"Bearer \xff\xfe").unwrap(),
+        );
+        assert!(
+            matches!(presented(&headers, "at_"), Presented::Malformed),
+            "no text"
+        );
     }
 }

@@ -106,8 +106,8 @@ impl AccessRecord {
         })
     }
 
-    /// The record of a token whose revocation the upstream has not confirmed, kept until `until` for the client to try
-    /// again.
+    /// The record of a token whose revocation the upstream has not confirmed, kept until `until`
+    /// for the client to try again.
     pub(crate) fn ended(mut self, until: Timestamp) -> Self {
         self.ended = true;
         self.expires_at = self.expires_at.min(until);
@@ -116,7 +116,9 @@ impl AccessRecord {
 
     /// How long the token has to live: the time to live of its entry, at least a millisecond.
     pub(crate) fn time_to_live(&self, now: Timestamp) -> Duration {
-        self.expires_at.saturating_since(now).max(Duration::from_millis(1))
+        self.expires_at
+            .saturating_since(now)
+            .max(Duration::from_millis(1))
     }
 }
 
@@ -158,10 +160,22 @@ mod tests {
 
     #[test]
     fn a_record_is_read_as_it_was_written() {
-        let bare =
-            AccessRecord { scope: None, resources: Vec::new(), has_grant: false, unknown: Vec::new(), ..record() };
-        for record in [record(), bare, record().ended(Timestamp::from_millis(5_000))] {
-            assert_eq!(AccessRecord::decode(&KEY, &record.entry(&KEY, VERSION)).unwrap(), record);
+        let bare = AccessRecord {
+            scope: None,
+            resources: Vec::new(),
+            has_grant: false,
+            unknown: Vec::new(),
+            ..record()
+        };
+        for record in [
+            record(),
+            bare,
+            record().ended(Timestamp::from_millis(5_000)),
+        ] {
+            assert_eq!(
+                AccessRecord::decode(&KEY, &record.entry(&KEY, VERSION)).unwrap(),
+                record
+            );
         }
     }
 
@@ -169,14 +183,28 @@ mod tests {
     fn what_a_later_version_puts_into_a_flag_is_not_lost_unseen() {
         for flag in [GRANT, ENDED] {
             let unknown = vec![(flag, Bytes::from_static(b"later"))];
-            let entry = AccessRecord { has_grant: false, unknown, ..record() }.entry(&KEY, VERSION);
-            assert_eq!(AccessRecord::decode(&KEY, &entry), Err(DecodeError::Damaged), "field {flag}");
+            let entry = AccessRecord {
+                has_grant: false,
+                unknown,
+                ..record()
+            }
+            .entry(&KEY, VERSION);
+            assert_eq!(
+                AccessRecord::decode(&KEY, &entry),
+                Err(DecodeError::Damaged),
+                "field {flag}"
+            );
         }
     }
 
     #[test]
     fn an_end_is_never_put_off() {
-        let ended = |until| record().ended(Timestamp::from_millis(until)).expires_at.as_millis();
+        let ended = |until| {
+            record()
+                .ended(Timestamp::from_millis(until))
+                .expires_at
+                .as_millis()
+        };
         assert_eq!((ended(5_000), ended(9_000_000)), (5_000, 3_601_000));
     }
 
@@ -184,11 +212,23 @@ mod tests {
     fn neither_another_entry_nor_a_grant_is_taken_for_it() {
         let entry = record().entry(&KEY, VERSION);
         let other_key = AccessRecord::decode(&Key::new([8; 32]), &entry);
-        let other_tag = AccessRecord::decode(&KEY, &Entry::new(VERSION, Tag::new([3; 32]), entry.value.clone()));
-        assert_eq!((other_key, other_tag), (Err(DecodeError::Damaged), Err(DecodeError::Damaged)));
+        let other_tag = AccessRecord::decode(
+            &KEY,
+            &Entry::new(VERSION, Tag::new([3; 32]), entry.value.clone()),
+        );
+        assert_eq!(
+            (other_key, other_tag),
+            (Err(DecodeError::Damaged), Err(DecodeError::Damaged))
+        );
         let grant = Entry::new(VERSION, TAG, Writer::new(1).finish(&KEY, &TAG));
-        assert_eq!(AccessRecord::decode(&KEY, &grant), Err(DecodeError::Format(1)));
-        assert_eq!(crate::grant::Record::decode(&KEY, &TAG, &entry.value), Err(DecodeError::Format(FORMAT)));
+        assert_eq!(
+            AccessRecord::decode(&KEY, &grant),
+            Err(DecodeError::Format(1))
+        );
+        assert_eq!(
+            crate::grant::Record::decode(&KEY, &TAG, &entry.value),
+            Err(DecodeError::Format(FORMAT))
+        );
     }
 
     proptest! {

@@ -36,15 +36,27 @@ where
     let (key, grant) = (token.key(), token.grant_key());
     exchange.progress.begin();
     let _running = exchange.shared.running().enter();
-    let stranger = Subject { client_id: Some(client_id), grant: None };
-    let found = exchange.store().get(&key).await.map_err(|error| exchange.store_failed(error, stranger))?;
+    let stranger = Subject {
+        client_id: Some(client_id),
+        grant: None,
+    };
+    let found = exchange
+        .store()
+        .get(&key)
+        .await
+        .map_err(|error| exchange.store_failed(error, stranger))?;
     let Some(entry) = found else {
         exchange.emit(EventKind::Unknown, stranger);
         return Ok(revoked());
     };
     let damaged = |error| exchange.store_failed(StoreError::corrupt(error), stranger);
     let record = AccessRecord::decode(&key, &entry).map_err(damaged)?;
-    let subject = Subject { grant: record.has_grant.then_some((&grant, Some(token.generation()))), ..stranger };
+    let subject = Subject {
+        grant: record
+            .has_grant
+            .then_some((&grant, Some(token.generation()))),
+        ..stranger
+    };
     let refused = match () {
         () if record.client_id.as_str() != client_id.as_str() => Some(EventKind::ClientMismatch),
         () if exchange.shared.now() >= record.expires_at => Some(EventKind::Expired),
@@ -54,14 +66,26 @@ where
         exchange.emit(kind, subject);
         return Ok(revoked());
     }
-    let secret = unseal(token, &key, &record).map_err(|error| exchange.store_failed(error, subject))?;
+    let secret =
+        unseal(token, &key, &record).map_err(|error| exchange.store_failed(error, subject))?;
     upstream.ask_for_plain();
     let call = async {
-        let response = upstream.call(form.replace(Param::Token, &secret)).await.ok()?;
+        let response = upstream
+            .call(form.replace(Param::Token, &secret))
+            .await
+            .ok()?;
         let unavailable = response.status().is_server_error();
-        if unavailable { None } else { Some(confirm(response, exchange.reading(Some(&secret))).await) }
+        if unavailable {
+            None
+        } else {
+            Some(confirm(response, exchange.reading(Some(&secret))).await)
+        }
     };
-    let Some(reply) = timeout(exchange.shared.config().upstream_timeout(), call).await.ok().flatten() else {
+    let Some(reply) = timeout(exchange.shared.config().upstream_timeout(), call)
+        .await
+        .ok()
+        .flatten()
+    else {
         // Whatever the upstream makes of it, here the token is of no use any more.
         let ended = mark(exchange, &key, entry, record.clone()).await;
         ended.map_err(|error| exchange.store_failed(error, subject))?;
@@ -74,7 +98,9 @@ where
         return Err(Error::UpstreamUnreadable.into());
     };
     if ended {
-        end(exchange.store(), &key, entry).await.map_err(|error| exchange.store_failed(error, subject))?;
+        end(exchange.store(), &key, entry)
+            .await
+            .map_err(|error| exchange.store_failed(error, subject))?;
         exchange.announce(&key).await;
         exchange.emit(EventKind::AccessRevoked, subject);
     }
@@ -82,13 +108,25 @@ where
 }
 
 /// The upstream's access token.
-pub(crate) fn unseal(token: &AccessToken, key: &Key, record: &AccessRecord) -> Result<Zeroizing<String>, StoreError> {
-    let context = Context { purpose: Purpose::Access, key, client_id: record.client_id.as_str() };
-    let mut opened = Sealer::new(token.secret()).open(context, &[], &record.sealed).map_err(StoreError::corrupt)?;
-    String::from_utf8(std::mem::take(&mut *opened)).map(Zeroizing::new).map_err(|error| {
-        // The error would show the bytes.
-        StoreError::corrupt(error.utf8_error())
-    })
+pub(crate) fn unseal(
+    token: &AccessToken,
+    key: &Key,
+    record: &AccessRecord,
+) -> Result<Zeroizing<String>, StoreError> {
+    let context = Context {
+        purpose: Purpose::Access,
+        key,
+        client_id: record.client_id.as_str(),
+    };
+    let mut opened = Sealer::new(token.secret())
+        .open(context, &[], &record.sealed)
+        .map_err(StoreError::corrupt)?;
+    String::from_utf8(std::mem::take(&mut *opened))
+        .map(Zeroizing::new)
+        .map_err(|error| {
+            // The error would show the bytes.
+            StoreError::corrupt(error.utf8_error())
+        })
 }
 
 /// Marks the token as ended, for the client to try again.
@@ -104,8 +142,15 @@ async fn mark<St: Store>(
         let now = shared.now();
         let version = Version::new(shared.random().map_err(StoreError::unavailable)?);
         record = record.ended(now.saturating_add(ENDED_FOR));
-        let change = Change::Put { entry: record.entry(key, version), ttl: Ttl::After(record.time_to_live(now)) };
-        match shared.store().swap(key, Some(entry.version), change, None).await? {
+        let change = Change::Put {
+            entry: record.entry(key, version),
+            ttl: Ttl::After(record.time_to_live(now)),
+        };
+        match shared
+            .store()
+            .swap(key, Some(entry.version), change, None)
+            .await?
+        {
             Swap::Swapped | Swap::Conflict(None) => return Ok(()),
             Swap::Conflict(Some(current)) => {
                 record = AccessRecord::decode(key, &current).map_err(StoreError::corrupt)?;
@@ -113,5 +158,7 @@ async fn mark<St: Store>(
             }
         }
     }
-    Err(StoreError::unavailable("the entry changes faster than it can be written"))
+    Err(StoreError::unavailable(
+        "the entry changes faster than it can be written",
+    ))
 }

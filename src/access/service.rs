@@ -17,8 +17,9 @@ use crate::store::Store;
 
 /// Middleware that lets requests through that present an access token of the layer.
 ///
-/// Made by [`AccessLayer`](crate::AccessLayer). A request whose token is remembered goes straight to the inner service;
-/// for another one the store is asked, in a tokio runtime if the store needs one.
+/// Made by [`AccessLayer`](crate::AccessLayer). A request whose token is remembered goes straight
+/// to the inner service; for another one the store is asked, in a tokio runtime if the store needs
+/// one.
 pub struct Access<S, St> {
     inner: S,
     guard: Arc<Guard<St>>,
@@ -27,7 +28,11 @@ pub struct Access<S, St> {
 
 impl<S, St> Access<S, St> {
     pub(crate) fn new(inner: S, guard: Arc<Guard<St>>, rules: Arc<Rules>) -> Self {
-        Self { inner, guard, rules }
+        Self {
+            inner,
+            guard,
+            rules,
+        }
     }
 
     /// Gets a reference to the underlying service.
@@ -48,13 +53,20 @@ impl<S, St> Access<S, St> {
 
 impl<S: Clone, St> Clone for Access<S, St> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), guard: Arc::clone(&self.guard), rules: Arc::clone(&self.rules) }
+        Self {
+            inner: self.inner.clone(),
+            guard: Arc::clone(&self.guard),
+            rules: Arc::clone(&self.rules),
+        }
     }
 }
 
 impl<S: fmt::Debug, St> fmt::Debug for Access<S, St> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Access").field("inner", &self.inner).field("rules", &self.rules).finish_non_exhaustive()
+        f.debug_struct("Access")
+            .field("inner", &self.inner)
+            .field("rules", &self.rules)
+            .finish_non_exhaustive()
     }
 }
 
@@ -79,7 +91,8 @@ where
         let first = self.guard.look(&request);
         let admitted = match first {
             Ok(First::Unknown(ticket)) => {
-                // The instance that was polled ready may hold a permit of the inner service, and the store may be slow.
+                // The instance that was polled ready may hold a permit of the inner service, and
+                // the store may be slow.
                 let mut inner = self.inner.clone();
                 drop(mem::replace(&mut self.inner, inner.clone()));
                 let (guard, rules) = (Arc::clone(&self.guard), Arc::clone(&self.rules));
@@ -90,7 +103,8 @@ where
                         let watch = guard.watch(&ticket, &grant, confirmed);
                         rules.admit(&mut request, &ticket, grant).map(|()| watch)
                     });
-                    let admitted = admitted.map_err(|error| guard.told(error, &ticket, started.elapsed()));
+                    let admitted =
+                        admitted.map_err(|error| guard.told(error, &ticket, started.elapsed()));
                     drop((guard, ticket));
                     let watch = match admitted {
                         Ok(watch) => watch,
@@ -103,7 +117,10 @@ where
             }
             Ok(First::Alive(ticket, grant, confirmed)) => {
                 let watch = self.guard.watch(&ticket, &grant, confirmed);
-                let admitted = self.rules.admit(&mut request, &ticket, grant).map(|()| watch);
+                let admitted = self
+                    .rules
+                    .admit(&mut request, &ticket, grant)
+                    .map(|()| watch);
                 admitted.map_err(|error| self.guard.told(error, &ticket, Duration::ZERO))
             }
             Err(error) => Err(error),
@@ -116,5 +133,7 @@ where
 }
 
 fn refused<B>(error: AccessError, rules: &Rules) -> Response<AccessBody<B>> {
-    error.into_response(rules.challenges()).map(|body| AccessBody::new(body, None))
+    error
+        .into_response(rules.challenges())
+        .map(|body| AccessBody::new(body, None))
 }

@@ -1,11 +1,12 @@
 //! Watches the access token of an open response.
 //!
-//! A response follows the same rule as a request with the same token: a read of a token is valid for the time to live
-//! of the cache. Before that time is over the token is read again, early enough to retry if the store fails. In
-//! addition, the registry of open responses passes on every end that the store announces.
+//! A response follows the same rule as a request with the same token: a read of a token is valid
+//! for the time to live of the cache. Before that time is over the token is read again, early
+//! enough to retry if the store fails. In addition, the registry of open responses passes on every
+//! end that the store announces.
 //!
-//! Most responses are sent in one piece. So nothing is set up before the server polls for a second frame, or the first
-//! one is pending: until then a response costs one allocation.
+//! Most responses are sent in one piece. So nothing is set up before the server polls for a second
+//! frame, or the first one is pending: until then a response costs one allocation.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -26,8 +27,9 @@ const SHORTEST: Duration = Duration::from_secs(1);
 
 /// The time after the start of a response within which the expiry of its token does not end it.
 ///
-/// The token was valid when the request arrived. If it expires while the request is answered, a short response would be
-/// lost together with its head, and the client could not know whether the request took effect.
+/// The token was valid when the request arrived. If it expires while the request is answered, a
+/// short response would be lost together with its head, and the client could not know whether the
+/// request took effect.
 const EXPIRY_GRACE: Duration = Duration::from_secs(1);
 
 /// The longest time that a read may take once frames wait for it.
@@ -90,7 +92,12 @@ struct Open {
 }
 
 impl Watch {
-    pub(crate) fn new(guard: Arc<dyn Confirm>, watched: Watched, confirmed: Confirmed, ttl: Duration) -> Self {
+    pub(crate) fn new(
+        guard: Arc<dyn Confirm>,
+        watched: Watched,
+        confirmed: Confirmed,
+        ttl: Duration,
+    ) -> Self {
         let now = Instant::now();
         let holds_for = ttl.max(SHORTEST);
         let mut watch = Self {
@@ -117,8 +124,8 @@ impl Watch {
         self.read_at = read_at.max(self.grace_until);
     }
 
-    /// Returns whether the next frame may pass: `Pending` while that depends on a read, an error if the response has to
-    /// end.
+    /// Returns whether the next frame may pass: `Pending` while that depends on a read, an error if
+    /// the response has to end.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ResponseEnded>> {
         if self.open.is_none() && !self.looked {
             self.looked = true;
@@ -145,7 +152,11 @@ impl Watch {
 
     fn set_up(&mut self) -> Result<Open, ResponseEnded> {
         let cache = self.guard.cache();
-        let registration = cache.map(|cache| cache.open().register(self.watched.token, self.watched.grant));
+        let registration = cache.map(|cache| {
+            cache
+                .open()
+                .register(self.watched.token, self.watched.grant)
+        });
         // In this order, so that one of the two checks sees an end that comes in between.
         if self.has_ended() {
             return Err(ResponseEnded::GrantEnded);
@@ -153,7 +164,12 @@ impl Watch {
         if cache.is_some_and(|cache| cache.epoch() != self.epoch) {
             self.read_at = Instant::now();
         }
-        Ok(Open { registration, timer: Box::pin(sleep_until(self.read_at)), reading: None, failed: false })
+        Ok(Open {
+            registration,
+            timer: Box::pin(sleep_until(self.read_at)),
+            reading: None,
+            failed: false,
+        })
     }
 
     fn has_ended(&self) -> bool {
@@ -161,10 +177,18 @@ impl Watch {
         ended(&self.watched.token) || self.watched.grant.as_ref().is_some_and(ended)
     }
 
-    fn advance(&mut self, open: &mut Open, cx: &mut Context<'_>) -> Poll<Result<(), ResponseEnded>> {
+    fn advance(
+        &mut self,
+        open: &mut Open,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), ResponseEnded>> {
         loop {
             let now = Instant::now();
-            match open.registration.as_ref().map_or(News::Nothing, |registration| registration.news(cx.waker())) {
+            match open
+                .registration
+                .as_ref()
+                .map_or(News::Nothing, |registration| registration.news(cx.waker()))
+            {
                 News::Nothing => {}
                 News::Lost => self.read_at = self.read_at.min(now + self.spread()),
                 News::Ended => return Poll::Ready(Err(ResponseEnded::GrantEnded)),
@@ -188,7 +212,11 @@ impl Watch {
                         open.failed = false;
                         self.confirmed(confirmed, now);
                         // The channel may have been lost during the read.
-                        if self.guard.cache().is_some_and(|cache| cache.epoch() != self.epoch) {
+                        if self
+                            .guard
+                            .cache()
+                            .is_some_and(|cache| cache.epoch() != self.epoch)
+                        {
                             self.read_at = self.read_at.min(now + self.spread());
                         }
                         continue;
@@ -200,7 +228,9 @@ impl Watch {
                         self.read_at = now + (self.holds_for / 16).min(LONGEST_PAUSE);
                         continue;
                     }
-                    Poll::Pending if now >= *give_up => return Poll::Ready(Err(ResponseEnded::Unconfirmed)),
+                    Poll::Pending if now >= *give_up => {
+                        return Poll::Ready(Err(ResponseEnded::Unconfirmed));
+                    }
                     Poll::Pending => {}
                 }
             }
@@ -212,13 +242,17 @@ impl Watch {
             };
             open.timer.as_mut().reset(next);
             if open.timer.as_mut().poll(cx).is_pending() {
-                return if good { Poll::Ready(Ok(())) } else { Poll::Pending };
+                return if good {
+                    Poll::Ready(Ok(()))
+                } else {
+                    Poll::Pending
+                };
             }
         }
     }
 
-    /// Returns a delay of up to a second, derived from the key: after a loss the token of every open response must be
-    /// read again, and not all at once.
+    /// Returns a delay of up to a second, derived from the key: after a loss the token of every
+    /// open response must be read again, and not all at once.
     fn spread(&self) -> Duration {
         let [first, ..] = *self.watched.token.as_bytes();
         SHORTEST.min(self.holds_for / 4) * u32::from(first) / 256

@@ -24,36 +24,119 @@ fn what_is_no_answer() {
         ("a page", "<html>", Some(AnswerError::NotJson)),
         ("a form", "access_token=a", Some(AnswerError::NotJson)),
         ("half an object", r#"{"a":1"#, Some(AnswerError::NotJson)),
-        ("a comma too many", r#"{"a":1,}"#, Some(AnswerError::NotJson)),
+        (
+            "a comma too many",
+            r#"{"a":1,}"#,
+            Some(AnswerError::NotJson),
+        ),
         ("something after it", "{} {}", Some(AnswerError::NotJson)),
-        ("a byte order mark", "\u{feff}{}", Some(AnswerError::NotJson)),
-        ("a raw newline in a string", "{\"a\":\"\n\"}", Some(AnswerError::NotJson)),
-        ("a name that is no string", "{1:2}", Some(AnswerError::NotJson)),
+        (
+            "a byte order mark",
+            "\u{feff}{}",
+            Some(AnswerError::NotJson),
+        ),
+        (
+            "a raw newline in a string",
+            "{\"a\":\"\n\"}",
+            Some(AnswerError::NotJson),
+        ),
+        (
+            "a name that is no string",
+            "{1:2}",
+            Some(AnswerError::NotJson),
+        ),
         ("an array", "[1]", Some(AnswerError::NotObject)),
         ("a string", r#""a""#, Some(AnswerError::NotObject)),
         ("null", "null", Some(AnswerError::NotObject)),
-        ("two refresh tokens", r#"{"refresh_token":"a","refresh_token":"a"}"#, Some(AnswerError::Repeated)),
-        ("an escaped second one", r#"{"refresh_token":"a","refresh\u005ftoken":"b"}"#, Some(AnswerError::Repeated)),
-        ("a second one that is null", r#"{"refresh_token":"a","refresh_token":null}"#, Some(AnswerError::Repeated)),
-        ("two access tokens", r#"{"access_token":1,"access_token":2}"#, Some(AnswerError::Repeated)),
-        ("two errors", r#"{"error":"a","error":"a"}"#, Some(AnswerError::Repeated)),
-        ("two scopes", r#"{"scope":"a","scope":"a"}"#, Some(AnswerError::Repeated)),
-        ("two ends", r#"{"expires_in":1,"expires_in":1}"#, Some(AnswerError::Repeated)),
-        ("two lifetimes", r#"{"refresh_expires_in":1,"refresh_expires_in":1}"#, Some(AnswerError::Repeated)),
-        ("a number for a token", r#"{"refresh_token":1}"#, Some(AnswerError::WrongType)),
-        ("a bool for a token", r#"{"refresh_token":false}"#, Some(AnswerError::WrongType)),
-        ("an object for a token", r#"{"refresh_token":{}}"#, Some(AnswerError::WrongType)),
-        ("an array for a token", r#"{"refresh_token":["a"]}"#, Some(AnswerError::WrongType)),
-        ("half a surrogate pair for a token", r#"{"refresh_token":"\ud800"}"#, Some(AnswerError::WrongType)),
-        ("repeated others are let pass", r#"{"a":1,"a":2,"\ud800":3}"#, None),
-        ("and so are both names of the lifetime", r#"{"refresh_expires_in":1,"refresh_token_expires_in":1}"#, None),
-        ("and nested ones", r#"{"a":{"refresh_token":1,"refresh_token":2}}"#, None),
+        (
+            "two refresh tokens",
+            r#"{"refresh_token":"a","refresh_token":"a"}"#,
+            Some(AnswerError::Repeated),
+        ),
+        (
+            "an escaped second one",
+            r#"{"refresh_token":"a","refresh\u005ftoken":"b"}"#,
+            Some(AnswerError::Repeated),
+        ),
+        (
+            "a second one that is null",
+            r#"{"refresh_token":"a","refresh_token":null}"#,
+            Some(AnswerError::Repeated),
+        ),
+        (
+            "two access tokens",
+            r#"{"access_token":1,"access_token":2}"#,
+            Some(AnswerError::Repeated),
+        ),
+        (
+            "two errors",
+            r#"{"error":"a","error":"a"}"#,
+            Some(AnswerError::Repeated),
+        ),
+        (
+            "two scopes",
+            r#"{"scope":"a","scope":"a"}"#,
+            Some(AnswerError::Repeated),
+        ),
+        (
+            "two ends",
+            r#"{"expires_in":1,"expires_in":1}"#,
+            Some(AnswerError::Repeated),
+        ),
+        (
+            "two lifetimes",
+            r#"{"refresh_expires_in":1,"refresh_expires_in":1}"#,
+            Some(AnswerError::Repeated),
+        ),
+        (
+            "a number for a token",
+            r#"{"refresh_token":1}"#,
+            Some(AnswerError::WrongType),
+        ),
+        (
+            "a bool for a token",
+            r#"{"refresh_token":false}"#,
+            Some(AnswerError::WrongType),
+        ),
+        (
+            "an object for a token",
+            r#"{"refresh_token":{}}"#,
+            Some(AnswerError::WrongType),
+        ),
+        (
+            "an array for a token",
+            r#"{"refresh_token":["a"]}"#,
+            Some(AnswerError::WrongType),
+        ),
+        (
+            "half a surrogate pair for a token",
+            r#"{"refresh_token":"\ud800"}"#,
+            Some(AnswerError::WrongType),
+        ),
+        (
+            "repeated others are let pass",
+            r#"{"a":1,"a":2,"\ud800":3}"#,
+            None,
+        ),
+        (
+            "and so are both names of the lifetime",
+            r#"{"refresh_expires_in":1,"refresh_token_expires_in":1}"#,
+            None,
+        ),
+        (
+            "and nested ones",
+            r#"{"a":{"refresh_token":1,"refresh_token":2}}"#,
+            None,
+        ),
         ("and white space", " \r\n\t{ } ", None),
     ];
     for (sentence, body, expected) in rows {
         assert_eq!(parse(body).err(), *expected, "{sentence}");
     }
-    assert_eq!(TokenAnswer::parse(Bytes::from_static(b"{\"a\":\"\xff\"}")).err(), Some(AnswerError::NotJson));
+    assert_eq!(
+        TokenAnswer::parse(Bytes::from_static(b"{\"a\":\"\xff\"}")).err(),
+        Some(AnswerError::NotJson)
+    );
 }
 
 #[test]
@@ -66,10 +149,17 @@ fn deep_nesting_does_no_harm() {
 fn members() {
     let found = answer(r#"{"access_token":"a","refresh_token":"r/","scope":"x y","error":"e"}"#);
     assert!(found.has_access_token());
-    assert_eq!((found.refresh_token(), found.scope(), found.error()), (Some("r/"), Some("x y"), Some("e")));
+    assert_eq!(
+        (found.refresh_token(), found.scope(), found.error()),
+        (Some("r/"), Some("x y"), Some("e"))
+    );
 
-    let escaped = answer(r#"{"refresh\u005ftoken":"r\/\u0041","scope":"\"","err\u006fr":"\u0065"}"#);
-    assert_eq!((escaped.refresh_token(), escaped.scope(), escaped.error()), (Some("r/A"), Some("\""), Some("e")));
+    let escaped =
+        answer(r#"{"refresh\u005ftoken":"r\/\u0041","scope":"\"","err\u006fr":"\u0065"}"#);
+    assert_eq!(
+        (escaped.refresh_token(), escaped.scope(), escaped.error()),
+        (Some("r/A"), Some("\""), Some("e"))
+    );
 
     for body in [
         "{}",
@@ -80,43 +170,112 @@ fn members() {
     ] {
         let found = answer(body);
         assert!(!found.has_access_token(), "{body}");
-        assert_eq!((found.refresh_token(), found.scope(), found.error()), (None, None, None), "{body}");
+        assert_eq!(
+            (found.refresh_token(), found.scope(), found.error()),
+            (None, None, None),
+            "{body}"
+        );
     }
 }
 
 #[test]
 fn plain_strings_are_not_copied() {
     let found = answer(r#"{"refresh_token":"plain"}"#);
-    assert!(found.body.as_ptr_range().contains(&found.refresh_token().unwrap().as_ptr()));
+    assert!(
+        found
+            .body
+            .as_ptr_range()
+            .contains(&found.refresh_token().unwrap().as_ptr())
+    );
 }
 
 #[test]
 fn refresh_lifetimes() {
     let rows: &[(&str, &str, Option<u64>)] = &[
         ("a number", r#"{"refresh_expires_in":60}"#, Some(60)),
-        ("its other name", r#"{"refresh_token_expires_in":60}"#, Some(60)),
-        ("the shorter one counts", r#"{"refresh_expires_in":60,"refresh_token_expires_in":50}"#, Some(50)),
-        ("no end is not shorter", r#"{"refresh_expires_in":0,"refresh_token_expires_in":50}"#, Some(50)),
-        ("a string of digits", r#"{"refresh_expires_in":"60"}"#, Some(60)),
-        ("a fraction is rounded down", r#"{"refresh_expires_in":60.9}"#, Some(60)),
+        (
+            "its other name",
+            r#"{"refresh_token_expires_in":60}"#,
+            Some(60),
+        ),
+        (
+            "the shorter one counts",
+            r#"{"refresh_expires_in":60,"refresh_token_expires_in":50}"#,
+            Some(50),
+        ),
+        (
+            "no end is not shorter",
+            r#"{"refresh_expires_in":0,"refresh_token_expires_in":50}"#,
+            Some(50),
+        ),
+        (
+            "a string of digits",
+            r#"{"refresh_expires_in":"60"}"#,
+            Some(60),
+        ),
+        (
+            "a fraction is rounded down",
+            r#"{"refresh_expires_in":60.9}"#,
+            Some(60),
+        ),
         ("an exponent", r#"{"refresh_expires_in":6e1}"#, Some(60)),
-        ("a huge one saturates", r#"{"refresh_expires_in":99999999999999999999}"#, Some(u64::MAX)),
-        ("a monstrous one as well", r#"{"refresh_expires_in":1e999}"#, Some(u64::MAX)),
-        ("a huge string as well", r#"{"refresh_expires_in":"99999999999999999999"}"#, Some(u64::MAX)),
+        (
+            "a huge one saturates",
+            r#"{"refresh_expires_in":99999999999999999999}"#,
+            Some(u64::MAX),
+        ),
+        (
+            "a monstrous one as well",
+            r#"{"refresh_expires_in":1e999}"#,
+            Some(u64::MAX),
+        ),
+        (
+            "a huge string as well",
+            r#"{"refresh_expires_in":"99999999999999999999"}"#,
+            Some(u64::MAX),
+        ),
         ("zero is no end", r#"{"refresh_expires_in":0}"#, None),
         ("in a string, too", r#"{"refresh_expires_in":"0"}"#, None),
-        ("less than a second is none", r#"{"refresh_expires_in":0.9}"#, None),
-        ("a negative one is none", r#"{"refresh_expires_in":-1}"#, None),
+        (
+            "less than a second is none",
+            r#"{"refresh_expires_in":0.9}"#,
+            None,
+        ),
+        (
+            "a negative one is none",
+            r#"{"refresh_expires_in":-1}"#,
+            None,
+        ),
         ("null is none", r#"{"refresh_expires_in":null}"#, None),
-        ("an empty string is none", r#"{"refresh_expires_in":""}"#, None),
+        (
+            "an empty string is none",
+            r#"{"refresh_expires_in":""}"#,
+            None,
+        ),
         ("words are none", r#"{"refresh_expires_in":"inf"}"#, None),
-        ("a fraction in a string is none", r#"{"refresh_expires_in":"60.5"}"#, None),
-        ("a sign in a string is none", r#"{"refresh_expires_in":"+60"}"#, None),
+        (
+            "a fraction in a string is none",
+            r#"{"refresh_expires_in":"60.5"}"#,
+            None,
+        ),
+        (
+            "a sign in a string is none",
+            r#"{"refresh_expires_in":"+60"}"#,
+            None,
+        ),
         ("an object is none", r#"{"refresh_expires_in":{}}"#, None),
-        ("the access token's does not count", r#"{"expires_in":60}"#, None),
+        (
+            "the access token's does not count",
+            r#"{"expires_in":60}"#,
+            None,
+        ),
     ];
     for (sentence, body, expected) in rows {
-        assert_eq!(answer(body).refresh_lifetime(), expected.map(Duration::from_secs), "{sentence}");
+        assert_eq!(
+            answer(body).refresh_lifetime(),
+            expected.map(Duration::from_secs),
+            "{sentence}"
+        );
     }
 }
 
@@ -128,12 +287,36 @@ fn with_another_refresh_token() {
             "{ \"access_token\" :\"a\\/\",\"refresh_token\": \"old\" ,\n\"n\":1.0e2,\"n\":0 }\n",
             "{ \"access_token\" :\"a\\/\",\"refresh_token\": \"rt_new\" ,\n\"n\":1.0e2,\"n\":0 }\n",
         ),
-        ("an escaped name stays", r#"{"refresh\u005ftoken":"\u0041"}"#, r#"{"refresh\u005ftoken":"rt_new"}"#),
-        ("null is filled", r#"{"refresh_token":null}"#, r#"{"refresh_token":"rt_new"}"#),
-        ("an empty one is filled", r#"{"refresh_token":""}"#, r#"{"refresh_token":"rt_new"}"#),
-        ("an absent one is added", "{\"a\":1 }\n", "{\"a\":1,\"refresh_token\":\"rt_new\" }\n"),
-        ("also to nothing", " { } ", " { \"refresh_token\":\"rt_new\"} "),
-        ("nested braces do no harm", r#"{"a":{"b":"}"}}"#, r#"{"a":{"b":"}"},"refresh_token":"rt_new"}"#),
+        (
+            "an escaped name stays",
+            r#"{"refresh\u005ftoken":"\u0041"}"#,
+            r#"{"refresh\u005ftoken":"rt_new"}"#,
+        ),
+        (
+            "null is filled",
+            r#"{"refresh_token":null}"#,
+            r#"{"refresh_token":"rt_new"}"#,
+        ),
+        (
+            "an empty one is filled",
+            r#"{"refresh_token":""}"#,
+            r#"{"refresh_token":"rt_new"}"#,
+        ),
+        (
+            "an absent one is added",
+            "{\"a\":1 }\n",
+            "{\"a\":1,\"refresh_token\":\"rt_new\" }\n",
+        ),
+        (
+            "also to nothing",
+            " { } ",
+            " { \"refresh_token\":\"rt_new\"} ",
+        ),
+        (
+            "nested braces do no harm",
+            r#"{"a":{"b":"}"}}"#,
+            r#"{"a":{"b":"}"},"refresh_token":"rt_new"}"#,
+        ),
         (
             "a lifetime is replaced before the token",
             r#"{"refresh_expires_in":1,"refresh_token":"old"}"#,
@@ -149,29 +332,65 @@ fn with_another_refresh_token() {
             r#"{"refresh_expires_in":0,"refresh_token_expires_in":null,"refresh_token":"old"}"#,
             r#"{"refresh_expires_in":77,"refresh_token_expires_in":77,"refresh_token":"rt_new"}"#,
         ),
-        ("a lifetime of the access token stays", r#"{"expires_in":5}"#, r#"{"expires_in":5,"refresh_token":"rt_new"}"#),
+        (
+            "a lifetime of the access token stays",
+            r#"{"expires_in":5}"#,
+            r#"{"expires_in":5,"refresh_token":"rt_new"}"#,
+        ),
     ];
     for (sentence, body, expected) in rows {
-        assert_eq!(answer(body).with_refresh_token("rt_new", LIFETIME), expected, "{sentence}");
+        assert_eq!(
+            answer(body).with_refresh_token("rt_new", LIFETIME),
+            expected,
+            "{sentence}"
+        );
     }
 }
 
 #[test]
 fn without_the_refresh_token() {
     let rows = [
-        ("in the middle", r#"{"a":1 , "refresh_token":"r" ,"b":2}"#, r#"{"a":1 ,"b":2}"#),
-        ("at the beginning", r#"{ "refresh_token":"r" , "b":2}"#, r#"{ "b":2}"#),
-        ("at the end", r#"{"a":1 , "refresh_token":"r" }"#, r#"{"a":1 }"#),
+        (
+            "in the middle",
+            r#"{"a":1 , "refresh_token":"r" ,"b":2}"#,
+            r#"{"a":1 ,"b":2}"#,
+        ),
+        (
+            "at the beginning",
+            r#"{ "refresh_token":"r" , "b":2}"#,
+            r#"{ "b":2}"#,
+        ),
+        (
+            "at the end",
+            r#"{"a":1 , "refresh_token":"r" }"#,
+            r#"{"a":1 }"#,
+        ),
         ("alone", r#"{ "refresh_token":"r" }"#, "{  }"),
-        ("null goes, too", r#"{"a":1,"refresh_token":null}"#, r#"{"a":1}"#),
-        ("with its lifetimes", r#"{"refresh_expires_in":1,"refresh_token":"r","refresh_token_expires_in":"1"}"#, "{}"),
+        (
+            "null goes, too",
+            r#"{"a":1,"refresh_token":null}"#,
+            r#"{"a":1}"#,
+        ),
+        (
+            "with its lifetimes",
+            r#"{"refresh_expires_in":1,"refresh_token":"r","refresh_token_expires_in":"1"}"#,
+            "{}",
+        ),
         (
             "around one",
             r#"{"refresh_expires_in":1,"refresh_token":"r","a":1,"refresh_token_expires_in":1}"#,
             r#"{"a":1}"#,
         ),
-        ("two at the end", r#"{"a":1,"refresh_token":"r","refresh_expires_in":1}"#, r#"{"a":1}"#),
-        ("nothing to remove", r#"{"a":1,"expires_in":2}"#, r#"{"a":1,"expires_in":2}"#),
+        (
+            "two at the end",
+            r#"{"a":1,"refresh_token":"r","refresh_expires_in":1}"#,
+            r#"{"a":1}"#,
+        ),
+        (
+            "nothing to remove",
+            r#"{"a":1,"expires_in":2}"#,
+            r#"{"a":1,"expires_in":2}"#,
+        ),
     ];
     for (sentence, body, expected) in rows {
         assert_eq!(answer(body).without_refresh_token(), expected, "{sentence}");
@@ -184,22 +403,42 @@ fn the_access_token_is_replaced_and_what_discloses_it_is_removed() {
         ("as it is", r#""x":"is a=/b+""#, true),
         ("deep down", r#""x":[["a=/b+"]]"#, true),
         ("escaped", r#""x":"a\u003d\/b\u002B""#, true),
-        ("in a link", r#""x":"https:\/\/a.example\/?t=a%3D%2fb%2B""#, true),
+        (
+            "in a link",
+            r#""x":"https:\/\/a.example\/?t=a%3D%2fb%2B""#,
+            true,
+        ),
         ("what does not", r#""x":"a=\/b""#, false),
-        ("a short token in a standard member", r#""token_type":"a=/b+""#, false),
+        (
+            "a short token in a standard member",
+            r#""token_type":"a=/b+""#,
+            false,
+        ),
     ];
     for (sentence, member, goes) in rows {
         let body = |token: &str, member: &str| format!(r#"{{"access_token":"{token}"{member}}}"#);
         let member = format!(",{member}");
-        let (disclosed, secrets) = answer(&body("a=/b+", &member)).disclosed(Withheld::ALL, Some("used")).unwrap();
+        let (disclosed, secrets) = answer(&body("a=/b+", &member))
+            .disclosed(Withheld::ALL, Some("used"))
+            .unwrap();
         let written = disclosed.with_access_token("at_new").unwrap();
-        assert_eq!(written.body(), &body("at_new", if goes { "" } else { &member }), "{sentence}");
+        assert_eq!(
+            written.body(),
+            &body("at_new", if goes { "" } else { &member }),
+            "{sentence}"
+        );
         let secrets: Vec<_> = secrets.iter().map(|secret| secret.as_str()).collect();
         assert_eq!(secrets, ["a=/b+", "used"], "{sentence}");
     }
     let both = r#"{"access_token":"same","refresh_token":"same"}"#;
-    assert_eq!(answer(both).disclosed(Withheld::RefreshTokens, None).err(), Some(AnswerError::Undisclosable));
-    assert!(answer(both).disclosed(Withheld::ALL, None).is_ok(), "both are replaced");
+    assert_eq!(
+        answer(both).disclosed(Withheld::RefreshTokens, None).err(),
+        Some(AnswerError::Undisclosable)
+    );
+    assert!(
+        answer(both).disclosed(Withheld::ALL, None).is_ok(),
+        "both are replaced"
+    );
 }
 
 #[test]
@@ -221,33 +460,85 @@ fn spellings_of_the_type_of_refresh_tokens() {
     for (uri, expected) in rows {
         assert_eq!(is_refresh_token_type(uri), expected, "{uri:?}");
         let issued = answer(&json!({"access_token": "a", "issued_token_type": uri}).to_string());
-        assert_eq!(issued.is_refresh_token_in_disguise(false), expected, "{uri:?}");
-        assert_eq!(issued.is_refresh_token_in_disguise(true), expected, "{uri:?}: what was issued counts");
+        assert_eq!(
+            issued.is_refresh_token_in_disguise(false),
+            expected,
+            "{uri:?}"
+        );
+        assert_eq!(
+            issued.is_refresh_token_in_disguise(true),
+            expected,
+            "{uri:?}: what was issued counts"
+        );
     }
     for (body, requested, expected) in [
-        (r#"{"issued_token_type":["urn:ietf:params:oauth:token-type:refresh_token"]}"#, false, true),
+        (
+            r#"{"issued_token_type":["urn:ietf:params:oauth:token-type:refresh_token"]}"#,
+            false,
+            true,
+        ),
         (r#"{"issued_token_type":1}"#, false, true),
         (r#"{"issued_token_type":null}"#, false, false),
         (r#"{"issued_token_type":null}"#, true, true),
         ("{}", false, false),
         ("{}", true, true),
     ] {
-        assert_eq!(answer(body).is_refresh_token_in_disguise(requested), expected, "{body} {requested}");
+        assert_eq!(
+            answer(body).is_refresh_token_in_disguise(requested),
+            expected,
+            "{body} {requested}"
+        );
     }
 }
 
 #[test]
 fn ageing() {
     let rows = [
-        ("a number", r#"{"expires_in": 60 }"#, r#"{"expires_in": 50 }"#),
-        ("a string", r#"{"expires_in":"60"}"#, r#"{"expires_in":"50"}"#),
-        ("a fraction", r#"{"expires_in":60.9}"#, r#"{"expires_in":50}"#),
-        ("not below zero", r#"{"expires_in":5}"#, r#"{"expires_in":0}"#),
-        ("zero stays", r#"{"expires_in":0.0}"#, r#"{"expires_in":0.0}"#),
-        ("what is below it stays", r#"{"expires_in":-1}"#, r#"{"expires_in":-1}"#),
-        ("words stay", r#"{"expires_in":"soon"}"#, r#"{"expires_in":"soon"}"#),
-        ("null stays", r#"{"expires_in":null}"#, r#"{"expires_in":null}"#),
-        ("an object stays", r#"{"expires_in":{"expires_in":60}}"#, r#"{"expires_in":{"expires_in":60}}"#),
+        (
+            "a number",
+            r#"{"expires_in": 60 }"#,
+            r#"{"expires_in": 50 }"#,
+        ),
+        (
+            "a string",
+            r#"{"expires_in":"60"}"#,
+            r#"{"expires_in":"50"}"#,
+        ),
+        (
+            "a fraction",
+            r#"{"expires_in":60.9}"#,
+            r#"{"expires_in":50}"#,
+        ),
+        (
+            "not below zero",
+            r#"{"expires_in":5}"#,
+            r#"{"expires_in":0}"#,
+        ),
+        (
+            "zero stays",
+            r#"{"expires_in":0.0}"#,
+            r#"{"expires_in":0.0}"#,
+        ),
+        (
+            "what is below it stays",
+            r#"{"expires_in":-1}"#,
+            r#"{"expires_in":-1}"#,
+        ),
+        (
+            "words stay",
+            r#"{"expires_in":"soon"}"#,
+            r#"{"expires_in":"soon"}"#,
+        ),
+        (
+            "null stays",
+            r#"{"expires_in":null}"#,
+            r#"{"expires_in":null}"#,
+        ),
+        (
+            "an object stays",
+            r#"{"expires_in":{"expires_in":60}}"#,
+            r#"{"expires_in":{"expires_in":60}}"#,
+        ),
         (
             "all of them",
             r#"{"refresh_expires_in":60,"expires_in":61,"refresh_token_expires_in":"62","x":63}"#,
@@ -255,8 +546,16 @@ fn ageing() {
         ),
     ];
     for (sentence, body, expected) in rows {
-        assert_eq!(answer(body).aged(Duration::from_millis(10_999)), expected, "{sentence}");
-        assert_eq!(answer(body).aged(Duration::from_millis(999)), body, "{sentence}: less than a second");
+        assert_eq!(
+            answer(body).aged(Duration::from_millis(10_999)),
+            expected,
+            "{sentence}"
+        );
+        assert_eq!(
+            answer(body).aged(Duration::from_millis(999)),
+            body,
+            "{sentence}: less than a second"
+        );
     }
 }
 
@@ -272,7 +571,9 @@ type Piece = [String; 5];
 fn write<'a>(pieces: impl IntoIterator<Item = &'a Piece>, tail: &str) -> String {
     let members: Vec<String> = pieces
         .into_iter()
-        .map(|[before, name, between, value, after]| format!("{before}{name}{between}:{value}{after}"))
+        .map(|[before, name, between, value, after]| {
+            format!("{before}{name}{between}:{value}{after}")
+        })
         .collect();
     format!("{{{}}}{tail}", members.join(","))
 }
@@ -291,19 +592,27 @@ fn any_space() -> impl Strategy<Value = String> {
 
 /// Objects with names of ours, each at most once and some of them escaped, among others.
 fn any_pieces() -> impl Strategy<Value = Vec<Piece>> {
-    let strings = prop_oneof!["[a-z0-9]{0,4}", "\\PC{0,4}"].prop_map(|text| Value::from(text).to_string());
+    let strings =
+        prop_oneof!["[a-z0-9]{0,4}", "\\PC{0,4}"].prop_map(|text| Value::from(text).to_string());
     let seconds = prop_oneof![
         (0_u64..100).prop_map(|number| number.to_string()),
         (0_u64..100).prop_map(|number| format!("\"{number}\"")),
         Just("null".to_owned()),
         Just("1.5e1".to_owned()),
     ];
-    let others = prop_oneof![Just(r#"{"refresh_token":[1.50,{}]}"#.to_owned()), Just("-0.10".to_owned())];
+    let others = prop_oneof![
+        Just(r#"{"refresh_token":[1.50,{}]}"#.to_owned()),
+        Just("-0.10".to_owned())
+    ];
     let named = |name: &'static str| {
-        prop_oneof![Just(format!("\"{name}\"")), Just(format!("\"{}\"", name.replace('_', "\\u005F")))]
+        prop_oneof![
+            Just(format!("\"{name}\"")),
+            Just(format!("\"{}\"", name.replace('_', "\\u005F")))
+        ]
     };
     let spaced = |name: BoxedStrategy<String>, value: BoxedStrategy<String>| {
-        (any_space(), name, any_space(), value, any_space()).prop_map(|(a, b, c, d, e)| [a, b, c, d, e])
+        (any_space(), name, any_space(), value, any_space())
+            .prop_map(|(a, b, c, d, e)| [a, b, c, d, e])
     };
     let token = prop_oneof![strings.clone(), Just("null".to_owned())].boxed();
     let any_value = prop_oneof![strings.clone(), others].boxed();
@@ -317,7 +626,9 @@ fn any_pieces() -> impl Strategy<Value = Vec<Piece>> {
         spaced(Just("\"x\"".to_owned()).boxed(), any_value.clone()).boxed(),
         spaced(Just("\"token_type\"".to_owned()).boxed(), any_value).boxed(),
     ];
-    (known, 0_usize..=8).prop_flat_map(|(pieces, count)| proptest::sample::subsequence(pieces, count).prop_shuffle())
+    (known, 0_usize..=8).prop_flat_map(|(pieces, count)| {
+        proptest::sample::subsequence(pieces, count).prop_shuffle()
+    })
 }
 
 proptest! {

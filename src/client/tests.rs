@@ -21,13 +21,13 @@ fn assertion(payload: &str) -> String {
 }
 
 fn headers(authorization: &[&str]) -> HeaderMap {
-    authorization.iter().map(|value| (AUTHORIZATION, value.parse().unwrap())).fold(
-        HeaderMap::new(),
-        |mut map, (name, value)| {
+    authorization
+        .iter()
+        .map(|value| (AUTHORIZATION, value.parse().unwrap()))
+        .fold(HeaderMap::new(), |mut map, (name, value)| {
             map.append(name, value);
             map
-        },
-    )
+        })
 }
 
 fn form(body: &str) -> TokenForm {
@@ -41,10 +41,18 @@ fn summary(client: &Client<'_>) -> (Option<String>, String) {
         Credential::Secret(secret) => format!(":{}", &**secret),
         Credential::Assertion => "assertion".to_owned(),
         Credential::Outside(header) => {
-            format!("outside {}", header.as_ref().map_or("", |header| header.to_str().unwrap()))
+            format!(
+                "outside {}",
+                header
+                    .as_ref()
+                    .map_or("", |header| header.to_str().unwrap())
+            )
         }
     };
-    (client.id.as_ref().map(|id| id.as_str().to_owned()), credential)
+    (
+        client.id.as_ref().map(|id| id.as_str().to_owned()),
+        credential,
+    )
 }
 
 struct Row {
@@ -78,12 +86,19 @@ impl Row {
     }
 
     fn check(self) {
-        let Self { sentence, extension, authorization, body, expected } = self;
+        let Self {
+            sentence,
+            extension,
+            authorization,
+            body,
+            expected,
+        } = self;
         let extension = extension.map(|id| ClientId::try_from(id).unwrap());
         let authorization: Vec<_> = authorization.iter().map(String::as_str).collect();
         let form = form(&body);
         let found = identify(extension.as_ref(), &headers(&authorization), &form);
-        let expected = expected.map(|(id, credential)| (id.map(str::to_owned), credential.to_owned()));
+        let expected =
+            expected.map(|(id, credential)| (id.map(str::to_owned), credential.to_owned()));
         assert_eq!(found.map(|client| summary(&client)), expected, "{sentence}");
     }
 }
@@ -91,15 +106,64 @@ impl Row {
 #[test]
 fn who_is_named() {
     let rows = [
-        row("nobody is named", "", "grant_type=refresh_token", Ok((None, "-"))),
-        row("the form names a public client", "", "client_id=a", Ok((Some("a"), "-"))),
-        row("the form names one with a secret", "", "client_id=a&client_secret=s%20s", Ok((Some("a"), ":s s"))),
-        row("a secret alone names nobody", "", "client_secret=s", Ok((None, ":s"))),
-        row("the extension names it", "", "", Ok((Some("a"), "outside "))).extension("a"),
-        row("the extension and the form agree", "", "client_id=a", Ok((Some("a"), "outside "))).extension("a"),
-        row("the extension and the form disagree", "", "client_id=b", Err(ClientError::Disagree)).extension("a"),
-        row("an identifier with control characters", "", "client_id=a%0A", Err(ClientError::Malformed)),
-        row("the extension does not hide it", "", "client_id=a%0A", Err(ClientError::Disagree)).extension("a"),
+        row(
+            "nobody is named",
+            "",
+            "grant_type=refresh_token",
+            Ok((None, "-")),
+        ),
+        row(
+            "the form names a public client",
+            "",
+            "client_id=a",
+            Ok((Some("a"), "-")),
+        ),
+        row(
+            "the form names one with a secret",
+            "",
+            "client_id=a&client_secret=s%20s",
+            Ok((Some("a"), ":s s")),
+        ),
+        row(
+            "a secret alone names nobody",
+            "",
+            "client_secret=s",
+            Ok((None, ":s")),
+        ),
+        row(
+            "the extension names it",
+            "",
+            "",
+            Ok((Some("a"), "outside ")),
+        )
+        .extension("a"),
+        row(
+            "the extension and the form agree",
+            "",
+            "client_id=a",
+            Ok((Some("a"), "outside ")),
+        )
+        .extension("a"),
+        row(
+            "the extension and the form disagree",
+            "",
+            "client_id=b",
+            Err(ClientError::Disagree),
+        )
+        .extension("a"),
+        row(
+            "an identifier with control characters",
+            "",
+            "client_id=a%0A",
+            Err(ClientError::Malformed),
+        ),
+        row(
+            "the extension does not hide it",
+            "",
+            "client_id=a%0A",
+            Err(ClientError::Disagree),
+        )
+        .extension("a"),
     ];
     rows.into_iter().for_each(Row::check);
 }
@@ -110,70 +174,260 @@ fn basic_credentials() {
     let binary = format!("Basic {}", STANDARD.encode(b"a:\xff"));
     let rows = [
         row("Basic names it", basic("a:s"), "", Ok((Some("a"), ":s"))),
-        row("neither case nor padding counts", unpadded, "", Ok((Some("a"), ":s"))),
-        row("it splits at the first colon", basic("a:s:t"), "", Ok((Some("a"), ":s:t"))),
-        row("both parts are form-encoded", basic("a%3Ab+c:%2B%C3%A4"), "", Ok((Some("a:b c"), ":+\u{e4}"))),
-        row("what is UTF-8 already stays", basic("\u{e4}:\u{e4}"), "", Ok((Some("\u{e4}"), ":\u{e4}"))),
-        row("an empty password is no secret", basic("a:"), "", Ok((Some("a"), "-"))),
-        row("its secret may come in the form", basic("a:"), "client_secret=s", Ok((Some("a"), ":s"))),
-        row("twice the same", basic("a:s"), "client_id=a&client_secret=s", Ok((Some("a"), ":s"))),
-        row("two clients", basic("a:s"), "client_id=b", Err(ClientError::Disagree)),
-        row("two secrets", basic("a:s"), "client_secret=t", Err(ClientError::Disagree)),
-        row("against the extension", basic("b:s"), "", Err(ClientError::Disagree)).extension("a"),
+        row(
+            "neither case nor padding counts",
+            unpadded,
+            "",
+            Ok((Some("a"), ":s")),
+        ),
+        row(
+            "it splits at the first colon",
+            basic("a:s:t"),
+            "",
+            Ok((Some("a"), ":s:t")),
+        ),
+        row(
+            "both parts are form-encoded",
+            basic("a%3Ab+c:%2B%C3%A4"),
+            "",
+            Ok((Some("a:b c"), ":+\u{e4}")),
+        ),
+        row(
+            "what is UTF-8 already stays",
+            basic("\u{e4}:\u{e4}"),
+            "",
+            Ok((Some("\u{e4}"), ":\u{e4}")),
+        ),
+        row(
+            "an empty password is no secret",
+            basic("a:"),
+            "",
+            Ok((Some("a"), "-")),
+        ),
+        row(
+            "its secret may come in the form",
+            basic("a:"),
+            "client_secret=s",
+            Ok((Some("a"), ":s")),
+        ),
+        row(
+            "twice the same",
+            basic("a:s"),
+            "client_id=a&client_secret=s",
+            Ok((Some("a"), ":s")),
+        ),
+        row(
+            "two clients",
+            basic("a:s"),
+            "client_id=b",
+            Err(ClientError::Disagree),
+        ),
+        row(
+            "two secrets",
+            basic("a:s"),
+            "client_secret=t",
+            Err(ClientError::Disagree),
+        ),
+        row(
+            "against the extension",
+            basic("b:s"),
+            "",
+            Err(ClientError::Disagree),
+        )
+        .extension("a"),
         row("no user", basic(":s"), "", Err(ClientError::Basic)),
         row("no colon", basic("a"), "", Err(ClientError::Basic)),
         row("nothing", "Basic", "", Err(ClientError::Basic)),
         row("no base64", "Basic ?", "", Err(ClientError::Basic)),
         row("no UTF-8", binary, "", Err(ClientError::Basic)),
-        row("half an escape in the user", basic("a%4:s"), "", Err(ClientError::Basic)),
-        row("no escape in the user", basic("a%b:s"), "", Err(ClientError::Basic)),
-        row("an escape in the user that is not UTF-8", basic("a%ff:s"), "", Err(ClientError::Basic)),
-        row("an escaped NUL in the user", basic("a%00:s"), "", Err(ClientError::Basic)),
-        row("a plus is a space", basic("my+app:s"), "client_id=my+app", Ok((Some("my app"), ":s"))),
-        row("an escaped plus is a plus", basic("my%2Bapp:s"), "client_id=my%2bapp", Ok((Some("my+app"), ":s"))),
-        row("and no space", basic("my%2Bapp:s"), "client_id=my+app", Err(ClientError::Disagree)),
-        row("a plus is no plus", basic("my+app:s"), "client_id=my%2Bapp", Err(ClientError::Disagree)),
-        row("a space is a space", basic("my app:s"), "client_id=my%20app", Ok((Some("my app"), ":s"))),
-        row("encoded once, not twice", basic("my%252Bapp:s"), "", Ok((Some("my%2Bapp"), ":s"))),
-        row("half an escape in the password is taken as it is", basic("a:s%+"), "", Ok((Some("a"), ":s%+"))),
-        row("an escaped NUL is taken as it is", basic("a:%00"), "", Ok((Some("a"), ":%00"))),
-        row("a user with control characters", basic("a%0A:s"), "", Err(ClientError::Basic)),
-        row("the form does not mend it", "Basic ?", "client_id=a", Err(ClientError::Basic)),
-        row("another scheme names nobody", "Bearer YTpz", "client_id=a", Ok((Some("a"), "outside Bearer YTpz"))),
-        row("a longer scheme is another one", "Basically YTpz", "", Ok((None, "outside Basically YTpz"))),
+        row(
+            "half an escape in the user",
+            basic("a%4:s"),
+            "",
+            Err(ClientError::Basic),
+        ),
+        row(
+            "no escape in the user",
+            basic("a%b:s"),
+            "",
+            Err(ClientError::Basic),
+        ),
+        row(
+            "an escape in the user that is not UTF-8",
+            basic("a%ff:s"),
+            "",
+            Err(ClientError::Basic),
+        ),
+        row(
+            "an escaped NUL in the user",
+            basic("a%00:s"),
+            "",
+            Err(ClientError::Basic),
+        ),
+        row(
+            "a plus is a space",
+            basic("my+app:s"),
+            "client_id=my+app",
+            Ok((Some("my app"), ":s")),
+        ),
+        row(
+            "an escaped plus is a plus",
+            basic("my%2Bapp:s"),
+            "client_id=my%2bapp",
+            Ok((Some("my+app"), ":s")),
+        ),
+        row(
+            "and no space",
+            basic("my%2Bapp:s"),
+            "client_id=my+app",
+            Err(ClientError::Disagree),
+        ),
+        row(
+            "a plus is no plus",
+            basic("my+app:s"),
+            "client_id=my%2Bapp",
+            Err(ClientError::Disagree),
+        ),
+        row(
+            "a space is a space",
+            basic("my app:s"),
+            "client_id=my%20app",
+            Ok((Some("my app"), ":s")),
+        ),
+        row(
+            "encoded once, not twice",
+            basic("my%252Bapp:s"),
+            "",
+            Ok((Some("my%2Bapp"), ":s")),
+        ),
+        row(
+            "half an escape in the password is taken as it is",
+            basic("a:s%+"),
+            "",
+            Ok((Some("a"), ":s%+")),
+        ),
+        row(
+            "an escaped NUL is taken as it is",
+            basic("a:%00"),
+            "",
+            Ok((Some("a"), ":%00")),
+        ),
+        row(
+            "a user with control characters",
+            basic("a%0A:s"),
+            "",
+            Err(ClientError::Basic),
+        ),
+        row(
+            "the form does not mend it",
+            "Basic ?",
+            "client_id=a",
+            Err(ClientError::Basic),
+        ),
+        row(
+            "another scheme names nobody",
+            "Bearer YTpz",
+            "client_id=a",
+            Ok((Some("a"), "outside Bearer YTpz")),
+        ),
+        row(
+            "a longer scheme is another one",
+            "Basically YTpz",
+            "",
+            Ok((None, "outside Basically YTpz")),
+        ),
     ];
     rows.into_iter().for_each(Row::check);
 }
 
 #[test]
 fn two_authorization_headers_are_one_too_many() {
-    let mut row = row("even equal ones", basic("a:s"), "", Err(ClientError::Disagree));
+    let mut row = row(
+        "even equal ones",
+        basic("a:s"),
+        "",
+        Err(ClientError::Disagree),
+    );
     row.authorization.push(basic("a:s"));
     row.check();
 }
 
 #[test]
 fn assertions() {
-    let padded = format!("client_assertion=e30.{}.c2ln", URL_SAFE.encode(r#"{"sub":"ab"}"#).replace('=', "%3D"));
+    let padded = format!(
+        "client_assertion=e30.{}.c2ln",
+        URL_SAFE.encode(r#"{"sub":"ab"}"#).replace('=', "%3D")
+    );
     let ok = |id: Option<&'static str>| Ok((id, "assertion"));
     let rows = [
-        row("its subject is the client", "", assertion(r#"{"iss":"x","sub":"a","exp":1e9}"#), ok(Some("a"))),
-        row("JSON escapes are read", "", assertion(r#"{"s\u0075b":"\u0061"}"#), ok(Some("a"))),
+        row(
+            "its subject is the client",
+            "",
+            assertion(r#"{"iss":"x","sub":"a","exp":1e9}"#),
+            ok(Some("a")),
+        ),
+        row(
+            "JSON escapes are read",
+            "",
+            assertion(r#"{"s\u0075b":"\u0061"}"#),
+            ok(Some("a")),
+        ),
         row("padding is let pass", "", padded, ok(Some("ab"))),
-        row("with the form in agreement", "", assertion(r#"{"sub":"a"}"#) + "&client_id=a", ok(Some("a"))),
-        row("it counts before a secret", "", assertion(r#"{"sub":"a"}"#) + "&client_secret=s", ok(Some("a"))),
-        row("against the form", "", assertion(r#"{"sub":"a"}"#) + "&client_id=b", Err(ClientError::Disagree)),
-        row("against Basic", basic("b:s"), assertion(r#"{"sub":"a"}"#), Err(ClientError::Disagree)),
-        row("against the extension", "", assertion(r#"{"sub":"a"}"#), Err(ClientError::Disagree)).extension("b"),
-        row("an empty subject", "", assertion(r#"{"sub":""}"#), Err(ClientError::Malformed)),
-        row("an empty one is none", "", "client_assertion=&client_id=a", Ok((Some("a"), "-"))),
+        row(
+            "with the form in agreement",
+            "",
+            assertion(r#"{"sub":"a"}"#) + "&client_id=a",
+            ok(Some("a")),
+        ),
+        row(
+            "it counts before a secret",
+            "",
+            assertion(r#"{"sub":"a"}"#) + "&client_secret=s",
+            ok(Some("a")),
+        ),
+        row(
+            "against the form",
+            "",
+            assertion(r#"{"sub":"a"}"#) + "&client_id=b",
+            Err(ClientError::Disagree),
+        ),
+        row(
+            "against Basic",
+            basic("b:s"),
+            assertion(r#"{"sub":"a"}"#),
+            Err(ClientError::Disagree),
+        ),
+        row(
+            "against the extension",
+            "",
+            assertion(r#"{"sub":"a"}"#),
+            Err(ClientError::Disagree),
+        )
+        .extension("b"),
+        row(
+            "an empty subject",
+            "",
+            assertion(r#"{"sub":""}"#),
+            Err(ClientError::Malformed),
+        ),
+        row(
+            "an empty one is none",
+            "",
+            "client_assertion=&client_id=a",
+            Ok((Some("a"), "-")),
+        ),
     ];
     rows.into_iter().for_each(Row::check);
 }
 
 #[test]
 fn an_assertion_that_cannot_be_read_names_nobody_and_agrees_with_nobody() {
-    let encoded = |payload: &[u8]| format!("client_assertion=e30.{}.c2ln", URL_SAFE_NO_PAD.encode(payload));
+    let encoded = |payload: &[u8]| {
+        format!(
+            "client_assertion=e30.{}.c2ln",
+            URL_SAFE_NO_PAD.encode(payload)
+        )
+    };
     let rows = [
         ("a subject that is a number", assertion(r#"{"sub":1}"#)),
         ("a subject that is null", assertion(r#"{"sub":null}"#)),
@@ -195,21 +449,56 @@ fn an_assertion_that_cannot_be_read_names_nobody_and_agrees_with_nobody() {
         ("no base64", "client_assertion=a.?.c".to_owned()),
         (
             "the other alphabet",
-            format!("client_assertion=e30.{}.c", STANDARD.encode(r#"{"sub":"aa>>"}"#).replace('+', "%2B")),
+            format!(
+                "client_assertion=e30.{}.c",
+                STANDARD.encode(r#"{"sub":"aa>>"}"#).replace('+', "%2B")
+            ),
         ),
-        ("white space", format!("client_assertion=e30.{}%0A.c", URL_SAFE_NO_PAD.encode(r#"{"sub":"a"}"#))),
-        ("two parts", format!("client_assertion=e30.{}", URL_SAFE_NO_PAD.encode(r#"{"sub":"a"}"#))),
+        (
+            "white space",
+            format!(
+                "client_assertion=e30.{}%0A.c",
+                URL_SAFE_NO_PAD.encode(r#"{"sub":"a"}"#)
+            ),
+        ),
+        (
+            "two parts",
+            format!(
+                "client_assertion=e30.{}",
+                URL_SAFE_NO_PAD.encode(r#"{"sub":"a"}"#)
+            ),
+        ),
         ("four parts", assertion(r#"{"sub":"a"}"#) + ".x"),
         ("an encrypted one", "client_assertion=a.b.c.d.e".to_owned()),
-        ("SAML", format!("client_assertion={}", URL_SAFE_NO_PAD.encode("<saml:Assertion/>"))),
+        (
+            "SAML",
+            format!(
+                "client_assertion={}",
+                URL_SAFE_NO_PAD.encode("<saml:Assertion/>")
+            ),
+        ),
         ("one character", "client_assertion=x".to_owned()),
     ];
     for (sentence, body) in rows {
         row(sentence, "", &body, Ok((None, "assertion"))).check();
-        row(sentence, "", format!("{body}&client_secret=s"), Ok((None, "assertion"))).check();
-        row(sentence, "", format!("{body}&client_id=a"), Err(ClientError::Assertion)).check();
+        row(
+            sentence,
+            "",
+            format!("{body}&client_secret=s"),
+            Ok((None, "assertion")),
+        )
+        .check();
+        row(
+            sentence,
+            "",
+            format!("{body}&client_id=a"),
+            Err(ClientError::Assertion),
+        )
+        .check();
         row(sentence, basic("a:s"), &body, Err(ClientError::Assertion)).check();
-        row(sentence, "", &body, Err(ClientError::Assertion)).extension("a").check();
+        row(sentence, "", &body, Err(ClientError::Assertion))
+            .extension("a")
+            .check();
     }
 }
 
@@ -226,7 +515,15 @@ fn every_conversion_into_a_client_id_has_the_same_rule() {
         (&*format!("{longest}a"), false),
     ] {
         let id = ClientId::try_from(text);
-        assert_eq!(id.as_ref().map(AsRef::as_ref), if good { Ok(text) } else { Err(&InvalidClientId) }, "{text:?}");
+        assert_eq!(
+            id.as_ref().map(AsRef::as_ref),
+            if good {
+                Ok(text)
+            } else {
+                Err(&InvalidClientId)
+            },
+            "{text:?}"
+        );
         assert_eq!(ClientId::try_from(text.to_owned()), id, "{text:?}");
         assert_eq!(text.parse::<ClientId>(), id, "{text:?}");
     }
@@ -236,17 +533,31 @@ fn every_conversion_into_a_client_id_has_the_same_rule() {
 fn debug_shows_no_secret() {
     let form = form("client_id=a&client_secret=hush");
     let client = identify(None, &HeaderMap::new(), &form).unwrap();
-    assert_eq!(format!("{client:?}"), r#"Client { id: Some("a"), credential: Secret([redacted]) }"#);
+    assert_eq!(
+        format!("{client:?}"),
+        r#"Client { id: Some("a"), credential: Secret([redacted]) }"#
+    );
     let (headers, form) = (headers(&["Bearer hush"]), self::form("client_id=a"));
     let client = identify(None, &headers, &form).unwrap();
-    assert_eq!(format!("{:?}", client.credential), "Outside(Some(Sensitive))");
+    assert_eq!(
+        format!("{:?}", client.credential),
+        "Outside(Some(Sensitive))"
+    );
 }
 
 #[test]
 fn descriptions_stand_in_a_json_string_as_they_are() {
-    for error in [ClientError::Disagree, ClientError::Basic, ClientError::Malformed, ClientError::Assertion] {
+    for error in [
+        ClientError::Disagree,
+        ClientError::Basic,
+        ClientError::Malformed,
+        ClientError::Assertion,
+    ] {
         let sentence = error.description();
-        assert_eq!(serde_json::to_string(sentence).unwrap(), format!("\"{sentence}\""));
+        assert_eq!(
+            serde_json::to_string(sentence).unwrap(),
+            format!("\"{sentence}\"")
+        );
     }
 }
 

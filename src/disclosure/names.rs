@@ -1,6 +1,7 @@
 //! Names of tokens.
 
-/// Names that end with one of these hold a token. Case and everything but letters and digits is ignored.
+/// Names that end with one of these hold a token. Case and everything but letters and digits is
+/// ignored.
 const TOKENS: [&str; 10] = [
     "token",
     "tokens",
@@ -14,13 +15,15 @@ const TOKENS: [&str; 10] = [
     "assertion",
 ];
 
-/// Names that contain one of these hold a token, unless the rest of the name begins with one of [`ABOUT`].
+/// Names that contain one of these hold a token, unless the rest of the name begins with one of
+/// [`ABOUT`].
 const STANDARD: [&str; 3] = ["accesstoken", "refreshtoken", "idtoken"];
 
-/// The beginnings of the rest of names that only describe a token: `access_token_type`, `refresh_token_expires_in`.
+/// The beginnings of the rest of names that only describe a token: `access_token_type`,
+/// `refresh_token_expires_in`.
 const ABOUT: [&str; 19] = [
-    "id", "expir", "type", "lifetime", "ttl", "valid", "issued", "created", "updated", "format", "scope", "hash",
-    "version", "status", "endpoint", "uri", "url", "alg", "signing",
+    "id", "expir", "type", "lifetime", "ttl", "valid", "issued", "created", "updated", "format",
+    "scope", "hash", "version", "status", "endpoint", "uri", "url", "alg", "signing",
 ];
 
 /// Parts of the names of tokens against request forgery, which authorize nothing by themselves.
@@ -36,7 +39,10 @@ fn is_folded_token(name: &str) -> bool {
     if FORGERY.iter().any(|forgery| name.contains(forgery)) {
         return false;
     }
-    let known = |token: &&str| name.rsplit_once(*token).is_some_and(|(_, rest)| !describes(rest));
+    let known = |token: &&str| {
+        name.rsplit_once(*token)
+            .is_some_and(|(_, rest)| !describes(rest))
+    };
     TOKENS.iter().any(|token| name.ends_with(token)) || STANDARD.iter().any(known)
 }
 
@@ -48,27 +54,38 @@ pub(super) fn is_refresh_token(name: &str) -> bool {
 
 fn folded(name: &str) -> String {
     let mut folded = String::with_capacity(name.len());
-    folded.extend(name.chars().filter(|char| char.is_alphanumeric()).flat_map(char::to_lowercase));
+    folded.extend(
+        name.chars()
+            .filter(|char| char.is_alphanumeric())
+            .flat_map(char::to_lowercase),
+    );
     folded
 }
 
 /// Removes a version at the end of a name: `access_token_v2` and `token1` are tokens, too.
 fn without_version(name: &str) -> &str {
     let bare = name.trim_end_matches(|char: char| char.is_ascii_digit());
-    if bare.len() < name.len() { bare.strip_suffix('v').unwrap_or(bare) } else { bare }
+    if bare.len() < name.len() {
+        bare.strip_suffix('v').unwrap_or(bare)
+    } else {
+        bare
+    }
 }
 
 fn describes(rest: &str) -> bool {
     ABOUT.iter().any(|about| rest.starts_with(about))
 }
 
-/// Returns whether a text assigns a value to a name for which `names` is true, in the syntax of a form, a query, a
-/// cookie, JSON or XML.
+/// Returns whether a text assigns a value to a name for which `names` is true, in the syntax of a
+/// form, a query, a cookie, JSON or XML.
 pub(super) fn is_assigned(text: &str, names: impl Fn(&str) -> bool) -> bool {
     let mut start = 0;
     for word in text.split(|char: char| !is_in_name(char)) {
         let end = start + word.len();
-        let (before, after) = (text.get(..start).unwrap_or_default(), text.get(end..).unwrap_or_default());
+        let (before, after) = (
+            text.get(..start).unwrap_or_default(),
+            text.get(end..).unwrap_or_default(),
+        );
         if !word.is_empty() && assigns(before, word, after) && names(word) {
             return true;
         }
@@ -79,7 +96,8 @@ pub(super) fn is_assigned(text: &str, names: impl Fn(&str) -> bool) -> bool {
 
 fn assigns(before: &str, word: &str, after: &str) -> bool {
     let quoted = after.starts_with(['"', '\'']);
-    let behind = after.trim_start_matches(|char: char| char.is_whitespace() || matches!(char, '"' | '\'' | ']'));
+    let behind = after
+        .trim_start_matches(|char: char| char.is_whitespace() || matches!(char, '"' | '\'' | ']'));
     if let Some(value) = behind.strip_prefix('=') {
         let value = value.trim_start_matches(['"', '\'', ' ']);
         return value.starts_with(|first| !matches!(first, '&' | ';' | ',' | '<' | '>'));
@@ -88,7 +106,10 @@ fn assigns(before: &str, word: &str, after: &str) -> bool {
         // Without quotes it may be prose: "invalid token: expired".
         return quoted || STANDARD.iter().any(|token| folded(word).ends_with(token));
     }
-    let tag = before.rsplit(|char: char| !is_in_name(char) && char != ':').next().unwrap_or_default();
+    let tag = before
+        .rsplit(|char: char| !is_in_name(char) && char != ':')
+        .next()
+        .unwrap_or_default();
     before.strip_suffix(tag).unwrap_or_default().ends_with('<')
 }
 
@@ -96,9 +117,15 @@ fn is_in_name(char: char) -> bool {
     char.is_alphanumeric() || matches!(char, '_' | '-' | '.')
 }
 
-/// Returns whether a word of the text is a JWT: three parts or more, of which the first is an encoded JSON object.
+/// Returns whether a word of the text is a JWT: three parts or more, of which the first is an
+/// encoded JSON object.
 pub(super) fn has_jwt(text: &str) -> bool {
     text.split(|char: char| !is_in_name(char)).any(|word| {
-        word.rfind("eyJ").is_some() && word.split('.').skip_while(|part| !part.starts_with("eyJ")).count() >= 3
+        word.rfind("eyJ").is_some()
+            && word
+                .split('.')
+                .skip_while(|part| !part.starts_with("eyJ"))
+                .count()
+                >= 3
     })
 }

@@ -45,7 +45,11 @@ struct Open {
 
 impl Open {
     fn owner_of_values(&self) -> Option<usize> {
-        if self.object.is_some() { self.last } else { self.owner }
+        if self.object.is_some() {
+            self.last
+        } else {
+            self.owner
+        }
     }
 }
 
@@ -54,7 +58,11 @@ impl Tree {
     pub(super) fn read(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
         // A token answer has five to eight members.
-        let mut tree = Self { members: Vec::with_capacity(8), scalars: Vec::with_capacity(8), objects: 0 };
+        let mut tree = Self {
+            members: Vec::with_capacity(8),
+            scalars: Vec::with_capacity(8),
+            objects: 0,
+        };
         let mut open: Vec<Open> = Vec::with_capacity(4);
         let mut at = 0;
         let mut name_follows = false;
@@ -63,7 +71,11 @@ impl Tree {
             match byte {
                 b'{' | b'[' => {
                     let is_object = *byte == b'{';
-                    open.push(Open { object: is_object.then_some(tree.objects), owner, last: None });
+                    open.push(Open {
+                        object: is_object.then_some(tree.objects),
+                        owner,
+                        last: None,
+                    });
                     tree.objects += usize::from(is_object);
                     name_follows = is_object;
                     if open.len() > DEEPEST {
@@ -92,7 +104,13 @@ impl Tree {
                     }
                     let (parent, object) = (open.owner, open.object?);
                     open.last = Some(number);
-                    tree.members.push(Member { name, value: at..at, parent, object, next: None });
+                    tree.members.push(Member {
+                        name,
+                        value: at..at,
+                        parent,
+                        object,
+                        next: None,
+                    });
                 }
                 b'"' => {
                     let string = string(bytes, at)?;
@@ -103,7 +121,9 @@ impl Tree {
                 }
                 b':' | b' ' | b'\t' | b'\n' | b'\r' => at += 1,
                 _ => {
-                    let ends = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r');
+                    let ends = |byte: &u8| {
+                        matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r')
+                    };
                     let rest = bytes.get(at..)?;
                     let end = at + rest.iter().position(ends).unwrap_or(rest.len());
                     tree.begin_value(owner, at);
@@ -142,12 +162,17 @@ impl Tree {
 
     /// Returns whether this is a member of the outermost object.
     pub(super) fn is_top_level(&self, at: usize) -> bool {
-        self.members.get(at).is_some_and(|member| member.parent.is_none() && member.object == 0)
+        self.members
+            .get(at)
+            .is_some_and(|member| member.parent.is_none() && member.object == 0)
     }
 
     /// Returns whether the value cannot hold a token: null, a boolean or an empty string.
     pub(super) fn is_empty_value(&self, text: &str, at: usize) -> bool {
-        let value = self.members.get(at).and_then(|member| text.get(member.value.clone()));
+        let value = self
+            .members
+            .get(at)
+            .and_then(|member| text.get(member.value.clone()));
         matches!(value, Some("null" | "true" | "false" | "\"\""))
     }
 
@@ -164,10 +189,11 @@ impl Tree {
         }
     }
 
-    /// Returns the ranges to cut out so that these members are removed and the rest is valid JSON, in ascending order.
+    /// Returns the ranges to cut out so that these members are removed and the rest is valid JSON,
+    /// in ascending order.
     ///
-    /// The comma before a member is cut with it if an earlier member of the same object stays, otherwise the comma
-    /// after it.
+    /// The comma before a member is cut with it if an earlier member of the same object stays,
+    /// otherwise the comma after it.
     pub(super) fn cuts(&self, goes: &[bool]) -> Vec<Range<usize>> {
         if !goes.contains(&true) {
             return Vec::new();
@@ -175,10 +201,15 @@ impl Tree {
         let mut before: Vec<Option<usize>> = vec![None; self.objects];
         let mut cuts = Vec::new();
         for (at, member) in self.members.iter().enumerate() {
-            if member.parent.is_some_and(|parent| self.is_within(parent, goes)) {
+            if member
+                .parent
+                .is_some_and(|parent| self.is_within(parent, goes))
+            {
                 continue;
             }
-            let Some(before) = before.get_mut(member.object) else { continue };
+            let Some(before) = before.get_mut(member.object) else {
+                continue;
+            };
             let (start, end) = (member.name.start - 1, member.value.end);
             let goes = goes.get(at).copied().unwrap_or_default();
             if goes {

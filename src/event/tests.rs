@@ -33,14 +33,30 @@ impl<'a> MakeWriter<'a> for Log {
 /// Logs an event about this client with this cause, as text or as JSON.
 fn logged(json: bool, client_id: &str, cause: &str) -> String {
     let log = Log::default();
-    let builder = tracing_subscriber::fmt().with_ansi(false).without_time().with_writer(log.clone());
-    let subscriber: Box<dyn tracing::Subscriber + Send + Sync> =
-        if json { Box::new(builder.json().flatten_event(true).finish()) } else { Box::new(builder.finish()) };
+    let builder = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .without_time()
+        .with_writer(log.clone());
+    let subscriber: Box<dyn tracing::Subscriber + Send + Sync> = if json {
+        Box::new(builder.json().flatten_event(true).finish())
+    } else {
+        Box::new(builder.finish())
+    };
     let client_id = ClientId::try_from(client_id).unwrap();
     let cause: Box<dyn std::error::Error> = cause.into();
     tracing::subscriber::with_default(subscriber, || {
-        let subject = Subject { client_id: Some(&client_id), grant: None };
-        tell(None, "refresh token", EventKind::StoreUnavailable, subject, Duration::ZERO, Some(&*cause));
+        let subject = Subject {
+            client_id: Some(&client_id),
+            grant: None,
+        };
+        tell(
+            None,
+            "refresh token",
+            EventKind::StoreUnavailable,
+            subject,
+            Duration::ZERO,
+            Some(&*cause),
+        );
     });
     let bytes = log.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap()
@@ -101,15 +117,29 @@ fn no_client_and_no_cause_forges_a_line_or_a_field() {
         assert_eq!(parsed["client_id"], &*printable(forgery.into()), "{json}");
         for line in [text, json] {
             let printed = line.trim_end_matches('\n');
-            assert!(printed.chars().all(|char| char.is_ascii() || char.escape_debug().len() == 1), "{line:?}");
-            assert!(!printed.contains(|char: char| char.is_control()), "{line:?}");
+            assert!(
+                printed
+                    .chars()
+                    .all(|char| char.is_ascii() || char.escape_debug().len() == 1),
+                "{line:?}"
+            );
+            assert!(
+                !printed.contains(|char: char| char.is_control()),
+                "{line:?}"
+            );
         }
     }
 }
 
 #[test]
 fn what_is_printable_is_logged_as_it_is() {
-    for text in ["app", "https://app.example/client.json", "a b", "\u{e4}\u{4e2d}\u{1f600}", "\"quoted\" \\"] {
+    for text in [
+        "app",
+        "https://app.example/client.json",
+        "a b",
+        "\u{e4}\u{4e2d}\u{1f600}",
+        "\"quoted\" \\",
+    ] {
         assert_eq!(printable(text.into()), text);
     }
     assert_eq!(printable("a\u{202e}b\n".into()), r"a\u{202e}b\n");
@@ -118,10 +148,14 @@ fn what_is_printable_is_logged_as_it_is() {
 
 #[test]
 fn debug_of_a_client_escapes_what_is_not_printable() {
-    for char in
-        ['\u{2028}', '\u{2029}', '\u{202a}', '\u{202e}', '\u{2066}', '\u{2069}', '\u{200b}', '\u{200f}', '\u{feff}']
-    {
+    for char in [
+        '\u{2028}', '\u{2029}', '\u{202a}', '\u{202e}', '\u{2066}', '\u{2069}', '\u{200b}',
+        '\u{200f}', '\u{feff}',
+    ] {
         let id = ClientId::try_from(format!("a{char}")).unwrap();
-        assert_eq!(format!("{id:?}"), format!("\"a\\u{{{:x}}}\"", u32::from(char)));
+        assert_eq!(
+            format!("{id:?}"),
+            format!("\"a\\u{{{:x}}}\"", u32::from(char))
+        );
     }
 }

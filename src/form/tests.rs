@@ -17,42 +17,116 @@ fn headers() {
     const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
     let rows: &[(&str, &[(&str, &str)], bool)] = &[
         ("a form is a form", &[FORM], true),
-        ("case does not count", &[("content-type", "Application/X-WWW-Form-URLEncoded")], true),
-        ("utf-8 may be named", &[("content-type", "application/x-www-form-urlencoded; charset=UTF-8")], true),
-        ("it may be quoted", &[("content-type", "application/x-www-form-urlencoded ;charset=\"utf-8\"")], true),
-        ("an empty parameter does no harm", &[("content-type", "application/x-www-form-urlencoded;")], true),
-        ("other parameters do no harm", &[("content-type", "application/x-www-form-urlencoded; a=b")], true),
-        ("another charset is refused", &[("content-type", "application/x-www-form-urlencoded; Charset=utf-16")], false),
+        (
+            "case does not count",
+            &[("content-type", "Application/X-WWW-Form-URLEncoded")],
+            true,
+        ),
+        (
+            "utf-8 may be named",
+            &[(
+                "content-type",
+                "application/x-www-form-urlencoded; charset=UTF-8",
+            )],
+            true,
+        ),
+        (
+            "it may be quoted",
+            &[(
+                "content-type",
+                "application/x-www-form-urlencoded ;charset=\"utf-8\"",
+            )],
+            true,
+        ),
+        (
+            "an empty parameter does no harm",
+            &[("content-type", "application/x-www-form-urlencoded;")],
+            true,
+        ),
+        (
+            "other parameters do no harm",
+            &[("content-type", "application/x-www-form-urlencoded; a=b")],
+            true,
+        ),
+        (
+            "another charset is refused",
+            &[(
+                "content-type",
+                "application/x-www-form-urlencoded; Charset=utf-16",
+            )],
+            false,
+        ),
         (
             "the second of two charsets counts as well",
-            &[("content-type", "application/x-www-form-urlencoded; charset=utf-8; charset=utf-7")],
+            &[(
+                "content-type",
+                "application/x-www-form-urlencoded; charset=utf-8; charset=utf-7",
+            )],
             false,
         ),
-        ("a longer name is another type", &[("content-type", "application/x-www-form-urlencoded2")], false),
-        ("JSON is refused", &[("content-type", "application/json")], false),
+        (
+            "a longer name is another type",
+            &[("content-type", "application/x-www-form-urlencoded2")],
+            false,
+        ),
+        (
+            "JSON is refused",
+            &[("content-type", "application/json")],
+            false,
+        ),
         ("no type is refused", &[], false),
         ("two types are refused", &[FORM, FORM], false),
-        ("the identity is no coding", &[FORM, ("content-encoding", "Identity")], true),
-        ("a coding is refused", &[FORM, ("content-encoding", "gzip")], false),
-        ("a coding in a list is refused", &[FORM, ("content-encoding", "identity, gzip")], false),
         (
-            "a coding in a second header is refused",
-            &[FORM, ("content-encoding", "identity"), ("content-encoding", "br")],
+            "the identity is no coding",
+            &[FORM, ("content-encoding", "Identity")],
+            true,
+        ),
+        (
+            "a coding is refused",
+            &[FORM, ("content-encoding", "gzip")],
             false,
         ),
-        ("what is no text is refused", &[("content-type", "application/x-www-form-urlencoded; a=\u{fc}")], false),
+        (
+            "a coding in a list is refused",
+            &[FORM, ("content-encoding", "identity, gzip")],
+            false,
+        ),
+        (
+            "a coding in a second header is refused",
+            &[
+                FORM,
+                ("content-encoding", "identity"),
+                ("content-encoding", "br"),
+            ],
+            false,
+        ),
+        (
+            "what is no text is refused",
+            &[(
+                "content-type",
+                "application/x-www-form-urlencoded; a=\u{fc}",
+            )],
+            false,
+        ),
     ];
     for (sentence, headers, fine) in rows {
         let map: HeaderMap = headers
             .iter()
             .map(|(name, value)| {
-                (HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap())
+                (
+                    HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                    HeaderValue::from_bytes(value.as_bytes()).unwrap(),
+                )
             })
             .fold(HeaderMap::new(), |mut map, (name, value)| {
                 map.append(name, value);
                 map
             });
-        let expected = if *fine { Ok(()) } else { Err(FormError::ContentType) };
+        let expected = if *fine {
+            Ok(())
+        } else {
+            Err(FormError::ContentType)
+        };
         assert_eq!(check_headers(&map), expected, "{sentence}");
     }
 }
@@ -60,25 +134,110 @@ fn headers() {
 #[test]
 fn values() {
     let rows: &[(&str, &str, Param, Option<&str>)] = &[
-        ("a value is found", "grant_type=refresh_token&scope=a", Param::GrantType, Some("refresh_token")),
-        ("the last one is found", "grant_type=refresh_token&scope=a", Param::Scope, Some("a")),
-        ("an absent one is not", "grant_type=refresh_token", Param::Scope, None),
-        ("a name may be escaped", "client%5Fid=a", Param::ClientId, Some("a")),
-        ("a value may be escaped", "client_secret=%C3%A4%26%3d", Param::ClientSecret, Some("\u{e4}&=")),
+        (
+            "a value is found",
+            "grant_type=refresh_token&scope=a",
+            Param::GrantType,
+            Some("refresh_token"),
+        ),
+        (
+            "the last one is found",
+            "grant_type=refresh_token&scope=a",
+            Param::Scope,
+            Some("a"),
+        ),
+        (
+            "an absent one is not",
+            "grant_type=refresh_token",
+            Param::Scope,
+            None,
+        ),
+        (
+            "a name may be escaped",
+            "client%5Fid=a",
+            Param::ClientId,
+            Some("a"),
+        ),
+        (
+            "a value may be escaped",
+            "client_secret=%C3%A4%26%3d",
+            Param::ClientSecret,
+            Some("\u{e4}&="),
+        ),
         ("a plus is a space", "scope=a+b", Param::Scope, Some("a b")),
-        ("an escaped plus is a plus", "scope=a%2Bb+c", Param::Scope, Some("a+b c")),
-        ("a value may have an equals sign", "refresh_token=ab==", Param::RefreshToken, Some("ab==")),
-        ("an empty value is as omitted", "refresh_token=&a=b", Param::RefreshToken, None),
-        ("so is a name alone", "refresh_token&a=b", Param::RefreshToken, None),
-        ("a name that begins like ours", "client_id_hint=a", Param::ClientId, None),
-        ("a longer name is another one", "client_id2=a", Param::ClientId, None),
-        ("empty pieces are skipped", "&&token=a&&", Param::Token, Some("a")),
-        ("a nameless value is nobody's", "=a&token=b&=c", Param::Token, Some("b")),
-        ("unknown ones may repeat", "a=1&a=2&token=b&a=3", Param::Token, Some("b")),
-        ("audience may repeat", "audience=1&audience=1&token=b", Param::Token, Some("b")),
+        (
+            "an escaped plus is a plus",
+            "scope=a%2Bb+c",
+            Param::Scope,
+            Some("a+b c"),
+        ),
+        (
+            "a value may have an equals sign",
+            "refresh_token=ab==",
+            Param::RefreshToken,
+            Some("ab=="),
+        ),
+        (
+            "an empty value is as omitted",
+            "refresh_token=&a=b",
+            Param::RefreshToken,
+            None,
+        ),
+        (
+            "so is a name alone",
+            "refresh_token&a=b",
+            Param::RefreshToken,
+            None,
+        ),
+        (
+            "a name that begins like ours",
+            "client_id_hint=a",
+            Param::ClientId,
+            None,
+        ),
+        (
+            "a longer name is another one",
+            "client_id2=a",
+            Param::ClientId,
+            None,
+        ),
+        (
+            "empty pieces are skipped",
+            "&&token=a&&",
+            Param::Token,
+            Some("a"),
+        ),
+        (
+            "a nameless value is nobody's",
+            "=a&token=b&=c",
+            Param::Token,
+            Some("b"),
+        ),
+        (
+            "unknown ones may repeat",
+            "a=1&a=2&token=b&a=3",
+            Param::Token,
+            Some("b"),
+        ),
+        (
+            "audience may repeat",
+            "audience=1&audience=1&token=b",
+            Param::Token,
+            Some("b"),
+        ),
         ("an empty form has nothing", "", Param::GrantType, None),
-        ("an assertion and its type are two", "client_assertion_type=t", Param::ClientAssertion, None),
-        ("the type is found", "client_assertion_type=t", Param::ClientAssertionType, Some("t")),
+        (
+            "an assertion and its type are two",
+            "client_assertion_type=t",
+            Param::ClientAssertion,
+            None,
+        ),
+        (
+            "the type is found",
+            "client_assertion_type=t",
+            Param::ClientAssertionType,
+            Some("t"),
+        ),
     ];
     for (sentence, body, param, expected) in rows {
         let form = parse(body).expect(sentence);
@@ -91,24 +250,64 @@ fn refusals() {
     let pieces = |count| "a&".repeat(count - 1);
     let (most, too_many) = (pieces(MAX_PIECES), pieces(MAX_PIECES + 1));
     let rows: &[(&str, &str, Option<FormError>)] = &[
-        ("a client named twice", "client_id=a&client_id=b", Some(FormError::Repeated("client_id"))),
-        ("equal values are repeated as well", "token=a&token=a", Some(FormError::Repeated("token"))),
-        ("an empty one counts", "refresh_token=&refresh_token=a", Some(FormError::Repeated("refresh_token"))),
-        ("a name alone counts", "scope=a&scope", Some(FormError::Repeated("scope"))),
-        ("an escaped name counts", "client_id=a&client%5fid=a", Some(FormError::Repeated("client_id"))),
+        (
+            "a client named twice",
+            "client_id=a&client_id=b",
+            Some(FormError::Repeated("client_id")),
+        ),
+        (
+            "equal values are repeated as well",
+            "token=a&token=a",
+            Some(FormError::Repeated("token")),
+        ),
+        (
+            "an empty one counts",
+            "refresh_token=&refresh_token=a",
+            Some(FormError::Repeated("refresh_token")),
+        ),
+        (
+            "a name alone counts",
+            "scope=a&scope",
+            Some(FormError::Repeated("scope")),
+        ),
+        (
+            "an escaped name counts",
+            "client_id=a&client%5fid=a",
+            Some(FormError::Repeated("client_id")),
+        ),
         ("half an escape", "a=%4", Some(FormError::Malformed)),
-        ("a bare percent sign", "a=100%&b=41", Some(FormError::Malformed)),
-        ("an escape without hexadecimal digits", "a=%zz", Some(FormError::Malformed)),
-        ("half an escape in a name", "a%4=b", Some(FormError::Malformed)),
+        (
+            "a bare percent sign",
+            "a=100%&b=41",
+            Some(FormError::Malformed),
+        ),
+        (
+            "an escape without hexadecimal digits",
+            "a=%zz",
+            Some(FormError::Malformed),
+        ),
+        (
+            "half an escape in a name",
+            "a%4=b",
+            Some(FormError::Malformed),
+        ),
         ("what is no UTF-8", "a=%ff", Some(FormError::Malformed)),
         ("a surrogate", "a=%ED%A0%80", Some(FormError::Malformed)),
         ("an overlong slash", "a=%C0%AF", Some(FormError::Malformed)),
         ("an escaped NUL", "a=b%00", Some(FormError::Malformed)),
-        ("an escaped NUL in a name", "%00=b", Some(FormError::Malformed)),
+        (
+            "an escaped NUL in a name",
+            "%00=b",
+            Some(FormError::Malformed),
+        ),
         ("a raw NUL", "a=\0", Some(FormError::Malformed)),
         ("a raw newline", "a=b\n", Some(FormError::Malformed)),
         ("a raw DEL", "a=\x7f", Some(FormError::Malformed)),
-        ("raw bytes beyond ASCII", "a=\u{e4}", Some(FormError::Malformed)),
+        (
+            "raw bytes beyond ASCII",
+            "a=\u{e4}",
+            Some(FormError::Malformed),
+        ),
         ("too many parameters", &too_many, Some(FormError::Malformed)),
         ("not too many parameters", &most, None),
         ("an escaped newline is none of our business", "a=%0A", None),
@@ -123,57 +322,120 @@ fn each_parameter_may_be_repeated_wrongly_and_has_its_sentence() {
     for param in Param::ALL {
         let error = parse(&format!("{0}=a&{0}=a", param.name())).expect_err("it is repeated");
         assert_eq!(error, FormError::Repeated(param.name()));
-        assert_eq!(error.description(), format!("the parameter {} is repeated", param.name()));
+        assert_eq!(
+            error.description(),
+            format!("the parameter {} is repeated", param.name())
+        );
     }
 }
 
 #[test]
 fn descriptions_stand_in_a_json_string_as_they_are() {
-    for error in [FormError::ContentType, FormError::Malformed, FormError::Repeated("?")] {
+    for error in [
+        FormError::ContentType,
+        FormError::Malformed,
+        FormError::Repeated("?"),
+    ] {
         let sentence = error.description();
-        assert_eq!(serde_json::to_string(sentence).unwrap(), format!("\"{sentence}\""));
+        assert_eq!(
+            serde_json::to_string(sentence).unwrap(),
+            format!("\"{sentence}\"")
+        );
         assert!(sentence.is_ascii());
     }
 }
 
 #[test]
 fn resources_are_read_in_order() {
-    let form =
-        parse("resource=https://b&scope=c&resource=&resource=https%3A%2F%2Fa&re%73ource=urn:x&resource").unwrap();
-    assert_eq!(form.resources().collect::<Vec<_>>(), ["https://b", "https://a", "urn:x"]);
+    let form = parse(
+        "resource=https://b&scope=c&resource=&resource=https%3A%2F%2Fa&re%73ource=urn:x&resource",
+    )
+    .unwrap();
+    assert_eq!(
+        form.resources().collect::<Vec<_>>(),
+        ["https://b", "https://a", "urn:x"]
+    );
     let form = parse("resource=urn:x&resource=urn%3Ax&resource=urn:y&resource=urn:x").unwrap();
-    assert_eq!(form.resources().collect::<Vec<_>>(), ["urn:x", "urn:y"], "repetitions");
+    assert_eq!(
+        form.resources().collect::<Vec<_>>(),
+        ["urn:x", "urn:y"],
+        "repetitions"
+    );
 }
 
 #[test]
 fn rewriting() {
     let rows = [
-        ("only the value changes", "a=%41&refresh_token=old&b=c+d&", "a=%41&refresh_token=new%2F~&b=c+d&"),
-        ("the spelling of the name stays", "refresh%5Ftoken=old", "refresh%5Ftoken=new%2F~"),
-        ("an empty value is filled", "refresh_token=&a=b", "refresh_token=new%2F~&a=b"),
-        ("a name alone gets a value", "a=b&refresh_token&c=d", "a=b&refresh_token=new%2F~&c=d"),
-        ("a value that ends like a name", "a=refresh_token&refresh_token==x", "a=refresh_token&refresh_token=new%2F~"),
-        ("an absent one is appended", "a=b", "a=b&refresh_token=new%2F~"),
-        ("no ampersand is doubled", "a=b&", "a=b&refresh_token=new%2F~"),
+        (
+            "only the value changes",
+            "a=%41&refresh_token=old&b=c+d&",
+            "a=%41&refresh_token=new%2F~&b=c+d&",
+        ),
+        (
+            "the spelling of the name stays",
+            "refresh%5Ftoken=old",
+            "refresh%5Ftoken=new%2F~",
+        ),
+        (
+            "an empty value is filled",
+            "refresh_token=&a=b",
+            "refresh_token=new%2F~&a=b",
+        ),
+        (
+            "a name alone gets a value",
+            "a=b&refresh_token&c=d",
+            "a=b&refresh_token=new%2F~&c=d",
+        ),
+        (
+            "a value that ends like a name",
+            "a=refresh_token&refresh_token==x",
+            "a=refresh_token&refresh_token=new%2F~",
+        ),
+        (
+            "an absent one is appended",
+            "a=b",
+            "a=b&refresh_token=new%2F~",
+        ),
+        (
+            "no ampersand is doubled",
+            "a=b&",
+            "a=b&refresh_token=new%2F~",
+        ),
         ("an empty form is filled", "", "refresh_token=new%2F~"),
     ];
     for (sentence, body, expected) in rows {
         let expected = expected.replace('~', "%7E");
-        assert_eq!(parse(body).unwrap().replace(Param::RefreshToken, "new/~"), expected, "{sentence}");
+        assert_eq!(
+            parse(body).unwrap().replace(Param::RefreshToken, "new/~"),
+            expected,
+            "{sentence}"
+        );
     }
 }
 
 #[test]
 fn debug_shows_no_value() {
     let form = parse("refresh_token=hush&client_secret=%68ush&resource=hush&hush&x=hush").unwrap();
-    assert_eq!(format!("{form:?}"), r#"{"refresh_token", "client_secret", "resource"}"#);
+    assert_eq!(
+        format!("{form:?}"),
+        r#"{"refresh_token", "client_secret", "resource"}"#
+    );
 }
 
 #[test]
 fn plain_values_are_not_copied() {
     let form = parse("token=plain&scope=a+b").unwrap();
-    assert!(form.body.as_ptr_range().contains(&form.get(Param::Token).unwrap().as_ptr()));
-    assert!(!form.body.as_ptr_range().contains(&form.get(Param::Scope).unwrap().as_ptr()));
+    assert!(
+        form.body
+            .as_ptr_range()
+            .contains(&form.get(Param::Token).unwrap().as_ptr())
+    );
+    assert!(
+        !form
+            .body
+            .as_ptr_range()
+            .contains(&form.get(Param::Scope).unwrap().as_ptr())
+    );
 }
 
 /// Forms that could be ours, near misses of them among them.
@@ -241,13 +503,29 @@ fn what_some_servers_take_for_ours_is_refused() {
         ("a space before", "+client_id=a", true),
         ("a semicolon", "x=1;client_id=a", true),
         ("a semicolon before a name alone", "x=1;scope", true),
-        ("a semicolon before an escaped name", "x=1;client%5Fid=a", true),
+        (
+            "a semicolon before an escaped name",
+            "x=1;client%5Fid=a",
+            true,
+        ),
         ("a semicolon after a name alone", "client_id;x=1", true),
-        ("a semicolon in a value of ours", "scope=a;client_id=b", true),
-        ("a semicolon in a value of ours, twice", "refresh_token=a;refresh_token=b", true),
+        (
+            "a semicolon in a value of ours",
+            "scope=a;client_id=b",
+            true,
+        ),
+        (
+            "a semicolon in a value of ours, twice",
+            "refresh_token=a;refresh_token=b",
+            true,
+        ),
         ("another case", "GRANT_TYPE=refresh_token", true),
         ("another case, in an array", "Resource[]=a", true),
-        ("another case, behind a semicolon", "x=1;Client%5fID=a", true),
+        (
+            "another case, behind a semicolon",
+            "x=1;Client%5fID=a",
+            true,
+        ),
         ("another name", "client.ids=a", false),
         ("another name in another case", "Client-IDs=a", false),
         ("another array", "authorization_details[]=a", false),
@@ -255,10 +533,17 @@ fn what_some_servers_take_for_ours_is_refused() {
         ("ours in a value", "x=client.id", false),
     ];
     for (sentence, body, refused) in rows {
-        assert_eq!(parse(body).err(), refused.then_some(FormError::Lookalike), "{sentence}");
+        assert_eq!(
+            parse(body).err(),
+            refused.then_some(FormError::Lookalike),
+            "{sentence}"
+        );
         assert_eq!(names_a_param(body), refused, "{sentence}, in a query");
     }
-    assert!(parse("client_secret=a;b;c=d").is_ok(), "a secret may have a semicolon in it");
+    assert!(
+        parse("client_secret=a;b;c=d").is_ok(),
+        "a secret may have a semicolon in it"
+    );
     assert!(names_a_param("a=b&client%5Fid"));
     assert!(!names_a_param("%zz=1&state=x"));
 }

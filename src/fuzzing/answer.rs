@@ -34,12 +34,18 @@ const STANDARD: [&str; 9] = [
     "token_type",
 ];
 
-/// Input: a line with the next token, a line with a number of seconds, then the answer of the inner service.
+/// Input: a line with the next token, a line with a number of seconds, then the answer of the inner
+/// service.
 pub fn answer(input: &[u8]) {
     let (token, rest) = split_line(input);
     let (seconds, body) = split_line(rest);
-    let Ok(token) = std::str::from_utf8(token) else { return };
-    let seconds = std::str::from_utf8(seconds).ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(77);
+    let Ok(token) = std::str::from_utf8(token) else {
+        return;
+    };
+    let seconds = std::str::from_utf8(seconds)
+        .ok()
+        .and_then(|seconds| seconds.parse().ok())
+        .unwrap_or(77);
     let object = std::str::from_utf8(body).ok().and_then(Object::read);
     match (TokenAnswer::parse(Bytes::copy_from_slice(body)), object) {
         (Ok(answer), Some(object)) => {
@@ -62,12 +68,22 @@ fn read(answer: &TokenAnswer, object: &Object<'_>) {
     assert_eq!(answer.access_token(), text("access_token").as_deref());
     assert_eq!(answer.scope(), text("scope").as_deref());
     assert_eq!(answer.error(), object.text("error").as_deref());
-    assert_eq!(answer.body(), object.text.as_bytes(), "an answer is kept as it came");
-    let odd = object.value("access_token").is_some_and(|raw| !matches!(raw, "null" | "\"\""));
-    assert_eq!(answer.has_odd_access_token(), odd && answer.access_token().is_none());
+    assert_eq!(
+        answer.body(),
+        object.text.as_bytes(),
+        "an answer is kept as it came"
+    );
+    let odd = object
+        .value("access_token")
+        .is_some_and(|raw| !matches!(raw, "null" | "\"\""));
+    assert_eq!(
+        answer.has_odd_access_token(),
+        odd && answer.access_token().is_none()
+    );
     let known = object.names().filter_map(|name| {
         let name = name.as_deref()?;
-        (STANDARD.contains(&name) || matches!(name, "id_token" | "resource")).then(|| format!("{name:?}"))
+        (STANDARD.contains(&name) || matches!(name, "id_token" | "resource"))
+            .then(|| format!("{name:?}"))
     });
     assert_eq!(
         format!("{answer:?}"),
@@ -85,16 +101,41 @@ fn replaced(answer: &TokenAnswer, object: &Object<'_>, token: &str, seconds: u64
     if object.value("refresh_token").is_none() {
         expected.append("refresh_token");
     }
-    assert_eq!(after.blanked(is_replaced), expected, "every other byte stays");
-    assert_eq!(after.text("refresh_token").as_deref(), Some(token), "the token is the next one");
+    assert_eq!(
+        after.blanked(is_replaced),
+        expected,
+        "every other byte stays"
+    );
+    assert_eq!(
+        after.text("refresh_token").as_deref(),
+        Some(token),
+        "the token is the next one"
+    );
     for name in LIFETIMES {
-        let lifetime = after.value(name).map(|raw| raw.trim_matches('"').to_owned());
-        assert_eq!(lifetime, object.value(name).map(|_| seconds.to_string()), "its lifetime is the layer's");
+        let lifetime = after
+            .value(name)
+            .map(|raw| raw.trim_matches('"').to_owned());
+        assert_eq!(
+            lifetime,
+            object.value(name).map(|_| seconds.to_string()),
+            "its lifetime is the layer's"
+        );
     }
     let again = TokenAnswer::parse(written.clone()).expect("what was written is read");
-    assert_eq!(again.refresh_token(), Some(token).filter(|token| !token.is_empty()));
-    assert_eq!(again.with_refresh_token(token, Duration::from_secs(seconds)), written, "and is written as it is");
-    assert_eq!(again.without_refresh_token(), answer.without_refresh_token(), "nothing of the old one is left");
+    assert_eq!(
+        again.refresh_token(),
+        Some(token).filter(|token| !token.is_empty())
+    );
+    assert_eq!(
+        again.with_refresh_token(token, Duration::from_secs(seconds)),
+        written,
+        "and is written as it is"
+    );
+    assert_eq!(
+        again.without_refresh_token(),
+        answer.without_refresh_token(),
+        "nothing of the old one is left"
+    );
 }
 
 /// No refresh token; every other member stays, byte for byte and in order.
@@ -102,10 +143,19 @@ fn removed(answer: &TokenAnswer, object: &Object<'_>) {
     let written = answer.without_refresh_token();
     let after = Object::from_bytes(&written);
     let goes = |name: &str| name == "refresh_token" || LIFETIMES.contains(&name);
-    let stays: Vec<_> = object.members().filter(|(name, _)| !name.as_deref().is_some_and(goes)).collect();
-    assert!(after.members().eq(stays.iter().cloned()), "every other member stays as it is");
+    let stays: Vec<_> = object
+        .members()
+        .filter(|(name, _)| !name.as_deref().is_some_and(goes))
+        .collect();
+    assert!(
+        after.members().eq(stays.iter().cloned()),
+        "every other member stays as it is"
+    );
     if stays.len() == object.names().count() {
-        assert_eq!(written, object.text, "with nothing to remove, every byte stays");
+        assert_eq!(
+            written, object.text,
+            "with nothing to remove, every byte stays"
+        );
     }
 }
 
@@ -114,52 +164,114 @@ fn aged(answer: &TokenAnswer, object: &Object<'_>, seconds: u64) {
     let written = answer.aged(Duration::from_secs(seconds));
     let after = Object::from_bytes(&written);
     let is_lifetime = |name: &str| name == "expires_in" || LIFETIMES.contains(&name);
-    assert_eq!(after.blanked(is_lifetime), object.blanked(is_lifetime), "every other byte stays");
+    assert_eq!(
+        after.blanked(is_lifetime),
+        object.blanked(is_lifetime),
+        "every other byte stays"
+    );
     let is_digits = |text: &&str| text.bytes().all(|byte| byte.is_ascii_digit());
     let number = |object: &Object<'_>, name: &str| {
-        object.value(name).map(|raw| raw.trim_matches('"')).filter(is_digits)?.parse::<u64>().ok()
+        object
+            .value(name)
+            .map(|raw| raw.trim_matches('"'))
+            .filter(is_digits)?
+            .parse::<u64>()
+            .ok()
     };
     for name in ["expires_in"].into_iter().chain(LIFETIMES) {
         if let Some(before) = number(object, name) {
-            assert_eq!(number(&after, name), Some(before.saturating_sub(seconds)), "{name} is lowered");
+            assert_eq!(
+                number(&after, name),
+                Some(before.saturating_sub(seconds)),
+                "{name} is lowered"
+            );
         }
     }
-    let Ok(once) = TokenAnswer::parse(written.clone()) else { panic!("what was written is read") };
+    let Ok(once) = TokenAnswer::parse(written.clone()) else {
+        panic!("what was written is read")
+    };
     let twice = once.aged(Duration::from_secs(3));
-    assert_eq!(twice, answer.aged(Duration::from_secs(seconds.saturating_add(3))), "age adds up");
-    assert_eq!(answer.aged(Duration::from_millis(999)), object.text, "less than a second is none");
+    assert_eq!(
+        twice,
+        answer.aged(Duration::from_secs(seconds.saturating_add(3))),
+        "age adds up"
+    );
+    assert_eq!(
+        answer.aged(Duration::from_millis(999)),
+        object.text,
+        "less than a second is none"
+    );
 }
 
-/// Checks that no token is left under any name at any depth, except where the layer replaces it, that no known token is
-/// left anywhere, and that every other member is unchanged. Unlike the layer, it checks names on the parsed value.
+/// Checks that no token is left under any name at any depth, except where the layer replaces it,
+/// that no known token is left anywhere, and that every other member is unchanged. Unlike the
+/// layer, it checks names on the parsed value.
 fn disclosed(answer: TokenAnswer, object: &Object<'_>, used: &str) {
-    let (access, refresh) = (answer.access_token().map(str::to_owned), answer.refresh_token().map(str::to_owned));
+    let (access, refresh) = (
+        answer.access_token().map(str::to_owned),
+        answer.refresh_token().map(str::to_owned),
+    );
     let body = answer.body().clone();
     for withheld in [
         Withheld::RefreshTokens,
-        Withheld::AllTokens { keep_id_token: true },
-        Withheld::AllTokens { keep_id_token: false },
+        Withheld::AllTokens {
+            keep_id_token: true,
+        },
+        Withheld::AllTokens {
+            keep_id_token: false,
+        },
     ] {
         let all = withheld != Withheld::RefreshTokens;
-        let keeps_id_token = withheld == Withheld::AllTokens { keep_id_token: true };
+        let keeps_id_token = withheld
+            == Withheld::AllTokens {
+                keep_id_token: true,
+            };
         let answer = TokenAnswer::parse(body.clone()).expect("it was read before");
-        let Ok((written, secrets)) = answer.disclosed(withheld, Some(used)) else { continue };
-        assert_eq!(written.refresh_token(), refresh.as_deref(), "the token itself is to be replaced");
+        let Ok((written, secrets)) = answer.disclosed(withheld, Some(used)) else {
+            continue;
+        };
+        assert_eq!(
+            written.refresh_token(),
+            refresh.as_deref(),
+            "the token itself is to be replaced"
+        );
         assert_eq!(written.access_token(), access.as_deref());
-        let known = [access.as_deref().filter(|_| all), refresh.as_deref(), Some(used)];
-        let known: Vec<_> = known.into_iter().flatten().filter(|token| !token.is_empty()).collect();
-        assert!(known.iter().all(|token| secrets.iter().any(|secret| secret.as_str() == *token)), "each is a secret");
+        let known = [
+            access.as_deref().filter(|_| all),
+            refresh.as_deref(),
+            Some(used),
+        ];
+        let known: Vec<_> = known
+            .into_iter()
+            .flatten()
+            .filter(|token| !token.is_empty())
+            .collect();
+        assert!(
+            known
+                .iter()
+                .all(|token| secrets.iter().any(|secret| secret.as_str() == *token)),
+            "each is a secret"
+        );
         let after = Object::from_bytes(written.body());
-        let is_known = |name: &str| STANDARD.contains(&name) || (name == "id_token" && keeps_id_token);
+        let is_known =
+            |name: &str| STANDARD.contains(&name) || (name == "id_token" && keeps_id_token);
         for (name, value) in after.members() {
             let name = name.unwrap_or_default();
-            let Ok(value) = serde_json::from_str::<Value>(value) else { continue };
+            let Ok(value) = serde_json::from_str::<Value>(value) else {
+                continue;
+            };
             let is_replaced = matches!(&*name, "access_token" | "refresh_token");
-            assert!(is_known(&name) || is_replaced || !is_token(&name, &value, all), "{name} is a token");
+            assert!(
+                is_known(&name) || is_replaced || !is_token(&name, &value, all),
+                "{name} is a token"
+            );
             no_tokens_within(&value, all);
             if !is_known(&name) {
                 let mut strings = strings(value_of(&after, &name));
-                assert!(!strings.any(|text| known.iter().any(|token| text.contains(token))), "{name} tells a token");
+                assert!(
+                    !strings.any(|text| known.iter().any(|token| text.contains(token))),
+                    "{name} tells a token"
+                );
             }
         }
         // A removed member contained a token; every other member is unchanged.
@@ -173,7 +285,11 @@ fn disclosed(answer: TokenAnswer, object: &Object<'_>, used: &str) {
         }
         assert!(left.next().is_none(), "nothing is there that was not there");
         if secrets.len() == known.len() && after.text == object.text {
-            assert_eq!(written.body(), &body, "with nothing to remove, every byte stays");
+            assert_eq!(
+                written.body(),
+                &body,
+                "with nothing to remove, every byte stays"
+            );
         }
     }
 }
@@ -184,10 +300,16 @@ fn value_of<'a>(object: &Object<'a>, name: &str) -> &'a str {
 
 /// Returns whether a name is certainly that of a token; the layer may recognize more.
 fn is_token(name: &str, value: &Value, all: bool) -> bool {
-    let name: String =
-        name.chars().filter(|char| !matches!(char, '_' | '-')).map(|char| char.to_ascii_lowercase()).collect();
-    let names =
-        if all { &["accesstoken", "refreshtoken", "idtoken", "token", "jwt"][..] } else { &["refreshtoken"][..] };
+    let name: String = name
+        .chars()
+        .filter(|char| !matches!(char, '_' | '-'))
+        .map(|char| char.to_ascii_lowercase())
+        .collect();
+    let names = if all {
+        &["accesstoken", "refreshtoken", "idtoken", "token", "jwt"][..]
+    } else {
+        &["refreshtoken"][..]
+    };
     let is_empty = matches!(value, Value::Null | Value::Bool(_)) || value.as_str() == Some("");
     !is_empty && names.contains(&&*name)
 }
@@ -206,24 +328,40 @@ fn no_tokens_within(value: &Value, all: bool) {
     }
 }
 
-/// A member that has the access token in it goes, however it is spelled: each bit of the number escapes a character.
+/// A member that has the access token in it goes, however it is spelled: each bit of the number
+/// escapes a character.
 fn spelled_otherwise(answer: &TokenAnswer, object: &Object<'_>, escaped: u64) {
-    let Some(secret) = answer.access_token() else { return };
+    let Some(secret) = answer.access_token() else {
+        return;
+    };
     let spell = |(at, unit): (usize, u16)| {
         match escaped.checked_shr(at as u32).unwrap_or(escaped) & 1 {
-            0 => char::from_u32(unit.into()).filter(|char| !matches!(char, '"' | '\\' | '\0'..=' ')).map(String::from),
+            0 => char::from_u32(unit.into())
+                .filter(|char| !matches!(char, '"' | '\\' | '\0'..=' '))
+                .map(String::from),
             _ => None,
         }
         .unwrap_or_else(|| format!("\\u{unit:04x}"))
     };
     let spelled: String = secret.encode_utf16().enumerate().map(spell).collect();
-    let Some(inner) = object.text.trim_start_matches(is_space).strip_prefix('{') else { return };
-    let comma = if object.names().next().is_some() { "," } else { "" };
+    let Some(inner) = object.text.trim_start_matches(is_space).strip_prefix('{') else {
+        return;
+    };
+    let comma = if object.names().next().is_some() {
+        ","
+    } else {
+        ""
+    };
     let body = format!("{{\"tells\":{{\"of\":[\"it: {spelled}\"]}}{comma}{inner}");
     let answer = TokenAnswer::parse(body.into()).expect("one member more does no harm");
-    let Ok((written, _)) = answer.disclosed(Withheld::ALL, None) else { return };
+    let Ok((written, _)) = answer.disclosed(Withheld::ALL, None) else {
+        return;
+    };
     let after = Object::from_bytes(written.body());
-    assert!(after.value("tells").is_none_or(|raw| !raw.contains("it: ")), "{spelled:?} tells the upstream's token");
+    assert!(
+        after.value("tells").is_none_or(|raw| !raw.contains("it: ")),
+        "{spelled:?} tells the upstream's token"
+    );
 }
 
 /// Checks that replacing the access token changes nothing else.
@@ -231,11 +369,17 @@ fn by_reference(answer: &TokenAnswer, object: &Object<'_>, token: &str) {
     if answer.access_token().is_none() || answer.has_odd_access_token() {
         return;
     }
-    let written = answer.with_access_token(token).expect("what was written is read");
+    let written = answer
+        .with_access_token(token)
+        .expect("what was written is read");
     let after = Object::from_bytes(written.body());
     assert_eq!(after.text("access_token").as_deref(), Some(token));
     let is_replaced = |name: &str| name == "access_token";
-    assert_eq!(after.blanked(is_replaced), object.blanked(is_replaced), "every other byte stays");
+    assert_eq!(
+        after.blanked(is_replaced),
+        object.blanked(is_replaced),
+        "every other byte stays"
+    );
 }
 
 /// What is refused is refused for a reason that is there.
@@ -248,17 +392,32 @@ fn refused(error: AnswerError, object: Option<Object<'_>>, body: &[u8]) {
         }
         AnswerError::Repeated => {
             let object = object.expect("it is an object");
-            let count = |name: &str| object.names().filter(|found| found.as_deref() == Some(name)).count();
-            assert!(READ_ONCE.iter().any(|name| count(name) > 1), "something is repeated");
+            let count = |name: &str| {
+                object
+                    .names()
+                    .filter(|found| found.as_deref() == Some(name))
+                    .count()
+            };
+            assert!(
+                READ_ONCE.iter().any(|name| count(name) > 1),
+                "something is repeated"
+            );
         }
         AnswerError::Undisclosable => panic!("reading removes nothing"),
         AnswerError::WrongType => {
-            let raw = object.as_ref().and_then(|object| object.value("refresh_token")).unwrap_or_default();
-            let is_text = serde_json::from_str::<Value>(raw).is_ok_and(|value| value.is_string() || value.is_null());
+            let raw = object
+                .as_ref()
+                .and_then(|object| object.value("refresh_token"))
+                .unwrap_or_default();
+            let is_text = serde_json::from_str::<Value>(raw)
+                .is_ok_and(|value| value.is_string() || value.is_null());
             assert!(!raw.is_empty() && !is_text, "the refresh token is no text");
         }
     }
     if serde_json::from_slice::<IgnoredAny>(body).is_err() {
-        assert!(matches!(error, AnswerError::NotJson | AnswerError::NotObject), "what is no JSON is named so");
+        assert!(
+            matches!(error, AnswerError::NotJson | AnswerError::NotObject),
+            "what is no JSON is named so"
+        );
     }
 }

@@ -10,14 +10,20 @@ use super::split_line;
 use crate::client::{Client, ClientError, ClientId, Credential, identify};
 use crate::form::{Param, TokenForm};
 
-/// Input: a line with the client that an outer layer has named (none if it is empty), a line with the value of
-/// `Authorization` (no header if it is empty), then the form.
+/// Input: a line with the client that an outer layer has named (none if it is empty), a line with
+/// the value of `Authorization` (no header if it is empty), then the form.
 pub fn client(input: &[u8]) {
     let (extension, rest) = split_line(input);
     let (authorization, body) = split_line(rest);
-    let extension = std::str::from_utf8(extension).ok().and_then(|id| ClientId::try_from(id).ok());
-    let Ok(form) = TokenForm::parse(Bytes::copy_from_slice(body)) else { return };
-    let Ok(authorization) = HeaderValue::from_bytes(authorization) else { return };
+    let extension = std::str::from_utf8(extension)
+        .ok()
+        .and_then(|id| ClientId::try_from(id).ok());
+    let Ok(form) = TokenForm::parse(Bytes::copy_from_slice(body)) else {
+        return;
+    };
+    let Ok(authorization) = HeaderValue::from_bytes(authorization) else {
+        return;
+    };
     let mut headers = HeaderMap::new();
     if !authorization.is_empty() {
         headers.append(AUTHORIZATION, authorization);
@@ -34,12 +40,19 @@ pub fn client(input: &[u8]) {
             if let Some(again) = doubled {
                 headers.append(AUTHORIZATION, again);
                 let found = identify(extension.as_ref(), &headers, &form);
-                assert_eq!(found.err(), Some(ClientError::Disagree), "two headers are one too many");
+                assert_eq!(
+                    found.err(),
+                    Some(ClientError::Disagree),
+                    "two headers are one too many"
+                );
             }
         }
         Err(error) => {
             let sentence = error.description();
-            assert_eq!(serde_json::to_string(sentence).ok(), Some(format!("\"{sentence}\"")));
+            assert_eq!(
+                serde_json::to_string(sentence).ok(),
+                Some(format!("\"{sentence}\""))
+            );
         }
     }
 }
@@ -47,43 +60,77 @@ pub fn client(input: &[u8]) {
 /// Whoever names a client names the same one.
 fn agreed(client: &Client<'_>, extension: Option<&ClientId>, form: &TokenForm) {
     let id = client.id.as_ref().map(ClientId::as_str);
-    for named in [extension.map(ClientId::as_str), form.get(Param::ClientId)].into_iter().flatten() {
-        assert_eq!(id, Some(named), "what names a client names the one that was found");
+    for named in [extension.map(ClientId::as_str), form.get(Param::ClientId)]
+        .into_iter()
+        .flatten()
+    {
+        assert_eq!(
+            id,
+            Some(named),
+            "what names a client names the one that was found"
+        );
     }
     if let Some(id) = id {
-        assert!(!id.is_empty() && id.len() <= 512 && !id.contains(char::is_control), "it is a valid identifier");
+        assert!(
+            !id.is_empty() && id.len() <= 512 && !id.contains(char::is_control),
+            "it is a valid identifier"
+        );
     }
     if let (Some(id), Some(assertion)) = (id, form.get(Param::ClientAssertion)) {
         let parts: Vec<_> = assertion.split('.').collect();
-        let [_, payload, _] = parts[..] else { panic!("a JWT has three parts") };
-        let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).expect("what agrees can be decoded");
+        let [_, payload, _] = parts[..] else {
+            panic!("a JWT has three parts")
+        };
+        let payload = URL_SAFE_NO_PAD
+            .decode(payload.trim_end_matches('='))
+            .expect("what agrees can be decoded");
         let claims: Value = serde_json::from_slice(&payload).expect("what agrees is JSON");
-        assert_eq!(claims["sub"].as_str(), Some(id), "its subject is the client");
+        assert_eq!(
+            claims["sub"].as_str(),
+            Some(id),
+            "its subject is the client"
+        );
     }
     match (&client.credential, form.get(Param::ClientSecret)) {
         (Credential::Assertion, _) => assert!(form.get(Param::ClientAssertion).is_some()),
-        (Credential::Secret(secret), Some(posted)) => assert_eq!(&**secret, posted, "two secrets are one"),
+        (Credential::Secret(secret), Some(posted)) => {
+            assert_eq!(&**secret, posted, "two secrets are one")
+        }
         (Credential::Secret(secret), None) => assert!(!secret.is_empty(), "nothing is no secret"),
         (Credential::None | Credential::Outside(_), posted) => {
-            assert!(posted.is_none() && form.get(Param::ClientAssertion).is_none(), "a credential is not overlooked");
+            assert!(
+                posted.is_none() && form.get(Param::ClientAssertion).is_none(),
+                "a credential is not overlooked"
+            );
         }
     }
 }
 
 /// Checks that the client is that of the header: the part before the first colon, decoded.
 fn named_in_header(client: &Client<'_>, authorization: Option<&HeaderValue>) {
-    let Some((scheme, rest)) = authorization.and_then(|value| value.to_str().ok()?.split_once(' ')) else { return };
-    let Ok(joined) = STANDARD_NO_PAD.decode(rest.trim().trim_end_matches('=')) else { return };
+    let Some((scheme, rest)) = authorization.and_then(|value| value.to_str().ok()?.split_once(' '))
+    else {
+        return;
+    };
+    let Ok(joined) = STANDARD_NO_PAD.decode(rest.trim().trim_end_matches('=')) else {
+        return;
+    };
     if !scheme.eq_ignore_ascii_case("basic") {
         return;
     }
-    let Some((user, _)) = std::str::from_utf8(&joined).ok().and_then(|joined| joined.split_once(':')) else {
+    let Some((user, _)) = std::str::from_utf8(&joined)
+        .ok()
+        .and_then(|joined| joined.split_once(':'))
+    else {
         panic!("what names nobody is refused");
     };
     let spaced = user.replace('+', " ");
     let decoded = percent_decode_str(&spaced).decode_utf8();
     let id = client.id.as_ref().map(ClientId::as_str);
-    assert!(decoded.is_ok_and(|user| id == Some(&*user)), "{id:?} is the user of the header");
+    assert!(
+        decoded.is_ok_and(|user| id == Some(&*user)),
+        "{id:?} is the user of the header"
+    );
 }
 
 /// `Debug` shows the client, and how it authenticates itself, but not with what.
@@ -95,7 +142,10 @@ fn shows_nothing(client: &Client<'_>) {
         Credential::Outside(Some(_)) => "Outside(Some(Sensitive))",
         Credential::Outside(None) => "Outside(None)",
     };
-    assert_eq!(format!("{client:?}"), format!("Client {{ id: {:?}, credential: {credential} }}", client.id));
+    assert_eq!(
+        format!("{client:?}"),
+        format!("Client {{ id: {:?}, credential: {credential} }}", client.id)
+    );
 }
 
 /// The same client, encoded by the book (RFC 6749 §2.3.1), is found in the header.
@@ -111,7 +161,9 @@ fn written_as_basic(id: &ClientId, credential: &Credential<'_>) {
     let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
     let joined = STANDARD.encode(format!("{}:{}", encode(id.as_str()), encode(secret)));
     let value = HeaderValue::try_from(format!("Basic {joined}")).expect("base64 is ASCII");
-    let Ok(form) = TokenForm::parse(Bytes::new()) else { panic!("an empty form is a form") };
+    let Ok(form) = TokenForm::parse(Bytes::new()) else {
+        panic!("an empty form is a form")
+    };
     let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
     let found = identify(None, &headers, &form).expect("what was written is read");
     assert_eq!(found.id.as_ref(), Some(id), "it is the same client");

@@ -1,5 +1,8 @@
 /// The first line and what comes after it: seeds are files that can be read and edited.
 pub(super) fn split_line(input: &[u8]) -> (&[u8], &[u8]) {
     let mut parts = input.splitn(2, |byte| *byte == b'\n');
-    (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
+    (
+        parts.next().unwrap_or_default(),
+        parts.next().unwrap_or_default(),
+    )
 }

@@ -12,7 +12,8 @@ pub(super) struct Object<'a> {
     members: Vec<(Range<usize>, Range<usize>)>,
 }
 
-/// A text of which some values are left out: the pieces between them, and the names of whose values they are.
+/// A text of which some values are left out: the pieces between them, and the names of whose values
+/// they are.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Blanked {
     pieces: Vec<String>,
@@ -44,7 +45,10 @@ impl<'a> Object<'a> {
                 continue;
             }
             if depth == 1 && matches!(byte, b':' | b',' | b'}') {
-                let token = tokens.first().zip(tokens.last()).map(|(first, last)| *first..*last + 1);
+                let token = tokens
+                    .first()
+                    .zip(tokens.last())
+                    .map(|(first, last)| *first..*last + 1);
                 match (byte, token, name.take()) {
                     (b':', Some(token), None) => name = Some(token),
                     (_, Some(value), Some(name)) => members.push((name, value)),
@@ -81,19 +85,25 @@ impl<'a> Object<'a> {
 
     /// The decoded names, and the bytes of the values.
     pub(super) fn members(&self) -> impl Iterator<Item = (Option<String>, &'a str)> {
-        self.members
-            .iter()
-            .map(|(name, value)| (serde_json::from_str(&self.text[name.clone()]).ok(), &self.text[value.clone()]))
+        self.members.iter().map(|(name, value)| {
+            (
+                serde_json::from_str(&self.text[name.clone()]).ok(),
+                &self.text[value.clone()],
+            )
+        })
     }
 
     /// The bytes of the first value of this name.
     pub(super) fn value(&self, name: &str) -> Option<&'a str> {
-        self.members().find(|(found, _)| found.as_deref() == Some(name)).map(|(_, value)| value)
+        self.members()
+            .find(|(found, _)| found.as_deref() == Some(name))
+            .map(|(_, value)| value)
     }
 
     /// The first value of this name, if it is text.
     pub(super) fn text(&self, name: &str) -> Option<String> {
-        self.value(name).and_then(|raw| serde_json::from_str(raw).ok())
+        self.value(name)
+            .and_then(|raw| serde_json::from_str(raw).ok())
     }
 
     /// The text without the values of these names.
@@ -107,8 +117,18 @@ impl<'a> Object<'a> {
             }
         }
         pieces.push(self.text[done..].to_owned());
-        let end = self.members.last().map_or(self.text.rfind('}').unwrap_or_default(), |(_, value)| value.end);
-        Blanked { pieces, names, end: end - done, has_members: !self.members.is_empty() }
+        let end = self
+            .members
+            .last()
+            .map_or(self.text.rfind('}').unwrap_or_default(), |(_, value)| {
+                value.end
+            });
+        Blanked {
+            pieces,
+            names,
+            end: end - done,
+            has_members: !self.members.is_empty(),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the fuzz targets in `fuzz/` run: the promises of the parsers, asserted over any input.
 //!
-//! Built with `--cfg fuzzing` alone, for it reaches what is private. It is no part of the API. A promise that does not
-//! hold is a panic.
+//! Built with `--cfg fuzzing` alone, for it reaches what is private. It is no part of the API. A
+//! promise that does not hold is a panic.
 
 mod answer;
 mod client;

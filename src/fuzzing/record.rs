@@ -23,35 +23,64 @@ pub fn record(input: &[u8]) {
     judge(GRANT_FORMAT, input, &value, decode, encode);
     let Ok(record) = decode(&value) else { return };
     let binding = Binding::decode(&Bytes::copy_from_slice(input));
-    assert_eq!(binding.as_ref(), Ok(&record.binding), "the binding is read whatever the checksum");
-    let Binding { client_id, scope, resources, absolute_end } = &record.binding;
+    assert_eq!(
+        binding.as_ref(),
+        Ok(&record.binding),
+        "the binding is read whatever the checksum"
+    );
+    let Binding {
+        client_id,
+        scope,
+        resources,
+        absolute_end,
+    } = &record.binding;
     let shown = format!(
         "Record {{ binding: Binding {{ client_id: {client_id:?}, scope: {scope:?}, resources: {resources:?}, \
          absolute_end: {absolute_end:?} }}, generation: {:?}, expires_at: {:?}, ended: {:?}, .. }}",
         record.generation, record.expires_at, record.ended
     );
-    assert_eq!(format!("{record:?}"), shown, "Debug shows nothing that is sealed, and no hash");
+    assert_eq!(
+        format!("{record:?}"),
+        shown,
+        "Debug shows nothing that is sealed, and no hash"
+    );
     if let Some(previous) = &record.previous {
         let (retry, recover) = (previous.retry_until, previous.recover_until);
-        let shown = format!("Previous {{ retry_until: {retry:?}, recover_until: {recover:?}, .. }}");
+        let shown =
+            format!("Previous {{ retry_until: {retry:?}, recover_until: {recover:?}, .. }}");
         assert_eq!(format!("{previous:?}"), shown);
     }
 }
 
-/// Input: the value of the entry of an access token. Its checksum is put right first, whatever it is.
+/// Input: the value of the entry of an access token. Its checksum is put right first, whatever it
+/// is.
 pub fn access_record(input: &[u8]) {
-    let decode = |value: &Bytes| AccessRecord::decode(&KEY, &Entry::new(VERSION, ACCESS_TAG, value.clone()));
+    let decode =
+        |value: &Bytes| AccessRecord::decode(&KEY, &Entry::new(VERSION, ACCESS_TAG, value.clone()));
     let encode = |record: &AccessRecord| record.entry(&KEY, VERSION).value;
     let value = with_checksum(&KEY, &ACCESS_TAG, input);
     judge(ACCESS_FORMAT, input, &value, decode, encode);
-    let Ok(AccessRecord { client_id, scope, resources, expires_at, has_grant, ended, .. }) = decode(&value) else {
+    let Ok(AccessRecord {
+        client_id,
+        scope,
+        resources,
+        expires_at,
+        has_grant,
+        ended,
+        ..
+    }) = decode(&value)
+    else {
         return;
     };
     let shown = format!(
         "AccessRecord {{ client_id: {client_id:?}, scope: {scope:?}, resources: {resources:?}, \
          expires_at: {expires_at:?}, has_grant: {has_grant:?}, ended: {ended:?}, .. }}"
     );
-    assert_eq!(decode(&value).map(|record| format!("{record:?}")), Ok(shown), "Debug shows nothing that is sealed");
+    assert_eq!(
+        decode(&value).map(|record| format!("{record:?}")),
+        Ok(shown),
+        "Debug shows nothing that is sealed"
+    );
 }
 
 /// A record is written with all that was read; what is no record is damaged or of another format.
@@ -63,35 +92,66 @@ fn judge<R: PartialEq>(
     encode: impl Fn(&R) -> Bytes,
 ) {
     if input != value {
-        assert!(decode(&Bytes::copy_from_slice(input)).is_err(), "another checksum is not let pass");
+        assert!(
+            decode(&Bytes::copy_from_slice(input)).is_err(),
+            "another checksum is not let pass"
+        );
     }
     match decode(value) {
         Ok(record) => {
             assert_eq!(value.first(), Some(&format));
             let written = encode(&record);
-            assert!(decode(&written).is_ok_and(|again| again == record), "what was written is read as it was");
-            assert_eq!(decode(&written).map(|again| encode(&again)), Ok(written.clone()), "and written as it is");
+            assert!(
+                decode(&written).is_ok_and(|again| again == record),
+                "what was written is read as it was"
+            );
+            assert_eq!(
+                decode(&written).map(|again| encode(&again)),
+                Ok(written.clone()),
+                "and written as it is"
+            );
             let (before, after) = (fields(value), fields(&written));
             let sorted = |fields: &[Field]| {
                 let mut fields = fields.to_vec();
                 fields.sort();
                 fields
             };
-            assert_eq!(sorted(&after), sorted(&before), "no field is lost, none comes in");
+            assert_eq!(
+                sorted(&after),
+                sorted(&before),
+                "no field is lost, none comes in"
+            );
             let unknown = |fields: &[Field]| {
-                fields.iter().filter(|(field, _)| is_unknown(format, *field)).cloned().collect::<Vec<_>>()
+                fields
+                    .iter()
+                    .filter(|(field, _)| is_unknown(format, *field))
+                    .cloned()
+                    .collect::<Vec<_>>()
             };
-            assert_eq!(unknown(&after), unknown(&before), "those of later versions keep their order");
+            assert_eq!(
+                unknown(&after),
+                unknown(&before),
+                "those of later versions keep their order"
+            );
             if after == before {
                 // A length in more bytes than it needs is read, and not written.
-                assert!(written == *value || written.len() < value.len(), "in its own order it is written as it was");
+                assert!(
+                    written == *value || written.len() < value.len(),
+                    "in its own order it is written as it was"
+                );
             }
         }
         Err(DecodeError::Format(found)) => {
-            assert!(found != format && value.first() == Some(&found), "another format is named");
+            assert!(
+                found != format && value.first() == Some(&found),
+                "another format is named"
+            );
         }
         Err(DecodeError::Damaged) => {
-            assert!(value.is_empty() || value.first() == Some(&format), "damage is found in this format only");
+            assert!(
+                value.is_empty() || value.first() == Some(&format),
+                "damage is found in this format only"
+            );
         }
     }
 }

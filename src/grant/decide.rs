@@ -17,7 +17,8 @@ pub(crate) struct Presented<'a> {
 pub(crate) enum Standing {
     /// Nobody holds it.
     Free,
-    /// A request with the current token held it and let it run out: its instance died. The token counts as presented.
+    /// A request with the current token held it and let it run out: its instance died. The token
+    /// counts as presented.
     RanOut,
     /// This request holds it.
     Ours,
@@ -56,8 +57,8 @@ pub(crate) enum Verdict {
 
 /// Decides about a presented token.
 ///
-/// `current` is the hash of the grant's current token; `waited` says that the request had to wait since it came in, so
-/// that the token may have been overtaken in the meantime.
+/// `current` is the hash of the grant's current token; `waited` says that the request had to wait
+/// since it came in, so that the token may have been overtaken in the meantime.
 pub(crate) fn decide(
     grant: Option<(&Record, &Tag)>,
     presented: Presented<'_>,
@@ -65,7 +66,9 @@ pub(crate) fn decide(
     waited: bool,
     now: Timestamp,
 ) -> Verdict {
-    let Some((record, current)) = grant else { return Verdict::Unknown };
+    let Some((record, current)) = grant else {
+        return Verdict::Unknown;
+    };
     let now = record.time(now);
     if record.binding.client_id.as_str() != presented.client_id {
         return Verdict::ClientMismatch;
@@ -77,7 +80,11 @@ pub(crate) fn decide(
         return Verdict::Ended;
     }
     if presented.hash == current {
-        return if standing == Standing::Held { Verdict::Busy } else { Verdict::Rotate };
+        return if standing == Standing::Held {
+            Verdict::Busy
+        } else {
+            Verdict::Rotate
+        };
     }
     let previous = record.previous.as_ref();
     let old = if let Some(previous) = previous.filter(|previous| *presented.hash == previous.hash) {
@@ -86,25 +93,38 @@ pub(crate) fn decide(
         }
         true
     } else {
-        presented.generation.checked_add(1).is_some_and(|next| next < record.generation)
+        presented
+            .generation
+            .checked_add(1)
+            .is_some_and(|next| next < record.generation)
     };
     if old {
         let windowed = previous.is_some_and(|previous| now < previous.retry_until);
-        return if windowed || waited { Verdict::Late } else { Verdict::Reuse };
+        return if windowed || waited {
+            Verdict::Late
+        } else {
+            Verdict::Reuse
+        };
     }
-    if presented.generation > record.generation { Verdict::Ahead } else { Verdict::Forged }
+    if presented.generation > record.generation {
+        Verdict::Ahead
+    } else {
+        Verdict::Forged
+    }
 }
 
 /// How far apart the clocks of two instances may be.
 ///
-/// The stored answer of a rotation is there for the retry window by the store's clock. By the clock of an instance the
-/// window may end this much earlier or later.
+/// The stored answer of a rotation is there for the retry window by the store's clock. By the clock
+/// of an instance the window may end this much earlier or later.
 pub(crate) const SKEW: Duration = Duration::from_secs(30);
 
-/// Returns whether the stored answer of the last rotation is for the presented token, if it still exists.
+/// Returns whether the stored answer of the last rotation is for the presented token, if it still
+/// exists.
 ///
-/// Its existence decides between a replay and a recovery, not the clock of this instance: with a clock that is ahead, a
-/// second tab would recover, and the token that the first tab has just received would be invalid.
+/// Its existence decides between a replay and a recovery, not the clock of this instance: with a
+/// clock that is ahead, a second tab would recover, and the token that the first tab has just
+/// received would be invalid.
 pub(crate) fn may_replay(
     (record, current): (&Record, &Tag),
     presented: Presented<'_>,
@@ -112,7 +132,13 @@ pub(crate) fn may_replay(
     now: Timestamp,
 ) -> bool {
     let now = record.time(now);
-    let Some(previous) = record.previous.as_ref().filter(|previous| previous.sealed.is_some()) else { return false };
+    let Some(previous) = record
+        .previous
+        .as_ref()
+        .filter(|previous| previous.sealed.is_some())
+    else {
+        return false;
+    };
     record.binding.client_id.as_str() == presented.client_id
         && !record.ended
         && now < record.expires_at
@@ -124,18 +150,34 @@ pub(crate) fn may_replay(
 
 /// Returns the verdict about a token that [`may_replay`], if the stored answer does not exist.
 ///
-/// Within [`SKEW`] of its end the retry window counts as over. Earlier than that, the answer was never stored or the
-/// store has lost it, and the token is late. If the record was written in the future of this instance, its clock does
-/// not tell where the window ends, and the window counts as over.
-pub(crate) fn without_answer(verdict: Verdict, record: &Record, standing: Standing, now: Timestamp) -> Verdict {
-    let Some(previous) = record.previous.as_ref().filter(|_| verdict == Verdict::Replay) else { return verdict };
+/// Within [`SKEW`] of its end the retry window counts as over. Earlier than that, the answer was
+/// never stored or the store has lost it, and the token is late. If the record was written in the
+/// future of this instance, its clock does not tell where the window ends, and the window counts as
+/// over.
+pub(crate) fn without_answer(
+    verdict: Verdict,
+    record: &Record,
+    standing: Standing,
+    now: Timestamp,
+) -> Verdict {
+    let Some(previous) = record
+        .previous
+        .as_ref()
+        .filter(|_| verdict == Verdict::Replay)
+    else {
+        return verdict;
+    };
     let behind = now.saturating_add(SKEW) < record.written_at();
     let now = record.time(now);
     let open = !behind && now.saturating_add(SKEW) < previous.retry_until;
     if open || now >= previous.recover_until {
         return Verdict::Late;
     }
-    if standing == Standing::Held { Verdict::Busy } else { Verdict::Recover }
+    if standing == Standing::Held {
+        Verdict::Busy
+    } else {
+        Verdict::Recover
+    }
 }
 
 /// What the previous token is still good for.
@@ -147,7 +189,11 @@ fn second_chance(previous: &Previous, standing: Standing, now: Timestamp) -> Opt
         return Some(Verdict::Replay);
     }
     if now < previous.recover_until {
-        return Some(if standing == Standing::Held { Verdict::Busy } else { Verdict::Recover });
+        return Some(if standing == Standing::Held {
+            Verdict::Busy
+        } else {
+            Verdict::Recover
+        });
     }
     None
 }

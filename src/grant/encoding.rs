@@ -5,7 +5,8 @@ use bytes::{Buf as _, Bytes};
 use super::{Binding, Previous, Record};
 use crate::clock::Timestamp;
 use crate::fields::{
-    DecodeError, TIMESTAMP, Writer, checked, flag, next, once, read_timestamp, split, text, timestamp,
+    DecodeError, TIMESTAMP, Writer, checked, flag, next, once, read_timestamp, split, text,
+    timestamp,
 };
 use crate::store::{Key, Tag};
 
@@ -27,7 +28,12 @@ const ROTATED_AT: u8 = 12;
 impl Record {
     pub(crate) fn encode(&self, key: &Key, tag: &Tag) -> Bytes {
         let mut out = Writer::new(FORMAT);
-        let Binding { client_id, scope, resources, absolute_end } = &self.binding;
+        let Binding {
+            client_id,
+            scope,
+            resources,
+            absolute_end,
+        } = &self.binding;
         out.put(CLIENT_ID, client_id.as_bytes());
         if let Some(scope) = scope {
             out.put(SCOPE, scope.as_bytes());
@@ -49,7 +55,13 @@ impl Record {
         }
         out.put(GENERATION, &self.generation.to_be_bytes());
         out.put(SEALED, &self.sealed);
-        if let Some(Previous { hash, retry_until, recover_until, sealed }) = &self.previous {
+        if let Some(Previous {
+            hash,
+            retry_until,
+            recover_until,
+            sealed,
+        }) = &self.previous
+        {
             let sealed = sealed.as_deref().unwrap_or_default();
             let windows = [timestamp(*retry_until), timestamp(*recover_until)];
             out.put_parts(PREVIOUS, &[hash.as_bytes(), windows.as_flattened(), sealed]);
@@ -111,7 +123,12 @@ fn read(mut fields: Bytes) -> Result<Record, DecodeError> {
         }
     }
     Ok(Record {
-        binding: Binding { client_id: client_id.ok_or(DecodeError::Damaged)?, scope, resources, absolute_end },
+        binding: Binding {
+            client_id: client_id.ok_or(DecodeError::Damaged)?,
+            scope,
+            resources,
+            absolute_end,
+        },
         created_at: created_at.ok_or(DecodeError::Damaged)?,
         rotated_at,
         upstream_end,
@@ -126,9 +143,21 @@ fn read(mut fields: Bytes) -> Result<Record, DecodeError> {
 
 fn read_previous(mut bytes: Bytes) -> Result<Previous, DecodeError> {
     let mut hash = [0; 32];
-    bytes.try_copy_to_slice(&mut hash).map_err(|_| DecodeError::Damaged)?;
-    let mut time = || bytes.try_get_uint(TIMESTAMP).map(Timestamp::from_millis).map_err(|_| DecodeError::Damaged);
+    bytes
+        .try_copy_to_slice(&mut hash)
+        .map_err(|_| DecodeError::Damaged)?;
+    let mut time = || {
+        bytes
+            .try_get_uint(TIMESTAMP)
+            .map(Timestamp::from_millis)
+            .map_err(|_| DecodeError::Damaged)
+    };
     let (retry_until, recover_until) = (time()?, time()?);
     let sealed = Some(bytes).filter(|bytes| !bytes.is_empty());
-    Ok(Previous { hash: Tag::new(hash), retry_until, recover_until, sealed })
+    Ok(Previous {
+        hash: Tag::new(hash),
+        retry_until,
+        recover_until,
+        sealed,
+    })
 }

@@ -9,15 +9,16 @@ use crate::store::Key;
 const LEN: usize = 32;
 const ENCODED_LEN: usize = 43;
 
-/// A handle on a grant, for the embedding program: what it notes beside a session so as to end it later with
-/// [`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant).
+/// A handle on a grant, for the embedding program: what it notes beside a session so as to end it
+/// later with [`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant).
 ///
-/// It stays the same for as long as the grant lives. [`Refresh`](crate::Refresh) puts it into the extensions of every
-/// response with which a grant begins, is adopted or rotated, or that is given again; an
-/// [`Event`](crate::Event) and an [`AccessGrant`](crate::AccessGrant) name it as well.
+/// It stays the same for as long as the grant lives. [`Refresh`](crate::Refresh) puts it into the
+/// extensions of every response with which a grant begins, is adopted or rotated, or that is given
+/// again; an [`Event`](crate::Event) and an [`AccessGrant`](crate::AccessGrant) name it as well.
 ///
-/// It is no secret: a hash of random bytes, of which no token can be made. It is the key under which the store keeps
-/// the grant, and its first digits are the [`GrantName`](crate::GrantName) of logs.
+/// It is no secret: a hash of random bytes, of which no token can be made. It is the key under
+/// which the store keeps the grant, and its first digits are the [`GrantName`](crate::GrantName) of
+/// logs.
 ///
 /// As text it is base64url of 43 characters:
 ///
@@ -52,7 +53,9 @@ impl FromStr for GrantKey {
 
     fn from_str(text: &str) -> Result<Self, InvalidGrantKey> {
         let mut key = [0; LEN];
-        let encoded = Some(text).filter(|text| text.len() == ENCODED_LEN).ok_or(InvalidGrantKey)?;
+        let encoded = Some(text)
+            .filter(|text| text.len() == ENCODED_LEN)
+            .ok_or(InvalidGrantKey)?;
         match URL_SAFE_NO_PAD.decode_slice(encoded, &mut key) {
             Ok(LEN) => Ok(Self(Key::new(key))),
             _ => Err(InvalidGrantKey),
@@ -67,7 +70,11 @@ impl fmt::Display for GrantKey {
             Ok(len) => encoded.get(..len),
             Err(_) => None,
         };
-        f.pad(encoded.and_then(|encoded| std::str::from_utf8(encoded).ok()).unwrap_or_default())
+        f.pad(
+            encoded
+                .and_then(|encoded| std::str::from_utf8(encoded).ok())
+                .unwrap_or_default(),
+        )
     }
 }
 
@@ -94,7 +101,10 @@ mod tests {
             let text = key.to_string();
             assert_eq!(text.len(), ENCODED_LEN);
             assert_eq!(text.parse(), Ok(key));
-            assert_eq!(format!("{key:?}"), format!("{}", crate::GrantName::from(&key)));
+            assert_eq!(
+                format!("{key:?}"),
+                format!("{}", crate::GrantName::from(&key))
+            );
         }
     }
 
@@ -106,13 +116,23 @@ mod tests {
             ("a character short", good[..42].into()),
             ("a character long", format!("{good}A")),
             ("padding", format!("{good}=")),
-            ("the other alphabet", good.replace('-', "+").replace('_', "/")),
+            (
+                "the other alphabet",
+                good.replace('-', "+").replace('_', "/"),
+            ),
             ("a space", format!(" {}", &good[1..])),
             ("bits beyond the last byte", format!("{}9", &good[..42])),
-            ("43 bytes that are not ASCII", format!("{}A", "ä".repeat(21))),
+            (
+                "43 bytes that are not ASCII",
+                format!("{}A", "ä".repeat(21)),
+            ),
         ];
         for (name, text) in rows {
-            assert_eq!(text.parse::<GrantKey>(), Err(InvalidGrantKey), "{name}: {text}");
+            assert_eq!(
+                text.parse::<GrantKey>(),
+                Err(InvalidGrantKey),
+                "{name}: {text}"
+            );
         }
     }
 }

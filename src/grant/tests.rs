@@ -21,11 +21,22 @@ const fn hash(n: u8) -> Tag {
 }
 
 fn binding() -> Binding {
-    Binding { client_id: "app".into(), scope: None, resources: Vec::new(), absolute_end: None }
+    Binding {
+        client_id: "app".into(),
+        scope: None,
+        resources: Vec::new(),
+        absolute_end: None,
+    }
 }
 
 fn begun() -> Record {
-    Record::begin(binding(), Bytes::from_static(b"sealed 0"), at(0), IDLE, None)
+    Record::begin(
+        binding(),
+        Bytes::from_static(b"sealed 0"),
+        at(0),
+        IDLE,
+        None,
+    )
 }
 
 fn rotated(record: &Record, now: Timestamp, generation: u32, previous: Tag) -> Record {
@@ -53,7 +64,9 @@ fn record() -> Record {
 #[test]
 fn the_whole_table() {
     use Standing::{Free, Held, Ours, RanOut};
-    use Verdict::{Ahead, Busy, ClientMismatch, Ended, Expired, Forged, Late, Recover, Replay, Reuse, Rotate};
+    use Verdict::{
+        Ahead, Busy, ClientMismatch, Ended, Expired, Forged, Late, Recover, Replay, Reuse, Rotate,
+    };
     let in_retry = at(1059);
     let after_retry = at(1060);
     let after_recovery = at(1000 + 3600);
@@ -71,24 +84,160 @@ fn the_whole_table() {
         }),
         ..strict
     };
-    let rows: &[(&str, &Record, (&str, u32, u8), Standing, bool, Timestamp, Verdict)] = &[
-        ("another client", &fresh, ("other", 7, 7), Free, false, in_retry, ClientMismatch),
-        ("another client, before expiry", &fresh, ("other", 7, 7), Free, false, expired, ClientMismatch),
-        ("another client, of a name that begins alike", &fresh, ("ap", 7, 7), Free, false, in_retry, ClientMismatch),
-        ("another client of an ended grant", &ended, ("other", 7, 7), Free, false, in_retry, ClientMismatch),
-        ("expired", &fresh, ("app", 7, 7), Free, false, expired, Expired),
-        ("expired, even with the lease", &fresh, ("app", 7, 7), Ours, false, expired, Expired),
-        ("expired, before reuse", &fresh, ("app", 1, 1), Free, false, expired, Expired),
+    let rows: &[(
+        &str,
+        &Record,
+        (&str, u32, u8),
+        Standing,
+        bool,
+        Timestamp,
+        Verdict,
+    )] = &[
+        (
+            "another client",
+            &fresh,
+            ("other", 7, 7),
+            Free,
+            false,
+            in_retry,
+            ClientMismatch,
+        ),
+        (
+            "another client, before expiry",
+            &fresh,
+            ("other", 7, 7),
+            Free,
+            false,
+            expired,
+            ClientMismatch,
+        ),
+        (
+            "another client, of a name that begins alike",
+            &fresh,
+            ("ap", 7, 7),
+            Free,
+            false,
+            in_retry,
+            ClientMismatch,
+        ),
+        (
+            "another client of an ended grant",
+            &ended,
+            ("other", 7, 7),
+            Free,
+            false,
+            in_retry,
+            ClientMismatch,
+        ),
+        (
+            "expired",
+            &fresh,
+            ("app", 7, 7),
+            Free,
+            false,
+            expired,
+            Expired,
+        ),
+        (
+            "expired, even with the lease",
+            &fresh,
+            ("app", 7, 7),
+            Ours,
+            false,
+            expired,
+            Expired,
+        ),
+        (
+            "expired, before reuse",
+            &fresh,
+            ("app", 1, 1),
+            Free,
+            false,
+            expired,
+            Expired,
+        ),
         ("ended", &ended, ("app", 7, 7), Ours, false, in_retry, Ended),
-        ("ended, with an old token", &ended, ("app", 1, 1), Free, false, after_retry, Ended),
-        ("ended, then expired", &ended, ("app", 7, 7), Free, false, at(9000), Expired),
-        ("current, lease free", &fresh, ("app", 7, 7), Free, false, in_retry, Rotate),
-        ("current, lease ran out", &fresh, ("app", 7, 7), RanOut, false, in_retry, Rotate),
-        ("current, lease ours", &fresh, ("app", 7, 7), Ours, false, in_retry, Rotate),
-        ("current, lease held", &fresh, ("app", 7, 7), Held, false, in_retry, Busy),
-        ("current, waited", &fresh, ("app", 7, 7), Ours, true, in_retry, Rotate),
-        ("previous, in the retry window", &fresh, ("app", 6, 6), Free, false, in_retry, Replay),
-        ("previous, in the retry window, lease held", &fresh, ("app", 6, 6), Held, false, in_retry, Replay),
+        (
+            "ended, with an old token",
+            &ended,
+            ("app", 1, 1),
+            Free,
+            false,
+            after_retry,
+            Ended,
+        ),
+        (
+            "ended, then expired",
+            &ended,
+            ("app", 7, 7),
+            Free,
+            false,
+            at(9000),
+            Expired,
+        ),
+        (
+            "current, lease free",
+            &fresh,
+            ("app", 7, 7),
+            Free,
+            false,
+            in_retry,
+            Rotate,
+        ),
+        (
+            "current, lease ran out",
+            &fresh,
+            ("app", 7, 7),
+            RanOut,
+            false,
+            in_retry,
+            Rotate,
+        ),
+        (
+            "current, lease ours",
+            &fresh,
+            ("app", 7, 7),
+            Ours,
+            false,
+            in_retry,
+            Rotate,
+        ),
+        (
+            "current, lease held",
+            &fresh,
+            ("app", 7, 7),
+            Held,
+            false,
+            in_retry,
+            Busy,
+        ),
+        (
+            "current, waited",
+            &fresh,
+            ("app", 7, 7),
+            Ours,
+            true,
+            in_retry,
+            Rotate,
+        ),
+        (
+            "previous, in the retry window",
+            &fresh,
+            ("app", 6, 6),
+            Free,
+            false,
+            in_retry,
+            Replay,
+        ),
+        (
+            "previous, in the retry window, lease held",
+            &fresh,
+            ("app", 6, 6),
+            Held,
+            false,
+            in_retry,
+            Replay,
+        ),
         (
             "previous, in the retry window, its successor presented",
             &presented,
@@ -98,48 +247,258 @@ fn the_whole_table() {
             in_retry,
             Late,
         ),
-        ("previous, in the retry window, a lease ran out", &fresh, ("app", 6, 6), RanOut, false, in_retry, Late),
-        ("previous, in its recovery", &fresh, ("app", 6, 6), Free, false, after_retry, Recover),
-        ("previous, in its recovery, lease ours", &fresh, ("app", 6, 6), Ours, false, after_retry, Recover),
-        ("previous, in its recovery, lease held", &fresh, ("app", 6, 6), Held, false, after_retry, Busy),
-        ("previous, in its recovery, waited", &fresh, ("app", 6, 6), Free, true, after_retry, Recover),
-        ("previous, in its recovery, successor presented", &presented, ("app", 6, 6), Free, false, after_retry, Reuse),
-        ("previous, in its recovery, a lease ran out", &fresh, ("app", 6, 6), RanOut, false, after_retry, Reuse),
-        ("previous, successor presented while it waited", &presented, ("app", 6, 6), Free, true, after_retry, Late),
-        ("previous, after its recovery", &fresh, ("app", 6, 6), Free, false, after_recovery, Reuse),
-        ("previous, after its recovery, waited", &fresh, ("app", 6, 6), Free, true, after_recovery, Late),
-        ("older, in the retry window", &fresh, ("app", 5, 5), Free, false, in_retry, Late),
-        ("older, after it", &fresh, ("app", 5, 5), Free, false, after_retry, Reuse),
-        ("older, after it, waited", &fresh, ("app", 5, 5), Free, true, after_retry, Late),
-        ("much older", &fresh, ("app", 0, 0), Free, false, after_retry, Reuse),
-        ("older, lease held", &fresh, ("app", 5, 5), Held, false, after_retry, Reuse),
-        ("this generation, another hash", &fresh, ("app", 7, 99), Free, false, after_retry, Forged),
-        ("the previous generation, another hash", &fresh, ("app", 6, 99), Free, false, after_retry, Forged),
-        ("newer", &fresh, ("app", 8, 8), Free, false, after_retry, Ahead),
-        ("the newest there can be", &fresh, ("app", u32::MAX, 8), Free, false, after_retry, Ahead),
-        ("strict: previous", &strict, ("app", 6, 6), Free, false, at(1000), Reuse),
-        ("strict: previous, waited", &strict, ("app", 6, 6), Free, true, at(1000), Late),
-        ("strict: older", &strict, ("app", 5, 5), Free, false, at(1000), Reuse),
+        (
+            "previous, in the retry window, a lease ran out",
+            &fresh,
+            ("app", 6, 6),
+            RanOut,
+            false,
+            in_retry,
+            Late,
+        ),
+        (
+            "previous, in its recovery",
+            &fresh,
+            ("app", 6, 6),
+            Free,
+            false,
+            after_retry,
+            Recover,
+        ),
+        (
+            "previous, in its recovery, lease ours",
+            &fresh,
+            ("app", 6, 6),
+            Ours,
+            false,
+            after_retry,
+            Recover,
+        ),
+        (
+            "previous, in its recovery, lease held",
+            &fresh,
+            ("app", 6, 6),
+            Held,
+            false,
+            after_retry,
+            Busy,
+        ),
+        (
+            "previous, in its recovery, waited",
+            &fresh,
+            ("app", 6, 6),
+            Free,
+            true,
+            after_retry,
+            Recover,
+        ),
+        (
+            "previous, in its recovery, successor presented",
+            &presented,
+            ("app", 6, 6),
+            Free,
+            false,
+            after_retry,
+            Reuse,
+        ),
+        (
+            "previous, in its recovery, a lease ran out",
+            &fresh,
+            ("app", 6, 6),
+            RanOut,
+            false,
+            after_retry,
+            Reuse,
+        ),
+        (
+            "previous, successor presented while it waited",
+            &presented,
+            ("app", 6, 6),
+            Free,
+            true,
+            after_retry,
+            Late,
+        ),
+        (
+            "previous, after its recovery",
+            &fresh,
+            ("app", 6, 6),
+            Free,
+            false,
+            after_recovery,
+            Reuse,
+        ),
+        (
+            "previous, after its recovery, waited",
+            &fresh,
+            ("app", 6, 6),
+            Free,
+            true,
+            after_recovery,
+            Late,
+        ),
+        (
+            "older, in the retry window",
+            &fresh,
+            ("app", 5, 5),
+            Free,
+            false,
+            in_retry,
+            Late,
+        ),
+        (
+            "older, after it",
+            &fresh,
+            ("app", 5, 5),
+            Free,
+            false,
+            after_retry,
+            Reuse,
+        ),
+        (
+            "older, after it, waited",
+            &fresh,
+            ("app", 5, 5),
+            Free,
+            true,
+            after_retry,
+            Late,
+        ),
+        (
+            "much older",
+            &fresh,
+            ("app", 0, 0),
+            Free,
+            false,
+            after_retry,
+            Reuse,
+        ),
+        (
+            "older, lease held",
+            &fresh,
+            ("app", 5, 5),
+            Held,
+            false,
+            after_retry,
+            Reuse,
+        ),
+        (
+            "this generation, another hash",
+            &fresh,
+            ("app", 7, 99),
+            Free,
+            false,
+            after_retry,
+            Forged,
+        ),
+        (
+            "the previous generation, another hash",
+            &fresh,
+            ("app", 6, 99),
+            Free,
+            false,
+            after_retry,
+            Forged,
+        ),
+        (
+            "newer",
+            &fresh,
+            ("app", 8, 8),
+            Free,
+            false,
+            after_retry,
+            Ahead,
+        ),
+        (
+            "the newest there can be",
+            &fresh,
+            ("app", u32::MAX, 8),
+            Free,
+            false,
+            after_retry,
+            Ahead,
+        ),
+        (
+            "strict: previous",
+            &strict,
+            ("app", 6, 6),
+            Free,
+            false,
+            at(1000),
+            Reuse,
+        ),
+        (
+            "strict: previous, waited",
+            &strict,
+            ("app", 6, 6),
+            Free,
+            true,
+            at(1000),
+            Late,
+        ),
+        (
+            "strict: older",
+            &strict,
+            ("app", 5, 5),
+            Free,
+            false,
+            at(1000),
+            Reuse,
+        ),
     ];
     for (name, record, (client_id, generation, token), standing, waited, now, verdict) in rows {
-        let presented = Presented { client_id, generation: *generation, hash: &hash(*token) };
-        assert_eq!(decide(Some((record, &hash(7))), presented, *standing, *waited, *now), *verdict, "{name}");
-        assert_eq!(decide(None, presented, *standing, *waited, *now), Verdict::Unknown, "no record: {name}");
+        let presented = Presented {
+            client_id,
+            generation: *generation,
+            hash: &hash(*token),
+        };
+        assert_eq!(
+            decide(
+                Some((record, &hash(7))),
+                presented,
+                *standing,
+                *waited,
+                *now
+            ),
+            *verdict,
+            "{name}"
+        );
+        assert_eq!(
+            decide(None, presented, *standing, *waited, *now),
+            Verdict::Unknown,
+            "no record: {name}"
+        );
     }
     let first = begun();
-    let forged = Presented { client_id: "app", generation: 0, hash: &hash(99) };
-    assert_eq!(decide(Some((&first, &hash(0))), forged, Free, false, at(1)), Forged, "never rotated, another hash");
+    let forged = Presented {
+        client_id: "app",
+        generation: 0,
+        hash: &hash(99),
+    };
+    assert_eq!(
+        decide(Some((&first, &hash(0))), forged, Free, false, at(1)),
+        Forged,
+        "never rotated, another hash"
+    );
 }
 
 #[test]
 fn a_grant_expires_at_the_earliest_of_its_ends() {
-    let absolute = Binding { absolute_end: Some(at(500)), ..binding() };
+    let absolute = Binding {
+        absolute_end: Some(at(500)),
+        ..binding()
+    };
     let day = Duration::from_secs(24 * 3600);
     let rows = [
         ("idle alone", binding(), None, at(0).saturating_add(IDLE)),
         ("absolute", absolute.clone(), None, at(500)),
         ("upstream", binding(), Some(day), at(24 * 3600)),
-        ("upstream after absolute", absolute.clone(), Some(day), at(500)),
+        (
+            "upstream after absolute",
+            absolute.clone(),
+            Some(day),
+            at(500),
+        ),
         ("upstream for ever", absolute, Some(Duration::MAX), at(500)),
     ];
     for (name, binding, upstream, end) in rows {
@@ -150,9 +509,20 @@ fn a_grant_expires_at_the_earliest_of_its_ends() {
 
 #[test]
 fn what_the_upstream_said_holds_until_it_issues_another_token() {
-    let record = Record::begin(binding(), Bytes::new(), at(0), IDLE, Some(Duration::from_secs(100)));
+    let record = Record::begin(
+        binding(),
+        Bytes::new(),
+        at(0),
+        IDLE,
+        Some(Duration::from_secs(100)),
+    );
     let rotate = |renewed, upstream_lifetime| {
-        let previous = Previous { hash: hash(0), retry_until: at(0), recover_until: at(0), sealed: None };
+        let previous = Previous {
+            hash: hash(0),
+            retry_until: at(0),
+            recover_until: at(0),
+            sealed: None,
+        };
         let rotated = Rotated {
             now: at(50),
             generation: 1,
@@ -165,9 +535,21 @@ fn what_the_upstream_said_holds_until_it_issues_another_token() {
         record.rotated(rotated).expires_at
     };
     assert_eq!(rotate(false, None), at(100), "the same upstream token");
-    assert_eq!(rotate(true, None), at(50).saturating_add(IDLE), "a new one without an end");
-    assert_eq!(rotate(true, Some(Duration::from_secs(20))), at(70), "a new one with its end");
-    assert_eq!(rotate(false, Some(Duration::from_secs(20))), at(70), "the same one with another end");
+    assert_eq!(
+        rotate(true, None),
+        at(50).saturating_add(IDLE),
+        "a new one without an end"
+    );
+    assert_eq!(
+        rotate(true, Some(Duration::from_secs(20))),
+        at(70),
+        "a new one with its end"
+    );
+    assert_eq!(
+        rotate(false, Some(Duration::from_secs(20))),
+        at(70),
+        "the same one with another end"
+    );
 }
 
 /// One step of a history of a grant; tokens are named by when they were minted.
@@ -186,8 +568,15 @@ enum End {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let end = prop_oneof![4 => Just(End::Committed), 1 => Just(End::GivenBack), 1 => Just(End::Crashed)];
-    let seconds = prop_oneof![Just(1), Just(59), Just(61), Just(3601), Just(40 * 24 * 3600)];
+    let end =
+        prop_oneof![4 => Just(End::Committed), 1 => Just(End::GivenBack), 1 => Just(End::Crashed)];
+    let seconds = prop_oneof![
+        Just(1),
+        Just(59),
+        Just(61),
+        Just(3601),
+        Just(40 * 24 * 3600)
+    ];
     prop_oneof![
         5 => (any::<prop::sample::Index>(), end).prop_map(|(token, end)| Step::Present(token, end)),
         1 => seconds.prop_map(Step::Pass),
@@ -225,14 +614,30 @@ impl History {
     fn verdict(&self, token: usize) -> Verdict {
         let hash = Self::hash(token);
         let current = Self::hash(self.current);
-        let presented = Presented { client_id: "app", generation: self.tokens[token].generation, hash: &hash };
-        let standing = if self.ran_out { Standing::RanOut } else { Standing::Free };
-        decide(self.record.as_ref().map(|record| (record, &current)), presented, standing, false, self.now)
+        let presented = Presented {
+            client_id: "app",
+            generation: self.tokens[token].generation,
+            hash: &hash,
+        };
+        let standing = if self.ran_out {
+            Standing::RanOut
+        } else {
+            Standing::Free
+        };
+        decide(
+            self.record.as_ref().map(|record| (record, &current)),
+            presented,
+            standing,
+            false,
+            self.now,
+        )
     }
 
     fn step(&mut self, step: &Step) {
         match step {
-            Step::Pass(seconds) => self.now = self.now.saturating_add(Duration::from_secs(*seconds)),
+            Step::Pass(seconds) => {
+                self.now = self.now.saturating_add(Duration::from_secs(*seconds))
+            }
             Step::Present(token, end) => self.present(token.index(self.tokens.len()), *end),
         }
     }
@@ -241,13 +646,17 @@ impl History {
         let verdict = self.verdict(token);
         match verdict {
             Verdict::Reuse => self.record = None,
-            Verdict::Rotate | Verdict::Recover => self.rotate(token, verdict == Verdict::Recover, end),
+            Verdict::Rotate | Verdict::Recover => {
+                self.rotate(token, verdict == Verdict::Recover, end)
+            }
             _ => {}
         }
     }
 
     fn rotate(&mut self, token: usize, recovery: bool, end: End) {
-        let Some(record) = self.record.take() else { return };
+        let Some(record) = self.record.take() else {
+            return;
+        };
         if !recovery {
             self.tokens[token].presented = true;
         }
@@ -257,7 +666,12 @@ impl History {
                 if recovery {
                     self.tokens[self.current].dropped = true;
                 }
-                let next = Token { generation, parent: Some(token), presented: false, dropped: false };
+                let next = Token {
+                    generation,
+                    parent: Some(token),
+                    presented: false,
+                    dropped: false,
+                };
                 self.tokens.push(next);
                 self.current = self.tokens.len() - 1;
                 self.ran_out = false;
@@ -358,32 +772,56 @@ fn any_record() -> impl Strategy<Value = Record> {
             sealed,
         },
     );
-    let binding = (text(), prop::option::of(text()), prop::collection::vec(text(), 0..3), prop::option::of(time()))
-        .prop_map(|(client_id, scope, resources, absolute_end)| Binding { client_id, scope, resources, absolute_end });
-    let unknown = prop::collection::vec((100..=u8::MAX, bytes()), 0..3);
-    let times = (time(), prop::option::of(time()), prop::option::of(time()), time());
-    (binding, times, any::<u32>(), bytes(), prop::option::of(previous), any::<bool>(), unknown).prop_map(
-        |(
-            binding,
-            (created_at, rotated_at, upstream_end, expires_at),
-            generation,
-            sealed,
-            previous,
-            ended,
-            unknown,
-        )| Record {
-            binding,
-            created_at,
-            rotated_at,
-            upstream_end,
-            expires_at,
-            generation,
-            sealed,
-            previous,
-            ended,
-            unknown,
-        },
+    let binding = (
+        text(),
+        prop::option::of(text()),
+        prop::collection::vec(text(), 0..3),
+        prop::option::of(time()),
     )
+        .prop_map(|(client_id, scope, resources, absolute_end)| Binding {
+            client_id,
+            scope,
+            resources,
+            absolute_end,
+        });
+    let unknown = prop::collection::vec((100..=u8::MAX, bytes()), 0..3);
+    let times = (
+        time(),
+        prop::option::of(time()),
+        prop::option::of(time()),
+        time(),
+    );
+    (
+        binding,
+        times,
+        any::<u32>(),
+        bytes(),
+        prop::option::of(previous),
+        any::<bool>(),
+        unknown,
+    )
+        .prop_map(
+            |(
+                binding,
+                (created_at, rotated_at, upstream_end, expires_at),
+                generation,
+                sealed,
+                previous,
+                ended,
+                unknown,
+            )| Record {
+                binding,
+                created_at,
+                rotated_at,
+                upstream_end,
+                expires_at,
+                generation,
+                sealed,
+                previous,
+                ended,
+                unknown,
+            },
+        )
 }
 
 #[test]
@@ -392,7 +830,10 @@ fn fields_of_a_later_version_survive_a_rotation() {
     record.unknown.push((200, Bytes::from_static(b"later")));
     let next = rotated(&record, at(2000), 8, hash(7));
     let value = next.encode(&KEY, &hash(8));
-    assert_eq!(Record::decode(&KEY, &hash(8), &value).unwrap().unknown, record.unknown);
+    assert_eq!(
+        Record::decode(&KEY, &hash(8), &value).unwrap().unknown,
+        record.unknown
+    );
 }
 
 #[test]
@@ -400,20 +841,29 @@ fn what_a_later_version_puts_into_a_flag_is_not_lost_unseen() {
     let mut record = record();
     record.unknown.push((11, Bytes::from_static(b"later")));
     let value = record.encode(&KEY, &hash(7));
-    assert_eq!(Record::decode(&KEY, &hash(7), &value), Err(DecodeError::Damaged));
+    assert_eq!(
+        Record::decode(&KEY, &hash(7), &value),
+        Err(DecodeError::Damaged)
+    );
 }
 
 #[test]
 fn a_later_format_is_named() {
     let mut value = record().encode(&KEY, &hash(7)).to_vec();
     value[0] = 2;
-    assert_eq!(Record::decode(&KEY, &hash(7), &value.into()).unwrap_err(), DecodeError::Format(2));
+    assert_eq!(
+        Record::decode(&KEY, &hash(7), &value.into()).unwrap_err(),
+        DecodeError::Format(2)
+    );
 }
 
 #[test]
 fn debug_shows_nothing_sealed() {
     let shown = format!("{:?} {:?}", record(), record().previous);
-    assert!(shown.contains("app") && !shown.contains("sealed"), "{shown}");
+    assert!(
+        shown.contains("app") && !shown.contains("sealed"),
+        "{shown}"
+    );
 }
 
 #[test]

@@ -51,11 +51,16 @@ impl Iterator for Units<'_> {
             let rest = self.0.strip_prefix(b"%")?;
             self.0 = rest;
             return Some(Unit::BadEscape {
-                unicode: rest.first().is_some_and(|byte| byte.eq_ignore_ascii_case(&b'u')),
+                unicode: rest
+                    .first()
+                    .is_some_and(|byte| byte.eq_ignore_ascii_case(&b'u')),
             });
         };
         if first.is_ascii() {
-            return Some(Unit::Char { char: char::from(first), escaped });
+            return Some(Unit::Char {
+                char: char::from(first),
+                escaped,
+            });
         }
         let mut bytes = [first, 0, 0, 0];
         let length = match first {
@@ -74,14 +79,18 @@ impl Iterator for Units<'_> {
                 }
             }
         }
-        let decoded = bytes.get(..length).and_then(|bytes| std::str::from_utf8(bytes).ok());
+        let decoded = bytes
+            .get(..length)
+            .and_then(|bytes| std::str::from_utf8(bytes).ok());
         let char = decoded.and_then(|text| text.chars().next());
         Some(char.map_or(Unit::BadUtf8, |char| Unit::Char { char, escaped }))
     }
 }
 
 fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
 }
 
 /// The meaning of a character for a lenient server.
@@ -93,13 +102,15 @@ pub(super) enum Folded {
     Delimiter,
     /// No character: it is invisible, or a mark that belongs to the character before it.
     Invisible,
-    /// One or more ASCII characters, after Unicode normalization or case folding. It does not matter which.
+    /// One or more ASCII characters, after Unicode normalization or case folding. It does not
+    /// matter which.
     Letters,
     /// The character itself.
     Other,
 }
 
-/// Folds a character: case, and compatibility with ASCII (the mapping NFKC and case folding of Unicode).
+/// Folds a character: case, and compatibility with ASCII (the mapping NFKC and case folding of
+/// Unicode).
 ///
 /// The ranges are wider than the tables of Unicode where that costs nothing.
 pub(super) fn fold(char: char) -> Folded {
@@ -147,7 +158,9 @@ pub(super) fn fold(char: char) -> Folded {
         | '\u{ff3c}'
         | '\u{ff61}'
         | '\u{1f100}' => Folded::Delimiter,
-        '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}' => Folded::Ascii(b' '),
+        '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}' => {
+            Folded::Ascii(b' ')
+        }
         '\u{ad}'
         | '\u{300}'..='\u{36f}'
         | '\u{61c}'

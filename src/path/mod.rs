@@ -1,40 +1,45 @@
-//! Rules for guards: paths that servers read in different ways, and the prefixes that a guard protects.
+//! Rules for guards: paths that servers read in different ways, and the prefixes that a guard
+//! protects.
 //!
-//! A guard compares the path of a request with the paths that it protects. The server behind it may read the same path
-//! in another way: it resolves `..` before or after decoding, takes `\` or `%2f` for a slash, ignores case or
-//! `;parameters`. If the guard and the server read some spelling differently, a client gets past the guard with it. The
-//! rules here leave no such spelling:
+//! A guard compares the path of a request with the paths that it protects. The server behind it may
+//! read the same path in another way: it resolves `..` before or after decoding, takes `\` or `%2f`
+//! for a slash, ignores case or `;parameters`. If the guard and the server read some spelling
+//! differently, a client gets past the guard with it. The rules here leave no such spelling:
 //!
-//! 1. A path that servers resolve to **different places** is [`Ambiguous`](PathClass::Ambiguous), and a guard must
-//!    refuse it: no reading is right for every server.
-//! 2. Every other path has one reading, up to differences that do not change where it leads: case, one level of
-//!    percent-encoding, empty segments, a trailing slash, `;parameters`, a `.format`. [`PathPrefix::covers`] ignores
-//!    these differences, and covers everything below the prefix, because servers mount handlers by prefix.
-//! 3. A guarded request is forwarded under the **configured** spelling, never under that of the client
-//!    ([`PathRules::canonical`], [`replace_path`]). [`PathRules::canonical`] refuses a path if the configured spelling
-//!    may lead to another resource (`/orders.csv`, `/orders:batchGet`).
-//! 4. Servers drop the name of a script from a path, or everything up to it: they serve `/index.php/token` as
-//!    `/token`. [`PathRules::find`] refuses such a path if a guarded one is left. A script is known by its ending
-//!    (`.php`, `.cgi`, `.fcgi`, `.pl`, `.py`, `.dll`, `.exe`, `.jsp`, `.aspx` and the like).
+//! 1. A path that servers resolve to **different places** is [`Ambiguous`](PathClass::Ambiguous),
+//!    and a guard must refuse it: no reading is right for every server.
+//! 2. Every other path has one reading, up to differences that do not change where it leads: case,
+//!    one level of percent-encoding, empty segments, a trailing slash, `;parameters`, a `.format`.
+//!    [`PathPrefix::covers`] ignores these differences, and covers everything below the prefix,
+//!    because servers mount handlers by prefix.
+//! 3. A guarded request is forwarded under the **configured** spelling, never under that of the
+//!    client ([`PathRules::canonical`], [`replace_path`]). [`PathRules::canonical`] refuses a path
+//!    if the configured spelling may lead to another resource (`/orders.csv`, `/orders:batchGet`).
+//! 4. Servers drop the name of a script from a path, or everything up to it: they serve
+//!    `/index.php/token` as `/token`. [`PathRules::find`] refuses such a path if a guarded one is
+//!    left. A script is known by its ending (`.php`, `.cgi`, `.fcgi`, `.pl`, `.py`, `.dll`, `.exe`,
+//!    `.jsp`, `.aspx` and the like).
 //!
 //! [`RefreshLayer`](crate::RefreshLayer) applies these rules if
-//! [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths) is set. They are public for programs
-//! that also guard other paths, as `examples/proxy` does.
+//! [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths) is set. They are
+//! public for programs that also guard other paths, as `examples/proxy` does.
 //!
 //! # What is ambiguous
 //!
-//! - dot segments in any encoding, also with parameters or blanks: `/../`, `/%2e%2e/`, `/..;a/`, `/.. /`;
+//! - dot segments in any encoding, also with parameters or blanks: `/../`, `/%2e%2e/`, `/..;a/`,
+//!   `/.. /`;
 //! - `\`, `%5c`, `%2f` and `%25` (the characters after it may be decoded a second time);
 //! - an invalid escape (`%`, `%zz`, `%u002f`);
 //! - control characters, raw or encoded;
 //! - segments that ASP.NET drops because they hold a session identifier: `/(S(x))/`;
 //! - bytes that are not UTF-8, including overlong forms such as `%c0%af`;
-//! - characters that Unicode normalization turns into one of these or into another delimiter (`／`, `．`, `‥`), and
-//!   segments that consist of invisible characters;
-//! - every path that does not begin with `/`: `*`, and the empty path of the authority form (RFC 9112 §3.2).
+//! - characters that Unicode normalization turns into one of these or into another delimiter (`／`,
+//!   `．`, `‥`), and segments that consist of invisible characters;
+//! - every path that does not begin with `/`: `*`, and the empty path of the authority form (RFC
+//!   9112 §3.2).
 //!
-//! The path does not include the query, which may contain any characters. Other non-ASCII characters and encoded spaces
-//! are not ambiguous.
+//! The path does not include the query, which may contain any characters. Other non-ASCII
+//! characters and encoded spaces are not ambiguous.
 //!
 //! ```
 //! use tower_oauth_refresh::path::{PathClass, PathMatch, PathPrefix, PathRules, classify};
@@ -85,7 +90,8 @@ pub enum PathClass {
 
 /// Classifies the path of a request, by the [rules of this module](self#what-is-ambiguous).
 ///
-/// `path` is the result of [`Uri::path`], without the query. The scan reads the path once and does not allocate.
+/// `path` is the result of [`Uri::path`], without the query. The scan reads the path once and does
+/// not allocate.
 #[must_use]
 pub fn classify(path: &str) -> PathClass {
     match scan(path.as_bytes()) {
@@ -94,12 +100,13 @@ pub fn classify(path: &str) -> PathClass {
     }
 }
 
-/// Returns whether some server could resolve `path` outside of the directory that it is appended to.
+/// Returns whether some server could resolve `path` outside of the directory that it is appended
+/// to.
 ///
-/// This is for a proxy that puts the path of a request behind a base path. It is stricter than resolving `..`: any dot
-/// segment counts as leaving, in up to four levels of encoding, because servers disagree on what it removes. Every
-/// other ambiguity counts as leaving, too, except an encoded slash, backslash or percent sign that is not followed by a
-/// dot segment.
+/// This is for a proxy that puts the path of a request behind a base path. It is stricter than
+/// resolving `..`: any dot segment counts as leaving, in up to four levels of encoding, because
+/// servers disagree on what it removes. Every other ambiguity counts as leaving, too, except an
+/// encoded slash, backslash or percent sign that is not followed by a dot segment.
 ///
 /// ```
 /// use tower_oauth_refresh::path::leaves_base;

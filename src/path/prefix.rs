@@ -11,20 +11,24 @@ use super::script::is_script;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidPath {
-    /// It does not begin with `/`, has a query or a fragment, or a character that a URI cannot have.
+    /// It does not begin with `/`, has a query or a fragment, or a character that a URI cannot
+    /// have.
     #[error("not an absolute path without a query")]
     NotAbsolute,
-    /// It looks like the pattern of a route (`/{tenant}/token`, `/*rest`, `/:tenant/token`). Paths are compared
-    /// literally, so it would cover nothing.
-    #[error("paths are compared literally: `{{`, `}}`, `*` and segments that begin with `:` are not supported")]
+    /// It looks like the pattern of a route (`/{tenant}/token`, `/*rest`, `/:tenant/token`). Paths
+    /// are compared literally, so it would cover nothing.
+    #[error(
+        "paths are compared literally: `{{`, `}}`, `*` and segments that begin with `:` are not supported"
+    )]
     Pattern,
-    /// It can be read in more than one way, has `;parameters`, an encoded delimiter or a non-ASCII character, or a
-    /// segment that begins with a blank or ends with a blank or a dot.
+    /// It can be read in more than one way, has `;parameters`, an encoded delimiter or a non-ASCII
+    /// character, or a segment that begins with a blank or ends with a blank or a dot.
     #[error("the path can be read in more than one way")]
     Ambiguous,
 }
 
-/// A path and everything below it, in every spelling that is not [ambiguous](super::PathClass::Ambiguous).
+/// A path and everything below it, in every spelling that is not
+/// [ambiguous](super::PathClass::Ambiguous).
 ///
 /// It keeps the spelling that it was parsed from, under which requests are forwarded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,12 +59,13 @@ impl PathPrefix {
 
     /// Returns whether some server could take `path` for this path or for one below it.
     ///
-    /// `path` is the path of a request, without its query. These differences are ignored: case, one level of
-    /// percent-encoding, empty segments, a trailing slash, `;parameters`, blanks and dots at the end of a segment,
-    /// whatever follows a `.`, `:`, `%3f` or `%23` in the last segment of the prefix, and Unicode forms of ASCII
-    /// letters.
+    /// `path` is the path of a request, without its query. These differences are ignored: case, one
+    /// level of percent-encoding, empty segments, a trailing slash, `;parameters`, blanks and dots
+    /// at the end of a segment, whatever follows a `.`, `:`, `%3f` or `%23` in the last segment of
+    /// the prefix, and Unicode forms of ASCII letters.
     ///
-    /// The result has no meaning for an ambiguous path. [`PathRules::find`](super::PathRules::find) refuses such paths.
+    /// The result has no meaning for an ambiguous path. [`PathRules::find`](super::PathRules::find)
+    /// refuses such paths.
     ///
     /// ```
     /// # use tower_oauth_refresh::path::PathPrefix;
@@ -80,15 +85,18 @@ impl PathPrefix {
         self.read(path, false).map(|(spelling, _)| spelling)
     }
 
-    /// Returns whether some server finds a covered path behind a script in `path`: it drops the script
-    /// (`/index.php/token`), its ending (`/oauth.php/token`), or everything up to it (`/cgi-bin/app.fcgi/token`).
+    /// Returns whether some server finds a covered path behind a script in `path`: it drops the
+    /// script (`/index.php/token`), its ending (`/oauth.php/token`), or everything up to it
+    /// (`/cgi-bin/app.fcgi/token`).
     ///
     /// It is also `true` for a path that is covered anyway.
     pub(super) fn covers_behind_script(&self, path: &str) -> bool {
         let path_info = |at| {
-            path.split_at_checked(at).is_some_and(|(before, path_info)| {
-                is_script(before.rsplit('/').next().unwrap_or_default().as_bytes()) && self.covers(path_info)
-            })
+            path.split_at_checked(at)
+                .is_some_and(|(before, path_info)| {
+                    is_script(before.rsplit('/').next().unwrap_or_default().as_bytes())
+                        && self.covers(path_info)
+                })
         };
         self.read(path, true).is_some() || path.match_indices('/').any(|(at, _)| path_info(at))
     }
@@ -98,15 +106,17 @@ impl PathPrefix {
         self.text.trim_end_matches('/')
     }
 
-    /// Returns how `path` spells this prefix, and the part after it: an empty text, or one that begins with `/`. `None`
-    /// if `path` is not covered. With `drop_scripts` a script in front or its ending is ignored.
+    /// Returns how `path` spells this prefix, and the part after it: an empty text, or one that
+    /// begins with `/`. `None` if `path` is not covered. With `drop_scripts` a script in front or
+    /// its ending is ignored.
     fn read<'p>(&self, path: &'p str, drop_scripts: bool) -> Option<(Spelling, &'p str)> {
         let mut rest = path;
         let mut worst = Spelling::Same;
         let mut names = self.names.as_slice();
         while let [name, following @ ..] = names {
             let segments = rest.strip_prefix('/')?;
-            let (segment, after) = segments.split_at_checked(segments.find('/').unwrap_or(segments.len()))?;
+            let (segment, after) =
+                segments.split_at_checked(segments.find('/').unwrap_or(segments.len()))?;
             rest = after;
             if is_nothing(segment) {
                 continue;
@@ -124,11 +134,13 @@ impl PathPrefix {
         Some((worst, rest))
     }
 
-    /// Respells a covered path: the prefix as it is configured, the rest in the normal form of RFC 3986 §6.2.2, without
-    /// empty segments. `None` if the prefix in it is not [the same](Spelling::Same): without the difference the path
-    /// may lead to something else.
+    /// Respells a covered path: the prefix as it is configured, the rest in the normal form of RFC
+    /// 3986 §6.2.2, without empty segments. `None` if the prefix in it is not
+    /// [the same](Spelling::Same): without the difference the path may lead to something else.
     pub(super) fn respell(&self, path: &str) -> Option<String> {
-        let (Spelling::Same, rest) = self.read(path, false)? else { return None };
+        let (Spelling::Same, rest) = self.read(path, false)? else {
+            return None;
+        };
         let mut respelled = String::with_capacity(self.text.len() + rest.len());
         respelled.push_str(self.trimmed());
         for segment in rest.split('/').filter(|segment| !is_nothing(segment)) {
@@ -143,9 +155,10 @@ impl PathPrefix {
 
     /// Returns whether an allowed ambiguous path has a reading that this prefix covers.
     ///
-    /// The path begins literally with `allowed`, followed by `rest`, which is fully decoded and has no dot segments: so
-    /// every reading is below `allowed`. Below it, every subsequence of the segments is a possible reading. If one of
-    /// the segments is a script, every subsequence of the whole path is.
+    /// The path begins literally with `allowed`, followed by `rest`, which is fully decoded and has
+    /// no dot segments: so every reading is below `allowed`. Below it, every subsequence of the
+    /// segments is a possible reading. If one of the segments is a script, every subsequence of the
+    /// whole path is.
     pub(super) fn may_cover(&self, allowed: &Self, rest: &[u8]) -> bool {
         if self.encloses(allowed) {
             return true;
@@ -153,10 +166,15 @@ impl PathPrefix {
         let below = || rest.split(|byte| matches!(byte, b'/' | b'\\' | b';'));
         let mut all = allowed.names.iter().map(Vec::as_slice).chain(below());
         if all.clone().any(is_script) {
-            return self.names.iter().all(|name| all.any(|segment| is_name(segment, name, true)));
+            return self
+                .names
+                .iter()
+                .all(|name| all.any(|segment| is_name(segment, name, true)));
         }
         let above = allowed.names.iter().zip(&self.names);
-        if allowed.depth() > self.depth() || !above.clone().all(|(one, other)| is_name(one, other, true)) {
+        if allowed.depth() > self.depth()
+            || !above.clone().all(|(one, other)| is_name(one, other, true))
+        {
             return false;
         }
         let mut names = self.names.iter().skip(allowed.depth()).peekable();
@@ -172,16 +190,24 @@ impl FromStr for PathPrefix {
 
     fn from_str(text: &str) -> Result<Self, InvalidPath> {
         let parsed = text.parse::<PathAndQuery>();
-        let is_path = text.starts_with('/') && parsed.is_ok_and(|parsed| parsed.as_str() == parsed.path());
+        let is_path =
+            text.starts_with('/') && parsed.is_ok_and(|parsed| parsed.as_str() == parsed.path());
         if !is_path || text.contains('#') {
             return Err(InvalidPath::NotAbsolute);
         }
         if is_pattern(text) {
             return Err(InvalidPath::Pattern);
         }
-        let names = text.split('/').filter(|segment| !segment.is_empty()).map(name).collect::<Option<_>>();
+        let names = text
+            .split('/')
+            .filter(|segment| !segment.is_empty())
+            .map(name)
+            .collect::<Option<_>>();
         match names {
-            Some(names) if scan(text.as_bytes()) == Scan::Plain => Ok(Self { text: text.to_owned(), names }),
+            Some(names) if scan(text.as_bytes()) == Scan::Plain => Ok(Self {
+                text: text.to_owned(),
+                names,
+            }),
             _ => Err(InvalidPath::Ambiguous),
         }
     }
@@ -203,11 +229,14 @@ impl fmt::Display for PathPrefix {
 
 /// Returns whether a router would take the path for a pattern.
 pub(crate) fn is_pattern(path: &str) -> bool {
-    path.contains(['{', '}', '*']) || path.split('/').any(|segment| segment.len() > 1 && segment.starts_with(':'))
+    path.contains(['{', '}', '*'])
+        || path
+            .split('/')
+            .any(|segment| segment.len() > 1 && segment.starts_with(':'))
 }
 
-/// Returns the name that a configured segment stands for. `None` if it could stand for several names, or has characters
-/// that are ignored in requests.
+/// Returns the name that a configured segment stands for. `None` if it could stand for several
+/// names, or has characters that are ignored in requests.
 fn name(segment: &str) -> Option<Vec<u8>> {
     let name: Vec<u8> = Units::of(segment.as_bytes())
         .map(|unit| match unit {
@@ -225,7 +254,9 @@ fn name(segment: &str) -> Option<Vec<u8>> {
 
 /// Returns whether some server ignores the segment, because it is empty or consists of parameters.
 fn is_nothing(segment: &str) -> bool {
-    let mut folded = Units::of(segment.as_bytes()).map(folded).skip_while(is_blank);
+    let mut folded = Units::of(segment.as_bytes())
+        .map(folded)
+        .skip_while(is_blank);
     matches!(folded.next(), None | Some(Folded::Ascii(b';')))
 }
 
@@ -234,10 +265,11 @@ fn is_nothing(segment: &str) -> bool {
 pub(super) enum Spelling {
     /// It differs in case, percent-encoding, blanks, empty segments and `;parameters` only.
     Same,
-    /// It holds something that only some servers ignore: a format, the name of an operation behind a colon, an encoded
-    /// query, a dot or a non-ASCII character.
+    /// It holds something that only some servers ignore: a format, the name of an operation behind
+    /// a colon, an encoded query, a dot or a non-ASCII character.
     Extended,
-    /// It holds a character that stands for ASCII characters after Unicode normalization. Which ones is not known.
+    /// It holds a character that stands for ASCII characters after Unicode normalization. Which
+    /// ones is not known.
     Unknown,
 }
 
@@ -246,9 +278,12 @@ fn is_name(segment: &[u8], name: &[u8], last: bool) -> bool {
     spelling(segment, name, last).is_some()
 }
 
-/// Returns how the segment spells `name`, which is in lower case. `None` if no server takes it for `name`.
+/// Returns how the segment spells `name`, which is in lower case. `None` if no server takes it for
+/// `name`.
 fn spelling(segment: &[u8], name: &[u8], last: bool) -> Option<Spelling> {
-    let visible = Units::of(segment).map(folded).filter(|folded| *folded != Folded::Invisible);
+    let visible = Units::of(segment)
+        .map(folded)
+        .filter(|folded| *folded != Folded::Invisible);
     let mut found = visible.skip_while(is_blank);
     for wanted in name {
         match found.next() {
@@ -257,9 +292,14 @@ fn spelling(segment: &[u8], name: &[u8], last: bool) -> Option<Spelling> {
             _ => return None,
         }
     }
-    let mut units = Units::of(segment).take_while(|unit| !matches!(unit, Unit::Char { char: ';', .. }));
+    let mut units =
+        Units::of(segment).take_while(|unit| !matches!(unit, Unit::Char { char: ';', .. }));
     let is_ascii = units.all(|unit| matches!(unit, Unit::Char { char, .. } if char.is_ascii()));
-    let mut spelling = if is_ascii { Spelling::Same } else { Spelling::Extended };
+    let mut spelling = if is_ascii {
+        Spelling::Same
+    } else {
+        Spelling::Extended
+    };
     for folded in found {
         match folded {
             Folded::Ascii(b' ' | b'+') => {}
@@ -286,23 +326,32 @@ pub(super) const fn is_blank(folded: &Folded) -> bool {
     matches!(folded, Folded::Ascii(b' ' | b'+'))
 }
 
-/// Appends a segment in the normal form: unreserved characters are decoded, escapes have capital letters, and
-/// characters that a path cannot contain are escaped.
+/// Appends a segment in the normal form: unreserved characters are decoded, escapes have capital
+/// letters, and characters that a path cannot contain are escaped.
 fn push_segment(path: &mut String, segment: &str) {
-    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
+    const DIGITS: [char; 16] = [
+        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F',
+    ];
     let mut buffer = [0; 4];
     for unit in Units::of(segment.as_bytes()) {
         // An unambiguous path has no other units.
-        let Unit::Char { char, escaped } = unit else { continue };
-        let kept =
-            char.is_ascii_alphanumeric() || "-._~".contains(char) || (!escaped && "!$&'()*+,;=:@".contains(char));
+        let Unit::Char { char, escaped } = unit else {
+            continue;
+        };
+        let kept = char.is_ascii_alphanumeric()
+            || "-._~".contains(char)
+            || (!escaped && "!$&'()*+,;=:@".contains(char));
         if kept {
             path.push(char);
             continue;
         }
         for byte in char.encode_utf8(&mut buffer).bytes() {
             path.push('%');
-            path.extend([byte >> 4, byte & 0xf].iter().filter_map(|digit| DIGITS.get(usize::from(*digit))));
+            path.extend(
+                [byte >> 4, byte & 0xf]
+                    .iter()
+                    .filter_map(|digit| DIGITS.get(usize::from(*digit))),
+            );
         }
     }
 }

@@ -24,14 +24,21 @@ pub struct PathRules {
 }
 
 impl PathRules {
-    /// Creates rules that guard the prefixes in `guarded`, the innermost first, and let ambiguous paths pass below the
-    /// prefixes in `allowed`.
+    /// Creates rules that guard the prefixes in `guarded`, the innermost first, and let ambiguous
+    /// paths pass below the prefixes in `allowed`.
     ///
-    /// An ambiguous path passes only if it begins with an allowed prefix byte for byte, is ambiguous only because of
-    /// encoded slashes, backslashes and percent signs, has no dot segment in up to four levels of encoding, and has no
-    /// guarded reading. The operator bears the risk of a server that reads the path in yet another way.
-    pub fn new(guarded: impl IntoIterator<Item = PathPrefix>, allowed: impl IntoIterator<Item = PathPrefix>) -> Self {
-        Self { guarded: guarded.into_iter().collect(), allowed: allowed.into_iter().collect() }
+    /// An ambiguous path passes only if it begins with an allowed prefix byte for byte, is
+    /// ambiguous only because of encoded slashes, backslashes and percent signs, has no dot segment
+    /// in up to four levels of encoding, and has no guarded reading. The operator bears the risk of
+    /// a server that reads the path in yet another way.
+    pub fn new(
+        guarded: impl IntoIterator<Item = PathPrefix>,
+        allowed: impl IntoIterator<Item = PathPrefix>,
+    ) -> Self {
+        Self {
+            guarded: guarded.into_iter().collect(),
+            allowed: allowed.into_iter().collect(),
+        }
     }
 
     /// Returns the guarded prefixes.
@@ -46,34 +53,53 @@ impl PathRules {
     #[must_use]
     pub fn find(&self, path: &str) -> PathMatch {
         if classify(path) == PathClass::Ambiguous {
-            return if self.allows(path) { PathMatch::Open } else { PathMatch::Refused };
+            return if self.allows(path) {
+                PathMatch::Open
+            } else {
+                PathMatch::Refused
+            };
         }
-        let behind_script = |prefix: &PathPrefix| prefix.covers_behind_script(path) && !prefix.covers(path);
+        let behind_script =
+            |prefix: &PathPrefix| prefix.covers_behind_script(path) && !prefix.covers(path);
         if may_have_script(path) && self.guarded.iter().any(behind_script) {
             return PathMatch::Refused;
         }
-        let mut spellings = self.guarded.iter().map(|prefix| prefix.spelling(path)).enumerate();
+        let mut spellings = self
+            .guarded
+            .iter()
+            .map(|prefix| prefix.spelling(path))
+            .enumerate();
         match spellings.find_map(|(index, spelling)| Some((index, spelling?))) {
             // It is not known which path it is.
             Some((_, Spelling::Unknown)) => return PathMatch::Refused,
             Some((index, _)) => return PathMatch::Guarded(index),
             None => {}
         }
-        // `//a/token` is a reference to the host `a` for servers that resolve the path as a URL (RFC 3986 §4.2).
+        // `//a/token` is a reference to the host `a` for servers that resolve the path as a URL
+        // (RFC 3986 §4.2).
         match without_authority(path) {
-            Some(path) if self.guarded.iter().any(|prefix| prefix.covers_behind_script(path)) => PathMatch::Refused,
+            Some(path)
+                if self
+                    .guarded
+                    .iter()
+                    .any(|prefix| prefix.covers_behind_script(path)) =>
+            {
+                PathMatch::Refused
+            }
             _ => PathMatch::Open,
         }
     }
 
-    /// Returns the path under which to forward a request that [`find`](Self::find) found below the guarded prefix
-    /// `index`: the prefix as configured, and the rest in the normal form of RFC 3986 §6.2.2, without empty segments.
+    /// Returns the path under which to forward a request that [`find`](Self::find) found below the
+    /// guarded prefix `index`: the prefix as configured, and the rest in the normal form of RFC
+    /// 3986 §6.2.2, without empty segments.
     ///
-    /// Returns `None` if the request must be refused because the path may lead to something else than the configured
-    /// one: that path belongs to another guarded prefix, or the last segment of the prefix has a format or the name of
-    /// an operation in `path` (`/orders.csv`, `/orders:batchGet`), or any of its segments an encoded query, a dot at its
-    /// end or a non-ASCII character. A guard that has one handler for everything below a prefix, as a token endpoint,
-    /// can forward the configured path instead.
+    /// Returns `None` if the request must be refused because the path may lead to something else
+    /// than the configured one: that path belongs to another guarded prefix, or the last segment of
+    /// the prefix has a format or the name of an operation in `path` (`/orders.csv`,
+    /// `/orders:batchGet`), or any of its segments an encoded query, a dot at its end or a
+    /// non-ASCII character. A guard that has one handler for everything below a prefix, as a token
+    /// endpoint, can forward the configured path instead.
     #[must_use]
     pub fn canonical<'p>(&self, index: usize, path: &'p str) -> Option<Cow<'p, str>> {
         let respelled = self.guarded.get(index)?.respell(path)?;
@@ -86,9 +112,15 @@ impl PathRules {
     /// Returns whether an ambiguous path may pass.
     fn allows(&self, path: &str) -> bool {
         let below = |allowed: &PathPrefix| {
-            let rest = path.strip_prefix(allowed.trimmed()).filter(|rest| rest.starts_with('/'))?;
+            let rest = path
+                .strip_prefix(allowed.trimmed())
+                .filter(|rest| rest.starts_with('/'))?;
             let rest = fully_decoded(rest.as_bytes())?;
-            (!self.guarded.iter().any(|guarded| guarded.may_cover(allowed, &rest))).then_some(())
+            (!self
+                .guarded
+                .iter()
+                .any(|guarded| guarded.may_cover(allowed, &rest)))
+            .then_some(())
         };
         self.allowed.iter().find_map(below).is_some()
     }
@@ -96,7 +128,8 @@ impl PathRules {
 
 /// Returns whether the path has a dot, an escape or a non-ASCII character.
 fn may_have_script(path: &str) -> bool {
-    path.bytes().any(|byte| matches!(byte, b'.' | b'%') || !byte.is_ascii())
+    path.bytes()
+        .any(|byte| matches!(byte, b'.' | b'%') || !byte.is_ascii())
 }
 
 /// Returns the path of a network-path reference.

@@ -4,7 +4,8 @@ use percent_encoding::percent_decode;
 
 use super::fold::{Folded, Unit, Units, fold};
 
-/// The number of levels of encoding that [`stays_below`] decodes. A path with more levels does not stay below.
+/// The number of levels of encoding that [`stays_below`] decodes. A path with more levels does not
+/// stay below.
 const LEVELS: usize = 4;
 
 /// The parts of a path that servers read in different ways, in order of severity.
@@ -12,8 +13,8 @@ const LEVELS: usize = 4;
 pub(super) enum Scan {
     /// No such part.
     Plain,
-    /// A backslash, or an encoded slash, backslash or percent sign. Every reading stays below the segments before it,
-    /// unless a dot segment follows.
+    /// A backslash, or an encoded slash, backslash or percent sign. Every reading stays below the
+    /// segments before it, unless a dot segment follows.
     Delimiters,
     /// Anything else, dot segments above all.
     Hard,
@@ -32,7 +33,8 @@ struct Segment {
     cookieless: Cookieless,
 }
 
-/// The beginning of a segment that ASP.NET drops, because it holds a session identifier (`(S(x))`, `(A(x)F(y))`).
+/// The beginning of a segment that ASP.NET drops, because it holds a session identifier (`(S(x))`,
+/// `(A(x)F(y))`).
 #[derive(Clone, Copy, Default)]
 enum Cookieless {
     #[default]
@@ -47,7 +49,10 @@ impl Cookieless {
     /// Returns what is found after another character.
     const fn then(self, char: char, folded: Folded) -> Self {
         // With the compatibility forms of Unicode.
-        let open = matches!(char, '(' | '\u{207d}' | '\u{208d}' | '\u{fe35}' | '\u{fe59}' | '\u{ff08}');
+        let open = matches!(
+            char,
+            '(' | '\u{207d}' | '\u{208d}' | '\u{fe35}' | '\u{fe59}' | '\u{ff08}'
+        );
         match (self, folded) {
             (Self::Nothing, Folded::Ascii(b' ' | b'+')) => Self::Nothing,
             (Self::Nothing, _) if open => Self::Open,
@@ -60,7 +65,8 @@ impl Cookieless {
 }
 
 impl Segment {
-    /// Returns whether some server takes it for `.` or `..`, or ignores it although it is not empty.
+    /// Returns whether some server takes it for `.` or `..`, or ignores it although it is not
+    /// empty.
     const fn is_hard(&self) -> bool {
         self.suspect && !self.named
     }
@@ -68,24 +74,39 @@ impl Segment {
 
 /// Scans a path that has not been decoded yet.
 pub(super) fn scan(path: &[u8]) -> Scan {
-    if is_plain(path) { Scan::Plain } else { scan_units(path, false) }
+    if is_plain(path) {
+        Scan::Plain
+    } else {
+        scan_units(path, false)
+    }
 }
 
-/// Returns whether all servers read all characters of the path in the same way. Most paths are like that, so this check
-/// comes first.
+/// Returns whether all servers read all characters of the path in the same way. Most paths are like
+/// that, so this check comes first.
 fn is_plain(path: &[u8]) -> bool {
     let mut before = b'/';
     path.iter().all(|byte| {
         let before = std::mem::replace(&mut before, *byte);
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'~' | b':' | b'@' | b'=' | b',' => true,
+            b'a'..=b'z'
+            | b'A'..=b'Z'
+            | b'0'..=b'9'
+            | b'/'
+            | b'-'
+            | b'_'
+            | b'~'
+            | b':'
+            | b'@'
+            | b'='
+            | b',' => true,
             b'.' => !matches!(before, b'/' | b'.'),
             _ => false,
         }
     })
 }
 
-/// Scans a path; `decoded` says that it is decoded already, so that a lone `%` is a character and not an error.
+/// Scans a path; `decoded` says that it is decoded already, so that a lone `%` is a character and
+/// not an error.
 fn scan_units(path: &[u8], decoded: bool) -> Scan {
     let mut found = Scan::Plain;
     let mut segment = Segment::default();
@@ -129,7 +150,8 @@ pub(super) fn stays_below(path: &[u8]) -> bool {
     fully_decoded(path).is_some()
 }
 
-/// Decodes a path until nothing changes, and returns it if no level holds anything [hard](Scan::Hard).
+/// Decodes a path until nothing changes, and returns it if no level holds anything
+/// [hard](Scan::Hard).
 ///
 /// Returns `None` for a path with more than [`LEVELS`] levels, so that the work is bounded.
 pub(super) fn fully_decoded(path: &[u8]) -> Option<Vec<u8>> {

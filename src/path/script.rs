@@ -5,16 +5,19 @@ use super::prefix::{folded, is_blank};
 
 /// What the names of programs end with. A number may follow (`.php8`).
 const ENDINGS: [&[u8]; 22] = [
-    b"php", b"phtml", b"phar", b"cgi", b"fcgi", b"fpl", b"pl", b"py", b"wsgi", b"rb", b"lua", b"dll", b"exe", b"jsp",
-    b"jspx", b"asp", b"aspx", b"ashx", b"asmx", b"svc", b"axd", b"cfm",
+    b"php", b"phtml", b"phar", b"cgi", b"fcgi", b"fpl", b"pl", b"py", b"wsgi", b"rb", b"lua",
+    b"dll", b"exe", b"jsp", b"jspx", b"asp", b"aspx", b"ashx", b"asmx", b"svc", b"axd", b"cfm",
 ];
 
-/// Returns whether some server takes the segment for a program, which handles the path behind it (RFC 3875 §4.1.5).
+/// Returns whether some server takes the segment for a program, which handles the path behind it
+/// (RFC 3875 §4.1.5).
 pub(super) fn is_script(segment: &[u8]) -> bool {
     let mut rest = Units::of(segment).map(folded);
     while let Some(found) = rest.next() {
         match found {
-            Folded::Ascii(b'.') if ENDINGS.iter().any(|ending| ends_with(rest.clone(), ending)) => return true,
+            Folded::Ascii(b'.') if ENDINGS.iter().any(|ending| ends_with(rest.clone(), ending)) => {
+                return true;
+            }
             Folded::Ascii(b';') => return false,
             _ => {}
         }
@@ -32,6 +35,7 @@ fn ends_with(rest: impl Iterator<Item = Folded>, ending: &[u8]) -> bool {
             _ => return false,
         }
     }
-    let mut tail = found.take_while(|folded| !matches!(folded, Folded::Ascii(b';' | b'?' | b'#' | b':')));
+    let mut tail =
+        found.take_while(|folded| !matches!(folded, Folded::Ascii(b';' | b'?' | b'#' | b':')));
     tail.all(|folded| matches!(folded, Folded::Ascii(b'.' | b'0'..=b'9') | Folded::Letters))
 }

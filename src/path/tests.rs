@@ -10,7 +10,11 @@ fn prefix(text: &str) -> PathPrefix {
 
 /// Returns the pathname of Node's `new URL(path, base)`.
 fn whatwg(path: &str) -> Option<String> {
-    Url::parse("http://localhost").ok()?.join(path).ok().map(|url| url.path().to_owned())
+    Url::parse("http://localhost")
+        .ok()?
+        .join(path)
+        .ok()
+        .map(|url| url.path().to_owned())
 }
 
 #[test]
@@ -148,19 +152,40 @@ fn spellings_of_a_guarded_path_are_guarded_or_refused() {
 #[test]
 fn a_prefix_is_a_literal_path_with_one_reading() {
     for path in ["", "api", "*", "/a?x", "/a b", "/a#x", "https://a/b"] {
-        assert_eq!(path.parse::<PathPrefix>(), Err(InvalidPath::NotAbsolute), "{path:?}");
+        assert_eq!(
+            path.parse::<PathPrefix>(),
+            Err(InvalidPath::NotAbsolute),
+            "{path:?}"
+        );
     }
     for path in ["/{tenant}/token", "/a/*", "/*rest", "/:tenant/token", "/a}"] {
-        assert_eq!(path.parse::<PathPrefix>(), Err(InvalidPath::Pattern), "{path:?}");
+        assert_eq!(
+            path.parse::<PathPrefix>(),
+            Err(InvalidPath::Pattern),
+            "{path:?}"
+        );
     }
-    for path in
-        ["/a/../b", "/a/%2E.", "/a%2fb", "/a;b", "/a%3bb", "/a%3f", "/%25", "/a.", "/a+", "/%20a", "/ä", "/%c3%a4"]
-    {
-        assert_eq!(path.parse::<PathPrefix>(), Err(InvalidPath::Ambiguous), "{path:?}");
+    for path in [
+        "/a/../b", "/a/%2E.", "/a%2fb", "/a;b", "/a%3bb", "/a%3f", "/%25", "/a.", "/a+", "/%20a",
+        "/ä", "/%c3%a4",
+    ] {
+        assert_eq!(
+            path.parse::<PathPrefix>(),
+            Err(InvalidPath::Ambiguous),
+            "{path:?}"
+        );
     }
-    for path in
-        ["/", "/token", "//API/v1/", "/%61pi", "/.well-known/x", "/a/b.c", "/v1/token:exchange", "/a+b", "/a%20b"]
-    {
+    for path in [
+        "/",
+        "/token",
+        "//API/v1/",
+        "/%61pi",
+        "/.well-known/x",
+        "/a/b.c",
+        "/v1/token:exchange",
+        "/a+b",
+        "/a%20b",
+    ] {
         let prefix = prefix(path);
         assert_eq!((prefix.as_str(), prefix.covers(path)), (path, true));
     }
@@ -173,7 +198,10 @@ fn a_guarded_path_goes_on_in_one_spelling() {
         ("/api", Some("/api")),
         ("/api/", Some("/api/")),
         ("//API//orders//7", Some("/api/orders/7")),
-        ("/%61pi;v=1/%6frders%2d7/a%c3%a4\u{e4}/", Some("/api/orders-7/a%C3%A4%C3%A4/")),
+        (
+            "/%61pi;v=1/%6frders%2d7/a%c3%a4\u{e4}/",
+            Some("/api/orders-7/a%C3%A4%C3%A4/"),
+        ),
         ("/api.json/x;a=b", None),
         ("/api;v=1/x;a=b.json", Some("/api/x;a=b.json")),
         ("/api/orders:get", Some("/api/orders:get")),
@@ -196,10 +224,18 @@ fn a_guarded_path_goes_on_in_one_spelling() {
         ("/api:x/Admin", None),
     ];
     for (path, expected) in rows {
-        let PathMatch::Guarded(index) = rules.find(path) else { panic!("{path}") };
+        let PathMatch::Guarded(index) = rules.find(path) else {
+            panic!("{path}")
+        };
         assert_eq!(rules.canonical(index, path).as_deref(), expected, "{path}");
     }
-    let refused = ["/api/\u{df}x", "/api/%EF%AC%81", "/\u{3231}x", "/api/x.php/admin", "/api.php/v2/items"];
+    let refused = [
+        "/api/\u{df}x",
+        "/api/%EF%AC%81",
+        "/\u{3231}x",
+        "/api/x.php/admin",
+        "/api.php/v2/items",
+    ];
     for path in refused {
         assert_eq!(rules.find(path), PathMatch::Refused, "{path}");
     }
@@ -209,7 +245,10 @@ fn a_guarded_path_goes_on_in_one_spelling() {
 #[test]
 fn an_allowed_path_may_be_ambiguous_but_not_guarded() {
     let allowed = || ["/api/v4/projects", "/oauth"].map(prefix);
-    let rules = PathRules::new(["/token", "/oauth/token", "/oauth/token-info/x"].map(prefix), allowed());
+    let rules = PathRules::new(
+        ["/token", "/oauth/token", "/oauth/token-info/x"].map(prefix),
+        allowed(),
+    );
     let open = [
         "/api/v4/projects/group%2Fname/issues",
         "/api/v4/projects/group%2fname%5cx/files/100%25.txt",
@@ -218,7 +257,11 @@ fn an_allowed_path_may_be_ambiguous_but_not_guarded() {
         "/oauth/clients/a%2Fb",
     ];
     for path in open {
-        assert_eq!((rules.find(path), classify(path)), (PathMatch::Open, PathClass::Ambiguous), "{path}");
+        assert_eq!(
+            (rules.find(path), classify(path)),
+            (PathMatch::Open, PathClass::Ambiguous),
+            "{path}"
+        );
     }
     let refused = [
         "/api/v4/other/a%2Fb",
@@ -251,8 +294,10 @@ fn an_allowed_path_may_be_ambiguous_but_not_guarded() {
     for path in refused {
         assert_eq!(rules.find(path), PathMatch::Refused, "{path}");
     }
-    let rules_behind_scripts =
-        PathRules::new([prefix("/oauth/token")], ["/x/index.php", "/oauth", "/y", "/oauth.php/x"].map(prefix));
+    let rules_behind_scripts = PathRules::new(
+        [prefix("/oauth/token")],
+        ["/x/index.php", "/oauth", "/y", "/oauth.php/x"].map(prefix),
+    );
     for path in [
         "/x/index.php/oauth%2ftoken",
         "/x/index.php/a%5c/oauth/token",
@@ -263,14 +308,30 @@ fn an_allowed_path_may_be_ambiguous_but_not_guarded() {
         "/y/a%2f(S(x))/b",
         "/y/a%2f%2528S(x))/b",
     ] {
-        assert_eq!(rules_behind_scripts.find(path), PathMatch::Refused, "{path}");
+        assert_eq!(
+            rules_behind_scripts.find(path),
+            PathMatch::Refused,
+            "{path}"
+        );
     }
-    for path in ["/x/index.php/oauth%2fclients", "/y/a%2findex.php", "/oauth/a%2findex.php"] {
+    for path in [
+        "/x/index.php/oauth%2fclients",
+        "/y/a%2findex.php",
+        "/oauth/a%2findex.php",
+    ] {
         assert_eq!(rules_behind_scripts.find(path), PathMatch::Open, "{path}");
     }
-    assert_eq!(rules.find("/oauth/token/a"), PathMatch::Guarded(1), "an allowed prefix does not open a guarded path");
+    assert_eq!(
+        rules.find("/oauth/token/a"),
+        PathMatch::Guarded(1),
+        "an allowed prefix does not open a guarded path"
+    );
     let rules = PathRules::new([prefix("/api")], allowed());
-    assert_eq!(rules.find("/api/v4/projects/a%2Fb"), PathMatch::Refused, "nor one around it");
+    assert_eq!(
+        rules.find("/api/v4/projects/a%2Fb"),
+        PathMatch::Refused,
+        "nor one around it"
+    );
     let rules = PathRules::new([prefix("/token")], [prefix("/")]);
     assert_eq!(rules.find("/a%2fb"), PathMatch::Open);
     assert_eq!(rules.find("/a%2ftoken"), PathMatch::Refused);
@@ -278,7 +339,17 @@ fn an_allowed_path_may_be_ambiguous_but_not_guarded() {
 
 #[test]
 fn only_paths_without_dot_segments_stay_behind_a_base() {
-    for path in ["/", "/a/b", "//a", "/a%2Fb", "/100%25", "/a\\b", "/caf%C3%A9", "/a/..b/c...", "/%25%32%35"] {
+    for path in [
+        "/",
+        "/a/b",
+        "//a",
+        "/a%2Fb",
+        "/100%25",
+        "/a\\b",
+        "/caf%C3%A9",
+        "/a/..b/c...",
+        "/%25%32%35",
+    ] {
         assert!(!leaves_base(path), "{path}");
     }
     let leaving = [
@@ -308,7 +379,10 @@ fn only_paths_without_dot_segments_stay_behind_a_base() {
 #[test]
 fn a_path_of_many_levels_is_refused_in_bounded_work() {
     let path = format!("/a/%{}2f", "25".repeat(30_000));
-    assert_eq!(PathRules::new([], [prefix("/a")]).find(&path), PathMatch::Refused);
+    assert_eq!(
+        PathRules::new([], [prefix("/a")]).find(&path),
+        PathMatch::Refused
+    );
     assert!(leaves_base(&path));
 }
 
@@ -317,10 +391,19 @@ fn replacing_a_path_keeps_the_rest() {
     for (uri, path, expected) in [
         ("/%74oken?a=b%2f..", "/token", "/token?a=b%2f.."),
         ("/x", "/token", "/token"),
-        ("http://as.example:80/x?", "/token", "http://as.example:80/token?"),
+        (
+            "http://as.example:80/x?",
+            "/token",
+            "http://as.example:80/token?",
+        ),
         ("http://as.example", "/token", "http://as.example/token"),
     ] {
-        assert_eq!(replace_path(uri.parse().unwrap(), path).unwrap().to_string(), expected);
+        assert_eq!(
+            replace_path(uri.parse().unwrap(), path)
+                .unwrap()
+                .to_string(),
+            expected
+        );
     }
     let long = format!("/x?{}", "a".repeat(65_000));
     assert!(replace_path(long.parse().unwrap(), &format!("/{}", "a".repeat(1000))).is_err());

@@ -38,8 +38,9 @@ use crate::upstream::{Granted, Reply, Upstream};
 const UNDER_WAY: Tag = Tag::new([0; 32]);
 const DONE: Tag = Tag::new([1; 32]);
 
-/// How much longer than its lease the entry of an adoption under way is there: for longer than a commit is held in the
-/// background, so that whoever takes the lease over knows that somebody had it.
+/// How much longer than its lease the entry of an adoption under way is there: for longer than a
+/// commit is held in the background, so that whoever takes the lease over knows that somebody had
+/// it.
 const KEPT: Duration = Duration::from_secs(3600);
 
 /// Longer than the id of a grant, so that no key of an adoption is the key of a grant.
@@ -61,13 +62,26 @@ where
     B: Body<Data = Bytes>,
     ResBody: Body<Data = Bytes>,
 {
-    let (config, stranger) = (exchange.shared.config(), Subject { client_id: Some(client_id), grant: None });
-    let Some(end) = config.adopt_until else { return Err(unknown(exchange, stranger).into()) };
+    let (config, stranger) = (
+        exchange.shared.config(),
+        Subject {
+            client_id: Some(client_id),
+            grant: None,
+        },
+    );
+    let Some(end) = config.adopt_until else {
+        return Err(unknown(exchange, stranger).into());
+    };
     let foreign = Foreign::new(token, client_id);
     if exchange.shared.now() >= end {
         // An answer that was lost at the last moment is still there.
-        let late = exchange.shared.now() < end.saturating_add(config.lease() + config.windows.retry);
-        let found = if late { exchange.store().get(&foreign.key).await } else { Ok(None) };
+        let late =
+            exchange.shared.now() < end.saturating_add(config.lease() + config.windows.retry);
+        let found = if late {
+            exchange.store().get(&foreign.key).await
+        } else {
+            Ok(None)
+        };
         let found = found.map_err(|error| exchange.store_failed(error, stranger))?;
         let Some(done) = found.filter(|entry| entry.tag == DONE) else {
             return Err(unknown(exchange, stranger).into());
@@ -75,7 +89,13 @@ where
         return Ok(answer_again(exchange, &foreign, ask, &done.value)?);
     }
     let deadline = exchange.deadline();
-    let turn = timeout_at(deadline, exchange.shared.queues().enter(Tag::new(*foreign.key.as_bytes())));
+    let turn = timeout_at(
+        deadline,
+        exchange
+            .shared
+            .queues()
+            .enter(Tag::new(*foreign.key.as_bytes())),
+    );
     let (turn, _) = turn.await.map_err(|_| Error::Busy)?;
     let placeholder = match reserve(exchange, &foreign, deadline).await? {
         Reserved::Placeholder(placeholder) => placeholder,
@@ -84,7 +104,9 @@ where
     let call = upstream.token_request(body, exchange.reading(Some(token)));
     match timeout(config.upstream_timeout(), call).await {
         Ok(Ok(Reply::Granted(granted))) => {
-            complete(exchange, &foreign, (placeholder, turn), token, ask, granted).await.map_err(Into::into)
+            complete(exchange, &foreign, (placeholder, turn), token, ask, granted)
+                .await
+                .map_err(Into::into)
         }
         Ok(Ok(Reply::Rejected(response))) => {
             placeholder.remove().await;
@@ -128,8 +150,18 @@ fn answer_again<St: Store, ResBody>(
     let opened = Some(sealed)
         .filter(|_| ask.replayable())
         .and_then(|sealed| replay::open(&foreign.sealer, foreign.context(), ask, sealed, now).ok());
-    let kind = if opened.is_some() { EventKind::Replayed } else { EventKind::Late };
-    exchange.emit(kind, Subject { client_id: Some(foreign.client_id), grant: None });
+    let kind = if opened.is_some() {
+        EventKind::Replayed
+    } else {
+        EventKind::Late
+    };
+    exchange.emit(
+        kind,
+        Subject {
+            client_id: Some(foreign.client_id),
+            grant: None,
+        },
+    );
     let (granted, body) = opened.ok_or(Error::InvalidGrant)?;
     let given = granted.answer.refresh_token();
     match given.and_then(|token| RefreshToken::parse(&exchange.shared.config().prefix, token)) {
@@ -147,15 +179,33 @@ struct Foreign<'a> {
 
 impl<'a> Foreign<'a> {
     fn new(token: &str, client_id: &'a ClientId) -> Self {
-        let key = Key::new(Sha256::new().chain_update(ADOPT).chain_update(token).finalize().into());
-        // Unlike our own secrets this one has structure; hashed it is as good a key as the token was a secret.
+        let key = Key::new(
+            Sha256::new()
+                .chain_update(ADOPT)
+                .chain_update(token)
+                .finalize()
+                .into(),
+        );
+        // Unlike our own secrets this one has structure; hashed it is as good a key as the token
+        // was a secret.
         let mut secret = Zeroizing::new([0; 32]);
-        Sha256::new().chain_update(ADOPT_SECRET).chain_update(token).finalize_into((&mut *secret).into());
-        Self { client_id, key, sealer: Sealer::new(Secret::new(&secret)) }
+        Sha256::new()
+            .chain_update(ADOPT_SECRET)
+            .chain_update(token)
+            .finalize_into((&mut *secret).into());
+        Self {
+            client_id,
+            key,
+            sealer: Sealer::new(Secret::new(&secret)),
+        }
     }
 
     fn context(&self) -> Context<'_> {
-        Context { purpose: Purpose::Replay, key: &self.key, client_id: self.client_id.as_str() }
+        Context {
+            purpose: Purpose::Replay,
+            key: &self.key,
+            client_id: self.client_id.as_str(),
+        }
     }
 }
 
@@ -165,7 +215,8 @@ enum Reserved<St: Store> {
     Done(Bytes),
 }
 
-/// Takes the lease that keeps other requests from using the same token: on the placeholder, which is written first.
+/// Takes the lease that keeps other requests from using the same token: on the placeholder, which
+/// is written first.
 ///
 /// As with a rotation, whoever let a lease run out may have the answer and only wait for the store.
 async fn reserve<St: Store>(
@@ -174,16 +225,30 @@ async fn reserve<St: Store>(
     deadline: Instant,
 ) -> Result<Reserved<St>, Error> {
     const PAUSE: Duration = Duration::from_millis(20);
-    let subject = Subject { client_id: Some(foreign.client_id), grant: None };
+    let subject = Subject {
+        client_id: Some(foreign.client_id),
+        grant: None,
+    };
     let failed = |error| exchange.store_failed(error, subject);
     let (key, length) = (&foreign.key, exchange.shared.config().lease());
     let mut absent = true;
     loop {
         exchange.progress.begin();
         if absent {
-            let entry = Entry::new(Version::new(exchange.shared.random()?), UNDER_WAY, Bytes::new());
-            let change = Change::Put { entry, ttl: Ttl::After(length.saturating_add(KEPT)) };
-            let swap = exchange.store().swap(key, None, change, None).await.map_err(failed)?;
+            let entry = Entry::new(
+                Version::new(exchange.shared.random()?),
+                UNDER_WAY,
+                Bytes::new(),
+            );
+            let change = Change::Put {
+                entry,
+                ttl: Ttl::After(length.saturating_add(KEPT)),
+            };
+            let swap = exchange
+                .store()
+                .swap(key, None, change, None)
+                .await
+                .map_err(failed)?;
             if let Swap::Conflict(Some(entry)) = swap
                 && entry.tag == DONE
             {
@@ -194,17 +259,26 @@ async fn reserve<St: Store>(
         let mut placeholder = Placeholder::new(&exchange.shared, *key, version);
         let claim = || exchange.store().claim(key, &UNDER_WAY, version, length);
         let mut claimed = claim().await.map_err(failed)?;
-        if claimed.as_ref().is_some_and(|claim| claim.lease == Lease::Taken && claim.taken_over) {
+        if claimed
+            .as_ref()
+            .is_some_and(|claim| claim.lease == Lease::Taken && claim.taken_over)
+        {
             sleep(TAKEOVER_PAUSE).await;
             claimed = claim().await.map_err(failed)?;
         }
-        if claimed.as_ref().is_some_and(|claim| claim.lease == Lease::Taken) {
+        if claimed
+            .as_ref()
+            .is_some_and(|claim| claim.lease == Lease::Taken)
+        {
             placeholder.overdue = false;
             return Ok(Reserved::Placeholder(placeholder));
         }
         placeholder.into_commit();
         absent = claimed.is_none();
-        if let Some(entry) = claimed.map(|claim| claim.entry).filter(|entry| entry.tag == DONE) {
+        if let Some(entry) = claimed
+            .map(|claim| claim.entry)
+            .filter(|entry| entry.tag == DONE)
+        {
             return Ok(Reserved::Done(entry.value));
         }
         exchange.progress.rest();
@@ -225,26 +299,50 @@ async fn complete<St: Store, ResBody>(
     granted: Granted,
 ) -> Result<Response<ResponseBody<ResBody>>, Error> {
     let (version, running) = placeholder.into_commit();
-    let stranger = Subject { client_id: Some(foreign.client_id), grant: None };
+    let stranger = Subject {
+        client_id: Some(foreign.client_id),
+        grant: None,
+    };
     let unavailable = |error: &dyn std::error::Error| {
         exchange.emit(EventKind::CommitLost, stranger);
         exchange.store_failed(StoreError::unavailable(error.to_string()), stranger)
     };
     // A request for less says nothing of what was granted.
-    let granted_scope = granted.answer.scope().filter(|scope| scope.len() <= MAX_SCOPE);
-    let scope = if ask.scope.is_none() { granted_scope } else { None };
+    let granted_scope = granted
+        .answer
+        .scope()
+        .filter(|scope| scope.len() <= MAX_SCOPE);
+    let scope = if ask.scope.is_none() {
+        granted_scope
+    } else {
+        None
+    };
     let terms = Terms {
         client_id: foreign.client_id.as_str(),
-        // What was granted is not known, nor whether the inner service has looked at what is asked for.
+        // What was granted is not known, nor whether the inner service has looked at what is asked
+        // for.
         scope: granted_scope.map(Cow::Borrowed),
-        resources: granted_resources(exchange.shared.config(), &granted.answer, ask.resources.iter().copied()),
+        resources: granted_resources(
+            exchange.shared.config(),
+            &granted.answer,
+            ask.resources.iter().copied(),
+        ),
     };
     let upstream_token = granted.answer.refresh_token().unwrap_or(token);
-    let begun = begin(exchange, foreign.client_id, scope, Vec::new(), upstream_token, &granted, &terms)
-        .map_err(|error| unavailable(&error))?;
+    let begun = begin(
+        exchange,
+        foreign.client_id,
+        scope,
+        Vec::new(),
+        upstream_token,
+        &granted,
+        &terms,
+    )
+    .map_err(|error| unavailable(&error))?;
     let (key, body) = (begun.key, begun.body.clone());
     let renewed = upstream_token != token;
-    let done = answer_entry(exchange, foreign, ask, &granted, &body, renewed).map_err(|error| unavailable(&*error))?;
+    let done = answer_entry(exchange, foreign, ask, &granted, &body, renewed)
+        .map_err(|error| unavailable(&*error))?;
     let mut adoption = Adoption {
         begun,
         inserted: false,
@@ -253,12 +351,16 @@ async fn complete<St: Store, ResBody>(
         client_id: foreign.client_id.clone(),
     };
     match adoption.attempt(&exchange.shared).await {
-        Ok(()) => exchange.emit(EventKind::Adopted, adoption.begun.subject(foreign.client_id)),
+        Ok(()) => exchange.emit(
+            EventKind::Adopted,
+            adoption.begun.subject(foreign.client_id),
+        ),
         Err(error) => {
             let inserted = adoption.inserted;
             adoption.settle(exchange, (running, turn));
             let error = exchange.store_failed(error, stranger);
-            // The grant is there: only a retry with the foreign token would miss the replay for a moment.
+            // The grant is there: only a retry with the foreign token would miss the replay for a
+            // moment.
             if !inserted {
                 return Err(error);
             }
@@ -267,8 +369,8 @@ async fn complete<St: Store, ResBody>(
     Ok(granted.respond_for(&key, body))
 }
 
-/// What takes the placeholder's place: the answer for whoever asks the same again, or what keeps them from using the
-/// token inside a second time, which would end the session there.
+/// What takes the placeholder's place: the answer for whoever asks the same again, or what keeps
+/// them from using the token inside a second time, which would end the session there.
 fn answer_entry<St: Store>(
     exchange: &Exchange<St>,
     foreign: &Foreign<'_>,
@@ -283,14 +385,32 @@ fn answer_entry<St: Store>(
     if !replayed && !renewed {
         return Ok(Change::Remove);
     }
-    let (nonce, version) = (exchange.shared.random()?, Version::new(exchange.shared.random()?));
+    let (nonce, version) = (
+        exchange.shared.random()?,
+        Version::new(exchange.shared.random()?),
+    );
     let sealed = if replayed {
-        replay::seal(&foreign.sealer, nonce, foreign.context(), ask, granted, body, exchange.shared.now())?
+        replay::seal(
+            &foreign.sealer,
+            nonce,
+            foreign.context(),
+            ask,
+            granted,
+            body,
+            exchange.shared.now(),
+        )?
     } else {
         Vec::new()
     };
-    let ttl = Ttl::After(if window.is_zero() { config.lease() } else { window });
-    Ok(Change::Put { entry: Entry::new(version, DONE, sealed.into()), ttl })
+    let ttl = Ttl::After(if window.is_zero() {
+        config.lease()
+    } else {
+        window
+    });
+    Ok(Change::Put {
+        entry: Entry::new(version, DONE, sealed.into()),
+        ttl,
+    })
 }
 
 /// The two writes of an adoption.
@@ -308,7 +428,8 @@ impl Write for Adoption {
     async fn attempt<St: Store>(&mut self, shared: &Shared<St>) -> Result<(), StoreError> {
         if !self.inserted {
             let access = access::mint::insert(self.begun.access_write(), shared);
-            let (grant, access) = both(self.begun.insert(shared.store(), shared.now()), access).await;
+            let (grant, access) =
+                both(self.begun.insert(shared.store(), shared.now()), access).await;
             grant?;
             access?;
             self.inserted = true;
@@ -316,15 +437,24 @@ impl Write for Adoption {
         let (key, version) = self.placeholder;
         let (mut expected, answered) = (Some(version), matches!(self.done, Change::Put { .. }));
         for _ in 0..OVERRIDES {
-            match shared.store().swap(&key, expected, self.done.clone(), None).await? {
-                // A lease that was merely taken over is overridden, so that the token is not used again.
-                Swap::Conflict(Some(found)) if answered && found.tag == UNDER_WAY => expected = Some(found.version),
+            match shared
+                .store()
+                .swap(&key, expected, self.done.clone(), None)
+                .await?
+            {
+                // A lease that was merely taken over is overridden, so that the token is not used
+                // again.
+                Swap::Conflict(Some(found)) if answered && found.tag == UNDER_WAY => {
+                    expected = Some(found.version)
+                }
                 Swap::Conflict(None) => expected = None,
                 // Somebody was faster: the session is stored, only the replay is not.
                 Swap::Swapped | Swap::Conflict(Some(_)) => return Ok(()),
             }
         }
-        Err(StoreError::unavailable("the entry changes faster than it can be written"))
+        Err(StoreError::unavailable(
+            "the entry changes faster than it can be written",
+        ))
     }
 }
 
@@ -338,7 +468,11 @@ impl Adoption {
                 None => None,
             };
             drop(running);
-            let kind = if settled.is_some() || self.inserted { EventKind::Adopted } else { EventKind::CommitLost };
+            let kind = if settled.is_some() || self.inserted {
+                EventKind::Adopted
+            } else {
+                EventKind::CommitLost
+            };
             shared.tell(kind, self.begun.subject(&self.client_id), started.elapsed());
         });
     }
@@ -349,15 +483,21 @@ struct Placeholder<St: Store> {
     shared: Arc<Shared<St>>,
     key: Key,
     version: Version,
-    /// Whether it may have taken the place of a lease that had run out, on which an answer may yet come. Then it is left
-    /// as one that has run out, too.
+    /// Whether it may have taken the place of a lease that had run out, on which an answer may yet
+    /// come. Then it is left as one that has run out, too.
     overdue: bool,
     running: Option<RunningGuard>,
 }
 
 impl<St: Store> Placeholder<St> {
     fn new(shared: &Arc<Shared<St>>, key: Key, version: Version) -> Self {
-        Self { shared: Arc::clone(shared), key, version, overdue: true, running: Some(shared.running().enter()) }
+        Self {
+            shared: Arc::clone(shared),
+            key,
+            version,
+            overdue: true,
+            running: Some(shared.running().enter()),
+        }
     }
 
     async fn remove(mut self) {
@@ -374,9 +514,18 @@ impl<St: Store> Placeholder<St> {
 
 impl<St: Store> Drop for Placeholder<St> {
     fn drop(&mut self) {
-        let Some(running) = self.running.take() else { return };
-        let Ok(handle) = Handle::try_current() else { return };
-        let (shared, key, version, overdue) = (Arc::clone(&self.shared), self.key, self.version, self.overdue);
+        let Some(running) = self.running.take() else {
+            return;
+        };
+        let Ok(handle) = Handle::try_current() else {
+            return;
+        };
+        let (shared, key, version, overdue) = (
+            Arc::clone(&self.shared),
+            self.key,
+            self.version,
+            self.overdue,
+        );
         handle.spawn(async move {
             remove(&shared, &key, version, overdue).await;
             drop(running);
@@ -389,7 +538,10 @@ async fn remove<St: Store>(shared: &Shared<St>, key: &Key, version: Version, ove
     let change = match shared.random().map(Version::new) {
         Ok(next) if overdue => {
             let entry = Entry::new(next, UNDER_WAY, Bytes::new()).with_lease(Some(LONG_AGO));
-            Change::Put { entry, ttl: Ttl::Keep }
+            Change::Put {
+                entry,
+                ttl: Ttl::Keep,
+            }
         }
         Err(_) if overdue => return,
         Ok(_) | Err(_) => Change::Remove,

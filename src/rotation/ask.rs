@@ -6,10 +6,12 @@ use crate::form::{Param, TokenForm};
 use crate::grant::Binding;
 use crate::scope::{scope_within, valid_resource, valid_scope};
 
-/// Asks for a refresh token (OpenID Connect Core §11). Servers leave it out of the scope that they say they granted.
+/// Asks for a refresh token (OpenID Connect Core §11). Servers leave it out of the scope that they
+/// say they granted.
 const OFFLINE: &str = "offline_access";
 
-/// What a token request asks for, and with which credential: a replay is given to the same ask alone.
+/// What a token request asks for, and with which credential: a replay is given to the same ask
+/// alone.
 #[derive(Debug)]
 pub(crate) struct Ask<'a> {
     form: &'a TokenForm,
@@ -29,13 +31,20 @@ impl<'a> Ask<'a> {
         if !resources.iter().all(|resource| valid_resource(resource)) {
             return Err(Error::InvalidTarget);
         }
-        Ok(Self { form, credential: &client.credential, scope, resources })
+        Ok(Self {
+            form,
+            credential: &client.credential,
+            scope,
+            resources,
+        })
     }
 
     /// Refuses more than was granted (RFC 6749 §6, RFC 8707 §2.2), where it is known what was.
     pub(crate) fn within(&self, binding: &Binding) -> Result<(), Error> {
         if let (Some(requested), Some(granted)) = (self.scope, &binding.scope)
-            && !requested.split(' ').all(|token| token == OFFLINE || scope_within(token, granted.as_str()))
+            && !requested
+                .split(' ')
+                .all(|token| token == OFFLINE || scope_within(token, granted.as_str()))
         {
             return Err(Error::InvalidScope);
         }
@@ -47,20 +56,27 @@ impl<'a> Ask<'a> {
         Ok(())
     }
 
-    /// Whether the answer to this may be given again: an assertion differs each time, so nothing ties a replay to it.
+    /// Whether the answer to this may be given again: an assertion differs each time, so nothing
+    /// ties a replay to it.
     pub(crate) fn replayable(&self) -> bool {
         !matches!(self.credential, Credential::Assertion)
     }
 
-    /// What is authenticated with a replay: the credential, the scope, and every parameter that the layer does not
-    /// read, resources among them.
+    /// What is authenticated with a replay: the credential, the scope, and every parameter that the
+    /// layer does not read, resources among them.
     pub(crate) fn terms(&self) -> Vec<&[u8]> {
         let (kind, secret): (&[u8], &[u8]) = match self.credential {
             Credential::None | Credential::Assertion => (b"none", &[]),
             Credential::Secret(secret) => (b"secret", secret.as_bytes()),
-            Credential::Outside(header) => (b"outside", header.as_ref().map_or(&[], HeaderValue::as_bytes)),
+            Credential::Outside(header) => (
+                b"outside",
+                header.as_ref().map_or(&[], HeaderValue::as_bytes),
+            ),
         };
         let scope = self.scope.unwrap_or_default().as_bytes();
-        [kind, secret, scope].into_iter().chain(self.form.others()).collect()
+        [kind, secret, scope]
+            .into_iter()
+            .chain(self.form.others())
+            .collect()
     }
 }

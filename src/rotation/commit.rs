@@ -55,23 +55,37 @@ impl Rotation<'_> {
         let (expected, running) = lease.into_commit();
         let (presentation, ask, event) = (self.presentation, self.ask, self.event());
         let subject = presentation.subject();
-        let (mut commit, body) = self.prepare(&exchange.shared, expected, &granted).map_err(|error| {
-            exchange.emit(EventKind::CommitLost, subject);
-            exchange.store_failed(StoreError::unavailable(error), subject)
-        })?;
+        let (mut commit, body) =
+            self.prepare(&exchange.shared, expected, &granted)
+                .map_err(|error| {
+                    exchange.emit(EventKind::CommitLost, subject);
+                    exchange.store_failed(StoreError::unavailable(error), subject)
+                })?;
         match commit.attempt(&exchange.shared).await {
             Ok(Committed::Stored) => {
                 exchange.emit(event, subject);
                 Ok(granted.respond_for(&presentation.key, body))
             }
-            Ok(Committed::Gone) => {
-                Err(Box::pin(refresh::refuse(exchange, presentation, Verdict::Ended, None)).await.into())
+            Ok(Committed::Gone) => Err(Box::pin(refresh::refuse(
+                exchange,
+                presentation,
+                Verdict::Ended,
+                None,
+            ))
+            .await
+            .into()),
+            Ok(Committed::Overtaken(found)) => {
+                Ok(Box::pin(decide_again(exchange, presentation, ask, found)).await?)
             }
-            Ok(Committed::Overtaken(found)) => Ok(Box::pin(decide_again(exchange, presentation, ask, found)).await?),
             Err(error) => {
                 let client_id = presentation.client_id.clone();
                 let generation = presentation.token.generation();
-                let background = Background { commit, kind: event, client_id, generation };
+                let background = Background {
+                    commit,
+                    kind: event,
+                    client_id,
+                    generation,
+                };
                 // The next request with this token on this instance waits for the commit.
                 background.settle(exchange, (running, turn));
                 Err(Failure::Refused(exchange.store_failed(error, subject)))
@@ -94,22 +108,44 @@ impl Rotation<'_> {
         granted: &Granted,
     ) -> Result<(Commit, Bytes), MintError> {
         let (config, now) = (shared.config(), self.record.time(shared.now()));
-        let Minted { token: next, nonces: [nonce, previous_nonce, replay_nonce], version, access } = self.minted;
+        let Minted {
+            token: next,
+            nonces: [nonce, previous_nonce, replay_nonce],
+            version,
+            access,
+        } = self.minted;
         let presentation = self.presentation;
         let hash = next.hash();
         let brought = granted.answer.refresh_token();
         let renewed = brought.is_some_and(|token| token != self.token.as_str());
         let token = brought.unwrap_or(&self.token).as_bytes();
-        let sealed = Sealer::new(next.secret()).seal(nonce, presentation.context(Purpose::Current), &[], token)?;
+        let sealed = Sealer::new(next.secret()).seal(
+            nonce,
+            presentation.context(Purpose::Current),
+            &[],
+            token,
+        )?;
         let windows = config.windows;
         let for_previous = (!windows.retry.is_zero())
-            .then(|| self.sealer.seal(previous_nonce, presentation.context(Purpose::Previous), &[], token))
+            .then(|| {
+                self.sealer.seal(
+                    previous_nonce,
+                    presentation.context(Purpose::Previous),
+                    &[],
+                    token,
+                )
+            })
             .transpose()?;
         let record = self.record.rotated(Rotated {
             now,
             generation: next.generation(),
             sealed: sealed.into(),
-            previous: Previous::new(presentation.hash, now, windows, for_previous.map(Bytes::from)),
+            previous: Previous::new(
+                presentation.hash,
+                now,
+                windows,
+                for_previous.map(Bytes::from),
+            ),
             idle_lifetime: config.idle_lifetime,
             renewed,
             upstream_lifetime: granted.answer.refresh_lifetime(),
@@ -118,14 +154,28 @@ impl Rotation<'_> {
         let terms = access_terms(config, &self.record, self.ask, presentation, granted);
         let home = Home::Grant(next.access_id(), next.generation());
         let reference = mint(shared, now, home, access, &terms, &granted.answer)?;
-        let answer = reference.as_ref().map_or(&granted.answer, |reference| &reference.answer);
+        let answer = reference
+            .as_ref()
+            .map_or(&granted.answer, |reference| &reference.answer);
         let body = answer.with_refresh_token(&next.encode(&config.prefix), lifetime);
         let also = if windows.retry.is_zero() || !self.ask.replayable() {
             None
         } else {
             let context = presentation.context(Purpose::Replay);
-            let sealed = replay::seal(&self.sealer, replay_nonce, context, self.ask, granted, &body, now)?;
-            Some(Beside::new(replay::name(&hash), sealed.into(), windows.retry.min(lifetime)))
+            let sealed = replay::seal(
+                &self.sealer,
+                replay_nonce,
+                context,
+                self.ask,
+                granted,
+                &body,
+                now,
+            )?;
+            Some(Beside::new(
+                replay::name(&hash),
+                sealed.into(),
+                windows.retry.min(lifetime),
+            ))
         };
         let key = presentation.key;
         let entry = Entry::new(version, hash, record.encode(&key, &hash));
@@ -133,16 +183,29 @@ impl Rotation<'_> {
         let claimed = self.claimed;
         let stored = false;
         let prepared_at = shared.now();
-        Ok((Commit { key, expected, claimed, record, entry, also, access, stored, prepared_at }, body))
+        Ok((
+            Commit {
+                key,
+                expected,
+                claimed,
+                record,
+                entry,
+                also,
+                access,
+                stored,
+                prepared_at,
+            },
+            body,
+        ))
     }
 }
 
-/// What the access token of this answer is good for: what the answer says, or else what was asked for, or else what was
-/// granted (RFC 6749 §6, RFC 8707 §2.2).
+/// What the access token of this answer is good for: what the answer says, or else what was asked
+/// for, or else what was granted (RFC 6749 §6, RFC 8707 §2.2).
 ///
-/// Of the requested scope, only the part that is known to be granted counts; `offline_access` may be requested without
-/// being granted. If the scope of the grant is unknown, no requested scope counts, because the inner service may have
-/// ignored the request.
+/// Of the requested scope, only the part that is known to be granted counts; `offline_access` may
+/// be requested without being granted. If the scope of the grant is unknown, no requested scope
+/// counts, because the inner service may have ignored the request.
 fn access_terms<'a>(
     config: &Config,
     record: &'a Record,
@@ -160,13 +223,22 @@ fn access_terms<'a>(
         },
     };
     let resources = match ask.resources.as_slice() {
-        [] => granted_resources(config, &granted.answer, binding.resources.iter().map(Utf8::as_str)),
+        [] => granted_resources(
+            config,
+            &granted.answer,
+            binding.resources.iter().map(Utf8::as_str),
+        ),
         asked => granted_resources(config, &granted.answer, asked.iter().copied()),
     };
-    Terms { client_id: presentation.client_id.as_str(), scope, resources }
+    Terms {
+        client_id: presentation.client_id.as_str(),
+        scope,
+        resources,
+    }
 }
 
-/// Another request has rotated the grant: what holds for a token that comes too late holds for this one.
+/// Another request has rotated the grant: what holds for a token that comes too late holds for this
+/// one.
 pub(crate) async fn decide_again<St: Store, ResBody>(
     exchange: &Exchange<St>,
     presentation: &Presentation<'_>,
@@ -177,7 +249,13 @@ pub(crate) async fn decide_again<St: Store, ResBody>(
     let record = Record::decode(&presentation.key, &entry.tag, &entry.value)
         .map_err(|error| refresh::unreadable(exchange, presentation, error))?
         .at(now);
-    let verdict = decide(Some((&record, &entry.tag)), presentation.presented(), Standing::Free, true, now);
+    let verdict = decide(
+        Some((&record, &entry.tag)),
+        presentation.presented(),
+        Standing::Free,
+        true,
+        now,
+    );
     tracing::trace!(?verdict, grant = ?presentation.key, "decided again");
     match verdict {
         Verdict::Replay => replay::replay(exchange, presentation, ask, &entry.tag).await,
@@ -214,10 +292,12 @@ pub(crate) enum Committed {
 impl Write for Commit {
     type Done = Committed;
 
-    /// The rotation and its access token are two entries, sent together. The client gets its answer when both are
-    /// there; an access token whose rotation came to nothing is nobody's.
+    /// The rotation and its access token are two entries, sent together. The client gets its answer
+    /// when both are there; an access token whose rotation came to nothing is nobody's.
     async fn attempt<St: Store>(&mut self, shared: &Shared<St>) -> Result<Committed, StoreError> {
-        let Some(access) = self.access.take() else { return self.swap(shared).await };
+        let Some(access) = self.access.take() else {
+            return self.swap(shared).await;
+        };
         // In boxes, for few have two: every rotation would carry the room for it.
         let insert = Box::pin(access.insert(shared.store(), shared.now()));
         let (committed, inserted) = both(Box::pin(self.swap(shared)), insert).await;
@@ -240,8 +320,15 @@ impl Commit {
         self.renew_windows(shared);
         for _ in 0..OVERRIDES {
             let ttl = Ttl::After(self.record.kept(shared.now()));
-            let change = Change::Put { entry: self.entry.clone(), ttl };
-            let found = match shared.store().swap(&self.key, Some(self.expected), change, self.also.clone()).await? {
+            let change = Change::Put {
+                entry: self.entry.clone(),
+                ttl,
+            };
+            let found = match shared
+                .store()
+                .swap(&self.key, Some(self.expected), change, self.also.clone())
+                .await?
+            {
                 Swap::Swapped => {
                     self.stored = true;
                     return Ok(Committed::Stored);
@@ -249,20 +336,28 @@ impl Commit {
                 Swap::Conflict(None) => return Ok(Committed::Gone),
                 Swap::Conflict(Some(found)) => found,
             };
-            let record = Record::decode(&self.key, &found.tag, &found.value).map_err(StoreError::corrupt)?;
+            let record =
+                Record::decode(&self.key, &found.tag, &found.value).map_err(StoreError::corrupt)?;
             if record.ended {
                 return Ok(Committed::Gone);
             }
             if found.tag != self.claimed {
                 self.stored = self.precedes(&found, &record);
-                return Ok(if self.stored { Committed::Stored } else { Committed::Overtaken(found) });
+                return Ok(if self.stored {
+                    Committed::Stored
+                } else {
+                    Committed::Overtaken(found)
+                });
             }
             self.expected = found.version;
         }
-        Err(StoreError::unavailable("the entry changes faster than it can be written"))
+        Err(StoreError::unavailable(
+            "the entry changes faster than it can be written",
+        ))
     }
 
-    /// Whether an earlier attempt was stored, whose answer was lost: the token is there, or was rotated since.
+    /// Whether an earlier attempt was stored, whose answer was lost: the token is there, or was
+    /// rotated since.
     fn precedes(&self, found: &Entry, record: &Record) -> bool {
         let previous = record.previous.as_ref().map(|previous| &previous.hash);
         [Some(&found.tag), previous].contains(&Some(&self.entry.tag))
@@ -271,10 +366,12 @@ impl Commit {
     /// Whether the grant has been rotated twice and more beyond this write.
     fn is_history_of(&self, found: &Entry) -> bool {
         let next = self.record.generation.saturating_add(1);
-        Record::decode(&self.key, &found.tag, &found.value).is_ok_and(|found| found.generation > next)
+        Record::decode(&self.key, &found.tag, &found.value)
+            .is_ok_and(|found| found.generation > next)
     }
 
-    /// The windows begin when the client can have its answer, which is long after the rotation if the store was away.
+    /// The windows begin when the client can have its answer, which is long after the rotation if
+    /// the store was away.
     fn renew_windows<St>(&mut self, shared: &Shared<St>) {
         let now = shared.now();
         if now.saturating_since(self.prepared_at) < Duration::from_secs(1) {
@@ -311,7 +408,8 @@ impl Background {
             let settled = persist(&mut self.commit, &shared).await;
             let kind = match settled {
                 Some(Committed::Stored) => self.kind,
-                // It was stored before its answer was lost, or others have gone on without it: the session lives.
+                // It was stored before its answer was lost, or others have gone on without it: the
+                // session lives.
                 Some(Committed::Overtaken(found)) if self.commit.is_history_of(&found) => self.kind,
                 Some(Committed::Gone | Committed::Overtaken(_)) | None => EventKind::CommitLost,
             };
@@ -321,6 +419,13 @@ impl Background {
 
     fn tell<St: Store>(&self, shared: &Shared<St>, kind: EventKind, elapsed: Duration) {
         let grant = Some((&self.commit.key, Some(self.generation)));
-        shared.tell(kind, Subject { client_id: Some(&self.client_id), grant }, elapsed);
+        shared.tell(
+            kind,
+            Subject {
+                client_id: Some(&self.client_id),
+                grant,
+            },
+            elapsed,
+        );
     }
 }

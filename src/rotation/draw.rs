@@ -11,8 +11,8 @@ const NONCE: usize = 12;
 const VERSION: usize = 8;
 const ID: usize = 12;
 
-/// The randomness of one rotation or one new grant, all of it: asking the operating system once is cheaper than twice,
-/// and nothing can be missing after the upstream was asked.
+/// The randomness of one rotation or one new grant, all of it: asking the operating system once is
+/// cheaper than twice, and nothing can be missing after the upstream was asked.
 pub(crate) struct Draw {
     secret: Zeroizing<[u8; SECRET]>,
     nonces: [SealNonce; 3],
@@ -36,13 +36,24 @@ impl Draw {
         let mut rest = &random[..];
         let secret = Zeroizing::new(take(&mut rest)?);
         let nonces = [take(&mut rest)?, take(&mut rest)?, take(&mut rest)?];
-        let (version, claim, id) = (Version::new(take(&mut rest)?), take(&mut rest)?, take(&mut rest)?);
+        let (version, claim, id) = (
+            Version::new(take(&mut rest)?),
+            take(&mut rest)?,
+            take(&mut rest)?,
+        );
         let access = AccessDraw {
             secret: Zeroizing::new(take(&mut rest)?),
             nonce: take(&mut rest)?,
             version: Version::new(take(&mut rest)?),
         };
-        Ok(Self { secret, nonces, version, claim, id, access })
+        Ok(Self {
+            secret,
+            nonces,
+            version,
+            claim,
+            id,
+            access,
+        })
     }
 
     /// For the version of the claim.
@@ -67,14 +78,27 @@ impl Draw {
     }
 
     fn mint(self, id: TokenId, generation: u32) -> Minted {
-        let Self { secret, nonces, version, access, .. } = self;
-        Minted { token: RefreshToken::new(id, generation, &secret), nonces, version, access }
+        let Self {
+            secret,
+            nonces,
+            version,
+            access,
+            ..
+        } = self;
+        Minted {
+            token: RefreshToken::new(id, generation, &secret),
+            nonces,
+            version,
+            access,
+        }
     }
 }
 
 /// The next bytes of what was drawn. If it were too short, an error and no secret of zeros.
 fn take<const N: usize>(random: &mut &[u8]) -> Result<[u8; N], RandomUnavailable> {
-    let (part, rest) = random.split_first_chunk().ok_or_else(|| RandomUnavailable::new("too little was drawn"))?;
+    let (part, rest) = random
+        .split_first_chunk()
+        .ok_or_else(|| RandomUnavailable::new("too little was drawn"))?;
     *random = rest;
     Ok(*part)
 }

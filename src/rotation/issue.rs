@@ -7,7 +7,9 @@ use tower_service::Service;
 use zeroize::Zeroizing;
 
 use super::draw::{Draw, Minted};
-use crate::access::mint::{self, AccessWrite, Home, MintError, Reference, Terms, granted_resources, mint};
+use crate::access::mint::{
+    self, AccessWrite, Home, MintError, Reference, Terms, granted_resources, mint,
+};
 use crate::answer::{GrantedScope, is_refresh_token_type};
 use crate::body::RequestBody;
 use crate::both::both;
@@ -25,7 +27,8 @@ use crate::seal::{Context, Purpose, SealError, Sealer};
 use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Ttl};
 use crate::upstream::{Granted, Reading, Reply, Upstream};
 
-/// Answers a request with any other grant type: forwarded, and the refresh token of the answer replaced.
+/// Answers a request with any other grant type: forwarded, and the refresh token of the answer
+/// replaced.
 pub(crate) async fn issue<St, S, B, ResBody>(
     exchange: &Exchange<St>,
     upstream: Box<Upstream<S, B>>,
@@ -44,16 +47,33 @@ where
         // Nobody could be given an access token, and the grant would be lost.
         return Err(Error::InvalidClient { basic: false }.into());
     }
-    let requests_refresh_token = form.requested_token_types().any(|requested| is_refresh_token_type(&requested));
-    let reading = Reading { requests_refresh_token, ..exchange.reading(None) };
-    let subject = Subject { client_id, grant: None };
+    let requests_refresh_token = form
+        .requested_token_types()
+        .any(|requested| is_refresh_token_type(&requested));
+    let reading = Reading {
+        requests_refresh_token,
+        ..exchange.reading(None)
+    };
+    let subject = Subject {
+        client_id,
+        grant: None,
+    };
     let call = upstream.token_request(body, reading);
     let limit = exchange.shared.config().issue_timeout;
-    let granted = match exchange.within(limit, subject, Error::UpstreamTimeout, call).await? {
+    let granted = match exchange
+        .within(limit, subject, Error::UpstreamTimeout, call)
+        .await?
+    {
         Reply::Granted(granted) => granted,
         Reply::Rejected(response) | Reply::Refused(response) => return Ok(response),
         Reply::Unreadable => {
-            exchange.emit(EventKind::UpstreamUnreadable, Subject { client_id, grant: None });
+            exchange.emit(
+                EventKind::UpstreamUnreadable,
+                Subject {
+                    client_id,
+                    grant: None,
+                },
+            );
             return Err(Error::UpstreamUnreadable.into());
         }
     };
@@ -65,13 +85,21 @@ where
         return Ok(granted.respond(body));
     };
     let Some(client_id) = client_id else {
-        exchange.emit(EventKind::Unbound, Subject { client_id, grant: None });
+        exchange.emit(
+            EventKind::Unbound,
+            Subject {
+                client_id,
+                grant: None,
+            },
+        );
         let body = granted.answer.without_refresh_token();
         return Ok(granted.respond(body));
     };
     let (scope, resources) = terms(form, &granted);
     let access = access_terms(exchange.shared.config(), form, client_id, &granted);
-    let body = match begin(exchange, client_id, scope, resources, token, &granted, &access) {
+    let body = match begin(
+        exchange, client_id, scope, resources, token, &granted, &access,
+    ) {
         Ok(begun) => {
             let key = begun.key;
             match store(exchange, begun, client_id, &granted).await? {
@@ -80,7 +108,10 @@ where
             }
         }
         // The upstream's access token is all there is to hand out.
-        Err(error) if exchange.shared.config().reference || exchange.shared.config().refuse_unstored_grants => {
+        Err(error)
+            if exchange.shared.config().reference
+                || exchange.shared.config().refuse_unstored_grants =>
+        {
             return Err(failed(exchange, error, client_id).into());
         }
         Err(error) => {
@@ -97,17 +128,25 @@ enum Stored {
     Nothing(Bytes),
 }
 
-/// Stores a grant that begins, and its access token if that is one of the layer's; the answer to the client.
+/// Stores a grant that begins, and its access token if that is one of the layer's; the answer to
+/// the client.
 ///
-/// If the grant cannot be stored the client gets no refresh token, and stays logged in until the access token ends;
-/// with `refuse_unstored_grants` it gets an error. A stored reference access token is then never sent to a client.
+/// If the grant cannot be stored the client gets no refresh token, and stays logged in until the
+/// access token ends; with `refuse_unstored_grants` it gets an error. A stored reference access
+/// token is then never sent to a client.
 async fn store<St: Store>(
     exchange: &Exchange<St>,
     begun: Begun,
     client_id: &ClientId,
     granted: &Granted,
 ) -> Result<Stored, Error> {
-    let (shared, subject) = (&exchange.shared, Subject { client_id: Some(client_id), grant: None });
+    let (shared, subject) = (
+        &exchange.shared,
+        Subject {
+            client_id: Some(client_id),
+            grant: None,
+        },
+    );
     let access = mint::insert(begun.access_write(), shared);
     let (grant, access) = both(begun.insert(shared.store(), shared.now()), access).await;
     access.map_err(|error| exchange.store_failed(error, subject))?;
@@ -122,7 +161,10 @@ async fn store<St: Store>(
     let Some(Reference { answer, write }) = begun.access else {
         return Ok(Stored::Nothing(granted.answer.without_refresh_token()));
     };
-    write.forsake(shared).await.map_err(|error| exchange.store_failed(error, subject))?;
+    write
+        .forsake(shared)
+        .await
+        .map_err(|error| exchange.store_failed(error, subject))?;
     Ok(Stored::Nothing(answer.without_refresh_token()))
 }
 
@@ -146,37 +188,65 @@ async fn issue_alone<St: Store>(
         &access_terms(shared.config(), form, client_id, granted),
         &granted.answer,
     );
-    let Some(Reference { answer, write }) = access.map_err(|error| failed(exchange, error.into(), client_id))? else {
+    let Some(Reference { answer, write }) =
+        access.map_err(|error| failed(exchange, error.into(), client_id))?
+    else {
         return Ok(granted.answer.body().clone());
     };
     let stored = write.insert(shared.store(), shared.now()).await;
-    stored.map_err(|error| exchange.store_failed(error, Subject { client_id: Some(client_id), grant: None }))?;
+    stored.map_err(|error| {
+        exchange.store_failed(
+            error,
+            Subject {
+                client_id: Some(client_id),
+                grant: None,
+            },
+        )
+    })?;
     Ok(answer.body().clone())
 }
 
 fn failed<St: Store>(exchange: &Exchange<St>, error: BeginError, client_id: &ClientId) -> Error {
-    exchange.store_failed(StoreError::unavailable(error), Subject { client_id: Some(client_id), grant: None })
+    exchange.store_failed(
+        StoreError::unavailable(error),
+        Subject {
+            client_id: Some(client_id),
+            grant: None,
+        },
+    )
 }
 
 /// What the access token of this answer is good for.
-fn access_terms<'a>(config: &Config, form: &'a TokenForm, client_id: &'a ClientId, granted: &'a Granted) -> Terms<'a> {
+fn access_terms<'a>(
+    config: &Config,
+    form: &'a TokenForm,
+    client_id: &'a ClientId,
+    granted: &'a Granted,
+) -> Terms<'a> {
     let resources = granted_resources(config, &granted.answer, form.resources());
-    Terms { client_id: client_id.as_str(), scope: scope(form, granted).map(Cow::Borrowed), resources }
+    Terms {
+        client_id: client_id.as_str(),
+        scope: scope(form, granted).map(Cow::Borrowed),
+        resources,
+    }
 }
 
 /// The scope of this answer: what it says, or else what was asked for (RFC 6749 §5.1).
 ///
-/// If the grant type has no scope in its token request (RFC 6749 §4.1.3), the inner service ignores a requested scope,
-/// and an answer without a scope does not confirm it.
+/// If the grant type has no scope in its token request (RFC 6749 §4.1.3), the inner service ignores
+/// a requested scope, and an answer without a scope does not confirm it.
 fn scope<'a>(form: &'a TokenForm, granted: &'a Granted) -> Option<&'a str> {
     match granted.answer.granted_scope() {
         GrantedScope::Named(scope) => Some(scope),
-        GrantedScope::Omitted if asks_for_scope(form) => form.get(Param::Scope).filter(|scope| valid_scope(scope)),
+        GrantedScope::Omitted if asks_for_scope(form) => {
+            form.get(Param::Scope).filter(|scope| valid_scope(scope))
+        }
         GrantedScope::Omitted | GrantedScope::Unreadable => None,
     }
 }
 
-/// Grant types whose token request defines the granted scope: RFC 6749 §4.3.2 and §4.4.2, RFC 7521 §4.1, RFC 8693 §2.1.
+/// Grant types whose token request defines the granted scope: RFC 6749 §4.3.2 and §4.4.2, RFC 7521
+/// §4.1, RFC 8693 §2.1.
 const ASKING: [&str; 5] = [
     "password",
     "client_credentials",
@@ -187,23 +257,28 @@ const ASKING: [&str; 5] = [
 
 /// Returns whether the scope and resources of the request are those of the grant.
 ///
-/// The inner service may take any other value, including another spelling of these, for a grant type whose scope was
-/// fixed before, such as an authorization code.
+/// The inner service may take any other value, including another spelling of these, for a grant
+/// type whose scope was fixed before, such as an authorization code.
 fn asks_for_scope(form: &TokenForm) -> bool {
-    form.get(Param::GrantType).is_some_and(|grant_type| ASKING.contains(&grant_type))
+    form.get(Param::GrantType)
+        .is_some_and(|grant_type| ASKING.contains(&grant_type))
 }
 
 /// Returns the scope and the resources that the grant is limited to, as far as they are known.
 ///
-/// Where the authorization went before, the token request may ask for a part of it (RFC 8707 §2.2): what the whole was
-/// is then not known.
+/// Where the authorization went before, the token request may ask for a part of it (RFC 8707 §2.2):
+/// what the whole was is then not known.
 fn terms<'a>(form: &'a TokenForm, granted: &'a Granted) -> (Option<&'a str>, Vec<&'a str>) {
     let resources: Vec<_> = form.resources().collect();
     if !asks_for_scope(form) && !resources.is_empty() {
         return (None, Vec::new());
     }
-    // `""` grants an access token nothing, but limits no refresh: GitHub Apps send it whatever was granted.
-    (scope(form, granted).filter(|scope| !scope.is_empty()), resources)
+    // `""` grants an access token nothing, but limits no refresh: GitHub Apps send it whatever was
+    // granted.
+    (
+        scope(form, granted).filter(|scope| !scope.is_empty()),
+        resources,
+    )
 }
 
 /// A grant that begins, before it is stored.
@@ -239,30 +314,69 @@ pub(crate) fn begin<St: Store>(
     terms: &Terms<'_>,
 ) -> Result<Begun, BeginError> {
     let (config, now) = (exchange.shared.config(), exchange.shared.now());
-    let Minted { token: first, nonces: [nonce, ..], version, access } = Draw::new(&exchange.shared)?.first();
+    let Minted {
+        token: first,
+        nonces: [nonce, ..],
+        version,
+        access,
+    } = Draw::new(&exchange.shared)?.first();
     let (key, hash) = (first.key(), first.hash());
-    let context = Context { purpose: Purpose::Current, key: &key, client_id: client_id.as_str() };
+    let context = Context {
+        purpose: Purpose::Current,
+        key: &key,
+        client_id: client_id.as_str(),
+    };
     let sealed = Sealer::new(first.secret()).seal(nonce, context, &[], token.as_bytes())?;
     let binding = Binding {
         client_id: client_id.as_str().into(),
         scope: scope.map(Utf8::from),
         resources: resources.into_iter().map(Utf8::from).collect(),
-        absolute_end: config.absolute_lifetime.map(|lifetime| now.saturating_add(lifetime)),
+        absolute_end: config
+            .absolute_lifetime
+            .map(|lifetime| now.saturating_add(lifetime)),
     };
-    let record = Record::begin(binding, sealed.into(), now, config.idle_lifetime, granted.answer.refresh_lifetime());
-    let access = mint(&exchange.shared, now, Home::Grant(first.access_id(), 0), access, terms, &granted.answer)?;
-    let answer = access.as_ref().map_or(&granted.answer, |access| &access.answer);
+    let record = Record::begin(
+        binding,
+        sealed.into(),
+        now,
+        config.idle_lifetime,
+        granted.answer.refresh_lifetime(),
+    );
+    let access = mint(
+        &exchange.shared,
+        now,
+        Home::Grant(first.access_id(), 0),
+        access,
+        terms,
+        &granted.answer,
+    )?;
+    let answer = access
+        .as_ref()
+        .map_or(&granted.answer, |access| &access.answer);
     let text: Zeroizing<String> = first.encode(&config.prefix);
     let body = answer.with_refresh_token(&text, record.time_to_live(now));
     let entry = Entry::new(version, hash, record.encode(&key, &hash));
-    Ok(Begun { key, record, entry, body, access })
+    Ok(Begun {
+        key,
+        record,
+        entry,
+        body,
+        access,
+    })
 }
 
 impl Begun {
     /// Stores the grant. Safe to repeat.
-    pub(crate) async fn insert<St: Store>(&self, store: &St, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn insert<St: Store>(
+        &self,
+        store: &St,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let ttl = Ttl::After(self.record.kept(now));
-        let change = Change::Put { entry: self.entry.clone(), ttl };
+        let change = Change::Put {
+            entry: self.entry.clone(),
+            ttl,
+        };
         match store.swap(&self.key, None, change, None).await? {
             Swap::Swapped => Ok(()),
             // Twelve random bytes that were there before: the source of randomness is broken.
@@ -275,6 +389,9 @@ impl Begun {
     }
 
     pub(crate) fn subject<'a>(&'a self, client_id: &'a ClientId) -> Subject<'a> {
-        Subject { client_id: Some(client_id), grant: Some((&self.key, Some(0))) }
+        Subject {
+            client_id: Some(client_id),
+            grant: Some((&self.key, Some(0))),
+        }
     }
 }

@@ -14,8 +14,9 @@ use crate::store::{Change, Entry, Key, Store, StoreError, Tag, Ttl, Version};
 
 /// What a lease was taken for, told by the lowest bit of its version.
 ///
-/// A lease that ran out counts the current token as presented if it was taken for that token. One taken to recover from
-/// the previous token says nothing of the current one, and a marker in the record would cost a trip.
+/// A lease that ran out counts the current token as presented if it was taken for that token. One
+/// taken to recover from the previous token says nothing of the current one, and a marker in the
+/// record would cost a trip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Rotation,
@@ -34,7 +35,11 @@ impl Purpose {
 
     /// What the lease under this version was taken for.
     pub(crate) fn of(version: Version) -> Self {
-        if version.as_bytes()[7] & 1 == 0 { Self::Rotation } else { Self::Recovery }
+        if version.as_bytes()[7] & 1 == 0 {
+            Self::Rotation
+        } else {
+            Self::Recovery
+        }
     }
 }
 
@@ -51,7 +56,11 @@ enum State {
     /// The claim is on its way: whether it was granted is not known.
     Claiming,
     /// Granted, on an entry of this tag; given back, it shall have this value.
-    Held { tag: Tag, value: Value, overdue: bool },
+    Held {
+        tag: Tag,
+        value: Value,
+        overdue: bool,
+    },
     /// Nothing to give back.
     Over,
 }
@@ -77,13 +86,23 @@ impl<St: Store> LeaseGuard<St> {
     /// To be made before the claim is sent under `version`.
     pub(crate) fn claiming(shared: &Arc<Shared<St>>, key: Key, version: Version) -> Self {
         let running = Some(shared.running().enter());
-        Self { shared: Arc::clone(shared), key, version, state: State::Claiming, running }
+        Self {
+            shared: Arc::clone(shared),
+            key,
+            version,
+            state: State::Claiming,
+            running,
+        }
     }
 
-    /// The claim was granted; `overdue` in the place of a lease that had run out, on which a commit may yet come. Then it
-    /// is given back as one that has run out, too.
+    /// The claim was granted; `overdue` in the place of a lease that had run out, on which a commit
+    /// may yet come. Then it is given back as one that has run out, too.
     pub(crate) fn granted(&mut self, entry: Entry, overdue: bool) {
-        self.state = State::Held { tag: entry.tag, value: Value::Unchanged(entry.value), overdue };
+        self.state = State::Held {
+            tag: entry.tag,
+            value: Value::Unchanged(entry.value),
+            overdue,
+        };
     }
 
     /// The claim was not granted.
@@ -94,7 +113,10 @@ impl<St: Store> LeaseGuard<St> {
     /// From here on, giving the lease back tells that the current token was presented.
     pub(crate) fn presented(&mut self, record: &Record) {
         if let State::Held { value, .. } = &mut self.state
-            && record.previous.as_ref().is_some_and(|previous| previous.sealed.is_some())
+            && record
+                .previous
+                .as_ref()
+                .is_some_and(|previous| previous.sealed.is_some())
         {
             *value = Value::Presented(Box::new(record.clone()));
         }
@@ -102,8 +124,12 @@ impl<St: Store> LeaseGuard<St> {
 
     /// Gives the lease back now.
     pub(crate) async fn give_back(mut self) {
-        // If the store fails, the state stays, and with it dropping the guard tries again in the background.
-        if give_back(&self.shared, self.key, self.version, &self.state).await.is_ok() {
+        // If the store fails, the state stays, and with it dropping the guard tries again in the
+        // background.
+        if give_back(&self.shared, self.key, self.version, &self.state)
+            .await
+            .is_ok()
+        {
             self.state = State::Over;
         }
     }
@@ -122,8 +148,15 @@ impl<St: Store> Drop for LeaseGuard<St> {
             return;
         }
         // Without a runtime the lease runs out by itself.
-        let Ok(handle) = Handle::try_current() else { return };
-        let (shared, key, version, running) = (Arc::clone(&self.shared), self.key, self.version, self.running.take());
+        let Ok(handle) = Handle::try_current() else {
+            return;
+        };
+        let (shared, key, version, running) = (
+            Arc::clone(&self.shared),
+            self.key,
+            self.version,
+            self.running.take(),
+        );
         handle.spawn(async move {
             for pause in PAUSES {
                 match give_back(&shared, key, version, &state).await {
@@ -139,16 +172,21 @@ impl<St: Store> Drop for LeaseGuard<St> {
 
 /// How long a lease that was taken over is held before it is used.
 ///
-/// Whoever let it run out may have the upstream's answer, and only wait for the store to be there again: its commit then
-/// comes within a few seconds and overrides the lease. To use the same upstream token first would end the session.
+/// Whoever let it run out may have the upstream's answer, and only wait for the store to be there
+/// again: its commit then comes within a few seconds and overrides the lease. To use the same
+/// upstream token first would end the session.
 pub(super) const TAKEOVER_PAUSE: Duration = Duration::from_secs(3);
 
 /// The end of a lease that has run out.
 pub(super) const LONG_AGO: Timestamp = Timestamp::from_millis(1);
 
 /// Between attempts to give a lease back. After them it runs out by itself, and nothing is lost.
-const PAUSES: [Duration; 4] =
-    [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(800), Duration::ZERO];
+const PAUSES: [Duration; 4] = [
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_millis(800),
+    Duration::ZERO,
+];
 
 async fn give_back<St: Store>(
     shared: &Shared<St>,
@@ -158,16 +196,34 @@ async fn give_back<St: Store>(
 ) -> Result<(), StoreError> {
     let (tag, value, ran_out) = match state {
         State::Over => return Ok(()),
-        State::Held { tag, value, overdue } => (*tag, value.encode(&key, tag), overdue.then(|| Purpose::of(version))),
+        State::Held {
+            tag,
+            value,
+            overdue,
+        } => (
+            *tag,
+            value.encode(&key, tag),
+            overdue.then(|| Purpose::of(version)),
+        ),
         State::Claiming => match shared.store().get(&key).await? {
-            // Perhaps it took the place of one that had run out. It tells nothing of the current token.
-            Some(entry) if entry.version == version => (entry.tag, entry.value, Some(Purpose::Recovery)),
+            // Perhaps it took the place of one that had run out. It tells nothing of the current
+            // token.
+            Some(entry) if entry.version == version => {
+                (entry.tag, entry.value, Some(Purpose::Recovery))
+            }
             _ => return Ok(()),
         },
     };
     let random = shared.random().map_err(StoreError::unavailable)?;
     let next = ran_out.map_or(Version::new(random), |purpose| purpose.version(random));
     let entry = Entry::new(next, tag, value).with_lease(ran_out.map(|_| LONG_AGO));
-    let change = Change::Put { entry, ttl: Ttl::Keep };
-    shared.store().swap(&key, Some(version), change, None).await.map(drop)
+    let change = Change::Put {
+        entry,
+        ttl: Ttl::Keep,
+    };
+    shared
+        .store()
+        .swap(&key, Some(version), change, None)
+        .await
+        .map(drop)
 }

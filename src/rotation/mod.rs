@@ -1,7 +1,8 @@
 //! What happens on the token endpoint: a file a step.
 //!
-//! [`refresh`] claims the grant, decides and calls the inner service; [`commit`] stores what came of it; [`replay`] gives
-//! the same answer again; [`hint`] refuses from memory; [`issue`] begins a grant, [`adopt`] takes one in from before the layer was there.
+//! [`refresh`] claims the grant, decides and calls the inner service; [`commit`] stores what came
+//! of it; [`replay`] gives the same answer again; [`hint`] refuses from memory; [`issue`] begins a
+//! grant, [`adopt`] takes one in from before the layer was there.
 
 mod adopt;
 mod ask;

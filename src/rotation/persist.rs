@@ -7,7 +7,8 @@ use crate::store::{Store, StoreError};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
-/// Shorter than the second after which a client tries again: no other instance shall use the same upstream token first.
+/// Shorter than the second after which a client tries again: no other instance shall use the same
+/// upstream token first.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// How often one attempt overrides a lease that was merely taken over.
@@ -26,7 +27,10 @@ pub(crate) trait Write: Send {
 }
 
 /// Repeats what the store could not do, for a minute at most; `None` if it came to nothing.
-pub(crate) async fn persist<W: Write, St: Store>(write: &mut W, shared: &Shared<St>) -> Option<W::Done> {
+pub(crate) async fn persist<W: Write, St: Store>(
+    write: &mut W,
+    shared: &Shared<St>,
+) -> Option<W::Done> {
     let deadline = Instant::now() + PATIENCE;
     let mut pause = FIRST_PAUSE;
     while Instant::now() < deadline {

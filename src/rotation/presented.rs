@@ -17,18 +17,34 @@ pub(crate) struct Presentation<'a> {
 impl<'a> Presentation<'a> {
     pub(crate) fn new(token: RefreshToken, client_id: &'a ClientId) -> Self {
         let (key, hash) = (token.key(), token.hash());
-        Self { client_id, token, key, hash }
+        Self {
+            client_id,
+            token,
+            key,
+            hash,
+        }
     }
 
     pub(crate) fn subject(&self) -> Subject<'_> {
-        Subject { client_id: Some(self.client_id), grant: Some((&self.key, Some(self.token.generation()))) }
+        Subject {
+            client_id: Some(self.client_id),
+            grant: Some((&self.key, Some(self.token.generation()))),
+        }
     }
 
     pub(crate) fn presented(&self) -> Presented<'_> {
-        Presented { client_id: self.client_id.as_str(), generation: self.token.generation(), hash: &self.hash }
+        Presented {
+            client_id: self.client_id.as_str(),
+            generation: self.token.generation(),
+            hash: &self.hash,
+        }
     }
 
     pub(crate) fn context(&self, purpose: Purpose) -> Context<'_> {
-        Context { purpose, key: &self.key, client_id: self.client_id.as_str() }
+        Context {
+            purpose,
+            key: &self.key,
+            client_id: self.client_id.as_str(),
+        }
     }
 }

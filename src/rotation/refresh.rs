@@ -47,11 +47,17 @@ where
 {
     let missing = Error::InvalidRequest("the parameter refresh_token is missing");
     let token = form.get(Param::RefreshToken).ok_or(missing)?;
-    let client_id = client.id.as_ref().ok_or(Error::InvalidClient { basic: false })?;
+    let client_id = client
+        .id
+        .as_ref()
+        .ok_or(Error::InvalidClient { basic: false })?;
     let ask = Ask::read(form, client)?;
     let Some(token) = RefreshToken::parse(&exchange.shared.config().prefix, token) else {
         // In a box, for it is rare: every request would carry the room for it.
-        return Box::pin(adopt::adopt(exchange, upstream, body, token, client_id, &ask)).await;
+        return Box::pin(adopt::adopt(
+            exchange, upstream, body, token, client_id, &ask,
+        ))
+        .await;
     };
     let presentation = Presentation::new(token, client_id);
     refuse_by_hint(exchange, &presentation)?;
@@ -60,7 +66,8 @@ where
     let turn = timeout_at(deadline, exchange.shared.queues().enter(presentation.hash));
     let (turn, waited) = turn.await.map_err(|_| Error::Busy)?;
     if waited {
-        // Whoever was first may have found that the grant has ended: the others need not find out each for itself.
+        // Whoever was first may have found that the grant has ended: the others need not find out
+        // each for itself.
         refuse_by_hint(exchange, &presentation)?;
     }
     match acquire(exchange, &presentation, &ask, waited, deadline).await? {
@@ -68,7 +75,9 @@ where
             let (granted, body) = *replayed;
             Ok(replay::respond(exchange, &presentation, granted, body))
         }
-        Acquired::Lease(held) => rotate(exchange, upstream, form, &presentation, &ask, held, turn).await,
+        Acquired::Lease(held) => {
+            rotate(exchange, upstream, form, &presentation, &ask, held, turn).await
+        }
     }
 }
 
@@ -120,7 +129,11 @@ async fn acquire<St: Store>(
                 return Err(unreadable(exchange, presentation, error));
             }
         };
-        let (now, standing, grant) = (exchange.shared.now(), standing(&claim), (&record, &entry.tag));
+        let (now, standing, grant) = (
+            exchange.shared.now(),
+            standing(&claim),
+            (&record, &entry.tag),
+        );
         let mut verdict = decide(Some(grant), presentation.presented(), standing, waited, now);
         if may_replay(grant, presentation.presented(), standing, now) {
             let current = entry.tag;
@@ -128,12 +141,15 @@ async fn acquire<St: Store>(
                 settle(lease, &claim).await;
                 match Box::pin(replay::find(exchange, presentation, ask, &current)).await? {
                     Answer::Opened(granted, body) => {
-                        let (verdict, generation) = (Verdict::Replay, presentation.token.generation());
+                        let (verdict, generation) =
+                            (Verdict::Replay, presentation.token.generation());
                         tracing::trace!(?verdict, grant = ?key, generation, waited, "decided");
                         return Ok(Acquired::Replay(Box::new((granted, body))));
                     }
                     Answer::Different if verdict == Verdict::Replay => {
-                        return Err(Box::pin(refuse(exchange, presentation, Verdict::Late, None)).await);
+                        return Err(
+                            Box::pin(refuse(exchange, presentation, Verdict::Late, None)).await,
+                        );
                     }
                     Answer::Different | Answer::Gone => {}
                 }
@@ -152,7 +168,13 @@ async fn acquire<St: Store>(
             }
             (Verdict::Rotate | Verdict::Recover, Lease::Taken) => {
                 lease.granted(claim.entry, false);
-                return Ok(Acquired::Lease(Held { lease, record, claimed: target, purpose, draw }));
+                return Ok(Acquired::Lease(Held {
+                    lease,
+                    record,
+                    claimed: target,
+                    purpose,
+                    draw,
+                }));
             }
             (Verdict::Recover, Lease::OtherTag(_)) => {
                 lease.refused();
@@ -171,13 +193,16 @@ async fn acquire<St: Store>(
             }
             (verdict, _) => {
                 settle(lease, &claim).await;
-                return Err(Box::pin(refuse(exchange, presentation, verdict, Some(claim.entry))).await);
+                return Err(
+                    Box::pin(refuse(exchange, presentation, verdict, Some(claim.entry))).await,
+                );
             }
         }
     }
 }
 
-/// One trip: reads the grant and takes the lease if it is there to be taken, or looks at one that was taken before.
+/// One trip: reads the grant and takes the lease if it is there to be taken, or looks at one that
+/// was taken before.
 async fn claim<St: Store>(
     exchange: &Exchange<St>,
     presentation: &Presentation<'_>,
@@ -190,18 +215,26 @@ async fn claim<St: Store>(
         None => {
             let draw = Draw::new(&exchange.shared)?;
             let version = purpose.version(draw.claim());
-            (LeaseGuard::claiming(&exchange.shared, presentation.key, version), draw)
+            (
+                LeaseGuard::claiming(&exchange.shared, presentation.key, version),
+                draw,
+            )
         }
     };
     let version = purpose.version(draw.claim());
     let length = exchange.shared.config().lease();
-    match exchange.store().claim(&presentation.key, target, version, length).await {
+    match exchange
+        .store()
+        .claim(&presentation.key, target, version, length)
+        .await
+    {
         Ok(Some(claim)) => Ok(Some((lease, claim, draw))),
         Ok(None) => {
             lease.refused();
             Ok(None)
         }
-        // The claim may have been granted all the same: dropping the guard looks, and gives it back.
+        // The claim may have been granted all the same: dropping the guard looks, and gives it
+        // back.
         Err(error) => Err(exchange.store_failed(error, presentation.subject())),
     }
 }
@@ -221,7 +254,9 @@ fn standing(claim: &Claim) -> Standing {
         Lease::Taken => Standing::Ours,
         Lease::Held(_) | Lease::OtherTag(Some(_)) => Standing::Held,
         Lease::OtherTag(None) => match claim.entry.lease {
-            Some(_) if LeasePurpose::of(claim.entry.version) == LeasePurpose::Rotation => Standing::RanOut,
+            Some(_) if LeasePurpose::of(claim.entry.version) == LeasePurpose::Rotation => {
+                Standing::RanOut
+            }
             _ => Standing::Free,
         },
     }
@@ -256,15 +291,24 @@ pub(crate) async fn refuse<St: Store>(
 }
 
 /// Removes the entry of a grant, whoever changes it meanwhile.
-pub(crate) async fn end<St: Store>(store: &St, key: &Key, mut entry: Entry) -> Result<(), StoreError> {
+pub(crate) async fn end<St: Store>(
+    store: &St,
+    key: &Key,
+    mut entry: Entry,
+) -> Result<(), StoreError> {
     const ATTEMPTS: usize = 32;
     for _ in 0..ATTEMPTS {
-        match store.swap(key, Some(entry.version), Change::Remove, None).await? {
+        match store
+            .swap(key, Some(entry.version), Change::Remove, None)
+            .await?
+        {
             Swap::Swapped | Swap::Conflict(None) => return Ok(()),
             Swap::Conflict(Some(current)) => entry = current,
         }
     }
-    Err(StoreError::unavailable("the entry changes faster than it can be removed"))
+    Err(StoreError::unavailable(
+        "the entry changes faster than it can be removed",
+    ))
 }
 
 pub(crate) fn unreadable<St: Store>(
@@ -291,7 +335,13 @@ where
     B: Body<Data = Bytes>,
     ResBody: Body<Data = Bytes>,
 {
-    let Held { mut lease, record, claimed, purpose, draw } = held;
+    let Held {
+        mut lease,
+        record,
+        claimed,
+        purpose,
+        draw,
+    } = held;
     if purpose == LeasePurpose::Rotation {
         lease.presented(&record);
     }
@@ -312,11 +362,28 @@ where
     let call = upstream.token_request(request, exchange.reading(Some(&token)));
     match timeout(config.upstream_timeout(), call).await {
         Ok(Ok(Reply::Granted(granted))) => {
-            let rotation = commit::Rotation { presentation, ask, sealer, record, claimed, purpose, token, minted };
+            let rotation = commit::Rotation {
+                presentation,
+                ask,
+                sealer,
+                record,
+                claimed,
+                purpose,
+                token,
+                minted,
+            };
             rotation.commit(exchange, lease, turn, granted).await
         }
         Ok(Ok(Reply::Rejected(response))) => {
-            Box::pin(rejected(exchange, presentation, ask, lease, &claimed, response)).await
+            Box::pin(rejected(
+                exchange,
+                presentation,
+                ask,
+                lease,
+                &claimed,
+                response,
+            ))
+            .await
         }
         Ok(Ok(Reply::Refused(response))) => {
             lease.give_back().await;
@@ -349,7 +416,11 @@ async fn rejected<St: Store, ResBody, E>(
     response: Response<ResponseBody<ResBody>>,
 ) -> Outcome<ResBody, E> {
     let (version, _running) = lease.into_commit();
-    match exchange.store().swap(&presentation.key, Some(version), Change::Remove, None).await {
+    match exchange
+        .store()
+        .swap(&presentation.key, Some(version), Change::Remove, None)
+        .await
+    {
         Ok(Swap::Swapped) => {
             exchange.announce(&presentation.key).await;
             exchange.emit(EventKind::UpstreamRejected, presentation.subject());
@@ -376,8 +447,15 @@ pub(crate) fn unseal(
     let (purpose, sealed) = if presentation.hash == *current {
         (Purpose::Current, &record.sealed)
     } else {
-        (Purpose::Previous, record.previous.as_ref()?.sealed.as_ref()?)
+        (
+            Purpose::Previous,
+            record.previous.as_ref()?.sealed.as_ref()?,
+        )
     };
-    let mut opened = sealer.open(presentation.context(purpose), &[], sealed).ok()?;
-    String::from_utf8(std::mem::take(&mut *opened)).ok().map(zeroize::Zeroizing::new)
+    let mut opened = sealer
+        .open(presentation.context(purpose), &[], sealed)
+        .ok()?;
+    String::from_utf8(std::mem::take(&mut *opened))
+        .ok()
+        .map(zeroize::Zeroizing::new)
 }

@@ -37,7 +37,11 @@ pub(crate) fn seal(
     body: &[u8],
     now: Timestamp,
 ) -> Result<Vec<u8>, SealError> {
-    let content_type = granted.head.headers.get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
+    let content_type = granted
+        .head
+        .headers
+        .get(CONTENT_TYPE)
+        .map_or(&[][..], HeaderValue::as_bytes);
     let mut message = Zeroizing::new(Vec::with_capacity(13 + content_type.len() + body.len()));
     message.put_u8(FORMAT);
     message.put_u64(now.as_millis());
@@ -48,7 +52,8 @@ pub(crate) fn seal(
     sealer.seal(nonce, context, &ask.terms(), &message)
 }
 
-/// Opens what [`seal`] sealed: the answer, and the body of it with the lifetimes lowered by its age.
+/// Opens what [`seal`] sealed: the answer, and the body of it with the lifetimes lowered by its
+/// age.
 pub(crate) fn open(
     sealer: &Sealer,
     context: Context<'_>,
@@ -73,7 +78,8 @@ fn read(mut message: &[u8]) -> Option<(Timestamp, Granted)> {
     let (mut head, ()) = Response::new(()).into_parts();
     head.status = status;
     if !content_type.is_empty() {
-        head.headers.insert(CONTENT_TYPE, HeaderValue::from_bytes(content_type).ok()?);
+        head.headers
+            .insert(CONTENT_TYPE, HeaderValue::from_bytes(content_type).ok()?);
     }
     let answer = TokenAnswer::parse(Bytes::from_owner(Zeroizing::new(body.to_vec()))).ok()?;
     Some((sent_at, Granted { head, answer }))
@@ -100,17 +106,24 @@ pub(crate) async fn find<St: Store>(
     if !ask.replayable() {
         return Ok(Answer::Different);
     }
-    let found = exchange.store().beside(&presentation.key, &name(current)).await;
+    let found = exchange
+        .store()
+        .beside(&presentation.key, &name(current))
+        .await;
     let found = found.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
-    let Some(sealed) = found else { return Ok(Answer::Gone) };
+    let Some(sealed) = found else {
+        return Ok(Answer::Gone);
+    };
     let sealer = Sealer::new(presentation.token.secret());
     let context = presentation.context(Purpose::Replay);
     let opened = open(&sealer, context, ask, &sealed, exchange.shared.now());
-    Ok(opened.map_or(Answer::Different, |(granted, body)| Answer::Opened(granted, body)))
+    Ok(opened.map_or(Answer::Different, |(granted, body)| {
+        Answer::Opened(granted, body)
+    }))
 }
 
-/// Returns the stored answer of the last rotation again, or `invalid_grant` if no answer is stored for this request.
-/// The grant does not change.
+/// Returns the stored answer of the last rotation again, or `invalid_grant` if no answer is stored
+/// for this request. The grant does not change.
 pub(crate) async fn replay<St: Store, ResBody>(
     exchange: &Exchange<St>,
     presentation: &Presentation<'_>,

@@ -5,10 +5,12 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::Key;
 
-/// How many announcements may wait for a subscriber. One that falls further behind is told that it has lost some.
+/// How many announcements may wait for a subscriber. One that falls further behind is told that it
+/// has lost some.
 const CAPACITY: usize = 1024;
 
-/// What an instance hears from the others: see [`Store::announcements`](super::Store::announcements).
+/// What an instance hears from the others: see
+/// [`Store::announcements`](super::Store::announcements).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Announcement {
@@ -23,7 +25,8 @@ pub enum Announcement {
 pub struct Announcements(broadcast::Receiver<Announcement>);
 
 impl Announcements {
-    /// The next announcement, in no particular order and possibly repeated; none when there will be no more.
+    /// The next announcement, in no particular order and possibly repeated; none when there will be
+    /// no more.
     ///
     /// Nothing is lost when the future is dropped before it is ready.
     pub async fn next(&mut self) -> Option<Announcement> {
@@ -38,9 +41,9 @@ impl Announcements {
 /// Passes announcements on to every subscriber in this process: what a store needs to implement
 /// [`announcements`](super::Store::announcements).
 ///
-/// A clone passes on to the same subscribers. A store that other processes share has one task that listens to its
-/// channel, whatever that is, and passes on what it hears; when the channel breaks, and again when it is back, the task
-/// says [`lost`](Announcer::lost).
+/// A clone passes on to the same subscribers. A store that other processes share has one task that
+/// listens to its channel, whatever that is, and passes on what it hears; when the channel breaks,
+/// and again when it is back, the task says [`lost`](Announcer::lost).
 ///
 /// ```
 /// use tower_oauth_refresh::store::{Announcement, Announcer, Key};
@@ -76,7 +79,11 @@ impl Announcer {
     /// One more subscriber, who hears everything from here on.
     #[must_use]
     pub fn subscribe(&self) -> Announcements {
-        Announcements(self.0.get_or_init(|| broadcast::Sender::new(CAPACITY)).subscribe())
+        Announcements(
+            self.0
+                .get_or_init(|| broadcast::Sender::new(CAPACITY))
+                .subscribe(),
+        )
     }
 
     fn send(&self, announcement: Announcement) {

@@ -7,19 +7,23 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Announcements, Beside, Change, Claim, Entry, Hint, Key, Name, Store, StoreError, Swap, Tag, Version};
+use super::{
+    Announcements, Beside, Change, Claim, Entry, Hint, Key, Name, Store, StoreError, Swap, Tag,
+    Version,
+};
 use crate::clock::Timestamp;
 
 /// Any [`Store`], so that which one it is can be decided when the program runs.
 ///
-/// [`Store`] cannot be a `dyn Store`, for its futures have types of their own. This is one type for all of them, and so
-/// one type of layer over whichever store was chosen. Everything goes through to the store as it is, what the trait
-/// provides included: its own [`claim`](Store::claim), what a [`TieredStore`](super::TieredStore) knows, its channel
-/// of announcements.
+/// [`Store`] cannot be a `dyn Store`, for its futures have types of their own. This is one type for
+/// all of them, and so one type of layer over whichever store was chosen. Everything goes through
+/// to the store as it is, what the trait provides included: its own [`claim`](Store::claim), what a
+/// [`TieredStore`](super::TieredStore) knows, its channel of announcements.
 ///
-/// It costs one allocation for each call that returns a future, which next to a trip to a database is nothing. What
-/// answers at once ([`peek`](Store::peek), [`announcements`](Store::announcements), [`now`](Store::now)) is passed on
-/// without one. Where the store is known when the program is compiled, there is no need for it.
+/// It costs one allocation for each call that returns a future, which next to a trip to a database
+/// is nothing. What answers at once ([`peek`](Store::peek),
+/// [`announcements`](Store::announcements), [`now`](Store::now)) is passed on without one. Where
+/// the store is known when the program is compiled, there is no need for it.
 ///
 /// ```
 /// use tower_oauth_refresh::store::BoxStore;
@@ -47,8 +51,9 @@ use crate::clock::Timestamp;
 /// # }
 /// ```
 ///
-/// A clone is another handle on the same store. For metrics that a store has beyond the trait, such as
-/// [`TieredStore::cache_stats`](super::TieredStore::cache_stats), keep a clone of it from before it was boxed.
+/// A clone is another handle on the same store. For metrics that a store has beyond the trait, such
+/// as [`TieredStore::cache_stats`](super::TieredStore::cache_stats), keep a clone of it from before
+/// it was boxed.
 #[derive(Clone)]
 pub struct BoxStore(Arc<dyn Erased>);
 
@@ -63,14 +68,16 @@ impl BoxStore {
 impl fmt::Debug for BoxStore {
     /// The type of the store: what is in it need not be fit for a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("BoxStore").field(&format_args!("{}", self.0.type_name())).finish()
+        f.debug_tuple("BoxStore")
+            .field(&format_args!("{}", self.0.type_name()))
+            .finish()
     }
 }
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
-/// [`Store`], method by method, as one that there can be a `dyn` of. Nothing has a default, so that none is taken for
-/// what the store has itself.
+/// [`Store`], method by method, as one that there can be a `dyn` of. Nothing has a default, so that
+/// none is taken for what the store has itself.
 trait Erased: Send + Sync {
     fn type_name(&self) -> &'static str;
 
@@ -86,7 +93,13 @@ trait Erased: Send + Sync {
 
     fn beside<'a>(&'a self, key: &'a Key, name: &'a Name) -> Boxed<'a, Option<Bytes>>;
 
-    fn claim<'a>(&'a self, key: &'a Key, tag: &'a Tag, version: Version, lease: Duration) -> Boxed<'a, Option<Claim>>;
+    fn claim<'a>(
+        &'a self,
+        key: &'a Key,
+        tag: &'a Tag,
+        version: Version,
+        lease: Duration,
+    ) -> Boxed<'a, Option<Claim>>;
 
     fn peek(&self, key: &Key) -> Option<Hint>;
 
@@ -120,7 +133,13 @@ impl<S: Store> Erased for S {
         Box::pin(Store::beside(self, key, name))
     }
 
-    fn claim<'a>(&'a self, key: &'a Key, tag: &'a Tag, version: Version, lease: Duration) -> Boxed<'a, Option<Claim>> {
+    fn claim<'a>(
+        &'a self,
+        key: &'a Key,
+        tag: &'a Tag,
+        version: Version,
+        lease: Duration,
+    ) -> Boxed<'a, Option<Claim>> {
         Box::pin(Store::claim(self, key, tag, version, lease))
     }
 

@@ -7,14 +7,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use pin_project_lite::pin_project;
 
-use super::{Announcements, Beside, Change, Claim, Entry, Hint, Key, Name, Store, StoreError, Swap, Tag, Version};
+use super::{
+    Announcements, Beside, Change, Claim, Entry, Hint, Key, Name, Store, StoreError, Swap, Tag,
+    Version,
+};
 use crate::clock::Timestamp;
 
 /// A store that turns the panics of another one into errors.
 ///
-/// A panic that unwinds through a rotation would lose the answer of the inner service and hold the lease of the grant
-/// until it expires. As [`StoreError::Unavailable`] it is handled as any other failure: the lease is released, and a
-/// commit is retried in the background.
+/// A panic that unwinds through a rotation would lose the answer of the inner service and hold the
+/// lease of the grant until it expires. As [`StoreError::Unavailable`] it is handled as any other
+/// failure: the lease is released, and a commit is retried in the background.
 pub(crate) struct CatchPanics<St>(St);
 
 impl<St> CatchPanics<St> {
@@ -43,7 +46,11 @@ impl<St: Store> Store for CatchPanics<St> {
         Caught::new(|| self.0.swap(key, expected, change, also))
     }
 
-    fn beside(&self, key: &Key, name: &Name) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send {
+    fn beside(
+        &self,
+        key: &Key,
+        name: &Name,
+    ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send {
         Caught::new(|| self.0.beside(key, name))
     }
 
@@ -85,7 +92,9 @@ pin_project! {
 
 impl<F> Caught<F> {
     fn new(call: impl FnOnce() -> F) -> Self {
-        Self { call: catch_unwind(AssertUnwindSafe(call)).ok() }
+        Self {
+            call: catch_unwind(AssertUnwindSafe(call)).ok(),
+        }
     }
 }
 
@@ -94,8 +103,11 @@ impl<T, F: Future<Output = Result<T, StoreError>>> Future for Caught<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // Unwind-safe, because a future that has panicked is never polled again.
-        let polled =
-            self.project().call.as_pin_mut().and_then(|call| catch_unwind(AssertUnwindSafe(|| call.poll(cx))).ok());
+        let polled = self
+            .project()
+            .call
+            .as_pin_mut()
+            .and_then(|call| catch_unwind(AssertUnwindSafe(|| call.poll(cx))).ok());
         polled.unwrap_or_else(|| Poll::Ready(Err(StoreError::unavailable("the store panicked"))))
     }
 }

@@ -8,27 +8,30 @@ use moka::sync::Cache;
 
 use super::{Entry, Hint, Key, Tag};
 
-/// What a fact takes up beside the bytes of its value: its place in the cache's table and queues, and the allocations
-/// of both. Measured as resident memory, and rounded up.
+/// What a fact takes up beside the bytes of its value: its place in the cache's table and queues,
+/// and the allocations of both. Measured as resident memory, and rounded up.
 const OVERHEAD: u32 = 512;
 
 /// The cache takes no longer time to live than a thousand years.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// What one process knows of the keys of a store, bounded by bytes and by age.
-// In whatever order the answers of the store arrive, an end may be known only of what has ended, since it refuses; a
-// value refuses nobody who would be let in, however old it is. So a value always takes an end back, and an end takes
-// the place of a value only if the value was known before the call that found nothing had begun: an answer that has
-// been on its way since before an insert cannot hide what was inserted. Every change goes through `and_compute_with`,
-// which runs one at a time for a key; that a value is still there is noted in the value, unless an end has been decided on.
+// In whatever order the answers of the store arrive, an end may be known only of what has ended,
+// since it refuses; a value refuses nobody who would be let in, however old it is. So a value
+// always takes an end back, and an end takes the place of a value only if the value was known
+// before the call that found nothing had begun: an answer that has been on its way since before an
+// insert cannot hide what was inserted. Every change goes through `and_compute_with`, which runs
+// one at a time for a key; that a value is still there is noted in the value, unless an end has
+// been decided on.
 //
-// What this does not see is what another instance inserts, an insert whose answer was lost, and a value that was
-// evicted while a call was under way. None of it can happen to the key of a grant: it is random, nobody knows it before
-// its one insert has succeeded, and once it is absent nobody inserts it again.
+// What this does not see is what another instance inserts, an insert whose answer was lost, and a
+// value that was evicted while a call was under way. None of it can happen to the key of a grant:
+// it is random, nobody knows it before its one insert has succeeded, and once it is absent nobody
+// inserts it again.
 //
-// A server that has lost writes (a failover, a backup played back) may report a grant as absent and have it again
-// later: the end stays known for one time to live at most. One that has lost a removal is contradicted for as long, and
-// rightly.
+// A server that has lost writes (a failover, a backup played back) may report a grant as absent and
+// have it again later: the end stays known for one time to live at most. One that has lost a
+// removal is contradicted for as long, and rightly.
 pub(super) struct Known {
     facts: Cache<Key, Fact>,
     /// How many values were learnt: the only time that matters here.
@@ -54,16 +57,21 @@ struct Value {
 const ENDING: u64 = u64::MAX;
 
 impl Value {
-    /// Notes that the entry was there at that time, unless an end is about to take the place of this.
+    /// Notes that the entry was there at that time, unless an end is about to take the place of
+    /// this.
     fn is_there(&self, learnt: u64) -> bool {
         let later = |last| (last != ENDING).then(|| learnt.max(last));
-        self.learnt.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later).is_ok()
+        self.learnt
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, later)
+            .is_ok()
     }
 
     /// Whether it was not shown any more once a call had begun that found nothing.
     fn ends(&self, began: Began) -> bool {
         let end = |last| (last <= began.0 || last == ENDING).then_some(ENDING);
-        self.learnt.fetch_update(Ordering::Relaxed, Ordering::Relaxed, end).is_ok()
+        self.learnt
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, end)
+            .is_ok()
     }
 }
 
@@ -73,7 +81,9 @@ impl Fact {
             Self::Ended => 0,
             Self::Value(known) => known.value.len(),
         };
-        u32::try_from(value).unwrap_or(u32::MAX).saturating_add(OVERHEAD)
+        u32::try_from(value)
+            .unwrap_or(u32::MAX)
+            .saturating_add(OVERHEAD)
     }
 }
 
@@ -92,15 +102,27 @@ impl Known {
             .weigher(|_, fact: &Fact| fact.weight())
             .time_to_live(ttl.min(LONGEST))
             .build();
-        Some(Self { facts, learnt: AtomicU64::new(0), hits: AtomicU64::new(0), misses: AtomicU64::new(0) })
+        Some(Self {
+            facts,
+            learnt: AtomicU64::new(0),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        })
     }
 
     pub(super) fn hint(&self, key: &Key) -> Option<Hint> {
         let hint = self.facts.get(key).map(|fact| match fact {
             Fact::Ended => Hint::Ended,
-            Fact::Value(known) => Hint::Value { tag: known.tag, value: known.value.clone() },
+            Fact::Value(known) => Hint::Value {
+                tag: known.tag,
+                value: known.value.clone(),
+            },
         });
-        let count = if hint.is_some() { &self.hits } else { &self.misses };
+        let count = if hint.is_some() {
+            &self.hits
+        } else {
+            &self.misses
+        };
         count.fetch_add(1, Ordering::Relaxed);
         hint
     }
@@ -118,14 +140,17 @@ impl Known {
         }
     }
 
-    /// Takes in what a rotation has left there. What never changes is known already, as a rule, and what does is not worth
-    /// what it costs to write it again: that would be most of what the cache costs.
+    /// Takes in what a rotation has left there. What never changes is known already, as a rule, and
+    /// what does is not worth what it costs to write it again: that would be most of what the cache
+    /// costs.
     pub(super) fn learn_again(&self, key: &Key, entry: &Entry) {
         self.learn_unless(key, entry, |_| true);
     }
 
     fn learn_value(&self, key: &Key, entry: &Entry) {
-        self.learn_unless(key, entry, |known| known.tag == entry.tag && known.value == entry.value);
+        self.learn_unless(key, entry, |known| {
+            known.tag == entry.tag && known.value == entry.value
+        });
     }
 
     /// Writes the value down, unless one is known that will do.
@@ -139,26 +164,35 @@ impl Known {
         }
         // A copy, for the value may be a small part of a large buffer, which it would keep alive.
         let value = Bytes::copy_from_slice(&entry.value);
-        let fact = Fact::Value(Arc::new(Value { learnt: AtomicU64::new(learnt), tag: entry.tag, value }));
+        let fact = Fact::Value(Arc::new(Value {
+            learnt: AtomicU64::new(learnt),
+            tag: entry.tag,
+            value,
+        }));
         self.facts.entry(*key).and_compute_with(|_| Op::Put(fact));
     }
 
     fn learn_end(&self, key: &Key, began: Began) {
-        self.facts.entry(*key).and_compute_with(|found| match found.map(moka::Entry::into_value) {
-            Some(Fact::Value(known)) if !known.ends(began) => Op::Nop,
-            Some(_) | None => Op::Put(Fact::Ended),
-        });
+        self.facts
+            .entry(*key)
+            .and_compute_with(|found| match found.map(moka::Entry::into_value) {
+                Some(Fact::Value(known)) if !known.ends(began) => Op::Nop,
+                Some(_) | None => Op::Put(Fact::Ended),
+            });
     }
 
-    /// To be called before something is put under `key`: from then on it may be there, whatever the answer.
+    /// To be called before something is put under `key`: from then on it may be there, whatever the
+    /// answer.
     pub(super) fn forget_end(&self, key: &Key) {
         if !matches!(self.facts.get(key), Some(Fact::Ended)) {
             return;
         }
-        self.facts.entry(*key).and_compute_with(|found| match found.map(moka::Entry::into_value) {
-            Some(Fact::Ended) => Op::Remove,
-            Some(Fact::Value(_)) | None => Op::Nop,
-        });
+        self.facts
+            .entry(*key)
+            .and_compute_with(|found| match found.map(moka::Entry::into_value) {
+                Some(Fact::Ended) => Op::Remove,
+                Some(Fact::Value(_)) | None => Op::Nop,
+            });
     }
 
     pub(super) fn hits(&self) -> u64 {

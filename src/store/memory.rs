@@ -10,17 +10,19 @@ use moka::sync::Cache;
 use super::rules::answer;
 use super::slot::Slot;
 use super::{
-    Announcements, Announcer, Beside, Change, Claim, Entry, Key, Name, Store, StoreError, Swap, Tag, Ttl, Version,
+    Announcements, Announcer, Beside, Change, Claim, Entry, Key, Name, Store, StoreError, Swap,
+    Tag, Ttl, Version,
 };
 use crate::clock::{Clock, SystemClock, Timestamp};
 
 /// Grants in the memory of this process: for one instance, for tests, for trying the layer out.
 ///
-/// A clone is another handle on the same grants. They are gone when the process ends, and no other instance sees them.
+/// A clone is another handle on the same grants. They are gone when the process ends, and no other
+/// instance sees them.
 ///
-/// Nothing is ever evicted to make room: the memory in use follows the number of live grants. What has expired is
-/// absent at once for every caller; its place is taken back in the course of later calls, when at most twice its time
-/// to live has passed.
+/// Nothing is ever evicted to make room: the memory in use follows the number of live grants. What
+/// has expired is absent at once for every caller; its place is taken back in the course of later
+/// calls, when at most twice its time to live has passed.
 ///
 /// ```
 /// use tower_oauth_refresh::store::{Key, MemoryStore, Store};
@@ -32,11 +34,11 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 /// # Ok(())
 /// # }
 /// ```
-// How races are kept right: the cache maps a key to a slot, and a slot has a lock. A change that needs no other slot
-// is made in the slot, under its lock. Every other (a first entry, a much later end, a removal) goes through
-// `and_compute_with`, which runs one at a time for a key: it retires the old slot under its lock before the new one
-// takes its place. Nobody writes into a retired slot. Whoever reads from one got hold of it before it was replaced, and
-// is told what held then.
+// How races are kept right: the cache maps a key to a slot, and a slot has a lock. A change that
+// needs no other slot is made in the slot, under its lock. Every other (a first entry, a much later
+// end, a removal) goes through `and_compute_with`, which runs one at a time for a key: it retires
+// the old slot under its lock before the new one takes its place. Nobody writes into a retired
+// slot. Whoever reads from one got hold of it before it was replaced, and is told what held then.
 #[derive(Clone)]
 pub struct MemoryStore {
     slots: Cache<Key, Kept>,
@@ -53,16 +55,20 @@ impl MemoryStore {
 
     /// An empty store whose times to live and leases go by `clock`, so that a test can move them.
     ///
-    /// A clock that stands still or runs backwards keeps no entry for more than twice its time to live in real time: by
-    /// then its place is taken back.
+    /// A clock that stands still or runs backwards keeps no entry for more than twice its time to
+    /// live in real time: by then its place is taken back.
     #[must_use]
     pub fn with_clock(clock: impl Clock) -> Self {
         let slots = Cache::builder().expire_after(Reclaim).build();
-        Self { slots, clock: Arc::new(clock), announcer: Announcer::new() }
+        Self {
+            slots,
+            clock: Arc::new(clock),
+            announcer: Announcer::new(),
+        }
     }
 
-    /// How many entries take up place, for metrics: approximate while others write, and including those that have
-    /// expired but whose place has not been taken back.
+    /// How many entries take up place, for metrics: approximate while others write, and including
+    /// those that have expired but whose place has not been taken back.
     ///
     /// Takes back first what is due, which can take a while after a long pause.
     #[must_use]
@@ -71,16 +77,30 @@ impl MemoryStore {
         self.slots.entry_count()
     }
 
-    fn swap_entry(&self, key: &Key, expected: Option<Version>, change: &Change, also: Option<&Beside>) -> Swap {
+    fn swap_entry(
+        &self,
+        key: &Key,
+        expected: Option<Version>,
+        change: &Change,
+        also: Option<&Beside>,
+    ) -> Swap {
         let swap = match self.slots.get(key) {
             None => answer(None, expected, change),
-            Some(kept) => kept.write(|slot| slot.swap(expected, change, also, self.clock.now())).flatten(),
+            Some(kept) => kept
+                .write(|slot| slot.swap(expected, change, also, self.clock.now()))
+                .flatten(),
         };
         swap.unwrap_or_else(|| self.swap_slot(key, expected, change, also))
     }
 
     /// The same where another slot has to take the place of the one that is there.
-    fn swap_slot(&self, key: &Key, expected: Option<Version>, change: &Change, also: Option<&Beside>) -> Swap {
+    fn swap_slot(
+        &self,
+        key: &Key,
+        expected: Option<Version>,
+        change: &Change,
+        also: Option<&Beside>,
+    ) -> Swap {
         let mut swap = Swap::Swapped;
         self.slots.entry(*key).and_compute_with(|found| {
             let found = found.map(moka::Entry::into_value);
@@ -98,9 +118,16 @@ impl MemoryStore {
                 slot.retire();
             }
             match change {
-                Change::Put { entry, ttl: Ttl::After(ttl) } => {
-                    let (slot, hold) = Slot::in_place_of(old.as_deref(), entry.clone(), *ttl, also, now);
-                    Op::Put(Kept { slot: Arc::new(Mutex::new(slot)), hold })
+                Change::Put {
+                    entry,
+                    ttl: Ttl::After(ttl),
+                } => {
+                    let (slot, hold) =
+                        Slot::in_place_of(old.as_deref(), entry.clone(), *ttl, also, now);
+                    Op::Put(Kept {
+                        slot: Arc::new(Mutex::new(slot)),
+                        hold,
+                    })
                 }
                 // An end that is kept needs no other slot: this is a removal.
                 Change::Put { ttl: Ttl::Keep, .. } | Change::Remove => Op::Remove,
@@ -109,7 +136,13 @@ impl MemoryStore {
         swap
     }
 
-    fn claim_entry(&self, key: &Key, tag: &Tag, version: Version, lease: Duration) -> Option<Claim> {
+    fn claim_entry(
+        &self,
+        key: &Key,
+        tag: &Tag,
+        version: Version,
+        lease: Duration,
+    ) -> Option<Claim> {
         let take = |slot: &mut Slot| slot.claim(tag, version, lease, self.clock.now());
         if let Some(claim) = self.slots.get(key)?.write(take) {
             return claim;
@@ -132,13 +165,18 @@ impl Default for MemoryStore {
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryStore").field("entries", &self.slots.entry_count()).finish_non_exhaustive()
+        f.debug_struct("MemoryStore")
+            .field("entries", &self.slots.entry_count())
+            .finish_non_exhaustive()
     }
 }
 
 impl Store for MemoryStore {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        Ok(self.slots.get(key).and_then(|kept| kept.lock().entry(self.clock.now()).cloned()))
+        Ok(self
+            .slots
+            .get(key)
+            .and_then(|kept| kept.lock().entry(self.clock.now()).cloned()))
     }
 
     async fn swap(
@@ -152,7 +190,10 @@ impl Store for MemoryStore {
     }
 
     async fn beside(&self, key: &Key, name: &Name) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.slots.get(key).and_then(|kept| kept.lock().beside(name, self.clock.now())))
+        Ok(self
+            .slots
+            .get(key)
+            .and_then(|kept| kept.lock().beside(name, self.clock.now())))
     }
 
     async fn claim(
@@ -207,7 +248,13 @@ impl Expiry<Key, Kept> for Reclaim {
         Some(kept.hold)
     }
 
-    fn expire_after_update(&self, _: &Key, kept: &Kept, _: Instant, _: Option<Duration>) -> Option<Duration> {
+    fn expire_after_update(
+        &self,
+        _: &Key,
+        kept: &Kept,
+        _: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
         Some(kept.hold)
     }
 }

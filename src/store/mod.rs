@@ -38,4 +38,6 @@ pub use self::redb::{RedbOpenError, RedbStore, RedbStoreBuilder};
 pub use self::redis::{RedisConnectError, RedisStore, RedisStoreBuilder, RedisUrlError};
 #[cfg(feature = "tiered")]
 pub use self::tiered::{CacheStats, TieredStore, TieredStoreBuilder};
-pub use self::types::{Beside, Change, Claim, Entry, Hint, Key, Lease, Name, StoreError, Swap, Tag, Ttl, Version};
+pub use self::types::{
+    Beside, Change, Claim, Entry, Hint, Key, Lease, Name, StoreError, Swap, Tag, Ttl, Version,
+};

@@ -5,23 +5,43 @@ use std::time::Duration;
 use super::{Change, Claim, Entry, Lease, Swap, Tag, Ttl, Version};
 use crate::clock::Timestamp;
 
-/// How many values lie beside an entry, so that a client that rotates in a loop does not fill the store.
+/// How many values lie beside an entry, so that a client that rotates in a loop does not fill the
+/// store.
 pub(super) const BESIDES: usize = 8;
 
 /// The answer to a swap that finds `current`, unless the change is to be made.
-pub(super) fn answer(current: Option<&Entry>, expected: Option<Version>, change: &Change) -> Option<Swap> {
+pub(super) fn answer(
+    current: Option<&Entry>,
+    expected: Option<Version>,
+    change: &Change,
+) -> Option<Swap> {
     match (current, change) {
         (None, Change::Remove) => Some(Swap::Swapped),
         // Where nothing is, there is no end to keep.
-        (None, Change::Put { ttl, .. }) => (expected.is_some() || *ttl == Ttl::Keep).then_some(Swap::Conflict(None)),
-        (Some(current), Change::Put { entry, .. }) if current.version == entry.version => Some(Swap::Swapped),
-        (Some(current), _) => (expected != Some(current.version)).then(|| Swap::Conflict(Some(current.clone()))),
+        (None, Change::Put { ttl, .. }) => {
+            (expected.is_some() || *ttl == Ttl::Keep).then_some(Swap::Conflict(None))
+        }
+        (Some(current), Change::Put { entry, .. }) if current.version == entry.version => {
+            Some(Swap::Swapped)
+        }
+        (Some(current), _) => {
+            (expected != Some(current.version)).then(|| Swap::Conflict(Some(current.clone())))
+        }
     }
 }
 
 /// What becomes of the lease that a claim asks for, and changes `entry` if it is taken now.
-pub(super) fn claim(entry: &mut Entry, tag: &Tag, version: Version, lease: Duration, now: Timestamp) -> Claim {
-    let held = entry.lease.map(|end| end.saturating_since(now)).filter(|left| !left.is_zero());
+pub(super) fn claim(
+    entry: &mut Entry,
+    tag: &Tag,
+    version: Version,
+    lease: Duration,
+    now: Timestamp,
+) -> Claim {
+    let held = entry
+        .lease
+        .map(|end| end.saturating_since(now))
+        .filter(|left| !left.is_zero());
     let mut ran_out = false;
     let outcome = if entry.version == version {
         Lease::Taken

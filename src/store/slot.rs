@@ -13,7 +13,8 @@ pub(super) struct Slot {
     besides: Vec<(Name, Bytes, Timestamp)>,
     /// When its place is taken back, by the clock of the cache.
     reclaimed_at: Instant,
-    /// Whether it has lost its place to another, or to nothing. What it shows is then what held until that moment.
+    /// Whether it has lost its place to another, or to nothing. What it shows is then what held
+    /// until that moment.
     retired: bool,
 }
 
@@ -27,9 +28,18 @@ impl Slot {
         now: Timestamp,
     ) -> (Self, Duration) {
         let hold = hold(ttl);
-        let besides = old.filter(|old| old.is_live(now)).map(|old| old.besides.clone()).unwrap_or_default();
+        let besides = old
+            .filter(|old| old.is_live(now))
+            .map(|old| old.besides.clone())
+            .unwrap_or_default();
         let end = now.saturating_add(ttl);
-        let mut slot = Self { entry, end, besides, reclaimed_at: Instant::now() + hold, retired: false };
+        let mut slot = Self {
+            entry,
+            end,
+            besides,
+            reclaimed_at: Instant::now() + hold,
+            retired: false,
+        };
         slot.put_beside(also, now);
         (slot, hold)
     }
@@ -47,18 +57,30 @@ impl Slot {
     }
 
     pub(super) fn beside(&self, name: &Name, now: Timestamp) -> Option<Bytes> {
-        let beside = self.besides.iter().find(|(known, _, end)| known == name && *end > now);
-        beside.filter(|_| self.is_live(now)).map(|(_, value, _)| value.clone())
+        let beside = self
+            .besides
+            .iter()
+            .find(|(known, _, end)| known == name && *end > now);
+        beside
+            .filter(|_| self.is_live(now))
+            .map(|(_, value, _)| value.clone())
     }
 
-    pub(super) fn claim(&mut self, tag: &Tag, version: Version, lease: Duration, now: Timestamp) -> Option<Claim> {
+    pub(super) fn claim(
+        &mut self,
+        tag: &Tag,
+        version: Version,
+        lease: Duration,
+        now: Timestamp,
+    ) -> Option<Claim> {
         if !self.is_live(now) {
             return None;
         }
         Some(rules::claim(&mut self.entry, tag, version, lease, now))
     }
 
-    /// The answer to a swap, if it can be given without another slot in this one's place; the change is then made.
+    /// The answer to a swap, if it can be given without another slot in this one's place; the
+    /// change is then made.
     pub(super) fn swap(
         &mut self,
         expected: Option<Version>,
@@ -69,7 +91,9 @@ impl Slot {
         if let Some(answer) = answer(self.entry(now), expected, change) {
             return Some(answer);
         }
-        let Change::Put { entry, ttl } = change else { return None };
+        let Change::Put { entry, ttl } = change else {
+            return None;
+        };
         if !self.is_live(now) {
             return None;
         }
@@ -84,8 +108,8 @@ impl Slot {
         Some(Swap::Swapped)
     }
 
-    /// Whether the place of the slot is held for as long as an entry needs that lives for `ttl` from now, and not for
-    /// much longer.
+    /// Whether the place of the slot is held for as long as an entry needs that lives for `ttl`
+    /// from now, and not for much longer.
     fn outlasts(&self, ttl: Duration) -> bool {
         let left = self.reclaimed_at.saturating_duration_since(Instant::now());
         ttl <= left && left / 2 <= ttl
@@ -102,13 +126,14 @@ impl Slot {
             if self.besides.len() == BESIDES {
                 self.besides.remove(0);
             }
-            self.besides.push((*name, value.clone(), now.saturating_add(*ttl)));
+            self.besides
+                .push((*name, value.clone(), now.saturating_add(*ttl)));
         }
     }
 }
 
-/// How long the cache holds an entry that lives for `ttl`: somewhat longer, so that an entry that is renewed again and
-/// again seldom has to move. Bounded, because an [`Instant`] is.
+/// How long the cache holds an entry that lives for `ttl`: somewhat longer, so that an entry that
+/// is renewed again and again seldom has to move. Bounded, because an [`Instant`] is.
 fn hold(ttl: Duration) -> Duration {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
     let ttl = ttl.min(CENTURY);

@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use super::known::Known;
 use super::{
-    Announcements, Beside, Change, Claim, Entry, Hint, Key, Lease, Name, Store, StoreError, Swap, Tag, Version,
+    Announcements, Beside, Change, Claim, Entry, Hint, Key, Lease, Name, Store, StoreError, Swap,
+    Tag, Version,
 };
 use crate::clock::Timestamp;
 
@@ -16,17 +17,18 @@ const TTL: Duration = Duration::from_secs(10);
 
 /// A cache in the memory of this process, in front of another store.
 ///
-/// It holds only what cannot become wrong: whose grant a key is, and that a grant has ended. A refresh by the wrong
-/// client of a grant, and the storm of requests that the dead tokens of a grant cause, are then refused with no trip to
-/// the store. Everything else is decided there, so that a rotation costs the same two trips with the cache as without,
-/// and any number of instances can share the store. What this process knows may be old, and can neither let a request in
-/// nor refuse one that the store would let in.
+/// It holds only what cannot become wrong: whose grant a key is, and that a grant has ended. A
+/// refresh by the wrong client of a grant, and the storm of requests that the dead tokens of a
+/// grant cause, are then refused with no trip to the store. Everything else is decided there, so
+/// that a rotation costs the same two trips with the cache as without, and any number of instances
+/// can share the store. What this process knows may be old, and can neither let a request in nor
+/// refuse one that the store would let in.
 ///
-/// It learns from the calls that pass through it, and needs no word from other instances. That a key has ended is
-/// concluded from its absence, which is right for keys that are used once, as those of grants are: it **must not** be
-/// asked (by [`peek`](Store::peek)) about keys that come and go, and the layer does not. Should the store itself forget
-/// a grant and have it again later (a backup is played back), its tokens are refused for one
-/// [`ttl`](TieredStoreBuilder::ttl) more.
+/// It learns from the calls that pass through it, and needs no word from other instances. That a
+/// key has ended is concluded from its absence, which is right for keys that are used once, as
+/// those of grants are: it **must not** be asked (by [`peek`](Store::peek)) about keys that come
+/// and go, and the layer does not. Should the store itself forget a grant and have it again later
+/// (a backup is played back), its tokens are refused for one [`ttl`](TieredStoreBuilder::ttl) more.
 ///
 /// ```
 /// use tower_oauth_refresh::store::{Hint, Key, MemoryStore, Store, TieredStore};
@@ -59,7 +61,11 @@ impl<S> TieredStore<S> {
 
     /// A cache in front of `store`, with settings.
     pub const fn builder(store: S) -> TieredStoreBuilder<S> {
-        TieredStoreBuilder { inner: store, max_bytes: MAX_BYTES, ttl: TTL }
+        TieredStoreBuilder {
+            inner: store,
+            max_bytes: MAX_BYTES,
+            ttl: TTL,
+        }
     }
 
     /// The store behind the cache. What is written to it past the cache does no harm.
@@ -79,9 +85,16 @@ impl<S> TieredStore<S> {
     /// Drops first what is due, which can take a while after a long pause.
     #[must_use]
     pub fn cache_stats(&self) -> CacheStats {
-        let Some(known) = &self.known else { return CacheStats::default() };
+        let Some(known) = &self.known else {
+            return CacheStats::default();
+        };
         let (entries, bytes) = known.size();
-        CacheStats { hits: known.hits(), misses: known.misses(), entries, bytes }
+        CacheStats {
+            hits: known.hits(),
+            misses: known.misses(),
+            entries,
+            bytes,
+        }
     }
 }
 
@@ -104,8 +117,8 @@ pub struct TieredStoreBuilder<S> {
 }
 
 impl<S> TieredStoreBuilder<S> {
-    /// How much memory the cache may take up, in bytes, its own overhead included: 64 MiB by default. Above it, what is
-    /// asked for least goes first; for a moment it may be somewhat more.
+    /// How much memory the cache may take up, in bytes, its own overhead included: 64 MiB by
+    /// default. Above it, what is asked for least goes first; for a moment it may be somewhat more.
     ///
     /// A grant takes up about 850 bytes, one that has ended about 500. Zero turns the cache off.
     pub const fn max_bytes(mut self, max_bytes: u64) -> Self {
@@ -113,12 +126,13 @@ impl<S> TieredStoreBuilder<S> {
         self
     }
 
-    /// How long the cache holds what it has learnt, counted from when it learnt it: 10 seconds by default. A dead
-    /// token that is presented over and over again costs one trip to the store in this time.
+    /// How long the cache holds what it has learnt, counted from when it learnt it: 10 seconds by
+    /// default. A dead token that is presented over and over again costs one trip to the store in
+    /// this time.
     ///
-    /// Nothing becomes wrong with time. It bounds how long an end stays known that a store reported which had lost the
-    /// grant for a while. Zero turns the cache off: every call goes to the store, and only what the store itself has a
-    /// hint of is known.
+    /// Nothing becomes wrong with time. It bounds how long an end stays known that a store reported
+    /// which had lost the grant for a while. Zero turns the cache off: every call goes to the
+    /// store, and only what the store itself has a hint of is known.
     pub const fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
         self
@@ -128,7 +142,10 @@ impl<S> TieredStoreBuilder<S> {
     #[must_use]
     pub fn build(self) -> TieredStore<S> {
         let known = Known::new(self.max_bytes, self.ttl).map(Arc::new);
-        TieredStore { inner: self.inner, known }
+        TieredStore {
+            inner: self.inner,
+            known,
+        }
     }
 }
 
@@ -149,7 +166,9 @@ pub struct CacheStats {
 
 impl<S: Store> Store for TieredStore<S> {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        let Some(known) = &self.known else { return self.inner.get(key).await };
+        let Some(known) = &self.known else {
+            return self.inner.get(key).await;
+        };
         let began = known.begin();
         let found = self.inner.get(key).await?;
         known.learn(key, found.as_ref(), began);
@@ -163,7 +182,9 @@ impl<S: Store> Store for TieredStore<S> {
         change: Change,
         also: Option<Beside>,
     ) -> Result<Swap, StoreError> {
-        let Some(known) = &self.known else { return self.inner.swap(key, expected, change, also).await };
+        let Some(known) = &self.known else {
+            return self.inner.swap(key, expected, change, also).await;
+        };
         let left = match &change {
             Change::Put { entry, .. } => {
                 known.forget_end(key);
@@ -192,7 +213,9 @@ impl<S: Store> Store for TieredStore<S> {
         version: Version,
         lease: Duration,
     ) -> Result<Option<Claim>, StoreError> {
-        let Some(known) = &self.known else { return self.inner.claim(key, tag, version, lease).await };
+        let Some(known) = &self.known else {
+            return self.inner.claim(key, tag, version, lease).await;
+        };
         let began = known.begin();
         let claim = self.inner.claim(key, tag, version, lease).await?;
         match &claim {

@@ -50,8 +50,8 @@ opaque_bytes! {
     Version, 8, PartialEq, Eq, PartialOrd, Ord, Hash
 }
 opaque_bytes! {
-    /// What an entry is about right now (the hash of a grant's current token): a [`claim`](super::Store::claim) must
-    /// name it.
+    /// What an entry is about right now (the hash of a grant's current token): a
+    /// [`claim`](super::Store::claim) must name it.
     Tag, 32, Eq
 }
 impl PartialEq for Tag {
@@ -80,7 +80,8 @@ pub struct Entry {
     pub version: Version,
     /// What the entry is about right now.
     pub tag: Tag,
-    /// Until when somebody has the right to change the entry, by the clock of the store; none if nobody took it.
+    /// Until when somebody has the right to change the entry, by the clock of the store; none if
+    /// nobody took it.
     pub lease: Option<Timestamp>,
     /// The bytes of the layer. A store keeps them and looks at none.
     pub value: Bytes,
@@ -90,7 +91,12 @@ impl Entry {
     /// An entry that nobody holds a lease on.
     #[must_use]
     pub const fn new(version: Version, tag: Tag, value: Bytes) -> Self {
-        Self { version, tag, lease: None, value }
+        Self {
+            version,
+            tag,
+            lease: None,
+            value,
+        }
     }
 
     /// The same with a lease until `end`, by the clock of the store.
@@ -183,8 +189,8 @@ pub struct Claim {
     pub lease: Lease,
     /// The entry as it is now: with the new version and lease, if the lease was taken.
     pub entry: Entry,
-    /// Whether the lease that was taken takes the place of one that had run out, so that a write of whoever held that one
-    /// may yet come.
+    /// Whether the lease that was taken takes the place of one that had run out, so that a write of
+    /// whoever held that one may yet come.
     pub taken_over: bool,
 }
 
@@ -192,7 +198,11 @@ impl Claim {
     /// Puts the two together, of an entry that nobody's lease had run out on.
     #[must_use]
     pub const fn new(lease: Lease, entry: Entry) -> Self {
-        Self { lease, entry, taken_over: false }
+        Self {
+            lease,
+            entry,
+            taken_over: false,
+        }
     }
 
     /// The same with a word on whether the lease was taken over from one that had run out.
@@ -216,15 +226,15 @@ pub enum Lease {
 
 /// What a store knows of a key from memory: enough to refuse a request, never to grant one.
 ///
-/// It is about keys that are used once, as those of grants are: random, not known to anybody before their entry is
-/// there, and never written again once it is gone. The layer asks about no others.
+/// It is about keys that are used once, as those of grants are: random, not known to anybody before
+/// their entry is there, and never written again once it is gone. The layer asks about no others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Hint {
     /// There is no such entry, and, since its key is used once, there never will be again.
     Ended,
-    /// Some version of the entry, which may be gone by now. What never changes in it (the client, the scope, the
-    /// absolute end of the grant) can be relied upon, and nothing else.
+    /// Some version of the entry, which may be gone by now. What never changes in it (the client,
+    /// the scope, the absolute end of the grant) can be relied upon, and nothing else.
     Value {
         /// The tag that the entry had with this value.
         tag: Tag,
@@ -237,8 +247,8 @@ pub enum Hint {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// It cannot be reached, is too slow or overloaded: the same call may succeed later. The call may have taken
-    /// effect. The client gets 503.
+    /// It cannot be reached, is too slow or overloaded: the same call may succeed later. The call
+    /// may have taken effect. The client gets 503.
     #[error("the store is unavailable")]
     Unavailable(#[source] Arc<dyn Error + Send + Sync>),
     /// What lies there cannot be read: damaged, or of a newer format. The client gets 500.

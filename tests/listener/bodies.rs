@@ -10,24 +10,38 @@ use crate::listener::Limits;
 use crate::server::{MEDIUM, PATIENCE, SHORT, Server, closed, limits};
 
 fn post(path: &str, length: usize, body: &str) -> String {
-    format!("POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}")
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
 }
 
 fn assert_busy(answer: &str) {
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     let lower = answer.to_lowercase();
-    for part in ["\r\nretry-after: 1\r\n", "\r\ncache-control: no-store\r\n", "\"error\":\"temporarily_unavailable\""] {
+    for part in [
+        "\r\nretry-after: 1\r\n",
+        "\r\ncache-control: no-store\r\n",
+        "\"error\":\"temporarily_unavailable\"",
+    ] {
         assert!(lower.contains(part), "{part}: {answer}");
     }
 }
 
 #[tokio::test]
 async fn requests_beyond_those_in_flight_get_503_until_a_response_is_finished() {
-    let server = Server::start(Limits { max_in_flight: 2, ..limits() }).await;
-    let first = server.sent(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let server = Server::start(Limits {
+        max_in_flight: 2,
+        ..limits()
+    })
+    .await;
+    let first = server
+        .sent(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await;
     server.bodies(1).await;
     let mut second = loop {
-        let second = server.sent(b"GET /wait HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+        let second = server
+            .sent(b"GET /wait HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            .await;
         let answer = server.get("/").await;
         if !answer.starts_with("HTTP/1.1 200 ") {
             assert_busy(&answer);
@@ -51,12 +65,15 @@ async fn until_answered(server: &Server) {
     }
 }
 
-/// Sends a request whose body takes 60,000 of the 100,000 available bytes, and waits until the server holds them.
+/// Sends a request whose body takes 60,000 of the 100,000 available bytes, and waits until the
+/// server holds them.
 async fn hold(server: &Server, request: &str) -> TcpStream {
     let holding = async {
         loop {
             let holder = server.sent(request.as_bytes()).await;
-            let answer = server.ask(&post("/buffer", 60_000, &"x".repeat(60_000))).await;
+            let answer = server
+                .ask(&post("/buffer", 60_000, &"x".repeat(60_000)))
+                .await;
             if !answer.starts_with("HTTP/1.1 200 ") {
                 assert_busy(&answer);
                 return holder;
@@ -69,13 +86,22 @@ async fn hold(server: &Server, request: &str) -> TcpStream {
 
 #[tokio::test]
 async fn bodies_beyond_the_memory_get_503_until_a_request_is_done() {
-    let server = Server::start(Limits { body_memory: 100_000, ..limits() }).await;
+    let server = Server::start(Limits {
+        body_memory: 100_000,
+        ..limits()
+    })
+    .await;
     let half = "x".repeat(60_000);
     // An announced length takes no memory before the body arrives.
-    let announced = server.sent(post("/buffer", 10_000_000, "").as_bytes()).await;
+    let announced = server
+        .sent(post("/buffer", 10_000_000, "").as_bytes())
+        .await;
     let holder = hold(&server, &post("/buffer", 60_001, &half)).await;
     let small = server.ask(&post("/buffer", 10_000, &half[..10_000])).await;
-    assert!(small.ends_with("\r\n\r\n10000"), "what fits is served: {small}");
+    assert!(
+        small.ends_with("\r\n\r\n10000"),
+        "what fits is served: {small}"
+    );
     drop(holder);
     let mut answer = server.ask(&post("/buffer", 60_000, &half)).await;
     while !answer.starts_with("HTTP/1.1 200 ") {
@@ -87,7 +113,11 @@ async fn bodies_beyond_the_memory_get_503_until_a_request_is_done() {
 
 #[tokio::test]
 async fn bodies_are_counted_until_the_response_begins() {
-    let server = Server::start(Limits { body_memory: 100_000, ..limits() }).await;
+    let server = Server::start(Limits {
+        body_memory: 100_000,
+        ..limits()
+    })
+    .await;
     let whole = "x".repeat(60_000);
     let mut holder = hold(&server, &post("/buffer-wait", 60_000, &whole)).await;
     server.go.add_permits(1);
@@ -98,44 +128,79 @@ async fn bodies_are_counted_until_the_response_begins() {
 
 #[tokio::test]
 async fn a_body_that_is_passed_on_counts_as_what_is_held_of_it() {
-    let server = Server::start(Limits { body_memory: 1000, body_held: 1000, ..limits() }).await;
-    let answer = server.ask(&post("/buffer", 1_000_000, &"x".repeat(1_000_000))).await;
+    let server = Server::start(Limits {
+        body_memory: 1000,
+        body_held: 1000,
+        ..limits()
+    })
+    .await;
+    let answer = server
+        .ask(&post("/buffer", 1_000_000, &"x".repeat(1_000_000)))
+        .await;
     assert!(answer.ends_with("\r\n\r\n1000000"), "{answer}");
 }
 
 #[tokio::test]
 async fn a_request_body_that_stalls_gets_408() {
-    let server = Server::start(Limits { stall_timeout: SHORT, ..limits() }).await;
+    let server = Server::start(Limits {
+        stall_timeout: SHORT,
+        ..limits()
+    })
+    .await;
     for body in ["", "x", &"x".repeat(5000)] {
         let answer = server.ask(&post("/buffer", 10_000, body)).await;
-        assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("invalid_request"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 408 ") && answer.contains("invalid_request"),
+            "{answer}"
+        );
     }
-    let chunked = "POST /buffer HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+    let chunked =
+        "POST /buffer HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
     assert!(server.ask(chunked).await.starts_with("HTTP/1.1 408 "));
 
     let (client, connection) = h2::client::handshake(server.connect().await).await.unwrap();
     tokio::spawn(connection);
     let request = Request::post("http://a/buffer").body(()).unwrap();
-    let (response, mut body) = client.ready().await.unwrap().send_request(request, false).unwrap();
+    let (response, mut body) = client
+        .ready()
+        .await
+        .unwrap()
+        .send_request(request, false)
+        .unwrap();
     body.send_data(Bytes::from_static(b"half"), false).unwrap();
-    assert_eq!(response.await.unwrap().status(), StatusCode::REQUEST_TIMEOUT);
+    assert_eq!(
+        response.await.unwrap().status(),
+        StatusCode::REQUEST_TIMEOUT
+    );
 }
 
 #[tokio::test]
 async fn a_body_that_arrives_piece_by_piece_is_not_stalled() {
-    let server = Server::start(Limits { stall_timeout: 2 * MEDIUM, ..limits() }).await;
+    let server = Server::start(Limits {
+        stall_timeout: 2 * MEDIUM,
+        ..limits()
+    })
+    .await;
     let mut stream = server.sent(post("/buffer", 20 << 14, "").as_bytes()).await;
     for _ in 0..20 {
         tokio::time::sleep(MEDIUM / 6).await;
         stream.write_all(&[b'x'; 1 << 14]).await.unwrap();
     }
     let answer = closed("the response", &mut stream).await;
-    assert!(answer.ends_with(b"\r\n\r\n327680"), "{}", String::from_utf8_lossy(&answer));
+    assert!(
+        answer.ends_with(b"\r\n\r\n327680"),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
 }
 
 #[tokio::test]
 async fn a_body_that_arrives_byte_by_byte_is_stalled() {
-    let server = Server::start(Limits { stall_timeout: MEDIUM, ..limits() }).await;
+    let server = Server::start(Limits {
+        stall_timeout: MEDIUM,
+        ..limits()
+    })
+    .await;
     let (client, connection) = h2::client::handshake(server.connect().await).await.unwrap();
     tokio::spawn(connection);
     let mut client = client.ready().await.unwrap();
@@ -156,7 +221,9 @@ async fn a_body_that_arrives_byte_by_byte_is_stalled() {
                 }
             }
         };
-        let answer = timeout(PATIENCE, answered).await.expect("a byte now and then keeps it open");
+        let answer = timeout(PATIENCE, answered)
+            .await
+            .expect("a byte now and then keeps it open");
         assert_eq!(answer.status(), StatusCode::REQUEST_TIMEOUT, "{first}");
     }
 }
@@ -182,12 +249,27 @@ async fn a_method_that_is_not_in_upper_case_gets_400() {
         ("PROPFIND", 200),
         ("VERSION-CONTROL", 200),
     ] {
-        let answer = server.ask(&format!("{method} / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).await;
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{method}: {answer}");
-        assert_eq!(answer.contains("\"error\":\"invalid_request\""), status == 400, "{method}: {answer}");
-        let request = Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap()).uri("http://a/");
+        let answer = server
+            .ask(&format!(
+                "{method} / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+            ))
+            .await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{method}: {answer}"
+        );
+        assert_eq!(
+            answer.contains("\"error\":\"invalid_request\""),
+            status == 400,
+            "{method}: {answer}"
+        );
+        let request = Request::builder()
+            .method(Method::from_bytes(method.as_bytes()).unwrap())
+            .uri("http://a/");
         client = client.ready().await.unwrap();
-        let (response, _) = client.send_request(request.body(()).unwrap(), true).unwrap();
+        let (response, _) = client
+            .send_request(request.body(()).unwrap(), true)
+            .unwrap();
         assert_eq!(response.await.unwrap().status(), status, "{method}");
     }
 }

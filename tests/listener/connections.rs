@@ -19,24 +19,46 @@ const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 #[tokio::test]
 async fn a_connection_without_a_complete_head_is_closed_whatever_it_has_sent() {
-    let server = Server::start(Limits { idle_timeout: SHORT, ..limits() }).await;
+    let server = Server::start(Limits {
+        idle_timeout: SHORT,
+        ..limits()
+    })
+    .await;
     let rows: [(&str, Vec<u8>); 16] = [
         ("nothing", vec![]),
         ("a byte", b"G".to_vec()),
         ("an empty line", b"\r\n".to_vec()),
         ("a request line", b"GET / HTTP/1.1\r\n".to_vec()),
-        ("half a head", b"GET / HTTP/1.1\r\nHost: a\r\nX-A: ".to_vec()),
-        ("a large part of a head", [&b"GET / HTTP/1.1\r\nX-A: "[..], &[b'x'; 20_000]].concat()),
+        (
+            "half a head",
+            b"GET / HTTP/1.1\r\nHost: a\r\nX-A: ".to_vec(),
+        ),
+        (
+            "a large part of a head",
+            [&b"GET / HTTP/1.1\r\nX-A: "[..], &[b'x'; 20_000]].concat(),
+        ),
         ("a byte of the preface", b"P".to_vec()),
         ("half a preface", PREFACE[..12].to_vec()),
         ("the preface", PREFACE.to_vec()),
         ("settings", [PREFACE, SETTINGS].concat()),
         ("half a frame", [PREFACE, SETTINGS, &HEADERS[..5]].concat()),
-        ("a frame whose payload is missing", [PREFACE, SETTINGS, HEADERS].concat()),
-        ("headers without their end", [PREFACE, SETTINGS, OPEN_HEADERS].concat()),
-        ("the beginning of TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec()),
+        (
+            "a frame whose payload is missing",
+            [PREFACE, SETTINGS, HEADERS].concat(),
+        ),
+        (
+            "headers without their end",
+            [PREFACE, SETTINGS, OPEN_HEADERS].concat(),
+        ),
+        (
+            "the beginning of TLS",
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
+        ),
         ("what is no protocol", vec![0xff; 24]),
-        ("a preface with an error", [&PREFACE[..20], b"xxxx"].concat()),
+        (
+            "a preface with an error",
+            [&PREFACE[..20], b"xxxx"].concat(),
+        ),
     ];
     for (name, bytes) in rows {
         let mut stream = server.sent(&bytes).await;
@@ -46,10 +68,16 @@ async fn a_connection_without_a_complete_head_is_closed_whatever_it_has_sent() {
 
 #[tokio::test]
 async fn a_connection_that_has_been_served_is_closed_when_no_further_head_is_complete() {
-    let server = Server::start(Limits { idle_timeout: SHORT, ..limits() }).await;
-    for (name, more) in
-        [("nothing more", &b""[..]), ("half a further head", b"GET / HTTP/1.1\r\nHost:"), ("an empty line", b"\r\n")]
-    {
+    let server = Server::start(Limits {
+        idle_timeout: SHORT,
+        ..limits()
+    })
+    .await;
+    for (name, more) in [
+        ("nothing more", &b""[..]),
+        ("half a further head", b"GET / HTTP/1.1\r\nHost:"),
+        ("an empty line", b"\r\n"),
+    ] {
         let mut stream = server.sent(GET).await;
         let mut answer = [0; 15];
         stream.read_exact(&mut answer).await.unwrap();
@@ -64,12 +92,20 @@ async fn a_connection_that_has_been_served_is_closed_when_no_further_head_is_com
     let (response, _) = client.send_request(request, true).unwrap();
     assert_eq!(response.await.unwrap().status(), 200);
     // Answers pings and drives the connection.
-    timeout(PATIENCE, connection).await.expect("HTTP/2 without a stream is never closed").unwrap().ok();
+    timeout(PATIENCE, connection)
+        .await
+        .expect("HTTP/2 without a stream is never closed")
+        .unwrap()
+        .ok();
 }
 
 #[tokio::test]
 async fn bytes_now_and_then_do_not_keep_a_connection_open() {
-    let server = Server::start(Limits { idle_timeout: SHORT, ..limits() }).await;
+    let server = Server::start(Limits {
+        idle_timeout: SHORT,
+        ..limits()
+    })
+    .await;
     let rows: [(&str, Vec<u8>, &[u8]); 4] = [
         ("a head", b"GET / HTTP/1.1\r\nX-A: ".to_vec(), b"x"),
         ("empty lines", vec![], b"\r\n"),
@@ -90,12 +126,20 @@ async fn bytes_now_and_then_do_not_keep_a_connection_open() {
 
 #[tokio::test]
 async fn a_connection_with_an_open_request_is_not_idle() {
-    let server = Server::start(Limits { idle_timeout: SHORT, ..limits() }).await;
-    let mut waiting = server.sent(b"GET /wait HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    let server = Server::start(Limits {
+        idle_timeout: SHORT,
+        ..limits()
+    })
+    .await;
+    let mut waiting = server
+        .sent(b"GET /wait HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .await;
     let (client, connection) = h2::client::handshake(server.connect().await).await.unwrap();
     tokio::spawn(connection);
     let mut client = client.ready().await.unwrap();
-    let (response, _) = client.send_request(http::Request::get("http://a/wait").body(()).unwrap(), true).unwrap();
+    let (response, _) = client
+        .send_request(http::Request::get("http://a/wait").body(()).unwrap(), true)
+        .unwrap();
     for _ in 0..5 {
         // Each of these connections stays open as long as an idle one may.
         closed("a silent connection", &mut server.connect().await).await;
@@ -108,7 +152,11 @@ async fn a_connection_with_an_open_request_is_not_idle() {
 
 #[tokio::test]
 async fn a_client_that_answers_no_ping_is_disconnected_while_its_request_is_open() {
-    let limits = Limits { ping_interval: SHORT, ping_timeout: SHORT, ..limits() };
+    let limits = Limits {
+        ping_interval: SHORT,
+        ping_timeout: SHORT,
+        ..limits()
+    };
     let server = Server::start(limits).await;
     // `GET http://a/events`, by HPACK without compression.
     let block = b"\x82\x86\x04\x07/events\x41\x01a";
@@ -121,16 +169,26 @@ async fn a_client_that_answers_no_ping_is_disconnected_while_its_request_is_open
 
 #[tokio::test]
 async fn new_connections_replace_those_that_have_been_idle_for_the_longest_time() {
-    let server = Server::start(Limits { max_connections: 8, ..limits() }).await;
+    let server = Server::start(Limits {
+        max_connections: 8,
+        ..limits()
+    })
+    .await;
     let mut silent = Vec::new();
-    for bytes in [&b""[..], b"GET / HT", &PREFACE[..10], PREFACE].iter().cycle().take(50) {
+    for bytes in [&b""[..], b"GET / HT", &PREFACE[..10], PREFACE]
+        .iter()
+        .cycle()
+        .take(50)
+    {
         silent.push(server.sent(bytes).await);
     }
     assert!(server.get("/").await.starts_with("HTTP/1.1 200 "));
     // The connections that were accepted first were closed.
     closed("the first silent connection", &mut silent[0]).await;
     // A client that is being served keeps its place.
-    let mut served = server.sent(b"GET /wait HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    let mut served = server
+        .sent(b"GET /wait HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .await;
     assert!(server.get("/").await.starts_with("HTTP/1.1 200 "));
     for _ in 0..50 {
         silent.push(server.connect().await);
@@ -143,16 +201,33 @@ async fn new_connections_replace_those_that_have_been_idle_for_the_longest_time(
 
 #[tokio::test]
 async fn a_connection_waits_when_all_others_are_in_use() {
-    let server = Server::start(Limits { max_connections: 2, ..limits() }).await;
+    let server = Server::start(Limits {
+        max_connections: 2,
+        ..limits()
+    })
+    .await;
     let wait = b"GET /wait HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     let mut used = [server.sent(wait).await, server.sent(wait).await];
-    let mut third = server.sent(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    let mut third = server
+        .sent(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .await;
     let mut byte = [0];
-    assert!(timeout(SHORT, third.read(&mut byte)).await.is_err(), "served beyond the limit");
+    assert!(
+        timeout(SHORT, third.read(&mut byte)).await.is_err(),
+        "served beyond the limit"
+    );
     server.go.add_permits(2);
-    assert!(closed("the third", &mut third).await.starts_with(b"HTTP/1.1 200 "));
+    assert!(
+        closed("the third", &mut third)
+            .await
+            .starts_with(b"HTTP/1.1 200 ")
+    );
     for stream in &mut used {
-        assert!(closed("the others", stream).await.starts_with(b"HTTP/1.1 200 "));
+        assert!(
+            closed("the others", stream)
+                .await
+                .starts_with(b"HTTP/1.1 200 ")
+        );
     }
 }
 
@@ -165,10 +240,18 @@ async fn a_shutdown_finishes_requests_and_closes_everything_else() {
         others.push(server.sent(bytes).await);
     }
     let mut waiting = server.sent(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    assert!(server.get("/").await.starts_with("HTTP/1.1 200 "), "all before it are accepted");
-    let mut events = server.sent(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(
+        server.get("/").await.starts_with("HTTP/1.1 200 "),
+        "all before it are accepted"
+    );
+    let mut events = server
+        .sent(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await;
     let bodies = server.bodies.clone();
-    until("the stream has begun", || bodies.load(std::sync::atomic::Ordering::SeqCst) >= 1).await;
+    until("the stream has begun", || {
+        bodies.load(std::sync::atomic::Ordering::SeqCst) >= 1
+    })
+    .await;
     let connections = server.end().await;
     let shutdown = tokio::spawn(connections.shutdown());
     for stream in &mut others {
@@ -180,12 +263,19 @@ async fn a_shutdown_finishes_requests_and_closes_everything_else() {
     assert!(answer.starts_with(b"HTTP/1.1 200 "), "{answer:?}");
     events.shutdown().await.unwrap();
     drop(events);
-    timeout(PATIENCE, shutdown).await.expect("the shutdown does not end").unwrap();
+    timeout(PATIENCE, shutdown)
+        .await
+        .expect("the shutdown does not end")
+        .unwrap();
 }
 
 #[test]
 fn the_limits_fit_the_descriptors() {
-    let limits = Limits { max_connections: 10_000, max_in_flight: 4096, ..Limits::default() };
+    let limits = Limits {
+        max_connections: 10_000,
+        max_in_flight: 4096,
+        ..Limits::default()
+    };
     for (descriptors, connections, in_flight) in [
         (usize::MAX, 10_000, 4096),
         (14_160, 10_000, 4096),
@@ -196,9 +286,18 @@ fn the_limits_fit_the_descriptors() {
         (0, 1, 1),
     ] {
         let limits = limits.clone().within(descriptors);
-        assert_eq!((limits.max_connections, limits.max_in_flight), (connections, in_flight), "{descriptors}");
+        assert_eq!(
+            (limits.max_connections, limits.max_in_flight),
+            (connections, in_flight),
+            "{descriptors}"
+        );
     }
-    let few = Limits { max_connections: 10, max_in_flight: 4096, ..Limits::default() }.within(256);
+    let few = Limits {
+        max_connections: 10,
+        max_in_flight: 4096,
+        ..Limits::default()
+    }
+    .within(256);
     assert_eq!((few.max_connections, few.max_in_flight), (10, 96));
 }
 
@@ -206,11 +305,32 @@ fn the_limits_fit_the_descriptors() {
 fn flags_take_counts_and_times_above_zero() {
     use crate::listener::{count, timeout};
     assert_eq!((count("1"), count("10000")), (Ok(1), Ok(10_000)));
-    assert_eq!((timeout("0.5"), timeout("86400")), (Ok(Duration::from_millis(500)), Ok(NEVER * 24)));
-    for wrong in ["", "0", "-1", "x", "1.5", "18446744073709551615", "99999999999999999999"] {
+    assert_eq!(
+        (timeout("0.5"), timeout("86400")),
+        (Ok(Duration::from_millis(500)), Ok(NEVER * 24))
+    );
+    for wrong in [
+        "",
+        "0",
+        "-1",
+        "x",
+        "1.5",
+        "18446744073709551615",
+        "99999999999999999999",
+    ] {
         assert!(count(wrong).is_err(), "{wrong}");
     }
-    for wrong in ["", "0", "-1", "x", "inf", "NaN", "1e99", "86401", "0.0000000001"] {
+    for wrong in [
+        "",
+        "0",
+        "-1",
+        "x",
+        "inf",
+        "NaN",
+        "1e99",
+        "86401",
+        "0.0000000001",
+    ] {
         assert!(timeout(wrong).is_err(), "{wrong}");
     }
 }

@@ -36,7 +36,12 @@ pub(crate) const NEVER: Duration = Duration::from_secs(3600);
 
 /// Returns limits that are never reached. A test lowers the ones that it is about.
 pub(crate) fn limits() -> Limits {
-    Limits { idle_timeout: NEVER, stall_timeout: NEVER, ping_interval: NEVER, ..Limits::default() }
+    Limits {
+        idle_timeout: NEVER,
+        stall_timeout: NEVER,
+        ping_interval: NEVER,
+        ..Limits::default()
+    }
 }
 
 pub(crate) struct Server {
@@ -67,7 +72,13 @@ impl Server {
             };
             Listener::new(listener, limits).run(service, end).await
         });
-        Self { addr, bodies, go, end, running }
+        Self {
+            addr,
+            bodies,
+            go,
+            end,
+            running,
+        }
     }
 
     /// Ends the listener. Returns the connections that are open.
@@ -78,7 +89,10 @@ impl Server {
 
     /// Waits until `expected` response bodies are open.
     pub(crate) async fn bodies(&self, expected: usize) {
-        until(&format!("{expected} response bodies are open"), || self.bodies.load(Ordering::SeqCst) == expected).await;
+        until(&format!("{expected} response bodies are open"), || {
+            self.bodies.load(Ordering::SeqCst) == expected
+        })
+        .await;
     }
 
     pub(crate) async fn connect(&self) -> TcpStream {
@@ -107,7 +121,10 @@ impl Server {
     }
 
     pub(crate) async fn get(&self, path: &str) -> String {
-        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).await
+        self.ask(&format!(
+            "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        ))
+        .await
     }
 }
 
@@ -118,7 +135,9 @@ pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("it never happened that {what}"));
+    timeout(PATIENCE, wait)
+        .await
+        .unwrap_or_else(|_| panic!("it never happened that {what}"));
 }
 
 /// Waits until the server has closed the connection. Returns what it sent before.
@@ -131,7 +150,9 @@ pub(crate) async fn closed(what: &str, stream: &mut (impl AsyncRead + Unpin)) ->
             answer.extend_from_slice(&piece[..read]);
         }
     };
-    timeout(PATIENCE, read).await.unwrap_or_else(|_| panic!("never closed: {what}"));
+    timeout(PATIENCE, read)
+        .await
+        .unwrap_or_else(|_| panic!("never closed: {what}"));
     answer
 }
 
@@ -146,7 +167,10 @@ async fn serve(
         "/empty" => (vec![], Then::End),
         "/endless" => (vec![], Then::Endless),
         "/large" => (vec![piece(1 << 20)], Then::End),
-        "/large-trailers" => (vec![piece(1 << 20), Frame::trailers(HeaderMap::new())], Then::End),
+        "/large-trailers" => (
+            vec![piece(1 << 20), Frame::trailers(HeaderMap::new())],
+            Then::End,
+        ),
         "/large-silence" => (vec![piece(1 << 20)], Then::Silence),
         "/small-silence" => (vec![piece(100)], Then::Silence),
         "/events" => (vec![piece(1)], Then::Events(go)),
@@ -165,12 +189,20 @@ async fn serve(
         "/buffer-wait" => {
             let body = request.into_body().collect().await;
             go.acquire().await.unwrap().forget();
-            (vec![piece(body.map_or(0, |body| body.to_bytes().len().min(4)))], Then::End)
+            (
+                vec![piece(body.map_or(0, |body| body.to_bytes().len().min(4)))],
+                Then::End,
+            )
         }
         _ => (vec![piece(2)], Then::End),
     };
     count.fetch_add(1, Ordering::SeqCst);
-    Ok(Response::new(Frames { frames: frames.into(), then, paused: false, count }))
+    Ok(Response::new(Frames {
+        frames: frames.into(),
+        then,
+        paused: false,
+        count,
+    }))
 }
 
 /// The behavior of a response body after its frames.
@@ -194,7 +226,10 @@ impl Body for Frames {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         if let Some(frame) = self.frames.pop_front() {
             return Poll::Ready(Some(Ok(frame)));
         }
@@ -228,7 +263,10 @@ impl Body for Frames {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let lengths = self.frames.iter().map(|frame| frame.data_ref().map(|data| data.len() as u64));
+        let lengths = self
+            .frames
+            .iter()
+            .map(|frame| frame.data_ref().map(|data| data.len() as u64));
         match (&self.then, lengths.sum::<Option<u64>>()) {
             (Then::End, Some(length)) => SizeHint::with_exact(length),
             _ => SizeHint::default(),

@@ -23,8 +23,18 @@ fn get(path: &str) -> Request<()> {
 
 #[tokio::test]
 async fn an_http2_response_that_is_not_taken_ends_and_its_connection_goes_on() {
-    let server = Server::start(Limits { stall_timeout: SHORT, ..limits() }).await;
-    for path in ["/endless", "/large", "/large-trailers", "/large-silence", "/small-silence"] {
+    let server = Server::start(Limits {
+        stall_timeout: SHORT,
+        ..limits()
+    })
+    .await;
+    for path in [
+        "/endless",
+        "/large",
+        "/large-trailers",
+        "/large-silence",
+        "/small-silence",
+    ] {
         for window in [0, 1, 10, 65_535, 100_000] {
             if path == "/small-silence" && window >= 100 {
                 // The client has read all of it, and waits for more.
@@ -40,22 +50,42 @@ async fn an_http2_response_that_is_not_taken_ends_and_its_connection_goes_on() {
                 bodies.push(response.into_body());
             }
             server.bodies(0).await;
-            let (response, _) = client.ready().await.unwrap().send_request(get("/empty"), true).unwrap();
-            assert_eq!(response.await.unwrap().status(), StatusCode::OK, "{path} {window}");
+            let (response, _) = client
+                .ready()
+                .await
+                .unwrap()
+                .send_request(get("/empty"), true)
+                .unwrap();
+            assert_eq!(
+                response.await.unwrap().status(),
+                StatusCode::OK,
+                "{path} {window}"
+            );
         }
     }
 }
 
 #[tokio::test]
 async fn a_window_that_opens_byte_by_byte_is_no_progress() {
-    let server = Server::start(Limits { stall_timeout: SHORT, ..limits() }).await;
+    let server = Server::start(Limits {
+        stall_timeout: SHORT,
+        ..limits()
+    })
+    .await;
     let client = client(&server, 10).await;
-    let (response, _) = client.ready().await.unwrap().send_request(get("/endless"), true).unwrap();
+    let (response, _) = client
+        .ready()
+        .await
+        .unwrap()
+        .send_request(get("/endless"), true)
+        .unwrap();
     let mut body = response.await.unwrap().into_body();
     let drip = tokio::spawn(async move {
         while let Some(Ok(piece)) = body.data().await {
             tokio::time::sleep(SHORT / 50).await;
-            body.flow_control().release_capacity(piece.len().min(1)).unwrap();
+            body.flow_control()
+                .release_capacity(piece.len().min(1))
+                .unwrap();
         }
     });
     server.bodies(0).await;
@@ -65,9 +95,18 @@ async fn a_window_that_opens_byte_by_byte_is_no_progress() {
 #[tokio::test]
 async fn a_response_that_is_taken_slowly_arrives_in_full() {
     // Each piece that is read is progress; all of them together take longer than the limit.
-    let server = Server::start(Limits { stall_timeout: 2 * MEDIUM, ..limits() }).await;
+    let server = Server::start(Limits {
+        stall_timeout: 2 * MEDIUM,
+        ..limits()
+    })
+    .await;
     let client = client(&server, 16 << 10).await;
-    let (response, _) = client.ready().await.unwrap().send_request(get("/large"), true).unwrap();
+    let (response, _) = client
+        .ready()
+        .await
+        .unwrap()
+        .send_request(get("/large"), true)
+        .unwrap();
     let mut body = response.await.unwrap().into_body();
     let (mut taken, mut paused) = (0, 0);
     while let Some(piece) = body.data().await {
@@ -84,10 +123,18 @@ async fn a_response_that_is_taken_slowly_arrives_in_full() {
 
 #[tokio::test]
 async fn an_http1_client_that_stops_reading_is_disconnected() {
-    let server = Server::start(Limits { stall_timeout: SHORT, ..limits() }).await;
+    let server = Server::start(Limits {
+        stall_timeout: SHORT,
+        ..limits()
+    })
+    .await;
     let mut clients = Vec::new();
     for _ in 0..10 {
-        clients.push(server.sent(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n").await);
+        clients.push(
+            server
+                .sent(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n")
+                .await,
+        );
     }
     for client in &clients {
         client.readable().await.unwrap();
@@ -97,12 +144,24 @@ async fn an_http1_client_that_stops_reading_is_disconnected() {
 
 #[tokio::test]
 async fn events_that_come_seldom_are_not_stalled() {
-    let server = Server::start(Limits { stall_timeout: MEDIUM, idle_timeout: MEDIUM, ..limits() }).await;
+    let server = Server::start(Limits {
+        stall_timeout: MEDIUM,
+        idle_timeout: MEDIUM,
+        ..limits()
+    })
+    .await;
     let client = client(&server, 65_535).await;
-    let (response, _) = client.ready().await.unwrap().send_request(get("/events"), true).unwrap();
+    let (response, _) = client
+        .ready()
+        .await
+        .unwrap()
+        .send_request(get("/events"), true)
+        .unwrap();
     let mut body = response.await.unwrap().into_body();
     assert_eq!(body.data().await.unwrap().unwrap(), "x");
-    let mut http1 = server.sent(b"GET /events HTTP/1.0\r\nHost: a\r\n\r\n").await;
+    let mut http1 = server
+        .sent(b"GET /events HTTP/1.0\r\nHost: a\r\n\r\n")
+        .await;
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\nx") {
         head.push(http1.read_u8().await.unwrap());
@@ -117,5 +176,7 @@ async fn events_that_come_seldom_are_not_stalled() {
         assert_eq!(body.data().await.unwrap().unwrap(), "x");
         assert_eq!(http1.read_u8().await.unwrap(), b'x');
     };
-    tokio::time::timeout(PATIENCE, events).await.expect("no event");
+    tokio::time::timeout(PATIENCE, events)
+        .await
+        .expect("no event");
 }

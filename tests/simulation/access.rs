@@ -19,8 +19,8 @@ pub(crate) const REMEMBERED: Duration = Duration::from_secs(10);
 
 /// How an instance hears of what ends, and when it forgot all that it remembered.
 ///
-/// What an instance remembers goes by real time, of which a run takes a few milliseconds. In its place the channel says
-/// every ten seconds that something may have been missed.
+/// What an instance remembers goes by real time, of which a run takes a few milliseconds. In its
+/// place the channel says every ten seconds that something may have been missed.
 #[derive(Clone, Default)]
 pub(crate) struct Ear {
     announcer: Announcer,
@@ -59,7 +59,8 @@ impl Pass {
     pub(crate) const MARGIN: Duration = Duration::from_secs(30);
 }
 
-/// What stands behind the guard: it answers which session the token of the authorization server is of.
+/// What stands behind the guard: it answers which session the token of the authorization server is
+/// of.
 #[derive(Clone, Debug)]
 pub(crate) struct Resource;
 
@@ -73,8 +74,15 @@ impl Service<Request<Full<Bytes>>> for Resource {
     }
 
     fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
-        let bearer = request.headers().get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let token = bearer.strip_prefix("Bearer ").and_then(|token| token.strip_prefix(PASS)).unwrap_or_default();
+        let bearer = request
+            .headers()
+            .get("authorization")
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        let token = bearer
+            .strip_prefix("Bearer ")
+            .and_then(|token| token.strip_prefix(PASS))
+            .unwrap_or_default();
         let session = token.split('-').nth(1).unwrap_or_default().to_owned();
         ready(Ok(Response::new(Full::from(session))))
     }
@@ -83,8 +91,12 @@ impl Service<Request<Full<Bytes>>> for Resource {
 /// Presents an access token to some instance.
 pub(crate) async fn present(world: &World, name: &str, pass: &Pass) {
     let instances = world.cluster.instances();
-    let Some(instance) = world.pick(&instances) else { return };
-    let Some(guarded) = instance.guarded.clone() else { return };
+    let Some(instance) = world.pick(&instances) else {
+        return;
+    };
+    let Some(guarded) = instance.guarded.clone() else {
+        return;
+    };
     instance.ear.forget(world.elapsed());
     world.pause(1, 15).await;
     let crashed = instance.crashed.notified();
@@ -93,7 +105,10 @@ pub(crate) async fn present(world: &World, name: &str, pass: &Pass) {
     }
     let (at, calm) = (world.elapsed(), world.is_calm());
     world.note(|| {
-        format!("{name} shows i{} the access token {:?} of {}", instance.life.instance, pass.key, pass.session)
+        format!(
+            "{name} shows i{} the access token {:?} of {}",
+            instance.life.instance, pass.key, pass.session
+        )
     });
     let request = Request::get("/orders").header("authorization", format!("Bearer {}", pass.text));
     let request = guarded.oneshot(request.body(Full::default()).unwrap());
@@ -107,7 +122,12 @@ pub(crate) async fn present(world: &World, name: &str, pass: &Pass) {
     }
     let (head, body) = answer.unwrap().into_parts();
     let body = body.collect().await.unwrap().to_bytes();
-    world.note(|| format!("{name} of i{} sees {} {body:?}", instance.life.instance, head.status));
+    world.note(|| {
+        format!(
+            "{name} of i{} sees {} {body:?}",
+            instance.life.instance, head.status
+        )
+    });
     let mut ledger = world.ledger();
     match head.status {
         StatusCode::OK if body == pass.session.to_string() => ledger.let_in(pass, at),
@@ -115,7 +135,10 @@ pub(crate) async fn present(world: &World, name: &str, pass: &Pass) {
         StatusCode::SERVICE_UNAVAILABLE if !calm => {}
         status => {
             let who = instance.life.instance;
-            ledger.violation(format!("an access token of session {} got {status} {body:?} from i{who}", pass.session));
+            ledger.violation(format!(
+                "an access token of session {} got {status} {body:?} from i{who}",
+                pass.session
+            ));
         }
     }
 }
@@ -124,7 +147,9 @@ pub(crate) async fn present(world: &World, name: &str, pass: &Pass) {
 pub(crate) async fn present_old(world: &World, name: &str, most: usize) {
     for _ in 0..most {
         let passes = world.ledger().passes().to_vec();
-        let Some(pass) = world.pick(&passes) else { return };
+        let Some(pass) = world.pick(&passes) else {
+            return;
+        };
         present(world, name, pass).await;
     }
 }

@@ -1,4 +1,5 @@
-//! The layer, broken in ways that it must not be: each of them a bug that the simulation has to find.
+//! The layer, broken in ways that it must not be: each of them a bug that the simulation has to
+//! find.
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -8,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tower_oauth_refresh::Timestamp;
 use tower_oauth_refresh::store::{
-    Announcements, Announcer, Beside, Change, Claim, Entry, Hint, Key, Lease, Name, Store, StoreError, Swap, Tag, Ttl,
-    Version,
+    Announcements, Announcer, Beside, Change, Claim, Entry, Hint, Key, Lease, Name, Store,
+    StoreError, Swap, Tag, Ttl, Version,
 };
 
 use super::shelf::UNDER_WAY;
@@ -23,7 +24,8 @@ pub(crate) enum Breakage {
     NoVersionCheck,
     /// A request whose client hangs up ends there.
     NoDetach,
-    /// A commit that the store did not take gives the lease back, and the answer of the upstream is forgotten.
+    /// A commit that the store did not take gives the lease back, and the answer of the upstream is
+    /// forgotten.
     GiveBackAfterFailure,
     /// A replay opens without the client's secret.
     ReplayWithoutCredential,
@@ -33,7 +35,8 @@ pub(crate) enum Breakage {
     NoReplay,
     /// The end of a grant is not written.
     NoEnd,
-    /// A claim does not say that it takes the place of one that had run out: nobody waits for the commit of that one.
+    /// A claim does not say that it takes the place of one that had run out: nobody waits for the
+    /// commit of that one.
     SilentTakeover,
     /// The cache takes what the store could not answer for an end.
     EndFromFailure,
@@ -72,7 +75,8 @@ impl Breakage {
 #[derive(Clone)]
 pub(crate) struct Secret(pub(crate) String);
 
-/// What stands between the client and the layer: [`Breakage::ReplayWithoutCredential`] hides the secret from it.
+/// What stands between the client and the layer: [`Breakage::ReplayWithoutCredential`] hides the
+/// secret from it.
 pub(crate) fn outside(breakage: Option<Breakage>, form: &mut Vec<(&str, &str)>) -> Option<Secret> {
     if breakage != Some(Breakage::ReplayWithoutCredential) {
         return None;
@@ -110,7 +114,12 @@ struct Memory {
 
 impl<S> Broken<S> {
     pub(crate) fn new(breakage: Option<Breakage>, store: S) -> Self {
-        Self { breakage, store, memory: Arc::default(), silence: Announcer::new() }
+        Self {
+            breakage,
+            store,
+            memory: Arc::default(),
+            silence: Announcer::new(),
+        }
     }
 
     fn is(&self, breakage: Breakage) -> bool {
@@ -119,25 +128,50 @@ impl<S> Broken<S> {
 }
 
 impl<S: Store> Broken<S> {
-    async fn claim_anyway(&self, key: &Key, tag: &Tag, version: Version, lease: Duration) -> ClaimResult {
+    async fn claim_anyway(
+        &self,
+        key: &Key,
+        tag: &Tag,
+        version: Version,
+        lease: Duration,
+    ) -> ClaimResult {
         loop {
-            let Some(entry) = self.store.get(key).await? else { return Ok(None) };
+            let Some(entry) = self.store.get(key).await? else {
+                return Ok(None);
+            };
             if entry.tag != *tag {
                 return Ok(Some(Claim::new(Lease::OtherTag(None), entry)));
             }
             let end = self.store.now().saturating_add(lease);
             let claimed = Entry::new(version, entry.tag, entry.value.clone()).with_lease(Some(end));
-            let change = Change::Put { entry: claimed.clone(), ttl: Ttl::Keep };
-            if self.store.swap(key, Some(entry.version), change, None).await? == Swap::Swapped {
+            let change = Change::Put {
+                entry: claimed.clone(),
+                ttl: Ttl::Keep,
+            };
+            if self
+                .store
+                .swap(key, Some(entry.version), change, None)
+                .await?
+                == Swap::Swapped
+            {
                 return Ok(Some(Claim::new(Lease::Taken, claimed)));
             }
         }
     }
 
-    async fn swap_anyway(&self, key: &Key, change: Change, also: Option<Beside>) -> Result<Swap, StoreError> {
+    async fn swap_anyway(
+        &self,
+        key: &Key,
+        change: Change,
+        also: Option<Beside>,
+    ) -> Result<Swap, StoreError> {
         loop {
             let found = self.store.get(key).await?.map(|entry| entry.version);
-            if let Swap::Swapped = self.store.swap(key, found, change.clone(), also.clone()).await? {
+            if let Swap::Swapped = self
+                .store
+                .swap(key, found, change.clone(), also.clone())
+                .await?
+            {
                 return Ok(Swap::Swapped);
             }
         }
@@ -153,7 +187,9 @@ impl<S: Store> Broken<S> {
     ) -> Result<Swap, StoreError> {
         let version = match &change {
             Change::Put { entry, .. } if also.is_some() => entry.version,
-            Change::Put { .. } | Change::Remove => return self.store.swap(key, expected, change, also).await,
+            Change::Put { .. } | Change::Remove => {
+                return self.store.swap(key, expected, change, also).await;
+            }
         };
         if self.memory.lock().unwrap().given_up.contains(&version) {
             return Err(StoreError::corrupt("given up"));
@@ -167,7 +203,10 @@ impl<S: Store> Broken<S> {
                 let mut other = *version.as_bytes();
                 other[0] ^= 0xff;
                 let freed = Entry::new(Version::new(other), entry.tag, entry.value);
-                let change = Change::Put { entry: freed, ttl: Ttl::Keep };
+                let change = Change::Put {
+                    entry: freed,
+                    ttl: Ttl::Keep,
+                };
                 let _ = self.store.swap(key, expected, change, None).await;
             }
         }
@@ -187,7 +226,11 @@ impl<S: Store> Store for Broken<S> {
             return Ok(read);
         }
         let found = self.store.get(key).await?;
-        self.memory.lock().unwrap().read.extend(found.iter().map(|entry| (*key, entry.clone())));
+        self.memory
+            .lock()
+            .unwrap()
+            .read
+            .extend(found.iter().map(|entry| (*key, entry.clone())));
         Ok(found)
     }
 
@@ -200,13 +243,17 @@ impl<S: Store> Store for Broken<S> {
     ) -> Result<Swap, StoreError> {
         match (self.breakage, &change) {
             (Some(Breakage::NoVersionCheck), _) => self.swap_anyway(key, change, also).await,
-            (Some(Breakage::GiveBackAfterFailure), _) => self.swap_once(key, expected, change, also).await,
+            (Some(Breakage::GiveBackAfterFailure), _) => {
+                self.swap_once(key, expected, change, also).await
+            }
             (Some(Breakage::NoReplay), _) => self.store.swap(key, expected, change, None).await,
             (Some(Breakage::NoEnd), Change::Remove) => Ok(Swap::Swapped),
             (Some(Breakage::StaleTier), _) => {
                 let swap = self.store.swap(key, expected, change.clone(), also).await?;
                 match change {
-                    Change::Put { entry, .. } => self.memory.lock().unwrap().read.insert(*key, entry),
+                    Change::Put { entry, .. } => {
+                        self.memory.lock().unwrap().read.insert(*key, entry)
+                    }
                     Change::Remove => self.memory.lock().unwrap().read.remove(key),
                 };
                 Ok(swap)
@@ -224,7 +271,11 @@ impl<S: Store> Store for Broken<S> {
         }
         let found = self.store.beside(key, name).await?;
         if let Some(value) = &found {
-            self.memory.lock().unwrap().besides.insert((*key, *name), value.clone());
+            self.memory
+                .lock()
+                .unwrap()
+                .besides
+                .insert((*key, *name), value.clone());
         }
         Ok(found)
     }
@@ -247,7 +298,12 @@ impl<S: Store> Store for Broken<S> {
         if self.is(Breakage::SilentTakeover) {
             return Ok(claim.map(|claim| claim.taking_over(false)));
         }
-        if let Some(Claim { lease: Lease::OtherTag(_), entry, .. }) = &claim {
+        if let Some(Claim {
+            lease: Lease::OtherTag(_),
+            entry,
+            ..
+        }) = &claim
+        {
             self.memory.lock().unwrap().seen.insert(*key, entry.clone());
         }
         Ok(claim)

@@ -24,8 +24,8 @@ pub(crate) enum Excuse {
     AnswerLost,
     /// The store failed over and lost writes.
     RolledBack,
-    /// The store did not take a commit while its lease ran, nor when it was tried again in the time that whoever took the
-    /// lease over leaves it.
+    /// The store did not take a commit while its lease ran, nor when it was tried again in the time
+    /// that whoever took the lease over leaves it.
     LeaseRanOut,
     /// The store was away for longer than commits are held in the background.
     StoreAway,
@@ -33,7 +33,8 @@ pub(crate) enum Excuse {
     Robbed,
     /// Its client has revoked it.
     Left,
-    /// Its token from before the layer was presented again, when the answer to it was no longer there.
+    /// Its token from before the layer was presented again, when the answer to it was no longer
+    /// there.
     AdoptedBefore,
     /// Its token from before the layer was presented when none was taken in any more.
     AdoptedTooLate,
@@ -43,8 +44,8 @@ pub(crate) enum Excuse {
 #[derive(Debug, Default)]
 struct Session {
     excuses: Vec<Excuse>,
-    /// Lives that the upstream has given a new token to which the store has not, and how often the store has failed them
-    /// since their lease was taken over, if it was.
+    /// Lives that the upstream has given a new token to which the store has not, and how often the
+    /// store has failed them since their lease was taken over, if it was.
     pending: Vec<(Life, Option<u32>)>,
 }
 
@@ -81,16 +82,24 @@ struct Line {
 impl Line {
     fn place(&self, tag: &Tag) -> Option<usize> {
         // Tags compare in constant time, which takes its time.
-        self.order.iter().rposition(|known| known.as_bytes() == tag.as_bytes())
+        self.order
+            .iter()
+            .rposition(|known| known.as_bytes() == tag.as_bytes())
     }
 
     fn undone_at(&self, tag: &Tag) -> Option<Duration> {
-        self.undone.iter().rfind(|(undone, _)| undone == tag).map(|(_, at)| *at)
+        self.undone
+            .iter()
+            .rfind(|(undone, _)| undone == tag)
+            .map(|(_, at)| *at)
     }
 
-    /// Whether a use tells that this token is over: its successor was presented, or it was dropped for another one.
+    /// Whether a use tells that this token is over: its successor was presented, or it was dropped
+    /// for another one.
     fn is_superseded(&self, tag: &Tag) -> bool {
-        self.uses.iter().any(|used| used.presented != *tag && self.place(tag) < self.place(&used.next))
+        self.uses
+            .iter()
+            .any(|used| used.presented != *tag && self.place(tag) < self.place(&used.next))
     }
 }
 
@@ -115,8 +124,8 @@ pub(crate) struct Ledger {
     /// How long after the last sign of life of a grant an old token has nothing to hope for.
     silence: Duration,
     adoption: adoption::Terms,
-    /// All access tokens of the layer that some client was given, the entries that the store has lost (among them those of
-    /// access tokens), and for how long one is remembered.
+    /// All access tokens of the layer that some client was given, the entries that the store has
+    /// lost (among them those of access tokens), and for how long one is remembered.
     passes: Vec<Pass>,
     lost: BTreeSet<Key>,
     remembered: Duration,
@@ -133,13 +142,20 @@ impl Ledger {
             violations: Vec::new(),
             strict: plan.strict,
             long_outage: plan.long_outage(),
-            silence: plan.retry_window + Plan::SKEW + plan.rotation_timeout * 3 + Duration::from_secs(70),
+            silence: plan.retry_window
+                + Plan::SKEW
+                + plan.rotation_timeout * 3
+                + Duration::from_secs(70),
             adoption: adoption::Terms::new(plan),
             passes: Vec::new(),
             lost: BTreeSet::new(),
             minted: BTreeSet::new(),
             complete: BTreeSet::new(),
-            remembered: if plan.access == Guard::Remembers { REMEMBERED } else { Duration::ZERO },
+            remembered: if plan.access == Guard::Remembers {
+                REMEMBERED
+            } else {
+                Duration::ZERO
+            },
         }
     }
 
@@ -148,10 +164,17 @@ impl Ledger {
     }
 
     pub(crate) fn violations(&mut self) -> Vec<String> {
-        let unexplained = self.lines.values().filter(|line| line.commit_lost && line.dead.is_none() && !line.removed);
-        let unexplained = unexplained.filter_map(|line| line.session).filter(|session| !self.is_excused(*session));
+        let unexplained = self
+            .lines
+            .values()
+            .filter(|line| line.commit_lost && line.dead.is_none() && !line.removed);
+        let unexplained = unexplained
+            .filter_map(|line| line.session)
+            .filter(|session| !self.is_excused(*session));
         for session in unexplained.collect::<Vec<_>>() {
-            self.violation(format!("a commit of session {session} was lost, and the store was there"));
+            self.violation(format!(
+                "a commit of session {session} was lost, and the store was there"
+            ));
         }
         std::mem::take(&mut self.violations)
     }
@@ -159,16 +182,26 @@ impl Ledger {
     /// Whether an excuse stands for the session, other than that somebody ended it.
     fn is_excused(&self, session: usize) -> bool {
         let fate = |excuse: &Excuse| !matches!(excuse, Excuse::Robbed | Excuse::Left);
-        self.sessions.get(&session).is_some_and(|session| session.excuses.iter().any(fate))
+        self.sessions
+            .get(&session)
+            .is_some_and(|session| session.excuses.iter().any(fate))
     }
 
     pub(crate) fn has_excuse(&self, session: usize) -> bool {
-        self.strict || self.sessions.get(&session).is_some_and(|session| !session.excuses.is_empty())
+        self.strict
+            || self
+                .sessions
+                .get(&session)
+                .is_some_and(|session| !session.excuses.is_empty())
     }
 
     /// How many sessions there were, and for how many of them there is an excuse.
     pub(crate) fn sessions(&self) -> (usize, usize) {
-        let excused = self.sessions.values().filter(|session| !session.excuses.is_empty()).count();
+        let excused = self
+            .sessions
+            .values()
+            .filter(|session| !session.excuses.is_empty())
+            .count();
         (self.sessions.len(), excused)
     }
 
@@ -191,7 +224,11 @@ impl Ledger {
     }
 
     pub(crate) fn tokens(&self) -> Vec<Vec<Token>> {
-        self.lines.values().filter(|line| line.session.is_some()).map(|line| line.tokens.clone()).collect()
+        self.lines
+            .values()
+            .filter(|line| line.session.is_some())
+            .map(|line| line.tokens.clone())
+            .collect()
     }
 
     pub(crate) fn session(&self, token: &Token) -> Option<usize> {
@@ -201,7 +238,14 @@ impl Ledger {
     /// Tokens whose use ends their grant.
     pub(crate) fn superseded(&self) -> Vec<Token> {
         let lines = self.lines.values().filter(|line| line.dead.is_none());
-        lines.flat_map(|line| line.tokens.iter().filter(|token| line.is_superseded(&token.tag)).cloned()).collect()
+        lines
+            .flat_map(|line| {
+                line.tokens
+                    .iter()
+                    .filter(|token| line.is_superseded(&token.tag))
+                    .cloned()
+            })
+            .collect()
     }
 }
 
@@ -210,7 +254,11 @@ impl Ledger {
     /// It has replaced the token of a session.
     pub(crate) fn replaced(&mut self, number: usize, life: Life, alive: bool) {
         if alive {
-            self.sessions.entry(number).or_default().pending.push((life, None));
+            self.sessions
+                .entry(number)
+                .or_default()
+                .pending
+                .push((life, None));
         } else {
             self.excuse(number, Excuse::Crashed);
         }
@@ -224,13 +272,17 @@ impl Ledger {
     /// A token that it had replaced has shown up again.
     pub(crate) fn reused(&mut self, number: usize) {
         if !self.is_excused(number) {
-            self.violation(format!("the upstream saw a token of session {number} twice"));
+            self.violation(format!(
+                "the upstream saw a token of session {number} twice"
+            ));
         }
     }
 
     pub(crate) fn used_at_once(&mut self, number: usize) {
         if !self.is_excused(number) {
-            self.violation(format!("two instances used the same upstream token of session {number} at once"));
+            self.violation(format!(
+                "two instances used the same upstream token of session {number} at once"
+            ));
         }
     }
 }
@@ -242,7 +294,9 @@ impl Ledger {
         self.sessions.entry(session).or_default();
         let line = self.lines.entry(token.key).or_default();
         if line.place(&token.tag).is_none() && line.undone_at(&token.tag).is_none() {
-            self.violations.push(format!("session {session} began with a token that is not stored"));
+            self.violations.push(format!(
+                "session {session} began with a token that is not stored"
+            ));
         }
         line.session = Some(session);
         if !line.tokens.iter().any(|known| known.tag == token.tag) {
@@ -258,13 +312,20 @@ impl Ledger {
         let silence = self.silence;
         let line = self.lines.entry(token.key).or_default();
         let superseded = line.is_superseded(&token.tag);
-        // What the store has lost is forged to the layer, as is what never was: neither ends anything.
+        // What the store has lost is forged to the layer, as is what never was: neither ends
+        // anything.
         let known = line.place(&token.tag).is_some();
         let reuse = superseded && known && line.open == 0 && line.touched + silence < now;
         line.open += 1;
         line.begun += 1;
         line.touched = now;
-        Ticket { token: token.clone(), at: now, superseded, reuse, begun: line.begun }
+        Ticket {
+            token: token.clone(),
+            at: now,
+            superseded,
+            reuse,
+            begun: line.begun,
+        }
     }
 
     /// The client of a request is gone; what becomes of the request nobody is told.
@@ -275,7 +336,13 @@ impl Ledger {
     }
 
     /// A refresh was granted, with an access token of this session.
-    pub(crate) fn granted(&mut self, ticket: &Ticket, next: &Token, session: Option<usize>, now: Duration) {
+    pub(crate) fn granted(
+        &mut self,
+        ticket: &Ticket,
+        next: &Token,
+        session: Option<usize>,
+        now: Duration,
+    ) {
         self.gave_up(ticket, now);
         let line = self.lines.entry(ticket.token.key).or_default();
         let mut wrong = Vec::new();
@@ -283,7 +350,10 @@ impl Ledger {
             wrong.push("the answer to another grant".to_owned());
         }
         if let Some((since, why)) = line.dead.filter(|(since, _)| *since < ticket.at) {
-            wrong.push(format!("though it had ended {} ms before ({why})", (ticket.at - since).as_millis()));
+            wrong.push(format!(
+                "though it had ended {} ms before ({why})",
+                (ticket.at - since).as_millis()
+            ));
         }
         if line.place(&ticket.token.tag).is_none() && line.undone_at(&ticket.token.tag).is_none() {
             wrong.push("for a token that was never issued".into());
@@ -291,7 +361,10 @@ impl Ledger {
         if ticket.superseded {
             wrong.push("for a token that was over".into());
         }
-        if line.undone_at(&ticket.token.tag).is_some_and(|at| at < ticket.at) {
+        if line
+            .undone_at(&ticket.token.tag)
+            .is_some_and(|at| at < ticket.at)
+        {
             wrong.push("for a token that the store had lost".into());
         }
         if line.place(&next.tag).is_none() && line.undone_at(&next.tag).is_none() {
@@ -300,8 +373,15 @@ impl Ledger {
         if !line.tokens.iter().any(|known| known.tag == next.tag) {
             line.tokens.push(next.clone());
         }
-        line.uses.push(Use { presented: ticket.token.tag, next: next.tag });
-        self.violations.extend(wrong.into_iter().map(|wrong| format!("a refresh was granted {wrong}: {session:?}")));
+        line.uses.push(Use {
+            presented: ticket.token.tag,
+            next: next.tag,
+        });
+        self.violations.extend(
+            wrong
+                .into_iter()
+                .map(|wrong| format!("a refresh was granted {wrong}: {session:?}")),
+        );
     }
 
     /// A refresh was refused with `invalid_grant`.
@@ -316,20 +396,28 @@ impl Ledger {
     /// A client has found out that its newest token is refused.
     pub(crate) fn logged_out(&mut self, session: usize) {
         if !self.has_excuse(session) {
-            self.violation(format!("an honest client was logged out of session {session}"));
+            self.violation(format!(
+                "an honest client was logged out of session {session}"
+            ));
         }
     }
 
     /// A revocation of the newest token of a client that has one tab was confirmed.
     pub(crate) fn revoked(&mut self, session: usize, token: &Token, now: Duration) {
-        // A thief may have the newest token in the meantime, and a failover none that its client knows.
-        let excuses = self.sessions.get(&session).map(|session| session.excuses.as_slice());
-        // A strict layer takes a token for late that was rotated away a moment ago, and ends nothing.
+        // A thief may have the newest token in the meantime, and a failover none that its client
+        // knows.
+        let excuses = self
+            .sessions
+            .get(&session)
+            .map(|session| session.excuses.as_slice());
+        // A strict layer takes a token for late that was rotated away a moment ago, and ends
+        // nothing.
         if self.strict || excuses != Some(&[Excuse::Left]) {
             return;
         }
         if let Some(line) = self.lines.get_mut(&token.key) {
-            line.dead.get_or_insert((now, "its revocation was confirmed"));
+            line.dead
+                .get_or_insert((now, "its revocation was confirmed"));
         }
     }
 }

@@ -17,8 +17,8 @@ use super::world::World;
 
 /// Where the tabs of a client keep its token.
 ///
-/// A tab may read what was there a moment ago. It writes the next token only if the one that it presented is still
-/// there: otherwise another tab was faster.
+/// A tab may read what was there a moment ago. It writes the next token only if the one that it
+/// presented is still there: otherwise another tab was faster.
 pub(crate) struct Jar {
     pub(crate) caller: Caller,
     tabs: usize,
@@ -43,24 +43,44 @@ impl Jar {
             named: true,
         };
         let held = user.foreign.then(|| {
-            let session = world.sessions().begin(user.client.clone(), user.secret.clone());
+            let session = world
+                .sessions()
+                .begin(user.client.clone(), user.secret.clone());
             let token = Token::foreign(Sessions::first(session));
             world.ledger().began_before(session, &token);
-            Held { token, session, pass: None }
+            Held {
+                token,
+                session,
+                pass: None,
+            }
         });
-        Self { caller, tabs: user.tabs, kept: Mutex::new(vec![(Duration::ZERO, held)]) }
+        Self {
+            caller,
+            tabs: user.tabs,
+            kept: Mutex::new(vec![(Duration::ZERO, held)]),
+        }
     }
 
     pub(crate) fn newest(&self) -> Option<Held> {
-        self.kept.lock().unwrap().last().and_then(|(_, held)| held.clone())
+        self.kept
+            .lock()
+            .unwrap()
+            .last()
+            .and_then(|(_, held)| held.clone())
     }
 
     /// What a tab reads.
     fn read(&self, world: &World) -> Option<Held> {
-        let delay = if self.tabs > 1 && !world.is_calm() { world.millis(0, 1500) } else { Duration::ZERO };
+        let delay = if self.tabs > 1 && !world.is_calm() {
+            world.millis(0, 1500)
+        } else {
+            Duration::ZERO
+        };
         let seen = world.elapsed().saturating_sub(delay);
         let kept = self.kept.lock().unwrap();
-        kept.iter().rfind(|(at, _)| *at <= seen).and_then(|(_, held)| held.clone())
+        kept.iter()
+            .rfind(|(at, _)| *at <= seen)
+            .and_then(|(_, held)| held.clone())
     }
 
     fn write(&self, world: &World, presented: Option<&Token>, held: Option<Held>) {
@@ -75,7 +95,10 @@ impl Jar {
 pub(crate) async fn tab(world: Arc<World>, jar: Arc<Jar>, steps: usize, first: bool) {
     for step in 0..steps {
         // A page that is open when the layer comes, and needs an access token.
-        if step == 0 && jar.newest().is_some_and(|held| held.token.is_foreign()) && world.one_in(2, 1) {
+        if step == 0
+            && jar.newest().is_some_and(|held| held.token.is_foreign())
+            && world.one_in(2, 1)
+        {
             world.pause(0, 200).await;
         } else {
             think(&world).await;
@@ -101,7 +124,8 @@ pub(crate) async fn visit(world: &World, jar: &Jar) {
     }
 }
 
-/// Until the access token is needed again: at once, after a while, or when the laptop is opened again.
+/// Until the access token is needed again: at once, after a while, or when the laptop is opened
+/// again.
 async fn think(world: &World) {
     match world.below(10) {
         0..=2 => world.pause(0, 300).await,
@@ -120,24 +144,32 @@ async fn log_in(world: &Arc<World>, jar: &Jar) {
     }
 }
 
-/// Refreshes, and tries again until there is an answer or the user has lost patience; whether there was a good one.
+/// Refreshes, and tries again until there is an answer or the user has lost patience; whether there
+/// was a good one.
 pub(crate) async fn refresh(world: &Arc<World>, jar: &Jar) -> bool {
     for _ in 0..60 {
-        let Some(held) = jar.read(world) else { return false };
+        let Some(held) = jar.read(world) else {
+            return false;
+        };
         match send(world, &jar.caller, &Ask::Refresh(held.token.clone())).await {
             Learned::Token(next) => {
                 jar.write(world, Some(&held.token), Some(next));
                 return true;
             }
             Learned::Refused(StatusCode::BAD_REQUEST, error) if error == "invalid_grant" => {
-                if jar.newest().is_some_and(|newest| newest.token.tag == held.token.tag) {
+                if jar
+                    .newest()
+                    .is_some_and(|newest| newest.token.tag == held.token.tag)
+                {
                     world.ledger().logged_out(held.session);
                     jar.write(world, Some(&held.token), None);
                     return false;
                 }
             }
             Learned::Refused(status, error) if !status.is_server_error() => {
-                world.ledger().violation(format!("an honest client was refused: {status} {error}"));
+                world
+                    .ledger()
+                    .violation(format!("an honest client was refused: {status} {error}"));
             }
             Learned::Nothing | Learned::Done | Learned::Refused(..) => {}
         }
@@ -150,8 +182,8 @@ pub(crate) async fn refresh(world: &Arc<World>, jar: &Jar) -> bool {
     false
 }
 
-/// Until it tries again: after a while, or as soon as the store is there again, like those whom a load balancer lets in
-/// when instances are well again.
+/// Until it tries again: after a while, or as soon as the store is there again, like those whom a
+/// load balancer lets in when instances are well again.
 async fn wait(world: &World) {
     match store::back_in(world).filter(|_| world.one_in(2, 1)) {
         Some(left) => sleep(left + world.millis(0, 250)).await,
@@ -171,11 +203,15 @@ async fn leave(world: &Arc<World>, jar: &Arc<Jar>, held: &Held) {
             Learned::Done => {
                 // With more tabs the token may have been too old to end anything.
                 if jar.tabs == 1 && !held.token.is_foreign() {
-                    world.ledger().revoked(held.session, &held.token, world.elapsed());
+                    world
+                        .ledger()
+                        .revoked(held.session, &held.token, world.elapsed());
                 }
                 break;
             }
-            Learned::Nothing | Learned::Token(_) | Learned::Refused(..) => world.pause(100, 3000).await,
+            Learned::Nothing | Learned::Token(_) | Learned::Refused(..) => {
+                world.pause(100, 3000).await
+            }
         }
     }
     jar.write(world, Some(&held.token), None);

@@ -66,14 +66,21 @@ impl Cluster {
 
     /// Those that are up.
     pub(crate) fn instances(&self) -> Vec<Instance> {
-        self.seats().iter().filter_map(|seat| seat.instance.clone()).collect()
+        self.seats()
+            .iter()
+            .filter_map(|seat| seat.instance.clone())
+            .collect()
     }
 
     /// Whether that life goes on.
     ///
-    /// A task of a dead instance may still be polled, but whatever it calls never answers, and nobody listens to it.
+    /// A task of a dead instance may still be polled, but whatever it calls never answers, and
+    /// nobody listens to it.
     pub(crate) fn is_alive(&self, life: Life) -> bool {
-        self.seats()[life.instance].instance.as_ref().is_some_and(|instance| instance.life == life)
+        self.seats()[life.instance]
+            .instance
+            .as_ref()
+            .is_some_and(|instance| instance.life == life)
     }
 
     /// Drops all that refers back to the world.
@@ -92,7 +99,10 @@ pub(crate) fn start(world: &Arc<World>) {
                 continue;
             }
             seat.lives += 1;
-            Life { instance: index, number: seat.lives }
+            Life {
+                instance: index,
+                number: seat.lives,
+            }
         };
         let instance = begin(world, life);
         world.cluster.seats()[index].instance = Some(instance);
@@ -103,13 +113,23 @@ pub(crate) fn start(world: &Arc<World>) {
 fn begin(world: &Arc<World>, life: Life) -> Instance {
     let plan = &world.plan;
     let ear = Ear::default();
-    // The cache goes by real time, of which a run takes a few milliseconds: nothing of it is ever out of date.
-    let tier = TieredStore::builder(Link::new(world, life, ear.clone())).ttl(Duration::from_secs(24 * 3600));
+    // The cache goes by real time, of which a run takes a few milliseconds: nothing of it is ever
+    // out of date.
+    let tier = TieredStore::builder(Link::new(world, life, ear.clone()))
+        .ttl(Duration::from_secs(24 * 3600));
     let tier = if plan.tiered { tier } else { tier.max_bytes(0) }.build();
-    let store = Broken::new(world.breakage.filter(|breakage| plan.tiered || !breakage.is_of_tier()), tier.clone());
+    let store = Broken::new(
+        world
+            .breakage
+            .filter(|breakage| plan.tiered || !breakage.is_of_tier()),
+        tier.clone(),
+    );
     let told = Arc::clone(world);
     let mut builder = RefreshLayer::builder(store)
-        .clock(Skewed { world: Arc::clone(world), ahead: plan.skews[life.instance] })
+        .clock(Skewed {
+            world: Arc::clone(world),
+            ahead: plan.skews[life.instance],
+        })
         .random(Seeded(Arc::clone(world)))
         .adopt_until(UNIX_EPOCH + Duration::from_millis(Skewed::BEGIN) + plan.adopt_until)
         .rotation_timeout(plan.rotation_timeout)
@@ -119,8 +139,16 @@ fn begin(world: &Arc<World>, life: Life) -> Instance {
                 told.ledger().told(event, told.elapsed());
             }
         });
-    builder = if plan.strict { builder.strict() } else { builder.retry_window(plan.retry_window) };
-    builder = if plan.access == Guard::None { builder } else { builder.reference_access_tokens() };
+    builder = if plan.strict {
+        builder.strict()
+    } else {
+        builder.retry_window(plan.retry_window)
+    };
+    builder = if plan.access == Guard::None {
+        builder
+    } else {
+        builder.reference_access_tokens()
+    };
     let layer = builder.build().unwrap();
     let guarded = match plan.access {
         Guard::None => None,
@@ -129,12 +157,23 @@ fn begin(world: &Arc<World>, life: Life) -> Instance {
     };
     let guarded = guarded.map(|guarded| guarded.build().unwrap().layer(Resource));
     let service = layer.layer(Upstream::new(world, life));
-    Instance { life, layer, service, tier, guarded, ear, crashed: Arc::default() }
+    Instance {
+        life,
+        layer,
+        service,
+        tier,
+        guarded,
+        ear,
+        crashed: Arc::default(),
+    }
 }
 
 /// Ends that life, with everything that is under way in it, and starts another one after a while.
 pub(crate) fn crash(world: &Arc<World>, life: Life) {
-    let Some(instance) = world.cluster.seats()[life.instance].instance.take_if(|instance| instance.life == life) else {
+    let Some(instance) = world.cluster.seats()[life.instance]
+        .instance
+        .take_if(|instance| instance.life == life)
+    else {
         return;
     };
     world.note(|| format!("i{} crashes", life.instance));
@@ -158,12 +197,17 @@ pub(crate) fn announce(world: &Arc<World>, ended: &[Key]) {
         tokio::spawn(async move {
             sleep(delay).await;
             let announcer = instance.ear.announcer();
-            if lost { announcer.lost() } else { ended.into_iter().for_each(|key| announcer.ended(key)) }
+            if lost {
+                announcer.lost()
+            } else {
+                ended.into_iter().for_each(|key| announcer.ended(key))
+            }
         });
     }
 }
 
-/// Crashes instances at moments when they make no call: while they wait for a lock, a lease or their patience.
+/// Crashes instances at moments when they make no call: while they wait for a lock, a lease or
+/// their patience.
 pub(crate) async fn crash_at_random(world: Arc<World>) {
     for _ in 0..world.plan.crashes {
         sleep(world.millis(1, 20_000)).await;

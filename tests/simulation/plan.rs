@@ -31,8 +31,8 @@ pub(crate) enum Rotates {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Begins {
     At(Duration),
-    /// Right after the authorization server has replaced so many tokens: what the last of them was replaced by cannot be
-    /// stored.
+    /// Right after the authorization server has replaced so many tokens: what the last of them was
+    /// replaced by cannot be stored.
     AfterReplacing(u32),
 }
 
@@ -73,8 +73,8 @@ pub(crate) struct Plan {
     pub(crate) store_faults: u32,
     /// Calls of the authorization server that fail before they have an effect, or take long.
     pub(crate) upstream_faults: u32,
-    /// Calls of the authorization server whose answer is lost once they have had their effect: nobody can make good for
-    /// those.
+    /// Calls of the authorization server whose answer is lost once they have had their effect:
+    /// nobody can make good for those.
     pub(crate) lost_answers: u32,
     /// Requests whose client hangs up, or gets no answer.
     pub(crate) client_faults: u32,
@@ -90,10 +90,15 @@ impl Plan {
     pub(crate) const SKEW: Duration = Duration::from_secs(12);
 
     pub(crate) fn new(seed: u64) -> Self {
-        // Not the stream of the run itself: the same events shall not follow from the same settings.
+        // Not the stream of the run itself: the same events shall not follow from the same
+        // settings.
         let mut rng = StdRng::seed_from_u64(seed ^ 0x5eed_0000_0000_0000);
         let mut rate = |percent: u32, rates: &[u32]| {
-            if rng.random_ratio(percent, 100) { rates[rng.random_range(0..rates.len())] } else { 0 }
+            if rng.random_ratio(percent, 100) {
+                rates[rng.random_range(0..rates.len())]
+            } else {
+                0
+            }
         };
         let store_faults = rate(60, &[20, 80, 250]);
         let upstream_faults = rate(50, &[50, 200]);
@@ -101,28 +106,56 @@ impl Plan {
         let client_faults = rate(75, &[100, 300]);
         let crashes = rate(30, &[10, 40]);
         let failovers = rate(15, &[40, 150]);
-        let secs = |range: std::ops::Range<u64>, rng: &mut StdRng| Duration::from_secs(rng.random_range(range));
+        let secs = |range: std::ops::Range<u64>, rng: &mut StdRng| {
+            Duration::from_secs(rng.random_range(range))
+        };
         let outage = rng.random_ratio(15, 100).then(|| {
-            let length = if rng.random_ratio(1, 5) { 50..90 } else { 1..20 };
-            Outage { begins: Begins::At(secs(0..120, &mut rng)), length: secs(length, &mut rng) }
+            let length = if rng.random_ratio(1, 5) {
+                50..90
+            } else {
+                1..20
+            };
+            Outage {
+                begins: Begins::At(secs(0..120, &mut rng)),
+                length: secs(length, &mut rng),
+            }
         });
         let instances = [1, 2, 2, 2, 3, 4][rng.random_range(0..6)];
         let skewed = rng.random_ratio(1, 2);
         let skews = (0..instances)
-            .map(|_| if skewed { rng.random_range(Duration::ZERO..=Self::SKEW) } else { Duration::ZERO })
+            .map(|_| {
+                if skewed {
+                    rng.random_range(Duration::ZERO..=Self::SKEW)
+                } else {
+                    Duration::ZERO
+                }
+            })
             .collect();
-        let users: Vec<_> =
-            (0..if rng.random_ratio(1, 5) { 2 } else { 1 }).map(|number| user(number, &mut rng)).collect();
+        let users: Vec<_> = (0..if rng.random_ratio(1, 5) { 2 } else { 1 })
+            .map(|number| user(number, &mut rng))
+            .collect();
         let rotation_timeout = Duration::from_secs(if rng.random_ratio(1, 2) { 2 } else { 10 });
         // For longer than a lease, and for less than a commit is held in the background.
         let badly_timed = rng.random_ratio(10, 100).then(|| {
             let lease = rotation_timeout * 2 + Duration::from_secs(5);
-            Outage { begins: Begins::AfterReplacing(rng.random_range(1..=3)), length: lease + secs(0..8, &mut rng) }
+            Outage {
+                begins: Begins::AfterReplacing(rng.random_range(1..=3)),
+                length: lease + secs(0..8, &mut rng),
+            }
         });
         Self {
             users,
-            thefts: if rng.random_ratio(2, 5) { rng.random_range(1..=2) } else { 0 },
-            rotates: [Rotates::Always, Rotates::Always, Rotates::Sometimes, Rotates::Never][rng.random_range(0..4)],
+            thefts: if rng.random_ratio(2, 5) {
+                rng.random_range(1..=2)
+            } else {
+                0
+            },
+            rotates: [
+                Rotates::Always,
+                Rotates::Always,
+                Rotates::Sometimes,
+                Rotates::Never,
+            ][rng.random_range(0..4)],
             rotation_timeout,
             retry_window: Duration::from_secs(if rng.random_ratio(1, 2) { 45 } else { 60 }),
             strict: rng.random_ratio(1, 12),
@@ -131,7 +164,11 @@ impl Plan {
                 1 => Guard::Asks,
                 _ => Guard::None,
             },
-            adopt_until: if rng.random_ratio(1, 8) { secs(1..400, &mut rng) } else { Duration::from_secs(1 << 30) },
+            adopt_until: if rng.random_ratio(1, 8) {
+                secs(1..400, &mut rng)
+            } else {
+                Duration::from_secs(1 << 30)
+            },
             tiered: rng.random_ratio(2, 5),
             skews,
             store_faults,
@@ -146,7 +183,8 @@ impl Plan {
 
     /// Whether the store is away for longer than a commit is held in the background.
     pub(crate) fn long_outage(&self) -> bool {
-        self.outage.is_some_and(|outage| outage.length > Duration::from_secs(45))
+        self.outage
+            .is_some_and(|outage| outage.length > Duration::from_secs(45))
     }
 }
 

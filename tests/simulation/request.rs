@@ -73,25 +73,55 @@ pub(crate) async fn send(world: &Arc<World>, caller: &Caller, ask: &Ask) -> Lear
     };
     world.note(|| format!("{} asks i{}: {ask:?}", caller.name, instance.life.instance));
     let answer = answer(world, instance, request(world, caller, ask)).await;
-    world.note(|| format!("{} of i{} is answered {answer:?}", caller.name, instance.life.instance));
+    world.note(|| {
+        format!(
+            "{} of i{} is answered {answer:?}",
+            caller.name, instance.life.instance
+        )
+    });
     let learned = judge(world, caller, ask, ticket, answer);
-    if world.strikes(world.plan.client_faults / 2) { Learned::Nothing } else { learned }
+    if world.strikes(world.plan.client_faults / 2) {
+        Learned::Nothing
+    } else {
+        learned
+    }
 }
 
 fn request(world: &World, caller: &Caller, ask: &Ask) -> Request<Full<Bytes>> {
     let (path, mut form) = match ask {
-        Ask::LogIn => ("/token", vec![("grant_type", "authorization_code"), ("code", "c")]),
-        Ask::Refresh(token) => {
-            ("/token", vec![("grant_type", "refresh_token"), ("refresh_token", token.text.as_str())])
-        }
+        Ask::LogIn => (
+            "/token",
+            vec![("grant_type", "authorization_code"), ("code", "c")],
+        ),
+        Ask::Refresh(token) => (
+            "/token",
+            vec![
+                ("grant_type", "refresh_token"),
+                ("refresh_token", token.text.as_str()),
+            ],
+        ),
         Ask::Revoke(token) => ("/revoke", vec![("token", token.text.as_str())]),
     };
-    form.extend(caller.client.iter().map(|client| ("client_id", client.as_str())));
-    form.extend(caller.secret.iter().map(|secret| ("client_secret", secret.as_str())));
+    form.extend(
+        caller
+            .client
+            .iter()
+            .map(|client| ("client_id", client.as_str())),
+    );
+    form.extend(
+        caller
+            .secret
+            .iter()
+            .map(|secret| ("client_secret", secret.as_str())),
+    );
     let hidden = broken::outside(world.breakage, &mut form);
-    let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-    let mut request =
-        Request::post(path).header("content-type", "application/x-www-form-urlencoded").body(Full::from(body)).unwrap();
+    let body = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(form)
+        .finish();
+    let mut request = Request::post(path)
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(Full::from(body))
+        .unwrap();
     if let Some(hidden) = hidden {
         request.extensions_mut().insert(hidden);
     }
@@ -99,7 +129,11 @@ fn request(world: &World, caller: &Caller, ask: &Ask) -> Request<Full<Bytes>> {
 }
 
 /// The answer; none if the instance crashes or the client hangs up.
-async fn answer(world: &World, instance: &Instance, request: Request<Full<Bytes>>) -> Option<(StatusCode, String)> {
+async fn answer(
+    world: &World,
+    instance: &Instance,
+    request: Request<Full<Bytes>>,
+) -> Option<(StatusCode, String)> {
     let patience = if world.strikes(world.plan.client_faults) {
         let most = if world.one_in(2, 1) { 40 } else { 8000 };
         world.millis(0, most)
@@ -127,10 +161,15 @@ async fn answer(world: &World, instance: &Instance, request: Request<Full<Bytes>
     let status = response.status();
     let body = response.into_body().collect().await.ok()?.to_bytes();
     let body = String::from_utf8_lossy(&body).into_owned();
-    let in_head = |mark: &str| head.values().any(|value| String::from_utf8_lossy(value.as_bytes()).contains(mark));
+    let in_head = |mark: &str| {
+        head.values()
+            .any(|value| String::from_utf8_lossy(value.as_bytes()).contains(mark))
+    };
     let forbidden = |mark: &str| body.contains(mark) || in_head(mark);
     if forbidden(MARK) || (world.plan.access != Guard::None && forbidden(PASS)) {
-        world.ledger().violation(format!("an upstream token was in an answer: {body}"));
+        world
+            .ledger()
+            .violation(format!("an upstream token was in an answer: {body}"));
     }
     Some((status, body))
 }
@@ -154,16 +193,29 @@ fn judge(
     let body: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
     let text = |member: &str| body[member].as_str().unwrap_or_default();
     let next = Token::parse(text("refresh_token"));
-    let session = body["session"].as_u64().and_then(|number| usize::try_from(number).ok());
-    let pass = session.zip(read_access(text("access_token"))).map(|(session, (key, grant, generation))| {
-        let left = Duration::from_secs(body["expires_in"].as_u64().unwrap_or_default());
-        Pass { text: text("access_token").to_owned(), key, grant, generation, session, until: now + left }
-    });
+    let session = body["session"]
+        .as_u64()
+        .and_then(|number| usize::try_from(number).ok());
+    let pass = session.zip(read_access(text("access_token"))).map(
+        |(session, (key, grant, generation))| {
+            let left = Duration::from_secs(body["expires_in"].as_u64().unwrap_or_default());
+            Pass {
+                text: text("access_token").to_owned(),
+                key,
+                grant,
+                generation,
+                session,
+                until: now + left,
+            }
+        },
+    );
     if let Some(pass) = &pass {
         ledger.issued(pass.clone());
     }
     if session.is_some() && !caller.entitled {
-        ledger.violation(format!("somebody without the client's credentials got an answer of session {session:?}"));
+        ledger.violation(format!(
+            "somebody without the client's credentials got an answer of session {session:?}"
+        ));
     }
     match (&ticket, &next) {
         (Some(ticket), Some(next)) => ledger.granted(ticket, next, session, now),
@@ -188,7 +240,11 @@ fn judge(
         ledger.violation(format!("the layer could not read what it stored: {body}"));
     }
     match (next, session) {
-        (Some(token), Some(session)) => Learned::Token(Held { token, session, pass }),
+        (Some(token), Some(session)) => Learned::Token(Held {
+            token,
+            session,
+            pass,
+        }),
         _ if status.is_success() => Learned::Done,
         _ => Learned::Refused(status, text("error").to_owned()),
     }

@@ -40,7 +40,11 @@ pub(crate) fn run(seed: u64, breakage: Option<Breakage>, traced: bool) -> Outcom
             default(info);
         }));
     });
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
     let world = runtime.block_on(async {
         let world = World::new(seed, breakage, traced);
         play(&world).await;
@@ -49,18 +53,38 @@ pub(crate) fn run(seed: u64, breakage: Option<Breakage>, traced: bool) -> Outcom
     world.cluster.clear();
     drop(runtime);
     let mut violations = world.ledger().violations();
-    violations.extend(PANICS.take().into_iter().map(|panic| format!("something panicked: {panic}")));
+    violations.extend(
+        PANICS
+            .take()
+            .into_iter()
+            .map(|panic| format!("something panicked: {panic}")),
+    );
     let (sessions, excused) = world.ledger().sessions();
-    Outcome { violations, trace: world.take_trace(), sessions, excused }
+    Outcome {
+        violations,
+        trace: world.take_trace(),
+        sessions,
+        excused,
+    }
 }
 
 async fn play(world: &Arc<World>) {
     cluster::start(world);
-    let jars: Vec<_> = world.plan.users.iter().map(|user| Arc::new(Jar::new(world, user))).collect();
+    let jars: Vec<_> = world
+        .plan
+        .users
+        .iter()
+        .map(|user| Arc::new(Jar::new(world, user)))
+        .collect();
     let mut actors = JoinSet::new();
     for (user, jar) in world.plan.users.iter().zip(&jars) {
         for tab in 0..user.tabs {
-            actors.spawn(client::tab(Arc::clone(world), Arc::clone(jar), user.steps, tab == 0));
+            actors.spawn(client::tab(
+                Arc::clone(world),
+                Arc::clone(jar),
+                user.steps,
+                tab == 0,
+            ));
         }
     }
     for _ in 0..world.plan.thefts {
@@ -70,7 +94,9 @@ async fn play(world: &Arc<World>) {
     let all = timeout(Duration::from_secs(30 * 24 * 3600), async {
         while let Some(ended) = actors.join_next().await {
             if let Err(error) = ended {
-                world.ledger().violation(format!("an actor broke off: {error}"));
+                world
+                    .ledger()
+                    .violation(format!("an actor broke off: {error}"));
             }
         }
     });
@@ -98,8 +124,13 @@ async fn aftermath(world: &Arc<World>, jars: &[Arc<Jar>]) {
         if instance.hints() > 0 {
             world.note(|| format!("i{} had hints", instance.life.instance));
         }
-        if timeout(Duration::from_secs(300), instance.layer.drain()).await.is_err() {
-            world.ledger().violation(format!("i{} does not drain", instance.life.instance));
+        if timeout(Duration::from_secs(300), instance.layer.drain())
+            .await
+            .is_err()
+        {
+            world
+                .ledger()
+                .violation(format!("i{} does not drain", instance.life.instance));
         }
     }
 }
@@ -108,7 +139,9 @@ async fn refresh_all(world: &Arc<World>, jars: &[Arc<Jar>]) {
     for jar in jars {
         let Some(held) = jar.newest() else { continue };
         if !client::refresh(world, jar).await && !world.ledger().has_excuse(held.session) {
-            world.ledger().violation(format!("session {} is stuck", held.session));
+            world
+                .ledger()
+                .violation(format!("session {} is stuck", held.session));
         }
         client::visit(world, jar).await;
     }

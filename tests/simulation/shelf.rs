@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tower_oauth_refresh::Timestamp;
-use tower_oauth_refresh::store::{Beside, Change, Claim, Entry, Key, Lease, Name, Swap, Tag, Ttl, Version};
+use tower_oauth_refresh::store::{
+    Beside, Change, Claim, Entry, Key, Lease, Name, Swap, Tag, Ttl, Version,
+};
 
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
@@ -72,7 +74,10 @@ impl Shelf {
 
     /// How long it will yet be away, if it is.
     pub(crate) fn back_in(&self, elapsed: Duration) -> Option<Duration> {
-        self.away.as_ref().filter(|away| away.contains(&elapsed)).map(|away| away.end - elapsed)
+        self.away
+            .as_ref()
+            .filter(|away| away.contains(&elapsed))
+            .map(|away| away.end - elapsed)
     }
 
     pub(crate) fn now(&self, elapsed: Duration) -> Timestamp {
@@ -81,10 +86,20 @@ impl Shelf {
 
     pub(crate) fn serve(&mut self, call: &Call, now: Timestamp) -> (Answer, Option<Effect>) {
         match call {
-            Call::Get(key) => (Answer::Entry(self.live(key, now).map(|slot| slot.entry.clone())), None),
+            Call::Get(key) => (
+                Answer::Entry(self.live(key, now).map(|slot| slot.entry.clone())),
+                None,
+            ),
             Call::Beside(key, name) => {
                 let found = self.live(key, now).and_then(|slot| slot.besides.get(name));
-                (Answer::Beside(found.filter(|(_, end)| *end > now).map(|(value, _)| value.clone())), None)
+                (
+                    Answer::Beside(
+                        found
+                            .filter(|(_, end)| *end > now)
+                            .map(|(value, _)| value.clone()),
+                    ),
+                    None,
+                )
             }
             Call::Claim(key, tag, version, lease) => {
                 let (claim, effect) = self.claim(key, tag, *version, *lease, now);
@@ -117,19 +132,31 @@ impl Shelf {
         lease: Duration,
         now: Timestamp,
     ) -> (Option<Claim>, Option<Effect>) {
-        let Some(slot) = self.live(key, now) else { return (None, None) };
+        let Some(slot) = self.live(key, now) else {
+            return (None, None);
+        };
         let entry = slot.entry.clone();
-        let held = entry.lease.map(|end| end.saturating_since(now)).filter(|left| !left.is_zero());
+        let held = entry
+            .lease
+            .map(|end| end.saturating_since(now))
+            .filter(|left| !left.is_zero());
         let outcome = match held {
             _ if entry.version == version => Lease::Taken,
             held if entry.tag != *tag => Lease::OtherTag(held),
             Some(left) => Lease::Held(left),
             None => {
                 let ran_out = entry.lease.is_some().then_some(Effect::TakenOver(*key));
-                let entry = Entry::new(version, *tag, entry.value).with_lease(Some(now.saturating_add(lease)));
-                let slot = Slot { entry: entry.clone(), ..slot.clone() };
+                let entry = Entry::new(version, *tag, entry.value)
+                    .with_lease(Some(now.saturating_add(lease)));
+                let slot = Slot {
+                    entry: entry.clone(),
+                    ..slot.clone()
+                };
                 self.write(*key, Some(slot), now);
-                return (Some(Claim::new(Lease::Taken, entry).taking_over(ran_out.is_some())), ran_out);
+                return (
+                    Some(Claim::new(Lease::Taken, entry).taking_over(ran_out.is_some())),
+                    ran_out,
+                );
             }
         };
         (Some(Claim::new(outcome, entry)), None)
@@ -147,11 +174,18 @@ impl Shelf {
         let found = current.map(|slot| slot.entry.clone());
         let (entry, ttl) = match (&found, change) {
             (None, Change::Remove) => return (Swap::Swapped, None),
-            (Some(found), Change::Put { entry, .. }) if found.version == entry.version => return (Swap::Swapped, None),
-            _ if found.as_ref().map(|found| found.version) != expected => return (Swap::Conflict(found), None),
+            (Some(found), Change::Put { entry, .. }) if found.version == entry.version => {
+                return (Swap::Swapped, None);
+            }
+            _ if found.as_ref().map(|found| found.version) != expected => {
+                return (Swap::Conflict(found), None);
+            }
             (Some(found), Change::Remove) => {
                 self.write(*key, None, now);
-                return (Swap::Swapped, (![UNDER_WAY, ACCESS].contains(&found.tag)).then_some(Effect::Removed(*key)));
+                return (
+                    Swap::Swapped,
+                    (![UNDER_WAY, ACCESS].contains(&found.tag)).then_some(Effect::Removed(*key)),
+                );
             }
             (_, Change::Put { entry, ttl }) => (entry.clone(), *ttl),
         };
@@ -162,26 +196,46 @@ impl Shelf {
         };
         let mut besides = current.map(|slot| slot.besides.clone()).unwrap_or_default();
         besides.retain(|_, (_, end)| *end > now);
-        if let Some(Beside { name, value, ttl, .. }) = also {
+        if let Some(Beside {
+            name, value, ttl, ..
+        }) = also
+        {
             besides.insert(*name, (value.clone(), now.saturating_add(*ttl)));
         }
         let tag = entry.tag;
-        self.write(*key, Some(Slot { entry, end, besides }), now);
+        self.write(
+            *key,
+            Some(Slot {
+                entry,
+                end,
+                besides,
+            }),
+            now,
+        );
         let effect = match tag {
             tag if tag == UNDER_WAY => None,
             tag if tag == ACCESS => Some(Effect::Minted(*key)),
             tag if tag == DONE => Some(Effect::Adopted(*key)),
-            tag => found.is_none_or(|found| found.tag != tag).then_some(Effect::Committed(*key, tag)),
+            tag => found
+                .is_none_or(|found| found.tag != tag)
+                .then_some(Effect::Committed(*key, tag)),
         };
         (Swap::Swapped, effect)
     }
 
-    /// A replica takes over that has not seen the last writes; its clock is another. Of which entries, and the tag that
-    /// each has now.
-    pub(crate) fn fail_over(&mut self, writes: usize, since: Timestamp, ahead: Duration) -> Vec<(Key, Option<Tag>)> {
+    /// A replica takes over that has not seen the last writes; its clock is another. Of which
+    /// entries, and the tag that each has now.
+    pub(crate) fn fail_over(
+        &mut self,
+        writes: usize,
+        since: Timestamp,
+        ahead: Duration,
+    ) -> Vec<(Key, Option<Tag>)> {
         let mut keys = Vec::new();
         for _ in 0..writes {
-            let Some((_, key, old)) = self.journal.pop_if(|(at, ..)| *at >= since) else { break };
+            let Some((_, key, old)) = self.journal.pop_if(|(at, ..)| *at >= since) else {
+                break;
+            };
             match old {
                 Some(slot) => self.slots.insert(key, slot),
                 None => self.slots.remove(&key),
@@ -189,6 +243,8 @@ impl Shelf {
             keys.push(key);
         }
         self.ahead = ahead;
-        keys.into_iter().map(|key| (key, self.slots.get(&key).map(|slot| slot.entry.tag))).collect()
+        keys.into_iter()
+            .map(|key| (key, self.slots.get(&key).map(|slot| slot.entry.tag)))
+            .collect()
     }
 }

@@ -9,7 +9,8 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tower_oauth_refresh::Timestamp;
 use tower_oauth_refresh::store::{
-    Announcements, Beside, Change, Claim, Entry, Key, Name, Store, StoreError, Swap, Tag, Ttl, Version,
+    Announcements, Beside, Change, Claim, Entry, Key, Name, Store, StoreError, Swap, Tag, Ttl,
+    Version,
 };
 
 use super::access::Ear;
@@ -44,13 +45,20 @@ struct Journey {
 
 impl Fate {
     fn draw(world: &World, call: &Call) -> Self {
-        let crash = world.strikes(world.plan.crashes).then(|| world.one_in(2, 1));
+        let crash = world
+            .strikes(world.plan.crashes)
+            .then(|| world.one_in(2, 1));
         let faulty = world.strikes(world.plan.store_faults);
         if crash.is_none() && !faulty && world.one_in(2, 1) {
             return Self::Prompt;
         }
         let delay = || world.millis(0, if world.one_in(20, 1) { 300 } else { 12 });
-        let mut journey = Journey { out: Some(delay()), back: Some(delay()), again: None, crash };
+        let mut journey = Journey {
+            out: Some(delay()),
+            back: Some(delay()),
+            again: None,
+            crash,
+        };
         if faulty {
             match world.below(6) {
                 0 => return Self::Refused,
@@ -58,9 +66,11 @@ impl Fate {
                 2 => journey.back = None,
                 3 => journey.out = Some(world.millis(1, 3000)),
                 4 => journey.back = Some(world.millis(1, 3000)),
-                // A new grant that is inserted again when it has ended would be there again: no store can tell. Such a
-                // call comes again at once.
-                _ if matches!(call, Call::Swap(_, None, ..)) => journey.again = Some(Duration::ZERO),
+                // A new grant that is inserted again when it has ended would be there again: no
+                // store can tell. Such a call comes again at once.
+                _ if matches!(call, Call::Swap(_, None, ..)) => {
+                    journey.again = Some(Duration::ZERO)
+                }
                 _ => journey.again = Some(world.millis(0, 3000)),
             }
         }
@@ -103,7 +113,11 @@ impl Journey {
 
 /// How long the store will yet be away, if it is.
 pub(crate) fn back_in(world: &World) -> Option<Duration> {
-    if world.is_calm() { None } else { world.shelf().back_in(world.elapsed()) }
+    if world.is_calm() {
+        None
+    } else {
+        world.shelf().back_in(world.elapsed())
+    }
 }
 
 /// The store sees the call; `None` if it is away.
@@ -134,7 +148,8 @@ fn fail_over(world: &World) {
     let (writes, ahead) = (1 + world.below(4) as usize, world.millis(0, 2000));
     let lost = {
         let mut shelf = world.shelf();
-        let since = Timestamp::from_millis(shelf.now(world.elapsed()).as_millis().saturating_sub(1000));
+        let since =
+            Timestamp::from_millis(shelf.now(world.elapsed()).as_millis().saturating_sub(1000));
         shelf.fail_over(writes, since, ahead)
     };
     world.note(|| format!("the store fails over and loses {lost:?}"));
@@ -153,7 +168,11 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn new(world: &Arc<World>, life: Life, ear: Ear) -> Self {
-        Self { world: Arc::clone(world), life, ear }
+        Self {
+            world: Arc::clone(world),
+            life,
+            ear,
+        }
     }
 
     async fn call(&self, call: Call) -> Result<Answer, StoreError> {
@@ -164,7 +183,9 @@ impl Link {
         let commits = matches!(&call, Call::Swap(_, _, Change::Put { entry, ttl: Ttl::After(_) }, _)
             if ![UNDER_WAY, ACCESS].contains(&entry.tag));
         let key = match call {
-            Call::Get(key) | Call::Swap(key, ..) | Call::Beside(key, _) | Call::Claim(key, ..) => key,
+            Call::Get(key) | Call::Swap(key, ..) | Call::Beside(key, _) | Call::Claim(key, ..) => {
+                key
+            }
         };
         let answer = match Fate::draw(world, &call) {
             Fate::Refused => None,

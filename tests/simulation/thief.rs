@@ -25,14 +25,25 @@ enum Loot {
 pub(crate) async fn theft(world: Arc<World>, jars: Vec<Arc<Jar>>) {
     world.pause(0, 200_000).await;
     let Some(jar) = world.pick(&jars) else { return };
-    let Some(mut token) = copy(&world, jar) else { return };
+    let Some(mut token) = copy(&world, jar) else {
+        return;
+    };
     match world.below(3) {
         0 => world.pause(0, 300).await,
         1 => world.pause(300, 60_000).await,
         _ => world.pause(60_000, 400_000).await,
     }
-    let loot = [Loot::Token, Loot::OtherClient, Loot::Name, Loot::Name, Loot::Everything, Loot::Everything];
-    let Some(loot) = world.pick(&loot).copied() else { return };
+    let loot = [
+        Loot::Token,
+        Loot::OtherClient,
+        Loot::Name,
+        Loot::Name,
+        Loot::Everything,
+        Loot::Everything,
+    ];
+    let Some(loot) = world.pick(&loot).copied() else {
+        return;
+    };
     let honest = &jar.caller;
     let caller = Caller {
         name: "thief",
@@ -46,13 +57,17 @@ pub(crate) async fn theft(world: Arc<World>, jars: Vec<Arc<Jar>>) {
         named: matches!(loot, Loot::Name | Loot::Everything),
     };
     for _ in 0..1 + world.below(if caller.entitled { 3 } else { 1 }) {
-        // Without the secret the token that its client holds is of no use, nor does it harm. An older one ends the
-        // grant.
+        // Without the secret the token that its client holds is of no use, nor does it harm. An
+        // older one ends the grant.
         let held = jar.newest().is_some_and(|held| held.token.tag == token.tag);
         if caller.named && (caller.entitled || !held) {
             world.ledger().robbed(&token);
         }
-        let forged = if world.one_in(8, 1) { token.forged() } else { None };
+        let forged = if world.one_in(8, 1) {
+            token.forged()
+        } else {
+            None
+        };
         let presented = forged.unwrap_or_else(|| token.clone());
         if let Learned::Token(next) = send(&world, &caller, &Ask::Refresh(presented)).await {
             token = next.token;
@@ -73,17 +88,31 @@ fn copy(world: &World, jar: &Jar) -> Option<Token> {
     }
     let key = jar.newest()?.token.key;
     let tokens = world.ledger().tokens();
-    let line = tokens.iter().find(|tokens| tokens.first().is_some_and(|token| token.key == key))?;
+    let line = tokens
+        .iter()
+        .find(|tokens| tokens.first().is_some_and(|token| token.key == key))?;
     world.pick(line).cloned()
 }
 
 /// Uses a token that is over: from then on nothing of its grant works.
 pub(crate) async fn last_theft(world: &Arc<World>, jars: &[Arc<Jar>]) {
     let superseded = world.ledger().superseded();
-    let Some(token) = world.pick(&superseded).cloned() else { return };
-    let Some(session) = world.ledger().session(&token) else { return };
-    let Some(jar) = jars.iter().find(|jar| jar.newest().is_some_and(|held| held.session == session)) else { return };
+    let Some(token) = world.pick(&superseded).cloned() else {
+        return;
+    };
+    let Some(session) = world.ledger().session(&token) else {
+        return;
+    };
+    let Some(jar) = jars
+        .iter()
+        .find(|jar| jar.newest().is_some_and(|held| held.session == session))
+    else {
+        return;
+    };
     world.ledger().robbed(&token);
-    let caller = Caller { name: "thief", ..jar.caller.clone() };
+    let caller = Caller {
+        name: "thief",
+        ..jar.caller.clone()
+    };
     send(world, &caller, &Ask::Refresh(token)).await;
 }

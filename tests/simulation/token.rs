@@ -10,7 +10,11 @@ pub(crate) fn read_access(text: &str) -> Option<(Key, Key, u32)> {
     let bytes = tokens::payload("at_", text)?;
     let (id, rest) = bytes.split_at_checked(12)?;
     let generation = u32::from_be_bytes(*rest.first_chunk()?);
-    Some((Key::new(Sha256::digest(&bytes).into()), Key::new(Sha256::digest(id).into()), generation))
+    Some((
+        Key::new(Sha256::digest(&bytes).into()),
+        Key::new(Sha256::digest(id).into()),
+        generation,
+    ))
 }
 
 /// A refresh token of the layer, as its holder has it, and as the store knows it.
@@ -26,13 +30,25 @@ impl Token {
         let bytes = tokens::payload("rt_", text)?;
         let id = Sha256::digest(bytes.get(..12)?);
         let key = Key::new(Sha256::digest(id.get(..12)?).into());
-        Some(Self { text: text.to_owned(), key, tag: Tag::new(Sha256::digest(&bytes).into()) })
+        Some(Self {
+            text: text.to_owned(),
+            key,
+            tag: Tag::new(Sha256::digest(&bytes).into()),
+        })
     }
 
-    /// A token of the authorization server in the hands of a client. Its key is that of its adoption.
+    /// A token of the authorization server in the hands of a client. Its key is that of its
+    /// adoption.
     pub(crate) fn foreign(text: String) -> Self {
-        let key = Sha256::new().chain_update("tower-oauth-refresh adopt key").chain_update(&text).finalize();
-        Self { key: Key::new(key.into()), tag: Tag::new(Sha256::digest(&text).into()), text }
+        let key = Sha256::new()
+            .chain_update("tower-oauth-refresh adopt key")
+            .chain_update(&text)
+            .finalize();
+        Self {
+            key: Key::new(key.into()),
+            tag: Tag::new(Sha256::digest(&text).into()),
+            text,
+        }
     }
 
     pub(crate) fn is_foreign(&self) -> bool {

@@ -1,5 +1,5 @@
-//! An authorization server as strict as real ones: a refresh token that it has replaced ends the session when it shows
-//! up again.
+//! An authorization server as strict as real ones: a refresh token that it has replaced ends the
+//! session when it shows up again.
 
 use std::future::{Future, pending};
 use std::pin::Pin;
@@ -51,7 +51,10 @@ struct Form(Vec<(String, String)>);
 
 impl Form {
     fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -61,7 +64,8 @@ fn refused(status: StatusCode, error: &str) -> Served {
     (status, format!(r#"{{"error":"{error}"}}"#))
 }
 
-/// A refresh that the server has begun to look at: of which session, and whether it replaces the token.
+/// A refresh that the server has begun to look at: of which session, and whether it replaces the
+/// token.
 #[derive(Clone, Copy, Debug)]
 struct Refreshed {
     session: usize,
@@ -77,7 +81,14 @@ impl Sessions {
 
     /// A session that begins; its first token is that of [`Sessions::first`].
     pub(crate) fn begin(&mut self, client: String, secret: Option<String>) -> usize {
-        self.all.push(Session { client, secret, generation: 0, answers: 0, alive: true, asking: Vec::new() });
+        self.all.push(Session {
+            client,
+            secret,
+            generation: 0,
+            answers: 0,
+            alive: true,
+            asking: Vec::new(),
+        });
         self.all.len() - 1
     }
 
@@ -98,11 +109,17 @@ impl Sessions {
     /// The session and the generation of a token, and whether this client may use it.
     fn find(&self, token: &str, form: &Form) -> Result<(usize, u32), Served> {
         let dead = || refused(StatusCode::BAD_REQUEST, "invalid_grant");
-        let numbers = token.strip_prefix(MARK).and_then(|rest| rest.strip_prefix('-')?.split_once('-'));
+        let numbers = token
+            .strip_prefix(MARK)
+            .and_then(|rest| rest.strip_prefix('-')?.split_once('-'));
         let (number, generation) = numbers.ok_or_else(dead)?;
-        let (Ok(number), Ok(generation)) = (number.parse::<usize>(), generation.parse()) else { return Err(dead()) };
+        let (Ok(number), Ok(generation)) = (number.parse::<usize>(), generation.parse()) else {
+            return Err(dead());
+        };
         let session = self.all.get(number).ok_or_else(dead)?;
-        if form.get("client_id") != Some(&session.client) || form.get("client_secret") != session.secret.as_deref() {
+        if form.get("client_id") != Some(&session.client)
+            || form.get("client_secret") != session.secret.as_deref()
+        {
             return Err(refused(StatusCode::UNAUTHORIZED, "invalid_client"));
         }
         Ok((number, generation))
@@ -125,10 +142,11 @@ fn serve(world: &World, life: Life, path: &str, form: &Form) -> (Served, Option<
     if form.get("grant_type") != Some("refresh_token") {
         return (sessions.log_in(form), None);
     }
-    let (number, generation) = match sessions.find(form.get("refresh_token").unwrap_or_default(), form) {
-        Ok(found) => found,
-        Err(refused) => return (refused, None),
-    };
+    let (number, generation) =
+        match sessions.find(form.get("refresh_token").unwrap_or_default(), form) {
+            Ok(found) => found,
+            Err(refused) => return (refused, None),
+        };
     let session = &mut sessions.all[number];
     if !session.alive {
         return (refused(StatusCode::BAD_REQUEST, "invalid_grant"), None);
@@ -138,7 +156,11 @@ fn serve(world: &World, life: Life, path: &str, form: &Form) -> (Served, Option<
         world.ledger().reused(number);
         return (refused(StatusCode::BAD_REQUEST, "invalid_grant"), None);
     }
-    if session.asking.iter().any(|other| world.cluster.is_alive(*other)) {
+    if session
+        .asking
+        .iter()
+        .any(|other| world.cluster.is_alive(*other))
+    {
         world.ledger().used_at_once(number);
     }
     let replaced = match world.plan.rotates {
@@ -150,18 +172,29 @@ fn serve(world: &World, life: Life, path: &str, form: &Form) -> (Served, Option<
         session.generation += 1;
         session.asking.clear();
         sessions.replaced += 1;
-        if let Some(Outage { begins: Begins::AfterReplacing(count), length }) = world.plan.outage
+        if let Some(Outage {
+            begins: Begins::AfterReplacing(count),
+            length,
+        }) = world.plan.outage
             && sessions.replaced == count
         {
             world.note(|| "the store goes away".into());
             world.shelf().go_away(world.elapsed(), length);
         }
-        world.ledger().replaced(number, life, world.cluster.is_alive(life));
+        world
+            .ledger()
+            .replaced(number, life, world.cluster.is_alive(life));
     } else {
         session.asking.push(life);
     }
     let answer = sessions.answer(number, replaced);
-    ((StatusCode::OK, answer), Some(Refreshed { session: number, replaced }))
+    (
+        (StatusCode::OK, answer),
+        Some(Refreshed {
+            session: number,
+            replaced,
+        }),
+    )
 }
 
 /// What becomes of a request to the server on its way.
@@ -188,7 +221,12 @@ struct Journey {
 
 impl Journey {
     fn draw(world: &World) -> Self {
-        let mut journey = Self { out: world.millis(0, 20), back: world.millis(0, 20), fault: None, crash: None };
+        let mut journey = Self {
+            out: world.millis(0, 20),
+            back: world.millis(0, 20),
+            fault: None,
+            crash: None,
+        };
         // Less than the layer waits for it, with what stands above.
         let long = u32::try_from(world.plan.rotation_timeout.as_millis()).unwrap() * 2 - 500;
         if world.strikes(world.plan.upstream_faults) {
@@ -200,7 +238,9 @@ impl Journey {
             }
         }
         if world.strikes(world.plan.lost_answers) {
-            journey.fault = world.pick(&[Fault::Lost, Fault::Late, Fault::Garbled]).copied();
+            journey.fault = world
+                .pick(&[Fault::Lost, Fault::Late, Fault::Garbled])
+                .copied();
         }
         if world.strikes(world.plan.crashes) {
             journey.crash = Some(world.one_in(2, 1));
@@ -224,7 +264,10 @@ impl Journey {
         let broken = || Err(BoxError::from("the connection broke"));
         let nothing_done = match self.fault {
             Some(Fault::Broken) => Some(broken()),
-            Some(Fault::Unavailable) => Some(Ok(refused(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"))),
+            Some(Fault::Unavailable) => Some(Ok(refused(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "temporarily_unavailable",
+            ))),
             _ => None,
         };
         if let Some(nothing_done) = nothing_done {
@@ -233,17 +276,28 @@ impl Journey {
             return;
         }
         let (served, refreshed) = serve(&world, life, &path, &form);
-        world.note(|| format!("i{} {path} {form:?} -> {served:?}, then {:?}", life.instance, self.fault));
+        world.note(|| {
+            format!(
+                "i{} {path} {form:?} -> {served:?}, then {:?}",
+                life.instance, self.fault
+            )
+        });
         if self.crash == Some(false) {
             cluster::crash(&world, life);
         }
         let lost = matches!(self.fault, Some(Fault::Lost | Fault::Late | Fault::Garbled));
-        if let Some(Refreshed { session, replaced: true }) = refreshed.filter(|_| lost) {
+        if let Some(Refreshed {
+            session,
+            replaced: true,
+        }) = refreshed.filter(|_| lost)
+        {
             world.ledger().answer_lost(session);
         }
         sleep(self.back).await;
         if let Some(Refreshed { session, .. }) = refreshed {
-            world.sessions().all[session].asking.retain(|other| *other != life);
+            world.sessions().all[session]
+                .asking
+                .retain(|other| *other != life);
         }
         let _ = answer.send(match self.fault {
             Some(Fault::Lost) => broken(),
@@ -266,18 +320,32 @@ pub(crate) struct Upstream {
 
 impl Upstream {
     pub(crate) fn new(world: &Arc<World>, life: Life) -> Self {
-        Self { world: Arc::clone(world), life }
+        Self {
+            world: Arc::clone(world),
+            life,
+        }
     }
 
-    async fn answer(self, request: Request<RequestBody<Full<Bytes>>>) -> Result<Response<Full<Bytes>>, BoxError> {
+    async fn answer(
+        self,
+        request: Request<RequestBody<Full<Bytes>>>,
+    ) -> Result<Response<Full<Bytes>>, BoxError> {
         let Self { world, life } = self;
         if !world.cluster.is_alive(life) {
             return pending().await;
         }
         let (head, body) = request.into_parts();
-        let body = body.collect().await.map_err(|_| "the body of the layer broke off")?.to_bytes();
+        let body = body
+            .collect()
+            .await
+            .map_err(|_| "the body of the layer broke off")?
+            .to_bytes();
         let mut form = Form(form_urlencoded::parse(&body).into_owned().collect());
-        form.0.extend(head.extensions.get::<broken::Secret>().map(|secret| ("client_secret".into(), secret.0.clone())));
+        form.0.extend(
+            head.extensions
+                .get::<broken::Secret>()
+                .map(|secret| ("client_secret".into(), secret.0.clone())),
+        );
         let (answer, arrives) = oneshot::channel();
         let path = head.uri.path().to_owned();
         tokio::spawn(Journey::draw(&world).run(Arc::clone(&world), life, path, form, answer));
@@ -286,7 +354,9 @@ impl Upstream {
             return pending().await;
         }
         let (status, body) = served??;
-        let response = Response::builder().status(status).header("content-type", "application/json");
+        let response = Response::builder()
+            .status(status)
+            .header("content-type", "application/json");
         Ok(response.body(Full::from(body))?)
     }
 }

@@ -37,7 +37,11 @@ impl World {
     pub(crate) fn new(seed: u64, breakage: Option<Breakage>, traced: bool) -> Arc<Self> {
         let plan = Plan::new(seed);
         let mut shelf = Shelf::default();
-        if let Some(Outage { begins: Begins::At(from), length }) = plan.outage {
+        if let Some(Outage {
+            begins: Begins::At(from),
+            length,
+        }) = plan.outage
+        {
             shelf.go_away(from, length);
         }
         let world = Self {
@@ -100,7 +104,11 @@ impl World {
 
     pub(crate) fn pick<'a, T>(&self, of: &'a [T]) -> Option<&'a T> {
         let end = u32::try_from(of.len()).unwrap();
-        if end == 0 { None } else { of.get(self.below(end) as usize) }
+        if end == 0 {
+            None
+        } else {
+            of.get(self.below(end) as usize)
+        }
     }
 
     pub(crate) fn millis(&self, least: u32, most: u32) -> Duration {
@@ -120,13 +128,18 @@ impl World {
     }
 
     pub(crate) fn take_trace(&self) -> Vec<String> {
-        self.trace.as_ref().map(|trace| std::mem::take(&mut *trace.lock().unwrap())).unwrap_or_default()
+        self.trace
+            .as_ref()
+            .map(|trace| std::mem::take(&mut *trace.lock().unwrap()))
+            .unwrap_or_default()
     }
 }
 
 impl fmt::Debug for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("World").field("plan", &self.plan).finish_non_exhaustive()
+        f.debug_struct("World")
+            .field("plan", &self.plan)
+            .finish_non_exhaustive()
     }
 }
 
@@ -143,7 +156,9 @@ impl Skewed {
 
 impl Clock for Skewed {
     fn now(&self) -> Timestamp {
-        Timestamp::from_millis(Self::BEGIN).saturating_add(self.world.elapsed()).saturating_add(self.ahead)
+        Timestamp::from_millis(Self::BEGIN)
+            .saturating_add(self.world.elapsed())
+            .saturating_add(self.ahead)
     }
 }
 

@@ -22,7 +22,12 @@ pub(crate) struct Resource(Arc<Mutex<Vec<(HeaderMap, AccessGrant)>>>);
 impl Resource {
     /// The headers of the requests that have reached it.
     pub(crate) fn seen(&self) -> Vec<HeaderMap> {
-        self.0.lock().unwrap().iter().map(|(headers, _)| headers.clone()).collect()
+        self.0
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|(headers, _)| headers.clone())
+            .collect()
     }
 }
 
@@ -37,8 +42,15 @@ impl<B> Service<Request<B>> for Resource {
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let grant = request.extensions().get::<AccessGrant>().unwrap();
-        self.0.lock().unwrap().push((request.headers().clone(), grant.clone()));
-        let values = request.headers().get_all("authorization").iter().map(|value| value.to_str().unwrap());
+        self.0
+            .lock()
+            .unwrap()
+            .push((request.headers().clone(), grant.clone()));
+        let values = request
+            .headers()
+            .get_all("authorization")
+            .iter()
+            .map(|value| value.to_str().unwrap());
         let body = serde_json::json!({
             "authorization": values.collect::<Vec<_>>(),
             "client": grant.client_id(),
@@ -73,7 +85,11 @@ impl Guarded {
     pub(crate) fn of(layer: AccessLayer<TestStore>) -> Self {
         let resource = Resource::default();
         let service = layer.layer(resource.clone());
-        Self { layer, service, resource }
+        Self {
+            layer,
+            service,
+            resource,
+        }
     }
 
     /// A request with these values of `Authorization`, and the cause if it was refused.
@@ -87,7 +103,14 @@ impl Guarded {
         let (head, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let cause = head.extensions.get::<AccessError>().cloned();
-        (Answer { status: head.status, headers: head.headers, body }, cause)
+        (
+            Answer {
+                status: head.status,
+                headers: head.headers,
+                body,
+            },
+            cause,
+        )
     }
 
     pub(crate) async fn get(&self, token: &str) -> Answer {
@@ -100,13 +123,24 @@ impl Guarded {
         assert_eq!(answer.status, 200, "{answer:?}");
         let values = answer.json()["authorization"].as_array().unwrap().clone();
         assert_eq!(values.len(), 1, "{answer:?}");
-        values[0].as_str().unwrap().strip_prefix("Bearer ").unwrap().to_owned()
+        values[0]
+            .as_str()
+            .unwrap()
+            .strip_prefix("Bearer ")
+            .unwrap()
+            .to_owned()
     }
 
     /// What a request with this token is told of it, if it is let through.
     pub(crate) async fn grant(&self, token: &str) -> Option<AccessGrant> {
         let let_through = self.status(token).await == 200;
-        let seen = self.resource.0.lock().unwrap().last().map(|(_, grant)| grant.clone());
+        let seen = self
+            .resource
+            .0
+            .lock()
+            .unwrap()
+            .last()
+            .map(|(_, grant)| grant.clone());
         seen.filter(|_| let_through)
     }
 
@@ -122,7 +156,12 @@ pub(crate) fn referencing() -> App {
 
 /// One more instance over the same store, in front of the same server.
 pub(crate) fn another(app: &App) -> App {
-    App::over(app.clock.clone(), app.store.clone(), app.upstream.clone(), |builder| builder.reference_access_tokens())
+    App::over(
+        app.clock.clone(),
+        app.store.clone(),
+        app.upstream.clone(),
+        |builder| builder.reference_access_tokens(),
+    )
 }
 
 /// Refresh token and access token of a success.
@@ -134,10 +173,15 @@ pub(crate) fn pair(answer: &Answer) -> (String, String) {
 #[track_caller]
 pub(crate) fn access_token(answer: &Answer) -> String {
     assert_eq!(answer.status, 200, "{answer:?}");
-    let token = answer.get("access_token").unwrap_or_else(|| panic!("no access token in {answer:?}"));
+    let token = answer
+        .get("access_token")
+        .unwrap_or_else(|| panic!("no access token in {answer:?}"));
     assert!(token.starts_with("at_") && token.len() == 75, "{token}");
     token
 }
 
-pub(crate) const LOG_IN: [(&str, &str); 3] =
-    [("grant_type", "authorization_code"), ("code", "c"), ("client_id", "app")];
+pub(crate) const LOG_IN: [(&str, &str); 3] = [
+    ("grant_type", "authorization_code"),
+    ("code", "c"),
+    ("client_id", "app"),
+];

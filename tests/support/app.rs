@@ -8,7 +8,9 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use tower::{BoxError, ServiceExt as _};
 use tower_layer::Layer as _;
-use tower_oauth_refresh::{Event, EventKind, MemoryStore, Refresh, RefreshLayer, RefreshLayerBuilder, Store};
+use tower_oauth_refresh::{
+    Event, EventKind, MemoryStore, Refresh, RefreshLayer, RefreshLayerBuilder, Store,
+};
 
 use super::clock::ManualClock;
 use super::hooked::Hooked;
@@ -54,7 +56,8 @@ impl Answer {
     #[track_caller]
     pub(crate) fn token(&self) -> String {
         assert_eq!(self.status, StatusCode::OK, "{self:?}");
-        self.get("refresh_token").unwrap_or_else(|| panic!("no refresh token in {self:?}"))
+        self.get("refresh_token")
+            .unwrap_or_else(|| panic!("no refresh token in {self:?}"))
     }
 }
 
@@ -73,7 +76,12 @@ impl App {
 
     /// Another instance over the same store, in front of the same server.
     pub(crate) fn another(&self) -> Self {
-        Self::over(self.clock.clone(), self.store.clone(), self.upstream.clone(), |builder| builder)
+        Self::over(
+            self.clock.clone(),
+            self.store.clone(),
+            self.upstream.clone(),
+            |builder| builder,
+        )
     }
 }
 
@@ -91,12 +99,22 @@ impl<St: Store + Clone> App<St> {
             .on_event(move |event| sink.lock().unwrap().push(event.clone()));
         let layer = settings(builder).build().unwrap();
         let service = layer.layer(upstream.clone());
-        Self { clock, store, upstream, layer, service, events }
+        Self {
+            clock,
+            store,
+            upstream,
+            layer,
+            service,
+            events,
+        }
     }
 
     /// The kinds of the events since the last look.
     pub(crate) fn events(&self) -> Vec<EventKind> {
-        self.take_events().into_iter().map(|event| event.kind).collect()
+        self.take_events()
+            .into_iter()
+            .map(|event| event.kind)
+            .collect()
     }
 
     pub(crate) fn take_events(&self) -> Vec<Event> {
@@ -105,7 +123,11 @@ impl<St: Store + Clone> App<St> {
 
     pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, BoxError> {
         let (head, body) = self.service.clone().oneshot(request).await?.into_parts();
-        Ok(Answer { status: head.status, headers: head.headers, body: body.collect().await?.to_bytes() })
+        Ok(Answer {
+            status: head.status,
+            headers: head.headers,
+            body: body.collect().await?.to_bytes(),
+        })
     }
 
     pub(crate) async fn post(&self, path: &str, form: &[(&str, &str)]) -> Answer {
@@ -115,7 +137,11 @@ impl<St: Store + Clone> App<St> {
     /// Logs a client in; its refresh token.
     pub(crate) async fn log_in(&self, client: &str) -> String {
         let secret = format!("secret of {client}");
-        let mut form = vec![("grant_type", "authorization_code"), ("code", "c"), ("client_id", client)];
+        let mut form = vec![
+            ("grant_type", "authorization_code"),
+            ("code", "c"),
+            ("client_id", client),
+        ];
         if client.starts_with("confidential") {
             form.push(("client_secret", &secret));
         }
@@ -131,17 +157,27 @@ impl<St: Store + Clone> App<St> {
     }
 
     pub(crate) async fn revoke(&self, token: &str) -> Answer {
-        self.post("/revoke", &[("token", token), ("client_id", "app")]).await
+        self.post("/revoke", &[("token", token), ("client_id", "app")])
+            .await
     }
 }
 
 pub(crate) fn refresh_form<'a>(client: &'a str, token: &'a str) -> [(&'a str, &'a str); 3] {
-    [("grant_type", "refresh_token"), ("refresh_token", token), ("client_id", client)]
+    [
+        ("grant_type", "refresh_token"),
+        ("refresh_token", token),
+        ("client_id", client),
+    ]
 }
 
 pub(crate) fn post(path: &str, form: &[(&str, &str)]) -> Request<Full<Bytes>> {
-    let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-    Request::post(path).header("content-type", "application/x-www-form-urlencoded").body(Full::from(body)).unwrap()
+    let body = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(form)
+        .finish();
+    Request::post(path)
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(Full::from(body))
+        .unwrap()
 }
 
 /// Lets everything that can go on without time passing go on.

@@ -42,16 +42,26 @@ impl Chromium {
         .map(str::to_owned)
         .into();
         args.push(format!("--user-data-dir={}", profile.path().display()));
-        let Value::Object(capabilities) = json!({ "goog:chromeOptions": { "args": args } }) else { unreachable!() };
+        let Value::Object(capabilities) = json!({ "goog:chromeOptions": { "args": args } }) else {
+            unreachable!()
+        };
         let end = Instant::now() + PATIENCE;
         let page = loop {
             let mut builder = ClientBuilder::new(HttpConnector::new());
-            match builder.capabilities(capabilities.clone()).connect(&driver.url).await {
+            match builder
+                .capabilities(capabilities.clone())
+                .connect(&driver.url)
+                .await
+            {
                 Ok(page) => break page,
                 Err(error) => assert!(Instant::now() < end, "Chromium does not start: {error}"),
             }
         };
-        Self { page, profile, _driver: driver }
+        Self {
+            page,
+            profile,
+            _driver: driver,
+        }
     }
 
     pub(crate) async fn open(&self, url: &str) {
@@ -66,12 +76,19 @@ impl Chromium {
             if let Ok(url) = &url
                 && url.starts_with(begin)
             {
-                let state = self.page.execute("return document.readyState", Vec::new()).await;
+                let state = self
+                    .page
+                    .execute("return document.readyState", Vec::new())
+                    .await;
                 if state.is_ok_and(|state| state == "complete") {
                     return url.clone();
                 }
             }
-            assert!(Instant::now() < end, "{begin} is never reached: {url:?} {:?}", self.text().await);
+            assert!(
+                Instant::now() < end,
+                "{begin} is never reached: {url:?} {:?}",
+                self.text().await
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -82,9 +99,17 @@ impl Chromium {
 
     /// Clicks on an element, which must be there.
     pub(crate) async fn click(&self, css: &str) {
-        let element = self.page.wait().at_most(PATIENCE).for_element(Locator::Css(css)).await;
+        let element = self
+            .page
+            .wait()
+            .at_most(PATIENCE)
+            .for_element(Locator::Css(css))
+            .await;
         let element = element.unwrap_or_else(|error| panic!("no {css}: {error}"));
-        element.click().await.unwrap_or_else(|error| panic!("{css}: {error}"));
+        element
+            .click()
+            .await
+            .unwrap_or_else(|error| panic!("{css}: {error}"));
     }
 
     /// What is to be read on the page.
@@ -94,17 +119,25 @@ impl Chromium {
 
     /// The value of an expression in the page.
     pub(crate) async fn value(&self, script: &str) -> Value {
-        self.page.execute(&format!("return {script}"), Vec::new()).await.unwrap()
+        self.page
+            .execute(&format!("return {script}"), Vec::new())
+            .await
+            .unwrap()
     }
 }
 
 impl Drop for Chromium {
     fn drop(&mut self) {
         // Whoever kills the driver leaves the browser; its number is in the lock on its profile.
-        let lock = std::fs::read_link(self.profile.path().join("SingletonLock")).unwrap_or_default();
-        let id = lock.to_str().and_then(|lock| lock.rsplit_once('-')?.1.parse::<u32>().ok());
+        let lock =
+            std::fs::read_link(self.profile.path().join("SingletonLock")).unwrap_or_default();
+        let id = lock
+            .to_str()
+            .and_then(|lock| lock.rsplit_once('-')?.1.parse::<u32>().ok());
         if let Some(id) = id {
-            let _ = Command::new("sh").args(["-c", "kill -KILL \"$0\"", &id.to_string()]).status();
+            let _ = Command::new("sh")
+                .args(["-c", "kill -KILL \"$0\"", &id.to_string()])
+                .status();
         }
     }
 }
@@ -117,15 +150,25 @@ struct Driver {
 
 impl Driver {
     fn start() -> Self {
-        let command = Command::new("chromedriver").arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let command = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn();
         let mut child = command.expect("chromedriver: `tests/run` installs it");
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut driver = Self { child, url: String::new() };
+        let mut driver = Self {
+            child,
+            url: String::new(),
+        };
         let port = lines.by_ref().map_while(Result::ok).find_map(|line| {
             let (_, port) = line.split_once("started successfully on port ")?;
             port.trim_end_matches('.').parse::<u16>().ok()
         });
-        driver.url = format!("http://127.0.0.1:{}", port.expect("chromedriver says its port"));
+        driver.url = format!(
+            "http://127.0.0.1:{}",
+            port.expect("chromedriver says its port")
+        );
         // It must not wait for a reader.
         std::thread::spawn(move || lines.for_each(drop));
         driver

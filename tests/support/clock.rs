@@ -19,7 +19,10 @@ struct Times {
 
 impl ManualClock {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Times { wall: AtomicU64::new(1_800_000_000_000), monotonic: AtomicU64::new(0) }))
+        Self(Arc::new(Times {
+            wall: AtomicU64::new(1_800_000_000_000),
+            monotonic: AtomicU64::new(0),
+        }))
     }
 
     pub(crate) fn advance(&self, duration: Duration) {

@@ -67,11 +67,18 @@ impl DocumentHost {
             let _ = answering.held.subscribe().wait_for(|held| !held).await;
             let path = request.uri().path_and_query().unwrap().as_str();
             let document = answering.documents.lock().unwrap().get(path).cloned();
-            document.map_or_else(|| StatusCode::NOT_FOUND.into_response(), |document| document())
+            document.map_or_else(
+                || StatusCode::NOT_FOUND.into_response(),
+                |document| document(),
+            )
         });
         let identity = &certificates.server;
         let server = TlsServer::start(&identity.certificate, &identity.key, router).await;
-        Self { certificates, server, state }
+        Self {
+            certificates,
+            server,
+            state,
+        }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -79,13 +86,27 @@ impl DocumentHost {
     }
 
     /// From now on this is the answer there; the URL.
-    pub(crate) fn serve(&self, path: &str, answer: impl Fn() -> Response + Send + Sync + 'static) -> String {
-        self.state.documents.lock().unwrap().insert(path.to_owned(), Arc::new(answer));
+    pub(crate) fn serve(
+        &self,
+        path: &str,
+        answer: impl Fn() -> Response + Send + Sync + 'static,
+    ) -> String {
+        self.state
+            .documents
+            .lock()
+            .unwrap()
+            .insert(path.to_owned(), Arc::new(answer));
         self.url(path)
     }
 
-    /// From now on a good document lies there, but for these members and with these headers; its URL.
-    pub(crate) fn document(&self, path: &str, changes: &Value, headers: &'static [(&str, &str)]) -> String {
+    /// From now on a good document lies there, but for these members and with these headers; its
+    /// URL.
+    pub(crate) fn document(
+        &self,
+        path: &str,
+        changes: &Value,
+        headers: &'static [(&str, &str)],
+    ) -> String {
         let mut document = json!({
             "client_id": self.url(path),
             "client_name": "Client with a document",
@@ -117,20 +138,38 @@ impl DocumentHost {
     /// Starts the server so that it may ask this host, and trusts it.
     pub(crate) async fn mcp(&self, flags: &[&str]) -> Example {
         let ca = self.certificates.file("ca.pem");
-        start(&[&["--metadata-loopback", "--metadata-ca", ca.to_str().unwrap()], flags].concat()).await
+        start(
+            &[
+                &["--metadata-loopback", "--metadata-ca", ca.to_str().unwrap()],
+                flags,
+            ]
+            .concat(),
+        )
+        .await
     }
 }
 
 pub(crate) async fn start(flags: &[&str]) -> Example {
-    mcp::start(&flags.iter().map(|&flag| flag.to_owned()).collect::<Vec<_>>()).await
+    mcp::start(
+        &flags
+            .iter()
+            .map(|&flag| flag.to_owned())
+            .collect::<Vec<_>>(),
+    )
+    .await
 }
 
 /// With these headers, JSON if they say nothing else.
 pub(crate) fn answer(headers: &[(&'static str, &'static str)], body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
-    response.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert("content-type", HeaderValue::from_static("application/json"));
     for (name, value) in headers {
-        response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        response.headers_mut().insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
     }
     response
 }
@@ -153,13 +192,27 @@ pub(crate) async fn authorize(server: &Example, client_id: &str) -> Answer {
 /// Panics unless a log-in for the client begins.
 pub(crate) async fn is_known(server: &Example, client_id: &str) {
     let answer = authorize(server, client_id).await;
-    assert!(answer.status == StatusCode::SEE_OTHER && onward(&answer).contains("/consent"), "{client_id}: {answer:?}");
+    assert!(
+        answer.status == StatusCode::SEE_OTHER && onward(&answer).contains("/consent"),
+        "{client_id}: {answer:?}"
+    );
 }
 
 /// Panics unless a page says this of the client, and sends nobody anywhere.
 pub(crate) async fn is_refused(server: &Example, client_id: &str, words: &str) {
     let answer = authorize(server, client_id).await;
-    assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{client_id}: {answer:?}");
-    assert!(answer.text().contains(words), "{client_id}: {words:?} is not said: {}", answer.text());
-    assert!(!answer.headers.contains_key("location") && !answer.headers.contains_key("refresh"), "{answer:?}");
+    assert_eq!(
+        answer.status,
+        StatusCode::BAD_REQUEST,
+        "{client_id}: {answer:?}"
+    );
+    assert!(
+        answer.text().contains(words),
+        "{client_id}: {words:?} is not said: {}",
+        answer.text()
+    );
+    assert!(
+        !answer.headers.contains_key("location") && !answer.headers.contains_key("refresh"),
+        "{answer:?}"
+    );
 }

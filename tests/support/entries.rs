@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tower_oauth_refresh::store::{Beside, Change, Entry, Key, Name, Store, StoreError, Swap, Tag, Ttl, Version};
+use tower_oauth_refresh::store::{
+    Beside, Change, Entry, Key, Name, Store, StoreError, Swap, Tag, Ttl, Version,
+};
 
 pub(crate) const TAG: Tag = Tag::new([1; 32]);
 pub(crate) const NAME: Name = Name::new([2; 16]);
@@ -49,21 +51,45 @@ pub(crate) async fn put_with<S: Store>(
     ttl: Ttl,
     also: Option<&'static str>,
 ) -> Result<Swap, StoreError> {
-    let change = Change::Put { entry: entry(number), ttl };
-    let also = also.map(|value| Beside::new(NAME, Bytes::from_static(value.as_bytes()), Duration::from_secs(3600)));
+    let change = Change::Put {
+        entry: entry(number),
+        ttl,
+    };
+    let also = also.map(|value| {
+        Beside::new(
+            NAME,
+            Bytes::from_static(value.as_bytes()),
+            Duration::from_secs(3600),
+        )
+    });
     store.swap(key, expected.map(version), change, also).await
 }
 
-pub(crate) async fn remove<S: Store>(store: &S, key: &Key, expected: u64) -> Result<Swap, StoreError> {
-    store.swap(key, Some(version(expected)), Change::Remove, None).await
+pub(crate) async fn remove<S: Store>(
+    store: &S,
+    key: &Key,
+    expected: u64,
+) -> Result<Swap, StoreError> {
+    store
+        .swap(key, Some(version(expected)), Change::Remove, None)
+        .await
 }
 
 /// Every call that a store has, on an entry that may be there or not.
-pub(crate) async fn every_call<S: Store>(store: &S, key: &Key) -> [(&'static str, Result<(), StoreError>); 5] {
+pub(crate) async fn every_call<S: Store>(
+    store: &S,
+    key: &Key,
+) -> [(&'static str, Result<(), StoreError>); 5] {
     [
         ("get", store.get(key).await.map(drop)),
         ("beside", store.beside(key, &NAME).await.map(drop)),
-        ("claim", store.claim(key, &TAG, version(u64::MAX), LEASE).await.map(drop)),
+        (
+            "claim",
+            store
+                .claim(key, &TAG, version(u64::MAX), LEASE)
+                .await
+                .map(drop),
+        ),
         ("swap", put(store, key, None, u64::MAX).await.map(drop)),
         ("removal", remove(store, key, u64::MAX).await.map(drop)),
     ]

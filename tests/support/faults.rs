@@ -1,4 +1,5 @@
-//! Several instances over one Redis, many sessions brought to one step of a rotation at once, and what becomes of them.
+//! Several instances over one Redis, many sessions brought to one step of a rotation at once, and
+//! what becomes of them.
 
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -20,15 +21,22 @@ type Settings = RefreshLayerBuilder<TieredStore<RedisStore>>;
 /// When to give up what comes with certainty.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
-/// When a client comes back that was told to. Sooner than `Retry-After` says, which only makes it harder.
+/// When a client comes back that was told to. Sooner than `Retry-After` says, which only makes it
+/// harder.
 const PAUSE: Duration = Duration::from_millis(150);
 
 /// Whom requests are sent through: an instance with a connection and a cache of its own.
 ///
 /// Its lease is a short one, so that tests need not wait for long where one has to run out.
 pub(crate) async fn instance(url: &str, upstream: &Upstream) -> RedisApp {
-    let store = RedisStore::builder(url).command_timeout(Duration::from_millis(500)).connect().await.unwrap();
-    instance_over(store, upstream, |builder| builder.rotation_timeout(Duration::from_secs(1)))
+    let store = RedisStore::builder(url)
+        .command_timeout(Duration::from_millis(500))
+        .connect()
+        .await
+        .unwrap();
+    instance_over(store, upstream, |builder| {
+        builder.rotation_timeout(Duration::from_secs(1))
+    })
 }
 
 pub(crate) fn instance_over(
@@ -36,12 +44,21 @@ pub(crate) fn instance_over(
     upstream: &Upstream,
     settings: impl FnOnce(Settings) -> Settings,
 ) -> RedisApp {
-    App::over(ManualClock::new(), TieredStore::new(store), upstream.clone(), settings)
+    App::over(
+        ManualClock::new(),
+        TieredStore::new(store),
+        upstream.clone(),
+        settings,
+    )
 }
 
 /// A server that has on disk what it has acknowledged.
 pub(crate) async fn durable_server() -> RedisServer {
-    RedisServer::builder().config("appendonly", "yes").config("appendfsync", "always").start().await
+    RedisServer::builder()
+        .config("appendonly", "yes")
+        .config("appendfsync", "always")
+        .start()
+        .await
 }
 
 /// What the store asks of Redis.
@@ -61,7 +78,10 @@ pub(crate) enum Asked {
 
 /// What a request is for, told from the shape of its arguments.
 pub(crate) fn asked(words: &[Bytes]) -> Asked {
-    match (words[0].to_ascii_uppercase().as_slice(), words.get(2).map(|keys| &keys[..])) {
+    match (
+        words[0].to_ascii_uppercase().as_slice(),
+        words.get(2).map(|keys| &keys[..]),
+    ) {
         (b"GET", _) if words[1].windows(2).any(|pair| pair == b"}:") => Asked::Replay,
         (b"GET", _) => Asked::Get,
         (b"EVALSHA" | b"EVAL", Some(b"2")) => Asked::Commit,
@@ -130,13 +150,20 @@ pub(crate) enum Step {
     Commit,
     /// The rotation is stored, and nobody knows yet.
     Committed,
-    /// The rotation is stored, its answer was lost; the client asks again, and the replay is on its way.
+    /// The rotation is stored, its answer was lost; the client asks again, and the replay is on its
+    /// way.
     Replay,
 }
 
 impl Step {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Claim, Self::Claimed, Self::Upstream, Self::Commit, Self::Committed, Self::Replay];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Claim,
+        Self::Claimed,
+        Self::Upstream,
+        Self::Commit,
+        Self::Committed,
+        Self::Replay,
+    ];
 }
 
 /// What requests pass through on their way.
@@ -151,7 +178,8 @@ pub(crate) struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    /// Brings the refreshes that `start` begins to `step`, where they stay until the gate is opened.
+    /// Brings the refreshes that `start` begins to `step`, where they stay until the gate is
+    /// opened.
     pub(crate) async fn halt(&self, step: Step, refreshes: usize, start: impl FnOnce()) -> Gate {
         let gate = Gate::default();
         match step {
@@ -159,11 +187,15 @@ impl Stage<'_> {
                 self.hold(Asked::Claim, &gate, Fault::Hold);
                 start();
                 // The others are behind the first of their connection.
-                until("a claim on each connection", || gate.held() == self.connections).await;
+                until("a claim on each connection", || {
+                    gate.held() == self.connections
+                })
+                .await;
             }
             Step::Claimed => {
                 self.hold(Asked::Claim, &gate, Fault::HoldAnswer);
-                self.applied(refreshes, start, || gate.held() == refreshes).await;
+                self.applied(refreshes, start, || gate.held() == refreshes)
+                    .await;
             }
             Step::Upstream => self.at_upstream(refreshes, &gate, start).await,
             Step::Commit => {
@@ -171,19 +203,29 @@ impl Stage<'_> {
                 self.at_upstream(refreshes, &doors, start).await;
                 self.hold(Asked::Commit, &gate, Fault::Hold);
                 doors.open();
-                until("the upstream has answered", || self.upstream.rotations() == granted + refreshes).await;
-                until("a commit on each connection", || gate.held() == self.connections).await;
+                until("the upstream has answered", || {
+                    self.upstream.rotations() == granted + refreshes
+                })
+                .await;
+                until("a commit on each connection", || {
+                    gate.held() == self.connections
+                })
+                .await;
             }
             Step::Committed => {
                 let doors = Gate::default();
                 self.at_upstream(refreshes, &doors, start).await;
                 self.hold(Asked::Commit, &gate, Fault::HoldAnswer);
-                self.applied(refreshes, || doors.open(), || gate.held() == refreshes).await;
+                self.applied(refreshes, || doors.open(), || gate.held() == refreshes)
+                    .await;
             }
             Step::Replay => {
                 self.hold(Asked::Replay, &gate, Fault::Hold);
                 start();
-                until("a replay on each connection", || gate.held() == self.connections).await;
+                until("a replay on each connection", || {
+                    gate.held() == self.connections
+                })
+                .await;
             }
         }
         gate
@@ -191,10 +233,12 @@ impl Stage<'_> {
 
     fn hold(&self, kind: Asked, gate: &Gate, fault: fn(Arc<Notify>) -> Fault) {
         let gate = gate.clone();
-        self.wire.hook(move |words| match (asked(words) == kind).then(|| gate.hold()).flatten() {
-            Some(held) => fault(held),
-            None => Fault::Pass,
-        });
+        self.wire.hook(
+            move |words| match (asked(words) == kind).then(|| gate.hold()).flatten() {
+                Some(held) => fault(held),
+                None => Fault::Pass,
+            },
+        );
     }
 
     async fn at_upstream(&self, refreshes: usize, gate: &Gate, start: impl FnOnce()) {
@@ -203,7 +247,10 @@ impl Stage<'_> {
             self.upstream.then(Act::Wait(gate.hold().unwrap()));
         }
         start();
-        until("the upstream has them all", || self.upstream.refreshes() == seen + refreshes).await;
+        until("the upstream has them all", || {
+            self.upstream.refreshes() == seen + refreshes
+        })
+        .await;
     }
 
     /// Waits until the server has run as many scripts as `start` makes it run.
@@ -237,14 +284,20 @@ pub(crate) async fn log_in_many(instances: &[RedisApp], count: usize) -> Vec<Str
     tokens
 }
 
-/// A refresh with each of the tokens, at one instance after the other. Each has begun, its claim sent.
+/// A refresh with each of the tokens, at one instance after the other. Each has begun, its claim
+/// sent.
 pub(crate) fn refresh_each(instances: &[RedisApp], tokens: &[String]) -> JoinSet<Answer> {
     let mut requests = JoinSet::new();
     for (instance, token) in instances.iter().cycle().zip(tokens) {
         let (instance, token) = (instance.clone(), token.clone());
         // Of a task that was spawned and is aborted nobody knows whether it ran at all.
-        let mut request = Box::pin(tokio::task::unconstrained(async move { instance.refresh(&token).await }));
-        match request.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        let mut request = Box::pin(tokio::task::unconstrained(async move {
+            instance.refresh(&token).await
+        }));
+        match request
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+        {
             Poll::Ready(answer) => requests.spawn(std::future::ready(answer)),
             Poll::Pending => requests.spawn(request),
         };
@@ -255,11 +308,16 @@ pub(crate) fn refresh_each(instances: &[RedisApp], tokens: &[String]) -> JoinSet
 /// Panics unless it says, as it must, that the client is to come back.
 #[track_caller]
 pub(crate) fn assert_away(answer: &Answer) {
-    assert_eq!(answer.error(), (503, "temporarily_unavailable".into()), "{answer:?}");
+    assert_eq!(
+        answer.error(),
+        (503, "temporarily_unavailable".into()),
+        "{answer:?}"
+    );
     assert_eq!(answer.headers["retry-after"], "1", "{answer:?}");
 }
 
-/// What a client gets that keeps the protocol: it comes back when told to, each time to another instance.
+/// What a client gets that keeps the protocol: it comes back when told to, each time to another
+/// instance.
 pub(crate) async fn refresh_patiently(instances: &[RedisApp], first: usize, token: &str) -> Answer {
     let end = Instant::now() + LIMIT;
     for instance in instances.iter().cycle().skip(first) {
@@ -274,8 +332,8 @@ pub(crate) async fn refresh_patiently(instances: &[RedisApp], first: usize, toke
     unreachable!("there are instances")
 }
 
-/// Lets every client go on from its token: it gets the next one, and with that one more. How many get `invalid_grant`
-/// instead; the tokens of the others.
+/// Lets every client go on from its token: it gets the next one, and with that one more. How many
+/// get `invalid_grant` instead; the tokens of the others.
 pub(crate) async fn go_on(instances: &[RedisApp], tokens: &[String]) -> (usize, Vec<String>) {
     let mut clients = JoinSet::new();
     for (number, token) in tokens.iter().enumerate() {
@@ -297,13 +355,33 @@ pub(crate) async fn go_on(instances: &[RedisApp], tokens: &[String]) -> (usize, 
     (tokens.len() - left.len(), left)
 }
 
-/// Panics if the upstream has done more than one refresh for each token that a client has now, or a commit was lost.
+/// Panics if the upstream has done more than one refresh for each token that a client has now, or a
+/// commit was lost.
 #[track_caller]
-pub(crate) fn assert_nothing_lost(case: &str, upstream: &Upstream, tokens: &[String], events: &[EventKind]) {
-    assert_eq!((upstream.reuses(), upstream.alive()), (0, tokens.len()), "{case}: (reuses, sessions alive)");
-    let rotations: usize = tokens.iter().map(|token| usize::try_from(generation(token)).unwrap()).sum();
-    assert_eq!((upstream.rotations(), upstream.refreshes()), (rotations, rotations), "{case}: what the upstream saw");
-    assert!(!events.contains(&EventKind::CommitLost), "{case}: {events:?}");
+pub(crate) fn assert_nothing_lost(
+    case: &str,
+    upstream: &Upstream,
+    tokens: &[String],
+    events: &[EventKind],
+) {
+    assert_eq!(
+        (upstream.reuses(), upstream.alive()),
+        (0, tokens.len()),
+        "{case}: (reuses, sessions alive)"
+    );
+    let rotations: usize = tokens
+        .iter()
+        .map(|token| usize::try_from(generation(token)).unwrap())
+        .sum();
+    assert_eq!(
+        (upstream.rotations(), upstream.refreshes()),
+        (rotations, rotations),
+        "{case}: what the upstream saw"
+    );
+    assert!(
+        !events.contains(&EventKind::CommitLost),
+        "{case}: {events:?}"
+    );
 }
 
 /// Of all of them, since the last look.

@@ -9,7 +9,8 @@ use tower_oauth_refresh::Clock as _;
 
 use super::{App, Upstream, post};
 
-/// An instance that adopts for an hour, and the refresh token of a session that the server began by itself.
+/// An instance that adopts for an hour, and the refresh token of a session that the server began by
+/// itself.
 pub(crate) async fn adopting() -> (App, String) {
     let app = App::new();
     let app = another(&app, 3600);
@@ -20,9 +21,12 @@ pub(crate) async fn adopting() -> (App, String) {
 /// One more instance over the same store, which adopts for that many seconds.
 pub(crate) fn another(app: &App, seconds: u64) -> App {
     let until = Duration::from_millis(app.clock.now().as_millis()) + Duration::from_secs(seconds);
-    App::over(app.clock.clone(), app.store.clone(), app.upstream.clone(), |builder| {
-        builder.adopt_until(SystemTime::UNIX_EPOCH + until)
-    })
+    App::over(
+        app.clock.clone(),
+        app.store.clone(),
+        app.upstream.clone(),
+        |builder| builder.adopt_until(SystemTime::UNIX_EPOCH + until),
+    )
 }
 
 /// Logs in past the layer.
@@ -32,8 +36,16 @@ pub(crate) async fn log_in_before(app: &App, client: &str) -> String {
 
 pub(crate) async fn log_in_before_at(upstream: &Upstream, client: &str) -> String {
     let secret = format!("secret of {client}");
-    let form = [("grant_type", "password"), ("client_id", client), ("client_secret", &secret)];
-    let answer = upstream.clone().oneshot(post("/token", &form)).await.unwrap();
+    let form = [
+        ("grant_type", "password"),
+        ("client_id", client),
+        ("client_secret", &secret),
+    ];
+    let answer = upstream
+        .clone()
+        .oneshot(post("/token", &form))
+        .await
+        .unwrap();
     let body: Bytes = collect(answer.into_body()).await;
     let answer: serde_json::Value = serde_json::from_slice(&body).unwrap();
     answer["refresh_token"].as_str().unwrap().to_owned()

@@ -8,7 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tower_oauth_refresh::Timestamp;
 use tower_oauth_refresh::store::{
-    Announcements, Beside, Change, Claim, Entry, Hint, Key, Name, Store, StoreError, Swap, Tag, Version,
+    Announcements, Beside, Change, Claim, Entry, Hint, Key, Name, Store, StoreError, Swap, Tag,
+    Version,
 };
 
 /// A call of the store.
@@ -17,7 +18,11 @@ pub(crate) enum Call {
     Get,
     Beside,
     Claim,
-    Swap { expected: Option<Version>, change: Change, also: Option<Beside> },
+    Swap {
+        expected: Option<Version>,
+        change: Change,
+        also: Option<Beside>,
+    },
     Announce,
 }
 
@@ -28,7 +33,14 @@ impl Call {
 
     /// Whether this is the write that commits a rotation with its replay.
     pub(crate) fn is_commit(&self) -> bool {
-        matches!(self, Self::Swap { expected: Some(_), also: Some(_), .. })
+        matches!(
+            self,
+            Self::Swap {
+                expected: Some(_),
+                also: Some(_),
+                ..
+            }
+        )
     }
 }
 
@@ -71,7 +83,11 @@ pub(crate) struct Hooked<S> {
 
 impl<S: Store> Hooked<S> {
     pub(crate) fn new(inner: S) -> Self {
-        Self { inner, hook: Arc::default(), log: Arc::default() }
+        Self {
+            inner,
+            hook: Arc::default(),
+            log: Arc::default(),
+        }
     }
 
     pub(crate) fn hook(&self, hook: impl FnMut(&Key, &Call) -> Plan + Send + 'static) {
@@ -81,7 +97,13 @@ impl<S: Store> Hooked<S> {
     /// Does this to the first call that fits, and nothing to the others.
     pub(crate) fn once(&self, fits: impl Fn(&Call) -> bool + Send + 'static, plan: Plan) {
         let mut plan = Some(plan);
-        self.hook(move |_, call| if fits(call) { plan.take().unwrap_or(Plan::Pass) } else { Plan::Pass });
+        self.hook(move |_, call| {
+            if fits(call) {
+                plan.take().unwrap_or(Plan::Pass)
+            } else {
+                Plan::Pass
+            }
+        });
     }
 
     pub(crate) fn unhook(&self) {
@@ -90,7 +112,12 @@ impl<S: Store> Hooked<S> {
 
     /// The calls since the last look.
     pub(crate) fn calls(&self) -> Vec<Call> {
-        self.log.lock().unwrap().drain(..).map(|(_, call)| call).collect()
+        self.log
+            .lock()
+            .unwrap()
+            .drain(..)
+            .map(|(_, call)| call)
+            .collect()
     }
 
     /// The calls since the last look, with their keys.
@@ -99,12 +126,20 @@ impl<S: Store> Hooked<S> {
     }
 
     fn plan(&self, key: &Key, call: Call) -> Plan {
-        let plan = self.hook.lock().unwrap().as_mut().map_or(Plan::Pass, |hook| hook(key, &call));
+        let plan = self
+            .hook
+            .lock()
+            .unwrap()
+            .as_mut()
+            .map_or(Plan::Pass, |hook| hook(key, &call));
         self.log.lock().unwrap().push((*key, call));
         plan
     }
 
-    async fn run<T>(plan: Plan, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    async fn run<T>(
+        plan: Plan,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
         match plan {
             Plan::Pass => call.await,
             Plan::Lose => Err(StoreError::unavailable("lost")),
@@ -144,7 +179,14 @@ impl<S: Store> Store for Hooked<S> {
         change: Change,
         also: Option<Beside>,
     ) -> Result<Swap, StoreError> {
-        let plan = self.plan(key, Call::Swap { expected, change: change.clone(), also: also.clone() });
+        let plan = self.plan(
+            key,
+            Call::Swap {
+                expected,
+                change: change.clone(),
+                also: also.clone(),
+            },
+        );
         Self::run(plan, self.inner.swap(key, expected, change, also)).await
     }
 
@@ -159,7 +201,11 @@ impl<S: Store> Store for Hooked<S> {
         version: Version,
         lease: Duration,
     ) -> Result<Option<Claim>, StoreError> {
-        Self::run(self.plan(key, Call::Claim), self.inner.claim(key, tag, version, lease)).await
+        Self::run(
+            self.plan(key, Call::Claim),
+            self.inner.claim(key, tag, version, lease),
+        )
+        .await
     }
 
     async fn announce(&self, ended: &[Key]) -> Result<(), StoreError> {

@@ -43,13 +43,18 @@ impl Seen {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.get_all(name).iter();
         let value = values.next().map(|value| value.to_str().unwrap());
-        assert!(values.next().is_none(), "{name} came more than once: {self:?}");
+        assert!(
+            values.next().is_none(),
+            "{name} came more than once: {self:?}"
+        );
         value
     }
 
     /// The one value of a parameter of the form in the body.
     pub(crate) fn form(&self, name: &str) -> Option<String> {
-        url::form_urlencoded::parse(&self.body).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+        url::form_urlencoded::parse(&self.body)
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.into_owned())
     }
 }
 
@@ -62,19 +67,33 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     /// A server that answers every request by `answer`.
-    pub(crate) async fn start<R: IntoResponse>(answer: impl Fn(&Seen) -> R + Clone + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start<R: IntoResponse>(
+        answer: impl Fn(&Seen) -> R + Clone + Send + Sync + 'static,
+    ) -> Self {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let record = Arc::clone(&seen);
         let router = Router::new().fallback(move |request: Request| async move {
             let (head, body) = request.into_parts();
             let body = body.collect().await.unwrap().to_bytes();
-            let target = head.uri.path_and_query().map(|target| target.to_string()).unwrap_or_default();
-            let seen = Seen { method: head.method, target, headers: head.headers, body };
+            let target = head
+                .uri
+                .path_and_query()
+                .map(|target| target.to_string())
+                .unwrap_or_default();
+            let seen = Seen {
+                method: head.method,
+                target,
+                headers: head.headers,
+                body,
+            };
             let response: Response = answer(&seen).into_response();
             record.lock().unwrap().push(seen);
             response
         });
-        Self { addr: serve(router).await, seen }
+        Self {
+            addr: serve(router).await,
+            seen,
+        }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -89,8 +108,12 @@ impl Recorder {
     /// The last request whose target begins so.
     pub(crate) fn last(&self, target: &str) -> Seen {
         let all = self.all();
-        let last = all.iter().rev().find(|seen| seen.target.starts_with(target));
-        last.unwrap_or_else(|| panic!("{target} was never requested: {all:?}")).clone()
+        let last = all
+            .iter()
+            .rev()
+            .find(|seen| seen.target.starts_with(target));
+        last.unwrap_or_else(|| panic!("{target} was never requested: {all:?}"))
+            .clone()
     }
 }
 
@@ -114,20 +137,35 @@ impl Answer {
 
     /// A member of the body, which must be a string.
     pub(crate) fn string(&self, member: &str) -> String {
-        self.json()[member].as_str().unwrap_or_else(|| panic!("no {member}: {self:?}")).to_owned()
+        self.json()[member]
+            .as_str()
+            .unwrap_or_else(|| panic!("no {member}: {self:?}"))
+            .to_owned()
     }
 }
 
 /// Sends a request with these headers and this body.
-pub(crate) async fn send(method: &str, url: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
+pub(crate) async fn send(
+    method: &str,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> Answer {
     let mut request = hyper::Request::builder().method(method).uri(url);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
     let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
-    let response = client.request(request.body(Full::new(body.into())).unwrap()).await.unwrap();
+    let response = client
+        .request(request.body(Full::new(body.into())).unwrap())
+        .await
+        .unwrap();
     let (head, body) = response.into_parts();
-    Answer { status: head.status, headers: head.headers, body: body.collect().await.unwrap().to_bytes() }
+    Answer {
+        status: head.status,
+        headers: head.headers,
+        body: body.collect().await.unwrap().to_bytes(),
+    }
 }
 
 pub(crate) async fn get(url: &str) -> Answer {
@@ -136,8 +174,16 @@ pub(crate) async fn get(url: &str) -> Answer {
 
 /// Posts a form.
 pub(crate) async fn post(url: &str, form: &[(&str, &str)]) -> Answer {
-    let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-    send("POST", url, &[("content-type", "application/x-www-form-urlencoded")], body).await
+    let body = url::form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(form)
+        .finish();
+    send(
+        "POST",
+        url,
+        &[("content-type", "application/x-www-form-urlencoded")],
+        body,
+    )
+    .await
 }
 
 /// Sends bytes as they are, and reads until the other side closes.
@@ -175,7 +221,9 @@ pub(crate) fn serve_upstream_at(listener: TcpListener, upstream: Upstream) {
             });
             let io = TokioIo::new(stream);
             // Whatever fails breaks the connection.
-            tokio::spawn(http1::Builder::new().serve_connection(io, TowerToHyperService::new(service)));
+            tokio::spawn(
+                http1::Builder::new().serve_connection(io, TowerToHyperService::new(service)),
+            );
         }
     });
 }

@@ -1,5 +1,6 @@
-//! An identity provider for tests of the example `mcp`, as strict as real ones: its refresh tokens are good once, and one
-//! that comes twice ends its session. It counts, and misbehaves when it is told to.
+//! An identity provider for tests of the example `mcp`, as strict as real ones: its refresh tokens
+//! are good once, and one that comes twice ends its session. It counts, and misbehaves when it is
+//! told to.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -90,14 +91,20 @@ impl Identity {
     }
 
     pub(crate) async fn with(manners: Manners) -> Self {
-        let inner = Arc::new(Mutex::new(Inner { manners, ..Inner::default() }));
+        let inner = Arc::new(Mutex::new(Inner {
+            manners,
+            ..Inner::default()
+        }));
         let router = Router::new()
             .route("/authorize", get(authorize))
             .route("/token", post(token))
             .route("/revoke", post(revoke))
             .route("/userinfo", get(userinfo))
             .with_state(Arc::clone(&inner));
-        Self { addr: serve(router).await, inner }
+        Self {
+            addr: serve(router).await,
+            inner,
+        }
     }
 
     /// The flags by which the example finds it.
@@ -111,9 +118,20 @@ impl Identity {
             ("--userinfo-endpoint", at("/userinfo")),
             ("--client-id", PROVIDER_CLIENT.into()),
             ("--client-secret", PROVIDER_SECRET.into()),
-            ("--client-auth", if post { "client_secret_post" } else { "client_secret_basic" }.into()),
+            (
+                "--client-auth",
+                if post {
+                    "client_secret_post"
+                } else {
+                    "client_secret_basic"
+                }
+                .into(),
+            ),
         ];
-        flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
+        flags
+            .into_iter()
+            .flat_map(|(flag, value)| [flag.to_owned(), value])
+            .collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -141,7 +159,9 @@ impl Identity {
 
     /// From now on `path` answers this.
     pub(crate) fn answer(&self, path: &'static str, status: u16, body: impl Into<String>) {
-        self.lock().instead.insert(path, (StatusCode::from_u16(status).unwrap(), body.into()));
+        self.lock()
+            .instead
+            .insert(path, (StatusCode::from_u16(status).unwrap(), body.into()));
     }
 
     /// From now on it does what is right again.
@@ -162,14 +182,25 @@ type Shared = State<Arc<Mutex<Inner>>>;
 impl Inner {
     fn secret(&mut self, kind: &str) -> String {
         self.minted += 1;
-        let secret = format!("identity-{kind}-{}", URL_SAFE_NO_PAD.encode(Sha256::digest(self.minted.to_be_bytes())));
+        let secret = format!(
+            "identity-{kind}-{}",
+            URL_SAFE_NO_PAD.encode(Sha256::digest(self.minted.to_be_bytes()))
+        );
         self.secrets.push(secret.clone());
         secret
     }
 
-    fn tokens(&mut self, session: usize, granted: &str, scope: &str, first: bool, old: Option<String>) -> Response {
+    fn tokens(
+        &mut self,
+        session: usize,
+        granted: &str,
+        scope: &str,
+        first: bool,
+        old: Option<String>,
+    ) -> Response {
         let access = self.secret("access");
-        self.access.insert(access.clone(), (session, scope.to_owned()));
+        self.access
+            .insert(access.clone(), (session, scope.to_owned()));
         let manners = self.manners.clone();
         let mut answer = json!({ "access_token": access, "token_type": manners.token_type });
         if let Some(expires_in) = manners.expires_in {
@@ -180,7 +211,8 @@ impl Inner {
         }
         if manners.refresh_tokens && (first || manners.rotates) {
             let refresh = self.secret("refresh");
-            self.refresh.insert(refresh.clone(), (session, granted.to_owned()));
+            self.refresh
+                .insert(refresh.clone(), (session, granted.to_owned()));
             if let Some(old) = old {
                 self.refresh.remove(&old);
                 self.spent.insert(old, session);
@@ -195,7 +227,8 @@ impl Inner {
 
     /// The answer to whoever is not the one client.
     fn refuse(&self, headers: &HeaderMap, form: &Pairs) -> Option<Response> {
-        let encoded = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+        let encoded =
+            |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
         let pair = format!("{}:{}", encoded(PROVIDER_CLIENT), encoded(PROVIDER_SECRET));
         let basic = format!("Basic {}", STANDARD.encode(pair));
         let right = if self.manners.client_secret_post {
@@ -203,7 +236,9 @@ impl Inner {
                 && one(form, "client_id") == Some(PROVIDER_CLIENT)
                 && one(form, "client_secret") == Some(PROVIDER_SECRET)
         } else {
-            headers.get("authorization").is_some_and(|value| value == basic.as_str())
+            headers
+                .get("authorization")
+                .is_some_and(|value| value == basic.as_str())
                 && one(form, "client_id").is_none()
                 && one(form, "client_secret").is_none()
         };
@@ -212,15 +247,23 @@ impl Inner {
 }
 
 fn error(status: StatusCode, code: &str) -> Response {
-    (status, json!({ "error": code, "error_description": "a secret of the provider" }).to_string()).into_response()
+    (
+        status,
+        json!({ "error": code, "error_description": "a secret of the provider" }).to_string(),
+    )
+        .into_response()
 }
 
 async fn authorize(State(inner): Shared, RawQuery(query): RawQuery) -> Redirect {
-    let request: Pairs = url::form_urlencoded::parse(query.unwrap().as_bytes()).into_owned().collect();
+    let request: Pairs = url::form_urlencoded::parse(query.unwrap().as_bytes())
+        .into_owned()
+        .collect();
     let mut url = Url::parse(one(&request, "redirect_uri").unwrap()).unwrap();
     let mut inner = inner.lock().unwrap();
     let code = inner.secret("code");
-    url.query_pairs_mut().append_pair("code", &code).append_pair("state", one(&request, "state").unwrap());
+    url.query_pairs_mut()
+        .append_pair("code", &code)
+        .append_pair("state", one(&request, "state").unwrap());
     inner.codes.insert(code, request);
     Redirect::to(url.as_str())
 }
@@ -235,14 +278,21 @@ async fn token(State(inner): Shared, headers: HeaderMap, body: Bytes) -> Respons
     match one(&form, "grant_type") {
         Some("authorization_code") => {
             inner.counts.exchanged += 1;
-            let request = one(&form, "code").and_then(|code| inner.codes.remove(code)).unwrap_or_default();
-            let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(one(&form, "code_verifier").unwrap_or_default()));
+            let request = one(&form, "code")
+                .and_then(|code| inner.codes.remove(code))
+                .unwrap_or_default();
+            let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(
+                one(&form, "code_verifier").unwrap_or_default(),
+            ));
             if one(&request, "code_challenge") != Some(&challenge)
                 || one(&request, "redirect_uri") != one(&form, "redirect_uri")
             {
                 return error(StatusCode::BAD_REQUEST, "invalid_grant");
             }
-            let (session, scope) = (inner.counts.exchanged, one(&request, "scope").unwrap_or_default());
+            let (session, scope) = (
+                inner.counts.exchanged,
+                one(&request, "scope").unwrap_or_default(),
+            );
             inner.tokens(session, scope, scope, true, None)
         }
         Some("refresh_token") => {
@@ -262,7 +312,10 @@ async fn token(State(inner): Shared, headers: HeaderMap, body: Bytes) -> Respons
                 return error(StatusCode::BAD_REQUEST, "invalid_grant");
             }
             let scope = one(&form, "scope").unwrap_or(&granted).to_owned();
-            if !scope.split(' ').all(|token| granted.split(' ').any(|other| other == token)) {
+            if !scope
+                .split(' ')
+                .all(|token| granted.split(' ').any(|other| other == token))
+            {
                 return error(StatusCode::BAD_REQUEST, "invalid_scope");
             }
             inner.tokens(session, &granted, &scope, false, Some(presented))
@@ -295,11 +348,16 @@ async fn userinfo(State(inner): Shared, headers: HeaderMap) -> Response {
     if let Some((status, body)) = inner.instead.get("/userinfo") {
         return (*status, body.clone()).into_response();
     }
-    let token = headers.get("authorization").and_then(|value| value.to_str().unwrap().strip_prefix("Bearer "));
-    match token.and_then(|token| inner.access.get(token)).filter(|(session, _)| !inner.ended.contains(session)) {
-        Some((session, scope)) => {
-            json!({ "sub": format!("person-{session}"), "scope": scope }).to_string().into_response()
-        }
+    let token = headers
+        .get("authorization")
+        .and_then(|value| value.to_str().unwrap().strip_prefix("Bearer "));
+    match token
+        .and_then(|token| inner.access.get(token))
+        .filter(|(session, _)| !inner.ended.contains(session))
+    {
+        Some((session, scope)) => json!({ "sub": format!("person-{session}"), "scope": scope })
+            .to_string()
+            .into_response(),
         None => StatusCode::UNAUTHORIZED.into_response(),
     }
 }

@@ -1,4 +1,5 @@
-//! What the tests of the example `mcp` share: the server, an identity provider behind it, a browser before it.
+//! What the tests of the example `mcp` share: the server, an identity provider behind it, a browser
+//! before it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -30,14 +31,24 @@ pub(crate) type Pairs = Vec<(String, String)>;
 
 /// The value of a parameter, which comes once or not at all.
 pub(crate) fn one<'a>(pairs: &'a Pairs, name: &str) -> Option<&'a str> {
-    let mut values = pairs.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let mut values = pairs
+        .iter()
+        .filter(|(key, _)| key == name)
+        .map(|(_, value)| value.as_str());
     let value = values.next();
-    assert!(values.next().is_none(), "{name} came more than once: {pairs:?}");
+    assert!(
+        values.next().is_none(),
+        "{name} came more than once: {pairs:?}"
+    );
     value
 }
 
 pub(crate) fn query(url: &str) -> Pairs {
-    Url::parse(url).unwrap().query_pairs().into_owned().collect()
+    Url::parse(url)
+        .unwrap()
+        .query_pairs()
+        .into_owned()
+        .collect()
 }
 
 /// An identity provider at which one person is always logged in, and that knows one client alone.
@@ -64,18 +75,27 @@ impl Provider {
             .route("/authorize", get(provider_authorize))
             .route("/token", post(provider_token))
             .with_state(Arc::clone(&state));
-        Self { addr: serve(router).await, state }
+        Self {
+            addr: serve(router).await,
+            state,
+        }
     }
 
     /// The flags by which the example finds it.
     pub(crate) fn flags(&self) -> Vec<String> {
         let flags = [
-            ("--authorization-endpoint", format!("http://{}/authorize", self.addr)),
+            (
+                "--authorization-endpoint",
+                format!("http://{}/authorize", self.addr),
+            ),
             ("--token-endpoint", format!("http://{}/token", self.addr)),
             ("--client-id", PROVIDER_CLIENT.into()),
             ("--client-secret", PROVIDER_SECRET.into()),
         ];
-        flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
+        flags
+            .into_iter()
+            .flat_map(|(flag, value)| [flag.to_owned(), value])
+            .collect()
     }
 
     /// All authorization requests so far.
@@ -90,13 +110,17 @@ impl Provider {
 
     /// From now on an authorization request gets this, with its `state`, instead of a code.
     pub(crate) fn answer_requests(&self, answer: &[(&str, &str)]) {
-        let answer = answer.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let answer = answer
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
         self.state.lock().unwrap().answer_request = Some(answer);
     }
 
     /// From now on a code gets this instead of tokens.
     pub(crate) fn answer_exchanges(&self, status: u16, body: impl Into<String>) {
-        self.state.lock().unwrap().answer_exchange = Some((StatusCode::from_u16(status).unwrap(), body.into()));
+        self.state.lock().unwrap().answer_exchange =
+            Some((StatusCode::from_u16(status).unwrap(), body.into()));
     }
 
     /// From now on it does what it should again.
@@ -107,8 +131,13 @@ impl Provider {
     }
 }
 
-async fn provider_authorize(State(state): State<Arc<Mutex<ProviderState>>>, RawQuery(query): RawQuery) -> Redirect {
-    let request: Pairs = url::form_urlencoded::parse(query.unwrap().as_bytes()).into_owned().collect();
+async fn provider_authorize(
+    State(state): State<Arc<Mutex<ProviderState>>>,
+    RawQuery(query): RawQuery,
+) -> Redirect {
+    let request: Pairs = url::form_urlencoded::parse(query.unwrap().as_bytes())
+        .into_owned()
+        .collect();
     assert_eq!(one(&request, "response_type"), Some("code"));
     assert_eq!(one(&request, "client_id"), Some(PROVIDER_CLIENT));
     assert_eq!(one(&request, "code_challenge_method"), Some("S256"));
@@ -116,32 +145,57 @@ async fn provider_authorize(State(state): State<Arc<Mutex<ProviderState>>>, RawQ
     let mut state = state.lock().unwrap();
     state.requests.push(request.clone());
     let code = format!("provider-code-{}", state.requests.len());
-    let answer = state.answer_request.clone().unwrap_or_else(|| vec![("code".to_owned(), code.clone())]);
-    url.query_pairs_mut().extend_pairs(&answer).append_pair("state", one(&request, "state").unwrap());
+    let answer = state
+        .answer_request
+        .clone()
+        .unwrap_or_else(|| vec![("code".to_owned(), code.clone())]);
+    url.query_pairs_mut()
+        .extend_pairs(&answer)
+        .append_pair("state", one(&request, "state").unwrap());
     state.codes.insert(code, request);
     Redirect::to(url.as_str())
 }
 
-async fn provider_token(State(state): State<Arc<Mutex<ProviderState>>>, headers: HeaderMap, body: Bytes) -> Response {
+async fn provider_token(
+    State(state): State<Arc<Mutex<ProviderState>>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let form: Pairs = url::form_urlencoded::parse(&body).into_owned().collect();
-    let encoded = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    let encoded =
+        |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
     let pair = format!("{}:{}", encoded(PROVIDER_CLIENT), encoded(PROVIDER_SECRET));
     let basic = format!("Basic {}", STANDARD.encode(pair));
-    if headers.get("authorization").is_none_or(|value| value != basic.as_str()) {
-        return (StatusCode::UNAUTHORIZED, json!({ "error": "invalid_client" }).to_string()).into_response();
+    if headers
+        .get("authorization")
+        .is_none_or(|value| value != basic.as_str())
+    {
+        return (
+            StatusCode::UNAUTHORIZED,
+            json!({ "error": "invalid_client" }).to_string(),
+        )
+            .into_response();
     }
     let mut state = state.lock().unwrap();
     state.exchanged += 1;
     if let Some(answer) = &state.answer_exchange {
         return answer.clone().into_response();
     }
-    let request = one(&form, "code").and_then(|code| state.codes.remove(code)).unwrap_or_default();
-    let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(one(&form, "code_verifier").unwrap_or_default()));
+    let request = one(&form, "code")
+        .and_then(|code| state.codes.remove(code))
+        .unwrap_or_default();
+    let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(
+        one(&form, "code_verifier").unwrap_or_default(),
+    ));
     if one(&form, "grant_type") != Some("authorization_code")
         || one(&request, "code_challenge") != Some(&challenge)
         || one(&request, "redirect_uri") != one(&form, "redirect_uri")
     {
-        return (StatusCode::BAD_REQUEST, json!({ "error": "invalid_grant" }).to_string()).into_response();
+        return (
+            StatusCode::BAD_REQUEST,
+            json!({ "error": "invalid_grant" }).to_string(),
+        )
+            .into_response();
     }
     let number = state.exchanged;
     let tokens = json!({
@@ -158,7 +212,9 @@ async fn provider_token(State(state): State<Arc<Mutex<ProviderState>>>, headers:
 pub(crate) async fn start(flags: &[String]) -> Example {
     let mut args = vec!["--listen".to_owned(), "127.0.0.1:0".to_owned()];
     args.extend_from_slice(flags);
-    tokio::task::spawn_blocking(move || Example::start::<_, &str, &str>("mcp", &args, &[])).await.unwrap()
+    tokio::task::spawn_blocking(move || Example::start::<_, &str, &str>("mcp", &args, &[]))
+        .await
+        .unwrap()
 }
 
 /// Registers a client; what the server says of it.
@@ -167,20 +223,34 @@ pub(crate) async fn register(server: &Example, metadata: &Value) -> Value {
 }
 
 pub(crate) async fn register_at(endpoint: &str, metadata: &Value) -> Value {
-    let answer = send("POST", endpoint, &[("content-type", "application/json")], metadata.to_string()).await;
+    let answer = send(
+        "POST",
+        endpoint,
+        &[("content-type", "application/json")],
+        metadata.to_string(),
+    )
+    .await;
     assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text());
     answer.json()
 }
 
 /// Registers a public client with this redirect URI; its id.
 pub(crate) async fn register_public(server: &Example, name: &str, redirect_uri: &str) -> String {
-    let metadata =
-        json!({ "client_name": name, "redirect_uris": [redirect_uri], "token_endpoint_auth_method": "none" });
-    register(server, &metadata).await["client_id"].as_str().unwrap().to_owned()
+    let metadata = json!({ "client_name": name, "redirect_uris": [redirect_uri], "token_endpoint_auth_method": "none" });
+    register(server, &metadata).await["client_id"]
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
-/// A request for authorization in order, but for these parameters, of which an empty one is left out.
-pub(crate) fn request(server: &Example, client_id: &str, redirect_uri: &str, changes: &[(&str, &str)]) -> String {
+/// A request for authorization in order, but for these parameters, of which an empty one is left
+/// out.
+pub(crate) fn request(
+    server: &Example,
+    client_id: &str,
+    redirect_uri: &str,
+    changes: &[(&str, &str)],
+) -> String {
     let usual = [
         ("response_type", "code"),
         ("client_id", client_id),
@@ -190,9 +260,14 @@ pub(crate) fn request(server: &Example, client_id: &str, redirect_uri: &str, cha
         ("code_challenge_method", "S256"),
     ];
     let changed = |name: &str| changes.iter().any(|(other, _)| *other == name);
-    let parameters = usual.into_iter().filter(|(name, _)| !changed(name)).chain(changes.iter().copied());
+    let parameters = usual
+        .into_iter()
+        .filter(|(name, _)| !changed(name))
+        .chain(changes.iter().copied());
     let parameters = parameters.filter(|(_, value)| !value.is_empty());
-    Url::parse_with_params(&server.url("/authorize"), parameters).unwrap().into()
+    Url::parse_with_params(&server.url("/authorize"), parameters)
+        .unwrap()
+        .into()
 }
 
 /// Exchanges the code that answers a request of a public client; what it gets.
@@ -220,12 +295,30 @@ pub(crate) fn assert_is_page(answer: &Answer) {
         assert_eq!(answer.headers[name], value, "{name}");
     }
     let policy = answer.headers["content-security-policy"].to_str().unwrap();
-    for directive in ["default-src 'none'", "style-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"] {
-        assert!(policy.split("; ").any(|other| other == directive), "{policy}");
+    for directive in [
+        "default-src 'none'",
+        "style-src 'self'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+    ] {
+        assert!(
+            policy.split("; ").any(|other| other == directive),
+            "{policy}"
+        );
     }
-    assert!(policy.contains("form-action ") && !policy.contains("unsafe"), "{policy}");
+    assert!(
+        policy.contains("form-action ") && !policy.contains("unsafe"),
+        "{policy}"
+    );
     let page = answer.text();
-    for needed in ["<!DOCTYPE html>", "<html lang=\"en\">", "<title>", "name=\"viewport\"", "<main>", "<h1>"] {
+    for needed in [
+        "<!DOCTYPE html>",
+        "<html lang=\"en\">",
+        "<title>",
+        "name=\"viewport\"",
+        "<main>",
+        "<h1>",
+    ] {
         assert!(page.contains(needed), "{needed}: {page}");
     }
     for banned in ["<script", "<style", " style=", " onclick="] {
@@ -233,7 +326,8 @@ pub(crate) fn assert_is_page(answer: &Answer) {
     }
 }
 
-/// A browser: what it does with cookies, and no more. It stays where it is told to go, until the test has it follow.
+/// A browser: what it does with cookies, and no more. It stays where it is told to go, until the
+/// test has it follow.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Browser {
     pub(crate) cookies: BTreeMap<String, String>,
@@ -248,7 +342,9 @@ impl Browser {
 
     /// Posts a form, from a page of the same origin.
     pub(crate) async fn post(&mut self, url: &str, form: &[(&str, &str)]) -> Answer {
-        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        let body = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(form)
+            .finish();
         let headers = [
             ("content-type", "application/x-www-form-urlencoded"),
             ("origin", "null"),
@@ -270,7 +366,11 @@ impl Browser {
         {
             url = format!("{local}{rest}");
         }
-        let cookies: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let cookies: Vec<_> = self
+            .cookies
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         let cookies = cookies.join("; ");
         let mut headers = headers.to_vec();
         if !cookies.is_empty() {
@@ -285,7 +385,8 @@ impl Browser {
         answer
     }
 
-    /// Goes where the answer sends it, and on, until it is sent to a URL that begins with `target`; that.
+    /// Goes where the answer sends it, and on, until it is sent to a URL that begins with `target`;
+    /// that.
     pub(crate) async fn follow(&mut self, answer: Answer, target: &str) -> String {
         let mut url = onward(&answer);
         for _ in 0..10 {
@@ -310,10 +411,22 @@ impl Browser {
     }
 
     /// Sends the form on a page, with these fields beside the hidden ones.
-    pub(crate) async fn submit(&mut self, url: &str, page: &Answer, fields: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn submit(
+        &mut self,
+        url: &str,
+        page: &Answer,
+        fields: &[(&str, &str)],
+    ) -> Answer {
         let (action, mut form) = form(page);
-        form.extend(fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        let form: Vec<_> = form.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        form.extend(
+            fields
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
+        let form: Vec<_> = form
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
         let action = Url::parse(url).unwrap().join(&action).unwrap();
         self.post(action.as_str(), &form).await
     }
@@ -328,7 +441,12 @@ impl Browser {
 
 /// Where an answer sends a browser: at once, or by a page that does.
 pub(crate) fn onward(answer: &Answer) -> String {
-    let header = |name| answer.headers.get(name).map(|value| value.to_str().unwrap());
+    let header = |name| {
+        answer
+            .headers
+            .get(name)
+            .map(|value| value.to_str().unwrap())
+    };
     match (header("location"), header("refresh")) {
         (Some(location), None) => {
             assert_eq!(answer.status, StatusCode::SEE_OTHER);
@@ -348,14 +466,34 @@ pub(crate) fn form(page: &Answer) -> (String, Pairs) {
     };
     let (_, rest) = page.split_once("<form").expect("a form");
     let (tag, rest) = rest.split_once('>').unwrap();
-    let inputs = rest.split("<input").skip(1).map(|input| input.split_once('>').unwrap().0);
+    let inputs = rest
+        .split("<input")
+        .skip(1)
+        .map(|input| input.split_once('>').unwrap().0);
     let hidden = inputs.filter(|input| input.contains("type=\"hidden\""));
-    let fields = hidden.map(|input| (attribute(input, "name").unwrap(), attribute(input, "value").unwrap())).collect();
+    let fields = hidden
+        .map(|input| {
+            (
+                attribute(input, "name").unwrap(),
+                attribute(input, "value").unwrap(),
+            )
+        })
+        .collect();
     (attribute(tag, "action").unwrap(), fields)
 }
 
 /// What a browser makes of the value of an attribute.
 fn unescaped(value: &str) -> String {
-    let pairs = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];
-    pairs.iter().fold(value.to_owned(), |value, (escape, character)| value.replace(escape, character))
+    let pairs = [
+        ("&lt;", "<"),
+        ("&gt;", ">"),
+        ("&quot;", "\""),
+        ("&#39;", "'"),
+        ("&amp;", "&"),
+    ];
+    pairs
+        .iter()
+        .fold(value.to_owned(), |value, (escape, character)| {
+            value.replace(escape, character)
+        })
 }

@@ -16,26 +16,49 @@ pub(crate) struct McpClient {
 
 impl McpClient {
     pub(crate) async fn register(server: &Example) -> Self {
-        Self { id: register_public(server, "A client", REDIRECT).await }
+        Self {
+            id: register_public(server, "A client", REDIRECT).await,
+        }
     }
 
     /// A person logs in; the code.
     pub(crate) async fn code(&self, server: &Example) -> String {
         let url = request(server, &self.id, REDIRECT, &[]);
         let answer = query(&Browser::default().log_in(&url, REDIRECT).await);
-        one(&answer, "code").unwrap_or_else(|| panic!("no code: {answer:?}")).to_owned()
+        one(&answer, "code")
+            .unwrap_or_else(|| panic!("no code: {answer:?}"))
+            .to_owned()
     }
 
-    /// Sends a token request with this client's id, in order but for these parameters: an empty one is left out.
-    pub(crate) async fn token(&self, server: &Example, usual: &[(&str, &str)], changes: &[(&str, &str)]) -> Answer {
+    /// Sends a token request with this client's id, in order but for these parameters: an empty one
+    /// is left out.
+    pub(crate) async fn token(
+        &self,
+        server: &Example,
+        usual: &[(&str, &str)],
+        changes: &[(&str, &str)],
+    ) -> Answer {
         let changed = |name: &str| changes.iter().any(|(other, _)| *other == name);
-        let usual = [("client_id", self.id.as_str())].into_iter().chain(usual.iter().copied());
-        let form: Vec<_> = usual.filter(|(name, _)| !changed(name)).chain(changes.iter().copied()).collect();
-        let form: Vec<_> = form.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+        let usual = [("client_id", self.id.as_str())]
+            .into_iter()
+            .chain(usual.iter().copied());
+        let form: Vec<_> = usual
+            .filter(|(name, _)| !changed(name))
+            .chain(changes.iter().copied())
+            .collect();
+        let form: Vec<_> = form
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .collect();
         post(&server.url("/token"), &form).await
     }
 
-    pub(crate) async fn exchange(&self, server: &Example, code: &str, changes: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn exchange(
+        &self,
+        server: &Example,
+        code: &str,
+        changes: &[(&str, &str)],
+    ) -> Answer {
         let usual = [
             ("grant_type", "authorization_code"),
             ("code", code),
@@ -52,19 +75,32 @@ impl McpClient {
         answer
     }
 
-    pub(crate) async fn refresh(&self, server: &Example, token: &str, changes: &[(&str, &str)]) -> Answer {
-        self.token(server, &[("grant_type", "refresh_token"), ("refresh_token", token)], changes).await
+    pub(crate) async fn refresh(
+        &self,
+        server: &Example,
+        token: &str,
+        changes: &[(&str, &str)],
+    ) -> Answer {
+        self.token(
+            server,
+            &[("grant_type", "refresh_token"), ("refresh_token", token)],
+            changes,
+        )
+        .await
     }
 
     pub(crate) async fn revoke(&self, server: &Example, token: &str) -> Answer {
-        post(&server.url("/revoke"), &[("client_id", &self.id), ("token", token)]).await
+        post(
+            &server.url("/revoke"),
+            &[("client_id", &self.id), ("token", token)],
+        )
+        .await
     }
 }
 
 /// Calls a tool with an access token.
 pub(crate) async fn call(server: &Example, token: &str, tool: &str) -> Answer {
-    let message =
-        json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": tool, "arguments": {} } });
+    let message = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": tool, "arguments": {} } });
     let authorization = format!("Bearer {token}");
     let headers = [
         ("authorization", authorization.as_str()),

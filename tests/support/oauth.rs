@@ -13,11 +13,15 @@ use serde_json::Value;
 
 /// The HTTP client that the crate `oauth2` is given. It follows no redirects.
 ///
-/// That crate revokes over nothing but `https`; the servers of these tests have no certificates, so that here `https`
-/// is taken for `http`.
-pub(crate) async fn oauth_http(mut request: oauth2::HttpRequest) -> io::Result<oauth2::HttpResponse> {
+/// That crate revokes over nothing but `https`; the servers of these tests have no certificates, so
+/// that here `https` is taken for `http`.
+pub(crate) async fn oauth_http(
+    mut request: oauth2::HttpRequest,
+) -> io::Result<oauth2::HttpResponse> {
     if let Some(address) = request.uri().to_string().strip_prefix("https://") {
-        *request.uri_mut() = format!("http://{address}").parse::<Uri>().map_err(io::Error::other)?;
+        *request.uri_mut() = format!("http://{address}")
+            .parse::<Uri>()
+            .map_err(io::Error::other)?;
     }
     let response = exchange(request.map(Full::from), false).await?;
     Ok(response.map(Vec::from))
@@ -44,14 +48,20 @@ pub(crate) async fn post_form_http2(
 /// The value of `Authorization` for a client with a secret (RFC 6749 §2.3.1).
 pub(crate) fn basic(client_id: &str, secret: &str) -> String {
     let encode = |part: &str| form_urlencoded::byte_serialize(part.as_bytes()).collect::<String>();
-    format!("Basic {}", STANDARD.encode(format!("{}:{}", encode(client_id), encode(secret))))
+    format!(
+        "Basic {}",
+        STANDARD.encode(format!("{}:{}", encode(client_id), encode(secret)))
+    )
 }
 
 /// The refresh token of a success.
 #[track_caller]
 pub(crate) fn refresh_token(answer: &(StatusCode, HeaderMap, Value)) -> String {
     assert_eq!(answer.0, StatusCode::OK, "{answer:?}");
-    answer.2["refresh_token"].as_str().unwrap_or_else(|| panic!("no refresh token in {answer:?}")).to_owned()
+    answer.2["refresh_token"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no refresh token in {answer:?}"))
+        .to_owned()
 }
 
 /// The status and the `error` of an answer.
@@ -60,8 +70,11 @@ pub(crate) fn error((status, _, body): &(StatusCode, HeaderMap, Value)) -> (u16,
 }
 
 fn form(url: &str, fields: &[(&str, &str)], headers: &[(&str, &str)]) -> Request<Full<Bytes>> {
-    let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
-    let mut request = Request::post(url).header("content-type", "application/x-www-form-urlencoded");
+    let body = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(fields)
+        .finish();
+    let mut request =
+        Request::post(url).header("content-type", "application/x-www-form-urlencoded");
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
@@ -70,13 +83,23 @@ fn form(url: &str, fields: &[(&str, &str)], headers: &[(&str, &str)]) -> Request
 
 /// On a connection of its own.
 async fn exchange(request: Request<Full<Bytes>>, http2: bool) -> io::Result<Response<Bytes>> {
-    let client = Client::builder(TokioExecutor::new()).http2_only(http2).build_http();
-    let (head, body) = client.request(request).await.map_err(io::Error::other)?.into_parts();
+    let client = Client::builder(TokioExecutor::new())
+        .http2_only(http2)
+        .build_http();
+    let (head, body) = client
+        .request(request)
+        .await
+        .map_err(io::Error::other)?
+        .into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     Ok(Response::from_parts(head, body))
 }
 
 fn json(response: Response<Bytes>) -> (StatusCode, HeaderMap, Value) {
     let (head, body) = response.into_parts();
-    (head.status, head.headers, serde_json::from_slice(&body).unwrap_or_default())
+    (
+        head.status,
+        head.headers,
+        serde_json::from_slice(&body).unwrap_or_default(),
+    )
 }

@@ -34,7 +34,8 @@ pub(crate) struct Example {
 impl Example {
     /// Starts `target/…/examples/NAME` and waits until it says that it listens.
     ///
-    /// Panics, with all that the example has written, if it ends before that or does not say so in time.
+    /// Panics, with all that the example has written, if it ends before that or does not say so in
+    /// time.
     pub(crate) fn start<A, E, V>(name: &str, args: &[A], envs: &[(E, V)]) -> Self
     where
         A: AsRef<OsStr>,
@@ -42,24 +43,41 @@ impl Example {
         V: AsRef<OsStr>,
     {
         let mut command = Self::command(name);
-        command.args(args).envs(envs.iter().map(|(name, value)| (name, value)));
+        command
+            .args(args)
+            .envs(envs.iter().map(|(name, value)| (name, value)));
         Self::spawn(name, command)
     }
 
     /// Starts the example as a process with this descriptor limit.
     pub(crate) fn start_within(descriptors: u32, name: &str, args: &[&str]) -> Self {
         let mut command = Command::new("sh");
-        command.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &descriptors.to_string()]);
+        command.args([
+            "-c",
+            "ulimit -n \"$0\" && exec \"$@\"",
+            &descriptors.to_string(),
+        ]);
         command.arg(example_path(name)).args(args);
         Self::spawn(name, command)
     }
 
     fn spawn(name: &str, mut command: Command) -> Self {
         let (stdout, stderr) = (Transcript::new(), Transcript::new());
-        let child = command.stdin(Stdio::null()).stdout(stdout.writer()).stderr(stderr.writer()).spawn().unwrap();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(stdout.writer())
+            .stderr(stderr.writer())
+            .spawn()
+            .unwrap();
         // From here on a panic kills the child.
         let addr = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut example = Self { name: name.into(), child, stdout, stderr, addr };
+        let mut example = Self {
+            name: name.into(),
+            child,
+            stdout,
+            stderr,
+            addr,
+        };
         let end = Instant::now() + START;
         loop {
             // The status comes first: when the process has ended, its transcripts are complete.
@@ -71,7 +89,10 @@ impl Example {
             if let Some(status) = status {
                 panic!("the example `{name}` ended with {status} and never listened: {example:?}");
             }
-            assert!(Instant::now() < end, "the example `{name}` does not listen: {example:?}");
+            assert!(
+                Instant::now() < end,
+                "the example `{name}` does not listen: {example:?}"
+            );
             thread::sleep(POLL);
         }
     }
@@ -79,13 +100,20 @@ impl Example {
     /// Runs the example to its end, for command lines that it refuses.
     pub(crate) fn run<A: AsRef<OsStr>>(name: &str, args: &[A], envs: &[(&str, &str)]) -> Output {
         let mut command = Self::command(name);
-        command.args(args).envs(envs.iter().copied()).stdin(Stdio::null());
+        command
+            .args(args)
+            .envs(envs.iter().copied())
+            .stdin(Stdio::null());
         command.output().unwrap()
     }
 
     fn command(name: &str) -> Command {
         let path = example_path(name);
-        assert!(path.exists(), "{} is not there: run `cargo build --examples` first", path.display());
+        assert!(
+            path.exists(),
+            "{} is not there: run `cargo build --examples` first",
+            path.display()
+        );
         Command::new(path)
     }
 
@@ -101,7 +129,8 @@ impl Example {
 
     /// Where its admin server listens; panics if it has none.
     pub(crate) fn admin_addr(&self) -> SocketAddr {
-        self.find_addr(ADMIN, None).unwrap_or_else(|| panic!("no admin server: {self:?}"))
+        self.find_addr(ADMIN, None)
+            .unwrap_or_else(|| panic!("no admin server: {self:?}"))
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -113,8 +142,8 @@ impl Example {
         self.stdout.read()
     }
 
-    /// Returns everything that the process has written to its standard error so far, including every line that it wrote
-    /// before the last answer.
+    /// Returns everything that the process has written to its standard error so far, including
+    /// every line that it wrote before the last answer.
     pub(crate) fn stderr(&self) -> String {
         self.stderr.read()
     }
@@ -123,20 +152,28 @@ impl Example {
         self.stdout().contains(words) || self.stderr().contains(words)
     }
 
-    /// Waits until the process has written `words` to one of the two. Panics if that takes longer than a minute.
+    /// Waits until the process has written `words` to one of the two. Panics if that takes longer
+    /// than a minute.
     pub(crate) fn wait_for(&self, words: &str) {
         let end = Instant::now() + WRITTEN;
         while !self.has_written(words) {
-            assert!(Instant::now() < end, "{words:?} was never written: {self:?}");
+            assert!(
+                Instant::now() < end,
+                "{words:?} was never written: {self:?}"
+            );
             thread::sleep(POLL);
         }
     }
 
-    /// [`wait_for`](Self::wait_for) for tests in whose runtime a server of theirs has to go on meanwhile.
+    /// [`wait_for`](Self::wait_for) for tests in whose runtime a server of theirs has to go on
+    /// meanwhile.
     pub(crate) async fn written(&self, words: &str) {
         let end = Instant::now() + WRITTEN;
         while !self.has_written(words) {
-            assert!(Instant::now() < end, "{words:?} was never written: {self:?}");
+            assert!(
+                Instant::now() < end,
+                "{words:?} was never written: {self:?}"
+            );
             tokio::time::sleep(POLL).await;
         }
     }
@@ -145,8 +182,15 @@ impl Example {
     pub(crate) fn terminate(&self) {
         // A builtin of every shell; the command of that name is not on every machine.
         let id = self.child.id().to_string();
-        let status = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &id]).status().unwrap();
-        assert!(status.success(), "SIGTERM could not be sent to `{}`", self.name);
+        let status = Command::new("sh")
+            .args(["-c", "kill -TERM \"$0\"", &id])
+            .status()
+            .unwrap();
+        assert!(
+            status.success(),
+            "SIGTERM could not be sent to `{}`",
+            self.name
+        );
     }
 
     /// Waits for its end; panics if that does not come within `limit`.
@@ -176,18 +220,30 @@ impl Example {
     fn find_addr(&self, words: &str, but_not: Option<&str>) -> Option<SocketAddr> {
         let text = [self.stdout(), self.stderr()];
         // The last line may not be there in full.
-        let lines = text.each_ref().map(|text| text.rsplit_once('\n').map_or("", |(whole, _)| whole));
+        let lines = text
+            .each_ref()
+            .map(|text| text.rsplit_once('\n').map_or("", |(whole, _)| whole));
         let mut lines = lines.iter().flat_map(|text| text.lines());
-        let line = lines.find(|line| line.contains(words) && !but_not.is_some_and(|other| line.contains(other)))?;
+        let line = lines.find(|line| {
+            line.contains(words) && !but_not.is_some_and(|other| line.contains(other))
+        })?;
         let (_, addr) = line.split_once(words)?;
-        let end = addr.find(|c: char| !(c.is_ascii_hexdigit() || ".:[]".contains(c))).unwrap_or(addr.len());
+        let end = addr
+            .find(|c: char| !(c.is_ascii_hexdigit() || ".:[]".contains(c)))
+            .unwrap_or(addr.len());
         addr[..end].parse().ok()
     }
 }
 
 impl fmt::Debug for Example {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}`\n--- stdout\n{}\n--- stderr\n{}", self.name, self.stdout(), self.stderr())
+        write!(
+            f,
+            "`{}`\n--- stdout\n{}\n--- stderr\n{}",
+            self.name,
+            self.stdout(),
+            self.stderr()
+        )
     }
 }
 
@@ -206,11 +262,13 @@ fn example_path(name: &str) -> PathBuf {
     if path.ends_with("deps") {
         path.pop();
     }
-    path.join("examples").join(name).with_extension(std::env::consts::EXE_EXTENSION)
+    path.join("examples")
+        .join(name)
+        .with_extension(std::env::consts::EXE_EXTENSION)
 }
 
-/// A file that a process writes to. Unlike a pipe, which a thread must read, it contains a line as soon as the process
-/// has written it.
+/// A file that a process writes to. Unlike a pipe, which a thread must read, it contains a line as
+/// soon as the process has written it.
 struct Transcript(NamedTempFile);
 
 impl Transcript {

@@ -16,6 +16,11 @@ pub(crate) async fn start_with(upstream: &str, flags: &[&str], envs: &[(&str, &s
     if !flags.contains(&"--listen") {
         args.extend(["--listen".to_owned(), "127.0.0.1:0".to_owned()]);
     }
-    let envs: Vec<_> = envs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    tokio::task::spawn_blocking(move || Example::start("proxy", &args, &envs)).await.unwrap()
+    let envs: Vec<_> = envs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    tokio::task::spawn_blocking(move || Example::start("proxy", &args, &envs))
+        .await
+        .unwrap()
 }

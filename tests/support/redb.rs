@@ -6,15 +6,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use redb::{Database, ReadableDatabase as _, ReadableTableMetadata as _, TableDefinition};
 use tempfile::TempDir;
-use tower_oauth_refresh::store::{Beside, Change, Entry, Key, Name, Store, Swap, Tag, Ttl, Version};
+use tower_oauth_refresh::store::{
+    Beside, Change, Entry, Key, Name, Store, Swap, Tag, Ttl, Version,
+};
 use tower_oauth_refresh::{RedbOpenError, RedbStore};
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 pub(crate) const TAG: Tag = Tag::new([1; 32]);
-pub(crate) const GRANTS: TableDefinition<'static, &[u8; 32], &[u8]> = TableDefinition::new("grants");
-pub(crate) const BESIDES: TableDefinition<'static, &[u8; 48], &[u8]> = TableDefinition::new("besides");
+pub(crate) const GRANTS: TableDefinition<'static, &[u8; 32], &[u8]> =
+    TableDefinition::new("grants");
+pub(crate) const BESIDES: TableDefinition<'static, &[u8; 48], &[u8]> =
+    TableDefinition::new("besides");
 pub(crate) const ENDS: TableDefinition<'static, &[u8], ()> = TableDefinition::new("ends");
-pub(crate) const FORMAT: TableDefinition<'static, &str, u64> = TableDefinition::new("tower_oauth_refresh");
+pub(crate) const FORMAT: TableDefinition<'static, &str, u64> =
+    TableDefinition::new("tower_oauth_refresh");
 
 /// A file in a directory of its own, which goes when it is dropped.
 pub(crate) struct TestFile(TempDir);
@@ -42,7 +47,11 @@ impl TestFile {
         let read = database.begin_read().unwrap();
         let grants = read.open_table(GRANTS).unwrap().len().unwrap();
         let besides = read.open_table(BESIDES).unwrap().len().unwrap();
-        [grants, besides, read.open_table(ENDS).unwrap().len().unwrap()]
+        [
+            grants,
+            besides,
+            read.open_table(ENDS).unwrap().len().unwrap(),
+        ]
     }
 }
 
@@ -57,14 +66,24 @@ pub(crate) fn version(number: u64) -> Version {
 }
 
 pub(crate) fn entry(number: u64) -> Entry {
-    Entry::new(version(number), TAG, Bytes::from_static(b"a value of the layer"))
+    Entry::new(
+        version(number),
+        TAG,
+        Bytes::from_static(b"a value of the layer"),
+    )
 }
 
 pub(crate) fn beside(number: u8, ttl: Duration) -> Beside {
     Beside::new(Name::new([number; 16]), Bytes::from(vec![number; 40]), ttl)
 }
 
-pub(crate) async fn put(store: &RedbStore, key: &Key, expected: Option<u64>, number: u64, ttl: Ttl) -> Swap {
+pub(crate) async fn put(
+    store: &RedbStore,
+    key: &Key,
+    expected: Option<u64>,
+    number: u64,
+    ttl: Ttl,
+) -> Swap {
     put_with(store, key, expected, number, ttl, None).await
 }
 
@@ -76,9 +95,24 @@ pub(crate) async fn put_with(
     ttl: Ttl,
     also: Option<Beside>,
 ) -> Swap {
-    store.swap(key, expected.map(version), Change::Put { entry: entry(number), ttl }, also).await.unwrap()
+    store
+        .swap(
+            key,
+            expected.map(version),
+            Change::Put {
+                entry: entry(number),
+                ttl,
+            },
+            also,
+        )
+        .await
+        .unwrap()
 }
 
 pub(crate) async fn has_beside(store: &RedbStore, key: &Key, number: u8) -> bool {
-    store.beside(key, &Name::new([number; 16])).await.unwrap().is_some()
+    store
+        .beside(key, &Name::new([number; 16]))
+        .await
+        .unwrap()
+        .is_some()
 }

@@ -33,7 +33,9 @@ pub(crate) fn form(path: &str) -> Builder {
 }
 
 pub(crate) fn full(bytes: impl Into<Bytes>) -> AnyBody {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed()
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed()
 }
 
 /// A body of these pieces that does not say how long it is.
@@ -47,7 +49,10 @@ impl Body for Pieces {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         Poll::Ready(self.0.pop_front().map(|piece| piece.map(Frame::data)))
     }
 
@@ -64,7 +69,12 @@ pub(crate) fn basic(joined: impl AsRef<[u8]>) -> String {
 /// A `client_assertion` with these claims, unsigned.
 pub(crate) fn assertion(claims: &str) -> String {
     let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
-    format!("{}.{}.{}", part(r#"{"alg":"none"}"#), part(claims), part("signature"))
+    format!(
+        "{}.{}.{}",
+        part(r#"{"alg":"none"}"#),
+        part(claims),
+        part("signature")
+    )
 }
 
 /// Returns the token with this change made to its payload, and the checksum to match.
@@ -74,7 +84,8 @@ pub(crate) fn patched(token: &str, change: impl FnOnce(&mut [u8])) -> String {
     tokens::encode("rt_", &bytes)
 }
 
-/// The token with another secret and this generation: what somebody makes up who has seen an older one.
+/// The token with another secret and this generation: what somebody makes up who has seen an older
+/// one.
 pub(crate) fn forged(token: &str, generation: u32) -> String {
     patched(token, |bytes| {
         bytes[12..16].copy_from_slice(&generation.to_be_bytes());
@@ -107,22 +118,53 @@ impl Whole {
     #[track_caller]
     pub(crate) fn assert_refused(&self, name: &str, status: u16, error: &str, challenge: bool) {
         let json = self.json();
-        assert_eq!((self.head.status.as_u16(), json["error"].as_str()), (status, Some(error)), "{name}: {self:?}");
+        assert_eq!(
+            (self.head.status.as_u16(), json["error"].as_str()),
+            (status, Some(error)),
+            "{name}: {self:?}"
+        );
         let members: Vec<_> = json.as_object().unwrap().keys().collect();
         assert_eq!(members, ["error", "error_description"], "{name}: {json}");
         let description = json["error_description"].as_str().unwrap_or_default();
         let allowed = |byte: u8| matches!(byte, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~');
-        assert!(!description.is_empty() && description.bytes().all(allowed), "{name}: {json}");
-        let header = |name: &str| self.headers().get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>();
+        assert!(
+            !description.is_empty() && description.bytes().all(allowed),
+            "{name}: {json}"
+        );
+        let header = |name: &str| {
+            self.headers()
+                .get_all(name)
+                .iter()
+                .map(|v| v.to_str().unwrap())
+                .collect::<Vec<_>>()
+        };
         assert_eq!(header("content-type"), ["application/json"], "{name}");
         assert_eq!(header("cache-control"), ["no-store"], "{name}");
         assert_eq!(header("pragma"), ["no-cache"], "{name}");
-        assert_eq!(header("content-length"), [self.body.len().to_string()], "{name}");
-        let basic = header("www-authenticate").iter().any(|value| value.starts_with("Basic realm="));
+        assert_eq!(
+            header("content-length"),
+            [self.body.len().to_string()],
+            "{name}"
+        );
+        let basic = header("www-authenticate")
+            .iter()
+            .any(|value| value.starts_with("Basic realm="));
         assert_eq!(basic, challenge, "{name}: {:?}", self.headers());
-        assert_eq!(!header("www-authenticate").is_empty(), challenge, "{name}: no other challenge");
-        assert_eq!(header("retry-after").is_empty(), status != 503, "{name}: Retry-After goes with 503");
-        let cause = self.head.extensions.get::<Error>().unwrap_or_else(|| panic!("{name}: no cause in the extensions"));
+        assert_eq!(
+            !header("www-authenticate").is_empty(),
+            challenge,
+            "{name}: no other challenge"
+        );
+        assert_eq!(
+            header("retry-after").is_empty(),
+            status != 503,
+            "{name}: Retry-After goes with 503"
+        );
+        let cause = self
+            .head
+            .extensions
+            .get::<Error>()
+            .unwrap_or_else(|| panic!("{name}: no cause in the extensions"));
         assert_eq!(cause.code(), error, "{name}: {cause:?}");
         assert_eq!(cause.to_string(), description, "{name}");
     }
@@ -130,13 +172,19 @@ impl Whole {
     #[track_caller]
     pub(crate) fn assert_ok(&self, name: &str) {
         assert_eq!(self.head.status, StatusCode::OK, "{name}: {self:?}");
-        assert!(self.head.extensions.get::<Error>().is_none(), "{name}: a success has no cause");
+        assert!(
+            self.head.extensions.get::<Error>().is_none(),
+            "{name}: a success has no cause"
+        );
     }
 
     #[track_caller]
     pub(crate) fn token(&self, name: &str) -> String {
         self.assert_ok(name);
-        self.json()["refresh_token"].as_str().unwrap_or_else(|| panic!("{name}: no token in {self:?}")).to_owned()
+        self.json()["refresh_token"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{name}: no token in {self:?}"))
+            .to_owned()
     }
 }
 
@@ -146,14 +194,36 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: std::fmt::Debug,
 {
-    let (head, body) = app.service.clone().oneshot(request).await.unwrap().into_parts();
-    Whole { head, body: body.collect().await.unwrap().to_bytes() }
+    let (head, body) = app
+        .service
+        .clone()
+        .oneshot(request)
+        .await
+        .unwrap()
+        .into_parts();
+    Whole {
+        head,
+        body: body.collect().await.unwrap().to_bytes(),
+    }
 }
 
 /// Panics if the inner service has seen a refresh, or has fewer than these sessions left.
 #[track_caller]
 pub(crate) fn assert_untouched(name: &str, app: &App, sessions: usize) {
-    let forms: Vec<_> = app.upstream.seen().into_iter().map(|seen| seen.form).collect();
-    assert_eq!(app.upstream.refreshes(), 0, "{name}: the inner service saw {forms:?}");
-    assert_eq!(app.upstream.alive(), sessions, "{name}: a session inside is gone");
+    let forms: Vec<_> = app
+        .upstream
+        .seen()
+        .into_iter()
+        .map(|seen| seen.form)
+        .collect();
+    assert_eq!(
+        app.upstream.refreshes(),
+        0,
+        "{name}: the inner service saw {forms:?}"
+    );
+    assert_eq!(
+        app.upstream.alive(),
+        sessions,
+        "{name}: a session inside is gone"
+    );
 }

@@ -1,4 +1,5 @@
-//! Looks for secrets where they must not be, in every spelling that a careless line of code would give them.
+//! Looks for secrets where they must not be, in every spelling that a careless line of code would
+//! give them.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -29,11 +30,20 @@ impl Needles {
 
     /// A token of the layer, of either kind: the whole of it, its id and its secret.
     pub(crate) fn token(&mut self, token: &str) {
-        let encoded = token.strip_prefix("rt_").or_else(|| token.strip_prefix("at_"));
-        let Some(encoded) = encoded else { return self.text(token) };
+        let encoded = token
+            .strip_prefix("rt_")
+            .or_else(|| token.strip_prefix("at_"));
+        let Some(encoded) = encoded else {
+            return self.text(token);
+        };
         let bytes = URL_SAFE_NO_PAD.decode(encoded).unwrap();
-        for (part, text) in [("begin", &encoded[..16]), ("middle", &encoded[24..44]), ("end", &encoded[44..64])] {
-            self.0.push((format!("the {part} of {token}"), text.to_owned()));
+        for (part, text) in [
+            ("begin", &encoded[..16]),
+            ("middle", &encoded[24..44]),
+            ("end", &encoded[44..64]),
+        ] {
+            self.0
+                .push((format!("the {part} of {token}"), text.to_owned()));
         }
         self.bytes(&format!("the id of {token}"), &bytes[..12]);
         self.bytes(&format!("the secret of {token}"), &bytes[16..PAYLOAD]);
@@ -43,13 +53,20 @@ impl Needles {
         let list = format!("{bytes:?}");
         let literal = format!("{:?}", Bytes::copy_from_slice(bytes));
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        // What is encoded together with something before it or behind it begins or ends in another way.
+        // What is encoded together with something before it or behind it begins or ends in another
+        // way.
         for shift in 0..bytes.len().min(3) {
             let whole = &bytes[shift..];
             let whole = &whole[..whole.len() / 3 * 3];
             if !whole.is_empty() {
-                self.0.push((format!("{name} in base64 within more ({shift})"), STANDARD_NO_PAD.encode(whole)));
-                self.0.push((format!("{name} in base64url ({shift})"), URL_SAFE_NO_PAD.encode(whole)));
+                self.0.push((
+                    format!("{name} in base64 within more ({shift})"),
+                    STANDARD_NO_PAD.encode(whole),
+                ));
+                self.0.push((
+                    format!("{name} in base64url ({shift})"),
+                    URL_SAFE_NO_PAD.encode(whole),
+                ));
             }
         }
         for (spelling, needle) in [
@@ -66,7 +83,10 @@ impl Needles {
 
     /// The first secret that is in `text`.
     pub(crate) fn find(&self, text: &str) -> Option<&str> {
-        self.0.iter().find(|(_, needle)| text.contains(needle.as_str())).map(|(name, _)| name.as_str())
+        self.0
+            .iter()
+            .find(|(_, needle)| text.contains(needle.as_str()))
+            .map(|(name, _)| name.as_str())
     }
 
     pub(crate) fn find_in_bytes(&self, bytes: &[u8]) -> Option<&str> {
@@ -138,7 +158,9 @@ impl<'a> MakeWriter<'a> for Log {
 
 /// Everything that a call writes to the store, and under which key.
 pub(crate) fn written(key: &Key, call: &Call) -> Vec<u8> {
-    let Call::Swap { change, also, .. } = call else { return Vec::new() };
+    let Call::Swap { change, also, .. } = call else {
+        return Vec::new();
+    };
     let mut bytes = key.as_bytes().to_vec();
     if let Change::Put { entry, .. } = change {
         bytes.extend_from_slice(entry.version.as_bytes());

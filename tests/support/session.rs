@@ -35,14 +35,21 @@ where
     })
 }
 
-pub(crate) async fn try_send<S, B>(service: &S, request: Request<Full<Bytes>>) -> Result<Answer, S::Error>
+pub(crate) async fn try_send<S, B>(
+    service: &S,
+    request: Request<Full<Bytes>>,
+) -> Result<Answer, S::Error>
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone,
     B: Body<Data = Bytes>,
     B::Error: Debug,
 {
     let (head, body) = service.clone().oneshot(request).await?.into_parts();
-    Ok(Answer { status: head.status, headers: head.headers, body: body.collect().await.unwrap().to_bytes() })
+    Ok(Answer {
+        status: head.status,
+        headers: head.headers,
+        body: body.collect().await.unwrap().to_bytes(),
+    })
 }
 
 pub(crate) async fn send<S, B>(service: &S, request: Request<Full<Bytes>>) -> Answer
@@ -79,26 +86,55 @@ where
     B: Body<Data = Bytes>,
     B::Error: Debug,
 {
-    session(upstream, async |path: &str, form: &[(&str, &str)]| send(service, post(path, form)).await).await;
+    session(upstream, async |path: &str, form: &[(&str, &str)]| {
+        send(service, post(path, form)).await
+    })
+    .await;
 }
 
-const LOG_IN: [(&str, &str); 3] = [("grant_type", "authorization_code"), ("code", "c"), ("client_id", "app")];
+const LOG_IN: [(&str, &str); 3] = [
+    ("grant_type", "authorization_code"),
+    ("code", "c"),
+    ("client_id", "app"),
+];
 
 /// A client logs in, refreshes, retries, is robbed in vain, refreshes again and logs out.
-pub(crate) async fn session(upstream: &Upstream, post: impl AsyncFn(&str, &[(&str, &str)]) -> Answer) {
+pub(crate) async fn session(
+    upstream: &Upstream,
+    post: impl AsyncFn(&str, &[(&str, &str)]) -> Answer,
+) {
     let (alive, refreshes) = (upstream.alive(), upstream.refreshes());
     let first = post("/token", &LOG_IN).await.token();
     assert!(first.starts_with("rt_"), "{first}");
     let second = post("/token", &refresh_form("app", &first)).await.token();
     assert_ne!(second, first);
-    assert_eq!(post("/token", &refresh_form("app", &first)).await.token(), second, "a retry gets the same answer");
-    assert_eq!(post("/token", &refresh_form("thief", &second)).await.error(), (400, "invalid_grant".into()));
+    assert_eq!(
+        post("/token", &refresh_form("app", &first)).await.token(),
+        second,
+        "a retry gets the same answer"
+    );
+    assert_eq!(
+        post("/token", &refresh_form("thief", &second))
+            .await
+            .error(),
+        (400, "invalid_grant".into())
+    );
     let third = post("/token", &refresh_form("app", &second)).await.token();
     assert_eq!(upstream.alive(), alive + 1);
 
     let revoked = post("/revoke", &[("token", &third), ("client_id", "app")]).await;
     assert_eq!(revoked.status, StatusCode::OK, "{revoked:?}");
-    assert_eq!(post("/token", &refresh_form("app", &third)).await.error(), (400, "invalid_grant".into()));
-    assert_eq!(upstream.alive(), alive, "the server knows that the client has logged out");
-    assert_eq!((upstream.refreshes(), upstream.reuses()), (refreshes + 2, 0));
+    assert_eq!(
+        post("/token", &refresh_form("app", &third)).await.error(),
+        (400, "invalid_grant".into())
+    );
+    assert_eq!(
+        upstream.alive(),
+        alive,
+        "the server knows that the client has logged out"
+    );
+    assert_eq!(
+        (upstream.refreshes(), upstream.reuses()),
+        (refreshes + 2, 0)
+    );
 }

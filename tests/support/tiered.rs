@@ -9,8 +9,8 @@ use super::app::{App, TestStore};
 
 pub(crate) type Tier = TieredStore<TestStore>;
 
-/// One more instance over the store of `app`, in front of the same server. Its cache is empty, and forgets nothing
-/// while a test runs.
+/// One more instance over the store of `app`, in front of the same server. Its cache is empty, and
+/// forgets nothing while a test runs.
 pub(crate) fn tiered(app: &App) -> App<Tier> {
     tiered_with(app, |builder| builder)
 }
@@ -19,6 +19,8 @@ pub(crate) fn tiered_with(
     app: &App,
     settings: impl FnOnce(RefreshLayerBuilder<Tier>) -> RefreshLayerBuilder<Tier>,
 ) -> App<Tier> {
-    let tier = TieredStore::builder(app.store.clone()).ttl(Duration::from_secs(24 * 3600)).build();
+    let tier = TieredStore::builder(app.store.clone())
+        .ttl(Duration::from_secs(24 * 3600))
+        .build();
     App::over(app.clock.clone(), tier, app.upstream.clone(), settings)
 }

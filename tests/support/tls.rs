@@ -24,7 +24,8 @@ pub(crate) struct TlsServer {
 }
 
 impl TlsServer {
-    /// Serves `router` on a free port of 127.0.0.1 with this certificate and key, both PEM, until the test ends.
+    /// Serves `router` on a free port of 127.0.0.1 with this certificate and key, both PEM, until
+    /// the test ends.
     pub(crate) async fn start(certificate: &str, key: &str, router: Router) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -35,12 +36,17 @@ impl TlsServer {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 count.fetch_add(1, Ordering::SeqCst);
-                let (acceptor, service) = (acceptor.clone(), TowerToHyperService::new(router.clone()));
+                let (acceptor, service) =
+                    (acceptor.clone(), TowerToHyperService::new(router.clone()));
                 tokio::spawn(async move {
                     // A client that trusts it not hangs up.
-                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let Ok(stream) = acceptor.accept(stream).await else {
+                        return;
+                    };
                     let builder = auto::Builder::new(TokioExecutor::new());
-                    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+                    let _ = builder
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
                 });
             }
         });
@@ -53,10 +59,11 @@ impl TlsServer {
     }
 }
 
-/// Takes connections for a name, with a certificate that nobody has reason to trust, and passes them on to a server that
-/// speaks no TLS; until the test ends.
+/// Takes connections for a name, with a certificate that nobody has reason to trust, and passes
+/// them on to a server that speaks no TLS; until the test ends.
 pub(crate) fn terminate(listener: TcpListener, name: &str, target: SocketAddr) {
-    let CertifiedKey { cert, signing_key } = generate_simple_self_signed([name.to_owned()]).unwrap();
+    let CertifiedKey { cert, signing_key } =
+        generate_simple_self_signed([name.to_owned()]).unwrap();
     let acceptor = acceptor(&cert.pem(), &signing_key.serialize_pem());
     tokio::spawn(async move {
         loop {
@@ -73,10 +80,17 @@ pub(crate) fn terminate(listener: TcpListener, name: &str, target: SocketAddr) {
 }
 
 fn acceptor(certificate: &str, key: &str) -> TlsAcceptor {
-    let certificates = CertificateDer::pem_slice_iter(certificate.as_bytes()).map(Result::unwrap).collect();
+    let certificates = CertificateDer::pem_slice_iter(certificate.as_bytes())
+        .map(Result::unwrap)
+        .collect();
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = config.with_no_client_auth().with_single_cert(certificates, key).unwrap();
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let config = config
+        .with_no_client_auth()
+        .with_single_cert(certificates, key)
+        .unwrap();
     TlsAcceptor::from(Arc::new(config))
 }

@@ -9,8 +9,12 @@ pub(crate) const PAYLOAD: usize = 48;
 
 /// Returns the token with this prefix and payload, checksum included.
 pub(crate) fn encode(prefix: &str, payload: &[u8]) -> String {
-    let hash = Sha256::digest([b"tower-oauth-refresh checksum", prefix.as_bytes(), payload].concat());
-    format!("{prefix}{}", URL_SAFE_NO_PAD.encode([payload, &hash[..6]].concat()))
+    let hash =
+        Sha256::digest([b"tower-oauth-refresh checksum", prefix.as_bytes(), payload].concat());
+    format!(
+        "{prefix}{}",
+        URL_SAFE_NO_PAD.encode([payload, &hash[..6]].concat())
+    )
 }
 
 /// Returns the payload of a token; `None` unless `text` is a whole token with this prefix.

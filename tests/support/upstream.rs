@@ -1,4 +1,5 @@
-//! An authorization server as strict as real ones: refresh tokens are good once, a second use ends the session.
+//! An authorization server as strict as real ones: refresh tokens are good once, a second use ends
+//! the session.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -44,7 +45,10 @@ pub(crate) struct Seen {
 
 impl Seen {
     pub(crate) fn param(&self, name: &str) -> Option<&str> {
-        self.form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.form
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -79,12 +83,21 @@ impl Upstream {
 
     /// How many refreshes it has seen.
     pub(crate) fn refreshes(&self) -> usize {
-        self.seen().iter().filter(|seen| seen.param("grant_type") == Some("refresh_token")).count()
+        self.seen()
+            .iter()
+            .filter(|seen| seen.param("grant_type") == Some("refresh_token"))
+            .count()
     }
 
     /// How many refreshes it has granted.
     pub(crate) fn rotations(&self) -> usize {
-        self.0.lock().unwrap().sessions.values().map(|(count, _)| *count as usize).sum()
+        self.0
+            .lock()
+            .unwrap()
+            .sessions
+            .values()
+            .map(|(count, _)| *count as usize)
+            .sum()
     }
 
     /// From now on every answer takes this long.
@@ -104,7 +117,13 @@ impl Upstream {
 
     /// How many sessions are alive.
     pub(crate) fn alive(&self) -> usize {
-        self.0.lock().unwrap().sessions.values().filter(|(_, alive)| *alive).count()
+        self.0
+            .lock()
+            .unwrap()
+            .sessions
+            .values()
+            .filter(|(_, alive)| *alive)
+            .count()
     }
 
     fn take(&self, seen: Seen) -> Option<Act> {
@@ -120,10 +139,13 @@ impl Upstream {
         match (seen.path.as_str(), seen.param("grant_type")) {
             ("/revoke", _) => self.revoke(seen.param("token").unwrap_or_default()),
             ("/introspect", _) => self.introspect(seen.param("token").unwrap_or_default()),
-            ("/token", Some("refresh_token")) => self.refresh(seen.param("refresh_token").unwrap_or_default()),
-            ("/token", Some("client_credentials")) => {
-                json(200, r#"{"access_token":"at-cc","token_type":"Bearer","expires_in":60}"#.into())
+            ("/token", Some("refresh_token")) => {
+                self.refresh(seen.param("refresh_token").unwrap_or_default())
             }
+            ("/token", Some("client_credentials")) => json(
+                200,
+                r#"{"access_token":"at-cc","token_type":"Bearer","expires_in":60}"#.into(),
+            ),
             ("/token", Some(_)) => {
                 let mut state = self.0.lock().unwrap();
                 let number = u32::try_from(state.sessions.len()).unwrap();
@@ -137,7 +159,9 @@ impl Upstream {
     fn refresh(&self, token: &str) -> Response<Full<Bytes>> {
         let mut state = self.0.lock().unwrap();
         let forgiving = state.forgiving;
-        let Some((number, count)) = read(token) else { return invalid_grant() };
+        let Some((number, count)) = read(token) else {
+            return invalid_grant();
+        };
         let Some(session) = state.sessions.get_mut(&number).filter(|session| session.1) else {
             return invalid_grant();
         };
@@ -155,15 +179,23 @@ impl Upstream {
 
     fn keep(token: &str) -> Response<Full<Bytes>> {
         let (number, count) = read(token).unwrap();
-        json(200, format!(r#"{{"access_token":"at-{number}-{count}-kept","token_type":"Bearer","expires_in":3600}}"#))
+        json(
+            200,
+            format!(
+                r#"{{"access_token":"at-{number}-{count}-kept","token_type":"Bearer","expires_in":3600}}"#
+            ),
+        )
     }
 
     /// Knows its own tokens by either kind; what it says of them is its own too.
     fn introspect(&self, token: &str) -> Response<Full<Bytes>> {
-        let own = token.strip_prefix("at-").map(|numbers| format!("upstream-{numbers}"));
+        let own = token
+            .strip_prefix("at-")
+            .map(|numbers| format!("upstream-{numbers}"));
         let state = self.0.lock().unwrap();
-        let alive = read(own.as_deref().unwrap_or(token))
-            .is_some_and(|(number, _)| state.sessions.get(&number).is_some_and(|(_, alive)| *alive));
+        let alive = read(own.as_deref().unwrap_or(token)).is_some_and(|(number, _)| {
+            state.sessions.get(&number).is_some_and(|(_, alive)| *alive)
+        });
         if !alive {
             return json(200, r#"{"active":false,"hint":"of upstream"}"#.into());
         }
@@ -188,12 +220,27 @@ impl Upstream {
 /// Clients whose name begins with `confidential` have a secret: `secret of` their name.
 fn authenticate(seen: &Seen) -> Option<Response<Full<Bytes>>> {
     use base64::Engine as _;
-    let basic = seen.headers.get("authorization").and_then(|value| value.to_str().ok()?.strip_prefix("Basic "));
+    let basic = seen
+        .headers
+        .get("authorization")
+        .and_then(|value| value.to_str().ok()?.strip_prefix("Basic "));
     let basic = basic.map(|basic| {
-        let decoded = base64::engine::general_purpose::STANDARD.decode(basic).unwrap();
-        let (user, password) = std::str::from_utf8(&decoded).unwrap().split_once(':').unwrap();
-        let decode = |text: &str| form_urlencoded::parse(text.as_bytes()).next().map(|(text, _)| text.into_owned());
-        (decode(user).unwrap_or_default(), decode(password).unwrap_or_default())
+        let decoded = base64::engine::general_purpose::STANDARD
+            .decode(basic)
+            .unwrap();
+        let (user, password) = std::str::from_utf8(&decoded)
+            .unwrap()
+            .split_once(':')
+            .unwrap();
+        let decode = |text: &str| {
+            form_urlencoded::parse(text.as_bytes())
+                .next()
+                .map(|(text, _)| text.into_owned())
+        };
+        (
+            decode(user).unwrap_or_default(),
+            decode(password).unwrap_or_default(),
+        )
     });
     let (client, secret) = basic.unwrap_or_else(|| {
         let param = |name| seen.param(name).unwrap_or_default().to_owned();
@@ -215,7 +262,10 @@ fn tokens(number: u32, count: u32) -> String {
 }
 
 fn invalid_grant() -> Response<Full<Bytes>> {
-    json(400, r#"{"error":"invalid_grant","error_description":"from upstream"}"#.into())
+    json(
+        400,
+        r#"{"error":"invalid_grant","error_description":"from upstream"}"#.into(),
+    )
 }
 
 fn json(status: u16, body: String) -> Response<Full<Bytes>> {
@@ -265,14 +315,22 @@ where
             }
             match upstream.take(seen.clone()) {
                 None => Ok(upstream.serve(&seen)),
-                Some(Act::Answer(status, content_type, body)) => Ok(answer(status, content_type, body.into())),
+                Some(Act::Answer(status, content_type, body)) => {
+                    Ok(answer(status, content_type, body.into()))
+                }
                 Some(Act::Wait(gate)) => {
                     gate.notified().await;
                     Ok(upstream.serve(&seen))
                 }
                 Some(Act::KeepToken) => Ok(Upstream::keep(seen.param("refresh_token").unwrap())),
                 Some(Act::With(members)) => {
-                    let served = upstream.serve(&seen).into_body().collect().await.unwrap().to_bytes();
+                    let served = upstream
+                        .serve(&seen)
+                        .into_body()
+                        .collect()
+                        .await
+                        .unwrap()
+                        .to_bytes();
                     let mut value: serde_json::Value = serde_json::from_slice(&served).unwrap();
                     let members: serde_json::Value = serde_json::from_str(members).unwrap();
                     for (name, member) in members.as_object().unwrap() {

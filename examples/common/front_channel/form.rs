@@ -10,8 +10,8 @@ pub(super) const LONGEST: usize = 64 << 10;
 /// Up to this length, in bytes, the beginning of a name is checked whenever more of it arrives.
 pub(super) const SHORT_NAME: usize = 512;
 
-/// Checks a form while it streams to the upstream. An inspected parameter is held back until it is complete, so that
-/// the upstream never receives a refused form in full.
+/// Checks a form while it streams to the upstream. An inspected parameter is held back until it is
+/// complete, so that the upstream never receives a refused form in full.
 #[derive(Debug, Default)]
 pub(crate) struct FormCheck {
     /// The beginning of the current parameter, while it may need inspection.
@@ -36,7 +36,8 @@ impl FormCheck {
         let mut out = BytesMut::with_capacity(self.held.len() + data.len());
         let mut rest = data;
         while let [first, after @ ..] = rest {
-            let is_end = |byte: &u8| is_separator(*byte) || (self.place == Place::Name && *byte == b'=');
+            let is_end =
+                |byte: &u8| is_separator(*byte) || (self.place == Place::Name && *byte == b'=');
             let length = rest.iter().position(is_end).unwrap_or(rest.len());
             if length > 0 {
                 let (piece, after) = rest.split_at(length);
@@ -47,7 +48,11 @@ impl FormCheck {
                 }
                 rest = after;
             } else if *first == b'=' {
-                self.place = if Parameter::named(&self.held).is_some() { Place::Checked } else { Place::Skipped };
+                self.place = if Parameter::named(&self.held).is_some() {
+                    Place::Checked
+                } else {
+                    Place::Skipped
+                };
                 self.held.extend_from_slice(b"=");
                 if self.place == Place::Skipped {
                     out.unsplit(self.held.split());

@@ -1,19 +1,23 @@
 //! Refuses authorization requests that would return tokens on the front channel.
 //!
-//! With reference access tokens the upstream's tokens must not reach a client. The proxy replaces them in the answers
-//! of the token endpoint, but a response type such as `token` or `code id_token` puts them into the URL that the
-//! browser is redirected to, or into a form that it posts. So such requests are refused on every path:
+//! With reference access tokens the upstream's tokens must not reach a client. The proxy replaces
+//! them in the answers of the token endpoint, but a response type such as `token` or
+//! `code id_token` puts them into the URL that the browser is redirected to, or into a form that it
+//! posts. So such requests are refused on every path:
 //!
-//! 1. `response_type` with `token` in any of its values, in the query or in a form, of any method and on any path. That
-//!    includes pushed authorization requests (RFC 9126), which are forms. A part of that name in `multipart/form-data`
-//!    is refused, too, because some frameworks treat it as a form parameter.
-//! 2. `request` objects (RFC 9101) with such a `response_type` in their claims, and encrypted ones, which cannot be
-//!    read.
-//! 3. `request_uri`, unless it comes from a pushed authorization request: the proxy cannot see the request object.
+//! 1. `response_type` with `token` in any of its values, in the query or in a form, of any method
+//!    and on any path. That includes pushed authorization requests (RFC 9126), which are forms. A
+//!    part of that name in `multipart/form-data` is refused, too, because some frameworks treat it
+//!    as a form parameter.
+//! 2. `request` objects (RFC 9101) with such a `response_type` in their claims, and encrypted ones,
+//!    which cannot be read.
+//! 3. `request_uri`, unless it comes from a pushed authorization request: the proxy cannot see the
+//!    request object.
 //!
-//! Names and values are compared as the most lenient servers read them: without case and punctuation, percent-decoded
-//! up to twice, `;` as a separator. A name is also read up to its first NUL, as PHP does, and an encoded `?` in the path
-//! begins a query, too. A harmless parameter that looks like one of these is refused, too; no such parameter is known.
+//! Names and values are compared as the most lenient servers read them: without case and
+//! punctuation, percent-decoded up to twice, `;` as a separator. A name is also read up to its
+//! first NUL, as PHP does, and an encoded `?` in the path begins a query, too. A harmless parameter
+//! that looks like one of these is refused, too; no such parameter is known.
 
 mod form;
 mod multipart;
@@ -60,7 +64,8 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// Returns the error code of OAuth (RFC 6749 §4.1.2.1, RFC 9101 §7, OpenID Connect Core §3.1.2.6).
+    /// Returns the error code of OAuth (RFC 6749 §4.1.2.1, RFC 9101 §7, OpenID Connect Core
+    /// §3.1.2.6).
     pub(crate) const fn code(self) -> &'static str {
         match self {
             Self::ResponseType => "unsupported_response_type",
@@ -76,18 +81,24 @@ pub(crate) fn check_query(query: &str) -> Result<(), Refusal> {
     check_pairs(query.as_bytes())
 }
 
-/// Checks the path of a request for an encoded `?`: a server that decodes the path before it splits it sees a query.
+/// Checks the path of a request for an encoded `?`: a server that decodes the path before it splits
+/// it sees a query.
 pub(crate) fn check_path(path: &str) -> Result<(), Refusal> {
     if !path.contains('%') {
         return Ok(());
     }
     let once = decoded(path.as_bytes());
     let twice = decoded(&once);
-    [once, twice].iter().filter_map(|path| path.splitn(2, |byte| *byte == b'?').nth(1)).try_for_each(check_pairs)
+    [once, twice]
+        .iter()
+        .filter_map(|path| path.splitn(2, |byte| *byte == b'?').nth(1))
+        .try_for_each(check_pairs)
 }
 
 fn check_pairs(query: &[u8]) -> Result<(), Refusal> {
-    query.split(|byte| is_separator(*byte)).try_for_each(check_pair)
+    query
+        .split(|byte| is_separator(*byte))
+        .try_for_each(check_pair)
 }
 
 const fn is_separator(byte: u8) -> bool {
@@ -108,7 +119,8 @@ impl Parameter {
         Self::read(&once).or_else(|| Self::read(&decoded(&once)))
     }
 
-    /// Reads a decoded name: all of it, or only what is in front of a NUL, where the name ends for servers in C.
+    /// Reads a decoded name: all of it, or only what is in front of a NUL, where the name ends for
+    /// servers in C.
     fn read(name: &[u8]) -> Option<Self> {
         let before_nul = name.split(|byte| *byte == 0).next().unwrap_or_default();
         Self::folded(&folded(name)).or_else(|| Self::folded(&folded(before_nul)))
@@ -130,7 +142,10 @@ impl Parameter {
             let all = folded(name);
             let all = all.trim_end_matches(|last: char| last.is_ascii_digit());
             // A complete name stays one if a NUL follows it.
-            ["responsetype", "requesturi"].iter().any(|known| known.starts_with(all)) || Self::read(name).is_some()
+            ["responsetype", "requesturi"]
+                .iter()
+                .any(|known| known.starts_with(all))
+                || Self::read(name).is_some()
         };
         let once = decoded(without_open_escape(name));
         may_begin(&once) || may_begin(&decoded(without_open_escape(&once)))
@@ -139,7 +154,9 @@ impl Parameter {
     fn check(self, value: &[u8]) -> Result<(), Refusal> {
         let value = decoded(value);
         match self {
-            Self::ResponseType if has_token(&value) || has_token(&decoded(&value)) => Err(Refusal::ResponseType),
+            Self::ResponseType if has_token(&value) || has_token(&decoded(&value)) => {
+                Err(Refusal::ResponseType)
+            }
             Self::ResponseType => Ok(()),
             Self::Request => at_both_levels(&value, check_request_object),
             Self::RequestUri => at_both_levels(&value, check_request_uri),
@@ -149,14 +166,24 @@ impl Parameter {
 
 fn check_pair(pair: &[u8]) -> Result<(), Refusal> {
     let mut parts = pair.splitn(2, |byte| *byte == b'=');
-    let (name, value) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let (name, value) = (
+        parts.next().unwrap_or_default(),
+        parts.next().unwrap_or_default(),
+    );
     Parameter::named(name).map_or(Ok(()), |parameter| parameter.check(value))
 }
 
 /// Checks a value as it is and, if it is still encoded, decoded once more.
-fn at_both_levels(value: &[u8], check: impl Fn(&[u8]) -> Result<(), Refusal>) -> Result<(), Refusal> {
+fn at_both_levels(
+    value: &[u8],
+    check: impl Fn(&[u8]) -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
     check(value)?;
-    if value.contains(&b'%') { check(&decoded(value)) } else { Ok(()) }
+    if value.contains(&b'%') {
+        check(&decoded(value))
+    } else {
+        Ok(())
+    }
 }
 
 fn has_token(response_type: &[u8]) -> bool {
@@ -165,7 +192,10 @@ fn has_token(response_type: &[u8]) -> bool {
 
 /// Returns the letters and digits of a text, in lower case.
 fn folded(text: &[u8]) -> String {
-    text.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(|byte| char::from(byte.to_ascii_lowercase())).collect()
+    text.iter()
+        .filter(|byte| byte.is_ascii_alphanumeric())
+        .map(|byte| char::from(byte.to_ascii_lowercase()))
+        .collect()
 }
 
 /// Decodes `+`, `%74` and, as some servers do, `%u0074`.
@@ -174,7 +204,12 @@ fn decoded(mut text: &[u8]) -> Vec<u8> {
     while let [first, rest @ ..] = text {
         let escaped = match rest {
             [b'u' | b'U', a, b, c, d, rest @ ..] if *first == b'%' => {
-                hex(&[*a, *b, *c, *d]).map(|code| (char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), rest))
+                hex(&[*a, *b, *c, *d]).map(|code| {
+                    (
+                        char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER),
+                        rest,
+                    )
+                })
             }
             _ => None,
         };
@@ -213,17 +248,24 @@ fn without_open_escape(text: &[u8]) -> &[u8] {
 }
 
 fn hex(digits: &[u8]) -> Option<u32> {
-    digits.iter().try_fold(0, |code, digit| Some(code * 16 + char::from(*digit).to_digit(16)?))
+    digits.iter().try_fold(0, |code, digit| {
+        Some(code * 16 + char::from(*digit).to_digit(16)?)
+    })
 }
 
 /// Checks a JWT whose claims are the parameters of the request. The upstream checks its signature.
 fn check_request_object(value: &[u8]) -> Result<(), Refusal> {
     // Lenient decoders skip every other byte, `=` included.
     let is_known = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    let compact: Vec<u8> = value.iter().map(|byte| url_safe(*byte)).filter(is_known).collect();
+    let compact: Vec<u8> = value
+        .iter()
+        .map(|byte| url_safe(*byte))
+        .filter(is_known)
+        .collect();
     let mut parts = compact.split(|byte| *byte == b'.');
     let (header, payload) = (parts.next().unwrap_or_default(), parts.next());
-    // Any other value cannot be a request object, so the parameter has another meaning on this path.
+    // Any other value cannot be a request object, so the parameter has another meaning on this
+    // path.
     if !base64_decoded(header).is_some_and(|header| is_object(&header)) {
         return Ok(());
     }
@@ -232,7 +274,9 @@ fn check_request_object(value: &[u8]) -> Result<(), Refusal> {
         return Err(Refusal::RequestObject);
     }
     let payload = base64_decoded(payload.unwrap_or_default()).ok_or(Refusal::RequestObject)?;
-    serde_json::from_slice::<Claims>(&payload).map_err(|_| Refusal::RequestObject)?.0
+    serde_json::from_slice::<Claims>(&payload)
+        .map_err(|_| Refusal::RequestObject)?
+        .0
 }
 
 /// Decodes what lenient decoders decode. They ignore a last digit that is not enough for a byte.
@@ -241,9 +285,12 @@ fn base64_decoded(digits: &[u8]) -> Option<Vec<u8>> {
     BASE64.decode(digits.get(..digits.len() - surplus)?).ok()
 }
 
-/// Returns whether the text begins like a JSON object, in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
+/// Returns whether the text begins like a JSON object, in UTF-8, UTF-16 or UTF-32, with or without
+/// a byte order mark.
 fn is_object(text: &[u8]) -> bool {
-    let is_skipped = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, 0 | 0xbb | 0xbf | 0xef | 0xfe | 0xff);
+    let is_skipped = |byte: &u8| {
+        byte.is_ascii_whitespace() || matches!(byte, 0 | 0xbb | 0xbf | 0xef | 0xfe | 0xff)
+    };
     text.iter().find(|byte| !is_skipped(byte)) == Some(&b'{')
 }
 
@@ -258,9 +305,16 @@ const fn url_safe(byte: u8) -> u8 {
 fn check_request_uri(value: &[u8]) -> Result<(), Refusal> {
     let value = String::from_utf8_lossy(value);
     let value = value.trim_matches(|edge: char| edge.is_whitespace() || edge.is_control());
-    let pushed = value.get(..PUSHED.len()).is_some_and(|start| start.eq_ignore_ascii_case(PUSHED));
-    // A value that is not an absolute URI cannot be fetched, so the parameter has another meaning on this path.
-    if pushed || Url::parse(value).is_err() { Ok(()) } else { Err(Refusal::RequestUri) }
+    let pushed = value
+        .get(..PUSHED.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(PUSHED));
+    // A value that is not an absolute URI cannot be fetched, so the parameter has another meaning
+    // on this path.
+    if pushed || Url::parse(value).is_err() {
+        Ok(())
+    } else {
+        Err(Refusal::RequestUri)
+    }
 }
 
 /// The verdict on the claims of a request object, repeated ones included.
@@ -315,7 +369,12 @@ pub(crate) enum BodyCheck {
 impl BodyCheck {
     /// Returns a check for the body of a request with these headers, if it can be a form.
     pub(crate) fn new(headers: &HeaderMap) -> Result<Option<Self>, Refusal> {
-        let types = || headers.get_all(CONTENT_TYPE).iter().map(|value| value.as_bytes().to_ascii_lowercase());
+        let types = || {
+            headers
+                .get_all(CONTENT_TYPE)
+                .iter()
+                .map(|value| value.as_bytes().to_ascii_lowercase())
+        };
         let is_form = types().any(|value| contains(&value, b"form-urlencoded"));
         let is_multipart = types().any(|value| contains(&value, b"multipart/form-data"));
         // Some servers read a body without a type as a form.
@@ -323,10 +382,19 @@ impl BodyCheck {
         if has_type && !is_form && !is_multipart {
             return Ok(None);
         }
-        let encodings = headers.get_all(CONTENT_ENCODING).iter().map(|value| value.as_bytes().trim_ascii());
+        let encodings = headers
+            .get_all(CONTENT_ENCODING)
+            .iter()
+            .map(|value| value.as_bytes().trim_ascii());
         let mut encodings = encodings.filter(|encoding| !encoding.is_empty());
-        if encodings.any(|encoding| !encoding.eq_ignore_ascii_case(b"identity")) || has_odd_charset(headers) {
-            return if has_type { Err(Refusal::Encoding) } else { Ok(None) };
+        if encodings.any(|encoding| !encoding.eq_ignore_ascii_case(b"identity"))
+            || has_odd_charset(headers)
+        {
+            return if has_type {
+                Err(Refusal::Encoding)
+            } else {
+                Ok(None)
+            };
         }
         match (is_form, is_multipart) {
             // A server may use either of the two.
@@ -363,15 +431,30 @@ impl BodyCheck {
 
 /// Returns whether the form may be in a character set that is not an extension of ASCII.
 fn has_odd_charset(headers: &HeaderMap) -> bool {
-    const USUAL: [&[u8]; 8] =
-        [b"utf-8", b"utf8", b"us-ascii", b"ascii", b"iso-8859-", b"iso8859-", b"latin", b"windows-125"];
+    const USUAL: [&[u8]; 8] = [
+        b"utf-8",
+        b"utf8",
+        b"us-ascii",
+        b"ascii",
+        b"iso-8859-",
+        b"iso8859-",
+        b"latin",
+        b"windows-125",
+    ];
     headers.get_all(CONTENT_TYPE).iter().any(|value| {
         let value = value.as_bytes().to_ascii_lowercase();
         let mut parameters = value.split(|byte| matches!(byte, b';' | b','));
         parameters.any(|parameter| {
-            let Some(charset) = parameter.trim_ascii().strip_prefix(b"charset") else { return false };
-            let edge = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'=' | b'"' | b'\'' | b'*');
-            let start = charset.iter().position(|byte| !edge(byte)).unwrap_or(charset.len());
+            let Some(charset) = parameter.trim_ascii().strip_prefix(b"charset") else {
+                return false;
+            };
+            let edge = |byte: &u8| {
+                byte.is_ascii_whitespace() || matches!(byte, b'=' | b'"' | b'\'' | b'*')
+            };
+            let start = charset
+                .iter()
+                .position(|byte| !edge(byte))
+                .unwrap_or(charset.len());
             let charset = charset.get(start..).unwrap_or_default();
             !charset.is_empty() && !USUAL.iter().any(|usual| charset.starts_with(usual))
         })

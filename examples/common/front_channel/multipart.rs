@@ -1,8 +1,9 @@
 //! Finds parameters of an authorization request in a `multipart/form-data` body.
 //!
-//! Clients do not send authorization requests in this form, but frameworks that read both kinds of forms into one table
-//! accept them. The value of a part may be large, so only names are checked: a part named `response_type` or
-//! `request_uri` is refused. A part named `request` is common in other forms and passes.
+//! Clients do not send authorization requests in this form, but frameworks that read both kinds of
+//! forms into one table accept them. The value of a part may be large, so only names are checked: a
+//! part named `response_type` or `request_uri` is refused. A part named `request` is common in
+//! other forms and passes.
 
 use bytes::{Bytes, BytesMut};
 
@@ -15,7 +16,8 @@ const DISPOSITION: &[u8] = b"content-disposition";
 /// The longest such header, in bytes.
 const LONGEST: usize = 8 << 10;
 
-/// How many names such a header may have. More are refused, so that the cost of a header stays in proportion to its length.
+/// How many names such a header may have. More are refused, so that the cost of a header stays in
+/// proportion to its length.
 const MOST_NAMES: usize = 16;
 
 /// Checks a body while it streams to the upstream.
@@ -46,7 +48,10 @@ impl MultipartCheck {
         while let [byte, after @ ..] = rest {
             let is_end = is_line_end(*byte);
             if self.place == Place::Skipped {
-                let length = rest.iter().position(|byte| is_line_end(*byte)).map_or(rest.len(), |end| end + 1);
+                let length = rest
+                    .iter()
+                    .position(|byte| is_line_end(*byte))
+                    .map_or(rest.len(), |end| end + 1);
                 let (piece, after) = rest.split_at(length);
                 out.extend_from_slice(piece);
                 if piece.last().is_some_and(|byte| is_line_end(*byte)) {
@@ -83,12 +88,18 @@ impl MultipartCheck {
 
     fn follow(&mut self, is_end: bool, out: &mut BytesMut) -> Result<(), Refusal> {
         let pairs = self.held.iter().zip(DISPOSITION);
-        let known = pairs.take_while(|(byte, known)| byte.eq_ignore_ascii_case(known)).count();
+        let known = pairs
+            .take_while(|(byte, known)| byte.eq_ignore_ascii_case(known))
+            .count();
         if known == DISPOSITION.len() {
             if is_end {
                 self.place = Place::NextLine;
             }
-            return if self.held.len() > LONGEST { Err(Refusal::TooLong) } else { Ok(()) };
+            return if self.held.len() > LONGEST {
+                Err(Refusal::TooLong)
+            } else {
+                Ok(())
+            };
         }
         if known < self.held.len() {
             out.unsplit(self.held.split());
@@ -118,29 +129,44 @@ const fn is_line_end(byte: u8) -> bool {
     matches!(byte, b'\r' | b'\n')
 }
 
-/// Returns all values that a parser may take for the parameter `name` of a header: lenient parsers differ in spaces,
-/// quotes and `name*`. A value that is longer than `SHORT_NAME` is cut one byte after that length.
+/// Returns all values that a parser may take for the parameter `name` of a header: lenient parsers
+/// differ in spaces, quotes and `name*`. A value that is longer than `SHORT_NAME` is cut one byte
+/// after that length.
 fn names(header: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     let starts = (0..header.len()).filter(|at| {
         let rest = header.get(*at..).unwrap_or_default();
-        let is_whole =
-            at.checked_sub(1).is_none_or(|at| header.get(at).is_none_or(|byte| !byte.is_ascii_alphanumeric()));
-        is_whole && rest.get(..4).is_some_and(|name| name.eq_ignore_ascii_case(b"name"))
+        let is_whole = at.checked_sub(1).is_none_or(|at| {
+            header
+                .get(at)
+                .is_none_or(|byte| !byte.is_ascii_alphanumeric())
+        });
+        is_whole
+            && rest
+                .get(..4)
+                .is_some_and(|name| name.eq_ignore_ascii_case(b"name"))
     });
     starts.filter_map(|at| {
         let rest = header.get(at + 4..)?;
-        let is_between = |byte: &&u8| byte.is_ascii_whitespace() || byte.is_ascii_digit() || **byte == b'*';
+        let is_between =
+            |byte: &&u8| byte.is_ascii_whitespace() || byte.is_ascii_digit() || **byte == b'*';
         let between = rest.iter().take_while(is_between).count();
         let value = rest.get(between..)?.strip_prefix(b"=")?.trim_ascii_start();
         Some(match value {
             [quote @ (b'"' | b'\''), value @ ..] => {
-                let value = value.iter().copied().take_while(|byte| byte != quote).filter(|byte| *byte != b'\\');
+                let value = value
+                    .iter()
+                    .copied()
+                    .take_while(|byte| byte != quote)
+                    .filter(|byte| *byte != b'\\');
                 value.take(SHORT_NAME + 1).collect()
             }
             // `name*=utf-8''response_type` has the character set in front.
             value => {
                 let value = value.split(|byte| *byte == b';').next().unwrap_or_default();
-                let value = value.rsplit(|byte| *byte == b'\'').next().unwrap_or_default();
+                let value = value
+                    .rsplit(|byte| *byte == b'\'')
+                    .next()
+                    .unwrap_or_default();
                 value.iter().copied().take(SHORT_NAME + 1).collect()
             }
         })
@@ -155,26 +181,71 @@ mod tests {
 
     /// Returns the bytes that the upstream receives of a body that arrives in pieces of this size.
     fn streamed(body: &str, size: usize) -> (Vec<u8>, Result<(), Refusal>) {
-        checked(BodyCheck::Multipart(MultipartCheck::default()), body.as_bytes().chunks(size))
+        checked(
+            BodyCheck::Multipart(MultipartCheck::default()),
+            body.as_bytes().chunks(size),
+        )
     }
 
     #[test]
     fn parts_with_the_name_of_a_parameter_are_refused() {
         for (header, refusal) in [
-            ("Content-Disposition: form-data; name=\"response_type\"", Refusal::ResponseType),
-            ("content-disposition:form-data;name=response_type", Refusal::ResponseType),
-            ("CONTENT-DISPOSITION : form-data; NAME = \"Response_Type\"; filename=x", Refusal::ResponseType),
-            ("Content-Disposition: form-data;\r\n name=\"response_type\"", Refusal::ResponseType),
-            ("Content-Disposition: form-data;\n\tname='response_type'", Refusal::ResponseType),
-            ("Content-Disposition: form-data; name=\"a\"; name=\"response_type\"", Refusal::ResponseType),
-            ("Content-Disposition: form-data; name*=utf-8''response%5Ftype", Refusal::ResponseType),
-            ("Content-Disposition: form-data; name*0=response_type", Refusal::ResponseType),
-            ("Content-Disposition: form-data; name=\"response\\_type\"", Refusal::ResponseType),
-            ("Content-Disposition: form-data; name=\"response_type[]\"", Refusal::ResponseType),
-            ("Content-Disposition: form-data; name=\"response_type\0x\"", Refusal::ResponseType),
-            ("Content-Disposition: form-data; name=request_uri%00x", Refusal::RequestUri),
-            ("Content-Disposition: form-data; name name 1 * = response_type", Refusal::ResponseType),
-            ("Content-Type: text/plain\r\nContent-Disposition: form-data; name=\"request_uri\"", Refusal::RequestUri),
+            (
+                "Content-Disposition: form-data; name=\"response_type\"",
+                Refusal::ResponseType,
+            ),
+            (
+                "content-disposition:form-data;name=response_type",
+                Refusal::ResponseType,
+            ),
+            (
+                "CONTENT-DISPOSITION : form-data; NAME = \"Response_Type\"; filename=x",
+                Refusal::ResponseType,
+            ),
+            (
+                "Content-Disposition: form-data;\r\n name=\"response_type\"",
+                Refusal::ResponseType,
+            ),
+            (
+                "Content-Disposition: form-data;\n\tname='response_type'",
+                Refusal::ResponseType,
+            ),
+            (
+                "Content-Disposition: form-data; name=\"a\"; name=\"response_type\"",
+                Refusal::ResponseType,
+            ),
+            (
+                "Content-Disposition: form-data; name*=utf-8''response%5Ftype",
+                Refusal::ResponseType,
+            ),
+            (
+                "Content-Disposition: form-data; name*0=response_type",
+                Refusal::ResponseType,
+            ),
+            (
+                "Content-Disposition: form-data; name=\"response\\_type\"",
+                Refusal::ResponseType,
+            ),
+            (
+                "Content-Disposition: form-data; name=\"response_type[]\"",
+                Refusal::ResponseType,
+            ),
+            (
+                "Content-Disposition: form-data; name=\"response_type\0x\"",
+                Refusal::ResponseType,
+            ),
+            (
+                "Content-Disposition: form-data; name=request_uri%00x",
+                Refusal::RequestUri,
+            ),
+            (
+                "Content-Disposition: form-data; name name 1 * = response_type",
+                Refusal::ResponseType,
+            ),
+            (
+                "Content-Type: text/plain\r\nContent-Disposition: form-data; name=\"request_uri\"",
+                Refusal::RequestUri,
+            ),
         ] {
             let body = format!(
                 "--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nb\r\n--x\r\n{header}\r\n\r\ntoken\r\n--x--"
@@ -189,7 +260,10 @@ mod tests {
 
     #[test]
     fn other_bodies_pass_unchanged() {
-        let long = format!("--x\r\nContent-Disposition: form-data; name=\"f\"\r\n\r\n{}\r\n--x--", "c".repeat(100_000));
+        let long = format!(
+            "--x\r\nContent-Disposition: form-data; name=\"f\"\r\n\r\n{}\r\n--x--",
+            "c".repeat(100_000)
+        );
         for body in [
             "",
             "\r\n\r\n\n",
@@ -203,11 +277,18 @@ mod tests {
         ] {
             for size in [1, 5, 4096] {
                 let (passed, verdict) = streamed(body, size);
-                assert_eq!((passed.len(), verdict), (body.len(), Ok(())), "{body:.80} by {size}");
+                assert_eq!(
+                    (passed.len(), verdict),
+                    (body.len(), Ok(())),
+                    "{body:.80} by {size}"
+                );
                 assert!(passed == body.as_bytes(), "{body:.80} by {size}");
             }
         }
-        let (_, verdict) = streamed(&format!("Content-Disposition: {}", "x".repeat(LONGEST)), 4096);
+        let (_, verdict) = streamed(
+            &format!("Content-Disposition: {}", "x".repeat(LONGEST)),
+            4096,
+        );
         assert_eq!(verdict, Err(Refusal::TooLong));
     }
 
@@ -219,10 +300,22 @@ mod tests {
             ("name=".repeat(LONGEST / 8), Err(Refusal::TooLong)),
             ("name=\"".repeat(LONGEST / 8), Err(Refusal::TooLong)),
             (format!("name=\"{}\"", "a".repeat(SHORT_NAME)), Ok(())),
-            (format!("name=\"{}\"", "a".repeat(SHORT_NAME + 1)), Err(Refusal::TooLong)),
-            (format!("name={}response_type", ".".repeat(SHORT_NAME)), Err(Refusal::TooLong)),
-            (format!("name=\"{}response_type\"", " ".repeat(SHORT_NAME)), Err(Refusal::TooLong)),
-            (format!("name=\"{}response_type\"", "\\".repeat(SHORT_NAME)), Err(Refusal::ResponseType)),
+            (
+                format!("name=\"{}\"", "a".repeat(SHORT_NAME + 1)),
+                Err(Refusal::TooLong),
+            ),
+            (
+                format!("name={}response_type", ".".repeat(SHORT_NAME)),
+                Err(Refusal::TooLong),
+            ),
+            (
+                format!("name=\"{}response_type\"", " ".repeat(SHORT_NAME)),
+                Err(Refusal::TooLong),
+            ),
+            (
+                format!("name=\"{}response_type\"", "\\".repeat(SHORT_NAME)),
+                Err(Refusal::ResponseType),
+            ),
             (format!("filename=\"{}\"", "a".repeat(2000)), Ok(())),
             ("name ".repeat(LONGEST / 8), Ok(())),
         ] {

@@ -6,7 +6,11 @@ use super::form::{LONGEST, SHORT_NAME};
 use super::*;
 
 fn jwt(header: &str, payload: &str) -> String {
-    format!("{}.{}.c2ln", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload))
+    format!(
+        "{}.{}.c2ln",
+        URL_SAFE_NO_PAD.encode(header),
+        URL_SAFE_NO_PAD.encode(payload)
+    )
 }
 
 #[test]
@@ -73,8 +77,12 @@ fn requests_without_them_are_accepted() {
     ] {
         assert_eq!(check_query(query), Ok(()), "{query}");
     }
-    let claims = r#"{"iss":"c","response_type":"code","claims":{"id_token":{"response_type":"token"}}}"#;
-    assert_eq!(check_query(&format!("request={}", jwt(r#"{"alg":"none"}"#, claims))), Ok(()));
+    let claims =
+        r#"{"iss":"c","response_type":"code","claims":{"id_token":{"response_type":"token"}}}"#;
+    assert_eq!(
+        check_query(&format!("request={}", jwt(r#"{"alg":"none"}"#, claims))),
+        Ok(())
+    );
 }
 
 #[test]
@@ -82,10 +90,22 @@ fn a_request_object_is_read_or_refused() {
     let header = r#"{"alg":"RS256"}"#;
     for (claims, refusal) in [
         (r#"{"response_type":"code token"}"#, Refusal::ResponseType),
-        (r#"{"response_type":["code","id_token"]}"#, Refusal::ResponseType),
-        (r#"{"response_type":"code","response_type":"token"}"#, Refusal::ResponseType),
-        (r#"{"response_type":"token","response_type":"code"}"#, Refusal::ResponseType),
-        (r#"{"r\u0065sponse_type":"t\u006fken"}"#, Refusal::ResponseType),
+        (
+            r#"{"response_type":["code","id_token"]}"#,
+            Refusal::ResponseType,
+        ),
+        (
+            r#"{"response_type":"code","response_type":"token"}"#,
+            Refusal::ResponseType,
+        ),
+        (
+            r#"{"response_type":"token","response_type":"code"}"#,
+            Refusal::ResponseType,
+        ),
+        (
+            r#"{"r\u0065sponse_type":"t\u006fken"}"#,
+            Refusal::ResponseType,
+        ),
         (r#"{"Response_Type":"TOKEN"}"#, Refusal::ResponseType),
         (r#"{"response_type\u0000x":"token"}"#, Refusal::ResponseType),
         (r#"{"request_uri":"https://a"}"#, Refusal::RequestObject),
@@ -96,14 +116,31 @@ fn a_request_object_is_read_or_refused() {
     ] {
         let jwt = jwt(header, claims);
         for name in ["request", "Request", "%72equest", "request[]"] {
-            assert_eq!(check_query(&format!("{name}={jwt}")), Err(refusal), "{name}: {claims}");
+            assert_eq!(
+                check_query(&format!("{name}={jwt}")),
+                Err(refusal),
+                "{name}: {claims}"
+            );
         }
         let spaced: String = jwt.chars().flat_map(|character| ['+', character]).collect();
-        assert_eq!(check_query(&format!("request={spaced}")), Err(refusal), "{claims}");
+        assert_eq!(
+            check_query(&format!("request={spaced}")),
+            Err(refusal),
+            "{claims}"
+        );
     }
     let header = URL_SAFE_NO_PAD.encode(r#" {"alg":"RSA-OAEP","enc":"A128GCM"}"#);
-    for encrypted in [format!("{header}.a.b.c.d"), format!("{header}.e30.b.c.d"), format!("{header}."), header] {
-        assert_eq!(check_query(&format!("request={encrypted}")), Err(Refusal::RequestObject), "{encrypted}");
+    for encrypted in [
+        format!("{header}.a.b.c.d"),
+        format!("{header}.e30.b.c.d"),
+        format!("{header}."),
+        header,
+    ] {
+        assert_eq!(
+            check_query(&format!("request={encrypted}")),
+            Err(Refusal::RequestObject),
+            "{encrypted}"
+        );
     }
 }
 
@@ -111,33 +148,54 @@ fn a_request_object_is_read_or_refused() {
 fn a_request_object_is_read_like_a_lenient_decoder_does() {
     let payload = URL_SAFE_NO_PAD.encode(r#"{"response_type":"token"}"#);
     let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#);
-    for stray in ["!", "=", "==", "%3D", "%00", "%0A", "%22", "%C3%A9", "~", ",", "*", "%25"] {
+    for stray in [
+        "!", "=", "==", "%3D", "%00", "%0A", "%22", "%C3%A9", "~", ",", "*", "%25",
+    ] {
         for at in 0..=header.len() {
             let (start, end) = header.split_at(at);
             let request = format!("request={start}{stray}{end}.{payload}.");
-            assert_eq!(check_query(&request), Err(Refusal::ResponseType), "{request}");
+            assert_eq!(
+                check_query(&request),
+                Err(Refusal::ResponseType),
+                "{request}"
+            );
         }
         let (start, end) = payload.split_at(5);
         let request = format!("request={header}.{start}{stray}{end}{stray}.");
-        assert_eq!(check_query(&request), Err(Refusal::ResponseType), "{request}");
+        assert_eq!(
+            check_query(&request),
+            Err(Refusal::ResponseType),
+            "{request}"
+        );
     }
     // Lenient decoders drop the last digit of five.
     let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"none" }"#);
     assert_eq!(header.len() % 4, 0);
     let request = format!("request={header}A.{payload}.");
-    assert_eq!(check_query(&request), Err(Refusal::ResponseType), "{request}");
+    assert_eq!(
+        check_query(&request),
+        Err(Refusal::ResponseType),
+        "{request}"
+    );
 
     let utf16 = r#"{"alg":"none"}"#.encode_utf16();
     let marked = || std::iter::once(0xfeff).chain(utf16.clone());
     for header in [
         "\u{feff}{\"alg\":\"none\"}".into(),
         " \u{feff} {\"alg\":\"none\"}".into(),
-        utf16.clone().flat_map(u16::to_be_bytes).collect::<Vec<u8>>(),
+        utf16
+            .clone()
+            .flat_map(u16::to_be_bytes)
+            .collect::<Vec<u8>>(),
         marked().flat_map(u16::to_be_bytes).collect(),
         marked().flat_map(u16::to_le_bytes).collect(),
     ] {
         let request = format!("request={}.{payload}.", URL_SAFE_NO_PAD.encode(&header));
-        assert_eq!(check_query(&request), Err(Refusal::ResponseType), "{request}");
+        assert_eq!(
+            check_query(&request),
+            Err(Refusal::ResponseType),
+            "{request}"
+        );
     }
 
     let twice = format!("request=%2565{}.{payload}.", &header[1..]);
@@ -149,13 +207,34 @@ fn a_request_object_is_read_like_a_lenient_decoder_does() {
 #[test]
 fn an_encoded_question_mark_begins_a_query() {
     for (path, verdict) in [
-        ("/authorize%3fresponse_type=token&client_id=a", Err(Refusal::ResponseType)),
-        ("/authorize%3Fclient_id=a&response_type=code%20token", Err(Refusal::ResponseType)),
-        ("/authorize%253fresponse_type=token", Err(Refusal::ResponseType)),
-        ("/authorize%u003fresponse_type=token", Err(Refusal::ResponseType)),
-        ("/a%3Fb%3Fc;response%5Ftype%00x=token", Err(Refusal::ResponseType)),
-        ("/%61uthorize%3f%72esponse_type%3dtoken", Err(Refusal::ResponseType)),
-        ("/authorize%3frequest_uri=https://a", Err(Refusal::RequestUri)),
+        (
+            "/authorize%3fresponse_type=token&client_id=a",
+            Err(Refusal::ResponseType),
+        ),
+        (
+            "/authorize%3Fclient_id=a&response_type=code%20token",
+            Err(Refusal::ResponseType),
+        ),
+        (
+            "/authorize%253fresponse_type=token",
+            Err(Refusal::ResponseType),
+        ),
+        (
+            "/authorize%u003fresponse_type=token",
+            Err(Refusal::ResponseType),
+        ),
+        (
+            "/a%3Fb%3Fc;response%5Ftype%00x=token",
+            Err(Refusal::ResponseType),
+        ),
+        (
+            "/%61uthorize%3f%72esponse_type%3dtoken",
+            Err(Refusal::ResponseType),
+        ),
+        (
+            "/authorize%3frequest_uri=https://a",
+            Err(Refusal::RequestUri),
+        ),
         ("/authorize%3fresponse_type=code&client_id=a", Ok(())),
         ("/response_type=token", Ok(())),
         ("/a%20b/response_type=token", Ok(())),
@@ -177,8 +256,18 @@ fn a_request_uri_that_was_not_pushed_is_refused() {
         "urn:other:1",
         "data:,e30.e30.e30",
     ] {
-        for name in ["request_uri", "request_uri%00x", "Request_URI", "request%5Furi", "requestUri"] {
-            assert_eq!(check_query(&format!("a=b&{name}={uri}")), Err(Refusal::RequestUri), "{name}={uri}");
+        for name in [
+            "request_uri",
+            "request_uri%00x",
+            "Request_URI",
+            "request%5Furi",
+            "requestUri",
+        ] {
+            assert_eq!(
+                check_query(&format!("a=b&{name}={uri}")),
+                Err(Refusal::RequestUri),
+                "{name}={uri}"
+            );
         }
     }
 }
@@ -193,24 +282,60 @@ fn form_check(headers: &[(&'static str, &'static str)]) -> Result<bool, Refusal>
 
 #[test]
 fn forms_are_checked_and_nothing_else() {
-    for form in ["application/x-www-form-urlencoded", "Application/X-WWW-Form-URLEncoded; charset=UTF-8", ""] {
+    for form in [
+        "application/x-www-form-urlencoded",
+        "Application/X-WWW-Form-URLEncoded; charset=UTF-8",
+        "",
+    ] {
         assert_eq!(form_check(&[("content-type", form)]), Ok(true), "{form}");
-        assert_eq!(form_check(&[("content-type", form), ("content-encoding", "identity")]), Ok(true), "{form}");
-        let encoded = if form.is_empty() { Ok(false) } else { Err(Refusal::Encoding) };
-        assert_eq!(form_check(&[("content-type", form), ("content-encoding", "gzip")]), encoded);
+        assert_eq!(
+            form_check(&[("content-type", form), ("content-encoding", "identity")]),
+            Ok(true),
+            "{form}"
+        );
+        let encoded = if form.is_empty() {
+            Ok(false)
+        } else {
+            Err(Refusal::Encoding)
+        };
+        assert_eq!(
+            form_check(&[("content-type", form), ("content-encoding", "gzip")]),
+            encoded
+        );
     }
-    let two = [("content-type", "text/plain"), ("content-type", "application/x-www-form-urlencoded")];
+    let two = [
+        ("content-type", "text/plain"),
+        ("content-type", "application/x-www-form-urlencoded"),
+    ];
     assert_eq!(form_check(&two), Ok(true));
     assert_eq!(form_check(&[]), Ok(true));
-    assert_eq!(form_check(&[("content-type", "multipart/form-data; boundary=x")]), Ok(true));
-    let both = [("content-type", "multipart/form-data; boundary=x, application/x-www-form-urlencoded")];
+    assert_eq!(
+        form_check(&[("content-type", "multipart/form-data; boundary=x")]),
+        Ok(true)
+    );
+    let both = [(
+        "content-type",
+        "multipart/form-data; boundary=x, application/x-www-form-urlencoded",
+    )];
     assert_eq!(form_check(&both), Err(Refusal::Encoding));
     for other in ["application/json", "text/plain", "image/png"] {
-        assert_eq!(form_check(&[("content-type", other), ("content-encoding", "gzip")]), Ok(false), "{other}");
+        assert_eq!(
+            form_check(&[("content-type", other), ("content-encoding", "gzip")]),
+            Ok(false),
+            "{other}"
+        );
     }
-    for odd in ["utf-16", "\"UTF-16LE\"", "ibm037", "utf-7", "cp037", "EBCDIC-US"] {
+    for odd in [
+        "utf-16",
+        "\"UTF-16LE\"",
+        "ibm037",
+        "utf-7",
+        "cp037",
+        "EBCDIC-US",
+    ] {
         let value = format!("application/x-www-form-urlencoded; Charset = {odd}");
-        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_str(&value).unwrap())]);
+        let headers =
+            HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_str(&value).unwrap())]);
         assert!(BodyCheck::new(&headers).is_err(), "{odd}");
     }
 }
@@ -240,7 +365,10 @@ pub(super) fn checked<'a>(
 fn what_is_held_back_of_a_form_is_bounded() {
     let long = "x".repeat(LONGEST + 1);
     let (passed, verdict) = streamed([long.as_bytes(), b"=1&response_type=token"].into_iter());
-    assert_eq!((passed.len(), verdict), (long.len() + 3, Err(Refusal::ResponseType)));
+    assert_eq!(
+        (passed.len(), verdict),
+        (long.len() + 3, Err(Refusal::ResponseType))
+    );
     let (passed, _) = streamed([" ".repeat(LONGEST + 1).as_bytes()].into_iter());
     assert_eq!(passed.len(), LONGEST + 1);
     let (_, verdict) = streamed([b"response_type=", long.as_bytes()].into_iter());
@@ -253,14 +381,29 @@ fn what_is_held_back_of_a_form_is_bounded() {
 
 #[test]
 fn names_of_no_interest_are_not_held_back() {
-    for piece in
-        ["one", "{\"a\":", "\u{0}\u{1}a", "res\u{0}x", "client_id", "requests", "responsive", "r%65d", "%2572x"]
-    {
+    for piece in [
+        "one",
+        "{\"a\":",
+        "\u{0}\u{1}a",
+        "res\u{0}x",
+        "client_id",
+        "requests",
+        "responsive",
+        "r%65d",
+        "%2572x",
+    ] {
         let mut check = FormCheck::default();
         assert_eq!(check.feed(piece.as_bytes()).unwrap(), piece);
     }
-    let padded =
-        [" ".repeat(SHORT_NAME).as_bytes(), b"%2", b"572espon", b"se_typ", b"e=tok", b"en"].map(<[u8]>::to_vec);
+    let padded = [
+        " ".repeat(SHORT_NAME).as_bytes(),
+        b"%2",
+        b"572espon",
+        b"se_typ",
+        b"e=tok",
+        b"en",
+    ]
+    .map(<[u8]>::to_vec);
     let (passed, verdict) = streamed(padded.iter().map(Vec::as_slice));
     assert_eq!((passed.len(), verdict), (0, Err(Refusal::ResponseType)));
 }

@@ -42,10 +42,11 @@ const DRAIN_MARGIN: Duration = Duration::from_secs(15);
 /// How long the close of an idle connection may take before the connection is dropped.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
 
-/// When the system probes a client that has sent nothing, and how often: it may have disappeared while its request
-/// waits for events.
-const KEEPALIVE: TcpKeepalive =
-    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
+/// When the system probes a client that has sent nothing, and how often: it may have disappeared
+/// while its request waits for events.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(60))
+    .with_interval(Duration::from_secs(15));
 
 /// The most idle connections that close at once to make room.
 const MOST_EVICTED: usize = 32;
@@ -84,15 +85,26 @@ impl Listener {
             refusals: Default::default(),
             limits,
         };
-        Self { listener, shared: Arc::new(shared) }
+        Self {
+            listener,
+            shared: Arc::new(shared),
+        }
     }
 
     /// Serves each connection by the service that `service` makes for its client, until `end`.
     ///
     /// Returns the connections that are still open.
-    pub(crate) async fn run<S, B>(self, service: impl Fn(SocketAddr) -> S, end: impl Future<Output = ()>) -> Connections
+    pub(crate) async fn run<S, B>(
+        self,
+        service: impl Fn(SocketAddr) -> S,
+        end: impl Future<Output = ()>,
+    ) -> Connections
     where
-        S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+        S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
         S::Future: Send,
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
@@ -108,8 +120,17 @@ impl Listener {
             };
             let (stream, client, permit) = accepted;
             let entry = self.shared.registry.add();
-            let connection = Connection { entry, _permit: permit, shared: Arc::clone(&self.shared) };
-            let serving = connection.serve(stream, builder.clone(), service(client), connections.closing.clone());
+            let connection = Connection {
+                entry,
+                _permit: permit,
+                shared: Arc::clone(&self.shared),
+            };
+            let serving = connection.serve(
+                stream,
+                builder.clone(),
+                service(client),
+                connections.closing.clone(),
+            );
             connections.tasks.spawn(serving);
         }
     }
@@ -118,7 +139,11 @@ impl Listener {
 fn builder(limits: &Limits) -> auto::Builder<StreamExecutor> {
     let mut builder = auto::Builder::new(StreamExecutor::new(limits.stall_timeout));
     // The idle time-out covers heads, too.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(HTTP1_BUFFER);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_buf_size(HTTP1_BUFFER);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -169,7 +194,9 @@ impl Accepting {
                     "all connections are in use: idle ones are closed for new ones, else new ones wait"
                 );
             }
-            if let Ok(Ok(permit)) = timeout(EVICTION, Arc::clone(&shared.connections).acquire_owned()).await {
+            if let Ok(Ok(permit)) =
+                timeout(EVICTION, Arc::clone(&shared.connections).acquire_owned()).await
+            {
                 return permit;
             }
         }
@@ -177,7 +204,10 @@ impl Accepting {
 
     async fn failed(&mut self, error: &io::Error, shared: &Shared) {
         use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-        if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted) {
+        if matches!(
+            error.kind(),
+            ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+        ) {
             // The error concerns one connection only.
             return;
         }
@@ -187,7 +217,9 @@ impl Accepting {
             tracing::warn!(%error, suppressed, "connections cannot be accepted");
         }
         let (shortest, longest) = BACKOFF;
-        let delay = self.delay.map_or(shortest, |delay| (delay * 2).min(longest));
+        let delay = self
+            .delay
+            .map_or(shortest, |delay| (delay * 2).min(longest));
         self.delay = Some(delay);
         sleep(delay).await;
     }
@@ -208,22 +240,34 @@ impl Connection {
         service: S,
         closing: CancellationToken,
     ) where
-        S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+        S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
         S::Future: Send,
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
         let socket = SockRef::from(&stream);
-        if let Err(error) = stream.set_nodelay(true).and_then(|()| socket.set_tcp_keepalive(&KEEPALIVE)) {
+        if let Err(error) = stream
+            .set_nodelay(true)
+            .and_then(|()| socket.set_tcp_keepalive(&KEEPALIVE))
+        {
             // The client has gone already.
             return tracing::debug!(%error, "a connection could not be set up");
         }
         let activity = Arc::clone(&self.entry.activity);
         let limits = &self.shared.limits;
-        let io = WriteTimeout::new(TokioIo::new(stream), limits.stall_timeout, Arc::clone(&activity));
+        let io = WriteTimeout::new(
+            TokioIo::new(stream),
+            limits.stall_timeout,
+            Arc::clone(&activity),
+        );
         let (shared, requests) = (Arc::clone(&self.shared), Arc::clone(&activity));
         let service = service_fn(move |request| {
-            // Counted here, because the future of a request on an HTTP/2 stream is polled later for the first time.
+            // Counted here, because the future of a request on an HTTP/2 stream is polled later for
+            // the first time.
             let open = requests.open();
             answer(Arc::clone(&shared), service.clone(), open, request)
         });
@@ -279,19 +323,28 @@ where
             refusal.response().map(Either::Right)
         }
     };
-    let holds = Holds { _open: open, _in_flight: in_flight };
+    let holds = Holds {
+        _open: open,
+        _in_flight: in_flight,
+    };
     Ok(response.map(|body| ResponseBody::new(body, Sending::current(), holds)))
 }
 
-/// Calls the service. If the listener has cut off the request body, its refusal replaces the response of the service.
-async fn serve<S, B>(shared: &Shared, service: S, request: Request<Incoming>) -> Result<Response<B>, Refusal>
+/// Calls the service. If the listener has cut off the request body, its refusal replaces the
+/// response of the service.
+async fn serve<S, B>(
+    shared: &Shared,
+    service: S,
+    request: Request<Incoming>,
+) -> Result<Response<B>, Refusal>
 where
     S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>,
 {
     let limits = &shared.limits;
-    let held =
-        (!request.body().is_end_stream()).then(|| Arc::new(Held::new(Arc::clone(&shared.budget), limits.body_held)));
-    let mut request = request.map(|body| RequestBody::new(body, held.clone(), limits.stall_timeout));
+    let held = (!request.body().is_end_stream())
+        .then(|| Arc::new(Held::new(Arc::clone(&shared.budget), limits.body_held)));
+    let mut request =
+        request.map(|body| RequestBody::new(body, held.clone(), limits.stall_timeout));
     if let Some(held) = &held {
         request.extensions_mut().insert(Arc::clone(held));
     }
@@ -299,7 +352,8 @@ where
         Ok(response) => response,
         Err(never) => match never {},
     };
-    held.and_then(|held| held.failure()).map_or(Ok(response), Err)
+    held.and_then(|held| held.failure())
+        .map_or(Ok(response), Err)
 }
 
 impl Shared {
@@ -309,16 +363,26 @@ impl Shared {
             Refusal::InFlight => {
                 if let Some(suppressed) = in_flight.line() {
                     let limit = self.limits.max_in_flight;
-                    tracing::warn!(limit, suppressed, "too many requests are in flight: clients get 503");
+                    tracing::warn!(
+                        limit,
+                        suppressed,
+                        "too many requests are in flight: clients get 503"
+                    );
                 }
             }
             Refusal::Memory => {
                 if let Some(suppressed) = memory.line() {
                     let limit = self.limits.body_memory;
-                    tracing::warn!(limit, suppressed, "request bodies need too much memory: clients get 503");
+                    tracing::warn!(
+                        limit,
+                        suppressed,
+                        "request bodies need too much memory: clients get 503"
+                    );
                 }
             }
-            Refusal::Method | Refusal::Stalled => tracing::debug!(?refusal, "a request was refused"),
+            Refusal::Method | Refusal::Stalled => {
+                tracing::debug!(?refusal, "a request was refused")
+            }
         }
     }
 }
@@ -331,7 +395,8 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    /// Lets open requests finish, and closes everything else. Waits until all connections have closed.
+    /// Lets open requests finish, and closes everything else. Waits until all connections have
+    /// closed.
     pub(crate) async fn shutdown(self) {
         self.closing.cancel();
         self.tasks.close();
@@ -339,7 +404,8 @@ impl Connections {
     }
 }
 
-/// Shuts a server down: lets requests finish, then awaits `drain`, the rotations whose clients have disconnected.
+/// Shuts a server down: lets requests finish, then awaits `drain`, the rotations whose clients have
+/// disconnected.
 ///
 /// Returns an error if some rotations need more than twice `rotation_timeout` and 15 seconds.
 pub(crate) async fn finish(

@@ -10,8 +10,9 @@ use tokio::time::{Instant, sleep_until};
 
 /// The activity of one connection.
 ///
-/// A connection is idle while it has no open request and no bytes wait to be written. It is idle from the moment when
-/// it is accepted: a request opens with its complete head, and bytes before that do not end the idle time.
+/// A connection is idle while it has no open request and no bytes wait to be written. It is idle
+/// from the moment when it is accepted: a request opens with its complete head, and bytes before
+/// that do not end the idle time.
 #[derive(Debug)]
 pub(crate) struct Activity {
     accepted: Instant,
@@ -47,7 +48,8 @@ impl Activity {
 
     fn touch(&self) {
         let elapsed = self.accepted.elapsed().as_millis();
-        self.busy_until.store(u64::try_from(elapsed).unwrap_or(u64::MAX), Ordering::SeqCst);
+        self.busy_until
+            .store(u64::try_from(elapsed).unwrap_or(u64::MAX), Ordering::SeqCst);
     }
 
     /// Returns the time since which the connection is idle.
@@ -114,16 +116,24 @@ impl Registry {
         let id = entries.next;
         entries.next += 1;
         entries.connections.insert(id, Arc::clone(&activity));
-        Entry { registry: self.clone(), id, activity }
+        Entry {
+            registry: self.clone(),
+            id,
+            activity,
+        }
     }
 
     /// Closes up to `most` connections, the longest idle ones first. Returns how many.
     ///
-    /// An honest client sends its request within a round trip, so its connection is among the youngest idle ones.
-    /// Silent connections therefore displace each other, not the clients that are served.
+    /// An honest client sends its request within a round trip, so its connection is among the
+    /// youngest idle ones. Silent connections therefore displace each other, not the clients that
+    /// are served.
     pub(crate) fn evict(&self, most: usize) -> usize {
         let entries = self.entries();
-        let idle = entries.connections.values().filter_map(|activity| Some((activity.idle_since()?, activity)));
+        let idle = entries
+            .connections
+            .values()
+            .filter_map(|activity| Some((activity.idle_since()?, activity)));
         let mut idle: Vec<_> = idle.collect();
         idle.sort_unstable_by_key(|(since, _)| *since);
         idle.truncate(most);

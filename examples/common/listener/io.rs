@@ -13,8 +13,9 @@ use super::activity::Activity;
 
 /// Fails a write that has been pending for a while.
 ///
-/// The time runs only while bytes wait to be taken. The system reports room for more when the client has read a good part
-/// of its buffer, so that a client cannot extend the time with a byte now and then.
+/// The time runs only while bytes wait to be taken. The system reports room for more when the
+/// client has read a good part of its buffer, so that a client cannot extend the time with a byte
+/// now and then.
 #[derive(Debug)]
 pub(crate) struct WriteTimeout<T> {
     io: T,
@@ -27,11 +28,21 @@ pub(crate) struct WriteTimeout<T> {
 
 impl<T> WriteTimeout<T> {
     pub(crate) const fn new(io: T, limit: Duration, activity: Arc<Activity>) -> Self {
-        Self { io, limit, activity, timer: None, waiting: false }
+        Self {
+            io,
+            limit,
+            activity,
+            timer: None,
+            waiting: false,
+        }
     }
 
     /// Starts or stops the time by the result of a write.
-    fn watch<R>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
+    fn watch<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<R>>,
+    ) -> Poll<io::Result<R>> {
         if written.is_ready() {
             if self.waiting {
                 self.waiting = false;
@@ -39,25 +50,38 @@ impl<T> WriteTimeout<T> {
             }
             return written;
         }
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.limit)));
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(sleep(self.limit)));
         if !self.waiting {
             self.waiting = true;
             self.activity.set_writing(true);
             timer.as_mut().reset(Instant::now() + self.limit);
         }
         ready!(timer.as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the client does not read",
+        )))
     }
 }
 
 impl<T: Read + Unpin> Read for WriteTimeout<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }
 
 impl<T: Write + Unpin> Write for WriteTimeout<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, buf);
         self.watch(cx, written)
     }

@@ -29,15 +29,26 @@ impl Refusal {
 
     const fn parts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
-            Self::Method => (StatusCode::BAD_REQUEST, "invalid_request", "the method must be in upper case"),
-            Self::Stalled => (StatusCode::REQUEST_TIMEOUT, "invalid_request", "the request body did not arrive"),
-            Self::InFlight | Self::Memory => {
-                (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "the server is busy, try again")
-            }
+            Self::Method => (
+                StatusCode::BAD_REQUEST,
+                "invalid_request",
+                "the method must be in upper case",
+            ),
+            Self::Stalled => (
+                StatusCode::REQUEST_TIMEOUT,
+                "invalid_request",
+                "the request body did not arrive",
+            ),
+            Self::InFlight | Self::Memory => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "temporarily_unavailable",
+                "the server is busy, try again",
+            ),
         }
     }
 
-    /// Returns the error in the format of OAuth (RFC 6749 §5.2), which clients of both servers can read.
+    /// Returns the error in the format of OAuth (RFC 6749 §5.2), which clients of both servers can
+    /// read.
     pub(crate) fn response(self) -> Response<Full<Bytes>> {
         let (status, error, description) = self.parts();
         let body = format!(r#"{{"error":"{error}","error_description":"{description}"}}"#);

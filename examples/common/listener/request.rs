@@ -25,12 +25,17 @@ pub(crate) struct Budget {
 
 impl Budget {
     pub(crate) const fn new(limit: usize) -> Self {
-        Self { limit, held: AtomicUsize::new(0) }
+        Self {
+            limit,
+            held: AtomicUsize::new(0),
+        }
     }
 
     fn take(&self, bytes: usize) -> bool {
         let sum = |held: usize| held.checked_add(bytes).filter(|held| *held <= self.limit);
-        self.held.fetch_update(Ordering::SeqCst, Ordering::SeqCst, sum).is_ok()
+        self.held
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, sum)
+            .is_ok()
     }
 
     fn give_back(&self, bytes: usize) {
@@ -45,9 +50,9 @@ impl Budget {
 
 /// The share of the [`Budget`] that one request body holds, its deadline, and why it failed.
 ///
-/// The bytes count from their arrival until the request has a response, because a service that buffers a body holds it
-/// until then. A service that streams the body calls [`pass_on`](Self::pass_on). Requests with a body have this, in an
-/// `Arc`, as an extension.
+/// The bytes count from their arrival until the request has a response, because a service that
+/// buffers a body holds it until then. A service that streams the body calls
+/// [`pass_on`](Self::pass_on). Requests with a body have this, in an `Arc`, as an extension.
 #[derive(Debug)]
 pub(crate) struct Held {
     budget: Arc<Budget>,
@@ -56,7 +61,8 @@ pub(crate) struct Held {
     bytes: AtomicUsize,
     /// Whether bytes that arrive do not count, because the service streams the body.
     passed_on: AtomicBool,
-    /// When the body must have arrived, if the service sets it. Beyond it the listener answers the request with 408.
+    /// When the body must have arrived, if the service sets it. Beyond it the listener answers the
+    /// request with 408.
     pub(crate) deadline: OnceLock<Instant>,
     failure: AtomicU8,
 }
@@ -73,7 +79,8 @@ impl Held {
         }
     }
 
-    /// Stops counting the bytes that arrive, because the service streams the body. [`keep`](Self::keep) counts instead.
+    /// Stops counting the bytes that arrive, because the service streams the body.
+    /// [`keep`](Self::keep) counts instead.
     pub(crate) fn pass_on(&self) {
         self.passed_on.store(true, Ordering::SeqCst);
         self.budget.give_back(self.bytes.swap(0, Ordering::SeqCst));
@@ -81,7 +88,8 @@ impl Held {
 
     /// Counts `bytes` as all that the service holds of a body that it passes on.
     ///
-    /// Returns an error if the [`Budget`] has no room for them. The listener then answers the request with 503.
+    /// Returns an error if the [`Budget`] has no room for them. The listener then answers the
+    /// request with 503.
     pub(crate) fn keep(&self, bytes: usize) -> Result<(), BodyError> {
         // One task streams the body: nothing else changes the number.
         let held = self.bytes.load(Ordering::SeqCst);
@@ -166,26 +174,45 @@ pub(crate) struct RequestBody {
 
 impl RequestBody {
     pub(crate) const fn new(body: Incoming, held: Option<Arc<Held>>, limit: Duration) -> Self {
-        Self { body, held, limit, timer: None, waiting: None, waited: Duration::ZERO, arrived: 0 }
+        Self {
+            body,
+            held,
+            limit,
+            timer: None,
+            waiting: None,
+            waited: Duration::ZERO,
+            arrived: 0,
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-            let Some(frame) = frame else { return Poll::Ready(None) };
+            let Some(frame) = frame else {
+                return Poll::Ready(None);
+            };
             let frame = frame?;
             let arrived = frame.data_ref().map_or(0, Bytes::len);
             self.record(arrived);
             let fits = self.held.as_ref().is_none_or(|held| held.add(arrived));
-            return Poll::Ready(Some(if fits { Ok(frame) } else { Err(BodyError::Memory) }));
+            return Poll::Ready(Some(if fits {
+                Ok(frame)
+            } else {
+                Err(BodyError::Memory)
+            }));
         }
-        // The time runs while the service waits for the client, not while the client waits for the service.
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.limit)));
+        // The time runs while the service waits for the client, not while the client waits for the
+        // service.
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(sleep(self.limit)));
         if self.waiting.is_none() {
             let now = Instant::now();
             self.waiting = Some(now);
             let stalled = now + self.limit.saturating_sub(self.waited);
             let deadline = self.held.as_ref().and_then(|held| held.deadline.get());
-            timer.as_mut().reset(deadline.map_or(stalled, |deadline| stalled.min(*deadline)));
+            timer
+                .as_mut()
+                .reset(deadline.map_or(stalled, |deadline| stalled.min(*deadline)));
         }
         ready!(timer.as_mut().poll(cx));
         Poll::Ready(Some(Err(BodyError::Stalled)))
@@ -193,7 +220,10 @@ impl RequestBody {
 
     /// Ends a wait, if there was one. It counts on until enough has arrived.
     fn record(&mut self, arrived: usize) {
-        self.waited += self.waiting.take().map_or(Duration::ZERO, |since| since.elapsed());
+        self.waited += self
+            .waiting
+            .take()
+            .map_or(Duration::ZERO, |since| since.elapsed());
         self.arrived += arrived;
         if self.arrived >= PROGRESS {
             (self.arrived, self.waited) = (0, Duration::ZERO);
@@ -205,7 +235,10 @@ impl Body for RequestBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = ready!(self.poll(cx));
         if let (Some(Err(error)), Some(held)) = (&frame, &self.held) {
             held.fail(error);

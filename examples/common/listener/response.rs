@@ -41,7 +41,12 @@ enum End {
 impl<B> ResponseBody<B> {
     /// Creates the body of a response on an HTTP/2 stream, or, without `sending`, on HTTP/1.
     pub(crate) const fn new(body: B, sending: Option<Arc<Sending>>, holds: Holds) -> Self {
-        Self { body, end: None, sending, _holds: holds }
+        Self {
+            body,
+            end: None,
+            sending,
+            _holds: holds,
+        }
     }
 }
 
@@ -49,13 +54,18 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
     type Data = Chunk;
     type Error = B::Error;
 
-    /// Holds the end of the body back until everything before it is sent. Otherwise the stream would count as finished
-    /// while its last chunk, which may be large, waits for a window that never opens.
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, B::Error>>> {
+    /// Holds the end of the body back until everything before it is sent. Otherwise the stream
+    /// would count as finished while its last chunk, which may be large, waits for a window that
+    /// never opens.
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Chunk>, B::Error>>> {
         let this = self.project();
         if this.end.is_none() {
             let frame = match ready!(this.body.poll_frame(cx)).transpose() {
-                Ok(frame) => frame.map(|frame| frame.map_data(|bytes| Chunk::new(bytes, this.sending.as_ref()))),
+                Ok(frame) => frame
+                    .map(|frame| frame.map_data(|bytes| Chunk::new(bytes, this.sending.as_ref()))),
                 Err(error) => return Poll::Ready(Some(Err(error))),
             };
             match frame {
@@ -74,7 +84,11 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream() && self.sending.as_ref().is_none_or(|sending| sending.is_little())
+        self.body.is_end_stream()
+            && self
+                .sending
+                .as_ref()
+                .is_none_or(|sending| sending.is_little())
     }
 
     fn size_hint(&self) -> SizeHint {

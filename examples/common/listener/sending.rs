@@ -1,14 +1,15 @@
 //! Ends HTTP/2 streams whose client reads nothing.
 //!
-//! HTTP/2 has its own flow control: a client that keeps a window at zero and answers pings looks alive for ever, while
-//! its stream holds a connection to the upstream. hyper asks the body for a frame, then waits for window, and does not
-//! ask the body again. Therefore the body alone cannot detect this. Three parts work together:
+//! HTTP/2 has its own flow control: a client that keeps a window at zero and answers pings looks
+//! alive for ever, while its stream holds a connection to the upstream. hyper asks the body for a
+//! frame, then waits for window, and does not ask the body again. Therefore the body alone cannot
+//! detect this. Three parts work together:
 //!
-//! - [`Chunk`] is the data of a response. The HTTP/2 implementation advances it when bytes have been framed, which the
-//!   window must allow: so the number of waiting bytes is known exactly.
+//! - [`Chunk`] is the data of a response. The HTTP/2 implementation advances it when bytes have
+//!   been framed, which the window must allow: so the number of waiting bytes is known exactly.
 //! - [`Sending`] counts them, and notes when there was progress.
-//! - [`StreamExecutor`] runs the task of a stream, and drops it when its [`Sending`] has made no progress in time. This
-//!   resets the stream, and drops the response body with what it holds.
+//! - [`StreamExecutor`] runs the task of a stream, and drops it when its [`Sending`] has made no
+//!   progress in time. This resets the stream, and drops the response body with what it holds.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -20,8 +21,8 @@ use bytes::{Buf, Bytes};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How many bytes count as progress, if more wait. A client that opens the window byte by byte does not keep a stream
-/// alive.
+/// How many bytes count as progress, if more wait. A client that opens the window byte by byte does
+/// not keep a stream alive.
 const PROGRESS: usize = 16 << 10;
 
 tokio::task_local! {
@@ -47,8 +48,16 @@ struct State {
 
 impl Sending {
     fn new(limit: Duration) -> Self {
-        let state = State { waiting: 0, sent: 0, progress: Instant::now(), drained: None };
-        Self { limit, state: Mutex::new(state) }
+        let state = State {
+            waiting: 0,
+            sent: 0,
+            progress: Instant::now(),
+            drained: None,
+        };
+        Self {
+            limit,
+            state: Mutex::new(state),
+        }
     }
 
     /// Returns the instance of the stream whose task is running; `None` for HTTP/1.
@@ -118,7 +127,10 @@ impl Chunk {
         if let Some(sending) = sending {
             sending.add(bytes.len());
         }
-        Self { bytes, sending: sending.cloned() }
+        Self {
+            bytes,
+            sending: sending.cloned(),
+        }
     }
 
     fn sent(&self, bytes: usize) {
@@ -175,7 +187,11 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, task: F) {
-        tokio::spawn(StreamTask { task, sending: Arc::new(Sending::new(self.limit)), timer: None });
+        tokio::spawn(StreamTask {
+            task,
+            sending: Arc::new(Sending::new(self.limit)),
+            timer: None,
+        });
     }
 }
 
@@ -195,21 +211,29 @@ impl<F: Future<Output = ()>> Future for StreamTask<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
         let task = this.task;
-        if SENDING.sync_scope(Arc::clone(this.sending), || task.poll(cx)).is_ready() {
+        if SENDING
+            .sync_scope(Arc::clone(this.sending), || task.poll(cx))
+            .is_ready()
+        {
             return Poll::Ready(());
         }
         // The body yields data only in the poll above, so data never begins to wait unnoticed.
         loop {
-            let Some(deadline) = this.sending.deadline() else { return Poll::Pending };
+            let Some(deadline) = this.sending.deadline() else {
+                return Poll::Pending;
+            };
             if deadline <= Instant::now() {
                 tracing::debug!("a response made no progress, its stream is reset");
                 return Poll::Ready(());
             }
-            let timer = this.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+            let timer = this
+                .timer
+                .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
             if timer.is_elapsed() {
                 timer.as_mut().reset(deadline);
             }
-            // Progress moves the deadline, not the timer: it may fire too early, but never too late.
+            // Progress moves the deadline, not the timer: it may fire too early, but never too
+            // late.
             ready!(timer.as_mut().poll(cx));
         }
     }

@@ -19,7 +19,8 @@ struct State {
 }
 
 impl Throttle {
-    /// Returns how many lines were suppressed since the last one; `None` if this one is suppressed, too.
+    /// Returns how many lines were suppressed since the last one; `None` if this one is suppressed,
+    /// too.
     pub(crate) fn line(&self) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();

@@ -33,11 +33,14 @@ pub(super) async fn begin(
     // Errors before this point have no address to return to (RFC 6749 §4.1.2.1).
     let redirect_uri = redirect_uri(&client, &query)?;
     let state = query.one("state").unwrap_or_default().map(str::to_owned);
-    let reply = Reply { redirect_uri, state };
+    let reply = Reply {
+        redirect_uri,
+        state,
+    };
     match proceed(&app, &headers, &client, reply.clone(), &query).await {
         Ok(response) => Ok(response),
-        // Registration is open. A redirect before the user has agreed would make this server an open redirector
-        // (RFC 9700 §4.11.2).
+        // Registration is open. A redirect before the user has agreed would make this server an
+        // open redirector (RFC 9700 §4.11.2).
         Err(error) if error.status == StatusCode::BAD_REQUEST => {
             let back = reply.error(&app.issuer, &error)?;
             Ok(pages::refused(&client, &reply.redirect_uri, &error, &back))
@@ -49,10 +52,21 @@ pub(super) async fn begin(
 async fn client(app: &App, query: &Parameters) -> Result<Client, Problem> {
     let client_id = match query.one("client_id") {
         Ok(Some(client_id)) => client_id,
-        Ok(None) => return Err(Problem::bad_request("it does not say which program it comes from (client_id)")),
-        Err(_) => return Err(Problem::bad_request("it names more than one program (client_id)")),
+        Ok(None) => {
+            return Err(Problem::bad_request(
+                "it does not say which program it comes from (client_id)",
+            ));
+        }
+        Err(_) => {
+            return Err(Problem::bad_request(
+                "it names more than one program (client_id)",
+            ));
+        }
     };
-    app.clients.find(client_id).await?.ok_or_else(Problem::unknown_client)
+    app.clients
+        .find(client_id)
+        .await?
+        .ok_or_else(Problem::unknown_client)
 }
 
 fn redirect_uri(client: &Client, query: &Parameters) -> Result<String, Problem> {
@@ -61,10 +75,14 @@ fn redirect_uri(client: &Client, query: &Parameters) -> Result<String, Problem> 
         // Which one is meant is clear (RFC 6749 §3.1.2.3).
         (Ok(None), [uri]) => uri,
         (Ok(None), _) => {
-            return Err(Problem::bad_request("it does not say where to send you afterwards (redirect_uri)"));
+            return Err(Problem::bad_request(
+                "it does not say where to send you afterwards (redirect_uri)",
+            ));
         }
         (Err(_), _) => {
-            return Err(Problem::bad_request("it names more than one address to send you to (redirect_uri)"));
+            return Err(Problem::bad_request(
+                "it names more than one address to send you to (redirect_uri)",
+            ));
         }
     };
     if client.allows_redirect(uri) && Url::parse(uri).is_ok() {
@@ -84,7 +102,9 @@ async fn proceed(
 ) -> Result<Response, OauthError> {
     let asked = Asked::read(app, client, reply, query)?;
     if let Some(browser) = Browser::find(headers, &app.issuer) {
-        if remembered::may_skip_the_page(headers) && remembered::has_agreed(app, &browser, client, &asked).await? {
+        if remembered::may_skip_the_page(headers)
+            && remembered::has_agreed(app, &browser, client, &asked).await?
+        {
             return Ok(redirect(&AtProvider::begin(app, &browser, asked).await?));
         }
         return to_consent(app, &browser, client.clone(), asked).await;
@@ -95,10 +115,15 @@ async fn proceed(
     Ok(response)
 }
 
-async fn to_consent(app: &App, browser: &Browser, client: Client, asked: Asked) -> Result<Response, OauthError> {
+async fn to_consent(
+    app: &App,
+    browser: &Browser,
+    client: Client,
+    asked: Asked,
+) -> Result<Response, OauthError> {
     let login = Login::begin(app, browser, client, asked).await?;
     let page = format!("{}?login={login}", app.issuer.join("/consent"));
-    let url =
-        Url::parse(&page).map_err(|_| OauthError::new("server_error", "this server does not know its own URL"))?;
+    let url = Url::parse(&page)
+        .map_err(|_| OauthError::new("server_error", "this server does not know its own URL"))?;
     Ok(redirect(&url))
 }

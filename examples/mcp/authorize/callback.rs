@@ -25,20 +25,33 @@ pub(super) async fn callback(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let query = Parameters::parse(query.unwrap_or_default().as_bytes());
-    let state = query.one("state").ok().flatten().and_then(|state| state.parse().ok());
+    let state = query
+        .one("state")
+        .ok()
+        .flatten()
+        .and_then(|state| state.parse().ok());
     let state: Handle = state.ok_or_else(Problem::login_is_over)?;
     let browser = Browser::find(&headers, &app.issuer);
     // Whatever comes of it: there is one answer to a log-in.
-    let AtProvider { asked, verifier, .. } = AtProvider::take(&app, browser.as_ref(), &state).await?;
+    let AtProvider {
+        asked, verifier, ..
+    } = AtProvider::take(&app, browser.as_ref(), &state).await?;
     let client = asked.reply.clone();
-    Ok(reply::send(&match code(&app, &query, asked, &verifier).await {
-        Ok(code) => client.code(&app.issuer, &code)?,
-        Err(error) => client.error(&app.issuer, &error)?,
-    }))
+    Ok(reply::send(
+        &match code(&app, &query, asked, &verifier).await {
+            Ok(code) => client.code(&app.issuer, &code)?,
+            Err(error) => client.error(&app.issuer, &error)?,
+        },
+    ))
 }
 
 /// A code for the client, for that of the provider.
-async fn code(app: &App, query: &Parameters, asked: Asked, verifier: &str) -> Result<Handle, OauthError> {
+async fn code(
+    app: &App,
+    query: &Parameters,
+    asked: Asked,
+    verifier: &str,
+) -> Result<Handle, OauthError> {
     let (granted, received_at) = exchange(app, provider_code(app, query)?, verifier).await?;
     let fresh = Fresh {
         scope: granted.scope.unwrap_or_else(|| asked.scope()),
@@ -52,7 +65,9 @@ async fn code(app: &App, query: &Parameters, asked: Asked, verifier: &str) -> Re
         received_at,
     };
     let code = Handle::random()?;
-    app.records.seal(Kind::Code, &code, &Code::Fresh(fresh), CODE_LIFETIME).await?;
+    app.records
+        .seal(Kind::Code, &code, &Code::Fresh(fresh), CODE_LIFETIME)
+        .await?;
     Ok(code)
 }
 
@@ -64,17 +79,29 @@ fn provider_code<'a>(app: &App, query: &'a Parameters) -> Result<&'a str, OauthE
     }
     let get = |name| query.all(name).next();
     // RFC 9207 §2.4: against answers of another server that pass for this one's.
-    if app.provider.settings().issuer.as_deref().is_some_and(|issuer| get("iss") != Some(issuer)) {
-        tracing::warn!("an answer that is not the identity provider's: its iss is missing or another");
+    if app
+        .provider
+        .settings()
+        .issuer
+        .as_deref()
+        .is_some_and(|issuer| get("iss") != Some(issuer))
+    {
+        tracing::warn!(
+            "an answer that is not the identity provider's: its iss is missing or another"
+        );
         return Err(at_provider("server_error"));
     }
     match (get("error"), get("code")) {
         (None, Some(code)) => Ok(code),
-        (Some("access_denied"), _) => {
-            Err(OauthError::new("access_denied", "the log-in was refused at the identity provider"))
-        }
+        (Some("access_denied"), _) => Err(OauthError::new(
+            "access_denied",
+            "the log-in was refused at the identity provider",
+        )),
         (error, _) => {
-            tracing::warn!(error = error.map(shortened), "the identity provider has not logged a person in");
+            tracing::warn!(
+                error = error.map(shortened),
+                "the identity provider has not logged a person in"
+            );
             Err(at_provider(match error {
                 Some("temporarily_unavailable") => "temporarily_unavailable",
                 Some("invalid_scope") => "invalid_scope",
@@ -87,16 +114,33 @@ fn provider_code<'a>(app: &App, query: &'a Parameters) -> Result<&'a str, OauthE
 /// What the provider gives for its code, and when that was asked for.
 async fn exchange(app: &App, code: &str, verifier: &str) -> Result<(Granted, u64), OauthError> {
     // Lifetimes count from the answer: from before it none is thought longer than it is.
-    let asked_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let asked_at = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     let asked_at = u64::try_from(asked_at.as_millis()).unwrap_or(u64::MAX);
-    let answer = app.provider.exchange(code, verifier, &app.issuer.join("/callback")).await.map_err(|error| {
-        tracing::error!(error = causes(&error), "no tokens from the identity provider");
-        at_provider("temporarily_unavailable")
-    })?;
+    let answer = app
+        .provider
+        .exchange(code, verifier, &app.issuer.join("/callback"))
+        .await
+        .map_err(|error| {
+            tracing::error!(
+                error = causes(&error),
+                "no tokens from the identity provider"
+            );
+            at_provider("temporarily_unavailable")
+        })?;
     let granted = Granted::read(&answer).map_err(|error| {
         let code = error.code.as_deref().map(shortened);
-        tracing::error!(status = answer.status.as_u16(), error = code, "no tokens from the identity provider: {error}");
-        at_provider(if answer.status.is_server_error() { "temporarily_unavailable" } else { "server_error" })
+        tracing::error!(
+            status = answer.status.as_u16(),
+            error = code,
+            "no tokens from the identity provider: {error}"
+        );
+        at_provider(if answer.status.is_server_error() {
+            "temporarily_unavailable"
+        } else {
+            "server_error"
+        })
     })?;
     Ok((granted, asked_at))
 }

@@ -17,8 +17,8 @@ pub(crate) enum Code {
 }
 
 impl Code {
-    /// Returns the binding that a request must match in every state: another client, or one without the verifier,
-    /// cannot use the code.
+    /// Returns the binding that a request must match in every state: another client, or one without
+    /// the verifier, cannot use the code.
     pub(crate) const fn binding(&self) -> &CodeBinding {
         match self {
             Self::Fresh(fresh) => &fresh.binding,
@@ -53,8 +53,9 @@ pub(crate) struct Used {
     pub(crate) binding: CodeBinding,
     /// The request that has exchanged it.
     pub(crate) attempt: String,
-    /// The grant that began with it. It ends if the client uses the code again after its answer is no longer offered
-    /// (RFC 6749 §4.1.2). Absent if the provider issued only an access token, which expires soon.
+    /// The grant that began with it. It ends if the client uses the code again after its answer is
+    /// no longer offered (RFC 6749 §4.1.2). Absent if the provider issued only an access token,
+    /// which expires soon.
     pub(crate) grant: Option<String>,
 }
 
@@ -74,6 +75,8 @@ pub(crate) struct Fresh {
 
 impl std::fmt::Debug for Fresh {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Fresh").field("client_id", &self.binding.client_id).finish_non_exhaustive()
+        f.debug_struct("Fresh")
+            .field("client_id", &self.binding.client_id)
+            .finish_non_exhaustive()
     }
 }

@@ -27,11 +27,19 @@ pub(super) async fn ask(
     let handle = handle(&query)?;
     let browser = Browser::find(&headers, &app.issuer);
     let login = Login::find(&app, browser.as_ref(), &handle).await?.value;
-    let browser = browser.filter(|_| login.answered.is_none()).ok_or_else(Problem::login_is_over)?;
-    Ok(pages::consent(&app, &login, &handle, &form_token(&browser, &handle)?))
+    let browser = browser
+        .filter(|_| login.answered.is_none())
+        .ok_or_else(Problem::login_is_over)?;
+    Ok(pages::consent(
+        &app,
+        &login,
+        &handle,
+        &form_token(&browser, &handle)?,
+    ))
 }
 
-/// Does what the person says. Who says it twice, by a second click or by loading the page again, gets the same answer.
+/// Does what the person says. Who says it twice, by a second click or by loading the page again,
+/// gets the same answer.
 pub(super) async fn answer(
     State(app): State<App>,
     headers: HeaderMap,
@@ -44,7 +52,11 @@ pub(super) async fn answer(
     let handle = handle(&form)?;
     let browser = Browser::find(&headers, &app.issuer).ok_or_else(Problem::other_browser)?;
     let login = Login::find(&app, Some(&browser), &handle).await?;
-    let token: Option<Handle> = form.one("token").ok().flatten().and_then(|token| token.parse().ok());
+    let token: Option<Handle> = form
+        .one("token")
+        .ok()
+        .flatten()
+        .and_then(|token| token.parse().ok());
     if token != Some(form_token(&browser, &handle)?) {
         return Err(Problem::forged());
     }
@@ -52,14 +64,19 @@ pub(super) async fn answer(
         return Ok(pages::onward(&url));
     }
     let asked = &login.value.asked;
-    let remember = form.one("remember").is_ok_and(|remember| remember.is_some())
+    let remember = form
+        .one("remember")
+        .is_ok_and(|remember| remember.is_some())
         && remembered::may_be(&login.value.client, &asked.reply.redirect_uri);
     let (url, keep) = match form.one("decision") {
         Ok(Some("approve")) => {
             if remember {
                 remembered::remember(&app, &browser, asked).await?;
             }
-            (AtProvider::begin(&app, &browser, asked.clone()).await?, remember.then_some(remembered::KEPT))
+            (
+                AtProvider::begin(&app, &browser, asked.clone()).await?,
+                remember.then_some(remembered::KEPT),
+            )
         }
         Ok(Some("deny")) => {
             let denied = OauthError::new("access_denied", "the person did not agree");
@@ -75,7 +92,11 @@ pub(super) async fn answer(
 }
 
 fn handle(parameters: &Parameters) -> Result<Handle, Problem> {
-    let login = parameters.one("login").ok().flatten().and_then(|login| login.parse().ok());
+    let login = parameters
+        .one("login")
+        .ok()
+        .flatten()
+        .and_then(|login| login.parse().ok());
     login.ok_or_else(Problem::login_is_over)
 }
 
@@ -84,19 +105,33 @@ fn form_token(browser: &Browser, login: &Handle) -> Result<Handle, StoreError> {
     browser.token(&format!("consent to {login}"))
 }
 
-/// What browsers say about the page that a request comes from, where they do. The token in the form does not depend on it.
+/// What browsers say about the page that a request comes from, where they do. The token in the form
+/// does not depend on it.
 fn comes_from_here(headers: &HeaderMap, issuer: &Issuer) -> bool {
     // It is `null` when that page wants no referrer sent, as ours do.
-    let origin =
-        headers.get(ORIGIN).is_none_or(|origin| origin == "null" || origin.as_bytes() == issuer.origin().as_bytes());
-    origin && headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin")
+    let origin = headers
+        .get(ORIGIN)
+        .is_none_or(|origin| origin == "null" || origin.as_bytes() == issuer.origin().as_bytes());
+    origin
+        && headers
+            .get("sec-fetch-site")
+            .is_none_or(|site| site == "same-origin")
 }
 
 fn form(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Parameters, Problem> {
-    let content_type = headers.get(CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
-    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let content_type = headers
+        .get(CONTENT_TYPE)
+        .map(|value| value.as_bytes())
+        .unwrap_or_default();
+    let essence = content_type
+        .split(|byte| *byte == b';')
+        .next()
+        .unwrap_or_default()
+        .trim_ascii();
     if !essence.eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {
         return Err(Problem::bad_request("it is not the form that was shown"));
     }
-    Ok(Parameters::parse(&body.map_err(|_| Problem::bad_request("it is too long"))?))
+    Ok(Parameters::parse(
+        &body.map_err(|_| Problem::bad_request("it is too long"))?,
+    ))
 }

@@ -33,21 +33,31 @@ impl Granted {
     pub(super) fn read(answer: &ProviderAnswer) -> Result<Self, NotGranted> {
         let not = |why| NotGranted { why, code: None };
         let text = std::str::from_utf8(&answer.body).map_err(|_| not("its answer is not text"))?;
-        let members: Members =
-            serde_json::from_str(text).map_err(|_| not("its answer is not the JSON of a token answer"))?;
+        let members: Members = serde_json::from_str(text)
+            .map_err(|_| not("its answer is not the JSON of a token answer"))?;
         if members.error.is_some() || !answer.status.is_success() {
-            return Err(NotGranted { why: "it answers with an error", code: members.error });
+            return Err(NotGranted {
+                why: "it answers with an error",
+                code: members.error,
+            });
         }
         if members.access_token.is_none_or(|token| token.is_empty()) {
             return Err(not("its answer holds no access_token"));
         }
-        Ok(Self { answer: text.to_owned(), scope: members.scope.as_deref().and_then(scope) })
+        Ok(Self {
+            answer: text.to_owned(),
+            scope: members.scope.as_deref().and_then(scope),
+        })
     }
 }
 
 /// Scopes as OAuth writes them; GitHub puts commas between them.
 pub(crate) fn scope(text: &str) -> Option<String> {
-    let scopes: Vec<_> = text.split([' ', ',']).filter(|scope| !scope.is_empty()).collect();
+    let scopes: Vec<_> = text
+        .split([' ', ','])
+        .filter(|scope| !scope.is_empty())
+        .collect();
     let allowed = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
-    (!scopes.is_empty() && scopes.iter().all(|scope| scope.bytes().all(allowed))).then(|| scopes.join(" "))
+    (!scopes.is_empty() && scopes.iter().all(|scope| scope.bytes().all(allowed)))
+        .then(|| scopes.join(" "))
 }

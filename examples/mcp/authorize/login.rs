@@ -39,13 +39,24 @@ impl Login {
         asked: Asked,
     ) -> Result<Handle, StoreError> {
         let handle = Handle::random()?;
-        let login = Self { browser: browser.name(), client, asked, answered: None };
-        app.records.seal(Kind::Login, &handle, &login, LOGIN_LIFETIME).await?;
+        let login = Self {
+            browser: browser.name(),
+            client,
+            asked,
+            answered: None,
+        };
+        app.records
+            .seal(Kind::Login, &handle, &login, LOGIN_LIFETIME)
+            .await?;
         Ok(handle)
     }
 
     /// The log-in with this handle, if it is this browser's.
-    pub(super) async fn find(app: &App, browser: Option<&Browser>, handle: &Handle) -> Result<Stored<Self>, Problem> {
+    pub(super) async fn find(
+        app: &App,
+        browser: Option<&Browser>,
+        handle: &Handle,
+    ) -> Result<Stored<Self>, Problem> {
         let login: Option<Stored<Self>> = app.records.open(Kind::Login, handle).await?;
         let login = login.ok_or_else(Problem::login_is_over)?;
         if browser.is_none_or(|browser| browser.name() != login.value.browser) {
@@ -63,7 +74,11 @@ impl Login {
         url: Url,
     ) -> Result<Url, Problem> {
         login.value.answered = Some(url.clone());
-        if app.records.reseal(Kind::Login, handle, &login, &login.value, LOGIN_LIFETIME).await? {
+        if app
+            .records
+            .reseal(Kind::Login, handle, &login, &login.value, LOGIN_LIFETIME)
+            .await?
+        {
             return Ok(url);
         }
         let login = Self::find(app, Some(browser), handle).await?;
@@ -82,18 +97,37 @@ pub(super) struct AtProvider {
 
 impl AtProvider {
     /// Sends a person there.
-    pub(super) async fn begin(app: &App, browser: &Browser, asked: Asked) -> Result<Url, StoreError> {
+    pub(super) async fn begin(
+        app: &App,
+        browser: &Browser,
+        asked: Asked,
+    ) -> Result<Url, StoreError> {
         let state = Handle::random()?;
         let verifier = Handle::random()?.to_string();
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(&verifier));
         let scope = asked.scope();
-        let login = Self { browser: browser.name(), asked, verifier };
-        app.records.seal(Kind::AtProvider, &state, &login, LOGIN_LIFETIME).await?;
-        Ok(app.provider.authorization_url(&state.to_string(), &challenge, &app.issuer.join("/callback"), &scope))
+        let login = Self {
+            browser: browser.name(),
+            asked,
+            verifier,
+        };
+        app.records
+            .seal(Kind::AtProvider, &state, &login, LOGIN_LIFETIME)
+            .await?;
+        Ok(app.provider.authorization_url(
+            &state.to_string(),
+            &challenge,
+            &app.issuer.join("/callback"),
+            &scope,
+        ))
     }
 
     /// Takes the log-in that comes back with this state, if it is this browser's.
-    pub(super) async fn take(app: &App, browser: Option<&Browser>, state: &Handle) -> Result<Self, Problem> {
+    pub(super) async fn take(
+        app: &App,
+        browser: Option<&Browser>,
+        state: &Handle,
+    ) -> Result<Self, Problem> {
         let login: Option<Stored<Self>> = app.records.open(Kind::AtProvider, state).await?;
         let login = login.ok_or_else(Problem::login_is_over)?;
         if browser.is_none_or(|browser| browser.name() != login.value.browser) {

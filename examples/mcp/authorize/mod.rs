@@ -1,7 +1,8 @@
 //! From the authorization request to the authorization code.
 //!
-//! `GET /authorize` leads to the consent page, that to the identity provider, that back to `GET /callback`, and that to the
-//! client. Between these steps a log-in is a record that the next request names; all of them have to come from one browser.
+//! `GET /authorize` leads to the consent page, that to the identity provider, that back to
+//! `GET /callback`, and that to the client. Between these steps a log-in is a record that the next
+//! request names; all of them have to come from one browser.
 
 mod begin;
 mod browser;
@@ -29,7 +30,9 @@ pub(crate) use self::granted::scope;
 const LONGEST_FORM: usize = 16 * 1024;
 
 pub(crate) fn routes() -> Router<App> {
-    let consent = get(consent::ask).post(consent::answer).layer(DefaultBodyLimit::max(LONGEST_FORM));
+    let consent = get(consent::ask)
+        .post(consent::answer)
+        .layer(DefaultBodyLimit::max(LONGEST_FORM));
     Router::new()
         .route("/authorize", get(begin::begin))
         .route("/consent", consent)

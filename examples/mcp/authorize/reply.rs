@@ -24,7 +24,13 @@ impl Reply {
 
     /// RFC 6749 §4.1.2.1.
     pub(super) fn error(&self, issuer: &Issuer, error: &OauthError) -> Result<Url, OauthError> {
-        self.with(issuer, &[("error", error.code), ("error_description", &error.description)])
+        self.with(
+            issuer,
+            &[
+                ("error", error.code),
+                ("error_description", &error.description),
+            ],
+        )
     }
 
     fn with(&self, issuer: &Issuer, answer: &[(&str, &str)]) -> Result<Url, OauthError> {
@@ -43,12 +49,24 @@ impl Reply {
     }
 }
 
-/// Answers a client. Browsers ask, or wait, before they open an app: meanwhile a person needs a page, with a link.
+/// Answers a client. Browsers ask, or wait, before they open an app: meanwhile a person needs a
+/// page, with a link.
 pub(super) fn send(url: &Url) -> Response {
-    if matches!(url.scheme(), "http" | "https") { redirect(url) } else { pages::onward(url) }
+    if matches!(url.scheme(), "http" | "https") {
+        redirect(url)
+    } else {
+        pages::onward(url)
+    }
 }
 
 /// Sends the browser on, by GET whatever it came with (RFC 9700 §4.12).
 pub(super) fn redirect(url: &Url) -> Response {
-    ([("cache-control", "no-store"), ("referrer-policy", "no-referrer")], Redirect::to(url.as_str())).into_response()
+    (
+        [
+            ("cache-control", "no-store"),
+            ("referrer-policy", "no-referrer"),
+        ],
+        Redirect::to(url.as_str()),
+    )
+        .into_response()
 }

@@ -17,8 +17,8 @@ const LONGEST_STATE: usize = 2048;
 
 /// An authorization request in order (RFC 6749 §4.1.1, RFC 7636 §4.3, RFC 8707 §2).
 ///
-/// `prompt=consent` is heeded; other parameters of OpenID Connect mean nothing here and are passed over, as RFC 6749 §3.1
-/// has it.
+/// `prompt=consent` is heeded; other parameters of OpenID Connect mean nothing here and are passed
+/// over, as RFC 6749 §3.1 has it.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Asked {
     pub(super) client_id: String,
@@ -32,21 +32,39 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    pub(super) fn read(app: &App, client: &Client, reply: Reply, query: &Parameters) -> Result<Self, OauthError> {
+    pub(super) fn read(
+        app: &App,
+        client: &Client,
+        reply: Reply,
+        query: &Parameters,
+    ) -> Result<Self, OauthError> {
         if query.repeat(&["resource"]) {
             return Err(OauthError::invalid_request("a parameter is repeated"));
         }
         let get = |name| query.all(name).next();
         match get("response_type") {
             Some("code") => {}
-            Some(_) => return Err(OauthError::new("unsupported_response_type", "only code is supported")),
+            Some(_) => {
+                return Err(OauthError::new(
+                    "unsupported_response_type",
+                    "only code is supported",
+                ));
+            }
             None => return Err(OauthError::invalid_request("response_type is missing")),
         }
         if get("response_mode").is_some_and(|mode| mode != "query") {
-            return Err(OauthError::invalid_request("only the response_mode query is supported"));
+            return Err(OauthError::invalid_request(
+                "only the response_mode query is supported",
+            ));
         }
-        if reply.state.as_ref().is_some_and(|state| state.len() > LONGEST_STATE) {
-            return Err(OauthError::invalid_request(format!("state is longer than {LONGEST_STATE} bytes")));
+        if reply
+            .state
+            .as_ref()
+            .is_some_and(|state| state.len() > LONGEST_STATE)
+        {
+            return Err(OauthError::invalid_request(format!(
+                "state is longer than {LONGEST_STATE} bytes"
+            )));
         }
         Ok(Self {
             client_id: client.client_id.clone(),
@@ -54,43 +72,67 @@ impl Asked {
             code_challenge: challenge(query)?,
             scopes: scopes(app, client, get("scope"))?,
             resource: resource(app, query)?,
-            ask_again: get("prompt").is_some_and(|prompt| prompt.split(' ').any(|prompt| prompt == "consent")),
+            ask_again: get("prompt")
+                .is_some_and(|prompt| prompt.split(' ').any(|prompt| prompt == "consent")),
         })
     }
 
     /// The scopes as OAuth writes them.
     pub(super) fn scope(&self) -> String {
-        self.scopes.iter().map(String::as_str).collect::<Vec<_>>().join(" ")
+        self.scopes
+            .iter()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 }
 
 fn challenge(query: &Parameters) -> Result<String, OauthError> {
     let get = |name| query.all(name).next();
     let challenge = get("code_challenge");
-    let challenge =
-        challenge.ok_or_else(|| OauthError::invalid_request("code_challenge is missing: PKCE is required"))?;
+    let challenge = challenge.ok_or_else(|| {
+        OauthError::invalid_request("code_challenge is missing: PKCE is required")
+    })?;
     // Without it the method would be `plain` (RFC 7636 §4.3).
     if get("code_challenge_method") != Some("S256") {
-        return Err(OauthError::invalid_request("the code_challenge_method must be S256"));
+        return Err(OauthError::invalid_request(
+            "the code_challenge_method must be S256",
+        ));
     }
-    if URL_SAFE_NO_PAD.decode(challenge).is_ok_and(|hash| hash.len() == 32) {
+    if URL_SAFE_NO_PAD
+        .decode(challenge)
+        .is_ok_and(|hash| hash.len() == 32)
+    {
         Ok(challenge.to_owned())
     } else {
-        Err(OauthError::invalid_request("code_challenge is not a SHA-256 hash in base64url"))
+        Err(OauthError::invalid_request(
+            "code_challenge is not a SHA-256 hash in base64url",
+        ))
     }
 }
 
-/// Any that this server knows; a client may ask for more than it had in mind when it registered, as the person is asked.
+/// Any that this server knows; a client may ask for more than it had in mind when it registered, as
+/// the person is asked.
 fn scopes(app: &App, client: &Client, asked: Option<&str>) -> Result<BTreeSet<String>, OauthError> {
-    let split = |text: &str| text.split_ascii_whitespace().map(str::to_owned).collect::<BTreeSet<_>>();
+    let split = |text: &str| {
+        text.split_ascii_whitespace()
+            .map(str::to_owned)
+            .collect::<BTreeSet<_>>()
+    };
     let known: BTreeSet<_> = app.scopes.iter().cloned().collect();
     let asked = split(asked.unwrap_or_default());
     if !asked.is_subset(&known) {
-        return Err(OauthError::new("invalid_scope", "a scope is asked for that this server does not know"));
+        return Err(OauthError::new(
+            "invalid_scope",
+            "a scope is asked for that this server does not know",
+        ));
     }
     let registered = &split(client.scope.as_deref().unwrap_or_default()) & &known;
     // Who asks for none gets what it has registered, or all (RFC 6749 §3.3).
-    Ok([asked, registered].into_iter().find(|scopes| !scopes.is_empty()).unwrap_or(known))
+    Ok([asked, registered]
+        .into_iter()
+        .find(|scopes| !scopes.is_empty())
+        .unwrap_or(known))
 }
 
 /// The one resource there is.
@@ -102,6 +144,9 @@ fn resource(app: &App, query: &Parameters) -> Result<Option<String>, OauthError>
     if asked.all(|text| app.issuer.is_resource(text)) {
         Ok(Some(app.issuer.resource()))
     } else {
-        Err(OauthError::new("invalid_target", "this server has no access to give to that resource"))
+        Err(OauthError::new(
+            "invalid_target",
+            "this server has no access to give to that resource",
+        ))
     }
 }

@@ -10,7 +10,12 @@ use crate::flags::seconds;
 #[command(next_help_heading = "Demo identity provider")]
 pub(crate) struct DemoFlags {
     /// Where it listens; port 0 picks a free one
-    #[arg(long, env = "MCP_DEMO_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:0")]
+    #[arg(
+        long,
+        env = "MCP_DEMO_LISTEN",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:0"
+    )]
     pub(crate) demo_listen: SocketAddr,
 
     /// How long its access tokens live

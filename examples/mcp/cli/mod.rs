@@ -25,17 +25,24 @@ use crate::store::{Settings, StoreChoice};
 
 crate::common::listener::limit_flags!("MCP_");
 
-/// An OAuth 2.1 authorization server for MCP servers, in front of an identity provider that knows no dynamic registration.
+/// An OAuth 2.1 authorization server for MCP servers, in front of an identity provider that knows
+/// no dynamic registration.
 ///
 /// Without a provider it starts a small one of its own, with a log-in page, to try it out.
 #[derive(Debug, clap::Parser)]
 #[command(name = "mcp", version)]
 pub(crate) struct Cli {
     /// Where to listen for clients, in plain HTTP; port 0 picks a free one
-    #[arg(long, env = "MCP_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8000")]
+    #[arg(
+        long,
+        env = "MCP_LISTEN",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:8000"
+    )]
     pub(crate) listen: SocketAddr,
 
-    /// The URL under which clients and people reach this server: its issuer; may have a path [default: http://LISTEN]
+    /// The URL under which clients and people reach this server: its issuer; may have a path
+    /// [default: http://LISTEN]
     #[arg(long, env = "MCP_PUBLIC_URL", value_name = "URL")]
     pub(crate) public_url: Option<Issuer>,
 
@@ -59,7 +66,8 @@ pub(crate) struct Cli {
     #[arg(long, env = "MCP_PROVIDER_ISSUER", value_name = "URL")]
     provider_issuer: Option<String>,
 
-    /// What else its authorization endpoint is told, NAME=VALUE; may be repeated (Google: access_type=offline)
+    /// What else its authorization endpoint is told, NAME=VALUE; may be repeated (Google:
+    /// access_type=offline)
     #[arg(long, env = "MCP_AUTHORIZATION_PARAM", value_name = "NAME=VALUE", value_delimiter = ',', value_parser = pair)]
     authorization_param: Vec<(String, String)>,
 
@@ -68,31 +76,60 @@ pub(crate) struct Cli {
     client_id: Option<String>,
 
     /// The secret that goes with it; better set in the environment
-    #[arg(long, env = "MCP_CLIENT_SECRET", value_name = "SECRET", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "MCP_CLIENT_SECRET",
+        value_name = "SECRET",
+        hide_env_values = true
+    )]
     client_secret: Option<String>,
 
     /// How to show it to the provider
-    #[arg(long, env = "MCP_CLIENT_AUTH", value_enum, default_value = "client_secret_basic")]
+    #[arg(
+        long,
+        env = "MCP_CLIENT_AUTH",
+        value_enum,
+        default_value = "client_secret_basic"
+    )]
     client_auth: ClientAuth,
 
     /// The scopes to ask the provider for, separated by spaces
-    #[arg(long, env = "MCP_SCOPE", value_name = "SCOPES", default_value = "openid profile")]
+    #[arg(
+        long,
+        env = "MCP_SCOPE",
+        value_name = "SCOPES",
+        default_value = "openid profile"
+    )]
     scope: String,
 
-    /// Where grants, clients and codes live: `memory`, `redb:PATH`, redis://…, redis-cluster://… or redis-sentinel://…
-    #[arg(long, env = "MCP_STORE", value_name = "STORE", default_value = "memory", hide_env_values = true)]
+    /// Where grants, clients and codes live: `memory`, `redb:PATH`, redis://…, redis-cluster://… or
+    /// redis-sentinel://…
+    #[arg(
+        long,
+        env = "MCP_STORE",
+        value_name = "STORE",
+        default_value = "memory",
+        hide_env_values = true
+    )]
     store: String,
 
-    /// How many replicas of Redis must have a write before it counts: with 1 or more a failover loses nothing that they
-    /// have, and with fewer replicas than that nobody is refreshed
-    #[arg(long, env = "MCP_WAIT_FOR_REPLICAS", value_name = "COUNT", default_value_t = 0)]
+    /// How many replicas of Redis must have a write before it counts: with 1 or more a failover
+    /// loses nothing that they have, and with fewer replicas than that nobody is refreshed
+    #[arg(
+        long,
+        env = "MCP_WAIT_FOR_REPLICAS",
+        value_name = "COUNT",
+        default_value_t = 0
+    )]
     wait_for_replicas: u32,
 
-    /// How much memory the cache in front of Redis takes up, and that of access tokens, in bytes; 0: no cache
+    /// How much memory the cache in front of Redis takes up, and that of access tokens, in bytes;
+    /// 0: no cache
     #[arg(long, env = "MCP_CACHE_SIZE", value_name = "BYTES", default_value_t = 64 << 20)]
     cache_size: u64,
 
-    /// How long the cache in front of Redis holds what it has learnt, and that of access tokens; 0: no cache
+    /// How long the cache in front of Redis holds what it has learnt, and that of access tokens; 0:
+    /// no cache
     #[arg(long, env = "MCP_CACHE_TTL", value_name = "SECS", value_parser = seconds, default_value = "10")]
     cache_ttl: Duration,
 
@@ -112,7 +149,12 @@ pub(crate) struct Cli {
     pub(crate) limits: LimitFlags,
 
     /// How the log is written, to standard error
-    #[arg(long, env = "MCP_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    #[arg(
+        long,
+        env = "MCP_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
     pub(crate) log_format: LogFormat,
 
     /// How much is logged; at no level a token or a secret
@@ -123,11 +165,17 @@ pub(crate) struct Cli {
 impl Cli {
     /// Which store. Not left to clap, whose message would repeat the password of a URL.
     pub(crate) fn store(&self) -> Result<StoreChoice, String> {
-        self.store.parse().map_err(|error| format!("--store: {error}"))
+        self.store
+            .parse()
+            .map_err(|error| format!("--store: {error}"))
     }
 
     pub(crate) const fn store_settings(&self) -> Settings {
-        Settings { cache_bytes: self.cache_size, cache_ttl: self.cache_ttl, replicas: self.wait_for_replicas }
+        Settings {
+            cache_bytes: self.cache_size,
+            cache_ttl: self.cache_ttl,
+            replicas: self.wait_for_replicas,
+        }
     }
 
     pub(crate) fn scopes(&self) -> Vec<String> {
@@ -137,15 +185,30 @@ impl Cli {
     /// The provider; none: the demo.
     pub(crate) fn provider(&self) -> Result<Option<ProviderSettings>, String> {
         let flags = [
-            ("--authorization-endpoint", self.authorization_endpoint.is_some()),
+            (
+                "--authorization-endpoint",
+                self.authorization_endpoint.is_some(),
+            ),
             ("--token-endpoint", self.token_endpoint.is_some()),
             ("--client-id", self.client_id.is_some()),
             ("--client-secret", self.client_secret.is_some()),
         ];
-        let (Some(authorization_endpoint), Some(token_endpoint), Some(client_id), Some(client_secret)) =
-            (&self.authorization_endpoint, &self.token_endpoint, &self.client_id, &self.client_secret)
+        let (
+            Some(authorization_endpoint),
+            Some(token_endpoint),
+            Some(client_id),
+            Some(client_secret),
+        ) = (
+            &self.authorization_endpoint,
+            &self.token_endpoint,
+            &self.client_id,
+            &self.client_secret,
+        )
         else {
-            let missing = flags.iter().find(|(_, set)| !set).map_or("", |(flag, _)| flag);
+            let missing = flags
+                .iter()
+                .find(|(_, set)| !set)
+                .map_or("", |(flag, _)| flag);
             return match flags.iter().find(|(_, set)| *set) {
                 Some((flag, _)) => Err(format!("{flag} needs {missing}")),
                 None => Ok(None),
@@ -165,8 +228,14 @@ impl Cli {
     }
 
     /// Makes these the settings of the layer in front of the MCP endpoint.
-    pub(crate) fn configure_access<S: Store>(&self, builder: AccessLayerBuilder<S>) -> AccessLayerBuilder<S> {
-        builder.cache_size(self.cache_size).cache_ttl(self.cache_ttl).end_responses(true)
+    pub(crate) fn configure_access<S: Store>(
+        &self,
+        builder: AccessLayerBuilder<S>,
+    ) -> AccessLayerBuilder<S> {
+        builder
+            .cache_size(self.cache_size)
+            .cache_ttl(self.cache_ttl)
+            .end_responses(true)
     }
 }
 

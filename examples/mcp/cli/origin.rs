@@ -2,8 +2,8 @@ use std::str::FromStr;
 
 use url::Url;
 
-/// An origin whose pages may call the MCP endpoint: scheme, host and port. Without a port, the default port of the
-/// scheme is meant.
+/// An origin whose pages may call the MCP endpoint: scheme, host and port. Without a port, the
+/// default port of the scheme is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AllowedOrigin {
     /// The origin as a browser sends it.
@@ -29,22 +29,33 @@ impl FromStr for AllowedOrigin {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (origin, any_port) = text.strip_suffix(":*").map_or((text, false), |origin| (origin, true));
-        let url = parse(origin).ok_or("it must be an origin such as https://app.example.com, without a path")?;
+        let (origin, any_port) = text
+            .strip_suffix(":*")
+            .map_or((text, false), |origin| (origin, true));
+        let url = parse(origin)
+            .ok_or("it must be an origin such as https://app.example.com, without a path")?;
         if origin.contains('*') || (any_port && url.port().is_some()) {
             return Err("`:*` in place of its port is the only wildcard".into());
         }
-        Ok(Self { serialized: url.origin().ascii_serialization(), any_port })
+        Ok(Self {
+            serialized: url.origin().ascii_serialization(),
+            any_port,
+        })
     }
 }
 
-/// Parses an http or https origin as browsers write it (RFC 6454 §6.2): scheme, host and port, and nothing else.
+/// Parses an http or https origin as browsers write it (RFC 6454 §6.2): scheme, host and port, and
+/// nothing else.
 fn parse(text: &str) -> Option<Url> {
-    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
+    let url = Url::parse(text)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https"))?;
     let origin = url.origin().ascii_serialization();
-    let with_port = url.port_or_known_default().map(|port| format!("{origin}:{port}"));
-    let is_origin =
-        text.eq_ignore_ascii_case(&origin) || with_port.is_some_and(|full| text.eq_ignore_ascii_case(&full));
+    let with_port = url
+        .port_or_known_default()
+        .map(|port| format!("{origin}:{port}"));
+    let is_origin = text.eq_ignore_ascii_case(&origin)
+        || with_port.is_some_and(|full| text.eq_ignore_ascii_case(&full));
     is_origin.then_some(url)
 }
 
@@ -57,7 +68,11 @@ mod tests {
         let rows: [(&str, &[&str], &[&str]); 5] = [
             (
                 "https://app.example.com",
-                &["https://app.example.com", "https://app.example.com:443", "HTTPS://APP.example.com"],
+                &[
+                    "https://app.example.com",
+                    "https://app.example.com:443",
+                    "HTTPS://APP.example.com",
+                ],
                 &[
                     "http://app.example.com",
                     "https://app.example.com:8443",
@@ -83,9 +98,21 @@ mod tests {
                     "file://",
                 ],
             ),
-            ("https://app.example.com:443", &["https://app.example.com"], &["https://app.example.com:80"]),
-            ("http://app.example.com", &["http://app.example.com:80"], &["http://app.example.com:443"]),
-            ("http://app.example.com:8080", &["http://app.example.com:8080"], &["http://app.example.com"]),
+            (
+                "https://app.example.com:443",
+                &["https://app.example.com"],
+                &["https://app.example.com:80"],
+            ),
+            (
+                "http://app.example.com",
+                &["http://app.example.com:80"],
+                &["http://app.example.com:443"],
+            ),
+            (
+                "http://app.example.com:8080",
+                &["http://app.example.com:8080"],
+                &["http://app.example.com"],
+            ),
             (
                 "http://localhost:*",
                 &["http://localhost", "http://localhost:1234"],
@@ -106,9 +133,15 @@ mod tests {
                 assert!(!origin.matches(text), "{allowed}: {text}");
             }
         }
-        for text in
-            ["*", "null", "app.example.com", "https://*.example.com", "https://a.example/x", "ftp://a.example", ""]
-        {
+        for text in [
+            "*",
+            "null",
+            "app.example.com",
+            "https://*.example.com",
+            "https://a.example/x",
+            "ftp://a.example",
+            "",
+        ] {
             assert!(text.parse::<AllowedOrigin>().is_err(), "{text}");
         }
     }

@@ -15,12 +15,13 @@ const RETRY_WINDOW: Duration = Duration::from_secs(60);
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Sessions")]
 pub(crate) struct SessionFlags {
-    /// How long a repeated refresh gets the same answer again, and, for 5 seconds at most, a repeated exchange of an
-    /// authorization code; 0: never [default: 60]
+    /// How long a repeated refresh gets the same answer again, and, for 5 seconds at most, a
+    /// repeated exchange of an authorization code; 0: never [default: 60]
     #[arg(long, env = "MCP_RETRY_WINDOW", value_name = "SECS", value_parser = seconds)]
     retry_window: Option<Duration>,
 
-    /// How long a client that lost the answer can refresh with its old token; 0: never [default: 86400]
+    /// How long a client that lost the answer can refresh with its old token; 0: never
+    /// [default: 86400]
     #[arg(long, env = "MCP_RECOVERY_WINDOW", value_name = "SECS", value_parser = seconds)]
     recovery_window: Option<Duration>,
 
@@ -28,7 +29,8 @@ pub(crate) struct SessionFlags {
     #[arg(long, env = "MCP_IDLE_LIFETIME", value_name = "SECS", value_parser = seconds)]
     idle_lifetime: Option<Duration>,
 
-    /// How long a session lives from its log-in, however often it is refreshed [default: no such end]
+    /// How long a session lives from its log-in, however often it is refreshed
+    /// [default: no such end]
     #[arg(long, env = "MCP_ABSOLUTE_LIFETIME", value_name = "SECS", value_parser = seconds)]
     absolute_lifetime: Option<Duration>,
 
@@ -40,8 +42,8 @@ pub(crate) struct SessionFlags {
     #[arg(long, env = "MCP_ISSUE_TIMEOUT", value_name = "SECS", value_parser = seconds)]
     issue_timeout: Option<Duration>,
 
-    /// Answer 503 to a log-in whose session cannot be stored, instead of issuing an access token without a refresh
-    /// token
+    /// Answer 503 to a log-in whose session cannot be stored, instead of issuing an access token
+    /// without a refresh token
     #[arg(long, env = "MCP_REFUSE_UNSTORED_GRANTS", value_parser = BoolishValueParser::new())]
     refuse_unstored_grants: bool,
 
@@ -51,16 +53,25 @@ pub(crate) struct SessionFlags {
 }
 
 impl SessionFlags {
-    /// Returns how long a repeated exchange of an authorization code gets the same answer; zero: never.
+    /// Returns how long a repeated exchange of an authorization code gets the same answer; zero:
+    /// never.
     pub(crate) fn code_window(&self) -> Duration {
-        let default = if self.strict { Duration::ZERO } else { RETRY_WINDOW };
+        let default = if self.strict {
+            Duration::ZERO
+        } else {
+            RETRY_WINDOW
+        };
         self.retry_window.unwrap_or(default).min(CODE_WINDOW)
     }
 
     /// Makes these the settings of the layer.
-    pub(crate) fn configure<S: Store>(&self, builder: RefreshLayerBuilder<S>) -> RefreshLayerBuilder<S> {
-        let mut builder =
-            builder.rotation_timeout(self.rotation_timeout).refuse_unstored_grants(self.refuse_unstored_grants);
+    pub(crate) fn configure<S: Store>(
+        &self,
+        builder: RefreshLayerBuilder<S>,
+    ) -> RefreshLayerBuilder<S> {
+        let mut builder = builder
+            .rotation_timeout(self.rotation_timeout)
+            .refuse_unstored_grants(self.refuse_unstored_grants);
         if let Some(timeout) = self.issue_timeout {
             builder = builder.issue_timeout(timeout);
         }

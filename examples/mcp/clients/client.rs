@@ -20,9 +20,12 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Whether the client may be answered there (RFC 6749 §3.1.2.3; RFC 8252 §7.3: a loopback address with any port).
+    /// Whether the client may be answered there (RFC 6749 §3.1.2.3; RFC 8252 §7.3: a loopback
+    /// address with any port).
     pub(crate) fn allows_redirect(&self, uri: &str) -> bool {
-        self.redirect_uris.iter().any(|registered| rules::same(registered, uri))
+        self.redirect_uris
+            .iter()
+            .any(|registered| rules::same(registered, uri))
     }
 
     /// Whether this is the client's secret; never, if it has none.
@@ -31,13 +34,20 @@ impl Client {
     }
 }
 
-/// A secret that only its client knows. It is as random as a key, so that one round of a plain hash protects it.
+/// A secret that only its client knows. It is as random as a key, so that one round of a plain hash
+/// protects it.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SecretHash([u8; 32]);
 
 impl SecretHash {
     pub(crate) fn of(secret: &str) -> Self {
-        Self(Sha256::new().chain_update(b"mcp client secret").chain_update(secret).finalize().into())
+        Self(
+            Sha256::new()
+                .chain_update(b"mcp client secret")
+                .chain_update(secret)
+                .finalize()
+                .into(),
+        )
     }
 
     /// In constant time.
@@ -70,7 +80,10 @@ mod tests {
         for wrong in ["", "Secret", "secret "] {
             assert!(!client.verify_secret(wrong), "{wrong:?}");
         }
-        assert!(format!("{client:?}").contains("Some(SecretHash)"), "{client:?}");
+        assert!(
+            format!("{client:?}").contains("Some(SecretHash)"),
+            "{client:?}"
+        );
         client.secret = None;
         assert!(!client.verify_secret("") && !client.verify_secret("secret"));
     }

@@ -10,13 +10,20 @@ use crate::flags::seconds;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Clients")]
 pub(crate) struct ClientFlags {
-    /// Redirect URIs that clients may have, such as `https://*.example.com/oauth/*` or `http://localhost/*`: `*.` is one
-    /// label of a host, `*` a part of one segment of a path, `/*` at the end anything; can be given more than once
+    /// Redirect URIs that clients may have, such as `https://*.example.com/oauth/*` or
+    /// `http://localhost/*`: `*.` is one label of a host, `*` a part of one segment of a path, `/*`
+    /// at the end anything; can be given more than once
     /// [default: all of https, all loopback addresses, app schemes such as com.example.app, and those of known clients]
-    #[arg(long = "allowed-redirect", env = "MCP_ALLOWED_REDIRECTS", value_name = "PATTERN", value_delimiter = ' ')]
+    #[arg(
+        long = "allowed-redirect",
+        env = "MCP_ALLOWED_REDIRECTS",
+        value_name = "PATTERN",
+        value_delimiter = ' '
+    )]
     allowed_redirects: Vec<RedirectPattern>,
 
-    /// How long a registration is kept after its last use, and how long a client secret is good; by default 90 days
+    /// How long a registration is kept after its last use, and how long a client secret is good; by
+    /// default 90 days
     #[arg(long, env = "MCP_CLIENT_LIFETIME", value_name = "SECS", value_parser = lifetime, default_value = "7776000")]
     client_lifetime: Duration,
 

@@ -1,4 +1,5 @@
-//! The clients of this server: registered ones, and those whose client id is the URL of a document about them.
+//! The clients of this server: registered ones, and those whose client id is the URL of a document
+//! about them.
 
 mod client;
 mod document;
@@ -17,7 +18,9 @@ pub(crate) use self::flags::ClientFlags;
 use self::registered::Registered;
 pub(crate) use self::registered::Registration;
 use self::rules::RedirectUri;
-pub(crate) use self::rules::{AUTH_METHODS, GRANT_TYPES, InvalidMetadata, Metadata, RESPONSE_TYPES, Rules, visible};
+pub(crate) use self::rules::{
+    AUTH_METHODS, GRANT_TYPES, InvalidMetadata, Metadata, RESPONSE_TYPES, Rules, visible,
+};
 use crate::records::Records;
 
 /// Why a client cannot be told.
@@ -40,12 +43,25 @@ pub(crate) struct Clients {
 }
 
 impl Clients {
-    pub(crate) fn new(records: &Records, flags: &ClientFlags, scopes: Vec<String>) -> Result<Self, FetcherError> {
-        let documents = || Documents::new(records.clone(), flags.metadata_ca.as_deref(), flags.metadata_loopback);
+    pub(crate) fn new(
+        records: &Records,
+        flags: &ClientFlags,
+        scopes: Vec<String>,
+    ) -> Result<Self, FetcherError> {
+        let documents = || {
+            Documents::new(
+                records.clone(),
+                flags.metadata_ca.as_deref(),
+                flags.metadata_loopback,
+            )
+        };
         Ok(Self {
             registered: Registered::new(records.clone(), flags.lifetime()),
             documents: flags.documents().then(documents).transpose()?,
-            rules: Arc::new(Rules { redirects: flags.redirects(), scopes }),
+            rules: Arc::new(Rules {
+                redirects: flags.redirects(),
+                scopes,
+            }),
         })
     }
 
@@ -77,7 +93,9 @@ impl Clients {
     /// With the redirect URIs that are allowed now: it may be known from when others were.
     fn as_allowed(&self, mut client: Client) -> Client {
         let redirects = &self.rules.redirects;
-        client.redirect_uris.retain(|uri| RedirectUri::parse(uri).is_ok_and(|uri| redirects.contains(&uri)));
+        client
+            .redirect_uris
+            .retain(|uri| RedirectUri::parse(uri).is_ok_and(|uri| redirects.contains(&uri)));
         client
     }
 }

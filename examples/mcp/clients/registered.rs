@@ -7,13 +7,14 @@ use super::client::{Client, SecretHash};
 use super::rules::{AUTH_METHODS, Metadata};
 use crate::records::{Handle, Kind, Records};
 
-/// How often a registration in use is renewed, at most; or ten times in its lifetime, if that is shorter.
+/// How often a registration in use is renewed, at most; or ten times in its lifetime, if that is
+/// shorter.
 const RENEWAL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The clients that have registered.
 ///
-/// A registration ends a lifetime after it was last used. One with a secret ends when its client was told that the secret
-/// would.
+/// A registration ends a lifetime after it was last used. One with a secret ends when its client
+/// was told that the secret would.
 #[derive(Clone, Debug)]
 pub(super) struct Registered {
     records: Records,
@@ -58,28 +59,45 @@ impl Registered {
         let issued_at = now();
         self.write(&client, issued_at).await?;
         let expires_at = issued_at.saturating_add(self.lifetime.as_secs());
-        Ok(Registration { client, secret, issued_at, expires_at })
+        Ok(Registration {
+            client,
+            secret,
+            issued_at,
+            expires_at,
+        })
     }
 
     pub(super) async fn find(&self, client_id: &str) -> Result<Option<Client>, StoreError> {
-        let Some(stored) = self.records.get::<Record>(Kind::Client, client_id).await? else { return Ok(None) };
+        let Some(stored) = self.records.get::<Record>(Kind::Client, client_id).await? else {
+            return Ok(None);
+        };
         let Record { client, written_at } = stored.value;
         let age = Duration::from_secs(now().saturating_sub(written_at));
         if client.secret.is_none() && age >= RENEWAL.min(self.lifetime / 10) {
             // Whoever asks for the client has it: the next one may renew it.
             if let Err(error) = self.write(&client, now()).await {
-                tracing::warn!(error = crate::causes::causes(&error), "a registration could not be renewed");
+                tracing::warn!(
+                    error = crate::causes::causes(&error),
+                    "a registration could not be renewed"
+                );
             }
         }
         Ok(Some(client))
     }
 
     async fn write(&self, client: &Client, written_at: u64) -> Result<(), StoreError> {
-        let record = Record { client: client.clone(), written_at };
-        self.records.put(Kind::Client, &client.client_id, &record, self.lifetime).await
+        let record = Record {
+            client: client.clone(),
+            written_at,
+        };
+        self.records
+            .put(Kind::Client, &client.client_id, &record, self.lifetime)
+            .await
     }
 }
 
 fn now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }

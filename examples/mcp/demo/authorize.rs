@@ -23,7 +23,10 @@ struct Wanted {
     scope: String,
 }
 
-pub(super) async fn ask(State(demo): State<Demo>, RawQuery(query): RawQuery) -> Result<Response, OauthError> {
+pub(super) async fn ask(
+    State(demo): State<Demo>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, OauthError> {
     let query = query.unwrap_or_default();
     let parameters = read(&demo, &query)?;
     match wanted(&parameters) {
@@ -45,9 +48,20 @@ pub(super) async fn log_in(
         Err(error) => return Ok(back(&demo, &parameters, Err(error))),
     };
     if form.get("cancel").is_some() {
-        return Ok(back(&demo, &parameters, Err(OauthError("access_denied", "the person does not want to log in"))));
+        return Ok(back(
+            &demo,
+            &parameters,
+            Err(OauthError(
+                "access_denied",
+                "the person does not want to log in",
+            )),
+        ));
     }
-    let user = form.get("other").or_else(|| form.get("user")).map(str::trim).unwrap_or_default();
+    let user = form
+        .get("other")
+        .or_else(|| form.get("user"))
+        .map(str::trim)
+        .unwrap_or_default();
     if user.is_empty() || user.len() > LONGEST_NAME || user.chars().any(char::is_control) {
         return Ok(page::log_in(&wanted.scope, &query, StatusCode::BAD_REQUEST));
     }
@@ -68,24 +82,36 @@ fn read(demo: &Demo, query: &str) -> Result<Parameters, OauthError> {
         return Err(OauthError("invalid_request", "unknown client"));
     }
     if parameters.get("redirect_uri") != Some(&demo.redirect_uri) {
-        return Err(OauthError("invalid_request", "redirect_uri is not registered"));
+        return Err(OauthError(
+            "invalid_request",
+            "redirect_uri is not registered",
+        ));
     }
     Ok(parameters)
 }
 
 fn wanted(query: &Parameters) -> Result<Wanted, OauthError> {
     if query.need("response_type")? != "code" {
-        return Err(OauthError("unsupported_response_type", "only code is supported"));
+        return Err(OauthError(
+            "unsupported_response_type",
+            "only code is supported",
+        ));
     }
     let challenge = query.need("code_challenge")?;
     if query.get("code_challenge_method") != Some("S256") || challenge.len() != 43 {
-        return Err(OauthError("invalid_request", "a code_challenge by S256 is required"));
+        return Err(OauthError(
+            "invalid_request",
+            "a code_challenge by S256 is required",
+        ));
     }
     let scope = query.get("scope").unwrap_or("openid");
     if !scope.split(' ').all(|scope| SCOPES.contains(&scope)) {
         return Err(OauthError("invalid_scope", "there is no such scope"));
     }
-    Ok(Wanted { challenge: challenge.to_owned(), scope: scope.to_owned() })
+    Ok(Wanted {
+        challenge: challenge.to_owned(),
+        scope: scope.to_owned(),
+    })
 }
 
 /// Sends the person back to the client.
@@ -96,7 +122,9 @@ fn back(demo: &Demo, query: &Parameters, code: Result<String, OauthError>) -> Re
     let mut answer = target.query_pairs_mut();
     match code {
         Ok(code) => answer.append_pair("code", &code),
-        Err(OauthError(code, why)) => answer.append_pair("error", code).append_pair("error_description", why),
+        Err(OauthError(code, why)) => answer
+            .append_pair("error", code)
+            .append_pair("error_description", why),
     };
     if let Some(state) = query.get("state") {
         answer.append_pair("state", state);

@@ -7,8 +7,20 @@ use super::client::{OauthError, Parameters, WRONG, credentials};
 pub(super) const CLIENT: &str = "mcp-demo";
 pub(super) const SECRET: &str = "mcp-demo-secret";
 
-pub(super) fn authenticate(headers: &HeaderMap, form: &Parameters) -> Result<&'static str, OauthError> {
+pub(super) fn authenticate(
+    headers: &HeaderMap,
+    form: &Parameters,
+) -> Result<&'static str, OauthError> {
     let (client_id, secret) = credentials(headers, form)?;
-    let right = bool::from(secret.unwrap_or_default().as_bytes().ct_eq(SECRET.as_bytes()));
-    if client_id.as_deref() == Some(CLIENT) && right { Ok(CLIENT) } else { Err(WRONG) }
+    let right = bool::from(
+        secret
+            .unwrap_or_default()
+            .as_bytes()
+            .ct_eq(SECRET.as_bytes()),
+    );
+    if client_id.as_deref() == Some(CLIENT) && right {
+        Ok(CLIENT)
+    } else {
+        Err(WRONG)
+    }
 }

@@ -1,6 +1,7 @@
-//! An identity provider for those who have none at hand: a log-in page without passwords, authorization code with PKCE,
-//! one-time refresh tokens whose reuse ends the session, revocation, userinfo. It knows one client, this server, and
-//! registers no others: such is what this server is for.
+//! An identity provider for those who have none at hand: a log-in page without passwords,
+//! authorization code with PKCE, one-time refresh tokens whose reuse ends the session, revocation,
+//! userinfo. It knows one client, this server, and registers no others: such is what this server is
+//! for.
 
 mod authorize;
 #[path = "../../proxy/demo/client.rs"]
@@ -41,8 +42,13 @@ struct Demo {
     redirect_uri: Arc<str>,
 }
 
-/// Starts it, for as long as the process runs; what the server that `issuer` names is to know of it.
-pub(crate) fn start(flags: &DemoFlags, listener: TcpListener, issuer: &Issuer) -> Result<ProviderSettings, Failure> {
+/// Starts it, for as long as the process runs; what the server that `issuer` names is to know of
+/// it.
+pub(crate) fn start(
+    flags: &DemoFlags,
+    listener: TcpListener,
+    issuer: &Issuer,
+) -> Result<ProviderSettings, Failure> {
     let here = Url::parse(&format!("http://{}", listener.local_addr()?))?;
     let settings = Settings {
         access_lifetime: flags.demo_access_lifetime,
@@ -86,7 +92,9 @@ async fn serve(listener: TcpListener, demo: Demo) -> io::Result<()> {
 }
 
 async fn userinfo(State(demo): State<Demo>, headers: HeaderMap) -> Response {
-    let token = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let token = headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let access = token.and_then(|token| demo.sessions.access(token));
     let Some(access) = access else {
         let challenge = HeaderValue::from_static(r#"Bearer error="invalid_token""#);

@@ -54,8 +54,13 @@ pub(super) fn log_in(scope: &str, query: &str, status: StatusCode) -> Response {
             }
         }
     };
-    // No `form-action`: Chromium applies it to all redirects that follow upon the form, down to the client of the server.
-    let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'";
-    let headers = [(CACHE_CONTROL, "no-store"), (CONTENT_SECURITY_POLICY, policy)];
+    // No `form-action`: Chromium applies it to all redirects that follow upon the form, down to the
+    // client of the server.
+    let policy =
+        "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'";
+    let headers = [
+        (CACHE_CONTROL, "no-store"),
+        (CONTENT_SECURITY_POLICY, policy),
+    ];
     (status, headers, Html(page.into_string())).into_response()
 }

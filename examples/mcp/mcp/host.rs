@@ -12,16 +12,23 @@ impl AllowedHost {
     /// Returns `None` if `authority` is not a host, or a host and a port.
     pub(super) fn new(authority: &str, default_port: u16) -> Option<Self> {
         let (host, port) = parse(authority)?;
-        Some(Self { host, port: port.unwrap_or(default_port), default_port })
+        Some(Self {
+            host,
+            port: port.unwrap_or(default_port),
+            default_port,
+        })
     }
 
     /// Returns whether this is the host and port in the value of a `Host` header.
     pub(super) fn matches(&self, header: &str) -> bool {
-        parse(header).is_some_and(|(host, port)| host == self.host && port.unwrap_or(self.default_port) == self.port)
+        parse(header).is_some_and(|(host, port)| {
+            host == self.host && port.unwrap_or(self.default_port) == self.port
+        })
     }
 }
 
-/// Parses a host and an optional port in the usual notation: no user, no empty port, no leading zeros.
+/// Parses a host and an optional port in the usual notation: no user, no empty port, no leading
+/// zeros.
 fn parse(text: &str) -> Option<(String, Option<u16>)> {
     let authority: Authority = text.parse().ok()?;
     let (host, port) = (authority.host().to_ascii_lowercase(), authority.port_u16());
@@ -35,9 +42,14 @@ mod tests {
 
     #[test]
     fn hosts_are_compared_as_a_whole() {
-        let names = ["localhost:8000", "127.0.0.1:8000", "[::1]:8000"].map(|host| AllowedHost::new(host, 80));
+        let names = ["localhost:8000", "127.0.0.1:8000", "[::1]:8000"]
+            .map(|host| AllowedHost::new(host, 80));
         let public = AllowedHost::new("mcp.example.com", 443);
-        let all: Vec<_> = names.into_iter().chain([public]).map(Option::unwrap).collect();
+        let all: Vec<_> = names
+            .into_iter()
+            .chain([public])
+            .map(Option::unwrap)
+            .collect();
         let allows = |host: &str| all.iter().any(|allowed| allowed.matches(host));
         for host in [
             "mcp.example.com",

@@ -1,7 +1,9 @@
-//! Checks the host name by which a request reaches the MCP endpoint, and the page that it comes from.
+//! Checks the host name by which a request reaches the MCP endpoint, and the page that it comes
+//! from.
 //!
-//! A page whose own name points at this machine (DNS rebinding) sends its name as `Host`, and any page sends its
-//! `Origin`. Both are parsed and compared with a list: a prefix or a suffix of an allowed value is not allowed.
+//! A page whose own name points at this machine (DNS rebinding) sends its name as `Host`, and any
+//! page sends its `Origin`. Both are parsed and compared with a list: a prefix or a suffix of an
+//! allowed value is not allowed.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,13 +33,20 @@ struct Lists {
 }
 
 impl Allowed {
-    /// Allows the hosts of the public URL, the loopback names with the port of this server, and the listening address,
-    /// which a reverse proxy in front may use; and the origins of the public URL, of this computer, and of `more`.
+    /// Allows the hosts of the public URL, the loopback names with the port of this server, and the
+    /// listening address, which a reverse proxy in front may use; and the origins of the public
+    /// URL, of this computer, and of `more`.
     pub(crate) fn new(issuer: &Issuer, listen: SocketAddr, more: &[AllowedOrigin]) -> Self {
-        let here = LOOPBACK.into_iter().map(str::to_owned).chain([bare(listen)]);
+        let here = LOOPBACK
+            .into_iter()
+            .map(str::to_owned)
+            .chain([bare(listen)]);
         let here = here.map(|host| AllowedHost::new(&format!("{host}:{}", listen.port()), 80));
         let public = AllowedHost::new(issuer.authority(), if issuer.is_https() { 443 } else { 80 });
-        let pages = LOOPBACK.into_iter().map(|host| format!("http://{host}:*")).chain([issuer.origin()]);
+        let pages = LOOPBACK
+            .into_iter()
+            .map(|host| format!("http://{host}:*"))
+            .chain([issuer.origin()]);
         let pages = pages.filter_map(|origin| origin.parse().ok());
         Self(Arc::new(Lists {
             hosts: here.chain([public]).flatten().collect(),
@@ -47,13 +56,17 @@ impl Allowed {
 
     fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), OauthError> {
         let host = one(headers, &HOST)?;
-        // The name in the target of a request (HTTP/2, or the absolute form of HTTP/1) is checked as well as the one in
-        // the header: the endpoint may use either.
+        // The name in the target of a request (HTTP/2, or the absolute form of HTTP/1) is checked
+        // as well as the one in the header: the endpoint may use either.
         let named = [host, uri.authority().map(Authority::as_str)];
         if named.iter().all(Option::is_none) {
             return Err(OauthError::invalid_request("the request has no Host"));
         }
-        if named.into_iter().flatten().any(|host| !self.allows_host(host)) {
+        if named
+            .into_iter()
+            .flatten()
+            .any(|host| !self.allows_host(host))
+        {
             return Err(forbidden("this server is not reached by that Host"));
         }
         // Programs send no `Origin`; pages in a browser do.
@@ -79,11 +92,18 @@ fn bare(listen: SocketAddr) -> String {
 }
 
 /// Refuses requests to another host name or from another page.
-pub(crate) async fn check(State(allowed): State<Allowed>, request: Request, next: Next) -> Response {
+pub(crate) async fn check(
+    State(allowed): State<Allowed>,
+    request: Request,
+    next: Next,
+) -> Response {
     match allowed.check(request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(error) => {
-            tracing::info!(error = error.description, "a request to the MCP endpoint was refused");
+            tracing::info!(
+                error = error.description,
+                "a request to the MCP endpoint was refused"
+            );
             error.into_response()
         }
     }
@@ -93,13 +113,17 @@ fn forbidden(description: &str) -> OauthError {
     OauthError::invalid_request(description).with_status(StatusCode::FORBIDDEN)
 }
 
-/// Returns the value of a header that may come at most once. A value that is not text is refused like one that is not
-/// allowed.
+/// Returns the value of a header that may come at most once. A value that is not text is refused
+/// like one that is not allowed.
 fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, OauthError> {
     let mut values = headers.get_all(name).iter();
-    let value = values.next().map(|value| value.to_str().unwrap_or_default());
+    let value = values
+        .next()
+        .map(|value| value.to_str().unwrap_or_default());
     if values.next().is_some() {
-        return Err(OauthError::invalid_request(format!("the request has more than one {name}")));
+        return Err(OauthError::invalid_request(format!(
+            "the request has more than one {name}"
+        )));
     }
     Ok(value)
 }

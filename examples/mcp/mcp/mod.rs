@@ -1,4 +1,5 @@
-//! The MCP endpoint, as the access layer calls it: with the provider's access token in place of the client's.
+//! The MCP endpoint, as the access layer calls it: with the provider's access token in place of the
+//! client's.
 
 mod host;
 mod hosts;
@@ -55,7 +56,10 @@ pub(crate) fn endpoint(flags: &EndpointFlags, app: &App) -> Result<Endpoint, Fai
     match &flags.mcp_upstream {
         Some(upstream) => {
             let proxied = Proxied::new(upstream, &app.issuer, flags)?;
-            Ok(Endpoint { router: Router::new().route_service("/mcp", proxied), end: Box::new(|| {}) })
+            Ok(Endpoint {
+                router: Router::new().route_service("/mcp", proxied),
+                end: Box::new(|| {}),
+            })
         }
         None => Ok(own(app)),
     }
@@ -76,10 +80,18 @@ fn own(app: &App) -> Endpoint {
         .disable_allowed_origins();
     let end = config.cancellation_token.clone();
     let tools = Tools::new(app.clone());
-    let service =
-        StreamableHttpService::new(move || Ok(tools.clone()), Arc::new(NeverSessionManager::default()), config);
-    let router = Router::new().route_service("/mcp", service).layer(map_request(read));
-    Endpoint { router, end: Box::new(move || end.cancel()) }
+    let service = StreamableHttpService::new(
+        move || Ok(tools.clone()),
+        Arc::new(NeverSessionManager::default()),
+        config,
+    );
+    let router = Router::new()
+        .route_service("/mcp", service)
+        .layer(map_request(read));
+    Endpoint {
+        router,
+        end: Box::new(move || end.cancel()),
+    }
 }
 
 /// Reads the body of a request, because the MCP server would read one of any length.

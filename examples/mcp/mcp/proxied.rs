@@ -1,5 +1,5 @@
-//! Somebody's MCP server, guarded: requests reach it with the provider's access token or with none, and bodies stream
-//! both ways.
+//! Somebody's MCP server, guarded: requests reach it with the provider's access token or with none,
+//! and bodies stream both ways.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -34,7 +34,11 @@ pub(super) struct Proxied {
 }
 
 impl Proxied {
-    pub(super) fn new(upstream: &McpUpstream, issuer: &Issuer, flags: &EndpointFlags) -> Result<Self, Failure> {
+    pub(super) fn new(
+        upstream: &McpUpstream,
+        issuer: &Issuer,
+        flags: &EndpointFlags,
+    ) -> Result<Self, Failure> {
         // The path of the endpoint is replaced as a whole, so there is no removed prefix.
         let mut public = issuer.as_url().clone();
         public.set_path("");
@@ -47,19 +51,38 @@ impl Proxied {
             refuse_front_channel: false,
         })?;
         let metadata = issuer.well_known("oauth-protected-resource", "/mcp");
-        let challenge = format!(r#"Bearer realm="mcp", error="invalid_token", resource_metadata="{metadata}""#);
-        let challenge = challenge.parse().map_err(|_| format!("--public-url: not fit for a header: {metadata}"))?;
-        Ok(Self { forward, path: upstream.path.clone(), challenge })
+        let challenge =
+            format!(r#"Bearer realm="mcp", error="invalid_token", resource_metadata="{metadata}""#);
+        let challenge = challenge
+            .parse()
+            .map_err(|_| format!("--public-url: not fit for a header: {metadata}"))?;
+        Ok(Self {
+            forward,
+            path: upstream.path.clone(),
+            challenge,
+        })
     }
 
     async fn send(self, mut request: Request) -> Result<Response, ForwardError> {
-        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
-        let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
-        let path = format!("{}{query}", self.path).parse::<PathAndQuery>().unwrap_or(PathAndQuery::from_static("/"));
+        let peer = request
+            .extensions()
+            .get::<ConnectInfo<SocketAddr>>()
+            .map(|ConnectInfo(peer)| *peer);
+        let query = request
+            .uri()
+            .query()
+            .map(|query| format!("?{query}"))
+            .unwrap_or_default();
+        let path = format!("{}{query}", self.path)
+            .parse::<PathAndQuery>()
+            .unwrap_or(PathAndQuery::from_static("/"));
         *request.uri_mut() = path.into();
         // Those of this server are none of its business.
         request.headers_mut().remove(COOKIE);
-        let forward = peer.map_or_else(|| self.forward.clone(), |peer| self.forward.for_client(peer));
+        let forward = peer.map_or_else(
+            || self.forward.clone(),
+            |peer| self.forward.for_client(peer),
+        );
         let mut response = forward.oneshot(request).await?.into_response();
         self.disown(&mut response);
         Ok(response)
@@ -67,8 +90,9 @@ impl Proxied {
 
     /// Removes headers that the endpoint may not set in the name of this server's host.
     ///
-    /// Its challenges name a realm, scopes and metadata of its own, and a client would look for its authorization
-    /// server there (RFC 9728 §5.1). A cookie with the name of this server's cookie would replace that in the browser.
+    /// Its challenges name a realm, scopes and metadata of its own, and a client would look for its
+    /// authorization server there (RFC 9728 §5.1). A cookie with the name of this server's cookie
+    /// would replace that in the browser.
     fn disown(&self, response: &mut Response) {
         let refused = response.status() == StatusCode::UNAUTHORIZED;
         let headers = response.headers_mut();
@@ -77,7 +101,12 @@ impl Proxied {
             headers.insert(WWW_AUTHENTICATE, self.challenge.clone());
         }
         headers.remove("clear-site-data");
-        let cookies: Vec<_> = headers.get_all(SET_COOKIE).iter().filter(|cookie| !is_ours(cookie)).cloned().collect();
+        let cookies: Vec<_> = headers
+            .get_all(SET_COOKIE)
+            .iter()
+            .filter(|cookie| !is_ours(cookie))
+            .cloned()
+            .collect();
         headers.remove(SET_COOKIE);
         for cookie in cookies {
             headers.append(SET_COOKIE, cookie);
@@ -85,16 +114,21 @@ impl Proxied {
     }
 }
 
-/// Returns whether a browser may send a cookie back in a way that this server takes for its own. The browser sends a
-/// cookie without a name as its value only, which may contain a name.
+/// Returns whether a browser may send a cookie back in a way that this server takes for its own.
+/// The browser sends a cookie without a name as its value only, which may contain a name.
 fn is_ours(cookie: &HeaderValue) -> bool {
-    let pair = cookie.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+    let pair = cookie
+        .as_bytes()
+        .split(|byte| *byte == b';')
+        .next()
+        .unwrap_or_default();
     let name = match pair.iter().position(|byte| *byte == b'=') {
         Some(end) if !pair[..end].trim_ascii().is_empty() => &pair[..end],
         _ => return true,
     };
     let ours = COOKIE_NAME.as_bytes();
-    name.windows(ours.len()).any(|part| part.eq_ignore_ascii_case(ours))
+    name.windows(ours.len())
+        .any(|part| part.eq_ignore_ascii_case(ours))
 }
 
 impl Service<Request> for Proxied {
@@ -108,12 +142,19 @@ impl Service<Request> for Proxied {
 
     fn call(&mut self, request: Request) -> Self::Future {
         let this = self.clone();
-        Box::pin(async move { Ok(this.send(request).await.unwrap_or_else(|error| failed(&error))) })
+        Box::pin(async move {
+            Ok(this
+                .send(request)
+                .await
+                .unwrap_or_else(|error| failed(&error)))
+        })
     }
 }
 
 fn failed(error: &ForwardError) -> Response {
     let status = error.status();
     tracing::warn!(error = causes(error), "a request to the MCP server failed");
-    OauthError::new(error.code(), error.to_string()).with_status(status).into_response()
+    OauthError::new(error.code(), error.to_string())
+        .with_status(status)
+        .into_response()
 }

@@ -29,7 +29,10 @@ impl Tools {
         description = "Tells which client you use, and what its access token is good for.",
         annotations(read_only_hint = true)
     )]
-    async fn whoami(&self, Extension(parts): Extension<Parts>) -> Result<CallToolResult, ErrorData> {
+    async fn whoami(
+        &self,
+        Extension(parts): Extension<Parts>,
+    ) -> Result<CallToolResult, ErrorData> {
         let grant = grant(&parts)?;
         Ok(CallToolResult::structured(json!({
             "client_id": grant.client_id(),
@@ -43,23 +46,39 @@ impl Tools {
                        would get.",
         annotations(read_only_hint = true)
     )]
-    async fn upstream(&self, Extension(parts): Extension<Parts>) -> Result<CallToolResult, ErrorData> {
-        let token = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-        let token = token.ok_or_else(|| ErrorData::internal_error("there is no access token", None))?;
+    async fn upstream(
+        &self,
+        Extension(parts): Extension<Parts>,
+    ) -> Result<CallToolResult, ErrorData> {
+        let token = parts
+            .headers
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        let token =
+            token.ok_or_else(|| ErrorData::internal_error("there is no access token", None))?;
         let Some(answer) = self.app.provider.userinfo(token).await else {
-            return Ok(failed("no userinfo endpoint of the identity provider is configured"));
+            return Ok(failed(
+                "no userinfo endpoint of the identity provider is configured",
+            ));
         };
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => return Ok(unreachable(&error)),
         };
         if !answer.status.is_success() {
-            return Ok(failed(&format!("the identity provider answered {}", answer.status)));
+            return Ok(failed(&format!(
+                "the identity provider answered {}",
+                answer.status
+            )));
         }
         let Ok(Value::Object(user)) = serde_json::from_slice(&answer.body) else {
-            return Ok(failed("the identity provider gave an answer that cannot be read"));
+            return Ok(failed(
+                "the identity provider gave an answer that cannot be read",
+            ));
         };
-        Ok(CallToolResult::structured(json!({ "user": user, "token": describe(token) })))
+        Ok(CallToolResult::structured(
+            json!({ "user": user, "token": describe(token) }),
+        ))
     }
 }
 
@@ -73,7 +92,10 @@ impl ServerHandler for Tools {
 }
 
 fn grant(parts: &Parts) -> Result<&AccessGrant, ErrorData> {
-    parts.extensions.get().ok_or_else(|| ErrorData::internal_error("the access layer is missing", None))
+    parts
+        .extensions
+        .get()
+        .ok_or_else(|| ErrorData::internal_error("the access layer is missing", None))
 }
 
 /// A token, but nothing of it.
@@ -86,6 +108,9 @@ fn failed(why: &str) -> CallToolResult {
 }
 
 fn unreachable(error: &ProviderError) -> CallToolResult {
-    tracing::warn!(error = causes(error), "the identity provider was not reached");
+    tracing::warn!(
+        error = causes(error),
+        "the identity provider was not reached"
+    );
     failed(&error.to_string())
 }

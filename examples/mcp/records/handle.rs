@@ -13,8 +13,8 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 const NONCE: usize = 12;
 
-/// 32 random bytes that name a record and open it: an authorization code, a `state`, what a cookie holds. The store knows
-/// a hash of them alone.
+/// 32 random bytes that name a record and open it: an authorization code, a `state`, what a cookie
+/// holds. The store knows a hash of them alone.
 #[derive(Clone)]
 pub(crate) struct Handle([u8; 32]);
 
@@ -22,16 +22,22 @@ impl Handle {
     /// A new one.
     pub(crate) fn random() -> Result<Self, StoreError> {
         let mut bytes = [0; 32];
-        getrandom::fill(&mut bytes).map_err(|_| StoreError::unavailable("no randomness to be had"))?;
+        getrandom::fill(&mut bytes)
+            .map_err(|_| StoreError::unavailable("no randomness to be had"))?;
         Ok(Self(bytes))
     }
 
     /// What the store knows of it.
     pub(crate) fn name(&self) -> [u8; 32] {
-        Sha256::new().chain_update(b"mcp handle").chain_update(self.0).finalize().into()
+        Sha256::new()
+            .chain_update(b"mcp handle")
+            .chain_update(self.0)
+            .finalize()
+            .into()
     }
 
-    /// Something else that its holder can show, and nobody can who sees that: for a form, say, against forged requests.
+    /// Something else that its holder can show, and nobody can who sees that: for a form, say,
+    /// against forged requests.
     pub(crate) fn derive(&self, purpose: &str) -> Result<Self, StoreError> {
         let mut bytes = [0; 32];
         self.expand(&[b"mcp derived ", purpose.as_bytes()], &mut bytes)?;
@@ -40,16 +46,33 @@ impl Handle {
 
     pub(super) fn seal(&self, purpose: &[u8], message: &[u8]) -> Result<Vec<u8>, StoreError> {
         let mut nonce = [0; NONCE];
-        getrandom::fill(&mut nonce).map_err(|_| StoreError::unavailable("no randomness to be had"))?;
-        let sealed = self.cipher()?.encrypt(&Nonce::from(nonce), Payload { msg: message, aad: purpose });
+        getrandom::fill(&mut nonce)
+            .map_err(|_| StoreError::unavailable("no randomness to be had"))?;
+        let sealed = self.cipher()?.encrypt(
+            &Nonce::from(nonce),
+            Payload {
+                msg: message,
+                aad: purpose,
+            },
+        );
         let sealed = sealed.map_err(|_| StoreError::corrupt("a record could not be sealed"))?;
         Ok([&nonce[..], &sealed].concat())
     }
 
-    pub(super) fn open(&self, purpose: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+    pub(super) fn open(
+        &self,
+        purpose: &[u8],
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, StoreError> {
         let unreadable = || StoreError::corrupt("a sealed record cannot be opened");
         let (nonce, sealed) = sealed.split_first_chunk::<NONCE>().ok_or_else(unreadable)?;
-        let opened = self.cipher()?.decrypt(&Nonce::from(*nonce), Payload { msg: sealed, aad: purpose });
+        let opened = self.cipher()?.decrypt(
+            &Nonce::from(*nonce),
+            Payload {
+                msg: sealed,
+                aad: purpose,
+            },
+        );
         opened.map(Zeroizing::new).map_err(|_| unreadable())
     }
 
@@ -62,7 +85,8 @@ impl Handle {
     /// RFC 5869 §2.3; it is uniform, so nothing has to be extracted.
     fn expand(&self, info: &[&[u8]], into: &mut [u8]) -> Result<(), StoreError> {
         let hkdf = Hkdf::<Sha256>::from_prk(&self.0).map_err(StoreError::corrupt)?;
-        hkdf.expand_multi_info(info, into).map_err(StoreError::corrupt)
+        hkdf.expand_multi_info(info, into)
+            .map_err(StoreError::corrupt)
     }
 }
 

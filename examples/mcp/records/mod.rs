@@ -1,6 +1,8 @@
-//! What the server has to remember between two requests, in the same store as the grants: any instance can serve any step.
+//! What the server has to remember between two requests, in the same store as the grants: any
+//! instance can serve any step.
 //!
-//! A record that only one party may read is sealed under a [`Handle`] that this party holds and the store does not.
+//! A record that only one party may read is sealed under a [`Handle`] that this party holds and the
+//! store does not.
 
 mod handle;
 
@@ -10,7 +12,9 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
-use tower_oauth_refresh::store::{BoxStore, Change, Entry, Key, Store as _, StoreError, Swap, Tag, Ttl, Version};
+use tower_oauth_refresh::store::{
+    BoxStore, Change, Entry, Key, Store as _, StoreError, Swap, Tag, Ttl, Version,
+};
 
 pub(crate) use self::handle::Handle;
 
@@ -27,8 +31,8 @@ pub(crate) enum Kind {
     AtProvider,
     /// An authorization code, sealed.
     Code,
-    /// The answer to an authorization code, sealed under a handle that is derived from the code, for as long as a
-    /// repeated exchange gets it again.
+    /// The answer to an authorization code, sealed under a handle that is derived from the code,
+    /// for as long as a repeated exchange gets it again.
     CodeAnswer,
     /// That a browser has agreed to a client before.
     Consent,
@@ -51,7 +55,14 @@ impl Kind {
         let label = self.label();
         // No label is the beginning of another with its length before it.
         let length = u8::try_from(label.len()).unwrap_or(u8::MAX);
-        Key::new(Sha256::new().chain_update([length]).chain_update(label).chain_update(id).finalize().into())
+        Key::new(
+            Sha256::new()
+                .chain_update([length])
+                .chain_update(label)
+                .chain_update(id)
+                .finalize()
+                .into(),
+        )
     }
 }
 
@@ -74,9 +85,18 @@ impl Records {
     }
 
     /// The record with this id.
-    pub(crate) async fn get<T: DeserializeOwned>(&self, kind: Kind, id: &str) -> Result<Option<Stored<T>>, StoreError> {
-        let Some(entry) = self.store.get(&kind.key(id.as_bytes())).await? else { return Ok(None) };
-        Ok(Some(Stored { value: decode(&entry.value)?, version: entry.version }))
+    pub(crate) async fn get<T: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        id: &str,
+    ) -> Result<Option<Stored<T>>, StoreError> {
+        let Some(entry) = self.store.get(&kind.key(id.as_bytes())).await? else {
+            return Ok(None);
+        };
+        Ok(Some(Stored {
+            value: decode(&entry.value)?,
+            version: entry.version,
+        }))
     }
 
     /// Writes the record with this id, whether there was one or not.
@@ -92,7 +112,19 @@ impl Records {
         // Two that write at once both mean it: the last one stays.
         loop {
             let entry = Entry::new(version()?, TAG, value.clone());
-            match self.store.swap(&key, expected, Change::Put { entry, ttl: Ttl::After(ttl) }, None).await? {
+            match self
+                .store
+                .swap(
+                    &key,
+                    expected,
+                    Change::Put {
+                        entry,
+                        ttl: Ttl::After(ttl),
+                    },
+                    None,
+                )
+                .await?
+            {
                 Swap::Swapped => return Ok(()),
                 Swap::Conflict(current) => expected = current.map(|entry| entry.version),
             }
@@ -105,12 +137,17 @@ impl Records {
         kind: Kind,
         handle: &Handle,
     ) -> Result<Option<Stored<T>>, StoreError> {
-        let Some(entry) = self.store.get(&kind.key(&handle.name())).await? else { return Ok(None) };
+        let Some(entry) = self.store.get(&kind.key(&handle.name())).await? else {
+            return Ok(None);
+        };
         if entry.value.is_empty() {
             // Taken, a moment ago.
             return Ok(None);
         }
-        Ok(Some(Stored { value: decode(&handle.open(kind.label(), &entry.value)?)?, version: entry.version }))
+        Ok(Some(Stored {
+            value: decode(&handle.open(kind.label(), &entry.value)?)?,
+            version: entry.version,
+        }))
     }
 
     /// Writes a new record, sealed under a handle that is as new.
@@ -121,7 +158,9 @@ impl Records {
         value: &T,
         ttl: Duration,
     ) -> Result<(), StoreError> {
-        self.swap_sealed(kind, handle, None, value, ttl).await.map(drop)
+        self.swap_sealed(kind, handle, None, value, ttl)
+            .await
+            .map(drop)
     }
 
     /// Writes the record anew, if nobody has changed or taken it since it was read; whether it was.
@@ -133,7 +172,8 @@ impl Records {
         value: &T,
         ttl: Duration,
     ) -> Result<bool, StoreError> {
-        self.swap_sealed(kind, handle, Some(before.version), value, ttl).await
+        self.swap_sealed(kind, handle, Some(before.version), value, ttl)
+            .await
     }
 
     /// Removes the record, if nobody has changed or taken it since it was read; whether it was.
@@ -144,13 +184,25 @@ impl Records {
         before: &Stored<T>,
     ) -> Result<bool, StoreError> {
         let key = kind.key(&handle.name());
-        // A removal that finds nothing has succeeded (it may be a repeated one): who takes a record leaves a mark first.
+        // A removal that finds nothing has succeeded (it may be a repeated one): who takes a record
+        // leaves a mark first.
         let version = version()?;
         let entry = Entry::new(version, TAG, Bytes::new());
-        let change = Change::Put { entry, ttl: Ttl::Keep };
-        match self.store.swap(&key, Some(before.version), change, None).await? {
+        let change = Change::Put {
+            entry,
+            ttl: Ttl::Keep,
+        };
+        match self
+            .store
+            .swap(&key, Some(before.version), change, None)
+            .await?
+        {
             Swap::Conflict(_) => Ok(false),
-            Swap::Swapped => self.store.swap(&key, Some(version), Change::Remove, None).await.map(|_| true),
+            Swap::Swapped => self
+                .store
+                .swap(&key, Some(version), Change::Remove, None)
+                .await
+                .map(|_| true),
         }
     }
 
@@ -164,8 +216,15 @@ impl Records {
     ) -> Result<bool, StoreError> {
         let sealed = handle.seal(kind.label(), &encode(value)?)?;
         let entry = Entry::new(version()?, TAG, sealed.into());
-        let change = Change::Put { entry, ttl: Ttl::After(ttl) };
-        Ok(self.store.swap(&kind.key(&handle.name()), expected, change, None).await? == Swap::Swapped)
+        let change = Change::Put {
+            entry,
+            ttl: Ttl::After(ttl),
+        };
+        Ok(self
+            .store
+            .swap(&kind.key(&handle.name()), expected, change, None)
+            .await?
+            == Swap::Swapped)
     }
 }
 
@@ -179,7 +238,9 @@ fn version() -> Result<Version, StoreError> {
 }
 
 fn encode<T: Serialize>(value: &T) -> Result<Bytes, StoreError> {
-    serde_json::to_vec(value).map(Bytes::from).map_err(StoreError::corrupt)
+    serde_json::to_vec(value)
+        .map(Bytes::from)
+        .map_err(StoreError::corrupt)
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {

@@ -10,10 +10,20 @@ use crate::clients::{Client, ClientError, DocumentError};
 use crate::error::OauthError;
 use crate::parameters::Parameters;
 
-/// The client, which is who it says. The layer has bound the token to it, and goes on when this has succeeded.
-pub(super) async fn authenticate(app: &App, headers: &HeaderMap, form: &Parameters) -> Result<Client, OauthError> {
+/// The client, which is who it says. The layer has bound the token to it, and goes on when this has
+/// succeeded.
+pub(super) async fn authenticate(
+    app: &App,
+    headers: &HeaderMap,
+    form: &Parameters,
+) -> Result<Client, OauthError> {
     let (client_id, secret) = credentials(headers, form)?;
-    let client = app.clients.find(&client_id).await.map_err(unknown)?.ok_or_else(invalid)?;
+    let client = app
+        .clients
+        .find(&client_id)
+        .await
+        .map_err(unknown)?
+        .ok_or_else(invalid)?;
     let right = match (&client.secret, &secret) {
         (None, None) => true,
         (_, Some(secret)) => client.verify_secret(secret),
@@ -23,14 +33,22 @@ pub(super) async fn authenticate(app: &App, headers: &HeaderMap, form: &Paramete
 }
 
 /// Name and secret, by one method and not by two.
-fn credentials(headers: &HeaderMap, form: &Parameters) -> Result<(String, Option<String>), OauthError> {
+fn credentials(
+    headers: &HeaderMap,
+    form: &Parameters,
+) -> Result<(String, Option<String>), OauthError> {
     let (named, posted) = (form.one("client_id")?, form.one("client_secret")?);
     let Some(value) = headers.get(AUTHORIZATION) else {
-        return Ok((named.ok_or_else(invalid)?.to_owned(), posted.map(str::to_owned)));
+        return Ok((
+            named.ok_or_else(invalid)?.to_owned(),
+            posted.map(str::to_owned),
+        ));
     };
     let (client_id, secret) = basic(value.as_bytes()).ok_or_else(invalid)?;
     if posted.is_some() || named.is_some_and(|named| named != client_id) {
-        return Err(OauthError::invalid_request("the client authenticates itself in two ways"));
+        return Err(OauthError::invalid_request(
+            "the client authenticates itself in two ways",
+        ));
     }
     Ok((client_id, (!secret.is_empty()).then_some(secret)))
 }
@@ -49,11 +67,15 @@ fn basic(value: &[u8]) -> Option<(String, String)> {
 fn decoded(text: &str) -> String {
     // An `&` or a `=` cannot come from a form encoder: it stands for itself.
     let text = text.replace('&', "%26").replace('=', "%3D");
-    form_urlencoded::parse(text.as_bytes()).next().map(|(text, _)| text.into_owned()).unwrap_or_default()
+    form_urlencoded::parse(text.as_bytes())
+        .next()
+        .map(|(text, _)| text.into_owned())
+        .unwrap_or_default()
 }
 
 fn invalid() -> OauthError {
-    OauthError::new("invalid_client", "unknown client or wrong secret").with_status(StatusCode::UNAUTHORIZED)
+    OauthError::new("invalid_client", "unknown client or wrong secret")
+        .with_status(StatusCode::UNAUTHORIZED)
 }
 
 fn unknown(error: ClientError) -> OauthError {
@@ -66,6 +88,9 @@ fn unknown(error: ClientError) -> OauthError {
         ClientError::Document(DocumentError::Status(status)) if status.is_server_error() => {
             OauthError::unavailable(DocumentError::Status(status).to_string())
         }
-        ClientError::Document(why) => OauthError { description: why.to_string(), ..invalid() },
+        ClientError::Document(why) => OauthError {
+            description: why.to_string(),
+            ..invalid()
+        },
     }
 }

@@ -23,7 +23,8 @@ use crate::records::{Handle, Kind};
 /// How long a request waits for another one that exchanges the same code.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The pauses between two reads of a code that another request exchanges: the first, and the longest.
+/// The pauses between two reads of a code that another request exchanges: the first, and the
+/// longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(250)];
 
 /// An exchange that takes longer than this, in milliseconds, counts as abandoned.
@@ -31,17 +32,24 @@ const LONGEST_USE: u64 = 60_000;
 
 /// Exchanges a code for the token answer of the provider that it stands for.
 ///
-/// The first request that matches the code wins. For a few seconds, a repetition of that request waits for the answer
-/// and gets the same one: clients repeat a request whose connection was cut. A later repetition ends the grant, because
-/// then another party may have the code and the verifier. A request of another client, or with a wrong verifier,
-/// changes nothing.
-pub(super) async fn exchange(app: &App, client: &Client, form: &Parameters, slot: &Slot) -> Result<Answer, OauthError> {
+/// The first request that matches the code wins. For a few seconds, a repetition of that request
+/// waits for the answer and gets the same one: clients repeat a request whose connection was cut. A
+/// later repetition ends the grant, because then another party may have the code and the verifier.
+/// A request of another client, or with a wrong verifier, changes nothing.
+pub(super) async fn exchange(
+    app: &App,
+    client: &Client,
+    form: &Parameters,
+    slot: &Slot,
+) -> Result<Answer, OauthError> {
     let verifier = need(form, "code_verifier")?;
     let code: Handle = need(form, "code")?.parse().map_err(|_| no_such_code())?;
     let deadline = Instant::now() + PATIENCE;
     let [mut pause, longest_pause] = PAUSES;
     loop {
-        let Some(stored) = app.records.open::<Code>(Kind::Code, &code).await? else { return Err(no_such_code()) };
+        let Some(stored) = app.records.open::<Code>(Kind::Code, &code).await? else {
+            return Err(no_such_code());
+        };
         check(stored.value.binding(), client, form, verifier)?;
         match &stored.value {
             Code::Fresh(fresh) => {
@@ -51,15 +59,22 @@ pub(super) async fn exchange(app: &App, client: &Client, form: &Parameters, slot
                     attempt: consumed.attempt().to_owned(),
                     since: now_ms(),
                 });
-                // This comes before the write: the store may have applied a write that it does not confirm.
+                // This comes before the write: the store may have applied a write that it does not
+                // confirm.
                 slot.consume(consumed);
-                if app.records.reseal(Kind::Code, &code, &stored, &used, CODE_LIFETIME).await? {
+                if app
+                    .records
+                    .reseal(Kind::Code, &code, &stored, &used, CODE_LIFETIME)
+                    .await?
+                {
                     return answer(fresh);
                 }
                 slot.empty();
             }
             // The instance that exchanged the code has died, and no client has tokens for it.
-            Code::InUse(used) if now_ms().saturating_sub(used.since) > LONGEST_USE => return Err(no_such_code()),
+            Code::InUse(used) if now_ms().saturating_sub(used.since) > LONGEST_USE => {
+                return Err(no_such_code());
+            }
             Code::InUse(_) => {}
             Code::Used(used) => {
                 repeat(app, &code, used, slot).await?;
@@ -74,18 +89,25 @@ pub(super) async fn exchange(app: &App, client: &Client, form: &Parameters, slot
     }
 }
 
-/// Leaves the answer of the exchange in `slot` if it is still offered, and ends the grant otherwise (RFC 6749 §4.1.2).
+/// Leaves the answer of the exchange in `slot` if it is still offered, and ends the grant otherwise
+/// (RFC 6749 §4.1.2).
 ///
 /// The answer is offered for as long as the store has it, whatever the clock of an instance says.
 async fn repeat(app: &App, code: &Handle, used: &Used, slot: &Slot) -> Result<(), OauthError> {
     let handle = answer_handle(code, &used.attempt)?;
-    if let Some(answer) = app.records.open::<String>(Kind::CodeAnswer, &handle).await? {
+    if let Some(answer) = app
+        .records
+        .open::<String>(Kind::CodeAnswer, &handle)
+        .await?
+    {
         slot.repeat(answer.value);
         return Ok(());
     }
     if let Some(grant) = &used.grant {
         let unreadable = |_| OauthError::server_error("a record cannot be read");
-        app.refresh.end_grant(&grant.parse().map_err(unreadable)?).await?;
+        app.refresh
+            .end_grant(&grant.parse().map_err(unreadable)?)
+            .await?;
         tracing::warn!("an authorization code was used twice: what was granted for it has ended");
     }
     Ok(())
@@ -104,21 +126,36 @@ fn no_such_code() -> OauthError {
     OauthError::invalid_grant("the code is invalid, expired or was used before")
 }
 
-/// Checks that the request comes from the client that the code was issued to. If it does not, the code does not change.
-fn check(binding: &CodeBinding, client: &Client, form: &Parameters, verifier: &str) -> Result<(), OauthError> {
+/// Checks that the request comes from the client that the code was issued to. If it does not, the
+/// code does not change.
+fn check(
+    binding: &CodeBinding,
+    client: &Client,
+    form: &Parameters,
+    verifier: &str,
+) -> Result<(), OauthError> {
     let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier));
-    let right = bool::from(challenge.as_bytes().ct_eq(binding.code_challenge.as_bytes()));
+    let right = bool::from(
+        challenge
+            .as_bytes()
+            .ct_eq(binding.code_challenge.as_bytes()),
+    );
     // OAuth 2.1 §4.1.3 has no redirect URI here, RFC 6749 §4.1.3 has.
-    let same_place = form.one("redirect_uri")?.is_none_or(|uri| uri == binding.redirect_uri);
+    let same_place = form
+        .one("redirect_uri")?
+        .is_none_or(|uri| uri == binding.redirect_uri);
     if binding.client_id != client.client_id || !right || !same_place {
-        return Err(OauthError::invalid_grant("the code was not issued for this request"));
+        return Err(OauthError::invalid_grant(
+            "the code was not issued for this request",
+        ));
     }
     Ok(())
 }
 
 /// The provider's answer, as old as it is.
 fn answer(fresh: &Fresh) -> Result<Answer, OauthError> {
-    let unreadable = |_| OauthError::server_error("the answer of the identity provider cannot be read");
+    let unreadable =
+        |_| OauthError::server_error("the answer of the identity provider cannot be read");
     let answer = serde_json::from_str(&fresh.answer).map_err(unreadable)?;
     let kept = answer::keep(&answer, &fresh.scope);
     answer::finish(answer, age(fresh), &fresh.scope, kept.as_ref())

@@ -28,8 +28,8 @@ const PAUSES: [Duration; 5] = [
     Duration::from_secs(10),
 ];
 
-/// A code that this request has used. When the client has its tokens, it is noted which grant began with it; if it gets
-/// none, whatever the reason, it can try again with the same code.
+/// A code that this request has used. When the client has its tokens, it is noted which grant began
+/// with it; if it gets none, whatever the reason, it can try again with the same code.
 pub(super) struct Consumed(Option<Attempt>);
 
 #[derive(Clone)]
@@ -43,10 +43,11 @@ struct Attempt {
 
 /// The action of the middleware outside of the layer on the answer to a code.
 pub(super) enum Outcome {
-    /// This request has used the code: the answer of the layer is stored for the client's next attempt.
+    /// This request has used the code: the answer of the layer is stored for the client's next
+    /// attempt.
     Consumed(Consumed),
-    /// The code was exchanged before: this answer replaces that of the layer. It bypasses the layer, which would take
-    /// the tokens in it for the provider's.
+    /// The code was exchanged before: this answer replaces that of the layer. It bypasses the
+    /// layer, which would take the tokens in it for the provider's.
     Repeated(String),
 }
 
@@ -82,9 +83,15 @@ impl Slot {
 impl Consumed {
     pub(super) fn new(app: &App, code: Handle, fresh: Fresh) -> Result<Self, StoreError> {
         let mut bytes = [0; 12];
-        getrandom::fill(&mut bytes).map_err(|_| StoreError::unavailable("no randomness to be had"))?;
+        getrandom::fill(&mut bytes)
+            .map_err(|_| StoreError::unavailable("no randomness to be had"))?;
         let name = URL_SAFE_NO_PAD.encode(bytes);
-        Ok(Self(Some(Attempt { app: app.clone(), code, fresh, name })))
+        Ok(Self(Some(Attempt {
+            app: app.clone(),
+            code,
+            fresh,
+            name,
+        })))
     }
 
     pub(super) fn attempt(&self) -> &str {
@@ -93,7 +100,9 @@ impl Consumed {
 
     /// Makes of the layer's answer the one that the client gets.
     pub(super) async fn settle(mut self, response: Response) -> Response {
-        let Some(attempt) = self.0.clone() else { return response };
+        let Some(attempt) = self.0.clone() else {
+            return response;
+        };
         if !response.status().is_success() {
             // If that fails it goes on when this is dropped.
             if attempt.give_back().await.is_ok() {
@@ -104,9 +113,14 @@ impl Consumed {
         let grant = response.extensions().get::<GrantKey>().copied();
         let (head, body) = response.into_parts();
         // If this fails, dropping `self` releases the code.
-        let unreadable = || OauthError::server_error("the token answer cannot be read").into_response();
-        let Ok(body) = to_bytes(body, MOST_BYTES).await else { return unreadable() };
-        let Ok(answer) = String::from_utf8(body.to_vec()) else { return unreadable() };
+        let unreadable =
+            || OauthError::server_error("the token answer cannot be read").into_response();
+        let Ok(body) = to_bytes(body, MOST_BYTES).await else {
+            return unreadable();
+        };
+        let Ok(answer) = String::from_utf8(body.to_vec()) else {
+            return unreadable();
+        };
         let noted = attempt.note(grant, &answer).await;
         self.0 = None;
         let response = Response::from_parts(head, Body::from(body));
@@ -115,10 +129,14 @@ impl Consumed {
             Ok(false) => OauthError::invalid_grant("the code was used before").into_response(),
             Err(error) => {
                 // Better a log-in that a repeated code does not end for a while than none.
-                tracing::warn!(error = causes(&error), "it could not be noted what a code was used for");
-                tokio::spawn(persist("it could not be noted what a code was used for", async move || {
-                    attempt.note(grant, &answer).await.map(drop)
-                }));
+                tracing::warn!(
+                    error = causes(&error),
+                    "it could not be noted what a code was used for"
+                );
+                tokio::spawn(persist(
+                    "it could not be noted what a code was used for",
+                    async move || attempt.note(grant, &answer).await.map(drop),
+                ));
                 response
             }
         }
@@ -141,28 +159,40 @@ impl Drop for Consumed {
         if let Some(attempt) = self.0.take()
             && let Ok(runtime) = runtime::Handle::try_current()
         {
-            runtime.spawn(persist("a code could not be given back", async move || attempt.give_back().await));
+            runtime.spawn(persist("a code could not be given back", async move || {
+                attempt.give_back().await
+            }));
         }
     }
 }
 
 impl Attempt {
-    /// Stores the answer for a repeated request, and then marks the code as used, with the grant that began with it. If
-    /// the code no longer belongs to this attempt, ends the grant and returns `false`.
+    /// Stores the answer for a repeated request, and then marks the code as used, with the grant
+    /// that began with it. If the code no longer belongs to this attempt, ends the grant and
+    /// returns `false`.
     ///
-    /// The order matters: a request that finds the code used and no answer is late, and ends the grant.
+    /// The order matters: a request that finds the code used and no answer is late, and ends the
+    /// grant.
     async fn note(&self, grant: Option<GrantKey>, answer: &str) -> Result<bool, StoreError> {
         let window = self.app.code_window;
         if !window.is_zero() {
             let handle = answer_handle(&self.code, &self.name)?;
-            self.app.records.seal(Kind::CodeAnswer, &handle, &answer, window).await?;
+            self.app
+                .records
+                .seal(Kind::CodeAnswer, &handle, &answer, window)
+                .await?;
         }
         let used = Code::Used(Used {
             binding: self.fresh.binding.clone(),
             attempt: self.name.clone(),
             grant: grant.map(|grant| grant.to_string()),
         });
-        while let Some(stored) = self.app.records.open::<Code>(Kind::Code, &self.code).await? {
+        while let Some(stored) = self
+            .app
+            .records
+            .open::<Code>(Kind::Code, &self.code)
+            .await?
+        {
             match &stored.value {
                 Code::InUse(used) if used.attempt == self.name => {}
                 // An earlier write succeeded, but its confirmation was lost.
@@ -171,11 +201,18 @@ impl Attempt {
                     if let Some(grant) = &grant {
                         self.app.refresh.end_grant(grant).await?;
                     }
-                    tracing::warn!("an authorization code was taken by another request: nothing is granted for it");
+                    tracing::warn!(
+                        "an authorization code was taken by another request: nothing is granted for it"
+                    );
                     return Ok(false);
                 }
             }
-            if self.app.records.reseal(Kind::Code, &self.code, &stored, &used, CODE_LIFETIME).await? {
+            if self
+                .app
+                .records
+                .reseal(Kind::Code, &self.code, &stored, &used, CODE_LIFETIME)
+                .await?
+            {
                 return Ok(true);
             }
         }
@@ -186,10 +223,21 @@ impl Attempt {
     /// Makes the code one that nobody has used.
     async fn give_back(&self) -> Result<(), StoreError> {
         let fresh = Code::Fresh(self.fresh.clone());
-        while let Some(stored) = self.app.records.open::<Code>(Kind::Code, &self.code).await? {
+        while let Some(stored) = self
+            .app
+            .records
+            .open::<Code>(Kind::Code, &self.code)
+            .await?
+        {
             let left = CODE_LIFETIME.saturating_sub(age(&self.fresh));
             let ours = matches!(&stored.value, Code::InUse(used) if used.attempt == self.name);
-            if left.is_zero() || !ours || self.app.records.reseal(Kind::Code, &self.code, &stored, &fresh, left).await?
+            if left.is_zero()
+                || !ours
+                || self
+                    .app
+                    .records
+                    .reseal(Kind::Code, &self.code, &stored, &fresh, left)
+                    .await?
             {
                 break;
             }

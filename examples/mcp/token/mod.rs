@@ -1,8 +1,8 @@
 //! The token and revocation endpoints.
 //!
-//! What happens to a request, from the outside to the inside: [`outside`] settles which resource it is about and what
-//! becomes of its code, the refresh layer turns this server's tokens into the provider's and back, and the handlers here
-//! authenticate the client and talk to the provider.
+//! What happens to a request, from the outside to the inside: [`outside`] settles which resource it
+//! is about and what becomes of its code, the refresh layer turns this server's tokens into the
+//! provider's and back, and the handlers here authenticate the client and talk to the provider.
 
 mod answer;
 mod client;
@@ -52,9 +52,16 @@ async fn token(State(app): State<App>, request: Request) -> Result<Response, Oau
         }
         Some("refresh_token") => refresh::refresh(&app, &form).await?,
         Some(_) => {
-            return Err(OauthError::new("unsupported_grant_type", "use authorization_code or refresh_token"));
+            return Err(OauthError::new(
+                "unsupported_grant_type",
+                "use authorization_code or refresh_token",
+            ));
         }
-        None => return Err(OauthError::invalid_request("the parameter grant_type is missing")),
+        None => {
+            return Err(OauthError::invalid_request(
+                "the parameter grant_type is missing",
+            ));
+        }
     };
     Ok(([(CACHE_CONTROL, "no-store")], Json(answer)).into_response())
 }
@@ -83,13 +90,18 @@ impl From<Repeated> for OauthError {
 
 /// The value of a parameter that must be there.
 fn need<'a>(form: &'a Parameters, name: &str) -> Result<&'a str, OauthError> {
-    form.one(name)?.ok_or_else(|| OauthError::invalid_request(format!("the parameter {name} is missing")))
+    form.one(name)?
+        .ok_or_else(|| OauthError::invalid_request(format!("the parameter {name} is missing")))
 }
 
 /// Whether a request is a form. Whatever else it is, it is refused further inside.
 fn is_form(request: &Request) -> bool {
-    let content_type =
-        request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim();
-    request.method() == Method::POST && essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+    request.method() == Method::POST
+        && essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }

@@ -17,7 +17,11 @@ use crate::issuer::Issuer;
 use crate::parameters::Parameters;
 
 /// Around the token endpoint.
-pub(super) async fn token(State(app): State<App>, request: Request, next: Next) -> Result<Response, OauthError> {
+pub(super) async fn token(
+    State(app): State<App>,
+    request: Request,
+    next: Next,
+) -> Result<Response, OauthError> {
     if !is_form(&request) {
         return Ok(next.run(request).await);
     }
@@ -29,15 +33,24 @@ pub(super) async fn token(State(app): State<App>, request: Request, next: Next) 
     let response = next.run(Request::from_parts(head, Body::from(body))).await;
     match slot.take() {
         Some(Outcome::Consumed(consumed)) => Ok(consumed.settle(response).await),
-        Some(Outcome::Repeated(answer)) => {
-            Ok(([(CACHE_CONTROL, "no-store"), (CONTENT_TYPE, "application/json")], answer).into_response())
-        }
+        Some(Outcome::Repeated(answer)) => Ok((
+            [
+                (CACHE_CONTROL, "no-store"),
+                (CONTENT_TYPE, "application/json"),
+            ],
+            answer,
+        )
+            .into_response()),
         None => Ok(response),
     }
 }
 
 /// Around the revocation endpoint.
-pub(super) async fn revoke(State(_): State<App>, request: Request, next: Next) -> Result<Response, OauthError> {
+pub(super) async fn revoke(
+    State(_): State<App>,
+    request: Request,
+    next: Next,
+) -> Result<Response, OauthError> {
     if !is_form(&request) {
         return Ok(next.run(request).await);
     }
@@ -69,16 +82,29 @@ async fn whole(body: Body) -> Result<Bytes, OauthError> {
     to_bytes(body, MOST_BYTES).await.map_err(|_| too_large())
 }
 
-/// The same form with the one resource that there is: the access token is for that one, whether the client names it or
-/// not, and however it writes it.
+/// The same form with the one resource that there is: the access token is for that one, whether the
+/// client names it or not, and however it writes it.
 fn with_resource(issuer: &Issuer, form: &[u8]) -> Result<Bytes, OauthError> {
     let resource = issuer.resource();
-    if !Parameters::parse(form).all("resource").all(|named| issuer.is_resource(named)) {
-        return Err(OauthError::new("invalid_target", format!("the resource of this server is {resource}")));
+    if !Parameters::parse(form)
+        .all("resource")
+        .all(|named| issuer.is_resource(named))
+    {
+        return Err(OauthError::new(
+            "invalid_target",
+            format!("the resource of this server is {resource}"),
+        ));
     }
     let encoded: String = form_urlencoded::byte_serialize(resource.as_bytes()).collect();
-    let named = |piece: &&[u8]| form_urlencoded::parse(piece).next().is_some_and(|(name, _)| name == "resource");
-    let mut pieces: Vec<_> = form.split(|byte| *byte == b'&').filter(|piece| !named(piece)).collect();
+    let named = |piece: &&[u8]| {
+        form_urlencoded::parse(piece)
+            .next()
+            .is_some_and(|(name, _)| name == "resource")
+    };
+    let mut pieces: Vec<_> = form
+        .split(|byte| *byte == b'&')
+        .filter(|piece| !named(piece))
+        .collect();
     let piece = [b"resource=", encoded.as_bytes()].concat();
     pieces.push(&piece);
     Ok(pieces.join(&b'&').into())

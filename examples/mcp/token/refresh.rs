@@ -14,7 +14,8 @@ use crate::parameters::Parameters;
 
 pub(super) async fn refresh(app: &App, form: &Parameters) -> Result<Answer, OauthError> {
     let kept = Kept::decode(need(form, "refresh_token")?);
-    let kept = kept.ok_or_else(|| OauthError::invalid_grant("the refresh token is not one of this server"))?;
+    let kept = kept
+        .ok_or_else(|| OauthError::invalid_grant("the refresh token is not one of this server"))?;
     let wanted = form.one("scope")?;
     if wanted.is_some_and(|wanted| !kept.covers(wanted)) {
         return Err(OauthError::new("invalid_scope", "more than was granted"));
@@ -26,20 +27,31 @@ pub(super) async fn refresh(app: &App, form: &Parameters) -> Result<Answer, Oaut
     let scope = answer::scope(&answer).unwrap_or_else(|| wanted.unwrap_or(&kept.scope).to_owned());
     // A provider that brings no new token means the old one.
     let renewed = answer::refresh_token(&answer).map(|token| KeptToken::Refresh(token.to_owned()));
-    let kept = Kept { scope: kept.scope, token: renewed.unwrap_or(kept.token) };
+    let kept = Kept {
+        scope: kept.scope,
+        token: renewed.unwrap_or(kept.token),
+    };
     answer::finish(answer, Duration::ZERO, &scope, Some(&kept))
 }
 
-/// The access token without an end once more, if the provider still takes it, as far as it can be asked.
+/// The access token without an end once more, if the provider still takes it, as far as it can be
+/// asked.
 async fn again(app: &App, token: &str) -> Result<Answer, OauthError> {
     if let Some(asked) = app.provider.userinfo(token).await {
         let status = asked.map_err(|error| answer::failed(&error))?.status;
         if status == StatusCode::UNAUTHORIZED {
-            return Err(OauthError::invalid_grant("the identity provider has ended the session: log in again"));
+            return Err(OauthError::invalid_grant(
+                "the identity provider has ended the session: log in again",
+            ));
         }
         if !status.is_success() {
-            return Err(OauthError::unavailable("the identity provider is unavailable"));
+            return Err(OauthError::unavailable(
+                "the identity provider is unavailable",
+            ));
         }
     }
-    Ok(Answer::from_iter([("access_token".to_owned(), json!(token))]))
+    Ok(Answer::from_iter([(
+        "access_token".to_owned(),
+        json!(token),
+    )]))
 }

@@ -15,24 +15,39 @@ const USER: &str = "demo-user";
 const SCOPES: [&str; 2] = ["profile", "email"];
 
 /// Sends the user, who is logged in and agrees to everything, back to the client with a code.
-pub(super) async fn authorize(State(demo): State<Demo>, RawQuery(query): RawQuery) -> Result<Response, OauthError> {
+pub(super) async fn authorize(
+    State(demo): State<Demo>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, OauthError> {
     let query = Parameters::parse(query.unwrap_or_default().as_bytes())?;
     let client = query.get("client_id").and_then(clients::known);
     let client = client.ok_or(OauthError("invalid_request", "unknown client"))?;
-    // Whatever is wrong with these two is not told to the address that they name (RFC 6749 §4.1.2.1).
+    // Whatever is wrong with these two is not told to the address that they name (RFC 6749
+    // §4.1.2.1).
     let redirect_uri = query.need("redirect_uri")?;
-    let mut target = loopback(redirect_uri).ok_or(OauthError("invalid_request", "redirect_uri is not registered"))?;
+    let mut target = loopback(redirect_uri).ok_or(OauthError(
+        "invalid_request",
+        "redirect_uri is not registered",
+    ))?;
     let code = match read(&query) {
         Ok((challenge, scope)) => {
             let (user, redirect_uri) = (USER.to_owned(), redirect_uri.to_owned());
-            demo.sessions.add_code(Code { client, user, redirect_uri, challenge, scope })
+            demo.sessions.add_code(Code {
+                client,
+                user,
+                redirect_uri,
+                challenge,
+                scope,
+            })
         }
         Err(error) => Err(error),
     };
     let mut answer = target.query_pairs_mut();
     match code {
         Ok(code) => answer.append_pair("code", &code),
-        Err(OauthError(code, why)) => answer.append_pair("error", code).append_pair("error_description", why),
+        Err(OauthError(code, why)) => answer
+            .append_pair("error", code)
+            .append_pair("error_description", why),
     };
     if let Some(state) = query.get("state") {
         answer.append_pair("state", state);
@@ -45,15 +60,24 @@ pub(super) async fn authorize(State(demo): State<Demo>, RawQuery(query): RawQuer
 /// The challenge and the scope that a request asks for.
 fn read(query: &Parameters) -> Result<(String, String), OauthError> {
     if query.need("response_type")? != "code" {
-        return Err(OauthError("unsupported_response_type", "only code is supported"));
+        return Err(OauthError(
+            "unsupported_response_type",
+            "only code is supported",
+        ));
     }
     let challenge = query.need("code_challenge")?;
     if query.get("code_challenge_method") != Some("S256") || challenge.len() != 43 {
-        return Err(OauthError("invalid_request", "a code_challenge by S256 is required"));
+        return Err(OauthError(
+            "invalid_request",
+            "a code_challenge by S256 is required",
+        ));
     }
     let scope = query.get("scope").unwrap_or("profile");
     if !scope.split(' ').all(|scope| SCOPES.contains(&scope)) {
-        return Err(OauthError("invalid_scope", "the scopes are profile and email"));
+        return Err(OauthError(
+            "invalid_scope",
+            "the scopes are profile and email",
+        ));
     }
     Ok((challenge.to_owned(), scope.to_owned()))
 }

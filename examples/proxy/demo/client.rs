@@ -34,21 +34,33 @@ pub(super) struct Parameters(Vec<(String, String)>);
 impl Parameters {
     pub(super) fn parse(text: &[u8]) -> Result<Self, OauthError> {
         let all: Vec<(String, String)> = form_urlencoded::parse(text).into_owned().collect();
-        let repeated = all.iter().enumerate().any(|(at, (name, _))| all[..at].iter().any(|(other, _)| other == name));
-        if repeated { Err(OauthError("invalid_request", "a parameter is repeated")) } else { Ok(Self(all)) }
+        let repeated = all
+            .iter()
+            .enumerate()
+            .any(|(at, (name, _))| all[..at].iter().any(|(other, _)| other == name));
+        if repeated {
+            Err(OauthError("invalid_request", "a parameter is repeated"))
+        } else {
+            Ok(Self(all))
+        }
     }
 
     /// The value of a parameter; an empty one counts as none (RFC 6749 §3.1).
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|(key, value)| key == name && !value.is_empty())
+            .map(|(_, value)| value.as_str())
     }
 
     pub(super) fn need(&self, name: &str) -> Result<&str, OauthError> {
-        self.get(name).ok_or(OauthError("invalid_request", "a parameter is missing"))
+        self.get(name)
+            .ok_or(OauthError("invalid_request", "a parameter is missing"))
     }
 }
 
-/// Name and secret of whoever sends a request to the token or revocation endpoint: by HTTP Basic or by the form.
+/// Name and secret of whoever sends a request to the token or revocation endpoint: by HTTP Basic or
+/// by the form.
 pub(super) fn credentials(
     headers: &HeaderMap,
     form: &Parameters,
@@ -58,7 +70,10 @@ pub(super) fn credentials(
             let (client_id, secret) = basic(value.as_bytes()).ok_or(WRONG)?;
             Ok((Some(client_id), Some(secret)))
         }
-        None => Ok((form.get("client_id").map(str::to_owned), form.get("client_secret").map(str::to_owned))),
+        None => Ok((
+            form.get("client_id").map(str::to_owned),
+            form.get("client_secret").map(str::to_owned),
+        )),
     }
 }
 

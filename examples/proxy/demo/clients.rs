@@ -11,16 +11,23 @@ pub(super) const SECRET: &str = "demo-secret";
 
 /// The client that a name stands for.
 pub(super) fn known(client_id: &str) -> Option<&'static str> {
-    [PUBLIC, CONFIDENTIAL].into_iter().find(|known| *known == client_id)
+    [PUBLIC, CONFIDENTIAL]
+        .into_iter()
+        .find(|known| *known == client_id)
 }
 
 /// Who sends a request to the token or revocation endpoint.
-pub(super) fn authenticate(headers: &HeaderMap, form: &Parameters) -> Result<&'static str, OauthError> {
+pub(super) fn authenticate(
+    headers: &HeaderMap,
+    form: &Parameters,
+) -> Result<&'static str, OauthError> {
     let (client_id, secret) = credentials(headers, form)?;
     let client = client_id.as_deref().and_then(known).ok_or(WRONG)?;
     let right = match secret {
         None => client == PUBLIC,
-        Some(secret) => client == CONFIDENTIAL && bool::from(secret.as_bytes().ct_eq(SECRET.as_bytes())),
+        Some(secret) => {
+            client == CONFIDENTIAL && bool::from(secret.as_bytes().ct_eq(SECRET.as_bytes()))
+        }
     };
     right.then_some(client).ok_or(WRONG)
 }

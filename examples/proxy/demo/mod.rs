@@ -1,8 +1,9 @@
-//! A small authorization server for those who have none at hand: authorization code with PKCE (RFC 7636), one-time
-//! refresh tokens, revocation (RFC 7009), userinfo and discovery. Its one user is always logged in.
+//! A small authorization server for those who have none at hand: authorization code with PKCE (RFC
+//! 7636), one-time refresh tokens, revocation (RFC 7009), userinfo and discovery. Its one user is
+//! always logged in.
 //!
-//! It is as strict as many real ones: a refresh token that is used twice ends its session. That clients in front of the
-//! proxy keep theirs is what the demo shows.
+//! It is as strict as many real ones: a refresh token that is used twice ends its session. That
+//! clients in front of the proxy keep theirs is what the demo shows.
 
 mod authorize;
 mod client;
@@ -38,8 +39,10 @@ struct Demo {
 pub(crate) async fn start() -> io::Result<SocketAddr> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let address = listener.local_addr()?;
-    let demo =
-        Demo { sessions: Arc::new(Sessions::new(Settings::default())), issuer: format!("http://{address}").into() };
+    let demo = Demo {
+        sessions: Arc::new(Sessions::new(Settings::default())),
+        issuer: format!("http://{address}").into(),
+    };
     let router = Router::new()
         .route("/authorize", get(authorize::authorize))
         .route("/token", post(token::token))
@@ -83,9 +86,14 @@ async fn userinfo(State(demo): State<Demo>, headers: HeaderMap) -> Response {
     };
     match demo.sessions.access(token) {
         Some(access) => {
-            let user = json!({ "sub": access.user, "client_id": access.client, "scope": access.scope });
+            let user =
+                json!({ "sub": access.user, "client_id": access.client, "scope": access.scope });
             ([(CACHE_CONTROL, "no-store")], Json(user)).into_response()
         }
-        None => (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, r#"Bearer error="invalid_token""#)]).into_response(),
+        None => (
+            StatusCode::UNAUTHORIZED,
+            [(WWW_AUTHENTICATE, r#"Bearer error="invalid_token""#)],
+        )
+            .into_response(),
     }
 }

@@ -27,7 +27,12 @@ pub(super) struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { access_lifetime: Duration::from_secs(300), expires_in: true, refresh_lifetime: None, rotates: true }
+        Self {
+            access_lifetime: Duration::from_secs(300),
+            expires_in: true,
+            refresh_lifetime: None,
+            rotates: true,
+        }
     }
 }
 
@@ -79,13 +84,21 @@ pub(super) struct Tokens {
 const GONE: OauthError = OauthError("invalid_grant", "the grant is invalid, expired or revoked");
 
 fn cache<V: Clone + Send + Sync + 'static>(lifetime: Duration) -> Cache<String, V> {
-    Cache::builder().max_capacity(MOST).time_to_live(lifetime).build()
+    Cache::builder()
+        .max_capacity(MOST)
+        .time_to_live(lifetime)
+        .build()
 }
 
 impl Sessions {
     pub(super) fn new(settings: Settings) -> Self {
         let access = cache(settings.access_lifetime);
-        Self { settings, codes: cache(CODE_LIFETIME), sessions: cache(SESSION_LIFETIME), access }
+        Self {
+            settings,
+            codes: cache(CODE_LIFETIME),
+            sessions: cache(SESSION_LIFETIME),
+            access,
+        }
     }
 
     pub(super) const fn settings(&self) -> &Settings {
@@ -103,22 +116,47 @@ impl Sessions {
         self.codes.remove(code).ok_or(GONE)
     }
 
-    pub(super) fn begin(&self, client: &'static str, user: String, scope: String) -> Result<Tokens, OauthError> {
+    pub(super) fn begin(
+        &self,
+        client: &'static str,
+        user: String,
+        scope: String,
+    ) -> Result<Tokens, OauthError> {
         let (id, current) = (random()?, random()?);
-        let session = Arc::new(Session { client, user, scope: scope.clone(), current: Mutex::new(current.clone()) });
+        let session = Arc::new(Session {
+            client,
+            user,
+            scope: scope.clone(),
+            current: Mutex::new(current.clone()),
+        });
         self.sessions.insert(id.clone(), Arc::clone(&session));
         self.tokens(&id, &current, &session, scope)
     }
 
     /// Exchanges a refresh token; one that was used before ends its session.
-    pub(super) fn refresh(&self, token: &str, client: &'static str, scope: Option<&str>) -> Result<Tokens, OauthError> {
+    pub(super) fn refresh(
+        &self,
+        token: &str,
+        client: &'static str,
+        scope: Option<&str>,
+    ) -> Result<Tokens, OauthError> {
         let (id, presented) = token.split_once('.').ok_or(GONE)?;
-        let session = self.sessions.get(id).filter(|session| session.client == client).ok_or(GONE)?;
+        let session = self
+            .sessions
+            .get(id)
+            .filter(|session| session.client == client)
+            .ok_or(GONE)?;
         let scope = scope.unwrap_or(&session.scope);
-        if !scope.split(' ').all(|wanted| session.scope.split(' ').any(|granted| granted == wanted)) {
+        if !scope
+            .split(' ')
+            .all(|wanted| session.scope.split(' ').any(|granted| granted == wanted))
+        {
             return Err(OauthError("invalid_scope", "more scope than was granted"));
         }
-        let mut current = session.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = session
+            .current
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if *current != presented {
             self.sessions.invalidate(id);
             return Err(GONE);
@@ -129,25 +167,51 @@ impl Sessions {
         self.tokens(id, &current, &session, scope.to_owned())
     }
 
-    fn tokens(&self, id: &str, current: &str, session: &Session, scope: String) -> Result<Tokens, OauthError> {
+    fn tokens(
+        &self,
+        id: &str,
+        current: &str,
+        session: &Session,
+        scope: String,
+    ) -> Result<Tokens, OauthError> {
         let access = random()?;
         let (client, user) = (session.client, session.user.clone());
-        self.access.insert(access.clone(), Access { client, user, scope: scope.clone(), session: id.to_owned() });
-        Ok(Tokens { access, refresh: format!("{id}.{current}"), scope })
+        self.access.insert(
+            access.clone(),
+            Access {
+                client,
+                user,
+                scope: scope.clone(),
+                session: id.to_owned(),
+            },
+        );
+        Ok(Tokens {
+            access,
+            refresh: format!("{id}.{current}"),
+            scope,
+        })
     }
 
     pub(super) fn access(&self, token: &str) -> Option<Access> {
-        self.access.get(token).filter(|access| self.sessions.contains_key(&access.session))
+        self.access
+            .get(token)
+            .filter(|access| self.sessions.contains_key(&access.session))
     }
 
     /// Ends what the token stands for, if it is this client's.
     pub(super) fn revoke(&self, token: &str, client: &'static str) {
-        let session = token.split_once('.').and_then(|(id, _)| Some((id, self.sessions.get(id)?)));
+        let session = token
+            .split_once('.')
+            .and_then(|(id, _)| Some((id, self.sessions.get(id)?)));
         if let Some((id, session)) = session {
             if session.client == client {
                 self.sessions.invalidate(id);
             }
-        } else if self.access.get(token).is_some_and(|access| access.client == client) {
+        } else if self
+            .access
+            .get(token)
+            .is_some_and(|access| access.client == client)
+        {
             self.access.invalidate(token);
         }
     }
@@ -155,6 +219,7 @@ impl Sessions {
 
 fn random() -> Result<String, OauthError> {
     let mut bytes = [0; 24];
-    getrandom::fill(&mut bytes).map_err(|_| OauthError("server_error", "no randomness to be had"))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|_| OauthError("server_error", "no randomness to be had"))?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }

@@ -15,20 +15,38 @@ use super::Demo;
 use super::client::{OauthError, Parameters};
 use super::clients::authenticate;
 
-pub(super) async fn token(State(demo): State<Demo>, headers: HeaderMap, body: Bytes) -> Result<Response, OauthError> {
+pub(super) async fn token(
+    State(demo): State<Demo>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, OauthError> {
     let form = form(&headers, &body)?;
     let client = authenticate(&headers, &form)?;
     let tokens = match form.need("grant_type")? {
         "authorization_code" => {
             let code = demo.sessions.take_code(form.need("code")?)?;
             let verifier = URL_SAFE_NO_PAD.encode(Sha256::digest(form.need("code_verifier")?));
-            if code.client != client || code.redirect_uri != form.need("redirect_uri")? || code.challenge != verifier {
-                return Err(OauthError("invalid_grant", "the code was not issued for this request"));
+            if code.client != client
+                || code.redirect_uri != form.need("redirect_uri")?
+                || code.challenge != verifier
+            {
+                return Err(OauthError(
+                    "invalid_grant",
+                    "the code was not issued for this request",
+                ));
             }
             demo.sessions.begin(client, code.user, code.scope)?
         }
-        "refresh_token" => demo.sessions.refresh(form.need("refresh_token")?, client, form.get("scope"))?,
-        _ => return Err(OauthError("unsupported_grant_type", "authorization_code or refresh_token")),
+        "refresh_token" => {
+            demo.sessions
+                .refresh(form.need("refresh_token")?, client, form.get("scope"))?
+        }
+        _ => {
+            return Err(OauthError(
+                "unsupported_grant_type",
+                "authorization_code or refresh_token",
+            ));
+        }
     };
     let settings = demo.sessions.settings();
     let mut answer = json!({
@@ -58,8 +76,15 @@ pub(super) async fn revoke(
 }
 
 fn form(headers: &HeaderMap, body: &[u8]) -> Result<Parameters, OauthError> {
-    let content_type = headers.get(CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
-    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let content_type = headers
+        .get(CONTENT_TYPE)
+        .map(|value| value.as_bytes())
+        .unwrap_or_default();
+    let essence = content_type
+        .split(|byte| *byte == b';')
+        .next()
+        .unwrap_or_default()
+        .trim_ascii();
     if !essence.eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {
         return Err(OauthError("invalid_request", "not a form"));
     }

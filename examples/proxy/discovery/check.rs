@@ -1,4 +1,5 @@
-//! A look at the upstream's discovery documents at start-up: do they lead clients through the proxy?
+//! A look at the upstream's discovery documents at start-up: do they lead clients through the
+//! proxy?
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -35,7 +36,8 @@ pub(crate) struct Expected {
     pub(crate) introspection_path: Option<String>,
 }
 
-/// Asks `upstream` for its documents as a client would, and warns in the log of what would lead clients around the proxy.
+/// Asks `upstream` for its documents as a client would, and warns in the log of what would lead
+/// clients around the proxy.
 pub(crate) async fn warn_of_detours<S, B, ResBody>(upstream: S, expected: Expected)
 where
     S: Service<Request<B>, Response = Response<ResBody>> + Clone,
@@ -44,7 +46,10 @@ where
     ResBody: Body<Data = Bytes>,
     ResBody::Error: Into<BoxError>,
 {
-    let here = expected.public.clone().or_else(|| format!("http://{}", expected.listen).parse().ok());
+    let here = expected
+        .public
+        .clone()
+        .or_else(|| format!("http://{}", expected.listen).parse().ok());
     let Some(here) = here else { return };
     let mut found = false;
     for (round, paths) in well_known(&expected.token_path).into_iter().enumerate() {
@@ -62,9 +67,18 @@ where
                 },
                 Ok(Ok(None)) => {}
                 Ok(Err(error)) => {
-                    return tracing::warn!(path, error, "the upstream's discovery document could not be read");
+                    return tracing::warn!(
+                        path,
+                        error,
+                        "the upstream's discovery document could not be read"
+                    );
                 }
-                Err(_) => return tracing::warn!(path, "the upstream's discovery document did not come in time"),
+                Err(_) => {
+                    return tracing::warn!(
+                        path,
+                        "the upstream's discovery document did not come in time"
+                    );
+                }
             }
         }
     }
@@ -73,19 +87,34 @@ where
     }
 }
 
-/// Where documents may lie, in rounds: those of the whole upstream, then of issuers that the token endpoint may be of.
+/// Where documents may lie, in rounds: those of the whole upstream, then of issuers that the token
+/// endpoint may be of.
 fn well_known(token_path: &str) -> Vec<Vec<String>> {
-    let mut rounds = vec![DOCUMENTS.map(|name| format!("/.well-known/{name}")).to_vec()];
-    let issuers = token_path.match_indices('/').map(|(end, _)| &token_path[..end]).filter(|issuer| !issuer.is_empty());
+    let mut rounds = vec![
+        DOCUMENTS
+            .map(|name| format!("/.well-known/{name}"))
+            .to_vec(),
+    ];
+    let issuers = token_path
+        .match_indices('/')
+        .map(|(end, _)| &token_path[..end])
+        .filter(|issuer| !issuer.is_empty());
     for issuer in issuers.take(MOST_ISSUERS) {
         let [openid, oauth] = DOCUMENTS;
-        rounds.push(vec![format!("{issuer}/.well-known/{openid}"), format!("/.well-known/{oauth}{issuer}")]);
+        rounds.push(vec![
+            format!("{issuer}/.well-known/{openid}"),
+            format!("/.well-known/{oauth}{issuer}"),
+        ]);
     }
     rounds
 }
 
 /// The document, if there is one.
-async fn fetch<S, B, ResBody>(upstream: S, path: &str, here: &PublicUrl) -> Result<Option<String>, String>
+async fn fetch<S, B, ResBody>(
+    upstream: S,
+    path: &str,
+    here: &PublicUrl,
+) -> Result<Option<String>, String>
 where
     S: Service<Request<B>, Response = Response<ResBody>>,
     S::Error: Into<BoxError>,
@@ -95,14 +124,27 @@ where
 {
     let mut request = Request::new(B::default());
     *request.uri_mut() = path.parse().map_err(|error| format!("{error}"))?;
-    request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
-    request.headers_mut().insert(HOST, HeaderValue::from_str(here.authority()).map_err(|error| error.to_string())?);
-    let response = upstream.oneshot(request).await.map_err(|error| crate::causes::causes(&*error.into()))?;
+    request
+        .headers_mut()
+        .insert(ACCEPT, HeaderValue::from_static("application/json"));
+    request.headers_mut().insert(
+        HOST,
+        HeaderValue::from_str(here.authority()).map_err(|error| error.to_string())?,
+    );
+    let response = upstream
+        .oneshot(request)
+        .await
+        .map_err(|error| crate::causes::causes(&*error.into()))?;
     if response.status() != StatusCode::OK {
         return Ok(None);
     }
-    let whole = Limited::new(response.into_body(), LARGEST).collect().await.map_err(|error| error.to_string())?;
-    String::from_utf8(whole.to_bytes().into()).map(Some).map_err(|error| error.to_string())
+    let whole = Limited::new(response.into_body(), LARGEST)
+        .collect()
+        .await
+        .map_err(|error| error.to_string())?;
+    String::from_utf8(whole.to_bytes().into())
+        .map(Some)
+        .map_err(|error| error.to_string())
 }
 
 impl Expected {
@@ -114,7 +156,9 @@ impl Expected {
             if at_proxy.is_none() && (at_upstream.is_none() || self.public.is_none()) {
                 detours.insert(Named(endpoint).to_string());
             }
-            let seen = at_proxy.or(at_upstream).unwrap_or_else(|| endpoint.url.path());
+            let seen = at_proxy
+                .or(at_upstream)
+                .unwrap_or_else(|| endpoint.url.path());
             let flag = if endpoint.name.ends_with("token_endpoint") {
                 ("--token-path", &self.token_path)
             } else if endpoint.name.ends_with("revocation_endpoint") {
@@ -134,11 +178,19 @@ impl Expected {
                 None => "set --public-url to the URL by which clients reach this proxy",
                 Some(_) => "they are neither at --upstream nor at --public-url",
             };
-            tracing::warn!(document = path, endpoints, "clients would be led around the proxy: {hint}");
+            tracing::warn!(
+                document = path,
+                endpoints,
+                "clients would be led around the proxy: {hint}"
+            );
         }
         if !unguarded.is_empty() {
             let endpoints = list(&unguarded);
-            tracing::warn!(document = path, endpoints, "the proxy guards other paths than those of the endpoints");
+            tracing::warn!(
+                document = path,
+                endpoints,
+                "the proxy guards other paths than those of the endpoints"
+            );
         }
         if document.signed {
             tracing::warn!(
@@ -162,5 +214,9 @@ fn without_query(path: &str) -> &str {
 }
 
 fn list(items: &BTreeSet<String>) -> String {
-    items.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+    items
+        .iter()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ")
 }

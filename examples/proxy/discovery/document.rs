@@ -8,7 +8,11 @@ use serde_json::value::RawValue;
 use url::Url;
 
 /// Members that clients of the guarded endpoints go by.
-const ENDPOINTS: [&str; 3] = ["token_endpoint", "revocation_endpoint", "introspection_endpoint"];
+const ENDPOINTS: [&str; 3] = [
+    "token_endpoint",
+    "revocation_endpoint",
+    "introspection_endpoint",
+];
 
 /// The endpoints for clients that authenticate by mutual TLS (RFC 8705 §5).
 const MTLS_ALIASES: &str = "mtls_endpoint_aliases";
@@ -38,7 +42,9 @@ impl Document {
         for (key, value) in members {
             match key.as_str() {
                 MTLS_ALIASES => {
-                    let Ok(Members(aliases)) = serde_json::from_str(value.get()) else { continue };
+                    let Ok(Members(aliases)) = serde_json::from_str(value.get()) else {
+                        continue;
+                    };
                     for (key, value) in aliases {
                         document.add(text, &key, value, MTLS_ALIASES);
                     }
@@ -54,19 +60,36 @@ impl Document {
         if !ENDPOINTS.contains(&key) {
             return;
         }
-        let Ok(Ok(url)) = serde_json::from_str::<String>(value.get()).map(|url| Url::parse(&url)) else { return };
+        let Ok(Ok(url)) = serde_json::from_str::<String>(value.get()).map(|url| Url::parse(&url))
+        else {
+            return;
+        };
         // The value is a part of the text.
         let start = value.get().as_ptr().addr() - text.as_ptr().addr();
-        let name = if within.is_empty() { key.to_owned() } else { format!("{within}.{key}") };
-        self.endpoints.push(Endpoint { name, url, span: start..start + value.get().len() });
+        let name = if within.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{within}.{key}")
+        };
+        self.endpoints.push(Endpoint {
+            name,
+            url,
+            span: start..start + value.get().len(),
+        });
     }
 
     /// The text with other URLs, where `change` has one; none if it has none at all.
-    pub(super) fn rewrite(&self, text: &str, change: impl Fn(&Url) -> Option<String>) -> Option<String> {
+    pub(super) fn rewrite(
+        &self,
+        text: &str,
+        change: impl Fn(&Url) -> Option<String>,
+    ) -> Option<String> {
         let mut out = String::with_capacity(text.len() + 128);
         let mut copied = 0;
         for endpoint in &self.endpoints {
-            let Some(url) = change(&endpoint.url) else { continue };
+            let Some(url) = change(&endpoint.url) else {
+                continue;
+            };
             out.push_str(&text[copied..endpoint.span.start]);
             out.push_str(&serde_json::Value::String(url).to_string());
             copied = endpoint.span.end;
@@ -111,7 +134,9 @@ mod tests {
     use super::*;
 
     fn rewritten(text: &str) -> Option<String> {
-        let move_it = |url: &Url| (url.host_str() == Some("up")).then(|| format!("https://pub{}", url.path()));
+        let move_it = |url: &Url| {
+            (url.host_str() == Some("up")).then(|| format!("https://pub{}", url.path()))
+        };
         Document::parse(text).unwrap().rewrite(text, move_it)
     }
 
@@ -128,7 +153,11 @@ mod tests {
 
     #[test]
     fn a_document_without_such_urls_stays() {
-        for text in ["{}", r#"{"token_endpoint":null}"#, r#"{"token_endpoint":"/t","mtls_endpoint_aliases":[]}"#] {
+        for text in [
+            "{}",
+            r#"{"token_endpoint":null}"#,
+            r#"{"token_endpoint":"/t","mtls_endpoint_aliases":[]}"#,
+        ] {
             assert_eq!(rewritten(text), None, "{text}");
         }
         for text in ["", "[]", "{", "no", r#"{"token_endpoint":"http://up/t"} x"#] {

@@ -6,8 +6,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue,
-    IF_RANGE, RANGE,
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderName,
+    HeaderValue, IF_RANGE, RANGE,
 };
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
@@ -44,13 +44,21 @@ struct Urls {
 impl<S> Discovery<S> {
     /// Without a public URL nothing is rewritten.
     pub(crate) fn new(inner: S, upstream: &Upstream, public: Option<&PublicUrl>) -> Self {
-        let urls = public.map(|public| Arc::new(Urls { upstream: upstream.clone(), public: public.clone() }));
+        let urls = public.map(|public| {
+            Arc::new(Urls {
+                upstream: upstream.clone(),
+                public: public.clone(),
+            })
+        });
         Self { inner, urls }
     }
 
     /// The same around another service.
     pub(crate) fn around<T>(&self, inner: T) -> Discovery<T> {
-        Discovery { inner, urls: self.urls.clone() }
+        Discovery {
+            inner,
+            urls: self.urls.clone(),
+        }
     }
 
     pub(crate) const fn get_ref(&self) -> &S {
@@ -76,8 +84,14 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-        let Some(urls) = self.urls.clone().filter(|_| is_read && is_discovery(request.uri().path())) else {
-            return Answer::AsItIs { answer: self.inner.call(request) };
+        let Some(urls) = self
+            .urls
+            .clone()
+            .filter(|_| is_read && is_discovery(request.uri().path()))
+        else {
+            return Answer::AsItIs {
+                answer: self.inner.call(request),
+            };
         };
         let headers = request.headers_mut();
         for name in [ACCEPT_ENCODING, RANGE, IF_RANGE] {
@@ -85,7 +99,9 @@ where
         }
         let head = *request.method() == Method::HEAD;
         let answer = self.inner.call(request);
-        Answer::Document { document: Box::pin(async move { Ok(urls.rewrite(answer.await?, head).await) }) }
+        Answer::Document {
+            document: Box::pin(async move { Ok(urls.rewrite(answer.await?, head).await) }),
+        }
     }
 }
 
@@ -115,7 +131,11 @@ where
 }
 
 impl Urls {
-    async fn rewrite<B>(&self, response: Response<B>, head: bool) -> Response<Either<B, Full<Bytes>>>
+    async fn rewrite<B>(
+        &self,
+        response: Response<B>,
+        head: bool,
+    ) -> Response<Either<B, Full<Bytes>>>
     where
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -130,23 +150,36 @@ impl Urls {
             remove_digests(&mut parts.headers);
             return Response::from_parts(parts, Either::Left(body));
         }
-        if parts.headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+        if parts
+            .headers
+            .get(CONTENT_ENCODING)
+            .is_some_and(|encoding| encoding != "identity")
+        {
             return unreadable("it is compressed, which was not asked for");
         }
         let whole = match Limited::new(body, LARGEST).collect().await {
             Ok(whole) => whole.to_bytes(),
             Err(error) => return unreadable(&error.to_string()),
         };
-        let Some(rewritten) = std::str::from_utf8(&whole).ok().and_then(|text| self.rewrite_text(text)) else {
+        let Some(rewritten) = std::str::from_utf8(&whole)
+            .ok()
+            .and_then(|text| self.rewrite_text(text))
+        else {
             return Response::from_parts(parts, Either::Right(Full::new(whole)));
         };
         remove_digests(&mut parts.headers);
-        parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(rewritten.len()));
+        parts
+            .headers
+            .insert(CONTENT_LENGTH, HeaderValue::from(rewritten.len()));
         Response::from_parts(parts, Either::Right(Full::from(rewritten)))
     }
 
     fn rewrite_text(&self, text: &str) -> Option<String> {
-        let change = |url: &url::Url| self.upstream.seen_through_proxy(url).map(|path| self.public.join(path));
+        let change = |url: &url::Url| {
+            self.upstream
+                .seen_through_proxy(url)
+                .map(|path| self.public.join(path))
+        };
         Document::parse(text)?.rewrite(text, change)
     }
 }
@@ -159,15 +192,29 @@ fn remove_digests(headers: &mut HeaderMap) {
 
 /// JSON by its type, or of none that says otherwise: clients read it all the same.
 fn may_be_json(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(CONTENT_TYPE) else { return true };
-    let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return true;
+    };
+    let essence = value
+        .as_bytes()
+        .split(|byte| *byte == b';')
+        .next()
+        .unwrap_or_default()
+        .trim_ascii();
     let essence = essence.to_ascii_lowercase();
-    essence.ends_with(b"json") || [&b"text/plain"[..], b"application/octet-stream"].contains(&&*essence)
+    essence.ends_with(b"json")
+        || [&b"text/plain"[..], b"application/octet-stream"].contains(&&*essence)
 }
 
 /// Passed on as it is, it might lead clients around the proxy.
 fn unreadable<B>(why: &str) -> Response<Either<B, Full<Bytes>>> {
-    tracing::warn!(why, "a discovery document of the upstream cannot be rewritten and is withheld");
-    crate::answer::error(StatusCode::BAD_GATEWAY, "the discovery document of the upstream cannot be read")
-        .map(Either::Right)
+    tracing::warn!(
+        why,
+        "a discovery document of the upstream cannot be rewritten and is withheld"
+    );
+    crate::answer::error(
+        StatusCode::BAD_GATEWAY,
+        "the discovery document of the upstream cannot be read",
+    )
+    .map(Either::Right)
 }

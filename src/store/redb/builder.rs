@@ -18,11 +18,16 @@ pub struct RedbStoreBuilder {
 
 impl RedbStoreBuilder {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, clock: Arc::new(SystemClock), cache_size: 64 * 1024 * 1024, timeout: Duration::from_secs(5) }
+        Self {
+            path,
+            clock: Arc::new(SystemClock),
+            cache_size: 64 * 1024 * 1024,
+            timeout: Duration::from_secs(5),
+        }
     }
 
-    /// The clock that times to live and leases go by, so that a test can move them. By default that of the operating
-    /// system.
+    /// The clock that times to live and leases go by, so that a test can move them. By default that
+    /// of the operating system.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
@@ -34,17 +39,21 @@ impl RedbStoreBuilder {
         self
     }
 
-    /// How long a call waits for the disk until it ends with [`StoreError::Unavailable`](crate::StoreError). By default
-    /// 5 seconds: a disk that is busy can need some for one commit. At least a millisecond. One that is too long to
-    /// come to its end, as [`Duration::MAX`] is, gives up the bound that the contract of [`Store`](crate::Store) wants.
+    /// How long a call waits for the disk until it ends with
+    /// [`StoreError::Unavailable`](crate::StoreError). By default 5 seconds: a disk that is busy
+    /// can need some for one commit. At least a millisecond. One that is too long to come to its
+    /// end, as [`Duration::MAX`] is, gives up the bound that the contract of
+    /// [`Store`](crate::Store) wants.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Opens the file, or creates it where there is none (readable for its owner alone; its directory has to be there).
+    /// Opens the file, or creates it where there is none (readable for its owner alone; its
+    /// directory has to be there).
     ///
-    /// Checks the whole file, so it takes the longer the larger the file is, and blocks for as long.
+    /// Checks the whole file, so it takes the longer the larger the file is, and blocks for as
+    /// long.
     ///
     /// # Errors
     ///
@@ -53,7 +62,10 @@ impl RedbStoreBuilder {
     pub fn open(self) -> Result<RedbStore, RedbOpenError> {
         if self.timeout < Duration::from_millis(1) {
             let reason = "it must be at least a millisecond";
-            return Err(RedbOpenError::Setting { setting: "timeout", reason });
+            return Err(RedbOpenError::Setting {
+                setting: "timeout",
+                reason,
+            });
         }
         RedbStore::start(self)
     }

@@ -18,7 +18,8 @@ pub enum RedbOpenError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// Another process, or another store of this one, has the file open: a file belongs to one at a time.
+    /// Another process, or another store of this one, has the file open: a file belongs to one at a
+    /// time.
     #[error("the file is in use by another store")]
     InUse(#[source] Arc<dyn Error + Send + Sync>),
     /// The file is no database, or a damaged one. It has not been touched.
@@ -27,9 +28,11 @@ pub enum RedbOpenError {
     /// The file is a database, but none of this crate. It has not been touched.
     #[error("the file is the database of another program")]
     Foreign,
-    /// The file was written by a version of this crate, or of redb, whose layout this one does not know. It has not
-    /// been touched.
-    #[error("the file has layout {found}, this version of tower-oauth-refresh knows layout {known}")]
+    /// The file was written by a version of this crate, or of redb, whose layout this one does not
+    /// know. It has not been touched.
+    #[error(
+        "the file has layout {found}, this version of tower-oauth-refresh knows layout {known}"
+    )]
     OtherLayout {
         /// The number of the layout in the file.
         found: u64,
@@ -58,9 +61,9 @@ impl RedbOpenError {
                 Self::InUse(Arc::new(error))
             }
             redb::Error::Io(error) if error.kind() != io::ErrorKind::InvalidData => error.into(),
-            error @ (redb::Error::Io(_) | redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_)) => {
-                Self::Unreadable(Arc::new(error))
-            }
+            error @ (redb::Error::Io(_)
+            | redb::Error::Corrupted(_)
+            | redb::Error::UpgradeRequired(_)) => Self::Unreadable(Arc::new(error)),
             error => Self::Database(Arc::new(error)),
         }
     }
@@ -70,7 +73,9 @@ impl From<RedbOpenError> for StoreError {
     /// For the calls that come while a file that was open cannot be opened again.
     fn from(error: RedbOpenError) -> Self {
         match error {
-            RedbOpenError::Io(_) | RedbOpenError::InUse(_) | RedbOpenError::Database(_) => Self::unavailable(error),
+            RedbOpenError::Io(_) | RedbOpenError::InUse(_) | RedbOpenError::Database(_) => {
+                Self::unavailable(error)
+            }
             error => Self::corrupt(error),
         }
     }

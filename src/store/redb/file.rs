@@ -16,7 +16,8 @@ const LAYOUT: &str = "layout";
 /// The layout of the tables that this version reads and writes.
 const KNOWN: u64 = 1;
 
-/// The database, which is closed and opened again when the disk has failed: redb goes on in no other way.
+/// The database, which is closed and opened again when the disk has failed: redb goes on in no
+/// other way.
 pub(super) struct Opened {
     path: PathBuf,
     cache_size: usize,
@@ -42,25 +43,38 @@ impl Opened {
         // Absolute, because the process may change its directory later.
         let path = std::path::absolute(path)?;
         let created = create_file(&path)?;
-        let database = builder(cache_size).create(&path).map_err(RedbOpenError::of)?;
+        let database = builder(cache_size)
+            .create(&path)
+            .map_err(RedbOpenError::of)?;
         if created {
             sync_directory(&path)?;
         }
         prepare(&database)?;
         let identity = RwLock::new(identity(&path).ok().flatten());
-        Ok(Self { path, cache_size, database: RwLock::new(Ok(database)), identity })
+        Ok(Self {
+            path,
+            cache_size,
+            database: RwLock::new(Ok(database)),
+            identity,
+        })
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Returns the reason if the path no longer leads to the open file. Always `None` on systems other than Unix.
+    /// Returns the reason if the path no longer leads to the open file. Always `None` on systems
+    /// other than Unix.
     pub(super) fn missing(&self) -> Option<Missing> {
         let known = (*self.identity.read().unwrap_or_else(PoisonError::into_inner))?;
         match identity(&self.path) {
             Ok(Some(found)) if found != known => Some(Missing::Replaced),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
                 Some(Missing::Removed)
             }
             // A process that may no longer read the directory goes on.
@@ -73,7 +87,10 @@ impl Opened {
     /// # Errors
     ///
     /// Why the database could not be opened again, or what `work` fails with.
-    pub(super) fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    pub(super) fn with<T>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         match &*self.database.read().unwrap_or_else(PoisonError::into_inner) {
             Ok(database) => work(database),
             Err(error) => Err(error.clone()),
@@ -81,20 +98,36 @@ impl Opened {
     }
 
     pub(super) fn is_open(&self) -> bool {
-        self.database.read().unwrap_or_else(PoisonError::into_inner).is_ok()
+        self.database
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_ok()
     }
 
     /// Closes what is open, as it stands, and opens what is committed.
     pub(super) fn reopen(&self) {
-        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let mut database = self
+            .database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         // The lock on the file has to go first.
-        drop(std::mem::replace(&mut *database, Err(StoreError::unavailable("the database is being opened again"))));
+        drop(std::mem::replace(
+            &mut *database,
+            Err(StoreError::unavailable(
+                "the database is being opened again",
+            )),
+        ));
         *database = self.open_existing().map_err(StoreError::from);
         if database.is_ok() {
-            *self.identity.write().unwrap_or_else(PoisonError::into_inner) = identity(&self.path).ok().flatten();
+            *self
+                .identity
+                .write()
+                .unwrap_or_else(PoisonError::into_inner) = identity(&self.path).ok().flatten();
         }
         match &*database {
-            Ok(_) => tracing::info!(path = %self.path.display(), "the store's database is open again"),
+            Ok(_) => {
+                tracing::info!(path = %self.path.display(), "the store's database is open again")
+            }
             Err(error) => {
                 tracing::error!(path = %self.path.display(), %error, "the store's database cannot be opened again");
             }
@@ -102,8 +135,11 @@ impl Opened {
     }
 
     fn open_existing(&self) -> Result<Database, RedbOpenError> {
-        // Never an empty database in the place of one that has gone: its grants would count as absent.
-        let database = builder(self.cache_size).open(&self.path).map_err(RedbOpenError::of)?;
+        // Never an empty database in the place of one that has gone: its grants would count as
+        // absent.
+        let database = builder(self.cache_size)
+            .open(&self.path)
+            .map_err(RedbOpenError::of)?;
         if !layout_is_known(&database)? {
             return Err(RedbOpenError::Foreign);
         }
@@ -114,11 +150,14 @@ impl Opened {
 fn builder(cache_size: usize) -> Builder {
     let mut builder = Database::builder();
     // redb trusts what it reads later on, so damage has to be found here.
-    builder.set_cache_size(cache_size).set_check_integrity_on_open(true);
+    builder
+        .set_cache_size(cache_size)
+        .set_check_integrity_on_open(true);
     builder
 }
 
-/// Writes the number of the layout and the tables into an empty database; refuses all but one of ours.
+/// Writes the number of the layout and the tables into an empty database; refuses all but one of
+/// ours.
 fn prepare(database: &Database) -> Result<(), RedbOpenError> {
     if layout_is_known(database)? {
         return Ok(());
@@ -137,7 +176,8 @@ fn prepare(database: &Database) -> Result<(), RedbOpenError> {
 fn layout_is_known(database: &Database) -> Result<bool, RedbOpenError> {
     let look = || -> Result<_, redb::Error> {
         let read = database.begin_read()?;
-        let empty = read.list_tables()?.next().is_none() && read.list_multimap_tables()?.next().is_none();
+        let empty =
+            read.list_tables()?.next().is_none() && read.list_multimap_tables()?.next().is_none();
         if empty {
             return Ok((true, None));
         }
@@ -152,7 +192,10 @@ fn layout_is_known(database: &Database) -> Result<bool, RedbOpenError> {
         (true, _) => Ok(false),
         (false, None) => Err(RedbOpenError::Foreign),
         (false, Some(KNOWN)) => Ok(true),
-        (false, Some(found)) => Err(RedbOpenError::OtherLayout { found, known: KNOWN }),
+        (false, Some(found)) => Err(RedbOpenError::OtherLayout {
+            found,
+            known: KNOWN,
+        }),
     }
 }
 
@@ -186,6 +229,9 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     if cfg!(not(unix)) {
         return Ok(());
     }
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     File::open(directory)?.sync_all()
 }

@@ -6,9 +6,10 @@ use crate::clock::Timestamp;
 
 /// The leases that claims have taken since their entry was written last.
 ///
-/// A lease belongs to one version of the record in the file. As soon as another one is committed it counts for nothing,
-/// so it does not matter when it is dropped. Who reads an entry must look here *first* and read the record afterwards:
-/// then a lease that is not found was taken later, and one that is found is either still that of the record or void.
+/// A lease belongs to one version of the record in the file. As soon as another one is committed it
+/// counts for nothing, so it does not matter when it is dropped. Who reads an entry must look here
+/// *first* and read the record afterwards: then a lease that is not found was taken later, and one
+/// that is found is either still that of the record or void.
 #[derive(Default)]
 pub(super) struct Leases(Mutex<HashMap<Key, Claimed>>);
 
@@ -39,7 +40,14 @@ impl Leases {
     /// Notes that the record of this version now stands as `entry`.
     pub(super) fn take(&self, key: &Key, record: Version, entry: &Entry) {
         if let Some(end) = entry.lease {
-            self.lock().insert(*key, Claimed { record, version: entry.version, end });
+            self.lock().insert(
+                *key,
+                Claimed {
+                    record,
+                    version: entry.version,
+                    end,
+                },
+            );
         }
     }
 

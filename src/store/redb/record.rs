@@ -9,7 +9,8 @@ use crate::clock::Timestamp;
 const FREE: u8 = 0;
 const LEASED: u8 = 1;
 
-/// An entry with its end: kind (1), version (8), tag (32), end (8), the end of the lease (8, if leased), value.
+/// An entry with its end: kind (1), version (8), tag (32), end (8), the end of the lease (8, if
+/// leased), value.
 #[derive(Clone)]
 pub(super) struct Record {
     pub(super) entry: Entry,
@@ -18,7 +19,12 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) fn encode(&self) -> Vec<u8> {
-        let Entry { version, tag, lease, value } = &self.entry;
+        let Entry {
+            version,
+            tag,
+            lease,
+            value,
+        } = &self.entry;
         let mut bytes = Vec::with_capacity(57 + value.len());
         bytes.push(if lease.is_some() { LEASED } else { FREE });
         bytes.extend_from_slice(version.as_bytes());
@@ -40,7 +46,10 @@ impl Record {
             LEASED => Some(take_time(&mut bytes)?),
             _ => return Err(Unreadable),
         };
-        Ok(Self { entry: Entry::new(version, tag, Bytes::copy_from_slice(bytes)).with_lease(lease), end })
+        Ok(Self {
+            entry: Entry::new(version, tag, Bytes::copy_from_slice(bytes)).with_lease(lease),
+            end,
+        })
     }
 }
 
@@ -62,9 +71,18 @@ impl<'a> BesideRecord<'a> {
     }
 
     pub(super) fn decode(mut bytes: &'a [u8]) -> Result<Self, Unreadable> {
-        let [FREE] = take(&mut bytes)? else { return Err(Unreadable) };
-        let (end, order) = (take_time(&mut bytes)?, u64::from_be_bytes(take(&mut bytes)?));
-        Ok(Self { end, order, value: bytes })
+        let [FREE] = take(&mut bytes)? else {
+            return Err(Unreadable);
+        };
+        let (end, order) = (
+            take_time(&mut bytes)?,
+            u64::from_be_bytes(take(&mut bytes)?),
+        );
+        Ok(Self {
+            end,
+            order,
+            value: bytes,
+        })
     }
 }
 
@@ -77,7 +95,8 @@ pub(super) fn beside_key(key: &Key, name: &Name) -> [u8; 48] {
     bytes
 }
 
-/// The row of the table of ends for what lies under `key` (32 bytes for an entry, 48 for a value beside one).
+/// The row of the table of ends for what lies under `key` (32 bytes for an entry, 48 for a value
+/// beside one).
 pub(super) fn end_row(end: Timestamp, key: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(8 + key.len());
     bytes.extend_from_slice(&end.as_millis().to_be_bytes());

@@ -1,9 +1,10 @@
 //! Decides when expired entries may be removed for good.
 //!
-//! A read treats an expired entry as absent, so a wall clock that is wrong for a moment does no harm: when it is right
-//! again, the entry exists again. A removal cannot be undone. So entries are kept for [`GRACE`] past their end, and
-//! nothing is removed while the wall clock may be wrong: for a while after the file was opened, and for longer after
-//! the wall clock has moved ahead of the monotonic one.
+//! A read treats an expired entry as absent, so a wall clock that is wrong for a moment does no
+//! harm: when it is right again, the entry exists again. A removal cannot be undone. So entries are
+//! kept for [`GRACE`] past their end, and nothing is removed while the wall clock may be wrong: for
+//! a while after the file was opened, and for longer after the wall clock has moved ahead of the
+//! monotonic one.
 
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// How long an entry is kept past its end.
 pub(super) const GRACE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// How long nothing is removed after the file was opened, because a machine may boot with a wrong clock.
+/// How long nothing is removed after the file was opened, because a machine may boot with a wrong
+/// clock.
 const AFTER_OPEN: Duration = HOUR;
 
 /// How long nothing is removed after the wall clock has jumped ahead.
@@ -25,7 +27,8 @@ const AFTER_JUMP: Duration = DAY;
 /// How much the wall clock may gain on the monotonic one within [`WINDOW`].
 const TOLERANCE: Duration = Duration::from_secs(10 * 60);
 
-/// How long the two clocks are compared from one starting point, so that slewing a clock does not count as a jump.
+/// How long the two clocks are compared from one starting point, so that slewing a clock does not
+/// count as a jump.
 const WINDOW: Duration = HOUR;
 
 /// Compares the wall clock with the monotonic one.
@@ -38,10 +41,15 @@ pub(super) struct Sweeper {
 impl Sweeper {
     pub(super) fn new(clock: &dyn Clock) -> Self {
         let monotonic = clock.monotonic();
-        Self { wall: clock.now(), monotonic, resume_at: monotonic.saturating_add(AFTER_OPEN) }
+        Self {
+            wall: clock.now(),
+            monotonic,
+            resume_at: monotonic.saturating_add(AFTER_OPEN),
+        }
     }
 
-    /// Returns the time up to which due entries may be removed; `None` while no entry may be removed.
+    /// Returns the time up to which due entries may be removed; `None` while no entry may be
+    /// removed.
     ///
     /// It must be called often: all changes of the clocks between two calls count as one step.
     pub(super) fn horizon(&mut self, clock: &dyn Clock) -> Option<Timestamp> {
@@ -99,7 +107,11 @@ mod tests {
         let clock = TwoClocks::default();
         let mut sweeper = Sweeper::new(&clock);
         for minute in 0..180 {
-            assert_eq!(sweeper.horizon(&clock).is_some(), minute >= 60, "minute {minute}");
+            assert_eq!(
+                sweeper.horizon(&clock).is_some(),
+                minute >= 60,
+                "minute {minute}"
+            );
             clock.advance(MINUTE, MINUTE);
         }
     }
@@ -115,7 +127,11 @@ mod tests {
             assert_eq!(sweeper.horizon(&clock), None, "{jump:?} ahead");
             clock.back(jump);
             for hour in 0..30 {
-                assert_eq!(sweeper.horizon(&clock).is_some(), hour >= 24, "{jump:?} ahead and back, hour {hour}");
+                assert_eq!(
+                    sweeper.horizon(&clock).is_some(),
+                    hour >= 24,
+                    "{jump:?} ahead and back, hour {hour}"
+                );
                 clock.advance(HOUR, HOUR);
             }
         }

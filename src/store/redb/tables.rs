@@ -1,4 +1,6 @@
-use redb::{ReadTransaction, ReadableTable, StorageError, Table, TableDefinition, WriteTransaction};
+use redb::{
+    ReadTransaction, ReadableTable, StorageError, Table, TableDefinition, WriteTransaction,
+};
 
 use super::super::rules::{BESIDES, answer};
 use super::super::{Beside, Change, Entry, Key, Name, Swap, Ttl, Version};
@@ -16,8 +18,8 @@ type Ends = TableDefinition<'static, &'static [u8], ()>;
 const GRANTS: Grants = TableDefinition::new("grants");
 /// Values beside entries, by the key of the entry and their name.
 const BESIDES_TABLE: Besides = TableDefinition::new("besides");
-/// The removal queue: the time, then the key of an entry or a sidecar, so that due rows come first. A sidecar may be
-/// removed at its end, an entry [`GRACE`] after its end.
+/// The removal queue: the time, then the key of an entry or a sidecar, so that due rows come first.
+/// A sidecar may be removed at its end, an entry [`GRACE`] after its end.
 const ENDS: Ends = TableDefinition::new("ends");
 
 /// How much of what has expired is taken back with one commit, so that nobody waits long for it.
@@ -37,13 +39,17 @@ pub(super) fn read_beside<T>(
 ) -> Result<Option<T>, Failure> {
     let besides = read.open_table(BESIDES_TABLE)?;
     let found = besides.get(&beside_key(key, name))?;
-    found.map(|found| Ok(take(&BesideRecord::decode(found.value())?))).transpose()
+    found
+        .map(|found| Ok(take(&BesideRecord::decode(found.value())?)))
+        .transpose()
 }
 
 /// Whether something that has expired takes up place.
 pub(super) fn is_sweep_due(read: &ReadTransaction, now: Timestamp) -> Result<bool, redb::Error> {
     let ends = read.open_table(ENDS)?;
-    let Some((row, _)) = ends.first()? else { return Ok(false) };
+    let Some((row, _)) = ends.first()? else {
+        return Ok(false);
+    };
     Ok(row.value() < after(now).as_slice())
 }
 
@@ -89,7 +95,12 @@ impl<'txn> Tables<'txn> {
         claimed: Option<Claimed>,
         now: Timestamp,
     ) -> Result<(bool, Swap), Failure> {
-        let Asked { key, expected, change, also } = asked;
+        let Asked {
+            key,
+            expected,
+            change,
+            also,
+        } = asked;
         let old = record(&self.grants, key)?;
         let live = old.as_ref().filter(|old| old.end > now);
         let current = live.map(|live| with_lease(live.entry.clone(), claimed));
@@ -97,7 +108,13 @@ impl<'txn> Tables<'txn> {
             return Ok((false, answer));
         }
         let end = match (change, live) {
-            (Change::Put { ttl: Ttl::After(ttl), .. }, _) => now.saturating_add(*ttl),
+            (
+                Change::Put {
+                    ttl: Ttl::After(ttl),
+                    ..
+                },
+                _,
+            ) => now.saturating_add(*ttl),
             (Change::Put { ttl: Ttl::Keep, .. }, Some(live)) => live.end,
             // Where nothing is, there is no end to keep.
             (Change::Put { ttl: Ttl::Keep, .. }, None) => return Ok((false, Swap::Conflict(None))),
@@ -106,8 +123,13 @@ impl<'txn> Tables<'txn> {
                 return Ok((true, Swap::Swapped));
             }
         };
-        // Before anything is written: a swap that fails for an unreadable value must leave no trace.
-        let besides = if live.is_some() && also.is_some() { self.besides_of(key)? } else { Vec::new() };
+        // Before anything is written: a swap that fails for an unreadable value must leave no
+        // trace.
+        let besides = if live.is_some() && also.is_some() {
+            self.besides_of(key)?
+        } else {
+            Vec::new()
+        };
         let old_end = old.as_ref().map(|old| old.end);
         if live.is_none() {
             self.remove(key, old_end)?;
@@ -118,8 +140,12 @@ impl<'txn> Tables<'txn> {
             self.ends.insert(entry_row(end, key).as_slice(), ())?;
         }
         if let Change::Put { entry, .. } = change {
-            let record = Record { entry: entry.clone(), end };
-            self.grants.insert(key.as_bytes(), record.encode().as_slice())?;
+            let record = Record {
+                entry: entry.clone(),
+                end,
+            };
+            self.grants
+                .insert(key.as_bytes(), record.encode().as_slice())?;
         }
         if let Some(also) = also {
             self.put_beside(key, also, besides, now)?;
@@ -127,25 +153,35 @@ impl<'txn> Tables<'txn> {
         Ok((true, Swap::Swapped))
     }
 
-    /// Takes back the place of what has expired, as much as one commit may carry: the entries that have gone, and
-    /// whether there may be more.
+    /// Takes back the place of what has expired, as much as one commit may carry: the entries that
+    /// have gone, and whether there may be more.
     pub(super) fn sweep(&mut self, now: Timestamp) -> Result<Swept, StorageError> {
         let mut due = Vec::new();
-        for row in self.ends.range::<&[u8]>(..after(now).as_slice())?.take(PORTION) {
+        for row in self
+            .ends
+            .range::<&[u8]>(..after(now).as_slice())?
+            .take(PORTION)
+        {
             due.push(row?.0.value().to_vec());
         }
         let mut gone = Vec::new();
         for row in &due {
             self.ends.remove(row.as_slice())?;
-            let Some((_, key)) = row.split_first_chunk::<8>() else { continue };
+            let Some((_, key)) = row.split_first_chunk::<8>() else {
+                continue;
+            };
             // What cannot be read has had its time as well.
             if let Ok(key) = <&[u8; 32]>::try_from(key) {
                 let key = Key::new(*key);
-                let record = self.grants.get(key.as_bytes())?.map(|found| Record::decode(found.value()));
+                let record = self
+                    .grants
+                    .get(key.as_bytes())?
+                    .map(|found| Record::decode(found.value()));
                 match record {
                     // In a file from before the grace period, the row of an entry is at its end.
                     Some(Ok(record)) if record.end.saturating_add(GRACE) > now => {
-                        self.ends.insert(entry_row(record.end, &key).as_slice(), ())?;
+                        self.ends
+                            .insert(entry_row(record.end, &key).as_slice(), ())?;
                     }
                     Some(_) | None => {
                         self.remove(&key, None)?;
@@ -153,25 +189,39 @@ impl<'txn> Tables<'txn> {
                     }
                 }
             } else if let Ok(key) = <&[u8; 48]>::try_from(key) {
-                let beside = self.besides.get(key)?.map(|found| BesideRecord::decode(found.value()).map(|it| it.end));
+                let beside = self
+                    .besides
+                    .get(key)?
+                    .map(|found| BesideRecord::decode(found.value()).map(|it| it.end));
                 if !beside.is_some_and(|end| end.is_ok_and(|end| end > now)) {
                     self.besides.remove(key)?;
                 }
             }
         }
-        Ok(Swept { gone, changed: !due.is_empty(), behind: due.len() == PORTION })
+        Ok(Swept {
+            gone,
+            changed: !due.is_empty(),
+            behind: due.len() == PORTION,
+        })
     }
 
-    /// Removes an entry with all that lies beside it, and its row in the table of ends if the end is given.
+    /// Removes an entry with all that lies beside it, and its row in the table of ends if the end
+    /// is given.
     fn remove(&mut self, key: &Key, end: Option<Timestamp>) -> Result<(), StorageError> {
         self.grants.remove(key.as_bytes())?;
         if let Some(end) = end {
             self.ends.remove(entry_row(end, key).as_slice())?;
         }
         let mut besides = Vec::new();
-        for beside in self.besides.range::<&[u8; 48]>(&first_beside(key)..=&last_beside(key))? {
+        for beside in self
+            .besides
+            .range::<&[u8; 48]>(&first_beside(key)..=&last_beside(key))?
+        {
             let (name, value) = beside?;
-            besides.push((*name.value(), BesideRecord::decode(value.value()).map(|beside| beside.end)));
+            besides.push((
+                *name.value(),
+                BesideRecord::decode(value.value()).map(|beside| beside.end),
+            ));
         }
         for (beside, end) in besides {
             self.besides.remove(&beside)?;
@@ -185,10 +235,17 @@ impl<'txn> Tables<'txn> {
 
     fn besides_of(&self, key: &Key) -> Result<Vec<Neighbour>, Failure> {
         let mut besides = Vec::new();
-        for beside in self.besides.range::<&[u8; 48]>(&first_beside(key)..=&last_beside(key))? {
+        for beside in self
+            .besides
+            .range::<&[u8; 48]>(&first_beside(key)..=&last_beside(key))?
+        {
             let (key, value) = beside?;
             let BesideRecord { end, order, .. } = BesideRecord::decode(value.value())?;
-            besides.push(Neighbour { key: *key.value(), end, order });
+            besides.push(Neighbour {
+                key: *key.value(),
+                end,
+                order,
+            });
         }
         besides.sort_unstable_by_key(|beside| beside.order);
         Ok(besides)
@@ -204,8 +261,9 @@ impl<'txn> Tables<'txn> {
     ) -> Result<(), StorageError> {
         let beside = beside_key(key, &also.name);
         let order = others.last().map_or(0, |last| last.order.saturating_add(1));
-        let mut dropped: Vec<Neighbour> =
-            others.extract_if(.., |other| other.key == beside || other.end <= now).collect();
+        let mut dropped: Vec<Neighbour> = others
+            .extract_if(.., |other| other.key == beside || other.end <= now)
+            .collect();
         let surplus = (others.len() + 1).saturating_sub(BESIDES);
         dropped.extend(others.drain(..surplus));
         for Neighbour { key, end, .. } in dropped {
@@ -213,7 +271,16 @@ impl<'txn> Tables<'txn> {
             self.ends.remove(end_row(end, &key).as_slice())?;
         }
         let end = now.saturating_add(also.ttl);
-        self.besides.insert(&beside, BesideRecord { end, order, value: &also.value }.encode().as_slice())?;
+        self.besides.insert(
+            &beside,
+            BesideRecord {
+                end,
+                order,
+                value: &also.value,
+            }
+            .encode()
+            .as_slice(),
+        )?;
         self.ends.insert(end_row(end, &beside).as_slice(), ())?;
         Ok(())
     }
@@ -234,9 +301,14 @@ pub(super) fn with_lease(mut entry: Entry, claimed: Option<Claimed>) -> Entry {
     entry
 }
 
-fn record(grants: &impl ReadableTable<&'static [u8; 32], &'static [u8]>, key: &Key) -> Result<Option<Record>, Failure> {
+fn record(
+    grants: &impl ReadableTable<&'static [u8; 32], &'static [u8]>,
+    key: &Key,
+) -> Result<Option<Record>, Failure> {
     let found = grants.get(key.as_bytes())?;
-    Ok(found.map(|found| Record::decode(found.value())).transpose()?)
+    Ok(found
+        .map(|found| Record::decode(found.value()))
+        .transpose()?)
 }
 
 /// Returns the row of an entry that ends at `end`.

@@ -14,7 +14,8 @@ use super::error::NoAnswer;
 /// How many calls are queued for one thread at most. Who comes when there are more waits.
 const QUEUE: usize = 1024;
 
-/// A thread with a bounded queue. When it is dropped, what is queued is done first, then the thread has ended.
+/// A thread with a bounded queue. When it is dropped, what is queued is done first, then the thread
+/// has ended.
 pub(super) struct Worker<J> {
     jobs: Option<Sender<Queued<J>>>,
     room: Arc<Semaphore>,
@@ -25,16 +26,28 @@ pub(super) struct Worker<J> {
 type Queued<J> = (J, OwnedSemaphorePermit);
 
 impl<J: Send + 'static> Worker<J> {
-    pub(super) fn start(name: &str, run: impl FnOnce(Jobs<J>) + Send + 'static) -> io::Result<Self> {
+    pub(super) fn start(
+        name: &str,
+        run: impl FnOnce(Jobs<J>) + Send + 'static,
+    ) -> io::Result<Self> {
         let (sender, receiver) = channel();
-        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || run(Jobs(receiver)))?;
-        Ok(Self { jobs: Some(sender), room: Arc::new(Semaphore::new(QUEUE)), thread: Some(thread) })
+        let thread = thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || run(Jobs(receiver)))?;
+        Ok(Self {
+            jobs: Some(sender),
+            room: Arc::new(Semaphore::new(QUEUE)),
+            thread: Some(thread),
+        })
     }
 
     /// Queues the job as soon as there is room.
     pub(super) async fn send(&self, job: J) -> Result<(), NoAnswer> {
         let jobs = self.jobs.as_ref().ok_or(NoAnswer::Stopped)?;
-        let place = Arc::clone(&self.room).acquire_owned().await.map_err(|_| NoAnswer::Stopped)?;
+        let place = Arc::clone(&self.room)
+            .acquire_owned()
+            .await
+            .map_err(|_| NoAnswer::Stopped)?;
         jobs.send((job, place)).map_err(|_| NoAnswer::Stopped)
     }
 }
@@ -62,16 +75,22 @@ impl<J> Jobs<J> {
 impl<J> Drop for Worker<J> {
     fn drop(&mut self) {
         self.jobs = None;
-        let Some(thread) = self.thread.take() else { return };
-        // An answer may have woken, and so dropped, the last caller: then this is the thread itself.
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        // An answer may have woken, and so dropped, the last caller: then this is the thread
+        // itself.
         if thread.thread().id() != thread::current().id() && thread.join().is_err() {
             tracing::error!("a thread of the store has panicked");
         }
     }
 }
 
-/// Runs `work`, and turns a panic of the database (it trusts the pages that it reads) into an error.
-pub(super) fn without_panic<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+/// Runs `work`, and turns a panic of the database (it trusts the pages that it reads) into an
+/// error.
+pub(super) fn without_panic<T>(
+    work: impl FnOnce() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic: Box<dyn Any + Send>| {
         // The panic hook has told what it was.
         drop(panic);

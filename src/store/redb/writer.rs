@@ -42,7 +42,8 @@ pub(super) struct AskedClaim {
     pub(super) lease: Duration,
 }
 
-/// The only one who changes anything: batches of swaps, each in one transaction with one durable commit, and leases.
+/// The only one who changes anything: batches of swaps, each in one transaction with one durable
+/// commit, and leases.
 pub(super) struct Writer {
     shared: Arc<Shared>,
     /// When the file, if it is not open, may be opened again.
@@ -57,7 +58,13 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let sweeper = Sweeper::new(&*shared.clock);
-        Self { shared, retry_at: Instant::now(), behind: false, sweeper, warn_at: Instant::now() }
+        Self {
+            shared,
+            retry_at: Instant::now(),
+            behind: false,
+            sweeper,
+            warn_at: Instant::now(),
+        }
     }
 
     /// Works until nobody can send jobs any more and all that were sent are done.
@@ -73,13 +80,14 @@ impl Writer {
         }
     }
 
-    /// All of these jobs wait at the same time, so any order of them is right. Claims come first: they are decided by
-    /// what is committed, and need not wait for the commit of the swaps.
+    /// All of these jobs wait at the same time, so any order of them is right. Claims come first:
+    /// they are decided by what is committed, and need not wait for the commit of the swaps.
     fn round(&mut self, jobs: impl Iterator<Item = Job>) {
         if !self.shared.file.is_open() && self.retry_at <= Instant::now() {
             self.reopen();
         }
-        // All jobs are taken before the file is checked: a job that is sent later may find the file back at its path.
+        // All jobs are taken before the file is checked: a job that is sent later may find the file
+        // back at its path.
         let jobs: Vec<_> = jobs.collect();
         if let Some(error) = self.file_has_gone() {
             for job in jobs {
@@ -100,11 +108,14 @@ impl Writer {
                     let _ = reply.send(claim);
                 }
                 Job::Claim(..) => {}
-                // What it carries may be nowhere else, so it is written whether its caller waits or not.
+                // What it carries may be nowhere else, so it is written whether its caller waits or
+                // not.
                 Job::Swap(asked, reply) => swaps.push((asked, reply)),
             }
         }
-        let Err(error) = without_panic(|| self.write(&mut swaps)) else { return };
+        let Err(error) = without_panic(|| self.write(&mut swaps)) else {
+            return;
+        };
         for (_, reply) in swaps {
             let _ = reply.send(Err(error.clone()));
         }
@@ -130,12 +141,19 @@ impl Writer {
     }
 
     fn claim(&self, asked: &AskedClaim) -> Result<Option<Claim>, StoreError> {
-        let AskedClaim { key, tag, version, lease } = asked;
+        let AskedClaim {
+            key,
+            tag,
+            version,
+            lease,
+        } = asked;
         let Shared { leases, clock, .. } = &*self.shared;
         let claimed = leases.get(key);
         let record = self.shared.read(|read| Ok(read_record(read, key)?))?;
         let now = clock.now();
-        let Some(record) = record.filter(|record| record.end > now) else { return Ok(None) };
+        let Some(record) = record.filter(|record| record.end > now) else {
+            return Ok(None);
+        };
         let written = record.entry.version;
         let mut entry = with_lease(record.entry, claimed);
         let before = entry.version;
@@ -146,8 +164,8 @@ impl Writer {
         Ok(Some(claim))
     }
 
-    /// Makes the swaps, takes back some of what has expired, commits, and answers. Whom it has not answered when it
-    /// fails is left in `swaps`.
+    /// Makes the swaps, takes back some of what has expired, commits, and answers. Whom it has not
+    /// answered when it fails is left in `swaps`.
     fn write(&mut self, swaps: &mut Vec<(Asked, Reply<Swap>)>) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
         let horizon = self.sweeper.horizon(&*shared.clock);
@@ -156,7 +174,9 @@ impl Writer {
             self.behind = false;
             return Ok(());
         }
-        let round = shared.file.with(|database| commit(&shared, database, swaps, horizon).map_err(store_error))?;
+        let round = shared
+            .file
+            .with(|database| commit(&shared, database, swaps, horizon).map_err(store_error))?;
         shared.leases.forget(&round.written);
         self.behind = round.behind;
         for ((_, reply), answer) in swaps.drain(..).zip(round.answers) {
@@ -187,7 +207,11 @@ fn commit(
     horizon: Option<Timestamp>,
 ) -> Result<Round, redb::Error> {
     let write = database.begin_write()?;
-    let mut round = Round { answers: Vec::with_capacity(swaps.len()), written: Vec::new(), behind: false };
+    let mut round = Round {
+        answers: Vec::with_capacity(swaps.len()),
+        written: Vec::new(),
+        behind: false,
+    };
     let mut tables = Tables::open(&write)?;
     for (asked, _) in swaps {
         let answer = match tables.swap(asked, shared.leases.get(&asked.key), shared.clock.now()) {
@@ -202,7 +226,11 @@ fn commit(
         };
         round.answers.push(answer);
     }
-    let Swept { gone, changed, behind } = horizon.map_or(Ok(Swept::default()), |horizon| tables.sweep(horizon))?;
+    let Swept {
+        gone,
+        changed,
+        behind,
+    } = horizon.map_or(Ok(Swept::default()), |horizon| tables.sweep(horizon))?;
     drop(tables);
     round.behind = behind;
     if round.written.is_empty() && !changed {
@@ -216,5 +244,7 @@ fn commit(
 
 /// What lies behind an error, for the log.
 fn source(error: &StoreError) -> String {
-    std::error::Error::source(error).map(ToString::to_string).unwrap_or_default()
+    std::error::Error::source(error)
+        .map(ToString::to_string)
+        .unwrap_or_default()
 }

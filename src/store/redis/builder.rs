@@ -43,48 +43,62 @@ impl RedisStoreBuilder {
         }
     }
 
-    /// What every key begins with: "rt:" by default. Servers that share a database and not their sessions need
-    /// different ones. It can have no braces, which mean something to Redis Cluster.
+    /// What every key begins with: "rt:" by default. Servers that share a database and not their
+    /// sessions need different ones. It can have no braces, which mean something to Redis Cluster.
     pub fn key_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.key_prefix = prefix.into();
         self
     }
 
-    /// How long a call of the store may take, all in all: 1 s by default. A call that takes longer fails with
-    /// [`StoreError::Unavailable`](crate::StoreError::Unavailable), and may have taken effect. It can be at most an hour.
+    /// How long a call of the store may take, all in all: 1 s by default. A call that takes longer
+    /// fails with [`StoreError::Unavailable`](crate::StoreError::Unavailable), and may have taken
+    /// effect. It can be at most an hour.
     pub fn command_timeout(mut self, timeout: Duration) -> Self {
         self.command_timeout = timeout;
         self
     }
 
-    /// Makes every write, that of a lease among them, wait until `count` replicas have it, for at most `timeout`, which
-    /// must be shorter than [`command_timeout`](Self::command_timeout). By default none is waited for.
+    /// Makes every write, that of a lease among them, wait until `count` replicas have it, for at
+    /// most `timeout`, which must be shorter than [`command_timeout`](Self::command_timeout). By
+    /// default none is waited for.
     ///
-    /// Redis replicates behind its clients' backs: a master that dies takes the last writes with it. With this, a
-    /// write that a failover could lose fails with [`StoreError::Unavailable`](crate::StoreError::Unavailable): a
-    /// rotation whose lease has not reached the replicas does not begin, and one that was made is stored again until it
-    /// has. Nor is an answer given again or a token refused for the sake of what a failover could lose, or by a master
-    /// that has been replaced and does not know it yet: that is unavailable, too. So that "there is no such grant" comes
-    /// from a master that has its replicas, it is written to them (an empty value, removed at once). That makes the loss
-    /// rare, not impossible: Redis may promote another replica. On a cluster the replicas are those of the node that holds
-    /// the key. As long as too few replicas are there, no token is refreshed.
+    /// Redis replicates behind its clients' backs: a master that dies takes the last writes with
+    /// it. With this, a write that a failover could lose fails with
+    /// [`StoreError::Unavailable`](crate::StoreError::Unavailable): a rotation whose lease has not
+    /// reached the replicas does not begin, and one that was made is stored again until it has. Nor
+    /// is an answer given again or a token refused for the sake of what a failover could lose, or
+    /// by a master that has been replaced and does not know it yet: that is unavailable, too. So
+    /// that "there is no such grant" comes from a master that has its replicas, it is written to
+    /// them (an empty value, removed at once). That makes the loss rare, not impossible: Redis may
+    /// promote another replica. On a cluster the replicas are those of the node that holds the key.
+    /// As long as too few replicas are there, no token is refreshed.
     ///
-    /// What waits for replicas holds up what comes behind it on the same connection. So there are two connections more: one
-    /// for writes, and one to make sure that an unknown token is unknown, so that whoever sends such tokens holds up
-    /// nobody else. For that, a claim asks first whether there is anything to claim: one more command for a rotation.
+    /// What waits for replicas holds up what comes behind it on the same connection. So there are
+    /// two connections more: one for writes, and one to make sure that an unknown token is unknown,
+    /// so that whoever sends such tokens holds up nobody else. For that, a claim asks first whether
+    /// there is anything to claim: one more command for a rotation.
     pub fn wait_for_replicas(mut self, count: u32, timeout: Duration) -> Self {
         self.replicas = Some((count, timeout));
         self
     }
 
-    /// User and password for the sentinels; an empty `user` is the default one. The user of the URL is for the master.
-    pub fn sentinel_credentials(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
+    /// User and password for the sentinels; an empty `user` is the default one. The user of the URL
+    /// is for the master.
+    pub fn sentinel_credentials(
+        mut self,
+        user: impl Into<String>,
+        password: impl Into<String>,
+    ) -> Self {
         let user = Some(user.into()).filter(|user| !user.is_empty());
-        self.sentinel_credentials = Some(Credentials { user, password: Zeroizing::new(password.into()) });
+        self.sentinel_credentials = Some(Credentials {
+            user,
+            password: Zeroizing::new(password.into()),
+        });
         self
     }
 
-    /// The authorities to trust, as PEM, instead of the authorities that the operating system trusts.
+    /// The authorities to trust, as PEM, instead of the authorities that the operating system
+    /// trusts.
     #[cfg(feature = "redis-tls")]
     pub fn tls_root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.roots = Some(pem.into());
@@ -93,20 +107,27 @@ impl RedisStoreBuilder {
 
     /// What to show a server that asks for a client certificate: the chain and its key, as PEM.
     #[cfg(feature = "redis-tls")]
-    pub fn tls_client_certificate(mut self, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
+    pub fn tls_client_certificate(
+        mut self,
+        certificate: impl Into<Vec<u8>>,
+        key: impl Into<Vec<u8>>,
+    ) -> Self {
         self.client = Some((certificate.into(), Zeroizing::new(key.into())));
         self
     }
 
-    /// Connects, and makes sure that the server can do what the store needs: it writes, claims and removes one entry.
+    /// Connects, and makes sure that the server can do what the store needs: it writes, claims and
+    /// removes one entry.
     ///
-    /// Warns through `tracing` of settings that lose sessions: a `maxmemory-policy` other than `noeviction`, no
-    /// append-only file. Also warns if fewer replicas are connected than [`wait_for_replicas`](Self::wait_for_replicas)
-    /// waits for. If the user may not call `INFO`, this check is skipped.
+    /// Warns through `tracing` of settings that lose sessions: a `maxmemory-policy` other than
+    /// `noeviction`, no append-only file. Also warns if fewer replicas are connected than
+    /// [`wait_for_replicas`](Self::wait_for_replicas) waits for. If the user may not call `INFO`,
+    /// this check is skipped.
     ///
     /// # Errors
     ///
-    /// [`RedisConnectError`], also if the server cannot be reached: nothing is tried again before the store is there.
+    /// [`RedisConnectError`], also if the server cannot be reached: nothing is tried again before
+    /// the store is there.
     pub async fn connect(self) -> Result<RedisStore, RedisConnectError> {
         let target = Target::parse(&self.url)?;
         self.check()?;
@@ -124,12 +145,24 @@ impl RedisStoreBuilder {
         checked.unwrap_or_else(|_| Err(Failure::slow().into()))?;
         let connection = connector.connect(limit).await?;
         // What cannot be told in time is not told.
-        let _ = timeout(limit, check::warn(&connection, self.replicas.map(|(count, _)| count))).await;
+        let _ = timeout(
+            limit,
+            check::warn(&connection, self.replicas.map(|(count, _)| count)),
+        )
+        .await;
         let replicated = match self.replicas {
             Some(replicas) => {
-                let (writes, probes) = (connector.connect(limit).await?, connector.connect(limit).await?);
-                let [writes, probes] = [writes, probes].map(|own| Link::new(own, Arc::clone(&connector)));
-                Some(Replicated { replicas, writes, probes })
+                let (writes, probes) = (
+                    connector.connect(limit).await?,
+                    connector.connect(limit).await?,
+                );
+                let [writes, probes] =
+                    [writes, probes].map(|own| Link::new(own, Arc::clone(&connector)));
+                Some(Replicated {
+                    replicas,
+                    writes,
+                    probes,
+                })
             }
             None => None,
         };
@@ -150,7 +183,10 @@ impl RedisStoreBuilder {
     fn check(&self) -> Result<(), RedisConnectError> {
         let wrong = |setting, reason| Err(RedisConnectError::Setting { setting, reason });
         if self.key_prefix.contains(['{', '}']) {
-            return wrong("key_prefix", "braces would put all keys into one slot of a cluster");
+            return wrong(
+                "key_prefix",
+                "braces would put all keys into one slot of a cluster",
+            );
         }
         if self.command_timeout < Duration::from_millis(1) {
             return wrong("command_timeout", "it must be at least a millisecond");
@@ -159,9 +195,17 @@ impl RedisStoreBuilder {
             return wrong("command_timeout", "it must be at most an hour");
         }
         match self.replicas {
-            Some((0, _)) => wrong("wait_for_replicas", "to wait for no replica is not to set it"),
-            Some((_, timeout)) if timeout < Duration::from_millis(1) || timeout >= self.command_timeout => {
-                wrong("wait_for_replicas", "the time must be at least a millisecond and less than command_timeout")
+            Some((0, _)) => wrong(
+                "wait_for_replicas",
+                "to wait for no replica is not to set it",
+            ),
+            Some((_, timeout))
+                if timeout < Duration::from_millis(1) || timeout >= self.command_timeout =>
+            {
+                wrong(
+                    "wait_for_replicas",
+                    "the time must be at least a millisecond and less than command_timeout",
+                )
             }
             _ => Ok(()),
         }
@@ -172,15 +216,32 @@ impl RedisStoreBuilder {
         if !target.tls {
             let given = self.roots.is_some() || self.client.is_some();
             let reason = "certificates need a URL that begins with rediss";
-            return if given { Err(RedisConnectError::Setting { setting: "tls", reason }) } else { Ok(None) };
+            return if given {
+                Err(RedisConnectError::Setting {
+                    setting: "tls",
+                    reason,
+                })
+            } else {
+                Ok(None)
+            };
         }
-        Tls::new(self.roots.clone(), self.client.as_ref().map(|(chain, key)| (chain.clone(), key.to_vec()))).map(Some)
+        Tls::new(
+            self.roots.clone(),
+            self.client
+                .as_ref()
+                .map(|(chain, key)| (chain.clone(), key.to_vec())),
+        )
+        .map(Some)
     }
 
     #[cfg(not(feature = "redis-tls"))]
     #[allow(clippy::unused_self, reason = "the one above needs it")]
     fn tls(&self, target: &Target) -> Result<Option<Tls>, RedisConnectError> {
-        if target.tls { Err(RedisConnectError::TlsFeature) } else { Ok(None) }
+        if target.tls {
+            Err(RedisConnectError::TlsFeature)
+        } else {
+            Ok(None)
+        }
     }
 }
 

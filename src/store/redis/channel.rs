@@ -1,8 +1,9 @@
-//! How the instances hear from each other what has ended: Redis pub/sub, on a connection of its own.
+//! How the instances hear from each other what has ended: Redis pub/sub, on a connection of its
+//! own.
 //!
-//! A message consists of up to [`MOST_KEYS`] keys that have ended, 32 bytes each. Redis delivers it at most once, to
-//! the subscribers of that moment. So every broken connection may lose messages, and the connection is probed because a
-//! break may go unnoticed.
+//! A message consists of up to [`MOST_KEYS`] keys that have ended, 32 bytes each. Redis delivers it
+//! at most once, to the subscribers of that moment. So every broken connection may lose messages,
+//! and the connection is probed because a break may go unnoticed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -62,17 +63,26 @@ impl Channel {
         let announcements = self.announcer.subscribe();
         self.listening.get_or_init(|| {
             let (connector, name) = (Arc::clone(&self.connector), self.name.clone());
-            self.runtime.spawn(listen(connector, name, self.announcer.clone())).abort_handle()
+            self.runtime
+                .spawn(listen(connector, name, self.announcer.clone()))
+                .abort_handle()
         });
         announcements
     }
 
-    /// Tells the subscribers of this process, who need no server for it, and says what tells the others.
+    /// Tells the subscribers of this process, who need no server for it, and says what tells the
+    /// others.
     pub(super) fn announce(&self, ended: &[Key]) -> impl Iterator<Item = Cmd> {
         ended.iter().for_each(|key| self.announcer.ended(*key));
         ended.chunks(MOST_KEYS).map(|ended| {
             let mut publish = cmd("PUBLISH");
-            publish.arg(&self.name).arg(ended.iter().flat_map(Key::as_bytes).copied().collect::<Vec<_>>());
+            publish.arg(&self.name).arg(
+                ended
+                    .iter()
+                    .flat_map(Key::as_bytes)
+                    .copied()
+                    .collect::<Vec<_>>(),
+            );
             publish
         })
     }
@@ -139,12 +149,18 @@ struct Subscription {
 }
 
 impl Subscription {
-    async fn open(connector: &Connector, name: &str, announcer: &Announcer) -> Result<Self, Failure> {
+    async fn open(
+        connector: &Connector,
+        name: &str,
+        announcer: &Announcer,
+    ) -> Result<Self, Failure> {
         let limit = connector.limit.max(PATIENCE);
         let closed = Arc::new(Notify::new());
         let ear = ear(name.to_owned(), announcer.clone(), Arc::clone(&closed));
         let connection = connector.listener(limit, ear).await?;
-        timeout(limit, connection.subscribe(name)).await.map_err(|_| Failure::slow())??;
+        timeout(limit, connection.subscribe(name))
+            .await
+            .map_err(|_| Failure::slow())??;
         Ok(Self { connection, closed })
     }
 
@@ -155,31 +171,41 @@ impl Subscription {
         loop {
             beat = beat.wrapping_add(1);
             if timeout(BEAT, self.closed.notified()).await.is_ok() {
-                return (Failure::new(Kind::Gone, "the connection was closed, or is out of step"), steady);
+                return (
+                    Failure::new(Kind::Gone, "the connection was closed, or is out of step"),
+                    steady,
+                );
             }
             let echo = beat.to_string();
             let mut ping = cmd("PING");
             ping.arg(&echo);
             let answer = timeout(BEAT, self.connection.query(&ping)).await;
             // A server that refuses to answer is there.
-            match answer.map_or_else(|_| Err(Failure::slow()), |answer| answer.map_err(Failure::from)) {
+            match answer.map_or_else(
+                |_| Err(Failure::slow()),
+                |answer| answer.map_err(Failure::from),
+            ) {
                 Ok(Value::BulkString(pong)) if pong == echo.as_bytes() => steady = true,
                 Ok(_) => return (Failure::out_of_step(), false),
-                Err(failure) if matches!(failure.kind(), Kind::Gone | Kind::Slow) => return (failure, steady),
+                Err(failure) if matches!(failure.kind(), Kind::Gone | Kind::Slow) => {
+                    return (failure, steady);
+                }
                 Err(_) => steady = true,
             }
         }
     }
 }
 
-/// Returns a receiver for the messages of one connection, in their order. It first reports that earlier messages may
-/// have been missed.
+/// Returns a receiver for the messages of one connection, in their order. It first reports that
+/// earlier messages may have been missed.
 fn ear(name: String, announcer: Announcer, closed: Arc<Notify>) -> Arc<dyn AsyncPushSender> {
     Arc::new(move |PushInfo { kind, data }| {
         match kind {
             PushKind::Subscribe => announcer.lost(),
             PushKind::Message => match data.as_slice() {
-                [Value::BulkString(channel), Value::BulkString(message)] if channel == name.as_bytes() => {
+                [Value::BulkString(channel), Value::BulkString(message)]
+                    if channel == name.as_bytes() =>
+                {
                     receive(&announcer, message);
                 }
                 // The store subscribed to nothing else, so the connection is replaced.

@@ -8,7 +8,8 @@ use super::target::Place;
 /// `SET … KEEPTTL`, and the ACL.
 const OLDEST: (u32, u32) = (6, 0);
 
-/// Makes sure, of one server, that it is of the right kind and not too old. Of a server that does not say, nothing.
+/// Makes sure, of one server, that it is of the right kind and not too old. Of a server that does
+/// not say, nothing.
 pub(super) async fn check(connection: &Connection, place: &Place) -> Result<(), RedisConnectError> {
     let info = match connection.query(&cmd("INFO")).await.map_err(Failure::from) {
         Ok(Value::BulkString(text)) => String::from_utf8_lossy(&text).into_owned(),
@@ -22,7 +23,9 @@ pub(super) async fn check(connection: &Connection, place: &Place) -> Result<(), 
     if let Some(version) = field(&info, "redis_version") {
         let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
         if (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < OLDEST {
-            return Err(RedisConnectError::TooOld { found: printable(version) });
+            return Err(RedisConnectError::TooOld {
+                found: printable(version),
+            });
         }
     }
     match (field(&info, "cluster_enabled"), place) {
@@ -32,8 +35,8 @@ pub(super) async fn check(connection: &Connection, place: &Place) -> Result<(), 
     }
 }
 
-/// Warns about settings of each master that lose sessions, and about fewer connected replicas than the `replicas` that
-/// writes wait for.
+/// Warns about settings of each master that lose sessions, and about fewer connected replicas than
+/// the `replicas` that writes wait for.
 pub(super) async fn warn(connection: &Connection, replicas: Option<u32>) {
     let info = cmd("INFO");
     let told = match connection {
@@ -50,14 +53,17 @@ pub(super) async fn warn(connection: &Connection, replicas: Option<u32>) {
         Err(failure) => return tracing::debug!(%failure, "Redis does not tell about itself"),
     };
     for (node, info) in servers {
-        if let Some(policy) = field(&info, "maxmemory_policy").filter(|policy| *policy != "noeviction") {
+        if let Some(policy) =
+            field(&info, "maxmemory_policy").filter(|policy| *policy != "noeviction")
+        {
             tracing::warn!(
                 node,
                 policy = printable(policy),
                 "Redis evicts sessions when its memory is full: set maxmemory-policy to noeviction"
             );
         }
-        let connected = field(&info, "connected_slaves").and_then(|connected| connected.parse::<u32>().ok());
+        let connected =
+            field(&info, "connected_slaves").and_then(|connected| connected.parse::<u32>().ok());
         if let (Some(connected), Some(wanted)) = (connected, replicas)
             && connected < wanted
         {
@@ -78,7 +84,9 @@ pub(super) async fn warn(connection: &Connection, replicas: Option<u32>) {
 }
 
 fn of_a_node((node, info): (Value, Value)) -> Option<(Option<String>, String)> {
-    let Value::BulkString(node) = node else { return None };
+    let Value::BulkString(node) = node else {
+        return None;
+    };
     let info = match info {
         Value::BulkString(text) => String::from_utf8_lossy(&text).into_owned(),
         Value::VerbatimString { text, .. } => text,
@@ -88,5 +96,7 @@ fn of_a_node((node, info): (Value, Value)) -> Option<(Option<String>, String)> {
 }
 
 fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
-    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+    info.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .map(str::trim)
 }

@@ -6,8 +6,9 @@ use redis::aio::{AsyncPushSender, MultiplexedConnection};
 use redis::cluster::ClusterClientBuilder;
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, FromRedisValue as _, IntoConnectionInfo as _,
-    ProtocolVersion, RedisConnectionInfo, RedisError, RedisResult, Value, cmd,
+    AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, FromRedisValue as _,
+    IntoConnectionInfo as _, ProtocolVersion, RedisConnectionInfo, RedisError, RedisResult, Value,
+    cmd,
 };
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -40,8 +41,12 @@ impl Connector {
     pub(super) async fn connect(&self, limit: Duration) -> Result<Connection, Failure> {
         let connection = timeout(limit, async {
             let connection = match &self.target.place {
-                Place::Server(host) => Connection::Server(self.dial(Endpoint::Host(host), None).await?),
-                Place::Socket(path) => Connection::Server(self.dial(Endpoint::Socket(path), None).await?),
+                Place::Server(host) => {
+                    Connection::Server(self.dial(Endpoint::Host(host), None).await?)
+                }
+                Place::Socket(path) => {
+                    Connection::Server(self.dial(Endpoint::Socket(path), None).await?)
+                }
                 Place::Cluster(nodes) => self.join(nodes, limit).await?,
                 Place::Sentinels { sentinels, service } => {
                     Connection::Server(self.master(sentinels, service, limit, None).await?)
@@ -60,8 +65,8 @@ impl Connector {
         connection.await.unwrap_or_else(|_| Err(Failure::slow()))
     }
 
-    /// A connection to the one server that decides what kind of thing this is: the server itself, or the first node of
-    /// the cluster that answers.
+    /// A connection to the one server that decides what kind of thing this is: the server itself,
+    /// or the first node of the cluster that answers.
     pub(super) async fn scout(&self, limit: Duration) -> Result<Server, Failure> {
         self.reach(limit, None).await
     }
@@ -76,7 +81,9 @@ impl Connector {
             match &self.target.place {
                 Place::Server(host) => self.dial(Endpoint::Host(host), ear).await,
                 Place::Socket(path) => self.dial(Endpoint::Socket(path), ear).await,
-                Place::Sentinels { sentinels, service } => self.master(sentinels, service, limit, ear).await,
+                Place::Sentinels { sentinels, service } => {
+                    self.master(sentinels, service, limit, ear).await
+                }
                 Place::Cluster(nodes) => {
                     let mut found = Err(Failure::slow());
                     let share = limit / u32::try_from(nodes.len()).unwrap_or(u32::MAX);
@@ -96,11 +103,19 @@ impl Connector {
                 }
             }
         };
-        timeout(limit, reaching).await.unwrap_or_else(|_| Err(Failure::slow()))
+        timeout(limit, reaching)
+            .await
+            .unwrap_or_else(|_| Err(Failure::slow()))
     }
 
     async fn dial(&self, endpoint: Endpoint<'_>, ear: Option<&Ear>) -> Result<Server, Failure> {
-        self.dial_as(endpoint, self.target.credentials.as_ref(), self.target.database, ear).await
+        self.dial_as(
+            endpoint,
+            self.target.credentials.as_ref(),
+            self.target.database,
+            ear,
+        )
+        .await
     }
 
     async fn dial_as(
@@ -110,7 +125,10 @@ impl Connector {
         database: i64,
         ear: Option<&Ear>,
     ) -> Result<Server, Failure> {
-        let stream = endpoint.open(self.tls.as_ref()).await.map_err(RedisError::from)?;
+        let stream = endpoint
+            .open(self.tls.as_ref())
+            .await
+            .map_err(RedisError::from)?;
         let mut settings = settings(credentials, database);
         // The caller measures the time.
         let mut config = AsyncConnectionConfig::new()
@@ -122,7 +140,8 @@ impl Connector {
             settings = settings.set_protocol(ProtocolVersion::RESP3);
             config = config.set_push_sender(Arc::clone(ear));
         }
-        let (connection, driver) = MultiplexedConnection::new_with_config(&settings, stream, config).await?;
+        let (connection, driver) =
+            MultiplexedConnection::new_with_config(&settings, stream, config).await?;
         Ok(Server::new(connection, driver))
     }
 
@@ -138,9 +157,9 @@ impl Connector {
         matches!(self.target.place, Place::Cluster(_))
     }
 
-    /// How long one node of a cluster may keep a connection to it waiting: for one that hangs it is waited twice while
-    /// joining, first among the nodes of the URL and then among all, and once whenever the cluster is asked where its
-    /// slots are, by all calls.
+    /// How long one node of a cluster may keep a connection to it waiting: for one that hangs it is
+    /// waited twice while joining, first among the nodes of the URL and then among all, and once
+    /// whenever the cluster is asked where its slots are, by all calls.
     pub(super) fn share(&self) -> Duration {
         (self.limit / 4).max(Duration::from_millis(250))
     }
@@ -158,9 +177,11 @@ impl Connector {
     /// Connects to the nodes, each of which has this time to take the connection and answer.
     async fn join_within(&self, nodes: &[Host], share: Duration) -> Result<Connection, Failure> {
         let nodes = nodes.iter().map(|node| {
-            // With it, every connection begins with a question. Without it, a node that hangs has taken the connection
-            // at once, and has as long for its first answer as a call may take.
-            let settings = settings(self.target.credentials.as_ref(), 0).set_protocol(ProtocolVersion::RESP3);
+            // With it, every connection begins with a question. Without it, a node that hangs has
+            // taken the connection at once, and has as long for its first answer as a call may
+            // take.
+            let settings =
+                settings(self.target.credentials.as_ref(), 0).set_protocol(ProtocolVersion::RESP3);
             info(self.address(node), settings)
         });
         let nodes = nodes.collect::<RedisResult<Vec<_>>>()?;
@@ -175,10 +196,13 @@ impl Connector {
         if let Some(tls) = &self.tls {
             builder = tls.apply(builder);
         }
-        Ok(Connection::Cluster(builder.build()?.get_async_connection().await?))
+        Ok(Connection::Cluster(
+            builder.build()?.get_async_connection().await?,
+        ))
     }
 
-    /// Asks the sentinels, one after the other, who is master, and makes sure that it thinks so too.
+    /// Asks the sentinels, one after the other, who is master, and makes sure that it thinks so
+    /// too.
     async fn master(
         &self,
         sentinels: &[Host],
@@ -191,7 +215,9 @@ impl Connector {
         let mut found = Err(Failure::slow());
         for number in 0..sentinels.len() {
             let at = first.wrapping_add(number) % sentinels.len();
-            let Some(sentinel) = sentinels.get(at) else { continue };
+            let Some(sentinel) = sentinels.get(at) else {
+                continue;
+            };
             let asked = timeout(limit / 2, self.ask(sentinel, service)).await;
             let master = match asked.unwrap_or_else(|_| Err(Failure::slow())) {
                 Ok(master) => {
@@ -199,7 +225,8 @@ impl Connector {
                     master
                 }
                 Err(failure) => {
-                    self.first_sentinel.store(at.wrapping_add(1), Ordering::Relaxed);
+                    self.first_sentinel
+                        .store(at.wrapping_add(1), Ordering::Relaxed);
                     found = Err(failure);
                     continue;
                 }
@@ -219,12 +246,16 @@ impl Connector {
 
     async fn ask(&self, sentinel: &Host, service: &str) -> Result<Host, Failure> {
         let sentinel = Endpoint::Host(sentinel);
-        let connection = self.dial_as(sentinel, self.sentinel_credentials.as_ref(), 0, None).await?;
+        let connection = self
+            .dial_as(sentinel, self.sentinel_credentials.as_ref(), 0, None)
+            .await?;
         let mut question = cmd("SENTINEL");
         question.arg("GET-MASTER-ADDR-BY-NAME").arg(service);
         let answer = connection.query(&question).await?;
-        let answer = Option::<(String, u16)>::from_redis_value(answer).map_err(|_| Failure::out_of_step())?;
-        let (name, port) = answer.ok_or_else(|| Failure::new(Kind::Other, "Sentinel knows no service of this name"))?;
+        let answer = Option::<(String, u16)>::from_redis_value(answer)
+            .map_err(|_| Failure::out_of_step())?;
+        let (name, port) = answer
+            .ok_or_else(|| Failure::new(Kind::Other, "Sentinel knows no service of this name"))?;
         Ok(Host { name, port })
     }
 }
@@ -240,8 +271,13 @@ async fn answers(connection: &Server) -> Result<(), Failure> {
 
 async fn is_master(connection: &Server) -> Result<(), Failure> {
     match connection.query(&cmd("ROLE")).await? {
-        Value::Array(parts) if matches!(parts.first(), Some(Value::BulkString(role)) if role == b"master") => Ok(()),
-        _ => Err(Failure::new(Kind::Standby, "the server that Sentinel names is no master")),
+        Value::Array(parts) if matches!(parts.first(), Some(Value::BulkString(role)) if role == b"master") => {
+            Ok(())
+        }
+        _ => Err(Failure::new(
+            Kind::Standby,
+            "the server that Sentinel names is no master",
+        )),
     }
 }
 
@@ -250,14 +286,20 @@ fn scripts() -> [&'static Script; 3] {
 }
 
 fn info(address: ConnectionAddr, settings: RedisConnectionInfo) -> RedisResult<ConnectionInfo> {
-    let info = address.into_connection_info()?.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+    let info = address
+        .into_connection_info()?
+        .set_tcp_settings(TcpSettings::default().set_nodelay(true));
     Ok(info.set_redis_settings(settings))
 }
 
 fn settings(credentials: Option<&Credentials>, database: i64) -> RedisConnectionInfo {
     // The name of the library would need one more right.
-    let settings = RedisConnectionInfo::default().set_db(database).set_skip_set_lib_name();
-    let Some(Credentials { user, password }) = credentials else { return settings };
+    let settings = RedisConnectionInfo::default()
+        .set_db(database)
+        .set_skip_set_lib_name();
+    let Some(Credentials { user, password }) = credentials else {
+        return settings;
+    };
     let settings = settings.set_password(password.as_str());
     match user {
         Some(user) => settings.set_username(user),

@@ -34,8 +34,14 @@ impl Drop for Driver {
 }
 
 impl Server {
-    pub(super) fn new(connection: MultiplexedConnection, driver: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self { connection, driver: Arc::new(Driver(tokio::spawn(driver).abort_handle())) }
+    pub(super) fn new(
+        connection: MultiplexedConnection,
+        driver: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
+        Self {
+            connection,
+            driver: Arc::new(Driver(tokio::spawn(driver).abort_handle())),
+        }
     }
 
     /// Closes the connection for all handles. Calls in flight fail at once.
@@ -84,14 +90,16 @@ impl Connection {
         }
     }
 
-    /// Makes the servers know the scripts. Where that fails, for want of rights or because a node is away, they are
-    /// sent when they are needed.
+    /// Makes the servers know the scripts. Where that fails, for want of rights or because a node
+    /// is away, they are sent when they are needed.
     pub(super) async fn load(&self, scripts: &[&Script]) -> Result<(), Failure> {
         for script in scripts {
             let loaded = self.query(&script.load()).await.map_err(Failure::from);
             match loaded {
                 Ok(_) => {}
-                Err(failure) if failure.kind() == Kind::Permission || matches!(self, Self::Cluster(_)) => {
+                Err(failure)
+                    if failure.kind() == Kind::Permission || matches!(self, Self::Cluster(_)) =>
+                {
                     tracing::debug!(%failure, "Redis has not loaded a script");
                 }
                 Err(failure) => return Err(failure),
@@ -108,7 +116,10 @@ impl Connection {
     }
 }
 
-async fn send_to_cluster(connection: &mut ClusterConnection, call: &Call<'_>) -> Result<Answer, Failure> {
+async fn send_to_cluster(
+    connection: &mut ClusterConnection,
+    call: &Call<'_>,
+) -> Result<Answer, Failure> {
     let cmd = match call {
         Call::Ping => redis::cmd("PING"),
         Call::Publish(cmd) => cmd.clone(),
@@ -123,17 +134,29 @@ async fn send(connection: &mut impl ConnectionLike, call: &Call<'_>) -> Result<A
     match *call {
         Call::Ping => call.command_answer(redis::cmd("PING").query_async(connection).await?),
         Call::Publish(ref cmd) => call.command_answer(cmd.query_async(connection).await?),
-        Call::Run { script, keys, args, replicas } => {
+        Call::Run {
+            script,
+            keys,
+            args,
+            replicas,
+        } => {
             let nonce = Nonce::next();
             let answer = match run(connection, script.by_hash(keys, args, &nonce), replicas).await {
                 Err(failure) if failure.kind() == Kind::NoScript => {
                     // In a box, for it is rare.
-                    Box::pin(run(connection, script.by_code(keys, args, &nonce), replicas)).await
+                    Box::pin(run(
+                        connection,
+                        script.by_code(keys, args, &nonce),
+                        replicas,
+                    ))
+                    .await
                 }
                 answer => answer,
             };
             let (reply, replicas) = answer?;
-            let values = script.values(reply, &nonce).ok_or_else(Failure::out_of_step)?;
+            let values = script
+                .values(reply, &nonce)
+                .ok_or_else(Failure::out_of_step)?;
             Ok(Answer { values, replicas })
         }
     }
@@ -147,7 +170,14 @@ impl Call<'_> {
             (Self::Publish(_), Value::Int(_)) => true,
             _ => false,
         };
-        if fits { Ok(Answer { values: vec![value], replicas: None }) } else { Err(Failure::out_of_step()) }
+        if fits {
+            Ok(Answer {
+                values: vec![value],
+                replicas: None,
+            })
+        } else {
+            Err(Failure::out_of_step())
+        }
     }
 }
 
@@ -158,7 +188,9 @@ async fn run(
 ) -> Result<(Value, Option<i64>), Failure> {
     match replicas {
         None => Ok((script.query_async(connection).await?, None)),
-        Some((count, patience)) => Box::pin(run_and_wait(connection, script, count, patience)).await,
+        Some((count, patience)) => {
+            Box::pin(run_and_wait(connection, script, count, patience)).await
+        }
     }
 }
 
@@ -170,7 +202,12 @@ async fn run_and_wait(
 ) -> Result<(Value, Option<i64>), Failure> {
     let mut pipeline = redis::pipe();
     let patience = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
-    pipeline.add_command(script).cmd("WAIT").arg(count).arg(patience).ignore_errors();
+    pipeline
+        .add_command(script)
+        .cmd("WAIT")
+        .arg(count)
+        .arg(patience)
+        .ignore_errors();
     let answers: Vec<RedisResult<Value>> = pipeline.query_async(connection).await?;
     let mut answers = answers.into_iter();
     let (Some(value), Some(replicas)) = (answers.next(), answers.next()) else {

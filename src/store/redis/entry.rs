@@ -3,8 +3,8 @@ use bytes::Bytes;
 use crate::clock::Timestamp;
 use crate::store::{Entry, StoreError, Tag, Version};
 
-/// `format(1) ‖ version(8) ‖ end of the lease(6, unix milliseconds, 0 = none) ‖ tag(32) ‖ value`. Version and lease are
-/// side by side, so that a claim writes both at once.
+/// `format(1) ‖ version(8) ‖ end of the lease(6, unix milliseconds, 0 = none) ‖ tag(32) ‖ value`.
+/// Version and lease are side by side, so that a claim writes both at once.
 const FORMAT: u8 = 1;
 const VERSION: usize = 1;
 const LEASE: usize = 9;
@@ -14,7 +14,8 @@ const VALUE: usize = 47;
 /// The last end of a lease that fits: in the year 10889.
 const LAST: u64 = (1 << 48) - 1;
 
-/// The most bytes of an entry. The layer reads bodies of up to 16 MiB, and stores no more than their tokens.
+/// The most bytes of an entry. The layer reads bodies of up to 16 MiB, and stores no more than
+/// their tokens.
 const LARGEST: usize = 17 << 20;
 
 /// How the bytes of an entry of this version begin.
@@ -24,9 +25,12 @@ pub(crate) fn beginning(version: Version) -> [u8; LEASE] {
     bytes
 }
 
-/// The entry, with what a claim has written into it: version and lease. `None` if they do not fit into it.
+/// The entry, with what a claim has written into it: version and lease. `None` if they do not fit
+/// into it.
 pub(crate) fn with_head(mut entry: Vec<u8>, head: &[u8]) -> Option<Vec<u8>> {
-    let place = entry.get_mut(VERSION..TAG).filter(|place| place.len() == head.len())?;
+    let place = entry
+        .get_mut(VERSION..TAG)
+        .filter(|place| place.len() == head.len())?;
     place.copy_from_slice(head);
     Some(entry)
 }
@@ -54,9 +58,12 @@ enum Unreadable {
 
 pub(crate) fn decode(bytes: Vec<u8>) -> Result<Entry, StoreError> {
     let bytes = Bytes::from(bytes);
-    let (Some(&format), Some(version), Some(lease), Some(tag)) =
-        (bytes.first(), field(&bytes, VERSION), field::<6>(&bytes, LEASE), field(&bytes, TAG))
-    else {
+    let (Some(&format), Some(version), Some(lease), Some(tag)) = (
+        bytes.first(),
+        field(&bytes, VERSION),
+        field::<6>(&bytes, LEASE),
+        field(&bytes, TAG),
+    ) else {
         return Err(StoreError::corrupt(Unreadable::Short(bytes.len())));
     };
     if bytes.len() > LARGEST {
@@ -65,7 +72,9 @@ pub(crate) fn decode(bytes: Vec<u8>) -> Result<Entry, StoreError> {
     if format != FORMAT {
         return Err(StoreError::corrupt(Unreadable::Format(format)));
     }
-    let lease = lease.iter().fold(0, |millis, byte| millis << 8 | u64::from(*byte));
+    let lease = lease
+        .iter()
+        .fold(0, |millis, byte| millis << 8 | u64::from(*byte));
     let entry = Entry::new(Version::new(version), Tag::new(tag), bytes.slice(VALUE..));
     Ok(entry.with_lease((lease != 0).then(|| Timestamp::from_millis(lease))))
 }
@@ -80,29 +89,52 @@ mod tests {
 
     fn entry(lease: Option<u64>) -> Entry {
         let value = Bytes::from_static(b"a value");
-        Entry::new(Version::new([7; 8]), Tag::new([9; 32]), value).with_lease(lease.map(Timestamp::from_millis))
+        Entry::new(Version::new([7; 8]), Tag::new([9; 32]), value)
+            .with_lease(lease.map(Timestamp::from_millis))
     }
 
     #[test]
     fn an_entry_comes_back_as_it_was() {
         for lease in [None, Some(1), Some(1_700_000_000_000), Some(LAST)] {
-            assert_eq!(decode(encode(&entry(lease))).unwrap(), entry(lease), "{lease:?}");
+            assert_eq!(
+                decode(encode(&entry(lease))).unwrap(),
+                entry(lease),
+                "{lease:?}"
+            );
         }
     }
 
     #[test]
     fn a_lease_without_an_end_lasts_as_long_as_fits() {
-        assert_eq!(decode(encode(&entry(Some(u64::MAX)))).unwrap(), entry(Some(LAST)));
+        assert_eq!(
+            decode(encode(&entry(Some(u64::MAX)))).unwrap(),
+            entry(Some(LAST))
+        );
     }
 
     #[test]
     fn what_a_claim_has_written_takes_its_place() {
-        let claimed = Entry::new(Version::new([8; 8]), Tag::new([9; 32]), Bytes::from_static(b"a value"))
-            .with_lease(Some(Timestamp::from_millis(1_700_000_000_000)));
+        let claimed = Entry::new(
+            Version::new([8; 8]),
+            Tag::new([9; 32]),
+            Bytes::from_static(b"a value"),
+        )
+        .with_lease(Some(Timestamp::from_millis(1_700_000_000_000)));
         let head = &encode(&claimed)[VERSION..TAG];
-        assert_eq!(decode(with_head(encode(&entry(None)), head).unwrap()).unwrap(), claimed);
-        assert_eq!(with_head(encode(&entry(None)), &head[1..]), None, "too short");
-        assert_eq!(with_head(vec![FORMAT; TAG - 1], head), None, "no room for it");
+        assert_eq!(
+            decode(with_head(encode(&entry(None)), head).unwrap()).unwrap(),
+            claimed
+        );
+        assert_eq!(
+            with_head(encode(&entry(None)), &head[1..]),
+            None,
+            "too short"
+        );
+        assert_eq!(
+            with_head(vec![FORMAT; TAG - 1], head),
+            None,
+            "no room for it"
+        );
     }
 
     #[test]
@@ -119,8 +151,14 @@ mod tests {
             ("too large", large),
         ];
         for (row, bytes) in rows {
-            assert!(matches!(decode(bytes), Err(StoreError::Corrupt(_))), "{row}");
+            assert!(
+                matches!(decode(bytes), Err(StoreError::Corrupt(_))),
+                "{row}"
+            );
         }
-        assert!(decode(whole[..VALUE].to_vec()).is_ok(), "an empty value is one");
+        assert!(
+            decode(whole[..VALUE].to_vec()).is_ok(),
+            "an empty value is one"
+        );
     }
 }

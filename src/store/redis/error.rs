@@ -35,7 +35,8 @@ pub enum RedisConnectError {
     /// The server knows no such user or password, or wants some and was given none.
     #[error("Redis refuses the user or the password")]
     Authentication(#[source] Arc<dyn Error + Send + Sync>),
-    /// The user may not run what the store needs: see [`RedisStore`](super::RedisStore#access-rights).
+    /// The user may not run what the store needs: see
+    /// [`RedisStore`](super::RedisStore#access-rights).
     #[error("the user of Redis may not do what the store needs")]
     Permission(#[source] Arc<dyn Error + Send + Sync>),
     /// The server is older than Redis 6.0.
@@ -48,10 +49,12 @@ pub enum RedisConnectError {
     #[error("the server is not part of a Redis Cluster: the URL should be redis:// or rediss://")]
     NotACluster,
     /// A `redis://` URL names a server that is part of a cluster.
-    #[error("the server is part of a Redis Cluster: the URL should be redis-cluster:// or rediss-cluster://")]
+    #[error(
+        "the server is part of a Redis Cluster: the URL should be redis-cluster:// or rediss-cluster://"
+    )]
     PartOfACluster,
-    /// The server can be reached, but cannot be used: a replica, one that is out of memory, without scripts, without
-    /// such a database.
+    /// The server can be reached, but cannot be used: a replica, one that is out of memory, without
+    /// scripts, without such a database.
     #[error("Redis cannot be used")]
     Unusable(#[source] Arc<dyn Error + Send + Sync>),
 }
@@ -72,7 +75,9 @@ impl From<Failure> for RedisConnectError {
             Kind::Permission => Self::Permission(source),
             Kind::Moved => Self::PartOfACluster,
             Kind::NotACluster => Self::NotACluster,
-            Kind::OutOfStep | Kind::NoScript | Kind::Standby | Kind::WrongType | Kind::Other => Self::Unusable(source),
+            Kind::OutOfStep | Kind::NoScript | Kind::Standby | Kind::WrongType | Kind::Other => {
+                Self::Unusable(source)
+            }
         }
     }
 }
@@ -91,9 +96,11 @@ pub(super) enum Kind {
     Gone,
     /// No answer in time.
     Slow,
-    /// A reply that cannot be the reply to this call: the replies after it belong to other calls, too.
+    /// A reply that cannot be the reply to this call: the replies after it belong to other calls,
+    /// too.
     OutOfStep,
-    /// The server cannot be written to now, and perhaps another should be: a replica, or one that loads its data.
+    /// The server cannot be written to now, and perhaps another should be: a replica, or one that
+    /// loads its data.
     Standby,
     Authentication,
     Permission,
@@ -106,11 +113,17 @@ pub(super) enum Kind {
 
 impl Failure {
     pub(super) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self {
+            kind,
+            message: message.into(),
+        }
     }
 
     pub(super) fn out_of_step() -> Self {
-        Self::new(Kind::OutOfStep, "a reply from Redis does not belong to the command that was sent: reconnecting")
+        Self::new(
+            Kind::OutOfStep,
+            "a reply from Redis does not belong to the command that was sent: reconnecting",
+        )
     }
 
     pub(super) fn slow() -> Self {
@@ -151,7 +164,10 @@ impl From<Failure> for StoreError {
 /// A server that does not know a command quotes what came with it, a password for instance.
 fn without_arguments(message: &str) -> &str {
     match message.find("with args") {
-        Some(at) => message.get(..at).unwrap_or_default().trim_end_matches([' ', ',']),
+        Some(at) => message
+            .get(..at)
+            .unwrap_or_default()
+            .trim_end_matches([' ', ',']),
         None => message,
     }
 }
@@ -162,7 +178,11 @@ pub(super) fn printable(text: &str) -> String {
     let mut printable = String::new();
     for character in text.chars() {
         let plain = character == ' ' || character.is_ascii_graphic();
-        let length = if plain { 1 } else { character.escape_default().len() };
+        let length = if plain {
+            1
+        } else {
+            character.escape_default().len()
+        };
         if printable.len() + length > LONGEST {
             printable.push_str("...");
             break;
@@ -199,7 +219,9 @@ fn kind(error: &RedisError) -> Kind {
         ("MOVED", Kind::Moved),
         ("cluster support disabled", Kind::NotACluster),
     ];
-    let known = codes.iter().find(|(code, _)| error.code() == Some(code) || text.contains(code));
+    let known = codes
+        .iter()
+        .find(|(code, _)| error.code() == Some(code) || text.contains(code));
     match known {
         Some((_, kind)) => *kind,
         None if error.is_unrecoverable_error() => Kind::Gone,
@@ -214,10 +236,16 @@ mod tests {
     #[test]
     fn the_text_of_a_server_is_cut_and_escaped() {
         assert_eq!(printable("ERR wrong 'get' \\ x"), "ERR wrong 'get' \\ x");
-        assert_eq!(printable("a\nlevel=error\u{202e}\u{1b}[2J\0"), "a\\nlevel=error\\u{202e}\\u{1b}[2J\\u{0}");
+        assert_eq!(
+            printable("a\nlevel=error\u{202e}\u{1b}[2J\0"),
+            "a\\nlevel=error\\u{202e}\\u{1b}[2J\\u{0}"
+        );
         for long in ["a".repeat(100_000), "\u{202e}".repeat(100_000)] {
             let cut = printable(&long);
-            assert!(cut.len() <= 203 && cut.len() > 190 && cut.ends_with("..."), "{cut}");
+            assert!(
+                cut.len() <= 203 && cut.len() > 190 && cut.ends_with("..."),
+                "{cut}"
+            );
         }
         assert_eq!(printable(&"a".repeat(200)).len(), 200);
     }

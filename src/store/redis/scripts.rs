@@ -30,18 +30,26 @@ pub(super) static CLAIM: LazyLock<Script> = LazyLock::new(|| {
 
 /// [`Store::swap`](crate::store::Store::swap).
 pub(super) static SWAP: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(include_str!("swap.lua"), |values| matches!(values, [Value::Int(0 | 1) | Value::BulkString(_)]))
+    Script::new(include_str!("swap.lua"), |values| {
+        matches!(values, [Value::Int(0 | 1) | Value::BulkString(_)])
+    })
 });
 
 /// Reads one value. It is a script because the reply to a `GET` does not identify its call.
 pub(super) static READ: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(include_str!("read.lua"), |values| matches!(values, [Value::Nil | Value::BulkString(_)]))
+    Script::new(include_str!("read.lua"), |values| {
+        matches!(values, [Value::Nil | Value::BulkString(_)])
+    })
 });
 
 impl Script {
     fn new(code: &'static str, returns: fn(&[Value]) -> bool) -> Self {
         let hash = redis::Script::new(code).get_hash().to_owned();
-        Self { code, hash, returns }
+        Self {
+            code,
+            hash,
+            returns,
+        }
     }
 
     /// Runs it, if the server knows it.
@@ -49,7 +57,8 @@ impl Script {
         invocation("EVALSHA", &self.hash, keys, args, nonce)
     }
 
-    /// Runs it, and makes the server know it: in one trip and, on a cluster, on the node of the keys.
+    /// Runs it, and makes the server know it: in one trip and, on a cluster, on the node of the
+    /// keys.
     pub(super) fn by_code(&self, keys: &[&[u8]], args: &[&[u8]], nonce: &Nonce) -> Cmd {
         invocation("EVAL", self.code, keys, args, nonce)
     }
@@ -61,9 +70,12 @@ impl Script {
         load
     }
 
-    /// Returns the values after the nonce; `None` if `reply` cannot be the reply to the call with this nonce.
+    /// Returns the values after the nonce; `None` if `reply` cannot be the reply to the call with
+    /// this nonce.
     pub(super) fn values(&self, reply: Value, nonce: &Nonce) -> Option<Vec<Value>> {
-        let Value::Array(mut values) = reply else { return None };
+        let Value::Array(mut values) = reply else {
+            return None;
+        };
         match values.first() {
             Some(Value::BulkString(echo)) if *echo == nonce.0 => {}
             _ => return None,
@@ -73,8 +85,8 @@ impl Script {
     }
 }
 
-/// Identifies a call among all calls over the same connection, including those of other processes if a proxy shares the
-/// connection.
+/// Identifies a call among all calls over the same connection, including those of other processes
+/// if a proxy shares the connection.
 #[derive(Clone, Copy)]
 pub(super) struct Nonce([u8; 8]);
 
@@ -82,7 +94,8 @@ impl Nonce {
     pub(super) fn next() -> Self {
         static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| {
             let mut start = [0; 8];
-            // It need not be secret. Without randomness it still identifies the calls of this process.
+            // It need not be secret. Without randomness it still identifies the calls of this
+            // process.
             let _ = OsRandom.fill(&mut start);
             AtomicU64::new(u64::from_ne_bytes(start))
         });
@@ -92,9 +105,16 @@ impl Nonce {
 
 fn invocation(name: &str, script: &str, keys: &[&[u8]], args: &[&[u8]], nonce: &Nonce) -> Cmd {
     let bytes = |parts: &[&[u8]]| parts.iter().map(|part| part.len()).sum::<usize>();
-    let size = name.len() + script.len() + COUNT_OF_KEYS + bytes(keys) + bytes(args) + nonce.0.len();
+    let size =
+        name.len() + script.len() + COUNT_OF_KEYS + bytes(keys) + bytes(args) + nonce.0.len();
     let mut invocation = Cmd::with_capacity(4 + keys.len() + args.len(), size);
-    invocation.arg(name).arg(script).arg(keys.len()).arg(keys).arg(args).arg(&nonce.0);
+    invocation
+        .arg(name)
+        .arg(script)
+        .arg(keys.len())
+        .arg(keys)
+        .arg(args)
+        .arg(&nonce.0);
     invocation
 }
 
@@ -118,7 +138,11 @@ mod tests {
         for (script, values) in scripts {
             let reply = |nonce: &Nonce| Value::Array([&[bulk(&nonce.0)], &values[..]].concat());
             assert_eq!(script.values(reply(&nonce), &nonce), Some(values.clone()));
-            assert_eq!(script.values(reply(&other), &nonce), None, "of another call: {values:?}");
+            assert_eq!(
+                script.values(reply(&other), &nonce),
+                None,
+                "of another call: {values:?}"
+            );
             let others = [
                 Value::Nil,
                 Value::Okay,
@@ -134,7 +158,11 @@ mod tests {
                 Value::Map(vec![(bulk(&nonce.0), Value::Int(1))]),
             ];
             for reply in others {
-                assert_eq!(script.values(reply.clone(), &nonce), None, "{reply:?} for {values:?}");
+                assert_eq!(
+                    script.values(reply.clone(), &nonce),
+                    None,
+                    "{reply:?} for {values:?}"
+                );
             }
         }
     }

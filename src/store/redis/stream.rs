@@ -1,7 +1,9 @@
-//! The byte streams below the connections, with a limit on the memory that a server can make the client use.
+//! The byte streams below the connections, with a limit on the memory that a server can make the
+//! client use.
 //!
-//! The parser of the client library buffers a reply until it is complete. A server that declares a string of 2 GB, or
-//! deeply nested arrays, could exhaust the memory. So the declared lengths of a reply are checked as they arrive.
+//! The parser of the client library buffers a reply until it is complete. A server that declares a
+//! string of 2 GB, or deeply nested arrays, could exhaust the memory. So the declared lengths of a
+//! reply are checked as they arrive.
 
 use std::io;
 use std::path::Path;
@@ -16,7 +18,8 @@ use tokio::task::JoinSet;
 use super::target::Host;
 use super::tls::Tls;
 
-/// The most bytes that one reply may have. The layer stores no body larger than 16 MiB, and little else with it.
+/// The most bytes that one reply may have. The layer stores no body larger than 16 MiB, and little
+/// else with it.
 pub(super) const MAX_REPLY: usize = 32 << 20;
 
 /// The most values that one reply may have, including those of nested arrays.
@@ -48,7 +51,10 @@ impl Endpoint<'_> {
                 }
             }
         };
-        Ok(Bounded { stream, scanner: Scanner::default() })
+        Ok(Bounded {
+            stream,
+            scanner: Scanner::default(),
+        })
     }
 }
 
@@ -76,16 +82,28 @@ pub(super) struct Bounded {
 }
 
 impl AsyncRead for Bounded {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(self.stream.as_mut().poll_read(cx, buf))?;
         let read = buf.filled().get(before..).unwrap_or_default();
-        Poll::Ready(self.scanner.scan(read).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error)))
+        Poll::Ready(
+            self.scanner
+                .scan(read)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error)),
+        )
     }
 }
 
 impl AsyncWrite for Bounded {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.stream.as_mut().poll_write(cx, buf)
     }
 
@@ -100,7 +118,9 @@ impl AsyncWrite for Bounded {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 enum ScanError {
-    #[error("a reply from Redis is larger than {MAX_REPLY} bytes or has more than {MAX_VALUES} values")]
+    #[error(
+        "a reply from Redis is larger than {MAX_REPLY} bytes or has more than {MAX_VALUES} values"
+    )]
     TooLarge,
     #[error("a reply from Redis declares a length that is not a number")]
     Length,
@@ -124,9 +144,7 @@ enum Place {
     #[default]
     Type,
     /// A line without a length, until its end.
-    Line {
-        after_return: bool,
-    },
+    Line { after_return: bool },
     Length {
         of: u8,
         digits: [u8; MAX_DIGITS],
@@ -156,17 +174,24 @@ impl Scanner {
                         (self.pending, self.values) = (1, 1);
                     }
                     self.place = match byte {
-                        b'$' | b'!' | b'=' | b'*' | b'~' | b'>' | b'%' | b'|' => {
-                            Place::Length { of: byte, digits: [0; MAX_DIGITS], count: 0 }
-                        }
-                        _ => Place::Line { after_return: false },
+                        b'$' | b'!' | b'=' | b'*' | b'~' | b'>' | b'%' | b'|' => Place::Length {
+                            of: byte,
+                            digits: [0; MAX_DIGITS],
+                            count: 0,
+                        },
+                        _ => Place::Line {
+                            after_return: false,
+                        },
                     };
                 }
                 Place::Line { after_return: true } if byte == b'\n' => self.complete(0)?,
                 Place::Line { after_return } => *after_return = byte == b'\r',
                 Place::Length { of, digits, count } if byte == b'\n' => {
-                    let digits = digits.get(..*count).and_then(|digits| digits.strip_suffix(b"\r"));
-                    let length = digits.and_then(|digits| str::from_utf8(digits).ok()?.parse::<i64>().ok());
+                    let digits = digits
+                        .get(..*count)
+                        .and_then(|digits| digits.strip_suffix(b"\r"));
+                    let length =
+                        digits.and_then(|digits| str::from_utf8(digits).ok()?.parse::<i64>().ok());
                     let of = *of;
                     self.declare(of, length.ok_or(ScanError::Length)?)?;
                 }
@@ -183,7 +208,11 @@ impl Scanner {
     fn declare(&mut self, of: u8, length: i64) -> Result<(), ScanError> {
         let Ok(length) = usize::try_from(length) else {
             // A string or an array that is null.
-            return if length == -1 && matches!(of, b'$' | b'*') { self.complete(0) } else { Err(ScanError::Length) };
+            return if length == -1 && matches!(of, b'$' | b'*') {
+                self.complete(0)
+            } else {
+                Err(ScanError::Length)
+            };
         };
         let children = match of {
             b'$' | b'!' | b'=' => {
@@ -215,7 +244,11 @@ impl Scanner {
 
     fn grow(&mut self, by: usize) -> Result<(), ScanError> {
         self.size = self.size.saturating_add(by);
-        if self.size > MAX_REPLY { Err(ScanError::TooLarge) } else { Ok(()) }
+        if self.size > MAX_REPLY {
+            Err(ScanError::TooLarge)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -227,10 +260,15 @@ mod tests {
     fn scan(bytes: &[u8]) -> Result<usize, ScanError> {
         let results = [1, 2, 3, 7, 64, bytes.len().max(1)].map(|piece| {
             let mut scanner = Scanner::default();
-            let scanned = bytes.chunks(piece).try_for_each(|piece| scanner.scan(piece));
+            let scanned = bytes
+                .chunks(piece)
+                .try_for_each(|piece| scanner.scan(piece));
             scanned.map(|()| scanner.pending)
         });
-        assert!(results.iter().all(|result| *result == results[0]), "{results:?}");
+        assert!(
+            results.iter().all(|result| *result == results[0]),
+            "{results:?}"
+        );
         results[0]
     }
 
@@ -261,7 +299,12 @@ mod tests {
         for reply in replies {
             assert_eq!(scan(reply), Ok(0), "{:?}", reply.escape_ascii().to_string());
             let begun = &reply[..reply.len() - 1];
-            assert_eq!(scan(begun).map(|pending| pending > 0), Ok(true), "{:?}", begun.escape_ascii().to_string());
+            assert_eq!(
+                scan(begun).map(|pending| pending > 0),
+                Ok(true),
+                "{:?}",
+                begun.escape_ascii().to_string()
+            );
         }
         assert_eq!(scan(&replies.concat()), Ok(0));
     }
@@ -302,7 +345,12 @@ mod tests {
         ];
         for row in rows {
             let row = if row.starts_with("*2") {
-                [row.as_bytes(), &vec![b'a'; 20_000_000], b"\r\n$20000000\r\n"].concat()
+                [
+                    row.as_bytes(),
+                    &vec![b'a'; 20_000_000],
+                    b"\r\n$20000000\r\n",
+                ]
+                .concat()
             } else {
                 row.as_bytes().to_vec()
             };
@@ -310,7 +358,14 @@ mod tests {
             let begin = row[..row.len().min(40)].escape_ascii().to_string();
             assert_eq!(scanner.scan(&row), Err(ScanError::TooLarge), "{begin:?}");
         }
-        for row in ["$?\r\n", "*\r\n", "$1 \r\n", "$-2\r\n", "%-1\r\n", "$000000000000000000001\r\n"] {
+        for row in [
+            "$?\r\n",
+            "*\r\n",
+            "$1 \r\n",
+            "$-2\r\n",
+            "%-1\r\n",
+            "$000000000000000000001\r\n",
+        ] {
             assert_eq!(scan(row.as_bytes()), Err(ScanError::Length), "{row:?}");
         }
     }

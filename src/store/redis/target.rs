@@ -36,7 +36,9 @@ pub enum RedisUrlError {
     #[error("Redis Cluster has database 0 alone")]
     ClusterDatabase,
     /// A Sentinel URL names no service.
-    #[error("it should end in the name of the service that Sentinel watches: /SERVICE or /SERVICE/DATABASE")]
+    #[error(
+        "it should end in the name of the service that Sentinel watches: /SERVICE or /SERVICE/DATABASE"
+    )]
     NoService,
     /// A Unix socket needs an absolute path, and no host.
     #[error("a Unix socket needs an absolute path, as in redis+unix:///run/redis.sock?db=0")]
@@ -67,7 +69,10 @@ pub(super) enum Place {
     Server(Host),
     Socket(PathBuf),
     Cluster(Vec<Host>),
-    Sentinels { sentinels: Vec<Host>, service: String },
+    Sentinels {
+        sentinels: Vec<Host>,
+        service: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,12 +104,21 @@ impl Target {
         let (place, database) = match scheme {
             "redis+unix" | "unix" => {
                 let place = socket(hosts, path)?;
-                let database = query.map_or(Ok(""), |query| query.strip_prefix("db=").ok_or(RedisUrlError::Trailer))?;
-                return Ok(Self { place, tls: false, credentials, database: number(database)? });
+                let database = query.map_or(Ok(""), |query| {
+                    query.strip_prefix("db=").ok_or(RedisUrlError::Trailer)
+                })?;
+                return Ok(Self {
+                    place,
+                    tls: false,
+                    credentials,
+                    database: number(database)?,
+                });
             }
             "redis" | "rediss" => {
                 let mut hosts = Host::parse_all(hosts, PORT)?.into_iter();
-                let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(RedisUrlError::SeveralHosts) };
+                let (Some(host), None) = (hosts.next(), hosts.next()) else {
+                    return Err(RedisUrlError::SeveralHosts);
+                };
                 (Place::Server(host), number(path)?)
             }
             "redis-cluster" | "rediss-cluster" => {
@@ -117,7 +131,9 @@ impl Target {
             "redis-sentinel" | "rediss-sentinel" => {
                 let sentinels = Host::parse_all(hosts, SENTINEL_PORT)?;
                 let (service, database) = path.split_once('/').unwrap_or((path, ""));
-                let service = decoded(service).filter(|service| !service.is_empty()).ok_or(RedisUrlError::NoService)?;
+                let service = decoded(service)
+                    .filter(|service| !service.is_empty())
+                    .ok_or(RedisUrlError::NoService)?;
                 (Place::Sentinels { sentinels, service }, number(database)?)
             }
             _ => return Err(RedisUrlError::Scheme),
@@ -125,7 +141,12 @@ impl Target {
         if query.is_some() {
             return Err(RedisUrlError::Trailer);
         }
-        Ok(Self { place, tls, credentials, database })
+        Ok(Self {
+            place,
+            tls,
+            credentials,
+            database,
+        })
     }
 }
 
@@ -133,13 +154,26 @@ impl fmt::Debug for Target {
     /// As a URL, without the user and the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let s = if self.tls { "s" } else { "" };
-        let hosts = |hosts: &[Host]| hosts.iter().map(Host::to_string).collect::<Vec<_>>().join(",");
+        let hosts = |hosts: &[Host]| {
+            hosts
+                .iter()
+                .map(Host::to_string)
+                .collect::<Vec<_>>()
+                .join(",")
+        };
         match &self.place {
             Place::Server(host) => write!(f, "redis{s}://{host}/{}", self.database),
-            Place::Socket(path) => write!(f, "redis+unix://{}?db={}", path.display(), self.database),
+            Place::Socket(path) => {
+                write!(f, "redis+unix://{}?db={}", path.display(), self.database)
+            }
             Place::Cluster(nodes) => write!(f, "redis{s}-cluster://{}", hosts(nodes)),
             Place::Sentinels { sentinels, service } => {
-                write!(f, "redis{s}-sentinel://{}/{service}/{}", hosts(sentinels), self.database)
+                write!(
+                    f,
+                    "redis{s}-sentinel://{}/{service}/{}",
+                    hosts(sentinels),
+                    self.database
+                )
             }
         }
     }
@@ -148,11 +182,16 @@ impl fmt::Debug for Target {
 impl Credentials {
     fn parse(text: &str) -> Result<Self, RedisUrlError> {
         let (user, password) = text.split_once(':').ok_or(RedisUrlError::Credentials)?;
-        let (user, password) = decoded(user).zip(decoded(password)).ok_or(RedisUrlError::Credentials)?;
+        let (user, password) = decoded(user)
+            .zip(decoded(password))
+            .ok_or(RedisUrlError::Credentials)?;
         if password.is_empty() {
             return Err(RedisUrlError::Credentials);
         }
-        Ok(Self { user: Some(user).filter(|user| !user.is_empty()), password: Zeroizing::new(password) })
+        Ok(Self {
+            user: Some(user).filter(|user| !user.is_empty()),
+            password: Zeroizing::new(password),
+        })
     }
 }
 
@@ -161,13 +200,17 @@ impl Host {
         if text.is_empty() {
             return Err(RedisUrlError::NoHost);
         }
-        text.split(',').map(|host| Self::parse(host, default_port)).collect()
+        text.split(',')
+            .map(|host| Self::parse(host, default_port))
+            .collect()
     }
 
     fn parse(text: &str, default_port: u16) -> Result<Self, RedisUrlError> {
         let (name, port) = if let Some(address) = text.strip_prefix('[') {
             let (address, port) = address.split_once(']').ok_or(RedisUrlError::Host)?;
-            address.parse::<std::net::Ipv6Addr>().map_err(|_| RedisUrlError::Host)?;
+            address
+                .parse::<std::net::Ipv6Addr>()
+                .map_err(|_| RedisUrlError::Host)?;
             (address, port)
         } else {
             text.split_at(text.find(':').unwrap_or(text.len()))
@@ -175,15 +218,25 @@ impl Host {
         if name.is_empty() {
             return Err(RedisUrlError::NoHost);
         }
-        if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte)) {
+        if !name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte))
+        {
             return Err(RedisUrlError::Host);
         }
         let port = match port.strip_prefix(':') {
-            Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or(RedisUrlError::Port)?,
+            Some(port) => port
+                .parse()
+                .ok()
+                .filter(|port| *port != 0)
+                .ok_or(RedisUrlError::Port)?,
             None if port.is_empty() => default_port,
             None => return Err(RedisUrlError::Port),
         };
-        Ok(Self { name: name.to_owned(), port })
+        Ok(Self {
+            name: name.to_owned(),
+            port,
+        })
     }
 }
 
@@ -198,7 +251,9 @@ impl fmt::Display for Host {
 }
 
 fn socket(hosts: &str, path: &str) -> Result<Place, RedisUrlError> {
-    let path = decoded(path).filter(|path| hosts.is_empty() && !path.is_empty()).ok_or(RedisUrlError::SocketPath)?;
+    let path = decoded(path)
+        .filter(|path| hosts.is_empty() && !path.is_empty())
+        .ok_or(RedisUrlError::SocketPath)?;
     Ok(Place::Socket(PathBuf::from(format!("/{path}"))))
 }
 
@@ -207,12 +262,19 @@ fn number(database: &str) -> Result<i64, RedisUrlError> {
         return Ok(0);
     }
     let digits = database.bytes().all(|byte| byte.is_ascii_digit());
-    let number = database.parse::<i32>().ok().filter(|_| digits).ok_or(RedisUrlError::Database)?;
+    let number = database
+        .parse::<i32>()
+        .ok()
+        .filter(|_| digits)
+        .ok_or(RedisUrlError::Database)?;
     Ok(number.into())
 }
 
 fn decoded(text: &str) -> Option<String> {
-    percent_decode_str(text).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+    percent_decode_str(text)
+        .decode_utf8()
+        .ok()
+        .map(std::borrow::Cow::into_owned)
 }
 
 #[cfg(test)]
@@ -227,12 +289,27 @@ mod tests {
             ("redis://u:p@10.0.0.1:7000/12", "redis://10.0.0.1:7000/12"),
             ("rediss://[::1]:7000", "rediss://[::1]:7000/0"),
             ("redis://[fe80::1]", "redis://[fe80::1]:6379/0"),
-            ("redis+unix:///run/redis.sock", "redis+unix:///run/redis.sock?db=0"),
-            ("unix:///run/a%20b.sock?db=3", "redis+unix:///run/a b.sock?db=3"),
-            ("redis-cluster://a,b:7001/0", "redis-cluster://a:6379,b:7001"),
+            (
+                "redis+unix:///run/redis.sock",
+                "redis+unix:///run/redis.sock?db=0",
+            ),
+            (
+                "unix:///run/a%20b.sock?db=3",
+                "redis+unix:///run/a b.sock?db=3",
+            ),
+            (
+                "redis-cluster://a,b:7001/0",
+                "redis-cluster://a:6379,b:7001",
+            ),
             ("rediss-cluster://:p@a", "rediss-cluster://a:6379"),
-            ("redis-sentinel://a,b:7001/main", "redis-sentinel://a:26379,b:7001/main/0"),
-            ("rediss-sentinel://u:p@a/main/4", "rediss-sentinel://a:26379/main/4"),
+            (
+                "redis-sentinel://a,b:7001/main",
+                "redis-sentinel://a:26379,b:7001/main/0",
+            ),
+            (
+                "rediss-sentinel://u:p@a/main/4",
+                "rediss-sentinel://a:26379/main/4",
+            ),
         ];
         for (url, read) in rows {
             assert_eq!(format!("{:?}", Target::parse(url).unwrap()), read, "{url}");
@@ -248,7 +325,11 @@ mod tests {
         ];
         for (url, user, password) in rows {
             let credentials = Target::parse(url).unwrap().credentials.unwrap();
-            assert_eq!((credentials.user.as_deref(), credentials.password.as_str()), (user, password), "{url}");
+            assert_eq!(
+                (credentials.user.as_deref(), credentials.password.as_str()),
+                (user, password),
+                "{url}"
+            );
         }
         assert!(Target::parse("redis://h").unwrap().credentials.is_none());
     }

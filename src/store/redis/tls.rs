@@ -26,7 +26,8 @@ mod with {
     /// Whom to trust, and who we are.
     pub(in crate::store::redis) struct Tls {
         connector: TlsConnector,
-        /// The certificates for the connections to the nodes of a cluster, which the client library opens.
+        /// The certificates for the connections to the nodes of a cluster, which the client library
+        /// opens.
         given: Option<TlsCertificates>,
         /// An address of the right kind, with all that was read from the certificates.
         pattern: ConnectionAddr,
@@ -38,23 +39,47 @@ mod with {
             roots: Option<Vec<u8>>,
             client: Option<(Vec<u8>, Vec<u8>)>,
         ) -> Result<Self, RedisConnectError> {
-            // The redis crate takes the provider of the process, and panics if there is none. An error here means that
-            // another thread has just installed one.
+            // The redis crate takes the provider of the process, and panics if there is none. An
+            // error here means that another thread has just installed one.
             if CryptoProvider::get_default().is_none() {
                 let _ = ring::default_provider().install_default();
             }
-            let connector = TlsConnector::from(Arc::new(config(roots.as_deref(), client.as_ref())?));
-            let pattern = ConnectionAddr::TcpTls { host: "-".to_owned(), port: 1, insecure: false, tls_params: None };
+            let connector =
+                TlsConnector::from(Arc::new(config(roots.as_deref(), client.as_ref())?));
+            let pattern = ConnectionAddr::TcpTls {
+                host: "-".to_owned(),
+                port: 1,
+                insecure: false,
+                tls_params: None,
+            };
             if roots.is_none() && client.is_none() {
-                return Ok(Self { connector, given: None, pattern });
+                return Ok(Self {
+                    connector,
+                    given: None,
+                    pattern,
+                });
             }
-            let client_tls = client.map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key });
-            let given = TlsCertificates { client_tls, root_cert: roots };
+            let client_tls = client.map(|(client_cert, client_key)| ClientTlsConfig {
+                client_cert,
+                client_key,
+            });
+            let given = TlsCertificates {
+                client_tls,
+                root_cert: roots,
+            };
             let read = Client::build_with_tls(pattern, given.clone()).map_err(certificate)?;
-            Ok(Self { connector, given: Some(given), pattern: read.get_connection_info().addr().clone() })
+            Ok(Self {
+                connector,
+                given: Some(given),
+                pattern: read.get_connection_info().addr().clone(),
+            })
         }
 
-        pub(in crate::store::redis) async fn handshake(&self, host: &Host, stream: TcpStream) -> io::Result<Stream> {
+        pub(in crate::store::redis) async fn handshake(
+            &self,
+            host: &Host,
+            stream: TcpStream,
+        ) -> io::Result<Stream> {
             let name = ServerName::try_from(host.name.clone()).map_err(io::Error::other)?;
             Ok(Box::pin(self.connector.connect(name, stream).await?))
         }
@@ -64,10 +89,18 @@ mod with {
                 ConnectionAddr::TcpTls { tls_params, .. } => tls_params.clone(),
                 _ => None,
             };
-            ConnectionAddr::TcpTls { host: host.name.clone(), port: host.port, insecure: false, tls_params }
+            ConnectionAddr::TcpTls {
+                host: host.name.clone(),
+                port: host.port,
+                insecure: false,
+                tls_params,
+            }
         }
 
-        pub(in crate::store::redis) fn apply(&self, builder: ClusterClientBuilder) -> ClusterClientBuilder {
+        pub(in crate::store::redis) fn apply(
+            &self,
+            builder: ClusterClientBuilder,
+        ) -> ClusterClientBuilder {
             match &self.given {
                 Some(given) => builder.certs(given.clone()),
                 None => builder,
@@ -75,8 +108,12 @@ mod with {
         }
     }
 
-    /// Returns a configuration that trusts `roots`, or without them the roots of the operating system.
-    fn config(roots: Option<&[u8]>, client: Option<&(Vec<u8>, Vec<u8>)>) -> Result<ClientConfig, RedisConnectError> {
+    /// Returns a configuration that trusts `roots`, or without them the roots of the operating
+    /// system.
+    fn config(
+        roots: Option<&[u8]>,
+        client: Option<&(Vec<u8>, Vec<u8>)>,
+    ) -> Result<ClientConfig, RedisConnectError> {
         let mut trusted = RootCertStore::empty();
         match roots {
             Some(pem) => {
@@ -85,20 +122,32 @@ mod with {
                 }
             }
             None => {
-                // Some of them may be unusable: the certificate of the server must be signed by one of the others.
+                // Some of them may be unusable: the certificate of the server must be signed by one
+                // of the others.
                 trusted.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             }
         }
         let config = ClientConfig::builder().with_root_certificates(trusted);
-        let Some((pem, key)) = client else { return Ok(config.with_no_client_auth()) };
+        let Some((pem, key)) = client else {
+            return Ok(config.with_no_client_auth());
+        };
         let key = PrivateKeyDer::from_pem_slice(key).map_err(certificate)?;
-        config.with_client_auth_cert(chain(pem)?, key).map_err(certificate)
+        config
+            .with_client_auth_cert(chain(pem)?, key)
+            .map_err(certificate)
     }
 
-    /// Reads one certificate or more. An empty chain would be accepted here, and would fail every handshake.
+    /// Reads one certificate or more. An empty chain would be accepted here, and would fail every
+    /// handshake.
     fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, RedisConnectError> {
-        let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().map_err(certificate)?;
-        if chain.is_empty() { Err(certificate(Error::NoItemsFound)) } else { Ok(chain) }
+        let chain = CertificateDer::pem_slice_iter(pem)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(certificate)?;
+        if chain.is_empty() {
+            Err(certificate(Error::NoItemsFound))
+        } else {
+            Ok(chain)
+        }
     }
 
     fn certificate(error: impl std::error::Error + Send + Sync + 'static) -> RedisConnectError {
@@ -122,7 +171,11 @@ mod without {
 
     impl Tls {
         #[allow(clippy::unused_async, reason = "the one above needs it")]
-        pub(in crate::store::redis) async fn handshake(&self, _: &Host, _: TcpStream) -> io::Result<Stream> {
+        pub(in crate::store::redis) async fn handshake(
+            &self,
+            _: &Host,
+            _: TcpStream,
+        ) -> io::Result<Stream> {
             match *self {}
         }
 
@@ -130,7 +183,10 @@ mod without {
             match *self {}
         }
 
-        pub(in crate::store::redis) fn apply(&self, _: ClusterClientBuilder) -> ClusterClientBuilder {
+        pub(in crate::store::redis) fn apply(
+            &self,
+            _: ClusterClientBuilder,
+        ) -> ClusterClientBuilder {
             match *self {}
         }
     }

@@ -1,8 +1,9 @@
-/// Makes a `#[test]` of every promise of the [`Store`](crate::store::Store) trait, for one store (feature
-/// `store-tests`).
+/// Makes a `#[test]` of every promise of the [`Store`](crate::store::Store) trait, for one store
+/// (feature `store-tests`).
 ///
-/// Takes an expression, evaluated once a test, for an async closure that opens another handle on the same store each
-/// time it is called; see [`store::tests`](crate::store::tests). Attributes behind it go to every test:
+/// Takes an expression, evaluated once a test, for an async closure that opens another handle on
+/// the same store each time it is called; see [`store::tests`](crate::store::tests). Attributes
+/// behind it go to every test:
 ///
 /// ```
 /// # use tower_oauth_refresh::store::MemoryStore;

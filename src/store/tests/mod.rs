@@ -1,10 +1,13 @@
-//! The contract of [`Store`] as a suite of tests, for the authors of stores (feature `store-tests`).
+//! The contract of [`Store`] as a suite of tests, for the authors of stores (feature
+//! `store-tests`).
 //!
-//! Each function is one promise of the trait. It takes a factory, of which every call opens another handle on *the
-//! same* store (another connection, another client), so that races between instances are part of it; keys are random,
-//! so all of them can share one database. A promise that is broken is a panic.
+//! Each function is one promise of the trait. It takes a factory, of which every call opens another
+//! handle on *the same* store (another connection, another client), so that races between instances
+//! are part of it; keys are random, so all of them can share one database. A promise that is broken
+//! is a panic.
 //!
-//! [`store_tests!`](crate::store_tests) makes a `#[test]` of each. A test target needs nothing else:
+//! [`store_tests!`](crate::store_tests) makes a `#[test]` of each. A test target needs nothing
+//! else:
 //!
 //! ```
 //! use tower_oauth_refresh::store::MemoryStore;
@@ -16,8 +19,9 @@
 //! # fn main() {}
 //! ```
 //!
-//! The store goes by its own clock, which has to run: what expires is waited for, with short times and a patience of
-//! 30 seconds. No promise is about how fast a store is, so that a slow machine makes no difference.
+//! The store goes by its own clock, which has to run: what expires is waited for, with short times
+//! and a patience of 30 seconds. No promise is about how fast a store is, so that a slow machine
+//! makes no difference.
 
 use std::time::Duration;
 
@@ -66,17 +70,28 @@ fn name() -> Name {
 
 /// An entry with another version, tag and value each time, and no lease.
 fn entry() -> Entry {
-    Entry::new(Version::new(random()), tag(), Bytes::copy_from_slice(&random::<48>()))
+    Entry::new(
+        Version::new(random()),
+        tag(),
+        Bytes::copy_from_slice(&random::<48>()),
+    )
 }
 
 /// The same entry as another write.
 fn again(entry: &Entry) -> Entry {
-    Entry { version: Version::new(random()), ..entry.clone() }
+    Entry {
+        version: Version::new(random()),
+        ..entry.clone()
+    }
 }
 
 /// A value beside an entry that stays for longer than any test takes.
 fn long_beside(value: &[u8]) -> Beside {
-    Beside::new(name(), Bytes::copy_from_slice(value), Duration::from_secs(3600))
+    Beside::new(
+        name(),
+        Bytes::copy_from_slice(value),
+        Duration::from_secs(3600),
+    )
 }
 
 async fn get<S: Store>(store: &S, key: &Key) -> Option<Entry> {
@@ -87,20 +102,58 @@ async fn read_beside<S: Store>(store: &S, key: &Key, name: &Name) -> Option<Byte
     store.beside(key, name).await.expect("beside")
 }
 
-async fn put<S: Store>(store: &S, key: &Key, expected: Option<Version>, entry: &Entry, ttl: Ttl) -> Swap {
-    store.swap(key, expected, Change::Put { entry: entry.clone(), ttl }, None).await.expect("swap")
+async fn put<S: Store>(
+    store: &S,
+    key: &Key,
+    expected: Option<Version>,
+    entry: &Entry,
+    ttl: Ttl,
+) -> Swap {
+    store
+        .swap(
+            key,
+            expected,
+            Change::Put {
+                entry: entry.clone(),
+                ttl,
+            },
+            None,
+        )
+        .await
+        .expect("swap")
 }
 
-async fn put_with<S: Store>(store: &S, key: &Key, expected: Option<Version>, entry: &Entry, also: &Beside) -> Swap {
-    let change = Change::Put { entry: entry.clone(), ttl: LONG };
-    store.swap(key, expected, change, Some(also.clone())).await.expect("swap")
+async fn put_with<S: Store>(
+    store: &S,
+    key: &Key,
+    expected: Option<Version>,
+    entry: &Entry,
+    also: &Beside,
+) -> Swap {
+    let change = Change::Put {
+        entry: entry.clone(),
+        ttl: LONG,
+    };
+    store
+        .swap(key, expected, change, Some(also.clone()))
+        .await
+        .expect("swap")
 }
 
 async fn remove<S: Store>(store: &S, key: &Key, expected: Option<Version>) -> Swap {
-    store.swap(key, expected, Change::Remove, None).await.expect("swap")
+    store
+        .swap(key, expected, Change::Remove, None)
+        .await
+        .expect("swap")
 }
 
-async fn claim_as<S: Store>(store: &S, key: &Key, tag: &Tag, version: Version, lease: Duration) -> Option<Claim> {
+async fn claim_as<S: Store>(
+    store: &S,
+    key: &Key,
+    tag: &Tag,
+    version: Version,
+    lease: Duration,
+) -> Option<Claim> {
     store.claim(key, tag, version, lease).await.expect("claim")
 }
 
@@ -112,6 +165,10 @@ async fn take<S: Store>(store: &S, key: &Key, tag: &Tag, lease: Duration) -> Opt
 /// Puts `entry` under a key of its own.
 async fn inserted<S: Store>(store: &S, entry: &Entry, ttl: Ttl) -> Key {
     let key = key();
-    assert_eq!(put(store, &key, None, entry, ttl).await, Swap::Swapped, "an absent key can be inserted");
+    assert_eq!(
+        put(store, &key, None, entry, ttl).await,
+        Swap::Swapped,
+        "an absent key can be inserted"
+    );
     key
 }

@@ -3,8 +3,8 @@ use bytes::Bytes;
 use super::super::{Beside, Change, Entry, Key, Name, Store, StoreError, Swap, Version};
 use crate::clock::Timestamp;
 
-/// A store with the [`claim`](Store::claim) that the trait provides, whatever the store's own is: the suite tests that
-/// `get` and `swap` are fit for it.
+/// A store with the [`claim`](Store::claim) that the trait provides, whatever the store's own is:
+/// the suite tests that `get` and `swap` are fit for it.
 #[derive(Clone, Debug)]
 pub struct Provided<S>(S);
 

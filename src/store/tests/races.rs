@@ -9,8 +9,8 @@ use tokio::sync::Barrier;
 
 use super::runtime::eventually;
 use super::{
-    LONG, LONG_LEASE, again, entry, get, inserted, key, long_beside, name, put, put_with, read_beside, remove, tag,
-    take,
+    LONG, LONG_LEASE, again, entry, get, inserted, key, long_beside, name, put, put_with,
+    read_beside, remove, tag, take,
 };
 use crate::store::{Beside, Change, Entry, Lease, Name, Store, Swap, Ttl};
 
@@ -21,7 +21,11 @@ const BESIDES: usize = 8;
 
 /// Several handles on the store.
 async fn handles<S: Store>(make: impl AsyncFn() -> S) -> Vec<Arc<S>> {
-    vec![Arc::new(make().await), Arc::new(make().await), Arc::new(make().await)]
+    vec![
+        Arc::new(make().await),
+        Arc::new(make().await),
+        Arc::new(make().await),
+    ]
 }
 
 /// Starts [`TASKS`] tasks at once, each on one of the handles, and collects what they return.
@@ -55,10 +59,22 @@ where
 /// The one entry whose swap succeeded; all others have been shown it.
 fn only_winner(swaps: Vec<(Entry, Swap)>) -> Entry {
     let won = |swap: &Swap| *swap == Swap::Swapped;
-    assert_eq!(swaps.iter().filter(|(_, swap)| won(swap)).count(), 1, "one of {TASKS} succeeds");
-    let winner = swaps.iter().find(|(_, swap)| won(swap)).map(|(entry, _)| entry.clone()).expect("there is one");
+    assert_eq!(
+        swaps.iter().filter(|(_, swap)| won(swap)).count(),
+        1,
+        "one of {TASKS} succeeds"
+    );
+    let winner = swaps
+        .iter()
+        .find(|(_, swap)| won(swap))
+        .map(|(entry, _)| entry.clone())
+        .expect("there is one");
     for (_, swap) in swaps.into_iter().filter(|(_, swap)| !won(swap)) {
-        assert_eq!(swap, Swap::Conflict(Some(winner.clone())), "the others are shown what is there");
+        assert_eq!(
+            swap,
+            Swap::Conflict(Some(winner.clone())),
+            "the others are shown what is there"
+        );
     }
     winner
 }
@@ -80,11 +96,21 @@ pub async fn one_of_many_inserts_succeeds<S: Store>(make: impl AsyncFn() -> S) {
 }
 
 /// Of many inserts of a key whose entry has expired one succeeds.
-pub async fn one_of_many_inserts_over_an_expired_entry_succeeds<S: Store>(make: impl AsyncFn() -> S) {
+pub async fn one_of_many_inserts_over_an_expired_entry_succeeds<S: Store>(
+    make: impl AsyncFn() -> S,
+) {
     let handles = handles(&make).await;
     for _ in 0..5 {
-        let key = inserted(&*handles[0], &entry(), Ttl::After(Duration::from_millis(50))).await;
-        eventually("an entry expires", async || get(&*handles[0], &key).await.is_none().then_some(())).await;
+        let key = inserted(
+            &*handles[0],
+            &entry(),
+            Ttl::After(Duration::from_millis(50)),
+        )
+        .await;
+        eventually("an entry expires", async || {
+            get(&*handles[0], &key).await.is_none().then_some(())
+        })
+        .await;
         let swaps = at_once(&handles, |store, _| async move {
             let mine = entry();
             let swap = put(&*store, &key, None, &mine, LONG).await;
@@ -105,18 +131,34 @@ pub async fn one_of_many_swaps_succeeds_with_what_is_beside<S: Store>(make: impl
         let expected = Some(first.version);
         let swaps = at_once(&handles, |store, number| async move {
             let (mine, also) = (entry(), long_beside(&[7; 16]));
-            // Ends that are far apart, so that a store which keeps them by range or class has to move entries.
+            // Ends that are far apart, so that a store which keeps them by range or class has to
+            // move entries.
             let hours = u64::try_from(1 + number * (round % 3)).unwrap_or(1);
-            let change = Change::Put { entry: mine.clone(), ttl: Ttl::After(Duration::from_secs(hours * 3600)) };
-            let swap = store.swap(&key, expected, change, Some(also.clone())).await.expect("swap");
+            let change = Change::Put {
+                entry: mine.clone(),
+                ttl: Ttl::After(Duration::from_secs(hours * 3600)),
+            };
+            let swap = store
+                .swap(&key, expected, change, Some(also.clone()))
+                .await
+                .expect("swap");
             (mine, also, swap)
         })
         .await;
         for (_, also, swap) in &swaps {
             let beside = read_beside(&*handles[1], &key, &also.name).await;
-            assert_eq!(beside.is_some(), *swap == Swap::Swapped, "a value is there exactly if its swap succeeded");
+            assert_eq!(
+                beside.is_some(),
+                *swap == Swap::Swapped,
+                "a value is there exactly if its swap succeeded"
+            );
         }
-        let winner = only_winner(swaps.into_iter().map(|(mine, _, swap)| (mine, swap)).collect());
+        let winner = only_winner(
+            swaps
+                .into_iter()
+                .map(|(mine, _, swap)| (mine, swap))
+                .collect(),
+        );
         assert_eq!(get(&*handles[2], &key).await, Some(winner));
     }
 }
@@ -127,16 +169,31 @@ pub async fn one_of_many_claims_takes_the_lease<S: Store>(make: impl AsyncFn() -
     for _ in 0..ROUNDS {
         let first = entry();
         let key = inserted(&*handles[0], &first, LONG).await;
-        let claims =
-            at_once(&handles, |store, _| async move { take(&*store, &key, &first.tag, LONG_LEASE).await }).await;
-        let claims: Vec<_> = claims.into_iter().map(|claim| claim.expect("there is an entry")).collect();
-        let taken: Vec<_> = claims.iter().filter(|claim| claim.lease == Lease::Taken).collect();
+        let claims = at_once(&handles, |store, _| async move {
+            take(&*store, &key, &first.tag, LONG_LEASE).await
+        })
+        .await;
+        let claims: Vec<_> = claims
+            .into_iter()
+            .map(|claim| claim.expect("there is an entry"))
+            .collect();
+        let taken: Vec<_> = claims
+            .iter()
+            .filter(|claim| claim.lease == Lease::Taken)
+            .collect();
         assert_eq!(taken.len(), 1, "one of {TASKS} takes the lease");
         for claim in &claims {
-            assert!(matches!(claim.lease, Lease::Taken | Lease::Held(_)), "{:?}", claim.lease);
+            assert!(
+                matches!(claim.lease, Lease::Taken | Lease::Held(_)),
+                "{:?}",
+                claim.lease
+            );
             assert_eq!(claim.entry, taken[0].entry, "all are shown what is there");
         }
-        assert_eq!(get(&*handles[1], &key).await.as_ref(), Some(&taken[0].entry));
+        assert_eq!(
+            get(&*handles[1], &key).await.as_ref(),
+            Some(&taken[0].entry)
+        );
     }
 }
 
@@ -146,16 +203,26 @@ pub async fn one_of_many_claims_takes_a_lease_that_ran_out<S: Store>(make: impl 
     for _ in 0..5 {
         let first = entry();
         let key = inserted(&*handles[0], &first, LONG).await;
-        let old = take(&*handles[0], &key, &first.tag, Duration::from_millis(50)).await.expect("there is an entry");
+        let old = take(&*handles[0], &key, &first.tag, Duration::from_millis(50))
+            .await
+            .expect("there is an entry");
         assert_eq!(old.lease, Lease::Taken);
         eventually("a lease runs out", async || {
-            let probe = take(&*handles[0], &key, &tag(), LONG_LEASE).await.expect("there is an entry");
+            let probe = take(&*handles[0], &key, &tag(), LONG_LEASE)
+                .await
+                .expect("there is an entry");
             (probe.lease == Lease::OtherTag(None)).then_some(())
         })
         .await;
-        let claims =
-            at_once(&handles, |store, _| async move { take(&*store, &key, &first.tag, LONG_LEASE).await }).await;
-        let taken = claims.iter().flatten().filter(|claim| claim.lease == Lease::Taken).count();
+        let claims = at_once(&handles, |store, _| async move {
+            take(&*store, &key, &first.tag, LONG_LEASE).await
+        })
+        .await;
+        let taken = claims
+            .iter()
+            .flatten()
+            .filter(|claim| claim.lease == Lease::Taken)
+            .count();
         assert_eq!(taken, 1, "one of {TASKS} takes the lease");
     }
 }
@@ -164,11 +231,19 @@ pub async fn one_of_many_claims_takes_a_lease_that_ran_out<S: Store>(make: impl 
 pub async fn no_update_is_lost<S: Store>(make: impl AsyncFn() -> S) {
     const EACH: usize = 10;
     fn count(entry: &Entry) -> u64 {
-        entry.value.as_ref().try_into().map(u64::from_be_bytes).expect("eight bytes")
+        entry
+            .value
+            .as_ref()
+            .try_into()
+            .map(u64::from_be_bytes)
+            .expect("eight bytes")
     }
 
     let handles = handles(&make).await;
-    let zero = Entry { value: Bytes::copy_from_slice(&0_u64.to_be_bytes()), ..entry() };
+    let zero = Entry {
+        value: Bytes::copy_from_slice(&0_u64.to_be_bytes()),
+        ..entry()
+    };
     let key = inserted(&*handles[0], &zero, LONG).await;
     at_once(&handles, |store, number| async move {
         for round in 0..EACH {
@@ -181,7 +256,10 @@ pub async fn no_update_is_lost<S: Store>(make: impl AsyncFn() -> S) {
             loop {
                 let current = found.expect("nobody removes it");
                 let value = Bytes::copy_from_slice(&(count(&current) + 1).to_be_bytes());
-                let next = Entry { value, ..again(&current) };
+                let next = Entry {
+                    value,
+                    ..again(&current)
+                };
                 match put(&*store, &key, Some(current.version), &next, ttl).await {
                     Swap::Swapped => break,
                     Swap::Conflict(current) => found = current,
@@ -194,8 +272,8 @@ pub async fn no_update_is_lost<S: Store>(make: impl AsyncFn() -> S) {
     assert_eq!(usize::try_from(count(&last)), Ok(TASKS * EACH));
 }
 
-/// Of removals, swaps and claims of one version one succeeds (and with a removal all of them, since the rest find
-/// nothing), and what is there in the end is what it left.
+/// Of removals, swaps and claims of one version one succeeds (and with a removal all of them, since
+/// the rest find nothing), and what is there in the end is what it left.
 pub async fn a_removal_and_a_swap_exclude_each_other<S: Store>(make: impl AsyncFn() -> S) {
     let handles = handles(&make).await;
     for _ in 0..ROUNDS {
@@ -212,18 +290,27 @@ pub async fn a_removal_and_a_swap_exclude_each_other<S: Store>(make: impl AsyncF
                 }
                 _ => {
                     let mine = entry();
-                    (put(&*store, &key, expected, &mine, LONG).await == Swap::Swapped).then_some(Some(mine))
+                    (put(&*store, &key, expected, &mine, LONG).await == Swap::Swapped)
+                        .then_some(Some(mine))
                 }
             }
         })
         .await;
         let mut left: Vec<_> = results.into_iter().flatten().collect();
         if left.iter().any(Option::is_none) {
-            assert_eq!(left.len(), TASKS.div_ceil(3), "every removal succeeds, and nothing else");
+            assert_eq!(
+                left.len(),
+                TASKS.div_ceil(3),
+                "every removal succeeds, and nothing else"
+            );
             left.dedup();
         }
         assert_eq!(left.len(), 1, "one of {TASKS} changes the entry");
-        assert_eq!(get(&*handles[1], &key).await, left[0], "and what it left is there");
+        assert_eq!(
+            get(&*handles[1], &key).await,
+            left[0],
+            "and what it left is there"
+        );
     }
 }
 
@@ -237,17 +324,34 @@ pub async fn inserts_and_removals_take_turns<S: Store>(make: impl AsyncFn() -> S
             if put(&*store, &key, None, &mine, LONG).await != Swap::Swapped {
                 continue;
             }
-            assert_eq!(get(&*store, &key).await, Some(mine.clone()), "nobody else may change it");
+            assert_eq!(
+                get(&*store, &key).await,
+                Some(mine.clone()),
+                "nobody else may change it"
+            );
             let next = entry();
-            assert_eq!(put(&*store, &key, Some(mine.version), &next, Ttl::Keep).await, Swap::Swapped);
+            assert_eq!(
+                put(&*store, &key, Some(mine.version), &next, Ttl::Keep).await,
+                Swap::Swapped
+            );
             assert_eq!(get(&*store, &key).await, Some(next.clone()));
-            assert_eq!(remove(&*store, &key, Some(next.version)).await, Swap::Swapped);
+            assert_eq!(
+                remove(&*store, &key, Some(next.version)).await,
+                Swap::Swapped
+            );
             let after = get(&*store, &key).await;
-            assert!(after.is_none_or(|after| after != mine && after != next), "what was removed is gone for good");
+            assert!(
+                after.is_none_or(|after| after != mine && after != next),
+                "what was removed is gone for good"
+            );
         }
     })
     .await;
-    assert_eq!(get(&*handles[0], &key).await, None, "everybody has removed what they inserted");
+    assert_eq!(
+        get(&*handles[0], &key).await,
+        None,
+        "everybody has removed what they inserted"
+    );
 }
 
 /// Who sees an entry sees what was written beside it with the same swap.
@@ -258,14 +362,26 @@ pub async fn an_entry_is_never_seen_without_what_is_beside_it<S: Store>(make: im
         Name::new(bytes)
     }
     fn pair() -> (Entry, Beside) {
-        let also = Beside { name: name(), ..long_beside(b"beside") };
-        (Entry { value: Bytes::copy_from_slice(also.name.as_bytes()), ..entry() }, also)
+        let also = Beside {
+            name: name(),
+            ..long_beside(b"beside")
+        };
+        (
+            Entry {
+                value: Bytes::copy_from_slice(also.name.as_bytes()),
+                ..entry()
+            },
+            also,
+        )
     }
 
     let handles = handles(&make).await;
     for _ in 0..5 {
         let (key, (first, also)) = (key(), pair());
-        assert_eq!(put_with(&*handles[0], &key, None, &first, &also).await, Swap::Swapped);
+        assert_eq!(
+            put_with(&*handles[0], &key, None, &first, &also).await,
+            Swap::Swapped
+        );
         let first = Arc::new(first);
         at_once(&handles, |store, number| {
             let first = Arc::clone(&first);
@@ -275,13 +391,18 @@ pub async fn an_entry_is_never_seen_without_what_is_beside_it<S: Store>(make: im
                 for _ in 1..BESIDES {
                     if number == 0 {
                         let (next, also) = pair();
-                        let swap = put_with(&*store, &key, Some(current.version), &next, &also).await;
+                        let swap =
+                            put_with(&*store, &key, Some(current.version), &next, &also).await;
                         assert_eq!(swap, Swap::Swapped, "there is one writer");
                         current = next;
                     } else {
                         let seen = get(&*store, &key).await.expect("nobody removes it");
                         let beside = read_beside(&*store, &key, &beside_of(&seen)).await;
-                        assert_eq!(beside.as_deref(), Some(&b"beside"[..]), "with the entry comes what is beside it");
+                        assert_eq!(
+                            beside.as_deref(),
+                            Some(&b"beside"[..]),
+                            "with the entry comes what is beside it"
+                        );
                     }
                 }
             }

@@ -26,14 +26,18 @@ pub(super) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Opti
     }
 }
 
-/// Fails if less time than `at_least` has passed since `started`, give or take what two clocks may differ by.
+/// Fails if less time than `at_least` has passed since `started`, give or take what two clocks may
+/// differ by.
 pub(super) fn assert_not_before(started: Instant, at_least: Duration, what: &str) {
     let elapsed = started.elapsed();
-    assert!(elapsed >= at_least.mul_f32(0.9), "{what} after {elapsed:?}, which is before {at_least:?} are over");
+    assert!(
+        elapsed >= at_least.mul_f32(0.9),
+        "{what} after {elapsed:?}, which is before {at_least:?} are over"
+    );
 }
 
-/// Tries a test whose first steps have to happen within `ttl` with longer and longer ones, until they do: `test` is
-/// none if they did not.
+/// Tries a test whose first steps have to happen within `ttl` with longer and longer ones, until
+/// they do: `test` is none if they did not.
 pub(super) async fn within_ttl(test: impl AsyncFn(Duration) -> Option<()>) {
     for millis in [500, 2_000, 8_000] {
         if test(Duration::from_millis(millis)).await.is_some() {

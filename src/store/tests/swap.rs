@@ -22,8 +22,15 @@ pub async fn what_was_put_can_be_read_over_every_handle<S: Store>(make: impl Asy
     assert_eq!(get(&other, &key).await, Some(first.clone()));
 
     let second = entry();
-    assert_eq!(put(&other, &key, Some(first.version), &second, LONG).await, Swap::Swapped);
-    assert_eq!(get(&store, &key).await, Some(second.clone()), "the other handle's write is seen at once");
+    assert_eq!(
+        put(&other, &key, Some(first.version), &second, LONG).await,
+        Swap::Swapped
+    );
+    assert_eq!(
+        get(&store, &key).await,
+        Some(second.clone()),
+        "the other handle's write is seen at once"
+    );
     assert_eq!(get(&other, &key).await, Some(second));
 }
 
@@ -33,24 +40,88 @@ pub async fn every_entry_comes_back_as_it_was_put<S: Store>(make: impl AsyncFn()
     let all_bytes: Vec<u8> = (0..=u8::MAX).collect();
     let lease = Some(store.now().saturating_add(LONG_LEASE));
     let rows = [
-        ("an empty value", entry().version, entry().tag, None, Bytes::new()),
-        ("every value of a byte", entry().version, entry().tag, None, Bytes::from(all_bytes.clone())),
-        ("64 KiB", entry().version, entry().tag, None, Bytes::from(all_bytes.repeat(256))),
-        ("a lease", entry().version, entry().tag, lease, Bytes::from_static(b"leased")),
-        ("a lease on an empty value", entry().version, entry().tag, lease, Bytes::new()),
-        ("zeros", Version::new([0; 8]), Tag::new([0; 32]), None, Bytes::from_static(&[0; 3])),
-        ("ones", Version::new([0xff; 8]), Tag::new([0xff; 32]), lease, Bytes::from_static(&[0xff; 3])),
-        ("line ends", Version::new(*b"\r\n\r\n\0\r\n\0"), Tag::new([b'\n'; 32]), None, Bytes::from_static(b"\r\n")),
+        (
+            "an empty value",
+            entry().version,
+            entry().tag,
+            None,
+            Bytes::new(),
+        ),
+        (
+            "every value of a byte",
+            entry().version,
+            entry().tag,
+            None,
+            Bytes::from(all_bytes.clone()),
+        ),
+        (
+            "64 KiB",
+            entry().version,
+            entry().tag,
+            None,
+            Bytes::from(all_bytes.repeat(256)),
+        ),
+        (
+            "a lease",
+            entry().version,
+            entry().tag,
+            lease,
+            Bytes::from_static(b"leased"),
+        ),
+        (
+            "a lease on an empty value",
+            entry().version,
+            entry().tag,
+            lease,
+            Bytes::new(),
+        ),
+        (
+            "zeros",
+            Version::new([0; 8]),
+            Tag::new([0; 32]),
+            None,
+            Bytes::from_static(&[0; 3]),
+        ),
+        (
+            "ones",
+            Version::new([0xff; 8]),
+            Tag::new([0xff; 32]),
+            lease,
+            Bytes::from_static(&[0xff; 3]),
+        ),
+        (
+            "line ends",
+            Version::new(*b"\r\n\r\n\0\r\n\0"),
+            Tag::new([b'\n'; 32]),
+            None,
+            Bytes::from_static(b"\r\n"),
+        ),
     ];
     for (row, version, tag, lease, value) in rows {
         let put_first = Entry::new(version, tag, value.clone()).with_lease(lease);
         let key = inserted(&store, &put_first, LONG).await;
-        assert_eq!(get(&store, &key).await, Some(put_first.clone()), "{row}: as a first entry");
+        assert_eq!(
+            get(&store, &key).await,
+            Some(put_first.clone()),
+            "{row}: as a first entry"
+        );
 
         let between = entry();
-        assert_eq!(put(&store, &key, Some(version), &between, LONG).await, Swap::Swapped, "{row}: is replaced");
-        assert_eq!(put(&store, &key, Some(between.version), &put_first, LONG).await, Swap::Swapped, "{row}: replaces");
-        assert_eq!(get(&store, &key).await, Some(put_first), "{row}: in place of another");
+        assert_eq!(
+            put(&store, &key, Some(version), &between, LONG).await,
+            Swap::Swapped,
+            "{row}: is replaced"
+        );
+        assert_eq!(
+            put(&store, &key, Some(between.version), &put_first, LONG).await,
+            Swap::Swapped,
+            "{row}: replaces"
+        );
+        assert_eq!(
+            get(&store, &key).await,
+            Some(put_first),
+            "{row}: in place of another"
+        );
     }
 }
 
@@ -64,7 +135,11 @@ pub async fn keys_do_not_collide<S: Store>(make: impl AsyncFn() -> S) {
         bytes[byte] ^= 0x80;
         let other = Key::new(bytes);
         assert_eq!(get(&store, &other).await, None, "byte {byte}");
-        assert_eq!(put(&store, &other, None, &entry(), LONG).await, Swap::Swapped, "byte {byte}");
+        assert_eq!(
+            put(&store, &other, None, &entry(), LONG).await,
+            Swap::Swapped,
+            "byte {byte}"
+        );
     }
     assert_eq!(get(&store, &key).await, Some(first));
 }
@@ -75,21 +150,32 @@ pub async fn an_insert_over_an_entry_is_a_conflict<S: Store>(make: impl AsyncFn(
     let there = entry();
     let key = inserted(&store, &there, LONG).await;
     for ttl in [LONG, Ttl::After(Duration::from_millis(1))] {
-        assert_eq!(put(&store, &key, None, &entry(), ttl).await, Swap::Conflict(Some(there.clone())));
+        assert_eq!(
+            put(&store, &key, None, &entry(), ttl).await,
+            Swap::Conflict(Some(there.clone()))
+        );
     }
     assert_eq!(get(&store, &key).await, Some(there));
 }
 
-/// A swap that expects another version than the one in place changes nothing and shows what is there.
+/// A swap that expects another version than the one in place changes nothing and shows what is
+/// there.
 pub async fn a_swap_of_another_version_is_a_conflict<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let (old, there) = (entry(), entry());
     let key = inserted(&store, &old, LONG).await;
-    assert_eq!(put(&store, &key, Some(old.version), &there, LONG).await, Swap::Swapped);
+    assert_eq!(
+        put(&store, &key, Some(old.version), &there, LONG).await,
+        Swap::Swapped
+    );
 
     let mut near = *there.version.as_bytes();
     near[7] ^= 1;
-    for (row, expected) in [("old", old.version), ("random", Version::new(random())), ("near", Version::new(near))] {
+    for (row, expected) in [
+        ("old", old.version),
+        ("random", Version::new(random())),
+        ("near", Version::new(near)),
+    ] {
         for ttl in [LONG, Ttl::Keep] {
             let swap = put(&store, &key, Some(expected), &entry(), ttl).await;
             assert_eq!(swap, Swap::Conflict(Some(there.clone())), "{row}, {ttl:?}");
@@ -114,7 +200,10 @@ pub async fn a_conflict_shows_the_lease<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let there = entry().with_lease(Some(store.now().saturating_add(LONG_LEASE)));
     let key = inserted(&store, &there, LONG).await;
-    assert_eq!(put(&store, &key, None, &entry(), LONG).await, Swap::Conflict(Some(there)));
+    assert_eq!(
+        put(&store, &key, None, &entry(), LONG).await,
+        Swap::Conflict(Some(there))
+    );
 }
 
 /// A lease keeps nobody from a swap: the version alone decides.
@@ -122,12 +211,21 @@ pub async fn a_swap_does_not_ask_for_the_lease<S: Store>(make: impl AsyncFn() ->
     let store = make().await;
     let first = entry();
     let key = inserted(&store, &first, LONG).await;
-    let claim = take(&store, &key, &first.tag, LONG_LEASE).await.expect("there is an entry");
+    let claim = take(&store, &key, &first.tag, LONG_LEASE)
+        .await
+        .expect("there is an entry");
     let stale = put(&store, &key, Some(first.version), &entry(), LONG).await;
-    assert_eq!(stale, Swap::Conflict(Some(claim.entry.clone())), "a claim is a new version");
+    assert_eq!(
+        stale,
+        Swap::Conflict(Some(claim.entry.clone())),
+        "a claim is a new version"
+    );
 
     let second = entry();
-    assert_eq!(put(&store, &key, Some(claim.entry.version), &second, LONG).await, Swap::Swapped);
+    assert_eq!(
+        put(&store, &key, Some(claim.entry.version), &second, LONG).await,
+        Swap::Swapped
+    );
     assert_eq!(get(&store, &key).await, Some(second));
 }
 
@@ -136,15 +234,27 @@ pub async fn a_swap_can_be_sent_twice<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let (first, second) = (entry(), entry());
     let key = inserted(&store, &first, LONG).await;
-    assert_eq!(put(&store, &key, None, &first, LONG).await, Swap::Swapped, "an insert");
+    assert_eq!(
+        put(&store, &key, None, &first, LONG).await,
+        Swap::Swapped,
+        "an insert"
+    );
     assert_eq!(get(&store, &key).await, Some(first.clone()));
 
     for ttl in [LONG, LONG, Ttl::Keep] {
-        assert_eq!(put(&store, &key, Some(first.version), &second, ttl).await, Swap::Swapped, "a swap, {ttl:?}");
+        assert_eq!(
+            put(&store, &key, Some(first.version), &second, ttl).await,
+            Swap::Swapped,
+            "a swap, {ttl:?}"
+        );
         assert_eq!(get(&store, &key).await, Some(second.clone()));
     }
     let third = put(&store, &key, Some(second.version), &again(&second), LONG).await;
-    assert_eq!(third, Swap::Swapped, "the version in place is the one that was sent");
+    assert_eq!(
+        third,
+        Swap::Swapped,
+        "the version in place is the one that was sent"
+    );
 }
 
 /// A swap that comes again after another one is a conflict.
@@ -152,11 +262,25 @@ pub async fn a_swap_that_comes_again_late_is_a_conflict<S: Store>(make: impl Asy
     let store = make().await;
     let (first, second, third) = (entry(), entry(), entry());
     let key = inserted(&store, &first, LONG).await;
-    assert_eq!(put(&store, &key, Some(first.version), &second, LONG).await, Swap::Swapped);
-    assert_eq!(put(&store, &key, Some(second.version), &third, LONG).await, Swap::Swapped);
+    assert_eq!(
+        put(&store, &key, Some(first.version), &second, LONG).await,
+        Swap::Swapped
+    );
+    assert_eq!(
+        put(&store, &key, Some(second.version), &third, LONG).await,
+        Swap::Swapped
+    );
     let late = Swap::Conflict(Some(third.clone()));
-    assert_eq!(put(&store, &key, Some(first.version), &second, LONG).await, late, "a swap");
-    assert_eq!(put(&store, &key, None, &first, LONG).await, late, "an insert");
+    assert_eq!(
+        put(&store, &key, Some(first.version), &second, LONG).await,
+        late,
+        "a swap"
+    );
+    assert_eq!(
+        put(&store, &key, None, &first, LONG).await,
+        late,
+        "an insert"
+    );
     assert_eq!(get(&store, &key).await, Some(third));
 }
 
@@ -165,11 +289,17 @@ pub async fn what_was_removed_is_absent<S: Store>(make: impl AsyncFn() -> S) {
     let (store, other) = (make().await, make().await);
     let first = entry();
     let key = inserted(&store, &first, LONG).await;
-    assert_eq!(remove(&store, &key, Some(first.version)).await, Swap::Swapped);
+    assert_eq!(
+        remove(&store, &key, Some(first.version)).await,
+        Swap::Swapped
+    );
     assert_eq!(get(&store, &key).await, None);
     assert_eq!(get(&other, &key).await, None);
     assert_eq!(take(&store, &key, &first.tag, LONG_LEASE).await, None);
-    assert_eq!(put(&store, &key, Some(first.version), &entry(), Ttl::Keep).await, Swap::Conflict(None));
+    assert_eq!(
+        put(&store, &key, Some(first.version), &entry(), Ttl::Keep).await,
+        Swap::Conflict(None)
+    );
 
     let second = entry();
     assert_eq!(put(&other, &key, None, &second, LONG).await, Swap::Swapped);
@@ -182,7 +312,11 @@ pub async fn a_removal_of_another_version_is_a_conflict<S: Store>(make: impl Asy
     let there = entry();
     let key = inserted(&store, &there, LONG).await;
     for expected in [None, Some(Version::new(random()))] {
-        assert_eq!(remove(&store, &key, expected).await, Swap::Conflict(Some(there.clone())), "{expected:?}");
+        assert_eq!(
+            remove(&store, &key, expected).await,
+            Swap::Conflict(Some(there.clone())),
+            "{expected:?}"
+        );
     }
     assert_eq!(get(&store, &key).await, Some(there));
 }
@@ -191,28 +325,41 @@ pub async fn a_removal_of_another_version_is_a_conflict<S: Store>(make: impl Asy
 pub async fn a_removal_can_be_sent_twice<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     for expected in [None, Some(Version::new(random()))] {
-        assert_eq!(remove(&store, &key(), expected).await, Swap::Swapped, "never there, {expected:?}");
+        assert_eq!(
+            remove(&store, &key(), expected).await,
+            Swap::Swapped,
+            "never there, {expected:?}"
+        );
     }
     let first = entry();
     let key = inserted(&store, &first, LONG).await;
     for time in 1..=2 {
-        assert_eq!(remove(&store, &key, Some(first.version)).await, Swap::Swapped, "time {time}");
+        assert_eq!(
+            remove(&store, &key, Some(first.version)).await,
+            Swap::Swapped,
+            "time {time}"
+        );
         assert_eq!(get(&store, &key).await, None);
     }
 }
 
-/// A hint about an entry that is there is nothing, or a value that it has had under its tag: never that it has ended.
-/// The key is used once.
+/// A hint about an entry that is there is nothing, or a value that it has had under its tag: never
+/// that it has ended. The key is used once.
 pub async fn a_hint_is_never_wrong<S: Store>(make: impl AsyncFn() -> S) {
     let (store, other) = (make().await, make().await);
     let values = [entry(), entry(), entry()];
     let check = |key: &Key, written: &[Entry], row: &str| {
-        for (handle, hint) in [("this handle", store.peek(key)), ("another handle", other.peek(key))] {
+        for (handle, hint) in [
+            ("this handle", store.peek(key)),
+            ("another handle", other.peek(key)),
+        ] {
             match hint {
                 None => {}
                 Some(Hint::Ended) => panic!("{row}, {handle}: the entry is said to have ended"),
                 Some(Hint::Value { tag, value }) => {
-                    let had = written.iter().any(|entry| entry.tag == tag && entry.value == value);
+                    let had = written
+                        .iter()
+                        .any(|entry| entry.tag == tag && entry.value == value);
                     assert!(had, "{row}, {handle}: {value:?}");
                 }
             }
@@ -222,22 +369,53 @@ pub async fn a_hint_is_never_wrong<S: Store>(make: impl AsyncFn() -> S) {
     check(&key, &values[..1], "an insert");
     assert_eq!(get(&other, &key).await.as_ref(), Some(&values[0]));
     check(&key, &values[..1], "a read");
-    assert_eq!(put(&store, &key, Some(values[0].version), &values[1], LONG).await, Swap::Swapped);
+    assert_eq!(
+        put(&store, &key, Some(values[0].version), &values[1], LONG).await,
+        Swap::Swapped
+    );
     check(&key, &values[..2], "a swap");
-    let probe = take(&other, &key, &tag(), LONG_LEASE).await.expect("there is an entry");
+    let probe = take(&other, &key, &tag(), LONG_LEASE)
+        .await
+        .expect("there is an entry");
     assert_eq!(probe.lease, Lease::OtherTag(None));
     check(&key, &values[..2], "a claim of another tag");
-    let claim = take(&store, &key, &values[1].tag, LONG_LEASE).await.expect("there is an entry");
+    let claim = take(&store, &key, &values[1].tag, LONG_LEASE)
+        .await
+        .expect("there is an entry");
     check(&key, &values[..2], "a claim");
-    let held = take(&other, &key, &values[1].tag, LONG_LEASE).await.expect("there is an entry");
+    let held = take(&other, &key, &values[1].tag, LONG_LEASE)
+        .await
+        .expect("there is an entry");
     assert!(matches!(held.lease, Lease::Held(_)), "{:?}", held.lease);
     check(&key, &values[..2], "a claim of what is held");
     for expected in [None, Some(values[0].version)] {
-        assert!(matches!(put(&other, &key, expected, &entry(), LONG).await, Swap::Conflict(Some(_))), "{expected:?}");
-        assert!(matches!(remove(&other, &key, expected).await, Swap::Conflict(Some(_))), "{expected:?}");
+        assert!(
+            matches!(
+                put(&other, &key, expected, &entry(), LONG).await,
+                Swap::Conflict(Some(_))
+            ),
+            "{expected:?}"
+        );
+        assert!(
+            matches!(
+                remove(&other, &key, expected).await,
+                Swap::Conflict(Some(_))
+            ),
+            "{expected:?}"
+        );
         check(&key, &values[..2], "a conflict");
     }
-    assert_eq!(put(&store, &key, Some(claim.entry.version), &values[2], Ttl::Keep).await, Swap::Swapped);
+    assert_eq!(
+        put(
+            &store,
+            &key,
+            Some(claim.entry.version),
+            &values[2],
+            Ttl::Keep
+        )
+        .await,
+        Swap::Swapped
+    );
     check(&key, &values, "another swap");
     assert_eq!(get(&store, &key).await.as_ref(), Some(&values[2]));
     check(&key, &values, "another read");

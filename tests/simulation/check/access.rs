@@ -7,7 +7,8 @@ use tower_oauth_refresh::{Event, EventKind, GrantKey};
 use super::Ledger;
 use crate::simulation::access::Pass;
 
-/// The grant and the generation of which there must be an access token by now, if there is one at all.
+/// The grant and the generation of which there must be an access token by now, if there is one at
+/// all.
 pub(super) fn minted(event: &Event) -> Option<(GrantKey, u32)> {
     let (grant, generation) = event.grant_key.zip(event.generation)?;
     match event.kind {
@@ -34,7 +35,9 @@ impl Ledger {
         let dead = self.lines.get(&pass.grant).and_then(|line| line.dead);
         if let Some((since, why)) = dead.filter(|(since, _)| *since + self.remembered < at) {
             let late = (at - since).as_millis();
-            self.violation(format!("an access token was let in {late} ms after its grant had ended ({why})"));
+            self.violation(format!(
+                "an access token was let in {late} ms after its grant had ended ({why})"
+            ));
         }
         if pass.until + Pass::MARGIN < at {
             self.violation("an access token was let in whose time was over");
@@ -43,14 +46,23 @@ impl Ledger {
 
     /// A request was refused that presented this token.
     ///
-    /// A rotation and its access token are two writes. Until both are there, another instance may give the answer again
-    /// by the one of them alone.
+    /// A rotation and its access token are two writes. Until both are there, another instance may
+    /// give the answer again by the one of them alone.
     pub(crate) fn kept_out(&mut self, pass: &Pass, now: Duration) {
         let over = now + Pass::MARGIN > pass.until || self.lost.contains(&pass.key);
-        let ended = self.lines.get(&pass.grant).is_none_or(|line| line.dead.is_some());
-        let whole = self.minted.contains(&pass.key) || self.complete.contains(&(pass.grant.into(), pass.generation));
+        let ended = self
+            .lines
+            .get(&pass.grant)
+            .is_none_or(|line| line.dead.is_some());
+        let whole = self.minted.contains(&pass.key)
+            || self
+                .complete
+                .contains(&(pass.grant.into(), pass.generation));
         if whole && !over && !ended && !self.has_excuse(pass.session) {
-            self.violation(format!("an access token of session {} was refused that is good", pass.session));
+            self.violation(format!(
+                "an access token of session {} was refused that is good",
+                pass.session
+            ));
         }
     }
 }

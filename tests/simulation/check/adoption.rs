@@ -6,12 +6,14 @@ use super::{Excuse, Ledger};
 use crate::simulation::plan::Plan;
 use crate::simulation::token::Token;
 
-/// When the tokens from before the layer are taken in, and for how long an answer to one of them is there.
+/// When the tokens from before the layer are taken in, and for how long an answer to one of them is
+/// there.
 #[derive(Debug)]
 pub(super) struct Terms {
     until: Duration,
     window: Duration,
-    /// How long before it takes effect a request may have been sent, and how far its clock may be off.
+    /// How long before it takes effect a request may have been sent, and how far its clock may be
+    /// off.
     slack: Duration,
 }
 
@@ -19,7 +21,11 @@ impl Terms {
     pub(super) fn new(plan: &Plan) -> Self {
         Self {
             until: plan.adopt_until,
-            window: if plan.strict { Duration::ZERO } else { plan.retry_window },
+            window: if plan.strict {
+                Duration::ZERO
+            } else {
+                plan.retry_window
+            },
             slack: plan.rotation_timeout + Duration::from_secs(8),
         }
     }
@@ -34,10 +40,17 @@ impl Ledger {
         line.tokens.push(token.clone());
     }
 
-    /// A token from before the layer is about to be presented by its client, or by somebody with all that it takes.
+    /// A token from before the layer is about to be presented by its client, or by somebody with
+    /// all that it takes.
     pub(crate) fn present_foreign(&mut self, token: &Token, now: Duration) {
-        let Terms { until, window, slack } = self.adoption;
-        let Some(line) = self.lines.get_mut(&token.key) else { return };
+        let Terms {
+            until,
+            window,
+            slack,
+        } = self.adoption;
+        let Some(line) = self.lines.get_mut(&token.key) else {
+            return;
+        };
         let again = line.begun > 0;
         line.begun += 1;
         let excuse = match line.adopted {
@@ -52,7 +65,9 @@ impl Ledger {
     /// Such a token was answered, with an access token of that session.
     pub(crate) fn adopted(&mut self, presented: &Token, session: Option<usize>) {
         if self.session(presented) != session {
-            self.violation(format!("an adoption got the answer of another session: {session:?}"));
+            self.violation(format!(
+                "an adoption got the answer of another session: {session:?}"
+            ));
         }
     }
 }

@@ -17,7 +17,9 @@ impl Ledger {
                 line.order.push(tag);
                 line.undone.retain(|(undone, _)| *undone != tag);
                 line.touched = now;
-                let session = line.session.and_then(|number| self.sessions.get_mut(&number));
+                let session = line
+                    .session
+                    .and_then(|number| self.sessions.get_mut(&number));
                 if let Some(session) = session {
                     session.pending.retain(|(pending, _)| *pending != life);
                 }
@@ -25,7 +27,9 @@ impl Ledger {
             Effect::Adopted(key) => {
                 let line = self.lines.entry(key).or_default();
                 line.adopted = Some(now);
-                let session = line.session.and_then(|number| self.sessions.get_mut(&number));
+                let session = line
+                    .session
+                    .and_then(|number| self.sessions.get_mut(&number));
                 if let Some(session) = session {
                     session.pending.retain(|(pending, _)| *pending != life);
                 }
@@ -35,24 +39,36 @@ impl Ledger {
             }
             Effect::Removed(key) => self.lines.entry(key).or_default().removed = true,
             Effect::TakenOver(key) => {
-                let Some(number) = self.lines.get(&key).and_then(|line| line.session) else { return };
+                let Some(number) = self.lines.get(&key).and_then(|line| line.session) else {
+                    return;
+                };
                 let session = self.sessions.entry(number).or_default();
-                session.pending.iter_mut().for_each(|(_, failed)| *failed = Some(0));
+                session
+                    .pending
+                    .iter_mut()
+                    .for_each(|(_, failed)| *failed = Some(0));
             }
         }
     }
 
-    /// The store could not say that it took a write of this life. Of a grant that begins nobody knows the session.
+    /// The store could not say that it took a write of this life. Of a grant that begins nobody
+    /// knows the session.
     pub(crate) fn commit_failed(&mut self, key: &Key, life: Life) {
         let known = self.lines.get(key).and_then(|line| line.session);
         for (number, session) in &mut self.sessions {
             if known.is_some_and(|known| known != *number) {
                 continue;
             }
-            for (_, failed) in session.pending.iter_mut().filter(|(pending, _)| *pending == life) {
+            for (_, failed) in session
+                .pending
+                .iter_mut()
+                .filter(|(pending, _)| *pending == life)
+            {
                 *failed = failed.map(|failed| failed + 1);
                 // One attempt may have been under way before; a third could come too late.
-                if failed.is_some_and(|failed| failed >= 2) && !session.excuses.contains(&Excuse::LeaseRanOut) {
+                if failed.is_some_and(|failed| failed >= 2)
+                    && !session.excuses.contains(&Excuse::LeaseRanOut)
+                {
                     session.excuses.push(Excuse::LeaseRanOut);
                 }
             }
@@ -67,8 +83,11 @@ impl Ledger {
             return;
         }
         let line = self.lines.entry(*key).or_default();
-        let kept = tag.and_then(|tag| line.place(&tag)).map_or(0, |place| place + 1);
-        line.undone.extend(line.order.drain(kept..).map(|tag| (tag, now)));
+        let kept = tag
+            .and_then(|tag| line.place(&tag))
+            .map_or(0, |place| place + 1);
+        line.undone
+            .extend(line.order.drain(kept..).map(|tag| (tag, now)));
         line.uses.clear();
         line.dead = None;
     }
@@ -92,7 +111,10 @@ impl Ledger {
             _ => return,
         };
         let Some(name) = event.grant else { return };
-        let line = self.lines.iter_mut().find(|(key, _)| GrantName::from(*key) == name);
+        let line = self
+            .lines
+            .iter_mut()
+            .find(|(key, _)| GrantName::from(*key) == name);
         let Some((key, line)) = line else { return };
         let key = *key;
         if event.kind == EventKind::CommitLost {

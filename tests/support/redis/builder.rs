@@ -27,12 +27,22 @@ impl Builder {
             &format!("masteruser {FIXTURE}"),
             &format!("masterauth {FIXTURE}"),
         ];
-        Self { lines: lines.map(Into::into).into(), master: None, tls: None, sentinel: false }
+        Self {
+            lines: lines.map(Into::into).into(),
+            master: None,
+            tls: None,
+            sentinel: false,
+        }
     }
 
     /// A sentinel, which refuses most of what a server may be told.
     pub(super) const fn sentinel() -> Self {
-        Self { lines: Vec::new(), master: None, tls: None, sentinel: true }
+        Self {
+            lines: Vec::new(),
+            master: None,
+            tls: None,
+            sentinel: true,
+        }
     }
 
     /// The password of the user `default`.
@@ -40,7 +50,8 @@ impl Builder {
         self.config("requirepass", password)
     }
 
-    /// A line of the configuration; a later one counts. Values with blanks need quotes as in `redis.conf`.
+    /// A line of the configuration; a later one counts. Values with blanks need quotes as in
+    /// `redis.conf`.
     pub(crate) fn config(mut self, name: &str, value: &str) -> Self {
         self.lines.push(format!("{name} {value}"));
         self
@@ -73,7 +84,8 @@ impl Builder {
                 if self.master.is_some() {
                     server
                         .until_info("replication", "its master", |info| {
-                            info.get("master_link_status").is_some_and(|link| link == "up")
+                            info.get("master_link_status")
+                                .is_some_and(|link| link == "up")
                         })
                         .await;
                 }
@@ -85,7 +97,10 @@ impl Builder {
 
     fn lay_out(&self, port: Port) -> RedisServer {
         let directory = tempfile::tempdir().unwrap();
-        let mut lines = vec![format!("bind {HOST}"), format!("user {FIXTURE} on >{FIXTURE} ~* &* +@all")];
+        let mut lines = vec![
+            format!("bind {HOST}"),
+            format!("user {FIXTURE} on >{FIXTURE} ~* &* +@all"),
+        ];
         match &self.tls {
             None => lines.push(format!("port {}", port.number())),
             Some(certificates) => {

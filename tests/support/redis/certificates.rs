@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 use tempfile::TempDir;
 
-/// An authority, a server's certificate for `localhost` and 127.0.0.1, and a client's; clones share the files.
+/// An authority, a server's certificate for `localhost` and 127.0.0.1, and a client's; clones share
+/// the files.
 #[derive(Clone)]
 pub(crate) struct Certificates {
     pub(crate) ca: String,
@@ -34,11 +36,21 @@ impl Certificates {
         let issuer = Issuer::new(ca, key);
         let certificates = Self {
             ca: certificate,
-            server: issue(&issuer, &["localhost", "127.0.0.1"], ExtendedKeyUsagePurpose::ServerAuth),
-            client: issue(&issuer, &["client.test"], ExtendedKeyUsagePurpose::ClientAuth),
+            server: issue(
+                &issuer,
+                &["localhost", "127.0.0.1"],
+                ExtendedKeyUsagePurpose::ServerAuth,
+            ),
+            client: issue(
+                &issuer,
+                &["client.test"],
+                ExtendedKeyUsagePurpose::ClientAuth,
+            ),
             directory: Arc::new(tempfile::tempdir().unwrap()),
         };
-        let Self { ca, server, client, .. } = &certificates;
+        let Self {
+            ca, server, client, ..
+        } = &certificates;
         let files = [
             ("ca.pem", ca),
             ("server.pem", &server.certificate),
@@ -58,11 +70,17 @@ impl Certificates {
     }
 }
 
-/// Each with a name of its own: OpenSSL takes a certificate whose issuer has its name for a self-signed one.
+/// Each with a name of its own: OpenSSL takes a certificate whose issuer has its name for a
+/// self-signed one.
 fn params(names: &[&str], common_name: &str) -> CertificateParams {
-    let names = names.iter().map(|&name| name.into()).collect::<Vec<String>>();
+    let names = names
+        .iter()
+        .map(|&name| name.into())
+        .collect::<Vec<String>>();
     let mut params = CertificateParams::new(names).unwrap();
-    params.distinguished_name.push(DnType::CommonName, common_name);
+    params
+        .distinguished_name
+        .push(DnType::CommonName, common_name);
     params
 }
 
@@ -71,5 +89,8 @@ fn issue(issuer: &Issuer<'_, KeyPair>, names: &[&str], usage: ExtendedKeyUsagePu
     let mut params = params(names, names[0]);
     params.extended_key_usages = vec![usage];
     let certificate = params.signed_by(&key, issuer).unwrap().pem();
-    Identity { certificate, key: key.serialize_pem() }
+    Identity {
+        certificate,
+        key: key.serialize_pem(),
+    }
 }

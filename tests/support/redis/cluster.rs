@@ -30,14 +30,25 @@ impl Cluster {
         for (index, (first, last)) in SLOTS.into_iter().enumerate() {
             let builder = RedisServer::builder().config("cluster-enabled", "yes");
             // Frozen by a busy machine for a while, a node is not to be given up.
-            let node = build(builder.config("cluster-node-timeout", "5000")).start().await;
-            node.command(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]).await;
-            node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]).await;
+            let node = build(builder.config("cluster-node-timeout", "5000"))
+                .start()
+                .await;
+            node.command(&[
+                "CLUSTER",
+                "ADDSLOTSRANGE",
+                &first.to_string(),
+                &last.to_string(),
+            ])
+            .await;
+            node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()])
+                .await;
             nodes.push(node);
         }
         let (first, others) = nodes.split_first().unwrap();
         for node in others {
-            first.command(&["CLUSTER", "MEET", HOST, &node.port().to_string()]).await;
+            first
+                .command(&["CLUSTER", "MEET", HOST, &node.port().to_string()])
+                .await;
         }
         let cluster = Self { nodes };
         cluster.ready().await;
@@ -49,7 +60,10 @@ impl Cluster {
         for node in &self.nodes {
             let end = Instant::now() + LIMIT;
             while !is_ready(node).await.is_ok_and(|ready| ready) {
-                assert!(Instant::now() < end, "the cluster does not come together: {node:?}");
+                assert!(
+                    Instant::now() < end,
+                    "the cluster does not come together: {node:?}"
+                );
                 tokio::time::sleep(POLL).await;
             }
         }
@@ -62,8 +76,14 @@ impl Cluster {
 
     /// [`url`](Self::url) with credentials, such as `user:password@`.
     pub(crate) fn url_with(&self, credentials: &str) -> String {
-        let nodes = self.nodes.iter().map(|node| format!("{HOST}:{}", node.port()));
-        format!("redis-cluster://{credentials}{}", nodes.collect::<Vec<_>>().join(","))
+        let nodes = self
+            .nodes
+            .iter()
+            .map(|node| format!("{HOST}:{}", node.port()));
+        format!(
+            "redis-cluster://{credentials}{}",
+            nodes.collect::<Vec<_>>().join(",")
+        )
     }
 
     pub(crate) fn nodes(&self) -> &[RedisServer] {
@@ -72,31 +92,56 @@ impl Cluster {
 
     /// The node that has the slot of this key.
     pub(crate) async fn node_of(&self, key: &[u8]) -> &RedisServer {
-        let slot = self.nodes[0].command(&[b"CLUSTER", &b"KEYSLOT"[..], key]).await;
+        let slot = self.nodes[0]
+            .command(&[b"CLUSTER", &b"KEYSLOT"[..], key])
+            .await;
         let slot = redis::from_redis_value::<u16>(slot).unwrap();
-        let index = SLOTS.iter().position(|&(first, last)| (first..=last).contains(&slot)).unwrap();
+        let index = SLOTS
+            .iter()
+            .position(|&(first, last)| (first..=last).contains(&slot))
+            .unwrap();
         &self.nodes[index]
     }
 
-    /// Puts a wire in front of each node, in their order: whoever asks the cluster from now on where its nodes are is
-    /// told to come through the wires.
+    /// Puts a wire in front of each node, in their order: whoever asks the cluster from now on
+    /// where its nodes are is told to come through the wires.
     pub(crate) async fn wires(&self) -> Vec<Wire> {
         let mut wires = Vec::new();
         for node in &self.nodes {
             let wire = Wire::in_front_of(node.port()).await;
             // The port for the nodes themselves would else be taken to be as far from the new one.
-            node.command(&["CONFIG", "SET", "cluster-announce-bus-port", &(node.port() + BUS).to_string()]).await;
-            node.command(&["CONFIG", "SET", "cluster-announce-port", &wire.port().to_string()]).await;
+            node.command(&[
+                "CONFIG",
+                "SET",
+                "cluster-announce-bus-port",
+                &(node.port() + BUS).to_string(),
+            ])
+            .await;
+            node.command(&[
+                "CONFIG",
+                "SET",
+                "cluster-announce-port",
+                &wire.port().to_string(),
+            ])
+            .await;
             wires.push(wire);
         }
         for node in &self.nodes {
             let end = Instant::now() + LIMIT;
             loop {
-                let nodes = redis::from_redis_value::<String>(node.command(&["CLUSTER", "NODES"]).await).unwrap();
-                if wires.iter().all(|wire| nodes.contains(&format!("{HOST}:{}@", wire.port()))) {
+                let nodes =
+                    redis::from_redis_value::<String>(node.command(&["CLUSTER", "NODES"]).await)
+                        .unwrap();
+                if wires
+                    .iter()
+                    .all(|wire| nodes.contains(&format!("{HOST}:{}@", wire.port())))
+                {
                     break;
                 }
-                assert!(Instant::now() < end, "it does not learn of the wires: {node:?}");
+                assert!(
+                    Instant::now() < end,
+                    "it does not learn of the wires: {node:?}"
+                );
                 tokio::time::sleep(POLL).await;
             }
         }
@@ -106,6 +151,12 @@ impl Cluster {
 
 async fn is_ready(node: &RedisServer) -> RedisResult<bool> {
     let info: String = redis::from_redis_value(node.try_command(&["CLUSTER", "INFO"]).await?)?;
-    let wanted = ["cluster_state:ok", "cluster_slots_ok:16384", "cluster_known_nodes:3"];
-    Ok(wanted.iter().all(|&wanted| info.lines().any(|line| line == wanted)))
+    let wanted = [
+        "cluster_state:ok",
+        "cluster_slots_ok:16384",
+        "cluster_known_nodes:3",
+    ];
+    Ok(wanted
+        .iter()
+        .all(|&wanted| info.lines().any(|line| line == wanted)))
 }

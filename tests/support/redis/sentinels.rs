@@ -11,7 +11,8 @@ use super::{Builder, RedisServer};
 
 const SERVICE: &str = "main";
 
-/// In milliseconds. By default a sentinel looks round in seconds, and takes a busy machine for a clock that was set.
+/// In milliseconds. By default a sentinel looks round in seconds, and takes a busy machine for a
+/// clock that was set.
 const PERIODS: [(&str, &str); 6] = [
     ("INFO-PERIOD", "300"),
     ("PING-PERIOD", "300"),
@@ -33,17 +34,27 @@ impl Sentinels {
         Self::start_with(|builder| builder).await
     }
 
-    /// Starts one whose master and replica are more than servers, such as `|server| server.password("x")`.
+    /// Starts one whose master and replica are more than servers, such as
+    /// `|server| server.password("x")`.
     pub(crate) async fn start_with(build: impl Fn(Builder) -> Builder) -> Self {
         let master = build(RedisServer::builder()).start().await;
-        let replica = build(RedisServer::builder()).replica_of(master.port()).start().await;
+        let replica = build(RedisServer::builder())
+            .replica_of(master.port())
+            .start()
+            .await;
         let mut sentinels = Vec::new();
         for _ in 0..3 {
             let sentinel = Builder::sentinel()
-                .config("sentinel", &format!("monitor {SERVICE} {HOST} {} 2", master.port()))
+                .config(
+                    "sentinel",
+                    &format!("monitor {SERVICE} {HOST} {} 2", master.port()),
+                )
                 .config("sentinel", &format!("auth-user {SERVICE} {FIXTURE}"))
                 .config("sentinel", &format!("auth-pass {SERVICE} {FIXTURE}"))
-                .config("sentinel", &format!("down-after-milliseconds {SERVICE} 2000"))
+                .config(
+                    "sentinel",
+                    &format!("down-after-milliseconds {SERVICE} 2000"),
+                )
                 .config("sentinel", &format!("failover-timeout {SERVICE} 5000"))
                 .start()
                 .await;
@@ -52,7 +63,11 @@ impl Sentinels {
             }
             sentinels.push(sentinel);
         }
-        let started = Self { servers: [master, replica], sentinels, master: AtomicUsize::new(0) };
+        let started = Self {
+            servers: [master, replica],
+            sentinels,
+            master: AtomicUsize::new(0),
+        };
         started.settled().await;
         started
     }
@@ -64,8 +79,14 @@ impl Sentinels {
 
     /// [`url`](Self::url) with credentials, such as `user:password@`.
     pub(crate) fn url_with(&self, credentials: &str) -> String {
-        let sentinels = self.sentinels.iter().map(|sentinel| format!("{HOST}:{}", sentinel.port()));
-        format!("redis-sentinel://{credentials}{}/{SERVICE}", sentinels.collect::<Vec<_>>().join(","))
+        let sentinels = self
+            .sentinels
+            .iter()
+            .map(|sentinel| format!("{HOST}:{}", sentinel.port()));
+        format!(
+            "redis-sentinel://{credentials}{}/{SERVICE}",
+            sentinels.collect::<Vec<_>>().join(",")
+        )
     }
 
     /// Who is the master now, or was when it was killed.
@@ -90,10 +111,12 @@ impl Sentinels {
         self.settled().await;
     }
 
-    /// Like [`failover`](Self::failover), but with sentinels that stop for `pause` as soon as they all know the new master:
-    /// for so long the old one is told nothing, and goes on to take writes.
+    /// Like [`failover`](Self::failover), but with sentinels that stop for `pause` as soon as they
+    /// all know the new master: for so long the old one is told nothing, and goes on to take
+    /// writes.
     ///
-    /// Stopped any sooner, those that have not heard of it yet would make it a replica again afterwards.
+    /// Stopped any sooner, those that have not heard of it yet would make it a replica again
+    /// afterwards.
     pub(crate) async fn slow_failover(&self, pause: Duration) {
         self.change_places().await;
         self.sentinels.iter().for_each(RedisServer::freeze);
@@ -108,7 +131,9 @@ impl Sentinels {
             let about = about_master(sentinel).await?;
             // It may give up on the way, and is told again.
             if about.has("port", &old.to_string()) && about.has("flags", "master") {
-                sentinel.try_command(&["SENTINEL", "FAILOVER", SERVICE]).await?;
+                sentinel
+                    .try_command(&["SENTINEL", "FAILOVER", SERVICE])
+                    .await?;
             }
             Ok(!about.has("port", &old.to_string()))
         })
@@ -116,29 +141,34 @@ impl Sentinels {
         self.promoted().await;
     }
 
-    /// Kills the master, and waits until its replica is one. Started again, it becomes the replica of that one.
+    /// Kills the master, and waits until its replica is one. Started again, it becomes the replica
+    /// of that one.
     pub(crate) async fn kill_master_and_wait(&self) {
         self.master().kill();
         self.promoted().await;
     }
 
-    /// Waits until the replica is master and every sentinel says so, as after the master was frozen; from then on
-    /// [`master`](Self::master) is that one.
+    /// Waits until the replica is master and every sentinel says so, as after the master was
+    /// frozen; from then on [`master`](Self::master) is that one.
     pub(crate) async fn promoted(&self) {
         let new = self.replica();
-        new.until_info("replication", "being master", |info| info.get("role").is_some_and(|role| role == "master"))
-            .await;
+        new.until_info("replication", "being master", |info| {
+            info.get("role").is_some_and(|role| role == "master")
+        })
+        .await;
         for sentinel in &self.sentinels {
             until("it follows", sentinel, async || {
-                Ok(about_master(sentinel).await?.has("port", &new.port().to_string()))
+                Ok(about_master(sentinel)
+                    .await?
+                    .has("port", &new.port().to_string()))
             })
             .await;
         }
         self.master.fetch_xor(1, Ordering::SeqCst);
     }
 
-    /// Waits until master and replica run as such, and every sentinel knows the others and has seen both so: told of
-    /// the next change before, it might take it for a mistake and undo it.
+    /// Waits until master and replica run as such, and every sentinel knows the others and has seen
+    /// both so: told of the next change before, it might take it for a mistake and undo it.
     pub(crate) async fn settled(&self) {
         let master = self.master().port().to_string();
         let replica = self.replica().port().to_string();
@@ -146,13 +176,30 @@ impl Sentinels {
             until("it has settled", sentinel, async || {
                 let about = about_master(sentinel).await?;
                 let others = [("num-other-sentinels", "2"), ("num-slaves", "1")];
-                let roles = [("port", &*master), ("flags", "master"), ("role-reported", "master")];
-                let knows = others.into_iter().chain(roles).all(|(name, value)| about.has(name, value));
-                let replicas = sentinel.try_command(&["SENTINEL", "REPLICAS", SERVICE]).await?;
+                let roles = [
+                    ("port", &*master),
+                    ("flags", "master"),
+                    ("role-reported", "master"),
+                ];
+                let knows = others
+                    .into_iter()
+                    .chain(roles)
+                    .all(|(name, value)| about.has(name, value));
+                let replicas = sentinel
+                    .try_command(&["SENTINEL", "REPLICAS", SERVICE])
+                    .await?;
                 let replicas = redis::from_redis_value::<Vec<Vec<String>>>(replicas)?;
                 let link = [("master-port", &*master), ("master-link-status", "ok")];
-                let roles = [("port", &*replica), ("flags", "slave"), ("role-reported", "slave")];
-                let follows = |about: About| link.into_iter().chain(roles).all(|(name, value)| about.has(name, value));
+                let roles = [
+                    ("port", &*replica),
+                    ("flags", "slave"),
+                    ("role-reported", "slave"),
+                ];
+                let follows = |about: About| {
+                    link.into_iter()
+                        .chain(roles)
+                        .all(|(name, value)| about.has(name, value))
+                };
                 Ok(knows && replicas.into_iter().map(About).all(follows))
             })
             .await;
@@ -163,7 +210,10 @@ impl Sentinels {
 impl fmt::Debug for Sentinels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "the master is on port {}", self.master().port())?;
-        self.servers.iter().chain(&self.sentinels).try_for_each(|server| writeln!(f, "{server:?}"))
+        self.servers
+            .iter()
+            .chain(&self.sentinels)
+            .try_for_each(|server| writeln!(f, "{server:?}"))
     }
 }
 
@@ -177,9 +227,13 @@ impl About {
 }
 
 async fn about_master(sentinel: &RedisServer) -> RedisResult<About> {
-    redis::from_redis_value(sentinel.try_command(&["SENTINEL", "MASTER", SERVICE]).await?)
-        .map(About)
-        .map_err(Into::into)
+    redis::from_redis_value(
+        sentinel
+            .try_command(&["SENTINEL", "MASTER", SERVICE])
+            .await?,
+    )
+    .map(About)
+    .map_err(Into::into)
 }
 
 async fn until(what: &str, sentinel: &RedisServer, holds: impl AsyncFn() -> RedisResult<bool>) {

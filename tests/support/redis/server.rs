@@ -26,10 +26,12 @@ pub(super) const POLL: Duration = Duration::from_millis(20);
 pub(super) const CONFIG: &str = "redis.conf";
 const LOG: &str = "log";
 
-/// User and password of the fixture itself: whatever a test does to the other users, it can still look at the server.
+/// User and password of the fixture itself: whatever a test does to the other users, it can still
+/// look at the server.
 pub(super) const FIXTURE: &str = "fixture";
 
-/// A running server, or one that was killed and may be started again; killed and removed when dropped.
+/// A running server, or one that was killed and may be started again; killed and removed when
+/// dropped.
 pub(crate) struct RedisServer {
     port: Port,
     tls: Option<Certificates>,
@@ -49,8 +51,19 @@ impl RedisServer {
     }
 
     /// Not started yet.
-    pub(super) fn new(port: Port, tls: Option<Certificates>, sentinel: bool, directory: TempDir) -> Self {
-        Self { port, tls, sentinel, process: Mutex::default(), directory }
+    pub(super) fn new(
+        port: Port,
+        tls: Option<Certificates>,
+        sentinel: bool,
+        directory: TempDir,
+    ) -> Self {
+        Self {
+            port,
+            tls,
+            sentinel,
+            process: Mutex::default(),
+            directory,
+        }
     }
 
     /// `redis://127.0.0.1:PORT`, or `rediss://…`; a database would come behind it as `/1`.
@@ -60,7 +73,11 @@ impl RedisServer {
 
     /// [`url`](Self::url) with credentials, such as `user:password@`.
     pub(crate) fn url_with(&self, credentials: &str) -> String {
-        let scheme = if self.tls.is_some() { "rediss" } else { "redis" };
+        let scheme = if self.tls.is_some() {
+            "rediss"
+        } else {
+            "redis"
+        };
         format!("{scheme}://{credentials}{HOST}:{}", self.port())
     }
 
@@ -70,7 +87,10 @@ impl RedisServer {
 
     /// Panics if it does not run.
     pub(crate) fn pid(&self) -> u32 {
-        self.process().as_ref().unwrap_or_else(|| panic!("no process: {self:?}")).id()
+        self.process()
+            .as_ref()
+            .unwrap_or_else(|| panic!("no process: {self:?}"))
+            .id()
     }
 
     pub(crate) fn runs(&self) -> bool {
@@ -103,19 +123,25 @@ impl RedisServer {
         }
     }
 
-    /// Lets it shut down in good order, which ends with what is in memory on disk if it keeps files at all.
+    /// Lets it shut down in good order, which ends with what is in memory on disk if it keeps files
+    /// at all.
     pub(crate) async fn stop(&self) {
         self.thaw();
         self.signal("TERM");
         let end = Instant::now() + LIMIT;
-        while self.process().as_mut().is_some_and(|child| child.try_wait().unwrap().is_none()) {
+        while self
+            .process()
+            .as_mut()
+            .is_some_and(|child| child.try_wait().unwrap().is_none())
+        {
             assert!(Instant::now() < end, "it does not stop: {self:?}");
             tokio::time::sleep(POLL).await;
         }
         *self.process() = None;
     }
 
-    /// Starts it again after [`kill`](Self::kill) or [`stop`](Self::stop): same port, same directory.
+    /// Starts it again after [`kill`](Self::kill) or [`stop`](Self::stop): same port, same
+    /// directory.
     pub(crate) async fn restart(&self) {
         assert!(!self.runs(), "it still runs: {self:?}");
         let end = Instant::now() + LIMIT;
@@ -128,9 +154,12 @@ impl RedisServer {
         }
     }
 
-    /// Sends it one command, over a connection of its own and as a user who may do anything; panics if it is refused.
+    /// Sends it one command, over a connection of its own and as a user who may do anything; panics
+    /// if it is refused.
     pub(crate) async fn command<A: AsRef<[u8]>>(&self, words: &[A]) -> Value {
-        self.try_command(words).await.unwrap_or_else(|error| panic!("{error}: {self:?}"))
+        self.try_command(words)
+            .await
+            .unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     pub(crate) async fn try_command<A: AsRef<[u8]>>(&self, words: &[A]) -> RedisResult<Value> {
@@ -143,17 +172,30 @@ impl RedisServer {
 
     /// What `INFO section` says.
     pub(crate) async fn info(&self, section: &str) -> HashMap<String, String> {
-        self.try_info(section).await.unwrap_or_else(|error| panic!("{error}: {self:?}"))
+        self.try_info(section)
+            .await
+            .unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     async fn try_info(&self, section: &str) -> RedisResult<HashMap<String, String>> {
-        let text: String = redis::cmd("INFO").arg(section).query_async(&mut self.connect().await?).await?;
+        let text: String = redis::cmd("INFO")
+            .arg(section)
+            .query_async(&mut self.connect().await?)
+            .await?;
         let fields = text.lines().filter_map(|line| line.split_once(':'));
-        Ok(fields.map(|(name, value)| (name.into(), value.into())).collect())
+        Ok(fields
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect())
     }
 
-    /// Waits until `INFO section` fits; meanwhile it may be away, or close connections as one does that changes its role.
-    pub(crate) async fn until_info(&self, section: &str, what: &str, fits: impl Fn(&HashMap<String, String>) -> bool) {
+    /// Waits until `INFO section` fits; meanwhile it may be away, or close connections as one does
+    /// that changes its role.
+    pub(crate) async fn until_info(
+        &self,
+        section: &str,
+        what: &str,
+        fits: impl Fn(&HashMap<String, String>) -> bool,
+    ) {
         let end = Instant::now() + LIMIT;
         while !self.try_info(section).await.is_ok_and(|info| fits(&info)) {
             assert!(Instant::now() < end, "it does not get to {what}: {self:?}");
@@ -161,9 +203,12 @@ impl RedisServer {
         }
     }
 
-    /// Every key of every database, once for each value that it has: of a hash, the fields count as values as well.
+    /// Every key of every database, once for each value that it has: of a hash, the fields count as
+    /// values as well.
     pub(crate) async fn dump(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        self.try_dump().await.unwrap_or_else(|error| panic!("{error}: {self:?}"))
+        self.try_dump()
+            .await
+            .unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     async fn try_dump(&self) -> RedisResult<Vec<(Vec<u8>, Vec<u8>)>> {
@@ -171,13 +216,23 @@ impl RedisServer {
         let mut connection = self.connect().await?;
         let mut found = Vec::new();
         for database in databases.keys().filter_map(|name| name.strip_prefix("db")) {
-            let _: Value = redis::cmd("SELECT").arg(database).query_async(&mut connection).await?;
+            let _: Value = redis::cmd("SELECT")
+                .arg(database)
+                .query_async(&mut connection)
+                .await?;
             let mut cursor = 0_u64;
             loop {
-                let scan = redis::cmd("SCAN").arg(cursor).arg("COUNT").arg(1000).to_owned();
+                let scan = redis::cmd("SCAN")
+                    .arg(cursor)
+                    .arg("COUNT")
+                    .arg(1000)
+                    .to_owned();
                 let (next, keys): (u64, Vec<Vec<u8>>) = scan.query_async(&mut connection).await?;
                 for key in keys {
-                    let kind: String = redis::cmd("TYPE").arg(&key).query_async(&mut connection).await?;
+                    let kind: String = redis::cmd("TYPE")
+                        .arg(&key)
+                        .query_async(&mut connection)
+                        .await?;
                     let mut get = redis::Cmd::new();
                     match &*kind {
                         // Expired since.
@@ -205,7 +260,9 @@ impl RedisServer {
 
     /// What it has logged, and written to its standard error.
     pub(crate) fn log(&self) -> String {
-        fs::read(self.directory.path().join(LOG)).map(|log| String::from_utf8_lossy(&log).into()).unwrap_or_default()
+        fs::read(self.directory.path().join(LOG))
+            .map(|log| String::from_utf8_lossy(&log).into())
+            .unwrap_or_default()
     }
 
     async fn connect(&self) -> RedisResult<MultiplexedConnection> {
@@ -218,11 +275,21 @@ impl RedisServer {
                     client_key: client.key.clone().into(),
                 };
                 let root = Some(ca.clone().into());
-                Client::build_with_tls(url, TlsCertificates { client_tls: Some(identity), root_cert: root })?
+                Client::build_with_tls(
+                    url,
+                    TlsCertificates {
+                        client_tls: Some(identity),
+                        root_cert: root,
+                    },
+                )?
             }
         };
-        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(LIMIT)).set_response_timeout(Some(LIMIT));
-        client.get_multiplexed_async_connection_with_config(&config).await
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(LIMIT))
+            .set_response_timeout(Some(LIMIT));
+        client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
     }
 
     pub(super) fn launch(&self) {
@@ -230,25 +297,44 @@ impl RedisServer {
         let log = File::create(directory.join(LOG)).unwrap();
         let command = |program: &str, args: &[&str]| {
             let mut command = Command::new(program);
-            command.args(args).arg(CONFIG).args(self.sentinel.then_some("--sentinel")).current_dir(directory);
-            command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log.try_clone().unwrap());
+            command
+                .args(args)
+                .arg(CONFIG)
+                .args(self.sentinel.then_some("--sentinel"))
+                .current_dir(directory);
+            command
+                .stdin(Stdio::null())
+                .stdout(log.try_clone().unwrap())
+                .stderr(log.try_clone().unwrap());
             command
         };
-        let child = spawn(command("setpriv", &["--pdeathsig", "KILL", "redis-server"])).or_else(|error| {
-            // Other systems than Linux have no such thing: servers outlive a test that is killed.
-            if error.kind() == io::ErrorKind::NotFound { spawn(command("redis-server", &[])) } else { Err(error) }
-        });
+        let child =
+            spawn(command("setpriv", &["--pdeathsig", "KILL", "redis-server"])).or_else(|error| {
+                // Other systems than Linux have no such thing: servers outlive a test that is
+                // killed.
+                if error.kind() == io::ErrorKind::NotFound {
+                    spawn(command("redis-server", &[]))
+                } else {
+                    Err(error)
+                }
+            });
         *self.process() = Some(child.expect("`redis-server` can be started"));
     }
 
     /// Waits until it answers; `false` if it has ended because its port is in use.
     pub(super) async fn answers(&self, end: Instant) -> bool {
         loop {
-            let ended = self.process().as_mut().is_none_or(|child| child.try_wait().unwrap().is_some());
+            let ended = self
+                .process()
+                .as_mut()
+                .is_none_or(|child| child.try_wait().unwrap().is_some());
             if ended {
                 *self.process() = None;
                 let log = self.log();
-                assert!(log.contains("in use"), "it ended before it answered: {self:?}");
+                assert!(
+                    log.contains("in use"),
+                    "it ended before it answered: {self:?}"
+                );
                 assert!(Instant::now() < end, "its port stays in use: {self:?}");
                 return false;
             }
@@ -263,7 +349,10 @@ impl RedisServer {
     fn signal(&self, name: &str) {
         // A builtin of every shell; the command of that name is not on every machine.
         let id = self.pid().to_string();
-        let status = Command::new("sh").args(["-c", "kill -\"$0\" \"$1\"", name, &id]).status().unwrap();
+        let status = Command::new("sh")
+            .args(["-c", "kill -\"$0\" \"$1\"", name, &id])
+            .status()
+            .unwrap();
         assert!(status.success(), "SIG{name} could not be sent: {self:?}");
     }
 
@@ -274,7 +363,12 @@ impl RedisServer {
 
 impl fmt::Debug for RedisServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "redis-server on port {}\n--- log\n{}", self.port(), self.log())
+        write!(
+            f,
+            "redis-server on port {}\n--- log\n{}",
+            self.port(),
+            self.log()
+        )
     }
 }
 
@@ -286,7 +380,8 @@ impl Drop for RedisServer {
 
 type Started = io::Result<Child>;
 
-/// Starts processes from a thread that never ends: `--pdeathsig` means the thread that a process was started by.
+/// Starts processes from a thread that never ends: `--pdeathsig` means the thread that a process
+/// was started by.
 fn spawn(command: Command) -> Started {
     static STARTER: OnceLock<mpsc::Sender<(Command, mpsc::Sender<Started>)>> = OnceLock::new();
     let starter = STARTER.get_or_init(|| {
@@ -309,7 +404,9 @@ fn flatten(value: &Value, each: &mut impl FnMut(&[u8])) {
         Value::SimpleString(text) => each(text.as_bytes()),
         Value::Int(number) => each(number.to_string().as_bytes()),
         Value::Double(number) => each(number.to_string().as_bytes()),
-        Value::Array(values) | Value::Set(values) => values.iter().for_each(|value| flatten(value, each)),
+        Value::Array(values) | Value::Set(values) => {
+            values.iter().for_each(|value| flatten(value, each))
+        }
         Value::Map(pairs) => pairs.iter().for_each(|(name, value)| {
             flatten(name, each);
             flatten(value, each);

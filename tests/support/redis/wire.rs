@@ -24,7 +24,8 @@ pub(crate) enum Fault {
     Drop,
     /// It takes effect; then the connection is closed in place of an answer.
     LoseAnswer,
-    /// It takes effect twice, and the client gets the second answer: as if the first had been lost on its way.
+    /// It takes effect twice, and the client gets the second answer: as if the first had been lost
+    /// on its way.
     Repeat,
     /// It reaches the server this much later, and so do those behind it.
     Delay(Duration),
@@ -69,12 +70,20 @@ struct Log {
 
 impl Wire {
     pub(crate) async fn in_front_of(server: u16) -> Self {
-        let shared = Arc::new(Shared { server, hook: Mutex::default(), log: Mutex::default() });
+        let shared = Arc::new(Shared {
+            server,
+            hook: Mutex::default(),
+            log: Mutex::default(),
+        });
         loop {
             let port = Port::free();
             if let Ok(listener) = TcpListener::bind((HOST, port.number())).await {
                 let listening = Mutex::new(Some(listen(&shared, listener)));
-                return Self { port, shared, listening };
+                return Self {
+                    port,
+                    shared,
+                    listening,
+                };
             }
         }
     }
@@ -102,7 +111,11 @@ impl Wire {
         let mut fault = Some(fault);
         self.hook(move |words| {
             let fits = words[0].eq_ignore_ascii_case(command.as_bytes());
-            if fits { fault.take().unwrap_or(Fault::Pass) } else { Fault::Pass }
+            if fits {
+                fault.take().unwrap_or(Fault::Pass)
+            } else {
+                Fault::Pass
+            }
         });
     }
 
@@ -115,8 +128,9 @@ impl Wire {
         std::mem::take(&mut self.shared.log().commands)
     }
 
-    /// How often since the last look a request came when all before it had been answered: of a caller that does one
-    /// thing at a time, how often it waited. Requests that come in one piece are waited for once.
+    /// How often since the last look a request came when all before it had been answered: of a
+    /// caller that does one thing at a time, how often it waited. Requests that come in one piece
+    /// are waited for once.
     pub(crate) fn round_trips(&self) -> usize {
         std::mem::take(&mut self.shared.log().round_trips)
     }
@@ -197,7 +211,9 @@ struct Connection {
 
 impl Connection {
     async fn serve(self, client: TcpStream) {
-        let Ok(server) = TcpStream::connect((HOST, self.shared.server)).await else { return };
+        let Ok(server) = TcpStream::connect((HOST, self.shared.server)).await else {
+            return;
+        };
         // A wire that waits for more to send would be slower than what it stands for.
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let (from_client, to_client) = client.into_split();
@@ -216,7 +232,12 @@ impl Connection {
     }
 
     /// Passes requests on to their end; `false` if the connection shall be closed at once.
-    async fn requests(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, fates: &Mutex<VecDeque<Fate>>) -> bool {
+    async fn requests(
+        &self,
+        mut from: OwnedReadHalf,
+        mut to: OwnedWriteHalf,
+        fates: &Mutex<VecDeque<Fate>>,
+    ) -> bool {
         let mut buffer = BytesMut::new();
         while from.read_buf(&mut buffer).await.is_ok_and(|read| read > 0) {
             let mut requests = Vec::new();
@@ -226,7 +247,13 @@ impl Connection {
             }
             self.count(&requests);
             for (words, request) in requests {
-                let fault = self.shared.hook.lock().unwrap().as_mut().map_or(Fault::Pass, |hook| hook(&words));
+                let fault = self
+                    .shared
+                    .hook
+                    .lock()
+                    .unwrap()
+                    .as_mut()
+                    .map_or(Fault::Pass, |hook| hook(&words));
                 let fate = match &fault {
                     Fault::Drop => return false,
                     Fault::Pass | Fault::Delay(_) | Fault::Hold(_) | Fault::Repeat => Fate::Deliver,
@@ -255,18 +282,28 @@ impl Connection {
                 }
             }
         }
-        // The server is told by the drop of `to`, and hangs up once it has answered what came before.
+        // The server is told by the drop of `to`, and hangs up once it has answered what came
+        // before.
         true
     }
 
-    async fn answers(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, fates: &Mutex<VecDeque<Fate>>) {
+    async fn answers(
+        &self,
+        mut from: OwnedReadHalf,
+        mut to: OwnedWriteHalf,
+        fates: &Mutex<VecDeque<Fate>>,
+    ) {
         let mut buffer = BytesMut::new();
         let mut overtaken = Vec::new();
         while from.read_buf(&mut buffer).await.is_ok_and(|read| read > 0) {
             while let Some(length) = value_length(&buffer) {
                 let mut answer = buffer.split_to(length).freeze();
                 // What a server says unasked is no answer.
-                let fate = if answer.starts_with(b">") { None } else { fates.lock().unwrap().pop_front() };
+                let fate = if answer.starts_with(b">") {
+                    None
+                } else {
+                    fates.lock().unwrap().pop_front()
+                };
                 match fate {
                     Some(Fate::Swallow) => continue,
                     Some(Fate::Close) => return,
@@ -294,7 +331,8 @@ impl Connection {
                     answer = [&answer[..], &overtaken.concat()].concat().into();
                     overtaken.clear();
                 }
-                // A client that has gone misses it, and the next one may still be waited for by the server.
+                // A client that has gone misses it, and the next one may still be waited for by the
+                // server.
                 let _ = to.write_all(&answer).await;
             }
         }
@@ -330,14 +368,20 @@ fn is_answered(words: &[Bytes]) -> bool {
     !words[0].to_ascii_uppercase().ends_with(b"SUBSCRIBE")
 }
 
-/// Returns the words of a request. The script that reads a value is shown as a `GET`; it is the only one whose
-/// arguments are just a nonce.
+/// Returns the words of a request. The script that reads a value is shown as a `GET`; it is the
+/// only one whose arguments are just a nonce.
 fn words(request: &[u8]) -> Vec<Bytes> {
     let value = redis::parse_redis_value(request).unwrap();
-    let Value::Array(words) = value else { panic!("no request: {value:?}") };
-    let words = words.into_iter().map(|word| redis::from_redis_value::<Vec<u8>>(word).unwrap().into());
+    let Value::Array(words) = value else {
+        panic!("no request: {value:?}")
+    };
+    let words = words
+        .into_iter()
+        .map(|word| redis::from_redis_value::<Vec<u8>>(word).unwrap().into());
     match <[Bytes; 5]>::try_from(words.collect::<Vec<_>>()) {
-        Ok([name, _, one, key, _]) if name.starts_with(b"EVAL") && one == "1" => vec!["GET".into(), key],
+        Ok([name, _, one, key, _]) if name.starts_with(b"EVAL") && one == "1" => {
+            vec!["GET".into(), key]
+        }
         Ok(words) => words.into(),
         Err(words) => words,
     }
@@ -349,7 +393,12 @@ fn words(request: &[u8]) -> Vec<Bytes> {
 fn value_length(bytes: &[u8]) -> Option<usize> {
     let line = bytes.windows(2).position(|pair| pair == b"\r\n")?;
     let start = line + 2;
-    let number = || std::str::from_utf8(&bytes[1..line]).unwrap().parse::<i64>().unwrap();
+    let number = || {
+        std::str::from_utf8(&bytes[1..line])
+            .unwrap()
+            .parse::<i64>()
+            .unwrap()
+    };
     let parts = match bytes[0] {
         b'$' | b'!' | b'=' => {
             let length = usize::try_from(number()).map_or(start, |length| start + length + 2);

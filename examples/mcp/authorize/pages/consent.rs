@@ -12,7 +12,12 @@ use crate::authorize::remembered::{self, is_loopback};
 use crate::clients::Client;
 use crate::records::Handle;
 
-pub(in crate::authorize) fn consent(app: &App, login: &Login, handle: &Handle, token: &Handle) -> Response {
+pub(in crate::authorize) fn consent(
+    app: &App,
+    login: &Login,
+    handle: &Handle,
+    token: &Handle,
+) -> Response {
     let (client, asked) = (&login.client, &login.asked);
     let name = Name::of(client, &asked.reply.redirect_uri);
     let here = app.issuer.authority();
@@ -70,7 +75,8 @@ pub(super) enum Name {
         host: String,
         says: Option<String>,
     },
-    /// The same of a client that is answered on the person's device, where any program can name this document.
+    /// The same of a client that is answered on the person's device, where any program can name
+    /// this document.
     Claimed(String),
     /// What it says itself.
     Own(String),
@@ -79,9 +85,15 @@ pub(super) enum Name {
 
 impl Name {
     pub(super) fn of(client: &Client, redirect_uri: &str) -> Self {
-        let says = client.client_name.as_deref().map(tame).filter(|name| !name.is_empty());
+        let says = client
+            .client_name
+            .as_deref()
+            .map(tame)
+            .filter(|name| !name.is_empty());
         match (host(&client.client_id), says) {
-            (Some(host), says) if remembered::may_be(client, redirect_uri) => Self::Host { host, says },
+            (Some(host), says) if remembered::may_be(client, redirect_uri) => {
+                Self::Host { host, says }
+            }
             (Some(host), _) => Self::Claimed(host),
             (None, Some(says)) => Self::Own(says),
             (None, None) => Self::None,
@@ -118,11 +130,17 @@ impl maud::Render for Name {
     }
 }
 
-/// The host of a web address: in full, with its port, and foreign letters in the form that tells them apart.
+/// The host of a web address: in full, with its port, and foreign letters in the form that tells
+/// them apart.
 pub(super) fn host(url: &str) -> Option<String> {
-    let url = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
+    let url = Url::parse(url)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https"))?;
     let host = url.host_str()?;
-    Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
+    Some(
+        url.port()
+            .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")),
+    )
 }
 
 pub(super) fn target(redirect_uri: &str) -> Markup {

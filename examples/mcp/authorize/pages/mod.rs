@@ -16,10 +16,10 @@ pub(super) use self::problem::Problem;
 pub(super) use self::refused::refused;
 use crate::clients::visible;
 
-/// No script, no style in the page, no frame around it; its forms go to this server. Chromium holds whatever follows upon a
-/// form to `form-action`, redirects and all, and where a provider redirects to nobody knows: [`onward`] answers forms.
-const POLICY: &str =
-    "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+/// No script, no style in the page, no frame around it; its forms go to this server. Chromium holds
+/// whatever follows upon a form to `form-action`, redirects and all, and where a provider redirects
+/// to nobody knows: [`onward`] answers forms.
+const POLICY: &str = "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
 const HEADERS: [(&str, &str); 6] = [
     ("content-security-policy", POLICY),
@@ -63,7 +63,8 @@ pub(super) async fn style() -> Response {
     (headers, include_str!("style.css")).into_response()
 }
 
-/// Returns a client's name in a form that fits into a sentence: one line of visible text, not too long.
+/// Returns a client's name in a form that fits into a sentence: one line of visible text, not too
+/// long.
 fn tame(name: &str) -> String {
     const LONGEST: usize = 80;
     let name = visible(name);

@@ -9,9 +9,12 @@ use url::Url;
 use super::page;
 use crate::authorize::remembered::is_loopback;
 
-/// Sends the browser on by itself, and by a link where it does not go: it may ask before it opens another program.
+/// Sends the browser on by itself, and by a link where it does not go: it may ask before it opens
+/// another program.
 pub(in crate::authorize) fn onward(url: &Url) -> Response {
-    let host = url.host_str().filter(|_| matches!(url.scheme(), "http" | "https") && !is_loopback(url));
+    let host = url
+        .host_str()
+        .filter(|_| matches!(url.scheme(), "http" | "https") && !is_loopback(url));
     let content = html! {
         p {
             "You are being sent on to "

@@ -9,10 +9,16 @@ use super::page;
 use crate::clients::Client;
 use crate::error::OauthError;
 
-/// Explains what is wrong with the request of a client, and offers to return to the client with the error.
+/// Explains what is wrong with the request of a client, and offers to return to the client with the
+/// error.
 ///
 /// Only a click on the link sends the browser there.
-pub(in crate::authorize) fn refused(client: &Client, redirect_uri: &str, error: &OauthError, back: &Url) -> Response {
+pub(in crate::authorize) fn refused(
+    client: &Client,
+    redirect_uri: &str,
+    error: &OauthError,
+    back: &Url,
+) -> Response {
     let name = Name::of(client, redirect_uri);
     page(
         error.status,

@@ -1,9 +1,10 @@
-//! Which addresses are anybody's: what this server fetches at the word of a stranger lies there alone.
+//! Which addresses are anybody's: what this server fetches at the word of a stranger lies there
+//! alone.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The blocks of the IANA IPv4 Special-Purpose Address Registry that are not globally reachable, and what is no one
-/// host's: (network, bits of its prefix).
+/// The blocks of the IANA IPv4 Special-Purpose Address Registry that are not globally reachable,
+/// and what is no one host's: (network, bits of its prefix).
 const IPV4: [(Ipv4Addr, u32); 16] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8),       // this network
     (Ipv4Addr::new(10, 0, 0, 0), 8),      // private use
@@ -23,8 +24,8 @@ const IPV4: [(Ipv4Addr, u32); 16] = [
     (Ipv4Addr::new(224, 0, 0, 0), 3),     // multicast, reserved, broadcast
 ];
 
-/// Of what is global unicast, 2000::/3, the blocks that are not globally reachable, and those in which an address of IPv4
-/// may hide.
+/// Of what is global unicast, 2000::/3, the blocks that are not globally reachable, and those in
+/// which an address of IPv4 may hide.
 const IPV6: [(Ipv6Addr, u32); 5] = [
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23), // protocol assignments: Teredo, ORCHID, benchmarking
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32), // documentation
@@ -33,18 +34,23 @@ const IPV6: [(Ipv6Addr, u32); 5] = [
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20), // documentation
 ];
 
-/// Whether the address can be reached from anywhere, as far as it tells. What is translated to IPv4 (mapped, NAT64, 6to4,
-/// Teredo) is out as a whole: a host with a name has an address of its own.
+/// Whether the address can be reached from anywhere, as far as it tells. What is translated to IPv4
+/// (mapped, NAT64, 6to4, Teredo) is out as a whole: a host with a name has an address of its own.
 pub(super) fn is_global(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {
             let bits = address.to_bits();
-            !IPV4.iter().any(|&(network, prefix)| (bits ^ network.to_bits()) >> (32 - prefix) == 0)
+            !IPV4
+                .iter()
+                .any(|&(network, prefix)| (bits ^ network.to_bits()) >> (32 - prefix) == 0)
         }
         IpAddr::V6(address) => {
             let bits = address.to_bits();
             let is_unicast = bits >> 125 == 0b001;
-            is_unicast && !IPV6.iter().any(|&(network, prefix)| (bits ^ network.to_bits()) >> (128 - prefix) == 0)
+            is_unicast
+                && !IPV6
+                    .iter()
+                    .any(|&(network, prefix)| (bits ^ network.to_bits()) >> (128 - prefix) == 0)
         }
     }
 }

@@ -17,13 +17,24 @@ pub(super) fn freshness(headers: &HeaderMap) -> Duration {
 }
 
 fn said(headers: &HeaderMap) -> Option<Duration> {
-    let values = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
-    let directives: Vec<_> = values.flat_map(|value| value.split(',')).map(str::trim).collect();
-    let is = |name: &str| directives.iter().any(|directive| directive.eq_ignore_ascii_case(name));
+    let values = headers
+        .get_all(CACHE_CONTROL)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    let directives: Vec<_> = values
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .collect();
+    let is = |name: &str| {
+        directives
+            .iter()
+            .any(|directive| directive.eq_ignore_ascii_case(name))
+    };
     let max_age = directives.iter().find_map(|directive| {
         let (name, value) = directive.split_once('=')?;
         // The cache is shared by all who log in, yet is no proxy: `s-maxage` is for those.
-        name.eq_ignore_ascii_case("max-age").then(|| seconds(value.trim_matches('"')))
+        name.eq_ignore_ascii_case("max-age")
+            .then(|| seconds(value.trim_matches('"')))
     });
     if is("no-store") || is("no-cache") {
         return Some(Duration::ZERO);
@@ -37,7 +48,9 @@ fn said(headers: &HeaderMap) -> Option<Duration> {
     let date = text(headers, DATE).and_then(|date| httpdate::parse_http_date(date).ok());
     let from = date.unwrap_or_else(SystemTime::now);
     // `Expires: 0` has passed.
-    let left = httpdate::parse_http_date(expires).ok().and_then(|expires| expires.duration_since(from).ok());
+    let left = httpdate::parse_http_date(expires)
+        .ok()
+        .and_then(|expires| expires.duration_since(from).ok());
     Some(left.unwrap_or_default().saturating_sub(spent))
 }
 
@@ -61,15 +74,27 @@ mod tests {
         let rows: [(&[(&'static str, &'static str)], u64); 16] = [
             (&[], 600),
             (&[("cache-control", "max-age=3600")], 3600),
-            (&[("cache-control", "public, Max-Age=\"3600\" , immutable")], 3600),
-            (&[("cache-control", "public"), ("cache-control", "max-age=3600")], 3600),
+            (
+                &[("cache-control", "public, Max-Age=\"3600\" , immutable")],
+                3600,
+            ),
+            (
+                &[
+                    ("cache-control", "public"),
+                    ("cache-control", "max-age=3600"),
+                ],
+                3600,
+            ),
             (&[("cache-control", "max-age=3600"), ("age", "600")], 3000),
             (&[("cache-control", "max-age=3600"), ("age", "7200")], 60),
             (&[("cache-control", "max-age=3600"), ("expires", "0")], 3600),
             (&[("cache-control", "max-age=0")], 60),
             (&[("cache-control", "max-age=x")], 60),
             (&[("cache-control", "max-age=31536000")], 86400),
-            (&[("cache-control", "max-age=99999999999999999999999")], 86400),
+            (
+                &[("cache-control", "max-age=99999999999999999999999")],
+                86400,
+            ),
             (&[("cache-control", "no-store, max-age=3600")], 60),
             (&[("cache-control", "no-cache")], 60),
             (&[DATES, ("expires", "Tue, 24 Nov 2026 11:00:00 GMT")], 3600),

@@ -5,16 +5,19 @@ const LONGEST: usize = 512;
 
 /// A client id that is the URL of a document.
 ///
-/// It is taken in the one form alone in which a parsed URL is written. Thus dot segments, a port that goes without saying
-/// and another case are out, and equal clients have equal ids.
+/// It is taken in the one form alone in which a parsed URL is written. Thus dot segments, a port
+/// that goes without saying and another case are out, and equal clients have equal ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ClientIdUrl(Url);
 
 impl ClientIdUrl {
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let url = Url::parse(text).ok().filter(|url| text.len() <= LONGEST && url.as_str() == text)?;
+        let url = Url::parse(text)
+            .ok()
+            .filter(|url| text.len() <= LONGEST && url.as_str() == text)?;
         let has_user = !url.username().is_empty() || url.password().is_some();
-        let is_one = url.scheme() == "https" && url.path() != "/" && url.fragment().is_none() && !has_user;
+        let is_one =
+            url.scheme() == "https" && url.path() != "/" && url.fragment().is_none() && !has_user;
         is_one.then_some(Self(url))
     }
 

@@ -52,23 +52,42 @@ impl Fetcher {
             .redirect(Policy::none())
             .referer(false)
             // Some hosts answer nobody who does not say what he is.
-            .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
+            .user_agent(concat!(
+                env!("CARGO_PKG_NAME"),
+                "/",
+                env!("CARGO_PKG_VERSION")
+            ))
             // A proxy would look up the name anew.
             .no_proxy()
             .dns_resolver(resolver)
             .timeout(TIMEOUT)
             .build()?;
-        Ok(Self { http, resolver, limits: Limits::default() })
+        Ok(Self {
+            http,
+            resolver,
+            limits: Limits::default(),
+        })
     }
 
     pub(super) async fn fetch(&self, url: &ClientIdUrl) -> Result<Fetched, DocumentError> {
         // No name to look up: no resolver is asked.
-        if url.address().is_some_and(|address| !self.resolver.allows(address)) || !self.allows_port(url) {
+        if url
+            .address()
+            .is_some_and(|address| !self.resolver.allows(address))
+            || !self.allows_port(url)
+        {
             return Err(DocumentError::NotPublic);
         }
         let host = url.url().host_str().unwrap_or_default();
-        let _permit = self.limits.acquire(host, TIMEOUT).await.map_err(|TooMany| DocumentError::Busy)?;
-        let request = self.http.get(url.url().clone()).header(ACCEPT, "application/json");
+        let _permit = self
+            .limits
+            .acquire(host, TIMEOUT)
+            .await
+            .map_err(|TooMany| DocumentError::Busy)?;
+        let request = self
+            .http
+            .get(url.url().clone())
+            .header(ACCEPT, "application/json");
         let mut response = request.send().await.map_err(unreachable)?;
         if response.status() != StatusCode::OK {
             return Err(DocumentError::Status(response.status()));
@@ -83,10 +102,14 @@ impl Fetcher {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Fetched { headers: std::mem::take(response.headers_mut()), body })
+        Ok(Fetched {
+            headers: std::mem::take(response.headers_mut()),
+            body,
+        })
     }
 
-    /// Returns whether the port is that of https. A service on another port may not be a web server.
+    /// Returns whether the port is that of https. A service on another port may not be a web
+    /// server.
     fn allows_port(&self, url: &ClientIdUrl) -> bool {
         self.resolver.loopback || url.url().port_or_known_default() == Some(443)
     }
@@ -106,7 +129,17 @@ fn unreachable(error: reqwest::Error) -> DocumentError {
 
 /// `application/json`, or of its kin: `application/x+json`.
 fn is_json(headers: &HeaderMap) -> bool {
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let essence = value.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-    essence.strip_prefix("application/").is_some_and(|kind| kind == "json" || kind.ends_with("+json"))
+    let value = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("");
+    let essence = value
+        .split(';')
+        .next()
+        .unwrap_or("")
+        .trim()
+        .to_ascii_lowercase();
+    essence
+        .strip_prefix("application/")
+        .is_some_and(|kind| kind == "json" || kind.ends_with("+json"))
 }

@@ -11,13 +11,15 @@ pub(super) struct Flights<T> {
 
 impl<T> Default for Flights<T> {
     fn default() -> Self {
-        Self { under_way: Mutex::default() }
+        Self {
+            under_way: Mutex::default(),
+        }
     }
 }
 
 impl<T: Clone> Flights<T> {
-    /// Returns the result of `run`, or of the operation with this name that is under way. If the caller that runs the
-    /// operation is cancelled, the next caller runs its own.
+    /// Returns the result of `run`, or of the operation with this name that is under way. If the
+    /// caller that runs the operation is cancelled, the next caller runs its own.
     pub(super) async fn join(&self, name: &str, run: impl Future<Output = T>) -> T {
         let flight = self.board(name);
         match &flight.cell {
@@ -27,18 +29,28 @@ impl<T: Clone> Flights<T> {
     }
 
     fn board<'a>(&'a self, name: &'a str) -> Flight<'a, T> {
-        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        let cell = under_way.get(name).and_then(Weak::upgrade).unwrap_or_else(|| {
-            let cell = Arc::default();
-            under_way.insert(name.to_owned(), Arc::downgrade(&cell));
-            cell
-        });
-        Flight { flights: self, name, cell: Some(cell) }
+        let mut under_way = self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let cell = under_way
+            .get(name)
+            .and_then(Weak::upgrade)
+            .unwrap_or_else(|| {
+                let cell = Arc::default();
+                under_way.insert(name.to_owned(), Arc::downgrade(&cell));
+                cell
+            });
+        Flight {
+            flights: self,
+            name,
+            cell: Some(cell),
+        }
     }
 }
 
-/// A caller's share in an operation. The last share to be dropped removes the entry, so that no search for finished entries is
-/// needed.
+/// A caller's share in an operation. The last share to be dropped removes the entry, so that no
+/// search for finished entries is needed.
 struct Flight<'a, T> {
     flights: &'a Flights<T>,
     name: &'a str,
@@ -48,10 +60,18 @@ struct Flight<'a, T> {
 
 impl<T> Drop for Flight<'_, T> {
     fn drop(&mut self) {
-        let mut under_way = self.flights.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        // Dropped under the lock: if two shares are dropped at once, the second must see that it is the last.
+        let mut under_way = self
+            .flights
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // Dropped under the lock: if two shares are dropped at once, the second must see that it is
+        // the last.
         drop(self.cell.take());
-        if under_way.get(self.name).is_some_and(|cell| cell.strong_count() == 0) {
+        if under_way
+            .get(self.name)
+            .is_some_and(|cell| cell.strong_count() == 0)
+        {
             under_way.remove(self.name);
         }
     }
@@ -75,15 +95,25 @@ mod tests {
         let count = || flights.under_way.lock().unwrap().len();
         for number in 0..100 {
             let name = number.to_string();
-            assert_eq!(poll(Box::pin(flights.join(&name, ready(number))).as_mut()), Poll::Ready(number));
+            assert_eq!(
+                poll(Box::pin(flights.join(&name, ready(number))).as_mut()),
+                Poll::Ready(number)
+            );
             assert_eq!(count(), 0);
         }
         let mut first = Box::pin(flights.join("a", pending()));
         let mut second = Box::pin(flights.join("a", ready(2)));
-        assert_eq!((poll(first.as_mut()), poll(second.as_mut())), (Poll::Pending, Poll::Pending));
+        assert_eq!(
+            (poll(first.as_mut()), poll(second.as_mut())),
+            (Poll::Pending, Poll::Pending)
+        );
         assert_eq!(count(), 1, "the second one waits for the first");
         drop(first);
-        assert_eq!(poll(second.as_mut()), Poll::Ready(2), "the first one has given up");
+        assert_eq!(
+            poll(second.as_mut()),
+            Poll::Ready(2),
+            "the first one has given up"
+        );
         drop(second);
         assert_eq!(count(), 0);
     }

@@ -14,8 +14,8 @@ const MOST: [u32; 2] = [600, 60];
 /// Fetches that may be in flight, in all and from one host.
 const MOST_AT_ONCE: [usize; 2] = [32, 4];
 
-/// Limits on the fetches that unauthenticated requests cause: in all, which bounds the cost for this server, and for
-/// each host, which bounds the traffic that an attacker can direct at it.
+/// Limits on the fetches that unauthenticated requests cause: in all, which bounds the cost for
+/// this server, and for each host, which bounds the traffic that an attacker can direct at it.
 #[derive(Clone, Debug)]
 pub(super) struct Limits {
     all: Arc<Semaphore>,
@@ -27,8 +27,8 @@ struct Counts {
     /// When the present window of all hosts began, and the fetches since.
     all: Option<(Instant, u32)>,
     hosts: HashMap<String, Host>,
-    /// The hosts by the beginning of their windows, which makes finding expired ones O(1). There is one entry for each entry of
-    /// `hosts`, and no more than fetches in two windows.
+    /// The hosts by the beginning of their windows, which makes finding expired ones O(1). There is
+    /// one entry for each entry of `hosts`, and no more than fetches in two windows.
     by_age: VecDeque<(Instant, String)>,
 }
 
@@ -40,7 +40,9 @@ struct Host {
 
 /// Permission to fetch one document.
 #[derive(Debug)]
-pub(super) struct Permit(#[expect(dead_code, reason = "held until it is dropped")] [OwnedSemaphorePermit; 2]);
+pub(super) struct Permit(
+    #[expect(dead_code, reason = "held until it is dropped")] [OwnedSemaphorePermit; 2],
+);
 
 /// A limit on fetches was exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,19 +50,29 @@ pub(super) struct TooMany;
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { all: Arc::new(Semaphore::new(MOST_AT_ONCE[0])), counts: Arc::default() }
+        Self {
+            all: Arc::new(Semaphore::new(MOST_AT_ONCE[0])),
+            counts: Arc::default(),
+        }
     }
 }
 
 impl Limits {
     /// Waits for a permit to fetch from `host`, up to `patience`.
     pub(super) async fn acquire(&self, host: &str, patience: Duration) -> Result<Permit, TooMany> {
-        let permits = self.counts.lock().unwrap_or_else(PoisonError::into_inner).count(host, Instant::now())?;
+        let permits = self
+            .counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .count(host, Instant::now())?;
         let both = async {
-            // The permit of the host comes first: a request that waits for a busy host holds no permit that others
-            // need.
+            // The permit of the host comes first: a request that waits for a busy host holds no
+            // permit that others need.
             let own = permits.acquire_owned().await.map_err(|_| TooMany)?;
-            let all = Arc::clone(&self.all).acquire_owned().await.map_err(|_| TooMany)?;
+            let all = Arc::clone(&self.all)
+                .acquire_owned()
+                .await
+                .map_err(|_| TooMany)?;
             Ok(Permit([own, all]))
         };
         timeout(patience, both).await.map_err(|_| TooMany)?
@@ -74,30 +86,41 @@ impl Counts {
         // The same host with and without the dot at its end.
         let name = host.trim_end_matches('.');
         let [most, most_of_host] = MOST;
-        let all = self.all.filter(|(began, _)| now.saturating_duration_since(*began) < WINDOW).unwrap_or((now, 0));
+        let all = self
+            .all
+            .filter(|(began, _)| now.saturating_duration_since(*began) < WINDOW)
+            .unwrap_or((now, 0));
         self.all = Some(all);
-        if all.1 >= most || self.hosts.get(name).is_some_and(|host| host.fetches >= most_of_host) {
+        if all.1 >= most
+            || self
+                .hosts
+                .get(name)
+                .is_some_and(|host| host.fetches >= most_of_host)
+        {
             return Err(TooMany);
         }
         self.all = Some((all.0, all.1 + 1));
         if !self.hosts.contains_key(name) {
             self.by_age.push_back((now, name.to_owned()));
         }
-        let host = self
-            .hosts
-            .entry(name.to_owned())
-            .or_insert_with(|| Host { fetches: 0, permits: Arc::new(Semaphore::new(MOST_AT_ONCE[1])) });
+        let host = self.hosts.entry(name.to_owned()).or_insert_with(|| Host {
+            fetches: 0,
+            permits: Arc::new(Semaphore::new(MOST_AT_ONCE[1])),
+        });
         host.fetches += 1;
         Ok(Arc::clone(&host.permits))
     }
 
-    /// Removes hosts whose window is over. A host with a fetch in flight begins another window instead.
+    /// Removes hosts whose window is over. A host with a fetch in flight begins another window
+    /// instead.
     fn forget(&mut self, now: Instant) {
         while let Some((began, _)) = self.by_age.front()
             && now.saturating_duration_since(*began) >= WINDOW
             && let Some((_, name)) = self.by_age.pop_front()
         {
-            let Some(host) = self.hosts.get_mut(&name) else { continue };
+            let Some(host) = self.hosts.get_mut(&name) else {
+                continue;
+            };
             // Permits and requests that wait for one hold a reference to the semaphore.
             if Arc::strong_count(&host.permits) > 1 {
                 host.fetches = 0;
@@ -130,7 +153,11 @@ mod tests {
         assert_eq!(counts.count("b.example", start).err(), Some(TooMany));
         let later = start + WINDOW;
         counts.count("a.example", later).unwrap();
-        assert_eq!((counts.hosts.len(), counts.by_age.len()), (1, 1), "the others are forgotten");
+        assert_eq!(
+            (counts.hosts.len(), counts.by_age.len()),
+            (1, 1),
+            "the others are forgotten"
+        );
     }
 
     #[test]
@@ -153,9 +180,18 @@ mod tests {
         }
         assert_eq!(limits.acquire("a.example", LONG).await.err(), Some(TooMany));
         for number in 0..MOST_AT_ONCE[0] - MOST_AT_ONCE[1] {
-            held.push(limits.acquire(&format!("{number}.example"), LONG).await.unwrap());
+            held.push(
+                limits
+                    .acquire(&format!("{number}.example"), LONG)
+                    .await
+                    .unwrap(),
+            );
         }
-        assert_eq!(limits.acquire("b.example", LONG).await.err(), Some(TooMany), "there are too many in all");
+        assert_eq!(
+            limits.acquire("b.example", LONG).await.err(),
+            Some(TooMany),
+            "there are too many in all"
+        );
         held.pop();
         limits.acquire("b.example", LONG).await.unwrap();
     }

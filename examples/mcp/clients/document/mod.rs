@@ -36,8 +36,8 @@ pub(crate) enum DocumentError {
     /// The URL names an address that is not public, or a port other than 443.
     #[error("the client's document cannot be fetched")]
     NotPublic,
-    /// The fetch failed. The source is for the log only: a client must not learn from the answer how a name resolves on
-    /// this network, or which addresses and ports exist.
+    /// The fetch failed. The source is for the log only: a client must not learn from the answer
+    /// how a name resolves on this network, or which addresses and ports exist.
     #[error("the client's document cannot be fetched")]
     Unreachable(#[source] Arc<dyn Error + Send + Sync>),
     #[error("too many documents of clients are being fetched: try again in a moment")]
@@ -69,8 +69,9 @@ struct Identity {
 /// A document that was taken, and how long it is good.
 type Taken = Result<(Client, Duration), DocumentError>;
 
-/// The documents of clients. Those that were taken are remembered as long as their headers allow; errors are not (the
-/// draft forbids it), but whoever asks while a document is on its way gets the same answer.
+/// The documents of clients. Those that were taken are remembered as long as their headers allow;
+/// errors are not (the draft forbids it), but whoever asks while a document is on its way gets the
+/// same answer.
 #[derive(Clone, Debug)]
 pub(super) struct Documents {
     records: Records,
@@ -79,8 +80,16 @@ pub(super) struct Documents {
 }
 
 impl Documents {
-    pub(super) fn new(records: Records, ca: Option<&Path>, loopback: bool) -> Result<Self, FetcherError> {
-        Ok(Self { records, fetcher: Fetcher::new(ca, loopback)?, flights: Arc::default() })
+    pub(super) fn new(
+        records: Records,
+        ca: Option<&Path>,
+        loopback: bool,
+    ) -> Result<Self, FetcherError> {
+        Ok(Self {
+            records,
+            fetcher: Fetcher::new(ca, loopback)?,
+            flights: Arc::default(),
+        })
     }
 
     /// Whether a client id is meant as the URL of a document.
@@ -93,20 +102,37 @@ impl Documents {
         client_id: &str,
         rules: &Rules,
     ) -> Result<Result<Client, DocumentError>, StoreError> {
-        let Some(url) = ClientIdUrl::parse(client_id) else { return Ok(Err(DocumentError::ClientId)) };
-        if let Some(stored) = self.records.get(Kind::MetadataDocument, url.as_str()).await? {
+        let Some(url) = ClientIdUrl::parse(client_id) else {
+            return Ok(Err(DocumentError::ClientId));
+        };
+        if let Some(stored) = self
+            .records
+            .get(Kind::MetadataDocument, url.as_str())
+            .await?
+        {
             return Ok(Ok(stored.value));
         }
-        let taken = self.flights.join(url.as_str(), self.take(&url, rules)).await;
+        let taken = self
+            .flights
+            .join(url.as_str(), self.take(&url, rules))
+            .await;
         Ok(taken.map(|(client, _)| client))
     }
 
     async fn take(&self, url: &ClientIdUrl, rules: &Rules) -> Taken {
-        let taken = self.fetcher.fetch(url).await.and_then(|fetched| read(url, &fetched, rules));
+        let taken = self
+            .fetcher
+            .fetch(url)
+            .await
+            .and_then(|fetched| read(url, &fetched, rules));
         match &taken {
             Ok((client, age)) => {
                 // It is as good without.
-                if let Err(error) = self.records.put(Kind::MetadataDocument, url.as_str(), client, *age).await {
+                if let Err(error) = self
+                    .records
+                    .put(Kind::MetadataDocument, url.as_str(), client, *age)
+                    .await
+                {
                     tracing::warn!(
                         error = crate::causes::causes(&error),
                         "a client's document could not be remembered"
@@ -114,7 +140,11 @@ impl Documents {
                 }
             }
             Err(error) => {
-                tracing::info!(client_id = url.as_str(), error = crate::causes::causes(error), "a client is not known");
+                tracing::info!(
+                    client_id = url.as_str(),
+                    error = crate::causes::causes(error),
+                    "a client is not known"
+                );
             }
         }
         taken
@@ -124,7 +154,8 @@ impl Documents {
 fn read(url: &ClientIdUrl, fetched: &Fetched, rules: &Rules) -> Taken {
     let invalid = |error: InvalidMetadata| DocumentError::Metadata(Arc::new(error));
     let metadata = Metadata::parse(&fetched.body, rules).map_err(invalid)?;
-    let identity: Identity = serde_json::from_slice(&fetched.body).map_err(|error| invalid(error.into()))?;
+    let identity: Identity =
+        serde_json::from_slice(&fetched.body).map_err(|error| invalid(error.into()))?;
     if identity.client_id.as_deref() != Some(url.as_str()) {
         return Err(DocumentError::OfAnother);
     }

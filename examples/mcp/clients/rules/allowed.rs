@@ -2,7 +2,13 @@ use super::pattern::RedirectPattern;
 use super::redirect::RedirectUri;
 
 /// Private-use schemes of MCP clients that are not named as RFC 8252 §7.1 wants it, after a domain.
-const KNOWN_SCHEMES: [&str; 5] = ["cursor", "vscode", "vscode-insiders", "vscodium", "windsurf"];
+const KNOWN_SCHEMES: [&str; 5] = [
+    "cursor",
+    "vscode",
+    "vscode-insiders",
+    "vscodium",
+    "windsurf",
+];
 
 /// Beginnings of schemes that do not belong to apps: systems, browsers and their tools handle them.
 const SYSTEM: [&str; 18] = [
@@ -26,18 +32,26 @@ const SYSTEM: [&str; 18] = [
     "steam",
 ];
 
-/// Returns whether a scheme is named after a domain, as an app's has to be (RFC 8252 §7.1): `com.example.app`.
+/// Returns whether a scheme is named after a domain, as an app's has to be (RFC 8252 §7.1):
+/// `com.example.app`.
 ///
-/// Top-level domains consist of letters, which excludes names like `x-apple.systempreferences` or `ms-settings.x`.
+/// Top-level domains consist of letters, which excludes names like `x-apple.systempreferences` or
+/// `ms-settings.x`.
 fn is_named_after_a_domain(scheme: &str) -> bool {
-    let Some((top, rest)) = scheme.split_once('.') else { return false };
+    let Some((top, rest)) = scheme.split_once('.') else {
+        return false;
+    };
     let is_top = top.len() >= 2 && top.bytes().all(|byte| byte.is_ascii_lowercase());
     let labels = rest.split('.').all(|label| !label.is_empty());
     is_top
         && labels
-        && !SYSTEM
-            .iter()
-            .any(|prefix| if prefix.ends_with('.') { scheme.starts_with(prefix) } else { top.starts_with(prefix) })
+        && !SYSTEM.iter().any(|prefix| {
+            if prefix.ends_with('.') {
+                scheme.starts_with(prefix)
+            } else {
+                top.starts_with(prefix)
+            }
+        })
 }
 
 /// Which redirect URIs the operator allows, of those that break no rule.
@@ -45,7 +59,8 @@ fn is_named_after_a_domain(scheme: &str) -> bool {
 pub(crate) struct AllowedRedirects(Vec<RedirectPattern>);
 
 impl AllowedRedirects {
-    /// With no pattern: any https and any loopback address, schemes that are named after a domain, and a few more.
+    /// With no pattern: any https and any loopback address, schemes that are named after a domain,
+    /// and a few more.
     pub(crate) const fn new(patterns: Vec<RedirectPattern>) -> Self {
         Self(patterns)
     }
@@ -68,10 +83,19 @@ mod tests {
     #[test]
     fn what_is_allowed_if_nothing_is_said() {
         let allows = |uri| AllowedRedirects::default().contains(&RedirectUri::parse(uri).unwrap());
-        for uri in ["https://a.example/", "http://localhost/", "com.example.app:/cb", "cursor://host/cb"] {
+        for uri in [
+            "https://a.example/",
+            "http://localhost/",
+            "com.example.app:/cb",
+            "cursor://host/cb",
+        ] {
             assert!(allows(uri), "{uri}");
         }
-        for uri in ["io.example:/cb", "org.example.some-app://cb", "com.googleusercontent.apps.1-x:/cb"] {
+        for uri in [
+            "io.example:/cb",
+            "org.example.some-app://cb",
+            "com.googleusercontent.apps.1-x:/cb",
+        ] {
             assert!(allows(uri), "{uri}");
         }
         for scheme in [
@@ -119,7 +143,8 @@ mod tests {
             for rest in [":/x", "://x", "://x/y?z"] {
                 let uri = format!("{scheme}{rest}");
                 assert!(
-                    RedirectUri::parse(&uri).is_ok_and(|uri| !AllowedRedirects::default().contains(&uri))
+                    RedirectUri::parse(&uri)
+                        .is_ok_and(|uri| !AllowedRedirects::default().contains(&uri))
                         || RedirectUri::parse(&uri).is_err(),
                     "{uri}"
                 );
@@ -130,7 +155,10 @@ mod tests {
     #[test]
     fn a_scheme_of_the_system_can_be_allowed_explicitly() {
         for (pattern, uri) in [
-            ("x-apple.systempreferences:/*", "x-apple.systempreferences:/x"),
+            (
+                "x-apple.systempreferences:/*",
+                "x-apple.systempreferences:/x",
+            ),
             ("ms-settings://cb", "ms-settings://cb"),
             ("search-ms:/*", "search-ms:/x"),
         ] {
@@ -143,6 +171,10 @@ mod tests {
     fn patterns_stand_for_the_default() {
         let allowed = AllowedRedirects::new(vec!["steam://run/*".parse().unwrap()]);
         let allows = |uri| allowed.contains(&RedirectUri::parse(uri).unwrap());
-        assert!(allows("steam://run/1") && !allows("https://a.example/") && !allows("http://localhost/"));
+        assert!(
+            allows("steam://run/1")
+                && !allows("https://a.example/")
+                && !allows("http://localhost/")
+        );
     }
 }

@@ -13,7 +13,8 @@ const LONGEST_NAME: usize = 100;
 /// Of the redirect URIs of one client.
 const MOST_REDIRECT_URIS: usize = 20;
 
-/// The most bytes of JSON that are stored of a client's metadata. The rest of 4 KiB is for the fields of this server.
+/// The most bytes of JSON that are stored of a client's metadata. The rest of 4 KiB is for the
+/// fields of this server.
 const LARGEST: usize = 3584;
 
 /// What this server grants.
@@ -56,10 +57,15 @@ pub(crate) enum InvalidMetadata {
     #[error("redirect_uris must not hold more than {MOST_REDIRECT_URIS}")]
     TooManyRedirectUris,
     #[error("redirect_uris, number {number}: {error}")]
-    RedirectUri { number: usize, error: InvalidRedirectUri },
+    RedirectUri {
+        number: usize,
+        error: InvalidRedirectUri,
+    },
     #[error("redirect_uris, number {number}: this server does not allow it")]
     RedirectUriNotAllowed { number: usize },
-    #[error("client_name, client_uri, redirect_uris and scope together must not be longer than {LARGEST} bytes")]
+    #[error(
+        "client_name, client_uri, redirect_uris and scope together must not be longer than {LARGEST} bytes"
+    )]
     TooLarge,
     #[error("{field} {why}")]
     Field { field: &'static str, why: String },
@@ -73,12 +79,15 @@ impl InvalidMetadata {
             | Self::TooManyRedirectUris
             | Self::RedirectUri { .. }
             | Self::RedirectUriNotAllowed { .. } => "invalid_redirect_uri",
-            Self::NoObject | Self::Json(_) | Self::TooLarge | Self::Field { .. } => "invalid_client_metadata",
+            Self::NoObject | Self::Json(_) | Self::TooLarge | Self::Field { .. } => {
+                "invalid_client_metadata"
+            }
         }
     }
 }
 
-/// The members that this server knows. Others are ignored (RFC 7591 §2), repeated ones are an error.
+/// The members that this server knows. Others are ignored (RFC 7591 §2), repeated ones are an
+/// error.
 #[derive(Deserialize)]
 struct Members {
     redirect_uris: Option<Vec<String>>,
@@ -98,28 +107,56 @@ impl Metadata {
         }
         let members: Members = serde_json::from_slice(json)?;
         let redirect_uris = redirect_uris(members.redirect_uris.unwrap_or_default(), rules)?;
-        // A client may ask for more than it gets (RFC 7591 §2): some list every grant that they know.
-        must_hold("grant_types", members.grant_types.as_deref(), GRANT_TYPES[0])?;
-        must_hold("response_types", members.response_types.as_deref(), RESPONSE_TYPES[0])?;
+        // A client may ask for more than it gets (RFC 7591 §2): some list every grant that they
+        // know.
+        must_hold(
+            "grant_types",
+            members.grant_types.as_deref(),
+            GRANT_TYPES[0],
+        )?;
+        must_hold(
+            "response_types",
+            members.response_types.as_deref(),
+            RESPONSE_TYPES[0],
+        )?;
         let metadata = Self {
-            client_name: members.client_name.map(name).transpose()?.filter(|name| !name.is_empty()),
+            client_name: members
+                .client_name
+                .map(name)
+                .transpose()?
+                .filter(|name| !name.is_empty()),
             client_uri: members.client_uri.map(web_page).transpose()?,
             redirect_uris,
-            scope: members.scope.map(|scope| known_scopes(&scope, rules)).transpose()?,
+            scope: members
+                .scope
+                .map(|scope| known_scopes(&scope, rules))
+                .transpose()?,
             auth_method: auth_method(members.token_endpoint_auth_method.as_deref())?,
         };
-        if metadata.size()? > LARGEST { Err(InvalidMetadata::TooLarge) } else { Ok(metadata) }
+        if metadata.size()? > LARGEST {
+            Err(InvalidMetadata::TooLarge)
+        } else {
+            Ok(metadata)
+        }
     }
 
     /// Returns how many bytes a record of it takes, as JSON.
     fn size(&self) -> Result<usize, InvalidMetadata> {
-        let all = (&self.client_name, &self.client_uri, &self.redirect_uris, &self.scope);
+        let all = (
+            &self.client_name,
+            &self.client_uri,
+            &self.redirect_uris,
+            &self.scope,
+        );
         Ok(serde_json::to_vec(&all)?.len())
     }
 }
 
 fn wrong(field: &'static str, why: impl Into<String>) -> InvalidMetadata {
-    InvalidMetadata::Field { field, why: why.into() }
+    InvalidMetadata::Field {
+        field,
+        why: why.into(),
+    }
 }
 
 fn redirect_uris(uris: Vec<String>, rules: &Rules) -> Result<Vec<String>, InvalidMetadata> {
@@ -129,7 +166,8 @@ fn redirect_uris(uris: Vec<String>, rules: &Rules) -> Result<Vec<String>, Invali
         _ => return Err(InvalidMetadata::TooManyRedirectUris),
     }
     for (number, uri) in (1..).zip(&uris) {
-        let uri = RedirectUri::parse(uri).map_err(|error| InvalidMetadata::RedirectUri { number, error })?;
+        let uri = RedirectUri::parse(uri)
+            .map_err(|error| InvalidMetadata::RedirectUri { number, error })?;
         if !rules.redirects.contains(&uri) {
             return Err(InvalidMetadata::RedirectUriNotAllowed { number });
         }
@@ -137,19 +175,28 @@ fn redirect_uris(uris: Vec<String>, rules: &Rules) -> Result<Vec<String>, Invali
     Ok(uris)
 }
 
-fn must_hold(field: &'static str, values: Option<&[String]>, needed: &str) -> Result<(), InvalidMetadata> {
+fn must_hold(
+    field: &'static str,
+    values: Option<&[String]>,
+    needed: &str,
+) -> Result<(), InvalidMetadata> {
     match values {
-        Some(values) if !values.iter().any(|value| value == needed) => Err(wrong(field, format!("must hold {needed}"))),
+        Some(values) if !values.iter().any(|value| value == needed) => {
+            Err(wrong(field, format!("must hold {needed}")))
+        }
         _ => Ok(()),
     }
 }
 
-/// Checks the name that a user reads when they decide about the client. It must not rearrange the text around it, nor
-/// look like another name because of hidden characters: line breaks and changes of direction are refused, other
-/// invisible characters are removed.
+/// Checks the name that a user reads when they decide about the client. It must not rearrange the
+/// text around it, nor look like another name because of hidden characters: line breaks and changes
+/// of direction are refused, other invisible characters are removed.
 fn name(name: String) -> Result<String, InvalidMetadata> {
     if name.chars().count() > LONGEST_NAME {
-        return Err(wrong("client_name", format!("must not be longer than {LONGEST_NAME} characters")));
+        return Err(wrong(
+            "client_name",
+            format!("must not be longer than {LONGEST_NAME} characters"),
+        ));
     }
     if name.chars().any(|c| c.is_control() || is_format(c)) {
         return Err(wrong("client_name", "must not hold control characters"));
@@ -163,7 +210,9 @@ const fn is_format(c: char) -> bool {
 }
 
 fn web_page(uri: String) -> Result<String, InvalidMetadata> {
-    let url = Url::parse(&uri).ok().filter(|url| url.scheme() == "https" && uri.len() <= 2048);
+    let url = Url::parse(&uri)
+        .ok()
+        .filter(|url| url.scheme() == "https" && uri.len() <= 2048);
     match url {
         Some(url) if url.username().is_empty() && url.password().is_none() => Ok(url.into()),
         _ => Err(wrong("client_uri", "must be an https URL without a user")),
@@ -172,23 +221,34 @@ fn web_page(uri: String) -> Result<String, InvalidMetadata> {
 
 fn known_scopes(scope: &str, rules: &Rules) -> Result<String, InvalidMetadata> {
     let mut known: Vec<_> = Vec::new();
-    for scope in scope.split(' ').filter(|scope| rules.scopes.iter().any(|known| known == scope)) {
+    for scope in scope
+        .split(' ')
+        .filter(|scope| rules.scopes.iter().any(|known| known == scope))
+    {
         if !known.contains(&scope) {
             known.push(scope);
         }
     }
     if known.is_empty() && !scope.trim().is_empty() {
-        return Err(wrong("scope", format!("must hold some of: {}", rules.scopes.join(" "))));
+        return Err(wrong(
+            "scope",
+            format!("must hold some of: {}", rules.scopes.join(" ")),
+        ));
     }
     Ok(known.join(" "))
 }
 
-/// A client that says nothing is a public one. RFC 7591 §2 would have it authenticate, but lets a server choose; and who
-/// can keep a secret can also ask for one.
+/// A client that says nothing is a public one. RFC 7591 §2 would have it authenticate, but lets a
+/// server choose; and who can keep a secret can also ask for one.
 fn auth_method(method: Option<&str>) -> Result<&'static str, InvalidMetadata> {
     let method = method.unwrap_or(AUTH_METHODS[0]);
     let known = AUTH_METHODS.into_iter().find(|known| *known == method);
-    known.ok_or_else(|| wrong("token_endpoint_auth_method", format!("must be one of: {}", AUTH_METHODS.join(", "))))
+    known.ok_or_else(|| {
+        wrong(
+            "token_endpoint_auth_method",
+            format!("must be one of: {}", AUTH_METHODS.join(", ")),
+        )
+    })
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ mod pattern;
 mod redirect;
 
 pub(super) use self::allowed::AllowedRedirects;
-pub(crate) use self::metadata::{AUTH_METHODS, GRANT_TYPES, InvalidMetadata, Metadata, RESPONSE_TYPES, Rules};
+pub(crate) use self::metadata::{
+    AUTH_METHODS, GRANT_TYPES, InvalidMetadata, Metadata, RESPONSE_TYPES, Rules,
+};
 pub(crate) use self::name::visible;
 pub(super) use self::pattern::RedirectPattern;
 pub(super) use self::redirect::{RedirectUri, same};

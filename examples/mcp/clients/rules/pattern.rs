@@ -8,12 +8,13 @@ use super::redirect::{NEVER, RedirectUri, has_dot_segments, is_loopback_host, of
 
 /// Which redirect URIs an operator wants: `https://*.example.com/oauth/*`.
 ///
-/// It is held against a URI as a browser would read it, part by part, so that nothing of one part can pass for another.
+/// It is held against a URI as a browser would read it, part by part, so that nothing of one part
+/// can pass for another.
 /// - A scheme is always spelt out.
 /// - A host may begin with `*.`, which stands for one label, or be `*`.
 /// - A port may be `*`. A loopback address without one has any.
-/// - A `*` in a path stands for any part of one segment; `/*` at its end for whatever follows, a query too. Without a path
-///   it may be any.
+/// - A `*` in a path stands for any part of one segment; `/*` at its end for whatever follows, a
+///   query too. Without a path it may be any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RedirectPattern {
     scheme: String,
@@ -58,9 +59,9 @@ impl Authority {
         let host = match &self.host {
             Host::Any => !host.is_empty(),
             Host::Exactly(wanted) => host == wanted,
-            Host::Below(parent) => {
-                host.strip_suffix(&**parent).is_some_and(|label| !label.is_empty() && !label.contains('.'))
-            }
+            Host::Below(parent) => host
+                .strip_suffix(&**parent)
+                .is_some_and(|label| !label.is_empty() && !label.contains('.')),
         };
         host && match self.port {
             Port::Any => true,
@@ -88,16 +89,25 @@ fn path_matches(pattern: &str, url: &Url) -> bool {
 
 fn segments_match(pattern: &str, path: &str) -> bool {
     pattern.split('/').count() == path.split('/').count()
-        && pattern.split('/').zip(path.split('/')).all(|(pattern, segment)| segment_matches(pattern, segment))
+        && pattern
+            .split('/')
+            .zip(path.split('/'))
+            .all(|(pattern, segment)| segment_matches(pattern, segment))
 }
 
 fn segment_matches(pattern: &str, segment: &str) -> bool {
-    let Some((first, rest)) = pattern.split_once('*') else { return pattern == segment };
-    let Some(mut left) = segment.strip_prefix(first) else { return false };
+    let Some((first, rest)) = pattern.split_once('*') else {
+        return pattern == segment;
+    };
+    let Some(mut left) = segment.strip_prefix(first) else {
+        return false;
+    };
     let mut parts: Vec<_> = rest.split('*').collect();
     let last = parts.pop().unwrap_or("");
     for part in parts {
-        let Some(at) = left.find(part) else { return false };
+        let Some(at) = left.find(part) else {
+            return false;
+        };
         left = &left[at + part.len()..];
     }
     !segment.is_empty() && left.ends_with(last)
@@ -107,9 +117,13 @@ impl FromStr for RedirectPattern {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (scheme, rest) = text.split_once(':').ok_or("it must begin with a scheme: https://*.example.com/*")?;
+        let (scheme, rest) = text
+            .split_once(':')
+            .ok_or("it must begin with a scheme: https://*.example.com/*")?;
         let is_scheme = scheme.starts_with(|first: char| first.is_ascii_lowercase())
-            && scheme.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b));
+            && scheme
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b));
         if !is_scheme {
             return Err("it must begin with a scheme in lower case, without a wildcard".into());
         }
@@ -130,8 +144,16 @@ impl FromStr for RedirectPattern {
         if authority.is_empty() && (web || !path.starts_with('/')) {
             return Err("it has no host".into());
         }
-        let authority = if authority.is_empty() { None } else { Some(Authority::parse(scheme, authority)?) };
-        Ok(Self { scheme: scheme.to_owned(), authority, path: path.to_owned() })
+        let authority = if authority.is_empty() {
+            None
+        } else {
+            Some(Authority::parse(scheme, authority)?)
+        };
+        Ok(Self {
+            scheme: scheme.to_owned(),
+            authority,
+            path: path.to_owned(),
+        })
     }
 }
 
@@ -150,7 +172,9 @@ impl Authority {
             None if scheme == "http" => Port::Any,
             None => Port::Exactly(None),
             Some(port) => {
-                let port = port.parse().map_err(|_| "its port must be a number or `*`")?;
+                let port = port
+                    .parse()
+                    .map_err(|_| "its port must be a number or `*`")?;
                 let default = [("http", 80), ("https", 443)].contains(&(scheme, port));
                 Port::Exactly((!default).then_some(port))
             }
@@ -158,8 +182,12 @@ impl Authority {
         let host = match host.strip_prefix("*.") {
             _ if host == "*" => Host::Any,
             // Whoever wants any host can say so.
-            Some(parent) if !parent.contains('.') => return Err("`*.` must be followed by more than one label".into()),
-            Some(parent) => Host::Below(normal_host(scheme, &format!("x.{parent}"))?[1..].to_owned()),
+            Some(parent) if !parent.contains('.') => {
+                return Err("`*.` must be followed by more than one label".into());
+            }
+            Some(parent) => {
+                Host::Below(normal_host(scheme, &format!("x.{parent}"))?[1..].to_owned())
+            }
             None => Host::Exactly(normal_host(scheme, host)?),
         };
         Ok(Self { host, port })
@@ -171,8 +199,11 @@ fn normal_host(scheme: &str, host: &str) -> Result<String, String> {
     if host.contains('*') {
         return Err("a wildcard in a host stands for its first label as a whole".into());
     }
-    let url = Url::parse(&format!("{scheme}://{host}/")).map_err(|error| format!("its host: {error}"))?;
-    url.host_str().map(str::to_owned).ok_or_else(|| "it has no host".into())
+    let url =
+        Url::parse(&format!("{scheme}://{host}/")).map_err(|error| format!("its host: {error}"))?;
+    url.host_str()
+        .map(str::to_owned)
+        .ok_or_else(|| "it has no host".into())
 }
 
 #[cfg(test)]

@@ -1,15 +1,17 @@
-//! Which redirect URIs a client may have at all, and when one is the same as another (RFC 6749 §3.1.2, RFC 8252 §7).
+//! Which redirect URIs a client may have at all, and when one is the same as another (RFC 6749
+//! §3.1.2, RFC 8252 §7).
 
 use url::Url;
 
 /// Of a redirect URI, in bytes.
 const LONGEST: usize = 2048;
 
-/// Hosts by which a program on the person's own computer is reached (RFC 8252 §7.3; `localhost` since clients use it).
+/// Hosts by which a program on the person's own computer is reached (RFC 8252 §7.3; `localhost`
+/// since clients use it).
 const LOOPBACK: [&str; 3] = ["127.0.0.1", "[::1]", "localhost"];
 
-/// Schemes that run something, read something or show something in the name of whoever wrote the URI: no operator can
-/// allow them.
+/// Schemes that run something, read something or show something in the name of whoever wrote the
+/// URI: no operator can allow them.
 pub(super) const NEVER: [&str; 32] = [
     "about",
     "blob",
@@ -112,7 +114,9 @@ impl RedirectUri {
             "http" if Loopback::parse(text).is_some() => Ok(Self { url }),
             "http" => Err(Http),
             _ if !authority.is_empty() && !has_plain_host(authority, &url) => Err(Host),
-            _ if authority.is_empty() && !(path.starts_with('/') && path.len() > 1) => Err(NotAbsolute),
+            _ if authority.is_empty() && !(path.starts_with('/') && path.len() > 1) => {
+                Err(NotAbsolute)
+            }
             _ => Ok(Self { url }),
         }
     }
@@ -122,11 +126,13 @@ impl RedirectUri {
     }
 }
 
-/// Whether a client that has registered the one may be answered at the other: they are the same, except that a program on
-/// the person's computer does not choose its port in advance (RFC 8252 §7.3).
+/// Whether a client that has registered the one may be answered at the other: they are the same,
+/// except that a program on the person's computer does not choose its port in advance (RFC 8252
+/// §7.3).
 pub(crate) fn same(registered: &str, asked_for: &str) -> bool {
     registered == asked_for
-        || Loopback::parse(registered).is_some_and(|registered| Some(registered) == Loopback::parse(asked_for))
+        || Loopback::parse(registered)
+            .is_some_and(|registered| Some(registered) == Loopback::parse(asked_for))
 }
 
 /// A loopback redirect URI without its port.
@@ -141,10 +147,15 @@ impl<'a> Loopback<'a> {
     fn parse(uri: &'a str) -> Option<Self> {
         let uri = uri.strip_prefix("http://")?;
         let (authority, rest) = uri.split_at(uri.find(['/', '?', '#']).unwrap_or(uri.len()));
-        let host = LOOPBACK.into_iter().find(|host| authority.starts_with(host))?;
+        let host = LOOPBACK
+            .into_iter()
+            .find(|host| authority.starts_with(host))?;
         let port = &authority[host.len()..];
-        let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
-        (port.is_empty() || port.strip_prefix(':').is_some_and(is_port)).then_some(Self { host, rest })
+        let is_port = |port: &str| {
+            port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
+        };
+        (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
+            .then_some(Self { host, rest })
     }
 }
 
@@ -158,7 +169,11 @@ pub(super) fn of_uri_characters(text: &[u8]) -> bool {
     while let Some((&byte, after)) = rest.split_first() {
         rest = match (byte, after) {
             (b'%', [a, b, after @ ..]) if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => after,
-            (byte, after) if byte.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=".contains(&byte) => after,
+            (byte, after)
+                if byte.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=".contains(&byte) =>
+            {
+                after
+            }
             _ => return false,
         };
     }
@@ -168,14 +183,23 @@ pub(super) fn of_uri_characters(text: &[u8]) -> bool {
 /// Whether the host is written as it is read: a number is read as an address, `%65` as a letter.
 fn has_plain_host(authority: &str, url: &Url) -> bool {
     let host = url.host_str().unwrap_or("");
-    let Some((written, port)) = authority.split_at_checked(host.len()) else { return false };
+    let Some((written, port)) = authority.split_at_checked(host.len()) else {
+        return false;
+    };
     let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
-    written.eq_ignore_ascii_case(host) && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
+    written.eq_ignore_ascii_case(host)
+        && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
 }
 
 pub(super) fn has_dot_segments(path: &str) -> bool {
-    let path = path.split('?').next().unwrap_or(path).to_ascii_lowercase().replace("%2e", ".");
-    path.split('/').any(|segment| segment == "." || segment == "..")
+    let path = path
+        .split('?')
+        .next()
+        .unwrap_or(path)
+        .to_ascii_lowercase()
+        .replace("%2e", ".");
+    path.split('/')
+        .any(|segment| segment == "." || segment == "..")
 }
 
 #[cfg(test)]

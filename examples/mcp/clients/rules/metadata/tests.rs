@@ -7,7 +7,10 @@ fn parse(changes: &Value) -> Result<Metadata, InvalidMetadata> {
     for (name, value) in changes.as_object().unwrap() {
         metadata[name] = value.clone();
     }
-    let rules = Rules { redirects: AllowedRedirects::default(), scopes: vec!["openid".into(), "profile".into()] };
+    let rules = Rules {
+        redirects: AllowedRedirects::default(),
+        scopes: vec!["openid".into(), "profile".into()],
+    };
     Metadata::parse(metadata.to_string().as_bytes(), &rules)
 }
 
@@ -15,7 +18,10 @@ fn parse(changes: &Value) -> Result<Metadata, InvalidMetadata> {
 fn what_is_taken() {
     let plain = parse(&json!({})).unwrap();
     assert_eq!(plain.redirect_uris, ["https://client.example/cb"]);
-    assert_eq!((plain.auth_method, &plain.scope, &plain.client_name), ("none", &None, &None));
+    assert_eq!(
+        (plain.auth_method, &plain.scope, &plain.client_name),
+        ("none", &None, &None)
+    );
     for ignored in [
         json!({ "application_type": "native", "software_id": 1, "logo_uri": "javascript:x", "x": [{}] }),
         json!({ "client_name": null, "client_uri": null, "scope": null, "grant_types": null }),
@@ -36,9 +42,16 @@ fn what_is_taken() {
         "token_endpoint_auth_method": "client_secret_post",
     }));
     let full = full.unwrap();
-    assert_eq!(full.client_name.as_deref(), Some("Bücher & <Co> 👩🔬"), "without the joiner");
+    assert_eq!(
+        full.client_name.as_deref(),
+        Some("Bücher & <Co> 👩🔬"),
+        "without the joiner"
+    );
     assert_eq!(full.client_uri.as_deref(), Some("https://client.example/"));
-    assert_eq!((full.scope.as_deref(), full.auth_method), (Some("profile openid"), "client_secret_post"));
+    assert_eq!(
+        (full.scope.as_deref(), full.auth_method),
+        (Some("profile openid"), "client_secret_post")
+    );
 }
 
 #[test]
@@ -50,34 +63,64 @@ fn what_is_not() {
     for (changes, code) in [
         (json!({ "redirect_uris": null }), redirect),
         (json!({ "redirect_uris": [] }), redirect),
-        (json!({ "redirect_uris": uris(MOST_REDIRECT_URIS + 1) }), redirect),
-        (json!({ "redirect_uris": ["https://client.example/cb", "javascript:alert(1)"] }), redirect),
+        (
+            json!({ "redirect_uris": uris(MOST_REDIRECT_URIS + 1) }),
+            redirect,
+        ),
+        (
+            json!({ "redirect_uris": ["https://client.example/cb", "javascript:alert(1)"] }),
+            redirect,
+        ),
         (json!({ "redirect_uris": ["steam://run/1"] }), redirect),
-        (json!({ "redirect_uris": "https://client.example/cb" }), metadata),
+        (
+            json!({ "redirect_uris": "https://client.example/cb" }),
+            metadata,
+        ),
         (json!({ "redirect_uris": [1] }), metadata),
-        (json!({ "client_name": "x".repeat(LONGEST_NAME + 1) }), metadata),
+        (
+            json!({ "client_name": "x".repeat(LONGEST_NAME + 1) }),
+            metadata,
+        ),
         (json!({ "client_name": "a\u{0}b" }), metadata),
         (json!({ "client_name": "a\nb" }), metadata),
         (json!({ "client_name": "a\u{202e}b" }), metadata),
         (json!({ "client_name": "a\u{2066}b" }), metadata),
         (json!({ "client_name": ["a"] }), metadata),
-        (json!({ "redirect_uris": [long(2048), long(1600)] }), metadata),
-        (json!({ "client_uri": long(2048), "redirect_uris": [long(1600)] }), metadata),
-        (json!({ "client_name": "\"".repeat(100), "client_uri": long(2000), "redirect_uris": [long(1400)] }), metadata),
+        (
+            json!({ "redirect_uris": [long(2048), long(1600)] }),
+            metadata,
+        ),
+        (
+            json!({ "client_uri": long(2048), "redirect_uris": [long(1600)] }),
+            metadata,
+        ),
+        (
+            json!({ "client_name": "\"".repeat(100), "client_uri": long(2000), "redirect_uris": [long(1400)] }),
+            metadata,
+        ),
         (json!({ "client_uri": "http://client.example/" }), metadata),
         (json!({ "client_uri": "javascript:alert(1)" }), metadata),
-        (json!({ "client_uri": "https://user@client.example/" }), metadata),
+        (
+            json!({ "client_uri": "https://user@client.example/" }),
+            metadata,
+        ),
         (json!({ "client_uri": "" }), metadata),
         (json!({ "scope": "admin" }), metadata),
         (json!({ "scope": ["openid"] }), metadata),
-        (json!({ "token_endpoint_auth_method": "private_key_jwt" }), metadata),
+        (
+            json!({ "token_endpoint_auth_method": "private_key_jwt" }),
+            metadata,
+        ),
         (json!({ "grant_types": ["client_credentials"] }), metadata),
         (json!({ "grant_types": [] }), metadata),
         (json!({ "response_types": ["token"] }), metadata),
     ] {
         assert_eq!(parse(&changes).unwrap_err().code(), code, "{changes}");
     }
-    let rules = Rules { redirects: AllowedRedirects::default(), scopes: Vec::new() };
+    let rules = Rules {
+        redirects: AllowedRedirects::default(),
+        scopes: Vec::new(),
+    };
     for text in [
         "",
         "null",

@@ -4,30 +4,63 @@ use super::*;
 
 fn matches(pattern: &str, uri: &str) -> bool {
     let uri = RedirectUri::parse(uri).unwrap_or_else(|error| panic!("{uri}: {error}"));
-    pattern.parse::<RedirectPattern>().unwrap_or_else(|error| panic!("{pattern}: {error}")).matches(&uri)
+    pattern
+        .parse::<RedirectPattern>()
+        .unwrap_or_else(|error| panic!("{pattern}: {error}"))
+        .matches(&uri)
 }
 
 #[test]
 fn what_a_pattern_matches() {
     for (pattern, uri) in [
-        ("https://client.example/callback", "https://client.example/callback"),
-        ("https://client.example:443/callback", "https://client.example/callback"),
-        ("https://client.example/callback", "https://CLIENT.example:443/callback"),
-        ("https://client.example:8443", "https://client.example:8443/any/path?and=query"),
+        (
+            "https://client.example/callback",
+            "https://client.example/callback",
+        ),
+        (
+            "https://client.example:443/callback",
+            "https://client.example/callback",
+        ),
+        (
+            "https://client.example/callback",
+            "https://CLIENT.example:443/callback",
+        ),
+        (
+            "https://client.example:8443",
+            "https://client.example:8443/any/path?and=query",
+        ),
         ("https://*.example.com/*", "https://a.example.com/"),
         ("https://*.example.com/*", "https://a.example.com"),
-        ("https://*.example.com/*", "https://a.example.com/b/c?d=https://e.example/"),
-        ("https://*.example.com:*/cb", "https://a.example.com:8443/cb"),
+        (
+            "https://*.example.com/*",
+            "https://a.example.com/b/c?d=https://e.example/",
+        ),
+        (
+            "https://*.example.com:*/cb",
+            "https://a.example.com:8443/cb",
+        ),
         ("https://*/cb", "https://anything.example/cb"),
-        ("https://client.example/user-*/cb", "https://client.example/user-1/cb"),
+        (
+            "https://client.example/user-*/cb",
+            "https://client.example/user-1/cb",
+        ),
         ("https://client.example/*/cb", "https://client.example/a/cb"),
-        ("https://client.example/a*b*c", "https://client.example/aXbYbZc"),
-        ("https://client.example/oauth/*", "https://client.example/oauth/"),
+        (
+            "https://client.example/a*b*c",
+            "https://client.example/aXbYbZc",
+        ),
+        (
+            "https://client.example/oauth/*",
+            "https://client.example/oauth/",
+        ),
         ("http://localhost/cb", "http://localhost:4000/cb"),
         ("http://localhost:4000/cb", "http://localhost:4000/cb"),
         ("http://[::1]:*/*", "http://[::1]:4000/cb"),
         ("http://*", "http://127.0.0.1:4000/cb?x"),
-        ("cursor://anysphere.cursor-retrieval/*", "cursor://anysphere.cursor-retrieval/oauth/cb"),
+        (
+            "cursor://anysphere.cursor-retrieval/*",
+            "cursor://anysphere.cursor-retrieval/oauth/cb",
+        ),
         ("com.example.app:/*", "com.example.app:/cb"),
     ] {
         assert!(matches(pattern, uri), "{pattern} {uri}");
@@ -39,25 +72,61 @@ fn what_it_does_not() {
     for (pattern, uri) in [
         ("https://*.example.com/*", "https://example.com/"),
         ("https://*.example.com/*", "https://a.b.example.com/"),
-        ("https://*.example.com/*", "https://evil.example/.example.com/"),
-        ("https://*.example.com/*", "https://evil.example/a.example.com/"),
-        ("https://*.example.com/*", "https://evil.example?.example.com/"),
+        (
+            "https://*.example.com/*",
+            "https://evil.example/.example.com/",
+        ),
+        (
+            "https://*.example.com/*",
+            "https://evil.example/a.example.com/",
+        ),
+        (
+            "https://*.example.com/*",
+            "https://evil.example?.example.com/",
+        ),
         ("https://*.example.com/*", "https://evilexample.com/"),
-        ("https://*.example.com/*", "https://a.example.com.evil.example/"),
+        (
+            "https://*.example.com/*",
+            "https://a.example.com.evil.example/",
+        ),
         ("https://*.example.com/*", "https://a.example.com:8443/"),
         ("https://*.example.com/*", "http://localhost/.example.com/"),
-        ("https://client.example/callback", "https://client.example/callback/"),
-        ("https://client.example/callback", "https://client.example/callback?x"),
-        ("https://client.example/callback", "https://client.example/Callback"),
+        (
+            "https://client.example/callback",
+            "https://client.example/callback/",
+        ),
+        (
+            "https://client.example/callback",
+            "https://client.example/callback?x",
+        ),
+        (
+            "https://client.example/callback",
+            "https://client.example/Callback",
+        ),
         ("https://client.example/*/cb", "https://client.example/cb"),
         ("https://client.example/*/cb", "https://client.example//cb"),
-        ("https://client.example/*/cb", "https://client.example/a/b/cb"),
-        ("https://client.example/*/cb", "https://client.example/a/cb?x"),
-        ("https://client.example/*/cb", "https://client.example/a%2Fb/cb"),
+        (
+            "https://client.example/*/cb",
+            "https://client.example/a/b/cb",
+        ),
+        (
+            "https://client.example/*/cb",
+            "https://client.example/a/cb?x",
+        ),
+        (
+            "https://client.example/*/cb",
+            "https://client.example/a%2Fb/cb",
+        ),
         ("https://client.example/*", "https://client.example/a%5cb"),
         ("https://client.example/ab*ba", "https://client.example/aba"),
-        ("https://client.example/oauth/*", "https://client.example/oauth"),
-        ("https://client.example/oauth/*", "https://client.example/oauthx/y"),
+        (
+            "https://client.example/oauth/*",
+            "https://client.example/oauth",
+        ),
+        (
+            "https://client.example/oauth/*",
+            "https://client.example/oauthx/y",
+        ),
         ("http://localhost/cb", "http://127.0.0.1/cb"),
         ("http://localhost:4000/cb", "http://localhost:4001/cb"),
         ("cursor://host/*", "vscode://host/cb"),

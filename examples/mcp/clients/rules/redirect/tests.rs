@@ -18,7 +18,8 @@ fn what_may_be_registered() {
         "cursor://anysphere.cursor-retrieval/oauth/user-x/callback",
     ] {
         assert!(
-            RedirectUri::parse(uri).is_ok_and(|parsed| parsed.url().scheme() == uri.split(':').next().unwrap()),
+            RedirectUri::parse(uri)
+                .is_ok_and(|parsed| parsed.url().scheme() == uri.split(':').next().unwrap()),
             "{uri}"
         );
     }
@@ -94,13 +95,20 @@ fn what_may_not() {
 
 #[test]
 fn only_the_port_of_a_loopback_address_may_differ() {
-    let registered = ["http://127.0.0.1/callback", "http://localhost:1/callback", "http://[::1]:1/callback?a=b"];
+    let registered = [
+        "http://127.0.0.1/callback",
+        "http://localhost:1/callback",
+        "http://[::1]:1/callback?a=b",
+    ];
     for (registered, asked_for) in registered.into_iter().zip([
         "http://127.0.0.1:51004/callback",
         "http://localhost/callback",
         "http://[::1]:65535/callback?a=b",
     ]) {
-        assert!(same(registered, registered) && same(registered, asked_for), "{asked_for}");
+        assert!(
+            same(registered, registered) && same(registered, asked_for),
+            "{asked_for}"
+        );
     }
     for (registered, asked_for) in [
         ("http://127.0.0.1/callback", "http://localhost/callback"),
@@ -110,13 +118,34 @@ fn only_the_port_of_a_loopback_address_may_differ() {
         ("http://127.0.0.1/callback", "http://127.0.0.1:1/callback#x"),
         ("http://127.0.0.1/callback", "http://127.0.0.1:x/callback"),
         ("http://127.0.0.1/callback", "http://127.0.0.1:+1/callback"),
-        ("http://127.0.0.1/callback", "http://127.0.0.1:99999/callback"),
-        ("http://127.0.0.1/callback", "http://127.0.0.1:1@evil.example/callback"),
-        ("http://127.0.0.1/callback", "http://127.0.0.1.evil.example/callback"),
-        ("http://127.0.0.1/callback", "http://127.0.0.1\\@evil.example/callback"),
-        ("https://client.example/callback", "https://client.example:443/callback"),
-        ("https://client.example/callback", "https://client.example/Callback"),
-        ("https://client.example/callback", "https://client.example/callback/"),
+        (
+            "http://127.0.0.1/callback",
+            "http://127.0.0.1:99999/callback",
+        ),
+        (
+            "http://127.0.0.1/callback",
+            "http://127.0.0.1:1@evil.example/callback",
+        ),
+        (
+            "http://127.0.0.1/callback",
+            "http://127.0.0.1.evil.example/callback",
+        ),
+        (
+            "http://127.0.0.1/callback",
+            "http://127.0.0.1\\@evil.example/callback",
+        ),
+        (
+            "https://client.example/callback",
+            "https://client.example:443/callback",
+        ),
+        (
+            "https://client.example/callback",
+            "https://client.example/Callback",
+        ),
+        (
+            "https://client.example/callback",
+            "https://client.example/callback/",
+        ),
         ("https://localhost/callback", "https://localhost:1/callback"),
     ] {
         assert!(!same(registered, asked_for), "{asked_for}");
