@@ -1,4 +1,6 @@
-//! The settings, checked.
+//! The settings of a `RefreshLayer`, and the checks that `RefreshLayerBuilder::build` makes.
+//!
+//! [`Config`] holds all settings. [`Paths`] also maps the path of a request to a guarded endpoint.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -13,7 +15,7 @@ use crate::path::{InvalidPath, PathMatch, PathPrefix, PathRules, is_pattern};
 use crate::scope::valid_resource;
 use crate::service::Endpoint;
 
-/// What access tokens of the layer begin with, if nothing else was set.
+/// The default prefix of reference access tokens.
 pub(crate) const ACCESS_PREFIX: &str = "at_";
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -21,18 +23,19 @@ const HUNDRED_YEARS: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 const LARGEST_LIMIT: usize = 16 << 20;
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// How long the store is given after the inner service's last moment, before a lease runs out.
+/// The time that a lease outlives the time limit of the inner service, so that the response can be
+/// committed.
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) paths: Paths,
     pub(crate) prefix: String,
-    /// Whether clients get access tokens of the layer's own.
+    /// Whether clients get reference access tokens.
     pub(crate) reference: bool,
     pub(crate) access_prefix: String,
     pub(crate) keep_id_token: bool,
-    /// Resources that clients get by asking for them.
+    /// The resources that an access token is valid for if its client requests them.
     pub(crate) allowed_resources: Vec<String>,
     pub(crate) windows: Windows,
     pub(crate) idle_lifetime: Duration,
@@ -73,7 +76,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Returns how long the inner service may take for one request that rotates, revokes or
+    /// Returns the time limit of the inner service for a request that rotates, revokes or
     /// introspects.
     pub(crate) fn upstream_timeout(&self) -> Duration {
         self.rotation_timeout * 2
@@ -90,7 +93,8 @@ impl Config {
         }
     }
 
-    /// How long a grant is this request's to rotate; it outlives the inner call.
+    /// Returns the duration of a lease. It is longer than the time limit of the inner service, so
+    /// that no other instance takes a grant over while its upstream token is in use.
     pub(crate) fn lease(&self) -> Duration {
         self.upstream_timeout() + LEASE_MARGIN
     }
@@ -151,7 +155,7 @@ impl Config {
     }
 }
 
-/// Refuses a prefix that a form would have to escape.
+/// Rejects a prefix that is too long, or has a character that must be escaped in a form.
 pub(crate) fn check_prefix(setting: &'static str, prefix: &str) -> Result<(), ConfigError> {
     let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     if prefix.len() > 32 || !prefix.bytes().all(unreserved) {
@@ -170,13 +174,13 @@ pub(crate) struct Paths {
     pub(crate) revocation: String,
     pub(crate) introspection: Option<String>,
     pub(crate) normalized: bool,
-    /// Prefixes below which ambiguous paths are let through.
+    /// Prefixes below which ambiguous paths are allowed.
     pub(crate) allowed: Vec<String>,
-    /// Set if other spellings are guarded as well.
+    /// Set if other spellings of the guarded paths are guarded, too.
     rules: Option<EndpointRules>,
 }
 
-/// The rules for every spelling of the guarded paths.
+/// The rules that match all spellings of the guarded paths.
 #[derive(Clone, Debug)]
 struct EndpointRules {
     paths: PathRules,
@@ -184,11 +188,11 @@ struct EndpointRules {
     endpoints: Vec<Endpoint>,
 }
 
-/// The meaning of the path of a POST request.
+/// The target of a POST request, by its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     Endpoint(Endpoint),
-    /// The path must not reach the inner service.
+    /// The path is ambiguous and must not reach the inner service.
     Refused,
     /// A path that is not guarded.
     Other,
@@ -229,8 +233,8 @@ impl Paths {
         Ok(self)
     }
 
-    /// Returns the rules for every spelling. One path may be below another, but no two may be
-    /// spellings of one.
+    /// Builds the rules that match all spellings. One guarded path may be below another, but two
+    /// must not be spellings of the same path.
     fn rules(&self) -> Result<EndpointRules, ConfigError> {
         let mut guarded: Vec<(Endpoint, PathPrefix)> = Vec::new();
         for (endpoint, path) in self.endpoints() {
@@ -248,7 +252,8 @@ impl Paths {
             }
             guarded.push((endpoint, prefix));
         }
-        // The innermost first: Keycloak has its introspection endpoint below its token endpoint.
+        // The longest path comes first, because one guarded path may be below another: the
+        // introspection endpoint of Keycloak is below its token endpoint.
         guarded.sort_by_key(|(_, prefix)| Reverse(prefix.depth()));
         let mut allowed = Vec::new();
         for path in &self.allowed {
@@ -284,14 +289,14 @@ impl Paths {
         )
     }
 
-    /// Returns the configured path of an endpoint, under which its requests go to the inner
-    /// service.
+    /// Returns the configured path of an endpoint. The inner service gets its requests under this
+    /// path.
     pub(crate) fn of(&self, endpoint: Endpoint) -> Option<&str> {
         self.endpoints()
             .find_map(|(one, path)| (one == endpoint).then_some(path))
     }
 
-    /// Returns the meaning of the path of a POST request.
+    /// Returns the target of a POST request with this path.
     pub(crate) fn target(&self, path: &str) -> Target {
         if let Some((endpoint, _)) = self.endpoints().find(|(_, guarded)| *guarded == path) {
             return Target::Endpoint(endpoint);
@@ -378,8 +383,8 @@ impl Windows {
         }
         let default = Self::default();
         let retry = retry.unwrap_or(default.retry);
-        // A longer retry window moves the default recovery along; only what was asked for can
-        // contradict.
+        // A long retry window raises the default of the recovery window. Only a recovery window
+        // that the application has set can contradict the retry window.
         let recovery = recovery.unwrap_or_else(|| match retry {
             Duration::ZERO => retry,
             retry => default.recovery.max(retry.saturating_mul(2)),
@@ -404,7 +409,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_are_sound() {
+    fn the_defaults_are_valid() {
         Config::default().check().unwrap();
         Paths::default().checked().unwrap();
         Windows::checked(None, None, false).unwrap();
@@ -412,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nonsensical_path_is_refused() {
+    fn an_invalid_path_is_rejected() {
         for path in [
             "",
             "token",
@@ -486,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nonsensical_setting_is_refused() {
+    fn an_invalid_setting_is_rejected() {
         let long = Duration::MAX;
         const ZERO: Duration = Duration::ZERO;
         let zero = ZERO;
@@ -505,61 +510,63 @@ mod tests {
             ("a prefix with a space", prefix("r t"), |c| {
                 c.prefix = "r t".into()
             }),
-            ("a prefix that forms escape", prefix("r+"), |c| {
+            ("a prefix that a form would escape", prefix("r+"), |c| {
                 c.prefix = "r+".into()
             }),
             ("a prefix of 33 bytes", prefix(&"r".repeat(33)), |c| {
                 c.prefix = "r".repeat(33)
             }),
             (
-                "no idle lifetime",
+                "an idle lifetime of zero",
                 ConfigError::Duration("idle_lifetime"),
                 |c| c.idle_lifetime = Duration::ZERO,
             ),
             (
-                "no absolute lifetime",
+                "an absolute lifetime of a microsecond",
                 ConfigError::Duration("absolute_lifetime"),
                 |c| {
                     c.absolute_lifetime = Some(Duration::from_micros(1));
                 },
             ),
             (
-                "an endless time-out",
+                "an unlimited time-out",
                 ConfigError::Duration("rotation_timeout"),
                 |c| c.rotation_timeout = Duration::MAX,
             ),
-            ("a time-out of hours", ConfigError::RotationTimeout, |c| {
-                c.rotation_timeout = Duration::from_secs(3601)
-            }),
             (
-                "no time for a log-in",
+                "a time-out of more than an hour",
+                ConfigError::RotationTimeout,
+                |c| c.rotation_timeout = Duration::from_secs(3601),
+            ),
+            (
+                "an issue time-out of zero",
                 ConfigError::Duration("issue_timeout"),
                 |c| c.issue_timeout = ZERO,
             ),
             (
-                "hours for a log-in",
+                "an issue time-out of more than an hour",
                 ConfigError::Timeout("issue_timeout"),
                 |c| c.issue_timeout = 2 * LONGEST_TIMEOUT,
             ),
             (
-                "no time for a body",
+                "a body time-out of zero",
                 ConfigError::Duration("request_body_timeout"),
                 |c| c.request_body_timeout = ZERO,
             ),
             (
-                "hours for a body",
+                "a body time-out of more than an hour",
                 ConfigError::Timeout("request_body_timeout"),
                 |c| {
                     c.request_body_timeout = LONGEST_TIMEOUT + Duration::from_millis(1);
                 },
             ),
             (
-                "no request body",
+                "a request limit of zero",
                 ConfigError::Limit("max_request_body"),
                 |c| c.max_request_body = 0,
             ),
             (
-                "an answer of gigabytes",
+                "a response limit of more than 16 MiB",
                 ConfigError::Limit("max_response_body"),
                 |c| c.max_response_body = usize::MAX,
             ),
@@ -585,28 +592,28 @@ mod tests {
                 ConfigError::StrictWithWindow,
             ),
             (
-                "recovery ends first",
+                "a recovery window as long as the retry window",
                 Some(DAY),
                 Some(DAY),
                 false,
                 ConfigError::RecoveryWithinRetry,
             ),
             (
-                "an endless retry window",
+                "an unlimited retry window",
                 Some(long),
                 Some(long),
                 false,
                 ConfigError::Duration("retry_window"),
             ),
             (
-                "an endless recovery",
+                "an unlimited recovery window",
                 None,
                 Some(long),
                 false,
                 ConfigError::Duration("recovery_window"),
             ),
             (
-                "a recovery alone",
+                "a recovery window without a retry window",
                 Some(zero),
                 Some(DAY),
                 false,

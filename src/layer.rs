@@ -1,3 +1,9 @@
+//! [`RefreshLayer`] and its builder: the configuration that applications use.
+//!
+//! The builder checks the settings when it is built. The layer then wraps services in [`Refresh`].
+//! It also holds what applies to all of them: [`end_grant`](RefreshLayer::end_grant),
+//! [`drain`](RefreshLayer::drain) and [`check`](RefreshLayer::check).
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -19,10 +25,10 @@ use crate::store::{Store, StoreError};
 /// Layer that applies the [`Refresh`] middleware.
 ///
 /// The layer sees only the requests that reach it. In axum, a request without a route goes to a
-/// fallback, and after `merge`, `nest`, `route_layer` or a `fallback` that was set later that may
-/// be outside of the layer. A revocation that misses the layer may then get 200 from the fallback
-/// while the token stays good. So add a route inside of the layer for each guarded path, even if it
-/// only answers 404 because the app has no such endpoint:
+/// fallback. After `merge`, `nest` or `route_layer`, or with a `fallback` that was set later, that
+/// fallback may be outside the layer. A revocation request may then get 200 from the fallback while
+/// the token stays valid. So add a route inside the layer for each guarded path, even if the
+/// handler only returns 404 because the app has no such endpoint:
 ///
 /// ```
 /// # use axum::{Router, http::StatusCode, routing::post};
@@ -31,23 +37,22 @@ use crate::store::{Store, StoreError};
 /// # ;
 /// ```
 ///
-/// [`check`](RefreshLayer::check) tests that every guarded path is covered.
+/// [`check`](RefreshLayer::check) tests that the layer covers every guarded path.
 ///
-/// Every service that one layer or a clone of it makes shares the same store, the same queues of
-/// requests and the same [`drain`](RefreshLayer::drain). See the [crate docs](crate) for an
-/// example.
+/// All services made from one layer and its clones share the store, the locks between requests with
+/// the same token, and [`drain`](RefreshLayer::drain). See the [crate docs](crate) for an example.
 #[must_use = "a layer does nothing until it is applied to a service"]
 pub struct RefreshLayer<St> {
     shared: Arc<Shared<St>>,
 }
 
 impl<St: Store> RefreshLayer<St> {
-    /// Settings for a layer over this store, all at their defaults.
+    /// Returns a builder for a layer over `store`, with all settings at their defaults.
     pub fn builder(store: St) -> RefreshLayerBuilder<St> {
         RefreshLayerBuilder::new(store)
     }
 
-    /// The layer with every setting at its default.
+    /// Creates a layer with all settings at their defaults.
     pub fn new(store: St) -> Self {
         let config = Config::default();
         Self {
@@ -61,44 +66,46 @@ impl<St: Store> RefreshLayer<St> {
         }
     }
 
-    /// Settings for a layer that guards the routes of a resource server in the same process: over
-    /// the same store, with the same clock, the same prefix of access tokens and the same callback
-    /// for events.
+    /// Returns a builder for an [`AccessLayer`](crate::AccessLayer) that guards the routes of a
+    /// resource server in the same process. It uses the store, the clock, the prefix of access
+    /// tokens and the event callback of this layer.
     #[cfg(feature = "tiered")]
     pub fn access(&self) -> crate::AccessLayerBuilder<St> {
         crate::AccessLayerBuilder::over(&self.shared)
     }
 
-    /// Ends a grant, and its access tokens on every instance, as the reuse of an old token does:
-    /// for a page of sessions, to log a user out everywhere, or when an authorization code is used
-    /// twice (RFC 6749 §4.1.2).
+    /// Ends a grant and its reference access tokens on every instance, for example to log a user
+    /// out everywhere, or because an authorization code was used twice (RFC 6749 §4.1.2).
     ///
-    /// `true` if there was a grant to end; once it has ended, `false`, however often it is called
-    /// again. What begins from then on finds no grant, and a rotation that is under way gets
-    /// `invalid_grant`: it has no answer yet, and will find nothing to commit it to. An
-    /// [`AccessLayer`](crate::AccessLayer) refuses the access tokens as soon as it hears of the
-    /// end, and within its [`cache_ttl`](crate::AccessLayerBuilder::cache_ttl) whatever happens;
-    /// that they end with it depends on no setting of this layer, so that a program which has none
-    /// to serve may make one over the same store.
+    /// Returns `true` if the grant existed and this call ended it, and `false` if it had already
+    /// ended or expired, or never existed. Requests that begin later find no grant. A rotation in
+    /// progress gets `invalid_grant`, because it has not answered its client yet and cannot commit
+    /// to a grant that has ended.
     ///
-    /// The inner service hears nothing of it. Its token can be opened by nobody but the client, so
-    /// it is revoked there by a client's revocation request (RFC 7009) alone; until it expires the
-    /// inner service keeps a session that nobody reaches. Nor do access tokens of the inner service
-    /// end, where clients hold those.
+    /// An [`AccessLayer`](crate::AccessLayer) rejects the access tokens of the grant as soon as it
+    /// receives the announcement of the end, and after
+    /// [`cache_ttl`](crate::AccessLayerBuilder::cache_ttl) at the latest. This does not depend on
+    /// any setting of this layer: a program that serves no requests can create a layer over the
+    /// same store only to end grants.
     ///
-    /// From its first poll it runs to its end, also when the future is dropped in a tokio runtime,
-    /// and [`drain`](Self::drain) waits for it. A grant that its client has revoked while the inner
-    /// service was away has ended: it is left there for the client to repeat that.
+    /// The inner service is not informed. Only the client can open the sealed upstream token, so
+    /// only a revocation request (RFC 7009) of the client revokes it there. Until it expires, the
+    /// inner service keeps a session that no client can reach. Access tokens of the inner service
+    /// that clients hold directly do not end either.
+    ///
+    /// After its first poll the call runs to completion, even if the future is dropped, as long as
+    /// it is dropped inside a tokio runtime. [`drain`](Self::drain) waits for it. A grant whose
+    /// revocation by the client is pending counts as ended; it stays in the store so that the
+    /// client can repeat the revocation.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; the grant may have ended or not, and calling again is safe. The end is as
-    /// lasting as a write of the store is.
+    /// [`StoreError`] if the store fails. The grant may or may not have ended; calling again is
+    /// safe. The end is as durable as any other write of the store.
     ///
     /// # Example
     ///
-    /// Every session of a user is noted when it begins, and all of them end when the password is
-    /// changed:
+    /// The app records every session of a user and ends all of them when the password changes:
     ///
     /// ```
     /// use std::sync::{Arc, Mutex};
@@ -107,14 +114,14 @@ impl<St: Store> RefreshLayer<St> {
     /// use axum::{Extension, Router, middleware::map_response, routing::post};
     /// use tower_oauth_refresh::{GrantKey, MemoryStore, RefreshLayer, StoreError};
     ///
-    /// /// Who has logged in: the app's token endpoint says so in the extensions of its response.
+    /// /// The user who logged in. The app's token endpoint adds it to the extensions of its response.
     /// #[derive(Clone)]
     /// struct User(u64);
     ///
     /// /// The table of sessions.
     /// type Sessions = Arc<Mutex<Vec<(u64, GrantKey)>>>;
     ///
-    /// async fn note(sessions: Sessions, response: Response) -> Response {
+    /// async fn record(sessions: Sessions, response: Response) -> Response {
     ///     let found = response.extensions();
     ///     if let (Some(User(user)), Some(grant)) = (found.get(), found.get::<GrantKey>()) {
     ///         sessions.lock().unwrap().push((*user, *grant));
@@ -128,7 +135,7 @@ impl<St: Store> RefreshLayer<St> {
     ///     refresh: &RefreshLayer<MemoryStore>,
     /// ) -> Result<(), StoreError> {
     ///     let all = sessions.lock().unwrap().clone();
-    ///     for (_, grant) in all.into_iter().filter(|(whose, _)| *whose == user) {
+    ///     for (_, grant) in all.into_iter().filter(|(owner, _)| *owner == user) {
     ///         refresh.end_grant(&grant).await?;
     ///     }
     ///     Ok(())
@@ -141,12 +148,12 @@ impl<St: Store> RefreshLayer<St> {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let sessions = Sessions::default();
-    /// let noted = Arc::clone(&sessions);
+    /// let recorded = Arc::clone(&sessions);
     /// let refresh = RefreshLayer::new(MemoryStore::new());
     /// let app: Router = Router::new()
     ///     .route("/token", post(token))
     ///     .layer(refresh.clone())
-    ///     .layer(map_response(move |response| note(Arc::clone(&noted), response)));
+    ///     .layer(map_response(move |response| record(Arc::clone(&recorded), response)));
     /// # let log_in = http::Request::post("/token")
     /// #     .header("content-type", "application/x-www-form-urlencoded")
     /// #     .body(axum::body::Body::from("grant_type=authorization_code&code=c&client_id=spa"))?;
@@ -154,7 +161,7 @@ impl<St: Store> RefreshLayer<St> {
     /// # assert_eq!(answer.status(), 200);
     /// # let grant = sessions.lock().unwrap()[0].1;
     /// # password_changed(7, &sessions, &refresh).await?;
-    /// # assert!(!refresh.end_grant(&grant).await?, "it has ended");
+    /// # assert!(!refresh.end_grant(&grant).await?, "the grant has already ended");
     /// # Ok(())
     /// # }
     /// ```
@@ -169,11 +176,12 @@ impl<St: Store> RefreshLayer<St> {
         &self.shared
     }
 
-    /// Waits until no rotation, adoption or revocation is under way, and no end of a grant.
+    /// Waits until no rotation, adoption or revocation is in progress, and no call of
+    /// [`end_grant`](Self::end_grant).
     ///
-    /// The graceful shutdown of a server waits for connections. What goes on after its client has
-    /// hung up is on none of them: call this after the server has stopped taking requests and
-    /// before the runtime is shut down. New requests are not kept out.
+    /// The graceful shutdown of a server waits for connections. Work that continues after its
+    /// client has disconnected belongs to no connection. So call this after the server has stopped
+    /// accepting requests and before the runtime is shut down. New requests are not rejected.
     pub fn drain(&self) -> impl Future<Output = ()> + Send + use<St> {
         self.shared.running().drained()
     }
@@ -203,7 +211,7 @@ impl<S, St> Layer<S> for RefreshLayer<St> {
     }
 }
 
-/// Settings of a [`RefreshLayer`]; [`build`](RefreshLayerBuilder::build) checks them.
+/// A builder for [`RefreshLayer`]. [`build`](RefreshLayerBuilder::build) checks the settings.
 #[must_use]
 pub struct RefreshLayerBuilder<St> {
     store: St,
@@ -232,169 +240,174 @@ impl<St: Store> RefreshLayerBuilder<St> {
         }
     }
 
-    /// The path of the token endpoint (RFC 6749 §3.2). Default: `/token`.
+    /// Sets the path of the token endpoint (RFC 6749 §3.2). Default: `/token`.
     ///
-    /// It is compared with the path that the service sees, byte for byte. Inside a nested axum
-    /// router that is the stripped one. It is not a route pattern: `{`, `}`, `*` and segments that
-    /// begin with `:` are a [`ConfigError`].
+    /// It is compared byte for byte with the path that the service sees. In a nested axum router
+    /// that is the path without the prefix of the nest. It is not a route pattern: `{`, `}`, `*`
+    /// and segments that begin with `:` are a [`ConfigError`].
     pub fn token_path(mut self, path: impl Into<String>) -> Self {
         self.paths.token = path.into();
         self
     }
 
-    /// The path of the revocation endpoint (RFC 7009 §2). Default: `/revoke`.
+    /// Sets the path of the revocation endpoint (RFC 7009 §2). Default: `/revoke`.
     ///
-    /// **Add a route at this path**, inside of the layer, even if it only answers 404: without one,
-    /// a router may send the request past the layer (see [`RefreshLayer`]).
+    /// **Add a route for this path** inside the layer, even if the handler only returns 404.
+    /// Without a route, a router may send the request past the layer (see [`RefreshLayer`]).
     ///
-    /// The grant ends when the inner service has confirmed it, has no such endpoint (404, 405,
-    /// `unsupported_token_type`) or cannot be reached. In the last case the client gets 503 and can
-    /// send the same again for ten minutes, so that the inner service learns of it.
+    /// The grant ends if the inner service confirms the revocation, does not support it (404, 405
+    /// or `unsupported_token_type`), or is unavailable (it fails, returns a 5xx status, or does not
+    /// respond in time). If it is unavailable, the client gets 503 and the revocation is pending:
+    /// for ten minutes, or until the grant expires, the client can repeat the request so that the
+    /// inner service receives it.
     pub fn revocation_path(mut self, path: impl Into<String>) -> Self {
         self.paths.revocation = path.into();
         self
     }
 
-    /// The path of the introspection endpoint (RFC 7662 §2). Default: none, requests for it go
-    /// through untouched.
+    /// Sets the path of the introspection endpoint (RFC 7662 §2). Default: none; such requests pass
+    /// through unchanged.
     ///
-    /// Add a route at this path, inside of the layer, as for the
+    /// Add a route for this path inside the layer, as for the
     /// [`revocation_path`](Self::revocation_path).
     ///
-    /// A token of the layer is introspected by the inner service under its upstream token, so that
-    /// the caller is authenticated there; `client_id`, `scope`, `exp`, `iat` and `token_type` of
-    /// the answer are those of the layer's token, or absent where they are not known. Of whatever
-    /// is not alive the answer is `{"active":false}` and nothing else. Tokens of another format are
-    /// forwarded as they are.
+    /// The layer forwards the request with the upstream token, so that the inner service
+    /// authenticates the caller. In the response, `client_id`, `scope`, `exp`, `iat` and
+    /// `token_type` describe the token of the layer; a member whose value is unknown is left out.
+    /// For a token that is not active the response is only `{"active":false}`. Requests about
+    /// tokens of another format are forwarded unchanged.
     pub fn introspection_path(mut self, path: impl Into<String>) -> Self {
         self.paths.introspection = Some(path.into());
         self
     }
 
-    /// Also guards every other spelling of the guarded paths, and everything below them. Default:
-    /// off, paths are compared byte for byte.
+    /// Also guards other spellings of the guarded paths, and every path below them. Default: off;
+    /// paths are compared byte for byte.
     ///
-    /// Set it if the inner service may read paths differently from this layer, which every proxy
-    /// must expect. Then
+    /// Use this if the inner service may interpret paths differently from this layer. A proxy must
+    /// assume so. With this setting:
     ///
-    /// - a POST request to `/token/`, `//token`, `/%74oken`, `/TOKEN`, `/token;a=b`, `/token.json`
-    ///   or `/token/x` is handled like one to `/token`, and reaches the inner service as `/token`
-    ///   with its query;
-    /// - a POST request to any path that servers resolve to different places (`/x/../token`,
-    ///   `/token%2f`, `/a\b`) gets 400 `invalid_request`. [`path`](crate::path) lists what is
-    ///   ambiguous, and [`allow_ambiguous_paths`](Self::allow_ambiguous_paths) makes exceptions;
-    /// - so does a POST request to a path from which servers drop a segment so that a guarded path
-    ///   is left (`/index.php/token`).
+    /// - A POST request to `/token/`, `//token`, `/%74oken`, `/TOKEN`, `/token;a=b`, `/token.json`
+    ///   or `/token/x` is handled like one to `/token`. It reaches the inner service as `/token`,
+    ///   with its query.
+    /// - A POST request to a path that servers resolve differently (`/x/../token`, `/token%2f`,
+    ///   `/a\b`) gets 400 `invalid_request`. [`path`](crate::path) lists what is ambiguous, and
+    ///   [`allow_ambiguous_paths`](Self::allow_ambiguous_paths) allows exceptions.
+    /// - A POST request also gets 400 if some servers remove a segment of its path and the result
+    ///   is a guarded path (`/index.php/token`).
     ///
-    /// If one guarded path is below another, requests below both are for the inner one. Each must
-    /// have one reading itself.
+    /// If one guarded path is below another, a request below both belongs to the longer one. The
+    /// guarded paths themselves must not be ambiguous.
     pub fn match_normalized_paths(mut self) -> Self {
         self.paths.normalized = true;
         self
     }
 
-    /// Lets POST requests with an ambiguous path pass below `prefix`. May be called several times.
-    /// Default: none.
+    /// Allows POST requests with an ambiguous path below `prefix`. Several calls add up. Default:
+    /// none.
     ///
-    /// For routes of the inner service that need an encoded slash, backslash or percent sign, such
-    /// as `/api/v4/projects/group%2Fname` of GitLab. The path must begin with the prefix byte for
-    /// byte. A path below it is still refused if it has a dot segment, an invalid escape or a
-    /// control character in any encoding, or if some server could take it for a guarded path.
+    /// Use this for routes of the inner service that need an encoded slash, backslash or percent
+    /// sign, such as `/api/v4/projects/group%2Fname` of GitLab. The path must begin with the prefix
+    /// byte for byte. A path below it is still rejected if it has a dot segment, an invalid escape
+    /// or a control character in any encoding, or if a server could interpret it as a guarded path.
     ///
-    /// The risk: if the inner service resolves such a path to a place outside of the prefix in a
-    /// way that the rules do not consider, and issues tokens there, those tokens reach the client
-    /// unguarded. Set the routes that need it, not `/`.
+    /// The risk: the inner service may resolve such a path to a place outside the prefix in a way
+    /// that the rules do not cover. If it issues tokens there, they reach the client without
+    /// protection. So allow only the routes that need it, not `/`.
     ///
-    /// [`build`](Self::build) fails without
-    /// [`match_normalized_paths`](Self::match_normalized_paths), and for a prefix that is a guarded
-    /// path or below one.
+    /// [`build`](Self::build) returns an error if
+    /// [`match_normalized_paths`](Self::match_normalized_paths) is not set, or if the prefix is a
+    /// guarded path or below one.
     pub fn allow_ambiguous_paths(mut self, prefix: impl Into<String>) -> Self {
         self.paths.allowed.push(prefix.into());
         self
     }
 
-    /// The prefix of refresh tokens, by which secret scanners find leaked ones. Default: `rt_`. At
-    /// most 32 bytes.
+    /// Sets the prefix of refresh tokens, which lets secret scanners recognize leaked tokens.
+    /// Default: `rt_`. At most 32 bytes of `A-Z a-z 0-9 - . _ ~`.
     ///
-    /// A token is the prefix and 72 characters of base64url, of which the last eight are a checksum
-    /// over the prefix and the rest: the first six bytes of SHA-256 over
-    /// `tower-oauth-refresh checksum`, the prefix and the 48 bytes that the 64 characters before
-    /// encode. The checksum is not a protection, because anyone can compute it. It distinguishes
-    /// the layer's tokens from foreign or damaged ones that look alike, without a read of the
-    /// store.
+    /// A token is the prefix followed by 72 characters of base64url. The last eight are a checksum
+    /// over the prefix and the other 64 characters: the first six bytes of SHA-256 over
+    /// `tower-oauth-refresh checksum`, the prefix, and the 48 bytes that the 64 characters encode.
+    /// The checksum does not protect the token, because anyone can compute it. It lets the layer
+    /// recognize foreign or damaged tokens without reading the store.
     ///
-    /// If the prefix changes, every token issued before counts as foreign. If the inner service has
-    /// a `RefreshLayer` of its own and tokens are [adopted](Self::adopt_until), the two layers need
+    /// If the prefix changes, all tokens issued before count as foreign. If the inner service has a
+    /// `RefreshLayer` of its own and tokens are [adopted](Self::adopt_until), the two layers need
     /// different prefixes.
     pub fn token_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.config.prefix = prefix.into();
         self
     }
 
-    /// Replaces `access_token` in every token answer as well, by an opaque one of the layer's own.
-    /// Default: the inner service's goes to the client.
+    /// Replaces the `access_token` of every token response with an opaque reference access token of
+    /// the layer. Default: off; the client gets the access token of the inner service.
     ///
-    /// An [`AccessLayer`](crate::AccessLayer) on the routes of the resource server turns it back
-    /// into the upstream's, or takes it away. It lives as long as the answer's `expires_in` says
-    /// (an hour if that is missing), and no longer than its grant: when that is revoked, expires or
-    /// ends for reuse, its access tokens end with it.
+    /// An [`AccessLayer`](crate::AccessLayer) on the routes of the resource server exchanges it for
+    /// the upstream access token, or removes it. It lives as long as the `expires_in` of the
+    /// response says (one hour if that is missing), but not longer than its grant. When the grant
+    /// is revoked, expires or ends because of reuse, its access tokens end too.
     ///
-    /// No token of the inner service reaches a client in an answer of the token, revocation or
+    /// No token of the inner service reaches a client in a response of the token, revocation or
     /// introspection endpoint:
     ///
-    /// - An `id_token` is removed (see [`keep_id_token`](Self::keep_id_token)), and so is every
-    ///   member at any depth that has the name of a token (`accessToken`, `user_token`, `jwt`;
-    ///   case, `_` and `-` are ignored), whose text assigns a value to such a name (JSON in a
-    ///   string, a query), that is a JWT, or that mentions a removed token. The same applies to
-    ///   headers, including `Set-Cookie`. Every other byte of the answer is kept.
-    /// - An error that discloses a token, or an answer that cannot be inspected, is withheld: the
-    ///   client gets 502.
+    /// - An `id_token` is removed (see [`keep_id_token`](Self::keep_id_token)). Members at any
+    ///   depth are removed if their name is that of a token (`accessToken`, `user_token`, `jwt`;
+    ///   case, `_` and `-` are ignored), if their text assigns a value to such a name (JSON in a
+    ///   string, a query string), if their value is a JWT, or if it contains a removed token. The
+    ///   same applies to headers, including `Set-Cookie`. All other bytes of the response stay as
+    ///   they are.
+    /// - An error response that discloses a token, or a response that cannot be inspected, is
+    ///   withheld: the client gets 502.
     ///
-    /// A token is not recognized if its name does not suggest one, it is not a JWT, and no other
-    /// member holds it under the name of a token.
+    /// The layer cannot recognize a token whose name does not suggest one, that is not a JWT, and
+    /// that no other member holds under the name of a token.
     ///
-    /// A token request that names no client gets `invalid_client` before the inner service is
-    /// asked, because its answer could not be bound to a client. If the store fails when a grant
-    /// begins, the client gets 503, because there is no token to return.
+    /// A token request without a client identifier gets `invalid_client` before the inner service
+    /// is called, because its response could not be bound to a client. If the store fails when a
+    /// grant begins, the client gets 503, because there is no token to return.
     ///
-    /// The token is a bearer token (RFC 6750), whatever `token_type` says: tokens that the inner
-    /// service binds to a key (DPoP, mutual TLS) are not for this.
+    /// The token is a bearer token (RFC 6750), whatever `token_type` says. Do not use this with an
+    /// inner service that binds tokens to a key (DPoP, mutual TLS).
     pub fn reference_access_tokens(mut self) -> Self {
         self.config.reference = true;
         self
     }
 
-    /// What access tokens begin with, if they are the layer's own. Default: `at_`. Another one than
-    /// that of refresh tokens.
+    /// Sets the prefix of reference access tokens. Default: `at_`. At most 32 bytes of
+    /// `A-Z a-z 0-9 - . _ ~`, and different from the [`token_prefix`](Self::token_prefix).
     pub fn access_token_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.config.access_prefix = prefix.into();
         self
     }
 
-    /// Leaves the `id_token` in the answers although the access tokens are the layer's own.
+    /// Keeps the `id_token` in responses although
+    /// [`reference_access_tokens`](Self::reference_access_tokens) is set. Default: off.
+    /// [`build`](Self::build) returns an error without that setting.
     ///
-    /// It tells the client who the user is (OpenID Connect Core §2), and is no access token; but
-    /// there are resource servers that take it for one. Its `at_hash` is that of the upstream's
-    /// access token: a client that compares it with the one it gets will refuse the answer.
+    /// An `id_token` identifies the user to the client (OpenID Connect Core §2) and is not an
+    /// access token, but some resource servers accept it as one. Its `at_hash` belongs to the
+    /// upstream access token, so a client that compares it with the access token it received will
+    /// reject the response.
     pub fn keep_id_token(mut self) -> Self {
         self.config.keep_id_token = true;
         self
     }
 
-    /// Sets resources (RFC 8707) that an access token is for when its client asks for them.
-    /// Default: none. Several calls add up.
+    /// Adds resources (RFC 8707) that an access token is valid for if its client requests them.
+    /// Default: none. Several calls add up. Each must be an absolute URI without a fragment.
     ///
     /// With [`reference_access_tokens`](Self::reference_access_tokens) the layer stores which
-    /// resources an access token is for, and
+    /// resources an access token is valid for, and
     /// [`AccessLayerBuilder::resource`](crate::AccessLayerBuilder::resource) requires one of them.
-    /// The `resource` parameter of a token request proves nothing: an inner service that does not
-    /// know RFC 8707 ignores it. So a resource counts if the token answer names it in a `resource`
-    /// member (a string or an array of strings). If the answer has no such member, a resource
-    /// counts if it was requested and is in this list. A request for any other resource is
-    /// forwarded and answered as before, but its access token is not for that resource.
+    /// The `resource` parameter of a token request proves nothing, because an inner service that
+    /// does not support RFC 8707 ignores it. So a resource counts if the token response names it in
+    /// a `resource` member (a string or an array of strings). If the response has no such member, a
+    /// resource counts if it was requested and is in this list. A request for any other resource is
+    /// forwarded and answered as before, but its access token is not valid for that resource.
     ///
-    /// List the resources that every client of the inner service may have, or that the inner
-    /// service checks but does not name in its answers. All resources are compared byte for byte.
+    /// List the resources that every client of the inner service may use, or that the inner service
+    /// checks but does not name in its responses. Resources are compared byte for byte.
     pub fn allowed_resources(
         mut self,
         resources: impl IntoIterator<Item = impl Into<String>>,
@@ -405,93 +418,100 @@ impl<St: Store> RefreshLayerBuilder<St> {
         self
     }
 
-    /// How long after a rotation the previous token is given the same answer again. Default: 60 s.
-    /// Zero: never, and no recovery either.
+    /// Sets the time after a rotation in which the previous token is answered with a replay of the
+    /// same response. Default: 60 s. Zero disables replay and recovery.
     ///
-    /// Two tabs, a retry, a lost answer: whoever sends the same request again within this time is
-    /// not logged out. The answer is sealed under the token and the client secret of the request,
-    /// and asks for the same scope and resources.
+    /// It keeps a client logged in that sends the same request twice: from two tabs, as a retry, or
+    /// because a response was lost. The stored response is sealed under the token and the client
+    /// secret of the first request. A replay must request the same scope and resources.
     pub fn retry_window(mut self, window: Duration) -> Self {
         self.retry_window = Some(window);
         self
     }
 
-    /// How long after a rotation the previous token may be rotated again, as long as its successor
-    /// has never been presented. Default: 24 h, or twice the [`retry_window`](Self::retry_window)
-    /// if that is longer. Zero: never.
+    /// Sets the time after a rotation in which the previous token may be rotated again, as long as
+    /// its successor was never presented. Default: 24 h, or twice the
+    /// [`retry_window`](Self::retry_window) if that is longer. Zero disables recovery. Otherwise it
+    /// must be longer than the `retry_window`, which must not be zero.
     ///
-    /// For clients that lost the answer and come back after the retry window: suspended laptops,
-    /// phones. It is what FAPI 2.0 Security Profile §5.3.2.1 asks of servers that rotate.
+    /// It is for clients that lost the response and return after the retry window, such as
+    /// suspended laptops and phones. FAPI 2.0 Security Profile §5.3.2.1 requires this of servers
+    /// that rotate refresh tokens.
     pub fn recovery_window(mut self, window: Duration) -> Self {
         self.recovery_window = Some(window);
         self
     }
 
-    /// Neither replay nor recovery: an old token ends its grant (RFC 9700 §4.14.2 in its plainest
-    /// reading).
+    /// Disables replay and recovery: an old token ends its grant (the strictest reading of RFC 9700
+    /// §4.14.2). Default: off. [`build`](Self::build) returns an error if a window other than zero
+    /// is set, too.
     ///
-    /// Requests that arrive together with the one that rotates are refused, but do not end the
-    /// grant.
+    /// Requests that arrive while another request rotates the same token are rejected, but do not
+    /// end the grant.
     pub fn strict(mut self) -> Self {
         self.strict = true;
         self
     }
 
-    /// How long a grant lives without a rotation. Default: 30 days.
+    /// Sets how long a grant lives without a rotation. Default: 30 days. At least a millisecond.
     ///
-    /// It is shorter where the inner service says so, by `refresh_expires_in` or
-    /// `refresh_token_expires_in` (0: no such end). A change holds for a grant from its next
-    /// rotation on.
+    /// It is shorter if the response of the inner service has a shorter `refresh_expires_in` or
+    /// `refresh_token_expires_in` (0 means no limit). A change of this setting applies to a grant
+    /// from its next rotation.
     pub fn idle_lifetime(mut self, lifetime: Duration) -> Self {
         self.config.idle_lifetime = lifetime;
         self
     }
 
-    /// How long a grant lives from its beginning, however often it is rotated. Default: no such
-    /// end.
+    /// Sets how long a grant lives from its beginning, however often it is rotated. Default: no
+    /// limit. At least a millisecond.
     ///
-    /// It is fixed when a grant begins: a change holds for new ones.
+    /// The limit is stored when a grant begins, so a change of this setting applies only to new
+    /// grants.
     pub fn absolute_lifetime(mut self, lifetime: Duration) -> Self {
         self.config.absolute_lifetime = Some(lifetime);
         self
     }
 
-    /// How long a client waits for a rotation before it gets 503; the rotation goes on without it,
-    /// and a retry gets its answer. Default: 10 s.
+    /// Sets how long a client waits for a rotation before it gets 503. The rotation continues
+    /// without the client, and a retry gets its response. Default: 10 s. At least a millisecond, at
+    /// most an hour.
     ///
-    /// The inner service has twice this time, and a dead instance blocks a grant for a little
-    /// longer than that.
+    /// The inner service has twice this time to respond. An instance that dies during a rotation
+    /// blocks the grant for five seconds longer than that.
     pub fn rotation_timeout(mut self, timeout: Duration) -> Self {
         self.config.rotation_timeout = timeout;
         self
     }
 
-    /// Takes in sessions from before the layer was there: until this time, a refresh token that
-    /// does not have the layer's format is forwarded as it is, and its session is the layer's from
-    /// then on. Default: never.
+    /// Adopts grants that began before the layer was installed: until `time`, a refresh token that
+    /// does not have the format of the layer is forwarded unchanged, and its grant becomes a grant
+    /// of the layer. Default: never; the users of such tokens must log in again.
     pub fn adopt_until(mut self, time: SystemTime) -> Self {
         self.config.adopt_until = Some(time.into());
         self
     }
 
-    /// Sets how long the inner service may take to answer a token request that is not a refresh: an
-    /// authorization code, a device code, client credentials. Default: 30 s; at most an hour.
+    /// Sets how long the inner service may take to answer a token request that is not a refresh,
+    /// such as one with an authorization code, a device code or client credentials. Default: 30 s.
+    /// At least a millisecond, at most an hour.
     ///
-    /// The time includes waiting for the inner service to be ready and reading its answer. When the
-    /// time is over, the client gets 504 `temporarily_unavailable`
+    /// The time includes waiting for the inner service to be ready and reading its response. When
+    /// it is over, the client gets 504 `temporarily_unavailable`
     /// ([`Error::UpstreamTimeout`](crate::Error::UpstreamTimeout)), nothing is stored, and tokens
-    /// that the inner service issues later are lost. An authorization code that the inner service
-    /// has accepted is used up: the user must log in again. Raise it for servers that hold a
-    /// request open until the user has consented (CIBA with long polling).
+    /// that the inner service issues later are lost. If the inner service has accepted an
+    /// authorization code by then, the code is used up and the user must log in again. Raise the
+    /// limit for servers that keep a request open until the user has consented (CIBA with long
+    /// polling).
     pub fn issue_timeout(mut self, timeout: Duration) -> Self {
         self.config.issue_timeout = timeout;
         self
     }
 
-    /// Sets how long the body of a guarded request may take to arrive. Default: 10 s; at most an
-    /// hour.
+    /// Sets how long the body of a guarded request may take to arrive. Default: 10 s. At least a
+    /// millisecond, at most an hour.
     ///
-    /// A body that is not complete by then gets 408 `invalid_request`
+    /// A request whose body is not complete by then gets 408 `invalid_request`
     /// ([`Error::RequestTimeout`](crate::Error::RequestTimeout)), over HTTP/1 with
     /// `Connection: close` (RFC 9110 §15.5.9). The time begins when the service is called, after
     /// the head of the request has arrived.
@@ -502,60 +522,63 @@ impl<St: Store> RefreshLayerBuilder<St> {
 
     /// Sets whether a log-in fails when its grant cannot be stored. Default: `false`.
     ///
-    /// By default the client then gets the inner service's answer without a refresh token (RFC 6749
-    /// §5.1 allows that): the user is logged in until the access token expires. With `true` the
-    /// client gets 503 `temporarily_unavailable`, and must begin again if the inner service has
-    /// used up its authorization code. In both cases the refresh token of the inner service is
-    /// lost.
+    /// By default the client then gets the response of the inner service without a refresh token
+    /// (RFC 6749 §5.1 allows that), and the user is logged in until the access token expires. With
+    /// `true` the client gets 503 `temporarily_unavailable`, and must start the log-in again if the
+    /// inner service has used up its authorization code. In both cases the refresh token of the
+    /// inner service is lost.
     pub fn refuse_unstored_grants(mut self, refuse: bool) -> Self {
         self.config.refuse_unstored_grants = refuse;
         self
     }
 
-    /// The largest request body on the guarded paths, in bytes. Default: 64 KiB. A larger one gets
-    /// 413.
+    /// Sets the size limit of a request body on the guarded paths, in bytes. Default: 64 KiB. At
+    /// least 1 byte, at most 16 MiB. A larger request gets 413.
     pub fn max_request_body(mut self, bytes: usize) -> Self {
         self.config.max_request_body = bytes;
         self
     }
 
-    /// Sets the size limit of an answer of the inner service on the token path, in bytes, errors
-    /// included. Default: 256 KiB. A larger answer is withheld: the client gets 502.
+    /// Sets the size limit of a response of the inner service that the layer reads, in bytes. It
+    /// applies to the guarded paths and to errors as well. Default: 256 KiB. At least 1 byte, at
+    /// most 16 MiB. A larger response is withheld: the client gets 502, or an empty 200 if the
+    /// response confirms a revocation.
     pub fn max_response_body(mut self, bytes: usize) -> Self {
         self.config.max_response_body = bytes;
         self
     }
 
-    /// Answers `invalid_grant` with 401 in place of the 400 of RFC 6749 §5.2, for clients that try
-    /// again for ever on 400 and log in again on 401.
+    /// Returns `invalid_grant` with status 401 instead of the 400 of RFC 6749 §5.2. Default: off.
+    /// Use it for clients that retry forever on 400 and log in again on 401.
     pub fn unauthorized_on_invalid_grant(mut self) -> Self {
         self.config.invalid_grant_status = StatusCode::UNAUTHORIZED;
         self
     }
 
-    /// Calls `callback` on every [`Event`]. It runs within the request and must not block.
+    /// Sets a callback that is called with every [`Event`]. Default: none. It runs within the
+    /// request and must not block.
     pub fn on_event(mut self, callback: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.on_event = Some(Arc::new(callback));
         self
     }
 
-    /// Where the time comes from. Default: [`SystemClock`]. Stores have clocks of their own.
+    /// Sets the clock. Default: [`SystemClock`]. Stores use clocks of their own.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// Where the randomness of tokens, nonces and versions comes from. Default: [`OsRandom`].
+    /// Sets the random number generator for tokens, nonces and versions. Default: [`OsRandom`].
     pub fn random(mut self, random: impl SecureRandom) -> Self {
         self.random = Arc::new(random);
         self
     }
 
-    /// The layer with these settings.
+    /// Checks the settings and builds the layer.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] for a setting, or two together, that make no sense.
+    /// [`ConfigError`] if a setting is invalid or contradicts another one.
     pub fn build(self) -> Result<RefreshLayer<St>, ConfigError> {
         let Self {
             store,

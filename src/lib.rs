@@ -1,12 +1,13 @@
-//! One [`tower::Layer`](tower_layer::Layer) that ends the ways in which OAuth servers lose their
-//! users' sessions.
+//! A [`tower::Layer`](tower_layer::Layer) that binds and rotates OAuth refresh tokens in front of
+//! an existing token endpoint, without logging users out when a response is lost or two requests
+//! race.
 //!
-//! Put [`RefreshLayer`] in front of any token endpoint that speaks HTTP through a
-//! [`tower::Service`]: an axum app that issues its own tokens, a reverse proxy to an identity
-//! provider, a bare hyper server. The inner service needs no change. It goes on issuing and
-//! accepting *its* refresh tokens, the upstream tokens; clients see only the layer's own: opaque,
-//! rotated on every use (RFC 9700 §4.14.2), bound to one client, and worth nothing in a dump of the
-//! store.
+//! Put [`RefreshLayer`] in front of a token endpoint that speaks HTTP through a [`tower::Service`]:
+//! an axum app that issues its own tokens, a reverse proxy to an identity provider, a hyper server.
+//! This inner service needs no change. It continues to issue and accept its own refresh tokens, the
+//! upstream tokens. Clients see only the refresh tokens of the layer. They are opaque, rotated on
+//! every use (RFC 9700 §4.14.2) and bound to one client. The store holds hashes of them, and
+//! upstream tokens that are sealed under them, so a copy of the store contains no usable token.
 //!
 //! [`tower::Service`]: tower_service::Service
 //!
@@ -15,9 +16,9 @@
 //! use serde_json::{Value, json};
 //! use tower_oauth_refresh::{MemoryStore, RefreshLayer};
 //!
-//! /// The token endpoint of an app, as it was.
+//! /// The existing token endpoint of an app.
 //! async fn token(Form(form): Form<Vec<(String, String)>>) -> Json<Value> {
-//!     // ... looks the code or the refresh token up, and issues ...
+//!     // ... looks up the code or the refresh token, and issues tokens ...
 //! #   let _ = form;
 //!     Json(json!({ "access_token": "a", "token_type": "Bearer", "refresh_token": "the app's own" }))
 //! }
@@ -30,68 +31,88 @@
 //! let log_in = http::Request::post("/oauth/token")
 //!     .header("content-type", "application/x-www-form-urlencoded")
 //!     .body(axum::body::Body::from("grant_type=authorization_code&code=c&client_id=spa"))?;
-//! let answer = tower::ServiceExt::oneshot(app, log_in).await?;
-//! let answer: Value = serde_json::from_slice(&axum::body::to_bytes(answer.into_body(), 4096).await?)?;
-//! assert!(answer["refresh_token"].as_str().is_some_and(|token| token.starts_with("rt_")));
+//! let response = tower::ServiceExt::oneshot(app, log_in).await?;
+//! let body: Value = serde_json::from_slice(&axum::body::to_bytes(response.into_body(), 4096).await?)?;
+//! assert!(body["refresh_token"].as_str().is_some_and(|token| token.starts_with("rt_")));
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! # What it does to a request
 //!
-//! - **`POST` to the token path, `grant_type=refresh_token`**: the token is looked up and its
-//!   client checked, the request goes on with the upstream token in its place, the answer comes
-//!   back with the next token. The same request again gets the same answer for a while
-//!   ([`retry_window`](RefreshLayerBuilder::retry_window)); an old token that no honest client
-//!   sends ends the grant.
-//! - **`POST` to the token path, any other grant type**: goes on as it is; the refresh token of the
-//!   answer is replaced.
-//! - **`POST` to the revocation path** (RFC 7009): goes on with the upstream token, then the grant
-//!   ends.
-//! - **`POST` to the introspection path** (RFC 7662), if there is
-//!   [one](RefreshLayerBuilder::introspection_path): goes on with the upstream token, the answer is
-//!   about the layer's.
-//! - **Everything else**: goes through untouched, without a copy or an allocation. With
+//! - **`POST` to the token path with `grant_type=refresh_token`**: the layer looks up the token,
+//!   checks its client, and forwards the request with the upstream token. The response carries the
+//!   next refresh token. If the same request is sent again within the
+//!   [`retry_window`](RefreshLayerBuilder::retry_window), the client gets the same response. An old
+//!   token that no conforming client would send ends the grant.
+//! - **`POST` to the token path with any other grant type**: forwarded unchanged. The refresh token
+//!   in the response is replaced.
+//! - **`POST` to the revocation path** (RFC 7009): forwarded with the upstream token, then the
+//!   grant ends.
+//! - **`POST` to the introspection path** (RFC 7662), if one
+//!   [is set](RefreshLayerBuilder::introspection_path): forwarded with the upstream token. The
+//!   response describes the token of the layer.
+//! - **Everything else**: passed through unchanged, without a copy or an allocation. With
 //!   [`match_normalized_paths`](RefreshLayerBuilder::match_normalized_paths), `POST` requests with
-//!   an ambiguous [`path`] are refused.
+//!   an ambiguous [`path`] are rejected.
 //!
 //! # Where to put it
 //!
-//! Outside of whatever handles the guarded paths, inside of compression, CORS, tracing and request
-//! limits: it reads the inner service's answers as plain JSON. `Router::layer` of axum covers the
-//! routes that were added before it, and a nested router sees the stripped path. A time-out outside
-//! of it may cut the client's wait short, the rotation goes on; one inside of it counts as an error
-//! of the inner service: the client's token stays good here, but what the inner service has issued
-//! by then is lost, and the session with it if each of its tokens is good once. Better have none:
-//! the layer bounds the call by itself.
+//! Put the layer outside the handlers of the guarded paths and inside compression, CORS, tracing
+//! and request limits: it must read the responses of the inner service as uncompressed JSON.
+//! `Router::layer` of axum covers only the routes that were added before it, and a layer in a
+//! nested router sees the path without the prefix of the nest.
 //!
-//! It binds tokens to clients, it does not authenticate clients: the inner service does that on
-//! every rotation, before anything is committed. An answer that is given again does not reach the
-//! inner service; it is sealed under the client secret or the `Authorization` of the first request.
+//! Do not add a time-out of your own, because the layer limits the call of the inner service
+//! itself. A time-out outside the layer only ends the client's wait; the rotation continues. A
+//! time-out inside the layer counts as an error of the inner service: the client's token stays
+//! valid in the layer, but tokens that the inner service has issued by then are lost. If the inner
+//! service rotates its own refresh tokens, the session is lost with them.
+//!
+//! The layer binds tokens to clients but does not authenticate clients. The inner service does that
+//! on every rotation, before the rotation is committed. A replayed response does not reach the
+//! inner service. It is sealed under the client secret or the `Authorization` header of the first
+//! request.
 //!
 //! # Sessions
 //!
-//! Every token answer of the layer carries the [`GrantKey`] of its grant in the extensions of the
-//! response, for a layer outside that notes which session a log-in began. With it the program ends
-//! a grant itself, by
-//! [`RefreshLayer::end_grant`]: on a page of sessions, or when a user is to be logged out everywhere.
+//! Every token response of the layer carries the [`GrantKey`] of its grant in its extensions. A
+//! layer outside can store it with the session that the log-in started. The application can then
+//! end the grant with [`RefreshLayer::end_grant`], for example on a page that lists sessions, or to
+//! log a user out everywhere.
 //!
 //! # Access tokens
 //!
-//! Some servers must not hand the upstream's access token to the client either. With
-//! [`reference_access_tokens`](RefreshLayerBuilder::reference_access_tokens) clients get one of the
-//! layer's own, which an `AccessLayer` on the routes of the resource server turns back into the
-//! upstream's, and which ends with its grant.
+//! If clients must not get the access tokens of the inner service either, set
+//! [`reference_access_tokens`](RefreshLayerBuilder::reference_access_tokens). Clients then get
+//! reference access tokens: opaque tokens of the layer that end with their grant. An `AccessLayer`
+//! on the routes of the resource server exchanges them for the upstream access tokens.
+//!
+//! # Terms
+//!
+//! - **Upstream token**: a token issued by the inner service.
+//! - **Grant**: one authorization given to one client. All refresh tokens that descend from it
+//!   belong to it. Other software calls this a token family.
+//! - **Generation**: how often a grant has been rotated.
+//! - **Current and previous token**: the newest refresh token of a grant, and the one that was
+//!   rotated away last.
+//! - **Replay**: return the stored response of the last rotation again.
+//! - **Recover**: rotate from the previous token because its successor was never presented.
+//! - **Reuse**: an old token that no conforming client would send. It ends the grant.
+//! - **Adopt**: take in a grant that began before the layer was installed.
+//! - **Window**: the time after a rotation in which a replay or a recovery is allowed.
 //!
 //! # Features
 //!
-//! - `memory` (default): [`MemoryStore`].
-//! - `redis`: `RedisStore`, grants in Redis: one server, Sentinel or Cluster.
-//! - `redis-tls`: the same over TLS, with rustls.
-//! - `redb`: `RedbStore`, for one process that keeps its grants in a file. Needs Rust 1.90.
+//! - `memory` (default): [`MemoryStore`], for tests and for one process whose grants may be lost on
+//!   a restart.
+//! - `redis`: `RedisStore`, which keeps grants in Redis: a single server, Sentinel or Cluster.
+//! - `redis-tls`: `RedisStore` with TLS, through rustls.
+//! - `redb`: `RedbStore`, which keeps the grants of a single process in a file. Needs Rust 1.90.
 //! - `tiered` (default): [`TieredStore`], a cache in front of another store, and [`AccessLayer`]
 //!   with its cache.
-//! - `store-tests`: [`store_tests!`], the contract of [`Store`] as tests.
+//! - `store-tests`: [`store_tests!`], which tests an implementation of [`Store`] against its
+//!   contract.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -159,7 +180,7 @@ pub use self::store::{RedbOpenError, RedbStore, RedbStoreBuilder};
 #[cfg(feature = "redis")]
 pub use self::store::{RedisConnectError, RedisStore, RedisStoreBuilder, RedisUrlError};
 
-/// The code of the README, compiled and run.
+/// Compiles and runs the code of the README.
 #[cfg(all(doctest, feature = "memory", feature = "tiered", feature = "redis"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
