@@ -1,4 +1,7 @@
 //! Request and response bodies.
+//!
+//! [`RequestBody`] and [`ResponseBody`] are either the body that the layer was given, unchanged, or
+//! bytes that the layer wrote. [`read`] collects a body up to a limit.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -72,7 +75,7 @@ macro_rules! public_body {
         }
 
         impl<B> fmt::Debug for $name<B> {
-            /// Without the bytes: there are tokens in them.
+            /// Omits the bytes, because they contain tokens.
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 let len = match &self.kind {
                     Kind::Inner { .. } => None,
@@ -83,7 +86,7 @@ macro_rules! public_body {
         }
 
         impl<B> Default for $name<B> {
-            /// An empty body.
+            /// Returns an empty body.
             fn default() -> Self {
                 Self { kind: Kind::Full { bytes: None } }
             }
@@ -112,25 +115,25 @@ macro_rules! public_body {
 }
 
 public_body! {
-    /// The request body that the inner service of [`Refresh`](crate::Refresh) gets: the original
-    /// one, untouched, or the form that the layer wrote in its place.
+    /// The request body that [`Refresh`](crate::Refresh) sends to the inner service: the original
+    /// body, unchanged, or a form that the layer wrote.
     RequestBody
 }
 public_body! {
-    /// The response body of [`Refresh`](crate::Refresh): that of the inner service, untouched, or
-    /// one that the layer wrote.
+    /// The response body of [`Refresh`](crate::Refresh): the body of the inner service, unchanged,
+    /// or one that the layer wrote.
     ResponseBody
 }
 
-/// Why a body could not be read to its end.
+/// The reason why a body could not be read.
 #[derive(Debug)]
 pub(crate) enum ReadError {
     TooLarge,
     Broken,
 }
 
-/// Reads a body of at most `limit` bytes. Trailers are dropped; a body that arrives in one frame is
-/// not copied.
+/// Reads a body of at most `limit` bytes. Drops trailers. A body that arrives in one frame is not
+/// copied.
 ///
 /// While the body is incomplete, its frames are copied instead of kept: a frame of one byte may be
 /// a slice of a read buffer of many KiB. The copy grows with the bytes that have arrived, not with

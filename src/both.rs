@@ -2,7 +2,8 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 
-/// Runs two futures side by side to the end of both: two trips to the store in the time of one.
+/// Polls two futures concurrently until both are complete, so that two round trips to the store
+/// take the time of one.
 pub(crate) async fn both<A: Future, B: Future>(first: A, second: B) -> (A::Output, B::Output) {
     let (mut first, mut second) = (pin!(first), pin!(second));
     let (mut one, mut other) = (None, None);
@@ -35,7 +36,7 @@ mod tests {
     use super::both;
 
     #[tokio::test]
-    async fn neither_waits_for_the_other() {
+    async fn the_futures_run_concurrently() {
         let (to_first, first) = oneshot::channel();
         let (to_second, second) = oneshot::channel();
         let outputs = both(

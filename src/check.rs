@@ -1,4 +1,7 @@
 //! Checks that requests for the guarded paths pass through the layer.
+//!
+//! [`RefreshLayer::check`] sends a probe to each guarded path of a stack. The layer recognizes a
+//! probe by a request extension and answers it without calling the inner service.
 
 use std::error::Error;
 use std::fmt;
@@ -18,7 +21,7 @@ use crate::service::Endpoint;
 use crate::shared::Shared;
 use crate::store::Store;
 
-/// The longest time that a stack may take to answer a probe.
+/// The time limit for the response to a probe.
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// The mark of a probe, in the extensions of its request.
@@ -45,7 +48,7 @@ impl Probe {
     }
 }
 
-/// The answer of the layer to a probe of its own.
+/// Returns the response of the layer to one of its own probes.
 pub(crate) fn answer<B>() -> Response<ResponseBody<B>> {
     let mut response = Response::new(ResponseBody::default());
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -70,7 +73,7 @@ pub struct Unguarded {
     pub setting: &'static str,
     /// The path that was requested.
     pub path: String,
-    /// What the request reached instead of the layer.
+    /// The result of the probe.
     pub found: Found,
 }
 
@@ -78,16 +81,16 @@ pub struct Unguarded {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Found {
-    /// A response with this status. 404 or 405: the path has no route inside of the layer. 401 or
-    /// 403: a middleware outside of the layer refused the probe. Other statuses come from such a
-    /// middleware, or from a handler that is not inside of the layer.
+    /// A response with this status. 404 or 405: the path has no route inside the layer. 401 or 403:
+    /// a middleware outside the layer rejected the probe. Other statuses come from such a
+    /// middleware, or from a handler outside the layer.
     Status(StatusCode),
-    /// An error of the service.
+    /// The service returned this error.
     Failed(String),
     /// No response within ten seconds.
     TimedOut,
-    /// The layer, but at another endpoint, because the path was rewritten on the way. Holds the
-    /// builder method of that endpoint.
+    /// The probe reached another endpoint of the layer, because the path was rewritten on the way.
+    /// Holds the name of the builder method for that endpoint.
     Endpoint(&'static str),
 }
 
@@ -103,25 +106,25 @@ impl fmt::Display for Unguarded {
             Found::Status(status @ (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED)) => {
                 write!(
                     f,
-                    "{status}: add a route at this path inside of the layer, if only one that answers 404"
+                    "{status}: add a route for this path inside the layer, even if it only returns 404"
                 )
             }
             Found::Status(status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)) => {
                 write!(
                     f,
-                    "{status}: a middleware outside of the layer has refused the probe"
+                    "{status}: a middleware outside the layer rejected the probe"
                 )
             }
             Found::Status(status) => {
                 write!(
                     f,
-                    "{status}: answered by a handler or a middleware outside of the layer"
+                    "{status}: answered by a handler or a middleware outside the layer"
                 )
             }
             Found::Failed(error) => write!(f, "the service failed: {error}"),
-            Found::TimedOut => f.write_str("no answer"),
+            Found::TimedOut => f.write_str("no response"),
             Found::Endpoint(setting) => {
-                write!(f, "the request reached the layer as one for {setting}")
+                write!(f, "the layer handled the request as one for {setting}")
             }
         }?;
         f.write_str(")")
@@ -144,26 +147,26 @@ impl fmt::Display for Listed<'_> {
 
 impl<St: Store> RefreshLayer<St> {
     /// Checks that requests for the guarded paths pass through this layer on their way through
-    /// `service`, the whole stack. Call it at the start of a program, or in a test.
+    /// `service`, which must be the whole stack. Call it when the program starts, or in a test.
     ///
-    /// A layer in the wrong place goes unnoticed: a revocation that misses it may get 200 from a
-    /// fallback, and the client believes that it has logged out. A probe is sent for the
+    /// A layer in the wrong place is hard to notice: a revocation that misses it may get 200 from a
+    /// fallback, and the client assumes that it has logged out. The check sends a probe to the
     /// [`token_path`](crate::RefreshLayerBuilder::token_path), the
-    /// [`revocation_path`](crate::RefreshLayerBuilder::revocation_path) and, if there is one, the
-    /// [`introspection_path`](crate::RefreshLayerBuilder::introspection_path). `body` makes the
-    /// empty bodies of the requests.
+    /// [`revocation_path`](crate::RefreshLayerBuilder::revocation_path) and, if one is set, the
+    /// [`introspection_path`](crate::RefreshLayerBuilder::introspection_path). `body` creates the
+    /// empty request bodies.
     ///
     /// A probe is marked by a request extension, which no client can send. The layer answers it
-    /// with 204, without a call of the inner service or the store. If it misses the layer, your app
-    /// gets a `POST` with an empty form: without `grant_type`, token or credentials the app must
-    /// answer with an error, and changes nothing. Middleware outside of the layer sees the probe
-    /// like any request. If it needs more, such as a `Host` header or the address of the peer, add
-    /// that with `tower::ServiceExt::map_request`. A service that builds a new request, such as an
-    /// HTTP client, drops the mark.
+    /// with 204 and calls neither the inner service nor the store. If the probe misses the layer,
+    /// the app gets a `POST` with an empty form. Without `grant_type`, token or credentials, the
+    /// app should answer with an error and change nothing. Middleware outside the layer sees the
+    /// probe like any other request. If it requires more, such as a `Host` header or the address of
+    /// the peer, add that with `tower::ServiceExt::map_request`. A service that builds a new
+    /// request, such as an HTTP client, drops the mark.
     ///
     /// # Errors
     ///
-    /// [`CheckError`] with every path that is not guarded and what the probe met instead.
+    /// [`CheckError`] lists every path that is not guarded, and what the probe reached instead.
     ///
     /// # Example
     ///
@@ -201,13 +204,13 @@ impl<St: Store> RefreshLayer<St> {
         self.check_nested("", service, body).await
     }
 
-    /// Like [`check`](Self::check), for a layer inside of a router that is nested at `prefix`: each
-    /// path is requested with the prefix in front, which the router strips before the request
-    /// reaches the layer.
+    /// Like [`check`](Self::check), but for a layer inside a router that is nested at `prefix`.
+    /// Each path is requested with the prefix, which the router strips before the request reaches
+    /// the layer.
     ///
     /// # Errors
     ///
-    /// [`CheckError`] with every path that is not guarded and what the probe met instead.
+    /// [`CheckError`] lists every path that is not guarded, and what the probe reached instead.
     pub async fn check_nested<S, B, ResBody>(
         &self,
         prefix: &str,
@@ -222,7 +225,7 @@ impl<St: Store> RefreshLayer<St> {
     }
 }
 
-/// Sends a probe for each guarded path through `service`, with `prefix` in front of the path.
+/// Sends a probe for each guarded path, with `prefix` before the path, through `service`.
 async fn probe_all<St, S, B, ResBody>(
     shared: &Shared<St>,
     prefix: &str,
@@ -251,7 +254,7 @@ where
     }
 }
 
-/// Returns what the probe reached, unless that was the right endpoint of the layer.
+/// Sends one probe. Returns `None` if it reached `endpoint` of the layer.
 async fn probe<S, B, ResBody>(
     layer: usize,
     endpoint: Endpoint,

@@ -1,4 +1,8 @@
-//! What happens when the embedding program ends a grant.
+//! Ends a grant on behalf of the application:
+//! [`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant).
+//!
+//! [`end`] removes the grant, announces the end and emits the event. [`Ending`] is the future that
+//! runs to completion even if the caller drops it.
 
 use std::error::Error as _;
 use std::future::Future;
@@ -18,7 +22,8 @@ use crate::store::{Key, Store, StoreError};
 
 type Ended = Result<bool, StoreError>;
 
-/// Ends the grant under `key`, whoever changes it meanwhile.
+/// Ends the grant under `key`. Returns whether it existed and had not ended before. Emits an event
+/// if the store fails.
 pub(crate) async fn end<St: Store>(shared: Arc<Shared<St>>, key: Key) -> Ended {
     let started = Instant::now();
     let _running = shared.running().enter();
@@ -38,13 +43,12 @@ pub(crate) async fn end<St: Store>(shared: Arc<Shared<St>>, key: Key) -> Ended {
 
 async fn remove<St: Store>(shared: &Shared<St>, key: Key, started: Instant) -> Ended {
     let found = shared.store().get(&key).await?;
-    // What cannot be read is removed as well: nobody could use it, and nothing in it could say that
-    // it may stay.
+    // A corrupt entry is removed, too: no request can use it.
     let record = found
         .as_ref()
         .and_then(|entry| Record::decode(&key, &entry.tag, &entry.value).ok());
-    // A grant with a pending revocation has ended already, and so has one that has expired: their
-    // entries are kept for a while.
+    // Grants with a pending revocation and expired grants have ended already, although their
+    // entries stay in the store for a while.
     let now = shared.now();
     let over = |record: &Record| record.ended || record.time(now) >= record.expires_at;
     let record = record.map(|record| record.at(now));
@@ -53,7 +57,8 @@ async fn remove<St: Store>(shared: &Shared<St>, key: Key, started: Instant) -> E
     if let Some(entry) = entry {
         rotation::end(shared.store(), &key, entry).await?;
     }
-    // Also of what has ended before: whoever did it may not have come as far as this.
+    // Announced even if the grant had ended before: the instance that ended it may have died before
+    // its announcement.
     shared.announce(&key).await;
     if there {
         let client_id = record
@@ -69,10 +74,10 @@ async fn remove<St: Store>(shared: &Shared<St>, key: Key, started: Instant) -> E
     Ok(there)
 }
 
-/// The end of a grant under way. Dropped once it has begun, it goes on in the tokio runtime that it
-/// is dropped in: whoever asks for it may be a request whose client hangs up.
+/// The future of a call of [`end`]. If it is dropped after its first poll, the rest continues as a
+/// task of the current tokio runtime, because the caller may be a request whose client disconnects.
 pub(crate) struct Ending {
-    /// Absent while it is polled, so that a panic leaves nothing to go on with, and afterwards.
+    /// `None` while it is polled, so that nothing continues after a panic, and after completion.
     rest: Option<Pin<Box<dyn Future<Output = Ended> + Send>>>,
     begun: bool,
 }
@@ -91,7 +96,7 @@ impl Future for Ending {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
         let Some(mut rest) = self.rest.take() else {
-            panic!("a future was polled after completion")
+            panic!("`RefreshLayer::end_grant` polled after completion")
         };
         self.begun = true;
         let polled = rest.as_mut().poll(cx);

@@ -1,4 +1,7 @@
-//! One intercepted request: read, sent where it belongs, and its errors answered.
+//! Handles one intercepted request: reads the form, dispatches it to its endpoint, and turns errors
+//! into OAuth error responses.
+//!
+//! [`run`] is the entry point. [`Exchange`] is the context that the steps of one request share.
 
 use std::error::Error as _;
 use std::future::Future;
@@ -31,12 +34,12 @@ use crate::shared::Shared;
 use crate::store::{CatchPanics, Key, Store, StoreError};
 use crate::upstream::{self, Reading, Upstream};
 
-/// Why an exchange has no answer of its own.
+/// The reason why a request has no regular response.
 #[derive(Debug)]
 pub(crate) enum Failure<E> {
-    /// The layer answers.
+    /// The layer returns an error response.
     Refused(Error),
-    /// The inner service failed; so does the layer.
+    /// The inner service returned an error, and the layer returns the same error.
     Inner(E),
 }
 
@@ -52,10 +55,10 @@ impl<E> From<RandomUnavailable> for Failure<E> {
     }
 }
 
-/// The answer to an intercepted request.
+/// The result of an intercepted request.
 pub(crate) type Outcome<ResBody, E> = Result<Response<ResponseBody<ResBody>>, Failure<E>>;
 
-/// What the steps of one exchange share.
+/// The context that the steps of one request share.
 pub(crate) struct Exchange<St> {
     pub(crate) shared: Arc<Shared<St>>,
     pub(crate) progress: Arc<Progress>,
@@ -71,7 +74,7 @@ impl<St: Store> Exchange<St> {
         self.started
     }
 
-    /// Until when the client is made to wait; from now on it is sent away then.
+    /// Sets and returns the time until which the client waits. After it, the client gets an error.
     pub(crate) fn deadline(&self) -> Instant {
         let deadline = Instant::now() + self.shared.config().rotation_timeout;
         self.progress.set_deadline(deadline);
@@ -100,7 +103,8 @@ impl<St: Store> Exchange<St> {
         }
     }
 
-    /// How the answer to a token request is read, in which an error may not mention `secret`.
+    /// Returns the rules for reading the response to a token request. An error response that
+    /// contains `secret` is not passed on.
     pub(crate) fn reading<'a>(&self, secret: Option<&'a str>) -> Reading<'a> {
         let config = self.shared.config();
         Reading {
@@ -111,8 +115,8 @@ impl<St: Store> Exchange<St> {
         }
     }
 
-    /// Sends a request about a token that is not one of the layer's, and returns the answer without
-    /// the withheld tokens.
+    /// Forwards a request about a token of another format, and returns the response without the
+    /// withheld tokens.
     pub(crate) async fn pass<S, B, ResBody>(
         &self,
         mut upstream: Box<Upstream<S, B>>,
@@ -129,8 +133,8 @@ impl<St: Store> Exchange<St> {
         };
         let call = async {
             if !config.reference {
-                // The client presents a token of the inner service, so nothing needs to be withheld
-                // from it.
+                // The client already has a token of the inner service, so nothing needs to be
+                // withheld from it.
                 return upstream
                     .call(body)
                     .await
@@ -154,14 +158,15 @@ impl<St: Store> Exchange<St> {
         })
     }
 
-    /// Tells that what is under `key` has ended, if there is anybody who remembers access tokens.
+    /// Announces that the grant or the access token under `key` has ended, if the layer issues
+    /// reference access tokens.
     pub(crate) async fn announce(&self, key: &Key) {
         if self.shared.config().reference {
             self.shared.announce(key).await;
         }
     }
 
-    /// Tells the operator that the store failed, and makes the client's error of it.
+    /// Emits a store-failure event and returns the error for the client.
     pub(crate) fn store_failed(&self, error: StoreError, subject: Subject<'_>) -> Error {
         self.shared.tell_why(
             EventKind::of_failure(&error),
@@ -173,7 +178,7 @@ impl<St: Store> Exchange<St> {
     }
 }
 
-/// Answers one request to a guarded endpoint.
+/// Handles one request to a guarded endpoint.
 pub(crate) async fn run<St, S, B, ResBody>(
     endpoint: Endpoint,
     shared: Arc<Shared<St>>,
@@ -194,7 +199,7 @@ where
         started: Instant::now(),
     };
     let span = tracing::debug_span!("oauth_refresh", ?endpoint);
-    // In a box, for it is large, and `instrument` takes it by value.
+    // Boxed because the future is large and `instrument` takes it by value.
     match Box::pin(answer(endpoint, &exchange, inner, request))
         .instrument(span)
         .await
@@ -242,7 +247,7 @@ where
     let form = TokenForm::parse(body.clone()).map_err(malformed)?;
     if head.uri.query().is_some_and(form::names_a_param) {
         return Err(
-            Error::InvalidRequest("a parameter stands in the query, not in the body").into(),
+            Error::InvalidRequest("a parameter is in the query instead of the body").into(),
         );
     }
     if matches!(endpoint, Endpoint::Token) {
@@ -261,7 +266,7 @@ where
             )
             .await
         }
-        // Whoever asks is a resource server, and no client of the grant.
+        // The caller is a resource server, not the client of the grant.
         (Endpoint::Introspection, _) => {
             introspection::introspect(exchange, upstream, body, &form).await
         }
@@ -271,7 +276,7 @@ where
         }
         (Endpoint::Token, _) => {
             let client = match identified {
-                // Whether these credentials are any good is for the inner service to say.
+                // The inner service decides whether these credentials are valid.
                 Err(ClientError::Basic) => Client {
                     id: None,
                     credential: Credential::None,
@@ -298,6 +303,6 @@ fn malformed(error: FormError) -> Error {
 fn unread(error: ReadError) -> Error {
     match error {
         ReadError::TooLarge => Error::BodyTooLarge,
-        ReadError::Broken => Error::InvalidRequest("the request body could not be read to its end"),
+        ReadError::Broken => Error::InvalidRequest("the request body is incomplete"),
     }
 }

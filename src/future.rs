@@ -1,5 +1,10 @@
-//! The future of [`Refresh`](crate::Refresh): the inner one as it is, or an intercepted request
-//! that runs to its end.
+//! The response future of [`Refresh`](crate::Refresh).
+//!
+//! A request that passes through uses the future of the inner service directly. An intercepted
+//! request runs in a boxed future. Once it has begun something that must be completed, such as the
+//! call of the inner service in a rotation, it runs to completion: if the client disconnects or has
+//! waited too long, the rest moves to a task of its own. [`Progress`] is the state that the future
+//! and the request share for this.
 
 use std::fmt;
 use std::future::Future;
@@ -16,11 +21,11 @@ use tokio::time::{Instant, Sleep};
 use crate::body::ResponseBody;
 use crate::error::Error;
 
-/// An intercepted request, on its way.
+/// The boxed future of an intercepted request.
 pub(crate) type Exchange<B, E> =
     Pin<Box<dyn Future<Output = Result<Response<ResponseBody<B>>, E>> + Send>>;
 
-/// Whether an exchange has begun what must be brought to its end, client or not.
+/// The state of an intercepted request: whether it must run to completion without its client.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     begun: AtomicBool,
@@ -29,24 +34,24 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// From here on the exchange goes on when its client hangs up.
+    /// Makes the request run to completion from now on, even if its client disconnects.
     pub(crate) fn begin(&self) {
         self.begun.store(true, Ordering::Relaxed);
     }
 
-    /// Nothing is under way that could be lost; until the next [`begin`](Self::begin) the exchange
-    /// ends with its client.
+    /// Reverts [`begin`](Self::begin): the request has nothing in progress that could be lost, so
+    /// it ends when its client disconnects.
     pub(crate) fn rest(&self) {
         self.begun.store(false, Ordering::Relaxed);
     }
 
-    /// Sends the client away if its exchange has begun and is not over by then. Without one the
-    /// client waits.
+    /// Sets the time at which the client gets an error if its request has begun work that is not
+    /// complete. Without a deadline the client waits.
     pub(crate) fn set_deadline(&self, deadline: Instant) {
         let _ = self.deadline.set(deadline);
     }
 
-    /// Whether the client is gone.
+    /// Returns whether the client has disconnected or got an error.
     pub(crate) fn detached(&self) -> bool {
         self.detached.load(Ordering::Relaxed)
     }
@@ -59,8 +64,8 @@ impl Progress {
 pin_project! {
     /// Response future of [`Refresh`](crate::Refresh).
     ///
-    /// Dropped in the middle of a rotation it hands the rest to the tokio runtime that it is
-    /// dropped in, so that the answer of the inner service reaches the store.
+    /// If it is dropped during a rotation, it moves the rest to a task of the current tokio
+    /// runtime, so that the response of the inner service reaches the store.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F, B, E> {
         #[pin]
@@ -85,7 +90,7 @@ impl<F, B, E> ResponseFuture<F, B, E> {
         }
     }
 
-    /// Returns a future that answers with an error at once.
+    /// Returns a future that resolves to an error response immediately.
     pub(crate) fn refused(error: Error) -> Self {
         Self {
             kind: Kind::Refused {
@@ -130,13 +135,13 @@ impl<F, B, E> fmt::Debug for ResponseFuture<F, B, E> {
     }
 }
 
-/// An exchange with the client still there.
+/// An intercepted request whose client is still connected.
 pub(crate) struct Intercepted<B, E> {
-    /// Absent while it is polled, so that a panic leaves nothing to detach, and afterwards.
+    /// `None` while it is polled, so that nothing is detached after a panic, and after completion.
     exchange: Option<Exchange<B, E>>,
     progress: Arc<Progress>,
-    /// Chosen where the types are known to be fit for a task of their own, so that this one needs
-    /// no bounds.
+    /// Spawns the rest as a task. It is a function pointer because only the caller of `new` knows
+    /// that the types are `Send + 'static`, and this type then needs no such bounds.
     detach: fn(&Handle, Exchange<B, E>),
     deadline: Option<Pin<Box<Sleep>>>,
 }
@@ -184,7 +189,7 @@ impl<B, E> Intercepted<B, E> {
             return;
         };
         self.progress.detached.store(true, Ordering::Relaxed);
-        // Without a runtime nothing can go on: the lease runs out by itself.
+        // Without a runtime the work stops here. Its lease then expires.
         if let Ok(handle) = Handle::try_current() {
             (self.detach)(&handle, exchange);
         }

@@ -1,4 +1,7 @@
-//! What happens on the introspection endpoint (RFC 7662).
+//! The introspection endpoint (RFC 7662).
+//!
+//! The layer looks up the presented token, forwards the request with the upstream token, and writes
+//! the properties of its own token into the response.
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -29,11 +32,11 @@ use crate::upstream::{self, Upstream};
 
 const INACTIVE: &[u8] = br#"{"active":false}"#;
 
-/// Answers an introspection request.
+/// Handles an introspection request.
 ///
-/// The inner service is asked in every case, about its own token or about one that was never
-/// issued: it is there that the caller is authenticated, and whoever is not learns nothing of a
-/// token (RFC 7662 §2.1).
+/// The inner service is called in every case: with its own token, or with a random token that was
+/// never issued. It authenticates the caller, and a caller that it rejects must not learn anything
+/// about a token (RFC 7662 §2.1).
 pub(crate) async fn introspect<St, S, B, ResBody>(
     exchange: &Exchange<St>,
     mut upstream: Box<Upstream<S, B>>,
@@ -91,7 +94,8 @@ where
         })
 }
 
-/// What is known here of a token that is alive, and takes the place of what the inner service says.
+/// The properties of an active token of the layer. They replace those in the response of the inner
+/// service.
 struct Ours {
     client_id: ClientId,
     scope: Option<Utf8>,
@@ -100,10 +104,11 @@ struct Ours {
     token_type: Option<&'static str>,
 }
 
-/// A token that is alive, with the upstream's.
+/// An active token and its upstream token.
 type Found = Option<(Ours, Zeroizing<String>)>;
 
-/// Nothing of the grant changes, whatever token it is: who introspects a token does not present it.
+/// Looks up a refresh token. The grant never changes, even for a reused token, because a caller
+/// that introspects a token does not present it.
 async fn find_refresh<St: Store>(
     exchange: &Exchange<St>,
     token: RefreshToken,
@@ -138,6 +143,7 @@ async fn find_refresh<St: Store>(
     Ok(Some((ours, secret)))
 }
 
+/// Looks up a reference access token.
 async fn find_access<St: Store>(
     exchange: &Exchange<St>,
     token: &AccessToken,
@@ -165,9 +171,10 @@ async fn find_access<St: Store>(
     Ok(Some((ours, secret)))
 }
 
-/// What the inner service said of its token as an answer about ours, if that is alive. Errors are
-/// treated alike, for they must not tell whether it is. `None` if it cannot be read, or is an error
-/// that mentions the upstream token.
+/// Turns the response about the upstream token into one about the token of the layer. Error
+/// responses are treated the same for active and other tokens, so that they do not disclose which
+/// one it is. Returns `None` if the response cannot be read, or is an error that contains the
+/// upstream token.
 async fn rewrite<ResBody: Body<Data = Bytes>>(
     response: Response<ResBody>,
     limit: usize,
@@ -189,14 +196,14 @@ async fn rewrite<ResBody: Body<Data = Bytes>>(
     Some(upstream::respond(head, body))
 }
 
-/// What the inner service says of a token.
+/// The content of an introspection response.
 enum Said {
     Inactive,
-    /// What else it says, with our members in the places of its own.
+    /// The response body, with the properties of the layer's token.
     Active(Bytes),
 }
 
-/// Reads an answer; `None` if it does not say whether the token is active.
+/// Parses a response. Returns `None` if it does not say whether the token is active.
 ///
 /// Members that disclose a token of the inner service are removed.
 fn said(body: &[u8], ours: &Ours, secret: &str) -> Option<Said> {
@@ -241,7 +248,7 @@ fn said(body: &[u8], ours: &Ours, secret: &str) -> Option<Said> {
     Some(Said::Active(out.into()))
 }
 
-/// All that is said of a token that is not alive (RFC 7662 §2.2).
+/// Returns the response for a token that is not active (RFC 7662 §2.2).
 fn inactive<ResBody>() -> Response<ResponseBody<ResBody>> {
     let (mut head, ()) = Response::new(()).into_parts();
     head.status = StatusCode::OK;

@@ -1,5 +1,7 @@
-//! Requests with the same token wait for each other on one instance, so that only one of them asks
-//! the store for the lease.
+//! One lock per refresh token, within one instance.
+//!
+//! Requests with the same token wait for each other here, so that only one of them calls the store
+//! to claim the lease.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,15 +12,16 @@ use crate::store::Tag;
 
 type Line = Arc<tokio::sync::Mutex<()>>;
 
-/// The queues of one layer, by token hash.
+/// The locks of one layer, by token hash.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Queues(Arc<Mutex<HashMap<Tag, Line>>>);
 
 impl Queues {
-    /// Waits for the turn of this request. The flag says whether it had to.
+    /// Waits for the lock of `tag`. The flag is `true` if the lock was taken.
     pub(crate) async fn enter(&self, tag: Tag) -> (Turn, bool) {
         let line = Arc::clone(self.lines().entry(tag).or_default());
-        // Made before the wait: if the wait is given up, its drop still tidies the map.
+        // Created before the wait, so that its drop also removes the map entry if the wait is
+        // cancelled.
         let mut turn = Turn {
             queues: self.clone(),
             tag,
@@ -42,7 +45,7 @@ impl Queues {
     }
 }
 
-/// The turn of one request; dropping it lets the next one in.
+/// A held lock. Dropping it lets the next request continue.
 #[derive(Debug)]
 pub(crate) struct Turn {
     queues: Queues,
@@ -52,8 +55,8 @@ pub(crate) struct Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        // The lock on the map comes first: nobody can join the line between the count and the
-        // removal.
+        // The map is locked first, so that no other request can clone the lock between the count
+        // and the removal.
         let mut lines = self.queues.lines();
         self.guard = None;
         if lines
@@ -76,7 +79,7 @@ mod tests {
     const TAG: Tag = Tag::new([7; 32]);
 
     #[tokio::test]
-    async fn one_at_a_time_and_nothing_left_behind() {
+    async fn requests_with_the_same_token_take_turns() {
         let queues = Queues::default();
         let (first, waited) = queues.enter(TAG).await;
         assert!(!waited);
@@ -87,7 +90,7 @@ mod tests {
         assert!(second.as_mut().poll(&mut cx).is_pending());
         drop(first);
         let Poll::Ready((second, waited)) = second.as_mut().poll(&mut cx) else {
-            panic!("its turn has come")
+            panic!("the lock is free")
         };
         assert!(waited);
         drop(second);
@@ -95,7 +98,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn giving_up_the_wait_leaves_nothing_behind() {
+    async fn a_cancelled_wait_leaves_no_entry_behind() {
         let queues = Queues::default();
         let (first, _) = queues.enter(TAG).await;
         {

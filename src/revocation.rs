@@ -1,4 +1,9 @@
-//! What happens on the revocation endpoint (RFC 7009).
+//! The revocation endpoint (RFC 7009), for refresh tokens.
+//!
+//! The layer forwards the revocation with the upstream token. If the inner service confirms it, the
+//! grant is removed. If the inner service is unavailable, the grant is marked as revocation
+//! pending: it has ended for every purpose, except that its client can repeat the revocation for
+//! [`ENDED_FOR`]. [`confirm`] classifies the response of the inner service for both kinds of token.
 
 use std::time::Duration;
 
@@ -25,10 +30,10 @@ use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Ttl, Version};
 use crate::token::{AccessToken, RefreshToken};
 use crate::upstream::{self, Reading, Upstream};
 
-/// How long a client can repeat a revocation that did not reach the upstream.
+/// The time in which a client can repeat a pending revocation.
 pub(crate) const ENDED_FOR: Duration = Duration::from_secs(600);
 
-/// Answers a revocation request.
+/// Handles a revocation request.
 pub(crate) async fn revoke<St, S, B, ResBody>(
     exchange: &Exchange<St>,
     mut upstream: Box<Upstream<S, B>>,
@@ -87,7 +92,7 @@ where
         .ok()
         .flatten()
     else {
-        // Whatever the upstream makes of it, here the session is over.
+        // The inner service is unavailable, but the user wants to log out, so the grant ends here.
         let ended = mark(exchange, &presentation.key, entry, record).await;
         ended.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
         exchange.announce(&presentation.key).await;
@@ -107,8 +112,8 @@ where
     Ok(response)
 }
 
-/// The grant that is to be revoked; `None` if there is nothing to do, which is no error (RFC 7009
-/// §2.2).
+/// Returns the grant to revoke. Returns `None` if the token is invalid or already revoked, which is
+/// not an error (RFC 7009 §2.2).
 async fn find<St: Store>(
     exchange: &Exchange<St>,
     presentation: &Presentation<'_>,
@@ -139,14 +144,14 @@ async fn find<St: Store>(
         Verdict::Rotate | Verdict::Busy | Verdict::Replay | Verdict::Recover => {
             Ok(Some((entry, record)))
         }
-        // The upstream has not confirmed an earlier revocation by this token.
+        // A revocation with this token is pending: forward it again.
         Verdict::Ended if record.opens_with(&presentation.hash, &entry.tag) => {
             Ok(Some((entry, record)))
         }
-        // An older token of the grant, within the retry window. A refresh with it is only refused,
-        // because an honest client may still send one. A revocation ends the grant, whichever of
-        // its tokens it names: reuse, too, needs no more than the grant's id, its client and an
-        // older generation. This token opens no upstream token, so the inner service is not called.
+        // An older token of the grant, within the retry window. A refresh with it is only rejected,
+        // because a conforming client may still send one. A revocation ends the grant with any of
+        // its tokens; the grant's id, its client and an older generation are also enough to detect
+        // reuse. This token cannot open the upstream token, so the inner service is not called.
         Verdict::Late => {
             let ended = end(exchange.store(), &presentation.key, entry).await;
             ended.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
@@ -161,7 +166,8 @@ async fn find<St: Store>(
     }
 }
 
-/// Marks the grant as ended, whoever changes it meanwhile.
+/// Marks the grant as revocation pending. Retries if another request changes the entry at the same
+/// time.
 async fn mark<St: Store>(
     exchange: &Exchange<St>,
     key: &Key,
@@ -197,18 +203,20 @@ async fn mark<St: Store>(
         }
     }
     Err(StoreError::unavailable(
-        "the entry changes faster than it can be written",
+        "too many concurrent changes of the entry",
     ))
 }
 
-/// What the inner service's answer means for the grant.
+/// The result of a revocation by the inner service.
 pub(crate) struct Confirmed<ResBody> {
+    /// Whether the token must end in the layer, too.
     pub(crate) ended: bool,
     pub(crate) response: Response<ResponseBody<ResBody>>,
 }
 
-/// Returns `None` for an error that cannot be read or would disclose a token. A success that would
-/// disclose one is replaced.
+/// Classifies the response of the inner service to a revocation. Returns `None` for an error
+/// response that cannot be read or would disclose a token. A success that would disclose one is
+/// replaced by an empty success.
 pub(crate) async fn confirm<ResBody: Body<Data = Bytes>>(
     response: Response<ResBody>,
     reading: Reading<'_>,
@@ -229,7 +237,7 @@ pub(crate) async fn confirm<ResBody: Body<Data = Bytes>>(
                 response,
             })
         }
-        // There is no such endpoint inside: ending the grant is all there is to do.
+        // The inner service has no revocation endpoint, so it is enough to end the grant here.
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Some(Confirmed {
             ended: true,
             response: revoked(),
@@ -238,7 +246,7 @@ pub(crate) async fn confirm<ResBody: Body<Data = Bytes>>(
             let (head, bytes) = upstream::read(response, limit).await?;
             let answer = TokenAnswer::parse(bytes.clone()).ok();
             let error = answer.as_ref().and_then(TokenAnswer::error);
-            // Nor is there, if it revokes no refresh tokens (RFC 7009 §2.2.1).
+            // The inner service does not revoke tokens of this type (RFC 7009 §2.2.1).
             if status == StatusCode::BAD_REQUEST && error == Some("unsupported_token_type") {
                 return Some(Confirmed {
                     ended: true,
@@ -256,7 +264,7 @@ pub(crate) async fn confirm<ResBody: Body<Data = Bytes>>(
     }
 }
 
-/// What a client gets whose token is of no use any more (RFC 7009 §2.2).
+/// Returns the response for a token that is no longer valid (RFC 7009 §2.2).
 pub(crate) fn revoked<ResBody>() -> Response<ResponseBody<ResBody>> {
     let mut response = Response::new(ResponseBody::default());
     let headers = response.headers_mut();

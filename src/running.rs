@@ -1,8 +1,8 @@
-//! What is under way: counted, so that a shutdown can wait for it.
+//! Counts the work in progress of one layer, so that a shutdown can wait for it.
 
 use tokio::sync::watch;
 
-/// Counts what is under way in one layer and all its clones.
+/// The number of operations in progress in one layer and its clones.
 #[derive(Clone, Debug)]
 pub(crate) struct Running(watch::Sender<usize>);
 
@@ -11,7 +11,7 @@ impl Running {
         Self(watch::Sender::new(0))
     }
 
-    /// Counts one more, until the guard is dropped.
+    /// Counts one more operation until the guard is dropped.
     pub(crate) fn enter(&self) -> RunningGuard {
         self.0.send_if_modified(|count| {
             *count += 1;
@@ -20,9 +20,9 @@ impl Running {
         RunningGuard(self.clone())
     }
 
-    /// Resolves when nothing is under way.
+    /// Waits until no operation is in progress.
     pub(crate) fn drained(&self) -> impl Future<Output = ()> + Send + use<> {
-        // The future holds a sender too: the channel cannot close under it.
+        // The future also holds a sender, so that the channel stays open.
         let Self(sender) = self.clone();
         async move {
             let mut receiver = sender.subscribe();
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn drained_resolves_when_the_last_guard_is_gone() {
+    async fn drained_resolves_when_the_last_guard_is_dropped() {
         let running = Running::new();
         running.drained().await;
         let first = running.enter();

@@ -1,3 +1,9 @@
+//! The [`Refresh`] middleware: decides for each request whether the layer intercepts it.
+//!
+//! Requests for guarded endpoints go to `exchange`, probes of
+//! [`RefreshLayer::check`](crate::RefreshLayer::check) are answered here, and all other requests
+//! are passed to the inner service unchanged.
+
 use std::fmt;
 use std::mem;
 use std::sync::Arc;
@@ -19,14 +25,14 @@ use crate::store::Store;
 
 const AMBIGUOUS: &str = "the path of the request can be read in more than one way";
 
-/// Middleware that binds refresh tokens to their client and rotates them.
+/// Middleware that binds refresh tokens to clients and rotates them.
 ///
-/// Made by [`RefreshLayer`](crate::RefreshLayer). It answers the POST requests to the token path,
-/// to the revocation path and, if there is one, to the introspection path with the help of the
-/// inner service. The method is compared without case; the inner service gets such a request as
-/// `POST` and under the configured path. Every other request passes unchanged, except that
-/// [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths) refuses POST
-/// requests with an ambiguous path. It must run in a tokio runtime with time enabled.
+/// Created by [`RefreshLayer`](crate::RefreshLayer). It intercepts POST requests to the token path,
+/// the revocation path and, if one is set, the introspection path, and answers them with the help
+/// of the inner service. The method is compared without case. The inner service gets such a request
+/// as `POST` and under the configured path. All other requests pass unchanged, except that
+/// [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths) rejects POST
+/// requests with an ambiguous path. The service must run in a tokio runtime with time enabled.
 pub struct Refresh<S, St> {
     inner: S,
     shared: Arc<Shared<St>>,
@@ -71,7 +77,7 @@ impl<S: fmt::Debug, St> fmt::Debug for Refresh<S, St> {
     }
 }
 
-/// Which of the guarded endpoints a request is for.
+/// A guarded endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Endpoint {
     Token,
@@ -80,7 +86,7 @@ pub(crate) enum Endpoint {
 }
 
 impl Endpoint {
-    /// Returns the name of the builder method that sets its path.
+    /// Returns the name of the builder method that sets the path of this endpoint.
     pub(crate) const fn setting(self) -> &'static str {
         match self {
             Self::Token => "token_path",
@@ -125,9 +131,9 @@ where
                 |_, _| {},
             ));
         }
-        // The instance that was polled ready may hold a permit of the inner service. The exchange
-        // waits for locks and leases first: it drops that one and asks a clone again when it is
-        // about to call.
+        // The instance that was polled ready may hold a permit of the inner service. This request
+        // waits for locks and leases first, so it drops that instance, and polls a clone for
+        // readiness right before the call.
         let inner = self.inner.clone();
         drop(mem::replace(&mut self.inner, inner.clone()));
         let progress = Arc::new(Progress::default());
@@ -150,8 +156,7 @@ where
 
 impl<S, St> Refresh<S, St> {
     fn target<B>(&self, request: &Request<B>) -> Target {
-        // Some servers ignore the case of methods, although methods are case-sensitive (RFC 9110
-        // §9.1).
+        // Methods are case-sensitive (RFC 9110 §9.1), but some servers ignore their case.
         if !request.method().as_str().eq_ignore_ascii_case("POST") {
             return Target::Other;
         }

@@ -1,4 +1,5 @@
-//! What all services of one layer share.
+//! The state that all services of one layer share: store, settings, clock, locks, and the counter
+//! of requests in progress.
 
 use std::error::Error;
 use std::fmt;
@@ -19,7 +20,7 @@ use crate::random::{RandomUnavailable, SecureRandom};
 use crate::running::Running;
 use crate::store::{CatchPanics, Key, Store};
 
-/// How many commits may wait for the store in the background.
+/// The largest number of commits that are retried in the background at a time.
 const BACKGROUND_COMMITS: usize = 4096;
 
 pub(crate) struct Shared<St> {
@@ -31,7 +32,7 @@ pub(crate) struct Shared<St> {
     queues: Queues,
     running: Running,
     background: Arc<Semaphore>,
-    /// The caches of the access layers made from this layer.
+    /// The caches of the access layers that were made from this layer.
     #[cfg(feature = "tiered")]
     caches: Mutex<Vec<Weak<Cache>>>,
 }
@@ -58,7 +59,7 @@ impl<St> Shared<St> {
         }
     }
 
-    /// Registers a cache that [`announce`](Self::announce) updates before it returns.
+    /// Registers a cache, which [`announce`](Self::announce) then updates before it returns.
     #[cfg(feature = "tiered")]
     pub(crate) fn register(&self, cache: &Arc<Cache>) {
         let mut caches = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
@@ -111,17 +112,18 @@ impl<St> Shared<St> {
         Ok(bytes)
     }
 
-    /// The right to go on with one more commit in the background; none if there are too many.
+    /// Returns a permit to retry one more commit in the background, or `None` if the limit is
+    /// reached.
     pub(crate) fn background(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.background).try_acquire_owned().ok()
     }
 
-    /// Tells the log and the program of an event.
+    /// Logs an event and passes it to the callback of the application.
     pub(crate) fn tell(&self, kind: EventKind, subject: Subject<'_>, elapsed: Duration) {
         self.tell_why(kind, subject, elapsed, None);
     }
 
-    /// The same with its cause, which is for the log alone.
+    /// Like [`tell`](Self::tell), with the cause of the event, which is only logged.
     pub(crate) fn tell_why(
         &self,
         kind: EventKind,
@@ -143,9 +145,9 @@ impl<St> Shared<St> {
 impl<St: Store> Shared<St> {
     /// Publishes that the entry under `key` has ended.
     ///
-    /// The caches of this layer are updated first, without the store's channel. The listener of the
-    /// channel is a separate task, and a client that has its answer must not be able to use the
-    /// token again before that task has run. Other instances depend on the channel; if it fails,
+    /// Updates the caches of this layer first, without the channel of the store. The channel has a
+    /// task of its own, and a client that has received its response must not be able to use the
+    /// token again before that task has run. Other instances depend on the channel. If it fails,
     /// they accept the token until their cache entry expires.
     pub(crate) async fn announce(&self, key: &Key) {
         #[cfg(feature = "tiered")]
@@ -159,7 +161,7 @@ impl<St: Store> Shared<St> {
             cache.end(*key);
         }
         if let Err(error) = self.store.announce(&[*key]).await {
-            tracing::debug!(%error, grant = ?key, "an end could not be announced");
+            tracing::debug!(%error, grant = ?key, "announcing an ended token or grant failed, other instances accept it until their cache entries expire");
         }
     }
 }

@@ -1,4 +1,8 @@
-//! Calls of the inner service, and what it answers.
+//! Calls the inner service and classifies its responses.
+//!
+//! [`Upstream`] holds the head of one intercepted request and sends it with another body. A
+//! response to a token request becomes a [`Reply`]. A response that discloses a withheld token is
+//! cleaned or not passed on.
 
 use std::future::poll_fn;
 use std::marker::PhantomData;
@@ -22,41 +26,41 @@ use crate::grant::GrantKey;
 use crate::json;
 use crate::store::Key;
 
-/// One request, to be sent to the inner service with another body.
+/// A request to the inner service whose body the layer replaces.
 pub(crate) struct Upstream<S, B> {
     inner: S,
     head: request::Parts,
     body: PhantomData<fn(B)>,
 }
 
-/// What the inner service answered to a token request.
+/// The response of the inner service to a token request.
 #[allow(clippy::large_enum_variant, reason = "made once and matched at once")]
 pub(crate) enum Reply<ResBody> {
-    /// A success.
+    /// A token response.
     Granted(Granted),
-    /// The grant is dead upstream: `invalid_grant`.
+    /// The inner service rejected the upstream token with `invalid_grant`.
     Rejected(Response<ResponseBody<ResBody>>),
-    /// Any other error.
+    /// Any other error response.
     Refused(Response<ResponseBody<ResBody>>),
-    /// A success that cannot be read, or an error that may not be passed on.
+    /// A success that cannot be read, or an error that must not be passed on.
     Unreadable,
 }
 
-/// How the answer to a token request is read.
+/// The rules for reading the response to a token request.
 #[derive(Clone, Copy)]
 pub(crate) struct Reading<'a> {
-    /// How many bytes it may have.
+    /// The size limit of the response, in bytes.
     pub(crate) limit: usize,
-    /// The upstream token of the request, if it has one. An error that mentions it is not passed
-    /// on.
+    /// The upstream token of the request, if it has one. An error response that contains it is not
+    /// passed on.
     pub(crate) secret: Option<&'a str>,
-    /// Which tokens of the inner service may not reach the client.
+    /// The tokens of the inner service that must not reach the client.
     pub(crate) withheld: Withheld,
-    /// Whether the request asks for a refresh token in place of an access token (RFC 8693 §2.1).
+    /// Whether the client requests a refresh token instead of an access token (RFC 8693 §2.1).
     pub(crate) requests_refresh_token: bool,
 }
 
-/// A token answer that was read.
+/// A parsed token response.
 #[derive(Debug)]
 pub(crate) struct Granted {
     pub(crate) head: response::Parts,
@@ -68,7 +72,7 @@ where
     S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
     ResBody: Body<Data = Bytes>,
 {
-    // In a box, for it is handed from future to future.
+    // Boxed because it is moved through several futures.
     pub(crate) fn new(inner: S, head: request::Parts) -> Box<Self> {
         Box::new(Self {
             inner,
@@ -77,7 +81,7 @@ where
         })
     }
 
-    /// Sends `form` in place of the original body.
+    /// Sends the request with `form` as its body.
     pub(crate) async fn call(
         mut self: Box<Self>,
         form: Bytes,
@@ -97,7 +101,7 @@ where
             .await
     }
 
-    /// Only what can be read can be rewritten.
+    /// Requests an uncompressed JSON response, because the layer must rewrite it.
     pub(crate) fn ask_for_json(&mut self) {
         self.head
             .headers
@@ -105,12 +109,12 @@ where
         self.ask_for_plain();
     }
 
-    /// What is compressed cannot be read.
+    /// Requests an uncompressed response, because the layer must read it.
     pub(crate) fn ask_for_plain(&mut self) {
         self.head.headers.remove(ACCEPT_ENCODING);
     }
 
-    /// Sends `form` as a token request and reads the answer.
+    /// Sends `form` as a token request and reads the response.
     pub(crate) async fn token_request(
         mut self: Box<Self>,
         form: Bytes,
@@ -122,6 +126,7 @@ where
     }
 }
 
+/// Reads and classifies the response to a token request.
 async fn classify<ResBody: Body<Data = Bytes>>(
     response: Response<ResBody>,
     reading: Reading<'_>,
@@ -143,13 +148,14 @@ async fn classify<ResBody: Body<Data = Bytes>>(
         .filter(|answer| !answer.has_access_token())
         .and_then(TokenAnswer::error);
     if !success || error.is_some() {
-        // Some servers answer errors with 200 (GitHub); some refuse an ended grant with 403
+        // Some servers return errors with status 200 (GitHub), or reject an ended grant with 403
         // (Auth0).
         let dead =
             error.is_some_and(|error| matches!(error, "invalid_grant" | "bad_refresh_token"));
         let dead = dead && !head.status.is_server_error();
-        // An error is passed on as it is, or not at all. A grant that is dead upstream ends all the
-        // same: its client would otherwise repeat the refresh until the grant expires.
+        // An error response is passed on unchanged or not at all. If the inner service has ended
+        // the grant, the grant ends here in either case. Otherwise its client would repeat the
+        // refresh until the grant expires.
         if withheld.discloses(&head.headers, &bytes, secret.as_slice()) {
             let rejected =
                 || Reply::Rejected(Error::InvalidGrant.into_response(StatusCode::BAD_REQUEST));
@@ -177,8 +183,8 @@ async fn classify<ResBody: Body<Data = Bytes>>(
     Reply::Granted(Granted { head, answer })
 }
 
-/// Returns an answer that the layer passes on without the withheld tokens: they are removed from a
-/// JSON success. Returns `None` for any other answer that discloses one, or that cannot be read.
+/// Returns a response without the withheld tokens: they are removed from a JSON success. Returns
+/// `None` for any other response that discloses one, or that cannot be read.
 pub(crate) async fn checked<ResBody: Body<Data = Bytes>>(
     response: Response<ResBody>,
     limit: usize,
@@ -208,8 +214,8 @@ pub(crate) async fn checked<ResBody: Body<Data = Bytes>>(
     Some(Response::from_parts(head, ResponseBody::full(body)))
 }
 
-/// Reads an answer whole, and sets its headers right; `None` if it is too large, encoded or broken
-/// off.
+/// Reads the whole body of a response and corrects the headers. Returns `None` if the body is too
+/// large, encoded or incomplete.
 pub(crate) async fn read<ResBody: Body<Data = Bytes>>(
     response: Response<ResBody>,
     limit: usize,
@@ -228,12 +234,13 @@ pub(crate) async fn read<ResBody: Body<Data = Bytes>>(
 }
 
 impl Granted {
-    /// The answer to the client: that of the inner service with another body.
+    /// Returns the response to the client: the head from the inner service, with another body.
     pub(crate) fn respond<ResBody>(self, body: Bytes) -> Response<ResponseBody<ResBody>> {
         respond(self.head, body)
     }
 
-    /// The same, about the grant under `key`: for layers outside of this one.
+    /// Like [`respond`](Self::respond), and adds the [`GrantKey`] to the extensions for layers
+    /// outside this one.
     pub(crate) fn respond_for<ResBody>(
         self,
         key: &Key,
@@ -245,7 +252,7 @@ impl Granted {
     }
 }
 
-/// An answer with another body, which nobody may keep.
+/// Returns a response with another body, and forbids caching it.
 pub(crate) fn respond<ResBody>(
     mut head: response::Parts,
     body: Bytes,
@@ -258,7 +265,7 @@ pub(crate) fn respond<ResBody>(
     Response::from_parts(head, ResponseBody::full(body))
 }
 
-/// Sets right what the inner service said of the body that is no longer sent.
+/// Corrects the headers that describe the body that was replaced.
 fn rewritten(headers: &mut HeaderMap, len: usize) {
     headers.insert(CONTENT_LENGTH, len.into());
     for header in [

@@ -159,6 +159,6 @@ async fn mark<St: Store>(
         }
     }
     Err(StoreError::unavailable(
-        "the entry changes faster than it can be written",
+        "too many concurrent changes of the entry",
     ))
 }
