@@ -5,30 +5,29 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::Key;
 
-/// How many announcements may wait for a subscriber. One that falls further behind is told that it
-/// has lost some.
+/// The most announcements that wait for one subscriber. A subscriber that falls further behind
+/// receives [`Announcement::Lost`].
 const CAPACITY: usize = 1024;
 
-/// What an instance hears from the others: see
-/// [`Store::announcements`](super::Store::announcements).
+/// A message of [`Store::announcements`](super::Store::announcements).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Announcement {
-    /// What is under this key has ended, for good.
+    /// The entry under this key has ended for good.
     Ended(Key),
-    /// Anything may have been missed: whatever is remembered must be read anew.
+    /// Announcements may have been lost: drop everything that is cached.
     Lost,
 }
 
-/// A subscription to what ends, from the moment at which it was made.
+/// A subscription to announced keys, from the moment at which it was made.
 #[derive(Debug)]
 pub struct Announcements(broadcast::Receiver<Announcement>);
 
 impl Announcements {
-    /// The next announcement, in no particular order and possibly repeated; none when there will be
-    /// no more.
+    /// Returns the next announcement, or `None` when the channel has closed. Announcements come in
+    /// no particular order and may repeat.
     ///
-    /// Nothing is lost when the future is dropped before it is ready.
+    /// Cancel safe: no announcement is lost if the future is dropped before it is ready.
     pub async fn next(&mut self) -> Option<Announcement> {
         match self.0.recv().await {
             Ok(announcement) => Some(announcement),
@@ -38,12 +37,12 @@ impl Announcements {
     }
 }
 
-/// Passes announcements on to every subscriber in this process: what a store needs to implement
+/// Delivers announcements to every subscriber in this process. A store uses it to implement
 /// [`announcements`](super::Store::announcements).
 ///
-/// A clone passes on to the same subscribers. A store that other processes share has one task that
-/// listens to its channel, whatever that is, and passes on what it hears; when the channel breaks,
-/// and again when it is back, the task says [`lost`](Announcer::lost).
+/// A clone delivers to the same subscribers. A store that several processes share runs one task
+/// that subscribes to its channel and forwards each message. When the channel breaks, and again
+/// when it works again, the task calls [`lost`](Announcer::lost).
 ///
 /// ```
 /// use tower_oauth_refresh::store::{Announcement, Announcer, Key};
@@ -60,23 +59,24 @@ impl Announcements {
 pub struct Announcer(Arc<OnceLock<broadcast::Sender<Announcement>>>);
 
 impl Announcer {
-    /// Without a subscriber. It takes up no memory to speak of until it has one.
+    /// Creates an announcer without subscribers. It allocates its buffer when the first one
+    /// subscribes.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Tells every subscriber that what is under `key` has ended.
+    /// Sends [`Announcement::Ended`] to every subscriber.
     pub fn ended(&self, key: Key) {
         self.send(Announcement::Ended(key));
     }
 
-    /// Tells every subscriber that anything may have been missed.
+    /// Sends [`Announcement::Lost`] to every subscriber.
     pub fn lost(&self) {
         self.send(Announcement::Lost);
     }
 
-    /// One more subscriber, who hears everything from here on.
+    /// Adds a subscriber, which receives everything from now on.
     #[must_use]
     pub fn subscribe(&self) -> Announcements {
         Announcements(
@@ -87,7 +87,7 @@ impl Announcer {
     }
 
     fn send(&self, announcement: Announcement) {
-        // It fails if nobody is there to hear it.
+        // Sending fails if there is no subscriber.
         let _ = self.0.get().map(|sender| sender.send(announcement));
     }
 }

@@ -13,23 +13,24 @@ use super::{
 };
 use crate::clock::Timestamp;
 
-/// Any [`Store`], so that which one it is can be decided when the program runs.
+/// A [`Store`] of any type, to choose the store at run time.
 ///
-/// [`Store`] cannot be a `dyn Store`, for its futures have types of their own. This is one type for
-/// all of them, and so one type of layer over whichever store was chosen. Everything goes through
-/// to the store as it is, what the trait provides included: its own [`claim`](Store::claim), what a
-/// [`TieredStore`](super::TieredStore) knows, its channel of announcements.
+/// [`Store`] is not `dyn`-compatible, because its futures have types of their own. `BoxStore` is
+/// one type for all stores, so that there is one type of layer whichever store was chosen. It
+/// forwards every method to the store, including those with a default: its own
+/// [`claim`](Store::claim), the hints of a [`TieredStore`](super::TieredStore), its channel of
+/// announcements.
 ///
-/// It costs one allocation for each call that returns a future, which next to a trip to a database
-/// is nothing. What answers at once ([`peek`](Store::peek),
-/// [`announcements`](Store::announcements), [`now`](Store::now)) is passed on without one. Where
-/// the store is known when the program is compiled, there is no need for it.
+/// The cost is one allocation for each call that returns a future, which is negligible next to a
+/// round trip to a database. Methods that return at once ([`peek`](Store::peek),
+/// [`announcements`](Store::announcements), [`now`](Store::now)) need none. If the store is known
+/// at compile time, you do not need this type.
 ///
 /// ```
 /// use tower_oauth_refresh::store::BoxStore;
 /// use tower_oauth_refresh::{MemoryStore, RefreshLayer};
 ///
-/// /// The store that the configuration names.
+/// /// Opens the store that the configuration names.
 /// async fn open(name: &str) -> Result<BoxStore, Box<dyn std::error::Error>> {
 ///     match name {
 ///         "memory" => Ok(BoxStore::new(MemoryStore::new())),
@@ -51,14 +52,14 @@ use crate::clock::Timestamp;
 /// # }
 /// ```
 ///
-/// A clone is another handle on the same store. For metrics that a store has beyond the trait, such
-/// as [`TieredStore::cache_stats`](super::TieredStore::cache_stats), keep a clone of it from before
-/// it was boxed.
+/// A clone is another handle to the same store. For metrics beyond the trait, such as
+/// [`TieredStore::cache_stats`](super::TieredStore::cache_stats), keep a clone of the store from
+/// before it was boxed.
 #[derive(Clone)]
 pub struct BoxStore(Arc<dyn Erased>);
 
 impl BoxStore {
-    /// A handle on `store` that does not show which one it is.
+    /// Wraps `store`.
     #[must_use]
     pub fn new<S: Store>(store: S) -> Self {
         Self(Arc::new(store))
@@ -66,7 +67,7 @@ impl BoxStore {
 }
 
 impl fmt::Debug for BoxStore {
-    /// The type of the store: what is in it need not be fit for a log.
+    /// Writes only the type of the store, because its contents may not belong in a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("BoxStore")
             .field(&format_args!("{}", self.0.type_name()))
@@ -76,8 +77,8 @@ impl fmt::Debug for BoxStore {
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
-/// [`Store`], method by method, as one that there can be a `dyn` of. Nothing has a default, so that
-/// none is taken for what the store has itself.
+/// The methods of [`Store`] in a form that is `dyn`-compatible. None has a default, so that the
+/// compiler finds a method that is not forwarded.
 trait Erased: Send + Sync {
     fn type_name(&self) -> &'static str;
 

@@ -15,9 +15,9 @@ use crate::clock::Timestamp;
 
 /// A store that turns the panics of another one into errors.
 ///
-/// A panic that unwinds through a rotation would lose the answer of the inner service and hold the
-/// lease of the grant until it expires. As [`StoreError::Unavailable`] it is handled as any other
-/// failure: the lease is released, and a commit is retried in the background.
+/// A panic that unwinds through a rotation would lose the response of the inner service and hold
+/// the lease of the grant until it expires. Converted to [`StoreError::Unavailable`], it is handled
+/// as any other failure: the lease is released, and a commit is retried in the background.
 pub(crate) struct CatchPanics<St>(St);
 
 impl<St> CatchPanics<St> {
@@ -84,7 +84,7 @@ impl<St: Store> Store for CatchPanics<St> {
 pin_project! {
     /// A call that returns an error if it panics.
     struct Caught<F> {
-        // Absent if the store panicked before there was a future.
+        // `None` if the store panicked before it returned a future.
         #[pin]
         call: Option<F>,
     }

@@ -10,65 +10,119 @@ use super::{
 };
 use crate::clock::{Clock as _, SystemClock, Timestamp};
 
-/// A place for grants: any database with a conditional write, values of bytes and a time to live.
+/// A database of grants: byte values under keys, with compare-and-swap and a time to live.
 ///
-/// An implementation **must** keep to what each method promises; the feature `store-tests` has the
-/// whole contract as tests to run over it. Write the methods as plain `async fn`. A program that
-/// chooses between stores when it runs has [`BoxStore`](super::BoxStore).
+/// The layer keeps each grant (and each reference access token) as one [`Entry`] under a [`Key`].
+/// An entry consists of:
 ///
-/// Every call may be sent twice (by a client library that repeats what timed out), and **must**
-/// then have the effect of one. Every call **must** end in bounded time, with
-/// [`StoreError::Unavailable`] if need be. A call that fails may have taken effect. What has
-/// expired is absent.
+/// - a [`Version`]: random bytes that identify the write that the entry comes from;
+/// - a [`Tag`]: the hash of the current token of the grant;
+/// - optionally the expiry of a lease, the exclusive right to rotate the grant;
+/// - a value that is opaque to the store.
 ///
-/// # What comes late
+/// The store also keeps a time to live for each entry. A rotation is two calls:
 ///
-/// A copy of a call may still be on its way when another one has been answered: in a buffer of the
-/// network, in the queue of a server that was frozen. It **must not** undo what has become of the
-/// entry since. Of almost every call a store need do nothing for that: the call names the version
-/// that it expects, none is used twice, and so a late copy finds another one and has no effect.
+/// 1. [`claim`](Store::claim) reads the entry and takes the lease, if the tag is that of the
+///    presented token and no lease is held. The entry gets a new version.
+/// 2. [`swap`](Store::swap) commits the rotation. It replaces the entry if it still has the version
+///    of the claim. The new entry has a new tag and no lease, so the swap also releases the lease.
+///    The same call writes the response as a sidecar: a value beside the entry, with a name and a
+///    time to live of its own. A replay reads it with [`beside`](Store::beside).
 ///
-/// The exception is the insert, a [`swap`](Store::swap) that expects nothing. It fits again once
-/// what it inserted has been removed: a copy that comes then brings back a grant that was revoked
-/// or ended for reuse, and the token that it began with is good until its time to live is over.
-/// (That of an access token does the same for a token that was revoked alone.) Nothing in the call
-/// tells it from the insert of a new grant, and no test of the suite can show it. So whoever
-/// implements this **must** see to it that no copy of an insert takes effect after one has been
+/// An implementation must provide [`get`](Store::get), [`swap`](Store::swap) and
+/// [`beside`](Store::beside). The default [`claim`](Store::claim) is built from `get` and `swap`;
+/// override it if the database can do it in one round trip. The other methods are optional. Write
+/// the methods as plain `async fn`. To choose between stores at run time, use
+/// [`BoxStore`](super::BoxStore).
+///
+/// # Promises
+///
+/// The layer is only as safe as its store. An implementation **must** keep these promises. The
+/// feature `store-tests` tests those that can be tested from outside: 1, 2, 3 and 5.
+///
+/// 1. **Atomic.** A `swap` makes all of its change, or nothing. No reader sees a part of it.
+/// 2. **Current.** `get`, `beside` and `claim` see the last completed write, on every instance. A
+///    stale read is not allowed.
+/// 3. **Idempotent.** A client library may send a call again after a time-out. A call that is sent
+///    twice has the effect of one.
+/// 4. **Bounded.** Every call returns in bounded time, if necessary with
+///    [`StoreError::Unavailable`].
+/// 5. **Expired means absent.** No call sees an entry or a sidecar after its time to live is over,
+///    even if it has not been deleted yet.
+/// 6. **Unreadable is not absent.** A value that cannot be read is [`StoreError::Corrupt`].
+///    "Absent" ends the session of a user.
+/// 7. **A late copy changes nothing.** See [below](#delayed-copies-of-a-call).
+///
+/// # Expiry
+///
+/// The store removes what has expired. The layer never lists keys, and never removes an entry
+/// because it has expired. Redis does this on its own; a store over SQL needs a task that deletes
+/// expired rows. When it deletes them does not matter, because of promise 5.
+///
+/// # Leases
+///
+/// A lease is part of its entry: [`Entry::lease`] is the time at which it expires, by the clock of
+/// the store. Only `claim` checks it; a `swap` compares the version and nothing else. A claim gives
+/// the entry a new version, so an instance whose lease was taken over cannot commit: its swap no
+/// longer finds the version that it expects.
+///
+/// A lease is not removed when it expires, only when its entry is written again. An expired lease
+/// shows that its holder took it and did not finish. The next claim takes the lease over and
+/// reports that in [`Claim::taken_over`].
+///
+/// # Errors
+///
+/// A call that returns an error may have taken effect or not; the layer allows for both.
+/// [`StoreError::Unavailable`] means that the call may succeed later: the client gets 503.
+/// [`StoreError::Corrupt`] means that the stored data cannot be read: the client gets 500.
+///
+/// # Delayed copies of a call
+///
+/// A copy of a call can arrive after another copy has been answered, for example because it was in
+/// a network buffer or in the queue of a frozen server. It **must not** undo later changes of the
+/// entry. For almost every call this needs no extra work: the call names the version that it
+/// expects, no version is used twice, and so a late copy finds another version and has no effect.
+///
+/// The exception is the insert: a [`swap`](Store::swap) that expects no entry. It matches again
+/// after the inserted entry has been removed. A late copy would restore a grant that was revoked or
+/// ended because of reuse, and the first token of that grant would be valid until its time to live
+/// is over. (A late insert of a reference access token would restore that token.) Nothing in the
+/// call distinguishes it from the insert of a new grant, and the test suite cannot test for it. An
+/// implementation **must** make sure that no copy of an insert takes effect after a copy has been
 /// answered:
 ///
-/// - Send an insert again only when the copy before cannot come any more, because the server has
-///   closed that connection, or has answered what was sent behind it over the same one. Otherwise
-///   it is [`StoreError::Unavailable`].
-/// - The layer, too, repeats some inserts, for about a minute. Where a call that timed out may be
-///   held up for long, let the server refuse it: by a deadline in the call that the server's clock
-///   is compared with, or by keeping the versions of what was removed for longer than any copy can
-///   be on its way.
-/// - Turn off what repeats by itself between here and the server (a client library, a proxy), or
-///   bound it likewise.
+/// - Send an insert again only if the previous copy can no longer arrive: the server has closed
+///   that connection, or has answered a later call on the same connection. Otherwise return
+///   [`StoreError::Unavailable`].
+/// - The layer also repeats some inserts, for about a minute. If a call that timed out can be
+///   delayed for long, let the server reject it: send a deadline that the server compares with its
+///   clock, or keep the versions of removed entries for longer than any copy can be delayed.
+/// - Disable or bound automatic retries between the store and the server (in a client library or a
+///   proxy).
 pub trait Store: Send + Sync + 'static {
-    /// The entry under `key`, as the last completed [`swap`](Store::swap) left it: never a stale
-    /// one.
+    /// Returns the entry under `key`, as the last completed [`swap`](Store::swap) or
+    /// [`claim`](Store::claim) left it; `None` if it is absent or has expired.
     ///
     /// # Errors
     ///
-    /// [`StoreError`], and never "absent" for what cannot be read.
+    /// [`StoreError`]. An entry that cannot be read is an error, never `None`.
     fn get(&self, key: &Key) -> impl Future<Output = Result<Option<Entry>, StoreError>> + Send;
 
-    /// Makes `change` if the entry under `key` has the version `expected` (or, if `None`, is
-    /// absent), and with it, if given, writes `also` beside it: all of it or nothing, at once for
-    /// every reader.
+    /// Makes `change` if the entry under `key` has the version `expected` (or, if `expected` is
+    /// `None`, is absent). With the change it writes the sidecar `also`, if given, in the same
+    /// atomic step.
     ///
-    /// To be safe to send twice, an entry that already has the version of the new one counts as
-    /// [`Swap::Swapped`], and so does the removal of what is absent.
+    /// Two cases return [`Swap::Swapped`] so that the call is idempotent: the entry already has the
+    /// version of the new entry, and the removal of an absent entry.
     ///
-    /// With [`Ttl::Keep`] the entry **must** keep the end that it had. `also` comes with a
-    /// [`Change::Put`] alone; it may go when its entry goes, and must go when its own time is over.
-    /// A store may bound how many values lie beside one entry, to eight or more, and then drops
-    /// first what was written first.
+    /// With [`Ttl::Keep`] the entry **must** keep its expiry. `also` is only given with a
+    /// [`Change::Put`]. A sidecar **must** be absent after its own time to live, and may be removed
+    /// together with its entry. A store may limit the number of sidecars of one entry, to eight or
+    /// more, and then drops the oldest first.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; the change may then have been made or not.
+    /// [`StoreError`]. The change may have been made or not.
     fn swap(
         &self,
         key: &Key,
@@ -77,33 +131,32 @@ pub trait Store: Send + Sync + 'static {
         also: Option<Beside>,
     ) -> impl Future<Output = Result<Swap, StoreError>> + Send;
 
-    /// The value called `name` beside the entry under `key`.
+    /// Returns the sidecar `name` of the entry under `key`; `None` if it is absent or has expired.
     ///
     /// # Errors
     ///
-    /// [`StoreError`], and never "absent" for what cannot be read.
+    /// [`StoreError`]. A sidecar that cannot be read is an error, never `None`.
     fn beside(
         &self,
         key: &Key,
         name: &Name,
     ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send;
 
-    /// Reads the entry under `key` and, if it has this `tag` and nobody holds a lease on it, takes
-    /// a lease of length `lease` under the new `version`. Value, tag and end of the entry stay as
-    /// they are. `None` if it is absent.
+    /// Reads the entry under `key`. If it has this `tag` and no lease is held, takes a lease of
+    /// length `lease` and gives the entry the new `version`. The value, the tag and the expiry of
+    /// the entry do not change. Returns `None` if the entry is absent.
     ///
-    /// To be safe to send twice, an entry that already has the version `version` counts as
-    /// [`Lease::Taken`]. A lease is measured by the store's own clock alone. One that has run out
-    /// stays in [`Entry::lease`] until the entry is written again: it tells that somebody took it
-    /// and never came back. Who takes its place **must** be told so by [`Claim::taken_over`], and
-    /// should be when the same call is sent again.
+    /// An entry that already has the version `version` counts as [`Lease::Taken`], so that the call
+    /// is idempotent. Only the clock of the store measures a lease. An expired lease stays in
+    /// [`Entry::lease`] until the entry is written again. A claim that replaces it **must** set
+    /// [`Claim::taken_over`], and should set it again when the same call is repeated.
     ///
-    /// Provided over [`get`](Store::get) and [`swap`](Store::swap); a store that can do it in one
-    /// trip should.
+    /// The default implementation calls [`get`](Store::get) and [`swap`](Store::swap). A store that
+    /// can claim in one round trip should override it.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; the lease may then have been taken or not.
+    /// [`StoreError`]. The lease may have been taken or not.
     fn claim(
         &self,
         key: &Key,
@@ -149,45 +202,46 @@ pub trait Store: Send + Sync + 'static {
         }
     }
 
-    /// What is known of `key` from memory, at once and without waiting for anything.
+    /// Returns what this process remembers about `key`, without I/O. By default `None`.
     ///
-    /// A hint lets the layer refuse a request without a trip to the store. For keys that are used
-    /// once, as those of grants are, it **must** never become wrong: see [`Hint`]. Nobody asks
-    /// about keys that come and go.
+    /// With a hint the layer can refuse a request without a round trip to the store. The layer asks
+    /// only about keys that are used once, as the keys of grants are. For such a key a hint
+    /// **must** stay true for ever: see [`Hint`].
     fn peek(&self, key: &Key) -> Option<Hint> {
         let _ = key;
         None
     }
 
-    /// Tells every instance that shares the store that what is under these keys has ended for good,
-    /// so that it is forgotten where it was remembered. To be called once it has ended in the
-    /// store.
+    /// Publishes to every instance that shares the store that the entries under these keys have
+    /// ended for good, so that the instances drop what they have cached about them. Call it after
+    /// the entries have ended in the store.
     ///
-    /// Whoever subscribed before gets each of them from its [`announcements`](Store::announcements)
-    /// in bounded time, the caller's own instance included, or is told that something was lost. By
-    /// default nobody is told: what is remembered then goes by its time to live.
+    /// Every earlier subscriber, including those of this instance, receives each key from its
+    /// [`announcements`](Store::announcements) in bounded time, or is notified that announcements
+    /// were lost. By default nothing is published, and cached data is used until its time to live
+    /// is over.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if it is known that not everybody can be told. What has ended has ended all
-    /// the same.
+    /// [`StoreError`] if the store knows that not every instance can be reached. The entries have
+    /// ended nevertheless.
     fn announce(&self, ended: &[Key]) -> impl Future<Output = Result<(), StoreError>> + Send {
         let _ = ended;
         std::future::ready(Ok(()))
     }
 
-    /// Subscribes to what ends, from here on; none, which is the default, if the store has no
-    /// channel for it. Always the one or always the other.
+    /// Subscribes to the keys that are announced from now on. Returns `None`, the default, if the
+    /// store has no channel. A store always returns `Some`, or always `None`.
     ///
-    /// A channel that breaks **must** say [`Announcement::Lost`](super::Announcement::Lost) when it
-    /// is back, before anything else, and should say so when it breaks. An
-    /// [`Announcer`](super::Announcer) does the rest.
+    /// When a broken channel works again, subscribers **must** receive
+    /// [`Announcement::Lost`](super::Announcement::Lost) before anything else; they should receive
+    /// it when the channel breaks, too. An [`Announcer`](super::Announcer) does the rest.
     fn announcements(&self) -> Option<Announcements> {
         None
     }
 
-    /// The clock by which the provided [`claim`](Store::claim) measures leases: by default that of
-    /// this machine. All instances that share a store **must** get about the same time from it.
+    /// Returns the time by which the default [`claim`](Store::claim) measures leases: by default
+    /// that of this machine. All instances that share a store **must** see about the same time.
     fn now(&self) -> Timestamp {
         SystemClock.now()
     }

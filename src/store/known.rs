@@ -8,33 +8,33 @@ use moka::sync::Cache;
 
 use super::{Entry, Hint, Key, Tag};
 
-/// What a fact takes up beside the bytes of its value: its place in the cache's table and queues,
-/// and the allocations of both. Measured as resident memory, and rounded up.
+/// The memory of a fact besides the bytes of its value: its place in the table and the queues of
+/// the cache, and the allocations of both. Measured as resident memory, and rounded up.
 const OVERHEAD: u32 = 512;
 
-/// The cache takes no longer time to live than a thousand years.
+/// A hundred years. The cache accepts at most a thousand.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// What one process knows of the keys of a store, bounded by bytes and by age.
-// In whatever order the answers of the store arrive, an end may be known only of what has ended,
-// since it refuses; a value refuses nobody who would be let in, however old it is. So a value
-// always takes an end back, and an end takes the place of a value only if the value was known
-// before the call that found nothing had begun: an answer that has been on its way since before an
-// insert cannot hide what was inserted. Every change goes through `and_compute_with`, which runs
-// one at a time for a key; that a value is still there is noted in the value, unless an end has
-// been decided on.
+/// What one process remembers about the keys of a store, bounded in bytes and in age.
+// Replies of the store may arrive in any order. A false `Ended` would refuse a valid request, so it
+// must never be recorded for an entry that exists. A stored value refuses no valid request, however
+// old it is. So a value always replaces `Ended`. `Ended` replaces a value only if that value was
+// recorded before the call began that found no entry: a reply that was on its way since before an
+// insert cannot hide the inserted entry. Every change goes through `and_compute_with`, which runs
+// one closure at a time for a key. When the same value is seen again, only its `learnt` number is
+// raised, unless `Ended` is about to replace it.
 //
-// What this does not see is what another instance inserts, an insert whose answer was lost, and a
-// value that was evicted while a call was under way. None of it can happen to the key of a grant:
-// it is random, nobody knows it before its one insert has succeeded, and once it is absent nobody
-// inserts it again.
+// Three cases are not detected: an insert by another instance, an insert whose reply was lost, and
+// a value that was evicted while a call was in flight. None of them can happen to the key of a
+// grant. It is random, no other request knows it before its one insert has succeeded, and it is
+// never inserted again after its entry is gone.
 //
-// A server that has lost writes (a failover, a backup played back) may report a grant as absent and
-// have it again later: the end stays known for one time to live at most. One that has lost a
-// removal is contradicted for as long, and rightly.
+// A server that has lost writes (after a failover or a restored backup) may report a grant as
+// absent and have it again later. `Ended` is then wrong for at most one time to live. If a server
+// has lost a removal, the cache contradicts it for as long, which is right.
 pub(super) struct Known {
     facts: Cache<Key, Fact>,
-    /// How many values were learnt: the only time that matters here.
+    /// The number of values learnt so far. It serves as a logical clock.
     learnt: AtomicU64,
     hits: AtomicU64,
     misses: AtomicU64,
@@ -47,18 +47,19 @@ enum Fact {
 }
 
 struct Value {
-    /// When it was shown last; [`ENDING`]: an end is about to take its place.
+    /// The logical time at which the store returned this value last. [`ENDING`] if `Ended` is about
+    /// to replace it.
     learnt: AtomicU64,
     tag: Tag,
     value: Bytes,
 }
 
-/// No value is learnt so late.
+/// A logical time that is never reached.
 const ENDING: u64 = u64::MAX;
 
 impl Value {
-    /// Notes that the entry was there at that time, unless an end is about to take the place of
-    /// this.
+    /// Records that the store returned this value at the logical time `learnt`. Returns `false` if
+    /// `Ended` is about to replace it.
     fn is_there(&self, learnt: u64) -> bool {
         let later = |last| (last != ENDING).then(|| learnt.max(last));
         self.learnt
@@ -66,7 +67,8 @@ impl Value {
             .is_ok()
     }
 
-    /// Whether it was not shown any more once a call had begun that found nothing.
+    /// Marks the value as ending if it was not seen since `began`, the start of a call that found
+    /// no entry. Returns whether it is marked.
     fn ends(&self, began: Began) -> bool {
         let end = |last| (last <= began.0 || last == ENDING).then_some(ENDING);
         self.learnt
@@ -87,12 +89,12 @@ impl Fact {
     }
 }
 
-/// When a call of the store began.
+/// The logical time at which a call of the store began.
 #[derive(Clone, Copy)]
 pub(super) struct Began(u64);
 
 impl Known {
-    /// `None` if nothing can be known for any time or in any space.
+    /// Creates the cache; `None` if its size or its time to live is zero.
     pub(super) fn new(max_bytes: u64, ttl: Duration) -> Option<Self> {
         if max_bytes == 0 || ttl.is_zero() {
             return None;
@@ -127,12 +129,12 @@ impl Known {
         hint
     }
 
-    /// To be called before a call of the store is made.
+    /// Returns the current logical time. Call it before a call of the store.
     pub(super) fn begin(&self) -> Began {
         Began(self.learnt.load(Ordering::Relaxed))
     }
 
-    /// Takes in what a call that began then has shown under `key`.
+    /// Records what a call that began at `began` found under `key`.
     pub(super) fn learn(&self, key: &Key, shown: Option<&Entry>, began: Began) {
         match shown {
             Some(entry) => self.learn_value(key, entry),
@@ -140,9 +142,9 @@ impl Known {
         }
     }
 
-    /// Takes in what a rotation has left there. What never changes is known already, as a rule, and
-    /// what does is not worth what it costs to write it again: that would be most of what the cache
-    /// costs.
+    /// Records the entry that a rotation wrote, unless some value of the key is known. The parts
+    /// that a hint may rely on never change, so rewriting the value after each rotation would be
+    /// most of the cost of the cache.
     pub(super) fn learn_again(&self, key: &Key, entry: &Entry) {
         self.learn_unless(key, entry, |_| true);
     }
@@ -153,7 +155,7 @@ impl Known {
         });
     }
 
-    /// Writes the value down, unless one is known that will do.
+    /// Records the value, unless `will_do` accepts the recorded one.
     fn learn_unless(&self, key: &Key, entry: &Entry, will_do: impl FnOnce(&Value) -> bool) {
         let learnt = self.learnt.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some(Fact::Value(known)) = self.facts.get(key)
@@ -162,7 +164,8 @@ impl Known {
         {
             return;
         }
-        // A copy, for the value may be a small part of a large buffer, which it would keep alive.
+        // Copied, because the value may be a small slice of a large buffer, which it would keep
+        // alive.
         let value = Bytes::copy_from_slice(&entry.value);
         let fact = Fact::Value(Arc::new(Value {
             learnt: AtomicU64::new(learnt),
@@ -181,8 +184,8 @@ impl Known {
             });
     }
 
-    /// To be called before something is put under `key`: from then on it may be there, whatever the
-    /// answer.
+    /// Forgets that `key` has ended. Call it before an entry is put under `key`: from then on it
+    /// may exist, whatever the reply is.
     pub(super) fn forget_end(&self, key: &Key) {
         if !matches!(self.facts.get(key), Some(Fact::Ended)) {
             return;
@@ -203,7 +206,7 @@ impl Known {
         self.misses.load(Ordering::Relaxed)
     }
 
-    /// How many facts there are and what they weigh, once what is due has been dropped.
+    /// Returns the number of facts and their size in bytes, after dropping what has expired.
     pub(super) fn size(&self) -> (u64, u64) {
         self.facts.run_pending_tasks();
         (self.facts.entry_count(), self.facts.weighted_size())

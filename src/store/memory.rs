@@ -15,14 +15,15 @@ use super::{
 };
 use crate::clock::{Clock, SystemClock, Timestamp};
 
-/// Grants in the memory of this process: for one instance, for tests, for trying the layer out.
+/// Grants in the memory of this process: for a single instance, for tests and for trying the layer
+/// out.
 ///
-/// A clone is another handle on the same grants. They are gone when the process ends, and no other
+/// A clone is another handle to the same grants. They are lost when the process ends, and no other
 /// instance sees them.
 ///
-/// Nothing is ever evicted to make room: the memory in use follows the number of live grants. What
-/// has expired is absent at once for every caller; its place is taken back in the course of later
-/// calls, when at most twice its time to live has passed.
+/// No entry is evicted to make room: memory use follows the number of live grants. An expired entry
+/// is absent for every caller at once. Later calls free its memory, at the latest when twice its
+/// time to live has passed.
 ///
 /// ```
 /// use tower_oauth_refresh::store::{Key, MemoryStore, Store};
@@ -34,11 +35,12 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 /// # Ok(())
 /// # }
 /// ```
-// How races are kept right: the cache maps a key to a slot, and a slot has a lock. A change that
-// needs no other slot is made in the slot, under its lock. Every other (a first entry, a much later
-// end, a removal) goes through `and_compute_with`, which runs one at a time for a key: it retires
-// the old slot under its lock before the new one takes its place. Nobody writes into a retired
-// slot. Whoever reads from one got hold of it before it was replaced, and is told what held then.
+// Concurrency: the cache maps a key to a slot, and each slot has a lock. A change that can stay in
+// the slot is made under its lock. Every other change (a first entry, a much later expiry, a
+// removal) goes through `and_compute_with`, which runs one closure at a time for a key. It retires
+// the old slot under its lock before the new one replaces it. A retired slot is never written to. A
+// reader that still holds a retired slot got it before it was replaced, and returns the state from
+// before the replacement.
 #[derive(Clone)]
 pub struct MemoryStore {
     slots: Cache<Key, Kept>,
@@ -47,16 +49,17 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
-    /// An empty store that goes by the clock of the operating system.
+    /// Creates an empty store that uses the system clock.
     #[must_use]
     pub fn new() -> Self {
         Self::with_clock(SystemClock)
     }
 
-    /// An empty store whose times to live and leases go by `clock`, so that a test can move them.
+    /// Creates an empty store that measures times to live and leases by `clock`, so that a test can
+    /// control them.
     ///
-    /// A clock that stands still or runs backwards keeps no entry for more than twice its time to
-    /// live in real time: by then its place is taken back.
+    /// Memory is freed by real time: even if `clock` stands still or runs backwards, an entry is
+    /// dropped after at most twice its time to live.
     #[must_use]
     pub fn with_clock(clock: impl Clock) -> Self {
         let slots = Cache::builder().expire_after(Reclaim).build();
@@ -67,10 +70,10 @@ impl MemoryStore {
         }
     }
 
-    /// How many entries take up place, for metrics: approximate while others write, and including
-    /// those that have expired but whose place has not been taken back.
+    /// Returns the number of entries in memory, for metrics. It is approximate while other calls
+    /// write, and includes expired entries whose memory has not been freed.
     ///
-    /// Takes back first what is due, which can take a while after a long pause.
+    /// Frees the memory of expired entries first, which can take a while after a long pause.
     #[must_use]
     pub fn entry_count(&self) -> u64 {
         self.slots.run_pending_tasks();
@@ -93,7 +96,7 @@ impl MemoryStore {
         swap.unwrap_or_else(|| self.swap_slot(key, expected, change, also))
     }
 
-    /// The same where another slot has to take the place of the one that is there.
+    /// Makes the swap where a slot must be inserted, replaced or removed.
     fn swap_slot(
         &self,
         key: &Key,
@@ -129,7 +132,7 @@ impl MemoryStore {
                         hold,
                     })
                 }
-                // An end that is kept needs no other slot: this is a removal.
+                // With a kept expiry the change is made in the slot, so this is a removal.
                 Change::Put { ttl: Ttl::Keep, .. } | Change::Remove => Op::Remove,
             }
         });
@@ -147,7 +150,7 @@ impl MemoryStore {
         if let Some(claim) = self.slots.get(key)?.write(take) {
             return claim;
         }
-        // Another slot is about to take its place: wait for that one.
+        // The slot is retired. Wait for the one that replaces it.
         let mut claim = None;
         self.slots.entry(*key).and_compute_with(|found| {
             claim = found.and_then(|found| take(&mut found.into_value().lock()));
@@ -220,7 +223,7 @@ impl Store for MemoryStore {
     }
 }
 
-/// What the cache holds, and how long it has to.
+/// A slot in the cache, and how long the cache must hold it.
 #[derive(Clone)]
 struct Kept {
     slot: Arc<Mutex<Slot>>,
@@ -235,12 +238,12 @@ impl Kept {
     }
 
     fn lock(&self) -> MutexGuard<'_, Slot> {
-        // Nothing that can panic stands between two writes that belong together.
+        // Poisoning is harmless: no code between two dependent writes can panic.
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Takes back the place of what has expired. Whether an entry is there, its own end decides.
+/// Frees the memory of expired entries. Whether an entry is visible depends only on its own expiry.
 struct Reclaim;
 
 impl Expiry<Key, Kept> for Reclaim {

@@ -1,4 +1,16 @@
-//! Where grants live: the [`Store`] trait, what passes through it, and the stores of this crate.
+//! The [`Store`] trait, the types of its calls, and the stores of this crate.
+//!
+//! A store is a key-value database with compare-and-swap and a time to live. The layer keeps each
+//! grant in it as one [`Entry`]. The docs of [`Store`] state what an implementation must guarantee;
+//! the feature `store-tests` tests it.
+//!
+//! | store | for |
+//! | --- | --- |
+//! | `MemoryStore` (feature `memory`) | one process; grants are lost when it ends |
+//! | `RedbStore` (feature `redb`) | one process, with a file |
+//! | `RedisStore` (feature `redis`) | several instances that share Redis or Valkey |
+//! | `TieredStore` (feature `tiered`) | a cache in front of another store |
+//! | [`BoxStore`] | a store that is chosen at run time |
 
 mod announce;
 mod boxed;
@@ -12,7 +24,7 @@ mod memory;
 mod redb;
 #[cfg(feature = "redis")]
 mod redis;
-// The head of an entry alone: the fuzzer is built without the client.
+// The fuzzer needs only the encoding of an entry, and is built without the Redis client.
 #[cfg(all(fuzzing, not(feature = "redis")))]
 #[path = "redis/entry.rs"]
 pub(crate) mod redis_entry;

@@ -1,15 +1,14 @@
-//! What the stores of this crate that decide by themselves have in common.
+//! The rules of `swap` and `claim`, for the stores that decide in this process.
 
 use std::time::Duration;
 
 use super::{Change, Claim, Entry, Lease, Swap, Tag, Ttl, Version};
 use crate::clock::Timestamp;
 
-/// How many values lie beside an entry, so that a client that rotates in a loop does not fill the
-/// store.
+/// The most sidecars of one entry, so that a client that rotates in a loop does not fill the store.
 pub(super) const BESIDES: usize = 8;
 
-/// The answer to a swap that finds `current`, unless the change is to be made.
+/// Returns the result of a swap that finds `current`; `None` if the change must be made.
 pub(super) fn answer(
     current: Option<&Entry>,
     expected: Option<Version>,
@@ -17,7 +16,7 @@ pub(super) fn answer(
 ) -> Option<Swap> {
     match (current, change) {
         (None, Change::Remove) => Some(Swap::Swapped),
-        // Where nothing is, there is no end to keep.
+        // An absent entry has no expiry to keep.
         (None, Change::Put { ttl, .. }) => {
             (expected.is_some() || *ttl == Ttl::Keep).then_some(Swap::Conflict(None))
         }
@@ -30,7 +29,7 @@ pub(super) fn answer(
     }
 }
 
-/// What becomes of the lease that a claim asks for, and changes `entry` if it is taken now.
+/// Decides a claim. Changes `entry` if the lease is taken now.
 pub(super) fn claim(
     entry: &mut Entry,
     tag: &Tag,

@@ -6,20 +6,20 @@ use super::rules::{self, BESIDES, answer};
 use super::{Beside, Change, Claim, Entry, Name, Swap, Tag, Ttl, Version};
 use crate::clock::Timestamp;
 
-/// An entry in memory with all that lies beside it.
+/// An entry in memory, with its sidecars.
 pub(super) struct Slot {
     entry: Entry,
     end: Timestamp,
     besides: Vec<(Name, Bytes, Timestamp)>,
-    /// When its place is taken back, by the clock of the cache.
+    /// When the cache drops this slot, by the clock of the cache.
     reclaimed_at: Instant,
-    /// Whether it has lost its place to another, or to nothing. What it shows is then what held
-    /// until that moment.
+    /// Whether another slot has replaced this one, or it was removed. A retired slot shows the
+    /// state until that moment.
     retired: bool,
 }
 
 impl Slot {
-    /// The slot that takes the place of `old`, and how long the cache has to hold it.
+    /// Creates the slot that replaces `old`. Also returns how long the cache must hold it.
     pub(super) fn in_place_of(
         old: Option<&Self>,
         entry: Entry,
@@ -79,8 +79,8 @@ impl Slot {
         Some(rules::claim(&mut self.entry, tag, version, lease, now))
     }
 
-    /// The answer to a swap, if it can be given without another slot in this one's place; the
-    /// change is then made.
+    /// Returns the result of a swap if this slot can stay; the change is then made. `None` if the
+    /// slot must be replaced or removed.
     pub(super) fn swap(
         &mut self,
         expected: Option<Version>,
@@ -108,8 +108,8 @@ impl Slot {
         Some(Swap::Swapped)
     }
 
-    /// Whether the place of the slot is held for as long as an entry needs that lives for `ttl`
-    /// from now, and not for much longer.
+    /// Whether the cache holds this slot for as long as an entry with `ttl` needs, and not for much
+    /// longer.
     fn outlasts(&self, ttl: Duration) -> bool {
         let left = self.reclaimed_at.saturating_duration_since(Instant::now());
         ttl <= left && left / 2 <= ttl
@@ -132,8 +132,9 @@ impl Slot {
     }
 }
 
-/// How long the cache holds an entry that lives for `ttl`: somewhat longer, so that an entry that
-/// is renewed again and again seldom has to move. Bounded, because an [`Instant`] is.
+/// Returns how long the cache holds an entry that lives for `ttl`. This is somewhat longer than
+/// `ttl`, so that an entry that is renewed often seldom needs a new slot. It is bounded because an
+/// [`Instant`] is.
 fn hold(ttl: Duration) -> Duration {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
     let ttl = ttl.min(CENTURY);

@@ -11,24 +11,25 @@ use super::{
 };
 use crate::clock::Timestamp;
 
-/// 64 MiB: about 75,000 grants.
+/// The default size of the cache: 64 MiB, about 75,000 grants.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 const TTL: Duration = Duration::from_secs(10);
 
 /// A cache in the memory of this process, in front of another store.
 ///
-/// It holds only what cannot become wrong: whose grant a key is, and that a grant has ended. A
-/// refresh by the wrong client of a grant, and the storm of requests that the dead tokens of a
-/// grant cause, are then refused with no trip to the store. Everything else is decided there, so
-/// that a rotation costs the same two trips with the cache as without, and any number of instances
-/// can share the store. What this process knows may be old, and can neither let a request in nor
-/// refuse one that the store would let in.
+/// It holds only facts that stay true: the client that a key belongs to, and that a grant has
+/// ended. With them the layer refuses two kinds of request without a round trip to the store: a
+/// refresh by the wrong client, and repeated requests with the tokens of an ended grant. Everything
+/// else is decided in the store. A rotation therefore costs the same two round trips with the cache
+/// as without, and any number of instances can share the store. A fact may be old, but it never
+/// leads the layer to accept a request, or to refuse one that the store would accept.
 ///
-/// It learns from the calls that pass through it, and needs no word from other instances. That a
-/// key has ended is concluded from its absence, which is right for keys that are used once, as
-/// those of grants are: it **must not** be asked (by [`peek`](Store::peek)) about keys that come
-/// and go, and the layer does not. Should the store itself forget a grant and have it again later
-/// (a backup is played back), its tokens are refused for one [`ttl`](TieredStoreBuilder::ttl) more.
+/// It learns from the calls that pass through it, and needs no messages from other instances. It
+/// concludes from the absence of an entry that its key has ended. This is right for keys that are
+/// used once, as the keys of grants are: **do not** call [`peek`](Store::peek) for keys that are
+/// inserted more than once. The layer does not. If the store loses a grant and has it again later
+/// (a restored backup), the tokens of that grant are refused for up to one
+/// [`ttl`](TieredStoreBuilder::ttl) more.
 ///
 /// ```
 /// use tower_oauth_refresh::store::{Hint, Key, MemoryStore, Store, TieredStore};
@@ -44,22 +45,22 @@ const TTL: Duration = Duration::from_secs(10);
 /// # }
 /// ```
 ///
-/// A clone shares the cache, and what `S` shares.
+/// A clone shares the cache, and whatever a clone of `S` shares.
 #[derive(Clone)]
 pub struct TieredStore<S> {
     inner: S,
-    /// `None` if the cache is turned off.
+    /// `None` if the cache is disabled.
     known: Option<Arc<Known>>,
 }
 
 impl<S> TieredStore<S> {
-    /// A cache of 64 MiB in front of `store`.
+    /// Puts a cache with the default settings in front of `store`: 64 MiB, 10 seconds.
     #[must_use]
     pub fn new(store: S) -> Self {
         Self::builder(store).build()
     }
 
-    /// A cache in front of `store`, with settings.
+    /// Returns a builder for a cache in front of `store`.
     pub const fn builder(store: S) -> TieredStoreBuilder<S> {
         TieredStoreBuilder {
             inner: store,
@@ -68,21 +69,21 @@ impl<S> TieredStore<S> {
         }
     }
 
-    /// The store behind the cache. What is written to it past the cache does no harm.
+    /// Returns the store behind the cache. Writing to it directly is safe.
     #[must_use]
     pub const fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The store behind the cache, without the cache.
+    /// Returns the store behind the cache and drops the cache.
     #[must_use]
     pub fn into_inner(self) -> S {
         self.inner
     }
 
-    /// The state of the cache, for metrics. All zero if it is turned off.
+    /// Returns the state of the cache, for metrics. All zero if the cache is disabled.
     ///
-    /// Drops first what is due, which can take a while after a long pause.
+    /// Drops expired facts first, which can take a while after a long pause.
     #[must_use]
     pub fn cache_stats(&self) -> CacheStats {
         let Some(known) = &self.known else {
@@ -117,28 +118,27 @@ pub struct TieredStoreBuilder<S> {
 }
 
 impl<S> TieredStoreBuilder<S> {
-    /// How much memory the cache may take up, in bytes, its own overhead included: 64 MiB by
-    /// default. Above it, what is asked for least goes first; for a moment it may be somewhat more.
+    /// Sets the maximum memory of the cache in bytes, including its own overhead. Default: 64 MiB.
+    /// Above it, the least used facts are evicted; the size may exceed the maximum for a moment.
     ///
-    /// A grant takes up about 850 bytes, one that has ended about 500. Zero turns the cache off.
+    /// A grant takes about 850 bytes, an ended one about 500. Zero disables the cache.
     pub const fn max_bytes(mut self, max_bytes: u64) -> Self {
         self.max_bytes = max_bytes;
         self
     }
 
-    /// How long the cache holds what it has learnt, counted from when it learnt it: 10 seconds by
-    /// default. A dead token that is presented over and over again costs one trip to the store in
-    /// this time.
+    /// Sets how long the cache keeps a fact after it was learnt. Default: 10 seconds. A dead token
+    /// that is presented again and again causes one round trip to the store in this time.
     ///
-    /// Nothing becomes wrong with time. It bounds how long an end stays known that a store reported
-    /// which had lost the grant for a while. Zero turns the cache off: every call goes to the
-    /// store, and only what the store itself has a hint of is known.
+    /// Facts do not become wrong with age. The time limits one case: a store that lost a grant for
+    /// a while and reported it as absent. Zero disables the cache: every call goes to the store,
+    /// and [`peek`](Store::peek) returns only hints of the store itself.
     pub const fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
         self
     }
 
-    /// The store with its cache.
+    /// Returns the store with its cache.
     #[must_use]
     pub fn build(self) -> TieredStore<S> {
         let known = Known::new(self.max_bytes, self.ttl).map(Arc::new);
@@ -153,14 +153,14 @@ impl<S> TieredStoreBuilder<S> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheStats {
-    /// How often the cache knew something of a key that it was asked about.
+    /// How often [`peek`](Store::peek) found a fact in the cache.
     pub hits: u64,
-    /// How often it knew nothing.
+    /// How often [`peek`](Store::peek) found none.
     pub misses: u64,
-    /// Of how many keys it knows something: approximate while others write.
+    /// The number of keys with a fact. Approximate while other calls write.
     pub entries: u64,
-    /// How many bytes of memory that takes up, as reckoned for
-    /// [`max_bytes`](TieredStoreBuilder::max_bytes): approximate while others write.
+    /// The memory of these facts in bytes, as counted for
+    /// [`max_bytes`](TieredStoreBuilder::max_bytes). Approximate while other calls write.
     pub bytes: u64,
 }
 

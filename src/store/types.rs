@@ -22,7 +22,7 @@ macro_rules! opaque_bytes {
                 Self(bytes)
             }
 
-            /// The bytes, to be written as they are.
+            /// Returns the bytes.
             #[must_use]
             pub const fn as_bytes(&self) -> &[u8; $len] {
                 &self.0
@@ -30,7 +30,7 @@ macro_rules! opaque_bytes {
         }
 
         impl fmt::Debug for $name {
-            /// The first four bytes in hexadecimal: enough to tell two apart in a log.
+            /// Writes the first four bytes in hexadecimal, enough to distinguish values in a log.
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 for byte in &self.0[..4] {
                     write!(f, "{byte:02x}")?;
@@ -42,20 +42,20 @@ macro_rules! opaque_bytes {
 }
 
 opaque_bytes! {
-    /// The key of an entry: a SHA-256, never a token or a part of one.
+    /// The key of an entry: a SHA-256 hash, never a token or a part of one.
     Key, 32, PartialEq, Eq, PartialOrd, Ord, Hash
 }
 opaque_bytes! {
-    /// Which write an entry comes from: random bytes, chosen anew by the writer of every change.
+    /// The identity of a write: random bytes that the writer chooses anew for every change.
     Version, 8, PartialEq, Eq, PartialOrd, Ord, Hash
 }
 opaque_bytes! {
-    /// What an entry is about right now (the hash of a grant's current token): a
-    /// [`claim`](super::Store::claim) must name it.
+    /// The condition of a [`claim`](super::Store::claim), which must name the tag that the entry
+    /// has: the hash of the current token of a grant.
     Tag, 32, Eq
 }
 impl PartialEq for Tag {
-    /// In constant time: it may be the hash of a secret.
+    /// Compares in constant time, because a tag may be the hash of a secret.
     fn eq(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }
@@ -68,27 +68,27 @@ impl Hash for Tag {
 }
 
 opaque_bytes! {
-    /// The name of a value that lies beside an entry.
+    /// The name of a sidecar.
     Name, 16, PartialEq, Eq, PartialOrd, Ord, Hash
 }
 
-/// What a store keeps under a [`Key`].
+/// The value that a store keeps under a [`Key`].
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Entry {
-    /// Which write this comes from.
+    /// The write that this entry comes from.
     pub version: Version,
-    /// What the entry is about right now.
+    /// The tag that a claim must name.
     pub tag: Tag,
-    /// Until when somebody has the right to change the entry, by the clock of the store; none if
-    /// nobody took it.
+    /// The expiry of the lease, by the clock of the store; `None` if there is no lease. An expired
+    /// lease stays here until the entry is written again.
     pub lease: Option<Timestamp>,
-    /// The bytes of the layer. A store keeps them and looks at none.
+    /// The value, opaque to the store.
     pub value: Bytes,
 }
 
 impl Entry {
-    /// An entry that nobody holds a lease on.
+    /// Creates an entry without a lease.
     #[must_use]
     pub const fn new(version: Version, tag: Tag, value: Bytes) -> Self {
         Self {
@@ -99,7 +99,7 @@ impl Entry {
         }
     }
 
-    /// The same with a lease until `end`, by the clock of the store.
+    /// Sets the expiry of the lease, by the clock of the store.
     #[must_use]
     pub const fn with_lease(mut self, end: Option<Timestamp>) -> Self {
         self.lease = end;
@@ -118,43 +118,43 @@ impl fmt::Debug for Entry {
     }
 }
 
-/// What [`Store::swap`](super::Store::swap) makes of an entry.
+/// The change that [`Store::swap`](super::Store::swap) makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Writes this entry.
+    /// Writes an entry.
     Put {
         /// The new entry.
         entry: Entry,
-        /// When it goes away by itself.
+        /// When it expires.
         ttl: Ttl,
     },
-    /// Removes the entry, whatever its time to live.
+    /// Removes the entry.
     Remove,
 }
 
-/// When an entry goes away by itself.
+/// The expiry of an entry that is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ttl {
-    /// When the entry that it replaces would have. Only together with an expected version.
+    /// Keeps the expiry of the replaced entry. Only together with an expected version.
     Keep,
-    /// After this time, whole milliseconds; never zero.
+    /// Expires after this time: whole milliseconds, never zero.
     After(Duration),
 }
 
-/// A value beside an entry, with a name and an end of its own.
+/// A sidecar: a value beside an entry, with a name and an expiry of its own.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Beside {
-    /// Tells it from other values beside the same entry.
+    /// The name, unique among the sidecars of one entry.
     pub name: Name,
-    /// The bytes of the layer.
+    /// The value, opaque to the store.
     pub value: Bytes,
-    /// When it goes away by itself: after this time, whole milliseconds; never zero.
+    /// The time after which it expires: whole milliseconds, never zero.
     pub ttl: Duration,
 }
 
 impl Beside {
-    /// A value to be written beside an entry.
+    /// Creates a sidecar.
     #[must_use]
     pub const fn new(name: Name, value: Bytes, ttl: Duration) -> Self {
         Self { name, value, ttl }
@@ -171,31 +171,31 @@ impl fmt::Debug for Beside {
     }
 }
 
-/// How a [`Store::swap`](super::Store::swap) ended.
+/// The result of a [`Store::swap`](super::Store::swap).
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use = "a swap that met a conflict has changed nothing"]
+#[must_use = "a swap with a conflict has changed nothing"]
 pub enum Swap {
-    /// The change stands.
+    /// The change was made.
     Swapped,
-    /// Nothing was changed: this is what was found instead of the expected version.
+    /// Nothing was changed, because the entry does not have the expected version. Holds the entry
+    /// that was found, or `None` if it is absent.
     Conflict(Option<Entry>),
 }
 
-/// How a [`Store::claim`](super::Store::claim) of an entry that is there ended.
+/// The result of a [`Store::claim`](super::Store::claim) of an existing entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Claim {
-    /// What became of the lease.
+    /// Whether the lease was taken.
     pub lease: Lease,
-    /// The entry as it is now: with the new version and lease, if the lease was taken.
+    /// The entry after the call: with the new version and lease, if the lease was taken.
     pub entry: Entry,
-    /// Whether the lease that was taken takes the place of one that had run out, so that a write of
-    /// whoever held that one may yet come.
+    /// Whether this lease replaces an expired one. A write of the previous holder may still arrive.
     pub taken_over: bool,
 }
 
 impl Claim {
-    /// Puts the two together, of an entry that nobody's lease had run out on.
+    /// Creates a result that took no expired lease over.
     #[must_use]
     pub const fn new(lease: Lease, entry: Entry) -> Self {
         Self {
@@ -205,7 +205,7 @@ impl Claim {
         }
     }
 
-    /// The same with a word on whether the lease was taken over from one that had run out.
+    /// Sets whether this lease replaces an expired one.
     #[must_use]
     pub const fn taking_over(mut self, taken_over: bool) -> Self {
         self.taken_over = taken_over;
@@ -213,56 +213,57 @@ impl Claim {
     }
 }
 
-/// What became of a lease that was asked for.
+/// The state of the lease that a claim asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lease {
-    /// It is the caller's.
+    /// The caller holds the lease.
     Taken,
-    /// The tag fits, but somebody else's lease has this long to run.
+    /// The tag matches, but another lease is held for this long.
     Held(Duration),
-    /// The entry has another tag. If somebody holds a lease on it, it has this long to run.
+    /// The entry has another tag. If a lease is held on it, it is held for this long.
     OtherTag(Option<Duration>),
 }
 
-/// What a store knows of a key from memory: enough to refuse a request, never to grant one.
+/// Cached knowledge about a key: enough to refuse a request, never to accept one.
 ///
-/// It is about keys that are used once, as those of grants are: random, not known to anybody before
-/// their entry is there, and never written again once it is gone. The layer asks about no others.
+/// Hints are about keys that are used once, as the keys of grants are: random, known to no client
+/// before the entry is inserted, and never written again after the entry is gone. The layer does
+/// not ask about other keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Hint {
-    /// There is no such entry, and, since its key is used once, there never will be again.
+    /// The entry is absent. Because its key is used once, it stays absent.
     Ended,
-    /// Some version of the entry, which may be gone by now. What never changes in it (the client,
-    /// the scope, the absolute end of the grant) can be relied upon, and nothing else.
+    /// Some version of the entry, which may have changed or ended since. Only the parts that never
+    /// change are reliable: the client, the scope, the absolute end of the grant.
     Value {
-        /// The tag that the entry had with this value.
+        /// The tag of that version.
         tag: Tag,
-        /// The bytes of the layer.
+        /// The value of that version, opaque to the store.
         value: Bytes,
     },
 }
 
-/// Why a store could not do what it was asked to.
+/// The reason why a call of a store failed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// It cannot be reached, is too slow or overloaded: the same call may succeed later. The call
-    /// may have taken effect. The client gets 503.
+    /// The store cannot be reached, is too slow or is overloaded. The call may have taken effect,
+    /// and the same call may succeed later. The client gets 503.
     #[error("the store is unavailable")]
     Unavailable(#[source] Arc<dyn Error + Send + Sync>),
-    /// What lies there cannot be read: damaged, or of a newer format. The client gets 500.
-    #[error("what lies in the store cannot be read")]
+    /// The stored data cannot be read: it is damaged or has a newer format. The client gets 500.
+    #[error("the stored entry is corrupt or has an unknown format")]
     Corrupt(#[source] Arc<dyn Error + Send + Sync>),
 }
 
 impl StoreError {
-    /// [`StoreError::Unavailable`] for this cause.
+    /// Creates a [`StoreError::Unavailable`] with this cause.
     pub fn unavailable(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Unavailable(Arc::from(source.into()))
     }
 
-    /// [`StoreError::Corrupt`] for this cause.
+    /// Creates a [`StoreError::Corrupt`] with this cause.
     pub fn corrupt(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Corrupt(Arc::from(source.into()))
     }
