@@ -44,7 +44,7 @@ fn header(answer: &Answer, name: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_inner_service_gets_the_upstreams_token_or_none_and_the_grant() {
+async fn the_inner_service_gets_the_grant_and_the_upstream_token_or_none() {
     let app = allowing();
     let token = issued(&app, r#"{"scope":"read write"}"#, &[ONE, TWO]).await;
     let expected = |authorization: &[&str]| {
@@ -88,7 +88,7 @@ async fn the_inner_service_gets_the_upstreams_token_or_none_and_the_grant() {
 /// An inner service that knows no scopes ignores what is asked for, and says nothing: that grants
 /// nothing.
 #[tokio::test]
-async fn nobody_gets_a_scope_by_asking_where_it_means_nothing() {
+async fn a_requested_scope_is_ignored_if_the_inner_service_knows_no_scopes() {
     let app = referencing();
     let asking = || {
         LOG_IN
@@ -126,7 +126,7 @@ async fn nobody_gets_a_scope_by_asking_where_it_means_nothing() {
 }
 
 #[tokio::test]
-async fn a_scope_that_is_asked_for_counts_where_the_grant_type_has_one_and_the_answer_none() {
+async fn the_requested_scope_applies_if_the_response_omits_scope() {
     let omitted = r#"{"scope":null}"#;
     let rows = [
         ("password", "orders", omitted, true),
@@ -192,7 +192,7 @@ async fn a_scope_that_is_asked_for_counts_where_the_grant_type_has_one_and_the_a
 }
 
 #[tokio::test]
-async fn nobody_gets_a_resource_by_asking_for_it() {
+async fn a_resource_must_be_allowed_or_named_in_the_response() {
     const NAMED: &str = r#"{"resource":"https://one.example/api"}"#;
     const LISTED: &str = r#"{"resource":["urn:x",7,"https://one.example/api"]}"#;
     const ANOTHER: &str = r#"{"resource":"https://two.example/"}"#;
@@ -329,7 +329,7 @@ async fn nobody_gets_a_resource_by_asking_for_it() {
 }
 
 #[tokio::test]
-async fn every_refusal_has_its_challenge() {
+async fn every_error_has_its_own_challenge() {
     let app = allowing();
     let good = issued(&app, r#"{"scope":"read"}"#, &[ONE]).await;
     let other = issued(&app, r#"{"scope":"read write"}"#, &[TWO]).await;
@@ -495,7 +495,7 @@ async fn every_refusal_has_its_challenge() {
 }
 
 #[tokio::test]
-async fn layers_with_more_scopes_share_what_is_remembered() {
+async fn layers_with_additional_scopes_share_a_cache() {
     let app = referencing();
     let token = issued(&app, r#"{"scope":"read write"}"#, &[]).await;
     let read = Guarded::with(&app, |builder| builder.require_scope("read"));
@@ -520,7 +520,7 @@ async fn layers_with_more_scopes_share_what_is_remembered() {
 }
 
 #[tokio::test]
-async fn layers_of_several_resources_share_what_is_remembered() {
+async fn layers_of_several_resources_share_a_cache() {
     let app = App::with(|builder| {
         builder
             .reference_access_tokens()
@@ -566,7 +566,7 @@ async fn layers_of_several_resources_share_what_is_remembered() {
 }
 
 #[tokio::test]
-async fn a_token_with_a_wrong_checksum_is_refused_without_the_store() {
+async fn a_wrong_checksum_is_rejected_without_a_store_call() {
     let app = referencing();
     let token = issued(&app, r#"{"scope":"read"}"#, &[]).await;
     let guarded = Guarded::with(&app, |builder| builder.cache_ttl(Duration::ZERO));
@@ -599,7 +599,7 @@ async fn a_token_with_a_wrong_checksum_is_refused_without_the_store() {
 }
 
 #[tokio::test]
-async fn a_resource_server_can_be_another_process_with_another_prefix() {
+async fn a_separate_access_layer_needs_the_same_prefix() {
     let app = App::with(|builder| {
         builder
             .reference_access_tokens()
@@ -618,7 +618,7 @@ async fn a_resource_server_can_be_another_process_with_another_prefix() {
 }
 
 #[test]
-fn nonsensical_settings_are_refused() {
+fn invalid_settings_are_rejected() {
     type Builder = AccessLayerBuilder<MemoryStore>;
     let scope = |scope: &str| ConfigError::Scope(scope.into());
     let realm = |realm: &str| ConfigError::Realm(realm.into());
@@ -693,8 +693,7 @@ fn nonsensical_settings_are_refused() {
 }
 
 #[tokio::test]
-async fn the_instance_that_was_ready_is_called_and_the_permit_is_not_held_while_the_store_is_asked()
-{
+async fn the_ready_service_is_called_and_no_permit_is_held_during_the_lookup() {
     use tower::{Layer as _, Service as _, ServiceExt, limit::ConcurrencyLimitLayer};
     let app = referencing();
     let token = access_token(&app.post("/token", &LOG_IN).await);

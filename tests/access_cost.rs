@@ -94,7 +94,7 @@ fn count(service: &mut Access<Server, MemoryStore>, request: Request<()>) -> All
 }
 
 #[test]
-fn a_hit_allocates_the_header_value_and_what_the_extensions_take_for_the_grant() {
+fn a_cache_hit_allocates_only_the_header_value_and_the_extension() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -130,7 +130,7 @@ fn a_hit_allocates_the_header_value_and_what_the_extensions_take_for_the_grant()
 }
 
 #[test]
-fn extensions_allocate_more_for_the_first_value_alone() {
+fn extensions_allocate_extra_only_for_the_first_value() {
     let mut extensions = Extensions::new();
     let first = measure(|| assert!(extensions.insert(7_u8).is_none())).count_total;
     let second = measure(|| assert!(extensions.insert(7_u16).is_none())).count_total;
@@ -149,7 +149,7 @@ fn extensions_allocate_more_for_the_first_value_alone() {
 }
 
 #[tokio::test]
-async fn a_hit_asks_the_store_nothing() {
+async fn a_cache_hit_makes_no_store_call() {
     let app = referencing();
     let guarded = Guarded::with(&app, |builder| builder.cache_ttl(HOUR));
     let (_, token) = pair(&app.post("/token", &LOG_IN).await);
@@ -169,7 +169,7 @@ async fn a_hit_asks_the_store_nothing() {
 }
 
 #[tokio::test]
-async fn the_two_reads_of_a_miss_are_sent_together() {
+async fn a_cache_miss_sends_its_two_reads_concurrently() {
     let app = referencing();
     let guarded = Guarded::new(&app);
     let (_, token) = pair(&app.post("/token", &LOG_IN).await);
@@ -185,7 +185,7 @@ async fn the_two_reads_of_a_miss_are_sent_together() {
 }
 
 #[tokio::test]
-async fn nothing_is_remembered_where_that_is_turned_off() {
+async fn a_disabled_cache_stores_nothing() {
     for off in [true, false] {
         let app = referencing();
         let guarded = Guarded::with(&app, |builder| {

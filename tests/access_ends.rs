@@ -38,7 +38,7 @@ async fn statuses(instances: &[(App, Guarded); 3], token: &str) -> [u16; 3] {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whatever_ends_the_grant_ends_its_access_tokens_on_every_instance() {
+async fn ending_the_grant_ends_its_access_tokens_on_every_instance() {
     for name in [
         "revoked",
         "revoked by the previous token",
@@ -96,7 +96,7 @@ async fn whatever_ends_the_grant_ends_its_access_tokens_on_every_instance() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_grant_that_expires_takes_its_access_tokens_with_it() {
+async fn an_expired_grant_ends_its_access_tokens() {
     let app = App::with(|builder| builder.reference_access_tokens().idle_lifetime(60 * SECOND));
     let guarded = Guarded::with(&app, |builder| builder.cache_ttl(HOUR));
     let (token, access) = pair(&app.post("/token", &LOG_IN).await);
@@ -114,7 +114,7 @@ async fn a_grant_that_expires_takes_its_access_tokens_with_it() {
 }
 
 #[tokio::test]
-async fn without_the_channel_they_end_within_the_time_to_live() {
+async fn without_announcements_access_tokens_end_within_the_cache_ttl() {
     let app = referencing();
     let ttl = Duration::from_millis(500);
     // A layer updates its own caches without the channel.
@@ -142,7 +142,7 @@ async fn without_the_channel_they_end_within_the_time_to_live() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_reaches_the_cache_of_its_own_layer_before_the_client_has_its_answer() {
+async fn the_cache_of_the_same_layer_is_updated_before_the_client_gets_its_response() {
     for name in [
         "revoked",
         "revoked by an older token",
@@ -259,7 +259,7 @@ async fn status<St: Store>(layer: &AccessLayer<St>, token: &str) -> u16 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_that_was_lost_empties_the_cache() {
+async fn a_lost_subscription_empties_the_cache() {
     let (app, store, layer) = cut(true);
     let layer = layer();
     let (token, access) = pair(&app.post("/token", &LOG_IN).await);
@@ -293,7 +293,7 @@ async fn a_subscriber_that_falls_behind_empties_the_cache() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_without_a_channel_is_remembered_all_the_same() {
+async fn a_store_without_announcements_is_cached_too() {
     let (app, _, layer) = cut(false);
     let layer = layer();
     let (token, access) = pair(&app.post("/token", &LOG_IN).await);
@@ -307,7 +307,7 @@ async fn a_store_without_a_channel_is_remembered_all_the_same() {
 }
 
 #[test]
-fn a_listener_whose_runtime_is_gone_begins_again_and_forgets() {
+fn a_subscriber_whose_runtime_is_gone_restarts_and_empties_the_cache() {
     let runtime = || {
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -355,7 +355,7 @@ fn slow_load(store: &TestStore) -> Arc<Notify> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_load_cannot_bring_back_what_has_ended() {
+async fn a_slow_load_does_not_cache_an_ended_token() {
     type End = (&'static str, bool);
     let ends: [End; 2] = [("the grant", false), ("the token alone", true)];
     for (name, alone) in ends {
@@ -388,7 +388,7 @@ async fn a_slow_load_cannot_bring_back_what_has_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_loaded_before_the_channel_was_lost_is_not_remembered() {
+async fn a_load_that_began_before_a_lost_subscription_is_not_cached() {
     let app = referencing();
     let announcer = Announcer::new();
     let inner = Cut {
@@ -427,7 +427,7 @@ async fn what_was_loaded_before_the_channel_was_lost_is_not_remembered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_listener_ends_with_its_layers() {
+async fn the_subscriber_stops_when_its_layers_are_dropped() {
     let (app, store, layer) = cut(true);
     let layer = layer();
     let (_, access) = pair(&app.post("/token", &LOG_IN).await);

@@ -34,7 +34,7 @@ fn told(event: &Event) -> Told<'_> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_has_ended_is_told_with_its_client_and_its_grant() {
+async fn an_ended_token_emits_an_event_with_its_client_and_grant() {
     let app = referencing();
     for (name, ttl, ends) in [
         ("remembered, and heard of", HOUR, "grant"),
@@ -75,7 +75,7 @@ async fn a_token_that_has_ended_is_told_with_its_client_and_its_grant() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_that_an_end_overtakes_is_told() {
+async fn a_load_overtaken_by_the_end_of_the_grant_emits_an_event() {
     let app = referencing();
     let guarded = Guarded::with(&app, |builder| builder.cache_ttl(HOUR));
     // Somebody listens from here on.
@@ -105,7 +105,7 @@ async fn a_load_that_an_end_overtakes_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_fails_is_told_as_often_as_it_fails_a_request() {
+async fn every_request_that_the_store_fails_emits_one_event() {
     let app = referencing();
     let guarded = Guarded::with(&app, |builder| builder.cache_ttl(HOUR));
     let (_, access, grant) = log_in(&app).await;
@@ -128,7 +128,7 @@ async fn a_store_that_fails_is_told_as_often_as_it_fails_a_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_client_can_put_right_is_not_told() {
+async fn client_errors_emit_no_event() {
     let app = referencing();
     let guarded = Guarded::with(&app, |builder| {
         builder.cache_ttl(HOUR).require_scope("read")
@@ -152,7 +152,7 @@ async fn what_a_client_can_put_right_is_not_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_layer_has_its_own_callback_or_that_of_the_token_endpoint() {
+async fn a_layer_uses_its_own_callback_or_that_of_the_token_endpoint() {
     let app = referencing();
     let heard = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&heard);

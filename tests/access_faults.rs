@@ -25,7 +25,7 @@ fn inserts_grant(call: &Call) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_log_in_whose_access_token_cannot_be_stored_gets_nothing() {
+async fn a_log_in_fails_if_its_access_token_cannot_be_stored() {
     for (name, form) in [
         ("with a grant", &LOG_IN[..]),
         (
@@ -53,7 +53,7 @@ async fn a_log_in_whose_access_token_cannot_be_stored_gets_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_log_in_whose_grant_cannot_be_stored_gets_an_access_token_that_is_good() {
+async fn a_log_in_whose_grant_cannot_be_stored_gets_a_valid_access_token() {
     for plan in [|| Plan::Lose, || Plan::LoseAnswer] as [fn() -> Plan; 2] {
         let app = referencing();
         let guarded = Guarded::new(&app);
@@ -89,7 +89,7 @@ async fn a_log_in_whose_grant_cannot_be_stored_gets_an_access_token_that_is_good
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rotation_waits_for_both_writes_and_loses_no_session() {
+async fn a_rotation_waits_for_both_writes() {
     type Fault = fn(&Call) -> bool;
     let faults: [(&str, Fault); 3] = [
         ("the access token", is_access),
@@ -140,7 +140,7 @@ async fn a_rotation_waits_for_both_writes_and_loses_no_session() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rotation_that_is_overtaken_by_a_revocation_leaves_no_access_token() {
+async fn a_rotation_overtaken_by_a_revocation_leaves_no_access_token() {
     let app = referencing();
     let guarded = Guarded::new(&app);
     let (token, _) = pair(&app.post("/token", &LOG_IN).await);
@@ -186,7 +186,7 @@ async fn an_adoption_waits_for_its_access_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_is_let_through_by_a_store_that_fails() {
+async fn a_failing_store_grants_no_access() {
     let app = referencing();
     let guarded = Guarded::with(&app, |builder| builder.cache_ttl(HOUR));
     let (_, access) = pair(&app.post("/token", &LOG_IN).await);
@@ -233,7 +233,7 @@ async fn nobody_is_let_through_by_a_store_that_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_that_cannot_be_read_is_an_error_and_no_refusal() {
+async fn a_corrupt_record_is_a_server_error() {
     for (name, of_token) in [("the token's", true), ("the grant's", false)] {
         let app = referencing();
         app.store.calls();
@@ -279,7 +279,7 @@ async fn replace(app: &App, key: &Key, tag: Tag, value: Vec<u8>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_that_was_moved_to_another_client_opens_nothing() {
+async fn a_record_moved_to_another_key_grants_no_access() {
     let app = referencing();
     let (_, one) = pair(&app.post("/token", &LOG_IN).await);
     let (_, other) = pair(&app.post("/token", &LOG_IN).await);
@@ -297,7 +297,7 @@ async fn a_record_that_was_moved_to_another_client_opens_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_revocation_that_the_store_fails_can_be_tried_again() {
+async fn a_revocation_can_be_retried_after_a_store_failure() {
     type Fault = fn(&Call) -> bool;
     let faults: [(&str, Fault, usize); 2] = [
         ("the read", |call| *call == Call::Get, 0),

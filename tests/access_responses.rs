@@ -106,7 +106,7 @@ fn ending(app: &App, settings: Settings) -> AccessLayer<TestStore> {
 }
 
 #[tokio::test]
-async fn whatever_ends_the_grant_ends_its_responses_on_every_instance() {
+async fn ending_the_grant_ends_its_responses_on_every_instance() {
     let settings: [(&str, Settings); 3] = [
         ("cached", |b| b),
         ("no time to live", |b| b.cache_ttl(Duration::ZERO)),
@@ -180,7 +180,7 @@ async fn whatever_ends_the_grant_ends_its_responses_on_every_instance() {
 }
 
 #[tokio::test]
-async fn it_has_ended_when_the_client_has_the_answer_to_its_revocation() {
+async fn a_response_ends_before_the_revocation_is_confirmed() {
     for looked_at in [0, 1, 3] {
         let app = referencing();
         let layer = ending(&app, |builder| builder);
@@ -204,7 +204,7 @@ async fn it_has_ended_when_the_client_has_the_answer_to_its_revocation() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_ends_when_the_token_expires() {
+async fn a_response_ends_when_its_token_expires() {
     let app = referencing();
     let layer = ending(&app, |builder| builder);
     let (_, access) = pair(&app.post("/token", &LOG_IN).await);
@@ -230,7 +230,7 @@ async fn it_ends_when_the_token_expires() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_short_response_is_complete_although_its_token_has_expired_meanwhile() {
+async fn a_short_response_completes_after_its_token_has_expired() {
     for pending_first in [false, true] {
         let app = referencing();
         let layer = ending(&app, |builder| builder);
@@ -255,7 +255,7 @@ async fn a_short_response_is_complete_although_its_token_has_expired_meanwhile()
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_ends_when_the_grant_expires_and_goes_on_when_a_rotation_puts_that_off() {
+async fn a_response_ends_when_the_grant_expires_unless_a_rotation_extends_it() {
     let app = App::with(|builder| {
         builder
             .reference_access_tokens()
@@ -279,7 +279,7 @@ async fn it_ends_when_the_grant_expires_and_goes_on_when_a_rotation_puts_that_of
 
 /// Without announcements the token is read again within the time to live of the cache.
 #[tokio::test]
-async fn without_the_channel_it_ends_within_the_time_to_live() {
+async fn without_announcements_a_response_ends_within_the_cache_ttl() {
     for ttl in [Duration::ZERO, Duration::from_secs(1)] {
         let app = referencing();
         let layer = AccessLayer::builder(app.store.clone()).clock(app.clock.clone());
@@ -300,7 +300,7 @@ async fn without_the_channel_it_ends_within_the_time_to_live() {
 }
 
 #[tokio::test]
-async fn it_ends_if_the_store_cannot_confirm_the_token_and_goes_on_if_it_can_in_time() {
+async fn a_response_ends_if_the_store_does_not_confirm_its_token_in_time() {
     for recovers in [true, false] {
         let app = referencing();
         let layer = ending(&app, |builder| builder.cache_ttl(Duration::from_secs(1)));
@@ -341,7 +341,7 @@ async fn it_ends_if_the_store_cannot_confirm_the_token_and_goes_on_if_it_can_in_
 }
 
 #[tokio::test]
-async fn a_rotation_ends_no_response() {
+async fn a_rotation_does_not_end_a_response() {
     let app = referencing();
     let layer = ending(&app, |builder| builder);
     let (mut token, access) = pair(&app.post("/token", &LOG_IN).await);
@@ -353,7 +353,7 @@ async fn a_rotation_ends_no_response() {
 }
 
 #[tokio::test]
-async fn it_is_off_unless_it_was_asked_for() {
+async fn responses_are_not_ended_by_default() {
     let app = referencing();
     let layer = app.layer.access().build().unwrap();
     let off = app
@@ -372,7 +372,7 @@ async fn it_is_off_unless_it_was_asked_for() {
 }
 
 #[tokio::test]
-async fn a_complete_response_is_what_it_was() {
+async fn a_complete_response_is_unchanged() {
     let app = referencing();
     let layer = ending(&app, |builder| builder);
     let (_, access) = pair(&app.post("/token", &LOG_IN).await);

@@ -46,7 +46,7 @@ async fn issued() -> (App, Guarded, String, String) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_ends_alone_here_and_inside() {
+async fn revoking_an_access_token_ends_only_that_token() {
     let (app, guarded, refresh, access) = issued().await;
     let elsewhere = Guarded::with(&another(&app), |builder| builder.cache_ttl(HOUR));
     assert_eq!(elsewhere.status(&access).await, 200);
@@ -100,7 +100,7 @@ async fn a_token_without_a_grant_can_be_revoked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_the_clients_own_is_left_alone() {
+async fn unknown_tokens_and_those_of_other_clients_are_not_revoked() {
     let made_up = made_up("at_");
     let rows = [
         (
@@ -158,7 +158,7 @@ async fn what_is_not_the_clients_own_is_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_expired_token_that_is_still_in_the_store_is_left_alone() {
+async fn an_expired_token_that_is_still_stored_is_not_revoked() {
     let clock = support::ManualClock::new();
     let store = support::Hooked::new(tower_oauth_refresh::MemoryStore::with_clock(
         support::ManualClock::new(),
@@ -177,7 +177,7 @@ async fn an_expired_token_that_is_still_in_the_store_is_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_inner_services_answer_decides() {
+async fn the_response_of_the_inner_service_decides() {
     const QUOTED: &str = r#"{"error":"invalid_client","error_description":"at-0-0"}"#;
     const TYPE: &str = r#"{"error":"unsupported_token_type"}"#;
     let rows = [
@@ -233,7 +233,7 @@ async fn the_inner_services_answer_decides() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_upstream_that_is_down_is_told_when_the_client_tries_again() {
+async fn a_retry_reaches_an_inner_service_that_was_down() {
     for (name, act) in [
         ("broken", Act::Break),
         ("down", Act::Answer(503, "text/plain", "down")),
@@ -279,7 +279,7 @@ async fn an_upstream_that_is_down_is_told_when_the_client_tries_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_kept_for_ten_minutes_for_that() {
+async fn a_revoked_token_can_be_retried_for_ten_minutes() {
     let (app, _, _, access) = issued().await;
     app.upstream.then(Act::Break);
     assert_eq!(revoke(&app, "app", &access).await.status, 503);
@@ -293,7 +293,7 @@ async fn it_is_kept_for_ten_minutes_for_that() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_the_setting_it_is_a_token_of_another_format() {
+async fn without_the_setting_an_access_token_is_forwarded_as_foreign() {
     let app = App::new();
     let token = made_up("at_");
     app.upstream.then(Act::Answer(418, "text/plain", "teapot"));

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tower_oauth_refresh::EventKind;
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_adopted_unless_it_was_asked_for() {
+async fn adoption_is_off_by_default() {
     let app = App::new();
     let foreign = log_in_before(&app, "app").await;
     send(&app, post("/token", &refresh_form("app", &foreign)))
@@ -28,7 +28,7 @@ async fn nothing_is_adopted_unless_it_was_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_is_adopted_until_the_time_that_was_set_and_not_after_it() {
+async fn sessions_are_adopted_only_until_the_configured_time() {
     for (name, passed, adopted) in [
         ("at once", Duration::ZERO, true),
         ("a moment before", Duration::from_millis(3_599_999), true),
@@ -84,7 +84,7 @@ fn lookalikes() -> [(&'static str, String); 6] {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_foreign_token_that_looks_like_the_layers_own_is_adopted() {
+async fn a_foreign_token_that_resembles_one_of_the_layer_is_adopted() {
     for (name, foreign) in lookalikes() {
         let (app, _) = adopting().await;
         let answer = r#"{"access_token":"a","token_type":"Bearer","expires_in":60,"refresh_token":"upstream-0-0"}"#;
@@ -122,7 +122,7 @@ async fn a_token_of_the_layer_is_never_adopted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lookalike_is_refused_without_the_store_unless_adoption_is_on() {
+async fn without_adoption_a_lookalike_is_rejected_without_a_store_call() {
     let app = App::new();
     for (name, foreign) in lookalikes() {
         assert_eq!(
@@ -140,7 +140,7 @@ async fn a_lookalike_is_refused_without_the_store_unless_adoption_is_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_adopted_session_is_one_like_any_other() {
+async fn an_adopted_grant_behaves_like_any_other() {
     let (app, foreign) = adopting().await;
     let more = [("x", "1"), ("x", "2")];
     let answer = app
@@ -194,7 +194,7 @@ async fn an_adopted_session_is_one_like_any_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_granted_is_not_known_from_a_request_for_less() {
+async fn a_narrower_request_does_not_limit_the_adopted_scope() {
     let (app, foreign) = adopting().await;
     let scoped = |token: &str, scope: &str| {
         let scope = scope.to_owned();
@@ -213,7 +213,7 @@ fn adopt(app: &App, form: &[(&str, &str)]) -> JoinHandle<Answer> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn several_adoptions_of_one_token_at_once_are_one_and_give_one_answer() {
+async fn concurrent_adoptions_of_one_token_get_the_same_response() {
     for (name, instances, act) in [
         ("one instance", 1, None),
         ("two instances", 2, None),
@@ -260,7 +260,7 @@ async fn several_adoptions_of_one_token_at_once_are_one_and_give_one_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_token_of_a_server_that_does_not_rotate_stays_the_one_inside() {
+async fn the_token_of_a_server_that_does_not_rotate_stays_the_upstream_token() {
     let (app, foreign) = adopting().await;
     app.upstream.then(Act::KeepToken);
     let answer = app.refresh(&foreign).await;
@@ -280,7 +280,7 @@ async fn the_token_of_a_server_that_does_not_rotate_stays_the_one_inside() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_answer_is_given_again_to_the_same_request_alone() {
+async fn only_the_same_request_gets_the_replay() {
     let (app, _) = adopting().await;
     let foreign = log_in_before(&app, "confidential").await;
     let secret = "secret of confidential";
@@ -352,7 +352,7 @@ fn form_by_basic(token: &str, secret: &str) -> http::Request<http_body_util::Ful
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_given_again_says_how_old_it_is() {
+async fn a_replay_reports_the_remaining_lifetime() {
     let (app, foreign) = adopting().await;
     let first = app.refresh(&foreign).await;
     app.clock.advance_secs(59);
@@ -362,7 +362,7 @@ async fn an_answer_that_is_given_again_says_how_old_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_gets_no_answer_again_does_not_ruin_the_session_by_asking() {
+async fn requests_without_a_replay_do_not_end_the_session() {
     let assertion = assertion(r#"{"sub":"app"}"#);
     let asserted: &[(&str, &str)] = &[("client_assertion", &assertion)];
     for (name, more, strict) in [("an assertion", asserted, false), ("strict", &[][..], true)] {
@@ -407,7 +407,7 @@ async fn who_gets_no_answer_again_does_not_ruin_the_session_by_asking() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whom_a_server_that_does_not_rotate_would_serve_again_is_sent_there() {
+async fn without_a_replay_a_non_rotating_server_is_called_again() {
     let (app, foreign) = adopting().await;
     let assertion = assertion(r#"{"sub":"app"}"#);
     let form = [

@@ -18,7 +18,7 @@ use tower_oauth_refresh::store::{Change, Lease, Store as _, Version};
 const LEASE: Duration = Duration::from_secs(25);
 
 #[tokio::test(start_paused = true)]
-async fn what_the_inner_service_refuses_is_passed_on_and_can_be_adopted_later() {
+async fn errors_are_passed_on_and_the_token_can_be_adopted_later() {
     const GRANT: &str = r#"{"error":"invalid_grant"}"#;
     let rows = [
         (
@@ -55,7 +55,7 @@ async fn what_the_inner_service_refuses_is_passed_on_and_can_be_adopted_later() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_read_is_withheld() {
+async fn an_unreadable_success_is_withheld() {
     let rows = [
         ("no JSON", 200, "access_token=a&refresh_token=upstream-0-1"),
         (
@@ -86,7 +86,7 @@ async fn what_cannot_be_read_is_withheld() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_inner_service_that_breaks_leaves_the_token_to_be_adopted() {
+async fn the_token_can_be_adopted_after_the_inner_service_failed() {
     let (app, foreign) = adopting().await;
     app.upstream.then(Act::Break);
     assert!(
@@ -106,7 +106,7 @@ async fn an_inner_service_that_breaks_leaves_the_token_to_be_adopted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_inner_service_that_hangs_is_given_up() {
+async fn a_hanging_inner_service_times_out() {
     let (app, foreign) = adopting().await;
     app.upstream.then(Act::Hang);
     let answer = send(&app, post("/token", &refresh_form("app", &foreign))).await;
@@ -151,7 +151,7 @@ fn done(call: &Call) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_fails_once_costs_no_session() {
+async fn one_store_failure_loses_no_session() {
     let fault = |name, fits, plan, status, refreshes| Fault {
         name,
         fits,
@@ -230,7 +230,7 @@ async fn a_store_that_fails_once_costs_no_session() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_is_down_for_longer_than_the_lease_costs_no_session() {
+async fn an_outage_longer_than_the_lease_loses_no_session() {
     let (app, foreign) = adopting().await;
     let mut reserved = false;
     app.store.hook(move |_, call| {
@@ -250,7 +250,7 @@ async fn a_store_that_is_down_for_longer_than_the_lease_costs_no_session() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_commit_that_comes_to_nothing_is_told() {
+async fn an_abandoned_commit_emits_an_event() {
     let (app, foreign) = adopting().await;
     app.store
         .hook(|_, call| if insert(call) { Plan::Lose } else { Plan::Pass });
@@ -261,7 +261,7 @@ async fn a_commit_that_comes_to_nothing_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_hangs_up_in_the_middle_finds_its_session_adopted() {
+async fn an_adoption_completes_after_its_client_hangs_up() {
     let (app, foreign) = adopting().await;
     let gate = Arc::new(Notify::new());
     app.upstream.then(Act::Wait(Arc::clone(&gate)));
@@ -283,7 +283,7 @@ async fn a_client_that_hangs_up_in_the_middle_finds_its_session_adopted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_has_waited_long_enough_is_told_to_come_again() {
+async fn a_client_that_waits_too_long_is_told_to_retry() {
     let (app, foreign) = adopting().await;
     let gate = Arc::new(Notify::new());
     app.upstream.then(Act::Wait(Arc::clone(&gate)));
@@ -299,7 +299,7 @@ async fn a_client_that_has_waited_long_enough_is_told_to_come_again() {
 }
 
 #[test]
-fn a_session_is_adopted_after_the_instance_that_began_to_has_died() {
+fn a_session_is_adopted_after_the_first_instance_died() {
     let start = || {
         runtime::Builder::new_current_thread()
             .enable_all()
@@ -340,7 +340,7 @@ fn a_session_is_adopted_after_the_instance_that_began_to_has_died() {
 /// Another instance takes the lease of an adoption over when it has run out, and the store takes
 /// the answer a moment later.
 #[tokio::test(start_paused = true)]
-async fn whoever_takes_an_adoption_over_gives_the_answer_time_to_come() {
+async fn taking_over_an_adoption_first_waits_for_the_commit() {
     let (app, foreign) = adopting().await;
     let other = another(&app, 3600);
     let claimed = Arc::new(AtomicBool::new(false));
@@ -374,7 +374,7 @@ async fn whoever_takes_an_adoption_over_gives_the_answer_time_to_come() {
 
 /// The lease of an adoption that was taken over is as one that has run out when nothing came of it.
 #[tokio::test(start_paused = true)]
-async fn an_adoption_that_was_taken_over_is_left_as_it_was_found() {
+async fn releasing_an_adoption_taken_over_restores_the_expired_lease() {
     let rows: [(&str, fn() -> Plan, usize); 2] = [
         ("its first claim unanswered", || Plan::LoseAnswer, 1),
         ("its second look failed", || Plan::Lose, 2),

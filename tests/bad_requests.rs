@@ -102,7 +102,7 @@ async fn refuse_all(rows: &[Row], status: u16, error: &str, challenge: bool) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_is_no_plain_form_is_refused() {
+async fn a_request_that_is_not_a_plain_form_is_rejected() {
     let rows: [Row; 14] = [
         ("no content type", |good| good.under(&[])),
         ("JSON", |good| good.typed(b"application/json")),
@@ -149,7 +149,7 @@ async fn a_request_that_is_no_plain_form_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_form_that_two_parsers_could_read_in_two_ways_is_refused() {
+async fn an_ambiguous_form_is_rejected() {
     let rows: [Row; 17] = [
         ("a percent sign at the end", |good| {
             good.with("&client_id=app&x=%")
@@ -197,7 +197,7 @@ async fn a_form_that_two_parsers_could_read_in_two_ways_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_parameter_that_the_layer_reads_must_not_be_repeated() {
+async fn repeated_parameters_that_the_layer_reads_are_rejected() {
     let rows: [Row; 12] = [
         ("grant_type", |good| {
             good.with("&client_id=app&grant_type=refresh_token&grant_type=password")
@@ -238,7 +238,7 @@ async fn a_parameter_that_the_layer_reads_must_not_be_repeated() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn basic_credentials_that_cannot_be_read_are_answered_with_a_challenge() {
+async fn malformed_basic_credentials_get_a_challenge() {
     let rows: [Row; 14] = [
         ("a user with a percent sign", |good| {
             good.authorized(basic("a%b:secret"), "")
@@ -277,7 +277,7 @@ async fn basic_credentials_that_cannot_be_read_are_answered_with_a_challenge() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_names_no_client_is_refused_without_a_challenge() {
+async fn a_request_without_a_client_is_rejected_without_a_challenge() {
     let rows: [Row; 9] = [
         ("no client", |good| good.with("")),
         ("a client that is too long", |good| {
@@ -303,7 +303,7 @@ async fn a_request_that_names_no_client_is_refused_without_a_challenge() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_names_two_clients_is_refused() {
+async fn a_request_with_two_clients_is_rejected() {
     let rows: [Row; 18] = [
         ("a plus in Basic that is a space", |good| {
             good.authorized(basic("my+app:s"), "&client_id=my%2Bapp")
@@ -369,7 +369,7 @@ async fn a_request_that_names_two_clients_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_over_the_limit_is_refused_whether_it_says_how_long_it_is_or_not() {
+async fn a_body_over_the_limit_is_rejected_with_and_without_content_length() {
     let rows: [Row; 3] = [
         ("one byte too many", |good| {
             let fill = (64 << 10) + 1 - good.bytes("&client_id=app&x=").len();
@@ -394,7 +394,7 @@ async fn a_body_over_the_limit_is_refused_whether_it_says_how_long_it_is_or_not(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_breaks_off_is_refused() {
+async fn a_truncated_body_is_rejected() {
     let rows: [Row; 2] = [
         ("at once", |good| {
             form(good.path)
@@ -415,7 +415,7 @@ async fn a_body_that_breaks_off_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_without_a_token_is_refused() {
+async fn a_request_without_a_token_is_rejected() {
     let rows: [Row; 5] = [
         ("no token", |good| {
             form(good.path)
@@ -456,7 +456,7 @@ async fn a_request_without_a_token_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_limit_of_the_body_is_the_one_that_was_set() {
+async fn the_configured_body_limit_applies() {
     let app = App::with(|builder| builder.max_request_body(200));
     let token = app.log_in("app").await;
     let at_limit = |length: usize| {

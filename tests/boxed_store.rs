@@ -47,7 +47,7 @@ fn also() -> Beside {
 }
 
 #[tokio::test]
-async fn every_call_goes_through_as_it_is() {
+async fn every_call_is_forwarded_unchanged() {
     let clock = ManualClock::new();
     let hooked = Hooked::new(MemoryStore::with_clock(clock.clone()));
     let store = BoxStore::new(TieredStore::new(hooked.clone()));
@@ -105,7 +105,7 @@ async fn every_call_goes_through_as_it_is() {
 }
 
 #[tokio::test]
-async fn an_error_goes_through_with_its_cause() {
+async fn an_error_keeps_its_cause() {
     let hooked = Hooked::new(MemoryStore::new());
     let store = BoxStore::new(hooked.clone());
     hooked.hook(|_, _| Plan::Lose);
@@ -123,7 +123,7 @@ async fn an_error_goes_through_with_its_cause() {
 }
 
 #[tokio::test]
-async fn clones_are_handles_on_one_store_and_layers_over_any_store_have_one_type() {
+async fn clones_share_one_store_and_layers_have_one_type() {
     let memory = MemoryStore::new();
     let boxed = BoxStore::new(memory.clone());
     assert_eq!(
@@ -153,7 +153,7 @@ async fn clones_are_handles_on_one_store_and_layers_over_any_store_have_one_type
 }
 
 #[test]
-fn debug_names_the_type_of_the_store_and_nothing_in_it() {
+fn debug_shows_only_the_type_of_the_store() {
     let shown = format!("{:?}", BoxStore::new(Silent));
     assert!(
         shown.starts_with("BoxStore(") && shown.contains("Silent"),

@@ -62,7 +62,7 @@ fn two(off: Wrong, settings: impl Fn(Builder) -> Builder) -> (App, App) {
 }
 
 #[tokio::test]
-async fn an_instance_that_is_behind_or_boots_in_1970_ends_no_session() {
+async fn a_slow_clock_or_a_boot_in_1970_ends_no_session() {
     for off in [
         Wrong::Behind(40 * MINUTE),
         Wrong::Behind(20 * HOUR),
@@ -112,7 +112,7 @@ async fn an_instance_that_is_behind_or_boots_in_1970_ends_no_session() {
 }
 
 #[tokio::test]
-async fn an_instance_that_is_years_behind_ends_no_session() {
+async fn a_clock_years_behind_ends_no_session() {
     for days in [370, 500, 1000] {
         let (right, wrong) = two(Wrong::Behind(days * DAY), |builder| {
             builder.idle_lifetime(30 * MINUTE)
@@ -129,7 +129,7 @@ async fn an_instance_that_is_years_behind_ends_no_session() {
 }
 
 #[tokio::test]
-async fn a_session_that_began_on_a_machine_whose_clock_was_not_set_is_like_any_other() {
+async fn a_grant_issued_with_an_unset_clock_behaves_like_any_other() {
     for off in [
         Wrong::Since(0),
         Wrong::Since(1_000_000_000_000),
@@ -154,7 +154,7 @@ async fn a_session_that_began_on_a_machine_whose_clock_was_not_set_is_like_any_o
 }
 
 #[tokio::test]
-async fn a_machine_that_is_far_ahead_ends_no_session_of_others() {
+async fn a_clock_far_ahead_ends_no_session_of_other_instances() {
     for off in [
         Wrong::Since(YEAR_2100),
         Wrong::Ahead(40 * DAY),
@@ -200,7 +200,7 @@ async fn a_machine_that_is_far_ahead_ends_no_session_of_others() {
 }
 
 #[tokio::test]
-async fn reuse_is_found_out_after_a_machine_that_was_ahead() {
+async fn reuse_is_detected_once_clocks_pass_the_one_that_was_ahead() {
     let (right, wrong) = two(Wrong::Ahead(10 * DAY), |builder| builder);
     let first = right.log_in("app").await;
     let second = wrong.refresh(&first).await.token();
@@ -213,7 +213,7 @@ async fn reuse_is_found_out_after_a_machine_that_was_ahead() {
 }
 
 #[tokio::test]
-async fn at_the_tolerated_skew_a_second_tab_gets_the_same_answer_and_none_is_refused() {
+async fn two_tabs_get_the_same_response_at_the_tolerated_skew() {
     for retry in [10, 60] {
         for seconds in [0, 25, 30] {
             for off in [
@@ -262,7 +262,7 @@ async fn at_the_tolerated_skew_a_second_tab_gets_the_same_answer_and_none_is_ref
 }
 
 #[tokio::test]
-async fn an_answer_that_goes_while_it_is_looked_for_is_no_lost_session() {
+async fn a_replay_that_expires_during_the_lookup_loses_no_session() {
     let app = App::new();
     let token = app.log_in("app").await;
     app.refresh(&token).await.token();
@@ -282,7 +282,7 @@ async fn an_answer_that_goes_while_it_is_looked_for_is_no_lost_session() {
 }
 
 #[tokio::test]
-async fn a_grant_that_is_over_has_expired_and_is_unknown_some_time_later() {
+async fn an_expired_grant_becomes_unknown_later() {
     for (lifetime, kept) in [
         (30 * DAY, HOUR),
         (2 * HOUR, HOUR),
@@ -318,7 +318,7 @@ async fn a_grant_that_is_over_has_expired_and_is_unknown_some_time_later() {
 }
 
 #[tokio::test]
-async fn a_grant_that_has_expired_is_good_for_nothing_while_its_entry_is_kept() {
+async fn an_expired_grant_is_rejected_while_its_entry_is_kept() {
     let app = App::with(|builder| {
         builder
             .idle_lifetime(MINUTE)

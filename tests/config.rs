@@ -21,7 +21,7 @@ fn build(set: fn(Builder) -> Builder) -> Result<RefreshLayer<MemoryStore>, Confi
 }
 
 #[test]
-fn a_nonsensical_path_is_refused() {
+fn an_invalid_path_is_rejected() {
     for path in [
         "",
         "token",
@@ -58,7 +58,7 @@ fn a_nonsensical_path_is_refused() {
 }
 
 #[test]
-fn a_route_pattern_is_refused() {
+fn a_route_pattern_is_rejected() {
     for path in [
         "/{tenant}/token",
         "/t/{id",
@@ -101,7 +101,7 @@ fn a_route_pattern_is_refused() {
 }
 
 #[test]
-fn nonsensical_settings_are_refused() {
+fn invalid_settings_are_rejected() {
     let same = |path: &str| ConfigError::SamePath {
         settings: ["token_path", "revocation_path"],
         path: path.to_owned(),
@@ -389,7 +389,7 @@ fn nonsensical_settings_are_refused() {
 }
 
 #[test]
-fn sensible_settings_are_taken() {
+fn valid_settings_are_accepted() {
     let rows: [(&str, fn(Builder) -> Builder); 20] = [
         ("the defaults", |b| b),
         ("the root", |b| b.token_path("/")),
@@ -456,7 +456,7 @@ fn sensible_settings_are_taken() {
 }
 
 #[test]
-fn debug_says_what_was_set() {
+fn debug_shows_the_settings() {
     let builder = RefreshLayer::builder(MemoryStore::new())
         .token_path("/oauth/token")
         .token_prefix("acme_");
@@ -487,7 +487,7 @@ fn debug_says_what_was_set() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_paths_and_the_prefix_are_those_that_were_set() {
+async fn the_configured_paths_and_prefix_apply() {
     let app = App::with(|builder| {
         builder
             .token_path("/oauth/token")
@@ -532,7 +532,7 @@ async fn the_paths_and_the_prefix_are_those_that_were_set() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn other_spellings_of_the_paths_are_guarded_only_if_that_was_set() {
+async fn normalized_paths_match_only_if_enabled() {
     for path in [
         "/token/",
         "//token",

@@ -27,7 +27,7 @@ async fn log_in(app: &App) -> (String, GrantKey) {
 }
 
 #[tokio::test]
-async fn no_token_of_it_is_good_any_more() {
+async fn no_token_of_an_ended_grant_is_valid() {
     let app = App::new();
     let (first, grant) = log_in(&app).await;
     let (elsewhere, _) = log_in(&app).await;
@@ -59,7 +59,7 @@ async fn no_token_of_it_is_good_any_more() {
 }
 
 #[tokio::test]
-async fn what_has_ended_is_not_there_to_be_ended() {
+async fn ending_an_ended_or_unknown_grant_returns_false() {
     let app = App::new();
     let (token, grant) = log_in(&app).await;
     assert!(app.layer.end_grant(&grant).await.unwrap());
@@ -79,7 +79,7 @@ async fn what_has_ended_is_not_there_to_be_ended() {
 }
 
 #[tokio::test]
-async fn a_revocation_that_the_inner_service_missed_can_still_be_repeated() {
+async fn a_pending_revocation_can_still_be_retried() {
     let app = App::new();
     let (token, grant) = log_in(&app).await;
     app.upstream.then(Act::Break);
@@ -96,7 +96,7 @@ async fn a_revocation_that_the_inner_service_missed_can_still_be_repeated() {
 
 /// The inner service has rotated, and nobody hears of it.
 #[tokio::test]
-async fn a_rotation_that_is_under_way_comes_to_nothing() {
+async fn a_rotation_in_progress_fails() {
     for name in ["rotation", "recovery"] {
         let app = App::new();
         let (token, grant) = log_in(&app).await;
@@ -144,7 +144,7 @@ fn stored(app: &App, grant: &GrantKey) -> Key {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_commit_that_waits_for_the_store_comes_to_nothing() {
+async fn a_commit_that_waits_for_the_store_fails() {
     let app = App::new();
     let (token, grant) = log_in(&app).await;
     app.store.hook(|_, call| {
@@ -164,7 +164,7 @@ async fn a_commit_that_waits_for_the_store_comes_to_nothing() {
 }
 
 #[tokio::test]
-async fn whoever_rotates_it_meanwhile_it_ends() {
+async fn a_concurrent_rotation_does_not_keep_the_grant_alive() {
     let app = App::new();
     let (first, grant) = log_in(&app).await;
     let gate = Arc::new(Notify::new());
@@ -186,7 +186,7 @@ async fn whoever_rotates_it_meanwhile_it_ends() {
 }
 
 #[tokio::test]
-async fn a_store_that_fails_is_told_and_the_call_can_be_repeated() {
+async fn a_store_failure_emits_an_event_and_the_call_can_be_retried() {
     type Row = (
         &'static str,
         fn(&Call) -> bool,
@@ -240,7 +240,7 @@ async fn a_store_that_fails_is_told_and_the_call_can_be_repeated() {
 }
 
 #[tokio::test]
-async fn a_record_that_cannot_be_read_goes_as_well() {
+async fn a_corrupt_record_is_removed_too() {
     let app = App::new();
     let (token, grant) = log_in(&app).await;
     app.refresh(&token).await.token();
@@ -273,7 +273,7 @@ async fn a_record_that_cannot_be_read_goes_as_well() {
 }
 
 #[tokio::test]
-async fn it_runs_to_its_end_when_nobody_waits_for_it() {
+async fn end_grant_completes_after_its_future_is_dropped() {
     let mut polls = 0;
     let mut finished = false;
     while !finished {
@@ -318,7 +318,7 @@ async fn it_runs_to_its_end_when_nobody_waits_for_it() {
 
 #[cfg(feature = "tiered")]
 #[tokio::test]
-async fn its_access_tokens_end_on_every_instance_whoever_ends_it() {
+async fn any_instance_ends_the_access_tokens_on_all_instances() {
     use support::access::{Guarded, another, referencing};
 
     for name in [
@@ -451,7 +451,7 @@ mod over_redis {
     }
 
     #[tokio::test]
-    async fn a_rotation_under_way_on_the_other_instance_comes_to_nothing() {
+    async fn a_rotation_in_progress_on_the_other_instance_fails() {
         let server = RedisServer::start().await;
         let [(one, _), (two, there)] = two(&server).await;
         let token = one.log_in("app").await;

@@ -38,7 +38,7 @@ fn granted((grant, token): (Option<GrantKey>, Option<String>)) -> (GrantKey, Str
 }
 
 #[tokio::test]
-async fn every_answer_of_a_grant_names_it() {
+async fn every_response_of_a_grant_carries_its_key() {
     let app = App::new();
     let (grant, first) = granted(named(&app, &LOG_IN).await);
     let (other, _) = granted(named(&app, &LOG_IN).await);
@@ -67,7 +67,7 @@ async fn every_answer_of_a_grant_names_it() {
 }
 
 #[tokio::test]
-async fn the_answers_of_an_adoption_name_the_grant_that_it_begins() {
+async fn responses_of_an_adoption_carry_the_key_of_the_new_grant() {
     let (app, foreign) = adopting().await;
     let (grant, first) = granted(named(&app, &refresh_form("app", &foreign)).await);
     let (replayed, same) =
@@ -78,7 +78,7 @@ async fn the_answers_of_an_adoption_name_the_grant_that_it_begins() {
 }
 
 #[tokio::test]
-async fn an_answer_without_a_grant_names_none() {
+async fn a_response_without_a_grant_carries_no_key() {
     let app = App::new();
     let (_, token) = granted(named(&app, &LOG_IN).await);
     let credentials = [("grant_type", "client_credentials"), ("client_id", "app")];
@@ -113,7 +113,7 @@ async fn an_answer_without_a_grant_names_none() {
 }
 
 #[tokio::test]
-async fn the_name_in_logs_is_the_beginning_of_the_key() {
+async fn the_short_form_in_logs_is_a_prefix_of_the_key() {
     let app = App::new();
     let (grant, _) = granted(named(&app, &LOG_IN).await);
     let event = app.take_events().remove(0);
@@ -126,7 +126,7 @@ async fn the_name_in_logs_is_the_beginning_of_the_key() {
 
 #[cfg(feature = "tiered")]
 #[tokio::test]
-async fn an_access_token_names_the_grant_that_it_ends_with() {
+async fn an_access_token_carries_the_key_of_its_grant() {
     use support::access::Guarded;
     use tower_oauth_refresh::AccessGrant;
 

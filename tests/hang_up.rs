@@ -31,7 +31,7 @@ async fn hang_up_after(app: &App, token: &str, polls: usize) -> bool {
 }
 
 #[tokio::test]
-async fn a_client_that_hangs_up_at_any_step_loses_nothing() {
+async fn a_client_can_hang_up_at_any_step_without_loss() {
     let mut finished = false;
     let mut polls = 0;
     while !finished {
@@ -66,7 +66,7 @@ async fn a_client_that_hangs_up_at_any_step_loses_nothing() {
 }
 
 #[tokio::test]
-async fn it_goes_on_where_it_was_in_a_task_of_its_own() {
+async fn a_rotation_continues_in_its_own_task_after_a_hang_up() {
     let app = App::new();
     let token = app.log_in("app").await;
     let gate = Arc::new(Notify::new());
@@ -90,7 +90,7 @@ async fn it_goes_on_where_it_was_in_a_task_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_has_waited_for_the_time_out_is_told_to_come_back_and_gets_the_answer() {
+async fn a_client_that_timed_out_gets_the_response_on_retry() {
     let app = App::with(|builder| builder.rotation_timeout(support::SECOND));
     let token = app.log_in("app").await;
     let gate = Arc::new(Notify::new());
@@ -108,7 +108,7 @@ async fn a_client_that_has_waited_for_the_time_out_is_told_to_come_back_and_gets
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_inner_service_that_never_answers_gives_the_lease_back() {
+async fn the_lease_is_released_if_the_inner_service_never_responds() {
     let app = App::with(|builder| builder.rotation_timeout(support::SECOND));
     let token = app.log_in("app").await;
     let never = Arc::new(Notify::new());
@@ -119,7 +119,7 @@ async fn an_inner_service_that_never_answers_gives_the_lease_back() {
 }
 
 #[tokio::test]
-async fn a_task_local_holds_while_the_client_is_there() {
+async fn task_locals_are_visible_while_the_client_waits() {
     tokio::task_local! { static NAME: &'static str; }
     let app = App::new();
     let token = app.log_in("app").await;
@@ -139,7 +139,7 @@ async fn a_task_local_holds_while_the_client_is_there() {
 }
 
 #[test]
-fn dropped_outside_of_a_runtime_it_ends_without_a_panic() {
+fn dropping_a_rotation_outside_a_runtime_does_not_panic() {
     let app = App::new();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -80,7 +80,7 @@ fn assert_inactive(name: &str, answer: &Answer) {
 }
 
 #[tokio::test]
-async fn what_is_alive_is_ours_with_what_the_inner_service_adds() {
+async fn an_active_token_has_the_layers_members_and_those_of_the_inner_service() {
     let app = introspecting();
     let first = log_in(&app).await;
     let common = json!({"active": true, "sub": "user-7", "act": {"n": 1.0}, "client_id": "app", "scope": "read write"});
@@ -140,7 +140,7 @@ async fn what_is_alive_is_ours_with_what_the_inner_service_adds() {
 }
 
 #[tokio::test]
-async fn what_is_not_known_is_not_said() {
+async fn unknown_members_are_omitted() {
     let app = introspecting();
     app.upstream.then(Act::With(r#"{"scope":null}"#));
     let answer = introspect(&app, &access(&log_in(&app).await)).await.json();
@@ -152,7 +152,7 @@ async fn what_is_not_known_is_not_said() {
 }
 
 #[tokio::test]
-async fn nothing_that_mentions_the_upstreams_token_is_passed_on() {
+async fn members_that_disclose_the_upstream_token_are_dropped() {
     let app = introspecting();
     let first = log_in(&app).await;
     for token in [access(&first), first.token()] {
@@ -173,7 +173,7 @@ async fn nothing_that_mentions_the_upstreams_token_is_passed_on() {
 }
 
 #[tokio::test]
-async fn what_is_not_alive_is_inactive_and_nothing_else() {
+async fn an_invalid_token_is_only_reported_as_inactive() {
     type Presented = fn(&Answer, &Answer) -> String;
     let rows: [(&str, Presented, Duration, bool); 8] = [
         ("never issued", |_, _| made_up("at_"), Duration::ZERO, false),
@@ -247,7 +247,7 @@ async fn what_is_not_alive_is_inactive_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn whoever_is_not_authenticated_inside_learns_nothing() {
+async fn a_caller_rejected_by_the_inner_service_learns_nothing() {
     let app = introspecting();
     let first = log_in(&app).await;
     let dead = made_up("at_");
@@ -270,7 +270,7 @@ async fn whoever_is_not_authenticated_inside_learns_nothing() {
 }
 
 #[tokio::test]
-async fn the_inner_services_word_counts_where_it_has_one() {
+async fn the_inner_service_can_report_a_token_inactive() {
     let rows = [
         (
             "dead inside",
@@ -367,7 +367,7 @@ async fn the_rest_of_the_request_is_kept() {
 }
 
 #[tokio::test]
-async fn what_is_not_ours_is_forwarded_byte_for_byte() {
+async fn foreign_tokens_are_forwarded_byte_for_byte() {
     let app = introspecting();
     app.store.calls();
     for (status, text) in [
@@ -402,7 +402,7 @@ async fn what_is_not_ours_is_forwarded_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn without_the_setting_the_path_is_nobodys() {
+async fn without_the_setting_the_path_is_not_intercepted() {
     let app = App::with(|builder| builder.reference_access_tokens());
     let token = access(&log_in(&app).await);
     introspect(&app, &token).await;
@@ -429,7 +429,7 @@ async fn without_the_setting_the_path_is_nobodys() {
 }
 
 #[tokio::test]
-async fn a_store_that_fails_is_no_answer() {
+async fn a_store_failure_is_an_error() {
     for (plan, status, error) in [
         (
             (|| Plan::Lose) as fn() -> Plan,

@@ -32,7 +32,7 @@ fn log_in(more: &[(&str, &str)]) -> Request<Full<Bytes>> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_refresh_token_of_every_grant_type_is_replaced() {
+async fn every_grant_type_gets_a_refresh_token_of_the_layer() {
     for grant_type in [
         "authorization_code",
         "password",
@@ -72,7 +72,7 @@ async fn the_refresh_token_of_every_grant_type_is_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_form_without_a_grant_type_is_for_the_inner_service_to_refuse() {
+async fn a_form_without_a_grant_type_is_left_to_the_inner_service() {
     let app = App::new();
     let answer = app
         .post("/token", &[("refresh_token", "x"), ("client_id", "app")])
@@ -81,7 +81,7 @@ async fn a_form_without_a_grant_type_is_for_the_inner_service_to_refuse() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_other_byte_of_the_answer_is_kept() {
+async fn every_other_byte_of_the_response_is_kept() {
     let rows = [
         (
             "spaces, numbers, order and members of their own",
@@ -154,7 +154,7 @@ async fn every_other_byte_of_the_answer_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_token_that_cannot_be_removed_costs_the_answer() {
+async fn a_refresh_token_that_cannot_be_removed_withholds_the_response() {
     let rows = [
         (
             "it is the access token as well",
@@ -192,7 +192,7 @@ async fn a_refresh_token_that_cannot_be_removed_costs_the_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_token_in_the_place_of_the_access_token_is_withheld() {
+async fn a_refresh_token_issued_as_an_access_token_is_withheld() {
     const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
     const REFRESH: &str = "urn:ietf:params:oauth:token-type:refresh_token";
     const ACCESS: &str = "urn:ietf:params:oauth:token-type:access_token";
@@ -254,7 +254,7 @@ async fn a_refresh_token_in_the_place_of_the_access_token_is_withheld() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_without_a_refresh_token_is_left_as_it_is() {
+async fn a_response_without_a_refresh_token_is_unchanged() {
     let rows = [
         r#"{"access_token":"at-cc","token_type":"Bearer","expires_in":60}"#,
         r#" { "access_token" : "a" , "refresh_expires_in" : 0 , "not-before-policy" : 0 } "#,
@@ -279,7 +279,7 @@ async fn an_answer_without_a_refresh_token_is_left_as_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_grant_is_bound_to_the_client_however_it_was_named() {
+async fn a_grant_is_bound_to_its_client_for_every_authentication_method() {
     let jwt = assertion(r#"{"sub":"app"}"#);
     let body = |rest: &str| Full::<Bytes>::from(format!("grant_type=password{rest}"));
     let mut extended = form("/token").body(body("")).unwrap();
@@ -316,7 +316,7 @@ async fn a_grant_is_bound_to_the_client_however_it_was_named() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_token_for_nobody_is_withheld() {
+async fn a_refresh_token_without_a_client_is_withheld() {
     let rows = [
         (
             "no client",
@@ -369,7 +369,7 @@ async fn a_refresh_token_for_nobody_is_withheld() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_is_down_costs_the_refresh_token_and_not_the_log_in() {
+async fn if_the_store_is_down_a_log_in_succeeds_without_a_refresh_token() {
     for (name, plan, event) in [
         ("unavailable", Plan::Lose, EventKind::StoreUnavailable),
         (
@@ -394,7 +394,7 @@ async fn a_store_that_is_down_costs_the_refresh_token_and_not_the_log_in() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_scope_of_a_grant_is_the_one_that_was_granted() {
+async fn a_grant_has_the_granted_scope() {
     const CODE: &str = "authorization_code";
     const DEVICE: &str = "urn:ietf:params:oauth:grant-type:device_code";
     let rows = [
@@ -505,7 +505,7 @@ async fn the_scope_of_a_grant_is_the_one_that_was_granted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_resources_of_a_grant_are_those_of_the_log_in() {
+async fn a_grant_has_the_resources_of_its_log_in() {
     const A: &str = "https://a.example/";
     const B: &str = "urn:b";
     let rows: [(&str, &[&str], &[&str], bool); 6] = [
@@ -554,7 +554,7 @@ async fn the_resources_of_a_grant_are_those_of_the_log_in() {
 /// What ends when: settings, members of the log-in's answer, and the last moment at which the token
 /// is good.
 #[tokio::test(start_paused = true)]
-async fn a_grant_lives_as_long_as_it_was_given() {
+async fn a_grant_lives_until_the_configured_or_given_expiry() {
     type Lifetimes = (Option<Duration>, Option<Duration>);
     let rows: [(&str, Lifetimes, &'static str, Duration); 8] = [
         ("thirty days by default", (None, None), "{}", 30 * DAY),
@@ -626,7 +626,7 @@ async fn a_grant_lives_as_long_as_it_was_given() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rotation_renews_the_idle_lifetime_and_not_the_absolute_one() {
+async fn a_rotation_extends_only_the_idle_lifetime() {
     let app = App::with(|builder| builder.idle_lifetime(2 * HOUR).absolute_lifetime(5 * HOUR));
     let mut token = app.log_in("app").await;
     for _ in 0..4 {
@@ -642,7 +642,7 @@ async fn a_rotation_renews_the_idle_lifetime_and_not_the_absolute_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_inner_service_said_of_its_token_holds_until_it_issues_another() {
+async fn an_upstream_expiry_applies_until_another_token_is_issued() {
     let app = App::new();
     app.upstream
         .then(Act::With(r#"{"refresh_expires_in":7200}"#));

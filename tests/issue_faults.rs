@@ -30,7 +30,7 @@ fn log_in() -> Request<Full<Bytes>> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn errors_of_the_inner_service_are_passed_on_as_they_are() {
+async fn errors_of_the_inner_service_are_passed_on_unchanged() {
     let rows = [
         (
             400,
@@ -116,7 +116,7 @@ fn coded(coding: &'static str) -> Response<Full<Bytes>> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_success_that_cannot_be_read_is_withheld() {
+async fn an_unreadable_success_is_withheld() {
     let rows: [(&str, fn() -> Response<Full<Bytes>>); 18] = [
         ("compressed", || coded("gzip")),
         ("compressed in capitals", || coded("GZIP")),
@@ -174,7 +174,7 @@ async fn a_success_that_cannot_be_read_is_withheld() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_said_of_a_body_that_is_not_sent_is_not_said() {
+async fn headers_that_describe_the_original_body_are_removed() {
     let app = App::new();
     let answer = answered(&app, || {
         let mut response = json(r#"{"access_token":"a","refresh_token":"up"}"#);
@@ -231,7 +231,7 @@ async fn what_is_said_of_a_body_that_is_not_sent_is_not_said() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_limit_of_the_answer_is_the_one_that_was_set() {
+async fn the_configured_response_limit_applies() {
     for (limit, served) in [(41, true), (40, false)] {
         let app = App::with(|builder| builder.max_response_body(limit));
         app.upstream.then(Act::Answer(
@@ -248,7 +248,7 @@ async fn the_limit_of_the_answer_is_the_one_that_was_set() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_log_in_may_take_as_long_as_was_set() {
+async fn the_configured_log_in_timeout_applies() {
     for (name, grant_type) in [
         ("a code", "authorization_code"),
         ("a backchannel", "urn:openid:params:grant-type:ciba"),
@@ -279,7 +279,7 @@ async fn a_log_in_may_take_as_long_as_was_set() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_log_in_ends_with_its_client() {
+async fn a_log_in_is_cancelled_when_its_client_hangs_up() {
     let app = App::new();
     app.upstream.then(Act::Wait(Arc::new(Notify::new())));
     let waiting = app.clone();

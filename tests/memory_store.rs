@@ -81,7 +81,7 @@ async fn claim(store: &MemoryStore, number: u64, lease: Duration) -> Option<Leas
 }
 
 #[tokio::test]
-async fn an_entry_and_what_is_beside_it_end_by_the_clock_of_the_store() {
+async fn entries_and_sidecars_expire_by_the_clock_of_the_store() {
     let clock = TestClock::new();
     let store = MemoryStore::with_clock(clock.clone());
     let change = Change::Put {
@@ -128,7 +128,7 @@ async fn an_entry_and_what_is_beside_it_end_by_the_clock_of_the_store() {
 }
 
 #[tokio::test]
-async fn keep_and_after_move_the_end_by_the_clock_of_the_store() {
+async fn ttl_keep_and_after_use_the_clock_of_the_store() {
     let clock = TestClock::new();
     let store = MemoryStore::with_clock(clock.clone());
     assert_eq!(
@@ -170,7 +170,7 @@ async fn keep_and_after_move_the_end_by_the_clock_of_the_store() {
 }
 
 #[tokio::test]
-async fn a_lease_ends_by_the_clock_of_the_store() {
+async fn leases_expire_by_the_clock_of_the_store() {
     let clock = TestClock::new();
     let store = MemoryStore::with_clock(clock.clone());
     let second = Duration::from_secs(1);
@@ -197,7 +197,7 @@ async fn a_lease_ends_by_the_clock_of_the_store() {
 }
 
 #[tokio::test]
-async fn a_clock_that_runs_backwards_only_lengthens() {
+async fn a_clock_set_back_only_extends_lifetimes() {
     let clock = TestClock::new();
     let store = MemoryStore::with_clock(clock.clone());
     clock.set(HOUR);
@@ -217,7 +217,7 @@ async fn a_clock_that_runs_backwards_only_lengthens() {
 }
 
 #[tokio::test]
-async fn no_time_to_live_is_too_short_or_too_long() {
+async fn any_time_to_live_is_accepted() {
     for (row, start) in [
         ("now", START),
         ("the epoch", 0),
@@ -262,7 +262,7 @@ async fn no_time_to_live_is_too_short_or_too_long() {
 }
 
 #[tokio::test]
-async fn keep_where_nothing_is_puts_nothing_there() {
+async fn ttl_keep_does_not_create_an_entry() {
     let store = MemoryStore::new();
     assert_eq!(
         put(&store, &key(1), None, 1, Ttl::Keep).await,
@@ -272,7 +272,7 @@ async fn keep_where_nothing_is_puts_nothing_there() {
 }
 
 #[tokio::test]
-async fn a_removal_takes_what_is_beside_the_entry_with_it() {
+async fn removing_an_entry_removes_its_sidecars() {
     let store = MemoryStore::new();
     let change = Change::Put {
         entry: entry(1),
@@ -299,7 +299,7 @@ async fn a_removal_takes_what_is_beside_the_entry_with_it() {
 }
 
 #[tokio::test]
-async fn clones_share_and_stores_do_not() {
+async fn only_clones_share_their_entries() {
     let store = MemoryStore::default();
     let (clone, other) = (store.clone(), MemoryStore::default());
     assert_eq!(
@@ -312,7 +312,7 @@ async fn clones_share_and_stores_do_not() {
 }
 
 #[tokio::test]
-async fn nothing_is_evicted_to_make_room() {
+async fn no_entry_is_evicted_to_make_room() {
     const ENTRIES: u64 = 100_000;
     let store = MemoryStore::new();
     for number in 0..ENTRIES {

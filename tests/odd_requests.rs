@@ -105,7 +105,7 @@ async fn collected(request: Request<AnyBody>) -> Bytes {
 }
 
 #[tokio::test(start_paused = true)]
-async fn forms_that_are_odd_but_good_are_served() {
+async fn unusual_but_valid_forms_are_accepted() {
     let rows: [Row; 24] = [
         ("nothing odd", |t| refresh(t, "&client_id=app")),
         ("an ampersand behind", |t| refresh(t, "&client_id=app&")),
@@ -185,7 +185,7 @@ async fn forms_that_are_odd_but_good_are_served() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn bodies_and_headers_that_are_odd_but_good_are_served() {
+async fn unusual_but_valid_bodies_and_headers_are_accepted() {
     let rows: [Row; 15] = [
         ("charset=iso-8859-1", |t| {
             typed(t, "application/x-www-form-urlencoded; charset=ISO-8859-1")
@@ -267,7 +267,7 @@ async fn bodies_and_headers_that_are_odd_but_good_are_served() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_way_to_name_a_client_is_the_same_client() {
+async fn every_authentication_method_names_the_same_client() {
     let rows: [Row; 9] = [
         ("in the form", |t| {
             refresh(
@@ -330,7 +330,7 @@ async fn every_way_to_name_a_client_is_the_same_client() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn clients_of_odd_names_are_served() {
+async fn unusual_client_ids_are_accepted() {
     for id in [
         "a b",
         "a:b",
@@ -348,7 +348,7 @@ async fn clients_of_odd_names_are_served() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_for_no_guarded_endpoint_goes_through_untouched() {
+async fn other_requests_pass_through_unchanged() {
     let app = App::new();
     let rows: [(&str, http::request::Builder, &'static [u8]); 6] = [
         ("a GET", Request::get("/token"), b"half an escape: %"),

@@ -54,7 +54,7 @@ const NOT_OURS: [(&str, Method, &str); 8] = [
 ];
 
 #[test]
-fn it_is_not_allocated_for_not_copied_and_not_changed() {
+fn a_passed_request_is_neither_copied_nor_changed_nor_allocated_for() {
     let plain = RefreshLayer::new(MemoryStore::new());
     for (name, method, path) in NOT_OURS {
         passes(&plain, name, request(method, path));
@@ -62,7 +62,7 @@ fn it_is_not_allocated_for_not_copied_and_not_changed() {
 }
 
 #[test]
-fn nor_where_every_spelling_is_guarded() {
+fn matching_normalized_paths_does_not_allocate_either() {
     let layer = RefreshLayer::builder(MemoryStore::new())
         .match_normalized_paths()
         .build()
@@ -111,7 +111,7 @@ fn passes(layer: &RefreshLayer<MemoryStore>, name: &str, request: Request<Full<B
 }
 
 #[test]
-fn what_is_ours_is_seen_by_the_same_counter() {
+fn the_counter_sees_allocations_of_intercepted_requests() {
     let layer = RefreshLayer::new(MemoryStore::new());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

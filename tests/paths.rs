@@ -65,7 +65,7 @@ async fn forwarded(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_guarded_request_reaches_the_inner_service_under_the_configured_path() {
+async fn an_intercepted_request_is_forwarded_under_the_configured_path() {
     let layer = RefreshLayer::builder(MemoryStore::new())
         .token_path("/OAuth/token")
         .match_normalized_paths();
@@ -103,7 +103,7 @@ async fn a_guarded_request_reaches_the_inner_service_under_the_configured_path()
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_method_is_matched_without_case_and_goes_on_as_post() {
+async fn the_method_is_matched_without_case_and_forwarded_as_post() {
     let rows = [
         ("post", "/token"),
         ("Post", "/token"),
@@ -146,7 +146,7 @@ async fn the_method_is_matched_without_case_and_goes_on_as_post() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_post_with_an_ambiguous_path_is_refused_wherever_it_leads() {
+async fn a_post_with_an_ambiguous_path_is_rejected() {
     let targets = [
         "/a%5cb/../token",
         "/a\\b/../token",
@@ -207,7 +207,7 @@ async fn a_post_with_an_ambiguous_path_is_refused_wherever_it_leads() {
 
 /// Keycloak has the introspection endpoint below the token endpoint.
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_below_another_gets_the_requests_below_it() {
+async fn an_endpoint_below_another_gets_its_own_requests() {
     for normalized in [false, true] {
         let app = App::with(|builder| {
             let builder = builder
@@ -250,7 +250,7 @@ async fn an_endpoint_below_another_gets_the_requests_below_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn other_paths_go_through_as_they_came() {
+async fn other_paths_pass_through_unchanged() {
     let app = normalized();
     let targets = [
         "/",
@@ -273,7 +273,7 @@ async fn other_paths_go_through_as_they_came() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_exception_is_for_its_prefix_alone_and_never_for_a_guarded_path() {
+async fn an_exception_covers_only_its_prefix_and_no_intercepted_path() {
     let app = App::with(|builder| {
         let builder = builder.match_normalized_paths().token_path("/oauth/token");
         builder
@@ -309,7 +309,7 @@ async fn an_exception_is_for_its_prefix_alone_and_never_for_a_guarded_path() {
 /// The inner service has a revocation endpoint under one spelling only, and answers 404 for every
 /// other one.
 #[tokio::test(start_paused = true)]
-async fn another_spelling_ends_no_session_of_a_client_that_cannot_authenticate() {
+async fn another_spelling_does_not_bypass_client_authentication() {
     let upstream = Upstream::new();
     let inner = upstream.clone();
     let inner = service_fn(

@@ -66,7 +66,7 @@ macro_rules! over_one_permit {
 // In paused time a deadlock ends at once with 503.
 
 #[tokio::test(start_paused = true)]
-async fn two_rotations_and_one_that_waits_for_the_first_share_one_permit() {
+async fn waiting_for_a_rotation_does_not_hold_an_inner_permit() {
     async fn check<S, B>(stack: impl Fn(Layer, Upstream) -> S)
     where
         S: Service<Request<Full<Bytes>>, Response = Response<B>, Error: Debug, Future: Send>
@@ -99,7 +99,7 @@ async fn two_rotations_and_one_that_waits_for_the_first_share_one_permit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_for_another_instance_keeps_nobody_from_the_inner_service() {
+async fn waiting_for_another_instance_does_not_hold_an_inner_permit() {
     async fn check<S, B>(stack: impl Fn(Layer, Upstream) -> S)
     where
         S: Service<Request<Full<Bytes>>, Response = Response<B>, Error: Debug, Future: Send>
@@ -140,7 +140,7 @@ async fn who_waits_for_another_instance_keeps_nobody_from_the_inner_service() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rotation_whose_client_is_gone_gives_its_permit_back_when_it_has_ended() {
+async fn an_abandoned_rotation_releases_its_permit_when_it_completes() {
     let upstream = Upstream::new();
     let refresh_layer = layer(&Arc::default());
     let service = ServiceBuilder::new()
@@ -161,7 +161,7 @@ async fn a_rotation_whose_client_is_gone_gives_its_permit_back_when_it_has_ended
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_outside_is_free_again_after_every_kind_of_answer() {
+async fn every_kind_of_response_releases_the_permit_of_an_outer_limit() {
     let upstream = Upstream::new();
     let service = ServiceBuilder::new()
         .concurrency_limit(1)

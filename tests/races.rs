@@ -11,12 +11,12 @@ use tokio::task::JoinSet;
 use tower_oauth_refresh::EventKind;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_one_instance() {
+async fn concurrent_requests_on_one_instance_rotate_once() {
     storm(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_four_instances() {
+async fn concurrent_requests_on_four_instances_rotate_once() {
     storm(4).await;
 }
 
@@ -64,7 +64,7 @@ async fn a_request_waits_for_the_lease_of_another_instance() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_waits_too_long_is_told_to_come_back() {
+async fn a_request_that_waits_too_long_is_told_to_retry() {
     let app = App::new();
     let token = app.log_in("app").await;
     let gate = Arc::new(Notify::new());
@@ -90,7 +90,7 @@ async fn a_request_that_waits_too_long_is_told_to_come_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_lease_of_a_dead_instance_is_taken_over_when_it_runs_out() {
+async fn the_lease_of_a_dead_instance_is_taken_over_after_expiry() {
     let app = App::new();
     let token = app.log_in("app").await;
     app.upstream.then(Act::Hang);

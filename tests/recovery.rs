@@ -8,7 +8,7 @@ use support::{Act, App};
 use tower_oauth_refresh::EventKind;
 
 #[tokio::test]
-async fn the_previous_token_rotates_again_when_its_successor_was_never_presented() {
+async fn the_previous_token_recovers_until_its_successor_is_presented() {
     let app = App::new();
     let token = app.log_in("app").await;
     let dropped = app.refresh(&token).await.token();
@@ -45,7 +45,7 @@ async fn the_previous_token_rotates_again_when_its_successor_was_never_presented
 }
 
 #[tokio::test]
-async fn a_recovery_can_be_recovered_from() {
+async fn the_token_of_a_recovery_can_itself_be_recovered() {
     let app = App::new();
     let token = app.log_in("app").await;
     for _ in 0..3 {
@@ -58,7 +58,7 @@ async fn a_recovery_can_be_recovered_from() {
 }
 
 #[tokio::test]
-async fn a_thief_who_recovers_is_found_out_when_the_owner_comes_back() {
+async fn a_thief_who_recovers_is_detected_when_the_client_refreshes() {
     let app = App::new();
     let stolen = app.log_in("app").await;
     let owners = app.refresh(&stolen).await.token();
@@ -81,7 +81,7 @@ async fn a_thief_who_recovers_is_found_out_when_the_owner_comes_back() {
 }
 
 #[tokio::test]
-async fn there_is_none_once_the_successor_was_presented_even_in_vain() {
+async fn no_recovery_once_the_successor_was_presented() {
     let app = App::new();
     let token = app.log_in("app").await;
     let next = app.refresh(&token).await.token();
@@ -96,7 +96,7 @@ async fn there_is_none_once_the_successor_was_presented_even_in_vain() {
 }
 
 #[tokio::test]
-async fn there_is_none_after_its_time() {
+async fn no_recovery_after_the_window() {
     let app = App::with(|builder| builder.recovery_window(Duration::from_secs(100)));
     let token = app.log_in("app").await;
     app.refresh(&token).await.token();
@@ -106,7 +106,7 @@ async fn there_is_none_after_its_time() {
 }
 
 #[tokio::test]
-async fn a_recovery_that_the_upstream_fails_can_be_tried_again() {
+async fn a_failed_recovery_can_be_retried() {
     let app = App::new();
     let token = app.log_in("app").await;
     let next = app.refresh(&token).await.token();
@@ -127,7 +127,7 @@ async fn a_recovery_that_the_upstream_fails_can_be_tried_again() {
 }
 
 #[tokio::test]
-async fn a_failed_recovery_leaves_the_successor_alone() {
+async fn a_failed_recovery_keeps_the_successor_valid() {
     let app = App::new();
     let token = app.log_in("app").await;
     let next = app.refresh(&token).await.token();

@@ -94,7 +94,7 @@ fn path_to_work_on() -> Option<PathBuf> {
 const GRANTS: u64 = 8;
 
 #[test]
-fn a_killed_process_loses_nothing_that_it_was_told_is_stored() {
+fn a_killed_process_loses_no_acknowledged_write() {
     if let Some(path) = path_to_work_on() {
         return runtime().block_on(rotate_for_ever(path));
     }
@@ -121,7 +121,7 @@ fn a_killed_process_loses_nothing_that_it_was_told_is_stored() {
 }
 
 fn test_name() -> &'static str {
-    "a_killed_process_loses_nothing_that_it_was_told_is_stored"
+    "a_killed_process_loses_no_acknowledged_write"
 }
 
 /// Notes that a grant has been told to be at this generation.
@@ -224,8 +224,8 @@ fn fresh() -> tower_oauth_refresh::store::Version {
 }
 
 #[test]
-fn a_full_disk_is_unavailable_and_the_store_goes_on_when_there_is_room() {
-    const TEST: &str = "a_full_disk_is_unavailable_and_the_store_goes_on_when_there_is_room";
+fn a_full_disk_is_unavailable_until_there_is_room() {
+    const TEST: &str = "a_full_disk_is_unavailable_until_there_is_room";
     if let Some(path) = path_to_work_on() {
         return runtime().block_on(fill(path));
     }
@@ -336,7 +336,7 @@ impl Clock for BadClock {
 }
 
 #[test]
-fn a_call_ends_in_time_whatever_holds_up_the_threads_of_the_store() {
+fn calls_time_out_if_the_threads_of_the_store_are_blocked() {
     runtime().block_on(async {
         let (file, clock) = (TestFile::new(), BadClock::default());
         let builder = RedbStore::builder(file.path()).clock(clock.clone());

@@ -16,7 +16,7 @@ use tower_oauth_refresh::store::{Change, Name, Store, Swap, Ttl};
 use tower_oauth_refresh::{RedbOpenError, RedbStore, StoreError};
 
 #[test]
-fn a_file_belongs_to_one_store() {
+fn a_file_can_be_opened_only_once() {
     let file = TestFile::new();
     let store = file.open();
     let error = file.open_error();
@@ -33,7 +33,7 @@ fn a_file_belongs_to_one_store() {
 }
 
 #[tokio::test]
-async fn what_is_no_database_of_ours_is_refused_and_left_alone() {
+async fn foreign_files_are_rejected_and_unchanged() {
     type Make = fn(&PathBuf);
     type Fits = fn(&RedbOpenError) -> bool;
     let rows: [(&str, Make, Fits); 6] = [
@@ -139,7 +139,7 @@ fn an_error_keeps_its_cause_and_can_be_cloned() {
 }
 
 #[test]
-fn a_timeout_in_which_nothing_can_be_done_is_refused_before_the_file_is_touched() {
+fn a_zero_timeout_is_rejected_before_the_file_is_touched() {
     for timeout in [
         Duration::ZERO,
         Duration::from_nanos(1),
@@ -176,7 +176,7 @@ fn a_timeout_in_which_nothing_can_be_done_is_refused_before_the_file_is_touched(
 }
 
 #[tokio::test]
-async fn no_timeout_is_too_long() {
+async fn any_long_timeout_is_accepted() {
     let (file, year) = (TestFile::new(), Duration::from_secs(365 * 24 * 3600));
     let most = i64::MAX.unsigned_abs();
     let rows = [
@@ -224,7 +224,7 @@ fn write_table(path: &PathBuf, table: TableDefinition<'static, &str, u64>, layou
 }
 
 #[tokio::test]
-async fn damage_is_found_when_the_file_is_opened() {
+async fn corruption_is_detected_on_open() {
     let file = TestFile::new();
     let store = file.open();
     for number in 0..200 {
@@ -264,7 +264,7 @@ async fn damage_is_found_when_the_file_is_opened() {
 }
 
 #[tokio::test]
-async fn a_record_that_cannot_be_read_is_corrupt_and_alone() {
+async fn a_corrupt_record_does_not_affect_other_entries() {
     let file = TestFile::new();
     let store = file.open();
     for number in 0..2 {
@@ -321,7 +321,7 @@ async fn a_record_that_cannot_be_read_is_corrupt_and_alone() {
 
 #[cfg(unix)]
 #[test]
-fn the_file_is_for_its_owner_alone() {
+fn only_the_owner_can_read_the_file() {
     use std::os::unix::fs::PermissionsExt as _;
     let file = TestFile::new();
     drop(file.open());
@@ -336,7 +336,7 @@ fn the_file_is_for_its_owner_alone() {
 /// again.
 #[cfg(unix)]
 #[tokio::test]
-async fn a_file_that_is_removed_or_replaced_while_it_is_open_takes_no_writes() {
+async fn a_removed_or_replaced_file_accepts_no_writes() {
     type Harm = fn(&PathBuf, &PathBuf);
     let log = Log::of_all_threads();
     let rows: [(&str, Harm); 4] = [

@@ -40,7 +40,7 @@ async fn claim(store: &RedbStore, number: u64, lease: Duration) -> Option<Lease>
 }
 
 #[tokio::test]
-async fn what_was_answered_is_there_after_close_and_open() {
+async fn acknowledged_writes_survive_close_and_open() {
     let file = TestFile::new();
     let store = file.open();
     for number in 0..100 {
@@ -103,7 +103,7 @@ async fn a_lease_does_not_outlive_its_process() {
 }
 
 #[tokio::test]
-async fn times_go_by_the_clock_of_the_store() {
+async fn expiry_uses_the_clock_of_the_store() {
     let (file, clock) = (TestFile::new(), ManualClock::new());
     let store = RedbStore::builder(file.path())
         .clock(clock.clone())
@@ -141,7 +141,7 @@ async fn times_go_by_the_clock_of_the_store() {
 }
 
 #[tokio::test]
-async fn what_takes_the_place_of_an_expired_entry_has_nothing_beside_it() {
+async fn an_entry_that_replaces_an_expired_one_has_no_sidecars() {
     let (file, clock) = (TestFile::new(), ManualClock::new());
     let store = RedbStore::builder(file.path())
         .clock(clock.clone())
@@ -173,7 +173,7 @@ async fn what_takes_the_place_of_an_expired_entry_has_nothing_beside_it() {
 }
 
 #[tokio::test]
-async fn the_oldest_of_nine_values_beside_an_entry_is_dropped() {
+async fn the_ninth_sidecar_replaces_the_oldest() {
     let file = TestFile::new();
     let store = file.open();
     // Names in falling order, so that the order of the table is not that of time.
@@ -222,7 +222,7 @@ async fn the_oldest_of_nine_values_beside_an_entry_is_dropped() {
 }
 
 #[tokio::test]
-async fn the_place_of_what_has_expired_is_taken_back() {
+async fn the_space_of_expired_entries_is_reclaimed() {
     const ENTRIES: u64 = 2_000;
     let (file, clock) = (TestFile::new(), ManualClock::new());
     let mut sizes = Vec::new();
@@ -277,7 +277,7 @@ async fn the_place_of_what_has_expired_is_taken_back() {
 
 /// Sidecars are removed at their end, and the entry a week after its end.
 #[tokio::test]
-async fn an_entry_stays_in_the_file_for_a_week_past_its_end() {
+async fn an_entry_stays_in_the_file_for_a_week_after_expiry() {
     let (file, clock) = (TestFile::new(), ManualClock::new());
     let store = RedbStore::builder(file.path())
         .clock(clock.clone())
@@ -326,7 +326,7 @@ async fn an_entry_stays_in_the_file_for_a_week_past_its_end() {
 
 /// In a file from before the grace period, the row of an entry is at its end.
 #[tokio::test]
-async fn an_entry_of_an_older_file_stays_for_a_week_past_its_end_as_well() {
+async fn an_entry_of_an_older_file_also_stays_for_a_week() {
     let (file, clock) = (TestFile::new(), ManualClock::new());
     let open = || {
         RedbStore::builder(file.path())
@@ -424,7 +424,7 @@ async fn a_clock_that_jumps_ahead_and_back_loses_no_entry() {
 }
 
 #[test]
-fn what_is_asked_for_when_the_last_handle_goes_is_done() {
+fn pending_calls_complete_after_the_last_handle_is_dropped() {
     let file = TestFile::new();
     for round in 0..20 {
         let store = file.open();
@@ -449,7 +449,7 @@ fn what_is_asked_for_when_the_last_handle_goes_is_done() {
 }
 
 #[tokio::test]
-async fn many_more_calls_than_are_queued_wait_for_each_other() {
+async fn calls_beyond_the_queue_size_wait() {
     let file = TestFile::new();
     let store = RedbStore::builder(file.path())
         .timeout(HOUR)
@@ -498,7 +498,7 @@ async fn debug_shows_no_value() {
 }
 
 #[tokio::test]
-async fn a_session_goes_on_after_a_restart() {
+async fn a_session_survives_a_restart() {
     let (file, upstream) = (TestFile::new(), support::Upstream::new());
     let serve = || {
         let layer = RefreshLayer::builder(file.open()).build().unwrap();

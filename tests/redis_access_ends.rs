@@ -120,7 +120,7 @@ async fn ended(announcements: &mut Announcements, what: &str) -> Key {
 
 /// An hour is longer than anybody waits here: what ends is heard of, or is remembered.
 #[tokio::test]
-async fn whatever_ends_an_access_token_ends_it_on_every_instance() {
+async fn every_kind_of_end_reaches_every_instance() {
     let server = RedisServer::start().await;
     let instances = three(&server, HOUR).await;
     let mut ears = instances
@@ -204,7 +204,7 @@ async fn whatever_ends_an_access_token_ends_it_on_every_instance() {
 }
 
 #[tokio::test]
-async fn without_the_channel_they_end_within_the_time_to_live() {
+async fn without_announcements_access_tokens_end_within_the_cache_ttl() {
     let server = RedisServer::start().await;
     for (ttl, ends) in [(Duration::from_millis(500), true), (HOUR, false)] {
         let instances = three(&server, ttl).await;
@@ -240,7 +240,7 @@ async fn without_the_channel_they_end_within_the_time_to_live() {
 }
 
 #[tokio::test]
-async fn a_subscriber_that_reconnects_has_its_cache_emptied() {
+async fn a_reconnecting_subscriber_empties_its_cache() {
     let server = RedisServer::start().await;
     let instances = three(&server, HOUR).await;
     let [ending, other, _] = &instances;
@@ -280,7 +280,7 @@ async fn a_subscriber_that_reconnects_has_its_cache_emptied() {
 
 /// Nobody tells it what ends, and what it remembers is good for an hour.
 #[tokio::test]
-async fn an_instance_that_loses_the_channel_trusts_nothing_that_it_remembers() {
+async fn an_instance_without_a_channel_does_not_trust_its_cache() {
     let server = RedisServer::start().await;
     for name in ["closed", "silent"] {
         let [ending, other, _] = three(&server, HOUR).await;
@@ -311,7 +311,7 @@ async fn an_instance_that_loses_the_channel_trusts_nothing_that_it_remembers() {
 
 /// What ends while a server is away for some, or was away for all, ends everywhere when it is back.
 #[tokio::test]
-async fn what_ends_after_a_server_was_away_ends_on_every_instance() {
+async fn ends_reach_every_instance_after_an_outage() {
     let server = RedisServer::builder()
         .config("appendonly", "yes")
         .config("appendfsync", "always")

@@ -63,7 +63,7 @@ async fn heard(
 }
 
 #[tokio::test]
-async fn a_break_is_noticed_and_the_channel_comes_back() {
+async fn a_broken_channel_is_detected_and_reopened() {
     let server = RedisServer::start().await;
     for name in ["frozen", "killed", "closed", "cut", "half open"] {
         let wire = Wire::in_front_of(server.port()).await;
@@ -132,7 +132,7 @@ async fn the_channel_follows_the_master() {
 
 /// Every node hears what is published on any other; one that is away is passed over.
 #[tokio::test]
-async fn the_channel_of_a_cluster_needs_no_node_that_is_away() {
+async fn the_channel_of_a_cluster_skips_unreachable_nodes() {
     let cluster = Cluster::start().await;
     for (at, node) in cluster.nodes().iter().enumerate() {
         let limited = async || {
@@ -162,7 +162,7 @@ async fn the_channel_of_a_cluster_needs_no_node_that_is_away() {
 
 /// To be asked whether it is there is one more right, which the channel can do without.
 #[tokio::test]
-async fn a_server_that_refuses_to_answer_is_there() {
+async fn a_server_that_denies_ping_counts_as_alive() {
     let server = RedisServer::builder()
         .user("app on >secret ~* &* +@all -ping")
         .start()
@@ -184,7 +184,7 @@ async fn a_server_that_refuses_to_answer_is_there() {
 }
 
 #[tokio::test]
-async fn a_message_is_keys_and_nothing_else() {
+async fn a_message_contains_only_keys() {
     let server = RedisServer::start().await;
     let store = builder(&server.url())
         .key_prefix("app:")
@@ -233,7 +233,7 @@ async fn a_message_is_keys_and_nothing_else() {
 
 /// One message a call, of whatever length, and none for nothing.
 #[tokio::test]
-async fn what_ends_together_is_one_message() {
+async fn one_announce_call_sends_one_message() {
     let server = RedisServer::start().await;
     let wire = Wire::in_front_of(server.port()).await;
     let store = connect(&wire.url()).await;
@@ -253,7 +253,7 @@ async fn what_ends_together_is_one_message() {
 
 /// A process whose channel is away knows at once what it has ended itself.
 #[tokio::test]
-async fn ones_own_announcements_need_no_channel() {
+async fn own_announcements_arrive_without_a_channel() {
     let server = RedisServer::start().await;
     let store = connect(&server.url()).await;
     let mut announcements = store.announcements().unwrap();
@@ -267,7 +267,7 @@ async fn ones_own_announcements_need_no_channel() {
 }
 
 #[tokio::test]
-async fn nothing_stays_behind_when_the_last_handle_is_dropped() {
+async fn dropping_the_last_handle_closes_the_subscription() {
     let server = RedisServer::start().await;
     let store = connect(&server.url()).await;
     let mut announcements = [
@@ -313,7 +313,7 @@ async fn nothing_stays_behind_when_the_last_handle_is_dropped() {
 }
 
 #[test]
-fn who_subscribes_may_be_outside_of_a_runtime() {
+fn subscribing_works_outside_a_runtime() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -330,7 +330,7 @@ fn who_subscribes_may_be_outside_of_a_runtime() {
 
 /// The documented rights are enough, and without them the store does everything else.
 #[tokio::test]
-async fn a_user_needs_the_rights_of_the_channel_for_the_channel_alone() {
+async fn only_the_channel_needs_the_channel_rights() {
     let server = RedisServer::builder()
         .user(&format!("app on >secret {RIGHTS} {CHANNEL_RIGHTS}"))
         .start()

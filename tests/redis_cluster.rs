@@ -56,7 +56,7 @@ async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Result<T, Stor
 
 /// Scripts, values beside and removals, on every node; the scripts also where they were forgotten.
 #[tokio::test]
-async fn every_slot_can_be_used() {
+async fn every_slot_is_usable() {
     let cluster = Cluster::start().await;
     let store = builder(&cluster.url()).connect().await.unwrap();
     for key in a_key_on_each_node(&cluster, &store).await {
@@ -81,7 +81,7 @@ async fn every_slot_can_be_used() {
 }
 
 #[tokio::test]
-async fn a_cluster_that_was_restarted_is_found_again() {
+async fn the_store_reconnects_to_a_restarted_cluster() {
     let cluster = Cluster::start_with(|node| node.config("appendonly", "yes")).await;
     let store = RedisStore::builder(&cluster.url())
         .command_timeout(Duration::from_secs(5))
@@ -117,7 +117,7 @@ async fn a_cluster_that_was_restarted_is_found_again() {
 /// One node that is killed, and one whose connections are closed, is found again; the others can be
 /// used meanwhile.
 #[tokio::test]
-async fn a_node_that_is_away_takes_no_other_with_it() {
+async fn an_unreachable_node_does_not_affect_the_others() {
     let cluster =
         Cluster::start_with(|node| node.config("cluster-require-full-coverage", "no")).await;
     let store = RedisStore::builder(&cluster.url())
@@ -164,7 +164,7 @@ async fn a_node_that_is_away_takes_no_other_with_it() {
 /// connected, whether the URL names it or not. Where it names no other, no connection takes the
 /// place of the one that there is.
 #[tokio::test]
-async fn a_node_that_hangs_takes_no_other_with_it() {
+async fn a_hanging_node_does_not_affect_the_others() {
     for named in [0..3, 1..3, 0..1] {
         let cluster =
             Cluster::start_with(|node| node.config("cluster-require-full-coverage", "no")).await;
@@ -229,7 +229,7 @@ async fn a_node_that_hangs_takes_no_other_with_it() {
 
 /// A slot that moves to another node is followed.
 #[tokio::test]
-async fn a_slot_that_moves_is_followed() {
+async fn a_moved_slot_is_followed() {
     let cluster = Cluster::start().await;
     let store = builder(&cluster.url()).connect().await.unwrap();
     let key = random_key();
@@ -295,7 +295,7 @@ async fn a_slot_that_moves_is_followed() {
 }
 
 #[tokio::test]
-async fn a_user_needs_little_more_than_on_one_server() {
+async fn the_documented_cluster_rights_suffice() {
     let cluster = Cluster::start_with(|node| node.user(&format!("app on >secret {RIGHTS}"))).await;
     let store = builder(&cluster.url_with("app:secret@"))
         .connect()
@@ -403,7 +403,7 @@ async fn a_write_waits_for_the_replicas_of_its_node() {
 
 /// Every node is looked at.
 #[tokio::test]
-async fn what_loses_sessions_is_warned_of_on_every_node() {
+async fn settings_that_lose_sessions_are_logged_for_every_node() {
     let cluster = Cluster::start_with(|node| node.config("appendonly", "yes")).await;
     cluster.nodes()[2]
         .command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"])

@@ -40,7 +40,7 @@ fn in_full(error: &dyn Error) -> String {
 }
 
 #[tokio::test]
-async fn a_url_that_makes_no_sense_is_an_error() {
+async fn an_invalid_url_is_an_error() {
     let rows = [
         ("localhost", RedisUrlError::Scheme),
         ("redis://", RedisUrlError::NoHost),
@@ -63,7 +63,7 @@ async fn a_url_that_makes_no_sense_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_setting_that_makes_no_sense_is_an_error() {
+async fn an_invalid_setting_is_an_error() {
     let second = Duration::from_secs(1);
     let of = || RedisStore::builder("redis://127.0.0.1:1");
     let rows = [
@@ -94,7 +94,7 @@ async fn a_setting_that_makes_no_sense_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_unreachable() {
+async fn a_missing_server_is_unreachable() {
     let server = RedisServer::start().await;
     server.kill();
     let error = refused(&server.url()).await;
@@ -106,7 +106,7 @@ async fn a_server_that_is_not_there_is_unreachable() {
 
 /// A server that takes connections and answers nothing does not keep an app from ending its start.
 #[tokio::test]
-async fn a_server_that_does_not_answer_is_unreachable() {
+async fn an_unresponsive_server_is_unreachable() {
     let server = RedisServer::start().await;
     server.freeze();
     let store = RedisStore::builder(&server.url()).command_timeout(Duration::from_millis(100));
@@ -121,7 +121,7 @@ async fn a_server_that_does_not_answer_is_unreachable() {
 }
 
 #[tokio::test]
-async fn a_user_or_password_that_is_wrong_is_refused() {
+async fn wrong_credentials_are_rejected() {
     let server = RedisServer::builder()
         .password("right")
         .user("alice on >hers ~* &* +@all")
@@ -156,7 +156,7 @@ async fn a_password_may_have_any_character() {
 
 /// The rights of the documentation are enough for every call, and each of them is needed.
 #[tokio::test]
-async fn a_user_needs_the_rights_that_are_documented_and_no_more() {
+async fn a_user_needs_exactly_the_documented_rights() {
     let server = RedisServer::builder()
         .user(&format!("app on >secret {RIGHTS}"))
         .start()
@@ -200,7 +200,7 @@ async fn a_user_needs_the_rights_that_are_documented_and_no_more() {
 
 /// A user that may not look at the server is not in the way of a start.
 #[tokio::test]
-async fn a_server_that_does_not_tell_about_itself_is_taken() {
+async fn a_server_that_denies_info_is_accepted() {
     let rights = RIGHTS.replace(" +info", "").replace(" +script|load", "");
     let server = RedisServer::builder()
         .user(&format!("app on >secret {rights}"))
@@ -281,7 +281,7 @@ async fn a_server_that_is_too_old_is_an_error() {
 }
 
 #[tokio::test]
-async fn tls_needs_certificates_that_fit() {
+async fn tls_requires_matching_certificates() {
     let (certificates, others) = (Certificates::generate(), Certificates::generate());
     let server = RedisServer::builder()
         .tls(&certificates)
@@ -340,7 +340,7 @@ async fn tls_needs_certificates_that_fit() {
 }
 
 #[tokio::test]
-async fn a_socket_is_as_good_as_a_port() {
+async fn a_unix_socket_works_like_a_port() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("redis.sock").display().to_string();
     let server = RedisServer::builder()
@@ -361,7 +361,7 @@ async fn a_socket_is_as_good_as_a_port() {
 
 /// Both settings that lose sessions are warned of, and neither keeps an app from starting.
 #[tokio::test]
-async fn what_loses_sessions_is_warned_of() {
+async fn settings_that_lose_sessions_are_logged() {
     let lines = ["appendonly", "maxmemory-policy"];
     let rows = [
         ("no", "noeviction", [true, false]),
@@ -395,7 +395,7 @@ async fn what_loses_sessions_is_warned_of() {
 /// When it connects, the store warns about a master without enough replicas. The app starts
 /// nevertheless, because the replicas may connect later.
 #[tokio::test]
-async fn too_few_replicas_are_warned_of() {
+async fn too_few_replicas_are_logged() {
     let (alone, followed) = (RedisServer::start().await, RedisServer::start().await);
     let replica = RedisServer::builder()
         .replica_of(followed.port())
@@ -447,7 +447,7 @@ async fn too_few_replicas_are_warned_of() {
 /// Neither the store nor its builder, nor an error, nor the log at its most talkative, has a
 /// password in it.
 #[tokio::test]
-async fn a_password_is_nowhere_to_be_seen() {
+async fn no_output_contains_a_password() {
     let password = "correct-horse-battery";
     let mut needles = Needles::default();
     needles.text(password);

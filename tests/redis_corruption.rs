@@ -215,7 +215,7 @@ async fn session(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_damaged_grants_are_errors_and_mended_they_go_on() {
+async fn ten_thousand_corrupt_grants_are_errors_and_recover_once_repaired() {
     let server = RedisServer::start().await;
     let (app, redis) = start(&server).await;
     let corrupt = Arc::<AtomicUsize>::default();
@@ -267,7 +267,7 @@ async fn ten_thousand_damaged_grants_are_errors_and_mended_they_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_damaged_replay_is_given_to_nobody_and_costs_no_session() {
+async fn a_corrupt_replay_is_never_returned_and_loses_no_session() {
     let server = RedisServer::start().await;
     let (app, mut redis) = start(&server).await;
     let apps = [app.clone()];

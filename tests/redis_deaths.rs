@@ -78,7 +78,7 @@ enum Last {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_is_lost_between_the_answer_of_a_strict_upstream_and_the_commit_alone() {
+async fn a_session_is_lost_only_between_the_response_of_a_strict_upstream_and_the_commit() {
     let rows = [
         (Step::Claim, Last::IsLost, 0),
         (Step::Claim, Last::Arrives, 0),
@@ -93,7 +93,7 @@ async fn a_session_is_lost_between_the_answer_of_a_strict_upstream_and_the_commi
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn none_is_lost_with_an_upstream_that_lets_its_last_token_be_used_again() {
+async fn no_session_is_lost_with_an_upstream_that_accepts_its_previous_token() {
     let rows = [
         (Step::Upstream, Last::IsLost, 0),
         (Step::Commit, Last::IsLost, 0),
@@ -224,7 +224,7 @@ async fn client(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_that_is_killed_under_load_loses_nothing_of_an_upstream_that_forgives() {
+async fn a_process_killed_under_load_loses_no_session_of_such_an_upstream() {
     let (server, upstream) = (RedisServer::start().await, Upstream::new());
     upstream.forgive();
     upstream.slow_down(Duration::from_millis(20));

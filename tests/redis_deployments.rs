@@ -31,7 +31,7 @@ async fn get(server: &RedisServer, key: &str) -> Option<String> {
 }
 
 #[tokio::test]
-async fn a_cluster_has_every_slot_and_each_node_its_part() {
+async fn every_slot_of_a_cluster_is_assigned_to_one_node() {
     let cluster =
         Cluster::start_with(|node| node.password("secret").config("appendonly", "yes")).await;
     assert!(
@@ -74,7 +74,7 @@ async fn a_cluster_has_every_slot_and_each_node_its_part() {
 }
 
 #[tokio::test]
-async fn a_cluster_is_seen_through_wires() {
+async fn cluster_clients_connect_through_the_wires() {
     let cluster = Cluster::start().await;
     let wires = cluster.wires().await;
     let builder = ClusterClientBuilder::new([wires[0].url()])
@@ -126,7 +126,7 @@ async fn master_of(sentinels: &Sentinels) -> u16 {
 }
 
 #[tokio::test]
-async fn a_failover_lets_master_and_replica_change_places() {
+async fn a_failover_swaps_master_and_replica() {
     let sentinels = Sentinels::start_with(|server| server.password("secret")).await;
     let url = sentinels.url();
     assert!(
@@ -174,7 +174,7 @@ async fn a_killed_master_is_replaced_and_comes_back_as_a_replica() {
 }
 
 #[tokio::test]
-async fn a_frozen_master_is_replaced_as_well() {
+async fn a_frozen_master_is_replaced() {
     let sentinels = Sentinels::start().await;
     let (old, new) = (sentinels.master(), sentinels.replica());
     old.freeze();

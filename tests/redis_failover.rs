@@ -159,7 +159,7 @@ fn histories(told: &[Vec<Event>]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_planned_failover_loses_nothing_that_a_replica_has() {
+async fn a_planned_failover_loses_no_replicated_write() {
     let (sentinels, upstream) = (Sentinels::start().await, Upstream::new());
     let replicas =
         |builder: RedisStoreBuilder| builder.wait_for_replicas(1, Duration::from_secs(2));
@@ -177,7 +177,7 @@ async fn a_planned_failover_loses_nothing_that_a_replica_has() {
 /// Longer than anybody waits for replicas: what the old master still takes, and no replica has, is
 /// given to nobody.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_old_master_that_goes_on_for_a_while_loses_nothing_that_a_replica_has() {
+async fn an_old_master_that_keeps_running_loses_no_replicated_write() {
     let (sentinels, upstream) = (Sentinels::start().await, Upstream::new());
     let replicas = |wait| move |builder: RedisStoreBuilder| builder.wait_for_replicas(1, wait);
     let patient = two_instances(
@@ -205,7 +205,7 @@ async fn an_old_master_that_goes_on_for_a_while_loses_nothing_that_a_replica_has
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_master_that_is_killed_loses_nothing_that_a_replica_has() {
+async fn a_killed_master_loses_no_replicated_write() {
     let (sentinels, upstream) = (Sentinels::start().await, Upstream::new());
     let replicas =
         |builder: RedisStoreBuilder| builder.wait_for_replicas(1, Duration::from_secs(2));
@@ -226,7 +226,7 @@ async fn a_master_that_is_killed_loses_nothing_that_a_replica_has() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_of_a_cluster_that_is_killed_and_comes_back_loses_nothing() {
+async fn a_killed_cluster_node_that_restarts_loses_nothing() {
     let (cluster, upstream) = (Cluster::start_with(durable).await, Upstream::new());
     let instances = two_instances(&cluster.url(), &upstream, |builder| builder).await;
     let killed = async {
@@ -259,7 +259,7 @@ async fn hold_replication_back(replica: &RedisServer) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tokens_of_writes_that_a_failover_has_lost_are_refused_and_told() {
+async fn tokens_of_writes_lost_in_a_failover_are_rejected_and_reported() {
     let (sentinels, upstream) = (Sentinels::start().await, Upstream::new());
     let instances = two_instances(&sentinels.url(), &upstream, |builder| builder).await;
     let first = log_in_many(&instances, SESSIONS).await;
@@ -311,7 +311,7 @@ async fn tokens_of_writes_that_a_failover_has_lost_are_refused_and_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_waits_for_replicas_consumes_nothing_that_a_failover_would_lose() {
+async fn with_replicas_no_upstream_token_is_consumed_under_a_lease_that_could_be_lost() {
     let (sentinels, upstream) = (Sentinels::start().await, Upstream::new());
     let replicas =
         |builder: RedisStoreBuilder| builder.wait_for_replicas(1, Duration::from_secs(1));
@@ -335,7 +335,7 @@ async fn whoever_waits_for_replicas_consumes_nothing_that_a_failover_would_lose(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_gets_a_token_that_a_failover_would_lose() {
+async fn no_client_gets_a_token_that_a_failover_would_lose() {
     let (sentinels, upstream) = (Sentinels::start().await, Upstream::new());
     let replicas =
         |builder: RedisStoreBuilder| builder.wait_for_replicas(1, Duration::from_secs(1));

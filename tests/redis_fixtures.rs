@@ -65,7 +65,7 @@ async fn directory(server: &RedisServer) -> PathBuf {
 }
 
 #[tokio::test]
-async fn a_dozen_servers_run_at_once_and_keep_apart() {
+async fn twelve_servers_run_independently() {
     let tasks = [(); 12].map(|()| tokio::spawn(RedisServer::start()));
     let mut servers = Vec::new();
     for task in tasks {
@@ -93,7 +93,7 @@ async fn a_dozen_servers_run_at_once_and_keep_apart() {
 }
 
 #[tokio::test]
-async fn a_dropped_server_leaves_neither_process_nor_directory() {
+async fn a_dropped_server_removes_its_process_and_directory() {
     let server = RedisServer::start().await;
     let (id, directory) = (server.pid(), directory(&server).await);
     assert!(runs(id) && directory.is_dir());
@@ -133,7 +133,7 @@ async fn a_killed_test_leaves_no_process() {
 }
 
 #[tokio::test]
-async fn a_frozen_server_answers_when_it_is_thawed() {
+async fn a_thawed_server_responds_again() {
     let server = RedisServer::start().await;
     let mut connection = connect(&server.url()).await.unwrap();
     server.freeze();
@@ -146,7 +146,7 @@ async fn a_frozen_server_answers_when_it_is_thawed() {
 }
 
 #[tokio::test]
-async fn a_killed_server_comes_back_where_it_was_with_what_it_kept() {
+async fn a_restarted_server_keeps_its_port_and_data() {
     for (append_only, kept) in [("yes", text("b")), ("no", Value::Nil)] {
         let builder = RedisServer::builder()
             .config("appendonly", append_only)
@@ -170,7 +170,7 @@ async fn a_killed_server_comes_back_where_it_was_with_what_it_kept() {
 }
 
 #[tokio::test]
-async fn a_stopped_server_writes_what_it_keeps() {
+async fn a_stopped_server_saves_its_data() {
     let server = RedisServer::builder()
         .config("save", "3600 1")
         .start()
@@ -184,7 +184,7 @@ async fn a_stopped_server_writes_what_it_keeps() {
 }
 
 #[tokio::test]
-async fn passwords_and_rules_bind_all_but_the_fixture() {
+async fn passwords_and_rules_do_not_apply_to_the_fixture() {
     let builder = RedisServer::builder()
         .password("secret")
         .user("alice on >pass ~mine:* +get +ping");
@@ -210,7 +210,7 @@ async fn passwords_and_rules_bind_all_but_the_fixture() {
 }
 
 #[tokio::test]
-async fn tls_is_spoken_and_client_certificates_are_asked_for() {
+async fn tls_and_client_certificates_work() {
     let certificates = Certificates::generate();
     let client = |url: String, identity: bool, authority: &str| {
         let identity = identity.then(|| ClientTlsConfig {
@@ -264,7 +264,7 @@ async fn tls_is_spoken_and_client_certificates_are_asked_for() {
 }
 
 #[tokio::test]
-async fn a_replica_has_started_once_it_holds_what_its_master_holds() {
+async fn a_started_replica_is_in_sync() {
     let master = RedisServer::builder().password("secret").start().await;
     master.command(&["SET", "a", "b"]).await;
     let replica = RedisServer::builder()
@@ -325,7 +325,7 @@ async fn wired() -> (RedisServer, Wire, MultiplexedConnection) {
 }
 
 #[tokio::test]
-async fn a_wire_says_what_was_asked_and_how_often_one_waited() {
+async fn a_wire_records_requests_and_round_trips() {
     let (server, wire, mut connection) = wired().await;
     assert_eq!(incr(&mut connection).await.unwrap(), 1);
     assert_eq!(incr(&mut connection).await.unwrap(), 2);
@@ -381,7 +381,7 @@ async fn a_wire_says_what_was_asked_and_how_often_one_waited() {
 }
 
 #[tokio::test]
-async fn messages_go_through_a_wire() {
+async fn pubsub_messages_pass_through_a_wire() {
     let (server, wire, mut connection) = wired().await;
     let (sender, mut pushed) = tokio::sync::mpsc::unbounded_channel();
     let config = redis::AsyncConnectionConfig::new()
@@ -428,7 +428,7 @@ async fn messages_go_through_a_wire() {
 }
 
 #[tokio::test]
-async fn a_dropped_request_has_no_effect_and_a_lost_answer_has_one() {
+async fn a_dropped_request_has_no_effect_but_a_lost_reply_has() {
     for (fault, effects) in [
         (Fault::Drop, 0),
         (Fault::LoseAnswer, 1),
@@ -462,7 +462,7 @@ async fn a_dropped_request_has_no_effect_and_a_lost_answer_has_one() {
 }
 
 #[tokio::test]
-async fn a_held_request_takes_effect_when_it_is_let_go() {
+async fn a_held_request_takes_effect_when_released() {
     for answer_only in [false, true] {
         let (server, wire, mut connection) = wired().await;
         let gate = Arc::new(Notify::new());
@@ -510,7 +510,7 @@ async fn a_held_request_outlives_its_client() {
 }
 
 #[tokio::test]
-async fn a_delayed_request_comes_later() {
+async fn a_delayed_request_arrives_later() {
     let (_server, wire, mut connection) = wired().await;
     let delay = Duration::from_millis(200);
     wire.once("INCR", Fault::Delay(delay));
@@ -527,7 +527,7 @@ async fn a_delayed_request_comes_later() {
 }
 
 #[tokio::test]
-async fn a_cut_wire_refuses_until_it_is_mended() {
+async fn a_cut_wire_refuses_connections_until_restored() {
     let (server, wire, mut connection) = wired().await;
     wire.cut().await;
     incr(&mut connection).await.unwrap_err();

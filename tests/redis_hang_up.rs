@@ -32,7 +32,7 @@ async fn two_instances(wire: &Wire, upstream: &Upstream) -> [RedisApp; 2] {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn at_every_step() {
+async fn a_client_can_hang_up_at_every_step() {
     let server = RedisServer::start().await;
     let wire = Wire::in_front_of(server.port()).await;
     for step in Step::ALL {
@@ -83,7 +83,7 @@ async fn at_every_step() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn at_any_moment() {
+async fn a_client_can_hang_up_at_any_moment() {
     let server = RedisServer::start().await;
     let wire = Wire::in_front_of(server.port()).await;
     let upstream = Upstream::new();

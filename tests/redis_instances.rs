@@ -17,7 +17,7 @@ use tower_oauth_refresh::EventKind;
 use tower_oauth_refresh::store::{RedisStore, TieredStore};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sixty_four_refreshes_of_one_token_get_one_answer() {
+async fn sixty_four_refreshes_of_one_token_get_one_response() {
     let (server, upstream) = (RedisServer::start().await, Upstream::new());
     let mut instances = Vec::new();
     for _ in 0..4 {
@@ -60,7 +60,7 @@ fn traffic(wire: &Wire) -> (Vec<Asked>, usize) {
 }
 
 #[tokio::test]
-async fn a_rotation_takes_two_round_trips_wherever_it_is_made() {
+async fn a_rotation_takes_two_round_trips_on_any_instance() {
     let (server, upstream) = (RedisServer::start().await, Upstream::new());
     let wires = [(); 3].map(|()| Wire::in_front_of(server.port()));
     let [issuer, other, uncached] = wires;
@@ -113,7 +113,7 @@ async fn a_rotation_takes_two_round_trips_wherever_it_is_made() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn wrong_clients_and_dead_tokens_hardly_reach_redis() {
+async fn wrong_clients_and_dead_tokens_rarely_reach_redis() {
     let (server, upstream) = (RedisServer::start().await, Upstream::new());
     let wire = Wire::in_front_of(server.port()).await;
     let store = RedisStore::connect(&wire.url()).await.unwrap();
@@ -162,7 +162,7 @@ async fn wrong_clients_and_dead_tokens_hardly_reach_redis() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_clock_that_is_ten_seconds_off_loses_nothing() {
+async fn clocks_ten_seconds_apart_lose_no_session() {
     const SESSIONS: usize = 60;
     let (server, upstream) = (RedisServer::start().await, Upstream::new());
     let mut instances = Vec::new();

@@ -227,7 +227,7 @@ fn expires_at(entry: &[u8]) -> u64 {
 }
 
 #[tokio::test]
-async fn every_key_goes_away_a_while_after_the_end_of_its_grant() {
+async fn every_key_expires_some_time_after_its_grant() {
     const DAY: Duration = Duration::from_secs(24 * 3600);
     const HOUR: i64 = 3_600_000;
     let settings: [(&str, i64, fn(Settings) -> Settings); 4] = [
@@ -284,7 +284,7 @@ async fn every_key_goes_away_a_while_after_the_end_of_its_grant() {
 }
 
 #[tokio::test]
-async fn a_lease_renews_nothing() {
+async fn a_lease_does_not_extend_the_expiry() {
     let server = RedisServer::start().await;
     let store = RedisStore::builder(&server.url())
         .command_timeout(LIMIT)

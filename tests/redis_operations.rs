@@ -47,7 +47,7 @@ async fn shell(server: &RedisServer, script: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_session_is_ended_by_the_name_of_its_grant() {
+async fn an_operator_can_end_a_session_by_its_grant_key() {
     let (server, upstream) = (RedisServer::start().await, Upstream::new());
     let app = faults::instance(&server.url(), &upstream).await;
     let others = app.log_in("app").await;
@@ -85,7 +85,7 @@ async fn a_session_is_ended_by_the_name_of_its_grant() {
 }
 
 #[tokio::test]
-async fn the_log_says_why_the_store_fails() {
+async fn the_log_states_why_the_store_fails() {
     let (server, upstream) = (RedisServer::start().await, Upstream::new());
     let app = faults::instance(&server.url(), &upstream).await;
     let token = app.log_in("app").await;
@@ -112,7 +112,7 @@ async fn the_log_says_why_the_store_fails() {
 /// If too few replicas have the grant of a log-in, the client gets no refresh token, and the event
 /// says why.
 #[tokio::test]
-async fn the_log_says_that_too_few_replicas_have_a_grant() {
+async fn the_log_states_that_too_few_replicas_have_a_grant() {
     let (server, upstream) = (RedisServer::start().await, Upstream::new());
     let builder = RedisStore::builder(&server.url()).command_timeout(faults::LIMIT);
     let store = builder

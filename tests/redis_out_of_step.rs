@@ -225,7 +225,7 @@ async fn connect(url: &str) -> RedisStore {
 }
 
 #[tokio::test]
-async fn every_call_gets_its_own_reply_whatever_becomes_of_the_others() {
+async fn every_call_gets_its_own_reply_despite_faults_in_others() {
     let server = RedisServer::start().await;
     let wire = Wire::in_front_of(server.port()).await;
     let store = connect(&wire.url()).await;
@@ -293,7 +293,7 @@ async fn every_call_of_a_cluster_gets_its_own_reply() {
 
 /// If no other reply follows a lost one, the time-out of the waiting call detects the loss.
 #[tokio::test]
-async fn a_lost_reply_with_none_behind_it_costs_one_call() {
+async fn a_lost_last_reply_fails_one_call() {
     let server = RedisServer::start().await;
     let wire = Wire::in_front_of(server.port()).await;
     let store = RedisStore::builder(&wire.url())
@@ -319,7 +319,7 @@ async fn a_lost_reply_with_none_behind_it_costs_one_call() {
 /// Random faults under load: at worst a client is told to try again, and no session is lost or used
 /// twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_load_with_faults_at_random_loses_nothing() {
+async fn random_faults_under_load_lose_no_session() {
     const SESSIONS: usize = 40;
     const ROUNDS: usize = 12;
     let (server, upstream) = (RedisServer::start().await, Upstream::new());
@@ -381,7 +381,7 @@ async fn next(announcements: &mut Announcements) -> Announcement {
 /// The connection of the channel is replaced, too, and subscribers are told that messages may have
 /// been lost.
 #[tokio::test]
-async fn a_channel_that_is_out_of_step_is_opened_again() {
+async fn an_out_of_step_channel_is_reopened() {
     let server = RedisServer::start().await;
     let wire = Wire::in_front_of(server.port()).await;
     let (store, other) = (connect(&wire.url()).await, connect(&server.url()).await);
@@ -446,7 +446,7 @@ aaaa",
 }
 
 #[tokio::test]
-async fn a_publication_that_is_too_long_or_too_short_ends_nothing_by_name() {
+async fn a_message_of_invalid_length_is_reported_as_lost() {
     let server = RedisServer::start().await;
     let (store, other) = (connect(&server.url()).await, connect(&server.url()).await);
     let mut announcements = store.announcements().unwrap();

@@ -47,22 +47,22 @@ impl Outage {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stopped() {
+async fn a_stopped_redis_loses_no_session() {
     at_every_step(Outage::Stopped).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn frozen() {
+async fn a_frozen_redis_loses_no_session() {
     at_every_step(Outage::Frozen).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed() {
+async fn a_killed_redis_loses_no_session() {
     at_every_step(Outage::Killed).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cut_off() {
+async fn a_cut_network_loses_no_session() {
     at_every_step(Outage::Cut).await;
 }
 

@@ -73,7 +73,7 @@ async fn close_connections(server: &RedisServer) {
 }
 
 #[tokio::test]
-async fn a_server_that_was_restarted_is_found_again() {
+async fn the_store_reconnects_to_a_restarted_server() {
     let server = RedisServer::builder()
         .config("appendonly", "yes")
         .config("appendfsync", "always")
@@ -96,7 +96,7 @@ async fn a_server_that_was_restarted_is_found_again() {
 /// A server that closes idle connections, and one that was restarted while nobody asked, cost no
 /// call.
 #[tokio::test]
-async fn a_connection_that_was_closed_costs_no_call() {
+async fn a_closed_connection_fails_no_call() {
     let server = RedisServer::start().await;
     let store = connect(&server.url(), NEVER).await;
     let key = random_key();
@@ -121,7 +121,7 @@ async fn a_connection_that_was_closed_costs_no_call() {
 
 /// However many calls lose a connection, one takes its place.
 #[tokio::test]
-async fn one_reconnects_for_all() {
+async fn one_new_connection_serves_all_calls() {
     let server = RedisServer::start().await;
     let store = connect(&server.url(), NEVER).await;
     let key = random_key();
@@ -142,7 +142,7 @@ async fn one_reconnects_for_all() {
 
 /// Neither those that are under way nor those that come before another is open.
 #[tokio::test]
-async fn a_connection_that_is_closed_under_load_costs_no_call() {
+async fn a_connection_closed_under_load_fails_no_call() {
     let server = RedisServer::start().await;
     let store = connect(&server.url(), NEVER).await;
     let key = random_key();
@@ -170,7 +170,7 @@ async fn a_connection_that_is_closed_under_load_costs_no_call() {
 /// A frozen server costs each call its time-out only until that is found out, then calls fail at
 /// once.
 #[tokio::test]
-async fn a_frozen_server_is_found_out() {
+async fn a_frozen_server_is_detected() {
     let server = RedisServer::start().await;
     let limit = Duration::from_secs(2);
     let store = connect(&server.url(), limit).await;
@@ -194,7 +194,7 @@ async fn a_frozen_server_is_found_out() {
 
 /// A call that takes too long ends alone: another one under way on the same connection is answered.
 #[tokio::test]
-async fn a_call_that_is_too_slow_takes_no_other_with_it() {
+async fn a_slow_call_times_out_alone() {
     let server = RedisServer::start().await;
     let wire = Wire::in_front_of(server.port()).await;
     let store = connect(&wire.url(), Duration::from_secs(8)).await;
@@ -222,7 +222,7 @@ async fn a_call_that_is_too_slow_takes_no_other_with_it() {
 /// A server that answers no more, behind a wire that still stands, is asked over another
 /// connection.
 #[tokio::test]
-async fn a_connection_that_is_dead_is_replaced() {
+async fn a_dead_connection_is_replaced() {
     let server = RedisServer::start().await;
     let wire = Wire::in_front_of(server.port()).await;
     let store = connect(&wire.url(), Duration::from_secs(2)).await;
@@ -234,7 +234,7 @@ async fn a_connection_that_is_dead_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_network_that_was_cut_is_mended() {
+async fn the_store_reconnects_after_a_network_failure() {
     let server = RedisServer::start().await;
     let wire = Wire::in_front_of(server.port()).await;
     let store = connect(&wire.url(), NEVER).await;
@@ -271,7 +271,7 @@ async fn a_server_that_became_a_replica_is_unavailable_until_it_is_master_again(
 
 /// A replica may lack what its master has: it is not asked whether a grant is gone.
 #[tokio::test]
-async fn a_server_that_became_a_replica_is_not_believed() {
+async fn a_replica_is_not_trusted_to_report_absence() {
     let (server, other) = (RedisServer::start().await, RedisServer::start().await);
     // One for each row: none is refused because the server is known to be of no use.
     let mut stores = Vec::new();
@@ -340,7 +340,7 @@ async fn a_server_that_became_a_replica_is_not_believed() {
 
 /// Nothing stays behind a store that is dropped, whether its server is there or not.
 #[tokio::test]
-async fn a_store_that_is_dropped_leaves_nothing_behind() {
+async fn a_dropped_store_closes_its_connections() {
     let server = RedisServer::start().await;
     let store = connect(&server.url(), NEVER).await;
     let clone = store.clone();

@@ -98,7 +98,7 @@ async fn shape(server: &RedisServer) -> BTreeMap<(bool, usize), usize> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_request_at_every_step() {
+async fn every_repeated_request_has_no_further_effect() {
     let mut once = None;
     let rows = [vec![]]
         .into_iter()
@@ -143,7 +143,7 @@ async fn every_request_at_every_step() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_request_of_sixty_four_at_once() {
+async fn repeats_among_sixty_four_concurrent_requests_have_no_effect() {
     let (server, upstream) = (RedisServer::start().await, Upstream::new());
     let wire = Wire::in_front_of(server.port()).await;
     let instances = two_instances(&wire, &upstream).await;
@@ -165,7 +165,7 @@ async fn every_request_of_sixty_four_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_comes_again_when_others_have_written_since() {
+async fn late_repeats_after_other_writes_have_no_effect() {
     let (server, upstream) = (RedisServer::start().await, Upstream::new());
     let wire = Wire::in_front_of(server.port()).await;
     let instances = two_instances(&wire, &upstream).await;

@@ -37,7 +37,7 @@ async fn inserted(store: &RedisStore, key: &Key) {
 }
 
 #[tokio::test]
-async fn a_write_that_has_reached_its_replicas_stands() {
+async fn a_replicated_write_succeeds() {
     let master = RedisServer::start().await;
     let replica = RedisServer::builder()
         .replica_of(master.port())
@@ -135,7 +135,7 @@ async fn a_write_that_a_failover_could_lose_is_unavailable() {
 }
 
 #[tokio::test]
-async fn without_enough_replicas_nothing_stands() {
+async fn without_enough_replicas_every_write_is_unavailable() {
     let master = RedisServer::start().await;
     let _replica = RedisServer::builder()
         .replica_of(master.port())
@@ -186,7 +186,7 @@ async fn a_lease_that_a_failover_could_lose_is_unavailable() {
 /// Neither a replay may be given for it nor a request refused: after a failover it has not
 /// happened.
 #[tokio::test]
-async fn what_is_found_and_a_failover_could_lose_is_unavailable() {
+async fn a_read_that_a_failover_could_undo_is_unavailable() {
     let master = RedisServer::start().await;
     let replica = RedisServer::builder()
         .replica_of(master.port())
@@ -233,7 +233,7 @@ async fn what_is_found_and_a_failover_could_lose_is_unavailable() {
 /// It would say that a grant is gone, or is not there yet, which lives on the one that has taken
 /// its place.
 #[tokio::test]
-async fn a_master_whose_replicas_have_gone_says_nothing() {
+async fn a_master_without_replicas_does_not_report_absence() {
     let master = RedisServer::start().await;
     let replica = RedisServer::builder()
         .replica_of(master.port())
@@ -254,7 +254,7 @@ async fn a_master_whose_replicas_have_gone_says_nothing() {
 
 /// Until the connection to a replica counts as lost, the master takes it for there.
 #[tokio::test]
-async fn a_master_that_has_not_noticed_that_its_replicas_have_gone_says_nothing() {
+async fn a_master_unaware_of_lost_replicas_does_not_report_absence() {
     let master = RedisServer::start().await;
     let replica = RedisServer::builder()
         .replica_of(master.port())
@@ -285,7 +285,7 @@ async fn a_master_that_has_not_noticed_that_its_replicas_have_gone_says_nothing(
 /// Anybody can send tokens that are unknown. What makes sure of them, and takes for ever here,
 /// holds up nobody else.
 #[tokio::test]
-async fn what_is_not_there_holds_up_nothing_that_is() {
+async fn lookups_of_absent_keys_do_not_delay_others() {
     let master = RedisServer::start().await;
     let _replica = RedisServer::builder()
         .replica_of(master.port())
@@ -358,7 +358,7 @@ async fn key_in(server: &RedisServer) -> Vec<u8> {
 /// Where one server has nothing and the next has it, as around a failover: what is there is found,
 /// and is not claimed.
 #[tokio::test]
-async fn what_has_come_to_be_there_is_not_said_to_be_gone() {
+async fn a_key_that_has_appeared_is_not_reported_absent() {
     let master = RedisServer::start().await;
     let _replica = RedisServer::builder()
         .replica_of(master.port())

@@ -326,7 +326,7 @@ async fn no_secret_is_in_redis_on_the_wire_or_in_the_log() {
 }
 
 #[tokio::test]
-async fn a_secret_that_is_planted_is_found() {
+async fn a_planted_secret_is_found() {
     // Else the other test might miss what is logged for the first time by this one.
     let _log = Log::capture();
     let mut watched = Watched::start().await;

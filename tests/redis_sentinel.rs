@@ -48,7 +48,7 @@ async fn is_on(server: &support::redis::RedisServer) -> bool {
 /// What its replica has is still there: without the wait, a failover takes with it what was written
 /// just before.
 #[tokio::test]
-async fn the_master_is_followed_when_it_changes_places() {
+async fn the_master_is_followed_after_a_failover() {
     let sentinels = Sentinels::start().await;
     let builder = RedisStore::builder(&sentinels.url()).command_timeout(PATIENCE);
     let store = builder
@@ -70,7 +70,7 @@ async fn the_master_is_followed_when_it_changes_places() {
 }
 
 #[tokio::test]
-async fn the_master_is_followed_when_it_was_killed() {
+async fn the_master_is_followed_after_it_was_killed() {
     let sentinels = Sentinels::start().await;
     let store = connect(&sentinels.url(), PATIENCE).await;
     let key = random_key();
@@ -83,7 +83,7 @@ async fn the_master_is_followed_when_it_was_killed() {
 /// A master that neither answers nor closes its connections is left when another has taken its
 /// place.
 #[tokio::test]
-async fn the_master_is_followed_when_it_was_frozen() {
+async fn the_master_is_followed_after_it_was_frozen() {
     let sentinels = Sentinels::start().await;
     let store = connect(&sentinels.url(), Duration::from_secs(2)).await;
     let old = sentinels.master();
@@ -117,7 +117,7 @@ async fn one_sentinel_is_enough() {
 /// The user of the URL is for the master, and the sentinels know another. Both have the documented
 /// rights alone.
 #[tokio::test]
-async fn master_and_sentinels_have_passwords_of_their_own() {
+async fn master_and_sentinels_can_have_different_passwords() {
     let sentinels =
         Sentinels::start_with(|server| server.user(&format!("app on >secret {RIGHTS}"))).await;
     for sentinel in sentinels.sentinels() {
@@ -168,7 +168,7 @@ async fn master_and_sentinels_have_passwords_of_their_own() {
 }
 
 #[tokio::test]
-async fn a_service_that_the_sentinels_do_not_know_is_an_error() {
+async fn an_unknown_service_name_is_an_error() {
     let sentinels = Sentinels::start().await;
     let url = sentinels.url().replace("/main", "/other");
     let error = RedisStore::builder(&url)

@@ -112,7 +112,7 @@ async fn number(server: &RedisServer, command: &[&str]) -> i64 {
 /// One key a grant, one a value beside it in the same slot of a cluster, each with its own end;
 /// nothing else, from the connection on.
 #[tokio::test]
-async fn every_key_has_the_prefix_and_an_end() {
+async fn every_key_has_the_prefix_and_an_expiry() {
     let server = RedisServer::start().await;
     let store = RedisStore::builder(&server.url())
         .key_prefix("app:")
@@ -148,7 +148,7 @@ async fn every_key_has_the_prefix_and_an_end() {
 
 /// Stores with different prefixes, or in different databases, know nothing of each other.
 #[tokio::test]
-async fn prefixes_and_databases_keep_stores_apart() {
+async fn prefixes_and_databases_separate_stores() {
     let server = RedisServer::start().await;
     let one = connect(&server.url()).await;
     let other = RedisStore::builder(&server.url())
@@ -168,7 +168,7 @@ async fn prefixes_and_databases_keep_stores_apart() {
 
 /// A time to live beyond what Redis can count is as long as it can.
 #[tokio::test]
-async fn no_time_is_too_long_for_redis() {
+async fn any_long_time_to_live_is_accepted() {
     let server = RedisServer::start().await;
     let store = connect(&server.url()).await;
     let key = random_key();
@@ -201,7 +201,7 @@ async fn no_time_is_too_long_for_redis() {
 
 /// Who takes the place of a lease that has run out is told so again when the claim is sent again.
 #[tokio::test]
-async fn a_claim_that_is_sent_again_is_told_of_the_lease_that_had_run_out() {
+async fn a_repeated_claim_still_reports_the_takeover() {
     let server = RedisServer::start().await;
     let store = connect(&server.url()).await;
     for lease in [1, 2, 3, 4].map(Duration::from_millis) {
@@ -261,7 +261,7 @@ async fn an_entry_takes_at_most_512_bytes_of_redis() {
 
 /// What lies there and is no entry is an error, never "absent", and stays as it is.
 #[tokio::test]
-async fn what_is_no_entry_is_corrupt() {
+async fn a_malformed_value_is_corrupt() {
     let server = RedisServer::start().await;
     let store = connect(&server.url()).await;
     let key = random_key();
@@ -307,7 +307,7 @@ async fn what_is_no_entry_is_corrupt() {
 
 /// Every call, when it reaches the server twice and when its answer is lost, is as good as one.
 #[tokio::test]
-async fn what_is_sent_twice_has_the_effect_of_one() {
+async fn a_repeated_call_has_no_further_effect() {
     let server = RedisServer::start().await;
     let wire = Wire::in_front_of(server.port()).await;
     let store = connect(&wire.url()).await;
@@ -386,7 +386,7 @@ async fn every_call_is_one_round_trip() {
 
 /// A server that has forgotten the scripts is told them again, whatever the call.
 #[tokio::test]
-async fn scripts_that_are_flushed_cost_no_call() {
+async fn flushed_scripts_fail_no_call() {
     let server = RedisServer::start().await;
     let store = connect(&server.url()).await;
     let key = random_key();
@@ -406,7 +406,7 @@ async fn scripts_that_are_flushed_cost_no_call() {
 
 /// What Redis refuses for want of memory can be tried again later: it is not lost.
 #[tokio::test]
-async fn a_server_that_is_full_is_unavailable() {
+async fn a_full_server_is_unavailable() {
     let server = RedisServer::builder()
         .config("maxmemory-policy", "noeviction")
         .start()

@@ -43,7 +43,7 @@ fn refresh(token: &str) -> Request<Full<Bytes>> {
 }
 
 #[tokio::test]
-async fn every_answer_brings_one_of_the_layers_and_it_turns_into_the_upstreams() {
+async fn every_response_has_an_access_token_of_the_layer_that_maps_to_the_upstream_token() {
     let app = referencing();
     let guarded = Guarded::new(&app);
     let swapped =
@@ -90,7 +90,7 @@ async fn every_answer_brings_one_of_the_layers_and_it_turns_into_the_upstreams()
 }
 
 #[tokio::test]
-async fn an_adoption_brings_one_too() {
+async fn an_adoption_returns_an_access_token_of_the_layer_too() {
     let app = referencing();
     let until = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(10_000_000_000);
     let adopting = App::over(
@@ -123,7 +123,7 @@ async fn an_adoption_brings_one_too() {
 }
 
 #[tokio::test]
-async fn what_tells_the_upstreams_token_is_left_out() {
+async fn members_that_disclose_the_upstream_token_are_removed() {
     // Members of the answer, and the members that are left. Tokens without a name here begin with
     // `at-`.
     let rows = [
@@ -237,7 +237,7 @@ async fn what_tells_the_upstreams_token_is_left_out() {
 }
 
 #[tokio::test]
-async fn an_answer_without_an_access_token_discloses_none_either() {
+async fn a_response_without_an_access_token_discloses_none() {
     let rows = [
         (
             "an ID token and a refresh token",
@@ -279,7 +279,7 @@ async fn an_answer_without_an_access_token_discloses_none_either() {
 }
 
 #[tokio::test]
-async fn an_error_without_a_token_is_passed_on_as_it_is() {
+async fn an_error_without_a_token_is_passed_on_unchanged() {
     let rows = [
         (
             400,
@@ -369,7 +369,7 @@ async fn introspection_and_revocation_disclose_no_token() {
 }
 
 #[tokio::test]
-async fn an_id_token_is_kept_if_that_is_asked_for() {
+async fn an_id_token_is_kept_if_configured() {
     let app = App::with(|builder| builder.reference_access_tokens().keep_id_token());
     app.upstream.then(Act::With(r#"{"id_token":"a.b.c"}"#));
     let answer = granted("kept", &app, post("/token", &LOG_IN)).await;
@@ -380,7 +380,7 @@ async fn an_id_token_is_kept_if_that_is_asked_for() {
 }
 
 #[tokio::test]
-async fn an_error_that_brings_a_token_is_withheld() {
+async fn an_error_that_contains_a_token_is_withheld() {
     let rows = [
         (
             "a token beside an error",
@@ -471,7 +471,7 @@ async fn an_error_that_brings_a_token_is_withheld() {
 }
 
 #[tokio::test]
-async fn headers_that_disclose_a_token_are_left_out() {
+async fn headers_that_disclose_a_token_are_removed() {
     use std::convert::Infallible;
     use tower::{Layer as _, ServiceExt as _, service_fn};
     const DISCLOSING: [(&str, &str); 8] = [
@@ -531,7 +531,7 @@ async fn headers_that_disclose_a_token_are_left_out() {
 }
 
 #[tokio::test]
-async fn a_request_that_names_no_client_is_refused_before_anything_is_forwarded() {
+async fn a_request_without_a_client_is_rejected_before_forwarding() {
     let app = referencing();
     for grant in ["authorization_code", "client_credentials", "refresh_token"] {
         let answer = app
@@ -546,7 +546,7 @@ async fn a_request_that_names_no_client_is_refused_before_anything_is_forwarded(
 }
 
 #[tokio::test]
-async fn it_lives_as_long_as_the_answer_says_and_so_does_its_record() {
+async fn an_access_token_and_its_record_live_as_long_as_expires_in() {
     let rows: [(&str, &'static str, Duration); 5] = [
         ("as always", r#"{"expires_in":3600}"#, HOUR),
         ("a minute", r#"{"expires_in":60}"#, HOUR / 60),
@@ -597,7 +597,7 @@ async fn it_lives_as_long_as_the_answer_says_and_so_does_its_record() {
 }
 
 #[tokio::test]
-async fn what_is_known_of_scope_and_resources_goes_with_the_token() {
+async fn an_access_token_keeps_its_scope_and_resources() {
     let (one, two) = ("https://one.example", "https://two.example");
     let app = App::with(|builder| {
         builder
@@ -660,7 +660,7 @@ async fn what_is_known_of_scope_and_resources_goes_with_the_token() {
 }
 
 #[tokio::test]
-async fn neither_kind_of_token_is_taken_for_the_other() {
+async fn access_and_refresh_tokens_are_not_interchangeable() {
     let app = referencing();
     let guarded = Guarded::new(&app);
     let (refresh_token, access) = pair(&app.post("/token", &LOG_IN).await);
@@ -685,7 +685,7 @@ async fn neither_kind_of_token_is_taken_for_the_other() {
 }
 
 #[tokio::test]
-async fn without_the_setting_nothing_is_replaced() {
+async fn access_tokens_are_not_replaced_by_default() {
     let app = App::new();
     app.upstream
         .then(Act::With(r#"{"id_token":"a.b.c","note":"at-0-0"}"#));

@@ -71,7 +71,7 @@ type Row = (
 const GRANT: &str = "invalid_grant";
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_is_not_the_clients_own_is_refused_and_nothing_is_consumed() {
+async fn a_token_of_another_client_is_rejected_and_not_consumed() {
     let rows: [Row; 24] = [
         (
             "of nobody",
@@ -222,7 +222,7 @@ async fn a_token_that_is_not_the_clients_own_is_refused_and_nothing_is_consumed(
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_than_was_granted_is_refused_and_nothing_is_consumed() {
+async fn a_request_beyond_the_grant_is_rejected_and_consumes_nothing() {
     const SCOPE: &str = "invalid_scope";
     const TARGET: &str = "invalid_target";
     let rows: [Row; 24] = [
@@ -368,7 +368,7 @@ fn by_basic(token: &str, joined: &str) -> Request<Full<Bytes>> {
 
 /// Each row begins with a grant that was rotated from the first token to the second one.
 #[tokio::test(start_paused = true)]
-async fn a_token_whose_time_is_over_is_refused() {
+async fn an_outdated_token_is_rejected() {
     let rows: [(&str, Duration, fn(&[String; 2]) -> String, EventKind, bool); 8] = [
         (
             "older in the window, made up",
@@ -457,7 +457,7 @@ async fn a_token_whose_time_is_over_is_refused() {
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(start_paused = true)]
-async fn whoever_asks_to_can_have_401_for_invalid_grant_and_for_nothing_else() {
+async fn an_option_changes_only_invalid_grant_to_401() {
     let rows: [(&str, fn(&Fixture) -> Request<Full<Bytes>>, u16, &str); 5] = [
         ("an unknown token", |_| present("rt_x"), 401, GRANT),
         ("another client's token", |f| present(&f.others), 401, GRANT),
@@ -481,7 +481,7 @@ async fn whoever_asks_to_can_have_401_for_invalid_grant_and_for_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_outside_of_the_layer_finds_the_cause_and_the_client_does_not() {
+async fn an_outer_service_sees_the_cause_but_the_client_does_not() {
     let app = App::new();
     let token = app.log_in("app").await;
     let mut answers = Vec::new();
@@ -502,7 +502,7 @@ async fn a_server_outside_of_the_layer_finds_the_cause_and_the_client_does_not()
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_expired_grant_that_the_store_still_has_is_refused() {
+async fn an_expired_grant_that_is_still_stored_is_rejected() {
     let store = support::Hooked::new(tower_oauth_refresh::MemoryStore::with_clock(
         support::ManualClock::new(),
     ));

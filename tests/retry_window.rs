@@ -9,7 +9,7 @@ use support::{Act, App, post, refresh_form};
 use tower_oauth_refresh::{ClientId, EventKind};
 
 #[tokio::test]
-async fn a_lost_answer_is_given_again() {
+async fn a_lost_response_is_replayed() {
     let app = App::new();
     let token = app.log_in("app").await;
     let first = app.refresh(&token).await;
@@ -27,7 +27,7 @@ async fn a_lost_answer_is_given_again() {
 }
 
 #[tokio::test]
-async fn a_replay_tells_the_time_that_is_left() {
+async fn a_replay_reports_the_remaining_lifetime() {
     let app = App::new();
     app.upstream
         .then(Act::With(r#"{"refresh_expires_in":1000}"#));
@@ -47,7 +47,7 @@ async fn a_replay_tells_the_time_that_is_left() {
 }
 
 #[tokio::test]
-async fn a_replay_is_for_the_same_request_alone() {
+async fn only_the_same_request_gets_a_replay() {
     let app = App::new();
     let client = "confidential";
     let token = app.log_in(client).await;
@@ -123,7 +123,7 @@ async fn a_replay_is_for_the_same_request_alone() {
 }
 
 #[tokio::test]
-async fn an_assertion_gets_no_replay_but_ends_nothing() {
+async fn a_client_assertion_gets_no_replay_but_ends_nothing() {
     let app = App::new();
     let token = app.log_in("app").await;
     let mut form = refresh_form("app", &token).to_vec();
@@ -151,7 +151,7 @@ async fn an_assertion_gets_no_replay_but_ends_nothing() {
 }
 
 #[tokio::test]
-async fn the_window_ends_when_it_is_over_or_the_successor_was_presented() {
+async fn no_replay_after_the_window_or_once_the_successor_was_presented() {
     let app = App::with(|builder| {
         builder
             .retry_window(Duration::from_secs(5))
@@ -190,7 +190,7 @@ async fn the_window_ends_when_it_is_over_or_the_successor_was_presented() {
 }
 
 #[tokio::test]
-async fn another_instance_gives_the_same_answer() {
+async fn another_instance_replays_the_same_response() {
     let app = App::new();
     let token = app.log_in("app").await;
     let first = app.refresh(&token).await;
@@ -198,7 +198,7 @@ async fn another_instance_gives_the_same_answer() {
 }
 
 #[tokio::test]
-async fn without_a_window_the_previous_token_is_good_for_nothing() {
+async fn without_a_window_the_previous_token_is_rejected() {
     let app = App::with(|builder| builder.retry_window(Duration::ZERO));
     let token = app.log_in("app").await;
     app.refresh(&token).await.token();
@@ -210,7 +210,7 @@ async fn without_a_window_the_previous_token_is_good_for_nothing() {
 }
 
 #[tokio::test]
-async fn a_replay_is_for_the_same_credentials_of_whatever_kind() {
+async fn a_replay_needs_the_same_client_credentials() {
     let app = App::new();
     let token = app.log_in("app").await;
     let request = |by_extension: bool, authorization: Option<&'static str>, audience: &str| {

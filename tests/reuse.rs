@@ -13,7 +13,7 @@ fn refused(answer: &support::Answer) {
 }
 
 #[tokio::test]
-async fn reuse_ends_the_grant_for_thief_and_owner() {
+async fn reuse_ends_the_grant_for_thief_and_client() {
     let app = App::new();
     let stolen = app.log_in("app").await;
     let second = app.refresh(&stolen).await.token();
@@ -36,7 +36,7 @@ async fn reuse_ends_the_grant_for_thief_and_owner() {
 }
 
 #[tokio::test]
-async fn in_the_retry_window_an_old_token_is_merely_late() {
+async fn an_old_token_within_the_retry_window_is_only_late() {
     let app = App::new();
     let first = app.log_in("app").await;
     let second = app.refresh(&first).await.token();
@@ -48,7 +48,7 @@ async fn in_the_retry_window_an_old_token_is_merely_late() {
 }
 
 #[tokio::test]
-async fn strict_forgives_nothing_but_the_same_moment() {
+async fn strict_mode_allows_only_concurrent_requests() {
     let app = App::with(|builder| builder.strict());
     let first = app.log_in("app").await;
     let second = app.refresh(&first).await.token();
@@ -83,7 +83,7 @@ async fn strict_forgives_nothing_but_the_same_moment() {
 }
 
 #[tokio::test]
-async fn another_client_gets_nothing_and_breaks_nothing() {
+async fn a_token_presented_by_another_client_is_rejected_without_effect() {
     let app = App::new();
     let first = app.log_in("app").await;
     refused(&app.refresh_as("thief", &first).await);
@@ -110,7 +110,7 @@ async fn another_client_gets_nothing_and_breaks_nothing() {
 }
 
 #[tokio::test]
-async fn what_was_never_issued_is_refused_and_breaks_nothing() {
+async fn a_token_that_was_never_issued_is_rejected_without_effect() {
     let app = App::new();
     let first = app.log_in("app").await;
     let second = app.refresh(&first).await.token();
@@ -130,7 +130,7 @@ async fn what_was_never_issued_is_refused_and_breaks_nothing() {
 }
 
 #[tokio::test]
-async fn an_option_answers_with_401() {
+async fn an_option_sets_the_status_to_401() {
     let app = App::with(|builder| builder.unauthorized_on_invalid_grant());
     let answer = app.refresh("rt_nonsense").await;
     assert_eq!(answer.error(), (401, "invalid_grant".into()));

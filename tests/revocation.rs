@@ -54,7 +54,7 @@ async fn grant(app: &App, rotations: usize) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_token_that_opens_the_grant_ends_it_here_and_inside() {
+async fn every_accepted_token_revokes_the_grant_and_the_upstream_token() {
     let rows: [(&str, usize, usize, Duration, &str); 6] = [
         ("the first token", 0, 0, Duration::ZERO, "upstream-0-0"),
         ("the current token", 3, 3, Duration::ZERO, "upstream-0-3"),
@@ -117,7 +117,7 @@ async fn every_token_that_opens_the_grant_ends_it_here_and_inside() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_opens_nothing_revokes_nothing() {
+async fn a_token_that_is_not_accepted_revokes_nothing() {
     type Presented = fn(&[String]) -> String;
     let rows: [(&str, &str, Presented, Duration, EventKind); 9] = [
         (
@@ -204,7 +204,7 @@ async fn a_token_that_opens_nothing_revokes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_old_token_that_no_honest_client_sends_ends_the_grant() {
+async fn a_reused_token_ends_the_grant() {
     let rows: [(&str, bool, usize, Duration); 4] = [
         (
             "older than the previous one",
@@ -240,7 +240,7 @@ async fn an_old_token_that_no_honest_client_sends_ends_the_grant() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_previous_token_opens_nothing_once_its_successor_was_presented() {
+async fn the_previous_token_revokes_nothing_once_its_successor_was_presented() {
     for (passed, event) in [
         (Duration::ZERO, EventKind::Revoked),
         (2 * HOUR, EventKind::ReuseDetected),
@@ -266,7 +266,7 @@ async fn the_previous_token_opens_nothing_once_its_successor_was_presented() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn any_older_token_of_the_grant_ends_it_within_the_retry_window() {
+async fn any_older_token_revokes_the_grant_within_the_retry_window() {
     for (rotations, presented) in [(2, 0), (3, 0), (3, 1), (7, 0), (7, 5)] {
         for passed in [Duration::ZERO, Duration::from_secs(59)] {
             let name = format!("token {presented} after {rotations} rotations and {passed:?}");
@@ -303,7 +303,7 @@ async fn any_older_token_of_the_grant_ends_it_within_the_retry_window() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_expired_grant_is_not_there_to_be_revoked() {
+async fn revoking_an_expired_grant_has_no_effect() {
     let store = support::Hooked::new(tower_oauth_refresh::MemoryStore::with_clock(
         support::ManualClock::new(),
     ));
@@ -330,7 +330,7 @@ async fn an_expired_grant_is_not_there_to_be_revoked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_rest_of_the_form_and_the_headers_reach_the_inner_service_as_they_are() {
+async fn the_rest_of_the_request_is_forwarded_unchanged() {
     let app = App::new();
     let token = app.log_in("confidential").await;
     let body = format!(
@@ -361,7 +361,7 @@ async fn the_rest_of_the_form_and_the_headers_reach_the_inner_service_as_they_ar
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hint_that_is_wrong_does_no_harm() {
+async fn a_wrong_token_type_hint_is_harmless() {
     for hint in ["access_token", "refresh_token", "at+jwt", ""] {
         let app = App::new();
         let token = app.log_in("app").await;
@@ -380,7 +380,7 @@ async fn a_hint_that_is_wrong_does_no_harm() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_confidential_client_that_cannot_authenticate_ends_nothing() {
+async fn a_client_that_fails_authentication_revokes_nothing() {
     let app = App::new();
     let token = app.log_in("confidential").await;
     for secret in [None, Some("wrong")] {
@@ -408,7 +408,7 @@ async fn a_confidential_client_that_cannot_authenticate_ends_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_of_another_format_is_forwarded_byte_for_byte() {
+async fn a_foreign_token_is_forwarded_byte_for_byte() {
     let app = App::new();
     let token = app.log_in("app").await;
     app.store.calls();

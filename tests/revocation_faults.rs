@@ -59,7 +59,7 @@ async fn assert_ended(name: &str, app: &App, token: &str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_inner_service_is_down_the_grant_is_over_and_the_same_call_reaches_it_later() {
+async fn a_revocation_ends_the_grant_and_can_be_retried_if_the_inner_service_is_down() {
     let faults = [
         ("unreachable", Act::Break),
         ("500", Act::Answer(500, "text/plain", "oops")),
@@ -107,7 +107,7 @@ async fn while_the_inner_service_is_down_the_grant_is_over_and_the_same_call_rea
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_revocation_that_never_gets_through_is_forgotten_in_the_end() {
+async fn a_pending_revocation_expires_in_the_end() {
     let app = App::new();
     let [_, token] = grant(&app).await;
     app.upstream.then(Act::Break);
@@ -121,7 +121,7 @@ async fn a_revocation_that_never_gets_through_is_forgotten_in_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_inner_service_that_hangs_is_given_up_and_the_grant_is_over() {
+async fn a_hanging_inner_service_times_out_and_the_grant_ends() {
     let app = App::new();
     let [_, token] = grant(&app).await;
     app.upstream.then(Act::Hang);
@@ -135,7 +135,7 @@ async fn an_inner_service_that_hangs_is_given_up_and_the_grant_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_inner_service_whose_error_never_ends_is_given_up_and_the_grant_is_over() {
+async fn an_endless_error_body_times_out_and_the_grant_ends() {
     use tower::ServiceExt as _;
     let app = App::new();
     let [_, token] = grant(&app).await;
@@ -191,7 +191,7 @@ async fn a_slow_revocation_is_not_cut_short() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_inner_service_that_revokes_no_refresh_tokens_has_the_grant_ended_here() {
+async fn the_grant_ends_if_the_inner_service_revokes_no_refresh_tokens() {
     let rows = [
         (
             "no such endpoint",
@@ -228,7 +228,7 @@ async fn an_inner_service_that_revokes_no_refresh_tokens_has_the_grant_ended_her
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_of_the_inner_service_is_passed_on_and_nothing_is_removed() {
+async fn an_error_of_the_inner_service_is_passed_on_and_removes_nothing() {
     const CLIENT: &str = r#"{"error":"invalid_client","error_description":"who are you"}"#;
     let rows = [
         (401, "application/json", CLIENT),
@@ -264,7 +264,7 @@ async fn a_refusal_of_the_inner_service_is_passed_on_and_nothing_is_removed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_upstream_token_does_not_reach_the_client_in_an_error() {
+async fn no_error_discloses_the_upstream_token() {
     for (status, body) in [
         (
             400,
@@ -284,7 +284,7 @@ async fn the_upstream_token_does_not_reach_the_client_in_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_is_down_costs_nothing() {
+async fn a_revocation_can_be_retried_after_a_store_outage() {
     type Fits = fn(&Call) -> bool;
     let read: Fits = |call| matches!(call, Call::Get);
     let removal: Fits = |call| {
@@ -371,7 +371,7 @@ async fn a_store_that_is_down_costs_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_that_cannot_be_read_is_not_taken_for_absent() {
+async fn a_corrupt_record_is_not_treated_as_absent() {
     let app = App::new();
     let [_, token] = grant(&app).await;
     app.store
@@ -393,7 +393,7 @@ async fn refreshing(app: &App, token: &str) -> tokio::task::JoinHandle<support::
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_revocation_wins_over_a_rotation_that_is_under_way() {
+async fn a_revocation_wins_over_a_rotation_in_progress() {
     let rows = [
         (
             "before the inner service has rotated",
@@ -460,7 +460,7 @@ async fn a_revocation_wins_over_a_rotation_that_is_under_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rotation_that_was_faster_does_not_outlive_the_revocation() {
+async fn a_faster_rotation_does_not_survive_the_revocation() {
     for (name, act, fits) in [
         ("the removal meets the rotated grant", None, false),
         ("the mark meets the rotated grant", Some(Act::Break), true),
@@ -501,7 +501,7 @@ async fn a_rotation_that_was_faster_does_not_outlive_the_revocation() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_hangs_up_has_its_session_ended_all_the_same() {
+async fn a_revocation_completes_after_its_client_hangs_up() {
     for (name, down) in [
         ("the inner service is slow", false),
         ("the inner service is down", true),
@@ -532,7 +532,7 @@ async fn a_client_that_hangs_up_has_its_session_ended_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_hangs_up_while_the_store_is_read_has_its_session_ended_all_the_same() {
+async fn a_revocation_completes_after_a_hang_up_during_the_store_read() {
     let app = App::new();
     let [_, token] = grant(&app).await;
     let gate = Arc::new(Notify::new());

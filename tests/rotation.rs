@@ -14,7 +14,7 @@ use tower_layer::Layer as _;
 use tower_oauth_refresh::{EventKind, MemoryStore, RefreshLayer, RequestBody};
 
 #[tokio::test]
-async fn a_client_sees_the_layers_tokens_alone_and_rotates_them() {
+async fn a_client_sees_and_rotates_only_tokens_of_the_layer() {
     let app = App::new();
     let mut token = app.log_in("app").await;
     for count in 1..=3 {
@@ -53,7 +53,7 @@ async fn a_client_sees_the_layers_tokens_alone_and_rotates_them() {
 }
 
 #[tokio::test]
-async fn a_rotation_takes_two_trips_to_the_store() {
+async fn a_rotation_takes_two_store_round_trips() {
     let app = App::new();
     let token = app.log_in("app").await;
     app.store.calls();
@@ -67,7 +67,7 @@ async fn a_rotation_takes_two_trips_to_the_store() {
 
 /// Servers that set a cookie as well, or write the token under a second name.
 #[tokio::test]
-async fn nothing_else_of_an_answer_tells_the_upstreams_refresh_token() {
+async fn no_other_part_of_a_response_discloses_the_upstream_refresh_token() {
     const MEMBERS: &str = r#""refreshToken":"\u0055p-1/x","data":{"refresh_token":"Up-1/x"},"old":["Up-0/x"],"Up-1/x":1"#;
     for rotates in [true, false] {
         let inner = service_fn(

@@ -354,7 +354,7 @@ async fn the_faults(watched: &mut Watched) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_secret_is_logged_shown_or_stored_on_any_path() {
+async fn no_secret_is_logged_stored_or_shown_by_debug() {
     let (log, _guard) = Log::capture();
     let mut watched = Watched::new();
     the_good_paths(&mut watched).await;
@@ -424,7 +424,7 @@ async fn no_secret_is_logged_shown_or_stored_on_any_path() {
 
 #[cfg(feature = "tiered")]
 #[tokio::test(start_paused = true)]
-async fn no_access_token_is_logged_shown_or_stored_on_any_path() {
+async fn no_access_token_is_logged_stored_or_shown_by_debug() {
     use support::access::Guarded;
     let (log, _guard) = Log::capture();
     let mut watched = Watched::with(|builder| {
@@ -524,7 +524,7 @@ async fn no_access_token_is_logged_shown_or_stored_on_any_path() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_secret_that_is_planted_is_found() {
+async fn a_planted_secret_is_found() {
     let (log, _guard) = Log::capture();
     let mut watched = Watched::new();
     let token = watched.token(log_in(CLIENT)).await;

@@ -93,7 +93,7 @@ fn every_run_keeps_every_promise() {
 }
 
 #[test]
-fn a_seed_always_comes_to_the_same() {
+fn a_seed_always_gives_the_same_run() {
     for seed in 0..60 {
         let (one, other) = (run(seed, None, true), run(seed, None, true));
         assert!(one.trace.len() > 5, "seed {seed} has a trace");
@@ -104,7 +104,7 @@ fn a_seed_always_comes_to_the_same() {
 
 /// A promise that nothing tries holds by itself: whatever can happen to a grant does happen.
 #[test]
-fn everything_happens_that_can_happen() {
+fn every_possible_event_occurs() {
     const KINDS: [EventKind; 16] = [
         EventKind::Issued,
         EventKind::Rotated,
@@ -169,7 +169,7 @@ fn most_sessions_have_no_excuse() {
 
 /// Every bug must be found, and for what it is: a table of the seeds for `docs/simulation.md`.
 #[test]
-fn every_breakage_is_found() {
+fn every_injected_bug_is_found() {
     const PATIENCE: u64 = 5_000;
     let mut missed = Vec::new();
     for breakage in Breakage::ALL {

@@ -13,7 +13,7 @@ use tower_oauth_refresh::EventKind;
 use tower_oauth_refresh::store::{Change, Entry, Key, Lease, Store as _, Swap, Ttl, Version};
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_is_away_costs_nothing_but_time() {
+async fn a_store_outage_only_delays_requests() {
     let app = App::new();
     let token = app.log_in("app").await;
     app.store.hook(|_, _| Plan::Lose);
@@ -36,7 +36,7 @@ async fn a_store_that_is_away_costs_nothing_but_time() {
 }
 
 #[tokio::test]
-async fn a_claim_that_was_granted_without_an_answer_is_given_back() {
+async fn a_claim_whose_reply_was_lost_is_released() {
     let app = App::new();
     let token = app.log_in("app").await;
     app.store
@@ -48,7 +48,7 @@ async fn a_claim_that_was_granted_without_an_answer_is_given_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_commit_that_is_lost_is_repeated_in_the_background() {
+async fn a_lost_commit_is_retried_in_the_background() {
     for plan in [|| Plan::Lose, || Plan::LoseAnswer] {
         let app = App::new();
         let token = app.log_in("app").await;
@@ -77,7 +77,7 @@ async fn a_commit_that_is_lost_is_repeated_in_the_background() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_commit_that_others_have_built_upon_is_not_told_as_lost() {
+async fn a_commit_followed_by_later_rotations_is_not_reported_as_lost() {
     for rotations in 0..3 {
         let app = App::new();
         let token = app.log_in("app").await;
@@ -104,7 +104,7 @@ async fn a_commit_that_others_have_built_upon_is_not_told_as_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_commit_that_was_stored_without_an_answer_is_no_lost_one() {
+async fn a_commit_whose_reply_was_lost_is_not_reported_as_lost() {
     for rotated_since in [false, true] {
         let app = App::new();
         let other = app.another();
@@ -153,7 +153,7 @@ async fn a_commit_that_was_stored_without_an_answer_is_no_lost_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_waits_for_the_commit_in_the_background() {
+async fn a_client_retry_waits_for_the_background_commit() {
     let app = App::new();
     let token = app.log_in("app").await;
     let back = Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -180,7 +180,7 @@ async fn a_retry_waits_for_the_commit_in_the_background() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_commit_is_given_up_after_a_while_and_the_operator_is_told() {
+async fn an_abandoned_commit_emits_an_event() {
     let app = App::new();
     let token = app.log_in("app").await;
     app.store.hook(|_, call| {
@@ -199,7 +199,7 @@ async fn a_commit_is_given_up_after_a_while_and_the_operator_is_told() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_an_error_and_never_absent() {
+async fn a_corrupt_entry_is_an_error_and_never_absent() {
     let app = App::new();
     let token = app.log_in("app").await;
     app.store.hook(|_, _| Plan::Corrupt);
@@ -222,7 +222,7 @@ async fn what_cannot_be_read_is_an_error_and_never_absent() {
 }
 
 #[tokio::test]
-async fn a_damaged_record_is_a_server_error() {
+async fn a_corrupt_record_is_a_server_error() {
     let app = App::new();
     let token = app.log_in("app").await;
     let (key, entry) = written(&app);
@@ -303,7 +303,7 @@ async fn at_the_commit(
 }
 
 #[tokio::test]
-async fn a_commit_overrides_a_lease_that_was_merely_taken_over() {
+async fn a_commit_overrides_a_takeover_that_has_not_committed() {
     let app = App::new();
     let token = app.log_in("app").await;
     let (key, entry) = written(&app);
@@ -332,7 +332,7 @@ async fn a_commit_overrides_a_lease_that_was_merely_taken_over() {
 }
 
 #[tokio::test]
-async fn a_commit_that_was_overtaken_decides_again_and_gives_the_other_answer() {
+async fn an_overtaken_commit_returns_the_response_of_the_other_rotation() {
     let app = App::new();
     let token = app.log_in("app").await;
     let other = app.another();
@@ -354,7 +354,7 @@ async fn a_commit_that_was_overtaken_decides_again_and_gives_the_other_answer() 
 }
 
 #[tokio::test]
-async fn a_commit_that_was_overtaken_twice_is_late() {
+async fn a_commit_overtaken_twice_is_late() {
     let app = App::new();
     let token = app.log_in("app").await;
     let other = app.another();
@@ -406,7 +406,7 @@ async fn a_revocation_that_the_upstream_has_not_confirmed_wins_over_a_commit() {
 }
 
 #[tokio::test]
-async fn a_give_back_that_is_lost_leaves_a_lease_that_runs_out() {
+async fn a_lost_release_leaves_a_lease_that_expires() {
     let app = App::new();
     let token = app.log_in("app").await;
     app.store.once(Call::is_swap, Plan::Lose);
@@ -423,7 +423,7 @@ async fn a_give_back_that_is_lost_leaves_a_lease_that_runs_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_is_away_for_longer_than_the_lease_loses_no_session() {
+async fn a_store_outage_longer_than_the_lease_loses_no_session() {
     let app = App::new();
     let token = app.log_in("app").await;
     app.store.hook(|_, call| {
@@ -458,7 +458,7 @@ async fn a_store_that_is_away_for_longer_than_the_lease_loses_no_session() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_retry_window_begins_when_the_answer_is_stored() {
+async fn the_retry_window_begins_when_the_response_is_stored() {
     let app = App::with(|builder| {
         builder
             .retry_window(support::SECOND * 5)
@@ -481,7 +481,7 @@ async fn the_retry_window_begins_when_the_answer_is_stored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_is_overtaken_and_refused_upstream_gets_the_other_answer() {
+async fn an_overtaken_request_that_the_upstream_rejects_gets_the_other_response() {
     let app = App::new();
     let token = app.log_in("app").await;
     let other = app.another();

@@ -43,7 +43,7 @@ async fn a_panic_in_the_claim_leaves_no_lease() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_in_the_commit_loses_no_answer() {
+async fn a_panic_in_the_commit_loses_no_response() {
     for (name, plan) in PANICS {
         for reference in [false, true] {
             for times in [1, 5] {
@@ -90,7 +90,7 @@ async fn a_panic_in_the_commit_loses_no_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_at_any_call_of_any_request_costs_no_session() {
+async fn a_panic_in_any_store_call_loses_no_session() {
     // The store panics at the n-th call of a rotation, a replay, an adoption, or the replay of
     // that.
     for (name, plan) in PANICS {
@@ -125,7 +125,7 @@ async fn a_panic_at_any_call_of_any_request_costs_no_session() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_in_a_revocation_leaves_it_to_be_repeated() {
+async fn a_revocation_can_be_retried_after_a_panic() {
     for (name, plan) in PANICS {
         for at in 0..2 {
             let app = App::new();
@@ -155,7 +155,7 @@ async fn a_panic_in_a_revocation_leaves_it_to_be_repeated() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_in_the_end_of_a_grant_is_an_error() {
+async fn a_panic_in_end_grant_is_an_error() {
     let app = App::new();
     let token = app.log_in("app").await;
     let grant = app.take_events()[0].grant_key.unwrap();

@@ -38,7 +38,7 @@ fn refused() -> (u16, String) {
 }
 
 #[tokio::test]
-async fn a_record_that_is_put_back_brings_back_its_token_and_no_other() {
+async fn restoring_a_record_revives_only_its_own_token() {
     // The inner service has the last word: one takes its token a second time, the other ends the
     // session.
     for forgiving in [true, false] {
@@ -81,7 +81,7 @@ async fn a_record_that_is_put_back_brings_back_its_token_and_no_other() {
 }
 
 #[tokio::test]
-async fn what_lies_under_another_key_is_no_grant() {
+async fn a_record_copied_to_another_key_is_not_a_grant() {
     let app = App::new();
     let victims = app.log_in("app").await;
     let victim = key(&app);

@@ -45,7 +45,7 @@ fn request<'a>(
 }
 
 #[tokio::test]
-async fn what_would_be_too_large_to_store_is_refused_and_consumes_nothing() {
+async fn requests_too_large_to_store_are_rejected_and_consume_nothing() {
     let long_scope = format!("a {}", "s".repeat(4095));
     let rows: Vec<(&str, &str, Vec<(&str, String)>)> = vec![
         ("17 resources", "invalid_target", named(resources(17, 400))),
@@ -108,7 +108,7 @@ fn named(resources: Vec<String>) -> Vec<(&'static str, String)> {
 }
 
 #[tokio::test]
-async fn a_client_id_of_513_bytes_is_refused_wherever_it_stands() {
+async fn a_client_id_of_513_bytes_is_rejected_everywhere() {
     for (length, status) in [(512, 200), (513, 401)] {
         let id = "a".repeat(length);
         assert_eq!(ClientId::try_from(id.as_str()).is_ok(), status == 200);
@@ -179,7 +179,7 @@ fn written(app: &App) -> Vec<usize> {
 }
 
 #[tokio::test]
-async fn the_most_that_a_client_can_make_the_store_hold() {
+async fn the_size_of_stored_entries_is_bounded() {
     let (resources, scope) = (resources(16, 4096), "s".repeat(4096));
     let client = "c".repeat(512);
     let mut largest = (0, 0);
@@ -235,7 +235,7 @@ async fn the_most_that_a_client_can_make_the_store_hold() {
 }
 
 #[tokio::test]
-async fn a_scope_of_an_answer_that_is_too_long_counts_as_unknown() {
+async fn a_too_long_scope_in_a_response_counts_as_unknown() {
     let long: &'static str =
         Box::leak(format!(r#"{{"scope":"a {}"}}"#, "s".repeat(5000)).into_boxed_str());
     for foreign in [false, true] {

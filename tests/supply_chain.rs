@@ -130,7 +130,7 @@ fn allowed(expression: &str, allow: &[String]) -> bool {
 }
 
 #[test]
-fn everything_is_from_crates_io() {
+fn all_dependencies_come_from_crates_io() {
     let metadata = metadata();
     let strangers = metadata
         .packages
@@ -173,7 +173,7 @@ fn every_licence_is_allowed() {
 }
 
 #[test]
-fn nothing_is_there_twice_but_what_is_listed() {
+fn only_listed_crates_occur_in_two_versions() {
     let (metadata, skip) = (metadata(), listed("skip"));
     let mut versions: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for package in metadata.of_users() {
@@ -193,7 +193,7 @@ fn nothing_is_there_twice_but_what_is_listed() {
 }
 
 #[test]
-fn the_minimum_supported_rust_builds_all_of_it() {
+fn no_dependency_needs_a_newer_rust() {
     fn parsed(version: &str) -> (u32, u32) {
         let mut parts = version.split('.').map(|part| part.parse().unwrap());
         (parts.next().unwrap(), parts.next().unwrap_or(0))

@@ -48,7 +48,7 @@ async fn let_run_out(app: &App, entry: &(Key, Entry)) {
 /// Another instance takes the lease over when it has run out, and the commit comes through a moment
 /// later.
 #[tokio::test(start_paused = true)]
-async fn whoever_takes_a_lease_over_gives_the_commit_time_to_come() {
+async fn a_takeover_first_waits_for_the_previous_commit() {
     let app = App::new();
     let other = app.another();
     let token = app.log_in("app").await;
@@ -86,7 +86,7 @@ async fn whoever_takes_a_lease_over_gives_the_commit_time_to_come() {
 
 /// Nobody comes back for a lease whose instance has died.
 #[tokio::test(start_paused = true)]
-async fn whoever_takes_a_lease_over_that_nobody_commits_on_rotates() {
+async fn a_takeover_rotates_if_no_commit_arrives() {
     let app = App::new();
     let token = app.log_in("app").await;
     let entry = written(&app);
@@ -102,7 +102,7 @@ async fn whoever_takes_a_lease_over_that_nobody_commits_on_rotates() {
 
 /// A lease that was taken over, or perhaps was, is as one that has run out when nothing came of it.
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_was_taken_over_is_given_back_as_it_was_found() {
+async fn releasing_a_lease_taken_over_restores_the_expired_lease() {
     let rows: [(&str, bool, fn() -> Plan, usize); 3] = [
         ("its first claim unanswered", true, || Plan::LoseAnswer, 0),
         (

@@ -297,12 +297,12 @@ proptest! {
     #![proptest_config(config(512))]
 
     #[test]
-    fn no_hint_about_a_grant_refuses_what_is_there(steps in prop::collection::vec(step(), 1..80)) {
+    fn no_hint_rejects_an_existing_grant(steps in prop::collection::vec(step(), 1..80)) {
         Model::new(2, false).run(&steps)?;
     }
 
     #[test]
-    fn over_one_tier_a_key_may_even_come_and_go(steps in prop::collection::vec(step(), 1..80)) {
+    fn with_one_tier_a_key_may_be_reinserted(steps in prop::collection::vec(step(), 1..80)) {
         Model::new(1, true).run(&steps)?;
     }
 }
@@ -562,7 +562,7 @@ proptest! {
     #![proptest_config(config(256))]
 
     #[test]
-    fn a_cache_changes_no_answer(scenes in prop::collection::vec(scene(), 1..60)) {
+    fn a_cache_changes_no_response(scenes in prop::collection::vec(scene(), 1..60)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         runtime.block_on(Stage::new().run(&scenes))?;
     }

@@ -45,7 +45,7 @@ fn key(app: &Tiered) -> Key {
 }
 
 #[tokio::test]
-async fn the_wrong_client_of_a_known_grant_costs_no_trip() {
+async fn a_wrong_client_of_a_known_grant_makes_no_store_call() {
     let base = App::new();
     let (app, other) = (tiered(&base), tiered(&base));
     let tokens = grant(&app, 2).await;
@@ -85,7 +85,7 @@ async fn the_wrong_client_of_a_known_grant_costs_no_trip() {
 }
 
 #[tokio::test]
-async fn a_refresh_on_an_instance_makes_the_grant_known_there() {
+async fn a_refresh_makes_the_grant_known_to_its_instance() {
     let base = App::new();
     let (one, two) = (tiered(&base), tiered(&base));
     let token = one.log_in("app").await;
@@ -96,7 +96,7 @@ async fn a_refresh_on_an_instance_makes_the_grant_known_there() {
 }
 
 #[tokio::test]
-async fn no_token_of_a_grant_that_has_ended_costs_a_trip() {
+async fn tokens_of_an_ended_grant_make_no_store_call() {
     type End = fn(Tiered, Vec<String>) -> std::pin::Pin<Box<dyn Future<Output = ()>>>;
     let rows: [(&str, End); 4] = [
         ("revoked", |app, tokens| {
@@ -161,7 +161,7 @@ async fn no_token_of_a_grant_that_has_ended_costs_a_trip() {
 }
 
 #[tokio::test]
-async fn the_absolute_end_of_a_grant_is_known() {
+async fn the_absolute_expiry_of_a_grant_is_cached() {
     let base = App::new();
     let app = tiered_with(&base, |builder| builder.absolute_lifetime(HOUR));
     let tokens = grant(&app, 1).await;
@@ -176,7 +176,7 @@ async fn the_absolute_end_of_a_grant_is_known() {
 }
 
 #[tokio::test]
-async fn an_old_end_of_a_grant_refuses_nobody() {
+async fn an_outdated_cached_expiry_rejects_no_request() {
     let base = App::new();
     let (app, other) = (tiered(&base), tiered(&base));
     let mut token = app.log_in("app").await;
@@ -188,7 +188,7 @@ async fn an_old_end_of_a_grant_refuses_nobody() {
 }
 
 #[tokio::test]
-async fn a_scope_or_a_resource_beyond_the_grant_hides_no_reuse() {
+async fn reuse_is_detected_despite_a_scope_or_resource_beyond_the_grant() {
     for beyond in [("scope", "admin"), ("resource", "https://other.example/")] {
         let app = tiered(&App::new());
         let log_in = [
@@ -234,7 +234,7 @@ async fn a_scope_or_a_resource_beyond_the_grant_hides_no_reuse() {
 }
 
 #[tokio::test]
-async fn a_damaged_record_is_never_taken_for_a_refusal() {
+async fn a_corrupt_record_is_never_treated_as_a_refusal() {
     let app = tiered(&App::new());
     let token = app.log_in("app").await;
     let (key, store) = (key(&app), app.store.get_ref().inner.clone());
@@ -272,7 +272,7 @@ async fn a_damaged_record_is_never_taken_for_a_refusal() {
 }
 
 #[tokio::test]
-async fn a_revocation_that_was_not_confirmed_can_be_sent_again() {
+async fn a_pending_revocation_can_be_retried() {
     let app = tiered(&App::new());
     let token = app.log_in("app").await;
     app.upstream.then(Act::Answer(500, "text/plain", "down"));
@@ -287,7 +287,7 @@ async fn a_revocation_that_was_not_confirmed_can_be_sent_again() {
 }
 
 #[tokio::test]
-async fn when_the_store_is_away_what_is_known_is_refused_and_nothing_else() {
+async fn without_the_store_only_known_refusals_are_answered() {
     let app = tiered(&App::new());
     let (dead, alive) = (grant(&app, 1).await, grant(&app, 1).await);
     app.revoke(&dead[1]).await;
@@ -314,7 +314,7 @@ async fn dead(tokens: usize) -> (Tiered, Vec<String>) {
 }
 
 #[tokio::test]
-async fn a_storm_of_dead_tokens_costs_one_trip_one_after_the_other() {
+async fn sequential_requests_with_dead_tokens_make_one_store_call() {
     for tokens in [1, 8] {
         let (app, tokens) = dead(tokens).await;
         for n in 0..10_000 {
@@ -329,7 +329,7 @@ async fn a_storm_of_dead_tokens_costs_one_trip_one_after_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_storm_of_dead_tokens_at_once_costs_a_trip_a_token_at_most() {
+async fn concurrent_requests_with_dead_tokens_make_at_most_one_call_per_token() {
     const AT_ONCE: usize = 256;
     const THREADS: usize = 2;
     for (tokens, slow) in [(1, true), (8, true), (1, false), (8, false)] {

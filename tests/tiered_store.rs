@@ -86,7 +86,7 @@ async fn claim<S: Store>(store: &S, tag: Tag) {
 }
 
 #[tokio::test]
-async fn it_learns_from_every_answer_that_passes() {
+async fn the_cache_learns_from_every_reply() {
     let tier = tier();
     let store = tier.get_ref().clone();
     assert_eq!(tier.peek(&KEY), None, "nothing has passed");
@@ -144,7 +144,7 @@ async fn it_learns_from_every_answer_that_passes() {
 }
 
 #[tokio::test]
-async fn what_lies_beside_an_entry_teaches_nothing() {
+async fn sidecars_are_not_cached() {
     let tier = tier();
     assert_eq!(tier.beside(&KEY, &Name::new([3; 16])).await.unwrap(), None);
     assert_eq!(tier.peek(&KEY), None);
@@ -167,7 +167,7 @@ async fn what_lies_beside_an_entry_teaches_nothing() {
 }
 
 #[tokio::test]
-async fn a_call_that_fails_teaches_nothing() {
+async fn failed_calls_do_not_change_the_cache() {
     for (name, plan) in [
         ("lost", (|| Plan::Lose) as fn() -> Plan),
         ("with its answer lost", || Plan::LoseAnswer),
@@ -191,7 +191,7 @@ async fn a_call_that_fails_teaches_nothing() {
 }
 
 #[tokio::test]
-async fn a_put_takes_an_end_back_whatever_becomes_of_its_answer() {
+async fn a_put_clears_a_cached_end_even_without_a_reply() {
     for (name, plan) in [("answered", Plan::Pass), ("not answered", Plan::LoseAnswer)] {
         let tier = tier();
         assert_eq!(tier.get(&KEY).await.unwrap(), None);
@@ -211,7 +211,7 @@ async fn a_put_takes_an_end_back_whatever_becomes_of_its_answer() {
 }
 
 #[tokio::test]
-async fn a_slow_answer_from_before_an_insert_does_not_hide_it() {
+async fn a_delayed_read_does_not_hide_a_later_insert() {
     let tier = tier();
     tier.get_ref().hook(|_, call| {
         if matches!(call, Call::Get) {
@@ -240,7 +240,7 @@ async fn a_slow_answer_from_before_an_insert_does_not_hide_it() {
 }
 
 #[tokio::test]
-async fn what_the_store_itself_has_a_hint_of_is_known_too() {
+async fn hints_of_the_wrapped_store_are_returned() {
     let first = over(MemoryStore::new());
     assert_eq!(put(&first, None, 1).await, Swap::Swapped);
     let second = TieredStore::builder(first.clone()).max_bytes(0).build();
@@ -250,7 +250,7 @@ async fn what_the_store_itself_has_a_hint_of_is_known_too() {
 }
 
 #[tokio::test]
-async fn no_bytes_or_no_time_turn_it_off() {
+async fn zero_bytes_or_zero_time_disable_the_cache() {
     for (name, tier) in [
         (
             "bytes",
@@ -282,7 +282,7 @@ async fn no_bytes_or_no_time_turn_it_off() {
 }
 
 #[tokio::test]
-async fn what_it_knows_is_forgotten_when_its_time_is_over() {
+async fn cached_entries_expire() {
     let tier = TieredStore::builder(MemoryStore::new())
         .ttl(Duration::from_millis(100))
         .build();
@@ -363,7 +363,7 @@ fn read(tier: &TieredStore<Everywhere>, keys: u64) {
 }
 
 #[test]
-fn the_memory_is_bounded() {
+fn the_memory_of_the_cache_is_bounded() {
     for (name, len) in [("values", 330), ("ends", 0)] {
         const BYTES: u64 = 1024 * 1024;
         let tier = TieredStore::builder(Everywhere(vec![7; len].into()))
@@ -387,7 +387,7 @@ fn the_memory_is_bounded() {
 }
 
 #[test]
-fn a_value_larger_than_the_cache_is_not_kept() {
+fn a_value_larger_than_the_cache_is_not_cached() {
     let tier = TieredStore::builder(Everywhere(vec![7; 2 * 1024 * 1024].into()))
         .max_bytes(1024 * 1024)
         .build();
@@ -399,7 +399,7 @@ fn a_value_larger_than_the_cache_is_not_kept() {
 }
 
 #[test]
-fn what_it_reckons_is_what_it_takes_up() {
+fn the_reported_size_matches_the_memory_used() {
     const KEYS: u64 = 100_000;
     for (name, len) in [("values", 330), ("ends", 0)] {
         let everywhere = Everywhere(vec![7; len].into());

@@ -120,7 +120,7 @@ async fn a_body_that_does_not_arrive_in_time_gets_408() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_time_for_a_body_is_the_one_that_was_set() {
+async fn the_configured_body_timeout_applies() {
     let slow = || Endless::trickle("grant_type=client_credentials&client_id=app", SECOND);
     for (limit, expected) in [(1, 1), (3600, 3600)] {
         let app = App::with(|builder| builder.request_body_timeout(SECOND * limit));
@@ -134,7 +134,7 @@ async fn the_time_for_a_body_is_the_one_that_was_set() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn over_http2_there_is_no_connection_to_close() {
+async fn no_connection_close_over_http2() {
     let app = App::new();
     let request = form("/token")
         .version(Version::HTTP_2)
@@ -155,7 +155,7 @@ impl AsRef<[u8]> for ReadBuffer {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_half_sent_body_keeps_no_buffer_of_the_server() {
+async fn a_partial_body_does_not_hold_server_buffers() {
     for frames in [1, 2, 1000] {
         let alive = Arc::new(());
         let frame =
@@ -232,7 +232,7 @@ async fn stopped(app: &App, stop: Stop, request: Request<Full<Bytes>>) -> (Whole
 const STOPS: [Stop; 3] = [Stop::Ready, Stop::Call, Stop::Body];
 
 #[tokio::test(start_paused = true)]
-async fn a_log_in_that_the_inner_service_does_not_answer_gets_504_and_stores_nothing() {
+async fn a_log_in_that_times_out_gets_504_and_stores_nothing() {
     let forms: [&[(&str, &str)]; 5] = [
         &[
             ("grant_type", "authorization_code"),
@@ -283,7 +283,7 @@ async fn a_log_in_that_the_inner_service_does_not_answer_gets_504_and_stores_not
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_time_for_a_log_in_is_the_one_that_was_set() {
+async fn the_configured_log_in_timeout_applies() {
     let log_in = || {
         post(
             "/token",
@@ -302,7 +302,7 @@ async fn the_time_for_a_log_in_is_the_one_that_was_set() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_the_inner_service_does_not_answer_for_gets_503_within_its_time() {
+async fn other_requests_that_time_out_get_503_within_the_limit() {
     for stop in STOPS {
         let (app, foreign) = adopting().await;
         // The introspection path is a setting, so this app is another one over the same store.
@@ -365,7 +365,7 @@ async fn a_token_that_the_inner_service_does_not_answer_for_gets_503_within_its_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_is_sent_away_costs_no_permit() {
+async fn a_rejected_client_does_not_hold_a_permit() {
     let app = App::new();
     let inner = tower::ServiceBuilder::new()
         .concurrency_limit(1)

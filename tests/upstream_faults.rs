@@ -9,7 +9,7 @@ use support::{Act, App, Call, post, refresh_form};
 use tower_oauth_refresh::EventKind;
 
 #[tokio::test]
-async fn an_error_is_passed_on_and_the_token_stays_good() {
+async fn an_error_response_is_passed_on_and_the_token_stays_valid() {
     let rows = [
         (
             "a client that failed to authenticate",
@@ -51,7 +51,7 @@ async fn an_error_is_passed_on_and_the_token_stays_good() {
 }
 
 #[tokio::test]
-async fn an_inner_error_is_passed_on_and_the_token_stays_good() {
+async fn a_service_error_is_passed_on_and_the_token_stays_valid() {
     let app = App::new();
     let token = app.log_in("app").await;
     app.upstream.then(Act::Break);
@@ -64,7 +64,7 @@ async fn an_inner_error_is_passed_on_and_the_token_stays_good() {
 }
 
 #[tokio::test]
-async fn a_panic_gives_the_lease_back() {
+async fn a_panic_releases_the_lease() {
     let app = App::new();
     let token = app.log_in("app").await;
     app.upstream.then(Act::Panic);
@@ -78,7 +78,7 @@ async fn a_panic_gives_the_lease_back() {
 }
 
 #[tokio::test]
-async fn a_success_that_cannot_be_read_is_withheld_and_the_token_stays_good() {
+async fn an_unreadable_success_is_withheld_and_the_token_stays_valid() {
     let rows = [
         ("no JSON", "access_token=a&refresh_token=upstream"),
         ("nothing", ""),
@@ -121,7 +121,7 @@ async fn a_success_that_cannot_be_read_is_withheld_and_the_token_stays_good() {
 }
 
 #[tokio::test]
-async fn an_answer_over_the_limit_is_withheld() {
+async fn a_response_over_the_limit_is_withheld() {
     let app = App::with(|builder| builder.max_response_body(200));
     let token = app.log_in("app").await;
     app.upstream.then(Act::With(
@@ -205,7 +205,7 @@ async fn an_error_that_names_an_upstream_token_is_not_passed_on() {
 }
 
 #[tokio::test]
-async fn a_dead_grant_ends_even_if_the_error_names_the_upstream_token() {
+async fn invalid_grant_ends_the_grant_even_if_the_error_names_the_upstream_token() {
     let rows = [
         (
             400,
@@ -241,7 +241,7 @@ async fn a_dead_grant_ends_even_if_the_error_names_the_upstream_token() {
 }
 
 #[tokio::test]
-async fn a_server_that_keeps_its_refresh_token_is_served_too() {
+async fn a_non_rotating_inner_service_is_supported() {
     let app = App::new();
     let mut token = app.log_in("app").await;
     for _ in 0..3 {
@@ -256,7 +256,7 @@ async fn a_server_that_keeps_its_refresh_token_is_served_too() {
 }
 
 #[tokio::test]
-async fn the_inner_service_sees_its_own_token_and_everything_else_as_it_came() {
+async fn only_the_token_of_a_forwarded_request_is_changed() {
     let app = App::new();
     let token = app.log_in("app").await;
     let body = format!(
@@ -327,7 +327,7 @@ async fn scope_and_resources_never_exceed_the_grant() {
 }
 
 #[tokio::test]
-async fn a_code_that_was_exchanged_for_a_part_of_the_grant_does_not_narrow_it() {
+async fn a_code_exchanged_for_part_of_the_grant_does_not_narrow_it() {
     let app = App::new();
     let mut form = vec![
         ("grant_type", "authorization_code"),
@@ -351,7 +351,7 @@ async fn a_code_that_was_exchanged_for_a_part_of_the_grant_does_not_narrow_it() 
 }
 
 #[tokio::test]
-async fn many_clients_at_once_do_not_get_each_others_answers() {
+async fn concurrent_clients_do_not_get_each_others_responses() {
     let app = Arc::new(App::new());
     let mut requests = tokio::task::JoinSet::new();
     for n in 0..50 {
