@@ -1,4 +1,7 @@
-//! What can go wrong, as the embedding program and as the client see it.
+//! The errors of the `RefreshLayer`.
+//!
+//! [`Error`] is the reason why the layer rejected a request. It is also the OAuth error response
+//! that the client gets. [`ConfigError`] is the reason why a layer could not be built.
 
 use http::header::{
     CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE,
@@ -9,16 +12,16 @@ use crate::body::ResponseBody;
 use crate::random::RandomUnavailable;
 use crate::store::StoreError;
 
-/// Why the layer itself answered a request with an error.
+/// The reason why the layer answered a request with an error of its own.
 ///
-/// The client gets the OAuth error of RFC 6749 §5.2. The embedding program finds this in the
+/// The client gets an OAuth error response (RFC 6749 §5.2). The application finds this value in the
 /// extensions of that response:
 ///
 /// ```
 /// # use tower_oauth_refresh::Error;
-/// # fn look<B>(response: &http::Response<B>) {
+/// # fn log<B>(response: &http::Response<B>) {
 /// if let Some(Error::Store(cause)) = response.extensions().get::<Error>() {
-///     tracing::error!(%cause, "the store of the grants fails");
+///     tracing::error!(%cause, "the grant store failed");
 /// }
 /// # }
 /// ```
@@ -28,7 +31,8 @@ pub enum Error {
     /// 400 `invalid_request`: the request is malformed (RFC 6749 §5.2).
     #[error("{0}")]
     InvalidRequest(&'static str),
-    /// 413 `invalid_request`: the body is over the limit.
+    /// 413 `invalid_request`: the body is larger than
+    /// [`max_request_body`](crate::RefreshLayerBuilder::max_request_body).
     #[error("the request body is too large")]
     BodyTooLarge,
     /// 408 `invalid_request`: the body did not arrive within
@@ -36,42 +40,46 @@ pub enum Error {
     /// §15.5.9).
     #[error("the request body did not arrive in time")]
     RequestTimeout,
-    /// 401 `invalid_client`: the request names no client, or one whose identifier is longer than
-    /// 512 bytes. With a `WWW-Authenticate: Basic` challenge if it tried that scheme (RFC 6749
-    /// §5.2), and without one if it did not.
+    /// 401 `invalid_client`: the request has no client identifier, or one that is longer than 512
+    /// bytes, or malformed HTTP Basic credentials. The response has a `WWW-Authenticate: Basic`
+    /// challenge only if the request used HTTP Basic (RFC 6749 §5.2).
     ///
-    /// RFC 9110 §15.5.2 wants a challenge in every 401. But there is no scheme for a client that
-    /// authenticates itself in the body, or not at all, and a browser that is offered Basic asks
-    /// its user for a password. Other authorization servers (Ory's fosite, Spring's) send none
-    /// either.
-    #[error("the request names no client, or one whose identifier is too long")]
+    /// RFC 9110 §15.5.2 requires a challenge in every 401 response. But no scheme exists for a
+    /// client that authenticates in the body, or not at all, and a browser that is offered Basic
+    /// asks its user for a password. Other authorization servers (Ory's fosite, Spring's) do not
+    /// send one either.
+    #[error("the request does not identify its client, or the client_id is too long")]
     InvalidClient {
-        /// Whether the request tried HTTP Basic.
+        /// Whether the request used HTTP Basic.
         basic: bool,
     },
-    /// 400 `invalid_grant`: the token is refused. Why is in the [`Event`](crate::Event) alone.
+    /// 400 `invalid_grant`: the refresh token was rejected. Only the [`Event`](crate::Event) says
+    /// why.
     #[error("the refresh token is invalid, expired or revoked")]
     InvalidGrant,
-    /// 400 `invalid_scope`: more scope than was granted (RFC 6749 §6), or more than 4 KiB of it.
+    /// 400 `invalid_scope`: the requested scope is malformed, exceeds the granted scope (RFC 6749
+    /// §6), or is longer than 4 KiB.
     #[error("the requested scope is malformed, too long or exceeds the scope granted")]
     InvalidScope,
-    /// 400 `invalid_target`: a resource that was not granted (RFC 8707 §2.2), more than 16
-    /// different resources, or more than 4 KiB of them.
+    /// 400 `invalid_target`: a requested resource is malformed or was not granted (RFC 8707 §2.2),
+    /// or there are more than 16 different resources, or more than 4 KiB of them.
     #[error(
         "the requested resource is malformed, too long or was not granted, or there are too many"
     )]
     InvalidTarget,
-    /// 503 `temporarily_unavailable`: another request rotates the same grant, or this one takes too
-    /// long. Nothing is lost.
+    /// 503 `temporarily_unavailable`: another request is rotating the same grant, or the rotation
+    /// takes longer than [`rotation_timeout`](crate::RefreshLayerBuilder::rotation_timeout).
+    /// Nothing is lost; the client can retry.
     #[error("the grant is busy, try again")]
     Busy,
     /// 503 `temporarily_unavailable`: the inner service did not answer a refresh, a revocation or
     /// an introspection within twice
     /// [`rotation_timeout`](crate::RefreshLayerBuilder::rotation_timeout). A refresh has changed
-    /// nothing here, but an inner service that replaces its tokens may have done so. A revocation
-    /// of a token of the layer has ended the grant here; for ten minutes the same request can be
-    /// sent again to reach the inner service. A revocation or an introspection of another token has
-    /// changed nothing here.
+    /// nothing in the layer, but an inner service that rotates its own tokens may have done so. A
+    /// revocation of a token of the layer has ended the token or its grant here, also if the inner
+    /// service failed or returned a 5xx status; the client can repeat the request for ten minutes
+    /// so that the inner service receives it. A revocation or an introspection of a token of
+    /// another format has changed nothing here.
     #[error("the authorization server does not answer, try again")]
     UpstreamUnavailable,
     /// 504 `temporarily_unavailable`: the inner service did not answer a token request other than a
@@ -80,15 +88,16 @@ pub enum Error {
     /// is used up.
     #[error("the authorization server did not answer in time")]
     UpstreamTimeout,
-    /// 503 `temporarily_unavailable`: no randomness to be had.
+    /// 503 `temporarily_unavailable`: the system's random number generator failed.
     #[error("the server is unavailable, try again")]
     Random(#[source] RandomUnavailable),
-    /// 503 `temporarily_unavailable` or, if the store is corrupt, 500 `server_error`.
+    /// 503 `temporarily_unavailable`: the store failed. 500 `server_error`: the stored entry is
+    /// corrupt.
     #[error("the server is unavailable")]
     Store(#[source] StoreError),
-    /// 502 `server_error`: the inner service gave an answer that cannot be read and may not be
+    /// 502 `server_error`: the inner service returned a response that cannot be read or must not be
     /// passed on.
-    #[error("the authorization server gave an answer that cannot be read")]
+    #[error("the authorization server returned an invalid response")]
     UpstreamUnreadable,
 }
 
@@ -105,7 +114,8 @@ impl From<RandomUnavailable> for Error {
 }
 
 impl Error {
-    /// The status that the client gets; for [`InvalidGrant`](Self::InvalidGrant) it is 401 if
+    /// Returns the HTTP status of the response. For [`InvalidGrant`](Self::InvalidGrant) the client
+    /// gets 401 instead if
     /// [`unauthorized_on_invalid_grant`](crate::RefreshLayerBuilder::unauthorized_on_invalid_grant)
     /// is set.
     #[must_use]
@@ -128,7 +138,7 @@ impl Error {
         }
     }
 
-    /// The `error` that the client gets (RFC 6749 §5.2, RFC 8707 §2).
+    /// Returns the `error` code of the response (RFC 6749 §5.2, RFC 8707 §2).
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
@@ -148,9 +158,10 @@ impl Error {
         }
     }
 
-    /// The whole answer, with `invalid_grant` under the status `invalid_grant`.
+    /// Returns the error response. `invalid_grant` is the status for
+    /// [`InvalidGrant`](Self::InvalidGrant).
     pub(crate) fn into_response<B>(self, invalid_grant: StatusCode) -> Response<ResponseBody<B>> {
-        // Neither a code nor a description holds anything that JSON would escape.
+        // Codes and descriptions contain no characters that JSON would escape.
         let body = format!(
             r#"{{"error":"{}","error_description":"{self}"}}"#,
             self.code()
@@ -182,20 +193,21 @@ impl Error {
     }
 }
 
-/// A setting of [`RefreshLayerBuilder`](crate::RefreshLayerBuilder) that makes no sense.
+/// An invalid setting of a [`RefreshLayerBuilder`](crate::RefreshLayerBuilder) or an
+/// `AccessLayerBuilder`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// A path is not one that a request could have.
+    /// A path is not an absolute path, or has a query or a fragment.
     #[error("{setting}: {path:?} is not an absolute path without a query")]
     Path {
-        /// Which setting.
+        /// The builder method that sets the path.
         setting: &'static str,
-        /// What it was set to.
+        /// The path that was set.
         path: String,
     },
-    /// A path looks like the pattern of a route: it has `{`, `}` or `*`, or a segment that begins
-    /// with `:`. The layer compares paths literally and would guard nothing.
+    /// A path looks like a route pattern: it has `{`, `}` or `*`, or a segment that begins with
+    /// `:`. The layer compares paths literally, so it would guard nothing.
     #[error(
         "{setting}: {path:?} is not a route pattern: paths are compared literally, without {{parameters}} or `*`"
     )]
@@ -205,8 +217,9 @@ pub enum ConfigError {
         /// The path that was set.
         path: String,
     },
-    /// With [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths) a path
-    /// must have one reading (see [`InvalidPath::Ambiguous`](crate::path::InvalidPath::Ambiguous)).
+    /// A guarded path is ambiguous, although
+    /// [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths) is set (see
+    /// [`InvalidPath::Ambiguous`](crate::path::InvalidPath::Ambiguous)).
     #[error(
         "{setting}: {path:?} can be read in more than one way, which match_normalized_paths() does not allow"
     )]
@@ -216,78 +229,82 @@ pub enum ConfigError {
         /// The path that was set.
         path: String,
     },
-    /// [`allow_ambiguous_paths`](crate::RefreshLayerBuilder::allow_ambiguous_paths) without
-    /// [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths), which alone
-    /// refuses such paths.
+    /// [`allow_ambiguous_paths`](crate::RefreshLayerBuilder::allow_ambiguous_paths) is set without
+    /// [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths). Without the
+    /// latter, no ambiguous path is rejected.
     #[error("allow_ambiguous_paths() needs match_normalized_paths()")]
     AllowedWithoutNormalized,
-    /// Two of the guarded paths are the same or, with
+    /// Two guarded paths are equal or, with
     /// [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths), spellings of
-    /// the same. Or a prefix of
+    /// the same path. Or a prefix of
     /// [`allow_ambiguous_paths`](crate::RefreshLayerBuilder::allow_ambiguous_paths) is a guarded
     /// path or below one.
     #[error("{} and {} are both {path:?} or below it", settings[0], settings[1])]
     SamePath {
-        /// Which settings.
+        /// The builder methods that set them.
         settings: [&'static str; 2],
-        /// What the first one was set to.
+        /// The path of the first setting.
         path: String,
     },
-    /// A prefix has a character that would have to be escaped in a form, or is longer than 32
-    /// bytes.
+    /// A prefix is longer than 32 bytes, or has a character that must be escaped in a form.
     #[error(
         "{setting}: {prefix:?} is longer than 32 bytes or has characters other than A-Z a-z 0-9 - . _ ~"
     )]
     Prefix {
-        /// The builder method that sets it.
+        /// The builder method that sets the prefix.
         setting: &'static str,
         /// The prefix that was set.
         prefix: String,
     },
-    /// Refresh tokens and access tokens have the same prefix: nobody could tell them apart.
+    /// Refresh tokens and access tokens have the same prefix, so the layer could not distinguish
+    /// them.
     #[error("token_prefix and access_token_prefix are both {0:?}")]
     SamePrefix(String),
-    /// [`keep_id_token`](crate::RefreshLayerBuilder::keep_id_token) without
-    /// [`reference_access_tokens`](crate::RefreshLayerBuilder::reference_access_tokens): every
-    /// `id_token` is kept then.
+    /// [`keep_id_token`](crate::RefreshLayerBuilder::keep_id_token) is set without
+    /// [`reference_access_tokens`](crate::RefreshLayerBuilder::reference_access_tokens). Without
+    /// the latter, every `id_token` is kept anyway.
     #[error("keep_id_token() needs reference_access_tokens()")]
     IdTokenWithoutReference,
-    /// What is required as a scope is none, or is several (RFC 6749 §3.3).
+    /// A required scope is not exactly one scope token (RFC 6749 §3.3).
     #[error("require_scope: {0:?} is not one scope token")]
     Scope(String),
-    /// A resource or the address of its metadata is no absolute URI without a fragment (RFC 8707
+    /// A resource or the URL of its metadata is not an absolute URI without a fragment (RFC 8707
     /// §2, RFC 9728 §3).
     #[error("{setting}: {uri:?} is not an absolute URI without a fragment")]
     Uri {
-        /// The builder method that sets it.
+        /// The builder method that sets the URI.
         setting: &'static str,
         /// The URI that was set.
         uri: String,
     },
-    /// The realm has a character that cannot stand in a quoted string (RFC 9110 §5.6.4), or none at
-    /// all.
+    /// The realm is empty, or has a character that a quoted string cannot contain (RFC 9110
+    /// §5.6.4).
     #[error("realm: {0:?} is empty or has characters other than printable ASCII")]
     Realm(String),
-    /// A duration is zero, or longer than a hundred years.
+    /// A duration is shorter than a millisecond or longer than a hundred years. The windows may
+    /// also be zero.
     #[error("{0} must be at least a millisecond and at most a hundred years")]
     Duration(&'static str),
-    /// The rotation time-out is so long that a dead instance would block a grant for hours.
+    /// The rotation time-out is longer than an hour, so that an instance that dies would block a
+    /// grant for hours.
     #[error("rotation_timeout must be at most an hour")]
     RotationTimeout,
     /// A time-out is longer than an hour.
     #[error("{0} must be at most an hour")]
     Timeout(&'static str),
-    /// The recovery window ends before the retry window does.
+    /// The recovery window does not end after the retry window.
     #[error("recovery_window must be zero or longer than retry_window")]
     RecoveryWithinRetry,
-    /// A recovery without a retry window: of two requests at once, the second would recover and so
-    /// take from the first one the token that it has just been given.
+    /// The recovery window is set, but the retry window is zero. If two requests then used the same
+    /// token, the second one would recover and so invalidate the token that the first one has just
+    /// received.
     #[error("recovery_window needs a retry_window")]
     RecoveryWithoutRetry,
-    /// [`strict`](crate::RefreshLayerBuilder::strict) allows neither replay nor recovery.
+    /// A window is set together with [`strict`](crate::RefreshLayerBuilder::strict), which disables
+    /// replay and recovery.
     #[error("strict() allows neither a retry_window nor a recovery_window")]
     StrictWithWindow,
-    /// Access tokens would be remembered for longer than a day.
+    /// [`cache_ttl`](crate::AccessLayerBuilder::cache_ttl) is longer than a day.
     #[error("cache_ttl must be at most a day")]
     CacheTtl,
     /// A limit is zero, or larger than 16 MiB.

@@ -1,4 +1,8 @@
-//! What the operator is told.
+//! Events for operators.
+//!
+//! Everything that happens to a grant is an [`Event`]. [`tell`] writes it to the log and passes it
+//! to the callback that the application set with
+//! [`on_event`](crate::RefreshLayerBuilder::on_event).
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -10,92 +14,94 @@ use crate::client::ClientId;
 use crate::grant::GrantKey;
 use crate::store::{Key, StoreError};
 
-/// Something that happened to a grant, for logs, metrics and alarms. It never holds a token or a
+/// An event in the life of a grant, for logs, metrics and alerts. It never contains a token or a
 /// secret.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Event {
-    /// What happened.
+    /// The kind of event.
     pub kind: EventKind,
-    /// The client that the request named, if it is known.
+    /// The client that the request identified, if known.
     pub client_id: Option<ClientId>,
-    /// The grant that the presented token belongs to, if it has the layer's format.
+    /// The short name of the grant of the presented token, if the token has the format of the
+    /// layer.
     pub grant: Option<GrantName>,
-    /// The handle of the same grant, whether there is one or not: for
-    /// [`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant).
+    /// The key of the same grant, for [`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant).
+    /// It is set even if the store has no such grant.
     pub grant_key: Option<GrantKey>,
-    /// The generation of the token that was presented or, for [`EventKind::Issued`] and
-    /// [`EventKind::Adopted`], issued; for [`EventKind::Ended`], that of the grant.
+    /// The generation of the presented token. For [`EventKind::Issued`] and [`EventKind::Adopted`]
+    /// that of the issued token, for [`EventKind::Ended`] that of the grant.
     pub generation: Option<u32>,
-    /// How long ago the request came in.
+    /// The time since the layer began to handle the request. For an `AccessLayer` it is the time
+    /// that reading the token from the store took, or zero if the cache answered.
     pub elapsed: Duration,
 }
 
-/// The kinds of [`Event`].
+/// The kind of an [`Event`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EventKind {
-    /// A grant has begun.
+    /// A grant began.
     Issued,
     /// A refresh token was exchanged for the next one.
     Rotated,
-    /// The same answer was given again, inside the retry window.
+    /// The stored response was returned again, within the retry window.
     Replayed,
-    /// A rotation was done again from the previous token, whose successor had never been presented.
+    /// The grant was rotated from the previous token, because its successor was never presented.
     Recovered,
-    /// An old token was refused that an honest client may still hold. The grant lives.
+    /// An old token was rejected that a conforming client may still hold. The grant continues.
     Late,
-    /// An old token was refused that no honest client sends. The grant has ended: somebody may have
-    /// stolen a token.
+    /// An old token was rejected that no conforming client would send. The grant has ended, because
+    /// a token may have been stolen.
     ReuseDetected,
-    /// A token was refused because another client presented it. The grant lives.
+    /// A token was rejected because another client presented it. The grant continues.
     ClientMismatch,
-    /// A token was refused because its grant has expired.
+    /// A token was rejected because its grant has expired.
     Expired,
-    /// A token was refused that is not of the layer's format, belongs to no grant, or to one that
-    /// has ended.
+    /// A token was rejected because it does not have the format of the layer, or because its grant
+    /// does not exist or has ended.
     Unknown,
-    /// A grant was ended by its client (RFC 7009).
+    /// The client revoked a grant (RFC 7009).
     Revoked,
-    /// An access token was ended by its client (RFC 7009). Its grant lives.
+    /// The client revoked an access token (RFC 7009). Its grant continues.
     AccessRevoked,
-    /// A grant was ended by the embedding program
-    /// ([`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant)).
+    /// The application ended a grant ([`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant)).
     Ended,
-    /// An access token was refused whose own time is not over: it was revoked, or its grant has
-    /// ended. An [`AccessLayer`](crate::AccessLayer) tells this, as long as anybody knows of the
-    /// token; of one whose time is over it tells nothing.
+    /// An [`AccessLayer`](crate::AccessLayer) rejected an access token that has not expired: it was
+    /// revoked, or its grant has ended. The event is emitted only while the store or the cache of
+    /// the layer still has the token or its end. Expired and unknown tokens emit no event.
     AccessRefused,
-    /// A grant has begun from a refresh token that the inner service had issued before the layer
-    /// was there.
+    /// A grant was adopted: it began from a refresh token that the inner service issued before the
+    /// layer was installed.
     Adopted,
-    /// The inner service refused the upstream token with `invalid_grant`. The grant has ended.
+    /// The inner service rejected the upstream token with `invalid_grant`. The grant has ended.
     UpstreamRejected,
-    /// The inner service gave a success that cannot be read. It was withheld from the client.
+    /// The inner service returned a response that cannot be read or must not be passed on. The
+    /// client got 502.
     UpstreamUnreadable,
-    /// The inner service did not answer a refresh, a log-in, an introspection or the revocation of
-    /// a token that is not of the layer within the time limit. The client got 503, or 504 at a
-    /// log-in.
+    /// The inner service did not answer within the time limit: a refresh, a log-in, an
+    /// introspection, or the revocation of a token of another format. The client got 503, or 504
+    /// for a log-in.
     UpstreamTimeout,
-    /// The store could not be reached.
+    /// A call of the store failed.
     StoreUnavailable,
-    /// What lies in the store cannot be read.
+    /// The stored entry is corrupt or has an unknown format.
     StoreCorrupt,
-    /// The inner service has answered, and the store did not take the answer: if the inner service
-    /// replaces its tokens, the session is lost.
+    /// The inner service answered, but the response could not be committed to the store. If the
+    /// inner service rotates its own tokens, the session is lost.
     CommitLost,
-    /// A token was refused that is newer than its grant: the store has lost a write, or the token
-    /// is forged.
+    /// A token was rejected because it is newer than its grant: the store has lost a write, or the
+    /// token is forged.
     Ahead,
-    /// A token was refused that was never issued.
+    /// A token was rejected because it has the id of a grant but was never issued.
     Forged,
-    /// The inner service issued a refresh token to a request that names no client. It was withheld
-    /// from the client.
+    /// The inner service issued a refresh token for a request that does not identify a client. The
+    /// refresh token was withheld from the client.
     Unbound,
 }
 
 impl EventKind {
-    /// The kind in lower case with underscores, as a label for metrics.
+    /// Returns the kind in lower case with underscores, as a label for metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -125,7 +131,7 @@ impl EventKind {
         }
     }
 
-    /// What a failure of the store is told as.
+    /// Returns the kind of event for a store error.
     pub(crate) const fn of_failure(error: &StoreError) -> Self {
         match error {
             StoreError::Unavailable(_) => Self::StoreUnavailable,
@@ -133,8 +139,8 @@ impl EventKind {
         }
     }
 
-    /// Whether an operator should look at it; the layer logs those at `warn`, the others at
-    /// `debug`.
+    /// Returns whether the event needs the attention of an operator. The layer logs such events at
+    /// `warn` and all others at `debug`.
     #[must_use]
     pub const fn is_warning(self) -> bool {
         match self {
@@ -171,8 +177,8 @@ impl fmt::Display for EventKind {
     }
 }
 
-/// The name of a grant in logs and events: the first eight hexadecimal digits of its key, which
-/// says nothing of its tokens.
+/// The short name of a grant in logs and events: the first eight hexadecimal digits of its key. It
+/// discloses nothing about its tokens.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct GrantName([u8; 4]);
 
@@ -202,7 +208,7 @@ impl fmt::Debug for GrantName {
     }
 }
 
-/// Who and what an event is about: the client, and the key and the generation of a grant.
+/// The subject of an event: the client, and the key and the generation of a grant.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Subject<'a> {
     pub(crate) client_id: Option<&'a ClientId>,
@@ -211,8 +217,8 @@ pub(crate) struct Subject<'a> {
 
 pub(crate) type Callback = Arc<dyn Fn(&Event) + Send + Sync>;
 
-/// Tells the log and, if it asks for it, the program of an event about a token of this kind; the
-/// cause is for the log.
+/// Logs an event and passes it to the callback, if there is one. `token` is the kind of token that
+/// the event is about. `cause` is only logged, and only with warnings.
 pub(crate) fn tell(
     callback: Option<&Callback>,
     token: &'static str,
@@ -221,8 +227,9 @@ pub(crate) fn tell(
     elapsed: Duration,
     cause: Option<&(dyn Error + 'static)>,
 ) {
-    // Text fields are logged as strings, so that the log quotes them. Quotes alone are not enough:
-    // in some viewers U+2028 ends a line, and U+202E reverses the rest of it.
+    // Text fields are logged as strings, so that the log format quotes them. Quotes alone are not
+    // enough: some viewers treat U+2028 as the end of a line, and U+202E reverses the text after
+    // it.
     let cause = cause.map(|cause| printable(cause.to_string().into()));
     let cause = cause.as_deref();
     let client_id = subject
@@ -264,7 +271,7 @@ pub(crate) fn tell(
     }
 }
 
-/// Escapes a text from a client or another server for the log: characters that are not printable
+/// Escapes text from a client or another server for the log. Characters that are not printable
 /// (control and format characters, line separators) are escaped as in Rust.
 pub(crate) fn printable(text: Cow<'_, str>) -> Cow<'_, str> {
     if !text.chars().any(is_escaped) {
@@ -282,7 +289,8 @@ pub(crate) fn printable(text: Cow<'_, str>) -> Cow<'_, str> {
 }
 
 fn is_escaped(char: char) -> bool {
-    // `escape_debug` decides what is printable. The log format escapes quotes and backslashes.
+    // `escape_debug` decides which characters are printable. The log format itself escapes quotes
+    // and backslashes.
     if char.is_ascii() {
         char.is_ascii_control()
     } else {

@@ -30,7 +30,7 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
-/// Logs an event about this client with this cause, as text or as JSON.
+/// Returns the log line of an event with this client and this cause, as text or as JSON.
 fn logged(json: bool, client_id: &str, cause: &str) -> String {
     let log = Log::default();
     let builder = tracing_subscriber::fmt()
@@ -62,7 +62,7 @@ fn logged(json: bool, client_id: &str, cause: &str) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// Returns the fields of a line of text: names, and values with their quotes.
+/// Returns the names and the quoted values of the fields in a line of the text format.
 fn fields(line: &str) -> Vec<(String, String)> {
     let (mut fields, mut rest) = (Vec::new(), line.trim_end());
     while let Some((before, after)) = rest.split_once('=') {
@@ -75,7 +75,7 @@ fn fields(line: &str) -> Vec<(String, String)> {
                     escaped = char == '\\' && !escaped;
                     ends
                 });
-                quote.expect("a quoted value ends") + 2
+                quote.expect("a quoted value has a closing quote") + 2
             }
             None => after.find(' ').unwrap_or(after.len()),
         };
@@ -101,9 +101,9 @@ const FORGERIES: [&str; 12] = [
 ];
 
 #[test]
-fn no_client_and_no_cause_forges_a_line_or_a_field() {
+fn a_client_id_or_a_cause_cannot_forge_a_log_line_or_a_field() {
     for forgery in FORGERIES {
-        // A cause may be any text, such as one from another server.
+        // A cause may be any text, for example from another server.
         let cause = format!("{forgery}\r\n\u{85}\u{1b}[2K\u{7f}WARN forged\0");
         let text = logged(false, forgery, &cause);
         assert_eq!(text.matches('\n').count(), 1, "{text}");
@@ -132,7 +132,7 @@ fn no_client_and_no_cause_forges_a_line_or_a_field() {
 }
 
 #[test]
-fn what_is_printable_is_logged_as_it_is() {
+fn printable_text_is_logged_unchanged() {
     for text in [
         "app",
         "https://app.example/client.json",
@@ -147,7 +147,7 @@ fn what_is_printable_is_logged_as_it_is() {
 }
 
 #[test]
-fn debug_of_a_client_escapes_what_is_not_printable() {
+fn debug_of_a_client_id_escapes_unprintable_characters() {
     for char in [
         '\u{2028}', '\u{2029}', '\u{202a}', '\u{202e}', '\u{2066}', '\u{2069}', '\u{200b}',
         '\u{200f}', '\u{feff}',
