@@ -304,7 +304,7 @@ async fn what_is_wrong_with_a_request_is_explained_on_a_page_that_leads_back_by_
         assert_stays(name, &page);
         for words in [
             "“<bdi><strong>A client</strong></bdi>”",
-            "Nobody has checked it",
+            "It has not been verified",
             "127.0.0.1:7777",
             error,
         ] {
@@ -362,8 +362,8 @@ async fn no_registration_makes_a_redirector_of_this_server() {
         ),
         ("https://evil.example", "client_secret_post", "evil.example"),
         ("http://127.0.0.1/cb", "none", "127.0.0.1"),
-        ("com.example.evil:/cb", "none", "the program"),
-        ("vscode://evil/cb", "none", "the program"),
+        ("com.example.evil:/cb", "none", "the app"),
+        ("vscode://evil/cb", "none", "the app"),
     ] {
         let metadata = json!({
             "client_name": "Sign in <b>again",
@@ -446,15 +446,11 @@ async fn nobody_is_sent_to_an_address_that_a_client_has_not_registered() {
         .to_owned();
     let long = "x".repeat(20_000);
     let rows: [(&str, &[(&str, &str)], &str); 17] = [
-        (
-            "no client",
-            &[("client_id", "")],
-            "does not say which program",
-        ),
+        ("no client", &[("client_id", "")], "does not name an app"),
         (
             "two clients",
             &[("client_id", &fixture.client_id), ("client_id", "x")],
-            "more than one program",
+            "more than one app",
         ),
         ("an unknown client", &[("client_id", "x")], "not registered"),
         (

@@ -80,8 +80,8 @@ async fn a_person_approves_and_logs_in() {
     let host = local.redirect_uri.split('/').nth(2).unwrap();
     for words in [
         "A client",
-        "Nobody has checked it",
-        &format!("a program on this computer ({host})"),
+        "It has not been verified",
+        &format!("an app on this computer ({host})"),
         "openid",
     ] {
         assert!(text.contains(words), "{words:?} is missing: {text}");
@@ -134,7 +134,7 @@ async fn a_person_denies() {
             .text()
             .await
             .unwrap()
-            .contains("This log-in is over")
+            .contains("This log-in is no longer valid")
     );
     assert!(browser.find("button").await.is_none());
 }
@@ -154,9 +154,9 @@ async fn an_error_reaches_the_client_by_a_click_and_not_before() {
     browser.reach(&local.server.url("/authorize?")).await;
     let text = browser.text().await.unwrap();
     for words in [
-        "This request is not in order",
+        "Invalid request",
         "A client",
-        "Nobody has checked it",
+        "It has not been verified",
         "unsupported_response_type",
     ] {
         assert!(text.contains(words), "{words:?} is missing: {text}");

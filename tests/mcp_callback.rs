@@ -57,7 +57,7 @@ impl Fixture {
 fn assert_is_over(answer: &Answer) {
     assert_eq!(answer.status, StatusCode::BAD_REQUEST);
     assert!(
-        answer.text().contains("This log-in is over"),
+        answer.text().contains("This log-in is no longer valid"),
         "{}",
         answer.text()
     );

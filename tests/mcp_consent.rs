@@ -43,13 +43,13 @@ async fn it_says_who_asks_for_what_and_where_that_goes() {
         (
             "Nice  \u{ad}\u{200b}Client\u{2060}\u{e0041}\u{3164}",
             LOOPBACK,
-            "a program on this computer (127.0.0.1:7777)",
+            "an app on this computer (127.0.0.1:7777)",
             "“Nice Client”",
         ),
         (
             "Client",
             "http://localhost/cb",
-            "a program on this computer (localhost)",
+            "an app on this computer (localhost)",
             "“Client”",
         ),
         ("Client", WEB, "client.example", "“Client”"),
@@ -62,10 +62,10 @@ async fn it_says_who_asks_for_what_and_where_that_goes() {
         (
             "Client",
             "com.example.app:/callback",
-            "opens links which begin with com.example.app:",
+            "opens links starting with com.example.app:",
             "“Client”",
         ),
-        ("", LOOPBACK, "127.0.0.1", "A program without a name"),
+        ("", LOOPBACK, "127.0.0.1", "An app without a name"),
     ];
     for (name, redirect_uri, target, called) in rows {
         let redirect_uri = Url::parse(redirect_uri).unwrap();
@@ -106,7 +106,7 @@ async fn it_says_who_asks_for_what_and_where_that_goes() {
             assert!(text.contains(words), "{words:?} is missing: {text}");
         }
         assert_eq!(
-            text.contains("Nobody has checked it"),
+            text.contains("It has not been verified"),
             !name.is_empty(),
             "{text}"
         );
@@ -203,7 +203,7 @@ async fn a_first_answer_stands() {
         let again = browser.get(&consent).await;
         assert_eq!(again.status, StatusCode::BAD_REQUEST);
         assert!(
-            again.text().contains("This log-in is over"),
+            again.text().contains("This log-in is no longer valid"),
             "{}",
             again.text()
         );

@@ -294,7 +294,7 @@ async fn the_consent_page_says_which_host_vouches_for_a_client() {
     let lead = format!("<bdi><strong>{authority}</strong></bdi> wants to use ");
     for words in [
         &*lead,
-        "The program is published by",
+        "This app is published by",
         "It calls itself “<bdi>Nice &lt;b&gt;client</bdi>”",
     ] {
         assert!(
@@ -304,7 +304,7 @@ async fn the_consent_page_says_which_host_vouches_for_a_client() {
         );
     }
     assert!(
-        !page.text().contains("Nobody has checked it"),
+        !page.text().contains("It has not been verified"),
         "its host is known"
     );
 
@@ -320,10 +320,7 @@ async fn the_consent_page_says_which_host_vouches_for_a_client() {
     let lead = format!(
         "A program that says it comes from <bdi><strong>{authority}</strong></bdi> wants to use "
     );
-    for words in [
-        &*lead,
-        "any program on this device can pass itself off as it",
-    ] {
+    for words in [&*lead, "This cannot be verified"] {
         assert!(
             page.text().contains(words),
             "{words:?} is missing: {}",

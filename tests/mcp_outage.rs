@@ -65,8 +65,7 @@ async fn a_log_in_survives_an_outage_of_the_store() {
             away.text()
         );
         assert!(
-            away.text()
-                .contains("Wait a moment and load this page again"),
+            away.text().contains("Wait a moment and reload this page"),
             "{}",
             away.text()
         );

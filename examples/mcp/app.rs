@@ -1,4 +1,4 @@
-//! The server, put together.
+//! Builds the server from its parts and runs it.
 
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -29,24 +29,25 @@ use crate::{Failure, authorize, demo, discovery, error, hardening, mcp, register
 /// The maximum size of a request body, except at the MCP endpoint.
 const MOST_BYTES: usize = 64 << 10;
 
-/// The time limit for a request body, except at the MCP endpoint: that of the refresh layer, before
-/// which the handlers read bodies.
+/// The time limit for a request body, except at the MCP endpoint. It equals the limit of the
+/// refresh layer, because the handlers in front of the layer read bodies, too.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the handlers work with.
+/// The state that all handlers share.
 #[derive(Clone, Debug)]
 pub(crate) struct App(Arc<State>);
 
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) issuer: Issuer,
-    /// What clients may ask for, and get if they ask for nothing.
+    /// The scopes that clients may request. A request without scopes gets the scopes that its
+    /// client registered, or else all of these.
     pub(crate) scopes: Vec<String>,
     pub(crate) records: Records,
     pub(crate) clients: Clients,
     pub(crate) provider: Provider,
     pub(crate) refresh: RefreshLayer<BoxStore>,
-    /// How long a repeated exchange of an authorization code gets the same answer.
+    /// The time in which a repeated exchange of an authorization code gets the same response.
     pub(crate) code_window: Duration,
 }
 
@@ -58,7 +59,7 @@ impl Deref for App {
     }
 }
 
-/// Serves until a signal ends it.
+/// Serves until a signal arrives, then shuts down gracefully.
 pub(crate) async fn serve(cli: &Cli, store: BoxStore) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let limits = cli.limits.limits(mcp::MOST_BYTES).within_descriptors();
@@ -100,11 +101,11 @@ pub(crate) async fn serve(cli: &Cli, store: BoxStore) -> Result<(), Failure> {
     endpoint.end();
     tokio::select! {
         result = finish(connections, refresh.drain(), cli.sessions.rotation_timeout) => result.map_err(Failure::from),
-        () = signals.next() => Err("a second signal: what was under way may be lost".into()),
+        () = signals.next() => Err("received a second signal: requests in flight may be lost".into()),
     }
 }
 
-/// The layer over the token routes, and the one over the MCP endpoint.
+/// Builds the layer for the token routes and the layer for the MCP endpoint.
 fn layers(
     cli: &Cli,
     store: BoxStore,
@@ -114,7 +115,8 @@ fn layers(
     let refresh = RefreshLayer::builder(store)
         .reference_access_tokens()
         .match_normalized_paths();
-    // The token endpoint checks the resource that a client asks for.
+    // The middleware in front of the layer checks the requested resource and replaces it with this
+    // one.
     let refresh = refresh.allowed_resources([issuer.resource()]);
     let refresh = cli.sessions.configure(refresh).build().map_err(usage)?;
     let mut access = cli
@@ -131,8 +133,8 @@ fn layers(
     Ok((refresh, access.build().map_err(usage)?))
 }
 
-/// Everything below the path of the issuer but the well-known documents, which lie at the root of
-/// the host.
+/// Builds the router. All routes are below the path of the issuer, except the well-known documents,
+/// which are at the root of the host.
 fn router(app: &App, mcp: Router<App>) -> Router {
     let endpoints = Router::new()
         .merge(authorize::routes())
@@ -150,14 +152,14 @@ fn router(app: &App, mcp: Router<App>) -> Router {
     };
     router
         .fallback(async || {
-            OauthError::new("not_found", "there is nothing here").with_status(StatusCode::NOT_FOUND)
+            OauthError::new("not_found", "no such endpoint").with_status(StatusCode::NOT_FOUND)
         })
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(hardening::layer(&app.issuer))
         .with_state(app.clone())
 }
 
-/// Sets the time limit for the body of a request. The listener answers with 408 beyond it.
+/// Sets the time limit for the body of a request. The listener responds with 408 when it expires.
 pub(crate) fn limit_body_time(request: Request, limit: Duration) -> Request {
     if let Some(held) = request.extensions().get::<Arc<Held>>() {
         held.deadline.get_or_init(|| Instant::now() + limit);

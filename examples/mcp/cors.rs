@@ -1,4 +1,5 @@
-//! Clients that are web pages: they may read what any other client may (Fetch, CORS protocol).
+//! Cross-origin access for clients that run in web pages: they may read the same responses as other
+//! clients (Fetch, CORS protocol).
 
 use std::time::Duration;
 
@@ -10,13 +11,15 @@ use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use crate::app::App;
 use crate::error;
 
-/// How long a browser remembers that it may ask.
+/// The time for which a browser caches a preflight response.
 const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Lets web pages call what clients call, and never what people see. Without credentials: a client
-/// shows its token, no cookie of a browser counts.
+/// Allows web pages to call these routes. It must be applied only to the routes for clients, never
+/// to the pages for users. Credentials are not allowed: a client sends its token, and cookies have
+/// no effect.
 pub(crate) fn with_cors(router: Router<App>) -> Router<App> {
-    // An answer to every method: what is added later would not be asked whether a page may.
+    // The fallback must be added before the layer, because the layer does not apply to routes and
+    // fallbacks that are added later.
     router
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(cors())
@@ -26,7 +29,7 @@ fn cors() -> CorsLayer {
     CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
-        // `*` would not stand for `Authorization`.
+        // `*` does not include `Authorization`.
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers([
             WWW_AUTHENTICATE,

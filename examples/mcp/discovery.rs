@@ -1,4 +1,4 @@
-//! The documents by which clients find their way (RFC 8414, RFC 9728).
+//! Discovery documents for clients (RFC 8414, RFC 9728).
 
 use axum::Router;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -11,10 +11,12 @@ use crate::app::App;
 use crate::clients::{AUTH_METHODS, GRANT_TYPES, RESPONSE_TYPES};
 use crate::cors::with_cors;
 
-/// They change when the server is started with other flags: soon enough for that.
+/// The documents change only when the server is restarted with other flags, so that five minutes
+/// are short enough.
 const AGE: &str = "public, max-age=300";
 
-/// These are absolute: they lie at the root of the host, whatever the path of the issuer.
+/// Returns the routes of the documents. Their paths are absolute: they are at the root of the host,
+/// whatever the path of the issuer is.
 pub(crate) fn routes(app: &App) -> Router<App> {
     let path = app.issuer.path();
     let server = document(&authorization_server(app));
@@ -32,10 +34,10 @@ pub(crate) fn routes(app: &App) -> Router<App> {
             &format!("/.well-known/oauth-protected-resource{path}/mcp"),
             get(resource.clone()),
         )
-        // Where clients look that have no challenge to go by.
+        // Clients that have not received a challenge request this path.
         .route("/.well-known/oauth-protected-resource", get(resource));
     if !path.is_empty() {
-        // OpenID Connect Discovery §4 appends it.
+        // OpenID Connect Discovery §4 appends the well-known path to the issuer.
         router = router.route(
             &format!("{path}/.well-known/openid-configuration"),
             get(server),
@@ -44,7 +46,7 @@ pub(crate) fn routes(app: &App) -> Router<App> {
     with_cors(router)
 }
 
-/// What never changes while the server runs.
+/// Serializes a document once. It does not change while the server runs.
 fn document(value: &Value) -> impl IntoResponse + Clone + Send + Sync + use<> {
     let bytes = Bytes::from(value.to_string());
     (
@@ -53,7 +55,8 @@ fn document(value: &Value) -> impl IntoResponse + Clone + Send + Sync + use<> {
     )
 }
 
-/// RFC 8414 §2, with RFC 9207 §3 and the client id metadata documents of their draft (§5).
+/// Returns the metadata of RFC 8414 §2, with the members of RFC 9207 §3 and of the draft on client
+/// ID metadata documents (§5).
 fn authorization_server(app: &App) -> Value {
     let issuer = &app.issuer;
     json!({
@@ -74,7 +77,7 @@ fn authorization_server(app: &App) -> Value {
     })
 }
 
-/// RFC 9728 §2.
+/// Returns the metadata of RFC 9728 §2.
 fn protected_resource(app: &App) -> Value {
     json!({
         "resource": app.issuer.resource(),

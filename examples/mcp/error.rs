@@ -1,4 +1,4 @@
-//! Errors in the form of OAuth (RFC 6749 §5.2, RFC 7591 §3.2.2), and how they are put into words.
+//! OAuth error responses (RFC 6749 §5.2, RFC 7591 §3.2.2).
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -9,7 +9,7 @@ use tower_oauth_refresh::store::StoreError;
 
 use crate::causes::causes;
 
-/// An error that a client gets as JSON.
+/// An error that is returned to the client as JSON.
 #[derive(Debug)]
 pub(crate) struct OauthError {
     pub(crate) status: StatusCode,
@@ -18,7 +18,7 @@ pub(crate) struct OauthError {
 }
 
 impl OauthError {
-    /// With 400.
+    /// Creates an error with status 400.
     pub(crate) fn new(code: &'static str, description: impl Into<String>) -> Self {
         Self {
             status: StatusCode::BAD_REQUEST,
@@ -35,13 +35,14 @@ impl OauthError {
         Self::new("invalid_grant", description)
     }
 
-    /// With 503: the client can try again.
+    /// Creates an error with status 503: the client can try again.
     pub(crate) fn unavailable(description: impl Into<String>) -> Self {
         Self::new("temporarily_unavailable", description)
             .with_status(StatusCode::SERVICE_UNAVAILABLE)
     }
 
-    /// With 502: the provider is at fault, or what this server was told of it.
+    /// Creates an error with status 502: the provider failed, or this server's configuration for it
+    /// is wrong.
     pub(crate) fn server_error(description: impl Into<String>) -> Self {
         Self::new("server_error", description).with_status(StatusCode::BAD_GATEWAY)
     }
@@ -54,10 +55,12 @@ impl OauthError {
 
 impl From<StoreError> for OauthError {
     fn from(error: StoreError) -> Self {
-        tracing::error!(error = causes(&error), "the store failed");
+        tracing::error!(error = causes(&error), "a store operation failed");
         match error {
-            StoreError::Unavailable(_) => Self::unavailable("try again in a moment"),
-            _ => Self::new("server_error", "this server cannot go on")
+            StoreError::Unavailable(_) => {
+                Self::unavailable("the store is unavailable: try again later")
+            }
+            _ => Self::new("server_error", "internal error")
                 .with_status(StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
@@ -83,7 +86,7 @@ impl IntoResponse for OauthError {
     }
 }
 
-/// For a method that there is not.
+/// Responds to a request with an unsupported method.
 pub(crate) async fn method_not_allowed() -> OauthError {
-    OauthError::invalid_request("not by this method").with_status(StatusCode::METHOD_NOT_ALLOWED)
+    OauthError::invalid_request("method not allowed").with_status(StatusCode::METHOD_NOT_ALLOWED)
 }

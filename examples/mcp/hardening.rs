@@ -1,4 +1,5 @@
-//! Headers that every answer has, so that a browser makes nothing of it that it is not.
+//! Security headers for all responses: they prevent browsers from sniffing content types, framing
+//! pages and loading resources.
 
 use axum::http::header::{
     CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY,
@@ -19,7 +20,7 @@ const ALWAYS: [(HeaderName, HeaderValue); 4] = [
     ),
 ];
 
-/// Adds them where an answer has none of its own.
+/// Adds each header unless the response already has it.
 pub(crate) fn layer(
     issuer: &Issuer,
 ) -> MapResponseLayer<impl Fn(Response) -> Response + Clone + use<>> {

@@ -1,17 +1,17 @@
-//! Who this server is, by its public URL.
+//! The public URL of this server.
 
 use std::fmt;
 use std::str::FromStr;
 
 use url::{Position, Url};
 
-/// The issuer (RFC 8414 §2): `https://mcp.example.com`, or with a path,
+/// The issuer identifier (RFC 8414 §2), such as `https://mcp.example.com`, or with a path,
 /// `https://example.com/tools`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Issuer(Url);
 
 impl Issuer {
-    /// Without a slash at its end.
+    /// Returns the issuer without a trailing slash.
     pub(crate) fn as_str(&self) -> &str {
         self.0.as_str().trim_end_matches('/')
     }
@@ -20,33 +20,33 @@ impl Issuer {
         &self.0
     }
 
-    /// Its path: empty, or `/tools`.
+    /// Returns the path without a trailing slash: empty, or `/tools`.
     pub(crate) fn path(&self) -> &str {
         self.0.path().trim_end_matches('/')
     }
 
-    /// Whether browsers reach it over TLS.
+    /// Returns whether the scheme is `https`.
     pub(crate) fn is_https(&self) -> bool {
         self.0.scheme() == "https"
     }
 
-    /// Its host, with a port if that is not the usual one.
+    /// Returns the host, with the port if it is not the default port of the scheme.
     pub(crate) fn authority(&self) -> &str {
         &self.0[Position::BeforeHost..Position::AfterPort]
     }
 
-    /// As browsers send it in `Origin`.
+    /// Returns the origin as browsers send it in `Origin`.
     pub(crate) fn origin(&self) -> String {
         self.0.origin().ascii_serialization()
     }
 
-    /// The URL of an endpoint that has this path below the issuer: `/token`.
+    /// Returns the URL of an endpoint, given its path below the issuer, such as `/token`.
     pub(crate) fn join(&self, path: &str) -> String {
         format!("{}{path}", self.as_str())
     }
 
-    /// The URL of a well-known document about what has this path below the issuer (RFC 8414 §3.1,
-    /// RFC 9728 §3.1).
+    /// Returns the URL of the well-known document for a path below the issuer (RFC 8414 §3.1, RFC
+    /// 9728 §3.1).
     pub(crate) fn well_known(&self, name: &str, path: &str) -> String {
         format!(
             "{}/.well-known/{name}{}{path}",
@@ -55,12 +55,13 @@ impl Issuer {
         )
     }
 
-    /// The identifier of the MCP endpoint as a resource (RFC 8707).
+    /// Returns the resource identifier of the MCP endpoint (RFC 8707).
     pub(crate) fn resource(&self) -> String {
         self.join("/mcp")
     }
 
-    /// Whether this is that one, however its URL is written.
+    /// Returns whether `text` identifies the MCP endpoint. Different spellings of the same URL
+    /// match.
     pub(crate) fn is_resource(&self, text: &str) -> bool {
         Url::parse(text).is_ok_and(|url| url.as_str().trim_end_matches('/') == self.resource())
     }
@@ -79,7 +80,7 @@ impl FromStr for Issuer {
             ));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err("it must not hold a user or a password".into());
+            return Err("it must not contain a user or a password".into());
         }
         if url.query().is_some() || url.fragment().is_some() {
             return Err("it must not have a query or a fragment".into());

@@ -1,16 +1,17 @@
-//! An OAuth 2.1 authorization server for MCP servers, in front of an identity provider that knows
-//! no dynamic registration (GitHub, Google, Entra): clients register here, people log in there.
+//! An OAuth 2.1 authorization server for MCP servers, in front of an identity provider without
+//! dynamic client registration (GitHub, Google, Entra ID): clients register here, and users log in
+//! at the identity provider.
 //!
-//! Every token route goes through [`tower_oauth_refresh::RefreshLayer`] with access tokens by
-//! reference, the MCP endpoint through [`tower_oauth_refresh::AccessLayer`]: no token of the
-//! provider reaches a client, none lies readable in a store.
+//! The token routes go through [`tower_oauth_refresh::RefreshLayer`] with reference access tokens,
+//! and the MCP endpoint goes through [`tower_oauth_refresh::AccessLayer`]. Clients never receive
+//! the provider's tokens, and the store contains no readable token.
 //!
 //! ```sh
 //! cargo run --example mcp            # with a demo identity provider: connect a client to http://127.0.0.1:8000/mcp
 //! cargo run --example mcp -- --help
 //! ```
 //!
-//! `examples/mcp.md` says how to set it up with a provider, and how to connect clients.
+//! `examples/mcp.md` explains how to set the server up with a provider and how to connect clients.
 
 mod app;
 mod authorize;
@@ -42,11 +43,11 @@ mod register;
 mod server;
 #[path = "../proxy/shutdown.rs"]
 mod shutdown;
-#[allow(dead_code, unused_imports, reason = "the proxy needs more of it")]
+#[allow(dead_code, unused_imports, reason = "the proxy uses the rest")]
 #[path = "../store/mod.rs"]
 mod store;
 mod token;
-#[allow(dead_code, reason = "the proxy needs more of it")]
+#[allow(dead_code, reason = "the proxy uses the rest")]
 #[path = "../proxy/upstream.rs"]
 mod upstream;
 
@@ -72,7 +73,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Why the server did not start, or not end well.
+/// The reason why the server failed to start or to shut down cleanly.
 pub(crate) enum Failure {
     Usage(String),
     Other(Box<dyn Error>),

@@ -1,12 +1,13 @@
-//! The parameters of a query or a form.
+//! The parameters of a query string or a form.
 
 use std::fmt;
 
-/// What repeats a parameter that may come once (RFC 6749 §3.1, §3.2).
+/// A parameter that must not be repeated occurs more than once (RFC 6749 §3.1, §3.2).
 #[derive(Debug)]
 pub(crate) struct Repeated;
 
-/// Parameters as they came. An empty one counts as none (RFC 6749 §3.1).
+/// Decoded parameters in their original order. Parameters with an empty value are treated as absent
+/// (RFC 6749 §3.1).
 #[derive(Clone, Default)]
 pub(crate) struct Parameters(Vec<(String, String)>);
 
@@ -16,7 +17,7 @@ impl Parameters {
         Self(all.filter(|(_, value)| !value.is_empty()).collect())
     }
 
-    /// All values of a parameter that may be repeated.
+    /// Returns all values of a parameter that may be repeated.
     pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.0
             .iter()
@@ -24,7 +25,7 @@ impl Parameters {
             .map(|(_, value)| value.as_str())
     }
 
-    /// The value of a parameter that may not.
+    /// Returns the value of a parameter that must not be repeated.
     pub(crate) fn one(&self, name: &str) -> Result<Option<&str>, Repeated> {
         let mut values = self.all(name);
         let value = values.next();
@@ -35,7 +36,7 @@ impl Parameters {
         }
     }
 
-    /// Whether any parameter is repeated but these.
+    /// Returns whether any parameter other than `but` is repeated.
     pub(crate) fn repeat(&self, but: &[&str]) -> bool {
         let mut rest = &self.0[..];
         while let [(name, _), others @ ..] = rest {
@@ -49,7 +50,7 @@ impl Parameters {
 }
 
 impl fmt::Debug for Parameters {
-    /// The names: values may be secrets.
+    /// Prints the names only, because values may be secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list()
             .entries(self.0.iter().map(|(name, _)| name))

@@ -1,4 +1,4 @@
-//! The identity provider, as this server is its one client.
+//! A client for the identity provider. This server is registered there as a single OAuth client.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use bytes::Bytes;
 use reqwest::redirect::Policy;
 use url::Url;
 
-/// How long the provider may take to answer.
+/// The time limit for a request to the provider.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Of an answer of the provider, at most.
+/// The maximum size of a response of the provider.
 const MOST_BYTES: usize = 64 * 1024;
 
-/// How this server authenticates at the provider (RFC 6749 §2.3.1).
+/// The method by which this server authenticates to the provider (RFC 6749 §2.3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum ClientAuth {
     #[value(name = "client_secret_basic")]
@@ -23,19 +23,19 @@ pub(crate) enum ClientAuth {
     Post,
 }
 
-/// Where the provider is, and who this server is there.
+/// The endpoints of the provider, and this server's credentials there.
 #[derive(Clone)]
 pub(crate) struct ProviderSettings {
     pub(crate) authorization_endpoint: Url,
     pub(crate) token_endpoint: Url,
     pub(crate) revocation_endpoint: Option<Url>,
     pub(crate) userinfo_endpoint: Option<Url>,
-    /// As the provider names itself in `iss`, if it does (RFC 9207).
+    /// The value of `iss` in the provider's authorization responses, if it sends one (RFC 9207).
     pub(crate) issuer: Option<String>,
     pub(crate) client_id: String,
     pub(crate) client_secret: String,
     pub(crate) auth: ClientAuth,
-    /// What else goes into the query of its authorization endpoint: `access_type=offline`.
+    /// Additional parameters for the authorization endpoint, such as `access_type=offline`.
     pub(crate) extra: Vec<(String, String)>,
 }
 
@@ -52,25 +52,25 @@ impl fmt::Debug for ProviderSettings {
     }
 }
 
-/// Why there is no answer of the provider's.
+/// The reason why a request to the provider failed without a usable response.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProviderError {
     #[error("the identity provider cannot be reached")]
     Unreachable(#[source] reqwest::Error),
-    #[error("the answer of the identity provider is too large")]
+    #[error("the response of the identity provider is too large")]
     TooLarge,
 }
 
-/// What the provider has answered.
+/// A response of the provider.
 #[derive(Clone)]
 pub(crate) struct ProviderAnswer {
     pub(crate) status: StatusCode,
-    /// JSON, as a rule.
+    /// Usually JSON.
     pub(crate) body: Bytes,
 }
 
 impl ProviderAnswer {
-    /// The error code in it (RFC 6749 §5.2).
+    /// Returns the error code in the body (RFC 6749 §5.2).
     pub(crate) fn error(&self) -> Option<String> {
         let body = serde_json::from_slice::<serde_json::Value>(&self.body).ok()?;
         body.get("error")?.as_str().map(str::to_owned)
@@ -85,7 +85,7 @@ impl fmt::Debug for ProviderAnswer {
     }
 }
 
-/// The provider.
+/// A client of the provider's endpoints.
 #[derive(Clone, Debug)]
 pub(crate) struct Provider {
     http: reqwest::Client,
@@ -105,7 +105,7 @@ impl Provider {
         &self.settings
     }
 
-    /// Where a person logs in.
+    /// Returns the URL at which the user logs in.
     pub(crate) fn authorization_url(
         &self,
         state: &str,
@@ -130,7 +130,7 @@ impl Provider {
         url
     }
 
-    /// Exchanges a code of the provider's.
+    /// Exchanges one of the provider's authorization codes.
     pub(crate) async fn exchange(
         &self,
         code: &str,
@@ -146,7 +146,7 @@ impl Provider {
         self.post(&self.settings.token_endpoint, &fields).await
     }
 
-    /// Exchanges a refresh token of the provider's.
+    /// Refreshes with one of the provider's refresh tokens.
     pub(crate) async fn refresh(
         &self,
         token: &str,
@@ -157,7 +157,8 @@ impl Provider {
         self.post(&self.settings.token_endpoint, &fields).await
     }
 
-    /// Revokes a token of the provider's; None if the provider knows no revocation.
+    /// Revokes one of the provider's tokens. Returns `None` if no revocation endpoint is
+    /// configured.
     pub(crate) async fn revoke(
         &self,
         token: &str,
@@ -169,7 +170,8 @@ impl Provider {
         Some(self.post(endpoint, &fields).await)
     }
 
-    /// Who an access token of the provider's is about; None if the provider has no such endpoint.
+    /// Requests the user's claims with one of the provider's access tokens. Returns `None` if no
+    /// userinfo endpoint is configured.
     pub(crate) async fn userinfo(
         &self,
         token: &str,
@@ -180,7 +182,7 @@ impl Provider {
             .get(endpoint.clone())
             .bearer_auth(token)
             .header("accept", "application/json");
-        // GitHub answers nobody who does not say what he is.
+        // GitHub rejects requests without a `User-Agent`.
         Some(send(request.header("user-agent", "tower-oauth-refresh")).await)
     }
 
@@ -205,7 +207,7 @@ impl Provider {
                 form.append_pair("client_id", id)
                     .append_pair("client_secret", secret);
             }
-            // Each form-encoded first (RFC 6749 §2.3.1).
+            // RFC 6749 §2.3.1: both parts are form-encoded before they are joined.
             ClientAuth::Basic => {
                 request = request.basic_auth(form_encoded(id), Some(form_encoded(secret)))
             }
@@ -216,7 +218,7 @@ impl Provider {
     }
 }
 
-/// Sends a request and reads the answer, up to a limit.
+/// Sends a request and reads the response, up to [`MOST_BYTES`].
 async fn send(request: reqwest::RequestBuilder) -> Result<ProviderAnswer, ProviderError> {
     let unreachable = |error: reqwest::Error| ProviderError::Unreachable(error.without_url());
     let mut response = request.send().await.map_err(unreachable)?;

@@ -15,7 +15,7 @@ use crate::clients::{GRANT_TYPES, InvalidMetadata, Metadata, RESPONSE_TYPES, Reg
 use crate::cors::with_cors;
 use crate::error::OauthError;
 
-/// Of what a client says about itself, in bytes.
+/// The maximum size of the metadata in a registration request, in bytes.
 const LARGEST: usize = 16 * 1024;
 
 pub(crate) fn routes() -> Router<App> {
@@ -26,8 +26,9 @@ pub(crate) fn routes() -> Router<App> {
     )
 }
 
-/// Anybody may register: a registration opens nothing, a person decides at each log-in. How often
-/// one may is for whatever stands in front of this server to say.
+/// Registers a client. Registration is open to everyone, because a registration alone grants no
+/// access: the user decides at each log-in. Rate limits are left to the reverse proxy in front of
+/// this server.
 async fn register(
     State(app): State<App>,
     headers: HeaderMap,
@@ -36,14 +37,14 @@ async fn register(
     let body = body.map_err(|rejection| {
         OauthError::new(
             "invalid_client_metadata",
-            "the metadata cannot be read, or are too large",
+            "the metadata is too large or could not be read",
         )
         .with_status(rejection.status())
     })?;
     if !is_json(&headers) {
         return Err(OauthError::new(
             "invalid_client_metadata",
-            "the metadata must be application/json",
+            "the Content-Type must be application/json",
         ));
     }
     let metadata = Metadata::parse(&body, app.clients.rules())?;
@@ -51,7 +52,7 @@ async fn register(
     let registration = app.clients.register(metadata).await?;
     tracing::info!(
         client_id = registration.client.client_id,
-        "a client has registered"
+        "registered a client"
     );
     let answer = Answer::of(&registration, auth_method, &app.scopes);
     Ok((
@@ -81,7 +82,7 @@ impl From<InvalidMetadata> for OauthError {
     }
 }
 
-/// All that is registered (RFC 7591 §3.2.1).
+/// The registered metadata of a client (RFC 7591 §3.2.1).
 #[derive(Serialize)]
 struct Answer<'a> {
     client_id: &'a str,

@@ -1,4 +1,4 @@
-//! Serves clients: answers their requests by the router.
+//! Serves HTTP connections with the router.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use tower::{ServiceExt as _, service_fn};
 
 use crate::common::listener::{Connections, Listener, RequestBody};
 
-/// Serves clients until `end`. Returns the connections that are still open.
+/// Serves connections until `end` completes. Returns the connections that are still open.
 pub(crate) async fn run(
     router: Router,
     listener: Listener,

@@ -16,7 +16,7 @@ use crate::clients::Client;
 use crate::error::OauthError;
 use crate::parameters::Parameters;
 
-/// How long a request may be, in bytes.
+/// The maximum length of a query, in bytes.
 const LONGEST_QUERY: usize = 16 * 1024;
 
 pub(super) async fn begin(
@@ -30,7 +30,8 @@ pub(super) async fn begin(
     }
     let query = Parameters::parse(query.as_bytes());
     let client = client(&app, &query).await?;
-    // Errors before this point have no address to return to (RFC 6749 §4.1.2.1).
+    // Before this point, there is no redirect URI to which an error could be sent (RFC 6749
+    // §4.1.2.1).
     let redirect_uri = redirect_uri(&client, &query)?;
     let state = query.one("state").unwrap_or_default().map(str::to_owned);
     let reply = Reply {
@@ -39,7 +40,7 @@ pub(super) async fn begin(
     };
     match proceed(&app, &headers, &client, reply.clone(), &query).await {
         Ok(response) => Ok(response),
-        // Registration is open. A redirect before the user has agreed would make this server an
+        // Registration is open, so a redirect without the user's consent would make this server an
         // open redirector (RFC 9700 §4.11.2).
         Err(error) if error.status == StatusCode::BAD_REQUEST => {
             let back = reply.error(&app.issuer, &error)?;
@@ -54,12 +55,12 @@ async fn client(app: &App, query: &Parameters) -> Result<Client, Problem> {
         Ok(Some(client_id)) => client_id,
         Ok(None) => {
             return Err(Problem::bad_request(
-                "it does not say which program it comes from (client_id)",
+                "it does not name an app (client_id is missing)",
             ));
         }
         Err(_) => {
             return Err(Problem::bad_request(
-                "it names more than one program (client_id)",
+                "it names more than one app (client_id is repeated)",
             ));
         }
     };
@@ -72,16 +73,16 @@ async fn client(app: &App, query: &Parameters) -> Result<Client, Problem> {
 fn redirect_uri(client: &Client, query: &Parameters) -> Result<String, Problem> {
     let uri = match (query.one("redirect_uri"), &client.redirect_uris[..]) {
         (Ok(Some(uri)), _) => uri,
-        // Which one is meant is clear (RFC 6749 §3.1.2.3).
+        // RFC 6749 §3.1.2.3: the only registered URI is the default.
         (Ok(None), [uri]) => uri,
         (Ok(None), _) => {
             return Err(Problem::bad_request(
-                "it does not say where to send you afterwards (redirect_uri)",
+                "it does not say where to send you afterwards (redirect_uri is missing)",
             ));
         }
         (Err(_), _) => {
             return Err(Problem::bad_request(
-                "it names more than one address to send you to (redirect_uri)",
+                "it names more than one address to send you to (redirect_uri is repeated)",
             ));
         }
     };
@@ -92,7 +93,7 @@ fn redirect_uri(client: &Client, query: &Parameters) -> Result<String, Problem> 
     }
 }
 
-/// To the consent page, or past it if the person has agreed before.
+/// Redirects to the consent page, or directly to the provider if the user's consent is remembered.
 async fn proceed(
     app: &App,
     headers: &HeaderMap,
@@ -123,7 +124,6 @@ async fn to_consent(
 ) -> Result<Response, OauthError> {
     let login = Login::begin(app, browser, client, asked).await?;
     let page = format!("{}?login={login}", app.issuer.join("/consent"));
-    let url = Url::parse(&page)
-        .map_err(|_| OauthError::new("server_error", "this server does not know its own URL"))?;
+    let url = Url::parse(&page).map_err(|_| OauthError::new("server_error", "internal error"))?;
     Ok(redirect(&url))
 }

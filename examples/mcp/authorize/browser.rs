@@ -1,4 +1,4 @@
-//! Which browser it is: a log-in goes on in the one that it was begun in.
+//! Identifies browsers: a log-in continues only in the browser in which it began.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use tower_oauth_refresh::store::StoreError;
 use crate::issuer::Issuer;
 use crate::records::Handle;
 
-/// A browser, by the random handle in its cookie.
+/// A browser, identified by the random handle in its cookie.
 pub(super) struct Browser(Handle);
 
 impl Browser {
-    /// The browser that sends these headers, if it has been here before.
+    /// Returns the browser that sent these headers, if it has the cookie.
     pub(super) fn find(headers: &HeaderMap, issuer: &Issuer) -> Option<Self> {
         let name = cookie_name(issuer);
         let lines = headers
@@ -26,7 +26,7 @@ impl Browser {
         let mut values = cookies
             .filter(|(key, _)| *key == name)
             .map(|(_, value)| value);
-        // Where there are two, one has been planted.
+        // If there are two cookies, an attacker has set one of them.
         let (value, None) = (values.next()?, values.next()) else {
             return None;
         };
@@ -37,17 +37,17 @@ impl Browser {
         Handle::random().map(Self)
     }
 
-    /// What may be written down of it: nobody can pass for the browser with that.
+    /// Returns a hash that may be stored. It does not allow anyone to impersonate the browser.
     pub(super) fn name(&self) -> [u8; 32] {
         self.0.name()
     }
 
-    /// What a form has to hold for this purpose, so that no other site can have made it up.
+    /// Returns a token for a form or a record, which other sites cannot forge.
     pub(super) fn token(&self, purpose: &str) -> Result<Handle, StoreError> {
         self.0.derive(purpose)
     }
 
-    /// Adds the cookie to a response: to be kept for so long, or until the browser is closed.
+    /// Adds the cookie to a response. It expires after `keep`, or when the browser is closed.
     pub(super) fn set_cookie(
         &self,
         issuer: &Issuer,
@@ -61,7 +61,7 @@ impl Browser {
         let keep = keep
             .map(|keep| format!("; Max-Age={}", keep.as_secs()))
             .unwrap_or_default();
-        // `Lax`: it has to come along when the provider sends the browser back.
+        // `Lax`, because the browser must send the cookie when the provider redirects it back.
         let cookie = format!(
             "{name}={}; Path=/; HttpOnly; SameSite=Lax{secure}{keep}",
             self.0
@@ -73,11 +73,12 @@ impl Browser {
     }
 }
 
-/// The name of the cookie, without a prefix.
+/// The name of the cookie, without its prefix.
 pub(crate) const COOKIE_NAME: &str = "mcp-browser";
 
-/// The prefix has browsers take the cookie over TLS from this very host alone (RFC 6265bis
-/// §4.1.3.2). In plain HTTP, as to try things out, some take no cookie of that name.
+/// Returns the name of the cookie. With the prefix, browsers accept the cookie only over TLS and
+/// only from this host (RFC 6265bis §4.1.3.2). Over plain HTTP, for local tests, the prefix is
+/// omitted because some browsers reject such a cookie.
 fn cookie_name(issuer: &Issuer) -> String {
     format!(
         "{}{COOKIE_NAME}",

@@ -1,4 +1,4 @@
-//! `GET /callback`: the provider sends the person back, and the client gets its code.
+//! `GET /callback`: the provider redirects the browser back, and the client gets its code.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -32,7 +32,7 @@ pub(super) async fn callback(
         .and_then(|state| state.parse().ok());
     let state: Handle = state.ok_or_else(Problem::login_is_over)?;
     let browser = Browser::find(&headers, &app.issuer);
-    // Whatever comes of it: there is one answer to a log-in.
+    // The record is removed even if the log-in fails: a log-in is answered only once.
     let AtProvider {
         asked, verifier, ..
     } = AtProvider::take(&app, browser.as_ref(), &state).await?;
@@ -45,7 +45,7 @@ pub(super) async fn callback(
     ))
 }
 
-/// A code for the client, for that of the provider.
+/// Exchanges the provider's code, and creates a code for the client.
 async fn code(
     app: &App,
     query: &Parameters,
@@ -71,14 +71,16 @@ async fn code(
     Ok(code)
 }
 
-/// The code in the answer of the provider, if it is its answer and holds one.
+/// Returns the code from the provider's authorization response after checking the response.
 fn provider_code<'a>(app: &App, query: &'a Parameters) -> Result<&'a str, OauthError> {
     if query.repeat(&[]) {
-        tracing::warn!("the identity provider has answered with a parameter more than once");
+        tracing::warn!(
+            "the log-in failed: the identity provider repeated a parameter in its authorization response"
+        );
         return Err(at_provider("server_error"));
     }
     let get = |name| query.all(name).next();
-    // RFC 9207 §2.4: against answers of another server that pass for this one's.
+    // RFC 9207 §2.4: protects against mix-up attacks with another authorization server.
     if app
         .provider
         .settings()
@@ -87,7 +89,7 @@ fn provider_code<'a>(app: &App, query: &'a Parameters) -> Result<&'a str, OauthE
         .is_some_and(|issuer| get("iss") != Some(issuer))
     {
         tracing::warn!(
-            "an answer that is not the identity provider's: its iss is missing or another"
+            "the log-in failed: iss in the authorization response is missing or not --provider-issuer"
         );
         return Err(at_provider("server_error"));
     }
@@ -95,12 +97,12 @@ fn provider_code<'a>(app: &App, query: &'a Parameters) -> Result<&'a str, OauthE
         (None, Some(code)) => Ok(code),
         (Some("access_denied"), _) => Err(OauthError::new(
             "access_denied",
-            "the log-in was refused at the identity provider",
+            "the log-in was denied at the identity provider",
         )),
         (error, _) => {
             tracing::warn!(
                 error = error.map(shortened),
-                "the identity provider has not logged a person in"
+                "the log-in failed: the identity provider returned an error or no code"
             );
             Err(at_provider(match error {
                 Some("temporarily_unavailable") => "temporarily_unavailable",
@@ -111,9 +113,10 @@ fn provider_code<'a>(app: &App, query: &'a Parameters) -> Result<&'a str, OauthE
     }
 }
 
-/// What the provider gives for its code, and when that was asked for.
+/// Exchanges the provider's code for tokens. Returns them with the time of the request.
 async fn exchange(app: &App, code: &str, verifier: &str) -> Result<(Granted, u64), OauthError> {
-    // Lifetimes count from the answer: from before it none is thought longer than it is.
+    // Lifetimes start at the response. Counting from the request makes sure that no lifetime is
+    // overestimated.
     let asked_at = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -125,7 +128,7 @@ async fn exchange(app: &App, code: &str, verifier: &str) -> Result<(Granted, u64
         .map_err(|error| {
             tracing::error!(
                 error = causes(&error),
-                "no tokens from the identity provider"
+                "the log-in failed: no tokens from the identity provider"
             );
             at_provider("temporarily_unavailable")
         })?;
@@ -134,7 +137,7 @@ async fn exchange(app: &App, code: &str, verifier: &str) -> Result<(Granted, u64
         tracing::error!(
             status = answer.status.as_u16(),
             error = code,
-            "no tokens from the identity provider: {error}"
+            "the log-in failed: no tokens from the identity provider: {error}"
         );
         at_provider(if answer.status.is_server_error() {
             "temporarily_unavailable"
@@ -145,12 +148,12 @@ async fn exchange(app: &App, code: &str, verifier: &str) -> Result<(Granted, u64
     Ok((granted, asked_at))
 }
 
-/// What the client is told of a failure at the provider: nothing that came from there.
+/// Returns the error that the client gets. It contains no text of the provider.
 fn at_provider(code: &'static str) -> OauthError {
     OauthError::new(code, "the log-in failed at the identity provider")
 }
 
-/// For the log, which is no place for as much as somebody likes to send; it escapes what it must.
+/// Limits the length of a value from the provider in the log. The log escapes special characters.
 fn shortened(text: &str) -> &str {
     if text.len() <= 64 { text } else { "(too long)" }
 }

@@ -1,17 +1,17 @@
-//! Authorization codes: what one stands for.
+//! The records of authorization codes.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// How long a code is good, and how long it is remembered that it was used.
+/// The lifetime of a code, and the time for which a used code is remembered.
 pub(crate) const CODE_LIFETIME: Duration = Duration::from_secs(300);
 
-/// What a code stands for; sealed under it, with [`crate::records::Kind::Code`].
+/// The record of a code, sealed under the code itself with [`crate::records::Kind::Code`].
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Code {
     Fresh(Fresh),
-    /// A request is exchanging it, and has no answer yet.
+    /// A request is exchanging the code and has no response yet.
     InUse(InUse),
     Used(Used),
 }
@@ -37,39 +37,39 @@ pub(crate) struct CodeBinding {
     pub(crate) code_challenge: String,
 }
 
-/// An exchange of a code that is under way.
+/// An exchange of a code that is in progress.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct InUse {
     pub(crate) binding: CodeBinding,
-    /// The request that exchanges it.
+    /// The ID of the request that exchanges the code.
     pub(crate) attempt: String,
     /// The start of the exchange, in milliseconds since 1970.
     pub(crate) since: u64,
 }
 
-/// The exchange of a code that has succeeded.
+/// A successful exchange of a code.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Used {
     pub(crate) binding: CodeBinding,
-    /// The request that has exchanged it.
+    /// The ID of the request that exchanged the code.
     pub(crate) attempt: String,
-    /// The grant that began with it. It ends if the client uses the code again after its answer is
-    /// no longer offered (RFC 6749 §4.1.2). Absent if the provider issued only an access token,
-    /// which expires soon.
+    /// The grant that began with the code. It ends if the client uses the code again after its
+    /// response is no longer offered (RFC 6749 §4.1.2). Absent if the provider issued only an
+    /// access token, which expires soon.
     pub(crate) grant: Option<String>,
 }
 
-/// A code that nobody has exchanged.
+/// A code that was not exchanged yet.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Fresh {
     pub(crate) binding: CodeBinding,
-    /// What the person has agreed to.
+    /// The granted scopes.
     pub(crate) scope: String,
-    /// The resource that was asked for, if one was (RFC 8707).
+    /// The requested resource, if any (RFC 8707).
     pub(crate) resource: Option<String>,
-    /// The token answer of the provider: JSON.
+    /// The provider's token response, as JSON.
     pub(crate) answer: String,
-    /// When that was received, in milliseconds since 1970.
+    /// A lower bound for the time of that response, in milliseconds since 1970.
     pub(crate) received_at: u64,
 }
 

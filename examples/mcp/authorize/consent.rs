@@ -1,4 +1,4 @@
-//! `/consent`: the person says whether a client may go on.
+//! `/consent`: the user approves or denies the request of a client.
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -17,7 +17,7 @@ use crate::issuer::Issuer;
 use crate::parameters::Parameters;
 use crate::records::Handle;
 
-/// Asks.
+/// Shows the consent page.
 pub(super) async fn ask(
     State(app): State<App>,
     headers: HeaderMap,
@@ -38,8 +38,8 @@ pub(super) async fn ask(
     ))
 }
 
-/// Does what the person says. Who says it twice, by a second click or by loading the page again,
-/// gets the same answer.
+/// Processes the user's decision. A repeated submission, by a double click or a reload, gets the
+/// same response.
 pub(super) async fn answer(
     State(app): State<App>,
     headers: HeaderMap,
@@ -79,10 +79,10 @@ pub(super) async fn answer(
             )
         }
         Ok(Some("deny")) => {
-            let denied = OauthError::new("access_denied", "the person did not agree");
+            let denied = OauthError::new("access_denied", "the user denied access");
             (asked.reply.error(&app.issuer, &denied)?, None)
         }
-        _ => return Err(Problem::bad_request("it says neither yes nor no")),
+        _ => return Err(Problem::bad_request("it contains no decision")),
     };
     let mut response = pages::onward(&Login::answer(&app, &browser, &handle, login, url).await?);
     if keep.is_some() {
@@ -100,15 +100,16 @@ fn handle(parameters: &Parameters) -> Result<Handle, Problem> {
     login.ok_or_else(Problem::login_is_over)
 }
 
-/// Of the log-in and the browser.
+/// Returns the token of the form, which is bound to the log-in and to the browser.
 fn form_token(browser: &Browser, login: &Handle) -> Result<Handle, StoreError> {
     browser.token(&format!("consent to {login}"))
 }
 
-/// What browsers say about the page that a request comes from, where they do. The token in the form
-/// does not depend on it.
+/// Returns whether the headers allow that the request comes from a page of this server. Browsers
+/// may omit these headers; the token in the form is the real protection.
 fn comes_from_here(headers: &HeaderMap, issuer: &Issuer) -> bool {
-    // It is `null` when that page wants no referrer sent, as ours do.
+    // Browsers send `null` for a page with the policy `no-referrer`, as this server's pages have
+    // it.
     let origin = headers
         .get(ORIGIN)
         .is_none_or(|origin| origin == "null" || origin.as_bytes() == issuer.origin().as_bytes());
@@ -129,7 +130,9 @@ fn form(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Para
         .unwrap_or_default()
         .trim_ascii();
     if !essence.eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {
-        return Err(Problem::bad_request("it is not the form that was shown"));
+        return Err(Problem::bad_request(
+            "it is not the form of the consent page",
+        ));
     }
     Ok(Parameters::parse(
         &body.map_err(|_| Problem::bad_request("it is too long"))?,

@@ -1,27 +1,28 @@
-//! What an answer of the provider's token endpoint holds.
+//! Parses the responses of the provider's token endpoint.
 
 use serde::Deserialize;
 
 use crate::provider::ProviderAnswer;
 
-/// A token answer (RFC 6749 §5.1), as far as this server looks at it.
+/// The parts of a token response (RFC 6749 §5.1) that this server needs.
 pub(super) struct Granted {
-    /// All of it: JSON.
+    /// The whole response, as JSON.
     pub(super) answer: String,
-    /// None: what was asked for.
+    /// The granted scope; `None` if it equals the requested scope.
     pub(super) scope: Option<String>,
 }
 
-/// Why an answer is none.
+/// The reason why a response is not a successful token response.
 #[derive(Debug, thiserror::Error)]
 #[error("{why}")]
 pub(super) struct NotGranted {
     why: &'static str,
-    /// The error that the provider names.
+    /// The error code in the response.
     pub(super) code: Option<String>,
 }
 
-/// GitHub answers errors with 200: the members tell.
+/// The members of a response. The status does not matter, because GitHub sends errors with status
+/// 200.
 #[derive(Deserialize)]
 struct Members {
     access_token: Option<String>,
@@ -32,17 +33,18 @@ struct Members {
 impl Granted {
     pub(super) fn read(answer: &ProviderAnswer) -> Result<Self, NotGranted> {
         let not = |why| NotGranted { why, code: None };
-        let text = std::str::from_utf8(&answer.body).map_err(|_| not("its answer is not text"))?;
+        let text =
+            std::str::from_utf8(&answer.body).map_err(|_| not("the response is not UTF-8"))?;
         let members: Members = serde_json::from_str(text)
-            .map_err(|_| not("its answer is not the JSON of a token answer"))?;
+            .map_err(|_| not("the response is not a JSON object with token members"))?;
         if members.error.is_some() || !answer.status.is_success() {
             return Err(NotGranted {
-                why: "it answers with an error",
+                why: "the response is an error",
                 code: members.error,
             });
         }
         if members.access_token.is_none_or(|token| token.is_empty()) {
-            return Err(not("its answer holds no access_token"));
+            return Err(not("the response contains no access_token"));
         }
         Ok(Self {
             answer: text.to_owned(),
@@ -51,7 +53,7 @@ impl Granted {
     }
 }
 
-/// Scopes as OAuth writes them; GitHub puts commas between them.
+/// Returns a list of scopes in the syntax of OAuth. GitHub separates scopes with commas.
 pub(crate) fn scope(text: &str) -> Option<String> {
     let scopes: Vec<_> = text
         .split([' ', ','])

@@ -1,4 +1,4 @@
-//! A log-in between the request of a client and the code that answers it.
+//! The records of log-ins between the authorization request and the authorization response.
 
 use std::time::Duration;
 
@@ -16,22 +16,22 @@ use crate::app::App;
 use crate::clients::Client;
 use crate::records::{Handle, Kind, Stored};
 
-/// How long a person may take for the consent page, and once more at the provider.
+/// The time limit for the consent page, and again for the log-in at the provider.
 const LOGIN_LIFETIME: Duration = Duration::from_secs(600);
 
-/// A log-in at the consent page; sealed under the handle in the URL of that.
+/// A log-in at the consent page, sealed under the handle in the URL of the page.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Login {
-    /// The name of the browser that it was begun in.
+    /// The hash of the browser in which the log-in began.
     browser: [u8; 32],
     pub(super) client: Client,
     pub(super) asked: Asked,
-    /// Where the person was sent after an answer; there is no second one.
+    /// The URL to which the browser was sent after the user's decision, which is final.
     pub(super) answered: Option<Url>,
 }
 
 impl Login {
-    /// Begins one; the handle that it is found by.
+    /// Stores a new log-in. Returns its handle.
     pub(super) async fn begin(
         app: &App,
         browser: &Browser,
@@ -51,7 +51,7 @@ impl Login {
         Ok(handle)
     }
 
-    /// The log-in with this handle, if it is this browser's.
+    /// Returns the log-in with this handle if it belongs to this browser.
     pub(super) async fn find(
         app: &App,
         browser: Option<&Browser>,
@@ -65,7 +65,8 @@ impl Login {
         Ok(login)
     }
 
-    /// Writes down where an answer leads, and where it does: a first answer stands.
+    /// Stores the URL to which the user's decision leads. Returns the stored URL, which is an
+    /// earlier one if the user has already decided.
     pub(super) async fn answer(
         app: &App,
         browser: &Browser,
@@ -86,17 +87,17 @@ impl Login {
     }
 }
 
-/// A log-in at the provider; sealed under the `state` that was sent there.
+/// A log-in at the provider, sealed under the `state` that was sent there.
 #[derive(Serialize, Deserialize)]
 pub(super) struct AtProvider {
     browser: [u8; 32],
     pub(super) asked: Asked,
-    /// Of the PKCE pair between this server and the provider.
+    /// The PKCE code verifier for the provider's code.
     pub(super) verifier: String,
 }
 
 impl AtProvider {
-    /// Sends a person there.
+    /// Stores a new log-in. Returns the URL of the provider at which it continues.
     pub(super) async fn begin(
         app: &App,
         browser: &Browser,
@@ -122,7 +123,7 @@ impl AtProvider {
         ))
     }
 
-    /// Takes the log-in that comes back with this state, if it is this browser's.
+    /// Removes and returns the log-in with this state if it belongs to this browser.
     pub(super) async fn take(
         app: &App,
         browser: Option<&Browser>,

@@ -1,8 +1,8 @@
-//! From the authorization request to the authorization code.
+//! The authorization endpoint, from the request to the authorization code.
 //!
-//! `GET /authorize` leads to the consent page, that to the identity provider, that back to
-//! `GET /callback`, and that to the client. Between these steps a log-in is a record that the next
-//! request names; all of them have to come from one browser.
+//! `GET /authorize` redirects to the consent page. From there the browser continues to the identity
+//! provider, then to `GET /callback`, and finally to the client. Between these steps, a log-in is a
+//! record that the next request names. All steps must take place in the same browser.
 
 mod begin;
 mod browser;
@@ -26,7 +26,8 @@ pub(crate) use self::browser::COOKIE_NAME;
 pub(crate) use self::code::{CODE_LIFETIME, Code, CodeBinding, Fresh, InUse, Used};
 pub(crate) use self::granted::scope;
 
-/// The form of the consent page has a few short fields.
+/// The maximum size of a submitted form, in bytes. The form of the consent page has a few short
+/// fields.
 const LONGEST_FORM: usize = 16 * 1024;
 
 pub(crate) fn routes() -> Router<App> {

@@ -1,4 +1,4 @@
-//! What a browser has agreed to before.
+//! Remembered consents.
 
 use std::time::Duration;
 
@@ -12,15 +12,15 @@ use crate::app::App;
 use crate::clients::Client;
 use crate::records::Kind;
 
-/// How long an agreement is remembered, if the person wants that.
+/// The lifetime of a remembered consent.
 pub(super) const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Whether an agreement may be remembered: only where nobody else can pass for the client (RFC 6749
-/// §10.2, RFC 8252 §8.6).
+/// Returns whether a consent to this client may be remembered: only if no other app can impersonate
+/// the client (RFC 6749 §10.2, RFC 8252 §8.6).
 ///
-/// Nobody else gets what is sent to an `https` host, or can do anything with a code that only goes
-/// with a secret. Any program on a person's computer, though, can listen on a loopback address or
-/// claim a scheme, and client ids are no secrets.
+/// Only the client receives what is sent to its `https` host, and a code that requires a client
+/// secret is useless to others. On the user's computer, however, any app can listen on a loopback
+/// address or register a private-use scheme, and client IDs are not secret.
 pub(super) fn may_be(client: &Client, redirect_uri: &str) -> bool {
     client.secret.is_some() || is_web(redirect_uri)
 }
@@ -32,7 +32,7 @@ fn is_web(redirect_uri: &str) -> bool {
     url.scheme() == "https" && !is_loopback(&url)
 }
 
-/// Whether a URL leads to a program on the person's own computer.
+/// Returns whether a URL leads to an app on the user's own computer.
 pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
@@ -42,10 +42,10 @@ pub(super) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Returns whether a request may be answered by a remembered consent, without a page.
+/// Returns whether a remembered consent may replace the consent page for this request.
 ///
 /// A page of another site can send the browser here at any time, and would start a log-in without
-/// the knowledge of the user. `Sec-Fetch-Site` (Fetch Metadata §2.4) says whether a navigation
+/// the knowledge of the user. `Sec-Fetch-Site` (Fetch Metadata §2.4) shows whether a navigation
 /// comes from this site, or from the user, who has typed or opened the address. A browser that does
 /// not send the header gets the page.
 pub(super) fn may_skip_the_page(headers: &HeaderMap) -> bool {
@@ -58,7 +58,8 @@ pub(super) fn may_skip_the_page(headers: &HeaderMap) -> bool {
         .any(|allowed| site == allowed)
 }
 
-/// Whether the person at this browser has agreed to just that, and had it remembered.
+/// Returns whether the user of this browser has approved exactly this request before and chose to
+/// remember it.
 pub(super) async fn has_agreed(
     app: &App,
     browser: &Browser,
@@ -85,7 +86,8 @@ pub(super) async fn remember(
         .await
 }
 
-/// All that was agreed to, so that any other agreement is another record.
+/// Returns the ID of the record. It covers everything that the user approved, so that a consent to
+/// anything else has another ID.
 fn id(browser: &Browser, asked: &Asked) -> Result<String, StoreError> {
     let browser = browser.token("remembered consent")?.to_string();
     let all = (

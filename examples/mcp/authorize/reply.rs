@@ -1,4 +1,4 @@
-//! How a client is answered: by the browser, which is sent to its redirect URI.
+//! Authorization responses: the browser is redirected to the client's redirect URI.
 
 use axum::response::{IntoResponse as _, Redirect, Response};
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use crate::error::OauthError;
 use crate::issuer::Issuer;
 use crate::records::Handle;
 
-/// Where a client is answered, and by which `state` it knows what for.
+/// The redirect URI for the response, and the client's `state`.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Reply {
     pub(super) redirect_uri: String,
@@ -17,12 +17,12 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    /// RFC 6749 §4.1.2.
+    /// Returns the URL of a successful response (RFC 6749 §4.1.2).
     pub(super) fn code(&self, issuer: &Issuer, code: &Handle) -> Result<Url, OauthError> {
         self.with(issuer, &[("code", &code.to_string())])
     }
 
-    /// RFC 6749 §4.1.2.1.
+    /// Returns the URL of an error response (RFC 6749 §4.1.2.1).
     pub(super) fn error(&self, issuer: &Issuer, error: &OauthError) -> Result<Url, OauthError> {
         self.with(
             issuer,
@@ -34,7 +34,7 @@ impl Reply {
     }
 
     fn with(&self, issuer: &Issuer, answer: &[(&str, &str)]) -> Result<Url, OauthError> {
-        // Whatever the client has registered has been parsed before.
+        // This does not happen: registered redirect URIs have been parsed before.
         let no_url = |_| OauthError::invalid_request("the redirect URI of the client is not a URL");
         let mut url = Url::parse(&self.redirect_uri).map_err(no_url)?;
         let mut query = url.query_pairs_mut();
@@ -42,15 +42,15 @@ impl Reply {
         if let Some(state) = &self.state {
             query.append_pair("state", state);
         }
-        // RFC 9207: who answers.
+        // RFC 9207: identifies the server that sent the response.
         query.append_pair("iss", issuer.as_str());
         drop(query);
         Ok(url)
     }
 }
 
-/// Answers a client. Browsers ask, or wait, before they open an app: meanwhile a person needs a
-/// page, with a link.
+/// Sends the browser to the client. Browsers ask the user, or wait, before they open an app:
+/// meanwhile the user sees a page with a link.
 pub(super) fn send(url: &Url) -> Response {
     if matches!(url.scheme(), "http" | "https") {
         redirect(url)
@@ -59,7 +59,7 @@ pub(super) fn send(url: &Url) -> Response {
     }
 }
 
-/// Sends the browser on, by GET whatever it came with (RFC 9700 §4.12).
+/// Redirects the browser with status 303, so that it always continues with GET (RFC 9700 §4.12).
 pub(super) fn redirect(url: &Url) -> Response {
     (
         [

@@ -1,4 +1,4 @@
-//! What a client asks for, checked.
+//! Validates authorization requests.
 
 use std::collections::BTreeSet;
 
@@ -12,22 +12,22 @@ use crate::clients::Client;
 use crate::error::OauthError;
 use crate::parameters::Parameters;
 
-/// How long a `state` may be, in bytes.
+/// The maximum length of `state`, in bytes.
 const LONGEST_STATE: usize = 2048;
 
-/// An authorization request in order (RFC 6749 §4.1.1, RFC 7636 §4.3, RFC 8707 §2).
+/// A valid authorization request (RFC 6749 §4.1.1, RFC 7636 §4.3, RFC 8707 §2).
 ///
-/// `prompt=consent` is heeded; other parameters of OpenID Connect mean nothing here and are passed
-/// over, as RFC 6749 §3.1 has it.
+/// `prompt=consent` is supported. Other parameters of OpenID Connect are ignored, as RFC 6749 §3.1
+/// requires.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Asked {
     pub(super) client_id: String,
     pub(super) reply: Reply,
-    /// By S256.
+    /// The PKCE code challenge (method S256).
     pub(super) code_challenge: String,
     pub(super) scopes: BTreeSet<String>,
     pub(super) resource: Option<String>,
-    /// Whether the client wants the person to be asked, whatever is remembered.
+    /// Whether to show the consent page even if a consent is remembered.
     pub(super) ask_again: bool,
 }
 
@@ -47,14 +47,14 @@ impl Asked {
             Some(_) => {
                 return Err(OauthError::new(
                     "unsupported_response_type",
-                    "only code is supported",
+                    "the only supported response_type is code",
                 ));
             }
             None => return Err(OauthError::invalid_request("response_type is missing")),
         }
         if get("response_mode").is_some_and(|mode| mode != "query") {
             return Err(OauthError::invalid_request(
-                "only the response_mode query is supported",
+                "the only supported response_mode is query",
             ));
         }
         if reply
@@ -77,7 +77,7 @@ impl Asked {
         })
     }
 
-    /// The scopes as OAuth writes them.
+    /// Returns the scopes in the syntax of OAuth.
     pub(super) fn scope(&self) -> String {
         self.scopes
             .iter()
@@ -93,10 +93,10 @@ fn challenge(query: &Parameters) -> Result<String, OauthError> {
     let challenge = challenge.ok_or_else(|| {
         OauthError::invalid_request("code_challenge is missing: PKCE is required")
     })?;
-    // Without it the method would be `plain` (RFC 7636 §4.3).
+    // If the parameter is missing, the method is `plain` (RFC 7636 §4.3).
     if get("code_challenge_method") != Some("S256") {
         return Err(OauthError::invalid_request(
-            "the code_challenge_method must be S256",
+            "code_challenge_method must be S256",
         ));
     }
     if URL_SAFE_NO_PAD
@@ -111,8 +111,8 @@ fn challenge(query: &Parameters) -> Result<String, OauthError> {
     }
 }
 
-/// Any that this server knows; a client may ask for more than it had in mind when it registered, as
-/// the person is asked.
+/// Returns the requested scopes. All of them must be known to this server. A client may request
+/// more than it registered, because the user is asked.
 fn scopes(app: &App, client: &Client, asked: Option<&str>) -> Result<BTreeSet<String>, OauthError> {
     let split = |text: &str| {
         text.split_ascii_whitespace()
@@ -124,18 +124,18 @@ fn scopes(app: &App, client: &Client, asked: Option<&str>) -> Result<BTreeSet<St
     if !asked.is_subset(&known) {
         return Err(OauthError::new(
             "invalid_scope",
-            "a scope is asked for that this server does not know",
+            "scope contains a value that this server does not support",
         ));
     }
     let registered = &split(client.scope.as_deref().unwrap_or_default()) & &known;
-    // Who asks for none gets what it has registered, or all (RFC 6749 §3.3).
+    // A request without scopes gets the registered scopes, or else all of them (RFC 6749 §3.3).
     Ok([asked, registered]
         .into_iter()
         .find(|scopes| !scopes.is_empty())
         .unwrap_or(known))
 }
 
-/// The one resource there is.
+/// Checks the requested resources. This server has only one.
 fn resource(app: &App, query: &Parameters) -> Result<Option<String>, OauthError> {
     let mut asked = query.all("resource").peekable();
     if asked.peek().is_none() {
@@ -146,7 +146,7 @@ fn resource(app: &App, query: &Parameters) -> Result<Option<String>, OauthError>
     } else {
         Err(OauthError::new(
             "invalid_target",
-            "this server has no access to give to that resource",
+            "this server issues no tokens for that resource",
         ))
     }
 }

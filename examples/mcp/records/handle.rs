@@ -13,21 +13,21 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 const NONCE: usize = 12;
 
-/// 32 random bytes that name a record and open it: an authorization code, a `state`, what a cookie
-/// holds. The store knows a hash of them alone.
+/// 32 random bytes that identify a record and decrypt it: an authorization code, a `state`, or the
+/// value of a cookie. The store contains only a hash of them.
 #[derive(Clone)]
 pub(crate) struct Handle([u8; 32]);
 
 impl Handle {
-    /// A new one.
+    /// Generates a new handle.
     pub(crate) fn random() -> Result<Self, StoreError> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes)
-            .map_err(|_| StoreError::unavailable("no randomness to be had"))?;
+            .map_err(|_| StoreError::unavailable("the system's random number generator failed"))?;
         Ok(Self(bytes))
     }
 
-    /// What the store knows of it.
+    /// Returns a hash of the handle, which the store may contain.
     pub(crate) fn name(&self) -> [u8; 32] {
         Sha256::new()
             .chain_update(b"mcp handle")
@@ -36,8 +36,9 @@ impl Handle {
             .into()
     }
 
-    /// Something else that its holder can show, and nobody can who sees that: for a form, say,
-    /// against forged requests.
+    /// Derives another handle for `purpose`, such as a token in a form that protects against forged
+    /// requests. Only the holder of this handle can derive it, and it does not disclose this
+    /// handle.
     pub(crate) fn derive(&self, purpose: &str) -> Result<Self, StoreError> {
         let mut bytes = [0; 32];
         self.expand(&[b"mcp derived ", purpose.as_bytes()], &mut bytes)?;
@@ -47,7 +48,7 @@ impl Handle {
     pub(super) fn seal(&self, purpose: &[u8], message: &[u8]) -> Result<Vec<u8>, StoreError> {
         let mut nonce = [0; NONCE];
         getrandom::fill(&mut nonce)
-            .map_err(|_| StoreError::unavailable("no randomness to be had"))?;
+            .map_err(|_| StoreError::unavailable("the system's random number generator failed"))?;
         let sealed = self.cipher()?.encrypt(
             &Nonce::from(nonce),
             Payload {
@@ -55,7 +56,7 @@ impl Handle {
                 aad: purpose,
             },
         );
-        let sealed = sealed.map_err(|_| StoreError::corrupt("a record could not be sealed"))?;
+        let sealed = sealed.map_err(|_| StoreError::corrupt("encrypting a record failed"))?;
         Ok([&nonce[..], &sealed].concat())
     }
 
@@ -64,7 +65,7 @@ impl Handle {
         purpose: &[u8],
         sealed: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, StoreError> {
-        let unreadable = || StoreError::corrupt("a sealed record cannot be opened");
+        let unreadable = || StoreError::corrupt("a sealed record is corrupt or has another key");
         let (nonce, sealed) = sealed.split_first_chunk::<NONCE>().ok_or_else(unreadable)?;
         let opened = self.cipher()?.decrypt(
             &Nonce::from(*nonce),
@@ -82,7 +83,7 @@ impl Handle {
         Aes256Gcm::new_from_slice(&*key).map_err(StoreError::corrupt)
     }
 
-    /// RFC 5869 §2.3; it is uniform, so nothing has to be extracted.
+    /// HKDF-Expand (RFC 5869 §2.3). The handle is uniformly random, so HKDF-Extract is not needed.
     fn expand(&self, info: &[&[u8]], into: &mut [u8]) -> Result<(), StoreError> {
         let hkdf = Hkdf::<Sha256>::from_prk(&self.0).map_err(StoreError::corrupt)?;
         hkdf.expand_multi_info(info, into)
@@ -110,7 +111,7 @@ impl fmt::Debug for Handle {
     }
 }
 
-/// It is none.
+/// The text is not a handle.
 #[derive(Debug)]
 pub(crate) struct NoHandle;
 

@@ -1,7 +1,7 @@
-//! What the server has to remember between two requests, in the same store as the grants: any
-//! instance can serve any step.
+//! The state that the server keeps between requests. It is in the same store as the grants, so that
+//! any instance can serve any step.
 //!
-//! A record that only one party may read is sealed under a [`Handle`] that this party holds and the
+//! A record that only one party may read is sealed under a [`Handle`] that this party has and the
 //! store does not.
 
 mod handle;
@@ -18,23 +18,23 @@ use tower_oauth_refresh::store::{
 
 pub(crate) use self::handle::Handle;
 
-/// What a record is about: records of two kinds never meet.
+/// The kind of a record. Records of different kinds never have the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A registered client (RFC 7591), by its client id.
+    /// A registered client (RFC 7591), identified by its client ID.
     Client,
-    /// A client id metadata document, by its URL.
+    /// A client ID metadata document, identified by its URL.
     MetadataDocument,
-    /// A log-in that waits for consent, sealed.
+    /// A log-in that waits for the user's consent, sealed.
     Login,
-    /// A log-in that is at the provider, sealed under the `state` sent there.
+    /// A log-in that continues at the provider, sealed under the `state` that was sent there.
     AtProvider,
     /// An authorization code, sealed.
     Code,
-    /// The answer to an authorization code, sealed under a handle that is derived from the code,
-    /// for as long as a repeated exchange gets it again.
+    /// The token response for an authorization code, sealed under a handle that is derived from the
+    /// code. It exists for as long as a repeated exchange gets the same response.
     CodeAnswer,
-    /// That a browser has agreed to a client before.
+    /// A remembered consent: the user of this browser has approved the client before.
     Consent,
 }
 
@@ -53,7 +53,7 @@ impl Kind {
 
     fn key(self, id: &[u8]) -> Key {
         let label = self.label();
-        // No label is the beginning of another with its length before it.
+        // The length in front of the label makes sure that no label is a prefix of another.
         let length = u8::try_from(label.len()).unwrap_or(u8::MAX);
         Key::new(
             Sha256::new()
@@ -66,14 +66,14 @@ impl Kind {
     }
 }
 
-/// A record and the version it was read in.
+/// A record and the version under which it was read.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored<T> {
     pub(crate) value: T,
     version: Version,
 }
 
-/// All records.
+/// The records in the store.
 #[derive(Clone, Debug)]
 pub(crate) struct Records {
     store: BoxStore,
@@ -84,7 +84,7 @@ impl Records {
         Self { store }
     }
 
-    /// The record with this id.
+    /// Returns the record with this ID.
     pub(crate) async fn get<T: DeserializeOwned>(
         &self,
         kind: Kind,
@@ -99,7 +99,7 @@ impl Records {
         }))
     }
 
-    /// Writes the record with this id, whether there was one or not.
+    /// Creates or replaces the record with this ID.
     pub(crate) async fn put<T: Serialize + Sync>(
         &self,
         kind: Kind,
@@ -109,7 +109,7 @@ impl Records {
     ) -> Result<(), StoreError> {
         let (key, value) = (kind.key(id.as_bytes()), encode(value)?);
         let mut expected = None;
-        // Two that write at once both mean it: the last one stays.
+        // Concurrent writes both succeed; the last one wins.
         loop {
             let entry = Entry::new(version()?, TAG, value.clone());
             match self
@@ -131,7 +131,7 @@ impl Records {
         }
     }
 
-    /// The record that is sealed under this handle.
+    /// Returns the record that is sealed under this handle.
     pub(crate) async fn open<T: DeserializeOwned>(
         &self,
         kind: Kind,
@@ -141,7 +141,7 @@ impl Records {
             return Ok(None);
         };
         if entry.value.is_empty() {
-            // Taken, a moment ago.
+            // [`Self::take`] has marked it as removed.
             return Ok(None);
         }
         Ok(Some(Stored {
@@ -150,7 +150,7 @@ impl Records {
         }))
     }
 
-    /// Writes a new record, sealed under a handle that is as new.
+    /// Writes a new record, sealed under a new handle.
     pub(crate) async fn seal<T: Serialize + Sync>(
         &self,
         kind: Kind,
@@ -163,7 +163,7 @@ impl Records {
             .map(drop)
     }
 
-    /// Writes the record anew, if nobody has changed or taken it since it was read; whether it was.
+    /// Replaces a record if it has not changed since it was read. Returns whether it was replaced.
     pub(crate) async fn reseal<T: Serialize + Sync, Before: Sync>(
         &self,
         kind: Kind,
@@ -176,7 +176,7 @@ impl Records {
             .await
     }
 
-    /// Removes the record, if nobody has changed or taken it since it was read; whether it was.
+    /// Removes a record if it has not changed since it was read. Returns whether it was removed.
     pub(crate) async fn take<T: Sync>(
         &self,
         kind: Kind,
@@ -184,8 +184,8 @@ impl Records {
         before: &Stored<T>,
     ) -> Result<bool, StoreError> {
         let key = kind.key(&handle.name());
-        // A removal that finds nothing has succeeded (it may be a repeated one): who takes a record
-        // leaves a mark first.
+        // The removal of an absent entry succeeds, because it may be a retry. To let only one of
+        // two concurrent calls succeed, the record is first replaced with an empty one.
         let version = version()?;
         let entry = Entry::new(version, TAG, Bytes::new());
         let change = Change::Put {
@@ -228,7 +228,7 @@ impl Records {
     }
 }
 
-/// Records need none: nobody takes a lease.
+/// Records are never leased, so all of them have the same tag.
 const TAG: Tag = Tag::new([0; 32]);
 
 fn version() -> Result<Version, StoreError> {

@@ -1,4 +1,4 @@
-//! The page that asks a person whether a client may go on.
+//! The consent page, which asks the user whether to grant a client access.
 
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -27,28 +27,28 @@ pub(in crate::authorize) fn consent(
         StatusCode::OK,
         "Allow access?",
         &html! {
-            p class="lead" { (name) " wants to use " bdi { strong { (here) } } " in your name." }
+            p class="lead" { (name) " wants to access " bdi { strong { (here) } } " on your behalf." }
             (name.proof())
             dl {
                 @if let Some(site) = client.client_uri.as_deref().and_then(host) {
-                    dt { "Website, by its own account" }
+                    dt { "Website (not verified)" }
                     dd { bdi { (site) } }
                 }
-                dt { "You will be sent to" }
+                dt { "You will be redirected to" }
                 dd { (target(&asked.reply.redirect_uri)) }
-                dt { "It will be allowed" }
+                dt { "Requested permissions" }
                 dd {
                     @if asked.scopes.is_empty() {
-                        "what your account allows"
+                        "Default access to your account"
                     } @else {
                         ul { @for scope in &asked.scopes { li { code { (scope) } } } }
                     }
                 }
             }
-            p { "If you approve, you log in at " bdi { strong { (provider) } } " next." }
+            p { "If you approve, you will continue to " bdi { strong { (provider) } } " to log in." }
             p class="warning" {
-                "Approve only if you have just begun this yourself, in a program that you trust. If somebody sent you a link to "
-                "this page, deny."
+                "Approve only if you started this yourself, in an app that you trust. If someone sent you a link to this page, "
+                "choose Deny."
             }
             form method="post" action="consent" {
                 input type="hidden" name="login" value=(handle);
@@ -56,7 +56,7 @@ pub(in crate::authorize) fn consent(
                 @if remembered::may_be(client, &asked.reply.redirect_uri) {
                     p class="remember" {
                         input type="checkbox" id="remember" name="remember" value="yes";
-                        label for="remember" { "Do not ask again in this browser for 30 days, unless another website sends you here" }
+                        label for="remember" { "Do not ask me again in this browser for 30 days, unless another website sends me here" }
                     }
                 }
                 p class="choice" {
@@ -68,17 +68,18 @@ pub(in crate::authorize) fn consent(
     )
 }
 
-/// What a client is called, and whether that is known to be true.
+/// The name of a client on a page, and how far it is verified.
 pub(super) enum Name {
-    /// The host that its document lies on: only who runs that host can have put it there.
+    /// The host of the client's metadata document. It is verified: only the operator of the host
+    /// can publish the document.
     Host {
         host: String,
         says: Option<String>,
     },
-    /// The same of a client that is answered on the person's device, where any program can name
-    /// this document.
+    /// The host of the metadata document of a client on the user's device. It is not verified,
+    /// because any app on the device can use the document's URL as its client ID.
     Claimed(String),
-    /// What it says itself.
+    /// The name that the client registered. It is not verified.
     Own(String),
     None,
 }
@@ -105,12 +106,12 @@ impl Name {
             p {
                 @match self {
                     Self::Host { host, says } => {
-                        "The program is published by " bdi { (host) } "."
+                        "This app is published by " bdi { (host) } "."
                         @if let Some(says) = says { " It calls itself “" bdi { (says) } "”." }
                     }
-                    Self::Claimed(_) => "There is such a program, but any program on this device can pass itself off as it.",
-                    Self::Own(_) => "That is what the program calls itself. Nobody has checked it.",
-                    Self::None => "It has not said what it is called.",
+                    Self::Claimed(_) => "This cannot be verified, because any app on this device can make the same claim.",
+                    Self::Own(_) => "The app chose this name. It has not been verified.",
+                    Self::None => "The app did not provide a name.",
                 }
             }
         }
@@ -122,16 +123,16 @@ impl maud::Render for Name {
         html! {
             @match self {
                 Self::Host { host, .. } => bdi { strong { (host) } },
-                Self::Claimed(host) => { "A program that says it comes from " bdi { strong { (host) } } },
-                Self::Own(name) => { "A program that calls itself “" bdi { strong { (name) } } "”" },
-                Self::None => "A program without a name",
+                Self::Claimed(host) => { "An app that claims to be from " bdi { strong { (host) } } },
+                Self::Own(name) => { "An app that calls itself “" bdi { strong { (name) } } "”" },
+                Self::None => "An app without a name",
             }
         }
     }
 }
 
-/// The host of a web address: in full, with its port, and foreign letters in the form that tells
-/// them apart.
+/// Returns the host and port of a web address, unabbreviated, with internationalized names in
+/// Punycode, so that similar names can be told apart.
 pub(super) fn host(url: &str) -> Option<String> {
     let url = Url::parse(url)
         .ok()
@@ -149,9 +150,9 @@ pub(super) fn target(redirect_uri: &str) -> Markup {
     let scheme = url.as_ref().map(Url::scheme).unwrap_or_default();
     html! {
         @match host(redirect_uri) {
-            Some(host) if loopback => { "a program on this computer (" bdi { (host) } ")" },
+            Some(host) if loopback => { "an app on this computer (" bdi { (host) } ")" },
             Some(host) => bdi { strong { (host) } },
-            None => { "the program on this device that opens links which begin with " bdi { code { (scheme) ":" } } },
+            None => { "the app on this device that opens links starting with " bdi { code { (scheme) ":" } } },
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a person sees.
+//! The pages for users.
 
 mod consent;
 mod onward;
@@ -16,9 +16,10 @@ pub(super) use self::problem::Problem;
 pub(super) use self::refused::refused;
 use crate::clients::visible;
 
-/// No script, no style in the page, no frame around it; its forms go to this server. Chromium holds
-/// whatever follows upon a form to `form-action`, redirects and all, and where a provider redirects
-/// to nobody knows: [`onward`] answers forms.
+/// Forbids scripts, inline styles and framing, and allows forms to this server only. Chromium
+/// applies `form-action` to all redirects that follow a form submission, and the targets of the
+/// provider's redirects are unknown. Forms are therefore answered with the page [`onward`] instead
+/// of a redirect.
 const POLICY: &str = "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
 const HEADERS: [(&str, &str); 6] = [
@@ -30,7 +31,7 @@ const HEADERS: [(&str, &str); 6] = [
     ("content-type", "text/html; charset=utf-8"),
 ];
 
-/// A page; addresses in it are relative, as all of them lie next to each other.
+/// Renders a page. The URLs in it are relative, because all pages have the same parent path.
 fn page(status: StatusCode, title: &str, content: &Markup) -> Response {
     let page = html! {
         (DOCTYPE)
@@ -63,8 +64,8 @@ pub(super) async fn style() -> Response {
     (headers, include_str!("style.css")).into_response()
 }
 
-/// Returns a client's name in a form that fits into a sentence: one line of visible text, not too
-/// long.
+/// Returns a client's name in a form that fits into a sentence: one line of visible text with at
+/// most 80 characters.
 fn tame(name: &str) -> String {
     const LONGEST: usize = 80;
     let name = visible(name);

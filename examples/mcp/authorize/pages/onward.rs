@@ -1,4 +1,4 @@
-//! The page between a form and where it leads.
+//! The page that redirects the browser after a form was submitted.
 
 use axum::http::StatusCode;
 use axum::http::header::HeaderValue;
@@ -9,24 +9,24 @@ use url::Url;
 use super::page;
 use crate::authorize::remembered::is_loopback;
 
-/// Sends the browser on by itself, and by a link where it does not go: it may ask before it opens
-/// another program.
+/// Redirects the browser with a `Refresh` header, and offers a link in case the browser asks before
+/// it opens another app.
 pub(in crate::authorize) fn onward(url: &Url) -> Response {
     let host = url
         .host_str()
         .filter(|_| matches!(url.scheme(), "http" | "https") && !is_loopback(url));
     let content = html! {
         p {
-            "You are being sent on to "
+            "You are being redirected to "
             @match host {
                 Some(host) => { bdi { strong { (host) } } "." },
-                None => "the program that you want to connect. When it has taken over, you can close this page.",
+                None => "the app. Once it has opened, you can close this page.",
             }
         }
-        p { a class="button" href=(url) { "Go there now" } }
+        p { a class="button" href=(url) { "Continue" } }
     };
-    let mut response = page(StatusCode::OK, "One moment", &content);
-    // Not in quotes: then it would end at one in the URL.
+    let mut response = page(StatusCode::OK, "Redirecting…", &content);
+    // The URL is not quoted, because a quote in the URL would end it.
     if let Ok(mut refresh) = HeaderValue::try_from(format!("0;url={url}")) {
         refresh.set_sensitive(true);
         response.headers_mut().insert("refresh", refresh);

@@ -1,4 +1,4 @@
-//! What a person is told where the browser cannot be sent anywhere.
+//! The page for errors after which the browser cannot be redirected.
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -9,9 +9,9 @@ use super::page;
 use crate::clients::{ClientError, DocumentError};
 use crate::error::OauthError;
 
-const AGAIN: &str = "Go back to the program that you want to connect, and log in from there again.";
+const AGAIN: &str = "Return to the app that you want to connect, and log in from there again.";
 
-/// What is wrong, and what to do.
+/// A description of an error, and what the user can do about it.
 #[derive(Debug)]
 pub(in crate::authorize) struct Problem {
     status: StatusCode,
@@ -35,57 +35,51 @@ impl Problem {
         }
     }
 
-    /// A request that makes no sense; `why` goes on after "it".
+    /// Creates the page for an invalid request. `why` is a clause with the subject "it".
     pub(in crate::authorize) fn bad_request(why: &str) -> Self {
-        let what = format!("The request that brought you here is not in order: {why}.");
+        let what = format!("The request that brought you here is invalid: {why}.");
         let advice = format!(
-            "{AGAIN} If this page comes again, that program has a fault: tell those who make it."
+            "{AGAIN} If you see this page again, report the problem to the developer of the app."
         );
-        Self::new(
-            StatusCode::BAD_REQUEST,
-            "This request is not in order",
-            what,
-            advice,
-        )
+        Self::new(StatusCode::BAD_REQUEST, "Invalid request", what, advice)
     }
 
     pub(in crate::authorize) fn unknown_client() -> Self {
-        let what = "The program that sent you here is not registered with this server, or its registration has run out.";
-        let advice = "In that program, remove this server and add it again: it will register anew. If you did not want to \
-                      connect any program, close this page.";
-        Self::new(
-            StatusCode::BAD_REQUEST,
-            "This program is not known here",
-            what,
-            advice,
-        )
+        let what = "The app that sent you here is not registered with this server, or its registration has expired.";
+        let advice = "In the app, remove this server and add it again, so that the app registers again. If you did not want to \
+                      connect an app, close this page.";
+        Self::new(StatusCode::BAD_REQUEST, "Unknown app", what, advice)
     }
 
     pub(in crate::authorize) fn bad_redirect(uri: &str) -> Self {
         let uri: String = uri.chars().take(200).collect();
         let what = format!(
-            "Nothing was sent: this program has not registered the address that you would go to, {uri}"
+            "You were not redirected, because the app has not registered this address: {uri}"
         );
-        let advice = "In that program, remove this server and add it again. If somebody else sent \
-                      you a link to this page, close it: they may be trying to get at your account.";
+        let advice = "In the app, remove this server and add it again. If someone sent you a link to \
+                      this page, close it: they may be trying to access your account.";
         Self::new(
             StatusCode::BAD_REQUEST,
-            "You cannot be sent there",
+            "Unregistered redirect address",
             what,
             advice,
         )
     }
 
     pub(in crate::authorize) fn login_is_over() -> Self {
-        let what = "It has been answered already, or it took longer than ten minutes.";
-        Self::new(StatusCode::BAD_REQUEST, "This log-in is over", what, AGAIN)
+        let what = "It is already complete, or it took longer than ten minutes.";
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "This log-in is no longer valid",
+            what,
+            AGAIN,
+        )
     }
 
     pub(in crate::authorize) fn other_browser() -> Self {
-        let what = "It goes on only in the browser in which it was begun. This is another one, or it accepts no cookies.";
-        let advice = "If you have begun it yourself, go back to that browser, or begin again in this one with cookies allowed \
-                      for this site. If somebody else sent you a link to this page, close it: they may be trying to get at \
-                      your account.";
+        let what = "You can continue it only in the browser in which you started it. This is a different browser, or it does not accept cookies.";
+        let advice = "If you started it yourself, return to that browser, or start again in this one with cookies allowed for \
+                      this site. If someone sent you a link to this page, close it: they may be trying to access your account.";
         Self::new(
             StatusCode::FORBIDDEN,
             "This log-in belongs to another browser",
@@ -95,11 +89,11 @@ impl Problem {
     }
 
     pub(in crate::authorize) fn forged() -> Self {
-        let what = "The answer did not come from the page of this server that asks for it, so nothing was done.";
+        let what = "Your answer was not sent from the consent page of this server, so nothing was changed.";
         let advice = format!("{AGAIN} If another page led you here, close it.");
         Self::new(
             StatusCode::FORBIDDEN,
-            "This answer does not count",
+            "Your answer was not accepted",
             what,
             advice,
         )
@@ -120,40 +114,28 @@ impl From<ClientError> for Problem {
                 OauthError::unavailable(why.to_string()).into()
             }
             ClientError::Document(why) => {
-                let what = format!(
-                    "What the program that sent you here says about itself cannot be used: {why}"
+                let what = format!("The app that sent you here cannot be identified: {why}");
+                let advice = format!(
+                    "{AGAIN} If you see this page again, report the problem to the developer of the app."
                 );
-                let advice =
-                    format!("{AGAIN} If this page comes again, tell those who make that program.");
-                Self::new(
-                    StatusCode::BAD_REQUEST,
-                    "This program cannot be told",
-                    what,
-                    advice,
-                )
+                Self::new(StatusCode::BAD_REQUEST, "Unknown app", what, advice)
             }
         }
     }
 }
 
-/// Of this server's own failures.
+/// Hides the details of this server's own failures from users.
 impl From<OauthError> for Problem {
     fn from(error: OauthError) -> Self {
         if error.status == StatusCode::SERVICE_UNAVAILABLE {
-            let what = "This server cannot reach what it needs.";
-            let advice = "Wait a moment and load this page again.";
-            Self::new(
-                error.status,
-                "This does not work at the moment",
-                what,
-                advice,
-            )
+            let what = "This server cannot reach a service that it needs.";
+            let advice = "Wait a moment and reload this page.";
+            Self::new(error.status, "Temporarily unavailable", what, advice)
         } else {
-            let what =
-                "This server has made a mistake, and has written it down for those who run it.";
+            let what = "An internal error occurred. It was logged for the operator of this server.";
             Self::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
-                "Something went wrong here",
+                "Something went wrong",
                 what,
                 AGAIN,
             )

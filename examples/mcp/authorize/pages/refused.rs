@@ -1,4 +1,4 @@
-//! The page for an authorization request that its client must correct.
+//! The page for an invalid authorization request of a known client.
 
 use axum::response::Response;
 use maud::html;
@@ -9,10 +9,10 @@ use super::page;
 use crate::clients::Client;
 use crate::error::OauthError;
 
-/// Explains what is wrong with the request of a client, and offers to return to the client with the
-/// error.
+/// Explains the error in the request, and offers a link that returns the user to the client with
+/// the error.
 ///
-/// Only a click on the link sends the browser there.
+/// The browser goes to the client only if the user clicks the link.
 pub(in crate::authorize) fn refused(
     client: &Client,
     redirect_uri: &str,
@@ -22,18 +22,18 @@ pub(in crate::authorize) fn refused(
     let name = Name::of(client, redirect_uri);
     page(
         error.status,
-        "This request is not in order",
+        "Invalid request",
         &html! {
-            p class="lead" { (name) " has sent you here with a request that this server does not accept." }
+            p class="lead" { (name) " sent you here with a request that this server cannot accept." }
             (name.proof())
             dl {
-                dt { "What is wrong" }
+                dt { "Error" }
                 dd { code { (error.code) } ": " (error.description) }
-                dt { "The program is answered at" }
+                dt { "You will be redirected to" }
                 dd { (target(redirect_uri)) }
             }
             p class="warning" {
-                "Return only if you have just begun this yourself, in a program that you trust. If somebody sent you a link to this "
+                "Return to the app only if you started this yourself, in an app that you trust. If someone sent you a link to this "
                 "page, close it."
             }
             p {
@@ -41,7 +41,7 @@ pub(in crate::authorize) fn refused(
                     "Return to "
                     @match host(redirect_uri) {
                         Some(host) => bdi { (host) },
-                        None => "the program",
+                        None => "the app",
                     }
                 }
             }
