@@ -158,7 +158,7 @@ async fn a_client_finds_its_way_in_and_out_again() {
     let log_in = onward(&consented);
     let page = browser.get(&log_in).await;
     assert!(
-        page.status == StatusCode::OK && page.text().contains("Who are you?"),
+        page.status == StatusCode::OK && page.text().contains("Log in as"),
         "{page:?}"
     );
     let logged_in = browser

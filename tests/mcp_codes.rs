@@ -134,7 +134,7 @@ async fn a_code_that_is_used_twice_ends_what_was_granted_for_it() {
             200,
             "others live"
         );
-        server.written("used twice").await;
+        server.written("an authorization code was used again").await;
     }
 }
 
@@ -230,7 +230,7 @@ async fn a_used_code_ends_nothing_in_the_hands_of_anybody_else() {
             .refresh(server, &tokens.string("refresh_token"), &[])
             .await;
         assert_eq!(refreshed.status, 200, "{flags:?}: {}", refreshed.text());
-        assert!(!server.stderr().contains("used twice"), "{server:?}");
+        assert!(!server.stderr().contains("was used again"), "{server:?}");
     }
 }
 

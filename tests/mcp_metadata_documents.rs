@@ -76,7 +76,7 @@ async fn what_is_no_document_of_the_client_is_refused() {
         ),
         (
             host.document("/page", &json!({}), &[("content-type", "text/html")]),
-            "not JSON by its Content-Type",
+            "Content-Type of the client metadata document is not JSON",
         ),
         (
             host.document(
@@ -84,7 +84,7 @@ async fn what_is_no_document_of_the_client_is_refused() {
                 &json!({}),
                 &[("content-type", "application/jsonp")],
             ),
-            "not JSON by its Content-Type",
+            "Content-Type of the client metadata document is not JSON",
         ),
         (
             host.serve("/no-json", || answer(&[], "redirect_uris=x")),
@@ -96,45 +96,45 @@ async fn what_is_no_document_of_the_client_is_refused() {
         ),
         (
             host.serve("/cut", || answer(&[], "{\"client_id\":")),
-            "cannot be read",
+            "is not valid JSON",
         ),
         (
             of("/other", json!({ "client_id": good })),
-            "of another client",
+            "is not the URL of the document",
         ),
         (
             of("/none", json!({ "client_id": null })),
-            "of another client",
+            "is not the URL of the document",
         ),
         (
             of("/slash", json!({ "client_id": host.url("/slash/") })),
-            "of another client",
+            "is not the URL of the document",
         ),
         (
             of("/case", json!({ "client_id": host.url("/CASE") })),
-            "of another client",
+            "is not the URL of the document",
         ),
         (
             of("/secret", json!({ "client_secret": "x" })),
-            "holds a secret",
+            "contains a secret",
         ),
         (
             of("/expiry", json!({ "client_secret_expires_at": 0 })),
-            "holds a secret",
+            "contains a secret",
         ),
         (
             of(
                 "/basic",
                 json!({ "token_endpoint_auth_method": "client_secret_basic" }),
             ),
-            "asks for a secret",
+            "requires a client secret",
         ),
         (
             of(
                 "/post",
                 json!({ "token_endpoint_auth_method": "client_secret_post" }),
             ),
-            "asks for a secret",
+            "requires a client secret",
         ),
         (
             of(
@@ -145,7 +145,7 @@ async fn what_is_no_document_of_the_client_is_refused() {
         ),
         (
             of("/no-uris", json!({ "redirect_uris": [] })),
-            "must hold at least one",
+            "must contain at least one",
         ),
         (
             of(
@@ -163,7 +163,7 @@ async fn what_is_no_document_of_the_client_is_refused() {
         ),
         (
             of("/grants", json!({ "grant_types": ["client_credentials"] })),
-            "grant_types must hold",
+            "grant_types must contain",
         ),
     ];
     for (client_id, words) in rows {

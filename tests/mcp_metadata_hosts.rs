@@ -239,7 +239,9 @@ async fn other_ports_than_that_of_https_are_not_asked() {
     ] {
         is_refused(&server, client_id, "cannot be fetched").await;
         server
-            .written(&format!("a client is not known client_id=\"{client_id}\""))
+            .written(&format!(
+                "could not use a client metadata document client_id=\"{client_id}\""
+            ))
             .await;
     }
     assert!(!server.stderr().contains("dns error"), "{server:?}");
@@ -355,7 +357,7 @@ async fn what_is_no_url_of_a_document_is_not_asked() {
         is_refused(
             &server,
             &client_id,
-            "no URL of a client id metadata document",
+            "not a valid URL of a client ID metadata document",
         )
         .await;
     }

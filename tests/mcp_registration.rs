@@ -371,7 +371,7 @@ async fn a_registration_takes_four_kibibytes_at_most() {
 }
 
 #[tokio::test]
-async fn a_name_holds_nothing_that_cannot_be_seen() {
+async fn a_name_contains_only_visible_characters() {
     let server = start(&[]).await;
     for (name, seen) in [
         ("Git\u{ad}Hub\u{200b}\u{200d}", Some("GitHub")),
@@ -595,9 +595,13 @@ async fn bad_flags_are_refused() {
         ),
         ("--allowed-redirect", "https://a.*.example.com/", "wildcard"),
         ("--allowed-redirect", "javascript:*", "never allowed"),
-        ("--allowed-redirect", "http://example.com/", "http is for"),
-        ("--client-lifetime", "0", "at least a second"),
-        ("--client-lifetime", "99999999999", "a hundred years"),
+        (
+            "--allowed-redirect",
+            "http://example.com/",
+            "http is allowed only for",
+        ),
+        ("--client-lifetime", "0", "at least one second"),
+        ("--client-lifetime", "99999999999", "100 years"),
         ("--metadata-ca", "/nowhere", "--metadata-ca /nowhere"),
         ("--metadata-ca", "Cargo.toml", "no certificate"),
     ] {

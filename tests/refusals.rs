@@ -86,7 +86,7 @@ async fn a_token_of_another_client_is_rejected_and_not_consumed() {
             Some(EventKind::Unknown),
         ),
         (
-            "of another client",
+            "is not the URL of the document",
             |f| present(&f.others),
             GRANT,
             Some(EventKind::ClientMismatch),

@@ -128,7 +128,7 @@ async fn a_token_that_is_not_accepted_revokes_nothing() {
             EventKind::Unknown,
         ),
         (
-            "of another client",
+            "is not the URL of the document",
             "other",
             |t| t[2].clone(),
             Duration::ZERO,

@@ -5,11 +5,11 @@ use clap::builder::BoolishValueParser;
 
 use crate::flags::seconds;
 
-/// How the demo identity provider behaves, which is there if no other one is configured.
+/// The flags of the demo identity provider, which runs if no other provider is configured.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Demo identity provider")]
 pub(crate) struct DemoFlags {
-    /// Where it listens; port 0 picks a free one
+    /// The listening address of the demo provider; port 0 picks a free port
     #[arg(
         long,
         env = "MCP_DEMO_LISTEN",
@@ -18,19 +18,19 @@ pub(crate) struct DemoFlags {
     )]
     pub(crate) demo_listen: SocketAddr,
 
-    /// How long its access tokens live
+    /// The lifetime of its access tokens
     #[arg(long, env = "MCP_DEMO_ACCESS_LIFETIME", value_name = "SECS", value_parser = seconds, default_value = "300")]
     pub(crate) demo_access_lifetime: Duration,
 
-    /// It does not say how long they live
+    /// Omit the lifetime of access tokens (expires_in) from its token responses
     #[arg(long, env = "MCP_DEMO_NO_EXPIRES_IN", value_parser = BoolishValueParser::new())]
     pub(crate) demo_no_expires_in: bool,
 
-    /// It says that its refresh tokens live so long [default: it does not say]
+    /// The lifetime of refresh tokens in its token responses [default: omitted]
     #[arg(long, env = "MCP_DEMO_REFRESH_LIFETIME", value_name = "SECS", value_parser = seconds)]
     pub(crate) demo_refresh_lifetime: Option<Duration>,
 
-    /// Its refresh tokens stay the same
+    /// Do not rotate its refresh tokens
     #[arg(long, env = "MCP_DEMO_NO_ROTATION", value_parser = BoolishValueParser::new())]
     pub(crate) demo_no_rotation: bool,
 }

@@ -8,23 +8,23 @@ use crate::common::networks::Network;
 use crate::flags::timeout;
 use crate::upstream::Upstream;
 
-/// What stands behind `/mcp`.
+/// The flags of the MCP endpoint.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "MCP endpoint")]
 pub(crate) struct EndpointFlags {
-    /// The MCP endpoint to guard: an http or https URL
-    /// [default: one of this server's own, with two tools to try]
+    /// The URL (http or https) of the MCP server to protect [default: a built-in server with two
+    /// tools]
     #[arg(long, env = "MCP_UPSTREAM", value_name = "URL")]
     pub(crate) mcp_upstream: Option<McpUpstream>,
 
-    /// How long --mcp-upstream may take to begin a response, before the client gets 504
+    /// The time limit for --mcp-upstream to begin a response; then the client gets 504
     ///
-    /// The time runs from the end of the request, and does not include the body of the response. A
-    /// tool call whose answer is not streamed begins its response when the tool has finished.
+    /// The time starts at the end of the request and does not include the body of the response. A
+    /// tool call whose result is not streamed begins its response when the tool has finished.
     #[arg(long, env = "MCP_UPSTREAM_TIMEOUT", value_name = "SECS", value_parser = timeout, default_value = "300")]
     pub(crate) mcp_upstream_timeout: Duration,
 
-    /// What that gets in place of the client's access token
+    /// What --mcp-upstream receives instead of the client's access token
     #[arg(long, env = "MCP_TOKEN", value_enum, default_value = "swap")]
     pub(crate) mcp_token: TokenUse,
 
@@ -37,9 +37,9 @@ pub(crate) struct EndpointFlags {
     )]
     pub(crate) require_scope: Vec<String>,
 
-    /// An origin whose pages may call the MCP endpoint from a browser, beside this server's own and
-    /// those of this computer: https://app.example.com, without a port the default one, with `:*`
-    /// any; may be repeated
+    /// A web origin that may call the MCP endpoint from a browser, in addition to this server's own
+    /// origin and those of this computer, such as https://app.example.com; without a port, the
+    /// default port of the scheme is meant; `:*` allows any port; may be repeated
     #[arg(
         long,
         env = "MCP_ALLOWED_ORIGIN",
@@ -48,11 +48,12 @@ pub(crate) struct EndpointFlags {
     )]
     pub(crate) allowed_origin: Vec<AllowedOrigin>,
 
-    /// A network of reverse proxies in front, in CIDR notation: X-Forwarded-For and Forwarded from
-    /// there are kept and appended to for --mcp-upstream; may be repeated [default: none]
+    /// A network of reverse proxies in front of this server, in CIDR notation: their
+    /// X-Forwarded-For and Forwarded headers are extended and sent to --mcp-upstream; may be
+    /// repeated [default: none]
     ///
-    /// From all other addresses such headers are removed: the upstream gets what the connection and
-    /// --public-url say.
+    /// From all other addresses, such headers are removed: the upstream server receives only values
+    /// from the connection and --public-url.
     #[arg(
         long,
         env = "MCP_TRUST_FORWARDED",
@@ -62,16 +63,16 @@ pub(crate) struct EndpointFlags {
     pub(crate) trust_forwarded: Vec<Network>,
 }
 
-/// What becomes of the access token of a request that is let through.
+/// The treatment of the access token in an authorized request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum TokenUse {
-    /// The provider's takes its place
+    /// Replace it with the provider's access token
     Swap,
-    /// None does
+    /// Remove it
     Strip,
 }
 
-/// The MCP endpoint of another server.
+/// The MCP endpoint of an upstream server.
 #[derive(Clone, Debug)]
 pub(crate) struct McpUpstream {
     pub(crate) origin: Upstream,
@@ -82,7 +83,7 @@ impl FromStr for McpUpstream {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        // It has more to say on what an URL must not have.
+        // [`Upstream`] has better error messages for invalid URLs.
         text.parse::<Upstream>()?;
         let url = Url::parse(text).map_err(|error| error.to_string())?;
         Ok(Self {

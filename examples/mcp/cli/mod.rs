@@ -25,14 +25,14 @@ use crate::store::{Settings, StoreChoice};
 
 crate::common::listener::limit_flags!("MCP_");
 
-/// An OAuth 2.1 authorization server for MCP servers, in front of an identity provider that knows
-/// no dynamic registration.
+/// An OAuth 2.1 authorization server for MCP servers, in front of an identity provider without
+/// dynamic client registration.
 ///
-/// Without a provider it starts a small one of its own, with a log-in page, to try it out.
+/// If no provider is configured, it starts a demo provider with a log-in page.
 #[derive(Debug, clap::Parser)]
 #[command(name = "mcp", version)]
 pub(crate) struct Cli {
-    /// Where to listen for clients, in plain HTTP; port 0 picks a free one
+    /// The listening address for plain HTTP; port 0 picks a free port
     #[arg(
         long,
         env = "MCP_LISTEN",
@@ -41,12 +41,12 @@ pub(crate) struct Cli {
     )]
     pub(crate) listen: SocketAddr,
 
-    /// The URL under which clients and people reach this server: its issuer; may have a path
-    /// [default: http://LISTEN]
+    /// The public URL of this server, which is its issuer identifier; may have a path [default:
+    /// http://LISTEN]
     #[arg(long, env = "MCP_PUBLIC_URL", value_name = "URL")]
     pub(crate) public_url: Option<Issuer>,
 
-    /// Where people log in at the provider
+    /// The authorization endpoint of the provider
     #[arg(long, env = "MCP_AUTHORIZATION_ENDPOINT", value_name = "URL")]
     authorization_endpoint: Option<Url>,
 
@@ -62,20 +62,21 @@ pub(crate) struct Cli {
     #[arg(long, env = "MCP_USERINFO_ENDPOINT", value_name = "URL")]
     userinfo_endpoint: Option<Url>,
 
-    /// How the provider names itself in `iss`, if it does (RFC 9207)
+    /// The value of `iss` in the provider's authorization responses, if it sends one (RFC 9207)
     #[arg(long, env = "MCP_PROVIDER_ISSUER", value_name = "URL")]
     provider_issuer: Option<String>,
 
-    /// What else its authorization endpoint is told, NAME=VALUE; may be repeated (Google:
-    /// access_type=offline)
+    /// An additional parameter for the authorization endpoint, such as access_type=offline for
+    /// Google; may be repeated
     #[arg(long, env = "MCP_AUTHORIZATION_PARAM", value_name = "NAME=VALUE", value_delimiter = ',', value_parser = pair)]
     authorization_param: Vec<(String, String)>,
 
-    /// What the provider knows this server as
+    /// The client ID of this server at the provider
     #[arg(long, env = "MCP_CLIENT_ID", value_name = "ID")]
     client_id: Option<String>,
 
-    /// The secret that goes with it; better set in the environment
+    /// The client secret of this server at the provider; the environment variable keeps it out of
+    /// process lists
     #[arg(
         long,
         env = "MCP_CLIENT_SECRET",
@@ -84,7 +85,7 @@ pub(crate) struct Cli {
     )]
     client_secret: Option<String>,
 
-    /// How to show it to the provider
+    /// The method of client authentication at the provider
     #[arg(
         long,
         env = "MCP_CLIENT_AUTH",
@@ -93,7 +94,8 @@ pub(crate) struct Cli {
     )]
     client_auth: ClientAuth,
 
-    /// The scopes to ask the provider for, separated by spaces
+    /// The scopes that clients may request, separated by spaces; they are requested from the
+    /// provider
     #[arg(
         long,
         env = "MCP_SCOPE",
@@ -102,8 +104,8 @@ pub(crate) struct Cli {
     )]
     scope: String,
 
-    /// Where grants, clients and codes live: `memory`, `redb:PATH`, redis://…, redis-cluster://… or
-    /// redis-sentinel://…
+    /// The store for grants, clients and codes: `memory`, `redb:PATH`, redis://…, redis-cluster://…
+    /// or redis-sentinel://…
     #[arg(
         long,
         env = "MCP_STORE",
@@ -113,8 +115,8 @@ pub(crate) struct Cli {
     )]
     store: String,
 
-    /// How many replicas of Redis must have a write before it counts: with 1 or more a failover
-    /// loses nothing that they have, and with fewer replicas than that nobody is refreshed
+    /// The number of Redis replicas that must acknowledge each write: with 1 or more, a failover to
+    /// one of them loses nothing; while fewer replicas are connected, no token is refreshed
     #[arg(
         long,
         env = "MCP_WAIT_FOR_REPLICAS",
@@ -123,13 +125,13 @@ pub(crate) struct Cli {
     )]
     wait_for_replicas: u32,
 
-    /// How much memory the cache in front of Redis takes up, and that of access tokens, in bytes;
-    /// 0: no cache
+    /// The memory limit of the cache in front of Redis, and of the cache of access tokens, in
+    /// bytes; 0 disables both caches
     #[arg(long, env = "MCP_CACHE_SIZE", value_name = "BYTES", default_value_t = 64 << 20)]
     cache_size: u64,
 
-    /// How long the cache in front of Redis holds what it has learnt, and that of access tokens; 0:
-    /// no cache
+    /// The lifetime of entries in the cache in front of Redis, and in the cache of access tokens; 0
+    /// disables both caches
     #[arg(long, env = "MCP_CACHE_TTL", value_name = "SECS", value_parser = seconds, default_value = "10")]
     cache_ttl: Duration,
 
@@ -148,7 +150,7 @@ pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) limits: LimitFlags,
 
-    /// How the log is written, to standard error
+    /// The format of the log on standard error
     #[arg(
         long,
         env = "MCP_LOG_FORMAT",
@@ -157,13 +159,14 @@ pub(crate) struct Cli {
     )]
     pub(crate) log_format: LogFormat,
 
-    /// How much is logged; at no level a token or a secret
+    /// The log level; no level logs tokens or secrets
     #[arg(long, env = "MCP_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = level())]
     pub(crate) log_level: LevelFilter,
 }
 
 impl Cli {
-    /// Which store. Not left to clap, whose message would repeat the password of a URL.
+    /// Parses `--store`. clap must not do this, because its error message would repeat the password
+    /// in a URL.
     pub(crate) fn store(&self) -> Result<StoreChoice, String> {
         self.store
             .parse()
@@ -182,7 +185,7 @@ impl Cli {
         self.scope.split_whitespace().map(str::to_owned).collect()
     }
 
-    /// The provider; none: the demo.
+    /// Returns the settings of the provider; `None` selects the demo provider.
     pub(crate) fn provider(&self) -> Result<Option<ProviderSettings>, String> {
         let flags = [
             (
@@ -227,7 +230,7 @@ impl Cli {
         }))
     }
 
-    /// Makes these the settings of the layer in front of the MCP endpoint.
+    /// Applies the flags to the layer in front of the MCP endpoint.
     pub(crate) fn configure_access<S: Store>(
         &self,
         builder: AccessLayerBuilder<S>,

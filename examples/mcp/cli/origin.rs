@@ -2,8 +2,8 @@ use std::str::FromStr;
 
 use url::Url;
 
-/// An origin whose pages may call the MCP endpoint: scheme, host and port. Without a port, the
-/// default port of the scheme is meant.
+/// An origin that may call the MCP endpoint: scheme, host and port. Without a port, the default
+/// port of the scheme is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AllowedOrigin {
     /// The origin as a browser sends it.
@@ -35,7 +35,7 @@ impl FromStr for AllowedOrigin {
         let url = parse(origin)
             .ok_or("it must be an origin such as https://app.example.com, without a path")?;
         if origin.contains('*') || (any_port && url.port().is_some()) {
-            return Err("`:*` in place of its port is the only wildcard".into());
+            return Err("the only wildcard is `:*` instead of the port".into());
         }
         Ok(Self {
             serialized: url.origin().ascii_serialization(),

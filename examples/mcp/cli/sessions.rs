@@ -5,56 +5,57 @@ use tower_oauth_refresh::{RefreshLayerBuilder, Store};
 
 use crate::flags::seconds;
 
-/// How long a repeated exchange of an authorization code gets the same answer, at most.
+/// The longest time in which a repeated exchange of an authorization code gets the same response.
 const CODE_WINDOW: Duration = Duration::from_secs(5);
 
 /// The default of the layer.
 const RETRY_WINDOW: Duration = Duration::from_secs(60);
 
-/// How long sessions live, and how forgiving they are.
+/// The flags for lifetimes and retries of sessions.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Sessions")]
 pub(crate) struct SessionFlags {
-    /// How long a repeated refresh gets the same answer again, and, for 5 seconds at most, a
-    /// repeated exchange of an authorization code; 0: never [default: 60]
+    /// The time in which a repeated refresh gets the same response; also, but for at most 5
+    /// seconds, a repeated exchange of an authorization code; 0 disables both [default: 60]
     #[arg(long, env = "MCP_RETRY_WINDOW", value_name = "SECS", value_parser = seconds)]
     retry_window: Option<Duration>,
 
-    /// How long a client that lost the answer can refresh with its old token; 0: never
-    /// [default: 86400]
+    /// The time in which a client that lost the response can refresh with its previous token; 0
+    /// disables this [default: 86400]
     #[arg(long, env = "MCP_RECOVERY_WINDOW", value_name = "SECS", value_parser = seconds)]
     recovery_window: Option<Duration>,
 
-    /// How long a session lives without a refresh [default: 2592000, 30 days]
+    /// The lifetime of a session without a refresh [default: 2592000, 30 days]
     #[arg(long, env = "MCP_IDLE_LIFETIME", value_name = "SECS", value_parser = seconds)]
     idle_lifetime: Option<Duration>,
 
-    /// How long a session lives from its log-in, however often it is refreshed
-    /// [default: no such end]
+    /// The lifetime of a session since the log-in, regardless of refreshes [default: unlimited]
     #[arg(long, env = "MCP_ABSOLUTE_LIFETIME", value_name = "SECS", value_parser = seconds)]
     absolute_lifetime: Option<Duration>,
 
-    /// How long a client waits for a refresh before it gets 503; the provider has twice this time
+    /// The time limit for a refresh, after which the client gets 503; the provider has twice this
+    /// time
     #[arg(long, env = "MCP_ROTATION_TIMEOUT", value_name = "SECS", value_parser = seconds, default_value = "10")]
     pub(crate) rotation_timeout: Duration,
 
-    /// How long the provider may take to answer a log-in before the client gets 504 [default: 30]
+    /// The time limit for the provider to issue the tokens of a log-in, after which the client gets
+    /// 504 [default: 30]
     #[arg(long, env = "MCP_ISSUE_TIMEOUT", value_name = "SECS", value_parser = seconds)]
     issue_timeout: Option<Duration>,
 
-    /// Answer 503 to a log-in whose session cannot be stored, instead of issuing an access token
-    /// without a refresh token
+    /// Respond with 503 to a log-in whose session cannot be stored, instead of issuing an access
+    /// token without a refresh token
     #[arg(long, env = "MCP_REFUSE_UNSTORED_GRANTS", value_parser = BoolishValueParser::new())]
     refuse_unstored_grants: bool,
 
-    /// Neither repeated answers nor recovery: any old token ends its session
+    /// Disable retries and recovery: any use of an old refresh token ends its session
     #[arg(long, env = "MCP_STRICT", value_parser = BoolishValueParser::new())]
     strict: bool,
 }
 
 impl SessionFlags {
-    /// Returns how long a repeated exchange of an authorization code gets the same answer; zero:
-    /// never.
+    /// Returns the time in which a repeated exchange of an authorization code gets the same
+    /// response. Zero disables this.
     pub(crate) fn code_window(&self) -> Duration {
         let default = if self.strict {
             Duration::ZERO
@@ -64,7 +65,7 @@ impl SessionFlags {
         self.retry_window.unwrap_or(default).min(CODE_WINDOW)
     }
 
-    /// Makes these the settings of the layer.
+    /// Applies the flags to the layer.
     pub(crate) fn configure<S: Store>(
         &self,
         builder: RefreshLayerBuilder<S>,

@@ -6,36 +6,36 @@ use subtle::ConstantTimeEq as _;
 
 use super::rules;
 
-/// A client, as far as this server knows it.
+/// The metadata of a client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Client {
     pub(crate) client_id: String,
-    /// What it calls itself: nobody has checked that.
+    /// The name that the client chose. It is not verified.
     pub(crate) client_name: Option<String>,
     pub(crate) client_uri: Option<String>,
     pub(crate) redirect_uris: Vec<String>,
     pub(crate) scope: Option<String>,
-    /// None: a public client.
+    /// `None` for a public client.
     pub(crate) secret: Option<SecretHash>,
 }
 
 impl Client {
-    /// Whether the client may be answered there (RFC 6749 §3.1.2.3; RFC 8252 §7.3: a loopback
-    /// address with any port).
+    /// Returns whether the client registered this redirect URI. A loopback address matches with any
+    /// port (RFC 6749 §3.1.2.3, RFC 8252 §7.3).
     pub(crate) fn allows_redirect(&self, uri: &str) -> bool {
         self.redirect_uris
             .iter()
             .any(|registered| rules::same(registered, uri))
     }
 
-    /// Whether this is the client's secret; never, if it has none.
+    /// Returns whether this is the client's secret. Always `false` for a public client.
     pub(crate) fn verify_secret(&self, secret: &str) -> bool {
         self.secret.is_some_and(|hash| hash.is_of(secret))
     }
 }
 
-/// A secret that only its client knows. It is as random as a key, so that one round of a plain hash
-/// protects it.
+/// The hash of a client secret. One round of a plain hash is enough, because the secret is a random
+/// key.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SecretHash([u8; 32]);
 
@@ -50,7 +50,7 @@ impl SecretHash {
         )
     }
 
-    /// In constant time.
+    /// Compares in constant time.
     fn is_of(self, secret: &str) -> bool {
         self.0.ct_eq(&Self::of(secret).0).into()
     }

@@ -6,14 +6,14 @@ use clap::builder::BoolishValueParser;
 use super::rules::{AllowedRedirects, RedirectPattern};
 use crate::flags::seconds;
 
-/// What the command line says about clients.
+/// The flags for clients.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Clients")]
 pub(crate) struct ClientFlags {
-    /// Redirect URIs that clients may have, such as `https://*.example.com/oauth/*` or
-    /// `http://localhost/*`: `*.` is one label of a host, `*` a part of one segment of a path, `/*`
-    /// at the end anything; can be given more than once
-    /// [default: all of https, all loopback addresses, app schemes such as com.example.app, and those of known clients]
+    /// A pattern of redirect URIs that clients may use, such as `https://*.example.com/oauth/*` or
+    /// `http://localhost/*`: `*.` matches one label of a host, `*` a part of one path segment, `/*`
+    /// at the end anything; may be repeated [default: all https URLs, all loopback addresses, app
+    /// schemes such as com.example.app, and the schemes of known clients]
     #[arg(
         long = "allowed-redirect",
         env = "MCP_ALLOWED_REDIRECTS",
@@ -22,20 +22,22 @@ pub(crate) struct ClientFlags {
     )]
     allowed_redirects: Vec<RedirectPattern>,
 
-    /// How long a registration is kept after its last use, and how long a client secret is good; by
-    /// default 90 days
+    /// The lifetime of a registration since its last use, and of a client secret; by default 90
+    /// days
     #[arg(long, env = "MCP_CLIENT_LIFETIME", value_name = "SECS", value_parser = lifetime, default_value = "7776000")]
     client_lifetime: Duration,
 
-    /// Know registered clients only, not those whose client id is the URL of a document about them
+    /// Accept registered clients only, and no client IDs that are URLs of client ID metadata
+    /// documents
     #[arg(long, env = "MCP_NO_METADATA_DOCUMENTS", value_parser = BoolishValueParser::new())]
     no_metadata_documents: bool,
 
-    /// A certificate authority to trust for these documents besides those of the system, in PEM
+    /// A certificate authority (PEM file) to trust for these documents, in addition to those of the
+    /// system
     #[arg(long, env = "MCP_METADATA_CA", value_name = "FILE")]
     pub(super) metadata_ca: Option<PathBuf>,
 
-    /// Fetch such documents from this machine too: for tests
+    /// Also fetch these documents from loopback addresses; for tests
     #[arg(long, hide = true)]
     pub(super) metadata_loopback: bool,
 }
@@ -58,7 +60,7 @@ fn lifetime(text: &str) -> Result<Duration, String> {
     const HUNDRED_YEARS: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
     let lifetime = seconds(text)?;
     if lifetime < Duration::from_secs(1) || lifetime > HUNDRED_YEARS {
-        return Err("it must be at least a second and at most a hundred years".into());
+        return Err("it must be at least one second and at most 100 years".into());
     }
     Ok(lifetime)
 }

@@ -1,5 +1,5 @@
-//! The clients of this server: registered ones, and those whose client id is the URL of a document
-//! about them.
+//! The clients of this server: registered clients, and clients whose ID is the URL of a client ID
+//! metadata document.
 
 mod client;
 mod document;
@@ -23,21 +23,21 @@ pub(crate) use self::rules::{
 };
 use crate::records::Records;
 
-/// Why a client cannot be told.
+/// The reason why a client could not be looked up.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// In words for the person who meets it.
+    /// The message is shown to the user.
     #[error(transparent)]
     Document(#[from] DocumentError),
 }
 
-/// All clients.
+/// The lookup and the registration of clients.
 #[derive(Clone, Debug)]
 pub(crate) struct Clients {
     registered: Registered,
-    /// None: the operator wants none.
+    /// `None` if disabled with `--no-metadata-documents`.
     documents: Option<Documents>,
     rules: Arc<Rules>,
 }
@@ -65,12 +65,12 @@ impl Clients {
         })
     }
 
-    /// What is asked of every client.
+    /// Returns the rules for the metadata of all clients.
     pub(crate) fn rules(&self) -> &Rules {
         &self.rules
     }
 
-    /// Whether a client id may be the URL of a document.
+    /// Returns whether a client ID may be the URL of a document.
     pub(crate) const fn knows_documents(&self) -> bool {
         self.documents.is_some()
     }
@@ -79,7 +79,7 @@ impl Clients {
         self.registered.register(metadata).await
     }
 
-    /// The client with this id, wherever it is known from.
+    /// Returns the client with this ID.
     pub(crate) async fn find(&self, client_id: &str) -> Result<Option<Client>, ClientError> {
         let found = match &self.documents {
             Some(documents) if Documents::is_named_by(client_id) => {
@@ -90,7 +90,8 @@ impl Clients {
         Ok(found.map(|client| self.as_allowed(client)))
     }
 
-    /// With the redirect URIs that are allowed now: it may be known from when others were.
+    /// Removes redirect URIs that are no longer allowed. The client may have been stored when other
+    /// flags were set.
     fn as_allowed(&self, mut client: Client) -> Client {
         let redirects = &self.rules.redirects;
         client

@@ -7,34 +7,34 @@ use super::client::{Client, SecretHash};
 use super::rules::{AUTH_METHODS, Metadata};
 use crate::records::{Handle, Kind, Records};
 
-/// How often a registration in use is renewed, at most; or ten times in its lifetime, if that is
-/// shorter.
+/// The shortest time between two renewals of a registration. If a tenth of the lifetime is shorter,
+/// that applies instead.
 const RENEWAL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The clients that have registered.
+/// The registered clients.
 ///
-/// A registration ends a lifetime after it was last used. One with a secret ends when its client
-/// was told that the secret would.
+/// A registration expires one lifetime after its last use. A registration with a secret expires
+/// together with the secret, at the time that was announced to the client.
 #[derive(Clone, Debug)]
 pub(super) struct Registered {
     records: Records,
     lifetime: Duration,
 }
 
-/// A client that has just registered. Nobody will know its secret but the client.
+/// A new registration. The secret is not stored, so that only the client will know it.
 pub(crate) struct Registration {
     pub(crate) client: Client,
     pub(crate) secret: Option<String>,
     /// In seconds since 1970.
     pub(crate) issued_at: u64,
-    /// When the secret ends, in seconds since 1970.
+    /// The time at which the secret expires, in seconds since 1970.
     pub(crate) expires_at: u64,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Record {
     client: Client,
-    /// When it was written, in seconds since 1970.
+    /// The time of the last renewal, in seconds since 1970.
     written_at: u64,
 }
 
@@ -74,11 +74,11 @@ impl Registered {
         let Record { client, written_at } = stored.value;
         let age = Duration::from_secs(now().saturating_sub(written_at));
         if client.secret.is_none() && age >= RENEWAL.min(self.lifetime / 10) {
-            // Whoever asks for the client has it: the next one may renew it.
+            // The request succeeds even if the renewal fails: the next request tries again.
             if let Err(error) = self.write(&client, now()).await {
                 tracing::warn!(
                     error = crate::causes::causes(&error),
-                    "a registration could not be renewed"
+                    "could not renew a client registration: the next request tries again"
                 );
             }
         }

@@ -1,4 +1,4 @@
-//! The authorization endpoint: a page on which a person says who he is.
+//! The authorization endpoint, with a log-in page that asks for no password.
 
 use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
@@ -14,10 +14,11 @@ use super::{Demo, page};
 
 const SCOPES: [&str; 4] = ["openid", "profile", "email", "offline_access"];
 
-/// A name is no longer than that.
+/// The maximum length of a user name, in bytes.
 const LONGEST_NAME: usize = 64;
 
-/// What the client asks for; the page sends it back in the query.
+/// The parts of an authorization request that end up in the code. The log-in page repeats the
+/// query.
 struct Wanted {
     challenge: String,
     scope: String,
@@ -51,10 +52,7 @@ pub(super) async fn log_in(
         return Ok(back(
             &demo,
             &parameters,
-            Err(OauthError(
-                "access_denied",
-                "the person does not want to log in",
-            )),
+            Err(OauthError("access_denied", "the user cancelled the log-in")),
         ));
     }
     let user = form
@@ -75,7 +73,7 @@ pub(super) async fn log_in(
     Ok(back(&demo, &parameters, demo.sessions.add_code(code)))
 }
 
-/// The query of a request by the one client, to be answered at its one address.
+/// Parses a query, and checks that it comes from the only client and names its redirect URI.
 fn read(demo: &Demo, query: &str) -> Result<Parameters, OauthError> {
     let parameters = Parameters::parse(query.as_bytes())?;
     if parameters.get("client_id") != Some(CLIENT) {
@@ -101,12 +99,12 @@ fn wanted(query: &Parameters) -> Result<Wanted, OauthError> {
     if query.get("code_challenge_method") != Some("S256") || challenge.len() != 43 {
         return Err(OauthError(
             "invalid_request",
-            "a code_challenge by S256 is required",
+            "a code_challenge with the method S256 is required",
         ));
     }
     let scope = query.get("scope").unwrap_or("openid");
     if !scope.split(' ').all(|scope| SCOPES.contains(&scope)) {
-        return Err(OauthError("invalid_scope", "there is no such scope"));
+        return Err(OauthError("invalid_scope", "unknown scope"));
     }
     Ok(Wanted {
         challenge: challenge.to_owned(),
@@ -114,10 +112,10 @@ fn wanted(query: &Parameters) -> Result<Wanted, OauthError> {
     })
 }
 
-/// Sends the person back to the client.
+/// Redirects the browser back to the client.
 fn back(demo: &Demo, query: &Parameters, code: Result<String, OauthError>) -> Response {
     let Ok(mut target) = Url::parse(&demo.redirect_uri) else {
-        return OauthError("server_error", "the redirect URI is none").into_response();
+        return OauthError("server_error", "the redirect URI is invalid").into_response();
     };
     let mut answer = target.query_pairs_mut();
     match code {

@@ -3,7 +3,8 @@ use subtle::ConstantTimeEq as _;
 
 use super::client::{OauthError, Parameters, WRONG, credentials};
 
-/// This server, as the demo knows it. Both are known to everybody: the demo has nothing to protect.
+/// The credentials of this server at the demo provider. They are public, because the demo protects
+/// nothing.
 pub(super) const CLIENT: &str = "mcp-demo";
 pub(super) const SECRET: &str = "mcp-demo-secret";
 

@@ -1,7 +1,6 @@
-//! An identity provider for those who have none at hand: a log-in page without passwords,
-//! authorization code with PKCE, one-time refresh tokens whose reuse ends the session, revocation,
-//! userinfo. It knows one client, this server, and registers no others: such is what this server is
-//! for.
+//! A demo identity provider: a log-in page without passwords, the authorization code grant with
+//! PKCE, one-time refresh tokens whose reuse ends the session, revocation, and userinfo. It knows
+//! one client, this server, and has no dynamic registration.
 
 mod authorize;
 #[path = "../../proxy/demo/client.rs"]
@@ -33,17 +32,16 @@ use crate::cli::DemoFlags;
 use crate::issuer::Issuer;
 use crate::provider::{ClientAuth, ProviderSettings};
 
-/// The provider, as its handlers see it.
+/// The state that all handlers share.
 #[derive(Clone, Debug)]
 struct Demo {
     sessions: Arc<Sessions>,
     issuer: Arc<str>,
-    /// Of its one client.
+    /// The redirect URI of the only client.
     redirect_uri: Arc<str>,
 }
 
-/// Starts it, for as long as the process runs; what the server that `issuer` names is to know of
-/// it.
+/// Starts the provider in a background task. Returns the settings with which this server uses it.
 pub(crate) fn start(
     flags: &DemoFlags,
     listener: TcpListener,
@@ -57,7 +55,7 @@ pub(crate) fn start(
         rotates: !flags.demo_no_rotation,
     };
     let name = here.origin().ascii_serialization();
-    tracing::info!("no identity provider is configured: a demo of one is at {name}");
+    tracing::info!("no identity provider is configured: started a demo provider at {name}");
     let demo = Demo {
         sessions: Arc::new(Sessions::new(settings)),
         issuer: name.as_str().into(),
@@ -65,7 +63,7 @@ pub(crate) fn start(
     };
     tokio::spawn(async move {
         if let Err(error) = serve(listener, demo).await {
-            tracing::error!(%error, "the demo identity provider ended");
+            tracing::error!(%error, "the demo identity provider stopped");
         }
     });
     Ok(ProviderSettings {

@@ -16,7 +16,7 @@ button { margin: 1rem .5rem 0 0; }
 @media (prefers-color-scheme: dark) { body { background: #111; color: #eee; } }
 ";
 
-/// The page; what is chosen there is posted to the same address.
+/// Renders the page. Its form is posted to the same URL.
 pub(super) fn log_in(scope: &str, query: &str, status: StatusCode) -> Response {
     let refused = status.is_client_error();
     let page = html! {
@@ -30,10 +30,10 @@ pub(super) fn log_in(scope: &str, query: &str, status: StatusCode) -> Response {
             }
             body {
                 main {
-                    h1 { "Who are you?" }
-                    p { "This is a demo: it asks for no password. The application asks for " strong { (scope) } "." }
+                    h1 { "Log in" }
+                    p { "This is a demo, so you do not need a password. The app requests access to " strong { (scope) } "." }
                     @if refused {
-                        p role="alert" { strong { "Choose a name, or type one of up to 64 characters." } }
+                        p role="alert" { strong { "Choose a name, or enter one of up to 64 characters." } }
                     }
                     form method="post" action={ "/authorize?" (query) } {
                         fieldset {
@@ -44,7 +44,7 @@ pub(super) fn log_in(scope: &str, query: &str, status: StatusCode) -> Response {
                                     " " (user)
                                 }
                             }
-                            label for="other" { "or as somebody else:" }
+                            label for="other" { "or enter another name:" }
                             input type="text" id="other" name="other" maxlength="64" autocomplete="username";
                         }
                         button type="submit" name="log_in" value="yes" { "Log in" }
@@ -54,8 +54,8 @@ pub(super) fn log_in(scope: &str, query: &str, status: StatusCode) -> Response {
             }
         }
     };
-    // No `form-action`: Chromium applies it to all redirects that follow upon the form, down to the
-    // client of the server.
+    // There is no `form-action`, because Chromium applies it to all redirects that follow a form
+    // submission, up to the redirect URI of the MCP client.
     let policy =
         "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'";
     let headers = [

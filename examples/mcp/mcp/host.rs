@@ -1,6 +1,6 @@
 use axum::http::uri::Authority;
 
-/// A host and a port that a request may name, and the port that it may omit.
+/// A host and a port that a request may name, and the default port that it may omit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AllowedHost {
     host: String,

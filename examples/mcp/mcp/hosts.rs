@@ -1,9 +1,9 @@
-//! Checks the host name by which a request reaches the MCP endpoint, and the page that it comes
-//! from.
+//! Checks the host name of a request to the MCP endpoint, and the origin of the web page that sends
+//! it.
 //!
-//! A page whose own name points at this machine (DNS rebinding) sends its name as `Host`, and any
-//! page sends its `Origin`. Both are parsed and compared with a list: a prefix or a suffix of an
-//! allowed value is not allowed.
+//! After DNS rebinding, a malicious page sends its own host name as `Host`, and every page sends
+//! its `Origin`. Both are parsed and compared with a list: a prefix or a suffix of an allowed value
+//! is not allowed.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,9 +33,9 @@ struct Lists {
 }
 
 impl Allowed {
-    /// Allows the hosts of the public URL, the loopback names with the port of this server, and the
-    /// listening address, which a reverse proxy in front may use; and the origins of the public
-    /// URL, of this computer, and of `more`.
+    /// Allows the host of the public URL, the loopback names with the port of this server, and the
+    /// listening address, which a reverse proxy may use. Allows the origins of the public URL, of
+    /// this computer, and of `more`.
     pub(crate) fn new(issuer: &Issuer, listen: SocketAddr, more: &[AllowedOrigin]) -> Self {
         let here = LOOPBACK
             .into_iter()
@@ -56,23 +56,25 @@ impl Allowed {
 
     fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), OauthError> {
         let host = one(headers, &HOST)?;
-        // The name in the target of a request (HTTP/2, or the absolute form of HTTP/1) is checked
-        // as well as the one in the header: the endpoint may use either.
+        // The endpoint may use the host in the request target (HTTP/2, or the absolute form of
+        // HTTP/1) or the `Host` header, so both are checked.
         let named = [host, uri.authority().map(Authority::as_str)];
         if named.iter().all(Option::is_none) {
-            return Err(OauthError::invalid_request("the request has no Host"));
+            return Err(OauthError::invalid_request(
+                "the request has no Host header",
+            ));
         }
         if named
             .into_iter()
             .flatten()
             .any(|host| !self.allows_host(host))
         {
-            return Err(forbidden("this server is not reached by that Host"));
+            return Err(forbidden("the Host of the request is not allowed"));
         }
-        // Programs send no `Origin`; pages in a browser do.
+        // Only browsers send `Origin`.
         match one(headers, &ORIGIN)? {
             Some(origin) if !self.0.origins.iter().any(|allowed| allowed.matches(origin)) => {
-                Err(forbidden("pages of that Origin may not call this server"))
+                Err(forbidden("the Origin of the request is not allowed"))
             }
             _ => Ok(()),
         }
@@ -91,7 +93,7 @@ fn bare(listen: SocketAddr) -> String {
     }
 }
 
-/// Refuses requests to another host name or from another page.
+/// Rejects requests with a host name or an origin that is not allowed.
 pub(crate) async fn check(
     State(allowed): State<Allowed>,
     request: Request,
@@ -102,7 +104,7 @@ pub(crate) async fn check(
         Err(error) => {
             tracing::info!(
                 error = error.description,
-                "a request to the MCP endpoint was refused"
+                "rejected a request to the MCP endpoint"
             );
             error.into_response()
         }
@@ -113,8 +115,8 @@ fn forbidden(description: &str) -> OauthError {
     OauthError::invalid_request(description).with_status(StatusCode::FORBIDDEN)
 }
 
-/// Returns the value of a header that may come at most once. A value that is not text is refused
-/// like one that is not allowed.
+/// Returns the value of a header that must not be repeated. A value that is not text is returned as
+/// an empty string, which is never allowed.
 fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, OauthError> {
     let mut values = headers.get_all(name).iter();
     let value = values
@@ -122,7 +124,7 @@ fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>,
         .map(|value| value.to_str().unwrap_or_default());
     if values.next().is_some() {
         return Err(OauthError::invalid_request(format!(
-            "the request has more than one {name}"
+            "the request has more than one {name} header"
         )));
     }
     Ok(value)

@@ -1,5 +1,5 @@
-//! The MCP endpoint, as the access layer calls it: with the provider's access token in place of the
-//! client's.
+//! The MCP endpoint behind the access layer, which replaces the client's access token with the
+//! provider's.
 
 mod host;
 mod hosts;
@@ -32,14 +32,14 @@ pub(crate) const MOST_BYTES: usize = 4 << 20;
 /// The time limit for a message to the built-in MCP server.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What serves `/mcp`.
+/// The service at `/mcp`.
 pub(crate) struct Endpoint {
     pub(crate) router: Router<App>,
     end: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Endpoint {
-    /// Ends the streams that would go on for ever.
+    /// Ends streams that would otherwise never end.
     pub(crate) fn end(&self) {
         (self.end)();
     }
@@ -70,7 +70,7 @@ pub(crate) fn guarded(router: Router<App>, allowed: Allowed) -> Router<App> {
     router.layer(from_fn_with_state(allowed, hosts::check))
 }
 
-/// Without sessions, so that any instance can serve any request.
+/// Returns the built-in MCP server. It has no sessions, so that any instance can serve any request.
 fn own(app: &App) -> Endpoint {
     let config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
@@ -94,11 +94,11 @@ fn own(app: &App) -> Endpoint {
     }
 }
 
-/// Reads the body of a request, because the MCP server would read one of any length.
+/// Reads the body of a request with a limit, because the MCP server itself has none.
 async fn read(request: Request) -> Result<Request, OauthError> {
     let (head, body) = limit_body_time(request, MESSAGE_TIMEOUT).into_parts();
     let body = to_bytes(body, MOST_BYTES).await.map_err(|_| {
-        OauthError::invalid_request("the message is too large or was broken off")
+        OauthError::invalid_request("the message is too large or incomplete")
             .with_status(StatusCode::PAYLOAD_TOO_LARGE)
     })?;
     Ok(Request::from_parts(head, Body::from(body)))

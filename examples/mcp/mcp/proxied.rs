@@ -1,5 +1,5 @@
-//! Somebody's MCP server, guarded: requests reach it with the provider's access token or with none,
-//! and bodies stream both ways.
+//! A proxy to another MCP server. Requests carry the provider's access token or none, and bodies
+//! stream in both directions.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -27,9 +27,9 @@ use crate::issuer::Issuer;
 #[derive(Clone)]
 pub(super) struct Proxied {
     forward: Forward<Body>,
-    /// The path of the endpoint there.
+    /// The path of the MCP endpoint on the upstream server.
     path: String,
-    /// The challenge for a client whose token the endpoint refuses.
+    /// The challenge for a client whose token the upstream server rejects.
     challenge: HeaderValue,
 }
 
@@ -55,7 +55,7 @@ impl Proxied {
             format!(r#"Bearer realm="mcp", error="invalid_token", resource_metadata="{metadata}""#);
         let challenge = challenge
             .parse()
-            .map_err(|_| format!("--public-url: not fit for a header: {metadata}"))?;
+            .map_err(|_| format!("--public-url: not allowed in a header: {metadata}"))?;
         Ok(Self {
             forward,
             path: upstream.path.clone(),
@@ -77,7 +77,7 @@ impl Proxied {
             .parse::<PathAndQuery>()
             .unwrap_or(PathAndQuery::from_static("/"));
         *request.uri_mut() = path.into();
-        // Those of this server are none of its business.
+        // The upstream server must not receive the cookies of this server.
         request.headers_mut().remove(COOKIE);
         let forward = peer.map_or_else(
             || self.forward.clone(),
@@ -88,11 +88,11 @@ impl Proxied {
         Ok(response)
     }
 
-    /// Removes headers that the endpoint may not set in the name of this server's host.
+    /// Removes response headers that the upstream server must not set for this server's host.
     ///
-    /// Its challenges name a realm, scopes and metadata of its own, and a client would look for its
-    /// authorization server there (RFC 9728 §5.1). A cookie with the name of this server's cookie
-    /// would replace that in the browser.
+    /// Its challenges name its own realm, scopes and metadata, from which a client would derive the
+    /// wrong authorization server (RFC 9728 §5.1). A cookie with the name of this server's cookie
+    /// would replace that cookie in the browser.
     fn disown(&self, response: &mut Response) {
         let refused = response.status() == StatusCode::UNAUTHORIZED;
         let headers = response.headers_mut();
@@ -114,8 +114,8 @@ impl Proxied {
     }
 }
 
-/// Returns whether a browser may send a cookie back in a way that this server takes for its own.
-/// The browser sends a cookie without a name as its value only, which may contain a name.
+/// Returns whether this server could mistake the cookie for its own when the browser sends it back.
+/// A browser sends a cookie without a name as its value only, which may contain a name.
 fn is_ours(cookie: &HeaderValue) -> bool {
     let pair = cookie
         .as_bytes()

@@ -1,4 +1,5 @@
-//! An MCP server to try out: two tools that tell what has become of the client's access token.
+//! A built-in MCP server for trying things out. It has two tools that describe the client's access
+//! token and the token that replaces it.
 
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
@@ -26,7 +27,7 @@ impl Tools {
 #[tool_router]
 impl Tools {
     #[tool(
-        description = "Tells which client you use, and what its access token is good for.",
+        description = "Returns your client ID, and the scopes and resources of its access token.",
         annotations(read_only_hint = true)
     )]
     async fn whoami(
@@ -42,8 +43,8 @@ impl Tools {
     }
 
     #[tool(
-        description = "Asks the identity provider who you are, with the access token that a server behind this one \
-                       would get.",
+        description = "Asks the identity provider who you are, with the access token that an upstream MCP server would \
+                       receive.",
         annotations(read_only_hint = true)
     )]
     async fn upstream(
@@ -54,8 +55,8 @@ impl Tools {
             .headers
             .get(AUTHORIZATION)
             .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-        let token =
-            token.ok_or_else(|| ErrorData::internal_error("there is no access token", None))?;
+        let token = token
+            .ok_or_else(|| ErrorData::internal_error("the request has no access token", None))?;
         let Some(answer) = self.app.provider.userinfo(token).await else {
             return Ok(failed(
                 "no userinfo endpoint of the identity provider is configured",
@@ -67,14 +68,12 @@ impl Tools {
         };
         if !answer.status.is_success() {
             return Ok(failed(&format!(
-                "the identity provider answered {}",
+                "the identity provider responded with {}",
                 answer.status
             )));
         }
         let Ok(Value::Object(user)) = serde_json::from_slice(&answer.body) else {
-            return Ok(failed(
-                "the identity provider gave an answer that cannot be read",
-            ));
+            return Ok(failed("the identity provider sent an invalid response"));
         };
         Ok(CallToolResult::structured(
             json!({ "user": user, "token": describe(token) }),
@@ -87,7 +86,7 @@ impl ServerHandler for Tools {
     fn get_info(&self) -> ServerConfig {
         ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
             .with_server_info(Implementation::new("tower-oauth-refresh example", env!("CARGO_PKG_VERSION")))
-            .with_instructions("`whoami` tells about your access token, `upstream` what a server behind this one sees.")
+            .with_instructions("`whoami` describes your access token, `upstream` the token that an upstream MCP server receives.")
     }
 }
 
@@ -98,7 +97,7 @@ fn grant(parts: &Parts) -> Result<&AccessGrant, ErrorData> {
         .ok_or_else(|| ErrorData::internal_error("the access layer is missing", None))
 }
 
-/// A token, but nothing of it.
+/// Describes a token without disclosing any part of it.
 fn describe(token: &str) -> Value {
     json!({ "length": token.len(), "issued_here": token.starts_with("at_") })
 }
@@ -110,7 +109,7 @@ fn failed(why: &str) -> CallToolResult {
 fn unreachable(error: &ProviderError) -> CallToolResult {
     tracing::warn!(
         error = causes(error),
-        "the identity provider was not reached"
+        "the identity provider cannot be reached"
     );
     failed(&error.to_string())
 }

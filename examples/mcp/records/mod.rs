@@ -233,7 +233,8 @@ const TAG: Tag = Tag::new([0; 32]);
 
 fn version() -> Result<Version, StoreError> {
     let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).map_err(|_| StoreError::unavailable("no randomness to be had"))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|_| StoreError::unavailable("the system's random number generator failed"))?;
     Ok(Version::new(bytes))
 }
 

@@ -1,4 +1,4 @@
-//! Token answers of the provider: read, and made into what the layer gets.
+//! Parses the provider's token responses, and converts them for the refresh layer.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::causes::causes;
 use crate::error::OauthError;
 use crate::provider::{ProviderAnswer, ProviderError};
 
-/// How long an access token of this server lives if the provider does not say how long its own
-/// does: as the layer has it.
+/// The lifetime of an access token, in seconds, if the provider does not state one. The layer has
+/// the same default.
 const LIFETIME: u64 = 3600;
 
 const LIFETIMES: [&str; 3] = [
@@ -21,18 +21,18 @@ const LIFETIMES: [&str; 3] = [
     "refresh_token_expires_in",
 ];
 
-/// The members of a token answer.
+/// The members of a token response.
 pub(super) type Answer = Map<String, Value>;
 
-/// The answer if it is one, or else the error that the client gets: never one that says that the
-/// client is at fault where this server is.
+/// Returns the token response, or the error for the client. If the fault is this server's, the
+/// error does not blame the client.
 pub(super) fn read(answer: Result<ProviderAnswer, ProviderError>) -> Result<Answer, OauthError> {
     let answer = answer.map_err(|error| failed(&error))?;
     let (status, body) = (
         answer.status,
         serde_json::from_slice::<Answer>(&answer.body).unwrap_or_default(),
     );
-    // GitHub answers errors with 200.
+    // GitHub sends errors with status 200.
     let error = body.get("error").and_then(Value::as_str);
     let token = body
         .get("access_token")
@@ -41,9 +41,9 @@ pub(super) fn read(answer: Result<ProviderAnswer, ProviderError>) -> Result<Answ
     match error {
         None if status.is_success() && token && is_bearer(&body) => Ok(body),
         None if status.is_success() => {
-            tracing::error!(%status, "the identity provider gave a token answer that cannot be read");
+            tracing::error!(%status, "the identity provider sent an invalid token response");
             Err(OauthError::server_error(
-                "the identity provider gave an answer that cannot be read",
+                "the identity provider sent an invalid response",
             ))
         }
         _ if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
@@ -52,7 +52,8 @@ pub(super) fn read(answer: Result<ProviderAnswer, ProviderError>) -> Result<Answ
                 "the identity provider is unavailable",
             ))
         }
-        // The second is GitHub's, the others want the person (OpenID Connect Core §3.1.2.6; Entra).
+        // `bad_refresh_token` is GitHub's. The `…_required` codes mean that the user must log in
+        // again (OpenID Connect Core §3.1.2.6; Entra ID).
         Some(
             "invalid_grant"
             | "bad_refresh_token"
@@ -64,21 +65,21 @@ pub(super) fn read(answer: Result<ProviderAnswer, ProviderError>) -> Result<Answ
         )),
         Some("invalid_scope") => Err(OauthError::new(
             "invalid_scope",
-            "the identity provider does not grant that",
+            "the identity provider does not grant the requested scope",
         )),
         Some("temporarily_unavailable" | "slow_down") => Err(OauthError::unavailable(
             "the identity provider is unavailable",
         )),
         error => {
-            // Its client is this server: whatever is wrong is for its operator to set right.
+            // The provider's client is this server, so only the operator can correct the error.
             let error = error.filter(|error| {
                 error
                     .bytes()
                     .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
             });
-            tracing::error!(%status, error, "the identity provider refuses this server");
+            tracing::error!(%status, error, "the identity provider rejected the request of this server");
             Err(OauthError::server_error(
-                "the identity provider refuses this server",
+                "the identity provider rejected the request of this server",
             ))
         }
     }
@@ -87,19 +88,20 @@ pub(super) fn read(answer: Result<ProviderAnswer, ProviderError>) -> Result<Answ
 pub(super) fn failed(error: &ProviderError) -> OauthError {
     tracing::warn!(
         error = causes(error),
-        "the identity provider gave no answer"
+        "a request to the identity provider failed"
     );
     match error {
         ProviderError::Unreachable(_) => {
             OauthError::unavailable("the identity provider cannot be reached")
         }
         ProviderError::TooLarge => {
-            OauthError::server_error("the identity provider gave an answer that cannot be read")
+            OauthError::server_error("the identity provider sent an invalid response")
         }
     }
 }
 
-/// A token that is bound to a key would be of no use to anybody here.
+/// Returns whether the token is a bearer token. A token that is bound to a key is useless to
+/// clients and to the MCP server.
 fn is_bearer(answer: &Answer) -> bool {
     match answer.get("token_type") {
         Some(kind) => kind
@@ -109,7 +111,8 @@ fn is_bearer(answer: &Answer) -> bool {
     }
 }
 
-/// What the layer is to keep of the first answer for a grant.
+/// Returns the value that the layer keeps as the upstream refresh token of a new grant; `None` if
+/// the grant cannot be refreshed.
 pub(super) fn keep(answer: &Answer, scope: &str) -> Option<Kept> {
     let token = match (text(answer, "refresh_token"), text(answer, "access_token")) {
         (Some(token), _) => KeptToken::Refresh(token.to_owned()),
@@ -131,18 +134,18 @@ fn text<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
         .filter(|text| !text.is_empty())
 }
 
-/// The scope that an answer states.
+/// Returns the scope in a response.
 pub(super) fn scope(answer: &Answer) -> Option<String> {
     authorize::scope(text(answer, "scope")?)
 }
 
-/// The refresh token of an answer.
+/// Returns the refresh token in a response.
 pub(super) fn refresh_token(answer: &Answer) -> Option<&str> {
     text(answer, "refresh_token")
 }
 
-/// Makes of the provider's answer what the layer gets: `age` old, for this scope, with what it is
-/// to keep.
+/// Converts a response of the provider for the layer. Reduces its lifetimes by `age`, sets its
+/// scope, and replaces its refresh token with `kept`.
 pub(super) fn finish(
     mut answer: Answer,
     age: Duration,
@@ -161,7 +164,7 @@ pub(super) fn finish(
             .and_then(seconds)
             .filter(|seconds| *seconds > 0)
         {
-            // One second is the least that is no token without an end.
+            // At least one second, because zero would mean that the token never expires.
             answer.insert(
                 name.into(),
                 seconds.saturating_sub(age.as_secs()).max(1).into(),
@@ -173,7 +176,7 @@ pub(super) fn finish(
     Ok(answer)
 }
 
-/// Some providers write them as text.
+/// Parses a lifetime. Some providers send it as a string.
 fn seconds(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }

@@ -1,4 +1,5 @@
-//! Who sends a request (RFC 6749 §2.3.1): `none`, `client_secret_basic` or `client_secret_post`.
+//! Client authentication (RFC 6749 §2.3.1) with `none`, `client_secret_basic` or
+//! `client_secret_post`.
 
 use axum::http::StatusCode;
 use axum::http::header::{AUTHORIZATION, HeaderMap};
@@ -10,8 +11,8 @@ use crate::clients::{Client, ClientError, DocumentError};
 use crate::error::OauthError;
 use crate::parameters::Parameters;
 
-/// The client, which is who it says. The layer has bound the token to it, and goes on when this has
-/// succeeded.
+/// Returns the authenticated client. The layer has checked that the token belongs to this client
+/// ID, and continues only if the authentication succeeds.
 pub(super) async fn authenticate(
     app: &App,
     headers: &HeaderMap,
@@ -32,7 +33,7 @@ pub(super) async fn authenticate(
     if right { Ok(client) } else { Err(invalid()) }
 }
 
-/// Name and secret, by one method and not by two.
+/// Returns the client ID and the secret. A client must use only one method.
 fn credentials(
     headers: &HeaderMap,
     form: &Parameters,
@@ -47,13 +48,13 @@ fn credentials(
     let (client_id, secret) = basic(value.as_bytes()).ok_or_else(invalid)?;
     if posted.is_some() || named.is_some_and(|named| named != client_id) {
         return Err(OauthError::invalid_request(
-            "the client authenticates itself in two ways",
+            "the request uses more than one method of client authentication",
         ));
     }
     Ok((client_id, (!secret.is_empty()).then_some(secret)))
 }
 
-/// Name and secret, each form-encoded before they were joined.
+/// Parses HTTP Basic credentials, whose parts are form-encoded.
 fn basic(value: &[u8]) -> Option<(String, String)> {
     let (scheme, rest) = value.split_at_checked("basic ".len())?;
     if !scheme.eq_ignore_ascii_case(b"basic ") {
@@ -65,7 +66,7 @@ fn basic(value: &[u8]) -> Option<(String, String)> {
 }
 
 fn decoded(text: &str) -> String {
-    // An `&` or a `=` cannot come from a form encoder: it stands for itself.
+    // A form encoder escapes `&` and `=`, so an unescaped one is meant literally.
     let text = text.replace('&', "%26").replace('=', "%3D");
     form_urlencoded::parse(text.as_bytes())
         .next()
@@ -74,14 +75,17 @@ fn decoded(text: &str) -> String {
 }
 
 fn invalid() -> OauthError {
-    OauthError::new("invalid_client", "unknown client or wrong secret")
-        .with_status(StatusCode::UNAUTHORIZED)
+    OauthError::new(
+        "invalid_client",
+        "unknown client or wrong client secret: if the registration has expired, register again",
+    )
+    .with_status(StatusCode::UNAUTHORIZED)
 }
 
 fn unknown(error: ClientError) -> OauthError {
     match error {
         ClientError::Store(error) => error.into(),
-        // It may be there again in a moment, and the client keeps its tokens meanwhile.
+        // The failure may be temporary. With 503, the client keeps its tokens and tries again.
         ClientError::Document(why @ (DocumentError::Unreachable(_) | DocumentError::Busy)) => {
             OauthError::unavailable(why.to_string())
         }

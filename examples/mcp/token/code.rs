@@ -1,4 +1,4 @@
-//! `grant_type=authorization_code`.
+//! The authorization code grant (`grant_type=authorization_code`).
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -20,22 +20,21 @@ use crate::error::OauthError;
 use crate::parameters::Parameters;
 use crate::records::{Handle, Kind};
 
-/// How long a request waits for another one that exchanges the same code.
+/// The time for which a request waits for another request that exchanges the same code.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The pauses between two reads of a code that another request exchanges: the first, and the
-/// longest.
+/// The first and the longest pause between two reads of a code that another request exchanges.
 const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(250)];
 
-/// An exchange that takes longer than this, in milliseconds, counts as abandoned.
+/// The time after which an exchange counts as abandoned, in milliseconds.
 const LONGEST_USE: u64 = 60_000;
 
-/// Exchanges a code for the token answer of the provider that it stands for.
+/// Exchanges a code for the provider's token response that it stands for.
 ///
 /// The first request that matches the code wins. For a few seconds, a repetition of that request
-/// waits for the answer and gets the same one: clients repeat a request whose connection was cut. A
-/// later repetition ends the grant, because then another party may have the code and the verifier.
-/// A request of another client, or with a wrong verifier, changes nothing.
+/// waits for the response and gets the same one, because clients repeat a request whose connection
+/// was lost. A later repetition ends the grant, because then another party may have the code and
+/// the verifier. A request of another client, or with a wrong verifier, changes nothing.
 pub(super) async fn exchange(
     app: &App,
     client: &Client,
@@ -71,7 +70,8 @@ pub(super) async fn exchange(
                 }
                 slot.empty();
             }
-            // The instance that exchanged the code has died, and no client has tokens for it.
+            // The instance that exchanged the code has stopped, and no client has tokens for the
+            // code.
             Code::InUse(used) if now_ms().saturating_sub(used.since) > LONGEST_USE => {
                 return Err(no_such_code());
             }
@@ -89,10 +89,11 @@ pub(super) async fn exchange(
     }
 }
 
-/// Leaves the answer of the exchange in `slot` if it is still offered, and ends the grant otherwise
-/// (RFC 6749 §4.1.2).
+/// Leaves the response of the exchange in `slot` if it is still offered, and ends the grant
+/// otherwise (RFC 6749 §4.1.2).
 ///
-/// The answer is offered for as long as the store has it, whatever the clock of an instance says.
+/// The response is offered until its entry in the store expires, whatever the clock of an instance
+/// says.
 async fn repeat(app: &App, code: &Handle, used: &Used, slot: &Slot) -> Result<(), OauthError> {
     let handle = answer_handle(code, &used.attempt)?;
     if let Some(answer) = app
@@ -104,29 +105,31 @@ async fn repeat(app: &App, code: &Handle, used: &Used, slot: &Slot) -> Result<()
         return Ok(());
     }
     if let Some(grant) = &used.grant {
-        let unreadable = |_| OauthError::server_error("a record cannot be read");
+        let unreadable = |_| OauthError::server_error("a stored record is corrupt");
         app.refresh
             .end_grant(&grant.parse().map_err(unreadable)?)
             .await?;
-        tracing::warn!("an authorization code was used twice: what was granted for it has ended");
+        tracing::warn!(
+            "an authorization code was used again after its retry window: ended its grant"
+        );
     }
     Ok(())
 }
 
-/// Returns the handle that the answer to a code is sealed under. Deriving it needs the code.
+/// Returns the handle under which the response for a code is sealed. Deriving it requires the code.
 pub(super) fn answer_handle(code: &Handle, attempt: &str) -> Result<Handle, StoreError> {
     code.derive(&format!("answer to {attempt}"))
 }
 
 fn in_use() -> OauthError {
-    OauthError::unavailable("the code is in use")
+    OauthError::unavailable("another request is exchanging the code: try again later")
 }
 
 fn no_such_code() -> OauthError {
-    OauthError::invalid_grant("the code is invalid, expired or was used before")
+    OauthError::invalid_grant("the code is invalid, has expired or was used before")
 }
 
-/// Checks that the request comes from the client that the code was issued to. If it does not, the
+/// Checks that the request comes from the client to which the code was issued. If it does not, the
 /// code does not change.
 fn check(
     binding: &CodeBinding,
@@ -140,7 +143,7 @@ fn check(
             .as_bytes()
             .ct_eq(binding.code_challenge.as_bytes()),
     );
-    // OAuth 2.1 §4.1.3 has no redirect URI here, RFC 6749 §4.1.3 has.
+    // RFC 6749 §4.1.3 requires the redirect URI here; OAuth 2.1 §4.1.3 omits it.
     let same_place = form
         .one("redirect_uri")?
         .is_none_or(|uri| uri == binding.redirect_uri);
@@ -152,10 +155,10 @@ fn check(
     Ok(())
 }
 
-/// The provider's answer, as old as it is.
+/// Returns the provider's token response, with its lifetimes reduced by its age.
 fn answer(fresh: &Fresh) -> Result<Answer, OauthError> {
     let unreadable =
-        |_| OauthError::server_error("the answer of the identity provider cannot be read");
+        |_| OauthError::server_error("the stored response of the identity provider is corrupt");
     let answer = serde_json::from_str(&fresh.answer).map_err(unreadable)?;
     let kept = answer::keep(&answer, &fresh.scope);
     answer::finish(answer, age(fresh), &fresh.scope, kept.as_ref())

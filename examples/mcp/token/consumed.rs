@@ -19,7 +19,7 @@ use crate::causes::causes;
 use crate::error::OauthError;
 use crate::records::{Handle, Kind};
 
-/// The pauses between attempts to write what has become of a code.
+/// The pauses between attempts to update the record of a code.
 const PAUSES: [Duration; 5] = [
     Duration::from_millis(100),
     Duration::from_millis(400),
@@ -28,8 +28,9 @@ const PAUSES: [Duration; 5] = [
     Duration::from_secs(10),
 ];
 
-/// A code that this request has used. When the client has its tokens, it is noted which grant began
-/// with it; if it gets none, whatever the reason, it can try again with the same code.
+/// A code that this request has consumed. If the exchange succeeds, the record of the code is
+/// updated with the grant that began with it. If it fails for any reason, the code is released, so
+/// that the client can try again with it.
 pub(super) struct Consumed(Option<Attempt>);
 
 #[derive(Clone)]
@@ -37,21 +38,20 @@ struct Attempt {
     app: App,
     code: Handle,
     fresh: Fresh,
-    /// By which the record says that it was this request.
+    /// The ID of this request in the record of the code.
     name: String,
 }
 
-/// The action of the middleware outside of the layer on the answer to a code.
+/// The action of the middleware around the layer on the response for a code.
 pub(super) enum Outcome {
-    /// This request has used the code: the answer of the layer is stored for the client's next
-    /// attempt.
+    /// This request has consumed the code. The layer's response is stored for a repeated request.
     Consumed(Consumed),
-    /// The code was exchanged before: this answer replaces that of the layer. It bypasses the
-    /// layer, which would take the tokens in it for the provider's.
+    /// The code was exchanged before. This response replaces the layer's response. It bypasses the
+    /// layer, which would mistake the tokens in it for the provider's.
     Repeated(String),
 }
 
-/// Carries the outcome from the handler inside the layer to the middleware outside of it.
+/// Passes the outcome from the handler inside the layer to the middleware around it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Slot(Arc<Mutex<Option<Outcome>>>);
 
@@ -72,7 +72,7 @@ impl Slot {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// It was not this request that used the code.
+    /// Discards the outcome, because another request has consumed the code.
     pub(super) fn empty(&self) {
         if let Some(Outcome::Consumed(mut consumed)) = self.take() {
             consumed.0 = None;
@@ -84,7 +84,7 @@ impl Consumed {
     pub(super) fn new(app: &App, code: Handle, fresh: Fresh) -> Result<Self, StoreError> {
         let mut bytes = [0; 12];
         getrandom::fill(&mut bytes)
-            .map_err(|_| StoreError::unavailable("no randomness to be had"))?;
+            .map_err(|_| StoreError::unavailable("the system's random number generator failed"))?;
         let name = URL_SAFE_NO_PAD.encode(bytes);
         Ok(Self(Some(Attempt {
             app: app.clone(),
@@ -98,13 +98,14 @@ impl Consumed {
         self.0.as_ref().map_or("", |attempt| &attempt.name)
     }
 
-    /// Makes of the layer's answer the one that the client gets.
+    /// Updates the record of the code according to the layer's response. Returns the response for
+    /// the client.
     pub(super) async fn settle(mut self, response: Response) -> Response {
         let Some(attempt) = self.0.clone() else {
             return response;
         };
         if !response.status().is_success() {
-            // If that fails it goes on when this is dropped.
+            // If this fails, dropping `self` tries again.
             if attempt.give_back().await.is_ok() {
                 self.0 = None;
             }
@@ -114,7 +115,7 @@ impl Consumed {
         let (head, body) = response.into_parts();
         // If this fails, dropping `self` releases the code.
         let unreadable =
-            || OauthError::server_error("the token answer cannot be read").into_response();
+            || OauthError::server_error("the token response could not be read").into_response();
         let Ok(body) = to_bytes(body, MOST_BYTES).await else {
             return unreadable();
         };
@@ -128,13 +129,14 @@ impl Consumed {
             Ok(true) => response,
             Ok(false) => OauthError::invalid_grant("the code was used before").into_response(),
             Err(error) => {
-                // Better a log-in that a repeated code does not end for a while than none.
+                // The client gets its tokens anyway. Until the update succeeds, a repeated code
+                // does not end the grant.
                 tracing::warn!(
                     error = causes(&error),
-                    "it could not be noted what a code was used for"
+                    "could not mark an authorization code as used: its reuse cannot be detected until a retry succeeds"
                 );
                 tokio::spawn(persist(
-                    "it could not be noted what a code was used for",
+                    "could not mark an authorization code as used: its reuse cannot be detected until a retry succeeds",
                     async move || attempt.note(grant, &answer).await.map(drop),
                 ));
                 response
@@ -143,7 +145,7 @@ impl Consumed {
     }
 }
 
-/// Tries again and again, for a while.
+/// Retries a write after each of [`PAUSES`].
 async fn persist(failure: &'static str, write: impl AsyncFn() -> Result<(), StoreError>) {
     for pause in PAUSES {
         sleep(pause).await;
@@ -159,7 +161,7 @@ impl Drop for Consumed {
         if let Some(attempt) = self.0.take()
             && let Ok(runtime) = runtime::Handle::try_current()
         {
-            runtime.spawn(persist("a code could not be given back", async move || {
+            runtime.spawn(persist("could not release an authorization code: its client cannot use it until a retry succeeds", async move || {
                 attempt.give_back().await
             }));
         }
@@ -167,12 +169,12 @@ impl Drop for Consumed {
 }
 
 impl Attempt {
-    /// Stores the answer for a repeated request, and then marks the code as used, with the grant
+    /// Stores the response for repeated requests, and then marks the code as used, with the grant
     /// that began with it. If the code no longer belongs to this attempt, ends the grant and
     /// returns `false`.
     ///
-    /// The order matters: a request that finds the code used and no answer is late, and ends the
-    /// grant.
+    /// The order matters: a request that finds a used code without a stored response is too late,
+    /// and ends the grant.
     async fn note(&self, grant: Option<GrantKey>, answer: &str) -> Result<bool, StoreError> {
         let window = self.app.code_window;
         if !window.is_zero() {
@@ -202,7 +204,7 @@ impl Attempt {
                         self.app.refresh.end_grant(grant).await?;
                     }
                     tracing::warn!(
-                        "an authorization code was taken by another request: nothing is granted for it"
+                        "another request took over an authorization code: ended the grant of this request"
                     );
                     return Ok(false);
                 }
@@ -216,11 +218,11 @@ impl Attempt {
                 return Ok(true);
             }
         }
-        // It is long past its time.
+        // The code has expired.
         Ok(true)
     }
 
-    /// Makes the code one that nobody has used.
+    /// Releases the code, so that it can be used again until it expires.
     async fn give_back(&self) -> Result<(), StoreError> {
         let fresh = Code::Fresh(self.fresh.clone());
         while let Some(stored) = self

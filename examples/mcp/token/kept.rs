@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::OauthError;
 
-/// What the layer gets for a refresh token, and seals: the provider's, and the scope that goes with
-/// it. A provider need not repeat the scope when it refreshes (RFC 6749 §5.1), and some grant
-/// whatever is asked for (Entra).
+/// The value that the layer gets as the upstream refresh token, and seals: the provider's token and
+/// the granted scope. A provider may omit the scope when it refreshes (RFC 6749 §5.1), and some
+/// providers grant any requested scope (Entra ID), so that this server must remember it.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Kept {
     pub(super) scope: String,
@@ -18,24 +18,25 @@ pub(super) struct Kept {
 #[serde(rename_all = "lowercase")]
 pub(super) enum KeptToken {
     Refresh(String),
-    /// An access token without an end, in place of a refresh token: OAuth apps of GitHub get such.
+    /// An access token that never expires, used instead of a refresh token. GitHub issues such
+    /// tokens to OAuth apps.
     Access(String),
 }
 
 impl Kept {
-    /// JSON: no provider's token looks like it, as none that fits into `Authorization: Bearer`
-    /// does.
+    /// Returns the value as JSON. A provider's token cannot be mistaken for it, because JSON
+    /// contains characters that are not allowed in `Authorization: Bearer`.
     pub(super) fn encode(&self) -> Result<String, OauthError> {
         serde_json::to_string(self)
-            .map_err(|_| OauthError::server_error("the token cannot be kept"))
+            .map_err(|_| OauthError::server_error("the token could not be encoded"))
     }
 
     pub(super) fn decode(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
 
-    /// Whether this scope is within the granted one. `offline_access` asks for a refresh token, and
-    /// is in no answer.
+    /// Returns whether the granted scope contains `scope`. `offline_access` is ignored: it requests
+    /// a refresh token and does not occur in responses.
     pub(super) fn covers(&self, scope: &str) -> bool {
         let granted = |token: &str| self.scope.split(' ').any(|granted| granted == token);
         scope

@@ -1,8 +1,9 @@
 //! The token and revocation endpoints.
 //!
-//! What happens to a request, from the outside to the inside: [`outside`] settles which resource it
-//! is about and what becomes of its code, the refresh layer turns this server's tokens into the
-//! provider's and back, and the handlers here authenticate the client and talk to the provider.
+//! A request passes three stages. The middleware in [`outside`] sets the resource and handles the
+//! response for a code. The refresh layer replaces this server's tokens with the provider's, and
+//! the provider's with its own. The handlers in this module authenticate the client and call the
+//! provider.
 
 mod answer;
 mod client;
@@ -27,7 +28,7 @@ use crate::app::App;
 use crate::error::OauthError;
 use crate::parameters::{Parameters, Repeated};
 
-/// Of the body of a request, at most: as much as the layer reads.
+/// The maximum size of a request body. It equals the limit of the layer.
 const MOST_BYTES: usize = 64 << 10;
 
 pub(crate) fn routes(app: &App) -> Router<App> {
@@ -54,7 +55,7 @@ async fn token(State(app): State<App>, request: Request) -> Result<Response, Oau
         Some(_) => {
             return Err(OauthError::new(
                 "unsupported_grant_type",
-                "use authorization_code or refresh_token",
+                "the supported grant types are authorization_code and refresh_token",
             ));
         }
         None => {
@@ -66,7 +67,7 @@ async fn token(State(app): State<App>, request: Request) -> Result<Response, Oau
     Ok(([(CACHE_CONTROL, "no-store")], Json(answer)).into_response())
 }
 
-/// The head and the form of a request. The layer has seen to it that it is one.
+/// Splits a request into its head and its form. The layer has checked that the body is a form.
 async fn read(request: Request) -> Result<(Parts, Parameters), OauthError> {
     let (head, body) = request.into_parts();
     let body = to_bytes(body, MOST_BYTES).await.map_err(|_| too_large())?;
@@ -78,7 +79,7 @@ async fn read(request: Request) -> Result<(Parts, Parameters), OauthError> {
 }
 
 fn too_large() -> OauthError {
-    OauthError::invalid_request("the request body is too large or was broken off")
+    OauthError::invalid_request("the request body is too large or incomplete")
         .with_status(StatusCode::PAYLOAD_TOO_LARGE)
 }
 
@@ -88,13 +89,13 @@ impl From<Repeated> for OauthError {
     }
 }
 
-/// The value of a parameter that must be there.
+/// Returns the value of a required parameter.
 fn need<'a>(form: &'a Parameters, name: &str) -> Result<&'a str, OauthError> {
     form.one(name)?
         .ok_or_else(|| OauthError::invalid_request(format!("the parameter {name} is missing")))
 }
 
-/// Whether a request is a form. Whatever else it is, it is refused further inside.
+/// Returns whether a request is a form. Inner layers reject other requests.
 fn is_form(request: &Request) -> bool {
     let content_type = request
         .headers()

@@ -1,4 +1,4 @@
-//! What happens to a request before the layer sees it, and to the answer after that.
+//! The middleware around the refresh layer.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ use crate::error::OauthError;
 use crate::issuer::Issuer;
 use crate::parameters::Parameters;
 
-/// Around the token endpoint.
+/// Wraps the token endpoint.
 pub(super) async fn token(
     State(app): State<App>,
     request: Request,
@@ -45,7 +45,7 @@ pub(super) async fn token(
     }
 }
 
-/// Around the revocation endpoint.
+/// Wraps the revocation endpoint.
 pub(super) async fn revoke(
     State(_): State<App>,
     request: Request,
@@ -62,7 +62,7 @@ pub(super) async fn revoke(
     Ok(next.run(Request::from_parts(head, Body::from(body))).await)
 }
 
-/// What a client asks to be revoked, as it came.
+/// The token in a revocation request, before the layer replaces it.
 #[derive(Clone)]
 pub(super) struct Presented(String);
 
@@ -82,8 +82,8 @@ async fn whole(body: Body) -> Result<Bytes, OauthError> {
     to_bytes(body, MOST_BYTES).await.map_err(|_| too_large())
 }
 
-/// The same form with the one resource that there is: the access token is for that one, whether the
-/// client names it or not, and however it writes it.
+/// Returns the form with the resource of this server, so that the layer binds the access token to
+/// it, whether or not the client names it and however the client spells it.
 fn with_resource(issuer: &Issuer, form: &[u8]) -> Result<Bytes, OauthError> {
     let resource = issuer.resource();
     if !Parameters::parse(form)

@@ -1,4 +1,5 @@
-//! `grant_type=refresh_token`, as the layer forwards it: with what [`Kept`] holds.
+//! The refresh grant (`grant_type=refresh_token`). The layer forwards the request with the value of
+//! [`Kept`] as the refresh token.
 
 use std::time::Duration;
 
@@ -14,18 +15,22 @@ use crate::parameters::Parameters;
 
 pub(super) async fn refresh(app: &App, form: &Parameters) -> Result<Answer, OauthError> {
     let kept = Kept::decode(need(form, "refresh_token")?);
-    let kept = kept
-        .ok_or_else(|| OauthError::invalid_grant("the refresh token is not one of this server"))?;
+    let kept = kept.ok_or_else(|| {
+        OauthError::invalid_grant("the refresh token was not issued by this server")
+    })?;
     let wanted = form.one("scope")?;
     if wanted.is_some_and(|wanted| !kept.covers(wanted)) {
-        return Err(OauthError::new("invalid_scope", "more than was granted"));
+        return Err(OauthError::new(
+            "invalid_scope",
+            "the requested scope exceeds the granted scope",
+        ));
     }
     let answer = match &kept.token {
         KeptToken::Refresh(token) => answer::read(app.provider.refresh(token, wanted).await)?,
         KeptToken::Access(token) => again(app, token).await?,
     };
     let scope = answer::scope(&answer).unwrap_or_else(|| wanted.unwrap_or(&kept.scope).to_owned());
-    // A provider that brings no new token means the old one.
+    // Without a new refresh token, the provider's old one remains valid.
     let renewed = answer::refresh_token(&answer).map(|token| KeptToken::Refresh(token.to_owned()));
     let kept = Kept {
         scope: kept.scope,
@@ -34,8 +39,8 @@ pub(super) async fn refresh(app: &App, form: &Parameters) -> Result<Answer, Oaut
     answer::finish(answer, Duration::ZERO, &scope, Some(&kept))
 }
 
-/// The access token without an end once more, if the provider still takes it, as far as it can be
-/// asked.
+/// Returns the access token without expiry again. If a userinfo endpoint is configured, first
+/// checks there that the provider still accepts the token.
 async fn again(app: &App, token: &str) -> Result<Answer, OauthError> {
     if let Some(asked) = app.provider.userinfo(token).await {
         let status = asked.map_err(|error| answer::failed(&error))?.status;

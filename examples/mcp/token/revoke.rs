@@ -10,8 +10,8 @@ use super::{client, need, read};
 use crate::app::App;
 use crate::error::OauthError;
 
-/// Ends at the provider what the layer ends here. If the provider cannot be reached the layer notes
-/// that the client may try again, and ends its part all the same.
+/// Revokes the token at the provider. If the provider cannot be reached, the layer records that the
+/// revocation is pending, and ends the grant here nevertheless.
 pub(super) async fn revoke(
     State(app): State<App>,
     request: Request,
@@ -19,7 +19,8 @@ pub(super) async fn revoke(
     let (head, form) = read(request).await?;
     client::authenticate(&app, &head.headers, &form).await?;
     let token = need(&form, "token")?;
-    // What the layer has not replaced is no token of this server, and nothing to tell the provider.
+    // A token that the layer has not replaced is not a valid token of this server, so there is
+    // nothing to revoke at the provider.
     if head
         .extensions
         .get::<Presented>()
@@ -39,7 +40,7 @@ pub(super) async fn revoke(
     let answer = answer.map_err(|error| failed(&error))?;
     match answer.status {
         status if status.is_success() => Ok(StatusCode::OK),
-        // There is no such endpoint: ending the grant here is all there is to do.
+        // The provider has no revocation endpoint, so the grant ends here only.
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Ok(StatusCode::OK),
         StatusCode::BAD_REQUEST if answer.error().as_deref() == Some("unsupported_token_type") => {
             Ok(StatusCode::OK)
@@ -48,9 +49,9 @@ pub(super) async fn revoke(
             OauthError::unavailable("the identity provider is unavailable"),
         ),
         status => {
-            tracing::error!(%status, error = answer.error(), "the identity provider does not revoke");
+            tracing::error!(%status, error = answer.error(), "the identity provider rejected a revocation");
             Err(OauthError::server_error(
-                "the identity provider refuses this server",
+                "the identity provider rejected the request of this server",
             ))
         }
     }

@@ -1,22 +1,22 @@
-//! Which addresses are anybody's: what this server fetches at the word of a stranger lies there
-//! alone.
+//! Recognizes public IP addresses. Anyone can make this server fetch a URL, so it fetches from
+//! public addresses only.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The blocks of the IANA IPv4 Special-Purpose Address Registry that are not globally reachable,
-/// and what is no one host's: (network, bits of its prefix).
+/// and addresses that do not identify a single host, as (network, prefix length).
 const IPV4: [(Ipv4Addr, u32); 16] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8),       // this network
     (Ipv4Addr::new(10, 0, 0, 0), 8),      // private use
-    (Ipv4Addr::new(100, 64, 0, 0), 10),   // shared: behind the NAT of a carrier
+    (Ipv4Addr::new(100, 64, 0, 0), 10),   // carrier-grade NAT
     (Ipv4Addr::new(127, 0, 0, 0), 8),     // loopback
-    (Ipv4Addr::new(169, 254, 0, 0), 16),  // link local: the metadata of clouds
+    (Ipv4Addr::new(169, 254, 0, 0), 16),  // link-local, cloud metadata services
     (Ipv4Addr::new(172, 16, 0, 0), 12),   // private use
     (Ipv4Addr::new(192, 0, 0, 0), 24),    // protocol assignments
     (Ipv4Addr::new(192, 0, 2, 0), 24),    // documentation
     (Ipv4Addr::new(192, 31, 196, 0), 24), // AS112
     (Ipv4Addr::new(192, 52, 193, 0), 24), // AMT
-    (Ipv4Addr::new(192, 88, 99, 0), 24),  // relays of 6to4
+    (Ipv4Addr::new(192, 88, 99, 0), 24),  // 6to4 relays
     (Ipv4Addr::new(192, 168, 0, 0), 16),  // private use
     (Ipv4Addr::new(198, 18, 0, 0), 15),   // benchmarking
     (Ipv4Addr::new(198, 51, 100, 0), 24), // documentation
@@ -24,8 +24,8 @@ const IPV4: [(Ipv4Addr, u32); 16] = [
     (Ipv4Addr::new(224, 0, 0, 0), 3),     // multicast, reserved, broadcast
 ];
 
-/// Of what is global unicast, 2000::/3, the blocks that are not globally reachable, and those in
-/// which an address of IPv4 may hide.
+/// The blocks within 2000::/3 (global unicast) that are not globally reachable, or whose addresses
+/// can embed an IPv4 address.
 const IPV6: [(Ipv6Addr, u32); 5] = [
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23), // protocol assignments: Teredo, ORCHID, benchmarking
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32), // documentation
@@ -34,8 +34,8 @@ const IPV6: [(Ipv6Addr, u32); 5] = [
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20), // documentation
 ];
 
-/// Whether the address can be reached from anywhere, as far as it tells. What is translated to IPv4
-/// (mapped, NAT64, 6to4, Teredo) is out as a whole: a host with a name has an address of its own.
+/// Returns whether an address is globally reachable. Addresses that embed an IPv4 address (mapped,
+/// NAT64, 6to4, Teredo) are rejected altogether: a host with a name has an address of its own.
 pub(super) fn is_global(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_global() {
+    fn public_addresses_are_global() {
         for address in [
             "1.1.1.1",
             "8.8.8.8",
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not() {
+    fn special_purpose_addresses_are_not_global() {
         for address in [
             "0.0.0.0",
             "0.1.2.3",

@@ -1,4 +1,4 @@
-//! How long a document is good, as its headers say (RFC 9111 §4.2, §5.2).
+//! The freshness lifetime of a document, from its response headers (RFC 9111 §4.2, §5.2).
 
 use std::time::{Duration, SystemTime};
 
@@ -8,10 +8,10 @@ use axum::http::header::{AGE, CACHE_CONTROL, DATE, EXPIRES, HeaderName};
 const SHORTEST: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Where nothing is said.
+/// The lifetime if the headers do not state one.
 const DEFAULT: Duration = Duration::from_secs(10 * 60);
 
-/// How long from now on, within what this server puts up with.
+/// Returns the remaining freshness lifetime, limited to [`SHORTEST`]..=[`LONGEST`].
 pub(super) fn freshness(headers: &HeaderMap) -> Duration {
     said(headers).unwrap_or(DEFAULT).clamp(SHORTEST, LONGEST)
 }
@@ -32,7 +32,7 @@ fn said(headers: &HeaderMap) -> Option<Duration> {
     };
     let max_age = directives.iter().find_map(|directive| {
         let (name, value) = directive.split_once('=')?;
-        // The cache is shared by all who log in, yet is no proxy: `s-maxage` is for those.
+        // `s-maxage` is ignored: it applies to shared caches in proxies, which this is not.
         name.eq_ignore_ascii_case("max-age")
             .then(|| seconds(value.trim_matches('"')))
     });
@@ -41,13 +41,13 @@ fn said(headers: &HeaderMap) -> Option<Duration> {
     }
     let spent = text(headers, AGE).and_then(seconds).unwrap_or_default();
     if let Some(max_age) = max_age {
-        // What cannot be read is stale (RFC 9111 §4.2.1).
+        // An invalid `max-age` counts as stale (RFC 9111 §4.2.1).
         return Some(max_age.unwrap_or_default().saturating_sub(spent));
     }
     let expires = text(headers, EXPIRES)?;
     let date = text(headers, DATE).and_then(|date| httpdate::parse_http_date(date).ok());
     let from = date.unwrap_or_else(SystemTime::now);
-    // `Expires: 0` has passed.
+    // An invalid date, such as `Expires: 0`, is in the past.
     let left = httpdate::parse_http_date(expires)
         .ok()
         .and_then(|expires| expires.duration_since(from).ok());
@@ -60,7 +60,7 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
 
 fn seconds(text: &str) -> Option<Duration> {
     let all_digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    // One too large for a number is long.
+    // A number that overflows counts as [`LONGEST`].
     all_digits.then(|| text.parse().map_or(LONGEST, Duration::from_secs))
 }
 
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn how_long_a_document_is_good() {
+    fn the_freshness_lifetime_follows_the_headers() {
         const DATES: (&str, &str) = ("date", "Tue, 24 Nov 2026 10:00:00 GMT");
         let rows: [(&[(&'static str, &'static str)], u64); 16] = [
             (&[], 600),

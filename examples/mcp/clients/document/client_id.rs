@@ -1,12 +1,12 @@
 use url::{Host, Url};
 
-/// Of a client id, in bytes.
+/// The maximum length of a client ID, in bytes.
 const LONGEST: usize = 512;
 
-/// A client id that is the URL of a document.
+/// A client ID that is the URL of a client ID metadata document.
 ///
-/// It is taken in the one form alone in which a parsed URL is written. Thus dot segments, a port
-/// that goes without saying and another case are out, and equal clients have equal ids.
+/// Only the normalized form of a URL is accepted. This rejects dot segments, explicit default ports
+/// and upper-case hosts, and makes sure that a client has only one ID.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ClientIdUrl(Url);
 
@@ -29,7 +29,7 @@ impl ClientIdUrl {
         &self.0
     }
 
-    /// None where its host has a name.
+    /// Returns the IP address of the host; `None` if the host is a name.
     pub(super) fn address(&self) -> Option<std::net::IpAddr> {
         match self.0.host()? {
             Host::Ipv4(address) => Some(address.into()),
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_the_url_of_a_document() {
+    fn only_normalized_https_urls_are_client_ids() {
         for url in [
             "https://client.example/metadata.json",
             "https://client.example:8443/a/b?c=d",

@@ -12,13 +12,14 @@ use super::client_id::ClientIdUrl;
 use super::limits::{Limits, TooMany};
 use super::resolver::CheckedResolver;
 
-/// From the name of the host to the last byte.
+/// The time limit from the name lookup to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Of a document, in bytes (draft-ietf-oauth-client-id-metadata-document, "Maximum Response Size").
+/// The maximum size of a document, in bytes (draft-ietf-oauth-client-id-metadata-document, "Maximum
+/// Response Size").
 const LARGEST: usize = 5 * 1024;
 
-/// Gets documents.
+/// Fetches metadata documents.
 #[derive(Clone, Debug)]
 pub(super) struct Fetcher {
     http: reqwest::Client,
@@ -26,18 +27,18 @@ pub(super) struct Fetcher {
     limits: Limits,
 }
 
-/// Why no documents can be fetched.
+/// The reason why the fetcher could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetcherError {
     #[error("--metadata-ca {}", .0.display())]
     File(PathBuf, #[source] std::io::Error),
-    #[error("--metadata-ca {}: it holds no certificate in PEM", .0.display())]
+    #[error("--metadata-ca {}: the file contains no certificate in PEM format", .0.display())]
     NoCertificate(PathBuf),
     #[error(transparent)]
     Http(#[from] reqwest::Error),
 }
 
-/// A document, as it came.
+/// A fetched document.
 pub(super) struct Fetched {
     pub(super) headers: HeaderMap,
     pub(super) body: Vec<u8>,
@@ -51,13 +52,13 @@ impl Fetcher {
             .https_only(true)
             .redirect(Policy::none())
             .referer(false)
-            // Some hosts answer nobody who does not say what he is.
+            // Some hosts reject requests without a `User-Agent`.
             .user_agent(concat!(
                 env!("CARGO_PKG_NAME"),
                 "/",
                 env!("CARGO_PKG_VERSION")
             ))
-            // A proxy would look up the name anew.
+            // A proxy would resolve the name itself and bypass the check of the address.
             .no_proxy()
             .dns_resolver(resolver)
             .timeout(TIMEOUT)
@@ -70,7 +71,7 @@ impl Fetcher {
     }
 
     pub(super) async fn fetch(&self, url: &ClientIdUrl) -> Result<Fetched, DocumentError> {
-        // No name to look up: no resolver is asked.
+        // The resolver is not called for a literal address.
         if url
             .address()
             .is_some_and(|address| !self.resolver.allows(address))
@@ -108,8 +109,8 @@ impl Fetcher {
         })
     }
 
-    /// Returns whether the port is that of https. A service on another port may not be a web
-    /// server.
+    /// Returns whether the port is the default port of https. A service on another port may not be
+    /// a web server.
     fn allows_port(&self, url: &ClientIdUrl) -> bool {
         self.resolver.loopback || url.url().port_or_known_default() == Some(443)
     }
@@ -127,7 +128,7 @@ fn unreachable(error: reqwest::Error) -> DocumentError {
     DocumentError::Unreachable(Arc::new(error.without_url()))
 }
 
-/// `application/json`, or of its kin: `application/x+json`.
+/// Returns whether the content type is `application/json` or `application/…+json`.
 fn is_json(headers: &HeaderMap) -> bool {
     let value = headers
         .get(CONTENT_TYPE)

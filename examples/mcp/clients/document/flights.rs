@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::OnceCell;
 
-/// Runs one operation for all callers that ask for the same name at the same time.
+/// Shares one operation between all callers that request the same name at the same time.
 #[derive(Debug)]
 pub(super) struct Flights<T> {
     under_way: Mutex<HashMap<String, Weak<OnceCell<T>>>>,
@@ -18,8 +18,8 @@ impl<T> Default for Flights<T> {
 }
 
 impl<T: Clone> Flights<T> {
-    /// Returns the result of `run`, or of the operation with this name that is under way. If the
-    /// caller that runs the operation is cancelled, the next caller runs its own.
+    /// Returns the result of `run`, or of the operation in progress with this name. If the caller
+    /// that runs the operation is cancelled, the next caller runs its own.
     pub(super) async fn join(&self, name: &str, run: impl Future<Output = T>) -> T {
         let flight = self.board(name);
         match &flight.cell {
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flight_that_is_over_leaves_nothing_behind() {
+    fn a_finished_operation_leaves_no_entry() {
         let flights = Flights::<u32>::default();
         let count = || flights.under_way.lock().unwrap().len();
         for number in 0..100 {
@@ -107,12 +107,12 @@ mod tests {
             (poll(first.as_mut()), poll(second.as_mut())),
             (Poll::Pending, Poll::Pending)
         );
-        assert_eq!(count(), 1, "the second one waits for the first");
+        assert_eq!(count(), 1, "the second caller waits for the first");
         drop(first);
         assert_eq!(
             poll(second.as_mut()),
             Poll::Ready(2),
-            "the first one has given up"
+            "the first caller was cancelled"
         );
         drop(second);
         assert_eq!(count(), 0);

@@ -5,17 +5,17 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-/// The time in which fetches are counted.
+/// The length of a window for counting fetches.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// Fetches that may begin within [`WINDOW`], in all and from one host.
+/// The maximum number of fetches that begin within [`WINDOW`]: in total, and per host.
 const MOST: [u32; 2] = [600, 60];
 
-/// Fetches that may be in flight, in all and from one host.
+/// The maximum number of fetches in flight: in total, and per host.
 const MOST_AT_ONCE: [usize; 2] = [32, 4];
 
-/// Limits on the fetches that unauthenticated requests cause: in all, which bounds the cost for
-/// this server, and for each host, which bounds the traffic that an attacker can direct at it.
+/// Limits on the fetches that unauthenticated requests cause. The total limit bounds the cost for
+/// this server; the limit per host bounds the traffic that an attacker can direct at a host.
 #[derive(Clone, Debug)]
 pub(super) struct Limits {
     all: Arc<Semaphore>,
@@ -24,11 +24,12 @@ pub(super) struct Limits {
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// When the present window of all hosts began, and the fetches since.
+    /// The start of the current window of all hosts, and the number of fetches since.
     all: Option<(Instant, u32)>,
     hosts: HashMap<String, Host>,
-    /// The hosts by the beginning of their windows, which makes finding expired ones O(1). There is
-    /// one entry for each entry of `hosts`, and no more than fetches in two windows.
+    /// The hosts, ordered by the start of their windows, so that finding an expired one is O(1). It
+    /// has one entry for each entry of `hosts`, and at most as many as there are fetches in two
+    /// windows.
     by_age: VecDeque<(Instant, String)>,
 }
 
@@ -38,7 +39,7 @@ struct Host {
     permits: Arc<Semaphore>,
 }
 
-/// Permission to fetch one document.
+/// A permit to fetch one document.
 #[derive(Debug)]
 pub(super) struct Permit(
     #[expect(dead_code, reason = "held until it is dropped")] [OwnedSemaphorePermit; 2],
@@ -58,7 +59,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Waits for a permit to fetch from `host`, up to `patience`.
+    /// Waits for a permit to fetch from `host`, for at most `patience`.
     pub(super) async fn acquire(&self, host: &str, patience: Duration) -> Result<Permit, TooMany> {
         let permits = self
             .counts
@@ -66,8 +67,8 @@ impl Limits {
             .unwrap_or_else(PoisonError::into_inner)
             .count(host, Instant::now())?;
         let both = async {
-            // The permit of the host comes first: a request that waits for a busy host holds no
-            // permit that others need.
+            // The permit of the host is acquired first, so that a request that waits for a busy
+            // host holds no permit that others need.
             let own = permits.acquire_owned().await.map_err(|_| TooMany)?;
             let all = Arc::clone(&self.all)
                 .acquire_owned()
@@ -80,10 +81,10 @@ impl Limits {
 }
 
 impl Counts {
-    /// Counts a fetch, unless there have been too many.
+    /// Counts a fetch, unless a limit is exceeded.
     fn count(&mut self, host: &str, now: Instant) -> Result<Arc<Semaphore>, TooMany> {
         self.forget(now);
-        // The same host with and without the dot at its end.
+        // A trailing dot does not make another host.
         let name = host.trim_end_matches('.');
         let [most, most_of_host] = MOST;
         let all = self
@@ -111,7 +112,7 @@ impl Counts {
         Ok(Arc::clone(&host.permits))
     }
 
-    /// Removes hosts whose window is over. A host with a fetch in flight begins another window
+    /// Removes hosts whose window has ended. A host with a fetch in flight begins another window
     /// instead.
     fn forget(&mut self, now: Instant) {
         while let Some((began, _)) = self.by_age.front()
@@ -139,7 +140,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(3600);
 
     #[test]
-    fn a_host_and_all_hosts_have_a_rate() {
+    fn fetches_are_limited_per_host_and_in_total() {
         let (mut counts, start) = (Counts::default(), Instant::now());
         for _ in 0..MOST[1] {
             counts.count("a.example", start).unwrap();
@@ -156,12 +157,12 @@ mod tests {
         assert_eq!(
             (counts.hosts.len(), counts.by_age.len()),
             (1, 1),
-            "the others are forgotten"
+            "expired hosts are removed"
         );
     }
 
     #[test]
-    fn a_host_in_use_is_not_forgotten() {
+    fn a_host_with_a_fetch_in_flight_is_not_removed() {
         let (mut counts, start) = (Counts::default(), Instant::now());
         let used = counts.count("a.example", start).unwrap();
         let again = counts.count("a.example", start + WINDOW).unwrap();
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_busy_host_holds_up_nobody_else() {
+    async fn a_busy_host_does_not_delay_other_hosts() {
         let limits = Limits::default();
         let mut held = Vec::new();
         for _ in 0..MOST_AT_ONCE[1] {
@@ -190,7 +191,7 @@ mod tests {
         assert_eq!(
             limits.acquire("b.example", LONG).await.err(),
             Some(TooMany),
-            "there are too many in all"
+            "the total limit is reached"
         );
         held.pop();
         limits.acquire("b.example", LONG).await.unwrap();

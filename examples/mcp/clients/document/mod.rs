@@ -1,4 +1,4 @@
-//! Clients that are known by a document of their own, at the URL that is their id
+//! Clients whose ID is the URL of a metadata document
 //! (draft-ietf-oauth-client-id-metadata-document).
 
 mod address;
@@ -28,37 +28,39 @@ use super::client::Client;
 use super::rules::{AUTH_METHODS, InvalidMetadata, Metadata, Rules};
 use crate::records::{Kind, Records};
 
-/// Why a client's document is not taken.
+/// The reason why a client's metadata document was not accepted.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum DocumentError {
-    #[error("the client id is no URL of a client id metadata document")]
+    #[error("the client ID is not a valid URL of a client ID metadata document")]
     ClientId,
     /// The URL names an address that is not public, or a port other than 443.
-    #[error("the client's document cannot be fetched")]
+    #[error("the client metadata document cannot be fetched")]
     NotPublic,
-    /// The fetch failed. The source is for the log only: a client must not learn from the answer
-    /// how a name resolves on this network, or which addresses and ports exist.
-    #[error("the client's document cannot be fetched")]
+    /// The fetch failed. The source is only logged: a client must not learn how a name resolves on
+    /// this network, or which addresses and ports exist.
+    #[error("the client metadata document cannot be fetched")]
     Unreachable(#[source] Arc<dyn Error + Send + Sync>),
-    #[error("too many documents of clients are being fetched: try again in a moment")]
+    #[error("too many client metadata documents are being fetched: try again later")]
     Busy,
-    #[error("the client's document cannot be fetched: its host answers with status {}", .0.as_u16())]
+    #[error("the client metadata document cannot be fetched: its host responded with status {}", .0.as_u16())]
     Status(StatusCode),
-    #[error("the client's document is not JSON by its Content-Type")]
+    #[error("the Content-Type of the client metadata document is not JSON")]
     ContentType,
-    #[error("the client's document is larger than {0} bytes")]
+    #[error("the client metadata document is larger than {0} bytes")]
     TooLarge(usize),
-    #[error("the client's document is of another client: its client_id is another URL")]
+    #[error("the client_id in the client metadata document is not the URL of the document")]
     OfAnother,
-    #[error("the client's document holds a secret, which everybody can read")]
+    #[error("the client metadata document contains a secret, but anyone can read the document")]
     Secret,
-    #[error("the client's document asks for a secret, which nobody can share with it")]
+    #[error(
+        "the client metadata document requires a client secret, but only registered clients can have one"
+    )]
     AuthMethod,
-    #[error("the client's document cannot be used: {0}")]
+    #[error("the client metadata document is invalid: {0}")]
     Metadata(Arc<InvalidMetadata>),
 }
 
-/// What a document says beside its metadata.
+/// The members of a document that are not client metadata.
 #[derive(Deserialize)]
 struct Identity {
     client_id: Option<String>,
@@ -66,12 +68,12 @@ struct Identity {
     client_secret_expires_at: Option<IgnoredAny>,
 }
 
-/// A document that was taken, and how long it is good.
+/// The client in a document and the document's freshness lifetime, or an error.
 type Taken = Result<(Client, Duration), DocumentError>;
 
-/// The documents of clients. Those that were taken are remembered as long as their headers allow;
-/// errors are not (the draft forbids it), but whoever asks while a document is on its way gets the
-/// same answer.
+/// Metadata documents of clients. A valid document is cached for as long as its headers allow.
+/// Errors are not cached, as the draft requires, but concurrent requests for a document share one
+/// fetch and its result.
 #[derive(Clone, Debug)]
 pub(super) struct Documents {
     records: Records,
@@ -92,7 +94,7 @@ impl Documents {
         })
     }
 
-    /// Whether a client id is meant as the URL of a document.
+    /// Returns whether a client ID looks like a URL.
     pub(super) fn is_named_by(client_id: &str) -> bool {
         client_id.contains("://")
     }
@@ -127,7 +129,7 @@ impl Documents {
             .and_then(|fetched| read(url, &fetched, rules));
         match &taken {
             Ok((client, age)) => {
-                // It is as good without.
+                // The document is only fetched again if it could not be stored.
                 if let Err(error) = self
                     .records
                     .put(Kind::MetadataDocument, url.as_str(), client, *age)
@@ -135,7 +137,7 @@ impl Documents {
                 {
                     tracing::warn!(
                         error = crate::causes::causes(&error),
-                        "a client's document could not be remembered"
+                        "could not cache a client's metadata document: the next request fetches it again"
                     );
                 }
             }
@@ -143,7 +145,7 @@ impl Documents {
                 tracing::info!(
                     client_id = url.as_str(),
                     error = crate::causes::causes(error),
-                    "a client is not known"
+                    "could not use a client metadata document"
                 );
             }
         }

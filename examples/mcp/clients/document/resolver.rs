@@ -5,17 +5,17 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use super::address::is_global;
 
-/// Finds the addresses of hosts, and lets nobody connect to one that is not anybody's: what was
-/// checked is what is connected to, whatever the name stands for a moment later.
+/// A resolver that returns public addresses only. The connection uses the checked address, even if
+/// the name resolves to another one a moment later.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CheckedResolver {
-    /// Whether this machine will do too.
+    /// Whether loopback addresses are allowed, too.
     pub(super) loopback: bool,
 }
 
-/// A host that must not be asked.
+/// The host has an address that is not public.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("its host has an address that is not public")]
+#[error("the host has an address that is not public")]
 struct NotPublic;
 
 impl CheckedResolver {
@@ -30,7 +30,8 @@ impl Resolve for CheckedResolver {
         Box::pin(async move {
             let addresses: Vec<SocketAddr> =
                 tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            // One that is not public among others is no oversight of an honest host's.
+            // A legitimate host does not mix public and private addresses, so the host is rejected
+            // if any address is not public.
             if !addresses.iter().all(|address| this.allows(address.ip())) {
                 return Err(NotPublic.into());
             }

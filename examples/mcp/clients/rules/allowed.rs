@@ -1,7 +1,7 @@
 use super::pattern::RedirectPattern;
 use super::redirect::RedirectUri;
 
-/// Private-use schemes of MCP clients that are not named as RFC 8252 §7.1 wants it, after a domain.
+/// Private-use schemes of MCP clients that are not named after a domain, as RFC 8252 §7.1 requires.
 const KNOWN_SCHEMES: [&str; 5] = [
     "cursor",
     "vscode",
@@ -10,7 +10,7 @@ const KNOWN_SCHEMES: [&str; 5] = [
     "windsurf",
 ];
 
-/// Beginnings of schemes that do not belong to apps: systems, browsers and their tools handle them.
+/// Prefixes of schemes that operating systems, browsers and their tools handle, and not apps.
 const SYSTEM: [&str; 18] = [
     "about",
     "android",
@@ -32,8 +32,8 @@ const SYSTEM: [&str; 18] = [
     "steam",
 ];
 
-/// Returns whether a scheme is named after a domain, as an app's has to be (RFC 8252 §7.1):
-/// `com.example.app`.
+/// Returns whether a scheme is a reversed domain name, such as `com.example.app`, as RFC 8252 §7.1
+/// requires for apps.
 ///
 /// Top-level domains consist of letters, which excludes names like `x-apple.systempreferences` or
 /// `ms-settings.x`.
@@ -54,13 +54,14 @@ fn is_named_after_a_domain(scheme: &str) -> bool {
         })
 }
 
-/// Which redirect URIs the operator allows, of those that break no rule.
+/// The valid redirect URIs that the operator allows.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AllowedRedirects(Vec<RedirectPattern>);
 
 impl AllowedRedirects {
-    /// With no pattern: any https and any loopback address, schemes that are named after a domain,
-    /// and a few more.
+    /// Allows the redirect URIs that match a pattern. Without patterns, allows any https URL, any
+    /// loopback address, schemes that are reversed domain names, and the schemes of a few known
+    /// clients.
     pub(crate) const fn new(patterns: Vec<RedirectPattern>) -> Self {
         Self(patterns)
     }
@@ -81,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_allowed_if_nothing_is_said() {
+    fn the_default_excludes_schemes_of_the_system() {
         let allows = |uri| AllowedRedirects::default().contains(&RedirectUri::parse(uri).unwrap());
         for uri in [
             "https://a.example/",
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_stand_for_the_default() {
+    fn patterns_replace_the_default() {
         let allowed = AllowedRedirects::new(vec!["steam://run/*".parse().unwrap()]);
         let allows = |uri| allowed.contains(&RedirectUri::parse(uri).unwrap());
         assert!(

@@ -1,4 +1,4 @@
-//! What a client says about itself, when it registers or in a document of its own (RFC 7591 §2).
+//! Client metadata, from a registration or a metadata document (RFC 7591 §2).
 
 use serde::Deserialize;
 use url::Url;
@@ -7,61 +7,61 @@ use super::allowed::AllowedRedirects;
 use super::name::visible;
 use super::redirect::{InvalidRedirectUri, RedirectUri};
 
-/// Of the name of a client, in characters.
+/// The maximum length of a client's name, in characters.
 const LONGEST_NAME: usize = 100;
 
-/// Of the redirect URIs of one client.
+/// The maximum number of redirect URIs of a client.
 const MOST_REDIRECT_URIS: usize = 20;
 
-/// The most bytes of JSON that are stored of a client's metadata. The rest of 4 KiB is for the
-/// fields of this server.
+/// The maximum size of the stored metadata as JSON, in bytes. The rest of 4 KiB is for the fields
+/// that this server adds.
 const LARGEST: usize = 3584;
 
-/// What this server grants.
+/// The supported grant types.
 pub(crate) const GRANT_TYPES: [&str; 2] = ["authorization_code", "refresh_token"];
 
-/// What it answers at its authorization endpoint.
+/// The supported response types.
 pub(crate) const RESPONSE_TYPES: [&str; 1] = ["code"];
 
-/// How a client can authenticate at the token endpoint.
+/// The supported methods of client authentication.
 pub(crate) const AUTH_METHODS: [&str; 3] = ["none", "client_secret_basic", "client_secret_post"];
 
-/// What this server holds the metadata of clients against.
+/// The configuration against which client metadata is checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
     pub(crate) redirects: AllowedRedirects,
     pub(crate) scopes: Vec<String>,
 }
 
-/// Metadata that break no rule.
+/// Valid client metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Metadata {
     pub(crate) client_name: Option<String>,
     pub(crate) client_uri: Option<String>,
     pub(crate) redirect_uris: Vec<String>,
-    /// Those of the scopes asked for that there are; none: it asked for none.
+    /// The requested scopes that this server supports; `None` if the client requested none.
     pub(crate) scope: Option<String>,
     /// One of [`AUTH_METHODS`].
     pub(crate) auth_method: &'static str,
 }
 
-/// What is wrong with metadata.
+/// The reason why client metadata is invalid.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InvalidMetadata {
     #[error("the metadata must be a JSON object")]
     NoObject,
-    #[error("the metadata cannot be read: {0}")]
+    #[error("the metadata is not valid JSON or has a member of the wrong type: {0}")]
     Json(#[from] serde_json::Error),
-    #[error("redirect_uris must hold at least one")]
+    #[error("redirect_uris must contain at least one URI")]
     NoRedirectUri,
-    #[error("redirect_uris must not hold more than {MOST_REDIRECT_URIS}")]
+    #[error("redirect_uris must not contain more than {MOST_REDIRECT_URIS} URIs")]
     TooManyRedirectUris,
-    #[error("redirect_uris, number {number}: {error}")]
+    #[error("redirect URI {number} is invalid: {error}")]
     RedirectUri {
         number: usize,
         error: InvalidRedirectUri,
     },
-    #[error("redirect_uris, number {number}: this server does not allow it")]
+    #[error("redirect URI {number} is not allowed by this server")]
     RedirectUriNotAllowed { number: usize },
     #[error(
         "client_name, client_uri, redirect_uris and scope together must not be longer than {LARGEST} bytes"
@@ -72,7 +72,7 @@ pub(crate) enum InvalidMetadata {
 }
 
 impl InvalidMetadata {
-    /// As RFC 7591 §3.2.2 names it.
+    /// Returns the error code of RFC 7591 §3.2.2.
     pub(crate) const fn code(&self) -> &'static str {
         match self {
             Self::NoRedirectUri
@@ -86,8 +86,7 @@ impl InvalidMetadata {
     }
 }
 
-/// The members that this server knows. Others are ignored (RFC 7591 §2), repeated ones are an
-/// error.
+/// The supported members. Others are ignored (RFC 7591 §2), repeated ones are an error.
 #[derive(Deserialize)]
 struct Members {
     redirect_uris: Option<Vec<String>>,
@@ -101,14 +100,14 @@ struct Members {
 
 impl Metadata {
     pub(crate) fn parse(json: &[u8], rules: &Rules) -> Result<Self, InvalidMetadata> {
-        // Serde would take an array for an object.
+        // Serde would accept an array instead of an object.
         if !json.trim_ascii_start().starts_with(b"{") {
             return Err(InvalidMetadata::NoObject);
         }
         let members: Members = serde_json::from_slice(json)?;
         let redirect_uris = redirect_uris(members.redirect_uris.unwrap_or_default(), rules)?;
-        // A client may ask for more than it gets (RFC 7591 §2): some list every grant that they
-        // know.
+        // A client may request more than is supported (RFC 7591 §2): some list every grant type
+        // that they implement.
         must_hold(
             "grant_types",
             members.grant_types.as_deref(),
@@ -140,7 +139,7 @@ impl Metadata {
         }
     }
 
-    /// Returns how many bytes a record of it takes, as JSON.
+    /// Returns the size of the stored metadata as JSON, in bytes.
     fn size(&self) -> Result<usize, InvalidMetadata> {
         let all = (
             &self.client_name,
@@ -182,15 +181,15 @@ fn must_hold(
 ) -> Result<(), InvalidMetadata> {
     match values {
         Some(values) if !values.iter().any(|value| value == needed) => {
-            Err(wrong(field, format!("must hold {needed}")))
+            Err(wrong(field, format!("must contain {needed}")))
         }
         _ => Ok(()),
     }
 }
 
-/// Checks the name that a user reads when they decide about the client. It must not rearrange the
-/// text around it, nor look like another name because of hidden characters: line breaks and changes
-/// of direction are refused, other invisible characters are removed.
+/// Checks the name that the user sees on the consent page. It must not reorder the text around it,
+/// nor look like another name because of hidden characters: line breaks and changes of direction
+/// are rejected, other invisible characters are removed.
 fn name(name: String) -> Result<String, InvalidMetadata> {
     if name.chars().count() > LONGEST_NAME {
         return Err(wrong(
@@ -199,12 +198,12 @@ fn name(name: String) -> Result<String, InvalidMetadata> {
         ));
     }
     if name.chars().any(|c| c.is_control() || is_format(c)) {
-        return Err(wrong("client_name", "must not hold control characters"));
+        return Err(wrong("client_name", "must not contain control characters"));
     }
     Ok(visible(&name))
 }
 
-/// Line separators, and what changes the direction of text.
+/// Returns whether a character separates lines or changes the direction of text.
 const fn is_format(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
@@ -232,14 +231,15 @@ fn known_scopes(scope: &str, rules: &Rules) -> Result<String, InvalidMetadata> {
     if known.is_empty() && !scope.trim().is_empty() {
         return Err(wrong(
             "scope",
-            format!("must hold some of: {}", rules.scopes.join(" ")),
+            format!("must contain at least one of: {}", rules.scopes.join(" ")),
         ));
     }
     Ok(known.join(" "))
 }
 
-/// A client that says nothing is a public one. RFC 7591 §2 would have it authenticate, but lets a
-/// server choose; and who can keep a secret can also ask for one.
+/// Returns the method of client authentication. The default is `none`, a public client. The default
+/// of RFC 7591 §2 is `client_secret_basic`, but the server may choose, and a client that can keep a
+/// secret can request one.
 fn auth_method(method: Option<&str>) -> Result<&'static str, InvalidMetadata> {
     let method = method.unwrap_or(AUTH_METHODS[0]);
     let known = AUTH_METHODS.into_iter().find(|known| *known == method);

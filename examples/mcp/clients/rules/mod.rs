@@ -1,4 +1,4 @@
-//! What a client may say about itself. Nothing here knows a store or a network.
+//! The rules for client metadata. They are pure: no store, no network.
 
 mod allowed;
 mod metadata;

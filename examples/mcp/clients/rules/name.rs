@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_holds_nothing_that_cannot_be_seen() {
+    fn a_name_contains_only_visible_characters() {
         for (name, seen) in [
             (" Bücher & <Co>\t名前 ", "Bücher & <Co> 名前"),
             ("Git\u{200b}Hub", "GitHub"),
@@ -56,10 +56,13 @@ mod tests {
     }
 
     #[test]
-    fn no_character_of_the_category_cf_stays() {
+    fn all_format_characters_are_removed() {
         let format = |c: &char| get_general_category(*c) == GeneralCategory::Format;
         let all: String = ('\0'..=char::MAX).filter(format).collect();
-        assert!(all.chars().count() > 150, "there are such characters");
+        assert!(
+            all.chars().count() > 150,
+            "the table contains format characters"
+        );
         assert_eq!(visible(&all), "");
     }
 }

@@ -1,4 +1,4 @@
-//! The wildcards of `--allowed-redirect`.
+//! The patterns of `--allowed-redirect`.
 
 use std::str::FromStr;
 
@@ -6,15 +6,15 @@ use url::Url;
 
 use super::redirect::{NEVER, RedirectUri, has_dot_segments, is_loopback_host, of_uri_characters};
 
-/// Which redirect URIs an operator wants: `https://*.example.com/oauth/*`.
+/// A pattern of redirect URIs that the operator allows, such as `https://*.example.com/oauth/*`.
 ///
-/// It is held against a URI as a browser would read it, part by part, so that nothing of one part
-/// can pass for another.
-/// - A scheme is always spelt out.
-/// - A host may begin with `*.`, which stands for one label, or be `*`.
-/// - A port may be `*`. A loopback address without one has any.
-/// - A `*` in a path stands for any part of one segment; `/*` at its end for whatever follows, a
-///   query too. Without a path it may be any.
+/// It is compared with a URI part by part, as a browser parses the URI, so that a wildcard never
+/// matches beyond its part.
+/// - The scheme has no wildcards.
+/// - The host may be `*`, or begin with `*.`, which matches one label.
+/// - The port may be `*`. A loopback address without a port matches any port.
+/// - In the path, `*` matches any part of one segment, and `/*` at the end matches everything that
+///   follows, including a query. A pattern without a path matches any path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RedirectPattern {
     scheme: String,
@@ -31,7 +31,7 @@ struct Authority {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Host {
     Any,
-    /// One label below this, which begins with a dot.
+    /// One label below this domain, which begins with a dot.
     Below(String),
     Exactly(String),
 }
@@ -75,7 +75,7 @@ fn path_matches(pattern: &str, url: &Url) -> bool {
         return true;
     }
     let (path, lower) = (url.path(), url.path().to_ascii_lowercase());
-    // Some servers read these as slashes: no wildcard stands for them.
+    // Some servers decode these to slashes, so a pattern with a wildcard does not match them.
     if pattern.contains('*') && (lower.contains("%2f") || lower.contains("%5c")) {
         return false;
     }
@@ -131,7 +131,7 @@ impl FromStr for RedirectPattern {
             return Err(format!("`{scheme}` is never allowed"));
         }
         if !of_uri_characters(rest.as_bytes()) || rest.contains(['?', '#', '@']) {
-            return Err("it may hold a host, a port and a path only".into());
+            return Err("it must contain only a host, a port and a path after its scheme".into());
         }
         let (authority, path) = match rest.strip_prefix("//") {
             Some(rest) => rest.split_at(rest.find('/').unwrap_or(rest.len())),
@@ -165,7 +165,7 @@ impl Authority {
             None => (text, ""),
         };
         if scheme == "http" && host != "*" && !is_loopback_host(host) {
-            return Err("http is for 127.0.0.1, [::1] and localhost alone".into());
+            return Err("http is allowed only for 127.0.0.1, [::1] and localhost".into());
         }
         let port = match port.strip_prefix(':') {
             Some("*") => Port::Any,
@@ -181,7 +181,7 @@ impl Authority {
         };
         let host = match host.strip_prefix("*.") {
             _ if host == "*" => Host::Any,
-            // Whoever wants any host can say so.
+            // To allow any host, the operator can write `*`.
             Some(parent) if !parent.contains('.') => {
                 return Err("`*.` must be followed by more than one label".into());
             }
@@ -194,10 +194,10 @@ impl Authority {
     }
 }
 
-/// The host as a parsed URL has it.
+/// Returns the host as a URL parser normalizes it.
 fn normal_host(scheme: &str, host: &str) -> Result<String, String> {
     if host.contains('*') {
-        return Err("a wildcard in a host stands for its first label as a whole".into());
+        return Err("the only wildcard in a host is `*.` at its beginning".into());
     }
     let url =
         Url::parse(&format!("{scheme}://{host}/")).map_err(|error| format!("its host: {error}"))?;

@@ -1,17 +1,16 @@
-//! Which redirect URIs a client may have at all, and when one is the same as another (RFC 6749
-//! §3.1.2, RFC 8252 §7).
+//! The syntax and the comparison of redirect URIs (RFC 6749 §3.1.2, RFC 8252 §7).
 
 use url::Url;
 
-/// Of a redirect URI, in bytes.
+/// The maximum length of a redirect URI, in bytes.
 const LONGEST: usize = 2048;
 
-/// Hosts by which a program on the person's own computer is reached (RFC 8252 §7.3; `localhost`
-/// since clients use it).
+/// Hosts that lead to an app on the user's own computer (RFC 8252 §7.3). `localhost` is included
+/// because many clients use it.
 const LOOPBACK: [&str; 3] = ["127.0.0.1", "[::1]", "localhost"];
 
-/// Schemes that run something, read something or show something in the name of whoever wrote the
-/// URI: no operator can allow them.
+/// Schemes that run code, read data or show content on behalf of the author of the URI. They are
+/// never allowed, whatever the operator configures.
 pub(super) const NEVER: [&str; 32] = [
     "about",
     "blob",
@@ -47,32 +46,32 @@ pub(super) const NEVER: [&str; 32] = [
     "xmpp",
 ];
 
-/// A redirect URI that breaks no rule. Whether the operator wants it is another question.
+/// A syntactically valid redirect URI. The operator may still not allow it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RedirectUri {
     url: Url,
 }
 
-/// What is wrong with a redirect URI.
+/// The reason why a redirect URI is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidRedirectUri {
     #[error("it is longer than {LONGEST} bytes")]
     TooLong,
-    #[error("it holds a character that no URI may hold: percent-encode it")]
+    #[error("it contains a character that is not allowed in a URI: percent-encode it")]
     Character,
     #[error("it is not an absolute URI with a host or a path")]
     NotAbsolute,
     #[error("it has a fragment")]
     Fragment,
-    #[error("it holds a user or a password")]
+    #[error("it contains a user or a password")]
     Userinfo,
-    #[error("its host or its port is written in an unusual way")]
+    #[error("its host or port is not in normalized form")]
     Host,
     #[error("its path has dot segments")]
     DotSegments,
     #[error("its scheme is not allowed")]
     Scheme,
-    #[error("http is for 127.0.0.1, [::1] and localhost alone: use https")]
+    #[error("http is allowed only for 127.0.0.1, [::1] and localhost: use https")]
     Http,
 }
 
@@ -85,7 +84,8 @@ impl RedirectUri {
         if text.contains('#') {
             return Err(Fragment);
         }
-        // A browser reads `\` as `/` and leaves out a tab: what it would read is what is checked.
+        // Browsers read `\` as `/` and remove tabs. Such characters are rejected, so that a browser
+        // reads the URI as it was checked.
         if !of_uri_characters(text.as_bytes()) {
             return Err(Character);
         }
@@ -95,7 +95,7 @@ impl RedirectUri {
         }
         let url = Url::parse(text).map_err(|_| NotAbsolute)?;
         if scheme != url.scheme() {
-            // Upper case; no client needs it.
+            // The scheme contains upper-case letters, which no client needs.
             return Err(Scheme);
         }
         let (authority, path) = match rest.strip_prefix("//") {
@@ -126,9 +126,9 @@ impl RedirectUri {
     }
 }
 
-/// Whether a client that has registered the one may be answered at the other: they are the same,
-/// except that a program on the person's computer does not choose its port in advance (RFC 8252
-/// §7.3).
+/// Returns whether a requested redirect URI matches a registered one. They must be equal, except
+/// for the port of a loopback address, because an app on the user's computer does not choose its
+/// port in advance (RFC 8252 §7.3).
 pub(crate) fn same(registered: &str, asked_for: &str) -> bool {
     registered == asked_for
         || Loopback::parse(registered)
@@ -139,7 +139,7 @@ pub(crate) fn same(registered: &str, asked_for: &str) -> bool {
 #[derive(Debug, PartialEq, Eq)]
 struct Loopback<'a> {
     host: &'a str,
-    /// Path and query.
+    /// The path and the query.
     rest: &'a str,
 }
 
@@ -163,7 +163,8 @@ pub(super) fn is_loopback_host(host: &str) -> bool {
     LOOPBACK.contains(&host)
 }
 
-/// Of the characters that RFC 3986 §2 knows, each `%` with two digits.
+/// Returns whether the text consists of the characters of RFC 3986 §2, with two hex digits after
+/// each `%`.
 pub(super) fn of_uri_characters(text: &[u8]) -> bool {
     let mut rest = text;
     while let Some((&byte, after)) = rest.split_first() {
@@ -180,7 +181,8 @@ pub(super) fn of_uri_characters(text: &[u8]) -> bool {
     true
 }
 
-/// Whether the host is written as it is read: a number is read as an address, `%65` as a letter.
+/// Returns whether the host is written in the form that the URL parser returns. The parser
+/// normalizes numbers to IP addresses, and `%65` to a letter.
 fn has_plain_host(authority: &str, url: &Url) -> bool {
     let host = url.host_str().unwrap_or("");
     let Some((written, port)) = authority.split_at_checked(host.len()) else {

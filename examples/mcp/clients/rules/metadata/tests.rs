@@ -15,7 +15,7 @@ fn parse(changes: &Value) -> Result<Metadata, InvalidMetadata> {
 }
 
 #[test]
-fn what_is_taken() {
+fn valid_metadata_is_accepted() {
     let plain = parse(&json!({})).unwrap();
     assert_eq!(plain.redirect_uris, ["https://client.example/cb"]);
     assert_eq!(
@@ -45,7 +45,7 @@ fn what_is_taken() {
     assert_eq!(
         full.client_name.as_deref(),
         Some("Bücher & <Co> 👩🔬"),
-        "without the joiner"
+        "the zero-width joiner is removed"
     );
     assert_eq!(full.client_uri.as_deref(), Some("https://client.example/"));
     assert_eq!(
@@ -55,7 +55,7 @@ fn what_is_taken() {
 }
 
 #[test]
-fn what_is_not() {
+fn invalid_metadata_is_rejected() {
     let metadata = "invalid_client_metadata";
     let redirect = "invalid_redirect_uri";
     let uris = |count: usize| vec!["https://client.example/cb"; count];

@@ -11,7 +11,7 @@ fn matches(pattern: &str, uri: &str) -> bool {
 }
 
 #[test]
-fn what_a_pattern_matches() {
+fn patterns_match_by_part() {
     for (pattern, uri) in [
         (
             "https://client.example/callback",
@@ -68,7 +68,7 @@ fn what_a_pattern_matches() {
 }
 
 #[test]
-fn what_it_does_not() {
+fn wildcards_do_not_match_beyond_their_part() {
     for (pattern, uri) in [
         ("https://*.example.com/*", "https://example.com/"),
         ("https://*.example.com/*", "https://a.b.example.com/"),
@@ -138,7 +138,7 @@ fn what_it_does_not() {
 }
 
 #[test]
-fn what_is_no_pattern() {
+fn invalid_patterns_are_rejected() {
     for pattern in [
         "",
         "*",
@@ -176,13 +176,13 @@ proptest::proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
 
     #[test]
-    fn nothing_passes_for_a_host_that_it_is_not(
+    fn a_match_implies_the_host_that_a_browser_would_use(
         parts in proptest::collection::vec(proptest::sample::select(PARTS.to_vec()), 0..8)
     ) {
         let text = format!("https://{}", parts.concat());
         let Ok(uri) = RedirectUri::parse(&text) else { return Ok(()) };
         if "https://*.example.com/ok/*".parse::<RedirectPattern>().unwrap().matches(&uri) {
-            // As a browser reads it.
+            // As a browser parses it.
             let url = Url::parse(&text).unwrap();
             let host = url.host_str().unwrap();
             assert!(host.ends_with(".example.com") && host.matches('.').count() == 2, "{text}");

@@ -3,7 +3,7 @@ use proptest::prelude::ProptestConfig;
 use super::*;
 
 #[test]
-fn what_may_be_registered() {
+fn valid_redirect_uris_are_accepted() {
     for uri in [
         "https://client.example/callback",
         "https://client.example",
@@ -26,7 +26,7 @@ fn what_may_be_registered() {
 }
 
 #[test]
-fn what_may_not() {
+fn invalid_redirect_uris_are_rejected() {
     use InvalidRedirectUri::*;
     let long = format!("https://client.example/{}", "a".repeat(LONGEST));
     for (uri, error) in [
@@ -156,7 +156,7 @@ proptest::proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
 
     #[test]
-    fn what_is_the_same_leads_a_browser_to_the_same_place(
+    fn a_browser_goes_to_the_registered_uri_for_every_match(
         parts in proptest::collection::vec(proptest::sample::select(PARTS.to_vec()), 0..7)
     ) {
         let asked_for = format!("http://127.0.0.1{}", parts.concat());
@@ -168,7 +168,7 @@ proptest::proptest! {
     }
 
     #[test]
-    fn what_is_taken_is_read_alike_by_all(
+    fn an_accepted_uri_is_parsed_as_it_is_written(
         parts in proptest::collection::vec(proptest::sample::select(PARTS.to_vec()), 0..7)
     ) {
         for start in ["https://", "http://localhost", "https:", "cursor://", "com.example:"] {
@@ -177,7 +177,7 @@ proptest::proptest! {
             let url = parsed.url();
             assert!(url.username().is_empty() && url.password().is_none() && url.fragment().is_none(), "{uri}");
             assert!(url.scheme() != "http" || url.host_str() == Some("localhost"), "{uri}");
-            // Nothing was left out or read as something else.
+            // The parser has removed or changed nothing.
             let plain = |text: &str| text.trim_end_matches('/').replace(":443", "").replace(":80", "");
             assert_eq!(plain(&url.as_str().replace("/?", "?")), plain(&uri.replace("/?", "?")), "{uri}");
         }
