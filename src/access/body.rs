@@ -1,3 +1,6 @@
+//! The response body of [`Access`](crate::access::Access), which can end before the body of the
+//! inner service.
+
 use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
@@ -10,8 +13,8 @@ use pin_project_lite::pin_project;
 use super::watch::Watch;
 use crate::body::ResponseBody;
 
-/// The reason why [`end_responses`](crate::AccessLayerBuilder::end_responses) cut a response off.
-/// It is the error of the response body, which servers log for the connection.
+/// The reason why [`end_responses`](crate::AccessLayerBuilder::end_responses) ended a response
+/// early. It is the error of the response body, which servers log for the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResponseEnded {
@@ -21,8 +24,9 @@ pub enum ResponseEnded {
     /// The access token has expired.
     #[error("the access token has expired")]
     TokenExpired,
-    /// The store failed for longer than the last read of the token is valid.
-    #[error("the store cannot confirm the access token")]
+    /// The token could not be read again before its last read became too old, because the store
+    /// failed.
+    #[error("the store failed, so the access token could not be confirmed")]
     Unconfirmed,
 }
 
@@ -30,7 +34,7 @@ pin_project! {
     /// The response body of [`Access`](crate::access::Access): the body of the inner service, or
     /// one that the layer wrote.
     ///
-    /// With [`end_responses`](crate::AccessLayerBuilder::end_responses) it fails with a
+    /// With [`end_responses`](crate::AccessLayerBuilder::end_responses) it fails with
     /// [`ResponseEnded`] when the access token or its grant ends.
     pub struct AccessBody<B> {
         #[pin]
@@ -101,7 +105,7 @@ where
 }
 
 impl<B> Default for AccessBody<B> {
-    /// An empty body.
+    /// Returns an empty body.
     fn default() -> Self {
         Self::new(ResponseBody::default(), None)
     }

@@ -1,15 +1,17 @@
-//! What one process remembers of access tokens.
+//! The cache of an `AccessLayer`.
 //!
-//! Two things are remembered: tokens that were found alive, for a short time, and keys of grants
-//! and tokens that have ended. Every look at the first is followed by one at the second, so that it
-//! makes no difference in which order an end is heard of and a load that was begun before it is
-//! finished: what the load brings is entered, and refused. The memory of an end therefore has to
-//! last as long as anything that was read before it, and does: what is found alive is good for the
-//! time to live *from the beginning of its load*, an end is remembered for longer from when it is
-//! heard of, and whatever is read afterwards is read from a store in which it has ended.
+//! It holds two things: tokens that were found valid, for a short time, and the keys of grants and
+//! tokens that have ended. A lookup checks the valid tokens first and the ended keys second. So the
+//! order in which an announcement arrives and a read of the store completes does not matter: a read
+//! that began before the end may insert its token, but the ended key rejects it.
 //!
-//! If anything may have been missed, what was loaded or begins to be loaded before that counts no
-//! more: it has an older epoch.
+//! For this, an ended key must be kept at least as long as any token that was read before the end.
+//! A token is valid for the time to live *from the start of its read*. An ended key is kept for
+//! longer than that, from the arrival of the announcement. A read that starts later finds the end
+//! in the store.
+//!
+//! If an announcement may have been missed, the epoch is increased. Tokens whose read began in an
+//! earlier epoch are no longer valid.
 
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
@@ -25,19 +27,19 @@ use super::open::OpenResponses;
 use crate::clock::Timestamp;
 use crate::store::Key;
 
-/// How much longer an end is remembered than what it puts an end to: two clocks of one process
-/// differ by less.
+/// The time that an ended key is kept beyond the time to live of tokens. The two clocks of a
+/// process differ by less.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// How many ends are remembered. If there are more in that short time, everything is forgotten
-/// instead.
+/// The largest number of ended keys. If it is exceeded, all cached tokens become invalid instead.
 const MOST_ENDED: u64 = 100_000;
 
-/// What remembering one token takes beside its [`AccessGrant`]: measured, the allocator's share
-/// included.
+/// The memory of one cached token in addition to its [`AccessGrant`], in bytes: measured, including
+/// the allocator's share.
 const OVERHEAD: usize = 385;
 
-/// A key is the hash of a secret. Nobody can choose many that collide and are alive.
+/// The first bytes of a key serve as its hash. A key is itself the hash of a secret, so an attacker
+/// cannot produce many valid keys that collide.
 type Hashed = BuildHasherDefault<FirstBytes>;
 
 #[derive(Default)]
@@ -73,26 +75,26 @@ struct Remembered {
     confirmed: Confirmed,
 }
 
-/// A token that a read found alive.
+/// The result of a read that found a token valid.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Confirmed {
-    /// The start of that read.
+    /// The start of the read.
     pub(crate) began: Instant,
     pub(crate) epoch: u64,
-    /// The end of the token unless it is ended earlier: its expiry, or that of its grant.
+    /// The expiry of the token or of its grant, whichever comes first.
     pub(crate) until: Timestamp,
 }
 
-/// What is remembered of a token.
+/// The result of a lookup in the cache.
 #[derive(Debug)]
 pub(crate) enum Found {
     Nothing,
-    /// It has ended; with what it was good for, if that is remembered as well.
+    /// The token or its grant has ended. Has the grant of the token if that is still cached.
     Ended(Option<AccessGrant>),
     Alive(AccessGrant, Confirmed),
 }
 
-/// A read from the store that has begun.
+/// A read from the store that is in progress.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
     began: Instant,
@@ -100,7 +102,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Begins a read without a cache.
+    /// Starts a read that has no cache.
     pub(crate) fn without_cache() -> Self {
         Self {
             began: Instant::now(),
@@ -108,7 +110,7 @@ impl Load {
         }
     }
 
-    /// Returns the result of a read that found the token alive.
+    /// Returns the result for a token that the read found valid.
     pub(crate) const fn confirmed(self, until: Timestamp) -> Confirmed {
         Confirmed {
             began: self.began,
@@ -119,7 +121,7 @@ impl Load {
 }
 
 impl Cache {
-    /// Remembers as many tokens as fit into so many bytes, for so long.
+    /// Creates a cache of `bytes` bytes whose tokens are valid for `ttl`.
     pub(crate) fn new(bytes: u64, ttl: Duration) -> Self {
         let alive = sync::Cache::builder()
             .max_capacity(bytes)
@@ -133,7 +135,7 @@ impl Cache {
         let overflow = (Arc::clone(&epoch), Arc::clone(&open));
         let ended = sync::Cache::builder()
             .max_capacity(MOST_ENDED)
-            // The default policy would rather not admit what is new.
+            // The default policy prefers old entries over new ones.
             .eviction_policy(EvictionPolicy::lru())
             .eviction_listener(move |_, (), cause| {
                 if cause == RemovalCause::Size {
@@ -152,7 +154,7 @@ impl Cache {
         }
     }
 
-    /// What is remembered of the token under `key`.
+    /// Looks up the token under `key`.
     pub(crate) fn find(&self, key: &Key, now: Timestamp) -> Found {
         if let Some(found) = self.alive.get(key)
             && found.confirmed.epoch == self.epoch()
@@ -171,19 +173,19 @@ impl Cache {
         }
     }
 
-    /// Whether it is remembered that what is under `key` has ended.
+    /// Returns whether the token or the grant under `key` is known to have ended.
     pub(crate) fn has_ended(&self, key: &Key) -> bool {
         self.ended.contains_key(key)
     }
 
-    /// Whether it is remembered that the grant has ended that this token belongs to.
+    /// Returns whether the grant that this token belongs to is known to have ended.
     pub(crate) fn home_has_ended(&self, grant: &AccessGrant) -> bool {
         grant
             .grant()
             .is_some_and(|grant| self.has_ended(grant.key()))
     }
 
-    /// To be called before a read from the store.
+    /// Starts a read. Must be called before the store is read.
     pub(crate) fn begin(&self) -> Load {
         Load {
             began: Instant::now(),
@@ -191,7 +193,7 @@ impl Cache {
         }
     }
 
-    /// Remembers what was read.
+    /// Inserts a token that a read found valid, unless the read is already too old.
     pub(crate) fn enter(&self, key: Key, grant: AccessGrant, confirmed: Confirmed) {
         if confirmed.began.elapsed() < self.ttl {
             self.alive.insert(key, Remembered { grant, confirmed });
@@ -203,21 +205,21 @@ impl Cache {
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// The responses that end with their tokens.
+    /// Returns the registry of open responses, which end with their tokens.
     pub(crate) const fn open(&self) -> &Arc<OpenResponses> {
         &self.open
     }
 
-    /// What is under `key` has ended.
+    /// Records that the token or the grant under `key` has ended.
     pub(crate) fn end(&self, key: Key) {
         self.ended.insert(key, ());
         self.alive.invalidate(&key);
-        // This comes last: a response that registers from now on finds the end that was stored
+        // This comes last: a response that registers later finds the ended key that was inserted
         // above.
         self.open.end(&key);
     }
 
-    /// Anything may have been missed.
+    /// Invalidates all cached tokens, because announcements may have been missed.
     pub(crate) fn forget(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.alive.invalidate_all();

@@ -1,3 +1,5 @@
+//! [`AccessError`], and the challenges of its responses (RFC 6750 §3).
+
 use http::header::{
     CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE,
 };
@@ -7,32 +9,34 @@ use crate::body::ResponseBody;
 use crate::error::ConfigError;
 use crate::store::StoreError;
 
-/// Why an [`AccessLayer`](crate::AccessLayer) refused a request.
+/// The reason why an [`AccessLayer`](crate::AccessLayer) rejected a request.
 ///
-/// The client gets the challenge of RFC 6750 §3 and the error as JSON. The embedding program finds
-/// this in the extensions of that response.
+/// The client gets a challenge (RFC 6750 §3) and the error as JSON. The application finds this
+/// value in the extensions of that response.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AccessError {
-    /// 401, with a challenge that tells no error: the request presents no access token.
+    /// 401, with a challenge without an error code: the request has no access token.
     #[error("an access token is required")]
     TokenMissing,
     /// 400 `invalid_request`: the `Authorization` header is repeated or malformed.
     #[error("the Authorization header is repeated or malformed")]
     InvalidRequest,
-    /// 401 `invalid_token`: the token is unknown, expired or revoked, or is for another resource.
+    /// 401 `invalid_token`: the token is unknown, expired or revoked, or is not valid for the
+    /// resource.
     #[error("the access token is invalid, expired or revoked")]
     InvalidToken,
-    /// 403 `insufficient_scope`: the scope required was not granted.
+    /// 403 `insufficient_scope`: the token does not have the required scope.
     #[error("the access token does not have the required scope")]
     InsufficientScope,
-    /// 503 `temporarily_unavailable` or, if the store is corrupt, 500 `server_error`.
+    /// 503 `temporarily_unavailable`: the store failed. 500 `server_error`: the stored entry is
+    /// corrupt.
     #[error("the server is unavailable")]
     Store(#[source] StoreError),
 }
 
 impl AccessError {
-    /// The status that the client gets.
+    /// Returns the HTTP status of the response.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self {
@@ -44,8 +48,9 @@ impl AccessError {
         }
     }
 
-    /// The `error` that the client gets (RFC 6750 §3.1); `unauthorized`, in the body alone, where
-    /// that section has none.
+    /// Returns the `error` code of the response (RFC 6750 §3.1). For
+    /// [`TokenMissing`](Self::TokenMissing), which has no code there, it is `unauthorized`, in the
+    /// body only.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
@@ -58,9 +63,9 @@ impl AccessError {
         }
     }
 
-    /// The whole answer.
+    /// Returns the error response.
     pub(crate) fn into_response<B>(self, challenges: &Challenges) -> Response<ResponseBody<B>> {
-        // Neither a code nor a description holds anything that JSON would escape.
+        // Codes and descriptions contain no characters that JSON would escape.
         let body = format!(
             r#"{{"error":"{}","error_description":"{self}"}}"#,
             self.code()
@@ -84,7 +89,7 @@ impl AccessError {
     }
 }
 
-/// The challenges of one layer, written once.
+/// The `WWW-Authenticate` values of one layer, which are written when the layer is built.
 #[derive(Debug)]
 pub(crate) struct Challenges {
     missing: HeaderValue,
@@ -94,7 +99,8 @@ pub(crate) struct Challenges {
 }
 
 impl Challenges {
-    /// RFC 6750 §3 wants an attribute in every challenge, so there is always a realm.
+    /// Writes the challenges. RFC 6750 §3 requires an attribute in every challenge, so there is
+    /// always a realm.
     pub(crate) fn new(
         realm: &str,
         scope: Option<&str>,
@@ -134,7 +140,7 @@ impl Challenges {
     }
 }
 
-/// A quoted string (RFC 9110 §5.6.4).
+/// Appends a quoted string (RFC 9110 §5.6.4).
 fn quote(out: &mut String, text: &str) {
     out.push('"');
     for character in text.chars() {

@@ -1,45 +1,48 @@
+//! Reads a reference access token from the store and decides whether it is valid.
+
 use super::record::AccessRecord;
 use crate::both::both;
 use crate::clock::Timestamp;
 use crate::grant::Record;
 use crate::store::{Key, Store, StoreError};
 
-/// Why an access token is of no use.
+/// The reason why an access token is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dead {
-    /// There is no such token.
+    /// The store has no such token.
     Unknown,
-    /// Its time is over.
+    /// It has expired.
     Expired,
     /// It was revoked, or its grant has ended.
     Ended,
 }
 
-/// An access token that is good.
+/// A valid access token.
 #[derive(Debug)]
 pub(crate) struct Alive {
     pub(crate) record: AccessRecord,
-    /// Until when that is certain: its own end, or that of its grant, which a rotation may put off.
+    /// The expiry of the token or of its grant, whichever comes first. A rotation may extend the
+    /// grant.
     #[cfg_attr(
         not(feature = "tiered"),
-        allow(dead_code, reason = "for `AccessLayer`")
+        allow(dead_code, reason = "only `AccessLayer` reads it")
     )]
     pub(crate) until: Timestamp,
 }
 
-/// An access token that is refused.
+/// An access token that is not valid.
 #[derive(Debug)]
 #[cfg_attr(
     not(feature = "tiered"),
-    allow(dead_code, reason = "for `AccessLayer`")
+    allow(dead_code, reason = "only `AccessLayer` reads it")
 )]
 pub(crate) struct Refused {
     pub(crate) dead: Dead,
-    /// What is known of it.
+    /// The record of the token, if the store has one.
     pub(crate) record: Option<AccessRecord>,
 }
 
-/// Reads an access token and its grant, in the time of one trip, and decides.
+/// Reads an access token and its grant concurrently, and decides whether the token is valid.
 pub(crate) async fn check<St: Store>(
     store: &St,
     key: &Key,
@@ -72,7 +75,7 @@ pub(crate) async fn check<St: Store>(
     })
 }
 
-/// Until when an access token is good.
+/// Returns the time until which an access token is valid, as far as it is known now.
 fn judge(record: &AccessRecord, grant: Option<&Record>, now: Timestamp) -> Result<Timestamp, Dead> {
     if now >= record.expires_at {
         return Err(Dead::Expired);
@@ -86,8 +89,8 @@ fn judge(record: &AccessRecord, grant: Option<&Record>, now: Timestamp) -> Resul
     match grant {
         None => Err(Dead::Ended),
         Some(grant) if grant.ended || grant.time(now) >= grant.expires_at => Err(Dead::Ended),
-        // The key is a hash of random bytes: this cannot come to pass, and would be no grant of
-        // this token.
+        // This cannot happen, because the key is a hash of random bytes. If it does, this is not
+        // the grant of the token.
         Some(grant) if grant.binding.client_id != record.client_id => Err(Dead::Unknown),
         Some(grant) => Ok(record.expires_at.min(grant.expires_at)),
     }
@@ -137,28 +140,28 @@ mod tests {
     }
 
     #[test]
-    fn every_case() {
+    fn the_decision_table_of_an_access_token() {
         let rows = [
             (
-                "alive with its grant",
+                "valid with its grant",
                 token(20_000, true, false),
                 grant("app", 30_000, false),
                 Ok(20_000),
             ),
             (
-                "the grant ends first",
+                "the grant expires before the token",
                 token(20_000, true, false),
                 grant("app", 15_000, false),
                 Ok(15_000),
             ),
             (
-                "alive without a grant",
+                "valid without a grant",
                 token(20_000, false, false),
                 None,
                 Ok(20_000),
             ),
             (
-                "a grant that is none of its own",
+                "a token without a grant ignores an unrelated grant",
                 token(20_000, false, false),
                 grant("app", 1, true),
                 Ok(20_000),
@@ -188,7 +191,7 @@ mod tests {
                 Err(Dead::Ended),
             ),
             (
-                "its grant is gone",
+                "its grant does not exist",
                 token(20_000, true, false),
                 None,
                 Err(Dead::Ended),
@@ -206,7 +209,7 @@ mod tests {
                 Err(Dead::Ended),
             ),
             (
-                "its grant is another client's",
+                "its grant belongs to another client",
                 token(20_000, true, false),
                 grant("b", 30_000, false),
                 Err(Dead::Unknown),

@@ -1,3 +1,5 @@
+//! The response future of [`Access`](crate::access::Access).
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -10,7 +12,7 @@ use super::body::AccessBody;
 use super::watch::Watch;
 use crate::body::ResponseBody;
 
-/// A request whose token is looked up.
+/// The boxed future of a request whose token is read from the store.
 pub(crate) type Loading<B, E> =
     Pin<Box<dyn Future<Output = Result<Response<AccessBody<B>>, E>> + Send>>;
 

@@ -1,3 +1,5 @@
+//! [`AccessGrant`]: the properties of a valid access token, as routes read them.
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -7,35 +9,36 @@ use crate::clock::Timestamp;
 use crate::fields::Utf8;
 use crate::grant::GrantKey;
 
-/// Between resources: no form can have it in a value.
+/// The separator between resources, which a form value cannot contain.
 const SEPARATOR: char = '\0';
 
-/// What an access token is good for: [`AccessLayer`](crate::AccessLayer) puts it into the
-/// extensions of every request that it lets through.
+/// The client, scope and resources of an access token. [`AccessLayer`](crate::AccessLayer) adds it
+/// to the extensions of every request that it accepts.
 ///
 /// ```
 /// use tower_oauth_refresh::AccessGrant;
 ///
-/// fn whose<B>(request: &http::Request<B>) -> Option<&str> {
+/// fn client_id<B>(request: &http::Request<B>) -> Option<&str> {
 ///     request.extensions().get::<AccessGrant>().map(AccessGrant::client_id)
 /// }
 /// ```
 ///
-/// A clone is another handle on the same grant. A test of a route makes one by
+/// Clones are cheap and share their data. Tests of a route can create one with
 /// [`builder`](AccessGrant::builder).
 #[derive(Clone)]
 pub struct AccessGrant(Arc<Parts>);
 
-/// Everything in as few pieces as can be: there may be a hundred thousand.
+/// The data, in as few allocations as possible, because a cache may hold a hundred thousand of
+/// them.
 struct Parts {
-    /// Client, scope and resources, one behind the other.
+    /// The client id, the scope and the resources, concatenated.
     text: Box<str>,
     client_end: usize,
     scope_end: usize,
     expires_at: Timestamp,
-    /// What it ends with.
+    /// The grant that the token ends with.
     grant: Option<GrantKey>,
-    /// The upstream's access token, as sealed as it is in the store.
+    /// The sealed upstream access token, as stored.
     sealed: Box<[u8]>,
 }
 
@@ -80,11 +83,11 @@ impl AccessGrant {
         }))
     }
 
-    /// The grant of a client, as a test of a route needs one in the place of the whole stack: put
-    /// into the extensions of the request, or handed to the handler.
+    /// Returns a builder for the tests of a route, which then need no layer: add the grant to the
+    /// extensions of the request, or pass it to the handler.
     ///
-    /// By default it has no scope and no resource, belongs to no grant and never expires. There is
-    /// no token behind it.
+    /// By default the grant has no scope and no resource, belongs to no refresh token grant and
+    /// never expires. It has no token.
     ///
     /// ```
     /// use axum::{Extension, http::StatusCode};
@@ -112,15 +115,15 @@ impl AccessGrant {
         }
     }
 
-    /// The client that the token was issued to.
+    /// Returns the client that the token was issued to.
     #[must_use]
     pub fn client_id(&self) -> &str {
         self.0.text.get(..self.0.client_end).unwrap_or_default()
     }
 
-    /// The scope tokens that were granted (RFC 6749 §3.3): those that the answer of the inner
-    /// service names, or those that the client requested with a grant type whose token request
-    /// defines the scope. None if that is not known.
+    /// Returns the granted scope tokens (RFC 6749 §3.3): those in the token response of the inner
+    /// service. If the response names none, those that the client requested, with a grant type
+    /// whose token request defines the scope. The iterator is empty if the scope is unknown.
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
         let scope = self
             .0
@@ -130,15 +133,15 @@ impl AccessGrant {
         scope.split(' ').filter(|token| !token.is_empty())
     }
 
-    /// Whether this scope token was granted.
+    /// Returns whether this scope token was granted.
     #[must_use]
     pub fn has_scope(&self, scope: &str) -> bool {
         self.scopes().any(|granted| granted == scope)
     }
 
-    /// The resources that the token is for (RFC 8707): those that the answer of the inner service
-    /// names, or requested ones in
-    /// [`allowed_resources`](crate::RefreshLayerBuilder::allowed_resources).
+    /// Returns the resources that the token is valid for (RFC 8707): those in the token response of
+    /// the inner service. If the response names none, the requested ones that
+    /// [`allowed_resources`](crate::RefreshLayerBuilder::allowed_resources) lists.
     pub fn resources(&self) -> impl Iterator<Item = &str> {
         self.0
             .text
@@ -147,15 +150,15 @@ impl AccessGrant {
             .split_terminator(SEPARATOR)
     }
 
-    /// When the token ends, unless its grant does so before.
+    /// Returns the expiry of the token. It may end earlier, with its grant.
     #[must_use]
     pub fn expires_at(&self) -> Timestamp {
         self.0.expires_at
     }
 
-    /// The grant that the token belongs to, and ends with: to be ended with
-    /// [`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant). None if the token came without
-    /// a refresh token.
+    /// Returns the key of the grant that the token belongs to and ends with, for
+    /// [`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant). `None` if the token was issued
+    /// without a refresh token.
     #[must_use]
     pub fn grant(&self) -> Option<GrantKey> {
         self.0.grant
@@ -165,7 +168,7 @@ impl AccessGrant {
         &self.0.sealed
     }
 
-    /// How many bytes it takes up, without what allocating them costs.
+    /// Returns the size in bytes, without the overhead of the allocations.
     pub(crate) fn size(&self) -> usize {
         size_of::<Parts>() + 2 * size_of::<usize>() + self.0.text.len() + self.0.sealed.len()
     }
@@ -183,7 +186,7 @@ impl fmt::Debug for AccessGrant {
     }
 }
 
-/// What an [`AccessGrant`] of a test says, from [`AccessGrant::builder`].
+/// A builder for the [`AccessGrant`] of a test, from [`AccessGrant::builder`].
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until it is built"]
 pub struct AccessGrantBuilder {
@@ -195,31 +198,31 @@ pub struct AccessGrantBuilder {
 }
 
 impl AccessGrantBuilder {
-    /// The scope that was granted: scope tokens with spaces between them (RFC 6749 §3.3).
+    /// Sets the granted scope: scope tokens separated by spaces (RFC 6749 §3.3).
     pub fn scope(mut self, scope: impl Into<String>) -> Self {
         self.scope = scope.into();
         self
     }
 
-    /// One more resource that the token is for (RFC 8707).
+    /// Adds a resource that the token is valid for (RFC 8707).
     pub fn resource(mut self, uri: impl Into<String>) -> Self {
         self.resources.push(uri.into());
         self
     }
 
-    /// When the token ends.
+    /// Sets the expiry of the token.
     pub const fn expires_at(mut self, end: Timestamp) -> Self {
         self.expires_at = end;
         self
     }
 
-    /// The grant that the token belongs to.
+    /// Sets the grant that the token belongs to.
     pub const fn grant(mut self, grant: GrantKey) -> Self {
         self.grant = Some(grant);
         self
     }
 
-    /// The grant, as the route gets it.
+    /// Builds the grant, as a route gets it.
     #[must_use]
     pub fn build(self) -> AccessGrant {
         let resources = self.resources.iter().map(String::as_str);
@@ -258,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_was_built_says_the_same_as_one_of_a_token() {
+    fn a_built_grant_equals_the_grant_of_a_token() {
         let client = || AccessGrant::builder("app".parse().unwrap()).expires_at(NOW);
         let key = GrantKey::from(Key::new([7; 32]));
         let (one, two) = ("https://one.example/api", "https://two.example/");
@@ -301,7 +304,7 @@ mod tests {
             assert_eq!((built.grant(), built.expires_at()), (key, NOW), "{row}");
             assert!(
                 built.sealed().is_empty(),
-                "{row}: there is no token behind it"
+                "{row}: a built grant has no token"
             );
         }
         let endless = AccessGrant::builder("app".parse().unwrap()).build();

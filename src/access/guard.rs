@@ -1,3 +1,9 @@
+//! Decides about the requests to a resource server.
+//!
+//! [`Guard`] finds out whether the token of a request is valid: from the cache, or from the store.
+//! [`Rules`] then checks its resource and scope and prepares the request for the inner service. All
+//! layers made from one `AccessLayer` share the guard, and each has rules of its own.
+
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
@@ -25,7 +31,7 @@ use crate::shared::Shared;
 use crate::store::{Key, Store, StoreError};
 use crate::token::AccessToken;
 
-/// What all services of one layer share, and of all layers made from it.
+/// The state that a layer shares with its services and with the layers made from it.
 pub(crate) struct Guard<St> {
     pub(crate) store: Source<St>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -33,14 +39,15 @@ pub(crate) struct Guard<St> {
     pub(crate) cache: Option<Arc<Cache>>,
     pub(crate) listener: Listener,
     pub(crate) on_event: Option<Callback>,
-    /// Set if responses end with their tokens: how long a read of a token is valid.
+    /// The time for which a read of a token is valid. `None` if responses do not end with their
+    /// tokens.
     pub(crate) end_responses: Option<Duration>,
 }
 
-/// Where the store is.
+/// The owner of the store.
 pub(crate) enum Source<St> {
     Own(St),
-    /// In a `RefreshLayer`.
+    /// A `RefreshLayer` in the same process.
     Shared(Arc<Shared<St>>),
 }
 
@@ -53,27 +60,27 @@ impl<St> Source<St> {
     }
 }
 
-/// A token of the layer's format, and the key of its record.
+/// A token in the format of the layer, and the key of its record.
 pub(crate) struct Ticket {
     token: AccessToken,
     key: Key,
 }
 
-/// A token that is not alive.
+/// A token that is not valid.
 struct Gone {
     dead: Dead,
-    /// What the token was valid for, if that is known.
+    /// The grant of the token, if known.
     grant: Option<AccessGrant>,
 }
 
-/// What can be said of a request without asking the store.
+/// The result of the check that needs no I/O.
 pub(crate) enum First {
     Alive(Ticket, AccessGrant, Confirmed),
     Unknown(Ticket),
 }
 
 impl<St: Store> Guard<St> {
-    /// What memory says.
+    /// Parses the token of a request and looks it up in the cache.
     pub(crate) fn look<B>(&self, request: &Request<B>) -> Result<First, AccessError> {
         let token = match presented(request.headers(), &self.prefix) {
             Presented::Nothing => return Err(AccessError::TokenMissing),
@@ -96,7 +103,7 @@ impl<St: Store> Guard<St> {
         }
     }
 
-    /// Reads the token of a request from the store.
+    /// Reads the token of a request from the store. Emits an event if it has ended.
     pub(crate) async fn load(
         &self,
         ticket: &Ticket,
@@ -110,12 +117,12 @@ impl<St: Store> Guard<St> {
             if dead == Dead::Ended {
                 return self.ended(ticket, grant.as_ref(), started.elapsed());
             }
-            tracing::debug!(?dead, "an access token was refused");
+            tracing::debug!(?dead, "an access token was rejected");
             AccessError::InvalidToken
         })
     }
 
-    /// Reads a token from the store into the cache.
+    /// Reads a token from the store and inserts it into the cache.
     async fn fetch(
         &self,
         key: &Key,
@@ -141,7 +148,8 @@ impl<St: Store> Guard<St> {
         let (grant, confirmed) = (granted(&alive.record), load.confirmed(alive.until));
         if let Some(cache) = &self.cache {
             cache.enter(*key, grant.clone(), confirmed);
-            // It may have ended while it was read.
+            // The token may have ended during the read, and then the ended key is in the cache by
+            // now.
             if cache.has_ended(key) || cache.home_has_ended(&grant) {
                 return Ok(Err(Gone {
                     dead: Dead::Ended,
@@ -152,8 +160,8 @@ impl<St: Store> Guard<St> {
         Ok(Ok((grant, confirmed)))
     }
 
-    /// Watches the token of a request while its response is sent, if responses end with their
-    /// tokens.
+    /// Returns a watch on the token of a request for the time of its response, if responses end
+    /// with their tokens.
     pub(crate) fn watch(
         self: &Arc<Self>,
         ticket: &Ticket,
@@ -172,7 +180,7 @@ impl<St: Store> Guard<St> {
         Some(Box::new(Watch::new(guard, watched, confirmed, ttl)))
     }
 
-    /// Tells the operator that a token was presented that has ended.
+    /// Emits the event for a token that has ended and returns the error for the client.
     fn ended(
         &self,
         ticket: &Ticket,
@@ -196,7 +204,7 @@ impl<St: Store> Guard<St> {
         AccessError::InvalidToken
     }
 
-    /// Tells the operator of what is no fault of the client.
+    /// Emits an event if the store failed. Returns the error unchanged.
     pub(crate) fn told(
         &self,
         error: AccessError,
@@ -296,7 +304,7 @@ impl<St> fmt::Debug for Guard<St> {
     }
 }
 
-/// What a token must be good for, and what becomes of the request that presents it.
+/// The requirements for a token, and the changes to a request that has one.
 #[derive(Clone, Debug)]
 pub(crate) struct Terms {
     pub(crate) strip: bool,
@@ -306,7 +314,7 @@ pub(crate) struct Terms {
     pub(crate) metadata: Option<String>,
 }
 
-/// The same, checked, with the challenges for whoever does not keep to it.
+/// Checked [`Terms`], with the challenges for requests that do not meet them.
 #[derive(Debug)]
 pub(crate) struct Rules {
     terms: Terms,
@@ -344,7 +352,7 @@ impl Rules {
         Ok(Self { terms, challenges })
     }
 
-    /// Others that begin with these.
+    /// Returns a changed copy.
     pub(crate) fn but(&self, change: impl FnOnce(&mut Terms)) -> Result<Self, ConfigError> {
         let mut terms = self.terms.clone();
         change(&mut terms);
@@ -355,7 +363,8 @@ impl Rules {
         &self.challenges
     }
 
-    /// Makes the request fit for the inner service.
+    /// Checks the resource and the scope of a token, and prepares the request for the inner
+    /// service.
     pub(crate) fn admit<B>(
         &self,
         request: &mut Request<B>,
@@ -365,7 +374,7 @@ impl Rules {
         if let Some(resource) = &self.terms.resource
             && !grant.resources().any(|known| known == resource)
         {
-            tracing::debug!("an access token was refused that is for another resource");
+            tracing::debug!("an access token was rejected because it is for another resource");
             return Err(AccessError::InvalidToken);
         }
         if !self.terms.scopes.iter().all(|scope| grant.has_scope(scope)) {
@@ -384,7 +393,7 @@ impl Rules {
     }
 }
 
-/// The upstream's token, as the inner service expects it.
+/// Returns the `Authorization` header with the upstream access token.
 fn bearer(Ticket { token, key }: &Ticket, grant: &AccessGrant) -> Result<HeaderValue, StoreError> {
     let context = Context {
         purpose: Purpose::Access,

@@ -1,3 +1,5 @@
+//! [`AccessLayer`] and its builder.
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,20 +19,21 @@ use crate::store::Store;
 
 const LONGEST_TTL: Duration = Duration::from_secs(24 * 3600);
 
-/// Layer that applies the [`Access`] middleware: for the routes of a resource server whose clients
-/// hold access tokens of a [`RefreshLayer`](crate::RefreshLayer) with
+/// Layer that applies the [`Access`] middleware. It guards the routes of a resource server whose
+/// clients hold access tokens of a [`RefreshLayer`](crate::RefreshLayer) with
 /// [`reference_access_tokens`](crate::RefreshLayerBuilder::reference_access_tokens).
 ///
 /// Every request must present an access token in its `Authorization` header (RFC 6750 §2.1). The
-/// inner service gets the upstream's in its place or, with [`strip`](AccessLayerBuilder::strip),
-/// none; either way it finds an [`AccessGrant`](crate::AccessGrant) in the extensions of the
-/// request. Every other request is refused with the challenge of RFC 6750 §3; answer what must need
-/// no token (the preflights of CORS) outside of it.
+/// inner service gets the upstream access token instead or, with
+/// [`strip`](AccessLayerBuilder::strip), no token. In both cases it finds an
+/// [`AccessGrant`](crate::AccessGrant) in the extensions of the request. All other requests are
+/// rejected with a challenge (RFC 6750 §3). Requests that need no token, such as CORS preflights,
+/// must be answered outside this layer.
 ///
-/// What was read from the store is remembered for a short time: a request with such a token does no
-/// I/O. A token is refused when it or its grant has ended: at once where the store has a channel
-/// for that ([`Store::announcements`]), and when the time to live of what is remembered is over
-/// whatever happens to the channel.
+/// A token that was read from the store is cached for a short time, and requests with a cached
+/// token need no I/O. A token is rejected when it or its grant has ended: immediately if the store
+/// has a channel for announcements ([`Store::announcements`]), and otherwise, or if the channel
+/// fails, when its cache entry expires ([`cache_ttl`](AccessLayerBuilder::cache_ttl)).
 ///
 /// ```
 /// use axum::{Extension, Router, routing::get};
@@ -46,8 +49,9 @@ const LONGEST_TTL: Duration = Duration::from_secs(24 * 3600);
 /// # }
 /// ```
 ///
-/// A clone shares what is remembered, and so does a layer with
-/// [more scopes](AccessLayer::and_scope) or for [another resource](AccessLayer::with_resource).
+/// Clones share the cache, and so do layers made with [`and_scope`](AccessLayer::and_scope),
+/// [`with_resource`](AccessLayer::with_resource) and
+/// [`with_resource_metadata`](AccessLayer::with_resource_metadata).
 #[must_use = "a layer does nothing until it is applied to a service"]
 pub struct AccessLayer<St> {
     guard: Arc<Guard<St>>,
@@ -55,11 +59,13 @@ pub struct AccessLayer<St> {
 }
 
 impl<St: Store> AccessLayer<St> {
-    /// Settings for a layer over the store of the [`RefreshLayer`](crate::RefreshLayer), wherever
-    /// that runs, all at their defaults.
+    /// Returns a builder for a layer over `store`, with all settings at their defaults. The store
+    /// must be the one that the [`RefreshLayer`](crate::RefreshLayer) uses, which may run in
+    /// another process.
     ///
-    /// In one process with it, [`RefreshLayer::access`](crate::RefreshLayer::access) takes over
-    /// what it was set to.
+    /// In the process of the `RefreshLayer`, use
+    /// [`RefreshLayer::access`](crate::RefreshLayer::access) instead, which takes the store, the
+    /// clock, the prefix and the event callback from that layer.
     pub fn builder(store: St) -> AccessLayerBuilder<St> {
         AccessLayerBuilder::new(
             Source::Own(store),
@@ -68,32 +74,32 @@ impl<St: Store> AccessLayer<St> {
         )
     }
 
-    /// The same layer for routes that require one more scope. It shares what is remembered with
-    /// this one.
+    /// Returns a copy of this layer that requires one more scope token. The copy shares the cache.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Scope`] if this is not one scope token.
+    /// [`ConfigError::Scope`] if `scope` is not exactly one scope token.
     pub fn and_scope(&self, scope: impl Into<String>) -> Result<Self, ConfigError> {
         self.but(|terms| terms.scopes.push(scope.into()))
     }
 
-    /// The same layer for the routes of this [`resource`](AccessLayerBuilder::resource) in the
-    /// place of that of this layer. It shares what is remembered with this one.
+    /// Returns a copy of this layer for the routes of another
+    /// [`resource`](AccessLayerBuilder::resource). The copy shares the cache.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Uri`] if this is no absolute URI without a fragment.
+    /// [`ConfigError::Uri`] if the argument is not an absolute URI without a fragment.
     pub fn with_resource(&self, resource: impl Into<String>) -> Result<Self, ConfigError> {
         self.but(|terms| terms.resource = Some(resource.into()))
     }
 
-    /// The same layer with this [`resource_metadata`](AccessLayerBuilder::resource_metadata) in its
-    /// challenges. It shares what is remembered with this one.
+    /// Returns a copy of this layer with another
+    /// [`resource_metadata`](AccessLayerBuilder::resource_metadata) in its challenges. The copy
+    /// shares the cache.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Uri`] if this is no absolute URI without a fragment.
+    /// [`ConfigError::Uri`] if the argument is not an absolute URI without a fragment.
     pub fn with_resource_metadata(&self, url: impl Into<String>) -> Result<Self, ConfigError> {
         self.but(|terms| terms.metadata = Some(url.into()))
     }
@@ -131,7 +137,7 @@ impl<S, St> Layer<S> for AccessLayer<St> {
     }
 }
 
-/// Settings of an [`AccessLayer`]; [`build`](AccessLayerBuilder::build) checks them.
+/// A builder for [`AccessLayer`]. [`build`](AccessLayerBuilder::build) checks the settings.
 #[must_use]
 pub struct AccessLayerBuilder<St> {
     store: Source<St>,
@@ -173,66 +179,69 @@ impl<St: Store> AccessLayerBuilder<St> {
         }
     }
 
-    /// Takes the token away in place of putting the upstream's there: for services that need the
-    /// [`AccessGrant`](crate::AccessGrant) and nothing else. Default: the inner service gets the
-    /// upstream's.
+    /// Removes the `Authorization` header instead of replacing the token with the upstream access
+    /// token. Default: off. Use it for services that need only the
+    /// [`AccessGrant`](crate::AccessGrant).
     pub fn strip(mut self) -> Self {
         self.terms.strip = true;
         self
     }
 
-    /// A scope token that must have been granted (RFC 6749 §3.3); called several times, all of them
-    /// must. Without it the answer is 403 `insufficient_scope`, also where it is not known what was
-    /// granted. Default: none.
+    /// Adds a scope token that the access token must have (RFC 6749 §3.3). If this is called
+    /// several times, all of them are required. A token without them, or whose scope is unknown,
+    /// gets 403 `insufficient_scope`. Default: none.
     pub fn require_scope(mut self, scope: impl Into<String>) -> Self {
         self.terms.scopes.push(scope.into());
         self
     }
 
-    /// The resource that the routes belong to (RFC 8707): tokens that are not for this one are
-    /// refused as `invalid_token`. Default: tokens for any.
+    /// Sets the resource that the routes belong to (RFC 8707). Tokens that are not valid for it are
+    /// rejected as `invalid_token`. Default: tokens for any resource are accepted.
     ///
-    /// A token is for the resources that the token answer of the inner service named, or that its
-    /// client asked for and [`allowed_resources`](crate::RefreshLayerBuilder::allowed_resources)
-    /// lists. A token whose resources are unknown is refused, too. Resources are compared byte for
-    /// byte.
+    /// A token is valid for the resources that the token response of the inner service named, or
+    /// that its client requested and
+    /// [`allowed_resources`](crate::RefreshLayerBuilder::allowed_resources) lists. A token whose
+    /// resources are unknown is rejected, too. Resources are compared byte for byte. `resource`
+    /// must be an absolute URI without a fragment.
     pub fn resource(mut self, resource: impl Into<String>) -> Self {
         self.terms.resource = Some(resource.into());
         self
     }
 
-    /// Where the metadata of the resource is, for the `resource_metadata` of every challenge (RFC
-    /// 9728 §5.1).
+    /// Sets the URL of the resource metadata, which is the `resource_metadata` of every challenge
+    /// (RFC 9728 §5.1). Default: none.
     pub fn resource_metadata(mut self, url: impl Into<String>) -> Self {
         self.terms.metadata = Some(url.into());
         self
     }
 
-    /// The `realm` of every challenge (RFC 9110 §11.5). Default: `oauth`.
+    /// Sets the `realm` of every challenge (RFC 9110 §11.5). Default: `oauth`. It must be printable
+    /// ASCII and not empty.
     pub fn realm(mut self, realm: impl Into<String>) -> Self {
         self.terms.realm = realm.into();
         self
     }
 
-    /// What access tokens begin with: as the [`RefreshLayer`](crate::RefreshLayer) was
-    /// [set to](crate::RefreshLayerBuilder::access_token_prefix). Default: `at_`.
+    /// Sets the prefix of access tokens. It must be the one that
+    /// [was set](crate::RefreshLayerBuilder::access_token_prefix) for the
+    /// [`RefreshLayer`](crate::RefreshLayer). Default: `at_`.
     pub fn access_token_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// How many bytes of access tokens are remembered. Default: 64 MiB, which is 100,000 tokens.
-    /// Zero: none, and every request asks the store.
+    /// Sets the size of the cache in bytes. Default: 64 MiB, which holds about 100,000 tokens. Zero
+    /// disables the cache: every request reads the store.
     pub fn cache_size(mut self, bytes: u64) -> Self {
         self.cache_size = bytes;
         self
     }
 
-    /// For how long an access token is remembered, at most a day. Default: 10 s. Zero: not at all,
-    /// and every request asks the store.
+    /// Sets how long an access token is cached. Default: 10 s. At most one day. Zero disables the
+    /// cache: every request reads the store.
     ///
-    /// It is also the longest that a token outlives its grant, should the channel of the store
-    /// fail.
+    /// This is also the longest time that a token stays valid after the end of its grant if the
+    /// channel of the store fails.
     pub fn cache_ttl(mut self, ttl: Duration) -> Self {
         self.cache_ttl = ttl;
         self
@@ -240,28 +249,29 @@ impl<St: Store> AccessLayerBuilder<St> {
 
     /// Sets whether a response ends when its access token or its grant does. Default: `false`.
     ///
-    /// A token is checked when its request arrives. Without this, a response that has begun goes on
-    /// for as long as the inner service sends: a stream of server-sent events outlives the expiry
-    /// of its token and the revocation of its grant. With it, the response ends
+    /// A token is checked when its request arrives. Without this setting, a response that has begun
+    /// continues as long as the inner service sends data: a stream of server-sent events outlives
+    /// the expiry of its token and the revocation of its grant. With it, the response ends
     ///
-    /// - when the token expires, but not within the first second of the response, so that a request
-    ///   that was accepted gets its short response,
-    /// - when the end of the token or its grant is announced: at once on every instance whose store
-    ///   has a channel ([`Store::announcements`]), and before the client has its answer where the
-    ///   [`RefreshLayer`] of this layer revokes,
-    /// - otherwise within [`cache_ttl`](Self::cache_ttl), at least a second. Within that time the
-    ///   token is read again, once for all responses of one token. If the store does not confirm it
-    ///   in time, the response ends, too, just as a new request would get 503.
+    /// - when the token expires, but not within the first second of the response, so that an
+    ///   accepted request gets its short response,
+    /// - when the end of the token or its grant is announced: immediately on every instance whose
+    ///   store has a channel ([`Store::announcements`]). If the [`RefreshLayer`] that this layer
+    ///   was made from handles the revocation, the response ends before the client has the response
+    ///   to its revocation,
+    /// - otherwise within [`cache_ttl`](Self::cache_ttl) or one second, whichever is longer. Within
+    ///   that time the token is read again, once for all responses with the same token. If the
+    ///   store does not confirm it in time, the response ends, too, as a new request would get 503.
     ///
     /// It ends with a body error, [`ResponseEnded`](crate::access::ResponseEnded), so that it does
-    /// not look complete: over HTTP/2 the stream is reset, over HTTP/1.1 the connection is closed
-    /// before the last chunk. A client of server-sent events connects again, gets 401, and
-    /// refreshes its token.
+    /// not appear complete: over HTTP/2 the stream is reset, over HTTP/1.1 the connection is closed
+    /// before the last chunk. A client of server-sent events reconnects, gets 401, and refreshes
+    /// its token.
     ///
     /// The body must be polled in a tokio runtime with time enabled. A guarded response costs one
-    /// allocation; if it is not sent in one piece, a timer and an entry in a table are added. Data
-    /// that the server already holds for a slow client is still sent. The body of the request and a
-    /// connection that was upgraded (WebSocket, `CONNECT`) are not covered: the program must end an
+    /// allocation, and a timer and an entry in a table if it is not sent in one piece. Data that
+    /// the server has already buffered for a slow client is still sent. The body of the request and
+    /// upgraded connections (WebSocket, `CONNECT`) are not covered: the application must end an
     /// upgraded connection itself.
     ///
     /// [`RefreshLayer`]: crate::RefreshLayer
@@ -270,13 +280,13 @@ impl<St: Store> AccessLayerBuilder<St> {
         self
     }
 
-    /// Calls `callback` on what an operator wants to know, in the place of the callback of the
-    /// [`RefreshLayer`](crate::RefreshLayer) that this one comes from, if it does:
-    /// [`AccessRefused`], [`StoreUnavailable`] and [`StoreCorrupt`]. It runs within the request and
-    /// must not block.
+    /// Sets a callback that is called with events of these kinds: [`AccessRefused`],
+    /// [`StoreUnavailable`] and [`StoreCorrupt`]. Default: the callback of the
+    /// [`RefreshLayer`](crate::RefreshLayer) that this layer was made from, if there is one. It
+    /// runs within the request and must not block.
     ///
-    /// A request that is let through tells nothing, and nor does one whose token nobody knows, or
-    /// whose scope or resource is another: those are the client's to put right.
+    /// Accepted requests emit no event, and neither do requests that only the client can correct:
+    /// those with an unknown or expired token, or a token for another scope or resource.
     ///
     /// [`AccessRefused`]: crate::EventKind::AccessRefused
     /// [`StoreUnavailable`]: crate::EventKind::StoreUnavailable
@@ -286,17 +296,18 @@ impl<St: Store> AccessLayerBuilder<St> {
         self
     }
 
-    /// Where the time comes from by which tokens expire. Default: [`SystemClock`].
+    /// Sets the clock by which tokens expire. Default: [`SystemClock`], or the clock of the
+    /// [`RefreshLayer`](crate::RefreshLayer) that this layer was made from.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// The layer with these settings.
+    /// Checks the settings and builds the layer.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] for a setting that makes no sense.
+    /// [`ConfigError`] if a setting is invalid.
     pub fn build(self) -> Result<AccessLayer<St>, ConfigError> {
         let Self {
             store,
@@ -313,8 +324,8 @@ impl<St: Store> AccessLayerBuilder<St> {
             return Err(ConfigError::CacheTtl);
         }
         let rules = Rules::new(terms)?;
-        // A cache without size or time to live remembers no token, but knows what has ended and
-        // which responses are open.
+        // A cache without a size or a time to live holds no tokens, but it still stores announced
+        // ends and the registry of open responses.
         let cached = cache_size > 0 && !cache_ttl.is_zero();
         let cache = (cached || end_responses).then(|| Arc::new(Cache::new(cache_size, cache_ttl)));
         if let (Source::Shared(shared), Some(cache)) = (&store, &cache) {

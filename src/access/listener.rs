@@ -1,3 +1,8 @@
+//! The subscription of a cache to the announcements of the store.
+//!
+//! One task per cache applies announcements. It starts with the first request, because a layer may
+//! be built before there is a runtime.
+
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,7 +17,7 @@ const LISTENING: u8 = 1;
 /// The store has no channel.
 const DEAF: u8 = 2;
 
-/// The one task of a cache that hears of what ends. It ends when this is dropped.
+/// The task that applies announcements to a cache. It stops when this is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Listener {
     state: Arc<AtomicU8>,
@@ -20,10 +25,11 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Begins to listen, if nobody does: when first called inside a runtime, and again when that
-    /// one was shut down.
+    /// Starts the task if it is not running: at the first call inside a runtime, and again after
+    /// that runtime was shut down.
     ///
-    /// To be called before a load: what is read before anybody listens is not remembered.
+    /// Must be called before a read from the store, because tokens that are read before the
+    /// subscription begins are invalidated.
     pub(crate) fn ensure<St: Store>(&self, store: &St, cache: &Arc<Cache>) {
         if self.state.load(Ordering::Acquire) != IDLE {
             return;
@@ -42,7 +48,7 @@ impl Listener {
             self.state.store(DEAF, Ordering::Release);
             return;
         };
-        // Another request may have begun to read when this one had not yet subscribed.
+        // Another request may have started a read before this one subscribed.
         cache.forget();
         let hearing = Hearing {
             state: Arc::clone(&self.state),
@@ -62,7 +68,7 @@ impl Drop for Listener {
     }
 }
 
-/// The task while it runs. When its runtime is shut down under it, the next request begins anew.
+/// The running task. If its runtime is shut down, the next request starts it again.
 struct Hearing {
     state: Arc<AtomicU8>,
     cache: Arc<Cache>,
@@ -77,16 +83,16 @@ impl Hearing {
                 Announcement::Lost => self.cache.forget(),
             }
         }
-        // The store has closed its channel, for good: from here on the time to live is all there
-        // is.
+        // The store has closed its channel for good. From now on tokens end only with the time to
+        // live of the cache.
         self.after = DEAF;
     }
 }
 
 impl Drop for Hearing {
     fn drop(&mut self) {
-        // In this order: what is loaded in between begins after somebody listens again, or is
-        // forgotten.
+        // The order matters: a read that starts in between either has a new subscription, or is
+        // invalidated here.
         self.state.store(self.after, Ordering::Release);
         self.cache.forget();
     }

@@ -1,3 +1,8 @@
+//! Issues reference access tokens.
+//!
+//! [`mint`] replaces the access token of a response and returns an [`AccessWrite`], the record that
+//! must be stored before the response is sent.
+
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -14,26 +19,28 @@ use crate::token::{AccessToken, TokenId};
 
 use super::record::AccessRecord;
 
-/// How long an access token lives of which the inner service does not say it.
+/// The lifetime of an access token if the inner service does not state one.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
 
-/// No server means more.
+/// The longest lifetime. Larger values of `expires_in` are reduced to it.
 const LONGEST_LIFETIME: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// What an access token is good for, and for whom.
+/// The client, scope and resources of an access token.
 #[derive(Clone, Debug)]
 pub(crate) struct Terms<'a> {
     pub(crate) client_id: &'a str,
-    /// The scope granted, if known.
+    /// The granted scope, if known.
     pub(crate) scope: Option<Cow<'a, str>>,
-    /// The resources that it is for; none if not known.
+    /// The resources that it is valid for. Empty if unknown.
     pub(crate) resources: Vec<Cow<'a, str>>,
 }
 
-/// Returns the resources that an access token is for: the ones that the answer names, otherwise the
-/// ones of `requested` that every client may have.
+/// Returns the resources that an access token is valid for: those that the response names,
+/// otherwise those of `requested` that
+/// [`allowed_resources`](crate::RefreshLayerBuilder::allowed_resources) lists.
 ///
-/// A request by itself grants nothing: an inner service that does not know RFC 8707 ignores it.
+/// A requested resource alone proves nothing, because an inner service that does not support RFC
+/// 8707 ignores the parameter.
 pub(crate) fn granted_resources<'a>(
     config: &Config,
     answer: &TokenAnswer,
@@ -57,36 +64,37 @@ pub(crate) fn granted_resources<'a>(
     requested.filter(allowed).map(Cow::Borrowed).collect()
 }
 
-/// Where an access token belongs: the grant that it ends with and the generation of it, or nowhere.
+/// The grant that an access token ends with, and its generation, or no grant.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Home {
-    /// The grant that this id leads to.
+    /// The grant with this id.
     Grant(TokenId, u32),
-    /// No grant; the id is random.
+    /// No grant. The id is random.
     Alone(TokenId),
 }
 
-/// An access token that was minted, and is not stored.
+/// A new access token that is not stored yet.
 #[derive(Debug)]
 pub(crate) struct Reference {
-    /// The answer with it in the place of the upstream's.
+    /// The response, with this token instead of the upstream access token.
     pub(crate) answer: TokenAnswer,
     pub(crate) write: AccessWrite,
 }
 
-/// Why no access token could be minted.
+/// The reason why no access token could be issued.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MintError {
     #[error(transparent)]
     Random(#[from] RandomUnavailable),
     #[error(transparent)]
     Seal(#[from] SealError),
-    #[error("the answer cannot be rewritten")]
+    #[error("the token response cannot be rewritten")]
     Answer(AnswerError),
 }
 
-/// Replaces the access token of an answer, if it has one, by one of the layer that is issued `now`,
-/// if the layer has reference access tokens.
+/// Replaces the access token of a response with a reference access token that is issued at `now`.
+/// Returns `None` if the response has no access token, or the layer does not issue reference access
+/// tokens.
 pub(crate) fn mint<St>(
     shared: &Shared<St>,
     now: Timestamp,
@@ -139,7 +147,7 @@ pub(crate) fn mint<St>(
     }))
 }
 
-/// The record of an access token on its way to the store.
+/// The record of an access token, to be written to the store.
 #[derive(Clone, Debug)]
 pub(crate) struct AccessWrite {
     key: Key,
@@ -148,7 +156,7 @@ pub(crate) struct AccessWrite {
 }
 
 impl AccessWrite {
-    /// Stores it. Safe to repeat.
+    /// Stores the record. Safe to repeat.
     pub(crate) async fn insert<St: Store>(
         &self,
         store: &St,
@@ -156,16 +164,15 @@ impl AccessWrite {
     ) -> Result<(), StoreError> {
         match store.swap(&self.key, None, self.change(now), None).await? {
             Swap::Swapped => Ok(()),
-            // The hash of 32 random bytes that was there before: the source of randomness is
-            // broken.
+            // The key is a hash of 32 random bytes. If it exists already, the random number
+            // generator is broken.
             Swap::Conflict(_) => Err(StoreError::unavailable(
-                "the key of a new access token is taken",
+                "the key of a new access token exists already, the random number generator may be broken",
             )),
         }
     }
 
-    /// Stores it again, once it is there: as one without a grant, for its grant could not be
-    /// stored.
+    /// Rewrites the stored record as one without a grant, because the grant could not be stored.
     pub(crate) async fn forsake<St: Store>(
         mut self,
         shared: &Shared<St>,
@@ -182,7 +189,9 @@ impl AccessWrite {
             .await?
         {
             Swap::Swapped => Ok(()),
-            Swap::Conflict(_) => Err(StoreError::unavailable("a new access token has changed")),
+            Swap::Conflict(_) => Err(StoreError::unavailable(
+                "the entry of a new access token was changed concurrently",
+            )),
         }
     }
 
@@ -194,7 +203,7 @@ impl AccessWrite {
     }
 }
 
-/// Stores the access token, if there is one.
+/// Stores the record of an access token, if there is one.
 pub(crate) async fn insert<St: Store>(
     write: Option<&AccessWrite>,
     shared: &Shared<St>,

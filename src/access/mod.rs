@@ -1,14 +1,26 @@
-//! Access tokens by reference: what clients hold in the place of the upstream's.
+//! Reference access tokens: opaque access tokens of the layer that stand for upstream access
+//! tokens.
 //!
-//! The token endpoint has a `RefreshLayer` with `reference_access_tokens()`; the routes of the
-//! resource server, in the same process or in another one over the same store, have an
-//! `AccessLayer` (feature `tiered`).
+//! Use this if clients must not hold access tokens of the inner service, or if access tokens must
+//! end with their grant.
+//!
+//! 1. The token endpoint has a `RefreshLayer` with `reference_access_tokens()`. It replaces the
+//!    upstream access token of every token response with a reference access token, and stores the
+//!    upstream token sealed under it.
+//! 2. The routes of the resource server have an `AccessLayer` (feature `tiered`). The resource
+//!    server may run in the same process, or in another process over the same store. The layer
+//!    rejects requests without a valid token, and sends the others to the inner service with the
+//!    upstream access token and an `AccessGrant` in the request extensions.
+//! 3. When a grant ends, the store announces it, and every `AccessLayer` rejects the access tokens
+//!    of that grant from then on. Without an announcement, a token is rejected when its cache entry
+//!    expires.
 
-// `record` is what the store keeps of a token, `mint` makes one, `check` says whether one is alive,
-// `revocation` ends one. `layer`, `service` and `future` guard routes: `present` reads what a
-// request presents, `guard` decides over a `cache` that a `listener` keeps right, `challenge`
-// refuses, `grant` is what the routes get. `body` is the body of the response, which a `watch` may
-// end: `open` passes announced ends to it.
+// `record` is the stored form of an access token, `mint` issues one, `check` decides whether one is
+// valid, `revocation` revokes one. `layer`, `service` and `future` are the middleware: `present`
+// parses the `Authorization` header, `guard` decides with the help of `cache`, `listener` applies
+// announcements to the cache, `challenge` writes the error responses, and `grant` is the extension
+// that routes read. `body` is the response body. If responses end with their tokens, `watch`
+// decides when, and `open` passes announcements to it.
 
 #[cfg(feature = "tiered")]
 mod body;

@@ -1,3 +1,7 @@
+//! The registry of open responses, by the keys of their access token and its grant.
+//!
+//! The cache passes announcements to it, and the registry wakes the responses that are affected.
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +13,7 @@ const NOTHING: u8 = 0;
 const LOST: u8 = 1;
 const ENDED: u8 = 2;
 
-/// The open responses, by the keys of the access token and of the grant that they depend on.
+/// The registry: open responses by the keys that they depend on.
 #[derive(Debug, Default)]
 pub(crate) struct OpenResponses {
     by_key: Mutex<HashMap<Key, HashMap<u64, Arc<Slot>>>>,
@@ -34,7 +38,7 @@ impl Slot {
     }
 }
 
-/// What has happened to the token of a response.
+/// The news about the token of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum News {
     Nothing,
@@ -99,7 +103,7 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
-    /// Returns what has happened since the last call, and registers `waker` for the next event.
+    /// Returns the news since the last call, and registers `waker` for the next news.
     pub(crate) fn news(&self, waker: &Waker) -> News {
         // The waker is stored first, so that news that arrive in between wake it.
         let mut current = lock(&self.slot.waker);
@@ -149,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_is_told_of_its_token_and_its_grant_and_of_nothing_else() {
+    fn a_response_is_notified_of_its_own_token_and_grant_only() {
         let open = Arc::new(OpenResponses::default());
         let (one, two) = (
             open.register(key(1), Some(key(9))),
@@ -160,16 +164,24 @@ mod tests {
         assert_eq!(news(), (News::Nothing, News::Nothing));
         open.lose();
         assert_eq!(news(), (News::Lost, News::Lost));
-        assert_eq!(news(), (News::Nothing, News::Nothing), "told once");
+        assert_eq!(
+            news(),
+            (News::Nothing, News::Nothing),
+            "a loss is reported once"
+        );
         open.end(&key(9));
         open.lose();
         assert_eq!(news(), (News::Ended, News::Lost));
         open.end(&key(2));
-        assert_eq!(news(), (News::Ended, News::Ended), "an end stays");
+        assert_eq!(
+            news(),
+            (News::Ended, News::Ended),
+            "an end is reported again"
+        );
     }
 
     #[test]
-    fn nothing_is_left_of_a_response_that_is_over() {
+    fn a_dropped_registration_leaves_no_entry_behind() {
         let open = Arc::new(OpenResponses::default());
         let both = [
             open.register(key(1), Some(key(9))),

@@ -1,22 +1,24 @@
+//! Parses the bearer token of a request (RFC 6750 §2.1).
+
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use crate::token::AccessToken;
 
-/// What a request presents to a resource server (RFC 6750 §2.1).
+/// The content of the `Authorization` header.
 #[derive(Debug)]
 pub(crate) enum Presented {
-    /// Nothing, or credentials of another scheme.
+    /// No header, or credentials of another scheme.
     Nothing,
-    /// Two headers, or one that is no bearer token.
+    /// More than one header, or one that is not a valid bearer token.
     Malformed,
-    /// A token that the layer never issues.
+    /// A bearer token that does not have the format of the layer.
     Foreign,
     Token(AccessToken),
 }
 
-/// Reads the `Authorization` header. The other two methods of RFC 6750 §2 are none (RFC 9700
-/// §4.3.2).
+/// Parses the `Authorization` header. Tokens in a form or in the query (RFC 6750 §2.2 and §2.3) are
+/// ignored: RFC 9700 §4.3.2 advises against the query.
 pub(crate) fn presented(headers: &HeaderMap, prefix: &str) -> Presented {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let Some(value) = values.next() else {
@@ -42,7 +44,7 @@ pub(crate) fn presented(headers: &HeaderMap, prefix: &str) -> Presented {
     }
 }
 
-/// What RFC 6750 §2.1 calls `b64token`.
+/// Returns whether `token` matches `b64token` of RFC 6750 §2.1.
 fn is_token68(token: &str) -> bool {
     let text = token.trim_end_matches('=');
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
@@ -56,37 +58,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers() {
+    fn authorization_headers_are_classified() {
         let token = AccessToken::new([0; 12], 0, &[0; 32]).encode("at_");
         let token = token.as_str();
         let rows: [(&str, Vec<String>, &str); 17] = [
             ("none", vec![], "Nothing"),
             ("basic", vec!["Basic YTpi".into()], "Nothing"),
             (
-                "a scheme that begins like it",
+                "a scheme that starts with the word Bearer",
                 vec!["Bearers abc".into()],
                 "Nothing",
             ),
-            ("nothing in it", vec![String::new()], "Nothing"),
+            ("an empty header", vec![String::new()], "Nothing"),
             ("a token", vec![format!("Bearer {token}")], "Token"),
-            ("another case", vec![format!("bEARER {token}")], "Token"),
+            (
+                "a scheme in another case",
+                vec![format!("bEARER {token}")],
+                "Token",
+            ),
             (
                 "several spaces",
                 vec![format!("  Bearer   {token} ")],
                 "Token",
             ),
             (
-                "a token of somebody else",
+                "a token of another issuer",
                 vec!["Bearer abc.def-_~+/==".into()],
                 "Foreign",
             ),
             (
-                "one of another prefix",
+                "a token with another prefix",
                 vec![format!("Bearer {}", token.replace("at_", "rt_"))],
                 "Foreign",
             ),
             (
-                "a token cut off",
+                "a truncated token",
                 vec![format!("Bearer {}", &token[..60])],
                 "Foreign",
             ),
@@ -113,7 +119,7 @@ mod tests {
                 "Malformed",
             ),
             (
-                "a header more",
+                "a bearer token and another header",
                 vec![format!("Bearer {token}"), "Basic YTpi".into()],
                 "Malformed",
             ),
@@ -133,7 +139,7 @@ mod tests {
         );
         assert!(
             matches!(presented(&headers, "at_"), Presented::Malformed),
-            "no text"
+            "not UTF-8"
         );
     }
 }

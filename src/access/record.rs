@@ -1,3 +1,5 @@
+//! [`AccessRecord`]: the stored form of a reference access token.
+
 use std::fmt;
 use std::time::Duration;
 
@@ -7,10 +9,11 @@ use crate::clock::Timestamp;
 use crate::fields::{DecodeError, Utf8, Writer, checked, flag, next, once, read_timestamp, text};
 use crate::store::{Entry, Key, Tag, Version};
 
-/// Another one than that of a grant: neither is ever taken for the other.
+/// The format byte. It differs from that of a grant, so that one is never decoded as the other.
 const FORMAT: u8 = 65;
 
-/// The tag of every entry of an access token: nobody claims them.
+/// The tag of every access token entry. Access tokens are never claimed, so it carries no
+/// information.
 const TAG: Tag = Tag::new([2; 32]);
 
 const CLIENT_ID: u8 = 1;
@@ -22,28 +25,28 @@ const GRANT: u8 = 6;
 const SEALED: u8 = 7;
 const ENDED: u8 = 8;
 
-/// What is known of an access token: fixed when it is issued.
+/// The properties of an access token, which are fixed when it is issued.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct AccessRecord {
     pub(crate) client_id: Utf8,
-    /// The scope granted, if known (RFC 6749 §3.3).
+    /// The granted scope, if known (RFC 6749 §3.3).
     pub(crate) scope: Option<Utf8>,
-    /// The resources that it is for; none if not known (RFC 8707).
+    /// The resources that it is valid for (RFC 8707). Empty if unknown.
     pub(crate) resources: Vec<Utf8>,
     pub(crate) issued_at: Timestamp,
     pub(crate) expires_at: Timestamp,
-    /// Whether it ends with a grant: that of its id.
+    /// Whether it ends with the grant that has its id.
     pub(crate) has_grant: bool,
-    /// The upstream's access token, sealed for this one.
+    /// The upstream access token, sealed under this token.
     pub(crate) sealed: Bytes,
-    /// Ended by a revocation that the upstream has not confirmed.
+    /// Whether its revocation is pending: revoked here, not yet confirmed by the inner service.
     pub(crate) ended: bool,
-    /// Fields of later versions, kept as they are.
+    /// Fields of later versions, which are kept when the record is written again.
     pub(crate) unknown: Vec<(u8, Bytes)>,
 }
 
 impl AccessRecord {
-    /// The entry under `key`.
+    /// Encodes the record as the entry for `key`.
     pub(crate) fn entry(&self, key: &Key, version: Version) -> Entry {
         let mut out = Writer::new(FORMAT);
         out.put(CLIENT_ID, self.client_id.as_bytes());
@@ -68,7 +71,7 @@ impl AccessRecord {
         Entry::new(version, TAG, out.finish(key, &TAG))
     }
 
-    /// The record of the entry under `key`.
+    /// Decodes the entry that was stored under `key`.
     pub(crate) fn decode(key: &Key, entry: &Entry) -> Result<Self, DecodeError> {
         let mut fields = checked(FORMAT, key, &entry.tag, &entry.value)?;
         let mut client_id = None;
@@ -106,15 +109,16 @@ impl AccessRecord {
         })
     }
 
-    /// The record of a token whose revocation the upstream has not confirmed, kept until `until`
-    /// for the client to try again.
+    /// Returns the record with a pending revocation. It is kept until `until`, or until the token
+    /// expires, so that the client can repeat the revocation.
     pub(crate) fn ended(mut self, until: Timestamp) -> Self {
         self.ended = true;
         self.expires_at = self.expires_at.min(until);
         self
     }
 
-    /// How long the token has to live: the time to live of its entry, at least a millisecond.
+    /// Returns the time to live of the entry: the rest of the token's lifetime, at least a
+    /// millisecond.
     pub(crate) fn time_to_live(&self, now: Timestamp) -> Duration {
         self.expires_at
             .saturating_since(now)
@@ -159,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_read_as_it_was_written() {
+    fn a_record_survives_a_round_trip() {
         let bare = AccessRecord {
             scope: None,
             resources: Vec::new(),
@@ -180,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_later_version_puts_into_a_flag_is_not_lost_unseen() {
+    fn a_flag_with_a_value_is_rejected() {
         for flag in [GRANT, ENDED] {
             let unknown = vec![(flag, Bytes::from_static(b"later"))];
             let entry = AccessRecord {
@@ -198,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_is_never_put_off() {
+    fn a_pending_revocation_never_extends_the_lifetime() {
         let ended = |until| {
             record()
                 .ended(Timestamp::from_millis(until))
@@ -209,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_another_entry_nor_a_grant_is_taken_for_it() {
+    fn entries_of_another_key_tag_or_format_are_rejected() {
         let entry = record().entry(&KEY, VERSION);
         let other_key = AccessRecord::decode(&Key::new([8; 32]), &entry);
         let other_tag = AccessRecord::decode(
@@ -233,7 +237,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn damage_is_told_apart_from_a_record(at in any::<prop::sample::Index>(), flip in 1..=u8::MAX, cut in any::<bool>()) {
+        fn a_damaged_entry_is_rejected(at in any::<prop::sample::Index>(), flip in 1..=u8::MAX, cut in any::<bool>()) {
             let mut entry = record().entry(&KEY, VERSION);
             let mut bytes = entry.value.to_vec();
             let at = at.index(bytes.len());
@@ -243,7 +247,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_judged(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn arbitrary_bytes_are_rejected(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let entry = Entry::new(VERSION, TAG, bytes.into());
             prop_assert!(AccessRecord::decode(&KEY, &entry).is_err());
         }

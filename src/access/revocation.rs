@@ -1,3 +1,7 @@
+//! The revocation of a reference access token (RFC 7009). Its grant continues.
+//!
+//! It follows the same steps as the revocation of a refresh token in [`crate::revocation`].
+
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
@@ -19,7 +23,7 @@ use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Ttl, Version};
 use crate::token::AccessToken;
 use crate::upstream::Upstream;
 
-/// Answers the revocation of an access token: it ends alone, its grant lives.
+/// Handles the revocation of an access token.
 pub(crate) async fn revoke<St, S, B, ResBody>(
     exchange: &Exchange<St>,
     mut upstream: Box<Upstream<S, B>>,
@@ -86,7 +90,7 @@ where
         .ok()
         .flatten()
     else {
-        // Whatever the upstream makes of it, here the token is of no use any more.
+        // The inner service is unavailable, but the client wants the token to end, so it ends here.
         let ended = mark(exchange, &key, entry, record.clone()).await;
         ended.map_err(|error| exchange.store_failed(error, subject))?;
         exchange.announce(&key).await;
@@ -107,7 +111,7 @@ where
     Ok(response)
 }
 
-/// The upstream's access token.
+/// Opens the sealed upstream access token.
 pub(crate) fn unseal(
     token: &AccessToken,
     key: &Key,
@@ -124,12 +128,13 @@ pub(crate) fn unseal(
     String::from_utf8(std::mem::take(&mut *opened))
         .map(Zeroizing::new)
         .map_err(|error| {
-            // The error would show the bytes.
+            // `FromUtf8Error` would disclose the bytes of the token.
             StoreError::corrupt(error.utf8_error())
         })
 }
 
-/// Marks the token as ended, for the client to try again.
+/// Marks the token as revocation pending. Retries if another request changes the entry at the same
+/// time.
 async fn mark<St: Store>(
     exchange: &Exchange<St>,
     key: &Key,

@@ -1,3 +1,8 @@
+//! The [`Access`] middleware.
+//!
+//! A request with a cached token goes directly to the inner service. For another token the store is
+//! read first, in a boxed future.
+
 use std::fmt;
 use std::future::poll_fn;
 use std::mem;
@@ -15,11 +20,11 @@ use super::guard::{First, Guard, Rules};
 use crate::body::ResponseBody;
 use crate::store::Store;
 
-/// Middleware that lets requests through that present an access token of the layer.
+/// Middleware that accepts only requests with a valid access token of the layer.
 ///
-/// Made by [`AccessLayer`](crate::AccessLayer). A request whose token is remembered goes straight
-/// to the inner service; for another one the store is asked, in a tokio runtime if the store needs
-/// one.
+/// Created by [`AccessLayer`](crate::AccessLayer). A request with a cached token goes directly to
+/// the inner service. For another token the store is read first, which must happen in a tokio
+/// runtime if the store needs one.
 pub struct Access<S, St> {
     inner: S,
     guard: Arc<Guard<St>>,
@@ -92,7 +97,8 @@ where
         let admitted = match first {
             Ok(First::Unknown(ticket)) => {
                 // The instance that was polled ready may hold a permit of the inner service, and
-                // the store may be slow.
+                // the store may be slow. So drop it, and poll a clone for readiness right before
+                // the call.
                 let mut inner = self.inner.clone();
                 drop(mem::replace(&mut self.inner, inner.clone()));
                 let (guard, rules) = (Arc::clone(&self.guard), Arc::clone(&self.rules));
@@ -132,6 +138,7 @@ where
     }
 }
 
+/// Returns the error response for the client.
 fn refused<B>(error: AccessError, rules: &Rules) -> Response<AccessBody<B>> {
     error
         .into_response(rules.challenges())

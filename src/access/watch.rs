@@ -1,12 +1,12 @@
 //! Watches the access token of an open response.
 //!
-//! A response follows the same rule as a request with the same token: a read of a token is valid
-//! for the time to live of the cache. Before that time is over the token is read again, early
-//! enough to retry if the store fails. In addition, the registry of open responses passes on every
-//! end that the store announces.
+//! The rule is the same as for a request with this token: a read of a token is valid for the time
+//! to live of the cache. The token is read again before that time is over, early enough to retry if
+//! the store fails. In addition, the registry of open responses passes on every announced end.
 //!
-//! Most responses are sent in one piece. So nothing is set up before the server polls for a second
-//! frame, or the first one is pending: until then a response costs one allocation.
+//! Most responses are sent in one piece. So the timer and the registration are created only when
+//! the server polls for a second frame, or when the first frame is pending. Until then a response
+//! costs one allocation.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,20 +22,20 @@ use super::open::{News, Registration};
 use crate::clock::Timestamp;
 use crate::store::Key;
 
-/// The shortest time between two reads, if the time to live of the cache is shorter.
+/// The time for which a read is valid if the time to live of the cache is shorter.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// The time after the start of a response within which the expiry of its token does not end it.
+/// The time after the start of a response in which the expiry of its token does not end it.
 ///
-/// The token was valid when the request arrived. If it expires while the request is answered, a
-/// short response would be lost together with its head, and the client could not know whether the
-/// request took effect.
+/// The token was valid when the request arrived. If it expired before a short response is sent, the
+/// response would be lost together with its head, and the client could not know whether the request
+/// took effect.
 const EXPIRY_GRACE: Duration = Duration::from_secs(1);
 
-/// The longest time that a read may take once frames wait for it.
+/// The time limit of a read while frames wait for it.
 const LONGEST_READ: Duration = Duration::from_secs(5);
 
-/// The longest pause after a read that failed.
+/// The longest pause after a failed read.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The token that a response depends on.
@@ -44,13 +44,13 @@ pub(crate) struct Watched {
     pub(crate) token: Key,
     /// The grant with which the token ends.
     pub(crate) grant: Option<Key>,
-    /// The key that belongs to the id of the token, whether a grant exists or not.
+    /// The key of the grant with the id of the token, whether or not the store has that grant.
     pub(crate) grant_key: Key,
     pub(crate) generation: u32,
     pub(crate) expires_at: Timestamp,
 }
 
-/// The reason why a token was not confirmed.
+/// The reason why a read did not find the token valid.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Unconfirmed {
     Ended(ResponseEnded),
@@ -60,11 +60,11 @@ pub(crate) enum Unconfirmed {
 
 pub(crate) type Reading = Pin<Box<dyn Future<Output = Result<Confirmed, Unconfirmed>> + Send>>;
 
-/// Reads tokens again. Erases the store type of a layer.
+/// Reads tokens again. The trait erases the store type of a layer.
 pub(crate) trait Confirm: Send + Sync {
     fn now(&self) -> Timestamp;
     fn cache(&self) -> Option<&Arc<Cache>>;
-    /// Reads a token, unless the cache has one that was read less than `max_age` ago.
+    /// Reads a token, unless the cache has a result of a read that is younger than `max_age`.
     fn read(self: Arc<Self>, watched: Watched, max_age: Duration) -> Reading;
 }
 
@@ -72,9 +72,9 @@ pub(crate) struct Watch {
     guard: Arc<dyn Confirm>,
     watched: Watched,
     epoch: u64,
-    /// How long a read is valid.
+    /// The time for which a read is valid.
     holds_for: Duration,
-    /// The time until which frames may pass without another read.
+    /// The time until which frames may be sent without another read.
     good_until: Instant,
     read_at: Instant,
     /// The end of [`EXPIRY_GRACE`].
@@ -124,8 +124,8 @@ impl Watch {
         self.read_at = read_at.max(self.grace_until);
     }
 
-    /// Returns whether the next frame may pass: `Pending` while that depends on a read, an error if
-    /// the response has to end.
+    /// Returns `Ready(Ok)` if the next frame may be sent, `Pending` while that depends on a read,
+    /// and an error if the response must end.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ResponseEnded>> {
         if self.open.is_none() && !self.looked {
             self.looked = true;
@@ -139,7 +139,7 @@ impl Watch {
         self.wait(cx)
     }
 
-    /// Like `poll`, and wakes the task when the result changes.
+    /// Like [`poll`](Self::poll), and wakes the task when the result changes.
     pub(crate) fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ResponseEnded>> {
         let mut open = match self.open.take() {
             Some(open) => open,
@@ -157,7 +157,8 @@ impl Watch {
                 .open()
                 .register(self.watched.token, self.watched.grant)
         });
-        // In this order, so that one of the two checks sees an end that comes in between.
+        // The registration comes first, so that an end between the two steps is noticed by one of
+        // them.
         if self.has_ended() {
             return Err(ResponseEnded::GrantEnded);
         }
@@ -211,7 +212,7 @@ impl Watch {
                         open.reading = None;
                         open.failed = false;
                         self.confirmed(confirmed, now);
-                        // The channel may have been lost during the read.
+                        // Announcements may have been missed during the read.
                         if self
                             .guard
                             .cache()
@@ -251,8 +252,8 @@ impl Watch {
         }
     }
 
-    /// Returns a delay of up to a second, derived from the key: after a loss the token of every
-    /// open response must be read again, and not all at once.
+    /// Returns a delay of up to a second, derived from the key. After missed announcements the
+    /// token of every open response must be read again, and the delay spreads these reads.
     fn spread(&self) -> Duration {
         let [first, ..] = *self.watched.token.as_bytes();
         SHORTEST.min(self.holds_for / 4) * u32::from(first) / 256
