@@ -1,4 +1,5 @@
-//! What a resource server's routes see behind an `AccessLayer`, and how everybody else is refused.
+//! What the routes of a resource server get behind an `AccessLayer`, and which errors other
+//! requests get.
 
 #![cfg(feature = "tiered")]
 
@@ -17,7 +18,7 @@ const ONE: &str = "https://one.example/api";
 const TWO: &str = "https://two.example/";
 const METADATA: &str = "https://one.example/.well-known/oauth-protected-resource";
 
-/// Returns an app whose access tokens may be for the two resources, and for no other.
+/// Returns an app that allows its access tokens the two resources, and no others.
 fn allowing() -> App {
     App::with(|builder| {
         builder
@@ -26,7 +27,7 @@ fn allowing() -> App {
     })
 }
 
-/// An access token for this scope and these resources.
+/// Returns an access token with this scope and these resources.
 async fn issued(app: &App, scope: &'static str, resources: &[&str]) -> String {
     app.upstream.then(Act::With(scope));
     let mut form = LOG_IN.to_vec();
@@ -85,8 +86,8 @@ async fn the_inner_service_gets_the_grant_and_the_upstream_token_or_none() {
     );
 }
 
-/// An inner service that knows no scopes ignores what is asked for, and says nothing: that grants
-/// nothing.
+/// An inner service without scopes ignores the parameter and omits it from the response, which
+/// grants nothing.
 #[tokio::test]
 async fn a_requested_scope_is_ignored_if_the_inner_service_knows_no_scopes() {
     let app = referencing();

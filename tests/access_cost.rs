@@ -1,5 +1,5 @@
-//! What a request with a remembered access token costs, and what remembering a hundred thousand of
-//! them does.
+//! The cost of a request with a cached access token, and the memory that a hundred thousand cached
+//! tokens take.
 
 #![cfg(feature = "tiered")]
 
@@ -70,13 +70,13 @@ fn request(token: &str) -> Request<()> {
         .header("authorization", format!("Bearer {token}"))
         .body(())
         .unwrap();
-    // A server has put something into the extensions before; the first one would pay for the map.
+    // A server has already inserted an extension; otherwise this request would pay for the map.
     request.extensions_mut().insert(7_u8);
     request.extensions_mut().insert(7_u16);
     request
 }
 
-/// Runs a request that waits for nothing, and counts.
+/// Returns the allocations of a request that never has to wait.
 fn count(service: &mut Access<Server, MemoryStore>, request: Request<()>) -> AllocationInfo {
     let mut status = None;
     let counted = measure(|| {
@@ -114,12 +114,12 @@ fn a_cache_hit_allocates_only_the_header_value_and_the_extension() {
         for (name, layer, header) in [("swap", &swap, 1), ("strip", &strip, 0)] {
             let mut service = layer.layer(Server);
             assert_eq!(service.call(request(&token)).await.unwrap().status(), 200);
-            // The box in which the extensions keep a value, whatever it is.
+            // The box in which the extensions keep each value.
             let grant = 1;
             let counts: Vec<_> = (0..200)
                 .map(|_| count(&mut service, request(&token)).count_total)
                 .collect();
-            // Every now and then the cache tidies up in passing.
+            // The cache occasionally runs its maintenance during a lookup.
             let usual = counts
                 .iter()
                 .filter(|count| **count == header + grant)
@@ -173,7 +173,7 @@ async fn a_cache_miss_sends_its_two_reads_concurrently() {
     let app = referencing();
     let guarded = Guarded::new(&app);
     let (_, token) = pair(&app.post("/token", &LOG_IN).await);
-    // Both wait until both have been sent: one after the other would wait for ever.
+    // Each read waits until both have been sent: sequential reads would wait forever.
     let barrier = std::sync::Arc::new(tokio::sync::Barrier::new(2));
     app.store.hook(move |_, _| {
         let barrier = std::sync::Arc::clone(&barrier);
@@ -206,7 +206,7 @@ async fn a_disabled_cache_stores_nothing() {
 
 #[test]
 fn a_hundred_thousand_tokens_fit_into_64_mib() {
-    // A tenth of both: to issue them takes most of the time.
+    // A tenth of both, because issuing the tokens takes most of the time.
     const TOKENS: usize = 10_000;
     const SIZE: u64 = (64 << 20) / 10;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -229,14 +229,14 @@ fn a_hundred_thousand_tokens_fit_into_64_mib() {
             .build()
             .unwrap();
         let mut service = access.layer(Server);
-        // What is allocated here and still there when it is over.
+        // Bytes that are allocated here and still allocated afterwards.
         let taken = measure(|| {
             for token in &tokens {
                 count(&mut service, request(token));
             }
         });
-        // An allocator takes eight bytes and more beside what it gives, and a token is in a dozen
-        // pieces.
+        // An allocator uses at least eight bytes more for each allocation, and a token consists of
+        // a dozen.
         let taken = u64::try_from(taken.bytes_current).unwrap() + 12 * 8 * TOKENS as u64;
         println!("{} bytes a token", taken / TOKENS as u64);
         assert!((SIZE / 4..=SIZE).contains(&taken), "{taken}");

@@ -1,5 +1,5 @@
-//! When a grant ends, its access tokens end on every instance: at once through the channel of the
-//! store, and within the time to live of what is remembered without it.
+//! When a grant ends, its access tokens end on every instance: immediately if the store announces
+//! it, and otherwise within the time to live of the cache.
 
 #![cfg(feature = "tiered")]
 
@@ -19,7 +19,7 @@ use tower_oauth_refresh::{AccessLayer, MemoryStore, Timestamp};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Three instances, each with a resource server of its own that remembers for an hour.
+/// Returns three instances, each with its own resource server, which caches for an hour.
 fn three() -> [(App, Guarded); 3] {
     let app = referencing();
     let instances = [app.clone(), another(&app), another(&app)];
@@ -117,7 +117,7 @@ async fn an_expired_grant_ends_its_access_tokens() {
 async fn without_announcements_access_tokens_end_within_the_cache_ttl() {
     let app = referencing();
     let ttl = Duration::from_millis(500);
-    // A layer updates its own caches without the channel.
+    // A layer updates its own caches without an announcement.
     let guarded = Guarded::with(&another(&app), |builder| builder.cache_ttl(ttl));
     app.store.hook(|_, call| {
         if *call == Call::Announce {
@@ -152,8 +152,8 @@ async fn the_cache_of_the_same_layer_is_updated_before_the_client_gets_its_respo
     ] {
         let app = referencing();
         let guarded = Guarded::with(&app, |builder| builder.cache_ttl(HOUR));
-        // The channel delivers nothing: a token is refused because the layer itself has updated its
-        // cache.
+        // No announcement arrives: a token can only be rejected because the layer itself has
+        // updated its cache.
         app.store.hook(|_, call| {
             if *call == Call::Announce {
                 Plan::Lose
@@ -182,7 +182,7 @@ async fn the_cache_of_the_same_layer_is_updated_before_the_client_gets_its_respo
     }
 }
 
-/// A store whose channel a test can cut.
+/// A store whose announcements a test can cut off.
 #[derive(Clone)]
 struct Cut {
     inner: MemoryStore,
@@ -228,7 +228,8 @@ impl Store for Cut {
     }
 }
 
-/// An instance over a memory store, and layers over the same one with another channel.
+/// Returns an instance over a memory store, that store with separate announcements, and a function
+/// that builds layers over it.
 fn cut(has_channel: bool) -> (App, Cut, impl Fn() -> AccessLayer<Cut>) {
     let app = referencing();
     let store = Cut {
@@ -342,8 +343,7 @@ fn a_subscriber_whose_runtime_is_gone_restarts_and_empties_the_cache() {
     });
 }
 
-/// Holds the first read of a grant or an access token back after it was made, until the gate is
-/// opened.
+/// Delays the reply to the first read of a grant or an access token until the gate is opened.
 fn slow_load(store: &TestStore) -> Arc<Notify> {
     let gate = Arc::new(Notify::new());
     let opened = Arc::clone(&gate);

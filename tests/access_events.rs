@@ -1,5 +1,5 @@
-//! The operator hears of access tokens that have ended and of a store that fails, and of nothing
-//! else that happens on the routes of a resource server.
+//! Routes of a resource server emit events for ended access tokens and for store failures, and for
+//! nothing else.
 
 #![cfg(feature = "tiered")]
 
@@ -15,7 +15,7 @@ use tower_oauth_refresh::{Event, EventKind, GrantKey};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Logs in; refresh token, access token and grant.
+/// Logs in, and returns the refresh token, the access token and the grant.
 async fn log_in(app: &App) -> (String, String, GrantKey) {
     let (token, access) = pair(&app.post("/token", &LOG_IN).await);
     let grant = app.take_events().pop().unwrap().grant_key.unwrap();
@@ -78,7 +78,7 @@ async fn an_ended_token_emits_an_event_with_its_client_and_grant() {
 async fn a_load_overtaken_by_the_end_of_the_grant_emits_an_event() {
     let app = referencing();
     let guarded = Guarded::with(&app, |builder| builder.cache_ttl(HOUR));
-    // Somebody listens from here on.
+    // A subscriber exists from here on.
     let other = access_token(&app.post("/token", &LOG_IN).await);
     assert_eq!(guarded.status(&other).await, 200);
     let (_, access, grant) = log_in(&app).await;

@@ -1,5 +1,5 @@
-//! A store that fails where access tokens are issued or looked up: no session is lost, nobody is
-//! let through, and nobody is handed a token that is worth nothing.
+//! A store that fails while access tokens are issued or looked up: no session is lost, no request
+//! is let through, and no client gets a token that does not work.
 
 #![cfg(feature = "tiered")]
 
@@ -15,7 +15,8 @@ use tower_oauth_refresh::store::{Change, Entry, Key, Store as _, Swap, Tag, Ttl,
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Whether this writes the record of an access token: they have a tag of their own.
+/// Returns whether this call writes the record of an access token. Those records have a tag of
+/// their own.
 fn is_access(call: &Call) -> bool {
     matches!(call, Call::Swap { change: Change::Put { entry, .. }, .. } if entry.tag == Tag::new([2; 32]))
 }
@@ -73,7 +74,7 @@ async fn a_log_in_whose_grant_cannot_be_stored_gets_a_valid_access_token() {
         assert_eq!(app.events(), [EventKind::StoreUnavailable]);
     }
     let app = referencing();
-    // The second write of the access token is the one that says that it has no grant.
+    // The second write of the access token detaches it from its grant.
     app.store.hook(|_, call| match call {
         Call::Swap {
             expected: Some(_), ..

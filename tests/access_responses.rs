@@ -1,4 +1,4 @@
-//! With `end_responses` a response ends when its access token or its grant does, and not before.
+//! With `end_responses`, a response ends when its access token or its grant ends, and not earlier.
 
 #![cfg(feature = "tiered")]
 
@@ -21,7 +21,7 @@ use tower::{Layer as _, service_fn};
 use tower_oauth_refresh::access::{AccessBody, ResponseEnded};
 use tower_oauth_refresh::{AccessGrant, AccessLayer, AccessLayerBuilder, EventKind};
 
-/// How long to wait for an event that is certain to come.
+/// The time limit for an event that is certain to occur.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -64,7 +64,7 @@ async fn open(layer: &AccessLayer<TestStore>, token: &str) -> Open {
 }
 
 impl Open {
-    /// Sends one frame through.
+    /// Sends one frame and expects it to arrive.
     async fn passes(&mut self, name: &str) {
         self.sender
             .send_data(Bytes::from_static(b"data: x\n\n"))
@@ -80,8 +80,8 @@ impl Open {
         );
     }
 
-    /// Waits for the end, which must not look like that of a complete response. The inner service
-    /// sends nothing.
+    /// Waits for the end of the response, which must not look like the end of a complete one. The
+    /// inner service sends nothing.
     async fn ended(&mut self, name: &str) -> ResponseEnded {
         let frame = timeout(PATIENCE, self.body.frame())
             .await
@@ -190,7 +190,7 @@ async fn a_response_ends_before_the_revocation_is_confirmed() {
             one.passes("before").await;
         }
         app.revoke(&token).await;
-        // The inner service has one more frame, and the slow client asks for it now.
+        // The inner service has one more frame, and the slow client reads only now.
         one.sender
             .send_data(Bytes::from_static(b"late"))
             .await
@@ -277,7 +277,7 @@ async fn a_response_ends_when_the_grant_expires_unless_a_rotation_extends_it() {
     );
 }
 
-/// Without announcements the token is read again within the time to live of the cache.
+/// Without announcements, the token is read again within the time to live of the cache.
 #[tokio::test]
 async fn without_announcements_a_response_ends_within_the_cache_ttl() {
     for ttl in [Duration::ZERO, Duration::from_secs(1)] {

@@ -1,4 +1,4 @@
-//! A client can end an access token alone (RFC 7009), and nobody else's.
+//! A client can revoke a single access token (RFC 7009), and only one of its own.
 
 #![cfg(feature = "tiered")]
 
@@ -24,7 +24,7 @@ async fn revoke(app: &App, client: &str, token: &str) -> Answer {
     app.post("/revoke", &form).await
 }
 
-/// The tokens that the inner service was asked to revoke.
+/// Returns the tokens that the inner service was asked to revoke.
 fn revoked_inside(app: &App) -> Vec<String> {
     let seen = app
         .upstream
@@ -35,7 +35,8 @@ fn revoked_inside(app: &App) -> Vec<String> {
         .collect()
 }
 
-/// An instance, a resource server that remembers for an hour, a refresh token and its access token.
+/// Returns an instance, a resource server that caches for an hour, a refresh token and its access
+/// token.
 async fn issued() -> (App, Guarded, String, String) {
     let app = referencing();
     let guarded = Guarded::with(&app, |builder| builder.cache_ttl(HOUR));

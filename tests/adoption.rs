@@ -1,4 +1,4 @@
-//! Adding the layer to a running server logs nobody out.
+//! Adding the layer to a running server logs no user out.
 
 mod support;
 
@@ -50,7 +50,7 @@ async fn sessions_are_adopted_only_until_the_configured_time() {
             "{name}"
         );
         if adopted {
-            // What was adopted stays.
+            // An adopted grant stays valid.
             app.clock.advance_secs(7200);
             app.refresh(&answer.token()).await.token();
         }

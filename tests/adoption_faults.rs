@@ -1,4 +1,4 @@
-//! An adoption that meets a fault leaves the session as it was, or adopts it.
+//! An adoption that fails either leaves the session as it was or completes.
 
 mod support;
 
@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tower_oauth_refresh::EventKind;
 use tower_oauth_refresh::store::{Change, Lease, Store as _, Version};
 
-/// How long a lease lasts by default.
+/// The default duration of a lease.
 const LEASE: Duration = Duration::from_secs(25);
 
 #[tokio::test(start_paused = true)]
@@ -120,14 +120,14 @@ async fn a_hanging_inner_service_times_out() {
     );
 }
 
-/// What the store does to one call, and what becomes of the adoption.
+/// A fault in one store call, and the expected result of the adoption.
 struct Fault {
     name: &'static str,
     fits: fn(&Call) -> bool,
     plan: fn() -> Plan,
-    /// What the first request gets.
+    /// The status of the first response.
     status: u16,
-    /// How many refreshes the inner service sees before the second request.
+    /// The number of refreshes that the inner service sees before the second request.
     refreshes: usize,
 }
 
@@ -292,7 +292,7 @@ async fn a_client_that_waits_too_long_is_told_to_retry() {
         let answer = send(app, post("/token", &refresh_form("app", &foreign))).await;
         answer.assert_refused(name, 503, "temporarily_unavailable", false);
     }
-    // Twenty seconds are over: the answer that comes now comes too late.
+    // Twenty seconds have passed: a response now is too late.
     gate.notify_one();
     app.layer.drain().await;
     assert_eq!(app.upstream.refreshes(), 1);
@@ -337,8 +337,8 @@ fn a_session_is_adopted_after_the_first_instance_died() {
     });
 }
 
-/// Another instance takes the lease of an adoption over when it has run out, and the store takes
-/// the answer a moment later.
+/// Another instance takes over the expired lease of an adoption, and a moment later the store
+/// accepts the delayed commit.
 #[tokio::test(start_paused = true)]
 async fn taking_over_an_adoption_first_waits_for_the_commit() {
     let (app, foreign) = adopting().await;
@@ -372,7 +372,7 @@ async fn taking_over_an_adoption_first_waits_for_the_commit() {
     assert_eq!(app.upstream.reuses(), 0);
 }
 
-/// The lease of an adoption that was taken over is as one that has run out when nothing came of it.
+/// After a takeover that commits nothing, the lease of the adoption must still count as expired.
 #[tokio::test(start_paused = true)]
 async fn releasing_an_adoption_taken_over_restores_the_expired_lease() {
     let rows: [(&str, fn() -> Plan, usize); 2] = [

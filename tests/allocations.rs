@@ -1,4 +1,4 @@
-//! What a rotation allocates, inner service and store included.
+//! The number of allocations of a rotation, including the inner service and the store.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -12,7 +12,7 @@ use tower::Service;
 use tower_layer::Layer as _;
 use tower_oauth_refresh::{MemoryStore, Refresh, RefreshLayer};
 
-/// Answers every request with the same token answer of 1 KB.
+/// Returns the same token response of 1 KB for every request.
 #[derive(Clone)]
 struct Server(Bytes);
 
@@ -58,7 +58,7 @@ fn a_rotation_allocates_at_most_sixty_times() {
     runtime.block_on(async {
         let log_in = post("grant_type=authorization_code&code=c&client_id=app".into());
         let mut current = token(service.call(log_in).await.unwrap()).await;
-        // The first rotations fill what is kept for later ones.
+        // The first rotations fill caches that later ones reuse.
         for round in 0..20 {
             let request = post(format!(
                 "grant_type=refresh_token&refresh_token={current}&client_id=app"

@@ -1,4 +1,4 @@
-//! What cannot be read is refused as RFC 6749 §5.2 has it, on both endpoints, and costs nobody a
+//! Malformed requests are rejected as RFC 6749 §5.2 requires, on both endpoints, and end no
 //! session.
 
 mod support;
@@ -13,7 +13,7 @@ use support::requests::{
 };
 use tower_oauth_refresh::{ClientId, Error};
 
-/// A good request of one endpoint, to be spoilt.
+/// A valid request to one endpoint, which a test then makes invalid.
 struct Good<'a> {
     path: &'a str,
     /// The parameter with the token.
@@ -29,7 +29,7 @@ impl Good<'_> {
         [self.token.as_bytes(), rest.as_ref()].concat()
     }
 
-    /// A whole form under these headers.
+    /// Returns the whole form with these headers.
     fn under(&self, headers: &[(&str, &[u8])]) -> Request<AnyBody> {
         let builder = headers
             .iter()

@@ -1,5 +1,5 @@
-//! `BoxStore` keeps the contract of `Store` over any store, and passes on everything that the store
-//! has itself.
+//! `BoxStore` keeps the contract of `Store` over any store, and forwards everything that the store
+//! implements itself.
 
 mod support;
 
@@ -161,7 +161,7 @@ fn debug_shows_only_the_type_of_the_store() {
     );
 }
 
-/// Allocates nothing, and has nothing to show.
+/// Allocates nothing, and shows nothing in its `Debug`.
 struct Silent;
 
 impl Store for Silent {
@@ -202,7 +202,7 @@ impl Store for Silent {
     }
 }
 
-/// How often `call` allocates until it is done, which it is at once.
+/// Returns how often `call` allocates until it is ready, which it is at the first poll.
 fn allocations<T>(call: impl Future<Output = T>) -> u64 {
     let mut call = pin!(call);
     let counted = measure(|| {

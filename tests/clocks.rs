@@ -1,4 +1,4 @@
-//! Wrong clocks: some seconds apart between instances, or never set on a machine.
+//! Wrong clocks: instances whose clocks differ by seconds, and machines whose clock was never set.
 
 mod support;
 
@@ -11,10 +11,10 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// How far apart clocks may be, as `docs/operations.md` says.
+/// The tolerated difference between clocks, from `docs/operations.md`.
 const TOLERATED: Duration = Duration::from_secs(30);
 
-/// A clock with a constant difference to another one.
+/// A clock with a constant difference to another clock.
 struct Off {
     right: ManualClock,
     off: Wrong,
@@ -45,7 +45,8 @@ const YEAR_2100: u64 = 4_102_444_800_000;
 
 type Builder = RefreshLayerBuilder<TestStore>;
 
-/// Returns an instance whose clock is right, like that of the store, and one whose clock is wrong.
+/// Returns an instance whose clock is right, like that of the store, and an instance whose clock is
+/// wrong.
 fn two(off: Wrong, settings: impl Fn(Builder) -> Builder) -> (App, App) {
     let right = App::with(&settings);
     let clock = Off {
@@ -162,7 +163,7 @@ async fn a_clock_far_ahead_ends_no_session_of_other_instances() {
     ] {
         let (right, wrong) = two(off, |builder| builder.absolute_lifetime(90 * DAY));
         let mut token = right.log_in("app").await;
-        // It may refuse a token that looks expired to it, or rotate it; neither ends the session on
+        // It may reject a token that looks expired to it, or rotate it. Neither ends the session on
         // other instances.
         let answer = wrong.refresh(&token).await;
         if answer.status == 200 {
@@ -206,7 +207,7 @@ async fn reuse_is_detected_once_clocks_pass_the_one_that_was_ahead() {
     let second = wrong.refresh(&first).await.token();
     let third = right.refresh(&second).await.token();
     right.refresh(&third).await.token();
-    // Until then the later clock counts for the others, and an old token is late.
+    // Until then the record keeps the time of the fast clock, and an old token is late.
     right.clock.advance(10 * DAY + 61 * SECOND);
     assert_eq!(right.refresh(&first).await.status, 400);
     assert_eq!(right.events().last(), Some(&EventKind::ReuseDetected));
@@ -235,7 +236,7 @@ async fn two_tabs_get_the_same_response_at_the_tolerated_skew() {
                         );
                         token = next;
                     }
-                    // The stored answer has expired: the client that lost it gets another token.
+                    // The stored response has expired: the client that lost it gets another token.
                     for passed in [retry, retry + 1, retry + 29, 3600] {
                         one.refresh(&token).await.token();
                         right.clock.advance_secs(passed.into());

@@ -1,4 +1,4 @@
-//! Settings that make no sense are refused when the layer is built, and those that do hold.
+//! Invalid settings are rejected when the layer is built, and valid ones take effect.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! The embedding program ends a grant: nothing of it is good any more, here and on every other
-//! instance.
+//! The application ends a grant: none of its tokens is valid any more, on this instance and on
+//! every other.
 
 mod support;
 
@@ -18,7 +18,7 @@ fn refused() -> (u16, String) {
     (400, "invalid_grant".into())
 }
 
-/// Logs in; the refresh token and the grant.
+/// Logs in, and returns the refresh token and the grant.
 async fn log_in(app: &App) -> (String, GrantKey) {
     app.events();
     let token = app.log_in("app").await;
@@ -94,7 +94,7 @@ async fn a_pending_revocation_can_still_be_retried() {
     );
 }
 
-/// The inner service has rotated, and nobody hears of it.
+/// The inner service has rotated, but its response is discarded.
 #[tokio::test]
 async fn a_rotation_in_progress_fails() {
     for name in ["rotation", "recovery"] {
@@ -132,7 +132,7 @@ async fn a_rotation_in_progress_fails() {
     }
 }
 
-/// The key under which the store has the grant: the only one that was asked for it.
+/// Returns the store key of the grant, which must be the only key that was requested.
 fn stored(app: &App, grant: &GrantKey) -> Key {
     let found = app
         .store
@@ -383,10 +383,11 @@ mod over_redis {
 
     type Tier = TieredStore<RedisStore>;
 
-    /// When to give up what comes with certainty.
+    /// The time limit for an event that is certain to occur.
     const PATIENCE: Duration = Duration::from_secs(60);
 
-    /// Two instances over one server, each with a cache that forgets nothing by itself.
+    /// Returns two instances over one server, each with a cache whose entries do not expire during
+    /// a test.
     async fn two(server: &RedisServer) -> [(App<Tier>, AccessLayer<Tier>); 2] {
         let (clock, upstream) = (ManualClock::new(), Upstream::new());
         let mut instances = Vec::new();

@@ -1,5 +1,4 @@
-//! The program around the layer is told which grant an answer, an event and an access token belong
-//! to.
+//! Responses, events and access tokens tell the application to which grant they belong.
 
 mod support;
 
@@ -19,7 +18,7 @@ async fn send(app: &App, form: &[(&str, &str)]) -> Response<ResponseBody<Full<By
         .unwrap()
 }
 
-/// The grant that the answer to this form names, and the answer's refresh token.
+/// Returns the grant key in the response to this form, and its refresh token.
 async fn named(app: &App, form: &[(&str, &str)]) -> (Option<GrantKey>, Option<String>) {
     let response = send(app, form).await;
     let grant = response.extensions().get().copied();
@@ -28,7 +27,7 @@ async fn named(app: &App, form: &[(&str, &str)]) -> (Option<GrantKey>, Option<St
     (grant, answer["refresh_token"].as_str().map(str::to_owned))
 }
 
-/// The same of a success that has a refresh token of the layer.
+/// Unwraps both for a success with a refresh token of the layer.
 #[track_caller]
 fn granted((grant, token): (Option<GrantKey>, Option<String>)) -> (GrantKey, String) {
     (

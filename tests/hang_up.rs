@@ -1,4 +1,4 @@
-//! A rotation that has begun runs to its end, whether its client is there or not.
+//! A rotation that has begun completes even if its client disconnects.
 
 mod support;
 
@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tower::Service as _;
 use tower_oauth_refresh::EventKind;
 
-/// Polls a refresh this often, then drops it.
+/// Polls a refresh this often, then drops it. Returns whether it was ready by then.
 async fn hang_up_after(app: &App, token: &str, polls: usize) -> bool {
     let request = post("/token", &refresh_form("app", token));
     let mut future = pin!(tower::ServiceExt::oneshot(app.service.clone(), request));

@@ -1,5 +1,5 @@
-//! A resource server that introspects (RFC 7662) learns of a token of the layer what the layer
-//! knows, and of whatever is not alive nothing at all.
+//! A resource server that introspects (RFC 7662) gets what the layer knows about a valid token, and
+//! nothing about any other token.
 
 mod support;
 
@@ -25,7 +25,7 @@ fn introspecting() -> App {
     })
 }
 
-/// The answer to a log-in.
+/// Logs in, and returns the response.
 async fn log_in(app: &App) -> Answer {
     app.post(
         "/token",
@@ -42,7 +42,7 @@ fn access(answer: &Answer) -> String {
     answer.get("access_token").unwrap()
 }
 
-/// A resource server asks, with its secret.
+/// Introspects as a resource server, with its secret.
 async fn introspect(app: &App, token: &str) -> Answer {
     let form = [
         ("token", token),
@@ -52,7 +52,7 @@ async fn introspect(app: &App, token: &str) -> Answer {
     app.post("/introspect", &form).await
 }
 
-/// The token that the inner service was asked about last.
+/// Returns the token of the last introspection request that reached the inner service.
 fn asked(app: &App) -> String {
     app.upstream
         .seen()

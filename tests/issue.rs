@@ -11,7 +11,7 @@ use support::requests::{assertion, basic, form, generation, send};
 use support::{Act, App, Plan, post, refresh_form};
 use tower_oauth_refresh::{ClientId, EventKind};
 
-// The store in memory gives back what has less than a moment to live.
+// `MemoryStore` removes entries with less than a moment to live.
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -498,7 +498,7 @@ async fn a_grant_has_the_granted_scope() {
         };
         assert_eq!(answer.error(), expected, "{name}");
         if served {
-            // One access token for less says nothing of the next one.
+            // An access token with a narrower scope does not limit the next one.
             app.refresh(&answer.token()).await.token();
         }
     }
@@ -551,8 +551,7 @@ async fn a_grant_has_the_resources_of_its_log_in() {
     }
 }
 
-/// What ends when: settings, members of the log-in's answer, and the last moment at which the token
-/// is good.
+/// Settings, members of the log-in response, and the last moment at which the token is valid.
 #[tokio::test(start_paused = true)]
 async fn a_grant_lives_until_the_configured_or_given_expiry() {
     type Lifetimes = (Option<Duration>, Option<Duration>);

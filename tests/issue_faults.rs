@@ -1,5 +1,5 @@
-//! Errors of the inner service reach the client as they are; a success that cannot be read does not
-//! reach it at all.
+//! Errors of the inner service reach the client unchanged. A success that cannot be read is
+//! withheld.
 
 mod support;
 
@@ -81,7 +81,7 @@ async fn errors_of_the_inner_service_are_passed_on_unchanged() {
     );
 }
 
-/// Answers a log-in with this and nothing else.
+/// Sends a log-in to which the inner service replies with `response`.
 async fn answered(app: &App, response: fn() -> Response<Full<Bytes>>) -> Whole {
     use tower::ServiceExt as _;
     let inner = service_fn(move |_: Request<RequestBody<Full<Bytes>>>| async move {

@@ -1,4 +1,4 @@
-//! `MemoryStore` keeps the contract of `Store`, and what it promises besides.
+//! `MemoryStore` keeps the contract of `Store` and its own further promises.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +20,7 @@ const TAG: Tag = Tag::new([1; 32]);
 const NAME: Name = Name::new([2; 16]);
 const START: u64 = 1_000_000_000_000;
 
-/// A clock that a test moves, in milliseconds.
+/// A clock that a test sets, in milliseconds.
 #[derive(Clone)]
 struct TestClock(Arc<AtomicU64>);
 
@@ -354,7 +354,7 @@ async fn the_count_follows_inserts_removals_and_expiry() {
     }
     assert_eq!(store.entry_count(), 6);
 
-    // Their place is held for an hour and more, until they are told to end soon.
+    // Their slots are reserved for more than an hour, until their time to live is shortened.
     for number in 4..10 {
         let soon = Ttl::After(Duration::from_millis(50));
         assert_eq!(

@@ -1,4 +1,5 @@
-//! Requests that are odd but good are served, and reach the inner service with one value changed.
+//! Unusual but valid requests are accepted, and reach the inner service with only one value
+//! changed.
 
 mod support;
 
@@ -41,7 +42,8 @@ fn authorized(token: &str, value: &str, rest: &str) -> Request<AnyBody> {
         .unwrap()
 }
 
-/// Logs in with a form that ends in `client`, sends the row's request and expects the next token.
+/// For each row, logs in with a form that ends in `client`, sends the row's request and expects the
+/// next token.
 async fn serve_all(rows: &[Row], client: &str) {
     for (name, request) in rows {
         let app = App::new();

@@ -1,4 +1,4 @@
-//! A request that is not ours costs nothing: no allocation, no copy, no boxing.
+//! A request for another path costs nothing: no allocation, no copy, no boxing.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -16,7 +16,7 @@ use tower_oauth_refresh::{MemoryStore, RefreshLayer, RequestBody};
 
 static BODY: &[u8] = b"grant_type=refresh_token";
 
-/// Answers without an allocation, with the body that it was sent.
+/// Echoes the body of the request, without an allocation.
 #[derive(Clone)]
 struct Echo;
 

@@ -1,4 +1,4 @@
-//! How the layer reads the path and the method of a request.
+//! How the layer matches the path and the method of a request.
 
 mod support;
 
@@ -31,8 +31,8 @@ fn request(method: &str, target: &str, body: &'static str) -> Request<AnyBody> {
     request
 }
 
-/// Returns the methods and URIs that reach an inner service that answers every request with a
-/// token.
+/// Returns the methods and URIs of the requests that reach the inner service, which returns a token
+/// for every request.
 async fn forwarded(
     layer: &RefreshLayer<MemoryStore>,
     requests: Vec<Request<AnyBody>>,
@@ -205,7 +205,7 @@ async fn a_post_with_an_ambiguous_path_is_rejected() {
     );
 }
 
-/// Keycloak has the introspection endpoint below the token endpoint.
+/// Keycloak serves introspection below the token endpoint.
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_below_another_gets_its_own_requests() {
     for normalized in [false, true] {
@@ -306,8 +306,8 @@ async fn an_exception_covers_only_its_prefix_and_no_intercepted_path() {
     assert_eq!(app.upstream.seen().len(), count);
 }
 
-/// The inner service has a revocation endpoint under one spelling only, and answers 404 for every
-/// other one.
+/// The inner service has a revocation endpoint under one spelling, and returns 404 for every other
+/// one.
 #[tokio::test(start_paused = true)]
 async fn another_spelling_does_not_bypass_client_authentication() {
     let upstream = Upstream::new();

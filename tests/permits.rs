@@ -1,4 +1,4 @@
-//! Nothing that waits for a lock or a lease holds a permit of the inner service.
+//! A request that waits for a lock or a lease holds no permit of the inner service.
 
 mod support;
 
@@ -35,7 +35,7 @@ where
     tokio::spawn(async move { refresh(&service, &token).await })
 }
 
-/// Runs a check for every kind of service that gives a permit to one caller at a time.
+/// Runs a check over every kind of service that lets one caller at a time through.
 macro_rules! over_one_permit {
     ($check:ident) => {
         $check(|layer, upstream| {
@@ -63,7 +63,7 @@ macro_rules! over_one_permit {
     };
 }
 
-// In paused time a deadlock ends at once with 503.
+// In paused time, a deadlock ends immediately with 503.
 
 #[tokio::test(start_paused = true)]
 async fn waiting_for_a_rotation_does_not_hold_an_inner_permit() {
@@ -120,7 +120,7 @@ async fn waiting_for_another_instance_does_not_hold_an_inner_permit() {
         settle().await;
         let waits = spawn_refresh(&service, &one);
         settle().await;
-        // While that one waits, the rest of the world goes on.
+        // Other requests proceed while that one waits.
         refresh(&service, &other).await.token();
         session_over(&service, &upstream).await;
         let get = Request::get("/elsewhere").body(Full::default()).unwrap();

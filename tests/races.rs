@@ -1,4 +1,4 @@
-//! Requests with the same token at once: one rotation, one answer for all.
+//! Concurrent requests with the same token: one rotation, and the same response for all.
 
 mod support;
 

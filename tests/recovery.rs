@@ -1,4 +1,4 @@
-//! A client that lost an answer and comes back after the retry window gets its session back.
+//! A client that lost a response and returns after the retry window recovers its session.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! `RedbStore` through `kill -9` and a full disk. The processes are this test itself, started again
-//! with a path to work on.
+//! `RedbStore` through `kill -9` and a full disk. The child processes are this test binary, started
+//! again with a path to work on.
 #![cfg(target_os = "linux")]
 
 mod support;
@@ -23,14 +23,14 @@ use tower_oauth_refresh::{Clock, RedbStore, StoreError, SystemClock, Timestamp};
 const PATH: &str = "TEST_REDB_PATH";
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A process of its own, which runs one of these tests with [`PATH`] set; killed when dropped.
+/// A child process that runs one of these tests with [`PATH`] set. It is killed when dropped.
 struct Process {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Process {
-    /// Runs `shell`, which has to run `"$0" "$@"` in the end.
+    /// Runs `shell`, which must end by running `"$0" "$@"`.
     fn start(shell: &str, test: &str, path: &Path) -> Self {
         let mut command = Command::new("sh");
         command
@@ -49,10 +49,11 @@ impl Process {
         Self { child, lines }
     }
 
-    /// The next line that it says, without what the harness says; none if it has ended.
+    /// Returns the next line that the child printed, without the output of the test harness; `None`
+    /// if it has ended.
     fn hear(&mut self) -> Option<String> {
         loop {
-            // The harness leaves its line open.
+            // The harness does not end its line.
             let line = self.lines.next()?.unwrap();
             if let Some((_, words)) = line.split_once("said: ") {
                 return Some(words.to_owned());
@@ -66,7 +67,7 @@ impl Process {
     }
 
     fn kill(&mut self) {
-        // SIGKILL; it may have ended by itself.
+        // The child may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -78,8 +79,8 @@ impl Drop for Process {
     }
 }
 
-/// What a process that works on a path says; one write, so that a killed one never leaves half a
-/// line behind another.
+/// Prints a line for the parent, in one write, so that a killed process never leaves a partial
+/// line.
 fn say(words: &str) {
     std::io::stdout()
         .write_all(format!("said: {words}\n").as_bytes())
@@ -90,7 +91,7 @@ fn path_to_work_on() -> Option<PathBuf> {
     std::env::var_os(PATH).map(PathBuf::from)
 }
 
-/// How many grants are rotated at the same time.
+/// The number of grants that are rotated concurrently.
 const GRANTS: u64 = 8;
 
 #[test]
@@ -105,7 +106,7 @@ fn a_killed_process_loses_no_acknowledged_write() {
     for round in 0..25 {
         let mut process = Process::start("exec \"$0\" \"$@\"", test_name(), &file.path());
         process.expect("open");
-        // Some are killed early, some in full flight.
+        // Some children are killed early, others under full load.
         for _ in 0..random.random_range(0..200) {
             note(&mut stored, &process.hear().expect("it goes on for ever"));
         }
@@ -124,7 +125,7 @@ fn test_name() -> &'static str {
     "a_killed_process_loses_no_acknowledged_write"
 }
 
-/// Notes that a grant has been told to be at this generation.
+/// Records the generation that the child reported for a grant.
 fn note(stored: &mut HashMap<u64, u64>, line: &str) {
     let (grant, generation) = line.split_once(' ').unwrap();
     let (grant, generation) = (grant.parse().unwrap(), generation.parse().unwrap());
@@ -135,9 +136,9 @@ fn note(stored: &mut HashMap<u64, u64>, line: &str) {
     );
 }
 
-/// Compares the stored grants with those that the process has reported, and adopts the stored
-/// values: if the process is killed in the next round before a grant is reported again, the grant
-/// may still be one write ahead of its report.
+/// Compares the stored grants with the reported ones, and records the stored generations: if the
+/// process is killed in the next round before a grant is reported again, the grant may still be one
+/// write ahead of its report.
 async fn check(path: &Path, stored: &mut HashMap<u64, u64>, round: u32) {
     let store = RedbStore::open(path).unwrap();
     for grant in 0..GRANTS {
@@ -149,7 +150,7 @@ async fn check(path: &Path, stored: &mut HashMap<u64, u64>, round: u32) {
             continue;
         };
         let found = generation_of(&entry);
-        // One more write may have been stored than was reported, even if it is the first.
+        // One more write than was reported may have been stored, even if it is the first.
         let reported = stored.insert(grant, found).unwrap_or_default();
         assert!(
             (reported..=reported + 1).contains(&found),
@@ -230,8 +231,8 @@ fn a_full_disk_is_unavailable_until_there_is_room() {
         return runtime().block_on(fill(path));
     }
     let file = TestFile::new();
-    // No file of this process may grow over this many blocks of 512 bytes, and no signal ends it
-    // for that.
+    // No file of this process may grow beyond this many blocks of 512 bytes, and the signal XFSZ
+    // must not end the process.
     let shell = "trap '' XFSZ; ulimit -S -f 2048; exec \"$0\" \"$@\"";
     let mut process = Process::start(shell, TEST, &file.path());
     process.expect("full");
@@ -316,8 +317,7 @@ async fn fill(path: PathBuf) {
     say("goes on");
 }
 
-/// A clock that holds up whoever asks for the time, or panics: whatever can go wrong in a thread of
-/// the store.
+/// A clock that blocks or panics, to disturb the threads of the store.
 #[derive(Clone, Default)]
 struct BadClock(Arc<AtomicU8>);
 
@@ -345,7 +345,7 @@ fn calls_time_out_if_the_threads_of_the_store_are_blocked() {
 
         for (row, state) in [("hangs", HANGS), ("panics", PANICS)] {
             clock.0.store(state, Ordering::SeqCst);
-            // More than can wait.
+            // More calls than the queue holds.
             let mut calls = JoinSet::new();
             for number in 1..=1_500 {
                 let store = store.clone();

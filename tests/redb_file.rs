@@ -1,4 +1,4 @@
-//! What `RedbStore` opens and what it refuses, and what it makes of damage.
+//! Which files `RedbStore` opens and rejects, and how it handles corruption.
 
 mod support;
 
@@ -248,7 +248,7 @@ async fn corruption_is_detected_on_open() {
                 );
                 refused += 1;
             }
-            // Not every byte is in use.
+            // Not every byte of the file is in use.
             Ok(store) => {
                 for number in 0..200 {
                     assert_eq!(
@@ -331,8 +331,8 @@ fn only_the_owner_can_read_the_file() {
     );
 }
 
-/// If the next start would not find the file, neither a swap nor a claim succeeds, so that nothing
-/// is written to it and no upstream token is used. When the file is back at its path, both succeed
+/// If the next start would not find the file, both a swap and a claim fail, so that nothing is
+/// written to it and no upstream token is used. When the file is back at its path, both succeed
 /// again.
 #[cfg(unix)]
 #[tokio::test]

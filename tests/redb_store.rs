@@ -1,4 +1,4 @@
-//! `RedbStore` keeps the contract of `Store`, and what it promises besides.
+//! `RedbStore` keeps the contract of `Store` and its own further promises.
 
 mod support;
 
@@ -20,15 +20,15 @@ use tower_oauth_refresh::{Clock as _, RedbStore, RefreshLayer, Timestamp};
 tower_oauth_refresh::store_tests!({
     let file = TestFile::new();
     let store = file.open();
-    // The directory goes with the last handle of the test.
+    // The directory is removed with the last handle of the test.
     let kept = Arc::new((store, file));
     async move || Arc::clone(&kept).0.clone()
 });
 
-/// How long an entry stays in the file past its end.
+/// How long an entry stays in the file after its expiry.
 const GRACE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// How long what must happen some time is waited for.
+/// The time limit for an event that is certain to occur.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn claim(store: &RedbStore, number: u64, lease: Duration) -> Option<Lease> {
@@ -148,7 +148,7 @@ async fn an_entry_that_replaces_an_expired_one_has_no_sidecars() {
         .open()
         .unwrap();
     for number in 1..=3 {
-        // At once after the end, and after the writer has had the time to sweep.
+        // Both immediately after the expiry and after the writer has had time to sweep.
         let also = Some(beside(2, HOUR * 9));
         assert_eq!(
             put_with(&store, &key(number), None, 1, Ttl::After(HOUR), also).await,
@@ -176,7 +176,7 @@ async fn an_entry_that_replaces_an_expired_one_has_no_sidecars() {
 async fn the_ninth_sidecar_replaces_the_oldest() {
     let file = TestFile::new();
     let store = file.open();
-    // Names in falling order, so that the order of the table is not that of time.
+    // Names in descending order, so that the order of the table differs from that of time.
     for number in 1..=8 {
         let expected = (number > 1).then(|| number - 1);
         let also = Some(beside(100 - u8::try_from(number).unwrap(), HOUR));
@@ -185,7 +185,7 @@ async fn the_ninth_sidecar_replaces_the_oldest() {
             Swap::Swapped
         );
     }
-    // The oldest is written again, and is then the youngest.
+    // The oldest sidecar is written again, and is the youngest from then on.
     assert_eq!(
         put_with(
             &store,
@@ -234,7 +234,7 @@ async fn the_space_of_expired_entries_is_reclaimed() {
         let mut writes = JoinSet::new();
         for number in 0..ENTRIES {
             let store = store.clone();
-            // Of two rounds, one ends with its values beside it, the other after them.
+            // In every second round the sidecars expire with the entry, otherwise before it.
             let also = Some(beside(1, HOUR / 2 * (1 + round % 2)));
             let key = key(u64::from(round) * ENTRIES + number);
             writes.spawn(
@@ -256,7 +256,7 @@ async fn the_space_of_expired_entries_is_reclaimed() {
                 "round {round}: never taken back: {:?}",
                 file.rows()
             );
-            // Nobody calls: the writer does it by itself.
+            // There are no calls: the writer removes expired rows by itself.
             let store = RedbStore::builder(file.path())
                 .clock(clock.clone())
                 .open()
@@ -268,14 +268,14 @@ async fn the_space_of_expired_entries_is_reclaimed() {
         }
         sizes.push(fs::metadata(file.path()).unwrap().len());
     }
-    // How full its pages are depends on what shared a commit.
+    // How full the pages are depends on which writes shared a commit.
     assert!(
         sizes[4] < 2 * sizes[0].max(sizes[1]),
         "the file grows: {sizes:?}"
     );
 }
 
-/// Sidecars are removed at their end, and the entry a week after its end.
+/// Sidecars are removed when they expire, and the entry a week after its expiry.
 #[tokio::test]
 async fn an_entry_stays_in_the_file_for_a_week_after_expiry() {
     let (file, clock) = (TestFile::new(), ManualClock::new());
@@ -324,7 +324,7 @@ async fn an_entry_stays_in_the_file_for_a_week_after_expiry() {
     assert_eq!(left, [0; 3], "a week later");
 }
 
-/// In a file from before the grace period, the row of an entry is at its end.
+/// In a file from before the grace period, the row of an entry is due at its expiry.
 #[tokio::test]
 async fn an_entry_of_an_older_file_also_stays_for_a_week() {
     let (file, clock) = (TestFile::new(), ManualClock::new());
@@ -356,7 +356,7 @@ async fn an_entry_of_an_older_file_also_stays_for_a_week() {
     for (number, left) in [(2, [2, 0, 2]), (3, [2, 0, 2])] {
         let store = open();
         clock.advance(if number == 2 { HOUR * 3 } else { GRACE });
-        // A commit removes what is due.
+        // A commit removes due rows.
         assert_eq!(
             put(&store, &key(number), None, 1, Ttl::After(GRACE * 9)).await,
             Swap::Swapped
@@ -366,7 +366,7 @@ async fn an_entry_of_an_older_file_also_stays_for_a_week() {
     }
 }
 
-/// A wall clock that is wrong for a moment loses no entry, however far it is wrong and whatever is
+/// A wall clock that is wrong for a moment loses no entry, however wrong it is and whatever is
 /// written and swept in that time.
 #[tokio::test]
 async fn a_clock_that_jumps_ahead_and_back_loses_no_entry() {
@@ -387,7 +387,7 @@ async fn a_clock_that_jumps_ahead_and_back_loses_no_entry() {
         clock.set(right.saturating_add(HOUR * 24 * days));
         assert_eq!(store.get(&key(0)).await.unwrap(), None, "{days} days ahead");
         for number in 0..3 {
-            // A commit removes what is due.
+            // A commit removes due rows.
             let key = key(1_000 * (round as u64 + 1) + number);
             assert_eq!(
                 put(&store, &key, None, 1, Ttl::After(HOUR)).await,
@@ -428,7 +428,7 @@ fn pending_calls_complete_after_the_last_handle_is_dropped() {
     let file = TestFile::new();
     for round in 0..20 {
         let store = file.open();
-        // The runtime ends with its tasks in the middle of their call.
+        // The runtime is dropped while its tasks are in the middle of a call.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

@@ -1,5 +1,5 @@
-//! With reference tokens on, the upstream's access token reaches no client, in no answer, and the
-//! one that does is good for as long as it says.
+//! With reference access tokens enabled, no response contains the upstream access token, and the
+//! token that clients get instead is valid for as long as the response states.
 
 #![cfg(feature = "tiered")]
 
@@ -18,7 +18,8 @@ use tower_oauth_refresh::store::{Change, Ttl};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// The upstream's access tokens begin with `at-`, and nothing else here does.
+/// Panics if the response contains an upstream access token. Those begin with `at-`, and nothing
+/// else here does.
 #[track_caller]
 fn assert_withheld(name: &str, answer: &Answer) {
     let text = format!(
@@ -29,8 +30,8 @@ fn assert_withheld(name: &str, answer: &Answer) {
     assert!(!text.contains("at-"), "{name}: {text}");
 }
 
-/// Sends a request whose answer must bring an access token of the layer, and none of the
-/// upstream's.
+/// Sends a request whose response must contain an access token of the layer and none of the
+/// upstream.
 async fn granted(name: &str, app: &App, request: Request<Full<Bytes>>) -> Answer {
     let answer = app.send(request).await.unwrap();
     access_token(&answer);
@@ -124,8 +125,8 @@ async fn an_adoption_returns_an_access_token_of_the_layer_too() {
 
 #[tokio::test]
 async fn members_that_disclose_the_upstream_token_are_removed() {
-    // Members of the answer, and the members that are left. Tokens without a name here begin with
-    // `at-`.
+    // Members of the upstream response, and the members that remain. Tokens that are not listed
+    // begin with `at-`.
     let rows = [
         ("an id token", r#"{"id_token":"a.b.c"}"#, "{}"),
         (
@@ -514,7 +515,7 @@ async fn headers_that_disclose_a_token_are_removed() {
                 "{status} {:?}",
                 head.headers
             );
-            // An error cannot be changed, and a success must be a token answer.
+            // An error cannot be changed, and a success must be a token response.
             let passed = status == 200;
             assert_eq!(
                 head.status,

@@ -1,5 +1,5 @@
-//! A refresh that is refused tells the client no more than the OAuth error, and takes nothing from
-//! the one who did not send it.
+//! A rejected refresh tells the client no more than the OAuth error, and takes nothing from the
+//! rightful client.
 
 mod support;
 
@@ -15,7 +15,7 @@ use tower_oauth_refresh::{Error, EventKind};
 const API: &str = "https://api.example.com/v1";
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Two grants of `read write` and one resource, to `app` and to `other`.
+/// Two grants of `read write` and one resource, to the clients `app` and `other`.
 struct Fixture {
     app: App,
     token: String,
@@ -366,7 +366,7 @@ fn by_basic(token: &str, joined: &str) -> Request<Full<Bytes>> {
         .unwrap()
 }
 
-/// Each row begins with a grant that was rotated from the first token to the second one.
+/// Each row begins with a grant that was rotated from the first token to the second.
 #[tokio::test(start_paused = true)]
 async fn an_outdated_token_is_rejected() {
     let rows: [(&str, Duration, fn(&[String; 2]) -> String, EventKind, bool); 8] = [

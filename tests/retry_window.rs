@@ -1,4 +1,4 @@
-//! Inside the retry window the previous token gets the same answer again.
+//! Within the retry window, the previous token gets the same response again.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! An old token that no honest client sends ends its grant; one that an honest client may send does
-//! not.
+//! An old token that no conforming client would send ends its grant. One that a conforming client
+//! may send does not.
 
 mod support;
 

@@ -1,4 +1,5 @@
-//! A client can end its session with any token that it may hold (RFC 7009), and nobody else's.
+//! A client can end its session with any token that it may hold (RFC 7009), and no session of
+//! another client.
 
 mod support;
 
@@ -23,7 +24,7 @@ fn assert_revoked(name: &str, answer: &Whole) {
     assert!(answer.body.is_empty(), "{name}: {answer:?}");
 }
 
-/// The answer is the layer's own: there was nobody to ask.
+/// Panics unless the response is the layer's own, without an upstream response behind it.
 #[track_caller]
 fn assert_revoked_here(name: &str, answer: &Whole) {
     assert_revoked(name, answer);
@@ -31,7 +32,7 @@ fn assert_revoked_here(name: &str, answer: &Whole) {
     assert_eq!(answer.headers()["cache-control"], "no-store", "{name}");
 }
 
-/// The tokens that the inner service was asked to revoke.
+/// Returns the tokens that the inner service was asked to revoke.
 fn revoked_inside(app: &App) -> Vec<String> {
     let seen = app
         .upstream
@@ -42,7 +43,7 @@ fn revoked_inside(app: &App) -> Vec<String> {
         .collect()
 }
 
-/// A grant with its tokens in order, the last one being the current one.
+/// Returns the tokens of a new grant in order; the last one is the current token.
 async fn grant(app: &App, rotations: usize) -> Vec<String> {
     let mut tokens = vec![app.log_in("app").await];
     for _ in 0..rotations {

@@ -1,5 +1,5 @@
-//! A revocation that meets a fault ends the session here, can be repeated until it is done inside,
-//! and loses nothing.
+//! A revocation that fails upstream ends the grant here, can be retried until the inner service
+//! confirms it, and loses nothing.
 
 mod support;
 
@@ -36,7 +36,7 @@ fn revocations(app: &App) -> usize {
         .count()
 }
 
-/// A grant with its previous and its current token.
+/// Returns the previous and the current token of a new grant.
 async fn grant(app: &App) -> [String; 2] {
     let first = app.log_in("app").await;
     let second = app.refresh(&first).await.token();
@@ -155,7 +155,7 @@ async fn an_endless_error_body_times_out_and_the_grant_ends() {
     assert_ended("it stalls", &app, &token).await;
 }
 
-/// Begins, and never ends.
+/// A body that begins and never ends.
 struct StreamingBody(&'static [u8]);
 
 impl Body for StreamingBody {
@@ -384,7 +384,7 @@ async fn a_corrupt_record_is_not_treated_as_absent() {
     app.refresh(&token).await.token();
 }
 
-/// Sends a refresh in a task of its own and lets it come as far as it can.
+/// Sends a refresh in a task and lets it proceed as far as it can.
 async fn refreshing(app: &App, token: &str) -> tokio::task::JoinHandle<support::requests::Whole> {
     let (app, request) = (app.clone(), post("/token", &refresh_form("app", token)));
     let task = tokio::spawn(async move { send(&app, request).await });
@@ -485,8 +485,8 @@ async fn a_faster_rotation_does_not_survive_the_revocation() {
         if let Some(act) = act {
             app.upstream.then(act);
         } else {
-            // The session inside has to outlive the revocation for the rotation to be the faster
-            // one.
+            // The upstream session must survive the revocation so that the rotation can be the
+            // faster one.
             app.upstream.then(Act::Answer(200, "text/plain", ""));
         }
         let (revoking, request) = (app.clone(), revocation(&token));

@@ -1,4 +1,4 @@
-//! Every token is good for one rotation, and a rotation loses no session.
+//! Every token is valid for one rotation, and a rotation loses no session.
 
 mod support;
 
@@ -65,7 +65,7 @@ async fn a_rotation_takes_two_store_round_trips() {
     );
 }
 
-/// Servers that set a cookie as well, or write the token under a second name.
+/// Servers that also set a cookie, or write the token under a second name.
 #[tokio::test]
 async fn no_other_part_of_a_response_discloses_the_upstream_refresh_token() {
     const MEMBERS: &str = r#""refreshToken":"\u0055p-1/x","data":{"refresh_token":"Up-1/x"},"old":["Up-0/x"],"Up-1/x":1"#;

@@ -1,4 +1,4 @@
-//! No token and no client secret is in the log, in what Debug shows, or in a dump of the store.
+//! No token and no client secret appears in the log, in `Debug` output or in a dump of the store.
 
 mod support;
 
@@ -26,7 +26,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 type Inner = BoxCloneService<Request<RequestBody<Full<Bytes>>>, Response<Full<Bytes>>, BoxError>;
 
-/// An instance that notes down whatever can be seen of it.
+/// An instance that records everything observable about it.
 struct Watched {
     app: App,
     service: Refresh<Inner, support::TestStore>,
@@ -50,7 +50,7 @@ impl Watched {
             Arc::<Mutex<Vec<u8>>>::default(),
         );
         let plan = Arc::<Mutex<Option<fn(&support::Call) -> Plan>>>::default();
-        // Two clocks: what has expired stays in the store and is told as expired.
+        // Two clocks: expired entries stay in the store and are reported as expired.
         let store = Hooked::new(MemoryStore::with_clock(ManualClock::new()));
         let (dump, faults) = (Arc::clone(&stored), Arc::clone(&plan));
         store.hook(move |key, call| {
