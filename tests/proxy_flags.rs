@@ -59,19 +59,19 @@ fn what_makes_no_sense_is_refused_with_status_2_and_says_why() {
         ),
         (
             &["--store", "redis://:secret@"],
-            "--store: the URL of Redis makes no sense: it names no host",
+            "--store: invalid Redis URL: a host is missing",
         ),
         (
             &["--store", "redis://:secret@a,b"],
-            "--store: the URL of Redis makes no sense: it names several hosts",
+            "--store: invalid Redis URL: several hosts",
         ),
         (
             &["--store", "redis-sentinel://:secret@a:1"],
-            "--store: the URL of Redis makes no sense: it should end in",
+            "--store: invalid Redis URL: the path must be",
         ),
         (
             &["--store", "rediss-cluster://u:secret@a:1/3"],
-            "--store: the URL of Redis makes no sense: Redis Cluster has",
+            "--store: invalid Redis URL: Redis Cluster supports",
         ),
         (
             &["--store", "redb:"],

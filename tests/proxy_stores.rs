@@ -423,7 +423,7 @@ async fn a_store_that_cannot_be_opened_is_said_without_its_password() {
     let rows = [
         (
             redis.url_with(":secret@"),
-            "Redis refuses the user or the password",
+            "Redis rejected the user or the password",
         ),
         (
             "redis://:secret@127.0.0.1:1".to_owned(),

@@ -15,11 +15,11 @@ use super::store::{RedisStore, Replicated};
 use super::target::{Credentials, Target};
 use super::tls::Tls;
 
-/// How many entries are tried on a cluster until one is on a node that can be reached.
+/// The number of keys to try on a cluster until one belongs to a node that can be reached.
 const REHEARSALS: u32 = 16;
 
 /// The settings of a [`RedisStore`].
-#[must_use = "the store is there when it is connected"]
+#[must_use = "a builder does nothing until `connect` is called"]
 pub struct RedisStoreBuilder {
     url: Zeroizing<String>,
     key_prefix: String,
@@ -43,47 +43,53 @@ impl RedisStoreBuilder {
         }
     }
 
-    /// What every key begins with: "rt:" by default. Servers that share a database and not their
-    /// sessions need different ones. It can have no braces, which mean something to Redis Cluster.
+    /// Sets the prefix of every key. Default: `rt:`. Deployments that share a database but not
+    /// their grants need different prefixes. It must not contain braces, which Redis Cluster uses
+    /// to choose the slot of a key.
     pub fn key_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.key_prefix = prefix.into();
         self
     }
 
-    /// How long a call of the store may take, all in all: 1 s by default. A call that takes longer
-    /// fails with [`StoreError::Unavailable`](crate::StoreError::Unavailable), and may have taken
-    /// effect. It can be at most an hour.
+    /// Sets the time limit of a call of the store, including reconnects and repetitions. Default: 1
+    /// s; at most an hour. A call that takes longer fails with
+    /// [`StoreError::Unavailable`](crate::StoreError::Unavailable), and may have taken effect.
     pub fn command_timeout(mut self, timeout: Duration) -> Self {
         self.command_timeout = timeout;
         self
     }
 
-    /// Makes every write, that of a lease among them, wait until `count` replicas have it, for at
-    /// most `timeout`, which must be shorter than [`command_timeout`](Self::command_timeout). By
-    /// default none is waited for.
+    /// Makes every write, including that of a lease, wait until `count` replicas have acknowledged
+    /// it, for at most `timeout`. `timeout` must be shorter than
+    /// [`command_timeout`](Self::command_timeout). By default no replica is waited for.
     ///
-    /// Redis replicates behind its clients' backs: a master that dies takes the last writes with
-    /// it. With this, a write that a failover could lose fails with
-    /// [`StoreError::Unavailable`](crate::StoreError::Unavailable): a rotation whose lease has not
-    /// reached the replicas does not begin, and one that was made is stored again until it has. Nor
-    /// is an answer given again or a token refused for the sake of what a failover could lose, or
-    /// by a master that has been replaced and does not know it yet: that is unavailable, too. So
-    /// that "there is no such grant" comes from a master that has its replicas, it is written to
-    /// them (an empty value, removed at once). That makes the loss rare, not impossible: Redis may
-    /// promote another replica. On a cluster the replicas are those of the node that holds the key.
-    /// As long as too few replicas are there, no token is refreshed.
+    /// Redis replicates asynchronously: when a master fails, its last writes are lost. With this
+    /// setting, a write that a failover could lose fails with
+    /// [`StoreError::Unavailable`](crate::StoreError::Unavailable):
     ///
-    /// What waits for replicas holds up what comes behind it on the same connection. So there are
-    /// two connections more: one for writes, and one to make sure that an unknown token is unknown,
-    /// so that whoever sends such tokens holds up nobody else. For that, a claim asks first whether
-    /// there is anything to claim: one more command for a rotation.
+    /// - A rotation does not begin before the replicas have its lease. A rotation that was made is
+    ///   stored again until the replicas have it.
+    /// - The layer does not replay a response or refuse a token because of a write that a failover
+    ///   could lose, or because of the reply of a master that has been replaced and does not know
+    ///   it yet.
+    /// - To be sure that a key is absent, the store writes an empty value under it, waits for the
+    ///   replicas, and removes it.
+    ///
+    /// This makes the loss of a write rare, not impossible: Redis may promote another replica. On a
+    /// cluster the replicas are those of the node that holds the key. While too few replicas are
+    /// connected, no token is refreshed.
+    ///
+    /// A call that waits for replicas delays the calls behind it on the same connection. So the
+    /// store opens two more connections: one for writes, and one to confirm that a key is absent,
+    /// so that clients with unknown tokens delay only each other. For the same reason a claim first
+    /// reads the key: this is one more command for each rotation.
     pub fn wait_for_replicas(mut self, count: u32, timeout: Duration) -> Self {
         self.replicas = Some((count, timeout));
         self
     }
 
-    /// User and password for the sentinels; an empty `user` is the default one. The user of the URL
-    /// is for the master.
+    /// Sets the user and the password for the sentinels. An empty `user` is the default user. The
+    /// user of the URL is only used for the master.
     pub fn sentinel_credentials(
         mut self,
         user: impl Into<String>,
@@ -97,15 +103,15 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// The authorities to trust, as PEM, instead of the authorities that the operating system
-    /// trusts.
+    /// Sets the certificate authorities to trust, as PEM. By default those of the operating system.
     #[cfg(feature = "redis-tls")]
     pub fn tls_root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.roots = Some(pem.into());
         self
     }
 
-    /// What to show a server that asks for a client certificate: the chain and its key, as PEM.
+    /// Sets the client certificate for servers that request one: the certificate chain and its key,
+    /// as PEM.
     #[cfg(feature = "redis-tls")]
     pub fn tls_client_certificate(
         mut self,
@@ -116,18 +122,17 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// Connects, and makes sure that the server can do what the store needs: it writes, claims and
-    /// removes one entry.
+    /// Connects, and checks that the server can do what the store needs: it writes, claims, reads
+    /// and removes one entry.
     ///
-    /// Warns through `tracing` of settings that lose sessions: a `maxmemory-policy` other than
-    /// `noeviction`, no append-only file. Also warns if fewer replicas are connected than
+    /// Logs a warning about settings that lose grants: a `maxmemory-policy` other than
+    /// `noeviction`, or no append-only file. Also warns if fewer replicas are connected than
     /// [`wait_for_replicas`](Self::wait_for_replicas) waits for. If the user may not call `INFO`,
     /// this check is skipped.
     ///
     /// # Errors
     ///
-    /// [`RedisConnectError`], also if the server cannot be reached: nothing is tried again before
-    /// the store is there.
+    /// [`RedisConnectError`], also if the server cannot be reached: `connect` does not retry.
     pub async fn connect(self) -> Result<RedisStore, RedisConnectError> {
         let target = Target::parse(&self.url)?;
         self.check()?;
@@ -144,7 +149,7 @@ impl RedisStoreBuilder {
         let checked = timeout(limit, check::check(&scout, &connector.target.place)).await;
         checked.unwrap_or_else(|_| Err(Failure::slow().into()))?;
         let connection = connector.connect(limit).await?;
-        // What cannot be told in time is not told.
+        // The warnings are skipped if `INFO` is too slow.
         let _ = timeout(
             limit,
             check::warn(&connection, self.replicas.map(|(count, _)| count)),
@@ -171,7 +176,7 @@ impl RedisStoreBuilder {
         let store = RedisStore::new(connector, self.key_prefix, link, replicated);
         let mut rehearsed = store.rehearse().await;
         for _ in 1..chances {
-            // One node of a cluster may be away: another entry, another node.
+            // One node of a cluster may be down. Another key probably belongs to another node.
             if !matches!(rehearsed, Err(RedisConnectError::Unreachable(_))) {
                 break;
             }
@@ -235,7 +240,7 @@ impl RedisStoreBuilder {
     }
 
     #[cfg(not(feature = "redis-tls"))]
-    #[allow(clippy::unused_self, reason = "the one above needs it")]
+    #[allow(clippy::unused_self, reason = "must match the version with TLS")]
     fn tls(&self, target: &Target) -> Result<Option<Tls>, RedisConnectError> {
         if target.tls {
             Err(RedisConnectError::TlsFeature)

@@ -1,9 +1,8 @@
-//! How the instances hear from each other what has ended: Redis pub/sub, on a connection of its
-//! own.
+//! The channel on which instances announce ended keys: Redis pub/sub, on a connection of its own.
 //!
 //! A message consists of up to [`MOST_KEYS`] keys that have ended, 32 bytes each. Redis delivers it
-//! at most once, to the subscribers of that moment. So every broken connection may lose messages,
-//! and the connection is probed because a break may go unnoticed.
+//! at most once, to the subscribers of that moment. So every broken connection may lose messages.
+//! The connection is probed with `PING`, because a break may go unnoticed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -22,7 +21,7 @@ use super::error::{Failure, Kind};
 use super::link::{PATIENCE, Pauses};
 use crate::store::{Announcements, Announcer, Key};
 
-/// How often the server is asked whether it is still there, and how long it may take to say so.
+/// The interval between two probes of the connection, and the time limit of a probe.
 const BEAT: Duration = Duration::from_secs(1);
 
 /// The most keys of one message: 32 KiB. A longer message does not come from a store of this crate.
@@ -31,22 +30,23 @@ const MOST_KEYS: usize = 1024;
 /// The longest pause between two attempts to subscribe.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The same if the server refuses it, which takes an administrator to change.
+/// The additional pause if the server rejects the subscription, which only an administrator can
+/// change.
 const REFUSED: Duration = Duration::from_secs(30);
 
-/// What the instances tell each other over one server or cluster under one key prefix.
+/// The channel of the instances that share a server or cluster and a key prefix.
 pub(super) struct Channel {
     name: String,
     connector: Arc<Connector>,
     announcer: Announcer,
-    /// Where the store was connected: who subscribes may be outside.
+    /// The runtime in which the store was connected. A subscriber may call from outside of it.
     runtime: Handle,
     listening: OnceLock<AbortHandle>,
     refused: AtomicBool,
 }
 
 impl Channel {
-    /// Nobody listens before somebody subscribes. To be called inside a runtime.
+    /// Creates the channel. It connects at the first subscription. Must be called inside a runtime.
     pub(super) fn new(connector: Arc<Connector>, key_prefix: &str) -> Self {
         Self {
             name: format!("{key_prefix}ended"),
@@ -58,7 +58,8 @@ impl Channel {
         }
     }
 
-    /// One more subscriber. The first one has the channel listened to, until this is dropped.
+    /// Adds a subscriber. The first one starts the task that receives messages; it runs until
+    /// `self` is dropped.
     pub(super) fn subscribe(&self) -> Announcements {
         let announcements = self.announcer.subscribe();
         self.listening.get_or_init(|| {
@@ -70,8 +71,8 @@ impl Channel {
         announcements
     }
 
-    /// Tells the subscribers of this process, who need no server for it, and says what tells the
-    /// others.
+    /// Notifies the subscribers of this process, for which no server is needed. Returns the
+    /// commands that notify the other instances.
     pub(super) fn announce(&self, ended: &[Key]) -> impl Iterator<Item = Cmd> {
         ended.iter().for_each(|key| self.announcer.ended(*key));
         ended.chunks(MOST_KEYS).map(|ended| {
@@ -87,13 +88,13 @@ impl Channel {
         })
     }
 
-    /// Warns, once, that the user may not publish.
+    /// Warns once if the user may not publish.
     pub(super) fn failed(&self, failure: &Failure) {
         if failure.kind() == Kind::Permission && !self.refused.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 channel = self.name,
                 %failure,
-                "Redis lets nobody be told what ends: other instances remember it for their time to live"
+                "not permitted to PUBLISH: other instances accept ended access tokens until their cache entries expire"
             );
         }
     }
@@ -107,7 +108,7 @@ impl Drop for Channel {
     }
 }
 
-/// Listens for ever, over one connection after the other.
+/// Receives messages for ever, and reconnects when a connection breaks.
 async fn listen(connector: Arc<Connector>, name: String, announcer: Announcer) {
     let mut pauses = Pauses::up_to(PAUSE);
     let mut away = false;
@@ -116,11 +117,11 @@ async fn listen(connector: Arc<Connector>, name: String, announcer: Announcer) {
         match Subscription::open(&connector, &name, &announcer).await {
             Ok(subscription) => {
                 if std::mem::take(&mut away) {
-                    tracing::info!(server = ?connector.target, channel = name, "Redis tells again what ends");
+                    tracing::info!(server = ?connector.target, channel = name, "subscribed to the Redis channel again");
                 }
                 let (failure, steady) = subscription.broken().await;
                 announcer.lost();
-                tracing::debug!(server = ?connector.target, channel = name, %failure, "a subscription is lost");
+                tracing::debug!(server = ?connector.target, channel = name, %failure, "lost the subscription to the Redis channel");
                 if steady {
                     pauses = Pauses::up_to(PAUSE);
                 }
@@ -131,7 +132,7 @@ async fn listen(connector: Arc<Connector>, name: String, announcer: Announcer) {
                         server = ?connector.target,
                         channel = name,
                         %failure,
-                        "Redis does not tell what ends: it is remembered for its time to live"
+                        "cannot subscribe to the Redis channel: access tokens that other instances have ended are accepted until their cache entries expire"
                     );
                 }
                 if matches!(failure.kind(), Kind::Permission | Kind::Other) {
@@ -164,7 +165,8 @@ impl Subscription {
         Ok(Self { connection, closed })
     }
 
-    /// Waits until it is lost: why, and whether the server has been there at all.
+    /// Waits until the subscription is lost. Returns the reason, and whether the server has
+    /// answered at least one probe.
     async fn broken(self) -> (Failure, bool) {
         let mut steady = false;
         let mut beat = 0_u64;
@@ -172,7 +174,10 @@ impl Subscription {
             beat = beat.wrapping_add(1);
             if timeout(BEAT, self.closed.notified()).await.is_ok() {
                 return (
-                    Failure::new(Kind::Gone, "the connection was closed, or is out of step"),
+                    Failure::new(
+                        Kind::Gone,
+                        "the connection was closed or received an unexpected message",
+                    ),
                     steady,
                 );
             }
@@ -180,7 +185,7 @@ impl Subscription {
             let mut ping = cmd("PING");
             ping.arg(&echo);
             let answer = timeout(BEAT, self.connection.query(&ping)).await;
-            // A server that refuses to answer is there.
+            // A server that replies with an error is alive.
             match answer.map_or_else(
                 |_| Err(Failure::slow()),
                 |answer| answer.map_err(Failure::from),
@@ -221,7 +226,8 @@ fn ear(name: String, announcer: Announcer, closed: Arc<Notify>) -> Arc<dyn Async
     })
 }
 
-/// Passes a message on. Ignores the keys of a message that is longer than the store's own.
+/// Delivers the keys of a message. Ignores the keys of a message that is longer than the store
+/// writes.
 fn receive(announcer: &Announcer, message: &[u8]) {
     let (keys, rest) = message.as_chunks();
     if keys.len() > MOST_KEYS {

@@ -5,17 +5,17 @@ use super::connection::Connection;
 use super::error::{Failure, Kind, RedisConnectError, printable};
 use super::target::Place;
 
-/// `SET … KEEPTTL`, and the ACL.
+/// The first version with `SET … KEEPTTL` and ACLs.
 const OLDEST: (u32, u32) = (6, 0);
 
-/// Makes sure, of one server, that it is of the right kind and not too old. Of a server that does
-/// not say, nothing.
+/// Checks that a server is of the expected kind and not too old. Checks nothing if the server does
+/// not reveal it.
 pub(super) async fn check(connection: &Connection, place: &Place) -> Result<(), RedisConnectError> {
     let info = match connection.query(&cmd("INFO")).await.map_err(Failure::from) {
         Ok(Value::BulkString(text)) => String::from_utf8_lossy(&text).into_owned(),
         Ok(_) => return Ok(()),
         Err(failure) if matches!(failure.kind(), Kind::Permission | Kind::Other) => {
-            tracing::debug!(%failure, "Redis does not tell about itself");
+            tracing::debug!(%failure, "INFO failed: the settings of Redis are not checked");
             return Ok(());
         }
         Err(failure) => return Err(failure.into()),
@@ -35,8 +35,8 @@ pub(super) async fn check(connection: &Connection, place: &Place) -> Result<(), 
     }
 }
 
-/// Warns about settings of each master that lose sessions, and about fewer connected replicas than
-/// the `replicas` that writes wait for.
+/// Logs a warning about settings of each master that lose grants, and about fewer connected
+/// replicas than the `replicas` that writes wait for.
 pub(super) async fn warn(connection: &Connection, replicas: Option<u32>) {
     let info = cmd("INFO");
     let told = match connection {
@@ -50,7 +50,9 @@ pub(super) async fn warn(connection: &Connection, replicas: Option<u32>) {
         Ok(Value::BulkString(text)) => vec![(None, String::from_utf8_lossy(&text).into_owned())],
         Ok(Value::Map(nodes)) => nodes.into_iter().filter_map(of_a_node).collect(),
         Ok(_) => return,
-        Err(failure) => return tracing::debug!(%failure, "Redis does not tell about itself"),
+        Err(failure) => {
+            return tracing::debug!(%failure, "INFO failed: the settings of Redis are not checked");
+        }
     };
     for (node, info) in servers {
         if let Some(policy) =
@@ -59,7 +61,7 @@ pub(super) async fn warn(connection: &Connection, replicas: Option<u32>) {
             tracing::warn!(
                 node,
                 policy = printable(policy),
-                "Redis evicts sessions when its memory is full: set maxmemory-policy to noeviction"
+                "Redis evicts grants when its memory is full: set maxmemory-policy to noeviction"
             );
         }
         let connected =
@@ -77,7 +79,7 @@ pub(super) async fn warn(connection: &Connection, replicas: Option<u32>) {
         if field(&info, "aof_enabled") == Some("0") {
             tracing::warn!(
                 node,
-                "Redis loses the sessions of the last seconds or minutes when it stops: set appendonly to yes"
+                "Redis loses the grants of the last seconds or minutes when it stops: set appendonly to yes"
             );
         }
     }

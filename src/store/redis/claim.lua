@@ -1,13 +1,16 @@
 -- KEYS: the entry. ARGV: the tag, the version of the claim, the length of the lease in milliseconds, 1 if a WAIT
--- follows, and the nonce of the call. Every reply begins with it, so that a reply to another call is never taken for
--- the reply to this one. Then nil if there is no entry, or how long the lease found has to run (0: none; -1: it is
--- taken, and takes the place of one that had run out), the entry, and how it begins now if that has changed. A lease
--- that takes the place of another ends at an odd millisecond, any other that is taken at an even one: thus the same
--- call is told the same again. Numbers for commands are strings, and no string is made twice: Redis prints the ones and
--- hashes the others.
+-- follows, and the nonce of the call.
+--
+-- Every reply begins with the nonce, so that the client never takes a reply to another call for the reply to this one.
+-- Then nil if the entry is absent. Otherwise the time left of the lease that was found (0: no lease is held; -1: an
+-- expired lease was taken over), the entry, and its new version and lease if the claim took the lease.
+--
+-- A lease that was taken over expires at an odd millisecond, any other lease of a claim at an even one. So a repeated
+-- call gets the same reply. For speed, numbers for commands are strings (Redis would format a number), and no string is
+-- built twice (Lua hashes every new string).
 
--- Every call ends with a write, or fails where nothing may be written: a replica, or a master that is cut off from its
--- own, must not say that a grant is gone, nor whose it is.
+-- Every reply is preceded by a write, which fails where writes are not allowed: a replica, or a master without its
+-- replicas, must not report that a grant is absent, or which token is its current one.
 local function as_master(answer)
     redis.call('SETRANGE', KEYS[1], '0', '')
     return answer
@@ -15,7 +18,8 @@ end
 
 local entry = redis.call('GET', KEYS[1])
 if not entry then
-    -- Anybody can ask for what is not there: a write that is waited for would hold up the claims behind this one.
+    -- Any client can cause this, so it must not cost a write that a WAIT waits for: that would delay the claims
+    -- behind this one. (SETRANGE with an empty value changes nothing.)
     return as_master({ARGV[5], false})
 end
 if #entry < 47 or string.byte(entry) ~= 1 then return as_master({ARGV[5], 0, entry}) end
@@ -26,19 +30,19 @@ local last = struct.unpack('>I6', entry, 10)
 local left = math.max(last - now, 0)
 local version = string.sub(entry, 2, 9)
 if version == ARGV[2] then
-    -- This very call has been made before. Written again: a WAIT waits for what its own connection has written.
+    -- A repetition of this call. The version is written again, because a WAIT waits only for writes of its connection.
     redis.call('SETRANGE', KEYS[1], '1', version)
     return {ARGV[5], last % 2 == 1 and -1 or 0, entry}
 end
 if string.sub(entry, 16, 47) ~= ARGV[1] then
-    -- What another call has written decides about this one: the WAIT is for that write, whoever made it.
+    -- The result depends on the write of another call. The version is written again, so that the WAIT covers it.
     if ARGV[4] ~= '1' then return as_master({ARGV[5], left, entry}) end
     redis.call('SETRANGE', KEYS[1], '1', version)
     return {ARGV[5], left, entry}
 end
 if left > 0 then return as_master({ARGV[5], left, entry}) end
 
--- Not the whole entry: its time to live stays, and replicas and the append-only file get 14 bytes.
+-- SETRANGE keeps the time to live, and sends only 14 bytes to the replicas and the append-only file.
 local over = last > 0 and 1 or 0
 local finish = now + ARGV[3]
 local head = ARGV[2] .. struct.pack('>I6', finish - finish % 2 + over)

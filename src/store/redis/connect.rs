@@ -19,10 +19,10 @@ use super::stream::Endpoint;
 use super::target::{Credentials, Host, Place, Target};
 use super::tls::Tls;
 
-/// How many commands may wait to be written before a caller has to wait with its own.
+/// The number of commands that may wait to be written before a caller has to wait.
 const QUEUE: usize = 1024;
 
-/// What hears what a server says unasked.
+/// A receiver of the push messages of a server.
 type Ear = Arc<dyn AsyncPushSender>;
 
 /// Opens connections to one target.
@@ -30,9 +30,9 @@ pub(super) struct Connector {
     pub(super) target: Target,
     pub(super) sentinel_credentials: Option<Credentials>,
     pub(super) tls: Option<Tls>,
-    /// How long a command may take.
+    /// The time limit of a call of the store.
     pub(super) limit: Duration,
-    /// Which of the sentinels is asked first.
+    /// The index of the sentinel that is asked first.
     pub(super) first_sentinel: AtomicUsize,
 }
 
@@ -54,7 +54,8 @@ impl Connector {
             };
             match &connection {
                 Connection::Server(_) => connection.load(&scripts()).await?,
-                // A node that hangs is not waited for: it is sent them when they are needed.
+                // The store does not wait for a node that hangs. That node gets the scripts when
+                // they are first needed.
                 Connection::Cluster(_) => {
                     let loaded = timeout(self.share(), connection.load(&scripts())).await;
                     loaded.unwrap_or(Ok(()))?;
@@ -65,13 +66,13 @@ impl Connector {
         connection.await.unwrap_or_else(|_| Err(Failure::slow()))
     }
 
-    /// A connection to the one server that decides what kind of thing this is: the server itself,
-    /// or the first node of the cluster that answers.
+    /// Connects to one server to find out its kind: the server itself, or the first node of the
+    /// cluster that answers.
     pub(super) async fn scout(&self, limit: Duration) -> Result<Server, Failure> {
         self.reach(limit, None).await
     }
 
-    /// A connection to one server, any node of a cluster, that hears what it says unasked.
+    /// Connects to one server (any node of a cluster), and passes its push messages to `ear`.
     pub(super) async fn listener(&self, limit: Duration, ear: Ear) -> Result<Server, Failure> {
         self.reach(limit, Some(&ear)).await
     }
@@ -130,7 +131,7 @@ impl Connector {
             .await
             .map_err(RedisError::from)?;
         let mut settings = settings(credentials, database);
-        // The caller measures the time.
+        // The caller applies the time limits.
         let mut config = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
             .set_response_timeout(None)
@@ -152,21 +153,21 @@ impl Connector {
         }
     }
 
-    /// Whether this is a cluster.
+    /// Whether the target is a cluster.
     pub(super) fn joins(&self) -> bool {
         matches!(self.target.place, Place::Cluster(_))
     }
 
-    /// How long one node of a cluster may keep a connection to it waiting: for one that hangs it is
-    /// waited twice while joining, first among the nodes of the URL and then among all, and once
-    /// whenever the cluster is asked where its slots are, by all calls.
+    /// Returns how long one node of a cluster may delay a connection attempt. A node that hangs
+    /// causes this delay twice while connecting (first among the nodes of the URL, then among all
+    /// nodes), and once for all calls whenever the client asks the cluster for its slots.
     pub(super) fn share(&self) -> Duration {
         (self.limit / 4).max(Duration::from_millis(250))
     }
 
     async fn join(&self, nodes: &[Host], limit: Duration) -> Result<Connection, Failure> {
         match self.join_within(nodes, self.share()).await {
-            // Perhaps none was quick enough.
+            // Perhaps no node was fast enough: try again with more time.
             Err(failure) if matches!(failure.kind(), Kind::Gone | Kind::Slow) => {
                 self.join_within(nodes, limit / 4).await
             }
@@ -174,12 +175,12 @@ impl Connector {
         }
     }
 
-    /// Connects to the nodes, each of which has this time to take the connection and answer.
+    /// Connects to the nodes. Each has the time `share` to accept the connection and answer.
     async fn join_within(&self, nodes: &[Host], share: Duration) -> Result<Connection, Failure> {
         let nodes = nodes.iter().map(|node| {
-            // With it, every connection begins with a question. Without it, a node that hangs has
-            // taken the connection at once, and has as long for its first answer as a call may
-            // take.
+            // With RESP3 every connection begins with a request (`HELLO`), so a node that hangs
+            // fails within `share`. With RESP2 a node that hangs would count as connected, and the
+            // first call to it would take a whole time-out.
             let settings =
                 settings(self.target.credentials.as_ref(), 0).set_protocol(ProtocolVersion::RESP3);
             info(self.address(node), settings)
@@ -189,7 +190,8 @@ impl Connector {
             .tcp_settings(TcpSettings::default().set_nodelay(true))
             .connection_timeout(share)
             .response_timeout(self.limit)
-            // A redirection or two, and one connection that was lost: the rest is for our caller.
+            // Enough for one or two redirections and one lost connection. Our caller handles the
+            // rest.
             .retries(3)
             .min_retry_wait(10)
             .max_retry_wait(100);
@@ -201,8 +203,8 @@ impl Connector {
         ))
     }
 
-    /// Asks the sentinels, one after the other, who is master, and makes sure that it thinks so
-    /// too.
+    /// Asks the sentinels, one after the other, for the master, and checks that this server
+    /// considers itself a master.
     async fn master(
         &self,
         sentinels: &[Host],
@@ -255,12 +257,13 @@ impl Connector {
         let answer = Option::<(String, u16)>::from_redis_value(answer)
             .map_err(|_| Failure::out_of_step())?;
         let (name, port) = answer
-            .ok_or_else(|| Failure::new(Kind::Other, "Sentinel knows no service of this name"))?;
+            .ok_or_else(|| Failure::new(Kind::Other, "Sentinel does not know the service name"))?;
         Ok(Host { name, port })
     }
 }
 
-/// A node that hangs takes connections and says nothing. One that refuses to answer is there.
+/// Sends a `PING`, because a node that hangs accepts connections and never replies. A node that
+/// replies with an error is alive.
 async fn answers(connection: &Server) -> Result<(), Failure> {
     let answer = connection.query(&cmd("PING")).await.map_err(Failure::from);
     answer.map(drop).or_else(|failure| match failure.kind() {
@@ -276,7 +279,7 @@ async fn is_master(connection: &Server) -> Result<(), Failure> {
         }
         _ => Err(Failure::new(
             Kind::Standby,
-            "the server that Sentinel names is no master",
+            "the server that Sentinel reports as the master is not a master",
         )),
     }
 }
@@ -293,7 +296,7 @@ fn info(address: ConnectionAddr, settings: RedisConnectionInfo) -> RedisResult<C
 }
 
 fn settings(credentials: Option<&Credentials>, database: i64) -> RedisConnectionInfo {
-    // The name of the library would need one more right.
+    // Sending the name of the library (`CLIENT SETINFO`) would need one more permission.
     let settings = RedisConnectionInfo::default()
         .set_db(database)
         .set_skip_set_lib_name();

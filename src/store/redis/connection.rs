@@ -10,14 +10,15 @@ use tokio::task::AbortHandle;
 use super::error::{Failure, Kind};
 use super::scripts::{Nonce, Script};
 
-/// One connection to Redis, or one to each node of a cluster. A clone is another handle on it.
+/// A connection to one Redis server, or one to each node of a cluster. A clone is another handle to
+/// it.
 #[derive(Clone)]
 pub(super) enum Connection {
     Server(Server),
     Cluster(ClusterConnection),
 }
 
-/// A connection to one server. It is closed with its last handle.
+/// A connection to one server. It is closed when its last handle is dropped.
 #[derive(Clone)]
 pub(super) struct Server {
     connection: MultiplexedConnection,
@@ -58,7 +59,7 @@ impl Server {
     }
 }
 
-/// What can be sent over a connection. All of it has the same effect once and twice.
+/// A request over a connection. Every request is idempotent.
 pub(super) enum Call<'a> {
     /// A `PING`, to any node of a cluster.
     Ping,
@@ -68,16 +69,16 @@ pub(super) enum Call<'a> {
         script: &'static Script,
         keys: &'a [&'a [u8]],
         args: &'a [&'a [u8]],
-        /// For how many replicas to wait after it, and for how long.
+        /// The replicas that must acknowledge the write, and the time limit.
         replicas: Option<(u32, Duration)>,
     },
 }
 
-/// What comes back.
+/// The reply to a [`Call`].
 pub(super) struct Answer {
     /// The values that a script returned after the nonce, or the value that a command returned.
     pub(super) values: Vec<Value>,
-    /// How many replicas are known to have it, if they were waited for.
+    /// The number of replicas that acknowledged the write, if they were waited for.
     pub(super) replicas: Option<i64>,
 }
 
@@ -85,13 +86,13 @@ impl Connection {
     pub(super) async fn send(&mut self, call: &Call<'_>) -> Result<Answer, Failure> {
         match self {
             Self::Server(server) => send(&mut server.connection, call).await,
-            // In a box, so that nobody else carries the room for it.
+            // Boxed, so that the futures of calls to a single server stay small.
             Self::Cluster(connection) => Box::pin(send_to_cluster(connection, call)).await,
         }
     }
 
-    /// Makes the servers know the scripts. Where that fails, for want of rights or because a node
-    /// is away, they are sent when they are needed.
+    /// Loads the scripts into the servers. If this fails because of permissions, or because a node
+    /// of a cluster is down, each script is sent when it is first needed.
     pub(super) async fn load(&self, scripts: &[&Script]) -> Result<(), Failure> {
         for script in scripts {
             let loaded = self.query(&script.load()).await.map_err(Failure::from);
@@ -100,7 +101,7 @@ impl Connection {
                 Err(failure)
                     if failure.kind() == Kind::Permission || matches!(self, Self::Cluster(_)) =>
                 {
-                    tracing::debug!(%failure, "Redis has not loaded a script");
+                    tracing::debug!(%failure, "SCRIPT LOAD failed: the script is sent when it is first needed");
                 }
                 Err(failure) => return Err(failure),
             }
@@ -143,7 +144,7 @@ async fn send(connection: &mut impl ConnectionLike, call: &Call<'_>) -> Result<A
             let nonce = Nonce::next();
             let answer = match run(connection, script.by_hash(keys, args, &nonce), replicas).await {
                 Err(failure) if failure.kind() == Kind::NoScript => {
-                    // In a box, for it is rare.
+                    // Boxed, because it is rare.
                     Box::pin(run(
                         connection,
                         script.by_code(keys, args, &nonce),
@@ -163,7 +164,7 @@ async fn send(connection: &mut impl ConnectionLike, call: &Call<'_>) -> Result<A
 }
 
 impl Call<'_> {
-    /// Accepts a value that the command can return.
+    /// Accepts only a value that the command can return.
     fn command_answer(&self, value: Value) -> Result<Answer, Failure> {
         let fits = match (self, &value) {
             (Self::Ping, Value::SimpleString(pong)) => pong == "PONG",

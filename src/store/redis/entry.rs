@@ -3,30 +3,29 @@ use bytes::Bytes;
 use crate::clock::Timestamp;
 use crate::store::{Entry, StoreError, Tag, Version};
 
-/// `format(1) ‖ version(8) ‖ end of the lease(6, unix milliseconds, 0 = none) ‖ tag(32) ‖ value`.
-/// Version and lease are side by side, so that a claim writes both at once.
+/// The version and the lease are adjacent, so that a claim writes both with one command.
 const FORMAT: u8 = 1;
 const VERSION: usize = 1;
 const LEASE: usize = 9;
 const TAG: usize = 15;
 const VALUE: usize = 47;
 
-/// The last end of a lease that fits: in the year 10889.
+/// The latest expiry of a lease that fits: in the year 10889.
 const LAST: u64 = (1 << 48) - 1;
 
-/// The most bytes of an entry. The layer reads bodies of up to 16 MiB, and stores no more than
-/// their tokens.
+/// The maximum size of an entry. The layer reads bodies of up to 16 MiB, and stores no more than
+/// the tokens in them.
 const LARGEST: usize = 17 << 20;
 
-/// How the bytes of an entry of this version begin.
+/// Returns the first bytes of every entry with this version.
 pub(crate) fn beginning(version: Version) -> [u8; LEASE] {
     let mut bytes = [FORMAT; LEASE];
     bytes[VERSION..].copy_from_slice(version.as_bytes());
     bytes
 }
 
-/// The entry, with what a claim has written into it: version and lease. `None` if they do not fit
-/// into it.
+/// Replaces the version and the lease of an encoded entry by those that a claim wrote. `None` if
+/// the lengths do not match.
 pub(crate) fn with_head(mut entry: Vec<u8>, head: &[u8]) -> Option<Vec<u8>> {
     let place = entry
         .get_mut(VERSION..TAG)
@@ -45,14 +44,14 @@ pub(crate) fn encode(entry: &Entry) -> Vec<u8> {
     bytes
 }
 
-/// What lies in Redis where an entry should.
+/// The reason why stored bytes are not an entry.
 #[derive(Debug, thiserror::Error)]
 enum Unreadable {
-    #[error("an entry of {0} bytes is too short to be one")]
+    #[error("an entry of {0} bytes is too short")]
     Short(usize),
     #[error("an entry of {0} bytes is larger than the layer writes")]
     Long(usize),
-    #[error("an entry has format {0}, and this release knows {FORMAT} alone")]
+    #[error("an entry has format {0}, but this release reads only format {FORMAT}")]
     Format(u8),
 }
 
@@ -94,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_comes_back_as_it_was() {
+    fn entries_round_trip() {
         for lease in [None, Some(1), Some(1_700_000_000_000), Some(LAST)] {
             assert_eq!(
                 decode(encode(&entry(lease))).unwrap(),
@@ -105,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_without_an_end_lasts_as_long_as_fits() {
+    fn a_lease_that_expires_too_late_is_cut_to_the_latest_expiry() {
         assert_eq!(
             decode(encode(&entry(Some(u64::MAX)))).unwrap(),
             entry(Some(LAST))
@@ -113,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_claim_has_written_takes_its_place() {
+    fn with_head_replaces_version_and_lease() {
         let claimed = Entry::new(
             Version::new([8; 8]),
             Tag::new([9; 32]),
@@ -133,12 +132,12 @@ mod tests {
         assert_eq!(
             with_head(vec![FORMAT; TAG - 1], head),
             None,
-            "no room for it"
+            "entry too short"
         );
     }
 
     #[test]
-    fn what_is_no_entry_is_corrupt() {
+    fn bytes_that_are_not_an_entry_are_corrupt() {
         let whole = encode(&entry(None));
         let mut newer = whole.clone();
         newer[0] = 2;
@@ -158,7 +157,7 @@ mod tests {
         }
         assert!(
             decode(whole[..VALUE].to_vec()).is_ok(),
-            "an empty value is one"
+            "an empty value is valid"
         );
     }
 }

@@ -8,36 +8,36 @@ use crate::store::StoreError;
 
 /// Why a [`RedisStore`](super::RedisStore) could not be connected.
 ///
-/// Neither a password nor anything else that was sent to a server is part of it.
+/// It contains neither a password nor anything else that was sent to a server.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RedisConnectError {
-    /// The URL makes no sense.
-    #[error("the URL of Redis makes no sense: {0}")]
+    /// The URL is invalid.
+    #[error("invalid Redis URL: {0}")]
     Url(#[source] RedisUrlError),
-    /// The URL asks for TLS, and the crate was built without it.
+    /// The URL requires TLS, but the crate was built without the feature.
     #[error("TLS to Redis needs the feature `redis-tls` of tower-oauth-refresh")]
     TlsFeature,
-    /// A setting of the builder makes no sense.
+    /// A setting of the builder is invalid.
     #[error("{setting}: {reason}")]
     Setting {
-        /// Which setting.
+        /// The name of the setting.
         setting: &'static str,
-        /// What is wrong with it.
+        /// The reason why it is invalid.
         reason: &'static str,
     },
-    /// A certificate or key that was given cannot be read.
+    /// A configured certificate or key cannot be read.
     #[error("a certificate or key for Redis cannot be used")]
     Certificate(#[source] Arc<dyn Error + Send + Sync>),
-    /// No server can be reached, or none is ready in time.
+    /// No server can be reached, or none was ready in time.
     #[error("Redis cannot be reached")]
     Unreachable(#[source] Arc<dyn Error + Send + Sync>),
-    /// The server knows no such user or password, or wants some and was given none.
-    #[error("Redis refuses the user or the password")]
+    /// The server rejected the user or the password, or requires one and none was configured.
+    #[error("Redis rejected the user or the password")]
     Authentication(#[source] Arc<dyn Error + Send + Sync>),
-    /// The user may not run what the store needs: see
+    /// The user lacks a permission that the store needs: see
     /// [`RedisStore`](super::RedisStore#access-rights).
-    #[error("the user of Redis may not do what the store needs")]
+    #[error("the Redis user lacks a permission that the store needs")]
     Permission(#[source] Arc<dyn Error + Send + Sync>),
     /// The server is older than Redis 6.0.
     #[error("Redis {found} is too old: 6.0 or later is needed, or Valkey")]
@@ -53,8 +53,8 @@ pub enum RedisConnectError {
         "the server is part of a Redis Cluster: the URL should be redis-cluster:// or rediss-cluster://"
     )]
     PartOfACluster,
-    /// The server can be reached, but cannot be used: a replica, one that is out of memory, without
-    /// scripts, without such a database.
+    /// The server can be reached, but cannot be used: it is a replica, is out of memory, has no
+    /// scripts, or does not have the database.
     #[error("Redis cannot be used")]
     Unusable(#[source] Arc<dyn Error + Send + Sync>),
 }
@@ -82,7 +82,7 @@ impl From<Failure> for RedisConnectError {
     }
 }
 
-/// What went wrong between us and Redis. It quotes nothing that was sent.
+/// An error of a call to Redis. It quotes nothing that was sent.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub(super) struct Failure {
@@ -92,15 +92,14 @@ pub(super) struct Failure {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The connection is gone, or what comes over it makes no sense.
+    /// The connection was lost, or the data on it is not the Redis protocol.
     Gone,
-    /// No answer in time.
+    /// No reply in time.
     Slow,
-    /// A reply that cannot be the reply to this call: the replies after it belong to other calls,
-    /// too.
+    /// A reply that cannot belong to this call. The replies after it belong to other calls, too.
     OutOfStep,
-    /// The server cannot be written to now, and perhaps another should be: a replica, or one that
-    /// loads its data.
+    /// The server does not accept writes now, and another may have to be used: it is a replica, or
+    /// is loading its data.
     Standby,
     Authentication,
     Permission,
@@ -134,7 +133,7 @@ impl Failure {
         self.kind
     }
 
-    /// Whether another connection could do better.
+    /// Whether the call may succeed on a new connection.
     pub(super) fn wants_another_connection(&self) -> bool {
         matches!(self.kind, Kind::Gone | Kind::Standby | Kind::OutOfStep)
     }
@@ -144,7 +143,7 @@ impl From<RedisError> for Failure {
     fn from(error: RedisError) -> Self {
         let kind = kind(&error);
         let message = match error.kind() {
-            // These quote what came.
+            // These quote the reply.
             ErrorKind::Parse | ErrorKind::UnexpectedReturnType => error.category().to_owned(),
             _ => printable(without_arguments(&error.to_string())),
         };
@@ -161,7 +160,8 @@ impl From<Failure> for StoreError {
     }
 }
 
-/// A server that does not know a command quotes what came with it, a password for instance.
+/// Removes the arguments that a server quotes when it does not know a command. They may contain a
+/// password.
 fn without_arguments(message: &str) -> &str {
     match message.find("with args") {
         Some(at) => message
@@ -203,7 +203,7 @@ fn kind(error: &RedisError) -> Kind {
         ErrorKind::Io => return Kind::Gone,
         _ => {}
     }
-    // Within a script, Redis before 7 hides the code of an error in its text.
+    // In a script, Redis before 7 reports the code of an error only in its text.
     let text = error.to_string();
     let codes = [
         ("WRONGTYPE", Kind::WrongType),
@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_text_of_a_server_is_cut_and_escaped() {
+    fn server_text_is_truncated_and_escaped() {
         assert_eq!(printable("ERR wrong 'get' \\ x"), "ERR wrong 'get' \\ x");
         assert_eq!(
             printable("a\nlevel=error\u{202e}\u{1b}[2J\0"),

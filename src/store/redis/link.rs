@@ -14,12 +14,12 @@ use super::connection::{Answer, Call, Connection};
 use super::error::{Failure, Kind};
 use crate::random::{OsRandom, SecureRandom as _};
 
-/// How long an attempt to connect may take, at least. Longer than a command may: nobody waits for
-/// it.
+/// The minimum time limit of an attempt to connect. It is longer than that of a call, because no
+/// call waits for it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A connection that is opened again, for ever, when it is lost. When that does not succeed at
-/// once, every call fails at once until it does.
+/// A connection that is reopened for ever. Between the first failed attempt to reopen it and the
+/// next successful one, every call fails at once.
 pub(super) struct Link {
     state: Arc<watch::Sender<State>>,
     limit: Duration,
@@ -29,12 +29,12 @@ pub(super) struct Link {
 #[derive(Clone)]
 enum State {
     Up(Line),
-    /// The connection is lost, and the first attempt to open another has just begun: the calls that
-    /// were under way wait for it, and so do those that come. So a server that closes idle
-    /// connections, or is restarted, costs no call.
+    /// The connection is lost, and the first attempt to open another has just begun. Calls in
+    /// flight and new calls wait for it, so a server that closes idle connections or restarts makes
+    /// no call fail.
     Opening {
         failure: Failure,
-        /// Whether the one that is lost was good for something.
+        /// Whether the lost connection has completed a call.
         served: bool,
     },
     Down(Failure),
@@ -43,14 +43,14 @@ enum State {
 #[derive(Clone)]
 struct Line {
     connection: Connection,
-    /// Which connection this is, so that nobody reports the one that has taken its place.
+    /// The number of this connection, so that a late failure is not attributed to its successor.
     number: u64,
-    /// Whether there is reason to open another. This one serves until then: the calls under way may
-    /// yet be answered.
+    /// Whether the connection should be replaced. It stays in use until then, because the calls in
+    /// flight may still succeed.
     suspect: bool,
     served: Arc<AtomicBool>,
-    /// Whether a call on a cluster received the reply to another call: the calls in flight must not
-    /// wait for theirs.
+    /// Whether a call on a cluster received the reply to another call. The calls in flight must
+    /// then not wait for theirs.
     out_of_step: Arc<AtomicBool>,
 }
 
@@ -67,7 +67,7 @@ impl Line {
 }
 
 impl Link {
-    /// Keeps `connection`, in a task that ends when this is dropped.
+    /// Manages `connection` in a task that ends when the `Link` is dropped.
     pub(super) fn new(connection: Connection, connector: Arc<Connector>) -> Self {
         let limit = connector.limit;
         let state = Arc::new(watch::Sender::new(State::Up(Line::new(connection, 0))));
@@ -79,17 +79,17 @@ impl Link {
         }
     }
 
-    /// Makes a call that takes no longer than a command may, all in all.
+    /// Makes a call within the time limit of a call of the store.
     pub(super) async fn call(&self, call: &Call<'_>) -> Result<Answer, Failure> {
         self.call_until(call, self.deadline()).await
     }
 
-    /// By when a call of the store that begins now has to end.
+    /// Returns the deadline of a call of the store that begins now.
     pub(super) fn deadline(&self) -> Instant {
         Instant::now() + self.limit
     }
 
-    /// Makes a call that is one of several.
+    /// Makes a call with a deadline that several calls share.
     pub(super) async fn call_until(
         &self,
         call: &Call<'_>,
@@ -102,7 +102,7 @@ impl Link {
         };
         let mut line = match line {
             Ok(line) => line,
-            // In a box, as below.
+            // Boxed, as below.
             Err(failure) => {
                 return Box::pin(async move {
                     let opened = self.settled(deadline).await;
@@ -114,7 +114,7 @@ impl Link {
         };
         match self.attempt(&mut line, call, deadline).await {
             Err(failure) if failure.wants_another_connection() => {
-                // In a box, for it is rare: every rotation would carry the room for it.
+                // Boxed, because it is rare and would make the future of every rotation larger.
                 Box::pin(async move {
                     match self.another(&line, &failure, deadline).await {
                         Ok(mut line) => self.attempt(&mut line, call, deadline).await,
@@ -150,8 +150,8 @@ impl Link {
     }
 
     /// Makes a call on a cluster, and abandons it when the connection is replaced because it is out
-    /// of step: the reply may have gone to another call. (Closing the connection has this effect on
-    /// a single server.)
+    /// of step: the reply may have gone to another call. (On a single server, closing the
+    /// connection has this effect.)
     async fn attempt_on_cluster(
         &self,
         line: &mut Line,
@@ -175,7 +175,7 @@ impl Link {
         .await
     }
 
-    /// Tells the keeper what happened on the connection of this number.
+    /// Reports a failure on the connection `number` to the keeper task.
     fn report(&self, number: u64, failure: &Failure) {
         let lost = failure.wants_another_connection();
         if !lost && !matches!(failure.kind(), Kind::Slow | Kind::Authentication) {
@@ -186,12 +186,13 @@ impl Link {
             if line.number != number {
                 return false;
             }
-            // Of a cluster, the other nodes may be well.
+            // On a cluster the other nodes may still work.
             if lost && let Connection::Server(server) = &line.connection {
-                // Replies that are still to come cannot be matched to calls. The calls in flight
-                // are repeated.
+                // The replies in flight cannot be matched to calls. The calls in flight are
+                // repeated.
                 server.close();
-                // A replica reads well, and will be found at the same place again.
+                // A replica completes reads, and the same replica will be found again at this
+                // address, so it does not count as a good connection.
                 let served = failure.kind() != Kind::Standby && line.served.load(Ordering::Relaxed);
                 *state = State::Opening {
                     failure: failure.clone(),
@@ -206,7 +207,8 @@ impl Link {
         });
     }
 
-    /// The connection that takes the place of `lost`, if it comes in time.
+    /// Waits until `lost` is replaced, and returns its successor. `Err(None)` if there is none in
+    /// time.
     async fn another(
         &self,
         lost: &Line,
@@ -214,7 +216,7 @@ impl Link {
         deadline: Instant,
     ) -> Result<Line, Option<Failure>> {
         if failure.kind() == Kind::OutOfStep {
-            // The connection of a cluster stays in use until the next one is ready.
+            // The connection of a cluster stays in use until its successor is ready.
             let mut seen = self.state.subscribe();
             let replaced = seen
                 .wait_for(|state| !matches!(state, State::Up(line) if line.number == lost.number));
@@ -229,8 +231,8 @@ impl Link {
         })
     }
 
-    /// The connection that is there when none is being opened, or why there is none; nothing if
-    /// that is not known in time.
+    /// Waits until no connection is being opened. Returns the current connection, or the reason why
+    /// there is none; `Err(None)` at the deadline.
     async fn settled(&self, deadline: Instant) -> Result<Line, Option<Failure>> {
         let mut seen = self.state.subscribe();
         let settled = timeout_at(
@@ -255,7 +257,7 @@ impl Drop for Link {
     }
 }
 
-/// Opens another connection whenever there is reason to, one at a time.
+/// Opens a new connection whenever one is needed, one at a time.
 async fn keep(connector: Arc<Connector>, state: Arc<watch::Sender<State>>) {
     let mut seen = state.subscribe();
     let mut pauses = Pauses::default();
@@ -275,9 +277,8 @@ async fn keep(connector: Arc<Connector>, state: Arc<watch::Sender<State>>) {
         }) else {
             return;
         };
-        // Calls still go to a connection that is merely suspect: to find out that the server is
-        // frozen must not take long. Those of a cluster can wait, since the other nodes answer
-        // meanwhile.
+        // Calls still use a suspect connection, so a frozen server must be detected fast. On a
+        // cluster there is more time, because the other nodes still answer.
         let hurry = in_use && !connector.joins();
         let mut limit = if hurry {
             connector.limit
@@ -302,24 +303,24 @@ async fn keep(connector: Arc<Connector>, state: Arc<watch::Sender<State>>) {
             match connector.connect(limit).await {
                 Ok(connection) => {
                     number += 1;
-                    tracing::debug!(number, "another connection to Redis");
+                    tracing::debug!(number, "opened a new connection to Redis");
                     if let State::Down(_) =
                         state.send_replace(State::Up(Line::new(connection, number)))
                     {
-                        tracing::info!(server = ?connector.target, "Redis is back");
+                        tracing::info!(server = ?connector.target, "Redis is available again");
                     }
                     break;
                 }
                 Err(failure) => {
                     if keeps(&connector, &state).await {
-                        tracing::debug!(%failure, "no other connection to the cluster: this one serves on");
+                        tracing::debug!(%failure, "cannot reconnect to the cluster: keeping the current connection");
                         break;
                     }
                     if !matches!(
                         state.send_replace(State::Down(failure.clone())),
                         State::Down(_)
                     ) {
-                        tracing::warn!(server = ?connector.target, %failure, "Redis is away");
+                        tracing::warn!(server = ?connector.target, %failure, "Redis is unavailable: calls fail until a new connection succeeds");
                     }
                     limit = connector.limit.max(PATIENCE);
                 }
@@ -328,9 +329,9 @@ async fn keep(connector: Arc<Connector>, state: Arc<watch::Sender<State>>) {
     }
 }
 
-/// Whether the connection in use serves on, although it is suspect and none can take its place: of
-/// a cluster, as long as any node answers. The next failure has another attempt made, after a
-/// pause.
+/// Decides whether to keep a suspect connection that could not be replaced. A connection to a
+/// cluster is kept as long as any node answers. The next failure causes another attempt to replace
+/// it, after a pause.
 async fn keeps(connector: &Connector, state: &watch::Sender<State>) -> bool {
     let mut connection = match &*state.borrow() {
         State::Up(Line {
@@ -339,7 +340,7 @@ async fn keeps(connector: &Connector, state: &watch::Sender<State>) -> bool {
         }) => connection.clone(),
         State::Up(_) | State::Opening { .. } | State::Down(_) => return false,
     };
-    // More than once: it may be the node that hangs that is asked.
+    // Several times, because a `PING` goes to a random node, which may be the one that hangs.
     for _ in 0..4 {
         let answer = timeout(connector.share(), connection.send(&Call::Ping)).await;
         if answer.is_ok_and(|answer| answer.is_ok()) {
@@ -355,7 +356,7 @@ async fn keeps(connector: &Connector, state: &watch::Sender<State>) -> bool {
     false
 }
 
-/// None before the first attempt, then longer and longer.
+/// The pauses between attempts to connect: none before the first one, then increasing.
 pub(super) struct Pauses {
     number: u32,
     longest: Duration,
@@ -370,15 +371,15 @@ impl Default for Pauses {
 impl Pauses {
     const FIRST: Duration = Duration::from_millis(50);
     const LONGEST: Duration = Duration::from_secs(2);
-    /// A connection that has served for so long was a good one.
+    /// A connection that lasted this long resets the pauses.
     const STEADY: Duration = Duration::from_secs(5);
 
     pub(super) fn up_to(longest: Duration) -> Self {
         Self { number: 0, longest }
     }
 
-    /// Between half and the whole of what is due, so that instances that lost the server together
-    /// come back one by one.
+    /// Returns a random time between half of the current pause and all of it, so that instances
+    /// that lost the server together do not reconnect together.
     pub(super) fn next(&mut self) -> Duration {
         let number = self.number;
         self.number = number.saturating_add(1);
@@ -389,7 +390,7 @@ impl Pauses {
             .saturating_mul(1 << (number - 1).min(10))
             .min(self.longest);
         let mut random = [0];
-        // Without randomness it is half of it.
+        // If the random number generator fails, it is half of the pause.
         let _ = OsRandom.fill(&mut random);
         due / 2 + (due / 2) * u32::from(random[0]) / 255
     }

@@ -12,11 +12,11 @@ const COUNT_OF_KEYS: usize = 1;
 pub(super) struct Script {
     code: &'static str,
     hash: String,
-    /// Returns whether these values can follow the nonce in a reply of the script.
+    /// Whether these values can follow the nonce in a reply of the script.
     returns: fn(&[Value]) -> bool,
 }
 
-/// [`Store::claim`](crate::store::Store::claim).
+/// The script of [`Store::claim`](crate::store::Store::claim).
 pub(super) static CLAIM: LazyLock<Script> = LazyLock::new(|| {
     Script::new(include_str!("claim.lua"), |values| {
         matches!(
@@ -28,7 +28,7 @@ pub(super) static CLAIM: LazyLock<Script> = LazyLock::new(|| {
     })
 });
 
-/// [`Store::swap`](crate::store::Store::swap).
+/// The script of [`Store::swap`](crate::store::Store::swap).
 pub(super) static SWAP: LazyLock<Script> = LazyLock::new(|| {
     Script::new(include_str!("swap.lua"), |values| {
         matches!(values, [Value::Int(0 | 1) | Value::BulkString(_)])
@@ -52,18 +52,18 @@ impl Script {
         }
     }
 
-    /// Runs it, if the server knows it.
+    /// Returns the command that runs the script, if the server has loaded it.
     pub(super) fn by_hash(&self, keys: &[&[u8]], args: &[&[u8]], nonce: &Nonce) -> Cmd {
         invocation("EVALSHA", &self.hash, keys, args, nonce)
     }
 
-    /// Runs it, and makes the server know it: in one trip and, on a cluster, on the node of the
-    /// keys.
+    /// Returns the command that loads and runs the script: in one round trip and, on a cluster, on
+    /// the node of the keys.
     pub(super) fn by_code(&self, keys: &[&[u8]], args: &[&[u8]], nonce: &Nonce) -> Cmd {
         invocation("EVAL", self.code, keys, args, nonce)
     }
 
-    /// Makes the server know it.
+    /// Returns the command that loads the script.
     pub(super) fn load(&self) -> Cmd {
         let mut load = cmd("SCRIPT");
         load.arg("LOAD").arg(self.code);
@@ -94,8 +94,8 @@ impl Nonce {
     pub(super) fn next() -> Self {
         static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| {
             let mut start = [0; 8];
-            // It need not be secret. Without randomness it still identifies the calls of this
-            // process.
+            // It need not be secret. If the random number generator fails, it still identifies the
+            // calls of this process.
             let _ = OsRandom.fill(&mut start);
             AtomicU64::new(u64::from_ne_bytes(start))
         });
@@ -141,7 +141,7 @@ mod tests {
             assert_eq!(
                 script.values(reply(&other), &nonce),
                 None,
-                "of another call: {values:?}"
+                "the nonce of another call: {values:?}"
             );
             let others = [
                 Value::Nil,

@@ -36,15 +36,15 @@ struct Shared {
     channel: Channel,
 }
 
-/// What there is besides if replicas are waited for: a `WAIT` holds up all that comes behind it on
+/// The additional connections if replicas are waited for: a `WAIT` delays all commands behind it on
 /// its connection.
 pub(super) struct Replicated {
-    /// How many replicas, and how long.
+    /// Replicas that must acknowledge a write, and the time limit.
     pub(super) replicas: (u32, Duration),
-    /// The connection for claims and swaps and what follows from them.
+    /// The connection for claims, swaps and the reads that follow from them.
     pub(super) writes: Link,
-    /// The connection to make sure that there is nothing: anybody can ask for that, as often as
-    /// they like, and shall hold up nobody who has a grant.
+    /// The connection that confirms that a key is absent. Any client can cause such calls, as often
+    /// as it likes, and must not delay clients that have a grant.
     pub(super) probes: Link,
 }
 
@@ -53,13 +53,12 @@ impl RedisStore {
     ///
     /// # Errors
     ///
-    /// [`RedisConnectError`], also if the server cannot be reached: nothing is tried again before
-    /// the store is there.
+    /// [`RedisConnectError`], also if the server cannot be reached: `connect` does not retry.
     pub async fn connect(url: &str) -> Result<Self, RedisConnectError> {
         Self::builder(url).connect().await
     }
 
-    /// Sets up a connection; the URL is read when it is made.
+    /// Returns a builder for a store. `connect` parses the URL.
     pub fn builder(url: &str) -> RedisStoreBuilder {
         RedisStoreBuilder::new(url)
     }
@@ -82,7 +81,7 @@ impl RedisStore {
         }
     }
 
-    /// Does once all that the store ever does, with an entry of its own.
+    /// Runs every command of the store once, on an entry of its own.
     pub(super) async fn rehearse(&self) -> Result<(), RedisConnectError> {
         let mut random = [0; 32];
         OsRandom
@@ -156,8 +155,8 @@ impl RedisStore {
         }
     }
 
-    /// Runs a script that may write. Whether its answer stands, replicas and all, is to be asked of
-    /// it.
+    /// Runs a script that may write. The caller must pass `Answer::replicas` to
+    /// `assert_replicated`, unless the result does not depend on a write.
     async fn run(
         &self,
         script: &'static Script,
@@ -183,11 +182,11 @@ impl RedisStore {
         .await
     }
 
-    /// What is under a key where nothing was found: nothing, and its replicas say so too, or what
-    /// has come to be there.
+    /// Confirms with the replicas that `key` is absent. Returns the entry if one has appeared
+    /// since.
     ///
-    /// Only its replicas can tell that a server has not been replaced by one that has a grant
-    /// there.
+    /// This is needed because a master that has been replaced and does not know it may lack the
+    /// entry. Only its replicas show that it is still the master.
     async fn probe(&self, key: &[u8], deadline: Instant) -> Result<Option<Vec<u8>>, Failure> {
         let Some(Replicated {
             probes, replicas, ..
@@ -195,8 +194,8 @@ impl RedisStore {
         else {
             return Ok(None);
         };
-        // No entry begins like this: nothing is swapped, and where nothing is, something is written
-        // and removed.
+        // No entry begins with these bytes, so nothing is swapped. If the key is absent, the script
+        // writes a value and removes it, which gives `WAIT` a write to wait for.
         let nobody = [0; 9];
         let (keys, args): ([&[u8]; 1], [&[u8]; 3]) = ([key], [&nobody, &nobody, b""]);
         let call = Call::Run {
@@ -213,22 +212,23 @@ impl RedisStore {
         }
     }
 
-    /// Makes sure that there is nothing under a key, where somebody wanted to claim what is there.
+    /// Fails if `key` is not confirmed to be absent, after a claim has found no entry.
     async fn assert_absent(&self, key: &[u8], deadline: Instant) -> Result<(), Failure> {
         match self.probe(key, deadline).await? {
             None => Ok(()),
             Some(_) => Err(Failure::new(
                 Kind::Other,
-                "the servers disagree about whether it is there",
+                "the Redis servers disagree on whether the entry exists: perhaps a failover is in progress",
             )),
         }
     }
 
-    /// Fails unless as many replicas have what was written, or was found, as shall have it.
+    /// Fails unless enough replicas have acknowledged the entry that was written or found.
     ///
-    /// What was found is another call's write. To refuse a request or to give it a token for the
-    /// sake of a write that a failover loses ends a session, and so does the answer of a master
-    /// that has been replaced and does not know it: its replicas have gone.
+    /// An entry that was found was written by another call. If a failover loses that write,
+    /// refusing a request or returning a token because of it ends the session. The same is true for
+    /// the reply of a master that has been replaced and does not know it: its replicas have left
+    /// it.
     fn assert_replicated(&self, reached: Option<i64>) -> Result<(), Failure> {
         match &self.shared.replicated {
             Some(Replicated {
@@ -237,7 +237,7 @@ impl RedisStore {
             }) if reached.is_none_or(|reached| reached < i64::from(*count)) => {
                 let reached = reached.unwrap_or_default();
                 let message = format!(
-                    "too few replicas have it ({reached} of {count} acknowledged the write in time): a failover could \
+                    "too few replicas ({reached} of {count} acknowledged the write in time): a failover could \
                      lose it"
                 );
                 Err(Failure::new(Kind::Other, message))
@@ -251,7 +251,7 @@ impl Store for RedisStore {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
         let (key, deadline) = (self.key(key), self.shared.link.deadline());
         let found = match self.read(&self.shared.link, &key, deadline).await? {
-            // In a box, for it is rare.
+            // Boxed, because it is rare.
             None if self.shared.replicated.is_some() => {
                 Box::pin(self.probe(&key, deadline)).await?
             }
@@ -304,7 +304,7 @@ impl Store for RedisStore {
     }
 
     async fn beside(&self, key: &Key, name: &Name) -> Result<Option<Bytes>, StoreError> {
-        // Where the claim has found that it is there: another connection may yet lead to a server
+        // On the connection of the claim that found it: another connection may lead to a server
         // that lags behind.
         let link = self
             .shared
@@ -330,8 +330,8 @@ impl Store for RedisStore {
         } else {
             b""
         };
-        // Even behind a script that writes nothing, a WAIT waits for what others have written. So
-        // what is not there is not claimed: it would hold up the claims behind it.
+        // A `WAIT` waits for the writes of other connections, even behind a script that writes
+        // nothing. So an absent entry is not claimed: the `WAIT` would delay the claims behind it.
         if self.shared.replicated.is_some()
             && self
                 .read(&self.shared.link, &key, deadline)
@@ -371,18 +371,17 @@ impl Store for RedisStore {
             .map(Duration::from_millis);
         let lease = match left {
             _ if entry.version == version => {
-                // A lease that a failover loses would let another request use the same upstream
-                // token.
+                // If a failover lost the lease, another request could use the same upstream token.
                 self.assert_replicated(replicas)?;
                 Lease::Taken
             }
             left if entry.tag != *tag => {
-                // A token that a failover loses must not be handed out as a replay, nor be the
-                // reason to refuse another.
+                // A token that a failover could lose must not be replayed, nor be the reason to
+                // refuse another.
                 self.assert_replicated(replicas)?;
                 Lease::OtherTag(left)
             }
-            // To wait and ask again does no harm.
+            // Waiting and claiming again is harmless, even if the lease is lost.
             Some(left) => Lease::Held(left),
             None => return Err(Failure::out_of_step().into()),
         };
@@ -428,7 +427,7 @@ impl fmt::Debug for RedisStore {
     }
 }
 
-/// In the same slot of a cluster as `key`: the braces say so.
+/// Returns the key of a sidecar. The braces put it into the same slot of a cluster as `key`.
 fn beside_key(key: &[u8], name: &Name) -> Vec<u8> {
     let mut bytes = key.to_vec();
     bytes.push(b':');
@@ -436,8 +435,8 @@ fn beside_key(key: &[u8], name: &Name) -> Vec<u8> {
     bytes
 }
 
-/// A time as Redis takes it: at least a millisecond, and no longer than two thousand years, so that
-/// neither its arithmetic overflows nor the end of a lease in an entry.
+/// Formats a duration for Redis: at least a millisecond, and at most two thousand years, so that
+/// neither its arithmetic nor the expiry of a lease in an entry overflows.
 fn millis(time: Duration) -> String {
     const LONGEST: u128 = 1 << 46;
     time.as_millis().clamp(1, LONGEST).to_string()

@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_of_every_type_end_where_they_end() {
+    fn finds_the_end_of_replies_of_every_type() {
         let replies: [&[u8]; 20] = [
             b"+OK\r\n",
             b"-ERR a\rb\nc\r\n",
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_is_that_of_one_reply() {
+    fn the_limits_apply_to_each_reply() {
         let mut scanner = Scanner::default();
         let reply = [&b"$1048576\r\n"[..], &vec![b'a'; 1 << 20], b"\r\n"].concat();
         for _ in 0..2 * (MAX_REPLY >> 20) {
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_larger_than_a_reply_can_be_is_refused_when_it_is_declared() {
+    fn rejects_a_reply_that_is_too_large_when_its_length_arrives() {
         let nested = "*4\r\n".repeat(2000);
         let line = ["+", &"a".repeat(MAX_REPLY)].concat();
         let rows = [

@@ -1,20 +1,23 @@
--- KEYS: the entry, and perhaps a value beside it. ARGV: how the entry expected begins (format and version; empty: it
--- is absent), the new entry (empty: remove it), its time to live in milliseconds (empty: keep it), then the value
--- beside and its time to live; last the nonce of the call, with which every reply begins.
--- Then 1 if the change stands, 0 if the entry is absent and should not be, or the entry that was found.
+-- KEYS: the entry, and optionally a sidecar. ARGV: the first bytes of the expected entry (format and version; empty:
+-- the entry must be absent), the new entry (empty: remove it), its time to live in milliseconds (empty: keep the
+-- expiry), then the sidecar and its time to live if given, and last the nonce of the call.
+--
+-- Every reply begins with the nonce. Then 1 if the change was made, 0 if the entry is absent but was expected, or the
+-- conflicting entry.
 local nonce = ARGV[#ARGV]
 local found = redis.call('GET', KEYS[1])
 local remove = ARGV[2] == ''
 
 if not found then
     if remove then
-        -- Perhaps it has just been removed. A WAIT behind this call waits for what its own connection has written.
+        -- It may have just been removed over another connection. Write something, because a WAIT waits only for writes
+        -- of its connection.
         redis.pcall('SET', KEYS[1], '', 'PX', '1')
         redis.call('UNLINK', KEYS[1])
         return {nonce, 1}
     end
     if ARGV[1] ~= '' or ARGV[3] == '' then
-        -- The same, and it fails where nothing may be written.
+        -- As above; and the write fails where writes are not allowed, so that only a master reports an absent entry.
         redis.call('SET', KEYS[1], '', 'PX', '1')
         redis.call('UNLINK', KEYS[1])
         return {nonce, 0}
@@ -22,12 +25,12 @@ if not found then
 else
     local head = string.sub(found, 1, 9)
     if not remove and head == string.sub(ARGV[2], 1, 9) then
-        -- This very call has been made before. Written again for the sake of a WAIT, as above.
+        -- A repetition of this call. The version is written again for a WAIT, as above.
         redis.call('SETRANGE', KEYS[1], '0', head)
         return {nonce, 1}
     end
     if ARGV[1] == '' or head ~= ARGV[1] then
-        -- Another write was here first. Written again as well: it counts once the replicas have it.
+        -- A conflict. The version is written again, so that a WAIT covers the write that caused the conflict.
         redis.call('SETRANGE', KEYS[1], '0', head)
         return {nonce, found}
     end

@@ -4,51 +4,54 @@ use std::path::PathBuf;
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
-/// What is wrong with a URL of Redis. Nothing of the URL is part of it.
+/// The reason why a Redis URL is invalid. It contains no part of the URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RedisUrlError {
-    /// It begins with none of the schemes.
+    /// The scheme is unknown.
     #[error(
-        "it should begin with redis://, rediss://, redis-cluster://, rediss-cluster://, redis-sentinel://, \
+        "the scheme must be redis://, rediss://, redis-cluster://, rediss-cluster://, redis-sentinel://, \
          rediss-sentinel:// or redis+unix://"
     )]
     Scheme,
-    /// It names no server.
-    #[error("it names no host")]
+    /// There is no host, or one of several is empty.
+    #[error("a host is missing")]
     NoHost,
-    /// The name of a host has characters that none can have, or an IPv6 address is not in brackets.
-    #[error("a host has characters that are not allowed; an IPv6 address goes in brackets")]
+    /// A host contains an invalid character, or an IPv6 address is not in brackets.
+    #[error("a host contains an invalid character, or an IPv6 address is not in brackets")]
     Host,
-    /// A port is no number from 1 to 65535.
+    /// A port is not a number from 1 to 65535.
     #[error("a port is not a number from 1 to 65535")]
     Port,
-    /// Only Cluster and Sentinel have several servers.
-    #[error("it names several hosts, which redis-cluster:// and redis-sentinel:// alone can")]
+    /// There are several hosts, but the URL is not for Cluster or Sentinel.
+    #[error("several hosts are only allowed with redis-cluster:// and redis-sentinel://")]
     SeveralHosts,
-    /// User and password are not percent-encoded UTF-8, or there is a user without a password.
-    #[error("it needs user:password@ or :password@, percent-encoded")]
+    /// The user and the password are not percent-encoded UTF-8, or there is a user without a
+    /// password.
+    #[error("the credentials must be user:password@ or :password@, percent-encoded")]
     Credentials,
     /// The database is not a number.
     #[error("the database is not a number from 0 to 2147483647")]
     Database,
-    /// Redis Cluster has one database.
-    #[error("Redis Cluster has database 0 alone")]
+    /// Redis Cluster supports only database 0.
+    #[error("Redis Cluster supports only database 0")]
     ClusterDatabase,
-    /// A Sentinel URL names no service.
+    /// A Sentinel URL does not name a service.
     #[error(
-        "it should end in the name of the service that Sentinel watches: /SERVICE or /SERVICE/DATABASE"
+        "the path must be /SERVICE or /SERVICE/DATABASE, with the name of the service that Sentinel monitors"
     )]
     NoService,
-    /// A Unix socket needs an absolute path, and no host.
-    #[error("a Unix socket needs an absolute path, as in redis+unix:///run/redis.sock?db=0")]
+    /// The URL of a Unix socket does not have an absolute path, or has a host.
+    #[error(
+        "a Unix socket needs an absolute path and no host, as in redis+unix:///run/redis.sock?db=0"
+    )]
     SocketPath,
-    /// It has a query or a fragment that means nothing.
-    #[error("it has a query or a fragment that means nothing here")]
+    /// The URL has a query or a fragment that is not supported.
+    #[error("the query or the fragment is not supported")]
     Trailer,
 }
 
-/// Where the server is, who asks, and for which database.
+/// The address of a server or cluster, the credentials and the database.
 #[derive(Clone)]
 pub(super) struct Target {
     pub(super) place: Place,
@@ -57,7 +60,7 @@ pub(super) struct Target {
     pub(super) database: i64,
 }
 
-/// A user, or the default one, and its password.
+/// A user and its password. `None` is the default user.
 #[derive(Clone)]
 pub(super) struct Credentials {
     pub(super) user: Option<String>,
@@ -151,7 +154,7 @@ impl Target {
 }
 
 impl fmt::Debug for Target {
-    /// As a URL, without the user and the password.
+    /// Writes a URL without the user and the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let s = if self.tls { "s" } else { "" };
         let hosts = |hosts: &[Host]| {
@@ -282,7 +285,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_says_where_redis_is() {
+    fn parses_every_kind_of_url() {
         let rows = [
             ("redis://localhost", "redis://localhost:6379/0"),
             ("redis://localhost/", "redis://localhost:6379/0"),
@@ -335,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_that_makes_no_sense_is_refused() {
+    fn rejects_invalid_urls() {
         use RedisUrlError::*;
         let rows = [
             ("", Scheme),

@@ -1,4 +1,4 @@
-//! TLS to Redis: rustls, or nothing at all without the feature `redis-tls`.
+//! TLS to Redis with rustls. Without the feature `redis-tls`, the type [`Tls`] has no values.
 
 #[cfg(feature = "redis-tls")]
 pub(super) use self::with::Tls;
@@ -23,24 +23,24 @@ mod with {
     use crate::store::redis::stream::Stream;
     use crate::store::redis::target::Host;
 
-    /// Whom to trust, and who we are.
+    /// The trusted certificate authorities and the client certificate.
     pub(in crate::store::redis) struct Tls {
         connector: TlsConnector,
         /// The certificates for the connections to the nodes of a cluster, which the client library
         /// opens.
         given: Option<TlsCertificates>,
-        /// An address of the right kind, with all that was read from the certificates.
+        /// A template for addresses, with everything that was read from the certificates.
         pattern: ConnectionAddr,
     }
 
     impl Tls {
-        /// Reads the certificates, if any were given: all of them as PEM.
+        /// Reads the certificates, if any are configured: all of them as PEM.
         pub(in crate::store::redis) fn new(
             roots: Option<Vec<u8>>,
             client: Option<(Vec<u8>, Vec<u8>)>,
         ) -> Result<Self, RedisConnectError> {
-            // The redis crate takes the provider of the process, and panics if there is none. An
-            // error here means that another thread has just installed one.
+            // The redis crate uses the `CryptoProvider` of the process, and panics if there is
+            // none. An error here means that another thread has just installed one.
             if CryptoProvider::get_default().is_none() {
                 let _ = ring::default_provider().install_default();
             }
@@ -122,8 +122,8 @@ mod with {
                 }
             }
             None => {
-                // Some of them may be unusable: the certificate of the server must be signed by one
-                // of the others.
+                // Certificates that cannot be parsed are skipped: the certificate of the server
+                // must be signed by one of the others.
                 trusted.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             }
         }
@@ -137,8 +137,8 @@ mod with {
             .map_err(certificate)
     }
 
-    /// Reads one certificate or more. An empty chain would be accepted here, and would fail every
-    /// handshake.
+    /// Parses a chain of at least one certificate. rustls would accept an empty chain here, and
+    /// every handshake would fail.
     fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, RedisConnectError> {
         let chain = CertificateDer::pem_slice_iter(pem)
             .collect::<Result<Vec<_>, _>>()
@@ -166,11 +166,11 @@ mod without {
     use crate::store::redis::stream::Stream;
     use crate::store::redis::target::Host;
 
-    /// A URL that asks for TLS is refused, so there is none of these.
+    /// No value of this type exists: a URL that requires TLS is rejected.
     pub(in crate::store::redis) enum Tls {}
 
     impl Tls {
-        #[allow(clippy::unused_async, reason = "the one above needs it")]
+        #[allow(clippy::unused_async, reason = "must match the version with TLS")]
         pub(in crate::store::redis) async fn handshake(
             &self,
             _: &Host,
