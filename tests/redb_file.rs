@@ -117,7 +117,7 @@ fn an_error_keeps_its_cause_and_can_be_cloned() {
     fs::create_dir(directory.path()).unwrap();
     for (row, message, file) in [
         ("in use", "the file is in use by another store", &in_use),
-        ("text", "the file is no database, or it is damaged", &text),
+        ("text", "the file is damaged or is not a database", &text),
         ("a directory", "the file cannot be opened", &directory),
     ] {
         let error = file.open_error();

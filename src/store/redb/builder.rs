@@ -8,7 +8,7 @@ use super::store::RedbStore;
 use crate::clock::{Clock, SystemClock};
 
 /// Settings of a [`RedbStore`], from [`RedbStore::builder`].
-#[must_use = "nothing is opened before `open` is called"]
+#[must_use = "a builder does nothing until `open` is called"]
 pub struct RedbStoreBuilder {
     pub(super) path: PathBuf,
     pub(super) clock: Arc<dyn Clock>,
@@ -26,39 +26,38 @@ impl RedbStoreBuilder {
         }
     }
 
-    /// The clock that times to live and leases go by, so that a test can move them. By default that
-    /// of the operating system.
+    /// Sets the clock that measures times to live and leases, so that a test can control them.
+    /// Default: the system clock.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// How many bytes of the file are kept in memory, at most. By default 64 MiB.
+    /// Sets the maximum number of bytes of the file to cache in memory. Default: 64 MiB.
     pub const fn cache_size(mut self, bytes: usize) -> Self {
         self.cache_size = bytes;
         self
     }
 
-    /// How long a call waits for the disk until it ends with
-    /// [`StoreError::Unavailable`](crate::StoreError). By default 5 seconds: a disk that is busy
-    /// can need some for one commit. At least a millisecond. One that is too long to come to its
-    /// end, as [`Duration::MAX`] is, gives up the bound that the contract of
-    /// [`Store`](crate::Store) wants.
+    /// Sets how long a call waits for the disk before it returns
+    /// [`StoreError::Unavailable`](crate::StoreError). Default: 5 seconds, because a busy disk may
+    /// need several for one commit. At least a millisecond. A very long time, such as
+    /// [`Duration::MAX`], breaks the promise of [`Store`](crate::Store) that every call returns in
+    /// bounded time.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Opens the file, or creates it where there is none (readable for its owner alone; its
-    /// directory has to be there).
+    /// Opens the file, or creates it if it does not exist. Only the owner can read a new file. Its
+    /// directory must exist.
     ///
-    /// Checks the whole file, so it takes the longer the larger the file is, and blocks for as
-    /// long.
+    /// Blocks while the whole file is checked, which takes longer the larger the file is.
     ///
     /// # Errors
     ///
-    /// [`RedbOpenError`]: a setting makes no sense, or the file is in use, damaged, not ours, of a newer layout, or
-    /// cannot be read and written.
+    /// [`RedbOpenError`] if a setting is invalid, or if the file is in use, is damaged, belongs to
+    /// another program, has an unknown layout, or cannot be read and written.
     pub fn open(self) -> Result<RedbStore, RedbOpenError> {
         if self.timeout < Duration::from_millis(1) {
             let reason = "it must be at least a millisecond";

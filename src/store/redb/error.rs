@@ -6,32 +6,32 @@ use redb::{StorageError, TableError};
 
 use super::super::StoreError;
 
-/// Why a file could not be opened as a [`RedbStore`](super::RedbStore).
+/// The reason why a file could not be opened as a [`RedbStore`](super::RedbStore).
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RedbOpenError {
-    /// A setting of the builder makes no sense. Nothing has been touched.
+    /// A setting of the builder is invalid. The file has not been opened.
     #[error("{setting}: {reason}")]
     Setting {
-        /// Which setting.
+        /// The name of the setting.
         setting: &'static str,
-        /// What is wrong with it.
+        /// The reason why it is invalid.
         reason: &'static str,
     },
-    /// Another process, or another store of this one, has the file open: a file belongs to one at a
-    /// time.
+    /// Another process, or another store of this process, has the file open. Only one store can
+    /// open a file at a time.
     #[error("the file is in use by another store")]
     InUse(#[source] Arc<dyn Error + Send + Sync>),
-    /// The file is no database, or a damaged one. It has not been touched.
-    #[error("the file is no database, or it is damaged")]
+    /// The file is damaged or is not a database. It has not been changed.
+    #[error("the file is damaged or is not a database")]
     Unreadable(#[source] Arc<dyn Error + Send + Sync>),
-    /// The file is a database, but none of this crate. It has not been touched.
-    #[error("the file is the database of another program")]
+    /// The file is a database of another program. It has not been changed.
+    #[error("the file is a database of another program")]
     Foreign,
-    /// The file was written by a version of this crate, or of redb, whose layout this one does not
-    /// know. It has not been touched.
+    /// The file was written by a version of this crate, or of redb, whose layout this version does
+    /// not know. It has not been changed.
     #[error(
-        "the file has layout {found}, this version of tower-oauth-refresh knows layout {known}"
+        "the file has layout {found}, but this version of tower-oauth-refresh reads only layout {known}"
     )]
     OtherLayout {
         /// The number of the layout in the file.
@@ -39,10 +39,10 @@ pub enum RedbOpenError {
         /// The number of the layout that this version reads and writes.
         known: u64,
     },
-    /// The file could not be created, read or written, or a thread not be started.
+    /// The file could not be created, read or written, or a thread could not be started.
     #[error("the file cannot be opened")]
     Io(#[source] Arc<io::Error>),
-    /// Anything else that redb has to say.
+    /// Any other error of redb.
     #[error("the database cannot be opened")]
     Database(#[source] Arc<dyn Error + Send + Sync>),
 }
@@ -54,7 +54,8 @@ impl From<io::Error> for RedbOpenError {
 }
 
 impl RedbOpenError {
-    /// For what redb says. No `From`: which redb this is, is nobody else's business.
+    /// Converts an error of redb. This is not a `From` implementation, because redb is not part of
+    /// the public API.
     pub(super) fn of(error: impl Into<redb::Error>) -> Self {
         match error.into() {
             error @ (redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch) => {
@@ -70,7 +71,7 @@ impl RedbOpenError {
 }
 
 impl From<RedbOpenError> for StoreError {
-    /// For the calls that come while a file that was open cannot be opened again.
+    /// Converts the error for calls that come after the file could not be reopened.
     fn from(error: RedbOpenError) -> Self {
         match error {
             RedbOpenError::Io(_) | RedbOpenError::InUse(_) | RedbOpenError::Database(_) => {
@@ -81,12 +82,12 @@ impl From<RedbOpenError> for StoreError {
     }
 }
 
-/// Why a call has no answer of the database.
+/// The reason why a call got no reply from the database.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoAnswer {
-    #[error("the disk has not answered in time")]
+    #[error("the disk did not respond in time")]
     TimedOut,
-    #[error("the thread that does the work has ended")]
+    #[error("the worker thread of the store has stopped")]
     Stopped,
     #[error("the database panicked")]
     Panicked,
@@ -98,17 +99,17 @@ impl From<NoAnswer> for StoreError {
     }
 }
 
-/// A record that this version cannot read.
+/// The error for a record that this version cannot read.
 #[derive(Debug, thiserror::Error)]
-#[error("a record cannot be read")]
+#[error("the record is corrupt or has an unknown format")]
 pub(super) struct Unreadable;
 
-/// Why an operation on the tables failed.
+/// The reason why an operation on the tables failed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// One record is unreadable; the others are not concerned.
+    /// One record is unreadable; other records are not affected.
     Record(Unreadable),
-    /// The transaction is of no use any more.
+    /// The database failed, so the transaction must be abandoned.
     Database(redb::Error),
 }
 
@@ -139,7 +140,7 @@ impl From<Failure> for StoreError {
     }
 }
 
-/// What callers are told when the database fails.
+/// Converts a failure of the database for the callers.
 pub(super) fn store_error(error: redb::Error) -> StoreError {
     match error {
         redb::Error::Corrupted(_) => StoreError::corrupt(error),

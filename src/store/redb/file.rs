@@ -9,15 +9,15 @@ use super::super::StoreError;
 use super::error::RedbOpenError;
 use super::tables::Tables;
 
-/// The one table that every layout has.
+/// The one table that exists in every layout.
 const FORMAT: TableDefinition<'static, &str, u64> = TableDefinition::new("tower_oauth_refresh");
 const LAYOUT: &str = "layout";
 
 /// The layout of the tables that this version reads and writes.
 const KNOWN: u64 = 1;
 
-/// The database, which is closed and opened again when the disk has failed: redb goes on in no
-/// other way.
+/// The database. It is closed and reopened after the disk has failed, because redb can recover in
+/// no other way.
 pub(super) struct Opened {
     path: PathBuf,
     cache_size: usize,
@@ -33,12 +33,12 @@ type Identity = (u64, u64);
 pub(super) enum Missing {
     #[error("the store's file was removed while it was open")]
     Removed,
-    #[error("another file has taken the place of the store's file while it was open")]
+    #[error("the store's file was replaced by another file while it was open")]
     Replaced,
 }
 
 impl Opened {
-    /// Opens the file, or creates it, readable for its owner alone.
+    /// Opens the file, or creates it with read permission for the owner only.
     pub(super) fn create(path: PathBuf, cache_size: usize) -> Result<Self, RedbOpenError> {
         // Absolute, because the process may change its directory later.
         let path = std::path::absolute(path)?;
@@ -77,7 +77,7 @@ impl Opened {
             {
                 Some(Missing::Removed)
             }
-            // A process that may no longer read the directory goes on.
+            // A process that may no longer read the directory can still write the file.
             Ok(_) | Err(_) => None,
         }
     }
@@ -86,7 +86,7 @@ impl Opened {
     ///
     /// # Errors
     ///
-    /// Why the database could not be opened again, or what `work` fails with.
+    /// The error of the last attempt to reopen the database, or the error of `work`.
     pub(super) fn with<T>(
         &self,
         work: impl FnOnce(&Database) -> Result<T, StoreError>,
@@ -104,18 +104,16 @@ impl Opened {
             .is_ok()
     }
 
-    /// Closes what is open, as it stands, and opens what is committed.
+    /// Closes the database without a commit, and opens the file in its last committed state.
     pub(super) fn reopen(&self) {
         let mut database = self
             .database
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        // The lock on the file has to go first.
+        // The lock on the file must be released first.
         drop(std::mem::replace(
             &mut *database,
-            Err(StoreError::unavailable(
-                "the database is being opened again",
-            )),
+            Err(StoreError::unavailable("the database is being reopened")),
         ));
         *database = self.open_existing().map_err(StoreError::from);
         if database.is_ok() {
@@ -126,16 +124,16 @@ impl Opened {
         }
         match &*database {
             Ok(_) => {
-                tracing::info!(path = %self.path.display(), "the store's database is open again")
+                tracing::info!(path = %self.path.display(), "reopened the store's database")
             }
             Err(error) => {
-                tracing::error!(path = %self.path.display(), %error, "the store's database cannot be opened again");
+                tracing::error!(path = %self.path.display(), %error, "cannot reopen the store's database: calls fail until a later attempt succeeds");
             }
         }
     }
 
     fn open_existing(&self) -> Result<Database, RedbOpenError> {
-        // Never an empty database in the place of one that has gone: its grants would count as
+        // This must never create an empty database: the grants of a missing file would count as
         // absent.
         let database = builder(self.cache_size)
             .open(&self.path)
@@ -149,15 +147,15 @@ impl Opened {
 
 fn builder(cache_size: usize) -> Builder {
     let mut builder = Database::builder();
-    // redb trusts what it reads later on, so damage has to be found here.
+    // redb does not check the pages that it reads later, so damage must be found here.
     builder
         .set_cache_size(cache_size)
         .set_check_integrity_on_open(true);
     builder
 }
 
-/// Writes the number of the layout and the tables into an empty database; refuses all but one of
-/// ours.
+/// Writes the layout number and the tables into an empty database. Fails if the database belongs to
+/// another program or has an unknown layout.
 fn prepare(database: &Database) -> Result<(), RedbOpenError> {
     if layout_is_known(database)? {
         return Ok(());
@@ -172,7 +170,11 @@ fn prepare(database: &Database) -> Result<(), RedbOpenError> {
     create().map_err(RedbOpenError::of)
 }
 
-/// Whether the database has our layout. False if it is empty.
+/// Whether the database has our layout; `false` if it is empty.
+///
+/// # Errors
+///
+/// It is not empty and has another layout, or cannot be read.
 fn layout_is_known(database: &Database) -> Result<bool, RedbOpenError> {
     let look = || -> Result<_, redb::Error> {
         let read = database.begin_read()?;
@@ -224,7 +226,8 @@ fn create_file(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Makes the name of a new file last: without it, a file that is durable may be found by nobody.
+/// Makes the directory entry of a new file durable. Without it, a power cut could lose the name of
+/// a file whose contents are durable.
 fn sync_directory(path: &Path) -> io::Result<()> {
     if cfg!(not(unix)) {
         return Ok(());

@@ -4,12 +4,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::super::{Entry, Key, Version};
 use crate::clock::Timestamp;
 
-/// The leases that claims have taken since their entry was written last.
+/// The leases that claims have taken since their entries were last written.
 ///
-/// A lease belongs to one version of the record in the file. As soon as another one is committed it
-/// counts for nothing, so it does not matter when it is dropped. Who reads an entry must look here
-/// *first* and read the record afterwards: then a lease that is not found was taken later, and one
-/// that is found is either still that of the record or void.
+/// A lease belongs to one version of the record in the file. As soon as another version is
+/// committed, the lease is void, so it does not matter when it is removed from this map. A reader
+/// must read the lease *first* and the record afterwards. Then a lease that is not found was taken
+/// later, and a lease that is found either belongs to the record or is void. In the other order, a
+/// reader could miss a lease that was taken before it began.
 #[derive(Default)]
 pub(super) struct Leases(Mutex<HashMap<Key, Claimed>>);
 
@@ -17,13 +18,13 @@ pub(super) struct Leases(Mutex<HashMap<Key, Claimed>>);
 pub(super) struct Claimed {
     /// The version of the record that was claimed.
     record: Version,
-    /// The version that the claim has given the entry.
+    /// The version that the claim gave the entry.
     version: Version,
     end: Timestamp,
 }
 
 impl Claimed {
-    /// The entry as the claim has left it, if it was of this record.
+    /// Applies the claim to the entry, unless it belongs to another version.
     pub(super) fn apply(self, entry: &mut Entry) {
         if self.record == entry.version {
             entry.version = self.version;
@@ -37,7 +38,7 @@ impl Leases {
         self.lock().get(key).copied()
     }
 
-    /// Notes that the record of this version now stands as `entry`.
+    /// Records that the record with the version `record` was claimed, and is now `entry`.
     pub(super) fn take(&self, key: &Key, record: Version, entry: &Entry) {
         if let Some(end) = entry.lease {
             self.lock().insert(
@@ -51,7 +52,7 @@ impl Leases {
         }
     }
 
-    /// Forgets the leases on what has been written anew or removed.
+    /// Removes the leases of entries that were written or removed.
     pub(super) fn forget(&self, keys: &[Key]) {
         let mut leases = self.lock();
         for key in keys {
@@ -60,7 +61,7 @@ impl Leases {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Claimed>> {
-        // Nothing that can panic stands between two changes that belong together.
+        // Poisoning is harmless: no code between two dependent changes can panic.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,10 +1,13 @@
-//! One file, one process. Two threads stand between the callers and the disk, so that no thread of
-//! a runtime waits for it: the [`writer`] decides claims and swaps, a batch at a time with one
-//! commit for all of them, the [`reader`] answers from what is committed, so that nothing that is
-//! only read waits for a commit.
+//! [`RedbStore`]: grants in one file, for one process.
 //!
-//! Leases are held in memory ([`leases`]), for nobody else has the file open: a claim writes
-//! nothing, and a process that died holds none.
+//! Two threads do the disk I/O, so that no thread of a runtime is blocked:
+//!
+//! - The [`writer`] decides claims and swaps. It takes a batch of jobs at a time and makes one
+//!   commit for all swaps of the batch.
+//! - The [`reader`] answers reads from the committed data, so a read never waits for a commit.
+//!
+//! Leases are only kept in memory ([`leases`]), because no other process has the file open. So a
+//! claim writes nothing, and a lease ends with its process.
 
 mod builder;
 mod error;

@@ -10,7 +10,7 @@ use super::store::Shared;
 use super::tables::{read_beside, read_record, with_lease};
 use super::threads::{Jobs, without_panic};
 
-/// What the reader is asked, and where to.
+/// A read, and the channel for its reply.
 pub(super) enum Read {
     Entry(Key, oneshot::Sender<Result<Option<Entry>, StoreError>>),
     Beside(
@@ -20,11 +20,11 @@ pub(super) enum Read {
     ),
 }
 
-/// Answers reads from what is committed.
+/// Answers reads from the committed data.
 ///
-/// A thread of its own, and not `spawn_blocking`: a read takes some microseconds as a rule, less
-/// than it takes to wake a pool; it needs no runtime, and does not queue behind the blocking work
-/// of the rest of the program.
+/// This is a thread of its own instead of `spawn_blocking`. A read usually takes some microseconds,
+/// less than waking a thread of a pool. The thread needs no runtime, and reads do not queue behind
+/// other blocking work of the process.
 pub(super) fn run(shared: &Arc<Shared>, jobs: &Jobs<Read>) {
     for job in jobs.all() {
         match job {
@@ -39,7 +39,7 @@ fn answer<T>(
     read: impl FnOnce() -> Result<T, StoreError>,
 ) {
     if !reply.is_closed() {
-        // Who has gone in the meantime needs no answer.
+        // Sending fails if the caller has given up since.
         let _ = reply.send(without_panic(read));
     }
 }
@@ -67,7 +67,7 @@ fn beside(shared: &Shared, key: &Key, name: &Name) -> Result<Option<Bytes>, Stor
 }
 
 impl Shared {
-    /// Runs `work` on what is committed now.
+    /// Runs `work` on the data that is committed now.
     pub(super) fn read<T>(
         &self,
         work: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>,

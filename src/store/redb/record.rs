@@ -1,4 +1,4 @@
-//! What lies in the tables, as bytes. Numbers are big-endian.
+//! The encoding of the rows of the tables. Numbers are big-endian.
 
 use bytes::Bytes;
 
@@ -9,8 +9,8 @@ use crate::clock::Timestamp;
 const FREE: u8 = 0;
 const LEASED: u8 = 1;
 
-/// An entry with its end: kind (1), version (8), tag (32), end (8), the end of the lease (8, if
-/// leased), value.
+/// An entry with its expiry. Encoded as kind (1), version (8), tag (32), expiry (8), expiry of the
+/// lease (8, if leased), value.
 #[derive(Clone)]
 pub(super) struct Record {
     pub(super) entry: Entry,
@@ -53,7 +53,8 @@ impl Record {
     }
 }
 
-/// A value beside an entry: kind (1), end (8), how many were written before it (8), value.
+/// A sidecar. Encoded as kind (1), expiry (8), a number that increases with each sidecar of the
+/// entry (8), value.
 pub(super) struct BesideRecord<'a> {
     pub(super) end: Timestamp,
     pub(super) order: u64,
@@ -86,7 +87,7 @@ impl<'a> BesideRecord<'a> {
     }
 }
 
-/// The key of a value beside an entry: that of the entry, its name.
+/// Returns the key of a sidecar: the key of the entry, then the name.
 pub(super) fn beside_key(key: &Key, name: &Name) -> [u8; 48] {
     let mut bytes = [0; 48];
     let (head, tail) = bytes.split_at_mut(32);
@@ -95,8 +96,7 @@ pub(super) fn beside_key(key: &Key, name: &Name) -> [u8; 48] {
     bytes
 }
 
-/// The row of the table of ends for what lies under `key` (32 bytes for an entry, 48 for a value
-/// beside one).
+/// Returns the row of the removal queue for `key` (32 bytes for an entry, 48 for a sidecar).
 pub(super) fn end_row(end: Timestamp, key: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(8 + key.len());
     bytes.extend_from_slice(&end.as_millis().to_be_bytes());
@@ -122,7 +122,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_encoded_can_be_decoded(
+        fn records_round_trip(
             version: [u8; 8],
             tag: [u8; 32],
             lease: Option<u64>,
@@ -141,7 +141,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_lies_there_is_read_or_refused(bytes: Vec<u8>, kind in 0..3_u8) {
+        fn any_bytes_are_decoded_or_rejected(bytes: Vec<u8>, kind in 0..3_u8) {
             let bytes = [&[kind][..], &bytes].concat();
             let head = if kind == LEASED { 57 } else { 49 };
             prop_assert_eq!(Record::decode(&bytes).is_ok(), kind <= LEASED && bytes.len() >= head);

@@ -21,39 +21,39 @@ use super::threads::Worker;
 use super::writer::{AskedClaim, Job, Writer};
 use crate::clock::{Clock, Timestamp};
 
-/// Grants in one file, for one process: for those who have one machine and no Redis (feature
+/// Grants in one file, for one process: for deployments on one machine without Redis (feature
 /// `redb`).
 ///
-/// A clone is another handle on the same file. The file belongs to one store at a time: while it is
-/// open, another process is refused. Several instances of a server need a store that they can
+/// A clone is another handle to the same file. Only one store can have the file open; another
+/// process gets [`RedbOpenError::InUse`]. Several instances of a server need a store that they can
 /// share.
 ///
-/// **What is answered is on the disk.** A change is answered when it is committed and synced, so it
-/// is there again after a restart, a `kill -9` or a power cut, as far as the disk keeps its word.
-/// Changes that come at the same time share one commit. Leases alone are held in memory: one that
-/// its process has not outlived would keep its grant from being refreshed for nothing.
+/// **A confirmed change is on the disk.** A change is confirmed after it has been committed and
+/// synced, so it survives a restart, a `kill -9` and a power cut, as far as the disk keeps its
+/// promises. Concurrent changes share one commit. Only leases are kept in memory: a lease that
+/// outlives its process would only delay the next refresh of the grant.
 ///
 /// Expired entries are absent at once for every caller. They are removed in the background, in
-/// portions that delay no call, and their space is used again; the file does not shrink. An entry
-/// has at most eight sidecars.
+/// batches that are small enough not to delay calls. Their space in the file is reused; the file
+/// does not shrink. An entry has at most eight sidecars.
 ///
-/// **A wrong clock removes nothing.** An entry stays in the file for a week past its end. Nothing
-/// is removed within an hour after the file was opened, nor within a day after the wall clock has
-/// gained more than ten minutes on the [monotonic one](crate::Clock::monotonic). So when a clock
-/// that was ahead is set back, the grants exist again.
+/// **A wrong clock removes nothing.** An entry stays in the file for a week after its expiry.
+/// Nothing is removed within an hour after the file was opened, or within a day after the wall
+/// clock has gained more than ten minutes on the [monotonic one](crate::Clock::monotonic). So if a
+/// clock was ahead and is set back, the grants exist again.
 ///
-/// **The file must stay at its path.** When the path leads to no file or to another one, claims and
-/// swaps fail with [`StoreError::Unavailable`], and an error is logged once a minute, because a
-/// restart would lose the writes. Reads still work. When the file is back at its path, writes work
-/// again. (Only on Unix: elsewhere an open file cannot be removed.)
+/// **The file must stay at its path.** If the file is removed or replaced, a restart would lose all
+/// later writes. Therefore claims and swaps fail with [`StoreError::Unavailable`], and an error is
+/// logged once a minute. Reads still work. When the file is back at its path, writes work again.
+/// (Only on Unix: other systems do not let an open file be removed.)
 ///
-/// A call takes no longer than [`timeout`](RedbStoreBuilder::timeout) allows, however many come at
-/// once: they wait for each other. A disk that is full or fails is [`StoreError::Unavailable`]; the
-/// store then opens the file anew, and goes on when that succeeds. A record that cannot be read is
-/// [`StoreError::Corrupt`]. Calls need a tokio runtime with its timer.
+/// A call takes at most [`timeout`](RedbStoreBuilder::timeout), including the time that it waits
+/// for other calls. If the disk is full or fails, calls return [`StoreError::Unavailable`]; the
+/// store reopens the file, and works again when that succeeds. A record that cannot be read is
+/// [`StoreError::Corrupt`]. Calls need a tokio runtime with its timer enabled.
 ///
-/// Dropping the last handle waits until what was asked for is done and the file is closed, so that
-/// it can be opened again at once.
+/// Dropping the last handle blocks until all queued jobs are done and the file is closed, so that
+/// it can be reopened at once.
 ///
 /// ```
 /// use tower_oauth_refresh::RedbStore;
@@ -80,7 +80,7 @@ struct Handle {
     timeout: Duration,
 }
 
-/// What the threads have in common.
+/// The state that the threads share.
 pub(super) struct Shared {
     pub(super) file: Opened,
     pub(super) leases: Leases,
@@ -94,12 +94,13 @@ impl RedbStore {
     ///
     /// # Errors
     ///
-    /// [`RedbOpenError`]: the file is in use, damaged, not ours, of a newer layout, or cannot be read and written.
+    /// [`RedbOpenError`] if the file is in use, is damaged, belongs to another program, has an
+    /// unknown layout, or cannot be read and written.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, RedbOpenError> {
         Self::builder(path).open()
     }
 
-    /// Settings to open the file with.
+    /// Returns a builder for a store with other settings.
     pub fn builder(path: impl Into<PathBuf>) -> RedbStoreBuilder {
         RedbStoreBuilder::new(path.into())
     }
@@ -130,7 +131,7 @@ impl RedbStore {
         })))
     }
 
-    /// What the worker answers, within the time that a call may take.
+    /// Sends a job to `worker`, and waits for its reply for at most the time-out.
     async fn ask<J: Send + 'static, T>(
         &self,
         worker: &Worker<J>,

@@ -1,10 +1,10 @@
 //! Decides when expired entries may be removed for good.
 //!
-//! A read treats an expired entry as absent, so a wall clock that is wrong for a moment does no
+//! A read treats an expired entry as absent, so a wall clock that is wrong for a while does no
 //! harm: when it is right again, the entry exists again. A removal cannot be undone. So entries are
-//! kept for [`GRACE`] past their end, and nothing is removed while the wall clock may be wrong: for
-//! a while after the file was opened, and for longer after the wall clock has moved ahead of the
-//! monotonic one.
+//! kept for [`GRACE`] after their expiry, and nothing is removed while the wall clock may be wrong:
+//! for a while after the file was opened, and for longer after the wall clock has moved ahead of
+//! the monotonic one.
 
 use std::time::Duration;
 
@@ -14,11 +14,10 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// How long an entry is kept past its end.
+/// How long an entry is kept after its expiry.
 pub(super) const GRACE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// How long nothing is removed after the file was opened, because a machine may boot with a wrong
-/// clock.
+/// How long nothing is removed after the file was opened. A machine may boot with a wrong clock.
 const AFTER_OPEN: Duration = HOUR;
 
 /// How long nothing is removed after the wall clock has jumped ahead.
@@ -27,11 +26,11 @@ const AFTER_JUMP: Duration = DAY;
 /// How much the wall clock may gain on the monotonic one within [`WINDOW`].
 const TOLERANCE: Duration = Duration::from_secs(10 * 60);
 
-/// How long the two clocks are compared from one starting point, so that slewing a clock does not
-/// count as a jump.
+/// How long the two clocks are compared from one starting point. A slewed clock gains slowly, and
+/// must not count as a jump.
 const WINDOW: Duration = HOUR;
 
-/// Compares the wall clock with the monotonic one.
+/// Compares the wall clock with the monotonic one, and holds removals back after a jump.
 pub(super) struct Sweeper {
     wall: Timestamp,
     monotonic: Duration,
@@ -76,7 +75,7 @@ mod tests {
 
     use super::*;
 
-    /// A wall clock and a monotonic one, in milliseconds.
+    /// A wall clock and a monotonic clock, in milliseconds.
     #[derive(Default)]
     struct TwoClocks(Mutex<(u64, u64)>);
 
@@ -138,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_slewed_or_set_back_holds_nothing_back() {
+    fn slewing_or_setting_back_the_clock_does_not_hold_removals_back() {
         let clock = TwoClocks::default();
         let mut sweeper = Sweeper::new(&clock);
         clock.advance(HOUR, HOUR);

@@ -14,23 +14,23 @@ type Grants = TableDefinition<'static, &'static [u8; 32], &'static [u8]>;
 type Besides = TableDefinition<'static, &'static [u8; 48], &'static [u8]>;
 type Ends = TableDefinition<'static, &'static [u8], ()>;
 
-/// Entries by their key.
+/// Entries, by key.
 const GRANTS: Grants = TableDefinition::new("grants");
-/// Values beside entries, by the key of the entry and their name.
+/// Sidecars, by the key of their entry and their name.
 const BESIDES_TABLE: Besides = TableDefinition::new("besides");
-/// The removal queue: the time, then the key of an entry or a sidecar, so that due rows come first.
-/// A sidecar may be removed at its end, an entry [`GRACE`] after its end.
+/// The removal queue. A row is a time, followed by the key of an entry or a sidecar, so that due
+/// rows come first. A sidecar may be removed at its expiry, an entry [`GRACE`] after it.
 const ENDS: Ends = TableDefinition::new("ends");
 
-/// How much of what has expired is taken back with one commit, so that nobody waits long for it.
+/// The most rows that one commit removes, so that no call waits long for it.
 const PORTION: usize = 256;
 
-/// The record under `key`, as it is committed.
+/// Returns the committed record under `key`.
 pub(super) fn read_record(read: &ReadTransaction, key: &Key) -> Result<Option<Record>, Failure> {
     record(&read.open_table(GRANTS)?, key)
 }
 
-/// The value called `name` beside the entry under `key`, as it is committed, with its end.
+/// Returns what `take` makes of the committed sidecar `name` of the entry under `key`.
 pub(super) fn read_beside<T>(
     read: &ReadTransaction,
     key: &Key,
@@ -44,7 +44,7 @@ pub(super) fn read_beside<T>(
         .transpose()
 }
 
-/// Whether something that has expired takes up place.
+/// Whether an expired entry or sidecar can be removed.
 pub(super) fn is_sweep_due(read: &ReadTransaction, now: Timestamp) -> Result<bool, redb::Error> {
     let ends = read.open_table(ENDS)?;
     let Some((row, _)) = ends.first()? else {
@@ -53,7 +53,7 @@ pub(super) fn is_sweep_due(read: &ReadTransaction, now: Timestamp) -> Result<boo
     Ok(row.value() < after(now).as_slice())
 }
 
-/// A change of an entry, as it was asked for.
+/// The arguments of a `swap`.
 pub(super) struct Asked {
     pub(super) key: Key,
     pub(super) expected: Option<Version>,
@@ -61,14 +61,14 @@ pub(super) struct Asked {
     pub(super) also: Option<Beside>,
 }
 
-/// What a sweep did.
+/// The result of a sweep.
 #[derive(Default)]
 pub(super) struct Swept {
-    /// Entries that it removed.
+    /// The entries that were removed.
     pub(super) gone: Vec<Key>,
-    /// Whether it changed anything: a value beside an entry may be all that was due.
+    /// Whether anything changed: perhaps only sidecars were removed.
     pub(super) changed: bool,
-    /// Whether more is due.
+    /// Whether more rows may be due.
     pub(super) behind: bool,
 }
 
@@ -88,7 +88,7 @@ impl<'txn> Tables<'txn> {
         })
     }
 
-    /// Makes a change, if it is to be made: whether it was, and the answer.
+    /// Decides a swap and makes its change. Returns whether anything changed, and the result.
     pub(super) fn swap(
         &mut self,
         asked: &Asked,
@@ -116,15 +116,15 @@ impl<'txn> Tables<'txn> {
                 _,
             ) => now.saturating_add(*ttl),
             (Change::Put { ttl: Ttl::Keep, .. }, Some(live)) => live.end,
-            // Where nothing is, there is no end to keep.
+            // An absent entry has no expiry to keep.
             (Change::Put { ttl: Ttl::Keep, .. }, None) => return Ok((false, Swap::Conflict(None))),
             (Change::Remove, _) => {
                 self.remove(key, old.map(|old| old.end))?;
                 return Ok((true, Swap::Swapped));
             }
         };
-        // Before anything is written: a swap that fails for an unreadable value must leave no
-        // trace.
+        // Read before anything is written: a swap that fails because of an unreadable sidecar must
+        // change nothing.
         let besides = if live.is_some() && also.is_some() {
             self.besides_of(key)?
         } else {
@@ -153,8 +153,7 @@ impl<'txn> Tables<'txn> {
         Ok((true, Swap::Swapped))
     }
 
-    /// Takes back the place of what has expired, as much as one commit may carry: the entries that
-    /// have gone, and whether there may be more.
+    /// Removes entries and sidecars that are due, as many as one commit may remove.
     pub(super) fn sweep(&mut self, now: Timestamp) -> Result<Swept, StorageError> {
         let mut due = Vec::new();
         for row in self
@@ -170,7 +169,7 @@ impl<'txn> Tables<'txn> {
             let Some((_, key)) = row.split_first_chunk::<8>() else {
                 continue;
             };
-            // What cannot be read has had its time as well.
+            // An unreadable record is removed as well when it is due.
             if let Ok(key) = <&[u8; 32]>::try_from(key) {
                 let key = Key::new(*key);
                 let record = self
@@ -178,7 +177,8 @@ impl<'txn> Tables<'txn> {
                     .get(key.as_bytes())?
                     .map(|found| Record::decode(found.value()));
                 match record {
-                    // In a file from before the grace period, the row of an entry is at its end.
+                    // In a file from before the grace period, the row of an entry has the expiry
+                    // itself. Queue it again.
                     Some(Ok(record)) if record.end.saturating_add(GRACE) > now => {
                         self.ends
                             .insert(entry_row(record.end, &key).as_slice(), ())?;
@@ -205,8 +205,8 @@ impl<'txn> Tables<'txn> {
         })
     }
 
-    /// Removes an entry with all that lies beside it, and its row in the table of ends if the end
-    /// is given.
+    /// Removes an entry with its sidecars, and its row in the removal queue if its expiry `end` is
+    /// given.
     fn remove(&mut self, key: &Key, end: Option<Timestamp>) -> Result<(), StorageError> {
         self.grants.remove(key.as_bytes())?;
         if let Some(end) = end {
@@ -225,7 +225,7 @@ impl<'txn> Tables<'txn> {
         }
         for (beside, end) in besides {
             self.besides.remove(&beside)?;
-            // The row of an unreadable one goes when it is due.
+            // The row of an unreadable sidecar is removed when it is due.
             if let Ok(end) = end {
                 self.ends.remove(end_row(end, &beside).as_slice())?;
             }
@@ -251,7 +251,7 @@ impl<'txn> Tables<'txn> {
         Ok(besides)
     }
 
-    /// Writes a value beside an entry that has `others`, oldest first.
+    /// Writes a sidecar of an entry that has the sidecars `others`, oldest first.
     fn put_beside(
         &mut self,
         key: &Key,
@@ -286,14 +286,14 @@ impl<'txn> Tables<'txn> {
     }
 }
 
-/// A value beside an entry, without its bytes.
+/// A sidecar without its value.
 struct Neighbour {
     key: [u8; 48],
     end: Timestamp,
     order: u64,
 }
 
-/// The entry of a record with what a claim has made of it.
+/// Returns the entry with the claim applied to it, if there is one.
 pub(super) fn with_lease(mut entry: Entry, claimed: Option<Claimed>) -> Entry {
     if let Some(claimed) = claimed {
         claimed.apply(&mut entry);
@@ -311,7 +311,7 @@ fn record(
         .transpose()?)
 }
 
-/// Returns the row of an entry that ends at `end`.
+/// Returns the row in the removal queue of an entry that expires at `end`.
 fn entry_row(end: Timestamp, key: &Key) -> Vec<u8> {
     end_row(end.saturating_add(GRACE), key.as_bytes())
 }
@@ -324,11 +324,12 @@ fn last_beside(key: &Key) -> [u8; 48] {
     beside_key(key, &Name::new([0xff; 16]))
 }
 
-/// What is greater than every row that has expired at `now`, and not than any other.
+/// Returns a bound that is greater than every row that is due at `now`, and not greater than any
+/// other row.
 fn after(now: Timestamp) -> Vec<u8> {
     match now.as_millis().checked_add(1) {
         Some(next) => next.to_be_bytes().to_vec(),
-        // At the end of time everything has expired.
+        // At the latest possible time, every row is due.
         None => vec![0xff; 57],
     }
 }

@@ -11,18 +11,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::super::StoreError;
 use super::error::NoAnswer;
 
-/// How many calls are queued for one thread at most. Who comes when there are more waits.
+/// The most jobs in the queue of one thread. Further callers wait until there is room.
 const QUEUE: usize = 1024;
 
-/// A thread with a bounded queue. When it is dropped, what is queued is done first, then the thread
-/// has ended.
+/// A thread with a bounded queue. Dropping the worker blocks until the queued jobs are done and the
+/// thread has ended.
 pub(super) struct Worker<J> {
     jobs: Option<Sender<Queued<J>>>,
     room: Arc<Semaphore>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// A job, and its place in the queue.
+/// A job, and the permit for its place in the queue.
 type Queued<J> = (J, OwnedSemaphorePermit);
 
 impl<J: Send + 'static> Worker<J> {
@@ -52,21 +52,21 @@ impl<J: Send + 'static> Worker<J> {
     }
 }
 
-/// The jobs of a thread, in the order in which they came.
+/// The jobs of a thread, in the order in which they were sent.
 pub(super) struct Jobs<J>(Receiver<Queued<J>>);
 
 impl<J> Jobs<J> {
-    /// The next one, within this time.
+    /// Returns the next job, if one arrives within `patience`.
     pub(super) fn recv_timeout(&self, patience: Duration) -> Result<J, RecvTimeoutError> {
         self.0.recv_timeout(patience).map(|(job, _)| job)
     }
 
-    /// Those that wait now.
+    /// Returns the jobs that are queued now.
     pub(super) fn waiting(&self) -> impl Iterator<Item = J> {
         self.0.try_iter().map(|(job, _)| job)
     }
 
-    /// All, until nobody can send any more.
+    /// Returns all jobs, until the worker is dropped.
     pub(super) fn all(&self) -> impl Iterator<Item = J> {
         self.0.iter().map(|(job, _)| job)
     }
@@ -78,21 +78,21 @@ impl<J> Drop for Worker<J> {
         let Some(thread) = self.thread.take() else {
             return;
         };
-        // An answer may have woken, and so dropped, the last caller: then this is the thread
-        // itself.
+        // A reply may have woken the last caller on this very thread, which then drops the worker.
+        // A thread cannot join itself.
         if thread.thread().id() != thread::current().id() && thread.join().is_err() {
-            tracing::error!("a thread of the store has panicked");
+            tracing::error!("a worker thread of the store panicked");
         }
     }
 }
 
-/// Runs `work`, and turns a panic of the database (it trusts the pages that it reads) into an
-/// error.
+/// Runs `work`, and converts a panic of the database into an error. redb panics on some damaged
+/// pages, because it does not check what it reads.
 pub(super) fn without_panic<T>(
     work: impl FnOnce() -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic: Box<dyn Any + Send>| {
-        // The panic hook has told what it was.
+        // The panic hook has already reported it.
         drop(panic);
         Err(NoAnswer::Panicked.into())
     })

@@ -14,13 +14,13 @@ use super::tables::{Asked, Swept, Tables, is_sweep_due, read_record, with_lease}
 use super::threads::{Jobs, without_panic};
 use crate::clock::Timestamp;
 
-/// How many jobs one commit is for at most.
+/// The most jobs for one commit.
 const BATCH: usize = 512;
 
-/// How often an idle writer looks for what has expired.
+/// How often an idle writer checks whether expired entries can be removed.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// How long after a failed attempt the file is opened again at the earliest.
+/// The minimum time between two attempts to reopen the file.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The time between two log lines about a missing file.
@@ -28,13 +28,13 @@ const WARN: Duration = Duration::from_secs(60);
 
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
-/// What the writer is asked to do, and whom it answers.
+/// A job of the writer, and the channel for its reply.
 pub(super) enum Job {
     Swap(Asked, Reply<Swap>),
     Claim(AskedClaim, Reply<Option<Claim>>),
 }
 
-/// A lease, as it was asked for.
+/// The arguments of a `claim`.
 pub(super) struct AskedClaim {
     pub(super) key: Key,
     pub(super) tag: Tag,
@@ -42,13 +42,13 @@ pub(super) struct AskedClaim {
     pub(super) lease: Duration,
 }
 
-/// The only one who changes anything: batches of swaps, each in one transaction with one durable
-/// commit, and leases.
+/// The writer: the only code that changes the file and the leases. It makes a batch of swaps in one
+/// transaction with one durable commit.
 pub(super) struct Writer {
     shared: Arc<Shared>,
-    /// When the file, if it is not open, may be opened again.
+    /// The earliest time of the next attempt to reopen the file, if it is not open.
     retry_at: Instant,
-    /// Whether more has expired than the last commit could carry.
+    /// Whether more rows may be due than the last commit removed.
     behind: bool,
     sweeper: Sweeper,
     /// The earliest time of the next log line about a missing file.
@@ -67,7 +67,7 @@ impl Writer {
         }
     }
 
-    /// Works until nobody can send jobs any more and all that were sent are done.
+    /// Runs until the worker is dropped and all jobs are done.
     pub(super) fn run(mut self, jobs: &Jobs<Job>) {
         loop {
             let patience = if self.behind { Duration::ZERO } else { IDLE };
@@ -80,14 +80,15 @@ impl Writer {
         }
     }
 
-    /// All of these jobs wait at the same time, so any order of them is right. Claims come first:
-    /// they are decided by what is committed, and need not wait for the commit of the swaps.
+    /// Handles a batch of jobs. The jobs are concurrent, so any order is correct. Claims come
+    /// first: they are decided by the committed data, and need not wait for the commit of the
+    /// swaps.
     fn round(&mut self, jobs: impl Iterator<Item = Job>) {
         if !self.shared.file.is_open() && self.retry_at <= Instant::now() {
             self.reopen();
         }
-        // All jobs are taken before the file is checked: a job that is sent later may find the file
-        // back at its path.
+        // Take all jobs before checking the file. A job that is sent after the file is back at its
+        // path must not fail because of an earlier check.
         let jobs: Vec<_> = jobs.collect();
         if let Some(error) = self.file_has_gone() {
             for job in jobs {
@@ -102,14 +103,14 @@ impl Writer {
         let mut swaps = Vec::new();
         for job in jobs {
             match job {
-                // Nobody would give back the lease of a caller who has gone.
+                // If the caller has gone, the lease would not be released.
                 Job::Claim(asked, reply) if !reply.is_closed() => {
                     let claim = without_panic(|| self.claim(&asked));
                     let _ = reply.send(claim);
                 }
                 Job::Claim(..) => {}
-                // What it carries may be nowhere else, so it is written whether its caller waits or
-                // not.
+                // The entry may be stored nowhere else, so it is written even if the caller has
+                // gone.
                 Job::Swap(asked, reply) => swaps.push((asked, reply)),
             }
         }
@@ -121,7 +122,7 @@ impl Writer {
         }
         self.behind = false;
         if self.shared.file.is_open() {
-            tracing::error!(%error, cause = %source(&error), "the store cannot write its file");
+            tracing::error!(%error, cause = %source(&error), "cannot write the store's file: reopening it");
             self.reopen();
         }
     }
@@ -134,7 +135,7 @@ impl Writer {
             tracing::error!(
                 path = %self.shared.file.path().display(),
                 error = %missing,
-                "nothing is stored: put the store's file back, or a restart loses every grant"
+                "the store's file was removed or replaced: writes fail until it is put back, and a restart loses every grant"
             );
         }
         Some(StoreError::unavailable(missing))
@@ -164,8 +165,8 @@ impl Writer {
         Ok(Some(claim))
     }
 
-    /// Makes the swaps, takes back some of what has expired, commits, and answers. Whom it has not
-    /// answered when it fails is left in `swaps`.
+    /// Makes the swaps, removes some expired entries, commits, and replies. On failure, the swaps
+    /// without a reply stay in `swaps`.
     fn write(&mut self, swaps: &mut Vec<(Asked, Reply<Swap>)>) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
         let horizon = self.sweeper.horizon(&*shared.clock);
@@ -191,10 +192,10 @@ impl Writer {
     }
 }
 
-/// What a commit has brought about.
+/// The result of a commit.
 struct Round {
     answers: Vec<Result<Swap, StoreError>>,
-    /// The entries that were written or removed.
+    /// The keys of entries that were written or removed.
     written: Vec<Key>,
     behind: bool,
 }
@@ -242,7 +243,7 @@ fn commit(
     Ok(round)
 }
 
-/// What lies behind an error, for the log.
+/// Returns the source of an error, for the log.
 fn source(error: &StoreError) -> String {
     std::error::Error::source(error)
         .map(ToString::to_string)
