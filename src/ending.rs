@@ -22,8 +22,8 @@ use crate::store::{Key, Store, StoreError};
 
 type Ended = Result<bool, StoreError>;
 
-/// Ends the grant under `key`. Returns whether it existed and had not ended before. Emits an event
-/// if the store fails.
+/// Ends the grant under `key`. Returns whether this call ended it. Emits an event if it did, or if
+/// the store fails.
 pub(crate) async fn end<St: Store>(shared: Arc<Shared<St>>, key: Key) -> Ended {
     let started = Instant::now();
     let _running = shared.running().enter();

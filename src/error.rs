@@ -209,7 +209,7 @@ pub enum ConfigError {
     /// A path looks like a route pattern: it has `{`, `}` or `*`, or a segment that begins with
     /// `:`. The layer compares paths literally, so it would guard nothing.
     #[error(
-        "{setting}: {path:?} is not a route pattern: paths are compared literally, without {{parameters}} or `*`"
+        "{setting}: {path:?} looks like a route pattern, but paths are compared literally, without {{parameters}} or `*`"
     )]
     PathPattern {
         /// The builder method that sets the path.
@@ -232,14 +232,14 @@ pub enum ConfigError {
     /// [`allow_ambiguous_paths`](crate::RefreshLayerBuilder::allow_ambiguous_paths) is set without
     /// [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths). Without the
     /// latter, no ambiguous path is rejected.
-    #[error("allow_ambiguous_paths() needs match_normalized_paths()")]
+    #[error("allow_ambiguous_paths() requires match_normalized_paths()")]
     AllowedWithoutNormalized,
     /// Two guarded paths are equal or, with
     /// [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths), spellings of
     /// the same path. Or a prefix of
     /// [`allow_ambiguous_paths`](crate::RefreshLayerBuilder::allow_ambiguous_paths) is a guarded
     /// path or below one.
-    #[error("{} and {} are both {path:?} or below it", settings[0], settings[1])]
+    #[error("{} and {} overlap: both are {path:?} or below it", settings[0], settings[1])]
     SamePath {
         /// The builder methods that set them.
         settings: [&'static str; 2],
@@ -263,7 +263,7 @@ pub enum ConfigError {
     /// [`keep_id_token`](crate::RefreshLayerBuilder::keep_id_token) is set without
     /// [`reference_access_tokens`](crate::RefreshLayerBuilder::reference_access_tokens). Without
     /// the latter, every `id_token` is kept anyway.
-    #[error("keep_id_token() needs reference_access_tokens()")]
+    #[error("keep_id_token() requires reference_access_tokens()")]
     IdTokenWithoutReference,
     /// A required scope is not exactly one scope token (RFC 6749 §3.3).
     #[error("require_scope: {0:?} is not one scope token")]
@@ -298,11 +298,11 @@ pub enum ConfigError {
     /// The recovery window is set, but the retry window is zero. If two requests then used the same
     /// token, the second one would recover and so invalidate the token that the first one has just
     /// received.
-    #[error("recovery_window needs a retry_window")]
+    #[error("recovery_window requires a retry_window that is not zero")]
     RecoveryWithoutRetry,
     /// A window is set together with [`strict`](crate::RefreshLayerBuilder::strict), which disables
     /// replay and recovery.
-    #[error("strict() allows neither a retry_window nor a recovery_window")]
+    #[error("strict() cannot be combined with a retry_window or a recovery_window")]
     StrictWithWindow,
     /// [`cache_ttl`](crate::AccessLayerBuilder::cache_ttl) is longer than a day.
     #[error("cache_ttl must be at most a day")]

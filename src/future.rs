@@ -64,8 +64,8 @@ impl Progress {
 pin_project! {
     /// Response future of [`Refresh`](crate::Refresh).
     ///
-    /// If it is dropped during a rotation, it moves the rest to a task of the current tokio
-    /// runtime, so that the response of the inner service reaches the store.
+    /// If it is dropped during a rotation, an adoption or a revocation, it moves the rest to a task
+    /// of the current tokio runtime, so that the response of the inner service reaches the store.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F, B, E> {
         #[pin]

@@ -142,8 +142,8 @@ impl<St: Store> RefreshLayer<St> {
     /// }
     ///
     /// # async fn token() -> impl axum::response::IntoResponse {
-    /// #     let answer = r#"{"access_token":"a","token_type":"Bearer","refresh_token":"r"}"#;
-    /// #     (Extension(User(7)), answer)
+    /// #     let body = r#"{"access_token":"a","token_type":"Bearer","refresh_token":"r"}"#;
+    /// #     (Extension(User(7)), body)
     /// # }
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -157,8 +157,8 @@ impl<St: Store> RefreshLayer<St> {
     /// # let log_in = http::Request::post("/token")
     /// #     .header("content-type", "application/x-www-form-urlencoded")
     /// #     .body(axum::body::Body::from("grant_type=authorization_code&code=c&client_id=spa"))?;
-    /// # let answer = tower::ServiceExt::oneshot(app, log_in).await?;
-    /// # assert_eq!(answer.status(), 200);
+    /// # let response = tower::ServiceExt::oneshot(app, log_in).await?;
+    /// # assert_eq!(response.status(), 200);
     /// # let grant = sessions.lock().unwrap()[0].1;
     /// # password_changed(7, &sessions, &refresh).await?;
     /// # assert!(!refresh.end_grant(&grant).await?, "the grant has already ended");
@@ -212,6 +212,23 @@ impl<S, St> Layer<S> for RefreshLayer<St> {
 }
 
 /// A builder for [`RefreshLayer`]. [`build`](RefreshLayerBuilder::build) checks the settings.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tower_oauth_refresh::{MemoryStore, RefreshLayer};
+///
+/// # fn main() -> Result<(), tower_oauth_refresh::ConfigError> {
+/// let refresh = RefreshLayer::builder(MemoryStore::new())
+///     .token_path("/oauth/token")
+///     .revocation_path("/oauth/revoke")
+///     .idle_lifetime(Duration::from_secs(14 * 24 * 3600))
+///     .on_event(|event| tracing::info!(kind = %event.kind, "refresh token event"))
+///     .build()?;
+/// # drop(refresh);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use]
 pub struct RefreshLayerBuilder<St> {
     store: St,
@@ -421,7 +438,7 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// Sets the time after a rotation in which the previous token is answered with a replay of the
     /// same response. Default: 60 s. Zero disables replay and recovery.
     ///
-    /// It keeps a client logged in that sends the same request twice: from two tabs, as a retry, or
+    /// A client that sends the same request twice stays logged in: from two tabs, as a retry, or
     /// because a response was lost. The stored response is sealed under the token and the client
     /// secret of the first request. A replay must request the same scope and resources.
     pub fn retry_window(mut self, window: Duration) -> Self {
@@ -435,8 +452,8 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// must be longer than the `retry_window`, which must not be zero.
     ///
     /// It is for clients that lost the response and return after the retry window, such as
-    /// suspended laptops and phones. FAPI 2.0 Security Profile §5.3.2.1 requires this of servers
-    /// that rotate refresh tokens.
+    /// suspended laptops and phones. FAPI 2.0 Security Profile §5.3.2.1 asks servers that rotate
+    /// refresh tokens to let such clients retry.
     pub fn recovery_window(mut self, window: Duration) -> Self {
         self.recovery_window = Some(window);
         self
@@ -487,6 +504,17 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// Adopts grants that began before the layer was installed: until `time`, a refresh token that
     /// does not have the format of the layer is forwarded unchanged, and its grant becomes a grant
     /// of the layer. Default: never; the users of such tokens must log in again.
+    ///
+    /// ```
+    /// use std::time::{Duration, UNIX_EPOCH};
+    ///
+    /// use tower_oauth_refresh::{MemoryStore, RefreshLayer};
+    ///
+    /// // 2026-12-31T00:00:00Z: the last old refresh token has expired by then.
+    /// let time = UNIX_EPOCH + Duration::from_secs(1_798_675_200);
+    /// let refresh = RefreshLayer::builder(MemoryStore::new()).adopt_until(time).build();
+    /// # assert!(refresh.is_ok());
+    /// ```
     pub fn adopt_until(mut self, time: SystemTime) -> Self {
         self.config.adopt_until = Some(time.into());
         self
@@ -548,8 +576,8 @@ impl<St: Store> RefreshLayerBuilder<St> {
         self
     }
 
-    /// Returns `invalid_grant` with status 401 instead of the 400 of RFC 6749 §5.2. Default: off.
-    /// Use it for clients that retry forever on 400 and log in again on 401.
+    /// Sets the status of `invalid_grant` responses to 401 instead of the 400 of RFC 6749 §5.2.
+    /// Default: off. Use it for clients that retry forever on 400 and log in again on 401.
     pub fn unauthorized_on_invalid_grant(mut self) -> Self {
         self.config.invalid_grant_status = StatusCode::UNAUTHORIZED;
         self

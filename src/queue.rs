@@ -17,7 +17,8 @@ type Line = Arc<tokio::sync::Mutex<()>>;
 pub(crate) struct Queues(Arc<Mutex<HashMap<Tag, Line>>>);
 
 impl Queues {
-    /// Waits for the lock of `tag`. The flag is `true` if the lock was taken.
+    /// Waits for the lock of `tag` and acquires it. The flag is `true` if another request held the
+    /// lock.
     pub(crate) async fn enter(&self, tag: Tag) -> (Turn, bool) {
         let line = Arc::clone(self.lines().entry(tag).or_default());
         // Created before the wait, so that its drop also removes the map entry if the wait is

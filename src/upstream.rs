@@ -2,7 +2,7 @@
 //!
 //! [`Upstream`] holds the head of one intercepted request and sends it with another body. A
 //! response to a token request becomes a [`Reply`]. A response that discloses a withheld token is
-//! cleaned or not passed on.
+//! rewritten without that token, or not passed on.
 
 use std::future::poll_fn;
 use std::marker::PhantomData;

@@ -89,7 +89,8 @@ pub(crate) struct Confirmed {
 #[derive(Debug)]
 pub(crate) enum Found {
     Nothing,
-    /// The token or its grant has ended. Has the grant of the token if that is still cached.
+    /// The token or its grant has ended. Holds the properties of the token if they are still
+    /// cached.
     Ended(Option<AccessGrant>),
     Alive(AccessGrant, Confirmed),
 }

@@ -121,9 +121,9 @@ impl AccessGrant {
         self.0.text.get(..self.0.client_end).unwrap_or_default()
     }
 
-    /// Returns the granted scope tokens (RFC 6749 §3.3): those in the token response of the inner
-    /// service. If the response names none, those that the client requested, with a grant type
-    /// whose token request defines the scope. The iterator is empty if the scope is unknown.
+    /// Returns the granted scope tokens (RFC 6749 §3.3): the ones in the token response of the
+    /// inner service. If the response names none, the ones that the client requested, with a grant
+    /// type whose token request defines the scope. The iterator is empty if the scope is unknown.
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
         let scope = self
             .0
@@ -139,8 +139,8 @@ impl AccessGrant {
         self.scopes().any(|granted| granted == scope)
     }
 
-    /// Returns the resources that the token is valid for (RFC 8707): those in the token response of
-    /// the inner service. If the response names none, the requested ones that
+    /// Returns the resources that the token is valid for (RFC 8707): the ones in the token response
+    /// of the inner service. If the response names none, the requested ones that
     /// [`allowed_resources`](crate::RefreshLayerBuilder::allowed_resources) lists.
     pub fn resources(&self) -> impl Iterator<Item = &str> {
         self.0

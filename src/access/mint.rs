@@ -35,8 +35,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) resources: Vec<Cow<'a, str>>,
 }
 
-/// Returns the resources that an access token is valid for: those that the response names,
-/// otherwise those of `requested` that
+/// Returns the resources that an access token is valid for: the ones that the response names,
+/// otherwise the ones of `requested` that
 /// [`allowed_resources`](crate::RefreshLayerBuilder::allowed_resources) lists.
 ///
 /// A requested resource alone proves nothing, because an inner service that does not support RFC
