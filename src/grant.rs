@@ -1,4 +1,8 @@
-//! The record of a grant, what is decided from it, and what becomes of it: pure.
+//! The record of a grant, and the rules by which the layer decides about a presented refresh token.
+//!
+//! This module is pure: it knows no store, no HTTP and no clock. Every function that depends on the
+//! time takes `now`. The rules are in [`decide`](decide()): first the decision about a presented
+//! token, then whether the stored answer of the last rotation decides between replay and recovery.
 
 mod decide;
 mod encoding;
@@ -17,44 +21,47 @@ use crate::clock::Timestamp;
 use crate::fields::Utf8;
 use crate::store::Tag;
 
-/// A clock that is set is not before this: 1 January 2026.
+/// 1 January 2026. A clock that shows an earlier time has not been set.
 const EARLIEST: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 
-/// How far a clock that is set may be ahead of another instance. Within this time the later clock
-/// counts: if the earlier one counted and was wrong, sessions would end.
+/// How far ahead of this instance the clock of another instance may be before it counts as not set.
+/// Up to this limit the later of two clocks counts: if the earlier one counted and was wrong,
+/// grants would end.
 const MAX_AHEAD: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
 
 /// The longest time that the entry of an expired grant is kept.
 const LONGEST_KEPT: Duration = Duration::from_secs(3600);
 
-/// One authorization given to one client. The hash of its current token is the tag of its entry.
+/// The record of a grant: one authorization given to one client. The hash of its current token is
+/// the tag of its entry.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) binding: Binding,
     pub(crate) created_at: Timestamp,
     /// The time of the last rotation; absent in records of the first version.
     pub(crate) rotated_at: Option<Timestamp>,
-    /// What the upstream said of the life of the newest upstream token.
+    /// When the newest upstream token expires, if the inner service named its lifetime.
     pub(crate) upstream_end: Option<Timestamp>,
     pub(crate) expires_at: Timestamp,
-    /// How often the grant was rotated; a recovery counts as two.
+    /// How often the grant was rotated. A recovery counts as two rotations.
     pub(crate) generation: u32,
     /// The upstream token, sealed for the current token.
     pub(crate) sealed: Bytes,
     pub(crate) previous: Option<Previous>,
-    /// Ended by a revocation that the upstream has not confirmed.
+    /// Whether a revocation is pending: the client has revoked the grant, and the inner service has
+    /// not confirmed it yet.
     pub(crate) ended: bool,
-    /// Fields of later versions, kept as they are.
+    /// Fields that a later version of the crate has written, kept unchanged.
     pub(crate) unknown: Vec<(u8, Bytes)>,
 }
 
-/// What is fixed when a grant begins.
+/// The part of a record that is fixed when the grant begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Binding {
     pub(crate) client_id: Utf8,
     /// The scope granted, if known (RFC 6749 §3.3).
     pub(crate) scope: Option<Utf8>,
-    /// The resources granted; none if not known (RFC 8707).
+    /// The resources granted (RFC 8707); empty if unknown.
     pub(crate) resources: Vec<Utf8>,
     pub(crate) absolute_end: Option<Timestamp>,
 }
@@ -65,13 +72,13 @@ pub(crate) struct Previous {
     pub(crate) hash: Tag,
     pub(crate) retry_until: Timestamp,
     pub(crate) recover_until: Timestamp,
-    /// The upstream token sealed for it; gone once its successor was presented, and with it replay
-    /// and recovery.
+    /// The upstream token, sealed for the previous token. `None` once its successor was presented,
+    /// or if there is no retry window: without it, neither replay nor recovery is possible.
     pub(crate) sealed: Option<Bytes>,
 }
 
 impl Previous {
-    /// The token that is rotated away now.
+    /// Returns the token that is rotated away at `now`.
     pub(crate) fn new(hash: Tag, now: Timestamp, windows: Windows, sealed: Option<Bytes>) -> Self {
         let mut previous = Self {
             hash,
@@ -83,21 +90,21 @@ impl Previous {
         previous
     }
 
-    /// Begins its windows now.
+    /// Starts the windows at `now`.
     pub(crate) fn begin(&mut self, now: Timestamp, windows: Windows) {
         self.retry_until = now.saturating_add(windows.retry);
         self.recover_until = now.saturating_add(windows.recovery);
     }
 }
 
-/// How long after a rotation the previous token is still good for something.
+/// The windows after a rotation in which the previous token can still be replayed or recovered.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Windows {
     pub(crate) retry: Duration,
     pub(crate) recovery: Duration,
 }
 
-/// What a rotation brings to the record.
+/// The changes that a rotation makes to the record.
 #[derive(Debug)]
 pub(crate) struct Rotated {
     pub(crate) now: Timestamp,
@@ -105,21 +112,22 @@ pub(crate) struct Rotated {
     pub(crate) sealed: Bytes,
     pub(crate) previous: Previous,
     pub(crate) idle_lifetime: Duration,
-    /// Whether the answer brought a new upstream token.
+    /// Whether the answer contained a new upstream token.
     pub(crate) renewed: bool,
-    /// What the answer said of its life.
+    /// The lifetime of the upstream token, if the answer named one.
     pub(crate) upstream_lifetime: Option<Duration>,
 }
 
 impl Binding {
-    /// Returns whether the grant has reached its absolute end. An end that was written by an
-    /// instance whose clock was not set is ignored.
+    /// Returns whether the grant has reached its absolute end. Ignores an end that was written by
+    /// an instance whose clock was not set.
     pub(crate) fn is_over(&self, now: Timestamp) -> bool {
         self.absolute_end
             .is_some_and(|end| now >= end && (end >= EARLIEST || now < EARLIEST))
     }
 
-    /// When a grant ends that is renewed now.
+    /// Returns when a grant that begins or is rotated at `now` expires: at its idle end, its
+    /// absolute end or the end of the upstream token, whichever is earliest.
     fn expires_at(
         &self,
         now: Timestamp,
@@ -135,7 +143,7 @@ impl Binding {
 }
 
 impl Record {
-    /// The record of a grant that begins now.
+    /// Returns the record of a grant that begins at `now`.
     pub(crate) fn begin(
         binding: Binding,
         sealed: Bytes,
@@ -166,7 +174,8 @@ impl Record {
         })
     }
 
-    /// Returns the time of a request that comes at `now`: not earlier than the record was written.
+    /// Returns the time of a request that arrives at `now`, but not earlier than the record was
+    /// written.
     ///
     /// Every end is computed from it. Otherwise an instance whose clock is behind would write ends
     /// that have already passed for the others.
@@ -191,7 +200,7 @@ impl Record {
             true => time,
             false => now.saturating_add(time.saturating_since(from)),
         };
-        // The absolute end was set by the clock of the instance with which the grant began.
+        // The absolute end was computed by the instance with which the grant began, from its clock.
         if unset(self.created_at) {
             self.binding.absolute_end = self
                 .binding
@@ -209,15 +218,16 @@ impl Record {
         self
     }
 
-    /// The generation of the token that a rotation mints.
+    /// Returns the generation of the token that a rotation mints.
     ///
-    /// A recovery leaves one out: the successor that it drops is then older than the previous
-    /// token, and whoever presents it is taken for what they are.
+    /// A recovery skips one generation. The successor that it drops is then two generations older
+    /// than the new token, so that presenting it counts as reuse and ends the grant. Without the
+    /// gap it would count as forged, and the grant would go on.
     pub(crate) const fn next_generation(&self, recovery: bool) -> u32 {
         self.generation.saturating_add(if recovery { 2 } else { 1 })
     }
 
-    /// The record after a rotation.
+    /// Returns the record after a rotation.
     pub(crate) fn rotated(&self, rotated: Rotated) -> Self {
         let Rotated {
             now,
@@ -249,8 +259,8 @@ impl Record {
         }
     }
 
-    /// The record once its current token was presented: the holder of the previous one has the
-    /// successor.
+    /// Returns the record with its current token marked as presented. The client has received that
+    /// token, so the previous one is no longer replayed or recovered.
     pub(crate) fn presented(mut self) -> Self {
         if let Some(previous) = &mut self.previous {
             previous.sealed = None;
@@ -258,16 +268,16 @@ impl Record {
         self
     }
 
-    /// The record of a grant whose revocation the upstream has not confirmed, kept until `until`
-    /// for the client to try again.
+    /// Returns the record of a grant with a pending revocation. It is kept until `until`, so that
+    /// the client can repeat the revocation.
     pub(crate) fn ended(mut self, until: Timestamp) -> Self {
         self.ended = true;
         self.expires_at = self.expires_at.min(until);
         self
     }
 
-    /// Whether the upstream token can be had with the token of this hash, `current` being that of
-    /// the current one.
+    /// Returns whether the token with this hash can open the upstream token. `current` is the hash
+    /// of the current token.
     pub(crate) fn opens_with(&self, hash: &Tag, current: &Tag) -> bool {
         let previous = || {
             self.previous
@@ -277,15 +287,16 @@ impl Record {
         hash == current || previous().is_some_and(|previous| previous.hash == *hash)
     }
 
-    /// Returns how long the grant still lives, at least a millisecond.
+    /// Returns the time until the grant expires, at least one millisecond.
     pub(crate) fn time_to_live(&self, now: Timestamp) -> Duration {
         self.expires_at
             .saturating_since(self.time(now))
             .max(Duration::from_millis(1))
     }
 
-    /// Returns the time to live of its entry: longer than that of the grant, so that its tokens are
-    /// known to have expired. It is longer by half, and by an hour at most.
+    /// Returns the time to live of the entry. It is longer than that of the grant, by half and by
+    /// at most an hour, so that a token that has just expired is reported as expired and not as
+    /// unknown.
     pub(crate) fn kept(&self, now: Timestamp) -> Duration {
         let left = self.time_to_live(now);
         left.saturating_add((left / 2).min(LONGEST_KEPT))

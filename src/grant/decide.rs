@@ -4,7 +4,7 @@ use super::{Previous, Record};
 use crate::clock::Timestamp;
 use crate::store::Tag;
 
-/// The token that a request presents, and for whom.
+/// The token that a request presents, and the client that presents it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Presented<'a> {
     pub(crate) client_id: &'a str,
@@ -12,13 +12,13 @@ pub(crate) struct Presented<'a> {
     pub(crate) hash: &'a Tag,
 }
 
-/// How the lease on a grant stands for a request.
+/// The state of the lease on a grant, as seen by one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// Nobody holds it.
+    /// No request holds it.
     Free,
-    /// A request with the current token held it and let it run out: its instance died. The token
-    /// counts as presented.
+    /// A request with the current token held it until it expired, for example because its instance
+    /// crashed. The current token counts as presented.
     RanOut,
     /// This request holds it.
     Ours,
@@ -26,39 +26,66 @@ pub(crate) enum Standing {
     Held,
 }
 
-/// What is to be done about a presented token.
+/// The decision about a presented token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// There is no such grant.
+    /// The grant does not exist: refuse.
     Unknown,
-    /// It is another client's.
+    /// The grant belongs to another client: refuse.
     ClientMismatch,
-    /// Its time is over.
+    /// The grant has expired: refuse.
     Expired,
-    /// It was revoked.
+    /// The grant was revoked, and the revocation is pending: refuse.
     Ended,
-    /// The current token: exchange it for the next one, once the lease is ours.
+    /// The current token: rotate, once this request holds the lease.
     Rotate,
-    /// Another request has the lease: wait, then decide again.
+    /// Another request holds the lease: wait, then decide again.
     Busy,
-    /// The previous token in its retry window: the same answer.
+    /// The previous token in the retry window: return the stored answer of the last rotation.
     Replay,
-    /// The previous token, its successor never presented: rotate from it, once the lease is ours.
+    /// The previous token in the recovery window, its successor never presented: rotate from it,
+    /// once this request holds the lease.
     Recover,
-    /// An old token that an honest client may still hold: refuse it, and no more.
+    /// An old token that a conforming client may still send: refuse it, and let the grant go on.
     Late,
-    /// An old token that no honest client sends: end the grant.
+    /// An old token that no conforming client sends: refuse it, and end the grant.
     Reuse,
-    /// Never issued.
+    /// A token that was never issued: refuse.
     Forged,
-    /// Newer than the grant: forged, or the store has lost a write.
+    /// A token that is newer than the grant: refuse. It is forged, or the store has lost a write.
     Ahead,
 }
 
 /// Decides about a presented token.
 ///
-/// `current` is the hash of the grant's current token; `waited` says that the request had to wait
-/// since it came in, so that the token may have been overtaken in the meantime.
+/// The rules are tried in this order, and the first one that applies decides:
+///
+/// | | the grant | the presented token | the lease | the time | verdict |
+/// | --- | --- | --- | --- | --- | --- |
+/// | 1 | does not exist | | | | [`Unknown`](Verdict::Unknown) |
+/// | 2 | belongs to another client | | | | [`ClientMismatch`](Verdict::ClientMismatch) |
+/// | 3 | | | | `expires_at` or later | [`Expired`](Verdict::Expired) |
+/// | 4 | has a pending revocation | | | | [`Ended`](Verdict::Ended) |
+/// | 5 | | is current | held by another request | | [`Busy`](Verdict::Busy) |
+/// | 6 | | is current | otherwise | | [`Rotate`](Verdict::Rotate) |
+/// | 7 | current token not presented | is previous | | before `retry_until` | [`Replay`](Verdict::Replay) |
+/// | 8 | current token not presented | is previous | held by another request | before `recover_until` | [`Busy`](Verdict::Busy) |
+/// | 9 | current token not presented | is previous | otherwise | before `recover_until` | [`Recover`](Verdict::Recover) |
+/// | 10 | | is previous or older | | before `retry_until`, or `waited` | [`Late`](Verdict::Late) |
+/// | 11 | | is previous or older | | otherwise | [`Reuse`](Verdict::Reuse) |
+/// | 12 | | is of a later generation than the grant | | | [`Ahead`](Verdict::Ahead) |
+/// | 13 | | is any other token | | | [`Forged`](Verdict::Forged) |
+///
+/// - `current` is the hash of the current token. A token is current or previous by its hash, and
+///   older if its generation is at least two below that of the grant. The hash of an older token is
+///   not stored, so its generation decides.
+/// - The current token counts as presented if the record says so (`previous.sealed` is `None`), or
+///   if a request with the current token let its lease expire ([`Standing::RanOut`]).
+/// - `retry_until` and `recover_until` are those of the previous token. A grant that was never
+///   rotated has neither a previous nor an older token.
+/// - `waited` says that the request has waited since it arrived. Its token may have been rotated
+///   away in the meantime, so an old token is late and not reuse.
+/// - The time is `now`, but never earlier than the record was written ([`Record::time`]).
 pub(crate) fn decide(
     grant: Option<(&Record, &Tag)>,
     presented: Presented<'_>,
@@ -113,18 +140,18 @@ pub(crate) fn decide(
     }
 }
 
-/// How far apart the clocks of two instances may be.
+/// The greatest expected difference between the clocks of two instances.
 ///
-/// The stored answer of a rotation is there for the retry window by the store's clock. By the clock
-/// of an instance the window may end this much earlier or later.
+/// The store keeps the stored answer of a rotation for the retry window, by its own clock. By the
+/// clock of an instance, the window may end this much earlier or later.
 pub(crate) const SKEW: Duration = Duration::from_secs(30);
 
 /// Returns whether the stored answer of the last rotation is for the presented token, if it still
 /// exists.
 ///
-/// Its existence decides between a replay and a recovery, not the clock of this instance: with a
-/// clock that is ahead, a second tab would recover, and the token that the first tab has just
-/// received would be invalid.
+/// Whether that answer exists decides between replay and recovery; the clock of this instance does
+/// not. If the clock decided and was ahead, the request of a second browser tab would recover, and
+/// the token that the first tab has just received would become invalid.
 pub(crate) fn may_replay(
     (record, current): (&Record, &Tag),
     presented: Presented<'_>,
@@ -148,12 +175,13 @@ pub(crate) fn may_replay(
         && now < previous.retry_until.saturating_add(SKEW)
 }
 
-/// Returns the verdict about a token that [`may_replay`], if the stored answer does not exist.
+/// Returns the verdict about a token for which [`may_replay`] returned true, if the stored answer
+/// does not exist.
 ///
-/// Within [`SKEW`] of its end the retry window counts as over. Earlier than that, the answer was
+/// If the retry window ends within [`SKEW`], it counts as over. Earlier than that, the answer was
 /// never stored or the store has lost it, and the token is late. If the record was written in the
-/// future of this instance, its clock does not tell where the window ends, and the window counts as
-/// over.
+/// future of this instance, the clock of this instance does not show where the window ends, and the
+/// window counts as over.
 pub(crate) fn without_answer(
     verdict: Verdict,
     record: &Record,
@@ -180,7 +208,8 @@ pub(crate) fn without_answer(
     }
 }
 
-/// What the previous token is still good for.
+/// Returns the verdict for a previous token that can still be replayed or recovered, otherwise
+/// `None`.
 fn second_chance(previous: &Previous, standing: Standing, now: Timestamp) -> Option<Verdict> {
     if previous.sealed.is_none() || standing == Standing::RanOut {
         return None;

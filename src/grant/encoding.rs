@@ -1,4 +1,4 @@
-//! A record of a grant as bytes, by [`crate::fields`].
+//! Encodes and decodes the record of a grant, in the format of [`crate::fields`].
 
 use bytes::{Buf as _, Bytes};
 
@@ -81,7 +81,8 @@ impl Record {
 }
 
 impl Binding {
-    /// The part of a record that never changes, from any version of its value.
+    /// Decodes the part of a record that never changes, from the value of any of its versions. Does
+    /// not check the checksum over key and tag.
     pub(crate) fn decode(value: &Bytes) -> Result<Self, DecodeError> {
         let (_, fields) = split(FORMAT, value)?;
         read(fields).map(|record| record.binding)

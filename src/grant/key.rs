@@ -9,18 +9,18 @@ use crate::store::Key;
 const LEN: usize = 32;
 const ENCODED_LEN: usize = 43;
 
-/// A handle on a grant, for the embedding program: what it notes beside a session so as to end it
-/// later with [`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant).
+/// The identifier of a grant. An application stores it with its session, and ends the grant later
+/// with [`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant).
 ///
-/// It stays the same for as long as the grant lives. [`Refresh`](crate::Refresh) puts it into the
-/// extensions of every response with which a grant begins, is adopted or rotated, or that is given
-/// again; an [`Event`](crate::Event) and an [`AccessGrant`](crate::AccessGrant) name it as well.
+/// It never changes. The layer puts it into the extensions of a response as
+/// [`Refresh`](crate::Refresh) when a grant begins or is adopted, rotated or replayed.
+/// [`Event`](crate::Event) and [`AccessGrant`](crate::AccessGrant) contain it, too.
 ///
-/// It is no secret: a hash of random bytes, of which no token can be made. It is the key under
-/// which the store keeps the grant, and its first digits are the [`GrantName`](crate::GrantName) of
+/// It is not a secret: it is a hash of random bytes, and no token can be derived from it. The store
+/// keeps the grant under this key. Its first digits are the [`GrantName`](crate::GrantName) in
 /// logs.
 ///
-/// As text it is base64url of 43 characters:
+/// Its text form is 43 characters of unpadded base64url:
 ///
 /// ```
 /// use tower_oauth_refresh::GrantKey;
@@ -42,7 +42,7 @@ impl GrantKey {
 }
 
 impl From<Key> for GrantKey {
-    /// The handle of the grant that a store keeps under this key.
+    /// Returns the identifier of the grant that a store keeps under `key`.
     fn from(key: Key) -> Self {
         Self(key)
     }
@@ -79,15 +79,16 @@ impl fmt::Display for GrantKey {
 }
 
 impl fmt::Debug for GrantKey {
-    /// As its [`GrantName`](crate::GrantName): enough to tell two apart in a log.
+    /// Writes the [`GrantName`](crate::GrantName), which is short enough for logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, f)
     }
 }
 
-/// A text is no [`GrantKey`]: it is not the unpadded base64url of 32 bytes.
+/// The error for a text that is not a [`GrantKey`], that is, not the unpadded base64url of 32
+/// bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a grant key is 43 characters of base64url")]
+#[error("invalid grant key: expected 43 characters of base64url")]
 pub struct InvalidGrantKey;
 
 #[cfg(test)]
@@ -95,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_read_as_it_was_written() {
+    fn a_key_survives_display_and_parsing() {
         for bytes in [[0; LEN], [0xff; LEN], std::array::from_fn(|n| n as u8)] {
             let key = GrantKey::from(Key::new(bytes));
             let text = key.to_string();
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_has_one_text() {
+    fn a_key_has_exactly_one_text_form() {
         let good = GrantKey::from(Key::new([0xfb; LEN])).to_string();
         let rows = [
             ("empty", String::new()),

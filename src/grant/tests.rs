@@ -62,7 +62,7 @@ fn record() -> Record {
 }
 
 #[test]
-fn the_whole_table() {
+fn decide_follows_the_decision_table() {
     use Standing::{Free, Held, Ours, RanOut};
     use Verdict::{
         Ahead, Busy, ClientMismatch, Ended, Expired, Forged, Late, Recover, Replay, Reuse, Rotate,
@@ -103,7 +103,7 @@ fn the_whole_table() {
             ClientMismatch,
         ),
         (
-            "another client, before expiry",
+            "another client, expired",
             &fresh,
             ("other", 7, 7),
             Free,
@@ -112,7 +112,7 @@ fn the_whole_table() {
             ClientMismatch,
         ),
         (
-            "another client, of a name that begins alike",
+            "another client, whose id is a prefix of the right one",
             &fresh,
             ("ap", 7, 7),
             Free,
@@ -121,7 +121,7 @@ fn the_whole_table() {
             ClientMismatch,
         ),
         (
-            "another client of an ended grant",
+            "another client, revocation pending",
             &ended,
             ("other", 7, 7),
             Free,
@@ -139,7 +139,7 @@ fn the_whole_table() {
             Expired,
         ),
         (
-            "expired, even with the lease",
+            "expired, although this request holds the lease",
             &fresh,
             ("app", 7, 7),
             Ours,
@@ -148,7 +148,7 @@ fn the_whole_table() {
             Expired,
         ),
         (
-            "expired, before reuse",
+            "expired, with an old token",
             &fresh,
             ("app", 1, 1),
             Free,
@@ -156,9 +156,17 @@ fn the_whole_table() {
             expired,
             Expired,
         ),
-        ("ended", &ended, ("app", 7, 7), Ours, false, in_retry, Ended),
         (
-            "ended, with an old token",
+            "revocation pending",
+            &ended,
+            ("app", 7, 7),
+            Ours,
+            false,
+            in_retry,
+            Ended,
+        ),
+        (
+            "revocation pending, with an old token",
             &ended,
             ("app", 1, 1),
             Free,
@@ -167,7 +175,7 @@ fn the_whole_table() {
             Ended,
         ),
         (
-            "ended, then expired",
+            "revocation pending, then expired",
             &ended,
             ("app", 7, 7),
             Free,
@@ -185,7 +193,7 @@ fn the_whole_table() {
             Rotate,
         ),
         (
-            "current, lease ran out",
+            "current, lease expired",
             &fresh,
             ("app", 7, 7),
             RanOut,
@@ -194,7 +202,7 @@ fn the_whole_table() {
             Rotate,
         ),
         (
-            "current, lease ours",
+            "current, this request holds the lease",
             &fresh,
             ("app", 7, 7),
             Ours,
@@ -203,7 +211,7 @@ fn the_whole_table() {
             Rotate,
         ),
         (
-            "current, lease held",
+            "current, another request holds the lease",
             &fresh,
             ("app", 7, 7),
             Held,
@@ -230,7 +238,7 @@ fn the_whole_table() {
             Replay,
         ),
         (
-            "previous, in the retry window, lease held",
+            "previous, in the retry window, another request holds the lease",
             &fresh,
             ("app", 6, 6),
             Held,
@@ -248,7 +256,7 @@ fn the_whole_table() {
             Late,
         ),
         (
-            "previous, in the retry window, a lease ran out",
+            "previous, in the retry window, a lease expired",
             &fresh,
             ("app", 6, 6),
             RanOut,
@@ -257,7 +265,7 @@ fn the_whole_table() {
             Late,
         ),
         (
-            "previous, in its recovery",
+            "previous, in the recovery window",
             &fresh,
             ("app", 6, 6),
             Free,
@@ -266,7 +274,7 @@ fn the_whole_table() {
             Recover,
         ),
         (
-            "previous, in its recovery, lease ours",
+            "previous, in the recovery window, this request holds the lease",
             &fresh,
             ("app", 6, 6),
             Ours,
@@ -275,7 +283,7 @@ fn the_whole_table() {
             Recover,
         ),
         (
-            "previous, in its recovery, lease held",
+            "previous, in the recovery window, another request holds the lease",
             &fresh,
             ("app", 6, 6),
             Held,
@@ -284,7 +292,7 @@ fn the_whole_table() {
             Busy,
         ),
         (
-            "previous, in its recovery, waited",
+            "previous, in the recovery window, waited",
             &fresh,
             ("app", 6, 6),
             Free,
@@ -293,7 +301,7 @@ fn the_whole_table() {
             Recover,
         ),
         (
-            "previous, in its recovery, successor presented",
+            "previous, in the recovery window, successor presented",
             &presented,
             ("app", 6, 6),
             Free,
@@ -302,7 +310,7 @@ fn the_whole_table() {
             Reuse,
         ),
         (
-            "previous, in its recovery, a lease ran out",
+            "previous, in the recovery window, a lease expired",
             &fresh,
             ("app", 6, 6),
             RanOut,
@@ -320,7 +328,7 @@ fn the_whole_table() {
             Late,
         ),
         (
-            "previous, after its recovery",
+            "previous, after the recovery window",
             &fresh,
             ("app", 6, 6),
             Free,
@@ -329,7 +337,7 @@ fn the_whole_table() {
             Reuse,
         ),
         (
-            "previous, after its recovery, waited",
+            "previous, after the recovery window, waited",
             &fresh,
             ("app", 6, 6),
             Free,
@@ -347,7 +355,7 @@ fn the_whole_table() {
             Late,
         ),
         (
-            "older, after it",
+            "older, after the retry window",
             &fresh,
             ("app", 5, 5),
             Free,
@@ -356,7 +364,7 @@ fn the_whole_table() {
             Reuse,
         ),
         (
-            "older, after it, waited",
+            "older, after the retry window, waited",
             &fresh,
             ("app", 5, 5),
             Free,
@@ -374,7 +382,7 @@ fn the_whole_table() {
             Reuse,
         ),
         (
-            "older, lease held",
+            "older, another request holds the lease",
             &fresh,
             ("app", 5, 5),
             Held,
@@ -410,7 +418,7 @@ fn the_whole_table() {
             Ahead,
         ),
         (
-            "the newest there can be",
+            "newer, with the highest generation",
             &fresh,
             ("app", u32::MAX, 8),
             Free,
@@ -490,7 +498,7 @@ fn a_grant_expires_at_the_earliest_of_its_ends() {
     };
     let day = Duration::from_secs(24 * 3600);
     let rows = [
-        ("idle alone", binding(), None, at(0).saturating_add(IDLE)),
+        ("idle only", binding(), None, at(0).saturating_add(IDLE)),
         ("absolute", absolute.clone(), None, at(500)),
         ("upstream", binding(), Some(day), at(24 * 3600)),
         (
@@ -499,7 +507,12 @@ fn a_grant_expires_at_the_earliest_of_its_ends() {
             Some(day),
             at(500),
         ),
-        ("upstream for ever", absolute, Some(Duration::MAX), at(500)),
+        (
+            "upstream without a limit",
+            absolute,
+            Some(Duration::MAX),
+            at(500),
+        ),
     ];
     for (name, binding, upstream, end) in rows {
         let record = Record::begin(binding, Bytes::new(), at(0), IDLE, upstream);
@@ -508,7 +521,7 @@ fn a_grant_expires_at_the_earliest_of_its_ends() {
 }
 
 #[test]
-fn what_the_upstream_said_holds_until_it_issues_another_token() {
+fn the_upstream_expiry_applies_until_the_next_upstream_token() {
     let record = Record::begin(
         binding(),
         Bytes::new(),
@@ -538,24 +551,25 @@ fn what_the_upstream_said_holds_until_it_issues_another_token() {
     assert_eq!(
         rotate(true, None),
         at(50).saturating_add(IDLE),
-        "a new one without an end"
+        "a new one without an expiry"
     );
     assert_eq!(
         rotate(true, Some(Duration::from_secs(20))),
         at(70),
-        "a new one with its end"
+        "a new one with an expiry"
     );
     assert_eq!(
         rotate(false, Some(Duration::from_secs(20))),
         at(70),
-        "the same one with another end"
+        "the same one with another expiry"
     );
 }
 
-/// One step of a history of a grant; tokens are named by when they were minted.
+/// One step in the history of a grant. A token is identified by its position in the order of
+/// minting.
 #[derive(Clone, Debug)]
 enum Step {
-    /// A request with a token, whose rotation ends like this.
+    /// A request presents a token, and its rotation ends with this result.
     Present(prop::sample::Index, End),
     Pass(u64),
 }
@@ -588,18 +602,18 @@ fn step() -> impl Strategy<Value = Step> {
 struct Token {
     generation: u32,
     parent: Option<usize>,
-    /// Somebody presented it to rotate it.
+    /// A client has presented it to rotate it.
     presented: bool,
-    /// A recovery dropped it.
+    /// A recovery has dropped it.
     dropped: bool,
 }
 
-/// A grant with everything that ever happened to it.
+/// A grant, with all tokens that were ever minted for it.
 struct History {
     record: Option<Record>,
     current: usize,
     tokens: Vec<Token>,
-    /// A crashed rotation left its lease behind, which has run out.
+    /// A crashed rotation has left a lease behind that has expired.
     ran_out: bool,
     now: Timestamp,
 }
@@ -697,7 +711,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn no_history_makes_two_unrelated_tokens_usable(steps in prop::collection::vec(step(), 1..60)) {
+    fn two_unrelated_tokens_are_never_usable_at_once(steps in prop::collection::vec(step(), 1..60)) {
         let first = Token { generation: 0, parent: None, presented: false, dropped: false };
         let mut history =
             History { record: Some(begun()), current: 0, tokens: vec![first], ran_out: false, now: at(0) };
@@ -727,7 +741,7 @@ proptest! {
     }
 
     #[test]
-    fn an_encoded_record_is_read_as_it_was(record in any_record(), tag in any::<[u8; 32]>()) {
+    fn a_record_survives_encoding_and_decoding(record in any_record(), tag in any::<[u8; 32]>()) {
         let tag = Tag::new(tag);
         let value = record.encode(&KEY, &tag);
         prop_assert_eq!(Record::decode(&KEY, &tag, &value).unwrap(), record.clone());
@@ -736,7 +750,7 @@ proptest! {
     }
 
     #[test]
-    fn no_damage_is_taken_for_a_record(
+    fn a_damaged_record_is_rejected(
         record in any_record(),
         at in any::<prop::sample::Index>(),
         flip in 1..=u8::MAX,
@@ -751,7 +765,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_decoding_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..200), format in any::<bool>()) {
+    fn decoding_arbitrary_bytes_never_panics(mut bytes in prop::collection::vec(any::<u8>(), 0..200), format in any::<bool>()) {
         if let (true, Some(first)) = (format, bytes.first_mut()) {
             *first = 1;
         }
@@ -837,7 +851,7 @@ fn fields_of_a_later_version_survive_a_rotation() {
 }
 
 #[test]
-fn what_a_later_version_puts_into_a_flag_is_not_lost_unseen() {
+fn a_flag_with_contents_is_rejected() {
     let mut record = record();
     record.unknown.push((11, Bytes::from_static(b"later")));
     let value = record.encode(&KEY, &hash(7));
@@ -848,7 +862,7 @@ fn what_a_later_version_puts_into_a_flag_is_not_lost_unseen() {
 }
 
 #[test]
-fn a_later_format_is_named() {
+fn a_later_format_is_reported_with_its_number() {
     let mut value = record().encode(&KEY, &hash(7)).to_vec();
     value[0] = 2;
     assert_eq!(
@@ -858,7 +872,7 @@ fn a_later_format_is_named() {
 }
 
 #[test]
-fn debug_shows_nothing_sealed() {
+fn debug_output_contains_no_sealed_bytes() {
     let shown = format!("{:?} {:?}", record(), record().previous);
     assert!(
         shown.contains("app") && !shown.contains("sealed"),
@@ -867,7 +881,7 @@ fn debug_shows_nothing_sealed() {
 }
 
 #[test]
-fn a_grant_fits_into_its_share_of_the_store() {
+fn a_record_takes_at_most_345_bytes() {
     let mut record = record();
     record.binding.client_id = "0123456789abcdef0123456789abcdef0123".into();
     record.binding.scope = Some("openid profile".into());

@@ -34,20 +34,22 @@ use crate::store::{Change, Entry, Key, Lease, Store, StoreError, Swap, Tag, Ttl,
 use crate::token::RefreshToken;
 use crate::upstream::{Granted, Reply, Upstream};
 
-/// Tags of the entry of an adoption: under way, or done with its answer as the value.
+/// The tags of the entry of an adoption: in progress, or done with the sealed answer as the value.
 const UNDER_WAY: Tag = Tag::new([0; 32]);
 const DONE: Tag = Tag::new([1; 32]);
 
-/// How much longer than its lease the entry of an adoption under way is there: for longer than a
-/// commit is held in the background, so that whoever takes the lease over knows that somebody had
-/// it.
+/// How much longer than its lease the entry of an adoption in progress is kept. This is longer than
+/// a commit is retried in the background, so that a request that takes the lease over finds out
+/// that another request had held it.
 const KEPT: Duration = Duration::from_secs(3600);
 
-/// Longer than the id of a grant, so that no key of an adoption is the key of a grant.
+/// The first input of the hash that is the key of an adoption. It is longer than the id of a grant,
+/// so an adoption never has the key of a grant.
 const ADOPT: &str = "tower-oauth-refresh adopt key";
 const ADOPT_SECRET: &str = "tower-oauth-refresh adopt secret";
 
-/// Answers a refresh with a token that is not of the layer's format.
+/// Handles a refresh with a token that is not in the layer's format: adopts its grant, if adoption
+/// is configured and has not ended.
 pub(crate) async fn adopt<St, S, B, ResBody>(
     exchange: &Exchange<St>,
     upstream: Box<Upstream<S, B>>,
@@ -74,7 +76,8 @@ where
     };
     let foreign = Foreign::new(token, client_id);
     if exchange.shared.now() >= end {
-        // An answer that was lost at the last moment is still there.
+        // Adoption has ended, but the answer of an adoption that was made shortly before may still
+        // be replayed.
         let late =
             exchange.shared.now() < end.saturating_add(config.lease() + config.windows.retry);
         let found = if late {
@@ -139,7 +142,7 @@ fn unknown<St: Store>(exchange: &Exchange<St>, stranger: Subject<'_>) -> Error {
     Error::InvalidGrant
 }
 
-/// Gives the answer of an adoption again, to the same request alone.
+/// Replays the answer of an adoption, but only to the same request.
 fn answer_again<St: Store, ResBody>(
     exchange: &Exchange<St>,
     foreign: &Foreign<'_>,
@@ -170,7 +173,7 @@ fn answer_again<St: Store, ResBody>(
     }
 }
 
-/// A token of the inner service in the hands of a client.
+/// An upstream token that a client has received before the layer was installed.
 struct Foreign<'a> {
     client_id: &'a ClientId,
     key: Key,
@@ -186,8 +189,8 @@ impl<'a> Foreign<'a> {
                 .finalize()
                 .into(),
         );
-        // Unlike our own secrets this one has structure; hashed it is as good a key as the token
-        // was a secret.
+        // Unlike the layer's own secrets, this token is not uniformly random. Its hash is a key
+        // that is as hard to guess as the token.
         let mut secret = Zeroizing::new([0; 32]);
         Sha256::new()
             .chain_update(ADOPT_SECRET)
@@ -211,14 +214,16 @@ impl<'a> Foreign<'a> {
 
 enum Reserved<St: Store> {
     Placeholder(Placeholder<St>),
-    /// The sealed answer of the adoption that was faster.
+    /// Another request has adopted the grant. The value is its sealed answer.
     Done(Bytes),
 }
 
-/// Takes the lease that keeps other requests from using the same token: on the placeholder, which
-/// is written first.
+/// Takes the lease of an adoption, so that no other request uses the same upstream token. A lease
+/// needs an entry, so a placeholder is written first.
 ///
-/// As with a rotation, whoever let a lease run out may have the answer and only wait for the store.
+/// As in a rotation, a lease that replaced an expired one is used only after [`TAKEOVER_PAUSE`] and
+/// a second claim: the previous holder may have the answer already and only be waiting for the
+/// store.
 async fn reserve<St: Store>(
     exchange: &Exchange<St>,
     foreign: &Foreign<'_>,
@@ -289,7 +294,7 @@ async fn reserve<St: Store>(
     }
 }
 
-/// Stores what the inner service answered, then answers the client.
+/// Stores the answer of the inner service, then answers the client.
 async fn complete<St: Store, ResBody>(
     exchange: &Exchange<St>,
     foreign: &Foreign<'_>,
@@ -307,7 +312,8 @@ async fn complete<St: Store, ResBody>(
         exchange.emit(EventKind::CommitLost, stranger);
         exchange.store_failed(StoreError::unavailable(error.to_string()), stranger)
     };
-    // A request for less says nothing of what was granted.
+    // If the request names a scope, the answer may name only a part of what was granted. The scope
+    // of the grant is then unknown.
     let granted_scope = granted
         .answer
         .scope()
@@ -319,8 +325,8 @@ async fn complete<St: Store, ResBody>(
     };
     let terms = Terms {
         client_id: foreign.client_id.as_str(),
-        // What was granted is not known, nor whether the inner service has looked at what is asked
-        // for.
+        // The scope of the grant is unknown, and the inner service may have ignored the requested
+        // one, so only the scope in the answer counts.
         scope: granted_scope.map(Cow::Borrowed),
         resources: granted_resources(
             exchange.shared.config(),
@@ -359,8 +365,8 @@ async fn complete<St: Store, ResBody>(
             let inserted = adoption.inserted;
             adoption.settle(exchange, (running, turn));
             let error = exchange.store_failed(error, stranger);
-            // The grant is there: only a retry with the foreign token would miss the replay for a
-            // moment.
+            // The grant is stored. Only the replay for a retry with the upstream token is still
+            // missing.
             if !inserted {
                 return Err(error);
             }
@@ -369,8 +375,12 @@ async fn complete<St: Store, ResBody>(
     Ok(granted.respond_for(&key, body))
 }
 
-/// What takes the placeholder's place: the answer for whoever asks the same again, or what keeps
-/// them from using the token inside a second time, which would end the session there.
+/// Returns the change that replaces the placeholder.
+///
+/// It stores the sealed answer, for a retry of the same request. If there is nothing to replay, it
+/// stores an empty value while the inner service has replaced the upstream token: a second use of
+/// that token would end the session there. If the token was not replaced, either, it removes the
+/// placeholder.
 fn answer_entry<St: Store>(
     exchange: &Exchange<St>,
     foreign: &Foreign<'_>,
@@ -413,7 +423,7 @@ fn answer_entry<St: Store>(
     })
 }
 
-/// The two writes of an adoption.
+/// The two writes of an adoption: the grant, and the entry that replaces the placeholder.
 struct Adoption {
     begun: Begun,
     inserted: bool,
@@ -442,18 +452,19 @@ impl Write for Adoption {
                 .swap(&key, expected, self.done.clone(), None)
                 .await?
             {
-                // A lease that was merely taken over is overridden, so that the token is not used
-                // again.
+                // Another request has taken the lease over. Override it, so that it does not use
+                // the upstream token a second time.
                 Swap::Conflict(Some(found)) if answered && found.tag == UNDER_WAY => {
                     expected = Some(found.version)
                 }
                 Swap::Conflict(None) => expected = None,
-                // Somebody was faster: the session is stored, only the replay is not.
+                // After a conflict: another adoption of the same token was faster. The grant is
+                // stored, only its replay is not.
                 Swap::Swapped | Swap::Conflict(Some(_)) => return Ok(()),
             }
         }
         Err(StoreError::unavailable(
-            "the entry changes faster than it can be written",
+            "failed to write the entry: other requests changed it during each of 32 attempts",
         ))
     }
 }
@@ -478,13 +489,13 @@ impl Adoption {
     }
 }
 
-/// The lease of an adoption, with its entry; removed when dropped, on whatever path.
+/// The lease of an adoption, and its entry. Dropping the placeholder removes both.
 struct Placeholder<St: Store> {
     shared: Arc<Shared<St>>,
     key: Key,
     version: Version,
-    /// Whether it may have taken the place of a lease that had run out, on which an answer may yet
-    /// come. Then it is left as one that has run out, too.
+    /// Whether it may have replaced an expired lease, whose holder may still commit. Dropping it
+    /// then leaves an expired lease behind.
     overdue: bool,
     running: Option<RunningGuard>,
 }
@@ -506,7 +517,7 @@ impl<St: Store> Placeholder<St> {
         drop(running);
     }
 
-    /// From here on nobody removes it.
+    /// Hands the placeholder to the commit. Dropping it no longer removes the entry.
     fn into_commit(mut self) -> (Version, Option<RunningGuard>) {
         (self.version, mem::take(&mut self.running))
     }
@@ -533,7 +544,7 @@ impl<St: Store> Drop for Placeholder<St> {
     }
 }
 
-/// A failure is not told: the lease runs out by itself.
+/// Removes the placeholder. A failure is only logged, because the lease expires by itself.
 async fn remove<St: Store>(shared: &Shared<St>, key: &Key, version: Version, overdue: bool) {
     let change = match shared.random().map(Version::new) {
         Ok(next) if overdue => {
@@ -547,6 +558,6 @@ async fn remove<St: Store>(shared: &Shared<St>, key: &Key, version: Version, ove
         Ok(_) | Err(_) => Change::Remove,
     };
     if let Err(error) = shared.store().swap(key, Some(version), change, None).await {
-        tracing::debug!(%error, "the placeholder of an adoption could not be removed and will run out");
+        tracing::debug!(%error, "failed to remove the placeholder of an adoption: it expires by itself");
     }
 }

@@ -6,12 +6,12 @@ use crate::form::{Param, TokenForm};
 use crate::grant::Binding;
 use crate::scope::{scope_within, valid_resource, valid_scope};
 
-/// Asks for a refresh token (OpenID Connect Core §11). Servers leave it out of the scope that they
-/// say they granted.
+/// The scope value that requests a refresh token (OpenID Connect Core §11). Servers omit it from
+/// the scope that they return.
 const OFFLINE: &str = "offline_access";
 
-/// What a token request asks for, and with which credential: a replay is given to the same ask
-/// alone.
+/// The scope, resources and credential of a refresh request. A stored answer is replayed only to a
+/// request for which they are the same.
 #[derive(Debug)]
 pub(crate) struct Ask<'a> {
     form: &'a TokenForm,
@@ -21,7 +21,7 @@ pub(crate) struct Ask<'a> {
 }
 
 impl<'a> Ask<'a> {
-    /// Reads it; malformed scopes and resources are refused.
+    /// Reads a refresh request, and rejects a malformed scope or resource.
     pub(crate) fn read(form: &'a TokenForm, client: &'a Client<'a>) -> Result<Self, Error> {
         let scope = form.get(Param::Scope);
         if scope.is_some_and(|scope| !valid_scope(scope)) {
@@ -39,7 +39,8 @@ impl<'a> Ask<'a> {
         })
     }
 
-    /// Refuses more than was granted (RFC 6749 §6, RFC 8707 §2.2), where it is known what was.
+    /// Rejects a scope or resource beyond the grant's (RFC 6749 §6, RFC 8707 §2.2). A grant whose
+    /// scope or resources are unknown does not limit them.
     pub(crate) fn within(&self, binding: &Binding) -> Result<(), Error> {
         if let (Some(requested), Some(granted)) = (self.scope, &binding.scope)
             && !requested
@@ -56,14 +57,14 @@ impl<'a> Ask<'a> {
         Ok(())
     }
 
-    /// Whether the answer to this may be given again: an assertion differs each time, so nothing
-    /// ties a replay to it.
+    /// Returns whether the answer to this request may be replayed. With a client assertion it may
+    /// not: assertions differ from request to request, so a replay cannot be bound to one.
     pub(crate) fn replayable(&self) -> bool {
         !matches!(self.credential, Credential::Assertion)
     }
 
-    /// What is authenticated with a replay: the credential, the scope, and every parameter that the
-    /// layer does not read, resources among them.
+    /// Returns the values that a stored answer is bound to: the credential, the scope, and every
+    /// parameter that the layer does not read, including the resources.
     pub(crate) fn terms(&self) -> Vec<&[u8]> {
         let (kind, secret): (&[u8], &[u8]) = match self.credential {
             Credential::None | Credential::Assertion => (b"none", &[]),

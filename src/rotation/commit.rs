@@ -30,7 +30,7 @@ use crate::shared::Shared;
 use crate::store::{Beside, Change, Entry, Key, Store, StoreError, Swap, Tag, Ttl, Version};
 use crate::upstream::Granted;
 
-/// A rotation that the upstream has granted.
+/// A rotation that the inner service has granted.
 pub(crate) struct Rotation<'a> {
     pub(crate) presentation: &'a Presentation<'a>,
     pub(crate) ask: &'a Ask<'a>,
@@ -38,7 +38,7 @@ pub(crate) struct Rotation<'a> {
     pub(crate) record: Record,
     pub(crate) claimed: Tag,
     pub(crate) purpose: LeasePurpose,
-    /// The upstream token that was used.
+    /// The upstream token that was sent to the inner service.
     pub(crate) token: Zeroizing<String>,
     pub(crate) minted: Minted,
 }
@@ -100,7 +100,7 @@ impl Rotation<'_> {
         }
     }
 
-    /// What is to be stored, and the answer to the client.
+    /// Returns the write to be made, and the body of the answer to the client.
     fn prepare<St>(
         self,
         shared: &Shared<St>,
@@ -200,8 +200,9 @@ impl Rotation<'_> {
     }
 }
 
-/// What the access token of this answer is good for: what the answer says, or else what was asked
-/// for, or else what was granted (RFC 6749 §6, RFC 8707 §2.2).
+/// Returns the scope and the resources of the access token in this answer: those that the answer
+/// names, otherwise those that the request names, otherwise those of the grant (RFC 6749 §6, RFC
+/// 8707 §2.2).
 ///
 /// Of the requested scope, only the part that is known to be granted counts; `offline_access` may
 /// be requested without being granted. If the scope of the grant is unknown, no requested scope
@@ -237,8 +238,10 @@ fn access_terms<'a>(
     }
 }
 
-/// Another request has rotated the grant: what holds for a token that comes too late holds for this
-/// one.
+/// Decides again, against the new record, because another request has rotated the grant.
+///
+/// The presented token was valid when the request arrived, so this request counts as one that has
+/// waited: the token can be replayed or is late, but it is never reuse.
 pub(crate) async fn decide_again<St: Store, ResBody>(
     exchange: &Exchange<St>,
     presentation: &Presentation<'_>,
@@ -263,7 +266,8 @@ pub(crate) async fn decide_again<St: Store, ResBody>(
     }
 }
 
-/// A write that must reach the store.
+/// The write of a rotation. It is retried until it reaches the store, because the inner service may
+/// already have replaced the upstream token that the stored record contains.
 #[derive(Debug)]
 pub(crate) struct Commit {
     key: Key,
@@ -272,18 +276,18 @@ pub(crate) struct Commit {
     record: Record,
     entry: Entry,
     also: Option<Beside>,
-    /// The record of the access token, until it is stored.
+    /// The record of the access token; `None` once it is stored.
     access: Option<AccessWrite>,
-    /// Whether the rotation is stored, and its access token alone is missing.
+    /// Whether the rotation is stored. Its access token may still be missing.
     stored: bool,
     prepared_at: Timestamp,
 }
 
-/// What became of a commit.
+/// The result of a commit.
 #[derive(Debug)]
 pub(crate) enum Committed {
     Stored,
-    /// The grant has ended in the meantime: revocation wins.
+    /// The grant has ended in the meantime. Revocation wins over rotation.
     Gone,
     /// Another request has rotated the grant in the meantime.
     Overtaken(Entry),
@@ -292,13 +296,15 @@ pub(crate) enum Committed {
 impl Write for Commit {
     type Done = Committed;
 
-    /// The rotation and its access token are two entries, sent together. The client gets its answer
-    /// when both are there; an access token whose rotation came to nothing is nobody's.
+    /// Writes the rotation and its access token, two entries, at the same time. The client gets its
+    /// answer when both are stored. If the rotation fails, its access token was never sent to a
+    /// client.
     async fn attempt<St: Store>(&mut self, shared: &Shared<St>) -> Result<Committed, StoreError> {
         let Some(access) = self.access.take() else {
             return self.swap(shared).await;
         };
-        // In boxes, for few have two: every rotation would carry the room for it.
+        // Boxed because few rotations mint an access token, and unboxed these would enlarge the
+        // future of every rotation.
         let insert = Box::pin(access.insert(shared.store(), shared.now()));
         let (committed, inserted) = both(Box::pin(self.swap(shared)), insert).await;
         if inserted.is_err() {
@@ -312,7 +318,22 @@ impl Write for Commit {
 }
 
 impl Commit {
-    /// A lease that was merely taken over is overridden.
+    /// Writes the rotation. It overrides the lease of another request, but never another rotation.
+    ///
+    /// Invariant: the write succeeds only on an entry whose tag is `claimed`, the token that this
+    /// rotation started from. The tag changes with every rotation, and the version with every
+    /// write:
+    ///
+    /// - A conflict with the same tag means that only the lease has changed, usually because
+    ///   another request has taken it over. The write is repeated against the new version. If it
+    ///   gave way, the other request would send the upstream token in the record, which the inner
+    ///   service has already replaced, and the session would end there.
+    /// - A conflict with another tag means that another request has rotated the grant. The write
+    ///   must not be repeated: it would replace a token that another client request has already
+    ///   received. If the new tag is the token of this write, or was rotated away from it, an
+    ///   earlier attempt was stored and only its reply was lost.
+    /// - A missing entry, or a record with a pending revocation, means that the grant has ended.
+    ///   The write must not restore it.
     async fn swap<St: Store>(&mut self, shared: &Shared<St>) -> Result<Committed, StoreError> {
         if self.stored {
             return Ok(Committed::Stored);
@@ -352,26 +373,27 @@ impl Commit {
             self.expected = found.version;
         }
         Err(StoreError::unavailable(
-            "the entry changes faster than it can be written",
+            "failed to write the entry: other requests changed it during each of 32 attempts",
         ))
     }
 
-    /// Whether an earlier attempt was stored, whose answer was lost: the token is there, or was
-    /// rotated since.
+    /// Returns whether an earlier attempt was stored although its reply was lost: the token of this
+    /// write is the current or the previous token.
     fn precedes(&self, found: &Entry, record: &Record) -> bool {
         let previous = record.previous.as_ref().map(|previous| &previous.hash);
         [Some(&found.tag), previous].contains(&Some(&self.entry.tag))
     }
 
-    /// Whether the grant has been rotated twice and more beyond this write.
+    /// Returns whether the grant is at least two generations beyond this write.
     fn is_history_of(&self, found: &Entry) -> bool {
         let next = self.record.generation.saturating_add(1);
         Record::decode(&self.key, &found.tag, &found.value)
             .is_ok_and(|found| found.generation > next)
     }
 
-    /// The windows begin when the client can have its answer, which is long after the rotation if
-    /// the store was away.
+    /// Restarts the windows of the previous token, unless they were computed less than a second
+    /// ago. The client can receive its answer only when the write is stored, which may be long
+    /// after the rotation if the store was unavailable.
     fn renew_windows<St>(&mut self, shared: &Shared<St>) {
         let now = shared.now();
         if now.saturating_since(self.prepared_at) < Duration::from_secs(1) {
@@ -386,7 +408,7 @@ impl Commit {
     }
 }
 
-/// A commit that the store has not taken yet: it lives in this process's memory alone.
+/// A commit that the store has not accepted yet. It exists only in the memory of this process.
 struct Background {
     commit: Commit,
     kind: EventKind,
@@ -395,7 +417,8 @@ struct Background {
 }
 
 impl Background {
-    /// Tries again for a while, in a task of its own.
+    /// Retries the commit for up to a minute in a background task, and emits the event of the
+    /// result.
     fn settle<St: Store>(mut self, exchange: &Exchange<St>, running: impl Send + 'static) {
         let shared = Arc::clone(&exchange.shared);
         let started = exchange.started();
@@ -408,8 +431,8 @@ impl Background {
             let settled = persist(&mut self.commit, &shared).await;
             let kind = match settled {
                 Some(Committed::Stored) => self.kind,
-                // It was stored before its answer was lost, or others have gone on without it: the
-                // session lives.
+                // Either this write was stored and its reply was lost, or other requests went on
+                // without it. The grant is alive in both cases.
                 Some(Committed::Overtaken(found)) if self.commit.is_history_of(&found) => self.kind,
                 Some(Committed::Gone | Committed::Overtaken(_)) | None => EventKind::CommitLost,
             };

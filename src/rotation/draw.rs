@@ -11,8 +11,11 @@ const NONCE: usize = 12;
 const VERSION: usize = 8;
 const ID: usize = 12;
 
-/// The randomness of one rotation or one new grant, all of it: asking the operating system once is
-/// cheaper than twice, and nothing can be missing after the upstream was asked.
+/// All the randomness that one rotation or one new grant needs.
+///
+/// It is drawn at once because one system call is cheaper than several. A rotation draws it before
+/// it calls the inner service, so that the random number generator cannot fail when the upstream
+/// token has already been used.
 pub(crate) struct Draw {
     secret: Zeroizing<[u8; SECRET]>,
     nonces: [SealNonce; 3],
@@ -56,23 +59,23 @@ impl Draw {
         })
     }
 
-    /// For the version of the claim.
+    /// Returns the random bytes for the version of the claim.
     pub(crate) const fn claim(&self) -> [u8; VERSION] {
         self.claim
     }
 
-    /// The token of `generation` that follows on `token`.
+    /// Mints the token of `generation` in the grant of `token`.
     pub(crate) fn next(self, token: &RefreshToken, generation: u32) -> Minted {
         self.mint(token.id(), generation)
     }
 
-    /// The first token of a new grant.
+    /// Mints the first token of a new grant.
     pub(crate) fn first(self) -> Minted {
         let id = self.id;
         self.mint(id, 0)
     }
 
-    /// For an access token without a grant.
+    /// Returns the id and the randomness of an access token that belongs to no grant.
     pub(crate) fn alone(self) -> (TokenId, AccessDraw) {
         (self.id, self.access)
     }
@@ -94,20 +97,21 @@ impl Draw {
     }
 }
 
-/// The next bytes of what was drawn. If it were too short, an error and no secret of zeros.
+/// Takes the next `N` bytes. Returns an error if too few are left, so that no secret ever consists
+/// of zeros.
 fn take<const N: usize>(random: &mut &[u8]) -> Result<[u8; N], RandomUnavailable> {
     let (part, rest) = random
         .split_first_chunk()
-        .ok_or_else(|| RandomUnavailable::new("too little was drawn"))?;
+        .ok_or_else(|| RandomUnavailable::new("fewer random bytes were drawn than needed"))?;
     *random = rest;
     Ok(*part)
 }
 
-/// The next token, and what storing it takes.
+/// A new token, with the nonces and the version that storing it needs.
 pub(crate) struct Minted {
     pub(crate) token: RefreshToken,
     pub(crate) nonces: [SealNonce; 3],
     pub(crate) version: Version,
-    /// For the access token beside it, if it is to have one of the layer's.
+    /// The randomness of the access token that is issued with it, if the layer mints one.
     pub(crate) access: AccessDraw,
 }

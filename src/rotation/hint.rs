@@ -5,11 +5,12 @@ use crate::exchange::Exchange;
 use crate::grant::{Binding, Record};
 use crate::store::{Hint, Store};
 
-/// Refuses without a trip to the store what memory knows to be refused.
+/// Rejects a request without a call to the store if the store's memory shows that the grant is
+/// gone, belongs to another client or has expired.
 ///
-/// A scope or a resource beyond the grant's is not among it, though the binding tells it: the token
-/// may be an old one, whose reuse ends the grant, or the current one, after which the previous one
-/// is forgotten.
+/// A scope or resource beyond the grant's is not checked here, although the binding names them:
+/// such a request may present an old token, which ends the grant, or the current one, which ends
+/// replay and recovery of the previous token. Both effects need the store.
 pub(crate) fn refuse_by_hint<St: Store>(
     exchange: &Exchange<St>,
     presentation: &Presentation<'_>,
@@ -28,15 +29,15 @@ pub(crate) fn refuse_by_hint<St: Store>(
             } else {
                 return Ok(());
             };
-            // What is damaged refuses nobody: that is a failure of the store, and for the operator
-            // to be told of.
+            // A damaged value must not reject the request here: the call to the store reports it as
+            // a store failure.
             if Record::decode(&presentation.key, &tag, &value).is_err() {
                 return Ok(());
             }
             kind
         }
     };
-    tracing::trace!(grant = ?presentation.key, "refused without a trip to the store");
+    tracing::trace!(grant = ?presentation.key, "rejected without a call to the store");
     exchange.emit(kind, presentation.subject());
     Err(Error::InvalidGrant)
 }

@@ -27,8 +27,8 @@ use crate::seal::{Context, Purpose, SealError, Sealer};
 use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Ttl};
 use crate::upstream::{Granted, Reading, Reply, Upstream};
 
-/// Answers a request with any other grant type: forwarded, and the refresh token of the answer
-/// replaced.
+/// Handles a request with any other grant type: forwards it, and replaces the refresh token in the
+/// answer.
 pub(crate) async fn issue<St, S, B, ResBody>(
     exchange: &Exchange<St>,
     upstream: Box<Upstream<S, B>>,
@@ -44,7 +44,8 @@ where
 {
     let client_id = client.id.as_ref();
     if exchange.shared.config().reference && client_id.is_none() {
-        // Nobody could be given an access token, and the grant would be lost.
+        // The layer mints access tokens only for a known client. Refuse before the inner service
+        // uses up the authorization code.
         return Err(Error::InvalidClient { basic: false }.into());
     }
     let requests_refresh_token = form
@@ -107,7 +108,7 @@ where
                 Stored::Nothing(body) => body,
             }
         }
-        // The upstream's access token is all there is to hand out.
+        // Only the upstream access token is left, and a client must not receive it in this mode.
         Err(error)
             if exchange.shared.config().reference
                 || exchange.shared.config().refuse_unstored_grants =>
@@ -122,18 +123,18 @@ where
     Ok(granted.respond(body))
 }
 
-/// The answer to the client, by what has come of a grant.
+/// The answer to the client, with or without a stored grant.
 enum Stored {
     Grant(Bytes),
     Nothing(Bytes),
 }
 
-/// Stores a grant that begins, and its access token if that is one of the layer's; the answer to
-/// the client.
+/// Stores a new grant, and its access token if the layer has minted one. Returns the answer to the
+/// client.
 ///
-/// If the grant cannot be stored the client gets no refresh token, and stays logged in until the
-/// access token ends; with `refuse_unstored_grants` it gets an error. A stored reference access
-/// token is then never sent to a client.
+/// If the grant cannot be stored, the client gets no refresh token and stays logged in until its
+/// access token expires. With `refuse_unstored_grants` it gets an error instead, and a reference
+/// access token that was already stored is never sent.
 async fn store<St: Store>(
     exchange: &Exchange<St>,
     begun: Begun,
@@ -168,7 +169,8 @@ async fn store<St: Store>(
     Ok(Stored::Nothing(answer.without_refresh_token()))
 }
 
-/// The answer without a refresh token, its access token replaced by one that belongs to no grant.
+/// Returns the answer of a request that begins no grant. In reference mode, its access token is
+/// replaced by one that belongs to no grant.
 async fn issue_alone<St: Store>(
     exchange: &Exchange<St>,
     form: &TokenForm,
@@ -216,7 +218,7 @@ fn failed<St: Store>(exchange: &Exchange<St>, error: BeginError, client_id: &Cli
     )
 }
 
-/// What the access token of this answer is good for.
+/// Returns the scope and the resources of the access token in this answer.
 fn access_terms<'a>(
     config: &Config,
     form: &'a TokenForm,
@@ -231,7 +233,8 @@ fn access_terms<'a>(
     }
 }
 
-/// The scope of this answer: what it says, or else what was asked for (RFC 6749 §5.1).
+/// Returns the scope of the access token: the one that the answer names, otherwise the requested
+/// one (RFC 6749 §5.1).
 ///
 /// If the grant type has no scope in its token request (RFC 6749 §4.1.3), the inner service ignores
 /// a requested scope, and an answer without a scope does not confirm it.
@@ -245,8 +248,8 @@ fn scope<'a>(form: &'a TokenForm, granted: &'a Granted) -> Option<&'a str> {
     }
 }
 
-/// Grant types whose token request defines the granted scope: RFC 6749 §4.3.2 and §4.4.2, RFC 7521
-/// §4.1, RFC 8693 §2.1.
+/// The grant types whose token request defines the granted scope: RFC 6749 §4.3.2 and §4.4.2, RFC
+/// 7521 §4.1, RFC 8693 §2.1.
 const ASKING: [&str; 5] = [
     "password",
     "client_credentials",
@@ -266,33 +269,33 @@ fn asks_for_scope(form: &TokenForm) -> bool {
 
 /// Returns the scope and the resources that the grant is limited to, as far as they are known.
 ///
-/// Where the authorization went before, the token request may ask for a part of it (RFC 8707 §2.2):
-/// what the whole was is then not known.
+/// If the user has authorized the grant before, the token request may name only a part of the
+/// resources (RFC 8707 §2.2). Scope and resources of the grant are then unknown.
 fn terms<'a>(form: &'a TokenForm, granted: &'a Granted) -> (Option<&'a str>, Vec<&'a str>) {
     let resources: Vec<_> = form.resources().collect();
     if !asks_for_scope(form) && !resources.is_empty() {
         return (None, Vec::new());
     }
-    // `""` grants an access token nothing, but limits no refresh: GitHub Apps send it whatever was
-    // granted.
+    // An empty scope limits the access token but not the grant, because GitHub Apps send it
+    // regardless of what was granted.
     (
         scope(form, granted).filter(|scope| !scope.is_empty()),
         resources,
     )
 }
 
-/// A grant that begins, before it is stored.
+/// A new grant that is not stored yet.
 pub(crate) struct Begun {
     pub(crate) key: Key,
     record: Record,
     entry: Entry,
     /// The answer to the client.
     pub(crate) body: Bytes,
-    /// The access token, if it is one of the layer's.
+    /// The access token, if the layer has minted one.
     access: Option<Reference>,
 }
 
-/// Why a grant cannot begin.
+/// The error if a new grant cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BeginError {
     #[error(transparent)]
@@ -303,7 +306,7 @@ pub(crate) enum BeginError {
     Mint(#[from] MintError),
 }
 
-/// Begins a grant over the upstream token `token`.
+/// Creates a grant for the upstream token `token`, without storing it.
 pub(crate) fn begin<St: Store>(
     exchange: &Exchange<St>,
     client_id: &ClientId,
@@ -379,8 +382,11 @@ impl Begun {
         };
         match store.swap(&self.key, None, change, None).await? {
             Swap::Swapped => Ok(()),
-            // Twelve random bytes that were there before: the source of randomness is broken.
-            Swap::Conflict(_) => Err(StoreError::unavailable("the key of a new grant is taken")),
+            // The id of a grant is 12 random bytes. If it exists already, the random number
+            // generator is broken.
+            Swap::Conflict(_) => Err(StoreError::unavailable(
+                "the key of a new grant exists already: check the random number generator",
+            )),
         }
     }
 

@@ -12,11 +12,12 @@ use crate::running::RunningGuard;
 use crate::shared::Shared;
 use crate::store::{Change, Entry, Key, Store, StoreError, Tag, Ttl, Version};
 
-/// What a lease was taken for, told by the lowest bit of its version.
+/// The purpose of a lease, stored in the lowest bit of its version.
 ///
-/// A lease that ran out counts the current token as presented if it was taken for that token. One
-/// taken to recover from the previous token says nothing of the current one, and a marker in the
-/// record would cost a trip.
+/// If a lease for a rotation expires, the current token counts as presented, because its holder had
+/// presented it. If a lease for a recovery expires, it does not, because its holder had presented
+/// the previous token. The purpose is stored in the version because a marker in the record would
+/// cost another call to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Rotation,
@@ -24,7 +25,7 @@ pub(crate) enum Purpose {
 }
 
 impl Purpose {
-    /// A version that tells this purpose.
+    /// Returns a version that carries this purpose.
     pub(crate) fn version(self, mut random: [u8; 8]) -> Version {
         random[7] = match self {
             Self::Rotation => random[7] & !1,
@@ -33,7 +34,7 @@ impl Purpose {
         Version::new(random)
     }
 
-    /// What the lease under this version was taken for.
+    /// Returns the purpose of the lease with this version.
     pub(crate) fn of(version: Version) -> Self {
         if version.as_bytes()[7] & 1 == 0 {
             Self::Rotation
@@ -43,7 +44,13 @@ impl Purpose {
     }
 }
 
-/// The right of this request to rotate a grant; given back when dropped, on whatever path.
+/// The lease of this request on a grant. Dropping the guard releases it.
+///
+/// Invariant: a guard exists from before the claim is sent until the lease is released or handed to
+/// a commit. If a request could be cancelled without one, its lease would stay until it expires.
+/// Other requests would have to wait for that, take the lease over, and wait for
+/// [`TAKEOVER_PAUSE`]; and the previous token could no longer be replayed, because an expired lease
+/// counts the current token as presented.
 pub(crate) struct LeaseGuard<St: Store> {
     shared: Arc<Shared<St>>,
     key: Key,
@@ -53,23 +60,23 @@ pub(crate) struct LeaseGuard<St: Store> {
 }
 
 enum State {
-    /// The claim is on its way: whether it was granted is not known.
+    /// The claim was sent. It is not known yet whether it was granted.
     Claiming,
-    /// Granted, on an entry of this tag; given back, it shall have this value.
+    /// The claim was granted. Releasing the lease leaves the entry with this tag and value.
     Held {
         tag: Tag,
         value: Value,
         overdue: bool,
     },
-    /// Nothing to give back.
+    /// There is nothing to release.
     Over,
 }
 
-/// What an entry shall have when its lease is given back.
+/// The value of the entry after its lease was released.
 enum Value {
-    /// What it had.
+    /// The value that the claim returned.
     Unchanged(Bytes),
-    /// This record, its current token presented. Encoded only if it comes to that.
+    /// This record, with its current token marked as presented. Encoded only when it is needed.
     Presented(Box<Record>),
 }
 
@@ -83,7 +90,7 @@ impl Value {
 }
 
 impl<St: Store> LeaseGuard<St> {
-    /// To be made before the claim is sent under `version`.
+    /// Creates the guard. This must happen before the claim with `version` is sent.
     pub(crate) fn claiming(shared: &Arc<Shared<St>>, key: Key, version: Version) -> Self {
         let running = Some(shared.running().enter());
         Self {
@@ -95,8 +102,11 @@ impl<St: Store> LeaseGuard<St> {
         }
     }
 
-    /// The claim was granted; `overdue` in the place of a lease that had run out, on which a commit
-    /// may yet come. Then it is given back as one that has run out, too.
+    /// Records that the claim was granted.
+    ///
+    /// `overdue` says that the claim replaced an expired lease, whose holder may still commit.
+    /// Releasing such a lease leaves an expired lease behind, so that the next request waits for
+    /// that commit, too.
     pub(crate) fn granted(&mut self, entry: Entry, overdue: bool) {
         self.state = State::Held {
             tag: entry.tag,
@@ -105,12 +115,12 @@ impl<St: Store> LeaseGuard<St> {
         };
     }
 
-    /// The claim was not granted.
+    /// Records that the claim was not granted.
     pub(crate) fn refused(mut self) {
         self.state = State::Over;
     }
 
-    /// From here on, giving the lease back tells that the current token was presented.
+    /// From now on, releasing the lease also marks the current token as presented.
     pub(crate) fn presented(&mut self, record: &Record) {
         if let State::Held { value, .. } = &mut self.state
             && record
@@ -122,9 +132,9 @@ impl<St: Store> LeaseGuard<St> {
         }
     }
 
-    /// Gives the lease back now.
+    /// Releases the lease now.
     pub(crate) async fn give_back(mut self) {
-        // If the store fails, the state stays, and with it dropping the guard tries again in the
+        // If the store fails, the state stays as it is, and dropping the guard retries in the
         // background.
         if give_back(&self.shared, self.key, self.version, &self.state)
             .await
@@ -134,7 +144,7 @@ impl<St: Store> LeaseGuard<St> {
         }
     }
 
-    /// The lease passes to a commit: nobody gives it back.
+    /// Hands the lease to a commit. The guard no longer releases it.
     pub(crate) fn into_commit(mut self) -> (Version, Option<RunningGuard>) {
         self.state = State::Over;
         (self.version, self.running.take())
@@ -147,7 +157,7 @@ impl<St: Store> Drop for LeaseGuard<St> {
         if matches!(state, State::Over) {
             return;
         }
-        // Without a runtime the lease runs out by itself.
+        // Without a runtime, the lease stays until it expires.
         let Ok(handle) = Handle::try_current() else {
             return;
         };
@@ -161,7 +171,7 @@ impl<St: Store> Drop for LeaseGuard<St> {
             for pause in PAUSES {
                 match give_back(&shared, key, version, &state).await {
                     Ok(()) => break,
-                    Err(error) => tracing::debug!(%error, "a lease could not be given back"),
+                    Err(error) => tracing::debug!(%error, "failed to release a lease: it expires by itself if every retry fails"),
                 }
                 sleep(pause).await;
             }
@@ -170,17 +180,18 @@ impl<St: Store> Drop for LeaseGuard<St> {
     }
 }
 
-/// How long a lease that was taken over is held before it is used.
+/// The time between taking over an expired lease and using it.
 ///
-/// Whoever let it run out may have the upstream's answer, and only wait for the store to be there
-/// again: its commit then comes within a few seconds and overrides the lease. To use the same
-/// upstream token first would end the session.
+/// The previous holder may already have the answer of the inner service and only be waiting for the
+/// store to become available. Its commit then arrives within a few seconds and overrides the new
+/// lease. Using the same upstream token before that would end the session at the inner service.
 pub(super) const TAKEOVER_PAUSE: Duration = Duration::from_secs(3);
 
-/// The end of a lease that has run out.
+/// The expiry of a lease that is left behind as an expired one.
 pub(super) const LONG_AGO: Timestamp = Timestamp::from_millis(1);
 
-/// Between attempts to give a lease back. After them it runs out by itself, and nothing is lost.
+/// The pauses between attempts to release a lease. If all of them fail, the lease expires by itself
+/// and nothing is lost.
 const PAUSES: [Duration; 4] = [
     Duration::from_millis(50),
     Duration::from_millis(200),
@@ -206,8 +217,9 @@ async fn give_back<St: Store>(
             overdue.then(|| Purpose::of(version)),
         ),
         State::Claiming => match shared.store().get(&key).await? {
-            // Perhaps it took the place of one that had run out. It tells nothing of the current
-            // token.
+            // The claim was granted, but its reply was lost. It may have replaced an expired lease,
+            // so an expired lease is left behind. It must not count the current token as presented,
+            // because nothing was done with the token: hence `Recovery`.
             Some(entry) if entry.version == version => {
                 (entry.tag, entry.value, Some(Purpose::Recovery))
             }

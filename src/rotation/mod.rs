@@ -1,8 +1,21 @@
-//! What happens on the token endpoint: a file a step.
+//! The token endpoint: rotates refresh tokens, begins grants and adopts them.
 //!
-//! [`refresh`] claims the grant, decides and calls the inner service; [`commit`] stores what came
-//! of it; [`replay`] gives the same answer again; [`hint`] refuses from memory; [`issue`] begins a
-//! grant, [`adopt`] takes one in from before the layer was there.
+//! A refresh takes these steps:
+//!
+//! 1. [`hint`] rejects the request without a call to the store if the store's memory already shows
+//!    that it must be refused.
+//! 2. [`refresh`] claims the grant, decides about the presented token and calls the inner service.
+//! 3. [`commit`] stores the rotation, then answers the client. [`replay`] returns the stored answer
+//!    of the last rotation instead, if the client has lost it.
+//!
+//! [`issue`] begins a grant for every other grant type. [`adopt`] takes in a grant that began
+//! before the layer was installed.
+//!
+//! The invariant of this module: only the holder of the lease sends the upstream token of a grant
+//! to the inner service, and what the inner service answers is stored before the client sees it.
+//! Most authorization servers replace a refresh token when it is used and end the session when it
+//! is used again, so a second request with the same upstream token, or an answer that is not
+//! stored, would log the user out.
 
 mod adopt;
 mod ask;

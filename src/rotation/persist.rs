@@ -7,16 +7,16 @@ use crate::store::{Store, StoreError};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
-/// Shorter than the second after which a client tries again: no other instance shall use the same
-/// upstream token first.
+/// Shorter than the second after which a client retries, so that the commit arrives before another
+/// instance uses the same upstream token.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// How often one attempt overrides a lease that was merely taken over.
+/// How many times one attempt overrides a lease that another request has taken over.
 pub(super) const OVERRIDES: usize = 32;
 
 /// A write that must reach the store.
 pub(crate) trait Write: Send {
-    /// What became of it.
+    /// The result of the write.
     type Done: Send;
 
     /// Tries once. Safe to repeat.
@@ -26,7 +26,8 @@ pub(crate) trait Write: Send {
     ) -> impl Future<Output = Result<Self::Done, StoreError>> + Send;
 }
 
-/// Repeats what the store could not do, for a minute at most; `None` if it came to nothing.
+/// Retries a write for up to a minute while the store is unavailable. Returns `None` if the write
+/// did not succeed in that time, or if the stored entry is corrupt.
 pub(crate) async fn persist<W: Write, St: Store>(
     write: &mut W,
     shared: &Shared<St>,

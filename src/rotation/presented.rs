@@ -5,7 +5,7 @@ use crate::seal::{Context, Purpose};
 use crate::store::{Key, Tag};
 use crate::token::RefreshToken;
 
-/// A token of the layer's format and the client that presents it.
+/// A token in the layer's format, and the client that presents it.
 #[derive(Debug)]
 pub(crate) struct Presentation<'a> {
     pub(crate) client_id: &'a ClientId,

@@ -27,11 +27,12 @@ use crate::store::{Change, Claim, Entry, Key, Lease, Store, StoreError, Swap, Ta
 use crate::token::RefreshToken;
 use crate::upstream::{Granted, Reply, Upstream};
 
-/// How often a request looks again at a grant that another one rotates.
+/// The first pause between two claims of a grant that another request is rotating. Each pause is
+/// twice as long as the one before, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
-/// Answers a request with `grant_type=refresh_token`.
+/// Handles a request with `grant_type=refresh_token`.
 pub(crate) async fn refresh<St, S, B, ResBody>(
     exchange: &Exchange<St>,
     upstream: Box<Upstream<S, B>>,
@@ -53,7 +54,7 @@ where
         .ok_or(Error::InvalidClient { basic: false })?;
     let ask = Ask::read(form, client)?;
     let Some(token) = RefreshToken::parse(&exchange.shared.config().prefix, token) else {
-        // In a box, for it is rare: every request would carry the room for it.
+        // Boxed because adoption is rare, and unboxed it would enlarge the future of every request.
         return Box::pin(adopt::adopt(
             exchange, upstream, body, token, client_id, &ask,
         ))
@@ -66,8 +67,8 @@ where
     let turn = timeout_at(deadline, exchange.shared.queues().enter(presentation.hash));
     let (turn, waited) = turn.await.map_err(|_| Error::Busy)?;
     if waited {
-        // Whoever was first may have found that the grant has ended: the others need not find out
-        // each for itself.
+        // The request ahead of this one may have found that the grant has ended. If so, the store
+        // need not be asked again.
         refuse_by_hint(exchange, &presentation)?;
     }
     match acquire(exchange, &presentation, &ask, waited, deadline).await? {
@@ -81,7 +82,7 @@ where
     }
 }
 
-/// What a request gets that is not refused.
+/// The result of a claim that was not refused.
 #[allow(clippy::large_enum_variant, reason = "made once and matched at once")]
 enum Acquired<St: Store> {
     /// The right to rotate.
@@ -93,14 +94,39 @@ enum Acquired<St: Store> {
 struct Held<St: Store> {
     lease: LeaseGuard<St>,
     record: Record,
-    /// The hash of the current token: what the claim named.
+    /// The hash of the current token, as named by the claim.
     claimed: Tag,
     purpose: LeasePurpose,
-    /// For the next token.
+    /// The randomness for the next token.
     draw: Draw,
 }
 
-/// Claims the grant and decides, until there is something else to do than to wait.
+/// Claims the grant and decides about the presented token, until there is nothing more to wait for.
+///
+/// Each pass claims once: the store returns the entry of the grant and, if its tag is `target` and
+/// the lease is free or has expired, gives the lease to this request. Depending on the verdict, the
+/// pass then
+///
+/// - returns the lease, to rotate or recover;
+/// - waits for [`TAKEOVER_PAUSE`], if the lease replaced an expired one, and claims again;
+/// - claims again with the tag of the current token, because a recovery presents the previous
+///   token, whose hash is not the tag of the entry;
+/// - looks for the stored answer, returns it, or remembers that there is none and claims again;
+/// - waits while another request holds the lease, until the deadline; or
+/// - refuses.
+///
+/// Three invariants hold:
+///
+/// - A lease is returned only with a verdict about the entry that the same claim returned. With a
+///   verdict about an earlier read, this request could rotate a grant that was revoked or rotated
+///   in between.
+/// - A lease that was taken over is used only if the claim is granted again after the pause.
+///   Otherwise this request and the commit of the previous holder could both use the same upstream
+///   token, and the inner service would end the session.
+/// - Where the previous token may still be replayed, the stored answer is looked for first, and the
+///   existence of that answer decides between replay and recovery. If the clock decided, an
+///   instance whose clock is ahead would recover and so invalidate the token that the client has
+///   just received.
 async fn acquire<St: Store>(
     exchange: &Exchange<St>,
     presentation: &Presentation<'_>,
@@ -111,7 +137,7 @@ async fn acquire<St: Store>(
     let mut pause = FIRST_PAUSE;
     let mut goal = (presentation.hash, LeasePurpose::Rotation);
     let mut taken_over = None;
-    // The hash of the current token for which no stored answer was found.
+    // The hash of a current token for which no stored answer was found.
     let mut gone = None;
     loop {
         let (target, purpose) = goal;
@@ -201,8 +227,10 @@ async fn acquire<St: Store>(
     }
 }
 
-/// One trip: reads the grant and takes the lease if it is there to be taken, or looks at one that
-/// was taken before.
+/// Makes one call to the store: reads the grant, and takes its lease if it is available. With
+/// `taken`, repeats an earlier claim to find out whether this request still has the lease.
+///
+/// Returns `None` if the grant does not exist.
 async fn claim<St: Store>(
     exchange: &Exchange<St>,
     presentation: &Presentation<'_>,
@@ -233,13 +261,13 @@ async fn claim<St: Store>(
             lease.refused();
             Ok(None)
         }
-        // The claim may have been granted all the same: dropping the guard looks, and gives it
-        // back.
+        // The claim may have been granted although its reply was lost. Dropping the guard checks
+        // this and releases the lease.
         Err(error) => Err(exchange.store_failed(error, presentation.subject())),
     }
 }
 
-/// Gives back, unchanged, a lease that nothing came of.
+/// Releases an unused lease, and leaves the record unchanged.
 async fn settle<St: Store>(mut lease: LeaseGuard<St>, claim: &Claim) {
     if claim.lease == Lease::Taken {
         lease.granted(claim.entry.clone(), claim.taken_over);
@@ -262,7 +290,8 @@ fn standing(claim: &Claim) -> Standing {
     }
 }
 
-/// The error for a verdict that refuses, told to the operator; what it asks for is done.
+/// Carries out a verdict that refuses: ends the grant on reuse, emits the event of the verdict, and
+/// returns the error for the client.
 pub(crate) async fn refuse<St: Store>(
     exchange: &Exchange<St>,
     presentation: &Presentation<'_>,
@@ -290,7 +319,7 @@ pub(crate) async fn refuse<St: Store>(
     Error::InvalidGrant
 }
 
-/// Removes the entry of a grant, whoever changes it meanwhile.
+/// Removes the entry of a grant, even if other requests change it at the same time.
 pub(crate) async fn end<St: Store>(
     store: &St,
     key: &Key,
@@ -307,7 +336,7 @@ pub(crate) async fn end<St: Store>(
         }
     }
     Err(StoreError::unavailable(
-        "the entry changes faster than it can be removed",
+        "failed to remove the entry: other requests changed it during each of 32 attempts",
     ))
 }
 
@@ -319,7 +348,12 @@ pub(crate) fn unreadable<St: Store>(
     exchange.store_failed(StoreError::corrupt(error), presentation.subject())
 }
 
-/// Exchanges the token for the next one; the lease is ours.
+/// Calls the inner service with the upstream token, then commits the rotation. This request holds
+/// the lease.
+///
+/// If there is nothing to commit, the lease is released. The current token still counts as
+/// presented then: a client that presents it has received the answer that contained it, so the
+/// previous token must not be replayed or recovered any more.
 async fn rotate<St, S, B, ResBody>(
     exchange: &Exchange<St>,
     upstream: Box<Upstream<S, B>>,
@@ -406,7 +440,8 @@ where
     }
 }
 
-/// The upstream has said that the grant is dead: so it is, unless another request was faster.
+/// Ends the grant because the inner service has rejected its upstream token. If another request has
+/// rotated the grant in the meantime, decides again, against the new record.
 async fn rejected<St: Store, ResBody, E>(
     exchange: &Exchange<St>,
     presentation: &Presentation<'_>,
@@ -429,7 +464,7 @@ async fn rejected<St: Store, ResBody, E>(
             return Ok(commit::decide_again(exchange, presentation, ask, found).await?);
         }
         Ok(Swap::Conflict(_)) => {}
-        // The next refresh finds out the same.
+        // The grant stays in the store. The inner service will reject its next refresh, too.
         Err(error) => {
             let _ = exchange.store_failed(error, presentation.subject());
         }
@@ -437,7 +472,8 @@ async fn rejected<St: Store, ResBody, E>(
     Ok(response)
 }
 
-/// The upstream token, opened with the current token or with the previous one.
+/// Opens the upstream token with the presented token, which is the current or the previous one.
+/// Returns `None` if the record is damaged.
 pub(crate) fn unseal(
     sealer: &Sealer,
     presentation: &Presentation<'_>,

@@ -18,16 +18,17 @@ use crate::upstream::Granted;
 
 const FORMAT: u8 = 1;
 
-/// The name of the replay of the rotation that minted the token of this hash.
+/// Returns the sidecar name of the stored answer that contains the token with this hash.
 ///
-/// It belongs to the next token, so that what a dead rotation writes late is found by nobody.
+/// The name depends on the new token, not on the one that was rotated away, so that an answer
+/// written by a rotation that lost the race is never found.
 pub(crate) fn name(next: &Tag) -> Name {
     let mut name = [0; 16];
     name.copy_from_slice(&next.as_bytes()[16..]);
     Name::new(name)
 }
 
-/// Seals an answer for whoever presents the same token with the same ask.
+/// Seals an answer, to be opened with the same token and an equal request only.
 pub(crate) fn seal(
     sealer: &Sealer,
     nonce: SealNonce,
@@ -52,8 +53,8 @@ pub(crate) fn seal(
     sealer.seal(nonce, context, &ask.terms(), &message)
 }
 
-/// Opens what [`seal`] sealed: the answer, and the body of it with the lifetimes lowered by its
-/// age.
+/// Opens an answer that [`seal`] has sealed. Returns it, and its body with the lifetimes reduced by
+/// the age of the answer.
 pub(crate) fn open(
     sealer: &Sealer,
     context: Context<'_>,
@@ -85,12 +86,12 @@ fn read(mut message: &[u8]) -> Option<(Timestamp, Granted)> {
     Some((sent_at, Granted { head, answer }))
 }
 
-/// The stored answer of the last rotation.
+/// The result of looking for the stored answer of the last rotation.
 #[allow(clippy::large_enum_variant, reason = "made once and matched at once")]
 pub(crate) enum Answer {
-    /// It is for this request.
+    /// The stored answer is for this request.
     Opened(Granted, Bytes),
-    /// It is for another credential, scope or resource.
+    /// The stored answer is for another credential, scope or resource.
     Different,
     /// There is no stored answer.
     Gone,
@@ -139,7 +140,7 @@ pub(crate) async fn replay<St: Store, ResBody>(
     }
 }
 
-/// Returns a stored answer again.
+/// Emits the event of a replay and returns the stored answer.
 pub(crate) fn respond<St: Store, ResBody>(
     exchange: &Exchange<St>,
     presentation: &Presentation<'_>,
