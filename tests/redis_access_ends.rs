@@ -1,5 +1,5 @@
-//! What ends on one instance ends on every other: soon over the channel of Redis, within the time
-//! to live without it.
+//! Access tokens that end on one instance end on every other: soon if Redis Pub/Sub works, and
+//! otherwise within the time to live of the cache.
 
 mod support;
 
@@ -14,7 +14,7 @@ use tower::Layer as _;
 use tower_oauth_refresh::store::{Announcement, Announcements, Key, Store as _, TieredStore};
 use tower_oauth_refresh::{AccessLayer, RedisStore};
 
-/// When to give up what comes with certainty.
+/// The time limit for an event that is certain to occur.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const POLL: Duration = Duration::from_millis(20);
@@ -23,7 +23,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 type Tier = TieredStore<RedisStore>;
 
-/// One instance, the wire between it and Redis, and a resource server of its own.
+/// An instance, the wire between it and Redis, and its resource server.
 struct Instance {
     app: App<Tier>,
     wire: Wire,
@@ -45,13 +45,13 @@ impl Instance {
         response.status().as_u16()
     }
 
-    /// Waits until the token is refused.
+    /// Waits until the token is rejected.
     async fn refuses(&self, token: &str, what: &str) {
         let end = Instant::now() + PATIENCE;
         loop {
             match self.status(token).await {
                 401 => return,
-                // A server that is away refuses nothing.
+                // An unreachable store rejects no token.
                 200 | 503 => {}
                 status => panic!("{what}: {status}"),
             }
@@ -61,7 +61,7 @@ impl Instance {
     }
 }
 
-/// Three instances that remember an access token for so long.
+/// Returns three instances that cache access tokens for this long.
 async fn three(server: &RedisServer, cache_ttl: Duration) -> [Instance; 3] {
     let (clock, upstream) = (ManualClock::new(), Upstream::new());
     let mut instances = Vec::new();
@@ -85,7 +85,7 @@ async fn three(server: &RedisServer, cache_ttl: Duration) -> [Instance; 3] {
         .unwrap_or_else(|_| panic!("there are three"))
 }
 
-/// Waits until so many instances listen.
+/// Waits until this many instances have subscribed.
 async fn listened_to(server: &RedisServer, by: i64) {
     let end = Instant::now() + PATIENCE;
     loop {
@@ -97,12 +97,12 @@ async fn listened_to(server: &RedisServer, by: i64) {
         assert!(Instant::now() < end, "never listened to by {by}: {count:?}");
         tokio::time::sleep(POLL).await;
     }
-    // What they say to that, they have said.
+    // They have handled the subscription by then.
     tokio::time::sleep(POLL).await;
     settle().await;
 }
 
-/// The next key of which an instance hears that it has ended.
+/// Returns the next key that is announced as ended.
 async fn ended(announcements: &mut Announcements, what: &str) -> Key {
     let heard = async {
         loop {
@@ -118,7 +118,8 @@ async fn ended(announcements: &mut Announcements, what: &str) -> Key {
         .unwrap_or_else(|_| panic!("{what}: nobody has told"))
 }
 
-/// An hour is longer than anybody waits here: what ends is heard of, or is remembered.
+/// An hour is longer than the test waits: a token ends because it was announced, not because its
+/// cache entry expired.
 #[tokio::test]
 async fn every_kind_of_end_reaches_every_instance() {
     let server = RedisServer::start().await;
@@ -278,7 +279,7 @@ async fn a_reconnecting_subscriber_empties_its_cache() {
     other.refuses(&access, "a subscriber that is back").await;
 }
 
-/// Nobody tells it what ends, and what it remembers is good for an hour.
+/// It receives no announcements, and its cache entries are valid for an hour.
 #[tokio::test]
 async fn an_instance_without_a_channel_does_not_trust_its_cache() {
     let server = RedisServer::start().await;
@@ -309,7 +310,8 @@ async fn an_instance_without_a_channel_does_not_trust_its_cache() {
     }
 }
 
-/// What ends while a server is away for some, or was away for all, ends everywhere when it is back.
+/// Tokens that end while a server is unreachable for some or all instances are rejected everywhere
+/// when it is back.
 #[tokio::test]
 async fn ends_reach_every_instance_after_an_outage() {
     let server = RedisServer::builder()

@@ -1,5 +1,5 @@
-//! Whoever shares a Redis hears what ends, or that something was lost: whatever becomes of the
-//! connection.
+//! Instances that share a Redis receive announcements, or are told that some may have been lost,
+//! whatever happens to the connection.
 
 mod support;
 
@@ -12,18 +12,18 @@ use tokio::sync::Notify;
 use tower_oauth_refresh::store::{Announcement, Announcements, Key, Store, StoreError};
 use tower_oauth_refresh::{RedisStore, RedisStoreBuilder};
 
-/// When to give up what comes with certainty.
+/// The time limit for an event that is certain to occur.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long a call may take where servers do not answer.
+/// The time limit of a call while servers do not respond.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// How long to wait for an announcement before it is made again.
+/// How long to wait for an announcement before it is repeated.
 const AGAIN: Duration = Duration::from_millis(200);
 
 const RIGHTS: &str = "~rt:* +get +set +setrange +unlink +time +eval +evalsha +script|load +info";
 
-/// The rights that the documentation says the channel needs.
+/// The documented rights that the channel needs.
 const CHANNEL_RIGHTS: &str = "&rt:ended +publish +subscribe +ping";
 
 fn builder(url: &str) -> RedisStoreBuilder {
@@ -40,7 +40,7 @@ async fn next(announcements: &mut Announcements, what: &str) -> Option<Announcem
         .unwrap_or_else(|_| panic!("never heard: {what}"))
 }
 
-/// Waits until something that `other` announces is heard; what was heard before it.
+/// Waits until an announcement of `other` arrives. Returns what arrived before it.
 async fn heard(
     other: &RedisStore,
     announcements: &mut Announcements,
@@ -51,7 +51,7 @@ async fn heard(
     let mut before = Vec::new();
     loop {
         assert!(Instant::now() < end, "never heard: {what}");
-        // The one who announces may have to come back as well.
+        // The connection that announces may have to be reopened, too.
         let _ = other.announce(&[key]).await;
         while let Ok(next) = tokio::time::timeout(AGAIN, announcements.next()).await {
             match next.expect("the channel stays open") {
@@ -99,7 +99,8 @@ async fn a_broken_channel_is_detected_and_reopened() {
     }
 }
 
-/// A channel that was broken is back when `other` is heard, and that something was lost before.
+/// Expects that a broken channel works again: announcements of `other` arrive, after a notice that
+/// some may have been lost.
 async fn broken_and_back(other: &RedisStore, announcements: &mut Announcements, what: &str) {
     while next(announcements, what).await != Some(Announcement::Lost) {}
     let before = heard(other, announcements, what).await;
@@ -130,7 +131,7 @@ async fn the_channel_follows_the_master() {
     broken_and_back(&other, &mut announcements, "the master is frozen").await;
 }
 
-/// Every node hears what is published on any other; one that is away is passed over.
+/// Every node receives what is published on any other. Unreachable nodes are skipped.
 #[tokio::test]
 async fn the_channel_of_a_cluster_skips_unreachable_nodes() {
     let cluster = Cluster::start().await;
@@ -160,7 +161,7 @@ async fn the_channel_of_a_cluster_skips_unreachable_nodes() {
     }
 }
 
-/// To be asked whether it is there is one more right, which the channel can do without.
+/// PING needs one more right, and the channel works without it.
 #[tokio::test]
 async fn a_server_that_denies_ping_counts_as_alive() {
     let server = RedisServer::builder()
@@ -221,7 +222,7 @@ async fn a_message_contains_only_keys() {
             if told == expected {
                 break;
             }
-            // On a busy machine the server may have been silent for so long that it was given up.
+            // On a busy machine, the server may have been silent for long enough to be given up.
             assert!(
                 told.is_empty() || told.contains(&Announcement::Lost),
                 "{name}: {told:?}"
@@ -231,7 +232,7 @@ async fn a_message_contains_only_keys() {
     }
 }
 
-/// One message a call, of whatever length, and none for nothing.
+/// One message for each call, of any length, and none for an empty call.
 #[tokio::test]
 async fn one_announce_call_sends_one_message() {
     let server = RedisServer::start().await;
@@ -251,7 +252,7 @@ async fn one_announce_call_sends_one_message() {
     assert_eq!(command[..], [&b"PUBLISH"[..], b"rt:ended", &message]);
 }
 
-/// A process whose channel is away knows at once what it has ended itself.
+/// A process whose channel is down still learns at once what it ended itself.
 #[tokio::test]
 async fn own_announcements_arrive_without_a_channel() {
     let server = RedisServer::start().await;
@@ -328,7 +329,7 @@ fn subscribing_works_outside_a_runtime() {
     runtime.block_on(heard(&other, &mut announcements, "what ends"));
 }
 
-/// The documented rights are enough, and without them the store does everything else.
+/// The documented rights suffice, and without them everything else works.
 #[tokio::test]
 async fn only_the_channel_needs_the_channel_rights() {
     let server = RedisServer::builder()

@@ -1,4 +1,4 @@
-//! `RedisStore` over Redis Cluster: any slot, any node away, and back.
+//! `RedisStore` over Redis Cluster: every slot, and any node unreachable and back.
 
 mod support;
 
@@ -13,10 +13,10 @@ use support::secrets::Log;
 use tower_oauth_refresh::store::{Key, Lease, Store, StoreError, Swap};
 use tower_oauth_refresh::{RedisConnectError, RedisStore, RedisStoreBuilder};
 
-/// When to give up what comes with certainty.
+/// The time limit for an event that is certain to occur.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the documentation says a user needs, and on a cluster besides.
+/// The rights that the documentation says a user needs, and those that a cluster needs in addition.
 const RIGHTS: &str = "~rt:* +get +set +setrange +unlink +time +eval +evalsha +script|load +info +cluster|slots +ping \
                       &rt:ended +publish +subscribe";
 
@@ -24,7 +24,7 @@ fn builder(url: &str) -> RedisStoreBuilder {
     RedisStore::builder(url).command_timeout(PATIENCE)
 }
 
-/// A key on each node, in the order of the nodes.
+/// Returns a key on each node, in the order of the nodes.
 async fn a_key_on_each_node(cluster: &Cluster, store: &RedisStore) -> Vec<Key> {
     let mut keys = vec![None; cluster.nodes().len()];
     while keys.contains(&None) {
@@ -54,7 +54,7 @@ async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Result<T, Stor
     }
 }
 
-/// Scripts, values beside and removals, on every node; the scripts also where they were forgotten.
+/// Scripts, sidecars and removals work on every node, also where the scripts were flushed.
 #[tokio::test]
 async fn every_slot_is_usable() {
     let cluster = Cluster::start().await;
@@ -114,8 +114,8 @@ async fn the_store_reconnects_to_a_restarted_cluster() {
     }
 }
 
-/// One node that is killed, and one whose connections are closed, is found again; the others can be
-/// used meanwhile.
+/// The store reconnects to a node that was killed and to one whose connections were closed. The
+/// other nodes are usable in the meantime.
 #[tokio::test]
 async fn an_unreachable_node_does_not_affect_the_others() {
     let cluster =
@@ -160,9 +160,8 @@ async fn an_unreachable_node_does_not_affect_the_others() {
     }
 }
 
-/// One node that takes connections and answers nothing: the others go on, and a store can be
-/// connected, whether the URL names it or not. Where it names no other, no connection takes the
-/// place of the one that there is.
+/// One node accepts connections and never responds. The others work, and a new store can connect if
+/// its URL names another node. If the URL names only that node, the existing connections are kept.
 #[tokio::test]
 async fn a_hanging_node_does_not_affect_the_others() {
     for named in [0..3, 1..3, 0..1] {
@@ -350,7 +349,7 @@ async fn a_cluster_can_be_reached_over_tls() {
     );
 }
 
-/// A write waits for the replicas of the node that holds its key: here there are none.
+/// A write waits for the replicas of the node that holds its key, which has none here.
 #[tokio::test]
 async fn a_write_waits_for_the_replicas_of_its_node() {
     let cluster = Cluster::start().await;
@@ -368,7 +367,7 @@ async fn a_write_waits_for_the_replicas_of_its_node() {
             "{outcome:?}"
         );
     }
-    // A replica of the first node alone.
+    // Only the first node gets a replica.
     let replica = RedisServer::builder()
         .config("cluster-enabled", "yes")
         .start()
@@ -401,7 +400,7 @@ async fn a_write_waits_for_the_replicas_of_its_node() {
     }
 }
 
-/// Every node is looked at.
+/// Every node is inspected.
 #[tokio::test]
 async fn settings_that_lose_sessions_are_logged_for_every_node() {
     let cluster = Cluster::start_with(|node| node.config("appendonly", "yes")).await;

@@ -1,5 +1,5 @@
-//! What `RedisStore` says when it connects: a clear error for what cannot work, a warning of what
-//! loses sessions, and never a password.
+//! How `RedisStore` connects: a clear error if it cannot work, a warning about settings that lose
+//! sessions, and never a password in either.
 
 mod support;
 
@@ -28,7 +28,7 @@ async fn refused(url: &str) -> RedisConnectError {
     builder(url).connect().await.expect_err(url)
 }
 
-/// The error and all that it comes from, in every form.
+/// Returns the error and all of its sources, in `Display` and `Debug`.
 fn in_full(error: &dyn Error) -> String {
     let mut text = format!("{error:?}");
     let mut next = Some(error);
@@ -104,7 +104,7 @@ async fn a_missing_server_is_unreachable() {
     );
 }
 
-/// A server that takes connections and answers nothing does not keep an app from ending its start.
+/// A server that accepts connections and never responds does not block the start of an app forever.
 #[tokio::test]
 async fn an_unresponsive_server_is_unreachable() {
     let server = RedisServer::start().await;
@@ -154,7 +154,7 @@ async fn a_password_may_have_any_character() {
         .unwrap();
 }
 
-/// The rights of the documentation are enough for every call, and each of them is needed.
+/// The documented rights suffice for every call, and each of them is needed.
 #[tokio::test]
 async fn a_user_needs_exactly_the_documented_rights() {
     let server = RedisServer::builder()
@@ -198,7 +198,7 @@ async fn a_user_needs_exactly_the_documented_rights() {
     }
 }
 
-/// A user that may not look at the server is not in the way of a start.
+/// A user without the right to INFO can still start.
 #[tokio::test]
 async fn a_server_that_denies_info_is_accepted() {
     let rights = RIGHTS.replace(" +info", "").replace(" +script|load", "");
@@ -242,7 +242,7 @@ async fn a_server_of_the_wrong_kind_is_an_error() {
     assert!(matches!(error, RedisConnectError::Unusable(_)), "{error:?}");
 }
 
-/// Answers every command as a server of that version would.
+/// Replies to every command as a server of this version would.
 async fn server_of_version(version: &'static str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -359,7 +359,8 @@ async fn a_unix_socket_works_like_a_port() {
     assert!(server.info("keyspace").await.contains_key("db2"));
 }
 
-/// Both settings that lose sessions are warned of, and neither keeps an app from starting.
+/// Both settings that lose sessions are logged as warnings, and neither prevents the start of an
+/// app.
 #[tokio::test]
 async fn settings_that_lose_sessions_are_logged() {
     let lines = ["appendonly", "maxmemory-policy"];
@@ -444,8 +445,8 @@ async fn too_few_replicas_are_logged() {
     drop(replica);
 }
 
-/// Neither the store nor its builder, nor an error, nor the log at its most talkative, has a
-/// password in it.
+/// Neither the store nor its builder, nor an error, nor the log at its most verbose level contains
+/// a password.
 #[tokio::test]
 async fn no_output_contains_a_password() {
     let password = "correct-horse-battery";
@@ -477,7 +478,7 @@ async fn no_output_contains_a_password() {
     look(&in_full(
         &refused(&server.url_with(&format!("nobody:{password}@"))).await,
     ));
-    // A server without AUTH quotes what came with it.
+    // A server that does not know AUTH quotes its arguments.
     let quoting = server_that_quotes().await;
     look(&in_full(
         &refused(&format!("redis://app:{password}@127.0.0.1:{quoting}")).await,
@@ -493,7 +494,7 @@ async fn no_output_contains_a_password() {
     }
 }
 
-/// Knows no command, and says so as Redis does.
+/// Starts a server that knows no command and says so as Redis does.
 async fn server_that_quotes() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -1,4 +1,4 @@
-//! What is damaged in Redis is an error, and never taken for a decision.
+//! Corrupt data in Redis is an error, and never decides a request.
 
 mod support;
 
@@ -22,11 +22,11 @@ use tower_oauth_refresh::store::RedisStore;
 const SESSIONS: usize = 50;
 const DAMAGES: usize = 200;
 
-/// Where an entry has what: its format, its version and lease, then its tag and value.
+/// The layout of an entry: format, version and lease, then tag and value.
 const LEASE: std::ops::Range<usize> = 9..15;
 const TAG: usize = 15;
 
-/// A stored string, damaged; `None` stands for a value of another type.
+/// Returns a stored string after random damage; `None` stands for a value of another type.
 fn damage(whole: &[u8], random: &mut StdRng) -> Option<Vec<u8>> {
     let mut bytes = whole.to_vec();
     match random.random_range(0..8) {
@@ -58,8 +58,8 @@ fn lease(entry: &[u8]) -> u128 {
         .fold(0, |millis, byte| millis << 8 | u128::from(*byte))
 }
 
-/// Whether the lease has run out: who takes it over waits for seconds, of which tests/takeover.rs
-/// tells.
+/// Returns whether the lease has expired. Taking it over would wait for seconds; tests/takeover.rs
+/// covers that.
 fn has_run_out(damaged: Option<&[u8]>) -> bool {
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -68,12 +68,12 @@ fn has_run_out(damaged: Option<&[u8]>) -> bool {
     damaged.is_some_and(|entry| entry.len() >= LEASE.end && (1..=now).contains(&lease(entry)))
 }
 
-/// What has to come of a refresh with the current token.
+/// The expected result of a refresh with the current token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Outcome {
-    /// Nothing that decides was damaged.
+    /// No damaged byte affects the decision.
     Rotated,
-    /// The lease is somebody's, or seems to be.
+    /// The lease is held, or appears to be.
     Busy,
     Corrupt,
 }
@@ -130,7 +130,7 @@ async fn start(server: &RedisServer) -> (RedisApp, MultiplexedConnection) {
     )
 }
 
-/// Puts something else under a key.
+/// Replaces the value of a key.
 async fn put(redis: &mut MultiplexedConnection, key: &[u8], value: Option<&[u8]>) {
     let mut pipeline = redis::pipe();
     match value {
@@ -153,7 +153,7 @@ async fn get(redis: &mut MultiplexedConnection, key: &[u8]) -> Vec<u8> {
     redis::cmd("GET").arg(key).query_async(redis).await.unwrap()
 }
 
-/// Damages the grant of one session again and again, and mends it.
+/// Damages and repairs the grant of one session, repeatedly.
 async fn session(
     number: usize,
     (key, mut token): (Vec<u8>, String),
@@ -188,15 +188,14 @@ async fn session(
             }
             Outcome::Busy => {
                 put(&mut redis, &key, Some(&whole)).await;
-                // Its last claim may have been under way when the time was over, and now be
-                // granted.
+                // Its last claim may have been in progress when the time was over, and be granted
+                // only now.
                 let answer = refresh_patiently(std::slice::from_ref(&app), 0, &token).await;
                 previous = std::mem::replace(&mut token, answer.token());
                 whole = get(&mut redis, &key).await;
             }
             Outcome::Corrupt => {
-                // It is left as it lies, for whoever can mend it. A lease may have been taken and
-                // given back.
+                // It stays as it is until it is repaired. A lease may have been taken and released.
                 if let Some(damaged) = damaged {
                     let left = get(&mut redis, &key).await;
                     assert_eq!(left.len(), damaged.len(), "{case}");

@@ -1,4 +1,4 @@
-//! An instance dies at every step of a rotation, and another one takes its sessions over.
+//! An instance dies at every step of a rotation, and another one takes over its sessions.
 
 mod support;
 
@@ -25,8 +25,8 @@ use tower_oauth_refresh::store::RedisStore;
 
 const SESSIONS: usize = 30;
 
-/// Nothing but death is to fail here: Redis may take its time, and so may the upstream as far as
-/// leases stay short.
+/// Starts an instance on which nothing times out before it dies: a store call may take very long,
+/// and a call of the upstream as long as a short lease allows.
 async fn instance(url: &str, upstream: &Upstream) -> RedisApp {
     let store = RedisStore::builder(url)
         .command_timeout(LIMIT)
@@ -38,7 +38,7 @@ async fn instance(url: &str, upstream: &Upstream) -> RedisApp {
     })
 }
 
-/// An instance in a runtime of its own, with which it dies.
+/// An instance in its own runtime, which dies with it.
 struct Mortal {
     runtime: Runtime,
     app: RedisApp,
@@ -59,7 +59,7 @@ impl Mortal {
         Self { runtime, app }
     }
 
-    /// Nothing of it runs any more, and its connections are closed.
+    /// Stops all tasks of the instance and closes its connections.
     async fn die(self) {
         let Self { runtime, app } = self;
         tokio::task::spawn_blocking(move || runtime.shutdown_timeout(LIMIT))
@@ -69,11 +69,11 @@ impl Mortal {
     }
 }
 
-/// What becomes of what the dead instance had sent last.
+/// The fate of the last request of the dead instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Last {
     Arrives,
-    /// It is lost on its way, with the connection.
+    /// It is lost on the way, with the connection.
     IsLost,
 }
 
@@ -123,7 +123,7 @@ async fn at_every_step(rows: &[(Step, Last, usize)], upstream: fn() -> Upstream)
     }
 }
 
-/// How many sessions are lost.
+/// Returns how many sessions are lost.
 async fn at_step(step: Step, last: Last, upstream: Upstream) -> usize {
     let server = RedisServer::start().await;
     let wire = Wire::in_front_of(server.port()).await;
@@ -179,7 +179,7 @@ async fn at_step(step: Step, last: Last, upstream: Upstream) -> usize {
     lost
 }
 
-/// What a proxy answers; an error if there is none.
+/// Returns the response of a proxy, or an error if there is none.
 async fn ask(proxy: SocketAddr, form: &[(&str, &str)]) -> io::Result<(u16, serde_json::Value)> {
     let body = form_urlencoded::Serializer::new(String::new())
         .extend_pairs(form)
@@ -195,8 +195,7 @@ async fn ask(proxy: SocketAddr, form: &[(&str, &str)]) -> io::Result<(u16, serde
     ))
 }
 
-/// A client that refreshes until `over`, at one proxy after the other; `None` if its session is
-/// lost.
+/// Refreshes until `over`, at one proxy after the other. Returns `None` if the session is lost.
 async fn client(
     proxies: Vec<SocketAddr>,
     mut round: usize,
@@ -214,7 +213,7 @@ async fn client(
                 .unwrap()
                 .clone_into(&mut token),
             Ok((400, _)) => return None,
-            // It is told to come back, or there is nobody.
+            // It is told to retry, or no proxy responds.
             Ok((503, _)) | Err(_) => assert!(Instant::now() < end, "nobody answers"),
             Ok(answer) => panic!("{answer:?}"),
         }
@@ -246,13 +245,13 @@ async fn a_process_killed_under_load_loses_no_session_of_such_an_upstream() {
             upstream.refreshes() > begun + 2 * SESSIONS
         })
         .await;
-        // Dropped, it is killed.
+        // Dropping it kills it.
         drop(proxies.pop());
     }
     over.store(true, Ordering::SeqCst);
     let (mut left, end) = (0, Instant::now() + LIMIT);
     for token in clients.join_all().await.into_iter().flatten() {
-        // Until the lease has run out that was a dead one's.
+        // Until the lease of the dead instance has expired.
         let (status, answer) = loop {
             let (status, answer) = ask(proxies[0].addr(), &refresh_form("app", &token))
                 .await

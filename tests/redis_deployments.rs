@@ -1,4 +1,4 @@
-//! The fixtures of more than one Redis server, held to their word.
+//! Tests of the fixtures that consist of more than one Redis server.
 
 mod support;
 
@@ -9,10 +9,10 @@ use redis::sentinel::{Sentinel, SentinelNodeConnectionInfo};
 use redis::{Client, ConnectionAddr, Value};
 use support::redis::{Cluster, RedisServer, Sentinels};
 
-/// When to give up what comes with certainty.
+/// The time limit for an event that is certain to occur.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// `redis://…` of each host that the URL of a cluster or of sentinels names.
+/// Returns `redis://…` of each host in the URL of a cluster or of sentinels.
 fn servers(url: &str) -> Vec<String> {
     let (_, rest) = url.split_once("://").unwrap();
     let (hosts, _) = rest.split_once('/').unwrap_or((rest, ""));
@@ -110,7 +110,7 @@ async fn cluster_clients_connect_through_the_wires() {
     cluster.ready().await;
 }
 
-/// The port of the master, as a client is told.
+/// Returns the port of the master that the sentinels report to clients.
 async fn master_of(sentinels: &Sentinels) -> u16 {
     let mut client = Sentinel::build(servers(&sentinels.url())).unwrap();
     let settings = redis::RedisConnectionInfo::default().set_password("secret");
@@ -137,7 +137,7 @@ async fn a_failover_swaps_master_and_replica() {
     let (old, new) = (sentinels.master(), sentinels.replica());
     assert_eq!(master_of(&sentinels).await, old.port());
     set(old, "a", "b").await;
-    // It is acknowledged before the replica has it, and a failover may be faster.
+    // The write is acknowledged before the replica has it, and a failover may come first.
     let end = Instant::now() + LIMIT;
     while get(new, "a").await.is_none() {
         assert!(Instant::now() < end, "it is not replicated: {new:?}");

@@ -1,4 +1,4 @@
-//! A failover of Redis costs time, and no session that its replicas knew of.
+//! A failover of Redis costs time, and no session that its replicas had received.
 
 mod support;
 
@@ -50,7 +50,7 @@ async fn instances(
     [one().await, one().await]
 }
 
-/// Clients that refresh all the time, each at one instance after the other.
+/// Clients that refresh continuously, each at one instance after the other.
 struct Load {
     clients: JoinSet<Option<String>>,
     over: Arc<AtomicBool>,
@@ -78,7 +78,7 @@ impl Load {
         Self { clients, over }
     }
 
-    /// The tokens of those that are left.
+    /// Stops the clients, and returns the tokens of those whose session survives.
     async fn end(self) -> Vec<String> {
         self.over.store(true, Ordering::SeqCst);
         self.clients
@@ -90,14 +90,15 @@ impl Load {
     }
 }
 
-/// Runs `fault` under load, and expects that no session is lost. What fails tells of `servers`.
+/// Runs `fault` under load, and expects that no session is lost. A failure message includes the
+/// state of `servers`.
 async fn under_load(
     case: &str,
     (instances, upstream, servers): (&[RedisApp], &Upstream, &impl Debug),
     tokens: Vec<String>,
     fault: impl Future<Output = ()>,
 ) {
-    // In most rotations the lease was there before the fault, and the answer comes after it.
+    // In most rotations the lease is taken before the fault, and the response arrives after it.
     upstream.slow_down(Duration::from_millis(30));
     let load = Load::begin(instances, tokens);
     let begun = upstream.refreshes();
@@ -137,7 +138,7 @@ async fn under_load(
     );
 }
 
-/// All that the instances have told of the grants to which something has happened that should not.
+/// Returns all events of the grants with an unexpected event.
 fn histories(told: &[Vec<Event>]) -> String {
     let usual = [
         EventKind::Issued,
@@ -174,8 +175,8 @@ async fn a_planned_failover_loses_no_replicated_write() {
     .await;
 }
 
-/// Longer than anybody waits for replicas: what the old master still takes, and no replica has, is
-/// given to nobody.
+/// The old master keeps running for longer than any call waits for replicas: no client gets a token
+/// that only the old master has.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_old_master_that_keeps_running_loses_no_replicated_write() {
     let (sentinels, upstream) = (Sentinels::start().await, Upstream::new());
@@ -187,7 +188,7 @@ async fn an_old_master_that_keeps_running_loses_no_replicated_write() {
     )
     .await;
     let tokens = log_in_many(&patient, SESSIONS).await;
-    // The sooner a call gives up waiting, the more of them come through to the old master.
+    // The earlier a call stops waiting, the more calls reach the old master.
     let instances = two_instances(
         &sentinels.url(),
         &upstream,
@@ -212,7 +213,7 @@ async fn a_killed_master_loses_no_replicated_write() {
     let instances = two_instances(&sentinels.url(), &upstream, replicas).await;
     let killed = async {
         sentinels.kill_master_and_wait().await;
-        // Nobody waits for the replica that is missing for longer than it takes to come back.
+        // No call waits longer for the missing replica than it takes to come back.
         sentinels.replica().restart().await;
     };
     let tokens = log_in_many(&instances, SESSIONS).await;
@@ -245,7 +246,7 @@ async fn a_killed_cluster_node_that_restarts_loses_nothing() {
     .await;
 }
 
-/// Keeps what is written to the master from the replica.
+/// Stops the replication from the master to the replica.
 async fn hold_replication_back(replica: &RedisServer) {
     replica
         .command(&["CONFIG", "SET", "masterauth", "wrong"])
@@ -297,7 +298,7 @@ async fn tokens_of_writes_lost_in_a_failover_are_rejected_and_reported() {
     );
     assert_eq!(upstream.alive(), SESSIONS);
 
-    // Of the tokens that the store knows of, the upstream has seen its own before.
+    // The upstream has already seen the tokens that the store still knows.
     let (lost, _) = go_on(&instances, &first).await;
     assert_eq!(
         (lost, upstream.reuses() as usize, upstream.alive()),
@@ -339,7 +340,7 @@ async fn no_client_gets_a_token_that_a_failover_would_lose() {
     let (sentinels, upstream) = (Sentinels::start().await, Upstream::new());
     let replicas =
         |builder: RedisStoreBuilder| builder.wait_for_replicas(1, Duration::from_secs(1));
-    // Their leases outlive the failover.
+    // Their leases last longer than the failover.
     let instances = instances(&sentinels.url(), &upstream, LIMIT, replicas).await;
     let tokens = log_in_many(&instances, SESSIONS).await;
     let gate = Gate::default();
@@ -353,7 +354,7 @@ async fn no_client_gets_a_token_that_a_failover_would_lose() {
     .await;
     hold_replication_back(sentinels.replica()).await;
     gate.open();
-    // The master has the commits, and nobody else.
+    // Only the master has the commits.
     for answer in requests.join_all().await {
         assert_away(&answer);
     }

@@ -1,4 +1,4 @@
-//! The fixtures of the tests with Redis, held to their word.
+//! Tests of the Redis fixtures.
 
 mod support;
 
@@ -16,14 +16,14 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-/// When to give up what comes with certainty.
+/// The time limit for an event that is certain to occur.
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn text(words: &str) -> Value {
     Value::BulkString(words.into())
 }
 
-/// A client that waits for as long as it takes.
+/// Connects without a time limit.
 async fn connect(url: &str) -> RedisResult<MultiplexedConnection> {
     connect_with(Client::open(url)?).await
 }
@@ -50,7 +50,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// A process that has ended and is not waited for does not run either.
+/// Returns whether the process runs. A zombie does not.
 fn runs(id: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
@@ -98,7 +98,7 @@ async fn a_dropped_server_removes_its_process_and_directory() {
     let (id, directory) = (server.pid(), directory(&server).await);
     assert!(runs(id) && directory.is_dir());
     server.freeze();
-    // As in a test that fails: the panic drops it.
+    // As in a failing test: the panic drops the server.
     tokio::spawn(async move { assert!(!server.runs()) })
         .await
         .unwrap_err();
@@ -314,7 +314,7 @@ async fn a_dump_holds_every_key_and_value() {
     assert_eq!(dump.collect::<Vec<_>>(), expected);
 }
 
-/// A server, a wire to it, and a client on the wire of which nothing has been counted yet.
+/// Returns a server, a wire to it, and a client on the wire with all counters at zero.
 async fn wired() -> (RedisServer, Wire, MultiplexedConnection) {
     let server = RedisServer::start().await;
     let wire = Wire::in_front_of(server.port()).await;
@@ -347,7 +347,7 @@ async fn a_wire_records_requests_and_round_trips() {
     assert_eq!(wire.round_trips(), 1);
     assert_eq!(wire.commands().len(), 23);
 
-    // Neither errors nor large values confuse it, nor does a client that has gone.
+    // Errors, large values and clients that disconnected do not confuse it.
     redis::cmd("INCR")
         .query_async::<Value>(&mut connection)
         .await
@@ -419,7 +419,7 @@ async fn pubsub_messages_pass_through_a_wire() {
         );
     }
     while pushed.recv().await.unwrap().data.last() != Some(&text("hello")) {}
-    // They have not put the counting out.
+    // They have not disturbed the counters.
     assert_eq!(incr(&mut modern).await.unwrap(), 1);
     wire.round_trips();
     assert_eq!(incr(&mut modern).await.unwrap(), 2);
@@ -446,7 +446,7 @@ async fn a_dropped_request_has_no_effect_but_a_lost_reply_has() {
         assert_eq!(wire.commands().len(), 1, "{fault:?}");
         let counted = server.command(&["INCR", "n"]).await;
         assert_eq!(counted, Value::Int(effects + 1), "{fault:?}");
-        // The others pass.
+        // Other requests pass.
         let mut connection = connect(&wire.url()).await.unwrap();
         assert_eq!(
             incr(&mut connection).await.unwrap(),
@@ -478,7 +478,7 @@ async fn a_held_request_takes_effect_when_released() {
         tokio::time::timeout(Duration::from_millis(300), &mut held)
             .await
             .unwrap_err();
-        // Others go on meanwhile.
+        // Other requests proceed in the meantime.
         let mut other = connect(&wire.url()).await.unwrap();
         let seen = redis::cmd("GET")
             .arg("n")
@@ -516,7 +516,7 @@ async fn a_delayed_request_arrives_later() {
     wire.once("INCR", Fault::Delay(delay));
     let delayed = incr(&mut connection);
     tokio::pin!(delayed);
-    // Begun before, so over before.
+    // It was started earlier, so it ends earlier.
     let time = tokio::time::sleep(delay);
     tokio::select! {
         biased;
@@ -538,7 +538,7 @@ async fn a_cut_wire_refuses_connections_until_restored() {
     wire.round_trips();
     assert_eq!(incr(&mut connection).await.unwrap(), 1);
     assert_eq!(wire.round_trips(), 1);
-    // A server that is away hangs up on it.
+    // A server that is down closes the connection.
     server.kill();
     incr(&mut connection).await.unwrap_err();
 }

@@ -1,4 +1,4 @@
-//! A client that hangs up at whatever step of a rotation over Redis loses nothing.
+//! A client that hangs up at any step of a rotation over Redis loses nothing.
 
 mod support;
 
@@ -18,7 +18,7 @@ use tower_oauth_refresh::store::RedisStore;
 
 const SESSIONS: usize = 50;
 
-/// Nothing is to fail here for want of time.
+/// Returns two instances with time limits that never expire here.
 async fn two_instances(wire: &Wire, upstream: &Upstream) -> [RedisApp; 2] {
     let one = async || {
         let store = RedisStore::builder(&wire.url())
@@ -56,7 +56,7 @@ async fn a_client_can_hang_up_at_every_step() {
                 requests = Some(refresh_each(&instances, &tokens))
             })
             .await;
-        // What becomes of the rotations is nobody's answer any more.
+        // No client waits for the results of the rotations any more.
         requests.unwrap().shutdown().await;
         gate.open();
         for instance in &instances {
@@ -103,7 +103,7 @@ async fn a_client_can_hang_up_at_any_moment() {
                     token = answer.token();
                     continue;
                 }
-                // It may hang up on its retry as well, and then waits.
+                // The client may hang up on its retry as well, and then waits.
                 let again = instances[random.random_range(0..2)].refresh(&token);
                 let _ = tokio::time::timeout(patience, again).await;
                 token = refresh_patiently(&instances, round, &token).await.token();

@@ -1,4 +1,5 @@
-//! Several instances over one Redis: one rotation, one answer for all, in two round trips.
+//! Several instances over one Redis: one rotation and the same response for all, in two round
+//! trips.
 
 mod support;
 
@@ -43,7 +44,7 @@ async fn sixty_four_refreshes_of_one_token_get_one_response() {
     assert_nothing_lost("64 at once", &upstream, &[token], &events);
 }
 
-/// An instance that waits as long as a busy machine takes.
+/// Returns an instance with time limits long enough for a busy machine.
 async fn patient(server: &RedisServer, upstream: &Upstream) -> RedisApp {
     let builder = RedisStore::builder(&server.url()).command_timeout(support::faults::LIMIT);
     instance_over(builder.connect().await.unwrap(), upstream, |builder| {
@@ -51,7 +52,7 @@ async fn patient(server: &RedisServer, upstream: &Upstream) -> RedisApp {
     })
 }
 
-/// What went over the wire since the last look, and in how many round trips.
+/// Returns what went over the wire since the last call, and in how many round trips.
 fn traffic(wire: &Wire) -> (Vec<Asked>, usize) {
     (
         wire.commands().iter().map(|words| asked(words)).collect(),
@@ -92,7 +93,7 @@ async fn a_rotation_takes_two_round_trips_on_any_instance() {
         traffic(wire);
     }
     for (row, instance, wire) in rows {
-        // The second time, this instance knows the grant from its cache.
+        // The second time, this instance has the grant in its cache.
         for cached in [false, true] {
             token = instance.refresh(&token).await.token();
             let commands = wire.commands();
@@ -138,7 +139,7 @@ async fn wrong_clients_and_dead_tokens_rarely_reach_redis() {
     assert_eq!(app.revoke(&token).await.status, 200);
     let mut dead = vec![first, token.clone()];
     dead.extend((0..4).map(|generation| forged(&token, generation)));
-    // Another grant, of which nothing was ever known here.
+    // A grant that is unknown on this instance.
     dead.extend((0..2).map(|n| patched(&token, |bytes| bytes[0] ^= 1 + n)));
     traffic(&wire);
     let mut requests = JoinSet::new();
@@ -169,13 +170,13 @@ async fn clocks_ten_seconds_apart_lose_no_session() {
     for _ in 0..3 {
         instances.push(patient(&server, &upstream).await);
     }
-    // Behind, right, ahead.
+    // One clock is behind, one is right, one is ahead.
     instances[1].clock.advance_secs(10);
     instances[2].clock.advance_secs(20);
     let mut tokens = log_in_many(&instances, SESSIONS).await;
     for pause in [0, 5, 45, 25, 3600] {
-        // Half of the answers are lost, and those clients ask again elsewhere, at once or when some
-        // time has passed.
+        // Half of the responses are lost. Those clients retry at another instance, immediately or
+        // after some time.
         let (retry, wait) = tokens.split_at(SESSIONS / 2);
         for answer in refresh_each(&instances[..2], retry).join_all().await {
             answer.token();

@@ -1,4 +1,4 @@
-//! What a grant costs Redis, and when it goes away there.
+//! The memory that a grant takes in Redis, and when it is freed.
 
 mod support;
 
@@ -21,7 +21,7 @@ use tower_layer::Layer as _;
 use tower_oauth_refresh::store::{RedisStore, TieredStore};
 use tower_oauth_refresh::{Refresh, RefreshLayer, RefreshLayerBuilder, RequestBody};
 
-/// As long as the UUIDs that clients are often called by.
+/// As long as a UUID, which many client ids are.
 const CLIENT: &str = "6f1c9b4e-0d2f-4a3b-9c5d-7e8f90a1b2c3";
 const UPSTREAM_TOKEN: &str = "an-upstream-token-of-sixty-four-characters-0123456789abcdefghijk";
 
@@ -32,11 +32,11 @@ type Settings = RefreshLayerBuilder<TieredStore<RedisStore>>;
 
 type Inner = BoxCloneService<Request<RequestBody<Full<Bytes>>>, Response<Full<Bytes>>, BoxError>;
 
-/// The layer, by the clock of this machine, over a service that answers with an upstream token of
-/// 64 bytes.
+/// The layer, with the clock of this machine, over a service that responds with an upstream token
+/// of 64 bytes.
 struct Subject {
     service: Refresh<Inner, TieredStore<RedisStore>>,
-    /// The status that the service answers with.
+    /// The status of the service's responses.
     status: Arc<AtomicU16>,
 }
 
@@ -104,7 +104,7 @@ async fn used_memory(server: &RedisServer) -> usize {
         .unwrap()
 }
 
-/// What lies there now, each with its `MEMORY USAGE`.
+/// Returns the `MEMORY USAGE` of every key.
 async fn usages(server: &RedisServer) -> Vec<i64> {
     let mut usages = Vec::new();
     for (key, _) in server.dump().await {
@@ -135,8 +135,8 @@ async fn a_grant_is_one_key_of_at_most_512_bytes() {
         *token = subject.refresh(CLIENT, token).await.token();
     }
     check(&server, GRANTS, "rotated twice").await;
-    // The previous token is forgotten when the current one was presented, also if nothing came of
-    // it.
+    // The previous token is dropped as soon as the current one is presented, even if that request
+    // fails.
     subject.status.store(500, Ordering::SeqCst);
     for token in &tokens {
         assert_eq!(subject.refresh(CLIENT, token).await.status, 500);
@@ -144,7 +144,7 @@ async fn a_grant_is_one_key_of_at_most_512_bytes() {
     check(&server, GRANTS, "without the previous token").await;
 }
 
-/// Waits until the replays are gone.
+/// Waits until the replays have expired.
 async fn check(server: &RedisServer, grants: usize, case: &str) {
     let end = Instant::now() + LIMIT;
     while server.dump().await.len() > grants {
@@ -163,7 +163,7 @@ async fn fifty_thousand_grants_take_at_most_560_bytes_each() {
     const GRANTS: usize = 50_000;
     let server = RedisServer::start().await;
     let subject = Subject::over(&server, |builder| builder).await;
-    // With the previous token: as large as they get.
+    // With the previous token, the records have their maximum size.
     let token = subject.log_in().await;
     subject.refresh(CLIENT, &token).await.token();
     let real = server.dump().await;
@@ -205,8 +205,8 @@ async fn fifty_thousand_grants_take_at_most_560_bytes_each() {
     assert!(each <= MOST_REAL, "{each} bytes of real memory a grant");
 }
 
-/// The `expires_at` of a record, read where the store keeps it: behind 47 bytes of its own, a
-/// format and a checksum.
+/// Returns the `expires_at` of a record, read from where the store keeps it: after 47 bytes of its
+/// own, a format byte and a checksum.
 fn expires_at(entry: &[u8]) -> u64 {
     let mut fields = &entry[47 + 5..];
     while let [field, rest @ ..] = fields {
@@ -253,7 +253,7 @@ async fn every_key_expires_some_time_after_its_grant() {
             } else {
                 subject.refresh(CLIENT, &token).await.token()
             };
-            // A claim that comes to nothing renews neither.
+            // A claim without a commit extends neither.
             assert_eq!(
                 subject.refresh("thief", &token).await.error(),
                 (400, "invalid_grant".into())

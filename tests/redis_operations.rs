@@ -1,4 +1,4 @@
-//! What the operations page tells an operator to look at and to do, done on a real Redis.
+//! Runs the commands of the operations page on a real Redis.
 
 mod support;
 
@@ -12,7 +12,7 @@ use tokio::process::Command;
 use tower_oauth_refresh::EventKind;
 use tower_oauth_refresh::store::RedisStore;
 
-/// The block of shell on the page that has `words` in it.
+/// Returns the shell block of the page that contains `words`.
 fn block(words: &str) -> String {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md"))
         .unwrap();
@@ -26,7 +26,8 @@ fn block(words: &str) -> String {
         .to_owned()
 }
 
-/// What bash says to `script`, in which `redis-cli` talks to `server`.
+/// Runs `script` in bash, with a `redis-cli` that is connected to `server`. Returns the lines of
+/// its output.
 async fn shell(server: &RedisServer, script: &str) -> Vec<String> {
     let script = format!(
         "set -e\nredis-cli() {{ command redis-cli -p {} \"$@\"; }}\n{script}",

@@ -253,7 +253,7 @@ async fn every_call_that_waits_for_replicas_gets_its_own_reply() {
             if command == b"WAIT"
                 && matches!(&fault, Fault::Replace(reply) if reply == &b":0\r\n"[..])
             {
-                // A possible reply to a WAIT: too few replicas.
+                // This is a possible reply to WAIT: too few replicas.
                 continue;
             }
             with_faults(&wire, &store, &keys(), Some(command), &fault).await;

@@ -1,4 +1,4 @@
-//! Redis goes away at every step of a rotation and comes back: it costs time, and no session.
+//! Redis fails at every step of a rotation and comes back: that costs time, and no session.
 
 mod support;
 
@@ -14,16 +14,16 @@ use tokio::task::JoinSet;
 use tower_oauth_refresh::EventKind;
 use tower_oauth_refresh::store::RedisStore;
 
-/// How many sessions are in the middle of a rotation when Redis goes away.
+/// How many sessions are in the middle of a rotation when Redis fails.
 const SESSIONS: usize = 30;
 
-/// How Redis goes away, and comes back.
+/// The way in which Redis fails and comes back.
 #[derive(Clone, Copy, Debug)]
 enum Outage {
     Stopped,
     Frozen,
     Killed,
-    /// The network between.
+    /// The network between Redis and the instances is cut.
     Cut,
 }
 
@@ -77,7 +77,7 @@ async fn instance(url: &str, upstream: &Upstream, command_timeout: Duration) -> 
     })
 }
 
-/// Each step over a server of its own, all at once: most of the time is waiting.
+/// Runs each step over its own server, all concurrently, because most of the time is waiting.
 async fn at_every_step(outage: Outage) {
     let mut steps = JoinSet::new();
     for (step, length) in Step::ALL.into_iter().zip([300, 2000, 600, 1200, 800, 400]) {
@@ -90,12 +90,12 @@ async fn at_every_step(outage: Outage) {
     );
 }
 
-/// How many sessions are lost.
+/// Returns how many sessions are lost.
 async fn at_step(outage: Outage, step: Step, length: Duration) -> usize {
     let case = format!("{outage:?} for {length:?} at {step:?}");
     let (server, upstream) = (durable_server().await, Upstream::new());
     let wire = Wire::in_front_of(server.port()).await;
-    // What comes before the outage may take as long as it likes: a dozen servers write to one disk.
+    // Nothing before the outage times out, because a dozen servers write to one disk.
     let patient = [instance(&server.url(), &upstream, LIMIT).await];
     let tokens = log_in_many(&patient, SESSIONS).await;
     let idle = log_in_many(&patient, 2).await;
@@ -119,7 +119,7 @@ async fn at_step(outage: Outage, step: Step, length: Duration) -> usize {
 
     outage.begin(&server, &wire).await;
     if matches!(step, Step::Claimed | Step::Committed) && !matches!(outage, Outage::Cut) {
-        // What the wire still has of its answers is lost with it.
+        // Replies that are still on the wire are lost with it.
         wire.cut().await;
         wire.mend().await;
     }
@@ -129,7 +129,8 @@ async fn at_step(outage: Outage, step: Step, length: Duration) -> usize {
     wire.unhook();
     outage.end(&server, &wire).await;
 
-    // Those that were under way are answered, and whatever they were told, all go on.
+    // The requests in progress get a response, and every client can go on, whatever that response
+    // is.
     let answers = requests.unwrap().join_all().await;
     assert_eq!(answers.len(), SESSIONS);
     answers
@@ -148,7 +149,8 @@ async fn at_step(outage: Outage, step: Step, length: Duration) -> usize {
         "{case}: {told:?}"
     );
     assert!(!told.contains(&EventKind::CommitLost), "{case}: {told:?}");
-    // Those that log in while it is away go without; the upstream has their session all the same.
+    // Clients that log in during the outage get no refresh token, although the upstream has their
+    // session.
     assert_eq!(
         (upstream.reuses(), upstream.alive()),
         (0, tokens.len() + instances.len()),
@@ -157,14 +159,14 @@ async fn at_step(outage: Outage, step: Step, length: Duration) -> usize {
     lost + idle_lost
 }
 
-/// Each of the tokens is rotated, in whatever time it takes.
+/// Rotates each of the tokens, without a time limit.
 async fn go_through(instances: &[RedisApp], tokens: &[String]) {
     for token in tokens {
         refresh_patiently(instances, 0, token).await.token();
     }
 }
 
-/// Nothing is consumed, and everybody is told to come back.
+/// Checks that requests consume nothing and that clients are told to retry.
 async fn while_away(case: &str, instances: &[RedisApp], upstream: &Upstream, idle: &[String]) {
     let seen = upstream.refreshes();
     for (instance, token) in instances.iter().zip(idle) {

@@ -1,5 +1,5 @@
-//! A `RedisStore` whose server goes away: fails at once, takes nothing down with it, and comes back
-//! by itself.
+//! A `RedisStore` whose server goes down fails at once, affects no other call, and reconnects by
+//! itself.
 
 mod support;
 
@@ -15,10 +15,10 @@ use tokio::sync::Notify;
 use tower_oauth_refresh::RedisStore;
 use tower_oauth_refresh::store::{Key, Lease, Store, StoreError, Swap, Tag};
 
-/// When to give up what comes with certainty.
+/// The time limit for an event that is certain to occur.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Longer than any test runs: what fails before has not waited for it.
+/// Longer than any test runs: a call that fails earlier has not waited for it.
 const NEVER: Duration = Duration::from_secs(3600);
 
 async fn connect(url: &str, command_timeout: Duration) -> RedisStore {
@@ -54,7 +54,7 @@ fn is_unavailable<T>(outcome: &Result<T, StoreError>) -> bool {
     matches!(outcome, Err(StoreError::Unavailable(_)))
 }
 
-/// How many connections other than the one that asks.
+/// Returns the number of connections apart from the one that asks.
 async fn connections(server: &RedisServer) -> usize {
     let Value::BulkString(list) = server.command(&["CLIENT", "LIST", "TYPE", "normal"]).await
     else {
@@ -93,8 +93,8 @@ async fn the_store_reconnects_to_a_restarted_server() {
     }
 }
 
-/// A server that closes idle connections, and one that was restarted while nobody asked, cost no
-/// call.
+/// Neither a server that closes idle connections nor one that restarts between two calls makes a
+/// call fail.
 #[tokio::test]
 async fn a_closed_connection_fails_no_call() {
     let server = RedisServer::start().await;
@@ -119,7 +119,7 @@ async fn a_closed_connection_fails_no_call() {
     );
 }
 
-/// However many calls lose a connection, one takes its place.
+/// However many calls lose a connection, a single one replaces it.
 #[tokio::test]
 async fn one_new_connection_serves_all_calls() {
     let server = RedisServer::start().await;
@@ -140,7 +140,7 @@ async fn one_new_connection_serves_all_calls() {
     }
 }
 
-/// Neither those that are under way nor those that come before another is open.
+/// Neither calls in progress nor calls made before the new connection is open fail.
 #[tokio::test]
 async fn a_connection_closed_under_load_fails_no_call() {
     let server = RedisServer::start().await;
@@ -167,8 +167,8 @@ async fn a_connection_closed_under_load_fails_no_call() {
     }
 }
 
-/// A frozen server costs each call its time-out only until that is found out, then calls fail at
-/// once.
+/// With a frozen server, each call takes its time-out only until the failure is detected. After
+/// that, calls fail at once.
 #[tokio::test]
 async fn a_frozen_server_is_detected() {
     let server = RedisServer::start().await;
@@ -192,7 +192,7 @@ async fn a_frozen_server_is_detected() {
     assert!(store.get(&key).await.unwrap().is_some());
 }
 
-/// A call that takes too long ends alone: another one under way on the same connection is answered.
+/// Only the slow call times out: another call in progress on the same connection gets its reply.
 #[tokio::test]
 async fn a_slow_call_times_out_alone() {
     let server = RedisServer::start().await;
@@ -219,7 +219,7 @@ async fn a_slow_call_times_out_alone() {
     assert_eq!(store.get(&key).await.unwrap(), Some(claim.entry));
 }
 
-/// A server that answers no more, behind a wire that still stands, is asked over another
+/// If a server stops responding while the connection stays open, the store opens another
 /// connection.
 #[tokio::test]
 async fn a_dead_connection_is_replaced() {
@@ -249,7 +249,7 @@ async fn the_store_reconnects_after_a_network_failure() {
     assert_eq!(store.get(&key).await.unwrap(), Some(entry(1)));
 }
 
-/// A server that has become a replica refuses writes, for as long as it is one.
+/// A server that has become a replica rejects writes as long as it is one.
 #[tokio::test]
 async fn a_server_that_became_a_replica_is_unavailable_until_it_is_master_again() {
     let (server, other) = (RedisServer::start().await, RedisServer::start().await);
@@ -269,11 +269,12 @@ async fn a_server_that_became_a_replica_is_unavailable_until_it_is_master_again(
     assert_eq!(store.get(&key).await.unwrap(), Some(entry(1)));
 }
 
-/// A replica may lack what its master has: it is not asked whether a grant is gone.
+/// A replica may lack data of its master, so it must not decide that a grant is gone.
 #[tokio::test]
 async fn a_replica_is_not_trusted_to_report_absence() {
     let (server, other) = (RedisServer::start().await, RedisServer::start().await);
-    // One for each row: none is refused because the server is known to be of no use.
+    // One store for each row, so that no call is rejected because the server is already known to be
+    // unusable.
     let mut stores = Vec::new();
     for _ in 0..7 {
         stores.push(connect(&server.url(), NEVER).await);
@@ -338,7 +339,7 @@ async fn a_replica_is_not_trusted_to_report_absence() {
     }
 }
 
-/// Nothing stays behind a store that is dropped, whether its server is there or not.
+/// A dropped store leaves no connection behind, whether its server is reachable or not.
 #[tokio::test]
 async fn a_dropped_store_closes_its_connections() {
     let server = RedisServer::start().await;

@@ -1,4 +1,4 @@
-//! Whatever is sent to Redis twice has the effect of once.
+//! A request that reaches Redis twice has the effect of one.
 
 mod support;
 
@@ -27,7 +27,7 @@ const ALL: [Asked; 7] = [
     Asked::Replay,
 ];
 
-/// Two instances that adopt, and wait as long as a busy machine takes.
+/// Returns two instances that adopt, with time limits long enough for a busy machine.
 async fn two_instances(wire: &Wire, upstream: &Upstream) -> [RedisApp; 2] {
     let one = async || {
         let store = RedisStore::builder(&wire.url())
@@ -44,7 +44,7 @@ async fn two_instances(wire: &Wire, upstream: &Upstream) -> [RedisApp; 2] {
     [one().await, one().await]
 }
 
-/// A client's life with everything in it; what it is answered, in short.
+/// Runs a client through every kind of request. Returns a summary of the responses.
 async fn life([one, other]: &[RedisApp; 2]) -> Vec<(u16, String)> {
     let mut answers = Vec::new();
     let mut told = |answer: Answer| {
@@ -81,12 +81,13 @@ async fn life([one, other]: &[RedisApp; 2]) -> Vec<(u16, String)> {
     let adopted = told(one.refresh(&foreign).await).token();
     assert_eq!(told(other.refresh(&foreign).await).token(), adopted);
     let next = told(other.refresh(&adopted).await).token();
-    // The grant that stays.
+    // This grant is not ended.
     told(one.refresh(&next).await).token();
     answers
 }
 
-/// What lies in Redis, in short: how many values of which length, entries and those beside them.
+/// Returns a summary of what Redis stores: the number of values of each length, for entries and
+/// sidecars.
 async fn shape(server: &RedisServer) -> BTreeMap<(bool, usize), usize> {
     let mut shape = BTreeMap::new();
     for (key, value) in server.dump().await {

@@ -1,5 +1,4 @@
-//! `RedisStore::wait_for_replicas`: a write that a failover could lose is not taken for one that
-//! stands.
+//! `RedisStore::wait_for_replicas`: a write that a failover could lose does not count as done.
 
 mod support;
 
@@ -28,7 +27,7 @@ fn is_unavailable<T>(outcome: &Result<T, StoreError>) -> bool {
     matches!(outcome, Err(StoreError::Unavailable(_)))
 }
 
-/// Inserts an entry, once the replicas are there to have it.
+/// Inserts an entry, once the replicas are connected.
 async fn inserted(store: &RedisStore, key: &Key) {
     let end = Instant::now() + PATIENCE;
     while is_unavailable(&put(store, key, None, 1).await) {
@@ -86,7 +85,7 @@ async fn a_replicated_write_succeeds() {
     );
 }
 
-/// The same write again, be it over another connection, does not stand before the replicas have it.
+/// The repeated write, even over another connection, does not succeed before the replicas have it.
 #[tokio::test]
 async fn a_write_that_a_failover_could_lose_is_unavailable() {
     let master = RedisServer::start().await;
@@ -183,8 +182,7 @@ async fn a_lease_that_a_failover_could_lose_is_unavailable() {
     assert_eq!(replica.dump().await.len(), 1);
 }
 
-/// Neither a replay may be given for it nor a request refused: after a failover it has not
-/// happened.
+/// It must neither be replayed nor reject a request, because a failover would undo it.
 #[tokio::test]
 async fn a_read_that_a_failover_could_undo_is_unavailable() {
     let master = RedisServer::start().await;
@@ -230,8 +228,7 @@ async fn a_read_that_a_failover_could_undo_is_unavailable() {
     );
 }
 
-/// It would say that a grant is gone, or is not there yet, which lives on the one that has taken
-/// its place.
+/// It would report a grant as absent that exists on the server that has replaced it.
 #[tokio::test]
 async fn a_master_without_replicas_does_not_report_absence() {
     let master = RedisServer::start().await;
@@ -252,7 +249,7 @@ async fn a_master_without_replicas_does_not_report_absence() {
     assert!(is_unavailable(&outcome), "{outcome:?}");
 }
 
-/// Until the connection to a replica counts as lost, the master takes it for there.
+/// Until the connection to a replica counts as lost, the master considers it present.
 #[tokio::test]
 async fn a_master_unaware_of_lost_replicas_does_not_report_absence() {
     let master = RedisServer::start().await;
@@ -282,8 +279,8 @@ async fn a_master_unaware_of_lost_replicas_does_not_report_absence() {
     assert_eq!(master.dump().await.len(), 1, "nothing is left of it");
 }
 
-/// Anybody can send tokens that are unknown. What makes sure of them, and takes for ever here,
-/// holds up nobody else.
+/// Anyone can send unknown tokens. Their confirmation with the replicas, which never completes
+/// here, must not delay other requests.
 #[tokio::test]
 async fn lookups_of_absent_keys_do_not_delay_others() {
     let master = RedisServer::start().await;
@@ -347,7 +344,7 @@ async fn lookups_of_absent_keys_do_not_delay_others() {
     }
 }
 
-/// The name of the one key that there is.
+/// Returns the name of the only key.
 async fn key_in(server: &RedisServer) -> Vec<u8> {
     let [(name, _)] = &*server.dump().await else {
         panic!("there is one")
@@ -355,8 +352,8 @@ async fn key_in(server: &RedisServer) -> Vec<u8> {
     name.clone()
 }
 
-/// Where one server has nothing and the next has it, as around a failover: what is there is found,
-/// and is not claimed.
+/// One server lacks a key that the next one has, as around a failover: the entry is found, and not
+/// claimed.
 #[tokio::test]
 async fn a_key_that_has_appeared_is_not_reported_absent() {
     let master = RedisServer::start().await;

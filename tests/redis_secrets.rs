@@ -1,5 +1,5 @@
-//! No refresh token, no upstream token, no access token and no client secret is in Redis, on the
-//! way there, or in the log at its most talkative.
+//! No refresh token, upstream token, access token or client secret is in Redis, on the wire to it,
+//! or in the log at its most verbose level.
 
 mod support;
 
@@ -19,7 +19,7 @@ const CLIENT: &str = "confidential";
 const SECRET: &str = "secret of confidential";
 const PASSWORD: &str = "of Redis itself: 5d0a";
 
-/// An instance over a Redis of its own, and all that was ever seen there.
+/// An instance over its own Redis, and everything that was ever observed there.
 struct Watched {
     app: RedisApp,
     server: RedisServer,
@@ -66,7 +66,7 @@ impl Watched {
         }
     }
 
-    /// The answer; what the request has left in Redis is noted down.
+    /// Sends a request and returns the response. Records what the request left in Redis.
     async fn send(&mut self, path: &str, form: &[(&str, &str)]) -> Answer {
         let secret = ("client_secret", SECRET);
         let ours = form.contains(&("client_id", CLIENT))
@@ -97,7 +97,7 @@ impl Watched {
             self.stored.extend([key, value].concat());
         }
         for words in self.wire.commands() {
-            // The password of Redis goes there, as it must.
+            // The password of Redis is sent, as it must be.
             if !words[0].eq_ignore_ascii_case(b"AUTH") && !words[0].eq_ignore_ascii_case(b"HELLO") {
                 self.sent.extend(words.concat());
             }
@@ -217,7 +217,7 @@ async fn faults(watched: &mut Watched) {
         watched.wire.unhook();
         watched.refresh(CLIENT, &token).await;
     }
-    // Damage, of a kind that no log shall show.
+    // Corrupt data that must not appear in a log.
     let token = watched.log_in(CLIENT).await;
     let keys: HashSet<_> = watched
         .server
@@ -327,7 +327,7 @@ async fn no_secret_is_in_redis_on_the_wire_or_in_the_log() {
 
 #[tokio::test]
 async fn a_planted_secret_is_found() {
-    // Else the other test might miss what is logged for the first time by this one.
+    // Without it, the other test might miss what this one is the first to log.
     let _log = Log::capture();
     let mut watched = Watched::start().await;
     let token = watched.log_in(CLIENT).await;

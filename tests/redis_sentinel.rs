@@ -1,4 +1,4 @@
-//! `RedisStore` behind Sentinel: it finds the master, and follows it.
+//! `RedisStore` behind Sentinel finds the master and follows it.
 
 mod support;
 
@@ -10,10 +10,10 @@ use support::redis::Sentinels;
 use tower_oauth_refresh::store::{Key, Store, StoreError, Swap};
 use tower_oauth_refresh::{RedisConnectError, RedisStore};
 
-/// When to give up what comes with certainty.
+/// The time limit for an event that is certain to occur.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the documentation says a user needs, with Sentinel and to wait for replicas.
+/// The rights that the documentation says a user needs, with Sentinel and to wait for replicas.
 const RIGHTS: &str =
     "~rt:* +get +set +setrange +unlink +time +eval +evalsha +script|load +info +role +wait";
 
@@ -25,7 +25,7 @@ async fn connect(url: &str, command_timeout: Duration) -> RedisStore {
         .unwrap()
 }
 
-/// Writes entry `number` as soon as that can be done.
+/// Writes entry `number` as soon as the store accepts it.
 async fn eventually_put(store: &RedisStore, key: &Key, expected: Option<u64>, number: u64) {
     let end = Instant::now() + PATIENCE;
     loop {
@@ -40,13 +40,13 @@ async fn eventually_put(store: &RedisStore, key: &Key, expected: Option<u64>, nu
     }
 }
 
-/// Where an entry lies.
+/// Returns whether the server holds the entry.
 async fn is_on(server: &support::redis::RedisServer) -> bool {
     !server.dump().await.is_empty()
 }
 
-/// What its replica has is still there: without the wait, a failover takes with it what was written
-/// just before.
+/// The replicated entry is still there. Without waiting for the replica, a failover loses the
+/// latest writes.
 #[tokio::test]
 async fn the_master_is_followed_after_a_failover() {
     let sentinels = Sentinels::start().await;
@@ -80,8 +80,8 @@ async fn the_master_is_followed_after_it_was_killed() {
     assert!(is_on(sentinels.master()).await);
 }
 
-/// A master that neither answers nor closes its connections is left when another has taken its
-/// place.
+/// A master that neither responds nor closes its connections is abandoned when another has replaced
+/// it.
 #[tokio::test]
 async fn the_master_is_followed_after_it_was_frozen() {
     let sentinels = Sentinels::start().await;
@@ -95,7 +95,7 @@ async fn the_master_is_followed_after_it_was_frozen() {
     eventually_put(&store, &random_key(), None, 1).await;
 }
 
-/// Sentinels that are away or frozen are passed over, as long as one answers.
+/// Sentinels that are down or frozen are skipped, as long as one responds.
 #[tokio::test]
 async fn one_sentinel_is_enough() {
     let sentinels = Sentinels::start().await;
@@ -114,8 +114,8 @@ async fn one_sentinel_is_enough() {
     eventually_put(&store, &key, Some(1), 2).await;
 }
 
-/// The user of the URL is for the master, and the sentinels know another. Both have the documented
-/// rights alone.
+/// The credentials in the URL are for the master, and the sentinels have others. Both users have
+/// only the documented rights.
 #[tokio::test]
 async fn master_and_sentinels_can_have_different_passwords() {
     let sentinels =

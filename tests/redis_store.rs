@@ -1,4 +1,4 @@
-//! `RedisStore` keeps the contract of `Store` over real servers, and what it promises of what it
+//! `RedisStore` keeps the contract of `Store` over real servers, and its promises about what it
 //! writes.
 
 mod support;
@@ -15,7 +15,7 @@ use tokio::sync::OnceCell;
 use tower_oauth_refresh::store::{Beside, Change, Entry, Lease, Store, StoreError, Swap, Ttl};
 use tower_oauth_refresh::{RedisConnectError, RedisStore};
 
-/// A command may take this long on a machine that is busy with other tests.
+/// A time limit for a command on a machine that is busy with other tests.
 const PATIENT: Duration = Duration::from_secs(60);
 
 async fn connect(url: &str) -> RedisStore {
@@ -109,8 +109,8 @@ async fn number(server: &RedisServer, command: &[&str]) -> i64 {
     number
 }
 
-/// One key a grant, one a value beside it in the same slot of a cluster, each with its own end;
-/// nothing else, from the connection on.
+/// One key for each grant and one for each sidecar, in the same slot of a cluster, each with its
+/// own expiry. Connecting writes nothing else.
 #[tokio::test]
 async fn every_key_has_the_prefix_and_an_expiry() {
     let server = RedisServer::start().await;
@@ -120,7 +120,7 @@ async fn every_key_has_the_prefix_and_an_expiry() {
         .connect()
         .await
         .unwrap();
-    // The value that connecting writes beside its own entry lives for a millisecond.
+    // The sidecar that connecting writes expires after a millisecond.
     let end = Instant::now() + PATIENT;
     while keys(&server).await != Vec::<String>::new() {
         assert!(
@@ -146,7 +146,7 @@ async fn every_key_has_the_prefix_and_an_expiry() {
     }
 }
 
-/// Stores with different prefixes, or in different databases, know nothing of each other.
+/// Stores with different prefixes, or in different databases, are independent.
 #[tokio::test]
 async fn prefixes_and_databases_separate_stores() {
     let server = RedisServer::start().await;
@@ -166,7 +166,7 @@ async fn prefixes_and_databases_separate_stores() {
     }
 }
 
-/// A time to live beyond what Redis can count is as long as it can.
+/// A time to live beyond what Redis can represent becomes the longest possible one.
 #[tokio::test]
 async fn any_long_time_to_live_is_accepted() {
     let server = RedisServer::start().await;
@@ -199,7 +199,7 @@ async fn any_long_time_to_live_is_accepted() {
     );
 }
 
-/// Who takes the place of a lease that has run out is told so again when the claim is sent again.
+/// A claim that replaces an expired lease reports that again when it is repeated.
 #[tokio::test]
 async fn a_repeated_claim_still_reports_the_takeover() {
     let server = RedisServer::start().await;
@@ -259,7 +259,7 @@ async fn an_entry_takes_at_most_512_bytes_of_redis() {
     assert!(claimed <= 512, "{claimed} bytes once it is claimed");
 }
 
-/// What lies there and is no entry is an error, never "absent", and stays as it is.
+/// A malformed value is an error, never "absent", and is not changed.
 #[tokio::test]
 async fn a_malformed_value_is_corrupt() {
     let server = RedisServer::start().await;
@@ -305,7 +305,7 @@ async fn a_malformed_value_is_corrupt() {
     );
 }
 
-/// Every call, when it reaches the server twice and when its answer is lost, is as good as one.
+/// Every call whose request arrives twice or whose reply is lost has the effect of one call.
 #[tokio::test]
 async fn a_repeated_call_has_no_further_effect() {
     let server = RedisServer::start().await;
@@ -359,7 +359,7 @@ async fn a_repeated_call_has_no_further_effect() {
     }
 }
 
-/// A claim, a swap with a value beside, a read: one round trip each, and one command.
+/// A claim, a swap with a sidecar, a read: each is one command in one round trip.
 #[tokio::test]
 async fn every_call_is_one_round_trip() {
     let server = RedisServer::start().await;
@@ -384,7 +384,7 @@ async fn every_call_is_one_round_trip() {
     );
 }
 
-/// A server that has forgotten the scripts is told them again, whatever the call.
+/// Scripts are loaded again into a server that has lost them, for any call.
 #[tokio::test]
 async fn flushed_scripts_fail_no_call() {
     let server = RedisServer::start().await;
@@ -404,7 +404,7 @@ async fn flushed_scripts_fail_no_call() {
     );
 }
 
-/// What Redis refuses for want of memory can be tried again later: it is not lost.
+/// A write that Redis rejects because its memory is full can be retried later.
 #[tokio::test]
 async fn a_full_server_is_unavailable() {
     let server = RedisServer::builder()

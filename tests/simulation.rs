@@ -1,8 +1,8 @@
 //! Runs of whole worlds: instances, a store, an authorization server, clients and a thief, with
-//! everything that can go wrong between them, all from one seed.
+//! every fault that can occur between them, all derived from one seed.
 //!
-//! `SIMULATION_SEEDS=1000000` runs more of them, `SIMULATION_SEED=7` one, with its trace. See
-//! `docs/simulation.md`.
+//! `SIMULATION_SEEDS=1000000` runs more seeds, and `SIMULATION_SEED=7` runs one, with its trace.
+//! See `docs/simulation.md`.
 
 mod simulation {
     pub(crate) mod access;
@@ -32,7 +32,7 @@ use simulation::broken::Breakage;
 use simulation::run::{Outcome, run};
 use tower_oauth_refresh::EventKind;
 
-/// How many runs there are by default.
+/// The default number of runs.
 const SEEDS: u64 = 20_000;
 
 fn variable(name: &str) -> Option<u64> {
@@ -44,7 +44,7 @@ fn variable(name: &str) -> Option<u64> {
     )
 }
 
-/// The first seed below `end` whose run is not as promised.
+/// Returns the first seed below `end` whose run breaks a promise.
 fn first_failure(end: u64, breakage: Option<Breakage>) -> Option<u64> {
     let (next, failed) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
     let work = || {
@@ -66,7 +66,7 @@ fn first_failure(end: u64, breakage: Option<Breakage>) -> Option<u64> {
     Some(failed.into_inner()).filter(|seed| *seed != u64::MAX)
 }
 
-/// Runs the seed again and tells all that happened.
+/// Runs the seed again and returns its trace.
 fn explain(seed: u64) -> String {
     let outcome = run(seed, None, true);
     let mut text = outcome.trace.join("\n");
@@ -102,7 +102,8 @@ fn a_seed_always_gives_the_same_run() {
     }
 }
 
-/// A promise that nothing tries holds by itself: whatever can happen to a grant does happen.
+/// A promise that no run tests holds trivially, so the runs must produce every possible event of a
+/// grant.
 #[test]
 fn every_possible_event_occurs() {
     const KINDS: [EventKind; 16] = [
@@ -151,7 +152,7 @@ fn every_possible_event_occurs() {
     }
 }
 
-/// Promises that are excused are not checked: most sessions must have no excuse, though things go
+/// Sessions with an excuse are not checked: most sessions must have none, although something goes
 /// wrong in most runs.
 #[test]
 fn most_sessions_have_no_excuse() {
@@ -167,7 +168,8 @@ fn most_sessions_have_no_excuse() {
     println!("{excused} of {sessions} sessions have an excuse");
 }
 
-/// Every bug must be found, and for what it is: a table of the seeds for `docs/simulation.md`.
+/// Every injected bug must be found, by the check that covers it. Prints the table of seeds for
+/// `docs/simulation.md`.
 #[test]
 fn every_injected_bug_is_found() {
     const PATIENCE: u64 = 5_000;

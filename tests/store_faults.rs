@@ -1,5 +1,5 @@
-//! A store that fails loses no session: nothing is consumed before it is stored, and what the
-//! upstream has answered is stored as soon as the store is back.
+//! A failing store loses no session: no token is consumed before its lease is stored, and the
+//! response of the upstream is stored as soon as the store is back.
 
 mod support;
 
@@ -88,7 +88,7 @@ async fn a_commit_followed_by_later_rotations_is_not_reported_as_lost() {
         for _ in 0..rotations {
             token = other.refresh(&token).await.token();
         }
-        // The lease is taken and given back: the same token under another version.
+        // The lease is taken and released: the same token under another version.
         app.upstream
             .then(support::Act::Answer(500, "text/plain", "down"));
         assert_eq!(other.refresh(&token).await.status, 500);
@@ -244,7 +244,7 @@ async fn a_corrupt_record_is_a_server_error() {
     assert_eq!(app.events()[1..], [EventKind::StoreCorrupt; 3]);
 }
 
-/// The key and the entry of the only grant.
+/// Returns the key and the entry of the only grant.
 fn written(app: &App) -> (Key, Entry) {
     let found = app
         .store
@@ -277,7 +277,7 @@ async fn overwrite(app: &App, key: &Key, expected: &Entry, entry: Entry) {
     assert_eq!(swap.unwrap(), Swap::Swapped);
 }
 
-/// Runs `meanwhile` between the upstream's answer and the commit of a rotation of `token`.
+/// Runs `meanwhile` between the upstream's response and the commit of a rotation of `token`.
 async fn at_the_commit(
     app: &App,
     token: &str,
@@ -339,7 +339,8 @@ async fn an_overtaken_commit_returns_the_response_of_the_other_rotation() {
     let mut theirs = None;
     let answer = at_the_commit(&app, &token, async {
         app.clock.advance_secs(26);
-        // The other instance has taken over the lease; this server forgives the second use.
+        // The other instance has taken over the lease. This upstream accepts its token a second
+        // time.
         app.upstream.then(support::Act::Answer(
             200,
             "application/json",
@@ -494,7 +495,7 @@ async fn an_overtaken_request_that_the_upstream_rejects_gets_the_other_response(
             let (other, token) = (other.clone(), token.clone());
             async move { other.refresh(&token).await }
         });
-        // Longer than it leaves the commit to come.
+        // Longer than a takeover waits for the commit.
         tokio::time::sleep(support::SECOND * 4).await;
         assert_eq!(app.upstream.refreshes(), 2);
         theirs = Some(request);

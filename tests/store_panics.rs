@@ -1,5 +1,5 @@
-//! A store that panics counts as one that fails: no lease stays behind, and the answer of the inner
-//! service is stored.
+//! A panic in the store is handled like a store error: no lease stays behind, and the response of
+//! the inner service is stored.
 
 mod support;
 
@@ -91,8 +91,8 @@ async fn a_panic_in_the_commit_loses_no_response() {
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_in_any_store_call_loses_no_session() {
-    // The store panics at the n-th call of a rotation, a replay, an adoption, or the replay of
-    // that.
+    // The store panics at the n-th call of a rotation, a replay, an adoption, or the replay of an
+    // adoption.
     for (name, plan) in PANICS {
         for at in 0..8 {
             let (app, foreign) = adopting().await;

@@ -1,4 +1,5 @@
-//! Whoever can write to the store can end sessions and turn them back; no session opens to them.
+//! An attacker who can write to the store can end sessions and roll them back, but cannot take one
+//! over.
 
 mod support;
 
@@ -8,7 +9,7 @@ use support::App;
 use tower_oauth_refresh::EventKind;
 use tower_oauth_refresh::store::{Change, Entry, Key, Store as _, Swap, Ttl};
 
-/// The key of the grant that was written last.
+/// Returns the key of the grant that was written last.
 fn key(app: &App) -> Key {
     app.store.writes().last().unwrap().0
 }
@@ -17,7 +18,7 @@ async fn read(app: &App, key: &Key) -> Entry {
     app.store.get(key).await.unwrap().unwrap()
 }
 
-/// Puts `entry` in the place of what lies under `key`.
+/// Replaces the entry under `key` with `entry`.
 async fn put(app: &App, key: &Key, entry: &Entry) {
     let found = read(app, key).await.version;
     let change = Change::Put {
@@ -39,8 +40,7 @@ fn refused() -> (u16, String) {
 
 #[tokio::test]
 async fn restoring_a_record_revives_only_its_own_token() {
-    // The inner service has the last word: one takes its token a second time, the other ends the
-    // session.
+    // The inner service decides: one accepts its token a second time, the other ends the session.
     for forgiving in [true, false] {
         let app = App::new();
         if forgiving {

@@ -16,7 +16,7 @@ const GRANTS: [&str; 3] = [
     "urn:ietf:params:oauth:grant-type:token-exchange",
 ];
 
-/// Returns this many different resources, of this many bytes together.
+/// Returns this many different resources, with this many bytes in total.
 fn resources(count: usize, bytes: usize) -> Vec<String> {
     let mut left = bytes;
     (0..count)
@@ -194,7 +194,7 @@ async fn the_size_of_stored_entries_is_bounded() {
             ("client_id", client.as_str()),
             ("scope", scope.as_str()),
         ];
-        // Repetitions are not stored.
+        // Duplicates are not stored.
         for resource in resources.iter().chain(&resources).chain(&resources) {
             form.push(("resource", resource));
         }
@@ -257,7 +257,7 @@ async fn a_too_long_scope_in_a_response_counts_as_unknown() {
         let answer = if foreign {
             app.refresh(&before).await
         } else {
-            // The requested scope does not count either, because the answer named another one.
+            // The requested scope does not apply either, because the response named another one.
             app.post(
                 "/token",
                 &[

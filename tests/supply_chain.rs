@@ -1,6 +1,6 @@
-//! What comes with the crate: from crates.io alone, under licences that `deny.toml` allows, once
-//! each, and built by the Rust that the crate promises. For the platform of the test; cargo-deny
-//! looks at all of them.
+//! The dependencies of the crate: only from crates.io, only under licences that `deny.toml` allows,
+//! each in one version, and built by the promised Rust version. This covers the platform of the
+//! test; cargo-deny covers all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,8 +11,8 @@ use serde::Deserialize;
 
 const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
-/// Features that need a newer Rust than the crate, by the crate that they bring, as the README
-/// says.
+/// Features that need a newer Rust than the crate, by the crate that needs it. The README lists
+/// them.
 const NEWER: [(&str, &str); 1] = [("redb", "1.90")];
 
 #[derive(Deserialize)]
@@ -50,7 +50,7 @@ fn run(program: &str, arguments: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-/// All that this test was built from, without a look at the network.
+/// Returns the metadata of this build, without using the network.
 fn metadata() -> Metadata {
     let cargo = env!("CARGO");
     let version = String::from_utf8(run(cargo, &["-vV"])).unwrap();
@@ -71,8 +71,8 @@ fn metadata() -> Metadata {
 }
 
 impl Metadata {
-    /// The crate itself and what its users build with it. Of the metadata alone that cannot be
-    /// told: there, what tests want of a dependency counts for users, too.
+    /// Returns the crate and the packages that its users build with it. The metadata is not
+    /// enough, because it includes the features that only tests enable.
     fn of_users(&self) -> Vec<&Package> {
         let arguments = [
             "--locked",
@@ -110,7 +110,7 @@ impl Metadata {
     }
 }
 
-/// The strings of the list that begins so in `deny.toml`.
+/// Returns the strings of the list in `deny.toml` that begins with `begin`.
 fn listed(begin: &str) -> Vec<String> {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deny.toml")).unwrap();
     let (_, rest) = text.split_once(&format!("\n{begin} = [\n")).unwrap();
@@ -119,7 +119,7 @@ fn listed(begin: &str) -> Vec<String> {
     list.lines().filter_map(first).collect()
 }
 
-/// Whether a licence can be chosen that is allowed. An `OR` of `AND`s is refused rather than
+/// Returns whether an allowed licence can be chosen. An `OR` of `AND`s is rejected rather than
 /// misread.
 fn allowed(expression: &str, allow: &[String]) -> bool {
     let expression = expression.replace(['(', ')'], "").replace('/', " OR ");

@@ -1,5 +1,4 @@
-//! A lease that has run out is taken over, and not used before whoever let it run out has had time
-//! to commit.
+//! An expired lease is taken over, and used only after its previous holder has had time to commit.
 
 mod support;
 
@@ -13,7 +12,7 @@ use tower_oauth_refresh::store::{Change, Claim, Entry, Key, Lease, Store as _, V
 
 const LEASE: Duration = Duration::from_secs(25);
 
-/// What the layer has written last.
+/// Returns the entry that the layer wrote last, and its key.
 fn written(app: &App) -> (Key, Entry) {
     let found = app
         .store
@@ -29,7 +28,7 @@ fn written(app: &App) -> (Key, Entry) {
     found.unwrap()
 }
 
-/// A claim as another instance makes it.
+/// Claims the grant as another instance does.
 async fn claim(app: &App, (key, entry): &(Key, Entry), version: u8) -> Claim {
     let claim = app
         .store
@@ -39,14 +38,13 @@ async fn claim(app: &App, (key, entry): &(Key, Entry), version: u8) -> Claim {
     claim.unwrap().unwrap()
 }
 
-/// An instance takes the lease, and dies.
+/// An instance takes the lease and dies.
 async fn let_run_out(app: &App, entry: &(Key, Entry)) {
     assert_eq!(claim(app, entry, 2).await.lease, Lease::Taken);
     app.clock.advance_secs(26);
 }
 
-/// Another instance takes the lease over when it has run out, and the commit comes through a moment
-/// later.
+/// Another instance takes over the expired lease, and the previous commit arrives a moment later.
 #[tokio::test(start_paused = true)]
 async fn a_takeover_first_waits_for_the_previous_commit() {
     let app = App::new();
@@ -84,7 +82,7 @@ async fn a_takeover_first_waits_for_the_previous_commit() {
     assert_eq!(app.upstream.reuses(), 0);
 }
 
-/// Nobody comes back for a lease whose instance has died.
+/// The instance that held the lease is dead, and no commit arrives.
 #[tokio::test(start_paused = true)]
 async fn a_takeover_rotates_if_no_commit_arrives() {
     let app = App::new();
@@ -100,7 +98,8 @@ async fn a_takeover_rotates_if_no_commit_arrives() {
     assert_eq!(app.upstream.refreshes(), 1);
 }
 
-/// A lease that was taken over, or perhaps was, is as one that has run out when nothing came of it.
+/// After a takeover, or a possible one, that commits nothing, the lease must still count as
+/// expired.
 #[tokio::test(start_paused = true)]
 async fn releasing_a_lease_taken_over_restores_the_expired_lease() {
     let rows: [(&str, bool, fn() -> Plan, usize); 3] = [
@@ -135,7 +134,7 @@ async fn releasing_a_lease_taken_over_restores_the_expired_lease() {
         assert_eq!((next.lease, next.taken_over), (Lease::Taken, true), "{row}");
         assert_eq!(app.upstream.refreshes(), 0, "{row}");
     }
-    // A request that is refused has held it for a moment.
+    // A request that is rejected has held the lease for a moment.
     let app = App::new();
     let token = app.log_in("app").await;
     let entry = written(&app);

@@ -1,5 +1,5 @@
-//! In whatever order calls and answers of two instances interleave, no hint refuses what the store
-//! would grant, and the layer answers with a cache what it answers without one.
+//! In whatever order the calls and replies of two instances interleave, no hint rejects a request
+//! that the store would grant, and the layer responds with a cache as it does without one.
 
 mod support;
 
@@ -37,7 +37,7 @@ fn poll<T>(future: &mut Pin<Box<dyn Future<Output = T> + Send>>) -> Poll<T> {
         .poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// What is done to an entry. What it expects is right or wrong.
+/// An operation on an entry, with a right or a wrong expectation.
 #[derive(Clone, Copy, Debug)]
 enum Op {
     Get,
@@ -46,7 +46,7 @@ enum Op {
     Remove(bool),
 }
 
-/// A step of the model of the store. A call takes three: it begins, takes effect, and is answered.
+/// A step of the store model. A call takes three: it begins, takes effect, and returns.
 #[derive(Clone, Debug)]
 enum Step {
     Begin { tier: Index, key: Index, op: Op },
@@ -70,7 +70,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![4 => begin, 8 => any::<Index>().prop_map(Step::GoOn), 1 => time.prop_map(Step::Pass)]
 }
 
-/// A call on its way, and the entry that it shows.
+/// A call in progress, and the entry that it will return.
 struct Flight {
     key: usize,
     insert: bool,
@@ -83,13 +83,13 @@ struct Model {
     truth: MemoryStore,
     tiers: Vec<TieredStore<Hooked<MemoryStore>>>,
     flights: Vec<Flight>,
-    /// The entry that was shown last.
+    /// The entry that was returned last.
     last: [Option<Entry>; KEYS],
-    /// Every value that may have been there.
+    /// Every value that may have been stored.
     written: [Vec<(Tag, Bytes)>; KEYS],
-    /// Whether the key may be inserted again.
+    /// Whether a removed key may be inserted again.
     reused: bool,
-    /// Whether an insert has been answered.
+    /// Whether an insert has returned.
     known: [bool; KEYS],
     versions: u64,
 }
@@ -252,8 +252,8 @@ impl Model {
             let Poll::Ready(truth) = truth else {
                 panic!("the store itself does not wait")
             };
-            // Nobody asks about a key whose insert has not been answered; of a key that comes and
-            // goes, nobody knows anything while calls are under way.
+            // No request concerns a key whose insert has not returned. For a key that is
+            // reinserted, nothing is known while calls are in progress.
             let asked = self.known[key]
                 && !(self.reused && self.flights.iter().any(|flight| flight.key == key));
             for (number, tier) in self.tiers.iter().enumerate() {
@@ -307,7 +307,7 @@ proptest! {
     }
 }
 
-/// A token: this one, or the newest, as honest clients send it.
+/// A token: this one, or the newest, which conforming clients send.
 type Which = Option<Index>;
 
 /// A request, or something that happens between requests.
@@ -328,14 +328,14 @@ enum Scene {
         client: &'static str,
     },
     Pass(u64),
-    /// The inner service does this to the next request that reaches it.
+    /// The inner service applies this act to the next request that reaches it.
     Upstream(usize),
-    /// A read of the grant of a token begins, by the way.
+    /// A read of the grant of a token begins in the background.
     Read {
         instance: Index,
         token: Which,
     },
-    /// It goes on: it takes effect, or its answer arrives, however old it is by then.
+    /// The read proceeds: it takes effect, or its reply arrives, however old it is by then.
     GoOn(Index),
 }
 
@@ -369,14 +369,14 @@ const ACTS: [Act; 2] = [
     Act::Answer(400, "application/json", r#"{"error":"invalid_grant"}"#),
 ];
 
-/// The same scenes before two instances with a cache each and before one without.
+/// Applies the same scenes to two instances with a cache each and to one without.
 struct Stage {
     cached: Vec<App<Tier>>,
     plain: App,
     base: App,
-    /// Whether the next call of the cached store is to be slow.
+    /// Whether the next call of the cached store is slow.
     slow: Arc<AtomicBool>,
-    /// With the cache, without it, and the key that the one has.
+    /// The token with the cache, the token without it, and the key with the cache.
     tokens: Vec<(String, String, Key)>,
     reads: Vec<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
@@ -494,7 +494,7 @@ impl Stage {
         self.compare_events(scene)
     }
 
-    /// The answers are the same; so are their tokens, in which each has its own randomness.
+    /// Compares the responses, which must be equal except for the randomness in their tokens.
     fn compare(
         &mut self,
         scene: &Scene,
@@ -521,8 +521,8 @@ impl Stage {
         Ok(())
     }
 
-    /// So are the events, but that a cache may still know of a grant whose it was and when it
-    /// ended.
+    /// Compares the events, which must be equal, except that a cache may still know the client and
+    /// the end of a grant.
     fn compare_events(&self, scene: &Scene) -> Result<(), TestCaseError> {
         let cached: Vec<_> = self.cached.iter().flat_map(App::events).collect();
         let plain = self.plain.events();

@@ -1,5 +1,5 @@
-//! What an instance knows to be refused costs no trip to the store; everything else is decided
-//! there.
+//! A request that an instance knows to be invalid is rejected without a store call. Every other
+//! request is decided with the store.
 
 mod support;
 
@@ -22,7 +22,7 @@ fn refused() -> (u16, String) {
     (400, "invalid_grant".into())
 }
 
-/// A grant with its tokens in order, made on this instance.
+/// Returns the tokens of a grant that was issued on this instance, in order.
 async fn grant(app: &Tiered, rotations: usize) -> Vec<String> {
     let mut tokens = vec![app.log_in("app").await];
     for _ in 0..rotations {
@@ -33,13 +33,12 @@ async fn grant(app: &Tiered, rotations: usize) -> Vec<String> {
     tokens
 }
 
-/// How many calls have reached the store since the last look.
+/// Returns how many calls have reached the store since the last call of this function.
 fn trips(app: &Tiered) -> usize {
     app.store.get_ref().calls().len()
 }
 
-/// The key of the grant whose tokens are the only ones that the store was asked about since the
-/// last look.
+/// Returns the only key that was requested from the store since the last call.
 fn key(app: &Tiered) -> Key {
     app.store.get_ref().writes().last().unwrap().0
 }
@@ -303,7 +302,7 @@ async fn without_the_store_only_known_refusals_are_answered() {
     app.refresh(&alive[1]).await.token();
 }
 
-/// The dead tokens of one grant, and an instance that has not heard of its end.
+/// Returns the dead tokens of one grant, and an instance that does not know yet that it has ended.
 async fn dead(tokens: usize) -> (Tiered, Vec<String>) {
     let base = App::new();
     let (app, other) = (tiered(&base), tiered(&base));
@@ -360,8 +359,8 @@ async fn concurrent_requests_with_dead_tokens_make_at_most_one_call_per_token() 
             });
         }
         storm.join_all().await;
-        // A request that looked before the end was known, and had not to wait in the queue, asks as
-        // well: one a thread.
+        // A request that checked the cache before the end was known, and did not have to wait in
+        // the queue, calls the store too: one for each thread.
         let trips = trips(&app);
         assert!(
             (1..=tokens.len() + THREADS).contains(&trips),

@@ -1,4 +1,4 @@
-//! `TieredStore` keeps the contract of `Store`, and what it promises besides.
+//! `TieredStore` keeps the contract of `Store` and its own further promises.
 
 mod support;
 
@@ -16,7 +16,7 @@ use tower_oauth_refresh::store::{
     TieredStore, Ttl, Version,
 };
 
-// Every handle is an instance of its own, with a cache of its own.
+// Every handle is a separate instance with its own cache.
 tower_oauth_refresh::store_tests!({
     let store = MemoryStore::new();
     async move || TieredStore::new(store.clone())
@@ -54,7 +54,7 @@ fn value(number: u64) -> Option<Hint> {
     })
 }
 
-/// Forgets nothing while a test runs.
+/// Returns a tier whose entries do not expire during a test.
 fn over<S>(store: S) -> TieredStore<S> {
     TieredStore::builder(store).ttl(HOUR * 24).build()
 }
@@ -325,7 +325,7 @@ async fn hits_and_misses_are_counted_and_clones_share_them() {
     assert_eq!(other.get_ref().get(&KEY).await.unwrap(), Some(entry(1)));
 }
 
-/// Has this value under every key.
+/// A store that has this value under every key.
 struct Everywhere(Bytes);
 
 impl Store for Everywhere {
@@ -348,7 +348,7 @@ impl Store for Everywhere {
     }
 }
 
-/// Reads that many keys, and looks at them.
+/// Reads this many keys, and looks up each of them in the cache.
 fn read(tier: &TieredStore<Everywhere>, keys: u64) {
     for number in 0..keys {
         let key = key(number);
@@ -458,7 +458,7 @@ async fn a_small_value_does_not_keep_a_large_buffer_alive() {
         Swap::Swapped
     );
     drop(buffer);
-    // The store behind keeps what it was given; the cache does not.
+    // The wrapped store keeps the whole buffer; the cache does not.
     assert_eq!(put(tier.get_ref(), Some(1), 2).await, Swap::Swapped);
     assert_eq!(
         tier.peek(&KEY),

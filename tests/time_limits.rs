@@ -20,7 +20,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use tower::{Layer as _, Service, ServiceExt as _};
 use tower_oauth_refresh::{Error, EventKind, RequestBody};
 
-/// A body with these frames, with a pause before each of them, that never ends.
+/// A body that sends these frames, with a pause before each, and never ends.
 struct Endless {
     frames: Vec<Bytes>,
     pause: Option<Duration>,
@@ -171,7 +171,7 @@ async fn a_partial_body_does_not_hold_server_buffers() {
     }
 }
 
-/// The point at which an inner service stops for ever.
+/// The point at which an inner service hangs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Stop {
     Ready,
@@ -179,7 +179,7 @@ enum Stop {
     Body,
 }
 
-/// An inner service that stops at this point.
+/// An inner service that hangs at this point.
 #[derive(Clone)]
 struct Stopped(Stop);
 
@@ -209,7 +209,7 @@ impl<B> Service<Request<RequestBody<B>>> for Stopped {
     }
 }
 
-/// Returns the answer of `app` in front of a service that stops, and how many seconds it took.
+/// Returns the response of `app` over a service that hangs, and how many seconds it took.
 async fn stopped(app: &App, stop: Stop, request: Request<Full<Bytes>>) -> (Whole, u64) {
     let began = Instant::now();
     // Called without `poll_ready`, as servers do: the call itself must be bounded.
@@ -342,8 +342,8 @@ async fn other_requests_that_time_out_get_503_within_the_limit() {
             ),
         ];
         for (name, request) in requests {
-            // These bodies are passed on without being read: the server bounds how long a client
-            // takes them.
+            // These responses are passed on without being read: the server limits how long the
+            // client takes to receive them.
             if stop == Stop::Body && (name.ends_with("another's") || name.starts_with("revocation"))
             {
                 continue;

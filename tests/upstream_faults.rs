@@ -1,5 +1,5 @@
-//! Whatever the inner service answers, the client's token stays good unless the inner service says
-//! that it is not.
+//! Whatever the inner service responds, the client's token stays valid unless the inner service
+//! rejects it.
 
 mod support;
 
