@@ -1,5 +1,4 @@
-//! The authorization endpoint of the example `mcp`: the whole way to a code, and what it makes of
-//! requests that are wrong.
+//! The authorization endpoint of the example `mcp`: complete log-ins, and invalid requests.
 
 mod support;
 
@@ -31,7 +30,7 @@ impl Fixture {
         }
     }
 
-    /// A request in order, but for these parameters: one without a value is left out.
+    /// Returns a valid request with these changes. A parameter with an empty value is omitted.
     fn request(&self, changes: &[(&str, &str)]) -> String {
         mcp::request(&self.server, &self.client_id, REDIRECT, changes)
     }
@@ -42,7 +41,7 @@ impl Fixture {
 }
 
 #[tokio::test]
-async fn a_log_in_goes_all_the_way_to_a_code() {
+async fn a_log_in_returns_a_code_to_the_client() {
     let fixture = Fixture::start().await;
     let mut browser = Browser::default();
     let answer = browser.get(&fixture.request(&[])).await;
@@ -63,18 +62,18 @@ async fn a_log_in_goes_all_the_way_to_a_code() {
     assert_ne!(
         one(&asked, "code_challenge"),
         Some(CHALLENGE),
-        "a pair of its own"
+        "the server uses its own PKCE pair"
     );
     assert_ne!(
         one(&asked, "state"),
         Some("the client's"),
-        "a state of its own"
+        "the server uses its own state"
     );
     assert_eq!(fixture.provider.exchanged(), 1);
 
     assert!(
         client.starts_with(REDIRECT),
-        "its own query stays: {client}"
+        "the query of the redirect URI is kept: {client}"
     );
     let answer = query(&client);
     assert_eq!(one(&answer, "state"), Some("the client's"));
@@ -94,19 +93,19 @@ async fn a_log_in_goes_all_the_way_to_a_code() {
     ]) {
         assert!(
             !fixture.server.stderr().contains(secret),
-            "in the log: {:?}",
+            "the log contains a secret: {:?}",
             fixture.server
         );
     }
 }
 
 #[tokio::test]
-async fn what_can_be_made_sense_of_is_accepted() {
+async fn valid_variants_of_a_request_are_accepted() {
     let fixture = Fixture::start().await;
     let resource = fixture.server.url("/mcp");
     let rows: [(&str, &[(&str, &str)], &str); 9] = [
         (
-            "no redirect URI, where there is one",
+            "no redirect URI, and only one is registered",
             &[("redirect_uri", "")],
             "openid profile",
         ),
@@ -117,14 +116,14 @@ async fn what_can_be_made_sense_of_is_accepted() {
         ),
         ("no scope", &[("scope", "")], "openid profile"),
         ("fewer scopes", &[("scope", "profile")], "profile"),
-        ("its resource", &[("resource", &resource)], "openid profile"),
+        ("the resource", &[("resource", &resource)], "openid profile"),
         (
-            "its resource with a slash",
+            "the resource with a trailing slash",
             &[("resource", &format!("{resource}/"))],
             "openid profile",
         ),
         (
-            "its resource twice",
+            "the resource twice",
             &[("resource", &resource), ("resource", &resource)],
             "openid profile",
         ),
@@ -166,7 +165,7 @@ fn way_back(page: &Answer) -> (String, String) {
     (href, rest.split_once("</a>").unwrap().0.to_owned())
 }
 
-/// Asserts that the browser leaves the page only by a click.
+/// Asserts that the browser leaves the page only if the user clicks the link.
 fn assert_stays(name: &str, page: &Answer) {
     mcp::assert_is_page(page);
     for header in ["location", "refresh", "set-cookie"] {
@@ -184,7 +183,7 @@ fn assert_stays(name: &str, page: &Answer) {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_request_is_explained_on_a_page_that_leads_back_by_a_click() {
+async fn errors_in_a_request_are_explained_on_a_page_with_a_link_back() {
     let fixture = Fixture::start().await;
     let long = "s".repeat(2049);
     let rows: [(&str, &[(&str, &str)], &str); 21] = [
@@ -260,7 +259,7 @@ async fn what_is_wrong_with_a_request_is_explained_on_a_page_that_leads_back_by_
             "invalid_scope",
         ),
         (
-            "a scope that is none",
+            "an invalid scope",
             &[("scope", "<script>")],
             "invalid_scope",
         ),
@@ -270,17 +269,17 @@ async fn what_is_wrong_with_a_request_is_explained_on_a_page_that_leads_back_by_
             "invalid_target",
         ),
         (
-            "a resource beside its own",
+            "a URL next to the resource",
             &[("resource", &fixture.server.url("/mcp/x"))],
             "invalid_target",
         ),
         (
-            "its resource with a query",
+            "the resource with a query",
             &[("resource", &fixture.server.url("/mcp?x"))],
             "invalid_target",
         ),
         (
-            "no URL as resource",
+            "a resource that is not a URL",
             &[("resource", "mcp")],
             "invalid_target",
         ),
@@ -345,13 +344,13 @@ async fn what_is_wrong_with_a_request_is_explained_on_a_page_that_leads_back_by_
     assert_eq!(
         (one(&state, "error"), one(&state, "state")),
         (Some("invalid_request"), None),
-        "which one would it be?"
+        "a repeated state is omitted"
     );
     assert!(fixture.provider.requests().is_empty());
 }
 
 #[tokio::test]
-async fn no_registration_makes_a_redirector_of_this_server() {
+async fn a_registered_client_cannot_use_the_server_as_an_open_redirector() {
     let fixture = Fixture::start().await;
     for (redirect_uri, method, host) in [
         ("https://evil.example/phish", "none", "evil.example"),
@@ -434,7 +433,7 @@ async fn no_registration_makes_a_redirector_of_this_server() {
 }
 
 #[tokio::test]
-async fn nobody_is_sent_to_an_address_that_a_client_has_not_registered() {
+async fn the_browser_is_never_redirected_to_an_unregistered_uri() {
     let fixture = Fixture::start().await;
     let other = json!({
         "redirect_uris": ["https://client.example/a", "https://client.example/b"],
@@ -550,7 +549,7 @@ async fn nobody_is_sent_to_an_address_that_a_client_has_not_registered() {
 }
 
 #[tokio::test]
-async fn the_cookie_belongs_to_this_host_alone() {
+async fn the_cookie_is_sent_to_this_host_only() {
     let provider = Provider::start().await;
     for (public, expected) in [
         (None, "mcp-browser=VALUE; Path=/; HttpOnly; SameSite=Lax"),
@@ -588,8 +587,11 @@ async fn the_cookie_belongs_to_this_host_alone() {
             "{first:?}"
         );
         let again = browser.get(&request).await;
-        assert!(!again.headers.contains_key("set-cookie"), "it has one");
-        // One that it cannot have set, and two of which one must be planted.
+        assert!(
+            !again.headers.contains_key("set-cookie"),
+            "the browser already has a cookie"
+        );
+        // A malformed cookie, and two cookies, of which an attacker must have set one.
         for planted in [
             format!("{name}=x"),
             format!("{name}={value}; {name}={value}"),

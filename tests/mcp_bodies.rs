@@ -1,4 +1,4 @@
-//! Request bodies that are too large for the example `mcp`, or that take too long.
+//! Request bodies at the example `mcp` that are too large or too slow.
 
 mod support;
 
@@ -19,7 +19,7 @@ use self::support::process::Example;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A server, and the `Authorization` of a client that has logged in.
+/// Starts a server. Returns it with the `Authorization` of a logged-in client.
 async fn start(flags: &[&str]) -> (Identity, Example, String) {
     let identity = Identity::start().await;
     let mut all = identity.flags();
@@ -33,7 +33,7 @@ async fn start(flags: &[&str]) -> (Identity, Example, String) {
     (identity, server, format!("Bearer {access}"))
 }
 
-/// Sends a request body byte by byte. Returns the status and the JSON of the answer.
+/// Sends a request body byte by byte. Returns the status and the JSON of the response.
 async fn trickle(addr: SocketAddr, path: &str, headers: &[(&str, &str)]) -> (StatusCode, Value) {
     let stream = TcpStream::connect(addr).await.unwrap();
     let (client, connection) = h2::client::handshake(stream).await.unwrap();
@@ -67,8 +67,8 @@ async fn trickle(addr: SocketAddr, path: &str, headers: &[(&str, &str)]) -> (Sta
 }
 
 #[tokio::test]
-async fn every_body_that_is_held_has_a_deadline() {
-    // The stall time-out must not be what helps.
+async fn every_buffered_body_has_a_deadline() {
+    // The stall time-out is longer than the test, so that it cannot end the request.
     let (_identity, server, authorization) = start(&["--stall-timeout", "3600"]).await;
     let (addr, authorization) = (server.addr(), authorization.as_str());
     let form = [("content-type", "application/x-www-form-urlencoded")];
@@ -116,19 +116,19 @@ async fn message(server: &Example, authorization: &str, length: usize) -> Answer
 }
 
 #[tokio::test]
-async fn a_message_to_the_built_in_server_has_four_mebibytes_at_most() {
+async fn a_message_to_the_built_in_server_is_limited_to_four_mebibytes() {
     let (_identity, server, authorization) = start(&[]).await;
     structured(&message(&server, &authorization, 4 << 20).await);
     assert_error(
         &message(&server, &authorization, (4 << 20) + 1).await,
         413,
         "invalid_request",
-        "a byte more",
+        "one byte more than the limit",
     );
 }
 
 #[tokio::test]
-async fn a_message_that_is_passed_on_may_be_larger_than_the_memory_for_bodies() {
+async fn a_proxied_message_may_be_larger_than_the_body_memory() {
     let upstream = Recorder::start(|seen| seen.body.len().to_string()).await;
     let (_identity, server, authorization) =
         start(&["--mcp-upstream", &upstream.url(), "--body-memory", "100000"]).await;

@@ -1,5 +1,5 @@
-//! A log-in through the example `mcp` in a real browser: what its policies let through, what its
-//! cookies are, who is refused.
+//! Log-ins through the example `mcp` in a real browser: content security policy, cookies, and
+//! attacks from other browsers.
 
 mod support;
 
@@ -18,7 +18,7 @@ use self::support::mcp::{self, Provider, one, query};
 use self::support::process::Example;
 use self::support::tls;
 
-/// A client: a page at `/callback`.
+/// Starts a client with a page at `/callback`.
 async fn client() -> SocketAddr {
     serve(Router::new().route(
         "/callback",
@@ -27,7 +27,7 @@ async fn client() -> SocketAddr {
     .await
 }
 
-/// The server and a client on this machine, without TLS.
+/// The server and a client on this computer, without TLS.
 struct Local {
     server: Example,
     redirect_uri: String,
@@ -53,7 +53,7 @@ impl Local {
     }
 }
 
-/// What a client is told at its address.
+/// Returns the parameters that the client receives at its redirect URI.
 async fn told(browser: &Chromium, redirect_uri: &str) -> Vec<(String, String)> {
     let url = browser.reach(redirect_uri).await;
     assert!(browser.text().await.unwrap().contains("Connected"), "{url}");
@@ -68,10 +68,10 @@ async fn cookie(browser: &Chromium, name: &str) -> Cookie<'static> {
         .unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// By the form of the consent page and that of the demo provider: a chain of redirects that begins
-/// with a form each.
+/// Submits the form of the consent page and that of the demo provider: each begins a chain of
+/// redirects.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_person_approves_and_logs_in() {
+async fn a_user_can_approve_and_log_in() {
     let local = Local::start(&[]).await;
     let browser = Chromium::start().await;
     local.reach_consent(&browser).await;
@@ -91,7 +91,7 @@ async fn a_person_approves_and_logs_in() {
             .value("getComputedStyle(document.querySelector('main')).maxWidth")
             .await,
         "544px",
-        "no style"
+        "the style sheet was not applied"
     );
     let cookie = cookie(&browser, "mcp-browser").await;
     assert_eq!((cookie.http_only(), cookie.path()), (Some(true), Some("/")));
@@ -99,7 +99,7 @@ async fn a_person_approves_and_logs_in() {
     assert_eq!(
         browser.value("document.cookie").await,
         "",
-        "it is not for scripts"
+        "scripts cannot read the cookie"
     );
 
     browser.click("button[value=approve]").await;
@@ -116,7 +116,7 @@ async fn a_person_approves_and_logs_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_person_denies() {
+async fn a_user_can_deny() {
     let provider = Provider::start().await;
     let local = Local::start(&provider.flags()).await;
     let browser = Chromium::start().await;
@@ -139,9 +139,9 @@ async fn a_person_denies() {
     assert!(browser.find("button").await.is_none());
 }
 
-/// A wrong request leads to a page, and from there to the client only by a click.
+/// An invalid request leads to a page, and from there to the client only by a click.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_error_reaches_the_client_by_a_click_and_not_before() {
+async fn an_error_reaches_the_client_only_after_a_click() {
     let local = Local::start(&[]).await;
     let browser = Chromium::start().await;
     browser
@@ -166,7 +166,7 @@ async fn an_error_reaches_the_client_by_a_click_and_not_before() {
             .value("getComputedStyle(document.querySelector('main')).maxWidth")
             .await,
         "544px",
-        "no style"
+        "the style sheet was not applied"
     );
     assert_eq!(
         browser
@@ -184,12 +184,12 @@ async fn an_error_reaches_the_client_by_a_click_and_not_before() {
     assert_eq!(
         browser.value("document.referrer").await,
         "",
-        "the request stays here"
+        "the client does not see the request as referrer"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_click_does_no_harm() {
+async fn a_double_click_is_harmless() {
     let provider = Provider::start().await;
     let local = Local::start(&provider.flags()).await;
     let browser = Chromium::start().await;
@@ -201,10 +201,10 @@ async fn a_second_click_does_no_harm() {
     assert_eq!(provider.exchanged(), 1);
 }
 
-/// Over TLS, where the cookie has its prefix, and by a client on the web, which nobody can pass
-/// for.
+/// Uses TLS, where the cookie has its prefix, and a client on the web, which cannot be
+/// impersonated.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_agreement_is_remembered() {
+async fn a_consent_is_remembered() {
     let provider = Provider::start().await;
     let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let web = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -239,7 +239,7 @@ async fn an_agreement_is_remembered() {
             .value("getComputedStyle(document.querySelector('main')).maxWidth")
             .await,
         "544px",
-        "no style"
+        "the style sheet was not applied"
     );
     browser.click("label[for=remember]").await;
     browser.click("button[value=approve]").await;
@@ -250,7 +250,7 @@ async fn an_agreement_is_remembered() {
     assert_ne!(one(&first, "code"), one(&second, "code"));
     assert_eq!(provider.requests().len(), 2);
 
-    // A page of the server: the browser shows cookies of the page alone.
+    // Open a page of the server, because WebDriver returns only the cookies of the current page.
     browser.open(&format!("{public}/consent")).await;
     let cookie = cookie(&browser, "__Host-mcp-browser").await;
     assert_eq!(
@@ -260,7 +260,7 @@ async fn an_agreement_is_remembered() {
     assert!(cookie.same_site().is_some_and(|site| site.is_lax()));
     assert!(
         cookie.expires().is_some(),
-        "it outlives the session of the browser"
+        "the cookie outlives the session of the browser"
     );
 
     // A page of another site sends the browser here, perhaps without the user's knowledge.
@@ -282,13 +282,13 @@ async fn an_agreement_is_remembered() {
         .unwrap();
     browser.reach(&format!("{public}/consent?login=")).await;
 
-    // Another program asks in its name, with other scopes: that was not agreed to.
+    // Another app requests other scopes with the same client ID, which the user has not approved.
     browser.open(&format!("{request}&scope=openid")).await;
     browser.reach(&format!("{public}/consent?login=")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_browser_that_steals_the_url_is_refused() {
+async fn a_stolen_consent_url_does_not_work_in_another_browser() {
     let provider = Provider::start().await;
     let local = Local::start(&provider.flags()).await;
     let owner = Chromium::start().await;
@@ -308,7 +308,7 @@ async fn a_second_browser_that_steals_the_url_is_refused() {
         assert!(thief.find("form").await.is_none(), "{attempt}");
         local.reach_consent(&thief).await;
     }
-    // Not even with the form of the owner's page, brought into its own.
+    // The form of the owner's page does not work in the other browser either.
     let form = owner
         .value("document.querySelector('form').outerHTML")
         .await;
@@ -337,6 +337,6 @@ async fn a_second_browser_that_steals_the_url_is_refused() {
     owner.click("button[value=approve]").await;
     assert!(
         one(&told(&owner, &local.redirect_uri).await, "code").is_some(),
-        "it is still the owner's"
+        "the owner can still approve"
     );
 }

@@ -1,5 +1,5 @@
-//! The way back from the identity provider of the example `mcp`: what comes from there is believed
-//! as far as it must be.
+//! The callback of the example `mcp`: responses of the identity provider are checked and never
+//! forwarded as they are.
 
 mod support;
 
@@ -36,7 +36,7 @@ impl Fixture {
         }
     }
 
-    /// A browser that the provider has just sent back, and where to.
+    /// Returns a browser that the provider has redirected back, and the URL of the callback.
     async fn sent_back(&self) -> (Browser, String) {
         let mut browser = Browser::default();
         let answer = browser.get(&self.request).await;
@@ -45,7 +45,8 @@ impl Fixture {
         (browser, callback)
     }
 
-    /// What the client is told when the provider does what it is told to.
+    /// Logs in with the configured responses of the provider. Returns the parameters that the
+    /// client receives.
     async fn told(&self) -> Vec<(String, String)> {
         let (mut browser, callback) = self.sent_back().await;
         let url = onward(&browser.get(&callback).await);
@@ -65,13 +66,13 @@ fn assert_is_over(answer: &Answer) {
 }
 
 #[tokio::test]
-async fn what_the_provider_says_is_told_in_words_of_ones_own() {
+async fn error_descriptions_of_the_provider_are_not_forwarded() {
     let fixture = Fixture::start(&[]).await;
     let long = "x".repeat(5000);
     let rows: [(&str, &[(&str, &str)], &str); 10] = [
-        ("a refusal", &[("error", "access_denied")], "access_denied"),
+        ("a denial", &[("error", "access_denied")], "access_denied"),
         (
-            "a refusal with a code",
+            "a denial with a code",
             &[("error", "access_denied"), ("code", "x")],
             "access_denied",
         ),
@@ -81,17 +82,17 @@ async fn what_the_provider_says_is_told_in_words_of_ones_own() {
             "temporarily_unavailable",
         ),
         (
-            "a scope that it has not",
+            "an unknown scope",
             &[("error", "invalid_scope")],
             "invalid_scope",
         ),
         (
-            "a fault of this server",
+            "a configuration error of this server",
             &[("error", "unauthorized_client")],
             "server_error",
         ),
         (
-            "an error of its own",
+            "an unknown error",
             &[("error", "<script>"), ("error_description", "<script>")],
             "server_error",
         ),
@@ -102,7 +103,7 @@ async fn what_the_provider_says_is_told_in_words_of_ones_own() {
             "server_error",
         ),
         ("two codes", &[("code", "x"), ("code", "y")], "server_error"),
-        ("nothing", &[], "server_error"),
+        ("an empty response", &[], "server_error"),
     ];
     for (name, answer, error) in rows {
         fixture.provider.answer_requests(answer);
@@ -137,7 +138,7 @@ async fn what_the_provider_says_is_told_in_words_of_ones_own() {
 }
 
 #[tokio::test]
-async fn a_token_answer_that_is_none_is_no_log_in() {
+async fn an_invalid_token_response_fails_the_log_in() {
     let fixture = Fixture::start(&[]).await;
     let large = format!("{{\"access_token\":\"{}\"}}", "x".repeat(100_000));
     let rows = [
@@ -160,7 +161,7 @@ async fn a_token_answer_that_is_none_is_no_log_in() {
             "server_error",
         ),
         (
-            "this server is refused",
+            "this server is rejected",
             401,
             r#"{"error":"invalid_client"}"#,
             "server_error",
@@ -172,7 +173,7 @@ async fn a_token_answer_that_is_none_is_no_log_in() {
             "access_token=x&token_type=bearer",
             "server_error",
         ),
-        ("no object", 200, r#"["access_token"]"#, "server_error"),
+        ("a JSON array", 200, r#"["access_token"]"#, "server_error"),
         (
             "no token",
             200,
@@ -186,13 +187,18 @@ async fn a_token_answer_that_is_none_is_no_log_in() {
             "server_error",
         ),
         (
-            "a token that is none",
+            "a token of the wrong type",
             200,
             r#"{"access_token":{},"token_type":"Bearer"}"#,
             "server_error",
         ),
         ("a redirect", 302, "", "server_error"),
-        ("too much", 200, &large, "temporarily_unavailable"),
+        (
+            "a response that is too large",
+            200,
+            &large,
+            "temporarily_unavailable",
+        ),
     ];
     for (at, (name, status, body, error)) in rows.into_iter().enumerate() {
         fixture.provider.answer_exchanges(status, body);
@@ -220,10 +226,10 @@ async fn a_token_answer_that_is_none_is_no_log_in() {
 }
 
 #[tokio::test]
-async fn a_provider_that_is_away_is_said_to_be() {
+async fn an_unreachable_provider_is_reported_and_logged() {
     let provider = Provider::start().await;
     let mut flags = provider.flags();
-    // Nobody listens there: the port was free a moment ago.
+    // No server listens on this port: it was free a moment ago.
     let gone = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .unwrap()
@@ -249,7 +255,7 @@ async fn a_provider_that_is_away_is_said_to_be() {
 }
 
 #[tokio::test]
-async fn the_answer_of_another_issuer_is_refused() {
+async fn a_response_of_another_issuer_is_rejected() {
     let fixture = Fixture::start(&["--provider-issuer", "https://provider.example"]).await;
     let rows: [(&str, &[(&str, &str)], bool); 4] = [
         (
@@ -267,7 +273,7 @@ async fn the_answer_of_another_issuer_is_refused() {
             false,
         ),
         (
-            "an error of another",
+            "an error of another issuer",
             &[("error", "access_denied"), ("iss", "https://evil.example")],
             false,
         ),
@@ -286,7 +292,7 @@ async fn the_answer_of_another_issuer_is_refused() {
 }
 
 #[tokio::test]
-async fn it_is_for_the_browser_that_was_sent_there_and_once() {
+async fn a_callback_works_once_and_only_in_its_browser() {
     let fixture = Fixture::start(&[]).await;
     let (mut owner, callback) = fixture.sent_back().await;
     let mut thief = Browser::default();
@@ -330,7 +336,7 @@ async fn it_is_for_the_browser_that_was_sent_there_and_once() {
 }
 
 #[tokio::test]
-async fn of_twenty_that_come_back_at_once_one_gets_a_code() {
+async fn of_twenty_concurrent_callbacks_one_gets_a_code() {
     let fixture = Fixture::start(&[]).await;
     let (owner, callback) = fixture.sent_back().await;
     let mut tasks = tokio::task::JoinSet::new();
@@ -348,7 +354,7 @@ async fn of_twenty_that_come_back_at_once_one_gets_a_code() {
 }
 
 #[tokio::test]
-async fn the_scopes_that_the_provider_gives_are_those_of_the_code() {
+async fn a_code_has_the_scopes_that_the_provider_granted() {
     let fixture = Fixture::start(&[]).await;
     for (given, scope) in [
         (json!("openid"), "openid"),

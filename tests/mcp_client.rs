@@ -1,5 +1,4 @@
-//! The example `mcp` through the client of rmcp, which does all of OAuth by itself: what real
-//! clients of MCP do.
+//! The example `mcp` with the client of rmcp, which implements the whole OAuth flow of MCP clients.
 
 mod support;
 
@@ -29,7 +28,7 @@ use self::support::process::Example;
 
 type Client = RunningService<RoleClient, ()>;
 
-/// What a client keeps of a log-in.
+/// The credentials that a client stores after a log-in.
 #[derive(Clone)]
 struct Session {
     client_id: String,
@@ -52,7 +51,7 @@ impl Session {
             .to_owned()
     }
 
-    /// A client that has been started anew and finds the log-in where it was kept.
+    /// Returns a restarted client with the stored credentials.
     async fn resume(&self, server: &str) -> OAuthState {
         let mut state = unauthorized(server).await;
         state
@@ -73,7 +72,7 @@ async fn unauthorized(server: &str) -> OAuthState {
     OAuthState::new(server, None).await.unwrap()
 }
 
-/// Begins a log-in with what the server says to those who have no token.
+/// Begins a log-in from the challenge that the server sends to a client without a token.
 async fn begin(server: &Example, request: AuthorizationRequest) -> OAuthState {
     let url = server.url("/mcp");
     let refused = send("POST", &url, &[("content-type", "application/json")], "{}").await;
@@ -87,7 +86,7 @@ async fn begin(server: &Example, request: AuthorizationRequest) -> OAuthState {
     state
 }
 
-/// Registers a client, and has a person log in for it who needs no page of the provider's.
+/// Registers a client and logs in with a provider that shows no log-in page.
 async fn log_in(server: &Example) -> OAuthState {
     let mut state = begin(
         server,
@@ -100,7 +99,7 @@ async fn log_in(server: &Example) -> OAuthState {
     state
 }
 
-/// Opens the connection for tool calls.
+/// Connects for tool calls.
 async fn connect(server: String, state: OAuthState) -> Result<Client, String> {
     connect_with(
         server,
@@ -125,7 +124,7 @@ async fn tool(client: &Client, name: &'static str) -> Result<Value, String> {
     Ok(result.structured_content.expect("content"))
 }
 
-/// Waits until the server does not know an access token any more.
+/// Waits until the server rejects an access token.
 async fn ended(server: &Example, token: &str) {
     for _ in 0..600 {
         if call(server, token, "whoami").await.status == StatusCode::UNAUTHORIZED {
@@ -133,7 +132,7 @@ async fn ended(server: &Example, token: &str) {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    panic!("the access token does not end: {server:?}");
+    panic!("the access token is still accepted: {server:?}");
 }
 
 async fn start(identity: &Identity) -> Example {
@@ -141,7 +140,7 @@ async fn start(identity: &Identity) -> Example {
 }
 
 #[tokio::test]
-async fn a_client_finds_its_way_in_and_out_again() {
+async fn a_client_can_log_in_call_tools_refresh_and_revoke() {
     let server = mcp::start(&["--demo-access-lifetime".into(), "3600".into()]).await;
     let mut state = begin(
         &server,
@@ -149,7 +148,7 @@ async fn a_client_finds_its_way_in_and_out_again() {
     )
     .await;
 
-    // The person: the consent page, then the log-in page of the demo provider.
+    // The user sees the consent page, then the log-in page of the demo provider.
     let mut browser = Browser::default();
     let request = browser
         .get(&state.get_authorization_url().await.unwrap())
@@ -177,7 +176,7 @@ async fn a_client_finds_its_way_in_and_out_again() {
     let (access, refresh) = (session.part("access_token"), session.part("refresh_token"));
     assert!(
         access.starts_with("at_") && refresh.starts_with("rt_"),
-        "neither is the provider's"
+        "both tokens are this server's"
     );
     let client = connect(server.url("/mcp"), state).await.unwrap();
     let tools = client.list_all_tools().await.unwrap();
@@ -189,7 +188,7 @@ async fn a_client_finds_its_way_in_and_out_again() {
     assert_eq!(seen["user"]["sub"], "Zoë", "{seen}");
     assert_eq!(
         seen["token"]["issued_here"], false,
-        "the provider sees its own token"
+        "the provider receives its own token"
     );
 
     // Refresh, and call again.
@@ -204,14 +203,14 @@ async fn a_client_finds_its_way_in_and_out_again() {
         "Zoë"
     );
 
-    // Revoke, and be refused: what was connected, and whoever resumes.
+    // After the revocation, both the connected client and a restarted one are rejected.
     let form = [
         ("client_id", &*session.client_id),
         ("token", &*refreshed.part("refresh_token")),
     ];
     let revoked = support::http::post(&server.url("/revoke"), &form).await;
     assert_eq!(revoked.status, StatusCode::OK, "{revoked:?}");
-    // What the layer remembers of an access token ends a moment later.
+    // The access layer's cache learns of the revocation a moment later.
     ended(&server, &refreshed.part("access_token")).await;
     let error = tool(&client, "whoami")
         .await
@@ -229,7 +228,7 @@ async fn a_client_finds_its_way_in_and_out_again() {
 }
 
 #[tokio::test]
-async fn a_client_without_a_token_is_told_to_log_in() {
+async fn a_client_without_a_token_discovers_the_authorization_server() {
     let identity = Identity::start().await;
     let server = start(&identity).await;
     unauthorized(&server.url("/mcp")).await;
@@ -242,7 +241,7 @@ async fn a_client_without_a_token_is_told_to_log_in() {
         error.to_string().to_ascii_lowercase().contains("auth"),
         "{error}"
     );
-    // It finds the way without a challenge as well.
+    // Discovery also works without a challenge.
     let mut state = unauthorized(&server.url("/mcp")).await;
     state
         .start_authorization(AuthorizationRequest::new(REDIRECT))
@@ -255,7 +254,10 @@ async fn a_client_without_a_token_is_told_to_log_in() {
         .find(|(name, _)| name == "scope")
         .unwrap()
         .1;
-    assert_eq!(scope, "openid profile", "what the server offers");
+    assert_eq!(
+        scope, "openid profile",
+        "the scopes in the metadata of the server"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -303,7 +305,7 @@ async fn twenty_calls_of_one_client_refresh_once() {
     let state = log_in(&server).await;
     let session = Session::of(&state).await;
     let kept = InMemoryCredentialStore::new();
-    // Only a client that knows when its token ends does not learn it from twenty refusals.
+    // A client that does not know the expiry of its token would get twenty 401 responses instead.
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap()
@@ -319,7 +321,7 @@ async fn twenty_calls_of_one_client_refresh_once() {
     manager.set_credential_store(kept.clone());
     let client = connect_with(server.url("/mcp"), manager).await.unwrap();
     tool(&client, "whoami").await.unwrap();
-    // On a slow machine it may have refreshed already.
+    // On a slow machine, the client may have refreshed already.
     let current = async || kept.load().await.unwrap().unwrap().token_response.unwrap();
     let mut token = String::new();
     while token != *current().await.access_token().secret() {
@@ -335,14 +337,17 @@ async fn twenty_calls_of_one_client_refresh_once() {
         calls.spawn(async move { peer.call_tool(CallToolRequestParams::new("whoami")).await });
     }
     for answer in calls.join_all().await {
-        assert_ne!(answer.expect("logged out").is_error, Some(true));
+        assert_ne!(
+            answer.expect("the client stays logged in").is_error,
+            Some(true)
+        );
     }
     let counts = identity.counts();
     assert_eq!((counts.refreshed, counts.reused), (before + 1, 0));
 }
 
 #[tokio::test]
-async fn a_client_with_a_document_registers_nowhere() {
+async fn a_client_with_a_metadata_document_does_not_register() {
     let (host, identity) = (DocumentHost::start().await, Identity::start().await);
     let client_id = host.document("/client.json", &json!({ "redirect_uris": [REDIRECT] }), &[]);
     let flags = identity.flags();

@@ -1,5 +1,5 @@
-//! Authorization codes at the token endpoint of the example `mcp`: repeated, late, in parallel, and
-//! from another client.
+//! Authorization codes at the token endpoint of the example `mcp`: repeated, late and concurrent
+//! exchanges, and exchanges by other clients.
 
 mod support;
 
@@ -39,13 +39,13 @@ impl Fixture {
         Self { server, client }
     }
 
-    /// Returns a code that was not used yet.
+    /// Returns an unused code.
     async fn code(&self) -> String {
         self.client.code(&self.server).await
     }
 }
 
-/// Repeats an exchange until its answer is no longer offered. Returns the next answer.
+/// Repeats an exchange until its response is no longer offered. Returns the next response.
 async fn when_it_is_late(first: &Answer, repeat: impl AsyncFn() -> Answer) -> Answer {
     let end = Instant::now() + Duration::from_secs(60);
     loop {
@@ -55,16 +55,16 @@ async fn when_it_is_late(first: &Answer, repeat: impl AsyncFn() -> Answer) -> An
         }
         assert_eq!(
             again.body, first.body,
-            "the same answer for as long as there is one"
+            "the response stays the same while it is offered"
         );
-        assert!(Instant::now() < end, "the answer is offered for ever");
+        assert!(Instant::now() < end, "the response is still offered");
         sleep(Duration::from_millis(100)).await;
     }
 }
 
 #[tokio::test]
-async fn a_code_that_is_used_twice_ends_what_was_granted_for_it() {
-    // Windows in which a repeated exchange gets the same answer: none, a short one, and the
+async fn reuse_of_a_code_ends_its_grant() {
+    // The windows in which a repeated exchange gets the same response: none, a short one, and the
     // default.
     for (flags, window) in [
         (&["--strict"][..], false),
@@ -95,11 +95,11 @@ async fn a_code_that_is_used_twice_ends_what_was_granted_for_it() {
             assert_eq!(rotated.status, 200, "{flags:?}: {}", rotated.text());
             let late =
                 when_it_is_late(&tokens, async || client.exchange(server, &code, &[]).await).await;
-            assert_error(&late, 400, "invalid_grant", "the code again, late");
+            assert_error(&late, 400, "invalid_grant", "the code after the window");
             let refused = client
                 .refresh(server, &rotated.string("refresh_token"), &[])
                 .await;
-            assert_error(&refused, 400, "invalid_grant", "what it was rotated to");
+            assert_error(&refused, 400, "invalid_grant", "the rotated refresh token");
             assert_eq!(
                 call(server, &rotated.string("access_token"), "whoami")
                     .await
@@ -111,7 +111,7 @@ async fn a_code_that_is_used_twice_ends_what_was_granted_for_it() {
         let refused = client
             .refresh(server, &tokens.string("refresh_token"), &[])
             .await;
-        assert_error(&refused, 400, "invalid_grant", "its refresh tokens");
+        assert_error(&refused, 400, "invalid_grant", "the first refresh token");
         assert_eq!(
             call(server, &tokens.string("access_token"), "whoami")
                 .await
@@ -123,7 +123,7 @@ async fn a_code_that_is_used_twice_ends_what_was_granted_for_it() {
             &client.exchange(server, &code, &[]).await,
             400,
             "invalid_grant",
-            "the code once more",
+            "the code a third time",
         );
         structured(&call(server, &bystander.string("access_token"), "whoami").await);
         assert_eq!(
@@ -132,14 +132,14 @@ async fn a_code_that_is_used_twice_ends_what_was_granted_for_it() {
                 .await
                 .status,
             200,
-            "others live"
+            "other sessions are not affected"
         );
         server.written("an authorization code was used again").await;
     }
 }
 
 #[tokio::test]
-async fn a_used_code_ends_nothing_in_the_hands_of_anybody_else() {
+async fn reuse_of_a_code_by_another_client_ends_nothing() {
     for flags in [&[][..], &["--retry-window", "0"]] {
         let fixture = Fixture::with_flags(Manners::default(), flags).await;
         let Fixture { server, client, .. } = &fixture;
@@ -160,13 +160,13 @@ async fn a_used_code_ends_nothing_in_the_hands_of_anybody_else() {
                 "invalid_grant",
             ),
             (
-                "one with a secret",
+                "another client with a secret",
                 &[("client_id", &id), ("client_secret", &secret)],
                 400,
                 "invalid_grant",
             ),
             (
-                "one with a wrong secret",
+                "another client with a wrong secret",
                 &[("client_id", &id), ("client_secret", "x")],
                 401,
                 "invalid_client",
@@ -235,7 +235,7 @@ async fn a_used_code_ends_nothing_in_the_hands_of_anybody_else() {
 }
 
 #[tokio::test]
-async fn of_many_exchanges_at_once_all_get_the_same_tokens() {
+async fn concurrent_exchanges_of_a_code_get_the_same_tokens() {
     let fixture = Arc::new(Fixture::start().await);
     let Fixture { server, client, .. } = &*fixture;
     for parallel in [2, 4, 8] {
@@ -258,7 +258,7 @@ async fn of_many_exchanges_at_once_all_get_the_same_tokens() {
 }
 
 #[tokio::test]
-async fn a_session_without_refresh_tokens_ends_with_its_access_token() {
+async fn reuse_of_a_code_is_rejected_if_there_is_no_refresh_token() {
     let fixture = Fixture::with(Manners {
         refresh_tokens: false,
         ..Manners::default()
@@ -275,11 +275,11 @@ async fn a_session_without_refresh_tokens_ends_with_its_access_token() {
     );
     structured(&call(server, &answer.string("access_token"), "whoami").await);
     let late = when_it_is_late(&answer, async || client.exchange(server, &code, &[]).await).await;
-    assert_error(&late, 400, "invalid_grant", "the code again");
+    assert_error(&late, 400, "invalid_grant", "the code after the window");
 }
 
 #[tokio::test]
-async fn a_wrong_request_leaves_the_code_to_whom_it_belongs() {
+async fn an_invalid_request_does_not_consume_the_code() {
     let fixture = Fixture::start().await;
     let (server, code) = (&fixture.server, fixture.code().await);
     let other = McpClient::register(server).await;
@@ -311,13 +311,13 @@ async fn a_wrong_request_leaves_the_code_to_whom_it_belongs() {
             "invalid_client",
         ),
         (
-            "a document that is none",
+            "a document that does not exist",
             &[("client_id", "https://127.0.0.1/client")],
             401,
             "invalid_client",
         ),
         (
-            "a secret of a client without one",
+            "a secret for a public client",
             &[("client_secret", "guessed")],
             401,
             "invalid_client",
@@ -336,7 +336,7 @@ async fn a_wrong_request_leaves_the_code_to_whom_it_belongs() {
             "invalid_grant",
         ),
         (
-            "what is no code",
+            "a malformed code",
             &[("code", "../code")],
             400,
             "invalid_grant",
@@ -384,18 +384,23 @@ async fn a_wrong_request_leaves_the_code_to_whom_it_belongs() {
             "invalid_target",
         ),
         (
-            "a resource too many",
+            "an additional resource",
             &[("resource", &server.url("/mcp")), ("resource", "urn:x")],
             400,
             "invalid_target",
         ),
         (
-            "a resource that is none",
+            "an invalid resource",
             &[("resource", "mcp")],
             400,
             "invalid_target",
         ),
-        ("far too much", &[("x", &long)], 413, "invalid_request"),
+        (
+            "a body that is too large",
+            &[("x", &long)],
+            413,
+            "invalid_request",
+        ),
     ];
     for (name, changes, status, error) in rows {
         let answer = fixture.client.exchange(server, &code, changes).await;

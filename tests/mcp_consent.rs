@@ -1,5 +1,5 @@
-//! The consent page of the example `mcp`: what it says, whose answer counts, and what is
-//! remembered.
+//! The consent page of the example `mcp`: its text, the protection of its form, and remembered
+//! consents.
 
 mod support;
 
@@ -22,7 +22,7 @@ async fn start() -> (Provider, Example) {
     (provider, server)
 }
 
-/// The text of a page as it is seen.
+/// Returns the visible text of a page.
 fn seen(page: &str) -> String {
     let (_, body) = page.split_once("<body>").unwrap();
     let text: String = body
@@ -36,7 +36,7 @@ fn seen(page: &str) -> String {
 }
 
 #[tokio::test]
-async fn it_says_who_asks_for_what_and_where_that_goes() {
+async fn the_page_shows_the_client_its_permissions_and_its_redirect_uri() {
     let (provider, server) = start().await;
     let host = server.addr().to_string();
     let rows = [
@@ -118,7 +118,7 @@ async fn it_says_who_asks_for_what_and_where_that_goes() {
 }
 
 #[tokio::test]
-async fn nothing_that_others_have_written_becomes_part_of_a_page() {
+async fn text_from_clients_is_escaped() {
     let (_, server) = start().await;
     let attack = r#""'><script>alert(1)</script><img src=x onerror=alert(1)>&lt;"#;
     let escaped = "&lt;script&gt;alert(1)&lt;/script&gt;";
@@ -178,7 +178,7 @@ async fn nothing_that_others_have_written_becomes_part_of_a_page() {
 }
 
 #[tokio::test]
-async fn a_first_answer_stands() {
+async fn the_first_decision_is_final() {
     let (provider, server) = start().await;
     let client_id = mcp::register_public(&server, "A client", LOOPBACK).await;
     for (first, second) in [("approve", "deny"), ("deny", "approve")] {
@@ -194,7 +194,7 @@ async fn a_first_answer_stands() {
             .await;
         mcp::assert_is_page(&answer);
         for decision in [first, second] {
-            // By a second click, or by the page loaded again.
+            // After a double click, or a reload of the page.
             let again = browser
                 .submit(&consent, &page, &[("decision", decision)])
                 .await;
@@ -215,7 +215,7 @@ async fn a_first_answer_stands() {
 }
 
 #[tokio::test]
-async fn the_log_in_of_another_browser_is_refused() {
+async fn a_log_in_of_another_browser_is_rejected() {
     let (provider, server) = start().await;
     let client_id = mcp::register_public(&server, "A client", LOOPBACK).await;
     let request = mcp::request(&server, &client_id, LOOPBACK, &[]);
@@ -228,7 +228,7 @@ async fn the_log_in_of_another_browser_is_refused() {
     for mut thief in [thief, Browser::default()] {
         for refused in [
             thief.get(&consent).await,
-            // Even with all that is on the page.
+            // Even with all hidden fields of the page.
             thief
                 .submit(&consent, &page, &[("decision", "approve")])
                 .await,
@@ -251,12 +251,12 @@ async fn the_log_in_of_another_browser_is_refused() {
         .await;
     assert!(
         one(&query(&owner.follow(answer, LOOPBACK).await), "code").is_some(),
-        "it is still the owner's"
+        "the owner can still approve"
     );
 }
 
 #[tokio::test]
-async fn an_answer_from_anywhere_but_the_page_does_not_count() {
+async fn a_decision_is_accepted_only_from_the_consent_page() {
     let (provider, server) = start().await;
     let client_id = mcp::register_public(&server, "A client", LOOPBACK).await;
     let request = mcp::request(&server, &client_id, LOOPBACK, &[]);
@@ -395,20 +395,20 @@ async fn an_answer_from_anywhere_but_the_page_does_not_count() {
 }
 
 #[tokio::test]
-async fn an_agreement_is_remembered_where_nobody_can_pass_for_the_client() {
+async fn a_consent_is_remembered_only_if_the_client_cannot_be_impersonated() {
     let (provider, server) = start().await;
     let metadata = |uri: &str, method: &str| json!({ "client_name": "A client", "redirect_uris": [uri], "token_endpoint_auth_method": method });
     let rows = [
         ("a web client", WEB, "none", true),
         (
-            "a program with a secret",
+            "an app with a secret",
             LOOPBACK,
             "client_secret_basic",
             true,
         ),
-        ("a program", LOOPBACK, "none", false),
+        ("an app on this computer", LOOPBACK, "none", false),
         (
-            "a program by TLS",
+            "an app on this computer with TLS",
             "https://localhost:7777/callback",
             "none",
             false,
@@ -461,8 +461,8 @@ async fn an_agreement_is_remembered_where_nobody_can_pass_for_the_client() {
                 "a page of another site",
                 &[("sec-fetch-site", "cross-site")],
             ),
-            ("a browser that does not say", &[]),
-            ("an empty word", &[("sec-fetch-site", "")]),
+            ("a browser without fetch metadata", &[]),
+            ("an empty value", &[("sec-fetch-site", "")]),
             ("another word", &[("sec-fetch-site", "any")]),
             ("upper case", &[("sec-fetch-site", "NONE")]),
             ("a list", &[("sec-fetch-site", "none, cross-site")]),
@@ -492,7 +492,7 @@ async fn an_agreement_is_remembered_where_nobody_can_pass_for_the_client() {
         }
         for (name, changes) in [
             ("other scopes", [("scope", "openid")]),
-            ("to be asked", [("prompt", "login consent")]),
+            ("prompt=consent", [("prompt", "login consent")]),
         ] {
             let answer = browser.send("GET", &request(&changes), TYPED, "").await;
             assert!(onward(&answer).contains("/consent?"), "{name}");
@@ -509,7 +509,7 @@ async fn an_agreement_is_remembered_where_nobody_can_pass_for_the_client() {
 }
 
 #[tokio::test]
-async fn an_agreement_is_not_remembered_unasked() {
+async fn a_consent_is_not_remembered_by_default() {
     let (_, server) = start().await;
     let client_id = mcp::register_public(&server, "A client", WEB).await;
     let request = mcp::request(&server, &client_id, WEB, &[]);
@@ -524,12 +524,12 @@ async fn an_agreement_is_not_remembered_unasked() {
     let answer = browser.send("GET", &request, TYPED, "").await;
     assert!(
         onward(&answer).contains("/consent?"),
-        "a refusal is not remembered"
+        "a denial is not remembered"
     );
 }
 
 #[tokio::test]
-async fn the_pages_find_their_style() {
+async fn the_style_sheet_is_served() {
     let (_, server) = start().await;
     let style = Browser::default().get(&server.url("/style.css")).await;
     assert_eq!(

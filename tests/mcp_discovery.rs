@@ -1,5 +1,4 @@
-//! How clients find their way to and through the example `mcp` (RFC 8414, RFC 9728), also from
-//! within web pages.
+//! Discovery of the example `mcp` by clients (RFC 8414, RFC 9728), including clients in web pages.
 
 mod support;
 
@@ -24,7 +23,7 @@ async fn start(flags: &[&str]) -> Example {
     .await
 }
 
-/// The document there, which must come as one.
+/// Returns the document at a path, after checking its headers.
 async fn document(server: &Example, path: &str) -> Value {
     let answer = get(&server.url(path)).await;
     assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text());
@@ -66,8 +65,8 @@ fn protected_resource(issuer: &str) -> Value {
 }
 
 #[tokio::test]
-async fn the_documents_lie_where_clients_look() {
-    // Where they look, by the path of the issuer.
+async fn the_documents_are_at_the_well_known_paths() {
+    // The paths that clients request, for each path of the issuer.
     let rows: [(&str, &[&str], &[&str], &[&str]); 3] = [
         (
             "https://mcp.example.com",
@@ -83,7 +82,7 @@ async fn the_documents_lie_where_clients_look() {
                 "/tools/.well-known/openid-configuration",
             ],
             &[RESOURCE, "/.well-known/oauth-protected-resource/tools/mcp"],
-            // Another issuer's.
+            // Documents of other issuers.
             &[SERVER, OPENID, "/.well-known/oauth-protected-resource/mcp"],
         ),
         (
@@ -97,7 +96,7 @@ async fn the_documents_lie_where_clients_look() {
         ),
     ];
     for (issuer, servers, resources, nothing) in rows {
-        // A slash at the end is none of the issuer's.
+        // A trailing slash is not part of the issuer.
         for given in [issuer.to_owned(), format!("{issuer}/")] {
             let server = start(&["--public-url", &given, "--scope", "openid email"]).await;
             for path in servers {
@@ -126,7 +125,7 @@ async fn the_documents_lie_where_clients_look() {
 }
 
 #[tokio::test]
-async fn a_document_says_what_the_operator_has_turned_off() {
+async fn the_metadata_shows_disabled_features() {
     let server = start(&["--no-metadata-documents"]).await;
     assert_eq!(
         document(&server, SERVER).await["client_id_metadata_document_supported"],
@@ -135,7 +134,7 @@ async fn a_document_says_what_the_operator_has_turned_off() {
 }
 
 #[tokio::test]
-async fn the_challenge_leads_to_endpoints_that_are_there() {
+async fn the_challenge_leads_to_existing_endpoints() {
     let server = start(&[]).await;
     let answer = send(
         "POST",
@@ -164,7 +163,7 @@ async fn the_challenge_leads_to_endpoints_that_are_there() {
         ("revocation_endpoint", "POST"),
     ] {
         let url = document[endpoint].as_str().unwrap();
-        // Nothing that they could do something with.
+        // An empty request is rejected, but the endpoint exists.
         let answer = send(method, url, &[], "").await;
         assert!(
             (400..404).contains(&answer.status.as_u16()),
@@ -174,7 +173,7 @@ async fn the_challenge_leads_to_endpoints_that_are_there() {
 }
 
 #[tokio::test]
-async fn web_pages_may_do_what_other_clients_may() {
+async fn web_pages_may_call_the_endpoints_for_clients() {
     let server = start(&[]).await;
     let origin = ("origin", "https://inspector.example");
     let preflight = async |path: &str, method| -> Answer {
@@ -223,7 +222,7 @@ async fn web_pages_may_do_what_other_clients_may() {
         }
         assert_eq!(header("access-control-allow-credentials"), None, "{path}");
     }
-    // And may read the answer, its challenge included.
+    // A page may read the response, including the challenge.
     let answer = send("POST", &server.url("/mcp"), &[origin], "{}").await;
     assert_eq!(answer.headers["access-control-allow-origin"], "*");
     let exposed = answer.headers["access-control-expose-headers"]
@@ -231,7 +230,7 @@ async fn web_pages_may_do_what_other_clients_may() {
         .unwrap()
         .to_ascii_lowercase();
     assert!(exposed.contains("www-authenticate"), "{exposed}");
-    // What people see is for no page to read.
+    // Other pages must not read the pages for users.
     for path in ["/authorize", "/consent", "/callback"] {
         for answer in [
             preflight(path, "GET").await,
@@ -246,7 +245,7 @@ async fn web_pages_may_do_what_other_clients_may() {
 }
 
 #[tokio::test]
-async fn a_document_is_only_to_be_read() {
+async fn the_documents_are_read_only() {
     let server = start(&[]).await;
     let answer = send("POST", &server.url(SERVER), &[], "").await;
     assert_eq!(

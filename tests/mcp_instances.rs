@@ -138,7 +138,7 @@ impl Watch {
 }
 
 #[tokio::test]
-async fn each_step_is_served_by_another_instance_and_redis_knows_no_secret() {
+async fn each_step_works_on_another_instance_and_redis_contains_no_secret() {
     let site = Site::start().await;
     let (a, b, c) = (
         site.instance().await,
@@ -252,7 +252,7 @@ async fn each_step_is_served_by_another_instance_and_redis_knows_no_secret() {
 }
 
 #[tokio::test]
-async fn an_instance_that_dies_between_two_steps_takes_nothing_with_it() {
+async fn a_log_in_survives_the_death_of_an_instance_between_two_steps() {
     let site = Site::start().await;
     let mut browser = Browser::default();
     // Dropping an instance kills it.
@@ -331,7 +331,7 @@ async fn code(server: &Example, client: &McpClient) -> String {
 }
 
 #[tokio::test]
-async fn a_store_that_fails_in_the_middle_of_an_exchange_costs_nobody_a_log_in() {
+async fn a_log_in_survives_a_store_failure_during_the_exchange() {
     static WRITES: AtomicUsize = AtomicUsize::new(0);
     let site = Site::start().await;
     let wire = Wire::in_front_of(site.redis.port()).await;
@@ -392,7 +392,7 @@ async fn a_store_that_fails_in_the_middle_of_an_exchange_costs_nobody_a_log_in()
 }
 
 #[tokio::test]
-async fn a_client_that_hangs_up_in_the_middle_of_an_exchange_can_use_its_code_again() {
+async fn a_client_that_disconnects_during_an_exchange_can_use_its_code_again() {
     let site = Site::start().await;
     let wire = Wire::in_front_of(site.redis.port()).await;
     let server = site.instance_over(&wire.url(), &[]).await;
@@ -457,7 +457,7 @@ async fn a_client_that_hangs_up_in_the_middle_of_an_exchange_can_use_its_code_ag
 }
 
 #[tokio::test]
-async fn a_code_presented_to_all_instances_at_once_gets_the_same_tokens_from_each() {
+async fn all_instances_return_the_same_tokens_for_a_code() {
     let site = Site::start().await;
     let instances = [
         site.instance().await,
@@ -511,7 +511,7 @@ async fn a_code_presented_to_all_instances_at_once_gets_the_same_tokens_from_eac
 }
 
 #[tokio::test]
-async fn an_outage_of_the_store_costs_nobody_a_session() {
+async fn sessions_survive_a_store_outage() {
     let site = Site::start().await;
     let server = site.instance().await;
     let client = McpClient::register(&server).await;

@@ -16,7 +16,7 @@ use self::support::documents::{
 use self::support::mcp::{self, onward};
 
 #[tokio::test]
-async fn a_client_is_known_by_its_document() {
+async fn a_client_is_identified_by_its_document() {
     let host = DocumentHost::start().await;
     let server = host.mcp(&[]).await;
     let client_id = host.document("/client.json", &json!({}), &[]);
@@ -55,7 +55,7 @@ async fn a_client_is_known_by_its_document() {
 }
 
 #[tokio::test]
-async fn what_is_no_document_of_the_client_is_refused() {
+async fn invalid_documents_are_rejected() {
     let host = DocumentHost::start().await;
     let server = host.mcp(&[]).await;
     let good = host.document("/good", &json!({}), &[]);
@@ -172,7 +172,7 @@ async fn what_is_no_document_of_the_client_is_refused() {
 }
 
 #[tokio::test]
-async fn a_document_is_remembered_but_no_error() {
+async fn documents_are_cached_and_errors_are_not() {
     let host = DocumentHost::start().await;
     let server = host.mcp(&[]).await;
     let client_id = host.document("/client", &json!({}), &[("cache-control", "no-store")]);
@@ -189,7 +189,7 @@ async fn a_document_is_remembered_but_no_error() {
 
 #[cfg(feature = "redb")]
 #[tokio::test]
-async fn a_document_is_remembered_by_the_store() {
+async fn documents_are_cached_in_the_store() {
     let host = DocumentHost::start().await;
     let directory = tempfile::tempdir().unwrap();
     let store = format!("redb:{}", directory.path().join("store").display());
@@ -218,7 +218,7 @@ async fn a_document_is_remembered_by_the_store() {
 }
 
 #[tokio::test]
-async fn many_that_ask_at_once_ask_once() {
+async fn concurrent_requests_share_one_fetch() {
     let host = DocumentHost::start().await;
     let server = host.mcp(&[]).await;
     for (path, known) in [("/client", true), ("/nowhere", false)] {
@@ -259,7 +259,7 @@ async fn many_that_ask_at_once_ask_once() {
 }
 
 #[tokio::test]
-async fn who_gives_up_leaves_the_others_their_answer() {
+async fn a_cancelled_request_does_not_cancel_the_fetch_for_others() {
     let host = DocumentHost::start().await;
     let server = host.mcp(&[]).await;
     host.hold(true);
@@ -280,7 +280,7 @@ async fn who_gives_up_leaves_the_others_their_answer() {
 }
 
 #[tokio::test]
-async fn the_consent_page_says_which_host_vouches_for_a_client() {
+async fn the_consent_page_shows_the_host_of_the_document() {
     let host = DocumentHost::start().await;
     let server = host.mcp(&[]).await;
     let client_id = host.document("/client", &json!({ "client_name": "Nice <b>client" }), &[]);

@@ -19,7 +19,7 @@ use self::support::http::post;
 use self::support::mcp;
 
 #[tokio::test]
-async fn a_redirect_is_not_followed() {
+async fn redirects_are_not_followed() {
     let host = DocumentHost::start().await;
     let server = host.mcp(&[]).await;
     let target = host.document("/target", &json!({ "client_id": host.url("/moved") }), &[]);
@@ -39,7 +39,7 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_document_has_a_limit() {
+async fn the_size_of_a_document_is_limited() {
     let host = DocumentHost::start().await;
     let server = host.mcp(&[]).await;
     let padded = |path: &str, size: usize| {
@@ -74,7 +74,7 @@ async fn a_document_has_a_limit() {
 }
 
 #[tokio::test]
-async fn a_host_that_does_not_come_to_an_end_is_given_up() {
+async fn a_fetch_from_a_stalled_host_times_out() {
     let host = DocumentHost::start().await;
     let server = host.mcp(&[]).await;
     let stuck = host.serve("/stuck", || {
@@ -93,7 +93,7 @@ async fn a_host_that_does_not_come_to_an_end_is_given_up() {
 }
 
 #[tokio::test]
-async fn nothing_private_is_asked() {
+async fn private_addresses_are_never_contacted() {
     let host = DocumentHost::start().await;
     let client_id = host.document("/client", &json!({}), &[]);
     let port = host.server.addr.port();
@@ -139,7 +139,7 @@ async fn nothing_private_is_asked() {
 }
 
 #[tokio::test]
-async fn no_answer_tells_why_there_is_no_document() {
+async fn responses_do_not_disclose_why_a_fetch_failed() {
     let host = DocumentHost::start().await;
     let ca = host.certificates.file("ca.pem");
     let server = start(&["--metadata-ca", ca.to_str().unwrap()]).await;
@@ -227,7 +227,7 @@ async fn no_answer_tells_why_there_is_no_document() {
 }
 
 #[tokio::test]
-async fn other_ports_than_that_of_https_are_not_asked() {
+async fn ports_other_than_443_are_never_contacted() {
     let host = DocumentHost::start().await;
     let ca = host.certificates.file("ca.pem");
     let server = start(&["--metadata-ca", ca.to_str().unwrap()]).await;
@@ -249,7 +249,7 @@ async fn other_ports_than_that_of_https_are_not_asked() {
 }
 
 #[tokio::test]
-async fn one_host_is_asked_for_few_documents_at_once() {
+async fn concurrent_fetches_from_one_host_are_limited() {
     let host = DocumentHost::start().await;
     let server = host.mcp(&[]).await;
     host.hold(true);
@@ -275,7 +275,7 @@ async fn one_host_is_asked_for_few_documents_at_once() {
 }
 
 #[tokio::test]
-async fn one_host_is_asked_for_so_many_documents_in_a_minute() {
+async fn fetches_from_one_host_per_minute_are_limited() {
     let host = DocumentHost::start().await;
     let server = host.mcp(&[]).await;
     let mut known = Vec::new();
@@ -323,7 +323,7 @@ async fn one_host_is_asked_for_so_many_documents_in_a_minute() {
 }
 
 #[tokio::test]
-async fn a_host_that_nobody_vouches_for_is_not_believed() {
+async fn a_host_with_an_untrusted_certificate_is_rejected() {
     let host = DocumentHost::start().await;
     let client_id = host.document("/client", &json!({}), &[]);
     let server = start(&["--metadata-loopback"]).await;
@@ -337,7 +337,7 @@ async fn a_host_that_nobody_vouches_for_is_not_believed() {
 }
 
 #[tokio::test]
-async fn what_is_no_url_of_a_document_is_not_asked() {
+async fn invalid_document_urls_are_not_fetched() {
     let host = DocumentHost::start().await;
     let server = host.mcp(&[]).await;
     let (good, port) = (

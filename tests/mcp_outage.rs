@@ -26,7 +26,7 @@ async fn again(mut load: impl AsyncFnMut() -> Answer) -> Answer {
 }
 
 #[tokio::test]
-async fn a_log_in_survives_an_outage_of_the_store() {
+async fn a_log_in_survives_a_store_outage() {
     let redis = RedisServer::builder()
         .config("appendonly", "yes")
         .config("appendfsync", "always")

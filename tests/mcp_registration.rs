@@ -63,7 +63,7 @@ async fn may_log_in(server: &Example, client_id: &str, redirect_uri: &str) -> bo
 }
 
 #[tokio::test]
-async fn a_public_client_is_told_all_that_is_registered() {
+async fn the_response_contains_all_registered_metadata() {
     let server = start(&["--scope", "openid profile email"]).await;
     let redirect_uris = json!([
         CALLBACK,
@@ -131,7 +131,7 @@ async fn a_public_client_is_told_all_that_is_registered() {
 }
 
 #[tokio::test]
-async fn a_client_that_says_little_gets_what_there_is() {
+async fn missing_metadata_gets_defaults() {
     let server = start(&["--scope", "openid profile"]).await;
     let answer = register(&server, &json!({ "redirect_uris": [CALLBACK] })).await;
     assert_eq!(answer.status, StatusCode::CREATED);
@@ -154,7 +154,7 @@ async fn a_client_that_says_little_gets_what_there_is() {
 }
 
 #[tokio::test]
-async fn who_asks_for_a_secret_gets_one_that_ends() {
+async fn a_requested_secret_expires() {
     let server = start(&["--client-lifetime", "5000"]).await;
     let mut secrets = Vec::new();
     for method in ["client_secret_basic", "client_secret_post"] {
@@ -178,7 +178,7 @@ async fn who_asks_for_a_secret_gets_one_that_ends() {
 
 #[cfg(feature = "redb")]
 #[tokio::test]
-async fn neither_the_store_nor_the_log_holds_a_secret() {
+async fn neither_the_store_nor_the_log_contains_a_secret() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("store");
     let mut server = start(&[
@@ -207,7 +207,7 @@ async fn neither_the_store_nor_the_log_holds_a_secret() {
 }
 
 #[tokio::test]
-async fn bad_metadata_get_an_error_of_rfc_7591() {
+async fn invalid_metadata_gets_an_rfc_7591_error() {
     let server = start(&[]).await;
     let json = "application/json";
     let (redirect, metadata) = ("invalid_redirect_uri", "invalid_client_metadata");
@@ -319,7 +319,7 @@ async fn bad_metadata_get_an_error_of_rfc_7591() {
 }
 
 #[tokio::test]
-async fn a_registration_takes_four_kibibytes_at_most() {
+async fn a_stored_registration_has_at_most_four_kibibytes() {
     let redis = RedisServer::start().await;
     let server = start(&["--store", &redis.url()]).await;
     let page = |length: usize| format!("https://client.example/{}", "a".repeat(length - 23));
@@ -428,7 +428,7 @@ async fn a_name_contains_only_visible_characters() {
 }
 
 #[tokio::test]
-async fn schemes_that_the_system_handles_are_for_the_operator_to_allow() {
+async fn schemes_of_the_system_must_be_allowed_explicitly() {
     let server = start(&[]).await;
     let explicit = start(&[
         "--allowed-redirect",
@@ -485,7 +485,7 @@ async fn schemes_that_the_system_handles_are_for_the_operator_to_allow() {
 }
 
 #[tokio::test]
-async fn the_body_has_a_limit_and_the_endpoint_one_method() {
+async fn the_endpoint_limits_the_body_and_allows_only_post() {
     let server = start(&[]).await;
     let metadata =
         |padding: usize| json!({ "redirect_uris": [CALLBACK], "x": "x".repeat(padding) });
@@ -506,7 +506,7 @@ async fn the_body_has_a_limit_and_the_endpoint_one_method() {
 }
 
 #[tokio::test]
-async fn only_what_the_operator_allows_is_registered() {
+async fn only_allowed_redirect_uris_are_registered() {
     let server = start(&[
         "--allowed-redirect",
         "https://*.client.example/oauth/*",
@@ -540,7 +540,7 @@ async fn only_what_the_operator_allows_is_registered() {
 
 #[cfg(feature = "redb")]
 #[tokio::test]
-async fn a_registration_outlives_a_restart_but_not_what_was_allowed() {
+async fn a_registration_survives_a_restart_but_not_a_stricter_allow_list() {
     let directory = tempfile::tempdir().unwrap();
     let store = format!("redb:{}", directory.path().join("store").display());
     let mut server = start(&["--store", &store]).await;
@@ -569,7 +569,7 @@ async fn a_registration_outlives_a_restart_but_not_what_was_allowed() {
 }
 
 #[tokio::test]
-async fn a_registration_that_nobody_uses_ends() {
+async fn an_unused_registration_expires() {
     let server = start(&["--client-lifetime", "1"]).await;
     let client_id = register(&server, &json!({ "redirect_uris": [CALLBACK] }))
         .await
@@ -585,7 +585,7 @@ async fn a_registration_that_nobody_uses_ends() {
 }
 
 #[tokio::test]
-async fn bad_flags_are_refused() {
+async fn invalid_flags_are_rejected() {
     let run = |flags: [&str; 2]| Example::run("mcp", &flags, &[]);
     for (flag, value, message) in [
         (

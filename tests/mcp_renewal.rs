@@ -29,7 +29,7 @@ async fn time_left(store: &RedisServer) -> i64 {
 }
 
 #[tokio::test]
-async fn a_registration_in_use_is_renewed_but_not_its_secret() {
+async fn a_used_registration_is_renewed_unless_it_has_a_secret() {
     for (method, renewed) in [("none", true), ("client_secret_post", false)] {
         let store = RedisServer::start().await;
         let flags = [

@@ -50,7 +50,7 @@ async fn log_in(server: &Example, client: &McpClient, form: &[(&str, &str)]) -> 
 }
 
 #[tokio::test]
-async fn without_a_provider_there_is_a_demo_of_one() {
+async fn without_a_provider_a_demo_provider_is_started() {
     let server = demo(&[]).await;
     let client = McpClient::register(&server).await;
     for (form, user) in [
@@ -85,7 +85,7 @@ async fn without_a_provider_there_is_a_demo_of_one() {
 }
 
 #[tokio::test]
-async fn the_demo_has_a_page_on_which_one_can_say_no() {
+async fn the_log_in_at_the_demo_provider_can_be_cancelled() {
     let server = demo(&[]).await;
     let client = McpClient::register(&server).await;
     let answer = log_in(&server, &client, &[("cancel", "yes")]).await;
@@ -130,7 +130,7 @@ async fn the_demo_has_a_page_on_which_one_can_say_no() {
 }
 
 #[tokio::test]
-async fn the_demo_behaves_as_it_is_told() {
+async fn the_demo_provider_follows_its_flags() {
     let flags: [&[&str]; 3] = [
         &["--demo-no-rotation"],
         &["--demo-no-expires-in"],
@@ -163,7 +163,7 @@ async fn the_demo_behaves_as_it_is_told() {
 }
 
 #[tokio::test]
-async fn everything_lies_below_the_path_of_the_issuer() {
+async fn all_endpoints_are_below_the_path_of_the_issuer() {
     const ORIGIN: &str = "https://example.com";
     let identity = Identity::start().await;
     let mut flags = identity.flags();
@@ -247,7 +247,7 @@ async fn everything_lies_below_the_path_of_the_issuer() {
 }
 
 #[tokio::test]
-async fn pages_of_strangers_do_not_reach_the_mcp_endpoint() {
+async fn pages_of_other_origins_cannot_call_the_mcp_endpoint() {
     let identity = Identity::start().await;
     let mut flags = identity.flags();
     flags.extend(["--allowed-origin", "https://app.example.com:443"].map(str::to_owned));
@@ -351,7 +351,7 @@ async fn pages_of_strangers_do_not_reach_the_mcp_endpoint() {
 }
 
 #[tokio::test]
-async fn it_ends_when_it_is_told_to() {
+async fn shuts_down_on_sigterm_despite_open_connections() {
     let mut server = demo(&[]).await;
     // Neither a connection that nobody uses nor half a request keeps it.
     let _idle = TcpStream::connect(server.addr()).await.unwrap();
@@ -367,7 +367,7 @@ async fn it_ends_when_it_is_told_to() {
 }
 
 #[tokio::test]
-async fn a_command_line_that_makes_no_sense_is_refused() {
+async fn invalid_command_lines_are_rejected() {
     let rows: [(&[&str], &str); 9] = [
         (
             &["--client-id", "x"],

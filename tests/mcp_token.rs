@@ -52,7 +52,7 @@ impl Fixture {
 }
 
 #[tokio::test]
-async fn a_session_goes_from_the_code_to_the_revocation() {
+async fn a_session_works_from_the_code_to_the_revocation() {
     let Fixture {
         identity,
         server,
@@ -141,7 +141,7 @@ async fn a_session_goes_from_the_code_to_the_revocation() {
 }
 
 #[tokio::test]
-async fn what_is_no_token_request_gets_an_oauth_error() {
+async fn malformed_token_requests_get_an_oauth_error() {
     let Fixture { server, client, .. } = Fixture::start().await;
     let url = server.url("/token");
     let form = format!(
@@ -192,7 +192,7 @@ async fn what_is_no_token_request_gets_an_oauth_error() {
 }
 
 #[tokio::test]
-async fn a_token_two_generations_back_revokes_the_session() {
+async fn a_refresh_token_of_any_generation_revokes_the_session() {
     for flags in [&[][..], &["--strict"]] {
         let fixture = Fixture::with_flags(Manners::default(), flags).await;
         let Fixture { server, client, .. } = &fixture;
@@ -304,7 +304,7 @@ async fn confidential_clients_authenticate_by_either_method() {
 }
 
 #[tokio::test]
-async fn errors_of_the_provider_are_never_the_clients_fault() {
+async fn errors_of_the_provider_are_not_blamed_on_the_client() {
     let Fixture {
         identity,
         server,
@@ -441,7 +441,7 @@ async fn errors_of_the_provider_are_never_the_clients_fault() {
 }
 
 #[tokio::test]
-async fn a_provider_that_cannot_be_reached_costs_nobody_a_session() {
+async fn an_unreachable_provider_ends_no_session() {
     let identity = Identity::start().await;
     // Nobody listens at port 1.
     let mut flags = identity.flags();
@@ -469,7 +469,7 @@ async fn a_provider_that_cannot_be_reached_costs_nobody_a_session() {
 }
 
 #[tokio::test]
-async fn scopes_never_grow() {
+async fn a_refresh_never_extends_the_scope() {
     let Fixture {
         identity,
         server,
@@ -505,7 +505,7 @@ async fn scopes_never_grow() {
 }
 
 #[tokio::test]
-async fn providers_have_their_manners() {
+async fn differences_between_providers_are_supported() {
     let usual = Manners::default;
     let rows = [
         (
@@ -610,7 +610,7 @@ async fn providers_have_their_manners() {
 }
 
 #[tokio::test]
-async fn an_access_token_lives_no_longer_than_the_providers() {
+async fn an_access_token_does_not_outlive_the_providers() {
     let fixture = Fixture::with(Manners {
         expires_in: Some(json!(3)),
         ..Manners::default()
@@ -732,7 +732,7 @@ async fn both_kinds_of_tokens_can_be_revoked() {
 }
 
 #[tokio::test]
-async fn a_provider_that_cannot_revoke_leaves_it_to_the_server() {
+async fn a_session_ends_even_if_the_provider_cannot_revoke() {
     for (name, flag, answer) in [
         ("it has no endpoint", false, (200, "")),
         ("there is none any more", true, (404, "")),

@@ -55,7 +55,7 @@ impl Fixture {
 }
 
 #[tokio::test]
-async fn it_gets_the_providers_token_and_nothing_else_of_the_client() {
+async fn the_upstream_gets_the_providers_token_and_no_credential_of_the_client() {
     for (name, flags, swapped) in [
         ("by default", &[][..], true),
         ("strip", &["--mcp-token", "strip"], false),
@@ -149,7 +149,7 @@ async fn it_gets_the_providers_token_and_nothing_else_of_the_client() {
 }
 
 #[tokio::test]
-async fn it_learns_what_a_trusted_network_says_of_the_client() {
+async fn the_upstream_gets_forwarded_headers_of_trusted_networks() {
     let upstream = Recorder::start(|_| "ok").await;
     let fixture = Fixture::start(
         &upstream.url(),
@@ -175,7 +175,7 @@ async fn it_learns_what_a_trusted_network_says_of_the_client() {
 }
 
 #[tokio::test]
-async fn nobody_reaches_it_without_an_access_token() {
+async fn requests_without_an_access_token_do_not_reach_the_upstream() {
     let upstream = Recorder::start(|_| "reached").await;
     let fixture = Fixture::start(
         &format!("{}/mcp", upstream.url()),
@@ -264,7 +264,7 @@ async fn status_of(server: &Example, request: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn hosts_and_origins_are_checked_whoever_serves_the_endpoint() {
+async fn hosts_and_origins_are_checked_for_built_in_and_upstream_servers() {
     const PUBLIC: &str = "https://mcp.example.com";
     let upstream = Recorder::start(|_| "reached").await;
     let identity = Identity::start().await;
@@ -412,7 +412,7 @@ async fn hosts_and_origins_are_checked_whoever_serves_the_endpoint() {
 }
 
 #[tokio::test]
-async fn a_page_that_is_allowed_reaches_it_and_others_do_not() {
+async fn only_pages_of_allowed_origins_reach_the_upstream() {
     let upstream = Recorder::start(|_| "reached").await;
     let fixture = Fixture::start(
         &format!("{}/mcp", upstream.url()),
@@ -436,7 +436,7 @@ async fn a_page_that_is_allowed_reaches_it_and_others_do_not() {
 }
 
 #[tokio::test]
-async fn an_allowed_origin_that_is_none_is_refused_at_the_start() {
+async fn invalid_allowed_origins_are_rejected_at_startup() {
     for origin in [
         "app.example.com",
         "https://app.example.com/x",
@@ -459,7 +459,7 @@ async fn an_allowed_origin_that_is_none_is_refused_at_the_start() {
 }
 
 #[tokio::test]
-async fn its_challenge_never_reaches_a_client() {
+async fn the_challenge_of_the_upstream_is_replaced() {
     for (status, ours) in [(401, true), (403, false), (200, false), (407, false)] {
         let upstream = Recorder::start(move |_| {
             let inner =
@@ -506,7 +506,7 @@ async fn its_challenge_never_reaches_a_client() {
 }
 
 #[tokio::test]
-async fn its_cookies_never_pass_for_those_of_this_server() {
+async fn the_upstream_cannot_set_cookies_of_this_server() {
     const OURS: [&str; 14] = [
         "mcp-browser=x",
         "mcp-browser=x; Path=/; Domain=example.com",
@@ -558,7 +558,7 @@ async fn its_cookies_never_pass_for_those_of_this_server() {
 }
 
 #[tokio::test]
-async fn bodies_stream_both_ways() {
+async fn bodies_stream_in_both_directions() {
     // Sends each part of the body back as it comes.
     let echo = async |request: Request| -> Response {
         let (sender, receiver) = mpsc::channel::<Bytes>(1);
@@ -669,7 +669,7 @@ async fn a_stream_ends_when_the_client_revokes_its_session() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_away_is_no_fault_of_the_clients() {
+async fn an_unreachable_upstream_results_in_502() {
     // Nobody listens at port 1.
     let fixture = Fixture::start("http://127.0.0.1:1/mcp", &[]).await;
     let authorization = format!("Bearer {}", fixture.access);
@@ -684,7 +684,7 @@ async fn a_server_that_is_away_is_no_fault_of_the_clients() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_answer_gets_the_client_a_504() {
+async fn an_upstream_time_out_results_in_504() {
     let router = Router::new().fallback(async || std::future::pending::<()>().await);
     let upstream = serve(router).await;
     let fixture = Fixture::start(
@@ -706,7 +706,7 @@ async fn a_server_that_does_not_answer_gets_the_client_a_504() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_none_is_refused_at_the_start() {
+async fn invalid_upstream_urls_are_rejected_at_startup() {
     for url in [
         "example.com/mcp",
         "ftp://example.com/mcp",

@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_verified_and_not_shown() {
+    fn a_secret_is_verified_and_redacted() {
         let mut client = Client {
             client_id: "x".into(),
             client_name: None,
