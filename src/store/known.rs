@@ -15,7 +15,7 @@ const OVERHEAD: u32 = 512;
 /// A hundred years. The cache accepts at most a thousand.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// What one process remembers about the keys of a store, bounded in bytes and in age.
+/// The facts that one process remembers about the keys of a store, bounded in bytes and in age.
 // Replies of the store may arrive in any order. A false `Ended` would refuse a valid request, so it
 // must never be recorded for an entry that exists. A stored value refuses no valid request, however
 // old it is. So a value always replaces `Ended`. `Ended` replaces a value only if that value was

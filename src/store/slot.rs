@@ -108,8 +108,8 @@ impl Slot {
         Some(Swap::Swapped)
     }
 
-    /// Whether the cache holds this slot for as long as an entry with `ttl` needs, and not for much
-    /// longer.
+    /// Returns whether the cache holds this slot for as long as an entry with `ttl` needs, and not
+    /// for much longer.
     fn outlasts(&self, ttl: Duration) -> bool {
         let left = self.reclaimed_at.saturating_duration_since(Instant::now());
         ttl <= left && left / 2 <= ttl

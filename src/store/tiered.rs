@@ -153,9 +153,9 @@ impl<S> TieredStoreBuilder<S> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheStats {
-    /// How often [`peek`](Store::peek) found a fact in the cache.
+    /// The number of calls of [`peek`](Store::peek) that found a fact in the cache.
     pub hits: u64,
-    /// How often [`peek`](Store::peek) found none.
+    /// The number of calls of [`peek`](Store::peek) that found none.
     pub misses: u64,
     /// The number of keys with a fact. Approximate while other calls write.
     pub entries: u64,

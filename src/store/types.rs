@@ -186,7 +186,7 @@ pub enum Swap {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Claim {
-    /// Whether the lease was taken.
+    /// The state of the lease.
     pub lease: Lease,
     /// The entry after the call: with the new version and lease, if the lease was taken.
     pub entry: Entry,

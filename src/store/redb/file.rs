@@ -170,7 +170,7 @@ fn prepare(database: &Database) -> Result<(), RedbOpenError> {
     create().map_err(RedbOpenError::of)
 }
 
-/// Whether the database has our layout; `false` if it is empty.
+/// Returns whether the database has our layout; `false` if it is empty.
 ///
 /// # Errors
 ///
@@ -213,7 +213,7 @@ fn identity(_: &Path) -> io::Result<Option<Identity>> {
     Ok(None)
 }
 
-/// Whether there was no file.
+/// Creates the file, unless it exists. Returns whether it was created.
 fn create_file(path: &Path) -> io::Result<bool> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);

@@ -14,20 +14,20 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// How long an entry is kept after its expiry.
+/// The time for which an entry is kept after its expiry.
 pub(super) const GRACE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// How long nothing is removed after the file was opened. A machine may boot with a wrong clock.
+/// The time without removals after the file was opened. A machine may boot with a wrong clock.
 const AFTER_OPEN: Duration = HOUR;
 
-/// How long nothing is removed after the wall clock has jumped ahead.
+/// The time without removals after the wall clock has jumped ahead.
 const AFTER_JUMP: Duration = DAY;
 
-/// How much the wall clock may gain on the monotonic one within [`WINDOW`].
+/// The most that the wall clock may gain on the monotonic one within [`WINDOW`].
 const TOLERANCE: Duration = Duration::from_secs(10 * 60);
 
-/// How long the two clocks are compared from one starting point. A slewed clock gains slowly, and
-/// must not count as a jump.
+/// The longest time for which the two clocks are compared from one starting point. A slewed clock
+/// gains slowly, and must not count as a jump.
 const WINDOW: Duration = HOUR;
 
 /// Compares the wall clock with the monotonic one, and holds removals back after a jump.

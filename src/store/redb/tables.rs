@@ -44,7 +44,7 @@ pub(super) fn read_beside<T>(
         .transpose()
 }
 
-/// Whether an expired entry or sidecar can be removed.
+/// Returns whether an expired entry or sidecar can be removed.
 pub(super) fn is_sweep_due(read: &ReadTransaction, now: Timestamp) -> Result<bool, redb::Error> {
     let ends = read.open_table(ENDS)?;
     let Some((row, _)) = ends.first()? else {

@@ -17,7 +17,7 @@ use crate::clock::Timestamp;
 /// The most jobs for one commit.
 const BATCH: usize = 512;
 
-/// How often an idle writer checks whether expired entries can be removed.
+/// The interval at which an idle writer checks whether expired entries can be removed.
 const IDLE: Duration = Duration::from_secs(1);
 
 /// The minimum time between two attempts to reopen the file.

@@ -153,7 +153,7 @@ impl Connector {
         }
     }
 
-    /// Whether the target is a cluster.
+    /// Returns whether the target is a cluster.
     pub(super) fn joins(&self) -> bool {
         matches!(self.target.place, Place::Cluster(_))
     }

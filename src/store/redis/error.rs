@@ -133,7 +133,7 @@ impl Failure {
         self.kind
     }
 
-    /// Whether the call may succeed on a new connection.
+    /// Returns whether the call may succeed on a new connection.
     pub(super) fn wants_another_connection(&self) -> bool {
         matches!(self.kind, Kind::Gone | Kind::Standby | Kind::OutOfStep)
     }

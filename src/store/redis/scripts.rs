@@ -12,7 +12,7 @@ const COUNT_OF_KEYS: usize = 1;
 pub(super) struct Script {
     code: &'static str,
     hash: String,
-    /// Whether these values can follow the nonce in a reply of the script.
+    /// Checks whether these values can follow the nonce in a reply of the script.
     returns: fn(&[Value]) -> bool,
 }
 

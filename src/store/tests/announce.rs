@@ -1,5 +1,4 @@
-//! What the trait promises of announcements. A store may have no channel for them, and then says
-//! so.
+//! Tests of announcements. A store without a channel passes if no handle has one.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -10,25 +9,28 @@ use crate::store::{Announcement, Announcements, Key, Store};
 const PATIENCE: Duration = Duration::from_secs(30);
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Either every handle has a channel or none has.
-pub async fn a_store_has_a_channel_or_not<S: Store>(make: impl AsyncFn() -> S) {
+/// Either every handle has a channel, or none has.
+pub async fn every_handle_has_a_channel_or_none_has<S: Store>(make: impl AsyncFn() -> S) {
     let (store, other) = (make().await, make().await);
     assert_eq!(
         store.announcements().is_some(),
         other.announcements().is_some()
     );
-    store.announce(&[key()]).await.expect("announced to nobody");
-    store.announce(&[]).await.expect("nothing announced");
+    store
+        .announce(&[key()])
+        .await
+        .expect("announce without subscribers");
+    store.announce(&[]).await.expect("announce no keys");
 }
 
-/// What is announced over one handle is heard over every handle, the same one included, and so is
-/// what comes later.
-pub async fn every_handle_hears_what_is_announced<S: Store>(make: impl AsyncFn() -> S) {
+/// Every handle receives the keys that one handle announces, including that handle itself. So it is
+/// with later announcements.
+pub async fn every_handle_receives_announcements<S: Store>(make: impl AsyncFn() -> S) {
     let (store, other) = (make().await, make().await);
     let (Some(own), Some(others)) = (store.announcements(), other.announcements()) else {
         assert!(
             store.announcements().is_none() && other.announcements().is_none(),
-            "one handle alone has a channel"
+            "only one handle has a channel"
         );
         return;
     };
@@ -40,13 +42,13 @@ pub async fn every_handle_hears_what_is_announced<S: Store>(make: impl AsyncFn()
     }
 }
 
-/// A subscriber that falls behind hears everything, or that it has lost something.
-pub async fn who_falls_behind_is_told<S: Store>(make: impl AsyncFn() -> S) {
+/// A subscriber that falls behind receives every key, or [`Announcement::Lost`].
+pub async fn a_lagging_subscriber_is_notified<S: Store>(make: impl AsyncFn() -> S) {
     let (store, other) = (make().await, make().await);
     let Some(mut announcements) = other.announcements() else {
         assert!(
             store.announcements().is_none(),
-            "one handle alone has a channel"
+            "only one handle has a channel"
         );
         return;
     };
@@ -58,7 +60,7 @@ pub async fn who_falls_behind_is_told<S: Store>(make: impl AsyncFn() -> S) {
     while !missing.is_empty() {
         match within(&mut announcements, PATIENCE)
             .await
-            .expect("everything, or that something was lost")
+            .expect("every key, or `Lost`")
         {
             Announcement::Ended(key) => {
                 missing.remove(&key);
@@ -69,8 +71,8 @@ pub async fn who_falls_behind_is_told<S: Store>(make: impl AsyncFn() -> S) {
     hear(&store, &mut announcements, &[key()]).await;
 }
 
-/// To announce changes no entry.
-pub async fn an_announcement_changes_no_entry<S: Store>(make: impl AsyncFn() -> S) {
+/// Announcing a key does not change its entry.
+pub async fn an_announcement_does_not_change_the_entry<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let there = entry();
     let key = inserted(&store, &there, LONG).await;
@@ -78,15 +80,15 @@ pub async fn an_announcement_changes_no_entry<S: Store>(make: impl AsyncFn() -> 
     assert_eq!(get(&store, &key).await, Some(there));
 }
 
-/// Waits until all of `keys` were heard. What was lost on the way is announced again, when nothing
-/// more comes.
+/// Announces `keys`, and waits until all of them were received. Announces them again if some were
+/// lost and no more arrive.
 async fn hear<S: Store>(store: &S, announcements: &mut Announcements, keys: &[Key]) {
     let started = Instant::now();
     let mut missing: HashSet<_> = keys.iter().copied().collect();
     let mut lost = false;
     store.announce(keys).await.expect("announce");
     while !missing.is_empty() {
-        assert!(started.elapsed() < PATIENCE, "never heard: {missing:?}");
+        assert!(started.elapsed() < PATIENCE, "not received: {missing:?}");
         match within(announcements, QUIET).await {
             Some(Announcement::Ended(key)) => {
                 missing.remove(&key);
@@ -101,7 +103,7 @@ async fn hear<S: Store>(store: &S, announcements: &mut Announcements, keys: &[Ke
     }
 }
 
-/// The next announcement, if one comes in time.
+/// Returns the next announcement, if one arrives within `time`.
 async fn within(announcements: &mut Announcements, time: Duration) -> Option<Announcement> {
     tokio::time::timeout(time, announcements.next())
         .await

@@ -1,4 +1,4 @@
-//! What [`swap`](Store::swap) and [`beside`](Store::beside) promise of values beside an entry.
+//! Tests of sidecars: [`swap`](Store::swap) and [`beside`](Store::beside).
 
 use std::time::Duration;
 
@@ -10,17 +10,16 @@ use super::{
 };
 use crate::store::{Beside, Name, Store, Swap, Ttl};
 
-/// What nobody wrote beside an entry is absent, with the entry and without.
-pub async fn nothing_is_beside_what_has_none<S: Store>(make: impl AsyncFn() -> S) {
+/// A sidecar that was never written is absent, with an entry and without.
+pub async fn an_unwritten_sidecar_is_absent<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     assert_eq!(read_beside(&store, &key(), &name()).await, None, "no entry");
     let key = inserted(&store, &entry(), LONG).await;
     assert_eq!(read_beside(&store, &key, &name()).await, None, "an entry");
 }
 
-/// What was written beside an entry can be read, over this handle and over another, and the entry
-/// as well.
-pub async fn what_was_put_beside_can_be_read<S: Store>(make: impl AsyncFn() -> S) {
+/// A sidecar that was written can be read on every handle, and its entry, too.
+pub async fn a_written_sidecar_is_visible_on_every_handle<S: Store>(make: impl AsyncFn() -> S) {
     let (store, other) = (make().await, make().await);
     let (key, first, second) = (key(), entry(), entry());
     let (one, two) = (long_beside(b"one"), long_beside(b"two"));
@@ -45,8 +44,8 @@ pub async fn what_was_put_beside_can_be_read<S: Store>(make: impl AsyncFn() -> S
     assert_eq!(get(&store, &key).await, Some(second));
 }
 
-/// Every value comes back as it was put: any bytes, none, many.
-pub async fn every_value_beside_comes_back_as_it_was_put<S: Store>(make: impl AsyncFn() -> S) {
+/// Every value is read as it was written: empty, of any bytes, and large.
+pub async fn sidecars_round_trip<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let all_bytes: Vec<u8> = (0..=u8::MAX).collect();
     let rows = [
@@ -82,8 +81,11 @@ pub async fn every_value_beside_comes_back_as_it_was_put<S: Store>(make: impl As
     }
 }
 
-/// Neither names beside one entry nor entries with one name get into each other's way.
-pub async fn names_do_not_collide<S: Store>(make: impl AsyncFn() -> S) {
+/// Sidecars with different names of one entry are independent, and so are sidecars with one name of
+/// different entries.
+pub async fn sidecars_of_different_keys_and_names_are_independent<S: Store>(
+    make: impl AsyncFn() -> S,
+) {
     let store = make().await;
     let shared = name();
     let mut near = *shared.as_bytes();
@@ -119,11 +121,11 @@ pub async fn names_do_not_collide<S: Store>(make: impl AsyncFn() -> S) {
     );
 }
 
-/// A value that is written beside an entry under a name that is there takes its place.
-pub async fn a_value_beside_can_be_replaced<S: Store>(make: impl AsyncFn() -> S) {
+/// A sidecar replaces an earlier one with the same name.
+pub async fn a_sidecar_can_be_replaced<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let (key, first) = (key(), entry());
-    let one = long_beside(b"a longer value, which has to go altogether");
+    let one = long_beside(b"a longer value, which must be replaced completely");
     let two = Beside {
         value: Bytes::from_static(b"another"),
         ..one.clone()
@@ -139,8 +141,8 @@ pub async fn a_value_beside_can_be_replaced<S: Store>(make: impl AsyncFn() -> S)
     assert_eq!(read_beside(&store, &key, &one.name).await, Some(two.value));
 }
 
-/// A value beside an entry stays there through changes of the entry that do not name it.
-pub async fn a_value_beside_stays_through_swaps_and_claims<S: Store>(make: impl AsyncFn() -> S) {
+/// A sidecar stays when its entry is claimed, or swapped without it.
+pub async fn a_sidecar_survives_swaps_and_claims<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let (key, first, also) = (key(), entry(), long_beside(b"stays"));
     assert_eq!(
@@ -149,7 +151,7 @@ pub async fn a_value_beside_stays_through_swaps_and_claims<S: Store>(make: impl 
     );
     let claim = take(&store, &key, &first.tag, LONG_LEASE)
         .await
-        .expect("there is an entry");
+        .expect("the entry exists");
     assert_eq!(
         read_beside(&store, &key, &also.name).await,
         Some(also.value.clone()),
@@ -171,8 +173,8 @@ pub async fn a_value_beside_stays_through_swaps_and_claims<S: Store>(make: impl 
     }
 }
 
-/// With a conflict nothing is written beside the entry either, and what is there stays as it is.
-pub async fn a_conflict_writes_nothing_beside<S: Store>(make: impl AsyncFn() -> S) {
+/// A conflict writes no sidecar, and changes none.
+pub async fn a_conflict_writes_no_sidecar<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let (key, there, kept) = (key(), entry(), long_beside(b"kept"));
     assert_eq!(
@@ -204,7 +206,7 @@ pub async fn a_conflict_writes_nothing_beside<S: Store>(make: impl AsyncFn() -> 
     assert_eq!(
         read_beside(&store, &absent, &new.name).await,
         None,
-        "beside what is absent"
+        "of an absent entry"
     );
     assert_eq!(
         put(&store, &absent, None, &entry(), LONG).await,
@@ -213,12 +215,12 @@ pub async fn a_conflict_writes_nothing_beside<S: Store>(make: impl AsyncFn() -> 
     assert_eq!(
         read_beside(&store, &absent, &new.name).await,
         None,
-        "beside what was absent"
+        "of an entry that was absent"
     );
 }
 
-/// A swap with a value beside the entry can be sent twice as well.
-pub async fn a_swap_with_a_value_beside_can_be_sent_twice<S: Store>(make: impl AsyncFn() -> S) {
+/// A swap with a sidecar can be sent twice.
+pub async fn a_swap_with_a_sidecar_is_idempotent<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let (key, first) = (key(), entry());
     let (one, two) = (long_beside(b"one"), long_beside(b"two"));

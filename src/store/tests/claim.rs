@@ -1,4 +1,4 @@
-//! What [`claim`](Store::claim) promises.
+//! Tests of [`claim`](Store::claim).
 
 use std::time::{Duration, Instant};
 
@@ -7,20 +7,20 @@ use super::{LONG, LONG_LEASE, again, claim_as, entry, get, inserted, key, put, r
 use crate::store::{Claim, Lease, Store, Swap, Ttl, Version};
 
 fn assert_left(left: Duration, lease: Duration) {
-    assert!(!left.is_zero(), "a lease that is held has time left");
+    assert!(!left.is_zero(), "a held lease has time left");
     assert!(left <= lease, "{left:?} left of {lease:?}");
 }
 
-/// There is no lease on what is absent.
-pub async fn what_is_absent_cannot_be_claimed<S: Store>(make: impl AsyncFn() -> S) {
+/// An absent entry cannot be claimed.
+pub async fn an_absent_entry_cannot_be_claimed<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let key = key();
     assert_eq!(take(&store, &key, &tag(), LONG_LEASE).await, None);
-    assert_eq!(get(&store, &key).await, None, "a claim puts nothing there");
+    assert_eq!(get(&store, &key).await, None, "a claim writes no entry");
 }
 
-/// A claim takes the lease: the entry has the new version and an end of the lease, and is the same
-/// otherwise.
+/// A claim takes the lease. The entry gets the new version and the expiry of the lease; the rest
+/// does not change.
 pub async fn a_claim_takes_the_lease<S: Store>(make: impl AsyncFn() -> S) {
     let (store, other) = (make().await, make().await);
     let first = entry();
@@ -29,13 +29,10 @@ pub async fn a_claim_takes_the_lease<S: Store>(make: impl AsyncFn() -> S) {
     let before = store.now();
     let claim = claim_as(&store, &key, &first.tag, version, LONG_LEASE)
         .await
-        .expect("there is an entry");
+        .expect("the entry exists");
     assert_eq!(claim.lease, Lease::Taken);
-    assert!(!claim.taken_over, "nobody's lease had run out");
-    let end = claim
-        .entry
-        .lease
-        .expect("a lease that was taken has an end");
+    assert!(!claim.taken_over, "there was no expired lease");
+    let end = claim.entry.lease.expect("a taken lease has an expiry");
     assert!(end > before, "{end:?} is not after {before:?}");
     assert_eq!(
         (claim.entry.version, claim.entry.tag, &claim.entry.value),
@@ -45,28 +42,28 @@ pub async fn a_claim_takes_the_lease<S: Store>(make: impl AsyncFn() -> S) {
         assert_eq!(
             get(handle, &key).await.as_ref(),
             Some(&claim.entry),
-            "the store has what the claim shows"
+            "the stored entry is the returned one"
         );
     }
 }
 
-/// While a lease is held, another claim is told for how long, and changes nothing.
-pub async fn a_lease_is_held_by_one<S: Store>(make: impl AsyncFn() -> S) {
+/// While a lease is held, another claim returns the time left, and changes nothing.
+pub async fn a_held_lease_cannot_be_claimed<S: Store>(make: impl AsyncFn() -> S) {
     let (store, other) = (make().await, make().await);
     let first = entry();
     let key = inserted(&store, &first, LONG).await;
     let taken = take(&store, &key, &first.tag, LONG_LEASE)
         .await
-        .expect("there is an entry");
+        .expect("the entry exists");
     for handle in [&store, &other] {
         let Claim { lease, entry, .. } = take(handle, &key, &first.tag, LONG_LEASE * 2)
             .await
-            .expect("it is there");
+            .expect("the entry exists");
         let Lease::Held(left) = lease else {
             panic!("{lease:?} while the lease is held")
         };
         assert_left(left, LONG_LEASE);
-        assert_eq!(entry, taken.entry, "the claim shows what is there");
+        assert_eq!(entry, taken.entry, "the claim returns the stored entry");
     }
     assert_eq!(
         get(&store, &key).await,
@@ -75,9 +72,8 @@ pub async fn a_lease_is_held_by_one<S: Store>(make: impl AsyncFn() -> S) {
     );
 }
 
-/// A claim that names another tag takes no lease and changes nothing, whether a lease is held or
-/// not.
-pub async fn a_claim_of_another_tag_takes_no_lease<S: Store>(make: impl AsyncFn() -> S) {
+/// A claim with another tag takes no lease and changes nothing, whether a lease is held or not.
+pub async fn a_claim_with_another_tag_takes_no_lease<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let first = entry();
     let key = inserted(&store, &first, LONG).await;
@@ -95,15 +91,15 @@ pub async fn a_claim_of_another_tag_takes_no_lease<S: Store>(make: impl AsyncFn(
 
     let taken = take(&store, &key, &first.tag, LONG_LEASE)
         .await
-        .expect("there is an entry");
+        .expect("the entry exists");
     assert_eq!(
         taken.lease,
         Lease::Taken,
-        "nothing has kept the lease from being taken"
+        "the claims with another tag took no lease"
     );
     let Claim { lease, entry, .. } = take(&store, &key, &tag(), LONG_LEASE)
         .await
-        .expect("there is an entry");
+        .expect("the entry exists");
     let Lease::OtherTag(Some(left)) = lease else {
         panic!("{lease:?} while a lease is held")
     };
@@ -112,8 +108,8 @@ pub async fn a_claim_of_another_tag_takes_no_lease<S: Store>(make: impl AsyncFn(
     assert_eq!(get(&store, &key).await, Some(taken.entry));
 }
 
-/// The tag that counts is the one that is in place now.
-pub async fn a_claim_goes_by_the_tag_in_place<S: Store>(make: impl AsyncFn() -> S) {
+/// A claim compares the tag with that of the current entry.
+pub async fn a_claim_compares_the_current_tag<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let (first, second) = (entry(), entry());
     let key = inserted(&store, &first, LONG).await;
@@ -129,18 +125,18 @@ pub async fn a_claim_goes_by_the_tag_in_place<S: Store>(make: impl AsyncFn() -> 
     );
     let claim = take(&store, &key, &second.tag, LONG_LEASE)
         .await
-        .expect("there is an entry");
+        .expect("the entry exists");
     assert_eq!(claim.lease, Lease::Taken, "the new tag");
 }
 
-/// A lease is given back by a swap that writes none, and handed on by one that does.
-pub async fn a_swap_says_who_holds_the_lease<S: Store>(make: impl AsyncFn() -> S) {
+/// A swap releases the lease if its entry has none, and sets the lease if it has one.
+pub async fn a_swap_releases_or_sets_the_lease<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let first = entry();
     let key = inserted(&store, &first, LONG).await;
     let taken = take(&store, &key, &first.tag, LONG_LEASE)
         .await
-        .expect("there is an entry");
+        .expect("the entry exists");
     let free = again(&first);
     assert_eq!(
         put(&store, &key, Some(taken.entry.version), &free, Ttl::Keep).await,
@@ -148,9 +144,9 @@ pub async fn a_swap_says_who_holds_the_lease<S: Store>(make: impl AsyncFn() -> S
     );
     let taken = take(&store, &key, &first.tag, LONG_LEASE)
         .await
-        .expect("there is an entry");
-    assert_eq!(taken.lease, Lease::Taken, "the lease was given back");
-    assert!(!taken.taken_over, "it had not run out");
+        .expect("the entry exists");
+    assert_eq!(taken.lease, Lease::Taken, "the lease was released");
+    assert!(!taken.taken_over, "the lease had not expired");
 
     let held = again(&first).with_lease(Some(store.now().saturating_add(LONG_LEASE)));
     assert_eq!(
@@ -159,7 +155,7 @@ pub async fn a_swap_says_who_holds_the_lease<S: Store>(make: impl AsyncFn() -> S
     );
     let claim = take(&store, &key, &first.tag, LONG_LEASE)
         .await
-        .expect("there is an entry");
+        .expect("the entry exists");
     assert!(
         matches!(claim.lease, Lease::Held(_)),
         "{:?} of a lease that a swap wrote",
@@ -167,15 +163,15 @@ pub async fn a_swap_says_who_holds_the_lease<S: Store>(make: impl AsyncFn() -> S
     );
 }
 
-/// A claim that is sent twice takes the lease once, and is told so twice.
-pub async fn a_claim_can_be_sent_twice<S: Store>(make: impl AsyncFn() -> S) {
+/// A claim that is sent twice takes the lease once, and returns the same both times.
+pub async fn a_claim_is_idempotent<S: Store>(make: impl AsyncFn() -> S) {
     let (store, other) = (make().await, make().await);
     let first = entry();
     let key = inserted(&store, &first, LONG).await;
     let version = Version::new(random());
     let taken = claim_as(&store, &key, &first.tag, version, LONG_LEASE)
         .await
-        .expect("there is an entry");
+        .expect("the entry exists");
     assert_eq!(taken.lease, Lease::Taken);
     for handle in [&store, &other] {
         let claim = claim_as(handle, &key, &first.tag, version, LONG_LEASE).await;
@@ -184,16 +180,16 @@ pub async fn a_claim_can_be_sent_twice<S: Store>(make: impl AsyncFn() -> S) {
     assert_eq!(get(&store, &key).await, Some(taken.entry));
 }
 
-/// A claim that comes again after a swap is told that the tag has changed, not that the lease is
-/// its own.
-pub async fn a_claim_that_comes_again_late_takes_nothing<S: Store>(make: impl AsyncFn() -> S) {
+/// A copy of a claim that arrives after a swap finds another tag, and does not report the lease as
+/// taken.
+pub async fn a_late_copy_of_a_claim_takes_no_lease<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let (first, second) = (entry(), entry());
     let key = inserted(&store, &first, LONG).await;
     let version = Version::new(random());
     let taken = claim_as(&store, &key, &first.tag, version, LONG_LEASE)
         .await
-        .expect("there is an entry");
+        .expect("the entry exists");
     assert_eq!(
         put(&store, &key, Some(taken.entry.version), &second, LONG).await,
         Swap::Swapped
@@ -206,8 +202,9 @@ pub async fn a_claim_that_comes_again_late_takes_nothing<S: Store>(make: impl As
     assert_eq!(get(&store, &key).await, Some(second));
 }
 
-/// A lease that has run out can be taken by another, and not before; the entry outlives it.
-pub async fn a_lease_runs_out<S: Store>(make: impl AsyncFn() -> S) {
+/// A lease can be taken over after it has expired, and not before. The entry does not expire with
+/// it.
+pub async fn an_expired_lease_can_be_taken_over<S: Store>(make: impl AsyncFn() -> S) {
     let (store, other) = (make().await, make().await);
     let lease = Duration::from_millis(400);
     let first = entry();
@@ -215,12 +212,12 @@ pub async fn a_lease_runs_out<S: Store>(make: impl AsyncFn() -> S) {
     let started = Instant::now();
     let taken = take(&store, &key, &first.tag, lease)
         .await
-        .expect("there is an entry");
+        .expect("the entry exists");
     assert_eq!(taken.lease, Lease::Taken);
-    let next = eventually("a lease that has run out can be taken", async || {
+    let next = eventually("an expired lease can be taken over", async || {
         let claim = take(&other, &key, &first.tag, LONG_LEASE)
             .await
-            .expect("the entry outlives a lease on it");
+            .expect("the entry does not expire with its lease");
         match claim.lease {
             Lease::Taken => Some(claim),
             Lease::Held(left) => {
@@ -231,36 +228,37 @@ pub async fn a_lease_runs_out<S: Store>(make: impl AsyncFn() -> S) {
         }
     })
     .await;
-    assert_not_before(started, lease, "the lease was taken by another");
+    assert_not_before(started, lease, "the lease was taken over");
     assert_eq!(next.entry.value, first.value);
     assert!(
         next.taken_over,
-        "who takes the place of a lease that has run out is told so"
+        "a claim that takes over an expired lease reports it"
     );
 
     let late = put(&store, &key, Some(taken.entry.version), &entry(), LONG).await;
     assert_eq!(
         late,
         Swap::Conflict(Some(next.entry)),
-        "who lost the lease cannot swap what it had claimed"
+        "the previous holder cannot swap the entry"
     );
 }
 
-/// A lease that has run out is not reported as held to a claim of another tag.
-pub async fn a_lease_that_ran_out_is_not_held<S: Store>(make: impl AsyncFn() -> S) {
+/// An expired lease is not reported as held to a claim with another tag. Its holder can still swap
+/// the entry.
+pub async fn an_expired_lease_is_not_reported_as_held<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let first = entry();
     let key = inserted(&store, &first, LONG).await;
     let taken = take(&store, &key, &first.tag, Duration::from_millis(200))
         .await
-        .expect("there is an entry");
-    eventually("a lease runs out", async || {
+        .expect("the entry exists");
+    eventually("a lease expires", async || {
         let claim = take(&store, &key, &tag(), LONG_LEASE)
             .await
-            .expect("there is an entry");
+            .expect("the entry exists");
         (claim.lease == Lease::OtherTag(None)).then_some(())
     })
     .await;
     let swap = put(&store, &key, Some(taken.entry.version), &entry(), LONG).await;
-    assert_eq!(swap, Swap::Swapped, "nobody has taken the lease since");
+    assert_eq!(swap, Swap::Swapped, "no claim has taken the lease over");
 }

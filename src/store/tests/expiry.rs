@@ -1,4 +1,4 @@
-//! What the trait promises of the end of entries and of values beside them.
+//! Tests of the expiry of entries and sidecars.
 
 use std::time::{Duration, Instant};
 
@@ -20,17 +20,17 @@ async fn gone<S: Store>(store: &S, key: &crate::store::Key) {
     .await;
 }
 
-/// An entry goes away by itself when its time is over, and not before.
-pub async fn an_entry_expires_and_not_before_its_time<S: Store>(make: impl AsyncFn() -> S) {
+/// An entry expires after its time to live, and not before.
+pub async fn an_entry_expires_after_its_ttl_and_not_before<S: Store>(make: impl AsyncFn() -> S) {
     let (store, other) = (make().await, make().await);
     let started = Instant::now();
     let key = inserted(&store, &entry(), Ttl::After(SHORT)).await;
     gone(&other, &key).await;
-    assert_not_before(started, SHORT, "the entry was gone");
+    assert_not_before(started, SHORT, "the entry expired");
 }
 
-/// What has expired is absent for every call.
-pub async fn what_has_expired_is_absent_for_every_call<S: Store>(make: impl AsyncFn() -> S) {
+/// An expired entry is absent for every call.
+pub async fn an_expired_entry_is_absent_for_every_call<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let old = entry();
     let key = inserted(&store, &old, Ttl::After(SHORT)).await;
@@ -65,13 +65,13 @@ pub async fn what_has_expired_is_absent_for_every_call<S: Store>(make: impl Asyn
     assert_eq!(get(&store, &key).await, Some(new));
 }
 
-/// A key whose entry has expired can be inserted without anybody having read it in between, and
-/// then lives as long as it is told to.
-pub async fn an_expired_key_can_be_inserted<S: Store>(make: impl AsyncFn() -> S) {
+/// An entry can be inserted where one has expired, even if no call has read the key since. The new
+/// entry has its own time to live.
+pub async fn an_insert_replaces_an_expired_entry<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let key = inserted(&store, &entry(), Ttl::After(SHORT)).await;
     let new = entry();
-    eventually("an expired key can be inserted", async || {
+    eventually("an insert replaces an expired entry", async || {
         (put(&store, &key, None, &new, LONG).await == Swap::Swapped).then_some(())
     })
     .await;
@@ -79,12 +79,12 @@ pub async fn an_expired_key_can_be_inserted<S: Store>(make: impl AsyncFn() -> S)
     assert_eq!(
         get(&store, &key).await,
         Some(new),
-        "the old end is none of the new entry's"
+        "the old expiry does not apply to the new entry"
     );
 }
 
-/// An entry goes away at its end even while a lease on it is held.
-pub async fn an_entry_expires_under_a_lease<S: Store>(make: impl AsyncFn() -> S) {
+/// An entry expires even while a lease on it is held.
+pub async fn an_entry_expires_while_a_lease_is_held<S: Store>(make: impl AsyncFn() -> S) {
     within_ttl(async |ttl| {
         let store = make().await;
         let first = entry();
@@ -93,21 +93,25 @@ pub async fn an_entry_expires_under_a_lease<S: Store>(make: impl AsyncFn() -> S)
         gone(&store, &key).await;
         assert_eq!(take(&store, &key, &first.tag, LONG_LEASE).await, None);
         let commit = put(&store, &key, Some(claim.entry.version), &entry(), LONG).await;
-        assert_eq!(commit, Swap::Conflict(None), "a lease keeps no entry alive");
+        assert_eq!(
+            commit,
+            Swap::Conflict(None),
+            "a lease does not extend the entry"
+        );
         Some(())
     })
     .await;
 }
 
-/// [`Ttl::Keep`] keeps the end, however often an entry is swapped.
-pub async fn keep_keeps_the_end<S: Store>(make: impl AsyncFn() -> S) {
+/// [`Ttl::Keep`] keeps the expiry, however often an entry is swapped.
+pub async fn ttl_keep_keeps_the_expiry<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let ttl = Duration::from_secs(1);
     let mut current = entry();
     let started = Instant::now();
     let key = inserted(&store, &current, Ttl::After(ttl)).await;
     eventually(
-        "an entry expires that is swapped with its end kept",
+        "an entry expires although it is swapped with `Ttl::Keep`",
         async || {
             let next = again(&current);
             match put(&store, &key, Some(current.version), &next, Ttl::Keep).await {
@@ -123,11 +127,11 @@ pub async fn keep_keeps_the_end<S: Store>(make: impl AsyncFn() -> S) {
         },
     )
     .await;
-    assert_not_before(started, ttl, "the entry was gone");
+    assert_not_before(started, ttl, "the entry expired");
 }
 
-/// [`Ttl::After`] sets another end, a later one or an earlier one.
-pub async fn after_sets_another_end<S: Store>(make: impl AsyncFn() -> S) {
+/// [`Ttl::After`] sets a new expiry, a later or an earlier one.
+pub async fn ttl_after_sets_a_new_expiry<S: Store>(make: impl AsyncFn() -> S) {
     within_ttl(async |ttl| {
         let store = make().await;
         let (first, second, third) = (entry(), entry(), entry());
@@ -136,7 +140,11 @@ pub async fn after_sets_another_end<S: Store>(make: impl AsyncFn() -> S) {
             return None;
         }
         tokio::time::sleep(ttl + SHORT).await;
-        assert_eq!(get(&store, &key).await, Some(second.clone()), "a later end");
+        assert_eq!(
+            get(&store, &key).await,
+            Some(second.clone()),
+            "a later expiry"
+        );
 
         let started = Instant::now();
         assert_eq!(
@@ -151,14 +159,14 @@ pub async fn after_sets_another_end<S: Store>(make: impl AsyncFn() -> S) {
             Swap::Swapped
         );
         gone(&store, &key).await;
-        assert_not_before(started, SHORT, "the entry was gone");
+        assert_not_before(started, SHORT, "the entry expired");
         Some(())
     })
     .await;
 }
 
-/// An entry that is renewed before its end each time stays, whether that happens seldom or often.
-pub async fn an_entry_that_is_renewed_stays<S: Store>(make: impl AsyncFn() -> S) {
+/// An entry that is always renewed before its expiry stays, whether it is renewed seldom or often.
+pub async fn a_renewed_entry_does_not_expire<S: Store>(make: impl AsyncFn() -> S) {
     within_ttl(async |ttl| {
         let store = make().await;
         for steps in [3, 40] {
@@ -180,8 +188,8 @@ pub async fn an_entry_that_is_renewed_stays<S: Store>(make: impl AsyncFn() -> S)
     .await;
 }
 
-/// A swap that changes nothing does not change the end either.
-pub async fn a_conflict_changes_no_end<S: Store>(make: impl AsyncFn() -> S) {
+/// A swap with a conflict does not change the expiry.
+pub async fn a_conflict_does_not_change_the_expiry<S: Store>(make: impl AsyncFn() -> S) {
     within_ttl(async |ttl| {
         let store = make().await;
         let there = entry();
@@ -210,15 +218,15 @@ pub async fn a_conflict_changes_no_end<S: Store>(make: impl AsyncFn() -> S) {
     .await;
 }
 
-/// A claim does not renew an entry, however often it is claimed.
-pub async fn a_claim_does_not_renew<S: Store>(make: impl AsyncFn() -> S) {
+/// A claim does not extend the time to live of an entry, however often it is claimed.
+pub async fn a_claim_does_not_extend_the_entry<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let ttl = Duration::from_secs(1);
     let first = entry();
     let started = Instant::now();
     let key = inserted(&store, &first, Ttl::After(ttl)).await;
     let mut taken = 0;
-    eventually("an entry expires that is claimed", async || {
+    eventually("an entry expires although it is claimed", async || {
         let Some(claim) = take(&store, &key, &first.tag, Duration::from_millis(1)).await else {
             return Some(());
         };
@@ -226,25 +234,24 @@ pub async fn a_claim_does_not_renew<S: Store>(make: impl AsyncFn() -> S) {
         None
     })
     .await;
-    assert!(taken > 0, "it was claimed");
-    assert_not_before(started, ttl, "the entry was gone");
+    assert!(taken > 0, "no claim took the lease");
+    assert_not_before(started, ttl, "the entry expired");
 }
 
-/// A claim does not shorten the life of an entry to that of the lease.
-pub async fn a_claim_does_not_shorten<S: Store>(make: impl AsyncFn() -> S) {
+/// A claim does not shorten the time to live of an entry to that of the lease.
+pub async fn a_claim_does_not_shorten_the_entry<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let first = entry();
     let key = inserted(&store, &first, LONG).await;
     let claim = take(&store, &key, &first.tag, Duration::from_millis(100))
         .await
-        .expect("there is an entry");
+        .expect("the entry exists");
     tokio::time::sleep(SHORT * 2).await;
     assert_eq!(get(&store, &key).await, Some(claim.entry));
 }
 
-/// A value beside an entry goes away by itself when its own time is over, and not before; the entry
-/// stays.
-pub async fn a_value_beside_expires_by_itself<S: Store>(make: impl AsyncFn() -> S) {
+/// A sidecar expires after its own time to live, and not before. The entry stays.
+pub async fn a_sidecar_expires_independently_of_its_entry<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let (key, first) = (key(), entry());
     let short = Beside::new(name(), Bytes::from_static(b"short"), SHORT);
@@ -263,28 +270,28 @@ pub async fn a_value_beside_expires_by_itself<S: Store>(make: impl AsyncFn() -> 
         put_with(&store, &key, Some(first.version), &second, &short).await,
         Swap::Swapped
     );
-    eventually("a value beside an entry expires", async || {
+    eventually("a sidecar expires", async || {
         read_beside(&store, &key, &short.name)
             .await
             .is_none()
             .then_some(())
     })
     .await;
-    assert_not_before(started, SHORT, "the value was gone");
+    assert_not_before(started, SHORT, "the sidecar expired");
     assert_eq!(
         read_beside(&store, &key, &long.name).await,
         Some(long.value),
-        "the other has its own end"
+        "the other sidecar has its own expiry"
     );
     assert_eq!(
         get(&store, &key).await,
         Some(second),
-        "and so has the entry"
+        "the entry has its own expiry"
     );
 }
 
-/// Changes of an entry do not renew what lies beside it.
-pub async fn swaps_do_not_renew_a_value_beside<S: Store>(make: impl AsyncFn() -> S) {
+/// Swaps of an entry do not extend the time to live of its sidecars.
+pub async fn swaps_do_not_extend_a_sidecar<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let (key, mut current) = (key(), entry());
     let also = Beside::new(name(), Bytes::from_static(b"short"), Duration::from_secs(1));
@@ -293,7 +300,7 @@ pub async fn swaps_do_not_renew_a_value_beside<S: Store>(make: impl AsyncFn() ->
         Swap::Swapped
     );
     eventually(
-        "a value beside an entry that is swapped expires",
+        "a sidecar expires although its entry is swapped",
         async || {
             for ttl in [LONG, Ttl::Keep] {
                 let next = again(&current);
@@ -312,8 +319,8 @@ pub async fn swaps_do_not_renew_a_value_beside<S: Store>(make: impl AsyncFn() ->
     .await;
 }
 
-/// A value that takes the place of another beside an entry brings its own end.
-pub async fn a_replaced_value_beside_has_the_new_end<S: Store>(make: impl AsyncFn() -> S) {
+/// A sidecar that replaces another has its own expiry.
+pub async fn a_replaced_sidecar_has_the_new_expiry<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let (key, first, second) = (key(), entry(), entry());
     let short = Beside::new(name(), Bytes::from_static(b"short"), SHORT);
@@ -334,27 +341,24 @@ pub async fn a_replaced_value_beside_has_the_new_end<S: Store>(make: impl AsyncF
     assert_eq!(
         read_beside(&store, &key, &long.name).await,
         Some(long.value.clone()),
-        "a later end"
+        "a later expiry"
     );
 
     assert_eq!(
         put_with(&store, &key, Some(second.version), &entry(), &short).await,
         Swap::Swapped
     );
-    eventually(
-        "a value that took the place of another expires",
-        async || {
-            read_beside(&store, &key, &short.name)
-                .await
-                .is_none()
-                .then_some(())
-        },
-    )
+    eventually("a replaced sidecar expires", async || {
+        read_beside(&store, &key, &short.name)
+            .await
+            .is_none()
+            .then_some(())
+    })
     .await;
 }
 
-/// A value beside an entry whose end is kept has the end that it is given.
-pub async fn a_value_beside_a_kept_entry_expires<S: Store>(make: impl AsyncFn() -> S) {
+/// A sidecar that is written together with [`Ttl::Keep`] has its own time to live.
+pub async fn a_sidecar_written_with_ttl_keep_expires<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let first = entry();
     let key = inserted(&store, &first, LONG).await;
@@ -369,7 +373,7 @@ pub async fn a_value_beside_a_kept_entry_expires<S: Store>(make: impl AsyncFn() 
         .await
         .expect("swap");
     assert_eq!(swap, Swap::Swapped);
-    eventually("a value beside a kept entry expires", async || {
+    eventually("a sidecar written with `Ttl::Keep` expires", async || {
         read_beside(&store, &key, &also.name)
             .await
             .is_none()

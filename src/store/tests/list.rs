@@ -1,9 +1,9 @@
-/// Makes a `#[test]` of every promise of the [`Store`](crate::store::Store) trait, for one store
-/// (feature `store-tests`).
+/// Defines one `#[test]` for each promise of the [`Store`](crate::store::Store) trait that can be
+/// tested, for one store (feature `store-tests`).
 ///
-/// Takes an expression, evaluated once a test, for an async closure that opens another handle on
-/// the same store each time it is called; see [`store::tests`](crate::store::tests). Attributes
-/// behind it go to every test:
+/// The argument is an expression that is evaluated once for each test. It returns an async closure;
+/// each call of the closure opens another handle to the same store. See
+/// [`store::tests`](crate::store::tests). Attributes after the expression are added to every test:
 ///
 /// ```
 /// # use tower_oauth_refresh::store::MemoryStore;
@@ -17,7 +17,7 @@
 /// # fn main() {}
 /// ```
 ///
-/// To be used once a module, outside of functions.
+/// Use it at most once in a module, outside of functions.
 #[macro_export]
 macro_rules! store_tests {
     (@each $wrap:ident $attributes:tt ($make:expr) $($theme:ident: $($name:ident,)+;)+) => {
@@ -41,80 +41,80 @@ macro_rules! store_tests {
         $crate::store_tests! {
             @each own [$(#[$attribute])*] ($make)
             swap:
-                what_nobody_wrote_is_absent,
-                what_was_put_can_be_read_over_every_handle,
-                every_entry_comes_back_as_it_was_put,
+                an_unwritten_key_is_absent,
+                a_written_entry_is_visible_on_every_handle,
+                entries_round_trip,
                 keys_do_not_collide,
                 an_insert_over_an_entry_is_a_conflict,
-                a_swap_of_another_version_is_a_conflict,
-                a_swap_of_what_is_absent_is_a_conflict,
-                a_conflict_shows_the_lease,
-                a_swap_does_not_ask_for_the_lease,
-                a_swap_can_be_sent_twice,
-                a_swap_that_comes_again_late_is_a_conflict,
-                what_was_removed_is_absent,
-                a_removal_of_another_version_is_a_conflict,
-                a_removal_can_be_sent_twice,
+                a_swap_that_expects_another_version_is_a_conflict,
+                a_swap_of_an_absent_entry_is_a_conflict,
+                a_conflict_returns_the_lease,
+                a_swap_ignores_the_lease,
+                a_swap_is_idempotent,
+                a_late_copy_of_a_swap_is_a_conflict,
+                a_removed_entry_is_absent,
+                a_removal_that_expects_another_version_is_a_conflict,
+                a_removal_is_idempotent,
                 a_hint_is_never_wrong,
             ;
             beside:
-                nothing_is_beside_what_has_none,
-                what_was_put_beside_can_be_read,
-                every_value_beside_comes_back_as_it_was_put,
-                names_do_not_collide,
-                a_value_beside_can_be_replaced,
-                a_value_beside_stays_through_swaps_and_claims,
-                a_conflict_writes_nothing_beside,
-                a_swap_with_a_value_beside_can_be_sent_twice,
+                an_unwritten_sidecar_is_absent,
+                a_written_sidecar_is_visible_on_every_handle,
+                sidecars_round_trip,
+                sidecars_of_different_keys_and_names_are_independent,
+                a_sidecar_can_be_replaced,
+                a_sidecar_survives_swaps_and_claims,
+                a_conflict_writes_no_sidecar,
+                a_swap_with_a_sidecar_is_idempotent,
             ;
             claim:
-                what_is_absent_cannot_be_claimed,
+                an_absent_entry_cannot_be_claimed,
                 a_claim_takes_the_lease,
-                a_lease_is_held_by_one,
-                a_claim_of_another_tag_takes_no_lease,
-                a_claim_goes_by_the_tag_in_place,
-                a_swap_says_who_holds_the_lease,
-                a_claim_can_be_sent_twice,
-                a_claim_that_comes_again_late_takes_nothing,
-                a_lease_runs_out,
-                a_lease_that_ran_out_is_not_held,
+                a_held_lease_cannot_be_claimed,
+                a_claim_with_another_tag_takes_no_lease,
+                a_claim_compares_the_current_tag,
+                a_swap_releases_or_sets_the_lease,
+                a_claim_is_idempotent,
+                a_late_copy_of_a_claim_takes_no_lease,
+                an_expired_lease_can_be_taken_over,
+                an_expired_lease_is_not_reported_as_held,
             ;
             expiry:
-                an_entry_expires_and_not_before_its_time,
-                what_has_expired_is_absent_for_every_call,
-                an_expired_key_can_be_inserted,
-                an_entry_expires_under_a_lease,
-                keep_keeps_the_end,
-                after_sets_another_end,
-                an_entry_that_is_renewed_stays,
-                a_conflict_changes_no_end,
-                a_claim_does_not_renew,
-                a_claim_does_not_shorten,
-                a_value_beside_expires_by_itself,
-                swaps_do_not_renew_a_value_beside,
-                a_replaced_value_beside_has_the_new_end,
-                a_value_beside_a_kept_entry_expires,
+                an_entry_expires_after_its_ttl_and_not_before,
+                an_expired_entry_is_absent_for_every_call,
+                an_insert_replaces_an_expired_entry,
+                an_entry_expires_while_a_lease_is_held,
+                ttl_keep_keeps_the_expiry,
+                ttl_after_sets_a_new_expiry,
+                a_renewed_entry_does_not_expire,
+                a_conflict_does_not_change_the_expiry,
+                a_claim_does_not_extend_the_entry,
+                a_claim_does_not_shorten_the_entry,
+                a_sidecar_expires_independently_of_its_entry,
+                swaps_do_not_extend_a_sidecar,
+                a_replaced_sidecar_has_the_new_expiry,
+                a_sidecar_written_with_ttl_keep_expires,
             ;
             races:
-                one_of_many_inserts_succeeds,
-                one_of_many_inserts_over_an_expired_entry_succeeds,
-                one_of_many_swaps_succeeds_with_what_is_beside,
-                one_of_many_claims_takes_the_lease,
-                one_of_many_claims_takes_a_lease_that_ran_out,
-                no_update_is_lost,
-                a_removal_and_a_swap_exclude_each_other,
-                inserts_and_removals_take_turns,
-                an_entry_is_never_seen_without_what_is_beside_it,
+                one_of_many_concurrent_inserts_succeeds,
+                one_of_many_concurrent_inserts_over_an_expired_entry_succeeds,
+                one_of_many_concurrent_swaps_succeeds_with_its_sidecar,
+                one_of_many_concurrent_claims_takes_the_lease,
+                one_of_many_concurrent_claims_takes_over_an_expired_lease,
+                concurrent_updates_are_not_lost,
+                concurrent_removals_swaps_and_claims_exclude_each_other,
+                concurrent_inserts_and_removals_do_not_interfere,
+                an_entry_is_never_visible_without_its_sidecar,
             ;
             announce:
-                a_store_has_a_channel_or_not,
-                every_handle_hears_what_is_announced,
-                who_falls_behind_is_told,
-                an_announcement_changes_no_entry,
+                every_handle_has_a_channel_or_none_has,
+                every_handle_receives_announcements,
+                a_lagging_subscriber_is_notified,
+                an_announcement_does_not_change_the_entry,
             ;
         }
 
-        /// The same with the `claim` that the trait provides.
+        /// The tests of `claim`, run with the default `claim` of the trait.
         mod provided_claim {
             #[allow(unused_imports)]
             use super::*;
@@ -122,26 +122,26 @@ macro_rules! store_tests {
             $crate::store_tests! {
                 @each provided [$(#[$attribute])*] ($make)
                 claim:
-                    what_is_absent_cannot_be_claimed,
+                    an_absent_entry_cannot_be_claimed,
                     a_claim_takes_the_lease,
-                    a_lease_is_held_by_one,
-                    a_claim_of_another_tag_takes_no_lease,
-                    a_claim_goes_by_the_tag_in_place,
-                    a_swap_says_who_holds_the_lease,
-                    a_claim_can_be_sent_twice,
-                    a_claim_that_comes_again_late_takes_nothing,
-                    a_lease_runs_out,
-                    a_lease_that_ran_out_is_not_held,
+                    a_held_lease_cannot_be_claimed,
+                    a_claim_with_another_tag_takes_no_lease,
+                    a_claim_compares_the_current_tag,
+                    a_swap_releases_or_sets_the_lease,
+                    a_claim_is_idempotent,
+                    a_late_copy_of_a_claim_takes_no_lease,
+                    an_expired_lease_can_be_taken_over,
+                    an_expired_lease_is_not_reported_as_held,
                 ;
                 expiry:
-                    an_entry_expires_under_a_lease,
-                    a_claim_does_not_renew,
-                    a_claim_does_not_shorten,
+                    an_entry_expires_while_a_lease_is_held,
+                    a_claim_does_not_extend_the_entry,
+                    a_claim_does_not_shorten_the_entry,
                 ;
                 races:
-                    one_of_many_claims_takes_the_lease,
-                    one_of_many_claims_takes_a_lease_that_ran_out,
-                    a_removal_and_a_swap_exclude_each_other,
+                    one_of_many_concurrent_claims_takes_the_lease,
+                    one_of_many_concurrent_claims_takes_over_an_expired_lease,
+                    concurrent_removals_swaps_and_claims_exclude_each_other,
                 ;
             }
         }

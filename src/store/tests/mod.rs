@@ -1,13 +1,12 @@
-//! The contract of [`Store`] as a suite of tests, for the authors of stores (feature
-//! `store-tests`).
+//! The promises of [`Store`] as a test suite, for authors of stores (feature `store-tests`).
 //!
-//! Each function is one promise of the trait. It takes a factory, of which every call opens another
-//! handle on *the same* store (another connection, another client), so that races between instances
-//! are part of it; keys are random, so all of them can share one database. A promise that is broken
-//! is a panic.
+//! Each function tests one promise of the trait, and panics if the store breaks it. Its argument is
+//! a factory. Each call of the factory opens another handle to *the same* store (another
+//! connection, another client), so that the suite includes races between instances. Keys are
+//! random, so all tests can share one database.
 //!
-//! [`store_tests!`](crate::store_tests) makes a `#[test]` of each. A test target needs nothing
-//! else:
+//! [`store_tests!`](crate::store_tests) defines a `#[test]` for each function. A test target needs
+//! nothing else:
 //!
 //! ```
 //! use tower_oauth_refresh::store::MemoryStore;
@@ -19,9 +18,9 @@
 //! # fn main() {}
 //! ```
 //!
-//! The store goes by its own clock, which has to run: what expires is waited for, with short times
-//! and a patience of 30 seconds. No promise is about how fast a store is, so that a slow machine
-//! makes no difference.
+//! The store uses its own clock, which must run: the tests use short times to live and wait up to
+//! 30 seconds for an expiry. No test requires the store to be fast, so a slow machine does not make
+//! a test fail.
 
 use std::time::Duration;
 
@@ -44,15 +43,15 @@ pub use self::provided::{Provided, provided};
 #[doc(hidden)]
 pub use self::runtime::run;
 
-/// Longer than any test takes.
+/// A time to live that is longer than any test.
 const LONG: Ttl = Ttl::After(Duration::from_secs(3600));
 
-/// A lease that does not run out while a test runs.
+/// A lease that does not expire during a test.
 const LONG_LEASE: Duration = Duration::from_secs(600);
 
 fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    OsRandom.fill(&mut bytes).expect("randomness");
+    OsRandom.fill(&mut bytes).expect("random bytes");
     bytes
 }
 
@@ -68,7 +67,7 @@ fn name() -> Name {
     Name::new(random())
 }
 
-/// An entry with another version, tag and value each time, and no lease.
+/// Creates an entry with a random version, tag and value, and no lease.
 fn entry() -> Entry {
     Entry::new(
         Version::new(random()),
@@ -77,7 +76,7 @@ fn entry() -> Entry {
     )
 }
 
-/// The same entry as another write.
+/// Creates a copy of the entry with a new version.
 fn again(entry: &Entry) -> Entry {
     Entry {
         version: Version::new(random()),
@@ -85,7 +84,7 @@ fn again(entry: &Entry) -> Entry {
     }
 }
 
-/// A value beside an entry that stays for longer than any test takes.
+/// Creates a sidecar that does not expire during a test.
 fn long_beside(value: &[u8]) -> Beside {
     Beside::new(
         name(),
@@ -157,12 +156,12 @@ async fn claim_as<S: Store>(
     store.claim(key, tag, version, lease).await.expect("claim")
 }
 
-/// A claim of its own: with a version that nobody has used.
+/// Claims an entry with a new version.
 async fn take<S: Store>(store: &S, key: &Key, tag: &Tag, lease: Duration) -> Option<Claim> {
     claim_as(store, key, tag, Version::new(random()), lease).await
 }
 
-/// Puts `entry` under a key of its own.
+/// Inserts `entry` under a new key.
 async fn inserted<S: Store>(store: &S, entry: &Entry, ttl: Ttl) -> Key {
     let key = key();
     assert_eq!(

@@ -3,13 +3,13 @@ use bytes::Bytes;
 use super::super::{Beside, Change, Entry, Key, Name, Store, StoreError, Swap, Version};
 use crate::clock::Timestamp;
 
-/// A store with the [`claim`](Store::claim) that the trait provides, whatever the store's own is:
-/// the suite tests that `get` and `swap` are fit for it.
+/// A store that uses the default [`claim`](Store::claim) of the trait instead of its own. With it
+/// the suite tests that `get` and `swap` are sufficient for the default.
 #[derive(Clone, Debug)]
 pub struct Provided<S>(S);
 
 impl<S: Store> Provided<S> {
-    /// Hides the own `claim` of `store`.
+    /// Wraps `store` and hides its own `claim`.
     pub const fn new(store: S) -> Self {
         Self(store)
     }
@@ -39,7 +39,7 @@ impl<S: Store> Store for Provided<S> {
     }
 }
 
-/// The same factory, for [`Provided`] stores.
+/// Returns a factory for [`Provided`] stores.
 pub fn provided<S: Store>(make: impl AsyncFn() -> S) -> impl AsyncFn() -> Provided<S> {
     async move || Provided::new(make().await)
 }

@@ -1,4 +1,4 @@
-//! What holds when several instances call at once.
+//! Tests of concurrent calls on several handles.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use crate::store::{Beside, Change, Entry, Lease, Name, Store, Swap, Ttl};
 
 const TASKS: usize = 16;
 const ROUNDS: usize = 20;
-/// How many values beside one entry every store keeps.
+/// The number of sidecars of one entry that every store keeps.
 const BESIDES: usize = 8;
 
-/// Several handles on the store.
+/// Opens several handles to the store.
 async fn handles<S: Store>(make: impl AsyncFn() -> S) -> Vec<Arc<S>> {
     vec![
         Arc::new(make().await),
@@ -51,36 +51,37 @@ where
         .collect();
     let mut returned = Vec::with_capacity(TASKS);
     for task in running {
-        returned.push(task.await.expect("a task of the test"));
+        returned.push(task.await.expect("a task of the test panicked"));
     }
     returned
 }
 
-/// The one entry whose swap succeeded; all others have been shown it.
+/// Returns the entry of the only swap that succeeded. Checks that all other swaps returned it as
+/// the conflict.
 fn only_winner(swaps: Vec<(Entry, Swap)>) -> Entry {
     let won = |swap: &Swap| *swap == Swap::Swapped;
     assert_eq!(
         swaps.iter().filter(|(_, swap)| won(swap)).count(),
         1,
-        "one of {TASKS} succeeds"
+        "exactly one of {TASKS} succeeds"
     );
     let winner = swaps
         .iter()
         .find(|(_, swap)| won(swap))
         .map(|(entry, _)| entry.clone())
-        .expect("there is one");
+        .expect("one swap succeeded");
     for (_, swap) in swaps.into_iter().filter(|(_, swap)| !won(swap)) {
         assert_eq!(
             swap,
             Swap::Conflict(Some(winner.clone())),
-            "the others are shown what is there"
+            "the other swaps return the stored entry"
         );
     }
     winner
 }
 
-/// Of many inserts of one key one succeeds.
-pub async fn one_of_many_inserts_succeeds<S: Store>(make: impl AsyncFn() -> S) {
+/// One of many concurrent inserts of one key succeeds.
+pub async fn one_of_many_concurrent_inserts_succeeds<S: Store>(make: impl AsyncFn() -> S) {
     let handles = handles(&make).await;
     for _ in 0..ROUNDS {
         let key = key();
@@ -95,8 +96,8 @@ pub async fn one_of_many_inserts_succeeds<S: Store>(make: impl AsyncFn() -> S) {
     }
 }
 
-/// Of many inserts of a key whose entry has expired one succeeds.
-pub async fn one_of_many_inserts_over_an_expired_entry_succeeds<S: Store>(
+/// One of many concurrent inserts of a key whose entry has expired succeeds.
+pub async fn one_of_many_concurrent_inserts_over_an_expired_entry_succeeds<S: Store>(
     make: impl AsyncFn() -> S,
 ) {
     let handles = handles(&make).await;
@@ -122,8 +123,10 @@ pub async fn one_of_many_inserts_over_an_expired_entry_succeeds<S: Store>(
     }
 }
 
-/// Of many swaps of one version one succeeds, and only what it wrote beside the entry is there.
-pub async fn one_of_many_swaps_succeeds_with_what_is_beside<S: Store>(make: impl AsyncFn() -> S) {
+/// One of many concurrent swaps of one version succeeds, and only its sidecar is written.
+pub async fn one_of_many_concurrent_swaps_succeeds_with_its_sidecar<S: Store>(
+    make: impl AsyncFn() -> S,
+) {
     let handles = handles(&make).await;
     for round in 0..ROUNDS {
         let first = entry();
@@ -131,8 +134,8 @@ pub async fn one_of_many_swaps_succeeds_with_what_is_beside<S: Store>(make: impl
         let expected = Some(first.version);
         let swaps = at_once(&handles, |store, number| async move {
             let (mine, also) = (entry(), long_beside(&[7; 16]));
-            // Ends that are far apart, so that a store which keeps them by range or class has to
-            // move entries.
+            // The expiries differ widely, so that a store which sorts entries by expiry must move
+            // them.
             let hours = u64::try_from(1 + number * (round % 3)).unwrap_or(1);
             let change = Change::Put {
                 entry: mine.clone(),
@@ -150,7 +153,7 @@ pub async fn one_of_many_swaps_succeeds_with_what_is_beside<S: Store>(make: impl
             assert_eq!(
                 beside.is_some(),
                 *swap == Swap::Swapped,
-                "a value is there exactly if its swap succeeded"
+                "a sidecar exists if and only if its swap succeeded"
             );
         }
         let winner = only_winner(
@@ -163,8 +166,8 @@ pub async fn one_of_many_swaps_succeeds_with_what_is_beside<S: Store>(make: impl
     }
 }
 
-/// Of many claims one takes the lease.
-pub async fn one_of_many_claims_takes_the_lease<S: Store>(make: impl AsyncFn() -> S) {
+/// One of many concurrent claims takes the lease.
+pub async fn one_of_many_concurrent_claims_takes_the_lease<S: Store>(make: impl AsyncFn() -> S) {
     let handles = handles(&make).await;
     for _ in 0..ROUNDS {
         let first = entry();
@@ -175,20 +178,23 @@ pub async fn one_of_many_claims_takes_the_lease<S: Store>(make: impl AsyncFn() -
         .await;
         let claims: Vec<_> = claims
             .into_iter()
-            .map(|claim| claim.expect("there is an entry"))
+            .map(|claim| claim.expect("the entry exists"))
             .collect();
         let taken: Vec<_> = claims
             .iter()
             .filter(|claim| claim.lease == Lease::Taken)
             .collect();
-        assert_eq!(taken.len(), 1, "one of {TASKS} takes the lease");
+        assert_eq!(taken.len(), 1, "exactly one of {TASKS} takes the lease");
         for claim in &claims {
             assert!(
                 matches!(claim.lease, Lease::Taken | Lease::Held(_)),
                 "{:?}",
                 claim.lease
             );
-            assert_eq!(claim.entry, taken[0].entry, "all are shown what is there");
+            assert_eq!(
+                claim.entry, taken[0].entry,
+                "every claim returns the stored entry"
+            );
         }
         assert_eq!(
             get(&*handles[1], &key).await.as_ref(),
@@ -197,20 +203,22 @@ pub async fn one_of_many_claims_takes_the_lease<S: Store>(make: impl AsyncFn() -
     }
 }
 
-/// When a lease has run out, one of many claims takes it.
-pub async fn one_of_many_claims_takes_a_lease_that_ran_out<S: Store>(make: impl AsyncFn() -> S) {
+/// One of many concurrent claims takes over an expired lease.
+pub async fn one_of_many_concurrent_claims_takes_over_an_expired_lease<S: Store>(
+    make: impl AsyncFn() -> S,
+) {
     let handles = handles(&make).await;
     for _ in 0..5 {
         let first = entry();
         let key = inserted(&*handles[0], &first, LONG).await;
         let old = take(&*handles[0], &key, &first.tag, Duration::from_millis(50))
             .await
-            .expect("there is an entry");
+            .expect("the entry exists");
         assert_eq!(old.lease, Lease::Taken);
-        eventually("a lease runs out", async || {
+        eventually("a lease expires", async || {
             let probe = take(&*handles[0], &key, &tag(), LONG_LEASE)
                 .await
-                .expect("there is an entry");
+                .expect("the entry exists");
             (probe.lease == Lease::OtherTag(None)).then_some(())
         })
         .await;
@@ -223,12 +231,12 @@ pub async fn one_of_many_claims_takes_a_lease_that_ran_out<S: Store>(make: impl 
             .flatten()
             .filter(|claim| claim.lease == Lease::Taken)
             .count();
-        assert_eq!(taken, 1, "one of {TASKS} takes the lease");
+        assert_eq!(taken, 1, "exactly one of {TASKS} takes the lease");
     }
 }
 
-/// Of many who read, add one and swap until it succeeds, nobody's addition is lost.
-pub async fn no_update_is_lost<S: Store>(make: impl AsyncFn() -> S) {
+/// Many tasks read a counter, add one, and repeat the swap until it succeeds. No addition is lost.
+pub async fn concurrent_updates_are_not_lost<S: Store>(make: impl AsyncFn() -> S) {
     const EACH: usize = 10;
     fn count(entry: &Entry) -> u64 {
         entry
@@ -254,7 +262,7 @@ pub async fn no_update_is_lost<S: Store>(make: impl AsyncFn() -> S) {
             };
             let mut found = get(&*store, &key).await;
             loop {
-                let current = found.expect("nobody removes it");
+                let current = found.expect("no task removes the entry");
                 let value = Bytes::copy_from_slice(&(count(&current) + 1).to_be_bytes());
                 let next = Entry {
                     value,
@@ -268,19 +276,24 @@ pub async fn no_update_is_lost<S: Store>(make: impl AsyncFn() -> S) {
         }
     })
     .await;
-    let last = get(&*handles[0], &key).await.expect("nobody removes it");
+    let last = get(&*handles[0], &key)
+        .await
+        .expect("no task removes the entry");
     assert_eq!(usize::try_from(count(&last)), Ok(TASKS * EACH));
 }
 
-/// Of removals, swaps and claims of one version one succeeds (and with a removal all of them, since
-/// the rest find nothing), and what is there in the end is what it left.
-pub async fn a_removal_and_a_swap_exclude_each_other<S: Store>(make: impl AsyncFn() -> S) {
+/// Of concurrent removals, swaps and claims of one version, one succeeds, and the stored state is
+/// the one that it wrote. If it is a removal, all removals succeed, because the others find no
+/// entry.
+pub async fn concurrent_removals_swaps_and_claims_exclude_each_other<S: Store>(
+    make: impl AsyncFn() -> S,
+) {
     let handles = handles(&make).await;
     for _ in 0..ROUNDS {
         let first = entry();
         let (expected, tag) = (Some(first.version), first.tag);
         let key = inserted(&*handles[0], &first, LONG).await;
-        // What each left there, if it succeeded.
+        // The state that each task wrote, if it succeeded.
         let results = at_once(&handles, |store, number| async move {
             match number % 3 {
                 0 => (remove(&*store, &key, expected).await == Swap::Swapped).then_some(None),
@@ -301,21 +314,22 @@ pub async fn a_removal_and_a_swap_exclude_each_other<S: Store>(make: impl AsyncF
             assert_eq!(
                 left.len(),
                 TASKS.div_ceil(3),
-                "every removal succeeds, and nothing else"
+                "every removal succeeds, and no other call"
             );
             left.dedup();
         }
-        assert_eq!(left.len(), 1, "one of {TASKS} changes the entry");
+        assert_eq!(left.len(), 1, "exactly one of {TASKS} changes the entry");
         assert_eq!(
             get(&*handles[1], &key).await,
             left[0],
-            "and what it left is there"
+            "the stored state is the one that it wrote"
         );
     }
 }
 
-/// Entries that are inserted and removed by many at once are never lost and never come back.
-pub async fn inserts_and_removals_take_turns<S: Store>(make: impl AsyncFn() -> S) {
+/// Concurrent inserts and removals of one key do not interfere: no entry is lost, and no removed
+/// entry comes back.
+pub async fn concurrent_inserts_and_removals_do_not_interfere<S: Store>(make: impl AsyncFn() -> S) {
     let handles = handles(&make).await;
     let key = key();
     at_once(&handles, |store, _| async move {
@@ -327,7 +341,7 @@ pub async fn inserts_and_removals_take_turns<S: Store>(make: impl AsyncFn() -> S
             assert_eq!(
                 get(&*store, &key).await,
                 Some(mine.clone()),
-                "nobody else may change it"
+                "no other task changes the entry"
             );
             let next = entry();
             assert_eq!(
@@ -342,7 +356,7 @@ pub async fn inserts_and_removals_take_turns<S: Store>(make: impl AsyncFn() -> S
             let after = get(&*store, &key).await;
             assert!(
                 after.is_none_or(|after| after != mine && after != next),
-                "what was removed is gone for good"
+                "a removed entry does not come back"
             );
         }
     })
@@ -350,12 +364,12 @@ pub async fn inserts_and_removals_take_turns<S: Store>(make: impl AsyncFn() -> S
     assert_eq!(
         get(&*handles[0], &key).await,
         None,
-        "everybody has removed what they inserted"
+        "every task has removed its entries"
     );
 }
 
-/// Who sees an entry sees what was written beside it with the same swap.
-pub async fn an_entry_is_never_seen_without_what_is_beside_it<S: Store>(make: impl AsyncFn() -> S) {
+/// A reader that sees an entry also sees the sidecar of the same swap.
+pub async fn an_entry_is_never_visible_without_its_sidecar<S: Store>(make: impl AsyncFn() -> S) {
     fn beside_of(entry: &Entry) -> Name {
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&entry.value[..16]);
@@ -387,21 +401,21 @@ pub async fn an_entry_is_never_seen_without_what_is_beside_it<S: Store>(make: im
             let first = Arc::clone(&first);
             async move {
                 let mut current = Entry::clone(&first);
-                // No more than a store has to keep beside one entry: a reader may be slow to ask.
+                // At most as many sidecars as a store must keep, because a reader may be slow.
                 for _ in 1..BESIDES {
                     if number == 0 {
                         let (next, also) = pair();
                         let swap =
                             put_with(&*store, &key, Some(current.version), &next, &also).await;
-                        assert_eq!(swap, Swap::Swapped, "there is one writer");
+                        assert_eq!(swap, Swap::Swapped, "there is only one writer");
                         current = next;
                     } else {
-                        let seen = get(&*store, &key).await.expect("nobody removes it");
+                        let seen = get(&*store, &key).await.expect("no task removes the entry");
                         let beside = read_beside(&*store, &key, &beside_of(&seen)).await;
                         assert_eq!(
                             beside.as_deref(),
                             Some(&b"beside"[..]),
-                            "with the entry comes what is beside it"
+                            "the sidecar is visible with its entry"
                         );
                     }
                 }

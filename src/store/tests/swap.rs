@@ -1,4 +1,4 @@
-//! What [`get`](Store::get) and [`swap`](Store::swap) promise.
+//! Tests of [`get`](Store::get) and [`swap`](Store::swap).
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use bytes::Bytes;
 use super::{LONG, LONG_LEASE, again, entry, get, inserted, key, put, random, remove, tag, take};
 use crate::store::{Entry, Hint, Key, Lease, Store, Swap, Tag, Ttl, Version};
 
-/// Nothing is under a key that nobody has written to.
-pub async fn what_nobody_wrote_is_absent<S: Store>(make: impl AsyncFn() -> S) {
+/// A key that was never written has no entry.
+pub async fn an_unwritten_key_is_absent<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     assert_eq!(get(&store, &key()).await, None);
 }
 
-/// What was put can be read, over this handle and over another.
-pub async fn what_was_put_can_be_read_over_every_handle<S: Store>(make: impl AsyncFn() -> S) {
+/// An entry that was written can be read on every handle.
+pub async fn a_written_entry_is_visible_on_every_handle<S: Store>(make: impl AsyncFn() -> S) {
     let (store, other) = (make().await, make().await);
     let first = entry();
     let key = inserted(&store, &first, LONG).await;
@@ -29,13 +29,14 @@ pub async fn what_was_put_can_be_read_over_every_handle<S: Store>(make: impl Asy
     assert_eq!(
         get(&store, &key).await,
         Some(second.clone()),
-        "the other handle's write is seen at once"
+        "the write of the other handle is visible at once"
     );
     assert_eq!(get(&other, &key).await, Some(second));
 }
 
-/// Every entry comes back as it was put: any bytes, none, many, with a lease and without.
-pub async fn every_entry_comes_back_as_it_was_put<S: Store>(make: impl AsyncFn() -> S) {
+/// Every entry is read as it was written: with an empty value, any bytes or a large value, with a
+/// lease and without.
+pub async fn entries_round_trip<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let all_bytes: Vec<u8> = (0..=u8::MAX).collect();
     let lease = Some(store.now().saturating_add(LONG_LEASE));
@@ -125,7 +126,7 @@ pub async fn every_entry_comes_back_as_it_was_put<S: Store>(make: impl AsyncFn()
     }
 }
 
-/// Keys that differ in one bit are two.
+/// Keys that differ in one bit are different keys.
 pub async fn keys_do_not_collide<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let first = entry();
@@ -144,7 +145,7 @@ pub async fn keys_do_not_collide<S: Store>(make: impl AsyncFn() -> S) {
     assert_eq!(get(&store, &key).await, Some(first));
 }
 
-/// An insert over what is there changes nothing and shows it.
+/// An insert over an entry changes nothing and returns that entry.
 pub async fn an_insert_over_an_entry_is_a_conflict<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let there = entry();
@@ -158,9 +159,10 @@ pub async fn an_insert_over_an_entry_is_a_conflict<S: Store>(make: impl AsyncFn(
     assert_eq!(get(&store, &key).await, Some(there));
 }
 
-/// A swap that expects another version than the one in place changes nothing and shows what is
-/// there.
-pub async fn a_swap_of_another_version_is_a_conflict<S: Store>(make: impl AsyncFn() -> S) {
+/// A swap that expects another version changes nothing and returns the stored entry.
+pub async fn a_swap_that_expects_another_version_is_a_conflict<S: Store>(
+    make: impl AsyncFn() -> S,
+) {
     let store = make().await;
     let (old, there) = (entry(), entry());
     let key = inserted(&store, &old, LONG).await;
@@ -184,8 +186,8 @@ pub async fn a_swap_of_another_version_is_a_conflict<S: Store>(make: impl AsyncF
     assert_eq!(get(&store, &key).await, Some(there));
 }
 
-/// A swap that expects a version where nothing is puts nothing there.
-pub async fn a_swap_of_what_is_absent_is_a_conflict<S: Store>(make: impl AsyncFn() -> S) {
+/// A swap that expects a version of an absent entry writes nothing.
+pub async fn a_swap_of_an_absent_entry_is_a_conflict<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let key = key();
     for ttl in [LONG, Ttl::Keep] {
@@ -195,8 +197,8 @@ pub async fn a_swap_of_what_is_absent_is_a_conflict<S: Store>(make: impl AsyncFn
     assert_eq!(get(&store, &key).await, None);
 }
 
-/// A conflict shows the lease that is held on what is there.
-pub async fn a_conflict_shows_the_lease<S: Store>(make: impl AsyncFn() -> S) {
+/// A conflict returns the lease of the stored entry.
+pub async fn a_conflict_returns_the_lease<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let there = entry().with_lease(Some(store.now().saturating_add(LONG_LEASE)));
     let key = inserted(&store, &there, LONG).await;
@@ -206,19 +208,19 @@ pub async fn a_conflict_shows_the_lease<S: Store>(make: impl AsyncFn() -> S) {
     );
 }
 
-/// A lease keeps nobody from a swap: the version alone decides.
-pub async fn a_swap_does_not_ask_for_the_lease<S: Store>(make: impl AsyncFn() -> S) {
+/// A lease does not prevent a swap: only the version decides.
+pub async fn a_swap_ignores_the_lease<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let first = entry();
     let key = inserted(&store, &first, LONG).await;
     let claim = take(&store, &key, &first.tag, LONG_LEASE)
         .await
-        .expect("there is an entry");
+        .expect("the entry exists");
     let stale = put(&store, &key, Some(first.version), &entry(), LONG).await;
     assert_eq!(
         stale,
         Swap::Conflict(Some(claim.entry.clone())),
-        "a claim is a new version"
+        "a claim sets a new version"
     );
 
     let second = entry();
@@ -229,8 +231,8 @@ pub async fn a_swap_does_not_ask_for_the_lease<S: Store>(make: impl AsyncFn() ->
     assert_eq!(get(&store, &key).await, Some(second));
 }
 
-/// A swap that is sent twice succeeds twice and is made once.
-pub async fn a_swap_can_be_sent_twice<S: Store>(make: impl AsyncFn() -> S) {
+/// A swap that is sent twice succeeds twice, and is made once.
+pub async fn a_swap_is_idempotent<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let (first, second) = (entry(), entry());
     let key = inserted(&store, &first, LONG).await;
@@ -253,12 +255,12 @@ pub async fn a_swap_can_be_sent_twice<S: Store>(make: impl AsyncFn() -> S) {
     assert_eq!(
         third,
         Swap::Swapped,
-        "the version in place is the one that was sent"
+        "the entry has the version that was sent"
     );
 }
 
-/// A swap that comes again after another one is a conflict.
-pub async fn a_swap_that_comes_again_late_is_a_conflict<S: Store>(make: impl AsyncFn() -> S) {
+/// A copy of a swap that arrives after another swap is a conflict.
+pub async fn a_late_copy_of_a_swap_is_a_conflict<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let (first, second, third) = (entry(), entry(), entry());
     let key = inserted(&store, &first, LONG).await;
@@ -284,8 +286,8 @@ pub async fn a_swap_that_comes_again_late_is_a_conflict<S: Store>(make: impl Asy
     assert_eq!(get(&store, &key).await, Some(third));
 }
 
-/// What was removed is absent, and the key can be inserted again.
-pub async fn what_was_removed_is_absent<S: Store>(make: impl AsyncFn() -> S) {
+/// A removed entry is absent, and its key can be inserted again.
+pub async fn a_removed_entry_is_absent<S: Store>(make: impl AsyncFn() -> S) {
     let (store, other) = (make().await, make().await);
     let first = entry();
     let key = inserted(&store, &first, LONG).await;
@@ -306,8 +308,10 @@ pub async fn what_was_removed_is_absent<S: Store>(make: impl AsyncFn() -> S) {
     assert_eq!(get(&store, &key).await, Some(second));
 }
 
-/// The removal of another version than the one in place is a conflict, and the entry stays.
-pub async fn a_removal_of_another_version_is_a_conflict<S: Store>(make: impl AsyncFn() -> S) {
+/// A removal that expects another version is a conflict, and the entry stays.
+pub async fn a_removal_that_expects_another_version_is_a_conflict<S: Store>(
+    make: impl AsyncFn() -> S,
+) {
     let store = make().await;
     let there = entry();
     let key = inserted(&store, &there, LONG).await;
@@ -321,14 +325,14 @@ pub async fn a_removal_of_another_version_is_a_conflict<S: Store>(make: impl Asy
     assert_eq!(get(&store, &key).await, Some(there));
 }
 
-/// The removal of what is absent succeeds, so that it can be sent twice.
-pub async fn a_removal_can_be_sent_twice<S: Store>(make: impl AsyncFn() -> S) {
+/// The removal of an absent entry succeeds, so that it can be sent twice.
+pub async fn a_removal_is_idempotent<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     for expected in [None, Some(Version::new(random()))] {
         assert_eq!(
             remove(&store, &key(), expected).await,
             Swap::Swapped,
-            "never there, {expected:?}"
+            "never inserted, {expected:?}"
         );
     }
     let first = entry();
@@ -343,8 +347,8 @@ pub async fn a_removal_can_be_sent_twice<S: Store>(make: impl AsyncFn() -> S) {
     }
 }
 
-/// A hint about an entry that is there is nothing, or a value that it has had under its tag: never
-/// that it has ended. The key is used once.
+/// A hint about an existing entry is `None`, or a value that the entry has had, with its tag. It is
+/// never [`Hint::Ended`]. The key is used once.
 pub async fn a_hint_is_never_wrong<S: Store>(make: impl AsyncFn() -> S) {
     let (store, other) = (make().await, make().await);
     let values = [entry(), entry(), entry()];
@@ -355,7 +359,9 @@ pub async fn a_hint_is_never_wrong<S: Store>(make: impl AsyncFn() -> S) {
         ] {
             match hint {
                 None => {}
-                Some(Hint::Ended) => panic!("{row}, {handle}: the entry is said to have ended"),
+                Some(Hint::Ended) => {
+                    panic!("{row}, {handle}: the hint is `Ended`, but the entry exists")
+                }
                 Some(Hint::Value { tag, value }) => {
                     let had = written
                         .iter()
@@ -376,18 +382,18 @@ pub async fn a_hint_is_never_wrong<S: Store>(make: impl AsyncFn() -> S) {
     check(&key, &values[..2], "a swap");
     let probe = take(&other, &key, &tag(), LONG_LEASE)
         .await
-        .expect("there is an entry");
+        .expect("the entry exists");
     assert_eq!(probe.lease, Lease::OtherTag(None));
-    check(&key, &values[..2], "a claim of another tag");
+    check(&key, &values[..2], "a claim with another tag");
     let claim = take(&store, &key, &values[1].tag, LONG_LEASE)
         .await
-        .expect("there is an entry");
+        .expect("the entry exists");
     check(&key, &values[..2], "a claim");
     let held = take(&other, &key, &values[1].tag, LONG_LEASE)
         .await
-        .expect("there is an entry");
+        .expect("the entry exists");
     assert!(matches!(held.lease, Lease::Held(_)), "{:?}", held.lease);
-    check(&key, &values[..2], "a claim of what is held");
+    check(&key, &values[..2], "a claim while the lease is held");
     for expected in [None, Some(values[0].version)] {
         assert!(
             matches!(
