@@ -38,7 +38,18 @@
 //! # }
 //! ```
 //!
-//! # What it does to a request
+//! # Requirements
+//!
+//! - Token requests are forms and token responses are JSON (RFC 6749). Log-ins with a JSON body and
+//!   sessions in cookies are not covered.
+//! - A token request must identify its client: by `client_id`, by HTTP Basic, by a
+//!   `client_assertion`, or by a [`ClientId`] that a layer outside adds to the request extensions.
+//!   Otherwise its response has no refresh token.
+//! - Refresh tokens that were issued before the layer was installed need
+//!   [`adopt_until`](RefreshLayerBuilder::adopt_until). Without it, the users who hold them must
+//!   log in again.
+//!
+//! # How requests are handled
 //!
 //! - **`POST` to the token path with `grant_type=refresh_token`**: the layer looks up the token,
 //!   checks its client, and forwards the request with the upstream token. The response carries the
@@ -56,7 +67,13 @@
 //!   [`match_normalized_paths`](RefreshLayerBuilder::match_normalized_paths), `POST` requests with
 //!   an ambiguous [`path`] are rejected.
 //!
-//! # Where to put it
+//! # Where to put the layer
+//!
+//! ```text
+//! client -> tracing, CORS, compression, limits -> RefreshLayer -> token endpoint (inner service)
+//!                                                      |
+//!                                                    Store
+//! ```
 //!
 //! Put the layer outside the handlers of the guarded paths and inside compression, CORS, tracing
 //! and request limits: it must read the responses of the inner service as uncompressed JSON.

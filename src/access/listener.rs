@@ -17,7 +17,8 @@ const LISTENING: u8 = 1;
 /// The store has no channel.
 const DEAF: u8 = 2;
 
-/// The task that applies announcements to a cache. It stops when this is dropped.
+/// The subscription: a task that applies announcements to a cache. The task stops when this is
+/// dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Listener {
     state: Arc<AtomicU8>,
