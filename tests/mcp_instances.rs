@@ -1,5 +1,5 @@
-//! Several instances of the example `mcp` over one Redis: any of them serves any step, and Redis
-//! knows no secret.
+//! Several instances of the example `mcp` with one Redis: any instance can serve any step, and
+//! Redis contains no secret.
 
 mod support;
 
@@ -23,12 +23,12 @@ use self::support::process::Example;
 use self::support::redis::{Fault, RedisServer, Wire};
 use self::support::secrets::{Needles, latin};
 
-/// How long what comes soon may take on a busy machine.
+/// A time limit that suffices on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
 const PUBLIC: &str = "https://mcp.example.com";
 
-/// What all instances have in common.
+/// The Redis and the identity provider that all instances share.
 struct Site {
     identity: Identity,
     redis: RedisServer,
@@ -65,7 +65,7 @@ impl Site {
     }
 }
 
-/// The same browser, at another instance.
+/// Directs a browser to another instance.
 fn at<'a>(browser: &'a mut Browser, server: &Example) -> &'a mut Browser {
     browser.through = Some((PUBLIC.to_owned(), server.url("")));
     browser
@@ -85,19 +85,16 @@ fn request(client: &McpClient) -> String {
         .into()
 }
 
-/// Waits until an access token is refused there.
+/// Waits until an instance rejects an access token.
 async fn until_refused(server: &Example, token: &str) {
     let end = Instant::now() + LIMIT;
     while call(server, token, "whoami").await.status != 401 {
-        assert!(
-            Instant::now() < end,
-            "the access token outlives its session"
-        );
+        assert!(Instant::now() < end, "the access token is still accepted");
         sleep(Duration::from_millis(20)).await;
     }
 }
 
-/// Everything that was ever in Redis, and what must not be.
+/// Everything that Redis has contained so far, and the secrets that must not be in it.
 #[derive(Default)]
 struct Watch {
     needles: Needles,
@@ -117,7 +114,7 @@ impl Watch {
         }
     }
 
-    fn assert_nothing_is_told(&self, site: &Site, logs: &[&Example]) {
+    fn assert_no_secret_leaked(&self, site: &Site, logs: &[&Example]) {
         let mut needles = self.needles.clone();
         for secret in site.identity.secrets() {
             needles.text(&secret);
@@ -125,13 +122,20 @@ impl Watch {
         for secret in [mcp::PROVIDER_SECRET, mcp::VERIFIER, "the client's"] {
             needles.text(secret);
         }
-        assert!(self.stored.len() > 1000, "something was stored");
-        assert_eq!(needles.find_in_bytes(&self.stored), None, "in Redis");
+        assert!(
+            self.stored.len() > 1000,
+            "Redis contains too little for this test"
+        );
+        assert_eq!(
+            needles.find_in_bytes(&self.stored),
+            None,
+            "Redis contains a secret"
+        );
         for server in logs {
             assert_eq!(
                 needles.find(&server.stderr()),
                 None,
-                "in the log: {server:?}"
+                "the log contains a secret: {server:?}"
             );
         }
     }
@@ -204,7 +208,7 @@ async fn each_step_works_on_another_instance_and_redis_contains_no_secret() {
         .collect();
     assert!(
         handles.len() >= 4,
-        "the log-in, the state, the token of the form and the code: {steps:?}"
+        "too few secrets in the URLs and forms: {steps:?}"
     );
     for handle in handles.iter().chain(browser.cookies.values()) {
         watch.needles.text(handle);
@@ -237,7 +241,12 @@ async fn each_step_works_on_another_instance_and_redis_contains_no_secret() {
     );
     watch.note(&site).await;
     let late = until_late(async || client.exchange(&b, &code, &with_secret).await).await;
-    assert_error(&late, 400, "invalid_grant", "the code again, elsewhere");
+    assert_error(
+        &late,
+        400,
+        "invalid_grant",
+        "the code after the window, at another instance",
+    );
     for server in [&a, &b, &c] {
         for answer in [&first, &second] {
             until_refused(server, &answer.string("access_token")).await;
@@ -245,10 +254,10 @@ async fn each_step_works_on_another_instance_and_redis_contains_no_secret() {
         let refused = client
             .refresh(server, &second.string("refresh_token"), &with_secret)
             .await;
-        assert_error(&refused, 400, "invalid_grant", "its session has ended");
+        assert_error(&refused, 400, "invalid_grant", "the session has ended");
     }
     watch.note(&site).await;
-    watch.assert_nothing_is_told(&site, &[&a, &b, &c]);
+    watch.assert_no_secret_leaked(&site, &[&a, &b, &c]);
 }
 
 #[tokio::test]
@@ -291,7 +300,7 @@ async fn a_log_in_survives_the_death_of_an_instance_between_two_steps() {
     assert_error(&refused, 400, "invalid_grant", "revoked");
 }
 
-/// Does as `Retry-After` says, until the answer is another one.
+/// Repeats a request as `Retry-After` says, until the status is not 503.
 async fn patiently(request: impl AsyncFn() -> Answer) -> Answer {
     let end = Instant::now() + LIMIT;
     loop {
@@ -304,7 +313,7 @@ async fn patiently(request: impl AsyncFn() -> Answer) -> Answer {
     }
 }
 
-/// Repeats an exchange until its answer is no longer offered. Returns the next answer.
+/// Repeats an exchange until its response is no longer offered. Returns the next response.
 async fn until_late(exchange: impl AsyncFn() -> Answer) -> Answer {
     let end = Instant::now() + LIMIT;
     loop {
@@ -312,12 +321,12 @@ async fn until_late(exchange: impl AsyncFn() -> Answer) -> Answer {
         if answer.status != 200 {
             return answer;
         }
-        assert!(Instant::now() < end, "the answer is offered for ever");
+        assert!(Instant::now() < end, "the response is still offered");
         sleep(Duration::from_millis(200)).await;
     }
 }
 
-/// A code by way of this instance.
+/// Logs in at an instance. Returns the code.
 async fn code(server: &Example, client: &McpClient) -> String {
     let mut browser = Browser::default();
     let answer = query(
@@ -335,15 +344,15 @@ async fn a_log_in_survives_a_store_failure_during_the_exchange() {
     static WRITES: AtomicUsize = AtomicUsize::new(0);
     let site = Site::start().await;
     let wire = Wire::in_front_of(site.redis.port()).await;
-    // A repeated exchange is late after a second.
+    // A repeated exchange is too late after one second.
     let server = site
         .instance_over(&wire.url(), &["--retry-window", "1"])
         .await;
     let client = McpClient::register(&server).await;
     let mut failed = 0;
     for fault in [Fault::Drop, Fault::LoseAnswer] {
-        // The writes: the code in use, the grant, its access token, the answer, and the code as
-        // used with its grant.
+        // The writes are: the code in use, the grant, its access token, the response, and the used
+        // code with its grant.
         for victim in 0..5 {
             let code = code(&server, &client).await;
             WRITES.store(0, Ordering::SeqCst);
@@ -384,11 +393,11 @@ async fn a_log_in_survives_a_store_failure_during_the_exchange() {
                 &refused,
                 400,
                 "invalid_grant",
-                &format!("{name}: the code was used twice"),
+                &format!("{name}: the reuse of the code ended the grant"),
             );
         }
     }
-    assert!(failed > 0, "the faults were met");
+    assert!(failed > 0, "no fault was injected");
 }
 
 #[tokio::test]
@@ -397,8 +406,8 @@ async fn a_client_that_disconnects_during_an_exchange_can_use_its_code_again() {
     let wire = Wire::in_front_of(site.redis.port()).await;
     let server = site.instance_over(&wire.url(), &[]).await;
     let client = McpClient::register(&server).await;
-    // The last write notes which grant it was: from then on the client has its tokens, as far as
-    // the server knows.
+    // The last write records the grant of the code. From then on, the server assumes that the
+    // client has its tokens.
     for victim in 0..3 {
         let code = code(&server, &client).await;
         let (gate, held) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
@@ -428,12 +437,12 @@ async fn a_client_that_disconnects_during_an_exchange_can_use_its_code_again() {
             .unwrap();
         let end = Instant::now() + LIMIT;
         while held.load(Ordering::SeqCst) == 0 {
-            assert!(Instant::now() < end, "write {victim} never came");
+            assert!(Instant::now() < end, "write {victim} did not happen");
             sleep(Duration::from_millis(5)).await;
         }
         wire.commands();
         drop(stream);
-        // When the server has seen that, it looks at the code.
+        // When the server notices the disconnect, it reads the code.
         while !wire
             .commands()
             .iter()
@@ -441,7 +450,7 @@ async fn a_client_that_disconnects_during_an_exchange_can_use_its_code_again() {
         {
             assert!(
                 Instant::now() < end,
-                "write {victim}: the server never noticed"
+                "write {victim}: the server did not notice the disconnect"
             );
             sleep(Duration::from_millis(5)).await;
         }
@@ -502,12 +511,12 @@ async fn all_instances_return_the_same_tokens_for_a_code() {
         assert_eq!(refreshed.status, 200, "{round}: {}", refreshed.text());
         watch.tokens(&refreshed);
         let late = until_late(async || client.exchange(&instances[2], &code, &[]).await).await;
-        assert_error(&late, 400, "invalid_grant", "the code again");
+        assert_error(&late, 400, "invalid_grant", "the code after the window");
         for server in &instances {
             until_refused(server, &refreshed.string("access_token")).await;
         }
     }
-    watch.assert_nothing_is_told(&site, &instances.each_ref());
+    watch.assert_no_secret_leaked(&site, &instances.each_ref());
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! Clients of the example `mcp` that are known by a document of their own, fetched over TLS from a
-//! real server (draft-ietf-oauth-client-id-metadata-document).
+//! Clients of the example `mcp` with a client ID metadata document, which is fetched over TLS from
+//! a real server (draft-ietf-oauth-client-id-metadata-document).
 
 mod support;
 
@@ -179,7 +179,11 @@ async fn documents_are_cached_and_errors_are_not() {
     for _ in 0..3 {
         is_known(&server, &client_id).await;
     }
-    assert_eq!(host.requests(), 1, "for a minute at least");
+    assert_eq!(
+        host.requests(),
+        1,
+        "the document is cached for at least one minute"
+    );
     host.serve("/late", || StatusCode::SERVICE_UNAVAILABLE.into_response());
     let late = host.url("/late");
     is_refused(&server, &late, "status 503").await;
@@ -201,7 +205,7 @@ async fn documents_are_cached_in_the_store() {
         server.ended(Duration::from_secs(30)).await;
     }
     assert_eq!(host.requests(), 1);
-    // What is allowed is what is allowed now.
+    // The current flags apply to cached documents, too.
     let server = host
         .mcp(&[
             "--store",
@@ -237,8 +241,8 @@ async fn concurrent_requests_share_one_fetch() {
         while host.requests() == before {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        // Time for the others. Whoever comes later finds a document all the same, but asks anew
-        // after an error.
+        // Wait until the other requests have joined. A later request would find a cached document,
+        // but would fetch again after an error.
         tokio::time::sleep(Duration::from_millis(1000)).await;
         host.hold(false);
         let status = if known {
@@ -305,7 +309,7 @@ async fn the_consent_page_shows_the_host_of_the_document() {
     }
     assert!(
         !page.text().contains("It has not been verified"),
-        "its host is known"
+        "the host is verified"
     );
 
     let asked = browser
@@ -329,6 +333,6 @@ async fn the_consent_page_shows_the_host_of_the_document() {
     }
     assert!(
         !page.text().contains("name=\"remember\""),
-        "it may not be the client"
+        "the consent must not be remembered, because another app may use the client ID"
     );
 }

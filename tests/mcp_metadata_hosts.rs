@@ -1,5 +1,5 @@
-//! Whom the example `mcp` asks for the documents of clients, and how much it puts up with: the URL
-//! is a stranger's.
+//! Limits on fetches of client ID metadata documents by the example `mcp`: anyone can choose the
+//! URL.
 
 mod support;
 
@@ -63,7 +63,7 @@ async fn the_size_of_a_document_is_limited() {
         "larger than 5120 bytes",
     )
     .await;
-    // Without a length, and without an end.
+    // Without a Content-Length, and endless.
     let chunks = host.serve("/chunks", move || {
         let (mut sender, body) = Channel::<Bytes>::new(1);
         let chunk = Bytes::from(endless.clone());
@@ -112,7 +112,7 @@ async fn private_addresses_are_never_contacted() {
         is_refused(&server, local, "cannot be fetched").await;
     }
     assert_eq!(host.server.connections(), 0);
-    // Neither where this machine may be asked.
+    // They are not contacted either if loopback addresses are allowed.
     let loopback = host.mcp(&[]).await;
     for address in [
         "10.0.0.1",
@@ -154,7 +154,7 @@ async fn responses_do_not_disclose_why_a_fetch_failed() {
             "https://localhost/client".to_owned(),
         ),
         (
-            "a name that is none",
+            "a name that does not exist",
             &server,
             "https://nowhere.invalid/client".to_owned(),
         ),
@@ -174,7 +174,7 @@ async fn responses_do_not_disclose_why_a_fetch_failed() {
             format!("https://localhost:{port}/client"),
         ),
         (
-            "a name that is none, another port",
+            "a name that does not exist, another port",
             &server,
             "https://nowhere.invalid:22/client".to_owned(),
         ),
@@ -188,12 +188,8 @@ async fn responses_do_not_disclose_why_a_fetch_failed() {
             &loopback,
             "https://localhost:1/client".to_owned(),
         ),
-        ("no answer", &loopback, host.url("/client")),
-        (
-            "a certificate of nobody's",
-            &untrusting,
-            host.url("/client"),
-        ),
+        ("no response", &loopback, host.url("/client")),
+        ("an untrusted certificate", &untrusting, host.url("/client")),
     ];
     let mut pages = Vec::new();
     for (name, server, client_id) in &rows {
@@ -231,7 +227,7 @@ async fn ports_other_than_443_are_never_contacted() {
     let host = DocumentHost::start().await;
     let ca = host.certificates.file("ca.pem");
     let server = start(&["--metadata-ca", ca.to_str().unwrap()]).await;
-    // The names are not even resolved.
+    // The names are not resolved either.
     for client_id in [
         "https://nowhere.invalid:8443/x",
         "https://nowhere.invalid:80/x",
@@ -259,7 +255,7 @@ async fn concurrent_fetches_from_one_host_are_limited() {
         let url = server.url("/authorize");
         asking.spawn(async move { authorize_at(url, &client_id, CALLBACK).await.status });
     }
-    // When the first request has waited for its time limit, all of them have arrived.
+    // When the first request reaches its time limit, all of them have arrived.
     let first = asking.join_next().await.unwrap().unwrap();
     assert!(
         [StatusCode::BAD_REQUEST, StatusCode::SERVICE_UNAVAILABLE].contains(&first),
@@ -307,7 +303,7 @@ async fn fetches_from_one_host_per_minute_are_limited() {
         known.len(),
         host.requests()
     );
-    // A remembered document needs no fetch.
+    // A cached document needs no fetch.
     is_known(&server, &known[0]).await;
     let form = [
         ("grant_type", "authorization_code"),

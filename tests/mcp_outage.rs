@@ -1,4 +1,4 @@
-//! The example `mcp` while its store is away: people are told, and nothing is lost.
+//! The example `mcp` during a store outage: users see a page about it, and no log-in is lost.
 
 mod support;
 
@@ -12,7 +12,7 @@ use self::support::redis::RedisServer;
 
 const REDIRECT: &str = "http://127.0.0.1:7777/callback";
 
-/// Does as the page says, until the server has found the store again.
+/// Reloads the page, as it says, until the store is available again.
 async fn again(mut load: impl AsyncFnMut() -> Answer) -> Answer {
     let end = Instant::now() + Duration::from_secs(60);
     loop {
@@ -20,7 +20,10 @@ async fn again(mut load: impl AsyncFnMut() -> Answer) -> Answer {
         if answer.status != StatusCode::SERVICE_UNAVAILABLE {
             return answer;
         }
-        assert!(Instant::now() < end, "the store is never found again");
+        assert!(
+            Instant::now() < end,
+            "the server does not reconnect to the store"
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

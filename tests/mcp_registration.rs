@@ -37,7 +37,7 @@ async fn register(server: &Example, metadata: &Value) -> Answer {
     post(server, "application/json", metadata.to_string()).await
 }
 
-/// Asks for a log-in.
+/// Requests a log-in.
 async fn authorize(server: &Example, client_id: &str, redirect_uri: &str) -> Answer {
     let query = [
         ("response_type", "code"),
@@ -52,7 +52,7 @@ async fn authorize(server: &Example, client_id: &str, redirect_uri: &str) -> Ans
     .await
 }
 
-/// Whether a log-in for the client begins, and would end there.
+/// Returns whether the client can log in with this redirect URI.
 async fn may_log_in(server: &Example, client_id: &str, redirect_uri: &str) -> bool {
     let answer = authorize(server, client_id, redirect_uri).await;
     if answer.status == StatusCode::BAD_REQUEST {
@@ -113,7 +113,7 @@ async fn the_response_contains_all_registered_metadata() {
         "token_endpoint_auth_method": "none",
         "scope": "email profile",
     });
-    assert_eq!(said, want, "no client_secret above all");
+    assert_eq!(said, want, "a public client must not get a client_secret");
     for uri in [
         CALLBACK,
         "http://127.0.0.1:51004/callback",
@@ -245,27 +245,32 @@ async fn invalid_metadata_gets_an_rfc_7591_error() {
             uri("https://client.example\\@evil.example/"),
             redirect,
         ),
-        ("a scheme of nobody's", json, uri("steam://run/1"), redirect),
         (
-            "one bad one among others",
+            "a scheme that is not allowed",
+            json,
+            uri("steam://run/1"),
+            redirect,
+        ),
+        (
+            "an invalid URI among valid ones",
             json,
             with("redirect_uris", json!([CALLBACK, "file:///x"])),
             redirect,
         ),
         (
-            "a name in two lines",
+            "a name with a line break",
             json,
             with("client_name", json!("a\nb")),
             metadata,
         ),
         (
-            "a page that is none",
+            "an invalid client_uri",
             json,
             with("client_uri", json!("javascript:alert(1)")),
             metadata,
         ),
         (
-            "no scope of ours",
+            "an unknown scope",
             json,
             with("scope", json!("admin")),
             metadata,
@@ -564,7 +569,7 @@ async fn a_registration_survives_a_restart_but_not_a_stricter_allow_list() {
     assert!(may_log_in(&server, &client_id, CALLBACK).await);
     assert!(
         !may_log_in(&server, &client_id, other).await,
-        "no longer allowed"
+        "the redirect URI is no longer allowed"
     );
 }
 
@@ -574,14 +579,15 @@ async fn an_unused_registration_expires() {
     let client_id = register(&server, &json!({ "redirect_uris": [CALLBACK] }))
         .await
         .string("client_id");
-    // Longer than the lifetime from one look to the next: a look is a use.
+    // The requests are further apart than the lifetime, because each request renews the
+    // registration.
     for _ in 0..10 {
         tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
         if !may_log_in(&server, &client_id, CALLBACK).await {
             return;
         }
     }
-    panic!("it is still there: {server:?}");
+    panic!("the registration did not expire: {server:?}");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! A registration at the example `mcp` lasts as long as it is used, seen in Redis.
+//! The renewal of registrations at the example `mcp`, observed in Redis.
 
 mod support;
 
@@ -14,17 +14,17 @@ use self::support::redis::RedisServer;
 
 const CALLBACK: &str = "https://client.example/callback";
 
-/// How long the one record that lies there has left, in milliseconds.
+/// Returns the time to live of the only record in Redis, in milliseconds.
 async fn time_left(store: &RedisServer) -> i64 {
     let Value::Array(keys) = store.command(&["KEYS", "*"]).await else {
         panic!("no keys")
     };
     let [Value::BulkString(key)] = &keys[..] else {
-        panic!("not one record: {keys:?}")
+        panic!("Redis must contain exactly one record: {keys:?}")
     };
     match store.command(&[&b"PTTL"[..], key]).await {
         Value::Int(left) => left,
-        other => panic!("no time: {other:?}"),
+        other => panic!("unexpected reply to PTTL: {other:?}"),
     }
 }
 
@@ -50,8 +50,8 @@ async fn a_used_registration_is_renewed_unless_it_has_a_secret() {
         );
         let mut left = time_left(&store).await;
         let began = Instant::now();
-        // It is renewed after a tenth of its lifetime; the other one is watched for longer than
-        // that.
+        // A registration is renewed after a tenth of its lifetime. The one with a secret is watched
+        // for longer than that.
         let mut rose = false;
         while !rose && began.elapsed() < Duration::from_secs(if renewed { 15 } else { 6 }) {
             assert_eq!(get(&used).await.status, StatusCode::BAD_REQUEST);

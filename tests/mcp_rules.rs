@@ -1,7 +1,7 @@
-//! The rules of the example `mcp` for what strangers tell it, without a server: each is tested
-//! where it stands.
+//! The rules of the example `mcp` for client metadata and other untrusted input. This file only
+//! includes the modules; each one contains its own tests.
 
-// Of each, what its tests use.
+// The tests use only a part of each module.
 #![allow(dead_code, unused_imports)]
 
 #[path = "../examples/mcp/clients/document/address.rs"]

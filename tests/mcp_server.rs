@@ -1,5 +1,5 @@
-//! The example `mcp` as a server: on its own with the demo identity provider, below a path, at its
-//! MCP endpoint, and at its end.
+//! The example `mcp` as a server: the demo provider, an issuer with a path, the checks of the MCP
+//! endpoint, the command line, and shutdown.
 
 mod support;
 
@@ -26,7 +26,7 @@ async fn demo(flags: &[&str]) -> Example {
     .await
 }
 
-/// The log-in page of the demo provider, and its address.
+/// Returns the log-in page of the demo provider and its URL.
 async fn log_in_page(
     server: &Example,
     client: &McpClient,
@@ -41,7 +41,7 @@ async fn log_in_page(
     (url, page)
 }
 
-/// Logs in at the demo provider; the parameters that the client gets.
+/// Logs in at the demo provider. Returns the parameters that the client receives.
 async fn log_in(server: &Example, client: &McpClient, form: &[(&str, &str)]) -> mcp::Pairs {
     let mut browser = Browser::default();
     let (url, page) = log_in_page(server, client, &mut browser).await;
@@ -202,7 +202,7 @@ async fn all_endpoints_are_below_the_path_of_the_issuer() {
         &post(&server.url("/token"), &form).await,
         404,
         "not_found",
-        "at the root",
+        "there is no endpoint at the root",
     );
     let tokens = post(&server.url("/tools/token"), &form).await;
     assert_eq!(tokens.status, 200, "{}", tokens.text());
@@ -228,7 +228,7 @@ async fn all_endpoints_are_below_the_path_of_the_issuer() {
             .await
             .status,
         406,
-        "let through"
+        "the request reaches the MCP server"
     );
     let refused = send("POST", &server.url("/tools/mcp"), &[], "").await;
     assert_eq!(refused.status, 401);
@@ -275,51 +275,47 @@ async fn pages_of_other_origins_cannot_call_the_mcp_endpoint() {
     let port = server.addr().port();
     let (here, localhost) = (server.url(""), format!("localhost:{port}"));
     let rows: [(&str, &[(&str, &str)], u16); 12] = [
-        ("a program", &[], 200),
+        ("a client without Origin", &[], 200),
         (
             "by another name of this computer",
             &[("host", &localhost)],
             200,
         ),
-        ("a page of its own", &[("origin", &here)], 200),
+        ("a page of this server", &[("origin", &here)], 200),
         (
             "a page on this computer",
             &[("origin", "http://localhost:6274")],
             200,
         ),
         (
-            "a page that is allowed",
+            "a page of an allowed origin",
             &[("origin", "https://app.example.com")],
             200,
         ),
         (
-            "a page of a stranger",
+            "a page of another origin",
             &[("origin", "https://evil.example")],
             403,
         ),
-        ("a page of nowhere", &[("origin", "null")], 403),
+        ("a page with an opaque origin", &[("origin", "null")], 403),
+        ("DNS rebinding", &[("host", "evil.example")], 403),
         (
-            "a name that was pointed here",
-            &[("host", "evil.example")],
-            403,
-        ),
-        (
-            "that with the port",
+            "DNS rebinding with the port",
             &[("host", &format!("evil.example:{port}"))],
             403,
         ),
         (
-            "a user before a name of this computer",
+            "a Host with a user",
             &[("host", &format!("evil@127.0.0.1:{port}"))],
             403,
         ),
         (
-            "a page whose name begins like this computer",
+            "an origin with a prefix of an allowed one",
             &[("origin", "http://localhost:1234.evil.example")],
             403,
         ),
         (
-            "another port of a page that is allowed",
+            "another port of an allowed origin",
             &[("origin", "https://app.example.com:8443")],
             403,
         ),
@@ -341,7 +337,7 @@ async fn pages_of_other_origins_cannot_call_the_mcp_endpoint() {
     let failed = call(&server, token, "upstream").await.json();
     assert_eq!(
         failed["result"]["isError"], true,
-        "what went wrong there is said: {failed}"
+        "the error names the failure at the provider: {failed}"
     );
     identity.answer("/userinfo", 200, "no JSON");
     assert_eq!(
@@ -353,7 +349,7 @@ async fn pages_of_other_origins_cannot_call_the_mcp_endpoint() {
 #[tokio::test]
 async fn shuts_down_on_sigterm_despite_open_connections() {
     let mut server = demo(&[]).await;
-    // Neither a connection that nobody uses nor half a request keeps it.
+    // Neither an unused connection nor an idle one delays the shutdown.
     let _idle = TcpStream::connect(server.addr()).await.unwrap();
     let mut used = TcpStream::connect(server.addr()).await.unwrap();
     used.write_all(b"GET /nowhere HTTP/1.1\r\nhost: x\r\n\r\n")

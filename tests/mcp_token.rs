@@ -1,5 +1,5 @@
-//! The token endpoint of the example `mcp`: codes and refresh tokens, and what it makes of requests
-//! that are wrong.
+//! The token and revocation endpoints of the example `mcp`: sessions, invalid requests, and
+//! failures of the provider.
 
 mod support;
 
@@ -45,7 +45,7 @@ impl Fixture {
         }
     }
 
-    /// A code that was not used yet.
+    /// Returns an unused code.
     async fn code(&self) -> String {
         self.client.code(&self.server).await
     }
@@ -88,7 +88,7 @@ async fn a_session_works_from_the_code_to_the_revocation() {
     );
     assert_eq!(
         seen["token"]["issued_here"], false,
-        "the provider's own: {seen}"
+        "the tool must see the provider's token: {seen}"
     );
 
     let second = client
@@ -131,12 +131,12 @@ async fn a_session_works_from_the_code_to_the_revocation() {
             handed_out
                 .iter()
                 .all(|answer| !answer.text().contains(&secret)),
-            "the client has {secret}"
+            "the client received {secret}"
         );
-        assert!(!log.contains(&secret), "in the log: {log}");
+        assert!(!log.contains(&secret), "the log contains a secret: {log}");
     }
     for token in ["at_", "rt_", VERIFIER, mcp::PROVIDER_SECRET] {
-        assert!(!log.contains(token), "in the log: {log}");
+        assert!(!log.contains(token), "the log contains a secret: {log}");
     }
 }
 
@@ -160,7 +160,7 @@ async fn malformed_token_requests_get_an_oauth_error() {
             400,
         ),
         ("no content type", "POST", &[], &form, 400),
-        ("nothing", "POST", &plain, "", 401),
+        ("an empty body", "POST", &plain, "", 401),
         (
             "two Authorization headers",
             "POST",
@@ -230,13 +230,13 @@ async fn a_refresh_token_of_any_generation_revokes_the_session() {
                     .await
                     .status,
                 401,
-                "{flags:?}: at once"
+                "{flags:?}: access tokens end at once"
             );
         }
         let refused = client
             .refresh(server, &third.string("refresh_token"), &[])
             .await;
-        assert_error(&refused, 400, "invalid_grant", "it was revoked");
+        assert_error(&refused, 400, "invalid_grant", "the session was revoked");
     }
 }
 
@@ -253,7 +253,7 @@ async fn confidential_clients_authenticate_by_either_method() {
     for (name, changes) in [
         ("no secret", [("client_secret", "")]),
         ("a wrong secret", [("client_secret", "wrong")]),
-        ("a part of it", [("client_secret", &secret[1..])]),
+        ("a part of the secret", [("client_secret", &secret[1..])]),
     ] {
         assert_error(
             &client.exchange(&server, &code, &changes).await,
@@ -315,35 +315,35 @@ async fn errors_of_the_provider_are_not_blamed_on_the_client() {
     };
     let rows: [(&str, u16, String, u16, &str); 14] = [
         (
-            "its client is refused",
+            "the provider rejects the credentials of this server",
             401,
             error("invalid_client"),
             502,
             "server_error",
         ),
         (
-            "its client may not",
+            "this server is not authorized",
             400,
             error("unauthorized_client"),
             502,
             "server_error",
         ),
         (
-            "its request is wrong",
+            "the provider rejects the request",
             400,
             error("invalid_request"),
             502,
             "server_error",
         ),
         (
-            "an error that nobody knows",
+            "an unknown error",
             400,
             error("\"quoted\""),
             502,
             "server_error",
         ),
         (
-            "an error with 200, as GitHub has it",
+            "an error with status 200, as GitHub sends it",
             200,
             error("incorrect_client_credentials"),
             502,
@@ -358,16 +358,22 @@ async fn errors_of_the_provider_are_not_blamed_on_the_client() {
         ),
         ("no token", 200, "{}".into(), 502, "server_error"),
         (
-            "a bound token",
+            "a token that is bound to a key",
             200,
             json!({ "access_token": "x", "token_type": "DPoP" }).to_string(),
             502,
             "server_error",
         ),
-        ("too much", 200, "x".repeat(70_000), 502, "server_error"),
+        (
+            "a response that is too large",
+            200,
+            "x".repeat(70_000),
+            502,
+            "server_error",
+        ),
         ("a redirect", 302, String::new(), 502, "server_error"),
         (
-            "it is overloaded",
+            "the provider is overloaded",
             429,
             String::new(),
             503,
@@ -381,14 +387,14 @@ async fn errors_of_the_provider_are_not_blamed_on_the_client() {
             "temporarily_unavailable",
         ),
         (
-            "it is away",
+            "the provider is down",
             503,
             "<html>".into(),
             503,
             "temporarily_unavailable",
         ),
         (
-            "it says so",
+            "the provider reports an outage",
             400,
             error("temporarily_unavailable"),
             503,
@@ -415,7 +421,7 @@ async fn errors_of_the_provider_are_not_blamed_on_the_client() {
         assert_eq!(
             answer.status,
             200,
-            "{name}: the token stays good: {}",
+            "{name}: the token must remain valid: {}",
             answer.text()
         );
         token = answer.string("refresh_token");
@@ -434,7 +440,7 @@ async fn errors_of_the_provider_are_not_blamed_on_the_client() {
             &client.refresh(&server, &token, &[]).await,
             400,
             "invalid_grant",
-            "it is over",
+            "the session has ended",
         );
     }
     assert_eq!(identity.counts().reused, 0);
@@ -443,7 +449,7 @@ async fn errors_of_the_provider_are_not_blamed_on_the_client() {
 #[tokio::test]
 async fn an_unreachable_provider_ends_no_session() {
     let identity = Identity::start().await;
-    // Nobody listens at port 1.
+    // No server listens on port 1.
     let mut flags = identity.flags();
     let at = flags
         .iter()
@@ -464,7 +470,7 @@ async fn an_unreachable_provider_ends_no_session() {
         &answer,
         400,
         "invalid_grant",
-        "an unknown token is not a matter of the provider's",
+        "an unknown token is rejected without the provider",
     );
 }
 
@@ -484,7 +490,7 @@ async fn a_refresh_never_extends_the_scope() {
     assert_eq!(
         identity.counts().refreshed,
         asked,
-        "the provider is not asked"
+        "the provider is not contacted"
     );
     for (wanted, granted) in [
         ("profile", "profile"),
@@ -537,28 +543,28 @@ async fn differences_between_providers_are_supported() {
             },
         ),
         (
-            "expires_in as text",
+            "expires_in as a string",
             Manners {
                 expires_in: Some(json!("1800")),
                 ..usual()
             },
         ),
         (
-            "an end of the refresh token",
+            "a lifetime of the refresh token",
             Manners {
                 refresh_expires_in: Some(7200),
                 ..usual()
             },
         ),
         (
-            "a token type in small letters",
+            "a lower-case token type",
             Manners {
                 token_type: "bearer",
                 ..usual()
             },
         ),
         (
-            "tokens without an end, and nothing else",
+            "access tokens without expiry and no refresh tokens",
             Manners {
                 refresh_tokens: false,
                 expires_in: None,
@@ -655,25 +661,30 @@ async fn both_kinds_of_tokens_can_be_revoked() {
         one(&identity.last_form(), "token")
             .unwrap()
             .starts_with("identity-access-"),
-        "the provider's own"
+        "the provider receives its own token"
     );
     assert_eq!(call(&server, &access, "whoami").await.status, 401);
     let answer = client.refresh(&server, &refresh, &[]).await;
-    assert_eq!(answer.status, 200, "the session lives: {}", answer.text());
+    assert_eq!(
+        answer.status,
+        200,
+        "the session is not affected: {}",
+        answer.text()
+    );
     let refresh = answer.string("refresh_token");
 
     let told = identity.counts().revoked;
     let other = McpClient::register(&server).await;
     for (name, client, token) in [
-        ("a token of nobody's", &client, "foreign"),
-        ("a token that is none", &client, "at_short"),
+        ("an unknown token", &client, "foreign"),
+        ("a malformed token", &client, "at_short"),
         (
             "a token of the provider's",
             &client,
             &*identity.secrets().pop().unwrap(),
         ),
         (
-            "what the layer keeps",
+            "the value that the layer keeps as the upstream token",
             &client,
             r#"{"scope":"openid","refresh":"identity-refresh-x"}"#,
         ),
@@ -685,7 +696,7 @@ async fn both_kinds_of_tokens_can_be_revoked() {
     assert_eq!(
         identity.counts().revoked,
         told,
-        "the provider is told nothing"
+        "the provider is not contacted"
     );
     let nobody = post(
         &server.url("/revoke"),
@@ -700,7 +711,7 @@ async fn both_kinds_of_tokens_can_be_revoked() {
     assert_eq!(
         answer.status,
         200,
-        "the session still lives: {}",
+        "the session is not affected: {}",
         answer.text()
     );
     let refresh = answer.string("refresh_token");
@@ -709,35 +720,35 @@ async fn both_kinds_of_tokens_can_be_revoked() {
         &client.revoke(&server, &refresh).await,
         503,
         "temporarily_unavailable",
-        "the provider is away",
+        "the provider is down",
     );
     assert_error(
         &client.refresh(&server, &refresh, &[]).await,
         400,
         "invalid_grant",
-        "here it is over",
+        "the session has ended here",
     );
     identity.behave();
     assert_eq!(
         client.revoke(&server, &refresh).await.status,
         200,
-        "it can be repeated"
+        "the revocation can be repeated"
     );
     assert!(
         one(&identity.last_form(), "token")
             .unwrap()
             .starts_with("identity-refresh-"),
-        "and is told"
+        "the provider receives the repeated revocation"
     );
 }
 
 #[tokio::test]
 async fn a_session_ends_even_if_the_provider_cannot_revoke() {
     for (name, flag, answer) in [
-        ("it has no endpoint", false, (200, "")),
-        ("there is none any more", true, (404, "")),
+        ("no revocation endpoint", false, (200, "")),
+        ("an endpoint that no longer exists", true, (404, "")),
         (
-            "it revokes no such tokens",
+            "an unsupported token type",
             true,
             (400, r#"{"error":"unsupported_token_type"}"#),
         ),

@@ -1,4 +1,4 @@
-//! `--mcp-upstream` of the example `mcp`: somebody's MCP server, guarded.
+//! `--mcp-upstream` of the example `mcp`: the proxy to another MCP server.
 
 mod support;
 
@@ -24,7 +24,7 @@ use self::support::mcp_client::{McpClient, assert_error};
 use self::support::process::Example;
 use self::support::tokens::made_up;
 
-/// How long what must come at once may take on a busy machine.
+/// A time limit that suffices on a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);
 
 struct Fixture {
@@ -188,7 +188,10 @@ async fn requests_without_an_access_token_do_not_reach_the_upstream() {
     for (name, authorization) in [
         ("none", None),
         ("another scheme", Some("Basic eDp5".to_owned())),
-        ("an unknown one", Some(format!("Bearer {}", made_up("at_")))),
+        (
+            "an unknown token",
+            Some(format!("Bearer {}", made_up("at_"))),
+        ),
         (
             "the provider's",
             Some(format!(
@@ -252,7 +255,7 @@ async fn requests_without_an_access_token_do_not_reach_the_upstream() {
     assert!(upstream.all().is_empty(), "{:?}", upstream.all());
 }
 
-/// Sends a request as it is written. Returns the status of the answer.
+/// Sends a request verbatim. Returns the status of the response.
 async fn status_of(server: &Example, request: &str) -> u16 {
     let answer = timeout(LIMIT, raw(server.addr(), request))
         .await
@@ -405,7 +408,7 @@ async fn hosts_and_origins_are_checked_for_built_in_and_upstream_servers() {
             assert_eq!(
                 warnings.collect::<Vec<_>>(),
                 [""; 0],
-                "a public URL over https is nothing to warn of"
+                "a public https URL causes no warning"
             );
         }
     }
@@ -559,7 +562,7 @@ async fn the_upstream_cannot_set_cookies_of_this_server() {
 
 #[tokio::test]
 async fn bodies_stream_in_both_directions() {
-    // Sends each part of the body back as it comes.
+    // Echoes each part of the body as it arrives.
     let echo = async |request: Request| -> Response {
         let (sender, receiver) = mpsc::channel::<Bytes>(1);
         let (mut into, body) = Channel::<Bytes, Infallible>::new(1);
@@ -590,7 +593,7 @@ async fn bodies_stream_in_both_directions() {
     let client: Client<_, _> = Client::builder(TokioExecutor::new()).build_http();
     let response = timeout(LIMIT, client.request(request))
         .await
-        .expect("before the request has ended")
+        .expect("the response begins before the request has ended")
         .unwrap();
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     let mut body = response.into_body();
@@ -598,7 +601,7 @@ async fn bodies_stream_in_both_directions() {
         sender.send_data(part.into()).await.unwrap();
         let frame = timeout(LIMIT, body.frame())
             .await
-            .expect("part by part")
+            .expect("each part is forwarded on its own")
             .unwrap()
             .unwrap();
         assert_eq!(frame.into_data().unwrap(), part);
@@ -661,16 +664,16 @@ async fn a_stream_ends_when_the_client_revokes_its_session() {
     );
     let end = timeout(LIMIT, body.frame())
         .await
-        .expect("the stream outlives its session");
+        .expect("the stream ends with its session");
     assert!(
         end.is_some_and(|frame| frame.is_err()),
-        "and it does not look complete"
+        "the body must not end as if it were complete"
     );
 }
 
 #[tokio::test]
 async fn an_unreachable_upstream_results_in_502() {
-    // Nobody listens at port 1.
+    // No server listens on port 1.
     let fixture = Fixture::start("http://127.0.0.1:1/mcp", &[]).await;
     let authorization = format!("Bearer {}", fixture.access);
     let answer = send(
@@ -680,7 +683,7 @@ async fn an_unreachable_upstream_results_in_502() {
         "{}",
     )
     .await;
-    assert_error(&answer, 502, "server_error", "it is away");
+    assert_error(&answer, 502, "server_error", "the upstream is down");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! A real browser: Debian's Chromium, driven by its WebDriver.
+//! A real browser: Debian's Chromium, controlled by its WebDriver.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -11,10 +11,10 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// How long the browser may take for a step; it is for machines that do much else.
+/// The time limit for a step of the browser, long enough for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A browser of its own: its cookies are nobody else's. It ends with the test.
+/// A browser with its own profile. It is killed when dropped.
 pub(crate) struct Chromium {
     pub(crate) page: Client,
     profile: TempDir,
@@ -22,7 +22,7 @@ pub(crate) struct Chromium {
 }
 
 impl Chromium {
-    /// A browser that finds `*.test` on this machine, and takes any certificate.
+    /// Starts a browser that resolves `*.test` to this computer and accepts any certificate.
     pub(crate) async fn start() -> Self {
         let driver = tokio::task::spawn_blocking(Driver::start).await.unwrap();
         let profile = tempfile::tempdir().unwrap();
@@ -54,7 +54,7 @@ impl Chromium {
                 .await
             {
                 Ok(page) => break page,
-                Err(error) => assert!(Instant::now() < end, "Chromium does not start: {error}"),
+                Err(error) => assert!(Instant::now() < end, "Chromium did not start: {error}"),
             }
         };
         Self {
@@ -68,7 +68,7 @@ impl Chromium {
         self.page.goto(url).await.unwrap();
     }
 
-    /// Waits until it is at an address that begins so, and its page is there in full; the address.
+    /// Waits until the URL begins with `begin` and the page is loaded. Returns the URL.
     pub(crate) async fn reach(&self, begin: &str) -> String {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -86,7 +86,7 @@ impl Chromium {
             }
             assert!(
                 Instant::now() < end,
-                "{begin} is never reached: {url:?} {:?}",
+                "{begin} was not reached: {url:?} {:?}",
                 self.text().await
             );
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -97,7 +97,7 @@ impl Chromium {
         self.page.find(Locator::Css(css)).await.ok()
     }
 
-    /// Clicks on an element, which must be there.
+    /// Waits for an element and clicks it.
     pub(crate) async fn click(&self, css: &str) {
         let element = self
             .page
@@ -112,12 +112,12 @@ impl Chromium {
             .unwrap_or_else(|error| panic!("{css}: {error}"));
     }
 
-    /// What is to be read on the page.
+    /// Returns the visible text of the page.
     pub(crate) async fn text(&self) -> Result<String, CmdError> {
         self.page.find(Locator::Css("body")).await?.text().await
     }
 
-    /// The value of an expression in the page.
+    /// Evaluates a JavaScript expression in the page.
     pub(crate) async fn value(&self, script: &str) -> Value {
         self.page
             .execute(&format!("return {script}"), Vec::new())
@@ -128,7 +128,8 @@ impl Chromium {
 
 impl Drop for Chromium {
     fn drop(&mut self) {
-        // Whoever kills the driver leaves the browser; its number is in the lock on its profile.
+        // Killing the driver does not end the browser. The process ID of the browser is in the lock
+        // of its profile.
         let lock =
             std::fs::read_link(self.profile.path().join("SingletonLock")).unwrap_or_default();
         let id = lock
@@ -142,7 +143,7 @@ impl Drop for Chromium {
     }
 }
 
-/// The WebDriver, on a port that it picks; killed when dropped, and its browser with it.
+/// The WebDriver, on a free port. It is killed when dropped.
 struct Driver {
     child: Child,
     url: String,
@@ -155,7 +156,7 @@ impl Driver {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn();
-        let mut child = command.expect("chromedriver: `tests/run` installs it");
+        let mut child = command.expect("chromedriver is missing: `tests/run` installs it");
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut driver = Self {
             child,
@@ -167,9 +168,9 @@ impl Driver {
         });
         driver.url = format!(
             "http://127.0.0.1:{}",
-            port.expect("chromedriver says its port")
+            port.expect("chromedriver prints its port")
         );
-        // It must not wait for a reader.
+        // Drain the output, so that the driver never blocks on a full pipe.
         std::thread::spawn(move || lines.for_each(drop));
         driver
     }

@@ -1,4 +1,4 @@
-//! A host of client id metadata documents, and what the example `mcp` makes of them.
+//! A host of client ID metadata documents, and helpers for tests of the example `mcp` with them.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +21,7 @@ use super::tls::TlsServer;
 
 pub(crate) const CALLBACK: &str = "https://client.example/callback";
 
-/// A host of documents, by their paths.
+/// A host of documents.
 #[derive(Clone)]
 pub(crate) struct DocumentHost {
     pub(crate) certificates: Certificates,
@@ -35,11 +35,11 @@ struct State {
     requests: AtomicUsize,
     at_once: AtomicUsize,
     most_at_once: AtomicUsize,
-    /// Whether answers are kept back.
+    /// Whether responses are held back.
     held: watch::Sender<bool>,
 }
 
-/// A request that has no answer yet.
+/// A request without a response.
 struct Present<'a>(&'a State);
 
 impl<'a> Present<'a> {
@@ -85,7 +85,7 @@ impl DocumentHost {
         format!("https://localhost:{}{path}", self.server.addr.port())
     }
 
-    /// From now on this is the answer there; the URL.
+    /// Sets the response for a path. Returns the URL.
     pub(crate) fn serve(
         &self,
         path: &str,
@@ -99,8 +99,7 @@ impl DocumentHost {
         self.url(path)
     }
 
-    /// From now on a good document lies there, but for these members and with these headers; its
-    /// URL.
+    /// Serves a valid document with these changes and headers. Returns its URL.
     pub(crate) fn document(
         &self,
         path: &str,
@@ -130,12 +129,12 @@ impl DocumentHost {
         self.state.most_at_once.load(Ordering::SeqCst)
     }
 
-    /// From now on it keeps its answers back, or does not any longer.
+    /// Sets whether responses are held back.
     pub(crate) fn hold(&self, held: bool) {
         self.state.held.send_replace(held);
     }
 
-    /// Starts the server so that it may ask this host, and trusts it.
+    /// Starts the server with flags that let it contact and trust this host.
     pub(crate) async fn mcp(&self, flags: &[&str]) -> Example {
         let ca = self.certificates.file("ca.pem");
         start(
@@ -159,7 +158,7 @@ pub(crate) async fn start(flags: &[&str]) -> Example {
     .await
 }
 
-/// With these headers, JSON if they say nothing else.
+/// Returns a response with these headers. The default content type is JSON.
 pub(crate) fn answer(headers: &[(&'static str, &'static str)], body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
     response
@@ -189,7 +188,7 @@ pub(crate) async fn authorize(server: &Example, client_id: &str) -> Answer {
     authorize_at(server.url("/authorize"), client_id, CALLBACK).await
 }
 
-/// Panics unless a log-in for the client begins.
+/// Panics unless the client can begin a log-in.
 pub(crate) async fn is_known(server: &Example, client_id: &str) {
     let answer = authorize(server, client_id).await;
     assert!(
@@ -198,7 +197,7 @@ pub(crate) async fn is_known(server: &Example, client_id: &str) {
     );
 }
 
-/// Panics unless a page says this of the client, and sends nobody anywhere.
+/// Panics unless the server responds with a page that contains `words` and does not redirect.
 pub(crate) async fn is_refused(server: &Example, client_id: &str, words: &str) {
     let answer = authorize(server, client_id).await;
     assert_eq!(
@@ -208,7 +207,7 @@ pub(crate) async fn is_refused(server: &Example, client_id: &str, words: &str) {
     );
     assert!(
         answer.text().contains(words),
-        "{client_id}: {words:?} is not said: {}",
+        "{client_id}: {words:?} is missing: {}",
         answer.text()
     );
     assert!(

@@ -1,6 +1,5 @@
-//! An identity provider for tests of the example `mcp`, as strict as real ones: its refresh tokens
-//! are good once, and one that comes twice ends its session. It counts, and misbehaves when it is
-//! told to.
+//! An identity provider for tests of the example `mcp`. It is as strict as real ones: a refresh
+//! token is valid once, and its reuse ends the session. It counts requests and can be told to fail.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -21,15 +20,15 @@ use url::Url;
 use super::http::serve;
 use super::mcp::{PROVIDER_CLIENT, PROVIDER_SECRET, Pairs, one};
 
-/// How its token answers are.
+/// The properties of its token responses.
 #[derive(Clone, Debug)]
 pub(crate) struct Manners {
     pub(crate) rotates: bool,
-    /// Whether there are refresh tokens at all.
+    /// Whether refresh tokens are issued.
     pub(crate) refresh_tokens: bool,
     pub(crate) expires_in: Option<Value>,
     pub(crate) refresh_expires_in: Option<u64>,
-    /// Whether answers to refreshes state the scope.
+    /// Whether responses to refreshes contain the scope.
     pub(crate) repeats_scope: bool,
     pub(crate) token_type: &'static str,
     pub(crate) client_secret_post: bool,
@@ -49,13 +48,13 @@ impl Default for Manners {
     }
 }
 
-/// What it was asked for so far.
+/// The number of requests by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) exchanged: usize,
     pub(crate) refreshed: usize,
     pub(crate) revoked: usize,
-    /// Sessions that ended because a refresh token came twice.
+    /// Sessions that ended because a refresh token was reused.
     pub(crate) reused: usize,
 }
 
@@ -65,15 +64,15 @@ struct Inner {
     counts: Counts,
     minted: usize,
     codes: HashMap<String, Pairs>,
-    /// Of refresh tokens: the session and the scope.
+    /// The session and the scope of each refresh token.
     refresh: HashMap<String, (usize, String)>,
     spent: HashMap<String, usize>,
-    /// Of access tokens: the session and the scope.
+    /// The session and the scope of each access token.
     access: HashMap<String, (usize, String)>,
     ended: HashSet<usize>,
-    /// What is answered by path, instead of what is right.
+    /// Responses by path that replace the correct ones.
     instead: HashMap<&'static str, (StatusCode, String)>,
-    /// Everything that is a secret, as it was handed out.
+    /// All secrets that were issued.
     secrets: Vec<String>,
     /// The forms of the token and revocation requests.
     forms: Vec<Pairs>,
@@ -107,7 +106,7 @@ impl Identity {
         }
     }
 
-    /// The flags by which the example finds it.
+    /// Returns the flags that configure this provider.
     pub(crate) fn flags(&self) -> Vec<String> {
         let at = |path: &str| format!("http://{}{path}", self.addr);
         let post = self.lock().manners.client_secret_post;
@@ -142,29 +141,29 @@ impl Identity {
         self.lock().counts
     }
 
-    /// Whatever it has handed out that must be seen by nobody but the server.
+    /// Returns all issued secrets, which only the server may see.
     pub(crate) fn secrets(&self) -> Vec<String> {
         self.lock().secrets.clone()
     }
 
-    /// The last form that its token or revocation endpoint got.
+    /// Returns the last form that the token or the revocation endpoint received.
     pub(crate) fn last_form(&self) -> Pairs {
         self.lock().forms.last().expect("a request").clone()
     }
 
-    /// From now on its token answers are so.
+    /// Changes the properties of further token responses.
     pub(crate) fn change(&self, change: impl FnOnce(&mut Manners)) {
         change(&mut self.lock().manners);
     }
 
-    /// From now on `path` answers this.
+    /// Sets the response for `path`.
     pub(crate) fn answer(&self, path: &'static str, status: u16, body: impl Into<String>) {
         self.lock()
             .instead
             .insert(path, (StatusCode::from_u16(status).unwrap(), body.into()));
     }
 
-    /// From now on it does what is right again.
+    /// Removes all responses set by [`Self::answer`].
     pub(crate) fn behave(&self) {
         self.lock().instead.clear();
     }
@@ -225,7 +224,7 @@ impl Inner {
         answer.to_string().into_response()
     }
 
-    /// The answer to whoever is not the one client.
+    /// Returns an error unless the request comes from the only client.
     fn refuse(&self, headers: &HeaderMap, form: &Pairs) -> Option<Response> {
         let encoded =
             |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();

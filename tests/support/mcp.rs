@@ -1,5 +1,4 @@
-//! What the tests of the example `mcp` share: the server, an identity provider behind it, a browser
-//! before it.
+//! Helpers for tests of the example `mcp`: the server, an identity provider, and a browser.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -20,7 +19,7 @@ use url::Url;
 use super::http::{Answer, post as post_form, send, serve};
 use super::process::Example;
 
-/// The pair of RFC 7636, appendix B.
+/// The PKCE pair of RFC 7636, appendix B.
 pub(crate) const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 pub(crate) const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
@@ -29,17 +28,14 @@ pub(crate) const PROVIDER_SECRET: &str = "secret: at provider";
 
 pub(crate) type Pairs = Vec<(String, String)>;
 
-/// The value of a parameter, which comes once or not at all.
+/// Returns the value of a parameter. Panics if it is repeated.
 pub(crate) fn one<'a>(pairs: &'a Pairs, name: &str) -> Option<&'a str> {
     let mut values = pairs
         .iter()
         .filter(|(key, _)| key == name)
         .map(|(_, value)| value.as_str());
     let value = values.next();
-    assert!(
-        values.next().is_none(),
-        "{name} came more than once: {pairs:?}"
-    );
+    assert!(values.next().is_none(), "{name} is repeated: {pairs:?}");
     value
 }
 
@@ -51,7 +47,7 @@ pub(crate) fn query(url: &str) -> Pairs {
         .collect()
 }
 
-/// An identity provider at which one person is always logged in, and that knows one client alone.
+/// An identity provider without a log-in page and with a single client.
 #[derive(Clone, Debug)]
 pub(crate) struct Provider {
     pub(crate) addr: SocketAddr,
@@ -61,7 +57,7 @@ pub(crate) struct Provider {
 #[derive(Debug, Default)]
 struct ProviderState {
     requests: Vec<Pairs>,
-    /// By code: the request that it answers.
+    /// The authorization requests by code.
     codes: HashMap<String, Pairs>,
     exchanged: usize,
     answer_request: Option<Pairs>,
@@ -81,7 +77,7 @@ impl Provider {
         }
     }
 
-    /// The flags by which the example finds it.
+    /// Returns the flags that configure this provider.
     pub(crate) fn flags(&self) -> Vec<String> {
         let flags = [
             (
@@ -98,17 +94,18 @@ impl Provider {
             .collect()
     }
 
-    /// All authorization requests so far.
+    /// Returns all authorization requests so far.
     pub(crate) fn requests(&self) -> Vec<Pairs> {
         self.state.lock().unwrap().requests.clone()
     }
 
-    /// How many codes have been exchanged.
+    /// Returns the number of token requests.
     pub(crate) fn exchanged(&self) -> usize {
         self.state.lock().unwrap().exchanged
     }
 
-    /// From now on an authorization request gets this, with its `state`, instead of a code.
+    /// Makes all further authorization requests return these parameters, with their `state`,
+    /// instead of a code.
     pub(crate) fn answer_requests(&self, answer: &[(&str, &str)]) {
         let answer = answer
             .iter()
@@ -117,13 +114,13 @@ impl Provider {
         self.state.lock().unwrap().answer_request = Some(answer);
     }
 
-    /// From now on a code gets this instead of tokens.
+    /// Makes all further token requests return this response.
     pub(crate) fn answer_exchanges(&self, status: u16, body: impl Into<String>) {
         self.state.lock().unwrap().answer_exchange =
             Some((StatusCode::from_u16(status).unwrap(), body.into()));
     }
 
-    /// From now on it does what it should again.
+    /// Undoes the other methods: responds correctly again.
     pub(crate) fn behave(&self) {
         let mut state = self.state.lock().unwrap();
         state.answer_request = None;
@@ -208,7 +205,7 @@ async fn provider_token(
     tokens.to_string().into_response()
 }
 
-/// Starts the example on a free port, with these flags.
+/// Starts the example with these flags on a free port.
 pub(crate) async fn start(flags: &[String]) -> Example {
     let mut args = vec!["--listen".to_owned(), "127.0.0.1:0".to_owned()];
     args.extend_from_slice(flags);
@@ -217,7 +214,7 @@ pub(crate) async fn start(flags: &[String]) -> Example {
         .unwrap()
 }
 
-/// Registers a client; what the server says of it.
+/// Registers a client. Returns the response.
 pub(crate) async fn register(server: &Example, metadata: &Value) -> Value {
     register_at(&server.url("/register"), metadata).await
 }
@@ -234,7 +231,7 @@ pub(crate) async fn register_at(endpoint: &str, metadata: &Value) -> Value {
     answer.json()
 }
 
-/// Registers a public client with this redirect URI; its id.
+/// Registers a public client with this redirect URI. Returns its ID.
 pub(crate) async fn register_public(server: &Example, name: &str, redirect_uri: &str) -> String {
     let metadata = json!({ "client_name": name, "redirect_uris": [redirect_uri], "token_endpoint_auth_method": "none" });
     register(server, &metadata).await["client_id"]
@@ -243,8 +240,8 @@ pub(crate) async fn register_public(server: &Example, name: &str, redirect_uri: 
         .to_owned()
 }
 
-/// A request for authorization in order, but for these parameters, of which an empty one is left
-/// out.
+/// Returns a valid authorization request with these changes. A parameter with an empty value is
+/// omitted.
 pub(crate) fn request(
     server: &Example,
     client_id: &str,
@@ -270,7 +267,7 @@ pub(crate) fn request(
         .into()
 }
 
-/// Exchanges the code that answers a request of a public client; what it gets.
+/// Exchanges the code for a request of a public client. Returns the token response.
 pub(crate) async fn exchange(server: &Example, request: &str, code: &str) -> Answer {
     let request = query(request);
     let form = [
@@ -283,7 +280,7 @@ pub(crate) async fn exchange(server: &Example, request: &str, code: &str) -> Ans
     post_form(&server.url("/token"), &form).await
 }
 
-/// Asserts what all pages have in common.
+/// Asserts the headers and the elements that all pages have in common.
 pub(crate) fn assert_is_page(answer: &Answer) {
     for (name, value) in [
         ("content-type", "text/html; charset=utf-8"),
@@ -326,12 +323,11 @@ pub(crate) fn assert_is_page(answer: &Answer) {
     }
 }
 
-/// A browser: what it does with cookies, and no more. It stays where it is told to go, until the
-/// test has it follow.
+/// A browser that only handles cookies. It does not follow redirects by itself.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Browser {
     pub(crate) cookies: BTreeMap<String, String>,
-    /// The server at the first URL is reached at the second.
+    /// Requests to the first URL are sent to the second.
     pub(crate) through: Option<(String, String)>,
 }
 
@@ -340,7 +336,7 @@ impl Browser {
         self.send("GET", url, &[], "").await
     }
 
-    /// Posts a form, from a page of the same origin.
+    /// Posts a form as if from a page of the same origin.
     pub(crate) async fn post(&mut self, url: &str, form: &[(&str, &str)]) -> Answer {
         let body = url::form_urlencoded::Serializer::new(String::new())
             .extend_pairs(form)
@@ -385,8 +381,7 @@ impl Browser {
         answer
     }
 
-    /// Goes where the answer sends it, and on, until it is sent to a URL that begins with `target`;
-    /// that.
+    /// Follows redirects until one leads to a URL that begins with `target`. Returns that URL.
     pub(crate) async fn follow(&mut self, answer: Answer, target: &str) -> String {
         let mut url = onward(&answer);
         for _ in 0..10 {
@@ -395,10 +390,10 @@ impl Browser {
             }
             url = onward(&self.get(&url).await);
         }
-        panic!("{target} was never reached: {url}");
+        panic!("{target} was not reached: {url}");
     }
 
-    /// Says yes on the consent page that the answer leads to; where that leads to.
+    /// Approves on the consent page to which the response leads. Returns the next response.
     pub(crate) async fn approve(&mut self, answer: &Answer) -> Answer {
         self.decide(answer, &[("decision", "approve")]).await
     }
@@ -410,7 +405,7 @@ impl Browser {
         self.submit(&url, &page, fields).await
     }
 
-    /// Sends the form on a page, with these fields beside the hidden ones.
+    /// Submits the form of a page with its hidden fields and these fields.
     pub(crate) async fn submit(
         &mut self,
         url: &str,
@@ -431,7 +426,7 @@ impl Browser {
         self.post(action.as_str(), &form).await
     }
 
-    /// Logs in for a client, at the test's provider; the URL that the client is sent to.
+    /// Logs in at the test's provider. Returns the URL to which the client is redirected.
     pub(crate) async fn log_in(&mut self, request: &str, redirect_uri: &str) -> String {
         let answer = self.get(request).await;
         let answer = self.approve(&answer).await;
@@ -439,7 +434,7 @@ impl Browser {
     }
 }
 
-/// Where an answer sends a browser: at once, or by a page that does.
+/// Returns the URL to which a response redirects the browser, with a redirect or a page.
 pub(crate) fn onward(answer: &Answer) -> String {
     let header = |name| {
         answer
@@ -453,11 +448,15 @@ pub(crate) fn onward(answer: &Answer) -> String {
             location.to_owned()
         }
         (None, Some(refresh)) => refresh.strip_prefix("0;url=").unwrap().to_owned(),
-        _ => panic!("it leads nowhere: {} {}", answer.status, answer.text()),
+        _ => panic!(
+            "the response is not a redirect: {} {}",
+            answer.status,
+            answer.text()
+        ),
     }
 }
 
-/// The address and the hidden fields of the one form of a page.
+/// Returns the action and the hidden fields of the only form of a page.
 pub(crate) fn form(page: &Answer) -> (String, Pairs) {
     let page = page.text();
     let attribute = |tag: &str, name: &str| {
@@ -482,7 +481,7 @@ pub(crate) fn form(page: &Answer) -> (String, Pairs) {
     (attribute(tag, "action").unwrap(), fields)
 }
 
-/// What a browser makes of the value of an attribute.
+/// Decodes the value of an HTML attribute.
 fn unescaped(value: &str) -> String {
     let pairs = [
         ("&lt;", "<"),

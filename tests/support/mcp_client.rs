@@ -1,4 +1,4 @@
-//! A client of the example `mcp`, which does what the test tells it to.
+//! A client of the example `mcp` that the test controls.
 
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ impl McpClient {
         }
     }
 
-    /// A person logs in; the code.
+    /// Logs in. Returns the code.
     pub(crate) async fn code(&self, server: &Example) -> String {
         let url = request(server, &self.id, REDIRECT, &[]);
         let answer = query(&Browser::default().log_in(&url, REDIRECT).await);
@@ -30,8 +30,8 @@ impl McpClient {
             .to_owned()
     }
 
-    /// Sends a token request with this client's id, in order but for these parameters: an empty one
-    /// is left out.
+    /// Sends a token request with this client's ID, the usual parameters and these changes. A
+    /// parameter with an empty value is omitted.
     pub(crate) async fn token(
         &self,
         server: &Example,
@@ -68,7 +68,7 @@ impl McpClient {
         self.token(server, &usual, changes).await
     }
 
-    /// Logs in; the token answer.
+    /// Logs in. Returns the token response.
     pub(crate) async fn log_in(&self, server: &Example) -> Answer {
         let answer = self.exchange(server, &self.code(server).await, &[]).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
@@ -111,7 +111,7 @@ pub(crate) async fn call(server: &Example, token: &str, tool: &str) -> Answer {
     send("POST", &server.url("/mcp"), &headers, message.to_string()).await
 }
 
-/// What a tool has answered.
+/// Returns the structured result of a tool call.
 pub(crate) fn structured(answer: &Answer) -> Value {
     let json = answer.json();
     assert_eq!(json["result"]["isError"], json!(false), "{json}");
