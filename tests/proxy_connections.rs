@@ -351,7 +351,7 @@ async fn a_request_that_may_be_repeated_survives_a_connection_that_is_being_clos
         Script::start(|count, _| if count == 0 { Reply::Ok } else { Reply::Hangup }).await;
     let proxy = proxy::start(&upstream.url(), &[]).await;
     proxy
-        .written("the upstream has no discovery document")
+        .written("no discovery document found at the upstream")
         .await;
     for (method, path, body, status, times) in [
         ("GET", "/again", "", StatusCode::OK, 2),
@@ -378,7 +378,7 @@ async fn no_request_is_lost_to_a_connection_that_was_closed_while_idle() {
     let upstream = Script::start(|_, _| Reply::OkAndClose).await;
     let proxy = proxy::start(&upstream.url(), &[]).await;
     proxy
-        .written("the upstream has no discovery document")
+        .written("no discovery document found at the upstream")
         .await;
     for round in 0..5 {
         // Time for the proxy to see it closed; a POST that meets it just then cannot be sent again.
@@ -412,7 +412,7 @@ async fn a_request_has_one_length() {
     .await;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     assert!(
-        !proxy.stderr().contains("a request failed"),
+        !proxy.stderr().contains("a request to the upstream failed"),
         "that is the client's fault: {proxy:?}"
     );
 }

@@ -11,7 +11,7 @@ use self::support::proxy;
 const OPENID: &str = "/.well-known/openid-configuration";
 const OAUTH: &str = "/.well-known/oauth-authorization-server";
 const PUBLIC: &str = "https://login.example.com";
-const DETOUR: &str = "clients would be led around the proxy";
+const DETOUR: &str = "the upstream's discovery document directs clients past the proxy";
 
 /// An upstream whose documents are `document`, with `UP` for its own URL.
 async fn upstream(document: impl Fn(&Seen) -> String + Clone + Send + Sync + 'static) -> Recorder {
@@ -247,7 +247,7 @@ async fn no_detour_is_reported_where_there_is_none() {
 async fn another_path_than_the_guarded_one_is_reported_at_start() {
     let document = r#"{"token_endpoint":"UP/oauth/token","revocation_endpoint":"UP/revoke","introspection_endpoint":"UP/inspect"}"#;
     let upstream = upstream(move |_| document.into()).await;
-    let words = "the proxy guards other paths than those of the endpoints";
+    let words = "the proxy does not guard these endpoints: correct the flags for their paths";
     for flags in [
         &[][..],
         &["--public-url", PUBLIC],
@@ -289,6 +289,6 @@ async fn signed_metadata_is_reported_at_start() {
     let upstream = upstream(|_| r#"{"signed_metadata":"e30.e30."}"#.into()).await;
     let proxy = proxy::start(&upstream.url(), &["--public-url", PUBLIC]).await;
     proxy
-        .written("signed_metadata may lead clients around the proxy")
+        .written("signed_metadata cannot be rewritten and may direct clients past the proxy")
         .await;
 }

@@ -95,10 +95,10 @@ fn what_makes_no_sense_is_refused_with_status_2_and_says_why() {
         (&["--stall-timeout", "inf"], "--stall-timeout"),
         (
             &["--store", "memory:x"],
-            "--store: `memory` takes no address",
+            "--store: `memory` does not take an address",
         ),
-        (&["--store", "mysql"], "--store: no store is called `mysql`"),
-        (&["--store", ""], "--store: no store is called ``"),
+        (&["--store", "mysql"], "--store: unknown store `mysql`"),
+        (&["--store", ""], "--store: unknown store ``"),
         (
             &["--upstream", "http://a", "--token-path", "token"],
             "--token-path: \"token\" is not a path such as /token",
@@ -238,7 +238,7 @@ fn what_makes_no_sense_is_refused_with_status_2_and_says_why() {
                 "--resource-scope",
                 "/apo=read",
             ],
-            "--resource-scope: /apo is no --resource-prefix",
+            "--resource-scope: /apo is not a --resource-prefix",
         ),
         (
             &[
@@ -268,7 +268,7 @@ fn what_makes_no_sense_is_refused_with_status_2_and_says_why() {
                 "--resource",
                 "https://a,https://b",
             ],
-            "--resource: https://a and https://b are both for /api",
+            "--resource: https://a and https://b are both set for /api",
         ),
         (
             &[
@@ -276,7 +276,7 @@ fn what_makes_no_sense_is_refused_with_status_2_and_says_why() {
                 "--resource-prefix=/api,/api/x",
                 "--resource=/api=https://a,/api/x=https://b",
             ],
-            "--resource: /api/x is below /api, which is for another",
+            "--resource: /api/x is below /api, which requires another resource",
         ),
         (
             &[
@@ -304,7 +304,7 @@ fn what_makes_no_sense_is_refused_with_status_2_and_says_why() {
         (&["--retry-window", "inf"], "not a number of seconds"),
         (
             &["--retry-window", "99999999999999999999999"],
-            "too many seconds",
+            "the number of seconds is too large",
         ),
         (&["--retry-window", "9999999999"], "--retry-window must be"),
         (
@@ -329,7 +329,7 @@ fn what_makes_no_sense_is_refused_with_status_2_and_says_why() {
         ),
         (
             &["--upstream", "http://a", "--adopt-until", "tomorrow"],
-            "not seconds since 1970",
+            "not a number of seconds since 1970",
         ),
         (
             &[
@@ -338,7 +338,7 @@ fn what_makes_no_sense_is_refused_with_status_2_and_says_why() {
                 "--adopt-until",
                 "99999999999999999999",
             ],
-            "not seconds since 1970",
+            "not a number of seconds since 1970",
         ),
         (
             &[
@@ -347,11 +347,11 @@ fn what_makes_no_sense_is_refused_with_status_2_and_says_why() {
                 "--adopt-until",
                 "18446744073709551615",
             ],
-            "too far away",
+            "too far in the future",
         ),
         (
             &["--strict", "--retry-window", "5"],
-            "--strict allows neither a --retry-window nor a --recovery-window",
+            "--strict cannot be combined with --retry-window or --recovery-window",
         ),
         (
             &["--strict", "--recovery-window", "5"],
@@ -410,7 +410,7 @@ fn the_environment_is_checked_like_the_flags() {
             "https://a",
             "--resource-metadata needs",
         ),
-        ("PROXY_STORE", "mysql", "no store is called"),
+        ("PROXY_STORE", "mysql", "unknown store"),
         ("PROXY_ROTATION_TIMEOUT", "0", "--rotation-timeout must be"),
     ] {
         let stderr = refused(&[], &[(name, value)]);

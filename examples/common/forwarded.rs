@@ -1,4 +1,4 @@
-//! Tells the upstream the address of the client and the URL that the client used.
+//! Headers that describe the client, and the URL that the client used, to the upstream.
 //!
 //! The headers are built from the public URL if it is known, otherwise from the connection. Headers
 //! of the request are kept only if the peer is in a trusted network: then the chains of
@@ -23,7 +23,7 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const X_FORWARDED_SERVER: HeaderName = HeaderName::from_static("x-forwarded-server");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
-/// The place of this server in the network.
+/// The position of this server in the network.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Edge {
     public: Option<Place>,
@@ -31,8 +31,8 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
-    /// `public` is the URL that clients use, `trusted` the networks of the reverse proxies in
-    /// front.
+    /// Creates the position from the URL that clients use and the networks of the reverse proxies
+    /// in front.
     pub(crate) fn new(public: Option<&Url>, trusted: &[Network]) -> Self {
         Self {
             public: public.and_then(Place::of_url),
@@ -104,7 +104,7 @@ impl Place {
     }
 }
 
-/// Splits `host:port` and `[::1]:port`. Without a valid port all of it is the host.
+/// Splits `host:port` and `[::1]:port`. Without a valid port, the whole text is the host.
 fn split_port(authority: &str) -> (Option<&str>, Option<&str>) {
     match authority.rsplit_once(':') {
         Some((host, port))
@@ -122,7 +122,7 @@ pub(crate) struct Client {
     edge: Arc<Edge>,
     trusted: bool,
     address: HeaderValue,
-    /// `for=192.0.2.1`
+    /// The beginning of an element of `Forwarded`: `for=192.0.2.1`.
     forwarded: String,
 }
 
@@ -142,8 +142,8 @@ impl Client {
         }
     }
 
-    /// Removes headers that a client must not send to the upstream, and adds those that describe
-    /// the client. `host` is the host that the client asked for.
+    /// Removes headers that a client must not send to the upstream, and adds the headers that
+    /// describe the client. `host` is the host that the client asked for.
     pub(crate) fn announce(
         &self,
         headers: &mut HeaderMap,
@@ -163,8 +163,8 @@ impl Client {
             }
         };
         let keeps = self.trusted && self.edge.public.is_none();
-        // A missing port belongs to the scheme and the host that were sent, which may differ from
-        // those of this server.
+        // If the trusted proxy sent a scheme or a host without a port, the port of this server
+        // would contradict them.
         let described = keeps
             && [X_FORWARDED_PROTO, X_FORWARDED_HOST]
                 .iter()
@@ -245,8 +245,8 @@ fn value_of(address: IpAddr) -> HeaderValue {
     HeaderValue::from_str(&address.to_string()).unwrap_or(HeaderValue::from_static("unknown"))
 }
 
-/// Parses one element of `X-Forwarded-For`: an address, to which some proxies add a port, with
-/// brackets for IPv6.
+/// Parses one element of `X-Forwarded-For`: an address, in brackets if it is IPv6 and has a port.
+/// Some proxies add the port.
 fn parse_address(text: &str) -> Option<IpAddr> {
     let text = text.trim().trim_matches('"');
     let bare = text
@@ -260,7 +260,8 @@ fn parse_address(text: &str) -> Option<IpAddr> {
     address.map(|address: IpAddr| address.to_canonical())
 }
 
-/// Appends `value` to a list, in one line because some servers read only the first.
+/// Appends `value` to a list header. The list becomes one line, because some servers read only the
+/// first line of a header.
 fn append(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
     let mut entry = match headers.entry(name) {
         Entry::Vacant(entry) => {
@@ -278,7 +279,7 @@ fn append(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
     entry.insert(HeaderValue::from_maybe_shared(list.freeze()).unwrap_or(value));
 }
 
-/// Returns the host that the client asked for, in HTTP/2 or HTTP/1.
+/// Returns the host that the client asked for: `:authority` in HTTP/2, `Host` in HTTP/1.
 pub(crate) fn requested_host(uri: &Uri, headers: &HeaderMap) -> Option<HeaderValue> {
     match uri.authority() {
         Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),

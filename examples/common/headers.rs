@@ -2,18 +2,19 @@
 //!
 //! 1. Hop-by-hop headers, and headers that `Connection` nominates (RFC 9110 §7.6.1). Clients are
 //!    not trusted: a nomination is ignored for headers that are meant for the recipient of the
-//!    message. Otherwise the layer could check one request and the upstream serve another, without
-//!    the credentials or the content type that were checked.
-//! 2. Headers that replace the path or the method of a request. The proxy guards the path and
+//!    message. Otherwise the layer could check one request and the upstream could serve another,
+//!    without the credentials or the content type that were checked.
+//! 2. Headers that replace the path or the method of a request. The proxy guards the path and the
 //!    method of the request line, and must not forward a header that replaces them.
 //! 3. Headers that describe the client and the URL that it used, unless they come from a trusted
 //!    network.
-//! 4. Other spellings of these headers: CGI, WSGI and their successors take `Content_Type` for
+//! 4. Other spellings of these headers: CGI, WSGI and their successors read `Content_Type` as
 //!    `Content-Type`.
 
 use http::header::{CONNECTION, HeaderMap, HeaderName};
 
-/// Headers that replace the path or the method. They are removed from trusted networks, too.
+/// Headers that replace the path or the method. They are removed even if they come from a trusted
+/// network.
 const REWRITING: [&str; 20] = [
     "http-method-override",
     "method-override",
@@ -37,7 +38,7 @@ const REWRITING: [&str; 20] = [
     "x-tunnel-method",
 ];
 
-/// Headers that describe the client or the URL that it used, beside `X-Forwarded-…`.
+/// Headers, other than `X-Forwarded-…`, that describe the client or the URL that it used.
 const FORWARDING: [&str; 25] = [
     "cf-connecting-ip",
     "cf-connecting-ipv6",
@@ -102,7 +103,7 @@ const END_TO_END: [&str; 32] = [
     "x-requested-with",
 ];
 
-/// The beginnings of the names of further such headers.
+/// Prefixes of the names of further headers that `Connection` cannot nominate.
 const END_TO_END_PREFIXES: [&str; 7] = [
     "accept",
     "access-control-",
@@ -113,15 +114,15 @@ const END_TO_END_PREFIXES: [&str; 7] = [
     "x-forwarded",
 ];
 
-/// Parts of the names of further such headers, which may carry an identity or a credential in one
-/// of the many dialects of gateways.
+/// Parts of the names of further headers that `Connection` cannot nominate. Gateways use many
+/// different headers for identities and credentials.
 const IDENTITY_PARTS: [&str; 16] = [
     "account", "api-key", "apikey", "assert", "auth", "cert", "client", "cookie", "csrf", "dpop",
     "ident", "secret", "session", "sign", "token", "user",
 ];
 
-/// Removes hop-by-hop headers, including those that `Connection` nominates, from a request or a
-/// response.
+/// Removes hop-by-hop headers from a request or a response, including the headers that
+/// `Connection` nominates.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     // Most messages have no such header.
     if !headers.keys().any(|name| is_hop_by_hop(name.as_str())) {
@@ -133,8 +134,8 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     remove_if(headers, is_hop_by_hop);
 }
 
-/// Removes headers of a request that could make the upstream serve another request than the one
-/// that was checked. Headers that describe the client stay if they come from a trusted network.
+/// Removes headers that could make the upstream serve a different request than the one that was
+/// checked. Headers that describe the client are kept if they come from a trusted network.
 pub(crate) fn remove_misleading(headers: &mut HeaderMap, trusted: bool) {
     remove_if(headers, |name| {
         is_any(name, &REWRITING)
@@ -163,7 +164,7 @@ fn is_hop_by_hop(name: &str) -> bool {
     }
 }
 
-/// Returns the headers that `Connection` nominates, except those that it cannot nominate.
+/// Returns the headers that `Connection` nominates, without the end-to-end headers.
 fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
     let values = headers.get_all(CONNECTION).iter();
     let options = values
@@ -193,8 +194,8 @@ fn is_forwarding(name: &str) -> bool {
         || is_any(name, &FORWARDING)
 }
 
-/// Returns whether a server that folds punctuation takes this name for that of a header with a
-/// meaning here.
+/// Returns whether a server that treats all punctuation as `-` reads this name as one of the
+/// headers above.
 fn is_other_spelling(name: &str) -> bool {
     if name
         .bytes()
@@ -210,7 +211,7 @@ fn is_any(name: &str, known: &[&str]) -> bool {
     known.iter().any(|known| is_same(name, known))
 }
 
-/// Compares two names as a server does that folds punctuation. Both are in lower case.
+/// Compares two lower-case names as a server does that treats all punctuation as `-`.
 fn is_same(left: &str, right: &str) -> bool {
     left.len() == right.len()
         && left

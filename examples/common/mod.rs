@@ -1,4 +1,4 @@
-//! Modules that the example servers share.
+//! Modules that both servers share.
 
 pub(crate) mod forwarded;
 pub(crate) mod front_channel;

@@ -1,4 +1,4 @@
-//! Networks that are trusted to describe the clients behind them.
+//! Networks of reverse proxies that are trusted to describe their clients.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
@@ -10,8 +10,8 @@ use ipnet::{IpNet, Ipv4Net};
 pub(crate) struct Network(IpNet);
 
 impl Network {
-    /// Returns whether the address is in the network. An IPv4 address that is mapped to IPv6 is an
-    /// IPv4 address.
+    /// Returns whether the address is in the network. An IPv4-mapped IPv6 address counts as an IPv4
+    /// address.
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
     }
@@ -30,7 +30,7 @@ impl FromStr for Network {
     }
 }
 
-/// Returns the IPv4 network that is written as one of IPv4-mapped addresses (RFC 4291 §2.5.5.2).
+/// Returns the IPv4 network if the network consists of IPv4-mapped addresses (RFC 4291 §2.5.5.2).
 fn unmapped(network: IpNet) -> Option<IpNet> {
     let IpNet::V6(network) = network else {
         return None;
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_not_a_network() {
+    fn invalid_networks_are_rejected() {
         for text in [
             "",
             "10.0.0.0/33",

@@ -16,19 +16,20 @@ use super::listener::Held;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// A body that records its progress, and may be checked.
+/// A request body that records its progress, and is checked while it streams if `check` is set.
 #[derive(Debug)]
 pub(crate) struct Upload<B> {
     body: B,
     progress: Arc<Progress>,
     check: Option<BodyCheck>,
-    /// Where to count what the check holds.
+    /// The counter for the bytes that the check holds back.
     held: Option<Arc<Held>>,
     trailers: Option<HeaderMap>,
 }
 
 impl<B: Body> Upload<B> {
-    /// `held` is that of the request, unless the body is held in memory by other code.
+    /// Creates an upload. `held` is the extension of the request; it is `None` if other code holds
+    /// the body in memory and counts its bytes.
     pub(crate) fn new(body: B, check: Option<BodyCheck>, held: Option<Arc<Held>>) -> Self {
         if let Some(held) = &held {
             held.pass_on();
@@ -120,7 +121,7 @@ where
         let held = self.check.as_ref().map_or(0, BodyCheck::held) as u64;
         let rest = self.body.size_hint();
         let mut hint = SizeHint::new();
-        // The upper bound first: the lower one must not exceed it.
+        // The upper bound is set first, because the lower bound must not exceed it.
         if let Some(upper) = rest.upper() {
             hint.set_upper(upper.saturating_add(held));
         }
@@ -129,7 +130,7 @@ where
     }
 }
 
-/// The time when the upstream last read a part of an upload.
+/// The progress of an upload: whether it waits for the client or for the upstream.
 #[derive(Debug)]
 pub(crate) struct Progress(Mutex<State>);
 
@@ -137,7 +138,7 @@ pub(crate) struct Progress(Mutex<State>);
 enum State {
     /// The client has not sent the next part yet.
     WaitsForClient,
-    /// The upstream has had everything that arrived, since then.
+    /// The upstream has not polled for more since this time, when it received a part.
     WaitsForUpstream(Instant),
 }
 
@@ -164,8 +165,8 @@ impl Progress {
         }
     }
 
-    /// Completes when the upstream has made no progress for `limit`. Time in which the client sends
-    /// nothing does not count: the listener ends bodies that stall.
+    /// Completes when the upstream has made no progress for `limit`. Time spent waiting for the
+    /// client does not count: the listener ends request bodies that stall.
     pub(crate) async fn stalled(&self, limit: Duration) {
         let mut since = self.last();
         while let Some(end) = since.checked_add(limit) {

@@ -13,7 +13,7 @@ use tower::{ServiceExt as _, service_fn};
 use crate::common::listener::{Limits, Listener, RequestBody};
 use crate::metrics::Scrape;
 
-/// Serves `/healthz` and `/metrics`; for ever.
+/// Serves `/healthz` and `/metrics`. Never returns.
 pub(crate) async fn serve(listener: TcpListener, scrape: Scrape) {
     let metrics = move || async move {
         (
@@ -30,7 +30,8 @@ pub(crate) async fn serve(listener: TcpListener, scrape: Scrape) {
             router.clone().oneshot(request.map(Body::new))
         })
     };
-    // Separate from the limits for clients, so that metrics stay readable during an attack.
+    // These limits are separate from those for clients, so that metrics stay available during an
+    // attack.
     let limits = Limits {
         max_connections: 16,
         max_in_flight: 16,

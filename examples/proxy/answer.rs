@@ -1,12 +1,12 @@
-//! Answers of the proxy itself.
+//! Error responses of the proxy itself.
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 use http_body_util::Full;
 
-/// An error in the form of those of OAuth (RFC 6749 §5.2), which clients of an authorization server
-/// read.
+/// Returns an error response in the format of OAuth (RFC 6749 §5.2), which the clients of an
+/// authorization server understand.
 pub(crate) fn error(status: StatusCode, description: &str) -> Response<Full<Bytes>> {
     error_with_code(
         status,
@@ -19,6 +19,7 @@ pub(crate) fn error(status: StatusCode, description: &str) -> Response<Full<Byte
     )
 }
 
+/// Returns an error response with this OAuth error code.
 pub(crate) fn error_with_code(
     status: StatusCode,
     code: &str,

@@ -1,12 +1,12 @@
-//! How the examples put an error into words.
+//! Formats errors with their causes.
 
-/// An error and its causes, in one line.
+/// Returns the texts of an error and its causes, in one line.
 pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let text = error.to_string();
-        // Some repeat their cause themselves.
+        // Some errors already contain the text of their cause.
         if !line.ends_with(&text) {
             line.push_str(": ");
             line.push_str(&text);

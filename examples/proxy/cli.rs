@@ -1,4 +1,4 @@
-//! The command line.
+//! The command-line flags.
 
 use std::net::SocketAddr;
 use std::num::ParseIntError;
@@ -18,19 +18,20 @@ use crate::upstream::{PublicUrl, Upstream};
 
 crate::common::listener::limit_flags!("PROXY_");
 
-/// A reverse proxy that keeps the refresh tokens of an authorization server safe and its sessions
-/// alive.
+/// A reverse proxy that binds the refresh tokens of an authorization server to their clients and
+/// rotates them.
 ///
-/// It forwards every request to the upstream. On the way, the refresh tokens that the upstream
-/// issues are replaced by the proxy's own: bound to one client, rotated on every use, and forgiving
-/// to clients that retry.
+/// It forwards every request to the upstream. It replaces the refresh tokens that the upstream
+/// issues with its own: each is bound to one client and rotated on every use, and a client that
+/// repeats a refresh gets the same response again.
 ///
-/// Without --upstream it starts a small demo authorization server and prints a whole session as
+/// Without --upstream it starts a small demo authorization server and prints a complete session as
 /// curl commands.
 #[derive(Debug, clap::Parser)]
 #[command(name = "proxy", version)]
 pub(crate) struct Cli {
-    /// Where to listen for clients, in plain HTTP/1.1 and HTTP/2; port 0 picks a free one
+    /// Address to listen on for clients, in plain HTTP/1.1 and HTTP/2 without TLS; port 0 picks a
+    /// free port
     #[arg(
         long,
         env = "PROXY_LISTEN",
@@ -39,31 +40,32 @@ pub(crate) struct Cli {
     )]
     pub(crate) listen: SocketAddr,
 
-    /// The authorization server: an http or https URL; if it has a path, that is put before the
-    /// path of each request
+    /// URL of the authorization server, http or https; a path in it is prepended to the path of
+    /// each request [default: a demo authorization server]
     ///
-    /// Certificates of https upstreams are checked against the platform's roots (or SSL_CERT_FILE,
-    /// SSL_CERT_DIR).
+    /// Certificates of https upstreams are verified against the platform's root certificates, or
+    /// those in SSL_CERT_FILE and SSL_CERT_DIR.
     #[arg(long, env = "PROXY_UPSTREAM", value_name = "URL")]
     pub(crate) upstream: Option<Upstream>,
 
-    /// The URL under which clients reach this proxy
+    /// URL at which clients reach this proxy [default: none]
     ///
-    /// The token, revocation and introspection endpoints in the upstream's discovery documents that
-    /// point at the upstream are rewritten to it, and the upstream gets it in X-Forwarded-Proto,
-    /// -Host, -Port, -Prefix and -Server and in Forwarded. Set it whenever TLS ends in front of
-    /// this proxy.
+    /// In the upstream's discovery documents, the token, revocation and introspection endpoints
+    /// that point at the upstream are rewritten to this URL. The upstream receives it in
+    /// X-Forwarded-Proto, -Host, -Port, -Prefix and -Server and in Forwarded. Set it whenever TLS
+    /// ends in front of this proxy: without it, discovery documents may direct clients past the
+    /// proxy.
     #[arg(long, env = "PROXY_PUBLIC_URL", value_name = "URL")]
     pub(crate) public_url: Option<PublicUrl>,
 
-    /// A network of reverse proxies in front, in CIDR notation: the X-Forwarded-… and Forwarded
-    /// headers that come from there are kept, and the chains of addresses are extended; may be
-    /// repeated [default: none]
+    /// Network of trusted reverse proxies in front, in CIDR notation, whose X-Forwarded-… and
+    /// Forwarded headers are kept and extended; may be repeated [default: none]
     ///
-    /// From all other addresses these headers are removed, together with X-Real-IP and its
-    /// relatives: the upstream gets values from the connection and from --public-url. Name only
-    /// networks whose servers overwrite or append to every such header that a client sends.
-    /// --public-url, if set, still decides scheme, host, port and prefix.
+    /// From all other addresses these headers are removed, together with X-Real-IP and similar
+    /// headers, and the upstream receives values from the connection and from --public-url. List
+    /// only networks whose servers overwrite or append to every such header that a client sends;
+    /// otherwise clients can forge their address. --public-url, if set, still decides scheme, host,
+    /// port and prefix.
     #[arg(
         long,
         env = "PROXY_TRUST_FORWARDED",
@@ -72,23 +74,23 @@ pub(crate) struct Cli {
     )]
     pub(crate) trust_forwarded: Vec<Network>,
 
-    /// Send the Host that the client sent, instead of the upstream's
+    /// Send the client's Host header to the upstream, instead of the host of --upstream
     #[arg(long, env = "PROXY_PRESERVE_HOST", value_parser = BoolishValueParser::new())]
     pub(crate) preserve_host: bool,
 
-    /// How long the upstream may take to begin a response, before the client gets 504
+    /// Time in seconds that the upstream may take to begin a response before the client gets 504
     ///
-    /// The time runs from the end of the request or from the last part of it that the upstream
-    /// took, and does not include the body of the response. It does not apply to the token,
-    /// revocation and introspection endpoints: --rotation-timeout and, for a log-in,
-    /// --issue-timeout bound those.
+    /// The time is counted from the end of the request, or from the last part of it that the
+    /// upstream read, and does not include the response body. At most 86400. It does not apply to
+    /// the token, revocation and introspection endpoints: --rotation-timeout and, for a log-in,
+    /// --issue-timeout limit those.
     #[arg(long, env = "PROXY_UPSTREAM_TIMEOUT", value_name = "SECS", value_parser = timeout, allow_negative_numbers = true, default_value = "60")]
     pub(crate) upstream_timeout: Duration,
 
-    /// Where grants live: `memory` (this process alone; they end with it), `redb:PATH` (a file of
-    /// this process alone), or any number of proxies share
+    /// Store for grants: `memory` (lost when this process ends), `redb:PATH` (a file that only this
+    /// process can use), or Redis, which any number of proxies can share:
     /// redis://[USER:PASSWORD@]HOST[:PORT][/DB], redis-cluster://HOST:PORT,HOST:PORT or
-    /// redis-sentinel://HOST:PORT,HOST:PORT/SERVICE; rediss…: over TLS
+    /// redis-sentinel://HOST:PORT,HOST:PORT/SERVICE; rediss…:// uses TLS
     #[arg(
         long,
         env = "PROXY_STORE",
@@ -98,8 +100,11 @@ pub(crate) struct Cli {
     )]
     store: String,
 
-    /// How many replicas of Redis must have a write before it counts: with 1 or more a failover
-    /// loses nothing that they have, and with fewer replicas than that nobody is refreshed
+    /// Number of Redis replicas that must acknowledge a write before it counts; 0 does not wait
+    ///
+    /// With 1 or more, a failover to a replica that has acknowledged a write does not lose it. The
+    /// risk: while fewer replicas are connected, refreshes get 503 and log-ins get no refresh
+    /// token.
     #[arg(
         long,
         env = "PROXY_WAIT_FOR_REPLICAS",
@@ -108,57 +113,64 @@ pub(crate) struct Cli {
     )]
     wait_for_replicas: u32,
 
-    /// How much memory the cache in front of Redis takes up, and that of access tokens, in bytes;
-    /// 0: no cache
+    /// Memory, in bytes, for the cache in front of Redis, and the same again for the cache of
+    /// access tokens; 0 disables both caches
     #[arg(long, env = "PROXY_CACHE_SIZE", value_name = "BYTES", default_value_t = 64 << 20)]
     cache_size: u64,
 
-    /// How long the cache in front of Redis holds what it has learnt, and that of access tokens; 0:
-    /// no cache
+    /// Time in seconds for which the cache in front of Redis and the cache of access tokens keep
+    /// an entry; 0 disables both caches
+    ///
+    /// The risk: if Redis cannot notify this proxy that a grant ended, access tokens of the grant
+    /// are accepted for up to this time. At most 86400 with --resource-prefix.
     #[arg(long, env = "PROXY_CACHE_TTL", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true, default_value = "10")]
     cache_ttl: Duration,
 
-    /// Path of the token endpoint, as clients call it here; guarded in every spelling
-    /// [default: /token]
+    /// Path of the token endpoint, as clients call it at this proxy; all spellings of the path are
+    /// guarded [default: /token]
     #[arg(long, env = "PROXY_TOKEN_PATH", value_name = "PATH")]
     pub(crate) token_path: Option<String>,
 
-    /// Path of the revocation endpoint, as clients call it here; guarded in every spelling
-    /// [default: /revoke]
+    /// Path of the revocation endpoint, as clients call it at this proxy; all spellings of the path
+    /// are guarded [default: /revoke]
     #[arg(long, env = "PROXY_REVOCATION_PATH", value_name = "PATH")]
     pub(crate) revocation_path: Option<String>,
 
-    /// Path of the introspection endpoint, as clients call it here; guarded in every spelling
-    /// [default: none]
+    /// Path of the introspection endpoint, as clients call it at this proxy; all spellings of the
+    /// path are guarded [default: none]
     #[arg(long, env = "PROXY_INTROSPECTION_PATH", value_name = "PATH")]
     pub(crate) introspection_path: Option<String>,
 
-    /// Hand out access tokens of the proxy's own, and no id_token: the upstream's reach no client
+    /// Issue the proxy's own access tokens instead of the upstream's, and remove id_tokens, so that
+    /// clients never receive a token of the upstream
     ///
-    /// Clients use them below --resource-prefix. They end with their session.
+    /// Clients can use these access tokens below --resource-prefix. The tokens become invalid when
+    /// their grant ends.
     ///
     /// Authorization requests that return tokens without the token endpoint are refused on every
     /// path, because the proxy cannot replace those tokens: a response_type with `token` or
-    /// `id_token` in a query, a form, a pushed authorization request or a request object; request
-    /// objects that are encrypted; and a request_uri that does not come from a pushed authorization
-    /// request. Clients must use response_type=code.
+    /// `id_token` in a query, a form, a pushed authorization request or a request object; encrypted
+    /// request objects; and a request_uri that does not come from a pushed authorization request.
+    /// Clients must use response_type=code.
     #[arg(long, env = "PROXY_REFERENCE_ACCESS_TOKENS", value_parser = BoolishValueParser::new())]
     pub(crate) reference_access_tokens: bool,
 
-    /// Hand out the upstream's id_token all the same; needs --reference-access-tokens
+    /// Pass the upstream's id_token on to clients; needs --reference-access-tokens
+    ///
+    /// The risk: some resource servers accept an id_token as an access token.
     #[arg(long, env = "PROXY_KEEP_ID_TOKEN", value_parser = BoolishValueParser::new())]
     pub(crate) keep_id_token: bool,
 
-    /// Let requests with an ambiguous path pass below this one, for routes of the upstream that
-    /// need an encoded slash, backslash or percent sign (/api/v4/projects/group%2Fname of GitLab);
-    /// may be repeated
+    /// Path below which requests with an ambiguous path are forwarded, for routes of the upstream
+    /// that need an encoded slash, backslash or percent sign, such as
+    /// /api/v4/projects/group%2Fname of GitLab; may be repeated [default: none]
     ///
-    /// Otherwise POST requests with a path that servers resolve to different places get 400, and
-    /// with --resource-prefix requests of every method. Dot segments, invalid escapes and control
-    /// characters in any encoding stay refused, and so does every path that some server could take
-    /// for a guarded one. The risk: if the upstream resolves such a path to its token endpoint in a
-    /// way that the proxy does not consider, clients get the upstream's own tokens. Set the routes
-    /// that need it, never /.
+    /// By default, POST requests get 400 if different servers could resolve their path differently;
+    /// with --resource-prefix, requests with any method do. Even below this path, a request is
+    /// refused if its path has a dot segment, an invalid escape or a control character in any
+    /// encoding, or if some server could read it as a guarded path. The risk: if the upstream
+    /// resolves such a path to its token endpoint in a way that the proxy does not consider,
+    /// clients get the upstream's own tokens. Set only the routes that need it, never /.
     #[arg(
         long,
         env = "PROXY_ALLOW_AMBIGUOUS_PATH",
@@ -167,17 +179,17 @@ pub(crate) struct Cli {
     )]
     pub(crate) allow_ambiguous_path: Vec<PathPrefix>,
 
-    /// Require an access token of the proxy's own for this path and what is below it, in every
-    /// spelling, and send the upstream its own in its place; may be repeated; needs
-    /// --reference-access-tokens
+    /// Path at and below which requests need an access token of the proxy, which is replaced with
+    /// the upstream's access token, in all spellings of the path; may be repeated; needs
+    /// --reference-access-tokens [default: none]
     ///
-    /// The upstream gets these requests with the path as it is spelled here. An ambiguous path gets
-    /// 400 with every method (see --allow-ambiguous-path), and so does a path that may be another
-    /// resource than the one spelled here: for the prefix /orders, /orders.csv and
-    /// /orders:batchGet. If the upstream has such resources, name each as a prefix of its own.
+    /// The upstream receives these requests with the prefix spelled as in this flag. A request with
+    /// an ambiguous path gets 400 with any method (see --allow-ambiguous-path), and so does a path
+    /// that may be a different resource: for the prefix /orders, that is /orders.csv and
+    /// /orders:batchGet. If the upstream has such resources, add a prefix for each.
     ///
-    /// Below a prefix that lies below another, what is asked for there holds as well. The
-    /// preflights of CORS reach the upstream without a token, and without any Authorization.
+    /// If a prefix is below another prefix, the requirements of both apply. CORS preflight requests
+    /// are forwarded without a token, and without any Authorization header.
     #[arg(
         long,
         env = "PROXY_RESOURCE_PREFIX",
@@ -186,8 +198,8 @@ pub(crate) struct Cli {
     )]
     pub(crate) resource_prefix: Vec<PathPrefix>,
 
-    /// A scope that is required below every --resource-prefix, or as PATH=SCOPE below that one; may
-    /// be repeated, and then all of them are
+    /// Scope that access tokens must have below every --resource-prefix, or, as PATH=SCOPE, below
+    /// that prefix; if repeated, all scopes are required [default: none]
     #[arg(
         long,
         env = "PROXY_RESOURCE_SCOPE",
@@ -196,8 +208,8 @@ pub(crate) struct Cli {
     )]
     resource_scope: Vec<String>,
 
-    /// The resource that an access token must be for (RFC 8707) below every --resource-prefix, or
-    /// as PATH=URI below that one; may be repeated
+    /// Resource (RFC 8707) that access tokens must be issued for below every --resource-prefix, or,
+    /// as PATH=URI, below that prefix; may be repeated [default: none]
     #[arg(
         long,
         env = "PROXY_RESOURCE",
@@ -206,13 +218,14 @@ pub(crate) struct Cli {
     )]
     resource: Vec<String>,
 
-    /// A resource (RFC 8707) that an access token is for when its client asks for it, as an
-    /// absolute URI; may be repeated; needs --reference-access-tokens [default: none]
+    /// Resource (RFC 8707), as an absolute URI, that an access token is issued for if its client
+    /// requests it and the upstream names no resource; may be repeated; needs
+    /// --reference-access-tokens [default: none]
     ///
-    /// Without it a token is for the resources that the upstream names in its token answer, and
-    /// --resource accepts no other: an upstream that does not know RFC 8707 ignores the resources
-    /// that clients ask for. List resources that every client may have, or that the upstream checks
-    /// but does not name.
+    /// By default a token is only for the resources that the upstream names in its token response,
+    /// because an upstream that does not support RFC 8707 ignores the resources that clients
+    /// request. List only resources that every client may access, or that the upstream checks but
+    /// does not name in its responses.
     #[arg(
         long,
         env = "PROXY_ALLOWED_RESOURCE",
@@ -221,8 +234,8 @@ pub(crate) struct Cli {
     )]
     allowed_resource: Vec<String>,
 
-    /// Where the metadata of the resource is (RFC 9728), for the challenges below every
-    /// --resource-prefix, or as PATH=URL below that one; may be repeated
+    /// URL of the protected resource metadata (RFC 9728), for the challenges below every
+    /// --resource-prefix, or, as PATH=URL, below that prefix; may be repeated [default: none]
     #[arg(
         long,
         env = "PROXY_RESOURCE_METADATA",
@@ -231,55 +244,66 @@ pub(crate) struct Cli {
     )]
     resource_metadata: Vec<String>,
 
-    /// How long a repeated refresh gets the same answer again; 0: never
-    /// [default: 60, in the demo 5]
+    /// Time in seconds after a rotation in which a repeated refresh gets the same response again;
+    /// 0 disables replay and recovery [default: 60, in the demo 5]
     #[arg(long, env = "PROXY_RETRY_WINDOW", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) retry_window: Option<Duration>,
 
-    /// How long a client that lost the answer can refresh with its old token; 0: never
-    /// [default: 86400]
+    /// Time in seconds after a rotation in which a client that lost the response can refresh with
+    /// the previous token, as long as the current token was never presented; 0 disables recovery
+    /// [default: 86400, or twice --retry-window if that is longer]
     #[arg(long, env = "PROXY_RECOVERY_WINDOW", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) recovery_window: Option<Duration>,
 
-    /// How long a session lives without a refresh [default: 2592000, 30 days]
+    /// Time in seconds after its last rotation at which a grant expires; shorter if the upstream
+    /// says so [default: 2592000, 30 days]
     #[arg(long, env = "PROXY_IDLE_LIFETIME", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) idle_lifetime: Option<Duration>,
 
-    /// How long a session lives from its log-in, however often it is refreshed
-    /// [default: no such end]
+    /// Time in seconds after the log-in at which a grant expires, however often it is rotated;
+    /// a change applies to new grants only [default: no limit]
     #[arg(long, env = "PROXY_ABSOLUTE_LIFETIME", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) absolute_lifetime: Option<Duration>,
 
-    /// How long a client waits for a refresh before it gets 503; the upstream has twice this time
-    /// [default: 10]
+    /// Time in seconds that a client waits for a refresh before it gets 503; the upstream may take
+    /// twice this time; at most 3600 [default: 10]
     #[arg(long, env = "PROXY_ROTATION_TIMEOUT", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) rotation_timeout: Option<Duration>,
 
-    /// How long the upstream may take to answer a log-in before the client gets 504 [default: 30]
+    /// Time in seconds that the upstream may take to answer a log-in before the client gets 504; at
+    /// most 3600 [default: 30]
+    ///
+    /// The risk: after a 504 the authorization code may be used up, and the user must log in again.
     #[arg(long, env = "PROXY_ISSUE_TIMEOUT", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) issue_timeout: Option<Duration>,
 
-    /// Answer 503 to a log-in whose session cannot be stored, instead of issuing an access token
+    /// Answer a log-in with 503 if its grant cannot be stored, instead of issuing an access token
     /// without a refresh token
     #[arg(long, env = "PROXY_REFUSE_UNSTORED_GRANTS", value_parser = BoolishValueParser::new())]
     pub(crate) refuse_unstored_grants: bool,
 
-    /// Until when refresh tokens from before the proxy was there are taken in [default: never]
+    /// Time, in seconds since 1970 (UTC), until which refresh tokens that the upstream issued
+    /// before the proxy was installed are adopted [default: never]
+    ///
+    /// Without it, users whose clients have such tokens must log in again.
     #[arg(long, env = "PROXY_ADOPT_UNTIL", value_name = "UNIX_SECS", value_parser = unix_time, allow_negative_numbers = true)]
     pub(crate) adopt_until: Option<SystemTime>,
 
-    /// Neither repeated answers nor recovery: any old token ends its session
+    /// Disable replay and recovery: every use of an old refresh token ends its grant
+    ///
+    /// The risk: a client that loses a response must log in again.
     #[arg(long, env = "PROXY_STRICT", value_parser = BoolishValueParser::new())]
     pub(crate) strict: bool,
 
-    /// Where to answer GET /healthz and GET /metrics (Prometheus) [default: nowhere]
+    /// Address to listen on for GET /healthz and GET /metrics (Prometheus), without authentication
+    /// [default: none]
     #[arg(long, env = "PROXY_ADMIN", value_name = "ADDR")]
     pub(crate) admin: Option<SocketAddr>,
 
     #[command(flatten)]
     pub(crate) limits: LimitFlags,
 
-    /// How the log is written, to standard error
+    /// Format of the log, which is written to standard error
     #[arg(
         long,
         env = "PROXY_LOG_FORMAT",
@@ -288,13 +312,13 @@ pub(crate) struct Cli {
     )]
     pub(crate) log_format: LogFormat,
 
-    /// How much is logged; at `trace` every decision, at no level a token or a secret
+    /// Log level; `trace` logs every decision; no level logs tokens or secrets
     #[arg(long, env = "PROXY_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = level())]
     pub(crate) log_level: LevelFilter,
 }
 
 impl Cli {
-    /// What no single flag shows.
+    /// Checks the rules that concern more than one flag.
     pub(crate) fn check(&self) -> Result<(), String> {
         self.store()?;
         if self.admin == Some(self.listen) && self.listen.port() != 0 {
@@ -334,7 +358,8 @@ impl Cli {
                 ));
             }
         }
-        // Whoever asks for a token has none yet.
+        // A client that requests a token does not have one yet, so the endpoints must not be below
+        // a prefix that requires one.
         let endpoints = [
             ("--token-path", Some(self.token_path())),
             ("--revocation-path", Some(self.revocation_path())),
@@ -349,8 +374,8 @@ impl Cli {
             {
                 return Err(format!("{flag} {path} is below --resource-prefix {prefix}"));
             }
-            // The layer guards everything below an endpoint. The layer itself rejects an endpoint
-            // that is not a valid path.
+            // The layer guards all paths below an endpoint. An invalid path of an endpoint is
+            // rejected by the layer.
             let Ok(endpoint) = path.parse::<PathPrefix>() else {
                 continue;
             };
@@ -365,7 +390,7 @@ impl Cli {
         Ok(())
     }
 
-    /// What is asked for below each of the prefixes.
+    /// Returns the rules of the resource prefixes.
     pub(crate) fn rules(&self) -> Result<Vec<Rule>, String> {
         rules(
             &self.resource_prefix,
@@ -375,7 +400,8 @@ impl Cli {
         )
     }
 
-    /// Which store. Not left to clap, whose message would repeat the password of a URL.
+    /// Parses `--store`. Not done by clap, because its error message would contain the password of
+    /// a URL.
     pub(crate) fn store(&self) -> Result<StoreChoice, String> {
         self.store
             .parse()
@@ -409,7 +435,8 @@ impl Cli {
         self.rotation_timeout.unwrap_or(Duration::from_secs(10))
     }
 
-    /// The retry window of the demo: short, so that its session need not sleep for a minute.
+    /// Returns the retry window of the demo. Its default is short, so that the printed session does
+    /// not sleep for a minute.
     pub(crate) fn demo_retry_window(&self) -> Duration {
         if self.strict {
             Duration::ZERO
@@ -418,7 +445,7 @@ impl Cli {
         }
     }
 
-    /// Makes these the settings of the layer.
+    /// Applies these flags to the builder of the refresh layer.
     pub(crate) fn configure<S: Store>(
         &self,
         builder: RefreshLayerBuilder<S>,
@@ -468,7 +495,7 @@ impl Cli {
         builder
     }
 
-    /// The same for the layer in front of resources.
+    /// Applies these flags to the builder of the access layer.
     pub(crate) fn configure_access<S: Store>(
         &self,
         builder: AccessLayerBuilder<S>,
@@ -483,8 +510,8 @@ impl Cli {
 fn unix_time(text: &str) -> Result<SystemTime, String> {
     let seconds = text
         .parse::<u64>()
-        .map_err(|error: ParseIntError| format!("not seconds since 1970: {error}"))?;
+        .map_err(|error: ParseIntError| format!("not a number of seconds since 1970: {error}"))?;
     UNIX_EPOCH
         .checked_add(Duration::from_secs(seconds))
-        .ok_or_else(|| "too far away".to_owned())
+        .ok_or_else(|| "too far in the future".to_owned())
 }

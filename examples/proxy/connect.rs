@@ -19,20 +19,23 @@ use tower::Service;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// For all addresses of a name together.
+/// The time limit for TCP, for all addresses of a name together.
 const TCP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// For name resolution, TCP and TLS.
+/// The time limit for name resolution, TCP and TLS together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Speaks HTTP/1.1 to any upstream, as all can: an answer to `Host` and a connection for each
-/// request under way.
+/// A connector for HTTP/1.1 connections, which every upstream supports. Each request in flight uses
+/// a connection of its own.
 #[derive(Clone, Debug)]
 pub(crate) struct Connector(HttpsConnector<HttpConnector>);
 
 impl Connector {
-    /// With the platform's roots if TLS is wanted; reading them takes its time, and there may be
-    /// none.
+    /// Creates a connector. For `https` it loads the platform's root certificates.
+    ///
+    /// # Errors
+    ///
+    /// If no root certificates can be loaded.
     pub(crate) fn new(https: bool) -> io::Result<Self> {
         let mut http = HttpConnector::new();
         http.enforce_http(false);

@@ -1,4 +1,4 @@
-//! What the command lines of the examples have in common.
+//! Parsers and error texts for flags that both servers share.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tower_oauth_refresh::ConfigError;
 use tracing_subscriber::filter::LevelFilter;
 
-/// What the layer has against its settings, by the names of the flags.
+/// Formats an error of the layer's builder with the names of the flags instead of the settings.
 pub(crate) fn config_error(error: &ConfigError) -> String {
     let flag = |setting: &str| match setting {
-        // The flag may be repeated, with one path each time.
+        // The setting is a list, the flag is repeated.
         "allow_ambiguous_paths" => "--allow-ambiguous-path".to_owned(),
         setting => format!("--{}", setting.replace('_', "-")),
     };
@@ -29,7 +29,7 @@ pub(crate) fn config_error(error: &ConfigError) -> String {
         }
         ConfigError::PathPattern { setting, path } => {
             format!(
-                "{}: {path:?} is not a route pattern: paths are compared literally",
+                "{}: {path:?} looks like a route pattern, but paths are compared literally",
                 flag(setting)
             )
         }
@@ -51,7 +51,7 @@ pub(crate) fn config_error(error: &ConfigError) -> String {
             "--recovery-window must be 0 or longer than --retry-window".into()
         }
         ConfigError::StrictWithWindow => {
-            "--strict allows neither a --retry-window nor a --recovery-window".into()
+            "--strict cannot be combined with --retry-window or --recovery-window".into()
         }
         ConfigError::IdTokenWithoutReference => {
             "--keep-id-token needs --reference-access-tokens".into()
@@ -69,10 +69,10 @@ pub(crate) fn config_error(error: &ConfigError) -> String {
     }
 }
 
-/// A number of seconds, whole or not.
+/// Parses a number of seconds; fractions are allowed.
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let not = || "not a number of seconds".to_owned();
-    // Digits only: `inf`, `1e9` and `-1` are numbers too.
+    // `f64` would also parse `inf`, `1e9` and `-1`.
     if !text
         .bytes()
         .all(|byte| byte.is_ascii_digit() || byte == b'.')
@@ -80,7 +80,8 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
         return Err(not());
     }
     let seconds = text.parse::<f64>().map_err(|_| not())?;
-    Duration::try_from_secs_f64(seconds).map_err(|_| "too many seconds".to_owned())
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| "the number of seconds is too large".to_owned())
 }
 
 /// Parses a time limit: a number of seconds, more than 0 and at most a day.
@@ -92,7 +93,7 @@ pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
     Ok(limit)
 }
 
-/// How much is logged.
+/// Returns the parser of a log level.
 pub(crate) fn level() -> impl TypedValueParser<Value = LevelFilter> {
     PossibleValuesParser::new(["off", "error", "warn", "info", "debug", "trace"])
         .try_map(|level| level.parse::<LevelFilter>())

@@ -1,4 +1,4 @@
-//! The inner service: sends a request to the upstream.
+//! The inner service: forwards requests to the upstream.
 
 use std::error::Error as StdError;
 use std::io;
@@ -27,20 +27,21 @@ use crate::upstream::{PathError, Upstream};
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// Shorter than what common servers keep an idle connection for (5 s is the shortest that is widely
-/// used), so that seldom a request meets a connection that is just being closed.
+/// The time after which an idle connection to the upstream is closed. It is shorter than the idle
+/// time-out of common servers (the shortest in wide use is 5 s), so that requests are rarely sent
+/// on a connection that the upstream is closing.
 const IDLE_CONNECTION: Duration = Duration::from_secs(4);
 
-/// The service, for the requests of one connection.
+/// The service for the requests of one client connection.
 pub(crate) struct Forward<B> {
     shared: Arc<Shared<B>>,
     client: Arc<forwarded::Client>,
 }
 
-/// What the services of all connections share.
+/// The state that the services of all connections share.
 struct Shared<B> {
     pooled: Client<Connector, Upload<B>>,
-    /// The same without a pool.
+    /// A client without a pool, which opens a new connection for each request.
     fresh: Client<Connector, Upload<B>>,
     settings: Settings,
     edge: Arc<Edge>,
@@ -50,39 +51,40 @@ struct Shared<B> {
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) upstream: Upstream,
-    /// Whether the upstream gets the `Host` of the client instead of its own.
+    /// Whether the upstream receives the `Host` of the client instead of its own.
     pub(crate) preserve_host: bool,
     pub(crate) edge: Edge,
     /// The time limit for the head of a response, counted from the end or the last progress of the
     /// request body.
     pub(crate) timeout: Duration,
-    /// Paths to which POST requests have no such limit, because the layer has one.
+    /// Paths at which `timeout` does not apply to POST requests, because the layer has its own
+    /// limit.
     pub(crate) unlimited: Vec<String>,
     /// Whether authorization requests that return tokens on the front channel are refused.
     pub(crate) refuse_front_channel: bool,
 }
 
-/// Why the upstream gave no answer.
+/// The reason why a request got no response from the upstream.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ForwardError {
     #[error(transparent)]
     Path(#[from] PathError),
     #[error("the upstream cannot be reached")]
     Unreachable(#[source] legacy::Error),
-    #[error("the upstream gave no answer")]
+    #[error("the upstream sent no valid response")]
     NoAnswer(#[source] legacy::Error),
-    #[error("the body of the request could not be read")]
+    #[error("the request body could not be read")]
     Upload(#[source] legacy::Error),
-    #[error("the upstream did not answer in time")]
+    #[error("the upstream did not respond in time")]
     TimedOut,
     #[error(transparent)]
     Refused(#[from] Refusal),
-    #[error("the upstream changed the protocol, which it was not asked to")]
+    #[error("the upstream switched protocols without being asked")]
     Switched,
 }
 
 impl ForwardError {
-    /// What the client is told.
+    /// Returns the status for the client.
     pub(crate) const fn status(&self) -> StatusCode {
         match self {
             Self::Path(PathError::TooLong) => StatusCode::URI_TOO_LONG,
@@ -94,7 +96,7 @@ impl ForwardError {
         }
     }
 
-    /// Returns the error code of OAuth for the client.
+    /// Returns the OAuth error code for the client.
     pub(crate) const fn code(&self) -> &'static str {
         match self {
             Self::Refused(refusal) => refusal.code(),
@@ -148,7 +150,7 @@ where
         }
     }
 
-    /// Turns the request into one to the upstream. Returns it and its time limit.
+    /// Converts a client's request to a request to the upstream. Returns it and its time limit.
     fn prepare(
         &self,
         mut request: Request<B>,
@@ -171,7 +173,8 @@ where
                 check = BodyCheck::new(request.headers())?;
             }
         }
-        // The layer holds the bodies of the other requests until they have a response.
+        // The layer buffers the bodies of requests without this limit, and they count until the
+        // response.
         let held = if is_limited {
             request.extensions_mut().remove::<Arc<Held>>()
         } else {
@@ -249,7 +252,7 @@ where
 {
     async fn send(&self, request: Request<Upload<B>>) -> Result<Response<Incoming>, ForwardError> {
         let again = repeatable(&request);
-        // The pool itself takes another connection for a request of which nothing had been sent.
+        // If nothing of the request was sent, the pool has already retried on another connection.
         let error = match self.pooled.request(request).await {
             Ok(response) => return Ok(response),
             Err(error) => error,
@@ -277,7 +280,7 @@ impl From<legacy::Error> for ForwardError {
     }
 }
 
-/// The request once more, if it may be sent twice (RFC 9110 §9.2.2) and has no body.
+/// Returns a copy of the request if it is idempotent (RFC 9110 §9.2.2) and has no body.
 fn repeatable<B: Body + Default>(request: &Request<B>) -> Option<Request<B>> {
     if !request.method().is_idempotent() || !request.body().is_end_stream() {
         return None;
@@ -289,7 +292,7 @@ fn repeatable<B: Body + Default>(request: &Request<B>) -> Option<Request<B>> {
     Some(again)
 }
 
-/// Whether the upstream closed the connection instead of answering.
+/// Returns whether the upstream closed the connection without a response.
 fn connection_lost(error: &legacy::Error) -> bool {
     use io::ErrorKind::{
         BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof,
@@ -305,7 +308,7 @@ fn connection_lost(error: &legacy::Error) -> bool {
             || cause(error).is_some_and(broken))
 }
 
-/// The first error of this type among the causes of `error`.
+/// Returns the first error of this type among the causes of `error`.
 fn cause<T: StdError + 'static>(error: &legacy::Error) -> Option<&T> {
     let mut cause = error.source();
     while let Some(error) = cause {

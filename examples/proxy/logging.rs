@@ -1,4 +1,4 @@
-//! The log.
+//! Sets up the log.
 
 use std::io;
 
@@ -13,13 +13,14 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Logs to standard error what `program` has to say, and the layer.
+/// Logs the events of `program` and of the layer to standard error, from `level` up. Other crates
+/// log warnings and errors only.
 pub(crate) fn init(
     program: &'static str,
     format: LogFormat,
     level: LevelFilter,
 ) -> Result<(), TryInitError> {
-    // What the HTTP libraries say at the lower levels is much, and of use to their authors alone.
+    // The lower levels of the HTTP libraries are verbose and not useful to operators.
     let targets = Targets::new()
         .with_default(level.min(LevelFilter::WARN))
         .with_target(program, level)
@@ -36,13 +37,13 @@ pub(crate) fn init(
     }
 }
 
-/// Writes each event as one line of printable characters, whatever is in its fields: paths, names
-/// of clients, errors of other servers. Other characters are escaped as in JSON, which is valid in
-/// both formats.
+/// A writer that writes each event as one line of printable characters, so that a client cannot
+/// forge log lines with a path, a client name or an error text. Other characters are escaped as in
+/// JSON, which is valid in both formats.
 struct Printable<W>(W);
 
 impl<W: io::Write> io::Write for Printable<W> {
-    /// Takes a whole event, because the subscriber writes an event in one call.
+    /// Writes one event: the subscriber writes each event in one call.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(event);
         let line = text.strip_suffix('\n').unwrap_or(&text);

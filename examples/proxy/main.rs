@@ -1,9 +1,9 @@
-//! A reverse proxy that anyone can put in front of any authorization server: it guards the token
-//! and revocation endpoints with [`tower_oauth_refresh::RefreshLayer`], resources with
-//! [`tower_oauth_refresh::AccessLayer`] if it is told to, and forwards everything else as it is.
+//! A reverse proxy for any authorization server. It guards the token, revocation and introspection
+//! endpoints with [`tower_oauth_refresh::RefreshLayer`] and, if configured, resources with
+//! [`tower_oauth_refresh::AccessLayer`]. It forwards all other requests.
 //!
 //! ```sh
-//! cargo run --example proxy                                      # a demo to play with
+//! cargo run --example proxy                                      # with a demo server
 //! cargo run --example proxy -- --upstream http://127.0.0.1:9000  # in front of your server
 //! cargo run --example proxy -- --help
 //! ```
@@ -54,11 +54,12 @@ use crate::shutdown::Signals;
 use crate::store::{OpenError, StoreChoice};
 use crate::upstream::{PublicUrl, Upstream};
 
-/// What a rotation allocates is much, small and short-lived.
+/// Rotations make many small, short-lived allocations, for which mimalloc is faster than the
+/// system's allocator.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// The default limit of the layer for a request body, which it buffers.
+/// The layer's default limit for the request bodies that it buffers, in bytes.
 const MAX_BUFFERED_BODY: usize = 64 << 10;
 
 fn main() -> ExitCode {
@@ -76,7 +77,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Why the proxy did not start, or not end well.
+/// The reason why the proxy did not start or did not shut down cleanly.
 enum Failure {
     Usage(String),
     Other(Box<dyn Error>),
@@ -105,7 +106,7 @@ fn start(cli: &Cli) -> Result<(), Failure> {
         let layer = layer(cli, opened.store, &metrics)?;
         serve(cli, layer, &store, metrics, admin).await
     });
-    // Name resolution may hang, which nobody waits for any more.
+    // Does not wait for blocking tasks: name resolution may hang.
     runtime.shutdown_background();
     result
 }
@@ -143,7 +144,8 @@ fn resources<S: Store>(cli: &Cli, layer: &RefreshLayer<S>) -> Result<Resources<S
     resources.map_err(|error| Failure::Usage(flags::config_error(&error)))
 }
 
-/// One thread if there is one processor: what wakes up others is not for nothing.
+/// Creates the runtime. It has a single thread on a machine with one processor, because waking
+/// other threads has a cost.
 fn runtime() -> std::io::Result<runtime::Runtime> {
     let single = std::thread::available_parallelism().is_ok_and(|processors| processors.get() == 1);
     let mut builder = if single {
@@ -209,7 +211,7 @@ async fn serve<S: Store>(
     tracing::info!("shutting down");
     tokio::select! {
         result = listener::finish(connections, layer.drain(), cli.rotation_timeout()) => result.map_err(Failure::from),
-        () = signals.next() => Err("a second signal: what was under way may be lost".into()),
+        () = signals.next() => Err("stopped by a second signal: requests and rotations in progress may be lost".into()),
     }
 }
 
@@ -219,14 +221,15 @@ async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
         .map_err(|error| format!("{flag} {address}: {error}").into())
 }
 
-/// The demo's server and the URL of this proxy.
+/// Starts the demo server and prints its session. Returns the URLs of the demo server and of this
+/// proxy.
 async fn start_demo(
     cli: &Cli,
     listen: SocketAddr,
 ) -> Result<(Upstream, Option<PublicUrl>), Failure> {
     let here = format!("http://{listen}");
     let upstream = demo::start().await?;
-    // Whoever closes it does not want to see it.
+    // An error means that standard output is closed, and the session is not needed.
     let _ = writeln!(
         std::io::stdout(),
         "{}",

@@ -1,4 +1,4 @@
-//! Times the calls of a store.
+//! Measures the calls of a store.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use tower_oauth_refresh::store::{
 
 use crate::metrics::{Metrics, StoreOp};
 
-/// A store of which every call is measured.
+/// A store that records the duration and the errors of the calls of another store.
 #[derive(Debug)]
 pub(crate) struct Metered<S> {
     inner: S,

@@ -1,4 +1,4 @@
-//! What is counted and timed.
+//! The metrics of the proxy.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tower_oauth_refresh::{Event, EventKind};
 
 use crate::store::{CacheLookups, OpenStore};
 
-/// How often what was recorded is taken out of the buffers that it lies in.
+/// The interval at which the buffers of the histograms are drained.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 const ROTATIONS: &str = "oauth_refresh_rotation_duration_seconds";
@@ -45,7 +45,7 @@ const KINDS: [EventKind; 23] = [
     EventKind::Unbound,
 ];
 
-/// Those that end with a token answer.
+/// The kinds of events for which the client gets a token response.
 const ROTATION_KINDS: [EventKind; 3] = [
     EventKind::Rotated,
     EventKind::Replayed,
@@ -68,7 +68,7 @@ const STORE_OPS: [(StoreOp, &str); 4] = [
     (StoreOp::Claim, "claim"),
 ];
 
-/// Where to count; clones count together. The default counts nothing.
+/// A recorder of metrics. Clones share their counters. The default records nothing.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metrics(Option<Arc<Handles>>);
 
@@ -83,7 +83,7 @@ struct Handles {
 }
 
 impl Metrics {
-    /// Counts, and gives out what was counted.
+    /// Creates a recorder and the exporter of its metrics in the Prometheus format.
     pub(crate) fn prometheus() -> Result<(Self, Exporter), BuildError> {
         let rotations = Matcher::Full(ROTATIONS.into());
         let store_calls = Matcher::Full(STORE_CALLS.into());
@@ -163,7 +163,7 @@ impl Metrics {
         }
     }
 
-    /// Counts a request as under way until what is returned is dropped.
+    /// Counts a request as in flight until the returned guard is dropped.
     pub(crate) fn in_flight(&self) -> InFlight {
         if let Some(handles) = &self.0 {
             handles.in_flight.increment(1.0);
@@ -173,7 +173,7 @@ impl Metrics {
 }
 
 impl Handles {
-    /// So that every series is there before anything has happened.
+    /// Sets every series to zero, so that all series exist from the start.
     fn start_at_zero(&self) {
         for (_, counter) in &self.events {
             counter.absolute(0);
@@ -187,7 +187,7 @@ impl Handles {
     }
 }
 
-/// A request under way.
+/// A guard for a request in flight.
 #[derive(Debug)]
 pub(crate) struct InFlight(Metrics);
 
@@ -199,7 +199,7 @@ impl Drop for InFlight {
     }
 }
 
-/// What gives out what was counted.
+/// The exporter of the recorded metrics.
 #[derive(Clone, Debug)]
 pub(crate) struct Exporter {
     handle: PrometheusHandle,
@@ -207,7 +207,7 @@ pub(crate) struct Exporter {
 }
 
 impl Exporter {
-    /// Also what `store` has counted by itself.
+    /// Adds the statistics that `store` records itself.
     pub(crate) const fn over(self, store: OpenStore) -> Scrape {
         Scrape {
             exporter: self,
@@ -216,7 +216,7 @@ impl Exporter {
     }
 }
 
-/// What is given out at each scrape.
+/// The metrics of the recorder and of the store.
 #[derive(Clone, Debug)]
 pub(crate) struct Scrape {
     exporter: Exporter,
@@ -224,7 +224,7 @@ pub(crate) struct Scrape {
 }
 
 impl Scrape {
-    /// In the text format of Prometheus.
+    /// Renders the metrics in the text format of Prometheus.
     pub(crate) fn render(&self) -> String {
         if let Some(CacheLookups { hits, misses }) = self.store.cache_lookups() {
             self.exporter.lookups.hits.absolute(hits);
@@ -234,14 +234,14 @@ impl Scrape {
     }
 }
 
-/// How often the cache in front of the store knew something, and how often nothing.
+/// The counters of the hits and misses of the cache in front of the store.
 #[derive(Clone, Debug)]
 pub(crate) struct CacheCounters {
     hits: Counter,
     misses: Counter,
 }
 
-/// Empties the buffers of the histograms from time to time; for ever.
+/// Drains the buffers of the histograms periodically. Never returns.
 pub(crate) async fn upkeep(scrape: Scrape) {
     let mut interval = tokio::time::interval(UPKEEP);
     loop {
@@ -251,34 +251,30 @@ pub(crate) async fn upkeep(scrape: Scrape) {
 }
 
 fn describe() {
-    describe_counter!(
-        "oauth_refresh_events_total",
-        Unit::Count,
-        "What happened to grants, by kind"
-    );
+    describe_counter!("oauth_refresh_events_total", Unit::Count, "Events, by kind");
     describe_histogram!(
         ROTATIONS,
         Unit::Seconds,
-        "From a refresh request to its answer, by how it was answered"
+        "Time from a refresh request to its token response, by kind of event"
     );
     describe_histogram!(
         STORE_CALLS,
         Unit::Seconds,
-        "How long the store took, by operation"
+        "Duration of store calls, by operation"
     );
     describe_counter!(
         "oauth_refresh_store_call_errors_total",
         Unit::Count,
-        "Calls of the store that failed"
+        "Store calls that failed, by operation"
     );
     describe_counter!(
         CACHE_LOOKUPS,
         Unit::Count,
-        "Whether the cache in front of the store knew something of a grant"
+        "Lookups in the cache in front of the store, by result"
     );
     describe_gauge!(
         "proxy_requests_in_flight",
         Unit::Count,
-        "Requests whose answer is not at its end"
+        "Requests whose response is not finished"
     );
 }

@@ -1,5 +1,5 @@
-//! The resources behind the proxy: requests for them need an access token of the layer, and reach
-//! the upstream with its own.
+//! Guarded resources of the upstream: requests for them need an access token of the layer, which is
+//! replaced with the upstream's access token.
 
 use std::mem;
 use std::pin::Pin;
@@ -21,7 +21,7 @@ use crate::rules::Rule;
 
 const AMBIGUOUS: &str = "the path of the request can be read in more than one way";
 
-/// Puts an [`AccessLayer`] in front of some paths.
+/// A layer that puts an [`AccessLayer`] in front of some paths.
 pub(crate) struct Resources<St>(Option<Arc<Guard<St>>>);
 
 struct Guard<St> {
@@ -30,7 +30,7 @@ struct Guard<St> {
     layers: Vec<AccessLayer<St>>,
 }
 
-/// The meaning of the path of a request.
+/// The result of matching the path of a request.
 enum Place<'a, St> {
     Open,
     Guarded {
@@ -38,18 +38,20 @@ enum Place<'a, St> {
         /// The URI for the upstream, in the configured spelling of the prefix.
         uri: Uri,
     },
-    /// Servers could take it for another resource, or for a resource although it is not one.
+    /// Servers could resolve the path to different resources, or to a resource although it is not
+    /// one.
     Refused,
 }
 
 impl<St: Store> Resources<St> {
-    /// There are none.
+    /// Creates a layer that guards no path.
     pub(crate) const fn none() -> Self {
         Self(None)
     }
 
-    /// Guards everything below the prefixes of these rules. The layers share the cache of `access`.
-    /// Ambiguous paths pass only below the prefixes in `allowed`.
+    /// Creates a layer that guards all paths at and below the prefixes of these rules. The layers
+    /// of all prefixes share the cache of `access`. Requests with an ambiguous path are forwarded
+    /// only below the prefixes in `allowed`.
     pub(crate) fn below(
         rules: Vec<Rule>,
         allowed: &[PathPrefix],
@@ -96,8 +98,8 @@ impl<St> Guard<St> {
     }
 }
 
-/// Whether this is a preflight of CORS (Fetch §3.3.2), which a browser sends without credentials
-/// before it asks for what needs some.
+/// Returns whether this is a CORS preflight (Fetch §3.3.2), which a browser sends without
+/// credentials before a request with credentials.
 fn is_preflight<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     *request.method() == Method::OPTIONS
@@ -116,7 +118,7 @@ impl<S, St> Layer<S> for Resources<St> {
     }
 }
 
-/// The upstream with its resources guarded.
+/// The inner service with its resources guarded.
 pub(crate) struct Guarded<S, St> {
     inner: S,
     guard: Option<Arc<Guard<St>>>,
@@ -166,7 +168,7 @@ where
             }
             Place::Guarded { layer, uri } => {
                 *request.uri_mut() = uri;
-                // The instance that was polled ready is the one to be called.
+                // Calls the instance that was polled ready, and keeps the clone.
                 let next = self.inner.clone();
                 let mut access: Access<S, St> = layer.layer(mem::replace(&mut self.inner, next));
                 Answer::Guarded {
@@ -178,11 +180,11 @@ where
     }
 }
 
-/// The upstream's body, the same behind the layer, or the proxy's own.
+/// The upstream's body, the upstream's body behind the access layer, or the proxy's own body.
 pub(crate) type Body<B> = Either<B, Either<AccessBody<B>, Full<Bytes>>>;
 
 pin_project! {
-    /// The answer to one request.
+    /// The future of a response.
     #[project = AnswerProj]
     pub(crate) enum Answer<F, B, E> {
         Open { #[pin] answer: F },

@@ -1,28 +1,28 @@
-//! What is asked of a request below each `--resource-prefix`.
+//! The requirements of each `--resource-prefix`.
 
 use tower_oauth_refresh::path::PathPrefix;
 
-/// What an access token must be good for below one prefix.
+/// The requirements that an access token must meet below one prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rule {
     pub(crate) prefix: PathPrefix,
-    /// All of them.
+    /// The required scopes, all of which a token must have.
     pub(crate) scopes: Vec<String>,
-    /// RFC 8707.
+    /// The resource that a token must be issued for (RFC 8707).
     pub(crate) resource: Option<String>,
-    /// Where the metadata of the resource is (RFC 9728).
+    /// The URL of the protected resource metadata (RFC 9728).
     pub(crate) metadata: Option<String>,
 }
 
 impl Rule {
-    /// Whether a token that is good enough here is good enough there.
+    /// Returns whether every token that meets this rule meets `other`, too.
     pub(crate) fn includes(&self, other: &Self) -> bool {
         let resource = other.resource.is_none() || other.resource == self.resource;
         resource && other.scopes.iter().all(|scope| self.scopes.contains(scope))
     }
 }
 
-/// The values of one flag, each for every prefix, or behind `PATH=` for that one.
+/// The values of one flag. A value applies to every prefix, or, after `PATH=`, to that prefix.
 struct Flag<'a> {
     name: &'static str,
     values: Vec<(Option<&'a PathPrefix>, &'a str)>,
@@ -42,11 +42,11 @@ impl<'a> Flag<'a> {
                 let value = text.strip_prefix(prefix.as_str())?.strip_prefix('=')?;
                 Some((prefix, value))
             });
-            // A path may hold a `=` itself.
+            // The longest match wins, because a path may contain a `=`.
             match named.max_by_key(|(prefix, _)| prefix.as_str().len()) {
                 Some((prefix, value)) => Ok((Some(prefix), value)),
                 None => match text.split_once('=').filter(|_| text.starts_with('/')) {
-                    Some((path, _)) => Err(format!("{name}: {path} is no --resource-prefix")),
+                    Some((path, _)) => Err(format!("{name}: {path} is not a --resource-prefix")),
                     None => Ok((None, text.as_str())),
                 },
             }
@@ -57,7 +57,7 @@ impl<'a> Flag<'a> {
         })
     }
 
-    /// Everything that holds below this prefix, the values of those around it included.
+    /// Returns all values that apply below this prefix, including those of the prefixes around it.
     fn all(&self, prefix: &PathPrefix) -> impl Iterator<Item = &'a str> {
         let holds = |named: &Option<&PathPrefix>| named.is_none_or(|named| named.encloses(prefix));
         self.values
@@ -66,8 +66,10 @@ impl<'a> Flag<'a> {
             .map(|(_, value)| *value)
     }
 
-    /// What holds below this prefix if that can be one thing only: what names the innermost prefix
-    /// around it.
+    /// Returns the value that applies below this prefix, for a flag with one value per prefix: the
+    /// value of the innermost prefix around it.
+    ///
+    /// Returns an error if that prefix has two different values.
     fn one(&self, prefix: &PathPrefix) -> Result<Option<&'a str>, String> {
         let depth = |named: Option<&PathPrefix>| named.map(PathPrefix::depth);
         let holding = || {
@@ -81,7 +83,7 @@ impl<'a> Flag<'a> {
         let mut rivals = holding().filter(|(named, _)| depth(*named) == depth(*innermost));
         match rivals.find(|(_, rival)| rival != value) {
             Some((_, rival)) => Err(format!(
-                "{}: {rival} and {value} are both for {prefix}",
+                "{}: {rival} and {value} are both set for {prefix}",
                 self.name
             )),
             None => Ok(Some(*value)),
@@ -89,10 +91,11 @@ impl<'a> Flag<'a> {
     }
 }
 
-/// The rule of each prefix, the innermost first.
+/// Returns the rule of each prefix, the innermost first.
 ///
-/// What is asked for around a prefix is asked for below it as well: a server that reads a path
-/// otherwise than the proxy does serves nothing for a token that is not good enough for it.
+/// The requirements of an outer prefix also apply below the inner one. So if the upstream resolves
+/// a path to the outer prefix where the proxy matched the inner one, the token still meets the
+/// outer requirements.
 pub(crate) fn rules(
     prefixes: &[PathPrefix],
     scopes: &[String],
@@ -115,7 +118,7 @@ pub(crate) fn rules(
                 .filter(|scope| !scope.is_empty())
                 .peekable();
             if scopes.peek().is_none() {
-                return Err("--resource-scope: it names no scope".to_owned());
+                return Err("--resource-scope: the value contains no scope".to_owned());
             }
             let new: Vec<_> = scopes
                 .filter(|scope| !rule.scopes.iter().any(|known| known == scope))
@@ -130,13 +133,13 @@ pub(crate) fn rules(
         if let Some(outer) = rules.iter().find(around) {
             let Rule { prefix, .. } = inner;
             return Err(format!(
-                "--resource: {prefix} is below {}, which is for another",
+                "--resource: {prefix} is below {}, which requires another resource",
                 outer.prefix
             ));
         }
     }
-    // Of two prefixes of equal depth the longer one may be below the other: `/api.v2` is a format
-    // of `/api`.
+    // Of two prefixes with equal depth, the longer one may be below the other: `/api.v2` is a
+    // format of `/api`.
     rules.sort_by_key(|rule| std::cmp::Reverse((rule.prefix.depth(), rule.prefix.as_str().len())));
     Ok(rules)
 }
@@ -160,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_below_a_prefix() {
+    fn requirements_of_outer_prefixes_apply_below_inner_ones() {
         let rules = read(
             &["/api", "/api/admin", "/v2", "/a=b"],
             [
@@ -194,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn contradictory_flags_are_rejected() {
         type Row = (
             &'static [&'static str],
             [&'static [&'static str]; 3],
@@ -219,27 +222,27 @@ mod tests {
             (
                 &["/api"],
                 [&["/apo=read"], &[], &[]],
-                "--resource-scope: /apo is no --resource-prefix",
+                "--resource-scope: /apo is not a --resource-prefix",
             ),
             (
                 &["/api"],
                 [&["/api= "], &[], &[]],
-                "--resource-scope: it names no scope",
+                "--resource-scope: the value contains no scope",
             ),
             (
                 &["/api"],
                 [&[], &["/api=https://a", "/api=https://b"], &[]],
-                "--resource: https://a and https://b are both for /api",
+                "--resource: https://a and https://b are both set for /api",
             ),
             (
                 &["/api", "/api/x"],
                 [&[], &["/api=https://a", "/api/x=https://b"], &[]],
-                "--resource: /api/x is below /api, which is for another",
+                "--resource: /api/x is below /api, which requires another resource",
             ),
             (
                 &["/api", "/API/"],
                 [&[], &[], &["/api=https://a", "/API/=https://b"]],
-                "--resource-metadata: https://a and https://b are both for /api",
+                "--resource-metadata: https://a and https://b are both set for /api",
             ),
         ];
         for (prefixes, flags, why) in rows {
@@ -248,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn one_rule_includes_another_if_it_asks_for_no_less() {
+    fn a_rule_includes_rules_with_fewer_requirements() {
         let rules = read(
             &["/a", "/b", "/c", "/d"],
             [

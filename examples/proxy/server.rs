@@ -1,4 +1,4 @@
-//! Serves clients: answers their requests by the layer over the upstream.
+//! Serves clients with the layer in front of the upstream.
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
@@ -26,7 +26,7 @@ use crate::{answer, causes};
 
 type Inner = Discovery<Forward<RequestBody<listener::RequestBody>>>;
 
-/// What the upstream sends, unless it is a document that was rewritten.
+/// The upstream's body, or a rewritten discovery document.
 type InnerBody = Either<Incoming, Full<Bytes>>;
 
 /// The server of one proxy.
@@ -38,7 +38,7 @@ pub(crate) struct Server<S> {
 }
 
 impl<S: Store> Server<S> {
-    /// Serves clients until `end`. Returns the connections that are still open.
+    /// Serves clients until `end` completes. Returns the connections that are still open.
     pub(crate) async fn run(
         self,
         listener: Listener,
@@ -54,13 +54,13 @@ impl<S: Store> Server<S> {
     }
 }
 
-/// Answers one request, always.
+/// Answers one request. Errors become error responses.
 async fn answer<S: Store>(
     service: Refresh<Guarded<Inner, S>, S>,
     in_flight: InFlight,
     request: Request<listener::RequestBody>,
 ) -> Result<Response<AnswerBody>, Infallible> {
-    // The query may hold an authorization code.
+    // The query is not logged, because it may contain an authorization code.
     let logged = tracing::enabled!(tracing::Level::DEBUG).then(|| {
         (
             Instant::now(),
@@ -85,23 +85,20 @@ async fn answer<S: Store>(
     }))
 }
 
-/// What is no request to a reverse proxy.
+/// Returns the error response to a request that a reverse proxy cannot serve.
 fn refuse<B>(request: &Request<B>) -> Option<(StatusCode, &'static str)> {
     if *request.method() == Method::CONNECT {
-        return Some((
-            StatusCode::NOT_IMPLEMENTED,
-            "this is not a proxy for clients",
-        ));
+        return Some((StatusCode::NOT_IMPLEMENTED, "CONNECT is not supported"));
     }
     // RFC 9112 §3.2.
     match request.headers().get_all(HOST).iter().count() {
         0 if request.uri().authority().is_none() && request.version() == Version::HTTP_11 => {
-            Some((StatusCode::BAD_REQUEST, "the request names no host"))
+            Some((StatusCode::BAD_REQUEST, "the request has no Host header"))
         }
         0 | 1 => None,
         _ => Some((
             StatusCode::BAD_REQUEST,
-            "the request names more than one host",
+            "the request has more than one Host header",
         )),
     }
 }
@@ -109,7 +106,10 @@ fn refuse<B>(request: &Request<B>) -> Option<(StatusCode, &'static str)> {
 fn failed(error: &ForwardError) -> Response<Full<Bytes>> {
     let status = error.status();
     if status.is_server_error() {
-        tracing::warn!(error = causes::causes(error), "a request failed");
+        tracing::warn!(
+            error = causes::causes(error),
+            "a request to the upstream failed"
+        );
     } else {
         tracing::debug!(error = causes::causes(error), "a request was refused");
     }
@@ -117,7 +117,7 @@ fn failed(error: &ForwardError) -> Response<Full<Bytes>> {
 }
 
 pin_project! {
-    /// The body of an answer; until it is dropped its request is under way.
+    /// The body of a response. Its request is in flight until it is dropped.
     struct AnswerBody {
         #[pin]
         body: Either<ResponseBody<resources::Body<InnerBody>>, Full<Bytes>>,

@@ -1,8 +1,8 @@
-//! The signals that end the proxy.
+//! The signals that shut the server down.
 
 use std::io;
 
-/// SIGTERM and SIGINT; Ctrl-C alone where there are no signals.
+/// A listener for SIGTERM and SIGINT; on platforms without signals, for Ctrl-C only.
 #[derive(Debug)]
 pub(crate) struct Signals {
     #[cfg(unix)]
@@ -12,7 +12,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// From now on they no longer end the process by themselves.
+    /// Starts to listen. From then on, the signals no longer terminate the process.
     #[cfg(unix)]
     pub(crate) fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
@@ -27,7 +27,7 @@ impl Signals {
         Ok(Self {})
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     pub(crate) async fn next(&mut self) {
         #[cfg(unix)]
         tokio::select! {

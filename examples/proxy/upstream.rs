@@ -1,4 +1,4 @@
-//! The two ends that the proxy stands between, by their URLs.
+//! The URL of the upstream and the public URL of the proxy.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,25 +15,25 @@ pub(crate) struct Upstream {
     scheme: Scheme,
     authority: Authority,
     host: HeaderValue,
-    /// Without its last slash: empty, or `/auth`.
+    /// The path of the URL without its last slash: empty, or for example `/auth`.
     base: String,
 }
 
-/// What is wrong with the path of a request.
+/// The reason why the path of a request is refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PathError {
-    #[error("the path can be read as one outside of the upstream's base path")]
+    #[error("the path may lead outside of the upstream's base path")]
     Escapes,
     #[error("the request target is not a path")]
     NotAPath,
-    #[error("the path is not valid behind that of the upstream")]
+    #[error("the path is not valid after the upstream's base path")]
     Invalid(#[from] InvalidUriParts),
     #[error("the path is too long")]
     TooLong,
 }
 
 impl Upstream {
-    /// Where a request with this URI goes.
+    /// Returns the URI at the upstream for a request with this URI.
     pub(crate) fn uri(&self, request: &Uri) -> Result<Uri, PathError> {
         let mut parts = Parts::default();
         parts.scheme = Some(self.scheme.clone());
@@ -44,7 +44,7 @@ impl Upstream {
 
     fn path_and_query(&self, request: &Uri) -> Result<PathAndQuery, PathError> {
         let path = request.path_and_query().ok_or(PathError::NotAPath)?;
-        // `OPTIONS *` is about the server as a whole.
+        // `OPTIONS *` concerns the server as a whole.
         if path.as_str() == "*" || self.base.is_empty() {
             return Ok(path.clone());
         }
@@ -56,7 +56,7 @@ impl Upstream {
             .map_err(|_| PathError::TooLong)
     }
 
-    /// What to send as `Host`.
+    /// Returns the value of `Host` for the upstream.
     pub(crate) const fn host(&self) -> &HeaderValue {
         &self.host
     }
@@ -69,8 +69,8 @@ impl Upstream {
         self.url.origin()
     }
 
-    /// Path, query and fragment by which clients of the proxy reach `url` of the upstream, if they
-    /// can.
+    /// Returns the path, query and fragment at which clients of the proxy reach `url` of the
+    /// upstream; `None` if they cannot.
     pub(crate) fn seen_through_proxy<'a>(&self, url: &'a Url) -> Option<&'a str> {
         if url.origin() != self.origin() || !url.username().is_empty() || url.password().is_some() {
             return None;
@@ -110,17 +110,17 @@ impl fmt::Display for Upstream {
     }
 }
 
-/// Where clients find the proxy.
+/// The URL at which clients reach the proxy.
 #[derive(Clone, Debug)]
 pub(crate) struct PublicUrl(Url);
 
 impl PublicUrl {
-    /// The URL of what has this path (with its query) at the proxy.
+    /// Returns the URL of a path, with its query, at the proxy.
     pub(crate) fn join(&self, path: &str) -> String {
         format!("{}{path}", self.0.as_str().trim_end_matches('/'))
     }
 
-    /// What a client that uses this URL sends as `Host`.
+    /// Returns the value of `Host` that a client of this URL sends.
     pub(crate) fn authority(&self) -> &str {
         &self.0[Position::BeforeHost..Position::AfterPort]
     }
@@ -129,7 +129,7 @@ impl PublicUrl {
         &self.0
     }
 
-    /// The path of `url` at the proxy, if it is one of the proxy's.
+    /// Returns the path of `url` at the proxy; `None` if it is not a URL of the proxy.
     pub(crate) fn path_of<'a>(&self, url: &'a Url) -> Option<&'a str> {
         if url.origin() != self.0.origin() {
             return None;
@@ -155,7 +155,7 @@ impl fmt::Display for PublicUrl {
     }
 }
 
-/// An absolute http or https URL of which nothing would be ignored.
+/// Parses an absolute http or https URL. Rejects parts that would be ignored.
 fn http_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text)
         .map_err(|error| format!("not a URL such as https://login.example.com: {error}"))?;
@@ -166,10 +166,10 @@ fn http_url(text: &str) -> Result<Url, String> {
         ));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("it must not hold a user or a password".into());
+        return Err("the URL must not contain a user name or a password".into());
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err("it must not have a query or a fragment".into());
+        return Err("the URL must not contain a query or a fragment".into());
     }
     Ok(url)
 }

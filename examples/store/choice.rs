@@ -16,32 +16,32 @@ use tower_oauth_refresh::{RedisConnectError, RedisStore, TieredStore};
 
 use super::OpenStore;
 
-/// Which store, its address checked as far as that goes without opening it.
+/// The store that the user chose. Its address is not checked completely until it is opened.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum StoreChoice {
     Memory,
-    /// The URL, which may hold a password.
+    /// The URL, which may contain a password.
     Redis(String),
     Redb(PathBuf),
 }
 
-/// What is asked of Redis, and of the cache in front of it.
+/// Settings of Redis and of the cache in front of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     pub(crate) cache_bytes: u64,
     pub(crate) cache_ttl: Duration,
-    /// How many replicas must have a write.
+    /// Replicas that must acknowledge a write.
     pub(crate) replicas: u32,
 }
 
-/// How long replicas have for it.
+/// The time limit for replicas to acknowledge a write.
 #[cfg(feature = "redis")]
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// Why a store could not be opened.
+/// The reason why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
-    /// The command line asks for what cannot be.
+    /// The command line is invalid.
     #[error("{0}")]
     Usage(String),
     #[cfg(feature = "redb")]
@@ -52,7 +52,7 @@ pub(crate) enum OpenError {
 }
 
 impl StoreChoice {
-    /// Opens it; within a runtime.
+    /// Opens the store. Must be called within a Tokio runtime.
     pub(crate) async fn open(&self, settings: Settings) -> Result<OpenStore, OpenError> {
         if settings.replicas > 0 && !matches!(self, Self::Redis(_)) {
             return Err(OpenError::Usage(
@@ -91,17 +91,17 @@ impl StoreChoice {
         }
     }
 
-    /// What is said where this program was built without the store.
+    /// Returns the error for a store that this program was built without.
     #[cfg(not(all(feature = "redis", feature = "redb")))]
     fn left_out(&self, _: Settings) -> OpenError {
         OpenError::Usage(format!(
-            "--store: `{self}` needs this program to be built with `--all-features`"
+            "--store: this program was built without `{self}`: build it with `--all-features`"
         ))
     }
 }
 
 impl fmt::Display for StoreChoice {
-    /// The kind of store: an address may hold a password.
+    /// Writes the kind of store without its address, which may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Memory => f.write_str("memory"),
@@ -127,15 +127,16 @@ impl FromStr for StoreChoice {
         let (scheme, rest) = text.split_once(':').unwrap_or((text, ""));
         match scheme {
             "memory" if scheme == text => Ok(Self::Memory),
-            "memory" => Err("`memory` takes no address".into()),
+            "memory" => Err("`memory` does not take an address".into()),
             "redis" | "rediss" | "redis-cluster" | "rediss-cluster" | "redis-sentinel"
             | "rediss-sentinel" | "redis+unix" => Ok(Self::Redis(text.to_owned())),
             "redb" if rest.is_empty() => Err("`redb` needs the path of a file: redb:PATH".into()),
             "redb" => Ok(Self::Redb(rest.into())),
             _ if scheme == text && text.contains(['@', '/']) => {
-                Err(format!("no such store: {STORES}"))
+                // The text may be a URL without its scheme, and contain a password.
+                Err(format!("unknown store: {STORES}"))
             }
-            _ => Err(format!("no store is called `{scheme}`: {STORES}")),
+            _ => Err(format!("unknown store `{scheme}`: {STORES}")),
         }
     }
 }

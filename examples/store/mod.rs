@@ -1,4 +1,4 @@
-//! Where the examples keep what they know: which store a command line names, and how it is opened.
+//! The store of a server: parses `--store` and opens the store.
 
 mod choice;
 mod opened;

@@ -1,4 +1,4 @@
-//! A store that has been opened, whichever it is.
+//! A store of any kind that has been opened.
 
 #[cfg(feature = "redis")]
 use tower_oauth_refresh::RedisStore;
@@ -6,7 +6,7 @@ use tower_oauth_refresh::RedisStore;
 use tower_oauth_refresh::store::TieredStore;
 use tower_oauth_refresh::store::{BoxStore, Store};
 
-/// The store for the layer, and what is in front of it.
+/// The store for the layer, and the cache in front of it, if there is one.
 #[derive(Clone, Debug)]
 pub(crate) struct OpenStore {
     pub(crate) store: BoxStore,
@@ -14,7 +14,7 @@ pub(crate) struct OpenStore {
     cached: Option<TieredStore<RedisStore>>,
 }
 
-/// How often the cache has known something, and how often nothing.
+/// The numbers of cache hits and misses.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CacheLookups {
     pub(crate) hits: u64,
@@ -22,7 +22,7 @@ pub(crate) struct CacheLookups {
 }
 
 impl OpenStore {
-    /// A store without a cache.
+    /// Creates an open store without a cache.
     pub(crate) fn plain(store: impl Store) -> Self {
         Self {
             store: BoxStore::new(store),
@@ -39,7 +39,7 @@ impl OpenStore {
         }
     }
 
-    /// None where there is no cache.
+    /// Returns the cache statistics; `None` if there is no cache.
     pub(crate) fn cache_lookups(&self) -> Option<CacheLookups> {
         #[cfg(feature = "redis")]
         if let Some(store) = &self.cached {

@@ -7,7 +7,7 @@ use super::{Parameter, Refusal, check_pair, is_separator};
 /// The longest parameter of a form that is inspected, in bytes.
 pub(super) const LONGEST: usize = 64 << 10;
 
-/// Up to this length, in bytes, the beginning of a name is checked whenever more of it arrives.
+/// The length, in bytes, up to which an incomplete name is checked each time more of it arrives.
 pub(super) const SHORT_NAME: usize = 512;
 
 /// Checks a form while it streams to the upstream. An inspected parameter is held back until it is
@@ -17,11 +17,11 @@ pub(crate) struct FormCheck {
     /// The beginning of the current parameter, while it may need inspection.
     held: BytesMut,
     place: Place,
-    /// The length of a name at which its beginning is checked again.
+    /// The length of an incomplete name at which it is checked again.
     look_again: usize,
 }
 
-/// The position of the last byte that has arrived.
+/// The position of the last received byte in the form.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Place {
     #[default]
@@ -31,7 +31,7 @@ enum Place {
 }
 
 impl FormCheck {
-    /// Takes the next bytes of the form. Returns the bytes that may be passed on.
+    /// Consumes the next bytes of the form. Returns the bytes that may be passed on.
     pub(super) fn feed(&mut self, data: &[u8]) -> Result<Bytes, Refusal> {
         let mut out = BytesMut::with_capacity(self.held.len() + data.len());
         let mut rest = data;
@@ -64,7 +64,8 @@ impl FormCheck {
                 rest = after;
             }
         }
-        // The first bytes rule most names out. A long name is not checked too often.
+        // Most names differ from the inspected ones in the first bytes. A long name is checked only
+        // when its length has doubled, so that the cost stays linear.
         if self.place == Place::Name && self.held.len() >= self.look_again {
             if self.held.len() > SHORT_NAME {
                 self.look_again = self.held.len() * 2;
@@ -94,11 +95,12 @@ impl FormCheck {
         if self.held.len() <= LONGEST {
             return Ok(());
         }
-        // A name is this long and still one of ours only if a NUL ends it early.
+        // A name of this length is an inspected one only if it contains a NUL, which ends it for
+        // some servers.
         if self.place == Place::Checked || Parameter::named(&self.held).is_some() {
             return Err(Refusal::TooLong);
         }
-        // No inspected parameter has such a name.
+        // The name is not that of an inspected parameter.
         self.place = Place::Skipped;
         out.unsplit(self.held.split());
         Ok(())

@@ -1,23 +1,23 @@
 //! Refuses authorization requests that would return tokens on the front channel.
 //!
-//! With reference access tokens the upstream's tokens must not reach a client. The proxy replaces
-//! them in the answers of the token endpoint, but a response type such as `token` or
-//! `code id_token` puts them into the URL that the browser is redirected to, or into a form that it
-//! posts. So such requests are refused on every path:
+//! With reference access tokens, the upstream's tokens must not reach a client. The proxy replaces
+//! them in the responses of the token endpoint, but a response type such as `token` or
+//! `code id_token` puts them into the URL that the browser is redirected to, or into a form that
+//! the browser posts. The proxy therefore refuses these requests on every path:
 //!
-//! 1. `response_type` with `token` in any of its values, in the query or in a form, of any method
-//!    and on any path. That includes pushed authorization requests (RFC 9126), which are forms. A
-//!    part of that name in `multipart/form-data` is refused, too, because some frameworks treat it
-//!    as a form parameter.
-//! 2. `request` objects (RFC 9101) with such a `response_type` in their claims, and encrypted ones,
-//!    which cannot be read.
-//! 3. `request_uri`, unless it comes from a pushed authorization request: the proxy cannot see the
-//!    request object.
+//! 1. A `response_type` with `token` in any of its values, in the query or in a form, with any
+//!    method. That includes pushed authorization requests (RFC 9126), which are forms. A part named
+//!    `response_type` in `multipart/form-data` is refused, too, because some frameworks treat it as
+//!    a form parameter.
+//! 2. A `request` object (RFC 9101) with such a `response_type` in its claims, or an encrypted one,
+//!    which the proxy cannot read.
+//! 3. A `request_uri`, unless it comes from a pushed authorization request: the proxy cannot read
+//!    the request object behind it.
 //!
-//! Names and values are compared as the most lenient servers read them: without case and
-//! punctuation, percent-decoded up to twice, `;` as a separator. A name is also read up to its
-//! first NUL, as PHP does, and an encoded `?` in the path begins a query, too. A harmless parameter
-//! that looks like one of these is refused, too; no such parameter is known.
+//! Names and values are compared as the most lenient servers read them: case and punctuation are
+//! ignored, percent-encoding is decoded up to twice, and `;` separates parameters. A name is also
+//! compared up to its first NUL, as PHP reads it, and an encoded `?` in the path begins a query. A
+//! harmless parameter that looks like one of these is refused, too; no such parameter is known.
 
 mod form;
 mod multipart;
@@ -40,7 +40,7 @@ use self::multipart::MultipartCheck;
 /// The beginning of the URI of a pushed authorization request (RFC 9126 §2.2).
 const PUSHED: &str = "urn:ietf:params:oauth:request_uri:";
 
-/// Accepts everything that lenient decoders accept.
+/// A decoder that accepts everything that lenient decoders accept.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &URL_SAFE,
     GeneralPurposeConfig::new()
@@ -51,20 +51,20 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// The reason why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
-    #[error("response types with a token are not available here: use response_type=code")]
+    #[error("response types that return a token are not supported: use response_type=code")]
     ResponseType,
     #[error("the request object cannot be read")]
     RequestObject,
     #[error("a request_uri must come from a pushed authorization request")]
     RequestUri,
-    #[error("the form has an encoding or a character set that is not supported")]
+    #[error("the encoding or the character set of the form is not supported")]
     Encoding,
     #[error("a parameter of the form is too long")]
     TooLong,
 }
 
 impl Refusal {
-    /// Returns the error code of OAuth (RFC 6749 §4.1.2.1, RFC 9101 §7, OpenID Connect Core
+    /// Returns the OAuth error code (RFC 6749 §4.1.2.1, RFC 9101 §7, OpenID Connect Core
     /// §3.1.2.6).
     pub(crate) const fn code(self) -> &'static str {
         match self {
@@ -119,14 +119,15 @@ impl Parameter {
         Self::read(&once).or_else(|| Self::read(&decoded(&once)))
     }
 
-    /// Reads a decoded name: all of it, or only what is in front of a NUL, where the name ends for
-    /// servers in C.
+    /// Reads a decoded name: the whole name, or only the part before a NUL, where servers written
+    /// in C end it.
     fn read(name: &[u8]) -> Option<Self> {
         let before_nul = name.split(|byte| *byte == 0).next().unwrap_or_default();
         Self::folded(&folded(name)).or_else(|| Self::folded(&folded(before_nul)))
     }
 
-    /// `response_type`, `responseType` and `response_type[0]` are one name.
+    /// Finds the parameter of a name without case and punctuation: `response_type`, `responseType`
+    /// and `response_type[0]` are one name.
     fn folded(name: &str) -> Option<Self> {
         match name.trim_end_matches(|last: char| last.is_ascii_digit()) {
             "responsetype" => Some(Self::ResponseType),
@@ -136,12 +137,12 @@ impl Parameter {
         }
     }
 
-    /// Returns whether a name with this beginning can be one of them.
+    /// Returns whether a name that begins like this can be that of an inspected parameter.
     fn may_begin(name: &[u8]) -> bool {
         let may_begin = |name: &[u8]| {
             let all = folded(name);
             let all = all.trim_end_matches(|last: char| last.is_ascii_digit());
-            // A complete name stays one if a NUL follows it.
+            // A complete name matches whatever follows it, if a NUL comes first.
             ["responsetype", "requesturi"]
                 .iter()
                 .any(|known| known.starts_with(all))
@@ -173,7 +174,7 @@ fn check_pair(pair: &[u8]) -> Result<(), Refusal> {
     Parameter::named(name).map_or(Ok(()), |parameter| parameter.check(value))
 }
 
-/// Checks a value as it is and, if it is still encoded, decoded once more.
+/// Checks a value, and, if it still contains an escape, the value decoded once more.
 fn at_both_levels(
     value: &[u8],
     check: impl Fn(&[u8]) -> Result<(), Refusal>,
@@ -198,7 +199,7 @@ fn folded(text: &[u8]) -> String {
         .collect()
 }
 
-/// Decodes `+`, `%74` and, as some servers do, `%u0074`.
+/// Decodes `+`, `%74`, and `%u0074`, which some servers decode.
 fn decoded(mut text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     while let [first, rest @ ..] = text {
@@ -235,7 +236,7 @@ fn decoded(mut text: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Cuts off an escape at the end that more bytes can complete.
+/// Removes an incomplete escape at the end, which the next bytes may complete.
 fn without_open_escape(text: &[u8]) -> &[u8] {
     let tail = text.len().saturating_sub(5);
     let is_open = |at: &usize| match text.get(*at..).unwrap_or_default() {
@@ -264,8 +265,8 @@ fn check_request_object(value: &[u8]) -> Result<(), Refusal> {
         .collect();
     let mut parts = compact.split(|byte| *byte == b'.');
     let (header, payload) = (parts.next().unwrap_or_default(), parts.next());
-    // Any other value cannot be a request object, so the parameter has another meaning on this
-    // path.
+    // A value whose header is not a JSON object cannot be a request object: the parameter has
+    // another meaning on this path.
     if !base64_decoded(header).is_some_and(|header| is_object(&header)) {
         return Ok(());
     }
@@ -279,7 +280,7 @@ fn check_request_object(value: &[u8]) -> Result<(), Refusal> {
         .0
 }
 
-/// Decodes what lenient decoders decode. They ignore a last digit that is not enough for a byte.
+/// Decodes base64 as lenient decoders do: they ignore a last digit that does not complete a byte.
 fn base64_decoded(digits: &[u8]) -> Option<Vec<u8>> {
     let surplus = usize::from(digits.len() % 4 == 1);
     BASE64.decode(digits.get(..digits.len() - surplus)?).ok()
@@ -341,7 +342,7 @@ impl<'de> Deserialize<'de> for Claims {
                                 verdict = Err(Refusal::ResponseType);
                             }
                         }
-                        // RFC 9101 §4 forbids them here.
+                        // RFC 9101 §4 forbids both in a request object.
                         Some(Parameter::Request | Parameter::RequestUri) => {
                             map.next_value::<IgnoredAny>()?;
                             verdict = verdict.and(Err(Refusal::RequestObject));
@@ -397,14 +398,14 @@ impl BodyCheck {
             };
         }
         match (is_form, is_multipart) {
-            // A server may use either of the two.
+            // A server may parse the body as either type.
             (true, true) => Err(Refusal::Encoding),
             (false, true) => Ok(Some(Self::Multipart(MultipartCheck::default()))),
             (_, false) => Ok(Some(Self::Form(FormCheck::default()))),
         }
     }
 
-    /// Takes the next bytes of the body. Returns the bytes that may be passed on.
+    /// Consumes the next bytes of the body. Returns the bytes that may be passed on.
     pub(crate) fn feed(&mut self, data: &[u8]) -> Result<Bytes, Refusal> {
         match self {
             Self::Form(check) => check.feed(data),

@@ -1,8 +1,8 @@
 //! Finds parameters of an authorization request in a `multipart/form-data` body.
 //!
-//! Clients do not send authorization requests in this form, but frameworks that read both kinds of
-//! forms into one table accept them. The value of a part may be large, so only names are checked: a
-//! part named `response_type` or `request_uri` is refused. A part named `request` is common in
+//! Clients do not send authorization requests in this format, but frameworks that read both form
+//! formats into one table accept them. The value of a part may be large, so only names are checked:
+//! a part named `response_type` or `request_uri` is refused. A part named `request` is common in
 //! other forms and passes.
 
 use bytes::{Bytes, BytesMut};
@@ -13,35 +13,37 @@ use super::{Parameter, Refusal};
 /// The header of a part that holds its name (RFC 7578 §4.2).
 const DISPOSITION: &[u8] = b"content-disposition";
 
-/// The longest such header, in bytes.
+/// The longest `Content-Disposition` header that is accepted, in bytes.
 const LONGEST: usize = 8 << 10;
 
-/// How many names such a header may have. More are refused, so that the cost of a header stays in
-/// proportion to its length.
+/// The most names that such a header may have. A header with more is refused, so that the cost of
+/// checking it stays proportional to its length.
 const MOST_NAMES: usize = 16;
 
 /// Checks a body while it streams to the upstream.
 #[derive(Debug, Default)]
 pub(crate) struct MultipartCheck {
-    /// The current line and its continuation lines, while they may be the header.
+    /// The current line and its continuation lines, while they may be a `Content-Disposition`
+    /// header.
     held: BytesMut,
     place: Place,
 }
 
-/// The position of the last byte that has arrived.
+/// The position of the last received byte in the body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Place {
-    /// In a line that may be the header.
+    /// In a line that may be a `Content-Disposition` header.
     #[default]
     Line,
-    /// After a line of the header: a space continues it.
+    /// After a line of the header. If the next line begins with a space or a tab, it continues the
+    /// header.
     NextLine,
-    /// In a line that is not the header.
+    /// In a line that is not a `Content-Disposition` header.
     Skipped,
 }
 
 impl MultipartCheck {
-    /// Takes the next bytes of the body. Returns the bytes that may be passed on.
+    /// Consumes the next bytes of the body. Returns the bytes that may be passed on.
     pub(super) fn feed(&mut self, data: &[u8]) -> Result<Bytes, Refusal> {
         let mut out = BytesMut::with_capacity(self.held.len() + data.len());
         let mut rest = data;
@@ -129,9 +131,9 @@ const fn is_line_end(byte: u8) -> bool {
     matches!(byte, b'\r' | b'\n')
 }
 
-/// Returns all values that a parser may take for the parameter `name` of a header: lenient parsers
-/// differ in spaces, quotes and `name*`. A value that is longer than `SHORT_NAME` is cut one byte
-/// after that length.
+/// Returns all values that some parser reads as the parameter `name` of a header: lenient parsers
+/// differ in spaces, quotes and `name*`. A value longer than `SHORT_NAME` is cut to one byte more
+/// than that length.
 fn names(header: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     let starts = (0..header.len()).filter(|at| {
         let rest = header.get(*at..).unwrap_or_default();
@@ -160,7 +162,7 @@ fn names(header: &[u8]) -> impl Iterator<Item = Vec<u8>> {
                     .filter(|byte| *byte != b'\\');
                 value.take(SHORT_NAME + 1).collect()
             }
-            // `name*=utf-8''response_type` has the character set in front.
+            // In `name*=utf-8''response_type` the character set comes first.
             value => {
                 let value = value.split(|byte| *byte == b';').next().unwrap_or_default();
                 let value = value
@@ -179,7 +181,8 @@ mod tests {
     use super::super::tests::checked;
     use super::*;
 
-    /// Returns the bytes that the upstream receives of a body that arrives in pieces of this size.
+    /// Returns the bytes that the upstream receives of a body that arrives in chunks of this size,
+    /// and the verdict.
     fn streamed(body: &str, size: usize) -> (Vec<u8>, Result<(), Refusal>) {
         checked(
             BodyCheck::Multipart(MultipartCheck::default()),
@@ -188,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_with_the_name_of_a_parameter_are_refused() {
+    fn parts_named_like_an_inspected_parameter_are_refused() {
         for (header, refusal) in [
             (
                 "Content-Disposition: form-data; name=\"response_type\"",
@@ -293,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn the_names_of_a_header_are_few_and_short() {
+    fn a_header_with_many_or_long_names_is_refused() {
         for (value, verdict) in [
             ("name=a;".repeat(MOST_NAMES), Ok(())),
             ("name=a;".repeat(MOST_NAMES + 1), Err(Refusal::TooLong)),

@@ -14,7 +14,7 @@ fn jwt(header: &str, payload: &str) -> String {
 }
 
 #[test]
-fn tokens_on_the_front_channel_are_refused_in_every_spelling() {
+fn response_types_with_a_token_are_refused_in_every_spelling() {
     for query in [
         "response_type=token",
         "response_type=id_token",
@@ -56,7 +56,7 @@ fn tokens_on_the_front_channel_are_refused_in_every_spelling() {
 }
 
 #[test]
-fn requests_without_them_are_accepted() {
+fn requests_without_a_token_response_type_are_accepted() {
     for query in [
         "",
         "response_type",
@@ -86,7 +86,7 @@ fn requests_without_them_are_accepted() {
 }
 
 #[test]
-fn a_request_object_is_read_or_refused() {
+fn a_request_object_is_refused_for_its_claims_or_if_it_is_unreadable() {
     let header = r#"{"alg":"RS256"}"#;
     for (claims, refusal) in [
         (r#"{"response_type":"code token"}"#, Refusal::ResponseType),
@@ -145,7 +145,7 @@ fn a_request_object_is_read_or_refused() {
 }
 
 #[test]
-fn a_request_object_is_read_like_a_lenient_decoder_does() {
+fn a_request_object_is_decoded_as_leniently_as_servers_do() {
     let payload = URL_SAFE_NO_PAD.encode(r#"{"response_type":"token"}"#);
     let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#);
     for stray in [
@@ -168,7 +168,7 @@ fn a_request_object_is_read_like_a_lenient_decoder_does() {
             "{request}"
         );
     }
-    // Lenient decoders drop the last digit of five.
+    // Lenient decoders ignore the last of five digits.
     let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"none" }"#);
     assert_eq!(header.len() % 4, 0);
     let request = format!("request={header}A.{payload}.");
@@ -281,7 +281,7 @@ fn form_check(headers: &[(&'static str, &'static str)]) -> Result<bool, Refusal>
 }
 
 #[test]
-fn forms_are_checked_and_nothing_else() {
+fn only_forms_are_checked() {
     for form in [
         "application/x-www-form-urlencoded",
         "Application/X-WWW-Form-URLEncoded; charset=UTF-8",
@@ -340,7 +340,8 @@ fn forms_are_checked_and_nothing_else() {
     }
 }
 
-/// Returns the bytes that the upstream receives of a form that arrives in these pieces.
+/// Returns the bytes that the upstream receives of a form that arrives in these chunks, and the
+/// verdict.
 fn streamed<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, Result<(), Refusal>) {
     checked(BodyCheck::Form(FormCheck::default()), pieces)
 }
@@ -362,7 +363,7 @@ pub(super) fn checked<'a>(
 }
 
 #[test]
-fn what_is_held_back_of_a_form_is_bounded() {
+fn the_held_back_part_of_a_form_is_bounded() {
     let long = "x".repeat(LONGEST + 1);
     let (passed, verdict) = streamed([long.as_bytes(), b"=1&response_type=token"].into_iter());
     assert_eq!(
@@ -380,7 +381,7 @@ fn what_is_held_back_of_a_form_is_bounded() {
 }
 
 #[test]
-fn names_of_no_interest_are_not_held_back() {
+fn names_of_other_parameters_are_not_held_back() {
     for piece in [
         "one",
         "{\"a\":",
@@ -410,7 +411,7 @@ fn names_of_no_interest_are_not_held_back() {
 
 proptest! {
     #[test]
-    fn pieces_change_nothing(
+    fn the_verdict_does_not_depend_on_the_chunk_size(
         form in proptest::collection::vec(
             "(response_type|response_type%00x|request%2500x|request|%2572equest_uri|res%u0070onse[+%]type%00|x|re)?[=&;]?(token|code|https://a)?",
             0..8,
@@ -421,6 +422,6 @@ proptest! {
         let (passed, verdict) = streamed(form.as_bytes().chunks(size));
         prop_assert_eq!(verdict, check_query(&form));
         prop_assert!(form.as_bytes().starts_with(&passed));
-        prop_assert_eq!(verdict.is_ok(), passed.len() == form.len(), "the upstream must not have all of it");
+        prop_assert_eq!(verdict.is_ok(), passed.len() == form.len(), "the upstream receives a refused form only in part");
     }
 }

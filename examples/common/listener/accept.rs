@@ -33,17 +33,16 @@ use super::response::{Holds, ResponseBody};
 use super::sending::{Sending, StreamExecutor};
 use super::throttle::Throttle;
 
-/// How long open requests may still take at a shutdown.
+/// The time that open requests have to finish at a shutdown.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// How long a rotation may need beyond twice its time-out, to reach the store.
+/// The time that a rotation has, beyond twice its time-out, to write its result to the store.
 const DRAIN_MARGIN: Duration = Duration::from_secs(15);
 
-/// How long the close of an idle connection may take before the connection is dropped.
+/// The time that an idle connection has to close gracefully before it is dropped.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
 
-/// When the system probes a client that has sent nothing, and how often: it may have disappeared
-/// while its request waits for events.
+/// TCP keep-alive: detects clients that disappeared while their request waits for events.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(60))
     .with_interval(Duration::from_secs(15));
@@ -54,7 +53,7 @@ const MOST_EVICTED: usize = 32;
 /// The shortest and the longest wait after an accept error.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
-/// How long to wait for a connection to close before more are evicted.
+/// The time to wait for a connection to close before more connections are evicted.
 const EVICTION: Duration = Duration::from_millis(100);
 
 /// Accepts the connections of clients.
@@ -91,7 +90,8 @@ impl Listener {
         }
     }
 
-    /// Serves each connection by the service that `service` makes for its client, until `end`.
+    /// Serves connections until `end` completes. `service` returns the service for the requests of
+    /// one client address.
     ///
     /// Returns the connections that are still open.
     pub(crate) async fn run<S, B>(
@@ -138,7 +138,7 @@ impl Listener {
 
 fn builder(limits: &Limits) -> auto::Builder<StreamExecutor> {
     let mut builder = auto::Builder::new(StreamExecutor::new(limits.stall_timeout));
-    // The idle time-out covers heads, too.
+    // The idle time-out also limits the time that a request head may take.
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -164,7 +164,7 @@ struct Accepting {
 }
 
 impl Accepting {
-    /// Waits for a connection, and for a free place for it.
+    /// Waits for a connection and for a permit to serve it.
     async fn next(&mut self, listener: &Listener) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
         loop {
             match listener.listener.accept().await {
@@ -191,7 +191,7 @@ impl Accepting {
                     limit,
                     evicted,
                     suppressed,
-                    "all connections are in use: idle ones are closed for new ones, else new ones wait"
+                    "all connections are in use: closing idle ones, new ones wait until one is free"
                 );
             }
             if let Ok(Ok(permit)) =
@@ -211,10 +211,10 @@ impl Accepting {
             // The error concerns one connection only.
             return;
         }
-        // Usually the process or the system has no descriptors left.
+        // The usual cause is that the process or the system has no descriptors left.
         shared.registry.evict(MOST_EVICTED);
         if let Some(suppressed) = self.errors.line() {
-            tracing::warn!(%error, suppressed, "connections cannot be accepted");
+            tracing::warn!(%error, suppressed, "cannot accept connections: closing idle ones and retrying");
         }
         let (shortest, longest) = BACKOFF;
         let delay = self
@@ -254,8 +254,8 @@ impl Connection {
             .set_nodelay(true)
             .and_then(|()| socket.set_tcp_keepalive(&KEEPALIVE))
         {
-            // The client has gone already.
-            return tracing::debug!(%error, "a connection could not be set up");
+            // The client has already disconnected.
+            return tracing::debug!(%error, "cannot set the options of a connection");
         }
         let activity = Arc::clone(&self.entry.activity);
         let limits = &self.shared.limits;
@@ -266,8 +266,8 @@ impl Connection {
         );
         let (shared, requests) = (Arc::clone(&self.shared), Arc::clone(&activity));
         let service = service_fn(move |request| {
-            // Counted here, because the future of a request on an HTTP/2 stream is polled later for
-            // the first time.
+            // The request is counted here and not in its future, because the future of a request on
+            // an HTTP/2 stream is first polled later.
             let open = requests.open();
             answer(Arc::clone(&shared), service.clone(), open, request)
         });
@@ -282,7 +282,7 @@ impl Connection {
         tokio::select! {
             biased;
             ended = connection.as_mut() => log(ended),
-            () = activity.idle_for(grace, Instant::now()) => tracing::debug!("an idle connection is closed"),
+            () = activity.idle_for(grace, Instant::now()) => tracing::debug!("closed an idle connection"),
         }
     }
 }
@@ -290,13 +290,13 @@ impl Connection {
 fn log(ended: Result<(), Box<dyn StdError + Send + Sync>>) {
     if let Err(error) = ended {
         let cause = error.source().map(tracing::field::display);
-        tracing::debug!(%error, cause, "a connection ended early");
+        tracing::debug!(%error, cause, "a connection failed");
     }
 }
 
 type AnswerBody<B> = ResponseBody<Either<B, Full<Bytes>>>;
 
-/// Answers one request, by the service unless the listener refuses it.
+/// Answers one request: the service does, unless the listener refuses the request.
 async fn answer<S, B>(
     shared: Arc<Shared>,
     service: S,
@@ -376,7 +376,7 @@ impl Shared {
                     tracing::warn!(
                         limit,
                         suppressed,
-                        "request bodies need too much memory: clients get 503"
+                        "request bodies use too much memory: clients get 503"
                     );
                 }
             }
@@ -387,7 +387,7 @@ impl Shared {
     }
 }
 
-/// The connections that were open when a listener ended.
+/// The connections that were open when a listener stopped.
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
     tasks: TaskTracker,
@@ -395,7 +395,7 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    /// Lets open requests finish, and closes everything else. Waits until all connections have
+    /// Closes idle connections, lets open requests finish, and waits until all connections are
     /// closed.
     pub(crate) async fn shutdown(self) {
         self.closing.cancel();
@@ -404,18 +404,21 @@ impl Connections {
     }
 }
 
-/// Shuts a server down: lets requests finish, then awaits `drain`, the rotations whose clients have
-/// disconnected.
+/// Shuts a server down: lets open requests finish within 30 seconds, then awaits `drain`, which
+/// completes the rotations whose clients have disconnected.
 ///
-/// Returns an error if some rotations need more than twice `rotation_timeout` and 15 seconds.
+/// Returns an error if `drain` takes longer than twice `rotation_timeout` and 15 seconds.
 pub(crate) async fn finish(
     connections: Connections,
     drain: impl Future<Output = ()>,
     rotation_timeout: Duration,
 ) -> Result<(), &'static str> {
     if timeout(GRACE, connections.shutdown()).await.is_err() {
-        tracing::warn!("some requests were not finished in time");
+        tracing::warn!(
+            "some requests did not finish within the 30 s allowed at shutdown: they end when the process exits"
+        );
     }
     let drained = timeout(rotation_timeout * 2 + DRAIN_MARGIN, drain).await;
-    drained.map_err(|_| "some rotations were not finished in time")
+    drained
+        .map_err(|_| "some rotations did not finish before the shutdown: their results may be lost")
 }

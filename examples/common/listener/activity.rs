@@ -1,4 +1,4 @@
-//! Tracks which connections have an open request, and since when the others are idle.
+//! Tracks which connections have an open request, and how long the others have been idle.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -10,15 +10,15 @@ use tokio::time::{Instant, sleep_until};
 
 /// The activity of one connection.
 ///
-/// A connection is idle while it has no open request and no bytes wait to be written. It is idle
-/// from the moment when it is accepted: a request opens with its complete head, and bytes before
-/// that do not end the idle time.
+/// A connection is idle while it has no open request and no bytes wait to be written. A new
+/// connection is idle: a request opens when its head is complete, and bytes before that do not end
+/// the idle time.
 #[derive(Debug)]
 pub(crate) struct Activity {
     accepted: Instant,
     requests: AtomicUsize,
     writing: AtomicBool,
-    /// When it was last busy, in milliseconds after `accepted`.
+    /// The time when the connection was last busy, in milliseconds after `accepted`.
     busy_until: AtomicU64,
     evicted: Notify,
 }
@@ -52,7 +52,7 @@ impl Activity {
             .store(u64::try_from(elapsed).unwrap_or(u64::MAX), Ordering::SeqCst);
     }
 
-    /// Returns the time since which the connection is idle.
+    /// Returns the time since which the connection has been idle; `None` if it is busy.
     pub(crate) fn idle_since(&self) -> Option<Instant> {
         if self.requests.load(Ordering::SeqCst) > 0 || self.writing.load(Ordering::SeqCst) {
             return None;
@@ -60,9 +60,10 @@ impl Activity {
         Some(self.accepted + Duration::from_millis(self.busy_until.load(Ordering::SeqCst)))
     }
 
-    /// Waits until the connection has been idle for `time`, counted from `from` at the earliest.
+    /// Waits until the connection has been idle for `time`. Idle time before `from` does not count.
     ///
-    /// It checks only at the earliest possible time, so that requests need not wake it.
+    /// The timer fires only at the earliest possible time, so that requests need not wake this
+    /// task.
     pub(crate) async fn idle_for(&self, time: Duration, from: Instant) {
         let mut end = from + time;
         loop {
@@ -71,19 +72,19 @@ impl Activity {
             match idle_from {
                 Some(since) if since + time <= Instant::now() => return,
                 Some(since) => end = since + time,
-                // At least a short wait, because with a `time` of zero the loop would spin.
+                // Waits at least 100 ms, because with a `time` of zero the loop would spin.
                 None => end = Instant::now() + time.max(Duration::from_millis(100)),
             }
         }
     }
 
-    /// Waits until the connection has to make room for another one.
+    /// Waits until the connection is evicted to make room for another one.
     pub(crate) async fn evicted(&self) {
         self.evicted.notified().await;
     }
 }
 
-/// A request whose response is not finished.
+/// A guard for a request whose response is not finished.
 #[derive(Debug)]
 pub(crate) struct OpenRequest(Arc<Activity>);
 
@@ -109,7 +110,7 @@ impl Registry {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a connection until the returned entry is dropped.
+    /// Adds a connection, which is removed when the returned entry is dropped.
     pub(crate) fn add(&self) -> Entry {
         let activity = Arc::new(Activity::new());
         let mut entries = self.entries();
@@ -123,10 +124,11 @@ impl Registry {
         }
     }
 
-    /// Closes up to `most` connections, the longest idle ones first. Returns how many.
+    /// Closes up to `most` idle connections, starting with the one that has been idle longest.
+    /// Returns the number of connections.
     ///
-    /// An honest client sends its request within a round trip, so its connection is among the
-    /// youngest idle ones. Silent connections therefore displace each other, not the clients that
+    /// An honest client sends its request within a round trip, so its connection has been idle for
+    /// only a short time. Therefore silent connections displace each other, not the clients that
     /// are served.
     pub(crate) fn evict(&self, most: usize) -> usize {
         let entries = self.entries();

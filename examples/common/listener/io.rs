@@ -11,17 +11,17 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::activity::Activity;
 
-/// Fails a write that has been pending for a while.
+/// An I/O stream whose writes fail if they are pending for longer than `limit`.
 ///
-/// The time runs only while bytes wait to be taken. The system reports room for more when the
-/// client has read a good part of its buffer, so that a client cannot extend the time with a byte
-/// now and then.
+/// The time runs only while bytes wait to be written. The system reports room for more only after
+/// the client has read a large part of its buffer, so a client cannot extend the time by reading
+/// single bytes.
 #[derive(Debug)]
 pub(crate) struct WriteTimeout<T> {
     io: T,
     limit: Duration,
     activity: Arc<Activity>,
-    /// Set up at the first write that has to wait.
+    /// Created at the first write that must wait.
     timer: Option<Pin<Box<Sleep>>>,
     waiting: bool,
 }
@@ -37,7 +37,7 @@ impl<T> WriteTimeout<T> {
         }
     }
 
-    /// Starts or stops the time by the result of a write.
+    /// Starts or stops the timer, depending on the result of a write.
     fn watch<R>(
         &mut self,
         cx: &mut Context<'_>,
@@ -61,7 +61,7 @@ impl<T> WriteTimeout<T> {
         ready!(timer.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(
             io::ErrorKind::TimedOut,
-            "the client does not read",
+            "the client stopped reading",
         )))
     }
 }
@@ -99,7 +99,7 @@ impl<T: Write + Unpin> Write for WriteTimeout<T> {
         self.io.is_write_vectored()
     }
 
-    // A socket has nothing to flush and does not wait for its shutdown.
+    // These need no time-out: a socket has nothing to flush, and its shutdown does not wait.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_flush(cx)
     }

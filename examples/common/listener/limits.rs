@@ -1,20 +1,21 @@
-//! What the listener allows, and the flags that set it.
+//! The limits of the listener, and the flags that set them.
 
 use std::time::Duration;
 
 use super::descriptors;
 
-/// Streams of one HTTP/2 connection that are open at the same time.
+/// The most streams of one HTTP/2 connection that are open at the same time.
 pub(crate) const MAX_STREAMS: u32 = 64;
 
-/// Bytes of one HTTP/2 request body that a client may send before they are read: the default of RFC
-/// 9113 §6.9.2, so that no client can exceed it before it has seen the settings.
+/// Bytes of one HTTP/2 request body that a client may send before they are read. This is the
+/// default of RFC 9113 §6.9.2, so that no client can exceed it before it receives the settings.
 pub(crate) const STREAM_WINDOW: u32 = 65_535;
 
-/// The same limit for all streams of a connection together.
+/// Bytes of all HTTP/2 request bodies of one connection that a client may send before they are
+/// read.
 pub(crate) const CONNECTION_WINDOW: u32 = 1 << 20;
 
-/// Bytes of an HTTP/1 head at most, and of the read buffer of a connection.
+/// The size of the read buffer of an HTTP/1 connection, in bytes, and thus of the largest head.
 pub(crate) const HTTP1_BUFFER: usize = 32 << 10;
 
 /// The longest time-out that a flag may set.
@@ -23,21 +24,21 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// The limits of a listener.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
-    /// Connections that are open at the same time.
+    /// The most connections that are open at the same time.
     pub(crate) max_connections: usize,
-    /// Requests whose response is not finished.
+    /// The most requests whose response is not finished.
     pub(crate) max_in_flight: usize,
-    /// Bytes of all request bodies that are held in memory.
+    /// The most bytes of all request bodies together that are held in memory.
     pub(crate) body_memory: usize,
-    /// Bytes of one request body that the service holds at most; the rest is already passed on.
+    /// The most bytes of one request body that the service holds; it has passed the rest on.
     pub(crate) body_held: usize,
-    /// How long a connection may be without an open request.
+    /// The longest time that a connection may have no open request.
     pub(crate) idle_timeout: Duration,
-    /// How long a body may make no progress.
+    /// The longest time that a body may make no progress.
     pub(crate) stall_timeout: Duration,
-    /// How often an HTTP/2 client is sent a ping.
+    /// The interval between pings to an HTTP/2 client.
     pub(crate) ping_interval: Duration,
-    /// How long the client may take to answer a ping.
+    /// The longest time that the client may take to answer a ping.
     pub(crate) ping_timeout: Duration,
 }
 
@@ -57,10 +58,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Raises the descriptor limit of the process as far as possible, and lowers these limits to
-    /// fit.
-    ///
-    /// Logs a warning if they are lowered.
+    /// Raises the descriptor limit of the process as far as possible. If it is still too low,
+    /// lowers these limits and logs a warning.
     pub(crate) fn within_descriptors(self) -> Self {
         match descriptors::raise() {
             Some(available) => self.within(available),
@@ -68,8 +67,8 @@ impl Limits {
         }
     }
 
-    /// Lowers the limits to fit. A connection needs a descriptor, and so does a request in flight,
-    /// for its connection to the upstream.
+    /// Lowers the limits to fit the number of descriptors. A connection needs one descriptor, and a
+    /// request in flight needs one more for its connection to the upstream.
     pub(crate) fn within(mut self, descriptors: usize) -> Self {
         let needed = self
             .max_connections
@@ -91,57 +90,60 @@ impl Limits {
             needed,
             max_connections,
             max_in_flight,
-            "the descriptor limit is too low for --max-connections and --max-in-flight, which are lowered: raise ulimit -n"
+            "the descriptor limit is too low: --max-connections and --max-in-flight are lowered, raise ulimit -n"
         );
         self
     }
 }
 
-/// Defines `LimitFlags`, the command line of [`Limits`], whose environment variables begin with a
-/// prefix.
+/// Defines `LimitFlags`, the command-line flags of [`Limits`]. Their environment variables begin
+/// with the prefix.
 macro_rules! limit_flags {
     ($prefix:literal) => {
-        /// The resources of this server that clients may use.
+        /// Limits on the resources that clients may use.
         #[derive(Clone, Debug, clap::Args)]
         #[command(next_help_heading = "Limits")]
         pub(crate) struct LimitFlags {
-            /// Connections that are open at the same time; beyond them a new one replaces the one
-            /// that has been idle for the longest time
+            /// Most client connections that are open at the same time; at the limit, a new
+            /// connection replaces the one that has been idle longest
             ///
-            /// Lowered, with a warning, to what the descriptor limit of the process (`ulimit -n`)
-            /// allows.
+            /// If the descriptor limit of the process (`ulimit -n`) is too low, this value is
+            /// lowered and a warning is logged.
             #[arg(long, env = concat!($prefix, "MAX_CONNECTIONS"), value_name = "COUNT", default_value = "10000",
                                                                                 value_parser = crate::common::listener::count)]
             max_connections: usize,
 
-            /// Requests that are answered at the same time, streams included; beyond them clients
-            /// get 503
+            /// Most requests that are in flight at the same time, including streamed responses;
+            /// at the limit, clients get 503
             ///
-            /// Lowered, with a warning, to what the descriptor limit of the process (`ulimit -n`)
-            /// allows.
+            /// If the descriptor limit of the process (`ulimit -n`) is too low, this value is
+            /// lowered and a warning is logged.
             #[arg(long, env = concat!($prefix, "MAX_IN_FLIGHT"), value_name = "COUNT", default_value = "4096",
                                                                                 value_parser = crate::common::listener::count)]
             max_in_flight: usize,
 
-            /// Memory for the request bodies that are held at the same time, in bytes; beyond it
-            /// clients get 503
+            /// Memory, in bytes, for all request bodies that are held at the same time; at the
+            /// limit, clients get 503
             #[arg(long, env = concat!($prefix, "BODY_MEMORY"), value_name = "BYTES", default_value = "67108864",
                                                                                 value_parser = crate::common::listener::count)]
             body_memory: usize,
 
-            /// How long a connection may be without a request: until the first request head is
-            /// complete, and between requests
+            /// Time in seconds after which a connection without an open request is closed; it
+            /// includes the time that a request head takes to arrive
             ///
             /// Behind a load balancer that reuses connections, set it above the idle time-out of
-            /// the load balancer.
+            /// the load balancer. Otherwise the load balancer may send a request on a connection
+            /// that is being closed. At most 86400.
             #[arg(long, env = concat!($prefix, "IDLE_TIMEOUT"), value_name = "SECS", default_value = "30",
                                                                                 value_parser = crate::common::listener::timeout)]
             idle_timeout: std::time::Duration,
 
-            /// How long a client may read, or send, less than 16 KiB of a body that is not finished
+            /// Time in seconds in which a client must read or send at least 16 KiB of a body, or
+            /// the rest of it
             ///
-            /// The time runs only while the server waits for the client. A request body that takes
-            /// longer gets 408.
+            /// The time runs only while the server waits for the client. If a request body takes
+            /// longer, the client gets 408; if a response takes longer, it is cut off. At most
+            /// 86400.
             #[arg(long, env = concat!($prefix, "STALL_TIMEOUT"), value_name = "SECS", default_value = "60",
                                                                                 value_parser = crate::common::listener::timeout)]
             stall_timeout: std::time::Duration,
@@ -166,20 +168,20 @@ macro_rules! limit_flags {
 }
 pub(crate) use limit_flags;
 
-/// Parses a number that is not 0.
+/// Parses a number above 0.
 pub(crate) fn count(text: &str) -> Result<usize, String> {
-    // A semaphore cannot count higher.
+    // The most permits of a semaphore.
     let most = usize::MAX >> 4;
     let count = text.parse().ok().filter(|count| (1..=most).contains(count));
     count.ok_or_else(|| "not a number above 0".to_owned())
 }
 
-/// Parses a time-out in seconds, whole or not.
+/// Parses a time-out in seconds; fractions are allowed.
 pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
     let seconds = text
         .parse()
         .ok()
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let timeout = seconds.filter(|timeout| !timeout.is_zero() && *timeout <= DAY);
-    timeout.ok_or_else(|| "not a number of seconds above 0, and at most a day (86400)".to_owned())
+    timeout.ok_or_else(|| "not a number of seconds above 0 and at most 86400 (a day)".to_owned())
 }

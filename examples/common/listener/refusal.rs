@@ -1,4 +1,4 @@
-//! The responses of the listener itself.
+//! Error responses that the listener itself sends.
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
@@ -8,20 +8,22 @@ use http_body_util::Full;
 /// The reason why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// The method is not upper-case.
+    /// The method contains lower-case letters or other unusual characters.
     Method,
     /// The request body made no progress.
     Stalled,
     /// Too many requests are in flight.
     InFlight,
-    /// The request bodies need too much memory.
+    /// The request bodies use too much memory.
     Memory,
 }
 
 impl Refusal {
-    /// Refuses methods that are not in upper case, because some servers match methods without case.
+    /// Returns a refusal unless the method consists of upper-case letters and hyphens, as all
+    /// registered methods do.
     ///
-    /// Registered methods consist of upper-case letters and hyphens.
+    /// Some servers ignore the case of methods, so `post` could reach an endpoint for which only
+    /// `POST` is guarded.
     pub(crate) fn of_method(method: &Method) -> Option<Self> {
         let upper = |byte: u8| byte.is_ascii_uppercase() || byte == b'-';
         (!method.as_str().bytes().all(upper)).then_some(Self::Method)
@@ -37,7 +39,7 @@ impl Refusal {
             Self::Stalled => (
                 StatusCode::REQUEST_TIMEOUT,
                 "invalid_request",
-                "the request body did not arrive",
+                "the request body did not arrive in time",
             ),
             Self::InFlight | Self::Memory => (
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -47,8 +49,8 @@ impl Refusal {
         }
     }
 
-    /// Returns the error in the format of OAuth (RFC 6749 §5.2), which clients of both servers can
-    /// read.
+    /// Returns the error in the format of OAuth (RFC 6749 §5.2), which the clients of both servers
+    /// understand.
     pub(crate) fn response(self) -> Response<Full<Bytes>> {
         let (status, error, description) = self.parts();
         let body = format!(r#"{{"error":"{error}","error_description":"{description}"}}"#);

@@ -1,4 +1,4 @@
-//! Bounds the memory and the time that request bodies take.
+//! Limits the memory and the time that request bodies use.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
@@ -13,7 +13,8 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::refusal::Refusal;
 
-/// How many bytes are progress. A client that sends a body byte by byte does not keep it open.
+/// The number of bytes that counts as progress, so that a client cannot keep a body open by sending
+/// single bytes.
 const PROGRESS: usize = 16 << 10;
 
 /// The memory that all request bodies together may hold.
@@ -48,21 +49,21 @@ impl Budget {
     }
 }
 
-/// The share of the [`Budget`] that one request body holds, its deadline, and why it failed.
+/// The share of the [`Budget`] that one request body holds, its deadline, and its failure.
 ///
-/// The bytes count from their arrival until the request has a response, because a service that
-/// buffers a body holds it until then. A service that streams the body calls
-/// [`pass_on`](Self::pass_on). Requests with a body have this, in an `Arc`, as an extension.
+/// Bytes count from their arrival until the request has a response, because a service that buffers
+/// a body holds it until then. A service that streams the body calls [`pass_on`](Self::pass_on).
+/// Every request with a body has an `Arc` of this type as an extension.
 #[derive(Debug)]
 pub(crate) struct Held {
     budget: Arc<Budget>,
-    /// The most that this request can hold.
+    /// The most bytes that this request can hold.
     most: usize,
     bytes: AtomicUsize,
-    /// Whether bytes that arrive do not count, because the service streams the body.
+    /// Whether the service streams the body, so that arriving bytes do not count.
     passed_on: AtomicBool,
-    /// When the body must have arrived, if the service sets it. Beyond it the listener answers the
-    /// request with 408.
+    /// The time by which the body must be complete, if the service sets one. If it is not, the
+    /// listener answers the request with 408.
     pub(crate) deadline: OnceLock<Instant>,
     failure: AtomicU8,
 }
@@ -79,19 +80,19 @@ impl Held {
         }
     }
 
-    /// Stops counting the bytes that arrive, because the service streams the body.
-    /// [`keep`](Self::keep) counts instead.
+    /// Stops counting arriving bytes, because the service streams the body. The service reports
+    /// what it holds to [`keep`](Self::keep).
     pub(crate) fn pass_on(&self) {
         self.passed_on.store(true, Ordering::SeqCst);
         self.budget.give_back(self.bytes.swap(0, Ordering::SeqCst));
     }
 
-    /// Counts `bytes` as all that the service holds of a body that it passes on.
+    /// Sets the number of bytes that the service holds of a body that it streams.
     ///
-    /// Returns an error if the [`Budget`] has no room for them. The listener then answers the
-    /// request with 503.
+    /// Returns an error if the [`Budget`] is exhausted. The listener then answers the request with
+    /// 503.
     pub(crate) fn keep(&self, bytes: usize) -> Result<(), BodyError> {
-        // One task streams the body: nothing else changes the number.
+        // Only the task that streams the body changes the number.
         let held = self.bytes.load(Ordering::SeqCst);
         if !self.budget.take(bytes.saturating_sub(held)) {
             self.fail(&BodyError::Memory);
@@ -106,7 +107,7 @@ impl Held {
         if self.passed_on.load(Ordering::SeqCst) {
             return true;
         }
-        // Only the task that reads the body adds to it.
+        // Only the task that reads the body adds to the number.
         let held = self.bytes.load(Ordering::SeqCst);
         let added = bytes.min(self.most.saturating_sub(held));
         if !self.budget.take(added) {
@@ -125,7 +126,7 @@ impl Held {
         self.failure.store(failure, Ordering::SeqCst);
     }
 
-    /// Returns why the body could not be read, if the listener must answer for it.
+    /// Returns the refusal with which the listener must answer, if it cut the body off.
     pub(crate) fn failure(&self) -> Option<Refusal> {
         match self.failure.load(Ordering::SeqCst) {
             1 => Some(Refusal::Memory),
@@ -141,21 +142,21 @@ impl Drop for Held {
     }
 }
 
-/// The reason why a request body could not be read to its end.
+/// The reason why a request body could not be read completely.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
     /// The client or its connection failed.
     #[error(transparent)]
     Broken(#[from] hyper::Error),
     /// The [`Budget`] is exhausted.
-    #[error("the request bodies need too much memory")]
+    #[error("the request bodies use too much memory")]
     Memory,
-    /// It did not arrive in time.
-    #[error("the request body did not arrive")]
+    /// The body did not arrive in time.
+    #[error("the request body did not arrive in time")]
     Stalled,
 }
 
-/// The body of a request, as the service gets it.
+/// The body of a request, as the service receives it.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     body: Incoming,
@@ -164,9 +165,9 @@ pub(crate) struct RequestBody {
     limit: Duration,
     /// Created at the first read that must wait.
     timer: Option<Pin<Box<Sleep>>>,
-    /// When the service began to wait for the client, if it does.
+    /// The time when the current wait for the client began; `None` if the service is not waiting.
     waiting: Option<Instant>,
-    /// How long it has waited since the last progress, in earlier waits.
+    /// The duration of completed waits since the last progress.
     waited: Duration,
     /// Bytes that arrived since the last progress.
     arrived: usize,
@@ -200,8 +201,8 @@ impl RequestBody {
                 Err(BodyError::Memory)
             }));
         }
-        // The time runs while the service waits for the client, not while the client waits for the
-        // service.
+        // The timer runs only while the service waits for the client. While the client waits for
+        // the service, this function is not called.
         let timer = self
             .timer
             .get_or_insert_with(|| Box::pin(sleep(self.limit)));
@@ -218,7 +219,7 @@ impl RequestBody {
         Poll::Ready(Some(Err(BodyError::Stalled)))
     }
 
-    /// Ends a wait, if there was one. It counts on until enough has arrived.
+    /// Ends a wait, if there was one. Its duration counts until enough bytes have arrived.
     fn record(&mut self, arrived: usize) {
         self.waited += self
             .waiting

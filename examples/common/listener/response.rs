@@ -1,4 +1,4 @@
-//! Response bodies: until one is finished or dropped, its request is open.
+//! Response bodies. A request is open until its response body is finished or dropped.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,11 +21,11 @@ pub(crate) struct Holds {
 }
 
 pin_project! {
-    /// The body of a response, as the connection gets it.
+    /// The body of a response, as the connection receives it.
     pub(crate) struct ResponseBody<B> {
         #[pin]
         body: B,
-        // The end of the body, if the body has yielded it.
+        // The end of the body, once the body has returned it.
         end: Option<End>,
         sending: Option<Arc<Sending>>,
         _holds: Holds,
@@ -39,7 +39,8 @@ enum End {
 }
 
 impl<B> ResponseBody<B> {
-    /// Creates the body of a response on an HTTP/2 stream, or, without `sending`, on HTTP/1.
+    /// Creates the body of a response. `sending` belongs to the HTTP/2 stream; it is `None` on
+    /// HTTP/1.
     pub(crate) const fn new(body: B, sending: Option<Arc<Sending>>, holds: Holds) -> Self {
         Self {
             body,
@@ -54,9 +55,8 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
     type Data = Chunk;
     type Error = B::Error;
 
-    /// Holds the end of the body back until everything before it is sent. Otherwise the stream
-    /// would count as finished while its last chunk, which may be large, waits for a window that
-    /// never opens.
+    /// Holds the end of the body back until all data is sent. Otherwise the stream would count as
+    /// finished while its last chunk, which may be large, waits for a window that never opens.
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -1,15 +1,16 @@
-//! Ends HTTP/2 streams whose client reads nothing.
+//! Ends HTTP/2 streams whose client does not read.
 //!
 //! HTTP/2 has its own flow control: a client that keeps a window at zero and answers pings looks
-//! alive for ever, while its stream holds a connection to the upstream. hyper asks the body for a
-//! frame, then waits for window, and does not ask the body again. Therefore the body alone cannot
-//! detect this. Three parts work together:
+//! alive, while its stream holds a connection to the upstream. hyper polls the body for a frame,
+//! then waits for the window, and does not poll the body again. Therefore the body alone cannot
+//! detect such a client. Three types work together:
 //!
 //! - [`Chunk`] is the data of a response. The HTTP/2 implementation advances it when bytes have
-//!   been framed, which the window must allow: so the number of waiting bytes is known exactly.
-//! - [`Sending`] counts them, and notes when there was progress.
-//! - [`StreamExecutor`] runs the task of a stream, and drops it when its [`Sending`] has made no
-//!   progress in time. This resets the stream, and drops the response body with what it holds.
+//!   been framed, which requires an open window. So the number of waiting bytes is known exactly.
+//! - [`Sending`] counts the waiting bytes and records the time of the last progress.
+//! - [`StreamExecutor`] runs the task of a stream, and drops the task when its [`Sending`] has made
+//!   no progress in time. This resets the stream and drops the response body with the resources
+//!   that it holds.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -21,8 +22,8 @@ use bytes::{Buf, Bytes};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How many bytes count as progress, if more wait. A client that opens the window byte by byte does
-/// not keep a stream alive.
+/// The number of bytes that counts as progress, so that a client cannot keep a stream open by
+/// opening the window byte by byte.
 const PROGRESS: usize = 16 << 10;
 
 tokio::task_local! {
@@ -39,9 +40,9 @@ pub(crate) struct Sending {
 #[derive(Debug)]
 struct State {
     waiting: usize,
-    /// Bytes that were sent after `progress`.
+    /// Bytes sent since `progress`.
     sent: usize,
-    /// The time when the wait began or when the last progress was made.
+    /// The time of the last progress, or of the beginning of the wait.
     progress: Instant,
     drained: Option<Waker>,
 }
@@ -60,7 +61,7 @@ impl Sending {
         }
     }
 
-    /// Returns the instance of the stream whose task is running; `None` for HTTP/1.
+    /// Returns the instance of the stream whose task is running; `None` on HTTP/1.
     pub(crate) fn current() -> Option<Arc<Self>> {
         SENDING.try_with(Arc::clone).ok()
     }
@@ -93,12 +94,13 @@ impl Sending {
         }
     }
 
-    /// Returns whether so little data waits that the end of the body need not be held back.
+    /// Returns whether the waiting data is so little that the end of the body need not be held
+    /// back.
     pub(crate) fn is_little(&self) -> bool {
         self.state().waiting <= PROGRESS
     }
 
-    /// Waits until everything is sent.
+    /// Waits until all data is sent.
     pub(crate) fn poll_drained(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.state();
         if state.waiting == 0 {
@@ -108,14 +110,15 @@ impl Sending {
         Poll::Pending
     }
 
-    /// Returns when the stream ends unless it makes progress; `None` while no data waits.
+    /// Returns the time at which the stream is reset unless it makes progress; `None` while no data
+    /// waits.
     fn deadline(&self) -> Option<Instant> {
         let state = self.state();
         (state.waiting > 0).then(|| state.progress + self.limit)
     }
 }
 
-/// Data of a response, which informs its [`Sending`] when it is sent.
+/// Data of a response, which reports to its [`Sending`] when it is sent.
 #[derive(Debug)]
 pub(crate) struct Chunk {
     bytes: Bytes,
@@ -176,7 +179,7 @@ pub(crate) struct StreamExecutor {
 }
 
 impl StreamExecutor {
-    /// Creates an executor that ends streams without progress for `limit`.
+    /// Creates an executor that resets a stream after `limit` without progress.
     pub(crate) const fn new(limit: Duration) -> Self {
         Self { limit }
     }
@@ -196,7 +199,7 @@ where
 }
 
 pin_project! {
-    /// The task of a stream, until it is done or makes no progress.
+    /// The task of a stream. It completes when the stream is finished or makes no progress.
     struct StreamTask<F> {
         #[pin]
         task: F,
@@ -223,7 +226,7 @@ impl<F: Future<Output = ()>> Future for StreamTask<F> {
                 return Poll::Pending;
             };
             if deadline <= Instant::now() {
-                tracing::debug!("a response made no progress, its stream is reset");
+                tracing::debug!("a response made no progress: its stream is reset");
                 return Poll::Ready(());
             }
             let timer = this
@@ -232,8 +235,8 @@ impl<F: Future<Output = ()>> Future for StreamTask<F> {
             if timer.is_elapsed() {
                 timer.as_mut().reset(deadline);
             }
-            // Progress moves the deadline, not the timer: it may fire too early, but never too
-            // late.
+            // Progress moves the deadline but not the timer, so the timer may fire too early, but
+            // never too late.
             ready!(timer.as_mut().poll(cx));
         }
     }

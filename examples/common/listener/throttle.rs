@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The time between two lines.
+/// The shortest time between two log lines.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Lets one line through every ten seconds, so that an attack cannot fill the log.
+/// A limit of one log line every ten seconds, so that an attack cannot fill the log.
 #[derive(Debug, Default)]
 pub(crate) struct Throttle(Mutex<State>);
 
@@ -19,8 +19,8 @@ struct State {
 }
 
 impl Throttle {
-    /// Returns how many lines were suppressed since the last one; `None` if this one is suppressed,
-    /// too.
+    /// Returns the number of lines that were suppressed since the last one; `None` if this line
+    /// must be suppressed, too.
     pub(crate) fn line(&self) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();

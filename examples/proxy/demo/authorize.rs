@@ -1,4 +1,4 @@
-//! The authorization endpoint.
+//! The authorization endpoint of the demo.
 
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
@@ -14,7 +14,8 @@ use super::state::Code;
 const USER: &str = "demo-user";
 const SCOPES: [&str; 2] = ["profile", "email"];
 
-/// Sends the user, who is logged in and agrees to everything, back to the client with a code.
+/// Redirects the browser back to the client with a code. The demo user is always logged in and
+/// always consents.
 pub(super) async fn authorize(
     State(demo): State<Demo>,
     RawQuery(query): RawQuery,
@@ -22,7 +23,7 @@ pub(super) async fn authorize(
     let query = Parameters::parse(query.unwrap_or_default().as_bytes())?;
     let client = query.get("client_id").and_then(clients::known);
     let client = client.ok_or(OauthError("invalid_request", "unknown client"))?;
-    // Whatever is wrong with these two is not told to the address that they name (RFC 6749
+    // If the client or the redirect URI is invalid, the browser must not be redirected (RFC 6749
     // §4.1.2.1).
     let redirect_uri = query.need("redirect_uri")?;
     let mut target = loopback(redirect_uri).ok_or(OauthError(
@@ -57,7 +58,7 @@ pub(super) async fn authorize(
     Ok((StatusCode::FOUND, [(LOCATION, String::from(target))]).into_response())
 }
 
-/// The challenge and the scope that a request asks for.
+/// Returns the challenge and the scope of a request.
 fn read(query: &Parameters) -> Result<(String, String), OauthError> {
     if query.need("response_type")? != "code" {
         return Err(OauthError(
@@ -69,7 +70,7 @@ fn read(query: &Parameters) -> Result<(String, String), OauthError> {
     if query.get("code_challenge_method") != Some("S256") || challenge.len() != 43 {
         return Err(OauthError(
             "invalid_request",
-            "a code_challenge by S256 is required",
+            "a code_challenge with the method S256 is required",
         ));
     }
     let scope = query.get("scope").unwrap_or("profile");
@@ -82,7 +83,8 @@ fn read(query: &Parameters) -> Result<(String, String), OauthError> {
     Ok((challenge.to_owned(), scope.to_owned()))
 }
 
-/// Native clients: `/callback` at any port of this machine (RFC 8252 §7.3).
+/// Parses a redirect URI of a native client: `/callback` at any port of a loopback address (RFC
+/// 8252 §7.3).
 fn loopback(uri: &str) -> Option<Url> {
     let url = Url::parse(uri).ok()?;
     let here = match url.host()? {

@@ -1,4 +1,4 @@
-//! What clients send, and how they say who they are.
+//! Parameters and credentials in the requests of clients.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-/// Whoever is not who he says.
+/// The error for a client that fails to authenticate.
 pub(super) const WRONG: OauthError = OauthError("invalid_client", "unknown client or wrong secret");
 
 /// An error of RFC 6749 §5.2.
@@ -27,7 +27,7 @@ impl IntoResponse for OauthError {
     }
 }
 
-/// The parameters of a request, none of them twice (RFC 6749 §3.2).
+/// The parameters of a request. None is repeated (RFC 6749 §3.2).
 #[derive(Debug)]
 pub(super) struct Parameters(Vec<(String, String)>);
 
@@ -45,7 +45,7 @@ impl Parameters {
         }
     }
 
-    /// The value of a parameter; an empty one counts as none (RFC 6749 §3.1).
+    /// Returns the value of a parameter. An empty value counts as missing (RFC 6749 §3.1).
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0
             .iter()
@@ -59,8 +59,8 @@ impl Parameters {
     }
 }
 
-/// Name and secret of whoever sends a request to the token or revocation endpoint: by HTTP Basic or
-/// by the form.
+/// Returns the client ID and the secret in a request to the token or revocation endpoint, from HTTP
+/// Basic or from the form.
 pub(super) fn credentials(
     headers: &HeaderMap,
     form: &Parameters,
@@ -77,7 +77,7 @@ pub(super) fn credentials(
     }
 }
 
-/// Name and secret, each form-encoded (RFC 6749 §2.3.1).
+/// Parses HTTP Basic credentials. The client ID and the secret are form-encoded (RFC 6749 §2.3.1).
 fn basic(value: &[u8]) -> Option<(String, String)> {
     let (scheme, rest) = value.split_at_checked(6)?;
     if !scheme.eq_ignore_ascii_case(b"basic ") {

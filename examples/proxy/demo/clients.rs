@@ -1,4 +1,4 @@
-//! The clients of the demo.
+//! The registered clients of the demo.
 
 use axum::http::HeaderMap;
 use subtle::ConstantTimeEq as _;
@@ -9,14 +9,14 @@ pub(super) const PUBLIC: &str = "demo";
 pub(super) const CONFIDENTIAL: &str = "demo-confidential";
 pub(super) const SECRET: &str = "demo-secret";
 
-/// The client that a name stands for.
+/// Returns the registered client with this ID.
 pub(super) fn known(client_id: &str) -> Option<&'static str> {
     [PUBLIC, CONFIDENTIAL]
         .into_iter()
         .find(|known| *known == client_id)
 }
 
-/// Who sends a request to the token or revocation endpoint.
+/// Authenticates the client of a request to the token or revocation endpoint.
 pub(super) fn authenticate(
     headers: &HeaderMap,
     form: &Parameters,

@@ -1,9 +1,9 @@
-//! A small authorization server for those who have none at hand: authorization code with PKCE (RFC
-//! 7636), one-time refresh tokens, revocation (RFC 7009), userinfo and discovery. Its one user is
-//! always logged in.
+//! A small authorization server for the demo: authorization code with PKCE (RFC 7636), one-time
+//! refresh tokens, revocation (RFC 7009), userinfo and discovery. Its only user is always logged
+//! in.
 //!
-//! It is as strict as many real ones: a refresh token that is used twice ends its session. That
-//! clients in front of the proxy keep theirs is what the demo shows.
+//! It is as strict as many real servers: using a refresh token twice ends its session. The demo
+//! shows that clients of the proxy keep their sessions.
 
 mod authorize;
 mod client;
@@ -28,14 +28,14 @@ use tokio::net::TcpListener;
 pub(crate) use self::script::session;
 use self::state::{Sessions, Settings};
 
-/// The server, as its handlers see it.
+/// The state of the server.
 #[derive(Clone, Debug)]
 struct Demo {
     sessions: Arc<Sessions>,
     issuer: Arc<str>,
 }
 
-/// Starts it on a free loopback port, for as long as the process runs.
+/// Starts the server on a free loopback port. It runs until the process ends.
 pub(crate) async fn start() -> io::Result<SocketAddr> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let address = listener.local_addr()?;
@@ -53,7 +53,7 @@ pub(crate) async fn start() -> io::Result<SocketAddr> {
         .with_state(demo);
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!(%error, "the demo authorization server ended");
+            tracing::error!(%error, "the demo authorization server stopped");
         }
     });
     Ok(address)

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::clients::{CONFIDENTIAL, PUBLIC, SECRET};
 
-/// The pair of RFC 7636, appendix B.
+/// The verifier and the challenge of RFC 7636, appendix B.
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 const REDIRECT_URI: &str = "http://127.0.0.1:7777/callback";
 
-/// A whole session against the proxy at `here`, as lines for bash.
+/// Returns a complete session with the proxy at `here`, as lines for bash.
 pub(crate) fn session(here: &str, upstream: SocketAddr, retry_window: Duration) -> String {
     let login = login();
     let retry = if retry_window.is_zero() { "" } else { RETRY };
@@ -20,26 +20,26 @@ pub(crate) fn session(here: &str, upstream: SocketAddr, retry_window: Duration) 
         format!("sleep {}\n", retry_window.as_secs().saturating_add(2))
     };
     format!(
-        r#"# A demo authorization server runs at http://{upstream}, with the proxy in front of it at {here}.
-# Paste these lines into bash to go through one session. `demo` is a public client.
+        r#"# A demo authorization server is running at http://{upstream}, with this proxy in front of it at {here}.
+# Paste these lines into bash to run through one session. `demo` is a public client.
 PROXY={here}
 
-# 1. Log in: a code with PKCE, then the tokens for it. The refresh token is the proxy's own.
+# 1. Log in: get a code with PKCE and exchange it for tokens. The refresh token is the proxy's own: it begins with rt_.
 {login}FIRST=$(echo "$ANSWER" | sed 's/.*"refresh_token":"\([^"]*\)".*/\1/')
 
-# 2. Refresh: the next refresh token.
+# 2. Refresh: the response has the next refresh token.
 ANSWER=$(curl -sS "$PROXY/token" -d grant_type=refresh_token -d client_id={PUBLIC} -d "refresh_token=$FIRST"); echo "$ANSWER"
 SECOND=$(echo "$ANSWER" | sed 's/.*"refresh_token":"\([^"]*\)".*/\1/')
 {retry}
-# 4. Steal: another client presents the token, and is refused. The owner notices nothing.
+# 4. Steal: another client presents the token and is refused. The session of the owner continues.
 curl -sS "$PROXY/token" -u {CONFIDENTIAL}:{SECRET} -d grant_type=refresh_token -d "refresh_token=$SECOND"; echo
 ANSWER=$(curl -sS "$PROXY/token" -d grant_type=refresh_token -d client_id={PUBLIC} -d "refresh_token=$SECOND"); echo "$ANSWER"
 THIRD=$(echo "$ANSWER" | sed 's/.*"refresh_token":"\([^"]*\)".*/\1/')
-#    A thief with the old token and the right client is found out, once no honest retry can be that late: the session ends.
+#    Reuse: after the retry window an old token ends the session, even if the right client presents it.
 {sleep}curl -sS "$PROXY/token" -d grant_type=refresh_token -d client_id={PUBLIC} -d "refresh_token=$FIRST"; echo
 curl -sS "$PROXY/token" -d grant_type=refresh_token -d client_id={PUBLIC} -d "refresh_token=$THIRD"; echo
 
-# 5. Log in again and revoke: the token is good for nothing any more.
+# 5. Log in again and revoke: the token is no longer accepted.
 {login}TOKEN=$(echo "$ANSWER" | sed 's/.*"refresh_token":"\([^"]*\)".*/\1/')
 curl -sS -o /dev/null -w '%{{http_code}}\n' "$PROXY/revoke" -d client_id={PUBLIC} -d "token=$TOKEN"
 curl -sS "$PROXY/token" -d grant_type=refresh_token -d client_id={PUBLIC} -d "refresh_token=$TOKEN"; echo
@@ -48,7 +48,7 @@ curl -sS "$PROXY/token" -d grant_type=refresh_token -d client_id={PUBLIC} -d "re
 }
 
 const RETRY: &str = r#"
-# 3. Retry: the answer got lost, the client sends the old token again. It gets the same answer, and keeps its session.
+# 3. Retry: the response got lost and the client sends the old token again. It gets the same response and keeps its session.
 curl -sS "$PROXY/token" -d grant_type=refresh_token -d client_id=demo -d "refresh_token=$FIRST"; echo
 "#;
 

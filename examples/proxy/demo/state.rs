@@ -1,4 +1,4 @@
-//! What the demo remembers: bounded in number and in time.
+//! The codes, sessions and access tokens of the demo, limited in number and lifetime.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,15 +13,15 @@ const CODE_LIFETIME: Duration = Duration::from_secs(60);
 const SESSION_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 const MOST: u64 = 10_000;
 
-/// How its tokens are.
+/// Settings of the tokens that the demo issues.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
     pub(super) access_lifetime: Duration,
-    /// Whether it says so.
+    /// Whether token responses contain `expires_in`.
     pub(super) expires_in: bool,
-    /// How long it says that refresh tokens live.
+    /// The value of `refresh_expires_in` in token responses, if they contain it.
     pub(super) refresh_lifetime: Option<Duration>,
-    /// Whether refresh tokens are good once only.
+    /// Whether a refresh token can be used only once.
     pub(super) rotates: bool,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Sessions {
     access: Cache<String, Access>,
 }
 
-/// What an authorization code was issued for.
+/// The authorization behind a code.
 #[derive(Clone, Debug)]
 pub(super) struct Code {
     pub(super) client: &'static str,
@@ -60,11 +60,11 @@ struct Session {
     client: &'static str,
     user: String,
     scope: String,
-    /// The second part of the one refresh token that is good.
+    /// The second part of the only valid refresh token.
     current: Mutex<String>,
 }
 
-/// What an access token stands for.
+/// The authorization behind an access token.
 #[derive(Clone, Debug)]
 pub(super) struct Access {
     pub(super) client: &'static str,
@@ -73,7 +73,7 @@ pub(super) struct Access {
     session: String,
 }
 
-/// A token answer.
+/// The contents of a token response.
 #[derive(Debug)]
 pub(super) struct Tokens {
     pub(super) access: String,
@@ -111,7 +111,7 @@ impl Sessions {
         Ok(name)
     }
 
-    /// Takes a code, so that it is good once.
+    /// Removes and returns a code, so that it can be used only once.
     pub(super) fn take_code(&self, code: &str) -> Result<Code, OauthError> {
         self.codes.remove(code).ok_or(GONE)
     }
@@ -133,7 +133,7 @@ impl Sessions {
         self.tokens(&id, &current, &session, scope)
     }
 
-    /// Exchanges a refresh token; one that was used before ends its session.
+    /// Exchanges a refresh token. A token that was used before ends its session.
     pub(super) fn refresh(
         &self,
         token: &str,
@@ -151,7 +151,10 @@ impl Sessions {
             .split(' ')
             .all(|wanted| session.scope.split(' ').any(|granted| granted == wanted))
         {
-            return Err(OauthError("invalid_scope", "more scope than was granted"));
+            return Err(OauthError(
+                "invalid_scope",
+                "the scope exceeds the scope granted",
+            ));
         }
         let mut current = session
             .current
@@ -198,7 +201,8 @@ impl Sessions {
             .filter(|access| self.sessions.contains_key(&access.session))
     }
 
-    /// Ends what the token stands for, if it is this client's.
+    /// Ends the session of a refresh token, or invalidates an access token, if it belongs to this
+    /// client.
     pub(super) fn revoke(&self, token: &str, client: &'static str) {
         let session = token
             .split_once('.')
@@ -220,6 +224,6 @@ impl Sessions {
 fn random() -> Result<String, OauthError> {
     let mut bytes = [0; 24];
     getrandom::fill(&mut bytes)
-        .map_err(|_| OauthError("server_error", "no randomness to be had"))?;
+        .map_err(|_| OauthError("server_error", "the system random number generator failed"))?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }

@@ -44,7 +44,7 @@ pub(super) async fn token(
         _ => {
             return Err(OauthError(
                 "unsupported_grant_type",
-                "authorization_code or refresh_token",
+                "the grant type must be authorization_code or refresh_token",
             ));
         }
     };
@@ -86,7 +86,7 @@ fn form(headers: &HeaderMap, body: &[u8]) -> Result<Parameters, OauthError> {
         .unwrap_or_default()
         .trim_ascii();
     if !essence.eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {
-        return Err(OauthError("invalid_request", "not a form"));
+        return Err(OauthError("invalid_request", "the body is not a form"));
     }
     Parameters::parse(body)
 }

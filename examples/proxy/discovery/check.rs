@@ -1,5 +1,4 @@
-//! A look at the upstream's discovery documents at start-up: do they lead clients through the
-//! proxy?
+//! Checks at start-up whether the upstream's discovery documents direct clients past the proxy.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -22,10 +21,10 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many directories above the token endpoint may be that of an issuer.
+/// The most directories above the token endpoint that are tried as the path of an issuer.
 const MOST_ISSUERS: usize = 6;
 
-/// What the documents are held against.
+/// The settings of the proxy with which the documents are compared.
 #[derive(Debug)]
 pub(crate) struct Expected {
     pub(crate) upstream: Upstream,
@@ -36,8 +35,8 @@ pub(crate) struct Expected {
     pub(crate) introspection_path: Option<String>,
 }
 
-/// Asks `upstream` for its documents as a client would, and warns in the log of what would lead
-/// clients around the proxy.
+/// Requests the discovery documents from `upstream` as a client would, and logs a warning for each
+/// endpoint that would direct clients past the proxy.
 pub(crate) async fn warn_of_detours<S, B, ResBody>(upstream: S, expected: Expected)
 where
     S: Service<Request<B>, Response = Response<ResBody>> + Clone,
@@ -76,19 +75,21 @@ where
                 Err(_) => {
                     return tracing::warn!(
                         path,
-                        "the upstream's discovery document did not come in time"
+                        "the upstream's discovery document did not arrive in time"
                     );
                 }
             }
         }
     }
     if !found {
-        tracing::info!("the upstream has no discovery document where one is looked for");
+        tracing::info!(
+            "no discovery document found at the upstream: its endpoints are not checked"
+        );
     }
 }
 
-/// Where documents may lie, in rounds: those of the whole upstream, then of issuers that the token
-/// endpoint may be of.
+/// Returns the possible paths of discovery documents, in rounds: first those of the whole upstream,
+/// then those of the issuers to which the token endpoint may belong.
 fn well_known(token_path: &str) -> Vec<Vec<String>> {
     let mut rounds = vec![
         DOCUMENTS
@@ -109,7 +110,7 @@ fn well_known(token_path: &str) -> Vec<Vec<String>> {
     rounds
 }
 
-/// The document, if there is one.
+/// Fetches a discovery document; returns `None` if the status is not 200.
 async fn fetch<S, B, ResBody>(
     upstream: S,
     path: &str,
@@ -175,13 +176,13 @@ impl Expected {
         if !detours.is_empty() {
             let endpoints = list(&detours);
             let hint = match &self.public {
-                None => "set --public-url to the URL by which clients reach this proxy",
-                Some(_) => "they are neither at --upstream nor at --public-url",
+                None => "set --public-url to the URL at which clients reach this proxy",
+                Some(_) => "these URLs are neither below --upstream nor below --public-url",
             };
             tracing::warn!(
                 document = path,
                 endpoints,
-                "clients would be led around the proxy: {hint}"
+                "the upstream's discovery document directs clients past the proxy: {hint}"
             );
         }
         if !unguarded.is_empty() {
@@ -189,13 +190,13 @@ impl Expected {
             tracing::warn!(
                 document = path,
                 endpoints,
-                "the proxy guards other paths than those of the endpoints"
+                "the proxy does not guard these endpoints: correct the flags for their paths"
             );
         }
         if document.signed {
             tracing::warn!(
                 document = path,
-                "signed_metadata may lead clients around the proxy: it cannot be rewritten"
+                "signed_metadata cannot be rewritten and may direct clients past the proxy"
             );
         }
     }

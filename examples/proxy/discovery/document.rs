@@ -1,4 +1,4 @@
-//! Reading and changing a document, byte by byte where it is not changed.
+//! Parses a discovery document and rewrites its endpoints. All other bytes stay unchanged.
 
 use std::fmt;
 use std::ops::Range;
@@ -7,7 +7,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use url::Url;
 
-/// Members that clients of the guarded endpoints go by.
+/// The members with the URLs of guarded endpoints.
 const ENDPOINTS: [&str; 3] = [
     "token_endpoint",
     "revocation_endpoint",
@@ -22,20 +22,21 @@ const MTLS_ALIASES: &str = "mtls_endpoint_aliases";
 pub(super) struct Endpoint {
     pub(super) name: String,
     pub(super) url: Url,
-    /// Where its value stands, quotes included.
+    /// The position of its value in the text, including the quotes.
     span: Range<usize>,
 }
 
-/// What is of interest in a document.
+/// The parts of a discovery document that the proxy uses.
 #[derive(Debug, Default)]
 pub(super) struct Document {
     pub(super) endpoints: Vec<Endpoint>,
-    /// Whether it repeats its members in a signed form, which nobody can rewrite (RFC 8414 §2.1).
+    /// Whether the document also contains signed metadata (RFC 8414 §2.1), which cannot be
+    /// rewritten.
     pub(super) signed: bool,
 }
 
 impl Document {
-    /// Reads a JSON object; what else there may be has no endpoints.
+    /// Parses a JSON object. Returns `None` for any other text.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let Members(members) = serde_json::from_str(text).ok()?;
         let mut document = Self::default();
@@ -78,7 +79,7 @@ impl Document {
         });
     }
 
-    /// The text with other URLs, where `change` has one; none if it has none at all.
+    /// Returns the text with the URLs that `change` returns; `None` if it changes no URL.
     pub(super) fn rewrite(
         &self,
         text: &str,
@@ -102,7 +103,7 @@ impl Document {
     }
 }
 
-/// The members of a JSON object in their order, repeated ones too.
+/// The members of a JSON object in their order, including repeated ones.
 struct Members<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Members<'de> {
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_urls_are_changed() {
+    fn only_urls_of_endpoints_at_the_upstream_are_rewritten() {
         let text = "{ \"n\":1.50e3,\"token_endpoint\" : \"http://up/t\",\n \"x\":{\"token_endpoint\":\"http://up/t\"},\
                     \"revocation_endpoint\":\"http:\\/\\/up\\/r\", \"n\":2,\"mtls_endpoint_aliases\": {\"a\":0,\
                     \"token_endpoint\":\"http://up/m\"}, \"introspection_endpoint\":\"http://other/i\"}\n";
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_without_such_urls_stays() {
+    fn a_document_without_urls_of_endpoints_is_not_rewritten() {
         for text in [
             "{}",
             r#"{"token_endpoint":null}"#,

@@ -1,5 +1,5 @@
-//! Discovery documents (OpenID Connect Discovery 1.0, RFC 8414): they tell clients where the
-//! endpoints are, and must not lead them around the proxy.
+//! Discovery documents (OpenID Connect Discovery 1.0, RFC 8414). They contain the URLs of the
+//! endpoints, and must not direct clients past the proxy.
 
 mod check;
 mod document;
@@ -14,8 +14,8 @@ const DOCUMENTS: [&str; 2] = ["openid-configuration", "oauth-authorization-serve
 /// The largest document that is read, in bytes.
 const LARGEST: usize = 1 << 20;
 
-/// Whether a discovery document may lie there: `/.well-known/NAME`, with the path of an issuer
-/// behind it (RFC 8414 §3.1) or in front (OpenID Connect Discovery §4).
+/// Returns whether a path may be that of a discovery document: `/.well-known/NAME`, with the path
+/// of an issuer after it (RFC 8414 §3.1) or before it (OpenID Connect Discovery §4).
 fn is_discovery(path: &str) -> bool {
     let Some((_, name)) = path.split_once("/.well-known/") else {
         return false;

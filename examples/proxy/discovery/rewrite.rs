@@ -1,4 +1,4 @@
-//! A service around the upstream that rewrites its discovery documents.
+//! A service in front of the upstream that rewrites its discovery documents.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::document::Document;
 use super::{LARGEST, is_discovery};
 use crate::upstream::{PublicUrl, Upstream};
 
-/// What names the exact bytes of an answer.
+/// Headers that identify the exact bytes of a response.
 const DIGESTS: [HeaderName; 5] = [
     ETAG,
     HeaderName::from_static("content-md5"),
@@ -28,7 +28,7 @@ const DIGESTS: [HeaderName; 5] = [
     HeaderName::from_static("repr-digest"),
 ];
 
-/// Makes the endpoints in discovery documents point at the public URL.
+/// A service that rewrites the endpoints in discovery documents to the public URL.
 #[derive(Clone, Debug)]
 pub(crate) struct Discovery<S> {
     inner: S,
@@ -42,7 +42,7 @@ struct Urls {
 }
 
 impl<S> Discovery<S> {
-    /// Without a public URL nothing is rewritten.
+    /// Creates the service. Without a public URL it rewrites nothing.
     pub(crate) fn new(inner: S, upstream: &Upstream, public: Option<&PublicUrl>) -> Self {
         let urls = public.map(|public| {
             Arc::new(Urls {
@@ -53,7 +53,7 @@ impl<S> Discovery<S> {
         Self { inner, urls }
     }
 
-    /// The same around another service.
+    /// Returns a service with the same URLs around another inner service.
     pub(crate) fn around<T>(&self, inner: T) -> Discovery<T> {
         Discovery {
             inner,
@@ -106,7 +106,7 @@ where
 }
 
 pin_project! {
-    /// The answer to one request.
+    /// The future of a response.
     #[project = AnswerProj]
     pub(crate) enum Answer<F, B, E> {
         AsItIs { #[pin] answer: F },
@@ -145,7 +145,7 @@ impl Urls {
         }
         let (mut parts, body) = response.into_parts();
         if head {
-            // The answer to GET may have others.
+            // The response to GET may be rewritten, and then have another length and digest.
             parts.headers.remove(CONTENT_LENGTH);
             remove_digests(&mut parts.headers);
             return Response::from_parts(parts, Either::Left(body));
@@ -155,7 +155,7 @@ impl Urls {
             .get(CONTENT_ENCODING)
             .is_some_and(|encoding| encoding != "identity")
         {
-            return unreadable("it is compressed, which was not asked for");
+            return unreadable("it is compressed although the request did not allow it");
         }
         let whole = match Limited::new(body, LARGEST).collect().await {
             Ok(whole) => whole.to_bytes(),
@@ -190,7 +190,8 @@ fn remove_digests(headers: &mut HeaderMap) {
     }
 }
 
-/// JSON by its type, or of none that says otherwise: clients read it all the same.
+/// Returns whether the body may be JSON: its content type is JSON, is missing, or is a generic one
+/// that clients ignore.
 fn may_be_json(headers: &HeaderMap) -> bool {
     let Some(value) = headers.get(CONTENT_TYPE) else {
         return true;
@@ -206,11 +207,12 @@ fn may_be_json(headers: &HeaderMap) -> bool {
         || [&b"text/plain"[..], b"application/octet-stream"].contains(&&*essence)
 }
 
-/// Passed on as it is, it might lead clients around the proxy.
+/// Logs a warning and returns 502. If the document were passed on unchanged, it could direct
+/// clients past the proxy.
 fn unreadable<B>(why: &str) -> Response<Either<B, Full<Bytes>>> {
     tracing::warn!(
         why,
-        "a discovery document of the upstream cannot be rewritten and is withheld"
+        "a discovery document of the upstream cannot be rewritten: clients get 502"
     );
     crate::answer::error(
         StatusCode::BAD_GATEWAY,
