@@ -1,4 +1,5 @@
-//! Token answers of the inner service: read, and rewritten byte for byte.
+//! Parses the inner service's answers to token requests, and replaces or removes single members.
+//! Every other byte of an answer stays as it is.
 
 use std::fmt;
 use std::ops::Range;
@@ -14,13 +15,13 @@ use crate::json;
 use crate::scope::{MAX_SCOPE, valid_resource};
 use crate::text::{TextAt, any_decoding};
 
-/// Why an answer is no token answer that could be read. It must not be passed on: a token may be in
-/// it.
+/// The error for an answer that cannot be parsed as a token answer. It must not be passed on,
+/// because it may contain a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AnswerError {
     /// It is not JSON.
     NotJson,
-    /// It is JSON, but no object.
+    /// It is JSON, but not an object.
     NotObject,
     /// A member that the layer reads occurs twice.
     Repeated,
@@ -85,13 +86,13 @@ impl Name {
         Self::ALL.into_iter().find(|known| known.as_str() == &*name)
     }
 
-    /// Whether its value is read, so that it may stand there once only.
+    /// Whether the layer reads its value. Such a member must not be repeated.
     const fn is_read(self) -> bool {
         !matches!(self, Self::TokenType | Self::IdToken)
     }
 
-    /// Whether it says how long the refresh token lives. No standard has such a member, servers
-    /// have these two.
+    /// Whether it is the lifetime of the refresh token. No standard defines such a member; servers
+    /// use these two.
     const fn is_refresh_lifetime(self) -> bool {
         matches!(self, Self::RefreshExpiresIn | Self::RefreshTokenExpiresIn)
     }
@@ -108,10 +109,10 @@ pub(crate) enum GrantedScope<'a> {
     Unreadable,
 }
 
-/// Where a member lies in the body.
+/// The position of a member in the body.
 struct MemberAt {
     known: Option<Name>,
-    /// Where its name begins.
+    /// The position of its name, including the quote.
     start: usize,
     value: Range<usize>,
 }
@@ -120,7 +121,7 @@ struct MemberAt {
 pub(crate) struct TokenAnswer {
     body: Bytes,
     members: Vec<MemberAt>,
-    /// Where the closing brace is.
+    /// The position of the closing brace.
     brace: usize,
     error: Option<TextAt>,
     access_token: Option<TextAt>,
@@ -131,7 +132,7 @@ pub(crate) struct TokenAnswer {
 }
 
 impl TokenAnswer {
-    /// Reads an answer.
+    /// Parses an answer.
     pub(crate) fn parse(body: Bytes) -> Result<Self, AnswerError> {
         let text = std::str::from_utf8(&body).map_err(|_| AnswerError::NotJson)?;
         let found = json::members(text).map_err(|error| {
@@ -197,28 +198,28 @@ impl TokenAnswer {
         })
     }
 
-    /// As it came.
+    /// Returns the body, unchanged.
     pub(crate) fn body(&self) -> &Bytes {
         &self.body
     }
 
-    /// The error code (RFC 6749 §5.2).
+    /// Returns the error code (RFC 6749 §5.2).
     pub(crate) fn error(&self) -> Option<&str> {
         self.read(self.error.as_ref())
     }
 
-    /// Whether it brings an access token.
+    /// Returns whether the answer has an access token.
     pub(crate) fn has_access_token(&self) -> bool {
         self.has_access_token
     }
 
-    /// The access token, if it is text. `""` is none.
+    /// Returns the access token, if it is a string. An empty string counts as absent.
     pub(crate) fn access_token(&self) -> Option<&str> {
         self.read(self.access_token.as_ref())
             .filter(|token| !token.is_empty())
     }
 
-    /// Whether something stands as the access token that is neither text nor nothing.
+    /// Returns whether the member `access_token` has a value that is neither a string nor `null`.
     pub(crate) fn has_odd_access_token(&self) -> bool {
         let nothing = |member: &MemberAt| matches!(self.raw(&member.value), "null" | "\"\"");
         let mut members = self
@@ -228,7 +229,7 @@ impl TokenAnswer {
         self.access_token().is_none() && members.any(|member| !nothing(member))
     }
 
-    /// How long the access token lives, if it says so.
+    /// Returns the lifetime of the access token, if the answer names one.
     pub(crate) fn lifetime(&self) -> Option<Duration> {
         let member = self
             .members
@@ -237,7 +238,7 @@ impl TokenAnswer {
         seconds(self.raw(&member.value)).map(Duration::from_secs)
     }
 
-    /// The refresh token. `null` and `""` are none.
+    /// Returns the refresh token. `null` and an empty string count as absent.
     pub(crate) fn refresh_token(&self) -> Option<&str> {
         self.read(self.refresh_token.as_ref())
             .filter(|token| !token.is_empty())
@@ -261,7 +262,7 @@ impl TokenAnswer {
         }
     }
 
-    /// The granted scope. `""` is none.
+    /// Returns the granted scope. An empty string counts as absent.
     pub(crate) fn scope(&self) -> Option<&str> {
         self.read(self.scope.as_ref())
             .filter(|scope| !scope.is_empty())
@@ -313,9 +314,10 @@ impl TokenAnswer {
         )
     }
 
-    /// How long the refresh token lives, if it says so; the shorter of two.
+    /// Returns the lifetime of the refresh token, if the answer names one; the shorter one if it
+    /// names two.
     ///
-    /// Zero is what Keycloak says of an offline token: no such end.
+    /// Zero counts as absent: Keycloak sends it for an offline token, which does not expire.
     pub(crate) fn refresh_lifetime(&self) -> Option<Duration> {
         self.members
             .iter()
@@ -325,8 +327,8 @@ impl TokenAnswer {
             .map(Duration::from_secs)
     }
 
-    /// The same bytes with only the refresh token replaced, and what is said of its lifetime. The
-    /// token is added as the last member if there is none, the lifetime is not.
+    /// Returns the body with the refresh token and its lifetime replaced. If there is no refresh
+    /// token, it is added as the last member. A lifetime is not added.
     pub(crate) fn with_refresh_token(&self, token: &str, refresh_lifetime: Duration) -> Bytes {
         let mut out = Splice::new(&self.body, token.len() + 96);
         let mut replaced = false;
@@ -403,7 +405,7 @@ impl TokenAnswer {
         Ok((Self::parse(cut(&self.body, cuts))?, secrets))
     }
 
-    /// The same bytes without the refresh token and what is said of its lifetime.
+    /// Returns the body without the refresh token and its lifetime.
     pub(crate) fn without_refresh_token(&self) -> Bytes {
         self.without(|member| {
             member
@@ -414,8 +416,8 @@ impl TokenAnswer {
 
     fn without(&self, goes: impl Fn(&MemberAt) -> bool) -> Bytes {
         let mut out = Splice::new(&self.body, 0);
-        // The end of the member before, once one has stayed. From then on the comma before a member
-        // goes with it, until then the one after it.
+        // The end of the last member, once one was kept. From then on, a member is removed together
+        // with the comma before it; until then, with the comma after it.
         let mut before = None;
         let mut members = self.members.iter().peekable();
         while let Some(member) = members.next() {
@@ -435,8 +437,7 @@ impl TokenAnswer {
         out.finish()
     }
 
-    /// The same bytes with every lifetime lowered by the whole seconds of `age`: what an answer
-    /// says when it is given again.
+    /// Returns the body for a replay: every lifetime is reduced by the whole seconds of `age`.
     pub(crate) fn aged(&self, age: Duration) -> Bytes {
         let age = age.as_secs();
         if age == 0 {
@@ -471,7 +472,7 @@ impl TokenAnswer {
 }
 
 impl fmt::Debug for TokenAnswer {
-    /// The names of the members that the layer knows, and nothing else.
+    /// Writes the names of the members that the layer knows, and nothing else.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set()
             .entries(
@@ -509,12 +510,14 @@ pub(crate) fn cut(body: &[u8], ranges: Vec<Range<usize>>) -> Bytes {
     out.finish()
 }
 
-/// The string that lies `at` this range with its quotes; `None` if it is something else.
+/// Returns the string at this range, which includes its quotes. Returns `None` for a value that is
+/// not a string.
 fn string_at(raw: &RawValue, at: &Range<usize>) -> Option<TextAt> {
     Some(TextAt::new(at.start + 1..at.end - 1, json::string(raw)?))
 }
 
-/// Whole seconds of a JSON number, or of a string of digits: some servers send one. Not below 0.
+/// Parses whole seconds from a JSON number, or from a string of digits, which some servers send. A
+/// negative number becomes zero.
 fn seconds(raw: &str) -> Option<u64> {
     let number = match raw.strip_prefix('"') {
         Some(rest) => rest
@@ -536,20 +539,20 @@ fn write_seconds(out: &mut Vec<u8>, seconds: u64, quoted: bool) {
 
 fn write_string(out: &mut Vec<u8>, text: &str) {
     let written = serde_json::to_writer(out, text);
-    debug_assert!(written.is_ok(), "a vector takes every byte");
+    debug_assert!(written.is_ok(), "writing to a vector does not fail");
 }
 
-/// A body that is copied with some ranges of it replaced, in ascending order.
+/// A copy of a body in which some ranges are replaced, in ascending order.
 struct Splice<'a> {
     body: &'a [u8],
-    /// Up to where it is copied.
+    /// The end of the part that is copied already.
     done: usize,
     out: Vec<u8>,
 }
 
 impl<'a> Splice<'a> {
-    /// Reserves `more` bytes than the body has: a buffer that grows leaves copies of a token
-    /// behind.
+    /// Reserves room for the body and `more` bytes, because a buffer that grows leaves copies of a
+    /// token in memory.
     fn new(body: &'a [u8], more: usize) -> Self {
         Self {
             body,
@@ -558,7 +561,7 @@ impl<'a> Splice<'a> {
         }
     }
 
-    /// Leaves that range out; what takes its place is to be written to the result.
+    /// Skips this range, and returns the buffer to which its replacement is written.
     fn replace(&mut self, range: Range<usize>) -> &mut Vec<u8> {
         self.out
             .extend_from_slice(self.body.get(self.done..range.start).unwrap_or_default());

@@ -1,11 +1,11 @@
-//! Who the client is.
+//! Identifies the client that sends a request.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use base64::Engine as _;
-// Clients leave out the padding that they should send, and send the one that they should leave out.
+// Some clients omit the padding that they should send, or send the padding that they should omit.
 use base64::engine::general_purpose::{STANDARD_PAD_INDIFFERENT, URL_SAFE_NO_PAD_INDIFFERENT};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
@@ -20,14 +20,14 @@ const LONGEST: usize = 512;
 
 /// The identifier of an OAuth client (RFC 6749 §2.2), to which a grant is bound. At most 512 bytes.
 ///
-/// Put one into the extensions of a request, in a layer outside of this one, where the program
-/// knows the client by other means (mutual TLS, a gateway). A request that names another client as
-/// well is refused with `invalid_request`.
+/// If the application knows the client by other means, such as mutual TLS or a gateway, an outer
+/// layer can put this type into the extensions of the request. A request that also names another
+/// client is rejected with `invalid_request`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ClientId(Arc<str>);
 
 impl ClientId {
-    /// The identifier as it was registered.
+    /// Returns the identifier as it was registered.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -85,41 +85,41 @@ impl fmt::Display for ClientId {
 #[error("a client identifier must have 1 to 512 bytes and no control characters")]
 pub struct InvalidClientId;
 
-/// Who sends a request, as far as the request says. Whether it is true is for the inner service to
-/// find out.
+/// The client that a request names. The inner service authenticates it.
 #[derive(Debug)]
 pub(crate) struct Client<'a> {
-    /// The client, if any is named.
+    /// The client, if the request names one.
     pub(crate) id: Option<ClientId>,
-    /// What it authenticates itself with.
+    /// The credential with which it authenticates itself.
     pub(crate) credential: Credential<'a>,
 }
 
-/// How a client authenticates itself.
+/// The credential with which a client authenticates itself.
 #[derive(Debug)]
 pub(crate) enum Credential<'a> {
-    /// Not at all, or by means that the layer does not see, such as mutual TLS.
+    /// The request has no credential that the layer can see. The client may use mutual TLS, for
+    /// example.
     None,
-    /// With the client secret, by whichever method it came.
+    /// The client secret, from the header or from the form.
     Secret(Text<'a>),
-    /// With a `client_assertion` (RFC 7521 §4.2): another one each time.
+    /// A `client_assertion` (RFC 7521 §4.2), which differs from request to request.
     Assertion,
-    /// By means that the layer knows no secret of: an outer layer has named it, or another scheme
-    /// of `Authorization`.
+    /// A credential without a secret that the layer could read: an outer layer has named the
+    /// client, or `Authorization` has another scheme.
     Outside(Option<HeaderValue>),
 }
 
-/// Why it cannot be said who the client is.
+/// The error if the client cannot be identified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ClientError {
-    /// Two clients or two secrets are named, or there are two `Authorization` headers.
+    /// The request names two clients or two secrets, or has two `Authorization` headers.
     Disagree,
-    /// Basic was tried and cannot be read.
+    /// The HTTP Basic credentials are malformed.
     Basic,
-    /// What is named is no valid [`ClientId`].
+    /// The identifier is not a valid [`ClientId`].
     Malformed,
-    /// The request names a client and has a `client_assertion` that cannot be read: it may name
-    /// another client.
+    /// The request names a client, and has a `client_assertion` that the layer cannot read and that
+    /// may name another client.
     Assertion,
     /// The identifier has more bytes than a [`ClientId`] may have.
     TooLong {
@@ -129,22 +129,22 @@ pub(crate) enum ClientError {
 }
 
 impl ClientError {
-    /// A sentence for `error_description`, fit to stand in a JSON string as it is.
+    /// Returns the `error_description`. It needs no escaping in a JSON string.
     pub(crate) const fn description(self) -> &'static str {
         match self {
             Self::Disagree => "the request names two clients or two credentials",
-            Self::Basic => "the Basic credentials cannot be read",
+            Self::Basic => "the HTTP Basic credentials are malformed",
             Self::Malformed => "the client identifier is not valid",
             Self::Assertion => {
-                "the client_assertion cannot be read, and the request names a client"
+                "the client_assertion is not a readable JWT and may name another client"
             }
             Self::TooLong { .. } => "the client identifier is too long",
         }
     }
 }
 
-/// Finds out who the client is. Every place that can name it is looked at, and all must agree: the
-/// inner service may go by another one than the layer.
+/// Identifies the client. Reads every place that can name it, and requires that all of them agree:
+/// otherwise the inner service might use another one than the layer.
 pub(crate) fn identify<'a>(
     extension: Option<&ClientId>,
     headers: &HeaderMap,
@@ -169,8 +169,8 @@ pub(crate) fn identify<'a>(
     if let Some(assertion) = assertion {
         match subject(assertion) {
             Some(subject) => agree(&mut id, &subject)?,
-            // The inner service may be able to read it, and may use the name in it instead of this
-            // one.
+            // The inner service may be able to read the assertion, and may use the client in it
+            // instead of this one.
             None if id.is_some() => return Err(ClientError::Assertion),
             None => {}
         }
@@ -189,7 +189,7 @@ pub(crate) fn identify<'a>(
     Ok(Client { id, credential })
 }
 
-/// The same value, of which `Debug` shows nothing.
+/// Returns the same value, marked as sensitive so that `Debug` does not show it.
 fn hidden(value: &HeaderValue) -> HeaderValue {
     let mut value = value.clone();
     value.set_sensitive(true);
@@ -237,7 +237,7 @@ fn subject(assertion: &str) -> Option<Text<'static>> {
     subjects.next().is_none().then_some(subject)
 }
 
-/// What an `Authorization: Basic` header says.
+/// The credentials of an `Authorization: Basic` header.
 struct Basic {
     user: ClientId,
     password: Option<Text<'static>>,
@@ -259,9 +259,9 @@ impl Basic {
     /// Decodes Basic credentials: user and password are each form-encoded before they are joined
     /// (RFC 6749 §2.3.1).
     ///
-    /// A user that cannot be decoded is refused: without decoding it would be the name of another
-    /// client. Many clients do not encode their secret; a secret that cannot be decoded is used as
-    /// it is, because it is only compared.
+    /// Rejects a user that cannot be decoded, because its raw text could be the identifier of
+    /// another client. Many clients do not encode their secret, so a secret that cannot be decoded
+    /// is used as it is. That is safe because secrets are only compared.
     fn decode(credentials: &[u8]) -> Result<Self, ClientError> {
         let joined = STANDARD_PAD_INDIFFERENT
             .decode(credentials)
@@ -282,7 +282,7 @@ impl Basic {
     }
 }
 
-/// What follows the scheme, if it is Basic.
+/// Returns the credentials after the scheme, if the scheme is Basic.
 fn basic_credentials(value: &HeaderValue) -> Option<&[u8]> {
     let value = value.as_bytes().trim_ascii();
     let (scheme, credentials) = value.split_at_checked("basic".len())?;

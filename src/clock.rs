@@ -1,35 +1,36 @@
-//! The one clock of the crate.
+//! The clock of the crate.
 
 use std::fmt;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// A point in time: milliseconds since the unix epoch, the only unit of wall-clock time in this
-/// crate.
+/// A point in time, in milliseconds since the Unix epoch. It is the only unit of wall-clock time in
+/// this crate.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// The time this many milliseconds after the unix epoch.
+    /// Returns the time `millis` milliseconds after the Unix epoch.
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
 
-    /// Milliseconds since the unix epoch.
+    /// Returns the milliseconds since the Unix epoch.
     #[must_use]
     pub const fn as_millis(self) -> u64 {
         self.0
     }
 
-    /// This time plus `duration`, cut to whole milliseconds; the end of time if that is past it.
+    /// Returns this time plus `duration`, rounded down to whole milliseconds. Saturates at the
+    /// latest `Timestamp`.
     #[must_use]
     pub fn saturating_add(self, duration: Duration) -> Self {
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self(self.0.saturating_add(millis))
     }
 
-    /// How long `earlier` is ago at this time; zero if it is not in the past.
+    /// Returns the time from `earlier` to this time, or zero if `earlier` is later.
     #[must_use]
     pub const fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
@@ -37,21 +38,22 @@ impl Timestamp {
 }
 
 impl From<SystemTime> for Timestamp {
-    /// Times before 1970 become the epoch.
+    /// Converts the time. A time before 1970 becomes the Unix epoch.
     fn from(time: SystemTime) -> Self {
         Self::default().saturating_add(time.duration_since(UNIX_EPOCH).unwrap_or_default())
     }
 }
 
 impl From<Timestamp> for SystemTime {
-    /// What is past the last time that the operating system knows (Windows: in the year 30828)
-    /// becomes that one.
+    /// Converts the time. A time that the operating system cannot represent (on Windows, after the
+    /// year 30828) becomes the latest one that it can.
     fn from(time: Timestamp) -> Self {
         saturating_add(UNIX_EPOCH, time.0)
     }
 }
 
-/// `time` plus `millis`, or the last whole millisecond from `time` on that can be told.
+/// Returns `time` plus `millis`, or the latest time that can be represented and is a whole number
+/// of milliseconds after `time`.
 fn saturating_add(time: SystemTime, millis: u64) -> SystemTime {
     let bits = || {
         (0..u64::BITS)
@@ -68,12 +70,13 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// Where the layer reads the time from.
+/// The source of the current time.
 ///
-/// Lifetimes, retry windows and the ages of answers go by it. Set another than [`SystemClock`] with
-/// [`RefreshLayerBuilder::clock`](crate::RefreshLayerBuilder::clock) to let a test move the time.
+/// All lifetimes and windows are measured with it. The default is [`SystemClock`]. A test can move
+/// the time with a clock of its own, set with
+/// [`RefreshLayerBuilder::clock`](crate::RefreshLayerBuilder::clock).
 pub trait Clock: Send + Sync + 'static {
-    /// The time now. It should not run backwards, and may.
+    /// Returns the current time. It should not go back, but the layer tolerates that.
     fn now(&self) -> Timestamp;
 
     /// Returns the time that has passed since a fixed moment in this process, by a clock that is
@@ -113,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_timestamp_becomes_the_time_that_it_came_from() {
+    fn a_timestamp_survives_conversion_to_system_time() {
         let now = SystemTime::now();
         assert!(
             now.duration_since(Timestamp::from(now).into())
@@ -130,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn no_timestamp_is_too_late_for_a_system_time() {
+    fn every_timestamp_converts_to_a_system_time() {
         let times = [1 << 48, 1 << 60, u64::MAX - 1, u64::MAX]
             .map(|millis| SystemTime::from(Timestamp(millis)));
         assert!(times.is_sorted(), "{times:?}");
@@ -143,7 +146,7 @@ mod tests {
         assert_eq!(
             last.checked_add(Duration::from_millis(1)),
             None,
-            "a millisecond later could be told"
+            "the next millisecond can be represented"
         );
         assert_eq!(saturating_add(last, 1), last);
     }

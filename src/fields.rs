@@ -1,8 +1,9 @@
-//! The fields of a record as bytes: `format ‖ checksum ‖ fields`, a field being
+//! The encoding of a record: its fields as bytes: `format ‖ checksum ‖ fields`, a field being
 //! `id ‖ length ‖ bytes`.
 //!
-//! The checksum covers the key and the tag of the entry too, so that no damage and no mix-up is
-//! taken for a decision. It is no protection against whoever can write to the store; sealing is.
+//! The checksum also covers the key and the tag of the entry, so that a damaged value, or the value
+//! of another entry, is never used for a decision. It does not protect against an attacker who can
+//! write to the store; sealing does.
 
 use std::fmt;
 use std::str;
@@ -17,16 +18,16 @@ const CHECKSUM: usize = 4;
 const HEAD: usize = 1 + CHECKSUM;
 pub(crate) const TIMESTAMP: usize = 6;
 
-/// Why bytes are no record.
+/// The error for bytes that are not a valid record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DecodeError {
-    #[error("the record is of format {0}, which this version does not know")]
+    #[error("the record has the unknown format {0}: it was written by a later version")]
     Format(u8),
     #[error("the record is damaged")]
     Damaged,
 }
 
-/// A record that is written.
+/// A record that is being encoded.
 pub(crate) struct Writer(Vec<u8>);
 
 impl Writer {
@@ -41,7 +42,7 @@ impl Writer {
         self.put_parts(field, &[bytes]);
     }
 
-    /// A field of several parts, one behind the other.
+    /// Writes a field that is the concatenation of several parts.
     pub(crate) fn put_parts(&mut self, field: u8, parts: &[&[u8]]) {
         self.put_len(field, parts.iter().map(|part| part.len()).sum());
         parts.iter().for_each(|part| self.0.extend_from_slice(part));
@@ -51,8 +52,8 @@ impl Writer {
         self.put(field, &timestamp(time));
     }
 
-    /// The length in groups of seven bits, the lowest first, each but the last with the high bit
-    /// set.
+    /// Writes the length in groups of seven bits, lowest group first. The high bit is set in every
+    /// group except the last.
     fn put_len(&mut self, field: u8, mut len: usize) {
         self.0.push(field);
         while len >= 0x80 {
@@ -70,8 +71,8 @@ impl Writer {
     }
 }
 
-/// The same bytes with the checksum that they should have: what is behind it is out of a fuzzer's
-/// reach otherwise.
+/// Returns the same bytes with a correct checksum. Without this, a fuzzer could not reach the code
+/// behind the checksum.
 #[cfg(fuzzing)]
 pub(crate) fn with_checksum(key: &Key, tag: &Tag, value: &[u8]) -> Bytes {
     let mut out = value.to_vec();
@@ -81,7 +82,7 @@ pub(crate) fn with_checksum(key: &Key, tag: &Tag, value: &[u8]) -> Bytes {
     out.into()
 }
 
-/// The fields of a record, unharmed.
+/// Checks the format and the checksum, and returns the fields.
 pub(crate) fn checked(
     format: u8,
     key: &Key,
@@ -95,7 +96,7 @@ pub(crate) fn checked(
     Ok(fields)
 }
 
-/// The checksum and the fields.
+/// Checks the format, and returns the checksum and the fields.
 pub(crate) fn split(format: u8, value: &Bytes) -> Result<(Bytes, Bytes), DecodeError> {
     match value.first() {
         None => Err(DecodeError::Damaged),
@@ -105,7 +106,7 @@ pub(crate) fn split(format: u8, value: &Bytes) -> Result<(Bytes, Bytes), DecodeE
     }
 }
 
-/// Takes the next field off.
+/// Removes the next field and returns it. Returns `None` at the end.
 pub(crate) fn next(fields: &mut Bytes) -> Result<Option<(u8, Bytes)>, DecodeError> {
     let Ok(field) = fields.try_get_u8() else {
         return Ok(None);
@@ -131,8 +132,8 @@ pub(crate) fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), DecodeError>
     }
 }
 
-/// A field that has said everything by being there. What a later version may put into it would be
-/// lost on the way back.
+/// Checks a flag: a field without contents. Contents that a later version has written would be lost
+/// when the record is encoded again, so they are an error.
 pub(crate) fn flag(bytes: &Bytes) -> Result<(), DecodeError> {
     if bytes.is_empty() {
         Ok(())
@@ -145,7 +146,8 @@ pub(crate) fn text(bytes: Bytes) -> Result<Utf8, DecodeError> {
     Utf8::from_bytes(bytes).ok_or(DecodeError::Damaged)
 }
 
-/// Milliseconds in 48 bits, enough until the year 10889; later is never.
+/// Encodes a time as milliseconds in 48 bits, which is enough until the year 10889. A later time is
+/// encoded as the largest value.
 pub(crate) fn timestamp(time: Timestamp) -> [u8; TIMESTAMP] {
     let [_, _, bytes @ ..] = time.as_millis().min((1 << 48) - 1).to_be_bytes();
     bytes
@@ -169,12 +171,12 @@ fn checksum(key: &Key, tag: &Tag, fields: &[u8]) -> [u8; CHECKSUM] {
     sum
 }
 
-/// A piece of UTF-8 that shares the bytes it was read from.
+/// A UTF-8 string that shares the bytes from which it was parsed.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub(crate) struct Utf8(Bytes);
 
 impl Utf8 {
-    /// `None` if the bytes are no UTF-8.
+    /// Returns `None` if the bytes are not UTF-8.
     pub(crate) fn from_bytes(bytes: Bytes) -> Option<Self> {
         str::from_utf8(&bytes).is_ok().then_some(Self(bytes))
     }

@@ -1,4 +1,5 @@
-//! Token and revocation requests: forms, parsed and rewritten.
+//! Parses the forms of token, revocation and introspection requests, and replaces single parameters
+//! in them.
 
 use std::fmt;
 use std::ops::Range;
@@ -13,31 +14,32 @@ use crate::error::Error;
 use crate::scope::{MAX_SCOPE, resources_fit};
 use crate::text::{Text, TextAt, escapes_are_whole};
 
-/// More parameters than any grant type has; it bounds the work on a hostile form.
+/// The most parameters of a form, more than any grant type has. The limit bounds the work for a
+/// form from an attacker.
 const MAX_PIECES: usize = 256;
 
-/// Why a request is no form that could be read.
+/// The error for a request that is not a valid form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FormError {
-    /// The headers do not announce a plain form.
+    /// The headers do not declare a form without a content coding.
     ContentType,
-    /// The bytes are not those of a form.
+    /// The body is not a form.
     Malformed,
-    /// The parameter of this name occurs twice.
+    /// The parameter with this name is repeated.
     Repeated(&'static str),
-    /// A parameter that some servers take for one that the layer reads.
+    /// A parameter whose name some servers read as that of a parameter that the layer reads.
     Lookalike,
 }
 
 impl FormError {
-    /// A sentence for `error_description`, fit to stand in a JSON string as it is.
+    /// Returns the `error_description`. It needs no escaping in a JSON string.
     pub(crate) const fn description(self) -> &'static str {
         match self {
             Self::ContentType => {
-                "the request must be plain application/x-www-form-urlencoded in utf-8"
+                "the request must be application/x-www-form-urlencoded in utf-8, not encoded"
             }
-            Self::Malformed => "the form cannot be read",
-            Self::Lookalike => "a parameter can be taken for another one",
+            Self::Malformed => "the form is malformed",
+            Self::Lookalike => "a parameter has a name that servers read in different ways",
             // A `str` cannot be matched in a `const fn`, its bytes can.
             Self::Repeated(name) => match name.as_bytes() {
                 b"grant_type" => "the parameter grant_type is repeated",
@@ -54,24 +56,24 @@ impl FormError {
     }
 }
 
-/// A parameter that the layer reads, and that therefore must not be repeated (RFC 6749 §3.2).
+/// A parameter that the layer reads. It must not be repeated (RFC 6749 §3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Param {
-    /// Which kind of request it is.
+    /// The grant type of a token request.
     GrantType,
     /// The token to be refreshed.
     RefreshToken,
     /// The token to be revoked (RFC 7009 §2.1).
     Token,
-    /// Who the client is.
+    /// The identifier of the client.
     ClientId,
-    /// Its secret.
+    /// The secret of the client.
     ClientSecret,
-    /// What it authenticates itself with instead (RFC 7521 §4.2).
+    /// The assertion of the client, instead of a secret (RFC 7521 §4.2).
     ClientAssertion,
-    /// The format of that.
+    /// The format of the assertion.
     ClientAssertionType,
-    /// The scope that is asked for.
+    /// The requested scope.
     Scope,
 }
 
@@ -107,10 +109,10 @@ impl Param {
 
 const REQUESTED_TOKEN_TYPE: &str = "requested_token_type";
 
-/// RFC 8707 §2.2: the one that may be repeated.
+/// The one parameter that the layer reads and that may be repeated (RFC 8707 §2.2).
 const RESOURCE: &str = "resource";
 
-/// Whether the headers announce a form without a content coding.
+/// Checks that the headers declare a form without a content coding.
 pub(crate) fn check_headers(headers: &HeaderMap) -> Result<(), FormError> {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let (Some(content_type), None) = (types.next(), types.next()) else {
@@ -124,8 +126,7 @@ pub(crate) fn check_headers(headers: &HeaderMap) -> Result<(), FormError> {
     }
 }
 
-/// Charsets in which ASCII is ASCII. Clients name them without a thought and escape in UTF-8 all
-/// the same.
+/// Charsets that include ASCII. Clients that declare one of them still percent-encode in UTF-8.
 const CHARSETS: [&str; 5] = ["utf-8", "utf8", "us-ascii", "iso-8859-1", "windows-1252"];
 
 fn is_form(content_type: &str) -> bool {
@@ -144,7 +145,7 @@ fn is_form(content_type: &str) -> bool {
             })
 }
 
-/// Whether the body is encoded, in whichever of several headers it is said.
+/// Returns whether the body has a content coding, according to any `Content-Encoding` header.
 pub(crate) fn has_content_coding(headers: &HeaderMap) -> bool {
     !headers
         .get_all(CONTENT_ENCODING)
@@ -159,19 +160,19 @@ fn is_identity(codings: &str) -> bool {
         .all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case("identity"))
 }
 
-/// A token or revocation request.
+/// The form of a token, revocation or introspection request.
 pub(crate) struct TokenForm {
     body: Bytes,
-    /// By the number of the [`Param`].
+    /// Indexed by [`Param`].
     params: [Option<TextAt>; Param::ALL.len()],
     resources: Vec<TextAt>,
-    /// The parameters that are no [`Param`], as they came.
+    /// The positions of the parameters that are not a [`Param`].
     others: Vec<Range<usize>>,
 }
 
 impl TokenForm {
-    /// Reads a form, all of it: what the inner service would stumble over, or read in another way,
-    /// is refused here.
+    /// Parses a form. Rejects a form that the inner service might not be able to parse, or might
+    /// read in another way.
     pub(crate) fn parse(body: Bytes) -> Result<Self, FormError> {
         if !body.iter().all(|byte| matches!(byte, b' '..=b'~')) {
             return Err(FormError::Malformed);
@@ -223,8 +224,8 @@ impl TokenForm {
         })
     }
 
-    /// The decoded value of a parameter. One without a value is as if it were omitted (RFC 6749
-    /// §3.2).
+    /// Returns the decoded value of a parameter. A parameter without a value counts as absent (RFC
+    /// 6749 §3.2).
     pub(crate) fn get(&self, param: Param) -> Option<&str> {
         self.find(param)
             .map(|value| value.as_str(&self.body))
@@ -256,7 +257,7 @@ impl TokenForm {
         }
     }
 
-    /// The parameters that the layer does not read, and `resource`, as they came.
+    /// Returns the parameters that the layer does not read, and `resource`, unchanged.
     pub(crate) fn others(&self) -> impl Iterator<Item = &[u8]> {
         self.others
             .iter()
@@ -274,15 +275,15 @@ impl TokenForm {
         })
     }
 
-    /// The body with only the value of that parameter replaced, and every other byte kept. The
-    /// parameter is appended if it was absent.
+    /// Returns the body with the value of one parameter replaced, and every other byte unchanged. A
+    /// parameter that is absent is appended.
     pub(crate) fn replace(&self, param: Param, value: &str) -> Bytes {
         let found = self.find(param);
         let at = found.map_or(self.body.len()..self.body.len(), TextAt::at);
         let before = self.body.get(..at.start).unwrap_or_default();
         let after = self.body.get(at.end..).unwrap_or_default();
-        // Room for a value of which every byte is escaped: a buffer that grows leaves copies of a
-        // token behind.
+        // Reserve room for a value in which every byte is escaped, because a buffer that grows
+        // leaves copies of a token in memory.
         let room = before.len() + param.name().len() + 2 + value.len() * 3 + after.len();
         let mut out = Zeroizing::new(Vec::with_capacity(room));
         out.extend_from_slice(before);
@@ -292,8 +293,8 @@ impl TokenForm {
             }
             out.extend_from_slice(param.name().as_bytes());
         }
-        // A parameter may also be there by its name alone. A name holds no raw `=`, so this one
-        // comes after it.
+        // The parameter may be present without `=`. A name contains no raw `=`, so one before the
+        // value always separates the two.
         if found.is_none() || !before.ends_with(b"=") {
             out.push(b'=');
         }
@@ -308,8 +309,8 @@ impl TokenForm {
 }
 
 impl fmt::Debug for TokenForm {
-    /// The names of the parameters that the layer knows. Others are not shown: a token may stand
-    /// where a name should.
+    /// Writes the names of the parameters that the layer knows. Other names are not shown, because
+    /// a client may have sent a token in place of a name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let known = Param::ALL
             .into_iter()
@@ -322,22 +323,22 @@ impl fmt::Debug for TokenForm {
     }
 }
 
-/// Whether a query has a parameter of ours, which belongs into the body (RFC 6749 §3.2); a server
-/// that reads both would not know which counts.
+/// Returns whether a query has a parameter that the layer reads. Such a parameter belongs in the
+/// body (RFC 6749 §3.2), and a server that reads both might use the one in the query.
 pub(crate) fn names_a_param(query: &str) -> bool {
     query.split(['&', ';']).any(is_named_like_a_param)
 }
 
-/// Whether there are servers that take this piece of a form for a parameter of ours. Those that
-/// separate parameters by `;` as well find several in what lies between two `&`.
+/// Returns whether some server reads this piece of a form as a parameter that the layer reads.
+/// Servers that also separate parameters by `;` may find several parameters between two `&`.
 fn is_named_like_a_param(piece: &str) -> bool {
     let name = piece.split_once('=').map_or(piece, |(name, _)| name);
-    // What cannot be decoded is no name of ours, whatever a server makes of it.
+    // A name that cannot be decoded is not the name of such a parameter for any server.
     decode(name).is_ok_and(|name| is_lookalike(&name))
 }
 
-/// Whether there are servers that take a parameter of this name for one of ours: those that fold
-/// `.`, space and `[` in a name to `_`, and those to whom upper and lower case are the same.
+/// Returns whether some server reads this name as that of a parameter that the layer reads. Some
+/// servers replace `.`, space and `[` in a name by `_`, and some ignore case.
 fn is_lookalike(name: &str) -> bool {
     let lower = name
         .bytes()
@@ -357,15 +358,16 @@ fn is_lookalike(name: &str) -> bool {
     is_ours(array) || is_ours(&folded.replacen('[', "_", 1))
 }
 
-/// Whether the layer reads a parameter of this name.
+/// Returns whether the layer reads a parameter with this name.
 fn is_ours(name: &str) -> bool {
     name == RESOURCE || Param::named(name).is_some()
 }
 
-/// Decodes the name or the value of a parameter: `+` and percent escapes, strictly.
+/// Decodes `+` and percent-encoding in the name or the value of a parameter, and rejects malformed
+/// input.
 ///
-/// The libraries let half an escape pass and replace what is not UTF-8; two parsers in a row may
-/// then read two things.
+/// Libraries accept an incomplete escape and replace bytes that are not UTF-8. The layer and the
+/// inner service could then read different values.
 pub(crate) fn decode(raw: &str) -> Result<Text<'_>, FormError> {
     if !raw.contains(['%', '+', '\0']) {
         return Ok(Text::Borrowed(raw));
@@ -373,7 +375,7 @@ pub(crate) fn decode(raw: &str) -> Result<Text<'_>, FormError> {
     if !escapes_are_whole(raw) {
         return Err(FormError::Malformed);
     }
-    // Decoding never lengthens, so the buffer never moves and leaves no copy behind.
+    // Decoded text is never longer, so the buffer does not move and leaves no copy in memory.
     let mut bytes = Zeroizing::new(Vec::with_capacity(raw.len()));
     for (count, part) in raw.split('+').enumerate() {
         if count > 0 {

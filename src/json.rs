@@ -1,5 +1,5 @@
-//! A JSON object as the list of its members, in order and with the bytes of every value: a map
-//! would lose repeated names, and numbers would not come out as they went in.
+//! Parses a JSON object into the list of its members, in order and with the original bytes of every
+//! value. A map would lose repeated names, and would change the spelling of numbers.
 
 use std::fmt;
 
@@ -10,17 +10,16 @@ use zeroize::Zeroizing;
 
 use crate::text::Text;
 
-/// One member of an object. Both sides are slices of the text that was read; the name is still
-/// escaped.
+/// A member of an object. Name and value are slices of the parsed text, with their escapes.
 #[derive(Clone, Copy)]
 pub(crate) struct Member<'a> {
-    /// A string, quotes included.
+    /// The name, a string with its quotes.
     pub(crate) name: &'a RawValue,
-    /// Any JSON value.
+    /// The value, which may be of any type.
     pub(crate) value: &'a RawValue,
 }
 
-/// The members of the object that `text` consists of.
+/// Parses `text`, which must be a JSON object, into its members.
 pub(crate) fn members(text: &str) -> Result<Vec<Member<'_>>, serde_json::Error> {
     let mut json = serde_json::Deserializer::from_str(text);
     let members = json.deserialize_map(Members)?;
@@ -28,7 +27,8 @@ pub(crate) fn members(text: &str) -> Result<Vec<Member<'_>>, serde_json::Error> 
     Ok(members)
 }
 
-/// The value of a JSON string; `None` if it is of another type, or no text (half a surrogate pair).
+/// Returns the value of a JSON string. Returns `None` for a value of another type, and for a string
+/// with a lone surrogate.
 pub(crate) fn string(raw: &RawValue) -> Option<Text<'_>> {
     let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
     if inner.contains('\\') {
@@ -50,7 +50,7 @@ impl<'de> Visitor<'de> for Members {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        // A token answer has five to eight.
+        // A token answer has five to eight members.
         let mut members = Vec::with_capacity(8);
         while let Some((name, value)) = map.next_entry()? {
             members.push(Member { name, value });

@@ -1,20 +1,19 @@
-//! The one source of randomness of the crate.
+//! The random number generator of the crate.
 
 use std::error::Error;
 use std::sync::Arc;
 
-/// Randomness for tokens, nonces and versions.
+/// A random number generator for tokens, nonces and versions.
 ///
-/// Set another than [`OsRandom`] with
-/// [`RefreshLayerBuilder::random`](crate::RefreshLayerBuilder::random) to make a test repeatable.
-/// Outside tests whatever implements it **must** be fit for cryptographic keys.
+/// The default is [`OsRandom`]. A test can set another one with
+/// [`RefreshLayerBuilder::random`](crate::RefreshLayerBuilder::random) to be repeatable. Outside of
+/// tests, an implementation **must** be suitable for cryptographic keys.
 pub trait SecureRandom: Send + Sync + 'static {
     /// Fills `bytes` with random bytes.
     ///
     /// # Errors
     ///
-    /// [`RandomUnavailable`] if there is no randomness to be had; the request is then refused with
-    /// 503.
+    /// [`RandomUnavailable`] if the generator fails. The request is then rejected with status 503.
     fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomUnavailable>;
 }
 
@@ -34,13 +33,13 @@ impl<R: SecureRandom + ?Sized> SecureRandom for Arc<R> {
     }
 }
 
-/// The source of randomness gave none.
+/// The error of a random number generator that failed.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("no randomness to be had")]
+#[error("the random number generator failed")]
 pub struct RandomUnavailable(#[source] Arc<dyn Error + Send + Sync>);
 
 impl RandomUnavailable {
-    /// Wraps what the source of randomness said.
+    /// Wraps the error of the generator.
     pub fn new(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self(Arc::from(source.into()))
     }
@@ -55,7 +54,7 @@ mod tests {
     impl SecureRandom for Sevens {
         fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomUnavailable> {
             if bytes.is_empty() {
-                return Err(RandomUnavailable::new("nothing to fill"));
+                return Err(RandomUnavailable::new("empty buffer"));
             }
             bytes.fill(7);
             Ok(())
@@ -63,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_source_is_a_source() {
+    fn a_shared_generator_is_a_generator() {
         fn fill<R: SecureRandom>(random: &R, bytes: &mut [u8]) -> Result<(), RandomUnavailable> {
             random.fill(bytes)
         }

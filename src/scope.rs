@@ -1,8 +1,8 @@
-//! Scopes and resources: what a request may ask for.
+//! Rules for scopes (RFC 6749 §3.3) and resources (RFC 8707).
 
 use crate::text::escapes_are_whole;
 
-/// The most bytes of a scope that a request may have, and that are stored.
+/// The most bytes that a scope may have, in a request and in the store.
 pub(crate) const MAX_SCOPE: usize = 4 << 10;
 
 /// The most resources that a request may name.
@@ -19,7 +19,7 @@ pub(crate) fn resources_fit<'a>(resources: impl Iterator<Item = &'a str>) -> boo
     count <= MAX_RESOURCES && bytes <= MAX_RESOURCE_BYTES
 }
 
-/// Whether this is a scope: tokens with single spaces between them (RFC 6749 §3.3).
+/// Returns whether this is a scope: tokens with single spaces between them (RFC 6749 §3.3).
 pub(crate) fn valid_scope(scope: &str) -> bool {
     scope.split(' ').all(|token| {
         !token.is_empty()
@@ -29,8 +29,8 @@ pub(crate) fn valid_scope(scope: &str) -> bool {
     })
 }
 
-/// Whether everything that is requested has been granted. Order and repetition do not count, case
-/// does.
+/// Returns whether every requested scope token was granted. Ignores order and repetition, but not
+/// case.
 pub(crate) fn scope_within(requested: &str, granted: &str) -> bool {
     requested
         .split(' ')
@@ -47,9 +47,9 @@ pub(crate) fn common_scope(requested: &str, granted: &str) -> String {
         .join(" ")
 }
 
-/// Whether this names a resource: an absolute URI without a fragment (RFC 8707 §2).
+/// Returns whether this is a resource: an absolute URI without a fragment (RFC 8707 §2).
 ///
-/// `http::Uri` takes no `urn:`, and takes paths without a scheme.
+/// `http::Uri` cannot be used here: it rejects `urn:` and accepts paths without a scheme.
 pub(crate) fn valid_resource(resource: &str) -> bool {
     let Some((scheme, rest)) = resource.split_once(':') else {
         return false;
@@ -69,7 +69,8 @@ pub(crate) fn valid_resource(resource: &str) -> bool {
     scheme_is_fine && names_something && rest.bytes().all(is_uri_byte) && escapes_are_whole(rest)
 }
 
-/// Unreserved, reserved but `#`, or the beginning of an escape (RFC 3986 §2).
+/// Returns whether the byte is unreserved, reserved except `#`, or the beginning of an escape (RFC
+/// 3986 §2).
 const fn is_uri_byte(byte: u8) -> bool {
     matches!(byte, b'!' | b'$'..=b';' | b'=' | b'?'..=b'[' | b']' | b'_' | b'a'..=b'z' | b'~')
 }
@@ -81,12 +82,12 @@ mod tests {
     use super::{scope_within, valid_resource, valid_scope};
 
     #[test]
-    fn scopes() {
+    fn scope_syntax_is_checked() {
         let rows = [
             ("one token", "openid", true),
             ("two tokens", "openid https://example.com/a.b:c", true),
             (
-                "every character that there is",
+                "every allowed character",
                 "!#$%&'()*+,-./0:;<=>?@A[]^_`a{|}~",
                 true,
             ),
@@ -99,7 +100,7 @@ mod tests {
             ("a quote", "a\"", false),
             ("a backslash", "a\\", false),
             ("a DEL", "a\x7f", false),
-            ("no ASCII", "\u{e4}", false),
+            ("not ASCII", "\u{e4}", false),
         ];
         for (sentence, scope, expected) in rows {
             assert_eq!(valid_scope(scope), expected, "{sentence}");
@@ -107,16 +108,16 @@ mod tests {
     }
 
     #[test]
-    fn scopes_within_others() {
+    fn a_requested_scope_must_be_granted() {
         let rows = [
             ("the same", "a b", "a b", true),
             ("in another order", "b a", "a b", true),
             ("less", "b", "a b c", true),
             ("nothing", "", "a", true),
-            ("nothing of nothing", "", "", true),
-            ("the same thing twice", "a a", "a", true),
+            ("nothing requested, nothing granted", "", "", true),
+            ("the same token twice", "a a", "a", true),
             ("more", "a b", "a", false),
-            ("something of nothing", "a", "", false),
+            ("something requested, nothing granted", "a", "", false),
             ("a part of a token", "read", "readwrite", false),
             ("more than a token", "readwrite", "read write", false),
             ("another case", "A", "a", false),
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn resources() {
+    fn resource_syntax_is_checked() {
         let rows = [
             ("a server", "https://api.example.com", true),
             (
@@ -147,7 +148,7 @@ mod tests {
             ("a colon in a path", "/a:b", false),
             ("no scheme", ":a", false),
             ("a scheme that begins with a number", "2h:x", false),
-            ("nothing but a scheme", "urn:", false),
+            ("only a scheme", "urn:", false),
             ("no host", "https://", false),
             ("no host before the path", "https:///a", false),
             ("no host before the port", "https://:443", false),
@@ -158,8 +159,8 @@ mod tests {
             ("a backslash", "https://api.example.com\\a", false),
             ("a quote", "https://api.example.com/\"", false),
             ("a control character", "https://api.example.com/\n", false),
-            ("no ASCII", "https://api.example.com/\u{e4}", false),
-            ("half an escape", "https://api.example.com/%4", false),
+            ("not ASCII", "https://api.example.com/\u{e4}", false),
+            ("an incomplete escape", "https://api.example.com/%4", false),
         ];
         for (sentence, resource, expected) in rows {
             assert_eq!(valid_resource(resource), expected, "{sentence}");
@@ -168,7 +169,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_part_of_a_scope_is_within_it(
+        fn scope_within_is_the_subset_relation(
             granted in proptest::sample::subsequence(vec!["a", "b", "ab", "B", "a:b"], 0..=5),
             requested in proptest::sample::subsequence(vec!["a", "b", "ab", "B", "a:b"], 0..=5).prop_shuffle(),
         ) {
@@ -177,13 +178,13 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_judged(text in "\\PC{0,40}") {
+        fn arbitrary_texts_are_checked_without_panic(text in "\\PC{0,40}") {
             let _ = (valid_scope(&text), scope_within(&text, &text), valid_resource(&text));
         }
 
-        /// What is accepted here and speaks HTTP is a URI to the `http` crate as well.
+        /// The `http` crate can parse every web resource that is valid here.
         #[test]
-        fn the_inner_service_can_read_a_resource(text in "https?://[a-z]{1,3}(/[!$-;=?-\\[\\]_a-z~]{0,8})?") {
+        fn a_valid_web_resource_is_an_http_uri(text in "https?://[a-z]{1,3}(/[!$-;=?-\\[\\]_a-z~]{0,8})?") {
             if valid_resource(&text) {
                 prop_assert!(text.parse::<http::Uri>().is_ok());
             }

@@ -1,9 +1,9 @@
-//! Sealing: what the store keeps can be opened with a token alone.
+//! Seals values so that the store cannot read them: only a token opens them.
 //!
-//! The key is expanded (HKDF-SHA-256, RFC 5869 §2.3: the secret of a token is uniform, so nothing
-//! has to be extracted) from the secret of the token that the client holds. AES-256-GCM under a
-//! random nonce; one token seals a handful of messages in its life, so nonces cannot be expected to
-//! collide.
+//! The key is derived from the secret of the token that the client holds, by the expand step of
+//! HKDF-SHA-256. The secret is uniformly random, so the extract step is not needed (RFC 5869 §3.3).
+//! The cipher is AES-256-GCM with a random nonce. One token seals a handful of messages in its
+//! life, so a collision of nonces is not to be expected.
 
 use std::fmt;
 
@@ -19,10 +19,10 @@ const NONCE: usize = 12;
 const TAG: usize = 16;
 const INFO: &[u8] = b"tower-oauth-refresh v1 seal";
 
-/// How much longer a sealed message is.
+/// The number of bytes that sealing adds to a message.
 pub(crate) const OVERHEAD: usize = NONCE + TAG;
 
-/// The nonce of one sealed message: random.
+/// The random nonce of one sealed message.
 pub(crate) type SealNonce = [u8; NONCE];
 
 /// 32 uniformly random bytes that a client holds and the store does not.
@@ -41,7 +41,8 @@ impl fmt::Debug for Secret<'_> {
     }
 }
 
-/// What a message is for, to which grant and client it belongs: authenticated with it.
+/// The purpose, the grant and the client of a message. They are authenticated with it, so a message
+/// cannot be opened in place of another.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Context<'a> {
     pub(crate) purpose: Purpose,
@@ -49,22 +50,22 @@ pub(crate) struct Context<'a> {
     pub(crate) client_id: &'a str,
 }
 
-/// What a message is for.
+/// The purpose of a sealed message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Purpose {
-    /// The upstream token, for whoever holds the current token.
+    /// The upstream token, sealed for the current token.
     Current = 1,
-    /// The upstream token, for whoever holds the previous token.
+    /// The upstream token, sealed for the previous token.
     Previous = 2,
-    /// A whole answer, for whoever sends the same request again.
+    /// A stored answer, for a client that repeats its request.
     Replay = 3,
-    /// The upstream's access token, for whoever holds the access token in its place.
+    /// The upstream access token, sealed for the reference access token.
     Access = 4,
 }
 
-/// Seals and opens with what is expanded from one secret.
-// In a box, for its key schedule is a kilobyte, and would be copied with every future that holds
-// it.
+/// Seals and opens messages with the key of one secret.
+// Boxed because the key schedule takes a kilobyte, which would be moved with every future that
+// contains it.
 pub(crate) struct Sealer(Box<Aes256Gcm>);
 
 impl Sealer {
@@ -72,7 +73,7 @@ impl Sealer {
         Self(Box::new(cipher(secret)))
     }
 
-    /// Seals `message`; `extra` is authenticated with the context.
+    /// Seals `message`. `context` and `extra` are authenticated with it.
     pub(crate) fn seal(
         &self,
         nonce: SealNonce,
@@ -93,7 +94,7 @@ impl Sealer {
         Ok(sealed)
     }
 
-    /// Opens what was sealed under the same secret, context and `extra`.
+    /// Opens a message that was sealed with the same secret, context and `extra`.
     pub(crate) fn open(
         &self,
         context: Context<'_>,
@@ -107,11 +108,11 @@ impl Sealer {
     }
 }
 
-/// Opens what was sealed under this secret and context, behind `lead`. One allocation, of just the
-/// size.
+/// Opens a message that was sealed with this secret and context, and appends it to `lead`. Makes
+/// one allocation of the exact size.
 #[cfg_attr(
     not(feature = "tiered"),
-    allow(dead_code, reason = "for `AccessLayer`")
+    allow(dead_code, reason = "used by `AccessLayer`")
 )]
 pub(crate) fn open_behind(
     lead: &[u8],
@@ -135,9 +136,9 @@ pub(crate) fn open_behind(
 fn cipher(secret: Secret<'_>) -> Aes256Gcm {
     let mut key = Zeroizing::new([0; 32]);
     Hkdf::<Sha256>::from_prk(secret.0)
-        .expect("32 bytes are a pseudorandom key for SHA-256")
+        .expect("32 bytes are long enough as a pseudorandom key of SHA-256")
         .expand(INFO, &mut *key)
-        .expect("32 bytes can be expanded");
+        .expect("HKDF can expand to 32 bytes");
     Aes256Gcm::new((&*key).into())
 }
 
@@ -147,7 +148,7 @@ fn split(sealed: &[u8]) -> Result<(&[u8; NONCE], &[u8], &[u8; TAG]), SealError> 
     Ok((nonce, text, tag))
 }
 
-/// Turns what is sealed into the message, in place.
+/// Decrypts `text` in place.
 fn decrypt(
     cipher: &Aes256Gcm,
     context: Context<'_>,
@@ -166,8 +167,8 @@ impl fmt::Debug for Sealer {
     }
 }
 
-/// Every part behind its length, so that no two lists of parts read the same. On the stack, if they
-/// are not long.
+/// Calls `then` with the associated data. Every part is preceded by its length, so that two
+/// different lists of parts never have the same encoding. Short data is kept on the stack.
 fn with_associated_data<T>(
     context: Context<'_>,
     extra: &[&[u8]],
@@ -205,9 +206,9 @@ fn with_associated_data<T>(
     then(data)
 }
 
-/// It does not open: another secret, another context, or damaged.
+/// The error for a message that cannot be opened: it has another secret or context, or is damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("sealed under another secret or for another purpose, or damaged")]
+#[error("failed to open a sealed value: wrong secret or context, or damaged")]
 pub(crate) struct SealError;
 
 #[cfg(test)]
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sealed_opens() {
+    fn a_sealed_message_can_be_opened() {
         for message in [b"".as_slice(), b"token", &[0; 70_000]] {
             let sealed = sealer(1)
                 .seal([9; NONCE], CONTEXT, &[b"x"], message)
@@ -251,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_else_opens_it() {
+    fn only_the_same_secret_context_and_extra_open_a_message() {
         let sealed = sealer(1)
             .seal([9; NONCE], CONTEXT, &[b"ab", b"c"], b"token")
             .unwrap();
@@ -286,8 +287,13 @@ mod tests {
                 &[b"ab", b"c"],
             ),
             ("another extra", sealer(1), CONTEXT, &[b"ab", b"d"]),
-            ("extras cut elsewhere", sealer(1), CONTEXT, &[b"a", b"bc"]),
-            ("extras left out", sealer(1), CONTEXT, &[]),
+            (
+                "extras split at another place",
+                sealer(1),
+                CONTEXT,
+                &[b"a", b"bc"],
+            ),
+            ("no extras", sealer(1), CONTEXT, &[]),
         ];
         for (name, sealer, context, extra) in rows {
             assert_eq!(

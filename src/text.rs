@@ -1,4 +1,4 @@
-//! Strings found in a body: borrowed from it, or owned where they had to be decoded.
+//! Strings in a body, and the search for a secret in every encoding of it.
 
 use std::fmt;
 use std::ops::{Deref, Range};
@@ -9,14 +9,14 @@ use zeroize::Zeroizing;
 /// A string that may be a secret. It is owned only if it had to be decoded, and then zeroized on
 /// drop.
 pub(crate) enum Text<'a> {
-    /// As it stands in the body.
+    /// A slice of the body.
     Borrowed(&'a str),
-    /// Decoded.
+    /// A decoded copy.
     Owned(Zeroizing<String>),
 }
 
 impl Text<'_> {
-    /// The same string, borrowing nothing.
+    /// Copies the string if it is borrowed.
     pub(crate) fn into_owned(self) -> Text<'static> {
         Text::Owned(match self {
             Self::Borrowed(text) => Zeroizing::new(text.to_owned()),
@@ -42,14 +42,15 @@ impl fmt::Debug for Text<'_> {
     }
 }
 
-/// A [`Text`] of which only the place in the body is kept, so that it can live beside the body.
+/// A [`Text`] that stores its position in the body instead of a reference, so that it can be stored
+/// together with the body.
 pub(crate) struct TextAt {
     at: Range<usize>,
     decoded: Option<Zeroizing<String>>,
 }
 
 impl TextAt {
-    /// What the bytes of the body `at` this range were read as.
+    /// Returns the position of `text`, which was parsed from the bytes of the body `at` this range.
     pub(crate) fn new(at: Range<usize>, text: Text<'_>) -> Self {
         let decoded = match text {
             Text::Borrowed(_) => None,
@@ -58,12 +59,12 @@ impl TextAt {
         Self { at, decoded }
     }
 
-    /// Where it lies in the body, undecoded.
+    /// Returns its position in the body, where it is still encoded.
     pub(crate) fn at(&self) -> Range<usize> {
         self.at.clone()
     }
 
-    /// The decoded string. `body` is the one that it was found in.
+    /// Returns the decoded string. `body` must be the body in which it was found.
     pub(crate) fn as_str<'a>(&'a self, body: &'a [u8]) -> &'a str {
         match &self.decoded {
             Some(text) => text,
@@ -75,7 +76,8 @@ impl TextAt {
     }
 }
 
-/// How often a text is decoded during a search. A text with more layers counts as a match.
+/// The number of times that a text is decoded during a search. A text with more layers of encoding
+/// counts as a match.
 const MOST_ROUNDS: usize = 16;
 
 /// Returns whether a text contains the secret, in any spelling that [`any_decoding`] decodes.
@@ -143,7 +145,7 @@ const DECODERS: [(u8, Decoder); 3] = [
 ];
 
 fn percent_decoded(text: &[u8]) -> Zeroizing<Vec<u8>> {
-    // Decoding never lengthens, so the buffer never moves.
+    // Decoded text is never longer, so the buffer does not move.
     let mut out = Zeroizing::new(Vec::with_capacity(text.len()));
     out.extend(percent_decode(text));
     out
@@ -191,9 +193,9 @@ fn reference(text: &[u8]) -> Option<(char, &[u8])> {
     Some((char, rest.get(1..)?))
 }
 
-/// A piece of JSON with the escapes in it decoded, wherever they stand.
+/// Decodes the escapes in a piece of JSON, also outside of strings.
 pub(crate) fn unescaped(json: &[u8]) -> Zeroizing<Vec<u8>> {
-    // An escape is never shorter than what it stands for, so the buffer never moves.
+    // A character is never longer than its escape, so the buffer does not move.
     let mut out = Zeroizing::new(Vec::with_capacity(json.len()));
     let mut rest = json;
     while let Some((byte, after)) = rest.split_first() {
@@ -208,7 +210,8 @@ pub(crate) fn unescaped(json: &[u8]) -> Zeroizing<Vec<u8>> {
     out
 }
 
-/// The character that an escape at the beginning stands for (RFC 8259 §7), and what follows.
+/// Returns the character that an escape at the beginning stands for (RFC 8259 §7), and the rest of
+/// the text.
 fn escape(json: &[u8]) -> Option<(char, &[u8])> {
     let (kind, rest) = json.strip_prefix(b"\\")?.split_first()?;
     let char = match kind {
@@ -241,7 +244,7 @@ fn code_unit(json: &[u8]) -> Option<(u16, &[u8])> {
     Some((u16::try_from(unit).ok()?, rest))
 }
 
-/// Whether every `%` begins an escape.
+/// Returns whether every `%` begins an escape.
 pub(crate) fn escapes_are_whole(text: &str) -> bool {
     let whole = |after: &str| matches!(after.as_bytes(), [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
     text.split('%').skip(1).all(whole)
@@ -252,12 +255,12 @@ mod tests {
     use super::mentions;
 
     #[test]
-    fn a_secret_is_found_however_it_is_spelled() {
+    fn a_secret_is_found_in_every_encoding() {
         let rows = [
-            ("as it is", "x a/+=ä y", true),
+            ("not encoded", "x a/+=ä y", true),
             ("a slash escaped", r"a\/+=ä", true),
             (
-                "what some encoders escape for HTML",
+                "characters that some encoders escape for HTML",
                 r"a/\u002B\u003dä",
                 true,
             ),
@@ -270,11 +273,11 @@ mod tests {
             ("escaped three times", r"\\\\u0061/+=ä", true),
             ("percent-encoded twice", "a%252F%252B%253D%25C3%25A4", true),
             ("percent-encoded in JSON in a form", "%5Cu0061/+=ä", true),
-            ("as references", "&#x61;&#47;&#43;=&#228;", true),
+            ("as character references", "&#x61;&#47;&#43;=&#228;", true),
             ("in an attribute of an attribute", "&amp;#97;/+=ä", true),
-            ("half an escape", r"\u006/+=ä", false),
-            ("half a reference", "&#97/+=ä", false),
-            ("half a pair", r"\ud83da/+=", false),
+            ("an incomplete escape", r"\u006/+=ä", false),
+            ("an incomplete reference", "&#97/+=ä", false),
+            ("a lone surrogate", r"\ud83da/+=", false),
             ("nothing", "", false),
         ];
         for (sentence, text, expected) in rows {
@@ -285,6 +288,6 @@ mod tests {
             );
         }
         assert!(mentions(r"\ud83d\ude00\n".as_bytes(), "\u{1f600}\n") && mentions(b"a+b", "a b"));
-        assert!(!mentions(b"anything", ""), "no secret is in no text");
+        assert!(!mentions(b"anything", ""), "an empty secret is never found");
     }
 }

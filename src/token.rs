@@ -1,12 +1,12 @@
-//! The layer's own tokens: their text, and the store keys that they lead to.
+//! The format of the layer's own tokens, and the store keys that are derived from them.
 //!
 //! A token is a prefix and 72 characters of base64url without padding, which encode 54 bytes:
 //!
 //! | bytes | content |
 //! | --- | --- |
-//! | 12 | id: leads to the grant |
+//! | 12 | id: the key of the grant is derived from it |
 //! | 4 | generation, big-endian |
-//! | 32 | secret: seals what the store keeps |
+//! | 32 | secret: the key that seals the stored values is derived from it |
 //! | 6 | checksum: the first bytes of `SHA-256("tower-oauth-refresh checksum" ‖ prefix ‖ the 48 bytes before)` |
 //!
 //! The checksum is not a security feature: anyone can compute it. It distinguishes the layer's
@@ -37,7 +37,7 @@ const ENCODED_LEN: usize = (LEN + CHECKSUM) / 3 * 4;
 
 const CHECKSUM_DOMAIN: &str = "tower-oauth-refresh checksum";
 
-/// The first bytes of a token: they lead to its grant.
+/// The first bytes of a token. The key of its grant is derived from them.
 pub(crate) type TokenId = [u8; ID];
 
 /// The payload of a token: `id ‖ generation ‖ secret`.
@@ -112,7 +112,7 @@ fn checksum(prefix: &str, payload: &[u8; LEN]) -> [u8; CHECKSUM] {
 pub(crate) struct RefreshToken(Opaque);
 
 impl RefreshToken {
-    /// Puts a token together; `id` and `secret` are random.
+    /// Creates a token. `id` and `secret` must be random.
     pub(crate) fn new(id: TokenId, generation: u32, secret: &[u8; SECRET]) -> Self {
         Self(Opaque::new(id, generation, secret))
     }
@@ -122,7 +122,7 @@ impl RefreshToken {
         Opaque::parse(prefix, text).map(Self)
     }
 
-    /// The token as its client gets it.
+    /// Returns the text of the token, as the client receives it.
     pub(crate) fn encode(&self, prefix: &str) -> Zeroizing<String> {
         self.0.encode(prefix)
     }
@@ -135,16 +135,16 @@ impl RefreshToken {
         self.0.generation()
     }
 
-    /// What the token seals with.
+    /// Returns the secret that seals the record of the grant for this token.
     pub(crate) fn secret(&self) -> Secret<'_> {
         self.0.secret()
     }
 
-    /// The id of the access tokens of the same grant.
+    /// Returns the id of the access tokens of the same grant.
     ///
-    /// Nothing leads from it back to the id of a refresh token. Resource servers see access tokens:
-    /// whoever could make a refresh token of an older generation out of one could have the grant
-    /// ended for reuse.
+    /// The id of a refresh token cannot be derived from it. Resource servers see access tokens. If
+    /// one could make a refresh token of an older generation from an access token, it could end the
+    /// grant by presenting it, as reuse.
     pub(crate) fn access_id(&self) -> TokenId {
         let digest = Sha256::digest(&self.0.0[..ID]);
         let mut id = [0; ID];
@@ -152,23 +152,23 @@ impl RefreshToken {
         id
     }
 
-    /// The key of the grant that the token belongs to.
+    /// Returns the key of the grant to which the token belongs.
     pub(crate) fn key(&self) -> Key {
         grant_key(self.access_id())
     }
 
-    /// The hash by which the store knows the token.
+    /// Returns the hash of the token, which the store has as the tag of the entry.
     pub(crate) fn hash(&self) -> Tag {
         Tag::new(self.0.hash())
     }
 }
 
-/// An access token of the layer, in the place of one of the inner service.
+/// A reference access token, which stands for an upstream access token.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct AccessToken(Opaque);
 
 impl AccessToken {
-    /// Puts a token together; `id` is that of its grant or random, `secret` is random.
+    /// Creates a token. `id` is the access id of its grant, or random. `secret` must be random.
     pub(crate) fn new(id: TokenId, generation: u32, secret: &[u8; SECRET]) -> Self {
         Self(Opaque::new(id, generation, secret))
     }
@@ -178,27 +178,27 @@ impl AccessToken {
         Opaque::parse(prefix, text).map(Self)
     }
 
-    /// The token as its client gets it.
+    /// Returns the text of the token, as the client receives it.
     pub(crate) fn encode(&self, prefix: &str) -> Zeroizing<String> {
         self.0.encode(prefix)
     }
 
-    /// That of the refresh token that it was issued with.
+    /// Returns the generation of the refresh token with which it was issued.
     pub(crate) fn generation(&self) -> u32 {
         self.0.generation()
     }
 
-    /// What its record is sealed with.
+    /// Returns the secret that seals its record.
     pub(crate) fn secret(&self) -> Secret<'_> {
         self.0.secret()
     }
 
-    /// The key of its record.
+    /// Returns the key of its record.
     pub(crate) fn key(&self) -> Key {
         Key::new(self.0.hash())
     }
 
-    /// The key of the grant that it belongs to, if its record says that it does.
+    /// Returns the key of the grant to which it belongs, if its record says that it belongs to one.
     pub(crate) fn grant_key(&self) -> Key {
         grant_key(self.0.id())
     }
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_read_as_it_was_written() {
+    fn a_token_survives_encoding_and_parsing() {
         let text = token().encode("rt_");
         assert_eq!(text.len(), 3 + 72);
         let read = RefreshToken::parse("rt_", &text).unwrap();
@@ -245,11 +245,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_token_is_none() {
+    fn other_texts_are_not_tokens() {
         let good = token().encode("rt_");
         let rows = [
             ("empty", String::new()),
-            ("the prefix alone", "rt_".into()),
+            ("only the prefix", "rt_".into()),
             ("another prefix", good.replace("rt_", "at_")),
             ("no prefix", good.replace("rt_", "")),
             ("a character short", good[..good.len() - 1].into()),
@@ -261,7 +261,7 @@ mod tests {
                 "72 bytes that are not ASCII",
                 format!("rt_{}", "ä".repeat(36)),
             ),
-            ("the payload alone", good[..3 + 64].into()),
+            ("only the payload", good[..3 + 64].into()),
             ("another checksum", format!("{}AAAAAAAA", &good[..3 + 64])),
             (
                 "the prefix of access tokens, with the checksum of a refresh token",
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn an_access_token_leads_to_its_grant_and_to_no_refresh_token() {
+    fn an_access_token_names_its_grant_but_is_no_refresh_token() {
         let access = AccessToken::new(token().access_id(), 7, &[1; SECRET]);
         let text = access.encode("at_");
         assert_eq!(AccessToken::parse("at_", &text).unwrap(), access);
@@ -310,13 +310,13 @@ mod tests {
         assert_ne!(
             refresh.key(),
             token().key(),
-            "it is of no use on the token path"
+            "its id is not that of a refresh token"
         );
         assert_ne!(access.key(), access.grant_key());
     }
 
     #[test]
-    fn debug_shows_no_secret() {
+    fn debug_output_contains_no_secret() {
         let access = AccessToken::new([0xfb; ID], 3, &[0xff; SECRET]);
         let shown = format!("{:?} {access:?}", token());
         assert!(

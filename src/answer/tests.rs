@@ -18,18 +18,22 @@ fn answer(body: &str) -> TokenAnswer {
 }
 
 #[test]
-fn what_is_no_answer() {
+fn malformed_answers_are_rejected() {
     let rows: &[(&str, &str, Option<AnswerError>)] = &[
         ("nothing", "", Some(AnswerError::NotJson)),
         ("a page", "<html>", Some(AnswerError::NotJson)),
         ("a form", "access_token=a", Some(AnswerError::NotJson)),
-        ("half an object", r#"{"a":1"#, Some(AnswerError::NotJson)),
         (
-            "a comma too many",
+            "an incomplete object",
+            r#"{"a":1"#,
+            Some(AnswerError::NotJson),
+        ),
+        (
+            "a trailing comma",
             r#"{"a":1,}"#,
             Some(AnswerError::NotJson),
         ),
-        ("something after it", "{} {}", Some(AnswerError::NotJson)),
+        ("text after the object", "{} {}", Some(AnswerError::NotJson)),
         (
             "a byte order mark",
             "\u{feff}{}",
@@ -41,7 +45,7 @@ fn what_is_no_answer() {
             Some(AnswerError::NotJson),
         ),
         (
-            "a name that is no string",
+            "a name that is not a string",
             "{1:2}",
             Some(AnswerError::NotJson),
         ),
@@ -54,7 +58,7 @@ fn what_is_no_answer() {
             Some(AnswerError::Repeated),
         ),
         (
-            "an escaped second one",
+            "a second one with an escaped name",
             r#"{"refresh_token":"a","refresh\u005ftoken":"b"}"#,
             Some(AnswerError::Repeated),
         ),
@@ -79,56 +83,56 @@ fn what_is_no_answer() {
             Some(AnswerError::Repeated),
         ),
         (
-            "two ends",
+            "two lifetimes of the access token",
             r#"{"expires_in":1,"expires_in":1}"#,
             Some(AnswerError::Repeated),
         ),
         (
-            "two lifetimes",
+            "two lifetimes of the refresh token",
             r#"{"refresh_expires_in":1,"refresh_expires_in":1}"#,
             Some(AnswerError::Repeated),
         ),
         (
-            "a number for a token",
+            "a number as the token",
             r#"{"refresh_token":1}"#,
             Some(AnswerError::WrongType),
         ),
         (
-            "a bool for a token",
+            "a boolean as the token",
             r#"{"refresh_token":false}"#,
             Some(AnswerError::WrongType),
         ),
         (
-            "an object for a token",
+            "an object as the token",
             r#"{"refresh_token":{}}"#,
             Some(AnswerError::WrongType),
         ),
         (
-            "an array for a token",
+            "an array as the token",
             r#"{"refresh_token":["a"]}"#,
             Some(AnswerError::WrongType),
         ),
         (
-            "half a surrogate pair for a token",
+            "a lone surrogate as the token",
             r#"{"refresh_token":"\ud800"}"#,
             Some(AnswerError::WrongType),
         ),
         (
-            "repeated others are let pass",
+            "other members may be repeated",
             r#"{"a":1,"a":2,"\ud800":3}"#,
             None,
         ),
         (
-            "and so are both names of the lifetime",
+            "both names of the lifetime may occur",
             r#"{"refresh_expires_in":1,"refresh_token_expires_in":1}"#,
             None,
         ),
         (
-            "and nested ones",
+            "nested members may be repeated",
             r#"{"a":{"refresh_token":1,"refresh_token":2}}"#,
             None,
         ),
-        ("and white space", " \r\n\t{ } ", None),
+        ("white space around it is allowed", " \r\n\t{ } ", None),
     ];
     for (sentence, body, expected) in rows {
         assert_eq!(parse(body).err(), *expected, "{sentence}");
@@ -140,13 +144,13 @@ fn what_is_no_answer() {
 }
 
 #[test]
-fn deep_nesting_does_no_harm() {
+fn deep_nesting_is_parsed_or_rejected() {
     let bomb = format!(r#"{{"a":{}"#, "[".repeat(60_000));
     assert_eq!(parse(&bomb).err(), Some(AnswerError::NotJson));
 }
 
 #[test]
-fn members() {
+fn members_are_read() {
     let found = answer(r#"{"access_token":"a","refresh_token":"r/","scope":"x y","error":"e"}"#);
     assert!(found.has_access_token());
     assert_eq!(
@@ -190,21 +194,21 @@ fn plain_strings_are_not_copied() {
 }
 
 #[test]
-fn refresh_lifetimes() {
+fn refresh_token_lifetimes_are_read() {
     let rows: &[(&str, &str, Option<u64>)] = &[
         ("a number", r#"{"refresh_expires_in":60}"#, Some(60)),
         (
-            "its other name",
+            "the other name",
             r#"{"refresh_token_expires_in":60}"#,
             Some(60),
         ),
         (
-            "the shorter one counts",
+            "the shorter of two",
             r#"{"refresh_expires_in":60,"refresh_token_expires_in":50}"#,
             Some(50),
         ),
         (
-            "no end is not shorter",
+            "zero beside a lifetime",
             r#"{"refresh_expires_in":0,"refresh_token_expires_in":50}"#,
             Some(50),
         ),
@@ -225,47 +229,63 @@ fn refresh_lifetimes() {
             Some(u64::MAX),
         ),
         (
-            "a monstrous one as well",
+            "a number beyond u64 saturates",
             r#"{"refresh_expires_in":1e999}"#,
             Some(u64::MAX),
         ),
         (
-            "a huge string as well",
+            "a huge string saturates",
             r#"{"refresh_expires_in":"99999999999999999999"}"#,
             Some(u64::MAX),
         ),
-        ("zero is no end", r#"{"refresh_expires_in":0}"#, None),
-        ("in a string, too", r#"{"refresh_expires_in":"0"}"#, None),
+        ("zero counts as absent", r#"{"refresh_expires_in":0}"#, None),
         (
-            "less than a second is none",
+            "zero in a string counts as absent",
+            r#"{"refresh_expires_in":"0"}"#,
+            None,
+        ),
+        (
+            "less than a second counts as absent",
             r#"{"refresh_expires_in":0.9}"#,
             None,
         ),
         (
-            "a negative one is none",
+            "a negative number counts as absent",
             r#"{"refresh_expires_in":-1}"#,
             None,
         ),
-        ("null is none", r#"{"refresh_expires_in":null}"#, None),
         (
-            "an empty string is none",
+            "null counts as absent",
+            r#"{"refresh_expires_in":null}"#,
+            None,
+        ),
+        (
+            "an empty string counts as absent",
             r#"{"refresh_expires_in":""}"#,
             None,
         ),
-        ("words are none", r#"{"refresh_expires_in":"inf"}"#, None),
         (
-            "a fraction in a string is none",
+            "words count as absent",
+            r#"{"refresh_expires_in":"inf"}"#,
+            None,
+        ),
+        (
+            "a fraction in a string counts as absent",
             r#"{"refresh_expires_in":"60.5"}"#,
             None,
         ),
         (
-            "a sign in a string is none",
+            "a sign in a string counts as absent",
             r#"{"refresh_expires_in":"+60"}"#,
             None,
         ),
-        ("an object is none", r#"{"refresh_expires_in":{}}"#, None),
         (
-            "the access token's does not count",
+            "an object counts as absent",
+            r#"{"refresh_expires_in":{}}"#,
+            None,
+        ),
+        (
+            "the lifetime of the access token is ignored",
             r#"{"expires_in":60}"#,
             None,
         ),
@@ -280,7 +300,7 @@ fn refresh_lifetimes() {
 }
 
 #[test]
-fn with_another_refresh_token() {
+fn only_the_refresh_token_and_its_lifetime_are_replaced() {
     let rows = [
         (
             "nothing else changes",
@@ -293,12 +313,12 @@ fn with_another_refresh_token() {
             r#"{"refresh\u005ftoken":"rt_new"}"#,
         ),
         (
-            "null is filled",
+            "null is replaced",
             r#"{"refresh_token":null}"#,
             r#"{"refresh_token":"rt_new"}"#,
         ),
         (
-            "an empty one is filled",
+            "an empty string is replaced",
             r#"{"refresh_token":""}"#,
             r#"{"refresh_token":"rt_new"}"#,
         ),
@@ -308,12 +328,12 @@ fn with_another_refresh_token() {
             "{\"a\":1,\"refresh_token\":\"rt_new\" }\n",
         ),
         (
-            "also to nothing",
+            "it is added to an empty object",
             " { } ",
             " { \"refresh_token\":\"rt_new\"} ",
         ),
         (
-            "nested braces do no harm",
+            "nested braces are skipped",
             r#"{"a":{"b":"}"}}"#,
             r#"{"a":{"b":"}"},"refresh_token":"rt_new"}"#,
         ),
@@ -323,7 +343,7 @@ fn with_another_refresh_token() {
             r#"{"refresh_expires_in":77,"refresh_token":"rt_new"}"#,
         ),
         (
-            "after it, and a string stays one",
+            "a lifetime after the token is replaced, and stays a string",
             r#"{"refresh_token":"old","refresh_token_expires_in":"1000000"}"#,
             r#"{"refresh_token":"rt_new","refresh_token_expires_in":"77"}"#,
         ),
@@ -333,7 +353,7 @@ fn with_another_refresh_token() {
             r#"{"refresh_expires_in":77,"refresh_token_expires_in":77,"refresh_token":"rt_new"}"#,
         ),
         (
-            "a lifetime of the access token stays",
+            "the lifetime of the access token stays",
             r#"{"expires_in":5}"#,
             r#"{"expires_in":5,"refresh_token":"rt_new"}"#,
         ),
@@ -348,7 +368,7 @@ fn with_another_refresh_token() {
 }
 
 #[test]
-fn without_the_refresh_token() {
+fn only_the_refresh_token_and_its_lifetime_are_removed() {
     let rows = [
         (
             "in the middle",
@@ -365,9 +385,9 @@ fn without_the_refresh_token() {
             r#"{"a":1 , "refresh_token":"r" }"#,
             r#"{"a":1 }"#,
         ),
-        ("alone", r#"{ "refresh_token":"r" }"#, "{  }"),
+        ("the only member", r#"{ "refresh_token":"r" }"#, "{  }"),
         (
-            "null goes, too",
+            "null is removed",
             r#"{"a":1,"refresh_token":null}"#,
             r#"{"a":1}"#,
         ),
@@ -377,7 +397,7 @@ fn without_the_refresh_token() {
             "{}",
         ),
         (
-            "around one",
+            "lifetimes before and after it",
             r#"{"refresh_expires_in":1,"refresh_token":"r","a":1,"refresh_token_expires_in":1}"#,
             r#"{"a":1}"#,
         ),
@@ -398,17 +418,17 @@ fn without_the_refresh_token() {
 }
 
 #[test]
-fn the_access_token_is_replaced_and_what_discloses_it_is_removed() {
+fn the_access_token_is_replaced_and_members_that_disclose_it_are_removed() {
     let rows = [
         ("as it is", r#""x":"is a=/b+""#, true),
-        ("deep down", r#""x":[["a=/b+"]]"#, true),
+        ("nested", r#""x":[["a=/b+"]]"#, true),
         ("escaped", r#""x":"a\u003d\/b\u002B""#, true),
         (
             "in a link",
             r#""x":"https:\/\/a.example\/?t=a%3D%2fb%2B""#,
             true,
         ),
-        ("what does not", r#""x":"a=\/b""#, false),
+        ("a text that only resembles it", r#""x":"a=\/b""#, false),
         (
             "a short token in a standard member",
             r#""token_type":"a=/b+""#,
@@ -442,7 +462,7 @@ fn the_access_token_is_replaced_and_what_discloses_it_is_removed() {
 }
 
 #[test]
-fn spellings_of_the_type_of_refresh_tokens() {
+fn every_spelling_of_the_refresh_token_type_is_recognized() {
     let rows = [
         ("urn:ietf:params:oauth:token-type:refresh_token", true),
         ("URN:IETF:params:oauth:token-type:refresh_token", true),
@@ -468,7 +488,7 @@ fn spellings_of_the_type_of_refresh_tokens() {
         assert_eq!(
             issued.is_refresh_token_in_disguise(true),
             expected,
-            "{uri:?}: what was issued counts"
+            "{uri:?}: the issued type decides"
         );
     }
     for (body, requested, expected) in [
@@ -492,7 +512,7 @@ fn spellings_of_the_type_of_refresh_tokens() {
 }
 
 #[test]
-fn ageing() {
+fn lifetimes_are_reduced_by_the_age() {
     let rows = [
         (
             "a number",
@@ -520,7 +540,7 @@ fn ageing() {
             r#"{"expires_in":0.0}"#,
         ),
         (
-            "what is below it stays",
+            "a negative number stays",
             r#"{"expires_in":-1}"#,
             r#"{"expires_in":-1}"#,
         ),
@@ -560,12 +580,12 @@ fn ageing() {
 }
 
 #[test]
-fn debug_shows_no_value() {
+fn debug_output_contains_no_values() {
     let found = answer(r#"{"refresh_token":"hush","hush":"hush","scope":"hu\u0073h"}"#);
     assert_eq!(format!("{found:?}"), r#"{"refresh_token", "scope"}"#);
 }
 
-/// A member as it is written: white space, name, white space, value, white space.
+/// The text of a member: white space, name, white space, value, white space.
 type Piece = [String; 5];
 
 fn write<'a>(pieces: impl IntoIterator<Item = &'a Piece>, tail: &str) -> String {
@@ -590,7 +610,8 @@ fn any_space() -> impl Strategy<Value = String> {
     "[ \n\t]{0,2}"
 }
 
-/// Objects with names of ours, each at most once and some of them escaped, among others.
+/// Objects with members that the layer reads, each at most once and some with escaped names, and
+/// with other members.
 fn any_pieces() -> impl Strategy<Value = Vec<Piece>> {
     let strings =
         prop_oneof!["[a-z0-9]{0,4}", "\\PC{0,4}"].prop_map(|text| Value::from(text).to_string());
@@ -633,12 +654,12 @@ fn any_pieces() -> impl Strategy<Value = Vec<Piece>> {
 
 proptest! {
     #[test]
-    fn arbitrary_bytes_are_read_or_refused(body in proptest::collection::vec(any::<u8>(), 0..100)) {
+    fn arbitrary_bytes_are_parsed_or_rejected(body in proptest::collection::vec(any::<u8>(), 0..100)) {
         let _ = TokenAnswer::parse(body.into());
     }
 
     #[test]
-    fn what_is_nearly_json_is_read_or_refused(body in r#"\{(["{}\[\],:0-9a-z\\u ]|"refresh_token":){0,30}\}?"#) {
+    fn malformed_json_is_parsed_or_rejected(body in r#"\{(["{}\[\],:0-9a-z\\u ]|"refresh_token":){0,30}\}?"#) {
         if let Ok(answer) = parse(&body) {
             let _ = serde_json::from_slice::<Value>(&answer.with_refresh_token("t", LIFETIME)).expect("JSON");
             let _ = serde_json::from_slice::<Value>(&answer.without_refresh_token()).expect("JSON");
@@ -647,7 +668,7 @@ proptest! {
     }
 
     #[test]
-    fn another_token_changes_nothing_else(pieces in any_pieces(), tail in any_space(), token in "[A-Za-z0-9._~-]{1,9}") {
+    fn replacing_the_token_changes_nothing_else(pieces in any_pieces(), tail in any_space(), token in "[A-Za-z0-9._~-]{1,9}") {
         let body = write(&pieces, &tail);
         let rewritten = answer(&body).with_refresh_token(&token, LIFETIME);
 
@@ -679,7 +700,7 @@ proptest! {
     }
 
     #[test]
-    fn taking_the_token_out_leaves_the_rest(pieces in any_pieces(), tail in any_space()) {
+    fn removing_the_token_changes_nothing_else(pieces in any_pieces(), tail in any_space()) {
         let body = write(&pieces, &tail);
         let rest = answer(&body).without_refresh_token();
 
@@ -697,7 +718,7 @@ proptest! {
     }
 
     #[test]
-    fn ageing_changes_nothing_else(pieces in any_pieces(), tail in any_space(), age in 0_u64..120) {
+    fn reducing_lifetimes_changes_nothing_else(pieces in any_pieces(), tail in any_space(), age in 0_u64..120) {
         let aged = answer(&write(&pieces, &tail)).aged(Duration::from_secs(age));
         let mut expected = pieces;
         for piece in &mut expected {
@@ -718,7 +739,7 @@ proptest! {
     }
 
     #[test]
-    fn members_are_what_a_map_has(pieces in any_pieces()) {
+    fn members_are_those_that_serde_json_reads(pieces in any_pieces()) {
         let body = write(&pieces, "");
         let value: Value = serde_json::from_str(&body).unwrap();
         let found = answer(&body);

@@ -34,7 +34,8 @@ fn form(body: &str) -> TokenForm {
     TokenForm::parse(Bytes::copy_from_slice(body.as_bytes())).expect("a form")
 }
 
-/// The client and its credential: `-` for none, `assertion`, or the secret after a colon.
+/// Returns the client and a summary of its credential: `-` if there is none, `assertion`, or the
+/// secret after a colon.
 fn summary(client: &Client<'_>) -> (Option<String>, String) {
     let credential = match &client.credential {
         Credential::None => "-".to_owned(),
@@ -104,10 +105,10 @@ impl Row {
 }
 
 #[test]
-fn who_is_named() {
+fn clients_are_identified() {
     let rows = [
         row(
-            "nobody is named",
+            "no client is named",
             "",
             "grant_type=refresh_token",
             Ok((None, "-")),
@@ -119,19 +120,19 @@ fn who_is_named() {
             Ok((Some("a"), "-")),
         ),
         row(
-            "the form names one with a secret",
+            "the form names a client with a secret",
             "",
             "client_id=a&client_secret=s%20s",
             Ok((Some("a"), ":s s")),
         ),
         row(
-            "a secret alone names nobody",
+            "a secret without a client",
             "",
             "client_secret=s",
             Ok((None, ":s")),
         ),
         row(
-            "the extension names it",
+            "the extension names the client",
             "",
             "",
             Ok((Some("a"), "outside ")),
@@ -158,7 +159,7 @@ fn who_is_named() {
             Err(ClientError::Malformed),
         ),
         row(
-            "the extension does not hide it",
+            "a credential beside the extension",
             "",
             "client_id=a%0A",
             Err(ClientError::Disagree),
@@ -169,13 +170,18 @@ fn who_is_named() {
 }
 
 #[test]
-fn basic_credentials() {
+fn basic_credentials_are_read() {
     let unpadded = format!("bASIC  {}", STANDARD_NO_PAD.encode("a:s"));
     let binary = format!("Basic {}", STANDARD.encode(b"a:\xff"));
     let rows = [
-        row("Basic names it", basic("a:s"), "", Ok((Some("a"), ":s"))),
         row(
-            "neither case nor padding counts",
+            "Basic names the client",
+            basic("a:s"),
+            "",
+            Ok((Some("a"), ":s")),
+        ),
+        row(
+            "case and padding are ignored",
             unpadded,
             "",
             Ok((Some("a"), ":s")),
@@ -193,7 +199,7 @@ fn basic_credentials() {
             Ok((Some("a:b c"), ":+\u{e4}")),
         ),
         row(
-            "what is UTF-8 already stays",
+            "raw UTF-8 is accepted",
             basic("\u{e4}:\u{e4}"),
             "",
             Ok((Some("\u{e4}"), ":\u{e4}")),
@@ -205,13 +211,13 @@ fn basic_credentials() {
             Ok((Some("a"), "-")),
         ),
         row(
-            "its secret may come in the form",
+            "the secret may be in the form",
             basic("a:"),
             "client_secret=s",
             Ok((Some("a"), ":s")),
         ),
         row(
-            "twice the same",
+            "the same one twice",
             basic("a:s"),
             "client_id=a&client_secret=s",
             Ok((Some("a"), ":s")),
@@ -229,7 +235,7 @@ fn basic_credentials() {
             Err(ClientError::Disagree),
         ),
         row(
-            "against the extension",
+            "another client than in the extension",
             basic("b:s"),
             "",
             Err(ClientError::Disagree),
@@ -238,16 +244,16 @@ fn basic_credentials() {
         row("no user", basic(":s"), "", Err(ClientError::Basic)),
         row("no colon", basic("a"), "", Err(ClientError::Basic)),
         row("nothing", "Basic", "", Err(ClientError::Basic)),
-        row("no base64", "Basic ?", "", Err(ClientError::Basic)),
-        row("no UTF-8", binary, "", Err(ClientError::Basic)),
+        row("not base64", "Basic ?", "", Err(ClientError::Basic)),
+        row("not UTF-8", binary, "", Err(ClientError::Basic)),
         row(
-            "half an escape in the user",
+            "an incomplete escape in the user",
             basic("a%4:s"),
             "",
             Err(ClientError::Basic),
         ),
         row(
-            "no escape in the user",
+            "an invalid escape in the user",
             basic("a%b:s"),
             "",
             Err(ClientError::Basic),
@@ -277,13 +283,13 @@ fn basic_credentials() {
             Ok((Some("my+app"), ":s")),
         ),
         row(
-            "and no space",
+            "an escaped plus is not a space",
             basic("my%2Bapp:s"),
             "client_id=my+app",
             Err(ClientError::Disagree),
         ),
         row(
-            "a plus is no plus",
+            "a raw plus is not a plus",
             basic("my+app:s"),
             "client_id=my%2Bapp",
             Err(ClientError::Disagree),
@@ -301,13 +307,13 @@ fn basic_credentials() {
             Ok((Some("my%2Bapp"), ":s")),
         ),
         row(
-            "half an escape in the password is taken as it is",
+            "an incomplete escape in the password is kept",
             basic("a:s%+"),
             "",
             Ok((Some("a"), ":s%+")),
         ),
         row(
-            "an escaped NUL is taken as it is",
+            "an escaped NUL in the password is kept",
             basic("a:%00"),
             "",
             Ok((Some("a"), ":%00")),
@@ -319,13 +325,13 @@ fn basic_credentials() {
             Err(ClientError::Basic),
         ),
         row(
-            "the form does not mend it",
+            "malformed Basic with a client in the form",
             "Basic ?",
             "client_id=a",
             Err(ClientError::Basic),
         ),
         row(
-            "another scheme names nobody",
+            "another scheme does not name a client",
             "Bearer YTpz",
             "client_id=a",
             Ok((Some("a"), "outside Bearer YTpz")),
@@ -341,9 +347,9 @@ fn basic_credentials() {
 }
 
 #[test]
-fn two_authorization_headers_are_one_too_many() {
+fn two_authorization_headers_are_rejected() {
     let mut row = row(
-        "even equal ones",
+        "although they are equal",
         basic("a:s"),
         "",
         Err(ClientError::Disagree),
@@ -353,7 +359,7 @@ fn two_authorization_headers_are_one_too_many() {
 }
 
 #[test]
-fn assertions() {
+fn assertions_identify_the_client() {
     let padded = format!(
         "client_assertion=e30.{}.c2ln",
         URL_SAFE.encode(r#"{"sub":"ab"}"#).replace('=', "%3D")
@@ -367,38 +373,38 @@ fn assertions() {
             ok(Some("a")),
         ),
         row(
-            "JSON escapes are read",
+            "JSON escapes are decoded",
             "",
             assertion(r#"{"s\u0075b":"\u0061"}"#),
             ok(Some("a")),
         ),
-        row("padding is let pass", "", padded, ok(Some("ab"))),
+        row("padding is accepted", "", padded, ok(Some("ab"))),
         row(
-            "with the form in agreement",
+            "the form names the same client",
             "",
             assertion(r#"{"sub":"a"}"#) + "&client_id=a",
             ok(Some("a")),
         ),
         row(
-            "it counts before a secret",
+            "it takes precedence over a secret",
             "",
             assertion(r#"{"sub":"a"}"#) + "&client_secret=s",
             ok(Some("a")),
         ),
         row(
-            "against the form",
+            "another client than in the form",
             "",
             assertion(r#"{"sub":"a"}"#) + "&client_id=b",
             Err(ClientError::Disagree),
         ),
         row(
-            "against Basic",
+            "another client than in Basic",
             basic("b:s"),
             assertion(r#"{"sub":"a"}"#),
             Err(ClientError::Disagree),
         ),
         row(
-            "against the extension",
+            "another client than in the extension",
             "",
             assertion(r#"{"sub":"a"}"#),
             Err(ClientError::Disagree),
@@ -411,7 +417,7 @@ fn assertions() {
             Err(ClientError::Malformed),
         ),
         row(
-            "an empty one is none",
+            "an empty assertion counts as absent",
             "",
             "client_assertion=&client_id=a",
             Ok((Some("a"), "-")),
@@ -421,7 +427,7 @@ fn assertions() {
 }
 
 #[test]
-fn an_assertion_that_cannot_be_read_names_nobody_and_agrees_with_nobody() {
+fn an_unreadable_assertion_identifies_no_client_and_conflicts_with_any() {
     let encoded = |payload: &[u8]| {
         format!(
             "client_assertion=e30.{}.c2ln",
@@ -432,21 +438,27 @@ fn an_assertion_that_cannot_be_read_names_nobody_and_agrees_with_nobody() {
         ("a subject that is a number", assertion(r#"{"sub":1}"#)),
         ("a subject that is null", assertion(r#"{"sub":null}"#)),
         ("a subject in an array", assertion(r#"{"sub":["a"]}"#)),
-        ("half a surrogate pair", assertion(r#"{"sub":"\ud800"}"#)),
+        ("a lone surrogate", assertion(r#"{"sub":"\ud800"}"#)),
         ("no subject", assertion(r#"{"iss":"a"}"#)),
         ("another case", assertion(r#"{"Sub":"a"}"#)),
         ("two subjects", assertion(r#"{"sub":"a","sub":"b"}"#)),
-        ("twice the same", assertion(r#"{"sub":"a","s\u0075b":"a"}"#)),
+        (
+            "the same one twice",
+            assertion(r#"{"sub":"a","s\u0075b":"a"}"#),
+        ),
         ("a nested subject", assertion(r#"{"x":{"sub":"a"}}"#)),
-        ("a payload that is no object", assertion(r#"["sub","a"]"#)),
-        ("a payload that is no JSON", assertion(r#"{"sub":"a""#)),
-        ("something behind the JSON", assertion(r#"{"sub":"a"} {}"#)),
+        (
+            "a payload that is not an object",
+            assertion(r#"["sub","a"]"#),
+        ),
+        ("a payload that is not JSON", assertion(r#"{"sub":"a""#)),
+        ("text after the JSON", assertion(r#"{"sub":"a"} {}"#)),
         ("a byte order mark", assertion("\u{feff}{\"sub\":\"a\"}")),
         ("UTF-16", encoded(b"{\0\"\0s\0u\0b\0\"\0:\0\"\0a\0\"\0}\0")),
         ("not UTF-8", encoded(b"{\"sub\":\"a\",\"x\":\"\xff\"}")),
         ("an empty payload", "client_assertion=e30..c2ln".to_owned()),
-        ("nothing but dots", "client_assertion=..".to_owned()),
-        ("no base64", "client_assertion=a.?.c".to_owned()),
+        ("only dots", "client_assertion=..".to_owned()),
+        ("not base64", "client_assertion=a.?.c".to_owned()),
         (
             "the other alphabet",
             format!(
@@ -503,7 +515,7 @@ fn an_assertion_that_cannot_be_read_names_nobody_and_agrees_with_nobody() {
 }
 
 #[test]
-fn every_conversion_into_a_client_id_has_the_same_rule() {
+fn every_conversion_into_a_client_id_applies_the_same_rule() {
     let longest = "a".repeat(512);
     for (text, good) in [
         ("app", true),
@@ -530,7 +542,7 @@ fn every_conversion_into_a_client_id_has_the_same_rule() {
 }
 
 #[test]
-fn debug_shows_no_secret() {
+fn debug_output_contains_no_secret() {
     let form = form("client_id=a&client_secret=hush");
     let client = identify(None, &HeaderMap::new(), &form).unwrap();
     assert_eq!(
@@ -546,7 +558,7 @@ fn debug_shows_no_secret() {
 }
 
 #[test]
-fn descriptions_stand_in_a_json_string_as_they_are() {
+fn descriptions_need_no_escaping_in_json() {
     for error in [
         ClientError::Disagree,
         ClientError::Basic,
@@ -563,7 +575,7 @@ fn descriptions_stand_in_a_json_string_as_they_are() {
 
 proptest! {
     #[test]
-    fn any_client_is_found_by_basic(user in "[^\\pC]{1,20}", password in "[^\\pC]{0,20}") {
+    fn any_client_is_identified_by_basic(user in "[^\\pC]{1,20}", password in "[^\\pC]{0,20}") {
         let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
         let authorization = basic(&format!("{}:{}", encode(&user), encode(&password)));
         let form = form("");
@@ -573,7 +585,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_headers_and_assertions_are_read_or_refused(header in "(Basic )?[ -~]{0,40}", payload in ".{0,40}") {
+    fn arbitrary_headers_and_assertions_are_parsed_or_rejected(header in "(Basic )?[ -~]{0,40}", payload in ".{0,40}") {
         let form = form(&assertion(&payload));
         let _ = identify(None, &headers(&[&header]), &form);
     }

@@ -13,17 +13,17 @@ fn pairs(body: &[u8]) -> Vec<(String, String)> {
 }
 
 #[test]
-fn headers() {
+fn the_headers_must_declare_a_plain_form() {
     const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
     let rows: &[(&str, &[(&str, &str)], bool)] = &[
-        ("a form is a form", &[FORM], true),
+        ("a form is accepted", &[FORM], true),
         (
-            "case does not count",
+            "case is ignored",
             &[("content-type", "Application/X-WWW-Form-URLEncoded")],
             true,
         ),
         (
-            "utf-8 may be named",
+            "utf-8 may be declared",
             &[(
                 "content-type",
                 "application/x-www-form-urlencoded; charset=UTF-8",
@@ -39,17 +39,17 @@ fn headers() {
             true,
         ),
         (
-            "an empty parameter does no harm",
+            "an empty parameter is ignored",
             &[("content-type", "application/x-www-form-urlencoded;")],
             true,
         ),
         (
-            "other parameters do no harm",
+            "other parameters are ignored",
             &[("content-type", "application/x-www-form-urlencoded; a=b")],
             true,
         ),
         (
-            "another charset is refused",
+            "another charset is rejected",
             &[(
                 "content-type",
                 "application/x-www-form-urlencoded; Charset=utf-16",
@@ -57,7 +57,7 @@ fn headers() {
             false,
         ),
         (
-            "the second of two charsets counts as well",
+            "both of two charsets are checked",
             &[(
                 "content-type",
                 "application/x-www-form-urlencoded; charset=utf-8; charset=utf-7",
@@ -70,29 +70,29 @@ fn headers() {
             false,
         ),
         (
-            "JSON is refused",
+            "JSON is rejected",
             &[("content-type", "application/json")],
             false,
         ),
-        ("no type is refused", &[], false),
-        ("two types are refused", &[FORM, FORM], false),
+        ("a missing type is rejected", &[], false),
+        ("two types are rejected", &[FORM, FORM], false),
         (
-            "the identity is no coding",
+            "identity is not a coding",
             &[FORM, ("content-encoding", "Identity")],
             true,
         ),
         (
-            "a coding is refused",
+            "a coding is rejected",
             &[FORM, ("content-encoding", "gzip")],
             false,
         ),
         (
-            "a coding in a list is refused",
+            "a coding in a list is rejected",
             &[FORM, ("content-encoding", "identity, gzip")],
             false,
         ),
         (
-            "a coding in a second header is refused",
+            "a coding in a second header is rejected",
             &[
                 FORM,
                 ("content-encoding", "identity"),
@@ -101,7 +101,7 @@ fn headers() {
             false,
         ),
         (
-            "what is no text is refused",
+            "a type that is not ASCII is rejected",
             &[(
                 "content-type",
                 "application/x-www-form-urlencoded; a=\u{fc}",
@@ -132,7 +132,7 @@ fn headers() {
 }
 
 #[test]
-fn values() {
+fn values_are_decoded() {
     let rows: &[(&str, &str, Param, Option<&str>)] = &[
         (
             "a value is found",
@@ -147,7 +147,7 @@ fn values() {
             Some("a"),
         ),
         (
-            "an absent one is not",
+            "an absent one is not found",
             "grant_type=refresh_token",
             Param::Scope,
             None,
@@ -178,19 +178,19 @@ fn values() {
             Some("ab=="),
         ),
         (
-            "an empty value is as omitted",
+            "an empty value counts as absent",
             "refresh_token=&a=b",
             Param::RefreshToken,
             None,
         ),
         (
-            "so is a name alone",
+            "a name without a value counts as absent",
             "refresh_token&a=b",
             Param::RefreshToken,
             None,
         ),
         (
-            "a name that begins like ours",
+            "a longer name with the same beginning",
             "client_id_hint=a",
             Param::ClientId,
             None,
@@ -208,26 +208,26 @@ fn values() {
             Some("a"),
         ),
         (
-            "a nameless value is nobody's",
+            "a value without a name is ignored",
             "=a&token=b&=c",
             Param::Token,
             Some("b"),
         ),
         (
-            "unknown ones may repeat",
+            "unknown parameters may be repeated",
             "a=1&a=2&token=b&a=3",
             Param::Token,
             Some("b"),
         ),
         (
-            "audience may repeat",
+            "audience may be repeated",
             "audience=1&audience=1&token=b",
             Param::Token,
             Some("b"),
         ),
         ("an empty form has nothing", "", Param::GrantType, None),
         (
-            "an assertion and its type are two",
+            "an assertion and its type are two parameters",
             "client_assertion_type=t",
             Param::ClientAssertion,
             None,
@@ -246,7 +246,7 @@ fn values() {
 }
 
 #[test]
-fn refusals() {
+fn malformed_forms_are_rejected() {
     let pieces = |count| "a&".repeat(count - 1);
     let (most, too_many) = (pieces(MAX_PIECES), pieces(MAX_PIECES + 1));
     let rows: &[(&str, &str, Option<FormError>)] = &[
@@ -256,26 +256,26 @@ fn refusals() {
             Some(FormError::Repeated("client_id")),
         ),
         (
-            "equal values are repeated as well",
+            "repeated with equal values",
             "token=a&token=a",
             Some(FormError::Repeated("token")),
         ),
         (
-            "an empty one counts",
+            "repeated with an empty value",
             "refresh_token=&refresh_token=a",
             Some(FormError::Repeated("refresh_token")),
         ),
         (
-            "a name alone counts",
+            "repeated without a value",
             "scope=a&scope",
             Some(FormError::Repeated("scope")),
         ),
         (
-            "an escaped name counts",
+            "repeated with an escaped name",
             "client_id=a&client%5fid=a",
             Some(FormError::Repeated("client_id")),
         ),
-        ("half an escape", "a=%4", Some(FormError::Malformed)),
+        ("an incomplete escape", "a=%4", Some(FormError::Malformed)),
         (
             "a bare percent sign",
             "a=100%&b=41",
@@ -287,11 +287,11 @@ fn refusals() {
             Some(FormError::Malformed),
         ),
         (
-            "half an escape in a name",
+            "an incomplete escape in a name",
             "a%4=b",
             Some(FormError::Malformed),
         ),
-        ("what is no UTF-8", "a=%ff", Some(FormError::Malformed)),
+        ("not UTF-8", "a=%ff", Some(FormError::Malformed)),
         ("a surrogate", "a=%ED%A0%80", Some(FormError::Malformed)),
         ("an overlong slash", "a=%C0%AF", Some(FormError::Malformed)),
         ("an escaped NUL", "a=b%00", Some(FormError::Malformed)),
@@ -309,8 +309,8 @@ fn refusals() {
             Some(FormError::Malformed),
         ),
         ("too many parameters", &too_many, Some(FormError::Malformed)),
-        ("not too many parameters", &most, None),
-        ("an escaped newline is none of our business", "a=%0A", None),
+        ("as many parameters as allowed", &most, None),
+        ("an escaped newline is accepted", "a=%0A", None),
     ];
     for (sentence, body, expected) in rows {
         assert_eq!(parse(body).err(), *expected, "{sentence}");
@@ -318,7 +318,7 @@ fn refusals() {
 }
 
 #[test]
-fn each_parameter_may_be_repeated_wrongly_and_has_its_sentence() {
+fn the_error_names_the_repeated_parameter() {
     for param in Param::ALL {
         let error = parse(&format!("{0}=a&{0}=a", param.name())).expect_err("it is repeated");
         assert_eq!(error, FormError::Repeated(param.name()));
@@ -330,7 +330,7 @@ fn each_parameter_may_be_repeated_wrongly_and_has_its_sentence() {
 }
 
 #[test]
-fn descriptions_stand_in_a_json_string_as_they_are() {
+fn descriptions_need_no_escaping_in_json() {
     for error in [
         FormError::ContentType,
         FormError::Malformed,
@@ -364,7 +364,7 @@ fn resources_are_read_in_order() {
 }
 
 #[test]
-fn rewriting() {
+fn only_the_value_of_the_parameter_is_replaced() {
     let rows = [
         (
             "only the value changes",
@@ -377,12 +377,12 @@ fn rewriting() {
             "refresh%5Ftoken=new%2F~",
         ),
         (
-            "an empty value is filled",
+            "an empty value is replaced",
             "refresh_token=&a=b",
             "refresh_token=new%2F~&a=b",
         ),
         (
-            "a name alone gets a value",
+            "a name without a value gets one",
             "a=b&refresh_token&c=d",
             "a=b&refresh_token=new%2F~&c=d",
         ),
@@ -397,11 +397,11 @@ fn rewriting() {
             "a=b&refresh_token=new%2F~",
         ),
         (
-            "no ampersand is doubled",
+            "a trailing ampersand is used",
             "a=b&",
             "a=b&refresh_token=new%2F~",
         ),
-        ("an empty form is filled", "", "refresh_token=new%2F~"),
+        ("it is added to an empty form", "", "refresh_token=new%2F~"),
     ];
     for (sentence, body, expected) in rows {
         let expected = expected.replace('~', "%7E");
@@ -414,7 +414,7 @@ fn rewriting() {
 }
 
 #[test]
-fn debug_shows_no_value() {
+fn debug_output_contains_no_values() {
     let form = parse("refresh_token=hush&client_secret=%68ush&resource=hush&hush&x=hush").unwrap();
     assert_eq!(
         format!("{form:?}"),
@@ -423,7 +423,7 @@ fn debug_shows_no_value() {
 }
 
 #[test]
-fn plain_values_are_not_copied() {
+fn values_without_escapes_are_not_copied() {
     let form = parse("token=plain&scope=a+b").unwrap();
     assert!(
         form.body
@@ -438,7 +438,7 @@ fn plain_values_are_not_copied() {
     );
 }
 
-/// Forms that could be ours, near misses of them among them.
+/// Forms with parameters that the layer reads, and with similar ones.
 fn any_body() -> impl Strategy<Value = String> {
     let name = prop_oneof![
         proptest::sample::select(Param::ALL.to_vec()).prop_map(|param| param.name().to_owned()),
@@ -456,12 +456,12 @@ fn any_body() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn arbitrary_bytes_are_read_or_refused(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn arbitrary_bytes_are_parsed_or_rejected(body in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = TokenForm::parse(body.into());
     }
 
     #[test]
-    fn what_is_read_is_what_the_standard_parser_reads(body in any_body()) {
+    fn values_are_those_that_form_urlencoded_reads(body in any_body()) {
         let Ok(form) = parse(&body) else { return Ok(()) };
         let pairs = pairs(body.as_bytes());
         for param in Param::ALL {
@@ -476,7 +476,7 @@ proptest! {
     }
 
     #[test]
-    fn rewriting_keeps_everything_else(body in any_body(), token in "\\PC{0,20}") {
+    fn replacing_a_value_keeps_everything_else(body in any_body(), token in "\\PC{0,20}") {
         let Ok(form) = parse(&body) else { return Ok(()) };
         let rewritten = form.replace(Param::RefreshToken, &token);
 
@@ -494,7 +494,7 @@ proptest! {
 }
 
 #[test]
-fn what_some_servers_take_for_ours_is_refused() {
+fn names_that_servers_read_in_different_ways_are_rejected() {
     let rows = [
         ("a dot", "client.id=a", true),
         ("a space", "client+id=a", true),
@@ -502,20 +502,28 @@ fn what_some_servers_take_for_ours_is_refused() {
         ("an array", "client_id[]=a", true),
         ("a space before", "+client_id=a", true),
         ("a semicolon", "x=1;client_id=a", true),
-        ("a semicolon before a name alone", "x=1;scope", true),
+        (
+            "a semicolon before a name without a value",
+            "x=1;scope",
+            true,
+        ),
         (
             "a semicolon before an escaped name",
             "x=1;client%5Fid=a",
             true,
         ),
-        ("a semicolon after a name alone", "client_id;x=1", true),
         (
-            "a semicolon in a value of ours",
+            "a semicolon after a name without a value",
+            "client_id;x=1",
+            true,
+        ),
+        (
+            "a semicolon in a value that the layer reads",
             "scope=a;client_id=b",
             true,
         ),
         (
-            "a semicolon in a value of ours, twice",
+            "two semicolons in a value that the layer reads",
             "refresh_token=a;refresh_token=b",
             true,
         ),
@@ -530,7 +538,7 @@ fn what_some_servers_take_for_ours_is_refused() {
         ("another name in another case", "Client-IDs=a", false),
         ("another array", "authorization_details[]=a", false),
         ("a semicolon before another name", "x=1;y=2", false),
-        ("ours in a value", "x=client.id", false),
+        ("such a name in a value", "x=client.id", false),
     ];
     for (sentence, body, refused) in rows {
         assert_eq!(
@@ -549,7 +557,7 @@ fn what_some_servers_take_for_ours_is_refused() {
 }
 
 #[test]
-fn what_is_not_read_is_there_as_it_came() {
+fn parameters_that_are_not_read_are_kept_unchanged() {
     let form = parse("grant_type=a&x=%41+b&resource=r&&client_id=c&y").unwrap();
     let others: Vec<_> = form.others().collect();
     assert_eq!(others, [&b"x=%41+b"[..], b"resource=r", b"y"]);
