@@ -86,7 +86,7 @@ async fn every_buffered_body_has_a_deadline() {
     };
     let (token, revoke, register, consent, message) = timeout(PATIENCE, answers)
         .await
-        .expect("a body has no deadline");
+        .expect("every request ends within the time limit");
     let answers = [
         ("token", token),
         ("revoke", revoke),

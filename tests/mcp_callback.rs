@@ -259,7 +259,7 @@ async fn a_response_of_another_issuer_is_rejected() {
     let fixture = Fixture::start(&["--provider-issuer", "https://provider.example"]).await;
     let rows: [(&str, &[(&str, &str)], bool); 4] = [
         (
-            "its own",
+            "the configured issuer",
             &[
                 ("code", "provider-code-1"),
                 ("iss", "https://provider.example"),

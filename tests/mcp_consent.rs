@@ -463,11 +463,11 @@ async fn a_consent_is_remembered_only_if_the_client_cannot_be_impersonated() {
             ),
             ("a browser without fetch metadata", &[]),
             ("an empty value", &[("sec-fetch-site", "")]),
-            ("another word", &[("sec-fetch-site", "any")]),
+            ("another value", &[("sec-fetch-site", "any")]),
             ("upper case", &[("sec-fetch-site", "NONE")]),
             ("a list", &[("sec-fetch-site", "none, cross-site")]),
             (
-                "two words",
+                "two headers",
                 &[("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")],
             ),
         ];

@@ -49,7 +49,8 @@ impl Site {
     async fn instance_over(&self, url: &str, more: &[&str]) -> Example {
         let mut flags = self.identity.flags();
         flags.extend(more.iter().map(|flag| (*flag).to_owned()));
-        // What is remembered for an hour is forgotten because it is told.
+        // The caches keep entries for an hour, so that a revocation takes effect only if it is
+        // announced.
         let more = [
             "--public-url",
             PUBLIC,

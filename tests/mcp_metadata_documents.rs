@@ -295,7 +295,7 @@ async fn the_consent_page_shows_the_host_of_the_document() {
     let page = browser.get(&onward(&asked)).await;
     mcp::assert_is_page(&page);
     let authority = &host.url("")["https://".len()..];
-    let lead = format!("<bdi><strong>{authority}</strong></bdi> wants to use ");
+    let lead = format!("<bdi><strong>{authority}</strong></bdi> wants to access ");
     for words in [
         &*lead,
         "This app is published by",
@@ -322,7 +322,7 @@ async fn the_consent_page_shows_the_host_of_the_document() {
         .await;
     let page = browser.get(&onward(&asked)).await;
     let lead = format!(
-        "A program that says it comes from <bdi><strong>{authority}</strong></bdi> wants to use "
+        "An app that claims to be from <bdi><strong>{authority}</strong></bdi> wants to access "
     );
     for words in [&*lead, "This cannot be verified"] {
         assert!(

@@ -164,7 +164,7 @@ async fn responses_do_not_disclose_why_a_fetch_failed() {
             "https://10.0.0.1/client".to_owned(),
         ),
         (
-            "this machine",
+            "a loopback address",
             &server,
             "https://127.0.0.1/client".to_owned(),
         ),
@@ -184,7 +184,7 @@ async fn responses_do_not_disclose_why_a_fetch_failed() {
             "https://10.0.0.1:6379/client".to_owned(),
         ),
         (
-            "nobody listens",
+            "a closed port",
             &loopback,
             "https://localhost:1/client".to_owned(),
         ),
@@ -277,7 +277,7 @@ async fn fetches_from_one_host_per_minute_are_limited() {
     let mut known = Vec::new();
     let refused = loop {
         let number = known.len();
-        assert!(number < 1000, "there is no limit");
+        assert!(number < 1000, "the limit does not take effect");
         let client_id = host.document(&format!("/client/{number}"), &json!({}), &[]);
         let answer = authorize(&server, &client_id).await;
         if answer.status != StatusCode::SEE_OTHER {

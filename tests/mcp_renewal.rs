@@ -41,7 +41,7 @@ async fn a_used_registration_is_renewed_unless_it_has_a_secret() {
         let server = mcp::start(&flags).await;
         let metadata = json!({ "redirect_uris": [CALLBACK], "token_endpoint_auth_method": method });
         let said = register(&server, &metadata).await;
-        // A use that writes nothing but what is to be seen here.
+        // This invalid request uses the registration and writes nothing else.
         let used = request(
             &server,
             said["client_id"].as_str().unwrap(),

@@ -380,7 +380,7 @@ async fn errors_of_the_provider_are_not_blamed_on_the_client() {
             "temporarily_unavailable",
         ),
         (
-            "it fails",
+            "the provider fails",
             500,
             error("invalid_grant"),
             503,
@@ -679,7 +679,7 @@ async fn both_kinds_of_tokens_can_be_revoked() {
         ("an unknown token", &client, "foreign"),
         ("a malformed token", &client, "at_short"),
         (
-            "a token of the provider's",
+            "one of the provider's tokens",
             &client,
             &*identity.secrets().pop().unwrap(),
         ),

@@ -193,7 +193,7 @@ async fn requests_without_an_access_token_do_not_reach_the_upstream() {
             Some(format!("Bearer {}", made_up("at_"))),
         ),
         (
-            "the provider's",
+            "the provider's token",
             Some(format!(
                 "Bearer {}",
                 fixture.identity.secrets().pop().unwrap()

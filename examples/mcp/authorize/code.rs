@@ -17,8 +17,7 @@ pub(crate) enum Code {
 }
 
 impl Code {
-    /// Returns the binding that a request must match in every state: another client, or one without
-    /// the verifier, cannot use the code.
+    /// Returns the client and the request to which the code is bound, in every state of the code.
     pub(crate) const fn binding(&self) -> &CodeBinding {
         match self {
             Self::Fresh(fresh) => &fresh.binding,
@@ -28,12 +27,12 @@ impl Code {
     }
 }
 
-/// The client and the request that a code was issued for.
+/// The client and the authorization request to which a code is bound.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CodeBinding {
     pub(crate) client_id: String,
     pub(crate) redirect_uri: String,
-    /// The challenge of the client (RFC 7636, S256).
+    /// The client's code challenge (RFC 7636, method S256).
     pub(crate) code_challenge: String,
 }
 

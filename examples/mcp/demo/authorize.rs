@@ -92,7 +92,7 @@ fn wanted(query: &Parameters) -> Result<Wanted, OauthError> {
     if query.need("response_type")? != "code" {
         return Err(OauthError(
             "unsupported_response_type",
-            "only code is supported",
+            "the only supported response_type is code",
         ));
     }
     let challenge = query.need("code_challenge")?;

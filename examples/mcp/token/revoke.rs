@@ -1,4 +1,4 @@
-//! The revocation endpoint (RFC 7009), as the layer calls it.
+//! The revocation endpoint (RFC 7009) behind the refresh layer.
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;

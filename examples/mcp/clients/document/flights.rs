@@ -54,7 +54,7 @@ impl<T: Clone> Flights<T> {
 struct Flight<'a, T> {
     flights: &'a Flights<T>,
     name: &'a str,
-    /// Absent once it is dropped.
+    /// `None` only during the drop.
     cell: Option<Arc<OnceCell<T>>>,
 }
 

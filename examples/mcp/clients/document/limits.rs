@@ -42,7 +42,7 @@ struct Host {
 /// A permit to fetch one document.
 #[derive(Debug)]
 pub(super) struct Permit(
-    #[expect(dead_code, reason = "held until it is dropped")] [OwnedSemaphorePermit; 2],
+    #[expect(dead_code, reason = "dropping it releases the permits")] [OwnedSemaphorePermit; 2],
 );
 
 /// A limit on fetches was exceeded.

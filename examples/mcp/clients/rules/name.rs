@@ -2,11 +2,11 @@
 
 use unicode_general_category::{GeneralCategory, get_general_category};
 
-/// Returns the visible characters of a name, its words separated by single spaces.
+/// Returns the visible characters of a name, with single spaces between the words.
 ///
-/// Removes the characters of the categories Cc, Cf, Cn, Co, Cs, Zl and Zp, and other characters
-/// that are not shown (`Default_Ignorable_Code_Point`, and the blank of Braille): with them one
-/// name could look like another, or reverse the text around it.
+/// Removes the characters of the categories Cc, Cf, Cn, Co, Cs, Zl and Zp, and other invisible
+/// characters (`Default_Ignorable_Code_Point`, and the Braille blank). Otherwise, one name could
+/// look like another, or reverse the text around it.
 pub(crate) fn visible(name: &str) -> String {
     let visible: String = name
         .chars()
