@@ -1,8 +1,8 @@
-//! What a grant costs as grants grow: `benches/run growth`.
+//! Processor time and memory per grant as the number of grants grows: `benches/run growth`.
 //!
-//! Every store and every number of grants is a process of its own that begins empty: memory that
-//! was given back does not leave a process. Grants are issued through the layer, then any of them
-//! are rotated, 32 at once.
+//! Every store and every number of grants is measured in a new process that begins empty, because
+//! freed memory does not leave a process. Grants are issued through the layer, then random ones are
+//! rotated, 32 at once.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -26,18 +26,19 @@ mod support;
 const SIZES: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
 const IN_FLIGHT: usize = 32;
 const MEASURED: Duration = Duration::from_secs(4);
-/// For so long every rotation leaves a kilobyte behind.
+/// For this long, every rotation leaves a kilobyte behind.
 const RETRY_WINDOW: Duration = Duration::from_secs(1);
 
 #[derive(Parser)]
 struct Args {
-    /// As cargo says it.
+    /// Passed by cargo.
     #[arg(long)]
     bench: bool,
-    /// How many grants at most.
+    /// The maximum number of grants.
     #[arg(long, default_value_t = 1_000_000)]
     grants: usize,
-    /// This store alone, with so many grants as `--grants` says: what one of the processes does.
+    /// Measures only this store, with `--grants` grants. This is what one of the child processes
+    /// does.
     #[arg(long)]
     store: Option<Kind>,
 }
@@ -84,16 +85,16 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What it took.
+/// The measured cost.
 #[derive(Clone, Copy)]
 struct Cost {
-    /// Microseconds of processor time of a rotation, in the process and in Redis.
+    /// Microseconds of processor time per rotation, in the process and in Redis.
     rotation: f64,
     rotation_in_redis: f64,
-    /// Bytes of a grant, in the process and in Redis or the file.
+    /// Bytes per grant, in the process and in Redis or the file.
     memory: f64,
     stored: f64,
-    /// Seconds until all were issued.
+    /// Seconds until all grants were issued.
     issued: f64,
 }
 
@@ -265,8 +266,8 @@ async fn grow<St: Store>(
         (None, Some(file)) => std::fs::metadata(file).expect("a file").len(),
         (None, None) => 0,
     };
-    // First of all what every process needs once, the memory of the tokens that clients hold among
-    // it.
+    // First allocate what every process needs once, including the memory of the tokens that clients
+    // hold.
     let share = grants.div_ceil(IN_FLIGHT);
     let mut warm: Vec<_> = (0..IN_FLIGHT).map(|_| Holder::new(&service, 8)).collect();
     let mut holders: Vec<_> = (0..IN_FLIGHT)
@@ -304,7 +305,7 @@ async fn grow<St: Store>(
     }
 }
 
-/// A share of the clients, as small as their tokens can be kept.
+/// A share of the clients, which holds its tokens in as little memory as possible.
 struct Holder<St: Store> {
     service: Refresh<Endpoint, St>,
     tokens: Vec<[u8; 54]>,
@@ -315,7 +316,7 @@ const PREFIX: &str = "rt_";
 
 impl<St: Store> Holder<St> {
     fn new(service: &Refresh<Endpoint, St>, count: usize) -> Self {
-        // Not zeros, which would take up no memory yet.
+        // Zeros would not take up memory yet.
         Self {
             service: service.clone(),
             tokens: vec![[1; 54]; count],

@@ -1,11 +1,11 @@
-//! A token endpoint over HTTP, without the layer and with it: `benches/run http`.
+//! A token endpoint over HTTP, with and without the layer: `benches/run http`.
 //!
-//! hyper serves and hyper asks, in one process on all processors, and `redis-server` is beside it:
-//! a request costs both sides. The endpoint is one of an app: it reads the form and answers 1 KB of
-//! JSON; then it also signs its access tokens, with ES256 or with RS256, and then it keeps its
-//! refresh tokens in the same Redis, too, as apps of several instances do. The servers take turns
-//! in short slices and share everything else, so that what disturbs the machine disturbs all of
-//! them.
+//! A hyper server and hyper clients run in one process on all processors, next to `redis-server`: a
+//! request takes processor time on both sides. The endpoint is that of an app: it reads the form
+//! and responds with 1 KB of JSON. Further variants also sign their access tokens, with ES256 or
+//! with RS256, and also keep their refresh tokens in the same Redis, as apps with several instances
+//! do. The servers take turns in short slices and share everything else, so that disturbances on
+//! the machine affect all of them alike.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -32,15 +32,15 @@ use tower_oauth_refresh::{MemoryStore, RefreshLayer, TieredStore};
 #[allow(dead_code, unused_imports)]
 mod support;
 
-/// As the proxy: what a rotation allocates is much, small and short-lived.
+/// As in the proxy: a rotation makes many small, short-lived allocations.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const IN_FLIGHT: [usize; 4] = [1, 32, 256, 1024];
 const ROUNDS: usize = 15;
-/// Of each server in each round.
+/// The duration for each server in each round.
 const SLICE: Duration = Duration::from_millis(300);
-/// For so long every rotation leaves a kilobyte behind.
+/// For this long, every rotation leaves a kilobyte behind.
 const RETRY_WINDOW: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
@@ -104,7 +104,7 @@ async fn measure() {
     println!();
 }
 
-/// What a server did in all rounds.
+/// The results of a server in all rounds.
 #[derive(Default)]
 struct Measured {
     rates: Vec<f64>,
@@ -163,7 +163,7 @@ fn print(endpoint: &str, store: &str, in_flight: usize, without: &Measured, with
     );
 }
 
-/// Serves as many connections as there are, for as long as the program runs.
+/// Serves any number of connections for as long as the program runs.
 async fn serve<S, R>(service: S) -> SocketAddr
 where
     S: Service<Request<Incoming>, Response = Response<R>, Error = Infallible>
@@ -187,7 +187,7 @@ where
     address
 }
 
-/// A client that is logged in, on a connection of its own.
+/// A client that is logged in, on its own connection.
 struct Client {
     connection: SendRequest<Full<Bytes>>,
     token: String,
@@ -209,7 +209,7 @@ impl Client {
         client
     }
 
-    /// Keeps the refresh token of the answer to this form.
+    /// Sends a form and keeps the refresh token of the response.
     async fn send(&mut self, form: String) {
         let request = Request::post("/token")
             .header(HOST, "login.example.com")

@@ -1,4 +1,4 @@
-//! What the layer costs in one process, with an inner service that does nothing:
+//! The cost of the layer in one process, with an inner service that does nothing:
 //! `benches/run layer`.
 
 use std::convert::Infallible;
@@ -21,7 +21,7 @@ use tower_oauth_refresh::{MemoryStore, Refresh, RefreshLayer};
 #[allow(dead_code, unused_imports)]
 mod support;
 
-/// When this began: what is older was not measured by it.
+/// The start of this run: older results are not from this run.
 static BEGAN: LazyLock<SystemTime> = LazyLock::new(SystemTime::now);
 
 fn main() {
@@ -50,7 +50,8 @@ fn main() {
     }
 }
 
-/// What it is called, where criterion keeps it, and how its allocations are counted.
+/// The name of a row, its path in criterion's results, and the function that counts its
+/// allocations.
 type Row = (&'static str, &'static str, Option<fn() -> u64>);
 
 const ROWS: [Row; 11] = [
@@ -103,7 +104,7 @@ const ROWS: [Row; 11] = [
     ),
 ];
 
-/// What criterion has found, if it was in this run.
+/// Returns the median that criterion measured, if it is from this run.
 fn median(path: &Path) -> Option<Duration> {
     let path = path.join("new/estimates.json");
     let written = std::fs::metadata(&path)
@@ -140,8 +141,7 @@ fn pass_through(c: &mut Criterion) {
     group.finish();
 }
 
-/// Time is taken around the layer alone: the answer is read to find the next token while the clock
-/// stands.
+/// Only the layer is timed: the response is read to find the next token while the timer is stopped.
 fn rotation(c: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
     let service = RefreshLayer::new(MemoryStore::new()).layer(Endpoint::new());
@@ -191,7 +191,7 @@ fn rotation(c: &mut Criterion) {
     group.finish();
 }
 
-/// The refresh token of a client that has logged in.
+/// Logs a client in, and returns its refresh token.
 async fn session(service: &Refresh<Endpoint, MemoryStore>) -> String {
     field(&send(service, log_in()).await, "refresh_token").to_owned()
 }
@@ -204,7 +204,7 @@ async fn futures<T>(count: usize, mut make: impl AsyncFnMut() -> T) -> Vec<T> {
     made
 }
 
-/// What the store and the cryptography of one rotation cost apart from the layer.
+/// Measures the store and the cryptography of one rotation without the layer.
 fn parts(c: &mut Criterion) {
     use tower_oauth_refresh::store::{
         Beside, Change, Entry, Key, Name, Store as _, Swap, Tag, Ttl, Version,
@@ -257,8 +257,8 @@ fn parts(c: &mut Criterion) {
     });
 }
 
-/// An access token is looked up in the cache of the layer, or in the store with its grant. Time is
-/// taken around the layer alone, as for a rotation.
+/// Measures the lookup of an access token in the cache of the layer, or in the store with its
+/// grant. Only the layer is timed, as for a rotation.
 fn access(c: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
     let layer = RefreshLayer::builder(MemoryStore::new())
@@ -323,7 +323,7 @@ fn access(c: &mut Criterion) {
     group.finish();
 }
 
-/// Runs a request to its end that waits for nothing.
+/// Returns the response to a request that never has to wait.
 fn now<S: Service<Request<B>, Error = Infallible>, B>(
     service: &mut S,
     request: Request<B>,
@@ -335,7 +335,7 @@ fn now<S: Service<Request<B>, Error = Infallible>, B>(
     }
 }
 
-/// How many allocations it takes to answer this.
+/// Returns the number of allocations for this request.
 fn allocations<S: Service<Request<B>, Error = Infallible>, B>(
     service: &mut S,
     request: Request<B>,
@@ -362,7 +362,7 @@ fn allocations_of_a_rotation() -> u64 {
     let mut token = runtime.block_on(session(&service));
     let _guard = runtime.enter();
     let mut last = 0;
-    // The first rotations fill what is kept for later ones.
+    // The first rotations fill caches that later ones reuse.
     for _ in 0..20 {
         let (count, response) = allocations(&mut service, post(refresh(&token)));
         let Ok(body) = runtime.block_on(response.into_body().collect());

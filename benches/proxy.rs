@@ -1,12 +1,12 @@
-//! How much processor time the example proxy takes for a rotation, and for forwarding the same
-//! request as it is.
+//! Processor time of the example proxy for a rotation, and for forwarding the same request
+//! unchanged.
 //!
-//! `benches/run proxy`, which builds the proxy beforehand.
+//! `benches/run proxy`, which builds the proxy first.
 //!
-//! The proxy is a process of its own, on one processor where `taskset` is there; clients and
-//! upstream are this one. What is measured is what the kernel says that the proxy has used, so that
-//! a busy machine only makes it last longer. The two take turns, so that what else disturbs the
-//! machine disturbs both.
+//! The proxy is a separate process, pinned to one processor if `taskset` is available; clients and
+//! upstream are this process. The measured time is what the kernel reports for the proxy, so that a
+//! busy machine only prolongs the measurement. The two kinds of request take turns, so that
+//! disturbances affect both alike.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -24,15 +24,16 @@ use tokio::sync::Barrier;
 mod support;
 
 const CLIENTS: usize = 32;
-/// Of each connection, so that a grant is refreshed every few seconds and not every millisecond.
+/// The number of grants of each connection, so that each is refreshed every few seconds and not
+/// every millisecond.
 const GRANTS: usize = 500;
 const TOKEN: &str = "/token";
 const UNGUARDED: &str = "/other";
 const WARM_UP: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 10;
-/// Of each kind in each round.
+/// The duration for each kind in each round.
 const MEASURED: Duration = Duration::from_secs(1);
-/// Between the kinds, until what is under way is of the next one.
+/// The pause between the kinds, until the requests in progress are of the next kind.
 const SETTLE: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {
@@ -81,10 +82,10 @@ async fn measure() {
     println!("\nA rotation takes {ratio:.1} times as much as forwarding.\n");
 }
 
-/// What the clients do, and how often they have done it.
+/// The work of the clients, and how often they have done it.
 #[derive(Default)]
 struct Load {
-    /// Whether they send their forms where the layer does not look.
+    /// Whether clients send their forms to a path that the layer does not intercept.
     forward: AtomicBool,
     answered: AtomicU64,
 }
@@ -95,7 +96,7 @@ impl Load {
     }
 }
 
-/// What requests of one kind have cost.
+/// The cost of requests of one kind.
 #[derive(Default)]
 struct Cost {
     count: u64,
@@ -108,7 +109,7 @@ impl Cost {
         self.user + self.system
     }
 
-    /// In microseconds.
+    /// Returns the time per request in microseconds.
     fn per_request(&self, time: impl Fn(&Self) -> Duration) -> f64 {
         time(self).as_secs_f64() * 1e6 / self.count as f64
     }
@@ -121,7 +122,7 @@ impl Cost {
     }
 }
 
-/// One connection on which clients log in, and then send their refresh tokens in turn without end.
+/// Logs clients in on one connection, then sends their refresh tokens in turn without end.
 async fn rotate(proxy: SocketAddr, warm: Arc<Barrier>, load: Arc<Load>) {
     let mut stream = TcpStream::connect(proxy).await.expect("the proxy");
     stream.set_nodelay(true).expect("an option");
@@ -135,8 +136,7 @@ async fn rotate(proxy: SocketAddr, warm: Arc<Barrier>, load: Arc<Load>) {
                 .expect("an answer"),
         );
     }
-    // Once each beforehand: a first rotation needs new memory, every later one that of the one
-    // before.
+    // Once for each token: the first rotation needs new memory, and every later one reuses it.
     for token in &mut tokens {
         *token = exchange(&mut stream, &mut buffer, TOKEN, &refresh(token))
             .await
@@ -147,7 +147,7 @@ async fn rotate(proxy: SocketAddr, warm: Arc<Barrier>, load: Arc<Load>) {
         let form = refresh(&tokens[turn]);
         let forward = load.forward.load(Ordering::Relaxed);
         let path = if forward { UNGUARDED } else { TOKEN };
-        // The proxy is gone when all is measured.
+        // The proxy is stopped when the measurement is over.
         let Some(token) = exchange(&mut stream, &mut buffer, path, &form).await else {
             return;
         };
@@ -162,7 +162,7 @@ fn refresh(token: &str) -> String {
     format!("grant_type=refresh_token&client_id=bench&refresh_token={token}")
 }
 
-/// The refresh token of the answer to this form.
+/// Sends a form, and returns the refresh token of the response.
 async fn exchange(
     stream: &mut TcpStream,
     buffer: &mut Vec<u8>,
@@ -184,7 +184,7 @@ async fn exchange(
     Some(token.expect("a refresh token").0.to_owned())
 }
 
-/// An authorization server that says yes to everything, in 1 KB.
+/// Serves an authorization server that grants every request, with 1 KB.
 async fn serve(listener: TcpListener) {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     while let Ok((mut stream, _)) = listener.accept().await {
@@ -208,7 +208,7 @@ async fn serve(listener: TcpListener) {
     }
 }
 
-/// The next message with its body, which must say how long it is.
+/// Returns the next message with its body, which must have a known length.
 async fn message(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<String> {
     buffer.clear();
     loop {

@@ -1,9 +1,9 @@
-//! Rotations a second through the layer over Redis, beside those of the scripts alone:
+//! Rotations per second through the layer over Redis, compared with the scripts alone:
 //! `benches/run redis`.
 //!
 //! A rotation is a `claim` and a `swap` with its replay. Without the layer, the same scripts run on
 //! entries of the same size through the same Redis client. The two take turns in short slices, and
-//! the ratio is the median over the rounds, so that what else disturbs the machine disturbs both.
+//! the ratio is the median over the rounds, so that disturbances affect both alike.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -20,25 +20,25 @@ use tower_oauth_refresh::{RedisStore, Refresh, RefreshLayer, TieredStore};
 #[allow(dead_code, unused_imports)]
 mod support;
 
-/// As the proxy: what a rotation allocates is much, small and short-lived.
+/// As in the proxy: a rotation makes many small, short-lived allocations.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const IN_FLIGHT: [usize; 4] = [1, 32, 256, 1024];
 const ROUNDS: usize = 21;
-/// Of each kind in each round.
+/// The duration for each kind in each round.
 const SLICE: Duration = Duration::from_millis(250);
-/// For so long every rotation leaves a kilobyte behind.
+/// For this long, every rotation leaves a kilobyte behind.
 const RETRY_WINDOW: Duration = Duration::from_secs(5);
-/// As the store sets it.
+/// The same queue length as in the store.
 const QUEUE: usize = 1024;
 
 fn main() -> ExitCode {
     if !support::wanted() {
         return ExitCode::SUCCESS;
     }
-    // One thread for all that is measured, as Redis has one: so neither side is measured by how
-    // threads wake each other.
+    // One thread for everything that is measured, as in Redis, so that the cost of waking threads
+    // affects neither side.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -133,7 +133,7 @@ async fn connect(server: &RedisServer) -> MultiplexedConnection {
         .expect("a connection")
 }
 
-/// What the layer has in Redis after a rotation.
+/// The entries that the layer has in Redis after a rotation.
 struct Written {
     entry: Vec<u8>,
     entry_ttl: String,
@@ -176,7 +176,7 @@ impl Written {
     }
 }
 
-/// The scripts alone, with what the layer would write.
+/// Runs the scripts alone, on the data that the layer would write.
 struct Bare {
     connection: MultiplexedConnection,
     scripts: [String; 2],
@@ -188,7 +188,7 @@ struct Bare {
     count: u64,
 }
 
-/// In an entry: the version behind the format, the end of the lease, the tag.
+/// The layout of an entry: the version after the format, the end of the lease, the tag.
 const VERSION: std::ops::Range<usize> = 1..9;
 const LEASE: std::ops::Range<usize> = 9..15;
 const TAG: std::ops::Range<usize> = 15..47;

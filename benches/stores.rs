@@ -1,8 +1,7 @@
-//! Rotations, replays and looks at access tokens that are not remembered, over every store:
+//! Rotations, replays and lookups of uncached access tokens, over every store:
 //! `benches/run stores`.
 //!
-//! The inner service does nothing and there is no HTTP: what is measured is the layer with its
-//! store.
+//! The inner service does nothing and there is no HTTP: the layer and its store are measured.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -26,9 +25,9 @@ mod support;
 const IN_FLIGHT: [usize; 4] = [1, 32, 256, 1024];
 const ROUNDS: usize = 5;
 const SLICE: Duration = Duration::from_millis(500);
-/// Of what rotates: for so long every rotation leaves a kilobyte behind.
+/// The retry window for rotations: for this long, every rotation leaves a kilobyte behind.
 const RETRY_WINDOW: Duration = Duration::from_secs(5);
-/// Of what is replayed.
+/// The retry window for replays.
 const LONG: Duration = Duration::from_secs(3600);
 
 fn main() -> ExitCode {
@@ -168,7 +167,7 @@ impl Tables {
     }
 }
 
-/// A client that lost its answer, and asks for it again and again.
+/// A client that lost its response, and retries again and again.
 struct Retrying<St: Store> {
     service: Refresh<Endpoint, St>,
     token: String,

@@ -1,4 +1,4 @@
-//! The token endpoint of an app, as there are many.
+//! The token endpoint of a typical app.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -20,14 +20,14 @@ use tower::Service;
 
 use super::RedisServer;
 
-/// Reads the form and answers 1 KB of JSON; any client may have a token.
+/// Reads the form and responds with 1 KB of JSON. Any client gets a token.
 #[derive(Clone, Default)]
 pub(crate) struct App {
     signer: Option<Signer>,
     tokens: Option<MultiplexedConnection>,
 }
 
-/// What signs access tokens, and what JWTs call its algorithm.
+/// The key that signs access tokens, and the name of its algorithm in JWTs.
 #[derive(Clone)]
 struct Signer {
     key: Arc<KeyPair>,
@@ -37,7 +37,7 @@ struct Signer {
 const MONTH: u32 = 30 * 24 * 3600;
 
 impl App {
-    /// Signs its access tokens with ES256.
+    /// Signs access tokens with ES256.
     pub(crate) fn signing_es256(mut self) -> Self {
         self.signer = Some(Signer {
             key: Arc::new(KeyPair::generate().expect("a key")),
@@ -46,8 +46,8 @@ impl App {
         self
     }
 
-    /// Signs its access tokens with RS256 and a key of 2,048 bits, as every OpenID provider must be
-    /// able to.
+    /// Signs access tokens with RS256 and a key of 2,048 bits, which every OpenID provider must
+    /// support.
     pub(crate) fn signing_rs256(mut self) -> Self {
         let mut openssl = Command::new("openssl");
         openssl.args([
@@ -66,7 +66,7 @@ impl App {
         self
     }
 
-    /// Keeps its refresh tokens in this server, each for one use, as an app of several instances
+    /// Keeps refresh tokens in this server, each for one use, as an app with several instances
     /// must.
     pub(crate) async fn keeping_tokens(mut self, server: &RedisServer) -> Self {
         let client = redis::Client::open(server.url()).expect("an address");
@@ -117,7 +117,7 @@ impl App {
         )
     }
 
-    /// Whether the old token was good; the next one is from now on.
+    /// Returns whether the old token was valid. From now on the next one is.
     async fn exchange(&mut self, client: &str, old: Option<&str>, next: &str) -> bool {
         let Some(connection) = &mut self.tokens else {
             return true;
@@ -141,7 +141,7 @@ impl App {
         )
     }
 
-    /// A JWT of the usual size.
+    /// Returns a JWT of the usual size.
     fn access_token(&self, client: &str) -> String {
         let claims = json!({
             "iss": "https://login.example.com/",

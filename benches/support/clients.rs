@@ -8,7 +8,7 @@ use tower_oauth_refresh::{Refresh, Store};
 
 use super::{Endpoint, Work};
 
-/// Of 36 bytes, as a UUID has them.
+/// A client id of 36 bytes, as long as a UUID.
 pub(crate) const CLIENT: &str = "0123456789abcdef0123456789abcdef0123";
 
 pub(crate) fn log_in() -> String {
@@ -26,7 +26,7 @@ pub(crate) fn post(form: String) -> Request<Full<Bytes>> {
         .expect("a request")
 }
 
-/// The answer to this form, of which it asks that it has a refresh token.
+/// Sends a form, and returns the response, which must have a refresh token.
 pub(crate) async fn send<St: Store>(service: &Refresh<Endpoint, St>, form: String) -> String {
     let Ok(response) = service.clone().oneshot(post(form)).await;
     let status = response.status();
@@ -39,8 +39,8 @@ pub(crate) async fn send<St: Store>(service: &Refresh<Endpoint, St>, form: Strin
     answer
 }
 
-/// The value of this field of an answer; it is found without parsing, which costs the client next
-/// to nothing.
+/// Returns the value of this field of a response. It is found without parsing, which takes next to
+/// no time.
 pub(crate) fn field<'a>(answer: &'a str, name: &str) -> &'a str {
     let value = answer
         .split_once(&format!(r#""{name}":""#))

@@ -1,4 +1,4 @@
-//! A token endpoint that costs as good as nothing.
+//! A token endpoint with almost no cost.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -9,17 +9,17 @@ use http::{Request, Response};
 use http_body_util::Full;
 use tower::Service;
 
-/// Answers every request with the same token answer.
+/// Responds to every request with the same token response.
 #[derive(Clone)]
 pub(crate) struct Endpoint(Bytes);
 
 impl Endpoint {
-    /// With an answer of 1 KB.
+    /// Returns an endpoint with a response of 1 KB.
     pub(crate) fn new() -> Self {
         Self::with_access_token(850)
     }
 
-    /// With an access token of so many bytes.
+    /// Returns an endpoint with an access token of this many bytes.
     pub(crate) fn with_access_token(len: usize) -> Self {
         let access_token = "a".repeat(len);
         let refresh_token = "u".repeat(64);

@@ -1,19 +1,19 @@
-//! Work that many do at once, each again and again.
+//! Work that many clients do concurrently, each repeatedly.
 
 use std::time::{Duration, Instant};
 
 use tokio::task::yield_now;
 
 pub(crate) trait Work: Send + 'static {
-    /// Once.
+    /// Does the work once.
     fn once(&mut self) -> impl Future<Output = ()> + Send;
 }
 
-/// What was done in a slice of time.
+/// The work done in a slice of time.
 pub(crate) struct Slice {
-    /// How often in a second.
+    /// The number of times per second.
     pub(crate) rate: f64,
-    /// How long each took.
+    /// The duration of each.
     pub(crate) latencies: Vec<Duration>,
 }
 
@@ -29,7 +29,7 @@ pub(crate) async fn slice<W: Work>(all: Vec<W>, length: Duration) -> (Vec<W>, Sl
                 while started.elapsed() < length {
                     one.once().await;
                     latencies.push(began.elapsed());
-                    // Work that waits for nothing would keep the others from beginning.
+                    // Work that never waits would keep the others from starting.
                     yield_now().await;
                     began = Instant::now();
                 }

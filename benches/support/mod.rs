@@ -1,4 +1,4 @@
-//! What the benches share: a token endpoint, its clients, load, statistics and plots.
+//! Shared parts of the benches: a token endpoint, its clients, load, statistics and plots.
 
 #[cfg(feature = "redis")]
 mod app;
@@ -27,7 +27,7 @@ pub(crate) use self::statistics::{grouped, median, percentile, rounded, short};
 #[cfg(feature = "redis")]
 pub(crate) use self::stores::{directory, redis_store};
 
-/// Whether figures are wanted: `cargo test --benches` runs the benches, too.
+/// Returns whether to measure: `cargo test --benches` runs the benches, too.
 pub(crate) fn wanted() -> bool {
     std::env::args().any(|arg| arg == "--bench")
 }

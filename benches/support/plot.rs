@@ -5,9 +5,10 @@ use std::path::Path;
 use plotters::coord::combinators::IntoLogRange as _;
 use plotters::prelude::*;
 
-/// Axes and text: of as much contrast on white as on black, because a reader may have either.
+/// The colour of axes and text, with the same contrast on white and on black, because the page may
+/// be either.
 const INK: RGBColor = RGBColor(0x80, 0x86, 0x8e);
-/// Likewise, and apart for those who see no red or no green.
+/// Colours with the same property, which readers with colour blindness can distinguish.
 const COLOURS: [RGBColor; 4] = [
     RGBColor(0x2f, 0x81, 0xf7),
     RGBColor(0xd9, 0x73, 0x0d),
@@ -19,9 +20,9 @@ const SIZE: (u32, u32) = (480, 340);
 /// One pair of axes.
 pub(crate) struct Panel {
     pub(crate) title: &'static str,
-    /// What is counted to the right, by powers.
+    /// The quantity on the x axis, which is logarithmic.
     pub(crate) x: &'static str,
-    /// What is counted upwards, with its unit.
+    /// The quantity on the y axis, with its unit.
     pub(crate) y: &'static str,
     pub(crate) lines: Vec<Line>,
 }
@@ -31,7 +32,7 @@ pub(crate) struct Line {
     pub(crate) points: Vec<(f64, f64)>,
 }
 
-/// Writes `docs/NAME`: the panels beside each other, on whatever is below.
+/// Writes `docs/NAME`: the panels side by side, on a transparent background.
 pub(crate) fn draw(name: &str, panels: &[Panel]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("docs")
@@ -61,7 +62,7 @@ fn draw_panel<'a>(area: &Area<'a>, panel: &Panel) -> Drawn<'a> {
     let top =
         points().map(|point| point.1).fold(0.0, f64::max) * (1.1 + 0.12 * panel.lines.len() as f64);
     let text = |size: i32| ("sans-serif", size).into_font().color(&INK);
-    // Its own would be the powers of ten alone.
+    // The library's own ticks would only be the powers of ten.
     let mut ticks: Vec<_> = points().map(|point| point.0).collect();
     ticks.sort_by(f64::total_cmp);
     ticks.dedup();

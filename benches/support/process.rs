@@ -1,9 +1,9 @@
-//! What the kernel says that a process has used.
+//! The kernel's figures for a process.
 
 use std::fs;
 use std::time::Duration;
 
-/// Processor time that this process or another has used, by `/proc`.
+/// The processor time that this process or another one has used, from `/proc`.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Process {
     pub(crate) user: Duration,
@@ -23,7 +23,7 @@ impl Process {
             .1
             .split_whitespace()
             .collect();
-        // Linux counts in hundredths of a second, whatever its own clock does.
+        // Linux counts in hundredths of a second, independently of its own clock rate.
         let time =
             |field: &str| Duration::from_millis(field.parse::<u64>().expect("a number") * 10);
         Self {
@@ -44,7 +44,7 @@ impl Process {
     }
 }
 
-/// How many bytes of memory this process takes up.
+/// Returns the resident memory of this process in bytes.
 pub(crate) fn resident() -> u64 {
     let status = fs::read_to_string("/proc/self/status").expect("Linux");
     let line = status

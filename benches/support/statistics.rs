@@ -1,4 +1,4 @@
-//! Numbers, made and written.
+//! Statistics, and formatting of numbers.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// The time within which so many per cent of these were done.
+/// Returns the time within which this percentage was done.
 pub(crate) fn percentile(latencies: &mut [Duration], per_cent: usize) -> Duration {
     let at = (latencies.len() * per_cent / 100).min(latencies.len() - 1);
     *latencies.select_nth_unstable(at).1
 }
 
-/// To three digits that count: more are noise.
+/// Rounds to three significant digits: more are noise.
 pub(crate) fn rounded(value: f64) -> u64 {
     let mut unit = 1.0;
     while value / unit >= 1000.0 {
@@ -22,7 +22,7 @@ pub(crate) fn rounded(value: f64) -> u64 {
     ((value / unit).round() * unit) as u64
 }
 
-/// `1,234,567`.
+/// Formats a number as `1,234,567`.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -35,7 +35,7 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
-/// With a unit that fits.
+/// Formats a duration with a suitable unit.
 pub(crate) fn short(time: Duration) -> String {
     let nanoseconds = time.as_nanos() as f64;
     let (value, unit) = match nanoseconds {

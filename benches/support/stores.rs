@@ -7,7 +7,8 @@ use tower_oauth_refresh::RedisStore;
 
 use super::RedisServer;
 
-/// A store in this server that waits for as long as it takes, however many ask at once.
+/// Returns a store in this server without a practical time limit, for any number of concurrent
+/// calls.
 pub(crate) async fn redis_store(server: &RedisServer) -> RedisStore {
     RedisStore::builder(&server.url())
         .command_timeout(Duration::from_secs(60))
@@ -16,7 +17,7 @@ pub(crate) async fn redis_store(server: &RedisServer) -> RedisStore {
         .expect("a server")
 }
 
-/// A directory on a disk, where that for temporary files may be one in memory.
+/// Returns a directory on a disk, because the one for temporary files may be in memory.
 pub(crate) fn directory() -> TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory")
 }

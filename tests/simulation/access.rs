@@ -1,4 +1,4 @@
-//! The routes that take access tokens of the layer, and those who present them.
+//! The routes that accept access tokens of the layer, and the clients that present them.
 
 use std::future::{Ready, ready};
 use std::sync::{Arc, Mutex};
@@ -14,13 +14,13 @@ use tower_oauth_refresh::store::{Announcer, Key};
 use super::upstream::PASS;
 use super::world::World;
 
-/// For how long an instance remembers an access token without a look at the store.
+/// How long an instance caches an access token.
 pub(crate) const REMEMBERED: Duration = Duration::from_secs(10);
 
-/// How an instance hears of what ends, and when it forgot all that it remembered.
+/// How an instance receives announcements, and when its cache was last emptied.
 ///
-/// What an instance remembers goes by real time, of which a run takes a few milliseconds. In its
-/// place the channel says every ten seconds that something may have been missed.
+/// The cache of an instance uses real time, of which a run takes a few milliseconds. Instead, the
+/// channel reports every ten seconds that announcements may have been lost.
 #[derive(Clone, Default)]
 pub(crate) struct Ear {
     announcer: Announcer,
@@ -41,26 +41,25 @@ impl Ear {
     }
 }
 
-/// An access token that some client was given.
+/// An access token that a client received.
 #[derive(Clone, Debug)]
 pub(crate) struct Pass {
     pub(crate) text: String,
-    /// That of its own entry, and of the grant that it ends with.
+    /// The key of its own entry, and that of the grant with which it ends.
     pub(crate) key: Key,
     pub(crate) grant: Key,
     pub(crate) generation: u32,
     pub(crate) session: usize,
-    /// When its time is over, by a clock that is right within [`Pass::MARGIN`].
+    /// When it expires, by a clock that is right within [`Pass::MARGIN`].
     pub(crate) until: Duration,
 }
 
 impl Pass {
-    /// By how much the clocks by which a token is minted, aged and checked may be apart together.
+    /// The largest difference between the clocks that mint and check a token, in total.
     pub(crate) const MARGIN: Duration = Duration::from_secs(30);
 }
 
-/// What stands behind the guard: it answers which session the token of the authorization server is
-/// of.
+/// The service behind the guard. It responds with the session to which the upstream token belongs.
 #[derive(Clone, Debug)]
 pub(crate) struct Resource;
 
@@ -88,7 +87,7 @@ impl Service<Request<Full<Bytes>>> for Resource {
     }
 }
 
-/// Presents an access token to some instance.
+/// Presents an access token to a random instance.
 pub(crate) async fn present(world: &World, name: &str, pass: &Pass) {
     let instances = world.cluster.instances();
     let Some(instance) = world.pick(&instances) else {
@@ -143,7 +142,7 @@ pub(crate) async fn present(world: &World, name: &str, pass: &Pass) {
     }
 }
 
-/// Somebody presents access tokens that were given at any time.
+/// Presents access tokens that were issued at any time.
 pub(crate) async fn present_old(world: &World, name: &str, most: usize) {
     for _ in 0..most {
         let passes = world.ledger().passes().to_vec();

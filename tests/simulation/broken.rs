@@ -1,5 +1,4 @@
-//! The layer, broken in ways that it must not be: each of them a bug that the simulation has to
-//! find.
+//! The layer with injected bugs, each of which the simulation must find.
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -15,36 +14,35 @@ use tower_oauth_refresh::store::{
 
 use super::shelf::UNDER_WAY;
 
-/// What is broken.
+/// The injected bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Breakage {
-    /// A claim takes the lease of another request.
+    /// A claim takes the lease although another request holds it.
     NoLease,
-    /// A swap writes whatever it finds.
+    /// A swap writes without comparing the version.
     NoVersionCheck,
-    /// A request whose client hangs up ends there.
+    /// A request is cancelled when its client hangs up.
     NoDetach,
-    /// A commit that the store did not take gives the lease back, and the answer of the upstream is
-    /// forgotten.
+    /// A failed commit releases the lease and drops the response of the upstream.
     GiveBackAfterFailure,
-    /// A replay opens without the client's secret.
+    /// A replay is returned without the client's secret.
     ReplayWithoutCredential,
-    /// An instance replays by what it last saw of a grant, not by what the store has.
+    /// An instance replays from its cached record instead of the stored one.
     ReplayFromHint,
-    /// The store forgets what was to be written beside a commit.
+    /// The store drops the sidecar of a commit.
     NoReplay,
     /// The end of a grant is not written.
     NoEnd,
-    /// A claim does not say that it takes the place of one that had run out: nobody waits for the
-    /// commit of that one.
+    /// A claim does not report that it replaces an expired lease, so the new holder does not wait
+    /// for the commit of the previous one.
     SilentTakeover,
-    /// The cache takes what the store could not answer for an end.
+    /// The cache treats a failed store call as the end of the grant.
     EndFromFailure,
-    /// The cache keeps whole entries, and answers from them whatever other instances have done.
+    /// The cache returns whole entries, even if other instances have changed them since.
     StaleTier,
-    /// Those who adopt the same token do not wait for each other.
+    /// Concurrent adoptions of the same token do not wait for each other.
     NoWaitToAdopt,
-    /// An instance hears nothing of what ends, nor that it may have missed something.
+    /// An instance receives neither announcements nor a notice that some may have been lost.
     Deaf,
 }
 
@@ -65,18 +63,18 @@ impl Breakage {
         Self::Deaf,
     ];
 
-    /// Whether it is the cache in front of the store that is broken.
+    /// Returns whether the bug is in the cache in front of the store.
     pub(crate) const fn is_of_tier(self) -> bool {
         matches!(self, Self::EndFromFailure | Self::StaleTier)
     }
 }
 
-/// The secret of a client, where the layer does not look.
+/// The secret of a client, in a place that the layer does not read.
 #[derive(Clone)]
 pub(crate) struct Secret(pub(crate) String);
 
-/// What stands between the client and the layer: [`Breakage::ReplayWithoutCredential`] hides the
-/// secret from it.
+/// Applies what happens between the client and the layer: [`Breakage::ReplayWithoutCredential`]
+/// hides the secret from the layer.
 pub(crate) fn outside(breakage: Option<Breakage>, form: &mut Vec<(&str, &str)>) -> Option<Secret> {
     if breakage != Some(Breakage::ReplayWithoutCredential) {
         return None;
@@ -87,14 +85,14 @@ pub(crate) fn outside(breakage: Option<Breakage>, form: &mut Vec<(&str, &str)>) 
 
 /// Drops the future of a request whose client has hung up.
 ///
-/// [`Breakage::NoDetach`] does so where there is no runtime that could go on with it.
+/// [`Breakage::NoDetach`] drops it outside a runtime, so that no task can continue it.
 pub(crate) fn hang_up<F: Future + Send + 'static>(breakage: Option<Breakage>, request: F) {
     if breakage == Some(Breakage::NoDetach) {
         std::thread::spawn(move || drop(request)).join().unwrap();
     }
 }
 
-/// A store that is broken, or not.
+/// A store with or without an injected bug.
 pub(crate) struct Broken<S> {
     breakage: Option<Breakage>,
     store: S,
@@ -102,7 +100,7 @@ pub(crate) struct Broken<S> {
     silence: Announcer,
 }
 
-/// What an instance remembers that should not.
+/// State that an instance should not keep.
 #[derive(Default)]
 struct Memory {
     seen: HashMap<Key, Entry>,
@@ -177,7 +175,7 @@ impl<S: Store> Broken<S> {
         }
     }
 
-    /// A commit that fails once is given up: what it claimed is free for the next request.
+    /// A commit that fails once is abandoned: its lease is free for the next request.
     async fn swap_once(
         &self,
         key: &Key,

@@ -1,4 +1,4 @@
-//! The promises, checked while a run goes on.
+//! The promises, checked during a run.
 
 mod access;
 mod adoption;
@@ -15,28 +15,27 @@ use super::cluster::Life;
 use super::plan::{Guard, Plan};
 use super::token::Token;
 
-/// What nobody can make good for: a session that it happened to may be lost.
+/// An event that no layer can compensate for: a session to which it happened may be lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Excuse {
-    /// An instance crashed between the answer of the upstream and the commit.
+    /// An instance crashed between the upstream's response and the commit.
     Crashed,
-    /// The answer of the upstream never reached the layer.
+    /// The upstream's response never reached the layer.
     AnswerLost,
     /// The store failed over and lost writes.
     RolledBack,
-    /// The store did not take a commit while its lease ran, nor when it was tried again in the time
-    /// that whoever took the lease over leaves it.
+    /// The store did not accept a commit while its lease ran, nor when it was retried in the time
+    /// that a takeover waits for the commit.
     LeaseRanOut,
-    /// The store was away for longer than commits are held in the background.
+    /// The store was unreachable for longer than commits are retried in the background.
     StoreAway,
-    /// A thief used a token of it.
+    /// A thief used one of its tokens.
     Robbed,
     /// Its client has revoked it.
     Left,
-    /// Its token from before the layer was presented again, when the answer to it was no longer
-    /// there.
+    /// Its token from before the layer was presented again after the replay had expired.
     AdoptedBefore,
-    /// Its token from before the layer was presented when none was taken in any more.
+    /// Its token from before the layer was presented after adoption had ended.
     AdoptedTooLate,
 }
 
@@ -44,8 +43,8 @@ pub(crate) enum Excuse {
 #[derive(Debug, Default)]
 struct Session {
     excuses: Vec<Excuse>,
-    /// Lives that the upstream has given a new token to which the store has not, and how often the
-    /// store has failed them since their lease was taken over, if it was.
+    /// Instance lives to which the upstream has issued a new token that is not stored yet, each
+    /// with the number of store failures since its lease was taken over, if it was.
     pending: Vec<(Life, Option<u32>)>,
 }
 
@@ -60,28 +59,28 @@ struct Use {
 #[derive(Debug, Default)]
 struct Line {
     session: Option<usize>,
-    /// The hashes of its current tokens, in the order in which the store got them.
+    /// The hashes of its current tokens, in the order in which they were stored.
     order: Vec<Tag>,
-    /// Those of them that a failover undid, and when.
+    /// The hashes that a failover undid, and when.
     undone: Vec<(Tag, Duration)>,
-    /// All its tokens that some client was given.
+    /// All of its tokens that a client received.
     tokens: Vec<Token>,
     uses: Vec<Use>,
-    /// Since when, and why, nothing of it works.
+    /// When and why the grant became invalid.
     dead: Option<(Duration, &'static str)>,
-    /// Requests that are under way, and how many there have been.
+    /// Requests in progress, and the total number of requests.
     open: u32,
     begun: u32,
     touched: Duration,
     commit_lost: bool,
     removed: bool,
-    /// Of a token from before the layer: when its answer was stored.
+    /// When the response was stored, for a token from before the layer.
     adopted: Option<Duration>,
 }
 
 impl Line {
     fn place(&self, tag: &Tag) -> Option<usize> {
-        // Tags compare in constant time, which takes its time.
+        // Tags compare in constant time, which is slow, so compare their bytes.
         self.order
             .iter()
             .rposition(|known| known.as_bytes() == tag.as_bytes())
@@ -94,8 +93,8 @@ impl Line {
             .map(|(_, at)| *at)
     }
 
-    /// Whether a use tells that this token is over: its successor was presented, or it was dropped
-    /// for another one.
+    /// Returns whether a use shows that this token is over: its successor was presented, or it was
+    /// dropped in favour of another token.
     fn is_superseded(&self, tag: &Tag) -> bool {
         self.uses
             .iter()
@@ -103,13 +102,14 @@ impl Line {
     }
 }
 
-/// A refresh under way.
+/// A refresh in progress.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     token: Token,
     at: Duration,
     superseded: bool,
-    /// Superseded, and no honest client can hold it any more: presented now, it ends the grant.
+    /// The token is superseded and no conforming client can hold it any more: presenting it now
+    /// ends the grant.
     reuse: bool,
     begun: u32,
 }
@@ -121,15 +121,15 @@ pub(crate) struct Ledger {
     violations: Vec<String>,
     strict: bool,
     long_outage: bool,
-    /// How long after the last sign of life of a grant an old token has nothing to hope for.
+    /// The time after the last use of a grant after which an old token is always rejected.
     silence: Duration,
     adoption: adoption::Terms,
-    /// All access tokens of the layer that some client was given, the entries that the store has
-    /// lost (among them those of access tokens), and for how long one is remembered.
+    /// All access tokens of the layer that a client received, the entries that the store has lost
+    /// (including those of access tokens), and how long an instance caches one.
     passes: Vec<Pass>,
     lost: BTreeSet<Key>,
     remembered: Duration,
-    /// Access tokens that were stored, and rotations that were told to be.
+    /// Access tokens that were stored, and rotations that were reported by an event.
     minted: BTreeSet<Key>,
     complete: BTreeSet<(GrantKey, u32)>,
 }
@@ -179,7 +179,7 @@ impl Ledger {
         std::mem::take(&mut self.violations)
     }
 
-    /// Whether an excuse stands for the session, other than that somebody ended it.
+    /// Returns whether the session has an excuse, other than that it was ended on purpose.
     fn is_excused(&self, session: usize) -> bool {
         let fate = |excuse: &Excuse| !matches!(excuse, Excuse::Robbed | Excuse::Left);
         self.sessions
@@ -195,7 +195,7 @@ impl Ledger {
                 .is_some_and(|session| !session.excuses.is_empty())
     }
 
-    /// How many sessions there were, and for how many of them there is an excuse.
+    /// Returns the number of sessions, and how many of them have an excuse.
     pub(crate) fn sessions(&self) -> (usize, usize) {
         let excused = self
             .sessions
@@ -218,7 +218,7 @@ impl Ledger {
         }
     }
 
-    /// A thief who names the right client uses a token of this grant.
+    /// A thief uses a token of this grant with the right client id.
     pub(crate) fn robbed(&mut self, token: &Token) {
         self.excuse_line(&token.key, Excuse::Robbed);
     }
@@ -235,7 +235,7 @@ impl Ledger {
         self.lines.get(&token.key).and_then(|line| line.session)
     }
 
-    /// Tokens whose use ends their grant.
+    /// Returns tokens whose use ends their grant.
     pub(crate) fn superseded(&self) -> Vec<Token> {
         let lines = self.lines.values().filter(|line| line.dead.is_none());
         lines
@@ -249,9 +249,9 @@ impl Ledger {
     }
 }
 
-/// What the upstream tells.
+/// Reports of the upstream.
 impl Ledger {
-    /// It has replaced the token of a session.
+    /// The upstream has replaced the token of a session.
     pub(crate) fn replaced(&mut self, number: usize, life: Life, alive: bool) {
         if alive {
             self.sessions
@@ -269,7 +269,7 @@ impl Ledger {
         self.sessions.entry(number).or_default().pending.clear();
     }
 
-    /// A token that it had replaced has shown up again.
+    /// A replaced upstream token was presented again.
     pub(crate) fn reused(&mut self, number: usize) {
         if !self.is_excused(number) {
             self.violation(format!(
@@ -287,9 +287,9 @@ impl Ledger {
     }
 }
 
-/// What clients tell.
+/// Reports of the clients.
 impl Ledger {
-    /// A log-in of the session was answered with this token.
+    /// A log-in of the session returned this token.
     pub(crate) fn logged_in(&mut self, session: usize, token: &Token) {
         self.sessions.entry(session).or_default();
         let line = self.lines.entry(token.key).or_default();
@@ -307,13 +307,13 @@ impl Ledger {
         }
     }
 
-    /// A token is about to be presented by somebody who names the right client.
+    /// A token is about to be presented with the right client id.
     pub(crate) fn present(&mut self, token: &Token, now: Duration) -> Ticket {
         let silence = self.silence;
         let line = self.lines.entry(token.key).or_default();
         let superseded = line.is_superseded(&token.tag);
-        // What the store has lost is forged to the layer, as is what never was: neither ends
-        // anything.
+        // For the layer, a token that the store has lost is forged, like one that was never issued:
+        // neither ends anything.
         let known = line.place(&token.tag).is_some();
         let reuse = superseded && known && line.open == 0 && line.touched + silence < now;
         line.open += 1;
@@ -328,7 +328,7 @@ impl Ledger {
         }
     }
 
-    /// The client of a request is gone; what becomes of the request nobody is told.
+    /// The client of a request is gone, so the result of the request is unknown.
     pub(crate) fn gave_up(&mut self, ticket: &Ticket, now: Duration) {
         let line = self.lines.entry(ticket.token.key).or_default();
         line.open -= 1;
@@ -384,7 +384,7 @@ impl Ledger {
         );
     }
 
-    /// A refresh was refused with `invalid_grant`.
+    /// A refresh was rejected with `invalid_grant`.
     pub(crate) fn refused(&mut self, ticket: &Ticket, now: Duration) {
         self.gave_up(ticket, now);
         let line = self.lines.entry(ticket.token.key).or_default();
@@ -393,7 +393,7 @@ impl Ledger {
         }
     }
 
-    /// A client has found out that its newest token is refused.
+    /// A client's newest token was rejected.
     pub(crate) fn logged_out(&mut self, session: usize) {
         if !self.has_excuse(session) {
             self.violation(format!(
@@ -402,16 +402,15 @@ impl Ledger {
         }
     }
 
-    /// A revocation of the newest token of a client that has one tab was confirmed.
+    /// A revocation of the newest token of a client with one tab was confirmed.
     pub(crate) fn revoked(&mut self, session: usize, token: &Token, now: Duration) {
-        // A thief may have the newest token in the meantime, and a failover none that its client
-        // knows.
+        // In the meantime a thief may hold the newest token, or a failover may have left none that
+        // its client knows.
         let excuses = self
             .sessions
             .get(&session)
             .map(|session| session.excuses.as_slice());
-        // A strict layer takes a token for late that was rotated away a moment ago, and ends
-        // nothing.
+        // A strict layer considers a token late that was rotated a moment ago, and ends nothing.
         if self.strict || excuses != Some(&[Excuse::Left]) {
             return;
         }

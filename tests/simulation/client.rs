@@ -1,4 +1,4 @@
-//! Honest clients: they keep the newest token, and try again with it when they got no answer.
+//! Conforming clients: they keep the newest token, and retry with it if they got no response.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,9 +15,9 @@ use super::token::Token;
 use super::upstream::Sessions;
 use super::world::World;
 
-/// Where the tabs of a client keep its token.
+/// The storage in which the tabs of a client keep its token.
 ///
-/// A tab may read what was there a moment ago. It writes the next token only if the one that it
+/// A tab may read a slightly outdated value. It writes the next token only if the one that it
 /// presented is still there: otherwise another tab was faster.
 pub(crate) struct Jar {
     pub(crate) caller: Caller,
@@ -29,7 +29,7 @@ pub(crate) struct Jar {
 pub(crate) struct Held {
     pub(crate) token: Token,
     pub(crate) session: usize,
-    /// The access token that came with it, if it is one of the layer's.
+    /// The access token from the same response, if it is one of the layer.
     pub(crate) pass: Option<Pass>,
 }
 
@@ -69,7 +69,7 @@ impl Jar {
             .and_then(|(_, held)| held.clone())
     }
 
-    /// What a tab reads.
+    /// Returns what a tab reads.
     fn read(&self, world: &World) -> Option<Held> {
         let delay = if self.tabs > 1 && !world.is_calm() {
             world.millis(0, 1500)
@@ -91,10 +91,10 @@ impl Jar {
     }
 }
 
-/// Uses the client for as long as its user does.
+/// Acts as one tab of the client.
 pub(crate) async fn tab(world: Arc<World>, jar: Arc<Jar>, steps: usize, first: bool) {
     for step in 0..steps {
-        // A page that is open when the layer comes, and needs an access token.
+        // A page that is open when the layer is installed, and needs an access token.
         if step == 0
             && jar.newest().is_some_and(|held| held.token.is_foreign())
             && world.one_in(2, 1)
@@ -117,15 +117,15 @@ pub(crate) async fn tab(world: Arc<World>, jar: Arc<Jar>, steps: usize, first: b
     }
 }
 
-/// Does what the access token is for.
+/// Uses the access token at a resource server.
 pub(crate) async fn visit(world: &World, jar: &Jar) {
     if let Some(pass) = jar.newest().and_then(|held| held.pass) {
         access::present(world, jar.caller.name, &pass).await;
     }
 }
 
-/// Until the access token is needed again: at once, after a while, or when the laptop is opened
-/// again.
+/// Waits until the access token is needed again: immediately, after a while, or when the laptop is
+/// opened again.
 async fn think(world: &World) {
     match world.below(10) {
         0..=2 => world.pause(0, 300).await,
@@ -144,8 +144,8 @@ async fn log_in(world: &Arc<World>, jar: &Jar) {
     }
 }
 
-/// Refreshes, and tries again until there is an answer or the user has lost patience; whether there
-/// was a good one.
+/// Refreshes, and retries until there is a response or the user has lost patience. Returns whether
+/// the refresh succeeded.
 pub(crate) async fn refresh(world: &Arc<World>, jar: &Jar) -> bool {
     for _ in 0..60 {
         let Some(held) = jar.read(world) else {
@@ -173,7 +173,7 @@ pub(crate) async fn refresh(world: &Arc<World>, jar: &Jar) -> bool {
             }
             Learned::Nothing | Learned::Done | Learned::Refused(..) => {}
         }
-        // It comes back later, perhaps with the answer lost for ever.
+        // The client returns later, when the replay may have expired.
         if !world.is_calm() && world.one_in(12, 1) {
             return false;
         }
@@ -182,8 +182,8 @@ pub(crate) async fn refresh(world: &Arc<World>, jar: &Jar) -> bool {
     false
 }
 
-/// Until it tries again: after a while, or as soon as the store is there again, like those whom a
-/// load balancer lets in when instances are well again.
+/// Waits for the next attempt: for a while, or until the store is back, like clients that a load
+/// balancer lets in when instances are healthy again.
 async fn wait(world: &World) {
     match store::back_in(world).filter(|_| world.one_in(2, 1)) {
         Some(left) => sleep(left + world.millis(0, 250)).await,
@@ -191,7 +191,7 @@ async fn wait(world: &World) {
     }
 }
 
-/// Revokes, perhaps while a refresh is under way; from then on it holds no token.
+/// Revokes, perhaps during a refresh. From then on the client holds no token.
 async fn leave(world: &Arc<World>, jar: &Arc<Jar>, held: &Held) {
     world.ledger().excuse(held.session, Excuse::Left);
     if world.one_in(2, 1) {
@@ -201,7 +201,7 @@ async fn leave(world: &Arc<World>, jar: &Arc<Jar>, held: &Held) {
     for _ in 0..10 {
         match send(world, &jar.caller, &Ask::Revoke(held.token.clone())).await {
             Learned::Done => {
-                // With more tabs the token may have been too old to end anything.
+                // With several tabs, the token may have been too old to end anything.
                 if jar.tabs == 1 && !held.token.is_foreign() {
                     world
                         .ledger()
@@ -219,7 +219,7 @@ async fn leave(world: &Arc<World>, jar: &Arc<Jar>, held: &Held) {
         world.pause(0, 20_000).await;
         access::present(world, jar.caller.name, pass).await;
     }
-    // A page that was left open: it gets nothing any more, the ledger sees to that.
+    // A page that was left open: the ledger checks that its refresh is rejected.
     if world.one_in(2, 1) {
         world.pause(0, 5000).await;
         send(world, &jar.caller, &Ask::Refresh(held.token.clone())).await;

@@ -1,4 +1,4 @@
-//! The instances of the layer: they start, crash and start again with nothing.
+//! The instances of the layer: they start, crash, and start again without any state.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, UNIX_EPOCH};
@@ -36,12 +36,12 @@ pub(crate) struct Instance {
     /// Its resource server, if clients hold access tokens of the layer.
     pub(crate) guarded: Option<Access<Resource, Shop>>,
     pub(crate) ear: Ear,
-    /// Told when it crashes: whoever waits for an answer sees the connection close.
+    /// Notified when it crashes: a client that waits for a response sees the connection close.
     pub(crate) crashed: Arc<Notify>,
 }
 
 impl Instance {
-    /// How often memory told something of a key.
+    /// Returns how often the cache had a hint about a key.
     pub(crate) fn hints(&self) -> u64 {
         self.tier.cache_stats().hits
     }
@@ -64,7 +64,7 @@ impl Cluster {
         self.0.lock().unwrap()
     }
 
-    /// Those that are up.
+    /// Returns the instances that are up.
     pub(crate) fn instances(&self) -> Vec<Instance> {
         self.seats()
             .iter()
@@ -72,10 +72,10 @@ impl Cluster {
             .collect()
     }
 
-    /// Whether that life goes on.
+    /// Returns whether that life is still running.
     ///
-    /// A task of a dead instance may still be polled, but whatever it calls never answers, and
-    /// nobody listens to it.
+    /// A task of a dead instance may still be polled, but its calls never return, and its results
+    /// are ignored.
     pub(crate) fn is_alive(&self, life: Life) -> bool {
         self.seats()[life.instance]
             .instance
@@ -83,13 +83,13 @@ impl Cluster {
             .is_some_and(|instance| instance.life == life)
     }
 
-    /// Drops all that refers back to the world.
+    /// Drops everything that refers back to the world.
     pub(crate) fn clear(&self) {
         self.seats().clear();
     }
 }
 
-/// Starts what is not up.
+/// Starts the instances that are not up.
 pub(crate) fn start(world: &Arc<World>) {
     for index in 0..world.plan.skews.len() {
         let life = {
@@ -113,8 +113,8 @@ pub(crate) fn start(world: &Arc<World>) {
 fn begin(world: &Arc<World>, life: Life) -> Instance {
     let plan = &world.plan;
     let ear = Ear::default();
-    // The cache goes by real time, of which a run takes a few milliseconds: nothing of it is ever
-    // out of date.
+    // The cache uses real time, of which a run takes a few milliseconds, so its entries never
+    // expire.
     let tier = TieredStore::builder(Link::new(world, life, ear.clone()))
         .ttl(Duration::from_secs(24 * 3600));
     let tier = if plan.tiered { tier } else { tier.max_bytes(0) }.build();
@@ -168,7 +168,8 @@ fn begin(world: &Arc<World>, life: Life) -> Instance {
     }
 }
 
-/// Ends that life, with everything that is under way in it, and starts another one after a while.
+/// Ends that life with everything that is in progress in it, and starts the instance again after a
+/// while.
 pub(crate) fn crash(world: &Arc<World>, life: Life) {
     let Some(instance) = world.cluster.seats()[life.instance]
         .instance
@@ -186,7 +187,7 @@ pub(crate) fn crash(world: &Arc<World>, life: Life) {
     });
 }
 
-/// Tells every instance of what has ended, or that something was lost.
+/// Announces to every instance which grants have ended, or that announcements were lost.
 pub(crate) fn announce(world: &Arc<World>, ended: &[Key]) {
     if world.plan.access != Guard::Remembers {
         return;
@@ -206,8 +207,7 @@ pub(crate) fn announce(world: &Arc<World>, ended: &[Key]) {
     }
 }
 
-/// Crashes instances at moments when they make no call: while they wait for a lock, a lease or
-/// their patience.
+/// Crashes instances while they make no call: while they wait for a lock, a lease or a time-out.
 pub(crate) async fn crash_at_random(world: Arc<World>) {
     for _ in 0..world.plan.crashes {
         sleep(world.millis(1, 20_000)).await;

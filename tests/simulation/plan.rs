@@ -1,4 +1,4 @@
-//! What a seed makes of a run before it begins: who takes part, and what may go wrong.
+//! The parameters of a run, derived from its seed: who takes part, and what may go wrong.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use rand::{RngExt as _, SeedableRng as _};
 #[derive(Clone, Debug)]
 pub(crate) struct User {
     pub(crate) client: String,
-    /// Of a confidential client.
+    /// The secret of a confidential client.
     pub(crate) secret: Option<String>,
-    /// How many tabs share its token.
+    /// The number of tabs that share its token.
     pub(crate) tabs: usize,
-    /// Whether it was logged in before the layer was there.
+    /// Whether it was logged in before the layer was installed.
     pub(crate) foreign: bool,
-    /// How often each of them refreshes.
+    /// How often each tab refreshes.
     pub(crate) steps: usize,
 }
 
-/// Whether the authorization server gives a new refresh token with every answer.
+/// Whether the authorization server rotates its refresh token with every response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rotates {
     Always,
@@ -27,12 +27,12 @@ pub(crate) enum Rotates {
     Never,
 }
 
-/// When the store goes away altogether.
+/// When the long outage of the store begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Begins {
     At(Duration),
-    /// Right after the authorization server has replaced so many tokens: what the last of them was
-    /// replaced by cannot be stored.
+    /// Right after the authorization server has replaced this many tokens, so that the last
+    /// replacement cannot be stored.
     AfterReplacing(u32),
 }
 
@@ -42,14 +42,14 @@ pub(crate) struct Outage {
     pub(crate) length: Duration,
 }
 
-/// Which access tokens clients hold, and how an instance looks at those of the layer.
+/// Which access tokens clients hold, and how an instance checks those of the layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Guard {
-    /// Those of the authorization server, at which no instance looks.
+    /// Those of the authorization server, which no instance checks.
     None,
-    /// It asks the store about each.
+    /// The instance reads the store for each request.
     Asks,
-    /// It remembers them for a while, and hears of what ends.
+    /// The instance caches tokens for a while, and subscribes to announcements.
     Remembers,
 }
 
@@ -65,33 +65,33 @@ pub(crate) struct Plan {
     /// Whether every instance has a cache in front of the store.
     pub(crate) tiered: bool,
     pub(crate) access: Guard,
-    /// Until when sessions are taken in that were there before the layer.
+    /// Until when sessions from before the layer are adopted.
     pub(crate) adopt_until: Duration,
     /// How far the clock of each instance is ahead.
     pub(crate) skews: Vec<Duration>,
-    /// Store calls that are lost, delayed, repeated or refused.
+    /// Store calls that are lost, delayed, repeated or rejected.
     pub(crate) store_faults: u32,
-    /// Calls of the authorization server that fail before they have an effect, or take long.
+    /// Calls of the authorization server that fail without an effect, or are slow.
     pub(crate) upstream_faults: u32,
-    /// Calls of the authorization server whose answer is lost once they have had their effect:
-    /// nobody can make good for those.
+    /// Calls of the authorization server whose response is lost after they had their effect. No
+    /// layer can compensate for those.
     pub(crate) lost_answers: u32,
-    /// Requests whose client hangs up, or gets no answer.
+    /// Requests whose client hangs up, or gets no response.
     pub(crate) client_faults: u32,
     /// Calls at which an instance dies.
     pub(crate) crashes: u32,
-    /// Writes after which the store fails over and loses the last ones.
+    /// Writes after which the store fails over and loses the latest ones.
     pub(crate) failovers: u32,
     pub(crate) outage: Option<Outage>,
 }
 
 impl Plan {
-    /// How far apart two clocks may be.
+    /// The largest difference between two clocks.
     pub(crate) const SKEW: Duration = Duration::from_secs(12);
 
     pub(crate) fn new(seed: u64) -> Self {
-        // Not the stream of the run itself: the same events shall not follow from the same
-        // settings.
+        // Not the random stream of the run itself, so that equal settings do not imply equal
+        // events.
         let mut rng = StdRng::seed_from_u64(seed ^ 0x5eed_0000_0000_0000);
         let mut rate = |percent: u32, rates: &[u32]| {
             if rng.random_ratio(percent, 100) {
@@ -135,7 +135,7 @@ impl Plan {
             .map(|number| user(number, &mut rng))
             .collect();
         let rotation_timeout = Duration::from_secs(if rng.random_ratio(1, 2) { 2 } else { 10 });
-        // For longer than a lease, and for less than a commit is held in the background.
+        // For longer than a lease, and for less than a commit is retried in the background.
         let badly_timed = rng.random_ratio(10, 100).then(|| {
             let lease = rotation_timeout * 2 + Duration::from_secs(5);
             Outage {
@@ -181,7 +181,8 @@ impl Plan {
         }
     }
 
-    /// Whether the store is away for longer than a commit is held in the background.
+    /// Returns whether the store is unreachable for longer than a commit is retried in the
+    /// background.
     pub(crate) fn long_outage(&self) -> bool {
         self.outage
             .is_some_and(|outage| outage.length > Duration::from_secs(45))

@@ -1,4 +1,4 @@
-//! One request on its way from a client to an instance, and what its client learns of it.
+//! A request from a client to an instance, and what the client learns from it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::token::{Token, read_access};
 use super::upstream::{MARK, PASS};
 use super::world::World;
 
-/// What is asked for.
+/// The requested operation.
 #[derive(Clone, Debug)]
 pub(crate) enum Ask {
     LogIn,
@@ -27,23 +27,23 @@ pub(crate) enum Ask {
     Revoke(Token),
 }
 
-/// Who asks, and with what.
+/// The sender of a request and its credentials.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
-    /// For the trace.
+    /// A name for the trace.
     pub(crate) name: &'static str,
     pub(crate) client: Option<String>,
     pub(crate) secret: Option<String>,
     /// Whether client and secret are those of the token.
     pub(crate) entitled: bool,
-    /// Whether the client is the right one.
+    /// Whether the client id is that of the token.
     pub(crate) named: bool,
 }
 
 /// What the client learns.
 #[derive(Clone, Debug)]
 pub(crate) enum Learned {
-    /// No answer: it hung up, the connection broke, the answer was lost.
+    /// Nothing: it hung up, the connection broke, or the response was lost.
     Nothing,
     /// The next token.
     Token(Held),
@@ -53,7 +53,7 @@ pub(crate) enum Learned {
     Refused(StatusCode, String),
 }
 
-/// Sends a request to some instance.
+/// Sends a request to a random instance.
 pub(crate) async fn send(world: &Arc<World>, caller: &Caller, ask: &Ask) -> Learned {
     world.pause(0, 15).await;
     let instances = world.cluster.instances();
@@ -128,7 +128,7 @@ fn request(world: &World, caller: &Caller, ask: &Ask) -> Request<Full<Bytes>> {
     request
 }
 
-/// The answer; none if the instance crashes or the client hangs up.
+/// Returns the response; `None` if the instance crashes or the client hangs up.
 async fn answer(
     world: &World,
     instance: &Instance,
@@ -155,7 +155,7 @@ async fn answer(
     if !world.cluster.is_alive(instance.life) {
         return None;
     }
-    // The inner service failed; a server would close the connection or answer 502.
+    // The inner service failed. A server would close the connection or respond with 502.
     let response = response.ok()?;
     let head = response.headers().clone();
     let status = response.status();
@@ -174,7 +174,7 @@ async fn answer(
     Some((status, body))
 }
 
-/// Tells the ledger of an answer, and its client what it says.
+/// Reports a response to the ledger. Returns what the client learns from it.
 fn judge(
     world: &World,
     caller: &Caller,

@@ -1,4 +1,4 @@
-//! One run, from its seed to its verdict.
+//! A run, from its seed to its verdict.
 
 use std::cell::RefCell;
 use std::panic;
@@ -15,22 +15,22 @@ use super::cluster;
 use super::thief;
 use super::world::World;
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) violations: Vec<String>,
     pub(crate) trace: Vec<String>,
-    /// How many sessions there were, and for how many of them there is an excuse.
+    /// The number of sessions, and how many of them have an excuse.
     pub(crate) sessions: usize,
     pub(crate) excused: usize,
 }
 
 thread_local! {
-    /// Panics of the run on this thread, in whatever task.
+    /// The panics of the run on this thread, in any task.
     static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Runs the seed: the same seed always comes to the same.
+/// Runs the seed. The same seed always gives the same result.
 pub(crate) fn run(seed: u64, breakage: Option<Breakage>, traced: bool) -> Outcome {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -107,7 +107,7 @@ async fn play(world: &Arc<World>) {
     aftermath(world, &jars).await;
 }
 
-/// When nothing goes wrong any more, everything that was promised comes true.
+/// Checks that every promise holds once nothing goes wrong any more.
 async fn aftermath(world: &Arc<World>, jars: &[Arc<Jar>]) {
     world.calm_down();
     cluster::start(world);

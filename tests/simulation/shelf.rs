@@ -1,4 +1,4 @@
-//! What the store holds.
+//! The contents of the store.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -26,25 +26,25 @@ pub(crate) enum Answer {
     Claim(Option<Claim>),
 }
 
-/// What happened to an entry, for the ledger.
+/// A change of an entry, for the ledger.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Effect {
-    /// It has another tag now: a grant has begun, or was rotated.
+    /// The entry has a new tag: a grant has begun, or was rotated.
     Committed(Key, Tag),
-    /// The answer to a token from before the layer was stored.
+    /// The response to a token from before the layer was stored.
     Adopted(Key),
     /// An access token was stored.
     Minted(Key),
-    /// It is gone: its grant has ended.
+    /// The entry was removed: its grant has ended.
     Removed(Key),
-    /// A lease that had run out was taken by another request.
+    /// An expired lease was taken over by another request.
     TakenOver(Key),
 }
 
-/// Tags of entries that are no grants: of an adoption that is under way, and of one that is done.
+/// Tags of entries that are not grants: of an adoption in progress, and of a completed one.
 pub(crate) const UNDER_WAY: Tag = Tag::new([0; 32]);
 const DONE: Tag = Tag::new([1; 32]);
-/// That of every access token.
+/// The tag of every access token.
 pub(crate) const ACCESS: Tag = Tag::new([2; 32]);
 
 #[derive(Clone, Debug)]
@@ -54,25 +54,25 @@ struct Slot {
     besides: BTreeMap<Name, (Bytes, Timestamp)>,
 }
 
-/// What the store holds, by the letter of `Store`.
+/// The contents of the store, exactly as `Store` documents them.
 #[derive(Debug, Default)]
 pub(crate) struct Shelf {
     slots: BTreeMap<Key, Slot>,
-    /// What was there before each write, for a replica that has not seen it.
+    /// The previous value of each write, for a replica that has not received it.
     journal: Vec<(Timestamp, Key, Option<Slot>)>,
     /// How far the clock of the store is ahead.
     ahead: Duration,
-    /// When it is away.
+    /// When the store is unreachable.
     away: Option<Range<Duration>>,
 }
 
 impl Shelf {
-    /// Nobody reaches it from then on, for so long.
+    /// Makes the store unreachable from then on, for this long.
     pub(crate) fn go_away(&mut self, from: Duration, length: Duration) {
         self.away = Some(from..from + length);
     }
 
-    /// How long it will yet be away, if it is.
+    /// Returns how much longer the store is unreachable, if it is.
     pub(crate) fn back_in(&self, elapsed: Duration) -> Option<Duration> {
         self.away
             .as_ref()
@@ -223,8 +223,8 @@ impl Shelf {
         (Swap::Swapped, effect)
     }
 
-    /// A replica takes over that has not seen the last writes; its clock is another. Of which
-    /// entries, and the tag that each has now.
+    /// Fails over to a replica without the latest writes and with another clock. Returns the
+    /// affected keys, each with its current tag.
     pub(crate) fn fail_over(
         &mut self,
         writes: usize,

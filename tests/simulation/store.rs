@@ -1,4 +1,4 @@
-//! The store that all instances share, and the network between it and them.
+//! The store that all instances share, and the network between it and the instances.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -18,28 +18,28 @@ use super::cluster::{self, Life};
 use super::shelf::{ACCESS, Answer, Call, UNDER_WAY};
 use super::world::World;
 
-/// After this a call of the store has failed, whatever becomes of it there.
+/// A call that takes longer has failed for its caller, whatever its effect.
 const TIME_OUT: Duration = Duration::from_secs(1);
 
-/// What becomes of a call on its way.
+/// The fate of a call.
 #[derive(Debug)]
 enum Fate {
-    /// Served at once.
+    /// The call is served immediately.
     Prompt,
     Travels(Journey),
-    /// The store cannot be reached.
+    /// The store is unreachable.
     Refused,
 }
 
 #[derive(Debug)]
 struct Journey {
-    /// How long the call takes to the store; none if it is lost.
+    /// How long the call takes to reach the store; `None` if it is lost.
     out: Option<Duration>,
-    /// How long its answer takes; none if it is lost.
+    /// How long its reply takes; `None` if it is lost.
     back: Option<Duration>,
-    /// How long after it the same call comes in once more.
+    /// The time after which the same call arrives again.
     again: Option<Duration>,
-    /// Whether the instance dies: before the store has seen the call, or after it.
+    /// Whether the instance dies before or after the store has received the call.
     crash: Option<bool>,
 }
 
@@ -66,8 +66,8 @@ impl Fate {
                 2 => journey.back = None,
                 3 => journey.out = Some(world.millis(1, 3000)),
                 4 => journey.back = Some(world.millis(1, 3000)),
-                // A new grant that is inserted again when it has ended would be there again: no
-                // store can tell. Such a call comes again at once.
+                // If an insert is repeated after its grant has ended, the grant exists again, and
+                // no store can detect that. The repetition of an insert therefore arrives at once.
                 _ if matches!(call, Call::Swap(_, None, ..)) => {
                     journey.again = Some(Duration::ZERO)
                 }
@@ -79,7 +79,7 @@ impl Fate {
 }
 
 impl Journey {
-    /// Runs apart from the caller: what was sent arrives though nobody waits for the answer.
+    /// Runs independently of the caller: a call that was sent arrives even if its caller is gone.
     async fn run(self, world: Arc<World>, life: Life, call: Call, answer: oneshot::Sender<Answer>) {
         if self.crash == Some(true) {
             cluster::crash(&world, life);
@@ -111,7 +111,7 @@ impl Journey {
     }
 }
 
-/// How long the store will yet be away, if it is.
+/// Returns how much longer the store is unreachable, if it is.
 pub(crate) fn back_in(world: &World) -> Option<Duration> {
     if world.is_calm() {
         None
@@ -120,7 +120,7 @@ pub(crate) fn back_in(world: &World) -> Option<Duration> {
     }
 }
 
-/// The store sees the call; `None` if it is away.
+/// Applies the call to the store; `None` if the store is unreachable.
 fn arrive(world: &Arc<World>, life: Life, call: &Call) -> Option<Answer> {
     if back_in(world).is_some() {
         return None;
@@ -158,7 +158,7 @@ fn fail_over(world: &World) {
     }
 }
 
-/// The store as one life of an instance sees it.
+/// The store as seen by one life of an instance.
 #[derive(Clone)]
 pub(crate) struct Link {
     world: Arc<World>,

@@ -1,4 +1,4 @@
-//! A thief, who copies a token at a random moment and uses it.
+//! A thief who copies a token at a random moment and uses it.
 
 use std::sync::Arc;
 
@@ -8,20 +8,20 @@ use super::request::{Ask, Caller, Learned, send};
 use super::token::Token;
 use super::world::World;
 
-/// What the thief has besides the token.
+/// What the thief has in addition to the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Loot {
     /// Nothing.
     Token,
     /// A client of its own.
     OtherClient,
-    /// The name of the client, which is no secret.
+    /// The id of the client, which is not a secret.
     Name,
-    /// All that the client has.
+    /// Everything that the client has.
     Everything,
 }
 
-/// Steals and uses one token, and perhaps those that follow from it.
+/// Steals and uses one token, and perhaps its successors.
 pub(crate) async fn theft(world: Arc<World>, jars: Vec<Arc<Jar>>) {
     world.pause(0, 200_000).await;
     let Some(jar) = world.pick(&jars) else { return };
@@ -57,8 +57,8 @@ pub(crate) async fn theft(world: Arc<World>, jars: Vec<Arc<Jar>>) {
         named: matches!(loot, Loot::Name | Loot::Everything),
     };
     for _ in 0..1 + world.below(if caller.entitled { 3 } else { 1 }) {
-        // Without the secret the token that its client holds is of no use, nor does it harm. An
-        // older one ends the grant.
+        // Without the secret, the client's current token is useless and harmless, but an older one
+        // ends the grant.
         let held = jar.newest().is_some_and(|held| held.token.tag == token.tag);
         if caller.named && (caller.entitled || !held) {
             world.ledger().robbed(&token);
@@ -81,7 +81,7 @@ pub(crate) async fn theft(world: Arc<World>, jars: Vec<Arc<Jar>>) {
     }
 }
 
-/// The token that the client holds, or any that it was ever given.
+/// Returns the token that the client holds, or any that it ever held.
 fn copy(world: &World, jar: &Jar) -> Option<Token> {
     if world.one_in(2, 1) {
         return jar.newest().map(|held| held.token);
@@ -94,7 +94,7 @@ fn copy(world: &World, jar: &Jar) -> Option<Token> {
     world.pick(line).cloned()
 }
 
-/// Uses a token that is over: from then on nothing of its grant works.
+/// Uses a superseded token: from then on no token of its grant works.
 pub(crate) async fn last_theft(world: &Arc<World>, jars: &[Arc<Jar>]) {
     let superseded = world.ledger().superseded();
     let Some(token) = world.pick(&superseded).cloned() else {

@@ -5,7 +5,8 @@ use tower_oauth_refresh::store::{Key, Tag};
 
 use super::tokens;
 
-/// The keys of the entry of an access token and of the grant that it ends with, and its generation.
+/// Returns the keys of an access token's entry and of the grant with which it ends, and its
+/// generation.
 pub(crate) fn read_access(text: &str) -> Option<(Key, Key, u32)> {
     let bytes = tokens::payload("at_", text)?;
     let (id, rest) = bytes.split_at_checked(12)?;
@@ -17,7 +18,7 @@ pub(crate) fn read_access(text: &str) -> Option<(Key, Key, u32)> {
     ))
 }
 
-/// A refresh token of the layer, as its holder has it, and as the store knows it.
+/// A refresh token of the layer, as its client holds it and as the store knows it.
 #[derive(Clone, Debug)]
 pub(crate) struct Token {
     pub(crate) text: String,
@@ -37,7 +38,7 @@ impl Token {
         })
     }
 
-    /// A token of the authorization server in the hands of a client. Its key is that of its
+    /// Returns a token of the authorization server that a client holds. Its key is that of its
     /// adoption.
     pub(crate) fn foreign(text: String) -> Self {
         let key = Sha256::new()
@@ -55,7 +56,7 @@ impl Token {
         !self.text.starts_with("rt_")
     }
 
-    /// The same with a secret that somebody has made up.
+    /// Returns the token with a made-up secret.
     pub(crate) fn forged(&self) -> Option<Self> {
         let mut bytes = tokens::payload("rt_", &self.text)?;
         bytes.get_mut(16..)?.fill(0);

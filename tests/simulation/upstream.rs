@@ -1,5 +1,5 @@
-//! An authorization server as strict as real ones: a refresh token that it has replaced ends the
-//! session when it shows up again.
+//! An authorization server as strict as real ones: presenting a refresh token that it has replaced
+//! ends the session.
 
 use std::future::{Future, pending};
 use std::pin::Pin;
@@ -20,13 +20,13 @@ use super::cluster::{self, Life};
 use super::plan::{Begins, Outage, Rotates};
 use super::world::World;
 
-/// In every refresh token of this server, and in nothing that a client may see.
+/// A part of every refresh token of this server, which no client may see.
 pub(crate) const MARK: &str = "UPSTREAM";
 
-/// In every access token of this server.
+/// A part of every access token of this server.
 pub(crate) const PASS: &str = "PASS";
 
-/// What the server knows of its sessions, by number.
+/// The sessions of the server, by number.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     all: Vec<Session>,
@@ -41,11 +41,11 @@ struct Session {
     generation: u32,
     answers: u32,
     alive: bool,
-    /// Who waits for an answer to its current token.
+    /// The instance lives that wait for a response to its current token.
     asking: Vec<Life>,
 }
 
-/// What a client sent, as far as it matters here.
+/// The parameters of a client's request, as far as they matter here.
 #[derive(Debug)]
 struct Form(Vec<(String, String)>);
 
@@ -64,8 +64,7 @@ fn refused(status: StatusCode, error: &str) -> Served {
     (status, format!(r#"{{"error":"{error}"}}"#))
 }
 
-/// A refresh that the server has begun to look at: of which session, and whether it replaces the
-/// token.
+/// A refresh that the server has begun to process: the session, and whether its token is replaced.
 #[derive(Clone, Copy, Debug)]
 struct Refreshed {
     session: usize,
@@ -79,7 +78,7 @@ impl Sessions {
         (StatusCode::OK, self.answer(session, true))
     }
 
-    /// A session that begins; its first token is that of [`Sessions::first`].
+    /// Begins a session, whose first token is [`Sessions::first`].
     pub(crate) fn begin(&mut self, client: String, secret: Option<String>) -> usize {
         self.all.push(Session {
             client,
@@ -106,7 +105,8 @@ impl Sessions {
         format!(r#"{{{access},"token_type":"Bearer","expires_in":3600{token}}}"#)
     }
 
-    /// The session and the generation of a token, and whether this client may use it.
+    /// Returns the session and the generation of a token, or an error if this client must not use
+    /// it.
     fn find(&self, token: &str, form: &Form) -> Result<(usize, u32), Served> {
         let dead = || refused(StatusCode::BAD_REQUEST, "invalid_grant");
         let numbers = token
@@ -126,7 +126,7 @@ impl Sessions {
     }
 }
 
-/// Serves a request; what it did to a session is for the journey of the answer.
+/// Serves a request. Also returns its effect on a session, for the way back of the response.
 fn serve(world: &World, life: Life, path: &str, form: &Form) -> (Served, Option<Refreshed>) {
     let mut sessions = world.sessions();
     if path == "/revoke" {
@@ -197,14 +197,14 @@ fn serve(world: &World, life: Life, path: &str, form: &Form) -> (Served, Option<
     )
 }
 
-/// What becomes of a request to the server on its way.
+/// The fate of a request on its way to the server.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
-    /// The server answers that it cannot, and has done nothing.
+    /// The server is unavailable and has done nothing.
     Unavailable,
-    /// The connection breaks before the request is there.
+    /// The connection breaks before the request arrives.
     Broken,
-    /// The answer is lost, late or cannot be read, when all is done.
+    /// The response is lost, late or unreadable, after the request had its effect.
     Lost,
     Late,
     Garbled,
@@ -215,7 +215,7 @@ struct Journey {
     out: Duration,
     back: Duration,
     fault: Option<Fault>,
-    /// Whether the instance dies: before the server has seen the request, or after it.
+    /// Whether the instance dies before or after the server has received the request.
     crash: Option<bool>,
 }
 
@@ -227,7 +227,7 @@ impl Journey {
             fault: None,
             crash: None,
         };
-        // Less than the layer waits for it, with what stands above.
+        // Less than the time-out of the layer, together with the delay above.
         let long = u32::try_from(world.plan.rotation_timeout.as_millis()).unwrap() * 2 - 500;
         if world.strikes(world.plan.upstream_faults) {
             match world.below(4) {
@@ -248,7 +248,7 @@ impl Journey {
         journey
     }
 
-    /// Runs apart from the caller: the server serves what has reached it, whoever still waits.
+    /// Runs independently of the caller: the server serves every request that has reached it.
     async fn run(
         self,
         world: Arc<World>,
@@ -311,7 +311,7 @@ impl Journey {
     }
 }
 
-/// The server as one life of an instance sees it: the inner service of its layer.
+/// The server as seen by one life of an instance: the inner service of its layer.
 #[derive(Clone)]
 pub(crate) struct Upstream {
     world: Arc<World>,

@@ -1,4 +1,4 @@
-//! What all actors of a run share: the seed, the time, the trace, and the places where things are.
+//! The state that all actors of a run share: the seed, the time, the trace, and the other actors.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +25,7 @@ pub(crate) struct World {
     sessions: Mutex<Sessions>,
     ledger: Mutex<Ledger>,
     rng: Mutex<StdRng>,
-    /// Apart, so that what happens does not hang on how much randomness a token takes.
+    /// A separate stream, so that events do not depend on how much randomness a token takes.
     secrets: Mutex<StdRng>,
     began: Instant,
     calm: AtomicBool,
@@ -33,7 +33,8 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// To be made inside of the runtime of the run, for its clock.
+    /// Creates the world. Call it inside the runtime of the run, because it reads that runtime's
+    /// clock.
     pub(crate) fn new(seed: u64, breakage: Option<Breakage>, traced: bool) -> Arc<Self> {
         let plan = Plan::new(seed);
         let mut shelf = Shelf::default();
@@ -73,7 +74,7 @@ impl World {
         self.ledger.lock().unwrap()
     }
 
-    /// How long the run has been going on.
+    /// Returns how long the run has lasted.
     pub(crate) fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }
@@ -88,12 +89,12 @@ impl World {
         self.calm.load(Ordering::Relaxed)
     }
 
-    /// Whether a fault of this rate happens now.
+    /// Returns whether a fault of this rate happens now.
     pub(crate) fn strikes(&self, rate: u32) -> bool {
         rate > 0 && !self.is_calm() && self.one_in(1000, rate)
     }
 
-    /// True `part` times out of `whole`.
+    /// Returns `true` `part` times out of `whole`.
     pub(crate) fn one_in(&self, whole: u32, part: u32) -> bool {
         self.below(whole) < part
     }
@@ -150,7 +151,7 @@ pub(crate) struct Skewed {
 }
 
 impl Skewed {
-    /// When every run begins, by a clock that is right, in milliseconds since 1970.
+    /// The start time of every run, by a clock that is right, in milliseconds since 1970.
     pub(crate) const BEGIN: u64 = 1_800_000_000_000;
 }
 

@@ -15,12 +15,12 @@ use tower_oauth_refresh::{AccessError, AccessGrant, AccessLayer, AccessLayerBuil
 
 use super::{Answer, App, TestStore};
 
-/// Tells what it was sent, and remembers the headers.
+/// Responds with the request that it received, and records the headers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Resource(Arc<Mutex<Vec<(HeaderMap, AccessGrant)>>>);
 
 impl Resource {
-    /// The headers of the requests that have reached it.
+    /// Returns the headers of the requests that have reached it.
     pub(crate) fn seen(&self) -> Vec<HeaderMap> {
         self.0
             .lock()
@@ -62,7 +62,7 @@ impl<B> Service<Request<B>> for Resource {
     }
 }
 
-/// The resource server with its layer.
+/// A resource server and its layer.
 #[derive(Clone)]
 pub(crate) struct Guarded {
     pub(crate) layer: AccessLayer<TestStore>,
@@ -92,7 +92,8 @@ impl Guarded {
         }
     }
 
-    /// A request with these values of `Authorization`, and the cause if it was refused.
+    /// Sends a request with these `Authorization` values. Returns the cause as well if it was
+    /// rejected.
     pub(crate) async fn send(&self, values: &[&str]) -> (Answer, Option<AccessError>) {
         let mut request = Request::get("/orders");
         for value in values {
@@ -117,7 +118,7 @@ impl Guarded {
         self.send(&[&format!("Bearer {token}")]).await.0
     }
 
-    /// The upstream's token that the resource server got.
+    /// Returns the upstream token that reached the resource server.
     #[track_caller]
     pub(crate) fn swapped(answer: &Answer) -> String {
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -131,7 +132,7 @@ impl Guarded {
             .to_owned()
     }
 
-    /// What a request with this token is told of it, if it is let through.
+    /// Returns the grant of a request with this token, if it is let through.
     pub(crate) async fn grant(&self, token: &str) -> Option<AccessGrant> {
         let let_through = self.status(token).await == 200;
         let seen = self
@@ -149,12 +150,12 @@ impl Guarded {
     }
 }
 
-/// An instance that hands out access tokens of its own.
+/// Returns an instance that issues access tokens of its own.
 pub(crate) fn referencing() -> App {
     App::with(|builder| builder.reference_access_tokens())
 }
 
-/// One more instance over the same store, in front of the same server.
+/// Returns another instance over the same store, in front of the same server.
 pub(crate) fn another(app: &App) -> App {
     App::over(
         app.clock.clone(),
@@ -164,7 +165,7 @@ pub(crate) fn another(app: &App) -> App {
     )
 }
 
-/// Refresh token and access token of a success.
+/// Returns the refresh token and the access token of a success.
 #[track_caller]
 pub(crate) fn pair(answer: &Answer) -> (String, String) {
     (answer.token(), access_token(answer))

@@ -1,4 +1,4 @@
-//! The layer in front of the strict server, in one process, and a client that talks to it.
+//! The layer in front of the strict server, in one process, and a client.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use super::upstream::Upstream;
 
 pub(crate) type TestStore = Hooked<MemoryStore>;
 
-/// One instance of the layer with everything around it.
+/// An instance of the layer with everything around it.
 #[derive(Clone)]
 pub(crate) struct App<St = TestStore> {
     pub(crate) clock: ManualClock,
@@ -29,7 +29,7 @@ pub(crate) struct App<St = TestStore> {
     events: Arc<Mutex<Vec<Event>>>,
 }
 
-/// An answer, read to its end.
+/// A response, read to its end.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -38,7 +38,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// A member of the JSON body that is a string.
+    /// Returns a string member of the JSON body.
     pub(crate) fn get(&self, member: &str) -> Option<String> {
         self.json()[member].as_str().map(str::to_owned)
     }
@@ -47,12 +47,12 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// The status and the `error`.
+    /// Returns the status and the `error`.
     pub(crate) fn error(&self) -> (u16, String) {
         (self.status.as_u16(), self.get("error").unwrap_or_default())
     }
 
-    /// The refresh token of a success.
+    /// Returns the refresh token of a success.
     #[track_caller]
     pub(crate) fn token(&self) -> String {
         assert_eq!(self.status, StatusCode::OK, "{self:?}");
@@ -74,7 +74,7 @@ impl App {
         Self::over(clock, store, Upstream::new(), settings)
     }
 
-    /// Another instance over the same store, in front of the same server.
+    /// Returns another instance over the same store, in front of the same server.
     pub(crate) fn another(&self) -> Self {
         Self::over(
             self.clock.clone(),
@@ -109,7 +109,7 @@ impl<St: Store + Clone> App<St> {
         }
     }
 
-    /// The kinds of the events since the last look.
+    /// Returns the kinds of the events since the last call.
     pub(crate) fn events(&self) -> Vec<EventKind> {
         self.take_events()
             .into_iter()
@@ -134,7 +134,7 @@ impl<St: Store + Clone> App<St> {
         self.send(post(path, form)).await.unwrap()
     }
 
-    /// Logs a client in; its refresh token.
+    /// Logs a client in, and returns its refresh token.
     pub(crate) async fn log_in(&self, client: &str) -> String {
         let secret = format!("secret of {client}");
         let mut form = vec![
@@ -180,7 +180,7 @@ pub(crate) fn post(path: &str, form: &[(&str, &str)]) -> Request<Full<Bytes>> {
         .unwrap()
 }
 
-/// Lets everything that can go on without time passing go on.
+/// Runs everything that can proceed without time passing.
 pub(crate) async fn settle() {
     for _ in 0..50 {
         tokio::task::yield_now().await;

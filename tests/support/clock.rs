@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tower_oauth_refresh::{Clock, Timestamp};
 
-/// Stands still until it is told to move; clones are the same clock.
+/// A clock that stands still until it is moved. Clones are the same clock.
 #[derive(Clone, Debug)]
 pub(crate) struct ManualClock(Arc<Times>);
 
-/// Both times, in milliseconds.
+/// Monotonic and wall clock time, in milliseconds.
 #[derive(Debug)]
 struct Times {
     wall: AtomicU64,
@@ -31,7 +31,7 @@ impl ManualClock {
         self.0.wall.fetch_add(millis, Ordering::SeqCst);
     }
 
-    /// Sets the wall clock, as an administrator or NTP does: no time passes.
+    /// Sets the wall clock, as an administrator or NTP does, without time passing.
     #[allow(dead_code, reason = "not every file of tests sets it")]
     pub(crate) fn set(&self, time: Timestamp) {
         self.0.wall.store(time.as_millis(), Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! Entries of a store, for tests that talk to it without the layer.
+//! Store entries, for tests that call a store without the layer.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ pub(crate) const NAME: Name = Name::new([2; 16]);
 pub(crate) const HOUR: Ttl = Ttl::After(Duration::from_secs(3600));
 pub(crate) const LEASE: Duration = Duration::from_secs(600);
 
-/// Another each time.
+/// Returns a new key each time.
 pub(crate) fn random_key() -> Key {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).unwrap();
@@ -27,13 +27,13 @@ pub(crate) fn entry(number: u64) -> Entry {
     Entry::new(version(number), TAG, Bytes::from(format!("value {number}")))
 }
 
-/// Puts entry 1 where nothing is, and a value beside it.
+/// Inserts entry 1 with a sidecar.
 pub(crate) async fn insert<S: Store>(store: &S, key: &Key) {
     let swap = put_with(store, key, None, 1, HOUR, Some("beside")).await;
     assert_eq!(swap.unwrap(), Swap::Swapped);
 }
 
-/// Puts entry `number` in the place of entry `expected`.
+/// Replaces entry `expected` with entry `number`.
 pub(crate) async fn put<S: Store>(
     store: &S,
     key: &Key,
@@ -75,7 +75,7 @@ pub(crate) async fn remove<S: Store>(
         .await
 }
 
-/// Every call that a store has, on an entry that may be there or not.
+/// Makes every call of a store, on an entry that may or may not exist.
 pub(crate) async fn every_call<S: Store>(
     store: &S,
     key: &Key,

@@ -1,5 +1,5 @@
-//! Several instances over one Redis, many sessions brought to one step of a rotation at once, and
-//! what becomes of them.
+//! Several instances over one Redis, many sessions that are brought to one step of a rotation at
+//! once, and checks of the outcome.
 
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -18,16 +18,16 @@ use super::{Act, Answer, App, ManualClock, Upstream};
 pub(crate) type RedisApp = App<TieredStore<RedisStore>>;
 type Settings = RefreshLayerBuilder<TieredStore<RedisStore>>;
 
-/// When to give up what comes with certainty.
+/// The time limit for an event that is certain to occur.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
-/// When a client comes back that was told to. Sooner than `Retry-After` says, which only makes it
-/// harder.
+/// When a client retries that was told to. This is sooner than `Retry-After` says, which only makes
+/// the test harder.
 const PAUSE: Duration = Duration::from_millis(150);
 
-/// Whom requests are sent through: an instance with a connection and a cache of its own.
+/// Starts an instance with its own connection and its own cache.
 ///
-/// Its lease is a short one, so that tests need not wait for long where one has to run out.
+/// Its lease is short, so that tests do not wait for long until it expires.
 pub(crate) async fn instance(url: &str, upstream: &Upstream) -> RedisApp {
     let store = RedisStore::builder(url)
         .command_timeout(Duration::from_millis(500))
@@ -52,7 +52,7 @@ pub(crate) fn instance_over(
     )
 }
 
-/// A server that has on disk what it has acknowledged.
+/// Starts a server that writes to disk before it acknowledges.
 pub(crate) async fn durable_server() -> RedisServer {
     RedisServer::builder()
         .config("appendonly", "yes")
@@ -61,7 +61,7 @@ pub(crate) async fn durable_server() -> RedisServer {
         .await
 }
 
-/// What the store asks of Redis.
+/// A request to Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Asked {
     Insert,
@@ -72,11 +72,11 @@ pub(crate) enum Asked {
     Remove,
     Get,
     Replay,
-    /// What a connection says of itself, and what loads the scripts.
+    /// Connection set-up and loading of scripts.
     Other,
 }
 
-/// What a request is for, told from the shape of its arguments.
+/// Classifies a request by the shape of its arguments.
 pub(crate) fn asked(words: &[Bytes]) -> Asked {
     match (
         words[0].to_ascii_uppercase().as_slice(),
@@ -95,7 +95,7 @@ pub(crate) fn asked(words: &[Bytes]) -> Asked {
     }
 }
 
-/// Holds whatever comes to it until it is opened, and nothing from then on.
+/// Holds everything that arrives until it is opened, and nothing from then on.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gate(Arc<Mutex<GateState>>);
 
@@ -137,21 +137,21 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// How far a rotation has come.
+/// The progress of a rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// The claim is on its way to Redis.
     Claim,
-    /// The lease is taken, and nobody knows yet.
+    /// The lease is taken, and the reply has not arrived.
     Claimed,
-    /// The upstream has the request, and has done nothing.
+    /// The upstream has received the request, and has done nothing.
     Upstream,
-    /// The upstream has answered; the commit is on its way to Redis.
+    /// The upstream has responded; the commit is on its way to Redis.
     Commit,
-    /// The rotation is stored, and nobody knows yet.
+    /// The rotation is stored, and the reply has not arrived.
     Committed,
-    /// The rotation is stored, its answer was lost; the client asks again, and the replay is on its
-    /// way.
+    /// The rotation is stored and its response was lost. The client retries, and the replay is on
+    /// its way.
     Replay,
 }
 
@@ -166,14 +166,14 @@ impl Step {
     ];
 }
 
-/// What requests pass through on their way.
+/// Everything that a request passes through.
 #[derive(Clone, Copy)]
 pub(crate) struct Stage<'a> {
     pub(crate) server: &'a RedisServer,
-    /// Through which the instances reach it that are to be halted.
+    /// The wire of the instances that are to be halted.
     pub(crate) wire: &'a Wire,
     pub(crate) upstream: &'a Upstream,
-    /// How many connections go through the wire, each of which has a part of the refreshes.
+    /// How many connections go through the wire, each with a share of the refreshes.
     pub(crate) connections: usize,
 }
 
@@ -186,7 +186,7 @@ impl Stage<'_> {
             Step::Claim => {
                 self.hold(Asked::Claim, &gate, Fault::Hold);
                 start();
-                // The others are behind the first of their connection.
+                // The other requests wait behind the first one of their connection.
                 until("a claim on each connection", || {
                     gate.held() == self.connections
                 })
@@ -284,13 +284,13 @@ pub(crate) async fn log_in_many(instances: &[RedisApp], count: usize) -> Vec<Str
     tokens
 }
 
-/// A refresh with each of the tokens, at one instance after the other. Each has begun, its claim
-/// sent.
+/// Begins a refresh with each of the tokens, at one instance after the other. Each has sent its
+/// claim when this returns.
 pub(crate) fn refresh_each(instances: &[RedisApp], tokens: &[String]) -> JoinSet<Answer> {
     let mut requests = JoinSet::new();
     for (instance, token) in instances.iter().cycle().zip(tokens) {
         let (instance, token) = (instance.clone(), token.clone());
-        // Of a task that was spawned and is aborted nobody knows whether it ran at all.
+        // It is polled here, because an aborted task that was only spawned might never have run.
         let mut request = Box::pin(tokio::task::unconstrained(async move {
             instance.refresh(&token).await
         }));
@@ -305,7 +305,7 @@ pub(crate) fn refresh_each(instances: &[RedisApp], tokens: &[String]) -> JoinSet
     requests
 }
 
-/// Panics unless it says, as it must, that the client is to come back.
+/// Panics unless the response tells the client to retry.
 #[track_caller]
 pub(crate) fn assert_away(answer: &Answer) {
     assert_eq!(
@@ -316,8 +316,8 @@ pub(crate) fn assert_away(answer: &Answer) {
     assert_eq!(answer.headers["retry-after"], "1", "{answer:?}");
 }
 
-/// What a client gets that keeps the protocol: it comes back when told to, each time to another
-/// instance.
+/// Returns the response that a conforming client gets in the end: it retries when told to, each
+/// time at another instance.
 pub(crate) async fn refresh_patiently(instances: &[RedisApp], first: usize, token: &str) -> Answer {
     let end = Instant::now() + LIMIT;
     for instance in instances.iter().cycle().skip(first) {
@@ -332,8 +332,8 @@ pub(crate) async fn refresh_patiently(instances: &[RedisApp], first: usize, toke
     unreachable!("there are instances")
 }
 
-/// Lets every client go on from its token: it gets the next one, and with that one more. How many
-/// get `invalid_grant` instead; the tokens of the others.
+/// Refreshes every token twice, as its client would. Returns how many clients get `invalid_grant`
+/// instead, and the tokens of the others.
 pub(crate) async fn go_on(instances: &[RedisApp], tokens: &[String]) -> (usize, Vec<String>) {
     let mut clients = JoinSet::new();
     for (number, token) in tokens.iter().enumerate() {
@@ -341,7 +341,7 @@ pub(crate) async fn go_on(instances: &[RedisApp], tokens: &[String]) -> (usize, 
         clients.spawn(async move {
             let mut token = token;
             for round in 0..2 {
-                // To the instance first that it was not at before.
+                // First at the instance at which it was not before.
                 let answer = refresh_patiently(&instances, number + 1 + round, &token).await;
                 if answer.error() == (400, "invalid_grant".into()) {
                     return None;
@@ -355,8 +355,8 @@ pub(crate) async fn go_on(instances: &[RedisApp], tokens: &[String]) -> (usize, 
     (tokens.len() - left.len(), left)
 }
 
-/// Panics if the upstream has done more than one refresh for each token that a client has now, or a
-/// commit was lost.
+/// Panics if the upstream has done more than one refresh for each token that a client has now, or
+/// if a commit was lost.
 #[track_caller]
 pub(crate) fn assert_nothing_lost(
     case: &str,
@@ -384,7 +384,7 @@ pub(crate) fn assert_nothing_lost(
     );
 }
 
-/// Of all of them, since the last look.
+/// Returns the events of all instances since the last call.
 pub(crate) fn events(instances: &[RedisApp]) -> Vec<EventKind> {
     instances.iter().flat_map(App::events).collect()
 }

@@ -1,4 +1,4 @@
-//! Sessions from before the layer was there.
+//! Sessions from before the layer was installed.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,8 +9,8 @@ use tower_oauth_refresh::Clock as _;
 
 use super::{App, Upstream, post};
 
-/// An instance that adopts for an hour, and the refresh token of a session that the server began by
-/// itself.
+/// Returns an instance that adopts for an hour, and the refresh token of a session that began
+/// without the layer.
 pub(crate) async fn adopting() -> (App, String) {
     let app = App::new();
     let app = another(&app, 3600);
@@ -18,7 +18,7 @@ pub(crate) async fn adopting() -> (App, String) {
     (app, token)
 }
 
-/// One more instance over the same store, which adopts for that many seconds.
+/// Returns another instance over the same store, which adopts for that many seconds.
 pub(crate) fn another(app: &App, seconds: u64) -> App {
     let until = Duration::from_millis(app.clock.now().as_millis()) + Duration::from_secs(seconds);
     App::over(
@@ -29,7 +29,7 @@ pub(crate) fn another(app: &App, seconds: u64) -> App {
     )
 }
 
-/// Logs in past the layer.
+/// Logs in without the layer.
 pub(crate) async fn log_in_before(app: &App, client: &str) -> String {
     log_in_before_at(&app.upstream, client).await
 }

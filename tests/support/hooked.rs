@@ -1,4 +1,4 @@
-//! A store that does to its calls what a test wants.
+//! A store whose calls a test can change or delay.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -31,7 +31,7 @@ impl Call {
         matches!(self, Self::Swap { .. })
     }
 
-    /// Whether this is the write that commits a rotation with its replay.
+    /// Returns whether this is the write that commits a rotation with its replay.
     pub(crate) fn is_commit(&self) -> bool {
         matches!(
             self,
@@ -44,7 +44,7 @@ impl Call {
     }
 }
 
-/// What becomes of a call.
+/// The fate of a call.
 pub(crate) enum Plan {
     Pass,
     /// Fails as unavailable without having any effect.
@@ -53,11 +53,11 @@ pub(crate) enum Plan {
     LoseAnswer,
     /// Fails as corrupt.
     Corrupt,
-    /// Waits for this, then passes.
+    /// Waits for this future, then passes.
     After(Pin<Box<dyn Future<Output = ()> + Send>>),
     /// Is suspended once before it takes effect and once after.
     Slow,
-    /// Takes effect, then waits for this.
+    /// Takes effect, then waits for this future.
     Before(Pin<Box<dyn Future<Output = ()> + Send>>),
 }
 
@@ -73,7 +73,7 @@ impl Plan {
 
 type Hook = Box<dyn FnMut(&Key, &Call) -> Plan + Send>;
 
-/// Forwards to `inner` what the hook lets through; clones share hook and log.
+/// Forwards to `inner` what the hook lets through. Clones share the hook and the log.
 #[derive(Clone)]
 pub(crate) struct Hooked<S> {
     pub(crate) inner: S,
@@ -94,7 +94,7 @@ impl<S: Store> Hooked<S> {
         *self.hook.lock().unwrap() = Some(Box::new(hook));
     }
 
-    /// Does this to the first call that fits, and nothing to the others.
+    /// Applies the plan to the first call that fits, and passes the others.
     pub(crate) fn once(&self, fits: impl Fn(&Call) -> bool + Send + 'static, plan: Plan) {
         let mut plan = Some(plan);
         self.hook(move |_, call| {
@@ -110,7 +110,7 @@ impl<S: Store> Hooked<S> {
         *self.hook.lock().unwrap() = None;
     }
 
-    /// The calls since the last look.
+    /// Returns the calls since the last call of this function.
     pub(crate) fn calls(&self) -> Vec<Call> {
         self.log
             .lock()
@@ -120,7 +120,7 @@ impl<S: Store> Hooked<S> {
             .collect()
     }
 
-    /// The calls since the last look, with their keys.
+    /// Returns the calls since the last call of this function, with their keys.
     pub(crate) fn writes(&self) -> Vec<(Key, Call)> {
         self.log.lock().unwrap().drain(..).collect()
     }

@@ -1,4 +1,4 @@
-//! Servers and clients of HTTP for tests.
+//! HTTP servers and clients for tests.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -28,18 +28,18 @@ pub(crate) async fn serve(router: Router) -> SocketAddr {
     addr
 }
 
-/// A request that a [`Recorder`] has seen.
+/// A request that a [`Recorder`] has received.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) method: Method,
-    /// Path and query, as they came.
+    /// Path and query, as received.
     pub(crate) target: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
 impl Seen {
-    /// The one value of a header; panics if there are more.
+    /// Returns the only value of a header. Panics if there are more.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.get_all(name).iter();
         let value = values.next().map(|value| value.to_str().unwrap());
@@ -50,7 +50,7 @@ impl Seen {
         value
     }
 
-    /// The one value of a parameter of the form in the body.
+    /// Returns the only value of a parameter of the form in the body.
     pub(crate) fn form(&self, name: &str) -> Option<String> {
         url::form_urlencoded::parse(&self.body)
             .find(|(key, _)| key == name)
@@ -58,7 +58,7 @@ impl Seen {
     }
 }
 
-/// A server that remembers what it was sent.
+/// A server that records its requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Recorder {
     pub(crate) addr: SocketAddr,
@@ -66,7 +66,7 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    /// A server that answers every request by `answer`.
+    /// Starts a server that answers every request by `answer`.
     pub(crate) async fn start<R: IntoResponse>(
         answer: impl Fn(&Seen) -> R + Clone + Send + Sync + 'static,
     ) -> Self {
@@ -100,12 +100,12 @@ impl Recorder {
         format!("http://{}", self.addr)
     }
 
-    /// All requests so far.
+    /// Returns all requests so far.
     pub(crate) fn all(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 
-    /// The last request whose target begins so.
+    /// Returns the last request whose target begins with `target`.
     pub(crate) fn last(&self, target: &str) -> Seen {
         let all = self.all();
         let last = all
@@ -117,7 +117,7 @@ impl Recorder {
     }
 }
 
-/// A response in full.
+/// A whole response.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -130,12 +130,12 @@ impl Answer {
         std::str::from_utf8(&self.body).unwrap()
     }
 
-    /// The body, which must be JSON.
+    /// Returns the body, which must be JSON.
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// A member of the body, which must be a string.
+    /// Returns a member of the body, which must be a string.
     pub(crate) fn string(&self, member: &str) -> String {
         self.json()[member]
             .as_str()
@@ -186,7 +186,7 @@ pub(crate) async fn post(url: &str, form: &[(&str, &str)]) -> Answer {
     .await
 }
 
-/// Sends bytes as they are, and reads until the other side closes.
+/// Sends bytes as they are, and reads until the other side closes the connection.
 pub(crate) async fn raw(addr: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -195,7 +195,7 @@ pub(crate) async fn raw(addr: SocketAddr, request: &str) -> String {
     String::from_utf8(answer).unwrap()
 }
 
-/// Serves the strict server over HTTP. What is asked for discovery is not there.
+/// Serves the strict server over HTTP. Discovery documents are not found.
 pub(crate) async fn serve_upstream(upstream: Upstream) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -220,7 +220,7 @@ pub(crate) fn serve_upstream_at(listener: TcpListener, upstream: Upstream) {
                 }
             });
             let io = TokioIo::new(stream);
-            // Whatever fails breaks the connection.
+            // Any error closes the connection.
             tokio::spawn(
                 http1::Builder::new().serve_connection(io, TowerToHyperService::new(service)),
             );

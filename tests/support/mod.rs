@@ -1,6 +1,6 @@
-//! What several tests share.
+//! Shared parts of the tests.
 
-// Every test is a crate of its own, and none uses all of it.
+// Every test is a separate crate, and none uses everything.
 #![allow(dead_code, unused_imports)]
 
 pub(crate) mod access;

@@ -1,4 +1,4 @@
-//! What clients of a token endpoint send over HTTP.
+//! Requests of OAuth clients over HTTP.
 
 use std::io;
 
@@ -11,10 +11,10 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
-/// The HTTP client that the crate `oauth2` is given. It follows no redirects.
+/// The HTTP client for the crate `oauth2`. It follows no redirects.
 ///
-/// That crate revokes over nothing but `https`; the servers of these tests have no certificates, so
-/// that here `https` is taken for `http`.
+/// That crate revokes only over `https`. The servers of these tests have no certificates, so that
+/// `https` is treated as `http` here.
 pub(crate) async fn oauth_http(
     mut request: oauth2::HttpRequest,
 ) -> io::Result<oauth2::HttpResponse> {
@@ -27,7 +27,7 @@ pub(crate) async fn oauth_http(
     Ok(response.map(Vec::from))
 }
 
-/// Posts a form; the answer is null if it is not JSON.
+/// Posts a form. The body of the response is null if it is not JSON.
 pub(crate) async fn post_form(
     url: &str,
     fields: &[(&str, &str)],
@@ -36,7 +36,7 @@ pub(crate) async fn post_form(
     json(exchange(form(url, fields, headers), false).await.unwrap())
 }
 
-/// The same over HTTP/2 with prior knowledge.
+/// Posts a form over HTTP/2 with prior knowledge.
 pub(crate) async fn post_form_http2(
     url: &str,
     fields: &[(&str, &str)],
@@ -45,7 +45,7 @@ pub(crate) async fn post_form_http2(
     json(exchange(form(url, fields, headers), true).await.unwrap())
 }
 
-/// The value of `Authorization` for a client with a secret (RFC 6749 §2.3.1).
+/// Returns the `Authorization` value of a client with a secret (RFC 6749 §2.3.1).
 pub(crate) fn basic(client_id: &str, secret: &str) -> String {
     let encode = |part: &str| form_urlencoded::byte_serialize(part.as_bytes()).collect::<String>();
     format!(
@@ -54,7 +54,7 @@ pub(crate) fn basic(client_id: &str, secret: &str) -> String {
     )
 }
 
-/// The refresh token of a success.
+/// Returns the refresh token of a success.
 #[track_caller]
 pub(crate) fn refresh_token(answer: &(StatusCode, HeaderMap, Value)) -> String {
     assert_eq!(answer.0, StatusCode::OK, "{answer:?}");
@@ -64,7 +64,7 @@ pub(crate) fn refresh_token(answer: &(StatusCode, HeaderMap, Value)) -> String {
         .to_owned()
 }
 
-/// The status and the `error` of an answer.
+/// Returns the status and the `error` of a response.
 pub(crate) fn error((status, _, body): &(StatusCode, HeaderMap, Value)) -> (u16, &str) {
     (status.as_u16(), body["error"].as_str().unwrap_or_default())
 }
@@ -81,7 +81,7 @@ fn form(url: &str, fields: &[(&str, &str)], headers: &[(&str, &str)]) -> Request
     request.body(Full::from(body)).unwrap()
 }
 
-/// On a connection of its own.
+/// Sends a request on a new connection.
 async fn exchange(request: Request<Full<Bytes>>, http2: bool) -> io::Result<Response<Bytes>> {
     let client = Client::builder(TokioExecutor::new())
         .http2_only(http2)

@@ -1,4 +1,4 @@
-//! Examples of this crate, run as processes of their own.
+//! Examples of this crate, run as child processes.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use tempfile::NamedTempFile;
 
-/// How long an example may take until it listens.
+/// The time limit for the start of an example.
 const START: Duration = Duration::from_secs(60);
 
-/// How long to wait for a line of a process.
+/// The time limit for a line of a process.
 const WRITTEN: Duration = Duration::from_secs(60);
 
 const POLL: Duration = Duration::from_millis(10);
@@ -22,7 +22,7 @@ const POLL: Duration = Duration::from_millis(10);
 const LISTENING: &str = "listening on http://";
 const ADMIN: &str = "admin listening on http://";
 
-/// A running example; killed when dropped.
+/// A running example, which is killed when dropped.
 pub(crate) struct Example {
     name: String,
     child: Child,
@@ -32,10 +32,9 @@ pub(crate) struct Example {
 }
 
 impl Example {
-    /// Starts `target/…/examples/NAME` and waits until it says that it listens.
+    /// Starts `target/…/examples/NAME` and waits until it reports that it listens.
     ///
-    /// Panics, with all that the example has written, if it ends before that or does not say so in
-    /// time.
+    /// Panics with all output of the example if it ends before that, or does not listen in time.
     pub(crate) fn start<A, E, V>(name: &str, args: &[A], envs: &[(E, V)]) -> Self
     where
         A: AsRef<OsStr>,
@@ -69,7 +68,7 @@ impl Example {
             .stderr(stderr.writer())
             .spawn()
             .unwrap();
-        // From here on a panic kills the child.
+        // From here on, a panic kills the child.
         let addr = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut example = Self {
             name: name.into(),
@@ -80,7 +79,7 @@ impl Example {
         };
         let end = Instant::now() + START;
         loop {
-            // The status comes first: when the process has ended, its transcripts are complete.
+            // The status is read first: when the process has ended, its transcripts are complete.
             let status = example.child.try_wait().unwrap();
             if let Some(addr) = example.find_addr(LISTENING, Some(ADMIN)) {
                 example.addr = addr;
@@ -97,7 +96,7 @@ impl Example {
         }
     }
 
-    /// Runs the example to its end, for command lines that it refuses.
+    /// Runs the example to its end, for command lines that it rejects.
     pub(crate) fn run<A: AsRef<OsStr>>(name: &str, args: &[A], envs: &[(&str, &str)]) -> Output {
         let mut command = Self::command(name);
         command
@@ -117,7 +116,7 @@ impl Example {
         Command::new(path)
     }
 
-    /// Where it listens.
+    /// Returns the address on which it listens.
     pub(crate) const fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -127,7 +126,7 @@ impl Example {
         format!("http://{}{path}", self.addr)
     }
 
-    /// Where its admin server listens; panics if it has none.
+    /// Returns the address of its admin server. Panics if it has none.
     pub(crate) fn admin_addr(&self) -> SocketAddr {
         self.find_addr(ADMIN, None)
             .unwrap_or_else(|| panic!("no admin server: {self:?}"))
@@ -152,7 +151,7 @@ impl Example {
         self.stdout().contains(words) || self.stderr().contains(words)
     }
 
-    /// Waits until the process has written `words` to one of the two. Panics if that takes longer
+    /// Waits until the process has written `words` to either stream. Panics if that takes longer
     /// than a minute.
     pub(crate) fn wait_for(&self, words: &str) {
         let end = Instant::now() + WRITTEN;
@@ -165,8 +164,8 @@ impl Example {
         }
     }
 
-    /// [`wait_for`](Self::wait_for) for tests in whose runtime a server of theirs has to go on
-    /// meanwhile.
+    /// Does the same as [`wait_for`](Self::wait_for), for tests whose runtime must keep running
+    /// their own server.
     pub(crate) async fn written(&self, words: &str) {
         let end = Instant::now() + WRITTEN;
         while !self.has_written(words) {
@@ -178,9 +177,9 @@ impl Example {
         }
     }
 
-    /// Sends it SIGTERM.
+    /// Sends SIGTERM to it.
     pub(crate) fn terminate(&self) {
-        // A builtin of every shell; the command of that name is not on every machine.
+        // A builtin of every shell; the command of that name is not installed everywhere.
         let id = self.child.id().to_string();
         let status = Command::new("sh")
             .args(["-c", "kill -TERM \"$0\"", &id])
@@ -193,7 +192,7 @@ impl Example {
         );
     }
 
-    /// Waits for its end; panics if that does not come within `limit`.
+    /// Waits until it has ended. Panics if that takes longer than `limit`.
     pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
         let end = Instant::now() + limit;
         loop {
@@ -205,7 +204,8 @@ impl Example {
         }
     }
 
-    /// [`wait`](Self::wait) for tests in whose runtime a server of theirs has to go on meanwhile.
+    /// Does the same as [`wait`](Self::wait), for tests whose runtime must keep running their own
+    /// server.
     pub(crate) async fn ended(&mut self, limit: Duration) -> ExitStatus {
         let end = Instant::now() + limit;
         loop {
@@ -219,7 +219,7 @@ impl Example {
 
     fn find_addr(&self, words: &str, but_not: Option<&str>) -> Option<SocketAddr> {
         let text = [self.stdout(), self.stderr()];
-        // The last line may not be there in full.
+        // The last line may be incomplete.
         let lines = text
             .each_ref()
             .map(|text| text.rsplit_once('\n').map_or("", |(whole, _)| whole));
@@ -255,7 +255,7 @@ impl Drop for Example {
     }
 }
 
-/// Tests lie in `target/PROFILE/deps`, examples in `target/PROFILE/examples`.
+/// Tests are in `target/PROFILE/deps`, examples in `target/PROFILE/examples`.
 fn example_path(name: &str) -> PathBuf {
     let mut path = std::env::current_exe().unwrap();
     path.pop();

@@ -2,14 +2,15 @@
 
 use super::process::Example;
 
-/// Starts the proxy on a free port in front of `upstream`, with more flags.
+/// Starts the proxy on a free port in front of `upstream`, with further flags.
 ///
-/// It waits for the proxy in a thread of its own, as the upstream lives in the test's runtime.
+/// It waits for the proxy in a separate thread, because the upstream runs in the runtime of the
+/// test.
 pub(crate) async fn start(upstream: &str, flags: &[&str]) -> Example {
     start_with(upstream, flags, &[]).await
 }
 
-/// The same with environment variables.
+/// Starts the proxy with environment variables as well.
 pub(crate) async fn start_with(upstream: &str, flags: &[&str], envs: &[(&str, &str)]) -> Example {
     let mut args = vec!["--upstream".to_owned(), upstream.to_owned()];
     args.extend(flags.iter().map(|flag| (*flag).to_owned()));

@@ -1,4 +1,4 @@
-//! A `RedbStore` in a file that goes with the test.
+//! A `RedbStore` in a file that is deleted after the test.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub(crate) const ENDS: TableDefinition<'static, &[u8], ()> = TableDefinition::ne
 pub(crate) const FORMAT: TableDefinition<'static, &str, u64> =
     TableDefinition::new("tower_oauth_refresh");
 
-/// A file in a directory of its own, which goes when it is dropped.
+/// A file in its own directory, which is deleted when dropped.
 pub(crate) struct TestFile(TempDir);
 
 impl TestFile {
@@ -41,7 +41,7 @@ impl TestFile {
         RedbStore::open(self.path()).expect_err("it can be opened")
     }
 
-    /// How many rows the tables have; the store must be closed.
+    /// Returns the number of rows of each table. The store must be closed.
     pub(crate) fn rows(&self) -> [u64; 3] {
         let database = Database::open(self.path()).unwrap();
         let read = database.begin_read().unwrap();

@@ -1,4 +1,4 @@
-//! Requests spelled out byte for byte, and what every refusal must look like.
+//! Requests byte for byte, and checks of every rejection.
 
 use std::collections::VecDeque;
 use std::io;
@@ -38,7 +38,7 @@ pub(crate) fn full(bytes: impl Into<Bytes>) -> AnyBody {
         .boxed()
 }
 
-/// A body of these pieces that does not say how long it is.
+/// Returns a body of these pieces, without a known length.
 pub(crate) fn pieces<const N: usize>(pieces: [Result<Bytes, io::Error>; N]) -> AnyBody {
     Pieces(pieces.into()).boxed()
 }
@@ -61,12 +61,12 @@ impl Body for Pieces {
     }
 }
 
-/// The value of `Authorization` for a user and password that are joined as they are.
+/// Returns the `Authorization` value for a user and password that are joined as they are.
 pub(crate) fn basic(joined: impl AsRef<[u8]>) -> String {
     format!("Basic {}", STANDARD.encode(joined))
 }
 
-/// A `client_assertion` with these claims, unsigned.
+/// Returns an unsigned `client_assertion` with these claims.
 pub(crate) fn assertion(claims: &str) -> String {
     let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
     format!(
@@ -77,15 +77,15 @@ pub(crate) fn assertion(claims: &str) -> String {
     )
 }
 
-/// Returns the token with this change made to its payload, and the checksum to match.
+/// Returns the token after this change to its payload, with a matching checksum.
 pub(crate) fn patched(token: &str, change: impl FnOnce(&mut [u8])) -> String {
     let mut bytes = tokens::payload("rt_", token).unwrap();
     change(&mut bytes);
     tokens::encode("rt_", &bytes)
 }
 
-/// The token with another secret and this generation: what somebody makes up who has seen an older
-/// one.
+/// Returns the token with another secret and this generation, as an attacker could forge it from an
+/// older token.
 pub(crate) fn forged(token: &str, generation: u32) -> String {
     patched(token, |bytes| {
         bytes[12..16].copy_from_slice(&generation.to_be_bytes());
@@ -98,7 +98,7 @@ pub(crate) fn generation(token: &str) -> u32 {
     u32::from_be_bytes(bytes[12..16].try_into().unwrap())
 }
 
-/// A response with everything that a service outside of the layer sees of it.
+/// A response with everything that an outer service sees of it.
 #[derive(Debug)]
 pub(crate) struct Whole {
     pub(crate) head: response::Parts,
@@ -114,7 +114,8 @@ impl Whole {
         &self.head.headers
     }
 
-    /// Panics unless the layer refused with this, in all that RFC 6749 §5.2 asks for.
+    /// Panics unless the layer rejected the request with this error, in the form that RFC 6749 §5.2
+    /// requires.
     #[track_caller]
     pub(crate) fn assert_refused(&self, name: &str, status: u16, error: &str, challenge: bool) {
         let json = self.json();
@@ -188,7 +189,7 @@ impl Whole {
     }
 }
 
-/// Sends a request of whatever body.
+/// Sends a request with any body.
 pub(crate) async fn send<B>(app: &App, request: Request<B>) -> Whole
 where
     B: Body<Data = Bytes> + Send + 'static,

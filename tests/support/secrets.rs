@@ -1,5 +1,5 @@
-//! Looks for secrets where they must not be, in every spelling that a careless line of code would
-//! give them.
+//! Searches for secrets in places where they must not be, in every encoding that careless code
+//! could produce.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -14,12 +14,12 @@ use tracing_subscriber::fmt::format::FmtSpan;
 use super::Call;
 use super::tokens::PAYLOAD;
 
-/// The spellings of secrets, each with what it is.
+/// The encodings of secrets, each with a description.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Needles(Vec<(String, String)>);
 
 impl Needles {
-    /// A secret that is text: a token of the inner service, a client secret.
+    /// Adds a secret that is text: a token of the inner service, or a client secret.
     pub(crate) fn text(&mut self, secret: &str) {
         let escaped: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
         for (spelling, needle) in [("as it is", secret.to_owned()), ("in a form", escaped)] {
@@ -28,7 +28,7 @@ impl Needles {
         self.bytes(secret, secret.as_bytes());
     }
 
-    /// A token of the layer, of either kind: the whole of it, its id and its secret.
+    /// Adds a token of the layer, of either kind: the whole token, its id and its secret.
     pub(crate) fn token(&mut self, token: &str) {
         let encoded = token
             .strip_prefix("rt_")
@@ -53,8 +53,8 @@ impl Needles {
         let list = format!("{bytes:?}");
         let literal = format!("{:?}", Bytes::copy_from_slice(bytes));
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        // What is encoded together with something before it or behind it begins or ends in another
-        // way.
+        // If it is encoded together with bytes before or after it, its first and last characters
+        // differ.
         for shift in 0..bytes.len().min(3) {
             let whole = &bytes[shift..];
             let whole = &whole[..whole.len() / 3 * 3];
@@ -81,7 +81,7 @@ impl Needles {
         }
     }
 
-    /// The first secret that is in `text`.
+    /// Returns the description of the first secret in `text`.
     pub(crate) fn find(&self, text: &str) -> Option<&str> {
         self.0
             .iter()
@@ -98,17 +98,17 @@ impl Needles {
     }
 }
 
-/// A character for each byte, so that bytes can be looked for as text.
+/// Returns a character for each byte, so that bytes can be searched as text.
 pub(crate) fn latin(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| char::from(*byte)).collect()
 }
 
-/// Everything that is logged.
+/// Captured log output.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// From here on this thread logs to it, all that there is.
+    /// Captures everything that this thread logs from now on, at all levels.
     pub(crate) fn capture() -> (Self, tracing::subscriber::DefaultGuard) {
         let log = Self::default();
         let subscriber = tracing_subscriber::fmt()
@@ -156,7 +156,7 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
-/// Everything that a call writes to the store, and under which key.
+/// Returns everything that a call writes to the store, including its key.
 pub(crate) fn written(key: &Key, call: &Call) -> Vec<u8> {
     let Call::Swap { change, also, .. } = call else {
         return Vec::new();

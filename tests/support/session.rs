@@ -1,4 +1,4 @@
-//! A whole session, for whatever the layer is put among.
+//! A whole session, for every stack into which the layer is put.
 
 use std::convert::Infallible;
 use std::fmt::Debug;
@@ -16,7 +16,7 @@ pub(crate) fn layer() -> RefreshLayer<MemoryStore> {
     RefreshLayer::builder(MemoryStore::new()).build().unwrap()
 }
 
-/// The strict server as servers are that answer every request.
+/// Wraps the strict server into a service that never fails, like most servers.
 pub(crate) fn infallible<B>(
     upstream: &Upstream,
 ) -> impl Service<Request<B>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send>
@@ -79,7 +79,7 @@ where
     send(service, post("/token", &refresh_form("app", token))).await
 }
 
-/// [`session`] over a service.
+/// Runs [`session`] over a service.
 pub(crate) async fn session_over<S, B>(service: &S, upstream: &Upstream)
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>, Error: Debug> + Clone,
@@ -98,7 +98,7 @@ const LOG_IN: [(&str, &str); 3] = [
     ("client_id", "app"),
 ];
 
-/// A client logs in, refreshes, retries, is robbed in vain, refreshes again and logs out.
+/// Runs a client that logs in, refreshes, retries, survives a theft, refreshes again and logs out.
 pub(crate) async fn session(
     upstream: &Upstream,
     post: impl AsyncFn(&str, &[(&str, &str)]) -> Answer,

@@ -1,4 +1,4 @@
-//! Instances with a cache of their own in front of one store.
+//! Instances, each with its own cache, in front of one store.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use super::app::{App, TestStore};
 
 pub(crate) type Tier = TieredStore<TestStore>;
 
-/// One more instance over the store of `app`, in front of the same server. Its cache is empty, and
-/// forgets nothing while a test runs.
+/// Returns another instance over the store of `app`, in front of the same server. Its cache is
+/// empty, and its entries do not expire during a test.
 pub(crate) fn tiered(app: &App) -> App<Tier> {
     tiered_with(app, |builder| builder)
 }

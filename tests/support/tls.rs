@@ -16,7 +16,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-/// Where it is, and whether anybody has been there.
+/// The address of a TLS server, and the number of its connections so far.
 #[derive(Clone, Debug)]
 pub(crate) struct TlsServer {
     pub(crate) addr: SocketAddr,
@@ -39,7 +39,7 @@ impl TlsServer {
                 let (acceptor, service) =
                     (acceptor.clone(), TowerToHyperService::new(router.clone()));
                 tokio::spawn(async move {
-                    // A client that trusts it not hangs up.
+                    // A client that trusts the certificate does not hang up here.
                     let Ok(stream) = acceptor.accept(stream).await else {
                         return;
                     };
@@ -53,14 +53,14 @@ impl TlsServer {
         Self { addr, connections }
     }
 
-    /// How many connections there have been.
+    /// Returns how many connections there have been.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 }
 
-/// Takes connections for a name, with a certificate that nobody has reason to trust, and passes
-/// them on to a server that speaks no TLS; until the test ends.
+/// Accepts connections for a name, with a certificate that no client has reason to trust, and
+/// forwards them to a server without TLS, until the test ends.
 pub(crate) fn terminate(listener: TcpListener, name: &str, target: SocketAddr) {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed([name.to_owned()]).unwrap();
@@ -69,7 +69,7 @@ pub(crate) fn terminate(listener: TcpListener, name: &str, target: SocketAddr) {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             let acceptor = acceptor.clone();
-            // Browsers open connections that they do not use, and end them as they like.
+            // Browsers open connections that they do not use, and close them at any time.
             tokio::spawn(async move {
                 let mut outside = acceptor.accept(stream).await?;
                 let mut inside = TcpStream::connect(target).await?;

@@ -1,5 +1,5 @@
-//! An authorization server as strict as real ones: refresh tokens are good once, a second use ends
-//! the session.
+//! An authorization server as strict as real ones: refresh tokens are valid once, and a second use
+//! ends the session.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -33,7 +33,7 @@ pub(crate) enum Act {
     Panic,
 }
 
-/// A request as the server saw it.
+/// A request that the server received.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) method: Method,
@@ -54,7 +54,7 @@ impl Seen {
 
 #[derive(Debug, Default)]
 struct State {
-    /// By number: how often refreshed, and whether it is alive.
+    /// How often each session was refreshed, and whether it is alive, by number.
     sessions: HashMap<u32, (u32, bool)>,
     seen: Vec<Seen>,
     acts: VecDeque<Act>,
@@ -63,7 +63,7 @@ struct State {
     time: Duration,
 }
 
-/// The server; clones are the same one.
+/// The server. Clones are the same server.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Upstream(Arc<Mutex<State>>);
 
@@ -72,7 +72,7 @@ impl Upstream {
         Self::default()
     }
 
-    /// What to do with the next request that has no act yet.
+    /// Adds an act for the next request that has none yet.
     pub(crate) fn then(&self, act: Act) {
         self.0.lock().unwrap().acts.push_back(act);
     }
@@ -81,7 +81,7 @@ impl Upstream {
         self.0.lock().unwrap().seen.clone()
     }
 
-    /// How many refreshes it has seen.
+    /// Returns how many refreshes it has received.
     pub(crate) fn refreshes(&self) -> usize {
         self.seen()
             .iter()
@@ -89,7 +89,7 @@ impl Upstream {
             .count()
     }
 
-    /// How many refreshes it has granted.
+    /// Returns how many refreshes it has granted.
     pub(crate) fn rotations(&self) -> usize {
         self.0
             .lock()
@@ -100,22 +100,23 @@ impl Upstream {
             .sum()
     }
 
-    /// From now on every answer takes this long.
+    /// Makes every response take this long from now on.
     pub(crate) fn slow_down(&self, time: Duration) {
         self.0.lock().unwrap().time = time;
     }
 
-    /// From now on the last token of a session may come again, and gets the answer that was lost.
+    /// From now on, the previous token of a session may be presented again, and gets the lost
+    /// response.
     pub(crate) fn forgive(&self) {
         self.0.lock().unwrap().forgiving = true;
     }
 
-    /// How often a refresh token came a second time.
+    /// Returns how often a refresh token was presented a second time.
     pub(crate) fn reuses(&self) -> u32 {
         self.0.lock().unwrap().reuses
     }
 
-    /// How many sessions are alive.
+    /// Returns how many sessions are alive.
     pub(crate) fn alive(&self) -> usize {
         self.0
             .lock()
@@ -187,7 +188,7 @@ impl Upstream {
         )
     }
 
-    /// Knows its own tokens by either kind; what it says of them is its own too.
+    /// Introspects its own tokens of either kind, with members of its own.
     fn introspect(&self, token: &str) -> Response<Full<Bytes>> {
         let own = token
             .strip_prefix("at-")

@@ -1,4 +1,4 @@
-//! What is promised of access tokens by reference.
+//! The promises about reference access tokens.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use tower_oauth_refresh::{Event, EventKind, GrantKey};
 use super::Ledger;
 use crate::simulation::access::Pass;
 
-/// The grant and the generation of which there must be an access token by now, if there is one at
-/// all.
+/// Returns the grant and generation for which an access token must exist by now, if access tokens
+/// are issued at all.
 pub(super) fn minted(event: &Event) -> Option<(GrantKey, u32)> {
     let (grant, generation) = event.grant_key.zip(event.generation)?;
     match event.kind {
@@ -19,7 +19,7 @@ pub(super) fn minted(event: &Event) -> Option<(GrantKey, u32)> {
 }
 
 impl Ledger {
-    /// A client was given this access token, perhaps not for the first time.
+    /// A client received this access token, possibly again.
     pub(crate) fn issued(&mut self, pass: Pass) {
         if !self.passes.iter().any(|known| known.key == pass.key) {
             self.passes.push(pass);
@@ -30,7 +30,7 @@ impl Ledger {
         &self.passes
     }
 
-    /// A request was let in that presented this token then.
+    /// A request with this token was let in at this time.
     pub(crate) fn let_in(&mut self, pass: &Pass, at: Duration) {
         let dead = self.lines.get(&pass.grant).and_then(|line| line.dead);
         if let Some((since, why)) = dead.filter(|(since, _)| *since + self.remembered < at) {
@@ -44,10 +44,10 @@ impl Ledger {
         }
     }
 
-    /// A request was refused that presented this token.
+    /// A request with this token was rejected.
     ///
-    /// A rotation and its access token are two writes. Until both are there, another instance may
-    /// give the answer again by the one of them alone.
+    /// A rotation and its access token are two writes. Until both are stored, another instance may
+    /// replay the response after only the first of them.
     pub(crate) fn kept_out(&mut self, pass: &Pass, now: Duration) {
         let over = now + Pass::MARGIN > pass.until || self.lost.contains(&pass.key);
         let ended = self

@@ -1,4 +1,4 @@
-//! What is promised to those who were logged in before the layer was there.
+//! The promises to clients that were logged in before the layer was installed.
 
 use std::time::Duration;
 
@@ -6,14 +6,13 @@ use super::{Excuse, Ledger};
 use crate::simulation::plan::Plan;
 use crate::simulation::token::Token;
 
-/// When the tokens from before the layer are taken in, and for how long an answer to one of them is
-/// there.
+/// When tokens from before the layer are adopted, and how long the response to one can be replayed.
 #[derive(Debug)]
 pub(super) struct Terms {
     until: Duration,
     window: Duration,
-    /// How long before it takes effect a request may have been sent, and how far its clock may be
-    /// off.
+    /// The largest time between sending a request and its effect, plus the largest error of its
+    /// clock.
     slack: Duration,
 }
 
@@ -32,7 +31,7 @@ impl Terms {
 }
 
 impl Ledger {
-    /// A session of the upstream was there before the layer, and its client holds this token.
+    /// A session of the upstream began before the layer, and its client holds this token.
     pub(crate) fn began_before(&mut self, session: usize, token: &Token) {
         self.sessions.entry(session).or_default();
         let line = self.lines.entry(token.key).or_default();
@@ -40,8 +39,8 @@ impl Ledger {
         line.tokens.push(token.clone());
     }
 
-    /// A token from before the layer is about to be presented by its client, or by somebody with
-    /// all that it takes.
+    /// A token from before the layer is about to be presented by its client, or with everything
+    /// that the client has.
     pub(crate) fn present_foreign(&mut self, token: &Token, now: Duration) {
         let Terms {
             until,
@@ -62,7 +61,7 @@ impl Ledger {
         self.excuse_line(&token.key, excuse);
     }
 
-    /// Such a token was answered, with an access token of that session.
+    /// Such a token was accepted, with an access token of that session.
     pub(crate) fn adopted(&mut self, presented: &Token, session: Option<usize>) {
         if self.session(presented) != session {
             self.violation(format!(

@@ -1,4 +1,4 @@
-//! What the store and the instances tell.
+//! Reports of the store and the instances.
 
 use std::time::Duration;
 
@@ -51,8 +51,8 @@ impl Ledger {
         }
     }
 
-    /// The store could not say that it took a write of this life. Of a grant that begins nobody
-    /// knows the session.
+    /// The store did not confirm a write of this life. The session of a grant that only begins is
+    /// unknown.
     pub(crate) fn commit_failed(&mut self, key: &Key, life: Life) {
         let known = self.lines.get(key).and_then(|line| line.session);
         for (number, session) in &mut self.sessions {
@@ -65,7 +65,7 @@ impl Ledger {
                 .filter(|(pending, _)| *pending == life)
             {
                 *failed = failed.map(|failed| failed + 1);
-                // One attempt may have been under way before; a third could come too late.
+                // One attempt may have been in progress before; a third could come too late.
                 if failed.is_some_and(|failed| failed >= 2)
                     && !session.excuses.contains(&Excuse::LeaseRanOut)
                 {
@@ -75,7 +75,7 @@ impl Ledger {
         }
     }
 
-    /// The store has lost writes of a grant whose tag is now this one.
+    /// The store has lost writes of a grant, whose tag is now this one.
     pub(crate) fn rolled_back(&mut self, key: &Key, tag: Option<Tag>, now: Duration) {
         self.excuse_line(key, Excuse::RolledBack);
         self.lost.insert(*key);

@@ -1,4 +1,4 @@
-//! What a server is to be, before it is started.
+//! The settings of a server before it is started.
 
 use std::fs;
 use std::time::Instant;
@@ -7,7 +7,7 @@ use super::port::Port;
 use super::server::{CONFIG, FIXTURE, HOST, LIMIT};
 use super::{Certificates, RedisServer};
 
-/// What a server shall be.
+/// The settings of a server.
 #[derive(Clone)]
 #[must_use]
 pub(crate) struct Builder {
@@ -35,7 +35,7 @@ impl Builder {
         }
     }
 
-    /// A sentinel, which refuses most of what a server may be told.
+    /// Returns a builder for a sentinel, which rejects most server settings.
     pub(super) const fn sentinel() -> Self {
         Self {
             lines: Vec::new(),
@@ -45,36 +45,37 @@ impl Builder {
         }
     }
 
-    /// The password of the user `default`.
+    /// Sets the password of the user `default`.
     pub(crate) fn password(self, password: &str) -> Self {
         self.config("requirepass", password)
     }
 
-    /// A line of the configuration; a later one counts. Values with blanks need quotes as in
-    /// `redis.conf`.
+    /// Adds a line to the configuration; a later one overrides an earlier one. Values with spaces
+    /// need quotes as in `redis.conf`.
     pub(crate) fn config(mut self, name: &str, value: &str) -> Self {
         self.lines.push(format!("{name} {value}"));
         self
     }
 
-    /// A user, as `ACL SETUSER` would be told: `alice on >password ~prefix* +get`.
+    /// Adds a user, in the syntax of `ACL SETUSER`: `alice on >password ~prefix* +get`.
     pub(crate) fn user(self, rules: &str) -> Self {
         self.config("user", rules)
     }
 
-    /// TLS alone. Clients need no certificate, unless `.config("tls-auth-clients", "yes")` says so.
+    /// Serves only TLS. Clients need no certificate, unless `.config("tls-auth-clients", "yes")`
+    /// requires one.
     pub(crate) fn tls(mut self, certificates: &Certificates) -> Self {
         self.tls = Some(certificates.clone());
         self
     }
 
-    /// A replica of the server on this port; it has started once it holds what that one holds.
+    /// Makes it a replica of the server on this port. It has started when it is in sync.
     pub(crate) fn replica_of(mut self, port: u16) -> Self {
         self.master = Some(port);
         self
     }
 
-    /// Starts it on a free port and waits until it answers.
+    /// Starts the server on a free port and waits until it responds.
     pub(crate) async fn start(self) -> RedisServer {
         let end = Instant::now() + LIMIT;
         loop {
@@ -91,7 +92,7 @@ impl Builder {
                 }
                 return server;
             }
-            // Somebody else was faster to take the port.
+            // Another process has taken the port.
         }
     }
 

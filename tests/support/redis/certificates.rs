@@ -9,8 +9,8 @@ use rcgen::{
 };
 use tempfile::TempDir;
 
-/// An authority, a server's certificate for `localhost` and 127.0.0.1, and a client's; clones share
-/// the files.
+/// An authority, a server certificate for `localhost` and 127.0.0.1, and a client certificate.
+/// Clones share the files.
 #[derive(Clone)]
 pub(crate) struct Certificates {
     pub(crate) ca: String,
@@ -19,7 +19,7 @@ pub(crate) struct Certificates {
     directory: Arc<TempDir>,
 }
 
-/// A certificate and its key, both PEM.
+/// A certificate and its key, both in PEM.
 #[derive(Clone)]
 pub(crate) struct Identity {
     pub(crate) certificate: String,
@@ -64,14 +64,14 @@ impl Certificates {
         certificates
     }
 
-    /// Where `ca.pem`, `server.pem`, `server.key`, `client.pem` or `client.key` lies.
+    /// Returns the path of `ca.pem`, `server.pem`, `server.key`, `client.pem` or `client.key`.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 }
 
-/// Each with a name of its own: OpenSSL takes a certificate whose issuer has its name for a
-/// self-signed one.
+/// Returns the parameters of a certificate with its own name: OpenSSL treats a certificate whose
+/// issuer has the same name as self-signed.
 fn params(names: &[&str], common_name: &str) -> CertificateParams {
     let names = names
         .iter()

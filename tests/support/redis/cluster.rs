@@ -10,10 +10,10 @@ use super::{Builder, RedisServer, Wire};
 /// The first and the last slot of each master.
 const SLOTS: [(u16, u16); 3] = [(0, 5460), (5461, 10922), (10923, 16383)];
 
-/// How far the port on which nodes talk to each other is from the one for clients.
+/// The distance between the client port and the port on which nodes talk to each other.
 const BUS: u16 = 10_000;
 
-/// Three masters between which all slots are divided; gone when dropped.
+/// Three masters that share all slots. They are killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     nodes: Vec<RedisServer>,
@@ -24,12 +24,12 @@ impl Cluster {
         Self::start_with(|builder| builder).await
     }
 
-    /// Starts one whose nodes are more than nodes, such as `|node| node.password("x")`.
+    /// Starts a cluster whose nodes have further settings, such as `|node| node.password("x")`.
     pub(crate) async fn start_with(build: impl Fn(Builder) -> Builder) -> Self {
         let mut nodes = Vec::new();
         for (index, (first, last)) in SLOTS.into_iter().enumerate() {
             let builder = RedisServer::builder().config("cluster-enabled", "yes");
-            // Frozen by a busy machine for a while, a node is not to be given up.
+            // A busy machine may suspend a node for a while, which must not count as a failure.
             let node = build(builder.config("cluster-node-timeout", "5000"))
                 .start()
                 .await;
@@ -55,7 +55,7 @@ impl Cluster {
         cluster
     }
 
-    /// Waits until every node takes all slots for served, as after a restart.
+    /// Waits until every node considers all slots served, as after a restart.
     pub(crate) async fn ready(&self) {
         for node in &self.nodes {
             let end = Instant::now() + LIMIT;
@@ -90,7 +90,7 @@ impl Cluster {
         &self.nodes
     }
 
-    /// The node that has the slot of this key.
+    /// Returns the node that has the slot of this key.
     pub(crate) async fn node_of(&self, key: &[u8]) -> &RedisServer {
         let slot = self.nodes[0]
             .command(&[b"CLUSTER", &b"KEYSLOT"[..], key])
@@ -103,13 +103,13 @@ impl Cluster {
         &self.nodes[index]
     }
 
-    /// Puts a wire in front of each node, in their order: whoever asks the cluster from now on
-    /// where its nodes are is told to come through the wires.
+    /// Puts a wire in front of each node, in order. From now on, the cluster tells clients the
+    /// addresses of the wires.
     pub(crate) async fn wires(&self) -> Vec<Wire> {
         let mut wires = Vec::new();
         for node in &self.nodes {
             let wire = Wire::in_front_of(node.port()).await;
-            // The port for the nodes themselves would else be taken to be as far from the new one.
+            // Otherwise the port for the nodes would be computed from the new one.
             node.command(&[
                 "CONFIG",
                 "SET",

@@ -1,5 +1,5 @@
-//! Real `redis-server` processes on the loopback, and a wire on which requests are seen and
-//! tampered with.
+//! Real `redis-server` processes on the loopback, and a wire on which requests are recorded and
+//! changed.
 
 mod builder;
 mod certificates;

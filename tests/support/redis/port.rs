@@ -1,19 +1,19 @@
-//! Ports that stay with a test.
+//! Ports that are reserved for a test.
 
 use std::net::{TcpListener, UdpSocket};
 
 use super::server::HOST;
 
-/// A port that no other fixture takes, in whatever process, even while nobody listens on it.
+/// A port that no other fixture takes, in any process, even while no server listens on it.
 ///
-/// It lies below those that the system gives to outgoing connections: a client that knocks at the
-/// port of a server that is away would some day be given that very port, and be connected to
-/// itself. The same goes for the port on which the nodes of a cluster talk to each other, 10,000
-/// above.
+/// It lies below those that the system assigns to outgoing connections: otherwise a client that
+/// connects to the port of a server that is down could be assigned that same port, and be connected
+/// to itself. The same holds for the port on which the nodes of a cluster talk to each other,
+/// 10,000 above.
 pub(super) struct Port {
     number: u16,
-    /// What claims it: UDP has ports of its own, and the system gives them back when a process ends
-    /// in any way.
+    /// The reservation: UDP has separate ports, and the system frees them when a process ends in
+    /// any way.
     _claim: UdpSocket,
 }
 

@@ -11,8 +11,8 @@ use super::{Builder, RedisServer};
 
 const SERVICE: &str = "main";
 
-/// In milliseconds. By default a sentinel looks round in seconds, and takes a busy machine for a
-/// clock that was set.
+/// In milliseconds. By default a sentinel checks every few seconds, and treats a busy machine as
+/// one whose clock was changed.
 const PERIODS: [(&str, &str); 6] = [
     ("INFO-PERIOD", "300"),
     ("PING-PERIOD", "300"),
@@ -22,7 +22,7 @@ const PERIODS: [(&str, &str); 6] = [
     ("TILT-TRIGGER", "60000"),
 ];
 
-/// A master, a replica and three sentinels of which two must agree; gone when dropped.
+/// A master, a replica and three sentinels of which two must agree. They are killed when dropped.
 pub(crate) struct Sentinels {
     servers: [RedisServer; 2],
     sentinels: Vec<RedisServer>,
@@ -34,7 +34,7 @@ impl Sentinels {
         Self::start_with(|builder| builder).await
     }
 
-    /// Starts one whose master and replica are more than servers, such as
+    /// Starts a deployment whose master and replica have further settings, such as
     /// `|server| server.password("x")`.
     pub(crate) async fn start_with(build: impl Fn(Builder) -> Builder) -> Self {
         let master = build(RedisServer::builder()).start().await;
@@ -89,12 +89,12 @@ impl Sentinels {
         )
     }
 
-    /// Who is the master now, or was when it was killed.
+    /// Returns the current master, or the last one if it was killed.
     pub(crate) fn master(&self) -> &RedisServer {
         &self.servers[self.master.load(Ordering::SeqCst)]
     }
 
-    /// The other one.
+    /// Returns the server that is not the master.
     pub(crate) fn replica(&self) -> &RedisServer {
         &self.servers[1 - self.master.load(Ordering::SeqCst)]
     }
@@ -103,20 +103,21 @@ impl Sentinels {
         &self.sentinels
     }
 
-    /// Lets the two change places, and waits until they have and every sentinel has seen it.
+    /// Swaps master and replica, and waits until every sentinel has seen it.
     ///
-    /// For a second or two both are masters, and what is written to the old one meanwhile is lost.
+    /// For a second or two both are masters, and what is written to the old one in that time is
+    /// lost.
     pub(crate) async fn failover(&self) {
         self.change_places().await;
         self.settled().await;
     }
 
-    /// Like [`failover`](Self::failover), but with sentinels that stop for `pause` as soon as they
-    /// all know the new master: for so long the old one is told nothing, and goes on to take
-    /// writes.
+    /// Fails over like [`failover`](Self::failover), but the sentinels stop for `pause` as soon as
+    /// they all know the new master. For that long the old master is not demoted, and continues to
+    /// accept writes.
     ///
-    /// Stopped any sooner, those that have not heard of it yet would make it a replica again
-    /// afterwards.
+    /// If they stopped any sooner, a sentinel that does not know the new master yet would demote it
+    /// again afterwards.
     pub(crate) async fn slow_failover(&self, pause: Duration) {
         self.change_places().await;
         self.sentinels.iter().for_each(RedisServer::freeze);
@@ -129,7 +130,7 @@ impl Sentinels {
         let (sentinel, old) = (&self.sentinels[0], self.master().port());
         until("it fails over", sentinel, async || {
             let about = about_master(sentinel).await?;
-            // It may give up on the way, and is told again.
+            // A sentinel may give up during the failover, and is told again.
             if about.has("port", &old.to_string()) && about.has("flags", "master") {
                 sentinel
                     .try_command(&["SENTINEL", "FAILOVER", SERVICE])
@@ -141,15 +142,15 @@ impl Sentinels {
         self.promoted().await;
     }
 
-    /// Kills the master, and waits until its replica is one. Started again, it becomes the replica
-    /// of that one.
+    /// Kills the master, and waits until its replica is promoted. When the killed server is started
+    /// again, it becomes a replica.
     pub(crate) async fn kill_master_and_wait(&self) {
         self.master().kill();
         self.promoted().await;
     }
 
-    /// Waits until the replica is master and every sentinel says so, as after the master was
-    /// frozen; from then on [`master`](Self::master) is that one.
+    /// Waits until the replica is promoted and every sentinel reports it, as after the master was
+    /// frozen. From then on [`master`](Self::master) returns that server.
     pub(crate) async fn promoted(&self) {
         let new = self.replica();
         new.until_info("replication", "being master", |info| {
@@ -167,8 +168,8 @@ impl Sentinels {
         self.master.fetch_xor(1, Ordering::SeqCst);
     }
 
-    /// Waits until master and replica run as such, and every sentinel knows the others and has seen
-    /// both so: told of the next change before, it might take it for a mistake and undo it.
+    /// Waits until master and replica run as such, and every sentinel knows the other sentinels and
+    /// both servers. If the next change came earlier, a sentinel might undo it as a mistake.
     pub(crate) async fn settled(&self) {
         let master = self.master().port().to_string();
         let replica = self.replica().port().to_string();
@@ -217,7 +218,7 @@ impl fmt::Debug for Sentinels {
     }
 }
 
-/// What a sentinel says about a server: names and values in turn.
+/// What a sentinel reports about a server: names and values in turn.
 struct About(Vec<String>);
 
 impl About {

@@ -1,4 +1,4 @@
-//! One `redis-server`, in a process and a directory of its own.
+//! A `redis-server` in its own process and directory.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,7 +18,7 @@ use super::{Builder, Certificates};
 
 pub(super) const HOST: &str = "127.0.0.1";
 
-/// When to give a server up that does not come to be what it should.
+/// The time limit for a server to reach the expected state.
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) const POLL: Duration = Duration::from_millis(20);
@@ -26,12 +26,11 @@ pub(super) const POLL: Duration = Duration::from_millis(20);
 pub(super) const CONFIG: &str = "redis.conf";
 const LOG: &str = "log";
 
-/// User and password of the fixture itself: whatever a test does to the other users, it can still
-/// look at the server.
+/// User and password of the fixture itself, which works whatever a test does to the other users.
 pub(super) const FIXTURE: &str = "fixture";
 
-/// A running server, or one that was killed and may be started again; killed and removed when
-/// dropped.
+/// A server that is running, or was killed and can be started again. It is killed and its directory
+/// removed when dropped.
 pub(crate) struct RedisServer {
     port: Port,
     tls: Option<Certificates>,
@@ -41,7 +40,7 @@ pub(crate) struct RedisServer {
 }
 
 impl RedisServer {
-    /// Nothing is kept on disk, nobody needs a password.
+    /// Starts a server that keeps nothing on disk and needs no password.
     pub(crate) async fn start() -> Self {
         Self::builder().start().await
     }
@@ -50,7 +49,7 @@ impl RedisServer {
         Builder::new()
     }
 
-    /// Not started yet.
+    /// Returns a server that is not started yet.
     pub(super) fn new(
         port: Port,
         tls: Option<Certificates>,
@@ -66,7 +65,7 @@ impl RedisServer {
         }
     }
 
-    /// `redis://127.0.0.1:PORT`, or `rediss://…`; a database would come behind it as `/1`.
+    /// `redis://127.0.0.1:PORT`, or `rediss://…`; a database can be appended as `/1`.
     pub(crate) fn url(&self) -> String {
         self.url_with("")
     }
@@ -85,7 +84,7 @@ impl RedisServer {
         self.port.number()
     }
 
-    /// Panics if it does not run.
+    /// Returns the process id. Panics if the server does not run.
     pub(crate) fn pid(&self) -> u32 {
         self.process()
             .as_ref()
@@ -97,10 +96,10 @@ impl RedisServer {
         self.process().is_some()
     }
 
-    /// Stops it in the middle of whatever it does: connections stay open, nothing is answered.
+    /// Suspends the process: connections stay open, and it stops responding.
     pub(crate) fn freeze(&self) {
         self.signal("STOP");
-        // The signal takes effect when the kernel gets to it.
+        // The signal takes effect asynchronously.
         let stat = format!("/proc/{}/stat", self.pid());
         let end = Instant::now() + LIMIT;
         while fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") T ")) {
@@ -109,12 +108,12 @@ impl RedisServer {
         }
     }
 
-    /// Lets a frozen one go on where it was.
+    /// Resumes a frozen server.
     pub(crate) fn thaw(&self) {
         self.signal("CONT");
     }
 
-    /// Kills it as a crash would; its directory stays for [`restart`](Self::restart).
+    /// Kills it as a crash would. Its directory stays for [`restart`](Self::restart).
     pub(crate) fn kill(&self) {
         if let Some(mut child) = self.process().take() {
             // It may have ended by itself.
@@ -123,8 +122,7 @@ impl RedisServer {
         }
     }
 
-    /// Lets it shut down in good order, which ends with what is in memory on disk if it keeps files
-    /// at all.
+    /// Shuts it down cleanly, which writes its memory to disk if it keeps files at all.
     pub(crate) async fn stop(&self) {
         self.thaw();
         self.signal("TERM");
@@ -140,8 +138,8 @@ impl RedisServer {
         *self.process() = None;
     }
 
-    /// Starts it again after [`kill`](Self::kill) or [`stop`](Self::stop): same port, same
-    /// directory.
+    /// Starts it again after [`kill`](Self::kill) or [`stop`](Self::stop), on the same port and in
+    /// the same directory.
     pub(crate) async fn restart(&self) {
         assert!(!self.runs(), "it still runs: {self:?}");
         let end = Instant::now() + LIMIT;
@@ -154,8 +152,8 @@ impl RedisServer {
         }
     }
 
-    /// Sends it one command, over a connection of its own and as a user who may do anything; panics
-    /// if it is refused.
+    /// Sends one command, over a new connection and as a user with all rights. Panics if the
+    /// command is rejected.
     pub(crate) async fn command<A: AsRef<[u8]>>(&self, words: &[A]) -> Value {
         self.try_command(words)
             .await
@@ -170,7 +168,7 @@ impl RedisServer {
         command.query_async(&mut self.connect().await?).await
     }
 
-    /// What `INFO section` says.
+    /// Returns the fields of `INFO section`.
     pub(crate) async fn info(&self, section: &str) -> HashMap<String, String> {
         self.try_info(section)
             .await
@@ -188,8 +186,8 @@ impl RedisServer {
             .collect())
     }
 
-    /// Waits until `INFO section` fits; meanwhile it may be away, or close connections as one does
-    /// that changes its role.
+    /// Waits until `INFO section` fits. In the meantime the server may be down or close
+    /// connections, as it does when it changes its role.
     pub(crate) async fn until_info(
         &self,
         section: &str,
@@ -203,8 +201,8 @@ impl RedisServer {
         }
     }
 
-    /// Every key of every database, once for each value that it has: of a hash, the fields count as
-    /// values as well.
+    /// Returns every key of every database, once for each of its values; the fields of a hash count
+    /// as values as well.
     pub(crate) async fn dump(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         self.try_dump()
             .await
@@ -235,7 +233,7 @@ impl RedisServer {
                         .await?;
                     let mut get = redis::Cmd::new();
                     match &*kind {
-                        // Expired since.
+                        // The key has expired since.
                         "none" => continue,
                         "string" => get.arg("GET").arg(&key),
                         "hash" => get.arg("HGETALL").arg(&key),
@@ -258,7 +256,7 @@ impl RedisServer {
         Ok(found)
     }
 
-    /// What it has logged, and written to its standard error.
+    /// Returns what it has logged and written to its standard error.
     pub(crate) fn log(&self) -> String {
         fs::read(self.directory.path().join(LOG))
             .map(|log| String::from_utf8_lossy(&log).into())
@@ -310,8 +308,8 @@ impl RedisServer {
         };
         let child =
             spawn(command("setpriv", &["--pdeathsig", "KILL", "redis-server"])).or_else(|error| {
-                // Other systems than Linux have no such thing: servers outlive a test that is
-                // killed.
+                // Systems other than Linux have no such option: there, servers outlive a test that
+                // is killed.
                 if error.kind() == io::ErrorKind::NotFound {
                     spawn(command("redis-server", &[]))
                 } else {
@@ -321,7 +319,7 @@ impl RedisServer {
         *self.process() = Some(child.expect("`redis-server` can be started"));
     }
 
-    /// Waits until it answers; `false` if it has ended because its port is in use.
+    /// Waits until it responds; `false` if it has ended because its port is in use.
     pub(super) async fn answers(&self, end: Instant) -> bool {
         loop {
             let ended = self
@@ -347,7 +345,7 @@ impl RedisServer {
     }
 
     fn signal(&self, name: &str) {
-        // A builtin of every shell; the command of that name is not on every machine.
+        // A builtin of every shell; the command of that name is not installed everywhere.
         let id = self.pid().to_string();
         let status = Command::new("sh")
             .args(["-c", "kill -\"$0\" \"$1\"", name, &id])
@@ -380,8 +378,8 @@ impl Drop for RedisServer {
 
 type Started = io::Result<Child>;
 
-/// Starts processes from a thread that never ends: `--pdeathsig` means the thread that a process
-/// was started by.
+/// Starts processes from a thread that never ends, because `--pdeathsig` refers to the thread that
+/// started a process.
 fn spawn(command: Command) -> Started {
     static STARTER: OnceLock<mpsc::Sender<(Command, mpsc::Sender<Started>)>> = OnceLock::new();
     let starter = STARTER.get_or_init(|| {

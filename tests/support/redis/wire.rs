@@ -16,34 +16,34 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::port::Port;
 use super::server::{HOST, LIMIT};
 
-/// What becomes of a request.
+/// The fate of a request.
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
     Pass,
     /// The connection is closed, and the request never reaches the server.
     Drop,
-    /// It takes effect; then the connection is closed in place of an answer.
+    /// It takes effect; then the connection is closed instead of a reply.
     LoseAnswer,
-    /// It takes effect twice, and the client gets the second answer: as if the first had been lost
-    /// on its way.
+    /// It takes effect twice, and the client gets the second reply, as if the first had been lost
+    /// on the way.
     Repeat,
-    /// It reaches the server this much later, and so do those behind it.
+    /// It reaches the server this much later, and so do the requests behind it.
     Delay(Duration),
-    /// It reaches the server when notified, even if the client has gone by then.
+    /// It reaches the server when notified, even if the client has disconnected by then.
     Hold(Arc<Notify>),
-    /// It takes effect; its answer goes on when notified.
+    /// It takes effect; its reply is passed on when notified.
     HoldAnswer(Arc<Notify>),
-    /// The command takes effect; this arrives instead of its answer. It may be empty.
+    /// The command takes effect; these bytes arrive instead of its reply. They may be empty.
     Replace(Bytes),
-    /// The command takes effect; its answer arrives twice.
+    /// The command takes effect; its reply arrives twice.
     Double,
-    /// The command takes effect; its answer arrives after the next one.
+    /// The command takes effect; its reply arrives after the next one.
     Overtaken,
 }
 
 type Hook = Box<dyn FnMut(&[Bytes]) -> Fault + Send>;
 
-/// A TCP proxy in front of a server without TLS; gone when dropped.
+/// A TCP proxy in front of a server without TLS, which stops when dropped.
 pub(crate) struct Wire {
     port: Port,
     shared: Arc<Shared>,
@@ -101,12 +101,12 @@ impl Wire {
         self.port.number()
     }
 
-    /// Asks this of each request, of the name of its command and its arguments, before it goes on.
+    /// Calls the hook with each request, as the words of its command, before it is passed on.
     pub(crate) fn hook(&self, hook: impl FnMut(&[Bytes]) -> Fault + Send + 'static) {
         *self.shared.hook.lock().unwrap() = Some(Box::new(hook));
     }
 
-    /// Does this to the first request with a command of this name, and nothing to the others.
+    /// Applies the fault to the first request with a command of this name, and to no other.
     pub(crate) fn once(&self, command: &'static str, fault: Fault) {
         let mut fault = Some(fault);
         self.hook(move |words| {
@@ -123,19 +123,20 @@ impl Wire {
         *self.shared.hook.lock().unwrap() = None;
     }
 
-    /// The requests since the last look, those of a client that says who it is among them.
+    /// Returns the requests since the last call of this function, including those with which a
+    /// client introduces itself.
     pub(crate) fn commands(&self) -> Vec<Vec<Bytes>> {
         std::mem::take(&mut self.shared.log().commands)
     }
 
-    /// How often since the last look a request came when all before it had been answered: of a
-    /// caller that does one thing at a time, how often it waited. Requests that come in one piece
-    /// are waited for once.
+    /// Returns how often since the last call a request arrived after all earlier ones had been
+    /// answered. For a caller that does one thing at a time, this is how often it waited. Requests
+    /// that arrive together count once.
     pub(crate) fn round_trips(&self) -> usize {
         std::mem::take(&mut self.shared.log().round_trips)
     }
 
-    /// Closes all connections, and refuses new ones.
+    /// Closes all connections, and rejects new ones.
     pub(crate) async fn cut(&self) {
         let listening = self.listening.lock().unwrap().take();
         if let Some(Listening { task, stop }) = listening {
@@ -144,7 +145,7 @@ impl Wire {
         }
     }
 
-    /// Takes connections again.
+    /// Accepts connections again.
     pub(crate) async fn mend(&self) {
         let end = Instant::now() + LIMIT;
         let listener = loop {
@@ -193,7 +194,7 @@ impl Shared {
     }
 }
 
-/// What becomes of an answer.
+/// The fate of a reply.
 enum Fate {
     Deliver,
     Swallow,
@@ -214,14 +215,15 @@ impl Connection {
         let Ok(server) = TcpStream::connect((HOST, self.shared.server)).await else {
             return;
         };
-        // A wire that waits for more to send would be slower than what it stands for.
+        // With Nagle's algorithm, the wire would be slower than the network that it replaces.
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
         let fates = Mutex::default();
         let requests = async {
             if self.requests(from_client, to_server, &fates).await {
-                // What has come shall take effect, and be answered if anybody is there.
+                // Requests that have arrived take effect, and are answered if the client is still
+                // there.
                 std::future::pending::<()>().await;
             }
         };
@@ -231,7 +233,7 @@ impl Connection {
         }
     }
 
-    /// Passes requests on to their end; `false` if the connection shall be closed at once.
+    /// Passes all requests on; `false` if the connection must be closed at once.
     async fn requests(
         &self,
         mut from: OwnedReadHalf,
@@ -282,8 +284,8 @@ impl Connection {
                 }
             }
         }
-        // The server is told by the drop of `to`, and hangs up once it has answered what came
-        // before.
+        // Dropping `to` tells the server, which closes the connection once it has answered earlier
+        // requests.
         true
     }
 
@@ -298,7 +300,7 @@ impl Connection {
         while from.read_buf(&mut buffer).await.is_ok_and(|read| read > 0) {
             while let Some(length) = value_length(&buffer) {
                 let mut answer = buffer.split_to(length).freeze();
-                // What a server says unasked is no answer.
+                // A push message is not a reply.
                 let fate = if answer.starts_with(b">") {
                     None
                 } else {
@@ -331,8 +333,8 @@ impl Connection {
                     answer = [&answer[..], &overtaken.concat()].concat().into();
                     overtaken.clear();
                 }
-                // A client that has gone misses it, and the next one may still be waited for by the
-                // server.
+                // A client that has disconnected misses it, and the server may still wait for the
+                // next one.
                 let _ = to.write_all(&answer).await;
             }
         }
@@ -350,7 +352,7 @@ impl Connection {
         }
     }
 
-    /// Before the client can know of it, and send the next.
+    /// Counts the reply before the client can receive it and send the next request.
     fn answered(&self) {
         self.shared.log().unanswered -= 1;
         self.unanswered.fetch_sub(1, Ordering::Relaxed);
@@ -363,7 +365,7 @@ impl Drop for Connection {
     }
 }
 
-/// Subscriptions are answered by messages, as many as there are channels.
+/// Returns whether a request has a reply. Subscriptions get messages instead, one for each channel.
 fn is_answered(words: &[Bytes]) -> bool {
     !words[0].to_ascii_uppercase().ends_with(b"SUBSCRIBE")
 }
@@ -387,9 +389,9 @@ fn words(request: &[u8]) -> Vec<Bytes> {
     }
 }
 
-/// How long the value at the start of these bytes is; `None` if it has not come in full.
+/// Returns the length of the value at the start of these bytes; `None` if it is incomplete.
 ///
-/// The parser of the client would say what it is, but not where it ends.
+/// The client's parser returns the value, but not where it ends.
 fn value_length(bytes: &[u8]) -> Option<usize> {
     let line = bytes.windows(2).position(|pair| pair == b"\r\n")?;
     let start = line + 2;
