@@ -31,7 +31,7 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 //
 // A server that has lost writes (after a failover or a restored backup) may report a grant as
 // absent and have it again later. `Ended` is then wrong for at most one time to live. If a server
-// has lost a removal, the cache contradicts it for as long, which is right.
+// has lost a removal, the cache still reports the end for one time to live, which is correct.
 pub(super) struct Known {
     facts: Cache<Key, Fact>,
     /// The number of values learnt so far. It serves as a logical clock.

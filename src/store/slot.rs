@@ -13,8 +13,8 @@ pub(super) struct Slot {
     besides: Vec<(Name, Bytes, Timestamp)>,
     /// When the cache drops this slot, by the clock of the cache.
     reclaimed_at: Instant,
-    /// Whether another slot has replaced this one, or it was removed. A retired slot shows the
-    /// state until that moment.
+    /// Whether another slot has replaced this one, or it was removed. A retired slot keeps its last
+    /// state.
     retired: bool,
 }
 

@@ -24,6 +24,9 @@ const TTL: Duration = Duration::from_secs(10);
 /// as without, and any number of instances can share the store. A fact may be old, but it never
 /// leads the layer to accept a request, or to refuse one that the store would accept.
 ///
+/// Use it if clients may repeat requests with the tokens of ended grants, or present the tokens of
+/// other clients, in large numbers. It does not make a rotation faster.
+///
 /// It learns from the calls that pass through it, and needs no messages from other instances. It
 /// concludes from the absence of an entry that its key has ended. This is right for keys that are
 /// used once, as the keys of grants are: **do not** call [`peek`](Store::peek) for keys that are

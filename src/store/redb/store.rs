@@ -29,8 +29,8 @@ use crate::clock::{Clock, Timestamp};
 /// share.
 ///
 /// **A confirmed change is on the disk.** A change is confirmed after it has been committed and
-/// synced, so it survives a restart, a `kill -9` and a power cut, as far as the disk keeps its
-/// promises. Concurrent changes share one commit. Only leases are kept in memory: a lease that
+/// synced, so it survives a restart, a `kill -9` and a power cut, provided that the disk honours
+/// syncs. Concurrent changes share one commit. Only leases are kept in memory: a lease that
 /// outlives its process would only delay the next refresh of the grant.
 ///
 /// Expired entries are absent at once for every caller. They are removed in the background, in

@@ -30,7 +30,8 @@ pub(super) fn read_record(read: &ReadTransaction, key: &Key) -> Result<Option<Re
     record(&read.open_table(GRANTS)?, key)
 }
 
-/// Returns what `take` makes of the committed sidecar `name` of the entry under `key`.
+/// Passes the committed sidecar `name` of the entry under `key` to `take`, and returns its result;
+/// `None` if there is no such sidecar.
 pub(super) fn read_beside<T>(
     read: &ReadTransaction,
     key: &Key,

@@ -51,8 +51,8 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// Sets the time limit of a call of the store, including reconnects and repetitions. Default: 1
-    /// s; at most an hour. A call that takes longer fails with
+    /// Sets the time limit of a call of the store, including reconnects and repetitions. Default:
+    /// one second; at most an hour. A call that takes longer fails with
     /// [`StoreError::Unavailable`](crate::StoreError::Unavailable), and may have taken effect.
     pub fn command_timeout(mut self, timeout: Duration) -> Self {
         self.command_timeout = timeout;
@@ -202,7 +202,7 @@ impl RedisStoreBuilder {
         match self.replicas {
             Some((0, _)) => wrong(
                 "wait_for_replicas",
-                "to wait for no replica is not to set it",
+                "the number of replicas must be at least one",
             ),
             Some((_, timeout))
                 if timeout < Duration::from_millis(1) || timeout >= self.command_timeout =>

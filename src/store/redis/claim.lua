@@ -30,7 +30,8 @@ local last = struct.unpack('>I6', entry, 10)
 local left = math.max(last - now, 0)
 local version = string.sub(entry, 2, 9)
 if version == ARGV[2] then
-    -- A repetition of this call. The version is written again, because a WAIT waits only for writes of its connection.
+    -- A repetition of this call. The version is written again, because a WAIT is only guaranteed to cover the writes of
+    -- its own connection.
     redis.call('SETRANGE', KEYS[1], '1', version)
     return {ARGV[5], last % 2 == 1 and -1 or 0, entry}
 end

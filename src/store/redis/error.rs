@@ -6,7 +6,7 @@ use redis::{ErrorKind, RedisError};
 use super::target::RedisUrlError;
 use crate::store::StoreError;
 
-/// Why a [`RedisStore`](super::RedisStore) could not be connected.
+/// The reason why a [`RedisStore`](super::RedisStore) could not be connected.
 ///
 /// It contains neither a password nor anything else that was sent to a server.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -102,7 +102,7 @@ impl Link {
         };
         let mut line = match line {
             Ok(line) => line,
-            // Boxed, as below.
+            // Boxed: see below.
             Err(failure) => {
                 return Box::pin(async move {
                     let opened = self.settled(deadline).await;

@@ -225,10 +225,9 @@ impl RedisStore {
 
     /// Fails unless enough replicas have acknowledged the entry that was written or found.
     ///
-    /// An entry that was found was written by another call. If a failover loses that write,
-    /// refusing a request or returning a token because of it ends the session. The same is true for
-    /// the reply of a master that has been replaced and does not know it: its replicas have left
-    /// it.
+    /// An entry that was found was written by another call. If a failover loses that write, a
+    /// refusal or a token that was based on it costs the client its grant. The same is true for the
+    /// reply of a master that has been replaced and does not know it: its replicas have left it.
     fn assert_replicated(&self, reached: Option<i64>) -> Result<(), Failure> {
         match &self.shared.replicated {
             Some(Replicated {
@@ -330,8 +329,9 @@ impl Store for RedisStore {
         } else {
             b""
         };
-        // A `WAIT` waits for the writes of other connections, even behind a script that writes
-        // nothing. So an absent entry is not claimed: the `WAIT` would delay the claims behind it.
+        // In practice a `WAIT` also waits for the writes of other connections, even behind a script
+        // that writes nothing. So an absent entry is not claimed: the `WAIT` would delay the claims
+        // behind it.
         if self.shared.replicated.is_some()
             && self
                 .read(&self.shared.link, &key, deadline)

@@ -10,8 +10,8 @@ local remove = ARGV[2] == ''
 
 if not found then
     if remove then
-        -- It may have just been removed over another connection. Write something, because a WAIT waits only for writes
-        -- of its connection.
+        -- It may have just been removed over another connection. Write something, because a WAIT is only guaranteed to
+        -- cover the writes of its own connection.
         redis.pcall('SET', KEYS[1], '', 'PX', '1')
         redis.call('UNLINK', KEYS[1])
         return {nonce, 1}

@@ -23,8 +23,8 @@ pub async fn every_handle_has_a_channel_or_none_has<S: Store>(make: impl AsyncFn
     store.announce(&[]).await.expect("announce no keys");
 }
 
-/// Every handle receives the keys that one handle announces, including that handle itself. So it is
-/// with later announcements.
+/// Every handle receives the keys that one handle announces, including that handle itself. The same
+/// holds for later announcements.
 pub async fn every_handle_receives_announcements<S: Store>(make: impl AsyncFn() -> S) {
     let (store, other) = (make().await, make().await);
     let (Some(own), Some(others)) = (store.announcements(), other.announcements()) else {

@@ -35,7 +35,7 @@ pub(super) fn assert_not_before(started: Instant, at_least: Duration, what: &str
     let elapsed = started.elapsed();
     assert!(
         elapsed >= at_least.mul_f32(0.9),
-        "{what} after {elapsed:?}, but must not before {at_least:?}"
+        "{what} too early: after {elapsed:?}, expected at least {at_least:?}"
     );
 }
 
