@@ -22,7 +22,7 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 /// instance sees them.
 ///
 /// No entry is evicted to make room: memory use follows the number of live grants. An expired entry
-/// is absent for every caller at once. Later calls free its memory, at the latest when twice its
+/// is absent for every caller at once. Its memory is freed by a later call, when at most twice its
 /// time to live has passed.
 ///
 /// ```
