@@ -157,6 +157,8 @@ mod grant;
 mod introspection;
 mod json;
 mod layer;
+#[cfg(doc)]
+pub mod manual;
 pub mod path;
 mod queue;
 mod random;

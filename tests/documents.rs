@@ -1,9 +1,12 @@
-//! What the documents say of the code is so: every test that they name is there, every link leads
-//! somewhere, and the operations page has every event, metric, error and warning.
+//! Checks that the documents match the code: named tests exist, links resolve, and every event,
+//! metric, error, warning, option and flag has its row.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// The address of the API documentation, which is also that of the manual.
+const DOCS_RS: &str = "https://docs.rs/tower-oauth-refresh/latest/tower_oauth_refresh/";
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -13,7 +16,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Every file below `directory` whose name ends so.
+/// Returns the files below `directory` whose name ends with `ending`.
 fn files(directory: &str, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut open = vec![root().join(directory)];
@@ -27,55 +30,97 @@ fn files(directory: &str, ending: &str) -> Vec<PathBuf> {
             }
         }
     }
-    assert!(!found.is_empty(), "{directory}");
+    assert!(!found.is_empty(), "no {ending} below {directory}");
     found
 }
 
-/// The documents that go with the crate.
+/// Returns the path from the root of the repository.
+fn relative(path: &Path) -> String {
+    path.strip_prefix(root())
+        .unwrap()
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// Returns the documents of the repository.
 fn documents() -> Vec<String> {
     let mut documents = vec![
         "README.md".to_owned(),
+        "CHANGELOG.md".into(),
         "CONTRIBUTING.md".into(),
         "SECURITY.md".into(),
     ];
     for directory in ["docs", "examples"] {
-        let found = files(directory, ".md").into_iter();
-        documents.extend(found.map(|path| {
-            path.strip_prefix(root())
-                .unwrap()
-                .to_string_lossy()
-                .into_owned()
-        }));
+        documents.extend(files(directory, ".md").iter().map(|path| relative(path)));
     }
     documents
 }
 
-/// A piece of a line: whether it is between backticks, and what it is.
+/// Returns the pages of the manual without the ending: `threat-model`.
+fn pages() -> BTreeSet<String> {
+    let page = |path: PathBuf| path.file_stem().unwrap().to_string_lossy().into_owned();
+    files("docs", ".md").into_iter().map(page).collect()
+}
+
+#[test]
+fn the_readme_has_at_most_200_lines() {
+    let lines = read("README.md").lines().count();
+    assert!(lines <= 200, "{lines} lines");
+}
+
+/// Rustdoc hides lines of code that begin with `#`, but other viewers of Markdown show them.
+#[test]
+fn no_code_of_the_readme_has_hidden_lines() {
+    let readme = read("README.md");
+    let hidden: Vec<_> = readme
+        .split("```rust")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .flat_map(str::lines)
+        .filter(|line| *line == "#" || line.starts_with("# "))
+        .collect();
+    assert!(hidden.is_empty(), "{hidden:?}");
+}
+
+#[test]
+fn every_page_is_in_the_manual() {
+    let manual = read("src/manual.rs");
+    let modules: BTreeSet<_> = manual
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(" {}"))
+        .map(|module| module.replace('_', "-"))
+        .collect();
+    let included: BTreeSet<_> = manual
+        .split("include_str!(\"../docs/")
+        .skip(1)
+        .filter_map(|rest| rest.split("\")").next()?.strip_suffix(".md"))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(modules, pages());
+    assert_eq!(included, pages());
+}
+
+/// Splits a line at its backticks. The flag is true for text between backticks.
 fn pieces(line: &str) -> impl Iterator<Item = (bool, &str)> {
     line.split('`')
         .enumerate()
         .map(|(number, piece)| (number % 2 == 1, piece))
 }
 
-/// The tests that a document names as `file.rs` · `name`, `name`: file and name, no name if it is
-/// the whole file.
+/// Returns the tests that a document names as `file.rs` · `name`, `name`: file and name. The name
+/// is empty for the file itself.
 fn named(text: &str) -> Vec<(String, String)> {
     let mut named = Vec::new();
     for line in text.lines() {
         let mut file: Option<String> = None;
-        let mut joint = "";
+        let mut separator = "";
         for (code, piece) in pieces(line) {
             if !code {
-                joint = piece.trim();
+                separator = piece.trim();
             } else if piece.ends_with(".rs") && !piece.contains(char::is_whitespace) {
-                let path = if piece.contains('/') {
-                    piece.to_owned()
-                } else {
-                    format!("tests/{piece}")
-                };
-                named.push((path.clone(), String::new()));
-                file = Some(path);
-            } else if let (Some(file), "·" | ",") = (&file, joint) {
+                named.push((piece.to_owned(), String::new()));
+                file = Some(piece.to_owned());
+            } else if let (Some(file), "·" | ",") = (&file, separator) {
                 named.push((file.clone(), piece.to_owned()));
             } else {
                 file = None;
@@ -85,33 +130,59 @@ fn named(text: &str) -> Vec<(String, String)> {
     named
 }
 
-/// Why `name` is no test of `file`.
-fn missing(file: &str, name: &str) -> Option<String> {
-    let Ok(source) = fs::read_to_string(root().join(file)) else {
-        return Some(format!("there is no {file}"));
+/// Returns the sources of the tests that `file` names: a path, or the name of a file in any `tests`
+/// folder.
+fn test_sources(file: &str) -> Vec<String> {
+    let paths = if file.contains('/') {
+        vec![root().join(file)]
+    } else {
+        let folders = ["tests", "examples"].into_iter();
+        folders
+            .flat_map(|folder| files(folder, ".rs"))
+            .filter(|path| path.file_name().is_some_and(|name| name == file))
+            .filter(|path| relative(path).split('/').any(|folder| folder == "tests"))
+            .collect()
     };
-    if name.is_empty() {
+    let sources = paths.iter();
+    sources
+        .filter_map(|path| fs::read_to_string(path).ok())
+        .collect()
+}
+
+/// Returns why `name` is not a test of `file`, or nothing if it is one.
+fn missing(file: &str, name: &str) -> Option<String> {
+    let sources = test_sources(file);
+    if sources.is_empty() {
+        return Some(format!("there is no {file}"));
+    }
+    if name.is_empty() || sources.iter().any(|source| is_test(source, name)) {
         return None;
     }
+    Some(format!("{name} is not a test of {file}"))
+}
+
+fn is_test(source: &str, name: &str) -> bool {
     let lines: Vec<_> = source.lines().map(str::trim).collect();
     let head = format!("fn {name}(");
     let Some(at) = lines.iter().position(|line| line.contains(&head)) else {
-        return Some(format!("{file} has no {name}"));
+        return false;
     };
-    let attributes = lines[..at]
+    lines[..at]
         .iter()
         .rev()
-        .take_while(|line| line.starts_with("#["));
-    let mut attributes = attributes.copied();
-    let test =
-        attributes.any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test"));
-    (!test).then(|| format!("{name} of {file} is no test"))
+        .take_while(|line| line.starts_with("#["))
+        .any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test"))
 }
 
 #[test]
-fn every_test_that_is_named_is_there() {
+fn every_named_test_exists() {
     let mut wrong = Vec::new();
-    for (document, least) in [("README.md", 40), ("docs/threat-model.md", 35)] {
+    for (document, least) in [
+        ("README.md", 8),
+        ("docs/fault-injection.md", 15),
+        ("docs/guarantees.md", 100),
+        ("docs/threat-model.md", 35),
+    ] {
         let named = named(&read(document));
         let names = named.iter().filter(|(_, name)| !name.is_empty()).count();
         assert!(names >= least, "{document} names {names} tests");
@@ -127,8 +198,9 @@ fn every_test_that_is_named_is_there() {
 }
 
 #[test]
-fn a_test_that_is_not_there_is_found_out() {
-    let text = "| a promise | `documents.rs` · `a_test_that_is_not_there_is_found_out`, `nowhere`; `nothing.rs` |";
+fn a_missing_test_is_found() {
+    let text =
+        "| a guarantee | `documents.rs` · `a_missing_test_is_found`, `nowhere`; `nothing.rs` |";
     let found: Vec<_> = named(text)
         .iter()
         .map(|(file, name)| missing(file, name))
@@ -136,17 +208,17 @@ fn a_test_that_is_not_there_is_found_out() {
     let expected = [
         None,
         None,
-        Some("tests/documents.rs has no nowhere"),
-        Some("there is no tests/nothing.rs"),
+        Some("nowhere is not a test of documents.rs"),
+        Some("there is no nothing.rs"),
     ];
     assert_eq!(found, expected.map(|why| why.map(str::to_owned)));
     assert_eq!(
         missing("tests/documents.rs", "missing"),
-        Some("missing of tests/documents.rs is no test".into())
+        Some("missing is not a test of tests/documents.rs".into())
     );
 }
 
-/// The names that a heading can be linked by.
+/// Returns the anchors of the headings, as rustdoc and GitHub make them.
 fn anchors(text: &str) -> BTreeSet<String> {
     let headings = text
         .lines()
@@ -162,22 +234,86 @@ fn anchors(text: &str) -> BTreeSet<String> {
     headings.map(anchor).collect()
 }
 
+/// Returns the targets of the links and link definitions of a document.
+fn links(text: &str) -> Vec<&str> {
+    let inline = text
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next());
+    let definitions = text
+        .lines()
+        .filter(|line| line.starts_with('['))
+        .filter_map(|line| Some(line.split_once("]: ")?.1.trim()));
+    inline.chain(definitions).collect()
+}
+
+/// Whether the crate exports an item of this kind and name.
+fn is_exported(kind: &str, name: &str) -> bool {
+    let sources: Vec<_> = files("src", ".rs")
+        .iter()
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    let definition = format!("pub {kind} {name}");
+    let defined = sources.iter().any(|source| {
+        source
+            .split(&definition)
+            .skip(1)
+            .any(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+    });
+    let root = code(&read("src/lib.rs"));
+    let exported = root
+        .split(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .any(|word| word == name);
+    defined && exported
+}
+
+/// Whether the built documentation has this page, given as the path behind [`DOCS_RS`].
+fn is_in_the_docs(path: &str) -> bool {
+    let (path, anchor) = path.split_once('#').unwrap_or((path, ""));
+    if let Some(page) = path.strip_prefix("manual/") {
+        let page = page.trim_end_matches('/').replace('_', "-");
+        return pages().contains(&page)
+            && (anchor.is_empty() || anchors(&read(&format!("docs/{page}.md"))).contains(anchor));
+    }
+    match path
+        .strip_suffix(".html")
+        .and_then(|item| item.split_once('.'))
+    {
+        Some((kind, name)) => {
+            let method = anchor.strip_prefix("method.").unwrap_or(anchor);
+            is_exported(kind, name)
+                && (method.is_empty()
+                    || files("src", ".rs").iter().any(|path| {
+                        let source = fs::read_to_string(path).unwrap();
+                        source.contains(&format!("fn {method}("))
+                    }))
+        }
+        None => {
+            let module = path.trim_end_matches('/');
+            module.is_empty() || read("src/lib.rs").contains(&format!("pub mod {module};"))
+        }
+    }
+}
+
 #[test]
-fn every_link_leads_somewhere() {
-    let mut links = 0;
+fn every_link_resolves() {
+    let (mut local, mut documentation) = (0, 0);
     let mut wrong = Vec::new();
     for document in documents() {
         let text = read(&document);
         let here = root().join(&document);
-        for link in text
-            .split("](")
-            .skip(1)
-            .filter_map(|rest| rest.split(')').next())
-        {
+        for link in links(&text) {
+            if let Some(path) = link.strip_prefix(DOCS_RS) {
+                documentation += 1;
+                if !is_in_the_docs(path) {
+                    wrong.push(format!("{document}: {link}"));
+                }
+                continue;
+            }
             if link.contains("://") || link.starts_with("mailto:") {
                 continue;
             }
-            links += 1;
+            local += 1;
             let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
             let target = if path.is_empty() {
                 here.clone()
@@ -192,11 +328,52 @@ fn every_link_leads_somewhere() {
             }
         }
     }
-    assert!(links > 20, "{links}");
+    assert!(local > 20 && documentation > 40, "{local} {documentation}");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A piece of source without its comments.
+/// The README and the manual are read on pages where a relative path leads nowhere.
+#[test]
+fn no_page_links_to_a_file_of_the_repository() {
+    let pages = pages();
+    let pages = pages.iter().map(|page| format!("docs/{page}.md"));
+    for page in pages.chain(["README.md".to_owned()]) {
+        let text = read(&page);
+        let relative: Vec<_> = links(&text)
+            .into_iter()
+            .filter(|link| !link.contains("://") && !link.starts_with('#'))
+            .filter(|link| !link.ends_with(".svg"))
+            .collect();
+        assert!(relative.is_empty(), "{page}: {relative:?}");
+    }
+}
+
+#[test]
+fn a_broken_link_to_the_docs_is_found() {
+    for path in [
+        "",
+        "manual/threat_model/",
+        "manual/operations/#events",
+        "struct.ClientId.html",
+        "trait.Store.html",
+        "struct.RefreshLayer.html#method.drain",
+        "path/",
+    ] {
+        assert!(is_in_the_docs(path), "{path}");
+    }
+    for path in [
+        "manual/nowhere/",
+        "manual/operations/#nowhere",
+        "struct.Client.html",
+        "enum.ClientId.html",
+        "struct.RefreshLayer.html#method.nowhere",
+        "grant/",
+    ] {
+        assert!(!is_in_the_docs(path), "{path}");
+    }
+}
+
+/// Removes the comment lines of `source`.
 fn code(source: &str) -> String {
     source
         .lines()
@@ -205,7 +382,7 @@ fn code(source: &str) -> String {
         .join("\n")
 }
 
-/// The string literals of a piece of source.
+/// Returns the string literals of `source`.
 fn literals(source: &str) -> Vec<String> {
     let code = code(source).replace(r"\\", "").replace("\\\"", "'");
     code.split('"')
@@ -215,7 +392,7 @@ fn literals(source: &str) -> Vec<String> {
         .collect()
 }
 
-/// What stands between the parentheses of a call, of which the first one is open.
+/// Returns the arguments of a call. `rest` begins after the opening parenthesis.
 fn arguments(rest: &str) -> &str {
     let (mut open, mut quoted) = (1, false);
     let end = rest.char_indices().find(|(_, c)| {
@@ -230,7 +407,7 @@ fn arguments(rest: &str) -> &str {
     end.map_or(rest, |(end, _)| &rest[..end])
 }
 
-/// What is always the same of a message: the longest piece between what is filled in.
+/// Returns the longest part of a message that has no placeholder in it.
 fn fixed(message: &str) -> &str {
     let pieces = message
         .split('{')
@@ -242,43 +419,49 @@ fn fixed(message: &str) -> &str {
         .trim_matches([' ', ':', ',', ';'])
 }
 
-/// What stands between `begin` and the next `end`.
+/// Returns the text between `begin` and the next `end`.
 fn between<'a>(text: &'a str, begin: &str, end: &str) -> &'a str {
     let (_, rest) = text
         .split_once(begin)
-        .unwrap_or_else(|| panic!("{begin:?} is not there"));
+        .unwrap_or_else(|| panic!("{begin:?} is missing"));
     rest.split_once(end)
-        .unwrap_or_else(|| panic!("{end:?} is not there"))
+        .unwrap_or_else(|| panic!("{end:?} is missing"))
         .0
 }
 
-/// Asserts that the operations page has a row for every one of at least `least`: a cell that is it,
-/// or a first one with code in it that begins with it.
-fn have_rows<S: AsRef<str>>(what: &str, least: usize, all: &[S]) {
-    let page = read("docs/operations.md");
-    let rows = page.lines().filter_map(|line| line.strip_prefix("| "));
+/// Asserts that `page` has a row for each of `all`, which are at least `least`. A row matches if a
+/// cell is equal to it, or if the first cell has code that begins with it.
+fn have_rows<S: AsRef<str>>(page: &str, what: &str, least: usize, all: &[S]) {
+    let text = read(page);
+    assert_rows(page, &text, what, least, all);
+}
+
+fn assert_rows<S: AsRef<str>>(page: &str, text: &str, what: &str, least: usize, all: &[S]) {
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| "));
     let rows: Vec<Vec<_>> = rows
         .map(|row| row.trim_end_matches([' ', '|']).split(" | ").collect())
         .collect();
-    let there = |one: &&str| {
+    let present = |one: &&str| {
         rows.iter()
             .any(|row| row.contains(one) || row[0].contains(&format!("`{one}")))
     };
-    assert!(all.len() >= least, "{} {what} were found", all.len());
+    assert!(all.len() >= least, "found {} {what}", all.len());
     let wrong: Vec<_> = all
         .iter()
         .map(AsRef::as_ref)
-        .filter(|one| !there(one))
+        .filter(|one| !present(one))
         .collect();
     assert!(
         wrong.is_empty(),
-        "docs/operations.md has no row for these {what}:\n{}",
+        "{page} has no row for these {what}:\n{}",
         wrong.join("\n")
     );
 }
 
+const OPERATIONS: &str = "docs/operations.md";
+
 #[test]
-fn every_event_is_on_the_page_with_what_to_do() {
+fn every_event_is_documented() {
     let source = read("src/event.rs");
     let variants = between(&source, "pub enum EventKind {", "\n}\n");
     let variants = variants
@@ -307,21 +490,27 @@ fn every_event_is_on_the_page_with_what_to_do() {
             }
         })
         .collect();
-    have_rows("events", 20, &rows);
+    have_rows(OPERATIONS, "events", 20, &rows);
 }
 
 #[test]
-fn every_metric_is_on_the_page() {
-    let names = literals(&read("examples/proxy/metrics.rs"));
-    let names: BTreeSet<_> = names
-        .into_iter()
+fn every_metric_is_documented() {
+    let names: BTreeSet<_> = files("examples/proxy", ".rs")
+        .iter()
+        .filter(|path| path.ends_with("metrics.rs"))
+        .flat_map(|path| literals(&fs::read_to_string(path).unwrap()))
         .filter(|name| name.starts_with("oauth_") || name.starts_with("proxy_"))
         .collect();
-    have_rows("metrics", 6, &names.into_iter().collect::<Vec<_>>());
+    have_rows(
+        OPERATIONS,
+        "metrics",
+        6,
+        &names.into_iter().collect::<Vec<_>>(),
+    );
 }
 
 #[test]
-fn every_warning_and_error_of_the_log_is_on_the_page() {
+fn every_warning_and_error_of_the_log_is_documented() {
     let mut messages = BTreeSet::new();
     for path in [
         files("src", ".rs"),
@@ -334,25 +523,25 @@ fn every_warning_and_error_of_the_log_is_on_the_page() {
         for level in ["tracing::warn!(", "tracing::error!("] {
             for rest in source.split(level).skip(1) {
                 let message = literals(arguments(rest)).pop();
-                messages.insert(
-                    message.unwrap_or_else(|| panic!("a line without words in {}", path.display())),
-                );
+                messages.insert(message.unwrap_or_else(|| {
+                    panic!("a log line without a message in {}", path.display())
+                }));
             }
         }
     }
     let messages: Vec<_> = messages.iter().map(|message| fixed(message)).collect();
-    have_rows("lines of the log", 20, &messages);
+    have_rows(OPERATIONS, "lines of the log", 20, &messages);
 }
 
 #[test]
-fn every_error_at_the_start_and_of_the_layer_is_on_the_page() {
+fn every_error_is_documented() {
     let mut messages = Vec::new();
-    for (path, begin) in [
-        ("src/error.rs", "pub enum Error {"),
-        ("src/store/redis/error.rs", "pub enum RedisConnectError {"),
-        ("src/store/redb/error.rs", "pub enum RedbOpenError {"),
+    for begin in [
+        "pub enum Error {",
+        "pub enum RedisConnectError {",
+        "pub enum RedbOpenError {",
     ] {
-        let source = read(path);
+        let source = source_of(begin);
         let attributes = between(&source, begin, "\n}\n").split("#[error(").skip(1);
         messages.extend(attributes.filter_map(|rest| literals(rest).into_iter().next()));
     }
@@ -361,5 +550,84 @@ fn every_error_at_the_start_and_of_the_layer_is_on_the_page() {
         .map(|message| fixed(message))
         .filter(|message| message.len() > 8)
         .collect();
-    have_rows("errors", 24, &messages);
+    have_rows(OPERATIONS, "errors", 24, &messages);
+}
+
+/// Returns the source file of the library that contains `definition`.
+fn source_of(definition: &str) -> String {
+    let sources = files("src", ".rs").into_iter();
+    sources
+        .map(|path| fs::read_to_string(path).unwrap())
+        .find(|source| source.contains(definition))
+        .unwrap_or_else(|| panic!("no file below src contains {definition:?}"))
+}
+
+#[test]
+fn every_option_is_documented() {
+    let guide = read("docs/guide.md");
+    for (layer, least) in [
+        ("RefreshLayer", 24),
+        ("AccessLayer", 11),
+        ("TieredStore", 2),
+        ("RedisStore", 6),
+        ("RedbStore", 3),
+    ] {
+        let source = source_of(&format!("pub struct {layer}Builder"));
+        let (_, builder) = source
+            .split_once(&format!("pub struct {layer}Builder"))
+            .unwrap();
+        let options: Vec<_> = builder
+            .split("fn ")
+            .skip(1)
+            .filter_map(|rest| rest.split_once('('))
+            .filter(|(_, arguments)| arguments.trim_start().starts_with("mut self"))
+            .map(|(name, _)| format!("{name}`"))
+            .collect();
+        let heading = format!("### Builder of `{layer}`\n");
+        let section = guide.split_once(&heading).expect(&heading).1;
+        let section = section.split("\n### ").next().unwrap();
+        assert_rows("docs/guide.md", section, "options", least, &options);
+    }
+}
+
+/// Every flag of the servers can be set in the environment, so that its name is a literal there.
+#[test]
+fn every_flag_is_documented() {
+    let literals: BTreeSet<_> = files("examples", ".rs")
+        .iter()
+        .flat_map(|path| literals(&fs::read_to_string(path).unwrap()))
+        .collect();
+    let limits = [
+        "MAX_CONNECTIONS",
+        "MAX_IN_FLIGHT",
+        "BODY_MEMORY",
+        "IDLE_TIMEOUT",
+        "STALL_TIMEOUT",
+    ];
+    for (server, prefix) in [("proxy", "PROXY_"), ("mcp", "MCP_")] {
+        let page = format!("examples/{server}/README.md");
+        let text = read(&page);
+        let flags: Vec<_> = literals
+            .iter()
+            .filter_map(|name| name.strip_prefix(prefix))
+            .filter(|name| {
+                !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+            })
+            .filter(|name| !name.starts_with("DEMO_"))
+            .chain(limits)
+            .map(|name| name.to_lowercase().replace('_', "-"))
+            .collect();
+        assert!(flags.len() > 30, "{} flags of {server}", flags.len());
+        let missing: Vec<_> = flags
+            .iter()
+            .filter(|flag| {
+                let singular = flag.trim_end_matches('s');
+                let prefixed = format!("{server}-{flag}");
+                ![flag.as_str(), singular, &prefixed]
+                    .iter()
+                    .any(|flag| text.contains(&format!("`--{flag}`")))
+            })
+            .collect();
+        assert!(missing.is_empty(), "{page} has no {missing:?}");
+    }
 }

@@ -11,7 +11,7 @@
 //! cargo run --example mcp -- --help
 //! ```
 //!
-//! `examples/mcp.md` explains how to set the server up with a provider and how to connect clients.
+//! `examples/mcp/README.md` explains how to set the server up with a provider and how to connect clients.
 
 mod app;
 mod authorize;
