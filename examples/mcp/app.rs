@@ -101,7 +101,9 @@ pub(crate) async fn serve(cli: &Cli, store: BoxStore) -> Result<(), Failure> {
     endpoint.end();
     tokio::select! {
         result = finish(connections, refresh.drain(), cli.sessions.rotation_timeout) => result.map_err(Failure::from),
-        () = signals.next() => Err("received a second signal: requests in flight may be lost".into()),
+        () = signals.next() => Err(
+            "stopped by a second signal: requests and rotations in progress may be lost".into(),
+        ),
     }
 }
 

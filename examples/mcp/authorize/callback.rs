@@ -74,9 +74,7 @@ async fn code(
 /// Returns the code from the provider's authorization response after checking the response.
 fn provider_code<'a>(app: &App, query: &'a Parameters) -> Result<&'a str, OauthError> {
     if query.repeat(&[]) {
-        tracing::warn!(
-            "the log-in failed: the identity provider repeated a parameter in its authorization response"
-        );
+        tracing::warn!("the log-in failed: the identity provider repeated a response parameter");
         return Err(at_provider("server_error"));
     }
     let get = |name| query.all(name).next();
@@ -88,9 +86,7 @@ fn provider_code<'a>(app: &App, query: &'a Parameters) -> Result<&'a str, OauthE
         .as_deref()
         .is_some_and(|issuer| get("iss") != Some(issuer))
     {
-        tracing::warn!(
-            "the log-in failed: iss in the authorization response is missing or not --provider-issuer"
-        );
+        tracing::warn!("the log-in failed: iss is missing or differs from --provider-issuer");
         return Err(at_provider("server_error"));
     }
     match (get("error"), get("code")) {

@@ -105,8 +105,8 @@ fn form_token(browser: &Browser, login: &Handle) -> Result<Handle, StoreError> {
     browser.token(&format!("consent to {login}"))
 }
 
-/// Returns whether the headers allow that the request comes from a page of this server. Browsers
-/// may omit these headers; the token in the form is the real protection.
+/// Returns `false` if the headers show that the request comes from another origin. Browsers may
+/// omit these headers, so the page is protected by the token in the form.
 fn comes_from_here(headers: &HeaderMap, issuer: &Issuer) -> bool {
     // Browsers send `null` for a page with the policy `no-referrer`, as this server's pages have
     // it.

@@ -9,7 +9,7 @@ use crate::flags::seconds;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Demo identity provider")]
 pub(crate) struct DemoFlags {
-    /// The listening address of the demo provider; port 0 picks a free port
+    /// Address that the demo provider listens on; port 0 picks a free port
     #[arg(
         long,
         env = "MCP_DEMO_LISTEN",
@@ -18,15 +18,16 @@ pub(crate) struct DemoFlags {
     )]
     pub(crate) demo_listen: SocketAddr,
 
-    /// The lifetime of its access tokens
+    /// Lifetime of its access tokens, in seconds
     #[arg(long, env = "MCP_DEMO_ACCESS_LIFETIME", value_name = "SECS", value_parser = seconds, default_value = "300")]
     pub(crate) demo_access_lifetime: Duration,
 
-    /// Omit the lifetime of access tokens (expires_in) from its token responses
+    /// Omit expires_in from its token responses
     #[arg(long, env = "MCP_DEMO_NO_EXPIRES_IN", value_parser = BoolishValueParser::new())]
     pub(crate) demo_no_expires_in: bool,
 
-    /// The lifetime of refresh tokens in its token responses [default: omitted]
+    /// Lifetime of its refresh tokens, in seconds, as stated in its token responses [default: not
+    /// stated]
     #[arg(long, env = "MCP_DEMO_REFRESH_LIFETIME", value_name = "SECS", value_parser = seconds)]
     pub(crate) demo_refresh_lifetime: Option<Duration>,
 

@@ -12,23 +12,23 @@ use crate::upstream::Upstream;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "MCP endpoint")]
 pub(crate) struct EndpointFlags {
-    /// The URL (http or https) of the MCP server to protect [default: a built-in server with two
-    /// tools]
+    /// URL of the MCP server to protect, http or https [default: a built-in server with two tools]
     #[arg(long, env = "MCP_UPSTREAM", value_name = "URL")]
     pub(crate) mcp_upstream: Option<McpUpstream>,
 
-    /// The time limit for --mcp-upstream to begin a response; then the client gets 504
+    /// Time in seconds that --mcp-upstream may take to begin a response before the client gets 504
     ///
-    /// The time starts at the end of the request and does not include the body of the response. A
+    /// The time is counted from the end of the request and does not include the response body. A
     /// tool call whose result is not streamed begins its response when the tool has finished.
     #[arg(long, env = "MCP_UPSTREAM_TIMEOUT", value_name = "SECS", value_parser = timeout, default_value = "300")]
     pub(crate) mcp_upstream_timeout: Duration,
 
-    /// What --mcp-upstream receives instead of the client's access token
+    /// Treatment of the client's access token in requests to --mcp-upstream
     #[arg(long, env = "MCP_TOKEN", value_enum, default_value = "swap")]
     pub(crate) mcp_token: TokenUse,
 
-    /// A scope that every access token must have; may be repeated
+    /// Scope that every access token must have; if repeated, all scopes are required [default:
+    /// none]
     #[arg(
         long,
         env = "MCP_REQUIRE_SCOPE",
@@ -37,9 +37,10 @@ pub(crate) struct EndpointFlags {
     )]
     pub(crate) require_scope: Vec<String>,
 
-    /// A web origin that may call the MCP endpoint from a browser, in addition to this server's own
-    /// origin and those of this computer, such as https://app.example.com; without a port, the
-    /// default port of the scheme is meant; `:*` allows any port; may be repeated
+    /// Web origin that may call the MCP endpoint from a browser, in addition to this server's own
+    /// origin and those of this computer, such as https://app.example.com; without a port, only the
+    /// default port of the scheme is allowed, and `:*` allows any port; may be repeated [default:
+    /// none]
     #[arg(
         long,
         env = "MCP_ALLOWED_ORIGIN",
@@ -48,12 +49,11 @@ pub(crate) struct EndpointFlags {
     )]
     pub(crate) allowed_origin: Vec<AllowedOrigin>,
 
-    /// A network of reverse proxies in front of this server, in CIDR notation: their
-    /// X-Forwarded-For and Forwarded headers are extended and sent to --mcp-upstream; may be
-    /// repeated [default: none]
+    /// Network of trusted reverse proxies in front, in CIDR notation, whose X-Forwarded-For and
+    /// Forwarded headers are kept and extended for --mcp-upstream; may be repeated [default: none]
     ///
-    /// From all other addresses, such headers are removed: the upstream server receives only values
-    /// from the connection and --public-url.
+    /// From all other addresses these headers are removed, and the upstream receives values from
+    /// the connection and from --public-url.
     #[arg(
         long,
         env = "MCP_TRUST_FORWARDED",
@@ -63,7 +63,7 @@ pub(crate) struct EndpointFlags {
     pub(crate) trust_forwarded: Vec<Network>,
 }
 
-/// The treatment of the access token in an authorized request.
+/// What happens to the access token of an authorized request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum TokenUse {
     /// Replace it with the provider's access token

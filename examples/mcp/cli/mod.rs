@@ -32,7 +32,7 @@ crate::common::listener::limit_flags!("MCP_");
 #[derive(Debug, clap::Parser)]
 #[command(name = "mcp", version)]
 pub(crate) struct Cli {
-    /// The listening address for plain HTTP; port 0 picks a free port
+    /// Address to listen on for clients, in plain HTTP; port 0 picks a free port
     #[arg(
         long,
         env = "MCP_LISTEN",
@@ -41,41 +41,41 @@ pub(crate) struct Cli {
     )]
     pub(crate) listen: SocketAddr,
 
-    /// The public URL of this server, which is its issuer identifier; may have a path [default:
-    /// http://LISTEN]
+    /// URL at which clients and browsers reach this server, which is its issuer identifier; may
+    /// have a path [default: http://LISTEN]
     #[arg(long, env = "MCP_PUBLIC_URL", value_name = "URL")]
     pub(crate) public_url: Option<Issuer>,
 
-    /// The authorization endpoint of the provider
+    /// Authorization endpoint of the provider
     #[arg(long, env = "MCP_AUTHORIZATION_ENDPOINT", value_name = "URL")]
     authorization_endpoint: Option<Url>,
 
-    /// The token endpoint of the provider
+    /// Token endpoint of the provider
     #[arg(long, env = "MCP_TOKEN_ENDPOINT", value_name = "URL")]
     token_endpoint: Option<Url>,
 
-    /// The revocation endpoint of the provider, if it has one
+    /// Revocation endpoint of the provider, if it has one
     #[arg(long, env = "MCP_REVOCATION_ENDPOINT", value_name = "URL")]
     revocation_endpoint: Option<Url>,
 
-    /// The userinfo endpoint of the provider, if it has one
+    /// Userinfo endpoint of the provider, if it has one
     #[arg(long, env = "MCP_USERINFO_ENDPOINT", value_name = "URL")]
     userinfo_endpoint: Option<Url>,
 
-    /// The value of `iss` in the provider's authorization responses, if it sends one (RFC 9207)
+    /// Value of `iss` in the provider's authorization responses, if it sends one (RFC 9207)
     #[arg(long, env = "MCP_PROVIDER_ISSUER", value_name = "URL")]
     provider_issuer: Option<String>,
 
-    /// An additional parameter for the authorization endpoint, such as access_type=offline for
-    /// Google; may be repeated
+    /// Additional parameter for the provider's authorization endpoint, such as access_type=offline
+    /// for Google; may be repeated
     #[arg(long, env = "MCP_AUTHORIZATION_PARAM", value_name = "NAME=VALUE", value_delimiter = ',', value_parser = pair)]
     authorization_param: Vec<(String, String)>,
 
-    /// The client ID of this server at the provider
+    /// Client ID of this server at the provider
     #[arg(long, env = "MCP_CLIENT_ID", value_name = "ID")]
     client_id: Option<String>,
 
-    /// The client secret of this server at the provider; the environment variable keeps it out of
+    /// Client secret of this server at the provider; set it in the environment to keep it out of
     /// process lists
     #[arg(
         long,
@@ -85,7 +85,7 @@ pub(crate) struct Cli {
     )]
     client_secret: Option<String>,
 
-    /// The method of client authentication at the provider
+    /// Method of client authentication at the provider
     #[arg(
         long,
         env = "MCP_CLIENT_AUTH",
@@ -94,8 +94,8 @@ pub(crate) struct Cli {
     )]
     client_auth: ClientAuth,
 
-    /// The scopes that clients may request, separated by spaces; they are requested from the
-    /// provider
+    /// Scopes that clients may request, and that are requested from the provider, separated by
+    /// spaces
     #[arg(
         long,
         env = "MCP_SCOPE",
@@ -104,8 +104,8 @@ pub(crate) struct Cli {
     )]
     scope: String,
 
-    /// The store for grants, clients and codes: `memory`, `redb:PATH`, redis://…, redis-cluster://…
-    /// or redis-sentinel://…
+    /// Store for grants, clients and codes: `memory`, `redb:PATH`, redis://…, redis-cluster://… or
+    /// redis-sentinel://…
     #[arg(
         long,
         env = "MCP_STORE",
@@ -115,8 +115,10 @@ pub(crate) struct Cli {
     )]
     store: String,
 
-    /// The number of Redis replicas that must acknowledge each write: with 1 or more, a failover to
-    /// one of them loses nothing; while fewer replicas are connected, no token is refreshed
+    /// Number of Redis replicas that must acknowledge a write before it counts; 0 does not wait
+    ///
+    /// With 1 or more, a failover to a replica that has acknowledged a write does not lose it. The
+    /// risk: while fewer replicas are connected, refreshes get 503.
     #[arg(
         long,
         env = "MCP_WAIT_FOR_REPLICAS",
@@ -125,13 +127,13 @@ pub(crate) struct Cli {
     )]
     wait_for_replicas: u32,
 
-    /// The memory limit of the cache in front of Redis, and of the cache of access tokens, in
-    /// bytes; 0 disables both caches
+    /// Memory, in bytes, for the cache in front of Redis, and the same again for the cache of
+    /// access tokens; 0 disables both caches
     #[arg(long, env = "MCP_CACHE_SIZE", value_name = "BYTES", default_value_t = 64 << 20)]
     cache_size: u64,
 
-    /// The lifetime of entries in the cache in front of Redis, and in the cache of access tokens; 0
-    /// disables both caches
+    /// Time in seconds for which the cache in front of Redis and the cache of access tokens keep an
+    /// entry; 0 disables both caches
     #[arg(long, env = "MCP_CACHE_TTL", value_name = "SECS", value_parser = seconds, default_value = "10")]
     cache_ttl: Duration,
 
@@ -150,7 +152,7 @@ pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) limits: LimitFlags,
 
-    /// The format of the log on standard error
+    /// Format of the log, which is written to standard error
     #[arg(
         long,
         env = "MCP_LOG_FORMAT",
@@ -159,7 +161,7 @@ pub(crate) struct Cli {
     )]
     pub(crate) log_format: LogFormat,
 
-    /// The log level; no level logs tokens or secrets
+    /// Log level; no level logs tokens or secrets
     #[arg(long, env = "MCP_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = level())]
     pub(crate) log_level: LevelFilter,
 }

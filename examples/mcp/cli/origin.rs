@@ -2,8 +2,8 @@ use std::str::FromStr;
 
 use url::Url;
 
-/// An origin that may call the MCP endpoint: scheme, host and port. Without a port, the default
-/// port of the scheme is meant.
+/// An origin that may call the MCP endpoint: scheme, host and port. Without a port, only the
+/// default port of the scheme is allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AllowedOrigin {
     /// The origin as a browser sends it.

@@ -15,40 +15,44 @@ const RETRY_WINDOW: Duration = Duration::from_secs(60);
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Sessions")]
 pub(crate) struct SessionFlags {
-    /// The time in which a repeated refresh gets the same response; also, but for at most 5
-    /// seconds, a repeated exchange of an authorization code; 0 disables both [default: 60]
+    /// Time in seconds after a rotation in which a repeated refresh gets the same response again;
+    /// also applies to a repeated exchange of an authorization code, but for at most 5 seconds; 0
+    /// disables this and recovery [default: 60]
     #[arg(long, env = "MCP_RETRY_WINDOW", value_name = "SECS", value_parser = seconds)]
     retry_window: Option<Duration>,
 
-    /// The time in which a client that lost the response can refresh with its previous token; 0
-    /// disables this [default: 86400]
+    /// Time in seconds after a rotation in which a client that lost the response can refresh with
+    /// the previous token, as long as the current token was never presented; 0 disables recovery
+    /// [default: 86400, or twice --retry-window if that is longer]
     #[arg(long, env = "MCP_RECOVERY_WINDOW", value_name = "SECS", value_parser = seconds)]
     recovery_window: Option<Duration>,
 
-    /// The lifetime of a session without a refresh [default: 2592000, 30 days]
+    /// Time in seconds after its last refresh at which a session expires [default: 2592000, 30
+    /// days]
     #[arg(long, env = "MCP_IDLE_LIFETIME", value_name = "SECS", value_parser = seconds)]
     idle_lifetime: Option<Duration>,
 
-    /// The lifetime of a session since the log-in, regardless of refreshes [default: unlimited]
+    /// Time in seconds after the log-in at which a session expires, however often it is refreshed
+    /// [default: no limit]
     #[arg(long, env = "MCP_ABSOLUTE_LIFETIME", value_name = "SECS", value_parser = seconds)]
     absolute_lifetime: Option<Duration>,
 
-    /// The time limit for a refresh, after which the client gets 503; the provider has twice this
-    /// time
+    /// Time in seconds that a client waits for a refresh before it gets 503; the provider may take
+    /// twice this time
     #[arg(long, env = "MCP_ROTATION_TIMEOUT", value_name = "SECS", value_parser = seconds, default_value = "10")]
     pub(crate) rotation_timeout: Duration,
 
-    /// The time limit for the provider to issue the tokens of a log-in, after which the client gets
-    /// 504 [default: 30]
+    /// Time in seconds that the provider may take to answer a log-in before the client gets 504
+    /// [default: 30]
     #[arg(long, env = "MCP_ISSUE_TIMEOUT", value_name = "SECS", value_parser = seconds)]
     issue_timeout: Option<Duration>,
 
-    /// Respond with 503 to a log-in whose session cannot be stored, instead of issuing an access
-    /// token without a refresh token
+    /// Answer a log-in with 503 if its session cannot be stored, instead of issuing an access token
+    /// without a refresh token
     #[arg(long, env = "MCP_REFUSE_UNSTORED_GRANTS", value_parser = BoolishValueParser::new())]
     refuse_unstored_grants: bool,
 
-    /// Disable retries and recovery: any use of an old refresh token ends its session
+    /// Disable replay and recovery: every use of an old refresh token ends its session
     #[arg(long, env = "MCP_STRICT", value_parser = BoolishValueParser::new())]
     strict: bool,
 }

@@ -10,10 +10,10 @@ use crate::flags::seconds;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Clients")]
 pub(crate) struct ClientFlags {
-    /// A pattern of redirect URIs that clients may use, such as `https://*.example.com/oauth/*` or
-    /// `http://localhost/*`: `*.` matches one label of a host, `*` a part of one path segment, `/*`
-    /// at the end anything; may be repeated [default: all https URLs, all loopback addresses, app
-    /// schemes such as com.example.app, and the schemes of known clients]
+    /// Pattern of redirect URIs that clients may use, such as `https://*.example.com/oauth/*` or
+    /// `http://localhost/*`: `*.` matches one label of a host, `*` a part of one path segment, and
+    /// `/*` at the end anything; may be repeated [default: all https URLs, all loopback addresses,
+    /// app schemes such as com.example.app, and the schemes of known clients]
     #[arg(
         long = "allowed-redirect",
         env = "MCP_ALLOWED_REDIRECTS",
@@ -22,8 +22,8 @@ pub(crate) struct ClientFlags {
     )]
     allowed_redirects: Vec<RedirectPattern>,
 
-    /// The lifetime of a registration since its last use, and of a client secret; by default 90
-    /// days
+    /// Time in seconds after its last use at which a registration expires, and after which a client
+    /// secret expires; the default is 90 days
     #[arg(long, env = "MCP_CLIENT_LIFETIME", value_name = "SECS", value_parser = lifetime, default_value = "7776000")]
     client_lifetime: Duration,
 
@@ -32,7 +32,7 @@ pub(crate) struct ClientFlags {
     #[arg(long, env = "MCP_NO_METADATA_DOCUMENTS", value_parser = BoolishValueParser::new())]
     no_metadata_documents: bool,
 
-    /// A certificate authority (PEM file) to trust for these documents, in addition to those of the
+    /// Certificate authority (PEM file) to trust for these documents, in addition to those of the
     /// system
     #[arg(long, env = "MCP_METADATA_CA", value_name = "FILE")]
     pub(super) metadata_ca: Option<PathBuf>,

@@ -3,8 +3,8 @@ use subtle::ConstantTimeEq as _;
 
 use super::client::{OauthError, Parameters, WRONG, credentials};
 
-/// The credentials of this server at the demo provider. They are public, because the demo protects
-/// nothing.
+/// The client ID of this server at the demo provider. The ID and the secret are public, because the
+/// demo protects nothing.
 pub(super) const CLIENT: &str = "mcp-demo";
 pub(super) const SECRET: &str = "mcp-demo-secret";
 

@@ -77,9 +77,13 @@ pub(super) fn read(answer: Result<ProviderAnswer, ProviderError>) -> Result<Answ
                     .bytes()
                     .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
             });
-            tracing::error!(%status, error, "the identity provider rejected the request of this server");
+            tracing::error!(
+                %status,
+                error,
+                "the identity provider rejected a request of this server"
+            );
             Err(OauthError::server_error(
-                "the identity provider rejected the request of this server",
+                "the identity provider rejected a request of this server",
             ))
         }
     }

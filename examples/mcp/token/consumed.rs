@@ -133,10 +133,10 @@ impl Consumed {
                 // does not end the grant.
                 tracing::warn!(
                     error = causes(&error),
-                    "could not mark an authorization code as used: its reuse cannot be detected until a retry succeeds"
+                    "could not mark a code as used: reuse is not detected until a retry succeeds"
                 );
                 tokio::spawn(persist(
-                    "could not mark an authorization code as used: its reuse cannot be detected until a retry succeeds",
+                    "could not mark a code as used: reuse is not detected until a retry succeeds",
                     async move || attempt.note(grant, &answer).await.map(drop),
                 ));
                 response
@@ -161,9 +161,10 @@ impl Drop for Consumed {
         if let Some(attempt) = self.0.take()
             && let Ok(runtime) = runtime::Handle::try_current()
         {
-            runtime.spawn(persist("could not release an authorization code: its client cannot use it until a retry succeeds", async move || {
-                attempt.give_back().await
-            }));
+            runtime.spawn(persist(
+                "could not release a code: its client cannot use it until a retry succeeds",
+                async move || attempt.give_back().await,
+            ));
         }
     }
 }
@@ -204,7 +205,7 @@ impl Attempt {
                         self.app.refresh.end_grant(grant).await?;
                     }
                     tracing::warn!(
-                        "another request took over an authorization code: ended the grant of this request"
+                        "another request took over a code: ended the grant of this request"
                     );
                     return Ok(false);
                 }

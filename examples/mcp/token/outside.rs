@@ -83,7 +83,8 @@ async fn whole(body: Body) -> Result<Bytes, OauthError> {
 }
 
 /// Returns the form with the resource of this server, so that the layer binds the access token to
-/// it, whether or not the client names it and however the client spells it.
+/// it, whether or not the client names it and however the client spells it. Returns an error if the
+/// form names another resource.
 fn with_resource(issuer: &Issuer, form: &[u8]) -> Result<Bytes, OauthError> {
     let resource = issuer.resource();
     if !Parameters::parse(form)

@@ -51,7 +51,7 @@ pub(super) async fn revoke(
         status => {
             tracing::error!(%status, error = answer.error(), "the identity provider rejected a revocation");
             Err(OauthError::server_error(
-                "the identity provider rejected the request of this server",
+                "the identity provider rejected a request of this server",
             ))
         }
     }

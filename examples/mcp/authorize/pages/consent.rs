@@ -68,7 +68,7 @@ pub(in crate::authorize) fn consent(
     )
 }
 
-/// The name of a client on a page, and how far it is verified.
+/// The name of a client on a page, and whether it is verified.
 pub(super) enum Name {
     /// The host of the client metadata document. It is verified: only the operator of the host
     /// can publish the document.

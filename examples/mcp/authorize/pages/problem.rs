@@ -45,9 +45,10 @@ impl Problem {
     }
 
     pub(in crate::authorize) fn unknown_client() -> Self {
-        let what = "The app that sent you here is not registered with this server, or its registration has expired.";
-        let advice = "In the app, remove this server and add it again, so that the app registers again. If you did not want to \
-                      connect an app, close this page.";
+        let what = "The app that sent you here is not registered with this server, or its registration \
+             has expired.";
+        let advice = "In the app, remove this server and add it again, so that the app registers again. If \
+             you did not want to connect an app, close this page.";
         Self::new(StatusCode::BAD_REQUEST, "Unknown app", what, advice)
     }
 
@@ -56,8 +57,8 @@ impl Problem {
         let what = format!(
             "You were not redirected, because the app has not registered this address: {uri}"
         );
-        let advice = "In the app, remove this server and add it again. If someone sent you a link to \
-                      this page, close it: they may be trying to access your account.";
+        let advice = "In the app, remove this server and add it again. If someone sent you a link to this \
+             page, close it: they may be trying to access your account.";
         Self::new(
             StatusCode::BAD_REQUEST,
             "Unregistered redirect address",
@@ -77,9 +78,11 @@ impl Problem {
     }
 
     pub(in crate::authorize) fn other_browser() -> Self {
-        let what = "You can continue it only in the browser in which you started it. This is a different browser, or it does not accept cookies.";
-        let advice = "If you started it yourself, return to that browser, or start again in this one with cookies allowed for \
-                      this site. If someone sent you a link to this page, close it: they may be trying to access your account.";
+        let what = "You can continue it only in the browser in which you started it. This is a different \
+             browser, or it does not accept cookies.";
+        let advice = "If you started it yourself, return to that browser, or start again in this one with \
+             cookies allowed for this site. If someone sent you a link to this page, close it: \
+             they may be trying to access your account.";
         Self::new(
             StatusCode::FORBIDDEN,
             "This log-in belongs to another browser",
@@ -89,7 +92,8 @@ impl Problem {
     }
 
     pub(in crate::authorize) fn forged() -> Self {
-        let what = "Your answer was not sent from the consent page of this server, so nothing was changed.";
+        let what = "Your answer was not sent from the consent page of this server, so nothing was \
+             changed.";
         let advice = format!("{AGAIN} If another page led you here, close it.");
         Self::new(
             StatusCode::FORBIDDEN,

@@ -52,9 +52,7 @@ pub(crate) enum DocumentError {
     OfAnother,
     #[error("the client metadata document contains a secret, but anyone can read the document")]
     Secret,
-    #[error(
-        "the client metadata document requires a client secret, but only registered clients can have one"
-    )]
+    #[error("the client metadata document requires a client secret: register the client instead")]
     AuthMethod,
     #[error("the client metadata document is invalid: {0}")]
     Metadata(Arc<InvalidMetadata>),
@@ -137,7 +135,7 @@ impl Documents {
                 {
                     tracing::warn!(
                         error = crate::causes::causes(&error),
-                        "could not cache a client's metadata document: the next request fetches it again"
+                        "could not cache a client metadata document: it will be fetched again"
                     );
                 }
             }

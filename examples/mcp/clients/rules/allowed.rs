@@ -1,7 +1,8 @@
 use super::pattern::RedirectPattern;
 use super::redirect::RedirectUri;
 
-/// Private-use schemes of MCP clients that are not named after a domain, as RFC 8252 §7.1 requires.
+/// Private-use schemes of MCP clients that are not reversed domain names, although RFC 8252 §7.1
+/// requires that.
 const KNOWN_SCHEMES: [&str; 5] = [
     "cursor",
     "vscode",
