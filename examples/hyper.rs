@@ -1,11 +1,11 @@
-//! No axum: the layer over a function, served by hyper, HTTP/1 and HTTP/2.
+//! The layer without axum: in front of a function, served by hyper over HTTP/1 and HTTP/2.
 //!
 //! ```text
 //! cargo run --example hyper
 //! ```
 //!
-//! A session, begun with the password grant because that fits on one line; the second line is
-//! HTTP/2:
+//! A session. It begins with the password grant because that fits on one line. The second request
+//! uses HTTP/2:
 //!
 //! ```text
 //! curl -s http://127.0.0.1:3000/token -d grant_type=password -d client_id=app -d username=demo -d password=demo
@@ -14,8 +14,9 @@
 //! curl -si http://127.0.0.1:3000/revoke -d client_id=app -d token=REFRESH_TOKEN
 //! ```
 //!
-//! What a stop does: refresh with `-d pause=10`, end that curl with ctrl-c, then the server. It
-//! waits until the rotation of the client that is gone has reached the store.
+//! To see the graceful shutdown: refresh with `-d pause=10`, stop curl with Ctrl-C, and then stop
+//! the server with Ctrl-C. The server waits until the rotation of the disconnected client is
+//! stored.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -45,7 +46,7 @@ use tracing_subscriber::{filter::Targets, fmt};
 
 #[derive(Parser)]
 struct Args {
-    /// Where to listen.
+    /// Address to listen on.
     #[arg(env = "LISTEN", default_value = "127.0.0.1:3000")]
     listen: SocketAddr,
 }
@@ -88,8 +89,8 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                // Of this connection, or too many open files: that passes.
-                tracing::warn!(%error, "no connection");
+                // The error concerns one connection, or too many files are open. Both pass.
+                tracing::warn!(%error, "cannot accept a connection: retrying");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
@@ -104,20 +105,20 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         });
     }
 
-    // First the connections, then what is on none of them any more.
+    // Closes the connections first, and then waits for rotations whose clients have disconnected.
     drop(listener);
     if timeout(Duration::from_secs(30), connections.shutdown())
         .await
         .is_err()
     {
-        tracing::warn!("some connections would not end");
+        tracing::warn!("some connections did not close in time");
     }
     refresh.drain().await;
     println!("drained");
     Ok(())
 }
 
-/// Resolves at ctrl-c and at SIGTERM.
+/// Returns a future that completes at Ctrl-C or SIGTERM.
 fn stopped() -> std::io::Result<impl Future<Output = ()>> {
     #[cfg(unix)]
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
@@ -132,11 +133,11 @@ fn stopped() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// The refresh tokens of the token endpoint that have not been used.
+/// The unused refresh tokens of the token endpoint.
 type Sessions = Arc<Mutex<HashSet<String>>>;
 
-/// A token endpoint with one user and refresh tokens for one use. It sees its own tokens only, and
-/// has no revocation endpoint: the layer answers `/revoke` without it.
+/// A token endpoint with one user and one-time refresh tokens. It receives only its own tokens. The
+/// app has no revocation endpoint, because the layer answers `/revoke` itself.
 async fn token_endpoint<B>(
     sessions: Sessions,
     request: Request<B>,
@@ -166,13 +167,13 @@ where
     let form = Form(body.to_bytes());
     match exchange(&sessions, &form) {
         Ok(tokens) => {
-            // The session has changed, the answer takes its time: the moment at which sessions get
-            // lost.
+            // The old token is used up and the client has no response yet. Without the layer, a
+            // client that disconnects now loses its session.
             if let Some(pause) = form
                 .get("pause")
                 .and_then(|pause| Duration::try_from_secs_f64(pause.parse().ok()?).ok())
             {
-                tracing::info!(?pause, "the answer is slow");
+                tracing::info!(?pause, "delaying the response");
                 tokio::time::sleep(pause).await;
             }
             Ok(answer(StatusCode::OK, &tokens))

@@ -1,11 +1,11 @@
-//! The layer among those of tower-http, in the order that works.
+//! The layer together with the layers of tower-http, in an order that works.
 //!
 //! ```text
 //! cargo run --example stack
 //! ```
 //!
-//! A session, begun with the password grant because that fits on one line; the answers come
-//! compressed, with the headers of CORS and a request id:
+//! A session. It begins with the password grant because that fits on one line. The responses are
+//! compressed and have CORS headers and a request ID:
 //!
 //! ```text
 //! curl -si --compressed http://127.0.0.1:3000/token -H 'Origin: https://app.example' \
@@ -14,9 +14,9 @@
 //!   -d grant_type=refresh_token -d client_id=app -d refresh_token=REFRESH_TOKEN
 //! ```
 //!
-//! `-d pause=SECONDS` makes the token endpoint slow. Over five seconds the inner time-out ends the
-//! call; the refresh token stays good. With `--timeout-inside 30 --timeout-outside 2` the outer one
-//! ends it: the rotation goes on all the same, and the same request sent again is given its answer.
+//! `-d pause=SECONDS` makes the token endpoint slow. After five seconds the inner time-out ends the
+//! call; the refresh token stays valid. With `--timeout-inside 30 --timeout-outside 2`, the outer
+//! time-out ends the request, but the rotation continues, and a retry gets its response.
 
 use std::collections::HashSet;
 use std::error::Error;
@@ -52,16 +52,16 @@ use tracing_subscriber::{filter::Targets, fmt};
 
 #[derive(Parser)]
 struct Args {
-    /// Where to listen.
+    /// Address to listen on.
     #[arg(env = "LISTEN", default_value = "127.0.0.1:3000")]
     listen: SocketAddr,
-    /// The web app that may call from a browser.
+    /// Origin of the web app that may send requests from a browser.
     #[arg(long, default_value = "https://app.example")]
     origin: HeaderValue,
-    /// Seconds that a client waits for any answer.
+    /// Time in seconds after which every request times out.
     #[arg(long, default_value = "15", value_parser = seconds)]
     timeout_outside: Duration,
-    /// Seconds that the token endpoint may take.
+    /// Time in seconds that the token endpoint may take.
     #[arg(long, default_value = "5", value_parser = seconds)]
     timeout_inside: Duration,
 }
@@ -83,17 +83,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let refresh = RefreshLayer::builder(MemoryStore::new()).build()?;
 
-    // The first one is the outermost: a request goes down the list, its answer up.
+    // The first layer is the outermost: a request passes the layers from top to bottom, and its
+    // response from bottom to top.
     let stack = ServiceBuilder::new()
-        // Before anything that logs headers. Client secrets come in this one.
+        // Outside of every layer that logs headers: this header contains client secrets.
         .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION]))
-        // Before the trace, whose span carries it; the answer gets it inside of the trace, which
-        // then sees it too.
+        // The ID is set outside of the trace layer, whose span contains it, and is copied to the
+        // response inside of the trace layer, which can then log it.
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
         .layer(TraceLayer::new_for_http().make_span_with(span))
         .layer(PropagateRequestIdLayer::x_request_id())
-        // Outside of whatever may answer by itself: a script can read only those errors that have
-        // the CORS headers, and a preflight is answered here without a look at the rest.
+        // Outside of every layer that may respond itself, because a script can read only responses
+        // with CORS headers. Preflight requests are answered here.
         .layer(
             CorsLayer::new()
                 .allow_origin(args.origin)
@@ -101,21 +102,21 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 .allow_headers([AUTHORIZATION, CONTENT_TYPE])
                 .expose_headers([HeaderName::from_static("x-request-id"), RETRY_AFTER]),
         )
-        // Outside of the layer, which has to read what the token endpoint answers and asks it for
-        // no encoding.
+        // Outside of the refresh layer, which must read the token responses of the endpoint and
+        // therefore requests them uncompressed.
         .layer(CompressionLayer::new())
-        // Outside: how long the client waits. The layer's future is dropped then; what has begun
-        // goes on in a task of its own. Longer than `rotation_timeout` it is only a safety net, for
-        // the layer has answered by then.
+        // Outside: the time that the client waits. After it the layer's future is dropped, and a
+        // rotation that has begun continues in a task of its own. If it is longer than
+        // `rotation_timeout`, it is only a safety net, because the layer responds before.
         .map_response(say_why)
         .layer(TimeoutLayer::with_status_code(
             StatusCode::SERVICE_UNAVAILABLE,
             args.timeout_outside,
         ))
         .layer(refresh.clone())
-        // Inside: how long the token endpoint may take. This one *ends* the call; what the endpoint
-        // has changed by then is its own affair. Where it cannot be undone, have none here: the
-        // layer bounds the call at twice `rotation_timeout`.
+        // Inside: the time that the token endpoint may take. It *cancels* the call, and the
+        // endpoint may have changed its state by then. If such a change cannot be undone, omit this
+        // layer: the refresh layer limits the call to twice `rotation_timeout`.
         .layer(TimeoutLayer::with_status_code(
             StatusCode::SERVICE_UNAVAILABLE,
             args.timeout_inside,
@@ -134,7 +135,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The path alone: a query may hold what belongs in no log.
+/// Returns a span with the path but not the query, which may contain secrets.
 fn span(request: &Request<Body>) -> tracing::Span {
     let id = request
         .extensions()
@@ -143,8 +144,7 @@ fn span(request: &Request<Body>) -> tracing::Span {
     tracing::info_span!("request", method = %request.method(), path = request.uri().path(), id)
 }
 
-/// A time-out of tower-http has no body; a client of a token endpoint expects an error that it can
-/// read.
+/// Adds an OAuth error as the body of a time-out response, which has no body in tower-http.
 fn say_why(response: impl IntoResponse) -> Response<Body> {
     let response = response.into_response();
     if response.status() != StatusCode::SERVICE_UNAVAILABLE
@@ -153,7 +153,7 @@ fn say_why(response: impl IntoResponse) -> Response<Body> {
         return response;
     }
     let headers = [(CACHE_CONTROL, "no-store"), (RETRY_AFTER, "1")];
-    let body = json!({ "error": "temporarily_unavailable", "error_description": "that took too long, try again" });
+    let body = json!({ "error": "temporarily_unavailable", "error_description": "the request timed out, try again" });
     (StatusCode::SERVICE_UNAVAILABLE, headers, Json(body)).into_response()
 }
 
@@ -162,7 +162,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
-/// The refresh tokens of the token endpoint that have not been used.
+/// The unused refresh tokens of the token endpoint.
 #[derive(Clone, Default)]
 struct Sessions(Arc<Mutex<HashSet<String>>>);
 
@@ -179,7 +179,7 @@ struct TokenForm {
     pause: f64,
 }
 
-/// A token endpoint with one user and refresh tokens for one use. It sees its own tokens only.
+/// A token endpoint with one user and one-time refresh tokens. It receives only its own tokens.
 async fn token(
     State(sessions): State<Sessions>,
     form: Result<Form<TokenForm>, FormRejection>,
@@ -188,7 +188,7 @@ async fn token(
     let Ok(Form(form)) = form else {
         return Err(refuse("invalid_request"));
     };
-    // A database that takes its time, before anything has changed.
+    // Simulates a slow database. Nothing has changed yet.
     let pause = Duration::try_from_secs_f64(form.pause).map_err(|_| refuse("invalid_request"))?;
     tokio::time::sleep(pause).await;
 

@@ -1,4 +1,4 @@
-//! The example `axum` as a process, and the crate `oauth2` as its client.
+//! The example `axum`, run as a process, with the crate `oauth2` as its client.
 
 mod support;
 
@@ -33,7 +33,7 @@ fn start(flags: &[&str]) -> Example {
 }
 
 fn client(server: &Example, id: &str, redirect_uri: &str) -> Client {
-    // See `oauth_http` for why that one is https.
+    // `oauth_http` documents why this URL is https.
     let revocation = server.url("/revoke").replacen("http", "https", 1);
     BasicClient::new(ClientId::new(id.into()))
         .set_auth_uri(AuthUrl::new(server.url("/authorize")).unwrap())
@@ -54,7 +54,7 @@ fn web(server: &Example, secret: &str, auth_type: AuthType) -> Client {
         .set_auth_type(auth_type)
 }
 
-/// What a user does with a browser: the code that the redirect brings.
+/// Logs in as a user with a browser does. Returns the code of the redirect.
 async fn authorize(client: &Client) -> (AuthorizationCode, PkceCodeVerifier) {
     authorize_for(client, "profile").await
 }
@@ -124,12 +124,12 @@ async fn refresh(client: &Client, token: &RefreshToken) -> Result<BasicTokenResp
         .await
 }
 
-/// The `error` of an answer.
+/// Returns the `error` of an error response.
 #[track_caller]
 fn refused<T: std::fmt::Debug>(result: Result<T, Failure>) -> BasicErrorResponseType {
     match result {
         Err(Failure::ServerResponse(answer)) => answer.error().clone(),
-        other => panic!("no OAuth error: {other:?}"),
+        other => panic!("not an OAuth error: {other:?}"),
     }
 }
 
@@ -142,12 +142,13 @@ async fn call(server: &Example, path: &str, tokens: &BasicTokenResponse) -> Answ
     send("GET", &server.url(path), &[("authorization", &bearer)], "").await
 }
 
-/// The first answer that is no success: the guard hears of an end by a task of its own.
+/// Sends requests until the layer rejects one, and returns its response: the access layer learns of
+/// ended grants in a background task.
 async fn refused_in_the_end(server: &Example, path: &str, tokens: &BasicTokenResponse) -> Answer {
     let end = Instant::now() + Duration::from_secs(10);
     loop {
         let answer = call(server, path, tokens).await;
-        // What the app itself says of its token, which has ended as well.
+        // The app may reject its own token before the layer does.
         let of_app = answer
             .headers
             .get("www-authenticate")
@@ -157,13 +158,13 @@ async fn refused_in_the_end(server: &Example, path: &str, tokens: &BasicTokenRes
         }
         assert!(
             Instant::now() < end,
-            "{path}: the token outlives its session"
+            "{path}: the token is accepted after its grant has ended"
         );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
-/// The status and the challenge of an answer.
+/// Returns the status and the challenge of a response.
 fn challenge(answer: &Answer) -> (StatusCode, &str) {
     (
         answer.status,
@@ -183,7 +184,7 @@ const INSUFFICIENT: &str = concat!(
 );
 
 #[tokio::test]
-async fn a_user_logs_in_stays_logged_in_by_refreshing_and_reaches_the_guarded_route() {
+async fn a_user_logs_in_refreshes_and_reaches_the_guarded_route() {
     let server = start(&[]);
     let client = app(&server);
     let mut tokens = log_in(&client).await;
@@ -196,7 +197,7 @@ async fn a_user_logs_in_stays_logged_in_by_refreshing_and_reaches_the_guarded_ro
         let old = tokens.refresh_token().unwrap().clone();
         assert!(
             old.secret().starts_with("rt_"),
-            "the client holds the layer's token"
+            "the client receives the layer's token"
         );
         tokens = refresh(&client, &old).await.unwrap();
         assert_ne!(tokens.refresh_token().unwrap().secret(), old.secret());
@@ -208,13 +209,13 @@ async fn a_user_logs_in_stays_logged_in_by_refreshing_and_reaches_the_guarded_ro
 }
 
 #[tokio::test]
-async fn guarded_routes_know_the_client_and_its_scope_until_the_token_ends_or_is_revoked() {
+async fn guarded_routes_see_the_client_and_scope_until_the_grant_is_revoked() {
     let server = start(&[]);
     let client = app(&server);
     let first = log_in(&client).await;
     assert!(
         first.access_token().secret().starts_with("at_"),
-        "the client holds the layer's token"
+        "the client receives the layer's token"
     );
     let second = refresh(&client, first.refresh_token().unwrap())
         .await
@@ -229,7 +230,7 @@ async fn guarded_routes_know_the_client_and_its_scope_until_the_token_ends_or_is
         assert_eq!(
             me(&server, tokens).await.status,
             StatusCode::OK,
-            "the app gets its own token"
+            "the app receives its own token"
         );
     }
     let revoked = StandardRevocableToken::RefreshToken(second.refresh_token().unwrap().clone());
@@ -258,14 +259,14 @@ async fn guarded_routes_know_the_client_and_its_scope_until_the_token_ends_or_is
 }
 
 #[tokio::test]
-async fn an_access_token_of_the_apps_own_is_none_of_the_layers() {
+async fn an_access_token_of_the_app_is_rejected_by_the_layer() {
     let without = start(&["--without-layer"]);
     let own = log_in(&app(&without)).await;
     assert_eq!(me(&without, &own).await.status, StatusCode::OK);
     assert_eq!(
         call(&without, "/grant", &own).await.status,
         StatusCode::NOT_FOUND,
-        "it was not there before"
+        "the route exists only with the layers"
     );
     let server = start(&[]);
     for path in ["/grant", "/me"] {
@@ -295,7 +296,7 @@ async fn a_token_without_the_scope_is_refused() {
 }
 
 #[tokio::test]
-async fn a_retry_gets_the_same_tokens_with_the_layer_and_logs_the_user_out_without_it() {
+async fn a_retry_gets_the_same_tokens_with_the_layers_and_ends_the_session_without_them() {
     let with = start(&[]);
     let client = app(&with);
     let old = log_in(&client).await.refresh_token().unwrap().clone();
@@ -331,7 +332,7 @@ async fn a_retry_gets_the_same_tokens_with_the_layer_and_logs_the_user_out_witho
 }
 
 #[tokio::test]
-async fn tabs_that_refresh_at_once_get_the_same_tokens() {
+async fn concurrent_refreshes_of_tabs_get_the_same_tokens() {
     let server = start(&[]);
     let client = app(&server);
     let old = log_in(&client).await.refresh_token().unwrap().clone();
@@ -367,7 +368,7 @@ async fn a_confidential_client_refreshes_with_its_secret_in_the_header_or_in_the
 }
 
 #[tokio::test]
-async fn the_wrong_client_and_the_wrong_secret_are_refused_and_cost_nobody_the_session() {
+async fn a_wrong_client_or_secret_is_refused_without_ending_the_session() {
     let server = start(&[]);
     let client = web(&server, WEB_SECRET, AuthType::BasicAuth);
     let token = log_in(&client).await.refresh_token().unwrap().clone();
@@ -383,7 +384,7 @@ async fn the_wrong_client_and_the_wrong_secret_are_refused_and_cost_nobody_the_s
             BasicErrorResponseType::InvalidClient
         );
     }
-    // Nor does a replay need less than the rotation did.
+    // A replay needs the secret, too.
     let next = refresh(&client, &token).await.unwrap();
     let thief = web(&server, "guessed", AuthType::BasicAuth);
     refused(refresh(&thief, &token).await);
@@ -394,13 +395,13 @@ async fn the_wrong_client_and_the_wrong_secret_are_refused_and_cost_nobody_the_s
 }
 
 #[tokio::test]
-async fn a_revoked_token_ends_the_session_inside_and_outside() {
+async fn revocation_ends_the_session_at_the_layer_and_the_app() {
     let server = start(&[]);
     let client = app(&server);
     let tokens = log_in(&client).await;
     let token = tokens.refresh_token().unwrap().clone();
     let revoked = StandardRevocableToken::RefreshToken(token.clone());
-    // Once more is no error (RFC 7009 §2.2).
+    // Revoking again is not an error (RFC 7009 §2.2).
     for _ in 0..2 {
         client
             .revoke_token(revoked.clone())
@@ -416,7 +417,7 @@ async fn a_revoked_token_ends_the_session_inside_and_outside() {
     assert_eq!(
         me(&server, &tokens).await.status,
         StatusCode::UNAUTHORIZED,
-        "the app knows of it"
+        "the app has revoked its token"
     );
 }
 
@@ -433,7 +434,7 @@ async fn an_access_token_can_be_revoked() {
         .await
         .unwrap();
     assert_eq!(me(&server, &tokens).await.status, StatusCode::UNAUTHORIZED);
-    // The app has ended the session: that reaches the client as well.
+    // The app has ended the session, so the refresh token is rejected, too.
     let token = tokens.refresh_token().unwrap();
     assert_eq!(
         refused(refresh(&client, token).await),
@@ -442,7 +443,7 @@ async fn an_access_token_can_be_revoked() {
 }
 
 #[tokio::test]
-async fn a_code_is_good_for_one_use_by_the_one_who_asked_for_it() {
+async fn a_code_can_be_used_once_and_only_by_its_client() {
     let server = start(&[]);
     let client = app(&server);
 
@@ -475,7 +476,7 @@ async fn a_code_is_good_for_one_use_by_the_one_who_asked_for_it() {
 }
 
 #[tokio::test]
-async fn the_token_endpoint_refuses_with_the_same_errors_with_and_without_the_layer() {
+async fn errors_of_the_token_endpoint_are_the_same_with_and_without_the_layers() {
     let secret = basic("web", WEB_SECRET);
     type Pairs<'a> = &'a [(&'a str, &'a str)];
     let cases: &[(&str, Pairs<'_>, Pairs<'_>, (u16, &str))] = &[
@@ -486,7 +487,7 @@ async fn the_token_endpoint_refuses_with_the_same_errors_with_and_without_the_la
             (400, "invalid_request"),
         ),
         (
-            "no such grant type",
+            "an unknown grant type",
             &[("grant_type", "magic"), ("client_id", "app")],
             &[],
             (400, "unsupported_grant_type"),
@@ -495,7 +496,7 @@ async fn the_token_endpoint_refuses_with_the_same_errors_with_and_without_the_la
             "an unknown client",
             &[
                 ("grant_type", "authorization_code"),
-                ("client_id", "nobody"),
+                ("client_id", "unknown"),
                 ("code", "c"),
             ],
             &[],
@@ -550,10 +551,11 @@ async fn the_token_endpoint_refuses_with_the_same_errors_with_and_without_the_la
 }
 
 #[tokio::test]
-async fn a_request_that_names_no_client_gets_no_token_with_and_without_the_layer() {
+async fn a_request_without_a_client_gets_no_token_with_or_without_the_layers() {
     let code = [("grant_type", "authorization_code"), ("code", "c")];
     let app = (400, "invalid_request");
-    // The layer must know whose access token it hands out, and asks the app for none before that.
+    // The layer issues access tokens only to a known client, so it refuses a request without one
+    // before it calls the app.
     for (flags, nothing) in [
         (&[][..], (401, "invalid_client")),
         (&["--without-layer"], app),
@@ -571,7 +573,7 @@ async fn a_request_that_names_no_client_gets_no_token_with_and_without_the_layer
 }
 
 #[tokio::test]
-async fn the_log_in_page_redirects_nobody_astray() {
+async fn the_log_in_page_redirects_only_to_registered_uris() {
     let server = start(&[]);
     let base = server.url("/authorize?response_type=code&code_challenge_method=S256");
     let challenge = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
@@ -579,10 +581,10 @@ async fn the_log_in_page_redirects_nobody_astray() {
     for (name, parameters) in [
         (
             "an unknown client",
-            format!("client_id=nobody&redirect_uri={APP_CALLBACK}&code_challenge={challenge}"),
+            format!("client_id=unknown&redirect_uri={APP_CALLBACK}&code_challenge={challenge}"),
         ),
         (
-            "another address",
+            "another redirect URI",
             format!("client_id=app&redirect_uri=https://evil.example&code_challenge={challenge}"),
         ),
     ] {

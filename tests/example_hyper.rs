@@ -1,4 +1,5 @@
-//! The example `hyper` as a process: the layer without axum, over HTTP/1 and HTTP/2, and its stop.
+//! The example `hyper`, run as a process: the layer without axum over HTTP/1 and HTTP/2, and its
+//! graceful shutdown.
 
 mod support;
 
@@ -64,7 +65,7 @@ fn slow_refresh(token: &str) -> [(&str, &str); 4] {
 }
 
 #[tokio::test]
-async fn a_session_lives_and_ends_over_either_protocol() {
+async fn a_session_works_over_both_protocols() {
     let server = start();
     for protocol in [Http1, Http2] {
         let first = protocol.log_in(&server).await;
@@ -88,7 +89,7 @@ async fn a_session_lives_and_ends_over_either_protocol() {
 }
 
 #[tokio::test]
-async fn both_protocols_refresh_one_session_even_at_once() {
+async fn one_session_can_be_refreshed_over_both_protocols_concurrently() {
     let server = start();
     let token = Http1.log_in(&server).await;
     let (one, two) = tokio::join!(
@@ -101,7 +102,7 @@ async fn both_protocols_refresh_one_session_even_at_once() {
 }
 
 #[tokio::test]
-async fn what_is_not_the_layers_is_answered_by_the_function() {
+async fn other_requests_are_answered_by_the_function() {
     let server = start();
     assert_eq!(
         get(&server.url("/token")).await.status,
@@ -121,13 +122,13 @@ async fn what_is_not_the_layers_is_answered_by_the_function() {
 }
 
 #[tokio::test]
-async fn a_stop_lets_a_rotation_end_whose_client_waits() {
+async fn shutdown_waits_for_a_rotation_whose_client_waits() {
     for protocol in [Http1, Http2] {
         let mut server = start();
         let token = protocol.log_in(&server).await;
         let url = server.url("/token");
         let client = tokio::spawn(async move { protocol.post(&url, &slow_refresh(&token)).await });
-        server.written("the answer is slow").await;
+        server.written("delaying the response").await;
         server.terminate();
         refresh_token(&client.await.unwrap());
         assert!(server.ended(LIMIT).await.success(), "{server:?}");
@@ -136,22 +137,22 @@ async fn a_stop_lets_a_rotation_end_whose_client_waits() {
 }
 
 #[test]
-fn a_stop_lets_a_rotation_end_whose_client_is_gone() {
+fn shutdown_waits_for_a_rotation_whose_client_disconnected() {
     for protocol in [Http1, Http2] {
         let mut server = start();
-        // A client that can die with all its connections.
+        // A client with a runtime of its own, which can be stopped with all its connections.
         let client = tokio::runtime::Runtime::new().unwrap();
         let token = client.block_on(protocol.log_in(&server));
         let url = server.url("/token");
         client.spawn(async move { protocol.post(&url, &slow_refresh(&token)).await });
-        server.wait_for("the answer is slow");
+        server.wait_for("delaying the response");
         client.shutdown_timeout(LIMIT);
-        // That of the log-in, and this one.
+        // The connections of the log-in and of the refresh.
         let end = Instant::now() + LIMIT;
         while server.stderr().matches("connection ended").count() < 2 {
             assert!(
                 Instant::now() < end,
-                "the server does not see that its client is gone: {server:?}"
+                "the server does not notice that its client has disconnected: {server:?}"
             );
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -164,7 +165,7 @@ fn a_stop_lets_a_rotation_end_whose_client_is_gone() {
 }
 
 #[tokio::test]
-async fn a_stop_with_nothing_under_way_is_immediate() {
+async fn shutdown_without_rotations_is_immediate() {
     let mut server = start();
     Http1.log_in(&server).await;
     server.terminate();

@@ -1,5 +1,4 @@
-//! The example `stack` as a process: the layer and those of tower-http do not get into each other's
-//! way.
+//! The example `stack`, run as a process: the layer works together with the layers of tower-http.
 
 mod support;
 
@@ -56,7 +55,7 @@ async fn refresh_slowly(
     post_form(&server.url("/token"), &form, headers).await
 }
 
-/// A time-out that any OAuth client understands.
+/// Asserts that a response is a time-out in the format of an OAuth error.
 #[track_caller]
 fn assert_timed_out(answer: &Answer) {
     assert_eq!(
@@ -72,18 +71,18 @@ fn assert_timed_out(answer: &Answer) {
 }
 
 #[tokio::test]
-async fn every_token_answer_has_the_id_of_its_request() {
+async fn every_token_response_has_the_id_of_its_request() {
     let server = start(&[]);
     let token = log_in(&server).await;
     let rotated = refresh(&server, &token, &[("x-request-id", "from-the-client")]).await;
     refresh_token(&rotated);
     assert_eq!(rotated.1["x-request-id"], "from-the-client");
-    // What the layer answers by itself, too.
+    // Responses of the layer itself have an ID, too.
     let replayed = refresh(&server, &token, &[]).await;
     let refused = refresh(&server, "rt_unknown", &[]).await;
     assert_eq!(error(&refused), (400, "invalid_grant"));
     assert_ne!(replayed.1["x-request-id"], refused.1["x-request-id"]);
-    // The log tells which request it was that rotated.
+    // The log line of the rotation has the request ID.
     server.wait_for("rotated");
     let log = server.stderr();
     let line = log
@@ -94,7 +93,7 @@ async fn every_token_answer_has_the_id_of_its_request() {
 }
 
 #[tokio::test]
-async fn the_log_of_the_whole_stack_holds_no_secret() {
+async fn the_log_of_the_whole_stack_contains_no_secret() {
     let server = start(&[]);
     let token = log_in(&server).await;
     let secret = basic("app", "the secret of app");
@@ -119,7 +118,7 @@ async fn the_log_of_the_whole_stack_holds_no_secret() {
 }
 
 #[tokio::test]
-async fn a_browser_may_call_from_the_app_and_read_every_answer() {
+async fn a_browser_app_can_read_every_response() {
     let server = start(&[]);
     let preflight = [
         ("origin", ORIGIN),
@@ -147,11 +146,11 @@ async fn a_browser_may_call_from_the_app_and_read_every_answer() {
         ("a rotation", refresh(&server, &token, &browser).await),
         ("a replay", refresh(&server, &token, &browser).await),
         (
-            "a refusal of the layer",
+            "an error of the layer",
             refresh(&server, "rt_unknown", &browser).await,
         ),
         (
-            "a refusal of the app",
+            "an error of the app",
             post_form(&server.url("/token"), &[("grant_type", "magic")], &browser).await,
         ),
     ] {
@@ -162,12 +161,12 @@ async fn a_browser_may_call_from_the_app_and_read_every_answer() {
 }
 
 #[tokio::test]
-async fn a_rotated_answer_is_compressed_on_its_way_to_the_client_alone() {
+async fn responses_are_compressed_only_outside_of_the_layer() {
     let server = start(&[]);
     let token = log_in(&server).await;
     let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
     let mut tokens = vec![token.clone()];
-    // The first is a rotation, the others are replays of it.
+    // The first request is a rotation, the others are replays.
     for _ in 0..2 {
         let form = format!("grant_type=refresh_token&client_id=app&refresh_token={token}");
         let request = http::Request::post(server.url("/token"))
@@ -204,7 +203,7 @@ async fn a_rotated_answer_is_compressed_on_its_way_to_the_client_alone() {
 }
 
 #[tokio::test]
-async fn a_time_out_inside_is_told_to_the_client_and_its_token_stays_good() {
+async fn after_an_inner_time_out_the_client_gets_503_and_the_token_stays_valid() {
     let server = start(&["--timeout-inside", "0.3"]);
     let token = log_in(&server).await;
     for _ in 0..2 {
@@ -215,12 +214,12 @@ async fn a_time_out_inside_is_told_to_the_client_and_its_token_stays_good() {
 }
 
 #[tokio::test]
-async fn a_time_out_outside_lets_the_rotation_end_and_the_retry_gets_its_answer() {
+async fn after_an_outer_time_out_the_rotation_completes_and_a_retry_gets_its_response() {
     let server = start(&["--timeout-outside", "0.5", "--timeout-inside", "60"]);
     let token = log_in(&server).await;
     let mut answer = refresh_slowly(&server, &token, "2", &[("origin", ORIGIN)]).await;
     assert_timed_out(&answer);
-    // A client that keeps to `Retry-After` needs fewer.
+    // A client that obeys `Retry-After` needs fewer requests.
     for _ in 0..100 {
         answer = refresh_slowly(&server, &token, "2", &[("origin", ORIGIN)]).await;
         if answer.0 == StatusCode::OK {

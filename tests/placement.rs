@@ -60,7 +60,7 @@ async fn spa() -> &'static str {
 
 type Compose = fn(Router, Layer) -> Router;
 
-/// Ways to put an app together, with the prefix of its OAuth endpoints.
+/// Ways to compose an app, with the prefix of its OAuth endpoints.
 const COMPOSITIONS: [(&str, &str, Compose); 12] = [
     ("alone", "", |oauth, layer| oauth.layer(layer)),
     ("with a fallback before", "", |oauth, layer| {
@@ -77,10 +77,10 @@ const COMPOSITIONS: [(&str, &str, Compose); 12] = [
         "",
         |oauth, layer| oauth.fallback(spa).route_layer(layer),
     ),
-    ("around what was merged", "", |oauth, layer| {
+    ("around merged routers", "", |oauth, layer| {
         pages().merge(oauth).layer(layer)
     }),
-    ("around what was nested", "", |oauth, layer| {
+    ("around a nested router", "", |oauth, layer| {
         let endpoints = Router::new().nest("/x", pages());
         endpoints.merge(oauth).layer(layer)
     }),
@@ -103,7 +103,8 @@ const COMPOSITIONS: [(&str, &str, Compose); 12] = [
     }),
 ];
 
-/// Logs in and revokes. Returns the status of the revocation, and whether the token is still good.
+/// Logs in and revokes the token. Returns the status of the revocation, and whether the token is
+/// still accepted.
 async fn revoke(app: &Router, prefix: &str) -> (u16, bool) {
     let send = async |path: &str, form: &[(&str, &str)]| {
         let request = post(&format!("{prefix}/oauth/{path}"), form).map(Body::new);
@@ -157,7 +158,7 @@ async fn with_a_route_at_each_path_the_layer_sees_every_request() {
 }
 
 #[tokio::test]
-async fn without_a_route_a_revocation_may_miss_the_layer_and_check_says_so() {
+async fn without_a_route_a_revocation_may_miss_the_layer_and_check_reports_it() {
     let mut outcomes = Vec::new();
     for (name, prefix, compose) in COMPOSITIONS {
         let layer = layer();
@@ -175,8 +176,8 @@ async fn without_a_route_a_revocation_may_miss_the_layer_and_check_says_so() {
         );
         outcomes.push((name, status, good));
     }
-    // axum decides which ones miss it. These answer 200, and the client believes that it has logged
-    // out.
+    // In these compositions the revocation request misses the layer but gets 200, so the client
+    // believes that it has logged out.
     for name in [
         "with a fallback after",
         "as a layer of routes, with a fallback",
@@ -191,7 +192,7 @@ async fn without_a_route_a_revocation_may_miss_the_layer_and_check_says_so() {
 }
 
 #[tokio::test]
-async fn check_reports_every_layer_in_a_wrong_place() {
+async fn check_reports_a_misplaced_layer() {
     let upstream = Upstream::new();
     let typo = RefreshLayer::builder(MemoryStore::new())
         .token_path("/oauth/tokens")
@@ -209,7 +210,7 @@ async fn check_reports_every_layer_in_a_wrong_place() {
     let status = |status: u16| Found::Status(StatusCode::from_u16(status).unwrap());
     let own = layer();
     let rows: [(&str, &Layer, Router, &[&str], Found); 6] = [
-        // The endpoint of the strict server refuses a form without a grant type.
+        // The strict upstream refuses a form without a grant type.
         (
             "no layer",
             &own,
@@ -218,14 +219,14 @@ async fn check_reports_every_layer_in_a_wrong_place() {
             status(400),
         ),
         (
-            "a layer of another program",
+            "another instance of the layer",
             &own,
             oauth(&upstream, true).layer(elsewhere),
             &all[..1],
             status(400),
         ),
         (
-            "a path that is misspelt",
+            "a misspelled path",
             &typo,
             oauth(&upstream, true).route_layer(typo.clone()),
             &all[..1],
@@ -248,7 +249,7 @@ async fn check_reports_every_layer_in_a_wrong_place() {
             status(401),
         ),
         (
-            "rewritten on the way",
+            "a rewritten path",
             &own,
             Router::new()
                 .fallback_service(rewriting.service(oauth(&upstream, true).layer(own.clone()))),
@@ -271,7 +272,7 @@ async fn check_reports_every_layer_in_a_wrong_place() {
 }
 
 #[tokio::test]
-async fn a_probe_that_the_layer_sees_reaches_nothing_else() {
+async fn a_probe_ends_at_the_layer() {
     let app = App::new();
     app.layer
         .check(app.service.clone(), Full::<Bytes>::default)
@@ -281,7 +282,7 @@ async fn a_probe_that_the_layer_sees_reaches_nothing_else() {
         .clone()
         .check(&mut app.service.clone(), Full::<Bytes>::default)
         .await
-        .expect("a clone is the same layer");
+        .expect("a clone checks the same layer");
     assert!(app.upstream.seen().is_empty());
     assert!(app.store.calls().is_empty());
     assert_eq!(app.events(), []);
@@ -294,7 +295,7 @@ async fn a_probe_that_the_layer_sees_reaches_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_probe_that_misses_the_layer_asks_for_nothing() {
+async fn a_probe_that_misses_the_layer_is_an_empty_form() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&seen);
     let app = service_fn(move |request: Request<Full<Bytes>>| {
@@ -324,12 +325,12 @@ async fn a_probe_that_misses_the_layer_asks_for_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_stack_that_fails_or_hangs_is_reported() {
     let failing = service_fn(async |_: Request<Body>| {
-        Err::<Response<Body>, BoxError>("the database is away".into())
+        Err::<Response<Body>, BoxError>("the database is unavailable".into())
     });
     let error = layer().check(failing, Body::empty).await.unwrap_err();
     assert_eq!(
         error.unguarded[2].found,
-        Found::Failed("the database is away".into())
+        Found::Failed("the database is unavailable".into())
     );
     let hanging = service_fn(
         async |_: Request<Body>| -> Result<Response<Body>, Infallible> {

@@ -1,5 +1,5 @@
-//! The example proxy hands out access tokens of its own, and turns them back for the resources
-//! behind it.
+//! The example proxy issues its own access tokens, and replaces them with the upstream's in
+//! requests for guarded resources.
 
 mod support;
 
@@ -39,7 +39,7 @@ const INVALID: &str = concat!(
     r#"error_description="the access token is invalid, expired or revoked""#
 );
 
-/// The proxy in front of the strict server.
+/// A proxy in front of the strict upstream.
 struct Setup {
     upstream: Upstream,
     proxy: Example,
@@ -83,7 +83,8 @@ impl Setup {
         parse(&raw(self.proxy.addr(), &request).await)
     }
 
-    /// What the resource has got as `Authorization`, with this token presented.
+    /// Requests a resource with this token. Returns the `Authorization` headers that the upstream
+    /// received.
     async fn reached(&self, path: &str, token: &str) -> Vec<String> {
         let before = self.upstream.seen().len();
         self.upstream.then(Act::Answer(200, "text/plain", "orders"));
@@ -101,14 +102,14 @@ impl Setup {
             .collect()
     }
 
-    /// The status and the challenge of a request that does not reach the resource.
+    /// Sends a request that must not reach the upstream. Returns its status and challenge.
     async fn refused(&self, path: &str, values: &[&str]) -> (StatusCode, String) {
         let before = self.upstream.seen().len();
         let answer = request(&self.proxy, path, values).await;
         assert_eq!(
             self.upstream.seen().len(),
             before,
-            "{path} {values:?} leads around the guard: {answer:?}"
+            "{path} {values:?} reached the upstream: {answer:?}"
         );
         let challenge = answer
             .headers
@@ -117,13 +118,14 @@ impl Setup {
         (answer.status, challenge.unwrap_or_default().to_owned())
     }
 
-    /// Waits until the token is refused: the guard hears of an end by a task of its own.
+    /// Waits until the token is rejected: the access layer learns of ended grants in a background
+    /// task.
     async fn is_dead(&self, token: &str) {
         let (bearer, end) = (format!("Bearer {token}"), Instant::now() + SOON);
         while request(&self.proxy, "/api/orders", &[&bearer]).await.status
             != StatusCode::UNAUTHORIZED
         {
-            assert!(Instant::now() < end, "the token is not dead");
+            assert!(Instant::now() < end, "the token is still accepted");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let refused = self.refused("/api/orders", &[&bearer]).await;
@@ -131,7 +133,7 @@ impl Setup {
     }
 }
 
-/// A request for a path as it is, which clients would tidy up.
+/// Sends a request with this exact path, which HTTP clients would normalize.
 async fn request(proxy: &Example, path: &str, authorization: &[&str]) -> Answer {
     request_by(proxy, "GET", path, authorization).await
 }
@@ -146,7 +148,7 @@ async fn request_by(proxy: &Example, method: &str, path: &str, authorization: &[
     parse(&raw(proxy.addr(), &request).await)
 }
 
-/// An answer in one piece.
+/// Parses a complete response.
 fn parse(answer: &str) -> Answer {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let (status, headers) = head.split_once("\r\n").unwrap();
@@ -162,7 +164,7 @@ fn parse(answer: &str) -> Answer {
     }
 }
 
-/// The access token of an answer that tells nothing of the upstream's.
+/// Returns the access token of a response, which must not contain a token of the upstream.
 #[track_caller]
 fn access_token(answer: &Answer) -> String {
     assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
@@ -175,7 +177,7 @@ fn access_token(answer: &Answer) -> String {
 }
 
 #[tokio::test]
-async fn a_whole_session_shows_no_client_the_upstreams_access_token() {
+async fn clients_never_receive_access_tokens_of_the_upstream() {
     let setup = Setup::start(&[]).await;
     setup.upstream.then(Act::With(ID_TOKEN));
     let first = setup.log_in().await;
@@ -202,7 +204,7 @@ async fn a_whole_session_shows_no_client_the_upstreams_access_token() {
 }
 
 #[tokio::test]
-async fn an_access_token_that_is_revoked_ends_alone() {
+async fn revoking_an_access_token_keeps_the_other_tokens_of_the_grant() {
     let setup = Setup::start(&[]).await;
     let first = setup.log_in().await;
     let second = setup.refresh(&first.string("refresh_token")).await;
@@ -219,7 +221,7 @@ async fn an_access_token_that_is_revoked_ends_alone() {
 }
 
 #[tokio::test]
-async fn whoever_presents_no_token_of_the_proxys_is_challenged() {
+async fn requests_without_a_valid_access_token_are_challenged() {
     let setup = Setup::start(&[]).await;
     let answer = setup.log_in().await;
     let (token, refresh_token) = (access_token(&answer), answer.string("refresh_token"));
@@ -252,7 +254,7 @@ async fn whoever_presents_no_token_of_the_proxys_is_challenged() {
             unauthorized,
             INVALID,
         ),
-        ("nothing behind the scheme", &["Bearer"], bad, MALFORMED),
+        ("a scheme without a token", &["Bearer"], bad, MALFORMED),
         ("two", &[&good, &good], bad, MALFORMED),
     ];
     for (name, values, status, challenge) in rows {
@@ -269,7 +271,7 @@ async fn whoever_presents_no_token_of_the_proxys_is_challenged() {
 }
 
 #[tokio::test]
-async fn every_spelling_of_a_resource_is_guarded_and_nothing_else_is() {
+async fn every_spelling_of_a_resource_path_is_guarded_and_no_other_path() {
     let setup = Setup::start(&["--resource-prefix", "/v2/items/"]).await;
     let token = access_token(&setup.log_in().await);
     let spellings = [
@@ -298,7 +300,7 @@ async fn every_spelling_of_a_resource_is_guarded_and_nothing_else_is() {
         assert_eq!(
             setup.upstream.seen().pop().unwrap().path,
             way,
-            "{path} goes on as the prefix is configured"
+            "{path} is forwarded in the configured spelling"
         );
     }
     let ambiguous = [
@@ -337,12 +339,12 @@ async fn every_spelling_of_a_resource_is_guarded_and_nothing_else_is() {
         assert_eq!(
             setup.reached(path, "at-0-0").await,
             ["Bearer at-0-0"],
-            "{path} is no resource"
+            "{path} is not guarded"
         );
         assert_eq!(
             setup.reached(path, &token).await,
             [format!("Bearer {token}")],
-            "{path} is no resource"
+            "{path} is not guarded"
         );
     }
     setup
@@ -355,7 +357,7 @@ async fn every_spelling_of_a_resource_is_guarded_and_nothing_else_is() {
 }
 
 #[tokio::test]
-async fn an_allowed_ambiguous_path_reaches_the_upstream_unless_it_may_be_a_resource() {
+async fn an_allowed_ambiguous_path_is_forwarded_unless_it_may_be_a_resource() {
     let setup = Setup::start(&[
         "--allow-ambiguous-path",
         "/projects,/v4",
@@ -388,7 +390,7 @@ async fn an_allowed_ambiguous_path_reaches_the_upstream_unless_it_may_be_a_resou
     }
 }
 
-/// A token for these resources, whose scope is `read write`.
+/// Logs in with these resources. Returns the access token, whose scope is `read write`.
 async fn token_for(setup: &Setup, resources: &[&str]) -> String {
     let form: Vec<_> = LOG_IN
         .into_iter()
@@ -398,7 +400,7 @@ async fn token_for(setup: &Setup, resources: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn below_each_prefix_its_own_rules_hold() {
+async fn each_prefix_has_its_own_rules() {
     let setup = Setup::start(&[
         "--resource-prefix=/api/admin,/v2,/v3",
         "--resource-scope=read",
@@ -456,9 +458,9 @@ async fn below_each_prefix_its_own_rules_hold() {
     }
 }
 
-/// Of two servers one may take such a path for the one resource and one for the other.
+/// Different servers may resolve such a path to different resources.
 #[tokio::test]
-async fn a_path_that_could_be_below_several_prefixes_needs_what_the_innermost_does_or_is_refused() {
+async fn a_path_below_several_prefixes_needs_the_rights_of_the_innermost_or_is_refused() {
     let setup = Setup::start(&[
         "--resource-prefix=/api/admin,/v2,/v3",
         "--resource-scope=/api/admin=admin",
@@ -497,7 +499,7 @@ async fn a_path_that_could_be_below_several_prefixes_needs_what_the_innermost_do
 }
 
 #[tokio::test]
-async fn a_preflight_reaches_the_upstream_without_credentials() {
+async fn a_cors_preflight_is_forwarded_without_credentials() {
     const ORIGIN: &str = "Origin: https://app.example\r\n";
     const METHOD: &str = "Access-Control-Request-Method: GET\r\n";
     let both = [ORIGIN, METHOD].concat();
@@ -543,18 +545,18 @@ async fn a_preflight_reaches_the_upstream_without_credentials() {
     assert_eq!(
         (answer.status, seen.is_none()),
         (StatusCode::BAD_REQUEST, true),
-        "it has two readings"
+        "the path is ambiguous"
     );
     for (name, method, headers) in [
         ("no origin", "OPTIONS", METHOD),
-        ("asks for no method", "OPTIONS", ORIGIN),
-        ("no preflight", "GET", &both),
+        ("no requested method", "OPTIONS", ORIGIN),
+        ("not a preflight", "GET", &both),
     ] {
         let (answer, seen) = ask(method, "/api", headers).await;
         assert_eq!(
             (answer.status, seen.is_none()),
             (StatusCode::BAD_REQUEST, true),
-            "{name}: it has two tokens"
+            "{name}: the request has two tokens"
         );
     }
     setup
@@ -568,12 +570,12 @@ async fn a_preflight_reaches_the_upstream_without_credentials() {
             .iter()
             .count(),
         2,
-        "what is not guarded is not touched"
+        "headers of unguarded requests are unchanged"
     );
 }
 
 #[tokio::test]
-async fn tokens_of_the_proxys_own_are_introspected_in_every_spelling_of_the_path() {
+async fn tokens_of_the_proxy_are_introspected_in_every_spelling_of_the_path() {
     let setup = Setup::start(&["--introspection-path", "/introspect"]).await;
     let answer = setup.log_in().await;
     let (token, refresh_token) = (access_token(&answer), answer.string("refresh_token"));
@@ -624,12 +626,12 @@ async fn tokens_of_the_proxys_own_are_introspected_in_every_spelling_of_the_path
     assert_eq!(
         without.upstream.seen().pop().unwrap().param("token"),
         Some(&*unknown),
-        "it goes through untouched"
+        "the token is forwarded unchanged"
     );
 }
 
 #[tokio::test]
-async fn an_id_token_is_kept_if_that_is_asked_for() {
+async fn keep_id_token_passes_the_id_token_on() {
     let setup = Setup::start(&["--keep-id-token"]).await;
     setup.upstream.then(Act::With(ID_TOKEN));
     let answer = setup.log_in().await;
@@ -641,7 +643,7 @@ async fn an_id_token_is_kept_if_that_is_asked_for() {
 }
 
 #[tokio::test]
-async fn the_upstream_is_sent_the_same_headers_as_without_a_guard() {
+async fn a_guarded_request_has_the_same_headers_as_an_unguarded_one() {
     let upstream = Recorder::start(|_| {
         let body = r#"{"access_token":"own","token_type":"Bearer","expires_in":60}"#;
         (
@@ -696,7 +698,7 @@ async fn the_upstream_is_sent_the_same_headers_as_without_a_guard() {
 }
 
 #[tokio::test]
-async fn a_resource_streams_both_ways() {
+async fn guarded_requests_and_responses_are_streamed() {
     let (started, mut senders) = mpsc::unbounded_channel();
     let trickle = async move || {
         let (sender, body) = Channel::<Bytes>::new(1);
@@ -727,7 +729,8 @@ async fn a_resource_streams_both_ways() {
     );
     let client = Client::builder(TokioExecutor::new()).build_http();
 
-    // The first of the two waits for the store before it is passed on.
+    // The upload is forwarded only after the store lookup of its token, the download uses the
+    // cache.
     let (mut sender, body) = Channel::<Bytes>::new(1);
     let request = hyper::Request::put(proxy.url("/api/upload")).header("authorization", &bearer);
     let response = tokio::spawn(client.request(request.body(body).unwrap()));
@@ -736,7 +739,7 @@ async fn a_resource_streams_both_ways() {
         assert_eq!(
             timeout(SOON, pieces.recv())
                 .await
-                .expect("held back")
+                .expect("the proxy holds the data back")
                 .unwrap(),
             piece
         );
@@ -763,7 +766,7 @@ async fn a_resource_streams_both_ways() {
         sender.send_data(Bytes::from(piece)).await.unwrap();
         let frame = timeout(SOON, response.body_mut().frame())
             .await
-            .expect("held back")
+            .expect("the proxy holds the data back")
             .unwrap()
             .unwrap();
         assert_eq!(frame.into_data().unwrap(), piece);

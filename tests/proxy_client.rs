@@ -1,5 +1,5 @@
-//! A real OAuth client, the crate `oauth2`, goes through the example proxy by what its discovery
-//! document says.
+//! A real OAuth client, the crate `oauth2`, uses the example proxy with the endpoints in its
+//! discovery document.
 
 mod support;
 
@@ -20,7 +20,7 @@ use self::support::process::Example;
 type Client = BasicClient<EndpointSet, EndpointNotSet, EndpointNotSet, EndpointSet, EndpointSet>;
 type Failure = BasicRequestTokenError<std::io::Error>;
 
-/// The proxy with its demo server, and a client of it for each way to authenticate.
+/// Starts the proxy with its demo server. Returns it and one client for each authentication method.
 async fn clients() -> (Example, Vec<Client>) {
     let start = || {
         Example::start(
@@ -32,7 +32,7 @@ async fn clients() -> (Example, Vec<Client>) {
     let proxy = tokio::task::spawn_blocking(start).await.unwrap();
     let found = get(&proxy.url("/.well-known/oauth-authorization-server")).await;
     let client = |id: &str| {
-        // See `oauth_http` for why that one is https.
+        // `oauth_http` documents why this URL is https.
         let revocation = found
             .string("revocation_endpoint")
             .replacen("http", "https", 1);
@@ -117,7 +117,7 @@ async fn a_client_logs_in_refreshes_retries_and_revokes() {
             let old = tokens.refresh_token().unwrap().clone();
             assert!(old.secret().starts_with("rt_"), "{old:?}");
             tokens = refresh(client, &old).await.unwrap();
-            // The answer was lost.
+            // Retries, as if the response was lost.
             let again = refresh(client, &old).await.unwrap();
             assert_eq!(
                 again.refresh_token().unwrap().secret(),
@@ -137,7 +137,7 @@ async fn a_client_logs_in_refreshes_retries_and_revokes() {
 }
 
 #[tokio::test]
-async fn a_token_is_good_for_the_client_alone_that_it_was_issued_to() {
+async fn a_refresh_token_is_accepted_only_from_its_client() {
     let (_proxy, clients) = clients().await;
     let tokens = log_in(&clients[0]).await;
     let token = tokens.refresh_token().unwrap();

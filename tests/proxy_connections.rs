@@ -1,4 +1,4 @@
-//! The example proxy streams both ways, and is careful with its connections.
+//! The example proxy streams requests and responses, and handles failures of connections.
 
 mod support;
 
@@ -26,7 +26,7 @@ use self::support::proxy;
 const SOON: Duration = Duration::from_secs(10);
 
 #[tokio::test]
-async fn options_for_the_whole_server_are_passed_on() {
+async fn options_asterisk_is_forwarded() {
     let upstream = Script::start(|_, _| Reply::Ok).await;
     let proxy = proxy::start(&upstream.url(), &[]).await;
     let answer = raw(
@@ -39,7 +39,7 @@ async fn options_for_the_whole_server_are_passed_on() {
 }
 
 #[tokio::test]
-async fn an_answer_arrives_while_it_is_being_sent() {
+async fn responses_are_streamed() {
     let (started, mut senders) = mpsc::unbounded_channel();
     let router = Router::new().route(
         "/trickle",
@@ -60,7 +60,7 @@ async fn an_answer_arrives_while_it_is_being_sent() {
         sender.send_data(Bytes::from(piece)).await.unwrap();
         let frame = timeout(SOON, response.body_mut().frame())
             .await
-            .expect("held back")
+            .expect("the proxy holds the data back")
             .unwrap()
             .unwrap();
         assert_eq!(frame.into_data().unwrap(), piece);
@@ -75,7 +75,7 @@ async fn an_answer_arrives_while_it_is_being_sent() {
 }
 
 #[tokio::test]
-async fn an_upload_arrives_while_it_is_being_sent() {
+async fn request_bodies_are_streamed() {
     let (arrived, mut pieces) = mpsc::unbounded_channel();
     let handler = async move |request: Request| {
         let mut body = request.into_body();
@@ -96,7 +96,7 @@ async fn an_upload_arrives_while_it_is_being_sent() {
         sender.send_data(Bytes::from(piece)).await.unwrap();
         let seen = timeout(SOON, pieces.recv())
             .await
-            .expect("held back")
+            .expect("the proxy holds the data back")
             .unwrap();
         assert_eq!(seen, piece);
     }
@@ -114,9 +114,9 @@ async fn an_upload_arrives_while_it_is_being_sent() {
 }
 
 #[tokio::test]
-async fn an_upload_that_nobody_reads_is_not_taken_in() {
+async fn an_upload_that_the_upstream_does_not_read_is_not_buffered() {
     let (arrived, mut uploads) = mpsc::unbounded_channel();
-    // Keeps the body, and reads none of it.
+    // Keeps the body without reading it.
     let handler = async move |request: Request| {
         arrived.send(request.into_body()).unwrap();
         std::future::pending::<()>().await;
@@ -140,15 +140,15 @@ async fn an_upload_that_nobody_reads_is_not_taken_in() {
     assert!(uploads.recv().await.is_some());
     assert!(
         sent < 64,
-        "the proxy took {sent} MiB that nobody had asked for"
+        "the proxy buffered {sent} MiB that the upstream did not read"
     );
 }
 
-/// Flags for tests in which every request with a limit must time out.
+/// Flags for tests in which every request with the time limit must time out.
 const SHORT: [&str; 2] = ["--upstream-timeout", "0.3"];
 
-/// Completes when a request that the upstream never answers has timed out, and thus when any other
-/// request would have, too.
+/// Waits until a request that the upstream never answers has timed out. Any earlier request with
+/// the time limit would have timed out, too.
 async fn timed_out(url: &str) {
     let answer = send("GET", url, &[], "").await;
     assert_eq!(
@@ -167,8 +167,8 @@ async fn never() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_does_not_answer_gets_the_client_a_504() {
-    // The upstream reads the request, or none of it.
+async fn the_client_gets_504_if_the_upstream_does_not_respond() {
+    // The upstream reads the whole request, or nothing of it.
     let read = async |request: Request| {
         request.into_body().collect().await.unwrap();
         never().await;
@@ -210,7 +210,7 @@ async fn an_upstream_that_does_not_answer_gets_the_client_a_504() {
 }
 
 #[tokio::test]
-async fn what_is_slow_but_goes_on_is_not_cut_off() {
+async fn slow_bodies_that_make_progress_do_not_time_out() {
     let (started, mut senders) = mpsc::unbounded_channel();
     let download = async move || {
         let (sender, body) = Channel::<Bytes>::new(1);
@@ -222,7 +222,7 @@ async fn what_is_slow_but_goes_on_is_not_cut_off() {
         .route("/download", axum::routing::get(download))
         .route("/upload", axum::routing::put(upload))
         .route("/never", axum::routing::get(never));
-    // Long enough for an immediate answer on a busy machine.
+    // Long enough for an immediate response on a busy machine.
     let flags = ["--upstream-timeout", "3"];
     let proxy = proxy::start(&format!("http://{}", serve(router).await), &flags).await;
 
@@ -244,7 +244,7 @@ async fn what_is_slow_but_goes_on_is_not_cut_off() {
         down.send_data(Bytes::from(piece)).await.unwrap();
         let frame = timeout(SOON, response.body_mut().frame())
             .await
-            .expect("held back")
+            .expect("the proxy holds the data back")
             .unwrap()
             .unwrap();
         assert_eq!(frame.into_data().unwrap(), piece);
@@ -263,7 +263,7 @@ async fn what_is_slow_but_goes_on_is_not_cut_off() {
 }
 
 #[tokio::test]
-async fn guarded_requests_have_the_time_limit_of_the_layer() {
+async fn the_upstream_timeout_does_not_apply_to_guarded_endpoints() {
     let (go_on, going_on) = tokio::sync::watch::channel(false);
     let token = async move || {
         going_on.clone().wait_for(|go_on| *go_on).await.unwrap();
@@ -321,13 +321,13 @@ async fn http2_clients_are_served() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_is_down_gets_the_client_a_502() {
-    let nobody = TcpListener::bind("127.0.0.1:0")
+async fn the_client_gets_502_if_the_upstream_is_down() {
+    let unused = TcpListener::bind("127.0.0.1:0")
         .await
         .unwrap()
         .local_addr()
         .unwrap();
-    let proxy = proxy::start(&format!("http://{nobody}"), &[]).await;
+    let proxy = proxy::start(&format!("http://{unused}"), &[]).await;
     for (method, path) in [
         ("GET", "/x"),
         ("POST", "/x"),
@@ -345,8 +345,8 @@ async fn an_upstream_that_is_down_gets_the_client_a_502() {
 }
 
 #[tokio::test]
-async fn a_request_that_may_be_repeated_survives_a_connection_that_is_being_closed() {
-    // Each connection answers one request, and is closed at the next.
+async fn an_idempotent_request_is_retried_if_the_upstream_closes_the_connection() {
+    // The upstream answers one request on each connection, and closes it at the next request.
     let upstream =
         Script::start(|count, _| if count == 0 { Reply::Ok } else { Reply::Hangup }).await;
     let proxy = proxy::start(&upstream.url(), &[]).await;
@@ -374,14 +374,15 @@ async fn a_request_that_may_be_repeated_survives_a_connection_that_is_being_clos
 }
 
 #[tokio::test]
-async fn no_request_is_lost_to_a_connection_that_was_closed_while_idle() {
+async fn a_connection_that_the_upstream_closed_while_idle_is_not_used() {
     let upstream = Script::start(|_, _| Reply::OkAndClose).await;
     let proxy = proxy::start(&upstream.url(), &[]).await;
     proxy
         .written("no discovery document found at the upstream")
         .await;
     for round in 0..5 {
-        // Time for the proxy to see it closed; a POST that meets it just then cannot be sent again.
+        // Waits until the proxy has noticed the closed connection, because a POST that is sent on
+        // it cannot be retried.
         tokio::time::sleep(Duration::from_millis(200)).await;
         let answer = send("POST", &proxy.url("/idle"), &[], "body").await;
         assert_eq!(answer.status, StatusCode::OK, "round {round}");
@@ -390,7 +391,7 @@ async fn no_request_is_lost_to_a_connection_that_was_closed_while_idle() {
 }
 
 #[tokio::test]
-async fn a_request_has_one_length() {
+async fn conflicting_lengths_of_a_request_are_not_forwarded() {
     let upstream = Recorder::start(|_| "ok").await;
     let proxy = proxy::start(&upstream.url(), &[]).await;
     let head = "Host: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\nConnection: close, content-length";
@@ -413,12 +414,12 @@ async fn a_request_has_one_length() {
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     assert!(
         !proxy.stderr().contains("a request to the upstream failed"),
-        "that is the client's fault: {proxy:?}"
+        "a malformed request is not an upstream failure: {proxy:?}"
     );
 }
 
 #[tokio::test]
-async fn an_upstream_that_switches_protocols_unasked_is_cut_off() {
+async fn the_client_gets_502_if_the_upstream_switches_protocols() {
     let upstream = Script::start(|_, _| Reply::Switch).await;
     let proxy = proxy::start(&upstream.url(), &[]).await;
     let headers = [("connection", "upgrade"), ("upgrade", "websocket")];
@@ -429,7 +430,7 @@ async fn an_upstream_that_switches_protocols_unasked_is_cut_off() {
 }
 
 #[tokio::test]
-async fn an_https_upstream_is_checked_against_the_roots_of_the_platform() {
+async fn the_certificate_of_an_https_upstream_is_verified() {
     let ca_key = rcgen::KeyPair::generate().unwrap();
     let mut ca = rcgen::CertificateParams::new([]).unwrap();
     ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -491,29 +492,33 @@ async fn an_https_upstream_is_checked_against_the_roots_of_the_platform() {
             "secure",
             "{trusting:?}"
         );
-        let wary = proxy::start_with(&upstream, &[], &[("SSL_CERT_FILE", &other)]).await;
-        assert_eq!(get(&wary.url("/")).await.status, StatusCode::BAD_GATEWAY);
+        let distrusting = proxy::start_with(&upstream, &[], &[("SSL_CERT_FILE", &other)]).await;
+        assert_eq!(
+            get(&distrusting.url("/")).await.status,
+            StatusCode::BAD_GATEWAY
+        );
     }
 }
 
-/// What a [`Script`] does on a request.
+/// The reaction of a [`Script`] to a request.
 enum Reply {
     Ok,
-    /// Answers, and closes the connection without having said so.
+    /// Responds and closes the connection without `Connection: close`.
     OkAndClose,
-    /// Closes the connection without an answer.
+    /// Closes the connection without a response.
     Hangup,
     Switch,
 }
 
-/// An upstream that is careless with its connections.
+/// An upstream that closes or misuses its connections.
 struct Script {
     addr: SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl Script {
-    /// `reply` gets how many requests the connection has had, and the head of this one.
+    /// Starts the upstream. `reply` receives the number of earlier requests on the connection and
+    /// the head of this request.
     async fn start(reply: fn(usize, &str) -> Reply) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -533,7 +538,7 @@ impl Script {
                         stream.read_exact(&mut body).await.unwrap();
                         let reply = reply(count, &head);
                         log.lock().unwrap().push(head.clone());
-                        // Whatever is asked for discovery is not there.
+                        // There are no discovery documents.
                         let status = if head.contains("/.well-known/") {
                             "404 Not Found"
                         } else {
@@ -564,7 +569,7 @@ impl Script {
         format!("http://{}", self.addr)
     }
 
-    /// How many requests began so.
+    /// Returns the number of requests that begin with this text.
     fn count(&self, beginning: &str) -> usize {
         self.heads
             .lock()
@@ -575,7 +580,7 @@ impl Script {
     }
 }
 
-/// The next head, if the client has not hung up.
+/// Reads the next request head; `None` if the client has disconnected.
 async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {

@@ -1,5 +1,5 @@
-//! `cargo run --example proxy` shows itself: its demo server is honest, and the session that it
-//! prints works as printed.
+//! The demo of the example proxy: its authorization server follows the standards, and the printed
+//! session works.
 
 mod support;
 
@@ -23,7 +23,7 @@ async fn demo(flags: &'static [&str]) -> Example {
     tokio::task::spawn_blocking(start).await.unwrap()
 }
 
-/// Runs the printed lines; what they print.
+/// Runs the printed session in bash. Returns the lines of its output.
 async fn paste(proxy: &Example) -> Vec<String> {
     proxy.written("# 5.").await;
     proxy.written("refresh_token=$TOKEN").await;
@@ -38,7 +38,7 @@ async fn paste(proxy: &Example) -> Vec<String> {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(
         output.status.success() && stderr.is_empty(),
-        "is curl there? {} {stderr}",
+        "the session failed (it needs curl): {} {stderr}",
         output.status
     );
     String::from_utf8(output.stdout)
@@ -49,7 +49,7 @@ async fn paste(proxy: &Example) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_printed_session_works_as_printed() {
+async fn the_printed_session_works() {
     let proxy = demo(&["--retry-window", "1"]).await;
     let lines = paste(&proxy).await;
     let [
@@ -70,7 +70,7 @@ async fn the_printed_session_works_as_printed() {
     for tokens in [log_in, refresh, retry, rotated, again] {
         assert!(tokens.contains(r#""refresh_token":"rt_"#), "{lines:#?}");
     }
-    assert_eq!(refresh, retry, "the same answer");
+    assert_eq!(refresh, retry, "the retry gets the same response");
     for error in [stolen, reuse, ended, refused] {
         assert!(error.contains(r#""error":"invalid_grant""#), "{lines:#?}");
     }
@@ -89,7 +89,7 @@ async fn the_printed_session_of_a_strict_proxy_has_no_retry() {
     );
 }
 
-/// The query of the address that the demo sends the browser to.
+/// Sends an authorization request. Returns the query of the redirect, or the error response.
 async fn authorize(
     proxy: &Example,
     changes: &[(&str, &str)],
@@ -143,7 +143,7 @@ async fn exchange(proxy: &Example, code: &str, changes: &[(&str, &str)]) -> Answ
 }
 
 #[tokio::test]
-async fn the_demo_server_is_an_honest_one() {
+async fn the_demo_server_issues_and_revokes_tokens() {
     let proxy = demo(&[]).await;
     let tokens = log_in(&proxy).await;
     assert_eq!(
@@ -173,18 +173,18 @@ async fn the_demo_server_is_an_honest_one() {
     assert_eq!(
         user.status,
         StatusCode::UNAUTHORIZED,
-        "revoked with its session"
+        "revocation of the refresh token revokes the access token"
     );
 }
 
 #[tokio::test]
-async fn the_demo_server_refuses_what_it_should() {
+async fn the_demo_server_rejects_invalid_requests() {
     let proxy = demo(&[]).await;
     let code = async || authorize(&proxy, &[]).await.unwrap().remove(0).1;
     let once = code().await;
     assert_eq!(exchange(&proxy, &once, &[]).await.status, StatusCode::OK);
     let rows = [
-        ("a code twice", once, ("x", ""), "invalid_grant"),
+        ("a used code", once, ("x", ""), "invalid_grant"),
         (
             "another verifier",
             code().await,
@@ -192,7 +192,7 @@ async fn the_demo_server_refuses_what_it_should() {
             "invalid_grant",
         ),
         (
-            "another address",
+            "another redirect URI",
             code().await,
             ("redirect_uri", "http://127.0.0.1/callback"),
             "invalid_grant",
@@ -204,19 +204,19 @@ async fn the_demo_server_refuses_what_it_should() {
             "invalid_client",
         ),
         (
-            "a client that nobody knows",
+            "an unknown client",
             code().await,
             ("client_id", "x"),
             "invalid_client",
         ),
         (
-            "a secret that it has not",
+            "a secret of a public client",
             code().await,
             ("client_secret", "x"),
             "invalid_client",
         ),
         (
-            "another grant",
+            "another grant type",
             code().await,
             ("grant_type", "password"),
             "unsupported_grant_type",
@@ -245,15 +245,13 @@ async fn the_demo_server_refuses_what_it_should() {
         ("redirect_uri", "http://localhost@evil.example/callback"),
         ("redirect_uri", "http://127.0.0.1/other"),
     ] {
-        let answer = authorize(&proxy, &[change])
-            .await
-            .expect_err("redirects nowhere");
+        let answer = authorize(&proxy, &[change]).await.expect_err("no redirect");
         assert_eq!(answer.string("error"), "invalid_request", "{change:?}");
     }
 }
 
 #[tokio::test]
-async fn the_demo_leads_clients_through_the_proxy() {
+async fn the_discovery_documents_of_the_demo_point_at_the_proxy() {
     let proxy = demo(&[]).await;
     for name in ["openid-configuration", "oauth-authorization-server"] {
         let document = get(&proxy.url(&format!("/.well-known/{name}"))).await;

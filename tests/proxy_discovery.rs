@@ -1,4 +1,4 @@
-//! The example proxy does not let discovery documents lead clients around it.
+//! The example proxy rewrites discovery documents, and warns of those that direct clients past it.
 
 mod support;
 
@@ -13,7 +13,7 @@ const OAUTH: &str = "/.well-known/oauth-authorization-server";
 const PUBLIC: &str = "https://login.example.com";
 const DETOUR: &str = "the upstream's discovery document directs clients past the proxy";
 
-/// An upstream whose documents are `document`, with `UP` for its own URL.
+/// Starts an upstream whose discovery documents are `document`. `UP` is replaced with its own URL.
 async fn upstream(document: impl Fn(&Seen) -> String + Clone + Send + Sync + 'static) -> Recorder {
     Recorder::start(move |seen| {
         let up = format!("http://{}", seen.header("host").unwrap());
@@ -30,7 +30,7 @@ async fn upstream(document: impl Fn(&Seen) -> String + Clone + Send + Sync + 'st
 }
 
 #[tokio::test]
-async fn endpoints_at_the_upstream_become_the_proxys_and_all_else_stays() {
+async fn endpoints_at_the_upstream_are_rewritten_and_all_other_bytes_are_kept() {
     let document = "{\n \"issuer\": \"UP\", \"n\":1.0e2 ,\"token_endpoint\":\"UP/token?x=%20\",\
         \"revocation_endpoint\":\"UP/revoke\",\"introspection_endpoint\" : \"UP/introspect\",\
         \"authorization_endpoint\":\"UP/authorize\",\"a\":1,\"a\":2,\
@@ -64,16 +64,16 @@ async fn endpoints_at_the_upstream_become_the_proxys_and_all_else_stays() {
                 assert_eq!(
                     answer.headers.get(name),
                     None,
-                    "{name} is of the other bytes"
+                    "{name} identifies the original bytes"
                 );
             }
-            // The proxy reads some of these documents for itself when it starts.
+            // The proxy also requests some of these documents itself when it starts.
             let ours = |seen: &Seen| seen.target == path && seen.header("x-other") == Some("1");
             let seen = upstream
                 .all()
                 .into_iter()
                 .rfind(ours)
-                .expect("the request was forwarded");
+                .expect("the request is forwarded");
             assert_eq!(seen.header("accept-encoding"), None);
             assert_eq!(seen.header("range"), None);
             let head = send("HEAD", &proxy.url(path), &[], "").await;
@@ -91,7 +91,7 @@ async fn endpoints_at_the_upstream_become_the_proxys_and_all_else_stays() {
 }
 
 #[tokio::test]
-async fn a_document_that_needs_no_change_stays_as_it_is() {
+async fn a_document_without_urls_of_the_upstream_is_not_changed() {
     let document = r#"{"token_endpoint":"https://login.example.com/token","revocation_endpoint":"http://UPx/r"}"#;
     let upstream = Recorder::start(move |_| {
         (
@@ -124,14 +124,14 @@ async fn without_a_public_url_nothing_is_rewritten() {
         format!(r#"{{"token_endpoint":"{}/token"}}"#, upstream.url())
     );
     assert_eq!(answer.headers["etag"], "\"1\"");
-    // The proxy reads the document for itself when it starts.
+    // The proxy also requests the document itself when it starts.
     let ours =
         |seen: &Seen| seen.target == OPENID && seen.header("accept-encoding") == Some("gzip");
     assert!(upstream.all().iter().any(ours), "{:?}", upstream.all());
 }
 
 #[tokio::test]
-async fn the_path_of_the_upstream_is_taken_off_and_that_of_the_public_url_put_on() {
+async fn the_base_path_of_the_upstream_is_replaced_with_that_of_the_public_url() {
     let upstream = upstream(|_| {
         r#"{"token_endpoint":"UP/auth/token","revocation_endpoint":"UP/other/revoke"}"#.into()
     })
@@ -147,7 +147,7 @@ async fn the_path_of_the_upstream_is_taken_off_and_that_of_the_public_url_put_on
     assert_eq!(
         answer.string("revocation_endpoint"),
         format!("{}/other/revoke", upstream.url()),
-        "not reachable here"
+        "the proxy cannot reach this URL"
     );
     proxy.written(DETOUR).await;
     assert!(
@@ -157,7 +157,7 @@ async fn the_path_of_the_upstream_is_taken_off_and_that_of_the_public_url_put_on
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_not_passed_on() {
+async fn an_unreadable_document_gets_502() {
     let upstream = Recorder::start(|seen| match seen.target.as_str() {
         "/large/.well-known/openid-configuration" => {
             ([("content-type", "application/json")], vec![b' '; 2 << 20])
@@ -183,17 +183,17 @@ async fn what_cannot_be_read_is_not_passed_on() {
     assert_eq!(
         get(&proxy.url(&format!("/html{OPENID}"))).await.body.len(),
         2 << 20,
-        "not a document"
+        "HTML is not a discovery document"
     );
     assert_eq!(
         get(&proxy.url(OPENID)).await.text(),
         "{",
-        "no client can read it either"
+        "an invalid document is passed on, because clients cannot use it either"
     );
 }
 
 #[tokio::test]
-async fn a_detour_is_reported_at_start() {
+async fn endpoints_past_the_proxy_are_reported_at_start() {
     let upstream = upstream(|_| {
         r#"{"token_endpoint":"UP/token","introspection_endpoint":"https://x.example/i"}"#.into()
     });
@@ -207,7 +207,7 @@ async fn a_detour_is_reported_at_start() {
         "introspection_endpoint=https://x.example/i",
         "--public-url",
     ] {
-        assert!(log.contains(words), "{words} is not in {log}");
+        assert!(log.contains(words), "{words} is missing in {log}");
     }
     let proxy = proxy::start(&up, &["--public-url", PUBLIC, "--log-format", "json"]).await;
     proxy.written(DETOUR).await;
@@ -217,20 +217,20 @@ async fn a_detour_is_reported_at_start() {
     assert_eq!(
         line["endpoints"],
         json!("introspection_endpoint=https://x.example/i"),
-        "the other is rewritten"
+        "the token endpoint is rewritten"
     );
 }
 
 #[tokio::test]
-async fn no_detour_is_reported_where_there_is_none() {
+async fn correct_documents_are_not_reported() {
     let document = r#"{"token_endpoint":"UP/token","revocation_endpoint":"UP/revoke"}"#;
     let upstream = upstream(move |seen| match seen.target.as_str() {
         OPENID => document.into(),
-        // The check is over when this was asked for and answered.
+        // The proxy requests this document last, so its warning shows that the check is complete.
         _ => r#"{"token_endpoint":"https://elsewhere.example/token"}"#.into(),
     });
     let upstream = upstream.await;
-    // An upstream that goes by the Host that it is sent, and one whose endpoints are rewritten.
+    // An upstream that builds its URLs from the Host header, and one whose endpoints are rewritten.
     for flags in [&["--preserve-host"][..], &["--public-url", PUBLIC]] {
         let proxy = proxy::start(&upstream.url(), flags).await;
         proxy.written(DETOUR).await;
@@ -244,7 +244,7 @@ async fn no_detour_is_reported_where_there_is_none() {
 }
 
 #[tokio::test]
-async fn another_path_than_the_guarded_one_is_reported_at_start() {
+async fn unguarded_endpoints_are_reported_at_start() {
     let document = r#"{"token_endpoint":"UP/oauth/token","revocation_endpoint":"UP/revoke","introspection_endpoint":"UP/inspect"}"#;
     let upstream = upstream(move |_| document.into()).await;
     let words = "the proxy does not guard these endpoints: correct the flags for their paths";

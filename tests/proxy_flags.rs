@@ -1,4 +1,4 @@
-//! The example proxy checks its flags before it does anything.
+//! The example proxy checks its flags before it starts.
 
 mod support;
 
@@ -14,7 +14,7 @@ fn refused(args: &[&str], envs: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_with_status_2_and_says_why() {
+fn invalid_flags_end_with_status_2_and_a_reason() {
     let rows: &[(&[&str], &str)] = &[
         (&["--listen", "8080"], "--listen"),
         (&["--listen", "localhost"], "--listen"),
@@ -385,14 +385,14 @@ fn what_makes_no_sense_is_refused_with_status_2_and_says_why() {
         let stderr = refused(args, &[]);
         assert!(
             stderr.contains(why),
-            "{args:?} should say {why:?}, but says {stderr}"
+            "{args:?}: expected {why:?} in {stderr}"
         );
         assert!(!stderr.contains("secret"), "{stderr}");
     }
 }
 
 #[test]
-fn the_environment_is_checked_like_the_flags() {
+fn environment_variables_are_checked_like_flags() {
     for (name, value, why) in [
         ("PROXY_LISTEN", "8080", "--listen"),
         ("PROXY_UPSTREAM", "ftp://a", "the scheme must be"),
@@ -416,7 +416,7 @@ fn the_environment_is_checked_like_the_flags() {
         let stderr = refused(&[], &[(name, value)]);
         assert!(
             stderr.contains(why),
-            "{name}={value} should say {why:?}, but says {stderr}"
+            "{name}={value}: expected {why:?} in {stderr}"
         );
     }
 }
@@ -432,7 +432,7 @@ fn every_flag_has_an_environment_variable_and_help() {
     let flags: Vec<_> = flags.collect();
     assert!(
         help.contains("response_type with `token` or `id_token`"),
-        "of --reference-access-tokens: {help}"
+        "the help of --reference-access-tokens: {help}"
     );
     assert_eq!(flags.len(), 38, "{flags:?}");
     for flag in flags {
@@ -442,7 +442,7 @@ fn every_flag_has_an_environment_variable_and_help() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_said() {
+fn an_address_in_use_is_reported_with_its_flag() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     for flags in [
@@ -460,7 +460,7 @@ fn a_port_that_is_taken_is_said() {
 }
 
 #[tokio::test]
-async fn the_environment_is_as_good_as_the_flags() {
+async fn environment_variables_set_all_flags() {
     let envs = [
         ("PROXY_LISTEN", "127.0.0.1:0"),
         ("PROXY_ADMIN", "127.0.0.1:0"),

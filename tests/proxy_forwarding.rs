@@ -1,4 +1,4 @@
-//! The example proxy forwards what is not the layer's, as a reverse proxy must.
+//! The example proxy forwards all other requests, as a reverse proxy must.
 
 mod support;
 
@@ -9,7 +9,7 @@ use self::support::http::{Recorder, get, raw, send};
 use self::support::proxy;
 
 #[tokio::test]
-async fn method_path_query_headers_and_body_arrive_as_they_were_sent() {
+async fn requests_and_responses_are_forwarded_unchanged() {
     let upstream = Recorder::start(|seen| {
         (
             StatusCode::IM_A_TEAPOT,
@@ -22,7 +22,7 @@ async fn method_path_query_headers_and_body_arrive_as_they_were_sent() {
     for method in [
         "GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND",
     ] {
-        // A POST may be ambiguous only in its query.
+        // The path of a POST must not be ambiguous.
         let target = match method {
             "POST" => "//a%20b/c%C3%A9;d=1/?x=%2F..%20y&x=2&&z",
             _ => "/a%2Fb/../c;d=1?x=%20y&x=2&&z",
@@ -54,7 +54,7 @@ async fn method_path_query_headers_and_body_arrive_as_they_were_sent() {
 }
 
 #[tokio::test]
-async fn what_concerns_one_connection_alone_is_not_passed_on() {
+async fn hop_by_hop_headers_are_not_forwarded() {
     let upstream = Recorder::start(|_| {
         [
             ("connection", "x-private, close"),
@@ -134,7 +134,7 @@ const END_TO_END: [(&str, &str); 22] = [
 ];
 
 #[tokio::test]
-async fn connection_does_not_remove_what_is_meant_for_the_recipient() {
+async fn connection_cannot_remove_end_to_end_headers() {
     let sent = [
         "set-cookie",
         "www-authenticate",
@@ -158,7 +158,7 @@ async fn connection_does_not_remove_what_is_meant_for_the_recipient() {
     .await;
     let proxy = proxy::start(&upstream.url(), &[]).await;
     let names: Vec<_> = END_TO_END.iter().map(|(name, _)| *name).collect();
-    // In one header, in several, in odd case and with odd spaces.
+    // In one header, in several headers, and with unusual case and spaces.
     let lists = [
         vec![names.join(",")],
         names.iter().map(|name| (*name).to_owned()).collect(),
@@ -195,7 +195,7 @@ async fn connection_does_not_remove_what_is_meant_for_the_recipient() {
         for name in sent {
             assert!(
                 *path == "/token" || answer.headers.contains_key(name),
-                "the client lost {name}"
+                "{name} is missing in the response"
             );
         }
         assert_eq!(answer.headers.get("x-private"), None);
@@ -219,7 +219,7 @@ async fn headers_that_replace_the_path_or_the_method_are_removed() {
         "x_http_method",
         "x-method-override",
         "X_METHOD_OVERRIDE",
-        // Other spellings of headers that were checked, and of hop-by-hop headers.
+        // Other spellings of checked headers and of hop-by-hop headers.
         "content_type",
         "content_length",
         "transfer_encoding",
@@ -254,7 +254,7 @@ async fn headers_that_replace_the_path_or_the_method_are_removed() {
 }
 
 #[tokio::test]
-async fn the_upstream_is_told_of_the_client() {
+async fn forwarding_headers_describe_the_client() {
     let upstream = Recorder::start(|_| "ok").await;
     let proxy = proxy::start(&upstream.url(), &[]).await;
     get(&proxy.url("/plain")).await;
@@ -281,12 +281,11 @@ async fn the_upstream_is_told_of_the_client() {
     assert_eq!(
         upstream.last("/quoted").header("forwarded"),
         Some(r#"for=127.0.0.1;proto=http;host="a\"b\\c""#),
-        "quoted, so that it cannot break out of its element"
+        "a quote in the host must not end its element"
     );
 }
 
-/// Headers with which a client may pretend to be another one, and the values that are kept from a
-/// trusted network in front.
+/// Headers with which a client can forge its identity.
 const FORGED: [(&str, &str); 15] = [
     ("x-forwarded-for", "192.0.2.1"),
     ("x-forwarded-for", "192.0.2.2, 127.0.0.9"),
@@ -306,7 +305,7 @@ const FORGED: [(&str, &str); 15] = [
 ];
 
 #[tokio::test]
-async fn what_a_client_says_of_itself_is_replaced() {
+async fn forged_forwarding_headers_are_replaced() {
     let upstream = Recorder::start(|_| "ok").await;
     for (name, flags) in [
         ("by default", &[][..]),
@@ -327,7 +326,7 @@ async fn what_a_client_says_of_itself_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_trusted_network_in_front_is_believed() {
+async fn forwarding_headers_from_a_trusted_network_are_kept() {
     let upstream = Recorder::start(|_| "ok").await;
     for (listen, network) in [
         ("127.0.0.1:0", "127.0.0.1"),
@@ -337,7 +336,7 @@ async fn a_trusted_network_in_front_is_believed() {
     ] {
         let flags = ["--listen", listen, "--trust-forwarded", network];
         let proxy = proxy::start(&upstream.url(), &flags).await;
-        // Over IPv4, whose addresses the dual-stack socket sees as mapped ones.
+        // Connects over IPv4: a dual-stack socket sees IPv4-mapped addresses.
         let url = format!("http://127.0.0.1:{}/chain", proxy.addr().port());
         send("GET", &url, &FORGED, "").await;
         let seen = upstream.last("/chain");
@@ -369,7 +368,7 @@ async fn a_trusted_network_in_front_is_believed() {
         assert_eq!(
             seen.header("x-real-ip"),
             Some(real),
-            "the last address that is not trusted: {flags:?}"
+            "the last untrusted address: {flags:?}"
         );
 
         send(
@@ -385,7 +384,7 @@ async fn a_trusted_network_in_front_is_believed() {
         assert_eq!(
             seen.header("x-forwarded-port"),
             None,
-            "unknown, since the port here is not that of https: {flags:?}"
+            "the port is unknown, because the port of this server is not that of https: {flags:?}"
         );
     }
     let flags = [
@@ -404,12 +403,12 @@ async fn a_trusted_network_in_front_is_believed() {
     assert_eq!(
         seen.header("x-forwarded-host"),
         Some("login.example.com"),
-        "the public URL decides"
+        "the public URL takes precedence"
     );
 }
 
 #[tokio::test]
-async fn an_ipv6_client_is_quoted() {
+async fn the_address_of_an_ipv6_client_is_quoted() {
     let upstream = Recorder::start(|_| "ok").await;
     if TcpListener::bind("[::1]:0").await.is_err() {
         return eprintln!("skipped: this machine has no IPv6");
@@ -423,7 +422,7 @@ async fn an_ipv6_client_is_quoted() {
 }
 
 #[tokio::test]
-async fn the_public_url_gives_the_scheme_that_clients_use() {
+async fn forwarding_headers_describe_the_public_url() {
     let upstream = Recorder::start(|_| "ok").await;
     let proxy = proxy::start(
         &upstream.url(),
@@ -456,7 +455,7 @@ async fn the_public_url_gives_the_scheme_that_clients_use() {
 }
 
 #[tokio::test]
-async fn the_host_is_kept_on_request() {
+async fn preserve_host_forwards_the_host_of_the_client() {
     let upstream = Recorder::start(|_| "ok").await;
     let proxy = proxy::start(&upstream.url(), &["--preserve-host"]).await;
     send(
@@ -480,7 +479,7 @@ async fn the_host_is_kept_on_request() {
 }
 
 #[tokio::test]
-async fn a_request_without_one_host_is_refused() {
+async fn a_request_without_exactly_one_host_is_refused() {
     let upstream = Recorder::start(|_| "ok").await;
     let proxy = proxy::start(&upstream.url(), &["--public-url", "http://proxy.example"]).await;
     for (name, request) in [
@@ -509,7 +508,7 @@ async fn a_request_without_one_host_is_refused() {
 }
 
 #[tokio::test]
-async fn the_path_of_the_upstream_comes_first() {
+async fn the_base_path_of_the_upstream_is_prepended() {
     let upstream = Recorder::start(|_| "ok").await;
     for base in ["/auth", "/auth/"] {
         let proxy = proxy::start(&format!("{}{base}", upstream.url()), &[]).await;
@@ -523,7 +522,7 @@ async fn the_path_of_the_upstream_comes_first() {
             assert_eq!(
                 requests(&upstream).last().unwrap(),
                 want,
-                "{path} behind {base}"
+                "{path} below {base}"
             );
         }
         for path in [
@@ -551,7 +550,7 @@ async fn the_path_of_the_upstream_comes_first() {
     }
 }
 
-/// The targets of all requests but those of the look at the discovery documents.
+/// Returns the targets of all requests except those for discovery documents.
 fn requests(upstream: &Recorder) -> Vec<String> {
     let targets = upstream.all().into_iter().map(|seen| seen.target);
     targets

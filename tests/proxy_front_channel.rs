@@ -122,7 +122,7 @@ fn refused() -> Vec<(String, &'static str)> {
 }
 
 #[tokio::test]
-async fn requests_that_return_tokens_to_the_browser_are_refused_on_every_path() {
+async fn authorization_requests_for_tokens_are_refused_on_every_path() {
     let setup = Setup::start(&["--reference-access-tokens"]).await;
     for (number, (text, code)) in refused().iter().enumerate() {
         for path in [
@@ -189,7 +189,7 @@ async fn requests_that_return_tokens_to_the_browser_are_refused_on_every_path() 
 }
 
 #[tokio::test]
-async fn parts_of_a_multipart_form_are_refused_by_their_names() {
+async fn multipart_parts_named_like_parameters_are_refused() {
     let setup = Setup::start(&["--reference-access-tokens"]).await;
     let kind = [("content-type", "multipart/form-data; boundary=x")];
     for (name, code) in [
@@ -219,7 +219,7 @@ async fn parts_of_a_multipart_form_are_refused_by_their_names() {
 }
 
 #[tokio::test]
-async fn a_query_behind_an_encoded_question_mark_is_refused() {
+async fn a_query_after_an_encoded_question_mark_is_checked() {
     let setup = Setup::start(&["--reference-access-tokens"]).await;
     for path in [
         "/authorize%3Fclient_id=a&response_type=token",
@@ -242,7 +242,7 @@ async fn a_query_behind_an_encoded_question_mark_is_refused() {
 }
 
 #[tokio::test]
-async fn a_form_that_arrives_in_pieces_is_refused_before_the_upstream_has_it() {
+async fn a_streamed_form_is_refused_before_the_upstream_receives_it_in_full() {
     let setup = Setup::start(&["--reference-access-tokens"]).await;
     for (number, (text, code)) in refused().iter().enumerate() {
         let target = format!("/par?{number}");
@@ -270,7 +270,7 @@ async fn a_form_that_arrives_in_pieces_is_refused_before_the_upstream_has_it() {
                 } else {
                     piece
                 };
-                // The proxy may have answered and closed already.
+                // The proxy may have responded and closed the connection already.
                 if stream.write_all(piece.as_bytes()).await.is_err() {
                     break;
                 }
@@ -292,7 +292,7 @@ async fn a_form_that_arrives_in_pieces_is_refused_before_the_upstream_has_it() {
 }
 
 #[tokio::test]
-async fn everything_else_reaches_the_upstream_as_it_was_sent() {
+async fn other_requests_are_forwarded_unchanged() {
     let setup = Setup::start(&["--reference-access-tokens"]).await;
     let code = request_object(r#"{"response_type":"code","client_id":"a"}"#);
     let long = format!("SAMLResponse={}&RelayState=token", "A".repeat(3 << 20));
@@ -332,7 +332,7 @@ async fn everything_else_reaches_the_upstream_as_it_was_sent() {
         );
         assert!(
             setup.reached(&target).unwrap() == body,
-            "{number}: the form has changed"
+            "{number}: the form was changed"
         );
         if body.len() < 1000 && kind == FORM {
             let target = format!("/authorize?{body}");
@@ -346,7 +346,7 @@ async fn everything_else_reaches_the_upstream_as_it_was_sent() {
 }
 
 #[tokio::test]
-async fn without_reference_access_tokens_nothing_is_refused() {
+async fn without_reference_access_tokens_no_authorization_request_is_refused() {
     let setup = Setup::start(&[]).await;
     for (text, _) in refused() {
         let answer = send(

@@ -1,4 +1,4 @@
-//! What an operator sees of the example proxy: health, metrics, the log.
+//! Health, metrics and the log of the example proxy.
 
 mod support;
 
@@ -11,7 +11,7 @@ use self::support::{Upstream, proxy, refresh_form};
 
 const KINDS: &str = include_str!("../src/event.rs");
 
-/// The labels of all kinds of events, from the one place where they are written.
+/// Returns the labels of all kinds of events, from the source code.
 fn kinds() -> Vec<&'static str> {
     let (_, labels) = KINDS.split_once("fn as_str(self)").unwrap();
     let (labels, _) = labels.split_once("\n    }\n").unwrap();
@@ -30,18 +30,18 @@ async fn metrics(admin: &str) -> String {
     answer.text().to_owned()
 }
 
-/// The value of one series.
+/// Returns the value of one series.
 fn value(metrics: &str, series: &str) -> f64 {
     let line = metrics
         .lines()
         .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("{series} is not in {metrics}"))
+    line.unwrap_or_else(|| panic!("{series} is missing in {metrics}"))
         .parse()
         .unwrap()
 }
 
 #[tokio::test]
-async fn health_and_metrics_have_an_address_of_their_own() {
+async fn health_and_metrics_are_served_only_at_the_admin_address() {
     let upstream = Recorder::start(|_| "from the upstream").await;
     let proxy = proxy::start(&upstream.url(), &["--admin", "127.0.0.1:0"]).await;
     let admin = format!("http://{}", proxy.admin_addr());
@@ -57,7 +57,7 @@ async fn health_and_metrics_have_an_address_of_their_own() {
 }
 
 #[tokio::test]
-async fn every_series_is_there_before_anything_happens() {
+async fn every_metric_exists_from_the_start() {
     let upstream = Recorder::start(|_| "").await;
     let proxy = proxy::start(&upstream.url(), &["--admin", "127.0.0.1:0"]).await;
     let metrics = metrics(&format!("http://{}", proxy.admin_addr())).await;
@@ -109,7 +109,7 @@ async fn every_series_is_there_before_anything_happens() {
 }
 
 #[tokio::test]
-async fn what_happens_is_counted_and_timed() {
+async fn events_and_store_calls_are_measured() {
     let (upstream, gate) = (
         Upstream::new(),
         std::sync::Arc::new(tokio::sync::Notify::new()),
@@ -171,7 +171,7 @@ async fn what_happens_is_counted_and_timed() {
             "oauth_refresh_store_call_duration_seconds_count{op=\"get\"}"
         ),
         0.0,
-        "claim is forwarded"
+        "claims are forwarded to the inner store"
     );
 
     upstream.then(support::Act::Wait(std::sync::Arc::clone(&gate)));
@@ -185,7 +185,7 @@ async fn what_happens_is_counted_and_timed() {
 }
 
 #[tokio::test]
-async fn at_trace_every_decision_is_in_the_log_and_no_secret() {
+async fn the_trace_log_has_every_decision_and_no_secret() {
     for format in ["text", "json"] {
         let upstream = Upstream::new();
         let addr = serve_upstream(upstream.clone()).await;
@@ -233,7 +233,7 @@ async fn at_trace_every_decision_is_in_the_log_and_no_secret() {
         post(&url, &with(leak(&second), "wrong-secret")).await;
         let third = token(&post(&url, &with(leak(&second), secret)).await);
         post(&url, &refresh_form("other", &third)).await;
-        // The token is `late` until the retry window has passed, and then reuse.
+        // Presenting the token is `late` until the retry window has passed, and reuse after it.
         while !proxy.stderr().contains("reuse_detected") {
             post(&url, &with(leak(&first), secret)).await;
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -296,7 +296,7 @@ async fn requests_are_logged_at_debug_only() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_client_forges_a_line_or_a_field_of_the_log() {
+async fn clients_cannot_forge_log_lines_or_fields() {
     let forged = "app\u{2028}WARN \u{202e}x event=\"forged\" event=forged";
     for format in ["text", "json"] {
         let addr = serve_upstream(Upstream::new()).await;

@@ -1,5 +1,5 @@
-//! No spelling of a path leads a client around the example proxy, whichever way the upstream reads
-//! it: every spelling over real sockets, against eight readings.
+//! No spelling of a path bypasses the guards of the example proxy, however the upstream resolves
+//! it. Sends many spellings over real sockets and compares them with eight ways to resolve a path.
 
 mod support;
 
@@ -20,7 +20,7 @@ async fn tokens_for_everything() -> Recorder {
     .await
 }
 
-/// Returns the requests of clients so far, without those of the proxy for discovery documents.
+/// Returns the requests of clients so far, without the proxy's requests for discovery documents.
 fn arrived(upstream: &Recorder) -> Vec<Seen> {
     upstream
         .all()
@@ -29,7 +29,7 @@ fn arrived(upstream: &Recorder) -> Vec<Seen> {
         .collect()
 }
 
-/// Returns paths that some server takes for one below `name`, and paths that no server does.
+/// Returns paths that some server resolves to a path below `name`, and paths that no server does.
 fn spelled(name: &str) -> Vec<String> {
     let heads = [
         "",
@@ -75,7 +75,7 @@ fn spelled(name: &str) -> Vec<String> {
     paths
 }
 
-/// Returns whether some server takes `path` for one below `guarded`.
+/// Returns whether some server resolves `path` to a path below `guarded`.
 fn some_server_serves(path: &str, guarded: &str) -> bool {
     let whatwg = url::Url::parse("http://localhost")
         .unwrap()
@@ -88,7 +88,7 @@ fn some_server_serves(path: &str, guarded: &str) -> bool {
 }
 
 #[tokio::test]
-async fn no_spelling_of_the_token_path_shows_a_client_the_upstreams_token() {
+async fn no_spelling_of_the_token_path_returns_a_token_of_the_upstream() {
     let upstream = tokens_for_everything().await;
     let proxy = proxy::start(&upstream.url(), &["--allow-ambiguous-path", "/x,/a"]).await;
     let log_in = "grant_type=authorization_code&client_id=app&code=c";
@@ -98,7 +98,7 @@ async fn no_spelling_of_the_token_path_shows_a_client_the_upstreams_token() {
         let leaks = answer.contains("upstream-token");
         if some_server_serves(&path, "/token") {
             guarded += 1;
-            assert!(!leaks, "{path} leads around the layer: {answer}");
+            assert!(!leaks, "{path} bypasses the layer: {answer}");
         } else if leaks {
             open += 1;
         } else {
@@ -110,7 +110,7 @@ async fn no_spelling_of_the_token_path_shows_a_client_the_upstreams_token() {
     }
     assert!(
         guarded > 300 && open > 10,
-        "{guarded} paths lead to tokens, {open} do not"
+        "{guarded} guarded and {open} unguarded paths"
     );
     for method in ["post", "Post", "pOST"] {
         for path in ["/token", "/a/../token", "/token/x"] {
@@ -130,7 +130,7 @@ async fn no_spelling_of_the_token_path_shows_a_client_the_upstreams_token() {
 }
 
 #[tokio::test]
-async fn no_spelling_of_a_resource_shows_an_upstream_its_own_access_token_elsewhere() {
+async fn the_upstreams_access_token_is_sent_only_below_the_resource_prefix() {
     let upstream = tokens_for_everything().await;
     let flags = [
         "--reference-access-tokens",
@@ -178,8 +178,8 @@ async fn no_spelling_of_a_resource_shows_an_upstream_its_own_access_token_elsewh
                     "{method} {path}: {target}"
                 );
             } else {
-                assert!(!served, "{method} {path} leads around the guard: {answer}");
-                assert_eq!(target, path, "what is not guarded goes on as it came");
+                assert!(!served, "{method} {path} bypasses the guard: {answer}");
+                assert_eq!(target, path, "an unguarded path is forwarded unchanged");
             }
         }
     }
@@ -187,7 +187,7 @@ async fn no_spelling_of_a_resource_shows_an_upstream_its_own_access_token_elsewh
 }
 
 #[tokio::test]
-async fn a_resource_is_never_respelled_into_another_one() {
+async fn normalization_never_changes_the_resource() {
     let upstream = tokens_for_everything().await;
     let prefixes = "--resource-prefix=/api,/api/admin,/v1/orders,/v1/carts,/v1/carts:merge";
     let proxy = proxy::start(&upstream.url(), &["--reference-access-tokens", prefixes]).await;
@@ -269,7 +269,7 @@ async fn the_endpoints_of_keycloak_can_be_guarded() {
 }
 
 #[tokio::test]
-async fn no_spelling_leaves_the_base_path_of_the_upstream() {
+async fn no_spelling_leads_outside_the_base_path_of_the_upstream() {
     let upstream = tokens_for_everything().await;
     let proxy = proxy::start(
         &format!("{}/realms/a", upstream.url()),
@@ -293,7 +293,7 @@ async fn no_spelling_leaves_the_base_path_of_the_upstream() {
                 for (name, reading) in readings(&seen.target, Some(whatwg.path().to_owned())) {
                     assert!(
                         is_served(&reading, "/realms/a"),
-                        "{name}: {method} {path} is {reading} in {}",
+                        "{name}: {method} {path} resolves to {reading} in {}",
                         seen.target
                     );
                 }

@@ -1,4 +1,4 @@
-//! The example proxy rotates tokens between real clients and a real server, over real sockets.
+//! The example proxy rotates tokens of real clients over real sockets.
 
 mod support;
 
@@ -16,7 +16,7 @@ use self::support::{Act, Upstream, proxy, refresh_form};
 
 const END: Duration = Duration::from_secs(20);
 
-/// The proxy in front of the strict server.
+/// A proxy in front of the strict upstream.
 struct Setup {
     upstream: Upstream,
     proxy: Example,
@@ -54,7 +54,7 @@ impl Setup {
         post(&self.proxy.url("/token"), &refresh_form(client, token)).await
     }
 
-    /// A client that sends a refresh and does not wait for the answer.
+    /// Sends a refresh and waits until it has reached the upstream. Returns the open connection.
     async fn refresh_and_stay(&self, token: &str) -> TcpStream {
         let count = self.upstream.seen().len();
         let form = format!("grant_type=refresh_token&client_id=app&refresh_token={token}");
@@ -79,7 +79,7 @@ fn refused(answer: &Answer) {
 }
 
 #[tokio::test]
-async fn clients_and_server_never_see_each_others_tokens() {
+async fn clients_and_upstream_never_receive_each_others_tokens() {
     let setup = Setup::start(&[]).await;
     let mut token = setup.log_in().await;
     for _ in 0..3 {
@@ -104,7 +104,7 @@ async fn clients_and_server_never_see_each_others_tokens() {
 }
 
 #[tokio::test]
-async fn requests_at_once_get_one_answer() {
+async fn concurrent_refreshes_get_the_same_response() {
     let setup = Setup::start(&[]).await;
     let token = setup.log_in().await;
     let form = refresh_form("app", &token);
@@ -123,7 +123,7 @@ async fn requests_at_once_get_one_answer() {
 }
 
 #[tokio::test]
-async fn a_client_that_hung_up_finds_its_answer_when_it_comes_again() {
+async fn a_client_that_disconnected_gets_its_response_on_retry() {
     let setup = Setup::start(&[]).await;
     let token = setup.log_in().await;
     let gate = Arc::new(Notify::new());
@@ -145,7 +145,7 @@ async fn a_client_that_hung_up_finds_its_answer_when_it_comes_again() {
 }
 
 #[tokio::test]
-async fn a_log_in_that_the_server_does_not_answer_gets_504() {
+async fn a_log_in_gets_504_if_the_upstream_does_not_respond() {
     let setup = Setup::start(&["--issue-timeout", "0.3"]).await;
     setup.upstream.then(Act::Hang);
     let form = [
@@ -162,7 +162,7 @@ async fn a_log_in_that_the_server_does_not_answer_gets_504() {
 }
 
 #[tokio::test]
-async fn a_slow_server_is_waited_for_no_longer_than_allowed_and_its_answer_is_kept() {
+async fn a_slow_refresh_gets_503_and_the_retry_gets_its_response() {
     let setup = Setup::start(&["--rotation-timeout", "3"]).await;
     let token = setup.log_in().await;
     let gate = Arc::new(Notify::new());
@@ -180,7 +180,7 @@ async fn a_slow_server_is_waited_for_no_longer_than_allowed_and_its_answer_is_ke
 }
 
 #[tokio::test]
-async fn an_upstream_that_is_down_consumes_no_token() {
+async fn a_token_stays_valid_if_the_upstream_is_down() {
     let setup = Setup::start(&[]).await;
     let token = setup.log_in().await;
     setup.upstream.then(Act::Break);
@@ -193,10 +193,10 @@ async fn an_upstream_that_is_down_consumes_no_token() {
     assert_eq!(
         answer.status,
         StatusCode::OK,
-        "the same token again: {answer:?}"
+        "the same token is still accepted: {answer:?}"
     );
 
-    // Not reachable at all, then there.
+    // An upstream that is not reachable at first.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     drop(listener);
@@ -217,7 +217,7 @@ async fn an_upstream_that_is_down_consumes_no_token() {
 }
 
 #[tokio::test]
-async fn a_stolen_token_is_of_no_use() {
+async fn a_stolen_token_is_refused() {
     let setup = Setup::start(&["--retry-window", "0.5"]).await;
     let first = setup.log_in().await;
     refused(&setup.refresh_as("other", &first).await);
@@ -230,7 +230,7 @@ async fn a_stolen_token_is_of_no_use() {
 }
 
 #[tokio::test]
-async fn strict_allows_no_second_use() {
+async fn strict_ends_the_grant_on_any_reuse() {
     let setup = Setup::start(&["--strict"]).await;
     let first = setup.log_in().await;
     let second = setup.refresh(&first).await.string("refresh_token");
@@ -239,7 +239,7 @@ async fn strict_allows_no_second_use() {
 }
 
 #[tokio::test]
-async fn a_revoked_token_is_revoked_at_the_server_too() {
+async fn a_revoked_token_is_revoked_at_the_upstream_too() {
     let setup = Setup::start(&["--revocation-path", "/revoke"]).await;
     let token = setup.log_in().await;
     let answer = post(
@@ -253,7 +253,7 @@ async fn a_revoked_token_is_revoked_at_the_server_too() {
 }
 
 #[tokio::test]
-async fn sessions_from_before_the_proxy_are_taken_in() {
+async fn refresh_tokens_of_the_upstream_are_adopted_until_the_deadline() {
     let setup = Setup::start(&["--adopt-until", "4102444800"]).await;
     setup.log_in().await;
     let answer = setup.refresh("upstream-0-0").await;
@@ -267,7 +267,7 @@ async fn sessions_from_before_the_proxy_are_taken_in() {
 }
 
 #[tokio::test]
-async fn http2_clients_rotate_as_well() {
+async fn http2_clients_can_refresh() {
     let setup = Setup::start(&[]).await;
     let token = setup.log_in().await;
     let body = format!("grant_type=refresh_token&client_id=app&refresh_token={token}");
@@ -287,7 +287,7 @@ async fn http2_clients_rotate_as_well() {
 }
 
 #[tokio::test]
-async fn every_spelling_of_the_paths_is_guarded() {
+async fn every_spelling_of_the_endpoint_paths_is_guarded() {
     let spellings = [
         "/token",
         "/token/",
@@ -303,7 +303,7 @@ async fn every_spelling_of_the_paths_is_guarded() {
         "/token?tenant=a%2f..",
         "http://a/Token",
     ];
-    // A server that takes all of them for its token endpoint.
+    // An upstream that treats all of them as its token endpoint.
     let upstream = Recorder::start(|_| {
         let body = r#"{"access_token":"a","token_type":"Bearer","refresh_token":"upstream-token"}"#;
         ([("content-type", "application/json")], body)
@@ -323,7 +323,7 @@ async fn every_spelling_of_the_paths_is_guarded() {
         let (token, _) = token.split_once('"').unwrap();
         assert!(
             token.starts_with("rt_"),
-            "{path} leads around the layer: {answer}"
+            "{path} bypasses the layer: {answer}"
         );
         form(
             &proxy,
@@ -350,14 +350,17 @@ async fn every_spelling_of_the_paths_is_guarded() {
         let answer = form(&proxy, path, "grant_type=authorization_code&client_id=app").await;
         assert!(
             answer.contains("upstream-token"),
-            "{path} is not the layer's: {answer}"
+            "{path} is not guarded: {answer}"
         );
     }
     let get = send("GET", &proxy.url("/token"), &[], "").await;
-    assert!(get.text().contains("upstream-token"), "only POST is");
+    assert!(
+        get.text().contains("upstream-token"),
+        "only POST is guarded"
+    );
 }
 
-/// Posts a form to a path that clients would not let through as it is.
+/// Posts a form to this exact path, which HTTP clients would normalize.
 async fn form(proxy: &Example, path: &str, form: &str) -> String {
     let head = "Host: a\r\nContent-Type: application/x-www-form-urlencoded\r\nConnection: close";
     raw(
@@ -371,7 +374,7 @@ async fn form(proxy: &Example, path: &str, form: &str) -> String {
 }
 
 #[tokio::test]
-async fn sigterm_lets_a_rotation_come_to_its_end() {
+async fn sigterm_waits_for_a_rotation() {
     let mut setup = Setup::start(&[]).await;
     let token = setup.log_in().await;
     let gate = Arc::new(Notify::new());
@@ -381,7 +384,7 @@ async fn sigterm_lets_a_rotation_come_to_its_end() {
     setup.proxy.written("shutting down").await;
     assert!(
         TcpStream::connect(setup.proxy.addr()).await.is_err(),
-        "it takes no more"
+        "new connections are refused"
     );
     gate.notify_one();
     let answer = read(stream).await;
@@ -398,7 +401,7 @@ async fn sigterm_lets_a_rotation_come_to_its_end() {
 }
 
 #[tokio::test]
-async fn sigterm_lets_a_rotation_come_to_its_end_whose_client_hung_up() {
+async fn sigterm_waits_for_a_rotation_whose_client_disconnected() {
     let mut setup = Setup::start(&[]).await;
     let token = setup.log_in().await;
     let gate = Arc::new(Notify::new());
@@ -420,7 +423,7 @@ async fn sigterm_lets_a_rotation_come_to_its_end_whose_client_hung_up() {
 }
 
 #[tokio::test]
-async fn a_second_signal_does_not_wait() {
+async fn a_second_signal_stops_the_proxy_at_once() {
     let mut setup = Setup::start(&[]).await;
     let token = setup.log_in().await;
     setup.upstream.then(Act::Hang);

@@ -1,4 +1,4 @@
-//! What the example `proxy` reads, without a server: each is tested where it stands.
+//! Runs the unit tests of the example `proxy`'s parsers.
 
 // Of each, what its tests use.
 #![allow(dead_code, unused_imports)]

@@ -1,4 +1,4 @@
-//! The example proxy over stores that outlive it and that several proxies share.
+//! The example proxy with persistent and shared stores.
 
 mod support;
 
@@ -39,23 +39,23 @@ async fn refresh(proxy: &Example, token: &str) -> Answer {
     post(&proxy.url("/token"), &refresh_form("app", token)).await
 }
 
-/// The value of one series.
+/// Returns the value of one series.
 async fn metric(proxy: &Example, series: &str) -> f64 {
     let metrics = get(&format!("http://{}/metrics", proxy.admin_addr())).await;
     let line = metrics
         .text()
         .lines()
         .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("no {series} in {}", metrics.text()))
+    line.unwrap_or_else(|| panic!("{series} is missing in {}", metrics.text()))
         .parse()
         .unwrap()
 }
 
 #[tokio::test]
-async fn an_access_token_ends_on_every_proxy_when_its_session_does() {
+async fn access_tokens_of_an_ended_grant_are_refused_on_every_proxy() {
     let (upstream, redis) = (Upstream::new(), RedisServer::builder().start().await);
     let addr = format!("http://{}", serve_upstream(upstream.clone()).await);
-    // What is remembered for an hour is forgotten because it is told.
+    // The cache keeps entries for an hour, so the token can end only by an announcement.
     let url = redis.url();
     let flags = [
         "--reference-access-tokens",
@@ -80,7 +80,7 @@ async fn an_access_token_ends_on_every_proxy_when_its_session_does() {
     };
     for proxy in [&one, &two] {
         for _ in 0..3 {
-            // What the strict server makes of a path that it does not know.
+            // The strict upstream answers unknown paths with 400.
             assert_eq!(status(proxy).await, 400);
             assert_eq!(
                 upstream.seen().pop().unwrap().headers["authorization"],
@@ -101,7 +101,7 @@ async fn an_access_token_ends_on_every_proxy_when_its_session_does() {
         while status(proxy).await != 401 {
             assert!(
                 Instant::now() < end,
-                "the access token outlives its session"
+                "the access token is accepted after its grant has ended"
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -152,7 +152,7 @@ async fn open_stream(proxy: &Example, bearer: &str, http2: bool) -> Incoming {
 }
 
 #[tokio::test]
-async fn an_open_response_ends_on_every_proxy_when_its_session_does() {
+async fn open_responses_of_an_ended_grant_are_cut_off_on_every_proxy() {
     let (addr, redis) = (events().await, RedisServer::builder().start().await);
     let url = redis.url();
     let flags = [
@@ -192,21 +192,25 @@ async fn an_open_response_ends_on_every_proxy_when_its_session_does() {
                 match stream.frame().await {
                     Some(Ok(_)) => {}
                     Some(Err(_)) => return,
-                    None => panic!("it ends as if it were complete, http2: {http2}"),
+                    None => panic!("the response ends without an error, http2: {http2}"),
                 }
             }
         };
         tokio::time::timeout(END, end)
             .await
-            .expect("the response outlives its session");
+            .expect("the response ends with its grant");
     }
     for _ in 0..3 {
-        lives.frame().await.unwrap().expect("another session lives");
+        lives
+            .frame()
+            .await
+            .unwrap()
+            .expect("the response of another grant continues");
     }
 }
 
 #[tokio::test]
-async fn proxies_share_their_grants_in_redis() {
+async fn proxies_share_grants_in_redis() {
     let (upstream, redis) = (
         Upstream::new(),
         RedisServer::builder().password("of-redis").start().await,
@@ -224,7 +228,7 @@ async fn proxies_share_their_grants_in_redis() {
     assert_eq!(
         refresh(&one, &first).await.string("refresh_token"),
         second,
-        "a retry, on the other proxy"
+        "a retry at the other proxy gets the same token"
     );
     let third = refresh(&one, &second).await.string("refresh_token");
     let stolen = post(&two.url("/token"), &refresh_form("thief", &third)).await;
@@ -251,7 +255,7 @@ async fn proxies_share_their_grants_in_redis() {
 
     assert!(
         metric(&two, "oauth_refresh_cache_lookups_total{result=\"hit\"}").await >= 5.0,
-        "a dead token is known"
+        "ended tokens are found in the cache"
     );
     assert!(metric(&two, "oauth_refresh_cache_lookups_total{result=\"miss\"}").await >= 1.0);
     for proxy in [&one, &two] {
@@ -262,7 +266,7 @@ async fn proxies_share_their_grants_in_redis() {
 }
 
 #[tokio::test]
-async fn without_a_cache_every_dead_token_is_asked_about() {
+async fn without_a_cache_every_refresh_reaches_the_store() {
     let (upstream, redis) = (Upstream::new(), RedisServer::start().await);
     let addr = format!("http://{}", serve_upstream(upstream.clone()).await);
     let url = redis.url();
@@ -297,7 +301,7 @@ async fn without_a_cache_every_dead_token_is_asked_about() {
 }
 
 #[tokio::test]
-async fn what_the_replicas_do_not_have_does_not_count() {
+async fn a_write_without_acknowledgement_of_the_replicas_fails() {
     let (upstream, master) = (Upstream::new(), RedisServer::start().await);
     let replica = RedisServer::builder()
         .replica_of(master.port())
@@ -310,7 +314,7 @@ async fn what_the_replicas_do_not_have_does_not_count() {
     )
     .await;
     let end = std::time::Instant::now() + END;
-    // A log-in that the replica does not acknowledge in time goes out without a refresh token.
+    // If the replica does not acknowledge a log-in in time, the client gets no refresh token.
     let token = loop {
         let form = [
             ("grant_type", "authorization_code"),
@@ -323,7 +327,7 @@ async fn what_the_replicas_do_not_have_does_not_count() {
         }
         assert!(
             std::time::Instant::now() < end,
-            "the replica acknowledges nothing: {proxy:?}"
+            "the replica does not acknowledge any write: {proxy:?}"
         );
     };
     replica.freeze();
@@ -338,7 +342,7 @@ async fn what_the_replicas_do_not_have_does_not_count() {
     while refresh(&proxy, &token).await.status != StatusCode::OK {
         assert!(
             std::time::Instant::now() < end,
-            "the replica is back, and the proxy does not see it: {proxy:?}"
+            "refreshes fail although the replica is back: {proxy:?}"
         );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -346,7 +350,7 @@ async fn what_the_replicas_do_not_have_does_not_count() {
 }
 
 #[tokio::test]
-async fn while_redis_is_away_clients_are_told_to_come_back() {
+async fn clients_get_503_while_redis_is_unavailable() {
     let (upstream, redis) = (
         Upstream::new(),
         RedisServer::builder()
@@ -374,7 +378,7 @@ async fn while_redis_is_away_clients_are_told_to_come_back() {
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
         assert!(
             std::time::Instant::now() < end,
-            "Redis is back, and the proxy does not see it: {proxy:?}"
+            "refreshes fail although Redis is back: {proxy:?}"
         );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -382,7 +386,7 @@ async fn while_redis_is_away_clients_are_told_to_come_back() {
 }
 
 #[tokio::test]
-async fn a_file_keeps_the_grants_when_the_proxy_is_killed() {
+async fn redb_keeps_grants_when_the_proxy_is_killed() {
     let (upstream, folder) = (Upstream::new(), tempfile::tempdir().unwrap());
     let addr = format!("http://{}", serve_upstream(upstream.clone()).await);
     let store = format!("redb:{}", folder.path().join("grants.redb").display());
@@ -411,14 +415,14 @@ async fn a_file_keeps_the_grants_when_the_proxy_is_killed() {
     assert_eq!(
         refresh(&proxy, &first).await.string("refresh_token"),
         second,
-        "a retry, after the restart"
+        "a retry after the restart gets the same token"
     );
     refresh(&proxy, &second).await.string("refresh_token");
     assert_eq!((upstream.refreshes(), upstream.reuses()), (2, 0));
 }
 
 #[tokio::test]
-async fn a_store_that_cannot_be_opened_is_said_without_its_password() {
+async fn a_store_that_cannot_be_opened_is_reported_without_its_password() {
     let redis = RedisServer::builder().password("right").start().await;
     let rows = [
         (
@@ -448,7 +452,7 @@ async fn a_store_that_cannot_be_opened_is_said_without_its_password() {
         assert_eq!(output.status.code(), Some(1), "{stderr}");
         assert!(
             stderr.contains(why),
-            "{store} should say {why:?}, but says {stderr}"
+            "{store}: expected {why:?} in {stderr}"
         );
         assert!(!stderr.contains("secret"), "{stderr}");
     }

@@ -1,4 +1,5 @@
-//! Over real connections, HTTP/1 and HTTP/2: whatever the server is, and whoever hangs up.
+//! The layer served over real HTTP/1 and HTTP/2 connections by axum and hyper, with clients that
+//! disconnect.
 
 mod support;
 
@@ -43,7 +44,7 @@ async fn post(protocol: Protocol, url: &str, form: &[(&str, &str)]) -> Answer {
     }
 }
 
-/// [`session`] over connections to `addr`.
+/// Runs [`session`] over connections to `addr`.
 async fn session_at(protocol: Protocol, addr: SocketAddr, upstream: &Upstream) {
     session(upstream, async |path: &str, form: &[(&str, &str)]| {
         post(protocol, &format!("http://{addr}{path}"), form).await
@@ -51,7 +52,7 @@ async fn session_at(protocol: Protocol, addr: SocketAddr, upstream: &Upstream) {
     .await;
 }
 
-/// Which builder of hyper serves a connection.
+/// The hyper builder that serves a connection.
 #[derive(Clone, Copy)]
 enum Server {
     Http1,
@@ -76,7 +77,7 @@ where
                 TowerToHyperService::new(service.clone()),
             );
             tokio::spawn(async move {
-                // A connection that breaks is what some of these tests are about.
+                // Errors are ignored, because some tests break their connections.
                 match server {
                     Server::Http1 => {
                         drop(
@@ -118,7 +119,7 @@ async fn axum_serves_a_router_with_the_layer() {
 }
 
 #[tokio::test]
-async fn hyper_serves_the_layer_over_a_service_that_may_fail() {
+async fn hyper_serves_the_layer_around_a_fallible_service() {
     let upstream = Upstream::new();
     let service = ServiceBuilder::new()
         .layer(layer())
@@ -142,7 +143,7 @@ async fn hyper_serves_the_layer_over_a_service_that_may_fail() {
 }
 
 #[tokio::test]
-async fn hyper_serves_the_layer_over_a_service_that_never_fails_with_limits_on_both_sides() {
+async fn hyper_serves_the_layer_with_concurrency_limits_on_both_sides() {
     let upstream = Upstream::new();
     let service = ServiceBuilder::new()
         .concurrency_limit(2)
@@ -158,7 +159,7 @@ async fn hyper_serves_the_layer_over_a_service_that_never_fails_with_limits_on_b
 }
 
 #[tokio::test]
-async fn a_half_sent_form_is_answered_and_its_connection_closed() {
+async fn a_half_sent_form_gets_408_and_its_connection_is_closed() {
     let layer = tower_oauth_refresh::RefreshLayer::builder(tower_oauth_refresh::MemoryStore::new())
         .request_body_timeout(std::time::Duration::from_millis(200))
         .build()
@@ -180,8 +181,7 @@ async fn a_half_sent_form_is_answered_and_its_connection_closed() {
             .await
             .unwrap();
         let mut answer = String::new();
-        // Reads to the end of the connection, although this client sends nothing more and does not
-        // close it.
+        // Completes only if the server closes the connection.
         stream.read_to_string(&mut answer).await.unwrap();
         let lower = answer.to_ascii_lowercase();
         assert!(
@@ -194,7 +194,7 @@ async fn a_half_sent_form_is_answered_and_its_connection_closed() {
 }
 
 #[tokio::test]
-async fn an_inner_error_costs_the_client_its_connection_and_not_its_session() {
+async fn an_inner_error_closes_the_connection_and_keeps_the_grant() {
     let upstream = Upstream::new();
     let addr = serve(
         Server::Auto,
@@ -213,7 +213,7 @@ async fn an_inner_error_costs_the_client_its_connection_and_not_its_session() {
         let broken = tokio::spawn(async move {
             post(protocol, &broken_url, &refresh_form("app", &broken_token)).await;
         });
-        assert!(broken.await.is_err(), "{protocol:?}: there is no answer");
+        assert!(broken.await.is_err(), "{protocol:?}: got a response");
         post(protocol, &url, &refresh_form("app", &token))
             .await
             .token();
@@ -221,7 +221,7 @@ async fn an_inner_error_costs_the_client_its_connection_and_not_its_session() {
     assert_eq!(upstream.reuses(), 0);
 }
 
-/// Tells that a request was dropped before it was answered.
+/// A guard that notifies when a request is dropped before it is answered.
 struct Dropped(Option<Arc<Notify>>);
 
 impl Dropped {
@@ -239,7 +239,7 @@ impl Drop for Dropped {
 }
 
 #[tokio::test]
-async fn a_client_that_hangs_up_in_a_rotation_gets_its_answer_when_it_comes_back() {
+async fn a_client_that_disconnects_during_a_rotation_gets_its_response_on_retry() {
     let upstream = Upstream::new();
     let layer = layer();
     let dropped = Arc::new(Notify::new());
@@ -263,7 +263,7 @@ async fn a_client_that_hangs_up_in_a_rotation_gets_its_answer_when_it_comes_back
             .token();
         let gate = Arc::new(Notify::new());
         upstream.then(Act::Wait(Arc::clone(&gate)));
-        // A client that can die with all its connections.
+        // A client with a runtime of its own, which can be stopped with all its connections.
         let client = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -278,7 +278,8 @@ async fn a_client_that_hangs_up_in_a_rotation_gets_its_answer_when_it_comes_back
         }
         client.shutdown_background();
         dropped.notified().await;
-        // The retry finds the rotation under way, on no connection any more, or ended.
+        // The rotation now runs in a background task. It may complete before or after the retry
+        // arrives.
         let (retry_url, retry_token) = (url.clone(), token.clone());
         let retry = tokio::spawn(async move {
             post(protocol, &retry_url, &refresh_form("app", &retry_token)).await

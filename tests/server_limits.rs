@@ -1,5 +1,5 @@
-//! Clients that hold as much as they can of the example servers, and an honest client at the same
-//! time.
+//! Attackers that hold as many resources of the example servers as they can, while an honest client
+//! is served.
 
 mod support;
 
@@ -52,7 +52,7 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     };
     timeout(PATIENCE, wait)
         .await
-        .unwrap_or_else(|_| panic!("it never happened that {what}"));
+        .unwrap_or_else(|_| panic!("timed out waiting until {what}"));
 }
 
 /// Waits until a request for this path gets 200.
@@ -64,7 +64,7 @@ async fn answered(server: &Example, path: &str) {
         .unwrap_or_else(|_| panic!("an honest client is not served: {server:?}"));
 }
 
-/// A body without an end, with a piece every 20 ms.
+/// An endless body with a chunk every 20 ms.
 struct Endless {
     piece: Bytes,
     interval: Interval,
@@ -90,8 +90,8 @@ impl Drop for Endless {
     }
 }
 
-/// Starts an upstream whose answers have pieces of this length and no end. Also returns how many of
-/// them are open.
+/// Starts an upstream with endless responses in chunks of this length. Also returns the number of
+/// open responses.
 async fn endless(piece: usize) -> (SocketAddr, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let open = Arc::clone(&count);
@@ -115,11 +115,11 @@ async fn endless(piece: usize) -> (SocketAddr, Arc<AtomicUsize>) {
 const WELL_KNOWN: &str = "/.well-known/oauth-authorization-server";
 
 #[tokio::test]
-async fn silent_sockets_keep_no_honest_client_out() {
+async fn silent_connections_do_not_lock_out_honest_clients() {
     rlimit::increase_nofile_limit(10_000).unwrap();
     let upstream = Recorder::start(|_| "honest").await;
     for (name, path) in [("proxy", "/x"), ("mcp", WELL_KNOWN)] {
-        // The idle time-out must not be the reason why it succeeds.
+        // Long, so that the idle time-out does not close the silent connections.
         let server = start(name, 256, upstream.addr, &["--idle-timeout", "3600"]).await;
         server.written("the descriptor limit is too low").await;
         let forms = [
@@ -131,7 +131,7 @@ async fn silent_sockets_keep_no_honest_client_out() {
         let mut silent = Vec::new();
         for form in forms.iter().cycle().take(2000) {
             let mut stream = TcpStream::connect(server.addr()).await.unwrap();
-            // The server may have closed the connection already, to make room for a later one.
+            // The server may already have closed the connection to make room for a later one.
             let _ = stream.write_all(form.as_bytes()).await;
             silent.push(stream);
         }
@@ -143,13 +143,13 @@ async fn silent_sockets_keep_no_honest_client_out() {
             .stderr()
             .matches("all connections are in use")
             .count();
-        assert!(lines < 20, "{lines} lines of the log for one attack");
+        assert!(lines < 20, "the attack causes {lines} log lines");
         drop(silent);
     }
 }
 
 #[tokio::test]
-async fn windows_of_zero_hold_no_connection_to_the_upstream() {
+async fn http2_windows_of_zero_do_not_hold_upstream_connections() {
     let (upstream, open) = endless(1024).await;
     for (descriptors, at_once) in [(1024, 6 * 64), (256, 96)] {
         let proxy = start("proxy", descriptors, upstream, &["--stall-timeout", "10"]).await;
@@ -159,9 +159,9 @@ async fn windows_of_zero_hold_no_connection_to_the_upstream() {
             let mut builder = h2::client::Builder::new();
             builder.initial_window_size(0);
             let (mut client, connection) = builder.handshake::<_, Bytes>(stream).await.unwrap();
-            // Answers pings.
+            // Answers pings, too.
             tokio::spawn(connection);
-            // As many streams as the server allows in its settings.
+            // Opens as many streams as the settings of the server allow.
             for _ in 0..64 {
                 let request = http::Request::get(proxy.url("/endless")).body(()).unwrap();
                 client = client.ready().await.unwrap();
@@ -169,12 +169,13 @@ async fn windows_of_zero_hold_no_connection_to_the_upstream() {
             }
             clients.push(client);
         }
-        until("the attack holds what it can", || {
-            open.load(Ordering::SeqCst) >= at_once
-        })
+        until(
+            "the attack holds all connections to the upstream that it can",
+            || open.load(Ordering::SeqCst) >= at_once,
+        )
         .await;
         answered(&proxy, "/x").await;
-        until("the upstream is released", || {
+        until("all connections to the upstream are released", || {
             open.load(Ordering::SeqCst) == 0
         })
         .await;
@@ -182,7 +183,7 @@ async fn windows_of_zero_hold_no_connection_to_the_upstream() {
 }
 
 #[tokio::test]
-async fn http2_streams_that_are_not_taken_are_released_while_their_client_stays() {
+async fn unread_http2_streams_are_reset_while_their_connection_stays_open() {
     let (upstream, open) = endless(1024).await;
     let proxy = start("proxy", 1024, upstream, &["--stall-timeout", "1"]).await;
     let stream = TcpStream::connect(proxy.addr()).await.unwrap();
@@ -204,18 +205,16 @@ async fn http2_streams_that_are_not_taken_are_released_while_their_client_stays(
                 .into_body(),
         );
     }
-    until("the upstream is released", || {
+    until("all connections to the upstream are released", || {
         open.load(Ordering::SeqCst) == 0
     })
     .await;
     for mut body in bodies {
         let end = async {
-            // Reads the data that fits the window, then the reset.
+            // Reads the data that fits into the window, and then the reset.
             while let Some(Ok(_)) = body.data().await {}
         };
-        timeout(PATIENCE, end)
-            .await
-            .expect("the stream is still open");
+        timeout(PATIENCE, end).await.expect("the stream is reset");
     }
 }
 
@@ -236,14 +235,14 @@ async fn http1_clients_that_stop_reading_are_disconnected() {
         client.readable().await.unwrap();
     }
     answered(&proxy, "/x").await;
-    until("the upstream is released", || {
+    until("all connections to the upstream are released", || {
         open.load(Ordering::SeqCst) == 0
     })
     .await;
 }
 
 #[tokio::test]
-async fn half_sent_forms_share_the_memory_for_bodies() {
+async fn half_sent_forms_share_the_memory_limit() {
     let upstream = Recorder::start(|_| "honest").await;
     let head = |length: usize| {
         let form = "Content-Type: application/x-www-form-urlencoded";
@@ -273,12 +272,12 @@ async fn half_sent_forms_share_the_memory_for_bodies() {
                 if answer.status == StatusCode::SERVICE_UNAVAILABLE {
                     return (half, answer);
                 }
-                // The half form has not arrived in time, and may have been refused itself.
+                // The half form did not arrive before the request, or was refused itself.
             }
         };
         let (half, answer) = timeout(PATIENCE, holding)
             .await
-            .unwrap_or_else(|_| panic!("{name} has no limit"));
+            .unwrap_or_else(|_| panic!("{name} does not limit the memory"));
         assert_eq!(answer.headers["retry-after"], "1", "{name}");
         assert_eq!(answer.string("error"), "temporarily_unavailable", "{name}");
         server.written("request bodies use too much memory").await;
@@ -286,11 +285,11 @@ async fn half_sent_forms_share_the_memory_for_bodies() {
         let again = async { while ask().await.status == StatusCode::SERVICE_UNAVAILABLE {} };
         timeout(PATIENCE, again)
             .await
-            .unwrap_or_else(|_| panic!("{name} keeps the memory: {server:?}"));
+            .unwrap_or_else(|_| panic!("{name} does not release the memory: {server:?}"));
     }
 }
 
-/// An upstream that reads request bodies, and how many bytes it has read.
+/// Starts an upstream that reads request bodies. Also returns the number of bytes that it has read.
 async fn counting() -> (SocketAddr, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&count);
@@ -331,7 +330,7 @@ const FEW_BODIES: &[&str] = &["--body-memory", "100000"];
 const FEW_CHECKED_BODIES: &[&str] = &["--body-memory", "100000", "--reference-access-tokens"];
 
 #[tokio::test]
-async fn uploads_that_are_passed_on_leave_the_memory_to_forms() {
+async fn streamed_uploads_do_not_use_the_memory_for_bodies() {
     let (upstream, read) = counting().await;
     for (flags, content_type) in [
         (FEW_BODIES, "application/octet-stream"),
@@ -347,9 +346,9 @@ async fn uploads_that_are_passed_on_leave_the_memory_to_forms() {
         for _ in 0..8 {
             uploads.push(upload(&proxy, content_type, &begin).await);
         }
-        // A check may hold back a few bytes.
+        // The check of a form may hold back a few bytes.
         let passed_on = before + 8 * (begin.len() - 100);
-        until("the upstream has all uploads", || {
+        until("the upstream has received all uploads", || {
             read.load(Ordering::SeqCst) >= passed_on
         })
         .await;
@@ -362,7 +361,7 @@ async fn uploads_that_are_passed_on_leave_the_memory_to_forms() {
 }
 
 #[tokio::test]
-async fn what_a_check_holds_of_an_upload_counts() {
+async fn held_back_bytes_of_a_checked_upload_use_the_memory_for_bodies() {
     let (upstream, _) = counting().await;
     let proxy = start("proxy", 1024, upstream, FEW_CHECKED_BODIES).await;
     let begin = format!("request={}", "x".repeat(60_000));
@@ -372,19 +371,21 @@ async fn what_a_check_holds_of_an_upload_counts() {
             if refresh(&proxy).await == StatusCode::SERVICE_UNAVAILABLE {
                 return held;
             }
-            // It has not arrived in time, and may have been refused itself.
+            // The upload did not arrive before the request, or was refused itself.
         }
     };
-    let held = timeout(PATIENCE, holding).await.expect("it does not count");
+    let held = timeout(PATIENCE, holding)
+        .await
+        .expect("held back bytes count");
     drop(held);
     let served = async { while refresh(&proxy).await == StatusCode::SERVICE_UNAVAILABLE {} };
     timeout(PATIENCE, served)
         .await
-        .unwrap_or_else(|_| panic!("the memory is not returned: {proxy:?}"));
+        .unwrap_or_else(|_| panic!("the memory is not released: {proxy:?}"));
 }
 
 #[tokio::test]
-async fn uploads_that_stall_end() {
+async fn stalled_uploads_get_408() {
     let upstream = Recorder::start(|_| "honest").await;
     for (name, path) in [("proxy", "/upload"), ("mcp", "/register")] {
         let server = start(name, 1024, upstream.addr, &["--stall-timeout", "1"]).await;
@@ -392,13 +393,13 @@ async fn uploads_that_stall_end() {
             format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nhalf");
         let answer = timeout(PATIENCE, raw(server.addr(), &request))
             .await
-            .expect("still open");
+            .expect("the connection is closed");
         assert!(answer.starts_with("HTTP/1.1 408 "), "{name}: {answer}");
     }
 }
 
 #[tokio::test]
-async fn both_servers_refuse_methods_that_are_not_in_upper_case() {
+async fn both_servers_refuse_lower_case_methods() {
     let upstream = Recorder::start(|_| "honest").await;
     for name in ["proxy", "mcp"] {
         let server = start(name, 1024, upstream.addr, &[]).await;
@@ -426,7 +427,7 @@ async fn both_servers_refuse_methods_that_are_not_in_upper_case() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_server_without_descriptors_goes_on_when_it_has_some_again() {
+async fn a_server_without_descriptors_recovers_when_some_are_free_again() {
     let upstream = Recorder::start(|_| "honest").await;
     let proxy = start("proxy", 1024, upstream.addr, &[]).await;
     let pid = i32::try_from(proxy.id()).unwrap();
@@ -448,7 +449,7 @@ async fn a_server_without_descriptors_goes_on_when_it_has_some_again() {
 }
 
 #[tokio::test]
-async fn the_admin_server_answers_while_clients_hold_every_connection() {
+async fn the_admin_server_responds_while_clients_hold_every_connection() {
     let (upstream, _) = endless(1024).await;
     let flags = &[
         "--max-connections",

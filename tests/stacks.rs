@@ -1,4 +1,4 @@
-//! The layer works among the layers and over the services that people put it among.
+//! The layer works together with common layers and services of tower, tower-http and axum.
 
 mod support;
 
@@ -40,7 +40,7 @@ fn router(upstream: &Upstream) -> Router {
 }
 
 #[tokio::test]
-async fn an_axum_router_takes_the_layer_and_its_other_routes_stay_as_they_are() {
+async fn an_axum_router_with_the_layer_keeps_its_other_routes() {
     let upstream = Upstream::new();
     let app = router(&upstream).layer(layer());
     session_over(&app, &upstream).await;
@@ -57,7 +57,7 @@ async fn an_axum_router_takes_the_layer_and_its_other_routes_stay_as_they_are() 
 }
 
 #[tokio::test]
-async fn a_nested_axum_router_takes_the_layer_inside_and_outside() {
+async fn a_nested_axum_router_works_with_the_layer_inside_or_outside() {
     let upstream = Upstream::new();
     let prefixed = |mut request: Form| {
         *request.uri_mut() = format!("/oauth{}", request.uri().path()).parse().unwrap();
@@ -85,7 +85,7 @@ async fn a_nested_axum_router_takes_the_layer_inside_and_outside() {
 }
 
 #[tokio::test]
-async fn the_layers_of_tower_http_do_their_work_around_it_and_below() {
+async fn tower_http_layers_work_outside_and_inside_of_the_layer() {
     let upstream = Upstream::new();
     let statuses = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&statuses);
@@ -125,7 +125,7 @@ async fn the_layers_of_tower_http_do_their_work_around_it_and_below() {
     let refused = send(&service, request).await;
     assert_eq!(
         refused.headers["content-encoding"], "gzip",
-        "what the layer answers by itself is compressed as well"
+        "responses of the layer itself are compressed, too"
     );
 
     let mut request = post(
@@ -152,13 +152,13 @@ async fn the_layers_of_tower_http_do_their_work_around_it_and_below() {
     let last = upstream.seen().pop().unwrap();
     assert!(
         last.headers[AUTHORIZATION].is_sensitive(),
-        "the server is told as well"
+        "the header stays marked as sensitive"
     );
     assert_eq!(last.headers["x-request-id"], "seven");
 }
 
 #[tokio::test]
-async fn an_answer_that_the_server_compresses_all_the_same_is_read_behind_a_decompressing_layer() {
+async fn a_compressed_response_is_read_behind_a_decompression_layer() {
     let upstream = Upstream::new();
     let service = ServiceBuilder::new()
         .layer(layer())
@@ -169,7 +169,7 @@ async fn an_answer_that_the_server_compresses_all_the_same_is_read_behind_a_deco
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_time_out_outside_does_not_end_the_rotation_and_a_retry_gets_its_answer() {
+async fn an_outer_time_out_does_not_end_the_rotation_and_a_retry_gets_its_response() {
     let upstream = Upstream::new();
     let layer = layer();
     let below = layer.layer(upstream.clone());
@@ -205,7 +205,7 @@ async fn a_time_out_outside_does_not_end_the_rotation_and_a_retry_gets_its_answe
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_time_out_inside_is_passed_on_and_the_token_stays_good() {
+async fn an_inner_time_out_is_passed_on_and_the_token_stays_valid() {
     let upstream = Upstream::new();
     let never = || Act::Wait(Arc::new(Notify::new()));
     let layer = layer();
@@ -235,7 +235,7 @@ async fn a_time_out_inside_is_passed_on_and_the_token_stays_good() {
 }
 
 #[tokio::test]
-async fn a_buffer_may_be_inside_outside_or_both() {
+async fn a_buffer_works_inside_outside_or_both() {
     let upstream = Upstream::new();
     let inside = ServiceBuilder::new()
         .layer(layer())
@@ -256,7 +256,7 @@ async fn a_buffer_may_be_inside_outside_or_both() {
 }
 
 #[tokio::test]
-async fn services_may_be_erased_below_it_and_with_it() {
+async fn boxed_services_work_inside_and_outside() {
     let upstream = Upstream::new();
     let below: BoxCloneService<_, _, BoxError> = BoxCloneService::new(upstream.clone());
     session_over(&layer().layer(below), &upstream).await;
@@ -297,7 +297,7 @@ async fn the_error_of_the_inner_service_is_the_error_of_the_layer() {
     session_over(&own, &upstream).await;
     upstream.then(Act::Break);
     let error = try_send(&own, post("/token", &refresh_form("app", "rt_"))).await;
-    assert!(error.is_ok(), "refused without a call");
+    assert!(error.is_ok(), "refused without a call of the inner service");
     let Own(error) = try_send(
         &own,
         post("/token", &[("grant_type", "x"), ("client_id", "app")]),
@@ -307,7 +307,7 @@ async fn the_error_of_the_inner_service_is_the_error_of_the_layer() {
     assert_eq!(error, "the connection broke");
 }
 
-/// A body that comes byte by byte, with trailers.
+/// Returns a body that arrives byte by byte, with trailers.
 fn pieces(body: Full<Bytes>) -> StreamBody<BodyStream<Channel<Bytes, BoxError>>> {
     let (mut sender, channel) = Channel::new(1);
     tokio::spawn(async move {
@@ -324,7 +324,7 @@ fn boxed(body: Full<Bytes>) -> UnsyncBoxBody<Bytes, BoxError> {
 }
 
 #[tokio::test]
-async fn requests_and_answers_may_have_bodies_of_any_kind() {
+async fn requests_and_responses_may_have_any_body_type() {
     let upstream = Upstream::new();
     let with_pieces = ServiceBuilder::new()
         .map_request(|request: Form| request.map(pieces))

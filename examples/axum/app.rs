@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::client::{self, Client};
 use crate::provider::{Authorization, OAuthError, Provider, Session, Tokens, oauth_error};
 
-/// Where clients get their tokens.
+/// Returns the routes of the authorization server.
 pub(crate) fn oauth(provider: Provider) -> Router {
     Router::new()
         .route("/authorize", get(show_login).post(login))
@@ -22,7 +22,7 @@ pub(crate) fn oauth(provider: Provider) -> Router {
         .with_state(provider)
 }
 
-/// What they get them for.
+/// Returns the routes that need an access token.
 pub(crate) fn api(provider: Provider) -> Router {
     Router::new().route("/me", get(me)).with_state(provider)
 }
@@ -61,10 +61,7 @@ async fn login(State(provider): State<Provider>, Form(form): Form<AuthorizeForm>
     };
     // Your users and your password hashes go here.
     if (form.username.as_str(), form.password.as_str()) != ("demo", "demo") {
-        return form.page(
-            StatusCode::FORBIDDEN,
-            "That is not the right name and password.",
-        );
+        return form.page(StatusCode::FORBIDDEN, "Wrong user name or password.");
     }
     let scope = if form.scope.is_empty() {
         client::SCOPES.join(" ")
@@ -87,9 +84,9 @@ async fn login(State(provider): State<Provider>, Form(form): Form<AuthorizeForm>
 }
 
 impl AuthorizeForm {
-    /// The client, or what to answer: a page as long as it is not known whom to redirect to (RFC
-    /// 6749 §4.1.2.1).
-    #[expect(clippy::result_large_err, reason = "both are answers")]
+    /// Returns the client, or the error response. If the client or its redirect URI is invalid, the
+    /// response is a page and not a redirect (RFC 6749 §4.1.2.1).
+    #[expect(clippy::result_large_err, reason = "both variants are responses")]
     fn check(&self) -> Result<&'static Client, Response> {
         let client =
             client::find(&self.client_id).filter(|client| client.redirect_uri == self.redirect_uri);
@@ -256,7 +253,7 @@ impl From<FormRejection> for OAuthError {
     fn from(_: FormRejection) -> Self {
         oauth_error(
             "invalid_request",
-            "a parameter is missing or repeated, or this is no form",
+            "a parameter is missing or repeated, or the body is not a form",
         )
     }
 }

@@ -15,7 +15,7 @@ pub(crate) const CHALLENGE: HeaderValue =
 
 pub(crate) struct Client {
     pub(crate) id: &'static str,
-    /// None: a public client, which proves itself by PKCE alone.
+    /// The client secret. `None` for a public client, which uses only PKCE.
     pub(crate) secret: Option<&'static str>,
     pub(crate) redirect_uri: &'static str,
 }
@@ -33,14 +33,13 @@ static CLIENTS: [Client; 2] = [
     },
 ];
 
-const INVALID_CLIENT: OAuthError =
-    oauth_error("invalid_client", "unknown client, or not the right secret");
+const INVALID_CLIENT: OAuthError = oauth_error("invalid_client", "unknown client or wrong secret");
 
 pub(crate) fn find(id: &str) -> Option<&'static Client> {
     CLIENTS.iter().find(|client| client.id == id)
 }
 
-/// The client that the request comes from, by HTTP Basic or by the form (RFC 6749 §2.3.1).
+/// Authenticates the client by HTTP Basic or by the form (RFC 6749 §2.3.1).
 pub(crate) fn authenticate(
     headers: &HeaderMap,
     form_id: Option<&str>,
@@ -50,7 +49,10 @@ pub(crate) fn authenticate(
         Some(basic) => {
             let (id, secret) = read_basic(basic).ok_or(INVALID_CLIENT)?;
             if form_secret.is_some() || form_id.is_some_and(|form_id| form_id != id) {
-                return Err(oauth_error("invalid_request", "the client is named twice"));
+                return Err(oauth_error(
+                    "invalid_request",
+                    "the client authenticates in the header and in the form",
+                ));
             }
             (id, Some(secret))
         }

@@ -1,4 +1,4 @@
-//! A route that goes by the grant behind an access token, and looks at no token.
+//! A route that uses the grant behind an access token instead of the token itself.
 
 use axum::Json;
 use axum::extract::FromRequestParts;
@@ -7,7 +7,7 @@ use axum::http::request::Parts;
 use serde_json::{Value, json};
 use tower_oauth_refresh::AccessGrant;
 
-/// What the access token of the request is good for; there is one behind an `AccessLayer`.
+/// The grant behind the access token of the request. It exists only behind an `AccessLayer`.
 pub(crate) struct Granted(AccessGrant);
 
 impl<S: Sync> FromRequestParts<S> for Granted {

@@ -1,15 +1,15 @@
-//! An axum app that issues its own tokens, before and after two layers.
+//! An axum app that issues its own tokens, without and with the two layers of this crate.
 //!
-//! The modules beside this file, `guarded` apart, are the app as it was: log-in with PKCE, one-time
-//! refresh tokens, revocation, a route that needs a token. They know nothing of this crate. As it
-//! stands the app logs a user out when a refresh is sent twice: two tabs, a retry, a lost answer.
-//! With the layer in front of it, that gets the same answer again. And the app's access tokens no
-//! longer leave it: clients hold the layer's own, and the second layer, in front of the routes that
-//! need one, turns them back into the app's.
+//! All modules except `guarded` are the app without the layers: log-in with PKCE, one-time refresh
+//! tokens, revocation, and a route that needs a token. They do not use this crate. Without the
+//! layers, the app logs a user out when a refresh is sent twice, for example by two tabs or after a
+//! lost response. With the `RefreshLayer`, the second request gets the same response again. Also,
+//! the app's access tokens no longer reach clients: clients receive access tokens of the layer, and
+//! the `AccessLayer` in front of the routes that need a token replaces them with the app's.
 //!
 //! ```text
-//! cargo run --example axum                        # with the layer
-//! cargo run --example axum -- --without-layer     # as it was
+//! cargo run --example axum                        # with the layers
+//! cargo run --example axum -- --without-layer     # without them
 //! ```
 //!
 //! To try it, log in as the client `app` (`demo` / `demo`), with the challenge of RFC 7636,
@@ -26,7 +26,7 @@
 //! curl -s http://127.0.0.1:3000/grant -H 'Authorization: Bearer ACCESS_TOKEN'
 //! ```
 //!
-//! and then send this one twice. Without the layer, the second takes the whole session with it:
+//! Then send this request twice. Without the layers, the second request ends the session:
 //!
 //! ```text
 //! curl -s http://127.0.0.1:3000/token -d grant_type=refresh_token -d client_id=app -d refresh_token=REFRESH_TOKEN
@@ -52,10 +52,10 @@ use crate::provider::Provider;
 
 #[derive(Parser)]
 struct Args {
-    /// Where to listen.
+    /// Address to listen on.
     #[arg(env = "LISTEN", default_value = "127.0.0.1:3000")]
     listen: SocketAddr,
-    /// Run the app as it was.
+    /// Run the app without the layers.
     #[arg(long)]
     without_layer: bool,
 }
@@ -74,7 +74,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let provider = Provider::new();
     let (oauth, api) = (app::oauth(provider.clone()), app::api(provider)); // before
 
-    // In an app that has users already, `adopt_until` takes in the sessions that they have.
+    // In an app that already has users, set `adopt_until`, so that they stay logged in.
     let refresh = RefreshLayer::builder(MemoryStore::new())
         .token_path("/token")
         .revocation_path("/revoke");
@@ -92,14 +92,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     axum::serve(listener, app)
         .with_graceful_shutdown(interrupted())
         .await?;
-    // A rotation whose client has hung up is on no connection: it is brought to its end here.
+    // Waits for rotations whose clients have disconnected: the graceful shutdown of axum does not.
     refresh.drain().await;
     Ok(())
 }
 
 async fn interrupted() {
     if let Err(error) = tokio::signal::ctrl_c().await {
-        tracing::error!(%error, "no signals: the server runs until it is killed");
+        tracing::error!(%error, "cannot listen for Ctrl-C: the server runs until it is killed");
         std::future::pending::<()>().await;
     }
 }

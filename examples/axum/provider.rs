@@ -1,4 +1,4 @@
-//! What the app remembers: codes and tokens, and the rules by which one is exchanged for the other.
+//! The codes and tokens of the app, and the rules for their exchange.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,7 +35,7 @@ pub(crate) struct Session {
     pub(crate) scope: String,
 }
 
-/// What a code is bound to.
+/// The authorization that a code is bound to.
 pub(crate) struct Authorization {
     pub(crate) session: Session,
     pub(crate) redirect_uri: String,
@@ -43,7 +43,7 @@ pub(crate) struct Authorization {
     pub(crate) code_challenge: String,
 }
 
-/// The answer of RFC 6749 §5.1.
+/// The token response of RFC 6749 §5.1.
 #[derive(Serialize)]
 pub(crate) struct Tokens {
     access_token: String,
@@ -65,7 +65,7 @@ struct Memory {
 struct Code {
     authorization: Authorization,
     expires: Instant,
-    /// What it was exchanged for.
+    /// The session for which the code was exchanged, if it was.
     used: Option<Arc<Session>>,
 }
 
@@ -86,7 +86,7 @@ impl Provider {
         Self::default()
     }
 
-    /// A code for a user who has just logged in.
+    /// Issues a code for a user who has just logged in.
     pub(crate) fn issue_code(&self, authorization: Authorization) -> Result<String, OAuthError> {
         let code = random()?;
         let expires = Instant::now() + CODE_LIFETIME;
@@ -137,8 +137,8 @@ impl Provider {
         memory.issue(session, scope)
     }
 
-    /// Every refresh token is good for one use; a second use ends the session, for one of the two
-    /// was a thief's.
+    /// Exchanges a refresh token. Each can be used once; a second use ends the session, because one
+    /// of the two requests may come from an attacker.
     pub(crate) fn refresh(
         &self,
         client_id: &str,
@@ -185,7 +185,7 @@ impl Provider {
         }
     }
 
-    /// Whose access token this is.
+    /// Returns the session of an access token.
     pub(crate) fn session(&self, access_token: &str) -> Option<Arc<Session>> {
         let memory = self.memory();
         let token = memory
@@ -195,7 +195,7 @@ impl Provider {
         Some(Arc::clone(&token.session))
     }
 
-    /// What has not expired.
+    /// Locks the memory and removes expired codes and tokens.
     fn memory(&self) -> MutexGuard<'_, Memory> {
         let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -245,6 +245,6 @@ impl Memory {
 fn random() -> Result<String, OAuthError> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes)
-        .map_err(|_| oauth_error("server_error", "no randomness to be had"))?;
+        .map_err(|_| oauth_error("server_error", "the system random number generator failed"))?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
