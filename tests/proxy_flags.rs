@@ -31,7 +31,7 @@ fn invalid_flags_end_with_status_2_and_a_reason() {
         (&["--upstream", "http://a:99999"], "invalid port"),
         (
             &["--upstream", "http://u:p@a"],
-            "must not hold a user or a password",
+            "must not contain a user name or a password",
         ),
         (&["--upstream", "http://a/?x"], "must not have a query"),
         (

@@ -80,7 +80,7 @@ impl FromStr for Issuer {
             ));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err("it must not contain a user or a password".into());
+            return Err("it must not contain a user name or a password".into());
         }
         if url.query().is_some() || url.fragment().is_some() {
             return Err("it must not have a query or a fragment".into());

@@ -63,7 +63,7 @@ pub(crate) enum InvalidRedirectUri {
     NotAbsolute,
     #[error("it has a fragment")]
     Fragment,
-    #[error("it contains a user or a password")]
+    #[error("it contains a user name or a password")]
     Userinfo,
     #[error("its host or port is not in normalized form")]
     Host,
