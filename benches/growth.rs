@@ -132,16 +132,14 @@ impl Cost {
 fn print_all(most: usize) {
     println!("### As grants grow\n");
     println!(
-        "Any of so many grants are rotated, {IN_FLIGHT} at once; each store and number in a process of its own."
+        "Random grants are rotated, {IN_FLIGHT} at once. Each store and each number of grants has its own process."
     );
     println!(
-        "Memory is that of grants as they were issued. The first thousand find much of theirs where the process has used"
+        "Memory is measured after the grants were issued. The first thousand reuse much memory that the process has freed"
     );
+    println!("before, and the caches of redb and of the tier take at most 64 MiB each.\n");
     println!(
-        "some before, and the caches of redb and of the tier take up 64 MiB each and no more.\n"
-    );
-    println!(
-        "| store | grants | processor time of a rotation | of it in Redis | memory of the process for a grant | in Redis or the file |"
+        "| store | grants | processor time per rotation | of it in Redis | process memory per grant | in Redis or the file |"
     );
     println!("| --- | ---: | ---: | ---: | ---: | ---: |");
     let (mut rotations, mut memory) = (Vec::new(), Vec::new());

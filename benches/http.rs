@@ -55,13 +55,13 @@ fn main() -> ExitCode {
 async fn measure() {
     println!("### HTTP end to end\n");
     println!(
-        "A token endpoint without the layer and with it, with hyper on both sides: requests a second,"
+        "A token endpoint with and without the layer, with hyper on both sides: requests per second"
     );
     println!(
-        "and how long one took. The endpoint reads the form and answers 1 KB; then it signs its access tokens as well (RS256 is"
+        "and their latency. The endpoint reads the form and responds with 1 KB. Variants also sign access tokens (RS256 is the"
     );
     println!(
-        "what every OpenID provider must offer), and then keeps its own refresh tokens in the same Redis, too.\n"
+        "algorithm that every OpenID provider must support) and also keep their own refresh tokens in the same Redis.\n"
     );
     println!(
         "| endpoint | store | in flight | requests/s without | with the layer | ratio | p50 | ratio | p99 | ratio |"

@@ -38,7 +38,7 @@ fn main() {
     if support::wanted() {
         println!("\n### In one process\n");
         println!(
-            "The inner service does nothing, and answers 1 KB. Allocations are those of the layer.\n\n| | median | allocations |\n| --- | ---: | ---: |"
+            "The inner service does nothing and responds with 1 KB. Only allocations of the layer count.\n\n| | median | allocations |\n| --- | ---: | ---: |"
         );
         for (name, path, counted) in ROWS {
             if let Some(time) = median(&figures.join(path)) {
@@ -56,7 +56,7 @@ type Row = (&'static str, &'static str, Option<fn() -> u64>);
 
 const ROWS: [Row; 11] = [
     (
-        "a request that is not for the layer, without the layer",
+        "a request to another path, without the layer",
         "pass through/bare",
         None,
     ),
@@ -76,14 +76,14 @@ const ROWS: [Row; 11] = [
         None,
     ),
     (
-        "`claim` and `swap` of `MemoryStore`, of that",
+        "of that, `claim` and `swap` of `MemoryStore`",
         "memory store/claim and swap",
         None,
     ),
     ("a replay", "memory store/replay", None),
     ("a request without `AccessLayer`", "access/bare", None),
     (
-        "the same with a remembered access token",
+        "the same with a cached access token",
         "access/hit, one token",
         Some(allocations_of_a_hit),
     ),
@@ -93,7 +93,7 @@ const ROWS: [Row; 11] = [
         None,
     ),
     (
-        "an access token that is not remembered",
+        "an access token that is not cached",
         "access/miss, one token",
         None,
     ),

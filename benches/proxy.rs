@@ -72,14 +72,14 @@ async fn measure() {
     }
     println!("### The example proxy\n");
     println!(
-        "What the kernel says that it used: a process of its own on one processor, with its connections on both sides.\n"
+        "Processor time of the proxy as the kernel reports it, for one process on one processor, with the connections on both sides.\n"
     );
-    println!("| processor time, {CLIENTS} in flight | user | system | together |");
+    println!("| processor time, {CLIENTS} in flight | user | system | total |");
     println!("| --- | ---: | ---: | ---: |");
-    forwarding.print("the same `POST`, forwarded as it is");
+    forwarding.print("the same `POST`, forwarded unchanged");
     rotation.print("a rotation over `MemoryStore`");
     let ratio = rotation.per_request(Cost::total) / forwarding.per_request(Cost::total);
-    println!("\nA rotation takes {ratio:.1} times as much as forwarding.\n");
+    println!("\nA rotation takes {ratio:.1} times the processor time of forwarding.\n");
 }
 
 /// The work of the clients, and how often they have done it.
@@ -242,7 +242,7 @@ impl Proxy {
         path.push("proxy");
         assert!(
             path.exists(),
-            "{} is not there: build it first",
+            "{} does not exist: build it first",
             path.display()
         );
         let pinned = Command::new("taskset")

@@ -58,9 +58,9 @@ async fn measure() {
     let written = Written::by_a_rotation(&service, &server).await;
     let connection = connect(&server).await;
 
-    println!("### Beside Redis alone\n");
+    println!("### Compared with Redis alone\n");
     println!(
-        "Rotations through the layer, and the same two scripts through the same Redis client without it.\n"
+        "Rotations through the layer, compared with the same two scripts through the same Redis client without the layer.\n"
     );
     println!("| in flight | rotations/s | scripts alone/s | ratio |");
     println!("| ---: | ---: | ---: | ---: |");
@@ -93,7 +93,7 @@ async fn measure() {
         of_scripts.push((in_flight as f64, without));
     }
     println!(
-        "\n`MEMORY USAGE` of the grant, which has been rotated, is {} bytes, and of its replay {}.\n",
+        "\n`MEMORY USAGE` of a rotated grant is {} bytes, and of its replay {} bytes.\n",
         grouped(written.grant_memory),
         grouped(written.replay_memory)
     );

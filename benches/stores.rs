@@ -80,7 +80,7 @@ struct Tables {
     latencies: [String; 3],
 }
 
-const OPERATIONS: [&str; 3] = ["rotation", "replay", "access token, not remembered"];
+const OPERATIONS: [&str; 3] = ["rotation", "replay", "access token, not cached"];
 
 impl Tables {
     async fn add<St: Store>(&mut self, name: &str, [rotating, replaying, guarding]: [St; 3]) {
@@ -152,14 +152,14 @@ impl Tables {
             .map(|in_flight| grouped(in_flight as u64))
             .join(" | ");
         println!(
-            "### Stores\n\nThe layer with its store alone, in front of an inner service that does nothing."
+            "### Stores\n\nThe layer and its store, in front of an inner service that does nothing."
         );
-        println!("How often a second, by requests in flight:\n");
+        println!("Requests per second, by requests in flight:\n");
         println!(
             "| | store | {in_flight} |\n| --- | --- | ---: | ---: | ---: | ---: |\n{}",
             self.rates.concat()
         );
-        println!("How long each took, p50 / p99:\n");
+        println!("Latency, p50 / p99:\n");
         println!(
             "| | store | {in_flight} |\n| --- | --- | ---: | ---: | ---: | ---: |\n{}",
             self.latencies.concat()

@@ -199,40 +199,46 @@ async fn a_resource_must_be_allowed_or_named_in_the_response() {
     const ANOTHER: &str = r#"{"resource":"https://two.example/"}"#;
     let rows: [(&str, &str, &[&str], &str, bool); 14] = [
         (
-            "not allowed, and the answer says nothing",
+            "not allowed, and not in the response",
             "",
             &[ONE],
             "{}",
             false,
         ),
         (
-            "not allowed, and the answer says null",
+            "not allowed, and null in the response",
             "",
             &[ONE],
             r#"{"resource":null}"#,
             false,
         ),
-        ("the answer names it", "", &[ONE], NAMED, true),
-        ("the answer lists it", "", &[ONE, TWO], LISTED, true),
-        ("the answer names it unasked", "", &[], NAMED, true),
-        ("allowed and asked for", ONE, &[TWO, ONE], "{}", true),
-        ("allowed, but not asked for", ONE, &[], "{}", false),
+        ("named in the response", "", &[ONE], NAMED, true),
+        ("listed in the response", "", &[ONE, TWO], LISTED, true),
         (
-            "allowed, but the answer names another",
+            "named in the response without a request",
+            "",
+            &[],
+            NAMED,
+            true,
+        ),
+        ("allowed and requested", ONE, &[TWO, ONE], "{}", true),
+        ("allowed, but not requested", ONE, &[], "{}", false),
+        (
+            "allowed, but the response names another",
             ONE,
             &[ONE],
             ANOTHER,
             false,
         ),
         (
-            "allowed, but the answer names none",
+            "allowed, but the response lists none",
             ONE,
             &[ONE],
             r#"{"resource":[]}"#,
             false,
         ),
         (
-            "allowed, but the answer says something odd",
+            "allowed, but the response is malformed",
             ONE,
             &[ONE],
             r#"{"resource":{"x":1}}"#,
@@ -372,7 +378,7 @@ async fn every_error_has_its_own_challenge() {
             short(""),
         ),
         (
-            "not of the format",
+            "not in the token format",
             vec![bearer("abc")],
             401,
             "invalid_token",
@@ -380,7 +386,7 @@ async fn every_error_has_its_own_challenge() {
             short(invalid),
         ),
         (
-            "the upstream's own",
+            "an upstream token",
             vec![bearer("at-0-0")],
             401,
             "invalid_token",
@@ -420,7 +426,7 @@ async fn every_error_has_its_own_challenge() {
             String::new(),
         ),
         (
-            "for nobody knows what",
+            "for unknown resources",
             vec![bearer(&anywhere)],
             401,
             "invalid_token",
@@ -450,7 +456,7 @@ async fn every_error_has_its_own_challenge() {
             for (guarded, challenge) in [(&full, &of_full), (&plain, &of_plain)] {
                 let (answer, cause) = guarded.send(&values).await;
                 if challenge.is_empty() {
-                    assert_eq!(answer.status, 200, "{name}: nothing is required");
+                    assert_eq!(answer.status, 200, "{name}: no scope is required");
                     continue;
                 }
                 assert_eq!(
@@ -492,7 +498,7 @@ async fn every_error_has_its_own_challenge() {
             }
         }
     }
-    assert!(full.resource.seen().is_empty(), "nobody got through");
+    assert!(full.resource.seen().is_empty(), "no request got through");
 }
 
 #[tokio::test]
@@ -592,11 +598,7 @@ async fn a_wrong_checksum_is_rejected_without_a_store_call() {
         assert_eq!(app.store.calls(), [], "{name}");
     }
     assert_eq!(guarded.status(&made_up("at_")).await, 401);
-    assert_ne!(
-        app.store.calls(),
-        [],
-        "the store is asked about a well-formed token"
-    );
+    assert_ne!(app.store.calls(), [], "a well-formed token is looked up");
 }
 
 #[tokio::test]
@@ -733,7 +735,7 @@ async fn the_ready_service_is_called_and_no_permit_is_held_during_the_lookup() {
             .unwrap()
             .status(),
         200,
-        "the permit was free"
+        "the permit was released"
     );
     gate.notify_one();
     assert_eq!(loading.await.unwrap().unwrap().status(), 200);

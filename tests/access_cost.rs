@@ -105,9 +105,7 @@ fn a_cache_hit_allocates_only_the_header_value_and_the_extension() {
             .build()
             .unwrap();
         let token = issue(&layer).await;
-        let told = |event: &Event| {
-            panic!("nothing has happened that an operator would want to know: {event:?}")
-        };
+        let told = |event: &Event| panic!("unexpected event: {event:?}");
         let builder = || layer.access().cache_ttl(HOUR).on_event(told);
         let swap: AccessLayer<MemoryStore> = builder().build().unwrap();
         let strip = builder().strip().build().unwrap();
@@ -144,7 +142,7 @@ fn extensions_allocate_extra_only_for_the_first_value() {
         measure(|| drop(HeaderValue::from_maybe_shared(Bytes::from(bytes)).unwrap())).count_total;
     assert_eq!(
         value, 0,
-        "a header value takes over the bytes that it is made of"
+        "a header value takes over its bytes without a copy"
     );
 }
 
@@ -158,7 +156,7 @@ async fn a_cache_hit_makes_no_store_call() {
     assert_eq!(
         app.store.calls(),
         [Call::Get, Call::Get],
-        "the token and its grant, sent together"
+        "the reads of the token and its grant, sent concurrently"
     );
     for _ in 0..100 {
         assert_eq!(guarded.status(&token).await, 200);
@@ -243,6 +241,6 @@ fn a_hundred_thousand_tokens_fit_into_64_mib() {
         let mut hit =
             |token: &String| format!("{:?}", service.call(request(token))).contains("inner");
         let hits = tokens.iter().filter(|token| hit(token)).count();
-        assert_eq!(hits, TOKENS, "all of them are remembered");
+        assert_eq!(hits, TOKENS, "all of them are cached");
     });
 }

@@ -86,11 +86,11 @@ async fn ending_the_grant_ends_its_access_tokens_on_every_instance() {
         for token in [&one, &two] {
             assert_eq!(statuses(&instances, token).await, [401; 3], "{name}");
         }
-        assert_eq!(app.store.calls(), [], "{name}: it is known from memory");
+        assert_eq!(app.store.calls(), [], "{name}: the token is in the cache");
         assert_eq!(
             statuses(&instances, &elsewhere).await,
             [200; 3],
-            "{name}: another grant lives"
+            "{name}: another grant is still valid"
         );
     }
 }
@@ -107,7 +107,7 @@ async fn an_expired_grant_ends_its_access_tokens() {
     assert_eq!(
         guarded.status(&access).await,
         200,
-        "a rotation has put the end off, which memory knows nothing of"
+        "a rotation has extended the grant, which the cache does not know"
     );
     app.clock.advance_secs(10);
     assert_eq!(guarded.status(&access).await, 401);
@@ -131,11 +131,14 @@ async fn without_announcements_access_tokens_end_within_the_cache_ttl() {
     assert_eq!(
         app.revoke(&token).await.status,
         200,
-        "a channel that fails fails no revocation"
+        "a revocation succeeds even if the announcement fails"
     );
     let ended = Instant::now();
     while guarded.status(&access).await == 200 {
-        assert!(ended.elapsed() < Duration::from_secs(30), "it never ends");
+        assert!(
+            ended.elapsed() < Duration::from_secs(30),
+            "the token never ended"
+        );
         tokio::time::sleep(ttl / 10).await;
     }
     assert_eq!(guarded.status(&access).await, 401);
@@ -148,7 +151,7 @@ async fn the_cache_of_the_same_layer_is_updated_before_the_client_gets_its_respo
         "revoked by an older token",
         "an access token revoked",
         "reused",
-        "ended by the program",
+        "ended by the application",
     ] {
         let app = referencing();
         let guarded = Guarded::with(&app, |builder| builder.cache_ttl(HOUR));
@@ -267,13 +270,17 @@ async fn a_lost_subscription_empties_the_cache() {
     assert_eq!(status(&layer, &access).await, 200);
     app.revoke(&token).await;
     settle().await;
-    assert_eq!(status(&layer, &access).await, 200, "nobody has told");
+    assert_eq!(
+        status(&layer, &access).await,
+        200,
+        "no announcement arrived"
+    );
     store.announcer.lost();
     settle().await;
     assert_eq!(
         status(&layer, &access).await,
         401,
-        "what was remembered is read anew"
+        "the token is read again"
     );
 }
 
@@ -303,7 +310,7 @@ async fn a_store_without_announcements_is_cached_too() {
     assert_eq!(
         status(&layer, &access).await,
         200,
-        "for an hour, as it was set to"
+        "cached for an hour, as configured"
     );
 }
 
@@ -332,14 +339,18 @@ fn a_subscriber_whose_runtime_is_gone_restarts_and_empties_the_cache() {
         assert_eq!(
             guarded.status(&access).await,
             401,
-            "nobody was there to hear it"
+            "there was no subscriber"
         );
         assert_eq!(guarded.status(&kept).await, 200);
         let (token, access) = pair(&app.post("/token", &LOG_IN).await);
         assert_eq!(guarded.status(&access).await, 200);
         app.revoke(&token).await;
         settle().await;
-        assert_eq!(guarded.status(&access).await, 401, "somebody is again");
+        assert_eq!(
+            guarded.status(&access).await,
+            401,
+            "there is a subscriber again"
+        );
     });
 }
 
@@ -357,7 +368,7 @@ fn slow_load(store: &TestStore) -> Arc<Notify> {
 #[tokio::test(start_paused = true)]
 async fn a_slow_load_does_not_cache_an_ended_token() {
     type End = (&'static str, bool);
-    let ends: [End; 2] = [("the grant", false), ("the token alone", true)];
+    let ends: [End; 2] = [("the grant", false), ("only the token", true)];
     for (name, alone) in ends {
         let app = referencing();
         let guarded = Guarded::with(&app, |builder| builder.cache_ttl(HOUR));
@@ -381,7 +392,7 @@ async fn a_slow_load_does_not_cache_an_ended_token() {
         assert_eq!(
             slow.await.unwrap(),
             401,
-            "{name}: it has read that the token is alive, and heard that it is not"
+            "{name}: it has read a valid token, and received its end"
         );
         assert_eq!(guarded.status(&access).await, 401, "{name}");
     }
@@ -418,12 +429,8 @@ async fn a_load_that_began_before_a_lost_subscription_is_not_cached() {
     announcer.lost();
     settle().await;
     gate.notify_one();
-    assert_eq!(slow.await.unwrap(), 200, "it was alive when it was read");
-    assert_eq!(
-        status(&layer, &access).await,
-        401,
-        "and that is not remembered"
-    );
+    assert_eq!(slow.await.unwrap(), 200, "it was valid when it was read");
+    assert_eq!(status(&layer, &access).await, 401, "and that is not cached");
 }
 
 #[tokio::test(start_paused = true)]
@@ -444,7 +451,7 @@ async fn the_subscriber_stops_when_its_layers_are_dropped() {
             (200, 200)
         );
     }
-    assert_eq!(tasks(), before + 1, "one for all clones");
+    assert_eq!(tasks(), before + 1, "one subscriber for all clones");
     drop(layer);
     store.announcer.lost();
     settle().await;

@@ -37,8 +37,8 @@ fn told(event: &Event) -> Told<'_> {
 async fn an_ended_token_emits_an_event_with_its_client_and_grant() {
     let app = referencing();
     for (name, ttl, ends) in [
-        ("remembered, and heard of", HOUR, "grant"),
-        ("not remembered", Duration::ZERO, "grant"),
+        ("cached, and announced", HOUR, "grant"),
+        ("not cached", Duration::ZERO, "grant"),
         (
             "marked, the inner service away",
             Duration::ZERO,
@@ -69,7 +69,7 @@ async fn an_ended_token_emits_an_event_with_its_client_and_grant() {
         );
         assert!(
             !EventKind::AccessRefused.is_warning(),
-            "a page that is still open does it"
+            "a page that is still open causes it"
         );
     }
 }
@@ -138,16 +138,16 @@ async fn client_errors_emit_no_event() {
     let (_, access, _) = log_in(&app).await;
     let unknown = made_up("at_");
     for _ in 0..2 {
-        assert_eq!(guarded.status(&access).await, 200, "and remembered");
+        assert_eq!(guarded.status(&access).await, 200, "and cached");
         assert_eq!(guarded.send(&[]).await.0.status, 401);
         assert_eq!(guarded.send(&["Bearer"]).await.0.status, 400);
-        assert_eq!(guarded.status("of somebody else").await, 400);
+        assert_eq!(guarded.status("of another client").await, 400);
         assert_eq!(guarded.status(&unknown).await, 401);
         assert_eq!(picky.status(&access).await, 403);
         assert_eq!(elsewhere.status(&access).await, 401);
     }
     app.clock.advance_secs(3600);
-    assert_eq!(guarded.status(&access).await, 401, "its time is over");
+    assert_eq!(guarded.status(&access).await, 401, "it has expired");
     assert_eq!(app.events(), []);
 }
 
@@ -174,6 +174,6 @@ async fn a_layer_uses_its_own_callback_or_that_of_the_token_endpoint() {
     assert_eq!(
         heard.lock().unwrap().len(),
         2,
-        "a layer made from it has the same"
+        "a derived layer has the same callback"
     );
 }

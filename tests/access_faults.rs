@@ -85,7 +85,7 @@ async fn a_log_in_whose_grant_cannot_be_stored_gets_a_valid_access_token() {
     assert_eq!(
         app.post("/token", &LOG_IN).await.status,
         503,
-        "it would be worth nothing"
+        "it would not work"
     );
 }
 
@@ -123,7 +123,7 @@ async fn a_rotation_waits_for_both_writes() {
             assert_eq!(
                 app.events(),
                 [EventKind::Replayed],
-                "{name}: the client tries again"
+                "{name}: the client retries"
             );
             assert_eq!(
                 Guarded::swapped(&guarded.get(&access).await),
@@ -160,7 +160,7 @@ async fn a_rotation_overtaken_by_a_revocation_leaves_no_access_token() {
     settle().await;
     assert!(
         app.store.calls().iter().any(is_access),
-        "its record is there, and nobody's"
+        "its record is stored, without a grant"
     );
     assert_eq!(guarded.resource.seen().len(), 0);
 }
@@ -212,23 +212,19 @@ async fn a_failing_store_grants_no_access() {
             assert_eq!(
                 answer.headers.get("www-authenticate"),
                 None,
-                "it is not the token's fault"
+                "the token is not at fault"
             );
             assert_eq!(answer.headers["cache-control"], "no-store");
             assert!(cause.unwrap().source().is_some(), "the cause is kept");
         }
     }
     app.store.unhook();
-    assert_eq!(
-        guarded.status(&access).await,
-        200,
-        "nothing was remembered of it"
-    );
+    assert_eq!(guarded.status(&access).await, 200, "it was not cached");
     app.store.hook(|_, _| Plan::Lose);
     assert_eq!(
         guarded.status(&access).await,
         200,
-        "what is remembered needs no store"
+        "a cached token needs no store call"
     );
     assert_eq!(guarded.resource.seen().len(), 2);
 }

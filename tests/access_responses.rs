@@ -72,7 +72,7 @@ impl Open {
             .unwrap();
         let frame = timeout(PATIENCE, self.body.frame())
             .await
-            .unwrap_or_else(|_| panic!("{name}: held back"));
+            .unwrap_or_else(|_| panic!("{name}: a frame did not arrive"));
         assert_eq!(
             frame.unwrap().unwrap().into_data().unwrap(),
             "data: x\n\n",
@@ -85,13 +85,13 @@ impl Open {
     async fn ended(&mut self, name: &str) -> ResponseEnded {
         let frame = timeout(PATIENCE, self.body.frame())
             .await
-            .unwrap_or_else(|_| panic!("{name}: it goes on"));
+            .unwrap_or_else(|_| panic!("{name}: the response continues"));
         let error = frame
             .unwrap_or_else(|| panic!("{name}: a complete response"))
             .unwrap_err();
         assert!(
             self.body.frame().await.is_none() && self.body.is_end_stream(),
-            "{name}: nothing comes after the error"
+            "{name}: the error is the last frame"
         );
         *error
             .downcast_ref::<ResponseEnded>()
@@ -117,7 +117,7 @@ async fn ending_the_grant_ends_its_responses_on_every_instance() {
             "revoked",
             "revoked alone",
             "reused",
-            "ended by the program",
+            "ended by the application",
             "dead upstream",
         ] {
             let app = referencing();
@@ -151,7 +151,7 @@ async fn ending_the_grant_ends_its_responses_on_every_instance() {
                         app.clock.advance_secs(61);
                         app.refresh(&first).await;
                     }
-                    "ended by the program" => {
+                    "ended by the application" => {
                         assert!(app.layer.end_grant(&grant).await.unwrap());
                     }
                     _ => {
@@ -174,7 +174,7 @@ async fn ending_the_grant_ends_its_responses_on_every_instance() {
                 [ResponseEnded::GrantEnded; 3],
                 "{name}, {cache}"
             );
-            other.passes("another grant lives").await;
+            other.passes("another grant is still valid").await;
         }
     }
 }
@@ -322,7 +322,7 @@ async fn a_response_ends_if_the_store_does_not_confirm_its_token_in_time() {
             while *failures.lock().unwrap() < 2 || app.store.calls().is_empty() {
                 assert!(
                     tokio::time::Instant::now() < end,
-                    "the store was never asked again"
+                    "the store was never called again"
                 );
                 let _ = timeout(Duration::from_millis(20), one.body.frame()).await;
             }
@@ -334,7 +334,7 @@ async fn a_response_ends_if_the_store_does_not_confirm_its_token_in_time() {
             );
             assert!(
                 app.events().contains(&EventKind::StoreUnavailable),
-                "the operator is told why"
+                "an event states the reason"
             );
         }
     }

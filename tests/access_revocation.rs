@@ -66,7 +66,7 @@ async fn revoking_an_access_token_ends_only_that_token() {
     settle().await;
     for guarded in [&guarded, &elsewhere] {
         assert_eq!(guarded.status(&access).await, 401);
-        assert_eq!(guarded.status(&other).await, 200, "the others live");
+        assert_eq!(guarded.status(&other).await, 200, "other tokens stay valid");
     }
     app.refresh(&next).await.token();
     app.events();
@@ -183,9 +183,9 @@ async fn the_response_of_the_inner_service_decides() {
     const TYPE: &str = r#"{"error":"unsupported_token_type"}"#;
     let rows = [
         ("done", 200, "", 200, true),
-        ("done, and says so", 200, "ok", 200, true),
+        ("done, with a body", 200, "ok", 200, true),
         (
-            "done, and gives the token away",
+            "done, with the token in the body",
             200,
             "revoked at-0-0",
             200,
@@ -195,7 +195,7 @@ async fn the_response_of_the_inner_service_decides() {
         ("no such method", 405, "", 200, true),
         ("no such tokens", 400, TYPE, 200, true),
         (
-            "who are you",
+            "unauthenticated",
             401,
             r#"{"error":"invalid_client"}"#,
             401,
@@ -203,7 +203,7 @@ async fn the_response_of_the_inner_service_decides() {
         ),
         ("not for you", 403, "no", 403, false),
         (
-            "who are you, and gives the token away",
+            "unauthenticated, with the token in the body",
             401,
             QUOTED,
             502,
@@ -251,12 +251,12 @@ async fn a_retry_reaches_an_inner_service_that_was_down() {
         assert_eq!(
             guarded.status(&access).await,
             401,
-            "{name}: here it is over at once"
+            "{name}: it is invalid here immediately"
         );
         assert_eq!(
             Guarded::new(&app).status(&access).await,
             401,
-            "{name}: and for who remembers nothing"
+            "{name}: also without a cache"
         );
 
         assert_eq!(
@@ -273,7 +273,7 @@ async fn a_retry_reaches_an_inner_service_that_was_down() {
         assert_eq!(
             revoked_inside(&app).len(),
             2,
-            "{name}: once it is confirmed it is gone"
+            "{name}: it is removed once confirmed"
         );
         app.refresh(&refresh).await.token();
     }
@@ -289,7 +289,7 @@ async fn a_revoked_token_can_be_retried_for_ten_minutes() {
     assert_eq!(
         revoked_inside(&app).len(),
         1,
-        "nothing is left to be revoked"
+        "there is nothing left to revoke"
     );
 }
 

@@ -71,15 +71,18 @@ fn lookalikes() -> [(&'static str, String); 6] {
         ("the length of a payload", format!("rt_{}", body(64))),
         ("the length of a token", format!("rt_{}", body(72))),
         (
-            "one of ours, and its checksum is another",
+            "one of the layer with a wrong checksum",
             format!("{}AAAAAAAA", &ours[..67]),
         ),
-        ("one of ours without its checksum", ours[..67].to_owned()),
+        (
+            "one of the layer without its checksum",
+            ours[..67].to_owned(),
+        ),
         (
             "the checksum of another prefix",
             made_up("at_").replacen("at_", "rt_", 1),
         ),
-        ("the prefix alone", "rt_".to_owned()),
+        ("only the prefix", "rt_".to_owned()),
     ]
 }
 
@@ -173,7 +176,7 @@ async fn an_adopted_grant_behaves_like_any_other() {
         assert_eq!(
             app.refresh(&token).await.token(),
             next,
-            "the retry window is there"
+            "the retry window applies"
         );
         token = next;
     }
@@ -323,7 +326,7 @@ async fn only_the_same_request_gets_the_replay() {
         let again = send(&app, form_by_basic(&foreign, secret)).await;
         assert_eq!(
             again.body, first.body,
-            "after {name}: the same secret by another method is the same request"
+            "after {name}: the same secret by another method counts as the same request"
         );
         assert_eq!(app.events(), [EventKind::Replayed], "{name}");
     }

@@ -35,7 +35,12 @@ async fn errors_are_passed_on_and_the_token_can_be_adopted_later() {
             &[],
         ),
         ("too many requests", 429, "slow down", &[]),
-        ("an error inside", 500, "<html>oops</html>", &[]),
+        (
+            "an error of the inner service",
+            500,
+            "<html>oops</html>",
+            &[],
+        ),
         ("down", 503, "", &[]),
     ];
     for (name, status, body, events) in rows {
@@ -116,7 +121,7 @@ async fn a_hanging_inner_service_times_out() {
     assert_eq!(
         app.upstream.refreshes(),
         2,
-        "nobody holds the token any more"
+        "no client holds the token any more"
     );
 }
 
@@ -272,11 +277,7 @@ async fn an_adoption_completes_after_its_client_hangs_up() {
     assert!(client.await.unwrap_err().is_cancelled());
     gate.notify_one();
     app.layer.drain().await;
-    assert_eq!(
-        app.events(),
-        [EventKind::Adopted],
-        "a shutdown waits for it"
-    );
+    assert_eq!(app.events(), [EventKind::Adopted], "draining waits for it");
     let token = another(&app, 3600).refresh(&foreign).await.token();
     app.refresh(&token).await.token();
     assert_eq!((app.upstream.refreshes(), app.upstream.reuses()), (2, 0));
@@ -288,7 +289,10 @@ async fn a_client_that_waits_too_long_is_told_to_retry() {
     let gate = Arc::new(Notify::new());
     app.upstream.then(Act::Wait(Arc::clone(&gate)));
     let other = another(&app, 3600);
-    for (name, app) in [("the one that adopts", &app), ("one that waits", &other)] {
+    for (name, app) in [
+        ("the adopting request", &app),
+        ("a waiting request", &other),
+    ] {
         let answer = send(app, post("/token", &refresh_form("app", &foreign))).await;
         answer.assert_refused(name, 503, "temporarily_unavailable", false);
     }
@@ -328,7 +332,7 @@ fn a_session_is_adopted_after_the_first_instance_died() {
         assert_eq!(
             app.upstream.refreshes(),
             2,
-            "the token is not used while somebody may be using it"
+            "the token is not used while another request may be using it"
         );
         survivor.clock.advance_secs(25);
         let token = send(&survivor, request()).await.token("after the lease");

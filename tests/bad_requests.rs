@@ -94,7 +94,7 @@ async fn refuse_all(rows: &[Row], status: u16, error: &str, challenge: bool) {
             assert_eq!(
                 app.upstream.seen().len(),
                 1,
-                "{name}: the inner service saw the log-in alone"
+                "{name}: the inner service saw only the log-in"
             );
             app.refresh(&token).await.token();
         }

@@ -55,7 +55,7 @@ async fn every_call_is_forwarded_unchanged() {
     assert_eq!(store.peek(&KEY), None);
     assert_eq!(store.get(&KEY).await.unwrap(), None);
     assert_eq!(hooked.calls(), [Call::Get]);
-    assert_eq!(store.peek(&KEY), Some(Hint::Ended), "what the cache knows");
+    assert_eq!(store.peek(&KEY), Some(Hint::Ended), "from the cache");
 
     assert_eq!(
         store.swap(&KEY, None, put(1), Some(also())).await.unwrap(),
@@ -71,7 +71,7 @@ async fn every_call_is_forwarded_unchanged() {
     );
     assert!(
         matches!(store.peek(&KEY), Some(Hint::Value { .. })),
-        "what the cache has learnt"
+        "learnt by the cache"
     );
 
     assert_eq!(store.beside(&KEY, &NAME).await.unwrap(), Some(also().value));
@@ -85,7 +85,7 @@ async fn every_call_is_forwarded_unchanged() {
     assert_eq!(
         hooked.calls(),
         [Call::Claim],
-        "the store's own claim, in one trip"
+        "the store's own claim, in one call"
     );
     assert_eq!(
         claim.and_then(|claim| claim.entry.lease),
@@ -235,5 +235,5 @@ fn a_call_allocates_once() {
     let counted = measure(|| {
         let _ = (store.peek(&KEY), store.announcements(), store.now());
     });
-    assert_eq!(counted.count_total, 0, "what answers at once");
+    assert_eq!(counted.count_total, 0, "a call that is ready at once");
 }

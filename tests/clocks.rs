@@ -196,7 +196,10 @@ async fn a_clock_far_ahead_ends_no_session_of_other_instances() {
             days += 1;
             token = answer.token();
         }
-        assert!((85..=90).contains(&days), "{off:?}: it lived {days} days");
+        assert!(
+            (85..=90).contains(&days),
+            "{off:?}: the grant was valid for {days} days"
+        );
     }
 }
 
@@ -342,5 +345,5 @@ async fn an_expired_grant_is_rejected_while_its_entry_is_kept() {
     assert!(!app.layer.end_grant(&grant).await.unwrap(), "it has ended");
     assert_eq!(app.revoke(&answer.token()).await.status, 200);
     assert_eq!(app.events(), [EventKind::Expired]);
-    assert_eq!(app.upstream.alive(), 1, "the inner service was not asked");
+    assert_eq!(app.upstream.alive(), 1, "the inner service was not called");
 }

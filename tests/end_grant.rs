@@ -50,12 +50,12 @@ async fn no_token_of_an_ended_grant_is_valid() {
     assert_eq!(
         app.refresh(&first).await.error(),
         refused(),
-        "the replay is gone with it"
+        "its replay is removed, too"
     );
     assert_eq!(app.revoke(&second).await.status, 200);
     assert_eq!(app.events(), [EventKind::Unknown; 3]);
     app.refresh(&elsewhere).await.token();
-    assert_eq!(app.upstream.alive(), 2, "the inner service was not asked");
+    assert_eq!(app.upstream.alive(), 2, "the inner service was not called");
 }
 
 #[tokio::test]
@@ -74,7 +74,7 @@ async fn ending_an_ended_or_unknown_grant_returns_false() {
     ] {
         assert!(!app.layer.end_grant(&grant).await.unwrap(), "{name}");
     }
-    assert_eq!(app.events(), [], "nothing has happened");
+    assert_eq!(app.events(), [], "there was no event");
     assert_eq!(app.refresh(&token).await.error(), refused());
 }
 
@@ -124,7 +124,7 @@ async fn a_rotation_in_progress_fails() {
         assert_eq!(
             app.store.inner.get(&stored(&app, &grant)).await.unwrap(),
             None,
-            "{name}: it has not come back"
+            "{name}: the grant is still gone"
         );
         assert_eq!(app.events(), [EventKind::Unknown], "{name}");
         let another = app.log_in("app").await;
@@ -140,7 +140,7 @@ fn stored(app: &App, grant: &GrantKey) -> Key {
         .into_iter()
         .map(|(key, _)| key)
         .find(|key| GrantKey::from(*key) == *grant);
-    found.expect("the store was asked for the grant")
+    found.expect("the store was called for the grant")
 }
 
 #[tokio::test(start_paused = true)]
@@ -181,7 +181,7 @@ async fn a_concurrent_rotation_does_not_keep_the_grant_alive() {
     assert_eq!(
         app.refresh(&second).await.error(),
         refused(),
-        "the token that it was rotated to"
+        "its successor"
     );
 }
 
@@ -207,7 +207,7 @@ async fn a_store_failure_emits_an_event_and_the_call_can_be_retried() {
             false,
         ),
         (
-            "nobody can be told",
+            "the announcement fails",
             |call| *call == Call::Announce,
             || Plan::Lose,
             Some(true),
@@ -233,7 +233,7 @@ async fn a_store_failure_emits_an_event_and_the_call_can_be_retried() {
         assert_eq!(app.layer.end_grant(&grant).await.unwrap(), again, "{name}");
         assert!(
             app.store.calls().contains(&Call::Announce),
-            "{name}: whoever was not told is told now"
+            "{name}: the announcement is repeated"
         );
         assert_eq!(app.refresh(&token).await.error(), refused(), "{name}");
     }
@@ -313,7 +313,7 @@ async fn end_grant_completes_after_its_future_is_dropped() {
         );
         polls += 1;
     }
-    assert!(polls > 5, "there were {polls} steps to leave at");
+    assert!(polls > 5, "there were only {polls} steps");
 }
 
 #[cfg(feature = "tiered")]
@@ -323,7 +323,7 @@ async fn any_instance_ends_the_access_tokens_on_all_instances() {
 
     for name in [
         "an instance that serves access tokens",
-        "a program that does not",
+        "an instance that does not",
     ] {
         let app = referencing();
         let instances = [app.clone(), another(&app), another(&app)];
@@ -361,10 +361,10 @@ async fn any_instance_ends_the_access_tokens_on_all_instances() {
             assert_eq!(
                 guarded.status(&elsewhere).await,
                 200,
-                "{name}: another grant lives"
+                "{name}: another grant is still valid"
             );
         }
-        assert_eq!(app.store.calls(), [], "{name}: it is known from memory");
+        assert_eq!(app.store.calls(), [], "{name}: the token is in the cache");
     }
 }
 
@@ -445,7 +445,7 @@ mod over_redis {
             (&there, &later),
         ] {
             while status(layer, token).await != 401 {
-                assert!(Instant::now() < end, "it never ends");
+                assert!(Instant::now() < end, "the token never ended");
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
@@ -465,7 +465,7 @@ mod over_redis {
         });
         let end = Instant::now() + PATIENCE;
         while two.upstream.refreshes() == 0 {
-            assert!(Instant::now() < end, "it never begins");
+            assert!(Instant::now() < end, "the rotation never began");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         assert!(one.layer.end_grant(&grant).await.unwrap());
@@ -473,9 +473,13 @@ mod over_redis {
         assert_eq!(under_way.await.unwrap().error(), refused());
         assert!(
             !one.layer.end_grant(&grant).await.unwrap(),
-            "it has not come back"
+            "the grant is still gone"
         );
         let (_, access) = pair(&two.post("/token", &LOG_IN).await);
-        assert_eq!(status(&there, &access).await, 200, "another grant lives");
+        assert_eq!(
+            status(&there, &access).await,
+            200,
+            "another grant is still valid"
+        );
     }
 }

@@ -31,8 +31,8 @@ async fn named(app: &App, form: &[(&str, &str)]) -> (Option<GrantKey>, Option<St
 #[track_caller]
 fn granted((grant, token): (Option<GrantKey>, Option<String>)) -> (GrantKey, String) {
     (
-        grant.expect("an answer that names no grant"),
-        token.expect("an answer without a refresh token"),
+        grant.expect("a response without a grant key"),
+        token.expect("a response without a refresh token"),
     )
 }
 
@@ -62,7 +62,7 @@ async fn every_response_of_a_grant_carries_its_key() {
         (EventKind::Replayed, true),
         (EventKind::Recovered, true),
     ];
-    assert_eq!(kinds.collect::<Vec<_>>(), expected, "events name it too");
+    assert_eq!(kinds.collect::<Vec<_>>(), expected, "events carry it, too");
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn a_response_without_a_grant_carries_no_key() {
     for (name, form) in [
         ("no refresh token", &credentials[..]),
         ("no client", &nobody),
-        ("a refusal", &refresh_form("thief", &token)),
+        ("a rejection", &refresh_form("thief", &token)),
         (
             "an error of the inner service",
             &refresh_form("confidential", &token),
@@ -107,7 +107,7 @@ async fn a_response_without_a_grant_carries_no_key() {
     assert_eq!(
         named(&app, &refresh_form("app", &token)).await,
         (None, None),
-        "a refusal of the inner service"
+        "a rejection by the inner service"
     );
 }
 
@@ -120,7 +120,7 @@ async fn the_short_form_in_logs_is_a_prefix_of_the_key() {
         (event.grant_key, event.grant),
         (Some(grant), Some(GrantName::from(&grant)))
     );
-    assert_eq!(grant.to_string().parse(), Ok(grant), "it is noted as text");
+    assert_eq!(grant.to_string().parse(), Ok(grant), "its text form");
 }
 
 #[cfg(feature = "tiered")]

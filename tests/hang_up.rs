@@ -52,7 +52,7 @@ async fn a_client_can_hang_up_at_any_step_without_loss() {
         assert_eq!(
             app.upstream.refreshes(),
             1,
-            "after {polls} polls, {begun} of it by the one that hung up"
+            "after {polls} polls, {begun} of them by the client that hung up"
         );
         app.refresh(&token).await.token();
         assert_eq!(
@@ -62,7 +62,7 @@ async fn a_client_can_hang_up_at_any_step_without_loss() {
         );
         polls += 1;
     }
-    assert!(polls > 5, "there were {polls} steps to hang up at");
+    assert!(polls > 5, "there were only {polls} steps");
 }
 
 #[tokio::test]
@@ -81,7 +81,7 @@ async fn a_rotation_continues_in_its_own_task_after_a_hang_up() {
         }
     });
     settle().await;
-    assert!(!drained.load(Ordering::SeqCst), "a rotation is under way");
+    assert!(!drained.load(Ordering::SeqCst), "a rotation is in progress");
     gate.notify_one();
     drain.await.unwrap();
     assert_eq!(app.events(), [EventKind::Issued, EventKind::Rotated]);

@@ -109,12 +109,12 @@ async fn every_other_byte_of_the_response_is_kept() {
             r#"{"refresh_token":"{T}","expires_in":3600}"#,
         ),
         (
-            "what is said of its life",
+            "the lifetime of the refresh token",
             r#"{"refresh_token":"up","refresh_expires_in":1800,"refresh_token_expires_in":"7200"}"#,
             r#"{"refresh_token":"{T}","refresh_expires_in":1800,"refresh_token_expires_in":"1800"}"#,
         ),
         (
-            "what is said of a life without end",
+            "an endless lifetime of the refresh token",
             r#"{"refresh_token":"up","refresh_expires_in":0}"#,
             r#"{"refresh_token":"{T}","refresh_expires_in":2592000}"#,
         ),
@@ -222,18 +222,18 @@ async fn a_refresh_token_issued_as_an_access_token_is_withheld() {
             502,
         ),
         (
-            "asked for, and not denied",
+            "requested, and not contradicted",
             REFRESH,
             r#"{"access_token":"up-1"}"#,
             502,
         ),
         (
-            "asked for, but an access token",
+            "requested, but issued as an access token",
             REFRESH,
             r#"{"access_token":"a","issued_token_type":"urn:ietf:params:oauth:token-type:access_token"}"#,
             200,
         ),
-        ("not asked for", ACCESS, r#"{"access_token":"a"}"#, 200),
+        ("not requested", ACCESS, r#"{"access_token":"a"}"#, 200),
     ];
     for (name, requested, body, expected) in rows {
         let app = App::new();
@@ -399,7 +399,7 @@ async fn a_grant_has_the_granted_scope() {
     const DEVICE: &str = "urn:ietf:params:oauth:grant-type:device_code";
     let rows = [
         (
-            "that of the answer",
+            "that of the response",
             CODE,
             Some("read"),
             r#"{"scope":"read write"}"#,
@@ -407,7 +407,7 @@ async fn a_grant_has_the_granted_scope() {
             true,
         ),
         (
-            "not more than the answer's",
+            "not more than in the response",
             CODE,
             Some("read write admin"),
             r#"{"scope":"read write"}"#,
@@ -415,7 +415,7 @@ async fn a_grant_has_the_granted_scope() {
             false,
         ),
         (
-            "what was asked for if the answer has none",
+            "the requested scope if the response has none",
             "password",
             Some("read"),
             r#"{"scope":null}"#,
@@ -423,7 +423,7 @@ async fn a_grant_has_the_granted_scope() {
             true,
         ),
         (
-            "not more than was asked for",
+            "not more than was requested",
             "password",
             Some("read"),
             r#"{"scope":null}"#,
@@ -447,7 +447,7 @@ async fn a_grant_has_the_granted_scope() {
             true,
         ),
         (
-            "unknown if nobody says",
+            "unknown if it is in neither",
             "password",
             None,
             r#"{"scope":null}"#,
@@ -566,13 +566,13 @@ async fn a_grant_lives_until_the_configured_or_given_expiry() {
             HOUR,
         ),
         (
-            "what the inner service says",
+            "as the inner service states",
             (None, None),
             r#"{"refresh_expires_in":60}"#,
             Duration::from_secs(60),
         ),
         (
-            "in another word",
+            "by another member",
             (None, None),
             r#"{"refresh_token_expires_in":"61"}"#,
             Duration::from_secs(61),
@@ -610,7 +610,7 @@ async fn a_grant_lives_until_the_configured_or_given_expiry() {
                     assert_eq!(
                         said,
                         Some(end.as_secs()),
-                        "{name}: the client is told what holds"
+                        "{name}: the response states the real expiry"
                     );
                 }
             }
@@ -653,7 +653,7 @@ async fn an_upstream_expiry_applies_until_another_token_is_issued() {
     assert_eq!(
         app.refresh(&token).await.status,
         400,
-        "the token inside is two hours old"
+        "the upstream token is two hours old"
     );
 
     let app = App::new();

@@ -136,7 +136,7 @@ async fn an_unreadable_success_is_withheld() {
         ("cut off", || {
             json(r#"{"access_token":"a","refresh_token":"up""#)
         }),
-        ("something behind it", || {
+        ("trailing data", || {
             json(r#"{"access_token":"a"}{"refresh_token":"up"}"#)
         }),
         ("a byte order mark", || {
@@ -292,6 +292,6 @@ async fn a_log_in_is_cancelled_when_its_client_hangs_up() {
     assert_eq!(
         app.upstream.alive(),
         0,
-        "nobody waits for the answer any more"
+        "no client waits for the response any more"
     );
 }

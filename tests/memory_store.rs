@@ -366,7 +366,7 @@ async fn the_count_follows_inserts_removals_and_expiry() {
     while store.entry_count() > 0 {
         assert!(
             started.elapsed() < Duration::from_secs(30),
-            "the place of what has expired is never taken back"
+            "the space of expired entries is never reclaimed"
         );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

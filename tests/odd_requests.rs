@@ -73,7 +73,7 @@ async fn serve_all(rows: &[Row], client: &str) {
                 *value = "upstream-0-0".into();
             }
         }
-        assert_eq!(seen.form, expected, "{name}: only the token is another one");
+        assert_eq!(seen.form, expected, "{name}: only the token changes");
         let length = seen
             .headers
             .get(header::CONTENT_LENGTH)
@@ -233,7 +233,7 @@ async fn unusual_but_valid_bodies_and_headers_are_accepted() {
                 ]))
                 .unwrap()
         }),
-        ("what the answer should look like", |t| {
+        ("what the response should look like", |t| {
             let builder = form("/token")
                 .header("accept", "text/html")
                 .header("accept", "*/*");
@@ -382,7 +382,7 @@ async fn other_requests_pass_through_unchanged() {
         let mut seen = app.upstream.seen();
         assert_eq!(seen.len(), count + 1, "{name}");
         let seen = seen.pop().unwrap();
-        assert!(seen.raw == body, "{name}: the body is another one");
+        assert!(seen.raw == body, "{name}: the body has changed");
         assert_eq!((seen.method, seen.path, seen.headers), sent, "{name}");
     }
     assert!(app.store.calls().is_empty());

@@ -107,7 +107,11 @@ fn passes(layer: &RefreshLayer<MemoryStore>, name: &str, request: Request<Full<B
     let Ok(data) = frame.into_data() else {
         panic!("{name}: no data")
     };
-    assert_eq!(data.as_ptr(), BODY.as_ptr(), "{name}: the very same bytes");
+    assert_eq!(
+        data.as_ptr(),
+        BODY.as_ptr(),
+        "{name}: the same bytes in memory"
+    );
 }
 
 #[test]

@@ -201,7 +201,7 @@ async fn a_post_with_an_ambiguous_path_is_rejected() {
     assert_eq!(
         plain.upstream.seen().len(),
         targets.len(),
-        "without match_normalized_paths nothing else is guarded"
+        "without match_normalized_paths no other path is intercepted"
     );
 }
 
@@ -376,7 +376,7 @@ async fn another_spelling_does_not_bypass_client_authentication() {
     ]
     .concat();
     let (status, answer) = ask("/token/", &refresh).await;
-    assert_eq!(status, 200, "the session is alive: {answer}");
+    assert_eq!(status, 200, "the session is still valid: {answer}");
     let token = answer["refresh_token"].as_str().unwrap();
     assert_eq!(
         ask("/REVOKE", &[&client[..], &[("token", token)]].concat())

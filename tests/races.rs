@@ -81,12 +81,16 @@ async fn a_request_that_waits_too_long_is_told_to_retry() {
     assert_eq!(
         busy.error(),
         (503, "temporarily_unavailable".into()),
-        "so is the one that rotates"
+        "the request that rotates waits, too"
     );
     gate.notify_one();
     app.layer.drain().await;
     app.refresh(&token).await.token();
-    assert_eq!(app.upstream.refreshes(), 1, "and its retry gets the answer");
+    assert_eq!(
+        app.upstream.refreshes(),
+        1,
+        "and its retry gets the response"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -121,7 +125,7 @@ async fn the_lease_of_a_dead_instance_is_taken_over_after_expiry() {
     assert_eq!(
         answer.error(),
         (400, "invalid_grant".into()),
-        "the upstream is strict, and its answer was lost"
+        "the upstream is strict, and its response was lost"
     );
     assert_eq!(app.events().last(), Some(&EventKind::UpstreamRejected));
 }

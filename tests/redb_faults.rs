@@ -108,7 +108,7 @@ fn a_killed_process_loses_no_acknowledged_write() {
         process.expect("open");
         // Some children are killed early, others under full load.
         for _ in 0..random.random_range(0..200) {
-            note(&mut stored, &process.hear().expect("it goes on for ever"));
+            note(&mut stored, &process.hear().expect("the child never ended"));
         }
         std::thread::sleep(Duration::from_micros(random.random_range(0..3_000)));
         process.kill();
@@ -161,7 +161,7 @@ async fn check(path: &Path, stored: &mut HashMap<u64, u64>, round: u32) {
         assert_eq!(
             beside,
             Some(entry.value),
-            "round {round}, grant {grant}: with it came what is beside it"
+            "round {round}, grant {grant}: stored with its sidecar"
         );
     }
 }
@@ -249,7 +249,7 @@ fn a_full_disk_is_unavailable_until_there_is_room() {
         assert_eq!(
             store.get(&key(0)).await.unwrap(),
             Some(entry(2)),
-            "and what was stored is there"
+            "and stored entries are readable"
         );
     });
 }
@@ -288,15 +288,15 @@ async fn fill(path: PathBuf) {
         }
     };
     assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
-    eventually("what is stored can be read on a full disk", async || {
+    eventually("stored entries are readable on a full disk", async || {
         let entry = store.get(&key(number - 1)).await;
-        assert!(!matches!(entry, Ok(None)), "what is stored is never absent");
+        assert!(!matches!(entry, Ok(None)), "a stored entry is never absent");
         entry.is_ok()
     })
     .await;
     assert!(
         matches!(lease(8).await.unwrap().unwrap().lease, Lease::Held(_)),
-        "a lease stays with who took it"
+        "a lease stays with its holder"
     );
     say("full");
     eventually("the store goes on", async || {

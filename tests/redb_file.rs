@@ -91,7 +91,7 @@ async fn foreign_files_are_rejected_and_unchanged() {
             assert_eq!(
                 fs::read(file.path()).ok(),
                 before,
-                "{row}: it is left as it was"
+                "{row}: the file is unchanged"
             );
         }
     }
@@ -149,7 +149,7 @@ fn a_zero_timeout_is_rejected_before_the_file_is_touched() {
         let error = RedbStore::builder(file.path())
             .timeout(timeout)
             .open()
-            .expect_err("it was taken");
+            .expect_err("it was accepted");
         assert!(
             matches!(
                 error,
@@ -314,7 +314,7 @@ async fn a_corrupt_record_does_not_affect_other_entries() {
         assert_eq!(
             store.get(&key(1)).await.unwrap(),
             Some(entry(1)),
-            "the other is not concerned"
+            "the other entry is unaffected"
         );
     }
 }

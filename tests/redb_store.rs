@@ -83,7 +83,7 @@ async fn acknowledged_writes_survive_close_and_open() {
         );
     }
     drop(store);
-    assert_eq!(file.rows(), [90, 90, 180], "a removal leaves nothing");
+    assert_eq!(file.rows(), [90, 90, 180], "a removal leaves no rows");
 }
 
 #[tokio::test]
@@ -162,7 +162,7 @@ async fn an_entry_that_replaces_an_expired_one_has_no_sidecars() {
         tokio::time::sleep(Duration::from_millis(number * 300)).await;
         assert!(
             !has_beside(&store, &key(number), 2).await,
-            "it goes with its entry"
+            "the sidecar is removed with its entry"
         );
         assert_eq!(
             put(&store, &key(number), None, 2, Ttl::After(HOUR)).await,
@@ -253,7 +253,7 @@ async fn the_space_of_expired_entries_is_reclaimed() {
         while file.rows() != [0; 3] {
             assert!(
                 started.elapsed() < PATIENCE,
-                "round {round}: never taken back: {:?}",
+                "round {round}: never reclaimed: {:?}",
                 file.rows()
             );
             // There are no calls: the writer removes expired rows by itself.
@@ -314,7 +314,7 @@ async fn an_entry_stays_in_the_file_for_a_week_after_expiry() {
     assert_eq!(
         store.get(&key(1)).await.unwrap(),
         None,
-        "for its callers it is absent"
+        "absent for callers"
     );
     clock.advance(GRACE - HOUR * 5);
     let (store, left) = rows(store).await;
@@ -419,7 +419,7 @@ async fn a_clock_that_jumps_ahead_and_back_loses_no_entry() {
     assert_eq!(
         put(&store, &key(0), Some(1), 2, Ttl::Keep).await,
         Swap::Swapped,
-        "and they can be used"
+        "and they are usable"
     );
 }
 
@@ -516,7 +516,7 @@ async fn a_session_survives_a_restart() {
     assert_eq!(
         refresh(&service, &first).await.token(),
         second,
-        "the replay is there as well"
+        "the replay is stored as well"
     );
     let third = refresh(&service, &second).await.token();
     drop(service);

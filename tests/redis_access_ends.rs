@@ -55,7 +55,7 @@ impl Instance {
                 200 | 503 => {}
                 status => panic!("{what}: {status}"),
             }
-            assert!(Instant::now() < end, "{what}: it never ends");
+            assert!(Instant::now() < end, "{what}: the token never ended");
             tokio::time::sleep(POLL).await;
         }
     }
@@ -94,7 +94,7 @@ async fn listened_to(server: &RedisServer, by: i64) {
         {
             break;
         }
-        assert!(Instant::now() < end, "never listened to by {by}: {count:?}");
+        assert!(Instant::now() < end, "never {by} subscribers: {count:?}");
         tokio::time::sleep(POLL).await;
     }
     // They have handled the subscription by then.
@@ -115,7 +115,7 @@ async fn ended(announcements: &mut Announcements, what: &str) -> Key {
     };
     tokio::time::timeout(PATIENCE, heard)
         .await
-        .unwrap_or_else(|_| panic!("{what}: nobody has told"))
+        .unwrap_or_else(|_| panic!("{what}: no announcement arrived"))
 }
 
 /// An hour is longer than the test waits: a token ends because it was announced, not because its
@@ -132,7 +132,7 @@ async fn every_kind_of_end_reaches_every_instance() {
         "revoked",
         "revoked alone",
         "reused",
-        "ended by the program",
+        "ended by the application",
         "dead upstream",
     ] {
         app.events();
@@ -168,7 +168,7 @@ async fn every_kind_of_end_reaches_every_instance() {
                     "{name}: the grant has ended"
                 );
             }
-            "ended by the program" => {
+            "ended by the application" => {
                 let grant = app.take_events()[0].grant_key.unwrap();
                 assert!(app.layer.end_grant(&grant).await.unwrap());
             }
@@ -184,7 +184,7 @@ async fn every_kind_of_end_reaches_every_instance() {
         let sent = instances[1].wire.commands();
         assert!(
             sent.iter().any(|words| words[0] == "PUBLISH"),
-            "{name}: it is on its way before the client knows"
+            "{name}: announced before the client gets its response"
         );
         let [here, ears @ ..] = ears.each_mut();
         let key = ended(here, name).await;
@@ -198,7 +198,7 @@ async fn every_kind_of_end_reaches_every_instance() {
             assert_eq!(
                 instance.status(&elsewhere).await,
                 200,
-                "{name}: another grant lives"
+                "{name}: another grant is still valid"
             );
         }
     }
@@ -233,7 +233,7 @@ async fn without_announcements_access_tokens_end_within_the_cache_ttl() {
                 false => assert_eq!(
                     instance.status(&access).await,
                     200,
-                    "nobody has told, and the hour is not over"
+                    "no announcement arrived, and the hour is not over"
                 ),
             }
         }
@@ -271,12 +271,14 @@ async fn a_reconnecting_subscriber_empties_its_cache() {
     assert_eq!(
         other.status(&access).await,
         200,
-        "it is read anew, and remembered"
+        "it is read again, and cached"
     );
     assert_eq!(ending.app.revoke(&token).await.status, 200);
-    assert_eq!(other.status(&access).await, 200, "nobody has told");
+    assert_eq!(other.status(&access).await, 200, "no announcement arrived");
     other.wire.unhook();
-    other.refuses(&access, "a subscriber that is back").await;
+    other
+        .refuses(&access, "a subscriber that has reconnected")
+        .await;
 }
 
 /// It receives no announcements, and its cache entries are valid for an hour.
@@ -340,7 +342,7 @@ async fn ends_reach_every_instance_after_an_outage() {
         }
         let end = Instant::now() + PATIENCE;
         while app.revoke(&token).await.status != 200 {
-            assert!(Instant::now() < end, "{name}: it is never back");
+            assert!(Instant::now() < end, "{name}: it never reconnected");
             tokio::time::sleep(POLL).await;
         }
         for instance in &instances {

@@ -37,7 +37,7 @@ async fn connect(url: &str) -> RedisStore {
 async fn next(announcements: &mut Announcements, what: &str) -> Option<Announcement> {
     tokio::time::timeout(PATIENCE, announcements.next())
         .await
-        .unwrap_or_else(|_| panic!("never heard: {what}"))
+        .unwrap_or_else(|_| panic!("never received: {what}"))
 }
 
 /// Waits until an announcement of `other` arrives. Returns what arrived before it.
@@ -50,7 +50,7 @@ async fn heard(
     let key = random_key();
     let mut before = Vec::new();
     loop {
-        assert!(Instant::now() < end, "never heard: {what}");
+        assert!(Instant::now() < end, "never received: {what}");
         // The connection that announces may have to be reopened, too.
         let _ = other.announce(&[key]).await;
         while let Ok(next) = tokio::time::timeout(AGAIN, announcements.next()).await {
@@ -73,7 +73,7 @@ async fn a_broken_channel_is_detected_and_reopened() {
         assert_eq!(
             next(&mut announcements, name).await,
             Some(Announcement::Lost),
-            "{name}: nobody listened before"
+            "{name}: there was no subscriber before"
         );
         heard(&other, &mut announcements, name).await;
         match name {
@@ -123,7 +123,7 @@ async fn the_channel_follows_the_master() {
     };
     let (store, other) = (limited().await, limited().await);
     let mut announcements = store.announcements().unwrap();
-    heard(&other, &mut announcements, "what ends").await;
+    heard(&other, &mut announcements, "an end").await;
     sentinels.failover().await;
     broken_and_back(&other, &mut announcements, "the master has changed places").await;
     sentinels.master().freeze();
@@ -145,17 +145,17 @@ async fn the_channel_of_a_cluster_skips_unreachable_nodes() {
         };
         let (store, other) = (limited().await, limited().await);
         let mut announcements = store.announcements().unwrap();
-        heard(&other, &mut announcements, "what ends").await;
+        heard(&other, &mut announcements, "an end").await;
         node.kill();
         if at == 0 {
             broken_and_back(
                 &other,
                 &mut announcements,
-                "the node that was listened to is away",
+                "the subscribed node is unreachable",
             )
             .await;
         }
-        heard(&other, &mut announcements, "a node is away").await;
+        heard(&other, &mut announcements, "a node is unreachable").await;
         node.restart().await;
         cluster.ready().await;
     }
@@ -172,16 +172,16 @@ async fn a_server_that_denies_ping_counts_as_alive() {
     let other = connect(&server.url()).await;
     let mut announcements = store.announcements().unwrap();
     assert_eq!(
-        next(&mut announcements, "that it listens").await,
+        next(&mut announcements, "the first notice").await,
         Some(Announcement::Lost)
     );
     let denied = async || format!("{:?}", server.command(&["ACL", "LOG"]).await).contains("ping");
     let end = Instant::now() + PATIENCE;
     while !denied().await {
-        assert!(Instant::now() < end, "nobody asks whether it is there");
+        assert!(Instant::now() < end, "no PING is sent");
         tokio::time::sleep(AGAIN).await;
     }
-    heard(&other, &mut announcements, "what ends").await;
+    heard(&other, &mut announcements, "an end").await;
 }
 
 #[tokio::test]
@@ -194,7 +194,7 @@ async fn a_message_contains_only_keys() {
         .unwrap();
     let mut announcements = store.announcements().unwrap();
     assert_eq!(
-        next(&mut announcements, "that it listens").await,
+        next(&mut announcements, "the first notice").await,
         Some(Announcement::Lost)
     );
     let [one, two] = [[1; 32], [2; 32]].map(|key| Announcement::Ended(Key::new(key)));
@@ -264,7 +264,8 @@ async fn own_announcements_arrive_without_a_channel() {
         store.announce(&[key]).await,
         Err(StoreError::Unavailable(_))
     ));
-    while next(&mut announcements, "its own").await != Some(Announcement::Ended(key)) {}
+    while next(&mut announcements, "its own announcement").await != Some(Announcement::Ended(key)) {
+    }
 }
 
 #[tokio::test]
@@ -277,11 +278,11 @@ async fn dropping_the_last_handle_closes_the_subscription() {
     ];
     let [first, second] = &mut announcements;
     assert_eq!(
-        next(first, "that it listens").await,
+        next(first, "the first notice").await,
         Some(Announcement::Lost)
     );
     assert_eq!(
-        next(second, "that it listens").await,
+        next(second, "the first notice").await,
         Some(Announcement::Lost)
     );
     let list = async || {
@@ -301,10 +302,7 @@ async fn dropping_the_last_handle_closes_the_subscription() {
     }
     drop(store);
     for announcements in &mut announcements {
-        while next(announcements, "that there will be no more")
-            .await
-            .is_some()
-        {}
+        while next(announcements, "the end of the stream").await.is_some() {}
     }
     let end = Instant::now() + PATIENCE;
     while list().await.contains(" name=") {
@@ -326,7 +324,7 @@ fn subscribing_works_outside_a_runtime() {
         (server, store, other)
     });
     let mut announcements = store.announcements().unwrap();
-    runtime.block_on(heard(&other, &mut announcements, "what ends"));
+    runtime.block_on(heard(&other, &mut announcements, "an end"));
 }
 
 /// The documented rights suffice, and without them everything else works.
@@ -341,7 +339,7 @@ async fn only_the_channel_needs_the_channel_rights() {
         connect(&server.url_with("app:secret@")).await,
     );
     let mut announcements = store.announcements().unwrap();
-    heard(&other, &mut announcements, "what ends").await;
+    heard(&other, &mut announcements, "an end").await;
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     assert_eq!(
         server.command(&["ACL", "LOG"]).await,
@@ -358,7 +356,7 @@ async fn only_the_channel_needs_the_channel_rights() {
     let _announcements = store.announcements().unwrap();
     let end = Instant::now() + PATIENCE;
     while !log.text().contains("cannot subscribe to the Redis channel") {
-        assert!(Instant::now() < end, "nobody warns");
+        assert!(Instant::now() < end, "no warning is logged");
         tokio::time::sleep(AGAIN).await;
     }
     for _ in 0..3 {

@@ -95,7 +95,7 @@ async fn the_store_reconnects_to_a_restarted_cluster() {
     for key in &keys {
         let outcome = tokio::time::timeout(PATIENCE, store.get(key))
             .await
-            .expect("it fails in time");
+            .expect("it fails within the time limit");
         assert!(
             matches!(outcome, Err(StoreError::Unavailable(_))),
             "{outcome:?}"
@@ -132,7 +132,7 @@ async fn an_unreachable_node_does_not_affect_the_others() {
     cluster.nodes()[0].kill();
     let outcome = tokio::time::timeout(PATIENCE, store.get(first))
         .await
-        .expect("it fails in time");
+        .expect("it fails within the time limit");
     assert!(
         matches!(outcome, Err(StoreError::Unavailable(_))),
         "{outcome:?}"
@@ -146,7 +146,7 @@ async fn an_unreachable_node_does_not_affect_the_others() {
     }
     cluster.nodes()[0].restart().await;
     cluster.ready().await;
-    eventually("the node that is back", async || {
+    eventually("the thawed node", async || {
         put(&store, first, None, 1).await.map(drop)
     })
     .await;
@@ -198,7 +198,7 @@ async fn a_hanging_node_does_not_affect_the_others() {
             for store in &stores {
                 let outcome = tokio::time::timeout(PATIENCE, store.get(first))
                     .await
-                    .expect("it fails in time");
+                    .expect("it fails within the time limit");
                 assert!(
                     matches!(outcome, Err(StoreError::Unavailable(_))),
                     "{outcome:?}"
@@ -219,7 +219,7 @@ async fn a_hanging_node_does_not_affect_the_others() {
         cluster.nodes()[0].thaw();
         for store in &stores {
             assert_eq!(
-                eventually("the node that is back", async || store.get(first).await).await,
+                eventually("the thawed node", async || store.get(first).await).await,
                 Some(entry(1))
             );
         }
@@ -239,7 +239,7 @@ async fn a_moved_slot_is_followed() {
             from = Some((node, name));
         }
     }
-    let (from, name) = from.expect("it is on a node");
+    let (from, name) = from.expect("it is on one node");
     let to = cluster
         .nodes()
         .iter()
@@ -272,7 +272,7 @@ async fn a_moved_slot_is_followed() {
             .await;
         assert!(
             store.get(&key).await.unwrap().is_some(),
-            "it is on either node"
+            "it is on one of the nodes"
         );
     }
     let claim = store
@@ -345,7 +345,7 @@ async fn a_cluster_can_be_reached_over_tls() {
     let error = builder(&url).connect().await.unwrap_err();
     assert!(
         matches!(error, RedisConnectError::Unreachable(_)),
-        "an authority that is not known: {error:?}"
+        "an unknown authority: {error:?}"
     );
 }
 
@@ -395,7 +395,7 @@ async fn a_write_waits_for_the_replicas_of_its_node() {
         let outcome = put(&store, key, None, 1).await;
         assert!(
             matches!(outcome, Err(StoreError::Unavailable(_))),
-            "of the other nodes: {outcome:?}"
+            "on the other nodes: {outcome:?}"
         );
     }
 }

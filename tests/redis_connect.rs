@@ -56,7 +56,7 @@ async fn an_invalid_url_is_an_error() {
     ];
     for (url, expected) in rows {
         let RedisConnectError::Url(error) = refused(url).await else {
-            panic!("{url} is no error of the URL")
+            panic!("{url}: not a URL error")
         };
         assert_eq!(error, expected, "{url}");
     }
@@ -292,13 +292,13 @@ async fn tls_requires_matching_certificates() {
     let of = || builder(&server.url());
     let trusting = || of().tls_root_certificates(ca);
     let rows = [
-        ("an authority that is not known", of(), "Unreachable"),
+        ("an unknown authority", of(), "Unreachable"),
         (
             "another authority",
             of().tls_root_certificates(others.ca.as_str()),
             "Unreachable",
         ),
-        ("no certificate of a client", trusting(), "Unreachable"),
+        ("no client certificate", trusting(), "Unreachable"),
         (
             "no PEM",
             of().tls_root_certificates("no certificate"),
@@ -310,7 +310,7 @@ async fn tls_requires_matching_certificates() {
             "Certificate",
         ),
         (
-            "no chain",
+            "no certificate chain",
             trusting().tls_client_certificate("", client.key.as_str()),
             "Certificate",
         ),

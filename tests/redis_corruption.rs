@@ -246,7 +246,10 @@ async fn ten_thousand_corrupt_grants_are_errors_and_recover_once_repaired() {
     );
     assert!(corrupt.load(Ordering::SeqCst) > 7000, "{corrupt:?}");
     let rotated = count(EventKind::Rotated);
-    assert!(rotated > SESSIONS, "some damage decides nothing: {rotated}");
+    assert!(
+        rotated > SESSIONS,
+        "too few damages left the decision intact: {rotated}"
+    );
     assert_eq!(app.upstream.refreshes(), rotated);
     let expected = [
         EventKind::Issued,
@@ -296,7 +299,7 @@ async fn a_corrupt_replay_is_never_returned_and_loses_no_session() {
     assert_eq!(refused + corrupt, SESSIONS, "{answers:?}");
     assert!(
         refused > 0 && corrupt > 0,
-        "what does not open is Late, what is of another type is an error"
+        "a replay that cannot be decrypted is Late, a value of another type is an error"
     );
     let events = app.events();
     assert!(

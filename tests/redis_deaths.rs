@@ -214,7 +214,7 @@ async fn client(
                 .clone_into(&mut token),
             Ok((400, _)) => return None,
             // It is told to retry, or no proxy responds.
-            Ok((503, _)) | Err(_) => assert!(Instant::now() < end, "nobody answers"),
+            Ok((503, _)) | Err(_) => assert!(Instant::now() < end, "no proxy responds"),
             Ok(answer) => panic!("{answer:?}"),
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -241,7 +241,7 @@ async fn a_process_killed_under_load_loses_no_session_of_such_an_upstream() {
     }
     for _ in 0..2 {
         let begun = upstream.refreshes();
-        until("there is load", || {
+        until("load on the instances", || {
             upstream.refreshes() > begun + 2 * SESSIONS
         })
         .await;

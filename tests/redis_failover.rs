@@ -102,10 +102,16 @@ async fn under_load(
     upstream.slow_down(Duration::from_millis(30));
     let load = Load::begin(instances, tokens);
     let begun = upstream.refreshes();
-    until("there is load", || upstream.refreshes() > begun + SESSIONS).await;
+    until("load on the instances", || {
+        upstream.refreshes() > begun + SESSIONS
+    })
+    .await;
     fault.await;
     let after = upstream.refreshes();
-    until("it goes on", || upstream.refreshes() > after + SESSIONS).await;
+    until("the clients make progress", || {
+        upstream.refreshes() > after + SESSIONS
+    })
+    .await;
     let tokens = load.end().await;
     let (lost, left) = go_on(instances, &tokens).await;
     let told: Vec<_> = instances.iter().map(App::take_events).collect();
@@ -324,7 +330,7 @@ async fn with_replicas_no_upstream_token_is_consumed_under_a_lease_that_could_be
     assert_eq!(
         upstream.refreshes(),
         0,
-        "without a lease that stands, nothing begins"
+        "without a replicated lease, no rotation begins"
     );
     sentinels.kill_master_and_wait().await;
     sentinels.replica().restart().await;
@@ -372,7 +378,7 @@ async fn no_client_gets_a_token_that_a_failover_would_lose() {
         "{told:?}"
     );
     assert_nothing_lost(
-        "commits that the old master alone has",
+        "commits that only the old master has",
         &upstream,
         &left,
         &told,

@@ -521,7 +521,7 @@ async fn a_delayed_request_arrives_later() {
     tokio::select! {
         biased;
         () = time => {}
-        answer = &mut delayed => panic!("{answer:?} came at once"),
+        answer = &mut delayed => panic!("{answer:?} arrived at once"),
     }
     assert_eq!(delayed.await.unwrap(), 1);
 }

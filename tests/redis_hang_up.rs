@@ -66,7 +66,7 @@ async fn a_client_can_hang_up_at_every_step() {
         assert_eq!(
             upstream.refreshes(),
             SESSIONS,
-            "{step:?}: what has begun runs to its end"
+            "{step:?}: rotations that have begun complete"
         );
         assert_eq!(upstream.rotations(), SESSIONS, "{step:?}");
 
@@ -77,7 +77,7 @@ async fn a_client_can_hang_up_at_every_step() {
         let replayed = count(&events, EventKind::Replayed);
         assert!(
             replayed >= SESSIONS,
-            "{step:?}: they got the answers that they had not waited for: {replayed}"
+            "{step:?}: replays of the lost responses: {replayed}"
         );
     }
 }

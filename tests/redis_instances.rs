@@ -76,7 +76,7 @@ async fn a_rotation_takes_two_round_trips_on_any_instance() {
         instance(&other.url(), &upstream).await,
     );
     let rows = [
-        ("where it was issued", &first, &issuer),
+        ("on the instance that issued it", &first, &issuer),
         ("elsewhere", &second, &other),
     ];
     let rows = [
@@ -156,7 +156,7 @@ async fn wrong_clients_and_dead_tokens_rarely_reach_redis() {
     let (commands, _) = traffic(&wire);
     assert!(
         commands.len() <= dead.len(),
-        "10,240 requests with dead tokens cost {} commands",
+        "10,240 requests with dead tokens took {} commands",
         commands.len()
     );
     assert_eq!(upstream.refreshes(), 2);

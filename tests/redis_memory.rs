@@ -148,7 +148,7 @@ async fn a_grant_is_one_key_of_at_most_512_bytes() {
 async fn check(server: &RedisServer, grants: usize, case: &str) {
     let end = Instant::now() + LIMIT;
     while server.dump().await.len() > grants {
-        assert!(Instant::now() < end, "{case}: more than one key a grant");
+        assert!(Instant::now() < end, "{case}: more than one key per grant");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let usages = usages(server).await;
@@ -201,8 +201,8 @@ async fn fifty_thousand_grants_take_at_most_560_bytes_each() {
         i64::try_from(GRANTS + real.len()).unwrap()
     );
     let each = (used_memory(&server).await - before) / GRANTS;
-    println!("{each} bytes of real memory a grant");
-    assert!(each <= MOST_REAL, "{each} bytes of real memory a grant");
+    println!("{each} bytes of real memory per grant");
+    assert!(each <= MOST_REAL, "{each} bytes of real memory per grant");
 }
 
 /// Returns the `expires_at` of a record, read from where the store keeps it: after 47 bytes of its
@@ -223,7 +223,7 @@ fn expires_at(entry: &[u8]) -> u64 {
         }
         fields = rest;
     }
-    panic!("no end in {entry:?}");
+    panic!("no expiry in {entry:?}");
 }
 
 #[tokio::test]
@@ -268,14 +268,14 @@ async fn every_key_expires_some_time_after_its_grant() {
                 if key.windows(2).any(|pair| pair == b"}:") {
                     assert!(
                         end > now && end <= now + 120_000,
-                        "{case}: a replay goes away at {end}, it is {now}"
+                        "{case}: a replay expires at {end}, now is {now}"
                     );
                 } else {
                     let said = i64::try_from(expires_at(&value)).unwrap();
                     let late = end - said - kept;
                     assert!(
                         late.abs() <= took,
-                        "{case}: it goes away at {end}, and says {said}"
+                        "{case}: the key expires at {end}, the record at {said}"
                     );
                 }
             }
@@ -304,7 +304,7 @@ async fn a_lease_does_not_extend_the_expiry() {
     let [(_, after)] = &server.dump().await[..] else {
         panic!("more than a grant")
     };
-    assert_ne!(before, after, "there was a lease, and it was given back");
+    assert_ne!(before, after, "a lease was taken and released");
     assert_eq!(expires_at(before), expires_at(after));
     assert_eq!(integer(&server, &[b"PEXPIRETIME", key]).await, end);
 }

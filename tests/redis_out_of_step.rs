@@ -374,7 +374,7 @@ async fn random_faults_under_load_lose_no_session() {
 async fn next(announcements: &mut Announcements) -> Announcement {
     let next = tokio::time::timeout(PATIENCE, announcements.next())
         .await
-        .expect("it comes");
+        .expect("it arrives");
     next.expect("the channel stays open")
 }
 
@@ -389,7 +389,7 @@ async fn an_out_of_step_channel_is_reopened() {
     assert_eq!(
         next(&mut announcements).await,
         Announcement::Lost,
-        "nobody listened before"
+        "there was no subscriber before"
     );
     let replies: [&'static [u8]; 6] = [
         b"+PONG
@@ -453,7 +453,7 @@ async fn a_message_of_invalid_length_is_reported_as_lost() {
     assert_eq!(
         next(&mut announcements).await,
         Announcement::Lost,
-        "nobody listened before"
+        "there was no subscriber before"
     );
     for length in [1, 31, 32 * 1025, 4 << 20] {
         let publication = vec![b'a'; length];

@@ -184,6 +184,6 @@ async fn while_away(case: &str, instances: &[RedisApp], upstream: &Upstream, idl
     assert_eq!(
         upstream.refreshes(),
         seen,
-        "{case}: nobody else got as far as the upstream"
+        "{case}: no other request reached the upstream"
     );
 }

@@ -47,7 +47,7 @@ async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> 
 }
 
 async fn is_back(store: &RedisStore, key: &Key) {
-    eventually("it comes back", async || store.get(key).await.ok()).await;
+    eventually("it reconnects", async || store.get(key).await.ok()).await;
 }
 
 fn is_unavailable<T>(outcome: &Result<T, StoreError>) -> bool {
@@ -177,7 +177,7 @@ async fn a_frozen_server_is_detected() {
     let key = random_key();
     assert_eq!(put(&store, &key, None, 1).await.unwrap(), Swap::Swapped);
     server.freeze();
-    let outcome = in_time("a call is bounded", store.get(&key)).await;
+    let outcome = in_time("a call times out", store.get(&key)).await;
     assert!(is_unavailable(&outcome), "{outcome:?}");
     eventually("calls fail at once", async || {
         let started = Instant::now();
@@ -261,7 +261,7 @@ async fn a_server_that_became_a_replica_is_unavailable_until_it_is_master_again(
     let outcome = in_time("it fails", put(&store, &key, None, 1)).await;
     assert!(is_unavailable(&outcome), "{outcome:?}");
     server.command(&["REPLICAOF", "NO", "ONE"]).await;
-    let swap = eventually("it writes again", async || {
+    let swap = eventually("it accepts writes again", async || {
         put(&store, &key, None, 1).await.ok()
     })
     .await;

@@ -31,7 +31,7 @@ fn is_unavailable<T>(outcome: &Result<T, StoreError>) -> bool {
 async fn inserted(store: &RedisStore, key: &Key) {
     let end = Instant::now() + PATIENCE;
     while is_unavailable(&put(store, key, None, 1).await) {
-        assert!(Instant::now() < end, "it never stands");
+        assert!(Instant::now() < end, "it never succeeds");
     }
 }
 
@@ -53,7 +53,7 @@ async fn a_replicated_write_succeeds() {
     assert_eq!(
         replica.dump().await.len(),
         2,
-        "it is there, and what lies beside it"
+        "the entry and its sidecar are stored"
     );
     assert_eq!(
         store.beside(&key, &NAME).await.unwrap(),
@@ -75,7 +75,7 @@ async fn a_replicated_write_succeeds() {
     assert_eq!(
         replica.dump().await.len(),
         1,
-        "what lay beside stays for its own time"
+        "the sidecar keeps its own expiry"
     );
     master.command(&["SCRIPT", "FLUSH"]).await;
     assert_eq!(
@@ -129,7 +129,7 @@ async fn a_write_that_a_failover_could_lose_is_unavailable() {
     replica.thaw();
     let end = Instant::now() + PATIENCE;
     while is_unavailable(&remove(&store, &key, 1).await) {
-        assert!(Instant::now() < end, "it never stands");
+        assert!(Instant::now() < end, "it never succeeds");
     }
 }
 
@@ -164,7 +164,7 @@ async fn a_lease_that_a_failover_could_lose_is_unavailable() {
         assert_eq!(
             store.get(&key).await.unwrap().unwrap().version,
             version(2),
-            "it was taken nevertheless"
+            "it was inserted nevertheless"
         );
         master
             .command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"])
@@ -175,7 +175,7 @@ async fn a_lease_that_a_failover_could_lose_is_unavailable() {
     let claim = loop {
         match store.claim(&key, &TAG, version(2), LEASE).await {
             Ok(claim) => break claim.unwrap(),
-            Err(error) => assert!(Instant::now() < end, "it never stands: {error}"),
+            Err(error) => assert!(Instant::now() < end, "it never succeeds: {error}"),
         }
     };
     assert_eq!(claim.lease, Lease::Taken);
@@ -218,7 +218,7 @@ async fn a_read_that_a_failover_could_undo_is_unavailable() {
     let claim = loop {
         match store.claim(&key, &old, version(3), LEASE).await {
             Ok(claim) => break claim.unwrap(),
-            Err(error) => assert!(Instant::now() < end, "it never stands: {error}"),
+            Err(error) => assert!(Instant::now() < end, "it never succeeds: {error}"),
         }
     };
     assert_eq!(claim, Claim::new(Lease::OtherTag(None), entry(2)));
@@ -276,7 +276,7 @@ async fn a_master_unaware_of_lost_replicas_does_not_report_absence() {
     assert!(is_unavailable(&outcome), "{outcome:?}");
     let outcome = put(&store, &key, Some(1), 2).await;
     assert!(is_unavailable(&outcome), "{outcome:?}");
-    assert_eq!(master.dump().await.len(), 1, "nothing is left of it");
+    assert_eq!(master.dump().await.len(), 1, "it is removed");
 }
 
 /// Anyone can send unknown tokens. Their confirmation with the replicas, which never completes
@@ -335,7 +335,7 @@ async fn lookups_of_absent_keys_do_not_delay_others() {
     assert_eq!(put(&store, &key, Some(2), 3).await.unwrap(), Swap::Swapped);
     assert!(
         probes.iter().all(|probe| !probe.is_finished()),
-        "they are still being made sure of"
+        "they are still being confirmed"
     );
     wire.unhook();
     goes_on.notify_one();
@@ -406,7 +406,7 @@ async fn a_key_that_has_appeared_is_not_reported_absent() {
         assert_eq!(
             other.get(&key).await.unwrap(),
             Some(entry(1)),
-            "nobody has claimed it"
+            "it is not claimed"
         );
     }
 }

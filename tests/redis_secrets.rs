@@ -297,7 +297,7 @@ async fn no_secret_is_in_redis_on_the_wire_or_in_the_log() {
         .into_iter()
         .filter(|kind| !watched.kinds.contains(kind))
         .collect();
-    assert_eq!(missing, [], "a path was not taken");
+    assert_eq!(missing, [], "a path was not covered");
 
     let log = log.text();
     for (place, seen) in [
@@ -306,7 +306,7 @@ async fn no_secret_is_in_redis_on_the_wire_or_in_the_log() {
     ] {
         assert!(
             seen.len() > 20_000,
-            "{place}: nothing was seen: {}",
+            "{place}: nothing was recorded: {}",
             seen.len()
         );
         assert_eq!(watched.needles.find_in_bytes(seen), None, "{place}");

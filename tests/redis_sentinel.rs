@@ -64,7 +64,7 @@ async fn the_master_is_followed_after_a_failover() {
         assert_eq!(store.get(&key).await.unwrap(), Some(entry(number)));
         assert!(
             is_on(sentinels.master()).await,
-            "it is written where the sentinels say"
+            "it is written to the master"
         );
     }
 }
@@ -152,7 +152,7 @@ async fn master_and_sentinels_can_have_different_passwords() {
                 .await,
         ),
         (
-            "of the master",
+            "those of the master",
             builder()
                 .sentinel_credentials("app", "secret")
                 .connect()

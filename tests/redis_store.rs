@@ -229,7 +229,7 @@ async fn a_repeated_claim_still_reports_the_takeover() {
             if claim.lease == Lease::Taken {
                 break claim;
             }
-            assert!(Instant::now() < end, "it does not run out: {claim:?}");
+            assert!(Instant::now() < end, "the lease does not expire: {claim:?}");
         };
         assert!(claim.taken_over, "{lease:?}");
         assert_eq!(
@@ -294,7 +294,7 @@ async fn a_malformed_value_is_corrupt() {
                 ),
             }
         }
-        assert_eq!(server.dump().await, before, "{row}: it stays as it is");
+        assert_eq!(server.dump().await, before, "{row}: it is unchanged");
     }
     server.command(&[b"DEL", beside]).await;
     server.command(&[b"RPUSH", beside, b"value"]).await;
@@ -421,7 +421,7 @@ async fn a_full_server_is_unavailable() {
     assert_eq!(
         remove(&store, &key, 1).await.unwrap(),
         Swap::Swapped,
-        "what makes room can be done"
+        "calls that free memory succeed"
     );
     let error = RedisStore::connect(&server.url()).await.unwrap_err();
     assert!(matches!(error, RedisConnectError::Unusable(_)), "{error:?}");

@@ -57,7 +57,11 @@ async fn every_response_has_an_access_token_of_the_layer_that_maps_to_the_upstre
 
     let second = granted("a refresh", &app, refresh(&first.token())).await;
     assert_eq!(swapped(&second).await, "at-0-1");
-    assert_eq!(swapped(&first).await, "at-0-0", "the one before goes on");
+    assert_eq!(
+        swapped(&first).await,
+        "at-0-0",
+        "the earlier token stays valid"
+    );
 
     let again = granted("a replay", &app, refresh(&first.token())).await;
     assert_eq!(again.body, second.body);
@@ -81,7 +85,7 @@ async fn every_response_has_an_access_token_of_the_layer_that_maps_to_the_upstre
 
     app.upstream.then(Act::KeepToken);
     let kept = granted(
-        "an answer without a refresh token",
+        "a response without a refresh token",
         &app,
         refresh(&recovered.token()),
     )
@@ -552,7 +556,7 @@ async fn an_access_token_and_its_record_live_as_long_as_expires_in() {
         ("as always", r#"{"expires_in":3600}"#, HOUR),
         ("a minute", r#"{"expires_in":60}"#, HOUR / 60),
         ("as text", r#"{"expires_in":"60"}"#, HOUR / 60),
-        ("nothing is said", r#"{"expires_in":null}"#, HOUR),
+        ("omitted", r#"{"expires_in":null}"#, HOUR),
         ("nonsense is said", r#"{"expires_in":"soon"}"#, HOUR),
     ];
     for (name, members, lifetime) in rows {
@@ -587,12 +591,12 @@ async fn an_access_token_and_its_record_live_as_long_as_expires_in() {
         assert_eq!(
             guarded.status(&token).await,
             401,
-            "{name}: it is remembered, and over"
+            "{name}: it is stored, and has expired"
         );
         assert_eq!(
             Guarded::new(&app).status(&token).await,
             401,
-            "{name}: it is not remembered"
+            "{name}: it is not stored"
         );
     }
 }
@@ -617,7 +621,7 @@ async fn an_access_token_keeps_its_scope_and_resources() {
         ("resource", one),
         ("resource", two),
     ];
-    let first = granted("said by the server", &app, post("/token", &bare)).await;
+    let first = granted("stated by the server", &app, post("/token", &bare)).await;
     assert_eq!(
         told(&first).await,
         (
@@ -633,7 +637,7 @@ async fn an_access_token_keeps_its_scope_and_resources() {
         &[("scope", "read"), ("resource", two)],
     ]
     .concat();
-    let second = granted("asked for by the client", &app, post("/token", &less)).await;
+    let second = granted("requested by the client", &app, post("/token", &less)).await;
     assert_eq!(
         told(&second).await,
         (serde_json::json!(["read"]), serde_json::json!([two]))
@@ -677,7 +681,7 @@ async fn access_and_refresh_tokens_are_not_interchangeable() {
         assert_eq!(
             app.events(),
             [EventKind::Unknown],
-            "it leads to no grant, which could be ended for reuse"
+            "it belongs to no grant that could be ended"
         );
     }
     assert_eq!(guarded.status(&refresh_token).await, 401);
@@ -698,7 +702,7 @@ async fn access_tokens_are_not_replaced_by_default() {
     );
     app.store.hook(|_, call| {
         if matches!(call, Call::Announce) {
-            panic!("announced for nobody")
+            panic!("issued to no client")
         } else {
             Plan::Pass
         }

@@ -74,7 +74,7 @@ const GRANT: &str = "invalid_grant";
 async fn a_token_of_another_client_is_rejected_and_not_consumed() {
     let rows: [Row; 24] = [
         (
-            "of nobody",
+            "of no grant",
             |f| present(patched(&f.token, |bytes| bytes[..12].fill(9))),
             GRANT,
             Some(EventKind::Unknown),
@@ -92,19 +92,19 @@ async fn a_token_of_another_client_is_rejected_and_not_consumed() {
             Some(EventKind::ClientMismatch),
         ),
         (
-            "ours, for another client",
+            "of another client",
             |f| post("/token", &refresh_form("other", &f.token)),
             GRANT,
             { Some(EventKind::ClientMismatch) },
         ),
         (
-            "ours, for a client of another case",
+            "of a client id in another case",
             |f| post("/token", &refresh_form("APP", &f.token)),
             GRANT,
             { Some(EventKind::ClientMismatch) },
         ),
         (
-            "ours, for another client by Basic",
+            "of another client, by Basic",
             |f| by_basic(&f.token, "other:secret"),
             GRANT,
             { Some(EventKind::ClientMismatch) },

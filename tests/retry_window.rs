@@ -97,7 +97,7 @@ async fn only_the_same_request_gets_a_replay() {
     assert_eq!(
         send(form(secret, &[("scope", "read")])).await.body,
         first.body,
-        "and still the same for the same"
+        "and the same request still gets the same"
     );
     assert_eq!(app.upstream.refreshes(), 1);
 
@@ -136,7 +136,7 @@ async fn a_client_assertion_gets_no_replay_but_ends_nothing() {
     assert_eq!(
         app.refresh(&token).await.error(),
         (400, "invalid_grant".into()),
-        "nothing was stored to be replayed"
+        "no replay was stored"
     );
     assert_eq!(
         app.events(),
@@ -170,7 +170,7 @@ async fn no_replay_after_the_window_or_once_the_successor_was_presented() {
     assert_eq!(
         app.refresh(&second).await.token(),
         third,
-        "and the grant lives"
+        "and the grant is still valid"
     );
     app.clock.advance_secs(5);
     assert_eq!(

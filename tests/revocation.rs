@@ -107,7 +107,7 @@ async fn every_accepted_token_revokes_the_grant_and_the_upstream_token() {
         assert_eq!(
             revoked_inside(&app).len(),
             1,
-            "{name}: what has ended is not revoked again"
+            "{name}: an ended grant is not revoked again"
         );
         assert_eq!(app.upstream.refreshes(), rotations, "{name}");
         assert!(
@@ -122,7 +122,7 @@ async fn a_token_that_is_not_accepted_revokes_nothing() {
     type Presented = fn(&[String]) -> String;
     let rows: [(&str, &str, Presented, Duration, EventKind); 9] = [
         (
-            "of nobody",
+            "of no grant",
             "app",
             |t| patched(&t[2], |bytes| bytes[..12].fill(9)),
             Duration::ZERO,
@@ -229,7 +229,7 @@ async fn a_reused_token_ends_the_grant() {
         assert_eq!(
             revoked_inside(&app),
             [""; 0],
-            "{name}: the old token opens nothing to be sent"
+            "{name}: the old token does not unseal the upstream token"
         );
         assert_eq!(
             app.refresh(&tokens[2]).await.error(),
@@ -289,7 +289,7 @@ async fn any_older_token_revokes_the_grant_within_the_retry_window() {
             assert_eq!(
                 revoked_inside(&app),
                 [""; 0],
-                "{name}: the older token opens nothing to be sent"
+                "{name}: the older token does not unseal the upstream token"
             );
             for token in &tokens {
                 assert_eq!(
@@ -395,7 +395,7 @@ async fn a_client_that_fails_authentication_revokes_nothing() {
         assert_eq!(
             answer.headers()["x-upstream"],
             "yes",
-            "the inner service's answer is passed on"
+            "the response of the inner service is passed on"
         );
     }
     assert_eq!(app.upstream.alive(), 1);
@@ -420,7 +420,7 @@ async fn a_foreign_token_is_forwarded_byte_for_byte() {
         ),
         ("nobody's", "&token=abc%2e&x=%7E+&resource=a&&".to_owned()),
         (
-            "one of ours, cut off",
+            "one of the layer, truncated",
             format!("client_id=app&token={}", &token[..60]),
         ),
         (
@@ -458,9 +458,6 @@ async fn a_foreign_token_is_forwarded_byte_for_byte() {
         app.send(revocation("app", "abc")).await.is_err(),
         "an error of the inner service is passed on"
     );
-    assert!(
-        app.store.calls().is_empty(),
-        "the store has nothing to do with it"
-    );
+    assert!(app.store.calls().is_empty(), "the store is not called");
     app.refresh(&token).await.token();
 }

@@ -87,7 +87,11 @@ async fn a_revocation_ends_the_grant_and_can_be_retried_if_the_inner_service_is_
                 assert_ended(name, &app, &tokens[0]).await;
                 assert_ended(name, &app, &tokens[1]).await;
                 assert_eq!(app.events(), [EventKind::Unknown; 2], "{name}");
-                assert_eq!(app.upstream.alive(), 1, "{name}: it has not been told yet");
+                assert_eq!(
+                    app.upstream.alive(),
+                    1,
+                    "{name}: the inner service has not confirmed yet"
+                );
             }
             send(&app, revocation(&tokens[which])).await.assert_ok(name);
             assert_eq!(
@@ -100,7 +104,7 @@ async fn a_revocation_ends_the_grant_and_can_be_retried_if_the_inner_service_is_
             assert_eq!(
                 revocations(&app),
                 3,
-                "{name}: it is done, nobody is asked again"
+                "{name}: it is confirmed, and not sent again"
             );
         }
     }
@@ -117,7 +121,7 @@ async fn a_pending_revocation_expires_in_the_end() {
     app.clock.advance_secs(1);
     assert_ended("then", &app, &token).await;
     assert_eq!(app.revoke(&token).await.status, 200);
-    assert_eq!(revocations(&app), 1, "there is nothing left to open");
+    assert_eq!(revocations(&app), 1, "there is nothing left to revoke");
 }
 
 #[tokio::test(start_paused = true)]
@@ -362,7 +366,7 @@ async fn a_revocation_can_be_retried_after_a_store_outage() {
                 assert_eq!(
                     app.upstream.alive(),
                     0,
-                    "{name}: the same call again finishes it"
+                    "{name}: the same call again completes it"
                 );
                 assert_ended(name, &app, &token).await;
             }
@@ -525,7 +529,7 @@ async fn a_revocation_completes_after_its_client_hangs_up() {
         assert_eq!(
             app.events(),
             [EventKind::Revoked],
-            "{name}: a shutdown waits for it"
+            "{name}: draining waits for it"
         );
         assert_ended(name, &app, &token).await;
     }

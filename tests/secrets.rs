@@ -397,7 +397,7 @@ async fn no_secret_is_logged_stored_or_shown_by_debug() {
         .into_iter()
         .filter(|kind| !watched.kinds.contains(kind))
         .collect();
-    assert_eq!(missing, [], "a path was not taken");
+    assert_eq!(missing, [], "a path was not covered");
 
     let (log, shown, stored) = (
         log.text(),
@@ -410,9 +410,9 @@ async fn no_secret_is_logged_stored_or_shown_by_debug() {
     );
     assert!(
         shown.contains("RefreshLayerBuilder") && shown.contains("UpstreamUnreadable"),
-        "nothing was shown"
+        "no `Debug` output was recorded"
     );
-    assert!(stored.len() > 10_000, "nothing was stored");
+    assert!(stored.len() > 10_000, "nothing was written to the store");
     assert_eq!(watched.needles.find(&log), None, "in the log");
     assert_eq!(
         watched.needles.find(&shown),

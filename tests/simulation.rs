@@ -181,7 +181,7 @@ fn every_injected_bug_is_found() {
                 assert_eq!(
                     run(seed, None, false).violations,
                     [""; 0],
-                    "seed {seed} fails without {breakage:?} too"
+                    "seed {seed} also fails without {breakage:?}"
                 );
                 let first = violations.first().map(String::as_str).unwrap_or_default();
                 println!("| {breakage:?} | {} | {first} |", seed + 1);

@@ -173,7 +173,7 @@ async fn a_client_retry_waits_for_the_background_commit() {
         async move { app.refresh(&token).await }
     });
     tokio::time::sleep(support::SECOND).await;
-    assert!(!retry.is_finished(), "the lease is not given back");
+    assert!(!retry.is_finished(), "the lease is not released");
     back.store(true, std::sync::atomic::Ordering::SeqCst);
     retry.await.unwrap().token();
     assert_eq!(app.upstream.refreshes(), 1);
@@ -322,7 +322,7 @@ async fn a_commit_overrides_a_takeover_that_has_not_committed() {
         assert_eq!(
             claim.unwrap().unwrap().lease,
             Lease::Taken,
-            "the lease had run out"
+            "the lease had expired"
         );
     })
     .await;
@@ -416,7 +416,7 @@ async fn a_lost_release_leaves_a_lease_that_expires() {
     assert_eq!(
         app.refresh(&token).await.status,
         500,
-        "the inner answer counts"
+        "the response of the inner service is returned"
     );
     settle().await;
     app.clock.advance_secs(26);
@@ -506,7 +506,7 @@ async fn an_overtaken_request_that_the_upstream_rejects_gets_the_other_response(
     assert_eq!(
         app.upstream.reuses(),
         1,
-        "the upstream has refused the second use"
+        "the upstream has rejected the second use"
     );
     assert_eq!(theirs.token(), answer.token());
     assert_eq!(other.events(), [EventKind::Replayed]);

@@ -105,7 +105,7 @@ async fn a_record_copied_to_another_key_is_not_a_grant() {
     assert_eq!(
         app.upstream.seen().len(),
         before,
-        "the inner service was asked"
+        "the inner service was called"
     );
     assert_eq!(app.events()[2..], [EventKind::StoreCorrupt; 4]);
 

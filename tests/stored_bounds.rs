@@ -221,7 +221,7 @@ async fn the_size_of_stored_entries_is_bounded() {
             assert_eq!(
                 written.len(),
                 2,
-                "the grant with its answer, and the access token"
+                "the grant with its replay, and the access token"
             );
             largest.1 = largest.1.max(written.iter().sum());
         }

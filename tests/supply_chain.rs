@@ -231,7 +231,7 @@ fn no_dependency_needs_a_newer_rust() {
     ] {
         assert!(
             readme.contains(&stated),
-            "the README does not say: {stated}"
+            "the README does not state: {stated}"
         );
     }
 }

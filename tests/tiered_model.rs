@@ -262,7 +262,7 @@ impl Model {
                         prop_assert_eq!(
                             &truth,
                             &None,
-                            "tier {} takes key {} for ended",
+                            "tier {} considers key {} ended",
                             number,
                             key
                         );
@@ -552,7 +552,7 @@ impl Stage {
         prop_assert_eq!(
             state(&self.base),
             state(&self.plain),
-            "what the inner service has seen"
+            "the requests that reached the inner service"
         );
         Ok(())
     }

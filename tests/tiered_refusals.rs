@@ -65,10 +65,10 @@ async fn a_wrong_client_of_a_known_grant_makes_no_store_call() {
     assert_eq!(
         app.events(),
         [EventKind::ClientMismatch; 100],
-        "the operator is told of each"
+        "each emits an event"
     );
     app.refresh(&tokens[2]).await.token();
-    assert_eq!(trips(&app), 2, "a rotation costs what it costs");
+    assert_eq!(trips(&app), 2, "a rotation makes its usual calls");
 
     for _ in 0..10 {
         assert_eq!(
@@ -110,7 +110,7 @@ async fn tokens_of_an_ended_grant_make_no_store_call() {
                 assert_eq!(app.events(), [EventKind::ReuseDetected]);
             })
         }),
-        ("dead inside", |app, tokens| {
+        ("rejected by the inner service", |app, tokens| {
             Box::pin(async move {
                 app.upstream.then(Act::Answer(
                     400,
@@ -282,7 +282,7 @@ async fn a_pending_revocation_can_be_retried() {
     assert_eq!(app.refresh(&token).await.error(), refused());
     assert_eq!(app.upstream.alive(), 1);
     assert_eq!(app.revoke(&token).await.status, 200);
-    assert_eq!(app.upstream.alive(), 0, "the inner service has been told");
+    assert_eq!(app.upstream.alive(), 0, "the inner service has confirmed");
 }
 
 #[tokio::test]

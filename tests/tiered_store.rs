@@ -89,12 +89,16 @@ async fn claim<S: Store>(store: &S, tag: Tag) {
 async fn the_cache_learns_from_every_reply() {
     let tier = tier();
     let store = tier.get_ref().clone();
-    assert_eq!(tier.peek(&KEY), None, "nothing has passed");
+    assert_eq!(tier.peek(&KEY), None, "no call was made yet");
     assert_eq!(put(&tier, None, 1).await, Swap::Swapped);
     assert_eq!(tier.peek(&KEY), value(1), "an insert");
 
     assert_eq!(put(&store, Some(1), 2).await, Swap::Swapped);
-    assert_eq!(tier.peek(&KEY), value(1), "what passes by is not seen");
+    assert_eq!(
+        tier.peek(&KEY),
+        value(1),
+        "calls that bypass the tier are not seen"
+    );
     tier.get(&KEY).await.unwrap();
     assert_eq!(tier.peek(&KEY), value(2), "a read");
     assert_eq!(put(&store, Some(2), 3).await, Swap::Swapped);
@@ -138,7 +142,7 @@ async fn the_cache_learns_from_every_reply() {
         assert_eq!(
             tier.peek(&KEY),
             Some(Hint::Ended),
-            "{name} of what is absent"
+            "{name} of an absent key"
         );
     }
 }
@@ -170,7 +174,7 @@ async fn sidecars_are_not_cached() {
 async fn failed_calls_do_not_change_the_cache() {
     for (name, plan) in [
         ("lost", (|| Plan::Lose) as fn() -> Plan),
-        ("with its answer lost", || Plan::LoseAnswer),
+        ("with its reply lost", || Plan::LoseAnswer),
         ("corrupt", || Plan::Corrupt),
     ] {
         let tier = tier();
@@ -205,7 +209,7 @@ async fn a_put_clears_a_cached_end_even_without_a_reply() {
         assert_ne!(tier.peek(&KEY), Some(Hint::Ended), "{name}");
         assert!(
             tier.get(&KEY).await.unwrap().is_some(),
-            "{name}: it is there"
+            "{name}: it is stored"
         );
     }
 }
@@ -229,7 +233,7 @@ async fn a_delayed_read_does_not_hide_a_later_insert() {
         );
         assert!(
             read.as_mut().poll(&mut cx).is_pending(),
-            "nothing was found, and the answer is on its way"
+            "nothing was found, and the reply is on its way"
         );
     }
     assert_eq!(put(&tier, None, 1).await, Swap::Swapped);
@@ -278,7 +282,7 @@ async fn zero_bytes_or_zero_time_disable_the_cache() {
         .ttl(Duration::MAX)
         .build();
     assert_eq!(put(&tier, None, 1).await, Swap::Swapped);
-    assert_eq!(tier.peek(&KEY), value(1), "all that there is of both");
+    assert_eq!(tier.peek(&KEY), value(1), "all of both");
 }
 
 #[tokio::test]
@@ -320,7 +324,7 @@ async fn hits_and_misses_are_counted_and_clones_share_them() {
     assert_eq!(
         other.cache_stats(),
         CacheStats::default(),
-        "a tier of its own"
+        "a separate tier"
     );
     assert_eq!(other.get_ref().get(&KEY).await.unwrap(), Some(entry(1)));
 }
@@ -380,7 +384,7 @@ fn the_memory_of_the_cache_is_bounded() {
         }
         assert!(
             tier.cache_stats().entries >= 1000,
-            "{name}: the room is used: {:?}",
+            "{name}: the cache is filled: {:?}",
             tier.cache_stats()
         );
     }

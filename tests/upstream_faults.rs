@@ -17,7 +17,7 @@ async fn an_error_response_is_passed_on_and_the_token_stays_valid() {
             r#"{"error":"invalid_client"}"#,
         ),
         (
-            "a scope that it does not like",
+            "a scope that it rejects",
             400,
             r#"{"error":"invalid_scope"}"#,
         ),
@@ -173,7 +173,7 @@ async fn invalid_grant_is_passed_on_and_ends_the_grant() {
         assert_eq!(
             app.upstream.refreshes(),
             1,
-            "the upstream is not asked again"
+            "the upstream is not called again"
         );
     }
 }
@@ -248,7 +248,7 @@ async fn a_non_rotating_inner_service_is_supported() {
         app.upstream.then(Act::KeepToken);
         let answer = app.refresh(&token).await;
         assert_eq!(answer.json()["access_token"], "at-0-0-kept");
-        assert_ne!(answer.token(), token, "the layer rotates all the same");
+        assert_ne!(answer.token(), token, "the layer rotates nevertheless");
         token = answer.token();
     }
     app.refresh(&token).await.token();
@@ -313,7 +313,7 @@ async fn scope_and_resources_never_exceed_the_grant() {
         let calls = app.store.calls();
         assert!(
             matches!(&calls[..], [Call::Claim, Call::Swap { .. }]),
-            "{name}: the lease is given back: {calls:?}"
+            "{name}: the lease is released: {calls:?}"
         );
     }
     assert_eq!(app.upstream.refreshes(), 0);

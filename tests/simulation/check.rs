@@ -173,7 +173,7 @@ impl Ledger {
             .filter(|session| !self.is_excused(*session));
         for session in unexplained.collect::<Vec<_>>() {
             self.violation(format!(
-                "a commit of session {session} was lost, and the store was there"
+                "a commit of session {session} was lost although the store was reachable"
             ));
         }
         std::mem::take(&mut self.violations)
@@ -347,7 +347,7 @@ impl Ledger {
         let line = self.lines.entry(ticket.token.key).or_default();
         let mut wrong = Vec::new();
         if next.key != ticket.token.key || line.session != session {
-            wrong.push("the answer to another grant".to_owned());
+            wrong.push("the response for another grant".to_owned());
         }
         if let Some((since, why)) = line.dead.filter(|(since, _)| *since < ticket.at) {
             wrong.push(format!(
@@ -359,7 +359,7 @@ impl Ledger {
             wrong.push("for a token that was never issued".into());
         }
         if ticket.superseded {
-            wrong.push("for a token that was over".into());
+            wrong.push("for a token that was superseded".into());
         }
         if line
             .undone_at(&ticket.token.tag)
@@ -397,7 +397,7 @@ impl Ledger {
     pub(crate) fn logged_out(&mut self, session: usize) {
         if !self.has_excuse(session) {
             self.violation(format!(
-                "an honest client was logged out of session {session}"
+                "a conforming client was logged out of session {session}"
             ));
         }
     }

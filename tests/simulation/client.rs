@@ -167,9 +167,9 @@ pub(crate) async fn refresh(world: &Arc<World>, jar: &Jar) -> bool {
                 }
             }
             Learned::Refused(status, error) if !status.is_server_error() => {
-                world
-                    .ledger()
-                    .violation(format!("an honest client was refused: {status} {error}"));
+                world.ledger().violation(format!(
+                    "a conforming client was rejected: {status} {error}"
+                ));
             }
             Learned::Nothing | Learned::Done | Learned::Refused(..) => {}
         }

@@ -169,7 +169,7 @@ async fn answer(
     if forbidden(MARK) || (world.plan.access != Guard::None && forbidden(PASS)) {
         world
             .ledger()
-            .violation(format!("an upstream token was in an answer: {body}"));
+            .violation(format!("an upstream token was in a response: {body}"));
     }
     Some((status, body))
 }
@@ -214,7 +214,7 @@ fn judge(
     }
     if session.is_some() && !caller.entitled {
         ledger.violation(format!(
-            "somebody without the client's credentials got an answer of session {session:?}"
+            "a request without the client's credentials got a response for session {session:?}"
         ));
     }
     match (&ticket, &next) {
@@ -223,7 +223,7 @@ fn judge(
         (Some(ticket), None) => {
             ledger.gave_up(ticket, now);
             if status.is_success() {
-                ledger.violation("a refresh was answered without a refresh token");
+                ledger.violation("the response to a refresh had no refresh token");
             }
         }
         (None, Some(next)) => {

@@ -57,7 +57,7 @@ pub(crate) fn run(seed: u64, breakage: Option<Breakage>, traced: bool) -> Outcom
         PANICS
             .take()
             .into_iter()
-            .map(|panic| format!("something panicked: {panic}")),
+            .map(|panic| format!("a task panicked: {panic}")),
     );
     let (sessions, excused) = world.ledger().sessions();
     Outcome {
@@ -96,12 +96,12 @@ async fn play(world: &Arc<World>) {
             if let Err(error) = ended {
                 world
                     .ledger()
-                    .violation(format!("an actor broke off: {error}"));
+                    .violation(format!("an actor stopped: {error}"));
             }
         }
     });
     if all.await.is_err() {
-        world.ledger().violation("somebody waits for ever");
+        world.ledger().violation("a task waits forever");
     }
     crashes.abort();
     aftermath(world, &jars).await;

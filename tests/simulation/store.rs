@@ -202,7 +202,7 @@ impl Link {
         if answer.is_none() && commits {
             world.ledger().commit_failed(&key, *life);
         }
-        answer.ok_or_else(|| StoreError::unavailable("the simulation has it so"))
+        answer.ok_or_else(|| StoreError::unavailable("a fault of the simulation"))
     }
 }
 

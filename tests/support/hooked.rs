@@ -145,7 +145,7 @@ impl<S: Store> Hooked<S> {
             Plan::Lose => Err(StoreError::unavailable("lost")),
             Plan::LoseAnswer => {
                 let _ = call.await;
-                Err(StoreError::unavailable("its answer lost"))
+                Err(StoreError::unavailable("its reply lost"))
             }
             Plan::Corrupt => Err(StoreError::corrupt("damaged")),
             Plan::After(first) => {

@@ -110,7 +110,7 @@ impl Example {
         let path = example_path(name);
         assert!(
             path.exists(),
-            "{} is not there: run `cargo build --examples` first",
+            "{} does not exist: run `cargo build --examples` first",
             path.display()
         );
         Command::new(path)

@@ -225,6 +225,6 @@ pub(crate) fn assert_untouched(name: &str, app: &App, sessions: usize) {
     assert_eq!(
         app.upstream.alive(),
         sessions,
-        "{name}: a session inside is gone"
+        "{name}: an upstream session has ended"
     );
 }

@@ -111,7 +111,7 @@ pub(crate) async fn session(
     assert_eq!(
         post("/token", &refresh_form("app", &first)).await.token(),
         second,
-        "a retry gets the same answer"
+        "a retry gets the same response"
     );
     assert_eq!(
         post("/token", &refresh_form("thief", &second))
@@ -128,11 +128,7 @@ pub(crate) async fn session(
         post("/token", &refresh_form("app", &third)).await.error(),
         (400, "invalid_grant".into())
     );
-    assert_eq!(
-        upstream.alive(),
-        alive,
-        "the server knows that the client has logged out"
-    );
+    assert_eq!(upstream.alive(), alive, "the logout reached the server");
     assert_eq!(
         (upstream.refreshes(), upstream.reuses()),
         (refreshes + 2, 0)

@@ -40,7 +40,7 @@ impl Ledger {
             ));
         }
         if pass.until + Pass::MARGIN < at {
-            self.violation("an access token was let in whose time was over");
+            self.violation("an expired access token was let in");
         }
     }
 
@@ -60,7 +60,7 @@ impl Ledger {
                 .contains(&(pass.grant.into(), pass.generation));
         if whole && !over && !ended && !self.has_excuse(pass.session) {
             self.violation(format!(
-                "an access token of session {} was refused that is good",
+                "a valid access token of session {} was rejected",
                 pass.session
             ));
         }

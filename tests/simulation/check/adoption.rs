@@ -65,7 +65,7 @@ impl Ledger {
     pub(crate) fn adopted(&mut self, presented: &Token, session: Option<usize>) {
         if self.session(presented) != session {
             self.violation(format!(
-                "an adoption got the answer of another session: {session:?}"
+                "an adoption got the response of another session: {session:?}"
             ));
         }
     }

@@ -60,10 +60,7 @@ impl Cluster {
         for node in &self.nodes {
             let end = Instant::now() + LIMIT;
             while !is_ready(node).await.is_ok_and(|ready| ready) {
-                assert!(
-                    Instant::now() < end,
-                    "the cluster does not come together: {node:?}"
-                );
+                assert!(Instant::now() < end, "the cluster does not form: {node:?}");
                 tokio::time::sleep(POLL).await;
             }
         }
@@ -140,7 +137,7 @@ impl Cluster {
                 }
                 assert!(
                     Instant::now() < end,
-                    "it does not learn of the wires: {node:?}"
+                    "the node does not know the wires: {node:?}"
                 );
                 tokio::time::sleep(POLL).await;
             }

@@ -196,7 +196,7 @@ impl RedisServer {
     ) {
         let end = Instant::now() + LIMIT;
         while !self.try_info(section).await.is_ok_and(|info| fits(&info)) {
-            assert!(Instant::now() < end, "it does not get to {what}: {self:?}");
+            assert!(Instant::now() < end, "it does not reach {what}: {self:?}");
             tokio::time::sleep(POLL).await;
         }
     }
@@ -410,6 +410,6 @@ fn flatten(value: &Value, each: &mut impl FnMut(&[u8])) {
             flatten(value, each);
         }),
         Value::Nil => {}
-        other => panic!("a value that is none: {other:?}"),
+        other => panic!("not a value: {other:?}"),
     }
 }

@@ -151,7 +151,7 @@ impl Wire {
         let listener = loop {
             match TcpListener::bind((HOST, self.port())).await {
                 Ok(listener) => break listener,
-                Err(error) => assert!(Instant::now() < end, "its port is gone: {error}"),
+                Err(error) => assert!(Instant::now() < end, "its port was taken: {error}"),
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         };
@@ -375,7 +375,7 @@ fn is_answered(words: &[Bytes]) -> bool {
 fn words(request: &[u8]) -> Vec<Bytes> {
     let value = redis::parse_redis_value(request).unwrap();
     let Value::Array(words) = value else {
-        panic!("no request: {value:?}")
+        panic!("not a request: {value:?}")
     };
     let words = words
         .into_iter()
