@@ -45,7 +45,7 @@ const LONG_SECRET: usize = 16;
 /// The most secrets that are searched for in one answer. An answer with more is withheld.
 const MOST_SECRETS: usize = 64;
 
-/// Which tokens of the inner service must not reach a client.
+/// The tokens of the inner service that must not reach a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Withheld {
     /// Refresh tokens only: clients get the access tokens of the inner service.
@@ -166,8 +166,8 @@ impl Withheld {
                     .members()
                     .get(owner)
                     .map(|member| decoded(text, &member.name));
-                // A scope inside a removed object is no secret: the answer may state the same one
-                // beside it.
+                // A scope inside a removed object is not a secret: the answer may name the same
+                // scope elsewhere.
                 if !named && name.is_some_and(|name| STANDARD.contains(&&*name)) {
                     continue;
                 }

@@ -4,7 +4,7 @@ use url::Url;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| tower_oauth_refresh::fuzzing::path(input, whatwg));
 
-/// The pathname that Node's `new URL(path, base)` has.
+/// Returns the pathname of Node's `new URL(path, base)`.
 fn whatwg(path: &str) -> Option<String> {
     Url::parse("http://localhost")
         .ok()?

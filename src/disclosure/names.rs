@@ -1,4 +1,4 @@
-//! Names of tokens.
+//! Recognizes the names of tokens, texts that assign a value to such a name, and JWTs.
 
 /// Names that end with one of these hold a token. Case and everything but letters and digits is
 /// ignored.

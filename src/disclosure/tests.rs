@@ -22,7 +22,7 @@ fn answer(withheld: Withheld, body: &str, secrets: &[&str]) -> Result<String, Un
 }
 
 #[test]
-fn names_of_tokens() {
+fn names_of_tokens_are_recognized() {
     let tokens = [
         "access_token",
         "accessToken",
@@ -94,7 +94,7 @@ fn names_of_tokens() {
 }
 
 #[test]
-fn members_are_removed_at_any_depth_and_every_other_byte_stays() {
+fn members_are_removed_at_any_depth_and_every_other_byte_is_kept() {
     let rows = [
         (
             "nested",
@@ -108,7 +108,12 @@ fn members_are_removed_at_any_depth_and_every_other_byte_stays() {
             r#"{"u":{ "accessToken" : "t" , "id":1.50e1}}"#,
             r#"{"u":{ "id":1.50e1}}"#,
         ),
-        ("alone", ALL, r#"{"u":{ "token":"t" }}"#, r#"{"u":{  }}"#),
+        (
+            "the only member",
+            ALL,
+            r#"{"u":{ "token":"t" }}"#,
+            r#"{"u":{  }}"#,
+        ),
         (
             "in arrays",
             ALL,
@@ -134,7 +139,7 @@ fn members_are_removed_at_any_depth_and_every_other_byte_stays() {
             r#"{"b":2}"#,
         ),
         (
-            "within one that goes",
+            "inside a removed member",
             ALL,
             r#"{"b":2,"tokens":[{"x":1},{"y":2}],"c":{"jwt":"t"}}"#,
             r#"{"b":2,"c":{}}"#,
@@ -146,7 +151,7 @@ fn members_are_removed_at_any_depth_and_every_other_byte_stays() {
             r#"{"u":{"a":1}}"#,
         ),
         (
-            "a name that is not text",
+            "a name with a lone surrogate",
             ALL,
             r#"{"\ud800access_token":"t"}"#,
             "{}",
@@ -176,13 +181,13 @@ fn members_are_removed_at_any_depth_and_every_other_byte_stays() {
             "{}",
         ),
         (
-            "what the layer replaces",
+            "members that the layer replaces",
             ALL,
             r#"{"access_token":"t","refresh_token":"r"}"#,
             r#"{"access_token":"t","refresh_token":"r"}"#,
         ),
         (
-            "nothing in it",
+            "empty values",
             ALL,
             r#"{"token":null,"jwt":"","bearer":false}"#,
             r#"{"token":null,"jwt":"","bearer":false}"#,
@@ -230,7 +235,7 @@ fn members_are_removed_at_any_depth_and_every_other_byte_stays() {
             r#"{"b":1}"#,
         ),
         (
-            "a JWT of a kept name",
+            "a JWT in a kept member",
             KEEP,
             r#"{"id_token":"eyJh.eyJi.c"}"#,
             r#"{"id_token":"eyJh.eyJi.c"}"#,
@@ -254,7 +259,7 @@ fn members_are_removed_at_any_depth_and_every_other_byte_stays() {
             r#"{"a":"?access_token=t"}"#,
         ),
         (
-            "an ID token is not one",
+            "an ID token is not a refresh token",
             REFRESH,
             r#"{"id_token":"eyJh.eyJi.c"}"#,
             r#"{"id_token":"eyJh.eyJi.c"}"#,
@@ -276,7 +281,7 @@ fn members_are_removed_at_any_depth_and_every_other_byte_stays() {
 }
 
 #[test]
-fn a_known_token_is_found_wherever_it_is() {
+fn a_known_token_is_found_everywhere() {
     let secret = "s3cret/long+enough";
     let rows = [
         (
@@ -310,7 +315,7 @@ fn a_known_token_is_found_wherever_it_is() {
             Err(Undisclosable),
         ),
         (
-            "as what is replaced",
+            "in a member that the layer replaces",
             r#"{"refresh_token":"s3cret/long+enough"}"#,
             Ok(r#"{"refresh_token":"s3cret/long+enough"}"#),
         ),
@@ -342,7 +347,7 @@ fn a_known_token_is_found_wherever_it_is() {
 }
 
 #[test]
-fn what_cannot_be_inspected_is_not_passed_on() {
+fn content_that_cannot_be_inspected_is_withheld() {
     let deep = |depth| format!(r#"{{"a":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
     assert!(answer(ALL, &deep(60), &[]).is_ok());
     for depth in [64, 100, 50_000] {
@@ -369,7 +374,7 @@ fn what_cannot_be_inspected_is_not_passed_on() {
 }
 
 #[test]
-fn errors_that_disclose() {
+fn error_bodies_with_tokens_are_recognized() {
     let rows: [(&str, &[u8], bool, bool); 17] = [
         ("nothing", b"", false, false),
         (
@@ -425,7 +430,7 @@ fn errors_that_disclose() {
             true,
             true,
         ),
-        ("half JSON", br#"{"refresh_token":"t","#, true, true),
+        ("incomplete JSON", br#"{"refresh_token":"t","#, true, true),
         ("another charset", b"\xe4 error", true, false),
         ("UTF-16", b"r\0e\0f\0r\0e\0s\0h\0", true, true),
     ];
@@ -444,7 +449,7 @@ fn errors_that_disclose() {
 }
 
 #[test]
-fn headers_that_disclose() {
+fn headers_with_tokens_are_recognized_and_removed() {
     let rows = [
         (
             "location",
@@ -542,7 +547,7 @@ fn removed(value: &Value, is_token: &dyn Fn(&str) -> bool) -> Value {
 
 proptest! {
     #[test]
-    fn what_is_left_is_the_value_without_tokens(value in any_json(), pretty in any::<bool>()) {
+    fn the_rest_is_the_value_without_tokens(value in any_json(), pretty in any::<bool>()) {
         let value = serde_json::json!({ "x": value });
         let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
         let all = ["access_token", "accessToken", "refresh-token", "id_token"];
@@ -556,7 +561,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_texts_are_inspected(text in "\\PC{0,60}", body in proptest::collection::vec(any::<u8>(), 0..60)) {
+    fn arbitrary_texts_are_inspected_without_panic(text in "\\PC{0,60}", body in proptest::collection::vec(any::<u8>(), 0..60)) {
         let json = Value::from(text).to_string();
         let _ = (ALL.in_json(&json, Vec::new()).is_ok(), ALL.discloses(&HeaderMap::new(), &body, &["x"]));
     }

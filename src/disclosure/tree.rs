@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-/// The deepest nesting that is read.
+/// The deepest nesting that is parsed.
 const DEEPEST: usize = 64;
 
 /// A member of an object.
@@ -54,7 +54,7 @@ impl Open {
 }
 
 impl Tree {
-    /// Reads a text that is known to be valid JSON. Returns `None` if it is nested too deeply.
+    /// Parses a text that is known to be valid JSON. Returns `None` if it is nested too deeply.
     pub(super) fn read(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
         // A token answer has five to eight members.

@@ -21,7 +21,7 @@ const READ_ONCE: [&str; 9] = [
     "issued_token_type",
     "resource",
 ];
-/// What stays in an answer whatever it says.
+/// The members that are never removed from an answer.
 const STANDARD: [&str; 9] = [
     "access_token",
     "refresh_token",
@@ -34,8 +34,8 @@ const STANDARD: [&str; 9] = [
     "token_type",
 ];
 
-/// Input: a line with the next token, a line with a number of seconds, then the answer of the inner
-/// service.
+/// Checks the parser of token answers. The input is a line with the next token, a line with a
+/// number of seconds, and the answer of the inner service.
 pub fn answer(input: &[u8]) {
     let (token, rest) = split_line(input);
     let (seconds, body) = split_line(rest);
@@ -57,7 +57,7 @@ pub fn answer(input: &[u8]) {
             spelled_otherwise(&answer, &object, seconds);
             disclosed(answer, &object, token);
         }
-        (Ok(_), None) => panic!("an answer is a JSON object"),
+        (Ok(_), None) => panic!("the parser accepted a body that is not a JSON object"),
         (Err(error), object) => refused(error, object, body),
     }
 }
@@ -71,7 +71,7 @@ fn read(answer: &TokenAnswer, object: &Object<'_>) {
     assert_eq!(
         answer.body(),
         object.text.as_bytes(),
-        "an answer is kept as it came"
+        "parsing changed the body"
     );
     let odd = object
         .value("access_token")
@@ -88,11 +88,11 @@ fn read(answer: &TokenAnswer, object: &Object<'_>) {
     assert_eq!(
         format!("{answer:?}"),
         format!("{{{}}}", known.collect::<Vec<_>>().join(", ")),
-        "Debug shows names alone"
+        "Debug shows more than names"
     );
 }
 
-/// Another refresh token and its lifetime; every other byte stays.
+/// Checks that the refresh token and its lifetime are replaced, and every other byte is unchanged.
 fn replaced(answer: &TokenAnswer, object: &Object<'_>, token: &str, seconds: u64) {
     let written = answer.with_refresh_token(token, Duration::from_secs(seconds));
     let after = Object::from_bytes(&written);
@@ -104,12 +104,12 @@ fn replaced(answer: &TokenAnswer, object: &Object<'_>, token: &str, seconds: u64
     assert_eq!(
         after.blanked(is_replaced),
         expected,
-        "every other byte stays"
+        "another byte has changed"
     );
     assert_eq!(
         after.text("refresh_token").as_deref(),
         Some(token),
-        "the token is the next one"
+        "the token was not replaced"
     );
     for name in LIFETIMES {
         let lifetime = after
@@ -118,10 +118,10 @@ fn replaced(answer: &TokenAnswer, object: &Object<'_>, token: &str, seconds: u64
         assert_eq!(
             lifetime,
             object.value(name).map(|_| seconds.to_string()),
-            "its lifetime is the layer's"
+            "the lifetime was not replaced"
         );
     }
-    let again = TokenAnswer::parse(written.clone()).expect("what was written is read");
+    let again = TokenAnswer::parse(written.clone()).expect("the written answer can be parsed");
     assert_eq!(
         again.refresh_token(),
         Some(token).filter(|token| !token.is_empty())
@@ -129,16 +129,16 @@ fn replaced(answer: &TokenAnswer, object: &Object<'_>, token: &str, seconds: u64
     assert_eq!(
         again.with_refresh_token(token, Duration::from_secs(seconds)),
         written,
-        "and is written as it is"
+        "replacing the token again changes the answer"
     );
     assert_eq!(
         again.without_refresh_token(),
         answer.without_refresh_token(),
-        "nothing of the old one is left"
+        "a part of the old token is left"
     );
 }
 
-/// No refresh token; every other member stays, byte for byte and in order.
+/// Checks that the refresh token is removed, and every other member is unchanged and in order.
 fn removed(answer: &TokenAnswer, object: &Object<'_>) {
     let written = answer.without_refresh_token();
     let after = Object::from_bytes(&written);
@@ -149,17 +149,17 @@ fn removed(answer: &TokenAnswer, object: &Object<'_>) {
         .collect();
     assert!(
         after.members().eq(stays.iter().cloned()),
-        "every other member stays as it is"
+        "another member has changed"
     );
     if stays.len() == object.names().count() {
         assert_eq!(
             written, object.text,
-            "with nothing to remove, every byte stays"
+            "a byte has changed although nothing was removed"
         );
     }
 }
 
-/// Lifetimes are lowered; every other byte stays.
+/// Checks that lifetimes are reduced, and every other byte is unchanged.
 fn aged(answer: &TokenAnswer, object: &Object<'_>, seconds: u64) {
     let written = answer.aged(Duration::from_secs(seconds));
     let after = Object::from_bytes(&written);
@@ -167,7 +167,7 @@ fn aged(answer: &TokenAnswer, object: &Object<'_>, seconds: u64) {
     assert_eq!(
         after.blanked(is_lifetime),
         object.blanked(is_lifetime),
-        "every other byte stays"
+        "another byte has changed"
     );
     let is_digits = |text: &&str| text.bytes().all(|byte| byte.is_ascii_digit());
     let number = |object: &Object<'_>, name: &str| {
@@ -183,23 +183,23 @@ fn aged(answer: &TokenAnswer, object: &Object<'_>, seconds: u64) {
             assert_eq!(
                 number(&after, name),
                 Some(before.saturating_sub(seconds)),
-                "{name} is lowered"
+                "{name} was not reduced by the age"
             );
         }
     }
     let Ok(once) = TokenAnswer::parse(written.clone()) else {
-        panic!("what was written is read")
+        panic!("the written answer cannot be parsed")
     };
     let twice = once.aged(Duration::from_secs(3));
     assert_eq!(
         twice,
         answer.aged(Duration::from_secs(seconds.saturating_add(3))),
-        "age adds up"
+        "two ages are not added"
     );
     assert_eq!(
         answer.aged(Duration::from_millis(999)),
         object.text,
-        "less than a second is none"
+        "less than a second has changed a lifetime"
     );
 }
 
@@ -226,14 +226,14 @@ fn disclosed(answer: TokenAnswer, object: &Object<'_>, used: &str) {
             == Withheld::AllTokens {
                 keep_id_token: true,
             };
-        let answer = TokenAnswer::parse(body.clone()).expect("it was read before");
+        let answer = TokenAnswer::parse(body.clone()).expect("the body was parsed before");
         let Ok((written, secrets)) = answer.disclosed(withheld, Some(used)) else {
             continue;
         };
         assert_eq!(
             written.refresh_token(),
             refresh.as_deref(),
-            "the token itself is to be replaced"
+            "the refresh token is missing, which the layer replaces later"
         );
         assert_eq!(written.access_token(), access.as_deref());
         let known = [
@@ -250,7 +250,7 @@ fn disclosed(answer: TokenAnswer, object: &Object<'_>, used: &str) {
             known
                 .iter()
                 .all(|token| secrets.iter().any(|secret| secret.as_str() == *token)),
-            "each is a secret"
+            "a known token is not among the secrets"
         );
         let after = Object::from_bytes(written.body());
         let is_known =
@@ -270,7 +270,7 @@ fn disclosed(answer: TokenAnswer, object: &Object<'_>, used: &str) {
                 let mut strings = strings(value_of(&after, &name));
                 assert!(
                     !strings.any(|text| known.iter().any(|token| text.contains(token))),
-                    "{name} tells a token"
+                    "{name} discloses a token"
                 );
             }
         }
@@ -280,15 +280,15 @@ fn disclosed(answer: TokenAnswer, object: &Object<'_>, used: &str) {
             let name = member.0.as_deref().unwrap_or_default();
             if left.next_if_eq(&member).is_none() {
                 let changed = left.next_if(|(left, _)| *left == member.0).is_some();
-                assert!(changed || !STANDARD.contains(&name), "{name} stays");
+                assert!(changed || !STANDARD.contains(&name), "{name} was removed");
             }
         }
-        assert!(left.next().is_none(), "nothing is there that was not there");
+        assert!(left.next().is_none(), "a member was added");
         if secrets.len() == known.len() && after.text == object.text {
             assert_eq!(
                 written.body(),
                 &body,
-                "with nothing to remove, every byte stays"
+                "a byte has changed although nothing was removed"
             );
         }
     }
@@ -298,7 +298,7 @@ fn value_of<'a>(object: &Object<'a>, name: &str) -> &'a str {
     object.value(name).unwrap_or_default()
 }
 
-/// Returns whether a name is certainly that of a token; the layer may recognize more.
+/// Returns whether a name is certainly that of a token. The layer may recognize more names.
 fn is_token(name: &str, value: &Value, all: bool) -> bool {
     let name: String = name
         .chars()
@@ -328,8 +328,8 @@ fn no_tokens_within(value: &Value, all: bool) {
     }
 }
 
-/// A member that has the access token in it goes, however it is spelled: each bit of the number
-/// escapes a character.
+/// Checks that a member that contains the access token is removed in every spelling. Each bit of
+/// `escaped` says whether a character is escaped.
 fn spelled_otherwise(answer: &TokenAnswer, object: &Object<'_>, escaped: u64) {
     let Some(secret) = answer.access_token() else {
         return;
@@ -352,15 +352,16 @@ fn spelled_otherwise(answer: &TokenAnswer, object: &Object<'_>, escaped: u64) {
     } else {
         ""
     };
-    let body = format!("{{\"tells\":{{\"of\":[\"it: {spelled}\"]}}{comma}{inner}");
-    let answer = TokenAnswer::parse(body.into()).expect("one member more does no harm");
+    let body = format!("{{\"note\":{{\"text\":[\"it: {spelled}\"]}}{comma}{inner}");
+    let answer =
+        TokenAnswer::parse(body.into()).expect("an answer with one more member can be parsed");
     let Ok((written, _)) = answer.disclosed(Withheld::ALL, None) else {
         return;
     };
     let after = Object::from_bytes(written.body());
     assert!(
-        after.value("tells").is_none_or(|raw| !raw.contains("it: ")),
-        "{spelled:?} tells the upstream's token"
+        after.value("note").is_none_or(|raw| !raw.contains("it: ")),
+        "{spelled:?} discloses the upstream access token"
     );
 }
 
@@ -371,27 +372,27 @@ fn by_reference(answer: &TokenAnswer, object: &Object<'_>, token: &str) {
     }
     let written = answer
         .with_access_token(token)
-        .expect("what was written is read");
+        .expect("the written answer can be parsed");
     let after = Object::from_bytes(written.body());
     assert_eq!(after.text("access_token").as_deref(), Some(token));
     let is_replaced = |name: &str| name == "access_token";
     assert_eq!(
         after.blanked(is_replaced),
         object.blanked(is_replaced),
-        "every other byte stays"
+        "another byte has changed"
     );
 }
 
-/// What is refused is refused for a reason that is there.
+/// Checks that the reason of a rejection is true.
 fn refused(error: AnswerError, object: Option<Object<'_>>, body: &[u8]) {
     match error {
-        AnswerError::NotJson => assert!(object.is_none(), "an object is read"),
+        AnswerError::NotJson => assert!(object.is_none(), "a valid object was rejected"),
         AnswerError::NotObject => {
-            // What is no object need not be JSON to its end.
-            assert!(object.is_none(), "an object is read");
+            // A body that does not begin an object need not be valid JSON to its end.
+            assert!(object.is_none(), "a valid object was rejected");
         }
         AnswerError::Repeated => {
-            let object = object.expect("it is an object");
+            let object = object.expect("only an object can have repeated members");
             let count = |name: &str| {
                 object
                     .names()
@@ -400,10 +401,10 @@ fn refused(error: AnswerError, object: Option<Object<'_>>, body: &[u8]) {
             };
             assert!(
                 READ_ONCE.iter().any(|name| count(name) > 1),
-                "something is repeated"
+                "no member is repeated"
             );
         }
-        AnswerError::Undisclosable => panic!("reading removes nothing"),
+        AnswerError::Undisclosable => panic!("parsing does not search for tokens"),
         AnswerError::WrongType => {
             let raw = object
                 .as_ref()
@@ -411,13 +412,16 @@ fn refused(error: AnswerError, object: Option<Object<'_>>, body: &[u8]) {
                 .unwrap_or_default();
             let is_text = serde_json::from_str::<Value>(raw)
                 .is_ok_and(|value| value.is_string() || value.is_null());
-            assert!(!raw.is_empty() && !is_text, "the refresh token is no text");
+            assert!(
+                !raw.is_empty() && !is_text,
+                "the refresh token is a string or null"
+            );
         }
     }
     if serde_json::from_slice::<IgnoredAny>(body).is_err() {
         assert!(
             matches!(error, AnswerError::NotJson | AnswerError::NotObject),
-            "what is no JSON is named so"
+            "malformed JSON was rejected for another reason"
         );
     }
 }

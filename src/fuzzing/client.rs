@@ -10,8 +10,9 @@ use super::split_line;
 use crate::client::{Client, ClientError, ClientId, Credential, identify};
 use crate::form::{Param, TokenForm};
 
-/// Input: a line with the client that an outer layer has named (none if it is empty), a line with
-/// the value of `Authorization` (no header if it is empty), then the form.
+/// Checks how a client is identified. The input is a line with the client that an outer layer has
+/// named (an empty line is no client), a line with the value of `Authorization` (an empty line is
+/// no header), and the form.
 pub fn client(input: &[u8]) {
     let (extension, rest) = split_line(input);
     let (authorization, body) = split_line(rest);
@@ -43,7 +44,7 @@ pub fn client(input: &[u8]) {
                 assert_eq!(
                     found.err(),
                     Some(ClientError::Disagree),
-                    "two headers are one too many"
+                    "two Authorization headers were accepted"
                 );
             }
         }
@@ -57,7 +58,7 @@ pub fn client(input: &[u8]) {
     }
 }
 
-/// Whoever names a client names the same one.
+/// Checks that all places that name a client name the same one.
 fn agreed(client: &Client<'_>, extension: Option<&ClientId>, form: &TokenForm) {
     let id = client.id.as_ref().map(ClientId::as_str);
     for named in [extension.map(ClientId::as_str), form.get(Param::ClientId)]
@@ -67,46 +68,49 @@ fn agreed(client: &Client<'_>, extension: Option<&ClientId>, form: &TokenForm) {
         assert_eq!(
             id,
             Some(named),
-            "what names a client names the one that was found"
+            "another client was identified than the request names"
         );
     }
     if let Some(id) = id {
         assert!(
             !id.is_empty() && id.len() <= 512 && !id.contains(char::is_control),
-            "it is a valid identifier"
+            "the identifier is not valid"
         );
     }
     if let (Some(id), Some(assertion)) = (id, form.get(Param::ClientAssertion)) {
         let parts: Vec<_> = assertion.split('.').collect();
         let [_, payload, _] = parts[..] else {
-            panic!("a JWT has three parts")
+            panic!("the client was identified by an assertion that is not a JWT")
         };
         let payload = URL_SAFE_NO_PAD
             .decode(payload.trim_end_matches('='))
-            .expect("what agrees can be decoded");
-        let claims: Value = serde_json::from_slice(&payload).expect("what agrees is JSON");
+            .expect("the payload of an accepted assertion is base64url");
+        let claims: Value =
+            serde_json::from_slice(&payload).expect("the payload of an accepted assertion is JSON");
         assert_eq!(
             claims["sub"].as_str(),
             Some(id),
-            "its subject is the client"
+            "the subject is another client"
         );
     }
     match (&client.credential, form.get(Param::ClientSecret)) {
         (Credential::Assertion, _) => assert!(form.get(Param::ClientAssertion).is_some()),
         (Credential::Secret(secret), Some(posted)) => {
-            assert_eq!(&**secret, posted, "two secrets are one")
+            assert_eq!(&**secret, posted, "two different secrets were accepted")
         }
-        (Credential::Secret(secret), None) => assert!(!secret.is_empty(), "nothing is no secret"),
+        (Credential::Secret(secret), None) => {
+            assert!(!secret.is_empty(), "an empty secret counts as a secret")
+        }
         (Credential::None | Credential::Outside(_), posted) => {
             assert!(
                 posted.is_none() && form.get(Param::ClientAssertion).is_none(),
-                "a credential is not overlooked"
+                "a credential was ignored"
             );
         }
     }
 }
 
-/// Checks that the client is that of the header: the part before the first colon, decoded.
+/// Checks that the client is the user in the header: the decoded part before the first colon.
 fn named_in_header(client: &Client<'_>, authorization: Option<&HeaderValue>) {
     let Some((scheme, rest)) = authorization.and_then(|value| value.to_str().ok()?.split_once(' '))
     else {
@@ -122,18 +126,18 @@ fn named_in_header(client: &Client<'_>, authorization: Option<&HeaderValue>) {
         .ok()
         .and_then(|joined| joined.split_once(':'))
     else {
-        panic!("what names nobody is refused");
+        panic!("Basic credentials without a colon were accepted");
     };
     let spaced = user.replace('+', " ");
     let decoded = percent_decode_str(&spaced).decode_utf8();
     let id = client.id.as_ref().map(ClientId::as_str);
     assert!(
         decoded.is_ok_and(|user| id == Some(&*user)),
-        "{id:?} is the user of the header"
+        "{id:?} is not the user in the header"
     );
 }
 
-/// `Debug` shows the client, and how it authenticates itself, but not with what.
+/// Checks that `Debug` shows the client and the kind of its credential, but not the credential.
 fn shows_nothing(client: &Client<'_>) {
     let credential = match &client.credential {
         Credential::None => "None",
@@ -148,13 +152,13 @@ fn shows_nothing(client: &Client<'_>) {
     );
 }
 
-/// The same client, encoded by the book (RFC 6749 §2.3.1), is found in the header.
+/// Checks that the client is found in an HTTP Basic header that is encoded by RFC 6749 §2.3.1.
 fn written_as_basic(id: &ClientId, credential: &Credential<'_>) {
     let secret = match credential {
         Credential::Secret(secret) => &**secret,
         _ => "",
     };
-    // An escaped NUL is taken as it is: it is in no secret (RFC 6749, appendix A.2).
+    // An escaped NUL is not decoded, because a secret has no NUL (RFC 6749, appendix A.2).
     if secret.contains('\0') {
         return;
     }
@@ -162,13 +166,13 @@ fn written_as_basic(id: &ClientId, credential: &Credential<'_>) {
     let joined = STANDARD.encode(format!("{}:{}", encode(id.as_str()), encode(secret)));
     let value = HeaderValue::try_from(format!("Basic {joined}")).expect("base64 is ASCII");
     let Ok(form) = TokenForm::parse(Bytes::new()) else {
-        panic!("an empty form is a form")
+        panic!("an empty form was rejected")
     };
     let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
-    let found = identify(None, &headers, &form).expect("what was written is read");
-    assert_eq!(found.id.as_ref(), Some(id), "it is the same client");
+    let found = identify(None, &headers, &form).expect("the written header can be parsed");
+    assert_eq!(found.id.as_ref(), Some(id), "another client was identified");
     match &found.credential {
-        Credential::Secret(found) => assert_eq!(&**found, secret, "with the same secret"),
-        _ => assert!(secret.is_empty(), "or with none"),
+        Credential::Secret(found) => assert_eq!(&**found, secret, "another secret was found"),
+        _ => assert!(secret.is_empty(), "the secret was not found"),
     }
 }

@@ -14,7 +14,8 @@ const PARAMS: [(Param, &str); 8] = [
     (Param::Scope, "scope"),
 ];
 
-/// Input: a line with the value to put in, then the form.
+/// Checks the parser of forms. The input is a line with the value of a parameter to replace, and
+/// the form.
 pub fn form(input: &[u8]) {
     let (value, body) = split_line(input);
     let Ok(value) = std::str::from_utf8(value) else {
@@ -37,7 +38,7 @@ fn pairs(body: &[u8]) -> Vec<(String, String)> {
     form_urlencoded::parse(body).into_owned().collect()
 }
 
-/// Whatever parser the inner service has, it finds no other parameters of ours.
+/// Checks that other parsers, such as that of the inner service, find the same parameters.
 fn read_by_others(form: &TokenForm, body: &[u8]) {
     let pairs = pairs(body);
     let mut shown = Vec::new();
@@ -47,17 +48,17 @@ fn read_by_others(form: &TokenForm, body: &[u8]) {
             .filter(|(found, _)| found == name)
             .map(|(_, value)| value.as_str())
             .collect();
-        assert!(values.len() <= 1, "{name} is there once at most");
+        assert!(values.len() <= 1, "{name} is repeated");
         let value = values.first().copied();
         assert_eq!(
             form.get(param),
             value.filter(|value| !value.is_empty()),
-            "{name} is what the standard parser reads"
+            "{name} has another value for form_urlencoded"
         );
         assert_eq!(
             folded(body).filter(|found| found == name).count(),
             values.len(),
-            "no server finds a second {name}"
+            "a server that folds names finds another {name}"
         );
         shown.extend(value.map(|_| name));
     }
@@ -75,7 +76,7 @@ fn read_by_others(form: &TokenForm, body: &[u8]) {
     assert!(
         form.resources()
             .eq(resources.iter().map(|(_, value)| value.as_str())),
-        "the resources are all there"
+        "the resources differ"
     );
     shown.extend(resources.iter().map(|_| "resource"));
     let shown = shown
@@ -86,7 +87,7 @@ fn read_by_others(form: &TokenForm, body: &[u8]) {
     assert_eq!(
         format!("{form:?}"),
         format!("{{{shown}}}"),
-        "Debug shows names of ours alone"
+        "Debug shows more than the names of known parameters"
     );
 
     let ours = |piece: &&[u8]| {
@@ -97,7 +98,7 @@ fn read_by_others(form: &TokenForm, body: &[u8]) {
         .filter(|piece| !piece.is_empty() && !ours(piece));
     assert!(
         form.others().eq(others),
-        "what is not read is there as it came"
+        "a parameter that is not read has changed"
     );
 }
 
@@ -107,8 +108,8 @@ fn pairs_name(piece: &[u8]) -> Option<String> {
         .map(|(name, _)| name.into_owned())
 }
 
-/// The names as a server finds them that separates by `;` as well, makes variables of them, as PHP
-/// does, and does not tell upper from lower case.
+/// Returns the names that a server reads which also separates parameters by `;`, turns names into
+/// variables as PHP does, and ignores case.
 fn folded(body: &[u8]) -> impl Iterator<Item = String> {
     body.split(|byte| matches!(byte, b'&' | b';'))
         .filter_map(pairs_name)
@@ -124,7 +125,7 @@ fn folded(body: &[u8]) -> impl Iterator<Item = String> {
         })
 }
 
-/// Only the value of that parameter changes.
+/// Checks that replacing a parameter changes only its value.
 fn rewritten(form: &TokenForm, body: &[u8], param: Param, name: &str, value: &str) {
     let written = form.replace(param, value);
     let split = |body: &[u8]| {
@@ -142,7 +143,7 @@ fn rewritten(form: &TokenForm, body: &[u8], param: Param, name: &str, value: &st
             assert_eq!(
                 spelled(&old),
                 spelled(&new),
-                "the name stays as it was spelled"
+                "the spelling of the name has changed"
             );
             assert_eq!(pairs(&new), [(name.to_owned(), value.to_owned())]);
         }
@@ -151,48 +152,48 @@ fn rewritten(form: &TokenForm, body: &[u8], param: Param, name: &str, value: &st
             assert_eq!(
                 pairs(&new),
                 [(name.to_owned(), value.to_owned())],
-                "an absent one is appended"
+                "the parameter was not appended"
             );
-            // An ampersand at the end, or nothing at all, is not followed by a second one.
+            // No ampersand is added after a trailing one, or to an empty form.
             if before.last().is_some_and(Vec::is_empty) {
                 before.pop();
             }
         }
     }
-    assert_eq!(before, after, "every other piece stays as it is");
+    assert_eq!(before, after, "another parameter has changed");
 
-    // What the layer would not read itself: a value with a NUL, and one parameter more than there
-    // may be.
+    // The layer rejects a value with a NUL, and a form with too many parameters.
     if value.contains('\0') || split(&written).len() > 256 {
         return;
     }
-    let again = TokenForm::parse(written.clone()).expect("what was written is read");
+    let again = TokenForm::parse(written.clone()).expect("the written form can be parsed");
     assert_eq!(
         again.get(param),
         Some(value).filter(|value| !value.is_empty()),
-        "as it was written"
+        "the parameter has another value"
     );
     assert_eq!(
         again.replace(param, value),
         written,
-        "and is written again as it is"
+        "replacing the value again changes the form"
     );
     for (other, name) in PARAMS.into_iter().filter(|(other, _)| *other != param) {
-        assert_eq!(again.get(other), form.get(other), "{name} is what it was");
+        assert_eq!(again.get(other), form.get(other), "{name} has changed");
     }
     assert!(
         again.resources().eq(form.resources()) && again.others().eq(form.others()),
-        "so is everything else"
+        "another parameter has changed"
     );
 }
 
-/// What is refused is refused for a reason that is there, and the reason tells nothing of it.
+/// Checks that the reason of a rejection is true, and that its description contains nothing from
+/// the form.
 fn refused(error: FormError, body: &[u8]) {
     let sentence = error.description();
     assert_eq!(
         serde_json::to_string(sentence).ok(),
         Some(format!("\"{sentence}\"")),
-        "it fits into a JSON string"
+        "the description needs escaping in a JSON string"
     );
     match error {
         FormError::Repeated(name) => {
@@ -203,7 +204,7 @@ fn refused(error: FormError, body: &[u8]) {
                     .filter(|(found, _)| found == name)
                     .count()
                     > 1,
-                "{name} is repeated"
+                "{name} is not repeated"
             );
         }
         FormError::Lookalike => {
@@ -220,15 +221,16 @@ fn refused(error: FormError, body: &[u8]) {
             let known = || PARAMS.iter().map(|(_, name)| *name).chain(["resource"]);
             assert!(
                 names.any(|found| known().any(|name| fold(&found).starts_with(name))),
-                "there is something like a name of ours"
+                "no name resembles that of a known parameter"
             );
         }
-        FormError::Malformed => assert!(!is_sound(body), "a sound form is read"),
-        FormError::ContentType => panic!("a body has no content type"),
+        FormError::Malformed => assert!(!is_sound(body), "a well-formed form was rejected"),
+        FormError::ContentType => panic!("the content type is not part of the body"),
     }
 }
 
-/// Whether every byte is printable ASCII, and every escape whole and part of UTF-8 without NUL.
+/// Returns whether every byte is printable ASCII, every escape is complete, and every decoded part
+/// is UTF-8 without NUL.
 fn is_sound(body: &[u8]) -> bool {
     let nibble = |digit: Option<&u8>| digit.and_then(|digit| char::from(*digit).to_digit(16));
     let decodes = |part: &[u8]| {

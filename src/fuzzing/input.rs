@@ -1,4 +1,5 @@
-/// The first line and what comes after it: seeds are files that can be read and edited.
+/// Splits the input into its first line and the rest. Inputs are made of lines so that seeds can be
+/// read and edited.
 pub(super) fn split_line(input: &[u8]) -> (&[u8], &[u8]) {
     let mut parts = input.splitn(2, |byte| *byte == b'\n');
     (

@@ -1,4 +1,4 @@
-//! Another reading of a JSON object than the layer's, to compare with: by hand, byte by byte.
+//! A second parser of JSON objects, independent of the layer's, to compare the results.
 
 use std::iter;
 use std::ops::Range;
@@ -8,29 +8,29 @@ use serde_core::de::IgnoredAny;
 /// The members of a JSON object, in order.
 pub(super) struct Object<'a> {
     pub(super) text: &'a str,
-    /// Names, quotes included, and values.
+    /// The positions of the names, with their quotes, and of the values.
     members: Vec<(Range<usize>, Range<usize>)>,
 }
 
-/// A text of which some values are left out: the pieces between them, and the names of whose values
-/// they are.
+/// A text without some of its values: the pieces between them, and the names of the members that
+/// they belong to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Blanked {
     pieces: Vec<String>,
     names: Vec<String>,
-    /// Where the last member ends in the last piece.
+    /// The end of the last member, as a position in the last piece.
     end: usize,
     has_members: bool,
 }
 
 impl<'a> Object<'a> {
-    /// `None` if the text is no JSON object.
+    /// Parses the text. Returns `None` if it is not a JSON object.
     pub(super) fn read(text: &'a str) -> Option<Self> {
         serde_json::from_str::<IgnoredAny>(text).ok()?;
         if !text.trim_start_matches(is_space).starts_with('{') {
             return None;
         }
-        // It is sound JSON, so that strings and brackets are all there is to follow.
+        // The text is valid JSON, so following strings and brackets is enough.
         let (mut members, mut tokens, mut name) = (Vec::new(), Vec::new(), None);
         let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
         for (at, byte) in text.bytes().enumerate() {
@@ -64,7 +64,7 @@ impl<'a> Object<'a> {
                 b'"' => in_string = true,
                 _ => {}
             }
-            // The brace that opens it is no part of the first name.
+            // The opening brace of the object is not part of the first name.
             let opens = byte == b'{' && depth == 1;
             if !opens && !is_space(char::from(byte)) {
                 tokens.push(at);
@@ -75,15 +75,15 @@ impl<'a> Object<'a> {
 
     pub(super) fn from_bytes(bytes: &'a [u8]) -> Self {
         let object = std::str::from_utf8(bytes).ok().and_then(Self::read);
-        object.expect("what was written is a JSON object")
+        object.expect("the written text is a JSON object")
     }
 
-    /// The decoded names; `None` is one that is no text.
+    /// Returns the decoded names. `None` stands for a name with a lone surrogate.
     pub(super) fn names(&self) -> impl Iterator<Item = Option<String>> {
         self.members().map(|(name, _)| name)
     }
 
-    /// The decoded names, and the bytes of the values.
+    /// Returns the decoded names and the raw values.
     pub(super) fn members(&self) -> impl Iterator<Item = (Option<String>, &'a str)> {
         self.members.iter().map(|(name, value)| {
             (
@@ -93,20 +93,20 @@ impl<'a> Object<'a> {
         })
     }
 
-    /// The bytes of the first value of this name.
+    /// Returns the raw value of the first member with this name.
     pub(super) fn value(&self, name: &str) -> Option<&'a str> {
         self.members()
             .find(|(found, _)| found.as_deref() == Some(name))
             .map(|(_, value)| value)
     }
 
-    /// The first value of this name, if it is text.
+    /// Returns the value of the first member with this name, if it is a string.
     pub(super) fn text(&self, name: &str) -> Option<String> {
         self.value(name)
             .and_then(|raw| serde_json::from_str(raw).ok())
     }
 
-    /// The text without the values of these names.
+    /// Returns the text without the values of the members with these names.
     pub(super) fn blanked(&self, goes: impl Fn(&str) -> bool) -> Blanked {
         let (mut pieces, mut names, mut done) = (Vec::new(), Vec::new(), 0);
         for ((name, _), (_, value)) in self.members().zip(&self.members) {
@@ -133,7 +133,7 @@ impl<'a> Object<'a> {
 }
 
 impl Blanked {
-    /// Adds a member without its value behind the last one.
+    /// Adds a member without its value after the last one.
     pub(super) fn append(&mut self, name: &str) {
         let last = self.pieces.pop().unwrap_or_default();
         let (before, after) = last.split_at(self.end);
@@ -145,7 +145,8 @@ impl Blanked {
     }
 }
 
-/// All strings in a JSON value that are text, decoded, however deep they lie.
+/// Returns all strings in a JSON value, decoded, at every depth. A string with a lone surrogate
+/// becomes empty.
 pub(super) fn strings(value: &str) -> impl Iterator<Item = String> {
     let mut rest = value;
     iter::from_fn(move || {

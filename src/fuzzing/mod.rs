@@ -1,7 +1,8 @@
-//! What the fuzz targets in `fuzz/` run: the promises of the parsers, asserted over any input.
+//! The oracles of the fuzz targets in `fuzz/`: they assert the guarantees of the parsers for
+//! arbitrary input.
 //!
-//! Built with `--cfg fuzzing` alone, for it reaches what is private. It is no part of the API. A
-//! promise that does not hold is a panic.
+//! Compiled only with `--cfg fuzzing`, because they use private items. They are not part of the
+//! API. A guarantee that does not hold is a panic.
 
 mod answer;
 mod client;

@@ -2,9 +2,9 @@ use super::split_line;
 use crate::path::readings::{is_served, readings};
 use crate::path::{PathMatch, PathPrefix, PathRules, leaves_base};
 
-/// Input: a line with a prefix below which ambiguous paths are allowed (ignored if it is not a
-/// valid prefix), then the path of a request. `whatwg` returns the pathname of the URL that a path
-/// refers to.
+/// Checks the path rules. The input is a line with a prefix below which ambiguous paths are allowed
+/// (ignored if it is not a valid prefix), and the path of a request. `whatwg` returns the pathname
+/// of the URL that a path refers to.
 pub fn path(input: &[u8], whatwg: fn(&str) -> Option<String>) {
     let (allowed, path) = split_line(input);
     let Ok(path) = std::str::from_utf8(path) else {
@@ -13,19 +13,19 @@ pub fn path(input: &[u8], whatwg: fn(&str) -> Option<String>) {
     let allowed = std::str::from_utf8(allowed)
         .ok()
         .and_then(|text| text.parse::<PathPrefix>().ok());
-    // In a request the path ends at the first of these.
+    // The path of a request ends at a query or a fragment.
     let path = path.split(['?', '#']).next().unwrap_or_default();
     for guarded in ["/oauth/token", "/token", "/revoke"] {
         let prefix = guarded
             .parse::<PathPrefix>()
-            .expect("a path with one reading is a prefix");
+            .expect("the guarded path is a valid prefix");
         let rules = PathRules::new([prefix], allowed.clone());
         let found = rules.find(path);
         if found == PathMatch::Open {
             for (name, reading) in readings(path, whatwg(path)) {
                 assert!(
                     !is_served(&reading, guarded),
-                    "{name}: {path:?} is {reading:?}, which is below {guarded}"
+                    "an open path is guarded: {name} reads {path:?} as {reading:?}, below {guarded}"
                 );
             }
         }
@@ -33,15 +33,15 @@ pub fn path(input: &[u8], whatwg: fn(&str) -> Option<String>) {
             assert_eq!(index, 0);
             let below = canonical
                 .strip_prefix(guarded)
-                .expect("the prefix has the configured spelling");
+                .expect("the canonical path begins with the configured prefix");
             assert!(
                 below.is_empty() || below.starts_with('/'),
-                "{canonical} is below {guarded}"
+                "{canonical} is not below {guarded}"
             );
             assert_eq!(
                 rules.canonical(0, &canonical).as_deref(),
                 Some(&*canonical),
-                "it is spelled once"
+                "the canonical path has another canonical form"
             );
         }
     }
@@ -50,7 +50,7 @@ pub fn path(input: &[u8], whatwg: fn(&str) -> Option<String>) {
         for (name, reading) in readings(&whole, whatwg(&whole)) {
             assert!(
                 is_served(&reading, "/base/a"),
-                "{name}: {whole:?} is {reading:?}, which left the base"
+                "a path leaves its base: {name} reads {whole:?} as {reading:?}"
             );
         }
     }

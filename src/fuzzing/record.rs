@@ -9,13 +9,14 @@ const KEY: Key = Key::new([9; 32]);
 const TAG: Tag = Tag::new([7; 32]);
 const ACCESS_TAG: Tag = Tag::new([2; 32]);
 const VERSION: Version = Version::new([1; 8]);
-/// `format ‖ checksum`.
+/// The length of `format ‖ checksum`.
 const HEAD: usize = 5;
 
 const GRANT_FORMAT: u8 = 1;
 const ACCESS_FORMAT: u8 = 65;
 
-/// Input: the value of the entry of a grant. Its checksum is put right first, whatever it is.
+/// Checks the codec of grant records. The input is the value of an entry; its checksum is corrected
+/// first.
 pub fn record(input: &[u8]) {
     let decode = |value: &Bytes| Record::decode(&KEY, &TAG, value);
     let encode = |record: &Record| record.encode(&KEY, &TAG);
@@ -26,7 +27,7 @@ pub fn record(input: &[u8]) {
     assert_eq!(
         binding.as_ref(),
         Ok(&record.binding),
-        "the binding is read whatever the checksum"
+        "the binding depends on the checksum"
     );
     let Binding {
         client_id,
@@ -42,7 +43,7 @@ pub fn record(input: &[u8]) {
     assert_eq!(
         format!("{record:?}"),
         shown,
-        "Debug shows nothing that is sealed, and no hash"
+        "Debug shows a sealed value or a hash"
     );
     if let Some(previous) = &record.previous {
         let (retry, recover) = (previous.retry_until, previous.recover_until);
@@ -52,8 +53,8 @@ pub fn record(input: &[u8]) {
     }
 }
 
-/// Input: the value of the entry of an access token. Its checksum is put right first, whatever it
-/// is.
+/// Checks the codec of access token records. The input is the value of an entry; its checksum is
+/// corrected first.
 pub fn access_record(input: &[u8]) {
     let decode =
         |value: &Bytes| AccessRecord::decode(&KEY, &Entry::new(VERSION, ACCESS_TAG, value.clone()));
@@ -79,11 +80,12 @@ pub fn access_record(input: &[u8]) {
     assert_eq!(
         decode(&value).map(|record| format!("{record:?}")),
         Ok(shown),
-        "Debug shows nothing that is sealed"
+        "Debug shows a sealed value"
     );
 }
 
-/// A record is written with all that was read; what is no record is damaged or of another format.
+/// Checks that a decoded record is encoded without a loss, and that other bytes are rejected as
+/// damaged or as another format.
 fn judge<R: PartialEq>(
     format: u8,
     input: &[u8],
@@ -94,7 +96,7 @@ fn judge<R: PartialEq>(
     if input != value {
         assert!(
             decode(&Bytes::copy_from_slice(input)).is_err(),
-            "another checksum is not let pass"
+            "a wrong checksum was accepted"
         );
     }
     match decode(value) {
@@ -103,12 +105,12 @@ fn judge<R: PartialEq>(
             let written = encode(&record);
             assert!(
                 decode(&written).is_ok_and(|again| again == record),
-                "what was written is read as it was"
+                "decoding the encoded record gives another record"
             );
             assert_eq!(
                 decode(&written).map(|again| encode(&again)),
                 Ok(written.clone()),
-                "and written as it is"
+                "encoding the record again gives other bytes"
             );
             let (before, after) = (fields(value), fields(&written));
             let sorted = |fields: &[Field]| {
@@ -116,11 +118,7 @@ fn judge<R: PartialEq>(
                 fields.sort();
                 fields
             };
-            assert_eq!(
-                sorted(&after),
-                sorted(&before),
-                "no field is lost, none comes in"
-            );
+            assert_eq!(sorted(&after), sorted(&before), "a field was lost or added");
             let unknown = |fields: &[Field]| {
                 fields
                     .iter()
@@ -131,26 +129,26 @@ fn judge<R: PartialEq>(
             assert_eq!(
                 unknown(&after),
                 unknown(&before),
-                "those of later versions keep their order"
+                "fields of later versions have another order"
             );
             if after == before {
-                // A length in more bytes than it needs is read, and not written.
+                // A length that uses more bytes than it needs can be decoded, but is never encoded.
                 assert!(
                     written == *value || written.len() < value.len(),
-                    "in its own order it is written as it was"
+                    "the encoded record has other bytes"
                 );
             }
         }
         Err(DecodeError::Format(found)) => {
             assert!(
                 found != format && value.first() == Some(&found),
-                "another format is named"
+                "the reported format is not that of the value"
             );
         }
         Err(DecodeError::Damaged) => {
             assert!(
                 value.is_empty() || value.first() == Some(&format),
-                "damage is found in this format only"
+                "a value of another format was reported as damaged"
             );
         }
     }
@@ -165,7 +163,7 @@ const fn is_unknown(format: u8, field: u8) -> bool {
     }
 }
 
-/// The fields of a sound record, read once more.
+/// Parses the fields of a valid record, independently of the code under test.
 fn fields(value: &[u8]) -> Vec<Field> {
     let mut bytes = value.iter().skip(HEAD);
     let mut fields = Vec::new();

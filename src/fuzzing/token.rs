@@ -4,10 +4,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::token::{AccessToken, RefreshToken};
 
-/// Prefixes as they are configured: the defaults, none, and one beyond ASCII.
+/// Prefixes that can be configured: the defaults, an empty one, and one that is not ASCII.
 const PREFIXES: [&str; 4] = ["rt_", "at_", "", "\u{fc}_"];
 
-/// Input: the text of a token, or the 48 bytes of one.
+/// Checks the token format. The input is the text of a token, or the 48 bytes of its payload.
 pub fn token(input: &[u8]) {
     if let Ok(text) = std::str::from_utf8(input) {
         PREFIXES.into_iter().for_each(|prefix| read(prefix, text));
@@ -19,8 +19,8 @@ pub fn token(input: &[u8]) {
     }
 }
 
-/// Checks that a parsed text is encoded to the same text, and that a refused one has another format
-/// or a wrong checksum.
+/// Checks that a parsed text is encoded to the same text, and that a rejected one has another
+/// format or a wrong checksum.
 fn read(prefix: &str, text: &str) {
     let refresh = RefreshToken::parse(prefix, text);
     let access = AccessToken::parse(prefix, text);
@@ -33,15 +33,19 @@ fn read(prefix: &str, text: &str) {
     assert_eq!(
         (refresh.is_some(), access.is_some()),
         (valid, valid),
-        "a token has the form and the checksum of one"
+        "format and checksum do not decide whether a text is a token"
     );
     if let (Some(refresh), Some(access)) = (refresh, access) {
         assert_eq!(
             refresh.encode(prefix).as_str(),
             text,
-            "one token, one spelling"
+            "a refresh token has two spellings"
         );
-        assert_eq!(access.encode(prefix).as_str(), text, "of either kind");
+        assert_eq!(
+            access.encode(prefix).as_str(),
+            text,
+            "an access token has two spellings"
+        );
         shows_nothing(&refresh, &access);
     }
 }
@@ -50,59 +54,63 @@ fn read(prefix: &str, text: &str) {
 fn checksum(prefix: &str, encoded: &str) -> String {
     let payload = URL_SAFE_NO_PAD
         .decode(&encoded[..64])
-        .expect("64 characters of the alphabet");
+        .expect("64 characters of the alphabet are base64url");
     let hash =
         Sha256::digest([b"tower-oauth-refresh checksum", prefix.as_bytes(), &payload].concat());
     URL_SAFE_NO_PAD.encode(&hash[..6])
 }
 
-/// What is written is read as it was, and leads where it should and nowhere else.
+/// Checks that an encoded token is parsed to the same token, with the same keys.
 fn write(id: [u8; 12], generation: u32, secret: &[u8; 32]) {
     let refresh = RefreshToken::new(id, generation, secret);
     for prefix in PREFIXES {
         let text = refresh.encode(prefix);
-        let read = RefreshToken::parse(prefix, &text).expect("what was written is read");
+        let read = RefreshToken::parse(prefix, &text).expect("the encoded token can be parsed");
         assert!(
             read == refresh && read.id() == id && read.generation() == generation,
-            "it is the same token"
+            "another token was parsed"
         );
         assert!(
             (read.hash(), read.key()) == (refresh.hash(), refresh.key()),
-            "it is known by the same names"
+            "hash or key differ"
         );
         for other in PREFIXES.into_iter().filter(|other| *other != prefix) {
             assert!(
                 RefreshToken::parse(other, &text).is_none(),
-                "the prefix tells kinds of tokens apart"
+                "a token was parsed with another prefix"
             );
             let renamed = text.replacen(prefix, other, 1);
             assert!(
                 RefreshToken::parse(other, &renamed).is_none(),
-                "the checksum covers the prefix"
+                "the checksum does not cover the prefix"
             );
         }
     }
     let access = AccessToken::new(refresh.access_id(), generation, secret);
-    let read = AccessToken::parse("at_", &access.encode("at_")).expect("what was written is read");
+    let read =
+        AccessToken::parse("at_", &access.encode("at_")).expect("the encoded token can be parsed");
     assert!(
         read == access && read.generation() == generation && read.key() == access.key(),
-        "it is the same token"
+        "another token was parsed"
     );
     assert!(
         access.grant_key() == refresh.key(),
-        "an access token leads to its grant"
+        "the access token names another grant"
     );
-    assert!(access.key() != refresh.key(), "and has an entry of its own");
-    let taken_for_refresh =
-        RefreshToken::parse("", &access.encode("")).expect("they are of one form");
+    assert!(
+        access.key() != refresh.key(),
+        "the access token has the key of its grant"
+    );
+    let taken_for_refresh = RefreshToken::parse("", &access.encode(""))
+        .expect("both kinds of token have the same format");
     assert!(
         taken_for_refresh.key() != refresh.key(),
-        "as a refresh token it leads nowhere"
+        "an access token is accepted as a refresh token of its grant"
     );
     let later = RefreshToken::new(id, generation.wrapping_add(1), secret);
     assert!(
         later.key() == refresh.key() && later.hash() != refresh.hash(),
-        "each generation has a hash of its own"
+        "two generations have the same hash, or different keys"
     );
     shows_nothing(&refresh, &access);
 }

@@ -8,9 +8,9 @@ pub(super) enum Unit {
         /// Whether it was percent-encoded.
         escaped: bool,
     },
-    /// A `%` without two hexadecimal digits behind it.
+    /// A `%` that is not followed by two hexadecimal digits.
     BadEscape {
-        /// Whether it is the `%u` of a non-standard escape (`%u002f`).
+        /// Whether it begins a non-standard escape (`%u002f`).
         unicode: bool,
     },
     /// Bytes that are not UTF-8.
@@ -100,7 +100,7 @@ pub(super) enum Folded {
     Ascii(u8),
     /// A delimiter, after Unicode normalization.
     Delimiter,
-    /// No character: it is invisible, or a mark that belongs to the character before it.
+    /// No visible character: it is invisible, or a mark that belongs to the character before it.
     Invisible,
     /// One or more ASCII characters, after Unicode normalization or case folding. It does not
     /// matter which.

@@ -1,5 +1,5 @@
-//! Rules for guards: paths that servers read in different ways, and the prefixes that a guard
-//! protects.
+//! Rules for guards: which paths servers read in different ways, and which paths a guarded prefix
+//! covers.
 //!
 //! A guard compares the path of a request with the paths that it protects. The server behind it may
 //! read the same path in another way: it resolves `..` before or after decoding, takes `\` or `%2f`
@@ -15,10 +15,10 @@
 //! 3. A guarded request is forwarded under the **configured** spelling, never under that of the
 //!    client ([`PathRules::canonical`], [`replace_path`]). [`PathRules::canonical`] refuses a path
 //!    if the configured spelling may lead to another resource (`/orders.csv`, `/orders:batchGet`).
-//! 4. Servers drop the name of a script from a path, or everything up to it: they serve
-//!    `/index.php/token` as `/token`. [`PathRules::find`] refuses such a path if a guarded one is
-//!    left. A script is known by its ending (`.php`, `.cgi`, `.fcgi`, `.pl`, `.py`, `.dll`, `.exe`,
-//!    `.jsp`, `.aspx` and the like).
+//! 4. Some servers drop the name of a script from a path, or everything up to it: they serve
+//!    `/index.php/token` as `/token`. [`PathRules::find`] refuses such a path if the rest is
+//!    guarded. A script is recognized by its extension (`.php`, `.cgi`, `.fcgi`, `.pl`, `.py`,
+//!    `.dll`, `.exe`, `.jsp`, `.aspx` and similar ones).
 //!
 //! [`RefreshLayer`](crate::RefreshLayer) applies these rules if
 //! [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths) is set. They are
@@ -78,7 +78,7 @@ pub use self::prefix::{InvalidPath, PathPrefix};
 pub use self::rules::{PathMatch, PathRules};
 use self::scan::{Scan, scan, stays_below};
 
-/// Whether servers agree on where a path leads.
+/// The class of a path: unambiguous if all servers resolve it to the same place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PathClass {
@@ -103,10 +103,10 @@ pub fn classify(path: &str) -> PathClass {
 /// Returns whether some server could resolve `path` outside of the directory that it is appended
 /// to.
 ///
-/// This is for a proxy that puts the path of a request behind a base path. It is stricter than
-/// resolving `..`: any dot segment counts as leaving, in up to four levels of encoding, because
-/// servers disagree on what it removes. Every other ambiguity counts as leaving, too, except an
-/// encoded slash, backslash or percent sign that is not followed by a dot segment.
+/// A proxy that appends the path of a request to a base path must check this. The check is stricter
+/// than resolving `..`: any dot segment counts as leaving, in up to four levels of encoding,
+/// because servers disagree on what it removes. Every other ambiguity counts as leaving, too,
+/// except an encoded slash, backslash or percent sign that is not followed by a dot segment.
 ///
 /// ```
 /// use tower_oauth_refresh::path::leaves_base;
@@ -124,14 +124,14 @@ pub fn leaves_base(path: &str) -> bool {
 #[non_exhaustive]
 pub enum ReplacePathError {
     /// Path and query together are not valid in a URI, or are longer than 65,534 bytes.
-    #[error("the path and the query together are not valid or too long")]
+    #[error("the path and the query together are not valid in a URI, or longer than 65534 bytes")]
     PathAndQuery(#[from] InvalidUri),
     /// The URI cannot have a path.
     #[error("the URI cannot have a path")]
     Parts(#[from] InvalidUriParts),
 }
 
-/// Returns `uri` with another path. Scheme, authority and query stay.
+/// Returns `uri` with another path, and with the same scheme, authority and query.
 ///
 /// # Errors
 ///

@@ -30,7 +30,7 @@ pub enum InvalidPath {
 /// A path and everything below it, in every spelling that is not
 /// [ambiguous](super::PathClass::Ambiguous).
 ///
-/// It keeps the spelling that it was parsed from, under which requests are forwarded.
+/// It keeps the spelling from which it was parsed. Requests are forwarded in that spelling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathPrefix {
     text: String,
@@ -57,7 +57,7 @@ impl PathPrefix {
         self.covers(&other.text)
     }
 
-    /// Returns whether some server could take `path` for this path or for one below it.
+    /// Returns whether some server could read `path` as this path or as one below it.
     ///
     /// `path` is the path of a request, without its query. These differences are ignored: case, one
     /// level of percent-encoding, empty segments, a trailing slash, `;parameters`, blanks and dots
@@ -80,7 +80,7 @@ impl PathPrefix {
         self.spelling(path).is_some()
     }
 
-    /// Returns how `path` spells this prefix, if it is covered.
+    /// Returns the spelling of this prefix in `path`, if `path` is covered.
     pub(super) fn spelling(&self, path: &str) -> Option<Spelling> {
         self.read(path, false).map(|(spelling, _)| spelling)
     }
@@ -106,9 +106,9 @@ impl PathPrefix {
         self.text.trim_end_matches('/')
     }
 
-    /// Returns how `path` spells this prefix, and the part after it: an empty text, or one that
-    /// begins with `/`. `None` if `path` is not covered. With `drop_scripts` a script in front or
-    /// its ending is ignored.
+    /// Returns the spelling of this prefix in `path`, and the part after it, which is empty or
+    /// begins with `/`. Returns `None` if `path` is not covered. With `drop_scripts`, a script
+    /// before the prefix and the extension of a script are ignored.
     fn read<'p>(&self, path: &'p str, drop_scripts: bool) -> Option<(Spelling, &'p str)> {
         let mut rest = path;
         let mut worst = Spelling::Same;
@@ -134,9 +134,9 @@ impl PathPrefix {
         Some((worst, rest))
     }
 
-    /// Respells a covered path: the prefix as it is configured, the rest in the normal form of RFC
-    /// 3986 §6.2.2, without empty segments. `None` if the prefix in it is not
-    /// [the same](Spelling::Same): without the difference the path may lead to something else.
+    /// Returns a covered path with the prefix as it is configured, and the rest in the normal form
+    /// of RFC 3986 §6.2.2, without empty segments. Returns `None` if the prefix in `path` is not
+    /// [the same](Spelling::Same), because the respelled path could then lead to another resource.
     pub(super) fn respell(&self, path: &str) -> Option<String> {
         let (Spelling::Same, rest) = self.read(path, false)? else {
             return None;
@@ -156,9 +156,9 @@ impl PathPrefix {
     /// Returns whether an allowed ambiguous path has a reading that this prefix covers.
     ///
     /// The path begins literally with `allowed`, followed by `rest`, which is fully decoded and has
-    /// no dot segments: so every reading is below `allowed`. Below it, every subsequence of the
-    /// segments is a possible reading. If one of the segments is a script, every subsequence of the
-    /// whole path is.
+    /// no dot segments. Every reading is therefore below `allowed`. Below it, every subsequence of
+    /// the segments is a possible reading. If one of the segments is a script, every subsequence of
+    /// the whole path is a possible reading.
     pub(super) fn may_cover(&self, allowed: &Self, rest: &[u8]) -> bool {
         if self.encloses(allowed) {
             return true;
@@ -227,7 +227,7 @@ impl fmt::Display for PathPrefix {
     }
 }
 
-/// Returns whether a router would take the path for a pattern.
+/// Returns whether a router would read the path as a pattern.
 pub(crate) fn is_pattern(path: &str) -> bool {
     path.contains(['{', '}', '*'])
         || path
@@ -252,7 +252,7 @@ fn name(segment: &str) -> Option<Vec<u8>> {
     (!odd).then_some(name)
 }
 
-/// Returns whether some server ignores the segment, because it is empty or consists of parameters.
+/// Returns whether some server ignores the segment because it is empty or consists of parameters.
 fn is_nothing(segment: &str) -> bool {
     let mut folded = Units::of(segment.as_bytes())
         .map(folded)
@@ -260,26 +260,25 @@ fn is_nothing(segment: &str) -> bool {
     matches!(folded.next(), None | Some(Folded::Ascii(b';')))
 }
 
-/// How a path spells a prefix, from the closest to the most distant.
+/// The spelling of a prefix in a path, from the closest to the most distant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Spelling {
     /// It differs in case, percent-encoding, blanks, empty segments and `;parameters` only.
     Same,
-    /// It holds something that only some servers ignore: a format, the name of an operation behind
-    /// a colon, an encoded query, a dot or a non-ASCII character.
+    /// It has a part that only some servers ignore: a format, the name of an operation after a
+    /// colon, an encoded query, a dot or a non-ASCII character.
     Extended,
-    /// It holds a character that stands for ASCII characters after Unicode normalization. Which
-    /// ones is not known.
+    /// It has a character that Unicode normalization turns into unknown ASCII characters.
     Unknown,
 }
 
-/// Returns whether some server takes the segment for `name`, which is in lower case.
+/// Returns whether some server reads the segment as `name`, which is in lower case.
 fn is_name(segment: &[u8], name: &[u8], last: bool) -> bool {
     spelling(segment, name, last).is_some()
 }
 
-/// Returns how the segment spells `name`, which is in lower case. `None` if no server takes it for
-/// `name`.
+/// Returns the spelling of `name`, which is in lower case, in the segment. Returns `None` if no
+/// server reads the segment as `name`.
 fn spelling(segment: &[u8], name: &[u8], last: bool) -> Option<Spelling> {
     let visible = Units::of(segment)
         .map(folded)
@@ -303,7 +302,7 @@ fn spelling(segment: &[u8], name: &[u8], last: bool) -> Option<Spelling> {
     for folded in found {
         match folded {
             Folded::Ascii(b' ' | b'+') => {}
-            // A format, as in the routes of Rails, or an alternate data stream.
+            // A format, as in the routes of Rails, or an alternate data stream of NTFS.
             Folded::Ascii(b'.' | b':') if last => return Some(Spelling::Extended),
             Folded::Ascii(b'.') => spelling = Spelling::Extended,
             Folded::Ascii(b';') => return Some(spelling),
@@ -334,7 +333,7 @@ fn push_segment(path: &mut String, segment: &str) {
     ];
     let mut buffer = [0; 4];
     for unit in Units::of(segment.as_bytes()) {
-        // An unambiguous path has no other units.
+        // An unambiguous path has only characters.
         let Unit::Char { char, escaped } = unit else {
             continue;
         };

@@ -1,4 +1,4 @@
-//! Eight ways in which servers read a path, implemented without the code under test.
+//! Eight ways in which servers read a path, implemented independently of the code under test.
 
 use percent_encoding::percent_decode_str;
 
@@ -46,7 +46,7 @@ fn decode(path: &str) -> String {
     percent_decode_str(path).decode_utf8_lossy().into_owned()
 }
 
-/// The algorithm of RFC 3986 §5.2.4, step by step.
+/// Applies the algorithm of RFC 3986 §5.2.4.
 fn remove_dot_segments(path: &str) -> String {
     let mut input = path.to_owned();
     let mut output = String::new();
@@ -85,7 +85,7 @@ fn remove_dot_segments(path: &str) -> String {
     output
 }
 
-/// `posixpath.normpath`: empty segments do not count.
+/// Normalizes a path like Python's `posixpath.normpath`, which ignores empty segments.
 fn normalize(path: &str) -> String {
     let mut names = Vec::new();
     for name in path.split('/') {
@@ -98,7 +98,7 @@ fn normalize(path: &str) -> String {
     format!("/{}", names.join("/"))
 }
 
-/// Like servlet containers: removes parameters, then decodes and resolves the path.
+/// Reads a path like servlet containers: removes parameters, then decodes and resolves the path.
 fn without_parameters(path: &str) -> String {
     let decoded = path
         .split('/')
@@ -106,7 +106,7 @@ fn without_parameters(path: &str) -> String {
     normalize(&decoded.collect::<Vec<_>>().join("/"))
 }
 
-/// As frameworks do that route behind a front controller or a session identifier.
+/// Reads a path like frameworks that ignore the name of a front controller or a session identifier.
 fn without(path: &str, dropped: fn(&str) -> bool) -> String {
     let path = decode(&normalize(path));
     let kept = names(&path)

@@ -8,15 +8,15 @@ use super::{PathClass, classify};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PathMatch {
-    /// No server takes the path for a guarded one.
+    /// No server reads the path as a guarded one.
     Open,
     /// The guarded prefix with this index covers the path; the first one if several do.
     Guarded(usize),
-    /// The path is ambiguous without being allowed, or some server could take it for a guarded one.
+    /// The path is ambiguous and not allowed, or some server could read it as a guarded one.
     Refused,
 }
 
-/// The paths that a guard protects, and the ones below which ambiguous paths may pass.
+/// The prefixes that a guard protects, and the prefixes below which ambiguous paths may pass.
 #[derive(Clone, Debug, Default)]
 pub struct PathRules {
     guarded: Vec<PathPrefix>,
@@ -70,7 +70,7 @@ impl PathRules {
             .map(|prefix| prefix.spelling(path))
             .enumerate();
         match spellings.find_map(|(index, spelling)| Some((index, spelling?))) {
-            // It is not known which path it is.
+            // The path may or may not be the guarded one.
             Some((_, Spelling::Unknown)) => return PathMatch::Refused,
             Some((index, _)) => return PathMatch::Guarded(index),
             None => {}
@@ -94,12 +94,12 @@ impl PathRules {
     /// guarded prefix `index`: the prefix as configured, and the rest in the normal form of RFC
     /// 3986 §6.2.2, without empty segments.
     ///
-    /// Returns `None` if the request must be refused because the path may lead to something else
-    /// than the configured one: that path belongs to another guarded prefix, or the last segment of
-    /// the prefix has a format or the name of an operation in `path` (`/orders.csv`,
-    /// `/orders:batchGet`), or any of its segments an encoded query, a dot at its end or a
-    /// non-ASCII character. A guard that has one handler for everything below a prefix, as a token
-    /// endpoint, can forward the configured path instead.
+    /// Returns `None` if the request must be refused because the path may lead to another resource
+    /// than the configured one. This is the case if the canonical path belongs to another guarded
+    /// prefix; if the last segment of the prefix has a format or an operation in `path`
+    /// (`/orders.csv`, `/orders:batchGet`); or if any segment of the prefix has an encoded query, a
+    /// dot at its end or a non-ASCII character. A guard with a single handler for everything below
+    /// a prefix, such as a token endpoint, can forward the configured path instead.
     #[must_use]
     pub fn canonical<'p>(&self, index: usize, path: &'p str) -> Option<Cow<'p, str>> {
         let respelled = self.guarded.get(index)?.respell(path)?;

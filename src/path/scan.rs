@@ -16,20 +16,20 @@ pub(super) enum Scan {
     /// A backslash, or an encoded slash, backslash or percent sign. Every reading stays below the
     /// segments before it, unless a dot segment follows.
     Delimiters,
-    /// Anything else, dot segments above all.
+    /// Any other such part, mainly dot segments.
     Hard,
 }
 
 /// A segment that is being scanned.
 #[derive(Default)]
 struct Segment {
-    /// It holds a dot or an invisible character.
+    /// Whether it has a dot or an invisible character.
     suspect: bool,
-    /// It holds something that is not a dot, not blank and not invisible.
+    /// Whether it has a character that is not a dot, not blank and not invisible.
     named: bool,
-    /// The rest is a parameter, a query or a fragment for some servers.
+    /// Whether some servers read the rest as a parameter, a query or a fragment.
     closed: bool,
-    /// How much it has of the beginning of a cookieless segment.
+    /// The part of the beginning of a cookieless segment that was found.
     cookieless: Cookieless,
 }
 
@@ -46,9 +46,9 @@ enum Cookieless {
 }
 
 impl Cookieless {
-    /// Returns what is found after another character.
+    /// Returns the state after another character.
     const fn then(self, char: char, folded: Folded) -> Self {
-        // With the compatibility forms of Unicode.
+        // Parentheses, including the compatibility forms of Unicode.
         let open = matches!(
             char,
             '(' | '\u{207d}' | '\u{208d}' | '\u{fe35}' | '\u{fe59}' | '\u{ff08}'
@@ -65,8 +65,7 @@ impl Cookieless {
 }
 
 impl Segment {
-    /// Returns whether some server takes it for `.` or `..`, or ignores it although it is not
-    /// empty.
+    /// Returns whether some server reads it as `.` or `..`, or ignores it although it is not empty.
     const fn is_hard(&self) -> bool {
         self.suspect && !self.named
     }
@@ -81,8 +80,8 @@ pub(super) fn scan(path: &[u8]) -> Scan {
     }
 }
 
-/// Returns whether all servers read all characters of the path in the same way. Most paths are like
-/// that, so this check comes first.
+/// Returns whether all servers read all characters of the path in the same way. This is true for
+/// most paths, so this check comes first.
 fn is_plain(path: &[u8]) -> bool {
     let mut before = b'/';
     path.iter().all(|byte| {
@@ -105,8 +104,8 @@ fn is_plain(path: &[u8]) -> bool {
     })
 }
 
-/// Scans a path; `decoded` says that it is decoded already, so that a lone `%` is a character and
-/// not an error.
+/// Scans a path. `decoded` says that the path is already decoded, so that a lone `%` is a character
+/// and not an error.
 fn scan_units(path: &[u8], decoded: bool) -> Scan {
     let mut found = Scan::Plain;
     let mut segment = Segment::default();

@@ -3,14 +3,14 @@
 use super::fold::{Folded, Units};
 use super::prefix::{folded, is_blank};
 
-/// What the names of programs end with. A number may follow (`.php8`).
+/// The extensions of program names. A number may follow (`.php8`).
 const ENDINGS: [&[u8]; 22] = [
     b"php", b"phtml", b"phar", b"cgi", b"fcgi", b"fpl", b"pl", b"py", b"wsgi", b"rb", b"lua",
     b"dll", b"exe", b"jsp", b"jspx", b"asp", b"aspx", b"ashx", b"asmx", b"svc", b"axd", b"cfm",
 ];
 
-/// Returns whether some server takes the segment for a program, which handles the path behind it
-/// (RFC 3875 §4.1.5).
+/// Returns whether some server reads the segment as the name of a program that handles the path
+/// after it (RFC 3875 §4.1.5).
 pub(super) fn is_script(segment: &[u8]) -> bool {
     let mut rest = Units::of(segment).map(folded);
     while let Some(found) = rest.next() {
@@ -25,7 +25,8 @@ pub(super) fn is_script(segment: &[u8]) -> bool {
     false
 }
 
-/// Returns whether `rest` is `ending`, but for what servers ignore at the end of a file name.
+/// Returns whether `rest` is `ending`, followed only by characters that servers ignore at the end
+/// of a file name.
 fn ends_with(rest: impl Iterator<Item = Folded>, ending: &[u8]) -> bool {
     let mut found = rest.filter(|folded| *folded != Folded::Invisible && !is_blank(folded));
     for wanted in ending {

@@ -192,7 +192,7 @@ fn a_prefix_is_a_literal_path_with_one_reading() {
 }
 
 #[test]
-fn a_guarded_path_goes_on_in_one_spelling() {
+fn a_guarded_path_is_forwarded_in_one_spelling() {
     let rules = PathRules::new(["/api/admin", "/api", "/v2/items/"].map(prefix), []);
     let rows = [
         ("/api", Some("/api")),
@@ -330,7 +330,7 @@ fn an_allowed_path_may_be_ambiguous_but_not_guarded() {
     assert_eq!(
         rules.find("/api/v4/projects/a%2Fb"),
         PathMatch::Refused,
-        "nor one around it"
+        "an allowed prefix does not open a guarded prefix that encloses it"
     );
     let rules = PathRules::new([prefix("/token")], [prefix("/")]);
     assert_eq!(rules.find("/a%2fb"), PathMatch::Open);
@@ -338,7 +338,7 @@ fn an_allowed_path_may_be_ambiguous_but_not_guarded() {
 }
 
 #[test]
-fn only_paths_without_dot_segments_stay_behind_a_base() {
+fn only_paths_without_dot_segments_stay_below_the_base() {
     for path in [
         "/",
         "/a/b",
@@ -377,7 +377,7 @@ fn only_paths_without_dot_segments_stay_behind_a_base() {
 }
 
 #[test]
-fn a_path_of_many_levels_is_refused_in_bounded_work() {
+fn a_path_with_many_levels_of_encoding_is_refused_in_bounded_time() {
     let path = format!("/a/%{}2f", "25".repeat(30_000));
     assert_eq!(
         PathRules::new([], [prefix("/a")]).find(&path),
@@ -475,7 +475,7 @@ proptest! {
 
     #[test]
     fn no_reading_of_an_open_path_is_guarded(path in any_path(), allowed in proptest::sample::select(&["", "/x", "/oauth"])) {
-        // In a request the path ends at the first of these.
+        // The path of a request ends at a query or a fragment.
         let path = path.split(['?', '#']).next().unwrap_or_default();
         let allowed = (!allowed.is_empty()).then(|| prefix(allowed));
         for guarded in ["/oauth/token", "/token"] {
@@ -504,7 +504,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_classified(path in "\\PC{0,40}") {
+    fn arbitrary_texts_are_classified_without_panic(path in "\\PC{0,40}") {
         let rules = PathRules::new([prefix("/oauth/token")], [prefix("/")]);
         let _ = (classify(&path), leaves_base(&path), rules.find(&path), rules.canonical(0, &path));
     }
