@@ -355,7 +355,7 @@ fn invalid_flags_end_with_status_2_and_a_reason() {
         ),
         (
             &["--strict", "--recovery-window", "5"],
-            "--strict allows neither",
+            "--strict cannot be combined with",
         ),
         (&["--log-format", "xml"], "possible values: text, json"),
         (

@@ -184,7 +184,7 @@ async fn an_unknown_service_name_is_an_error() {
             .source()
             .unwrap()
             .to_string()
-            .contains("no service of this name"),
+            .contains("does not know the service name"),
         "{error:?}"
     );
 }
