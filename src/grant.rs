@@ -24,9 +24,9 @@ use crate::store::Tag;
 /// 1 January 2026. A clock that shows an earlier time has not been set.
 const EARLIEST: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 
-/// How far ahead of this instance the clock of another instance may be before it counts as not set.
-/// Up to this limit the later of two clocks counts: if the earlier one counted and was wrong,
-/// grants would end.
+/// If the clock of another instance is ahead of this one by more than this, it counts as not set.
+/// Up to this limit, the later of the two clocks counts: if the earlier one counted and was wrong,
+/// grants would end too early.
 const MAX_AHEAD: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
 
 /// The longest time that the entry of an expired grant is kept.
@@ -43,7 +43,7 @@ pub(crate) struct Record {
     /// When the newest upstream token expires, if the inner service named its lifetime.
     pub(crate) upstream_end: Option<Timestamp>,
     pub(crate) expires_at: Timestamp,
-    /// How often the grant was rotated. A recovery counts as two rotations.
+    /// The number of rotations of the grant. A recovery counts as two.
     pub(crate) generation: u32,
     /// The upstream token, sealed for the current token.
     pub(crate) sealed: Bytes,

@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_generator_is_a_generator() {
+    fn an_arc_of_a_generator_is_a_generator() {
         fn fill<R: SecureRandom>(random: &R, bytes: &mut [u8]) -> Result<(), RandomUnavailable> {
             random.fill(bytes)
         }

@@ -149,9 +149,9 @@ pub(crate) const SKEW: Duration = Duration::from_secs(30);
 /// Returns whether the stored answer of the last rotation is for the presented token, if it still
 /// exists.
 ///
-/// Whether that answer exists decides between replay and recovery; the clock of this instance does
-/// not. If the clock decided and was ahead, the request of a second browser tab would recover, and
-/// the token that the first tab has just received would become invalid.
+/// The existence of that answer decides between replay and recovery, not the clock of this
+/// instance. If the clock decided and was ahead, the request of a second browser tab would recover,
+/// and the token that the first tab has just received would become invalid.
 pub(crate) fn may_replay(
     (record, current): (&Record, &Tag),
     presented: Presented<'_>,

@@ -493,7 +493,7 @@ proptest! {
     }
 
     #[test]
-    fn no_reading_of_a_path_that_stays_leaves_the_base(path in any_path()) {
+    fn no_server_resolves_an_accepted_path_outside_its_base(path in any_path()) {
         let path = path.split(['?', '#']).next().unwrap_or_default();
         if !leaves_base(path) {
             let whole = format!("/base/a{path}");

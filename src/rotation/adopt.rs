@@ -38,9 +38,9 @@ use crate::upstream::{Granted, Reply, Upstream};
 const UNDER_WAY: Tag = Tag::new([0; 32]);
 const DONE: Tag = Tag::new([1; 32]);
 
-/// How much longer than its lease the entry of an adoption in progress is kept. This is longer than
-/// a commit is retried in the background, so that a request that takes the lease over finds out
-/// that another request had held it.
+/// The time for which the entry of an adoption in progress is kept after its lease has expired. It
+/// is longer than a commit is retried in the background, so that a request that takes the lease
+/// over finds out that another request had held it.
 const KEPT: Duration = Duration::from_secs(3600);
 
 /// The first input of the hash that is the key of an adoption. It is longer than the id of a grant,
@@ -173,7 +173,7 @@ fn answer_again<St: Store, ResBody>(
     }
 }
 
-/// An upstream token that a client has received before the layer was installed.
+/// An upstream token that a client received before the layer was installed.
 struct Foreign<'a> {
     client_id: &'a ClientId,
     key: Key,
@@ -378,9 +378,8 @@ async fn complete<St: Store, ResBody>(
 /// Returns the change that replaces the placeholder.
 ///
 /// It stores the sealed answer, for a retry of the same request. If there is nothing to replay, it
-/// stores an empty value while the inner service has replaced the upstream token: a second use of
-/// that token would end the session there. If the token was not replaced, either, it removes the
-/// placeholder.
+/// stores an empty value if the inner service has replaced the upstream token, because a second use
+/// of the old one would end the session there. Otherwise it removes the placeholder.
 fn answer_entry<St: Store>(
     exchange: &Exchange<St>,
     foreign: &Foreign<'_>,

@@ -200,9 +200,8 @@ impl Rotation<'_> {
     }
 }
 
-/// Returns the scope and the resources of the access token in this answer: those that the answer
-/// names, otherwise those that the request names, otherwise those of the grant (RFC 6749 §6, RFC
-/// 8707 §2.2).
+/// Returns the scope and the resources of the access token in this answer. Both are taken from the
+/// answer, otherwise from the request, otherwise from the grant (RFC 6749 §6, RFC 8707 §2.2).
 ///
 /// Of the requested scope, only the part that is known to be granted counts; `offline_access` may
 /// be requested without being granted. If the scope of the grant is unknown, no requested scope
@@ -325,12 +324,13 @@ impl Commit {
     /// write:
     ///
     /// - A conflict with the same tag means that only the lease has changed, usually because
-    ///   another request has taken it over. The write is repeated against the new version. If it
-    ///   gave way, the other request would send the upstream token in the record, which the inner
-    ///   service has already replaced, and the session would end there.
+    ///   another request has taken it over, or that the current token was marked as presented. The
+    ///   write is repeated against the new version. If it gave way, the other request would send
+    ///   the upstream token in the record, which the inner service has already replaced, and the
+    ///   session would end there.
     /// - A conflict with another tag means that another request has rotated the grant. The write
-    ///   must not be repeated: it would replace a token that another client request has already
-    ///   received. If the new tag is the token of this write, or was rotated away from it, an
+    ///   must not be repeated: it would invalidate a token that a client has already received. If
+    ///   the token of this write is the current or the previous token of the stored record, an
     ///   earlier attempt was stored and only its reply was lost.
     /// - A missing entry, or a record with a pending revocation, means that the grant has ended.
     ///   The write must not restore it.

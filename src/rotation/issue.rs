@@ -108,7 +108,8 @@ where
                 Stored::Nothing(body) => body,
             }
         }
-        // Only the upstream access token is left, and a client must not receive it in this mode.
+        // In reference mode the client must not receive the upstream access token. With
+        // `refuse_unstored_grants` it must get an error.
         Err(error)
             if exchange.shared.config().reference
                 || exchange.shared.config().refuse_unstored_grants =>

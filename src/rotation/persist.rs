@@ -11,7 +11,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// instance uses the same upstream token.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// How many times one attempt overrides a lease that another request has taken over.
+/// The number of times that one attempt overrides a lease that another request has taken over.
 pub(super) const OVERRIDES: usize = 32;
 
 /// A write that must reach the store.

@@ -111,7 +111,8 @@ struct Held<St: Store> {
 /// - waits for [`TAKEOVER_PAUSE`], if the lease replaced an expired one, and claims again;
 /// - claims again with the tag of the current token, because a recovery presents the previous
 ///   token, whose hash is not the tag of the entry;
-/// - looks for the stored answer, returns it, or remembers that there is none and claims again;
+/// - looks for the stored answer and returns it, or remembers that it does not exist and claims
+///   again;
 /// - waits while another request holds the lease, until the deadline; or
 /// - refuses.
 ///
