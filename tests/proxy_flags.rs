@@ -33,13 +33,16 @@ fn invalid_flags_end_with_status_2_and_a_reason() {
             &["--upstream", "http://u:p@a"],
             "must not contain a user name or a password",
         ),
-        (&["--upstream", "http://a/?x"], "must not have a query"),
+        (&["--upstream", "http://a/?x"], "must not contain a query"),
         (
             &["--upstream", "http://a/#x"],
-            "must not have a query or a fragment",
+            "must not contain a query or a fragment",
         ),
         (&["--public-url", "login.example.com"], "--public-url"),
-        (&["--public-url", "https://a/?x"], "must not have a query"),
+        (
+            &["--public-url", "https://a/?x"],
+            "must not contain a query",
+        ),
         (
             &["--upstream-timeout", "0"],
             "must be more than 0 and at most a day",
@@ -105,7 +108,7 @@ fn invalid_flags_end_with_status_2_and_a_reason() {
         ),
         (
             &["--upstream", "http://a", "--token-path", "/{tenant}/token"],
-            "is not a route pattern",
+            "looks like a route pattern",
         ),
         (
             &["--upstream", "http://a", "--token-path", "/x/../t"],
