@@ -266,7 +266,7 @@ async fn a_resource_must_be_allowed_or_named_in_the_response() {
             false,
         ),
         (
-            "a slash behind it",
+            "a trailing slash",
             ONE,
             &["https://one.example/api/"],
             "{}",

@@ -132,7 +132,7 @@ async fn a_request_that_is_not_a_plain_form_is_rejected() {
             ])
         }),
         ("compressed", |good| good.coded("gzip")),
-        ("compressed behind something harmless", |good| {
+        ("compressed after a harmless coding", |good| {
             good.coded("identity, br")
         }),
         ("compressed in capitals", |good| good.coded("GZIP")),
@@ -246,10 +246,10 @@ async fn malformed_basic_credentials_get_a_challenge() {
         ("a user with half an escape, and the form", |good| {
             good.authorized(basic("app%4:secret"), "&client_id=app")
         }),
-        ("nothing behind the scheme", |good| {
+        ("nothing after the scheme", |good| {
             good.authorized("Basic", "")
         }),
-        ("spaces behind the scheme", |good| {
+        ("only spaces after the scheme", |good| {
             good.authorized("Basic   ", "")
         }),
         ("no base64", |good| good.authorized("Basic !!!", "")),
@@ -262,9 +262,7 @@ async fn malformed_basic_credentials_get_a_challenge() {
         ("half a byte", |good| good.authorized("Basic YXBwO", "")),
         ("no colon", |good| good.authorized(basic("app"), "")),
         ("no user", |good| good.authorized(basic(":secret"), "")),
-        ("nothing but a colon", |good| {
-            good.authorized(basic(":"), "")
-        }),
+        ("only a colon", |good| good.authorized(basic(":"), "")),
         ("no UTF-8", |good| good.authorized(basic(b"app:\xff"), "")),
         ("a user with a line feed", |good| {
             good.authorized(basic("a%0App:secret"), "")
@@ -285,7 +283,7 @@ async fn a_request_without_a_client_is_rejected_without_a_challenge() {
         }),
         ("an empty client", |good| good.with("&client_id=")),
         ("a client without a value", |good| good.with("&client_id")),
-        ("a secret alone", |good| {
+        ("only a secret", |good| {
             good.with("&client_secret=secret+of+app")
         }),
         ("another scheme", |good| good.authorized("Bearer abc", "")),
@@ -401,7 +399,7 @@ async fn a_truncated_body_is_rejected() {
                 .body(pieces([Err(io::ErrorKind::ConnectionReset.into())]))
                 .unwrap()
         }),
-        ("behind a whole form", |good| {
+        ("after a whole form", |good| {
             let whole = Bytes::from(good.bytes("&client_id=app"));
             form(good.path)
                 .body(pieces([

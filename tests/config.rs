@@ -137,7 +137,7 @@ fn invalid_settings_are_rejected() {
             ConfigError::IdTokenWithoutReference,
         ),
         (
-            "tokens introspected where they are revoked",
+            "introspection and revocation at one path",
             |b| b.introspection_path("/revoke"),
             {
                 let settings = ["revocation_path", "introspection_path"];
@@ -158,17 +158,17 @@ fn invalid_settings_are_rejected() {
             same("/revoke"),
         ),
         (
-            "paths that are one to a proxy",
+            "paths that a proxy considers equal",
             |b| b.revocation_path("//%74oken/").match_normalized_paths(),
             same("/token"),
         ),
         (
-            "a format of a path to a proxy",
+            "paths that a proxy considers equal, with a format suffix",
             |b| b.revocation_path("/Token.x").match_normalized_paths(),
             same("/token"),
         ),
         (
-            "a path with two readings",
+            "an ambiguous path",
             |b| b.token_path("/x/../t").match_normalized_paths(),
             {
                 ConfigError::AmbiguousPath {
@@ -178,12 +178,12 @@ fn invalid_settings_are_rejected() {
             },
         ),
         (
-            "an exception without a rule",
+            "an exception without match_normalized_paths",
             |b| b.allow_ambiguous_paths("/api"),
             ConfigError::AllowedWithoutNormalized,
         ),
         (
-            "an exception with two readings",
+            "an ambiguous exception",
             |b| b.allow_ambiguous_paths("/a%2fb").match_normalized_paths(),
             {
                 ConfigError::AmbiguousPath {
@@ -193,7 +193,7 @@ fn invalid_settings_are_rejected() {
             },
         ),
         (
-            "an exception that is no path",
+            "an exception that is not a path",
             |b| b.allow_ambiguous_paths("api").match_normalized_paths(),
             {
                 ConfigError::Path {
@@ -203,7 +203,7 @@ fn invalid_settings_are_rejected() {
             },
         ),
         (
-            "an exception that is guarded",
+            "an exception for an intercepted path",
             |b| {
                 b.allow_ambiguous_paths("/Revoke/x")
                     .match_normalized_paths()
@@ -246,12 +246,12 @@ fn invalid_settings_are_rejected() {
             prefix(&"r".repeat(33)),
         ),
         (
-            "no idle lifetime",
+            "a zero idle lifetime",
             |b| b.idle_lifetime(Duration::ZERO),
             ConfigError::Duration("idle_lifetime"),
         ),
         (
-            "an idle lifetime that rounds to nothing",
+            "an idle lifetime that rounds to zero",
             |b| b.idle_lifetime(MICROSECOND),
             { ConfigError::Duration("idle_lifetime") },
         ),
@@ -266,7 +266,7 @@ fn invalid_settings_are_rejected() {
             { ConfigError::Duration("idle_lifetime") },
         ),
         (
-            "no absolute lifetime",
+            "a zero absolute lifetime",
             |b| b.absolute_lifetime(Duration::ZERO),
             ConfigError::Duration("absolute_lifetime"),
         ),
@@ -276,7 +276,7 @@ fn invalid_settings_are_rejected() {
             { ConfigError::Duration("absolute_lifetime") },
         ),
         (
-            "no time-out",
+            "a zero time-out",
             |b| b.rotation_timeout(Duration::ZERO),
             ConfigError::Duration("rotation_timeout"),
         ),
@@ -286,22 +286,22 @@ fn invalid_settings_are_rejected() {
             ConfigError::Duration("rotation_timeout"),
         ),
         (
-            "no time for a log-in",
+            "a zero time-out of log-ins",
             |b| b.issue_timeout(Duration::ZERO),
             ConfigError::Duration("issue_timeout"),
         ),
         (
-            "hours for a log-in",
+            "a log-in time-out of hours",
             |b| b.issue_timeout(HOUR + MILLISECOND),
             ConfigError::Timeout("issue_timeout"),
         ),
         (
-            "no time for a body",
+            "a zero time-out of bodies",
             |b| b.request_body_timeout(Duration::ZERO),
             ConfigError::Duration("request_body_timeout"),
         ),
         (
-            "hours for a body",
+            "a body time-out of hours",
             |b| b.request_body_timeout(HOUR * 2),
             ConfigError::Timeout("request_body_timeout"),
         ),
@@ -316,17 +316,17 @@ fn invalid_settings_are_rejected() {
             ConfigError::Duration("retry_window"),
         ),
         (
-            "a retry window that rounds to nothing",
+            "a retry window that rounds to zero",
             |b| b.retry_window(MICROSECOND),
             { ConfigError::Duration("retry_window") },
         ),
         (
-            "an endless recovery",
+            "an endless recovery window",
             |b| b.recovery_window(Duration::MAX),
             ConfigError::Duration("recovery_window"),
         ),
         (
-            "a recovery that rounds to nothing",
+            "a recovery window that rounds to zero",
             |b| b.retry_window(Duration::ZERO).recovery_window(MICROSECOND),
             { ConfigError::Duration("recovery_window") },
         ),
@@ -356,22 +356,22 @@ fn invalid_settings_are_rejected() {
             ConfigError::StrictWithWindow,
         ),
         (
-            "no request body",
+            "a zero request body limit",
             |b| b.max_request_body(0),
             ConfigError::Limit("max_request_body"),
         ),
         (
-            "request bodies of gigabytes",
+            "a request body limit of gigabytes",
             |b| b.max_request_body((16 << 20) + 1),
             ConfigError::Limit("max_request_body"),
         ),
         (
-            "no answer",
+            "a zero response limit",
             |b| b.max_response_body(0),
             ConfigError::Limit("max_response_body"),
         ),
         (
-            "answers of gigabytes",
+            "a response limit of gigabytes",
             |b| b.max_response_body(usize::MAX),
             ConfigError::Limit("max_response_body"),
         ),
@@ -439,7 +439,7 @@ fn valid_settings_are_accepted() {
             b.retry_window(Duration::ZERO)
                 .recovery_window(Duration::ZERO)
         }),
-        ("strict, with windows of nothing", |b| {
+        ("strict, with zero windows", |b| {
             b.strict()
                 .retry_window(Duration::ZERO)
                 .recovery_window(Duration::ZERO)
@@ -506,7 +506,7 @@ async fn the_configured_paths_and_prefix_apply() {
     assert_eq!(
         app.post("/token", &log_in).await.token(),
         "upstream-0-0",
-        "the other path is not guarded any more"
+        "the default path is not intercepted any more"
     );
     then(r#"{"access_token":"b"}"#);
     let next = app

@@ -110,7 +110,7 @@ async fn collected(request: Request<AnyBody>) -> Bytes {
 async fn unusual_but_valid_forms_are_accepted() {
     let rows: [Row; 24] = [
         ("nothing odd", |t| refresh(t, "&client_id=app")),
-        ("an ampersand behind", |t| refresh(t, "&client_id=app&")),
+        ("a trailing ampersand", |t| refresh(t, "&client_id=app&")),
         ("many ampersands", |t| refresh(t, "&&&client_id=app&&")),
         ("a parameter without a name", |t| {
             refresh(t, "&client_id=app&=x")
@@ -179,7 +179,7 @@ async fn unusual_but_valid_forms_are_accepted() {
                 .body(full(body(t, "&client_id=app")))
                 .unwrap()
         }),
-        ("a token for revocation beside it", |t| {
+        ("an additional parameter `token`", |t| {
             refresh(t, "&client_id=app&token=x&token_type_hint=y")
         }),
     ];
@@ -257,7 +257,7 @@ async fn unusual_but_valid_bodies_and_headers_are_accepted() {
         ("an authorization of another scheme", |t| {
             authorized(t, "Bearer x", "&client_id=app")
         }),
-        ("the client in the extensions alone", |t| {
+        ("the client only in the extensions", |t| {
             let mut request = refresh(t, "");
             request
                 .extensions_mut()
@@ -307,7 +307,7 @@ async fn every_authentication_method_names_the_same_client() {
                 "&client_id=&client_secret=",
             )
         }),
-        ("by an assertion beside the form", |t| {
+        ("by an assertion in addition to the form", |t| {
             let jwt = assertion(r#"{"sub":"confidential","iss":"confidential"}"#);
             refresh(
                 t,
@@ -316,7 +316,7 @@ async fn every_authentication_method_names_the_same_client() {
                 ),
             )
         }),
-        ("by an extension beside Basic", |t| {
+        ("by an extension in addition to Basic", |t| {
             let mut request = authorized(t, &basic("confidential:secret+of+confidential"), "");
             request
                 .extensions_mut()

@@ -112,7 +112,7 @@ async fn an_unresponsive_server_is_unreachable() {
     let store = RedisStore::builder(&server.url()).command_timeout(Duration::from_millis(100));
     let error = tokio::time::timeout(PATIENT, store.connect())
         .await
-        .expect("in bounded time")
+        .expect("within the time limit")
         .unwrap_err();
     assert!(
         matches!(error, RedisConnectError::Unreachable(_)),

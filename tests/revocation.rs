@@ -129,7 +129,7 @@ async fn a_token_that_is_not_accepted_revokes_nothing() {
             EventKind::Unknown,
         ),
         (
-            "is not the URL of the document",
+            "of another client",
             "other",
             |t| t[2].clone(),
             Duration::ZERO,
@@ -150,14 +150,14 @@ async fn a_token_that_is_not_accepted_revokes_nothing() {
             EventKind::ClientMismatch,
         ),
         (
-            "with a secret made up",
+            "with a made-up secret",
             "app",
             |t| forged(&t[2], 2),
             Duration::ZERO,
             EventKind::Forged,
         ),
         (
-            "with a previous secret made up",
+            "with a made-up previous secret",
             "app",
             |t| forged(&t[2], 1),
             2 * HOUR,

@@ -66,7 +66,7 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    /// Starts a server that answers every request by `answer`.
+    /// Starts a server that responds to every request with the result of `answer`.
     pub(crate) async fn start<R: IntoResponse>(
         answer: impl Fn(&Seen) -> R + Clone + Send + Sync + 'static,
     ) -> Self {

@@ -142,7 +142,7 @@ impl Example {
     }
 
     /// Returns everything that the process has written to its standard error so far, including
-    /// every line that it wrote before the last answer.
+    /// every line that it wrote before its last response.
     pub(crate) fn stderr(&self) -> String {
         self.stderr.read()
     }

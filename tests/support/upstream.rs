@@ -17,17 +17,17 @@ use tower::{BoxError, Service};
 /// What the server does with one request instead of serving it.
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
-    /// Answers this without looking at the request.
+    /// Responds with this without looking at the request.
     Answer(u16, &'static str, &'static str),
     /// Serves the request once the gate is open.
     Wait(Arc<Notify>),
-    /// Serves the request, but the answer has no refresh token, and the old one stays good.
+    /// Serves the request, but the response has no refresh token, and the old one stays valid.
     KeepToken,
-    /// Serves the request, but adds or overrides these members of the answer.
+    /// Serves the request, but adds or overrides these members of the response.
     With(&'static str),
     /// Breaks the connection without having seen the request.
     Break,
-    /// Serves the request, but never answers.
+    /// Serves the request, but never responds.
     Hang,
     /// Panics.
     Panic,
