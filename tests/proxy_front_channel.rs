@@ -139,7 +139,7 @@ async fn authorization_requests_for_tokens_are_refused_on_every_path() {
                 assert_eq!(answer.headers["cache-control"], "no-store");
                 assert!(
                     answer.headers.get("location").is_none(),
-                    "the redirect URI is not known to be the client's"
+                    "the proxy does not redirect, because it cannot verify the redirect URI"
                 );
                 if method != "HEAD" {
                     assert_eq!(answer.string("error"), *code, "{method} {target}");

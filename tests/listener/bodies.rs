@@ -28,7 +28,7 @@ fn assert_busy(answer: &str) {
 }
 
 #[tokio::test]
-async fn requests_beyond_those_in_flight_get_503_until_a_response_is_finished() {
+async fn requests_above_the_limit_get_503_until_a_response_is_finished() {
     let server = Server::start(Limits {
         max_in_flight: 2,
         ..limits()
@@ -47,9 +47,9 @@ async fn requests_beyond_those_in_flight_get_503_until_a_response_is_finished() 
             assert_busy(&answer);
             break second;
         }
-        // It has not arrived in time, and may have been refused itself.
+        // The first request did not arrive before the second, or was refused itself.
     };
-    // A dropped body ends its request, too.
+    // Disconnecting drops the response body, which ends the request.
     drop(first);
     server.bodies(0).await;
     until_answered(&server).await;
@@ -65,7 +65,7 @@ async fn until_answered(server: &Server) {
     }
 }
 
-/// Sends a request whose body takes 60,000 of the 100,000 available bytes, and waits until the
+/// Sends a request whose body uses 60,000 of the 100,000 available bytes, and waits until the
 /// server holds them.
 async fn hold(server: &Server, request: &str) -> TcpStream {
     let holding = async {
@@ -78,21 +78,23 @@ async fn hold(server: &Server, request: &str) -> TcpStream {
                 assert_busy(&answer);
                 return holder;
             }
-            // It has not arrived in time, and may have been refused itself.
+            // The first request did not arrive before the second, or was refused itself.
         }
     };
-    timeout(PATIENCE, holding).await.expect("there is no limit")
+    timeout(PATIENCE, holding)
+        .await
+        .expect("the memory is limited")
 }
 
 #[tokio::test]
-async fn bodies_beyond_the_memory_get_503_until_a_request_is_done() {
+async fn bodies_above_the_memory_limit_get_503_until_a_request_is_finished() {
     let server = Server::start(Limits {
         body_memory: 100_000,
         ..limits()
     })
     .await;
     let half = "x".repeat(60_000);
-    // An announced length takes no memory before the body arrives.
+    // A Content-Length uses no memory before the body arrives.
     let announced = server
         .sent(post("/buffer", 10_000_000, "").as_bytes())
         .await;
@@ -100,7 +102,7 @@ async fn bodies_beyond_the_memory_get_503_until_a_request_is_done() {
     let small = server.ask(&post("/buffer", 10_000, &half[..10_000])).await;
     assert!(
         small.ends_with("\r\n\r\n10000"),
-        "what fits is served: {small}"
+        "a body that fits into the rest is served: {small}"
     );
     drop(holder);
     let mut answer = server.ask(&post("/buffer", 60_000, &half)).await;
@@ -127,7 +129,7 @@ async fn bodies_are_counted_until_the_response_begins() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_passed_on_counts_as_what_is_held_of_it() {
+async fn only_the_held_part_of_a_body_counts() {
     let server = Server::start(Limits {
         body_memory: 1000,
         body_held: 1000,
@@ -141,7 +143,7 @@ async fn a_body_that_is_passed_on_counts_as_what_is_held_of_it() {
 }
 
 #[tokio::test]
-async fn a_request_body_that_stalls_gets_408() {
+async fn a_stalled_request_body_gets_408() {
     let server = Server::start(Limits {
         stall_timeout: SHORT,
         ..limits()
@@ -175,7 +177,7 @@ async fn a_request_body_that_stalls_gets_408() {
 }
 
 #[tokio::test]
-async fn a_body_that_arrives_piece_by_piece_is_not_stalled() {
+async fn a_body_that_arrives_in_chunks_is_not_stalled() {
     let server = Server::start(Limits {
         stall_timeout: 2 * MEDIUM,
         ..limits()
@@ -204,7 +206,7 @@ async fn a_body_that_arrives_byte_by_byte_is_stalled() {
     let (client, connection) = h2::client::handshake(server.connect().await).await.unwrap();
     tokio::spawn(connection);
     let mut client = client.ready().await.unwrap();
-    // Of which much arrives first, or nothing.
+    // The number of bytes that arrive at once before the single bytes.
     for first in [0, 1, (16 << 10) - 1, 60_000] {
         let request = Request::post("http://a/buffer").body(()).unwrap();
         client = client.ready().await.unwrap();
@@ -215,7 +217,7 @@ async fn a_body_that_arrives_byte_by_byte_is_stalled() {
                 tokio::select! {
                     answer = &mut response => return answer.unwrap(),
                     () = tokio::time::sleep(SHORT / 4) => {
-                        // The server may have ended the stream already.
+                        // The server may already have reset the stream.
                         let _ = body.send_data(Bytes::from_static(b"x"), false);
                     }
                 }
@@ -223,13 +225,13 @@ async fn a_body_that_arrives_byte_by_byte_is_stalled() {
         };
         let answer = timeout(PATIENCE, answered)
             .await
-            .expect("a byte now and then keeps it open");
+            .expect("single bytes do not keep the body open");
         assert_eq!(answer.status(), StatusCode::REQUEST_TIMEOUT, "{first}");
     }
 }
 
 #[tokio::test]
-async fn a_method_that_is_not_in_upper_case_gets_400() {
+async fn a_lower_case_method_gets_400() {
     let server = Server::start(limits()).await;
     let (client, connection) = h2::client::handshake(server.connect().await).await.unwrap();
     tokio::spawn(connection);

@@ -1,4 +1,4 @@
-//! How long connections stay open, and how many.
+//! The idle time-out and the number of connections, eviction and shutdown.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use crate::server::{NEVER, PATIENCE, SHORT, Server, closed, limits, until};
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 const PING: &[u8] = &[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
-/// A HEADERS frame of which most is missing.
+/// The beginning of a HEADERS frame.
 const HEADERS: &[u8] = &[0, 0, 40, 1, 5, 0, 0, 0, 1, 0x82, 0x86];
-/// A header block that a CONTINUATION frame would have to end.
+/// A HEADERS frame that a CONTINUATION frame must follow.
 const OPEN_HEADERS: &[u8] = &[0, 0, 2, 1, 1, 0, 0, 0, 1, 0x82, 0x86];
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 #[tokio::test]
-async fn a_connection_without_a_complete_head_is_closed_whatever_it_has_sent() {
+async fn a_connection_without_a_complete_head_is_closed() {
     let server = Server::start(Limits {
         idle_timeout: SHORT,
         ..limits()
@@ -54,11 +54,8 @@ async fn a_connection_without_a_complete_head_is_closed_whatever_it_has_sent() {
             "the beginning of TLS",
             b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
         ),
-        ("what is no protocol", vec![0xff; 24]),
-        (
-            "a preface with an error",
-            [&PREFACE[..20], b"xxxx"].concat(),
-        ),
+        ("an unknown protocol", vec![0xff; 24]),
+        ("an invalid preface", [&PREFACE[..20], b"xxxx"].concat()),
     ];
     for (name, bytes) in rows {
         let mut stream = server.sent(&bytes).await;
@@ -67,7 +64,7 @@ async fn a_connection_without_a_complete_head_is_closed_whatever_it_has_sent() {
 }
 
 #[tokio::test]
-async fn a_connection_that_has_been_served_is_closed_when_no_further_head_is_complete() {
+async fn a_kept_alive_connection_is_closed_when_it_is_idle() {
     let server = Server::start(Limits {
         idle_timeout: SHORT,
         ..limits()
@@ -75,7 +72,7 @@ async fn a_connection_that_has_been_served_is_closed_when_no_further_head_is_com
     .await;
     for (name, more) in [
         ("nothing more", &b""[..]),
-        ("half a further head", b"GET / HTTP/1.1\r\nHost:"),
+        ("half of another head", b"GET / HTTP/1.1\r\nHost:"),
         ("an empty line", b"\r\n"),
     ] {
         let mut stream = server.sent(GET).await;
@@ -91,16 +88,16 @@ async fn a_connection_that_has_been_served_is_closed_when_no_further_head_is_com
     let request = http::Request::get("http://a/empty").body(()).unwrap();
     let (response, _) = client.send_request(request, true).unwrap();
     assert_eq!(response.await.unwrap().status(), 200);
-    // Answers pings and drives the connection.
+    // This task also answers pings.
     timeout(PATIENCE, connection)
         .await
-        .expect("HTTP/2 without a stream is never closed")
+        .expect("the HTTP/2 connection without a stream is closed")
         .unwrap()
         .ok();
 }
 
 #[tokio::test]
-async fn bytes_now_and_then_do_not_keep_a_connection_open() {
+async fn single_bytes_do_not_keep_a_connection_open() {
     let server = Server::start(Limits {
         idle_timeout: SHORT,
         ..limits()
@@ -141,7 +138,7 @@ async fn a_connection_with_an_open_request_is_not_idle() {
         .send_request(http::Request::get("http://a/wait").body(()).unwrap(), true)
         .unwrap();
     for _ in 0..5 {
-        // Each of these connections stays open as long as an idle one may.
+        // This connection is closed after the idle time-out.
         closed("a silent connection", &mut server.connect().await).await;
     }
     server.go.add_permits(2);
@@ -151,14 +148,14 @@ async fn a_connection_with_an_open_request_is_not_idle() {
 }
 
 #[tokio::test]
-async fn a_client_that_answers_no_ping_is_disconnected_while_its_request_is_open() {
+async fn an_http2_client_that_does_not_answer_pings_is_disconnected() {
     let limits = Limits {
         ping_interval: SHORT,
         ping_timeout: SHORT,
         ..limits()
     };
     let server = Server::start(limits).await;
-    // `GET http://a/events`, by HPACK without compression.
+    // `GET http://a/events` in HPACK without compression.
     let block = b"\x82\x86\x04\x07/events\x41\x01a";
     let headers = [&[0, 0, block.len() as u8, 1, 5, 0, 0, 0, 1][..], block].concat();
     let mut stream = server.sent(&[PREFACE, SETTINGS, &headers].concat()).await;
@@ -168,7 +165,7 @@ async fn a_client_that_answers_no_ping_is_disconnected_while_its_request_is_open
 }
 
 #[tokio::test]
-async fn new_connections_replace_those_that_have_been_idle_for_the_longest_time() {
+async fn new_connections_replace_the_longest_idle_ones() {
     let server = Server::start(Limits {
         max_connections: 8,
         ..limits()
@@ -183,9 +180,9 @@ async fn new_connections_replace_those_that_have_been_idle_for_the_longest_time(
         silent.push(server.sent(bytes).await);
     }
     assert!(server.get("/").await.starts_with("HTTP/1.1 200 "));
-    // The connections that were accepted first were closed.
+    // The connection that was accepted first has been idle longest.
     closed("the first silent connection", &mut silent[0]).await;
-    // A client that is being served keeps its place.
+    // A connection with an open request is not evicted.
     let mut served = server
         .sent(b"GET /wait HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         .await;
@@ -214,7 +211,7 @@ async fn a_connection_waits_when_all_others_are_in_use() {
     let mut byte = [0];
     assert!(
         timeout(SHORT, third.read(&mut byte)).await.is_err(),
-        "served beyond the limit"
+        "the third connection waits"
     );
     server.go.add_permits(2);
     assert!(
@@ -232,7 +229,7 @@ async fn a_connection_waits_when_all_others_are_in_use() {
 }
 
 #[tokio::test]
-async fn a_shutdown_finishes_requests_and_closes_everything_else() {
+async fn shutdown_finishes_requests_and_closes_other_connections() {
     let server = Server::start(limits()).await;
     let go = server.go.clone();
     let mut others = Vec::new();
@@ -242,7 +239,7 @@ async fn a_shutdown_finishes_requests_and_closes_everything_else() {
     let mut waiting = server.sent(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert!(
         server.get("/").await.starts_with("HTTP/1.1 200 "),
-        "all before it are accepted"
+        "all earlier connections are accepted"
     );
     let mut events = server
         .sent(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -255,7 +252,7 @@ async fn a_shutdown_finishes_requests_and_closes_everything_else() {
     let connections = server.end().await;
     let shutdown = tokio::spawn(connections.shutdown());
     for stream in &mut others {
-        closed("not a request", stream).await;
+        closed("a connection without a request", stream).await;
     }
     assert!(!shutdown.is_finished());
     go.add_permits(2);
@@ -265,12 +262,12 @@ async fn a_shutdown_finishes_requests_and_closes_everything_else() {
     drop(events);
     timeout(PATIENCE, shutdown)
         .await
-        .expect("the shutdown does not end")
+        .expect("the shutdown completes")
         .unwrap();
 }
 
 #[test]
-fn the_limits_fit_the_descriptors() {
+fn the_limits_are_lowered_to_fit_the_descriptors() {
     let limits = Limits {
         max_connections: 10_000,
         max_in_flight: 4096,
@@ -302,7 +299,7 @@ fn the_limits_fit_the_descriptors() {
 }
 
 #[test]
-fn flags_take_counts_and_times_above_zero() {
+fn flags_accept_counts_and_times_above_zero() {
     use crate::listener::{count, timeout};
     assert_eq!((count("1"), count("10000")), (Ok(1), Ok(10_000)));
     assert_eq!(

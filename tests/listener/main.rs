@@ -1,6 +1,6 @@
-//! The listener that the example servers share, over real sockets and with short limits.
+//! Tests of the listener that the servers share, over real sockets and with short limits.
 
-// Each test module uses a part of this.
+// Each test module uses only a part of the listener.
 #![allow(dead_code, unused_imports, unused_macros)]
 
 #[path = "../../examples/common/listener/mod.rs"]

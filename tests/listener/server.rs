@@ -22,19 +22,19 @@ use tower::service_fn;
 
 use crate::listener::{Connections, Limits, Listener, RequestBody};
 
-/// How long to wait for a condition that is certain to come true.
+/// The longest wait for a condition that is expected to become true.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Short, so that a time-out comes soon.
+/// A short time-out for tests that wait until it expires.
 pub(crate) const SHORT: Duration = Duration::from_millis(200);
 
-/// Long enough for a busy machine, short enough to wait for it.
+/// A time-out that does not expire early on a busy machine, but is short enough to wait for.
 pub(crate) const MEDIUM: Duration = Duration::from_secs(1);
 
-/// Longer than any test.
+/// A time-out that is longer than any test.
 pub(crate) const NEVER: Duration = Duration::from_secs(3600);
 
-/// Returns limits that are never reached. A test lowers the ones that it is about.
+/// Returns limits that are never reached. A test lowers the limits that it checks.
 pub(crate) fn limits() -> Limits {
     Limits {
         idle_timeout: NEVER,
@@ -46,7 +46,7 @@ pub(crate) fn limits() -> Limits {
 
 pub(crate) struct Server {
     pub(crate) addr: SocketAddr,
-    /// Response bodies that are not dropped.
+    /// The number of open response bodies.
     pub(crate) bodies: Arc<AtomicUsize>,
     /// Each permit lets one `/wait` request finish, or one `/events` response send an event.
     pub(crate) go: Arc<Semaphore>,
@@ -67,7 +67,7 @@ impl Server {
         };
         let running = tokio::spawn(async move {
             let end = async {
-                // Dropping the sender ends the listener, too.
+                // Dropping the sender stops the listener, too.
                 let _ = ended.await;
             };
             Listener::new(listener, limits).run(service, end).await
@@ -81,7 +81,7 @@ impl Server {
         }
     }
 
-    /// Ends the listener. Returns the connections that are open.
+    /// Stops the listener. Returns the connections that are still open.
     pub(crate) async fn end(self) -> Connections {
         self.end.send(()).unwrap();
         self.running.await.unwrap()
@@ -110,7 +110,7 @@ impl Server {
     pub(crate) async fn ask(&self, request: &str) -> String {
         let (mut read, mut write) = self.connect().await.into_split();
         let request = request.to_owned();
-        // The server may answer, and close, before it has read all of it.
+        // The server may respond and close the connection before it has read the whole request.
         let sending = tokio::spawn(async move {
             let _ = write.write_all(request.as_bytes()).await;
             write
@@ -137,7 +137,7 @@ pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     };
     timeout(PATIENCE, wait)
         .await
-        .unwrap_or_else(|_| panic!("it never happened that {what}"));
+        .unwrap_or_else(|_| panic!("timed out waiting until {what}"));
 }
 
 /// Waits until the server has closed the connection. Returns what it sent before.
@@ -145,14 +145,14 @@ pub(crate) async fn closed(what: &str, stream: &mut (impl AsyncRead + Unpin)) ->
     let mut answer = Vec::new();
     let read = async {
         let mut piece = [0; 4096];
-        // A reset closes, too.
+        // A reset closes the connection, too.
         while let Ok(read @ 1..) = stream.read(&mut piece).await {
             answer.extend_from_slice(&piece[..read]);
         }
     };
     timeout(PATIENCE, read)
         .await
-        .unwrap_or_else(|_| panic!("never closed: {what}"));
+        .unwrap_or_else(|_| panic!("the connection is not closed: {what}"));
     answer
 }
 
@@ -210,7 +210,7 @@ enum Then {
     End,
     Endless,
     Silence,
-    /// Yields a byte for each permit.
+    /// Sends one byte for each permit.
     Events(Arc<Semaphore>),
 }
 

@@ -1,4 +1,4 @@
-//! Responses that the client does not take.
+//! Responses that the client does not read.
 
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use crate::listener::Limits;
 use crate::server::{MEDIUM, PATIENCE, SHORT, Server, closed, limits, until};
 
-/// Connects a client whose streams have this window; it answers pings.
+/// Connects an HTTP/2 client whose streams have this window. It answers pings.
 async fn client(server: &Server, window: u32) -> SendRequest<Bytes> {
     let mut builder = h2::client::Builder::new();
     builder.initial_window_size(window);
@@ -22,7 +22,7 @@ fn get(path: &str) -> Request<()> {
 }
 
 #[tokio::test]
-async fn an_http2_response_that_is_not_taken_ends_and_its_connection_goes_on() {
+async fn an_unread_http2_response_is_reset_and_its_connection_stays_open() {
     let server = Server::start(Limits {
         stall_timeout: SHORT,
         ..limits()
@@ -37,7 +37,7 @@ async fn an_http2_response_that_is_not_taken_ends_and_its_connection_goes_on() {
     ] {
         for window in [0, 1, 10, 65_535, 100_000] {
             if path == "/small-silence" && window >= 100 {
-                // The client has read all of it, and waits for more.
+                // The client has read all data and waits for more, so the stream is not stalled.
                 continue;
             }
             let mut client = client(&server, window).await;
@@ -66,7 +66,7 @@ async fn an_http2_response_that_is_not_taken_ends_and_its_connection_goes_on() {
 }
 
 #[tokio::test]
-async fn a_window_that_opens_byte_by_byte_is_no_progress() {
+async fn a_window_that_opens_byte_by_byte_is_not_progress() {
     let server = Server::start(Limits {
         stall_timeout: SHORT,
         ..limits()
@@ -93,8 +93,8 @@ async fn a_window_that_opens_byte_by_byte_is_no_progress() {
 }
 
 #[tokio::test]
-async fn a_response_that_is_taken_slowly_arrives_in_full() {
-    // Each piece that is read is progress; all of them together take longer than the limit.
+async fn a_response_that_is_read_slowly_arrives_in_full() {
+    // Each chunk is read within the limit, but all chunks together take longer.
     let server = Server::start(Limits {
         stall_timeout: 2 * MEDIUM,
         ..limits()
@@ -143,7 +143,7 @@ async fn an_http1_client_that_stops_reading_is_disconnected() {
 }
 
 #[tokio::test]
-async fn events_that_come_seldom_are_not_stalled() {
+async fn rare_events_do_not_stall_a_response() {
     let server = Server::start(Limits {
         stall_timeout: MEDIUM,
         idle_timeout: MEDIUM,
@@ -167,7 +167,7 @@ async fn events_that_come_seldom_are_not_stalled() {
         head.push(http1.read_u8().await.unwrap());
     }
     for _ in 0..3 {
-        // Each of these connections stays open as long as the limit.
+        // This connection is closed after the limit.
         closed("a silent connection", &mut server.connect().await).await;
     }
     assert_eq!(server.bodies.load(std::sync::atomic::Ordering::SeqCst), 2);
@@ -178,5 +178,5 @@ async fn events_that_come_seldom_are_not_stalled() {
     };
     tokio::time::timeout(PATIENCE, events)
         .await
-        .expect("no event");
+        .expect("both clients receive an event");
 }
