@@ -219,7 +219,8 @@ impl TokenAnswer {
             .filter(|token| !token.is_empty())
     }
 
-    /// Returns whether the member `access_token` has a value that is neither a string nor `null`.
+    /// Returns whether the member `access_token` has a value that the layer cannot replace: neither
+    /// a valid string nor `null`.
     pub(crate) fn has_odd_access_token(&self) -> bool {
         let nothing = |member: &MemberAt| matches!(self.raw(&member.value), "null" | "\"\"");
         let mut members = self

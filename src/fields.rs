@@ -1,4 +1,4 @@
-//! The encoding of a record: its fields as bytes: `format ‖ checksum ‖ fields`, a field being
+//! The encoding of records. A record is `format ‖ checksum ‖ fields`, and a field is
 //! `id ‖ length ‖ bytes`.
 //!
 //! The checksum also covers the key and the tag of the entry, so that a damaged value, or the value

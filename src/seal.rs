@@ -1,9 +1,9 @@
 //! Seals values so that the store cannot read them: only a token opens them.
 //!
 //! The key is derived from the secret of the token that the client holds, by the expand step of
-//! HKDF-SHA-256. The secret is uniformly random, so the extract step is not needed (RFC 5869 §3.3).
-//! The cipher is AES-256-GCM with a random nonce. One token seals a handful of messages in its
-//! life, so a collision of nonces is not to be expected.
+//! HKDF-SHA-256 (RFC 5869 §2.3). The secret is uniformly random, so the extract step is not needed
+//! (RFC 5869 §3.3). The cipher is AES-256-GCM with a random nonce. One token seals a handful of
+//! messages in its life, so a collision of nonces is not to be expected.
 
 use std::fmt;
 

@@ -9,8 +9,8 @@ use crate::store::Key;
 const LEN: usize = 32;
 const ENCODED_LEN: usize = 43;
 
-/// The identifier of a grant. An application stores it with its session, and ends the grant later
-/// with [`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant).
+/// The identifier of a grant. An application stores it with the session of the user, and ends the
+/// grant later with [`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant).
 ///
 /// It never changes. The layer puts it into the extensions of a response as
 /// [`Refresh`](crate::Refresh) when a grant begins or is adopted, rotated or replayed.

@@ -1,14 +1,15 @@
 //! Rules for guards: which paths servers read in different ways, and which paths a guarded prefix
 //! covers.
 //!
-//! A guard compares the path of a request with the paths that it protects. The server behind it may
-//! read the same path in another way: it resolves `..` before or after decoding, takes `\` or `%2f`
-//! for a slash, ignores case or `;parameters`. If the guard and the server read some spelling
-//! differently, a client gets past the guard with it. The rules here leave no such spelling:
+//! A guard compares the path of a request with the paths that it protects. The server behind the
+//! guard may read the same path in another way: it may resolve `..` before or after decoding, read
+//! `\` or `%2f` as a slash, or ignore case or `;parameters`. If the guard and the server read some
+//! spelling differently, a client can pass the guard with it. The rules here leave no such
+//! spelling:
 //!
 //! 1. A path that servers resolve to **different places** is [`Ambiguous`](PathClass::Ambiguous),
 //!    and a guard must refuse it: no reading is right for every server.
-//! 2. Every other path has one reading, up to differences that do not change where it leads: case,
+//! 2. Every other path has one reading, up to differences that do not change the resource: case,
 //!    one level of percent-encoding, empty segments, a trailing slash, `;parameters`, a `.format`.
 //!    [`PathPrefix::covers`] ignores these differences, and covers everything below the prefix,
 //!    because servers mount handlers by prefix.

@@ -61,7 +61,7 @@ impl PathPrefix {
     ///
     /// `path` is the path of a request, without its query. These differences are ignored: case, one
     /// level of percent-encoding, empty segments, a trailing slash, `;parameters`, blanks and dots
-    /// at the end of a segment, whatever follows a `.`, `:`, `%3f` or `%23` in the last segment of
+    /// at the end of a segment, everything after a `.`, `:`, `%3f` or `%23` in the last segment of
     /// the prefix, and Unicode forms of ASCII letters.
     ///
     /// The result has no meaning for an ambiguous path. [`PathRules::find`](super::PathRules::find)
@@ -85,7 +85,7 @@ impl PathPrefix {
         self.read(path, false).map(|(spelling, _)| spelling)
     }
 
-    /// Returns whether some server finds a covered path behind a script in `path`: it drops the
+    /// Returns whether some server finds a covered path after a script in `path`: it drops the
     /// script (`/index.php/token`), its ending (`/oauth.php/token`), or everything up to it
     /// (`/cgi-bin/app.fcgi/token`).
     ///
