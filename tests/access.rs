@@ -1,5 +1,5 @@
-//! What the routes of a resource server get behind an `AccessLayer`, and which errors other
-//! requests get.
+//! An `AccessLayer` in front of a resource server: what its routes receive, and the errors for
+//! requests that are rejected.
 
 #![cfg(feature = "tiered")]
 

@@ -1,4 +1,4 @@
-//! How the layer matches the path and the method of a request.
+//! Matching of the path and the method of a request.
 
 mod support;
 

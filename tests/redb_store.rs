@@ -25,7 +25,7 @@ tower_oauth_refresh::store_tests!({
     async move || Arc::clone(&kept).0.clone()
 });
 
-/// How long an entry stays in the file after its expiry.
+/// The time for which an entry stays in the file after its expiry.
 const GRACE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The time limit for an event that is certain to occur.

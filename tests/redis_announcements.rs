@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The time limit of a call while servers do not respond.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// How long to wait for an announcement before it is repeated.
+/// The time to wait for an announcement before it is repeated.
 const AGAIN: Duration = Duration::from_millis(200);
 
 const RIGHTS: &str = "~rt:* +get +set +setrange +unlink +time +eval +evalsha +script|load +info";

@@ -1,4 +1,4 @@
-//! How `RedisStore` connects: a clear error if it cannot work, a warning about settings that lose
+//! Connecting a `RedisStore`: a clear error if it cannot work, a warning about settings that lose
 //! sessions, and never a password in either.
 
 mod support;
@@ -494,7 +494,7 @@ async fn no_output_contains_a_password() {
     }
 }
 
-/// Starts a server that knows no command and says so as Redis does.
+/// Starts a server that rejects every command as unknown, as Redis does.
 async fn server_that_quotes() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

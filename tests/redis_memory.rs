@@ -253,7 +253,7 @@ async fn every_key_expires_some_time_after_its_grant() {
             } else {
                 subject.refresh(CLIENT, &token).await.token()
             };
-            // A claim without a commit extends neither.
+            // A claim without a commit extends neither expiry.
             assert_eq!(
                 subject.refresh("thief", &token).await.error(),
                 (400, "invalid_grant".into())

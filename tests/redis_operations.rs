@@ -111,7 +111,7 @@ async fn the_log_states_why_the_store_fails() {
 }
 
 /// If too few replicas have the grant of a log-in, the client gets no refresh token, and the event
-/// says why.
+/// states the reason.
 #[tokio::test]
 async fn the_log_states_that_too_few_replicas_have_a_grant() {
     let (server, upstream) = (RedisServer::start().await, Upstream::new());

@@ -24,10 +24,10 @@ use tower_oauth_refresh::store::{
     Announcement, Announcements, Key, Lease, RedisStore, Store, StoreError, Swap,
 };
 
-/// How long to wait for an event that is certain to come.
+/// The time limit for an event that is certain to occur.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How many calls are in flight at once.
+/// The number of concurrent calls.
 const CALLS: usize = 8;
 
 /// Replies that no call can have, which replace a real one. Some consist of several replies, or of

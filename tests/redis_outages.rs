@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tower_oauth_refresh::EventKind;
 use tower_oauth_refresh::store::RedisStore;
 
-/// How many sessions are in the middle of a rotation when Redis fails.
+/// The number of sessions that are in the middle of a rotation when Redis fails.
 const SESSIONS: usize = 30;
 
 /// The way in which Redis fails and comes back.

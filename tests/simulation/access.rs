@@ -14,10 +14,10 @@ use tower_oauth_refresh::store::{Announcer, Key};
 use super::upstream::PASS;
 use super::world::World;
 
-/// How long an instance caches an access token.
+/// The time for which an instance caches an access token.
 pub(crate) const REMEMBERED: Duration = Duration::from_secs(10);
 
-/// How an instance receives announcements, and when its cache was last emptied.
+/// The announcements that an instance receives, and the time when its cache was last emptied.
 ///
 /// The cache of an instance uses real time, of which a run takes a few milliseconds. Instead, the
 /// channel reports every ten seconds that announcements may have been lost.
@@ -50,7 +50,7 @@ pub(crate) struct Pass {
     pub(crate) grant: Key,
     pub(crate) generation: u32,
     pub(crate) session: usize,
-    /// When it expires, by a clock that is right within [`Pass::MARGIN`].
+    /// The time of its expiry, by a clock that is right within [`Pass::MARGIN`].
     pub(crate) until: Duration,
 }
 

@@ -218,7 +218,7 @@ impl Ledger {
         }
     }
 
-    /// A thief uses a token of this grant with the right client id.
+    /// Records that a thief uses a token of this grant with the right client id.
     pub(crate) fn robbed(&mut self, token: &Token) {
         self.excuse_line(&token.key, Excuse::Robbed);
     }
@@ -235,7 +235,7 @@ impl Ledger {
         self.lines.get(&token.key).and_then(|line| line.session)
     }
 
-    /// Returns tokens whose use ends their grant.
+    /// Returns the tokens whose use ends their grant.
     pub(crate) fn superseded(&self) -> Vec<Token> {
         let lines = self.lines.values().filter(|line| line.dead.is_none());
         lines
@@ -251,7 +251,7 @@ impl Ledger {
 
 /// Reports of the upstream.
 impl Ledger {
-    /// The upstream has replaced the token of a session.
+    /// Records that the upstream has replaced the token of a session.
     pub(crate) fn replaced(&mut self, number: usize, life: Life, alive: bool) {
         if alive {
             self.sessions
@@ -269,7 +269,7 @@ impl Ledger {
         self.sessions.entry(number).or_default().pending.clear();
     }
 
-    /// A replaced upstream token was presented again.
+    /// Records that a replaced upstream token was presented again.
     pub(crate) fn reused(&mut self, number: usize) {
         if !self.is_excused(number) {
             self.violation(format!(
@@ -289,7 +289,7 @@ impl Ledger {
 
 /// Reports of the clients.
 impl Ledger {
-    /// A log-in of the session returned this token.
+    /// Records that a log-in of the session returned this token.
     pub(crate) fn logged_in(&mut self, session: usize, token: &Token) {
         self.sessions.entry(session).or_default();
         let line = self.lines.entry(token.key).or_default();
@@ -307,7 +307,7 @@ impl Ledger {
         }
     }
 
-    /// A token is about to be presented with the right client id.
+    /// Records that a token is about to be presented with the right client id.
     pub(crate) fn present(&mut self, token: &Token, now: Duration) -> Ticket {
         let silence = self.silence;
         let line = self.lines.entry(token.key).or_default();
@@ -328,14 +328,14 @@ impl Ledger {
         }
     }
 
-    /// The client of a request is gone, so the result of the request is unknown.
+    /// Records that the client of a request has hung up, so that its result is unknown.
     pub(crate) fn gave_up(&mut self, ticket: &Ticket, now: Duration) {
         let line = self.lines.entry(ticket.token.key).or_default();
         line.open -= 1;
         line.touched = now;
     }
 
-    /// A refresh was granted, with an access token of this session.
+    /// Checks a granted refresh, whose access token is of this session.
     pub(crate) fn granted(
         &mut self,
         ticket: &Ticket,
@@ -384,7 +384,7 @@ impl Ledger {
         );
     }
 
-    /// A refresh was rejected with `invalid_grant`.
+    /// Records that a refresh was rejected with `invalid_grant`.
     pub(crate) fn refused(&mut self, ticket: &Ticket, now: Duration) {
         self.gave_up(ticket, now);
         let line = self.lines.entry(ticket.token.key).or_default();
@@ -393,7 +393,7 @@ impl Ledger {
         }
     }
 
-    /// A client's newest token was rejected.
+    /// Checks that there is an excuse for the rejection of a client's newest token.
     pub(crate) fn logged_out(&mut self, session: usize) {
         if !self.has_excuse(session) {
             self.violation(format!(
@@ -402,7 +402,7 @@ impl Ledger {
         }
     }
 
-    /// A revocation of the newest token of a client with one tab was confirmed.
+    /// Records that a revocation of the newest token of a client with one tab was confirmed.
     pub(crate) fn revoked(&mut self, session: usize, token: &Token, now: Duration) {
         // In the meantime a thief may hold the newest token, or a failover may have left none that
         // its client knows.

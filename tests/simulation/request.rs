@@ -40,7 +40,7 @@ pub(crate) struct Caller {
     pub(crate) named: bool,
 }
 
-/// What the client learns.
+/// The result of a request, as its client sees it.
 #[derive(Clone, Debug)]
 pub(crate) enum Learned {
     /// Nothing: it hung up, the connection broke, or the response was lost.

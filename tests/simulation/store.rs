@@ -33,9 +33,9 @@ enum Fate {
 
 #[derive(Debug)]
 struct Journey {
-    /// How long the call takes to reach the store; `None` if it is lost.
+    /// The time that the call takes to reach the store; `None` if it is lost.
     out: Option<Duration>,
-    /// How long its reply takes; `None` if it is lost.
+    /// The time that its reply takes; `None` if it is lost.
     back: Option<Duration>,
     /// The time after which the same call arrives again.
     again: Option<Duration>,

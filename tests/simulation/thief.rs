@@ -8,7 +8,7 @@ use super::request::{Ask, Caller, Learned, send};
 use super::token::Token;
 use super::world::World;
 
-/// What the thief has in addition to the token.
+/// The thief's knowledge in addition to the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Loot {
     /// Nothing.

@@ -30,7 +30,7 @@ pub(crate) const PASS: &str = "PASS";
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     all: Vec<Session>,
-    /// How many tokens were replaced.
+    /// The number of tokens that were replaced.
     replaced: u32,
 }
 

@@ -21,8 +21,8 @@ type Settings = RefreshLayerBuilder<TieredStore<RedisStore>>;
 /// The time limit for an event that is certain to occur.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
-/// When a client retries that was told to. This is sooner than `Retry-After` says, which only makes
-/// the test harder.
+/// The time after which a client retries. It is shorter than `Retry-After`, which only makes the
+/// test harder.
 const PAUSE: Duration = Duration::from_millis(150);
 
 /// Starts an instance with its own connection and its own cache.
@@ -173,7 +173,7 @@ pub(crate) struct Stage<'a> {
     /// The wire of the instances that are to be halted.
     pub(crate) wire: &'a Wire,
     pub(crate) upstream: &'a Upstream,
-    /// How many connections go through the wire, each with a share of the refreshes.
+    /// The number of connections through the wire, each with a share of the refreshes.
     pub(crate) connections: usize,
 }
 

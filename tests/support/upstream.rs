@@ -54,7 +54,7 @@ impl Seen {
 
 #[derive(Debug, Default)]
 struct State {
-    /// How often each session was refreshed, and whether it is alive, by number.
+    /// The number of refreshes of each session, and whether it is alive, by session number.
     sessions: HashMap<u32, (u32, bool)>,
     seen: Vec<Seen>,
     acts: VecDeque<Act>,

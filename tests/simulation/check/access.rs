@@ -19,7 +19,7 @@ pub(super) fn minted(event: &Event) -> Option<(GrantKey, u32)> {
 }
 
 impl Ledger {
-    /// A client received this access token, possibly again.
+    /// Records that a client received this access token, possibly again.
     pub(crate) fn issued(&mut self, pass: Pass) {
         if !self.passes.iter().any(|known| known.key == pass.key) {
             self.passes.push(pass);
@@ -30,7 +30,7 @@ impl Ledger {
         &self.passes
     }
 
-    /// A request with this token was let in at this time.
+    /// Checks a request with this token that was let in at this time.
     pub(crate) fn let_in(&mut self, pass: &Pass, at: Duration) {
         let dead = self.lines.get(&pass.grant).and_then(|line| line.dead);
         if let Some((since, why)) = dead.filter(|(since, _)| *since + self.remembered < at) {
@@ -44,7 +44,7 @@ impl Ledger {
         }
     }
 
-    /// A request with this token was rejected.
+    /// Checks a request with this token that was rejected.
     ///
     /// A rotation and its access token are two writes. Until both are stored, another instance may
     /// replay the response after only the first of them.

@@ -6,7 +6,7 @@ use super::{Excuse, Ledger};
 use crate::simulation::plan::Plan;
 use crate::simulation::token::Token;
 
-/// When tokens from before the layer are adopted, and how long the response to one can be replayed.
+/// The end of the adoption period, and the time for which a response can be replayed.
 #[derive(Debug)]
 pub(super) struct Terms {
     until: Duration,
@@ -31,7 +31,7 @@ impl Terms {
 }
 
 impl Ledger {
-    /// A session of the upstream began before the layer, and its client holds this token.
+    /// Records a session that began before the layer, and whose client holds this token.
     pub(crate) fn began_before(&mut self, session: usize, token: &Token) {
         self.sessions.entry(session).or_default();
         let line = self.lines.entry(token.key).or_default();
@@ -39,8 +39,8 @@ impl Ledger {
         line.tokens.push(token.clone());
     }
 
-    /// A token from before the layer is about to be presented by its client, or with everything
-    /// that the client has.
+    /// Records that a token from before the layer is about to be presented, by its client or with
+    /// everything that the client has.
     pub(crate) fn present_foreign(&mut self, token: &Token, now: Duration) {
         let Terms {
             until,
@@ -61,7 +61,7 @@ impl Ledger {
         self.excuse_line(&token.key, excuse);
     }
 
-    /// Such a token was accepted, with an access token of that session.
+    /// Checks the response to such a token, whose access token is of that session.
     pub(crate) fn adopted(&mut self, presented: &Token, session: Option<usize>) {
         if self.session(presented) != session {
             self.violation(format!(

@@ -51,8 +51,8 @@ impl Ledger {
         }
     }
 
-    /// The store did not confirm a write of this life. The session of a grant that only begins is
-    /// unknown.
+    /// Records that the store did not confirm a write of this life. The session of a new grant is
+    /// not known yet.
     pub(crate) fn commit_failed(&mut self, key: &Key, life: Life) {
         let known = self.lines.get(key).and_then(|line| line.session);
         for (number, session) in &mut self.sessions {
@@ -75,7 +75,7 @@ impl Ledger {
         }
     }
 
-    /// The store has lost writes of a grant, whose tag is now this one.
+    /// Records that the store has lost writes of a grant, whose tag is now this one.
     pub(crate) fn rolled_back(&mut self, key: &Key, tag: Option<Tag>, now: Duration) {
         self.excuse_line(key, Excuse::RolledBack);
         self.lost.insert(*key);

@@ -218,7 +218,7 @@ impl fmt::Debug for Sentinels {
     }
 }
 
-/// What a sentinel reports about a server: names and values in turn.
+/// A sentinel's report about a server: names and values in turn.
 struct About(Vec<String>);
 
 impl About {
