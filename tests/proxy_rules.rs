@@ -1,6 +1,6 @@
 //! Runs the unit tests of the example `proxy`'s parsers.
 
-// Of each, what its tests use.
+// The tests use only a part of each module.
 #![allow(dead_code, unused_imports)]
 
 #[path = "../examples/proxy/discovery/document.rs"]

@@ -1,11 +1,12 @@
 //! An axum app that issues its own tokens, without and with the two layers of this crate.
 //!
-//! All modules except `guarded` are the app without the layers: log-in with PKCE, one-time refresh
-//! tokens, revocation, and a route that needs a token. They do not use this crate. Without the
-//! layers, the app logs a user out when a refresh is sent twice, for example by two tabs or after a
-//! lost response. With the `RefreshLayer`, the second request gets the same response again. Also,
-//! the app's access tokens no longer reach clients: clients receive access tokens of the layer, and
-//! the `AccessLayer` in front of the routes that need a token replaces them with the app's.
+//! The modules `app`, `client` and `provider` are the app itself: log-in with PKCE, one-time
+//! refresh tokens, revocation, and a route that needs a token. They do not use this crate. Without
+//! the layers, the app logs a user out when a refresh is sent twice, for example by two tabs or
+//! after a lost response. With the `RefreshLayer`, the second request gets the same response again.
+//! Also, the app's access tokens no longer reach clients: clients receive access tokens of the
+//! layer, and the `AccessLayer` in front of the routes that need a token replaces them with the
+//! app's.
 //!
 //! ```text
 //! cargo run --example axum                        # with the layers

@@ -157,7 +157,8 @@ pub(crate) struct Cli {
 
     /// Pass the upstream's id_token on to clients; needs --reference-access-tokens
     ///
-    /// The risk: some resource servers accept an id_token as an access token.
+    /// The risk: some resource servers accept an id_token as an access token. Also, clients that
+    /// check its at_hash reject it, because it belongs to the upstream's access token.
     #[arg(long, env = "PROXY_KEEP_ID_TOKEN", value_parser = BoolishValueParser::new())]
     pub(crate) keep_id_token: bool,
 
@@ -256,7 +257,7 @@ pub(crate) struct Cli {
     pub(crate) recovery_window: Option<Duration>,
 
     /// Time in seconds after its last rotation at which a grant expires; shorter if the upstream
-    /// says so [default: 2592000, 30 days]
+    /// returns a shorter lifetime [default: 2592000, 30 days]
     #[arg(long, env = "PROXY_IDLE_LIFETIME", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) idle_lifetime: Option<Duration>,
 
@@ -400,8 +401,8 @@ impl Cli {
         )
     }
 
-    /// Parses `--store`. Not done by clap, because its error message would contain the password of
-    /// a URL.
+    /// Parses `--store`. This is not left to clap, because the error message of clap would contain
+    /// the password of a URL.
     pub(crate) fn store(&self) -> Result<StoreChoice, String> {
         self.store
             .parse()

@@ -15,7 +15,7 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
-    /// Returns whether every token that meets this rule meets `other`, too.
+    /// Returns whether every token that meets this rule also meets `other`.
     pub(crate) fn includes(&self, other: &Self) -> bool {
         let resource = other.resource.is_none() || other.resource == self.resource;
         resource && other.scopes.iter().all(|scope| self.scopes.contains(scope))

@@ -1,4 +1,4 @@
-//! The token and revocation endpoints.
+//! The token and revocation endpoints of the demo.
 
 use axum::Json;
 use axum::body::Bytes;

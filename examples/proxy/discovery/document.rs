@@ -65,7 +65,7 @@ impl Document {
         else {
             return;
         };
-        // The value is a part of the text.
+        // The value is a slice of `text`, so the difference of the addresses is its position.
         let start = value.get().as_ptr().addr() - text.as_ptr().addr();
         let name = if within.is_empty() {
             key.to_owned()
