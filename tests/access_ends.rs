@@ -339,7 +339,7 @@ fn a_subscriber_whose_runtime_is_gone_restarts_and_empties_the_cache() {
         assert_eq!(
             guarded.status(&access).await,
             401,
-            "there was no subscriber"
+            "without a subscriber, the cache is not trusted"
         );
         assert_eq!(guarded.status(&kept).await, 200);
         let (token, access) = pair(&app.post("/token", &LOG_IN).await);

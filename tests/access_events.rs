@@ -40,7 +40,7 @@ async fn an_ended_token_emits_an_event_with_its_client_and_grant() {
         ("cached, and announced", HOUR, "grant"),
         ("not cached", Duration::ZERO, "grant"),
         (
-            "marked, the inner service away",
+            "revocation pending, the inner service down",
             Duration::ZERO,
             "token, unconfirmed",
         ),

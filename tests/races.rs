@@ -81,7 +81,7 @@ async fn a_request_that_waits_too_long_is_told_to_retry() {
     assert_eq!(
         busy.error(),
         (503, "temporarily_unavailable".into()),
-        "the request that rotates waits, too"
+        "the request that rotates gets the same error"
     );
     gate.notify_one();
     app.layer.drain().await;

@@ -108,7 +108,10 @@ fn a_killed_process_loses_no_acknowledged_write() {
         process.expect("open");
         // Some children are killed early, others under full load.
         for _ in 0..random.random_range(0..200) {
-            note(&mut stored, &process.hear().expect("the child never ended"));
+            note(
+                &mut stored,
+                &process.hear().expect("the child runs until it is killed"),
+            );
         }
         std::thread::sleep(Duration::from_micros(random.random_range(0..3_000)));
         process.kill();

@@ -67,7 +67,7 @@ async fn an_operator_can_end_a_session_by_its_grant_key() {
     assert_eq!(found.len(), 1, "{found:?}");
     let token = app.refresh(&token).await.token();
     let found = shell(&server, &look).await;
-    assert_eq!(found.len(), 2, "not before the last response: {found:?}");
+    assert_eq!(found.len(), 2, "the grant and its replay: {found:?}");
 
     for key in &found {
         assert_eq!(
