@@ -223,7 +223,7 @@ async fn client(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_killed_under_load_loses_no_session_of_such_an_upstream() {
+async fn a_process_killed_under_load_loses_no_session_of_a_forgiving_upstream() {
     let (server, upstream) = (RedisServer::start().await, Upstream::new());
     upstream.forgive();
     upstream.slow_down(Duration::from_millis(20));

@@ -146,7 +146,10 @@ async fn no_connection_close_over_http2() {
 }
 
 /// A read buffer of a server, of which a frame is a slice.
-struct ReadBuffer(Vec<u8>, #[expect(dead_code, reason = "it counts")] Arc<()>);
+struct ReadBuffer(
+    Vec<u8>,
+    #[expect(dead_code, reason = "its reference count is read")] Arc<()>,
+);
 
 impl AsRef<[u8]> for ReadBuffer {
     fn as_ref(&self) -> &[u8] {
