@@ -1,4 +1,4 @@
-//! Plots in SVG, for the README.
+//! Plots in SVG, for `docs/benchmarks.md`.
 
 use std::path::Path;
 
