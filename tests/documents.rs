@@ -34,13 +34,6 @@ fn files(directory: &str, ending: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Returns the Rust files below `directory`, without those in a folder named `tests`.
-fn sources(directory: &str) -> Vec<PathBuf> {
-    let mut found = files(directory, ".rs");
-    found.retain(|path| relative(path).split('/').all(|folder| folder != "tests"));
-    found
-}
-
 /// Returns the path from the root of the repository.
 fn relative(path: &Path) -> String {
     path.strip_prefix(root())
@@ -502,7 +495,7 @@ fn every_event_is_documented() {
 
 #[test]
 fn every_metric_is_documented() {
-    let names: BTreeSet<_> = sources("examples/proxy")
+    let names: BTreeSet<_> = files("examples/proxy", ".rs")
         .iter()
         .filter(|path| path.ends_with("metrics.rs"))
         .flat_map(|path| literals(&fs::read_to_string(path).unwrap()))
@@ -520,9 +513,9 @@ fn every_metric_is_documented() {
 fn every_warning_and_error_of_the_log_is_documented() {
     let mut messages = BTreeSet::new();
     for path in [
-        sources("src"),
-        sources("examples/common"),
-        sources("examples/proxy"),
+        files("src", ".rs"),
+        files("examples/common", ".rs"),
+        files("examples/proxy", ".rs"),
     ]
     .concat()
     {
@@ -600,7 +593,7 @@ fn every_option_is_documented() {
 /// Every flag of the servers can be set in the environment, so that its name is a literal there.
 #[test]
 fn every_flag_is_documented() {
-    let literals: BTreeSet<_> = sources("examples")
+    let literals: BTreeSet<_> = files("examples", ".rs")
         .iter()
         .flat_map(|path| literals(&fs::read_to_string(path).unwrap()))
         .collect();
