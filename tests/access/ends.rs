@@ -1,15 +1,11 @@
 //! When a grant ends, its access tokens end on every instance: immediately if the store announces
 //! it, and otherwise within the time to live of the cache.
 
-#![cfg(feature = "tiered")]
-
-mod support;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use support::access::{Guarded, LOG_IN, another, pair, referencing};
-use support::{Act, App, Call, Hooked, Plan, SECOND, TestStore, settle};
+use test_support::access::{Guarded, LOG_IN, another, pair, referencing};
+use test_support::{Act, App, Call, Hooked, Plan, SECOND, TestStore, settle};
 use tokio::sync::Notify;
 use tower_oauth_refresh::store::{
     Announcements, Announcer, Beside, Change, Claim, Entry, Key, Name, Store, StoreError, Swap,
@@ -257,7 +253,7 @@ async fn status<St: Store>(layer: &AccessLayer<St>, token: &str) -> u16 {
         .header("authorization", format!("Bearer {token}"))
         .body(())
         .unwrap();
-    let service = layer.layer(support::access::Resource::default());
+    let service = layer.layer(test_support::access::Resource::default());
     let Ok(response) = service.oneshot(request).await;
     response.status().as_u16()
 }

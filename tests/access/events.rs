@@ -1,16 +1,12 @@
 //! Routes of a resource server emit events for ended access tokens and for store failures, and for
 //! nothing else.
 
-#![cfg(feature = "tiered")]
-
-mod support;
-
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use support::access::{Guarded, LOG_IN, access_token, pair, referencing};
-use support::tokens::made_up;
-use support::{App, Plan, settle};
+use test_support::access::{Guarded, LOG_IN, access_token, pair, referencing};
+use test_support::tokens::made_up;
+use test_support::{App, Plan, settle};
 use tower_oauth_refresh::{Event, EventKind, GrantKey};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -51,7 +47,7 @@ async fn an_ended_token_emits_an_event_with_its_client_and_grant() {
         match ends {
             "grant" => assert!(app.layer.end_grant(&grant).await.unwrap(), "{name}"),
             _ => {
-                app.upstream.then(support::Act::Break);
+                app.upstream.then(test_support::Act::Break);
                 assert_eq!(app.revoke(&access).await.status, 503, "{name}");
             }
         }
@@ -84,7 +80,7 @@ async fn a_load_overtaken_by_the_end_of_the_grant_emits_an_event() {
     let (_, access, grant) = log_in(&app).await;
     let gate = Arc::new(tokio::sync::Notify::new());
     let opened = Arc::clone(&gate);
-    let fits = |call: &support::Call| *call == support::Call::Get;
+    let fits = |call: &test_support::Call| *call == test_support::Call::Get;
     app.store
         .once(fits, Plan::before(async move { opened.notified().await }));
     let slow = tokio::spawn({

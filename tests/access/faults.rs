@@ -1,15 +1,11 @@
 //! A store that fails while access tokens are issued or looked up: no session is lost, no request
 //! is let through, and no client gets a token that does not work.
 
-#![cfg(feature = "tiered")]
-
-mod support;
-
 use std::error::Error as _;
 use std::time::Duration;
 
-use support::access::{Guarded, LOG_IN, access_token, pair, referencing};
-use support::{App, Call, Plan, settle};
+use test_support::access::{Guarded, LOG_IN, access_token, pair, referencing};
+use test_support::{App, Call, Plan, settle};
 use tower_oauth_refresh::EventKind;
 use tower_oauth_refresh::store::{Change, Entry, Key, Store as _, Swap, Tag, Ttl, Version};
 
@@ -170,7 +166,7 @@ async fn an_adoption_waits_for_its_access_token() {
     let until = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(10_000_000_000);
     let app = App::with(|builder| builder.reference_access_tokens().adopt_until(until));
     let guarded = Guarded::new(&app);
-    let before = support::foreign::log_in_before(&app, "app").await;
+    let before = test_support::foreign::log_in_before(&app, "app").await;
     app.store.hook(|_, call| {
         if is_access(call) {
             Plan::Lose

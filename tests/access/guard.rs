@@ -1,17 +1,13 @@
 //! An `AccessLayer` in front of a resource server: what its routes receive, and the errors for
 //! requests that are rejected.
 
-#![cfg(feature = "tiered")]
-
-mod support;
-
 use std::error::Error as _;
 use std::time::Duration;
 
 use http::Request;
-use support::access::{Guarded, LOG_IN, access_token, referencing};
-use support::tokens::{made_up, payload};
-use support::{Act, Answer, App, foreign, post, refresh_form};
+use test_support::access::{Guarded, LOG_IN, access_token, referencing};
+use test_support::tokens::{made_up, payload};
+use test_support::{Act, Answer, App, foreign, post, refresh_form};
 use tower_oauth_refresh::{AccessError, AccessLayer, AccessLayerBuilder, ConfigError, MemoryStore};
 
 const ONE: &str = "https://one.example/api";
@@ -694,7 +690,7 @@ async fn the_ready_service_is_called_and_no_permit_is_held_during_the_lookup() {
     use tower::{Layer as _, Service as _, ServiceExt, limit::ConcurrencyLimitLayer};
     let app = referencing();
     let token = access_token(&app.post("/token", &LOG_IN).await);
-    let resource = support::access::Resource::default();
+    let resource = test_support::access::Resource::default();
     let limited = ConcurrencyLimitLayer::new(1).layer(resource);
     let mut service = app.layer.access().build().unwrap().layer(limited);
     let request = || {
@@ -706,15 +702,15 @@ async fn the_ready_service_is_called_and_no_permit_is_held_during_the_lookup() {
     let gate = std::sync::Arc::new(tokio::sync::Notify::new());
     let opened = std::sync::Arc::clone(&gate);
     app.store.once(
-        |call| *call == support::Call::Get,
-        support::Plan::after(async move { opened.notified().await }),
+        |call| *call == test_support::Call::Get,
+        test_support::Plan::after(async move { opened.notified().await }),
     );
     let loading = ServiceExt::<Request<()>>::ready(&mut service)
         .await
         .unwrap()
         .call(request());
     let loading = tokio::spawn(loading);
-    support::settle().await;
+    test_support::settle().await;
     let other = access_token(&app.post("/token", &LOG_IN).await);
     let through = Request::get("/")
         .header("authorization", format!("Bearer {other}"))

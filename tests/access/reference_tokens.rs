@@ -1,18 +1,14 @@
 //! With reference access tokens enabled, no response contains the upstream access token, and the
 //! token that clients get instead is valid for as long as the response states.
 
-#![cfg(feature = "tiered")]
-
-mod support;
-
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use support::access::{Guarded, LOG_IN, access_token, pair, referencing};
-use support::tokens::retyped;
-use support::{Act, Answer, App, Call, Plan, foreign, post, refresh_form, settle};
+use test_support::access::{Guarded, LOG_IN, access_token, pair, referencing};
+use test_support::tokens::retyped;
+use test_support::{Act, Answer, App, Call, Plan, foreign, post, refresh_form, settle};
 use tower_oauth_refresh::EventKind;
 use tower_oauth_refresh::store::{Change, Ttl};
 

@@ -1,9 +1,5 @@
 //! With `end_responses`, a response ends when its access token or its grant ends, and not earlier.
 
-#![cfg(feature = "tiered")]
-
-mod support;
-
 use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -14,8 +10,8 @@ use http::{HeaderMap, Request, Response};
 use http_body::Body as _;
 use http_body_util::channel::{Channel, Sender};
 use http_body_util::{BodyExt as _, Full};
-use support::access::{LOG_IN, another, pair, referencing};
-use support::{Act, App, Call, Plan, TestStore};
+use test_support::access::{LOG_IN, another, pair, referencing};
+use test_support::{Act, App, Call, Plan, TestStore};
 use tokio::time::timeout;
 use tower::{Layer as _, service_fn};
 use tower_oauth_refresh::access::{AccessBody, ResponseEnded};
@@ -259,7 +255,7 @@ async fn a_response_ends_when_the_grant_expires_unless_a_rotation_extends_it() {
     let app = App::with(|builder| {
         builder
             .reference_access_tokens()
-            .idle_lifetime(60 * support::SECOND)
+            .idle_lifetime(60 * test_support::SECOND)
     });
     let layer = ending(&app, |builder| builder);
     let (token, access) = pair(&app.post("/token", &LOG_IN).await);

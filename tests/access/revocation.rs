@@ -1,16 +1,12 @@
 //! A client can revoke a single access token (RFC 7009), and only one of its own.
 
-#![cfg(feature = "tiered")]
-
-mod support;
-
 use std::time::Duration;
 
 use http::StatusCode;
-use support::access::{Guarded, LOG_IN, another, pair, referencing};
-use support::requests::send;
-use support::tokens::made_up;
-use support::{Act, Answer, App, Call, post, settle};
+use test_support::access::{Guarded, LOG_IN, another, pair, referencing};
+use test_support::requests::send;
+use test_support::tokens::made_up;
+use test_support::{Act, Answer, App, Call, post, settle};
 use tower_oauth_refresh::EventKind;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -89,7 +85,7 @@ async fn a_token_without_a_grant_can_be_revoked() {
         ("grant_type", "client_credentials"),
         ("client_id", "machine"),
     ];
-    let access = support::access::access_token(&app.post("/token", &form).await);
+    let access = test_support::access::access_token(&app.post("/token", &form).await);
     assert_eq!(guarded.status(&access).await, 200);
     assert_eq!(
         revoke(&app, "machine", &access).await.status,
@@ -160,11 +156,11 @@ async fn unknown_tokens_and_those_of_other_clients_are_not_revoked() {
 
 #[tokio::test(start_paused = true)]
 async fn an_expired_token_that_is_still_stored_is_not_revoked() {
-    let clock = support::ManualClock::new();
-    let store = support::Hooked::new(tower_oauth_refresh::MemoryStore::with_clock(
-        support::ManualClock::new(),
+    let clock = test_support::ManualClock::new();
+    let store = test_support::Hooked::new(tower_oauth_refresh::MemoryStore::with_clock(
+        test_support::ManualClock::new(),
     ));
-    let app = App::over(clock, store, support::Upstream::new(), |builder| {
+    let app = App::over(clock, store, test_support::Upstream::new(), |builder| {
         builder.reference_access_tokens()
     });
     let (_, access) = pair(&app.post("/token", &LOG_IN).await);

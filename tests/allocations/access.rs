@@ -1,10 +1,6 @@
 //! The cost of a request with a cached access token, and the memory that a hundred thousand cached
 //! tokens take.
 
-#![cfg(feature = "tiered")]
-
-mod support;
-
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::task::{Context, Poll, Waker};
@@ -14,8 +10,8 @@ use allocation_counter::{AllocationInfo, measure};
 use bytes::Bytes;
 use http::{Extensions, HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Full};
-use support::access::{Guarded, LOG_IN, access_token, pair, referencing};
-use support::{Call, post};
+use test_support::access::{Guarded, LOG_IN, access_token, pair, referencing};
+use test_support::{Call, post};
 use tower::{Service, ServiceExt as _};
 use tower_layer::Layer as _;
 use tower_oauth_refresh::access::Access;
@@ -175,7 +171,7 @@ async fn a_cache_miss_sends_its_two_reads_concurrently() {
     let barrier = std::sync::Arc::new(tokio::sync::Barrier::new(2));
     app.store.hook(move |_, _| {
         let barrier = std::sync::Arc::clone(&barrier);
-        support::Plan::after(async move {
+        test_support::Plan::after(async move {
             barrier.wait().await;
         })
     });

@@ -1,7 +1,5 @@
 //! The example `axum`, run as a process, with the crate `oauth2` as its client.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
@@ -13,9 +11,9 @@ use oauth2::{
     EndpointSet, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RefreshToken, RevocationUrl,
     Scope, StandardRevocableToken, TokenResponse as _, TokenUrl,
 };
-use support::http::{Answer, get, post, send};
-use support::oauth::{basic, error, oauth_http, post_form};
-use support::process::Example;
+use test_support::http::{Answer, get, post, send};
+use test_support::oauth::{basic, error, oauth_http, post_form};
+use test_support::process::{Example, example};
 use url::Url;
 
 type Client = BasicClient<EndpointSet, EndpointNotSet, EndpointNotSet, EndpointSet, EndpointSet>;
@@ -26,7 +24,7 @@ const APP_CALLBACK: &str = "http://127.0.0.1:7777/callback";
 
 fn start(flags: &[&str]) -> Example {
     Example::start(
-        "axum",
+        example("axum"),
         &[&["127.0.0.1:0"], flags].concat(),
         &[] as &[(&str, &str)],
     )

@@ -1,15 +1,13 @@
 //! The example `hyper`, run as a process: the layer without axum over HTTP/1 and HTTP/2, and its
 //! graceful shutdown.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
-use support::http::get;
-use support::oauth::{error, post_form, post_form_http2, refresh_token};
-use support::process::Example;
+use test_support::http::get;
+use test_support::oauth::{error, post_form, post_form_http2, refresh_token};
+use test_support::process::{Example, example};
 
 type Answer = (StatusCode, HeaderMap, Value);
 
@@ -52,7 +50,7 @@ impl Protocol {
 }
 
 fn start() -> Example {
-    Example::start("hyper", &["127.0.0.1:0"], &[] as &[(&str, &str)])
+    Example::start(example("hyper"), &["127.0.0.1:0"], &[] as &[(&str, &str)])
 }
 
 fn slow_refresh(token: &str) -> [(&str, &str); 4] {

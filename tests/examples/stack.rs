@@ -1,16 +1,14 @@
 //! The example `stack`, run as a process: the layer works together with the layers of tower-http.
 
-mod support;
-
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
-use support::http::send;
-use support::oauth::{basic, error, post_form, refresh_token};
-use support::process::Example;
+use test_support::http::send;
+use test_support::oauth::{basic, error, post_form, refresh_token};
+use test_support::process::{Example, example};
 use tower::{Service as _, ServiceExt as _};
 use tower_http::decompression::Decompression;
 
@@ -20,7 +18,7 @@ type Answer = (StatusCode, HeaderMap, Value);
 
 fn start(flags: &[&str]) -> Example {
     Example::start(
-        "stack",
+        example("stack"),
         &[&["127.0.0.1:0"], flags].concat(),
         &[] as &[(&str, &str)],
     )

@@ -1,14 +1,12 @@
 //! Adding the layer to a running server logs no user out.
 
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use support::foreign::{adopting, another, log_in_before};
-use support::requests::{assertion, send};
-use support::tokens::made_up;
-use support::{Act, Answer, App, post, refresh_form, settle};
+use test_support::foreign::{adopting, another, log_in_before};
+use test_support::requests::{assertion, send};
+use test_support::tokens::made_up;
+use test_support::{Act, Answer, App, post, refresh_form, settle};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tower_oauth_refresh::EventKind;
@@ -345,10 +343,10 @@ async fn only_the_same_request_gets_the_replay() {
 
 fn form_by_basic(token: &str, secret: &str) -> http::Request<http_body_util::Full<bytes::Bytes>> {
     let secret: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
-    support::requests::form("/token")
+    test_support::requests::form("/token")
         .header(
             "authorization",
-            support::requests::basic(format!("confidential:{secret}")),
+            test_support::requests::basic(format!("confidential:{secret}")),
         )
         .body(format!("grant_type=refresh_token&refresh_token={token}").into())
         .unwrap()

@@ -1,14 +1,12 @@
 //! An adoption that fails either leaves the session as it was or completes.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use support::foreign::{adopting, another, log_in_before};
-use support::requests::send;
-use support::{Act, Call, Plan, post, refresh_form, settle};
+use test_support::foreign::{adopting, another, log_in_before};
+use test_support::requests::send;
+use test_support::{Act, Call, Plan, post, refresh_form, settle};
 use tokio::runtime;
 use tokio::sync::Notify;
 use tower_oauth_refresh::EventKind;

@@ -1,14 +1,12 @@
 //! Malformed requests are rejected as RFC 6749 §5.2 requires, on both endpoints, and end no
 //! session.
 
-mod support;
-
 use std::io;
 
 use bytes::Bytes;
 use http::Request;
-use support::App;
-use support::requests::{
+use test_support::App;
+use test_support::requests::{
     AnyBody, FORM, assert_untouched, assertion, bare, basic, form, full, pieces, send,
 };
 use tower_oauth_refresh::{ClientId, Error};

@@ -1,10 +1,8 @@
 //! Wrong clocks: instances whose clocks differ by seconds, and machines whose clock was never set.
 
-mod support;
-
 use std::time::Duration;
 
-use support::{Act, App, ManualClock, SECOND, TestStore};
+use test_support::{Act, App, ManualClock, SECOND, TestStore};
 use tower_oauth_refresh::{Clock, EventKind, RefreshLayerBuilder, Timestamp};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -273,10 +271,10 @@ async fn a_replay_that_expires_during_the_lookup_loses_no_session() {
     app.clock.advance_secs(59);
     let clock = app.clock.clone();
     app.store.hook(move |_, call| {
-        if *call == support::Call::Beside {
+        if *call == test_support::Call::Beside {
             clock.advance_secs(2);
         }
-        support::Plan::Pass
+        test_support::Plan::Pass
     });
     app.refresh(&token).await.token();
     assert_eq!(

@@ -1,12 +1,10 @@
 //! Invalid settings are rejected when the layer is built, and valid ones take effect.
 
-mod support;
-
 use std::error::Error as _;
 use std::time::Duration;
 
-use support::requests::{form, full, send};
-use support::{Act, App, post, refresh_form};
+use test_support::requests::{form, full, send};
+use test_support::{Act, App, post, refresh_form};
 use tower_oauth_refresh::{ConfigError, MemoryStore, RefreshLayer, RefreshLayerBuilder};
 
 type Builder = RefreshLayerBuilder<MemoryStore>;

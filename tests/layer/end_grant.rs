@@ -1,15 +1,13 @@
 //! The application ends a grant: none of its tokens is valid any more, on this instance and on
 //! every other.
 
-mod support;
-
 use std::future::Future as _;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use support::access::{LOG_IN, pair};
-use support::{Act, App, Call, Plan, SECOND, settle};
+use test_support::access::{LOG_IN, pair};
+use test_support::{Act, App, Call, Plan, SECOND, settle};
 use tokio::sync::Notify;
 use tower_oauth_refresh::store::{Change, Entry, Key, Store as _, StoreError, Swap, Ttl, Version};
 use tower_oauth_refresh::{EventKind, GrantKey};
@@ -319,7 +317,7 @@ async fn end_grant_completes_after_its_future_is_dropped() {
 #[cfg(feature = "tiered")]
 #[tokio::test]
 async fn any_instance_ends_the_access_tokens_on_all_instances() {
-    use support::access::{Guarded, another, referencing};
+    use test_support::access::{Guarded, another, referencing};
 
     for name in [
         "an instance that serves access tokens",
@@ -372,9 +370,9 @@ async fn any_instance_ends_the_access_tokens_on_all_instances() {
 mod over_redis {
     use std::time::{Duration, Instant};
 
-    use support::access::Resource;
-    use support::redis::RedisServer;
-    use support::{ManualClock, Upstream};
+    use test_support::access::Resource;
+    use test_support::redis::RedisServer;
+    use test_support::{ManualClock, Upstream};
     use tower_layer::Layer as _;
     use tower_oauth_refresh::store::TieredStore;
     use tower_oauth_refresh::{AccessLayer, RedisStore};

@@ -1,15 +1,13 @@
 //! Responses, events and access tokens tell the application to which grant they belong.
 
-mod support;
-
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::Response;
 use http_body_util::{BodyExt as _, Full};
-use support::access::LOG_IN;
-use support::foreign::{adopting, another};
-use support::{Act, App, Plan, post, refresh_form};
+use test_support::access::LOG_IN;
+use test_support::foreign::{adopting, another};
+use test_support::{Act, App, Plan, post, refresh_form};
 use tower_oauth_refresh::{EventKind, GrantKey, GrantName, ResponseBody};
 
 async fn send(app: &App, form: &[(&str, &str)]) -> Response<ResponseBody<Full<Bytes>>> {
@@ -93,7 +91,7 @@ async fn a_response_without_a_grant_carries_no_key() {
     ] {
         assert_eq!(named(&app, form).await, (None, None), "{name}");
     }
-    app.store.once(support::Call::is_swap, Plan::Lose);
+    app.store.once(test_support::Call::is_swap, Plan::Lose);
     assert_eq!(
         named(&app, &LOG_IN).await,
         (None, None),
@@ -126,13 +124,13 @@ async fn the_short_form_in_logs_is_a_prefix_of_the_key() {
 #[cfg(feature = "tiered")]
 #[tokio::test]
 async fn an_access_token_carries_the_key_of_its_grant() {
-    use support::access::Guarded;
+    use test_support::access::Guarded;
     use tower_oauth_refresh::AccessGrant;
 
     let until = SystemTime::UNIX_EPOCH + Duration::from_secs(10_000_000_000);
     let app = App::with(|builder| builder.reference_access_tokens().adopt_until(until));
     let guarded = Guarded::new(&app);
-    let before = support::foreign::log_in_before(&app, "app").await;
+    let before = test_support::foreign::log_in_before(&app, "app").await;
     let credentials = [("grant_type", "client_credentials"), ("client_id", "app")];
     for (name, form, belongs) in [
         ("a log-in", &LOG_IN[..], true),

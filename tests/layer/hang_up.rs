@@ -1,14 +1,12 @@
 //! A rotation that has begun completes even if its client disconnects.
 
-mod support;
-
 use std::future::Future as _;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
-use support::{Act, App, Plan, post, refresh_form, settle};
+use test_support::{Act, App, Plan, post, refresh_form, settle};
 use tokio::sync::Notify;
 use tower::Service as _;
 use tower_oauth_refresh::EventKind;
@@ -91,7 +89,7 @@ async fn a_rotation_continues_in_its_own_task_after_a_hang_up() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_timed_out_gets_the_response_on_retry() {
-    let app = App::with(|builder| builder.rotation_timeout(support::SECOND));
+    let app = App::with(|builder| builder.rotation_timeout(test_support::SECOND));
     let token = app.log_in("app").await;
     let gate = Arc::new(Notify::new());
     app.upstream.then(Act::Wait(Arc::clone(&gate)));
@@ -109,7 +107,7 @@ async fn a_client_that_timed_out_gets_the_response_on_retry() {
 
 #[tokio::test(start_paused = true)]
 async fn the_lease_is_released_if_the_inner_service_never_responds() {
-    let app = App::with(|builder| builder.rotation_timeout(support::SECOND));
+    let app = App::with(|builder| builder.rotation_timeout(test_support::SECOND));
     let token = app.log_in("app").await;
     let never = Arc::new(Notify::new());
     app.upstream.then(Act::Wait(never));

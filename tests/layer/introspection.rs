@@ -1,17 +1,15 @@
 //! A resource server that introspects (RFC 7662) gets what the layer knows about a valid token, and
 //! nothing about any other token.
 
-mod support;
-
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use serde_json::{Value, json};
-use support::requests::form;
-use support::tokens::{made_up, retyped};
-use support::{Act, Answer, App, Call, Plan, post};
+use test_support::requests::form;
+use test_support::tokens::{made_up, retyped};
+use test_support::{Act, Answer, App, Call, Plan, post};
 use tower_oauth_refresh::EventKind;
 
 const INACTIVE: &[u8] = br#"{"active":false}"#;

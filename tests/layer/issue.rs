@@ -1,14 +1,12 @@
 //! A grant begins with every refresh token that the inner service issues, and with nothing else.
 
-mod support;
-
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use support::requests::{assertion, basic, form, generation, send};
-use support::{Act, App, Plan, post, refresh_form};
+use test_support::requests::{assertion, basic, form, generation, send};
+use test_support::{Act, App, Plan, post, refresh_form};
 use tower_oauth_refresh::{ClientId, EventKind};
 
 // `MemoryStore` removes entries with less than a moment to live.

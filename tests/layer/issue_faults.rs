@@ -1,8 +1,6 @@
 //! Errors of the inner service reach the client unchanged. A success that cannot be read is
 //! withheld.
 
-mod support;
-
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
-use support::requests::{Whole, send};
-use support::{Act, App, post, settle};
+use test_support::requests::{Whole, send};
+use test_support::{Act, App, post, settle};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 use tower::service_fn;

@@ -1,12 +1,10 @@
 //! Unusual but valid requests are accepted, and reach the inner service with only one value
 //! changed.
 
-mod support;
-
 use bytes::Bytes;
 use http::{Request, header};
-use support::App;
-use support::requests::{AnyBody, FORM, assertion, bare, basic, form, full, pieces, send};
+use test_support::App;
+use test_support::requests::{AnyBody, FORM, assertion, bare, basic, form, full, pieces, send};
 use tower_oauth_refresh::ClientId;
 
 const API: &str = "https://api.example.com/v1";

@@ -1,14 +1,12 @@
 //! Matching of the path and the method of a request.
 
-mod support;
-
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full};
-use support::requests::{AnyBody, form, full, send};
-use support::{App, Upstream, post};
+use test_support::requests::{AnyBody, form, full, send};
+use test_support::{App, Upstream, post};
 use tower::{BoxError, ServiceExt as _, service_fn};
 use tower_layer::Layer as _;
 use tower_oauth_refresh::{MemoryStore, RefreshLayer};

@@ -1,7 +1,5 @@
 //! A request that waits for a lock or a lease holds no permit of the inner service.
 
-mod support;
-
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -9,8 +7,8 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::Full;
-use support::session::{log_in, refresh, send, session_over};
-use support::{Act, Answer, Upstream, refresh_form, settle};
+use test_support::session::{log_in, refresh, send, session_over};
+use test_support::{Act, Answer, Upstream, refresh_form, settle};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tower::{Layer as _, Service, ServiceBuilder};
@@ -174,7 +172,7 @@ async fn every_kind_of_response_releases_the_permit_of_an_outer_limit() {
         statuses.push(request.await.unwrap().status.as_u16());
     }
     assert_eq!(statuses, [400, 200, 200]);
-    let malformed = support::post(
+    let malformed = test_support::post(
         "/token",
         &[refresh_form("app", &token), refresh_form("app", &token)].concat(),
     );

@@ -1,7 +1,5 @@
 //! The place of the layer in an axum app decides which requests it sees, and `check` tests that.
 
-mod support;
-
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,8 +10,8 @@ use axum::routing::{get, post as on_post};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
-use support::session::infallible;
-use support::{App, Upstream, post, refresh_form};
+use test_support::session::infallible;
+use test_support::{App, Upstream, post, refresh_form};
 use tower::{BoxError, Layer as _, ServiceBuilder, ServiceExt as _, service_fn};
 use tower_oauth_refresh::{CheckError, Found, MemoryStore, RefreshLayer};
 

@@ -1,11 +1,9 @@
 //! Concurrent requests with the same token: one rotation, and the same response for all.
 
-mod support;
-
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use support::{Act, App, settle};
+use test_support::{Act, App, settle};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tower_oauth_refresh::EventKind;
@@ -55,7 +53,7 @@ async fn a_request_waits_for_the_lease_of_another_instance() {
         let (other, token) = (other.clone(), token.clone());
         async move { other.refresh(&token).await }
     });
-    tokio::time::sleep(support::SECOND).await;
+    tokio::time::sleep(test_support::SECOND).await;
     assert!(!second.is_finished());
     gate.notify_one();
     assert_eq!(first.await.unwrap().body, second.await.unwrap().body);

@@ -1,10 +1,8 @@
 //! A client that lost a response and returns after the retry window recovers its session.
 
-mod support;
-
 use std::time::Duration;
 
-use support::{Act, App};
+use test_support::{Act, App};
 use tower_oauth_refresh::EventKind;
 
 #[tokio::test]
@@ -112,9 +110,9 @@ async fn a_failed_recovery_can_be_retried() {
     let next = app.refresh(&token).await.token();
     app.clock.advance_secs(61);
     app.upstream.then(Act::Break);
-    app.send(support::post(
+    app.send(test_support::post(
         "/token",
-        &support::refresh_form("app", &token),
+        &test_support::refresh_form("app", &token),
     ))
     .await
     .unwrap_err();

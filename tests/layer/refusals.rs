@@ -1,15 +1,13 @@
 //! A rejected refresh tells the client no more than the OAuth error, and takes nothing from the
 //! rightful client.
 
-mod support;
-
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use support::requests::{assert_untouched, basic, forged, form, generation, patched, send};
-use support::{App, post, refresh_form};
+use test_support::requests::{assert_untouched, basic, forged, form, generation, patched, send};
+use test_support::{App, post, refresh_form};
 use tower_oauth_refresh::{Error, EventKind};
 
 const API: &str = "https://api.example.com/v1";
@@ -503,11 +501,11 @@ async fn an_outer_service_sees_the_cause_but_the_client_does_not() {
 
 #[tokio::test(start_paused = true)]
 async fn an_expired_grant_that_is_still_stored_is_rejected() {
-    let store = support::Hooked::new(tower_oauth_refresh::MemoryStore::with_clock(
-        support::ManualClock::new(),
+    let store = test_support::Hooked::new(tower_oauth_refresh::MemoryStore::with_clock(
+        test_support::ManualClock::new(),
     ));
-    let clock = support::ManualClock::new();
-    let app = App::over(clock, store, support::Upstream::new(), |builder| {
+    let clock = test_support::ManualClock::new();
+    let app = App::over(clock, store, test_support::Upstream::new(), |builder| {
         builder.idle_lifetime(HOUR)
     });
     let token = app.log_in("app").await;

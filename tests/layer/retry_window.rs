@@ -1,11 +1,9 @@
 //! Within the retry window, the previous token gets the same response again.
 
-mod support;
-
 use std::time::Duration;
 
 use http::HeaderValue;
-use support::{Act, App, post, refresh_form};
+use test_support::{Act, App, post, refresh_form};
 use tower_oauth_refresh::{ClientId, EventKind};
 
 #[tokio::test]

@@ -1,13 +1,11 @@
 //! An old token that no conforming client would send ends its grant. One that a conforming client
 //! may send does not.
 
-mod support;
-
-use support::App;
-use support::requests::patched;
+use test_support::App;
+use test_support::requests::patched;
 use tower_oauth_refresh::EventKind;
 
-fn refused(answer: &support::Answer) {
+fn refused(answer: &test_support::Answer) {
     assert_eq!(answer.error(), (400, "invalid_grant".into()));
     assert_eq!(answer.headers["cache-control"], "no-store");
 }
@@ -62,9 +60,9 @@ async fn strict_mode_allows_only_concurrent_requests() {
     let token = app.log_in("app").await;
     let gate = std::sync::Arc::new(tokio::sync::Notify::new());
     app.upstream
-        .then(support::Act::Wait(std::sync::Arc::clone(&gate)));
+        .then(test_support::Act::Wait(std::sync::Arc::clone(&gate)));
     let open = async {
-        support::settle().await;
+        test_support::settle().await;
         gate.notify_one();
     };
     let (a, b, ()) = tokio::join!(app.refresh(&token), app.refresh(&token), open);

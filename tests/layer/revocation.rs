@@ -1,15 +1,13 @@
 //! A client can end its session with any token that it may hold (RFC 7009), and no session of
 //! another client.
 
-mod support;
-
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use support::requests::{Whole, basic, forged, form, patched, send};
-use support::{App, post, refresh_form};
+use test_support::requests::{Whole, basic, forged, form, patched, send};
+use test_support::{App, post, refresh_form};
 use tower_oauth_refresh::EventKind;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -196,7 +194,7 @@ async fn a_token_that_is_not_accepted_revokes_nothing() {
         );
         assert_eq!(app.events(), [event], "{name}");
         assert!(
-            !app.store.calls().iter().any(support::Call::is_swap),
+            !app.store.calls().iter().any(test_support::Call::is_swap),
             "{name}: the store was written to"
         );
         assert_eq!(revoked_inside(&app), [""; 0], "{name}");
@@ -249,7 +247,7 @@ async fn the_previous_token_revokes_nothing_once_its_successor_was_presented() {
         let app = App::new();
         let tokens = grant(&app, 1).await;
         app.upstream
-            .then(support::Act::Answer(500, "text/plain", "down"));
+            .then(test_support::Act::Answer(500, "text/plain", "down"));
         assert_eq!(app.refresh(&tokens[1]).await.status, 500);
         app.clock.advance(passed);
         assert_revoked_here(
@@ -305,11 +303,13 @@ async fn any_older_token_revokes_the_grant_within_the_retry_window() {
 
 #[tokio::test(start_paused = true)]
 async fn revoking_an_expired_grant_has_no_effect() {
-    let store = support::Hooked::new(tower_oauth_refresh::MemoryStore::with_clock(
-        support::ManualClock::new(),
+    let store = test_support::Hooked::new(tower_oauth_refresh::MemoryStore::with_clock(
+        test_support::ManualClock::new(),
     ));
-    let clock = support::ManualClock::new();
-    let slow_store = App::over(clock, store, support::Upstream::new(), |builder| builder);
+    let clock = test_support::ManualClock::new();
+    let slow_store = App::over(clock, store, test_support::Upstream::new(), |builder| {
+        builder
+    });
     for (name, app, late, event) in [
         ("gone from the store", App::new(), HOUR, EventKind::Unknown),
         (
@@ -436,7 +436,7 @@ async fn a_foreign_token_is_forwarded_byte_for_byte() {
             (404, "<html>"),
         ] {
             app.upstream
-                .then(support::Act::Answer(status, "text/x-odd", text));
+                .then(test_support::Act::Answer(status, "text/x-odd", text));
             let answer = send(
                 &app,
                 form("/revoke")
@@ -453,7 +453,7 @@ async fn a_foreign_token_is_forwarded_byte_for_byte() {
             assert_eq!(app.upstream.seen().pop().unwrap().raw, body, "{name}");
         }
     }
-    app.upstream.then(support::Act::Break);
+    app.upstream.then(test_support::Act::Break);
     assert!(
         app.send(revocation("app", "abc")).await.is_err(),
         "an error of the inner service is passed on"

@@ -1,8 +1,6 @@
 //! A revocation that fails upstream ends the grant here, can be retried until the inner service
 //! confirms it, and loses nothing.
 
-mod support;
-
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,8 +11,8 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, Full};
-use support::requests::{Whole, send};
-use support::{Act, App, Call, Plan, post, refresh_form, settle};
+use test_support::requests::{Whole, send};
+use test_support::{Act, App, Call, Plan, post, refresh_form, settle};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 use tower::service_fn;
@@ -389,7 +387,10 @@ async fn a_corrupt_record_is_not_treated_as_absent() {
 }
 
 /// Sends a refresh in a task and lets it proceed as far as it can.
-async fn refreshing(app: &App, token: &str) -> tokio::task::JoinHandle<support::requests::Whole> {
+async fn refreshing(
+    app: &App,
+    token: &str,
+) -> tokio::task::JoinHandle<test_support::requests::Whole> {
     let (app, request) = (app.clone(), post("/token", &refresh_form("app", token)));
     let task = tokio::spawn(async move { send(&app, request).await });
     settle().await;

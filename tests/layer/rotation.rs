@@ -1,14 +1,12 @@
 //! Every token is valid for one rotation, and a rotation loses no session.
 
-mod support;
-
 use std::convert::Infallible;
 
 use bytes::Bytes;
 use http::Request;
 use http_body::Body;
 use http_body_util::{BodyExt as _, Full};
-use support::{App, Call, post, refresh_form};
+use test_support::{App, Call, post, refresh_form};
 use tower::{Service, ServiceExt as _, service_fn};
 use tower_layer::Layer as _;
 use tower_oauth_refresh::{EventKind, MemoryStore, RefreshLayer, RequestBody};

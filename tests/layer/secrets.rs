@@ -1,7 +1,5 @@
 //! No token and no client secret appears in the log, in `Debug` output or in a dump of the store.
 
-mod support;
-
 use std::collections::HashSet;
 use std::error::Error as _;
 use std::sync::{Arc, Mutex};
@@ -10,10 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
-use support::foreign::log_in_before;
-use support::requests::{Whole, assertion, basic, forged, form};
-use support::secrets::{Log, Needles, latin, written};
-use support::{Act, App, Hooked, ManualClock, Plan, Upstream, post, refresh_form};
+use test_support::foreign::log_in_before;
+use test_support::requests::{Whole, assertion, basic, forged, form};
+use test_support::secrets::{Log, Needles, latin, written};
+use test_support::{Act, App, Hooked, ManualClock, Plan, Upstream, post, refresh_form};
 use tower::util::BoxCloneService;
 use tower::{BoxError, Service as _, service_fn};
 use tower_layer::Layer as _;
@@ -29,15 +27,15 @@ type Inner = BoxCloneService<Request<RequestBody<Full<Bytes>>>, Response<Full<By
 /// An instance that records everything observable about it.
 struct Watched {
     app: App,
-    service: Refresh<Inner, support::TestStore>,
+    service: Refresh<Inner, test_support::TestStore>,
     needles: Needles,
     shown: Arc<Mutex<String>>,
     stored: Arc<Mutex<Vec<u8>>>,
-    plan: Arc<Mutex<Option<fn(&support::Call) -> Plan>>>,
+    plan: Arc<Mutex<Option<fn(&test_support::Call) -> Plan>>>,
     kinds: HashSet<EventKind>,
 }
 
-type Builder = tower_oauth_refresh::RefreshLayerBuilder<support::TestStore>;
+type Builder = tower_oauth_refresh::RefreshLayerBuilder<test_support::TestStore>;
 
 impl Watched {
     fn new() -> Self {
@@ -49,7 +47,7 @@ impl Watched {
             Arc::<Mutex<String>>::default(),
             Arc::<Mutex<Vec<u8>>>::default(),
         );
-        let plan = Arc::<Mutex<Option<fn(&support::Call) -> Plan>>>::default();
+        let plan = Arc::<Mutex<Option<fn(&test_support::Call) -> Plan>>>::default();
         // Two clocks: expired entries stay in the store and are reported as expired.
         let store = Hooked::new(MemoryStore::with_clock(ManualClock::new()));
         let (dump, faults) = (Arc::clone(&stored), Arc::clone(&plan));
@@ -134,7 +132,7 @@ impl Watched {
         self.send(request).await.token("a success")
     }
 
-    fn fault(&self, plan: fn(&support::Call) -> Plan) {
+    fn fault(&self, plan: fn(&test_support::Call) -> Plan) {
         *self.plan.lock().unwrap() = Some(plan);
     }
 
@@ -309,7 +307,7 @@ async fn the_faults(watched: &mut Watched) {
         false,
     );
 
-    let plans: [fn(&support::Call) -> Plan; 4] = [
+    let plans: [fn(&test_support::Call) -> Plan; 4] = [
         |call| {
             if call.is_commit() {
                 Plan::Lose
@@ -425,7 +423,7 @@ async fn no_secret_is_logged_stored_or_shown_by_debug() {
 #[cfg(feature = "tiered")]
 #[tokio::test(start_paused = true)]
 async fn no_access_token_is_logged_stored_or_shown_by_debug() {
-    use support::access::Guarded;
+    use test_support::access::Guarded;
     let (log, _guard) = Log::capture();
     let mut watched = Watched::with(|builder| {
         builder
@@ -482,8 +480,8 @@ async fn no_access_token_is_logged_stored_or_shown_by_debug() {
         .send(revoke(&access(&first)))
         .await
         .assert_ok("revoked");
-    support::settle().await;
-    let (plans, forms): ([fn(&support::Call) -> Plan; 2], _) =
+    test_support::settle().await;
+    let (plans, forms): ([fn(&test_support::Call) -> Plan; 2], _) =
         ([|_| Plan::Lose, |_| Plan::Corrupt], access(&second));
     for plan in plans {
         watched.fault(plan);

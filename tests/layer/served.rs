@@ -1,8 +1,6 @@
 //! The layer served over real HTTP/1 and HTTP/2 connections by axum and hyper, with clients that
 //! disconnect.
 
-mod support;
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -15,9 +13,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use serde_json::Value;
-use support::oauth::{post_form, post_form_http2};
-use support::session::{infallible, layer, session};
-use support::{Act, Answer, Upstream, refresh_form};
+use test_support::oauth::{post_form, post_form_http2};
+use test_support::session::{infallible, layer, session};
+use test_support::{Act, Answer, Upstream, refresh_form};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -112,7 +110,7 @@ async fn axum_serves_a_router_with_the_layer() {
         .route_service("/token", infallible::<axum::body::Body>(&upstream))
         .route_service("/revoke", infallible::<axum::body::Body>(&upstream))
         .layer(layer());
-    let addr = support::http::serve(router).await;
+    let addr = test_support::http::serve(router).await;
     for protocol in [Http1, Http2] {
         session_at(protocol, addr, &upstream).await;
     }

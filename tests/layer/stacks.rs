@@ -1,7 +1,5 @@
 //! The layer works together with common layers and services of tower, tower-http and axum.
 
-mod support;
-
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,9 +12,9 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::channel::Channel;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, BodyStream, Full, StreamBody};
-use support::oauth::basic;
-use support::session::{infallible, layer, log_in, refresh, send, session_over, try_send};
-use support::{Act, Upstream, post, refresh_form};
+use test_support::oauth::basic;
+use test_support::session::{infallible, layer, log_in, refresh, send, session_over, try_send};
+use test_support::{Act, Upstream, post, refresh_form};
 use tokio::sync::Notify;
 use tower::util::{BoxCloneService, BoxCloneSyncService};
 use tower::{BoxError, Layer as _, Service, ServiceBuilder};

@@ -1,13 +1,11 @@
 //! A failing store loses no session: no token is consumed before its lease is stored, and the
 //! response of the upstream is stored as soon as the store is back.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use support::{App, Call, Plan, settle};
+use test_support::{App, Call, Plan, settle};
 use tokio::sync::Notify;
 use tower_oauth_refresh::EventKind;
 use tower_oauth_refresh::store::{Change, Entry, Key, Lease, Store as _, Swap, Ttl, Version};
@@ -90,7 +88,7 @@ async fn a_commit_followed_by_later_rotations_is_not_reported_as_lost() {
         }
         // The lease is taken and released: the same token under another version.
         app.upstream
-            .then(support::Act::Answer(500, "text/plain", "down"));
+            .then(test_support::Act::Answer(500, "text/plain", "down"));
         assert_eq!(other.refresh(&token).await.status, 500);
         app.layer.drain().await;
         let expected = [
@@ -172,7 +170,7 @@ async fn a_client_retry_waits_for_the_background_commit() {
         let (app, token) = (app.clone(), token.clone());
         async move { app.refresh(&token).await }
     });
-    tokio::time::sleep(support::SECOND).await;
+    tokio::time::sleep(test_support::SECOND).await;
     assert!(!retry.is_finished(), "the lease is not released");
     back.store(true, std::sync::atomic::Ordering::SeqCst);
     retry.await.unwrap().token();
@@ -282,7 +280,7 @@ async fn at_the_commit(
     app: &App,
     token: &str,
     meanwhile: impl Future<Output = ()>,
-) -> support::Answer {
+) -> test_support::Answer {
     let (reached, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     app.store.once(Call::is_commit, {
         let (reached, go) = (Arc::clone(&reached), Arc::clone(&go));
@@ -341,7 +339,7 @@ async fn an_overtaken_commit_returns_the_response_of_the_other_rotation() {
         app.clock.advance_secs(26);
         // The other instance has taken over the lease. This upstream accepts its token a second
         // time.
-        app.upstream.then(support::Act::Answer(
+        app.upstream.then(test_support::Act::Answer(
             200,
             "application/json",
             r#"{"access_token":"b","refresh_token":"upstream-0-1"}"#,
@@ -362,7 +360,7 @@ async fn a_commit_overtaken_twice_is_late() {
     let mut newest = String::new();
     let answer = at_the_commit(&app, &token, async {
         app.clock.advance_secs(26);
-        app.upstream.then(support::Act::Answer(
+        app.upstream.then(test_support::Act::Answer(
             200,
             "application/json",
             r#"{"access_token":"b","refresh_token":"upstream-0-1"}"#,
@@ -399,7 +397,7 @@ async fn a_revocation_that_the_upstream_has_not_confirmed_wins_over_a_commit() {
     let other = app.another();
     let answer = at_the_commit(&app, &token, async {
         app.upstream
-            .then(support::Act::Answer(500, "text/plain", "down"));
+            .then(test_support::Act::Answer(500, "text/plain", "down"));
         assert_eq!(other.revoke(&token).await.status, 503);
     })
     .await;
@@ -412,7 +410,7 @@ async fn a_lost_release_leaves_a_lease_that_expires() {
     let token = app.log_in("app").await;
     app.store.once(Call::is_swap, Plan::Lose);
     app.upstream
-        .then(support::Act::Answer(500, "text/plain", "down"));
+        .then(test_support::Act::Answer(500, "text/plain", "down"));
     assert_eq!(
         app.refresh(&token).await.status,
         500,
@@ -444,13 +442,13 @@ async fn a_store_outage_longer_than_the_lease_loses_no_session() {
                 if answer.status != 503 {
                     return answer;
                 }
-                tokio::time::sleep(support::SECOND).await;
+                tokio::time::sleep(test_support::SECOND).await;
             }
         }
     });
     for _ in 0..40 {
-        tokio::time::sleep(support::SECOND).await;
-        app.clock.advance(support::SECOND);
+        tokio::time::sleep(test_support::SECOND).await;
+        app.clock.advance(test_support::SECOND);
     }
     app.store.unhook();
     let next = retry.await.unwrap().token();
@@ -462,7 +460,7 @@ async fn a_store_outage_longer_than_the_lease_loses_no_session() {
 async fn the_retry_window_begins_when_the_response_is_stored() {
     let app = App::with(|builder| {
         builder
-            .retry_window(support::SECOND * 5)
+            .retry_window(test_support::SECOND * 5)
             .recovery_window(Duration::ZERO)
     });
     let token = app.log_in("app").await;
@@ -490,13 +488,14 @@ async fn an_overtaken_request_that_the_upstream_rejects_gets_the_other_response(
     let mut theirs = None;
     let answer = at_the_commit(&app, &token, async {
         app.clock.advance_secs(26);
-        app.upstream.then(support::Act::Wait(Arc::clone(&gate)));
+        app.upstream
+            .then(test_support::Act::Wait(Arc::clone(&gate)));
         let request = tokio::spawn({
             let (other, token) = (other.clone(), token.clone());
             async move { other.refresh(&token).await }
         });
         // Longer than a takeover waits for the commit.
-        tokio::time::sleep(support::SECOND * 4).await;
+        tokio::time::sleep(test_support::SECOND * 4).await;
         assert_eq!(app.upstream.refreshes(), 2);
         theirs = Some(request);
     })

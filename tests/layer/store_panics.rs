@@ -1,10 +1,8 @@
 //! A panic in the store is handled like a store error: no lease stays behind, and the response of
 //! the inner service is stored.
 
-mod support;
-
-use support::foreign::adopting;
-use support::{App, Call, Plan};
+use test_support::foreign::adopting;
+use test_support::{App, Call, Plan};
 use tower_oauth_refresh::EventKind;
 use tower_oauth_refresh::store::Change;
 

@@ -1,11 +1,9 @@
 //! An attacker who can write to the store can end sessions and roll them back, but cannot take one
 //! over.
 
-mod support;
-
 use std::time::Duration;
 
-use support::App;
+use test_support::App;
 use tower_oauth_refresh::EventKind;
 use tower_oauth_refresh::store::{Change, Entry, Key, Store as _, Swap, Ttl};
 

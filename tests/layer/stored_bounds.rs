@@ -1,12 +1,10 @@
 //! The data that one request of a client can make the store hold is bounded.
 
-mod support;
-
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use support::requests::{basic, form, full, send};
-use support::{Act, App, Call, post};
+use test_support::requests::{basic, form, full, send};
+use test_support::{Act, App, Call, post};
 use tower_oauth_refresh::store::Change;
 use tower_oauth_refresh::{ClientId, EventKind};
 
@@ -112,7 +110,7 @@ async fn a_client_id_of_513_bytes_is_rejected_everywhere() {
     for (length, status) in [(512, 200), (513, 401)] {
         let id = "a".repeat(length);
         assert_eq!(ClientId::try_from(id.as_str()).is_ok(), status == 200);
-        let subject = support::requests::assertion(&format!(r#"{{"sub":"{id}"}}"#));
+        let subject = test_support::requests::assertion(&format!(r#"{{"sub":"{id}"}}"#));
         let escaped = id.replace('a', "%61");
         let requests = [
             (
@@ -239,7 +237,7 @@ async fn a_too_long_scope_in_a_response_counts_as_unknown() {
     let long: &'static str =
         Box::leak(format!(r#"{{"scope":"a {}"}}"#, "s".repeat(5000)).into_boxed_str());
     for foreign in [false, true] {
-        let (app, before) = support::foreign::adopting().await;
+        let (app, before) = test_support::foreign::adopting().await;
         let settings = |builder: tower_oauth_refresh::RefreshLayerBuilder<_>| {
             let until = std::time::UNIX_EPOCH + std::time::Duration::from_secs(4_000_000_000);
             builder

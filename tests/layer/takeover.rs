@@ -1,12 +1,10 @@
 //! An expired lease is taken over, and used only after its previous holder has had time to commit.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use support::{App, Call, Plan, settle};
+use test_support::{App, Call, Plan, settle};
 use tower_oauth_refresh::EventKind;
 use tower_oauth_refresh::store::{Change, Claim, Entry, Key, Lease, Store as _, Version};
 

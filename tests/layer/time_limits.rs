@@ -1,7 +1,5 @@
 //! Reading the body of a guarded request and every call of the inner service end in bounded time.
 
-mod support;
-
 use std::convert::Infallible;
 use std::future::pending;
 use std::pin::Pin;
@@ -13,9 +11,9 @@ use bytes::Bytes;
 use http::{Request, Response, Version};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, Full};
-use support::foreign::{adopting, log_in_before};
-use support::requests::{Whole, form, send};
-use support::{App, SECOND, post, refresh_form, settle};
+use test_support::foreign::{adopting, log_in_before};
+use test_support::requests::{Whole, form, send};
+use test_support::{App, SECOND, post, refresh_form, settle};
 use tokio::time::{Instant, Sleep, sleep};
 use tower::{Layer as _, Service, ServiceExt as _};
 use tower_oauth_refresh::{Error, EventKind, RequestBody};

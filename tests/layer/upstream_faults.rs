@@ -1,11 +1,9 @@
 //! Whatever the inner service responds, the client's token stays valid unless the inner service
 //! rejects it.
 
-mod support;
-
 use std::sync::Arc;
 
-use support::{Act, App, Call, post, refresh_form};
+use test_support::{Act, App, Call, post, refresh_form};
 use tower_oauth_refresh::EventKind;
 
 #[tokio::test]

@@ -1,14 +1,12 @@
 //! Access tokens that end on one instance end on every other: soon if Redis Pub/Sub works, and
 //! otherwise within the time to live of the cache.
 
-mod support;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use support::access::{LOG_IN, Resource, pair};
-use support::redis::{Fault, RedisServer, Wire};
-use support::{Act, App, ManualClock, Upstream, settle};
+use test_support::access::{LOG_IN, Resource, pair};
+use test_support::redis::{Fault, RedisServer, Wire};
+use test_support::{Act, App, ManualClock, Upstream, settle};
 use tokio::sync::Notify;
 use tower::Layer as _;
 use tower_oauth_refresh::store::{Announcement, Announcements, Key, Store as _, TieredStore};

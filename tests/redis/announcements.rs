@@ -1,13 +1,11 @@
 //! Instances that share a Redis receive announcements, or are told that some may have been lost,
 //! whatever happens to the connection.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
-use support::entries::{every_call, random_key};
-use support::redis::{Cluster, Fault, RedisServer, Sentinels, Wire};
-use support::secrets::Log;
+use test_support::entries::{every_call, random_key};
+use test_support::redis::{Cluster, Fault, RedisServer, Sentinels, Wire};
+use test_support::secrets::Log;
 use tokio::sync::Notify;
 use tower_oauth_refresh::store::{Announcement, Announcements, Key, Store, StoreError};
 use tower_oauth_refresh::{RedisStore, RedisStoreBuilder};

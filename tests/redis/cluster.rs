@@ -1,15 +1,13 @@
 //! `RedisStore` over Redis Cluster: every slot, and any node unreachable and back.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use support::entries::{
+use test_support::entries::{
     LEASE, NAME, TAG, entry, every_call, insert, put, random_key, remove, version,
 };
-use support::redis::{Certificates, Cluster, RedisServer};
-use support::secrets::Log;
+use test_support::redis::{Certificates, Cluster, RedisServer};
+use test_support::secrets::Log;
 use tower_oauth_refresh::store::{Key, Lease, Store, StoreError, Swap};
 use tower_oauth_refresh::{RedisConnectError, RedisStore, RedisStoreBuilder};
 

@@ -1,15 +1,13 @@
 //! Connecting a `RedisStore`: a clear error if it cannot work, a warning about settings that lose
 //! sessions, and never a password in either.
 
-mod support;
-
 use std::error::Error;
 use std::fmt::Debug;
 use std::time::Duration;
 
-use support::entries::{NAME, TAG, every_call, put, random_key};
-use support::redis::{Certificates, Cluster, RedisServer, Sentinels};
-use support::secrets::{Log, Needles};
+use test_support::entries::{NAME, TAG, every_call, put, random_key};
+use test_support::redis::{Certificates, Cluster, RedisServer, Sentinels};
+use test_support::secrets::{Log, Needles};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tower_oauth_refresh::store::{Store, Swap};
@@ -331,7 +329,7 @@ async fn tls_requires_matching_certificates() {
     assert_eq!(put(&store, &key, None, 1).await.unwrap(), Swap::Swapped);
     assert!(
         store
-            .claim(&key, &TAG, support::entries::version(2), PATIENT)
+            .claim(&key, &TAG, test_support::entries::version(2), PATIENT)
             .await
             .unwrap()
             .is_some()

@@ -1,7 +1,5 @@
 //! Corrupt data in Redis is an error, and never decides a request.
 
-mod support;
-
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,14 +8,15 @@ use std::time::{Duration, SystemTime};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use redis::aio::MultiplexedConnection;
-use support::faults::{
-    LIMIT, RedisApp, go_on, instance_over, log_in_many, refresh_each, refresh_patiently,
-};
-use support::redis::RedisServer;
-use support::{Answer, Upstream};
+use test_support::redis::RedisServer;
+use test_support::{Answer, Upstream};
 use tokio::task::JoinSet;
 use tower_oauth_refresh::EventKind;
 use tower_oauth_refresh::store::RedisStore;
+
+use crate::faults::{
+    LIMIT, RedisApp, go_on, instance_over, log_in_many, refresh_each, refresh_patiently,
+};
 
 const SESSIONS: usize = 50;
 const DAMAGES: usize = 200;

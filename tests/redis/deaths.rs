@@ -1,27 +1,26 @@
 //! An instance dies at every step of a rotation, and another one takes over its sessions.
 
-mod support;
-
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use support::faults::{
-    LIMIT, RedisApp, Stage, Step, count, events, go_on, instance_over, log_in_many, refresh_each,
-    until,
-};
-use support::http::serve_upstream;
-use support::oauth::oauth_http;
-use support::process::Example;
-use support::redis::{RedisServer, Wire};
-use support::requests::generation;
-use support::{Upstream, proxy, refresh_form};
+use test_support::http::serve_upstream;
+use test_support::oauth::oauth_http;
+use test_support::process::Example;
+use test_support::redis::{RedisServer, Wire};
+use test_support::requests::generation;
+use test_support::{Upstream, proxy, refresh_form};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tower_oauth_refresh::EventKind;
 use tower_oauth_refresh::store::RedisStore;
+
+use crate::faults::{
+    LIMIT, RedisApp, Stage, Step, count, events, go_on, instance_over, log_in_many, refresh_each,
+    until,
+};
 
 const SESSIONS: usize = 30;
 

@@ -1,13 +1,11 @@
 //! Tests of the fixtures that consist of more than one Redis server.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
 use redis::cluster::ClusterClientBuilder;
 use redis::sentinel::{Sentinel, SentinelNodeConnectionInfo};
 use redis::{Client, ConnectionAddr, Value};
-use support::redis::{Cluster, RedisServer, Sentinels};
+use test_support::redis::{Cluster, RedisServer, Sentinels};
 
 /// The time limit for an event that is certain to occur.
 const LIMIT: Duration = Duration::from_secs(60);

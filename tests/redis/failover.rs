@@ -1,7 +1,5 @@
 //! A failover of Redis costs time, and no session that its replicas had received.
 
-mod support;
-
 use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -9,15 +7,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::Value;
-use support::faults::{
-    Gate, LIMIT, RedisApp, assert_away, assert_nothing_lost, count, events, go_on, instance_over,
-    log_in_many, refresh_each, refresh_patiently, until,
-};
-use support::redis::{Builder, Cluster, RedisServer, Sentinels};
-use support::{Act, App, Upstream};
+use test_support::redis::{Builder, Cluster, RedisServer, Sentinels};
+use test_support::{Act, App, Upstream};
 use tokio::task::JoinSet;
 use tower_oauth_refresh::store::{RedisStore, RedisStoreBuilder};
 use tower_oauth_refresh::{Event, EventKind};
+
+use crate::faults::{
+    Gate, LIMIT, RedisApp, assert_away, assert_nothing_lost, count, events, go_on, instance_over,
+    log_in_many, refresh_each, refresh_patiently, until,
+};
 
 const SESSIONS: usize = 40;
 

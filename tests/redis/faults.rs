@@ -6,14 +6,13 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use test_support::redis::{Fault, RedisServer, Wire};
+use test_support::requests::generation;
+use test_support::{Act, Answer, App, ManualClock, Upstream};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tower_oauth_refresh::store::{RedisStore, TieredStore};
 use tower_oauth_refresh::{EventKind, RefreshLayerBuilder};
-
-use super::redis::{Fault, RedisServer, Wire};
-use super::requests::generation;
-use super::{Act, Answer, App, ManualClock, Upstream};
 
 pub(crate) type RedisApp = App<TieredStore<RedisStore>>;
 type Settings = RefreshLayerBuilder<TieredStore<RedisStore>>;

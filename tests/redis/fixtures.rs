@@ -1,7 +1,5 @@
 //! Tests of the Redis fixtures.
 
-mod support;
-
 use std::io::{BufRead as _, BufReader};
 use std::net::UdpSocket;
 use std::path::PathBuf;
@@ -11,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
 use redis::{Client, ClientTlsConfig, RedisResult, TlsCertificates, Value};
-use support::redis::{Certificates, Fault, RedisServer, Wire};
+use test_support::redis::{Certificates, Fault, RedisServer, Wire};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -108,7 +106,7 @@ async fn a_dropped_server_removes_its_process_and_directory() {
 #[tokio::test]
 async fn a_killed_test_leaves_no_process() {
     const CHILD: &str = "REDIS_FIXTURES_CHILD";
-    let name = "a_killed_test_leaves_no_process";
+    let name = "fixtures::a_killed_test_leaves_no_process";
     if std::env::var_os(CHILD).is_some() {
         let server = RedisServer::start().await;
         println!("\npid={}", server.pid());

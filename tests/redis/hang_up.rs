@@ -1,20 +1,19 @@
 //! A client that hangs up at any step of a rotation over Redis loses nothing.
 
-mod support;
-
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use support::Upstream;
-use support::faults::{
-    LIMIT, RedisApp, Stage, Step, assert_nothing_lost, count, events, go_on, instance_over,
-    log_in_many, refresh_each, refresh_patiently,
-};
-use support::redis::{RedisServer, Wire};
+use test_support::Upstream;
+use test_support::redis::{RedisServer, Wire};
 use tokio::task::JoinSet;
 use tower_oauth_refresh::EventKind;
 use tower_oauth_refresh::store::RedisStore;
+
+use crate::faults::{
+    LIMIT, RedisApp, Stage, Step, assert_nothing_lost, count, events, go_on, instance_over,
+    log_in_many, refresh_each, refresh_patiently,
+};
 
 const SESSIONS: usize = 50;
 

@@ -1,21 +1,20 @@
 //! Several instances over one Redis: one rotation and the same response for all, in two round
 //! trips.
 
-mod support;
-
 use std::collections::HashSet;
 use std::time::Duration;
 
-use support::faults::{
-    Asked, RedisApp, asked, assert_nothing_lost, count, events, go_on, instance, instance_over,
-    log_in_many, refresh_each,
-};
-use support::redis::{RedisServer, Wire};
-use support::requests::{forged, patched};
-use support::{App, ManualClock, Upstream};
+use test_support::redis::{RedisServer, Wire};
+use test_support::requests::{forged, patched};
+use test_support::{App, ManualClock, Upstream};
 use tokio::task::JoinSet;
 use tower_oauth_refresh::EventKind;
 use tower_oauth_refresh::store::{RedisStore, TieredStore};
+
+use crate::faults::{
+    Asked, RedisApp, asked, assert_nothing_lost, count, events, go_on, instance, instance_over,
+    log_in_many, refresh_each,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixty_four_refreshes_of_one_token_get_one_response() {
@@ -46,9 +45,9 @@ async fn sixty_four_refreshes_of_one_token_get_one_response() {
 
 /// Returns an instance with time limits long enough for a busy machine.
 async fn patient(server: &RedisServer, upstream: &Upstream) -> RedisApp {
-    let builder = RedisStore::builder(&server.url()).command_timeout(support::faults::LIMIT);
+    let builder = RedisStore::builder(&server.url()).command_timeout(crate::faults::LIMIT);
     instance_over(builder.connect().await.unwrap(), upstream, |builder| {
-        builder.rotation_timeout(support::faults::LIMIT)
+        builder.rotation_timeout(crate::faults::LIMIT)
     })
 }
 

@@ -1,7 +1,5 @@
 //! The memory that a grant takes in Redis, and when it is freed.
 
-mod support;
-
 use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -11,15 +9,16 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use redis::Value;
-use support::faults::{LIMIT, RedisApp, instance_over};
-use support::redis::RedisServer;
-use support::session::send;
-use support::{Answer, Upstream, post, refresh_form};
+use test_support::redis::RedisServer;
+use test_support::session::send;
+use test_support::{Answer, Upstream, post, refresh_form};
 use tower::util::BoxCloneService;
 use tower::{BoxError, service_fn};
 use tower_layer::Layer as _;
 use tower_oauth_refresh::store::{RedisStore, TieredStore};
 use tower_oauth_refresh::{Refresh, RefreshLayer, RefreshLayerBuilder, RequestBody};
+
+use crate::faults::{LIMIT, RedisApp, instance_over};
 
 /// As long as a UUID, which many client ids are.
 const CLIENT: &str = "6f1c9b4e-0d2f-4a3b-9c5d-7e8f90a1b2c3";
@@ -298,7 +297,7 @@ async fn a_lease_does_not_extend_the_expiry() {
     };
     let end = integer(&server, &[b"PEXPIRETIME", key]).await;
     app.upstream
-        .then(support::Act::Answer(500, "text/plain", "down"));
+        .then(test_support::Act::Answer(500, "text/plain", "down"));
     assert_eq!(app.refresh(&token).await.status, 500);
     app.layer.drain().await;
     let [(_, after)] = &server.dump().await[..] else {

@@ -1,16 +1,16 @@
 //! Runs the commands of the operations page on a real Redis.
 
-mod support;
-
 use std::process::Stdio;
 use std::time::Duration;
 
-use support::redis::RedisServer;
-use support::secrets::Log;
-use support::{Upstream, faults};
+use test_support::Upstream;
+use test_support::redis::RedisServer;
+use test_support::secrets::Log;
 use tokio::process::Command;
 use tower_oauth_refresh::EventKind;
 use tower_oauth_refresh::store::RedisStore;
+
+use crate::faults;
 
 /// Returns the shell block of the page that contains `words`.
 fn block(words: &str) -> String {

@@ -1,8 +1,6 @@
 //! The store replaces a connection over which replies are lost, repeated, swapped or invented, and
 //! no call accepts the reply to another.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,19 +8,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use support::Upstream;
-use support::entries::{
+use test_support::Upstream;
+use test_support::entries::{
     HOUR, LEASE, NAME, TAG, entry, every_call, insert, put, put_with, random_key, remove, version,
 };
-use support::faults::{
-    assert_nothing_lost, events, go_on, instance, log_in_many, refresh_patiently,
-};
-use support::redis::{Cluster, Fault, RedisServer, Wire};
+use test_support::redis::{Cluster, Fault, RedisServer, Wire};
 use tokio::task::JoinSet;
 use tower_oauth_refresh::EventKind;
 use tower_oauth_refresh::store::{
     Announcement, Announcements, Key, Lease, RedisStore, Store, StoreError, Swap,
 };
+
+use crate::faults::{assert_nothing_lost, events, go_on, instance, log_in_many, refresh_patiently};
 
 /// The time limit for an event that is certain to occur.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,18 +1,17 @@
 //! Redis fails at every step of a rotation and comes back: that costs time, and no session.
 
-mod support;
-
 use std::time::Duration;
 
-use support::Upstream;
-use support::faults::{
-    LIMIT, RedisApp, Stage, Step, assert_away, durable_server, events, go_on, instance_over,
-    log_in_many, refresh_each, refresh_patiently,
-};
-use support::redis::{RedisServer, Wire};
+use test_support::Upstream;
+use test_support::redis::{RedisServer, Wire};
 use tokio::task::JoinSet;
 use tower_oauth_refresh::EventKind;
 use tower_oauth_refresh::store::RedisStore;
+
+use crate::faults::{
+    LIMIT, RedisApp, Stage, Step, assert_away, durable_server, events, go_on, instance_over,
+    log_in_many, refresh_each, refresh_patiently,
+};
 
 /// The number of sessions that are in the middle of a rotation when Redis fails.
 const SESSIONS: usize = 30;

@@ -1,16 +1,14 @@
 //! A `RedisStore` whose server goes down fails at once, affects no other call, and reconnects by
 //! itself.
 
-mod support;
-
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::Value;
-use support::entries::{LEASE, TAG, entry, every_call, put, random_key, remove, version};
-use support::redis::{Fault, RedisServer, Wire};
+use test_support::entries::{LEASE, TAG, entry, every_call, put, random_key, remove, version};
+use test_support::redis::{Fault, RedisServer, Wire};
 use tokio::sync::Notify;
 use tower_oauth_refresh::RedisStore;
 use tower_oauth_refresh::store::{Key, Lease, Store, StoreError, Swap, Tag};

@@ -1,19 +1,18 @@
 //! A request that reaches Redis twice has the effect of one.
 
-mod support;
-
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, SystemTime};
 
 use redis::Value;
-use support::faults::{
+use test_support::foreign::log_in_before_at;
+use test_support::redis::{Fault, RedisServer, Wire};
+use test_support::{Act, Answer, Upstream};
+use tower_oauth_refresh::store::RedisStore;
+
+use crate::faults::{
     Asked, LIMIT, RedisApp, asked, assert_nothing_lost, events, go_on, instance_over, log_in_many,
     refresh_each,
 };
-use support::foreign::log_in_before_at;
-use support::redis::{Fault, RedisServer, Wire};
-use support::{Act, Answer, Upstream};
-use tower_oauth_refresh::store::RedisStore;
 
 const SESSIONS: usize = 20;
 

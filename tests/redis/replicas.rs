@@ -1,13 +1,13 @@
 //! `RedisStore::wait_for_replicas`: a write that a failover could lose does not count as done.
 
-mod support;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use support::entries::{HOUR, LEASE, NAME, TAG, entry, put, put_with, random_key, remove, version};
-use support::redis::{Fault, RedisServer, Wire};
+use test_support::entries::{
+    HOUR, LEASE, NAME, TAG, entry, put, put_with, random_key, remove, version,
+};
+use test_support::redis::{Fault, RedisServer, Wire};
 use tokio::sync::Notify;
 use tower_oauth_refresh::RedisStore;
 use tower_oauth_refresh::store::{Claim, Key, Lease, Store, StoreError, Swap, Tag};

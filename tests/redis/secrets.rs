@@ -1,19 +1,18 @@
 //! No refresh token, upstream token, access token or client secret is in Redis, on the wire to it,
 //! or in the log at its most verbose level.
 
-mod support;
-
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
-use support::faults::{RedisApp, instance_over};
-use support::foreign::log_in_before_at;
-use support::redis::{Fault, RedisServer, Wire};
-use support::requests::{basic, forged, form, patched};
-use support::secrets::{Log, Needles};
-use support::{Answer, Upstream, refresh_form};
+use test_support::foreign::log_in_before_at;
+use test_support::redis::{Fault, RedisServer, Wire};
+use test_support::requests::{basic, forged, form, patched};
+use test_support::secrets::{Log, Needles};
+use test_support::{Answer, Upstream, refresh_form};
 use tower_oauth_refresh::EventKind;
 use tower_oauth_refresh::store::RedisStore;
+
+use crate::faults::{RedisApp, instance_over};
 
 const CLIENT: &str = "confidential";
 const SECRET: &str = "secret of confidential";
@@ -190,7 +189,7 @@ async fn endings(watched: &mut Watched) {
     watched
         .app
         .upstream
-        .then(support::Act::Answer(500, "text/plain", "down"));
+        .then(test_support::Act::Answer(500, "text/plain", "down"));
     assert_eq!(watched.revoke(&token).await.status, 503, "kept as ended");
     let foreign = log_in_before_at(&watched.app.upstream, CLIENT).await;
     watched.needles.text(&foreign);

@@ -1,12 +1,10 @@
 //! `RedisStore` behind Sentinel finds the master and follows it.
 
-mod support;
-
 use std::error::Error as _;
 use std::time::{Duration, Instant};
 
-use support::entries::{entry, every_call, insert, put, random_key};
-use support::redis::Sentinels;
+use test_support::entries::{entry, every_call, insert, put, random_key};
+use test_support::redis::Sentinels;
 use tower_oauth_refresh::store::{Key, Store, StoreError, Swap};
 use tower_oauth_refresh::{RedisConnectError, RedisStore};
 
@@ -41,7 +39,7 @@ async fn eventually_put(store: &RedisStore, key: &Key, expected: Option<u64>, nu
 }
 
 /// Returns whether the server holds the entry.
-async fn is_on(server: &support::redis::RedisServer) -> bool {
+async fn is_on(server: &test_support::redis::RedisServer) -> bool {
     !server.dump().await.is_empty()
 }
 

@@ -1,16 +1,14 @@
 //! `RedisStore` keeps the contract of `Store` over real servers, and its promises about what it
 //! writes.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use redis::Value;
-use support::entries::{
+use test_support::entries::{
     HOUR, LEASE, NAME, TAG, entry, every_call, insert, put, put_with, random_key, remove, version,
 };
-use support::redis::{Fault, RedisServer, Wire};
+use test_support::redis::{Fault, RedisServer, Wire};
 use tokio::sync::OnceCell;
 use tower_oauth_refresh::store::{Beside, Change, Entry, Lease, Store, StoreError, Swap, Ttl};
 use tower_oauth_refresh::{RedisConnectError, RedisStore};
@@ -38,8 +36,8 @@ mod standalone {
 }
 
 mod tls {
-    use super::support::redis::Certificates;
     use super::*;
+    use test_support::redis::Certificates;
 
     static SERVER: OnceCell<(RedisServer, Certificates)> = OnceCell::const_new();
 
@@ -64,8 +62,8 @@ mod tls {
 }
 
 mod cluster {
-    use super::support::redis::Cluster;
     use super::*;
+    use test_support::redis::Cluster;
 
     static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
 
@@ -76,8 +74,8 @@ mod cluster {
 }
 
 mod sentinel {
-    use super::support::redis::Sentinels;
     use super::*;
+    use test_support::redis::Sentinels;
 
     static SENTINELS: OnceCell<Sentinels> = OnceCell::const_new();
 

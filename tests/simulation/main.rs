@@ -4,32 +4,27 @@
 //! `SIMULATION_SEEDS=1000000` runs more seeds, and `SIMULATION_SEED=7` runs one, with its trace.
 //! See `docs/simulation.md`.
 
-mod simulation {
-    pub(crate) mod access;
-    pub(crate) mod broken;
-    pub(crate) mod check;
-    pub(crate) mod client;
-    pub(crate) mod cluster;
-    pub(crate) mod plan;
-    pub(crate) mod request;
-    pub(crate) mod run;
-    pub(crate) mod shelf;
-    pub(crate) mod store;
-    pub(crate) mod thief;
-    pub(crate) mod token;
-    #[allow(dead_code, reason = "shared with the other tests")]
-    #[path = "../support/tokens.rs"]
-    pub(crate) mod tokens;
-    pub(crate) mod upstream;
-    pub(crate) mod world;
-}
+mod access;
+mod broken;
+mod check;
+mod client;
+mod cluster;
+mod plan;
+mod request;
+mod run;
+mod shelf;
+mod store;
+mod thief;
+mod token;
+mod upstream;
+mod world;
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use simulation::broken::Breakage;
-use simulation::run::{Outcome, run};
+use broken::Breakage;
+use run::{Outcome, run};
 use tower_oauth_refresh::EventKind;
 
 /// The default number of runs.

@@ -3,7 +3,7 @@
 use sha2::{Digest as _, Sha256};
 use tower_oauth_refresh::store::{Key, Tag};
 
-use super::tokens;
+use test_support::tokens;
 
 /// Returns the keys of an access token's entry and of the grant with which it ends, and its
 /// generation.

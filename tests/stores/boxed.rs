@@ -1,15 +1,13 @@
 //! `BoxStore` keeps the contract of `Store` over any store, and forwards everything that the store
 //! implements itself.
 
-mod support;
-
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use allocation_counter::measure;
 use bytes::Bytes;
-use support::{Call, Hooked, ManualClock, Plan};
+use test_support::{Call, Hooked, ManualClock, Plan};
 use tower_oauth_refresh::store::{
     Announcement, Beside, BoxStore, Change, Claim, Entry, Hint, Key, Lease, MemoryStore, Name,
     Store, StoreError, Swap, Tag, TieredStore, Ttl, Version,

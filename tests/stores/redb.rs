@@ -1,21 +1,20 @@
 //! `RedbStore` keeps the contract of `Store` and its own further promises.
 
-mod support;
-
 use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redb::Database;
-use support::ManualClock;
-use support::redb::{
-    ENDS, HOUR, TAG, TestFile, beside, entry, has_beside, key, put, put_with, version,
-};
-use support::session::{infallible, log_in, refresh};
+use test_support::ManualClock;
+use test_support::session::{infallible, log_in, refresh};
 use tokio::task::JoinSet;
 use tower_layer::Layer as _;
 use tower_oauth_refresh::store::{Change, Claim, Lease, Store, Swap, Ttl};
 use tower_oauth_refresh::{Clock as _, RedbStore, RefreshLayer, Timestamp};
+
+use crate::redb_support::{
+    ENDS, HOUR, TAG, TestFile, beside, entry, has_beside, key, put, put_with, version,
+};
 
 tower_oauth_refresh::store_tests!({
     let file = TestFile::new();
@@ -499,7 +498,7 @@ async fn debug_shows_no_value() {
 
 #[tokio::test]
 async fn a_session_survives_a_restart() {
-    let (file, upstream) = (TestFile::new(), support::Upstream::new());
+    let (file, upstream) = (TestFile::new(), test_support::Upstream::new());
     let serve = || {
         let layer = RefreshLayer::builder(file.open()).build().unwrap();
         layer.layer(infallible(&upstream))

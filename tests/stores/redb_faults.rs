@@ -2,8 +2,6 @@
 //! again with a path to work on.
 #![cfg(target_os = "linux")]
 
-mod support;
-
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::path::{Path, PathBuf};
@@ -15,10 +13,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
-use support::redb::{HOUR, TAG, TestFile, beside, entry, key, put, version};
 use tokio::task::JoinSet;
 use tower_oauth_refresh::store::{Beside, Change, Entry, Lease, Name, Store, Swap, Ttl};
 use tower_oauth_refresh::{Clock, RedbStore, StoreError, SystemClock, Timestamp};
+
+use crate::redb_support::{HOUR, TAG, TestFile, beside, entry, key, put, version};
 
 const PATH: &str = "TEST_REDB_PATH";
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -125,7 +124,7 @@ fn a_killed_process_loses_no_acknowledged_write() {
 }
 
 fn test_name() -> &'static str {
-    "a_killed_process_loses_no_acknowledged_write"
+    "redb_faults::a_killed_process_loses_no_acknowledged_write"
 }
 
 /// Records the generation that the child reported for a grant.
@@ -229,7 +228,7 @@ fn fresh() -> tower_oauth_refresh::store::Version {
 
 #[test]
 fn a_full_disk_is_unavailable_until_there_is_room() {
-    const TEST: &str = "a_full_disk_is_unavailable_until_there_is_room";
+    const TEST: &str = "redb_faults::a_full_disk_is_unavailable_until_there_is_room";
     if let Some(path) = path_to_work_on() {
         return runtime().block_on(fill(path));
     }

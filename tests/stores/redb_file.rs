@@ -1,19 +1,18 @@
 //! Which files `RedbStore` opens and rejects, and how it handles corruption.
 
-mod support;
-
 use std::error::Error as _;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use redb::{Database, TableDefinition};
-use support::redb::{
-    FORMAT, GRANTS, HOUR, TAG, TestFile, beside, entry, key, put, put_with, version,
-};
-use support::secrets::Log;
+use test_support::secrets::Log;
 use tower_oauth_refresh::store::{Change, Name, Store, Swap, Ttl};
 use tower_oauth_refresh::{RedbOpenError, RedbStore, StoreError};
+
+use crate::redb_support::{
+    FORMAT, GRANTS, HOUR, TAG, TestFile, beside, entry, key, put, put_with, version,
+};
 
 #[test]
 fn a_file_can_be_opened_only_once() {

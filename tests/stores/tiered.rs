@@ -1,7 +1,5 @@
 //! `TieredStore` keeps the contract of `Store` and its own further promises.
 
-mod support;
-
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use support::{Call, Hooked, Plan};
+use test_support::{Call, Hooked, Plan};
 use tower_oauth_refresh::store::{
     Beside, CacheStats, Change, Entry, Hint, Key, MemoryStore, Name, Store, StoreError, Swap, Tag,
     TieredStore, Ttl, Version,

@@ -1,8 +1,6 @@
 //! In whatever order the calls and replies of two instances interleave, no hint rejects a request
 //! that the store would grant, and the layer responds with a cache as it does without one.
 
-mod support;
-
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,8 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use support::tiered::{Tier, tiered_with};
-use support::{Act, Answer, App, Call, Hooked, ManualClock, Plan, TestStore, refresh_form};
+use test_support::tiered::{Tier, tiered_with};
+use test_support::{Act, Answer, App, Call, Hooked, ManualClock, Plan, TestStore, refresh_form};
 use tower_oauth_refresh::store::{
     Change, Entry, Hint, Key, MemoryStore, Store as _, StoreError, Swap, Tag, TieredStore, Ttl,
     Version,

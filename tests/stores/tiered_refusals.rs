@@ -1,15 +1,13 @@
 //! A request that an instance knows to be invalid is rejected without a store call. Every other
 //! request is decided with the store.
 
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use support::requests::forged;
-use support::tiered::{Tier, tiered, tiered_with};
-use support::{Act, App, Call, Plan, refresh_form};
+use test_support::requests::forged;
+use test_support::tiered::{Tier, tiered, tiered_with};
+use test_support::{Act, App, Call, Plan, refresh_form};
 use tokio::task::JoinSet;
 use tower_oauth_refresh::EventKind;
 use tower_oauth_refresh::store::{Change, Entry, Key, Store as _, Swap, Ttl, Version};

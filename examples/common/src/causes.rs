@@ -1,7 +1,7 @@
 //! Formats errors with their causes.
 
 /// Returns the texts of an error and its causes, in one line.
-pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+pub fn causes(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

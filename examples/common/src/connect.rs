@@ -28,7 +28,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connector for HTTP/1.1 connections, which every upstream supports. Each request in flight uses
 /// a connection of its own.
 #[derive(Clone, Debug)]
-pub(crate) struct Connector(HttpsConnector<HttpConnector>);
+pub struct Connector(HttpsConnector<HttpConnector>);
 
 impl Connector {
     /// Creates a connector. For `https` it loads the platform's root certificates.
@@ -36,7 +36,7 @@ impl Connector {
     /// # Errors
     ///
     /// If no root certificates can be loaded.
-    pub(crate) fn new(https: bool) -> io::Result<Self> {
+    pub fn new(https: bool) -> io::Result<Self> {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_nodelay(true);

@@ -7,7 +7,7 @@ use tower_oauth_refresh::ConfigError;
 use tracing_subscriber::filter::LevelFilter;
 
 /// Formats an error of the layer's builder with the names of the flags instead of the settings.
-pub(crate) fn config_error(error: &ConfigError) -> String {
+pub fn config_error(error: &ConfigError) -> String {
     let flag = |setting: &str| match setting {
         // The setting is a list, the flag is repeated.
         "allow_ambiguous_paths" => "--allow-ambiguous-path".to_owned(),
@@ -70,7 +70,7 @@ pub(crate) fn config_error(error: &ConfigError) -> String {
 }
 
 /// Parses a number of seconds; fractions are allowed.
-pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+pub fn seconds(text: &str) -> Result<Duration, String> {
     let not = || "not a number of seconds".to_owned();
     // `f64` would also parse `inf`, `1e9` and `-1`.
     if !text
@@ -85,7 +85,7 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 /// Parses a time limit: a number of seconds, more than 0 and at most a day.
-pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
+pub fn timeout(text: &str) -> Result<Duration, String> {
     let limit = seconds(text)?;
     if limit.is_zero() || limit > Duration::from_secs(86_400) {
         return Err("must be more than 0 and at most a day (86400)".into());
@@ -94,7 +94,7 @@ pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
 }
 
 /// Returns the parser of a log level.
-pub(crate) fn level() -> impl TypedValueParser<Value = LevelFilter> {
+pub fn level() -> impl TypedValueParser<Value = LevelFilter> {
     PossibleValuesParser::new(["off", "error", "warn", "info", "debug", "trace"])
         .try_map(|level| level.parse::<LevelFilter>())
 }

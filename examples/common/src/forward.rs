@@ -17,12 +17,12 @@ use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower::Service;
 
-use crate::common::forwarded::{self, Edge};
-use crate::common::front_channel::{BodyCheck, Refusal, check_path, check_query};
-use crate::common::headers;
-use crate::common::listener::Held;
-use crate::common::upload::Upload;
 use crate::connect::Connector;
+use crate::forwarded::{self, Edge};
+use crate::front_channel::{BodyCheck, Refusal, check_path, check_query};
+use crate::headers;
+use crate::listener::Held;
+use crate::upload::Upload;
 use crate::upstream::{PathError, Upstream};
 
 type BoxError = Box<dyn StdError + Send + Sync>;
@@ -33,7 +33,7 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 const IDLE_CONNECTION: Duration = Duration::from_secs(4);
 
 /// The service for the requests of one client connection.
-pub(crate) struct Forward<B> {
+pub struct Forward<B> {
     shared: Arc<Shared<B>>,
     client: Arc<forwarded::Client>,
 }
@@ -49,24 +49,24 @@ struct Shared<B> {
 
 /// Settings for forwarding requests.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    pub(crate) upstream: Upstream,
+pub struct Settings {
+    pub upstream: Upstream,
     /// Whether the upstream receives the `Host` of the client instead of its own.
-    pub(crate) preserve_host: bool,
-    pub(crate) edge: Edge,
+    pub preserve_host: bool,
+    pub edge: Edge,
     /// The time limit for the head of a response, counted from the end or the last progress of the
     /// request body.
-    pub(crate) timeout: Duration,
+    pub timeout: Duration,
     /// Paths at which `timeout` does not apply to POST requests, because the layer has its own
     /// limit.
-    pub(crate) unlimited: Vec<String>,
+    pub unlimited: Vec<String>,
     /// Whether authorization requests that return tokens on the front channel are refused.
-    pub(crate) refuse_front_channel: bool,
+    pub refuse_front_channel: bool,
 }
 
 /// The reason why a request got no response from the upstream.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ForwardError {
+pub enum ForwardError {
     #[error(transparent)]
     Path(#[from] PathError),
     #[error("the upstream cannot be reached")]
@@ -85,7 +85,7 @@ pub(crate) enum ForwardError {
 
 impl ForwardError {
     /// Returns the status for the client.
-    pub(crate) const fn status(&self) -> StatusCode {
+    pub const fn status(&self) -> StatusCode {
         match self {
             Self::Path(PathError::TooLong) => StatusCode::URI_TOO_LONG,
             Self::Path(PathError::Escapes | PathError::NotAPath | PathError::Invalid(_))
@@ -97,7 +97,7 @@ impl ForwardError {
     }
 
     /// Returns the OAuth error code for the client.
-    pub(crate) const fn code(&self) -> &'static str {
+    pub const fn code(&self) -> &'static str {
         match self {
             Self::Refused(refusal) => refusal.code(),
             Self::Path(_) | Self::Upload(_) => "invalid_request",
@@ -113,7 +113,7 @@ where
     B: Body<Data = Bytes> + Default + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    pub(crate) fn new(settings: Settings) -> io::Result<Self> {
+    pub fn new(settings: Settings) -> io::Result<Self> {
         let connector = Connector::new(settings.upstream.is_https())?;
         let mut builder = Client::builder(TokioExecutor::new());
         builder
@@ -139,7 +139,7 @@ where
     }
 
     /// Returns the service for a connection from `address`.
-    pub(crate) fn for_client(&self, address: SocketAddr) -> Self {
+    pub fn for_client(&self, address: SocketAddr) -> Self {
         let client = Arc::new(forwarded::Client::new(
             Arc::clone(&self.shared.edge),
             address,

@@ -25,7 +25,7 @@ const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// The position of this server in the network.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Edge {
+pub struct Edge {
     public: Option<Place>,
     trusted: Vec<Network>,
 }
@@ -33,7 +33,7 @@ pub(crate) struct Edge {
 impl Edge {
     /// Creates the position from the URL that clients use and the networks of the reverse proxies
     /// in front.
-    pub(crate) fn new(public: Option<&Url>, trusted: &[Network]) -> Self {
+    pub fn new(public: Option<&Url>, trusted: &[Network]) -> Self {
         Self {
             public: public.and_then(Place::of_url),
             trusted: trusted.to_vec(),
@@ -118,7 +118,7 @@ fn split_port(authority: &str) -> (Option<&str>, Option<&str>) {
 
 /// The client of one connection.
 #[derive(Debug)]
-pub(crate) struct Client {
+pub struct Client {
     edge: Arc<Edge>,
     trusted: bool,
     address: HeaderValue,
@@ -127,7 +127,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(edge: Arc<Edge>, peer: SocketAddr) -> Self {
+    pub fn new(edge: Arc<Edge>, peer: SocketAddr) -> Self {
         let address = peer.ip().to_canonical();
         let forwarded = match address {
             IpAddr::V4(address) => format!("for={address}"),
@@ -144,12 +144,7 @@ impl Client {
 
     /// Removes headers that a client must not send to the upstream, and adds the headers that
     /// describe the client. `host` is the host that the client asked for.
-    pub(crate) fn announce(
-        &self,
-        headers: &mut HeaderMap,
-        host: Option<&HeaderValue>,
-        version: Version,
-    ) {
+    pub fn announce(&self, headers: &mut HeaderMap, host: Option<&HeaderValue>, version: Version) {
         remove_misleading(headers, self.trusted);
         headers.reserve(9);
         headers.insert(X_REAL_IP, self.real_ip(headers));
@@ -280,7 +275,7 @@ fn append(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
 }
 
 /// Returns the host that the client asked for: `:authority` in HTTP/2, `Host` in HTTP/1.
-pub(crate) fn requested_host(uri: &Uri, headers: &HeaderMap) -> Option<HeaderValue> {
+pub fn requested_host(uri: &Uri, headers: &HeaderMap) -> Option<HeaderValue> {
     match uri.authority() {
         Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
         None => headers.get(HOST).filter(|host| !host.is_empty()).cloned(),

@@ -123,7 +123,7 @@ const IDENTITY_PARTS: [&str; 16] = [
 
 /// Removes hop-by-hop headers from a request or a response, including the headers that
 /// `Connection` nominates.
-pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     // Most messages have no such header.
     if !headers.keys().any(|name| is_hop_by_hop(name.as_str())) {
         return;
@@ -136,7 +136,7 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 
 /// Removes headers that could make the upstream serve a different request than the one that was
 /// checked. Headers that describe the client are kept if they come from a trusted network.
-pub(crate) fn remove_misleading(headers: &mut HeaderMap, trusted: bool) {
+pub fn remove_misleading(headers: &mut HeaderMap, trusted: bool) {
     remove_if(headers, |name| {
         is_any(name, &REWRITING)
             || (!trusted && is_forwarding(name))

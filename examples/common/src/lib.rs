@@ -1,8 +1,8 @@
 //! Modules that both servers share.
 
-pub(crate) mod forwarded;
-pub(crate) mod front_channel;
-pub(crate) mod headers;
-pub(crate) mod listener;
-pub(crate) mod networks;
-pub(crate) mod upload;
+pub mod forwarded;
+pub mod front_channel;
+pub mod headers;
+pub mod listener;
+pub mod networks;
+pub mod upload;

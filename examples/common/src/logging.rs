@@ -8,14 +8,14 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum LogFormat {
+pub enum LogFormat {
     Text,
     Json,
 }
 
 /// Logs the events of `program` and of the layer to standard error, from `level` up. Other crates
 /// log warnings and errors only.
-pub(crate) fn init(
+pub fn init(
     program: &'static str,
     format: LogFormat,
     level: LevelFilter,

@@ -7,12 +7,12 @@ use ipnet::{IpNet, Ipv4Net};
 
 /// A network in CIDR notation, or one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Network(IpNet);
+pub struct Network(IpNet);
 
 impl Network {
     /// Returns whether the address is in the network. An IPv4-mapped IPv6 address counts as an IPv4
     /// address.
-    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+    pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
     }
 }

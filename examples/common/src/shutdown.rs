@@ -4,7 +4,7 @@ use std::io;
 
 /// A listener for SIGTERM and SIGINT; on platforms without signals, for Ctrl-C only.
 #[derive(Debug)]
-pub(crate) struct Signals {
+pub struct Signals {
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
     #[cfg(unix)]
@@ -14,7 +14,7 @@ pub(crate) struct Signals {
 impl Signals {
     /// Starts to listen. From then on, the signals no longer terminate the process.
     #[cfg(unix)]
-    pub(crate) fn new() -> io::Result<Self> {
+    pub fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -23,12 +23,12 @@ impl Signals {
     }
 
     #[cfg(not(unix))]
-    pub(crate) fn new() -> io::Result<Self> {
+    pub fn new() -> io::Result<Self> {
         Ok(Self {})
     }
 
     /// Waits for the next signal.
-    pub(crate) async fn next(&mut self) {
+    pub async fn next(&mut self) {
         #[cfg(unix)]
         tokio::select! {
             _ = self.terminate.recv() => {}

@@ -18,7 +18,7 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// A request body that records its progress, and is checked while it streams if `check` is set.
 #[derive(Debug)]
-pub(crate) struct Upload<B> {
+pub struct Upload<B> {
     body: B,
     progress: Arc<Progress>,
     check: Option<BodyCheck>,
@@ -30,7 +30,7 @@ pub(crate) struct Upload<B> {
 impl<B: Body> Upload<B> {
     /// Creates an upload. `held` is the extension of the request; it is `None` if other code holds
     /// the body in memory and counts its bytes.
-    pub(crate) fn new(body: B, check: Option<BodyCheck>, held: Option<Arc<Held>>) -> Self {
+    pub fn new(body: B, check: Option<BodyCheck>, held: Option<Arc<Held>>) -> Self {
         if let Some(held) = &held {
             held.pass_on();
         }
@@ -43,7 +43,7 @@ impl<B: Body> Upload<B> {
         }
     }
 
-    pub(crate) fn progress(&self) -> Arc<Progress> {
+    pub fn progress(&self) -> Arc<Progress> {
         Arc::clone(&self.progress)
     }
 }
@@ -132,7 +132,7 @@ where
 
 /// The progress of an upload: whether it waits for the client or for the upstream.
 #[derive(Debug)]
-pub(crate) struct Progress(Mutex<State>);
+pub struct Progress(Mutex<State>);
 
 #[derive(Clone, Copy, Debug)]
 enum State {
@@ -167,7 +167,7 @@ impl Progress {
 
     /// Completes when the upstream has made no progress for `limit`. Time spent waiting for the
     /// client does not count: the listener ends request bodies that stall.
-    pub(crate) async fn stalled(&self, limit: Duration) {
+    pub async fn stalled(&self, limit: Duration) {
         let mut since = self.last();
         while let Some(end) = since.checked_add(limit) {
             sleep_until(end).await;

@@ -10,7 +10,7 @@ use url::{Origin, Position, Url};
 
 /// The authorization server.
 #[derive(Clone, Debug)]
-pub(crate) struct Upstream {
+pub struct Upstream {
     url: Url,
     scheme: Scheme,
     authority: Authority,
@@ -21,7 +21,7 @@ pub(crate) struct Upstream {
 
 /// The reason why the path of a request is refused.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum PathError {
+pub enum PathError {
     #[error("the path may lead outside of the upstream's base path")]
     Escapes,
     #[error("the request target is not a path")]
@@ -34,7 +34,7 @@ pub(crate) enum PathError {
 
 impl Upstream {
     /// Returns the URI at the upstream for a request with this URI.
-    pub(crate) fn uri(&self, request: &Uri) -> Result<Uri, PathError> {
+    pub fn uri(&self, request: &Uri) -> Result<Uri, PathError> {
         let mut parts = Parts::default();
         parts.scheme = Some(self.scheme.clone());
         parts.authority = Some(self.authority.clone());
@@ -57,21 +57,21 @@ impl Upstream {
     }
 
     /// Returns the value of `Host` for the upstream.
-    pub(crate) const fn host(&self) -> &HeaderValue {
+    pub const fn host(&self) -> &HeaderValue {
         &self.host
     }
 
-    pub(crate) fn is_https(&self) -> bool {
+    pub fn is_https(&self) -> bool {
         self.scheme == Scheme::HTTPS
     }
 
-    pub(crate) fn origin(&self) -> Origin {
+    pub fn origin(&self) -> Origin {
         self.url.origin()
     }
 
     /// Returns the path, query and fragment at which clients of the proxy reach `url` of the
     /// upstream; `None` if they cannot.
-    pub(crate) fn seen_through_proxy<'a>(&self, url: &'a Url) -> Option<&'a str> {
+    pub fn seen_through_proxy<'a>(&self, url: &'a Url) -> Option<&'a str> {
         if url.origin() != self.origin() || !url.username().is_empty() || url.password().is_some() {
             return None;
         }
@@ -112,25 +112,25 @@ impl fmt::Display for Upstream {
 
 /// The URL at which clients reach the proxy.
 #[derive(Clone, Debug)]
-pub(crate) struct PublicUrl(Url);
+pub struct PublicUrl(Url);
 
 impl PublicUrl {
     /// Returns the URL of a path, with its query, at the proxy.
-    pub(crate) fn join(&self, path: &str) -> String {
+    pub fn join(&self, path: &str) -> String {
         format!("{}{path}", self.0.as_str().trim_end_matches('/'))
     }
 
     /// Returns the value of `Host` that a client of this URL sends.
-    pub(crate) fn authority(&self) -> &str {
+    pub fn authority(&self) -> &str {
         &self.0[Position::BeforeHost..Position::AfterPort]
     }
 
-    pub(crate) const fn as_url(&self) -> &Url {
+    pub const fn as_url(&self) -> &Url {
         &self.0
     }
 
     /// Returns the path of `url` at the proxy; `None` if it is not a URL of the proxy.
-    pub(crate) fn path_of<'a>(&self, url: &'a Url) -> Option<&'a str> {
+    pub fn path_of<'a>(&self, url: &'a Url) -> Option<&'a str> {
         if url.origin() != self.0.origin() {
             return None;
         }

@@ -9,6 +9,9 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::StatusCode;
 use axum::middleware::map_request;
+use server_common::flags::config_error;
+use server_common::listener::{Held, Listener, finish};
+use server_common::shutdown::Signals;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tower_oauth_refresh::store::BoxStore;
@@ -16,14 +19,11 @@ use tower_oauth_refresh::{AccessLayer, RefreshLayer};
 
 use crate::cli::{Cli, TokenUse};
 use crate::clients::Clients;
-use crate::common::listener::{Held, Listener, finish};
 use crate::cors::with_cors;
 use crate::error::OauthError;
-use crate::flags::config_error;
 use crate::issuer::Issuer;
 use crate::provider::Provider;
 use crate::records::Records;
-use crate::shutdown::Signals;
 use crate::{Failure, authorize, demo, discovery, error, hardening, mcp, register, server, token};
 
 /// The maximum size of a request body, except at the MCP endpoint.

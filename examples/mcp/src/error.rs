@@ -5,9 +5,8 @@ use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use server_common::causes::causes;
 use tower_oauth_refresh::store::StoreError;
-
-use crate::causes::causes;
 
 /// An error that is returned to the client as JSON.
 #[derive(Debug)]

@@ -55,9 +55,9 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use server_common::store::OpenError;
 
 use crate::cli::Cli;
-use crate::store::OpenError;
 
 fn main() -> ExitCode {
     match start(&Cli::parse()) {

@@ -6,9 +6,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::Request;
+use server_common::listener::{Connections, Listener, RequestBody};
 use tower::{ServiceExt as _, service_fn};
-
-use crate::common::listener::{Connections, Listener, RequestBody};
 
 /// Serves connections until `end` completes. Returns the connections that are still open.
 pub(crate) async fn run(

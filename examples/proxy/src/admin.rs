@@ -7,10 +7,10 @@ use axum::body::Body;
 use axum::http::Request;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
+use server_common::listener::{Limits, Listener, RequestBody};
 use tokio::net::TcpListener;
 use tower::{ServiceExt as _, service_fn};
 
-use crate::common::listener::{Limits, Listener, RequestBody};
 use crate::metrics::Scrape;
 
 /// Serves `/healthz` and `/metrics`. Never returns.

@@ -5,18 +5,18 @@ use std::num::ParseIntError;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::builder::BoolishValueParser;
+use server_common::flags::{level, seconds, timeout};
+use server_common::logging::LogFormat;
+use server_common::networks::Network;
+use server_common::store::{Settings, StoreChoice};
+use server_common::upstream::{PublicUrl, Upstream};
 use tower_oauth_refresh::path::PathPrefix;
 use tower_oauth_refresh::{AccessLayerBuilder, RefreshLayerBuilder, Store};
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::common::networks::Network;
-use crate::flags::{level, seconds, timeout};
-use crate::logging::LogFormat;
 use crate::rules::{Rule, rules};
-use crate::store::{Settings, StoreChoice};
-use crate::upstream::{PublicUrl, Upstream};
 
-crate::common::listener::limit_flags!("PROXY_");
+server_common::limit_flags!("PROXY_");
 
 /// A reverse proxy that binds the refresh tokens of an authorization server to their clients and
 /// rotates them.

@@ -37,22 +37,22 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use mimalloc::MiMalloc;
+use server_common::forward::Forward;
+use server_common::forwarded::Edge;
+use server_common::listener::{self, Listener};
+use server_common::shutdown::Signals;
+use server_common::store::{OpenError, StoreChoice};
+use server_common::upstream::{PublicUrl, Upstream};
 use tokio::net::TcpListener;
 use tokio::runtime;
 use tower_oauth_refresh::{RefreshLayer, Store};
 
 use crate::cli::Cli;
-use crate::common::forwarded::Edge;
-use crate::common::listener::{self, Listener};
 use crate::discovery::Discovery;
-use crate::forward::Forward;
 use crate::metered::Metered;
 use crate::metrics::{Metrics, Scrape};
 use crate::resources::Resources;
 use crate::server::Server;
-use crate::shutdown::Signals;
-use crate::store::{OpenError, StoreChoice};
-use crate::upstream::{PublicUrl, Upstream};
 
 /// Rotations make many small, short-lived allocations, for which mimalloc is faster than the
 /// system's allocator.

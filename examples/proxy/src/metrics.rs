@@ -8,9 +8,8 @@ use metrics::{
     gauge, histogram,
 };
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use server_common::store::{CacheLookups, OpenStore};
 use tower_oauth_refresh::{Event, EventKind};
-
-use crate::store::{CacheLookups, OpenStore};
 
 /// The interval at which the buffers of the histograms are drained.
 const UPKEEP: Duration = Duration::from_secs(5);

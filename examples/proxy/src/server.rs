@@ -14,12 +14,12 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
+use server_common::forward::{Forward, ForwardError};
+use server_common::listener::{self, Connections, Listener};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_oauth_refresh::{Refresh, RefreshLayer, RequestBody, ResponseBody, Store};
 
-use crate::common::listener::{self, Connections, Listener};
 use crate::discovery::Discovery;
-use crate::forward::{Forward, ForwardError};
 use crate::metrics::{InFlight, Metrics};
 use crate::resources::{self, Guarded, Resources};
 use crate::{answer, causes};

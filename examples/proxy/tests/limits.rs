@@ -1,8 +1,6 @@
 //! Attackers that hold as many resources of the example servers as they can, while an honest client
 //! is served.
 
-mod support;
-
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -17,13 +15,12 @@ use axum::http::StatusCode;
 use bytes::Bytes;
 use http_body::Frame;
 use http_body_util::BodyExt as _;
+use test_support::http::{Recorder, get, raw, send, serve};
+use test_support::process::Example;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::spawn_blocking;
 use tokio::time::{Interval, interval, sleep, timeout};
-
-use self::support::http::{Recorder, get, raw, send, serve};
-use self::support::process::Example;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 

@@ -3,10 +3,10 @@
 use percent_encoding::percent_decode_str;
 
 /// A reading of a path.
-pub(crate) type Reading = (&'static str, String);
+pub type Reading = (&'static str, String);
 
 /// Returns how servers read `path`. `whatwg` is the pathname that a URL parser returns.
-pub(crate) fn readings(path: &str, whatwg: Option<String>) -> Vec<Reading> {
+pub fn readings(path: &str, whatwg: Option<String>) -> Vec<Reading> {
     let mut readings = vec![
         ("RFC 3986 §5.2.4", remove_dot_segments(path)),
         (
@@ -26,7 +26,7 @@ pub(crate) fn readings(path: &str, whatwg: Option<String>) -> Vec<Reading> {
 /// Returns whether a server that has read a path as `reading` serves `guarded`, which is in lower
 /// case, or a handler below it. It decodes the remaining escapes, and ignores case, empty segments
 /// and a format.
-pub(crate) fn is_served(reading: &str, guarded: &str) -> bool {
+pub fn is_served(reading: &str, guarded: &str) -> bool {
     let serves = |reading: &str| {
         let reading = format!("/{}", names(&reading.to_lowercase()).join("/"));
         let guarded = format!("/{}", names(guarded).join("/"));

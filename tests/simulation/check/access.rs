@@ -5,7 +5,7 @@ use std::time::Duration;
 use tower_oauth_refresh::{Event, EventKind, GrantKey};
 
 use super::Ledger;
-use crate::simulation::access::Pass;
+use crate::access::Pass;
 
 /// Returns the grant and generation for which an access token must exist by now, if access tokens
 /// are issued at all.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{Excuse, Ledger};
-use crate::simulation::plan::Plan;
-use crate::simulation::token::Token;
+use crate::plan::Plan;
+use crate::token::Token;
 
 /// The end of the adoption period, and the time for which a response can be replayed.
 #[derive(Debug)]

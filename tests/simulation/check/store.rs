@@ -6,8 +6,8 @@ use tower_oauth_refresh::store::{Key, Tag};
 use tower_oauth_refresh::{Event, EventKind, GrantName};
 
 use super::{Excuse, Ledger, access};
-use crate::simulation::cluster::Life;
-use crate::simulation::shelf::Effect;
+use crate::cluster::Life;
+use crate::shelf::Effect;
 
 impl Ledger {
     pub(crate) fn stored(&mut self, effect: Effect, life: Life, now: Duration) {

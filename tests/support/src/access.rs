@@ -17,11 +17,11 @@ use super::{Answer, App, TestStore};
 
 /// Responds with the request that it received, and records the headers.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Resource(Arc<Mutex<Vec<(HeaderMap, AccessGrant)>>>);
+pub struct Resource(Arc<Mutex<Vec<(HeaderMap, AccessGrant)>>>);
 
 impl Resource {
     /// Returns the headers of the requests that have reached it.
-    pub(crate) fn seen(&self) -> Vec<HeaderMap> {
+    pub fn seen(&self) -> Vec<HeaderMap> {
         self.0
             .lock()
             .unwrap()
@@ -64,25 +64,25 @@ impl<B> Service<Request<B>> for Resource {
 
 /// A resource server and its layer.
 #[derive(Clone)]
-pub(crate) struct Guarded {
-    pub(crate) layer: AccessLayer<TestStore>,
-    pub(crate) service: Access<Resource, TestStore>,
-    pub(crate) resource: Resource,
+pub struct Guarded {
+    pub layer: AccessLayer<TestStore>,
+    pub service: Access<Resource, TestStore>,
+    pub resource: Resource,
 }
 
 impl Guarded {
-    pub(crate) fn new(app: &App) -> Self {
+    pub fn new(app: &App) -> Self {
         Self::with(app, |builder| builder)
     }
 
-    pub(crate) fn with(
+    pub fn with(
         app: &App,
         settings: impl FnOnce(AccessLayerBuilder<TestStore>) -> AccessLayerBuilder<TestStore>,
     ) -> Self {
         Self::of(settings(app.layer.access()).build().unwrap())
     }
 
-    pub(crate) fn of(layer: AccessLayer<TestStore>) -> Self {
+    pub fn of(layer: AccessLayer<TestStore>) -> Self {
         let resource = Resource::default();
         let service = layer.layer(resource.clone());
         Self {
@@ -94,7 +94,7 @@ impl Guarded {
 
     /// Sends a request with these `Authorization` values. Returns the cause as well if it was
     /// rejected.
-    pub(crate) async fn send(&self, values: &[&str]) -> (Answer, Option<AccessError>) {
+    pub async fn send(&self, values: &[&str]) -> (Answer, Option<AccessError>) {
         let mut request = Request::get("/orders");
         for value in values {
             request = request.header("authorization", *value);
@@ -114,13 +114,13 @@ impl Guarded {
         )
     }
 
-    pub(crate) async fn get(&self, token: &str) -> Answer {
+    pub async fn get(&self, token: &str) -> Answer {
         self.send(&[&format!("Bearer {token}")]).await.0
     }
 
     /// Returns the upstream token that reached the resource server.
     #[track_caller]
-    pub(crate) fn swapped(answer: &Answer) -> String {
+    pub fn swapped(answer: &Answer) -> String {
         assert_eq!(answer.status, 200, "{answer:?}");
         let values = answer.json()["authorization"].as_array().unwrap().clone();
         assert_eq!(values.len(), 1, "{answer:?}");
@@ -133,7 +133,7 @@ impl Guarded {
     }
 
     /// Returns the grant of a request with this token, if it is let through.
-    pub(crate) async fn grant(&self, token: &str) -> Option<AccessGrant> {
+    pub async fn grant(&self, token: &str) -> Option<AccessGrant> {
         let let_through = self.status(token).await == 200;
         let seen = self
             .resource
@@ -145,18 +145,18 @@ impl Guarded {
         seen.filter(|_| let_through)
     }
 
-    pub(crate) async fn status(&self, token: &str) -> u16 {
+    pub async fn status(&self, token: &str) -> u16 {
         self.get(token).await.status.as_u16()
     }
 }
 
 /// Returns an instance that issues access tokens of its own.
-pub(crate) fn referencing() -> App {
+pub fn referencing() -> App {
     App::with(|builder| builder.reference_access_tokens())
 }
 
 /// Returns another instance over the same store, in front of the same server.
-pub(crate) fn another(app: &App) -> App {
+pub fn another(app: &App) -> App {
     App::over(
         app.clock.clone(),
         app.store.clone(),
@@ -167,12 +167,12 @@ pub(crate) fn another(app: &App) -> App {
 
 /// Returns the refresh token and the access token of a success.
 #[track_caller]
-pub(crate) fn pair(answer: &Answer) -> (String, String) {
+pub fn pair(answer: &Answer) -> (String, String) {
     (answer.token(), access_token(answer))
 }
 
 #[track_caller]
-pub(crate) fn access_token(answer: &Answer) -> String {
+pub fn access_token(answer: &Answer) -> String {
     assert_eq!(answer.status, 200, "{answer:?}");
     let token = answer
         .get("access_token")
@@ -181,7 +181,7 @@ pub(crate) fn access_token(answer: &Answer) -> String {
     token
 }
 
-pub(crate) const LOG_IN: [(&str, &str); 3] = [
+pub const LOG_IN: [(&str, &str); 3] = [
     ("grant_type", "authorization_code"),
     ("code", "c"),
     ("client_id", "app"),

@@ -8,7 +8,7 @@ use tower_oauth_refresh::{Clock, Timestamp};
 
 /// A clock that stands still until it is moved. Clones are the same clock.
 #[derive(Clone, Debug)]
-pub(crate) struct ManualClock(Arc<Times>);
+pub struct ManualClock(Arc<Times>);
 
 /// Monotonic and wall clock time, in milliseconds.
 #[derive(Debug)]
@@ -18,14 +18,14 @@ struct Times {
 }
 
 impl ManualClock {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self(Arc::new(Times {
             wall: AtomicU64::new(1_800_000_000_000),
             monotonic: AtomicU64::new(0),
         }))
     }
 
-    pub(crate) fn advance(&self, duration: Duration) {
+    pub fn advance(&self, duration: Duration) {
         let millis = u64::try_from(duration.as_millis()).unwrap();
         self.0.monotonic.fetch_add(millis, Ordering::SeqCst);
         self.0.wall.fetch_add(millis, Ordering::SeqCst);
@@ -33,11 +33,11 @@ impl ManualClock {
 
     /// Sets the wall clock, as an administrator or NTP does, without time passing.
     #[allow(dead_code, reason = "not every test file uses it")]
-    pub(crate) fn set(&self, time: Timestamp) {
+    pub fn set(&self, time: Timestamp) {
         self.0.wall.store(time.as_millis(), Ordering::SeqCst);
     }
 
-    pub(crate) fn advance_secs(&self, seconds: u64) {
+    pub fn advance_secs(&self, seconds: u64) {
         self.advance(Duration::from_secs(seconds));
     }
 }

@@ -7,34 +7,34 @@ use tower_oauth_refresh::store::{
     Beside, Change, Entry, Key, Name, Store, StoreError, Swap, Tag, Ttl, Version,
 };
 
-pub(crate) const TAG: Tag = Tag::new([1; 32]);
-pub(crate) const NAME: Name = Name::new([2; 16]);
-pub(crate) const HOUR: Ttl = Ttl::After(Duration::from_secs(3600));
-pub(crate) const LEASE: Duration = Duration::from_secs(600);
+pub const TAG: Tag = Tag::new([1; 32]);
+pub const NAME: Name = Name::new([2; 16]);
+pub const HOUR: Ttl = Ttl::After(Duration::from_secs(3600));
+pub const LEASE: Duration = Duration::from_secs(600);
 
 /// Returns a new key each time.
-pub(crate) fn random_key() -> Key {
+pub fn random_key() -> Key {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).unwrap();
     Key::new(bytes)
 }
 
-pub(crate) const fn version(number: u64) -> Version {
+pub const fn version(number: u64) -> Version {
     Version::new(number.to_be_bytes())
 }
 
-pub(crate) fn entry(number: u64) -> Entry {
+pub fn entry(number: u64) -> Entry {
     Entry::new(version(number), TAG, Bytes::from(format!("value {number}")))
 }
 
 /// Inserts entry 1 with a sidecar.
-pub(crate) async fn insert<S: Store>(store: &S, key: &Key) {
+pub async fn insert<S: Store>(store: &S, key: &Key) {
     let swap = put_with(store, key, None, 1, HOUR, Some("beside")).await;
     assert_eq!(swap.unwrap(), Swap::Swapped);
 }
 
 /// Replaces entry `expected` with entry `number`.
-pub(crate) async fn put<S: Store>(
+pub async fn put<S: Store>(
     store: &S,
     key: &Key,
     expected: Option<u64>,
@@ -43,7 +43,7 @@ pub(crate) async fn put<S: Store>(
     put_with(store, key, expected, number, HOUR, None).await
 }
 
-pub(crate) async fn put_with<S: Store>(
+pub async fn put_with<S: Store>(
     store: &S,
     key: &Key,
     expected: Option<u64>,
@@ -65,18 +65,14 @@ pub(crate) async fn put_with<S: Store>(
     store.swap(key, expected.map(version), change, also).await
 }
 
-pub(crate) async fn remove<S: Store>(
-    store: &S,
-    key: &Key,
-    expected: u64,
-) -> Result<Swap, StoreError> {
+pub async fn remove<S: Store>(store: &S, key: &Key, expected: u64) -> Result<Swap, StoreError> {
     store
         .swap(key, Some(version(expected)), Change::Remove, None)
         .await
 }
 
 /// Makes every call of a store, on an entry that may or may not exist.
-pub(crate) async fn every_call<S: Store>(
+pub async fn every_call<S: Store>(
     store: &S,
     key: &Key,
 ) -> [(&'static str, Result<(), StoreError>); 5] {

@@ -11,7 +11,7 @@ use super::{App, Upstream, post};
 
 /// Returns an instance that adopts for an hour, and the refresh token of a session that began
 /// without the layer.
-pub(crate) async fn adopting() -> (App, String) {
+pub async fn adopting() -> (App, String) {
     let app = App::new();
     let app = another(&app, 3600);
     let token = log_in_before(&app, "app").await;
@@ -19,7 +19,7 @@ pub(crate) async fn adopting() -> (App, String) {
 }
 
 /// Returns another instance over the same store, which adopts for that many seconds.
-pub(crate) fn another(app: &App, seconds: u64) -> App {
+pub fn another(app: &App, seconds: u64) -> App {
     let until = Duration::from_millis(app.clock.now().as_millis()) + Duration::from_secs(seconds);
     App::over(
         app.clock.clone(),
@@ -30,11 +30,11 @@ pub(crate) fn another(app: &App, seconds: u64) -> App {
 }
 
 /// Logs in without the layer.
-pub(crate) async fn log_in_before(app: &App, client: &str) -> String {
+pub async fn log_in_before(app: &App, client: &str) -> String {
     log_in_before_at(&app.upstream, client).await
 }
 
-pub(crate) async fn log_in_before_at(upstream: &Upstream, client: &str) -> String {
+pub async fn log_in_before_at(upstream: &Upstream, client: &str) -> String {
     let secret = format!("secret of {client}");
     let form = [
         ("grant_type", "password"),

@@ -14,7 +14,7 @@ use tower_oauth_refresh::store::{
 
 /// A call of the store.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Call {
+pub enum Call {
     Get,
     Beside,
     Claim,
@@ -27,12 +27,12 @@ pub(crate) enum Call {
 }
 
 impl Call {
-    pub(crate) fn is_swap(&self) -> bool {
+    pub fn is_swap(&self) -> bool {
         matches!(self, Self::Swap { .. })
     }
 
     /// Returns whether this is the write that commits a rotation with its replay.
-    pub(crate) fn is_commit(&self) -> bool {
+    pub fn is_commit(&self) -> bool {
         matches!(
             self,
             Self::Swap {
@@ -45,7 +45,7 @@ impl Call {
 }
 
 /// The fate of a call.
-pub(crate) enum Plan {
+pub enum Plan {
     Pass,
     /// Fails as unavailable without having any effect.
     Lose,
@@ -62,11 +62,11 @@ pub(crate) enum Plan {
 }
 
 impl Plan {
-    pub(crate) fn after(future: impl Future<Output = ()> + Send + 'static) -> Self {
+    pub fn after(future: impl Future<Output = ()> + Send + 'static) -> Self {
         Self::After(Box::pin(future))
     }
 
-    pub(crate) fn before(future: impl Future<Output = ()> + Send + 'static) -> Self {
+    pub fn before(future: impl Future<Output = ()> + Send + 'static) -> Self {
         Self::Before(Box::pin(future))
     }
 }
@@ -75,14 +75,14 @@ type Hook = Box<dyn FnMut(&Key, &Call) -> Plan + Send>;
 
 /// Forwards to `inner` what the hook lets through. Clones share the hook and the log.
 #[derive(Clone)]
-pub(crate) struct Hooked<S> {
-    pub(crate) inner: S,
+pub struct Hooked<S> {
+    pub inner: S,
     hook: Arc<Mutex<Option<Hook>>>,
     log: Arc<Mutex<Vec<(Key, Call)>>>,
 }
 
 impl<S: Store> Hooked<S> {
-    pub(crate) fn new(inner: S) -> Self {
+    pub fn new(inner: S) -> Self {
         Self {
             inner,
             hook: Arc::default(),
@@ -90,12 +90,12 @@ impl<S: Store> Hooked<S> {
         }
     }
 
-    pub(crate) fn hook(&self, hook: impl FnMut(&Key, &Call) -> Plan + Send + 'static) {
+    pub fn hook(&self, hook: impl FnMut(&Key, &Call) -> Plan + Send + 'static) {
         *self.hook.lock().unwrap() = Some(Box::new(hook));
     }
 
     /// Applies the plan to the first call that fits, and passes the others.
-    pub(crate) fn once(&self, fits: impl Fn(&Call) -> bool + Send + 'static, plan: Plan) {
+    pub fn once(&self, fits: impl Fn(&Call) -> bool + Send + 'static, plan: Plan) {
         let mut plan = Some(plan);
         self.hook(move |_, call| {
             if fits(call) {
@@ -106,12 +106,12 @@ impl<S: Store> Hooked<S> {
         });
     }
 
-    pub(crate) fn unhook(&self) {
+    pub fn unhook(&self) {
         *self.hook.lock().unwrap() = None;
     }
 
     /// Returns the calls since the last call of this function.
-    pub(crate) fn calls(&self) -> Vec<Call> {
+    pub fn calls(&self) -> Vec<Call> {
         self.log
             .lock()
             .unwrap()
@@ -121,7 +121,7 @@ impl<S: Store> Hooked<S> {
     }
 
     /// Returns the calls since the last call of this function, with their keys.
-    pub(crate) fn writes(&self) -> Vec<(Key, Call)> {
+    pub fn writes(&self) -> Vec<(Key, Call)> {
         self.log.lock().unwrap().drain(..).collect()
     }
 

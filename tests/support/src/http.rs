@@ -21,7 +21,7 @@ use tower::ServiceExt as _;
 use super::upstream::Upstream;
 
 /// Serves `router` on a free loopback port until the test ends.
-pub(crate) async fn serve(router: Router) -> SocketAddr {
+pub async fn serve(router: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await });
@@ -30,17 +30,17 @@ pub(crate) async fn serve(router: Router) -> SocketAddr {
 
 /// A request that a [`Recorder`] has received.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
-    pub(crate) method: Method,
+pub struct Seen {
+    pub method: Method,
     /// Path and query, as received.
-    pub(crate) target: String,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
+    pub target: String,
+    pub headers: HeaderMap,
+    pub body: Bytes,
 }
 
 impl Seen {
     /// Returns the only value of a header. Panics if there are more.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.get_all(name).iter();
         let value = values.next().map(|value| value.to_str().unwrap());
         assert!(
@@ -51,7 +51,7 @@ impl Seen {
     }
 
     /// Returns the only value of a parameter of the form in the body.
-    pub(crate) fn form(&self, name: &str) -> Option<String> {
+    pub fn form(&self, name: &str) -> Option<String> {
         url::form_urlencoded::parse(&self.body)
             .find(|(key, _)| key == name)
             .map(|(_, value)| value.into_owned())
@@ -60,14 +60,14 @@ impl Seen {
 
 /// A server that records its requests.
 #[derive(Clone, Debug)]
-pub(crate) struct Recorder {
-    pub(crate) addr: SocketAddr,
+pub struct Recorder {
+    pub addr: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
 impl Recorder {
     /// Starts a server that responds to every request with the result of `answer`.
-    pub(crate) async fn start<R: IntoResponse>(
+    pub async fn start<R: IntoResponse>(
         answer: impl Fn(&Seen) -> R + Clone + Send + Sync + 'static,
     ) -> Self {
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -96,17 +96,17 @@ impl Recorder {
         }
     }
 
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://{}", self.addr)
     }
 
     /// Returns all requests so far.
-    pub(crate) fn all(&self) -> Vec<Seen> {
+    pub fn all(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 
     /// Returns the last request whose target begins with `target`.
-    pub(crate) fn last(&self, target: &str) -> Seen {
+    pub fn last(&self, target: &str) -> Seen {
         let all = self.all();
         let last = all
             .iter()
@@ -119,24 +119,24 @@ impl Recorder {
 
 /// A whole response.
 #[derive(Clone, Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
 }
 
 impl Answer {
-    pub(crate) fn text(&self) -> &str {
+    pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }
 
     /// Returns the body, which must be JSON.
-    pub(crate) fn json(&self) -> serde_json::Value {
+    pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     /// Returns a member of the body, which must be a string.
-    pub(crate) fn string(&self, member: &str) -> String {
+    pub fn string(&self, member: &str) -> String {
         self.json()[member]
             .as_str()
             .unwrap_or_else(|| panic!("no {member}: {self:?}"))
@@ -145,7 +145,7 @@ impl Answer {
 }
 
 /// Sends a request with these headers and this body.
-pub(crate) async fn send(
+pub async fn send(
     method: &str,
     url: &str,
     headers: &[(&str, &str)],
@@ -168,12 +168,12 @@ pub(crate) async fn send(
     }
 }
 
-pub(crate) async fn get(url: &str) -> Answer {
+pub async fn get(url: &str) -> Answer {
     send("GET", url, &[], "").await
 }
 
 /// Posts a form.
-pub(crate) async fn post(url: &str, form: &[(&str, &str)]) -> Answer {
+pub async fn post(url: &str, form: &[(&str, &str)]) -> Answer {
     let body = url::form_urlencoded::Serializer::new(String::new())
         .extend_pairs(form)
         .finish();
@@ -187,7 +187,7 @@ pub(crate) async fn post(url: &str, form: &[(&str, &str)]) -> Answer {
 }
 
 /// Sends bytes as they are, and reads until the other side closes the connection.
-pub(crate) async fn raw(addr: SocketAddr, request: &str) -> String {
+pub async fn raw(addr: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
@@ -196,14 +196,14 @@ pub(crate) async fn raw(addr: SocketAddr, request: &str) -> String {
 }
 
 /// Serves the strict server over HTTP. Discovery documents are not found.
-pub(crate) async fn serve_upstream(upstream: Upstream) -> SocketAddr {
+pub async fn serve_upstream(upstream: Upstream) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     serve_upstream_at(listener, upstream);
     addr
 }
 
-pub(crate) fn serve_upstream_at(listener: TcpListener, upstream: Upstream) {
+pub fn serve_upstream_at(listener: TcpListener, upstream: Upstream) {
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();

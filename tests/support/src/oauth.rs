@@ -15,9 +15,7 @@ use serde_json::Value;
 ///
 /// That crate revokes only over `https`. The servers of these tests have no certificates, so that
 /// `https` is treated as `http` here.
-pub(crate) async fn oauth_http(
-    mut request: oauth2::HttpRequest,
-) -> io::Result<oauth2::HttpResponse> {
+pub async fn oauth_http(mut request: oauth2::HttpRequest) -> io::Result<oauth2::HttpResponse> {
     if let Some(address) = request.uri().to_string().strip_prefix("https://") {
         *request.uri_mut() = format!("http://{address}")
             .parse::<Uri>()
@@ -28,7 +26,7 @@ pub(crate) async fn oauth_http(
 }
 
 /// Posts a form. The body of the response is null if it is not JSON.
-pub(crate) async fn post_form(
+pub async fn post_form(
     url: &str,
     fields: &[(&str, &str)],
     headers: &[(&str, &str)],
@@ -37,7 +35,7 @@ pub(crate) async fn post_form(
 }
 
 /// Posts a form over HTTP/2 with prior knowledge.
-pub(crate) async fn post_form_http2(
+pub async fn post_form_http2(
     url: &str,
     fields: &[(&str, &str)],
     headers: &[(&str, &str)],
@@ -46,7 +44,7 @@ pub(crate) async fn post_form_http2(
 }
 
 /// Returns the `Authorization` value of a client with a secret (RFC 6749 §2.3.1).
-pub(crate) fn basic(client_id: &str, secret: &str) -> String {
+pub fn basic(client_id: &str, secret: &str) -> String {
     let encode = |part: &str| form_urlencoded::byte_serialize(part.as_bytes()).collect::<String>();
     format!(
         "Basic {}",
@@ -56,7 +54,7 @@ pub(crate) fn basic(client_id: &str, secret: &str) -> String {
 
 /// Returns the refresh token of a success.
 #[track_caller]
-pub(crate) fn refresh_token(answer: &(StatusCode, HeaderMap, Value)) -> String {
+pub fn refresh_token(answer: &(StatusCode, HeaderMap, Value)) -> String {
     assert_eq!(answer.0, StatusCode::OK, "{answer:?}");
     answer.2["refresh_token"]
         .as_str()
@@ -65,7 +63,7 @@ pub(crate) fn refresh_token(answer: &(StatusCode, HeaderMap, Value)) -> String {
 }
 
 /// Returns the status and the `error` of a response.
-pub(crate) fn error((status, _, body): &(StatusCode, HeaderMap, Value)) -> (u16, &str) {
+pub fn error((status, _, body): &(StatusCode, HeaderMap, Value)) -> (u16, &str) {
     (status.as_u16(), body["error"].as_str().unwrap_or_default())
 }
 

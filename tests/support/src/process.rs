@@ -23,7 +23,7 @@ const LISTENING: &str = "listening on http://";
 const ADMIN: &str = "admin listening on http://";
 
 /// A running example, which is killed when dropped.
-pub(crate) struct Example {
+pub struct Example {
     name: String,
     child: Child,
     stdout: Transcript,
@@ -35,7 +35,7 @@ impl Example {
     /// Starts `target/…/examples/NAME` and waits until it reports that it listens.
     ///
     /// Panics with all output of the example if it ends before that, or does not listen in time.
-    pub(crate) fn start<A, E, V>(name: &str, args: &[A], envs: &[(E, V)]) -> Self
+    pub fn start<A, E, V>(name: &str, args: &[A], envs: &[(E, V)]) -> Self
     where
         A: AsRef<OsStr>,
         E: AsRef<OsStr>,
@@ -49,7 +49,7 @@ impl Example {
     }
 
     /// Starts the example as a process with this descriptor limit.
-    pub(crate) fn start_within(descriptors: u32, name: &str, args: &[&str]) -> Self {
+    pub fn start_within(descriptors: u32, name: &str, args: &[&str]) -> Self {
         let mut command = Command::new("sh");
         command.args([
             "-c",
@@ -97,7 +97,7 @@ impl Example {
     }
 
     /// Runs the example to its end, for command lines that it rejects.
-    pub(crate) fn run<A: AsRef<OsStr>>(name: &str, args: &[A], envs: &[(&str, &str)]) -> Output {
+    pub fn run<A: AsRef<OsStr>>(name: &str, args: &[A], envs: &[(&str, &str)]) -> Output {
         let mut command = Self::command(name);
         command
             .args(args)
@@ -117,33 +117,33 @@ impl Example {
     }
 
     /// Returns the address on which it listens.
-    pub(crate) const fn addr(&self) -> SocketAddr {
+    pub const fn addr(&self) -> SocketAddr {
         self.addr
     }
 
     /// `http://ADDR` + `path`.
-    pub(crate) fn url(&self, path: &str) -> String {
+    pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.addr)
     }
 
     /// Returns the address of its admin server. Panics if it has none.
-    pub(crate) fn admin_addr(&self) -> SocketAddr {
+    pub fn admin_addr(&self) -> SocketAddr {
         self.find_addr(ADMIN, None)
             .unwrap_or_else(|| panic!("no admin server: {self:?}"))
     }
 
-    pub(crate) fn id(&self) -> u32 {
+    pub fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// Returns everything that the process has written to its standard output so far.
-    pub(crate) fn stdout(&self) -> String {
+    pub fn stdout(&self) -> String {
         self.stdout.read()
     }
 
     /// Returns everything that the process has written to its standard error so far, including
     /// every line that it wrote before its last response.
-    pub(crate) fn stderr(&self) -> String {
+    pub fn stderr(&self) -> String {
         self.stderr.read()
     }
 
@@ -153,7 +153,7 @@ impl Example {
 
     /// Waits until the process has written `words` to either stream. Panics if that takes longer
     /// than a minute.
-    pub(crate) fn wait_for(&self, words: &str) {
+    pub fn wait_for(&self, words: &str) {
         let end = Instant::now() + WRITTEN;
         while !self.has_written(words) {
             assert!(
@@ -166,7 +166,7 @@ impl Example {
 
     /// Does the same as [`wait_for`](Self::wait_for), for tests whose runtime must keep running
     /// their own server.
-    pub(crate) async fn written(&self, words: &str) {
+    pub async fn written(&self, words: &str) {
         let end = Instant::now() + WRITTEN;
         while !self.has_written(words) {
             assert!(
@@ -178,7 +178,7 @@ impl Example {
     }
 
     /// Sends SIGTERM to it.
-    pub(crate) fn terminate(&self) {
+    pub fn terminate(&self) {
         // A builtin of every shell; the command of that name is not installed everywhere.
         let id = self.child.id().to_string();
         let status = Command::new("sh")
@@ -193,7 +193,7 @@ impl Example {
     }
 
     /// Waits until it has ended. Panics if that takes longer than `limit`.
-    pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
         let end = Instant::now() + limit;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -206,7 +206,7 @@ impl Example {
 
     /// Does the same as [`wait`](Self::wait), for tests whose runtime must keep running their own
     /// server.
-    pub(crate) async fn ended(&mut self, limit: Duration) -> ExitStatus {
+    pub async fn ended(&mut self, limit: Duration) -> ExitStatus {
         let end = Instant::now() + limit;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {

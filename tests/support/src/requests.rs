@@ -18,28 +18,28 @@ use tower_oauth_refresh::Error;
 
 use super::{App, tokens};
 
-pub(crate) type AnyBody = BoxBody<Bytes, io::Error>;
+pub type AnyBody = BoxBody<Bytes, io::Error>;
 
-pub(crate) const FORM: &str = "application/x-www-form-urlencoded";
+pub const FORM: &str = "application/x-www-form-urlencoded";
 
 /// A POST with this body and without any header.
-pub(crate) fn bare(path: &str) -> Builder {
+pub fn bare(path: &str) -> Builder {
     Request::post(path)
 }
 
 /// A POST that announces a form.
-pub(crate) fn form(path: &str) -> Builder {
+pub fn form(path: &str) -> Builder {
     bare(path).header("content-type", FORM)
 }
 
-pub(crate) fn full(bytes: impl Into<Bytes>) -> AnyBody {
+pub fn full(bytes: impl Into<Bytes>) -> AnyBody {
     Full::new(bytes.into())
         .map_err(|never| match never {})
         .boxed()
 }
 
 /// Returns a body of these pieces, without a known length.
-pub(crate) fn pieces<const N: usize>(pieces: [Result<Bytes, io::Error>; N]) -> AnyBody {
+pub fn pieces<const N: usize>(pieces: [Result<Bytes, io::Error>; N]) -> AnyBody {
     Pieces(pieces.into()).boxed()
 }
 
@@ -62,12 +62,12 @@ impl Body for Pieces {
 }
 
 /// Returns the `Authorization` value for a user and password that are joined as they are.
-pub(crate) fn basic(joined: impl AsRef<[u8]>) -> String {
+pub fn basic(joined: impl AsRef<[u8]>) -> String {
     format!("Basic {}", STANDARD.encode(joined))
 }
 
 /// Returns an unsigned `client_assertion` with these claims.
-pub(crate) fn assertion(claims: &str) -> String {
+pub fn assertion(claims: &str) -> String {
     let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
     format!(
         "{}.{}.{}",
@@ -78,7 +78,7 @@ pub(crate) fn assertion(claims: &str) -> String {
 }
 
 /// Returns the token after this change to its payload, with a matching checksum.
-pub(crate) fn patched(token: &str, change: impl FnOnce(&mut [u8])) -> String {
+pub fn patched(token: &str, change: impl FnOnce(&mut [u8])) -> String {
     let mut bytes = tokens::payload("rt_", token).unwrap();
     change(&mut bytes);
     tokens::encode("rt_", &bytes)
@@ -86,38 +86,38 @@ pub(crate) fn patched(token: &str, change: impl FnOnce(&mut [u8])) -> String {
 
 /// Returns the token with another secret and this generation, as an attacker could forge it from an
 /// older token.
-pub(crate) fn forged(token: &str, generation: u32) -> String {
+pub fn forged(token: &str, generation: u32) -> String {
     patched(token, |bytes| {
         bytes[12..16].copy_from_slice(&generation.to_be_bytes());
         bytes[16..].fill(7);
     })
 }
 
-pub(crate) fn generation(token: &str) -> u32 {
+pub fn generation(token: &str) -> u32 {
     let bytes = tokens::payload("rt_", token).unwrap();
     u32::from_be_bytes(bytes[12..16].try_into().unwrap())
 }
 
 /// A response with everything that an outer service sees of it.
 #[derive(Debug)]
-pub(crate) struct Whole {
-    pub(crate) head: response::Parts,
-    pub(crate) body: Bytes,
+pub struct Whole {
+    pub head: response::Parts,
+    pub body: Bytes,
 }
 
 impl Whole {
-    pub(crate) fn json(&self) -> serde_json::Value {
+    pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    pub(crate) fn headers(&self) -> &HeaderMap {
+    pub fn headers(&self) -> &HeaderMap {
         &self.head.headers
     }
 
     /// Panics unless the layer rejected the request with this error, in the form that RFC 6749 §5.2
     /// requires.
     #[track_caller]
-    pub(crate) fn assert_refused(&self, name: &str, status: u16, error: &str, challenge: bool) {
+    pub fn assert_refused(&self, name: &str, status: u16, error: &str, challenge: bool) {
         let json = self.json();
         assert_eq!(
             (self.head.status.as_u16(), json["error"].as_str()),
@@ -171,7 +171,7 @@ impl Whole {
     }
 
     #[track_caller]
-    pub(crate) fn assert_ok(&self, name: &str) {
+    pub fn assert_ok(&self, name: &str) {
         assert_eq!(self.head.status, StatusCode::OK, "{name}: {self:?}");
         assert!(
             self.head.extensions.get::<Error>().is_none(),
@@ -180,7 +180,7 @@ impl Whole {
     }
 
     #[track_caller]
-    pub(crate) fn token(&self, name: &str) -> String {
+    pub fn token(&self, name: &str) -> String {
         self.assert_ok(name);
         self.json()["refresh_token"]
             .as_str()
@@ -190,7 +190,7 @@ impl Whole {
 }
 
 /// Sends a request with any body.
-pub(crate) async fn send<B>(app: &App, request: Request<B>) -> Whole
+pub async fn send<B>(app: &App, request: Request<B>) -> Whole
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: std::fmt::Debug,
@@ -210,7 +210,7 @@ where
 
 /// Panics if the inner service has seen a refresh, or has fewer than these sessions left.
 #[track_caller]
-pub(crate) fn assert_untouched(name: &str, app: &App, sessions: usize) {
+pub fn assert_untouched(name: &str, app: &App, sessions: usize) {
     let forms: Vec<_> = app
         .upstream
         .seen()

@@ -16,11 +16,11 @@ use super::tokens::PAYLOAD;
 
 /// The encodings of secrets, each with a description.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Needles(Vec<(String, String)>);
+pub struct Needles(Vec<(String, String)>);
 
 impl Needles {
     /// Adds a secret that is text: a token of the inner service, or a client secret.
-    pub(crate) fn text(&mut self, secret: &str) {
+    pub fn text(&mut self, secret: &str) {
         let escaped: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
         for (spelling, needle) in [("as it is", secret.to_owned()), ("in a form", escaped)] {
             self.0.push((format!("{secret} {spelling}"), needle));
@@ -29,7 +29,7 @@ impl Needles {
     }
 
     /// Adds a token of the layer, of either kind: the whole token, its id and its secret.
-    pub(crate) fn token(&mut self, token: &str) {
+    pub fn token(&mut self, token: &str) {
         let encoded = token
             .strip_prefix("rt_")
             .or_else(|| token.strip_prefix("at_"));
@@ -82,34 +82,34 @@ impl Needles {
     }
 
     /// Returns the description of the first secret in `text`.
-    pub(crate) fn find(&self, text: &str) -> Option<&str> {
+    pub fn find(&self, text: &str) -> Option<&str> {
         self.0
             .iter()
             .find(|(_, needle)| text.contains(needle.as_str()))
             .map(|(name, _)| name.as_str())
     }
 
-    pub(crate) fn find_in_bytes(&self, bytes: &[u8]) -> Option<&str> {
+    pub fn find_in_bytes(&self, bytes: &[u8]) -> Option<&str> {
         self.find(&latin(bytes))
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &(String, String)> {
+    pub fn iter(&self) -> impl Iterator<Item = &(String, String)> {
         self.0.iter()
     }
 }
 
 /// Returns a character for each byte, so that bytes can be searched as text.
-pub(crate) fn latin(bytes: &[u8]) -> String {
+pub fn latin(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| char::from(*byte)).collect()
 }
 
 /// Captured log output.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     /// Captures everything that this thread logs from now on, at all levels.
-    pub(crate) fn capture() -> (Self, tracing::subscriber::DefaultGuard) {
+    pub fn capture() -> (Self, tracing::subscriber::DefaultGuard) {
         let log = Self::default();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::TRACE)
@@ -121,7 +121,7 @@ impl Log {
     }
 
     /// Collects all warnings and errors of the process from now on. Call it once in a process.
-    pub(crate) fn of_all_threads() -> Self {
+    pub fn of_all_threads() -> Self {
         let log = Self::default();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::WARN)
@@ -132,7 +132,7 @@ impl Log {
         log
     }
 
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 }
@@ -157,7 +157,7 @@ impl<'a> MakeWriter<'a> for Log {
 }
 
 /// Returns everything that a call writes to the store, including its key.
-pub(crate) fn written(key: &Key, call: &Call) -> Vec<u8> {
+pub fn written(key: &Key, call: &Call) -> Vec<u8> {
     let Call::Swap { change, also, .. } = call else {
         return Vec::new();
     };

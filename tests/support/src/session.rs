@@ -12,12 +12,12 @@ use tower_oauth_refresh::{MemoryStore, RefreshLayer};
 
 use super::{Answer, Upstream, post, refresh_form};
 
-pub(crate) fn layer() -> RefreshLayer<MemoryStore> {
+pub fn layer() -> RefreshLayer<MemoryStore> {
     RefreshLayer::builder(MemoryStore::new()).build().unwrap()
 }
 
 /// Wraps the strict server into a service that never fails, like most servers.
-pub(crate) fn infallible<B>(
+pub fn infallible<B>(
     upstream: &Upstream,
 ) -> impl Service<Request<B>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send>
 + Clone
@@ -35,10 +35,7 @@ where
     })
 }
 
-pub(crate) async fn try_send<S, B>(
-    service: &S,
-    request: Request<Full<Bytes>>,
-) -> Result<Answer, S::Error>
+pub async fn try_send<S, B>(service: &S, request: Request<Full<Bytes>>) -> Result<Answer, S::Error>
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone,
     B: Body<Data = Bytes>,
@@ -52,7 +49,7 @@ where
     })
 }
 
-pub(crate) async fn send<S, B>(service: &S, request: Request<Full<Bytes>>) -> Answer
+pub async fn send<S, B>(service: &S, request: Request<Full<Bytes>>) -> Answer
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>, Error: Debug> + Clone,
     B: Body<Data = Bytes>,
@@ -61,7 +58,7 @@ where
     try_send(service, request).await.unwrap()
 }
 
-pub(crate) async fn log_in<S, B>(service: &S) -> String
+pub async fn log_in<S, B>(service: &S) -> String
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>, Error: Debug> + Clone,
     B: Body<Data = Bytes>,
@@ -70,7 +67,7 @@ where
     send(service, post("/token", &LOG_IN)).await.token()
 }
 
-pub(crate) async fn refresh<S, B>(service: &S, token: &str) -> Answer
+pub async fn refresh<S, B>(service: &S, token: &str) -> Answer
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>, Error: Debug> + Clone,
     B: Body<Data = Bytes>,
@@ -80,7 +77,7 @@ where
 }
 
 /// Runs [`session`] over a service.
-pub(crate) async fn session_over<S, B>(service: &S, upstream: &Upstream)
+pub async fn session_over<S, B>(service: &S, upstream: &Upstream)
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>, Error: Debug> + Clone,
     B: Body<Data = Bytes>,
@@ -99,10 +96,7 @@ const LOG_IN: [(&str, &str); 3] = [
 ];
 
 /// Runs a client that logs in, refreshes, retries, survives a theft, refreshes again and logs out.
-pub(crate) async fn session(
-    upstream: &Upstream,
-    post: impl AsyncFn(&str, &[(&str, &str)]) -> Answer,
-) {
+pub async fn session(upstream: &Upstream, post: impl AsyncFn(&str, &[(&str, &str)]) -> Answer) {
     let (alive, refreshes) = (upstream.alive(), upstream.refreshes());
     let first = post("/token", &LOG_IN).await.token();
     assert!(first.starts_with("rt_"), "{first}");

@@ -7,15 +7,15 @@ use tower_oauth_refresh::store::TieredStore;
 
 use super::app::{App, TestStore};
 
-pub(crate) type Tier = TieredStore<TestStore>;
+pub type Tier = TieredStore<TestStore>;
 
 /// Returns another instance over the store of `app`, in front of the same server. Its cache is
 /// empty, and its entries do not expire during a test.
-pub(crate) fn tiered(app: &App) -> App<Tier> {
+pub fn tiered(app: &App) -> App<Tier> {
     tiered_with(app, |builder| builder)
 }
 
-pub(crate) fn tiered_with(
+pub fn tiered_with(
     app: &App,
     settings: impl FnOnce(RefreshLayerBuilder<Tier>) -> RefreshLayerBuilder<Tier>,
 ) -> App<Tier> {

@@ -18,15 +18,15 @@ use tokio_rustls::TlsAcceptor;
 
 /// The address of a TLS server, and the number of its connections so far.
 #[derive(Clone, Debug)]
-pub(crate) struct TlsServer {
-    pub(crate) addr: SocketAddr,
+pub struct TlsServer {
+    pub addr: SocketAddr,
     connections: Arc<AtomicUsize>,
 }
 
 impl TlsServer {
     /// Serves `router` on a free port of 127.0.0.1 with this certificate and key, both PEM, until
     /// the test ends.
-    pub(crate) async fn start(certificate: &str, key: &str, router: Router) -> Self {
+    pub async fn start(certificate: &str, key: &str, router: Router) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
@@ -54,14 +54,14 @@ impl TlsServer {
     }
 
     /// Returns how many connections there have been.
-    pub(crate) fn connections(&self) -> usize {
+    pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 }
 
 /// Accepts connections for a name, with a certificate that no client has reason to trust, and
 /// forwards them to a server without TLS, until the test ends.
-pub(crate) fn terminate(listener: TcpListener, name: &str, target: SocketAddr) {
+pub fn terminate(listener: TcpListener, name: &str, target: SocketAddr) {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed([name.to_owned()]).unwrap();
     let acceptor = acceptor(&cert.pem(), &signing_key.serialize_pem());

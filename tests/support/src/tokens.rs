@@ -5,10 +5,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 
 /// The bytes of a token before its checksum: 12 of id, 4 of generation, 32 of secret.
-pub(crate) const PAYLOAD: usize = 48;
+pub const PAYLOAD: usize = 48;
 
 /// Returns the token with this prefix and payload, checksum included.
-pub(crate) fn encode(prefix: &str, payload: &[u8]) -> String {
+pub fn encode(prefix: &str, payload: &[u8]) -> String {
     let hash =
         Sha256::digest([b"tower-oauth-refresh checksum", prefix.as_bytes(), payload].concat());
     format!(
@@ -18,14 +18,14 @@ pub(crate) fn encode(prefix: &str, payload: &[u8]) -> String {
 }
 
 /// Returns the payload of a token; `None` unless `text` is a whole token with this prefix.
-pub(crate) fn payload(prefix: &str, text: &str) -> Option<Vec<u8>> {
+pub fn payload(prefix: &str, text: &str) -> Option<Vec<u8>> {
     let mut bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix(prefix)?).ok()?;
     bytes.truncate(PAYLOAD);
     (encode(prefix, &bytes) == text).then_some(bytes)
 }
 
 /// Returns a token of one prefix as a token of the other, with the checksum to match.
-pub(crate) fn retyped(token: &str) -> String {
+pub fn retyped(token: &str) -> String {
     match payload("at_", token) {
         Some(bytes) => encode("rt_", &bytes),
         None => encode("at_", &payload("rt_", token).unwrap()),
@@ -33,6 +33,6 @@ pub(crate) fn retyped(token: &str) -> String {
 }
 
 /// Returns a well-formed token that the layer never issued.
-pub(crate) fn made_up(prefix: &str) -> String {
+pub fn made_up(prefix: &str) -> String {
     encode(prefix, &[0; PAYLOAD])
 }

@@ -16,7 +16,7 @@ use tower::{BoxError, Service};
 
 /// What the server does with one request instead of serving it.
 #[derive(Clone, Debug)]
-pub(crate) enum Act {
+pub enum Act {
     /// Responds with this without looking at the request.
     Answer(u16, &'static str, &'static str),
     /// Serves the request once the gate is open.
@@ -35,16 +35,16 @@ pub(crate) enum Act {
 
 /// A request that the server received.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
-    pub(crate) method: Method,
-    pub(crate) path: String,
-    pub(crate) headers: HeaderMap,
-    pub(crate) form: Vec<(String, String)>,
-    pub(crate) raw: Bytes,
+pub struct Seen {
+    pub method: Method,
+    pub path: String,
+    pub headers: HeaderMap,
+    pub form: Vec<(String, String)>,
+    pub raw: Bytes,
 }
 
 impl Seen {
-    pub(crate) fn param(&self, name: &str) -> Option<&str> {
+    pub fn param(&self, name: &str) -> Option<&str> {
         self.form
             .iter()
             .find(|(key, _)| key == name)
@@ -65,24 +65,24 @@ struct State {
 
 /// The server. Clones are the same server.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Upstream(Arc<Mutex<State>>);
+pub struct Upstream(Arc<Mutex<State>>);
 
 impl Upstream {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self::default()
     }
 
     /// Adds an act for the next request that has none yet.
-    pub(crate) fn then(&self, act: Act) {
+    pub fn then(&self, act: Act) {
         self.0.lock().unwrap().acts.push_back(act);
     }
 
-    pub(crate) fn seen(&self) -> Vec<Seen> {
+    pub fn seen(&self) -> Vec<Seen> {
         self.0.lock().unwrap().seen.clone()
     }
 
     /// Returns how many refreshes it has received.
-    pub(crate) fn refreshes(&self) -> usize {
+    pub fn refreshes(&self) -> usize {
         self.seen()
             .iter()
             .filter(|seen| seen.param("grant_type") == Some("refresh_token"))
@@ -90,7 +90,7 @@ impl Upstream {
     }
 
     /// Returns how many refreshes it has granted.
-    pub(crate) fn rotations(&self) -> usize {
+    pub fn rotations(&self) -> usize {
         self.0
             .lock()
             .unwrap()
@@ -101,23 +101,23 @@ impl Upstream {
     }
 
     /// Makes every response take this long from now on.
-    pub(crate) fn slow_down(&self, time: Duration) {
+    pub fn slow_down(&self, time: Duration) {
         self.0.lock().unwrap().time = time;
     }
 
     /// From now on, the previous token of a session may be presented again, and gets the lost
     /// response.
-    pub(crate) fn forgive(&self) {
+    pub fn forgive(&self) {
         self.0.lock().unwrap().forgiving = true;
     }
 
     /// Returns how often a refresh token was presented a second time.
-    pub(crate) fn reuses(&self) -> u32 {
+    pub fn reuses(&self) -> u32 {
         self.0.lock().unwrap().reuses
     }
 
     /// Returns how many sessions are alive.
-    pub(crate) fn alive(&self) -> usize {
+    pub fn alive(&self) -> usize {
         self.0
             .lock()
             .unwrap()

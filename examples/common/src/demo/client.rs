@@ -9,11 +9,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 /// The error for a client that fails to authenticate.
-pub(super) const WRONG: OauthError = OauthError("invalid_client", "unknown client or wrong secret");
+pub const WRONG: OauthError = OauthError("invalid_client", "unknown client or wrong secret");
 
 /// An error of RFC 6749 §5.2.
 #[derive(Debug)]
-pub(super) struct OauthError(pub(super) &'static str, pub(super) &'static str);
+pub struct OauthError(pub &'static str, pub &'static str);
 
 impl IntoResponse for OauthError {
     fn into_response(self) -> Response {
@@ -29,10 +29,10 @@ impl IntoResponse for OauthError {
 
 /// The parameters of a request. None is repeated (RFC 6749 §3.2).
 #[derive(Debug)]
-pub(super) struct Parameters(Vec<(String, String)>);
+pub struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
-    pub(super) fn parse(text: &[u8]) -> Result<Self, OauthError> {
+    pub fn parse(text: &[u8]) -> Result<Self, OauthError> {
         let all: Vec<(String, String)> = form_urlencoded::parse(text).into_owned().collect();
         let repeated = all
             .iter()
@@ -46,14 +46,14 @@ impl Parameters {
     }
 
     /// Returns the value of a parameter. An empty value counts as missing (RFC 6749 §3.1).
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
+    pub fn get(&self, name: &str) -> Option<&str> {
         self.0
             .iter()
             .find(|(key, value)| key == name && !value.is_empty())
             .map(|(_, value)| value.as_str())
     }
 
-    pub(super) fn need(&self, name: &str) -> Result<&str, OauthError> {
+    pub fn need(&self, name: &str) -> Result<&str, OauthError> {
         self.get(name)
             .ok_or(OauthError("invalid_request", "a parameter is missing"))
     }
@@ -61,7 +61,7 @@ impl Parameters {
 
 /// Returns the client ID and the secret in a request to the token or revocation endpoint, from HTTP
 /// Basic or from the form.
-pub(super) fn credentials(
+pub fn credentials(
     headers: &HeaderMap,
     form: &Parameters,
 ) -> Result<(Option<String>, Option<String>), OauthError> {

@@ -15,14 +15,14 @@ const MOST: u64 = 10_000;
 
 /// Settings of the tokens that the demo issues.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Settings {
-    pub(super) access_lifetime: Duration,
+pub struct Settings {
+    pub access_lifetime: Duration,
     /// Whether token responses contain `expires_in`.
-    pub(super) expires_in: bool,
+    pub expires_in: bool,
     /// The value of `refresh_expires_in` in token responses, if they contain it.
-    pub(super) refresh_lifetime: Option<Duration>,
+    pub refresh_lifetime: Option<Duration>,
     /// Whether a refresh token can be used only once.
-    pub(super) rotates: bool,
+    pub rotates: bool,
 }
 
 impl Default for Settings {
@@ -38,7 +38,7 @@ impl Default for Settings {
 
 /// Codes, sessions and access tokens.
 #[derive(Debug)]
-pub(super) struct Sessions {
+pub struct Sessions {
     settings: Settings,
     codes: Cache<String, Code>,
     sessions: Cache<String, Arc<Session>>,
@@ -47,12 +47,12 @@ pub(super) struct Sessions {
 
 /// The authorization behind a code.
 #[derive(Clone, Debug)]
-pub(super) struct Code {
-    pub(super) client: &'static str,
-    pub(super) user: String,
-    pub(super) redirect_uri: String,
-    pub(super) challenge: String,
-    pub(super) scope: String,
+pub struct Code {
+    pub client: &'static str,
+    pub user: String,
+    pub redirect_uri: String,
+    pub challenge: String,
+    pub scope: String,
 }
 
 #[derive(Debug)]
@@ -66,19 +66,19 @@ struct Session {
 
 /// The authorization behind an access token.
 #[derive(Clone, Debug)]
-pub(super) struct Access {
-    pub(super) client: &'static str,
-    pub(super) user: String,
-    pub(super) scope: String,
+pub struct Access {
+    pub client: &'static str,
+    pub user: String,
+    pub scope: String,
     session: String,
 }
 
 /// The contents of a token response.
 #[derive(Debug)]
-pub(super) struct Tokens {
-    pub(super) access: String,
-    pub(super) refresh: String,
-    pub(super) scope: String,
+pub struct Tokens {
+    pub access: String,
+    pub refresh: String,
+    pub scope: String,
 }
 
 const GONE: OauthError = OauthError("invalid_grant", "the grant is invalid, expired or revoked");
@@ -91,7 +91,7 @@ fn cache<V: Clone + Send + Sync + 'static>(lifetime: Duration) -> Cache<String, 
 }
 
 impl Sessions {
-    pub(super) fn new(settings: Settings) -> Self {
+    pub fn new(settings: Settings) -> Self {
         let access = cache(settings.access_lifetime);
         Self {
             settings,
@@ -101,22 +101,22 @@ impl Sessions {
         }
     }
 
-    pub(super) const fn settings(&self) -> &Settings {
+    pub const fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    pub(super) fn add_code(&self, code: Code) -> Result<String, OauthError> {
+    pub fn add_code(&self, code: Code) -> Result<String, OauthError> {
         let name = random()?;
         self.codes.insert(name.clone(), code);
         Ok(name)
     }
 
     /// Removes and returns a code, so that it can be used only once.
-    pub(super) fn take_code(&self, code: &str) -> Result<Code, OauthError> {
+    pub fn take_code(&self, code: &str) -> Result<Code, OauthError> {
         self.codes.remove(code).ok_or(GONE)
     }
 
-    pub(super) fn begin(
+    pub fn begin(
         &self,
         client: &'static str,
         user: String,
@@ -134,7 +134,7 @@ impl Sessions {
     }
 
     /// Exchanges a refresh token. A token that was used before ends its session.
-    pub(super) fn refresh(
+    pub fn refresh(
         &self,
         token: &str,
         client: &'static str,
@@ -195,7 +195,7 @@ impl Sessions {
         })
     }
 
-    pub(super) fn access(&self, token: &str) -> Option<Access> {
+    pub fn access(&self, token: &str) -> Option<Access> {
         self.access
             .get(token)
             .filter(|access| self.sessions.contains_key(&access.session))
@@ -203,7 +203,7 @@ impl Sessions {
 
     /// Ends the session of a refresh token, or invalidates an access token, if it belongs to this
     /// client.
-    pub(super) fn revoke(&self, token: &str, client: &'static str) {
+    pub fn revoke(&self, token: &str, client: &'static str) {
         let session = token
             .split_once('.')
             .and_then(|(id, _)| Some((id, self.sessions.get(id)?)));

@@ -15,7 +15,7 @@ use super::Demo;
 use super::client::{OauthError, Parameters};
 use super::clients::authenticate;
 
-pub(super) async fn token(
+pub async fn token(
     State(demo): State<Demo>,
     headers: HeaderMap,
     body: Bytes,
@@ -64,7 +64,7 @@ pub(super) async fn token(
     Ok(([(CACHE_CONTROL, "no-store")], Json(answer)).into_response())
 }
 
-pub(super) async fn revoke(
+pub async fn revoke(
     State(demo): State<Demo>,
     headers: HeaderMap,
     body: Bytes,

@@ -13,7 +13,7 @@ pub(super) const SHORT_NAME: usize = 512;
 /// Checks a form while it streams to the upstream. An inspected parameter is held back until it is
 /// complete, so that the upstream never receives a refused form in full.
 #[derive(Debug, Default)]
-pub(crate) struct FormCheck {
+pub struct FormCheck {
     /// The beginning of the current parameter, while it may need inspection.
     held: BytesMut,
     place: Place,

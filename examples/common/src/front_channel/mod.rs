@@ -50,7 +50,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// The reason why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refusal {
+pub enum Refusal {
     #[error("response types that return a token are not supported: use response_type=code")]
     ResponseType,
     #[error("the request object cannot be read")]
@@ -66,7 +66,7 @@ pub(crate) enum Refusal {
 impl Refusal {
     /// Returns the OAuth error code (RFC 6749 §4.1.2.1, RFC 9101 §7, OpenID Connect Core
     /// §3.1.2.6).
-    pub(crate) const fn code(self) -> &'static str {
+    pub const fn code(self) -> &'static str {
         match self {
             Self::ResponseType => "unsupported_response_type",
             Self::RequestObject => "invalid_request_object",
@@ -77,13 +77,13 @@ impl Refusal {
 }
 
 /// Checks the query of a request.
-pub(crate) fn check_query(query: &str) -> Result<(), Refusal> {
+pub fn check_query(query: &str) -> Result<(), Refusal> {
     check_pairs(query.as_bytes())
 }
 
 /// Checks the path of a request for an encoded `?`: a server that decodes the path before it splits
 /// it sees a query.
-pub(crate) fn check_path(path: &str) -> Result<(), Refusal> {
+pub fn check_path(path: &str) -> Result<(), Refusal> {
     if !path.contains('%') {
         return Ok(());
     }
@@ -362,14 +362,14 @@ impl<'de> Deserialize<'de> for Claims {
 
 /// Checks the body of a request while it streams to the upstream.
 #[derive(Debug)]
-pub(crate) enum BodyCheck {
+pub enum BodyCheck {
     Form(FormCheck),
     Multipart(MultipartCheck),
 }
 
 impl BodyCheck {
     /// Returns a check for the body of a request with these headers, if it can be a form.
-    pub(crate) fn new(headers: &HeaderMap) -> Result<Option<Self>, Refusal> {
+    pub fn new(headers: &HeaderMap) -> Result<Option<Self>, Refusal> {
         let types = || {
             headers
                 .get_all(CONTENT_TYPE)
@@ -406,7 +406,7 @@ impl BodyCheck {
     }
 
     /// Consumes the next bytes of the body. Returns the bytes that may be passed on.
-    pub(crate) fn feed(&mut self, data: &[u8]) -> Result<Bytes, Refusal> {
+    pub fn feed(&mut self, data: &[u8]) -> Result<Bytes, Refusal> {
         match self {
             Self::Form(check) => check.feed(data),
             Self::Multipart(check) => check.feed(data),
@@ -414,7 +414,7 @@ impl BodyCheck {
     }
 
     /// Returns the bytes that were held back, at the end of the body.
-    pub(crate) fn finish(&mut self) -> Result<Bytes, Refusal> {
+    pub fn finish(&mut self) -> Result<Bytes, Refusal> {
         match self {
             Self::Form(check) => check.finish(),
             Self::Multipart(check) => check.finish(),
@@ -422,7 +422,7 @@ impl BodyCheck {
     }
 
     /// Returns how many bytes are held back.
-    pub(crate) fn held(&self) -> usize {
+    pub fn held(&self) -> usize {
         match self {
             Self::Form(check) => check.held(),
             Self::Multipart(check) => check.held(),

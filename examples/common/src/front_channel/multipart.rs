@@ -22,7 +22,7 @@ const MOST_NAMES: usize = 16;
 
 /// Checks a body while it streams to the upstream.
 #[derive(Debug, Default)]
-pub(crate) struct MultipartCheck {
+pub struct MultipartCheck {
     /// The current line and its continuation lines, while they may be a `Content-Disposition`
     /// header.
     held: BytesMut,

@@ -58,7 +58,7 @@ const EVICTION: Duration = Duration::from_millis(100);
 
 /// Accepts the connections of clients.
 #[derive(Debug)]
-pub(crate) struct Listener {
+pub struct Listener {
     listener: TcpListener,
     shared: Arc<Shared>,
 }
@@ -75,7 +75,7 @@ struct Shared {
 }
 
 impl Listener {
-    pub(crate) fn new(listener: TcpListener, limits: Limits) -> Self {
+    pub fn new(listener: TcpListener, limits: Limits) -> Self {
         let shared = Shared {
             connections: Arc::new(Semaphore::new(limits.max_connections)),
             in_flight: Arc::new(Semaphore::new(limits.max_in_flight)),
@@ -94,7 +94,7 @@ impl Listener {
     /// one client address.
     ///
     /// Returns the connections that are still open.
-    pub(crate) async fn run<S, B>(
+    pub async fn run<S, B>(
         self,
         service: impl Fn(SocketAddr) -> S,
         end: impl Future<Output = ()>,
@@ -389,7 +389,7 @@ impl Shared {
 
 /// The connections that were open when a listener stopped.
 #[derive(Debug, Default)]
-pub(crate) struct Connections {
+pub struct Connections {
     tasks: TaskTracker,
     closing: CancellationToken,
 }
@@ -397,7 +397,7 @@ pub(crate) struct Connections {
 impl Connections {
     /// Closes idle connections, lets open requests finish, and waits until all connections are
     /// closed.
-    pub(crate) async fn shutdown(self) {
+    pub async fn shutdown(self) {
         self.closing.cancel();
         self.tasks.close();
         self.tasks.wait().await;
@@ -408,7 +408,7 @@ impl Connections {
 /// completes the rotations whose clients have disconnected.
 ///
 /// Returns an error if `drain` takes longer than twice `rotation_timeout` and 15 seconds.
-pub(crate) async fn finish(
+pub async fn finish(
     connections: Connections,
     drain: impl Future<Output = ()>,
     rotation_timeout: Duration,

@@ -5,41 +5,41 @@ use std::time::Duration;
 use super::descriptors;
 
 /// The most streams of one HTTP/2 connection that are open at the same time.
-pub(crate) const MAX_STREAMS: u32 = 64;
+pub const MAX_STREAMS: u32 = 64;
 
 /// Bytes of one HTTP/2 request body that a client may send before they are read. This is the
 /// default of RFC 9113 §6.9.2, so that no client can exceed it before it receives the settings.
-pub(crate) const STREAM_WINDOW: u32 = 65_535;
+pub const STREAM_WINDOW: u32 = 65_535;
 
 /// Bytes of all HTTP/2 request bodies of one connection that a client may send before they are
 /// read.
-pub(crate) const CONNECTION_WINDOW: u32 = 1 << 20;
+pub const CONNECTION_WINDOW: u32 = 1 << 20;
 
 /// The size of the read buffer of an HTTP/1 connection, in bytes, and thus of the largest head.
-pub(crate) const HTTP1_BUFFER: usize = 32 << 10;
+pub const HTTP1_BUFFER: usize = 32 << 10;
 
 /// The longest time-out that a flag may set.
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// The limits of a listener.
 #[derive(Clone, Debug)]
-pub(crate) struct Limits {
+pub struct Limits {
     /// The most connections that are open at the same time.
-    pub(crate) max_connections: usize,
+    pub max_connections: usize,
     /// The most requests whose response is not finished.
-    pub(crate) max_in_flight: usize,
+    pub max_in_flight: usize,
     /// The most bytes of all request bodies together that are held in memory.
-    pub(crate) body_memory: usize,
+    pub body_memory: usize,
     /// The most bytes of one request body that the service holds; it has passed the rest on.
-    pub(crate) body_held: usize,
+    pub body_held: usize,
     /// The longest time that a connection may have no open request.
-    pub(crate) idle_timeout: Duration,
+    pub idle_timeout: Duration,
     /// The longest time that a body may make no progress.
-    pub(crate) stall_timeout: Duration,
+    pub stall_timeout: Duration,
     /// The interval between pings to an HTTP/2 client.
-    pub(crate) ping_interval: Duration,
+    pub ping_interval: Duration,
     /// The longest time that the client may take to answer a ping.
-    pub(crate) ping_timeout: Duration,
+    pub ping_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -60,7 +60,7 @@ impl Default for Limits {
 impl Limits {
     /// Raises the descriptor limit of the process as far as possible. If it is still too low,
     /// lowers these limits and logs a warning.
-    pub(crate) fn within_descriptors(self) -> Self {
+    pub fn within_descriptors(self) -> Self {
         match descriptors::raise() {
             Some(available) => self.within(available),
             None => self,
@@ -69,7 +69,7 @@ impl Limits {
 
     /// Lowers the limits to fit the number of descriptors. A connection needs one descriptor, and a
     /// request in flight needs one more for its connection to the upstream.
-    pub(crate) fn within(mut self, descriptors: usize) -> Self {
+    pub fn within(mut self, descriptors: usize) -> Self {
         let needed = self
             .max_connections
             .saturating_add(self.max_in_flight)
@@ -98,6 +98,7 @@ impl Limits {
 
 /// Defines `LimitFlags`, the command-line flags of [`Limits`]. Their environment variables begin
 /// with the prefix.
+#[macro_export]
 macro_rules! limit_flags {
     ($prefix:literal) => {
         /// Limits on the resources that clients may use.
@@ -110,7 +111,7 @@ macro_rules! limit_flags {
             /// If the descriptor limit of the process (`ulimit -n`) is too low, this value is
             /// lowered and a warning is logged.
             #[arg(long, env = concat!($prefix, "MAX_CONNECTIONS"), value_name = "COUNT", default_value = "10000",
-                                                                                value_parser = crate::common::listener::count)]
+                                                                                value_parser = $crate::listener::count)]
             max_connections: usize,
 
             /// Most requests that are in flight at the same time, including streamed responses;
@@ -119,13 +120,13 @@ macro_rules! limit_flags {
             /// If the descriptor limit of the process (`ulimit -n`) is too low, this value is
             /// lowered and a warning is logged.
             #[arg(long, env = concat!($prefix, "MAX_IN_FLIGHT"), value_name = "COUNT", default_value = "4096",
-                                                                                value_parser = crate::common::listener::count)]
+                                                                                value_parser = $crate::listener::count)]
             max_in_flight: usize,
 
             /// Memory, in bytes, for all request bodies that are held at the same time; at the
             /// limit, clients get 503
             #[arg(long, env = concat!($prefix, "BODY_MEMORY"), value_name = "BYTES", default_value = "67108864",
-                                                                                value_parser = crate::common::listener::count)]
+                                                                                value_parser = $crate::listener::count)]
             body_memory: usize,
 
             /// Time in seconds after which a connection without an open request is closed; it
@@ -135,7 +136,7 @@ macro_rules! limit_flags {
             /// the load balancer. Otherwise the load balancer may send a request on a connection
             /// that is being closed. At most 86400.
             #[arg(long, env = concat!($prefix, "IDLE_TIMEOUT"), value_name = "SECS", default_value = "30",
-                                                                                value_parser = crate::common::listener::timeout)]
+                                                                                value_parser = $crate::listener::timeout)]
             idle_timeout: std::time::Duration,
 
             /// Time in seconds in which a client must read or send at least 16 KiB of a body, or
@@ -145,31 +146,30 @@ macro_rules! limit_flags {
             /// longer, the client gets 408; if a response takes longer, it is cut off. At most
             /// 86400.
             #[arg(long, env = concat!($prefix, "STALL_TIMEOUT"), value_name = "SECS", default_value = "60",
-                                                                                value_parser = crate::common::listener::timeout)]
+                                                                                value_parser = $crate::listener::timeout)]
             stall_timeout: std::time::Duration,
         }
 
         impl LimitFlags {
             /// Returns the limits for a service that holds up to `body_held` bytes of a request
             /// body.
-            pub(crate) fn limits(&self, body_held: usize) -> crate::common::listener::Limits {
-                crate::common::listener::Limits {
+            pub(crate) fn limits(&self, body_held: usize) -> $crate::listener::Limits {
+                $crate::listener::Limits {
                     max_connections: self.max_connections,
                     max_in_flight: self.max_in_flight,
                     body_memory: self.body_memory,
                     body_held,
                     idle_timeout: self.idle_timeout,
                     stall_timeout: self.stall_timeout,
-                    ..crate::common::listener::Limits::default()
+                    ..$crate::listener::Limits::default()
                 }
             }
         }
     };
 }
-pub(crate) use limit_flags;
 
 /// Parses a number above 0.
-pub(crate) fn count(text: &str) -> Result<usize, String> {
+pub fn count(text: &str) -> Result<usize, String> {
     // The most permits of a semaphore.
     let most = usize::MAX >> 4;
     let count = text.parse().ok().filter(|count| (1..=most).contains(count));
@@ -177,7 +177,7 @@ pub(crate) fn count(text: &str) -> Result<usize, String> {
 }
 
 /// Parses a time-out in seconds; fractions are allowed.
-pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
+pub fn timeout(text: &str) -> Result<Duration, String> {
     let seconds = text
         .parse()
         .ok()

@@ -32,6 +32,6 @@ mod response;
 mod sending;
 mod throttle;
 
-pub(crate) use self::accept::{Connections, Listener, finish};
-pub(crate) use self::limits::{Limits, count, limit_flags, timeout};
-pub(crate) use self::request::{Held, RequestBody};
+pub use self::accept::{Connections, Listener, finish};
+pub use self::limits::{Limits, count, timeout};
+pub use self::request::{Held, RequestBody};

@@ -7,7 +7,7 @@ use http_body_util::Full;
 
 /// The reason why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub enum Refusal {
     /// The method contains lower-case letters or other unusual characters.
     Method,
     /// The request body made no progress.
@@ -24,7 +24,7 @@ impl Refusal {
     ///
     /// Some servers ignore the case of methods, so `post` could reach an endpoint for which only
     /// `POST` is guarded.
-    pub(crate) fn of_method(method: &Method) -> Option<Self> {
+    pub fn of_method(method: &Method) -> Option<Self> {
         let upper = |byte: u8| byte.is_ascii_uppercase() || byte == b'-';
         (!method.as_str().bytes().all(upper)).then_some(Self::Method)
     }
@@ -51,7 +51,7 @@ impl Refusal {
 
     /// Returns the error in the format of OAuth (RFC 6749 §5.2), which the clients of both servers
     /// understand.
-    pub(crate) fn response(self) -> Response<Full<Bytes>> {
+    pub fn response(self) -> Response<Full<Bytes>> {
         let (status, error, description) = self.parts();
         let body = format!(r#"{{"error":"{error}","error_description":"{description}"}}"#);
         let mut response = Response::new(Full::from(body));

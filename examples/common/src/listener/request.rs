@@ -19,13 +19,13 @@ const PROGRESS: usize = 16 << 10;
 
 /// The memory that all request bodies together may hold.
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub struct Budget {
     limit: usize,
     held: AtomicUsize,
 }
 
 impl Budget {
-    pub(crate) const fn new(limit: usize) -> Self {
+    pub const fn new(limit: usize) -> Self {
         Self {
             limit,
             held: AtomicUsize::new(0),
@@ -44,7 +44,7 @@ impl Budget {
     }
 
     #[cfg(test)]
-    pub(crate) fn held(&self) -> usize {
+    pub fn held(&self) -> usize {
         self.held.load(Ordering::SeqCst)
     }
 }
@@ -55,7 +55,7 @@ impl Budget {
 /// a body holds it until then. A service that streams the body calls [`pass_on`](Self::pass_on).
 /// Every request with a body has an `Arc` of this type as an extension.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub struct Held {
     budget: Arc<Budget>,
     /// The most bytes that this request can hold.
     most: usize,
@@ -64,12 +64,12 @@ pub(crate) struct Held {
     passed_on: AtomicBool,
     /// The time by which the body must be complete, if the service sets one. If it is not, the
     /// listener answers the request with 408.
-    pub(crate) deadline: OnceLock<Instant>,
+    pub deadline: OnceLock<Instant>,
     failure: AtomicU8,
 }
 
 impl Held {
-    pub(crate) const fn new(budget: Arc<Budget>, most: usize) -> Self {
+    pub const fn new(budget: Arc<Budget>, most: usize) -> Self {
         Self {
             budget,
             most,
@@ -82,7 +82,7 @@ impl Held {
 
     /// Stops counting arriving bytes, because the service streams the body. The service reports
     /// what it holds to [`keep`](Self::keep).
-    pub(crate) fn pass_on(&self) {
+    pub fn pass_on(&self) {
         self.passed_on.store(true, Ordering::SeqCst);
         self.budget.give_back(self.bytes.swap(0, Ordering::SeqCst));
     }
@@ -91,7 +91,7 @@ impl Held {
     ///
     /// Returns an error if the [`Budget`] is exhausted. The listener then answers the request with
     /// 503.
-    pub(crate) fn keep(&self, bytes: usize) -> Result<(), BodyError> {
+    pub fn keep(&self, bytes: usize) -> Result<(), BodyError> {
         // Only the task that streams the body changes the number.
         let held = self.bytes.load(Ordering::SeqCst);
         if !self.budget.take(bytes.saturating_sub(held)) {
@@ -127,7 +127,7 @@ impl Held {
     }
 
     /// Returns the refusal with which the listener must answer, if it cut the body off.
-    pub(crate) fn failure(&self) -> Option<Refusal> {
+    pub fn failure(&self) -> Option<Refusal> {
         match self.failure.load(Ordering::SeqCst) {
             1 => Some(Refusal::Memory),
             2 => Some(Refusal::Stalled),
@@ -144,7 +144,7 @@ impl Drop for Held {
 
 /// The reason why a request body could not be read completely.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BodyError {
+pub enum BodyError {
     /// The client or its connection failed.
     #[error(transparent)]
     Broken(#[from] hyper::Error),
@@ -158,7 +158,7 @@ pub(crate) enum BodyError {
 
 /// The body of a request, as the service receives it.
 #[derive(Debug)]
-pub(crate) struct RequestBody {
+pub struct RequestBody {
     body: Incoming,
     /// `None` for an empty body.
     held: Option<Arc<Held>>,
@@ -174,7 +174,7 @@ pub(crate) struct RequestBody {
 }
 
 impl RequestBody {
-    pub(crate) const fn new(body: Incoming, held: Option<Arc<Held>>, limit: Duration) -> Self {
+    pub const fn new(body: Incoming, held: Option<Arc<Held>>, limit: Duration) -> Self {
         Self {
             body,
             held,

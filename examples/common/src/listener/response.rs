@@ -14,15 +14,15 @@ use super::sending::{Chunk, Sending};
 
 /// The resources that a request holds until its response is finished or dropped.
 #[derive(Debug)]
-pub(crate) struct Holds {
-    pub(crate) _open: OpenRequest,
+pub struct Holds {
+    pub _open: OpenRequest,
     /// `None` if the request is refused.
-    pub(crate) _in_flight: Option<OwnedSemaphorePermit>,
+    pub _in_flight: Option<OwnedSemaphorePermit>,
 }
 
 pin_project! {
     /// The body of a response, as the connection receives it.
-    pub(crate) struct ResponseBody<B> {
+    pub struct ResponseBody<B> {
         #[pin]
         body: B,
         // The end of the body, once the body has returned it.
@@ -41,7 +41,7 @@ enum End {
 impl<B> ResponseBody<B> {
     /// Creates the body of a response. `sending` belongs to the HTTP/2 stream; it is `None` on
     /// HTTP/1.
-    pub(crate) const fn new(body: B, sending: Option<Arc<Sending>>, holds: Holds) -> Self {
+    pub const fn new(body: B, sending: Option<Arc<Sending>>, holds: Holds) -> Self {
         Self {
             body,
             end: None,

@@ -18,7 +18,7 @@ use super::OpenStore;
 
 /// The store that the user chose. Its address is not checked completely until it is opened.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) enum StoreChoice {
+pub enum StoreChoice {
     Memory,
     /// The URL, which may contain a password.
     Redis(String),
@@ -27,11 +27,11 @@ pub(crate) enum StoreChoice {
 
 /// Settings of Redis and of the cache in front of it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Settings {
-    pub(crate) cache_bytes: u64,
-    pub(crate) cache_ttl: Duration,
+pub struct Settings {
+    pub cache_bytes: u64,
+    pub cache_ttl: Duration,
     /// Replicas that must acknowledge a write.
-    pub(crate) replicas: u32,
+    pub replicas: u32,
 }
 
 /// The time limit for replicas to acknowledge a write.
@@ -40,7 +40,7 @@ const PATIENCE: Duration = Duration::from_millis(300);
 
 /// The reason why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum OpenError {
+pub enum OpenError {
     /// The command line is invalid.
     #[error("{0}")]
     Usage(String),
@@ -53,7 +53,7 @@ pub(crate) enum OpenError {
 
 impl StoreChoice {
     /// Opens the store. Must be called within a Tokio runtime.
-    pub(crate) async fn open(&self, settings: Settings) -> Result<OpenStore, OpenError> {
+    pub async fn open(&self, settings: Settings) -> Result<OpenStore, OpenError> {
         if settings.replicas > 0 && !matches!(self, Self::Redis(_)) {
             return Err(OpenError::Usage(
                 "--wait-for-replicas needs --store with Redis".into(),

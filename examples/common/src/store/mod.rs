@@ -3,5 +3,5 @@
 mod choice;
 mod opened;
 
-pub(crate) use self::choice::{OpenError, Settings, StoreChoice};
-pub(crate) use self::opened::{CacheLookups, OpenStore};
+pub use self::choice::{OpenError, Settings, StoreChoice};
+pub use self::opened::{CacheLookups, OpenStore};

@@ -8,22 +8,22 @@ use tower_oauth_refresh::store::{BoxStore, Store};
 
 /// The store for the layer, and the cache in front of it, if there is one.
 #[derive(Clone, Debug)]
-pub(crate) struct OpenStore {
-    pub(crate) store: BoxStore,
+pub struct OpenStore {
+    pub store: BoxStore,
     #[cfg(feature = "redis")]
     cached: Option<TieredStore<RedisStore>>,
 }
 
 /// The numbers of cache hits and misses.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct CacheLookups {
-    pub(crate) hits: u64,
-    pub(crate) misses: u64,
+pub struct CacheLookups {
+    pub hits: u64,
+    pub misses: u64,
 }
 
 impl OpenStore {
     /// Creates an open store without a cache.
-    pub(crate) fn plain(store: impl Store) -> Self {
+    pub fn plain(store: impl Store) -> Self {
         Self {
             store: BoxStore::new(store),
             #[cfg(feature = "redis")]
@@ -32,7 +32,7 @@ impl OpenStore {
     }
 
     #[cfg(feature = "redis")]
-    pub(crate) fn cached(store: TieredStore<RedisStore>) -> Self {
+    pub fn cached(store: TieredStore<RedisStore>) -> Self {
         Self {
             store: BoxStore::new(store.clone()),
             cached: Some(store),
@@ -40,7 +40,7 @@ impl OpenStore {
     }
 
     /// Returns the cache statistics; `None` if there is no cache.
-    pub(crate) fn cache_lookups(&self) -> Option<CacheLookups> {
+    pub fn cache_lookups(&self) -> Option<CacheLookups> {
         #[cfg(feature = "redis")]
         if let Some(store) = &self.cached {
             let stats = store.cache_stats();

@@ -6,8 +6,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::listener::Limits;
 use crate::server::{MEDIUM, PATIENCE, SHORT, Server, closed, limits};
+use server_common::listener::Limits;
 
 fn post(path: &str, length: usize, body: &str) -> String {
     format!(

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-use crate::listener::Limits;
 use crate::server::{NEVER, PATIENCE, SHORT, Server, closed, limits, until};
+use server_common::listener::Limits;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
@@ -300,7 +300,7 @@ fn the_limits_are_lowered_to_fit_the_descriptors() {
 
 #[test]
 fn flags_accept_counts_and_times_above_zero() {
-    use crate::listener::{count, timeout};
+    use server_common::listener::{count, timeout};
     assert_eq!((count("1"), count("10000")), (Ok(1), Ok(10_000)));
     assert_eq!(
         (timeout("0.5"), timeout("86400")),

@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tower::service_fn;
 
-use crate::listener::{Connections, Limits, Listener, RequestBody};
+use server_common::listener::{Connections, Limits, Listener, RequestBody};
 
 /// The longest wait for a condition that is expected to become true.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

@@ -5,8 +5,8 @@ use h2::client::SendRequest;
 use http::{Request, StatusCode};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::listener::Limits;
 use crate::server::{MEDIUM, PATIENCE, SHORT, Server, closed, limits, until};
+use server_common::listener::Limits;
 
 /// Connects an HTTP/2 client whose streams have this window. It answers pings.
 async fn client(server: &Server, window: u32) -> SendRequest<Bytes> {

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
+use server_common::causes::causes;
 
 use super::browser::Browser;
 use super::code::{CODE_LIFETIME, Code, CodeBinding, Fresh};
@@ -14,7 +15,6 @@ use super::pages::Problem;
 use super::reply;
 use super::request::Asked;
 use crate::app::App;
-use crate::causes::causes;
 use crate::error::OauthError;
 use crate::parameters::Parameters;
 use crate::records::{Handle, Kind};

@@ -2,8 +2,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-
-use crate::flags::seconds;
+use server_common::flags::seconds;
 
 /// The flags of the demo identity provider, which runs if no other provider is configured.
 #[derive(Clone, Debug, clap::Args)]

@@ -1,12 +1,12 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use server_common::flags::timeout;
+use server_common::networks::Network;
+use server_common::upstream::Upstream;
 use url::Url;
 
 use super::origin::AllowedOrigin;
-use crate::common::networks::Network;
-use crate::flags::timeout;
-use crate::upstream::Upstream;
 
 /// The flags of the MCP endpoint.
 #[derive(Debug, clap::Args)]

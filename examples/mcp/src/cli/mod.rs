@@ -8,6 +8,9 @@ mod sessions;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use server_common::flags::{level, seconds};
+use server_common::logging::LogFormat;
+use server_common::store::{Settings, StoreChoice};
 use tower_oauth_refresh::{AccessLayerBuilder, Store};
 use tracing_subscriber::filter::LevelFilter;
 use url::Url;
@@ -17,13 +20,10 @@ pub(crate) use self::endpoint::{EndpointFlags, McpUpstream, TokenUse};
 pub(crate) use self::origin::AllowedOrigin;
 use self::sessions::SessionFlags;
 use crate::clients::ClientFlags;
-use crate::flags::{level, seconds};
 use crate::issuer::Issuer;
-use crate::logging::LogFormat;
 use crate::provider::{ClientAuth, ProviderSettings};
-use crate::store::{Settings, StoreChoice};
 
-crate::common::listener::limit_flags!("MCP_");
+server_common::limit_flags!("MCP_");
 
 /// An OAuth 2.1 authorization server for MCP servers, in front of an identity provider without
 /// dynamic client registration.

@@ -1,9 +1,8 @@
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
+use server_common::flags::seconds;
 use tower_oauth_refresh::{RefreshLayerBuilder, Store};
-
-use crate::flags::seconds;
 
 /// The longest time in which a repeated exchange of an authorization code gets the same response.
 const CODE_WINDOW: Duration = Duration::from_secs(5);

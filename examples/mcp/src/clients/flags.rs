@@ -2,9 +2,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
+use server_common::flags::seconds;
 
 use super::rules::{AllowedRedirects, RedirectPattern};
-use crate::flags::seconds;
 
 /// The flags for clients.
 #[derive(Clone, Debug, clap::Args)]

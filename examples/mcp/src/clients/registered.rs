@@ -77,7 +77,7 @@ impl Registered {
             // The request succeeds even if the renewal fails: the next request tries again.
             if let Err(error) = self.write(&client, now()).await {
                 tracing::warn!(
-                    error = crate::causes::causes(&error),
+                    error = server_common::causes::causes(&error),
                     "could not renew a client registration: the next request tries again"
                 );
             }

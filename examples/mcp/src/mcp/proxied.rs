@@ -12,15 +12,15 @@ use axum::http::StatusCode;
 use axum::http::header::{COOKIE, HeaderValue, SET_COOKIE, WWW_AUTHENTICATE};
 use axum::http::uri::PathAndQuery;
 use axum::response::{IntoResponse, Response};
+use server_common::causes::causes;
+use server_common::forward::{Forward, ForwardError, Settings};
+use server_common::forwarded::Edge;
 use tower::{Service, ServiceExt as _};
 
 use crate::Failure;
 use crate::authorize::COOKIE_NAME;
-use crate::causes::causes;
 use crate::cli::{EndpointFlags, McpUpstream};
-use crate::common::forwarded::Edge;
 use crate::error::OauthError;
-use crate::forward::{Forward, ForwardError, Settings};
 use crate::issuer::Issuer;
 
 /// The service at `/mcp`.

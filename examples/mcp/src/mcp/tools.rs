@@ -7,10 +7,10 @@ use rmcp::handler::server::tool::Extension;
 use rmcp::model::{CallToolResult, ContentBlock, Implementation, ServerCapabilities, ServerConfig};
 use rmcp::{ErrorData, ServerHandler, tool, tool_handler, tool_router};
 use serde_json::{Value, json};
+use server_common::causes::causes;
 use tower_oauth_refresh::AccessGrant;
 
 use crate::app::App;
-use crate::causes::causes;
 use crate::provider::ProviderError;
 
 #[derive(Clone, Debug)]

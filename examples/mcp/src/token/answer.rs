@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use serde_json::{Map, Value};
+use server_common::causes::causes;
 
 use super::kept::{Kept, KeptToken};
 use crate::authorize;
-use crate::causes::causes;
 use crate::error::OauthError;
 use crate::provider::{ProviderAnswer, ProviderError};
 

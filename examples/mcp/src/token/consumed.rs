@@ -6,6 +6,7 @@ use axum::body::{Body, to_bytes};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use server_common::causes::causes;
 use tokio::runtime;
 use tokio::time::sleep;
 use tower_oauth_refresh::GrantKey;
@@ -15,7 +16,6 @@ use super::MOST_BYTES;
 use super::code::{age, answer_handle};
 use crate::app::App;
 use crate::authorize::{CODE_LIFETIME, Code, Fresh, Used};
-use crate::causes::causes;
 use crate::error::OauthError;
 use crate::records::{Handle, Kind};
 

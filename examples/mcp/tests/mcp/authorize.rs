@@ -1,14 +1,12 @@
 //! The authorization endpoint of the example `mcp`: complete log-ins, and invalid requests.
 
-mod support;
-
 use axum::http::StatusCode;
 use serde_json::json;
+use test_support::http::Answer;
+use test_support::process::Example;
 use url::Url;
 
-use self::support::http::Answer;
-use self::support::mcp::{self, Browser, CHALLENGE, Provider, one, onward, query};
-use self::support::process::Example;
+use crate::support::mcp::{self, Browser, CHALLENGE, Provider, one, onward, query};
 
 const REDIRECT: &str = "http://127.0.0.1:7777/callback?from=mcp";
 

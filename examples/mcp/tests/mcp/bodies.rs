@@ -1,21 +1,19 @@
 //! Request bodies at the example `mcp` that are too large or too slow.
 
-mod support;
-
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::http::{Request, StatusCode};
 use bytes::Bytes;
 use serde_json::{Value, json};
+use test_support::http::{Answer, Recorder, send};
+use test_support::process::Example;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use self::support::http::{Answer, Recorder, send};
-use self::support::identity::Identity;
-use self::support::mcp;
-use self::support::mcp_client::{McpClient, assert_error, structured};
-use self::support::process::Example;
+use crate::support::identity::Identity;
+use crate::support::mcp;
+use crate::support::mcp_client::{McpClient, assert_error, structured};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 

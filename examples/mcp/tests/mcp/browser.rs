@@ -1,8 +1,6 @@
 //! Log-ins through the example `mcp` in a real browser: content security policy, cookies, and
 //! attacks from other browsers.
 
-mod support;
-
 use std::net::SocketAddr;
 
 use axum::Router;
@@ -10,13 +8,13 @@ use axum::response::Html;
 use axum::routing::get;
 use fantoccini::cookies::Cookie;
 use serde_json::json;
+use test_support::http::serve;
+use test_support::process::Example;
+use test_support::tls;
 use tokio::net::TcpListener;
 
-use self::support::chromium::Chromium;
-use self::support::http::serve;
-use self::support::mcp::{self, Provider, one, query};
-use self::support::process::Example;
-use self::support::tls;
+use crate::support::chromium::Chromium;
+use crate::support::mcp::{self, Provider, one, query};
 
 /// Starts a client with a page at `/callback`.
 async fn client() -> SocketAddr {

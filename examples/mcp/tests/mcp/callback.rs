@@ -1,14 +1,12 @@
 //! The callback of the example `mcp`: responses of the identity provider are checked and never
 //! forwarded as they are.
 
-mod support;
-
 use axum::http::StatusCode;
 use serde_json::json;
+use test_support::http::Answer;
+use test_support::process::Example;
 
-use self::support::http::Answer;
-use self::support::mcp::{self, Browser, Provider, one, onward, query};
-use self::support::process::Example;
+use crate::support::mcp::{self, Browser, Provider, one, onward, query};
 
 const REDIRECT: &str = "http://127.0.0.1:7777/callback";
 

@@ -1,7 +1,5 @@
 //! The example `mcp` with the client of rmcp, which implements the whole OAuth flow of MCP clients.
 
-mod support;
-
 use std::sync::Once;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,14 +15,14 @@ use rmcp::transport::auth::{
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use rmcp::{RoleClient, ServiceExt as _};
 use serde_json::{Value, json};
+use test_support::http::send;
+use test_support::process::Example;
 use tokio::task::JoinSet;
 
-use self::support::documents::DocumentHost;
-use self::support::http::send;
-use self::support::identity::{Identity, Manners};
-use self::support::mcp::{self, Browser, onward, query};
-use self::support::mcp_client::{REDIRECT, call};
-use self::support::process::Example;
+use crate::support::documents::DocumentHost;
+use crate::support::identity::{Identity, Manners};
+use crate::support::mcp::{self, Browser, onward, query};
+use crate::support::mcp_client::{REDIRECT, call};
 
 type Client = RunningService<RoleClient, ()>;
 
@@ -208,7 +206,7 @@ async fn a_client_can_log_in_call_tools_refresh_and_revoke() {
         ("client_id", &*session.client_id),
         ("token", &*refreshed.part("refresh_token")),
     ];
-    let revoked = support::http::post(&server.url("/revoke"), &form).await;
+    let revoked = test_support::http::post(&server.url("/revoke"), &form).await;
     assert_eq!(revoked.status, StatusCode::OK, "{revoked:?}");
     // The access layer's cache learns of the revocation a moment later.
     ended(&server, &refreshed.part("access_token")).await;

@@ -1,20 +1,18 @@
 //! Authorization codes at the token endpoint of the example `mcp`: repeated, late and concurrent
 //! exchanges, and exchanges by other clients.
 
-mod support;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use test_support::http::Answer;
+use test_support::process::Example;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use self::support::http::Answer;
-use self::support::identity::{Identity, Manners};
-use self::support::mcp::{self, VERIFIER};
-use self::support::mcp_client::{McpClient, REDIRECT, assert_error, call, structured};
-use self::support::process::Example;
+use crate::support::identity::{Identity, Manners};
+use crate::support::mcp::{self, VERIFIER};
+use crate::support::mcp_client::{McpClient, REDIRECT, assert_error, call, structured};
 
 struct Fixture {
     server: Example,

@@ -1,14 +1,12 @@
 //! The consent page of the example `mcp`: its text, the protection of its form, and remembered
 //! consents.
 
-mod support;
-
 use axum::http::StatusCode;
 use serde_json::json;
+use test_support::process::Example;
 use url::Url;
 
-use self::support::mcp::{self, Browser, Provider, one, onward, query};
-use self::support::process::Example;
+use crate::support::mcp::{self, Browser, Provider, one, onward, query};
 
 const LOOPBACK: &str = "http://127.0.0.1:7777/callback";
 const WEB: &str = "https://client.example/callback";

@@ -1,13 +1,11 @@
 //! Discovery of the example `mcp` by clients (RFC 8414, RFC 9728), including clients in web pages.
 
-mod support;
-
 use axum::http::StatusCode;
 use serde_json::{Value, json};
+use test_support::http::{Answer, get, send};
+use test_support::process::Example;
 
-use self::support::http::{Answer, get, send};
-use self::support::mcp;
-use self::support::process::Example;
+use crate::support::mcp;
 
 const RESOURCE: &str = "/.well-known/oauth-protected-resource";
 const SERVER: &str = "/.well-known/oauth-authorization-server";

@@ -1,8 +1,6 @@
 //! Several instances of the example `mcp` with one Redis: any instance can serve any step, and
 //! Redis contains no secret.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -10,18 +8,18 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
+use test_support::http::Answer;
+use test_support::process::Example;
+use test_support::redis::{Fault, RedisServer, Wire};
+use test_support::secrets::{Needles, latin};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use self::support::http::Answer;
-use self::support::identity::Identity;
-use self::support::mcp::{self, Browser, Pairs, one, onward, query};
-use self::support::mcp_client::{McpClient, REDIRECT, assert_error, call, structured};
-use self::support::process::Example;
-use self::support::redis::{Fault, RedisServer, Wire};
-use self::support::secrets::{Needles, latin};
+use crate::support::identity::Identity;
+use crate::support::mcp::{self, Browser, Pairs, one, onward, query};
+use crate::support::mcp_client::{McpClient, REDIRECT, assert_error, call, structured};
 
 /// A time limit that suffices on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);

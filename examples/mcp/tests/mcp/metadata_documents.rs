@@ -1,8 +1,6 @@
 //! Clients of the example `mcp` with a client ID metadata document, which is fetched over TLS from
 //! a real server (draft-ietf-oauth-client-id-metadata-document).
 
-mod support;
-
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -10,10 +8,10 @@ use axum::response::IntoResponse as _;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use self::support::documents::{
+use crate::support::documents::{
     CALLBACK, DocumentHost, answer, authorize, authorize_at, is_known, is_refused,
 };
-use self::support::mcp::{self, onward};
+use crate::support::mcp::{self, onward};
 
 #[tokio::test]
 async fn a_client_is_identified_by_its_document() {

@@ -1,8 +1,6 @@
 //! Limits on fetches of client ID metadata documents by the example `mcp`: anyone can choose the
 //! URL.
 
-mod support;
-
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -10,13 +8,13 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
 use http_body_util::Channel;
 use serde_json::json;
+use test_support::http::post;
 use tokio::task::JoinSet;
 
-use self::support::documents::{
+use crate::support::documents::{
     CALLBACK, DocumentHost, answer, authorize, authorize_at, is_known, is_refused, start,
 };
-use self::support::http::post;
-use self::support::mcp;
+use crate::support::mcp;
 
 #[tokio::test]
 async fn redirects_are_not_followed() {

@@ -1,14 +1,12 @@
 //! The example `mcp` during a store outage: users see a page about it, and no log-in is lost.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
+use test_support::http::Answer;
+use test_support::redis::RedisServer;
 
-use self::support::http::Answer;
-use self::support::mcp::{self, Browser, Provider, one, onward, query};
-use self::support::redis::RedisServer;
+use crate::support::mcp::{self, Browser, Provider, one, onward, query};
 
 const REDIRECT: &str = "http://127.0.0.1:7777/callback";
 

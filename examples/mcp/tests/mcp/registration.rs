@@ -1,15 +1,14 @@
 //! Dynamic client registration at the example `mcp` (RFC 7591).
 
-mod support;
-
 use axum::http::StatusCode;
 use serde_json::{Value, json};
+use test_support::http::{Answer, get, send};
+use test_support::process::Example;
+use test_support::redis::RedisServer;
 use url::Url;
 
-use self::support::http::{Answer, get, send};
-use self::support::mcp::{self, CHALLENGE, onward};
-use self::support::process::Example;
-use self::support::redis::RedisServer;
+use crate::PROGRAM;
+use crate::support::mcp::{self, CHALLENGE, onward};
 
 const CALLBACK: &str = "https://client.example/callback";
 
@@ -592,7 +591,7 @@ async fn an_unused_registration_expires() {
 
 #[tokio::test]
 async fn invalid_flags_are_rejected() {
-    let run = |flags: [&str; 2]| Example::run("mcp", &flags, &[]);
+    let run = |flags: [&str; 2]| Example::run(PROGRAM, &flags, &[]);
     for (flag, value, message) in [
         (
             "--allowed-redirect",

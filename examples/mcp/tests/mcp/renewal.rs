@@ -1,16 +1,14 @@
 //! The renewal of registrations at the example `mcp`, observed in Redis.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use redis::Value;
 use serde_json::json;
+use test_support::http::get;
+use test_support::redis::RedisServer;
 
-use self::support::http::get;
-use self::support::mcp::{self, register, request};
-use self::support::redis::RedisServer;
+use crate::support::mcp::{self, register, request};
 
 const CALLBACK: &str = "https://client.example/callback";
 

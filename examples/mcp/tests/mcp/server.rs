@@ -1,20 +1,19 @@
 //! The example `mcp` as a server: the demo provider, an issuer with a path, the checks of the MCP
 //! endpoint, the command line, and shutdown.
 
-mod support;
-
 use std::time::Duration;
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
+use test_support::http::{Answer, get, post, send};
+use test_support::process::Example;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use self::support::http::{Answer, get, post, send};
-use self::support::identity::Identity;
-use self::support::mcp::{self, Browser, VERIFIER, one, onward, query};
-use self::support::mcp_client::{McpClient, REDIRECT, assert_error, call, structured};
-use self::support::process::Example;
+use crate::PROGRAM;
+use crate::support::identity::Identity;
+use crate::support::mcp::{self, Browser, VERIFIER, one, onward, query};
+use crate::support::mcp_client::{McpClient, REDIRECT, assert_error, call, structured};
 
 async fn demo(flags: &[&str]) -> Example {
     mcp::start(
@@ -387,7 +386,7 @@ async fn invalid_command_lines_are_rejected() {
             .chain(flags)
             .copied()
             .collect();
-        let output = tokio::task::spawn_blocking(move || Example::run("mcp", &args, &[]))
+        let output = tokio::task::spawn_blocking(move || Example::run(PROGRAM, &args, &[]))
             .await
             .unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();

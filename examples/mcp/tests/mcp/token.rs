@@ -1,21 +1,19 @@
 //! The token and revocation endpoints of the example `mcp`: sessions, invalid requests, and
 //! failures of the provider.
 
-mod support;
-
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
+use test_support::http::{post, send};
+use test_support::process::Example;
+use test_support::tokens::made_up;
 use tokio::time::sleep;
 
-use self::support::http::{post, send};
-use self::support::identity::{Identity, Manners};
-use self::support::mcp::{self, VERIFIER, one};
-use self::support::mcp_client::{McpClient, REDIRECT, assert_error, call, structured};
-use self::support::process::Example;
-use self::support::tokens::made_up;
+use crate::support::identity::{Identity, Manners};
+use crate::support::mcp::{self, VERIFIER, one};
+use crate::support::mcp_client::{McpClient, REDIRECT, assert_error, call, structured};
 
 struct Fixture {
     identity: Identity,

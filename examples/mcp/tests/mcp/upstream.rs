@@ -1,7 +1,5 @@
 //! `--mcp-upstream` of the example `mcp`: the proxy to another MCP server.
 
-mod support;
-
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -14,15 +12,16 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Channel};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+use test_support::http::{Recorder, raw, send, serve};
+use test_support::process::Example;
+use test_support::tokens::made_up;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use self::support::http::{Recorder, raw, send, serve};
-use self::support::identity::Identity;
-use self::support::mcp;
-use self::support::mcp_client::{McpClient, assert_error};
-use self::support::process::Example;
-use self::support::tokens::made_up;
+use crate::PROGRAM;
+use crate::support::identity::Identity;
+use crate::support::mcp;
+use crate::support::mcp_client::{McpClient, assert_error};
 
 /// A time limit that suffices on a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -449,7 +448,7 @@ async fn invalid_allowed_origins_are_rejected_at_startup() {
     ] {
         let output = tokio::task::spawn_blocking(move || {
             Example::run(
-                "mcp",
+                PROGRAM,
                 &["--listen", "127.0.0.1:0", "--allowed-origin", origin],
                 &[],
             )
@@ -718,7 +717,7 @@ async fn invalid_upstream_urls_are_rejected_at_startup() {
     ] {
         let output = tokio::task::spawn_blocking(move || {
             Example::run(
-                "mcp",
+                PROGRAM,
                 &["--listen", "127.0.0.1:0", "--mcp-upstream", url],
                 &[],
             )

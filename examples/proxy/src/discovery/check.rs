@@ -10,12 +10,12 @@ use http::header::{ACCEPT, HOST, HeaderValue};
 use http::{Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt as _, Limited};
+use server_common::upstream::{PublicUrl, Upstream};
 use tokio::time::timeout;
 use tower::{Service, ServiceExt as _};
 
 use super::document::{Document, Endpoint};
 use super::{DOCUMENTS, LARGEST};
-use crate::upstream::{PublicUrl, Upstream};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -135,7 +135,7 @@ where
     let response = upstream
         .oneshot(request)
         .await
-        .map_err(|error| crate::causes::causes(&*error.into()))?;
+        .map_err(|error| server_common::causes::causes(&*error.into()))?;
     if response.status() != StatusCode::OK {
         return Ok(None);
     }

@@ -13,11 +13,11 @@ use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt as _, Either, Full, Limited};
 use pin_project_lite::pin_project;
+use server_common::upstream::{PublicUrl, Upstream};
 use tower::Service;
 
 use super::document::Document;
 use super::{LARGEST, is_discovery};
-use crate::upstream::{PublicUrl, Upstream};
 
 /// Headers that identify the exact bytes of a response.
 const DIGESTS: [HeaderName; 5] = [

@@ -1,8 +1,6 @@
 //! The example proxy issues its own access tokens, and replaces them with the upstream's in
 //! requests for guarded resources.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -16,14 +14,15 @@ use http_body_util::channel::Channel;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::json;
+use test_support::access::LOG_IN;
+use test_support::http::{Answer, Recorder, post, raw, send, serve, serve_upstream};
+use test_support::process::Example;
+use test_support::tokens::made_up;
+use test_support::{Act, Upstream, refresh_form};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use self::support::access::LOG_IN;
-use self::support::http::{Answer, Recorder, post, raw, send, serve, serve_upstream};
-use self::support::process::Example;
-use self::support::tokens::made_up;
-use self::support::{Act, Upstream, proxy, refresh_form};
+use crate::proxy;
 
 const SOON: Duration = Duration::from_secs(10);
 const GUARDED: [&str; 3] = ["--reference-access-tokens", "--resource-prefix", "/api"];

@@ -1,8 +1,6 @@
 //! A real OAuth client, the crate `oauth2`, uses the example proxy with the endpoints in its
 //! discovery document.
 
-mod support;
-
 use oauth2::basic::{
     BasicClient, BasicErrorResponseType, BasicRequestTokenError, BasicTokenResponse,
 };
@@ -11,11 +9,12 @@ use oauth2::{
     EndpointSet, PkceCodeChallenge, RedirectUrl, RefreshToken, RevocationUrl, Scope,
     StandardRevocableToken, TokenResponse as _, TokenUrl,
 };
+use test_support::http::{get, send};
+use test_support::oauth::oauth_http;
+use test_support::process::Example;
 use url::Url;
 
-use self::support::http::{get, send};
-use self::support::oauth::oauth_http;
-use self::support::process::Example;
+use crate::PROGRAM;
 
 type Client = BasicClient<EndpointSet, EndpointNotSet, EndpointNotSet, EndpointSet, EndpointSet>;
 type Failure = BasicRequestTokenError<std::io::Error>;
@@ -24,7 +23,7 @@ type Failure = BasicRequestTokenError<std::io::Error>;
 async fn clients() -> (Example, Vec<Client>) {
     let start = || {
         Example::start(
-            "proxy",
+            PROGRAM,
             &["--listen", "127.0.0.1:0"],
             &[] as &[(&str, &str)],
         )

@@ -1,7 +1,5 @@
 //! The example proxy streams requests and responses, and handles failures of connections.
 
-mod support;
-
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,13 +13,13 @@ use http_body_util::channel::Channel;
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+use test_support::http::{Recorder, get, post, raw, send, serve};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use self::support::http::{Recorder, get, post, raw, send, serve};
-use self::support::proxy;
+use crate::proxy;
 
 const SOON: Duration = Duration::from_secs(10);
 

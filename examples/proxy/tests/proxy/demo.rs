@@ -1,15 +1,14 @@
 //! The demo of the example proxy: its authorization server follows the standards, and the printed
 //! session works.
 
-mod support;
-
 use std::process::Command;
 
 use axum::http::StatusCode;
+use test_support::http::{Answer, get, post, send};
+use test_support::process::Example;
 use url::Url;
 
-use self::support::http::{Answer, get, post, send};
-use self::support::process::Example;
+use crate::PROGRAM;
 
 const CALLBACK: &str = "http://127.0.0.1:7777/callback";
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
@@ -18,7 +17,7 @@ const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 async fn demo(flags: &'static [&str]) -> Example {
     let start = move || {
         let flags: Vec<_> = ["--listen", "127.0.0.1:0"].iter().chain(flags).collect();
-        Example::start::<_, &str, &str>("proxy", &flags, &[])
+        Example::start::<_, &str, &str>(PROGRAM, &flags, &[])
     };
     tokio::task::spawn_blocking(start).await.unwrap()
 }

@@ -1,12 +1,10 @@
 //! The example proxy rewrites discovery documents, and warns of those that direct clients past it.
 
-mod support;
-
 use axum::http::StatusCode;
 use serde_json::json;
+use test_support::http::{Recorder, Seen, get, send};
 
-use self::support::http::{Recorder, Seen, get, send};
-use self::support::proxy;
+use crate::proxy;
 
 const OPENID: &str = "/.well-known/openid-configuration";
 const OAUTH: &str = "/.well-known/oauth-authorization-server";

@@ -1,12 +1,12 @@
 //! The example proxy checks its flags before it starts.
 
-mod support;
+use test_support::http::get;
+use test_support::process::Example;
 
-use self::support::http::get;
-use self::support::process::Example;
+use crate::PROGRAM;
 
 fn refused(args: &[&str], envs: &[(&str, &str)]) -> String {
-    let output = Example::run("proxy", args, envs);
+    let output = Example::run(PROGRAM, args, envs);
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{args:?} {envs:?}: {stderr}");
     assert!(stderr.starts_with("error: "), "{args:?} {envs:?}: {stderr}");
@@ -426,7 +426,7 @@ fn environment_variables_are_checked_like_flags() {
 
 #[test]
 fn every_flag_has_an_environment_variable_and_help() {
-    let output = Example::run::<&str>("proxy", &["--help"], &[]);
+    let output = Example::run::<&str>(PROGRAM, &["--help"], &[]);
     let help = String::from_utf8(output.stdout).unwrap();
     let flags = help
         .lines()
@@ -452,7 +452,7 @@ fn an_address_in_use_is_reported_with_its_flag() {
         &["--listen", &address][..],
         &["--listen", "127.0.0.1:0", "--admin", &address],
     ] {
-        let output = Example::run("proxy", flags, &[]);
+        let output = Example::run(PROGRAM, flags, &[]);
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{stderr}");
         assert!(
@@ -501,7 +501,7 @@ async fn environment_variables_set_all_flags() {
         ("PROXY_LOG_LEVEL", "trace"),
     ];
     let proxy =
-        tokio::task::spawn_blocking(move || Example::start::<&str, _, _>("proxy", &[], &envs))
+        tokio::task::spawn_blocking(move || Example::start::<&str, _, _>(PROGRAM, &[], &envs))
             .await
             .unwrap();
     assert_eq!(

@@ -1,12 +1,10 @@
 //! The example proxy forwards all other requests, as a reverse proxy must.
 
-mod support;
-
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use test_support::http::{Recorder, get, raw, send};
 use tokio::net::TcpListener;
 
-use self::support::http::{Recorder, get, raw, send};
-use self::support::proxy;
+use crate::proxy;
 
 #[tokio::test]
 async fn requests_and_responses_are_forwarded_unchanged() {

@@ -1,8 +1,6 @@
 //! With reference access tokens the example proxy refuses authorization requests that return tokens
 //! to the browser.
 
-mod support;
-
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -11,12 +9,12 @@ use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http_body_util::BodyExt as _;
+use test_support::http::{send, serve};
+use test_support::process::Example;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use self::support::http::{send, serve};
-use self::support::process::Example;
-use self::support::proxy;
+use crate::proxy;
 
 const FORM: &str = "application/x-www-form-urlencoded";
 

@@ -1,13 +1,12 @@
 //! Health, metrics and the log of the example proxy.
 
-mod support;
-
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use test_support::http::{Answer, Recorder, get, post, send, serve_upstream};
+use test_support::{Upstream, refresh_form};
 
-use self::support::http::{Answer, Recorder, get, post, send, serve_upstream};
-use self::support::{Upstream, proxy, refresh_form};
+use crate::proxy;
 
 const KINDS: &str = include_str!("../src/event.rs");
 
@@ -174,7 +173,7 @@ async fn events_and_store_calls_are_measured() {
         "claims are forwarded to the inner store"
     );
 
-    upstream.then(support::Act::Wait(std::sync::Arc::clone(&gate)));
+    upstream.then(test_support::Act::Wait(std::sync::Arc::clone(&gate)));
     let waiting =
         tokio::spawn(async move { get(&proxy.url("/slow")).await.status.as_u16().min(1) });
     while value(&metrics(&admin).await, "proxy_requests_in_flight") < 1.0 {
@@ -245,7 +244,7 @@ async fn the_trace_log_has_every_decision_and_no_secret() {
             "x=%",
         )
         .await;
-        upstream.then(support::Act::Break);
+        upstream.then(test_support::Act::Break);
         post(&url, &log_in).await;
         post(
             &proxy.url("/revoke"),

@@ -1,15 +1,13 @@
 //! No spelling of a path bypasses the guards of the example proxy, however the upstream resolves
 //! it. Sends many spellings over real sockets and compares them with eight ways to resolve a path.
 
-mod support;
-
 #[path = "../src/path/readings.rs"]
 mod readings;
 
 use self::readings::{is_served, readings};
-use self::support::http::{Recorder, Seen, raw};
-use self::support::process::Example;
-use self::support::proxy;
+use crate::proxy;
+use test_support::http::{Recorder, Seen, raw};
+use test_support::process::Example;
 
 /// Starts a server that answers every request with tokens.
 async fn tokens_for_everything() -> Recorder {

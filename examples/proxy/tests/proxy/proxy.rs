@@ -1,6 +1,8 @@
 //! The example proxy in front of a server of the test.
 
-use super::process::Example;
+use test_support::process::Example;
+
+use crate::PROGRAM;
 
 /// Starts the proxy on a free port in front of `upstream`, with further flags.
 ///
@@ -21,7 +23,7 @@ pub(crate) async fn start_with(upstream: &str, flags: &[&str], envs: &[(&str, &s
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect();
-    tokio::task::spawn_blocking(move || Example::start("proxy", &args, &envs))
+    tokio::task::spawn_blocking(move || Example::start(PROGRAM, &args, &envs))
         .await
         .unwrap()
 }

@@ -1,18 +1,17 @@
 //! The example proxy rotates tokens of real clients over real sockets.
 
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use test_support::http::{Answer, Recorder, post, raw, send, serve_upstream, serve_upstream_at};
+use test_support::process::Example;
+use test_support::{Act, Upstream, refresh_form};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use self::support::http::{Answer, Recorder, post, raw, send, serve_upstream, serve_upstream_at};
-use self::support::process::Example;
-use self::support::{Act, Upstream, proxy, refresh_form};
+use crate::proxy;
 
 const END: Duration = Duration::from_secs(20);
 

@@ -1,7 +1,5 @@
 //! The example proxy with persistent and shared stores.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -15,12 +13,14 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::json;
+use test_support::access::LOG_IN;
+use test_support::http::{Answer, get, post, send, serve, serve_upstream};
+use test_support::process::Example;
+use test_support::redis::RedisServer;
+use test_support::{Upstream, refresh_form};
 
-use self::support::access::LOG_IN;
-use self::support::http::{Answer, get, post, send, serve, serve_upstream};
-use self::support::process::Example;
-use self::support::redis::RedisServer;
-use self::support::{Upstream, proxy, refresh_form};
+use crate::PROGRAM;
+use crate::proxy;
 
 const END: Duration = Duration::from_secs(20);
 
@@ -402,7 +402,7 @@ async fn redb_keeps_grants_when_the_proxy_is_killed() {
         "--store",
         &store,
     ];
-    let output = Example::run("proxy", &args, &[]);
+    let output = Example::run(PROGRAM, &args, &[]);
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(
@@ -447,7 +447,7 @@ async fn a_store_that_cannot_be_opened_is_reported_without_its_password() {
             "--store",
             &store,
         ];
-        let output = Example::run("proxy", &args, &[]);
+        let output = Example::run(PROGRAM, &args, &[]);
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{stderr}");
         assert!(

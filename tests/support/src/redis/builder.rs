@@ -10,7 +10,7 @@ use super::{Certificates, RedisServer};
 /// The settings of a server.
 #[derive(Clone)]
 #[must_use]
-pub(crate) struct Builder {
+pub struct Builder {
     lines: Vec<String>,
     master: Option<u16>,
     tls: Option<Certificates>,
@@ -46,37 +46,37 @@ impl Builder {
     }
 
     /// Sets the password of the user `default`.
-    pub(crate) fn password(self, password: &str) -> Self {
+    pub fn password(self, password: &str) -> Self {
         self.config("requirepass", password)
     }
 
     /// Adds a line to the configuration; a later one overrides an earlier one. Values with spaces
     /// need quotes as in `redis.conf`.
-    pub(crate) fn config(mut self, name: &str, value: &str) -> Self {
+    pub fn config(mut self, name: &str, value: &str) -> Self {
         self.lines.push(format!("{name} {value}"));
         self
     }
 
     /// Adds a user, in the syntax of `ACL SETUSER`: `alice on >password ~prefix* +get`.
-    pub(crate) fn user(self, rules: &str) -> Self {
+    pub fn user(self, rules: &str) -> Self {
         self.config("user", rules)
     }
 
     /// Serves only TLS. Clients need no certificate, unless `.config("tls-auth-clients", "yes")`
     /// requires one.
-    pub(crate) fn tls(mut self, certificates: &Certificates) -> Self {
+    pub fn tls(mut self, certificates: &Certificates) -> Self {
         self.tls = Some(certificates.clone());
         self
     }
 
     /// Makes it a replica of the server on this port. It has started when it is in sync.
-    pub(crate) fn replica_of(mut self, port: u16) -> Self {
+    pub fn replica_of(mut self, port: u16) -> Self {
         self.master = Some(port);
         self
     }
 
     /// Starts the server on a free port and waits until it responds.
-    pub(crate) async fn start(self) -> RedisServer {
+    pub async fn start(self) -> RedisServer {
         let end = Instant::now() + LIMIT;
         loop {
             let server = self.lay_out(Port::free());

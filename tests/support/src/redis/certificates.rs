@@ -12,22 +12,22 @@ use tempfile::TempDir;
 /// An authority, a server certificate for `localhost` and 127.0.0.1, and a client certificate.
 /// Clones share the files.
 #[derive(Clone)]
-pub(crate) struct Certificates {
-    pub(crate) ca: String,
-    pub(crate) server: Identity,
-    pub(crate) client: Identity,
+pub struct Certificates {
+    pub ca: String,
+    pub server: Identity,
+    pub client: Identity,
     directory: Arc<TempDir>,
 }
 
 /// A certificate and its key, both in PEM.
 #[derive(Clone)]
-pub(crate) struct Identity {
-    pub(crate) certificate: String,
-    pub(crate) key: String,
+pub struct Identity {
+    pub certificate: String,
+    pub key: String,
 }
 
 impl Certificates {
-    pub(crate) fn generate() -> Self {
+    pub fn generate() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut ca = params(&[], "Authority of a test");
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -65,7 +65,7 @@ impl Certificates {
     }
 
     /// Returns the path of `ca.pem`, `server.pem`, `server.key`, `client.pem` or `client.key`.
-    pub(crate) fn file(&self, name: &str) -> PathBuf {
+    pub fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 }

@@ -15,17 +15,17 @@ const BUS: u16 = 10_000;
 
 /// Three masters that share all slots. They are killed when dropped.
 #[derive(Debug)]
-pub(crate) struct Cluster {
+pub struct Cluster {
     nodes: Vec<RedisServer>,
 }
 
 impl Cluster {
-    pub(crate) async fn start() -> Self {
+    pub async fn start() -> Self {
         Self::start_with(|builder| builder).await
     }
 
     /// Starts a cluster whose nodes have further settings, such as `|node| node.password("x")`.
-    pub(crate) async fn start_with(build: impl Fn(Builder) -> Builder) -> Self {
+    pub async fn start_with(build: impl Fn(Builder) -> Builder) -> Self {
         let mut nodes = Vec::new();
         for (index, (first, last)) in SLOTS.into_iter().enumerate() {
             let builder = RedisServer::builder().config("cluster-enabled", "yes");
@@ -56,7 +56,7 @@ impl Cluster {
     }
 
     /// Waits until every node considers all slots served, as after a restart.
-    pub(crate) async fn ready(&self) {
+    pub async fn ready(&self) {
         for node in &self.nodes {
             let end = Instant::now() + LIMIT;
             while !is_ready(node).await.is_ok_and(|ready| ready) {
@@ -67,12 +67,12 @@ impl Cluster {
     }
 
     /// `redis-cluster://127.0.0.1:PORT,…`
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         self.url_with("")
     }
 
     /// [`url`](Self::url) with credentials, such as `user:password@`.
-    pub(crate) fn url_with(&self, credentials: &str) -> String {
+    pub fn url_with(&self, credentials: &str) -> String {
         let nodes = self
             .nodes
             .iter()
@@ -83,12 +83,12 @@ impl Cluster {
         )
     }
 
-    pub(crate) fn nodes(&self) -> &[RedisServer] {
+    pub fn nodes(&self) -> &[RedisServer] {
         &self.nodes
     }
 
     /// Returns the node that has the slot of this key.
-    pub(crate) async fn node_of(&self, key: &[u8]) -> &RedisServer {
+    pub async fn node_of(&self, key: &[u8]) -> &RedisServer {
         let slot = self.nodes[0]
             .command(&[b"CLUSTER", &b"KEYSLOT"[..], key])
             .await;
@@ -102,7 +102,7 @@ impl Cluster {
 
     /// Puts a wire in front of each node, in order. From now on, the cluster tells clients the
     /// addresses of the wires.
-    pub(crate) async fn wires(&self) -> Vec<Wire> {
+    pub async fn wires(&self) -> Vec<Wire> {
         let mut wires = Vec::new();
         for node in &self.nodes {
             let wire = Wire::in_front_of(node.port()).await;

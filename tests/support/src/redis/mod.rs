@@ -9,9 +9,9 @@ mod sentinels;
 mod server;
 mod wire;
 
-pub(crate) use self::builder::Builder;
-pub(crate) use self::certificates::Certificates;
-pub(crate) use self::cluster::Cluster;
-pub(crate) use self::sentinels::Sentinels;
-pub(crate) use self::server::RedisServer;
-pub(crate) use self::wire::{Fault, Wire};
+pub use self::builder::Builder;
+pub use self::certificates::Certificates;
+pub use self::cluster::Cluster;
+pub use self::sentinels::Sentinels;
+pub use self::server::RedisServer;
+pub use self::wire::{Fault, Wire};

@@ -23,20 +23,20 @@ const PERIODS: [(&str, &str); 6] = [
 ];
 
 /// A master, a replica and three sentinels of which two must agree. They are killed when dropped.
-pub(crate) struct Sentinels {
+pub struct Sentinels {
     servers: [RedisServer; 2],
     sentinels: Vec<RedisServer>,
     master: AtomicUsize,
 }
 
 impl Sentinels {
-    pub(crate) async fn start() -> Self {
+    pub async fn start() -> Self {
         Self::start_with(|builder| builder).await
     }
 
     /// Starts a deployment whose master and replica have further settings, such as
     /// `|server| server.password("x")`.
-    pub(crate) async fn start_with(build: impl Fn(Builder) -> Builder) -> Self {
+    pub async fn start_with(build: impl Fn(Builder) -> Builder) -> Self {
         let master = build(RedisServer::builder()).start().await;
         let replica = build(RedisServer::builder())
             .replica_of(master.port())
@@ -73,12 +73,12 @@ impl Sentinels {
     }
 
     /// `redis-sentinel://127.0.0.1:PORT,…/main`, with the ports of the sentinels.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         self.url_with("")
     }
 
     /// [`url`](Self::url) with credentials, such as `user:password@`.
-    pub(crate) fn url_with(&self, credentials: &str) -> String {
+    pub fn url_with(&self, credentials: &str) -> String {
         let sentinels = self
             .sentinels
             .iter()
@@ -90,16 +90,16 @@ impl Sentinels {
     }
 
     /// Returns the current master, or the last one if it was killed.
-    pub(crate) fn master(&self) -> &RedisServer {
+    pub fn master(&self) -> &RedisServer {
         &self.servers[self.master.load(Ordering::SeqCst)]
     }
 
     /// Returns the server that is not the master.
-    pub(crate) fn replica(&self) -> &RedisServer {
+    pub fn replica(&self) -> &RedisServer {
         &self.servers[1 - self.master.load(Ordering::SeqCst)]
     }
 
-    pub(crate) fn sentinels(&self) -> &[RedisServer] {
+    pub fn sentinels(&self) -> &[RedisServer] {
         &self.sentinels
     }
 
@@ -107,7 +107,7 @@ impl Sentinels {
     ///
     /// For a second or two both are masters, and what is written to the old one in that time is
     /// lost.
-    pub(crate) async fn failover(&self) {
+    pub async fn failover(&self) {
         self.change_places().await;
         self.settled().await;
     }
@@ -118,7 +118,7 @@ impl Sentinels {
     ///
     /// If they stopped any sooner, a sentinel that does not know the new master yet would demote it
     /// again afterwards.
-    pub(crate) async fn slow_failover(&self, pause: Duration) {
+    pub async fn slow_failover(&self, pause: Duration) {
         self.change_places().await;
         self.sentinels.iter().for_each(RedisServer::freeze);
         tokio::time::sleep(pause).await;
@@ -144,14 +144,14 @@ impl Sentinels {
 
     /// Kills the master, and waits until its replica is promoted. When the killed server is started
     /// again, it becomes a replica.
-    pub(crate) async fn kill_master_and_wait(&self) {
+    pub async fn kill_master_and_wait(&self) {
         self.master().kill();
         self.promoted().await;
     }
 
     /// Waits until the replica is promoted and every sentinel reports it, as after the master was
     /// frozen. From then on [`master`](Self::master) returns that server.
-    pub(crate) async fn promoted(&self) {
+    pub async fn promoted(&self) {
         let new = self.replica();
         new.until_info("replication", "being master", |info| {
             info.get("role").is_some_and(|role| role == "master")
@@ -170,7 +170,7 @@ impl Sentinels {
 
     /// Waits until master and replica run as such, and every sentinel knows the other sentinels and
     /// both servers. If the next change came earlier, a sentinel might undo it as a mistake.
-    pub(crate) async fn settled(&self) {
+    pub async fn settled(&self) {
         let master = self.master().port().to_string();
         let replica = self.replica().port().to_string();
         for sentinel in &self.sentinels {

@@ -31,7 +31,7 @@ pub(super) const FIXTURE: &str = "fixture";
 
 /// A server that is running, or was killed and can be started again. It is killed and its directory
 /// removed when dropped.
-pub(crate) struct RedisServer {
+pub struct RedisServer {
     port: Port,
     tls: Option<Certificates>,
     sentinel: bool,
@@ -41,11 +41,11 @@ pub(crate) struct RedisServer {
 
 impl RedisServer {
     /// Starts a server that keeps nothing on disk and needs no password.
-    pub(crate) async fn start() -> Self {
+    pub async fn start() -> Self {
         Self::builder().start().await
     }
 
-    pub(crate) fn builder() -> Builder {
+    pub fn builder() -> Builder {
         Builder::new()
     }
 
@@ -66,12 +66,12 @@ impl RedisServer {
     }
 
     /// `redis://127.0.0.1:PORT`, or `rediss://…`; a database can be appended as `/1`.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         self.url_with("")
     }
 
     /// [`url`](Self::url) with credentials, such as `user:password@`.
-    pub(crate) fn url_with(&self, credentials: &str) -> String {
+    pub fn url_with(&self, credentials: &str) -> String {
         let scheme = if self.tls.is_some() {
             "rediss"
         } else {
@@ -80,24 +80,24 @@ impl RedisServer {
         format!("{scheme}://{credentials}{HOST}:{}", self.port())
     }
 
-    pub(crate) const fn port(&self) -> u16 {
+    pub const fn port(&self) -> u16 {
         self.port.number()
     }
 
     /// Returns the process id. Panics if the server does not run.
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.process()
             .as_ref()
             .unwrap_or_else(|| panic!("no process: {self:?}"))
             .id()
     }
 
-    pub(crate) fn runs(&self) -> bool {
+    pub fn runs(&self) -> bool {
         self.process().is_some()
     }
 
     /// Suspends the process: connections stay open, and it stops responding.
-    pub(crate) fn freeze(&self) {
+    pub fn freeze(&self) {
         self.signal("STOP");
         // The signal takes effect asynchronously.
         let stat = format!("/proc/{}/stat", self.pid());
@@ -109,12 +109,12 @@ impl RedisServer {
     }
 
     /// Resumes a frozen server.
-    pub(crate) fn thaw(&self) {
+    pub fn thaw(&self) {
         self.signal("CONT");
     }
 
     /// Kills it as a crash would. Its directory stays for [`restart`](Self::restart).
-    pub(crate) fn kill(&self) {
+    pub fn kill(&self) {
         if let Some(mut child) = self.process().take() {
             // It may have ended by itself.
             let _ = child.kill();
@@ -123,7 +123,7 @@ impl RedisServer {
     }
 
     /// Shuts it down cleanly, which writes its memory to disk if it keeps files at all.
-    pub(crate) async fn stop(&self) {
+    pub async fn stop(&self) {
         self.thaw();
         self.signal("TERM");
         let end = Instant::now() + LIMIT;
@@ -140,7 +140,7 @@ impl RedisServer {
 
     /// Starts it again after [`kill`](Self::kill) or [`stop`](Self::stop), on the same port and in
     /// the same directory.
-    pub(crate) async fn restart(&self) {
+    pub async fn restart(&self) {
         assert!(!self.runs(), "it still runs: {self:?}");
         let end = Instant::now() + LIMIT;
         loop {
@@ -154,13 +154,13 @@ impl RedisServer {
 
     /// Sends one command, over a new connection and as a user with all rights. Panics if the
     /// command is rejected.
-    pub(crate) async fn command<A: AsRef<[u8]>>(&self, words: &[A]) -> Value {
+    pub async fn command<A: AsRef<[u8]>>(&self, words: &[A]) -> Value {
         self.try_command(words)
             .await
             .unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    pub(crate) async fn try_command<A: AsRef<[u8]>>(&self, words: &[A]) -> RedisResult<Value> {
+    pub async fn try_command<A: AsRef<[u8]>>(&self, words: &[A]) -> RedisResult<Value> {
         let mut command = redis::Cmd::new();
         for word in words {
             command.arg(word.as_ref());
@@ -169,7 +169,7 @@ impl RedisServer {
     }
 
     /// Returns the fields of `INFO section`.
-    pub(crate) async fn info(&self, section: &str) -> HashMap<String, String> {
+    pub async fn info(&self, section: &str) -> HashMap<String, String> {
         self.try_info(section)
             .await
             .unwrap_or_else(|error| panic!("{error}: {self:?}"))
@@ -188,7 +188,7 @@ impl RedisServer {
 
     /// Waits until `INFO section` fits. In the meantime the server may be down or close
     /// connections, as it does when it changes its role.
-    pub(crate) async fn until_info(
+    pub async fn until_info(
         &self,
         section: &str,
         what: &str,
@@ -203,7 +203,7 @@ impl RedisServer {
 
     /// Returns every key of every database, once for each of its values; the fields of a hash count
     /// as values as well.
-    pub(crate) async fn dump(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+    pub async fn dump(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         self.try_dump()
             .await
             .unwrap_or_else(|error| panic!("{error}: {self:?}"))
@@ -257,7 +257,7 @@ impl RedisServer {
     }
 
     /// Returns what it has logged and written to its standard error.
-    pub(crate) fn log(&self) -> String {
+    pub fn log(&self) -> String {
         fs::read(self.directory.path().join(LOG))
             .map(|log| String::from_utf8_lossy(&log).into())
             .unwrap_or_default()

@@ -18,7 +18,7 @@ use super::server::{HOST, LIMIT};
 
 /// The fate of a request.
 #[derive(Clone, Debug)]
-pub(crate) enum Fault {
+pub enum Fault {
     Pass,
     /// The connection is closed, and the request never reaches the server.
     Drop,
@@ -44,7 +44,7 @@ pub(crate) enum Fault {
 type Hook = Box<dyn FnMut(&[Bytes]) -> Fault + Send>;
 
 /// A TCP proxy in front of a server without TLS, which stops when dropped.
-pub(crate) struct Wire {
+pub struct Wire {
     port: Port,
     shared: Arc<Shared>,
     listening: Mutex<Option<Listening>>,
@@ -69,7 +69,7 @@ struct Log {
 }
 
 impl Wire {
-    pub(crate) async fn in_front_of(server: u16) -> Self {
+    pub async fn in_front_of(server: u16) -> Self {
         let shared = Arc::new(Shared {
             server,
             hook: Mutex::default(),
@@ -88,26 +88,26 @@ impl Wire {
         }
     }
 
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         self.url_with("")
     }
 
     /// [`url`](Self::url) with credentials, such as `user:password@`.
-    pub(crate) fn url_with(&self, credentials: &str) -> String {
+    pub fn url_with(&self, credentials: &str) -> String {
         format!("redis://{credentials}{HOST}:{}", self.port())
     }
 
-    pub(crate) const fn port(&self) -> u16 {
+    pub const fn port(&self) -> u16 {
         self.port.number()
     }
 
     /// Calls the hook with each request, as the words of its command, before it is passed on.
-    pub(crate) fn hook(&self, hook: impl FnMut(&[Bytes]) -> Fault + Send + 'static) {
+    pub fn hook(&self, hook: impl FnMut(&[Bytes]) -> Fault + Send + 'static) {
         *self.shared.hook.lock().unwrap() = Some(Box::new(hook));
     }
 
     /// Applies the fault to the first request with a command of this name, and to no other.
-    pub(crate) fn once(&self, command: &'static str, fault: Fault) {
+    pub fn once(&self, command: &'static str, fault: Fault) {
         let mut fault = Some(fault);
         self.hook(move |words| {
             let fits = words[0].eq_ignore_ascii_case(command.as_bytes());
@@ -119,25 +119,25 @@ impl Wire {
         });
     }
 
-    pub(crate) fn unhook(&self) {
+    pub fn unhook(&self) {
         *self.shared.hook.lock().unwrap() = None;
     }
 
     /// Returns the requests since the last call of this function, including those with which a
     /// client introduces itself.
-    pub(crate) fn commands(&self) -> Vec<Vec<Bytes>> {
+    pub fn commands(&self) -> Vec<Vec<Bytes>> {
         std::mem::take(&mut self.shared.log().commands)
     }
 
     /// Returns how often since the last call a request arrived after all earlier ones had been
     /// answered. For a caller that does one thing at a time, this is how often it waited. Requests
     /// that arrive together count once.
-    pub(crate) fn round_trips(&self) -> usize {
+    pub fn round_trips(&self) -> usize {
         std::mem::take(&mut self.shared.log().round_trips)
     }
 
     /// Closes all connections, and rejects new ones.
-    pub(crate) async fn cut(&self) {
+    pub async fn cut(&self) {
         let listening = self.listening.lock().unwrap().take();
         if let Some(Listening { task, stop }) = listening {
             let _ = stop.send(());
@@ -146,7 +146,7 @@ impl Wire {
     }
 
     /// Accepts connections again.
-    pub(crate) async fn mend(&self) {
+    pub async fn mend(&self) {
         let end = Instant::now() + LIMIT;
         let listener = loop {
             match TcpListener::bind((HOST, self.port())).await {

@@ -134,7 +134,7 @@ impl Documents {
                     .await
                 {
                     tracing::warn!(
-                        error = crate::causes::causes(&error),
+                        error = server_common::causes::causes(&error),
                         "could not cache a client metadata document: it will be fetched again"
                     );
                 }
@@ -142,7 +142,7 @@ impl Documents {
             Err(error) => {
                 tracing::info!(
                     client_id = url.as_str(),
-                    error = crate::causes::causes(error),
+                    error = server_common::causes::causes(error),
                     "could not use a client metadata document"
                 );
             }

@@ -10,14 +10,14 @@ use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
+use test_support::http::{Answer, get};
+use test_support::process::Example;
+use test_support::redis::Certificates;
+use test_support::tls::TlsServer;
 use tokio::sync::watch;
 use url::Url;
 
-use super::http::{Answer, get};
 use super::mcp::{self, CHALLENGE, onward};
-use super::process::Example;
-use super::redis::Certificates;
-use super::tls::TlsServer;
 
 pub(crate) const CALLBACK: &str = "https://client.example/callback";
 

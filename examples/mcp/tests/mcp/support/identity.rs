@@ -15,9 +15,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use test_support::http::serve;
 use url::Url;
 
-use super::http::serve;
 use super::mcp::{PROVIDER_CLIENT, PROVIDER_SECRET, Pairs, one};
 
 /// The properties of its token responses.

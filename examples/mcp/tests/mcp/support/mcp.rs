@@ -14,10 +14,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use test_support::http::{Answer, post as post_form, send, serve};
+use test_support::process::Example;
 use url::Url;
 
-use super::http::{Answer, post as post_form, send, serve};
-use super::process::Example;
+use crate::PROGRAM;
 
 /// The PKCE pair of RFC 7636, appendix B.
 pub(crate) const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
@@ -209,7 +210,7 @@ async fn provider_token(
 pub(crate) async fn start(flags: &[String]) -> Example {
     let mut args = vec!["--listen".to_owned(), "127.0.0.1:0".to_owned()];
     args.extend_from_slice(flags);
-    tokio::task::spawn_blocking(move || Example::start::<_, &str, &str>("mcp", &args, &[]))
+    tokio::task::spawn_blocking(move || Example::start::<_, &str, &str>(PROGRAM, &args, &[]))
         .await
         .unwrap()
 }

@@ -1,10 +1,10 @@
 //! A client of the example `mcp` that the test controls.
 
 use serde_json::{Value, json};
+use test_support::http::{Answer, post, send};
+use test_support::process::Example;
 
-use super::http::{Answer, post, send};
 use super::mcp::{Browser, VERIFIER, one, query, register_public, request};
-use super::process::Example;
 
 pub(crate) const REDIRECT: &str = "http://127.0.0.1:7777/callback";
 
