@@ -238,8 +238,7 @@ impl Proxy {
     fn start(upstream: SocketAddr) -> Self {
         let mut path = std::env::current_exe().expect("this program");
         path.pop();
-        path.set_file_name("examples");
-        path.push("proxy");
+        path.set_file_name("oauth-refresh-proxy");
         assert!(
             path.exists(),
             "{} does not exist: build it first",

@@ -26,7 +26,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use clap::Parser;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
@@ -44,16 +43,12 @@ use tracing::Level;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{filter::Targets, fmt};
 
-#[derive(Parser)]
-struct Args {
-    /// Address to listen on.
-    #[arg(env = "LISTEN", default_value = "127.0.0.1:3000")]
-    listen: SocketAddr,
-}
-
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
-    let args = Args::parse();
+    let listen = match std::env::args().nth(1) {
+        Some(address) => address.parse()?,
+        None => SocketAddr::from(([127, 0, 0, 1], 3000)),
+    };
     let targets = [
         ("tower_oauth_refresh", Level::DEBUG),
         (module_path!(), Level::DEBUG),
@@ -77,7 +72,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     server.http1().timer(TokioTimer::new());
     server.http2().timer(TokioTimer::new());
     let connections = GracefulShutdown::new();
-    let listener = TcpListener::bind(args.listen).await?;
+    let listener = TcpListener::bind(listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
 
     let mut stopped = std::pin::pin!(stopped()?);

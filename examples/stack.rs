@@ -32,7 +32,6 @@ use axum::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode}
 use axum::response::IntoResponse;
 use axum::routing::post;
 use axum::{Json, Router};
-use clap::Parser;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -50,25 +49,43 @@ use tracing::Level;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{filter::Targets, fmt};
 
-#[derive(Parser)]
+/// `[ADDRESS] [--origin ORIGIN] [--timeout-outside SECONDS] [--timeout-inside SECONDS]`
 struct Args {
     /// Address to listen on.
-    #[arg(env = "LISTEN", default_value = "127.0.0.1:3000")]
     listen: SocketAddr,
-    /// Origin of the web app that may send requests from a browser.
-    #[arg(long, default_value = "https://app.example")]
+    /// Origin of the origin of the web app that may send requests from a browser.
     origin: HeaderValue,
-    /// Time in seconds after which every request times out.
-    #[arg(long, default_value = "15", value_parser = seconds)]
+    /// Time after which every request times out.
     timeout_outside: Duration,
-    /// Time in seconds that the token endpoint may take.
-    #[arg(long, default_value = "5", value_parser = seconds)]
+    /// Time that the token endpoint may take.
     timeout_inside: Duration,
+}
+
+impl Args {
+    fn parse() -> Result<Self, Box<dyn Error>> {
+        let mut args = Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 3000)),
+            origin: HeaderValue::from_static("https://app.example"),
+            timeout_outside: Duration::from_secs(15),
+            timeout_inside: Duration::from_secs(5),
+        };
+        let mut words = std::env::args().skip(1);
+        while let Some(word) = words.next() {
+            let mut value = || words.next().ok_or(format!("{word} needs a value"));
+            match word.as_str() {
+                "--origin" => args.origin = value()?.parse()?,
+                "--timeout-outside" => args.timeout_outside = seconds(&value()?)?,
+                "--timeout-inside" => args.timeout_inside = seconds(&value()?)?,
+                address => args.listen = address.parse()?,
+            }
+        }
+        Ok(args)
+    }
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let args = Args::parse();
+    let args = Args::parse()?;
     let targets = [
         ("tower_oauth_refresh", Level::DEBUG),
         ("tower_http", Level::DEBUG),

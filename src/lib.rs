@@ -132,6 +132,11 @@
 //!   contract.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
+#![warn(
+    missing_debug_implementations,
+    clippy::must_use_candidate,
+    clippy::return_self_not_must_use
+)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod access;

@@ -35,7 +35,7 @@ pub(crate) struct Line {
 /// Writes `docs/NAME`: the panels side by side, on a transparent background.
 pub(crate) fn draw(name: &str, panels: &[Panel]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("docs")
+        .join("../docs")
         .join(name);
     let mut svg = String::new();
     {

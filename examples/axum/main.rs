@@ -42,7 +42,6 @@ use std::error::Error;
 use std::net::SocketAddr;
 
 use axum::routing::get;
-use clap::Parser;
 use tokio::net::TcpListener;
 use tower_oauth_refresh::{MemoryStore, RefreshLayer};
 use tracing::Level;
@@ -51,19 +50,33 @@ use tracing_subscriber::{filter::Targets, fmt};
 
 use crate::provider::Provider;
 
-#[derive(Parser)]
+/// `[ADDRESS] [--without-layer]`
 struct Args {
     /// Address to listen on.
-    #[arg(env = "LISTEN", default_value = "127.0.0.1:3000")]
     listen: SocketAddr,
-    /// Run the app without the layers.
-    #[arg(long)]
+    /// Whether to run the app without the layers.
     without_layer: bool,
+}
+
+impl Args {
+    fn parse() -> Result<Self, Box<dyn Error>> {
+        let mut args = Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 3000)),
+            without_layer: false,
+        };
+        for word in std::env::args().skip(1) {
+            match word.as_str() {
+                "--without-layer" => args.without_layer = true,
+                address => args.listen = address.parse()?,
+            }
+        }
+        Ok(args)
+    }
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let args = Args::parse();
+    let args = Args::parse()?;
     let targets = Targets::new()
         .with_default(Level::INFO)
         .with_target("tower_oauth_refresh", Level::DEBUG);

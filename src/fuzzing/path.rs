@@ -1,11 +1,16 @@
 use super::split_line;
-use crate::path::readings::{is_served, readings};
 use crate::path::{PathMatch, PathPrefix, PathRules, leaves_base};
 
 /// Checks the path rules. The input is a line with a prefix below which ambiguous paths are allowed
 /// (ignored if it is not a valid prefix), and the path of a request. `whatwg` returns the pathname
-/// of the URL that a path refers to.
-pub fn path(input: &[u8], whatwg: fn(&str) -> Option<String>) {
+/// of the URL that a path refers to, `readings` how servers read a path, and `is_served` whether a server that has read a
+/// path so serves another one or a path below it.
+pub fn path(
+    input: &[u8],
+    whatwg: fn(&str) -> Option<String>,
+    readings: fn(&str, Option<String>) -> Vec<(&'static str, String)>,
+    is_served: fn(&str, &str) -> bool,
+) {
     let (allowed, path) = split_line(input);
     let Ok(path) = std::str::from_utf8(path) else {
         return;

@@ -1,5 +1,5 @@
 use crate::clock::Timestamp;
-use crate::store::redis_entry::{beginning, decode, encode, with_head};
+use crate::store::redis::entry::{beginning, decode, encode, with_head};
 use crate::store::{Entry, StoreError, Version};
 
 /// Checks the codec of entries in Redis. The input is the value of a Redis key.

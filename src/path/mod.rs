@@ -63,8 +63,6 @@
 
 mod fold;
 mod prefix;
-#[cfg(any(test, fuzzing))]
-pub(crate) mod readings;
 mod rules;
 mod scan;
 mod script;

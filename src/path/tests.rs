@@ -1,7 +1,7 @@
+use path_readings::{is_served, readings};
 use proptest::prelude::*;
 use url::Url;
 
-use super::readings::{is_served, readings};
 use super::*;
 
 fn prefix(text: &str) -> PathPrefix {

@@ -26,8 +26,9 @@ mod redb;
 mod redis;
 // The fuzzer needs only the encoding of an entry, and is built without the Redis client.
 #[cfg(all(fuzzing, not(feature = "redis")))]
-#[path = "redis/entry.rs"]
-pub(crate) mod redis_entry;
+mod redis {
+    pub(crate) mod entry;
+}
 #[cfg(any(feature = "memory", feature = "redb"))]
 mod rules;
 #[cfg(feature = "memory")]

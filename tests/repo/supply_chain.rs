@@ -18,6 +18,7 @@ const NEWER: [(&str, &str); 1] = [("redb", "1.90")];
 #[derive(Deserialize)]
 struct Metadata {
     packages: Vec<Package>,
+    workspace_members: Vec<String>,
     resolve: Resolve,
 }
 
@@ -135,7 +136,7 @@ fn all_dependencies_come_from_crates_io() {
     let strangers = metadata
         .packages
         .iter()
-        .filter(|package| package.id != metadata.resolve.root);
+        .filter(|package| !metadata.workspace_members.contains(&package.id));
     let strangers: Vec<_> = strangers
         .filter(|package| package.source.as_deref() != Some(CRATES_IO))
         .map(|package| (&package.name, &package.source))

@@ -1,8 +1,18 @@
-//! Modules that both servers share.
+//! Code that both servers share: the listener with its limits, the HTTP client of the upstream, the
+//! choice of a store, flags, logging and the demo servers.
 
+pub mod causes;
+pub mod connect;
+pub mod demo;
+pub mod flags;
+pub mod forward;
 pub mod forwarded;
 pub mod front_channel;
 pub mod headers;
 pub mod listener;
+pub mod logging;
 pub mod networks;
+pub mod shutdown;
+pub mod store;
 pub mod upload;
+pub mod upstream;

@@ -24,6 +24,7 @@ pub fn init(
     let targets = Targets::new()
         .with_default(level.min(LevelFilter::WARN))
         .with_target(program, level)
+        .with_target(env!("CARGO_CRATE_NAME"), level)
         .with_target("tower_oauth_refresh", level);
     let registry = tracing_subscriber::registry().with(targets);
     let writer = || Printable(io::stderr());

@@ -7,55 +7,36 @@
 //! the provider's tokens, and the store contains no readable token.
 //!
 //! ```sh
-//! cargo run --example mcp            # with a demo identity provider: connect a client to http://127.0.0.1:8000/mcp
-//! cargo run --example mcp -- --help
+//! cargo run -p mcp-oauth-proxy            # with a demo identity provider: connect a client to http://127.0.0.1:8000/mcp
+//! cargo run -p mcp-oauth-proxy -- --help
 //! ```
 //!
 //! `examples/mcp/README.md` explains how to set the server up with a provider and how to connect clients.
 
 mod app;
 mod authorize;
-#[path = "../proxy/causes.rs"]
-mod causes;
 mod cli;
 mod clients;
-#[path = "../common/mod.rs"]
-mod common;
-#[path = "../proxy/connect.rs"]
-mod connect;
 mod cors;
 mod demo;
 mod discovery;
 mod error;
-#[path = "../proxy/flags.rs"]
-mod flags;
-#[path = "../proxy/forward.rs"]
-mod forward;
 mod hardening;
 mod issuer;
-#[path = "../proxy/logging.rs"]
-mod logging;
 mod mcp;
 mod parameters;
 mod provider;
 mod records;
 mod register;
 mod server;
-#[path = "../proxy/shutdown.rs"]
-mod shutdown;
-#[allow(dead_code, unused_imports, reason = "the proxy uses the rest")]
-#[path = "../store/mod.rs"]
-mod store;
 mod token;
-#[allow(dead_code, reason = "the proxy uses the rest")]
-#[path = "../proxy/upstream.rs"]
-mod upstream;
 
 use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use server_common::store::OpenError;
+use server_common::{causes, logging};
 
 use crate::cli::Cli;
 
@@ -95,7 +76,7 @@ fn opening(error: OpenError) -> Failure {
 fn start(cli: &Cli) -> Result<(), Failure> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let choice = cli.store().map_err(Failure::Usage)?;
-    logging::init("mcp", cli.log_format, cli.log_level)?;
+    logging::init(env!("CARGO_CRATE_NAME"), cli.log_format, cli.log_level)?;
     let runtime = tokio::runtime::Runtime::new()?;
     let result = runtime.block_on(async {
         let opened = choice.open(cli.store_settings()).await.map_err(opening)?;

@@ -28,7 +28,7 @@ server_common::limit_flags!("PROXY_");
 /// Without --upstream it starts a small demo authorization server and prints a complete session as
 /// curl commands.
 #[derive(Debug, clap::Parser)]
-#[command(name = "proxy", version)]
+#[command(version)]
 pub(crate) struct Cli {
     /// Address to listen on for clients, in plain HTTP/1.1 and HTTP/2 without TLS; port 0 picks a
     /// free port

@@ -3,32 +3,21 @@
 //! [`tower_oauth_refresh::AccessLayer`]. It forwards all other requests.
 //!
 //! ```sh
-//! cargo run --example proxy                                      # with a demo server
-//! cargo run --example proxy -- --upstream http://127.0.0.1:9000  # in front of your server
-//! cargo run --example proxy -- --help
+//! cargo run -p oauth-refresh-proxy                                      # with a demo server
+//! cargo run -p oauth-refresh-proxy -- --upstream http://127.0.0.1:9000  # in front of your server
+//! cargo run -p oauth-refresh-proxy -- --help
 //! ```
 
 mod admin;
 mod answer;
-mod causes;
 mod cli;
-#[path = "../common/mod.rs"]
-mod common;
-mod connect;
 mod demo;
 mod discovery;
-mod flags;
-mod forward;
-mod logging;
 mod metered;
 mod metrics;
 mod resources;
 mod rules;
 mod server;
-mod shutdown;
-#[path = "../store/mod.rs"]
-mod store;
-mod upstream;
 
 use std::error::Error;
 use std::io::Write as _;
@@ -37,12 +26,13 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use mimalloc::MiMalloc;
-use server_common::forward::Forward;
+use server_common::forward::{self, Forward};
 use server_common::forwarded::Edge;
 use server_common::listener::{self, Listener};
 use server_common::shutdown::Signals;
 use server_common::store::{OpenError, StoreChoice};
 use server_common::upstream::{PublicUrl, Upstream};
+use server_common::{causes, flags, logging};
 use tokio::net::TcpListener;
 use tokio::runtime;
 use tower_oauth_refresh::{RefreshLayer, Store};
@@ -94,7 +84,7 @@ fn start(cli: &Cli) -> Result<(), Failure> {
         .check()
         .and_then(|()| cli.store())
         .map_err(Failure::Usage)?;
-    logging::init("proxy", cli.log_format, cli.log_level)?;
+    logging::init(env!("CARGO_CRATE_NAME"), cli.log_format, cli.log_level)?;
     let (metrics, exporter) = match cli.admin {
         Some(_) => Metrics::prometheus().map(|(metrics, exporter)| (metrics, Some(exporter)))?,
         None => Default::default(),

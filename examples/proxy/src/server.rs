@@ -14,15 +14,16 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
+use server_common::causes;
 use server_common::forward::{Forward, ForwardError};
 use server_common::listener::{self, Connections, Listener};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_oauth_refresh::{Refresh, RefreshLayer, RequestBody, ResponseBody, Store};
 
+use crate::answer;
 use crate::discovery::Discovery;
 use crate::metrics::{InFlight, Metrics};
 use crate::resources::{self, Guarded, Resources};
-use crate::{answer, causes};
 
 type Inner = Discovery<Forward<RequestBody<listener::RequestBody>>>;
 

@@ -1,5 +1,5 @@
-//! Attackers that hold as many resources of the example servers as they can, while an honest client
-//! is served.
+//! Attackers that hold as many resources of the proxy as they can, while an honest client is
+//! served.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -15,50 +15,23 @@ use axum::http::StatusCode;
 use bytes::Bytes;
 use http_body::Frame;
 use http_body_util::BodyExt as _;
-use test_support::http::{Recorder, get, raw, send, serve};
+use test_support::http::{Recorder, get, send, serve};
+use test_support::limits::{self, PATIENCE, answered, until};
 use test_support::process::Example;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::spawn_blocking;
-use tokio::time::{Interval, interval, sleep, timeout};
+use tokio::time::{Interval, interval, timeout};
 
-const PATIENCE: Duration = Duration::from_secs(120);
+const PROGRAM: &str = env!("CARGO_BIN_EXE_oauth-refresh-proxy");
 
-async fn start(
-    name: &'static str,
-    descriptors: u32,
-    upstream: SocketAddr,
-    flags: &'static [&'static str],
-) -> Example {
+async fn start(descriptors: u32, upstream: SocketAddr, flags: &'static [&'static str]) -> Example {
     let upstream = format!("http://{upstream}");
     let start = move || {
-        let mut args = vec!["--listen", "127.0.0.1:0"];
-        if name == "proxy" {
-            args.extend(["--upstream", &*upstream]);
-        }
-        Example::start_within(descriptors, name, &[&args, flags].concat())
+        let args = ["--listen", "127.0.0.1:0", "--upstream", &*upstream];
+        Example::start_within(descriptors, PROGRAM, &[&args, flags].concat())
     };
     spawn_blocking(start).await.unwrap()
-}
-
-async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let wait = async {
-        while !condition() {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(PATIENCE, wait)
-        .await
-        .unwrap_or_else(|_| panic!("timed out waiting until {what}"));
-}
-
-/// Waits until a request for this path gets 200.
-async fn answered(server: &Example, path: &str) {
-    let url = server.url(path);
-    let asking = async { while get(&url).await.status != StatusCode::OK {} };
-    timeout(PATIENCE, asking)
-        .await
-        .unwrap_or_else(|_| panic!("an honest client is not served: {server:?}"));
 }
 
 /// An endless body with a chunk every 20 ms.
@@ -109,47 +82,11 @@ async fn endless(piece: usize) -> (SocketAddr, Arc<AtomicUsize>) {
     (serve(router).await, count)
 }
 
-const WELL_KNOWN: &str = "/.well-known/oauth-authorization-server";
-
-#[tokio::test]
-async fn silent_connections_do_not_lock_out_honest_clients() {
-    rlimit::increase_nofile_limit(10_000).unwrap();
-    let upstream = Recorder::start(|_| "honest").await;
-    for (name, path) in [("proxy", "/x"), ("mcp", WELL_KNOWN)] {
-        // Long, so that the idle time-out does not close the silent connections.
-        let server = start(name, 256, upstream.addr, &["--idle-timeout", "3600"]).await;
-        server.written("the descriptor limit is too low").await;
-        let forms = [
-            "",
-            "GET / HTTP/1.1\r\nHost:",
-            "PRI * HTTP/2.0\r\n\r\n",
-            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        ];
-        let mut silent = Vec::new();
-        for form in forms.iter().cycle().take(2000) {
-            let mut stream = TcpStream::connect(server.addr()).await.unwrap();
-            // The server may already have closed the connection to make room for a later one.
-            let _ = stream.write_all(form.as_bytes()).await;
-            silent.push(stream);
-        }
-        for _ in 0..3 {
-            answered(&server, path).await;
-        }
-        server.written("all connections are in use").await;
-        let lines = server
-            .stderr()
-            .matches("all connections are in use")
-            .count();
-        assert!(lines < 20, "the attack causes {lines} log lines");
-        drop(silent);
-    }
-}
-
 #[tokio::test]
 async fn http2_windows_of_zero_do_not_hold_upstream_connections() {
     let (upstream, open) = endless(1024).await;
     for (descriptors, at_once) in [(1024, 6 * 64), (256, 96)] {
-        let proxy = start("proxy", descriptors, upstream, &["--stall-timeout", "10"]).await;
+        let proxy = start(descriptors, upstream, &["--stall-timeout", "10"]).await;
         let (mut clients, mut streams) = (Vec::new(), Vec::new());
         for _ in 0..6 {
             let stream = TcpStream::connect(proxy.addr()).await.unwrap();
@@ -182,7 +119,7 @@ async fn http2_windows_of_zero_do_not_hold_upstream_connections() {
 #[tokio::test]
 async fn unread_http2_streams_are_reset_while_their_connection_stays_open() {
     let (upstream, open) = endless(1024).await;
-    let proxy = start("proxy", 1024, upstream, &["--stall-timeout", "1"]).await;
+    let proxy = start(1024, upstream, &["--stall-timeout", "1"]).await;
     let stream = TcpStream::connect(proxy.addr()).await.unwrap();
     let mut builder = h2::client::Builder::new();
     builder.initial_window_size(1000);
@@ -218,7 +155,7 @@ async fn unread_http2_streams_are_reset_while_their_connection_stays_open() {
 #[tokio::test]
 async fn http1_clients_that_stop_reading_are_disconnected() {
     let (upstream, open) = endless(1 << 20).await;
-    let proxy = start("proxy", 1024, upstream, &["--stall-timeout", "1"]).await;
+    let proxy = start(1024, upstream, &["--stall-timeout", "1"]).await;
     let mut clients = Vec::new();
     for _ in 0..20 {
         let mut stream = TcpStream::connect(proxy.addr()).await.unwrap();
@@ -236,54 +173,6 @@ async fn http1_clients_that_stop_reading_are_disconnected() {
         open.load(Ordering::SeqCst) == 0
     })
     .await;
-}
-
-#[tokio::test]
-async fn half_sent_forms_share_the_memory_limit() {
-    let upstream = Recorder::start(|_| "honest").await;
-    let head = |length: usize| {
-        let form = "Content-Type: application/x-www-form-urlencoded";
-        format!(
-            "POST /token HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{form}\r\nContent-Length: {length}\r\n\r\n"
-        )
-    };
-    for name in ["proxy", "mcp"] {
-        let server = start(name, 1024, upstream.addr, &["--body-memory", "100000"]).await;
-        let form = [
-            "grant_type=refresh_token&refresh_token=",
-            &"x".repeat(59_000),
-        ]
-        .concat();
-        let token = server.url("/token");
-        let ask = async || {
-            let headers = [("content-type", "application/x-www-form-urlencoded")];
-            send("POST", &token, &headers, form.clone()).await
-        };
-        let holding = async {
-            loop {
-                let mut half = TcpStream::connect(server.addr()).await.unwrap();
-                half.write_all(format!("{}{}", head(60_001), "x".repeat(60_000)).as_bytes())
-                    .await
-                    .unwrap();
-                let answer = ask().await;
-                if answer.status == StatusCode::SERVICE_UNAVAILABLE {
-                    return (half, answer);
-                }
-                // The half form did not arrive before the request, or was refused itself.
-            }
-        };
-        let (half, answer) = timeout(PATIENCE, holding)
-            .await
-            .unwrap_or_else(|_| panic!("{name} does not limit the memory"));
-        assert_eq!(answer.headers["retry-after"], "1", "{name}");
-        assert_eq!(answer.string("error"), "temporarily_unavailable", "{name}");
-        server.written("request bodies use too much memory").await;
-        drop(half);
-        let again = async { while ask().await.status == StatusCode::SERVICE_UNAVAILABLE {} };
-        timeout(PATIENCE, again)
-            .await
-            .unwrap_or_else(|_| panic!("{name} does not release the memory: {server:?}"));
-    }
 }
 
 /// Starts an upstream that reads request bodies. Also returns the number of bytes that it has read.
@@ -336,7 +225,7 @@ async fn streamed_uploads_do_not_use_the_memory_for_bodies() {
         (FEW_CHECKED_BODIES, "application/x-www-form-urlencoded"),
         (FEW_CHECKED_BODIES, "multipart/form-data; boundary=x"),
     ] {
-        let proxy = start("proxy", 1024, upstream, flags).await;
+        let proxy = start(1024, upstream, flags).await;
         let begin = "a=b&".repeat(15_000);
         let before = read.load(Ordering::SeqCst);
         let mut uploads = Vec::new();
@@ -360,7 +249,7 @@ async fn streamed_uploads_do_not_use_the_memory_for_bodies() {
 #[tokio::test]
 async fn held_back_bytes_of_a_checked_upload_use_the_memory_for_bodies() {
     let (upstream, _) = counting().await;
-    let proxy = start("proxy", 1024, upstream, FEW_CHECKED_BODIES).await;
+    let proxy = start(1024, upstream, FEW_CHECKED_BODIES).await;
     let begin = format!("request={}", "x".repeat(60_000));
     let holding = async {
         loop {
@@ -381,52 +270,11 @@ async fn held_back_bytes_of_a_checked_upload_use_the_memory_for_bodies() {
         .unwrap_or_else(|_| panic!("the memory is not released: {proxy:?}"));
 }
 
-#[tokio::test]
-async fn stalled_uploads_get_408() {
-    let upstream = Recorder::start(|_| "honest").await;
-    for (name, path) in [("proxy", "/upload"), ("mcp", "/register")] {
-        let server = start(name, 1024, upstream.addr, &["--stall-timeout", "1"]).await;
-        let request =
-            format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nhalf");
-        let answer = timeout(PATIENCE, raw(server.addr(), &request))
-            .await
-            .expect("the connection is closed");
-        assert!(answer.starts_with("HTTP/1.1 408 "), "{name}: {answer}");
-    }
-}
-
-#[tokio::test]
-async fn both_servers_refuse_lower_case_methods() {
-    let upstream = Recorder::start(|_| "honest").await;
-    for name in ["proxy", "mcp"] {
-        let server = start(name, 1024, upstream.addr, &[]).await;
-        for method in ["post", "Post", "pOST", "get", "Delete"] {
-            let answer = send(method, &server.url("/token"), &[], "").await;
-            assert_eq!(
-                (answer.status, answer.string("error")),
-                (StatusCode::BAD_REQUEST, "invalid_request".into())
-            );
-            assert_eq!(
-                answer.headers["cache-control"], "no-store",
-                "{name} {method}"
-            );
-        }
-    }
-    assert!(
-        upstream
-            .all()
-            .iter()
-            .all(|seen| seen.target.starts_with("/.well-known/")),
-        "{:?}",
-        upstream.all()
-    );
-}
-
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_server_without_descriptors_recovers_when_some_are_free_again() {
     let upstream = Recorder::start(|_| "honest").await;
-    let proxy = start("proxy", 1024, upstream.addr, &[]).await;
+    let proxy = start(1024, upstream.addr, &[]).await;
     let pid = i32::try_from(proxy.id()).unwrap();
     let limit =
         |soft| rlimit::prlimit(pid, rlimit::Resource::NOFILE, Some((soft, 1024)), None).unwrap();
@@ -456,7 +304,7 @@ async fn the_admin_server_responds_while_clients_hold_every_connection() {
         "--admin",
         "127.0.0.1:0",
     ];
-    let proxy = start("proxy", 1024, upstream, flags).await;
+    let proxy = start(1024, upstream, flags).await;
     let mut clients = Vec::new();
     for _ in 0..4 {
         let mut stream = TcpStream::connect(proxy.addr()).await.unwrap();
@@ -477,4 +325,41 @@ async fn the_admin_server_responds_while_clients_hold_every_connection() {
     let mut answer = [0; 12];
     clients[3].read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 503");
+}
+
+#[tokio::test]
+async fn silent_connections_do_not_lock_out_honest_clients() {
+    let upstream = Recorder::start(|_| "honest").await;
+    // Long, so that the idle time-out does not close the silent connections.
+    let server = start(256, upstream.addr, &["--idle-timeout", "3600"]).await;
+    limits::silent_connections_do_not_lock_out_honest_clients(&server, "/x").await;
+}
+
+#[tokio::test]
+async fn half_sent_forms_share_the_memory_limit() {
+    let upstream = Recorder::start(|_| "honest").await;
+    let server = start(1024, upstream.addr, FEW_BODIES).await;
+    limits::half_sent_forms_share_the_memory_limit(&server).await;
+}
+
+#[tokio::test]
+async fn stalled_uploads_get_408() {
+    let upstream = Recorder::start(|_| "honest").await;
+    let server = start(1024, upstream.addr, &["--stall-timeout", "1"]).await;
+    limits::stalled_uploads_get_408(&server, "/upload").await;
+}
+
+#[tokio::test]
+async fn lower_case_methods_are_refused() {
+    let upstream = Recorder::start(|_| "honest").await;
+    let server = start(1024, upstream.addr, &[]).await;
+    limits::lower_case_methods_are_refused(&server).await;
+    assert!(
+        upstream
+            .all()
+            .iter()
+            .all(|seen| seen.target.starts_with("/.well-known/")),
+        "{:?}",
+        upstream.all()
+    );
 }

@@ -10,6 +10,7 @@ pub mod entries;
 pub mod foreign;
 pub mod hooked;
 pub mod http;
+pub mod limits;
 pub mod oauth;
 pub mod process;
 pub mod redis;

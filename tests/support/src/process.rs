@@ -1,17 +1,17 @@
-//! Examples of this crate, run as child processes.
+//! Programs under test, run as child processes.
 
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::NamedTempFile;
 
-/// The time limit for the start of an example.
+/// The time limit for the start of a program.
 const START: Duration = Duration::from_secs(60);
 
 /// The time limit for a line of a process.
@@ -22,7 +22,7 @@ const POLL: Duration = Duration::from_millis(10);
 const LISTENING: &str = "listening on http://";
 const ADMIN: &str = "admin listening on http://";
 
-/// A running example, which is killed when dropped.
+/// A running program, which is killed when dropped.
 pub struct Example {
     name: String,
     child: Child,
@@ -32,35 +32,38 @@ pub struct Example {
 }
 
 impl Example {
-    /// Starts `target/…/examples/NAME` and waits until it reports that it listens.
+    /// Starts `program` and waits until it reports that it listens.
     ///
-    /// Panics with all output of the example if it ends before that, or does not listen in time.
-    pub fn start<A, E, V>(name: &str, args: &[A], envs: &[(E, V)]) -> Self
+    /// Panics with all output of the program if it ends before that, or does not listen in time.
+    pub fn start<A, E, V>(program: impl AsRef<Path>, args: &[A], envs: &[(E, V)]) -> Self
     where
         A: AsRef<OsStr>,
         E: AsRef<OsStr>,
         V: AsRef<OsStr>,
     {
-        let mut command = Self::command(name);
+        let program = program.as_ref();
+        let mut command = Self::command(program);
         command
             .args(args)
             .envs(envs.iter().map(|(name, value)| (name, value)));
-        Self::spawn(name, command)
+        Self::spawn(program, command)
     }
 
-    /// Starts the example as a process with this descriptor limit.
-    pub fn start_within(descriptors: u32, name: &str, args: &[&str]) -> Self {
+    /// Starts `program` with this descriptor limit.
+    pub fn start_within(descriptors: u32, program: impl AsRef<Path>, args: &[&str]) -> Self {
+        let program = program.as_ref();
         let mut command = Command::new("sh");
         command.args([
             "-c",
             "ulimit -n \"$0\" && exec \"$@\"",
             &descriptors.to_string(),
         ]);
-        command.arg(example_path(name)).args(args);
-        Self::spawn(name, command)
+        command.arg(program).args(args);
+        Self::spawn(program, command)
     }
 
-    fn spawn(name: &str, mut command: Command) -> Self {
+    fn spawn(program: &Path, mut command: Command) -> Self {
+        let name = program.file_stem().unwrap().to_string_lossy();
         let (stdout, stderr) = (Transcript::new(), Transcript::new());
         let child = command
             .stdin(Stdio::null())
@@ -71,7 +74,7 @@ impl Example {
         // From here on, a panic kills the child.
         let addr = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut example = Self {
-            name: name.into(),
+            name: name.clone().into_owned(),
             child,
             stdout,
             stderr,
@@ -86,19 +89,23 @@ impl Example {
                 return example;
             }
             if let Some(status) = status {
-                panic!("the example `{name}` ended with {status} and never listened: {example:?}");
+                panic!("`{name}` ended with {status} and never listened: {example:?}");
             }
             assert!(
                 Instant::now() < end,
-                "the example `{name}` does not listen: {example:?}"
+                "`{name}` does not listen: {example:?}"
             );
             thread::sleep(POLL);
         }
     }
 
-    /// Runs the example to its end, for command lines that it rejects.
-    pub fn run<A: AsRef<OsStr>>(name: &str, args: &[A], envs: &[(&str, &str)]) -> Output {
-        let mut command = Self::command(name);
+    /// Runs `program` to its end, for command lines that it rejects.
+    pub fn run<A: AsRef<OsStr>>(
+        program: impl AsRef<Path>,
+        args: &[A],
+        envs: &[(&str, &str)],
+    ) -> Output {
+        let mut command = Self::command(program.as_ref());
         command
             .args(args)
             .envs(envs.iter().copied())
@@ -106,8 +113,7 @@ impl Example {
         command.output().unwrap()
     }
 
-    fn command(name: &str) -> Command {
-        let path = example_path(name);
+    fn command(path: &Path) -> Command {
         assert!(
             path.exists(),
             "{} does not exist: run `cargo build --examples` first",
@@ -199,7 +205,7 @@ impl Example {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(Instant::now() < end, "the example does not end: {self:?}");
+            assert!(Instant::now() < end, "the program does not end: {self:?}");
             thread::sleep(Duration::from_millis(10));
         }
     }
@@ -212,7 +218,7 @@ impl Example {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(Instant::now() < end, "the example does not end: {self:?}");
+            assert!(Instant::now() < end, "the program does not end: {self:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -255,8 +261,9 @@ impl Drop for Example {
     }
 }
 
-/// Tests are in `target/PROFILE/deps`, examples in `target/PROFILE/examples`.
-fn example_path(name: &str) -> PathBuf {
+/// Returns the path of an example of the package under test. Tests are in `target/PROFILE/deps`,
+/// examples in `target/PROFILE/examples`.
+pub fn example(name: &str) -> PathBuf {
     let mut path = std::env::current_exe().unwrap();
     path.pop();
     if path.ends_with("deps") {

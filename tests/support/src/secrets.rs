@@ -2,12 +2,13 @@
 //! could produce.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use tower_oauth_refresh::store::{Change, Key};
+use tracing::Dispatch;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
@@ -103,6 +104,14 @@ pub fn latin(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| char::from(*byte)).collect()
 }
 
+/// A subscriber that lives as long as the process.
+///
+/// While there is only one, `tracing` asks the subscriber of the thread that first reaches a callsite
+/// whether the callsite is of interest, and remembers the answer for all threads. A test that runs in
+/// parallel and has no subscriber would disable the callsite for a [`Log`]. With two, `tracing` asks
+/// all of them.
+static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
+
 /// Captured log output.
 #[derive(Clone, Debug, Default)]
 pub struct Log(Arc<Mutex<Vec<u8>>>);
@@ -110,6 +119,7 @@ pub struct Log(Arc<Mutex<Vec<u8>>>);
 impl Log {
     /// Captures everything that this thread logs from now on, at all levels.
     pub fn capture() -> (Self, tracing::subscriber::DefaultGuard) {
+        LazyLock::force(&SECOND);
         let log = Self::default();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::TRACE)

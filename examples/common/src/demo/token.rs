@@ -13,18 +13,17 @@ use sha2::{Digest as _, Sha256};
 
 use super::Demo;
 use super::client::{OauthError, Parameters};
-use super::clients::authenticate;
 
-pub async fn token(
-    State(demo): State<Demo>,
+pub async fn token<D: Demo>(
+    State(demo): State<D>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, OauthError> {
     let form = form(&headers, &body)?;
-    let client = authenticate(&headers, &form)?;
+    let client = D::authenticate(&headers, &form)?;
     let tokens = match form.need("grant_type")? {
         "authorization_code" => {
-            let code = demo.sessions.take_code(form.need("code")?)?;
+            let code = demo.sessions().take_code(form.need("code")?)?;
             let verifier = URL_SAFE_NO_PAD.encode(Sha256::digest(form.need("code_verifier")?));
             if code.client != client
                 || code.redirect_uri != form.need("redirect_uri")?
@@ -35,10 +34,10 @@ pub async fn token(
                     "the code was not issued for this request",
                 ));
             }
-            demo.sessions.begin(client, code.user, code.scope)?
+            demo.sessions().begin(client, code.user, code.scope)?
         }
         "refresh_token" => {
-            demo.sessions
+            demo.sessions()
                 .refresh(form.need("refresh_token")?, client, form.get("scope"))?
         }
         _ => {
@@ -48,7 +47,7 @@ pub async fn token(
             ));
         }
     };
-    let settings = demo.sessions.settings();
+    let settings = demo.sessions().settings();
     let mut answer = json!({
         "access_token": tokens.access,
         "token_type": "Bearer",
@@ -64,14 +63,14 @@ pub async fn token(
     Ok(([(CACHE_CONTROL, "no-store")], Json(answer)).into_response())
 }
 
-pub async fn revoke(
-    State(demo): State<Demo>,
+pub async fn revoke<D: Demo>(
+    State(demo): State<D>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<StatusCode, OauthError> {
     let form = form(&headers, &body)?;
-    let client = authenticate(&headers, &form)?;
-    demo.sessions.revoke(form.need("token")?, client);
+    let client = D::authenticate(&headers, &form)?;
+    demo.sessions().revoke(form.need("token")?, client);
     Ok(StatusCode::OK)
 }
 

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 /// connection is idle: a request opens when its head is complete, and bytes before that do not end
 /// the idle time.
 #[derive(Debug)]
-pub struct Activity {
+pub(crate) struct Activity {
     accepted: Instant,
     requests: AtomicUsize,
     writing: AtomicBool,
@@ -35,13 +35,13 @@ impl Activity {
     }
 
     /// Counts a request as open until the returned guard is dropped.
-    pub fn open(self: &Arc<Self>) -> OpenRequest {
+    pub(crate) fn open(self: &Arc<Self>) -> OpenRequest {
         self.requests.fetch_add(1, Ordering::SeqCst);
         OpenRequest(Arc::clone(self))
     }
 
     /// Sets whether bytes wait to be written.
-    pub fn set_writing(&self, writing: bool) {
+    pub(crate) fn set_writing(&self, writing: bool) {
         self.touch();
         self.writing.store(writing, Ordering::SeqCst);
     }
@@ -53,7 +53,7 @@ impl Activity {
     }
 
     /// Returns the time since which the connection has been idle; `None` if it is busy.
-    pub fn idle_since(&self) -> Option<Instant> {
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
         if self.requests.load(Ordering::SeqCst) > 0 || self.writing.load(Ordering::SeqCst) {
             return None;
         }
@@ -64,7 +64,7 @@ impl Activity {
     ///
     /// The timer fires only at the earliest possible time, so that requests need not wake this
     /// task.
-    pub async fn idle_for(&self, time: Duration, from: Instant) {
+    pub(crate) async fn idle_for(&self, time: Duration, from: Instant) {
         let mut end = from + time;
         loop {
             sleep_until(end).await;
@@ -79,14 +79,14 @@ impl Activity {
     }
 
     /// Waits until the connection is evicted to make room for another one.
-    pub async fn evicted(&self) {
+    pub(crate) async fn evicted(&self) {
         self.evicted.notified().await;
     }
 }
 
 /// A guard for a request whose response is not finished.
 #[derive(Debug)]
-pub struct OpenRequest(Arc<Activity>);
+pub(crate) struct OpenRequest(Arc<Activity>);
 
 impl Drop for OpenRequest {
     fn drop(&mut self) {
@@ -97,7 +97,7 @@ impl Drop for OpenRequest {
 
 /// The connections of a listener.
 #[derive(Clone, Debug, Default)]
-pub struct Registry(Arc<Mutex<Entries>>);
+pub(crate) struct Registry(Arc<Mutex<Entries>>);
 
 #[derive(Debug, Default)]
 struct Entries {
@@ -111,7 +111,7 @@ impl Registry {
     }
 
     /// Adds a connection, which is removed when the returned entry is dropped.
-    pub fn add(&self) -> Entry {
+    pub(crate) fn add(&self) -> Entry {
         let activity = Arc::new(Activity::new());
         let mut entries = self.entries();
         let id = entries.next;
@@ -130,7 +130,7 @@ impl Registry {
     /// An honest client sends its request within a round trip, so its connection has been idle for
     /// only a short time. Therefore silent connections displace each other, not the clients that
     /// are served.
-    pub fn evict(&self, most: usize) -> usize {
+    pub(crate) fn evict(&self, most: usize) -> usize {
         let entries = self.entries();
         let idle = entries
             .connections
@@ -148,7 +148,7 @@ impl Registry {
 
 /// A connection in a [`Registry`].
 #[derive(Debug)]
-pub struct Entry {
+pub(crate) struct Entry {
     registry: Registry,
     id: u64,
     pub activity: Arc<Activity>,

@@ -3,10 +3,10 @@
 /// Descriptors reserved for everything except client connections and requests in flight: the store,
 /// the runtime, the log, the admin listener, name resolution, and rotations that continue after
 /// their client has disconnected.
-pub const RESERVED: usize = 64;
+pub(crate) const RESERVED: usize = 64;
 
 /// Raises the soft limit to the hard limit. Returns the new soft limit; `None` if it is unknown.
-pub fn raise() -> Option<usize> {
+pub(crate) fn raise() -> Option<usize> {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) => Some(usize::try_from(limit).unwrap_or(usize::MAX)),
         Err(error) => {

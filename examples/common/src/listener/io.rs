@@ -17,7 +17,7 @@ use super::activity::Activity;
 /// the client has read a large part of its buffer, so a client cannot extend the time by reading
 /// single bytes.
 #[derive(Debug)]
-pub struct WriteTimeout<T> {
+pub(crate) struct WriteTimeout<T> {
     io: T,
     limit: Duration,
     activity: Arc<Activity>,
@@ -27,7 +27,7 @@ pub struct WriteTimeout<T> {
 }
 
 impl<T> WriteTimeout<T> {
-    pub const fn new(io: T, limit: Duration, activity: Arc<Activity>) -> Self {
+    pub(crate) const fn new(io: T, limit: Duration, activity: Arc<Activity>) -> Self {
         Self {
             io,
             limit,

@@ -5,18 +5,18 @@ use std::time::Duration;
 use super::descriptors;
 
 /// The most streams of one HTTP/2 connection that are open at the same time.
-pub const MAX_STREAMS: u32 = 64;
+pub(crate) const MAX_STREAMS: u32 = 64;
 
 /// Bytes of one HTTP/2 request body that a client may send before they are read. This is the
 /// default of RFC 9113 §6.9.2, so that no client can exceed it before it receives the settings.
-pub const STREAM_WINDOW: u32 = 65_535;
+pub(crate) const STREAM_WINDOW: u32 = 65_535;
 
 /// Bytes of all HTTP/2 request bodies of one connection that a client may send before they are
 /// read.
-pub const CONNECTION_WINDOW: u32 = 1 << 20;
+pub(crate) const CONNECTION_WINDOW: u32 = 1 << 20;
 
 /// The size of the read buffer of an HTTP/1 connection, in bytes, and thus of the largest head.
-pub const HTTP1_BUFFER: usize = 32 << 10;
+pub(crate) const HTTP1_BUFFER: usize = 32 << 10;
 
 /// The longest time-out that a flag may set.
 const DAY: Duration = Duration::from_secs(86_400);

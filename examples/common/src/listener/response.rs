@@ -14,7 +14,7 @@ use super::sending::{Chunk, Sending};
 
 /// The resources that a request holds until its response is finished or dropped.
 #[derive(Debug)]
-pub struct Holds {
+pub(crate) struct Holds {
     pub _open: OpenRequest,
     /// `None` if the request is refused.
     pub _in_flight: Option<OwnedSemaphorePermit>,
@@ -22,7 +22,7 @@ pub struct Holds {
 
 pin_project! {
     /// The body of a response, as the connection receives it.
-    pub struct ResponseBody<B> {
+    pub(crate) struct ResponseBody<B> {
         #[pin]
         body: B,
         // The end of the body, once the body has returned it.
@@ -41,7 +41,7 @@ enum End {
 impl<B> ResponseBody<B> {
     /// Creates the body of a response. `sending` belongs to the HTTP/2 stream; it is `None` on
     /// HTTP/1.
-    pub const fn new(body: B, sending: Option<Arc<Sending>>, holds: Holds) -> Self {
+    pub(crate) const fn new(body: B, sending: Option<Arc<Sending>>, holds: Holds) -> Self {
         Self {
             body,
             end: None,

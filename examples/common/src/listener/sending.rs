@@ -32,7 +32,7 @@ tokio::task_local! {
 
 /// The data that waits to be sent on one HTTP/2 stream.
 #[derive(Debug)]
-pub struct Sending {
+pub(crate) struct Sending {
     limit: Duration,
     state: Mutex<State>,
 }
@@ -62,7 +62,7 @@ impl Sending {
     }
 
     /// Returns the instance of the stream whose task is running; `None` on HTTP/1.
-    pub fn current() -> Option<Arc<Self>> {
+    pub(crate) fn current() -> Option<Arc<Self>> {
         SENDING.try_with(Arc::clone).ok()
     }
 
@@ -96,12 +96,12 @@ impl Sending {
 
     /// Returns whether the waiting data is so little that the end of the body need not be held
     /// back.
-    pub fn is_little(&self) -> bool {
+    pub(crate) fn is_little(&self) -> bool {
         self.state().waiting <= PROGRESS
     }
 
     /// Waits until all data is sent.
-    pub fn poll_drained(&self, cx: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_drained(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.state();
         if state.waiting == 0 {
             return Poll::Ready(());
@@ -120,13 +120,13 @@ impl Sending {
 
 /// Data of a response, which reports to its [`Sending`] when it is sent.
 #[derive(Debug)]
-pub struct Chunk {
+pub(crate) struct Chunk {
     bytes: Bytes,
     sending: Option<Arc<Sending>>,
 }
 
 impl Chunk {
-    pub fn new(bytes: Bytes, sending: Option<&Arc<Sending>>) -> Self {
+    pub(crate) fn new(bytes: Bytes, sending: Option<&Arc<Sending>>) -> Self {
         if let Some(sending) = sending {
             sending.add(bytes.len());
         }
@@ -174,13 +174,13 @@ impl Drop for Chunk {
 
 /// Runs the tasks of HTTP/2 streams.
 #[derive(Clone, Debug)]
-pub struct StreamExecutor {
+pub(crate) struct StreamExecutor {
     limit: Duration,
 }
 
 impl StreamExecutor {
     /// Creates an executor that resets a stream after `limit` without progress.
-    pub const fn new(limit: Duration) -> Self {
+    pub(crate) const fn new(limit: Duration) -> Self {
         Self { limit }
     }
 }

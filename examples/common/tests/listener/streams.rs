@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::{Request, StatusCode};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncReadExt as _;
 
-use crate::server::{MEDIUM, PATIENCE, SHORT, Server, closed, limits, until};
+use crate::server::{MEDIUM, PATIENCE, SHORT, Server, closed, limits};
 use server_common::listener::Limits;
 
 /// Connects an HTTP/2 client whose streams have this window. It answers pings.

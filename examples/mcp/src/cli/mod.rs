@@ -30,7 +30,7 @@ server_common::limit_flags!("MCP_");
 ///
 /// If no provider is configured, it starts a demo provider with a log-in page.
 #[derive(Debug, clap::Parser)]
-#[command(name = "mcp", version)]
+#[command(version)]
 pub(crate) struct Cli {
     /// Address to listen on for clients, in plain HTTP; port 0 picks a free port
     #[arg(

@@ -5,11 +5,11 @@ use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
+use server_common::demo::client::{OauthError, Parameters};
+use server_common::demo::state::Code;
 use url::Url;
 
-use super::client::{OauthError, Parameters};
 use super::clients::CLIENT;
-use super::state::Code;
 use super::{Demo, page};
 
 const SCOPES: [&str; 4] = ["openid", "profile", "email", "offline_access"];

@@ -1,7 +1,6 @@
 use axum::http::HeaderMap;
+use server_common::demo::client::{OauthError, Parameters, WRONG, credentials};
 use subtle::ConstantTimeEq as _;
-
-use super::client::{OauthError, Parameters, WRONG, credentials};
 
 /// The client ID of this server at the demo provider. The ID and the secret are public, because the
 /// demo protects nothing.

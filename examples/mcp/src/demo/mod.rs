@@ -3,14 +3,8 @@
 //! one client, this server, and has no dynamic registration.
 
 mod authorize;
-#[path = "../../proxy/demo/client.rs"]
-mod client;
 mod clients;
 mod page;
-#[path = "../../proxy/demo/state.rs"]
-mod state;
-#[path = "../../proxy/demo/token.rs"]
-mod token;
 
 use std::io;
 use std::sync::Arc;
@@ -22,11 +16,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
+use server_common::demo::client::{OauthError, Parameters};
+use server_common::demo::state::{Sessions, Settings};
+use server_common::demo::token;
 use tokio::net::TcpListener;
 use url::Url;
 
 use self::clients::{CLIENT, SECRET};
-use self::state::{Sessions, Settings};
 use crate::Failure;
 use crate::cli::DemoFlags;
 use crate::issuer::Issuer;
@@ -39,6 +35,16 @@ struct Demo {
     issuer: Arc<str>,
     /// The redirect URI of the only client.
     redirect_uri: Arc<str>,
+}
+
+impl server_common::demo::Demo for Demo {
+    fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    fn authenticate(headers: &HeaderMap, form: &Parameters) -> Result<&'static str, OauthError> {
+        clients::authenticate(headers, form)
+    }
 }
 
 /// Starts the provider in a background task. Returns the settings with which this server uses it.
@@ -82,8 +88,8 @@ pub(crate) fn start(
 async fn serve(listener: TcpListener, demo: Demo) -> io::Result<()> {
     let router = Router::new()
         .route("/authorize", get(authorize::ask).post(authorize::log_in))
-        .route("/token", post(token::token))
-        .route("/revoke", post(token::revoke))
+        .route("/token", post(token::token::<Demo>))
+        .route("/revoke", post(token::revoke::<Demo>))
         .route("/userinfo", get(userinfo))
         .with_state(demo);
     axum::serve(listener, router).await

@@ -4,12 +4,12 @@ use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
+use server_common::demo::client::{OauthError, Parameters};
+use server_common::demo::state::Code;
 use url::{Host, Url};
 
 use super::Demo;
-use super::client::{OauthError, Parameters};
 use super::clients;
-use super::state::Code;
 
 const USER: &str = "demo-user";
 const SCOPES: [&str; 2] = ["profile", "email"];

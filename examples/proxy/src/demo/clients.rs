@@ -1,9 +1,8 @@
 //! The registered clients of the demo.
 
 use axum::http::HeaderMap;
+use server_common::demo::client::{OauthError, Parameters, WRONG, credentials};
 use subtle::ConstantTimeEq as _;
-
-use super::client::{OauthError, Parameters, WRONG, credentials};
 
 pub(super) const PUBLIC: &str = "demo";
 pub(super) const CONFIDENTIAL: &str = "demo-confidential";

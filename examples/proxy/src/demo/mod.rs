@@ -6,11 +6,8 @@
 //! shows that clients of the proxy keep their sessions.
 
 mod authorize;
-mod client;
 mod clients;
 mod script;
-mod state;
-mod token;
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,16 +20,28 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
+use server_common::demo::client::{OauthError, Parameters};
+use server_common::demo::state::{Sessions, Settings};
+use server_common::demo::token;
 use tokio::net::TcpListener;
 
 pub(crate) use self::script::session;
-use self::state::{Sessions, Settings};
 
 /// The state of the server.
 #[derive(Clone, Debug)]
 struct Demo {
     sessions: Arc<Sessions>,
     issuer: Arc<str>,
+}
+
+impl server_common::demo::Demo for Demo {
+    fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    fn authenticate(headers: &HeaderMap, form: &Parameters) -> Result<&'static str, OauthError> {
+        clients::authenticate(headers, form)
+    }
 }
 
 /// Starts the server on a free loopback port. It runs until the process ends.
@@ -45,8 +54,8 @@ pub(crate) async fn start() -> io::Result<SocketAddr> {
     };
     let router = Router::new()
         .route("/authorize", get(authorize::authorize))
-        .route("/token", post(token::token))
-        .route("/revoke", post(token::revoke))
+        .route("/token", post(token::token::<Demo>))
+        .route("/revoke", post(token::revoke::<Demo>))
         .route("/userinfo", get(userinfo))
         .route("/.well-known/openid-configuration", get(metadata))
         .route("/.well-known/oauth-authorization-server", get(metadata))

@@ -8,7 +8,7 @@ use test_support::{Upstream, refresh_form};
 
 use crate::proxy;
 
-const KINDS: &str = include_str!("../src/event.rs");
+const KINDS: &str = include_str!("../../../../src/event.rs");
 
 /// Returns the labels of all kinds of events, from the source code.
 fn kinds() -> Vec<&'static str> {

@@ -1,13 +1,11 @@
 //! No spelling of a path bypasses the guards of the example proxy, however the upstream resolves
 //! it. Sends many spellings over real sockets and compares them with eight ways to resolve a path.
 
-#[path = "../src/path/readings.rs"]
-mod readings;
-
-use self::readings::{is_served, readings};
-use crate::proxy;
+use path_readings::{is_served, readings};
 use test_support::http::{Recorder, Seen, raw};
 use test_support::process::Example;
+
+use crate::proxy;
 
 /// Starts a server that answers every request with tokens.
 async fn tokens_for_everything() -> Recorder {

@@ -1,0 +1,21 @@
+//! What the demo servers of both programs share: authorization codes, one-time refresh tokens and
+//! the endpoints that exchange and revoke them. Each program has clients and an authorization
+//! endpoint of its own.
+
+pub mod client;
+pub mod state;
+pub mod token;
+
+use axum::http::HeaderMap;
+
+use self::client::{OauthError, Parameters};
+use self::state::Sessions;
+
+/// A demo server, as its token and revocation endpoints use it.
+pub trait Demo: Clone + Send + Sync + 'static {
+    /// The sessions of its users.
+    fn sessions(&self) -> &Sessions;
+
+    /// Authenticates the client that sent a form to the token or revocation endpoint.
+    fn authenticate(headers: &HeaderMap, form: &Parameters) -> Result<&'static str, OauthError>;
+}

@@ -1,0 +1,23 @@
+//! The server, run as a process.
+
+mod authorize;
+mod bodies;
+mod browser;
+mod callback;
+mod client;
+mod codes;
+mod consent;
+mod discovery;
+mod instances;
+mod metadata_documents;
+mod metadata_hosts;
+mod outage;
+mod registration;
+mod renewal;
+mod server;
+mod support;
+mod token;
+mod upstream;
+
+/// The program under test.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_mcp-oauth-proxy");

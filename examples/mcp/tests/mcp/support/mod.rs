@@ -1,0 +1,7 @@
+//! Fixtures of these tests.
+
+pub(crate) mod chromium;
+pub(crate) mod documents;
+pub(crate) mod identity;
+pub(crate) mod mcp;
+pub(crate) mod mcp_client;

@@ -1,0 +1,19 @@
+//! The proxy, run as a process.
+
+mod access;
+mod client;
+mod connections;
+mod deaths;
+mod demo;
+mod discovery;
+mod flags;
+mod forwarding;
+mod front_channel;
+mod operation;
+mod paths;
+mod proxy;
+mod rotation;
+mod stores;
+
+/// The program under test.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_oauth-refresh-proxy");

@@ -1,0 +1,35 @@
+//! `RefreshLayer` in front of an inner service.
+
+mod adoption;
+mod adoption_faults;
+mod bad_requests;
+mod clocks;
+mod config;
+mod end_grant;
+mod grant_key;
+mod hang_up;
+mod introspection;
+mod issue;
+mod issue_faults;
+mod odd_requests;
+mod paths;
+mod permits;
+mod placement;
+mod races;
+mod recovery;
+mod refusals;
+mod retry_window;
+mod reuse;
+mod revocation;
+mod revocation_faults;
+mod rotation;
+mod secrets;
+mod served;
+mod stacks;
+mod store_faults;
+mod store_panics;
+mod store_writer;
+mod stored_bounds;
+mod takeover;
+mod time_limits;
+mod upstream_faults;
