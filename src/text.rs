@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::{Deref, Range};
 
+use memchr::memmem::Finder;
+use memchr::{memchr, memchr3};
 use percent_encoding::percent_decode;
 use zeroize::Zeroizing;
 
@@ -85,11 +87,12 @@ const MOST_ROUNDS: usize = 16;
 /// Encoders differ in the characters that they escape: some write `=`, `+` and `/` as `\u003d`,
 /// `\u002B` and `\/`.
 pub(crate) fn mentions(text: &[u8], secret: &str) -> bool {
-    let found = |text: &[u8]| {
-        text.windows(secret.len())
-            .any(|window| window == secret.as_bytes())
-    };
-    !secret.is_empty() && any_decoding(text, found)
+    // A decoded text is never longer than its encoding.
+    if secret.is_empty() || text.len() < secret.len() {
+        return false;
+    }
+    let secret = Finder::new(secret);
+    any_decoding(text, |text| secret.find(text).is_some())
 }
 
 /// Returns whether `found` is true of a text or of one of its decodings: JSON escapes,
@@ -98,10 +101,7 @@ pub(crate) fn any_decoding(text: &[u8], found: impl Fn(&[u8]) -> bool) -> bool {
     if found(text) {
         return true;
     }
-    if !text
-        .iter()
-        .any(|byte| matches!(byte, b'\\' | b'%' | b'+' | b'&'))
-    {
+    if memchr3(b'\\', b'%', b'+', text).is_none() && memchr(b'&', text).is_none() {
         return false;
     }
     let mut text = Zeroizing::new(text.to_vec());

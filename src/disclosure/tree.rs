@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use memchr::memchr2;
+
 /// The deepest nesting that is parsed.
 const DEEPEST: usize = 64;
 
@@ -232,10 +234,10 @@ impl Tree {
 fn string(bytes: &[u8], at: usize) -> Option<Range<usize>> {
     let mut end = at + 1;
     loop {
-        match bytes.get(end)? {
-            b'"' => return Some(at + 1..end),
-            b'\\' => end += 2,
-            _ => end += 1,
+        end += memchr2(b'"', b'\\', bytes.get(end..)?)?;
+        if bytes.get(end) == Some(&b'"') {
+            return Some(at + 1..end);
         }
+        end += 2;
     }
 }
