@@ -219,7 +219,7 @@ pub enum ConfigError {
     },
     /// A guarded path is ambiguous, although
     /// [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths) is set (see
-    /// [`InvalidPath::Ambiguous`](crate::path::InvalidPath::Ambiguous)).
+    /// [`InvalidPath::Ambiguous`](crate::wire::path::InvalidPath::Ambiguous)).
     #[error(
         "{setting}: {path:?} can be read in more than one way, which match_normalized_paths() does not allow"
     )]

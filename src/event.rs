@@ -10,9 +10,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::client::ClientId;
 use crate::grant::GrantKey;
 use crate::store::{Key, StoreError};
+use crate::wire::client::ClientId;
 
 /// An event in the life of a grant, for logs, metrics and alerts. It never contains a token or a
 /// secret.

@@ -140,60 +140,40 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod access;
-mod answer;
+mod access_token;
 mod body;
-mod both;
-mod check;
-mod client;
 mod clock;
-mod config;
-mod disclosure;
-mod ending;
+mod codec;
+mod endpoint;
 mod error;
 mod event;
-mod exchange;
-mod fields;
-mod form;
-mod future;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
 mod grant;
-mod introspection;
-mod json;
-mod layer;
+mod key_lock;
 #[cfg(doc)]
 pub mod manual;
-pub mod path;
-mod queue;
 mod random;
-mod revocation;
-mod rotation;
-mod running;
-mod scope;
+mod refresh;
 mod seal;
-mod service;
-mod shared;
 pub mod store;
-mod text;
 mod token;
-mod upstream;
+mod wire;
 
 #[cfg(feature = "tiered")]
 pub use self::access::{
     AccessError, AccessGrant, AccessGrantBuilder, AccessLayer, AccessLayerBuilder,
 };
 pub use self::body::{RequestBody, ResponseBody};
-pub use self::check::{CheckError, Found, Unguarded};
-pub use self::client::{ClientId, InvalidClientId};
 pub use self::clock::{Clock, SystemClock, Timestamp};
 pub use self::error::{ConfigError, Error};
 pub use self::event::{Event, EventKind, GrantName};
-pub use self::future::ResponseFuture;
 pub use self::grant::{GrantKey, InvalidGrantKey};
-pub use self::layer::{RefreshLayer, RefreshLayerBuilder};
 pub use self::random::{OsRandom, RandomUnavailable, SecureRandom};
-pub use self::service::Refresh;
+pub use self::refresh::{
+    CheckError, Found, Refresh, RefreshLayer, RefreshLayerBuilder, ResponseFuture, Unguarded,
+};
 #[cfg(feature = "memory")]
 pub use self::store::MemoryStore;
 #[cfg(feature = "tiered")]
@@ -203,6 +183,8 @@ pub use self::store::{BoxStore, Store, StoreError};
 pub use self::store::{RedbOpenError, RedbStore, RedbStoreBuilder};
 #[cfg(feature = "redis")]
 pub use self::store::{RedisConnectError, RedisStore, RedisStoreBuilder, RedisUrlError};
+pub use self::wire::client::{ClientId, InvalidClientId};
+pub use self::wire::path;
 
 /// Compiles and runs the code of the README.
 #[cfg(all(doctest, feature = "memory", feature = "tiered", feature = "redis"))]

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::watch::Watch;
+use crate::access::watch::Watch;
 use crate::body::ResponseBody;
 
 /// The reason why [`end_responses`](crate::AccessLayerBuilder::end_responses) ended a response

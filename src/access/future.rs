@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 use http::Response;
 use pin_project_lite::pin_project;
 
-use super::body::AccessBody;
-use super::watch::Watch;
+use crate::access::body::AccessBody;
+use crate::access::watch::Watch;
 use crate::body::ResponseBody;
 
 /// The boxed future of a request whose token is read from the store.

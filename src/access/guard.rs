@@ -1,7 +1,7 @@
 //! Decides about the requests to a resource server.
 //!
 //! [`Guard`] finds out whether the token of a request is valid: from the cache, or from the store.
-//! [`Rules`] then checks its resource and scope and prepares the request for the inner service. All
+//! [`ValidatedPolicy`] then checks its resource and scope and prepares the request for the inner service. All
 //! layers made from one `AccessLayer` share the guard, and each has rules of its own.
 
 use std::error::Error;
@@ -12,32 +12,32 @@ use std::time::{Duration, Instant};
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Request};
 
-use super::body::ResponseEnded;
-use super::cache::{Cache, Confirmed, Found, Load};
-use super::challenge::{AccessError, Challenges};
-use super::check::{Dead, Refused, check};
-use super::grant::AccessGrant;
-use super::listener::Listener;
-use super::present::{Presented, presented};
-use super::record::AccessRecord;
-use super::watch::{Confirm, Reading, Unconfirmed, Watch, Watched};
-use crate::client::ClientId;
+use crate::access::bearer::{Presented, presented};
+use crate::access::body::ResponseEnded;
+use crate::access::challenge::{AccessError, Challenges};
+use crate::access::subscriber::Subscriber;
+use crate::access::watch::{Confirm, Reading, Unconfirmed, Watch, Watched};
+use crate::access_token::cache::{Cache, Confirmed, Found, Load};
+use crate::access_token::check::{Dead, Refused, check};
+use crate::access_token::grant::AccessGrant;
+use crate::access_token::record::AccessRecord;
 use crate::clock::{Clock, Timestamp};
+use crate::endpoint::state::State;
 use crate::error::ConfigError;
 use crate::event::{self, Callback, EventKind, Subject};
-use crate::scope::{valid_resource, valid_scope};
 use crate::seal::{Context, Purpose, open_behind};
-use crate::shared::Shared;
 use crate::store::{Key, Store, StoreError};
 use crate::token::AccessToken;
+use crate::wire::client::ClientId;
+use crate::wire::scope::{valid_resource, valid_scope};
 
 /// The state that a layer shares with its services and with the layers made from it.
 pub(crate) struct Guard<St> {
-    pub(crate) store: Source<St>,
+    pub(crate) store: StoreHandle<St>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) prefix: String,
     pub(crate) cache: Option<Arc<Cache>>,
-    pub(crate) listener: Listener,
+    pub(crate) listener: Subscriber,
     pub(crate) on_event: Option<Callback>,
     /// The time for which a read of a token is valid. `None` if responses do not end with their
     /// tokens.
@@ -45,23 +45,23 @@ pub(crate) struct Guard<St> {
 }
 
 /// The owner of the store.
-pub(crate) enum Source<St> {
+pub(crate) enum StoreHandle<St> {
     Own(St),
     /// A `RefreshLayer` in the same process.
-    Shared(Arc<Shared<St>>),
+    State(Arc<State<St>>),
 }
 
-impl<St> Source<St> {
+impl<St> StoreHandle<St> {
     fn get(&self) -> &St {
         match self {
             Self::Own(store) => store,
-            Self::Shared(shared) => shared.store().get_ref(),
+            Self::State(shared) => shared.store().get_ref(),
         }
     }
 }
 
 /// A token in the format of the layer, and the key of its record.
-pub(crate) struct Ticket {
+pub(crate) struct ParsedToken {
     token: AccessToken,
     key: Key,
 }
@@ -74,39 +74,39 @@ struct Gone {
 }
 
 /// The result of the check that needs no I/O.
-pub(crate) enum First {
-    Alive(Ticket, AccessGrant, Confirmed),
-    Unknown(Ticket),
+pub(crate) enum Lookup {
+    Alive(ParsedToken, AccessGrant, Confirmed),
+    Unknown(ParsedToken),
 }
 
 impl<St: Store> Guard<St> {
     /// Parses the token of a request and looks it up in the cache.
-    pub(crate) fn look<B>(&self, request: &Request<B>) -> Result<First, AccessError> {
+    pub(crate) fn look<B>(&self, request: &Request<B>) -> Result<Lookup, AccessError> {
         let token = match presented(request.headers(), &self.prefix) {
             Presented::Nothing => return Err(AccessError::TokenMissing),
             Presented::Malformed => return Err(AccessError::InvalidRequest),
             Presented::Foreign => return Err(AccessError::InvalidToken),
             Presented::Token(token) => token,
         };
-        let ticket = Ticket {
+        let ticket = ParsedToken {
             key: token.key(),
             token,
         };
         let Some(cache) = &self.cache else {
-            return Ok(First::Unknown(ticket));
+            return Ok(Lookup::Unknown(ticket));
         };
         self.listener.ensure(self.store.get(), cache);
         match cache.find(&ticket.key, self.clock.now()) {
-            Found::Nothing => Ok(First::Unknown(ticket)),
+            Found::Nothing => Ok(Lookup::Unknown(ticket)),
             Found::Ended(grant) => Err(self.ended(&ticket, grant.as_ref(), Duration::ZERO)),
-            Found::Alive(grant, confirmed) => Ok(First::Alive(ticket, grant, confirmed)),
+            Found::Alive(grant, confirmed) => Ok(Lookup::Alive(ticket, grant, confirmed)),
         }
     }
 
     /// Reads the token of a request from the store. Emits an event if it has ended.
     pub(crate) async fn load(
         &self,
-        ticket: &Ticket,
+        ticket: &ParsedToken,
     ) -> Result<(AccessGrant, Confirmed), AccessError> {
         let started = Instant::now();
         let fetched = self
@@ -164,7 +164,7 @@ impl<St: Store> Guard<St> {
     /// with their tokens.
     pub(crate) fn watch(
         self: &Arc<Self>,
-        ticket: &Ticket,
+        ticket: &ParsedToken,
         grant: &AccessGrant,
         confirmed: Confirmed,
     ) -> Option<Box<Watch>> {
@@ -183,7 +183,7 @@ impl<St: Store> Guard<St> {
     /// Emits the event for a token that has ended and returns the error for the client.
     fn ended(
         &self,
-        ticket: &Ticket,
+        ticket: &ParsedToken,
         grant: Option<&AccessGrant>,
         elapsed: Duration,
     ) -> AccessError {
@@ -208,7 +208,7 @@ impl<St: Store> Guard<St> {
     pub(crate) fn told(
         &self,
         error: AccessError,
-        ticket: &Ticket,
+        ticket: &ParsedToken,
         elapsed: Duration,
     ) -> AccessError {
         if let AccessError::Store(failure) = &error {
@@ -306,7 +306,7 @@ impl<St> fmt::Debug for Guard<St> {
 
 /// The requirements for a token, and the changes to a request that has one.
 #[derive(Clone, Debug)]
-pub(crate) struct Terms {
+pub(crate) struct Policy {
     pub(crate) strip: bool,
     pub(crate) realm: String,
     pub(crate) scopes: Vec<String>,
@@ -314,16 +314,16 @@ pub(crate) struct Terms {
     pub(crate) metadata: Option<String>,
 }
 
-/// Checked [`Terms`], with the challenges for requests that do not meet them.
+/// Checked [`Policy`], with the challenges for requests that do not meet them.
 #[derive(Debug)]
-pub(crate) struct Rules {
-    terms: Terms,
+pub(crate) struct ValidatedPolicy {
+    terms: Policy,
     challenges: Challenges,
 }
 
-impl Rules {
-    pub(crate) fn new(terms: Terms) -> Result<Self, ConfigError> {
-        let Terms {
+impl ValidatedPolicy {
+    pub(crate) fn new(terms: Policy) -> Result<Self, ConfigError> {
+        let Policy {
             realm,
             scopes,
             resource,
@@ -353,7 +353,7 @@ impl Rules {
     }
 
     /// Returns a changed copy.
-    pub(crate) fn but(&self, change: impl FnOnce(&mut Terms)) -> Result<Self, ConfigError> {
+    pub(crate) fn but(&self, change: impl FnOnce(&mut Policy)) -> Result<Self, ConfigError> {
         let mut terms = self.terms.clone();
         change(&mut terms);
         Self::new(terms)
@@ -368,7 +368,7 @@ impl Rules {
     pub(crate) fn admit<B>(
         &self,
         request: &mut Request<B>,
-        ticket: &Ticket,
+        ticket: &ParsedToken,
         grant: AccessGrant,
     ) -> Result<(), AccessError> {
         if let Some(resource) = &self.terms.resource
@@ -394,7 +394,10 @@ impl Rules {
 }
 
 /// Returns the `Authorization` header with the upstream access token.
-fn bearer(Ticket { token, key }: &Ticket, grant: &AccessGrant) -> Result<HeaderValue, StoreError> {
+fn bearer(
+    ParsedToken { token, key }: &ParsedToken,
+    grant: &AccessGrant,
+) -> Result<HeaderValue, StoreError> {
     let context = Context {
         purpose: Purpose::Access,
         key,

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use tower_layer::Layer;
 
-use super::cache::Cache;
-use super::guard::{Guard, Rules, Source, Terms};
-use super::listener::Listener;
-use super::service::Access;
+use crate::access::guard::{Guard, Policy, StoreHandle, ValidatedPolicy};
+use crate::access::service::Access;
+use crate::access::subscriber::Subscriber;
+use crate::access_token::cache::Cache;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{ACCESS_PREFIX, check_prefix};
+use crate::endpoint::config::{ACCESS_PREFIX, check_prefix};
+use crate::endpoint::state::State;
 use crate::error::ConfigError;
 use crate::event::{Callback, Event};
-use crate::shared::Shared;
 use crate::store::Store;
 
 const LONGEST_TTL: Duration = Duration::from_secs(24 * 3600);
@@ -55,7 +55,7 @@ const LONGEST_TTL: Duration = Duration::from_secs(24 * 3600);
 #[must_use = "a layer does nothing until it is applied to a service"]
 pub struct AccessLayer<St> {
     guard: Arc<Guard<St>>,
-    rules: Arc<Rules>,
+    rules: Arc<ValidatedPolicy>,
 }
 
 impl<St: Store> AccessLayer<St> {
@@ -68,7 +68,7 @@ impl<St: Store> AccessLayer<St> {
     /// clock, the prefix and the event callback from that layer.
     pub fn builder(store: St) -> AccessLayerBuilder<St> {
         AccessLayerBuilder::new(
-            Source::Own(store),
+            StoreHandle::Own(store),
             Arc::new(SystemClock),
             ACCESS_PREFIX.to_owned(),
         )
@@ -104,7 +104,7 @@ impl<St: Store> AccessLayer<St> {
         self.but(|terms| terms.metadata = Some(url.into()))
     }
 
-    fn but(&self, change: impl FnOnce(&mut Terms)) -> Result<Self, ConfigError> {
+    fn but(&self, change: impl FnOnce(&mut Policy)) -> Result<Self, ConfigError> {
         Ok(Self {
             guard: Arc::clone(&self.guard),
             rules: Arc::new(self.rules.but(change)?),
@@ -140,10 +140,10 @@ impl<S, St> Layer<S> for AccessLayer<St> {
 /// A builder for [`AccessLayer`]. [`build`](AccessLayerBuilder::build) checks the settings.
 #[must_use]
 pub struct AccessLayerBuilder<St> {
-    store: Source<St>,
+    store: StoreHandle<St>,
     clock: Arc<dyn Clock>,
     prefix: String,
-    terms: Terms,
+    terms: Policy,
     cache_size: u64,
     cache_ttl: Duration,
     on_event: Option<Callback>,
@@ -151,12 +151,12 @@ pub struct AccessLayerBuilder<St> {
 }
 
 impl<St: Store> AccessLayerBuilder<St> {
-    fn new(store: Source<St>, clock: Arc<dyn Clock>, prefix: String) -> Self {
+    fn new(store: StoreHandle<St>, clock: Arc<dyn Clock>, prefix: String) -> Self {
         Self {
             store,
             clock,
             prefix,
-            terms: Terms {
+            terms: Policy {
                 strip: false,
                 realm: "oauth".into(),
                 scopes: Vec::new(),
@@ -170,9 +170,13 @@ impl<St: Store> AccessLayerBuilder<St> {
         }
     }
 
-    pub(crate) fn over(shared: &Arc<Shared<St>>) -> Self {
+    pub(crate) fn over(shared: &Arc<State<St>>) -> Self {
         let prefix = shared.config().access_prefix.clone();
-        let builder = Self::new(Source::Shared(Arc::clone(shared)), shared.clock(), prefix);
+        let builder = Self::new(
+            StoreHandle::State(Arc::clone(shared)),
+            shared.clock(),
+            prefix,
+        );
         Self {
             on_event: shared.on_event(),
             ..builder
@@ -323,16 +327,16 @@ impl<St: Store> AccessLayerBuilder<St> {
         if cache_ttl > LONGEST_TTL {
             return Err(ConfigError::CacheTtl);
         }
-        let rules = Rules::new(terms)?;
+        let rules = ValidatedPolicy::new(terms)?;
         // A cache without a size or a time to live holds no tokens, but it still stores announced
         // ends and the registry of open responses.
         let cached = cache_size > 0 && !cache_ttl.is_zero();
         let cache = (cached || end_responses).then(|| Arc::new(Cache::new(cache_size, cache_ttl)));
-        if let (Source::Shared(shared), Some(cache)) = (&store, &cache) {
+        if let (StoreHandle::State(shared), Some(cache)) = (&store, &cache) {
             shared.register(cache);
         }
         let end_responses = end_responses.then_some(cache_ttl);
-        let listener = Listener::default();
+        let listener = Subscriber::default();
         let guard = Guard {
             store,
             clock,

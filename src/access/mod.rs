@@ -15,50 +15,37 @@
 //!    of that grant from then on. Without an announcement, a token is rejected when its cache entry
 //!    expires.
 
-// `record` is the stored form of an access token, `mint` issues one, `check` decides whether one is
-// valid, `revocation` revokes one. `layer`, `service` and `future` are the middleware: `present`
-// parses the `Authorization` header, `guard` decides with the help of `cache`, `listener` applies
-// announcements to the cache, `challenge` writes the error responses, and `grant` is the extension
-// that routes read. `body` is the response body. If responses end with their tokens, `watch`
-// decides when, and `open` passes announcements to it.
+// `layer`, `service` and `future` are the middleware: `bearer` parses the `Authorization` header,
+// `guard` decides with the help of the cache, `subscriber` applies announcements to the cache,
+// `challenge` writes the error responses, and `body` is the response body. If responses end with their tokens, `watch` decides when.
 
+#[cfg(feature = "tiered")]
+mod bearer;
 #[cfg(feature = "tiered")]
 mod body;
 #[cfg(feature = "tiered")]
-mod cache;
-#[cfg(feature = "tiered")]
 mod challenge;
-pub(crate) mod check;
 #[cfg(feature = "tiered")]
 mod future;
-#[cfg(feature = "tiered")]
-mod grant;
 #[cfg(feature = "tiered")]
 mod guard;
 #[cfg(feature = "tiered")]
 mod layer;
 #[cfg(feature = "tiered")]
-mod listener;
-pub(crate) mod mint;
-#[cfg(feature = "tiered")]
-mod open;
-#[cfg(feature = "tiered")]
-mod present;
-pub(crate) mod record;
-pub(crate) mod revocation;
-#[cfg(feature = "tiered")]
 mod service;
+#[cfg(feature = "tiered")]
+mod subscriber;
 #[cfg(feature = "tiered")]
 mod watch;
 
 #[cfg(feature = "tiered")]
-pub(crate) use self::cache::Cache;
+pub use crate::access_token::grant::{AccessGrant, AccessGrantBuilder};
+
 #[cfg(feature = "tiered")]
 pub use self::{
     body::{AccessBody, ResponseEnded},
     challenge::AccessError,
     future::ResponseFuture,
-    grant::{AccessGrant, AccessGrantBuilder},
     layer::{AccessLayer, AccessLayerBuilder},
     service::Access,
 };

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use http::{Request, Response};
 use tower_service::Service;
 
-use super::body::AccessBody;
-use super::challenge::AccessError;
-use super::future::ResponseFuture;
-use super::guard::{First, Guard, Rules};
+use crate::access::body::AccessBody;
+use crate::access::challenge::AccessError;
+use crate::access::future::ResponseFuture;
+use crate::access::guard::{Guard, Lookup, ValidatedPolicy};
 use crate::body::ResponseBody;
 use crate::store::Store;
 
@@ -28,11 +28,11 @@ use crate::store::Store;
 pub struct Access<S, St> {
     inner: S,
     guard: Arc<Guard<St>>,
-    rules: Arc<Rules>,
+    rules: Arc<ValidatedPolicy>,
 }
 
 impl<S, St> Access<S, St> {
-    pub(crate) fn new(inner: S, guard: Arc<Guard<St>>, rules: Arc<Rules>) -> Self {
+    pub(crate) fn new(inner: S, guard: Arc<Guard<St>>, rules: Arc<ValidatedPolicy>) -> Self {
         Self {
             inner,
             guard,
@@ -95,7 +95,7 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let first = self.guard.look(&request);
         let admitted = match first {
-            Ok(First::Unknown(ticket)) => {
+            Ok(Lookup::Unknown(ticket)) => {
                 // The instance that was polled ready may hold a permit of the inner service, and
                 // the store may be slow. So drop it, and poll a clone for readiness right before
                 // the call.
@@ -121,7 +121,7 @@ where
                     Ok(response.map(|body| AccessBody::new(ResponseBody::inner(body), watch)))
                 }));
             }
-            Ok(First::Alive(ticket, grant, confirmed)) => {
+            Ok(Lookup::Alive(ticket, grant, confirmed)) => {
                 let watch = self.guard.watch(&ticket, &grant, confirmed);
                 let admitted = self
                     .rules
@@ -139,7 +139,7 @@ where
 }
 
 /// Returns the error response for the client.
-fn refused<B>(error: AccessError, rules: &Rules) -> Response<AccessBody<B>> {
+fn refused<B>(error: AccessError, rules: &ValidatedPolicy) -> Response<AccessBody<B>> {
     error
         .into_response(rules.challenges())
         .map(|body| AccessBody::new(body, None))

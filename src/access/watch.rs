@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::body::ResponseEnded;
-use super::cache::{Cache, Confirmed};
-use super::open::{News, Registration};
+use crate::access::body::ResponseEnded;
+use crate::access_token::cache::{Cache, Confirmed};
+use crate::access_token::open::{News, Registration};
 use crate::clock::Timestamp;
 use crate::store::Key;
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::{EventKind, Subject, printable, tell};
-use crate::client::ClientId;
+use crate::wire::client::ClientId;
 
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);

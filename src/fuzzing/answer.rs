@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::json::{Object, is_space, strings};
 use super::split_line;
-use crate::answer::{AnswerError, TokenAnswer};
-use crate::disclosure::Withheld;
+use crate::wire::disclosure::Withheld;
+use crate::wire::token_response::{AnswerError, TokenResponse};
 
 const LIFETIMES: [&str; 2] = ["refresh_expires_in", "refresh_token_expires_in"];
 const READ_ONCE: [&str; 9] = [
@@ -47,7 +47,7 @@ pub fn answer(input: &[u8]) {
         .and_then(|seconds| seconds.parse().ok())
         .unwrap_or(77);
     let object = std::str::from_utf8(body).ok().and_then(Object::read);
-    match (TokenAnswer::parse(Bytes::copy_from_slice(body)), object) {
+    match (TokenResponse::parse(Bytes::copy_from_slice(body)), object) {
         (Ok(answer), Some(object)) => {
             read(&answer, &object);
             replaced(&answer, &object, token, seconds);
@@ -62,7 +62,7 @@ pub fn answer(input: &[u8]) {
     }
 }
 
-fn read(answer: &TokenAnswer, object: &Object<'_>) {
+fn read(answer: &TokenResponse, object: &Object<'_>) {
     let text = |name| object.text(name).filter(|text| !text.is_empty());
     assert_eq!(answer.refresh_token(), text("refresh_token").as_deref());
     assert_eq!(answer.access_token(), text("access_token").as_deref());
@@ -93,7 +93,7 @@ fn read(answer: &TokenAnswer, object: &Object<'_>) {
 }
 
 /// Checks that the refresh token and its lifetime are replaced, and every other byte is unchanged.
-fn replaced(answer: &TokenAnswer, object: &Object<'_>, token: &str, seconds: u64) {
+fn replaced(answer: &TokenResponse, object: &Object<'_>, token: &str, seconds: u64) {
     let written = answer.with_refresh_token(token, Duration::from_secs(seconds));
     let after = Object::from_bytes(&written);
     let is_replaced = |name: &str| name == "refresh_token" || LIFETIMES.contains(&name);
@@ -121,7 +121,7 @@ fn replaced(answer: &TokenAnswer, object: &Object<'_>, token: &str, seconds: u64
             "the lifetime was not replaced"
         );
     }
-    let again = TokenAnswer::parse(written.clone()).expect("the written answer can be parsed");
+    let again = TokenResponse::parse(written.clone()).expect("the written answer can be parsed");
     assert_eq!(
         again.refresh_token(),
         Some(token).filter(|token| !token.is_empty())
@@ -139,7 +139,7 @@ fn replaced(answer: &TokenAnswer, object: &Object<'_>, token: &str, seconds: u64
 }
 
 /// Checks that the refresh token is removed, and every other member is unchanged and in order.
-fn removed(answer: &TokenAnswer, object: &Object<'_>) {
+fn removed(answer: &TokenResponse, object: &Object<'_>) {
     let written = answer.without_refresh_token();
     let after = Object::from_bytes(&written);
     let goes = |name: &str| name == "refresh_token" || LIFETIMES.contains(&name);
@@ -160,7 +160,7 @@ fn removed(answer: &TokenAnswer, object: &Object<'_>) {
 }
 
 /// Checks that lifetimes are reduced, and every other byte is unchanged.
-fn aged(answer: &TokenAnswer, object: &Object<'_>, seconds: u64) {
+fn aged(answer: &TokenResponse, object: &Object<'_>, seconds: u64) {
     let written = answer.aged(Duration::from_secs(seconds));
     let after = Object::from_bytes(&written);
     let is_lifetime = |name: &str| name == "expires_in" || LIFETIMES.contains(&name);
@@ -187,7 +187,7 @@ fn aged(answer: &TokenAnswer, object: &Object<'_>, seconds: u64) {
             );
         }
     }
-    let Ok(once) = TokenAnswer::parse(written.clone()) else {
+    let Ok(once) = TokenResponse::parse(written.clone()) else {
         panic!("the written answer cannot be parsed")
     };
     let twice = once.aged(Duration::from_secs(3));
@@ -206,7 +206,7 @@ fn aged(answer: &TokenAnswer, object: &Object<'_>, seconds: u64) {
 /// Checks that no token is left under any name at any depth, except where the layer replaces it,
 /// that no known token is left anywhere, and that every other member is unchanged. Unlike the
 /// layer, it checks names on the parsed value.
-fn disclosed(answer: TokenAnswer, object: &Object<'_>, used: &str) {
+fn disclosed(answer: TokenResponse, object: &Object<'_>, used: &str) {
     let (access, refresh) = (
         answer.access_token().map(str::to_owned),
         answer.refresh_token().map(str::to_owned),
@@ -226,7 +226,7 @@ fn disclosed(answer: TokenAnswer, object: &Object<'_>, used: &str) {
             == Withheld::AllTokens {
                 keep_id_token: true,
             };
-        let answer = TokenAnswer::parse(body.clone()).expect("the body was parsed before");
+        let answer = TokenResponse::parse(body.clone()).expect("the body was parsed before");
         let Ok((written, secrets)) = answer.disclosed(withheld, Some(used)) else {
             continue;
         };
@@ -330,7 +330,7 @@ fn no_tokens_within(value: &Value, all: bool) {
 
 /// Checks that a member that contains the access token is removed in every spelling. Each bit of
 /// `escaped` says whether a character is escaped.
-fn spelled_otherwise(answer: &TokenAnswer, object: &Object<'_>, escaped: u64) {
+fn spelled_otherwise(answer: &TokenResponse, object: &Object<'_>, escaped: u64) {
     let Some(secret) = answer.access_token() else {
         return;
     };
@@ -354,7 +354,7 @@ fn spelled_otherwise(answer: &TokenAnswer, object: &Object<'_>, escaped: u64) {
     };
     let body = format!("{{\"note\":{{\"text\":[\"it: {spelled}\"]}}{comma}{inner}");
     let answer =
-        TokenAnswer::parse(body.into()).expect("an answer with one more member can be parsed");
+        TokenResponse::parse(body.into()).expect("an answer with one more member can be parsed");
     let Ok((written, _)) = answer.disclosed(Withheld::ALL, None) else {
         return;
     };
@@ -366,7 +366,7 @@ fn spelled_otherwise(answer: &TokenAnswer, object: &Object<'_>, escaped: u64) {
 }
 
 /// Checks that replacing the access token changes nothing else.
-fn by_reference(answer: &TokenAnswer, object: &Object<'_>, token: &str) {
+fn by_reference(answer: &TokenResponse, object: &Object<'_>, token: &str) {
     if answer.access_token().is_none() || answer.has_odd_access_token() {
         return;
     }

@@ -7,8 +7,8 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use super::split_line;
-use crate::client::{Client, ClientError, ClientId, Credential, identify};
-use crate::form::{Param, TokenForm};
+use crate::wire::client::{Client, ClientError, ClientId, Credential, identify};
+use crate::wire::token_request::{Param, TokenRequest};
 
 /// Checks how a client is identified. The input is a line with the client that an outer layer has
 /// named (an empty line is no client), a line with the value of `Authorization` (an empty line is
@@ -19,7 +19,7 @@ pub fn client(input: &[u8]) {
     let extension = std::str::from_utf8(extension)
         .ok()
         .and_then(|id| ClientId::try_from(id).ok());
-    let Ok(form) = TokenForm::parse(Bytes::copy_from_slice(body)) else {
+    let Ok(form) = TokenRequest::parse(Bytes::copy_from_slice(body)) else {
         return;
     };
     let Ok(authorization) = HeaderValue::from_bytes(authorization) else {
@@ -59,7 +59,7 @@ pub fn client(input: &[u8]) {
 }
 
 /// Checks that all places that name a client name the same one.
-fn agreed(client: &Client<'_>, extension: Option<&ClientId>, form: &TokenForm) {
+fn agreed(client: &Client<'_>, extension: Option<&ClientId>, form: &TokenRequest) {
     let id = client.id.as_ref().map(ClientId::as_str);
     for named in [extension.map(ClientId::as_str), form.get(Param::ClientId)]
         .into_iter()
@@ -165,7 +165,7 @@ fn written_as_basic(id: &ClientId, credential: &Credential<'_>) {
     let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
     let joined = STANDARD.encode(format!("{}:{}", encode(id.as_str()), encode(secret)));
     let value = HeaderValue::try_from(format!("Basic {joined}")).expect("base64 is ASCII");
-    let Ok(form) = TokenForm::parse(Bytes::new()) else {
+    let Ok(form) = TokenRequest::parse(Bytes::new()) else {
         panic!("an empty form was rejected")
     };
     let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);

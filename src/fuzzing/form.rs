@@ -1,7 +1,7 @@
 use bytes::Bytes;
 
 use super::split_line;
-use crate::form::{FormError, Param, TokenForm, names_a_param};
+use crate::wire::token_request::{FormError, Param, TokenRequest, names_a_param};
 
 const PARAMS: [(Param, &str); 8] = [
     (Param::GrantType, "grant_type"),
@@ -24,7 +24,7 @@ pub fn form(input: &[u8]) {
     if let Ok(query) = std::str::from_utf8(body) {
         let _ = names_a_param(query);
     }
-    match TokenForm::parse(Bytes::copy_from_slice(body)) {
+    match TokenRequest::parse(Bytes::copy_from_slice(body)) {
         Ok(form) => {
             read_by_others(&form, body);
             rewritten(&form, body, Param::RefreshToken, "refresh_token", value);
@@ -39,7 +39,7 @@ fn pairs(body: &[u8]) -> Vec<(String, String)> {
 }
 
 /// Checks that other parsers, such as that of the inner service, find the same parameters.
-fn read_by_others(form: &TokenForm, body: &[u8]) {
+fn read_by_others(form: &TokenRequest, body: &[u8]) {
     let pairs = pairs(body);
     let mut shown = Vec::new();
     for (param, name) in PARAMS {
@@ -126,7 +126,7 @@ fn folded(body: &[u8]) -> impl Iterator<Item = String> {
 }
 
 /// Checks that replacing a parameter changes only its value.
-fn rewritten(form: &TokenForm, body: &[u8], param: Param, name: &str, value: &str) {
+fn rewritten(form: &TokenRequest, body: &[u8], param: Param, name: &str, value: &str) {
     let written = form.replace(param, value);
     let split = |body: &[u8]| {
         body.split(|byte| *byte == b'&')
@@ -166,7 +166,7 @@ fn rewritten(form: &TokenForm, body: &[u8], param: Param, name: &str, value: &st
     if value.contains('\0') || split(&written).len() > 256 {
         return;
     }
-    let again = TokenForm::parse(written.clone()).expect("the written form can be parsed");
+    let again = TokenRequest::parse(written.clone()).expect("the written form can be parsed");
     assert_eq!(
         again.get(param),
         Some(value).filter(|value| !value.is_empty()),

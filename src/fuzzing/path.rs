@@ -1,5 +1,5 @@
 use super::split_line;
-use crate::path::{PathMatch, PathPrefix, PathRules, leaves_base};
+use crate::wire::path::{PathMatch, PathPrefix, PathRules, leaves_base};
 
 /// Checks the path rules. The input is a line with a prefix below which ambiguous paths are allowed
 /// (ignored if it is not a valid prefix), and the path of a request. `whatwg` returns the pathname

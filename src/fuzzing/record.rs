@@ -1,7 +1,7 @@
 use bytes::Bytes;
 
-use crate::access::record::AccessRecord;
-use crate::fields::{DecodeError, with_checksum};
+use crate::access_token::record::AccessRecord;
+use crate::codec::{DecodeError, with_checksum};
 use crate::grant::{Binding, Record};
 use crate::store::{Entry, Key, Tag, Version};
 

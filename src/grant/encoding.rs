@@ -1,10 +1,10 @@
-//! Encodes and decodes the record of a grant, in the format of [`crate::fields`].
+//! Encodes and decodes the record of a grant, in the format of [`crate::codec`].
 
 use bytes::{Buf as _, Bytes};
 
 use super::{Binding, Previous, Record};
 use crate::clock::Timestamp;
-use crate::fields::{
+use crate::codec::{
     DecodeError, TIMESTAMP, Writer, checked, flag, next, once, read_timestamp, split, text,
     timestamp,
 };

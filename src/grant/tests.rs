@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::fields::DecodeError;
+use crate::codec::DecodeError;
 use crate::store::Key;
 
 const KEY: Key = Key::new([9; 32]);

@@ -1,0 +1,100 @@
+//! The subscription of a cache to the announcements of the store.
+//!
+//! One task per cache applies announcements. It starts with the first request, because a layer may
+//! be built before there is a runtime.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+
+use crate::access_token::cache::Cache;
+use crate::store::{Announcement, Announcements, Store};
+
+const IDLE: u8 = 0;
+const LISTENING: u8 = 1;
+/// The store has no channel.
+const NO_CHANNEL: u8 = 2;
+
+/// The subscription: a task that applies announcements to a cache. The task stops when this is
+/// dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Subscriber {
+    state: Arc<AtomicU8>,
+    task: Mutex<Option<AbortHandle>>,
+}
+
+impl Subscriber {
+    /// Starts the task if it is not running: at the first call inside a runtime, and again after
+    /// that runtime was shut down.
+    ///
+    /// Must be called before a read from the store, because tokens that are read before the
+    /// subscription begins are invalidated.
+    pub(crate) fn ensure<St: Store>(&self, store: &St, cache: &Arc<Cache>) {
+        if self.state.load(Ordering::Acquire) != IDLE {
+            return;
+        }
+        let Ok(handle) = Handle::try_current() else {
+            return;
+        };
+        if self
+            .state
+            .compare_exchange(IDLE, LISTENING, Ordering::AcqRel, Ordering::Acquire)
+            .is_err()
+        {
+            return;
+        }
+        let Some(announcements) = store.announcements() else {
+            self.state.store(NO_CHANNEL, Ordering::Release);
+            return;
+        };
+        // Another request may have started a read before this one subscribed.
+        cache.forget();
+        let hearing = Subscription {
+            state: Arc::clone(&self.state),
+            cache: Arc::clone(cache),
+            after: IDLE,
+        };
+        let task = handle.spawn(hearing.run(announcements)).abort_handle();
+        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            task.abort();
+        }
+    }
+}
+
+/// The running task. If its runtime is shut down, the next request starts it again.
+struct Subscription {
+    state: Arc<AtomicU8>,
+    cache: Arc<Cache>,
+    after: u8,
+}
+
+impl Subscription {
+    async fn run(mut self, mut announcements: Announcements) {
+        while let Some(announcement) = announcements.next().await {
+            match announcement {
+                Announcement::Ended(key) => self.cache.end(key),
+                Announcement::Lost => self.cache.forget(),
+            }
+        }
+        // The store has closed its channel for good. From now on tokens end only with the time to
+        // live of the cache.
+        self.after = NO_CHANNEL;
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        // The order matters: a read that starts in between either has a new subscription, or is
+        // invalidated here.
+        self.state.store(self.after, Ordering::Release);
+        self.cache.forget();
+    }
+}

@@ -1,0 +1,229 @@
+//! The cache of an `AccessLayer`.
+//!
+//! It holds two things: tokens that were found valid, for a short time, and the keys of grants and
+//! tokens that have ended. A lookup checks the valid tokens first and the ended keys second. So the
+//! order in which an announcement arrives and a read of the store completes does not matter: a read
+//! that began before the end may insert its token, but the ended key rejects it.
+//!
+//! For this, an ended key must be kept at least as long as any token that was read before the end.
+//! A token is valid for the time to live *from the start of its read*. An ended key is kept for
+//! longer than that, from the arrival of the announcement. A read that starts later finds the end
+//! in the store.
+//!
+//! If an announcement may have been missed, the epoch is increased. Tokens whose read began in an
+//! earlier epoch are no longer valid.
+
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use moka::notification::RemovalCause;
+use moka::policy::EvictionPolicy;
+use moka::sync;
+
+use crate::access_token::grant::AccessGrant;
+use crate::access_token::open::OpenResponses;
+use crate::clock::Timestamp;
+use crate::store::Key;
+
+/// The time that an ended key is kept beyond the time to live of tokens. The two clocks of a
+/// process differ by less.
+const MARGIN: Duration = Duration::from_secs(1);
+
+/// The largest number of ended keys. If it is exceeded, all cached tokens become invalid instead.
+const MOST_ENDED: u64 = 100_000;
+
+/// The memory of one cached token in addition to its [`AccessGrant`], in bytes: measured, including
+/// the allocator's share.
+const OVERHEAD: usize = 385;
+
+/// The first bytes of a key serve as its hash. A key is itself the hash of a secret, so an attacker
+/// cannot produce many valid keys that collide.
+type Hashed = BuildHasherDefault<FirstBytes>;
+
+#[derive(Default)]
+struct FirstBytes(u64);
+
+impl Hasher for FirstBytes {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes
+            .first_chunk::<32>()
+            .and_then(|bytes| bytes.first_chunk())
+        {
+            self.0 = u64::from_ne_bytes(*first);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Cache {
+    alive: sync::Cache<Key, Remembered, Hashed>,
+    ended: sync::Cache<Key, (), Hashed>,
+    epoch: Arc<AtomicU64>,
+    ttl: Duration,
+    open: Arc<OpenResponses>,
+}
+
+#[derive(Clone, Debug)]
+struct Remembered {
+    grant: AccessGrant,
+    confirmed: Confirmed,
+}
+
+/// The result of a read that found a token valid.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Confirmed {
+    /// The start of the read.
+    pub(crate) began: Instant,
+    pub(crate) epoch: u64,
+    /// The expiry of the token or of its grant, whichever comes first.
+    pub(crate) until: Timestamp,
+}
+
+/// The result of a lookup in the cache.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Nothing,
+    /// The token or its grant has ended. Holds the properties of the token if they are still
+    /// cached.
+    Ended(Option<AccessGrant>),
+    Alive(AccessGrant, Confirmed),
+}
+
+/// A read from the store that is in progress.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    began: Instant,
+    epoch: u64,
+}
+
+impl Load {
+    /// Starts a read that has no cache.
+    pub(crate) fn without_cache() -> Self {
+        Self {
+            began: Instant::now(),
+            epoch: 0,
+        }
+    }
+
+    /// Returns the result for a token that the read found valid.
+    pub(crate) const fn confirmed(self, until: Timestamp) -> Confirmed {
+        Confirmed {
+            began: self.began,
+            epoch: self.epoch,
+            until,
+        }
+    }
+}
+
+impl Cache {
+    /// Creates a cache of `bytes` bytes whose tokens are valid for `ttl`.
+    pub(crate) fn new(bytes: u64, ttl: Duration) -> Self {
+        let alive = sync::Cache::builder()
+            .max_capacity(bytes)
+            .weigher(|_, remembered: &Remembered| {
+                u32::try_from(remembered.grant.size() + OVERHEAD).unwrap_or(u32::MAX)
+            })
+            .time_to_live(ttl)
+            .build_with_hasher(Hashed::default());
+        let epoch = Arc::new(AtomicU64::new(0));
+        let open = Arc::<OpenResponses>::default();
+        let overflow = (Arc::clone(&epoch), Arc::clone(&open));
+        let ended = sync::Cache::builder()
+            .max_capacity(MOST_ENDED)
+            // The default policy prefers old entries over new ones.
+            .eviction_policy(EvictionPolicy::lru())
+            .eviction_listener(move |_, (), cause| {
+                if cause == RemovalCause::Size {
+                    overflow.0.fetch_add(1, Ordering::AcqRel);
+                    overflow.1.lose();
+                }
+            })
+            .time_to_live(ttl.saturating_add(MARGIN))
+            .build_with_hasher(Hashed::default());
+        Self {
+            alive,
+            ended,
+            epoch,
+            ttl,
+            open,
+        }
+    }
+
+    /// Looks up the token under `key`.
+    pub(crate) fn find(&self, key: &Key, now: Timestamp) -> Found {
+        if let Some(found) = self.alive.get(key)
+            && found.confirmed.epoch == self.epoch()
+            && now < found.confirmed.until
+            && found.confirmed.began.elapsed() < self.ttl
+        {
+            if self.has_ended(key) || self.home_has_ended(&found.grant) {
+                return Found::Ended(Some(found.grant));
+            }
+            return Found::Alive(found.grant, found.confirmed);
+        }
+        if self.has_ended(key) {
+            Found::Ended(None)
+        } else {
+            Found::Nothing
+        }
+    }
+
+    /// Returns whether the token or the grant under `key` is known to have ended.
+    pub(crate) fn has_ended(&self, key: &Key) -> bool {
+        self.ended.contains_key(key)
+    }
+
+    /// Returns whether the grant that this token belongs to is known to have ended.
+    pub(crate) fn home_has_ended(&self, grant: &AccessGrant) -> bool {
+        grant
+            .grant()
+            .is_some_and(|grant| self.has_ended(grant.key()))
+    }
+
+    /// Starts a read. Must be called before the store is read.
+    pub(crate) fn begin(&self) -> Load {
+        Load {
+            began: Instant::now(),
+            epoch: self.epoch(),
+        }
+    }
+
+    /// Inserts a token that a read found valid, unless the read is already too old.
+    pub(crate) fn enter(&self, key: Key, grant: AccessGrant, confirmed: Confirmed) {
+        if confirmed.began.elapsed() < self.ttl {
+            self.alive.insert(key, Remembered { grant, confirmed });
+        }
+    }
+
+    /// Returns how many times announcements may have been missed.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Returns the registry of open responses, which end with their tokens.
+    pub(crate) const fn open(&self) -> &Arc<OpenResponses> {
+        &self.open
+    }
+
+    /// Records that the token or the grant under `key` has ended.
+    pub(crate) fn end(&self, key: Key) {
+        self.ended.insert(key, ());
+        self.alive.invalidate(&key);
+        // This comes last: a response that registers later finds the ended key that was inserted
+        // above.
+        self.open.end(&key);
+    }
+
+    /// Invalidates all cached tokens, because announcements may have been missed.
+    pub(crate) fn forget(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.alive.invalidate_all();
+        self.open.lose();
+    }
+}

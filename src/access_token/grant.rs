@@ -1,0 +1,313 @@
+//! [`AccessGrant`]: the properties of a valid access token, as routes read them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::access_token::record::AccessRecord;
+use crate::clock::Timestamp;
+use crate::codec::Utf8;
+use crate::grant::GrantKey;
+use crate::wire::client::ClientId;
+
+/// The separator between resources, which a form value cannot contain.
+const SEPARATOR: char = '\0';
+
+/// The client, scope and resources of an access token. [`AccessLayer`](crate::AccessLayer) adds it
+/// to the extensions of every request that it accepts.
+///
+/// ```
+/// use tower_oauth_refresh::AccessGrant;
+///
+/// fn client_id<B>(request: &http::Request<B>) -> Option<&str> {
+///     request.extensions().get::<AccessGrant>().map(AccessGrant::client_id)
+/// }
+/// ```
+///
+/// Clones are cheap and share their data. Tests of a route can create one with
+/// [`builder`](AccessGrant::builder).
+#[derive(Clone)]
+pub struct AccessGrant(Arc<Parts>);
+
+/// The data, in as few allocations as possible, because a cache may hold a hundred thousand of
+/// them.
+struct Parts {
+    /// The client id, the scope and the resources, concatenated.
+    text: Box<str>,
+    client_end: usize,
+    scope_end: usize,
+    expires_at: Timestamp,
+    /// The grant that the token ends with.
+    grant: Option<GrantKey>,
+    /// The sealed upstream access token, as stored.
+    sealed: Box<[u8]>,
+}
+
+impl AccessGrant {
+    pub(crate) fn new(record: &AccessRecord, grant: Option<GrantKey>) -> Self {
+        let scope = record.scope.as_ref().map(Utf8::as_str).unwrap_or_default();
+        let resources = record.resources.iter().map(Utf8::as_str);
+        Self::of(
+            record.client_id.as_str(),
+            scope,
+            resources,
+            record.expires_at,
+            grant,
+            &record.sealed,
+        )
+    }
+
+    fn of<'a>(
+        client_id: &str,
+        scope: &str,
+        resources: impl Iterator<Item = &'a str>,
+        expires_at: Timestamp,
+        grant: Option<GrantKey>,
+        sealed: &[u8],
+    ) -> Self {
+        let mut text = String::from(client_id);
+        let client_end = text.len();
+        text.push_str(scope);
+        let scope_end = text.len();
+        for resource in resources {
+            text.push_str(resource);
+            text.push(SEPARATOR);
+        }
+        let sealed = sealed.into();
+        Self(Arc::new(Parts {
+            text: text.into(),
+            client_end,
+            scope_end,
+            expires_at,
+            grant,
+            sealed,
+        }))
+    }
+
+    /// Returns a builder for the tests of a route, which then need no layer: add the grant to the
+    /// extensions of the request, or pass it to the handler.
+    ///
+    /// By default the grant has no scope and no resource, belongs to no refresh token grant and
+    /// never expires. It has no token.
+    ///
+    /// ```
+    /// use axum::{Extension, http::StatusCode};
+    /// use tower_oauth_refresh::AccessGrant;
+    ///
+    /// async fn delete(Extension(grant): Extension<AccessGrant>) -> StatusCode {
+    ///     if grant.has_scope("files:write") { StatusCode::NO_CONTENT } else { StatusCode::FORBIDDEN }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tower_oauth_refresh::InvalidClientId> {
+    /// let reader = AccessGrant::builder("app".parse()?).scope("files:read").build();
+    /// assert_eq!(delete(Extension(reader)).await, StatusCode::FORBIDDEN);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder(client_id: ClientId) -> AccessGrantBuilder {
+        let expires_at = Timestamp::from_millis(u64::MAX);
+        AccessGrantBuilder {
+            client_id,
+            scope: String::new(),
+            resources: Vec::new(),
+            expires_at,
+            grant: None,
+        }
+    }
+
+    /// Returns the client that the token was issued to.
+    #[must_use]
+    pub fn client_id(&self) -> &str {
+        self.0.text.get(..self.0.client_end).unwrap_or_default()
+    }
+
+    /// Returns the granted scope tokens (RFC 6749 §3.3): the ones in the token response of the
+    /// inner service. If the response names none, the ones that the client requested, with a grant
+    /// type whose token request defines the scope. The iterator is empty if the scope is unknown.
+    pub fn scopes(&self) -> impl Iterator<Item = &str> {
+        let scope = self
+            .0
+            .text
+            .get(self.0.client_end..self.0.scope_end)
+            .unwrap_or_default();
+        scope.split(' ').filter(|token| !token.is_empty())
+    }
+
+    /// Returns whether this scope token was granted.
+    #[must_use]
+    pub fn has_scope(&self, scope: &str) -> bool {
+        self.scopes().any(|granted| granted == scope)
+    }
+
+    /// Returns the resources that the token is valid for (RFC 8707): the ones in the token response
+    /// of the inner service. If the response names none, the requested ones that
+    /// [`allowed_resources`](crate::RefreshLayerBuilder::allowed_resources) lists.
+    pub fn resources(&self) -> impl Iterator<Item = &str> {
+        self.0
+            .text
+            .get(self.0.scope_end..)
+            .unwrap_or_default()
+            .split_terminator(SEPARATOR)
+    }
+
+    /// Returns the expiry of the token. It may end earlier, with its grant.
+    #[must_use]
+    pub fn expires_at(&self) -> Timestamp {
+        self.0.expires_at
+    }
+
+    /// Returns the key of the grant that the token belongs to and ends with, for
+    /// [`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant). `None` if the token was issued
+    /// without a refresh token.
+    #[must_use]
+    pub fn grant(&self) -> Option<GrantKey> {
+        self.0.grant
+    }
+
+    pub(crate) fn sealed(&self) -> &[u8] {
+        &self.0.sealed
+    }
+
+    /// Returns the size in bytes, without the overhead of the allocations.
+    pub(crate) fn size(&self) -> usize {
+        size_of::<Parts>() + 2 * size_of::<usize>() + self.0.text.len() + self.0.sealed.len()
+    }
+}
+
+impl fmt::Debug for AccessGrant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessGrant")
+            .field("client_id", &self.client_id())
+            .field("scopes", &self.scopes().collect::<Vec<_>>())
+            .field("resources", &self.resources().collect::<Vec<_>>())
+            .field("expires_at", &self.expires_at())
+            .field("grant", &self.grant())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A builder for the [`AccessGrant`] of a test, from [`AccessGrant::builder`].
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until it is built"]
+pub struct AccessGrantBuilder {
+    client_id: ClientId,
+    scope: String,
+    resources: Vec<String>,
+    expires_at: Timestamp,
+    grant: Option<GrantKey>,
+}
+
+impl AccessGrantBuilder {
+    /// Sets the granted scope: scope tokens separated by spaces (RFC 6749 §3.3).
+    pub fn scope(mut self, scope: impl Into<String>) -> Self {
+        self.scope = scope.into();
+        self
+    }
+
+    /// Adds a resource that the token is valid for (RFC 8707).
+    pub fn resource(mut self, uri: impl Into<String>) -> Self {
+        self.resources.push(uri.into());
+        self
+    }
+
+    /// Sets the expiry of the token.
+    pub const fn expires_at(mut self, end: Timestamp) -> Self {
+        self.expires_at = end;
+        self
+    }
+
+    /// Sets the grant that the token belongs to.
+    pub const fn grant(mut self, grant: GrantKey) -> Self {
+        self.grant = Some(grant);
+        self
+    }
+
+    /// Builds the grant, as a route gets it.
+    #[must_use]
+    pub fn build(self) -> AccessGrant {
+        let resources = self.resources.iter().map(String::as_str);
+        AccessGrant::of(
+            self.client_id.as_str(),
+            &self.scope,
+            resources,
+            self.expires_at,
+            self.grant,
+            &[],
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::store::Key;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+    fn record(scope: Option<&str>, resources: &[&str]) -> AccessRecord {
+        AccessRecord {
+            client_id: "app".into(),
+            scope: scope.map(Into::into),
+            resources: resources.iter().map(|&resource| resource.into()).collect(),
+            issued_at: Timestamp::default(),
+            expires_at: NOW,
+            has_grant: false,
+            sealed: Bytes::from_static(b"sealed"),
+            ended: false,
+            unknown: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_built_grant_equals_the_grant_of_a_token() {
+        let client = || AccessGrant::builder("app".parse().unwrap()).expires_at(NOW);
+        let key = GrantKey::from(Key::new([7; 32]));
+        let (one, two) = ("https://one.example/api", "https://two.example/");
+        for (row, record, key, built) in [
+            ("bare", record(None, &[]), None, client()),
+            (
+                "a scope",
+                record(Some("read write"), &[]),
+                None,
+                client().scope("read write"),
+            ),
+            (
+                "a resource",
+                record(None, &[one]),
+                None,
+                client().resource(one),
+            ),
+            ("a grant", record(None, &[]), Some(key), client().grant(key)),
+            (
+                "everything",
+                record(Some("read"), &[one, two]),
+                Some(key),
+                client()
+                    .scope("read")
+                    .resource(one)
+                    .resource(two)
+                    .grant(key),
+            ),
+        ] {
+            let (real, built) = (AccessGrant::new(&record, key), built.build());
+            assert_eq!(format!("{built:?}"), format!("{real:?}"), "{row}");
+            assert_eq!(built.client_id(), "app", "{row}");
+            assert!(built.scopes().eq(real.scopes()), "{row}");
+            assert!(
+                built
+                    .resources()
+                    .eq(record.resources.iter().map(Utf8::as_str)),
+                "{row}"
+            );
+            assert_eq!((built.grant(), built.expires_at()), (key, NOW), "{row}");
+            assert!(
+                built.sealed().is_empty(),
+                "{row}: a built grant has no token"
+            );
+        }
+        let endless = AccessGrant::builder("app".parse().unwrap()).build();
+        assert_eq!(endless.expires_at().as_millis(), u64::MAX);
+    }
+}

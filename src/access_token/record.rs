@@ -1,0 +1,255 @@
+//! [`AccessRecord`]: the stored form of a reference access token.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::clock::Timestamp;
+use crate::codec::{DecodeError, Utf8, Writer, checked, flag, next, once, read_timestamp, text};
+use crate::store::{Entry, Key, Tag, Version};
+
+/// The format byte. It differs from that of a grant, so that one is never decoded as the other.
+const FORMAT: u8 = 65;
+
+/// The tag of every access token entry. Access tokens are never claimed, so it carries no
+/// information.
+const TAG: Tag = Tag::new([2; 32]);
+
+const CLIENT_ID: u8 = 1;
+const SCOPE: u8 = 2;
+const RESOURCE: u8 = 3;
+const ISSUED_AT: u8 = 4;
+const EXPIRES_AT: u8 = 5;
+const GRANT: u8 = 6;
+const SEALED: u8 = 7;
+const ENDED: u8 = 8;
+
+/// The properties of an access token, which are fixed when it is issued.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct AccessRecord {
+    pub(crate) client_id: Utf8,
+    /// The granted scope, if known (RFC 6749 §3.3).
+    pub(crate) scope: Option<Utf8>,
+    /// The resources that it is valid for (RFC 8707). Empty if unknown.
+    pub(crate) resources: Vec<Utf8>,
+    pub(crate) issued_at: Timestamp,
+    pub(crate) expires_at: Timestamp,
+    /// Whether it ends with the grant that has its id.
+    pub(crate) has_grant: bool,
+    /// The upstream access token, sealed under this token.
+    pub(crate) sealed: Bytes,
+    /// Whether its revocation is pending: revoked here, not yet confirmed by the inner service.
+    pub(crate) ended: bool,
+    /// Fields of later versions, which are kept when the record is written again.
+    pub(crate) unknown: Vec<(u8, Bytes)>,
+}
+
+impl AccessRecord {
+    /// Encodes the record as the entry for `key`.
+    pub(crate) fn entry(&self, key: &Key, version: Version) -> Entry {
+        let mut out = Writer::new(FORMAT);
+        out.put(CLIENT_ID, self.client_id.as_bytes());
+        if let Some(scope) = &self.scope {
+            out.put(SCOPE, scope.as_bytes());
+        }
+        for resource in &self.resources {
+            out.put(RESOURCE, resource.as_bytes());
+        }
+        out.put_time(ISSUED_AT, self.issued_at);
+        out.put_time(EXPIRES_AT, self.expires_at);
+        if self.has_grant {
+            out.put(GRANT, &[]);
+        }
+        out.put(SEALED, &self.sealed);
+        if self.ended {
+            out.put(ENDED, &[]);
+        }
+        for (field, bytes) in &self.unknown {
+            out.put(*field, bytes);
+        }
+        Entry::new(version, TAG, out.finish(key, &TAG))
+    }
+
+    /// Decodes the entry that was stored under `key`.
+    pub(crate) fn decode(key: &Key, entry: &Entry) -> Result<Self, DecodeError> {
+        let mut fields = checked(FORMAT, key, &entry.tag, &entry.value)?;
+        let mut client_id = None;
+        let mut scope = None;
+        let mut resources = Vec::new();
+        let mut issued_at = None;
+        let mut expires_at = None;
+        let mut grant = None;
+        let mut sealed = None;
+        let mut ended = None;
+        let mut unknown = Vec::new();
+        while let Some((field, bytes)) = next(&mut fields)? {
+            match field {
+                CLIENT_ID => once(&mut client_id, text(bytes)?)?,
+                SCOPE => once(&mut scope, text(bytes)?)?,
+                RESOURCE => resources.push(text(bytes)?),
+                ISSUED_AT => once(&mut issued_at, read_timestamp(&bytes)?)?,
+                EXPIRES_AT => once(&mut expires_at, read_timestamp(&bytes)?)?,
+                GRANT => once(&mut grant, flag(&bytes)?)?,
+                SEALED => once(&mut sealed, bytes)?,
+                ENDED => once(&mut ended, flag(&bytes)?)?,
+                field => unknown.push((field, bytes)),
+            }
+        }
+        Ok(Self {
+            client_id: client_id.ok_or(DecodeError::Damaged)?,
+            scope,
+            resources,
+            issued_at: issued_at.ok_or(DecodeError::Damaged)?,
+            expires_at: expires_at.ok_or(DecodeError::Damaged)?,
+            has_grant: grant.is_some(),
+            sealed: sealed.ok_or(DecodeError::Damaged)?,
+            ended: ended.is_some(),
+            unknown,
+        })
+    }
+
+    /// Returns the record with a pending revocation. It is kept until `until`, or until the token
+    /// expires, so that the client can repeat the revocation.
+    pub(crate) fn ended(mut self, until: Timestamp) -> Self {
+        self.ended = true;
+        self.expires_at = self.expires_at.min(until);
+        self
+    }
+
+    /// Returns the time to live of the entry: the rest of the token's lifetime, at least a
+    /// millisecond.
+    pub(crate) fn time_to_live(&self, now: Timestamp) -> Duration {
+        self.expires_at
+            .saturating_since(now)
+            .max(Duration::from_millis(1))
+    }
+}
+
+impl fmt::Debug for AccessRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessRecord")
+            .field("client_id", &self.client_id)
+            .field("scope", &self.scope)
+            .field("resources", &self.resources)
+            .field("expires_at", &self.expires_at)
+            .field("has_grant", &self.has_grant)
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KEY: Key = Key::new([9; 32]);
+    const VERSION: Version = Version::new([1; 8]);
+
+    fn record() -> AccessRecord {
+        AccessRecord {
+            client_id: "app".into(),
+            scope: Some("read write".into()),
+            resources: vec!["https://one.example/".into(), "https://two.example/".into()],
+            issued_at: Timestamp::from_millis(1_000),
+            expires_at: Timestamp::from_millis(3_601_000),
+            has_grant: true,
+            sealed: Bytes::from_static(b"sealed"),
+            ended: false,
+            unknown: vec![(77, Bytes::from_static(b"of a later version"))],
+        }
+    }
+
+    #[test]
+    fn a_record_survives_a_round_trip() {
+        let bare = AccessRecord {
+            scope: None,
+            resources: Vec::new(),
+            has_grant: false,
+            unknown: Vec::new(),
+            ..record()
+        };
+        for record in [
+            record(),
+            bare,
+            record().ended(Timestamp::from_millis(5_000)),
+        ] {
+            assert_eq!(
+                AccessRecord::decode(&KEY, &record.entry(&KEY, VERSION)).unwrap(),
+                record
+            );
+        }
+    }
+
+    #[test]
+    fn a_flag_with_a_value_is_rejected() {
+        for flag in [GRANT, ENDED] {
+            let unknown = vec![(flag, Bytes::from_static(b"later"))];
+            let entry = AccessRecord {
+                has_grant: false,
+                unknown,
+                ..record()
+            }
+            .entry(&KEY, VERSION);
+            assert_eq!(
+                AccessRecord::decode(&KEY, &entry),
+                Err(DecodeError::Damaged),
+                "field {flag}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_pending_revocation_never_extends_the_lifetime() {
+        let ended = |until| {
+            record()
+                .ended(Timestamp::from_millis(until))
+                .expires_at
+                .as_millis()
+        };
+        assert_eq!((ended(5_000), ended(9_000_000)), (5_000, 3_601_000));
+    }
+
+    #[test]
+    fn entries_of_another_key_tag_or_format_are_rejected() {
+        let entry = record().entry(&KEY, VERSION);
+        let other_key = AccessRecord::decode(&Key::new([8; 32]), &entry);
+        let other_tag = AccessRecord::decode(
+            &KEY,
+            &Entry::new(VERSION, Tag::new([3; 32]), entry.value.clone()),
+        );
+        assert_eq!(
+            (other_key, other_tag),
+            (Err(DecodeError::Damaged), Err(DecodeError::Damaged))
+        );
+        let grant = Entry::new(VERSION, TAG, Writer::new(1).finish(&KEY, &TAG));
+        assert_eq!(
+            AccessRecord::decode(&KEY, &grant),
+            Err(DecodeError::Format(1))
+        );
+        assert_eq!(
+            crate::grant::Record::decode(&KEY, &TAG, &entry.value),
+            Err(DecodeError::Format(FORMAT))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_damaged_entry_is_rejected(at in any::<prop::sample::Index>(), flip in 1..=u8::MAX, cut in any::<bool>()) {
+            let mut entry = record().entry(&KEY, VERSION);
+            let mut bytes = entry.value.to_vec();
+            let at = at.index(bytes.len());
+            if cut { bytes.truncate(at) } else { bytes[at] ^= flip }
+            entry.value = bytes.into();
+            prop_assert!(AccessRecord::decode(&KEY, &entry).is_err());
+        }
+
+        #[test]
+        fn arbitrary_bytes_are_rejected(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let entry = Entry::new(VERSION, TAG, bytes.into());
+            prop_assert!(AccessRecord::decode(&KEY, &entry).is_err());
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Ends a grant on behalf of the application:
+//! [`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant).
+//!
+//! [`end`] removes the grant, announces the end and emits the event.
+
+use std::error::Error as _;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::endpoint::state::State;
+use crate::endpoint::token;
+use crate::event::{EventKind, Subject};
+use crate::grant::Record;
+use crate::store::{Key, Store, StoreError};
+use crate::wire::client::ClientId;
+
+/// Whether this call ended the grant.
+pub(crate) type Ended = Result<bool, StoreError>;
+
+/// Ends the grant under `key`. Returns whether this call ended it. Emits an event if it did, or if
+/// the store fails.
+pub(crate) async fn end<St: Store>(shared: Arc<State<St>>, key: Key) -> Ended {
+    let started = Instant::now();
+    let _in_flight = shared.in_flight().token();
+    remove(&shared, key, started).await.inspect_err(|error| {
+        let subject = Subject {
+            client_id: None,
+            grant: Some((&key, None)),
+        };
+        shared.tell_why(
+            EventKind::of_failure(error),
+            subject,
+            started.elapsed(),
+            error.source(),
+        );
+    })
+}
+
+async fn remove<St: Store>(shared: &State<St>, key: Key, started: Instant) -> Ended {
+    let found = shared.store().get(&key).await?;
+    // A corrupt entry is removed, too: no request can use it.
+    let record = found
+        .as_ref()
+        .and_then(|entry| Record::decode(&key, &entry.tag, &entry.value).ok());
+    // Grants with a pending revocation and expired grants have ended already, although their
+    // entries stay in the store for a while.
+    let now = shared.now();
+    let over = |record: &Record| record.ended || record.time(now) >= record.expires_at;
+    let record = record.map(|record| record.at(now));
+    let entry = found.filter(|_| !record.as_ref().is_some_and(over));
+    let there = entry.is_some();
+    if let Some(entry) = entry {
+        token::end(shared.store(), &key, entry).await?;
+    }
+    // Announced even if the grant had ended before: the instance that ended it may have died before
+    // its announcement.
+    shared.announce(&key).await;
+    if there {
+        let client_id = record
+            .as_ref()
+            .and_then(|record| ClientId::try_from(record.binding.client_id.as_str()).ok());
+        let grant = Some((&key, record.as_ref().map(|record| record.generation)));
+        let subject = Subject {
+            client_id: client_id.as_ref(),
+            grant,
+        };
+        shared.tell(EventKind::Ended, subject, started.elapsed());
+    }
+    Ok(there)
+}

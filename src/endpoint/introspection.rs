@@ -1,0 +1,259 @@
+//! The introspection endpoint (RFC 7662).
+//!
+//! The layer looks up the presented token, forwards the request with the upstream token, and writes
+//! the properties of its own token into the response.
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body::Body;
+use tower_service::Service;
+use zeroize::Zeroizing;
+
+use crate::access_token::check::check;
+use crate::body::{RequestBody, ResponseBody};
+use crate::clock::Timestamp;
+use crate::codec::{DecodeError, Utf8};
+use crate::endpoint::access_revocation::unseal as unseal_access;
+use crate::endpoint::context::{Outcome, RequestContext};
+use crate::endpoint::token::{PresentedToken, unseal};
+use crate::endpoint::upstream::{self, Upstream};
+use crate::error::Error;
+use crate::event::EventKind;
+use crate::event::Subject;
+use crate::grant::{Record, Standing, Verdict, decide};
+use crate::seal::Sealer;
+use crate::store::{Store, StoreError};
+use crate::token::{AccessToken, RefreshToken};
+use crate::wire::client::ClientId;
+use crate::wire::disclosure::Withheld;
+use crate::wire::json;
+use crate::wire::token_request::{Param, TokenRequest};
+use crate::wire::token_response::cut;
+
+const INACTIVE: &[u8] = br#"{"active":false}"#;
+
+/// Handles an introspection request.
+///
+/// The inner service is called in every case: with its own token, or with a random token that was
+/// never issued. It authenticates the caller, and a caller that it rejects must not learn anything
+/// about a token (RFC 7662 §2.1).
+pub(crate) async fn introspect<St, S, B, ResBody>(
+    exchange: &RequestContext<St>,
+    mut upstream: Box<Upstream<S, B>>,
+    body: Bytes,
+    form: &TokenRequest,
+) -> Outcome<ResBody, S::Error>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
+    St: Store,
+    B: Body<Data = Bytes>,
+    ResBody: Body<Data = Bytes>,
+{
+    let missing = Error::InvalidRequest("the parameter token is missing");
+    let token = form.get(Param::Token).ok_or(missing)?;
+    let config = exchange.shared.config();
+    let (limit, nobody) = (
+        config.upstream_timeout(),
+        Subject {
+            client_id: None,
+            grant: None,
+        },
+    );
+    let found = if let Some(token) = RefreshToken::parse(&config.prefix, token) {
+        find_refresh(exchange, token).await
+    } else if let Some(token) =
+        AccessToken::parse(&config.access_prefix, token).filter(|_| config.reference)
+    {
+        find_access(exchange, &token).await
+    } else {
+        return exchange.pass(upstream, body).await;
+    };
+    let found = found.map_err(|error| exchange.store_failed(error, nobody))?;
+    upstream.ask_for_json();
+    let (ours, secret) = match found {
+        Some((ours, secret)) => (Some(ours), secret),
+        None => (
+            None,
+            RefreshToken::new(exchange.shared.random()?, 0, &exchange.shared.random()?).encode(""),
+        ),
+    };
+    let subject = Subject {
+        client_id: ours.as_ref().map(|ours| &ours.client_id),
+        grant: None,
+    };
+    let call = async {
+        let response = upstream.call(form.replace(Param::Token, &secret)).await?;
+        Ok(rewrite(response, config.max_response_body, ours.as_ref(), &secret).await)
+    };
+    exchange
+        .within(limit, subject, Error::UpstreamUnavailable, call)
+        .await?
+        .ok_or_else(|| {
+            exchange.emit(EventKind::UpstreamUnreadable, subject);
+            Error::UpstreamUnreadable.into()
+        })
+}
+
+/// The properties of an active token of the layer. They replace those in the response of the inner
+/// service.
+struct Ours {
+    client_id: ClientId,
+    scope: Option<Utf8>,
+    expires_at: Timestamp,
+    issued_at: Option<Timestamp>,
+    token_type: Option<&'static str>,
+}
+
+/// An active token and its upstream token.
+type Found = Option<(Ours, Zeroizing<String>)>;
+
+/// Looks up a refresh token. The grant never changes, even for a reused token, because a caller
+/// that introspects a token does not present it.
+async fn find_refresh<St: Store>(
+    exchange: &RequestContext<St>,
+    token: RefreshToken,
+) -> Result<Found, StoreError> {
+    let key = token.key();
+    let Some(entry) = exchange.store().get(&key).await? else {
+        return Ok(None);
+    };
+    let now = exchange.shared.now();
+    let record = Record::decode(&key, &entry.tag, &entry.value)
+        .map_err(StoreError::corrupt)?
+        .at(now);
+    let client_id =
+        ClientId::try_from(record.binding.client_id.as_str()).map_err(StoreError::corrupt)?;
+    let presentation = PresentedToken::new(token, &client_id);
+    let grant = Some((&record, &entry.tag));
+    match decide(grant, presentation.presented(), Standing::Free, false, now) {
+        Verdict::Rotate | Verdict::Busy | Verdict::Replay | Verdict::Recover => {}
+        _ => return Ok(None),
+    }
+    let sealer = Sealer::new(presentation.token.secret());
+    let secret = unseal(&sealer, &presentation, &record, &entry.tag);
+    let secret = secret.ok_or_else(|| StoreError::corrupt(DecodeError::Damaged))?;
+    let first = presentation.token.generation() == 0;
+    let ours = Ours {
+        scope: record.binding.scope.clone(),
+        expires_at: record.expires_at,
+        issued_at: first.then_some(record.created_at),
+        token_type: None,
+        client_id: client_id.clone(),
+    };
+    Ok(Some((ours, secret)))
+}
+
+/// Looks up a reference access token.
+async fn find_access<St: Store>(
+    exchange: &RequestContext<St>,
+    token: &AccessToken,
+) -> Result<Found, StoreError> {
+    let key = token.key();
+    let Ok(alive) = check(
+        exchange.store(),
+        &key,
+        &token.grant_key(),
+        exchange.shared.now(),
+    )
+    .await?
+    else {
+        return Ok(None);
+    };
+    let secret = unseal_access(token, &key, &alive.record)?;
+    let ours = Ours {
+        client_id: ClientId::try_from(alive.record.client_id.as_str())
+            .map_err(StoreError::corrupt)?,
+        scope: alive.record.scope,
+        expires_at: alive.record.expires_at,
+        issued_at: Some(alive.record.issued_at),
+        token_type: Some("Bearer"),
+    };
+    Ok(Some((ours, secret)))
+}
+
+/// Turns the response about the upstream token into one about the token of the layer. Error
+/// responses are treated the same for active and other tokens, so that they do not disclose which
+/// one it is. Returns `None` if the response cannot be read, or is an error that contains the
+/// upstream token.
+async fn rewrite<ResBody: Body<Data = Bytes>>(
+    response: Response<ResBody>,
+    limit: usize,
+    ours: Option<&Ours>,
+    secret: &str,
+) -> Option<Response<ResponseBody<ResBody>>> {
+    if ours.is_none() && response.status().is_success() {
+        return Some(inactive());
+    }
+    let (mut head, bytes) = upstream::read(response, limit).await?;
+    if !head.status.is_success() {
+        let harmless = !Withheld::ALL.discloses(&head.headers, &bytes, &[secret]);
+        return harmless.then(|| Response::from_parts(head, ResponseBody::full(bytes)));
+    }
+    let Said::Active(body) = said(&bytes, ours?, secret)? else {
+        return Some(inactive());
+    };
+    Withheld::ALL.strip(&mut head.headers, &[Zeroizing::new(secret.to_owned())]);
+    Some(upstream::respond(head, body))
+}
+
+/// The content of an introspection response.
+enum Said {
+    Inactive,
+    /// The response body, with the properties of the layer's token.
+    Active(Bytes),
+}
+
+/// Parses a response. Returns `None` if it does not say whether the token is active.
+///
+/// Members that disclose a token of the inner service are removed.
+fn said(body: &[u8], ours: &Ours, secret: &str) -> Option<Said> {
+    let text = std::str::from_utf8(body).ok()?;
+    json::members(text).ok()?;
+    let found = Withheld::ALL
+        .in_json(text, vec![Zeroizing::new(secret.to_owned())])
+        .ok()?;
+    let body = cut(body, found.cuts);
+    let members = json::members(std::str::from_utf8(&body).ok()?).ok()?;
+    let mut active = None;
+    let mut out = String::from(r#"{"active":true"#);
+    for member in members {
+        match json::string(member.name).as_deref() {
+            Some("active") if active.replace(member.value.get() == "true").is_some() => {
+                return None;
+            }
+            Some("active" | "client_id" | "scope" | "exp" | "iat" | "token_type") => {}
+            _ => out.extend([",", member.name.get(), ":", member.value.get()]),
+        }
+    }
+    if !active? {
+        return Some(Said::Inactive);
+    }
+    let text = |text: &str| serde_json::to_string(text).ok();
+    let seconds = |time: Timestamp| (time.as_millis() / 1000).to_string();
+    for (name, value) in [
+        ("client_id", text(ours.client_id.as_str())),
+        (
+            "scope",
+            ours.scope.as_ref().and_then(|scope| text(scope.as_str())),
+        ),
+        ("exp", Some(seconds(ours.expires_at))),
+        ("iat", ours.issued_at.map(seconds)),
+        ("token_type", ours.token_type.and_then(text)),
+    ] {
+        if let Some(value) = value {
+            out.extend([",\"", name, "\":", &value]);
+        }
+    }
+    out.push('}');
+    Some(Said::Active(out.into()))
+}
+
+/// Returns the response for a token that is not active (RFC 7662 §2.2).
+fn inactive<ResBody>() -> Response<ResponseBody<ResBody>> {
+    let (mut head, ()) = Response::new(()).into_parts();
+    head.status = StatusCode::OK;
+    head.headers
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    upstream::respond(head, Bytes::from_static(INACTIVE))
+}

@@ -1,0 +1,183 @@
+//! The intercepted endpoints, one file or folder each: [`token`], [`revocation`] and
+//! [`introspection`], and [`end_grant`], which ends a grant for the application.
+//!
+//! [`run`] handles one intercepted request: it reads the form, dispatches it to its endpoint, and
+//! turns errors into OAuth error responses. The endpoints share [`context`], [`upstream`],
+//! [`config`], [`state`] and [`progress`], which import no endpoint. This module imports the rooms
+//! below it: the store, the pure rules of grants and access tokens, and the parsers in `wire`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::CONNECTION;
+use http::{HeaderValue, Method, Request, Response, Version};
+use http_body::Body;
+use tokio::time::timeout;
+use tower_service::Service;
+use tracing::Instrument as _;
+
+use self::context::{Failure, Outcome, RequestContext};
+use self::progress::Progress;
+use self::state::State;
+use self::upstream::Upstream;
+use crate::body::{self, ReadError, RequestBody, ResponseBody};
+use crate::error::Error;
+use crate::store::Store;
+use crate::wire::client::{self, Client, ClientError, Credential};
+use crate::wire::path::replace_path;
+use crate::wire::token_request::{self, FormError, Param, TokenRequest};
+
+mod access_revocation;
+pub(crate) mod config;
+pub(crate) mod context;
+pub(crate) mod end_grant;
+mod introspection;
+pub(crate) mod progress;
+mod revocation;
+pub(crate) mod state;
+mod token;
+mod upstream;
+
+/// A guarded endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    Token,
+    Revocation,
+    Introspection,
+}
+
+impl Endpoint {
+    /// Returns the name of the builder method that sets the path of this endpoint.
+    pub(crate) const fn setting(self) -> &'static str {
+        match self {
+            Self::Token => "token_path",
+            Self::Revocation => "revocation_path",
+            Self::Introspection => "introspection_path",
+        }
+    }
+}
+
+/// Handles one request to a guarded endpoint.
+pub(crate) async fn run<St, S, B, ResBody>(
+    endpoint: Endpoint,
+    shared: Arc<State<St>>,
+    progress: Arc<Progress>,
+    inner: S,
+    request: Request<B>,
+) -> Result<Response<ResponseBody<ResBody>>, S::Error>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
+    St: Store,
+    B: Body<Data = Bytes>,
+    ResBody: Body<Data = Bytes>,
+{
+    let http1 = request.version() <= Version::HTTP_11;
+    let exchange = RequestContext::new(shared, progress);
+    let span = tracing::debug_span!("oauth_refresh", ?endpoint);
+    // Boxed because the future is large and `instrument` takes it by value.
+    match Box::pin(answer(endpoint, &exchange, inner, request))
+        .instrument(span)
+        .await
+    {
+        Ok(response) => Ok(response),
+        Err(Failure::Inner(error)) => Err(error),
+        Err(Failure::Refused(error)) => {
+            let close = http1 && matches!(error, Error::RequestTimeout);
+            let mut response = error.into_response(exchange.shared.config().invalid_grant_status);
+            if close {
+                response
+                    .headers_mut()
+                    .insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response)
+        }
+    }
+}
+
+async fn answer<St, S, B, ResBody>(
+    endpoint: Endpoint,
+    exchange: &RequestContext<St>,
+    inner: S,
+    request: Request<B>,
+) -> Outcome<ResBody, S::Error>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
+    St: Store,
+    B: Body<Data = Bytes>,
+    ResBody: Body<Data = Bytes>,
+{
+    let (mut head, body) = request.into_parts();
+    let config = exchange.shared.config();
+    head.method = Method::POST;
+    if let Some(path) = config.paths.of(endpoint) {
+        head.uri = replace_path(head.uri, path)
+            .map_err(|_| Error::InvalidRequest("the request target is too long"))?;
+    }
+    token_request::check_headers(&head.headers).map_err(malformed)?;
+    let read = body::read(body, config.max_request_body);
+    let read = timeout(config.request_body_timeout, read)
+        .await
+        .map_err(|_| Error::RequestTimeout)?;
+    let body = read.map_err(unread)?;
+    let form = TokenRequest::parse(body.clone()).map_err(malformed)?;
+    if head.uri.query().is_some_and(token_request::names_a_param) {
+        return Err(
+            Error::InvalidRequest("a parameter is in the query instead of the body").into(),
+        );
+    }
+    if matches!(endpoint, Endpoint::Token) {
+        form.check_limits()?;
+    }
+    let identified = client::identify(head.extensions.get(), &head.headers, &form);
+    let upstream = Upstream::new(inner, head);
+    match (endpoint, form.get(Param::GrantType)) {
+        (Endpoint::Revocation, _) => {
+            revocation::revoke(
+                exchange,
+                upstream,
+                body,
+                &form,
+                identified.map_err(unidentified),
+            )
+            .await
+        }
+        // The caller is a resource server, not the client of the grant.
+        (Endpoint::Introspection, _) => {
+            introspection::introspect(exchange, upstream, body, &form).await
+        }
+        (Endpoint::Token, Some("refresh_token")) => {
+            let client = identified.map_err(unidentified)?;
+            token::refresh(exchange, upstream, body, &form, &client).await
+        }
+        (Endpoint::Token, _) => {
+            let client = match identified {
+                // The inner service decides whether these credentials are valid.
+                Err(ClientError::Basic) => Client {
+                    id: None,
+                    credential: Credential::None,
+                },
+                identified => identified.map_err(unidentified)?,
+            };
+            token::issue(exchange, upstream, body, &form, &client).await
+        }
+    }
+}
+
+fn unidentified(error: ClientError) -> Error {
+    match error {
+        ClientError::Basic => Error::InvalidClient { basic: true },
+        ClientError::TooLong { basic } => Error::InvalidClient { basic },
+        error => Error::InvalidRequest(error.description()),
+    }
+}
+
+fn malformed(error: FormError) -> Error {
+    Error::InvalidRequest(error.description())
+}
+
+fn unread(error: ReadError) -> Error {
+    match error {
+        ReadError::TooLarge => Error::BodyTooLarge,
+        ReadError::Broken => Error::InvalidRequest("the request body is incomplete"),
+    }
+}

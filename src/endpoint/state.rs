@@ -1,0 +1,176 @@
+//! The state that all services of one layer share: store, settings, clock, locks, and the counter
+//! of requests in progress.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+#[cfg(feature = "tiered")]
+use std::sync::{Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::TaskTracker;
+
+#[cfg(feature = "tiered")]
+use crate::access_token::cache::Cache;
+use crate::clock::{Clock, Timestamp};
+use crate::endpoint::config::Config;
+use crate::event::{self, Callback, EventKind, Subject};
+use crate::key_lock::KeyLock;
+use crate::random::{RandomUnavailable, SecureRandom};
+use crate::store::{CatchPanics, Key, Store};
+
+/// The largest number of commits that are retried in the background at a time.
+const BACKGROUND_COMMITS: usize = 4096;
+
+pub(crate) struct State<St> {
+    store: CatchPanics<St>,
+    config: Config,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn SecureRandom>,
+    on_event: Option<Callback>,
+    key_lock: KeyLock,
+    /// The operations in progress, which a shutdown waits for.
+    in_flight: TaskTracker,
+    background: Arc<Semaphore>,
+    /// The caches of the access layers that were made from this layer.
+    #[cfg(feature = "tiered")]
+    caches: Mutex<Vec<Weak<Cache>>>,
+}
+
+impl<St> State<St> {
+    pub(crate) fn new(
+        store: St,
+        config: Config,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn SecureRandom>,
+        on_event: Option<Callback>,
+    ) -> Self {
+        Self {
+            store: CatchPanics::new(store),
+            config,
+            clock,
+            random,
+            on_event,
+            key_lock: KeyLock::default(),
+            in_flight: TaskTracker::new(),
+            background: Arc::new(Semaphore::new(BACKGROUND_COMMITS)),
+            #[cfg(feature = "tiered")]
+            caches: Mutex::default(),
+        }
+    }
+
+    /// Registers a cache, which [`announce`](Self::announce) then updates before it returns.
+    #[cfg(feature = "tiered")]
+    pub(crate) fn register(&self, cache: &Arc<Cache>) {
+        let mut caches = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
+        caches.retain(|cache| cache.strong_count() > 0);
+        caches.push(Arc::downgrade(cache));
+    }
+
+    pub(crate) const fn store(&self) -> &CatchPanics<St> {
+        &self.store
+    }
+
+    pub(crate) const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Returns a number that identifies this layer while it exists.
+    pub(crate) fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    pub(crate) const fn key_lock(&self) -> &KeyLock {
+        &self.key_lock
+    }
+
+    pub(crate) const fn in_flight(&self) -> &TaskTracker {
+        &self.in_flight
+    }
+
+    #[cfg(feature = "tiered")]
+    pub(crate) fn on_event(&self) -> Option<Callback> {
+        self.on_event.clone()
+    }
+
+    #[cfg(feature = "tiered")]
+    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(crate) fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomUnavailable> {
+        self.random.fill(bytes)
+    }
+
+    pub(crate) fn random<const N: usize>(&self) -> Result<[u8; N], RandomUnavailable> {
+        let mut bytes = [0; N];
+        self.random.fill(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Returns a permit to retry one more commit in the background, or `None` if the limit is
+    /// reached.
+    pub(crate) fn background(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.background).try_acquire_owned().ok()
+    }
+
+    /// Logs an event and passes it to the callback of the application.
+    pub(crate) fn tell(&self, kind: EventKind, subject: Subject<'_>, elapsed: Duration) {
+        self.tell_why(kind, subject, elapsed, None);
+    }
+
+    /// Like [`tell`](Self::tell), with the cause of the event, which is only logged.
+    pub(crate) fn tell_why(
+        &self,
+        kind: EventKind,
+        subject: Subject<'_>,
+        elapsed: Duration,
+        cause: Option<&(dyn Error + 'static)>,
+    ) {
+        event::tell(
+            self.on_event.as_ref(),
+            "refresh token",
+            kind,
+            subject,
+            elapsed,
+            cause,
+        );
+    }
+}
+
+impl<St: Store> State<St> {
+    /// Publishes that the entry under `key` has ended.
+    ///
+    /// Updates the caches of this layer first, without the channel of the store. The channel has a
+    /// task of its own, and a client that has received its response must not be able to use the
+    /// token again before that task has run. Other instances depend on the channel. If it fails,
+    /// they accept the token until their cache entry expires.
+    pub(crate) async fn announce(&self, key: &Key) {
+        #[cfg(feature = "tiered")]
+        for cache in self
+            .caches
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .filter_map(Weak::upgrade)
+        {
+            cache.end(*key);
+        }
+        if let Err(error) = self.store.announce(&[*key]).await {
+            tracing::debug!(%error, grant = ?key, "announcing an ended token or grant failed, other instances accept it until their cache entries expire");
+        }
+    }
+}
+
+impl<St> fmt::Debug for State<St> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,117 @@
+use zeroize::Zeroizing;
+
+use crate::endpoint::state::State;
+use crate::random::RandomUnavailable;
+use crate::seal::SealNonce;
+use crate::store::Version;
+use crate::token::{RefreshToken, TokenId};
+
+const SECRET: usize = 32;
+const NONCE: usize = 12;
+const VERSION: usize = 8;
+const ID: usize = 12;
+
+/// All the randomness that one rotation or one new grant needs.
+///
+/// It is drawn at once because one system call is cheaper than several. A rotation draws it before
+/// it calls the inner service, so that the random number generator cannot fail when the upstream
+/// token has already been used.
+pub(crate) struct Entropy {
+    secret: Zeroizing<[u8; SECRET]>,
+    nonces: [SealNonce; 3],
+    version: Version,
+    claim: [u8; VERSION],
+    id: TokenId,
+    access: AccessEntropy,
+}
+
+/// The randomness of one access token.
+pub(crate) struct AccessEntropy {
+    pub(crate) secret: Zeroizing<[u8; SECRET]>,
+    pub(crate) nonce: SealNonce,
+    pub(crate) version: Version,
+}
+
+impl Entropy {
+    pub(crate) fn new<St>(shared: &State<St>) -> Result<Self, RandomUnavailable> {
+        let mut random = Zeroizing::new([0; 2 * SECRET + 4 * NONCE + 3 * VERSION + ID]);
+        shared.fill(&mut *random)?;
+        let mut rest = &random[..];
+        let secret = Zeroizing::new(take(&mut rest)?);
+        let nonces = [take(&mut rest)?, take(&mut rest)?, take(&mut rest)?];
+        let (version, claim, id) = (
+            Version::new(take(&mut rest)?),
+            take(&mut rest)?,
+            take(&mut rest)?,
+        );
+        let access = AccessEntropy {
+            secret: Zeroizing::new(take(&mut rest)?),
+            nonce: take(&mut rest)?,
+            version: Version::new(take(&mut rest)?),
+        };
+        Ok(Self {
+            secret,
+            nonces,
+            version,
+            claim,
+            id,
+            access,
+        })
+    }
+
+    /// Returns the random bytes for the version of the claim.
+    pub(crate) const fn claim(&self) -> [u8; VERSION] {
+        self.claim
+    }
+
+    /// Mints the token of `generation` in the grant of `token`.
+    pub(crate) fn next(self, token: &RefreshToken, generation: u32) -> Minted {
+        self.mint(token.id(), generation)
+    }
+
+    /// Mints the first token of a new grant.
+    pub(crate) fn first(self) -> Minted {
+        let id = self.id;
+        self.mint(id, 0)
+    }
+
+    /// Returns the id and the randomness of an access token that belongs to no grant.
+    pub(crate) fn alone(self) -> (TokenId, AccessEntropy) {
+        (self.id, self.access)
+    }
+
+    fn mint(self, id: TokenId, generation: u32) -> Minted {
+        let Self {
+            secret,
+            nonces,
+            version,
+            access,
+            ..
+        } = self;
+        Minted {
+            token: RefreshToken::new(id, generation, &secret),
+            nonces,
+            version,
+            access,
+        }
+    }
+}
+
+/// Takes the next `N` bytes. Returns an error if too few are left, so that no secret ever consists
+/// of zeros.
+fn take<const N: usize>(random: &mut &[u8]) -> Result<[u8; N], RandomUnavailable> {
+    let (part, rest) = random
+        .split_first_chunk()
+        .ok_or_else(|| RandomUnavailable::new("fewer random bytes were drawn than needed"))?;
+    *random = rest;
+    Ok(*part)
+}
+
+/// A new token, with the nonces and the version that storing it needs.
+pub(crate) struct Minted {
+    pub(crate) token: RefreshToken,
+    pub(crate) nonces: [SealNonce; 3],
+    pub(crate) version: Version,
+    /// The randomness of the access token that is issued with it, if the layer mints one.
+    pub(crate) access: AccessEntropy,
+}

@@ -1,0 +1,241 @@
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::time::sleep;
+
+use crate::clock::Timestamp;
+use crate::endpoint::state::State;
+use crate::grant::Record;
+use crate::store::{Change, Entry, Key, Store, StoreError, Tag, Ttl, Version};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+/// The purpose of a lease, stored in the lowest bit of its version.
+///
+/// If a lease for a rotation expires, the current token counts as presented, because its holder had
+/// presented it. If a lease for a recovery expires, it does not, because its holder had presented
+/// the previous token. The purpose is stored in the version because a marker in the record would
+/// cost another call to the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Rotation,
+    Recovery,
+}
+
+impl Purpose {
+    /// Returns a version that carries this purpose.
+    pub(crate) fn version(self, mut random: [u8; 8]) -> Version {
+        random[7] = match self {
+            Self::Rotation => random[7] & !1,
+            Self::Recovery => random[7] | 1,
+        };
+        Version::new(random)
+    }
+
+    /// Returns the purpose of the lease with this version.
+    pub(crate) fn of(version: Version) -> Self {
+        if version.as_bytes()[7] & 1 == 0 {
+            Self::Rotation
+        } else {
+            Self::Recovery
+        }
+    }
+}
+
+/// The lease of this request on a grant. Dropping the guard releases it.
+///
+/// Invariant: a guard exists from before the claim is sent until the lease is released or handed to
+/// a commit. If a request could be cancelled without one, its lease would stay until it expires.
+/// Other requests would have to wait for that, take the lease over, and wait for
+/// [`TAKEOVER_PAUSE`]; and the previous token could no longer be replayed, because an expired lease
+/// counts the current token as presented.
+pub(crate) struct LeaseGuard<St: Store> {
+    shared: Arc<State<St>>,
+    key: Key,
+    version: Version,
+    state: LeaseState,
+    in_flight: Option<TaskTrackerToken>,
+}
+
+enum LeaseState {
+    /// The claim was sent. It is not known yet whether it was granted.
+    Claiming,
+    /// The claim was granted. Releasing the lease leaves the entry with this tag and value.
+    Held {
+        tag: Tag,
+        value: Value,
+        overdue: bool,
+    },
+    /// There is nothing to release.
+    Over,
+}
+
+/// The value of the entry after its lease was released.
+enum Value {
+    /// The value that the claim returned.
+    Unchanged(Bytes),
+    /// This record, with its current token marked as presented. Encoded only when it is needed.
+    Presented(Box<Record>),
+}
+
+impl Value {
+    fn encode(&self, key: &Key, tag: &Tag) -> Bytes {
+        match self {
+            Self::Unchanged(value) => value.clone(),
+            Self::Presented(record) => Record::clone(record).presented().encode(key, tag),
+        }
+    }
+}
+
+impl<St: Store> LeaseGuard<St> {
+    /// Creates the guard. This must happen before the claim with `version` is sent.
+    pub(crate) fn claiming(shared: &Arc<State<St>>, key: Key, version: Version) -> Self {
+        let in_flight = Some(shared.in_flight().token());
+        Self {
+            shared: Arc::clone(shared),
+            key,
+            version,
+            state: LeaseState::Claiming,
+            in_flight,
+        }
+    }
+
+    /// Records that the claim was granted.
+    ///
+    /// `overdue` says that the claim replaced an expired lease, whose holder may still commit.
+    /// Releasing such a lease leaves an expired lease behind, so that the next request waits for
+    /// that commit, too.
+    pub(crate) fn granted(&mut self, entry: Entry, overdue: bool) {
+        self.state = LeaseState::Held {
+            tag: entry.tag,
+            value: Value::Unchanged(entry.value),
+            overdue,
+        };
+    }
+
+    /// Records that the claim was not granted.
+    pub(crate) fn refused(mut self) {
+        self.state = LeaseState::Over;
+    }
+
+    /// From now on, releasing the lease also marks the current token as presented.
+    pub(crate) fn presented(&mut self, record: &Record) {
+        if let LeaseState::Held { value, .. } = &mut self.state
+            && record
+                .previous
+                .as_ref()
+                .is_some_and(|previous| previous.sealed.is_some())
+        {
+            *value = Value::Presented(Box::new(record.clone()));
+        }
+    }
+
+    /// Releases the lease now.
+    pub(crate) async fn give_back(mut self) {
+        // If the store fails, the state stays as it is, and dropping the guard retries in the
+        // background.
+        if give_back(&self.shared, self.key, self.version, &self.state)
+            .await
+            .is_ok()
+        {
+            self.state = LeaseState::Over;
+        }
+    }
+
+    /// Hands the lease to a commit. The guard no longer releases it.
+    pub(crate) fn into_commit(mut self) -> (Version, Option<TaskTrackerToken>) {
+        self.state = LeaseState::Over;
+        (self.version, self.in_flight.take())
+    }
+}
+
+impl<St: Store> Drop for LeaseGuard<St> {
+    fn drop(&mut self) {
+        let state = mem::replace(&mut self.state, LeaseState::Over);
+        if matches!(state, LeaseState::Over) {
+            return;
+        }
+        // Without a runtime, the lease stays until it expires.
+        let Ok(handle) = Handle::try_current() else {
+            return;
+        };
+        let (shared, key, version, running) = (
+            Arc::clone(&self.shared),
+            self.key,
+            self.version,
+            self.in_flight.take(),
+        );
+        handle.spawn(async move {
+            for pause in PAUSES {
+                match give_back(&shared, key, version, &state).await {
+                    Ok(()) => break,
+                    Err(error) => tracing::debug!(%error, "failed to release a lease: it expires by itself if every retry fails"),
+                }
+                sleep(pause).await;
+            }
+            drop(running);
+        });
+    }
+}
+
+/// The time between taking over an expired lease and using it.
+///
+/// The previous holder may already have the answer of the inner service and only be waiting for the
+/// store to become available. Its commit then arrives within a few seconds and overrides the new
+/// lease. Using the same upstream token before that would end the session at the inner service.
+pub(super) const TAKEOVER_PAUSE: Duration = Duration::from_secs(3);
+
+/// The expiry of a lease that is left behind as an expired one.
+pub(super) const LONG_AGO: Timestamp = Timestamp::from_millis(1);
+
+/// The pauses between attempts to release a lease. If all of them fail, the lease expires by itself
+/// and nothing is lost.
+const PAUSES: [Duration; 4] = [
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_millis(800),
+    Duration::ZERO,
+];
+
+async fn give_back<St: Store>(
+    shared: &State<St>,
+    key: Key,
+    version: Version,
+    state: &LeaseState,
+) -> Result<(), StoreError> {
+    let (tag, value, ran_out) = match state {
+        LeaseState::Over => return Ok(()),
+        LeaseState::Held {
+            tag,
+            value,
+            overdue,
+        } => (
+            *tag,
+            value.encode(&key, tag),
+            overdue.then(|| Purpose::of(version)),
+        ),
+        LeaseState::Claiming => match shared.store().get(&key).await? {
+            // The claim was granted, but its reply was lost. It may have replaced an expired lease,
+            // so an expired lease is left behind. It must not count the current token as presented,
+            // because nothing was done with the token: hence `Recovery`.
+            Some(entry) if entry.version == version => {
+                (entry.tag, entry.value, Some(Purpose::Recovery))
+            }
+            _ => return Ok(()),
+        },
+    };
+    let random = shared.random().map_err(StoreError::unavailable)?;
+    let next = ran_out.map_or(Version::new(random), |purpose| purpose.version(random));
+    let entry = Entry::new(next, tag, value).with_lease(ran_out.map(|_| LONG_AGO));
+    let change = Change::Put {
+        entry,
+        ttl: Ttl::Keep,
+    };
+    shared
+        .store()
+        .swap(&key, Some(version), change, None)
+        .await
+        .map(drop)
+}

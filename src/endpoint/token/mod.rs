@@ -1,0 +1,37 @@
+//! The token endpoint: rotates refresh tokens, begins grants and adopts them.
+//!
+//! A refresh takes these steps:
+//!
+//! 1. [`precheck`] rejects the request without a call to the store if the store's memory already shows
+//!    that it must be refused.
+//! 2. [`refresh`] claims the grant, decides about the presented token and calls the inner service.
+//! 3. [`commit`] stores the rotation, then answers the client. [`replay`] returns the stored answer
+//!    of the last rotation instead, if the client has lost it.
+//!
+//! [`issue`] begins a grant for every other grant type. [`adopt`] takes in a grant that began
+//! before the layer was installed.
+//!
+//! The invariant of this module: only the holder of the lease sends the upstream token of a grant
+//! to the inner service, and what the inner service answers is stored before the client sees it.
+//! Most authorization servers replace a refresh token when it is used and end the session when it
+//! is used again, so a second request with the same upstream token, or an answer that is not
+//! stored, would log the user out.
+
+mod adopt;
+mod commit;
+mod entropy;
+mod issue;
+mod lease;
+mod mint;
+mod precheck;
+mod presented;
+mod refresh;
+mod replay;
+mod request;
+mod retryable_write;
+
+pub(crate) use self::entropy::AccessEntropy;
+pub(crate) use self::issue::issue;
+pub(crate) use self::precheck::refuse_by_hint;
+pub(crate) use self::presented::PresentedToken;
+pub(crate) use self::refresh::{end, refresh, refuse, unreadable, unseal};

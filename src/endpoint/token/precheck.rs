@@ -1,0 +1,43 @@
+use super::PresentedToken;
+use crate::endpoint::context::RequestContext;
+use crate::error::Error;
+use crate::event::EventKind;
+use crate::grant::{Binding, Record};
+use crate::store::{Hint, Store};
+
+/// Rejects a request without a call to the store if the store's memory shows that the grant is
+/// gone, belongs to another client or has expired.
+///
+/// A scope or resource beyond the grant's is not checked here, although the binding names them:
+/// such a request may present an old token, which ends the grant, or the current one, which ends
+/// replay and recovery of the previous token. Both effects need the store.
+pub(crate) fn refuse_by_hint<St: Store>(
+    exchange: &RequestContext<St>,
+    presentation: &PresentedToken<'_>,
+) -> Result<(), Error> {
+    let kind = match exchange.store().peek(&presentation.key) {
+        None => return Ok(()),
+        Some(Hint::Ended) => EventKind::Unknown,
+        Some(Hint::Value { tag, value }) => {
+            let Ok(binding) = Binding::decode(&value) else {
+                return Ok(());
+            };
+            let kind = if binding.client_id.as_str() != presentation.client_id.as_str() {
+                EventKind::ClientMismatch
+            } else if binding.is_over(exchange.shared.now()) {
+                EventKind::Expired
+            } else {
+                return Ok(());
+            };
+            // A damaged value must not reject the request here: the call to the store reports it as
+            // a store failure.
+            if Record::decode(&presentation.key, &tag, &value).is_err() {
+                return Ok(());
+            }
+            kind
+        }
+    };
+    tracing::trace!(grant = ?presentation.key, "rejected without a call to the store");
+    exchange.emit(kind, presentation.subject());
+    Err(Error::InvalidGrant)
+}

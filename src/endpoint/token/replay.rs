@@ -1,0 +1,152 @@
+use bytes::{Buf as _, BufMut as _, Bytes};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response, StatusCode};
+
+use zeroize::Zeroizing;
+
+use super::PresentedToken;
+use super::request::RefreshRequest;
+use crate::body::ResponseBody;
+use crate::clock::Timestamp;
+use crate::endpoint::context::RequestContext;
+use crate::endpoint::upstream::Granted;
+use crate::error::Error;
+use crate::event::EventKind;
+use crate::seal::{Context, Purpose, SealError, SealNonce, Sealer};
+use crate::store::{Name, Store, Tag};
+use crate::wire::token_response::TokenResponse;
+
+const FORMAT: u8 = 1;
+
+/// Returns the sidecar name of the stored answer that contains the token with this hash.
+///
+/// The name depends on the new token, not on the one that was rotated away, so that an answer
+/// written by a rotation that lost the race is never found.
+pub(crate) fn name(next: &Tag) -> Name {
+    let mut name = [0; 16];
+    name.copy_from_slice(&next.as_bytes()[16..]);
+    Name::new(name)
+}
+
+/// Seals an answer, to be opened with the same token and an equal request only.
+pub(crate) fn seal(
+    sealer: &Sealer,
+    nonce: SealNonce,
+    context: Context<'_>,
+    ask: &RefreshRequest<'_>,
+    granted: &Granted,
+    body: &[u8],
+    now: Timestamp,
+) -> Result<Vec<u8>, SealError> {
+    let content_type = granted
+        .head
+        .headers
+        .get(CONTENT_TYPE)
+        .map_or(&[][..], HeaderValue::as_bytes);
+    let mut message = Zeroizing::new(Vec::with_capacity(13 + content_type.len() + body.len()));
+    message.put_u8(FORMAT);
+    message.put_u64(now.as_millis());
+    message.put_u16(granted.head.status.as_u16());
+    message.put_u16(u16::try_from(content_type.len()).map_err(|_| SealError)?);
+    message.extend_from_slice(content_type);
+    message.extend_from_slice(body);
+    sealer.seal(nonce, context, &ask.terms(), &message)
+}
+
+/// Opens an answer that [`seal`] has sealed. Returns it, and its body with the lifetimes reduced by
+/// the age of the answer.
+pub(crate) fn open(
+    sealer: &Sealer,
+    context: Context<'_>,
+    ask: &RefreshRequest<'_>,
+    sealed: &[u8],
+    now: Timestamp,
+) -> Result<(Granted, Bytes), SealError> {
+    let message = sealer.open(context, &ask.terms(), sealed)?;
+    let (sent_at, granted) = read(&message).ok_or(SealError)?;
+    let aged = granted.answer.aged(now.saturating_since(sent_at));
+    Ok((granted, aged))
+}
+
+fn read(mut message: &[u8]) -> Option<(Timestamp, Granted)> {
+    if message.try_get_u8().ok()? != FORMAT {
+        return None;
+    }
+    let sent_at = Timestamp::from_millis(message.try_get_u64().ok()?);
+    let status = StatusCode::from_u16(message.try_get_u16().ok()?).ok()?;
+    let len = message.try_get_u16().ok()?.into();
+    let (content_type, body) = message.split_at_checked(len)?;
+    let (mut head, ()) = Response::new(()).into_parts();
+    head.status = status;
+    if !content_type.is_empty() {
+        head.headers
+            .insert(CONTENT_TYPE, HeaderValue::from_bytes(content_type).ok()?);
+    }
+    let answer = TokenResponse::parse(Bytes::from_owner(Zeroizing::new(body.to_vec()))).ok()?;
+    Some((sent_at, Granted { head, answer }))
+}
+
+/// The result of looking for the stored answer of the last rotation.
+#[allow(clippy::large_enum_variant, reason = "made once and matched at once")]
+pub(crate) enum Answer {
+    /// The stored answer is for this request.
+    Opened(Granted, Bytes),
+    /// The stored answer is for another credential, scope or resource.
+    Different,
+    /// There is no stored answer.
+    Gone,
+}
+
+/// Reads the stored answer of the last rotation. `current` is the hash of the token in that answer.
+pub(crate) async fn find<St: Store>(
+    exchange: &RequestContext<St>,
+    presentation: &PresentedToken<'_>,
+    ask: &RefreshRequest<'_>,
+    current: &Tag,
+) -> Result<Answer, Error> {
+    if !ask.replayable() {
+        return Ok(Answer::Different);
+    }
+    let found = exchange
+        .store()
+        .beside(&presentation.key, &name(current))
+        .await;
+    let found = found.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
+    let Some(sealed) = found else {
+        return Ok(Answer::Gone);
+    };
+    let sealer = Sealer::new(presentation.token.secret());
+    let context = presentation.context(Purpose::Replay);
+    let opened = open(&sealer, context, ask, &sealed, exchange.shared.now());
+    Ok(opened.map_or(Answer::Different, |(granted, body)| {
+        Answer::Opened(granted, body)
+    }))
+}
+
+/// Returns the stored answer of the last rotation again, or `invalid_grant` if no answer is stored
+/// for this request. The grant does not change.
+pub(crate) async fn replay<St: Store, ResBody>(
+    exchange: &RequestContext<St>,
+    presentation: &PresentedToken<'_>,
+    ask: &RefreshRequest<'_>,
+    current: &Tag,
+) -> Result<Response<ResponseBody<ResBody>>, Error> {
+    match find(exchange, presentation, ask, current).await? {
+        Answer::Opened(granted, body) => Ok(respond(exchange, presentation, granted, body)),
+        Answer::Different | Answer::Gone => {
+            exchange.emit(EventKind::Late, presentation.subject());
+            Err(Error::InvalidGrant)
+        }
+    }
+}
+
+/// Emits the event of a replay and returns the stored answer.
+pub(crate) fn respond<St: Store, ResBody>(
+    exchange: &RequestContext<St>,
+    presentation: &PresentedToken<'_>,
+    granted: Granted,
+    body: Bytes,
+) -> Response<ResponseBody<ResBody>> {
+    exchange.emit(EventKind::Replayed, presentation.subject());
+    granted.respond_for(&presentation.key, body)
+}

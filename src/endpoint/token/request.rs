@@ -1,0 +1,83 @@
+use http::HeaderValue;
+
+use crate::error::Error;
+use crate::grant::Binding;
+use crate::wire::client::{Client, Credential};
+use crate::wire::scope::{scope_within, valid_resource, valid_scope};
+use crate::wire::token_request::{Param, TokenRequest};
+
+/// The scope value that requests a refresh token (OpenID Connect Core §11). Servers omit it from
+/// the scope that they return.
+const OFFLINE: &str = "offline_access";
+
+/// The scope, resources and credential of a refresh request. A stored answer is replayed only to a
+/// request for which they are the same.
+#[derive(Debug)]
+pub(crate) struct RefreshRequest<'a> {
+    form: &'a TokenRequest,
+    credential: &'a Credential<'a>,
+    pub(crate) scope: Option<&'a str>,
+    pub(crate) resources: Vec<&'a str>,
+}
+
+impl<'a> RefreshRequest<'a> {
+    /// Reads a refresh request, and rejects a malformed scope or resource.
+    pub(crate) fn read(form: &'a TokenRequest, client: &'a Client<'a>) -> Result<Self, Error> {
+        let scope = form.get(Param::Scope);
+        if scope.is_some_and(|scope| !valid_scope(scope)) {
+            return Err(Error::InvalidScope);
+        }
+        let resources: Vec<_> = form.resources().collect();
+        if !resources.iter().all(|resource| valid_resource(resource)) {
+            return Err(Error::InvalidTarget);
+        }
+        Ok(Self {
+            form,
+            credential: &client.credential,
+            scope,
+            resources,
+        })
+    }
+
+    /// Rejects a scope or resource beyond the grant's (RFC 6749 §6, RFC 8707 §2.2). A grant whose
+    /// scope or resources are unknown does not limit them.
+    pub(crate) fn within(&self, binding: &Binding) -> Result<(), Error> {
+        if let (Some(requested), Some(granted)) = (self.scope, &binding.scope)
+            && !requested
+                .split(' ')
+                .all(|token| token == OFFLINE || scope_within(token, granted.as_str()))
+        {
+            return Err(Error::InvalidScope);
+        }
+        let granted = &binding.resources;
+        let known = |resource: &&str| granted.iter().any(|granted| granted.as_str() == *resource);
+        if !granted.is_empty() && !self.resources.iter().all(known) {
+            return Err(Error::InvalidTarget);
+        }
+        Ok(())
+    }
+
+    /// Returns whether the answer to this request may be replayed. With a client assertion it may
+    /// not: assertions differ from request to request, so a replay cannot be bound to one.
+    pub(crate) fn replayable(&self) -> bool {
+        !matches!(self.credential, Credential::Assertion)
+    }
+
+    /// Returns the values that a stored answer is bound to: the credential, the scope, and every
+    /// parameter that the layer does not read, including the resources.
+    pub(crate) fn terms(&self) -> Vec<&[u8]> {
+        let (kind, secret): (&[u8], &[u8]) = match self.credential {
+            Credential::None | Credential::Assertion => (b"none", &[]),
+            Credential::Secret(secret) => (b"secret", secret.as_bytes()),
+            Credential::Outside(header) => (
+                b"outside",
+                header.as_ref().map_or(&[], HeaderValue::as_bytes),
+            ),
+        };
+        let scope = self.scope.unwrap_or_default().as_bytes();
+        [kind, secret, scope]
+            .into_iter()
+            .chain(self.form.others())
+            .collect()
+    }
+}

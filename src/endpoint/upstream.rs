@@ -1,0 +1,294 @@
+//! Calls the inner service and classifies its responses.
+//!
+//! [`Upstream`] holds the head of one intercepted request and sends it with another body. A
+//! response to a token request becomes a [`Reply`]. A response that discloses a withheld token is
+//! rewritten without that token, or not passed on.
+
+use std::future::poll_fn;
+use std::marker::PhantomData;
+
+use bytes::Bytes;
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, ETAG,
+    EXPECT, HeaderMap, LAST_MODIFIED, PRAGMA, TRAILER, TRANSFER_ENCODING,
+};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, request, response};
+use http_body::Body;
+use tower_service::Service;
+use zeroize::Zeroizing;
+
+use crate::body::{self, RequestBody, ResponseBody};
+use crate::error::Error;
+use crate::grant::GrantKey;
+use crate::store::Key;
+use crate::wire::disclosure::{Disclosed, Withheld};
+use crate::wire::json;
+use crate::wire::token_request::has_content_coding;
+use crate::wire::token_response::{TokenResponse, cut};
+
+/// A request to the inner service whose body the layer replaces.
+pub(crate) struct Upstream<S, B> {
+    inner: S,
+    head: request::Parts,
+    body: PhantomData<fn(B)>,
+}
+
+/// The response of the inner service to a token request.
+#[allow(clippy::large_enum_variant, reason = "made once and matched at once")]
+pub(crate) enum Reply<ResBody> {
+    /// A token response.
+    Granted(Granted),
+    /// The inner service rejected the upstream token with `invalid_grant`.
+    Rejected(Response<ResponseBody<ResBody>>),
+    /// Any other error response.
+    Refused(Response<ResponseBody<ResBody>>),
+    /// A success that cannot be read, or an error that must not be passed on.
+    Unreadable,
+}
+
+/// The rules for reading the response to a token request.
+#[derive(Clone, Copy)]
+pub(crate) struct Reading<'a> {
+    /// The size limit of the response, in bytes.
+    pub(crate) limit: usize,
+    /// The upstream token of the request, if it has one. An error response that contains it is not
+    /// passed on.
+    pub(crate) secret: Option<&'a str>,
+    /// The tokens of the inner service that must not reach the client.
+    pub(crate) withheld: Withheld,
+    /// Whether the client requests a refresh token instead of an access token (RFC 8693 §2.1).
+    pub(crate) requests_refresh_token: bool,
+}
+
+/// A parsed token response.
+#[derive(Debug)]
+pub(crate) struct Granted {
+    pub(crate) head: response::Parts,
+    pub(crate) answer: TokenResponse,
+}
+
+impl<S, B, ResBody> Upstream<S, B>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
+    ResBody: Body<Data = Bytes>,
+{
+    // Boxed because it is moved through several futures.
+    pub(crate) fn new(inner: S, head: request::Parts) -> Box<Self> {
+        Box::new(Self {
+            inner,
+            head,
+            body: PhantomData,
+        })
+    }
+
+    /// Sends the request with `form` as its body.
+    pub(crate) async fn call(
+        mut self: Box<Self>,
+        form: Bytes,
+    ) -> Result<Response<ResBody>, S::Error> {
+        let headers = &mut self.head.headers;
+        headers.insert(CONTENT_LENGTH, form.len().into());
+        for header in [TRANSFER_ENCODING, TRAILER, EXPECT] {
+            headers.remove(header);
+        }
+        forget_digests(headers);
+        poll_fn(|cx| self.inner.poll_ready(cx)).await?;
+        let Self {
+            mut inner, head, ..
+        } = *self;
+        inner
+            .call(Request::from_parts(head, RequestBody::full(form)))
+            .await
+    }
+
+    /// Requests an uncompressed JSON response, because the layer must rewrite it.
+    pub(crate) fn ask_for_json(&mut self) {
+        self.head
+            .headers
+            .insert(ACCEPT, HeaderValue::from_static("application/json"));
+        self.ask_for_plain();
+    }
+
+    /// Requests an uncompressed response, because the layer must read it.
+    pub(crate) fn ask_for_plain(&mut self) {
+        self.head.headers.remove(ACCEPT_ENCODING);
+    }
+
+    /// Sends `form` as a token request and reads the response.
+    pub(crate) async fn token_request(
+        mut self: Box<Self>,
+        form: Bytes,
+        reading: Reading<'_>,
+    ) -> Result<Reply<ResBody>, S::Error> {
+        self.ask_for_json();
+        let response = self.call(form).await?;
+        Ok(classify(response, reading).await)
+    }
+}
+
+/// Reads and classifies the response to a token request.
+async fn classify<ResBody: Body<Data = Bytes>>(
+    response: Response<ResBody>,
+    reading: Reading<'_>,
+) -> Reply<ResBody> {
+    let Reading {
+        limit,
+        secret,
+        withheld,
+        requests_refresh_token,
+    } = reading;
+    let reference = withheld != Withheld::RefreshTokens;
+    let success = response.status().is_success();
+    let Some((mut head, bytes)) = read(response, limit).await else {
+        return Reply::Unreadable;
+    };
+    let answer = TokenResponse::parse(bytes.clone()).ok();
+    let error = answer
+        .as_ref()
+        .filter(|answer| !answer.has_access_token())
+        .and_then(TokenResponse::error);
+    if !success || error.is_some() {
+        // Some servers return errors with status 200 (GitHub), or reject an ended grant with 403
+        // (Auth0).
+        let dead =
+            error.is_some_and(|error| matches!(error, "invalid_grant" | "bad_refresh_token"));
+        let dead = dead && !head.status.is_server_error();
+        // An error response is passed on unchanged or not at all. If the inner service has ended
+        // the grant, the grant ends here in either case. Otherwise its client would repeat the
+        // refresh until the grant expires.
+        if withheld.discloses(&head.headers, &bytes, secret.as_slice()) {
+            let rejected =
+                || Reply::Rejected(Error::InvalidGrant.into_response(StatusCode::BAD_REQUEST));
+            return if dead { rejected() } else { Reply::Unreadable };
+        }
+        let response = Response::from_parts(head, ResponseBody::full(bytes));
+        return if dead {
+            Reply::Rejected(response)
+        } else {
+            Reply::Refused(response)
+        };
+    }
+    let Some(answer) = answer else {
+        return Reply::Unreadable;
+    };
+    if answer.is_refresh_token_in_disguise(requests_refresh_token)
+        || (reference && answer.has_odd_access_token())
+    {
+        return Reply::Unreadable;
+    }
+    let Ok((answer, secrets)) = answer.disclosed(withheld, secret) else {
+        return Reply::Unreadable;
+    };
+    withheld.strip(&mut head.headers, &secrets);
+    Reply::Granted(Granted { head, answer })
+}
+
+/// Returns a response without the withheld tokens: they are removed from a JSON success. Returns
+/// `None` for any other response that discloses one, or that cannot be read.
+pub(crate) async fn checked<ResBody: Body<Data = Bytes>>(
+    response: Response<ResBody>,
+    limit: usize,
+    withheld: Withheld,
+    secret: Option<&str>,
+) -> Option<Response<ResponseBody<ResBody>>> {
+    let (mut head, bytes) = read(response, limit).await?;
+    let text = std::str::from_utf8(&bytes)
+        .ok()
+        .filter(|text| head.status.is_success() && json::members(text).is_ok());
+    let Some(text) = text else {
+        let harmless = !withheld.discloses(&head.headers, &bytes, secret.as_slice());
+        return harmless.then(|| Response::from_parts(head, ResponseBody::full(bytes)));
+    };
+    let secrets = secret
+        .map(|secret| Zeroizing::new(secret.to_owned()))
+        .into_iter()
+        .collect();
+    let Disclosed { cuts, secrets } = withheld.in_json(text, secrets).ok()?;
+    withheld.strip(&mut head.headers, &secrets);
+    let body = if cuts.is_empty() {
+        bytes
+    } else {
+        cut(&bytes, cuts)
+    };
+    rewritten(&mut head.headers, body.len());
+    Some(Response::from_parts(head, ResponseBody::full(body)))
+}
+
+/// Reads the whole body of a response and corrects the headers. Returns `None` if the body is too
+/// large, encoded or incomplete.
+pub(crate) async fn read<ResBody: Body<Data = Bytes>>(
+    response: Response<ResBody>,
+    limit: usize,
+) -> Option<(response::Parts, Bytes)> {
+    let (mut head, body) = response.into_parts();
+    if has_content_coding(&head.headers) {
+        return None;
+    }
+    let bytes = body::read(body, limit).await.ok()?;
+    rewritten(&mut head.headers, bytes.len());
+    // RFC 9110 §8.6.
+    if head.status == StatusCode::NO_CONTENT {
+        head.headers.remove(CONTENT_LENGTH);
+    }
+    Some((head, bytes))
+}
+
+impl Granted {
+    /// Returns the response to the client: the head from the inner service, with another body.
+    pub(crate) fn respond<ResBody>(self, body: Bytes) -> Response<ResponseBody<ResBody>> {
+        respond(self.head, body)
+    }
+
+    /// Like [`respond`](Self::respond), and adds the [`GrantKey`] to the extensions for layers
+    /// outside this one.
+    pub(crate) fn respond_for<ResBody>(
+        self,
+        key: &Key,
+        body: Bytes,
+    ) -> Response<ResponseBody<ResBody>> {
+        let mut response = self.respond(body);
+        response.extensions_mut().insert(GrantKey::from(*key));
+        response
+    }
+}
+
+/// Returns a response with another body, and forbids caching it.
+pub(crate) fn respond<ResBody>(
+    mut head: response::Parts,
+    body: Bytes,
+) -> Response<ResponseBody<ResBody>> {
+    rewritten(&mut head.headers, body.len());
+    head.headers
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    head.headers
+        .insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    Response::from_parts(head, ResponseBody::full(body))
+}
+
+/// Corrects the headers that describe the body that was replaced.
+fn rewritten(headers: &mut HeaderMap, len: usize) {
+    headers.insert(CONTENT_LENGTH, len.into());
+    for header in [
+        TRANSFER_ENCODING,
+        TRAILER,
+        CONTENT_ENCODING,
+        ETAG,
+        LAST_MODIFIED,
+        ACCEPT_RANGES,
+    ] {
+        headers.remove(header);
+    }
+    forget_digests(headers);
+}
+
+fn forget_digests(headers: &mut HeaderMap) {
+    static DIGESTS: [HeaderName; 4] = [
+        HeaderName::from_static("content-md5"),
+        HeaderName::from_static("digest"),
+        HeaderName::from_static("content-digest"),
+        HeaderName::from_static("repr-digest"),
+    ];
+    for digest in &DIGESTS {
+        headers.remove(digest);
+    }
+}

@@ -1,0 +1,443 @@
+//! The builder of [`RefreshLayer`]: every option, with its default. It checks the settings when it
+//! is built.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::StatusCode;
+
+use crate::clock::{Clock, SystemClock};
+use crate::endpoint::config::{self, Config, Paths};
+use crate::endpoint::state::State;
+use crate::error::ConfigError;
+use crate::event::Event;
+use crate::random::{OsRandom, SecureRandom};
+use crate::refresh::layer::RefreshLayer;
+use crate::store::Store;
+
+/// A builder for [`RefreshLayer`]. [`build`](RefreshLayerBuilder::build) checks the settings.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tower_oauth_refresh::{MemoryStore, RefreshLayer};
+///
+/// # fn main() -> Result<(), tower_oauth_refresh::ConfigError> {
+/// let refresh = RefreshLayer::builder(MemoryStore::new())
+///     .token_path("/oauth/token")
+///     .revocation_path("/oauth/revoke")
+///     .idle_lifetime(Duration::from_secs(14 * 24 * 3600))
+///     .on_event(|event| tracing::info!(kind = %event.kind, "refresh token event"))
+///     .build()?;
+/// # drop(refresh);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use]
+pub struct RefreshLayerBuilder<St> {
+    store: St,
+    config: Config,
+    paths: Paths,
+    retry_window: Option<Duration>,
+    recovery_window: Option<Duration>,
+    strict: bool,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn SecureRandom>,
+    on_event: Option<Arc<dyn Fn(&Event) + Send + Sync>>,
+}
+
+impl<St: Store> RefreshLayerBuilder<St> {
+    pub(super) fn new(store: St) -> Self {
+        Self {
+            store,
+            config: Config::default(),
+            paths: Paths::default(),
+            retry_window: None,
+            recovery_window: None,
+            strict: false,
+            clock: Arc::new(SystemClock),
+            random: Arc::new(OsRandom),
+            on_event: None,
+        }
+    }
+
+    /// Sets the path of the token endpoint (RFC 6749 §3.2). Default: `/token`.
+    ///
+    /// It is compared byte for byte with the path that the service sees. In a nested axum router
+    /// that is the path without the prefix of the nest. It is not a route pattern: `{`, `}`, `*`
+    /// and segments that begin with `:` are a [`ConfigError`].
+    pub fn token_path(mut self, path: impl Into<String>) -> Self {
+        self.paths.token = path.into();
+        self
+    }
+
+    /// Sets the path of the revocation endpoint (RFC 7009 §2). Default: `/revoke`.
+    ///
+    /// **Add a route for this path** inside the layer, even if the handler only returns 404.
+    /// Without a route, a router may send the request past the layer (see [`RefreshLayer`]).
+    ///
+    /// The grant ends if the inner service confirms the revocation, does not support it (404, 405
+    /// or `unsupported_token_type`), or is unavailable (it fails, returns a 5xx status, or does not
+    /// respond in time). If it is unavailable, the client gets 503 and the revocation is pending:
+    /// for ten minutes, or until the grant expires, the client can repeat the request so that the
+    /// inner service receives it.
+    pub fn revocation_path(mut self, path: impl Into<String>) -> Self {
+        self.paths.revocation = path.into();
+        self
+    }
+
+    /// Sets the path of the introspection endpoint (RFC 7662 §2). Default: none; such requests pass
+    /// through unchanged.
+    ///
+    /// Add a route for this path inside the layer, as for the
+    /// [`revocation_path`](Self::revocation_path).
+    ///
+    /// The layer forwards the request with the upstream token, so that the inner service
+    /// authenticates the caller. In the response, `client_id`, `scope`, `exp`, `iat` and
+    /// `token_type` describe the token of the layer; a member whose value is unknown is left out.
+    /// For a token that is not active the response is only `{"active":false}`. Requests about
+    /// tokens of another format are forwarded unchanged.
+    pub fn introspection_path(mut self, path: impl Into<String>) -> Self {
+        self.paths.introspection = Some(path.into());
+        self
+    }
+
+    /// Also guards other spellings of the guarded paths, and every path below them. Default: off;
+    /// paths are compared byte for byte.
+    ///
+    /// Use this if the inner service may interpret paths differently from this layer. A proxy must
+    /// assume so. With this setting:
+    ///
+    /// - A POST request to `/token/`, `//token`, `/%74oken`, `/TOKEN`, `/token;a=b`, `/token.json`
+    ///   or `/token/x` is handled like one to `/token`. It reaches the inner service as `/token`,
+    ///   with its query.
+    /// - A POST request to a path that servers resolve differently (`/x/../token`, `/token%2f`,
+    ///   `/a\b`) gets 400 `invalid_request`. [`path`](crate::wire::path) lists what is ambiguous, and
+    ///   [`allow_ambiguous_paths`](Self::allow_ambiguous_paths) allows exceptions.
+    /// - A POST request also gets 400 if some servers remove a segment of its path and the result
+    ///   is a guarded path (`/index.php/token`).
+    ///
+    /// If one guarded path is below another, a request below both belongs to the longer one. The
+    /// guarded paths themselves must not be ambiguous.
+    pub fn match_normalized_paths(mut self) -> Self {
+        self.paths.normalized = true;
+        self
+    }
+
+    /// Allows POST requests with an ambiguous path below `prefix`. Several calls add up. Default:
+    /// none.
+    ///
+    /// Use this for routes of the inner service that need an encoded slash, backslash or percent
+    /// sign, such as `/api/v4/projects/group%2Fname` of GitLab. The path must begin with the prefix
+    /// byte for byte. A path below it is still rejected if it has a dot segment, an invalid escape
+    /// or a control character in any encoding, or if a server could interpret it as a guarded path.
+    ///
+    /// The risk: the inner service may resolve such a path to a place outside the prefix in a way
+    /// that the rules do not cover. If it issues tokens there, they reach the client without
+    /// protection. So allow only the routes that need it, not `/`.
+    ///
+    /// [`build`](Self::build) returns an error if
+    /// [`match_normalized_paths`](Self::match_normalized_paths) is not set, or if the prefix is a
+    /// guarded path or below one.
+    pub fn allow_ambiguous_paths(mut self, prefix: impl Into<String>) -> Self {
+        self.paths.allowed.push(prefix.into());
+        self
+    }
+
+    /// Sets the prefix of refresh tokens, which lets secret scanners recognize leaked tokens.
+    /// Default: `rt_`. At most 32 bytes of `A-Z a-z 0-9 - . _ ~`.
+    ///
+    /// A token is the prefix followed by 72 characters of base64url. The last eight are a checksum
+    /// over the prefix and the other 64 characters: the first six bytes of SHA-256 over
+    /// `tower-oauth-refresh checksum`, the prefix, and the 48 bytes that the 64 characters encode.
+    /// The checksum does not protect the token, because anyone can compute it. It lets the layer
+    /// recognize foreign or damaged tokens without reading the store.
+    ///
+    /// If the prefix changes, all tokens issued before count as foreign. If the inner service has a
+    /// `RefreshLayer` of its own and tokens are [adopted](Self::adopt_until), the two layers need
+    /// different prefixes.
+    pub fn token_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.config.prefix = prefix.into();
+        self
+    }
+
+    /// Replaces the `access_token` of every token response with an opaque reference access token of
+    /// the layer. Default: off; the client gets the access token of the inner service.
+    ///
+    /// An [`AccessLayer`](crate::AccessLayer) on the routes of the resource server exchanges it for
+    /// the upstream access token, or removes it. It lives as long as the `expires_in` of the
+    /// response says (one hour if that is missing), but not longer than its grant. When the grant
+    /// is revoked, expires or ends because of reuse, its access tokens end too.
+    ///
+    /// No token of the inner service reaches a client in a response of the token, revocation or
+    /// introspection endpoint:
+    ///
+    /// - An `id_token` is removed (see [`keep_id_token`](Self::keep_id_token)). Members at any
+    ///   depth are removed if their name is that of a token (`accessToken`, `user_token`, `jwt`;
+    ///   case, `_` and `-` are ignored), if their text assigns a value to such a name (JSON in a
+    ///   string, a query string), if their value is a JWT, or if it contains a removed token. The
+    ///   same applies to headers, including `Set-Cookie`. All other bytes of the response stay as
+    ///   they are.
+    /// - An error response that discloses a token, or a response that cannot be inspected, is
+    ///   withheld: the client gets 502.
+    ///
+    /// The layer cannot recognize a token whose name does not suggest one, that is not a JWT, and
+    /// that no other member holds under the name of a token.
+    ///
+    /// A token request without a client identifier gets `invalid_client` before the inner service
+    /// is called, because its response could not be bound to a client. If the store fails when a
+    /// grant begins, the client gets 503, because there is no token to return.
+    ///
+    /// The token is a bearer token (RFC 6750), whatever `token_type` says. Do not use this with an
+    /// inner service that binds tokens to a key (DPoP, mutual TLS).
+    pub fn reference_access_tokens(mut self) -> Self {
+        self.config.reference = true;
+        self
+    }
+
+    /// Sets the prefix of reference access tokens. Default: `at_`. At most 32 bytes of
+    /// `A-Z a-z 0-9 - . _ ~`, and different from the [`token_prefix`](Self::token_prefix).
+    pub fn access_token_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.config.access_prefix = prefix.into();
+        self
+    }
+
+    /// Keeps the `id_token` in responses although
+    /// [`reference_access_tokens`](Self::reference_access_tokens) is set. Default: off.
+    /// [`build`](Self::build) returns an error without that setting.
+    ///
+    /// An `id_token` identifies the user to the client (OpenID Connect Core §2) and is not an
+    /// access token, but some resource servers accept it as one. Its `at_hash` belongs to the
+    /// upstream access token, so a client that compares it with the access token it received will
+    /// reject the response.
+    pub fn keep_id_token(mut self) -> Self {
+        self.config.keep_id_token = true;
+        self
+    }
+
+    /// Adds resources (RFC 8707) that an access token is valid for if its client requests them.
+    /// Default: none. Several calls add up. Each must be an absolute URI without a fragment.
+    ///
+    /// With [`reference_access_tokens`](Self::reference_access_tokens) the layer stores which
+    /// resources an access token is valid for, and
+    /// [`AccessLayerBuilder::resource`](crate::AccessLayerBuilder::resource) requires one of them.
+    /// The `resource` parameter of a token request proves nothing, because an inner service that
+    /// does not support RFC 8707 ignores it. So a resource counts if the token response names it in
+    /// a `resource` member (a string or an array of strings). If the response has no such member, a
+    /// resource counts if it was requested and is in this list. A request for any other resource is
+    /// forwarded and answered as before, but its access token is not valid for that resource.
+    ///
+    /// List the resources that every client of the inner service may use, or that the inner service
+    /// checks but does not name in its responses. Resources are compared byte for byte.
+    pub fn allowed_resources(
+        mut self,
+        resources: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        self.config
+            .allowed_resources
+            .extend(resources.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets the time after a rotation in which the previous token is answered with a replay of the
+    /// same response. Default: 60 s. Zero disables replay and recovery.
+    ///
+    /// A client that sends the same request twice stays logged in: from two tabs, as a retry, or
+    /// because a response was lost. The stored response is sealed under the token and the client
+    /// secret of the first request. A replay must request the same scope and resources.
+    pub fn retry_window(mut self, window: Duration) -> Self {
+        self.retry_window = Some(window);
+        self
+    }
+
+    /// Sets the time after a rotation in which the previous token may be rotated again, as long as
+    /// its successor was never presented. Default: 24 h, or twice the
+    /// [`retry_window`](Self::retry_window) if that is longer. Zero disables recovery. Otherwise it
+    /// must be longer than the `retry_window`, which must not be zero.
+    ///
+    /// It is for clients that lost the response and return after the retry window, such as
+    /// suspended laptops and phones. FAPI 2.0 Security Profile §5.3.2.1 asks servers that rotate
+    /// refresh tokens to let such clients retry.
+    pub fn recovery_window(mut self, window: Duration) -> Self {
+        self.recovery_window = Some(window);
+        self
+    }
+
+    /// Disables replay and recovery: an old token ends its grant (the strictest reading of RFC 9700
+    /// §4.14.2). Default: off. [`build`](Self::build) returns an error if a window other than zero
+    /// is set, too.
+    ///
+    /// Requests that arrive while another request rotates the same token are rejected, but do not
+    /// end the grant.
+    pub fn strict(mut self) -> Self {
+        self.strict = true;
+        self
+    }
+
+    /// Sets how long a grant lives without a rotation. Default: 30 days. At least a millisecond.
+    ///
+    /// It is shorter if the response of the inner service has a shorter `refresh_expires_in` or
+    /// `refresh_token_expires_in` (0 means no limit). A change of this setting applies to a grant
+    /// from its next rotation.
+    pub fn idle_lifetime(mut self, lifetime: Duration) -> Self {
+        self.config.idle_lifetime = lifetime;
+        self
+    }
+
+    /// Sets how long a grant lives from its beginning, however often it is rotated. Default: no
+    /// limit. At least a millisecond.
+    ///
+    /// The limit is stored when a grant begins, so a change of this setting applies only to new
+    /// grants.
+    pub fn absolute_lifetime(mut self, lifetime: Duration) -> Self {
+        self.config.absolute_lifetime = Some(lifetime);
+        self
+    }
+
+    /// Sets how long a client waits for a rotation before it gets 503. The rotation continues
+    /// without the client, and a retry gets its response. Default: 10 s. At least a millisecond, at
+    /// most an hour.
+    ///
+    /// The inner service has twice this time to respond. An instance that dies during a rotation
+    /// blocks the grant for five seconds longer than that.
+    pub fn rotation_timeout(mut self, timeout: Duration) -> Self {
+        self.config.rotation_timeout = timeout;
+        self
+    }
+
+    /// Adopts grants that began before the layer was installed: until `time`, a refresh token that
+    /// does not have the format of the layer is forwarded unchanged, and its grant becomes a grant
+    /// of the layer. Default: never; the users of such tokens must log in again.
+    ///
+    /// ```
+    /// use std::time::{Duration, UNIX_EPOCH};
+    ///
+    /// use tower_oauth_refresh::{MemoryStore, RefreshLayer};
+    ///
+    /// // 2026-12-31T00:00:00Z: the last old refresh token has expired by then.
+    /// let time = UNIX_EPOCH + Duration::from_secs(1_798_675_200);
+    /// let refresh = RefreshLayer::builder(MemoryStore::new()).adopt_until(time).build();
+    /// # assert!(refresh.is_ok());
+    /// ```
+    pub fn adopt_until(mut self, time: SystemTime) -> Self {
+        self.config.adopt_until = Some(time.into());
+        self
+    }
+
+    /// Sets how long the inner service may take to answer a token request that is not a refresh,
+    /// such as one with an authorization code, a device code or client credentials. Default: 30 s.
+    /// At least a millisecond, at most an hour.
+    ///
+    /// The time includes waiting for the inner service to be ready and reading its response. When
+    /// it is over, the client gets 504 `temporarily_unavailable`
+    /// ([`Error::UpstreamTimeout`](crate::Error::UpstreamTimeout)), nothing is stored, and tokens
+    /// that the inner service issues later are lost. If the inner service has accepted an
+    /// authorization code by then, the code is used up and the user must log in again. Raise the
+    /// limit for servers that keep a request open until the user has consented (CIBA with long
+    /// polling).
+    pub fn issue_timeout(mut self, timeout: Duration) -> Self {
+        self.config.issue_timeout = timeout;
+        self
+    }
+
+    /// Sets how long the body of a guarded request may take to arrive. Default: 10 s. At least a
+    /// millisecond, at most an hour.
+    ///
+    /// A request whose body is not complete by then gets 408 `invalid_request`
+    /// ([`Error::RequestTimeout`](crate::Error::RequestTimeout)), over HTTP/1 with
+    /// `Connection: close` (RFC 9110 §15.5.9). The time begins when the service is called, after
+    /// the head of the request has arrived.
+    pub fn request_body_timeout(mut self, timeout: Duration) -> Self {
+        self.config.request_body_timeout = timeout;
+        self
+    }
+
+    /// Sets whether a log-in fails when its grant cannot be stored. Default: `false`.
+    ///
+    /// By default the client then gets the response of the inner service without a refresh token
+    /// (RFC 6749 §5.1 allows that), and the user is logged in until the access token expires. With
+    /// `true` the client gets 503 `temporarily_unavailable`, and must start the log-in again if the
+    /// inner service has used up its authorization code. In both cases the refresh token of the
+    /// inner service is lost.
+    pub fn refuse_unstored_grants(mut self, refuse: bool) -> Self {
+        self.config.refuse_unstored_grants = refuse;
+        self
+    }
+
+    /// Sets the size limit of a request body on the guarded paths, in bytes. Default: 64 KiB. At
+    /// least 1 byte, at most 16 MiB. A larger request gets 413.
+    pub fn max_request_body(mut self, bytes: usize) -> Self {
+        self.config.max_request_body = bytes;
+        self
+    }
+
+    /// Sets the size limit of a response of the inner service that the layer reads, in bytes. It
+    /// applies to the guarded paths and to errors as well. Default: 256 KiB. At least 1 byte, at
+    /// most 16 MiB. A larger response is withheld: the client gets 502, or an empty 200 if the
+    /// response confirms a revocation.
+    pub fn max_response_body(mut self, bytes: usize) -> Self {
+        self.config.max_response_body = bytes;
+        self
+    }
+
+    /// Sets the status of `invalid_grant` responses to 401 instead of the 400 of RFC 6749 §5.2.
+    /// Default: off. Use it for clients that retry forever on 400 and log in again on 401.
+    pub fn unauthorized_on_invalid_grant(mut self) -> Self {
+        self.config.invalid_grant_status = StatusCode::UNAUTHORIZED;
+        self
+    }
+
+    /// Sets a callback that is called with every [`Event`]. Default: none. It runs within the
+    /// request and must not block.
+    pub fn on_event(mut self, callback: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.on_event = Some(Arc::new(callback));
+        self
+    }
+
+    /// Sets the clock. Default: [`SystemClock`]. Stores use clocks of their own.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Sets the random number generator for tokens, nonces and versions. Default: [`OsRandom`].
+    pub fn random(mut self, random: impl SecureRandom) -> Self {
+        self.random = Arc::new(random);
+        self
+    }
+
+    /// Checks the settings and builds the layer.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] if a setting is invalid or contradicts another one.
+    pub fn build(self) -> Result<RefreshLayer<St>, ConfigError> {
+        let Self {
+            store,
+            mut config,
+            paths,
+            retry_window,
+            recovery_window,
+            strict,
+            clock,
+            random,
+            on_event,
+        } = self;
+        config.paths = paths.checked()?;
+        config.windows = config::Windows::checked(retry_window, recovery_window, strict)?;
+        config.check()?;
+        Ok(RefreshLayer {
+            shared: Arc::new(State::new(store, config, clock, random, on_event)),
+        })
+    }
+}
+
+impl<St> fmt::Debug for RefreshLayerBuilder<St> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RefreshLayerBuilder")
+            .field("config", &self.config)
+            .field("paths", &self.paths)
+            .finish_non_exhaustive()
+    }
+}

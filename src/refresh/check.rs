@@ -1,0 +1,296 @@
+//! Checks that requests for the guarded paths pass through the layer.
+//!
+//! [`RefreshLayer::check`] sends a probe to each guarded path of a stack. The layer recognizes a
+//! probe by a request extension and answers it without calling the inner service.
+
+use std::error::Error;
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use http::header::CONTENT_TYPE;
+use http::uri::PathAndQuery;
+use http::{Extensions, Method, Request, Response, StatusCode, Uri};
+use tokio::time::timeout;
+use tower_service::Service;
+
+use crate::body::ResponseBody;
+use crate::endpoint::Endpoint;
+use crate::endpoint::state::State;
+use crate::refresh::layer::RefreshLayer;
+use crate::store::Store;
+
+/// The time limit for the response to a probe.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// The mark of a probe, in the extensions of its request.
+///
+/// The type is private, so that only this crate can create one. It identifies the layer whose probe
+/// it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Probe {
+    layer: usize,
+    seen: Arc<OnceLock<Endpoint>>,
+}
+
+impl Probe {
+    /// Records that a request has reached `endpoint` of `layer`. Returns whether it is a probe of
+    /// that layer.
+    pub(crate) fn note(extensions: &Extensions, layer: usize, endpoint: Endpoint) -> bool {
+        match extensions.get::<Self>() {
+            Some(probe) if probe.layer == layer => {
+                let _ = probe.seen.set(endpoint);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Returns the response of the layer to one of its own probes.
+pub(crate) fn answer<B>() -> Response<ResponseBody<B>> {
+    let mut response = Response::new(ResponseBody::default());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+/// The error when requests for guarded paths do not pass through the layer: see
+/// [`RefreshLayer::check`](crate::RefreshLayer::check).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+#[error("not guarded by the layer: {}", Listed(unguarded))]
+pub struct CheckError {
+    /// The paths that are not guarded. There is at least one.
+    pub unguarded: Vec<Unguarded>,
+}
+
+/// A path that the layer does not guard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unguarded {
+    /// The builder method that sets the path, such as `revocation_path`.
+    pub setting: &'static str,
+    /// The path that was requested.
+    pub path: String,
+    /// The result of the probe.
+    pub found: Found,
+}
+
+/// The result of a probe that did not reach the right endpoint of the layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Found {
+    /// A response with this status. 404 or 405: the path has no route inside the layer. 401 or 403:
+    /// a middleware outside the layer rejected the probe. Other statuses come from such a
+    /// middleware, or from a handler outside the layer.
+    Status(StatusCode),
+    /// The service returned this error.
+    Failed(String),
+    /// No response within ten seconds.
+    TimedOut,
+    /// The probe reached another endpoint of the layer, because the path was rewritten on the way.
+    /// Holds the name of the builder method for that endpoint.
+    Endpoint(&'static str),
+}
+
+impl fmt::Display for Unguarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            setting,
+            path,
+            found,
+        } = self;
+        write!(f, "{setting} {path:?} (")?;
+        match found {
+            Found::Status(status @ (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED)) => {
+                write!(
+                    f,
+                    "{status}: add a route for this path inside the layer, even if it only returns 404"
+                )
+            }
+            Found::Status(status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)) => {
+                write!(
+                    f,
+                    "{status}: a middleware outside the layer rejected the probe"
+                )
+            }
+            Found::Status(status) => {
+                write!(
+                    f,
+                    "{status}: answered by a handler or a middleware outside the layer"
+                )
+            }
+            Found::Failed(error) => write!(f, "the service failed: {error}"),
+            Found::TimedOut => f.write_str("no response"),
+            Found::Endpoint(setting) => {
+                write!(f, "the layer handled the request as one for {setting}")
+            }
+        }?;
+        f.write_str(")")
+    }
+}
+
+struct Listed<'a>(&'a [Unguarded]);
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0
+            .iter()
+            .enumerate()
+            .try_for_each(|(at, unguarded)| match at {
+                0 => write!(f, "{unguarded}"),
+                _ => write!(f, ", {unguarded}"),
+            })
+    }
+}
+
+impl<St: Store> RefreshLayer<St> {
+    /// Checks that requests for the guarded paths pass through this layer on their way through
+    /// `service`, which must be the whole stack. Call it when the program starts, or in a test.
+    ///
+    /// A layer in the wrong place is hard to notice: a revocation that misses it may get 200 from a
+    /// fallback, and the client assumes that it has logged out. The check sends a probe to the
+    /// [`token_path`](crate::RefreshLayerBuilder::token_path), the
+    /// [`revocation_path`](crate::RefreshLayerBuilder::revocation_path) and, if one is set, the
+    /// [`introspection_path`](crate::RefreshLayerBuilder::introspection_path). `body` creates the
+    /// empty request bodies.
+    ///
+    /// A probe is marked by a request extension, which no client can send. The layer answers it
+    /// with 204 and calls neither the inner service nor the store. If the probe misses the layer,
+    /// the app gets a `POST` with an empty form. Without `grant_type`, token or credentials, the
+    /// app should answer with an error and change nothing. Middleware outside the layer sees the
+    /// probe like any other request. If it requires more, such as a `Host` header or the address of
+    /// the peer, add that with `tower::ServiceExt::map_request`. A service that builds a new
+    /// request, such as an HTTP client, drops the mark.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckError`] lists every path that is not guarded, and what the probe reached instead.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use axum::{Router, body::Body, http::StatusCode, routing::post};
+    /// use tower_oauth_refresh::{MemoryStore, RefreshLayer};
+    ///
+    /// # async fn token() -> StatusCode { StatusCode::OK }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let refresh = RefreshLayer::new(MemoryStore::new());
+    /// let oauth: Router = Router::new().route("/token", post(token)).route_layer(refresh.clone());
+    ///
+    /// // `Router::route_layer` covers routes only, and `/revoke` has no route.
+    /// let error = refresh.check(oauth.clone(), Body::empty).await.unwrap_err();
+    /// assert_eq!(error.unguarded[0].path, "/revoke");
+    ///
+    /// let oauth: Router = Router::new()
+    ///     .route("/token", post(token))
+    ///     .route("/revoke", post(|| async { StatusCode::NOT_FOUND }))
+    ///     .route_layer(refresh.clone());
+    /// refresh.check(oauth, Body::empty).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn check<S, B, ResBody>(
+        &self,
+        service: S,
+        body: impl FnMut() -> B,
+    ) -> Result<(), CheckError>
+    where
+        S: Service<Request<B>, Response = Response<ResBody>>,
+        S::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        self.check_nested("", service, body).await
+    }
+
+    /// Like [`check`](Self::check), but for a layer inside a router that is nested at `prefix`.
+    /// Each path is requested with the prefix, which the router strips before the request reaches
+    /// the layer.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckError`] lists every path that is not guarded, and what the probe reached instead.
+    pub async fn check_nested<S, B, ResBody>(
+        &self,
+        prefix: &str,
+        service: S,
+        body: impl FnMut() -> B,
+    ) -> Result<(), CheckError>
+    where
+        S: Service<Request<B>, Response = Response<ResBody>>,
+        S::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        probe_all(self.shared(), prefix, service, body).await
+    }
+}
+
+/// Sends a probe for each guarded path, with `prefix` before the path, through `service`.
+async fn probe_all<St, S, B, ResBody>(
+    shared: &State<St>,
+    prefix: &str,
+    mut service: S,
+    mut body: impl FnMut() -> B,
+) -> Result<(), CheckError>
+where
+    S: Service<Request<B>, Response = Response<ResBody>>,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let mut unguarded = Vec::new();
+    for (endpoint, path) in shared.config().paths.endpoints() {
+        let path = format!("{prefix}{path}");
+        if let Some(found) = probe(shared.address(), endpoint, &path, &mut service, body()).await {
+            unguarded.push(Unguarded {
+                setting: endpoint.setting(),
+                path,
+                found,
+            });
+        }
+    }
+    if unguarded.is_empty() {
+        Ok(())
+    } else {
+        Err(CheckError { unguarded })
+    }
+}
+
+/// Sends one probe. Returns `None` if it reached `endpoint` of the layer.
+async fn probe<S, B, ResBody>(
+    layer: usize,
+    endpoint: Endpoint,
+    path: &str,
+    service: &mut S,
+    body: B,
+) -> Option<Found>
+where
+    S: Service<Request<B>, Response = Response<ResBody>>,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let seen = Arc::new(OnceLock::new());
+    let mut request = Request::new(body);
+    *request.method_mut() = Method::POST;
+    match path.parse::<PathAndQuery>() {
+        Ok(path) => *request.uri_mut() = Uri::from(path),
+        Err(error) => return Some(Found::Failed(error.to_string())),
+    }
+    let form = http::HeaderValue::from_static("application/x-www-form-urlencoded");
+    request.headers_mut().insert(CONTENT_TYPE, form);
+    request.extensions_mut().insert(Probe {
+        layer,
+        seen: Arc::clone(&seen),
+    });
+    let answer = async {
+        poll_fn(|cx| service.poll_ready(cx)).await?;
+        service.call(request).await
+    };
+    let answer = timeout(LONGEST, answer).await;
+    match seen.get() {
+        Some(reached) if *reached == endpoint => None,
+        Some(reached) => Some(Found::Endpoint(reached.setting())),
+        None => Some(match answer {
+            Ok(Ok(response)) => Found::Status(response.status()),
+            Ok(Err(error)) => Found::Failed(error.into().to_string()),
+            Err(_) => Found::TimedOut,
+        }),
+    }
+}

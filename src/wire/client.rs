@@ -1,0 +1,294 @@
+//! Identifies the client that sends a request.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use base64::Engine as _;
+// Some clients omit the padding that they should send, or send the padding that they should omit.
+use base64::engine::general_purpose::{STANDARD_PAD_INDIFFERENT, URL_SAFE_NO_PAD_INDIFFERENT};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+use zeroize::Zeroizing;
+
+use crate::wire::json;
+use crate::wire::secret_str::Text;
+use crate::wire::token_request::{self, Param, TokenRequest};
+
+/// The most bytes of a client identifier. It is limited because every stored entry contains it.
+const LONGEST: usize = 512;
+
+/// The identifier of an OAuth client (RFC 6749 §2.2), to which a grant is bound. At most 512 bytes.
+///
+/// If the application knows the client by other means, such as mutual TLS or a gateway, an outer
+/// layer can put this type into the extensions of the request. A request that also names another
+/// client is rejected with `invalid_request`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct ClientId(Arc<str>);
+
+impl ClientId {
+    /// Returns the identifier as it was registered.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<&str> for ClientId {
+    type Error = InvalidClientId;
+
+    fn try_from(id: &str) -> Result<Self, InvalidClientId> {
+        if id.is_empty() || id.len() > LONGEST || id.chars().any(char::is_control) {
+            return Err(InvalidClientId);
+        }
+        Ok(Self(id.into()))
+    }
+}
+
+impl TryFrom<String> for ClientId {
+    type Error = InvalidClientId;
+
+    fn try_from(id: String) -> Result<Self, InvalidClientId> {
+        id.as_str().try_into()
+    }
+}
+
+impl FromStr for ClientId {
+    type Err = InvalidClientId;
+
+    fn from_str(id: &str) -> Result<Self, InvalidClientId> {
+        id.try_into()
+    }
+}
+
+impl AsRef<str> for ClientId {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl fmt::Debug for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The error for a client identifier that is empty, longer than 512 bytes, or has control
+/// characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a client identifier must have 1 to 512 bytes and no control characters")]
+pub struct InvalidClientId;
+
+/// The client that a request names. The inner service authenticates it.
+#[derive(Debug)]
+pub(crate) struct Client<'a> {
+    /// The client, if the request names one.
+    pub(crate) id: Option<ClientId>,
+    /// The credential with which it authenticates itself.
+    pub(crate) credential: Credential<'a>,
+}
+
+/// The credential with which a client authenticates itself.
+#[derive(Debug)]
+pub(crate) enum Credential<'a> {
+    /// The request has no credential that the layer can see. The client may use mutual TLS, for
+    /// example.
+    None,
+    /// The client secret, from the header or from the form.
+    Secret(Text<'a>),
+    /// A `client_assertion` (RFC 7521 §4.2), which differs from request to request.
+    Assertion,
+    /// A credential without a secret that the layer could read: an outer layer has named the
+    /// client, or `Authorization` has another scheme.
+    Outside(Option<HeaderValue>),
+}
+
+/// The error if the client cannot be identified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClientError {
+    /// The request names two clients or two secrets, or has two `Authorization` headers.
+    Disagree,
+    /// The HTTP Basic credentials are malformed.
+    Basic,
+    /// The identifier is not a valid [`ClientId`].
+    Malformed,
+    /// The request names a client, and has a `client_assertion` that the layer cannot read and that
+    /// may name another client.
+    Assertion,
+    /// The identifier has more bytes than a [`ClientId`] may have.
+    TooLong {
+        /// Whether it came with HTTP Basic.
+        basic: bool,
+    },
+}
+
+impl ClientError {
+    /// Returns the `error_description`. It needs no escaping in a JSON string.
+    pub(crate) const fn description(self) -> &'static str {
+        match self {
+            Self::Disagree => "the request names two clients or two credentials",
+            Self::Basic => "the HTTP Basic credentials are malformed",
+            Self::Malformed => "the client identifier is not valid",
+            Self::Assertion => {
+                "the client_assertion is not a readable JWT and may name another client"
+            }
+            Self::TooLong { .. } => "the client identifier is too long",
+        }
+    }
+}
+
+/// Identifies the client. Reads every place that can name it, and requires that all of them agree:
+/// otherwise the inner service might use another one than the layer.
+pub(crate) fn identify<'a>(
+    extension: Option<&ClientId>,
+    headers: &HeaderMap,
+    form: &'a TokenRequest,
+) -> Result<Client<'a>, ClientError> {
+    let mut id = extension.cloned();
+    let mut secret = None;
+    if let Some(basic) = Basic::read(headers)? {
+        agree(&mut id, basic.user.as_str())?;
+        secret = basic.password;
+    }
+    if let Some(named) = form.get(Param::ClientId) {
+        agree(&mut id, named)?;
+    }
+    if let Some(posted) = form.get(Param::ClientSecret) {
+        if secret.as_ref().is_some_and(|secret| **secret != *posted) {
+            return Err(ClientError::Disagree);
+        }
+        secret = Some(Text::Borrowed(posted));
+    }
+    let assertion = form.get(Param::ClientAssertion);
+    if let Some(assertion) = assertion {
+        match subject(assertion) {
+            Some(subject) => agree(&mut id, &subject)?,
+            // The inner service may be able to read the assertion, and may use the client in it
+            // instead of this one.
+            None if id.is_some() => return Err(ClientError::Assertion),
+            None => {}
+        }
+    }
+    let credential = match (assertion, secret) {
+        (Some(_), _) => Credential::Assertion,
+        (None, Some(secret)) => Credential::Secret(secret),
+        (None, None) => match headers.get(AUTHORIZATION) {
+            Some(other) if basic_credentials(other).is_none() => {
+                Credential::Outside(Some(hidden(other)))
+            }
+            _ if extension.is_some() => Credential::Outside(None),
+            _ => Credential::None,
+        },
+    };
+    Ok(Client { id, credential })
+}
+
+/// Returns the same value, marked as sensitive so that `Debug` does not show it.
+fn hidden(value: &HeaderValue) -> HeaderValue {
+    let mut value = value.clone();
+    value.set_sensitive(true);
+    value
+}
+
+fn agree(id: &mut Option<ClientId>, named: &str) -> Result<(), ClientError> {
+    match id {
+        Some(id) if id.as_str() == named => Ok(()),
+        Some(_) => Err(ClientError::Disagree),
+        None => {
+            *id =
+                Some(
+                    named
+                        .try_into()
+                        .map_err(|InvalidClientId| match named.len() > LONGEST {
+                            true => ClientError::TooLong { basic: false },
+                            false => ClientError::Malformed,
+                        })?,
+                );
+            Ok(())
+        }
+    }
+}
+
+/// Returns the `sub` of an assertion that is a JWT (RFC 7523 §3). The inner service checks its
+/// signature.
+///
+/// Returns `None` for an assertion that two parsers could read differently, or that only the inner
+/// service can read: SAML, an encrypted JWT, another base64 alphabet, a byte order mark, a repeated
+/// `sub`.
+fn subject(assertion: &str) -> Option<Text<'static>> {
+    let mut parts = assertion.split('.');
+    let (Some(_), Some(payload), Some(_), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return None;
+    };
+    let payload = URL_SAFE_NO_PAD_INDIFFERENT.decode(payload).ok()?;
+    let claims = json::members(std::str::from_utf8(&payload).ok()?).ok()?;
+    let is_subject =
+        |claim: &&json::Member<'_>| json::string(claim.name).is_some_and(|name| &*name == "sub");
+    let mut subjects = claims.iter().filter(is_subject);
+    let subject = json::string(subjects.next()?.value)?.into_owned();
+    subjects.next().is_none().then_some(subject)
+}
+
+/// The credentials of an `Authorization: Basic` header.
+struct Basic {
+    user: ClientId,
+    password: Option<Text<'static>>,
+}
+
+impl Basic {
+    fn read(headers: &HeaderMap) -> Result<Option<Self>, ClientError> {
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        let first = values.next();
+        if values.next().is_some() {
+            return Err(ClientError::Disagree);
+        }
+        match first.and_then(basic_credentials) {
+            Some(credentials) => Self::decode(credentials).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Decodes Basic credentials: user and password are each form-encoded before they are joined
+    /// (RFC 6749 §2.3.1).
+    ///
+    /// Rejects a user that cannot be decoded, because its raw text could be the identifier of
+    /// another client. Many clients do not encode their secret, so a secret that cannot be decoded
+    /// is used as it is. That is safe because secrets are only compared.
+    fn decode(credentials: &[u8]) -> Result<Self, ClientError> {
+        let joined = STANDARD_PAD_INDIFFERENT
+            .decode(credentials)
+            .map_err(|_| ClientError::Basic)?;
+        let joined = Zeroizing::new(joined);
+        let joined = std::str::from_utf8(&joined).map_err(|_| ClientError::Basic)?;
+        let (user, password) = joined.split_once(':').ok_or(ClientError::Basic)?;
+        let user = token_request::decode(user).map_err(|_| ClientError::Basic)?;
+        if user.len() > LONGEST {
+            return Err(ClientError::TooLong { basic: true });
+        }
+        let user = ClientId::try_from(&*user).map_err(|InvalidClientId| ClientError::Basic)?;
+        let password = token_request::decode(password).unwrap_or(Text::Borrowed(password));
+        Ok(Self {
+            user,
+            password: (!password.is_empty()).then(|| password.into_owned()),
+        })
+    }
+}
+
+/// Returns the credentials after the scheme, if the scheme is Basic.
+fn basic_credentials(value: &HeaderValue) -> Option<&[u8]> {
+    let value = value.as_bytes().trim_ascii();
+    let (scheme, credentials) = value.split_at_checked("basic".len())?;
+    (scheme.eq_ignore_ascii_case(b"basic") && matches!(credentials, [] | [b' ' | b'\t', ..]))
+        .then(|| credentials.trim_ascii_start())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,310 @@
+//! Finds tokens of the inner service in its answers, so that they can be removed or withheld.
+//!
+//! A token is recognized in three ways: by the name of the member, header, cookie or parameter that
+//! holds it ([`names`]), by its value once that is known (from a member of such a name, or from the
+//! request), and, if no token at all may pass, by the form of a JWT. The search covers names and
+//! values in every spelling that a client may decode: JSON escapes, percent-encoding and character
+//! references, also nested ([`crate::wire::secret_str::any_decoding`]).
+//!
+//! Content that cannot be inspected (too deep, encoded too often, not text) counts as a disclosure.
+
+mod names;
+mod tree;
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_core::de::IgnoredAny;
+use zeroize::Zeroizing;
+
+use self::names::is_assigned;
+use self::tree::{Scalar, Tree};
+use crate::wire::secret_str::{any_decoding, mentions, unescaped};
+
+/// Members of a token answer, other than tokens, that are standard or that the layer reads (RFC
+/// 6749 §5, RFC 8693 §2.2). They are never removed at the top level.
+const STANDARD: [&str; 7] = [
+    "error",
+    "scope",
+    "expires_in",
+    "refresh_expires_in",
+    "refresh_token_expires_in",
+    "issued_token_type",
+    "token_type",
+];
+
+/// The shortest value of a member named like a token that is searched for elsewhere: shorter ones
+/// would be found by chance.
+const SHORTEST_SECRET: usize = 4;
+
+/// The shortest secret that is searched for in standard members, and the shortest value that counts
+/// as a token if it is nested in a member named like one.
+const LONG_SECRET: usize = 16;
+
+/// The most secrets that are searched for in one answer. An answer with more is withheld.
+const MOST_SECRETS: usize = 64;
+
+/// The tokens of the inner service that must not reach a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Withheld {
+    /// Refresh tokens only: clients get the access tokens of the inner service.
+    RefreshTokens,
+    /// Every token. A top-level `id_token` may be exempt.
+    AllTokens {
+        /// Whether the top-level `id_token` of a token answer stays.
+        keep_id_token: bool,
+    },
+}
+
+/// The error for an answer that must not be passed on, not even in part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Undisclosable;
+
+/// The parts to remove from a JSON text, and the token values that were found in it.
+pub(crate) struct Disclosed {
+    /// Ranges to cut out, in ascending order; the rest is valid JSON.
+    pub(crate) cuts: Vec<Range<usize>>,
+    /// The values of removed tokens, and the secrets that the caller passed.
+    pub(crate) secrets: Vec<Zeroizing<String>>,
+}
+
+/// The rule that applies to a member.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// A top-level member that the layer replaces.
+    Replaced,
+    /// The top-level access token of the inner service, which the client gets: it must not also be
+    /// a refresh token.
+    AccessToken,
+    /// A top-level member that is never removed: the answer is withheld if it discloses a token.
+    Standard,
+    /// A top-level `id_token` that stays unless it mentions another token.
+    Kept,
+    Other,
+}
+
+impl Withheld {
+    /// Every token without exception.
+    pub(crate) const ALL: Self = Self::AllTokens {
+        keep_id_token: false,
+    };
+
+    const fn keeps_id_token(self) -> bool {
+        matches!(
+            self,
+            Self::AllTokens {
+                keep_id_token: true
+            }
+        )
+    }
+
+    /// Returns whether a member, header, cookie or parameter of this name holds a withheld token.
+    pub(crate) fn names(self, name: &str) -> bool {
+        match self {
+            Self::RefreshTokens => names::is_refresh_token(name),
+            Self::AllTokens { .. } => names::is_token(name),
+        }
+    }
+
+    /// Returns whether a text assigns a value to such a name, or contains a JWT if no token may
+    /// pass.
+    fn found_in(self, text: &[u8]) -> bool {
+        any_decoding(text, |text| {
+            let text = String::from_utf8_lossy(text);
+            is_assigned(&text, |name| self.names(name))
+                || (self != Self::RefreshTokens && names::has_jwt(&text))
+        })
+    }
+
+    /// Finds the parts to remove from a token answer that is otherwise passed on.
+    ///
+    /// `text` must be valid JSON. `secrets` are token values that are already known. If a standard
+    /// member discloses a token, the answer is withheld: removing that member would change the
+    /// meaning of the answer.
+    pub(crate) fn in_token_answer(
+        self,
+        text: &str,
+        secrets: Vec<Zeroizing<String>>,
+    ) -> Result<Disclosed, Undisclosable> {
+        self.find(text, secrets, true)
+    }
+
+    /// Finds the parts to remove from any other JSON text.
+    pub(crate) fn in_json(
+        self,
+        text: &str,
+        secrets: Vec<Zeroizing<String>>,
+    ) -> Result<Disclosed, Undisclosable> {
+        self.find(text, secrets, false)
+    }
+
+    fn find(
+        self,
+        text: &str,
+        mut secrets: Vec<Zeroizing<String>>,
+        token_answer: bool,
+    ) -> Result<Disclosed, Undisclosable> {
+        let tree = Tree::read(text).ok_or(Undisclosable)?;
+        let mut roles = Vec::with_capacity(tree.members().len());
+        let mut goes = Vec::with_capacity(tree.members().len());
+        for (at, member) in tree.members().iter().enumerate() {
+            let name = decoded(text, &member.name);
+            let role = if token_answer && tree.is_top_level(at) {
+                self.role(&name)
+            } else {
+                Role::Other
+            };
+            goes.push(role == Role::Other && !tree.is_empty_value(text, at) && self.names(&name));
+            roles.push(role);
+        }
+        for Scalar { at, owner } in tree.scalars() {
+            let Some(owner) = *owner else { continue };
+            if tree.is_within(owner, &goes) {
+                let named = goes.get(owner).copied().unwrap_or_default();
+                let name = tree
+                    .members()
+                    .get(owner)
+                    .map(|member| decoded(text, &member.name));
+                // A scope inside a removed object is not a secret: the answer may name the same
+                // scope elsewhere.
+                if !named && name.is_some_and(|name| STANDARD.contains(&&*name)) {
+                    continue;
+                }
+                let value = Zeroizing::new(decoded(text, at).into_owned());
+                let shortest = if named { SHORTEST_SECRET } else { LONG_SECRET };
+                let is_literal = matches!(value.as_str(), "null" | "true" | "false");
+                if value.len() >= shortest && !is_literal && !secrets.contains(&value) {
+                    secrets.push(value);
+                }
+            }
+        }
+        if secrets.len() > MOST_SECRETS {
+            return Err(Undisclosable);
+        }
+        let raw = |at: &Range<usize>| text.as_bytes().get(at.clone()).unwrap_or_default();
+        let mentions_any = |at: &Range<usize>, shortest: usize| {
+            secrets
+                .iter()
+                .any(|secret| secret.len() >= shortest && mentions(raw(at), secret))
+        };
+        let is_secret = |at: &Range<usize>| {
+            let value = decoded(text, at);
+            secrets.iter().any(|secret| **secret == *value)
+        };
+        let tells = |at: &Range<usize>| mentions_any(at, 0) || self.found_in(raw(at));
+        for (at, member) in tree.members().iter().enumerate() {
+            if roles.get(at) == Some(&Role::Other) && mentions_any(&member.name, 0) {
+                set(&mut goes, at);
+            }
+        }
+        for Scalar { at, owner } in tree.scalars() {
+            let Some(owner) = *owner else {
+                // The text is not an object but, for example, an array of strings: no part of it
+                // can be removed by itself.
+                if tells(at) {
+                    return Err(Undisclosable);
+                }
+                continue;
+            };
+            match roles.get(owner).copied().unwrap_or(Role::Other) {
+                Role::AccessToken | Role::Standard if mentions_any(at, LONG_SECRET) => {
+                    return Err(Undisclosable);
+                }
+                Role::AccessToken if is_secret(at) => return Err(Undisclosable),
+                // A standard member such as `scope` may look like an assignment, but not like an
+                // object, a form or an element.
+                Role::Standard
+                    if raw(at).iter().any(|byte| b"{=<".contains(byte))
+                        && self.found_in(raw(at)) =>
+                {
+                    return Err(Undisclosable);
+                }
+                Role::Kept if mentions_any(at, 0) => set(&mut goes, owner),
+                Role::Other if tells(at) => set(&mut goes, owner),
+                Role::Replaced | Role::AccessToken | Role::Standard | Role::Kept | Role::Other => {}
+            }
+        }
+        Ok(Disclosed {
+            cuts: tree.cuts(&goes),
+            secrets,
+        })
+    }
+
+    /// Returns the rule for a top-level member of a token answer.
+    fn role(self, name: &str) -> Role {
+        match name {
+            "access_token" if self == Self::RefreshTokens => Role::AccessToken,
+            "access_token" | "refresh_token" => Role::Replaced,
+            "id_token" if self.keeps_id_token() => Role::Kept,
+            name if STANDARD.contains(&name) => Role::Standard,
+            _ => Role::Other,
+        }
+    }
+
+    /// Returns whether an answer that cannot be changed, such as an error, discloses a token or one
+    /// of the `secrets`.
+    pub(crate) fn discloses(self, headers: &HeaderMap, body: &[u8], secrets: &[&str]) -> bool {
+        let mentioned = |text: &[u8]| secrets.iter().any(|secret| mentions(text, secret));
+        mentioned(body)
+            || headers
+                .iter()
+                .any(|(name, value)| self.in_header(name, value, secrets))
+            || self.in_body(body)
+    }
+
+    fn in_body(self, body: &[u8]) -> bool {
+        let Ok(text) = std::str::from_utf8(body) else {
+            // The body has another charset, or is not text.
+            return self != Self::RefreshTokens || body.contains(&0) || self.found_in(body);
+        };
+        if serde_json::from_str::<IgnoredAny>(text).is_err() {
+            return text.contains('\0') || self.found_in(body);
+        }
+        self.in_json(text, Vec::new())
+            .map_or(true, |found| !found.cuts.is_empty())
+    }
+
+    fn in_header(
+        self,
+        name: &HeaderName,
+        value: &HeaderValue,
+        secrets: &[impl AsRef<str>],
+    ) -> bool {
+        // A number is a count of tokens, such as that of a rate limit.
+        (self.names(name.as_str()) && !value.as_bytes().iter().all(u8::is_ascii_digit))
+            || secrets
+                .iter()
+                .any(|secret| mentions(value.as_bytes(), secret.as_ref()))
+            || self.found_in(value.as_bytes())
+    }
+
+    /// Removes the headers that disclose a token or one of the `secrets`.
+    pub(crate) fn strip(self, headers: &mut HeaderMap, secrets: &[impl AsRef<str>]) {
+        let disclosing = |(name, value): (&HeaderName, &HeaderValue)| {
+            self.in_header(name, value, secrets).then(|| name.clone())
+        };
+        for name in headers.iter().filter_map(disclosing).collect::<Vec<_>>() {
+            headers.remove(name);
+        }
+    }
+}
+
+fn set(flags: &mut [bool], at: usize) {
+    if let Some(flag) = flags.get_mut(at) {
+        *flag = true;
+    }
+}
+
+/// Returns the decoded text of a scalar. Half a surrogate pair stays escaped.
+fn decoded<'a>(text: &'a str, at: &Range<usize>) -> Cow<'a, str> {
+    let raw = text.get(at.clone()).unwrap_or_default();
+    if raw.contains('\\') {
+        Cow::Owned(String::from_utf8_lossy(&unescaped(raw.as_bytes())).into_owned())
+    } else {
+        Cow::Borrowed(raw)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,568 @@
+use http::{HeaderMap, HeaderName};
+use proptest::prelude::*;
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::{Undisclosable, Withheld};
+use crate::wire::token_response::cut;
+
+const ALL: Withheld = Withheld::ALL;
+const KEEP: Withheld = Withheld::AllTokens {
+    keep_id_token: true,
+};
+const REFRESH: Withheld = Withheld::RefreshTokens;
+
+fn answer(withheld: Withheld, body: &str, secrets: &[&str]) -> Result<String, Undisclosable> {
+    let secrets = secrets
+        .iter()
+        .map(|secret| Zeroizing::new((*secret).to_owned()))
+        .collect();
+    let found = withheld.in_token_answer(body, secrets)?;
+    Ok(String::from_utf8(cut(body.as_bytes(), found.cuts).to_vec()).unwrap())
+}
+
+#[test]
+fn names_of_tokens_are_recognized() {
+    let tokens = [
+        "access_token",
+        "accessToken",
+        "AccessToken",
+        "access-token",
+        "ACCESS_TOKEN",
+        "access.token",
+        "access token",
+        "to\u{212a}en",
+        "access_token_v2",
+        "access_token1",
+        "accessTokenValue",
+        "access_token_encrypted",
+        "id_token",
+        "id_token_jwt",
+        "refresh_token",
+        "token",
+        "tokens",
+        "jwt",
+        "authorization",
+        "bot_access_token",
+        "user_token",
+        "oauth_token",
+        "oauth_token_secret",
+        "session-token",
+        "bearer_token",
+        "bearer",
+        "client_assertion",
+        "x-auth-token",
+    ];
+    for name in tokens {
+        assert!(ALL.names(name), "{name}");
+    }
+    let others = [
+        "token_type",
+        "issued_token_type",
+        "expires_in",
+        "refresh_token_expires_in",
+        "access_token_expires_at",
+        "refreshTokenExpiration",
+        "id_token_signing_alg",
+        "access_token_hash",
+        "at_hash",
+        "authorization_details",
+        "csrf_token",
+        "XSRF-TOKEN",
+        "__RequestVerificationToken",
+        "tokenizer",
+        "scope",
+        "session_state",
+        "user",
+        "",
+    ];
+    for name in others {
+        assert!(!ALL.names(name), "{name}");
+    }
+    for (name, expected) in [
+        ("refreshToken", true),
+        ("REFRESH-TOKEN", true),
+        ("user_refresh_token", true),
+        ("refresh_tokens", true),
+        ("refresh_token_expires_in", false),
+        ("access_token", false),
+        ("id_token", false),
+        ("token", false),
+    ] {
+        assert_eq!(REFRESH.names(name), expected, "{name}");
+    }
+}
+
+#[test]
+fn members_are_removed_at_any_depth_and_every_other_byte_is_kept() {
+    let rows = [
+        (
+            "nested",
+            ALL,
+            r#"{"a":1,"u":{"id":"x" , "access_token":"t"} }"#,
+            r#"{"a":1,"u":{"id":"x"} }"#,
+        ),
+        (
+            "first of its object",
+            ALL,
+            r#"{"u":{ "accessToken" : "t" , "id":1.50e1}}"#,
+            r#"{"u":{ "id":1.50e1}}"#,
+        ),
+        (
+            "the only member",
+            ALL,
+            r#"{"u":{ "token":"t" }}"#,
+            r#"{"u":{  }}"#,
+        ),
+        (
+            "in arrays",
+            ALL,
+            r#"{"u":[[{"jwt":"t"},2],{"x":1}]}"#,
+            r#"{"u":[[{},2],{"x":1}]}"#,
+        ),
+        (
+            "two in a row",
+            ALL,
+            r#"{"u":{"a":1,"jwt":"t","token":"t"},"b":2}"#,
+            r#"{"u":{"a":1},"b":2}"#,
+        ),
+        (
+            "two and one stays",
+            ALL,
+            r#"{"jwt":"t","token":"t","b":2}"#,
+            r#"{"b":2}"#,
+        ),
+        (
+            "an object that is a token",
+            ALL,
+            r#"{"token":{"value":["t"],"id_token":"x"},"b":2}"#,
+            r#"{"b":2}"#,
+        ),
+        (
+            "inside a removed member",
+            ALL,
+            r#"{"b":2,"tokens":[{"x":1},{"y":2}],"c":{"jwt":"t"}}"#,
+            r#"{"b":2,"c":{}}"#,
+        ),
+        (
+            "an escaped name",
+            ALL,
+            r#"{"u":{"\u0061ccess\u005ftoken":"t","a":1}}"#,
+            r#"{"u":{"a":1}}"#,
+        ),
+        (
+            "a name with a lone surrogate",
+            ALL,
+            r#"{"\ud800access_token":"t"}"#,
+            "{}",
+        ),
+        (
+            "an ID token",
+            ALL,
+            r#"{"id_token":"t","a":1}"#,
+            r#"{"a":1}"#,
+        ),
+        (
+            "a kept ID token",
+            KEEP,
+            r#"{"id_token":"t","a":1}"#,
+            r#"{"id_token":"t","a":1}"#,
+        ),
+        (
+            "only the top-level one is kept",
+            KEEP,
+            r#"{"u":{"id_token":"t"}}"#,
+            r#"{"u":{}}"#,
+        ),
+        (
+            "only that spelling is kept",
+            KEEP,
+            r#"{"idToken":"t"}"#,
+            "{}",
+        ),
+        (
+            "members that the layer replaces",
+            ALL,
+            r#"{"access_token":"t","refresh_token":"r"}"#,
+            r#"{"access_token":"t","refresh_token":"r"}"#,
+        ),
+        (
+            "empty values",
+            ALL,
+            r#"{"token":null,"jwt":"","bearer":false}"#,
+            r#"{"token":null,"jwt":"","bearer":false}"#,
+        ),
+        (
+            "a JSON text",
+            ALL,
+            r#"{"a":"{\"access_token\":\"t\"}","b":1}"#,
+            r#"{"b":1}"#,
+        ),
+        (
+            "escaped twice",
+            ALL,
+            r#"{"a":"{\\\"access_token\\\": \\\"t\\\"}"}"#,
+            "{}",
+        ),
+        (
+            "a JSON text with escapes",
+            ALL,
+            r#"{"a":"{\"\\u0061ccessToken\":\"t\"}"}"#,
+            "{}",
+        ),
+        (
+            "a JSON text in an array",
+            ALL,
+            r#"{"a":[1,"{\"jwt\":\"t\"}"],"b":1}"#,
+            r#"{"b":1}"#,
+        ),
+        (
+            "a form",
+            ALL,
+            r#"{"a":"x=1&access_token=t","b":1}"#,
+            r#"{"b":1}"#,
+        ),
+        (
+            "a link",
+            ALL,
+            r#"{"a":"https:\/\/app.example\/#id%5Ftoken=t"}"#,
+            "{}",
+        ),
+        (
+            "a JWT",
+            ALL,
+            r#"{"a":"see eyJh.eyJi.c","b":1}"#,
+            r#"{"b":1}"#,
+        ),
+        (
+            "a JWT in a kept member",
+            KEEP,
+            r#"{"id_token":"eyJh.eyJi.c"}"#,
+            r#"{"id_token":"eyJh.eyJi.c"}"#,
+        ),
+        (
+            "prose",
+            ALL,
+            r#"{"a":"the token: expired"}"#,
+            r#"{"a":"the token: expired"}"#,
+        ),
+        (
+            "only refresh tokens",
+            REFRESH,
+            r#"{"u":{"accessToken":"t","refreshToken":"r"}}"#,
+            r#"{"u":{"accessToken":"t"}}"#,
+        ),
+        (
+            "a link with a refresh token",
+            REFRESH,
+            r#"{"a":"?access_token=t","b":"?refresh_token=r"}"#,
+            r#"{"a":"?access_token=t"}"#,
+        ),
+        (
+            "an ID token is not a refresh token",
+            REFRESH,
+            r#"{"id_token":"eyJh.eyJi.c"}"#,
+            r#"{"id_token":"eyJh.eyJi.c"}"#,
+        ),
+        (
+            "a value of a removed member",
+            ALL,
+            r#"{"u":{"token":"abcd"},"n":"an abcd","o":1}"#,
+            r#"{"u":{},"o":1}"#,
+        ),
+    ];
+    for (sentence, withheld, body, expected) in rows {
+        assert_eq!(
+            answer(withheld, body, &[]).as_deref(),
+            Ok(expected),
+            "{sentence}"
+        );
+    }
+}
+
+#[test]
+fn a_known_token_is_found_everywhere() {
+    let secret = "s3cret/long+enough";
+    let rows = [
+        (
+            "in a text",
+            r#"{"a":"is s3cret\/long+enough","b":1}"#,
+            Ok(r#"{"b":1}"#),
+        ),
+        (
+            "in a name",
+            r#"{"u":{"s3cret/long+enough":1},"b":1}"#,
+            Ok(r#"{"u":{},"b":1}"#),
+        ),
+        (
+            "in a link in a text in JSON",
+            r#"{"a":"{\"l\":\"\\u0073%33cret%252Flong%2Benough\"}"}"#,
+            Ok("{}"),
+        ),
+        (
+            "in a standard member",
+            r#"{"scope":"s3cret/long+enough"}"#,
+            Err(Undisclosable),
+        ),
+        (
+            "as the error",
+            r#"{"error":"s3cret/long+enough"}"#,
+            Err(Undisclosable),
+        ),
+        (
+            "as the access token",
+            r#"{"access_token":"s3cret/long+enough"}"#,
+            Err(Undisclosable),
+        ),
+        (
+            "in a member that the layer replaces",
+            r#"{"refresh_token":"s3cret/long+enough"}"#,
+            Ok(r#"{"refresh_token":"s3cret/long+enough"}"#),
+        ),
+        (
+            "a part of it",
+            r#"{"a":"s3cret/long"}"#,
+            Ok(r#"{"a":"s3cret/long"}"#),
+        ),
+    ];
+    for (sentence, body, expected) in rows {
+        assert_eq!(
+            answer(REFRESH, body, &[secret]).as_deref(),
+            expected.as_deref(),
+            "{sentence}"
+        );
+    }
+    let nested = r#"{"scope":{"x":{"access_token":"t"}},"error":"{\"access_token\":\"t\"}"}"#;
+    assert_eq!(
+        answer(ALL, nested, &[]),
+        Err(Undisclosable),
+        "JSON in a standard member"
+    );
+    assert_eq!(
+        answer(ALL, r#"{"scope":"token:read access_token:write"}"#, &[])
+            .as_deref()
+            .map(str::len),
+        Ok(41)
+    );
+}
+
+#[test]
+fn content_that_cannot_be_inspected_is_withheld() {
+    let deep = |depth| format!(r#"{{"a":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
+    assert!(answer(ALL, &deep(60), &[]).is_ok());
+    for depth in [64, 100, 50_000] {
+        assert_eq!(
+            answer(ALL, &deep(depth), &[]),
+            Err(Undisclosable),
+            "{depth}"
+        );
+    }
+    let many: Vec<_> = (0..65)
+        .map(|number| format!(r#""{number}":{{"token":"secret-{number}"}}"#))
+        .collect();
+    assert_eq!(
+        answer(ALL, &format!("{{{}}}", many.join(",")), &[]),
+        Err(Undisclosable),
+        "too many tokens"
+    );
+    let percent = format!(r#"{{"a":"%{}41"}}"#, "25".repeat(1_000));
+    assert_eq!(
+        answer(ALL, &percent, &[]).as_deref(),
+        Ok("{}"),
+        "encoded a thousand times"
+    );
+}
+
+#[test]
+fn error_bodies_with_tokens_are_recognized() {
+    let rows: [(&str, &[u8], bool, bool); 17] = [
+        ("nothing", b"", false, false),
+        (
+            "an OAuth error",
+            br#"{"error":"invalid_token","error_description":"Token is not active"}"#,
+            false,
+            false,
+        ),
+        (
+            "a page",
+            b"<html><title>Invalid token</title><p>Error: 503</html>",
+            false,
+            false,
+        ),
+        (
+            "a nested token",
+            br#"{"error":"x","data":[{"token":"t"}]}"#,
+            true,
+            false,
+        ),
+        (
+            "no token",
+            br#"{"error":"x","access_token":null}"#,
+            false,
+            false,
+        ),
+        (
+            "a nested refresh token",
+            br#"{"error":"x","data":{"refreshToken":"t"}}"#,
+            true,
+            true,
+        ),
+        ("an array", br#"[{"refresh_token":"t"}]"#, true, true),
+        ("an array of texts", br#"["refresh_token=t"]"#, true, true),
+        ("a form", b"error=x&refresh_token=t", true, true),
+        ("an encoded form", b"error=x&refresh%5Ftoken=t", true, true),
+        (
+            "XML",
+            b"<oauth><refresh_token>t</refresh_token></oauth>",
+            true,
+            true,
+        ),
+        (
+            "XML with a namespace",
+            b"<o:refresh_token xml:id='1'>t</o:refresh_token>",
+            true,
+            true,
+        ),
+        ("JavaScript", b"callback({refresh_token: 't'})", true, true),
+        (
+            "JSON with a byte order mark",
+            b"\xef\xbb\xbf{\"refresh_token\":\"t\"}",
+            true,
+            true,
+        ),
+        ("incomplete JSON", br#"{"refresh_token":"t","#, true, true),
+        ("another charset", b"\xe4 error", true, false),
+        ("UTF-16", b"r\0e\0f\0r\0e\0s\0h\0", true, true),
+    ];
+    for (sentence, body, all, refresh) in rows {
+        assert_eq!(
+            ALL.discloses(&HeaderMap::new(), body, &[]),
+            all,
+            "{sentence}"
+        );
+        assert_eq!(
+            REFRESH.discloses(&HeaderMap::new(), body, &[]),
+            refresh,
+            "{sentence}: refresh tokens"
+        );
+    }
+}
+
+#[test]
+fn headers_with_tokens_are_recognized_and_removed() {
+    let rows = [
+        (
+            "location",
+            "https://app.example/cb#access_token=t&token_type=Bearer",
+            true,
+        ),
+        (
+            "location",
+            "https://app.example/cb?code=c&state=token",
+            false,
+        ),
+        ("set-cookie", "access_token=t; HttpOnly", true),
+        ("set-cookie", "__Host-idToken=%22t%22; Secure", true),
+        ("set-cookie", "token=; Max-Age=0", false),
+        ("set-cookie", "session=eyJh.eyJi.c", true),
+        ("set-cookie", "session=abc", false),
+        ("set-cookie", "XSRF-TOKEN=abc", false),
+        ("x-access-token", "t", true),
+        ("x-ratelimit-remaining-tokens", "99000", false),
+        ("authorization", "Bearer t", true),
+        ("x-note", "the s3cret", true),
+        ("x-note", r#"{"access_token":"t"}"#, true),
+        (
+            "www-authenticate",
+            r#"Bearer realm="token", error="invalid_token""#,
+            false,
+        ),
+        ("link", "<https://as.example/token>; rel=\"token\"", false),
+        ("content-type", "application/json", false),
+        ("date", "Thu, 01 Jan 1970 00:00:00 GMT", false),
+    ];
+    for (name, value, expected) in rows {
+        let name = HeaderName::from_static(name);
+        let mut headers = HeaderMap::from_iter([(name.clone(), value.parse().unwrap())]);
+        assert_eq!(
+            ALL.discloses(&headers, b"", &["s3cret"]),
+            expected,
+            "{name}: {value}"
+        );
+        ALL.strip(&mut headers, &[Zeroizing::new("s3cret".to_owned())]);
+        assert_eq!(headers.is_empty(), expected, "{name}: {value}");
+    }
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let names = proptest::sample::select(vec![
+        "access_token",
+        "accessToken",
+        "refresh-token",
+        "a",
+        "b",
+        "id_token",
+        "",
+    ]);
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        (0..9).prop_map(Value::from),
+        "[a-z]{0,3}".prop_map(Value::from)
+    ];
+    leaf.prop_recursive(5, 40, 4, move |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::vec((names.clone(), inner), 0..4).prop_map(|members| {
+                Value::Object(
+                    members
+                        .into_iter()
+                        .map(|(name, value)| (name.to_owned(), value))
+                        .collect(),
+                )
+            }),
+        ]
+    })
+}
+
+/// Removes the same members from the parsed value instead of the text.
+fn removed(value: &Value, is_token: &dyn Fn(&str) -> bool) -> Value {
+    match value {
+        Value::Array(values) => values
+            .iter()
+            .map(|value| removed(value, is_token))
+            .collect(),
+        Value::Object(members) => members
+            .iter()
+            .filter(|(name, value)| {
+                !is_token(name)
+                    || matches!(value, Value::Null | Value::Bool(_))
+                    || value.as_str() == Some("")
+            })
+            .map(|(name, value)| (name.clone(), removed(value, is_token)))
+            .collect(),
+        other => other.clone(),
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_rest_is_the_value_without_tokens(value in any_json(), pretty in any::<bool>()) {
+        let value = serde_json::json!({ "x": value });
+        let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
+        let all = ["access_token", "accessToken", "refresh-token", "id_token"];
+        for (withheld, names) in [(ALL, &all[..]), (REFRESH, &["refresh-token"][..])] {
+            let left = answer(withheld, &text, &[]).unwrap();
+            prop_assert_eq!(
+                serde_json::from_str::<Value>(&left).unwrap(),
+                removed(&value, &|name| names.contains(&name))
+            );
+        }
+    }
+
+    #[test]
+    fn arbitrary_texts_are_inspected_without_panic(text in "\\PC{0,60}", body in proptest::collection::vec(any::<u8>(), 0..60)) {
+        let json = Value::from(text).to_string();
+        let _ = (ALL.in_json(&json, Vec::new()).is_ok(), ALL.discloses(&HeaderMap::new(), &body, &["x"]));
+    }
+}

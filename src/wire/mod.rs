@@ -1,0 +1,13 @@
+//! Parsers and writers of what is on the wire: token requests and responses, clients, scopes and
+//! paths, and the search for tokens in a response.
+//!
+//! They are pure: they know no store, no clock and no service.
+
+pub(crate) mod client;
+pub(crate) mod disclosure;
+pub(crate) mod json;
+pub mod path;
+pub(crate) mod scope;
+pub(crate) mod secret_str;
+pub(crate) mod token_request;
+pub(crate) mod token_response;
