@@ -1,5 +1,6 @@
 //! Builds the server from its parts and runs it.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::clients::Clients;
 use crate::cors::with_cors;
 use crate::error::OauthError;
 use crate::issuer::Issuer;
+use crate::next_steps::next_steps;
 use crate::provider::Provider;
 use crate::records::Records;
 use crate::{Failure, authorize, demo, discovery, error, hardening, mcp, register, server, token};
@@ -69,7 +71,9 @@ pub(crate) async fn serve(cli: &Cli, store: BoxStore) -> Result<(), Failure> {
         Some(url) => url.clone(),
         None => format!("http://{listen}").parse()?,
     };
-    let settings = match cli.provider().map_err(Failure::Usage)? {
+    let configured = cli.provider().map_err(Failure::Usage)?;
+    let is_demo = configured.is_none();
+    let settings = match configured {
         Some(settings) => settings,
         None => demo::start(
             &cli.demo,
@@ -93,6 +97,13 @@ pub(crate) async fn serve(cli: &Cli, store: BoxStore) -> Result<(), Failure> {
     let router = router(
         &app,
         mcp::guarded(endpoint.router.clone().layer(access), allowed),
+    );
+    let demo = is_demo.then_some(&app.provider.settings().authorization_endpoint);
+    // An error means that standard output is closed, and the text is not needed.
+    let _ = writeln!(
+        std::io::stdout(),
+        "{}",
+        next_steps(&app.issuer.resource(), demo)
     );
     tracing::info!(issuer = %app.issuer, "listening on http://{listen}");
 

@@ -24,6 +24,7 @@ mod error;
 mod hardening;
 mod issuer;
 mod mcp;
+mod next_steps;
 mod parameters;
 mod provider;
 mod records;

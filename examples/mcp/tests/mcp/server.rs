@@ -83,6 +83,44 @@ async fn without_a_provider_a_demo_provider_is_started() {
     }
 }
 
+/// Returns the URL that the server prints at start, and everything that it prints.
+fn printed(server: &Example) -> (String, String) {
+    let text = server.stdout();
+    let (_, rest) = text
+        .split_once("Connect an MCP client to this URL:")
+        .unwrap();
+    (rest.trim_start().lines().next().unwrap().to_owned(), text)
+}
+
+#[tokio::test]
+async fn the_next_steps_are_printed_at_start() {
+    let server = demo(&[]).await;
+    let (url, text) = printed(&server);
+    assert_eq!(url, server.url("/mcp"));
+    let answer = get(&url).await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{}", answer.text());
+    assert!(answer.headers.contains_key("www-authenticate"));
+    let client = McpClient::register(&server).await;
+    let (log_in, _) = log_in_page(&server, &client, &mut Browser::default()).await;
+    let provider = log_in.split_once("/authorize").unwrap().0;
+    for words in [
+        format!("claude mcp add --transport http example {url}\n"),
+        format!("{provider}: choose any name, it asks for no password"),
+    ] {
+        assert!(text.contains(&words), "{words:?} is missing: {text}");
+    }
+
+    let provider = mcp::Provider::start().await;
+    let mut flags = provider.flags();
+    flags.extend(["--public-url", "https://example.com/tools"].map(str::to_owned));
+    let server = mcp::start(&flags).await;
+    let (url, text) = printed(&server);
+    assert_eq!(url, "https://example.com/tools/mcp");
+    for words in ["demo", "password", mcp::PROVIDER_SECRET] {
+        assert!(!text.contains(words), "{words:?}: {text}");
+    }
+}
+
 #[tokio::test]
 async fn the_log_in_at_the_demo_provider_can_be_cancelled() {
     let server = demo(&[]).await;
