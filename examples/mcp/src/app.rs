@@ -26,7 +26,9 @@ use crate::issuer::Issuer;
 use crate::next_steps::next_steps;
 use crate::provider::Provider;
 use crate::records::Records;
-use crate::{Failure, authorize, demo, discovery, error, hardening, mcp, register, server, token};
+use crate::{
+    Failure, authorize, demo, discovery, error, hardening, landing, mcp, register, server, token,
+};
 
 /// The maximum size of a request body, except at the MCP endpoint.
 const MOST_BYTES: usize = 64 << 10;
@@ -158,7 +160,7 @@ fn router(app: &App, mcp: Router<App>) -> Router {
             limit_body_time(request, BODY_TIMEOUT)
         }))
         .merge(with_cors(mcp));
-    let router = discovery::routes(app);
+    let router = discovery::routes(app).merge(landing::routes(app));
     let router = match app.issuer.path() {
         "" => router.merge(endpoints),
         path => router.nest(path, endpoints),

@@ -23,6 +23,7 @@ mod discovery;
 mod error;
 mod hardening;
 mod issuer;
+mod landing;
 mod mcp;
 mod next_steps;
 mod parameters;

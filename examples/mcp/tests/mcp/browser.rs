@@ -114,6 +114,22 @@ async fn a_user_can_approve_and_log_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_landing_page_shows_the_url_for_clients() {
+    let server = mcp::start(&[]).await;
+    let browser = Chromium::start().await;
+    browser.open(&server.url("")).await;
+    let text = browser.text().await.unwrap();
+    assert!(text.contains(&server.url("/mcp")), "{text}");
+    assert_eq!(
+        browser
+            .value("getComputedStyle(document.querySelector('main')).maxWidth")
+            .await,
+        "544px",
+        "the style sheet was not applied"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_user_can_deny() {
     let provider = Provider::start().await;
     let local = Local::start(&provider.flags()).await;

@@ -9,6 +9,7 @@ mod codes;
 mod consent;
 mod discovery;
 mod instances;
+mod landing;
 mod metadata_documents;
 mod metadata_hosts;
 mod outage;

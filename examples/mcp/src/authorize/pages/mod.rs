@@ -32,7 +32,7 @@ const HEADERS: [(&str, &str); 6] = [
 ];
 
 /// Renders a page. The URLs in it are relative, because all pages have the same parent path.
-fn page(status: StatusCode, title: &str, content: &Markup) -> Response {
+pub(crate) fn page(status: StatusCode, title: &str, content: &Markup) -> Response {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
