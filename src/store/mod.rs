@@ -15,26 +15,22 @@
 mod announce;
 mod boxed;
 mod catch_panics;
-mod contract;
-#[cfg(feature = "tiered")]
-mod known;
+pub mod decide;
 #[cfg(feature = "memory")]
 mod memory;
 #[cfg(feature = "redb")]
 mod redb;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "store-tests")]
+#[path = "conformance/mod.rs"]
+pub mod tests;
 // The fuzzer needs only the encoding of an entry, and is built without the Redis client.
 #[cfg(all(fuzzing, not(feature = "redis")))]
 mod redis {
     pub(crate) mod entry;
 }
-#[cfg(any(feature = "memory", feature = "redb"))]
-mod rules;
-#[cfg(feature = "memory")]
-mod slot;
-#[cfg(feature = "store-tests")]
-pub mod tests;
+mod store;
 #[cfg(feature = "tiered")]
 mod tiered;
 mod types;
@@ -42,13 +38,13 @@ mod types;
 pub use self::announce::{Announcement, Announcements, Announcer};
 pub use self::boxed::BoxStore;
 pub(crate) use self::catch_panics::CatchPanics;
-pub use self::contract::Store;
 #[cfg(feature = "memory")]
 pub use self::memory::MemoryStore;
 #[cfg(feature = "redb")]
 pub use self::redb::{RedbOpenError, RedbStore, RedbStoreBuilder};
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisConnectError, RedisStore, RedisStoreBuilder, RedisUrlError};
+pub use self::store::Store;
 #[cfg(feature = "tiered")]
 pub use self::tiered::{CacheStats, TieredStore, TieredStoreBuilder};
 pub use self::types::{

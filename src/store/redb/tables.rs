@@ -2,7 +2,7 @@ use redb::{
     ReadTransaction, ReadableTable, StorageError, Table, TableDefinition, WriteTransaction,
 };
 
-use super::super::rules::{BESIDES, answer};
+use super::super::decide::{self, BESIDES};
 use super::super::{Beside, Change, Entry, Key, Name, Swap, Ttl, Version};
 use super::error::Failure;
 use super::leases::Claimed;
@@ -105,7 +105,7 @@ impl<'txn> Tables<'txn> {
         let old = record(&self.grants, key)?;
         let live = old.as_ref().filter(|old| old.end > now);
         let current = live.map(|live| with_lease(live.entry.clone(), claimed));
-        if let Some(answer) = answer(current.as_ref(), *expected, change) {
+        if let Some(answer) = decide::swap(current.as_ref(), *expected, change) {
             return Ok((false, answer));
         }
         let end = match (change, live) {

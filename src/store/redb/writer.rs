@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use redb::Database;
 use tokio::sync::oneshot;
 
-use super::super::rules;
+use super::super::decide;
 use super::super::{Claim, Key, Lease, StoreError, Swap, Tag, Version};
 use super::error::{Failure, store_error};
 use super::store::Shared;
@@ -158,7 +158,7 @@ impl Writer {
         let written = record.entry.version;
         let mut entry = with_lease(record.entry, claimed);
         let before = entry.version;
-        let claim = rules::claim(&mut entry, tag, *version, *lease, now);
+        let claim = decide::claim(&mut entry, tag, *version, *lease, now);
         if claim.lease == Lease::Taken && before != claim.entry.version {
             leases.take(key, written, &claim.entry);
         }

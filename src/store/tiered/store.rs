@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::known::Known;
-use super::{
+use super::facts::Facts;
+use crate::clock::Timestamp;
+use crate::store::{
     Announcements, Beside, Change, Claim, Entry, Hint, Key, Lease, Name, Store, StoreError, Swap,
     Tag, Version,
 };
-use crate::clock::Timestamp;
 
 /// The default size of the cache: 64 MiB, about 75,000 grants.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
@@ -53,7 +53,7 @@ const TTL: Duration = Duration::from_secs(10);
 pub struct TieredStore<S> {
     inner: S,
     /// `None` if the cache is disabled.
-    known: Option<Arc<Known>>,
+    facts: Option<Arc<Facts>>,
 }
 
 impl<S> TieredStore<S> {
@@ -89,13 +89,13 @@ impl<S> TieredStore<S> {
     /// Drops expired facts first, which can take a while after a long pause.
     #[must_use]
     pub fn cache_stats(&self) -> CacheStats {
-        let Some(known) = &self.known else {
+        let Some(facts) = &self.facts else {
             return CacheStats::default();
         };
-        let (entries, bytes) = known.size();
+        let (entries, bytes) = facts.size();
         CacheStats {
-            hits: known.hits(),
-            misses: known.misses(),
+            hits: facts.hits(),
+            misses: facts.misses(),
             entries,
             bytes,
         }
@@ -106,7 +106,7 @@ impl<S: fmt::Debug> fmt::Debug for TieredStore<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TieredStore")
             .field("inner", &self.inner)
-            .field("cached", &self.known.is_some())
+            .field("cached", &self.facts.is_some())
             .finish_non_exhaustive()
     }
 }
@@ -144,10 +144,10 @@ impl<S> TieredStoreBuilder<S> {
     /// Returns the store with its cache.
     #[must_use]
     pub fn build(self) -> TieredStore<S> {
-        let known = Known::new(self.max_bytes, self.ttl).map(Arc::new);
+        let facts = Facts::new(self.max_bytes, self.ttl).map(Arc::new);
         TieredStore {
             inner: self.inner,
-            known,
+            facts,
         }
     }
 }
@@ -169,12 +169,12 @@ pub struct CacheStats {
 
 impl<S: Store> Store for TieredStore<S> {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        let Some(known) = &self.known else {
+        let Some(facts) = &self.facts else {
             return self.inner.get(key).await;
         };
-        let began = known.begin();
+        let began = facts.begin();
         let found = self.inner.get(key).await?;
-        known.learn(key, found.as_ref(), began);
+        facts.learn(key, found.as_ref(), began);
         Ok(found)
     }
 
@@ -185,22 +185,22 @@ impl<S: Store> Store for TieredStore<S> {
         change: Change,
         also: Option<Beside>,
     ) -> Result<Swap, StoreError> {
-        let Some(known) = &self.known else {
+        let Some(facts) = &self.facts else {
             return self.inner.swap(key, expected, change, also).await;
         };
         let left = match &change {
             Change::Put { entry, .. } => {
-                known.forget_end(key);
+                facts.forget_end(key);
                 Some(entry.clone())
             }
             Change::Remove => None,
         };
-        let began = known.begin();
+        let began = facts.begin();
         let swap = self.inner.swap(key, expected, change, also).await?;
         match (&swap, &left) {
-            (Swap::Swapped, Some(entry)) if expected.is_some() => known.learn_again(key, entry),
-            (Swap::Swapped, left) => known.learn(key, left.as_ref(), began),
-            (Swap::Conflict(found), _) => known.learn(key, found.as_ref(), began),
+            (Swap::Swapped, Some(entry)) if expected.is_some() => facts.learn_again(key, entry),
+            (Swap::Swapped, left) => facts.learn(key, left.as_ref(), began),
+            (Swap::Conflict(found), _) => facts.learn(key, found.as_ref(), began),
         }
         Ok(swap)
     }
@@ -216,20 +216,20 @@ impl<S: Store> Store for TieredStore<S> {
         version: Version,
         lease: Duration,
     ) -> Result<Option<Claim>, StoreError> {
-        let Some(known) = &self.known else {
+        let Some(facts) = &self.facts else {
             return self.inner.claim(key, tag, version, lease).await;
         };
-        let began = known.begin();
+        let began = facts.begin();
         let claim = self.inner.claim(key, tag, version, lease).await?;
         match &claim {
-            Some(claim) if claim.lease == Lease::Taken => known.learn_again(key, &claim.entry),
-            claim => known.learn(key, claim.as_ref().map(|claim| &claim.entry), began),
+            Some(claim) if claim.lease == Lease::Taken => facts.learn_again(key, &claim.entry),
+            claim => facts.learn(key, claim.as_ref().map(|claim| &claim.entry), began),
         }
         Ok(claim)
     }
 
     fn peek(&self, key: &Key) -> Option<Hint> {
-        let hint = self.known.as_ref().and_then(|known| known.hint(key));
+        let hint = self.facts.as_ref().and_then(|facts| facts.hint(key));
         hint.or_else(|| self.inner.peek(key))
     }
 

@@ -6,14 +6,12 @@ use bytes::Bytes;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
 
-use super::{Entry, Hint, Key, Tag};
+use crate::store::types::CENTURY;
+use crate::store::{Entry, Hint, Key, Tag};
 
 /// The memory of a fact besides the bytes of its value: its place in the table and the queues of
 /// the cache, and the allocations of both. Measured as resident memory, and rounded up.
 const OVERHEAD: u32 = 512;
-
-/// A hundred years. The cache accepts at most a thousand.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// The facts that one process remembers about the keys of a store, bounded in bytes and in age.
 // Replies of the store may arrive in any order. A false `Ended` would refuse a valid request, so it
@@ -32,8 +30,8 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 // A server that has lost writes (after a failover or a restored backup) may report a grant as
 // absent and have it again later. `Ended` is then wrong for at most one time to live. If a server
 // has lost a removal, the cache still reports the end for one time to live, which is correct.
-pub(super) struct Known {
-    facts: Cache<Key, Fact>,
+pub(super) struct Facts {
+    cache: Cache<Key, Fact>,
     /// The number of values learnt so far. It serves as a logical clock.
     learnt: AtomicU64,
     hits: AtomicU64,
@@ -93,19 +91,20 @@ impl Fact {
 #[derive(Clone, Copy)]
 pub(super) struct Began(u64);
 
-impl Known {
+impl Facts {
     /// Creates the cache; `None` if its size or its time to live is zero.
     pub(super) fn new(max_bytes: u64, ttl: Duration) -> Option<Self> {
         if max_bytes == 0 || ttl.is_zero() {
             return None;
         }
-        let facts = Cache::builder()
+        let cache = Cache::builder()
             .max_capacity(max_bytes)
             .weigher(|_, fact: &Fact| fact.weight())
-            .time_to_live(ttl.min(LONGEST))
+            // The cache accepts at most a thousand years.
+            .time_to_live(ttl.min(CENTURY))
             .build();
         Some(Self {
-            facts,
+            cache,
             learnt: AtomicU64::new(0),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
@@ -113,7 +112,7 @@ impl Known {
     }
 
     pub(super) fn hint(&self, key: &Key) -> Option<Hint> {
-        let hint = self.facts.get(key).map(|fact| match fact {
+        let hint = self.cache.get(key).map(|fact| match fact {
             Fact::Ended => Hint::Ended,
             Fact::Value(known) => Hint::Value {
                 tag: known.tag,
@@ -158,7 +157,7 @@ impl Known {
     /// Records the value, unless `will_do` accepts the recorded one.
     fn learn_unless(&self, key: &Key, entry: &Entry, will_do: impl FnOnce(&Value) -> bool) {
         let learnt = self.learnt.fetch_add(1, Ordering::Relaxed) + 1;
-        if let Some(Fact::Value(known)) = self.facts.get(key)
+        if let Some(Fact::Value(known)) = self.cache.get(key)
             && will_do(&known)
             && known.is_there(learnt)
         {
@@ -172,11 +171,11 @@ impl Known {
             tag: entry.tag,
             value,
         }));
-        self.facts.entry(*key).and_compute_with(|_| Op::Put(fact));
+        self.cache.entry(*key).and_compute_with(|_| Op::Put(fact));
     }
 
     fn learn_end(&self, key: &Key, began: Began) {
-        self.facts
+        self.cache
             .entry(*key)
             .and_compute_with(|found| match found.map(moka::Entry::into_value) {
                 Some(Fact::Value(known)) if !known.ends(began) => Op::Nop,
@@ -187,10 +186,10 @@ impl Known {
     /// Forgets that `key` has ended. Call it before an entry is put under `key`: from then on it
     /// may exist, whatever the reply is.
     pub(super) fn forget_end(&self, key: &Key) {
-        if !matches!(self.facts.get(key), Some(Fact::Ended)) {
+        if !matches!(self.cache.get(key), Some(Fact::Ended)) {
             return;
         }
-        self.facts
+        self.cache
             .entry(*key)
             .and_compute_with(|found| match found.map(moka::Entry::into_value) {
                 Some(Fact::Ended) => Op::Remove,
@@ -208,7 +207,7 @@ impl Known {
 
     /// Returns the number of facts and their size in bytes, after dropping what has expired.
     pub(super) fn size(&self) -> (u64, u64) {
-        self.facts.run_pending_tasks();
-        (self.facts.entry_count(), self.facts.weighted_size())
+        self.cache.run_pending_tasks();
+        (self.cache.entry_count(), self.cache.weighted_size())
     }
 }

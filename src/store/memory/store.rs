@@ -7,13 +7,12 @@ use moka::Expiry;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
 
-use super::rules::answer;
 use super::slot::Slot;
-use super::{
-    Announcements, Announcer, Beside, Change, Claim, Entry, Key, Name, Store, StoreError, Swap,
-    Tag, Ttl, Version,
-};
 use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::store::{
+    Announcements, Announcer, Beside, Change, Claim, Entry, Key, Name, Store, StoreError, Swap,
+    Tag, Ttl, Version, decide,
+};
 
 /// Grants in the memory of this process: for a single instance, for tests and for trying the layer
 /// out.
@@ -88,7 +87,7 @@ impl MemoryStore {
         also: Option<&Beside>,
     ) -> Swap {
         let swap = match self.slots.get(key) {
-            None => answer(None, expected, change),
+            None => decide::swap(None, expected, change),
             Some(kept) => kept
                 .write(|slot| slot.swap(expected, change, also, self.clock.now()))
                 .flatten(),
@@ -110,7 +109,7 @@ impl MemoryStore {
             let mut old = found.as_ref().map(Kept::lock);
             let now = self.clock.now();
             let answer = match &mut old {
-                None => answer(None, expected, change),
+                None => decide::swap(None, expected, change),
                 Some(slot) => slot.swap(expected, change, also, now),
             };
             if let Some(answer) = answer {

@@ -2,9 +2,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::rules::{self, BESIDES, answer};
-use super::{Beside, Change, Claim, Entry, Name, Swap, Tag, Ttl, Version};
 use crate::clock::Timestamp;
+use crate::store::decide::{self, BESIDES};
+use crate::store::types::CENTURY;
+use crate::store::{Beside, Change, Claim, Entry, Name, Swap, Tag, Ttl, Version};
 
 /// An entry in memory, with its sidecars.
 pub(super) struct Slot {
@@ -76,7 +77,7 @@ impl Slot {
         if !self.is_live(now) {
             return None;
         }
-        Some(rules::claim(&mut self.entry, tag, version, lease, now))
+        Some(decide::claim(&mut self.entry, tag, version, lease, now))
     }
 
     /// Returns the result of a swap if this slot can stay; the change is then made. `None` if the
@@ -88,7 +89,7 @@ impl Slot {
         also: Option<&Beside>,
         now: Timestamp,
     ) -> Option<Swap> {
-        if let Some(answer) = answer(self.entry(now), expected, change) {
+        if let Some(answer) = decide::swap(self.entry(now), expected, change) {
             return Some(answer);
         }
         let Change::Put { entry, ttl } = change else {
@@ -136,7 +137,6 @@ impl Slot {
 /// `ttl`, so that an entry that is renewed often seldom needs a new slot. It is bounded because an
 /// [`Instant`] is.
 fn hold(ttl: Duration) -> Duration {
-    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
     let ttl = ttl.min(CENTURY);
     ttl + ttl / 16
 }

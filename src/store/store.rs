@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    Announcements, Beside, Change, Claim, Entry, Hint, Key, Lease, Name, StoreError, Swap, Tag,
-    Ttl, Version,
+    Announcements, Beside, Change, Claim, Entry, Hint, Key, Name, StoreError, Swap, Tag, Ttl,
+    Version, decide,
 };
 use crate::clock::{Clock as _, SystemClock, Timestamp};
 
@@ -167,35 +167,20 @@ pub trait Store: Send + Sync + 'static {
         async move {
             let mut found = self.get(key).await?;
             loop {
-                let Some(entry) = found else { return Ok(None) };
-                if entry.version == version {
-                    return Ok(Some(Claim::new(Lease::Taken, entry)));
-                }
-                let now = self.now();
-                let held = entry
-                    .lease
-                    .map(|end| end.saturating_since(now))
-                    .filter(|left| !left.is_zero());
-                if entry.tag != *tag {
-                    return Ok(Some(Claim::new(Lease::OtherTag(held), entry)));
-                }
-                if let Some(left) = held {
-                    return Ok(Some(Claim::new(Lease::Held(left), entry)));
-                }
-                let (expected, ran_out) = (Some(entry.version), entry.lease.is_some());
-                let claimed = Entry {
-                    version,
-                    lease: Some(now.saturating_add(lease)),
-                    ..entry
+                let Some(mut entry) = found else {
+                    return Ok(None);
                 };
+                let expected = entry.version;
+                let claim = decide::claim(&mut entry, tag, version, lease, self.now());
+                if entry.version == expected {
+                    return Ok(Some(claim));
+                }
                 let change = Change::Put {
-                    entry: claimed.clone(),
+                    entry,
                     ttl: Ttl::Keep,
                 };
-                match self.swap(key, expected, change, None).await? {
-                    Swap::Swapped => {
-                        return Ok(Some(Claim::new(Lease::Taken, claimed).taking_over(ran_out)));
-                    }
+                match self.swap(key, Some(expected), change, None).await? {
+                    Swap::Swapped => return Ok(Some(claim)),
                     Swap::Conflict(current) => found = current,
                 }
             }
