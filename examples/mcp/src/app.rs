@@ -1,5 +1,6 @@
 //! Builds the server from its parts and runs it.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -47,6 +48,8 @@ pub(crate) struct State {
     /// The scopes that clients may request. A request without scopes gets the scopes that its
     /// client registered, or else all of these.
     pub(crate) scopes: Vec<String>,
+    /// The texts that the consent page shows instead of scopes.
+    pub(crate) scope_descriptions: BTreeMap<String, String>,
     pub(crate) records: Records,
     pub(crate) clients: Clients,
     pub(crate) provider: Provider,
@@ -66,6 +69,7 @@ impl Deref for App {
 /// Serves until a signal arrives, then shuts down gracefully.
 pub(crate) async fn serve(cli: &Cli, store: BoxStore) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
+    let scope_descriptions = cli.scope_descriptions().map_err(Failure::Usage)?;
     let limits = cli.limits.limits(mcp::MOST_BYTES).within_descriptors();
     let listener = bind("--listen", cli.listen).await?;
     let listen = listener.local_addr()?;
@@ -88,6 +92,7 @@ pub(crate) async fn serve(cli: &Cli, store: BoxStore) -> Result<(), Failure> {
     let app = App(Arc::new(State {
         issuer,
         scopes: cli.scopes(),
+        scope_descriptions,
         clients: Clients::new(&records, &cli.clients, cli.scopes())?,
         records,
         provider: Provider::new(settings)?,

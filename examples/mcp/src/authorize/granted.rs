@@ -59,7 +59,11 @@ pub(crate) fn scope(text: &str) -> Option<String> {
         .split([' ', ','])
         .filter(|scope| !scope.is_empty())
         .collect();
+    (!scopes.is_empty() && scopes.iter().all(|scope| is_scope(scope))).then(|| scopes.join(" "))
+}
+
+/// Returns whether `text` is a `scope-token` of RFC 6749 §3.3.
+pub(crate) fn is_scope(text: &str) -> bool {
     let allowed = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
-    (!scopes.is_empty() && scopes.iter().all(|scope| scope.bytes().all(allowed)))
-        .then(|| scopes.join(" "))
+    !text.is_empty() && text.bytes().all(allowed)
 }

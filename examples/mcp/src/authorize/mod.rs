@@ -24,7 +24,7 @@ use crate::app::App;
 
 pub(crate) use self::browser::COOKIE_NAME;
 pub(crate) use self::code::{CODE_LIFETIME, Code, CodeBinding, Fresh, InUse, Used};
-pub(crate) use self::granted::scope;
+pub(crate) use self::granted::{is_scope, scope};
 pub(crate) use self::pages::page;
 
 /// The maximum size of a submitted form, in bytes. The form of the consent page has a few short

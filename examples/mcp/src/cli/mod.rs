@@ -3,8 +3,10 @@
 mod demo;
 mod endpoint;
 mod origin;
+mod scope_description;
 mod sessions;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -18,6 +20,7 @@ use url::Url;
 pub(crate) use self::demo::DemoFlags;
 pub(crate) use self::endpoint::{EndpointFlags, McpUpstream, TokenUse};
 pub(crate) use self::origin::AllowedOrigin;
+use self::scope_description::ScopeDescription;
 use self::sessions::SessionFlags;
 use crate::clients::ClientFlags;
 use crate::issuer::Issuer;
@@ -104,6 +107,17 @@ pub(crate) struct Cli {
     )]
     scope: String,
 
+    /// Text that the consent page shows instead of a scope of --scope, such as `openid=Know who you
+    /// are`; at most 200 characters, without `;`; may be repeated, in the environment separated by
+    /// `;` [default: the scope itself]
+    #[arg(
+        long,
+        env = "MCP_SCOPE_DESCRIPTION",
+        value_name = "SCOPE=TEXT",
+        value_delimiter = ';'
+    )]
+    scope_description: Vec<ScopeDescription>,
+
     /// Store for grants, clients and codes: `memory`, `redb:PATH`, redis://…, redis-cluster://… or
     /// redis-sentinel://…
     #[arg(
@@ -185,6 +199,23 @@ impl Cli {
 
     pub(crate) fn scopes(&self) -> Vec<String> {
         self.scope.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// Returns the text for each scope that has one.
+    pub(crate) fn scope_descriptions(&self) -> Result<BTreeMap<String, String>, String> {
+        let scopes = self.scopes();
+        let mut descriptions = BTreeMap::new();
+        for ScopeDescription { scope, text } in &self.scope_description {
+            if !scopes.contains(scope) {
+                return Err(format!(
+                    "--scope-description: `{scope}` is not one of the scopes of --scope"
+                ));
+            }
+            if descriptions.insert(scope.clone(), text.clone()).is_some() {
+                return Err(format!("--scope-description: two texts for `{scope}`"));
+            }
+        }
+        Ok(descriptions)
     }
 
     /// Returns the settings of the provider; `None` selects the demo provider.

@@ -70,7 +70,8 @@ async fn cookie(browser: &Chromium, name: &str) -> Cookie<'static> {
 /// redirects.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_can_approve_and_log_in() {
-    let local = Local::start(&[]).await;
+    let description = ["--scope-description", "profile=See your name"].map(str::to_owned);
+    let local = Local::start(&description).await;
     let browser = Chromium::start().await;
     local.reach_consent(&browser).await;
     assert_eq!(browser.page.title().await.unwrap(), "Allow access?");
@@ -81,9 +82,11 @@ async fn a_user_can_approve_and_log_in() {
         "It has not been verified",
         &format!("an app on this computer ({host})"),
         "openid",
+        "See your name",
     ] {
         assert!(text.contains(words), "{words:?} is missing: {text}");
     }
+    assert!(!text.contains("profile"), "{text}");
     assert_eq!(
         browser
             .value("getComputedStyle(document.querySelector('main')).maxWidth")

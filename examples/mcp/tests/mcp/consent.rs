@@ -6,6 +6,7 @@ use serde_json::json;
 use test_support::process::Example;
 use url::Url;
 
+use crate::PROGRAM;
 use crate::support::mcp::{self, Browser, Provider, one, onward, query};
 
 const LOOPBACK: &str = "http://127.0.0.1:7777/callback";
@@ -113,6 +114,60 @@ async fn the_page_shows_the_client_its_permissions_and_its_redirect_uri() {
             "{text:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn the_page_shows_the_descriptions_of_scopes() {
+    let provider = Provider::start().await;
+    let described = [
+        "--scope",
+        "openid profile email",
+        "--scope-description",
+        "openid=Know who you are, a = b",
+        "--scope-description",
+        "profile=See <b>your</b> \"name\"",
+    ];
+    let mut flags = provider.flags();
+    flags.extend(described.map(str::to_owned));
+    let server = mcp::start(&flags).await;
+    let client_id = mcp::register_public(&server, "A client", LOOPBACK).await;
+    let mut browser = Browser::default();
+    let request = mcp::request(&server, &client_id, LOOPBACK, &[]);
+    let page = browser.get(&request).await;
+    let page = browser.get(&onward(&page)).await;
+    assert_eq!(page.status, StatusCode::OK);
+    mcp::assert_is_page(&page);
+    let items = "<ul><li><code>email</code></li><li>Know who you are, a = b</li>\
+                 <li>See &lt;b&gt;your&lt;/b&gt; &quot;name&quot;</li></ul>";
+    assert!(page.text().contains(items), "{}", page.text());
+    // Only the page uses the descriptions.
+    let client = browser.log_in(&request, LOOPBACK).await;
+    assert!(one(&query(&client), "code").is_some(), "{client}");
+    let requests = provider.requests();
+    assert_eq!(
+        one(requests.last().unwrap(), "scope"),
+        Some("email openid profile")
+    );
+}
+
+#[tokio::test]
+async fn descriptions_of_scopes_can_be_set_in_the_environment() {
+    let provider = Provider::start().await;
+    let mut flags = provider.flags();
+    flags.extend(["--listen", "127.0.0.1:0"].map(str::to_owned));
+    let start = move || {
+        let descriptions = "openid=Know who you are; profile=See your name, and more";
+        Example::start(PROGRAM, &flags, &[("MCP_SCOPE_DESCRIPTION", descriptions)])
+    };
+    let server = tokio::task::spawn_blocking(start).await.unwrap();
+    let client_id = mcp::register_public(&server, "A client", LOOPBACK).await;
+    let mut browser = Browser::default();
+    let page = browser
+        .get(&mcp::request(&server, &client_id, LOOPBACK, &[]))
+        .await;
+    let page = browser.get(&onward(&page)).await;
+    let items = "<ul><li>Know who you are</li><li>See your name, and more</li></ul>";
+    assert!(page.text().contains(items), "{}", page.text());
 }
 
 #[tokio::test]

@@ -401,7 +401,8 @@ async fn shuts_down_on_sigterm_despite_open_connections() {
 
 #[tokio::test]
 async fn invalid_command_lines_are_rejected() {
-    let rows: [(&[&str], &str); 9] = [
+    let long = format!("openid={}", "x".repeat(201));
+    let rows: [(&[&str], &str); 19] = [
         (
             &["--client-id", "x"],
             "--client-id needs --authorization-endpoint",
@@ -417,12 +418,48 @@ async fn invalid_command_lines_are_rejected() {
         (&["--authorization-param", "x"], "--authorization-param"),
         (&["--cache-ttl", "1e3"], "--cache-ttl"),
         (&["--store", "redis://:secret@"], "--store"),
+        (&["--scope-description", "openid"], "it must be SCOPE=TEXT"),
+        (&["--scope-description", "=x"], "`` is not a scope"),
+        (&["--scope-description", "a b=x"], "`a b` is not a scope"),
+        (
+            &["--scope-description", "openid= "],
+            "the text for `openid` is empty",
+        ),
+        (
+            &["--scope-description", &long],
+            "the text for `openid` is longer than 200 characters",
+        ),
+        (
+            &["--scope-description", "openid=a\nb"],
+            "must be one line of visible characters",
+        ),
+        (
+            &["--scope-description", "openid=a\u{202e}b"],
+            "must be one line of visible characters",
+        ),
+        (
+            &["--scope-description", "openid=a; b"],
+            "it must be SCOPE=TEXT",
+        ),
+        (
+            &["--scope-description", "email=Read your e-mail address"],
+            "`email` is not one of the scopes of --scope",
+        ),
+        (
+            &[
+                "--scope-description",
+                "openid=a",
+                "--scope-description",
+                "openid=b",
+            ],
+            "two texts for `openid`",
+        ),
     ];
     for (flags, message) in rows {
         let args: Vec<_> = ["--listen", "127.0.0.1:0"]
             .iter()
             .chain(flags)
-            .copied()
+            .map(|&arg| arg.to_owned())
             .collect();
         let output = tokio::task::spawn_blocking(move || Example::run(PROGRAM, &args, &[]))
             .await

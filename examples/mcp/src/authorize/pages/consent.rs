@@ -41,7 +41,16 @@ pub(in crate::authorize) fn consent(
                     @if asked.scopes.is_empty() {
                         "Default access to your account"
                     } @else {
-                        ul { @for scope in &asked.scopes { li { code { (scope) } } } }
+                        ul {
+                            @for scope in &asked.scopes {
+                                li {
+                                    @match app.scope_descriptions.get(scope) {
+                                        Some(text) => (text),
+                                        None => code { (scope) },
+                                    }
+                                }
+                            }
+                        }
                     }
                 }
             }
