@@ -4,10 +4,13 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
+use zeroize::Zeroizing;
 
 use crate::clock::Timestamp;
 use crate::codec::{DecodeError, Utf8, Writer, checked, flag, next, once, read_timestamp, text};
-use crate::store::{Entry, Key, Tag, Version};
+use crate::seal::{Context, Purpose, Sealer};
+use crate::store::{Entry, Key, StoreError, Tag, Version};
+use crate::token::AccessToken;
 
 /// The format byte. It differs from that of a grant, so that one is never decoded as the other.
 const FORMAT: u8 = 65;
@@ -123,6 +126,32 @@ impl AccessRecord {
         self.expires_at
             .saturating_since(now)
             .max(Duration::from_millis(1))
+    }
+
+    /// Opens the sealed upstream access token. `key` is the key of the token.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`] if the sealed value cannot be opened.
+    pub(crate) fn unseal(
+        &self,
+        token: &AccessToken,
+        key: &Key,
+    ) -> Result<Zeroizing<String>, StoreError> {
+        let context = Context {
+            purpose: Purpose::Access,
+            key,
+            client_id: self.client_id.as_str(),
+        };
+        let mut opened = Sealer::new(token.secret())
+            .open(context, &[], &self.sealed)
+            .map_err(StoreError::corrupt)?;
+        String::from_utf8(std::mem::take(&mut *opened))
+            .map(Zeroizing::new)
+            .map_err(|error| {
+                // `FromUtf8Error` would disclose the bytes of the token.
+                StoreError::corrupt(error.utf8_error())
+            })
     }
 }
 

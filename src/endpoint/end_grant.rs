@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use crate::endpoint::cas;
 use crate::endpoint::state::State;
-use crate::endpoint::token;
 use crate::event::{EventKind, Subject};
 use crate::grant::Record;
 use crate::store::{Key, Store, StoreError};
@@ -51,7 +51,7 @@ async fn remove<St: Store>(shared: &State<St>, key: Key, started: Instant) -> En
     let entry = found.filter(|_| !record.as_ref().is_some_and(over));
     let there = entry.is_some();
     if let Some(entry) = entry {
-        token::end(shared.store(), &key, entry).await?;
+        cas::remove(shared.store(), &key, entry).await?;
     }
     // Announced even if the grant had ended before: the instance that ended it may have died before
     // its announcement.

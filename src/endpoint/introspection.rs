@@ -14,9 +14,8 @@ use crate::access_token::check::check;
 use crate::body::{RequestBody, ResponseBody};
 use crate::clock::Timestamp;
 use crate::codec::{DecodeError, Utf8};
-use crate::endpoint::access_revocation::unseal as unseal_access;
 use crate::endpoint::context::{Outcome, RequestContext};
-use crate::endpoint::token::{PresentedToken, unseal};
+use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::upstream::{self, Upstream};
 use crate::error::Error;
 use crate::event::EventKind;
@@ -127,11 +126,11 @@ async fn find_refresh<St: Store>(
     let presentation = PresentedToken::new(token, &client_id);
     let grant = Some((&record, &entry.tag));
     match decide(grant, presentation.presented(), Standing::Free, false, now) {
-        Verdict::Rotate | Verdict::Busy | Verdict::Replay | Verdict::Recover => {}
+        Verdict::Proceed(_) => {}
         _ => return Ok(None),
     }
     let sealer = Sealer::new(presentation.token.secret());
-    let secret = unseal(&sealer, &presentation, &record, &entry.tag);
+    let secret = presentation.unseal(&sealer, &record, &entry.tag);
     let secret = secret.ok_or_else(|| StoreError::corrupt(DecodeError::Damaged))?;
     let first = presentation.token.generation() == 0;
     let ours = Ours {
@@ -160,7 +159,7 @@ async fn find_access<St: Store>(
     else {
         return Ok(None);
     };
-    let secret = unseal_access(token, &key, &alive.record)?;
+    let secret = alive.record.unseal(token, &key)?;
     let ours = Ours {
         client_id: ClientId::try_from(alive.record.client_id.as_str())
             .map_err(StoreError::corrupt)?,

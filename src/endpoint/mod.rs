@@ -27,12 +27,15 @@ use crate::wire::client::{self, Client, ClientError, Credential};
 use crate::wire::path::replace_path;
 use crate::wire::token_request::{self, FormError, Param, TokenRequest};
 
-mod access_revocation;
+mod cas;
 pub(crate) mod config;
 pub(crate) mod context;
 pub(crate) mod end_grant;
 mod introspection;
+mod precheck;
+mod presented;
 pub(crate) mod progress;
+mod refusal;
 mod revocation;
 pub(crate) mod state;
 mod token;

@@ -29,14 +29,13 @@ pub(crate) enum Standing {
 /// The decision about a presented token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// The grant does not exist: refuse.
-    Unknown,
-    /// The grant belongs to another client: refuse.
-    ClientMismatch,
-    /// The grant has expired: refuse.
-    Expired,
-    /// The grant was revoked, and the revocation is pending: refuse.
-    Ended,
+    Proceed(Proceed),
+    Refuse(Refusal),
+}
+
+/// The ways to go on with a token that is not refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proceed {
     /// The current token: rotate, once this request holds the lease.
     Rotate,
     /// Another request holds the lease: wait, then decide again.
@@ -46,13 +45,26 @@ pub(crate) enum Verdict {
     /// The previous token in the recovery window, its successor never presented: rotate from it,
     /// once this request holds the lease.
     Recover,
-    /// An old token that a conforming client may still send: refuse it, and let the grant go on.
+}
+
+/// The reasons to refuse a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The grant does not exist.
+    Unknown,
+    /// The grant belongs to another client.
+    ClientMismatch,
+    /// The grant has expired.
+    Expired,
+    /// The grant was revoked, and the revocation is pending.
+    Ended,
+    /// An old token that a conforming client may still send. The grant goes on.
     Late,
-    /// An old token that no conforming client sends: refuse it, and end the grant.
+    /// An old token that no conforming client sends. The grant ends.
     Reuse,
-    /// A token that was never issued: refuse.
+    /// A token that was never issued.
     Forged,
-    /// A token that is newer than the grant: refuse. It is forged, or the store has lost a write.
+    /// A token that is newer than the grant. It is forged, or the store has lost a write.
     Ahead,
 }
 
@@ -62,19 +74,19 @@ pub(crate) enum Verdict {
 ///
 /// | | the grant | the presented token | the lease | the time | verdict |
 /// | --- | --- | --- | --- | --- | --- |
-/// | 1 | does not exist | | | | [`Unknown`](Verdict::Unknown) |
-/// | 2 | belongs to another client | | | | [`ClientMismatch`](Verdict::ClientMismatch) |
-/// | 3 | | | | `expires_at` or later | [`Expired`](Verdict::Expired) |
-/// | 4 | has a pending revocation | | | | [`Ended`](Verdict::Ended) |
-/// | 5 | | is current | held by another request | | [`Busy`](Verdict::Busy) |
-/// | 6 | | is current | otherwise | | [`Rotate`](Verdict::Rotate) |
-/// | 7 | current token not presented | is previous | | before `retry_until` | [`Replay`](Verdict::Replay) |
-/// | 8 | current token not presented | is previous | held by another request | before `recover_until` | [`Busy`](Verdict::Busy) |
-/// | 9 | current token not presented | is previous | otherwise | before `recover_until` | [`Recover`](Verdict::Recover) |
-/// | 10 | | is previous or older | | before `retry_until`, or `waited` | [`Late`](Verdict::Late) |
-/// | 11 | | is previous or older | | otherwise | [`Reuse`](Verdict::Reuse) |
-/// | 12 | | is of a later generation than the grant | | | [`Ahead`](Verdict::Ahead) |
-/// | 13 | | is any other token | | | [`Forged`](Verdict::Forged) |
+/// | 1 | does not exist | | | | [`Unknown`](Refusal::Unknown) |
+/// | 2 | belongs to another client | | | | [`ClientMismatch`](Refusal::ClientMismatch) |
+/// | 3 | | | | `expires_at` or later | [`Expired`](Refusal::Expired) |
+/// | 4 | has a pending revocation | | | | [`Ended`](Refusal::Ended) |
+/// | 5 | | is current | held by another request | | [`Busy`](Proceed::Busy) |
+/// | 6 | | is current | otherwise | | [`Rotate`](Proceed::Rotate) |
+/// | 7 | current token not presented | is previous | | before `retry_until` | [`Replay`](Proceed::Replay) |
+/// | 8 | current token not presented | is previous | held by another request | before `recover_until` | [`Busy`](Proceed::Busy) |
+/// | 9 | current token not presented | is previous | otherwise | before `recover_until` | [`Recover`](Proceed::Recover) |
+/// | 10 | | is previous or older | | before `retry_until`, or `waited` | [`Late`](Refusal::Late) |
+/// | 11 | | is previous or older | | otherwise | [`Reuse`](Refusal::Reuse) |
+/// | 12 | | is of a later generation than the grant | | | [`Ahead`](Refusal::Ahead) |
+/// | 13 | | is any other token | | | [`Forged`](Refusal::Forged) |
 ///
 /// - `current` is the hash of the current token. A token is current or previous by its hash, and
 ///   older if its generation is at least two below that of the grant. The hash of an older token is
@@ -94,23 +106,23 @@ pub(crate) fn decide(
     now: Timestamp,
 ) -> Verdict {
     let Some((record, current)) = grant else {
-        return Verdict::Unknown;
+        return Verdict::Refuse(Refusal::Unknown);
     };
     let now = record.time(now);
     if record.binding.client_id.as_str() != presented.client_id {
-        return Verdict::ClientMismatch;
+        return Verdict::Refuse(Refusal::ClientMismatch);
     }
     if now >= record.expires_at {
-        return Verdict::Expired;
+        return Verdict::Refuse(Refusal::Expired);
     }
     if record.ended {
-        return Verdict::Ended;
+        return Verdict::Refuse(Refusal::Ended);
     }
     if presented.hash == current {
         return if standing == Standing::Held {
-            Verdict::Busy
+            Verdict::Proceed(Proceed::Busy)
         } else {
-            Verdict::Rotate
+            Verdict::Proceed(Proceed::Rotate)
         };
     }
     let previous = record.previous.as_ref();
@@ -128,15 +140,15 @@ pub(crate) fn decide(
     if old {
         let windowed = previous.is_some_and(|previous| now < previous.retry_until);
         return if windowed || waited {
-            Verdict::Late
+            Verdict::Refuse(Refusal::Late)
         } else {
-            Verdict::Reuse
+            Verdict::Refuse(Refusal::Reuse)
         };
     }
     if presented.generation > record.generation {
-        Verdict::Ahead
+        Verdict::Refuse(Refusal::Ahead)
     } else {
-        Verdict::Forged
+        Verdict::Refuse(Refusal::Forged)
     }
 }
 
@@ -191,7 +203,7 @@ pub(crate) fn without_answer(
     let Some(previous) = record
         .previous
         .as_ref()
-        .filter(|_| verdict == Verdict::Replay)
+        .filter(|_| verdict == Verdict::Proceed(Proceed::Replay))
     else {
         return verdict;
     };
@@ -199,12 +211,12 @@ pub(crate) fn without_answer(
     let now = record.time(now);
     let open = !behind && now.saturating_add(SKEW) < previous.retry_until;
     if open || now >= previous.recover_until {
-        return Verdict::Late;
+        return Verdict::Refuse(Refusal::Late);
     }
     if standing == Standing::Held {
-        Verdict::Busy
+        Verdict::Proceed(Proceed::Busy)
     } else {
-        Verdict::Recover
+        Verdict::Proceed(Proceed::Recover)
     }
 }
 
@@ -215,13 +227,13 @@ fn second_chance(previous: &Previous, standing: Standing, now: Timestamp) -> Opt
         return None;
     }
     if now < previous.retry_until {
-        return Some(Verdict::Replay);
+        return Some(Verdict::Proceed(Proceed::Replay));
     }
     if now < previous.recover_until {
         return Some(if standing == Standing::Held {
-            Verdict::Busy
+            Verdict::Proceed(Proceed::Busy)
         } else {
-            Verdict::Recover
+            Verdict::Proceed(Proceed::Recover)
         });
     }
     None

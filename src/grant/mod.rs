@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub(crate) use self::decide::{Presented, Standing, Verdict, decide, may_replay, without_answer};
+pub(crate) use self::decide::{
+    Presented, Proceed, Refusal, Standing, Verdict, decide, may_replay, without_answer,
+};
 pub use self::key::{GrantKey, InvalidGrantKey};
 use crate::clock::Timestamp;
 use crate::codec::Utf8;

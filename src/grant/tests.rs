@@ -64,9 +64,9 @@ fn record() -> Record {
 #[test]
 fn decide_follows_the_decision_table() {
     use Standing::{Free, Held, Ours, RanOut};
-    use Verdict::{
-        Ahead, Busy, ClientMismatch, Ended, Expired, Forged, Late, Recover, Replay, Reuse, Rotate,
-    };
+    use Proceed::{Busy, Recover, Replay, Rotate};
+    use Refusal::{Ahead, ClientMismatch, Ended, Expired, Forged, Late, Reuse};
+    use Verdict::{Proceed as Go, Refuse};
     let in_retry = at(1059);
     let after_retry = at(1060);
     let after_recovery = at(1000 + 3600);
@@ -100,7 +100,7 @@ fn decide_follows_the_decision_table() {
             Free,
             false,
             in_retry,
-            ClientMismatch,
+            Refuse(ClientMismatch),
         ),
         (
             "another client, expired",
@@ -109,7 +109,7 @@ fn decide_follows_the_decision_table() {
             Free,
             false,
             expired,
-            ClientMismatch,
+            Refuse(ClientMismatch),
         ),
         (
             "another client, whose id is a prefix of the right one",
@@ -118,7 +118,7 @@ fn decide_follows_the_decision_table() {
             Free,
             false,
             in_retry,
-            ClientMismatch,
+            Refuse(ClientMismatch),
         ),
         (
             "another client, revocation pending",
@@ -127,7 +127,7 @@ fn decide_follows_the_decision_table() {
             Free,
             false,
             in_retry,
-            ClientMismatch,
+            Refuse(ClientMismatch),
         ),
         (
             "expired",
@@ -136,7 +136,7 @@ fn decide_follows_the_decision_table() {
             Free,
             false,
             expired,
-            Expired,
+            Refuse(Expired),
         ),
         (
             "expired, although this request holds the lease",
@@ -145,7 +145,7 @@ fn decide_follows_the_decision_table() {
             Ours,
             false,
             expired,
-            Expired,
+            Refuse(Expired),
         ),
         (
             "expired, with an old token",
@@ -154,7 +154,7 @@ fn decide_follows_the_decision_table() {
             Free,
             false,
             expired,
-            Expired,
+            Refuse(Expired),
         ),
         (
             "revocation pending",
@@ -163,7 +163,7 @@ fn decide_follows_the_decision_table() {
             Ours,
             false,
             in_retry,
-            Ended,
+            Refuse(Ended),
         ),
         (
             "revocation pending, with an old token",
@@ -172,7 +172,7 @@ fn decide_follows_the_decision_table() {
             Free,
             false,
             after_retry,
-            Ended,
+            Refuse(Ended),
         ),
         (
             "revocation pending, then expired",
@@ -181,7 +181,7 @@ fn decide_follows_the_decision_table() {
             Free,
             false,
             at(9000),
-            Expired,
+            Refuse(Expired),
         ),
         (
             "current, lease free",
@@ -190,7 +190,7 @@ fn decide_follows_the_decision_table() {
             Free,
             false,
             in_retry,
-            Rotate,
+            Go(Rotate),
         ),
         (
             "current, lease expired",
@@ -199,7 +199,7 @@ fn decide_follows_the_decision_table() {
             RanOut,
             false,
             in_retry,
-            Rotate,
+            Go(Rotate),
         ),
         (
             "current, this request holds the lease",
@@ -208,7 +208,7 @@ fn decide_follows_the_decision_table() {
             Ours,
             false,
             in_retry,
-            Rotate,
+            Go(Rotate),
         ),
         (
             "current, another request holds the lease",
@@ -217,7 +217,7 @@ fn decide_follows_the_decision_table() {
             Held,
             false,
             in_retry,
-            Busy,
+            Go(Busy),
         ),
         (
             "current, waited",
@@ -226,7 +226,7 @@ fn decide_follows_the_decision_table() {
             Ours,
             true,
             in_retry,
-            Rotate,
+            Go(Rotate),
         ),
         (
             "previous, in the retry window",
@@ -235,7 +235,7 @@ fn decide_follows_the_decision_table() {
             Free,
             false,
             in_retry,
-            Replay,
+            Go(Replay),
         ),
         (
             "previous, in the retry window, another request holds the lease",
@@ -244,7 +244,7 @@ fn decide_follows_the_decision_table() {
             Held,
             false,
             in_retry,
-            Replay,
+            Go(Replay),
         ),
         (
             "previous, in the retry window, its successor presented",
@@ -253,7 +253,7 @@ fn decide_follows_the_decision_table() {
             Free,
             false,
             in_retry,
-            Late,
+            Refuse(Late),
         ),
         (
             "previous, in the retry window, a lease expired",
@@ -262,7 +262,7 @@ fn decide_follows_the_decision_table() {
             RanOut,
             false,
             in_retry,
-            Late,
+            Refuse(Late),
         ),
         (
             "previous, in the recovery window",
@@ -271,7 +271,7 @@ fn decide_follows_the_decision_table() {
             Free,
             false,
             after_retry,
-            Recover,
+            Go(Recover),
         ),
         (
             "previous, in the recovery window, this request holds the lease",
@@ -280,7 +280,7 @@ fn decide_follows_the_decision_table() {
             Ours,
             false,
             after_retry,
-            Recover,
+            Go(Recover),
         ),
         (
             "previous, in the recovery window, another request holds the lease",
@@ -289,7 +289,7 @@ fn decide_follows_the_decision_table() {
             Held,
             false,
             after_retry,
-            Busy,
+            Go(Busy),
         ),
         (
             "previous, in the recovery window, waited",
@@ -298,7 +298,7 @@ fn decide_follows_the_decision_table() {
             Free,
             true,
             after_retry,
-            Recover,
+            Go(Recover),
         ),
         (
             "previous, in the recovery window, successor presented",
@@ -307,7 +307,7 @@ fn decide_follows_the_decision_table() {
             Free,
             false,
             after_retry,
-            Reuse,
+            Refuse(Reuse),
         ),
         (
             "previous, in the recovery window, a lease expired",
@@ -316,7 +316,7 @@ fn decide_follows_the_decision_table() {
             RanOut,
             false,
             after_retry,
-            Reuse,
+            Refuse(Reuse),
         ),
         (
             "previous, successor presented while it waited",
@@ -325,7 +325,7 @@ fn decide_follows_the_decision_table() {
             Free,
             true,
             after_retry,
-            Late,
+            Refuse(Late),
         ),
         (
             "previous, after the recovery window",
@@ -334,7 +334,7 @@ fn decide_follows_the_decision_table() {
             Free,
             false,
             after_recovery,
-            Reuse,
+            Refuse(Reuse),
         ),
         (
             "previous, after the recovery window, waited",
@@ -343,7 +343,7 @@ fn decide_follows_the_decision_table() {
             Free,
             true,
             after_recovery,
-            Late,
+            Refuse(Late),
         ),
         (
             "older, in the retry window",
@@ -352,7 +352,7 @@ fn decide_follows_the_decision_table() {
             Free,
             false,
             in_retry,
-            Late,
+            Refuse(Late),
         ),
         (
             "older, after the retry window",
@@ -361,7 +361,7 @@ fn decide_follows_the_decision_table() {
             Free,
             false,
             after_retry,
-            Reuse,
+            Refuse(Reuse),
         ),
         (
             "older, after the retry window, waited",
@@ -370,7 +370,7 @@ fn decide_follows_the_decision_table() {
             Free,
             true,
             after_retry,
-            Late,
+            Refuse(Late),
         ),
         (
             "much older",
@@ -379,7 +379,7 @@ fn decide_follows_the_decision_table() {
             Free,
             false,
             after_retry,
-            Reuse,
+            Refuse(Reuse),
         ),
         (
             "older, another request holds the lease",
@@ -388,7 +388,7 @@ fn decide_follows_the_decision_table() {
             Held,
             false,
             after_retry,
-            Reuse,
+            Refuse(Reuse),
         ),
         (
             "this generation, another hash",
@@ -397,7 +397,7 @@ fn decide_follows_the_decision_table() {
             Free,
             false,
             after_retry,
-            Forged,
+            Refuse(Forged),
         ),
         (
             "the previous generation, another hash",
@@ -406,7 +406,7 @@ fn decide_follows_the_decision_table() {
             Free,
             false,
             after_retry,
-            Forged,
+            Refuse(Forged),
         ),
         (
             "newer",
@@ -415,7 +415,7 @@ fn decide_follows_the_decision_table() {
             Free,
             false,
             after_retry,
-            Ahead,
+            Refuse(Ahead),
         ),
         (
             "newer, with the highest generation",
@@ -424,7 +424,7 @@ fn decide_follows_the_decision_table() {
             Free,
             false,
             after_retry,
-            Ahead,
+            Refuse(Ahead),
         ),
         (
             "strict: previous",
@@ -433,7 +433,7 @@ fn decide_follows_the_decision_table() {
             Free,
             false,
             at(1000),
-            Reuse,
+            Refuse(Reuse),
         ),
         (
             "strict: previous, waited",
@@ -442,7 +442,7 @@ fn decide_follows_the_decision_table() {
             Free,
             true,
             at(1000),
-            Late,
+            Refuse(Late),
         ),
         (
             "strict: older",
@@ -451,7 +451,7 @@ fn decide_follows_the_decision_table() {
             Free,
             false,
             at(1000),
-            Reuse,
+            Refuse(Reuse),
         ),
     ];
     for (name, record, (client_id, generation, token), standing, waited, now, verdict) in rows {
@@ -473,7 +473,7 @@ fn decide_follows_the_decision_table() {
         );
         assert_eq!(
             decide(None, presented, *standing, *waited, *now),
-            Verdict::Unknown,
+            Verdict::Refuse(Refusal::Unknown),
             "no record: {name}"
         );
     }
@@ -485,7 +485,7 @@ fn decide_follows_the_decision_table() {
     };
     assert_eq!(
         decide(Some((&first, &hash(0))), forged, Free, false, at(1)),
-        Forged,
+        Refuse(Forged),
         "never rotated, another hash"
     );
 }
@@ -659,9 +659,9 @@ impl History {
     fn present(&mut self, token: usize, end: End) {
         let verdict = self.verdict(token);
         match verdict {
-            Verdict::Reuse => self.record = None,
-            Verdict::Rotate | Verdict::Recover => {
-                self.rotate(token, verdict == Verdict::Recover, end)
+            Verdict::Refuse(Refusal::Reuse) => self.record = None,
+            Verdict::Proceed(Proceed::Rotate) | Verdict::Proceed(Proceed::Recover) => {
+                self.rotate(token, verdict == Verdict::Proceed(Proceed::Recover), end)
             }
             _ => {}
         }
@@ -719,7 +719,7 @@ proptest! {
             history.step(step);
             let usable = |token: &usize| matches!(
                 history.verdict(*token),
-                Verdict::Rotate | Verdict::Replay | Verdict::Recover
+                Verdict::Proceed(Proceed::Rotate) | Verdict::Proceed(Proceed::Replay) | Verdict::Proceed(Proceed::Recover)
             );
             let usable: Vec<usize> = (0..history.tokens.len()).filter(usable).collect();
             let parent = history.tokens[history.current].parent;

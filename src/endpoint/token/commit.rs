@@ -8,21 +8,23 @@ use zeroize::Zeroizing;
 
 use super::entropy::Minted;
 use super::lease::{LeaseGuard, Purpose as LeasePurpose};
+use super::replay;
 use super::request::RefreshRequest;
 use super::retryable_write::{OVERRIDES, RetryableWrite, persist};
-use super::{PresentedToken, refresh, replay};
 use crate::body::ResponseBody;
 use crate::clock::Timestamp;
 use crate::codec::Utf8;
 use crate::endpoint::config::Config;
 use crate::endpoint::context::{Failure, Outcome, RequestContext};
+use crate::endpoint::presented::PresentedToken;
+use crate::endpoint::refusal::{refuse, refuse_and_end_on_reuse, unreadable};
 use crate::endpoint::state::State;
 use crate::endpoint::token::mint::{AccessWrite, MintError, Owner, Terms, granted_resources, mint};
 use crate::endpoint::upstream::Granted;
 use crate::error::Error;
 use crate::event::EventKind;
 use crate::event::Subject;
-use crate::grant::{Previous, Record, Rotated, Standing, Verdict, decide};
+use crate::grant::{Previous, Proceed, Record, Refusal, Rotated, Standing, Verdict, decide};
 use crate::key_lock::KeyLockGuard;
 use crate::seal::{Purpose, Sealer};
 use crate::store::{Beside, Change, Entry, Key, Store, StoreError, Swap, Tag, Ttl, Version};
@@ -67,14 +69,7 @@ impl Rotation<'_> {
                 exchange.emit(event, subject);
                 Ok(granted.respond_for(&presentation.key, body))
             }
-            Ok(Committed::Gone) => Err(Box::pin(refresh::refuse(
-                exchange,
-                presentation,
-                Verdict::Ended,
-                None,
-            ))
-            .await
-            .into()),
+            Ok(Committed::Gone) => Err(refuse(exchange, presentation, Refusal::Ended).into()),
             Ok(Committed::Overtaken(found)) => {
                 Ok(Box::pin(decide_again(exchange, presentation, ask, found)).await?)
             }
@@ -250,7 +245,7 @@ pub(crate) async fn decide_again<St: Store, ResBody>(
 ) -> Result<Response<ResponseBody<ResBody>>, Error> {
     let now = exchange.shared.now();
     let record = Record::decode(&presentation.key, &entry.tag, &entry.value)
-        .map_err(|error| refresh::unreadable(exchange, presentation, error))?
+        .map_err(|error| unreadable(exchange, presentation, error))?
         .at(now);
     let verdict = decide(
         Some((&record, &entry.tag)),
@@ -261,8 +256,14 @@ pub(crate) async fn decide_again<St: Store, ResBody>(
     );
     tracing::trace!(?verdict, grant = ?presentation.key, "decided again");
     match verdict {
-        Verdict::Replay => replay::replay(exchange, presentation, ask, &entry.tag).await,
-        verdict => Err(refresh::refuse(exchange, presentation, verdict, Some(entry)).await),
+        Verdict::Proceed(Proceed::Replay) => {
+            replay::replay(exchange, presentation, ask, &entry.tag).await
+        }
+        // The grant has just been rotated, so the client has to ask again.
+        Verdict::Proceed(_) => Err(Error::Busy),
+        Verdict::Refuse(refusal) => {
+            Err(refuse_and_end_on_reuse(exchange, presentation, refusal, entry).await)
+        }
     }
 }
 

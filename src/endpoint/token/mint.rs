@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::endpoint::config::Config;
 use crate::endpoint::state::State;
-use crate::endpoint::token::AccessEntropy;
+use crate::endpoint::token::entropy::AccessEntropy;
 use crate::random::RandomUnavailable;
 use crate::seal::{Context, Purpose, SealError, Sealer};
 use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Ttl};

@@ -2,7 +2,7 @@
 //!
 //! A refresh takes these steps:
 //!
-//! 1. [`precheck`] rejects the request without a call to the store if the store's memory already shows
+//! 1. [`precheck`](crate::endpoint::precheck) rejects the request without a call to the store if the store's memory already shows
 //!    that it must be refused.
 //! 2. [`refresh`] claims the grant, decides about the presented token and calls the inner service.
 //! 3. [`commit`] stores the rotation, then answers the client. [`replay`] returns the stored answer
@@ -23,15 +23,10 @@ mod entropy;
 mod issue;
 mod lease;
 mod mint;
-mod precheck;
-mod presented;
 mod refresh;
 mod replay;
 mod request;
 mod retryable_write;
 
-pub(crate) use self::entropy::AccessEntropy;
 pub(crate) use self::issue::issue;
-pub(crate) use self::precheck::refuse_by_hint;
-pub(crate) use self::presented::PresentedToken;
-pub(crate) use self::refresh::{end, refresh, refuse, unreadable, unseal};
+pub(crate) use self::refresh::refresh;

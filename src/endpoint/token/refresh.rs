@@ -9,20 +9,24 @@ use tower_service::Service;
 use super::commit;
 use super::entropy::Entropy;
 use super::lease::{LeaseGuard, Purpose as LeasePurpose, TAKEOVER_PAUSE};
-use super::precheck::refuse_by_hint;
 use super::replay::Answer;
 use super::request::RefreshRequest;
-use super::{PresentedToken, adopt, replay};
+use super::{adopt, replay};
 use crate::body::{RequestBody, ResponseBody};
 use crate::codec::DecodeError;
 use crate::endpoint::context::{Failure, Outcome, RequestContext};
+use crate::endpoint::precheck::precheck;
+use crate::endpoint::presented::PresentedToken;
+use crate::endpoint::refusal::{refuse, refuse_and_end_on_reuse, unreadable};
 use crate::endpoint::upstream::{Granted, Reply, Upstream};
 use crate::error::Error;
 use crate::event::EventKind;
-use crate::grant::{Record, Standing, Verdict, decide, may_replay, without_answer};
+use crate::grant::{
+    Proceed, Record, Refusal, Standing, Verdict, decide, may_replay, without_answer,
+};
 use crate::key_lock::KeyLockGuard;
-use crate::seal::{Purpose, Sealer};
-use crate::store::{Change, Claim, Entry, Key, Lease, Store, StoreError, Swap, Tag};
+use crate::seal::Sealer;
+use crate::store::{Change, Claim, Lease, Store, Swap, Tag};
 use crate::token::RefreshToken;
 use crate::wire::client::Client;
 use crate::wire::token_request::{Param, TokenRequest};
@@ -61,7 +65,7 @@ where
         .await;
     };
     let presentation = PresentedToken::new(token, client_id);
-    refuse_by_hint(exchange, &presentation)?;
+    precheck(exchange, &presentation)?;
 
     let deadline = exchange.deadline();
     let turn = timeout_at(deadline, exchange.shared.key_lock().lock(presentation.hash));
@@ -69,7 +73,7 @@ where
     if waited {
         // The request ahead of this one may have found that the grant has ended. If so, the store
         // need not be asked again.
-        refuse_by_hint(exchange, &presentation)?;
+        precheck(exchange, &presentation)?;
     }
     match acquire(exchange, &presentation, &ask, waited, deadline).await? {
         Acquired::Replay(replayed) => {
@@ -146,7 +150,7 @@ async fn acquire<St: Store>(
         let again = taken_over.is_some();
         let claimed = claim(exchange, presentation, &target, purpose, taken_over.take()).await?;
         let Some((mut lease, claim, draw)) = claimed else {
-            return Err(Box::pin(refuse(exchange, presentation, Verdict::Unknown, None)).await);
+            return Err(refuse(exchange, presentation, Refusal::Unknown));
         };
         let (key, entry) = (presentation.key, &claim.entry);
         let record = match Record::decode(&key, &entry.tag, &entry.value) {
@@ -168,15 +172,15 @@ async fn acquire<St: Store>(
                 settle(lease, &claim).await;
                 match Box::pin(replay::find(exchange, presentation, ask, &current)).await? {
                     Answer::Opened(granted, body) => {
-                        let (verdict, generation) =
-                            (Verdict::Replay, presentation.token.generation());
+                        let (verdict, generation) = (
+                            Verdict::Proceed(Proceed::Replay),
+                            presentation.token.generation(),
+                        );
                         tracing::trace!(?verdict, grant = ?key, generation, waited, "decided");
                         return Ok(Acquired::Replay(Box::new((granted, body))));
                     }
-                    Answer::Different if verdict == Verdict::Replay => {
-                        return Err(
-                            Box::pin(refuse(exchange, presentation, Verdict::Late, None)).await,
-                        );
+                    Answer::Different if verdict == Verdict::Proceed(Proceed::Replay) => {
+                        return Err(refuse(exchange, presentation, Refusal::Late));
                     }
                     Answer::Different | Answer::Gone => {}
                 }
@@ -186,14 +190,22 @@ async fn acquire<St: Store>(
             verdict = without_answer(verdict, &record, standing, now);
         }
         tracing::trace!(?verdict, grant = ?key, generation = presentation.token.generation(), waited, "decided");
-        match (verdict, claim.lease) {
-            (Verdict::Rotate | Verdict::Recover, Lease::Taken) if claim.taken_over && !again => {
+        let proceed = match verdict {
+            Verdict::Proceed(proceed) => proceed,
+            Verdict::Refuse(refusal) => {
+                settle(lease, &claim).await;
+                let refused = refuse_and_end_on_reuse(exchange, presentation, refusal, claim.entry);
+                return Err(Box::pin(refused).await);
+            }
+        };
+        match (proceed, claim.lease) {
+            (Proceed::Rotate | Proceed::Recover, Lease::Taken) if claim.taken_over && !again => {
                 lease.granted(claim.entry, true);
                 sleep(TAKEOVER_PAUSE).await;
                 taken_over = Some((lease, draw));
                 waited = true;
             }
-            (Verdict::Rotate | Verdict::Recover, Lease::Taken) => {
+            (Proceed::Rotate | Proceed::Recover, Lease::Taken) => {
                 lease.granted(claim.entry, false);
                 return Ok(Acquired::Lease(Held {
                     lease,
@@ -203,11 +215,11 @@ async fn acquire<St: Store>(
                     draw,
                 }));
             }
-            (Verdict::Recover, Lease::OtherTag(_)) => {
+            (Proceed::Recover, Lease::OtherTag(_)) => {
                 lease.refused();
                 goal = (entry.tag, LeasePurpose::Recovery);
             }
-            (Verdict::Rotate | Verdict::Recover | Verdict::Busy, _) => {
+            (Proceed::Rotate | Proceed::Recover | Proceed::Busy, _) => {
                 lease.refused();
                 exchange.progress.rest();
                 if exchange.progress.detached() || Instant::now() + pause > deadline {
@@ -218,11 +230,9 @@ async fn acquire<St: Store>(
                 waited = true;
                 goal = (presentation.hash, LeasePurpose::Rotation);
             }
-            (verdict, _) => {
+            (Proceed::Replay, _) => {
                 settle(lease, &claim).await;
-                return Err(
-                    Box::pin(refuse(exchange, presentation, verdict, Some(claim.entry))).await,
-                );
+                return Err(Error::Busy);
             }
         }
     }
@@ -291,64 +301,6 @@ fn standing(claim: &Claim) -> Standing {
     }
 }
 
-/// Carries out a verdict that refuses: ends the grant on reuse, emits the event of the verdict, and
-/// returns the error for the client.
-pub(crate) async fn refuse<St: Store>(
-    exchange: &RequestContext<St>,
-    presentation: &PresentedToken<'_>,
-    verdict: Verdict,
-    entry: Option<Entry>,
-) -> Error {
-    let kind = match verdict {
-        Verdict::Unknown | Verdict::Ended => EventKind::Unknown,
-        Verdict::ClientMismatch => EventKind::ClientMismatch,
-        Verdict::Expired => EventKind::Expired,
-        Verdict::Late => EventKind::Late,
-        Verdict::Forged => EventKind::Forged,
-        Verdict::Ahead => EventKind::Ahead,
-        Verdict::Reuse => EventKind::ReuseDetected,
-        Verdict::Rotate | Verdict::Busy | Verdict::Replay | Verdict::Recover => return Error::Busy,
-    };
-    if let (Verdict::Reuse, Some(entry)) = (verdict, entry) {
-        let _in_flight = exchange.shared.in_flight().token();
-        if let Err(error) = end(exchange.store(), &presentation.key, entry).await {
-            return exchange.store_failed(error, presentation.subject());
-        }
-        exchange.announce(&presentation.key).await;
-    }
-    exchange.emit(kind, presentation.subject());
-    Error::InvalidGrant
-}
-
-/// Removes the entry of a grant, even if other requests change it at the same time.
-pub(crate) async fn end<St: Store>(
-    store: &St,
-    key: &Key,
-    mut entry: Entry,
-) -> Result<(), StoreError> {
-    const ATTEMPTS: usize = 32;
-    for _ in 0..ATTEMPTS {
-        match store
-            .swap(key, Some(entry.version), Change::Remove, None)
-            .await?
-        {
-            Swap::Swapped | Swap::Conflict(None) => return Ok(()),
-            Swap::Conflict(Some(current)) => entry = current,
-        }
-    }
-    Err(StoreError::unavailable(
-        "failed to remove the entry: other requests changed it during each of 32 attempts",
-    ))
-}
-
-pub(crate) fn unreadable<St: Store>(
-    exchange: &RequestContext<St>,
-    presentation: &PresentedToken<'_>,
-    error: DecodeError,
-) -> Error {
-    exchange.store_failed(StoreError::corrupt(error), presentation.subject())
-}
-
 /// Calls the inner service with the upstream token, then commits the rotation. This request holds
 /// the lease.
 ///
@@ -385,7 +337,7 @@ where
         return Err(error.into());
     }
     let sealer = Sealer::new(presentation.token.secret());
-    let Some(token) = unseal(&sealer, presentation, &record, &claimed) else {
+    let Some(token) = presentation.unseal(&sealer, &record, &claimed) else {
         lease.give_back().await;
         return Err(unreadable(exchange, presentation, DecodeError::Damaged).into());
     };
@@ -471,28 +423,4 @@ async fn rejected<St: Store, ResBody, E>(
         }
     }
     Ok(response)
-}
-
-/// Opens the upstream token with the presented token, which is the current or the previous one.
-/// Returns `None` if the record is damaged.
-pub(crate) fn unseal(
-    sealer: &Sealer,
-    presentation: &PresentedToken<'_>,
-    record: &Record,
-    current: &Tag,
-) -> Option<zeroize::Zeroizing<String>> {
-    let (purpose, sealed) = if presentation.hash == *current {
-        (Purpose::Current, &record.sealed)
-    } else {
-        (
-            Purpose::Previous,
-            record.previous.as_ref()?.sealed.as_ref()?,
-        )
-    };
-    let mut opened = sealer
-        .open(presentation.context(purpose), &[], sealed)
-        .ok()?;
-    String::from_utf8(std::mem::take(&mut *opened))
-        .ok()
-        .map(zeroize::Zeroizing::new)
 }

@@ -4,11 +4,11 @@ use http::{HeaderValue, Response, StatusCode};
 
 use zeroize::Zeroizing;
 
-use super::PresentedToken;
 use super::request::RefreshRequest;
 use crate::body::ResponseBody;
 use crate::clock::Timestamp;
 use crate::endpoint::context::RequestContext;
+use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::upstream::Granted;
 use crate::error::Error;
 use crate::event::EventKind;

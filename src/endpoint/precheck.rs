@@ -1,5 +1,7 @@
-use super::PresentedToken;
+//! The check of a presented token against the memory of the store.
+
 use crate::endpoint::context::RequestContext;
+use crate::endpoint::presented::PresentedToken;
 use crate::error::Error;
 use crate::event::EventKind;
 use crate::grant::{Binding, Record};
@@ -11,7 +13,7 @@ use crate::store::{Hint, Store};
 /// A scope or resource beyond the grant's is not checked here, although the binding names them:
 /// such a request may present an old token, which ends the grant, or the current one, which ends
 /// replay and recovery of the previous token. Both effects need the store.
-pub(crate) fn refuse_by_hint<St: Store>(
+pub(crate) fn precheck<St: Store>(
     exchange: &RequestContext<St>,
     presentation: &PresentedToken<'_>,
 ) -> Result<(), Error> {

@@ -1,6 +1,10 @@
+//! A refresh token of the layer that a client presents.
+
+use zeroize::Zeroizing;
+
 use crate::event::Subject;
-use crate::grant::Presented;
-use crate::seal::{Context, Purpose};
+use crate::grant::{Presented, Record};
+use crate::seal::{Context, Purpose, Sealer};
 use crate::store::{Key, Tag};
 use crate::token::RefreshToken;
 use crate::wire::client::ClientId;
@@ -46,5 +50,27 @@ impl<'a> PresentedToken<'a> {
             key: &self.key,
             client_id: self.client_id.as_str(),
         }
+    }
+
+    /// Opens the upstream token with the presented token, which is the current or the previous one.
+    /// Returns `None` if the record is damaged.
+    pub(crate) fn unseal(
+        &self,
+        sealer: &Sealer,
+        record: &Record,
+        current: &Tag,
+    ) -> Option<Zeroizing<String>> {
+        let (purpose, sealed) = if self.hash == *current {
+            (Purpose::Current, &record.sealed)
+        } else {
+            (
+                Purpose::Previous,
+                record.previous.as_ref()?.sealed.as_ref()?,
+            )
+        };
+        let mut opened = sealer.open(self.context(purpose), &[], sealed).ok()?;
+        String::from_utf8(std::mem::take(&mut *opened))
+            .ok()
+            .map(Zeroizing::new)
     }
 }

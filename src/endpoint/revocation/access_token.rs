@@ -1,0 +1,95 @@
+//! The revocation of a reference access token. Its grant continues.
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use tower_service::Service;
+
+use super::forward::{PENDING_FOR, Revocation, forward, revoked};
+use crate::access_token::record::AccessRecord;
+use crate::body::RequestBody;
+use crate::endpoint::context::{Outcome, RequestContext};
+use crate::endpoint::upstream::Upstream;
+use crate::event::{EventKind, Subject};
+use crate::store::{Change, Entry, Key, Store, StoreError, Ttl, Version};
+use crate::token::AccessToken;
+use crate::wire::client::ClientId;
+use crate::wire::token_request::TokenRequest;
+
+/// Handles the revocation of an access token.
+pub(crate) async fn revoke<St, S, B, ResBody>(
+    exchange: &RequestContext<St>,
+    upstream: Box<Upstream<S, B>>,
+    form: &TokenRequest,
+    token: &AccessToken,
+    client_id: &ClientId,
+) -> Outcome<ResBody, S::Error>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
+    St: Store,
+    B: Body<Data = Bytes>,
+    ResBody: Body<Data = Bytes>,
+{
+    let (key, grant) = (token.key(), token.grant_key());
+    exchange.progress.begin();
+    let _in_flight = exchange.shared.in_flight().token();
+    let stranger = Subject {
+        client_id: Some(client_id),
+        grant: None,
+    };
+    let found = exchange
+        .store()
+        .get(&key)
+        .await
+        .map_err(|error| exchange.store_failed(error, stranger))?;
+    let Some(entry) = found else {
+        exchange.emit(EventKind::Unknown, stranger);
+        return Ok(revoked());
+    };
+    let damaged = |error| exchange.store_failed(StoreError::corrupt(error), stranger);
+    let record = AccessRecord::decode(&key, &entry).map_err(damaged)?;
+    let subject = Subject {
+        grant: record
+            .has_grant
+            .then_some((&grant, Some(token.generation()))),
+        ..stranger
+    };
+    if record.client_id.as_str() != client_id.as_str() {
+        exchange.emit(EventKind::ClientMismatch, subject);
+        return Ok(revoked());
+    }
+    if exchange.shared.now() >= record.expires_at {
+        exchange.emit(EventKind::Expired, subject);
+        return Ok(revoked());
+    }
+    let upstream_token = record
+        .unseal(token, &key)
+        .map_err(|error| exchange.store_failed(error, subject))?;
+    let revocation = Revocation {
+        key: &key,
+        entry,
+        upstream_token,
+        pending: |entry: &Entry| pending(exchange, &key, entry),
+        event: EventKind::AccessRevoked,
+        subject,
+    };
+    forward(exchange, upstream, form, revocation).await
+}
+
+/// Returns the change that marks the token as revocation pending.
+fn pending<St: Store>(
+    exchange: &RequestContext<St>,
+    key: &Key,
+    entry: &Entry,
+) -> Result<Change, StoreError> {
+    let shared = &exchange.shared;
+    let now = shared.now();
+    let version = Version::new(shared.random().map_err(StoreError::unavailable)?);
+    let record = AccessRecord::decode(key, entry)
+        .map_err(StoreError::corrupt)?
+        .ended(now.saturating_add(PENDING_FOR));
+    Ok(Change::Put {
+        entry: record.entry(key, version),
+        ttl: Ttl::After(record.time_to_live(now)),
+    })
+}

@@ -1,0 +1,165 @@
+//! The revocation flow of both kinds of token: forwards the request with the upstream token, and ends
+//! the token in the layer by the response.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH};
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body::Body;
+use tokio::time::timeout;
+use tower_service::Service;
+use zeroize::Zeroizing;
+
+use crate::body::{RequestBody, ResponseBody};
+use crate::endpoint::cas;
+use crate::endpoint::context::{Outcome, RequestContext};
+use crate::endpoint::upstream::{self, Reading, Upstream};
+use crate::error::Error;
+use crate::event::{EventKind, Subject};
+use crate::store::{Change, Entry, Key, Store, StoreError};
+use crate::wire::token_request::{Param, TokenRequest};
+use crate::wire::token_response::TokenResponse;
+
+/// The time in which a client can repeat a pending revocation.
+pub(crate) const PENDING_FOR: Duration = Duration::from_secs(600);
+
+/// A token to revoke.
+pub(crate) struct Revocation<'a, F> {
+    /// The key of the grant or of the access token.
+    pub(crate) key: &'a Key,
+    /// The stored entry.
+    pub(crate) entry: Entry,
+    /// The upstream token that the token stands for.
+    pub(crate) upstream_token: Zeroizing<String>,
+    /// Returns the change that marks an entry as revocation pending.
+    pub(crate) pending: F,
+    /// The event when the token has ended.
+    pub(crate) event: EventKind,
+    pub(crate) subject: Subject<'a>,
+}
+
+/// Forwards a revocation. If the inner service confirms it, the token ends. If the inner service is
+/// unavailable, the token is marked as revocation pending: the user wants to log out, so the token
+/// ends here.
+pub(crate) async fn forward<St, S, B, ResBody, F>(
+    exchange: &RequestContext<St>,
+    mut upstream: Box<Upstream<S, B>>,
+    form: &TokenRequest,
+    revocation: Revocation<'_, F>,
+) -> Outcome<ResBody, S::Error>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
+    St: Store,
+    B: Body<Data = Bytes>,
+    ResBody: Body<Data = Bytes>,
+    F: FnMut(&Entry) -> Result<Change, StoreError>,
+{
+    let Revocation {
+        key,
+        entry,
+        upstream_token,
+        pending,
+        event,
+        subject,
+    } = revocation;
+    upstream.ask_for_plain();
+    let call = async {
+        let response = upstream
+            .call(form.replace(Param::Token, &upstream_token))
+            .await
+            .ok()?;
+        if response.status().is_server_error() {
+            None
+        } else {
+            Some(confirm(response, exchange.reading(Some(&upstream_token))).await)
+        }
+    };
+    let answered = timeout(exchange.shared.config().upstream_timeout(), call).await;
+    let Some(reply) = answered.ok().flatten() else {
+        cas::update(exchange.store(), key, entry, pending)
+            .await
+            .map_err(|error| exchange.store_failed(error, subject))?;
+        exchange.announce(key).await;
+        exchange.emit(event, subject);
+        return Err(Error::UpstreamUnavailable.into());
+    };
+    let Some(Confirmed { ended, response }) = reply else {
+        exchange.emit(EventKind::UpstreamUnreadable, subject);
+        return Err(Error::UpstreamUnreadable.into());
+    };
+    if ended {
+        cas::remove(exchange.store(), key, entry)
+            .await
+            .map_err(|error| exchange.store_failed(error, subject))?;
+        exchange.announce(key).await;
+        exchange.emit(event, subject);
+    }
+    Ok(response)
+}
+
+/// The result of a revocation by the inner service.
+struct Confirmed<ResBody> {
+    /// Whether the token must end in the layer, too.
+    ended: bool,
+    response: Response<ResponseBody<ResBody>>,
+}
+
+/// Classifies the response of the inner service to a revocation. Returns `None` for an error
+/// response that cannot be read or would disclose a token. A success that would disclose one is
+/// replaced by an empty success.
+async fn confirm<ResBody: Body<Data = Bytes>>(
+    response: Response<ResBody>,
+    reading: Reading<'_>,
+) -> Option<Confirmed<ResBody>> {
+    let Reading {
+        limit,
+        secret,
+        withheld,
+        ..
+    } = reading;
+    match response.status() {
+        status if status.is_success() => {
+            let response = upstream::checked(response, limit, withheld, secret)
+                .await
+                .unwrap_or_else(revoked);
+            Some(Confirmed {
+                ended: true,
+                response,
+            })
+        }
+        // The inner service has no revocation endpoint, so it is enough to end the grant here.
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Some(Confirmed {
+            ended: true,
+            response: revoked(),
+        }),
+        status => {
+            let (head, bytes) = upstream::read(response, limit).await?;
+            let answer = TokenResponse::parse(bytes.clone()).ok();
+            let error = answer.as_ref().and_then(TokenResponse::error);
+            // The inner service does not revoke tokens of this type (RFC 7009 §2.2.1).
+            if status == StatusCode::BAD_REQUEST && error == Some("unsupported_token_type") {
+                return Some(Confirmed {
+                    ended: true,
+                    response: revoked(),
+                });
+            }
+            if withheld.discloses(&head.headers, &bytes, secret.as_slice()) {
+                return None;
+            }
+            Some(Confirmed {
+                ended: false,
+                response: Response::from_parts(head, ResponseBody::full(bytes)),
+            })
+        }
+    }
+}
+
+/// Returns the response for a token that is no longer valid (RFC 7009 §2.2).
+pub(crate) fn revoked<ResBody>() -> Response<ResponseBody<ResBody>> {
+    let mut response = Response::new(ResponseBody::default());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

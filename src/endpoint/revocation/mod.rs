@@ -1,0 +1,61 @@
+//! The revocation endpoint (RFC 7009).
+//!
+//! The layer forwards the revocation with the upstream token. If the inner service confirms it, the
+//! token is removed. If the inner service is unavailable, the token is marked as revocation pending:
+//! it has ended for every purpose, except that its client can repeat the revocation for
+//! [`PENDING_FOR`](forward::PENDING_FOR). A refresh token ends with its grant. The grant of a revoked
+//! access token continues.
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use tower_service::Service;
+
+use crate::body::RequestBody;
+use crate::endpoint::context::{Outcome, RequestContext};
+use crate::endpoint::upstream::Upstream;
+use crate::error::Error;
+use crate::store::Store;
+use crate::token::{AccessToken, RefreshToken};
+use crate::wire::client::Client;
+use crate::wire::token_request::{Param, TokenRequest};
+
+mod access_token;
+mod forward;
+mod refresh_token;
+
+/// Handles a revocation request.
+pub(crate) async fn revoke<St, S, B, ResBody>(
+    exchange: &RequestContext<St>,
+    upstream: Box<Upstream<S, B>>,
+    body: Bytes,
+    form: &TokenRequest,
+    client: Result<Client<'_>, Error>,
+) -> Outcome<ResBody, S::Error>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
+    St: Store,
+    B: Body<Data = Bytes>,
+    ResBody: Body<Data = Bytes>,
+{
+    let missing = Error::InvalidRequest("the parameter token is missing");
+    let token = form.get(Param::Token).ok_or(missing)?;
+    let config = exchange.shared.config();
+    if config.reference
+        && let Some(token) = AccessToken::parse(&config.access_prefix, token)
+    {
+        let client_id = client?.id.ok_or(Error::InvalidClient { basic: false })?;
+        return Box::pin(access_token::revoke(
+            exchange, upstream, form, &token, &client_id,
+        ))
+        .await;
+    }
+    let Some(token) = RefreshToken::parse(&config.prefix, token) else {
+        return exchange.pass(upstream, body).await;
+    };
+    let client_id = client?.id.ok_or(Error::InvalidClient { basic: false })?;
+    Box::pin(refresh_token::revoke(
+        exchange, upstream, form, token, &client_id,
+    ))
+    .await
+}

@@ -1,0 +1,132 @@
+//! The revocation of a refresh token. It ends the grant.
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use tower_service::Service;
+
+use super::forward::{PENDING_FOR, Revocation, forward, revoked};
+use crate::body::RequestBody;
+use crate::codec::DecodeError;
+use crate::endpoint::cas;
+use crate::endpoint::context::{Outcome, RequestContext};
+use crate::endpoint::precheck::precheck;
+use crate::endpoint::presented::PresentedToken;
+use crate::endpoint::refusal::{refuse, refuse_and_end_on_reuse, unreadable};
+use crate::endpoint::upstream::Upstream;
+use crate::error::Error;
+use crate::event::EventKind;
+use crate::grant::{Record, Refusal, Standing, Verdict, decide};
+use crate::seal::Sealer;
+use crate::store::{Change, Entry, Store, StoreError, Ttl, Version};
+use crate::token::RefreshToken;
+use crate::wire::client::ClientId;
+use crate::wire::token_request::TokenRequest;
+
+/// Handles the revocation of a refresh token.
+pub(crate) async fn revoke<St, S, B, ResBody>(
+    exchange: &RequestContext<St>,
+    upstream: Box<Upstream<S, B>>,
+    form: &TokenRequest,
+    token: RefreshToken,
+    client_id: &ClientId,
+) -> Outcome<ResBody, S::Error>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
+    St: Store,
+    B: Body<Data = Bytes>,
+    ResBody: Body<Data = Bytes>,
+{
+    let presentation = PresentedToken::new(token, client_id);
+    exchange.progress.begin();
+    let _in_flight = exchange.shared.in_flight().token();
+    let Some((entry, record)) = find(exchange, &presentation).await? else {
+        return Ok(revoked());
+    };
+    let sealer = Sealer::new(presentation.token.secret());
+    let Some(upstream_token) = presentation.unseal(&sealer, &record, &entry.tag) else {
+        return Err(unreadable(exchange, &presentation, DecodeError::Damaged).into());
+    };
+    let revocation = Revocation {
+        key: &presentation.key,
+        entry,
+        upstream_token,
+        pending: |entry: &Entry| pending(exchange, &presentation, entry),
+        event: EventKind::Revoked,
+        subject: presentation.subject(),
+    };
+    forward(exchange, upstream, form, revocation).await
+}
+
+/// Returns the change that marks the grant as revocation pending.
+fn pending<St: Store>(
+    exchange: &RequestContext<St>,
+    presentation: &PresentedToken<'_>,
+    entry: &Entry,
+) -> Result<Change, StoreError> {
+    let (shared, key) = (&exchange.shared, &presentation.key);
+    let now = shared.now();
+    let record = Record::decode(key, &entry.tag, &entry.value)
+        .map_err(StoreError::corrupt)?
+        .at(now);
+    let version = Version::new(shared.random().map_err(StoreError::unavailable)?);
+    let until = record.time(now).saturating_add(PENDING_FOR);
+    let ended = record.ended(until);
+    let ttl = Ttl::After(ended.time_to_live(now));
+    let entry = Entry::new(version, entry.tag, ended.encode(key, &entry.tag));
+    Ok(Change::Put { entry, ttl })
+}
+
+/// Returns the grant to revoke. Returns `None` if the token is invalid or already revoked, which is
+/// not an error (RFC 7009 §2.2).
+async fn find<St: Store>(
+    exchange: &RequestContext<St>,
+    presentation: &PresentedToken<'_>,
+) -> Result<Option<(Entry, Record)>, Error> {
+    if precheck(exchange, presentation).is_err() {
+        return Ok(None);
+    }
+    let found = exchange.store().get(&presentation.key).await;
+    let Some(entry) =
+        found.map_err(|error| exchange.store_failed(error, presentation.subject()))?
+    else {
+        let _ = refuse(exchange, presentation, Refusal::Unknown);
+        return Ok(None);
+    };
+    let now = exchange.shared.now();
+    let record = Record::decode(&presentation.key, &entry.tag, &entry.value)
+        .map_err(|error| unreadable(exchange, presentation, error))?
+        .at(now);
+    let verdict = decide(
+        Some((&record, &entry.tag)),
+        presentation.presented(),
+        Standing::Free,
+        false,
+        now,
+    );
+    tracing::trace!(?verdict, grant = ?presentation.key, "decided about a revocation");
+    match verdict {
+        Verdict::Proceed(_) => Ok(Some((entry, record))),
+        // A revocation with this token is pending: forward it again.
+        Verdict::Refuse(Refusal::Ended) if record.opens_with(&presentation.hash, &entry.tag) => {
+            Ok(Some((entry, record)))
+        }
+        // An older token of the grant, within the retry window. A refresh with it is only rejected,
+        // because a conforming client may still send one. A revocation ends the grant with any of
+        // its tokens; the grant's id, its client and an older generation are also enough to detect
+        // reuse. This token cannot open the upstream token, so the inner service is not called.
+        Verdict::Refuse(Refusal::Late) => {
+            let ended = cas::remove(exchange.store(), &presentation.key, entry).await;
+            ended.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
+            exchange.announce(&presentation.key).await;
+            exchange.emit(EventKind::Revoked, presentation.subject());
+            Ok(None)
+        }
+        Verdict::Refuse(refusal) => {
+            match refuse_and_end_on_reuse(exchange, presentation, refusal, entry).await {
+                error @ Error::Store(_) => Err(error),
+                _ => Ok(None),
+            }
+        }
+    }
+}
