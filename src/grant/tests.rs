@@ -63,9 +63,9 @@ fn record() -> Record {
 
 #[test]
 fn decide_follows_the_decision_table() {
-    use Standing::{Free, Held, Ours, RanOut};
     use Proceed::{Busy, Recover, Replay, Rotate};
     use Refusal::{Ahead, ClientMismatch, Ended, Expired, Forged, Late, Reuse};
+    use Standing::{Free, Held, Ours, RanOut};
     use Verdict::{Proceed as Go, Refuse};
     let in_retry = at(1059);
     let after_retry = at(1060);

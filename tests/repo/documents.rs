@@ -290,7 +290,11 @@ fn is_in_the_docs(path: &str) -> bool {
         }
         None => {
             let module = path.trim_end_matches('/');
-            module.is_empty() || read("src/lib.rs").contains(&format!("pub mod {module};"))
+            let names_it = |line: &str| {
+                line == format!("pub mod {module};")
+                    || (line.starts_with("pub use ") && line.ends_with(&format!("::{module};")))
+            };
+            module.is_empty() || read("src/lib.rs").lines().any(names_it)
         }
     }
 }
