@@ -11,6 +11,8 @@ use subtle::ConstantTimeEq as _;
 use tower_oauth_refresh::store::StoreError;
 use zeroize::{Zeroize as _, Zeroizing};
 
+use super::random;
+
 const NONCE: usize = 12;
 
 /// 32 random bytes that identify a record and decrypt it: an authorization code, a `state`, or the
@@ -21,10 +23,7 @@ pub(crate) struct Handle([u8; 32]);
 impl Handle {
     /// Generates a new handle.
     pub(crate) fn random() -> Result<Self, StoreError> {
-        let mut bytes = [0; 32];
-        getrandom::fill(&mut bytes)
-            .map_err(|_| StoreError::unavailable("the system's random number generator failed"))?;
-        Ok(Self(bytes))
+        random().map(Self)
     }
 
     /// Returns a hash of the handle, which the store may contain.
@@ -46,9 +45,7 @@ impl Handle {
     }
 
     pub(super) fn seal(&self, purpose: &[u8], message: &[u8]) -> Result<Vec<u8>, StoreError> {
-        let mut nonce = [0; NONCE];
-        getrandom::fill(&mut nonce)
-            .map_err(|_| StoreError::unavailable("the system's random number generator failed"))?;
+        let nonce: [u8; NONCE] = random()?;
         let sealed = self.cipher()?.encrypt(
             &Nonce::from(nonce),
             Payload {

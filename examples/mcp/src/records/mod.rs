@@ -5,6 +5,7 @@
 //! store does not.
 
 mod handle;
+mod random;
 
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use tower_oauth_refresh::store::{
 };
 
 pub(crate) use self::handle::Handle;
+pub(crate) use self::random::random;
 
 /// The kind of a record. Records of different kinds never have the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,10 +234,7 @@ impl Records {
 const TAG: Tag = Tag::new([0; 32]);
 
 fn version() -> Result<Version, StoreError> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes)
-        .map_err(|_| StoreError::unavailable("the system's random number generator failed"))?;
-    Ok(Version::new(bytes))
+    random().map(Version::new)
 }
 
 fn encode<T: Serialize>(value: &T) -> Result<Bytes, StoreError> {

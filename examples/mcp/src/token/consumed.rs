@@ -17,7 +17,7 @@ use super::code::{age, answer_handle};
 use crate::app::App;
 use crate::authorize::{CODE_LIFETIME, Code, Fresh, Used};
 use crate::error::OauthError;
-use crate::records::{Handle, Kind};
+use crate::records::{Handle, Kind, random};
 
 /// The pauses between attempts to update the record of a code.
 const PAUSES: [Duration; 5] = [
@@ -82,9 +82,7 @@ impl Slot {
 
 impl Consumed {
     pub(super) fn new(app: &App, code: Handle, fresh: Fresh) -> Result<Self, StoreError> {
-        let mut bytes = [0; 12];
-        getrandom::fill(&mut bytes)
-            .map_err(|_| StoreError::unavailable("the system's random number generator failed"))?;
+        let bytes: [u8; 12] = random()?;
         let name = URL_SAFE_NO_PAD.encode(bytes);
         Ok(Self(Some(Attempt {
             app: app.clone(),
