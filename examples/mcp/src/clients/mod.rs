@@ -83,7 +83,7 @@ impl Clients {
     pub(crate) async fn find(&self, client_id: &str) -> Result<Option<Client>, ClientError> {
         let found = match &self.documents {
             Some(documents) if Documents::is_named_by(client_id) => {
-                Some(documents.find(client_id, &self.rules).await??)
+                Some(documents.find(client_id, &self.rules).await?)
             }
             _ => self.registered.find(client_id).await?,
         };

@@ -17,13 +17,13 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use tower_oauth_refresh::store::StoreError;
 
 use self::age::freshness;
 use self::client_id::ClientIdUrl;
 pub(crate) use self::fetch::FetcherError;
 use self::fetch::{Fetched, Fetcher};
 use self::flights::Flights;
+use super::ClientError;
 use super::client::Client;
 use super::rules::{AUTH_METHODS, InvalidMetadata, Metadata, Rules};
 use crate::records::{Kind, Records};
@@ -97,26 +97,23 @@ impl Documents {
         client_id.contains("://")
     }
 
-    pub(super) async fn find(
-        &self,
-        client_id: &str,
-        rules: &Rules,
-    ) -> Result<Result<Client, DocumentError>, StoreError> {
+    /// Returns the client that is described by the document at this URL.
+    pub(super) async fn find(&self, client_id: &str, rules: &Rules) -> Result<Client, ClientError> {
         let Some(url) = ClientIdUrl::parse(client_id) else {
-            return Ok(Err(DocumentError::ClientId));
+            return Err(DocumentError::ClientId.into());
         };
         if let Some(stored) = self
             .records
             .get(Kind::MetadataDocument, url.as_str())
             .await?
         {
-            return Ok(Ok(stored.value));
+            return Ok(stored.value);
         }
-        let taken = self
+        let (client, _) = self
             .flights
             .join(url.as_str(), self.take(&url, rules))
-            .await;
-        Ok(taken.map(|(client, _)| client))
+            .await?;
+        Ok(client)
     }
 
     async fn take(&self, url: &ClientIdUrl, rules: &Rules) -> Taken {
