@@ -17,6 +17,7 @@ mod app;
 mod authorize;
 mod cli;
 mod clients;
+mod content_type;
 mod cors;
 mod demo;
 mod discovery;

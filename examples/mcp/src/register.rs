@@ -2,7 +2,7 @@
 
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::clients::{GRANT_TYPES, InvalidMetadata, Metadata, RESPONSE_TYPES, Registration};
+use crate::content_type::is_json;
 use crate::cors::with_cors;
 use crate::error::OauthError;
 
@@ -61,19 +62,6 @@ async fn register(
         Json(answer),
     )
         .into_response())
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let value = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or("");
-    value
-        .split(';')
-        .next()
-        .unwrap_or("")
-        .trim()
-        .eq_ignore_ascii_case("application/json")
 }
 
 impl From<InvalidMetadata> for OauthError {

@@ -3,7 +3,7 @@
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{RawQuery, State};
-use axum::http::header::{CONTENT_TYPE, HeaderMap, ORIGIN};
+use axum::http::header::{HeaderMap, ORIGIN};
 use axum::response::Response;
 use tower_oauth_refresh::store::StoreError;
 
@@ -12,6 +12,7 @@ use super::login::{AtProvider, Login};
 use super::pages::{self, Problem};
 use super::remembered;
 use crate::app::App;
+use crate::content_type::is_form;
 use crate::error::OauthError;
 use crate::issuer::Issuer;
 use crate::parameters::Parameters;
@@ -120,16 +121,7 @@ fn comes_from_here(headers: &HeaderMap, issuer: &Issuer) -> bool {
 }
 
 fn form(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Parameters, Problem> {
-    let content_type = headers
-        .get(CONTENT_TYPE)
-        .map(|value| value.as_bytes())
-        .unwrap_or_default();
-    let essence = content_type
-        .split(|byte| *byte == b';')
-        .next()
-        .unwrap_or_default()
-        .trim_ascii();
-    if !essence.eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {
+    if !is_form(headers) {
         return Err(Problem::bad_request(
             "it is not the form of the consent page",
         ));

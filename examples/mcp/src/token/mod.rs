@@ -18,13 +18,14 @@ use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::http::header::CACHE_CONTROL;
 use axum::http::request::Parts;
-use axum::http::{Method, StatusCode, header};
+use axum::http::{Method, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 
 use crate::app::App;
+use crate::content_type;
 use crate::error::OauthError;
 use crate::parameters::{Parameters, Repeated};
 
@@ -97,12 +98,5 @@ fn need<'a>(form: &'a Parameters, name: &str) -> Result<&'a str, OauthError> {
 
 /// Returns whether a request is a form. Inner layers reject other requests.
 fn is_form(request: &Request) -> bool {
-    let content_type = request
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    let essence = content_type.split(';').next().unwrap_or_default().trim();
-    request.method() == Method::POST
-        && essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+    request.method() == Method::POST && content_type::is_form(request.headers())
 }

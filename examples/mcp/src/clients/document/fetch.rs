@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use axum::http::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
+use axum::http::header::{ACCEPT, HeaderMap};
 use reqwest::Certificate;
 use reqwest::redirect::Policy;
 
@@ -11,6 +11,7 @@ use super::DocumentError;
 use super::client_id::ClientIdUrl;
 use super::limits::{Limits, TooMany};
 use super::resolver::CheckedResolver;
+use crate::content_type::is_json_based;
 
 /// The time limit from the name lookup to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -93,7 +94,7 @@ impl Fetcher {
         if response.status() != StatusCode::OK {
             return Err(DocumentError::Status(response.status()));
         }
-        if !is_json(response.headers()) {
+        if !is_json_based(response.headers()) {
             return Err(DocumentError::ContentType);
         }
         let mut body = Vec::new();
@@ -126,21 +127,4 @@ fn certificates(path: &Path) -> Result<Vec<Certificate>, FetcherError> {
 
 fn unreachable(error: reqwest::Error) -> DocumentError {
     DocumentError::Unreachable(Arc::new(error.without_url()))
-}
-
-/// Returns whether the content type is `application/json` or `application/…+json`.
-fn is_json(headers: &HeaderMap) -> bool {
-    let value = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or("");
-    let essence = value
-        .split(';')
-        .next()
-        .unwrap_or("")
-        .trim()
-        .to_ascii_lowercase();
-    essence
-        .strip_prefix("application/")
-        .is_some_and(|kind| kind == "json" || kind.ends_with("+json"))
 }
