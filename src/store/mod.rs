@@ -27,7 +27,7 @@ mod redis;
 pub mod tests;
 // The fuzzer needs only the encoding of an entry, and is built without the Redis client.
 #[cfg(all(fuzzing, not(feature = "redis")))]
-mod redis {
+pub(crate) mod redis {
     pub(crate) mod entry;
 }
 mod store;

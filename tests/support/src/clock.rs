@@ -32,7 +32,6 @@ impl ManualClock {
     }
 
     /// Sets the wall clock, as an administrator or NTP does, without time passing.
-    #[allow(dead_code, reason = "not every test file uses it")]
     pub fn set(&self, time: Timestamp) {
         self.0.wall.store(time.as_millis(), Ordering::SeqCst);
     }

@@ -1,7 +1,9 @@
 //! Shared parts of the tests.
 
-// Every test is a separate crate, and none uses everything.
-#![allow(dead_code, unused_imports)]
+#![allow(
+    clippy::new_without_default,
+    reason = "no test needs a default fixture"
+)]
 
 pub mod access;
 pub mod app;

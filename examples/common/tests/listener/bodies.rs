@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
+use server_common::listener::Limits;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::server::{MEDIUM, PATIENCE, SHORT, Server, closed, limits};
-use server_common::listener::Limits;
 
 fn post(path: &str, length: usize, body: &str) -> String {
     format!(

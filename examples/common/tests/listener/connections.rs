@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use server_common::listener::Limits;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use crate::server::{NEVER, PATIENCE, SHORT, Server, closed, limits, until};
-use server_common::listener::Limits;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];

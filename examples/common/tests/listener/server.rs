@@ -13,14 +13,13 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
+use server_common::listener::{Connections, Limits, Listener, RequestBody};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tower::service_fn;
-
-use server_common::listener::{Connections, Limits, Listener, RequestBody};
 
 /// The longest wait for a condition that is expected to become true.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::{Request, StatusCode};
+use server_common::listener::Limits;
 use tokio::io::AsyncReadExt as _;
 
 use crate::server::{MEDIUM, PATIENCE, SHORT, Server, closed, limits};
-use server_common::listener::Limits;
 
 /// Connects an HTTP/2 client whose streams have this window. It answers pings.
 async fn client(server: &Server, window: u32) -> SendRequest<Bytes> {
