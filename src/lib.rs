@@ -128,7 +128,7 @@
 //! - `redb`: `RedbStore`, which keeps the grants of a single process in a file. Needs Rust 1.90.
 //! - `tiered` (default): [`TieredStore`], a cache in front of another store, and [`AccessLayer`]
 //!   with its cache.
-//! - `store-tests`: [`store_tests!`], which tests an implementation of [`Store`] against its
+//! - `conformance`: [`store_conformance!`], which tests an implementation of [`Store`] against its
 //!   contract.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]

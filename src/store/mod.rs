@@ -2,7 +2,7 @@
 //!
 //! A store is a key-value database with compare-and-swap and a time to live. The layer keeps each
 //! grant in it as one [`Entry`]. The docs of [`Store`] state what an implementation must guarantee;
-//! the feature `store-tests` tests it.
+//! the feature `conformance` tests it.
 //!
 //! | store | for |
 //! | --- | --- |
@@ -15,6 +15,8 @@
 mod announce;
 mod boxed;
 mod catch_panics;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod decide;
 #[cfg(feature = "memory")]
 mod memory;
@@ -22,9 +24,6 @@ mod memory;
 mod redb;
 #[cfg(feature = "redis")]
 mod redis;
-#[cfg(feature = "store-tests")]
-#[path = "conformance/mod.rs"]
-pub mod tests;
 // The fuzzer needs only the encoding of an entry, and is built without the Redis client.
 #[cfg(all(fuzzing, not(feature = "redis")))]
 pub(crate) mod redis {

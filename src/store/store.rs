@@ -38,7 +38,7 @@ use crate::clock::{Clock as _, SystemClock, Timestamp};
 /// # Promises
 ///
 /// The layer is only as safe as its store. An implementation **must** keep these promises. The
-/// feature `store-tests` tests those that can be tested from outside: 1, 2, 3 and 5.
+/// feature `conformance` tests those that can be tested from outside: 1, 2, 3 and 5.
 ///
 /// 1. **Atomic.** A `swap` makes all of its change, or nothing. No reader sees a part of it.
 /// 2. **Current.** `get`, `beside` and `claim` see the last completed write, on every instance. A

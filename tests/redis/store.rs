@@ -29,7 +29,7 @@ mod standalone {
 
     static SERVER: OnceCell<RedisServer> = OnceCell::const_new();
 
-    tower_oauth_refresh::store_tests!(async || connect(
+    tower_oauth_refresh::store_conformance!(async || connect(
         &SERVER.get_or_init(RedisServer::start).await.url()
     )
     .await);
@@ -49,7 +49,7 @@ mod tls {
         (builder.start().await, certificates)
     }
 
-    tower_oauth_refresh::store_tests!(async || {
+    tower_oauth_refresh::store_conformance!(async || {
         let (server, Certificates { ca, client, .. }) = SERVER.get_or_init(start).await;
         RedisStore::builder(&server.url())
             .command_timeout(PATIENT)
@@ -67,7 +67,7 @@ mod cluster {
 
     static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
 
-    tower_oauth_refresh::store_tests!(async || connect(
+    tower_oauth_refresh::store_conformance!(async || connect(
         &CLUSTER.get_or_init(Cluster::start).await.url()
     )
     .await);
@@ -79,7 +79,7 @@ mod sentinel {
 
     static SENTINELS: OnceCell<Sentinels> = OnceCell::const_new();
 
-    tower_oauth_refresh::store_tests!(async || connect(
+    tower_oauth_refresh::store_conformance!(async || connect(
         &SENTINELS.get_or_init(Sentinels::start).await.url()
     )
     .await);

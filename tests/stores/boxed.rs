@@ -14,7 +14,7 @@ use tower_oauth_refresh::store::{
 };
 use tower_oauth_refresh::{AccessLayer, Clock as _, RefreshLayer, Timestamp};
 
-tower_oauth_refresh::store_tests!({
+tower_oauth_refresh::store_conformance!({
     let store = BoxStore::new(MemoryStore::new());
     async move || store.clone()
 });

@@ -1,6 +1,7 @@
 //! The stores that need no server.
 
 mod boxed;
+mod conformance;
 mod memory;
 #[cfg(feature = "redb")]
 mod redb;

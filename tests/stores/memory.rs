@@ -10,7 +10,7 @@ use tower_oauth_refresh::store::{
 };
 use tower_oauth_refresh::{Clock, Timestamp};
 
-tower_oauth_refresh::store_tests!({
+tower_oauth_refresh::store_conformance!({
     let store = MemoryStore::new();
     async move || store.clone()
 });

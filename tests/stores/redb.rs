@@ -16,7 +16,7 @@ use crate::redb_support::{
     ENDS, HOUR, TAG, TestFile, beside, entry, has_beside, key, put, put_with, version,
 };
 
-tower_oauth_refresh::store_tests!({
+tower_oauth_refresh::store_conformance!({
     let file = TestFile::new();
     let store = file.open();
     // The directory is removed with the last handle of the test.

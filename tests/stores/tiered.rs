@@ -15,7 +15,7 @@ use tower_oauth_refresh::store::{
 };
 
 // Every handle is a separate instance with its own cache.
-tower_oauth_refresh::store_tests!({
+tower_oauth_refresh::store_conformance!({
     let store = MemoryStore::new();
     async move || TieredStore::new(store.clone())
 });

@@ -1,13 +1,13 @@
 /// Defines one `#[test]` for each promise of the [`Store`](crate::store::Store) trait that can be
-/// tested, for one store (feature `store-tests`).
+/// tested, for one store (feature `conformance`).
 ///
 /// The argument is an expression that is evaluated once for each test. It returns an async closure;
 /// each call of the closure opens another handle to the same store. See
-/// [`store::tests`](crate::store::tests). Attributes after the expression are added to every test:
+/// [`store::conformance`](crate::store::conformance). Attributes after the expression are added to every test:
 ///
 /// ```
 /// # use tower_oauth_refresh::store::MemoryStore;
-/// tower_oauth_refresh::store_tests!(
+/// tower_oauth_refresh::store_conformance!(
 ///     {
 ///         let store = MemoryStore::new();
 ///         async move || store.clone()
@@ -19,26 +19,32 @@
 ///
 /// Use it at most once in a module, outside of functions.
 #[macro_export]
-macro_rules! store_tests {
+macro_rules! store_conformance {
     (@each $wrap:ident $attributes:tt ($make:expr) $($theme:ident: $($name:ident,)+;)+) => {
-        $($($crate::store_tests!(@one $wrap $attributes ($make) $theme $name);)+)+
+        $($($crate::store_conformance!(@one $wrap $attributes ($make) $theme $name);)+)+
     };
     (@one own [$($attribute:tt)*] ($make:expr) $theme:ident $name:ident) => {
         #[test]
         $($attribute)*
         fn $name() {
-            $crate::store::tests::run($crate::store::tests::$theme::$name($make));
+            $crate::store::conformance::run(
+                stringify!($name),
+                $crate::store::conformance::$theme::$name($make),
+            );
         }
     };
     (@one provided [$($attribute:tt)*] ($make:expr) $theme:ident $name:ident) => {
         #[test]
         $($attribute)*
         fn $name() {
-            $crate::store::tests::run($crate::store::tests::$theme::$name($crate::store::tests::provided($make)));
+            $crate::store::conformance::run(
+                stringify!($name),
+                $crate::store::conformance::$theme::$name($crate::store::conformance::provided($make)),
+            );
         }
     };
     ($make:expr $(, #[$attribute:meta])* $(,)?) => {
-        $crate::store_tests! {
+        $crate::store_conformance! {
             @each own [$(#[$attribute])*] ($make)
             swap:
                 an_unwritten_key_is_absent,
@@ -119,7 +125,7 @@ macro_rules! store_tests {
             #[allow(unused_imports)]
             use super::*;
 
-            $crate::store_tests! {
+            $crate::store_conformance! {
                 @each provided [$(#[$attribute])*] ($make)
                 claim:
                     an_absent_entry_cannot_be_claimed,

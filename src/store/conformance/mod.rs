@@ -1,17 +1,17 @@
-//! The promises of [`Store`] as a test suite, for authors of stores (feature `store-tests`).
+//! The promises of [`Store`] as a test suite, for authors of stores (feature `conformance`).
 //!
 //! Each function tests one promise of the trait, and panics if the store breaks it. Its argument is
 //! a factory. Each call of the factory opens another handle to *the same* store (another
 //! connection, another client), so that the suite includes races between instances. Keys are
 //! random, so all tests can share one database.
 //!
-//! [`store_tests!`](crate::store_tests) defines a `#[test]` for each function. A test target needs
-//! nothing else:
+//! [`store_conformance!`](crate::store_conformance) defines a `#[test]` for each function. If one
+//! fails, its message begins with the broken promise. A test target needs nothing else:
 //!
 //! ```
 //! use tower_oauth_refresh::store::MemoryStore;
 //!
-//! tower_oauth_refresh::store_tests!({
+//! tower_oauth_refresh::store_conformance!({
 //!     let store = MemoryStore::new();
 //!     async move || store.clone()
 //! });
