@@ -207,7 +207,7 @@ async fn futures<T>(count: usize, mut make: impl AsyncFnMut() -> T) -> Vec<T> {
 /// Measures the store and the cryptography of one rotation without the layer.
 fn parts(c: &mut Criterion) {
     use tower_oauth_refresh::store::{
-        Beside, Change, Entry, Key, Name, Store as _, Swap, Tag, Ttl, Version,
+        Change, ClaimTag, Entry, Key, Sidecar, SidecarName, Store as _, Swap, Ttl, Version,
     };
     let runtime = Runtime::new().expect("a runtime");
     let store = MemoryStore::new();
@@ -220,7 +220,7 @@ fn parts(c: &mut Criterion) {
         count += 1;
         Version::new(count.to_be_bytes())
     };
-    let tag = Tag::new([2; 32]);
+    let tag = ClaimTag::new([2; 32]);
     let insert = Change::Put {
         entry: Entry::new(version(), tag, value.clone()),
         ttl: Ttl::After(ttl),
@@ -247,7 +247,7 @@ fn parts(c: &mut Criterion) {
                         entry,
                         ttl: Ttl::After(ttl),
                     };
-                    let also = Beside::new(Name::new([3; 16]), replay.clone(), ttl);
+                    let also = Sidecar::new(SidecarName::new([3; 16]), replay.clone(), ttl);
                     let swap = store.swap(&key, Some(claimed), change, Some(also)).await;
                     assert!(matches!(black_box(swap), Ok(Swap::Swapped)));
                 }

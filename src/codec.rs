@@ -12,7 +12,7 @@ use bytes::{Buf as _, Bytes};
 use sha2::{Digest as _, Sha256};
 
 use crate::clock::Timestamp;
-use crate::store::{Key, Tag};
+use crate::store::{ClaimTag, Key};
 
 const CHECKSUM: usize = 4;
 const HEAD: usize = 1 + CHECKSUM;
@@ -63,7 +63,7 @@ impl Writer {
         self.0.push(len as u8);
     }
 
-    pub(crate) fn finish(self, key: &Key, tag: &Tag) -> Bytes {
+    pub(crate) fn finish(self, key: &Key, tag: &ClaimTag) -> Bytes {
         let Self(mut out) = self;
         let sum = checksum(key, tag, &out[HEAD..]);
         out[1..HEAD].copy_from_slice(&sum);
@@ -74,7 +74,7 @@ impl Writer {
 /// Returns the same bytes with a correct checksum. Without this, a fuzzer could not reach the code
 /// behind the checksum.
 #[cfg(fuzzing)]
-pub(crate) fn with_checksum(key: &Key, tag: &Tag, value: &[u8]) -> Bytes {
+pub(crate) fn with_checksum(key: &Key, tag: &ClaimTag, value: &[u8]) -> Bytes {
     let mut out = value.to_vec();
     if let Some((head, fields)) = out.split_at_mut_checked(HEAD) {
         head[1..].copy_from_slice(&checksum(key, tag, fields));
@@ -86,7 +86,7 @@ pub(crate) fn with_checksum(key: &Key, tag: &Tag, value: &[u8]) -> Bytes {
 pub(crate) fn checked(
     format: u8,
     key: &Key,
-    tag: &Tag,
+    tag: &ClaimTag,
     value: &Bytes,
 ) -> Result<Bytes, DecodeError> {
     let (head, fields) = split(format, value)?;
@@ -160,7 +160,7 @@ pub(crate) fn read_timestamp(mut bytes: &[u8]) -> Result<Timestamp, DecodeError>
     Ok(Timestamp::from_millis(bytes.get_uint(TIMESTAMP)))
 }
 
-fn checksum(key: &Key, tag: &Tag, fields: &[u8]) -> [u8; CHECKSUM] {
+fn checksum(key: &Key, tag: &ClaimTag, fields: &[u8]) -> [u8; CHECKSUM] {
     let digest = Sha256::new()
         .chain_update(key.as_bytes())
         .chain_update(tag.as_bytes())

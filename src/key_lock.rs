@@ -8,16 +8,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OwnedMutexGuard;
 
-use crate::store::Tag;
+use crate::store::ClaimTag;
 
 /// The locks of one layer, by token hash.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct KeyLock(Arc<Mutex<HashMap<Tag, Arc<tokio::sync::Mutex<()>>>>>);
+pub(crate) struct KeyLock(Arc<Mutex<HashMap<ClaimTag, Arc<tokio::sync::Mutex<()>>>>>);
 
 impl KeyLock {
     /// Waits for the lock of `tag` and acquires it. The flag is `true` if another request held the
     /// lock.
-    pub(crate) async fn lock(&self, tag: Tag) -> (KeyLockGuard, bool) {
+    pub(crate) async fn lock(&self, tag: ClaimTag) -> (KeyLockGuard, bool) {
         let lock = Arc::clone(self.map().entry(tag).or_default());
         // Created before the wait, so that its drop also removes the map entry if the wait is
         // cancelled.
@@ -34,7 +34,7 @@ impl KeyLock {
         (held, waited)
     }
 
-    fn map(&self) -> MutexGuard<'_, HashMap<Tag, Arc<tokio::sync::Mutex<()>>>> {
+    fn map(&self) -> MutexGuard<'_, HashMap<ClaimTag, Arc<tokio::sync::Mutex<()>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -48,7 +48,7 @@ impl KeyLock {
 #[derive(Debug)]
 pub(crate) struct KeyLockGuard {
     locks: KeyLock,
-    tag: Tag,
+    tag: ClaimTag,
     guard: Option<OwnedMutexGuard<()>>,
 }
 
@@ -75,14 +75,14 @@ mod tests {
 
     use super::*;
 
-    const TAG: Tag = Tag::new([7; 32]);
+    const TAG: ClaimTag = ClaimTag::new([7; 32]);
 
     #[tokio::test]
     async fn requests_with_the_same_token_take_turns() {
         let locks = KeyLock::default();
         let (first, waited) = locks.lock(TAG).await;
         assert!(!waited);
-        let (_other, waited) = locks.lock(Tag::new([8; 32])).await;
+        let (_other, waited) = locks.lock(ClaimTag::new([8; 32])).await;
         assert!(!waited, "another token does not wait");
         let mut second = Box::pin(locks.lock(TAG));
         let mut cx = Context::from_waker(Waker::noop());

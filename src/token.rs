@@ -24,7 +24,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::seal::Secret;
-use crate::store::{Key, Tag};
+use crate::store::{ClaimTag, Key};
 
 const ID: usize = 12;
 const GENERATION: usize = 4;
@@ -158,8 +158,8 @@ impl RefreshToken {
     }
 
     /// Returns the hash of the token, which the store has as the tag of the entry.
-    pub(crate) fn hash(&self) -> Tag {
-        Tag::new(self.0.hash())
+    pub(crate) fn hash(&self) -> ClaimTag {
+        ClaimTag::new(self.0.hash())
     }
 }
 

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use crate::clock::Timestamp;
 use crate::codec::{DecodeError, Utf8, Writer, checked, flag, next, once, read_timestamp, text};
 use crate::seal::{Context, Purpose, Sealer};
-use crate::store::{Entry, Key, StoreError, Tag, Version};
+use crate::store::{ClaimTag, Entry, Key, StoreError, Version};
 use crate::token::AccessToken;
 
 /// The format byte. It differs from that of a grant, so that one is never decoded as the other.
@@ -17,7 +17,7 @@ const FORMAT: u8 = 65;
 
 /// The tag of every access token entry. Access tokens are never claimed, so it carries no
 /// information.
-const TAG: Tag = Tag::new([2; 32]);
+const TAG: ClaimTag = ClaimTag::new([2; 32]);
 
 const CLIENT_ID: u8 = 1;
 const SCOPE: u8 = 2;
@@ -247,7 +247,7 @@ mod tests {
         let other_key = AccessRecord::decode(&Key::new([8; 32]), &entry);
         let other_tag = AccessRecord::decode(
             &KEY,
-            &Entry::new(VERSION, Tag::new([3; 32]), entry.value.clone()),
+            &Entry::new(VERSION, ClaimTag::new([3; 32]), entry.value.clone()),
         );
         assert_eq!(
             (other_key, other_tag),

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 use crate::event::Subject;
 use crate::grant::{Presented, Record};
 use crate::seal::{Context, Purpose, Sealer};
-use crate::store::{Key, Tag};
+use crate::store::{ClaimTag, Key};
 use crate::token::RefreshToken;
 use crate::wire::client::ClientId;
 
@@ -15,7 +15,7 @@ pub(crate) struct PresentedToken<'a> {
     pub(crate) client_id: &'a ClientId,
     pub(crate) token: RefreshToken,
     pub(crate) key: Key,
-    pub(crate) hash: Tag,
+    pub(crate) hash: ClaimTag,
 }
 
 impl<'a> PresentedToken<'a> {
@@ -58,7 +58,7 @@ impl<'a> PresentedToken<'a> {
         &self,
         sealer: &Sealer,
         record: &Record,
-        current: &Tag,
+        current: &ClaimTag,
     ) -> Option<Zeroizing<String>> {
         let (purpose, sealed) = if self.hash == *current {
             (Purpose::Current, &record.sealed)

@@ -3,11 +3,11 @@ use bytes::Bytes;
 use crate::access_token::record::AccessRecord;
 use crate::codec::{DecodeError, with_checksum};
 use crate::grant::{Binding, Record};
-use crate::store::{Entry, Key, Tag, Version};
+use crate::store::{ClaimTag, Entry, Key, Version};
 
 const KEY: Key = Key::new([9; 32]);
-const TAG: Tag = Tag::new([7; 32]);
-const ACCESS_TAG: Tag = Tag::new([2; 32]);
+const TAG: ClaimTag = ClaimTag::new([7; 32]);
+const ACCESS_TAG: ClaimTag = ClaimTag::new([2; 32]);
 const VERSION: Version = Version::new([1; 8]);
 /// The length of `format ‖ checksum`.
 const HEAD: usize = 5;

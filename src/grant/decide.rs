@@ -2,14 +2,14 @@ use std::time::Duration;
 
 use super::{Previous, Record};
 use crate::clock::Timestamp;
-use crate::store::Tag;
+use crate::store::ClaimTag;
 
 /// The token that a request presents, and the client that presents it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Presented<'a> {
     pub(crate) client_id: &'a str,
     pub(crate) generation: u32,
-    pub(crate) hash: &'a Tag,
+    pub(crate) hash: &'a ClaimTag,
 }
 
 /// The state of the lease on a grant, as seen by one request.
@@ -99,7 +99,7 @@ pub(crate) enum Refusal {
 ///   away in the meantime, so an old token is late and not reuse.
 /// - The time is `now`, but never earlier than the record was written ([`Record::time`]).
 pub(crate) fn decide(
-    grant: Option<(&Record, &Tag)>,
+    grant: Option<(&Record, &ClaimTag)>,
     presented: Presented<'_>,
     standing: Standing,
     waited: bool,
@@ -165,7 +165,7 @@ pub(crate) const SKEW: Duration = Duration::from_secs(30);
 /// instance. If the clock decided and was ahead, the request of a second browser tab would recover,
 /// and the token that the first tab has just received would become invalid.
 pub(crate) fn may_replay(
-    (record, current): (&Record, &Tag),
+    (record, current): (&Record, &ClaimTag),
     presented: Presented<'_>,
     standing: Standing,
     now: Timestamp,

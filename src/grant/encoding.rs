@@ -8,7 +8,7 @@ use crate::codec::{
     DecodeError, TIMESTAMP, Writer, checked, flag, next, once, read_timestamp, split, text,
     timestamp,
 };
-use crate::store::{Key, Tag};
+use crate::store::{ClaimTag, Key};
 
 const FORMAT: u8 = 1;
 
@@ -26,7 +26,7 @@ const ENDED: u8 = 11;
 const ROTATED_AT: u8 = 12;
 
 impl Record {
-    pub(crate) fn encode(&self, key: &Key, tag: &Tag) -> Bytes {
+    pub(crate) fn encode(&self, key: &Key, tag: &ClaimTag) -> Bytes {
         let mut out = Writer::new(FORMAT);
         let Binding {
             client_id,
@@ -75,7 +75,7 @@ impl Record {
         out.finish(key, tag)
     }
 
-    pub(crate) fn decode(key: &Key, tag: &Tag, value: &Bytes) -> Result<Self, DecodeError> {
+    pub(crate) fn decode(key: &Key, tag: &ClaimTag, value: &Bytes) -> Result<Self, DecodeError> {
         read(checked(FORMAT, key, tag, value)?)
     }
 }
@@ -156,7 +156,7 @@ fn read_previous(mut bytes: Bytes) -> Result<Previous, DecodeError> {
     let (retry_until, recover_until) = (time()?, time()?);
     let sealed = Some(bytes).filter(|bytes| !bytes.is_empty());
     Ok(Previous {
-        hash: Tag::new(hash),
+        hash: ClaimTag::new(hash),
         retry_until,
         recover_until,
         sealed,

@@ -21,7 +21,7 @@ pub(crate) use self::decide::{
 pub use self::key::{GrantKey, InvalidGrantKey};
 use crate::clock::Timestamp;
 use crate::codec::Utf8;
-use crate::store::Tag;
+use crate::store::ClaimTag;
 
 /// 1 January 2026. A clock that shows an earlier time has not been set.
 const EARLIEST: Timestamp = Timestamp::from_millis(1_767_225_600_000);
@@ -71,7 +71,7 @@ pub(crate) struct Binding {
 /// The token that was rotated away last.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Previous {
-    pub(crate) hash: Tag,
+    pub(crate) hash: ClaimTag,
     pub(crate) retry_until: Timestamp,
     pub(crate) recover_until: Timestamp,
     /// The upstream token, sealed for the previous token. `None` once its successor was presented,
@@ -81,7 +81,12 @@ pub(crate) struct Previous {
 
 impl Previous {
     /// Returns the token that is rotated away at `now`.
-    pub(crate) fn new(hash: Tag, now: Timestamp, windows: Windows, sealed: Option<Bytes>) -> Self {
+    pub(crate) fn new(
+        hash: ClaimTag,
+        now: Timestamp,
+        windows: Windows,
+        sealed: Option<Bytes>,
+    ) -> Self {
         let mut previous = Self {
             hash,
             retry_until: now,
@@ -280,7 +285,7 @@ impl Record {
 
     /// Returns whether the token with this hash can open the upstream token. `current` is the hash
     /// of the current token.
-    pub(crate) fn opens_with(&self, hash: &Tag, current: &Tag) -> bool {
+    pub(crate) fn opens_with(&self, hash: &ClaimTag, current: &ClaimTag) -> bool {
         let previous = || {
             self.previous
                 .as_ref()

@@ -16,8 +16,8 @@ const fn at(seconds: u64) -> Timestamp {
     Timestamp::from_millis(seconds * 1000)
 }
 
-const fn hash(n: u8) -> Tag {
-    Tag::new([n; 32])
+const fn hash(n: u8) -> ClaimTag {
+    ClaimTag::new([n; 32])
 }
 
 fn binding() -> Binding {
@@ -39,7 +39,7 @@ fn begun() -> Record {
     )
 }
 
-fn rotated(record: &Record, now: Timestamp, generation: u32, previous: Tag) -> Record {
+fn rotated(record: &Record, now: Timestamp, generation: u32, previous: ClaimTag) -> Record {
     record.rotated(Rotated {
         now,
         generation,
@@ -619,10 +619,10 @@ struct History {
 }
 
 impl History {
-    fn hash(token: usize) -> Tag {
+    fn hash(token: usize) -> ClaimTag {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&(token as u64).to_be_bytes());
-        Tag::new(bytes)
+        ClaimTag::new(bytes)
     }
 
     fn verdict(&self, token: usize) -> Verdict {
@@ -742,7 +742,7 @@ proptest! {
 
     #[test]
     fn a_record_survives_encoding_and_decoding(record in any_record(), tag in any::<[u8; 32]>()) {
-        let tag = Tag::new(tag);
+        let tag = ClaimTag::new(tag);
         let value = record.encode(&KEY, &tag);
         prop_assert_eq!(Record::decode(&KEY, &tag, &value).unwrap(), record.clone());
         prop_assert_eq!(Binding::decode(&value).unwrap(), record.binding.clone());
@@ -780,7 +780,7 @@ fn any_record() -> impl Strategy<Value = Record> {
     let text = || "[ -~äß]{0,40}".prop_map(|text: String| Utf8::from(text.as_str()));
     let previous = (any::<[u8; 32]>(), time(), time(), prop::option::of(bytes())).prop_map(
         |(hash, retry_until, recover_until, sealed)| Previous {
-            hash: Tag::new(hash),
+            hash: ClaimTag::new(hash),
             retry_until,
             recover_until,
             sealed,

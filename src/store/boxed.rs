@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    Announcements, Beside, Change, Claim, Entry, Hint, Key, Name, Store, StoreError, Swap, Tag,
-    Version,
+    Announcements, Change, Claim, ClaimTag, Entry, Hint, Key, Sidecar, SidecarName, Store,
+    StoreError, Swap, Version,
 };
 use crate::clock::Timestamp;
 
@@ -89,15 +89,15 @@ trait Erased: Send + Sync {
         key: &'a Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Beside>,
+        also: Option<Sidecar>,
     ) -> Boxed<'a, Swap>;
 
-    fn beside<'a>(&'a self, key: &'a Key, name: &'a Name) -> Boxed<'a, Option<Bytes>>;
+    fn beside<'a>(&'a self, key: &'a Key, name: &'a SidecarName) -> Boxed<'a, Option<Bytes>>;
 
     fn claim<'a>(
         &'a self,
         key: &'a Key,
-        tag: &'a Tag,
+        tag: &'a ClaimTag,
         version: Version,
         lease: Duration,
     ) -> Boxed<'a, Option<Claim>>;
@@ -125,19 +125,19 @@ impl<S: Store> Erased for S {
         key: &'a Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Beside>,
+        also: Option<Sidecar>,
     ) -> Boxed<'a, Swap> {
         Box::pin(Store::swap(self, key, expected, change, also))
     }
 
-    fn beside<'a>(&'a self, key: &'a Key, name: &'a Name) -> Boxed<'a, Option<Bytes>> {
+    fn beside<'a>(&'a self, key: &'a Key, name: &'a SidecarName) -> Boxed<'a, Option<Bytes>> {
         Box::pin(Store::beside(self, key, name))
     }
 
     fn claim<'a>(
         &'a self,
         key: &'a Key,
-        tag: &'a Tag,
+        tag: &'a ClaimTag,
         version: Version,
         lease: Duration,
     ) -> Boxed<'a, Option<Claim>> {
@@ -171,19 +171,19 @@ impl Store for BoxStore {
         key: &Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Beside>,
+        also: Option<Sidecar>,
     ) -> Result<Swap, StoreError> {
         self.0.swap(key, expected, change, also).await
     }
 
-    async fn beside(&self, key: &Key, name: &Name) -> Result<Option<Bytes>, StoreError> {
+    async fn beside(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
         self.0.beside(key, name).await
     }
 
     async fn claim(
         &self,
         key: &Key,
-        tag: &Tag,
+        tag: &ClaimTag,
         version: Version,
         lease: Duration,
     ) -> Result<Option<Claim>, StoreError> {

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use pin_project_lite::pin_project;
 
 use super::{
-    Announcements, Beside, Change, Claim, Entry, Hint, Key, Name, Store, StoreError, Swap, Tag,
-    Version,
+    Announcements, Change, Claim, ClaimTag, Entry, Hint, Key, Sidecar, SidecarName, Store,
+    StoreError, Swap, Version,
 };
 use crate::clock::Timestamp;
 
@@ -41,7 +41,7 @@ impl<St: Store> Store for CatchPanics<St> {
         key: &Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Beside>,
+        also: Option<Sidecar>,
     ) -> impl Future<Output = Result<Swap, StoreError>> + Send {
         Caught::new(|| self.0.swap(key, expected, change, also))
     }
@@ -49,7 +49,7 @@ impl<St: Store> Store for CatchPanics<St> {
     fn beside(
         &self,
         key: &Key,
-        name: &Name,
+        name: &SidecarName,
     ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send {
         Caught::new(|| self.0.beside(key, name))
     }
@@ -57,7 +57,7 @@ impl<St: Store> Store for CatchPanics<St> {
     fn claim(
         &self,
         key: &Key,
-        tag: &Tag,
+        tag: &ClaimTag,
         version: Version,
         lease: Duration,
     ) -> impl Future<Output = Result<Option<Claim>, StoreError>> + Send {

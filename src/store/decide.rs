@@ -30,10 +30,10 @@
 //!
 //! # use std::time::Duration;
 //! # use bytes::Bytes;
-//! # use tower_oauth_refresh::store::Tag;
+//! # use tower_oauth_refresh::store::ClaimTag;
 //! let mut entries = Entries::default();
 //! let (key, version) = (Key::new([1; 32]), Version::new([1; 8]));
-//! let entry = Entry::new(version, Tag::new([1; 32]), Bytes::from_static(b"value"));
+//! let entry = Entry::new(version, ClaimTag::new([1; 32]), Bytes::from_static(b"value"));
 //! let put = Change::Put { entry: entry.clone(), ttl: Ttl::After(Duration::from_secs(60)) };
 //! assert_eq!(entries.swap(key, None, put.clone()), Swap::Swapped);
 //! // The call is repeated: its change has been made.
@@ -48,7 +48,7 @@
 
 use std::time::Duration;
 
-use super::{Change, Claim, Entry, Lease, Swap, Tag, Ttl, Version};
+use super::{Change, Claim, ClaimTag, Entry, Lease, Swap, Ttl, Version};
 use crate::clock::Timestamp;
 
 /// The most sidecars of one entry, so that a client that rotates in a loop does not fill the store.
@@ -97,9 +97,9 @@ pub fn swap(current: Option<&Entry>, expected: Option<Version>, change: &Change)
 /// use std::time::Duration;
 /// use bytes::Bytes;
 /// use tower_oauth_refresh::Timestamp;
-/// use tower_oauth_refresh::store::{Entry, Lease, Tag, Version, decide};
+/// use tower_oauth_refresh::store::{ClaimTag, Entry, Lease, Version, decide};
 ///
-/// let tag = Tag::new([1; 32]);
+/// let tag = ClaimTag::new([1; 32]);
 /// let mut entry = Entry::new(Version::new([1; 8]), tag, Bytes::new());
 /// let now = Timestamp::from_millis(1_000_000);
 /// let lease = Duration::from_secs(30);
@@ -120,7 +120,7 @@ pub fn swap(current: Option<&Entry>, expected: Option<Version>, change: &Change)
 #[must_use = "the caller of `Store::claim` needs the state of the lease"]
 pub fn claim(
     entry: &mut Entry,
-    tag: &Tag,
+    tag: &ClaimTag,
     version: Version,
     lease: Duration,
     now: Timestamp,

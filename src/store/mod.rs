@@ -47,5 +47,6 @@ pub use self::store::Store;
 #[cfg(feature = "tiered")]
 pub use self::tiered::{CacheStats, TieredStore, TieredStoreBuilder};
 pub use self::types::{
-    Beside, Change, Claim, Entry, Hint, Key, Lease, Name, StoreError, Swap, Tag, Ttl, Version,
+    Change, Claim, ClaimTag, Entry, Hint, Key, Lease, Sidecar, SidecarName, StoreError, Swap, Ttl,
+    Version,
 };

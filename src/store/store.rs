@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    Announcements, Beside, Change, Claim, Entry, Hint, Key, Name, StoreError, Swap, Tag, Ttl,
-    Version, decide,
+    Announcements, Change, Claim, ClaimTag, Entry, Hint, Key, Sidecar, SidecarName, StoreError,
+    Swap, Ttl, Version, decide,
 };
 use crate::clock::{Clock as _, SystemClock, Timestamp};
 
@@ -16,7 +16,7 @@ use crate::clock::{Clock as _, SystemClock, Timestamp};
 /// An entry consists of:
 ///
 /// - a [`Version`]: random bytes that identify the write that the entry comes from;
-/// - a [`Tag`]: the hash of the current token of the grant;
+/// - a [`ClaimTag`]: the hash of the current token of the grant;
 /// - optionally the expiry of a lease, the exclusive right to rotate the grant;
 /// - a value that is opaque to the store.
 ///
@@ -128,7 +128,7 @@ pub trait Store: Send + Sync + 'static {
         key: &Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Beside>,
+        also: Option<Sidecar>,
     ) -> impl Future<Output = Result<Swap, StoreError>> + Send;
 
     /// Returns the sidecar `name` of the entry under `key`; `None` if it is absent or has expired.
@@ -139,7 +139,7 @@ pub trait Store: Send + Sync + 'static {
     fn beside(
         &self,
         key: &Key,
-        name: &Name,
+        name: &SidecarName,
     ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send;
 
     /// Reads the entry under `key`. If it has this `tag` and no lease is held, takes a lease of
@@ -160,7 +160,7 @@ pub trait Store: Send + Sync + 'static {
     fn claim(
         &self,
         key: &Key,
-        tag: &Tag,
+        tag: &ClaimTag,
         version: Version,
         lease: Duration,
     ) -> impl Future<Output = Result<Option<Claim>, StoreError>> + Send {
@@ -242,7 +242,7 @@ impl<S: Store> Store for Arc<S> {
         key: &Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Beside>,
+        also: Option<Sidecar>,
     ) -> impl Future<Output = Result<Swap, StoreError>> + Send {
         (**self).swap(key, expected, change, also)
     }
@@ -250,7 +250,7 @@ impl<S: Store> Store for Arc<S> {
     fn beside(
         &self,
         key: &Key,
-        name: &Name,
+        name: &SidecarName,
     ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send {
         (**self).beside(key, name)
     }
@@ -258,7 +258,7 @@ impl<S: Store> Store for Arc<S> {
     fn claim(
         &self,
         key: &Key,
-        tag: &Tag,
+        tag: &ClaimTag,
         version: Version,
         lease: Duration,
     ) -> impl Future<Output = Result<Option<Claim>, StoreError>> + Send {

@@ -57,16 +57,16 @@ opaque_bytes! {
 opaque_bytes! {
     /// The condition of a [`claim`](super::Store::claim), which must name the tag that the entry
     /// has: the hash of the current token of a grant.
-    Tag, 32, Eq
+    ClaimTag, 32, Eq
 }
-impl PartialEq for Tag {
+impl PartialEq for ClaimTag {
     /// Compares in constant time, because a tag may be the hash of a secret.
     fn eq(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }
 }
 
-impl Hash for Tag {
+impl Hash for ClaimTag {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.hash(state);
     }
@@ -74,7 +74,7 @@ impl Hash for Tag {
 
 opaque_bytes! {
     /// The name of a sidecar.
-    Name, 16, PartialEq, Eq, PartialOrd, Ord, Hash
+    SidecarName, 16, PartialEq, Eq, PartialOrd, Ord, Hash
 }
 
 /// The value that a store keeps under a [`Key`].
@@ -84,7 +84,7 @@ pub struct Entry {
     /// The write that this entry comes from.
     pub version: Version,
     /// The tag that a claim must name.
-    pub tag: Tag,
+    pub tag: ClaimTag,
     /// The expiry of the lease, by the clock of the store; `None` if there is no lease. An expired
     /// lease stays here until the entry is written again.
     pub lease: Option<Timestamp>,
@@ -95,7 +95,7 @@ pub struct Entry {
 impl Entry {
     /// Creates an entry without a lease.
     #[must_use]
-    pub const fn new(version: Version, tag: Tag, value: Bytes) -> Self {
+    pub const fn new(version: Version, tag: ClaimTag, value: Bytes) -> Self {
         Self {
             version,
             tag,
@@ -149,26 +149,26 @@ pub enum Ttl {
 /// A sidecar: a value beside an entry, with a name and an expiry of its own.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Beside {
+pub struct Sidecar {
     /// The name, unique among the sidecars of one entry.
-    pub name: Name,
+    pub name: SidecarName,
     /// The value, opaque to the store.
     pub value: Bytes,
     /// The time after which it expires: whole milliseconds, never zero.
     pub ttl: Duration,
 }
 
-impl Beside {
+impl Sidecar {
     /// Creates a sidecar.
     #[must_use]
-    pub const fn new(name: Name, value: Bytes, ttl: Duration) -> Self {
+    pub const fn new(name: SidecarName, value: Bytes, ttl: Duration) -> Self {
         Self { name, value, ttl }
     }
 }
 
-impl fmt::Debug for Beside {
+impl fmt::Debug for Sidecar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Beside")
+        f.debug_struct("Sidecar")
             .field("name", &self.name)
             .field("len", &self.value.len())
             .field("ttl", &self.ttl)
@@ -243,7 +243,7 @@ pub enum Hint {
     /// change are reliable: the client, the scope, the absolute end of the grant.
     Value {
         /// The tag of that version.
-        tag: Tag,
+        tag: ClaimTag,
         /// The value of that version, opaque to the store.
         value: Bytes,
     },

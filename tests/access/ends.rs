@@ -8,8 +8,8 @@ use test_support::access::{Guarded, LOG_IN, another, pair, referencing};
 use test_support::{Act, App, Call, Hooked, Plan, SECOND, TestStore, settle};
 use tokio::sync::Notify;
 use tower_oauth_refresh::store::{
-    Announcements, Announcer, Beside, Change, Claim, Entry, Key, Name, Store, StoreError, Swap,
-    Tag, Version,
+    Announcements, Announcer, Change, Claim, ClaimTag, Entry, Key, Sidecar, SidecarName, Store,
+    StoreError, Swap, Version,
 };
 use tower_oauth_refresh::{AccessLayer, MemoryStore, Timestamp};
 
@@ -199,19 +199,23 @@ impl Store for Cut {
         key: &Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Beside>,
+        also: Option<Sidecar>,
     ) -> Result<Swap, StoreError> {
         self.inner.swap(key, expected, change, also).await
     }
 
-    async fn beside(&self, key: &Key, name: &Name) -> Result<Option<bytes::Bytes>, StoreError> {
+    async fn beside(
+        &self,
+        key: &Key,
+        name: &SidecarName,
+    ) -> Result<Option<bytes::Bytes>, StoreError> {
         self.inner.beside(key, name).await
     }
 
     async fn claim(
         &self,
         key: &Key,
-        tag: &Tag,
+        tag: &ClaimTag,
         version: Version,
         lease: Duration,
     ) -> Result<Option<Claim>, StoreError> {

@@ -7,14 +7,14 @@ use std::time::Duration;
 use test_support::access::{Guarded, LOG_IN, access_token, pair, referencing};
 use test_support::{App, Call, Plan, settle};
 use tower_oauth_refresh::EventKind;
-use tower_oauth_refresh::store::{Change, Entry, Key, Store as _, Swap, Tag, Ttl, Version};
+use tower_oauth_refresh::store::{Change, ClaimTag, Entry, Key, Store as _, Swap, Ttl, Version};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Returns whether this call writes the record of an access token. Those records have a tag of
 /// their own.
 fn is_access(call: &Call) -> bool {
-    matches!(call, Call::Swap { change: Change::Put { entry, .. }, .. } if entry.tag == Tag::new([2; 32]))
+    matches!(call, Call::Swap { change: Change::Put { entry, .. }, .. } if entry.tag == ClaimTag::new([2; 32]))
 }
 
 fn inserts_grant(call: &Call) -> bool {
@@ -254,7 +254,7 @@ async fn a_corrupt_record_is_a_server_error() {
     }
 }
 
-async fn replace(app: &App, key: &Key, tag: Tag, value: Vec<u8>) {
+async fn replace(app: &App, key: &Key, tag: ClaimTag, value: Vec<u8>) {
     let found = app.store.get(key).await.unwrap().unwrap();
     let mut version = *found.version.as_bytes();
     version[0] = version[0].wrapping_add(1);

@@ -15,7 +15,9 @@ use test_support::{Act, App, Hooked, ManualClock, Plan, Upstream, post, refresh_
 use tower::util::BoxCloneService;
 use tower::{BoxError, Service as _, service_fn};
 use tower_layer::Layer as _;
-use tower_oauth_refresh::store::{Beside, Change, Entry, Key, Name, Store as _, Tag, Ttl, Version};
+use tower_oauth_refresh::store::{
+    Change, ClaimTag, Entry, Key, Sidecar, SidecarName, Store as _, Ttl, Version,
+};
 use tower_oauth_refresh::{Error, EventKind, MemoryStore, Refresh, RequestBody};
 
 const CLIENT: &str = "confidential";
@@ -559,7 +561,7 @@ async fn a_planted_secret_is_found() {
     let entry = |value: &'static [u8]| {
         Entry::new(
             Version::new([1; 8]),
-            Tag::new([0; 32]),
+            ClaimTag::new([0; 32]),
             Bytes::from_static(value),
         )
     };
@@ -567,7 +569,7 @@ async fn a_planted_secret_is_found() {
         entry: entry(value),
         ttl: Ttl::After(HOUR),
     };
-    let also = Beside::new(Name::new([0; 16]), Bytes::from_static(secret), HOUR);
+    let also = Sidecar::new(SidecarName::new([0; 16]), Bytes::from_static(secret), HOUR);
     for (place, change, also) in [
         ("an entry", put(secret), None),
         ("beside one", put(b""), Some(also)),

@@ -90,7 +90,7 @@ enum Op {
     GetNothing,
     Insert,
     Get,
-    Beside,
+    Sidecar,
     Claim,
     Swap,
     Conflict,
@@ -102,7 +102,7 @@ impl Op {
         Self::GetNothing,
         Self::Insert,
         Self::Get,
-        Self::Beside,
+        Self::Sidecar,
         Self::Claim,
         Self::Swap,
         Self::Conflict,
@@ -111,7 +111,7 @@ impl Op {
 
     fn command(self) -> &'static [u8] {
         match self {
-            Self::GetNothing | Self::Get | Self::Beside => b"GET",
+            Self::GetNothing | Self::Get | Self::Sidecar => b"GET",
             _ => b"EVALSHA",
         }
     }
@@ -134,7 +134,7 @@ impl Op {
                     == Swap::Swapped
             }
             Self::Get => store.get(key).await.map_err(fail)? == Some(entry(number)),
-            Self::Beside => {
+            Self::Sidecar => {
                 let also = if number.is_multiple_of(2) {
                     "even"
                 } else {

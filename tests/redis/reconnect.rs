@@ -11,7 +11,7 @@ use test_support::entries::{LEASE, TAG, entry, every_call, put, random_key, remo
 use test_support::redis::{Fault, RedisServer, Wire};
 use tokio::sync::Notify;
 use tower_oauth_refresh::RedisStore;
-use tower_oauth_refresh::store::{Key, Lease, Store, StoreError, Swap, Tag};
+use tower_oauth_refresh::store::{ClaimTag, Key, Lease, Store, StoreError, Swap};
 
 /// The time limit for an event that is certain to occur.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -303,7 +303,7 @@ async fn a_replica_is_not_trusted_to_report_absence() {
         (!server.dump().await.is_empty()).then_some(())
     })
     .await;
-    let other_tag = Tag::new([9; 32]);
+    let other_tag = ClaimTag::new([9; 32]);
     for (row, outcome) in [
         (
             "a claim of nothing",

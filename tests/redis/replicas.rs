@@ -10,7 +10,7 @@ use test_support::entries::{
 use test_support::redis::{Fault, RedisServer, Wire};
 use tokio::sync::Notify;
 use tower_oauth_refresh::RedisStore;
-use tower_oauth_refresh::store::{Claim, Key, Lease, Store, StoreError, Swap, Tag};
+use tower_oauth_refresh::store::{Claim, ClaimTag, Key, Lease, Store, StoreError, Swap};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -193,7 +193,7 @@ async fn a_read_that_a_failover_could_undo_is_unavailable() {
     let store = connect(&master, 1, Duration::from_millis(100)).await;
     let key = random_key();
     inserted(&store, &key).await;
-    let old = Tag::new([9; 32]);
+    let old = ClaimTag::new([9; 32]);
     replica.freeze();
     let outcome = put(&store, &key, Some(1), 2).await;
     assert!(is_unavailable(&outcome), "{outcome:?}");

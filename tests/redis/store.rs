@@ -10,7 +10,7 @@ use test_support::entries::{
 };
 use test_support::redis::{Fault, RedisServer, Wire};
 use tokio::sync::OnceCell;
-use tower_oauth_refresh::store::{Beside, Change, Entry, Lease, Store, StoreError, Swap, Ttl};
+use tower_oauth_refresh::store::{Change, Entry, Lease, Sidecar, Store, StoreError, Swap, Ttl};
 use tower_oauth_refresh::{RedisConnectError, RedisStore};
 
 /// A time limit for a command on a machine that is busy with other tests.
@@ -174,7 +174,7 @@ async fn any_long_time_to_live_is_accepted() {
         entry: entry(1),
         ttl: Ttl::After(Duration::MAX),
     };
-    let also = Beside::new(NAME, Bytes::from_static(b"beside"), Duration::MAX);
+    let also = Sidecar::new(NAME, Bytes::from_static(b"beside"), Duration::MAX);
     assert_eq!(
         store.swap(&key, None, change, Some(also)).await.unwrap(),
         Swap::Swapped

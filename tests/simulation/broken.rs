@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tower_oauth_refresh::Timestamp;
 use tower_oauth_refresh::store::{
-    Announcements, Announcer, Beside, Change, Claim, Entry, Hint, Key, Lease, Name, Store,
-    StoreError, Swap, Tag, Ttl, Version,
+    Announcements, Announcer, Change, Claim, ClaimTag, Entry, Hint, Key, Lease, Sidecar,
+    SidecarName, Store, StoreError, Swap, Ttl, Version,
 };
 
 use super::shelf::UNDER_WAY;
@@ -104,7 +104,7 @@ pub(crate) struct Broken<S> {
 #[derive(Default)]
 struct Memory {
     seen: HashMap<Key, Entry>,
-    besides: HashMap<(Key, Name), Bytes>,
+    besides: HashMap<(Key, SidecarName), Bytes>,
     given_up: Vec<Version>,
     ended: HashSet<Key>,
     read: HashMap<Key, Entry>,
@@ -129,7 +129,7 @@ impl<S: Store> Broken<S> {
     async fn claim_anyway(
         &self,
         key: &Key,
-        tag: &Tag,
+        tag: &ClaimTag,
         version: Version,
         lease: Duration,
     ) -> ClaimResult {
@@ -161,7 +161,7 @@ impl<S: Store> Broken<S> {
         &self,
         key: &Key,
         change: Change,
-        also: Option<Beside>,
+        also: Option<Sidecar>,
     ) -> Result<Swap, StoreError> {
         loop {
             let found = self.store.get(key).await?.map(|entry| entry.version);
@@ -181,7 +181,7 @@ impl<S: Store> Broken<S> {
         key: &Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Beside>,
+        also: Option<Sidecar>,
     ) -> Result<Swap, StoreError> {
         let version = match &change {
             Change::Put { entry, .. } if also.is_some() => entry.version,
@@ -237,7 +237,7 @@ impl<S: Store> Store for Broken<S> {
         key: &Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Beside>,
+        also: Option<Sidecar>,
     ) -> Result<Swap, StoreError> {
         match (self.breakage, &change) {
             (Some(Breakage::NoVersionCheck), _) => self.swap_anyway(key, change, also).await,
@@ -260,7 +260,7 @@ impl<S: Store> Store for Broken<S> {
         }
     }
 
-    async fn beside(&self, key: &Key, name: &Name) -> Result<Option<Bytes>, StoreError> {
+    async fn beside(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
         if !self.is(Breakage::ReplayFromHint) {
             return self.store.beside(key, name).await;
         }
@@ -278,7 +278,13 @@ impl<S: Store> Store for Broken<S> {
         Ok(found)
     }
 
-    async fn claim(&self, key: &Key, tag: &Tag, version: Version, lease: Duration) -> ClaimResult {
+    async fn claim(
+        &self,
+        key: &Key,
+        tag: &ClaimTag,
+        version: Version,
+        lease: Duration,
+    ) -> ClaimResult {
         if self.is(Breakage::NoLease) || (self.is(Breakage::NoWaitToAdopt) && *tag == UNDER_WAY) {
             return self.claim_anyway(key, tag, version, lease).await;
         }

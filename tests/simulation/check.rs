@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tower_oauth_refresh::GrantKey;
-use tower_oauth_refresh::store::{Key, Tag};
+use tower_oauth_refresh::store::{ClaimTag, Key};
 
 use super::access::{Pass, REMEMBERED};
 use super::cluster::Life;
@@ -51,8 +51,8 @@ struct Session {
 /// A request that got the next token for the one that it presented.
 #[derive(Debug)]
 struct Use {
-    presented: Tag,
-    next: Tag,
+    presented: ClaimTag,
+    next: ClaimTag,
 }
 
 /// A grant of the layer.
@@ -60,9 +60,9 @@ struct Use {
 struct Line {
     session: Option<usize>,
     /// The hashes of its current tokens, in the order in which they were stored.
-    order: Vec<Tag>,
+    order: Vec<ClaimTag>,
     /// The hashes that a failover undid, and when.
-    undone: Vec<(Tag, Duration)>,
+    undone: Vec<(ClaimTag, Duration)>,
     /// All of its tokens that a client received.
     tokens: Vec<Token>,
     uses: Vec<Use>,
@@ -79,14 +79,14 @@ struct Line {
 }
 
 impl Line {
-    fn place(&self, tag: &Tag) -> Option<usize> {
+    fn place(&self, tag: &ClaimTag) -> Option<usize> {
         // Tags compare in constant time, which is slow, so compare their bytes.
         self.order
             .iter()
             .rposition(|known| known.as_bytes() == tag.as_bytes())
     }
 
-    fn undone_at(&self, tag: &Tag) -> Option<Duration> {
+    fn undone_at(&self, tag: &ClaimTag) -> Option<Duration> {
         self.undone
             .iter()
             .rfind(|(undone, _)| undone == tag)
@@ -95,7 +95,7 @@ impl Line {
 
     /// Returns whether a use shows that this token is over: its successor was presented, or it was
     /// dropped in favour of another token.
-    fn is_superseded(&self, tag: &Tag) -> bool {
+    fn is_superseded(&self, tag: &ClaimTag) -> bool {
         self.uses
             .iter()
             .any(|used| used.presented != *tag && self.place(tag) < self.place(&used.next))

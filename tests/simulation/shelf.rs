@@ -7,22 +7,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use tower_oauth_refresh::Timestamp;
 use tower_oauth_refresh::store::{
-    Beside, Change, Claim, Entry, Key, Lease, Name, Swap, Tag, Ttl, Version,
+    Change, Claim, ClaimTag, Entry, Key, Lease, Sidecar, SidecarName, Swap, Ttl, Version,
 };
 
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
     Get(Key),
-    Swap(Key, Option<Version>, Change, Option<Beside>),
-    Beside(Key, Name),
-    Claim(Key, Tag, Version, Duration),
+    Swap(Key, Option<Version>, Change, Option<Sidecar>),
+    Sidecar(Key, SidecarName),
+    Claim(Key, ClaimTag, Version, Duration),
 }
 
 #[derive(Debug)]
 pub(crate) enum Answer {
     Entry(Option<Entry>),
     Swap(Swap),
-    Beside(Option<Bytes>),
+    Sidecar(Option<Bytes>),
     Claim(Option<Claim>),
 }
 
@@ -30,7 +30,7 @@ pub(crate) enum Answer {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Effect {
     /// The entry has a new tag: a grant has begun, or was rotated.
-    Committed(Key, Tag),
+    Committed(Key, ClaimTag),
     /// The response to a token from before the layer was stored.
     Adopted(Key),
     /// An access token was stored.
@@ -42,16 +42,16 @@ pub(crate) enum Effect {
 }
 
 /// Tags of entries that are not grants: of an adoption in progress, and of a completed one.
-pub(crate) const UNDER_WAY: Tag = Tag::new([0; 32]);
-const DONE: Tag = Tag::new([1; 32]);
+pub(crate) const UNDER_WAY: ClaimTag = ClaimTag::new([0; 32]);
+const DONE: ClaimTag = ClaimTag::new([1; 32]);
 /// The tag of every access token.
-pub(crate) const ACCESS: Tag = Tag::new([2; 32]);
+pub(crate) const ACCESS: ClaimTag = ClaimTag::new([2; 32]);
 
 #[derive(Clone, Debug)]
 struct Slot {
     entry: Entry,
     end: Timestamp,
-    besides: BTreeMap<Name, (Bytes, Timestamp)>,
+    besides: BTreeMap<SidecarName, (Bytes, Timestamp)>,
 }
 
 /// The contents of the store, exactly as `Store` documents them.
@@ -90,10 +90,10 @@ impl Shelf {
                 Answer::Entry(self.live(key, now).map(|slot| slot.entry.clone())),
                 None,
             ),
-            Call::Beside(key, name) => {
+            Call::Sidecar(key, name) => {
                 let found = self.live(key, now).and_then(|slot| slot.besides.get(name));
                 (
-                    Answer::Beside(
+                    Answer::Sidecar(
                         found
                             .filter(|(_, end)| *end > now)
                             .map(|(value, _)| value.clone()),
@@ -127,7 +127,7 @@ impl Shelf {
     fn claim(
         &mut self,
         key: &Key,
-        tag: &Tag,
+        tag: &ClaimTag,
         version: Version,
         lease: Duration,
         now: Timestamp,
@@ -167,7 +167,7 @@ impl Shelf {
         key: &Key,
         expected: Option<Version>,
         change: &Change,
-        also: Option<&Beside>,
+        also: Option<&Sidecar>,
         now: Timestamp,
     ) -> (Swap, Option<Effect>) {
         let current = self.live(key, now);
@@ -196,7 +196,7 @@ impl Shelf {
         };
         let mut besides = current.map(|slot| slot.besides.clone()).unwrap_or_default();
         besides.retain(|_, (_, end)| *end > now);
-        if let Some(Beside {
+        if let Some(Sidecar {
             name, value, ttl, ..
         }) = also
         {
@@ -230,7 +230,7 @@ impl Shelf {
         writes: usize,
         since: Timestamp,
         ahead: Duration,
-    ) -> Vec<(Key, Option<Tag>)> {
+    ) -> Vec<(Key, Option<ClaimTag>)> {
         let mut keys = Vec::new();
         for _ in 0..writes {
             let Some((_, key, old)) = self.journal.pop_if(|(at, ..)| *at >= since) else {

@@ -9,8 +9,8 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tower_oauth_refresh::Timestamp;
 use tower_oauth_refresh::store::{
-    Announcements, Beside, Change, Claim, Entry, Key, Name, Store, StoreError, Swap, Tag, Ttl,
-    Version,
+    Announcements, Change, Claim, ClaimTag, Entry, Key, Sidecar, SidecarName, Store, StoreError,
+    Swap, Ttl, Version,
 };
 
 use super::access::Ear;
@@ -183,7 +183,7 @@ impl Link {
         let commits = matches!(&call, Call::Swap(_, _, Change::Put { entry, ttl: Ttl::After(_) }, _)
             if ![UNDER_WAY, ACCESS].contains(&entry.tag));
         let key = match call {
-            Call::Get(key) | Call::Swap(key, ..) | Call::Beside(key, _) | Call::Claim(key, ..) => {
+            Call::Get(key) | Call::Swap(key, ..) | Call::Sidecar(key, _) | Call::Claim(key, ..) => {
                 key
             }
         };
@@ -219,7 +219,7 @@ impl Store for Link {
         key: &Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Beside>,
+        also: Option<Sidecar>,
     ) -> Result<Swap, StoreError> {
         match self.call(Call::Swap(*key, expected, change, also)).await? {
             Answer::Swap(swap) => Ok(swap),
@@ -227,9 +227,9 @@ impl Store for Link {
         }
     }
 
-    async fn beside(&self, key: &Key, name: &Name) -> Result<Option<Bytes>, StoreError> {
-        match self.call(Call::Beside(*key, *name)).await? {
-            Answer::Beside(value) => Ok(value),
+    async fn beside(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
+        match self.call(Call::Sidecar(*key, *name)).await? {
+            Answer::Sidecar(value) => Ok(value),
             other => unreachable!("{other:?}"),
         }
     }
@@ -237,7 +237,7 @@ impl Store for Link {
     async fn claim(
         &self,
         key: &Key,
-        tag: &Tag,
+        tag: &ClaimTag,
         version: Version,
         lease: Duration,
     ) -> Result<Option<Claim>, StoreError> {

@@ -16,7 +16,7 @@ enum Loot {
     /// A client of its own.
     OtherClient,
     /// The id of the client, which is not a secret.
-    Name,
+    SidecarName,
     /// Everything that the client has.
     Everything,
 }
@@ -36,8 +36,8 @@ pub(crate) async fn theft(world: Arc<World>, jars: Vec<Arc<Jar>>) {
     let loot = [
         Loot::Token,
         Loot::OtherClient,
-        Loot::Name,
-        Loot::Name,
+        Loot::SidecarName,
+        Loot::SidecarName,
         Loot::Everything,
         Loot::Everything,
     ];
@@ -50,11 +50,12 @@ pub(crate) async fn theft(world: Arc<World>, jars: Vec<Arc<Jar>>) {
         client: match loot {
             Loot::Token => None,
             Loot::OtherClient => Some("client-of-the-thief".into()),
-            Loot::Name | Loot::Everything => honest.client.clone(),
+            Loot::SidecarName | Loot::Everything => honest.client.clone(),
         },
         secret: honest.secret.clone().filter(|_| loot == Loot::Everything),
-        entitled: loot == Loot::Everything || (loot == Loot::Name && honest.secret.is_none()),
-        named: matches!(loot, Loot::Name | Loot::Everything),
+        entitled: loot == Loot::Everything
+            || (loot == Loot::SidecarName && honest.secret.is_none()),
+        named: matches!(loot, Loot::SidecarName | Loot::Everything),
     };
     for _ in 0..1 + world.below(if caller.entitled { 3 } else { 1 }) {
         // Without the secret, the client's current token is useless and harmless, but an older one

@@ -1,7 +1,7 @@
 //! The refresh tokens of the layer.
 
 use sha2::{Digest as _, Sha256};
-use tower_oauth_refresh::store::{Key, Tag};
+use tower_oauth_refresh::store::{ClaimTag, Key};
 
 use test_support::tokens;
 
@@ -23,7 +23,7 @@ pub(crate) fn read_access(text: &str) -> Option<(Key, Key, u32)> {
 pub(crate) struct Token {
     pub(crate) text: String,
     pub(crate) key: Key,
-    pub(crate) tag: Tag,
+    pub(crate) tag: ClaimTag,
 }
 
 impl Token {
@@ -34,7 +34,7 @@ impl Token {
         Some(Self {
             text: text.to_owned(),
             key,
-            tag: Tag::new(Sha256::digest(&bytes).into()),
+            tag: ClaimTag::new(Sha256::digest(&bytes).into()),
         })
     }
 
@@ -47,7 +47,7 @@ impl Token {
             .finalize();
         Self {
             key: Key::new(key.into()),
-            tag: Tag::new(Sha256::digest(&text).into()),
+            tag: ClaimTag::new(Sha256::digest(&text).into()),
             text,
         }
     }

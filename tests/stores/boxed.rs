@@ -9,8 +9,8 @@ use allocation_counter::measure;
 use bytes::Bytes;
 use test_support::{Call, Hooked, ManualClock, Plan};
 use tower_oauth_refresh::store::{
-    Announcement, Beside, BoxStore, Change, Claim, Entry, Hint, Key, Lease, MemoryStore, Name,
-    Store, StoreError, Swap, Tag, TieredStore, Ttl, Version,
+    Announcement, BoxStore, Change, Claim, ClaimTag, Entry, Hint, Key, Lease, MemoryStore, Sidecar,
+    SidecarName, Store, StoreError, Swap, TieredStore, Ttl, Version,
 };
 use tower_oauth_refresh::{AccessLayer, Clock as _, RefreshLayer, Timestamp};
 
@@ -21,8 +21,8 @@ tower_oauth_refresh::store_conformance!({
 
 const HOUR: Duration = Duration::from_secs(3600);
 const KEY: Key = Key::new([7; 32]);
-const TAG: Tag = Tag::new([1; 32]);
-const NAME: Name = Name::new([2; 16]);
+const TAG: ClaimTag = ClaimTag::new([1; 32]);
+const NAME: SidecarName = SidecarName::new([2; 16]);
 
 fn version(number: u8) -> Version {
     Version::new([number; 8])
@@ -40,8 +40,8 @@ fn put(number: u8) -> Change {
     }
 }
 
-fn also() -> Beside {
-    Beside::new(NAME, Bytes::from_static(b"beside"), HOUR)
+fn also() -> Sidecar {
+    Sidecar::new(NAME, Bytes::from_static(b"beside"), HOUR)
 }
 
 #[tokio::test]
@@ -172,19 +172,19 @@ impl Store for Silent {
         _: &Key,
         _: Option<Version>,
         _: Change,
-        _: Option<Beside>,
+        _: Option<Sidecar>,
     ) -> Result<Swap, StoreError> {
         Ok(Swap::Conflict(None))
     }
 
-    async fn beside(&self, _: &Key, _: &Name) -> Result<Option<Bytes>, StoreError> {
+    async fn beside(&self, _: &Key, _: &SidecarName) -> Result<Option<Bytes>, StoreError> {
         Ok(None)
     }
 
     async fn claim(
         &self,
         _: &Key,
-        _: &Tag,
+        _: &ClaimTag,
         _: Version,
         _: Duration,
     ) -> Result<Option<Claim>, StoreError> {

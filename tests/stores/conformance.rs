@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bytes::Bytes;
 use tower_oauth_refresh::store::conformance::{run, swap};
 use tower_oauth_refresh::store::{
-    Beside, Change, Entry, Key, Name, Store, StoreError, Swap, Version,
+    Change, Entry, Key, Sidecar, SidecarName, Store, StoreError, Swap, Version,
 };
 
 /// A store that keeps nothing.
@@ -21,12 +21,12 @@ impl Store for Forgetful {
         _: &Key,
         _: Option<Version>,
         _: Change,
-        _: Option<Beside>,
+        _: Option<Sidecar>,
     ) -> Result<Swap, StoreError> {
         Ok(Swap::Swapped)
     }
 
-    async fn beside(&self, _: &Key, _: &Name) -> Result<Option<Bytes>, StoreError> {
+    async fn beside(&self, _: &Key, _: &SidecarName) -> Result<Option<Bytes>, StoreError> {
         Ok(None)
     }
 }

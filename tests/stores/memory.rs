@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tower_oauth_refresh::store::{
-    Beside, Change, Claim, Entry, Key, Lease, MemoryStore, Name, Store, Swap, Tag, Ttl, Version,
+    Change, Claim, ClaimTag, Entry, Key, Lease, MemoryStore, Sidecar, SidecarName, Store, Swap,
+    Ttl, Version,
 };
 use tower_oauth_refresh::{Clock, Timestamp};
 
@@ -16,8 +17,8 @@ tower_oauth_refresh::store_conformance!({
 });
 
 const HOUR: Duration = Duration::from_secs(3600);
-const TAG: Tag = Tag::new([1; 32]);
-const NAME: Name = Name::new([2; 16]);
+const TAG: ClaimTag = ClaimTag::new([1; 32]);
+const NAME: SidecarName = SidecarName::new([2; 16]);
 const START: u64 = 1_000_000_000_000;
 
 /// A clock that a test sets, in milliseconds.
@@ -88,7 +89,7 @@ async fn entries_and_sidecars_expire_by_the_clock_of_the_store() {
         entry: entry(1),
         ttl: Ttl::After(HOUR),
     };
-    let also = Beside::new(NAME, Bytes::from_static(b"beside"), HOUR / 2);
+    let also = Sidecar::new(NAME, Bytes::from_static(b"beside"), HOUR / 2);
     assert_eq!(
         store.swap(&key(1), None, change, Some(also)).await.unwrap(),
         Swap::Swapped
@@ -185,7 +186,7 @@ async fn leases_expire_by_the_clock_of_the_store() {
         Some(Lease::Held(second * 7))
     );
     let other = store
-        .claim(&key(1), &Tag::new([9; 32]), version(3), second)
+        .claim(&key(1), &ClaimTag::new([9; 32]), version(3), second)
         .await
         .unwrap()
         .unwrap();
@@ -235,7 +236,7 @@ async fn any_time_to_live_is_accepted() {
                 entry: entry(1),
                 ttl: Ttl::After(ttl),
             };
-            let also = Beside::new(NAME, Bytes::new(), ttl);
+            let also = Sidecar::new(NAME, Bytes::new(), ttl);
             assert_eq!(
                 store
                     .swap(&key(number), None, change, Some(also))
@@ -278,7 +279,7 @@ async fn removing_an_entry_removes_its_sidecars() {
         entry: entry(1),
         ttl: Ttl::After(HOUR),
     };
-    let also = Beside::new(NAME, Bytes::from_static(b"beside"), HOUR);
+    let also = Sidecar::new(NAME, Bytes::from_static(b"beside"), HOUR);
     assert_eq!(
         store.swap(&key(1), None, change, Some(also)).await.unwrap(),
         Swap::Swapped

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
 use tokio::task::JoinSet;
-use tower_oauth_refresh::store::{Beside, Change, Entry, Lease, Name, Store, Swap, Ttl};
+use tower_oauth_refresh::store::{Change, Entry, Lease, Sidecar, SidecarName, Store, Swap, Ttl};
 use tower_oauth_refresh::{Clock, RedbStore, StoreError, SystemClock, Timestamp};
 
 use crate::redb_support::{HOUR, TAG, TestFile, beside, entry, key, put, version};
@@ -158,7 +158,7 @@ async fn check(path: &Path, stored: &mut HashMap<u64, u64>, round: u32) {
             (reported..=reported + 1).contains(&found),
             "round {round}, grant {grant}: {found} instead of {reported}"
         );
-        let name = Name::new([u8::try_from(found % 256).unwrap(); 16]);
+        let name = SidecarName::new([u8::try_from(found % 256).unwrap(); 16]);
         let beside = store.beside(&key(grant), &name).await.unwrap();
         assert_eq!(
             beside,
@@ -201,8 +201,8 @@ async fn rotate(store: RedbStore, grant: u64) {
         };
         let value = Bytes::copy_from_slice(&generation.to_be_bytes());
         let next = Entry::new(fresh(), TAG, value.clone());
-        let also = Beside::new(
-            Name::new([u8::try_from(generation % 256).unwrap(); 16]),
+        let also = Sidecar::new(
+            SidecarName::new([u8::try_from(generation % 256).unwrap(); 16]),
             value,
             HOUR,
         );

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use redb::{Database, TableDefinition};
 use test_support::secrets::Log;
-use tower_oauth_refresh::store::{Change, Name, Store, Swap, Ttl};
+use tower_oauth_refresh::store::{Change, SidecarName, Store, Swap, Ttl};
 use tower_oauth_refresh::{RedbOpenError, RedbStore, StoreError};
 
 use crate::redb_support::{
@@ -289,7 +289,7 @@ async fn a_corrupt_record_does_not_affect_other_entries() {
             entry: entry(2),
             ttl: Ttl::After(HOUR),
         };
-        let (version, name) = (Some(version(1)), Name::new([1; 16]));
+        let (version, name) = (Some(version(1)), SidecarName::new([1; 16]));
         let errors = [
             store.get(&key(0)).await.err(),
             store.beside(&key(0), &name).await.err(),

@@ -7,12 +7,12 @@ use bytes::Bytes;
 use redb::{Database, ReadableDatabase as _, ReadableTableMetadata as _, TableDefinition};
 use tempfile::TempDir;
 use tower_oauth_refresh::store::{
-    Beside, Change, Entry, Key, Name, Store, Swap, Tag, Ttl, Version,
+    Change, ClaimTag, Entry, Key, Sidecar, SidecarName, Store, Swap, Ttl, Version,
 };
 use tower_oauth_refresh::{RedbOpenError, RedbStore};
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
-pub(crate) const TAG: Tag = Tag::new([1; 32]);
+pub(crate) const TAG: ClaimTag = ClaimTag::new([1; 32]);
 pub(crate) const GRANTS: TableDefinition<'static, &[u8; 32], &[u8]> =
     TableDefinition::new("grants");
 pub(crate) const BESIDES: TableDefinition<'static, &[u8; 48], &[u8]> =
@@ -73,8 +73,12 @@ pub(crate) fn entry(number: u64) -> Entry {
     )
 }
 
-pub(crate) fn beside(number: u8, ttl: Duration) -> Beside {
-    Beside::new(Name::new([number; 16]), Bytes::from(vec![number; 40]), ttl)
+pub(crate) fn beside(number: u8, ttl: Duration) -> Sidecar {
+    Sidecar::new(
+        SidecarName::new([number; 16]),
+        Bytes::from(vec![number; 40]),
+        ttl,
+    )
 }
 
 pub(crate) async fn put(
@@ -93,7 +97,7 @@ pub(crate) async fn put_with(
     expected: Option<u64>,
     number: u64,
     ttl: Ttl,
-    also: Option<Beside>,
+    also: Option<Sidecar>,
 ) -> Swap {
     store
         .swap(
@@ -111,7 +115,7 @@ pub(crate) async fn put_with(
 
 pub(crate) async fn has_beside(store: &RedbStore, key: &Key, number: u8) -> bool {
     store
-        .beside(key, &Name::new([number; 16]))
+        .beside(key, &SidecarName::new([number; 16]))
         .await
         .unwrap()
         .is_some()

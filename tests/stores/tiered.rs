@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use test_support::{Call, Hooked, Plan};
 use tower_oauth_refresh::store::{
-    Beside, CacheStats, Change, Entry, Hint, Key, MemoryStore, Name, Store, StoreError, Swap, Tag,
-    TieredStore, Ttl, Version,
+    CacheStats, Change, ClaimTag, Entry, Hint, Key, MemoryStore, Sidecar, SidecarName, Store,
+    StoreError, Swap, TieredStore, Ttl, Version,
 };
 
 // Every handle is a separate instance with its own cache.
@@ -23,8 +23,8 @@ tower_oauth_refresh::store_conformance!({
 type Tier = TieredStore<Hooked<MemoryStore>>;
 
 const HOUR: Duration = Duration::from_secs(3600);
-const TAG: Tag = Tag::new([1; 32]);
-const OTHER: Tag = Tag::new([2; 32]);
+const TAG: ClaimTag = ClaimTag::new([1; 32]);
+const OTHER: ClaimTag = ClaimTag::new([2; 32]);
 const KEY: Key = Key::new([7; 32]);
 
 fn key(number: u64) -> Key {
@@ -79,7 +79,7 @@ async fn remove<S: Store>(store: &S, expected: u64) -> Swap {
         .unwrap()
 }
 
-async fn claim<S: Store>(store: &S, tag: Tag) {
+async fn claim<S: Store>(store: &S, tag: ClaimTag) {
     store.claim(&KEY, &tag, version(1000), HOUR).await.unwrap();
 }
 
@@ -148,19 +148,26 @@ async fn the_cache_learns_from_every_reply() {
 #[tokio::test]
 async fn sidecars_are_not_cached() {
     let tier = tier();
-    assert_eq!(tier.beside(&KEY, &Name::new([3; 16])).await.unwrap(), None);
+    assert_eq!(
+        tier.beside(&KEY, &SidecarName::new([3; 16])).await.unwrap(),
+        None
+    );
     assert_eq!(tier.peek(&KEY), None);
     let change = Change::Put {
         entry: entry(1),
         ttl: Ttl::After(HOUR),
     };
-    let also = Beside::new(Name::new([3; 16]), Bytes::from_static(b"beside"), HOUR);
+    let also = Sidecar::new(
+        SidecarName::new([3; 16]),
+        Bytes::from_static(b"beside"),
+        HOUR,
+    );
     assert_eq!(
         tier.swap(&KEY, None, change, Some(also)).await.unwrap(),
         Swap::Swapped
     );
     assert_eq!(
-        tier.beside(&KEY, &Name::new([3; 16]))
+        tier.beside(&KEY, &SidecarName::new([3; 16]))
             .await
             .unwrap()
             .as_deref(),
@@ -340,12 +347,12 @@ impl Store for Everywhere {
         _: &Key,
         _: Option<Version>,
         _: Change,
-        _: Option<Beside>,
+        _: Option<Sidecar>,
     ) -> Result<Swap, StoreError> {
         Err(StoreError::unavailable("nothing can be written here"))
     }
 
-    async fn beside(&self, _: &Key, _: &Name) -> Result<Option<Bytes>, StoreError> {
+    async fn beside(&self, _: &Key, _: &SidecarName) -> Result<Option<Bytes>, StoreError> {
         Ok(None)
     }
 }

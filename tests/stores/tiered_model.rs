@@ -14,8 +14,8 @@ use proptest::sample::Index;
 use test_support::tiered::{Tier, tiered_with};
 use test_support::{Act, Answer, App, Call, Hooked, ManualClock, Plan, TestStore, refresh_form};
 use tower_oauth_refresh::store::{
-    Change, Entry, Hint, Key, MemoryStore, Store as _, StoreError, Swap, Tag, TieredStore, Ttl,
-    Version,
+    Change, ClaimTag, Entry, Hint, Key, MemoryStore, Store as _, StoreError, Swap, TieredStore,
+    Ttl, Version,
 };
 use tower_oauth_refresh::{EventKind, RefreshLayerBuilder};
 
@@ -84,7 +84,7 @@ struct Model {
     /// The entry that was returned last.
     last: [Option<Entry>; KEYS],
     /// Every value that may have been stored.
-    written: [Vec<(Tag, Bytes)>; KEYS],
+    written: [Vec<(ClaimTag, Bytes)>; KEYS],
     /// Whether a removed key may be inserted again.
     reused: bool,
     /// Whether an insert has returned.
@@ -140,7 +140,7 @@ impl Model {
         }
     }
 
-    fn entry(&mut self, key: usize, tag: Tag) -> Entry {
+    fn entry(&mut self, key: usize, tag: ClaimTag) -> Entry {
         self.versions += 1;
         let value = Bytes::from(format!("{key} {}", self.versions));
         self.written[key].push((tag, value.clone()));
@@ -156,7 +156,7 @@ impl Model {
     ) {
         let entry = self.entry(
             key,
-            Tag::new([u8::from(self.versions.is_multiple_of(2)); 32]),
+            ClaimTag::new([u8::from(self.versions.is_multiple_of(2)); 32]),
         );
         let call = Box::pin(async move {
             let change = Change::Put {
@@ -205,7 +205,7 @@ impl Model {
             Op::Claim(fits) => {
                 let tag = last
                     .filter(|_| fits)
-                    .map_or(Tag::new([9; 32]), |entry| entry.tag);
+                    .map_or(ClaimTag::new([9; 32]), |entry| entry.tag);
                 Box::pin(async move {
                     let claim = tier
                         .claim(&store_key, &tag, version, Duration::from_secs(1))

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tower_oauth_refresh::Timestamp;
 use tower_oauth_refresh::store::{
-    Announcements, Beside, Change, Claim, Entry, Hint, Key, Name, Store, StoreError, Swap, Tag,
-    Version,
+    Announcements, Change, Claim, ClaimTag, Entry, Hint, Key, Sidecar, SidecarName, Store,
+    StoreError, Swap, Version,
 };
 
 use crate::metrics::{Metrics, StoreOp};
@@ -49,13 +49,13 @@ impl<S: Store> Store for Metered<S> {
         key: &Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Beside>,
+        also: Option<Sidecar>,
     ) -> Result<Swap, StoreError> {
         self.measured(StoreOp::Swap, self.inner.swap(key, expected, change, also))
             .await
     }
 
-    async fn beside(&self, key: &Key, name: &Name) -> Result<Option<Bytes>, StoreError> {
+    async fn beside(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
         self.measured(StoreOp::Beside, self.inner.beside(key, name))
             .await
     }
@@ -63,7 +63,7 @@ impl<S: Store> Store for Metered<S> {
     async fn claim(
         &self,
         key: &Key,
-        tag: &Tag,
+        tag: &ClaimTag,
         version: Version,
         lease: Duration,
     ) -> Result<Option<Claim>, StoreError> {

@@ -28,7 +28,7 @@ use crate::event::EventKind;
 use crate::event::Subject;
 use crate::key_lock::KeyLockGuard;
 use crate::seal::{Context, Purpose, Sealer, Secret};
-use crate::store::{Change, Entry, Key, Lease, Store, StoreError, Swap, Tag, Ttl, Version};
+use crate::store::{Change, ClaimTag, Entry, Key, Lease, Store, StoreError, Swap, Ttl, Version};
 use crate::token::RefreshToken;
 use crate::wire::client::ClientId;
 use crate::wire::scope::MAX_SCOPE;
@@ -36,8 +36,8 @@ use futures_util::future::join;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// The tags of the entry of an adoption: in progress, or done with the sealed answer as the value.
-const UNDER_WAY: Tag = Tag::new([0; 32]);
-const DONE: Tag = Tag::new([1; 32]);
+const UNDER_WAY: ClaimTag = ClaimTag::new([0; 32]);
+const DONE: ClaimTag = ClaimTag::new([1; 32]);
 
 /// The time for which the entry of an adoption in progress is kept after its lease has expired. It
 /// is longer than a commit is retried in the background, so that a request that takes the lease
@@ -98,7 +98,7 @@ where
         exchange
             .shared
             .key_lock()
-            .lock(Tag::new(*foreign.key.as_bytes())),
+            .lock(ClaimTag::new(*foreign.key.as_bytes())),
     );
     let (turn, _) = turn.await.map_err(|_| Error::Busy)?;
     let placeholder = match reserve(exchange, &foreign, deadline).await? {

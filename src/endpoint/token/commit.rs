@@ -27,7 +27,7 @@ use crate::event::Subject;
 use crate::grant::{Previous, Proceed, Record, Refusal, Rotated, Standing, Verdict, decide};
 use crate::key_lock::KeyLockGuard;
 use crate::seal::{Purpose, Sealer};
-use crate::store::{Beside, Change, Entry, Key, Store, StoreError, Swap, Tag, Ttl, Version};
+use crate::store::{Change, ClaimTag, Entry, Key, Sidecar, Store, StoreError, Swap, Ttl, Version};
 use crate::wire::client::ClientId;
 use crate::wire::scope::common_scope;
 use crate::wire::token_response::GrantedScope;
@@ -39,7 +39,7 @@ pub(crate) struct Rotation<'a> {
     pub(crate) ask: &'a RefreshRequest<'a>,
     pub(crate) sealer: Sealer,
     pub(crate) record: Record,
-    pub(crate) claimed: Tag,
+    pub(crate) claimed: ClaimTag,
     pub(crate) purpose: LeasePurpose,
     /// The upstream token that was sent to the inner service.
     pub(crate) token: Zeroizing<String>,
@@ -167,7 +167,7 @@ impl Rotation<'_> {
                 &body,
                 now,
             )?;
-            Some(Beside::new(
+            Some(Sidecar::new(
                 replay::name(&hash),
                 sealed.into(),
                 windows.retry.min(lifetime),
@@ -273,10 +273,10 @@ pub(crate) async fn decide_again<St: Store, ResBody>(
 pub(crate) struct Commit {
     key: Key,
     expected: Version,
-    claimed: Tag,
+    claimed: ClaimTag,
     record: Record,
     entry: Entry,
-    also: Option<Beside>,
+    also: Option<Sidecar>,
     /// The record of the access token; `None` once it is stored.
     access: Option<AccessWrite>,
     /// Whether the rotation is stored. Its access token may still be missing.

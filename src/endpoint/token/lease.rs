@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use crate::clock::Timestamp;
 use crate::endpoint::state::State;
 use crate::grant::Record;
-use crate::store::{Change, Entry, Key, Store, StoreError, Tag, Ttl, Version};
+use crate::store::{Change, ClaimTag, Entry, Key, Store, StoreError, Ttl, Version};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// The purpose of a lease, stored in the lowest bit of its version.
@@ -64,7 +64,7 @@ enum LeaseState {
     Claiming,
     /// The claim was granted. Releasing the lease leaves the entry with this tag and value.
     Held {
-        tag: Tag,
+        tag: ClaimTag,
         value: Value,
         overdue: bool,
     },
@@ -81,7 +81,7 @@ enum Value {
 }
 
 impl Value {
-    fn encode(&self, key: &Key, tag: &Tag) -> Bytes {
+    fn encode(&self, key: &Key, tag: &ClaimTag) -> Bytes {
         match self {
             Self::Unchanged(value) => value.clone(),
             Self::Presented(record) => Record::clone(record).presented().encode(key, tag),

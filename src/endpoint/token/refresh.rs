@@ -26,7 +26,7 @@ use crate::grant::{
 };
 use crate::key_lock::KeyLockGuard;
 use crate::seal::Sealer;
-use crate::store::{Change, Claim, Lease, Store, Swap, Tag};
+use crate::store::{Change, Claim, ClaimTag, Lease, Store, Swap};
 use crate::token::RefreshToken;
 use crate::wire::client::Client;
 use crate::wire::token_request::{Param, TokenRequest};
@@ -99,7 +99,7 @@ struct Held<St: Store> {
     lease: LeaseGuard<St>,
     record: Record,
     /// The hash of the current token, as named by the claim.
-    claimed: Tag,
+    claimed: ClaimTag,
     purpose: LeasePurpose,
     /// The randomness for the next token.
     draw: Entropy,
@@ -245,7 +245,7 @@ async fn acquire<St: Store>(
 async fn claim<St: Store>(
     exchange: &RequestContext<St>,
     presentation: &PresentedToken<'_>,
-    target: &Tag,
+    target: &ClaimTag,
     purpose: LeasePurpose,
     taken: Option<(LeaseGuard<St>, Entropy)>,
 ) -> Result<Option<(LeaseGuard<St>, Claim, Entropy)>, Error> {
@@ -400,7 +400,7 @@ async fn rejected<St: Store, ResBody, E>(
     presentation: &PresentedToken<'_>,
     ask: &RefreshRequest<'_>,
     lease: LeaseGuard<St>,
-    claimed: &Tag,
+    claimed: &ClaimTag,
     response: Response<ResponseBody<ResBody>>,
 ) -> Outcome<ResBody, E> {
     let (version, _running) = lease.into_commit();

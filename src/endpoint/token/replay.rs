@@ -13,7 +13,7 @@ use crate::endpoint::upstream::Granted;
 use crate::error::Error;
 use crate::event::EventKind;
 use crate::seal::{Context, Purpose, SealError, SealNonce, Sealer};
-use crate::store::{Name, Store, Tag};
+use crate::store::{ClaimTag, SidecarName, Store};
 use crate::wire::token_response::TokenResponse;
 
 const FORMAT: u8 = 1;
@@ -22,10 +22,10 @@ const FORMAT: u8 = 1;
 ///
 /// The name depends on the new token, not on the one that was rotated away, so that an answer
 /// written by a rotation that lost the race is never found.
-pub(crate) fn name(next: &Tag) -> Name {
+pub(crate) fn name(next: &ClaimTag) -> SidecarName {
     let mut name = [0; 16];
     name.copy_from_slice(&next.as_bytes()[16..]);
-    Name::new(name)
+    SidecarName::new(name)
 }
 
 /// Seals an answer, to be opened with the same token and an equal request only.
@@ -102,7 +102,7 @@ pub(crate) async fn find<St: Store>(
     exchange: &RequestContext<St>,
     presentation: &PresentedToken<'_>,
     ask: &RefreshRequest<'_>,
-    current: &Tag,
+    current: &ClaimTag,
 ) -> Result<Answer, Error> {
     if !ask.replayable() {
         return Ok(Answer::Different);
@@ -129,7 +129,7 @@ pub(crate) async fn replay<St: Store, ResBody>(
     exchange: &RequestContext<St>,
     presentation: &PresentedToken<'_>,
     ask: &RefreshRequest<'_>,
-    current: &Tag,
+    current: &ClaimTag,
 ) -> Result<Response<ResponseBody<ResBody>>, Error> {
     match find(exchange, presentation, ask, current).await? {
         Answer::Opened(granted, body) => Ok(respond(exchange, presentation, granted, body)),

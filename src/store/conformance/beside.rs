@@ -8,7 +8,7 @@ use super::{
     LONG, LONG_LEASE, again, entry, get, inserted, key, long_beside, name, put, put_with,
     read_beside, take,
 };
-use crate::store::{Beside, Name, Store, Swap, Ttl};
+use crate::store::{Sidecar, SidecarName, Store, Swap, Ttl};
 
 /// A sidecar that was never written is absent, with an entry and without.
 pub async fn an_unwritten_sidecar_is_absent<S: Store>(make: impl AsyncFn() -> S) {
@@ -49,15 +49,15 @@ pub async fn sidecars_round_trip<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let all_bytes: Vec<u8> = (0..=u8::MAX).collect();
     let rows = [
-        ("empty", Name::new([0; 16]), Bytes::new()),
+        ("empty", SidecarName::new([0; 16]), Bytes::new()),
         (
             "every value of a byte",
-            Name::new([0xff; 16]),
+            SidecarName::new([0xff; 16]),
             Bytes::from(all_bytes.clone()),
         ),
         (
             "64 KiB",
-            Name::new(*b"\r\n:{}*\0 \r\n:{}*\0 "),
+            SidecarName::new(*b"\r\n:{}*\0 \r\n:{}*\0 "),
             Bytes::from(all_bytes.repeat(256)),
         ),
     ];
@@ -67,7 +67,7 @@ pub async fn sidecars_round_trip<S: Store>(make: impl AsyncFn() -> S) {
     for (row, name, value) in &rows {
         let (next, also) = (
             entry(),
-            Beside::new(*name, value.clone(), Duration::from_secs(3600)),
+            Sidecar::new(*name, value.clone(), Duration::from_secs(3600)),
         );
         assert_eq!(
             put_with(&store, &key, Some(version), &next, &also).await,
@@ -92,7 +92,7 @@ pub async fn sidecars_of_different_keys_and_names_are_independent<S: Store>(
     near[15] ^= 1;
     let (one, other) = (key(), key());
     let with =
-        |value: &'static str| Beside::new(shared, Bytes::from(value), Duration::from_secs(3600));
+        |value: &'static str| Sidecar::new(shared, Bytes::from(value), Duration::from_secs(3600));
     assert_eq!(
         put_with(&store, &one, None, &entry(), &with("of one")).await,
         Swap::Swapped
@@ -103,7 +103,7 @@ pub async fn sidecars_of_different_keys_and_names_are_independent<S: Store>(
         "another key"
     );
     assert_eq!(
-        read_beside(&store, &one, &Name::new(near)).await,
+        read_beside(&store, &one, &SidecarName::new(near)).await,
         None,
         "another name"
     );
@@ -126,7 +126,7 @@ pub async fn a_sidecar_can_be_replaced<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let (key, first) = (key(), entry());
     let one = long_beside(b"a longer value, which must be replaced completely");
-    let two = Beside {
+    let two = Sidecar {
         value: Bytes::from_static(b"another"),
         ..one.clone()
     };
@@ -182,7 +182,7 @@ pub async fn a_conflict_writes_no_sidecar<S: Store>(make: impl AsyncFn() -> S) {
         Swap::Swapped
     );
     let new = long_beside(b"new");
-    let over = Beside {
+    let over = Sidecar {
         value: Bytes::from_static(b"over"),
         ..kept.clone()
     };

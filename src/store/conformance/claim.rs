@@ -79,7 +79,7 @@ pub async fn a_claim_with_another_tag_takes_no_lease<S: Store>(make: impl AsyncF
     let key = inserted(&store, &first, LONG).await;
     let mut near = *first.tag.as_bytes();
     near[31] ^= 1;
-    for other in [tag(), crate::store::Tag::new(near)] {
+    for other in [tag(), crate::store::ClaimTag::new(near)] {
         let claim = take(&store, &key, &other, LONG_LEASE).await;
         assert_eq!(
             claim,

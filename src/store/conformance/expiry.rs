@@ -9,7 +9,7 @@ use super::{
     LONG, LONG_LEASE, again, entry, get, inserted, key, name, put, put_with, read_beside, remove,
     take,
 };
-use crate::store::{Beside, Change, Lease, Store, Swap, Ttl};
+use crate::store::{Change, Lease, Sidecar, Store, Swap, Ttl};
 
 const SHORT: Duration = Duration::from_millis(400);
 
@@ -254,8 +254,8 @@ pub async fn a_claim_does_not_shorten_the_entry<S: Store>(make: impl AsyncFn() -
 pub async fn a_sidecar_expires_independently_of_its_entry<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let (key, first) = (key(), entry());
-    let short = Beside::new(name(), Bytes::from_static(b"short"), SHORT);
-    let long = Beside::new(
+    let short = Sidecar::new(name(), Bytes::from_static(b"short"), SHORT);
+    let long = Sidecar::new(
         name(),
         Bytes::from_static(b"long"),
         Duration::from_secs(3600),
@@ -294,7 +294,7 @@ pub async fn a_sidecar_expires_independently_of_its_entry<S: Store>(make: impl A
 pub async fn swaps_do_not_extend_a_sidecar<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let (key, mut current) = (key(), entry());
-    let also = Beside::new(name(), Bytes::from_static(b"short"), Duration::from_secs(1));
+    let also = Sidecar::new(name(), Bytes::from_static(b"short"), Duration::from_secs(1));
     assert_eq!(
         put_with(&store, &key, None, &current, &also).await,
         Swap::Swapped
@@ -323,8 +323,8 @@ pub async fn swaps_do_not_extend_a_sidecar<S: Store>(make: impl AsyncFn() -> S) 
 pub async fn a_replaced_sidecar_has_the_new_expiry<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let (key, first, second) = (key(), entry(), entry());
-    let short = Beside::new(name(), Bytes::from_static(b"short"), SHORT);
-    let long = Beside {
+    let short = Sidecar::new(name(), Bytes::from_static(b"short"), SHORT);
+    let long = Sidecar {
         value: Bytes::from_static(b"long"),
         ttl: Duration::from_secs(3600),
         ..short.clone()
@@ -363,7 +363,7 @@ pub async fn a_sidecar_written_with_ttl_keep_expires<S: Store>(make: impl AsyncF
     let first = entry();
     let key = inserted(&store, &first, LONG).await;
     let second = again(&first);
-    let also = Beside::new(name(), Bytes::from_static(b"short"), SHORT);
+    let also = Sidecar::new(name(), Bytes::from_static(b"short"), SHORT);
     let change = Change::Put {
         entry: second.clone(),
         ttl: Ttl::Keep,

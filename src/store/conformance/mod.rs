@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Beside, Change, Claim, Entry, Key, Name, Store, Swap, Tag, Ttl, Version};
+use super::{Change, Claim, ClaimTag, Entry, Key, Sidecar, SidecarName, Store, Swap, Ttl, Version};
 use crate::random::{OsRandom, SecureRandom as _};
 
 pub mod announce;
@@ -59,12 +59,12 @@ fn key() -> Key {
     Key::new(random())
 }
 
-fn tag() -> Tag {
-    Tag::new(random())
+fn tag() -> ClaimTag {
+    ClaimTag::new(random())
 }
 
-fn name() -> Name {
-    Name::new(random())
+fn name() -> SidecarName {
+    SidecarName::new(random())
 }
 
 /// Creates an entry with a random version, tag and value, and no lease.
@@ -85,8 +85,8 @@ fn again(entry: &Entry) -> Entry {
 }
 
 /// Creates a sidecar that does not expire during a test.
-fn long_beside(value: &[u8]) -> Beside {
-    Beside::new(
+fn long_beside(value: &[u8]) -> Sidecar {
+    Sidecar::new(
         name(),
         Bytes::copy_from_slice(value),
         Duration::from_secs(3600),
@@ -97,7 +97,7 @@ async fn get<S: Store>(store: &S, key: &Key) -> Option<Entry> {
     store.get(key).await.expect("get")
 }
 
-async fn read_beside<S: Store>(store: &S, key: &Key, name: &Name) -> Option<Bytes> {
+async fn read_beside<S: Store>(store: &S, key: &Key, name: &SidecarName) -> Option<Bytes> {
     store.beside(key, name).await.expect("beside")
 }
 
@@ -127,7 +127,7 @@ async fn put_with<S: Store>(
     key: &Key,
     expected: Option<Version>,
     entry: &Entry,
-    also: &Beside,
+    also: &Sidecar,
 ) -> Swap {
     let change = Change::Put {
         entry: entry.clone(),
@@ -149,7 +149,7 @@ async fn remove<S: Store>(store: &S, key: &Key, expected: Option<Version>) -> Sw
 async fn claim_as<S: Store>(
     store: &S,
     key: &Key,
-    tag: &Tag,
+    tag: &ClaimTag,
     version: Version,
     lease: Duration,
 ) -> Option<Claim> {
@@ -157,7 +157,7 @@ async fn claim_as<S: Store>(
 }
 
 /// Claims an entry with a new version.
-async fn take<S: Store>(store: &S, key: &Key, tag: &Tag, lease: Duration) -> Option<Claim> {
+async fn take<S: Store>(store: &S, key: &Key, tag: &ClaimTag, lease: Duration) -> Option<Claim> {
     claim_as(store, key, tag, Version::new(random()), lease).await
 }
 

@@ -1,6 +1,6 @@
 use bytes::Bytes;
 
-use super::super::{Beside, Change, Entry, Key, Name, Store, StoreError, Swap, Version};
+use super::super::{Change, Entry, Key, Sidecar, SidecarName, Store, StoreError, Swap, Version};
 use crate::clock::Timestamp;
 
 /// A store that uses the default [`claim`](Store::claim) of the trait instead of its own. With it
@@ -25,12 +25,12 @@ impl<S: Store> Store for Provided<S> {
         key: &Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Beside>,
+        also: Option<Sidecar>,
     ) -> Result<Swap, StoreError> {
         self.0.swap(key, expected, change, also).await
     }
 
-    async fn beside(&self, key: &Key, name: &Name) -> Result<Option<Bytes>, StoreError> {
+    async fn beside(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
         self.0.beside(key, name).await
     }
 

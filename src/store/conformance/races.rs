@@ -12,7 +12,7 @@ use super::{
     LONG, LONG_LEASE, again, entry, get, inserted, key, long_beside, name, put, put_with,
     read_beside, remove, tag, take,
 };
-use crate::store::{Beside, Change, Entry, Lease, Name, Store, Swap, Ttl};
+use crate::store::{Change, Entry, Lease, Sidecar, SidecarName, Store, Swap, Ttl};
 
 const TASKS: usize = 16;
 const ROUNDS: usize = 20;
@@ -370,13 +370,13 @@ pub async fn concurrent_inserts_and_removals_do_not_interfere<S: Store>(make: im
 
 /// A reader that sees an entry also sees the sidecar of the same swap.
 pub async fn an_entry_is_never_visible_without_its_sidecar<S: Store>(make: impl AsyncFn() -> S) {
-    fn beside_of(entry: &Entry) -> Name {
+    fn beside_of(entry: &Entry) -> SidecarName {
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&entry.value[..16]);
-        Name::new(bytes)
+        SidecarName::new(bytes)
     }
-    fn pair() -> (Entry, Beside) {
-        let also = Beside {
+    fn pair() -> (Entry, Sidecar) {
+        let also = Sidecar {
             name: name(),
             ..long_beside(b"beside")
         };

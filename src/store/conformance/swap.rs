@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{LONG, LONG_LEASE, again, entry, get, inserted, key, put, random, remove, tag, take};
-use crate::store::{Entry, Hint, Key, Lease, Store, Swap, Tag, Ttl, Version};
+use crate::store::{ClaimTag, Entry, Hint, Key, Lease, Store, Swap, Ttl, Version};
 
 /// A key that was never written has no entry.
 pub async fn an_unwritten_key_is_absent<S: Store>(make: impl AsyncFn() -> S) {
@@ -79,21 +79,21 @@ pub async fn entries_round_trip<S: Store>(make: impl AsyncFn() -> S) {
         (
             "zeros",
             Version::new([0; 8]),
-            Tag::new([0; 32]),
+            ClaimTag::new([0; 32]),
             None,
             Bytes::from_static(&[0; 3]),
         ),
         (
             "ones",
             Version::new([0xff; 8]),
-            Tag::new([0xff; 32]),
+            ClaimTag::new([0xff; 32]),
             lease,
             Bytes::from_static(&[0xff; 3]),
         ),
         (
             "line ends",
             Version::new(*b"\r\n\r\n\0\r\n\0"),
-            Tag::new([b'\n'; 32]),
+            ClaimTag::new([b'\n'; 32]),
             None,
             Bytes::from_static(b"\r\n"),
         ),

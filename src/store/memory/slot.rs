@@ -5,13 +5,13 @@ use bytes::Bytes;
 use crate::clock::Timestamp;
 use crate::store::decide::{self, BESIDES};
 use crate::store::types::CENTURY;
-use crate::store::{Beside, Change, Claim, Entry, Name, Swap, Tag, Ttl, Version};
+use crate::store::{Change, Claim, ClaimTag, Entry, Sidecar, SidecarName, Swap, Ttl, Version};
 
 /// An entry in memory, with its sidecars.
 pub(super) struct Slot {
     entry: Entry,
     end: Timestamp,
-    besides: Vec<(Name, Bytes, Timestamp)>,
+    besides: Vec<(SidecarName, Bytes, Timestamp)>,
     /// When the cache drops this slot, by the clock of the cache.
     reclaimed_at: Instant,
     /// Whether another slot has replaced this one, or it was removed. A retired slot keeps its last
@@ -25,7 +25,7 @@ impl Slot {
         old: Option<&Self>,
         entry: Entry,
         ttl: Duration,
-        also: Option<&Beside>,
+        also: Option<&Sidecar>,
         now: Timestamp,
     ) -> (Self, Duration) {
         let hold = hold(ttl);
@@ -57,7 +57,7 @@ impl Slot {
         self.is_live(now).then_some(&self.entry)
     }
 
-    pub(super) fn beside(&self, name: &Name, now: Timestamp) -> Option<Bytes> {
+    pub(super) fn beside(&self, name: &SidecarName, now: Timestamp) -> Option<Bytes> {
         let beside = self
             .besides
             .iter()
@@ -69,7 +69,7 @@ impl Slot {
 
     pub(super) fn claim(
         &mut self,
-        tag: &Tag,
+        tag: &ClaimTag,
         version: Version,
         lease: Duration,
         now: Timestamp,
@@ -86,7 +86,7 @@ impl Slot {
         &mut self,
         expected: Option<Version>,
         change: &Change,
-        also: Option<&Beside>,
+        also: Option<&Sidecar>,
         now: Timestamp,
     ) -> Option<Swap> {
         if let Some(answer) = decide::swap(self.entry(now), expected, change) {
@@ -120,9 +120,9 @@ impl Slot {
         self.end > now
     }
 
-    fn put_beside(&mut self, also: Option<&Beside>, now: Timestamp) {
+    fn put_beside(&mut self, also: Option<&Sidecar>, now: Timestamp) {
         self.besides.retain(|(_, _, end)| *end > now);
-        if let Some(Beside { name, value, ttl }) = also {
+        if let Some(Sidecar { name, value, ttl }) = also {
             self.besides.retain(|(known, ..)| known != name);
             if self.besides.len() == BESIDES {
                 self.besides.remove(0);

@@ -10,8 +10,8 @@ use moka::sync::Cache;
 use super::slot::Slot;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::store::{
-    Announcements, Announcer, Beside, Change, Claim, Entry, Key, Name, Store, StoreError, Swap,
-    Tag, Ttl, Version, decide,
+    Announcements, Announcer, Change, Claim, ClaimTag, Entry, Key, Sidecar, SidecarName, Store,
+    StoreError, Swap, Ttl, Version, decide,
 };
 
 /// Grants in the memory of this process: for a single instance, for tests and for trying the layer
@@ -84,7 +84,7 @@ impl MemoryStore {
         key: &Key,
         expected: Option<Version>,
         change: &Change,
-        also: Option<&Beside>,
+        also: Option<&Sidecar>,
     ) -> Swap {
         let swap = match self.slots.get(key) {
             None => decide::swap(None, expected, change),
@@ -101,7 +101,7 @@ impl MemoryStore {
         key: &Key,
         expected: Option<Version>,
         change: &Change,
-        also: Option<&Beside>,
+        also: Option<&Sidecar>,
     ) -> Swap {
         let mut swap = Swap::Swapped;
         self.slots.entry(*key).and_compute_with(|found| {
@@ -141,7 +141,7 @@ impl MemoryStore {
     fn claim_entry(
         &self,
         key: &Key,
-        tag: &Tag,
+        tag: &ClaimTag,
         version: Version,
         lease: Duration,
     ) -> Option<Claim> {
@@ -186,12 +186,12 @@ impl Store for MemoryStore {
         key: &Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Beside>,
+        also: Option<Sidecar>,
     ) -> Result<Swap, StoreError> {
         Ok(self.swap_entry(key, expected, &change, also.as_ref()))
     }
 
-    async fn beside(&self, key: &Key, name: &Name) -> Result<Option<Bytes>, StoreError> {
+    async fn beside(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
         Ok(self
             .slots
             .get(key)
@@ -201,7 +201,7 @@ impl Store for MemoryStore {
     async fn claim(
         &self,
         key: &Key,
-        tag: &Tag,
+        tag: &ClaimTag,
         version: Version,
         lease: Duration,
     ) -> Result<Option<Claim>, StoreError> {

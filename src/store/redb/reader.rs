@@ -4,7 +4,7 @@ use bytes::Bytes;
 use redb::{ReadTransaction, ReadableDatabase as _};
 use tokio::sync::oneshot;
 
-use super::super::{Entry, Key, Name, StoreError};
+use super::super::{Entry, Key, SidecarName, StoreError};
 use super::error::store_error;
 use super::store::Shared;
 use super::tables::{read_beside, read_record, with_lease};
@@ -13,9 +13,9 @@ use super::threads::{Jobs, without_panic};
 /// A read, and the channel for its reply.
 pub(super) enum Read {
     Entry(Key, oneshot::Sender<Result<Option<Entry>, StoreError>>),
-    Beside(
+    Sidecar(
         Key,
-        Name,
+        SidecarName,
         oneshot::Sender<Result<Option<Bytes>, StoreError>>,
     ),
 }
@@ -29,7 +29,7 @@ pub(super) fn run(shared: &Arc<Shared>, jobs: &Jobs<Read>) {
     for job in jobs.all() {
         match job {
             Read::Entry(key, reply) => answer(reply, || entry(shared, &key)),
-            Read::Beside(key, name, reply) => answer(reply, || beside(shared, &key, &name)),
+            Read::Sidecar(key, name, reply) => answer(reply, || beside(shared, &key, &name)),
         }
     }
 }
@@ -53,7 +53,7 @@ fn entry(shared: &Shared, key: &Key) -> Result<Option<Entry>, StoreError> {
         .map(|record| with_lease(record.entry, claimed)))
 }
 
-fn beside(shared: &Shared, key: &Key, name: &Name) -> Result<Option<Bytes>, StoreError> {
+fn beside(shared: &Shared, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
     shared.read(|read| {
         let now = shared.clock.now();
         if read_record(read, key)?.is_none_or(|record| record.end <= now) {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::super::{Entry, Key, Name, Tag, Version};
+use super::super::{ClaimTag, Entry, Key, SidecarName, Version};
 use super::error::Unreadable;
 use crate::clock::Timestamp;
 
@@ -39,7 +39,10 @@ impl Record {
 
     pub(super) fn decode(mut bytes: &[u8]) -> Result<Self, Unreadable> {
         let [kind] = take(&mut bytes)?;
-        let (version, tag) = (Version::new(take(&mut bytes)?), Tag::new(take(&mut bytes)?));
+        let (version, tag) = (
+            Version::new(take(&mut bytes)?),
+            ClaimTag::new(take(&mut bytes)?),
+        );
         let end = take_time(&mut bytes)?;
         let lease = match kind {
             FREE => None,
@@ -88,7 +91,7 @@ impl<'a> BesideRecord<'a> {
 }
 
 /// Returns the key of a sidecar: the key of the entry, then the name.
-pub(super) fn beside_key(key: &Key, name: &Name) -> [u8; 48] {
+pub(super) fn beside_key(key: &Key, name: &SidecarName) -> [u8; 48] {
     let mut bytes = [0; 48];
     let (head, tail) = bytes.split_at_mut(32);
     head.copy_from_slice(key.as_bytes());
@@ -130,7 +133,7 @@ mod tests {
             order: u64,
             value: Vec<u8>,
         ) {
-            let entry = Entry::new(Version::new(version), Tag::new(tag), Bytes::from(value.clone()));
+            let entry = Entry::new(Version::new(version), ClaimTag::new(tag), Bytes::from(value.clone()));
             let entry = entry.with_lease(lease.map(Timestamp::from_millis));
             let end = Timestamp::from_millis(end);
             let decoded = Record::decode(&Record { entry: entry.clone(), end }.encode()).unwrap();

@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::super::{
-    Announcements, Announcer, Beside, Change, Claim, Entry, Key, Name, Store, StoreError, Swap,
-    Tag, Version,
+    Announcements, Announcer, Change, Claim, ClaimTag, Entry, Key, Sidecar, SidecarName, Store,
+    StoreError, Swap, Version,
 };
 use super::builder::RedbStoreBuilder;
 use super::error::{NoAnswer, RedbOpenError};
@@ -168,7 +168,7 @@ impl Store for RedbStore {
         key: &Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Beside>,
+        also: Option<Sidecar>,
     ) -> Result<Swap, StoreError> {
         self.ask(&self.0.writer, |reply| {
             Job::Swap(
@@ -184,15 +184,15 @@ impl Store for RedbStore {
         .await
     }
 
-    async fn beside(&self, key: &Key, name: &Name) -> Result<Option<Bytes>, StoreError> {
-        self.ask(&self.0.reader, |reply| Read::Beside(*key, *name, reply))
+    async fn beside(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
+        self.ask(&self.0.reader, |reply| Read::Sidecar(*key, *name, reply))
             .await
     }
 
     async fn claim(
         &self,
         key: &Key,
-        tag: &Tag,
+        tag: &ClaimTag,
         version: Version,
         lease: Duration,
     ) -> Result<Option<Claim>, StoreError> {

@@ -3,7 +3,7 @@ use redb::{
 };
 
 use super::super::decide::{self, BESIDES};
-use super::super::{Beside, Change, Entry, Key, Name, Swap, Ttl, Version};
+use super::super::{Change, Entry, Key, Sidecar, SidecarName, Swap, Ttl, Version};
 use super::error::Failure;
 use super::leases::Claimed;
 use super::record::{BesideRecord, Record, beside_key, end_row};
@@ -35,7 +35,7 @@ pub(super) fn read_record(read: &ReadTransaction, key: &Key) -> Result<Option<Re
 pub(super) fn read_beside<T>(
     read: &ReadTransaction,
     key: &Key,
-    name: &Name,
+    name: &SidecarName,
     take: impl FnOnce(&BesideRecord<'_>) -> T,
 ) -> Result<Option<T>, Failure> {
     let besides = read.open_table(BESIDES_TABLE)?;
@@ -59,7 +59,7 @@ pub(super) struct Asked {
     pub(super) key: Key,
     pub(super) expected: Option<Version>,
     pub(super) change: Change,
-    pub(super) also: Option<Beside>,
+    pub(super) also: Option<Sidecar>,
 }
 
 /// The result of a sweep.
@@ -256,7 +256,7 @@ impl<'txn> Tables<'txn> {
     fn put_beside(
         &mut self,
         key: &Key,
-        also: &Beside,
+        also: &Sidecar,
         mut others: Vec<Neighbour>,
         now: Timestamp,
     ) -> Result<(), StorageError> {
@@ -318,11 +318,11 @@ fn entry_row(end: Timestamp, key: &Key) -> Vec<u8> {
 }
 
 fn first_beside(key: &Key) -> [u8; 48] {
-    beside_key(key, &Name::new([0; 16]))
+    beside_key(key, &SidecarName::new([0; 16]))
 }
 
 fn last_beside(key: &Key) -> [u8; 48] {
-    beside_key(key, &Name::new([0xff; 16]))
+    beside_key(key, &SidecarName::new([0xff; 16]))
 }
 
 /// Returns a bound that is greater than every row that is due at `now`, and not greater than any

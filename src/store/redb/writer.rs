@@ -6,7 +6,7 @@ use redb::Database;
 use tokio::sync::oneshot;
 
 use super::super::decide;
-use super::super::{Claim, Key, Lease, StoreError, Swap, Tag, Version};
+use super::super::{Claim, ClaimTag, Key, Lease, StoreError, Swap, Version};
 use super::error::{Failure, store_error};
 use super::store::Shared;
 use super::sweeper::Sweeper;
@@ -37,7 +37,7 @@ pub(super) enum Job {
 /// The arguments of a `claim`.
 pub(super) struct AskedClaim {
     pub(super) key: Key,
-    pub(super) tag: Tag,
+    pub(super) tag: ClaimTag,
     pub(super) version: Version,
     pub(super) lease: Duration,
 }

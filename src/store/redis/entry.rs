@@ -1,7 +1,7 @@
 use bytes::Bytes;
 
 use crate::clock::Timestamp;
-use crate::store::{Entry, StoreError, Tag, Version};
+use crate::store::{ClaimTag, Entry, StoreError, Version};
 
 /// `format(1) ‖ version(8) ‖ expiry of the lease(6, unix milliseconds, 0 = none) ‖ tag(32) ‖ value`.
 /// The version and the lease are adjacent, so that a claim writes both with one command.
@@ -75,7 +75,11 @@ pub(crate) fn decode(bytes: Vec<u8>) -> Result<Entry, StoreError> {
     let lease = lease
         .iter()
         .fold(0, |millis, byte| millis << 8 | u64::from(*byte));
-    let entry = Entry::new(Version::new(version), Tag::new(tag), bytes.slice(VALUE..));
+    let entry = Entry::new(
+        Version::new(version),
+        ClaimTag::new(tag),
+        bytes.slice(VALUE..),
+    );
     Ok(entry.with_lease((lease != 0).then(|| Timestamp::from_millis(lease))))
 }
 
@@ -89,7 +93,7 @@ mod tests {
 
     fn entry(lease: Option<u64>) -> Entry {
         let value = Bytes::from_static(b"a value");
-        Entry::new(Version::new([7; 8]), Tag::new([9; 32]), value)
+        Entry::new(Version::new([7; 8]), ClaimTag::new([9; 32]), value)
             .with_lease(lease.map(Timestamp::from_millis))
     }
 
@@ -116,7 +120,7 @@ mod tests {
     fn with_head_replaces_version_and_lease() {
         let claimed = Entry::new(
             Version::new([8; 8]),
-            Tag::new([9; 32]),
+            ClaimTag::new([9; 32]),
             Bytes::from_static(b"a value"),
         )
         .with_lease(Some(Timestamp::from_millis(1_700_000_000_000)));

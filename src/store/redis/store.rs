@@ -18,8 +18,8 @@ use super::link::Link;
 use super::scripts::{CLAIM, READ, SWAP, Script};
 use crate::random::{OsRandom, SecureRandom as _};
 use crate::store::{
-    Announcements, Beside, Change, Claim, Entry, Key, Lease, Name, Store, StoreError, Swap, Tag,
-    Ttl, Version,
+    Announcements, Change, Claim, ClaimTag, Entry, Key, Lease, Sidecar, SidecarName, Store,
+    StoreError, Swap, Ttl, Version,
 };
 
 #[doc = include_str!("redis.md")]
@@ -88,16 +88,16 @@ impl RedisStore {
             .fill(&mut random)
             .map_err(|error| RedisConnectError::Unusable(Arc::new(error)))?;
         let key = self.key(&Key::new(random));
-        let name = beside_key(&key, &Name::new([0; 16]));
+        let name = beside_key(&key, &SidecarName::new([0; 16]));
         let entry = encode(&Entry::new(
             Version::new([0; 8]),
-            Tag::new([0; 32]),
+            ClaimTag::new([0; 32]),
             Bytes::new(),
         ));
         let first = beginning(Version::new([0; 8]));
         let rewritten = encode(&Entry::new(
             Version::new([1; 8]),
-            Tag::new([0; 32]),
+            ClaimTag::new([0; 32]),
             Bytes::new(),
         ));
         let steps: [(&_, &[&[u8]], &[&[u8]]); 4] = [
@@ -264,7 +264,7 @@ impl Store for RedisStore {
         key: &Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Beside>,
+        also: Option<Sidecar>,
     ) -> Result<Swap, StoreError> {
         let key = self.key(key);
         let expected = expected.map(beginning);
@@ -302,7 +302,7 @@ impl Store for RedisStore {
         }
     }
 
-    async fn beside(&self, key: &Key, name: &Name) -> Result<Option<Bytes>, StoreError> {
+    async fn beside(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
         // On the connection of the claim that found it: another connection may lead to a server
         // that lags behind.
         let link = self
@@ -319,7 +319,7 @@ impl Store for RedisStore {
     async fn claim(
         &self,
         key: &Key,
-        tag: &Tag,
+        tag: &ClaimTag,
         version: Version,
         lease: Duration,
     ) -> Result<Option<Claim>, StoreError> {
@@ -428,7 +428,7 @@ impl fmt::Debug for RedisStore {
 }
 
 /// Returns the key of a sidecar. The braces put it into the same slot of a cluster as `key`.
-fn beside_key(key: &[u8], name: &Name) -> Vec<u8> {
+fn beside_key(key: &[u8], name: &SidecarName) -> Vec<u8> {
     let mut bytes = key.to_vec();
     bytes.push(b':');
     bytes.extend_from_slice(URL_SAFE_NO_PAD.encode(name.as_bytes()).as_bytes());

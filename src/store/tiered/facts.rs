@@ -7,7 +7,7 @@ use moka::ops::compute::Op;
 use moka::sync::Cache;
 
 use crate::store::types::CENTURY;
-use crate::store::{Entry, Hint, Key, Tag};
+use crate::store::{ClaimTag, Entry, Hint, Key};
 
 /// The memory of a fact besides the bytes of its value: its place in the table and the queues of
 /// the cache, and the allocations of both. Measured as resident memory, and rounded up.
@@ -48,7 +48,7 @@ struct Value {
     /// The logical time at which the store returned this value last. [`ENDING`] if `Ended` is about
     /// to replace it.
     learnt: AtomicU64,
-    tag: Tag,
+    tag: ClaimTag,
     value: Bytes,
 }
 

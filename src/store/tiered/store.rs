@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::facts::Facts;
 use crate::clock::Timestamp;
 use crate::store::{
-    Announcements, Beside, Change, Claim, Entry, Hint, Key, Lease, Name, Store, StoreError, Swap,
-    Tag, Version,
+    Announcements, Change, Claim, ClaimTag, Entry, Hint, Key, Lease, Sidecar, SidecarName, Store,
+    StoreError, Swap, Version,
 };
 
 /// The default size of the cache: 64 MiB, about 75,000 grants.
@@ -183,7 +183,7 @@ impl<S: Store> Store for TieredStore<S> {
         key: &Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Beside>,
+        also: Option<Sidecar>,
     ) -> Result<Swap, StoreError> {
         let Some(facts) = &self.facts else {
             return self.inner.swap(key, expected, change, also).await;
@@ -205,14 +205,14 @@ impl<S: Store> Store for TieredStore<S> {
         Ok(swap)
     }
 
-    async fn beside(&self, key: &Key, name: &Name) -> Result<Option<Bytes>, StoreError> {
+    async fn beside(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
         self.inner.beside(key, name).await
     }
 
     async fn claim(
         &self,
         key: &Key,
-        tag: &Tag,
+        tag: &ClaimTag,
         version: Version,
         lease: Duration,
     ) -> Result<Option<Claim>, StoreError> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tower_oauth_refresh::store::{Key, Tag};
+use tower_oauth_refresh::store::{ClaimTag, Key};
 use tower_oauth_refresh::{Event, EventKind, GrantName};
 
 use super::{Excuse, Ledger, access};
@@ -76,7 +76,7 @@ impl Ledger {
     }
 
     /// Records that the store has lost writes of a grant, whose tag is now this one.
-    pub(crate) fn rolled_back(&mut self, key: &Key, tag: Option<Tag>, now: Duration) {
+    pub(crate) fn rolled_back(&mut self, key: &Key, tag: Option<ClaimTag>, now: Duration) {
         self.excuse_line(key, Excuse::RolledBack);
         self.lost.insert(*key);
         if !self.lines.contains_key(key) {

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tower_oauth_refresh::store::{
-    Beside, Change, Entry, Key, Name, Store, StoreError, Swap, Tag, Ttl, Version,
+    Change, ClaimTag, Entry, Key, Sidecar, SidecarName, Store, StoreError, Swap, Ttl, Version,
 };
 
-pub const TAG: Tag = Tag::new([1; 32]);
-pub const NAME: Name = Name::new([2; 16]);
+pub const TAG: ClaimTag = ClaimTag::new([1; 32]);
+pub const NAME: SidecarName = SidecarName::new([2; 16]);
 pub const HOUR: Ttl = Ttl::After(Duration::from_secs(3600));
 pub const LEASE: Duration = Duration::from_secs(600);
 
@@ -56,7 +56,7 @@ pub async fn put_with<S: Store>(
         ttl,
     };
     let also = also.map(|value| {
-        Beside::new(
+        Sidecar::new(
             NAME,
             Bytes::from_static(value.as_bytes()),
             Duration::from_secs(3600),

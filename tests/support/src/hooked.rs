@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tower_oauth_refresh::Timestamp;
 use tower_oauth_refresh::store::{
-    Announcements, Beside, Change, Claim, Entry, Hint, Key, Name, Store, StoreError, Swap, Tag,
-    Version,
+    Announcements, Change, Claim, ClaimTag, Entry, Hint, Key, Sidecar, SidecarName, Store,
+    StoreError, Swap, Version,
 };
 
 /// A call of the store.
@@ -21,7 +21,7 @@ pub enum Call {
     Swap {
         expected: Option<Version>,
         change: Change,
-        also: Option<Beside>,
+        also: Option<Sidecar>,
     },
     Announce,
 }
@@ -177,7 +177,7 @@ impl<S: Store> Store for Hooked<S> {
         key: &Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Beside>,
+        also: Option<Sidecar>,
     ) -> Result<Swap, StoreError> {
         let plan = self.plan(
             key,
@@ -190,14 +190,14 @@ impl<S: Store> Store for Hooked<S> {
         Self::run(plan, self.inner.swap(key, expected, change, also)).await
     }
 
-    async fn beside(&self, key: &Key, name: &Name) -> Result<Option<Bytes>, StoreError> {
+    async fn beside(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
         Self::run(self.plan(key, Call::Beside), self.inner.beside(key, name)).await
     }
 
     async fn claim(
         &self,
         key: &Key,
-        tag: &Tag,
+        tag: &ClaimTag,
         version: Version,
         lease: Duration,
     ) -> Result<Option<Claim>, StoreError> {

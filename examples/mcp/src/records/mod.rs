@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 use tower_oauth_refresh::store::{
-    BoxStore, Change, Entry, Key, Store as _, StoreError, Swap, Tag, Ttl, Version,
+    BoxStore, Change, ClaimTag, Entry, Key, Store as _, StoreError, Swap, Ttl, Version,
 };
 
 pub(crate) use self::handle::Handle;
@@ -231,7 +231,7 @@ impl Records {
 }
 
 /// Records are never leased, so all of them have the same tag.
-const TAG: Tag = Tag::new([0; 32]);
+const TAG: ClaimTag = ClaimTag::new([0; 32]);
 
 fn version() -> Result<Version, StoreError> {
     random().map(Version::new)
