@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::check;
 use super::connect::Connector;
-use super::connection::Connection;
+use super::connection::{Connection, ReplicaWait};
 use super::error::{Failure, RedisConnectError};
 use super::link::{Link, PATIENCE};
 use super::store::{RedisStore, Replicated};
@@ -24,7 +24,7 @@ pub struct RedisStoreBuilder {
     url: Zeroizing<String>,
     key_prefix: String,
     command_timeout: Duration,
-    replicas: Option<(u32, Duration)>,
+    replicas: Option<ReplicaWait>,
     sentinel_credentials: Option<Credentials>,
     roots: Option<Vec<u8>>,
     client: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
@@ -84,7 +84,7 @@ impl RedisStoreBuilder {
     /// so that clients with unknown tokens delay only each other. For the same reason a claim first
     /// reads the key: this is one more command for each rotation.
     pub fn wait_for_replicas(mut self, count: u32, timeout: Duration) -> Self {
-        self.replicas = Some((count, timeout));
+        self.replicas = Some(ReplicaWait { count, timeout });
         self
     }
 
@@ -152,7 +152,7 @@ impl RedisStoreBuilder {
         // The warnings are skipped if `INFO` is too slow.
         let _ = timeout(
             limit,
-            check::warn(&connection, self.replicas.map(|(count, _)| count)),
+            check::warn(&connection, self.replicas.map(|wait| wait.count)),
         )
         .await;
         let replicated = match self.replicas {
@@ -200,11 +200,11 @@ impl RedisStoreBuilder {
             return wrong("command_timeout", "it must be at most an hour");
         }
         match self.replicas {
-            Some((0, _)) => wrong(
+            Some(ReplicaWait { count: 0, .. }) => wrong(
                 "wait_for_replicas",
                 "the number of replicas must be at least one",
             ),
-            Some((_, timeout))
+            Some(ReplicaWait { timeout, .. })
                 if timeout < Duration::from_millis(1) || timeout >= self.command_timeout =>
             {
                 wrong(

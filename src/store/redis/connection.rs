@@ -69,9 +69,15 @@ pub(super) enum Call<'a> {
         script: &'static Script,
         keys: &'a [&'a [u8]],
         args: &'a [&'a [u8]],
-        /// The replicas that must acknowledge the write, and the time limit.
-        replicas: Option<(u32, Duration)>,
+        replicas: Option<ReplicaWait>,
     },
+}
+
+/// The condition for the success of a write: `count` replicas acknowledge it within `timeout`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReplicaWait {
+    pub(super) count: u32,
+    pub(super) timeout: Duration,
 }
 
 /// The reply to a [`Call`].
@@ -185,29 +191,26 @@ impl Call<'_> {
 async fn run(
     connection: &mut impl ConnectionLike,
     script: Cmd,
-    replicas: Option<(u32, Duration)>,
+    replicas: Option<ReplicaWait>,
 ) -> Result<(Value, Option<i64>), Failure> {
     match replicas {
         None => Ok((script.query_async(connection).await?, None)),
-        Some((count, patience)) => {
-            Box::pin(run_and_wait(connection, script, count, patience)).await
-        }
+        Some(wait) => Box::pin(run_and_wait(connection, script, wait)).await,
     }
 }
 
 async fn run_and_wait(
     connection: &mut impl ConnectionLike,
     script: Cmd,
-    count: u32,
-    patience: Duration,
+    wait: ReplicaWait,
 ) -> Result<(Value, Option<i64>), Failure> {
     let mut pipeline = redis::pipe();
-    let patience = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+    let timeout = u64::try_from(wait.timeout.as_millis()).unwrap_or(u64::MAX);
     pipeline
         .add_command(script)
         .cmd("WAIT")
-        .arg(count)
-        .arg(patience)
+        .arg(wait.count)
+        .arg(timeout)
         .ignore_errors();
     let answers: Vec<RedisResult<Value>> = pipeline.query_async(connection).await?;
     let mut answers = answers.into_iter();

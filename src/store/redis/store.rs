@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::builder::RedisStoreBuilder;
 use super::channel::Channel;
 use super::connect::Connector;
-use super::connection::{Answer, Call};
+use super::connection::{Answer, Call, ReplicaWait};
 use super::entry::{beginning, decode, encode, with_head};
 use super::error::{Failure, Kind, RedisConnectError};
 use super::link::Link;
@@ -39,8 +39,7 @@ struct Shared {
 /// The additional connections if replicas are waited for: a `WAIT` delays all commands behind it on
 /// its connection.
 pub(super) struct Replicated {
-    /// Replicas that must acknowledge a write, and the time limit.
-    pub(super) replicas: (u32, Duration),
+    pub(super) replicas: ReplicaWait,
     /// The connection for claims, swaps and the reads that follow from them.
     pub(super) writes: Link,
     /// The connection that confirms that a key is absent. Any client can cause such calls, as often
@@ -231,7 +230,7 @@ impl RedisStore {
     fn assert_replicated(&self, reached: Option<i64>) -> Result<(), Failure> {
         match &self.shared.replicated {
             Some(Replicated {
-                replicas: (count, _),
+                replicas: ReplicaWait { count, .. },
                 ..
             }) if reached.is_none_or(|reached| reached < i64::from(*count)) => {
                 let reached = reached.unwrap_or_default();
