@@ -11,6 +11,15 @@
 //! | `RedisStore` (feature `redis`) | several instances that share Redis or Valkey |
 //! | `TieredStore` (feature `tiered`) | a cache in front of another store |
 //! | [`BoxStore`] | a store that is chosen at run time |
+//!
+//! # A store of your own
+//!
+//! This is the example `custom_store`, a whole store over SQLite. It decides with [`decide`] in a
+//! transaction, and its tests are the suite of the feature `conformance`.
+//!
+//! ```ignore
+#![doc = include_str!("../../examples/custom_store.rs")]
+//! ```
 
 mod announce;
 mod boxed;

@@ -12,6 +12,9 @@ use crate::clock::{Clock as _, SystemClock, Timestamp};
 
 /// A database of grants: byte values under keys, with compare-and-swap and a time to live.
 ///
+/// A whole implementation, over SQLite, is in the [docs of the module](super#a-store-of-your-own).
+/// One line tests it: `tower_oauth_refresh::store_conformance!(async || SqliteStore::open(path))`.
+///
 /// The layer keeps each grant (and each reference access token) as one [`Entry`] under a [`Key`].
 /// An entry consists of:
 ///

@@ -2,6 +2,9 @@
 
 mod boxed;
 mod conformance;
+#[allow(dead_code, unreachable_pub)]
+#[path = "../../examples/custom_store.rs"]
+mod custom_store;
 mod memory;
 #[cfg(feature = "redb")]
 mod redb;
