@@ -262,7 +262,7 @@ fn parts(c: &mut Criterion) {
 fn access(c: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
     let layer = RefreshLayer::builder(MemoryStore::new())
-        .reference_access_tokens()
+        .reference_access_tokens(true)
         .build()
         .expect("settings");
     let service = layer.layer(Endpoint::with_access_token(64));
@@ -379,7 +379,7 @@ fn allocations_of_a_rotation() -> u64 {
 fn allocations_of_a_hit() -> u64 {
     let runtime = Runtime::new().expect("a runtime");
     let layer = RefreshLayer::builder(MemoryStore::new())
-        .reference_access_tokens()
+        .reference_access_tokens(true)
         .build()
         .expect("settings");
     let service = layer.layer(Endpoint::with_access_token(64));

@@ -101,7 +101,7 @@ impl Tables {
             .await;
 
         let layer = RefreshLayer::builder(guarding)
-            .reference_access_tokens()
+            .reference_access_tokens(true)
             .build()
             .expect("settings");
         let guard = layer

@@ -221,7 +221,7 @@ pub enum ConfigError {
     /// [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths) is set (see
     /// [`InvalidPath::Ambiguous`](crate::wire::path::InvalidPath::Ambiguous)).
     #[error(
-        "{setting}: {path:?} can be read in more than one way, which match_normalized_paths() does not allow"
+        "{setting}: {path:?} can be read in more than one way, which match_normalized_paths does not allow"
     )]
     AmbiguousPath {
         /// The builder method that sets the path.
@@ -232,7 +232,7 @@ pub enum ConfigError {
     /// [`allow_ambiguous_paths`](crate::RefreshLayerBuilder::allow_ambiguous_paths) is set without
     /// [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths). Without the
     /// latter, no ambiguous path is rejected.
-    #[error("allow_ambiguous_paths() requires match_normalized_paths()")]
+    #[error("allow_ambiguous_paths requires match_normalized_paths")]
     AllowedWithoutNormalized,
     /// Two guarded paths are equal or, with
     /// [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths), spellings of
@@ -263,7 +263,7 @@ pub enum ConfigError {
     /// [`keep_id_token`](crate::RefreshLayerBuilder::keep_id_token) is set without
     /// [`reference_access_tokens`](crate::RefreshLayerBuilder::reference_access_tokens). Without
     /// the latter, every `id_token` is kept anyway.
-    #[error("keep_id_token() requires reference_access_tokens()")]
+    #[error("keep_id_token requires reference_access_tokens")]
     IdTokenWithoutReference,
     /// A required scope is not exactly one scope token (RFC 6749 §3.3).
     #[error("require_scope: {0:?} is not one scope token")]
@@ -302,7 +302,7 @@ pub enum ConfigError {
     RecoveryWithoutRetry,
     /// A window is set together with [`strict`](crate::RefreshLayerBuilder::strict), which disables
     /// replay and recovery.
-    #[error("strict() cannot be combined with a retry_window or a recovery_window")]
+    #[error("strict cannot be combined with a retry_window or a recovery_window")]
     StrictWithWindow,
     /// [`cache_ttl`](crate::AccessLayerBuilder::cache_ttl) is longer than a day.
     #[error("cache_ttl must be at most a day")]

@@ -92,7 +92,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let refresh = RefreshLayer::builder(MemoryStore::new())
         .token_path("/token")
         .revocation_path("/revoke");
-    let refresh = refresh.reference_access_tokens().build()?;
+    let refresh = refresh.reference_access_tokens(true).build()?;
     let access = refresh.access().require_scope("profile").build()?;
     let app = if args.without_layer {
         oauth.merge(api)

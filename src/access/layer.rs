@@ -40,7 +40,7 @@ const LONGEST_TTL: Duration = Duration::from_secs(24 * 3600);
 /// use tower_oauth_refresh::{AccessGrant, AccessLayer, MemoryStore, RefreshLayer};
 ///
 /// # fn main() -> Result<(), tower_oauth_refresh::ConfigError> {
-/// let refresh = RefreshLayer::builder(MemoryStore::new()).reference_access_tokens().build()?;
+/// let refresh = RefreshLayer::builder(MemoryStore::new()).reference_access_tokens(true).build()?;
 /// let access = refresh.access().require_scope("orders").build()?;
 /// let orders = get(async |Extension(grant): Extension<AccessGrant>| format!("orders of {}", grant.client_id()));
 /// let app: Router = Router::new().route("/orders", orders.layer(access)).layer(refresh);
@@ -183,11 +183,11 @@ impl<St: Store> AccessLayerBuilder<St> {
         }
     }
 
-    /// Removes the `Authorization` header instead of replacing the token with the upstream access
-    /// token. Default: off. Use it for services that need only the
+    /// Sets whether the `Authorization` header is removed instead of carrying the upstream access
+    /// token. Default: `false`. Use it for services that need only the
     /// [`AccessGrant`](crate::AccessGrant).
-    pub fn strip(mut self) -> Self {
-        self.terms.strip = true;
+    pub fn strip(mut self, strip: bool) -> Self {
+        self.terms.strip = strip;
         self
     }
 

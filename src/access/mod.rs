@@ -4,7 +4,7 @@
 //! Use this if clients must not hold access tokens of the inner service, or if access tokens must
 //! end with their grant.
 //!
-//! 1. The token endpoint has a `RefreshLayer` with `reference_access_tokens()`. It replaces the
+//! 1. The token endpoint has a `RefreshLayer` with `reference_access_tokens(true)`. It replaces the
 //!    upstream access token of every token response with a reference access token, and stores the
 //!    upstream token sealed under it.
 //! 2. The routes of the resource server have an `AccessLayer` (feature `tiered`). The resource

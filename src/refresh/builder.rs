@@ -103,11 +103,11 @@ impl<St: Store> RefreshLayerBuilder<St> {
         self
     }
 
-    /// Also guards other spellings of the guarded paths, and every path below them. Default: off;
-    /// paths are compared byte for byte.
+    /// Sets whether other spellings of the guarded paths, and all paths below them, are guarded,
+    /// too. Default: `false`; paths are compared byte for byte.
     ///
     /// Use this if the inner service may interpret paths differently from this layer. A proxy must
-    /// assume so. With this setting:
+    /// assume so. With `true`:
     ///
     /// - A POST request to `/token/`, `//token`, `/%74oken`, `/TOKEN`, `/token;a=b`, `/token.json`
     ///   or `/token/x` is handled like one to `/token`. It reaches the inner service as `/token`,
@@ -120,8 +120,8 @@ impl<St: Store> RefreshLayerBuilder<St> {
     ///
     /// If one guarded path is below another, a request below both belongs to the longer one. The
     /// guarded paths themselves must not be ambiguous.
-    pub fn match_normalized_paths(mut self) -> Self {
-        self.paths.normalized = true;
+    pub fn match_normalized_paths(mut self, normalized: bool) -> Self {
+        self.paths.normalized = normalized;
         self
     }
 
@@ -162,8 +162,9 @@ impl<St: Store> RefreshLayerBuilder<St> {
         self
     }
 
-    /// Replaces the `access_token` of every token response with an opaque reference access token of
-    /// the layer. Default: off; the client gets the access token of the inner service.
+    /// Sets whether the `access_token` of every token response is replaced with an opaque reference
+    /// access token of the layer. Default: `false`; the client gets the access token of the inner
+    /// service.
     ///
     /// An [`AccessLayer`](crate::AccessLayer) on the routes of the resource server exchanges it for
     /// the upstream access token, or removes it. It lives as long as the `expires_in` of the
@@ -191,8 +192,8 @@ impl<St: Store> RefreshLayerBuilder<St> {
     ///
     /// The token is a bearer token (RFC 6750), whatever `token_type` says. Do not use this with an
     /// inner service that binds tokens to a key (DPoP, mutual TLS).
-    pub fn reference_access_tokens(mut self) -> Self {
-        self.config.reference = true;
+    pub fn reference_access_tokens(mut self, reference: bool) -> Self {
+        self.config.reference = reference;
         self
     }
 
@@ -203,16 +204,16 @@ impl<St: Store> RefreshLayerBuilder<St> {
         self
     }
 
-    /// Keeps the `id_token` in responses although
-    /// [`reference_access_tokens`](Self::reference_access_tokens) is set. Default: off.
-    /// [`build`](Self::build) returns an error without that setting.
+    /// Sets whether an `id_token` stays in responses although
+    /// [`reference_access_tokens`](Self::reference_access_tokens) is set. Default: `false`. With
+    /// `true`, [`build`](Self::build) returns an error without that setting.
     ///
     /// An `id_token` identifies the user to the client (OpenID Connect Core §2) and is not an
     /// access token, but some resource servers accept it as one. Its `at_hash` belongs to the
     /// upstream access token, so a client that compares it with the access token it received will
     /// reject the response.
-    pub fn keep_id_token(mut self) -> Self {
-        self.config.keep_id_token = true;
+    pub fn keep_id_token(mut self, keep: bool) -> Self {
+        self.config.keep_id_token = keep;
         self
     }
 
@@ -264,14 +265,14 @@ impl<St: Store> RefreshLayerBuilder<St> {
         self
     }
 
-    /// Disables replay and recovery: an old token ends its grant (the strictest reading of RFC 9700
-    /// §4.14.2). Default: off. [`build`](Self::build) returns an error if a window other than zero
-    /// is set, too.
+    /// Sets whether replay and recovery are disabled, so that an old token ends its grant (the
+    /// strictest reading of RFC 9700 §4.14.2). Default: `false`. With `true`,
+    /// [`build`](Self::build) returns an error if a window other than zero is set, too.
     ///
     /// Requests that arrive while another request rotates the same token are rejected, but do not
     /// end the grant.
-    pub fn strict(mut self) -> Self {
-        self.strict = true;
+    pub fn strict(mut self, strict: bool) -> Self {
+        self.strict = strict;
         self
     }
 
@@ -381,10 +382,15 @@ impl<St: Store> RefreshLayerBuilder<St> {
         self
     }
 
-    /// Sets the status of `invalid_grant` responses to 401 instead of the 400 of RFC 6749 §5.2.
-    /// Default: off. Use it for clients that retry forever on 400 and log in again on 401.
-    pub fn unauthorized_on_invalid_grant(mut self) -> Self {
-        self.config.invalid_grant_status = StatusCode::UNAUTHORIZED;
+    /// Sets whether `invalid_grant` responses have the status 401 instead of the 400 of RFC 6749
+    /// §5.2. Default: `false`. Use it for clients that retry forever on 400 and log in again on
+    /// 401.
+    pub fn unauthorized_on_invalid_grant(mut self, unauthorized: bool) -> Self {
+        self.config.invalid_grant_status = if unauthorized {
+            StatusCode::UNAUTHORIZED
+        } else {
+            StatusCode::BAD_REQUEST
+        };
         self
     }
 

@@ -93,7 +93,11 @@ async fn ending_the_grant_ends_its_access_tokens_on_every_instance() {
 
 #[tokio::test(start_paused = true)]
 async fn an_expired_grant_ends_its_access_tokens() {
-    let app = App::with(|builder| builder.reference_access_tokens().idle_lifetime(60 * SECOND));
+    let app = App::with(|builder| {
+        builder
+            .reference_access_tokens(true)
+            .idle_lifetime(60 * SECOND)
+    });
     let guarded = Guarded::with(&app, |builder| builder.cache_ttl(HOUR));
     let (token, access) = pair(&app.post("/token", &LOG_IN).await);
     assert_eq!(guarded.status(&access).await, 200);

@@ -164,7 +164,7 @@ async fn a_rotation_overtaken_by_a_revocation_leaves_no_access_token() {
 #[tokio::test(start_paused = true)]
 async fn an_adoption_waits_for_its_access_token() {
     let until = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(10_000_000_000);
-    let app = App::with(|builder| builder.reference_access_tokens().adopt_until(until));
+    let app = App::with(|builder| builder.reference_access_tokens(true).adopt_until(until));
     let guarded = Guarded::new(&app);
     let before = test_support::foreign::log_in_before(&app, "app").await;
     app.store.hook(|_, call| {

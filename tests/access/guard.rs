@@ -18,7 +18,7 @@ const METADATA: &str = "https://one.example/.well-known/oauth-protected-resource
 fn allowing() -> App {
     App::with(|builder| {
         builder
-            .reference_access_tokens()
+            .reference_access_tokens(true)
             .allowed_resources([ONE, TWO])
     })
 }
@@ -55,7 +55,7 @@ async fn the_inner_service_gets_the_grant_and_the_upstream_token_or_none() {
     };
     let (swapping, stripping) = (
         Guarded::new(&app),
-        Guarded::with(&app, |builder| builder.strip()),
+        Guarded::with(&app, |builder| builder.strip(true)),
     );
     for time in ["loaded", "remembered"] {
         for scheme in ["Bearer", "bearer", "BEARER"] {
@@ -268,7 +268,7 @@ async fn a_resource_must_be_allowed_or_named_in_the_response() {
             let until = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(10_000_000_000);
             let allowed = Some(allowed).filter(|allowed| !allowed.is_empty());
             builder
-                .reference_access_tokens()
+                .reference_access_tokens(true)
                 .adopt_until(until)
                 .allowed_resources(allowed)
         });
@@ -520,7 +520,7 @@ async fn layers_with_additional_scopes_share_a_cache() {
 async fn layers_of_several_resources_share_a_cache() {
     let app = App::with(|builder| {
         builder
-            .reference_access_tokens()
+            .reference_access_tokens(true)
             .allowed_resources(["https://one"])
     });
     let token = issued(&app, r#"{"scope":"read"}"#, &["https://one"]).await;
@@ -595,7 +595,7 @@ async fn a_wrong_checksum_is_rejected_without_a_store_call() {
 async fn a_separate_access_layer_needs_the_same_prefix() {
     let app = App::with(|builder| {
         builder
-            .reference_access_tokens()
+            .reference_access_tokens(true)
             .access_token_prefix("acme-at_")
     });
     let answer = app.post("/token", &LOG_IN).await;

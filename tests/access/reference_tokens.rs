@@ -98,7 +98,7 @@ async fn an_adoption_returns_an_access_token_of_the_layer_too() {
         app.clock.clone(),
         app.store.clone(),
         app.upstream.clone(),
-        |builder| builder.reference_access_tokens().adopt_until(until),
+        |builder| builder.reference_access_tokens(true).adopt_until(until),
     );
     let guarded = Guarded::new(&adopting);
     let before = foreign::log_in_before(&adopting, "app").await;
@@ -322,7 +322,7 @@ async fn an_error_without_a_token_is_passed_on_unchanged() {
 async fn introspection_and_revocation_disclose_no_token() {
     let app = App::with(|builder| {
         builder
-            .reference_access_tokens()
+            .reference_access_tokens(true)
             .introspection_path("/introspect")
     });
     let nested = r#"{"active":true,"sub":"u","cnf":{"accessToken":"at-2"},"ext":{"refresh_token":"at-r","n":1}}"#;
@@ -371,7 +371,7 @@ async fn introspection_and_revocation_disclose_no_token() {
 
 #[tokio::test]
 async fn an_id_token_is_kept_if_configured() {
-    let app = App::with(|builder| builder.reference_access_tokens().keep_id_token());
+    let app = App::with(|builder| builder.reference_access_tokens(true).keep_id_token(true));
     app.upstream.then(Act::With(r#"{"id_token":"a.b.c"}"#));
     let answer = granted("kept", &app, post("/token", &LOG_IN)).await;
     assert_eq!(answer.json()["id_token"], "a.b.c");
@@ -602,7 +602,7 @@ async fn an_access_token_keeps_its_scope_and_resources() {
     let (one, two) = ("https://one.example", "https://two.example");
     let app = App::with(|builder| {
         builder
-            .reference_access_tokens()
+            .reference_access_tokens(true)
             .allowed_resources([one, two])
     });
     let guarded = Guarded::new(&app);

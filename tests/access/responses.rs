@@ -254,7 +254,7 @@ async fn a_short_response_completes_after_its_token_has_expired() {
 async fn a_response_ends_when_the_grant_expires_unless_a_rotation_extends_it() {
     let app = App::with(|builder| {
         builder
-            .reference_access_tokens()
+            .reference_access_tokens(true)
             .idle_lifetime(60 * test_support::SECOND)
     });
     let layer = ending(&app, |builder| builder);

@@ -161,7 +161,7 @@ async fn an_expired_token_that_is_still_stored_is_not_revoked() {
         test_support::ManualClock::new(),
     ));
     let app = App::over(clock, store, test_support::Upstream::new(), |builder| {
-        builder.reference_access_tokens()
+        builder.reference_access_tokens(true)
     });
     let (_, access) = pair(&app.post("/token", &LOG_IN).await);
     app.clock.advance_secs(3600);

@@ -97,14 +97,14 @@ fn a_cache_hit_allocates_only_the_header_value_and_the_extension() {
         .unwrap();
     runtime.block_on(async {
         let layer = RefreshLayer::builder(MemoryStore::new())
-            .reference_access_tokens()
+            .reference_access_tokens(true)
             .build()
             .unwrap();
         let token = issue(&layer).await;
         let told = |event: &Event| panic!("unexpected event: {event:?}");
         let builder = || layer.access().cache_ttl(HOUR).on_event(told);
         let swap: AccessLayer<MemoryStore> = builder().build().unwrap();
-        let strip = builder().strip().build().unwrap();
+        let strip = builder().strip(true).build().unwrap();
         for (name, layer, header) in [("swap", &swap, 1), ("strip", &strip, 0)] {
             let mut service = layer.layer(Server);
             assert_eq!(service.call(request(&token)).await.unwrap().status(), 200);
@@ -209,7 +209,7 @@ fn a_hundred_thousand_tokens_fit_into_64_mib() {
         .unwrap();
     runtime.block_on(async {
         let layer = RefreshLayer::builder(MemoryStore::new())
-            .reference_access_tokens()
+            .reference_access_tokens(true)
             .build()
             .unwrap();
         let mut tokens = Vec::with_capacity(TOKENS);

@@ -64,7 +64,7 @@ fn a_passed_request_is_neither_copied_nor_changed_nor_allocated_for() {
 #[test]
 fn matching_normalized_paths_does_not_allocate_either() {
     let layer = RefreshLayer::builder(MemoryStore::new())
-        .match_normalized_paths()
+        .match_normalized_paths(true)
         .build()
         .unwrap();
     let paths = [

@@ -375,7 +375,7 @@ async fn requests_without_a_replay_do_not_end_the_session() {
             |builder| {
                 let builder = builder
                     .adopt_until(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 32));
-                if strict { builder.strict() } else { builder }
+                builder.strict(strict)
             },
         );
         let form = [&refresh_form("app", &foreign)[..], more].concat();

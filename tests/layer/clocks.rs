@@ -73,11 +73,7 @@ async fn a_slow_clock_or_a_boot_in_1970_ends_no_session() {
                 let builder = builder
                     .idle_lifetime(30 * MINUTE)
                     .introspection_path("/introspect");
-                if reference {
-                    builder.reference_access_tokens()
-                } else {
-                    builder
-                }
+                builder.reference_access_tokens(reference)
             });
             let mut token = right.log_in("app").await;
             for round in 0..5 {
@@ -324,7 +320,7 @@ async fn an_expired_grant_is_rejected_while_its_entry_is_kept() {
     let app = App::with(|builder| {
         builder
             .idle_lifetime(MINUTE)
-            .reference_access_tokens()
+            .reference_access_tokens(true)
             .introspection_path("/introspect")
     });
     let log_in = [

@@ -69,11 +69,7 @@ fn a_route_pattern_is_rejected() {
         for normalized in [false, true] {
             let builder = || {
                 let builder = RefreshLayer::builder(MemoryStore::new());
-                if normalized {
-                    builder.match_normalized_paths()
-                } else {
-                    builder
-                }
+                builder.match_normalized_paths(normalized)
             };
             let error = |setting| ConfigError::PathPattern {
                 setting,
@@ -131,7 +127,7 @@ fn invalid_settings_are_rejected() {
         ),
         (
             "an id token that would be kept anyway",
-            |b| b.keep_id_token(),
+            |b| b.keep_id_token(true),
             ConfigError::IdTokenWithoutReference,
         ),
         (
@@ -157,17 +153,17 @@ fn invalid_settings_are_rejected() {
         ),
         (
             "paths that a proxy considers equal",
-            |b| b.revocation_path("//%74oken/").match_normalized_paths(),
+            |b| b.revocation_path("//%74oken/").match_normalized_paths(true),
             same("/token"),
         ),
         (
             "paths that a proxy considers equal, with a format suffix",
-            |b| b.revocation_path("/Token.x").match_normalized_paths(),
+            |b| b.revocation_path("/Token.x").match_normalized_paths(true),
             same("/token"),
         ),
         (
             "an ambiguous path",
-            |b| b.token_path("/x/../t").match_normalized_paths(),
+            |b| b.token_path("/x/../t").match_normalized_paths(true),
             {
                 ConfigError::AmbiguousPath {
                     setting: "token_path",
@@ -182,7 +178,10 @@ fn invalid_settings_are_rejected() {
         ),
         (
             "an ambiguous exception",
-            |b| b.allow_ambiguous_paths("/a%2fb").match_normalized_paths(),
+            |b| {
+                b.allow_ambiguous_paths("/a%2fb")
+                    .match_normalized_paths(true)
+            },
             {
                 ConfigError::AmbiguousPath {
                     setting: "allow_ambiguous_paths",
@@ -192,7 +191,7 @@ fn invalid_settings_are_rejected() {
         ),
         (
             "an exception that is not a path",
-            |b| b.allow_ambiguous_paths("api").match_normalized_paths(),
+            |b| b.allow_ambiguous_paths("api").match_normalized_paths(true),
             {
                 ConfigError::Path {
                     setting: "allow_ambiguous_paths",
@@ -204,7 +203,7 @@ fn invalid_settings_are_rejected() {
             "an exception for an intercepted path",
             |b| {
                 b.allow_ambiguous_paths("/Revoke/x")
-                    .match_normalized_paths()
+                    .match_normalized_paths(true)
             },
             {
                 ConfigError::SamePath {
@@ -340,17 +339,17 @@ fn invalid_settings_are_rejected() {
         ),
         (
             "strict with a retry window",
-            |b| b.strict().retry_window(HOUR),
+            |b| b.strict(true).retry_window(HOUR),
             ConfigError::StrictWithWindow,
         ),
         (
             "a retry window and then strict",
-            |b| b.retry_window(HOUR).strict(),
+            |b| b.retry_window(HOUR).strict(true),
             ConfigError::StrictWithWindow,
         ),
         (
             "strict with a recovery",
-            |b| b.strict().recovery_window(HOUR),
+            |b| b.strict(true).recovery_window(HOUR),
             ConfigError::StrictWithWindow,
         ),
         (
@@ -401,11 +400,11 @@ fn valid_settings_are_accepted() {
             b.token_path("/a/b")
                 .introspection_path("/a/b/c")
                 .revocation_path("/a")
-                .match_normalized_paths()
+                .match_normalized_paths(true)
         }),
         ("a colon in a path", |b| {
             b.token_path("/v1/token:issue")
-                .match_normalized_paths()
+                .match_normalized_paths(true)
                 .allow_ambiguous_paths("/")
         }),
         ("an escape in a path", |b| b.token_path("/%74oken")),
@@ -438,7 +437,7 @@ fn valid_settings_are_accepted() {
                 .recovery_window(Duration::ZERO)
         }),
         ("strict, with zero windows", |b| {
-            b.strict()
+            b.strict(true)
                 .retry_window(Duration::ZERO)
                 .recovery_window(Duration::ZERO)
         }),
@@ -545,7 +544,7 @@ async fn normalized_paths_match_only_if_enabled() {
         let app = App::new();
         send(&app, malformed()).await;
         assert_eq!(app.upstream.seen().len(), 1, "{path}");
-        let app = App::with(|builder| builder.match_normalized_paths());
+        let app = App::with(|builder| builder.match_normalized_paths(true));
         send(&app, malformed())
             .await
             .assert_refused(path, 400, "invalid_request", false);

@@ -128,7 +128,7 @@ async fn an_access_token_carries_the_key_of_its_grant() {
     use tower_oauth_refresh::AccessGrant;
 
     let until = SystemTime::UNIX_EPOCH + Duration::from_secs(10_000_000_000);
-    let app = App::with(|builder| builder.reference_access_tokens().adopt_until(until));
+    let app = App::with(|builder| builder.reference_access_tokens(true).adopt_until(until));
     let guarded = Guarded::new(&app);
     let before = test_support::foreign::log_in_before(&app, "app").await;
     let credentials = [("grant_type", "client_credentials"), ("client_id", "app")];

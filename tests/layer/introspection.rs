@@ -18,7 +18,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 fn introspecting() -> App {
     App::with(|builder| {
         builder
-            .reference_access_tokens()
+            .reference_access_tokens(true)
             .introspection_path("/introspect")
     })
 }
@@ -395,7 +395,7 @@ async fn foreign_tokens_are_forwarded_byte_for_byte() {
 
 #[tokio::test]
 async fn without_the_setting_the_path_is_not_intercepted() {
-    let app = App::with(|builder| builder.reference_access_tokens());
+    let app = App::with(|builder| builder.reference_access_tokens(true));
     let token = access(&log_in(&app).await);
     introspect(&app, &token).await;
     assert_eq!(asked(&app), token);

@@ -16,7 +16,7 @@ const LOG_IN: &str = "grant_type=authorization_code&code=c&client_id=app";
 fn normalized() -> App {
     App::with(|builder| {
         builder
-            .match_normalized_paths()
+            .match_normalized_paths(true)
             .introspection_path("/oauth/introspect")
     })
 }
@@ -66,7 +66,7 @@ async fn forwarded(
 async fn an_intercepted_request_is_forwarded_under_the_configured_path() {
     let layer = RefreshLayer::builder(MemoryStore::new())
         .token_path("/OAuth/token")
-        .match_normalized_paths();
+        .match_normalized_paths(true);
     let layer = layer.build().unwrap();
     let rows = [
         ("/OAuth/token", "/OAuth/token"),
@@ -110,13 +110,7 @@ async fn the_method_is_matched_without_case_and_forwarded_as_post() {
     ];
     for normalized in [false, true] {
         let builder = RefreshLayer::builder(MemoryStore::new());
-        let layer = if normalized {
-            builder.match_normalized_paths()
-        } else {
-            builder
-        }
-        .build()
-        .unwrap();
+        let layer = builder.match_normalized_paths(normalized).build().unwrap();
         let requests = rows
             .iter()
             .map(|(method, path)| request(method, path, LOG_IN))
@@ -211,11 +205,7 @@ async fn an_endpoint_below_another_gets_its_own_requests() {
             let builder = builder
                 .token_path("/token")
                 .introspection_path("/token/introspect");
-            if normalized {
-                builder.match_normalized_paths()
-            } else {
-                builder
-            }
+            builder.match_normalized_paths(normalized)
         });
         let token = app.log_in("app").await;
         let introspected = [
@@ -273,7 +263,9 @@ async fn other_paths_pass_through_unchanged() {
 #[tokio::test(start_paused = true)]
 async fn an_exception_covers_only_its_prefix_and_no_intercepted_path() {
     let app = App::with(|builder| {
-        let builder = builder.match_normalized_paths().token_path("/oauth/token");
+        let builder = builder
+            .match_normalized_paths(true)
+            .token_path("/oauth/token");
         builder
             .allow_ambiguous_paths("/api/v4/projects")
             .allow_ambiguous_paths("/oauth")
@@ -326,7 +318,7 @@ async fn another_spelling_does_not_bypass_client_authentication() {
         },
     );
     let layer = RefreshLayer::builder(MemoryStore::new())
-        .match_normalized_paths()
+        .match_normalized_paths(true)
         .build()
         .unwrap();
     let service = layer.layer(inner);

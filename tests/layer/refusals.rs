@@ -469,8 +469,10 @@ async fn an_option_changes_only_invalid_grant_to_401() {
         ("no token", |_| present(""), 400, "invalid_request"),
     ];
     for (name, request, status, error) in rows {
-        let fixture =
-            Fixture::new(App::with(|builder| builder.unauthorized_on_invalid_grant())).await;
+        let fixture = Fixture::new(App::with(|builder| {
+            builder.unauthorized_on_invalid_grant(true)
+        }))
+        .await;
         let answer = send(&fixture.app, request(&fixture)).await;
         answer.assert_refused(name, status, error, false);
         assert_untouched(name, &fixture.app, 2);

@@ -47,7 +47,7 @@ async fn an_old_token_within_the_retry_window_is_only_late() {
 
 #[tokio::test]
 async fn strict_mode_allows_only_concurrent_requests() {
-    let app = App::with(|builder| builder.strict());
+    let app = App::with(|builder| builder.strict(true));
     let first = app.log_in("app").await;
     let second = app.refresh(&first).await.token();
     refused(&app.refresh(&first).await);
@@ -129,7 +129,7 @@ async fn a_token_that_was_never_issued_is_rejected_without_effect() {
 
 #[tokio::test]
 async fn an_option_sets_the_status_to_401() {
-    let app = App::with(|builder| builder.unauthorized_on_invalid_grant());
+    let app = App::with(|builder| builder.unauthorized_on_invalid_grant(true));
     let answer = app.refresh("rt_nonsense").await;
     assert_eq!(answer.error(), (401, "invalid_grant".into()));
     assert!(!answer.headers.contains_key("www-authenticate"));

@@ -216,7 +216,7 @@ async fn a_reused_token_ends_the_grant() {
         ("strict: an older one", true, 0, Duration::ZERO),
     ];
     for (name, strict, presented, passed) in rows {
-        let app = App::with(|builder| if strict { builder.strict() } else { builder });
+        let app = App::with(|builder| builder.strict(strict));
         let tokens = grant(&app, 2).await;
         app.clock.advance(passed);
         assert_revoked_here(

@@ -429,7 +429,7 @@ async fn no_access_token_is_logged_stored_or_shown_by_debug() {
     let (log, _guard) = Log::capture();
     let mut watched = Watched::with(|builder| {
         builder
-            .reference_access_tokens()
+            .reference_access_tokens(true)
             .introspection_path("/introspect")
     });
     let guarded = Guarded::with(&watched.app, |builder| {

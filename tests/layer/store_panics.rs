@@ -46,13 +46,7 @@ async fn a_panic_in_the_commit_loses_no_response() {
         for reference in [false, true] {
             for times in [1, 5] {
                 let name = format!("{name}, reference tokens {reference}, {times} times");
-                let app = App::with(|builder| {
-                    if reference {
-                        builder.reference_access_tokens()
-                    } else {
-                        builder
-                    }
-                });
+                let app = App::with(|builder| builder.reference_access_tokens(reference));
                 let token = app.log_in("app").await;
                 let mut left = times;
                 app.store.hook(move |_, call| {

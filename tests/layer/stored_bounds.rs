@@ -184,7 +184,7 @@ async fn the_size_of_stored_entries_is_bounded() {
     for grant_type in ["password", "client_credentials"] {
         let app = App::with(|builder| {
             builder
-                .reference_access_tokens()
+                .reference_access_tokens(true)
                 .allowed_resources(resources.clone())
         });
         let mut form = vec![
@@ -241,7 +241,7 @@ async fn a_too_long_scope_in_a_response_counts_as_unknown() {
         let settings = |builder: tower_oauth_refresh::RefreshLayerBuilder<_>| {
             let until = std::time::UNIX_EPOCH + std::time::Duration::from_secs(4_000_000_000);
             builder
-                .reference_access_tokens()
+                .reference_access_tokens(true)
                 .introspection_path("/introspect")
                 .adopt_until(until)
         };

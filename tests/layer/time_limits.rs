@@ -263,11 +263,7 @@ async fn a_log_in_that_times_out_gets_504_and_stores_nothing() {
                 let name = format!("{form:?} {stop:?} {reference}");
                 let app = App::with(|builder| {
                     let builder = builder.rotation_timeout(SECOND);
-                    if reference {
-                        builder.reference_access_tokens()
-                    } else {
-                        builder
-                    }
+                    builder.reference_access_tokens(reference)
                 });
                 let (answer, seconds) = stopped(&app, stop, post("/token", form)).await;
                 assert_eq!(seconds, 30, "{name}");

@@ -73,7 +73,7 @@ async fn three(server: &RedisServer, cache_ttl: Duration) -> [Instance; 3] {
                 .unwrap(),
         );
         let app = App::over(clock.clone(), store, upstream.clone(), |builder| {
-            builder.reference_access_tokens()
+            builder.reference_access_tokens(true)
         });
         let access = app.layer.access().cache_ttl(cache_ttl).build().unwrap();
         instances.push(Instance { app, wire, access });

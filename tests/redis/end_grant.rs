@@ -34,7 +34,7 @@ async fn two(server: &RedisServer) -> [(App<Tier>, AccessLayer<Tier>); 2] {
             .unwrap();
         let store = TieredStore::new(store);
         let app = App::over(clock.clone(), store, upstream.clone(), |builder| {
-            builder.reference_access_tokens()
+            builder.reference_access_tokens(true)
         });
         let access = app.layer.access().cache_ttl(3600 * SECOND).build().unwrap();
         instances.push((app, access));

@@ -140,16 +140,14 @@ fn begin(world: &Arc<World>, life: Life) -> Instance {
             }
         });
     builder = if plan.strict {
-        builder.strict()
+        builder.strict(true)
     } else {
         builder.retry_window(plan.retry_window)
     };
-    builder = if plan.access == Guard::None {
-        builder
-    } else {
-        builder.reference_access_tokens()
-    };
-    let layer = builder.build().unwrap();
+    let layer = builder
+        .reference_access_tokens(plan.access != Guard::None)
+        .build()
+        .unwrap();
     let guarded = match plan.access {
         Guard::None => None,
         Guard::Asks => Some(layer.access().cache_ttl(Duration::ZERO)),

@@ -140,7 +140,7 @@ async fn clones_share_one_store_and_layers_have_one_type() {
         .into_iter()
         .map(|store| {
             let layer = RefreshLayer::builder(store)
-                .reference_access_tokens()
+                .reference_access_tokens(true)
                 .build()
                 .unwrap();
             let access = layer.access().build().unwrap();

@@ -133,22 +133,21 @@ fn layers(
 ) -> Result<(RefreshLayer<BoxStore>, AccessLayer<BoxStore>), Failure> {
     let usage = |error| Failure::Usage(config_error(&error));
     let refresh = RefreshLayer::builder(store)
-        .reference_access_tokens()
-        .match_normalized_paths();
+        .reference_access_tokens(true)
+        .match_normalized_paths(true);
     // The middleware in front of the layer checks the requested resource and replaces it with this
     // one.
     let refresh = refresh.allowed_resources([issuer.resource()]);
     let refresh = cli.sessions.configure(refresh).build().map_err(usage)?;
+    let strip = cli.endpoint.mcp_upstream.is_some() && cli.endpoint.mcp_token == TokenUse::Strip;
     let mut access = cli
         .configure_access(refresh.access())
+        .strip(strip)
         .realm("mcp")
         .resource(issuer.resource())
         .resource_metadata(issuer.well_known("oauth-protected-resource", "/mcp"));
     for scope in &cli.endpoint.require_scope {
         access = access.require_scope(scope);
-    }
-    if cli.endpoint.mcp_upstream.is_some() && cli.endpoint.mcp_token == TokenUse::Strip {
-        access = access.strip();
     }
     Ok((refresh, access.build().map_err(usage)?))
 }

@@ -452,11 +452,15 @@ impl Cli {
         builder: RefreshLayerBuilder<S>,
     ) -> RefreshLayerBuilder<S> {
         let mut builder = builder
-            .match_normalized_paths()
+            .match_normalized_paths(true)
             .token_path(self.token_path())
             .revocation_path(self.revocation_path())
             .rotation_timeout(self.rotation_timeout())
-            .refuse_unstored_grants(self.refuse_unstored_grants);
+            .refuse_unstored_grants(self.refuse_unstored_grants)
+            .reference_access_tokens(self.reference_access_tokens)
+            .allowed_resources(&self.allowed_resource)
+            .keep_id_token(self.keep_id_token)
+            .strict(self.strict);
         if let Some(timeout) = self.issue_timeout {
             builder = builder.issue_timeout(timeout);
         }
@@ -465,16 +469,6 @@ impl Cli {
         }
         for prefix in &self.allow_ambiguous_path {
             builder = builder.allow_ambiguous_paths(prefix.as_str());
-        }
-        if self.reference_access_tokens {
-            builder = builder.reference_access_tokens();
-        }
-        builder = builder.allowed_resources(&self.allowed_resource);
-        if self.keep_id_token {
-            builder = builder.keep_id_token();
-        }
-        if self.strict {
-            builder = builder.strict();
         }
         if let Some(window) = self.retry_window {
             builder = builder.retry_window(window);

@@ -152,7 +152,7 @@ impl Guarded {
 
 /// Returns an instance that issues access tokens of its own.
 pub fn referencing() -> App {
-    App::with(|builder| builder.reference_access_tokens())
+    App::with(|builder| builder.reference_access_tokens(true))
 }
 
 /// Returns another instance over the same store, in front of the same server.
@@ -161,7 +161,7 @@ pub fn another(app: &App) -> App {
         app.clock.clone(),
         app.store.clone(),
         app.upstream.clone(),
-        |builder| builder.reference_access_tokens(),
+        |builder| builder.reference_access_tokens(true),
     )
 }
 

@@ -75,12 +75,10 @@ impl SessionFlags {
     ) -> RefreshLayerBuilder<S> {
         let mut builder = builder
             .rotation_timeout(self.rotation_timeout)
-            .refuse_unstored_grants(self.refuse_unstored_grants);
+            .refuse_unstored_grants(self.refuse_unstored_grants)
+            .strict(self.strict);
         if let Some(timeout) = self.issue_timeout {
             builder = builder.issue_timeout(timeout);
-        }
-        if self.strict {
-            builder = builder.strict();
         }
         if let Some(window) = self.retry_window {
             builder = builder.retry_window(window);
