@@ -1,7 +1,7 @@
 //! The errors of the `RefreshLayer`.
 //!
-//! [`Error`] is the reason why the layer rejected a request. It is also the OAuth error response
-//! that the client gets. [`ConfigError`] is the reason why a layer could not be built.
+//! [`RefreshError`] is the reason why the layer rejected a request. It is also the OAuth error
+//! response that the client gets. [`ConfigError`] is the reason why a layer could not be built.
 
 use http::header::{
     CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE,
@@ -18,16 +18,16 @@ use crate::store::StoreError;
 /// extensions of that response:
 ///
 /// ```
-/// # use tower_oauth_refresh::Error;
+/// # use tower_oauth_refresh::RefreshError;
 /// # fn log<B>(response: &http::Response<B>) {
-/// if let Some(Error::Store(cause)) = response.extensions().get::<Error>() {
+/// if let Some(RefreshError::Store(cause)) = response.extensions().get::<RefreshError>() {
 ///     tracing::error!(%cause, "the grant store failed");
 /// }
 /// # }
 /// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum RefreshError {
     /// 400 `invalid_request`: the request is malformed (RFC 6749 §5.2).
     #[error("{0}")]
     InvalidRequest(&'static str),
@@ -101,19 +101,19 @@ pub enum Error {
     UpstreamUnreadable,
 }
 
-impl From<StoreError> for Error {
+impl From<StoreError> for RefreshError {
     fn from(source: StoreError) -> Self {
         Self::Store(source)
     }
 }
 
-impl From<RandomUnavailable> for Error {
+impl From<RandomUnavailable> for RefreshError {
     fn from(source: RandomUnavailable) -> Self {
         Self::Random(source)
     }
 }
 
-impl Error {
+impl RefreshError {
     /// Returns the HTTP status of the response. For [`InvalidGrant`](Self::InvalidGrant) the client
     /// gets 401 instead if
     /// [`unauthorized_on_invalid_grant`](crate::RefreshLayerBuilder::unauthorized_on_invalid_grant)

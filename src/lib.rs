@@ -167,7 +167,7 @@ pub use self::access::{
 };
 pub use self::body::{RequestBody, ResponseBody};
 pub use self::clock::{Clock, SystemClock, Timestamp};
-pub use self::error::{ConfigError, Error};
+pub use self::error::{ConfigError, RefreshError};
 pub use self::event::{Event, EventKind, GrantName};
 pub use self::grant::{GrantKey, InvalidGrantKey};
 pub use self::random::{OsRandom, RandomUnavailable, SecureRandom};

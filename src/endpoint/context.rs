@@ -17,7 +17,7 @@ use crate::body::{RequestBody, ResponseBody};
 use crate::endpoint::progress::Progress;
 use crate::endpoint::state::State;
 use crate::endpoint::upstream::{self, Reading, Upstream};
-use crate::error::Error;
+use crate::error::RefreshError;
 use crate::event::{EventKind, Subject};
 use crate::random::RandomUnavailable;
 use crate::store::{CatchPanics, Key, Store, StoreError};
@@ -27,13 +27,13 @@ use crate::wire::disclosure::Withheld;
 #[derive(Debug)]
 pub(crate) enum Failure<E> {
     /// The layer returns an error response.
-    Refused(Error),
+    Refused(RefreshError),
     /// The inner service returned an error, and the layer returns the same error.
     Inner(E),
 }
 
-impl<E> From<Error> for Failure<E> {
-    fn from(error: Error) -> Self {
+impl<E> From<RefreshError> for Failure<E> {
+    fn from(error: RefreshError) -> Self {
         Self::Refused(error)
     }
 }
@@ -90,7 +90,7 @@ impl<St: Store> RequestContext<St> {
         &self,
         limit: Duration,
         subject: Subject<'_>,
-        error: Error,
+        error: RefreshError,
         call: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Failure<E>> {
         match timeout(limit, call).await {
@@ -147,13 +147,13 @@ impl<St: Store> RequestContext<St> {
             .within(
                 config.upstream_timeout(),
                 subject,
-                Error::UpstreamUnavailable,
+                RefreshError::UpstreamUnavailable,
                 call,
             )
             .await?;
         answered.ok_or_else(|| {
             self.emit(EventKind::UpstreamUnreadable, subject);
-            Error::UpstreamUnreadable.into()
+            RefreshError::UpstreamUnreadable.into()
         })
     }
 
@@ -166,7 +166,7 @@ impl<St: Store> RequestContext<St> {
     }
 
     /// Emits a store-failure event and returns the error for the client.
-    pub(crate) fn store_failed(&self, error: StoreError, subject: Subject<'_>) -> Error {
+    pub(crate) fn store_failed(&self, error: StoreError, subject: Subject<'_>) -> RefreshError {
         self.shared.tell_why(
             EventKind::of_failure(&error),
             subject,

@@ -17,7 +17,7 @@ use crate::codec::{DecodeError, Utf8};
 use crate::endpoint::context::{Outcome, RequestContext};
 use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::upstream::{self, Upstream};
-use crate::error::Error;
+use crate::error::RefreshError;
 use crate::event::EventKind;
 use crate::event::Subject;
 use crate::grant::{Record, Standing, Verdict, decide};
@@ -49,7 +49,7 @@ where
     B: Body<Data = Bytes>,
     ResBody: Body<Data = Bytes>,
 {
-    let missing = Error::InvalidRequest("the parameter token is missing");
+    let missing = RefreshError::InvalidRequest("the parameter token is missing");
     let token = form.get(Param::Token).ok_or(missing)?;
     let config = exchange.shared.config();
     let (limit, nobody) = (
@@ -86,11 +86,11 @@ where
         Ok(rewrite(response, config.max_response_body, ours.as_ref(), &secret).await)
     };
     exchange
-        .within(limit, subject, Error::UpstreamUnavailable, call)
+        .within(limit, subject, RefreshError::UpstreamUnavailable, call)
         .await?
         .ok_or_else(|| {
             exchange.emit(EventKind::UpstreamUnreadable, subject);
-            Error::UpstreamUnreadable.into()
+            RefreshError::UpstreamUnreadable.into()
         })
 }
 

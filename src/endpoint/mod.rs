@@ -21,7 +21,7 @@ use self::progress::Progress;
 use self::state::State;
 use self::upstream::Upstream;
 use crate::body::{self, ReadError, RequestBody, ResponseBody};
-use crate::error::Error;
+use crate::error::RefreshError;
 use crate::store::Store;
 use crate::wire::client::{self, Client, ClientError, Credential};
 use crate::wire::path::replace_path;
@@ -85,7 +85,7 @@ where
         Ok(response) => Ok(response),
         Err(Failure::Inner(error)) => Err(error),
         Err(Failure::Refused(error)) => {
-            let close = http1 && matches!(error, Error::RequestTimeout);
+            let close = http1 && matches!(error, RefreshError::RequestTimeout);
             let mut response = error.into_response(exchange.shared.config().invalid_grant_status);
             if close {
                 response
@@ -114,19 +114,20 @@ where
     head.method = Method::POST;
     if let Some(path) = config.paths.of(endpoint) {
         head.uri = replace_path(head.uri, path)
-            .map_err(|_| Error::InvalidRequest("the request target is too long"))?;
+            .map_err(|_| RefreshError::InvalidRequest("the request target is too long"))?;
     }
     token_request::check_headers(&head.headers).map_err(malformed)?;
     let read = body::read(body, config.max_request_body);
     let read = timeout(config.request_body_timeout, read)
         .await
-        .map_err(|_| Error::RequestTimeout)?;
+        .map_err(|_| RefreshError::RequestTimeout)?;
     let body = read.map_err(unread)?;
     let form = TokenRequest::parse(body.clone()).map_err(malformed)?;
     if head.uri.query().is_some_and(token_request::names_a_param) {
-        return Err(
-            Error::InvalidRequest("a parameter is in the query instead of the body").into(),
-        );
+        return Err(RefreshError::InvalidRequest(
+            "a parameter is in the query instead of the body",
+        )
+        .into());
     }
     if matches!(endpoint, Endpoint::Token) {
         form.check_limits()?;
@@ -166,21 +167,21 @@ where
     }
 }
 
-fn unidentified(error: ClientError) -> Error {
+fn unidentified(error: ClientError) -> RefreshError {
     match error {
-        ClientError::Basic => Error::InvalidClient { basic: true },
-        ClientError::TooLong { basic } => Error::InvalidClient { basic },
-        error => Error::InvalidRequest(error.description()),
+        ClientError::Basic => RefreshError::InvalidClient { basic: true },
+        ClientError::TooLong { basic } => RefreshError::InvalidClient { basic },
+        error => RefreshError::InvalidRequest(error.description()),
     }
 }
 
-fn malformed(error: FormError) -> Error {
-    Error::InvalidRequest(error.description())
+fn malformed(error: FormError) -> RefreshError {
+    RefreshError::InvalidRequest(error.description())
 }
 
-fn unread(error: ReadError) -> Error {
+fn unread(error: ReadError) -> RefreshError {
     match error {
-        ReadError::TooLarge => Error::BodyTooLarge,
-        ReadError::Broken => Error::InvalidRequest("the request body is incomplete"),
+        ReadError::TooLarge => RefreshError::BodyTooLarge,
+        ReadError::Broken => RefreshError::InvalidRequest("the request body is incomplete"),
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::endpoint::context::RequestContext;
 use crate::endpoint::presented::PresentedToken;
-use crate::error::Error;
+use crate::error::RefreshError;
 use crate::event::EventKind;
 use crate::grant::{Binding, Record};
 use crate::store::{Hint, Store};
@@ -16,7 +16,7 @@ use crate::store::{Hint, Store};
 pub(crate) fn precheck<St: Store>(
     exchange: &RequestContext<St>,
     presentation: &PresentedToken<'_>,
-) -> Result<(), Error> {
+) -> Result<(), RefreshError> {
     let kind = match exchange.store().peek(&presentation.key) {
         None => return Ok(()),
         Some(Hint::Ended) => EventKind::Unknown,
@@ -41,5 +41,5 @@ pub(crate) fn precheck<St: Store>(
     };
     tracing::trace!(grant = ?presentation.key, "rejected without a call to the store");
     exchange.emit(kind, presentation.subject());
-    Err(Error::InvalidGrant)
+    Err(RefreshError::InvalidGrant)
 }

@@ -4,7 +4,7 @@ use crate::codec::DecodeError;
 use crate::endpoint::cas;
 use crate::endpoint::context::RequestContext;
 use crate::endpoint::presented::PresentedToken;
-use crate::error::Error;
+use crate::error::RefreshError;
 use crate::event::EventKind;
 use crate::grant::Refusal;
 use crate::store::{Entry, Store, StoreError};
@@ -16,7 +16,7 @@ pub(crate) async fn refuse_and_end_on_reuse<St: Store>(
     presentation: &PresentedToken<'_>,
     refusal: Refusal,
     entry: Entry,
-) -> Error {
+) -> RefreshError {
     if refusal == Refusal::Reuse {
         let _in_flight = exchange.shared.in_flight().token();
         if let Err(error) = cas::remove(exchange.store(), &presentation.key, entry).await {
@@ -32,7 +32,7 @@ pub(crate) fn refuse<St: Store>(
     exchange: &RequestContext<St>,
     presentation: &PresentedToken<'_>,
     refusal: Refusal,
-) -> Error {
+) -> RefreshError {
     let kind = match refusal {
         Refusal::Unknown | Refusal::Ended => EventKind::Unknown,
         Refusal::ClientMismatch => EventKind::ClientMismatch,
@@ -43,7 +43,7 @@ pub(crate) fn refuse<St: Store>(
         Refusal::Reuse => EventKind::ReuseDetected,
     };
     exchange.emit(kind, presentation.subject());
-    Error::InvalidGrant
+    RefreshError::InvalidGrant
 }
 
 /// Returns the error for a grant whose record cannot be read, and emits the event.
@@ -51,6 +51,6 @@ pub(crate) fn unreadable<St: Store>(
     exchange: &RequestContext<St>,
     presentation: &PresentedToken<'_>,
     error: DecodeError,
-) -> Error {
+) -> RefreshError {
     exchange.store_failed(StoreError::corrupt(error), presentation.subject())
 }

@@ -18,7 +18,7 @@ use tower_service::Service;
 use zeroize::Zeroizing;
 
 use crate::body::{self, RequestBody, ResponseBody};
-use crate::error::Error;
+use crate::error::RefreshError;
 use crate::grant::GrantKey;
 use crate::store::Key;
 use crate::wire::disclosure::{Disclosed, Withheld};
@@ -157,8 +157,9 @@ async fn classify<ResBody: Body<Data = Bytes>>(
         // the grant, the grant ends here in either case. Otherwise its client would repeat the
         // refresh until the grant expires.
         if withheld.discloses(&head.headers, &bytes, secret.as_slice()) {
-            let rejected =
-                || Reply::Rejected(Error::InvalidGrant.into_response(StatusCode::BAD_REQUEST));
+            let rejected = || {
+                Reply::Rejected(RefreshError::InvalidGrant.into_response(StatusCode::BAD_REQUEST))
+            };
             return if dead { rejected() } else { Reply::Unreadable };
         }
         let response = Response::from_parts(head, ResponseBody::full(bytes));

@@ -332,11 +332,11 @@ impl<St: Store> RefreshLayerBuilder<St> {
     ///
     /// The time includes waiting for the inner service to be ready and reading its response. When
     /// it is over, the client gets 504 `temporarily_unavailable`
-    /// ([`Error::UpstreamTimeout`](crate::Error::UpstreamTimeout)), nothing is stored, and tokens
-    /// that the inner service issues later are lost. If the inner service has accepted an
-    /// authorization code by then, the code is used up and the user must log in again. Raise the
-    /// limit for servers that keep a request open until the user has consented (CIBA with long
-    /// polling).
+    /// ([`RefreshError::UpstreamTimeout`](crate::RefreshError::UpstreamTimeout)), nothing is
+    /// stored, and tokens that the inner service issues later are lost. If the inner service has
+    /// accepted an authorization code by then, the code is used up and the user must log in again.
+    /// Raise the limit for servers that keep a request open until the user has consented (CIBA with
+    /// long polling).
     pub fn issue_timeout(mut self, timeout: Duration) -> Self {
         self.config.issue_timeout = timeout;
         self
@@ -346,7 +346,7 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// millisecond, at most an hour.
     ///
     /// A request whose body is not complete by then gets 408 `invalid_request`
-    /// ([`Error::RequestTimeout`](crate::Error::RequestTimeout)), over HTTP/1 with
+    /// ([`RefreshError::RequestTimeout`](crate::RefreshError::RequestTimeout)), over HTTP/1 with
     /// `Connection: close` (RFC 9110 §15.5.9). The time begins when the service is called, after
     /// the head of the request has arrived.
     pub fn request_body_timeout(mut self, timeout: Duration) -> Self {

@@ -19,7 +19,7 @@ use tokio::time::Sleep;
 
 use crate::body::ResponseBody;
 use crate::endpoint::progress::Progress;
-use crate::error::Error;
+use crate::error::RefreshError;
 
 /// The boxed future of an intercepted request.
 pub(crate) type BoxedOutcome<B, E> =
@@ -55,7 +55,7 @@ impl<F, B, E> ResponseFuture<F, B, E> {
     }
 
     /// Returns a future that resolves to an error response immediately.
-    pub(crate) fn refused(error: Error) -> Self {
+    pub(crate) fn refused(error: RefreshError) -> Self {
         Self {
             kind: Kind::Refused {
                 response: Some(Box::new(error.into_response(StatusCode::BAD_REQUEST))),
@@ -140,7 +140,7 @@ impl<B, E> Intercepted<B, E> {
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         ready!(deadline.as_mut().poll(cx));
         self.detach();
-        Poll::Ready(Ok(Error::Busy.into_response(StatusCode::BAD_REQUEST)))
+        Poll::Ready(Ok(RefreshError::Busy.into_response(StatusCode::BAD_REQUEST)))
     }
 
     fn detach(&mut self) {

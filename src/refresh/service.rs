@@ -19,7 +19,7 @@ use crate::endpoint;
 use crate::endpoint::config::Target;
 use crate::endpoint::progress::Progress;
 use crate::endpoint::state::State;
-use crate::error::Error;
+use crate::error::RefreshError;
 use crate::refresh::check::{self, Probe};
 use crate::refresh::future::{Intercepted, ResponseFuture};
 use crate::store::Store;
@@ -98,7 +98,9 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let endpoint = match self.target(&request) {
             Target::Endpoint(endpoint) => endpoint,
-            Target::Refused => return ResponseFuture::refused(Error::InvalidRequest(AMBIGUOUS)),
+            Target::Refused => {
+                return ResponseFuture::refused(RefreshError::InvalidRequest(AMBIGUOUS));
+            }
             Target::Other => {
                 return ResponseFuture::pass_through(
                     self.inner.call(request.map(RequestBody::inner)),

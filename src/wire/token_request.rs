@@ -10,7 +10,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use percent_encoding::percent_decode_str;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::error::Error;
+use crate::error::RefreshError;
 use crate::wire::scope::{MAX_SCOPE, resources_fit};
 use crate::wire::secret_str::{Text, TextAt, escapes_are_whole};
 
@@ -243,17 +243,17 @@ impl TokenRequest {
     ///
     /// `invalid_scope` for a scope that is too long, `invalid_target` for too many resources or too
     /// long ones.
-    pub(crate) fn check_limits(&self) -> Result<(), Error> {
+    pub(crate) fn check_limits(&self) -> Result<(), RefreshError> {
         if self
             .get(Param::Scope)
             .is_some_and(|scope| scope.len() > MAX_SCOPE)
         {
-            return Err(Error::InvalidScope);
+            return Err(RefreshError::InvalidScope);
         }
         if resources_fit(self.resources()) {
             Ok(())
         } else {
-            Err(Error::InvalidTarget)
+            Err(RefreshError::InvalidTarget)
         }
     }
 

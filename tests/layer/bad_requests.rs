@@ -9,7 +9,7 @@ use test_support::App;
 use test_support::requests::{
     AnyBody, FORM, assert_untouched, assertion, bare, basic, form, full, pieces, send,
 };
-use tower_oauth_refresh::{ClientId, Error};
+use tower_oauth_refresh::{ClientId, RefreshError};
 
 /// A valid request to one endpoint, which a test then makes invalid.
 struct Good<'a> {
@@ -463,7 +463,7 @@ async fn the_configured_body_limit_applies() {
     answer.assert_refused("201 bytes", 413, "invalid_request", false);
     assert!(matches!(
         answer.head.extensions.get(),
-        Some(Error::BodyTooLarge)
+        Some(RefreshError::BodyTooLarge)
     ));
     let answer = send(&app, form("/token").body(full(at_limit(200))).unwrap()).await;
     answer.token("200 bytes");

@@ -8,7 +8,7 @@ use http::Request;
 use http_body_util::Full;
 use test_support::requests::{assert_untouched, basic, forged, form, generation, patched, send};
 use test_support::{App, post, refresh_form};
-use tower_oauth_refresh::{Error, EventKind};
+use tower_oauth_refresh::{EventKind, RefreshError};
 
 const API: &str = "https://api.example.com/v1";
 const HOUR: Duration = Duration::from_secs(3600);
@@ -489,7 +489,7 @@ async fn an_outer_service_sees_the_cause_but_the_client_does_not() {
         let answer = send(&app, post("/token", &refresh_form("app", &presented))).await;
         assert!(matches!(
             answer.head.extensions.get(),
-            Some(Error::InvalidGrant)
+            Some(RefreshError::InvalidGrant)
         ));
         answers.push((answer.head.status, answer.head.headers, answer.body));
     }

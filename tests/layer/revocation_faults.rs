@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use tower::service_fn;
 use tower_layer::Layer as _;
 use tower_oauth_refresh::store::Change;
-use tower_oauth_refresh::{Error, EventKind, RequestBody, StoreError};
+use tower_oauth_refresh::{EventKind, RefreshError, RequestBody, StoreError};
 
 const UNSUPPORTED: &str = r#"{"error":"unsupported_token_type"}"#;
 
@@ -131,7 +131,7 @@ async fn a_hanging_inner_service_times_out_and_the_grant_ends() {
     answer.assert_refused("it hangs", 503, "temporarily_unavailable", false);
     assert!(matches!(
         answer.head.extensions.get(),
-        Some(Error::UpstreamUnavailable)
+        Some(RefreshError::UpstreamUnavailable)
     ));
     assert_ended("it hangs", &app, &token).await;
 }
@@ -351,7 +351,7 @@ async fn a_revocation_can_be_retried_after_a_store_outage() {
             assert!(
                 matches!(
                     answer.head.extensions.get(),
-                    Some(Error::Store(StoreError::Unavailable(_)))
+                    Some(RefreshError::Store(StoreError::Unavailable(_)))
                 ),
                 "{name}"
             );

@@ -18,7 +18,7 @@ use tower_layer::Layer as _;
 use tower_oauth_refresh::store::{
     Change, ClaimTag, Entry, Key, Sidecar, SidecarName, Store as _, Ttl, Version,
 };
-use tower_oauth_refresh::{Error, EventKind, MemoryStore, Refresh, RequestBody};
+use tower_oauth_refresh::{EventKind, MemoryStore, Refresh, RefreshError, RequestBody};
 
 const CLIENT: &str = "confidential";
 const SECRET: &str = "secret of confidential";
@@ -104,7 +104,7 @@ impl Watched {
             }
         };
         show(&self.shown, &body);
-        if let Some(error) = head.extensions.get::<Error>() {
+        if let Some(error) = head.extensions.get::<RefreshError>() {
             show(&self.shown, error);
             let mut cause: Option<&dyn std::error::Error> = error.source();
             self.shown.lock().unwrap().push_str(&error.to_string());

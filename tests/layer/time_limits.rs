@@ -16,7 +16,7 @@ use test_support::requests::{Whole, form, send};
 use test_support::{App, SECOND, post, refresh_form, settle};
 use tokio::time::{Instant, Sleep, sleep};
 use tower::{Layer as _, Service, ServiceExt as _};
-use tower_oauth_refresh::{Error, EventKind, RequestBody};
+use tower_oauth_refresh::{EventKind, RefreshError, RequestBody};
 
 /// A body that sends these frames, with a pause before each, and never ends.
 struct Endless {
@@ -269,7 +269,10 @@ async fn a_log_in_that_times_out_gets_504_and_stores_nothing() {
                 assert_eq!(seconds, 30, "{name}");
                 answer.assert_refused(&name, 504, "temporarily_unavailable", false);
                 assert!(
-                    matches!(answer.head.extensions.get(), Some(Error::UpstreamTimeout)),
+                    matches!(
+                        answer.head.extensions.get(),
+                        Some(RefreshError::UpstreamTimeout)
+                    ),
                     "{name}"
                 );
                 assert_eq!(app.events(), [EventKind::UpstreamTimeout], "{name}");

@@ -541,7 +541,7 @@ fn every_warning_and_error_of_the_log_is_documented() {
 fn every_error_is_documented() {
     let mut messages = Vec::new();
     for begin in [
-        "pub enum Error {",
+        "pub enum RefreshError {",
         "pub enum RedisConnectError {",
         "pub enum RedbOpenError {",
     ] {

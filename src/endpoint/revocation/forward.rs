@@ -15,7 +15,7 @@ use crate::body::{RequestBody, ResponseBody};
 use crate::endpoint::cas;
 use crate::endpoint::context::{Outcome, RequestContext};
 use crate::endpoint::upstream::{self, Reading, Upstream};
-use crate::error::Error;
+use crate::error::RefreshError;
 use crate::event::{EventKind, Subject};
 use crate::store::{Change, Entry, Key, Store, StoreError};
 use crate::wire::token_request::{Param, TokenRequest};
@@ -82,11 +82,11 @@ where
             .map_err(|error| exchange.store_failed(error, subject))?;
         exchange.announce(key).await;
         exchange.emit(event, subject);
-        return Err(Error::UpstreamUnavailable.into());
+        return Err(RefreshError::UpstreamUnavailable.into());
     };
     let Some(Confirmed { ended, response }) = reply else {
         exchange.emit(EventKind::UpstreamUnreadable, subject);
-        return Err(Error::UpstreamUnreadable.into());
+        return Err(RefreshError::UpstreamUnreadable.into());
     };
     if ended {
         cas::remove(exchange.store(), key, entry)

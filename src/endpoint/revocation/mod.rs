@@ -14,7 +14,7 @@ use tower_service::Service;
 use crate::body::RequestBody;
 use crate::endpoint::context::{Outcome, RequestContext};
 use crate::endpoint::upstream::Upstream;
-use crate::error::Error;
+use crate::error::RefreshError;
 use crate::store::Store;
 use crate::token::{AccessToken, RefreshToken};
 use crate::wire::client::Client;
@@ -30,7 +30,7 @@ pub(crate) async fn revoke<St, S, B, ResBody>(
     upstream: Box<Upstream<S, B>>,
     body: Bytes,
     form: &TokenRequest,
-    client: Result<Client<'_>, Error>,
+    client: Result<Client<'_>, RefreshError>,
 ) -> Outcome<ResBody, S::Error>
 where
     S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
@@ -38,13 +38,15 @@ where
     B: Body<Data = Bytes>,
     ResBody: Body<Data = Bytes>,
 {
-    let missing = Error::InvalidRequest("the parameter token is missing");
+    let missing = RefreshError::InvalidRequest("the parameter token is missing");
     let token = form.get(Param::Token).ok_or(missing)?;
     let config = exchange.shared.config();
     if config.reference
         && let Some(token) = AccessToken::parse(&config.access_prefix, token)
     {
-        let client_id = client?.id.ok_or(Error::InvalidClient { basic: false })?;
+        let client_id = client?
+            .id
+            .ok_or(RefreshError::InvalidClient { basic: false })?;
         return Box::pin(access_token::revoke(
             exchange, upstream, form, &token, &client_id,
         ))
@@ -53,7 +55,9 @@ where
     let Some(token) = RefreshToken::parse(&config.prefix, token) else {
         return exchange.pass(upstream, body).await;
     };
-    let client_id = client?.id.ok_or(Error::InvalidClient { basic: false })?;
+    let client_id = client?
+        .id
+        .ok_or(RefreshError::InvalidClient { basic: false })?;
     Box::pin(refresh_token::revoke(
         exchange, upstream, form, token, &client_id,
     ))

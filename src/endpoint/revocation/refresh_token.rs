@@ -14,7 +14,7 @@ use crate::endpoint::precheck::precheck;
 use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::refusal::{refuse, refuse_and_end_on_reuse, unreadable};
 use crate::endpoint::upstream::Upstream;
-use crate::error::Error;
+use crate::error::RefreshError;
 use crate::event::EventKind;
 use crate::grant::{Record, Refusal, Standing, Verdict, decide};
 use crate::seal::Sealer;
@@ -82,7 +82,7 @@ fn pending<St: Store>(
 async fn find<St: Store>(
     exchange: &RequestContext<St>,
     presentation: &PresentedToken<'_>,
-) -> Result<Option<(Entry, Record)>, Error> {
+) -> Result<Option<(Entry, Record)>, RefreshError> {
     if precheck(exchange, presentation).is_err() {
         return Ok(None);
     }
@@ -124,7 +124,7 @@ async fn find<St: Store>(
         }
         Verdict::Refuse(refusal) => {
             match refuse_and_end_on_reuse(exchange, presentation, refusal, entry).await {
-                error @ Error::Store(_) => Err(error),
+                error @ RefreshError::Store(_) => Err(error),
                 _ => Ok(None),
             }
         }

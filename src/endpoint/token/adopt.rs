@@ -23,7 +23,7 @@ use crate::endpoint::state::State;
 use crate::endpoint::token::mint;
 use crate::endpoint::token::mint::{Terms, granted_resources};
 use crate::endpoint::upstream::{Granted, Reply, Upstream};
-use crate::error::Error;
+use crate::error::RefreshError;
 use crate::event::EventKind;
 use crate::event::Subject;
 use crate::key_lock::KeyLockGuard;
@@ -100,7 +100,7 @@ where
             .key_lock()
             .lock(ClaimTag::new(*foreign.key.as_bytes())),
     );
-    let (turn, _) = turn.await.map_err(|_| Error::Busy)?;
+    let (turn, _) = turn.await.map_err(|_| RefreshError::Busy)?;
     let placeholder = match reserve(exchange, &foreign, deadline).await? {
         Reserved::Placeholder(placeholder) => placeholder,
         Reserved::Done(sealed) => return Ok(answer_again(exchange, &foreign, ask, &sealed)?),
@@ -124,7 +124,7 @@ where
         Ok(Ok(Reply::Unreadable)) => {
             placeholder.remove().await;
             exchange.emit(EventKind::UpstreamUnreadable, stranger);
-            Err(Error::UpstreamUnreadable.into())
+            Err(RefreshError::UpstreamUnreadable.into())
         }
         Ok(Err(error)) => {
             placeholder.remove().await;
@@ -133,14 +133,14 @@ where
         Err(_) => {
             placeholder.remove().await;
             exchange.emit(EventKind::UpstreamTimeout, stranger);
-            Err(Error::UpstreamUnavailable.into())
+            Err(RefreshError::UpstreamUnavailable.into())
         }
     }
 }
 
-fn unknown<St: Store>(exchange: &RequestContext<St>, stranger: Subject<'_>) -> Error {
+fn unknown<St: Store>(exchange: &RequestContext<St>, stranger: Subject<'_>) -> RefreshError {
     exchange.emit(EventKind::Unknown, stranger);
-    Error::InvalidGrant
+    RefreshError::InvalidGrant
 }
 
 /// Replays the answer of an adoption, but only to the same request.
@@ -149,7 +149,7 @@ fn answer_again<St: Store, ResBody>(
     foreign: &Foreign<'_>,
     ask: &RefreshRequest<'_>,
     sealed: &[u8],
-) -> Result<Response<ResponseBody<ResBody>>, Error> {
+) -> Result<Response<ResponseBody<ResBody>>, RefreshError> {
     let now = exchange.shared.now();
     let opened = Some(sealed)
         .filter(|_| ask.replayable())
@@ -166,7 +166,7 @@ fn answer_again<St: Store, ResBody>(
             grant: None,
         },
     );
-    let (granted, body) = opened.ok_or(Error::InvalidGrant)?;
+    let (granted, body) = opened.ok_or(RefreshError::InvalidGrant)?;
     let given = granted.answer.refresh_token();
     match given.and_then(|token| RefreshToken::parse(&exchange.shared.config().prefix, token)) {
         Some(token) => Ok(granted.respond_for(&token.key(), body)),
@@ -229,7 +229,7 @@ async fn reserve<St: Store>(
     exchange: &RequestContext<St>,
     foreign: &Foreign<'_>,
     deadline: Instant,
-) -> Result<Reserved<St>, Error> {
+) -> Result<Reserved<St>, RefreshError> {
     const PAUSE: Duration = Duration::from_millis(20);
     let subject = Subject {
         client_id: Some(foreign.client_id),
@@ -289,7 +289,7 @@ async fn reserve<St: Store>(
         }
         exchange.progress.rest();
         if exchange.progress.detached() || Instant::now() + PAUSE > deadline {
-            return Err(Error::Busy);
+            return Err(RefreshError::Busy);
         }
         sleep(PAUSE).await;
     }
@@ -303,7 +303,7 @@ async fn complete<St: Store, ResBody>(
     token: &str,
     ask: &RefreshRequest<'_>,
     granted: Granted,
-) -> Result<Response<ResponseBody<ResBody>>, Error> {
+) -> Result<Response<ResponseBody<ResBody>>, RefreshError> {
     let (version, running) = placeholder.into_commit();
     let stranger = Subject {
         client_id: Some(foreign.client_id),

@@ -21,7 +21,7 @@ use crate::endpoint::refusal::{refuse, refuse_and_end_on_reuse, unreadable};
 use crate::endpoint::state::State;
 use crate::endpoint::token::mint::{AccessWrite, MintError, Owner, Terms, granted_resources, mint};
 use crate::endpoint::upstream::Granted;
-use crate::error::Error;
+use crate::error::RefreshError;
 use crate::event::EventKind;
 use crate::event::Subject;
 use crate::grant::{Previous, Proceed, Record, Refusal, Rotated, Standing, Verdict, decide};
@@ -242,7 +242,7 @@ pub(crate) async fn decide_again<St: Store, ResBody>(
     presentation: &PresentedToken<'_>,
     ask: &RefreshRequest<'_>,
     entry: Entry,
-) -> Result<Response<ResponseBody<ResBody>>, Error> {
+) -> Result<Response<ResponseBody<ResBody>>, RefreshError> {
     let now = exchange.shared.now();
     let record = Record::decode(&presentation.key, &entry.tag, &entry.value)
         .map_err(|error| unreadable(exchange, presentation, error))?
@@ -260,7 +260,7 @@ pub(crate) async fn decide_again<St: Store, ResBody>(
             replay::replay(exchange, presentation, ask, &entry.tag).await
         }
         // The grant has just been rotated, so the client has to ask again.
-        Verdict::Proceed(_) => Err(Error::Busy),
+        Verdict::Proceed(_) => Err(RefreshError::Busy),
         Verdict::Refuse(refusal) => {
             Err(refuse_and_end_on_reuse(exchange, presentation, refusal, entry).await)
         }

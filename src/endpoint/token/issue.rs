@@ -16,7 +16,7 @@ use crate::endpoint::token::mint::{
     self, AccessWrite, MintError, MintedAccessToken, Owner, Terms, granted_resources, mint,
 };
 use crate::endpoint::upstream::{Granted, Reading, Reply, Upstream};
-use crate::error::Error;
+use crate::error::RefreshError;
 use crate::event::EventKind;
 use crate::event::Subject;
 use crate::grant::{Binding, Record};
@@ -47,7 +47,7 @@ where
     if exchange.shared.config().reference && client_id.is_none() {
         // The layer mints access tokens only for a known client. Refuse before the inner service
         // uses up the authorization code.
-        return Err(Error::InvalidClient { basic: false }.into());
+        return Err(RefreshError::InvalidClient { basic: false }.into());
     }
     let requests_refresh_token = form
         .requested_token_types()
@@ -63,7 +63,7 @@ where
     let call = upstream.token_request(body, reading);
     let limit = exchange.shared.config().issue_timeout;
     let granted = match exchange
-        .within(limit, subject, Error::UpstreamTimeout, call)
+        .within(limit, subject, RefreshError::UpstreamTimeout, call)
         .await?
     {
         Reply::Granted(granted) => granted,
@@ -76,7 +76,7 @@ where
                     grant: None,
                 },
             );
-            return Err(Error::UpstreamUnreadable.into());
+            return Err(RefreshError::UpstreamUnreadable.into());
         }
     };
     let Some(token) = granted.answer.refresh_token() else {
@@ -142,7 +142,7 @@ async fn store<St: Store>(
     begun: Begun,
     client_id: &ClientId,
     granted: &Granted,
-) -> Result<Stored, Error> {
+) -> Result<Stored, RefreshError> {
     let (shared, subject) = (
         &exchange.shared,
         Subject {
@@ -178,7 +178,7 @@ async fn issue_alone<St: Store>(
     form: &TokenRequest,
     client_id: &ClientId,
     granted: &Granted,
-) -> Result<Bytes, Error> {
+) -> Result<Bytes, RefreshError> {
     let shared = &exchange.shared;
     if !shared.config().reference {
         return Ok(granted.answer.body().clone());
@@ -214,7 +214,7 @@ fn failed<St: Store>(
     exchange: &RequestContext<St>,
     error: BeginError,
     client_id: &ClientId,
-) -> Error {
+) -> RefreshError {
     exchange.store_failed(
         StoreError::unavailable(error),
         Subject {

@@ -19,7 +19,7 @@ use crate::endpoint::precheck::precheck;
 use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::refusal::{refuse, refuse_and_end_on_reuse, unreadable};
 use crate::endpoint::upstream::{Granted, Reply, Upstream};
-use crate::error::Error;
+use crate::error::RefreshError;
 use crate::event::EventKind;
 use crate::grant::{
     Proceed, Record, Refusal, Standing, Verdict, decide, may_replay, without_answer,
@@ -50,12 +50,12 @@ where
     B: Body<Data = Bytes>,
     ResBody: Body<Data = Bytes>,
 {
-    let missing = Error::InvalidRequest("the parameter refresh_token is missing");
+    let missing = RefreshError::InvalidRequest("the parameter refresh_token is missing");
     let token = form.get(Param::RefreshToken).ok_or(missing)?;
     let client_id = client
         .id
         .as_ref()
-        .ok_or(Error::InvalidClient { basic: false })?;
+        .ok_or(RefreshError::InvalidClient { basic: false })?;
     let ask = RefreshRequest::read(form, client)?;
     let Some(token) = RefreshToken::parse(&exchange.shared.config().prefix, token) else {
         // Boxed because adoption is rare, and unboxed it would enlarge the future of every request.
@@ -69,7 +69,7 @@ where
 
     let deadline = exchange.deadline();
     let turn = timeout_at(deadline, exchange.shared.key_lock().lock(presentation.hash));
-    let (turn, waited) = turn.await.map_err(|_| Error::Busy)?;
+    let (turn, waited) = turn.await.map_err(|_| RefreshError::Busy)?;
     if waited {
         // The request ahead of this one may have found that the grant has ended. If so, the store
         // need not be asked again.
@@ -138,7 +138,7 @@ async fn acquire<St: Store>(
     ask: &RefreshRequest<'_>,
     mut waited: bool,
     deadline: Instant,
-) -> Result<Acquired<St>, Error> {
+) -> Result<Acquired<St>, RefreshError> {
     let mut pause = FIRST_PAUSE;
     let mut goal = (presentation.hash, LeasePurpose::Rotation);
     let mut taken_over = None;
@@ -223,7 +223,7 @@ async fn acquire<St: Store>(
                 lease.refused();
                 exchange.progress.rest();
                 if exchange.progress.detached() || Instant::now() + pause > deadline {
-                    return Err(Error::Busy);
+                    return Err(RefreshError::Busy);
                 }
                 sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
@@ -232,7 +232,7 @@ async fn acquire<St: Store>(
             }
             (Proceed::Replay, _) => {
                 settle(lease, &claim).await;
-                return Err(Error::Busy);
+                return Err(RefreshError::Busy);
             }
         }
     }
@@ -248,7 +248,7 @@ async fn claim<St: Store>(
     target: &ClaimTag,
     purpose: LeasePurpose,
     taken: Option<(LeaseGuard<St>, Entropy)>,
-) -> Result<Option<(LeaseGuard<St>, Claim, Entropy)>, Error> {
+) -> Result<Option<(LeaseGuard<St>, Claim, Entropy)>, RefreshError> {
     let (lease, draw) = match taken {
         Some(taken) => taken,
         None => {
@@ -379,7 +379,7 @@ where
         Ok(Ok(Reply::Unreadable)) => {
             lease.give_back().await;
             exchange.emit(EventKind::UpstreamUnreadable, presentation.subject());
-            Err(Error::UpstreamUnreadable.into())
+            Err(RefreshError::UpstreamUnreadable.into())
         }
         Ok(Err(error)) => {
             lease.give_back().await;
@@ -388,7 +388,7 @@ where
         Err(_) => {
             lease.give_back().await;
             exchange.emit(EventKind::UpstreamTimeout, presentation.subject());
-            Err(Error::UpstreamUnavailable.into())
+            Err(RefreshError::UpstreamUnavailable.into())
         }
     }
 }

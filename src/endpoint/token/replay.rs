@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::endpoint::context::RequestContext;
 use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::upstream::Granted;
-use crate::error::Error;
+use crate::error::RefreshError;
 use crate::event::EventKind;
 use crate::seal::{Context, Purpose, SealError, SealNonce, Sealer};
 use crate::store::{ClaimTag, SidecarName, Store};
@@ -103,7 +103,7 @@ pub(crate) async fn find<St: Store>(
     presentation: &PresentedToken<'_>,
     ask: &RefreshRequest<'_>,
     current: &ClaimTag,
-) -> Result<Answer, Error> {
+) -> Result<Answer, RefreshError> {
     if !ask.replayable() {
         return Ok(Answer::Different);
     }
@@ -130,12 +130,12 @@ pub(crate) async fn replay<St: Store, ResBody>(
     presentation: &PresentedToken<'_>,
     ask: &RefreshRequest<'_>,
     current: &ClaimTag,
-) -> Result<Response<ResponseBody<ResBody>>, Error> {
+) -> Result<Response<ResponseBody<ResBody>>, RefreshError> {
     match find(exchange, presentation, ask, current).await? {
         Answer::Opened(granted, body) => Ok(respond(exchange, presentation, granted, body)),
         Answer::Different | Answer::Gone => {
             exchange.emit(EventKind::Late, presentation.subject());
-            Err(Error::InvalidGrant)
+            Err(RefreshError::InvalidGrant)
         }
     }
 }

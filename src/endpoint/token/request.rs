@@ -1,6 +1,6 @@
 use http::HeaderValue;
 
-use crate::error::Error;
+use crate::error::RefreshError;
 use crate::grant::Binding;
 use crate::wire::client::{Client, Credential};
 use crate::wire::scope::{scope_within, valid_resource, valid_scope};
@@ -22,14 +22,17 @@ pub(crate) struct RefreshRequest<'a> {
 
 impl<'a> RefreshRequest<'a> {
     /// Reads a refresh request, and rejects a malformed scope or resource.
-    pub(crate) fn read(form: &'a TokenRequest, client: &'a Client<'a>) -> Result<Self, Error> {
+    pub(crate) fn read(
+        form: &'a TokenRequest,
+        client: &'a Client<'a>,
+    ) -> Result<Self, RefreshError> {
         let scope = form.get(Param::Scope);
         if scope.is_some_and(|scope| !valid_scope(scope)) {
-            return Err(Error::InvalidScope);
+            return Err(RefreshError::InvalidScope);
         }
         let resources: Vec<_> = form.resources().collect();
         if !resources.iter().all(|resource| valid_resource(resource)) {
-            return Err(Error::InvalidTarget);
+            return Err(RefreshError::InvalidTarget);
         }
         Ok(Self {
             form,
@@ -41,18 +44,18 @@ impl<'a> RefreshRequest<'a> {
 
     /// Rejects a scope or resource beyond the grant's (RFC 6749 §6, RFC 8707 §2.2). A grant whose
     /// scope or resources are unknown does not limit them.
-    pub(crate) fn within(&self, binding: &Binding) -> Result<(), Error> {
+    pub(crate) fn within(&self, binding: &Binding) -> Result<(), RefreshError> {
         if let (Some(requested), Some(granted)) = (self.scope, &binding.scope)
             && !requested
                 .split(' ')
                 .all(|token| token == OFFLINE || scope_within(token, granted.as_str()))
         {
-            return Err(Error::InvalidScope);
+            return Err(RefreshError::InvalidScope);
         }
         let granted = &binding.resources;
         let known = |resource: &&str| granted.iter().any(|granted| granted.as_str() == *resource);
         if !granted.is_empty() && !self.resources.iter().all(known) {
-            return Err(Error::InvalidTarget);
+            return Err(RefreshError::InvalidTarget);
         }
         Ok(())
     }

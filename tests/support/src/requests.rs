@@ -14,7 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full};
 use tower::ServiceExt as _;
-use tower_oauth_refresh::Error;
+use tower_oauth_refresh::RefreshError;
 
 use super::{App, tokens};
 
@@ -164,7 +164,7 @@ impl Whole {
         let cause = self
             .head
             .extensions
-            .get::<Error>()
+            .get::<RefreshError>()
             .unwrap_or_else(|| panic!("{name}: no cause in the extensions"));
         assert_eq!(cause.code(), error, "{name}: {cause:?}");
         assert_eq!(cause.to_string(), description, "{name}");
@@ -174,7 +174,7 @@ impl Whole {
     pub fn assert_ok(&self, name: &str) {
         assert_eq!(self.head.status, StatusCode::OK, "{name}: {self:?}");
         assert!(
-            self.head.extensions.get::<Error>().is_none(),
+            self.head.extensions.get::<RefreshError>().is_none(),
             "{name}: a success has no cause"
         );
     }
