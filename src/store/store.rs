@@ -149,10 +149,11 @@ pub trait Store: Send + Sync + 'static {
     /// length `lease` and gives the entry the new `version`. The value, the tag and the expiry of
     /// the entry do not change. Returns `None` if the entry is absent.
     ///
-    /// An entry that already has the version `version` counts as [`Lease::Taken`], so that the call
-    /// is idempotent. Only the clock of the store measures a lease. An expired lease stays in
-    /// [`Entry::lease`] until the entry is written again. A claim that replaces it **must** set
-    /// [`Claim::taken_over`], and should set it again when the same call is repeated.
+    /// An entry that already has the version `version` counts as
+    /// [`Lease::Taken`](super::Lease::Taken), so that the call is idempotent. Only the clock of the
+    /// store measures a lease. An expired lease stays in [`Entry::lease`] until the entry is written
+    /// again. A claim that replaces it **must** set [`Claim::taken_over`], and should set it again
+    /// when the same call is repeated.
     ///
     /// The default implementation calls [`get`](Store::get) and [`swap`](Store::swap). A store that
     /// can claim in one round trip should override it.
