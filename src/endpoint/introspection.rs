@@ -127,7 +127,7 @@ async fn find_refresh<St: Store>(
     let grant = Some((&record, &entry.tag));
     match decide(grant, presentation.presented(), Standing::Free, false, now) {
         Verdict::Proceed(_) => {}
-        _ => return Ok(None),
+        Verdict::Refuse(_) => return Ok(None),
     }
     let sealer = Sealer::new(presentation.token.secret());
     let secret = presentation.unseal(&sealer, &record, &entry.tag);

@@ -660,7 +660,7 @@ impl History {
         let verdict = self.verdict(token);
         match verdict {
             Verdict::Refuse(Refusal::Reuse) => self.record = None,
-            Verdict::Proceed(Proceed::Rotate) | Verdict::Proceed(Proceed::Recover) => {
+            Verdict::Proceed(Proceed::Rotate | Proceed::Recover) => {
                 self.rotate(token, verdict == Verdict::Proceed(Proceed::Recover), end)
             }
             _ => {}
@@ -719,7 +719,7 @@ proptest! {
             history.step(step);
             let usable = |token: &usize| matches!(
                 history.verdict(*token),
-                Verdict::Proceed(Proceed::Rotate) | Verdict::Proceed(Proceed::Replay) | Verdict::Proceed(Proceed::Recover)
+                Verdict::Proceed(Proceed::Rotate | Proceed::Replay | Proceed::Recover)
             );
             let usable: Vec<usize> = (0..history.tokens.len()).filter(usable).collect();
             let parent = history.tokens[history.current].parent;

@@ -38,6 +38,7 @@ mod redis;
 pub(crate) mod redis {
     pub(crate) mod entry;
 }
+#[allow(clippy::module_inception, reason = "the room is named for its trait")]
 mod store;
 #[cfg(feature = "tiered")]
 mod tiered;
