@@ -119,9 +119,9 @@ impl Watch {
         let fresh_for = self.holds_for.saturating_sub(confirmed.began.elapsed());
         let alive_for = confirmed.until.saturating_since(self.guard.now());
         self.epoch = confirmed.epoch;
-        self.good_until = (now + fresh_for.min(alive_for)).max(self.grace_until);
-        let read_at = (now + fresh_for.saturating_sub(self.holds_for / 4)).min(self.good_until);
-        self.read_at = read_at.max(self.grace_until);
+        let alive_until = (now + alive_for).max(self.grace_until);
+        self.good_until = (now + fresh_for).min(alive_until);
+        self.read_at = (now + fresh_for.saturating_sub(self.holds_for / 4)).min(self.good_until);
     }
 
     /// Returns `Ready(Ok)` if the next frame may be sent, `Pending` while that depends on a read,
@@ -129,6 +129,9 @@ impl Watch {
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ResponseEnded>> {
         if self.open.is_none() && !self.looked {
             self.looked = true;
+            if self.has_expired(Instant::now()) {
+                return Poll::Ready(Err(ResponseEnded::TokenExpired));
+            }
             if self.has_ended() {
                 return Poll::Ready(Err(ResponseEnded::GrantEnded));
             }
@@ -173,6 +176,10 @@ impl Watch {
         })
     }
 
+    fn has_expired(&self, now: Instant) -> bool {
+        now >= self.grace_until && self.guard.now() >= self.watched.expires_at
+    }
+
     fn has_ended(&self) -> bool {
         let ended = |key: &Key| self.guard.cache().is_some_and(|cache| cache.has_ended(key));
         ended(&self.watched.token) || self.watched.grant.as_ref().is_some_and(ended)
@@ -194,7 +201,7 @@ impl Watch {
                 News::Lost => self.read_at = self.read_at.min(now + self.spread()),
                 News::Ended => return Poll::Ready(Err(ResponseEnded::GrantEnded)),
             }
-            if now >= self.grace_until && self.guard.now() >= self.watched.expires_at {
+            if self.has_expired(now) {
                 return Poll::Ready(Err(ResponseEnded::TokenExpired));
             }
             if open.reading.is_none() && open.failed && now >= self.good_until {
