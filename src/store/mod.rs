@@ -17,7 +17,7 @@
 //! This is the example `custom_store`, a whole store over SQLite. It decides with [`decide`] in a
 //! transaction, and its tests are the suite of the feature `conformance`.
 //!
-//! ```ignore
+//! ```text
 #![doc = include_str!("../../examples/custom_store.rs")]
 //! ```
 
