@@ -110,7 +110,7 @@ fn expand(rest: &str, prefix: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
     }
 }
 
-/// Which module imports which, among those that `unit` names a unit for.
+/// Returns the imports between units. `unit` returns the unit of a module, or `None` to skip it.
 fn graph(unit: impl Fn(&[String]) -> Option<String>) -> Graph {
     let modules = modules();
     let mut graph = Graph::new();
@@ -173,6 +173,35 @@ fn no_file_of_the_endpoints_imports_a_file_that_imports_it() {
     );
     let cycles = cycles(files);
     assert!(cycles.is_empty(), "{cycles:#?}");
+}
+
+#[test]
+fn documents_name_modules_that_exist() {
+    let rooms = [
+        "access/",
+        "access_token/",
+        "endpoint/",
+        "grant/",
+        "refresh/",
+        "store/",
+        "wire/",
+    ];
+    let mut named = 0;
+    for document in ["docs/architecture.md", "CONTRIBUTING.md"] {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document));
+        for name in text.expect("a document").split('`').skip(1).step_by(2) {
+            if name.contains("NAME") || !rooms.iter().any(|room| name.starts_with(room)) {
+                continue;
+            }
+            named += 1;
+            let path = root().join(name.trim_end_matches('/'));
+            assert!(
+                path.exists() || path.with_extension("rs").exists(),
+                "{document}: {name}"
+            );
+        }
+    }
+    assert!(named > 20, "{named}");
 }
 
 #[test]
