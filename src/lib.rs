@@ -126,8 +126,8 @@
 //! - `redis`: `RedisStore`, which keeps grants in Redis: a single server, Sentinel or Cluster.
 //! - `redis-tls`: `RedisStore` with TLS, through rustls.
 //! - `redb`: `RedbStore`, which keeps the grants of a single process in a file. Needs Rust 1.90.
-//! - `tiered` (default): [`TieredStore`], a cache in front of another store, and [`AccessLayer`]
-//!   with its cache.
+//! - `tiered` (default): [`TieredStore`], a cache in front of another store.
+//! - `access` (default): [`AccessLayer`], which guards a resource server, and its cache.
 //! - `conformance`: [`store_conformance!`], which tests an implementation of [`Store`] against its
 //!   contract.
 #![forbid(unsafe_code)]
@@ -139,6 +139,7 @@
 )]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "access")]
 pub mod access;
 mod access_token;
 mod body;
@@ -161,7 +162,7 @@ pub mod store;
 mod token;
 mod wire;
 
-#[cfg(feature = "tiered")]
+#[cfg(feature = "access")]
 pub use self::access::{
     AccessError, AccessGrant, AccessGrantBuilder, AccessLayer, AccessLayerBuilder,
 };
@@ -187,6 +188,6 @@ pub use self::wire::client::{ClientId, InvalidClientId};
 pub use self::wire::path;
 
 /// Compiles and runs the code of the README.
-#[cfg(all(doctest, feature = "memory", feature = "tiered", feature = "redis"))]
+#[cfg(all(doctest, feature = "access", feature = "memory", feature = "redis"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

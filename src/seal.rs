@@ -111,7 +111,7 @@ impl Sealer {
 /// Opens a message that was sealed with this secret and context, and appends it to `lead`. Makes
 /// one allocation of the exact size.
 #[cfg_attr(
-    not(feature = "tiered"),
+    not(feature = "access"),
     allow(dead_code, reason = "used by `AccessLayer`")
 )]
 pub(crate) fn open_behind(

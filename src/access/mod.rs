@@ -7,41 +7,31 @@
 //! 1. The token endpoint has a `RefreshLayer` with `reference_access_tokens(true)`. It replaces the
 //!    upstream access token of every token response with a reference access token, and stores the
 //!    upstream token sealed under it.
-//! 2. The routes of the resource server have an `AccessLayer` (feature `tiered`). The resource
-//!    server may run in the same process, or in another process over the same store. The layer
-//!    rejects requests without a valid token, and sends the others to the inner service with the
-//!    upstream access token and an `AccessGrant` in the request extensions.
+//! 2. The routes of the resource server have an `AccessLayer`. The resource server may run in the
+//!    same process, or in another process over the same store. The layer rejects requests without a
+//!    valid token, and sends the others to the inner service with the upstream access token and an
+//!    `AccessGrant` in the request extensions.
 //! 3. When a grant ends, the store announces it, and every `AccessLayer` rejects the access tokens
 //!    of that grant from then on. Without an announcement, a token is rejected when its cache entry
 //!    expires.
 
 // `layer`, `service` and `future` are the middleware: `bearer` parses the `Authorization` header,
 // `guard` decides with the help of the cache, `subscriber` applies announcements to the cache,
-// `challenge` writes the error responses, and `body` is the response body. If responses end with their tokens, `watch` decides when.
+// `challenge` writes the error responses, and `body` is the response body. If responses end with
+// their tokens, `watch` decides when.
 
-#[cfg(feature = "tiered")]
 mod bearer;
-#[cfg(feature = "tiered")]
 mod body;
-#[cfg(feature = "tiered")]
 mod challenge;
-#[cfg(feature = "tiered")]
 mod future;
-#[cfg(feature = "tiered")]
 mod guard;
-#[cfg(feature = "tiered")]
 mod layer;
-#[cfg(feature = "tiered")]
 mod service;
-#[cfg(feature = "tiered")]
 mod subscriber;
-#[cfg(feature = "tiered")]
 mod watch;
 
-#[cfg(feature = "tiered")]
 pub use crate::access_token::grant::{AccessGrant, AccessGrantBuilder};
 
-#[cfg(feature = "tiered")]
 pub use self::{
     body::{AccessBody, ResponseEnded},
     challenge::AccessError,

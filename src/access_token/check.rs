@@ -24,7 +24,7 @@ pub(crate) struct Alive {
     /// The expiry of the token or of its grant, whichever comes first. A rotation may extend the
     /// grant.
     #[cfg_attr(
-        not(feature = "tiered"),
+        not(feature = "access"),
         allow(dead_code, reason = "only `AccessLayer` reads it")
     )]
     pub(crate) until: Timestamp,
@@ -33,7 +33,7 @@ pub(crate) struct Alive {
 /// An access token that is not valid.
 #[derive(Debug)]
 #[cfg_attr(
-    not(feature = "tiered"),
+    not(feature = "access"),
     allow(dead_code, reason = "only `AccessLayer` reads it")
 )]
 pub(crate) struct Refused {

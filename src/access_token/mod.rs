@@ -4,11 +4,11 @@
 //! This room knows no HTTP. The token endpoint mints access tokens, and the middleware in `access`
 //! checks them.
 
-#[cfg(feature = "tiered")]
+#[cfg(feature = "access")]
 pub(crate) mod cache;
 pub(crate) mod check;
-#[cfg(feature = "tiered")]
+#[cfg(feature = "access")]
 pub(crate) mod grant;
-#[cfg(feature = "tiered")]
+#[cfg(feature = "access")]
 pub(crate) mod open;
 pub(crate) mod record;

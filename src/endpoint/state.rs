@@ -4,14 +4,14 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
-#[cfg(feature = "tiered")]
+#[cfg(feature = "access")]
 use std::sync::{Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 
-#[cfg(feature = "tiered")]
+#[cfg(feature = "access")]
 use crate::access_token::cache::Cache;
 use crate::clock::{Clock, Timestamp};
 use crate::endpoint::config::Config;
@@ -34,7 +34,7 @@ pub(crate) struct State<St> {
     in_flight: TaskTracker,
     background: Arc<Semaphore>,
     /// The caches of the access layers that were made from this layer.
-    #[cfg(feature = "tiered")]
+    #[cfg(feature = "access")]
     caches: Mutex<Vec<Weak<Cache>>>,
 }
 
@@ -55,13 +55,13 @@ impl<St> State<St> {
             key_lock: KeyLock::default(),
             in_flight: TaskTracker::new(),
             background: Arc::new(Semaphore::new(BACKGROUND_COMMITS)),
-            #[cfg(feature = "tiered")]
+            #[cfg(feature = "access")]
             caches: Mutex::default(),
         }
     }
 
     /// Registers a cache, which [`announce`](Self::announce) then updates before it returns.
-    #[cfg(feature = "tiered")]
+    #[cfg(feature = "access")]
     pub(crate) fn register(&self, cache: &Arc<Cache>) {
         let mut caches = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
         caches.retain(|cache| cache.strong_count() > 0);
@@ -89,12 +89,12 @@ impl<St> State<St> {
         &self.in_flight
     }
 
-    #[cfg(feature = "tiered")]
+    #[cfg(feature = "access")]
     pub(crate) fn on_event(&self) -> Option<Callback> {
         self.on_event.clone()
     }
 
-    #[cfg(feature = "tiered")]
+    #[cfg(feature = "access")]
     pub(crate) fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.clock)
     }
@@ -151,7 +151,7 @@ impl<St: Store> State<St> {
     /// token again before that task has run. Other instances depend on the channel. If it fails,
     /// they accept the token until their cache entry expires.
     pub(crate) async fn announce(&self, key: &Key) {
-        #[cfg(feature = "tiered")]
+        #[cfg(feature = "access")]
         for cache in self
             .caches
             .lock()

@@ -67,7 +67,7 @@ impl<St: Store> RefreshLayer<St> {
     /// Returns a builder for an [`AccessLayer`](crate::AccessLayer) that guards the routes of a
     /// resource server in the same process. It uses the store, the clock, the prefix of access
     /// tokens and the event callback of this layer.
-    #[cfg(feature = "tiered")]
+    #[cfg(feature = "access")]
     pub fn access(&self) -> crate::AccessLayerBuilder<St> {
         crate::AccessLayerBuilder::over(&self.shared)
     }

@@ -25,7 +25,7 @@ impl<St> CatchPanics<St> {
         Self(store)
     }
 
-    #[cfg(feature = "tiered")]
+    #[cfg(feature = "access")]
     pub(crate) const fn get_ref(&self) -> &St {
         &self.0
     }

@@ -314,7 +314,6 @@ async fn end_grant_completes_after_its_future_is_dropped() {
     assert!(polls > 5, "there were only {polls} steps");
 }
 
-#[cfg(feature = "tiered")]
 #[tokio::test]
 async fn any_instance_ends_the_access_tokens_on_all_instances() {
     use test_support::access::{Guarded, another, referencing};

@@ -121,7 +121,6 @@ async fn the_short_form_in_logs_is_a_prefix_of_the_key() {
     assert_eq!(grant.to_string().parse(), Ok(grant), "its text form");
 }
 
-#[cfg(feature = "tiered")]
 #[tokio::test]
 async fn an_access_token_carries_the_key_of_its_grant() {
     use test_support::access::Guarded;

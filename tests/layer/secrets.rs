@@ -422,7 +422,6 @@ async fn no_secret_is_logged_stored_or_shown_by_debug() {
     assert_eq!(watched.needles.find_in_bytes(&stored), None, "in the store");
 }
 
-#[cfg(feature = "tiered")]
 #[tokio::test(start_paused = true)]
 async fn no_access_token_is_logged_stored_or_shown_by_debug() {
     use test_support::access::Guarded;
