@@ -9,6 +9,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
+/// The longest duration that the layer accepts as a setting, or computes with. Longer lifetimes of
+/// tokens and of stored entries are reduced to it.
+pub(crate) const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 impl Timestamp {
     /// Returns the time `millis` milliseconds after the Unix epoch.
     #[must_use]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::clock::Timestamp;
+use crate::clock::{CENTURY, Timestamp};
 use crate::endpoint::Endpoint;
 use crate::error::ConfigError;
 pub(crate) use crate::grant::Windows;
@@ -19,7 +19,6 @@ use crate::wire::scope::valid_resource;
 pub(crate) const ACCESS_PREFIX: &str = "at_";
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-const HUNDRED_YEARS: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 const LARGEST_LIMIT: usize = 16 << 20;
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
 
@@ -126,9 +125,7 @@ impl Config {
             ("request_body_timeout", Some(self.request_body_timeout)),
         ];
         for (setting, duration) in durations {
-            if duration
-                .is_some_and(|duration| duration.as_millis() == 0 || duration > HUNDRED_YEARS)
-            {
+            if duration.is_some_and(|duration| duration.as_millis() == 0 || duration > CENTURY) {
                 return Err(ConfigError::Duration(setting));
             }
         }
@@ -390,7 +387,7 @@ impl Windows {
             retry => default.recovery.max(retry.saturating_mul(2)),
         });
         for (setting, window) in [("retry_window", retry), ("recovery_window", recovery)] {
-            if window > HUNDRED_YEARS || (!window.is_zero() && window.as_millis() == 0) {
+            if window > CENTURY || (!window.is_zero() && window.as_millis() == 0) {
                 return Err(ConfigError::Duration(setting));
             }
         }

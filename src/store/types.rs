@@ -9,11 +9,6 @@ use subtle::ConstantTimeEq as _;
 
 use crate::clock::Timestamp;
 
-/// A time that is longer than any useful time to live. It bounds those that are added to the clock
-/// of a cache, which does not accept every duration.
-#[cfg(any(feature = "memory", feature = "tiered"))]
-pub(super) const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-
 macro_rules! opaque_bytes {
     ($(#[$doc:meta])* $name:ident, $len:literal, $($derived:ident),*) => {
         $(#[$doc])*

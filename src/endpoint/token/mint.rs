@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::clock::Timestamp;
+use crate::clock::{CENTURY, Timestamp};
 use crate::endpoint::config::Config;
 use crate::endpoint::state::State;
 use crate::endpoint::token::entropy::AccessEntropy;
@@ -21,9 +21,6 @@ use crate::access_token::record::AccessRecord;
 
 /// The lifetime of an access token if the inner service does not state one.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
-
-/// The longest lifetime. Larger values of `expires_in` are reduced to it.
-const LONGEST_LIFETIME: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// The client, scope and resources of an access token.
 #[derive(Clone, Debug)]
@@ -119,10 +116,7 @@ pub(crate) fn mint<St>(
         client_id: terms.client_id,
     };
     let sealed = Sealer::new(token.secret()).seal(draw.nonce, context, &[], upstream.as_bytes())?;
-    let lifetime = answer
-        .lifetime()
-        .unwrap_or(DEFAULT_LIFETIME)
-        .min(LONGEST_LIFETIME);
+    let lifetime = answer.lifetime().unwrap_or(DEFAULT_LIFETIME).min(CENTURY);
     let record = AccessRecord {
         client_id: terms.client_id.into(),
         scope: terms.scope.as_deref().map(Into::into),

@@ -2,9 +2,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::clock::Timestamp;
+use crate::clock::{CENTURY, Timestamp};
 use crate::store::decide::{self, BESIDES};
-use crate::store::types::CENTURY;
 use crate::store::{Change, Claim, ClaimTag, Entry, Sidecar, SidecarName, Swap, Ttl, Version};
 
 /// An entry in memory, with its sidecars.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
 
-use crate::store::types::CENTURY;
+use crate::clock::CENTURY;
 use crate::store::{ClaimTag, Entry, Hint, Key};
 
 /// The memory of a fact besides the bytes of its value: its place in the table and the queues of
